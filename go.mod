@@ -1,0 +1,3 @@
+module provium
+
+go 1.24
