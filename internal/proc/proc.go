@@ -1,0 +1,124 @@
+// Package proc starts processes on the host that cannot outlive Provium: each
+// child gets SIGKILL from the kernel when its parent ends, however it ends.
+//
+// It is the only place that starts host processes. It knows nothing of what
+// the children do; supervising them is the caller's work.
+package proc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// Starter starts children from one OS thread that lives as long as the
+// Starter. The parent-death signal of Linux fires when the *thread* that
+// forked ends (prctl(2), PR_SET_PDEATHSIG), and the Go runtime ends idle
+// threads at will, so an ordinary exec.Cmd.Start would kill children at random.
+//
+// A Starter is safe for concurrent use. Closing it kills all children that it
+// started and that still run.
+type Starter struct {
+	requests chan request
+	done     chan struct{}
+}
+
+type request struct {
+	cmd    *exec.Cmd
+	result chan error
+}
+
+// NewStarter makes a Starter and its thread.
+func NewStarter() *Starter {
+	s := &Starter{requests: make(chan request), done: make(chan struct{})}
+	go s.serve()
+	return s
+}
+
+func (s *Starter) serve() {
+	// Never unlocked: the thread ends with this goroutine, and with it every
+	// child that is still there.
+	runtime.LockOSThread()
+	defer close(s.done)
+	for r := range s.requests {
+		r.result <- r.cmd.Start()
+	}
+}
+
+// ErrClosed says that the Starter was closed before the call.
+var ErrClosed = errors.New("proc: starter is closed")
+
+// Start starts cmd in a process group of its own. The caller must Wait for it.
+func (s *Starter) Start(cmd *exec.Cmd) (err error) {
+	attr := syscall.SysProcAttr{}
+	if cmd.SysProcAttr != nil {
+		attr = *cmd.SysProcAttr
+	}
+	attr.Pdeathsig = syscall.SIGKILL
+	attr.Setpgid = true
+	cmd.SysProcAttr = &attr
+	defer func() {
+		if recover() != nil { // send on the closed channel
+			err = ErrClosed
+		}
+	}()
+	r := request{cmd: cmd, result: make(chan error, 1)}
+	s.requests <- r
+	return <-r.result
+}
+
+// Close ends the starting thread, which kills what it started and waits until
+// the thread takes no more requests. It must be called once.
+func (s *Starter) Close() {
+	close(s.requests)
+	<-s.done
+}
+
+// RunError is a command that ran and failed. Output is kept in fields because
+// it may be long.
+type RunError struct {
+	Name   string
+	Err    error
+	Stdout []byte
+	Stderr []byte
+}
+
+func (e *RunError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Err) }
+
+func (e *RunError) Unwrap() error { return e.Err }
+
+// Run runs a command to its end and returns what it wrote. When ctx ends the
+// whole process group is killed.
+func (s *Starter) Run(ctx context.Context, dir string, env []string, name string, args ...string) (stdout, stderr []byte, err error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = dir, env
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	// Grandchildren may hold the pipes open after a kill.
+	cmd.WaitDelay = 5 * time.Second
+	if err := s.Start(cmd); err != nil {
+		return nil, nil, fmt.Errorf("%s start: %w", name, err)
+	}
+	stop := context.AfterFunc(ctx, func() { KillGroup(cmd.Process.Pid) })
+	err = cmd.Wait()
+	if !stop() && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		err = &RunError{Name: name, Err: err, Stdout: out.Bytes(), Stderr: errOut.Bytes()}
+	}
+	return out.Bytes(), errOut.Bytes(), err
+}
+
+// KillGroup sends SIGKILL to the process group that pid leads. A group that is
+// gone is fine.
+func KillGroup(pid int) {
+	if pid > 1 {
+		_ = syscall.Kill(-pid, syscall.SIGKILL)
+	}
+}

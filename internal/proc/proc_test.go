@@ -1,0 +1,94 @@
+package proc
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestRunReturnsOutputAndError(t *testing.T) {
+	s := NewStarter()
+	defer s.Close()
+	out, errOut, err := s.Run(context.Background(), t.TempDir(), nil, "/bin/sh", "-c", "echo a; echo b >&2; exit 3")
+	var re *RunError
+	if !errors.As(err, &re) || string(out) != "a\n" || string(errOut) != "b\n" {
+		t.Fatalf("out=%q stderr=%q err=%v", out, errOut, err)
+	}
+	var ee *exec.ExitError
+	if !errors.As(err, &ee) || ee.ExitCode() != 3 {
+		t.Fatalf("want exit code 3, got %v", err)
+	}
+}
+
+func TestRunMissingProgram(t *testing.T) {
+	s := NewStarter()
+	defer s.Close()
+	if _, _, err := s.Run(context.Background(), "", nil, "/no/such/program"); err == nil || !strings.Contains(err.Error(), "/no/such/program start") {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+func TestRunCancelKillsTheGroup(t *testing.T) {
+	s := NewStarter()
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_, _, err := s.Run(ctx, "", nil, "/bin/sh", "-c", "sleep 1000 & wait")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+func TestStartAfterClose(t *testing.T) {
+	s := NewStarter()
+	s.Close()
+	if err := s.Start(exec.Command("/bin/true")); !errors.Is(err, ErrClosed) {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+// TestChildrenDieWithParent re-runs the test binary as a parent that starts a
+// child and is then killed without a chance to clean up.
+func TestChildrenDieWithParent(t *testing.T) {
+	if os.Getenv("PROC_TEST_PARENT") == "1" {
+		s := NewStarter()
+		cmd := exec.Command("/bin/sleep", "1000")
+		if err := s.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		os.Stdout.WriteString("child " + itoa(cmd.Process.Pid) + "\n")
+		select {}
+	}
+	parent := exec.Command(os.Args[0], "-test.run=^TestChildrenDieWithParent$")
+	parent.Env = append(os.Environ(), "PROC_TEST_PARENT=1")
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := atoi(strings.TrimSpace(strings.TrimPrefix(line, "child ")))
+	fd, err := pidfdOpen(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait()
+	if !waitPidfd(fd, 30*time.Second) {
+		t.Fatalf("child %d outlived its parent", pid)
+	}
+}

@@ -1,0 +1,251 @@
+// Package qmp speaks the QEMU Machine Protocol over a connection: commands are
+// matched to replies by id, events go to one handler.
+//
+// It knows the protocol and no command; which commands to send, and what an
+// event means, is the caller's business. Source:
+// https://www.qemu.org/docs/master/interop/qmp-spec.html
+package qmp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// maxMessage caps one line from QEMU. The largest real one, the reply to
+// query-qmp-schema, is below 1 MiB in QEMU 9.
+const maxMessage = 8 << 20
+
+// Event is an asynchronous message of QEMU.
+type Event struct {
+	Name string
+	Data json.RawMessage
+	Time time.Time // host clock of the QEMU process
+}
+
+// Error is QEMU's refusal of a command.
+type Error struct {
+	Command string
+	Class   string
+	Desc    string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("qmp %s: %s", e.Command, e.Desc) }
+
+// ErrClosed says that the connection to QEMU ended.
+var ErrClosed = errors.New("qmp: connection closed")
+
+// Client is one QMP session. It is safe for concurrent use.
+type Client struct {
+	conn    net.Conn
+	onEvent func(Event)
+
+	writeMu sync.Mutex
+
+	mu      sync.Mutex
+	nextID  uint64
+	waiting map[string]chan message
+	err     error // set once the reader has ended
+
+	done chan struct{}
+}
+
+type message struct {
+	QMP    json.RawMessage `json:"QMP"`
+	ID     string          `json:"id"`
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
+		Class string `json:"class"`
+		Desc  string `json:"desc"`
+	} `json:"error"`
+	Event     string          `json:"event"`
+	Data      json.RawMessage `json:"data"`
+	Timestamp struct {
+		Seconds      int64 `json:"seconds"`
+		Microseconds int64 `json:"microseconds"`
+	} `json:"timestamp"`
+}
+
+// decodeMessage parses one line. The result owns its memory: nothing in it
+// aliases line, which the reader reuses.
+func decodeMessage(line []byte) (message, error) {
+	var m message
+	if err := json.Unmarshal(line, &m); err != nil {
+		return message{}, fmt.Errorf("qmp message decode: %w", err)
+	}
+	return m, nil
+}
+
+// Connect reads the greeting and negotiates capabilities. It takes over conn.
+// onEvent is called for each event in order, from the goroutine that reads, so
+// it must not block and must not call Execute; nil drops events.
+func Connect(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, error) {
+	if onEvent == nil {
+		onEvent = func(Event) {}
+	}
+	c := &Client{conn: conn, onEvent: onEvent, waiting: map[string]chan message{}, done: make(chan struct{})}
+	greeted := make(chan struct{})
+	go c.read(greeted)
+	select {
+	case <-greeted:
+	case <-c.done:
+		return nil, fmt.Errorf("qmp greeting: %w", c.err)
+	case <-ctx.Done():
+		c.Close()
+		return nil, fmt.Errorf("qmp greeting: %w", ctx.Err())
+	}
+	if err := c.Execute(ctx, "qmp_capabilities", nil, nil); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) read(greeted chan<- struct{}) {
+	defer close(c.done)
+	r := bufio.NewReaderSize(c.conn, 64<<10)
+	err := c.readAll(r, greeted)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	c.err = ErrClosed
+	if err != nil {
+		c.err = fmt.Errorf("%w: %v", ErrClosed, err)
+	}
+	for id, ch := range c.waiting {
+		close(ch)
+		delete(c.waiting, id)
+	}
+}
+
+func (c *Client) readAll(r *bufio.Reader, greeted chan<- struct{}) error {
+	for {
+		line, err := readLine(r)
+		if err != nil {
+			return err
+		}
+		if len(line) == 0 {
+			continue
+		}
+		m, err := decodeMessage(line)
+		if err != nil {
+			return err
+		}
+		switch {
+		case m.QMP != nil:
+			if greeted != nil {
+				close(greeted)
+				greeted = nil
+			}
+		case m.Event != "":
+			c.onEvent(Event{Name: m.Event, Data: m.Data,
+				Time: time.Unix(m.Timestamp.Seconds, m.Timestamp.Microseconds*1000)})
+		default:
+			c.mu.Lock()
+			ch := c.waiting[m.ID]
+			delete(c.waiting, m.ID)
+			c.mu.Unlock()
+			if ch != nil {
+				ch <- m
+			}
+		}
+	}
+}
+
+// readLine returns the next line, without its end, up to maxMessage bytes.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxMessage {
+			return nil, fmt.Errorf("qmp message exceeds %d bytes", maxMessage)
+		}
+		if err == nil {
+			for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
+				line = line[:len(line)-1]
+			}
+			return line, nil
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return nil, err
+		}
+	}
+}
+
+// Execute sends a command and waits for its reply. args is marshalled to JSON
+// unless nil; the return value is unmarshalled into out unless nil. A refusal
+// is an *Error, the end of QEMU wraps ErrClosed. When ctx ends first the reply
+// is dropped; the command may still have been carried out.
+func (c *Client) Execute(ctx context.Context, command string, args, out any) error {
+	ch := make(chan message, 1)
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return fmt.Errorf("qmp %s: %w", command, c.err)
+	}
+	c.nextID++
+	id := strconv.FormatUint(c.nextID, 10)
+	c.waiting[id] = ch
+	c.mu.Unlock()
+
+	req := struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+		ID        string `json:"id"`
+	}{command, args, id}
+	line, err := json.Marshal(req)
+	if err != nil {
+		c.forget(id)
+		return fmt.Errorf("qmp %s encode: %w", command, err)
+	}
+	c.writeMu.Lock()
+	_, err = c.conn.Write(append(line, '\n'))
+	c.writeMu.Unlock()
+	if err != nil {
+		c.forget(id)
+		return fmt.Errorf("qmp %s: %w: %v", command, ErrClosed, err)
+	}
+	select {
+	case m, ok := <-ch:
+		switch {
+		case !ok:
+			return fmt.Errorf("qmp %s: %w", command, ErrClosed)
+		case m.Error != nil:
+			return &Error{Command: command, Class: m.Error.Class, Desc: m.Error.Desc}
+		case out == nil:
+			return nil
+		}
+		if err := json.Unmarshal(m.Return, out); err != nil {
+			return fmt.Errorf("qmp %s reply decode: %w", command, err)
+		}
+		return nil
+	case <-ctx.Done():
+		c.forget(id)
+		return fmt.Errorf("qmp %s: %w", command, ctx.Err())
+	}
+}
+
+func (c *Client) forget(id string) {
+	c.mu.Lock()
+	delete(c.waiting, id)
+	c.mu.Unlock()
+}
+
+// Done is closed when the connection has ended and no event will follow.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// Close ends the session and joins the reader.
+func (c *Client) Close() {
+	_ = c.conn.Close()
+	<-c.done
+}

@@ -1,0 +1,148 @@
+package qmp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const greeting = `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}` + "\r\n"
+
+// fakeQEMU greets, accepts capabilities and answers with reply(command, id).
+func fakeQEMU(t *testing.T, conn net.Conn, reply func(command, id string) string) {
+	t.Helper()
+	fmt.Fprint(conn, greeting)
+	sc := bufio.NewScanner(conn)
+	for sc.Scan() {
+		var req struct {
+			Execute string `json:"execute"`
+			ID      string `json:"id"`
+		}
+		if err := json.Unmarshal(sc.Bytes(), &req); err != nil {
+			t.Errorf("request %q: %v", sc.Text(), err)
+			return
+		}
+		if req.Execute == "qmp_capabilities" {
+			fmt.Fprintf(conn, `{"return": {}, "id": %q}`+"\n", req.ID)
+			continue
+		}
+		fmt.Fprint(conn, reply(req.Execute, req.ID))
+	}
+}
+
+func TestRepliesMatchByIDAndEventsGoApart(t *testing.T) {
+	host, qemu := net.Pipe()
+	var held []string
+	go fakeQEMU(t, qemu, func(command, id string) string {
+		// Answer in reverse order, with an event in between.
+		held = append(held, fmt.Sprintf(`{"return": {"name": %q}, "id": %q}`+"\n", command, id))
+		if len(held) < 2 {
+			return ""
+		}
+		return held[1] + `{"event": "STOP", "timestamp": {"seconds": 5, "microseconds": 7}}` + "\n" + held[0]
+	})
+	events := make(chan Event, 1)
+	c, err := Connect(context.Background(), host, func(e Event) { events <- e })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var wg sync.WaitGroup
+	for _, name := range []string{"a", "b"} {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			var out struct{ Name string }
+			if err := c.Execute(context.Background(), name, map[string]int{"x": 1}, &out); err != nil || out.Name != name {
+				t.Errorf("%s: got %q, %v", name, out.Name, err)
+			}
+		}()
+	}
+	wg.Wait()
+	if e := <-events; e.Name != "STOP" || e.Time.UnixMicro() != 5000007 {
+		t.Errorf("event %+v", e)
+	}
+}
+
+func TestRefusalAndClose(t *testing.T) {
+	host, qemu := net.Pipe()
+	go fakeQEMU(t, qemu, func(command, id string) string {
+		if command == "quit" {
+			qemu.Close()
+			return ""
+		}
+		return fmt.Sprintf(`{"error": {"class": "GenericError", "desc": "no such thing"}, "id": %q}`+"\n", id)
+	})
+	c, err := Connect(context.Background(), host, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var qe *Error
+	if err := c.Execute(context.Background(), "device_del", nil, nil); !errors.As(err, &qe) || qe.Desc != "no such thing" {
+		t.Errorf("err = %v", err)
+	}
+	if err := c.Execute(context.Background(), "quit", nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("err = %v", err)
+	}
+	<-c.Done()
+	if err := c.Execute(context.Background(), "stop", nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestContextEndsTheWaitOnly(t *testing.T) {
+	host, qemu := net.Pipe()
+	asked := make(chan struct{})
+	go fakeQEMU(t, qemu, func(command, id string) string {
+		if command == "never" {
+			close(asked)
+			return ""
+		}
+		return fmt.Sprintf(`{"return": {}, "id": %q}`+"\n", id)
+	})
+	c, err := Connect(context.Background(), host, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-asked; cancel() }()
+	if err := c.Execute(ctx, "never", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v", err)
+	}
+	if err := c.Execute(context.Background(), "cont", nil, nil); err != nil {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestOversizedMessageEndsTheSession(t *testing.T) {
+	host, qemu := net.Pipe()
+	go func() {
+		fmt.Fprint(qemu, greeting)
+		bufio.NewReader(qemu).ReadString('\n')
+		fmt.Fprint(qemu, strings.Repeat("x", maxMessage+1))
+		qemu.Close()
+	}()
+	if _, err := Connect(context.Background(), host, nil); !errors.Is(err, ErrClosed) {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+func FuzzDecodeMessage(f *testing.F) {
+	for _, s := range []string{greeting, `{"return":{},"id":"1"}`, `{"event":"RESET","data":{"guest":true},"timestamp":{"seconds":1,"microseconds":2}}`,
+		`{"error":{"class":"GenericError","desc":"x"},"id":"9"}`, `{"id":3}`, `[]`, `{"timestamp":"x"}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		m, err := decodeMessage(line)
+		if err == nil && m.Error != nil && m.Return != nil {
+			_ = m.Error.Desc
+		}
+	})
+}
