@@ -25,6 +25,7 @@ import (
 // started and that still run.
 type Starter struct {
 	requests chan request
+	quit     chan struct{}
 	done     chan struct{}
 }
 
@@ -35,7 +36,7 @@ type request struct {
 
 // NewStarter makes a Starter and its thread.
 func NewStarter() *Starter {
-	s := &Starter{requests: make(chan request), done: make(chan struct{})}
+	s := &Starter{requests: make(chan request), quit: make(chan struct{}), done: make(chan struct{})}
 	go s.serve()
 	return s
 }
@@ -45,8 +46,13 @@ func (s *Starter) serve() {
 	// child that is still there.
 	runtime.LockOSThread()
 	defer close(s.done)
-	for r := range s.requests {
-		r.result <- r.cmd.Start()
+	for {
+		select {
+		case r := <-s.requests:
+			r.result <- r.cmd.Start()
+		case <-s.quit:
+			return
+		}
 	}
 }
 
@@ -54,7 +60,7 @@ func (s *Starter) serve() {
 var ErrClosed = errors.New("proc: starter is closed")
 
 // Start starts cmd in a process group of its own. The caller must Wait for it.
-func (s *Starter) Start(cmd *exec.Cmd) (err error) {
+func (s *Starter) Start(cmd *exec.Cmd) error {
 	attr := syscall.SysProcAttr{}
 	if cmd.SysProcAttr != nil {
 		attr = *cmd.SysProcAttr
@@ -62,20 +68,18 @@ func (s *Starter) Start(cmd *exec.Cmd) (err error) {
 	attr.Pdeathsig = syscall.SIGKILL
 	attr.Setpgid = true
 	cmd.SysProcAttr = &attr
-	defer func() {
-		if recover() != nil { // send on the closed channel
-			err = ErrClosed
-		}
-	}()
 	r := request{cmd: cmd, result: make(chan error, 1)}
-	s.requests <- r
-	return <-r.result
+	select {
+	case s.requests <- r:
+		return <-r.result
+	case <-s.done:
+		return ErrClosed
+	}
 }
 
-// Close ends the starting thread, which kills what it started and waits until
-// the thread takes no more requests. It must be called once.
+// Close ends the starting thread, which kills what it started. It must be called once.
 func (s *Starter) Close() {
-	close(s.requests)
+	close(s.quit)
 	<-s.done
 }
 

@@ -1,0 +1,85 @@
+package qemu
+
+import (
+	"bufio"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// Accel is a choice of accelerator and the reason for it.
+type Accel struct {
+	Name string // "kvm" or "tcg"
+	Why  string
+}
+
+// AccelHost is what the choice depends on.
+type AccelHost struct {
+	OpenKVM func() error // opens and closes /dev/kvm
+	Proc    fs.FS        // the host's /proc
+}
+
+// ThisHost is the machine we run on.
+func ThisHost() AccelHost {
+	return AccelHost{
+		OpenKVM: func() error {
+			f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			return f.Close()
+		},
+		Proc: os.DirFS("/proc"),
+	}
+}
+
+// ChooseAccel resolves "auto" ("" means the same), "kvm" and "tcg". An open
+// /dev/kvm alone proves nothing: there are hosts that offer it, and on which
+// VMs can be created, whose CPUs have no virtualisation and where no kernel
+// ever boots. So KVM needs vmx or svm among the CPU flags as well.
+func ChooseAccel(want string, h AccelHost) (Accel, error) {
+	switch want {
+	case "tcg":
+		return Accel{"tcg", "asked for"}, nil
+	case "", "auto", "kvm":
+	default:
+		return Accel{}, fmt.Errorf("unknown accelerator `%s` (valid: auto, kvm, tcg)", want)
+	}
+	why := kvmTrouble(h)
+	switch {
+	case why == "" && want == "kvm":
+		return Accel{"kvm", "asked for"}, nil
+	case why == "":
+		return Accel{"kvm", "/dev/kvm opens and the CPU has virtualisation"}, nil
+	case want == "kvm":
+		return Accel{}, fmt.Errorf("accelerator `kvm` cannot be used: %s; use `auto` or `tcg`", why)
+	}
+	return Accel{"tcg", why}, nil
+}
+
+func kvmTrouble(h AccelHost) string {
+	if err := h.OpenKVM(); err != nil {
+		return err.Error()
+	}
+	f, err := h.Proc.Open("cpuinfo")
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		name, flags, ok := strings.Cut(sc.Text(), ":")
+		if !ok || strings.TrimSpace(name) != "flags" {
+			continue
+		}
+		for _, flag := range strings.Fields(flags) {
+			if flag == "vmx" || flag == "svm" {
+				return ""
+			}
+		}
+		return "/dev/kvm opens, but the CPU offers neither vmx nor svm"
+	}
+	return "/proc/cpuinfo names no CPU flags"
+}

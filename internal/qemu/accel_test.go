@@ -1,0 +1,42 @@
+package qemu
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func TestChooseAccel(t *testing.T) {
+	opens := func() error { return nil }
+	closed := func() error { return errors.New("open /dev/kvm: permission denied") }
+	cpu := func(flags string) fstest.MapFS {
+		return fstest.MapFS{"cpuinfo": {Data: []byte("processor\t: 0\nflags\t\t: " + flags + "\n")}}
+	}
+	for _, tc := range []struct {
+		want    string
+		open    func() error
+		flags   string
+		name    string
+		whyOrEr string
+	}{
+		{"", opens, "fpu vmx", "kvm", "virtualisation"},
+		{"auto", opens, "fpu svm", "kvm", "virtualisation"},
+		{"auto", opens, "fpu vmx_not", "tcg", "neither vmx nor svm"},
+		{"auto", closed, "vmx", "tcg", "permission denied"},
+		{"kvm", opens, "vmx", "kvm", "asked for"},
+		{"kvm", closed, "vmx", "", "cannot be used: open /dev/kvm: permission denied"},
+		{"kvm", opens, "fpu", "", "neither vmx nor svm"},
+		{"tcg", opens, "vmx", "tcg", "asked for"},
+		{"xen", opens, "vmx", "", "unknown accelerator `xen` (valid: auto, kvm, tcg)"},
+	} {
+		got, err := ChooseAccel(tc.want, AccelHost{OpenKVM: tc.open, Proc: cpu(tc.flags)})
+		text := got.Why
+		if err != nil {
+			text = err.Error()
+		}
+		if got.Name != tc.name || (err != nil) != (tc.name == "") || !strings.Contains(text, tc.whyOrEr) {
+			t.Errorf("%s/%s: %+v, %v", tc.want, tc.flags, got, err)
+		}
+	}
+}

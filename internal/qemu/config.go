@@ -1,0 +1,169 @@
+// Package qemu runs one qemu-system-x86_64 process: its command line, its
+// devices, its life cycle and what it says about the guest.
+//
+// It does not choose a kernel, speak to the agent, read the console or decide
+// what a state means for a test.
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// AgentPort is the name of the virtio-serial port on which the agent serves.
+const AgentPort = "org.provium.agent"
+
+// Config describes a machine. Zero fields have the default named beside them.
+type Config struct {
+	Binary   string // QEMU program; qemu-system-x86_64 from PATH
+	Name     string // shown in process lists
+	Dir      string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
+	Machine  string // "q35"
+	Accel    string // "tcg"; or "kvm"
+	CPUs     int    // 1
+	Memory   int64  // guest RAM in bytes, required
+	Kernel   string // ELF vmlinux with PVH entry, or bzImage, required
+	Initrd   string // none
+	Cmdline  string
+	RNGSeed  *uint64   // nil: the host's entropy
+	RTCBase  time.Time // zero: the host's clock
+	ExtraArg []string  // appended as they are
+
+	// Console receives what ttyS0 and hvc0 print, in chunks, from goroutines
+	// of the machine; it must be safe for concurrent use and not block for
+	// long. Nil drops it.
+	Console io.Writer
+	// OnEvent is called in order for each event of QEMU, from one goroutine; it
+	// must not block. Nil drops them.
+	OnEvent func(Event)
+	// Starter starts the process, required.
+	Starter Starter
+}
+
+// Starter starts a process that cannot outlive us.
+type Starter interface {
+	Start(cmd *exec.Cmd) error
+}
+
+// cpuModel is the richest model of each accelerator: tests want the features
+// of the machine they run on, and nothing of ours migrates between hosts.
+func (c *Config) cpuModel() string {
+	if c.Accel == "kvm" {
+		return "host"
+	}
+	return "max"
+}
+
+func (c *Config) withDefaults() Config {
+	d := *c
+	if d.Binary == "" {
+		d.Binary = "qemu-system-x86_64"
+	}
+	if d.Machine == "" {
+		d.Machine = "q35"
+	}
+	if d.Accel == "" {
+		d.Accel = "tcg"
+	}
+	if d.CPUs == 0 {
+		d.CPUs = 1
+	}
+	return d
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Starter == nil:
+		return errors.New("qemu config: no starter")
+	case c.Dir == "":
+		return errors.New("qemu config: no directory")
+	case c.Memory <= 0:
+		return fmt.Errorf("qemu config: memory is %d bytes", c.Memory)
+	case c.CPUs < 0:
+		return fmt.Errorf("qemu config: %d CPUs", c.CPUs)
+	case c.Kernel == "":
+		return errors.New("qemu config: no kernel")
+	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
+		return fmt.Errorf("qemu config: unknown accelerator `%s` (valid: kvm, tcg)", c.Accel)
+	}
+	// A file that QEMU cannot open ends it with a message on a stderr that
+	// nobody would look at first.
+	for _, f := range []string{c.Kernel, c.Initrd} {
+		if f == "" {
+			continue
+		}
+		h, err := os.Open(f)
+		if err != nil {
+			return fmt.Errorf("qemu config: %w", err)
+		}
+		h.Close()
+	}
+	return nil
+}
+
+// fds are the descriptor numbers in the QEMU process.
+type fds struct {
+	ram, qmp, serial, hvc, rng int // rng is 0 without a seed
+}
+
+// args builds the command line. It is pure, so that a change of the machine is
+// seen in a test.
+func (c *Config) args(fd fds, agentSocket string) []string {
+	mb := fmt.Sprintf("%dB", c.Memory)
+	a := []string{
+		"-name", "guest=" + escapeComma(c.Name),
+		"-nodefaults", "-no-user-config", "-display", "none",
+		// vmport and the HPET cost emulation time and no test needs them.
+		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram" + c.machineExtras(),
+		"-cpu", c.cpuModel(),
+		"-smp", fmt.Sprint(c.CPUs),
+		"-m", mb,
+		// RAM is a memfd of ours: a file on disk made a cold boot 1 s slower,
+		// and a snapshot reads it without QEMU's help.
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=on", mb, fd.ram),
+		"-kernel", c.Kernel,
+	}
+	if c.Initrd != "" {
+		a = append(a, "-initrd", c.Initrd)
+	}
+	if c.Cmdline != "" {
+		a = append(a, "-append", c.Cmdline)
+	}
+	rtc := "base=utc,clock=host"
+	if !c.RTCBase.IsZero() {
+		rtc = "base=" + c.RTCBase.UTC().Format("2006-01-02T15:04:05") + ",clock=vm"
+	}
+	a = append(a, "-rtc", rtc,
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd.qmp),
+		"-mon", "chardev=qmp,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=ttyS0,fd=%d", fd.serial),
+		"-serial", "chardev:ttyS0",
+		"-device", "virtio-serial-pci,id=vser",
+		"-chardev", "socket,id=agent,server=on,wait=off,path="+escapeComma(agentSocket),
+		"-device", "virtserialport,bus=vser.0,nr=1,chardev=agent,id=agentport,name="+AgentPort,
+		"-chardev", fmt.Sprintf("socket,id=hvc0,fd=%d", fd.hvc),
+		"-device", "virtconsole,bus=vser.0,nr=2,chardev=hvc0",
+	)
+	if fd.rng != 0 {
+		a = append(a, "-chardev", fmt.Sprintf("socket,id=rng,fd=%d", fd.rng), "-object", "rng-egd,id=rng0,chardev=rng")
+	} else {
+		a = append(a, "-object", "rng-random,id=rng0,filename=/dev/urandom")
+	}
+	a = append(a, "-device", "virtio-rng-pci,rng=rng0", "-device", "pvpanic", "-device", "vmcoreinfo")
+	return append(a, c.ExtraArg...)
+}
+
+func (c *Config) machineExtras() string {
+	if c.Machine != "q35" && c.Machine != "pc" {
+		return ""
+	}
+	return ",vmport=off,hpet=off"
+}
+
+// escapeComma protects a value inside a QEMU option list.
+func escapeComma(s string) string { return strings.ReplaceAll(s, ",", ",,") }

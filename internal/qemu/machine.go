@@ -1,0 +1,356 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/proc"
+	"provium/internal/qmp"
+)
+
+// Event is an asynchronous message of QEMU.
+type Event = qmp.Event
+
+// StartError is a QEMU process that ended or hung before it answered.
+type StartError struct {
+	Err    error
+	Stderr string // what QEMU printed
+}
+
+func (e *StartError) Error() string {
+	if e.Stderr == "" {
+		return fmt.Sprintf("qemu start: %v", e.Err)
+	}
+	return fmt.Sprintf("qemu start: %v: %s", e.Err, lastLine(e.Stderr))
+}
+
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Machine is a running QEMU process. It is safe for concurrent use.
+type Machine struct {
+	cfg    Config
+	cmd    *exec.Cmd
+	qmp    *qmp.Client
+	ram    *os.File
+	agent  string // socket path
+	serial *os.File
+	hvc    *os.File
+	stderr *tailBuffer
+
+	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
+
+	readers sync.WaitGroup // console and entropy goroutines
+	done    chan struct{}  // closed when the process was reaped and all output was delivered
+	exit    error
+}
+
+// Start starts QEMU and returns when its monitor answers; the guest is running
+// by then. The caller must Kill the machine and wait for Done.
+func Start(ctx context.Context, config Config) (*Machine, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	cfg := config.withDefaults()
+	m := &Machine{cfg: cfg, agent: filepath.Join(cfg.Dir, "agent"), stderr: &tailBuffer{limit: 16 << 10},
+		connected: make(chan struct{}), done: make(chan struct{})}
+	var child childFiles
+	defer child.close()
+	ram, err := newRAM(cfg.Memory)
+	if err != nil {
+		return nil, err
+	}
+	m.ram = ram
+	ends, numbers, err := m.wire(&child, ram)
+	if err != nil {
+		ram.Close()
+		return nil, err
+	}
+	m.cmd = exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
+	m.cmd.Dir = cfg.Dir
+	m.cmd.ExtraFiles = child.files
+	m.cmd.Stderr = m.stderr
+	if err := cfg.Starter.Start(m.cmd); err != nil {
+		ends.close()
+		ram.Close()
+		return nil, &StartError{Err: err}
+	}
+	child.close()
+	m.serial, m.hvc = ends.serial, ends.hvc
+	m.readers.Add(2)
+	go m.copyConsole(m.serial)
+	go m.copyConsole(m.hvc)
+	if ends.rng != nil {
+		m.readers.Add(1)
+		go func() {
+			defer m.readers.Done()
+			serveEntropy(ends.rng, *cfg.RNGSeed)
+		}()
+	}
+	go m.reap()
+
+	m.qmp, err = qmp.Connect(ctx, ends.qmp, cfg.OnEvent)
+	close(m.connected)
+	if err != nil {
+		m.Kill()
+		<-m.done
+		if ctx.Err() == nil && m.exit != nil {
+			err = m.exit
+		}
+		return nil, &StartError{Err: err, Stderr: m.stderr.String()}
+	}
+	return m, nil
+}
+
+// hostEnds are our ends of the connections to QEMU.
+type hostEnds struct {
+	qmp              net.Conn
+	serial, hvc, rng *os.File
+}
+
+func (h *hostEnds) close() {
+	if h.qmp != nil {
+		h.qmp.Close()
+	}
+	for _, f := range []*os.File{h.serial, h.hvc, h.rng} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// childFiles collects the descriptors that QEMU inherits, from number 3 on.
+type childFiles struct{ files []*os.File }
+
+func (c *childFiles) add(f *os.File) int {
+	c.files = append(c.files, f)
+	return 2 + len(c.files)
+}
+
+// close closes our copies, but not the RAM, which stays ours (the first).
+func (c *childFiles) close() {
+	for i, f := range c.files {
+		if i > 0 {
+			f.Close()
+		}
+	}
+	c.files = nil
+}
+
+// wire makes the socket pairs. Passing descriptors rather than paths leaves
+// nothing in the file system and no window in which somebody else connects.
+func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, err error) {
+	ends = &hostEnds{}
+	defer func() {
+		if err != nil {
+			ends.close()
+		}
+	}()
+	n.ram = child.add(ram)
+	pair := func(name string) (host *os.File, number int, err error) {
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return nil, 0, fmt.Errorf("qemu %s socket: %w", name, err)
+		}
+		// Only our end may be non-blocking, which the runtime poller needs.
+		if err := unix.SetNonblock(p[0], true); err != nil {
+			return nil, 0, fmt.Errorf("qemu %s socket: %w", name, err)
+		}
+		return os.NewFile(uintptr(p[0]), name), child.add(os.NewFile(uintptr(p[1]), name)), nil
+	}
+	monitor, number, err := pair("qmp")
+	if err != nil {
+		return ends, n, err
+	}
+	n.qmp = number
+	ends.qmp, err = net.FileConn(monitor)
+	monitor.Close()
+	if err != nil {
+		return ends, n, fmt.Errorf("qemu qmp socket: %w", err)
+	}
+	if ends.serial, n.serial, err = pair("ttyS0"); err != nil {
+		return ends, n, err
+	}
+	if ends.hvc, n.hvc, err = pair("hvc0"); err != nil {
+		return ends, n, err
+	}
+	if m.cfg.RNGSeed != nil {
+		if ends.rng, n.rng, err = pair("rng"); err != nil {
+			return ends, n, err
+		}
+	}
+	return ends, n, nil
+}
+
+// newRAM makes the guest's memory. The memfd is sealed against a change of its
+// size, on which QEMU would die by SIGBUS.
+func newRAM(size int64) (*os.File, error) {
+	fd, err := unix.MemfdCreate("guest-ram", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("qemu ram: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "guest-ram")
+	if err := f.Truncate(size); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("qemu ram of %d bytes: %w", size, err)
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("qemu ram seal: %w", err)
+	}
+	return f, nil
+}
+
+func (m *Machine) copyConsole(f *os.File) {
+	defer m.readers.Done()
+	w := m.cfg.Console
+	if w == nil {
+		w = io.Discard
+	}
+	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{f}, make([]byte, 16<<10))
+}
+
+func (m *Machine) reap() {
+	err := m.cmd.Wait()
+	if err != nil {
+		m.exit = fmt.Errorf("qemu ended: %w", err)
+	}
+	// QEMU's ends are closed now: the readers deliver what is left, then stop.
+	m.readers.Wait()
+	m.serial.Close()
+	m.hvc.Close()
+	<-m.connected
+	if m.qmp != nil {
+		<-m.qmp.Done()
+		m.qmp.Close()
+	}
+	m.ram.Close()
+	_ = os.Remove(m.agent)
+	close(m.done)
+}
+
+// Done is closed when the process has ended, was reaped, and every byte of its
+// console and every event was delivered.
+func (m *Machine) Done() <-chan struct{} { return m.done }
+
+// Exit tells, after Done, how the process ended: nil for a clean exit. Stderr
+// is the end of what it printed.
+func (m *Machine) Exit() (err error, stderr string) { return m.exit, m.stderr.String() }
+
+// Kill ends the process at once.
+func (m *Machine) Kill() { proc.KillGroup(m.cmd.Process.Pid) }
+
+// PID is the process id on the host.
+func (m *Machine) PID() int { return m.cmd.Process.Pid }
+
+// Accel is the accelerator in use, "kvm" or "tcg".
+func (m *Machine) Accel() string { return m.cfg.Accel }
+
+// DialAgent connects to the agent's port. QEMU takes one connection at a time;
+// bytes sent before the guest opens the port wait in the socket.
+func (m *Machine) DialAgent(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", m.agent)
+	if err != nil {
+		return nil, fmt.Errorf("qemu agent port dial: %w", err)
+	}
+	return conn, nil
+}
+
+// WriteConsole sends input to ttyS0, or to hvc0. It blocks while the guest
+// does not read; a deadline bounds it (zero: none). It returns how many bytes
+// were taken.
+func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, error) {
+	f := m.serial
+	if hvc {
+		f = m.hvc
+	}
+	if err := f.SetWriteDeadline(deadline); err != nil {
+		return 0, fmt.Errorf("qemu console write: %w", err)
+	}
+	n, err := f.Write(data)
+	if err != nil {
+		return n, fmt.Errorf("qemu console write: %w", err)
+	}
+	return n, nil
+}
+
+// Stop stops the vCPUs, Cont starts them again, Reset presses the reset
+// button, PowerDown the ACPI power button, Wakeup ends suspend-to-RAM. All
+// return when QEMU has taken the command, not when the guest has reacted.
+func (m *Machine) Stop(ctx context.Context) error { return m.qmp.Execute(ctx, "stop", nil, nil) }
+
+// Cont starts the vCPUs.
+func (m *Machine) Cont(ctx context.Context) error { return m.qmp.Execute(ctx, "cont", nil, nil) }
+
+// Reset presses the reset button.
+func (m *Machine) Reset(ctx context.Context) error {
+	return m.qmp.Execute(ctx, "system_reset", nil, nil)
+}
+
+// PowerDown presses the ACPI power button.
+func (m *Machine) PowerDown(ctx context.Context) error {
+	return m.qmp.Execute(ctx, "system_powerdown", nil, nil)
+}
+
+// Wakeup ends suspend-to-RAM.
+func (m *Machine) Wakeup(ctx context.Context) error {
+	return m.qmp.Execute(ctx, "system_wakeup", nil, nil)
+}
+
+// Status is QEMU's run state, e.g. "running", "paused", "suspended".
+func (m *Machine) Status(ctx context.Context) (string, error) {
+	var s struct{ Status string }
+	err := m.qmp.Execute(ctx, "query-status", nil, &s)
+	return s.Status, err
+}
+
+// tailBuffer keeps the last limit bytes written.
+type tailBuffer struct {
+	limit int
+	mu    sync.Mutex
+	buf   bytes.Buffer
+}
+
+func (t *tailBuffer) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf.Write(p)
+	if over := t.buf.Len() - t.limit; over > 0 {
+		t.buf.Next(over)
+	}
+	return len(p), nil
+}
+
+func (t *tailBuffer) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.buf.String()
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+// KilledBy tells whether err, as returned by Exit, is an end by that signal.
+func KilledBy(err error, sig syscall.Signal) bool {
+	var ee *exec.ExitError
+	if !errors.As(err, &ee) {
+		return false
+	}
+	ws, ok := ee.Sys().(syscall.WaitStatus)
+	return ok && ws.Signaled() && ws.Signal() == sig
+}

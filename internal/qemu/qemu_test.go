@@ -1,0 +1,99 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/proc"
+)
+
+func TestArgs(t *testing.T) {
+	c := Config{Name: "a,b", Memory: 512 << 20, Kernel: "/k/vmlinux", Initrd: "/k/initrd", Cmdline: "quiet console=ttyS0",
+		RTCBase: time.Unix(1700000000, 0), ExtraArg: []string{"-device", "x"}}
+	d := c.withDefaults()
+	got := strings.Join(d.args(fds{ram: 3, qmp: 4, serial: 5, hvc: 6, rng: 7}, "/run/v,1/agent"), " ")
+	for _, want := range []string{
+		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,vmport=off,hpet=off ", "-cpu max ", "-smp 1 ",
+		"id=ram,size=536870912B,mem-path=/proc/self/fd/3,share=on ", "-kernel /k/vmlinux -initrd /k/initrd -append quiet console=ttyS0 ",
+		"-rtc base=2023-11-14T22:13:20,clock=vm ", "socket,id=qmp,fd=4 ", "path=/run/v,,1/agent ", "name=org.provium.agent ",
+		"rng-egd,id=rng0,chardev=rng ", " -device x",
+	} {
+		if !strings.Contains(got+" ", want) && !strings.HasSuffix(got, want) {
+			t.Errorf("%q not in %s", want, got)
+		}
+	}
+	d.Accel = "kvm"
+	got = strings.Join(d.args(fds{}, "s"), " ")
+	if !strings.Contains(got, "-cpu host") || !strings.Contains(got, "rng-random") {
+		t.Errorf("kvm without seed: %s", got)
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	s := proc.NewStarter()
+	defer s.Close()
+	kernel := filepath.Join(t.TempDir(), "k")
+	if err := os.WriteFile(kernel, []byte("no kernel"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := Config{Starter: s, Dir: t.TempDir(), Memory: 64 << 20, Kernel: kernel}
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"memory":  {func(c *Config) { c.Memory = 0 }, "memory is 0 bytes"},
+		"kernel":  {func(c *Config) { c.Kernel = "/no/kernel" }, "/no/kernel"},
+		"initrd":  {func(c *Config) { c.Initrd = "/no/initrd" }, "/no/initrd"},
+		"accel":   {func(c *Config) { c.Accel = "hvf" }, "unknown accelerator `hvf`"},
+		"starter": {func(c *Config) { c.Starter = nil }, "no starter"},
+		"binary":  {func(c *Config) { c.Binary = "/no/qemu" }, "/no/qemu"},
+	} {
+		c := good
+		tc.change(&c)
+		if _, err := Start(context.Background(), c); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: err = %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+// TestStartReportsQEMUsWords runs the real QEMU on a file that is no kernel.
+func TestStartReportsQEMUsWords(t *testing.T) {
+	s := proc.NewStarter()
+	defer s.Close()
+	kernel := filepath.Join(t.TempDir(), "k")
+	if err := os.WriteFile(kernel, []byte("no kernel"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Start(context.Background(), Config{Starter: s, Dir: t.TempDir(), Memory: 64 << 20, Kernel: kernel})
+	var se *StartError
+	if !errors.As(err, &se) || !strings.Contains(se.Stderr, "invalid kernel header") || !strings.Contains(err.Error(), "invalid kernel header") {
+		t.Fatalf("err = %v", err)
+	}
+}
+
+func TestEntropyIsAFunctionOfTheSeed(t *testing.T) {
+	read := func(seed uint64, sizes ...int) string {
+		var all []byte
+		s := entropyStream(seed)
+		for _, n := range sizes {
+			b := make([]byte, n)
+			if _, err := io.ReadFull(s, b); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, b...)
+		}
+		return string(all)
+	}
+	if read(7, 64) != read(7, 1, 30, 33) {
+		t.Error("the stream depends on request sizes")
+	}
+	if read(7, 64) == read(8, 64) || read(7, 64) == read(7|1<<63, 64) {
+		t.Error("two seeds share a stream")
+	}
+}
