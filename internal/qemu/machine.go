@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -46,8 +45,8 @@ type Machine struct {
 	qmp    *qmp.Client
 	ram    *os.File
 	agent  string // socket path
-	serial *os.File
-	hvc    *os.File
+	serial *consolePipe
+	hvc    *consolePipe
 	stderr *tailBuffer
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
@@ -88,10 +87,13 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		return nil, &StartError{Err: err}
 	}
 	child.close()
-	m.serial, m.hvc = ends.serial, ends.hvc
-	m.readers.Add(2)
-	go m.copyConsole(m.serial)
-	go m.copyConsole(m.hvc)
+	for _, p := range []*consolePipe{m.serial, m.hvc} {
+		m.readers.Add(1)
+		go func() {
+			defer m.readers.Done()
+			p.run()
+		}()
+	}
 	if ends.rng != nil {
 		m.readers.Add(1)
 		go func() {
@@ -186,6 +188,12 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 	if ends.hvc, n.hvc, err = pair("hvc0"); err != nil {
 		return ends, n, err
 	}
+	if m.serial, err = newConsolePipe(ends.serial, m.cfg.Console); err != nil {
+		return ends, n, fmt.Errorf("qemu ttyS0 socket: %w", err)
+	}
+	if m.hvc, err = newConsolePipe(ends.hvc, m.cfg.Console); err != nil {
+		return ends, n, fmt.Errorf("qemu hvc0 socket: %w", err)
+	}
 	if m.cfg.RNGSeed != nil {
 		if ends.rng, n.rng, err = pair("rng"); err != nil {
 			return ends, n, err
@@ -213,15 +221,6 @@ func newRAM(size int64) (*os.File, error) {
 	return f, nil
 }
 
-func (m *Machine) copyConsole(f *os.File) {
-	defer m.readers.Done()
-	w := m.cfg.Console
-	if w == nil {
-		w = io.Discard
-	}
-	_, _ = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{f}, make([]byte, 16<<10))
-}
-
 func (m *Machine) reap() {
 	err := m.cmd.Wait()
 	if err != nil {
@@ -229,8 +228,8 @@ func (m *Machine) reap() {
 	}
 	// QEMU's ends are closed now: the readers deliver what is left, then stop.
 	m.readers.Wait()
-	m.serial.Close()
-	m.hvc.Close()
+	m.serial.file.Close()
+	m.hvc.file.Close()
 	<-m.connected
 	if m.qmp != nil {
 		<-m.qmp.Done()
@@ -247,7 +246,7 @@ func (m *Machine) Done() <-chan struct{} { return m.done }
 
 // Exit tells, after Done, how the process ended: nil for a clean exit. Stderr
 // is the end of what it printed.
-func (m *Machine) Exit() (err error, stderr string) { return m.exit, m.stderr.String() }
+func (m *Machine) Exit() (stderr string, err error) { return m.stderr.String(), m.exit }
 
 // Kill ends the process at once.
 func (m *Machine) Kill() { proc.KillGroup(m.cmd.Process.Pid) }
@@ -273,9 +272,9 @@ func (m *Machine) DialAgent(ctx context.Context) (net.Conn, error) {
 // does not read; a deadline bounds it (zero: none). It returns how many bytes
 // were taken.
 func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, error) {
-	f := m.serial
+	f := m.serial.file
 	if hvc {
-		f = m.hvc
+		f = m.hvc.file
 	}
 	if err := f.SetWriteDeadline(deadline); err != nil {
 		return 0, fmt.Errorf("qemu console write: %w", err)
@@ -285,6 +284,12 @@ func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, 
 		return n, fmt.Errorf("qemu console write: %w", err)
 	}
 	return n, nil
+}
+
+// SyncConsole delivers what the guest has printed so far to Config.Console.
+func (m *Machine) SyncConsole() {
+	m.serial.sync()
+	m.hvc.sync()
 }
 
 // Stop stops the vCPUs, Cont starts them again, Reset presses the reset

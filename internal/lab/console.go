@@ -1,0 +1,122 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"provium/internal/console"
+)
+
+// Console is a VM's console: what ttyS0 and hvc0 printed.
+type Console struct{ vm *VM }
+
+// Console is the VM's console; it is checked when used.
+func (v *VM) Console() Console { return Console{v} }
+
+// VM is the machine whose console it is.
+func (c Console) VM() *VM { return c.vm }
+
+func (c Console) log() *console.Log {
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	return c.vm.log
+}
+
+// ReadLog returns everything printed since the first boot, also after the
+// guest's end.
+func (c Console) ReadLog() ([]byte, error) {
+	log := c.log()
+	if log == nil {
+		return nil, nil
+	}
+	return log.ReadAll()
+}
+
+// Tail returns the last n bytes printed.
+func (c Console) Tail(n int) []byte {
+	log := c.log()
+	if log == nil {
+		return nil
+	}
+	return log.Tail(n)
+}
+
+// expectTail is how much of the console the error of a failed Expect shows.
+const expectTail = 1 << 10
+
+// Expect waits until pattern has been printed after the previous match, or
+// since the last boot. The position is one per VM.
+func (c Console) Expect(ctx context.Context, pattern string, timeout time.Duration) error {
+	log := c.log()
+	if log == nil {
+		return c.vm.stateError("console:expect", Booted)
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, timeout, errExpectTimeout)
+	defer cancel()
+	err := log.Expect(limited, pattern)
+	if err != nil && errors.Is(context.Cause(limited), errExpectTimeout) {
+		return fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`; it ends with:\n%s", pattern, c.vm.name, log.Tail(expectTail))
+	}
+	return err
+}
+
+var errExpectTimeout = errors.New("expect timed out")
+
+// reportQuiet ends a failure report that the kernel has stopped adding to.
+const reportQuiet = 300 * time.Millisecond
+
+// consoleWatch takes what the guest prints into the VM's log and looks for
+// failures of the guest in it.
+type consoleWatch struct {
+	vm   *VM
+	inst *instance
+
+	mu       sync.Mutex
+	detector *console.Detector
+	quiet    *time.Timer // runs while a report is unfinished
+}
+
+func newConsoleWatch(v *VM, i *instance) *consoleWatch {
+	w := &consoleWatch{vm: v, inst: i, detector: console.NewDetector(v.host.Oops)}
+	w.quiet = time.AfterFunc(reportQuiet, w.flush)
+	w.quiet.Stop()
+	return w
+}
+
+// Write implements io.Writer for the two consoles of the machine.
+func (w *consoleWatch) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.vm.log.Write(p); err != nil {
+		w.vm.host.warn("vm `%s` console log: %v", w.vm.name, err)
+	}
+	w.report(w.detector.Feed(p))
+	if _, open := w.detector.Open(); open {
+		w.quiet.Reset(reportQuiet)
+	} else {
+		w.quiet.Stop()
+	}
+	// A log that cannot be written must not stop the guest's console.
+	return len(p), nil
+}
+
+// flush reports what is half seen: the guest has ended, has printed nothing for
+// a while, or somebody asks.
+func (w *consoleWatch) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.quiet.Stop()
+	w.report(w.detector.Flush())
+}
+
+func (w *consoleWatch) report(findings []console.Finding) {
+	for _, f := range findings {
+		if f.Panic {
+			w.inst.fail("guest panicked: " + f.Title)
+		}
+		w.vm.found(f)
+	}
+}

@@ -1,0 +1,109 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"provium/internal/console"
+	"provium/internal/event"
+	"provium/internal/image"
+	"provium/internal/qemu"
+)
+
+// Profile says what a VM declared with its name boots.
+type Profile struct {
+	Name         string
+	Image        image.Spec    // kernel, initrd, modules, command line of the config
+	Machine      string        // QEMU machine type; "" is ours
+	Accel        string        // "auto" (or ""), "kvm", "tcg"
+	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
+}
+
+// Pool is the admission control of a run as a lab sees it.
+type Pool interface {
+	// Acquire charges one running VM and returns how to give it back. It waits
+	// while the pool is full and fails when the request can never fit.
+	Acquire(ctx context.Context, vm string, memory int64, cpus int) (release func(), err error)
+	// Claim makes the file's one claim; zero is a field that was not given.
+	Claim(ctx context.Context, memory int64, cpus int) error
+}
+
+// Host is what all labs of one test file share. It is not changed after the
+// first use.
+type Host struct {
+	File       string              // the test file in events; "" in a REPL
+	Profiles   map[string]*Profile // by name
+	ConfigPath string              // provium.toml, named when a profile is unknown
+	TempDir    string              // private and short, see qemu.Config.Dir
+	QEMU       string              // program; "" is qemu-system-x86_64 on PATH
+	Oops       console.Rules       // guest failures to watch for
+
+	Starter   qemu.Starter
+	AccelHost qemu.AccelHost
+	Pool      Pool // nil: no limit
+
+	// ResolveImage turns a profile into files. Nil is image.Resolve.
+	ResolveImage func(ctx context.Context, spec image.Spec) (*image.Image, error)
+
+	Emit func(event.Event)                // nil drops events
+	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
+	// OnFinding is called for each guest failure as soon as it is seen, from a
+	// goroutine of the VM; it must not block. Nil: only TakeFindings reports.
+	OnFinding func(vm *VM, f console.Finding)
+	// NoGuests makes Boot succeed without a guest: declarations, states and
+	// listings work, guest operations fail.
+	NoGuests bool
+
+	mu     sync.Mutex
+	nextVM int
+}
+
+func (h *Host) emit(e event.Event) {
+	if h.Emit != nil {
+		h.Emit(e)
+	}
+}
+
+func (h *Host) warn(format string, args ...any) {
+	if h.Warn != nil {
+		h.Warn(format, args...)
+	}
+}
+
+// vmDir makes the private directory of a VM. Its name is a number, since the
+// path of a unix socket must stay below 108 bytes.
+func (h *Host) vmDir() (string, error) {
+	h.mu.Lock()
+	h.nextVM++
+	n := h.nextVM
+	h.mu.Unlock()
+	dir := fmt.Sprintf("%s/vm%d", h.TempDir, n)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("vm directory: %w", err)
+	}
+	return dir, nil
+}
+
+func (h *Host) profile(name string) (*Profile, error) {
+	if p := h.Profiles[name]; p != nil {
+		return p, nil
+	}
+	known := make([]string, 0, len(h.Profiles))
+	for n := range h.Profiles {
+		known = append(known, n)
+	}
+	slices.Sort(known)
+	config := h.ConfigPath
+	if config == "" {
+		config = "provium.toml"
+	}
+	if len(known) == 0 {
+		return nil, fmt.Errorf("unknown profile `%s`: %s defines none; add a [profiles.%s] section to provium.toml", name, config, name)
+	}
+	return nil, fmt.Errorf("unknown profile `%s` in %s (provium.toml has: %s)", name, config, strings.Join(known, ", "))
+}

@@ -1,0 +1,400 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/guest"
+	"provium/internal/qemu"
+)
+
+// instance is one guest of a VM: one QEMU process, the link to the agent in it
+// and what is known about how it ended.
+type instance struct {
+	vm           *VM
+	machine      *qemu.Machine
+	watch        *consoleWatch
+	agentTimeout time.Duration
+	giveBack     func() // returns the pool's share
+
+	ready  chan struct{}   // closed when machine is set
+	ctx    context.Context // ends with the instance
+	cancel context.CancelCauseFunc
+	work   sync.WaitGroup // linkers and timers
+	done   chan struct{}  // closed when the process is gone and the VM knows
+
+	mu        sync.Mutex
+	boot      int           // counts boots: resets and reboots of the guest
+	link      *guest.Client // nil while no agent answers
+	linked    chan struct{} // closed when link is set, or the instance ended
+	expected  bool          // the end is wanted: the caller settles the VM's state
+	reason    string        // why it ended; the first one counts
+	suspended bool
+	closedAt  *time.Timer // runs while the agent's port is closed
+	startedAt time.Time   // when it was announced by vm_spawned; zero: not announced
+}
+
+func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout time.Duration, giveBack func()) (*instance, error) {
+	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack,
+		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
+	i.ctx, i.cancel = context.WithCancelCause(context.Background())
+	i.watch = newConsoleWatch(v, i)
+	cfg.Console, cfg.OnEvent = i.watch, i.onEvent
+	machine, err := qemu.Start(ctx, *cfg)
+	if err != nil {
+		i.cancel(err)
+		return nil, err
+	}
+	i.machine = machine
+	close(i.ready)
+	go i.supervise()
+	i.relink(0, nil)
+	return i, nil
+}
+
+// supervise waits for the end of the process and tells everybody.
+func (i *instance) supervise() {
+	<-i.machine.Done()
+	i.watch.flush()
+	i.mu.Lock()
+	if i.reason == "" {
+		i.reason = "qemu ended"
+		if stderr, err := i.machine.Exit(); err != nil {
+			i.reason = err.Error()
+			if stderr != "" {
+				i.reason += ": " + stderr
+			}
+		}
+	}
+	reason, expected, link := i.reason, i.expected, i.link
+	if i.closedAt != nil {
+		i.closedAt.Stop()
+	}
+	startedAt := i.startedAt
+	i.mu.Unlock()
+	gone := &GuestGoneError{VM: i.vm.name, Reason: reason}
+	i.cancel(gone)
+	if link != nil {
+		link.Fail(gone)
+	}
+	i.work.Wait()
+	if !startedAt.IsZero() {
+		i.vm.host.emit(event.VMShutdown{File: i.vm.host.File, VMName: i.vm.name, DurationNS: uint64(time.Since(startedAt))})
+	}
+	i.giveBack()
+	if !expected {
+		i.vm.died(i, reason)
+	}
+	close(i.done)
+}
+
+// spawned announces the guest. Its end is announced exactly once after that.
+func (i *instance) spawned(e event.VMSpawned) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.startedAt = time.Now()
+	i.vm.host.emit(e)
+}
+
+// onEvent hears QEMU. It runs on the monitor's reader and must not block.
+func (i *instance) onEvent(e qemu.Event) {
+	switch e.Name {
+	case "RESET":
+		i.onReset()
+	case "SHUTDOWN":
+		var d struct {
+			Guest  bool
+			Reason string
+		}
+		if err := json.Unmarshal(e.Data, &d); err == nil && d.Guest {
+			i.setReason("guest powered off")
+		}
+	case "SUSPEND":
+		i.mu.Lock()
+		i.suspended = true
+		i.portOpenedLocked()
+		i.mu.Unlock()
+	case "WAKEUP":
+		i.mu.Lock()
+		i.suspended = false
+		i.mu.Unlock()
+	case "VSERPORT_CHANGE":
+		var d struct {
+			ID   string
+			Open bool
+		}
+		if err := json.Unmarshal(e.Data, &d); err == nil && d.ID == "agentport" {
+			i.onPort(d.Open)
+		}
+	}
+}
+
+// onPort follows the agent's port as the guest opens and closes it.
+func (i *instance) onPort(open bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if open {
+		i.portOpenedLocked()
+		return
+	}
+	if i.link == nil || i.suspended || i.closedAt != nil {
+		return
+	}
+	link := i.link
+	i.closedAt = time.AfterFunc(lostPortGrace, func() {
+		i.mu.Lock()
+		lost := i.closedAt != nil && i.link == link && !i.suspended
+		i.mu.Unlock()
+		if lost {
+			i.fail("the agent is lost: it closed its port")
+		}
+	})
+}
+
+func (i *instance) portOpenedLocked() {
+	if i.closedAt != nil {
+		i.closedAt.Stop()
+		i.closedAt = nil
+	}
+}
+
+// onReset starts over with the agent of the new boot.
+func (i *instance) onReset() {
+	i.mu.Lock()
+	i.boot++
+	boot, link := i.boot, i.link
+	i.portOpenedLocked()
+	i.suspended = false
+	if link != nil {
+		i.link, i.linked = nil, make(chan struct{})
+	}
+	ended := i.ctx.Err() != nil
+	i.mu.Unlock()
+	i.vm.log.MarkBoot()
+	if ended {
+		return
+	}
+	if link != nil {
+		link.Fail(&GuestGoneError{VM: i.vm.name, Reason: "the guest was reset"})
+	}
+	i.relink(boot, link)
+}
+
+// relink connects to the agent of that boot in the background. The end of old
+// is awaited first, since QEMU serves one connection of the port at a time.
+func (i *instance) relink(boot int, old *guest.Client) {
+	i.work.Add(1)
+	go func() {
+		defer i.work.Done()
+		if old != nil {
+			_ = old.Close()
+		}
+		ctx, cancel := context.WithTimeoutCause(i.ctx, i.agentTimeout, errNoAnswer)
+		defer cancel()
+		link, err := i.connect(ctx)
+		i.mu.Lock()
+		current := i.boot == boot && i.ctx.Err() == nil
+		if err == nil && current {
+			i.link = link
+			close(i.linked)
+		}
+		i.mu.Unlock()
+		switch {
+		case err == nil && current:
+			i.watchLink(link)
+		case err == nil:
+			_ = link.Close()
+		case current:
+			if errors.Is(context.Cause(ctx), errNoAnswer) {
+				err = fmt.Errorf("no agent answered within %v", i.agentTimeout)
+			}
+			i.fail(err.Error())
+		}
+	}()
+}
+
+var errNoAnswer = errors.New("no agent answered in time")
+
+func (i *instance) connect(ctx context.Context) (*guest.Client, error) {
+	select {
+	case <-i.ready:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	conn, err := i.machine.DialAgent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return guest.Connect(ctx, conn, guest.Config{})
+}
+
+// watchLink waits for the end of a link; one that ends by itself is an agent
+// gone wrong.
+func (i *instance) watchLink(link *guest.Client) {
+	select {
+	case <-link.Done():
+	case <-i.ctx.Done():
+		_ = link.Close()
+		return
+	}
+	i.mu.Lock()
+	mine := i.link == link
+	i.mu.Unlock()
+	if !mine { // replaced after a reset, which closes it
+		return
+	}
+	// QEMU closes its end of the port as it exits: give its own reason the
+	// chance to come first.
+	select {
+	case <-i.machine.Done():
+	case <-time.After(lostPortGrace):
+		i.fail(fmt.Sprintf("the agent is lost: %v", link.Err()))
+	}
+}
+
+// client gives the link, and waits while the guest reboots.
+func (i *instance) client(ctx context.Context) (*guest.Client, error) {
+	for {
+		i.mu.Lock()
+		link, linked := i.link, i.linked
+		i.mu.Unlock()
+		if link != nil {
+			return link, nil
+		}
+		select {
+		case <-linked:
+		case <-i.ctx.Done():
+			return nil, context.Cause(i.ctx)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// firstAnswer waits for the agent and sets the guest's clock.
+func (i *instance) firstAnswer(ctx context.Context, opts *BootOpts) error {
+	link, err := i.client(ctx)
+	if err != nil {
+		var gone *GuestGoneError
+		if errors.As(err, &gone) {
+			return errors.New(gone.Reason)
+		}
+		return err
+	}
+	if opts.InitialTime == nil {
+		return nil
+	}
+	// The RTC counts whole seconds: the fraction, and what the boot took from
+	// the clock's point of view, are set here.
+	c, err := link.ClockGet(ctx)
+	if err == nil {
+		_, err = link.ClockSet(ctx, opts.InitialTime.UnixNano()+c.BoottimeNS)
+	}
+	return err
+}
+
+func (i *instance) reset(ctx context.Context) error {
+	i.mu.Lock()
+	boot := i.boot
+	i.mu.Unlock()
+	if err := i.machine.Reset(ctx); err != nil {
+		return err
+	}
+	// The event comes right after the reply; until then the old link stands.
+	for {
+		i.mu.Lock()
+		again, linked, link := i.boot != boot, i.linked, i.link
+		i.mu.Unlock()
+		if again {
+			_, err := i.client(ctx)
+			return err
+		}
+		wait := linked
+		if link != nil {
+			wait = link.Done() // failed by onReset
+		}
+		select {
+		case <-wait:
+		case <-i.ctx.Done():
+			return context.Cause(i.ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (i *instance) wakeup(ctx context.Context) error {
+	status, err := i.machine.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if status != "suspended" {
+		return errors.New("the guest is not suspended")
+	}
+	return i.machine.Wakeup(ctx)
+}
+
+func (i *instance) isSuspended() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.suspended
+}
+
+func (i *instance) setReason(reason string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.reason == "" {
+		i.reason = reason
+	}
+}
+
+func (i *instance) endReason() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.reason
+}
+
+// expectEnd says that the guest is about to end because a caller wants it to;
+// unexpectEnd takes that back.
+func (i *instance) expectEnd() {
+	i.mu.Lock()
+	i.expected = true
+	i.mu.Unlock()
+}
+
+func (i *instance) unexpectEnd() {
+	i.mu.Lock()
+	i.expected = false
+	i.mu.Unlock()
+}
+
+// ended tells whether the process is gone.
+func (i *instance) ended() bool {
+	select {
+	case <-i.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// fail stops QEMU with a reason, from goroutines that the end waits for.
+func (i *instance) fail(reason string) {
+	i.setReason(reason)
+	select {
+	case <-i.ready:
+		i.machine.Kill()
+	default: // QEMU is still starting; without an agent it will not get far
+	}
+}
+
+// end stops QEMU with a reason and waits until everything about it is settled.
+func (i *instance) end(reason string) {
+	i.fail(reason)
+	<-i.done
+}

@@ -1,0 +1,516 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Member is what a lab can hold: a *VM or a *Lab.
+type Member interface {
+	Name() string
+	memberKind() string
+}
+
+// MemberInfo names one member; Kind is "vm" or "sub_lab".
+type MemberInfo struct{ Kind, Name string }
+
+// Lab is a container of VMs and sub-labs.
+type Lab struct {
+	host   *Host
+	name   string
+	parent *Lab // enclosing scope, for lookups; nil for the file's root and for sub-labs
+
+	mu      sync.Mutex
+	vms     []*VM // members in order of joining
+	subLabs []*Lab
+	anon    int
+	holders int // labs that hold this one, for sub-labs
+
+	// What was made here, in order of creation. It is closed with the scope
+	// even after its membership was ended.
+	ownedVMs  []*VM
+	ownedLabs []*Lab
+}
+
+const rootName = "provium"
+
+// New makes the root lab of file scope.
+func New(h *Host) *Lab { return &Lab{host: h, name: rootName} }
+
+// OpenScope makes the root lab of a test body. Lookups that miss in it go on
+// in l.
+func (l *Lab) OpenScope() *Lab { return &Lab{host: l.host, name: rootName, parent: l} }
+
+// Name is the lab's name; a root lab is called "provium".
+func (l *Lab) Name() string { return l.name }
+
+func (l *Lab) memberKind() string { return "sub_lab" }
+
+// reserved are the names that dot-lookup on a lab needs for itself.
+var reserved = [...]string{"pack", "unpack", "vm_fixture", "lab_fixture"}
+
+const maxName = 63
+
+// checkName verifies a name of a VM or lab.
+func checkName(kind, name string) error {
+	if slices.Contains(reserved[:], name) {
+		return fmt.Errorf("%s name `%s` is reserved (reserved: %s)", kind, name, strings.Join(reserved[:], ", "))
+	}
+	bad := strings.IndexFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-')
+	})
+	if name == "" || len(name) > maxName || bad >= 0 {
+		return fmt.Errorf("%s name `%s` is not valid (1 to %d of A-Z, a-z, 0-9, _ and -)", kind, name, maxName)
+	}
+	return nil
+}
+
+// DeclareVM makes a VM in state created.
+func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
+	if err := checkName("vm", name); err != nil {
+		return nil, err
+	}
+	p, err := l.host.profile(profile)
+	if err != nil {
+		return nil, err
+	}
+	if opts != nil {
+		if err := opts.validate(); err != nil {
+			return nil, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.freeVMName(name); err != nil {
+		return nil, err
+	}
+	vm := newVM(l.host, name, p, opts)
+	vm.holders++
+	l.vms = append(l.vms, vm)
+	l.ownedVMs = append(l.ownedVMs, vm)
+	return vm, nil
+}
+
+// freeVMName fails when the name is taken here or shadows one of file scope.
+// Held: l.mu.
+func (l *Lab) freeVMName(name string) error {
+	if findVM(l.vms, name) != nil {
+		return fmt.Errorf("DuplicateVmName: vm name `%s` is already used in lab `%s`", name, l.name)
+	}
+	for up := l.parent; up != nil; up = up.parent {
+		up.mu.Lock()
+		taken := findVM(up.vms, name) != nil
+		up.mu.Unlock()
+		if taken {
+			return fmt.Errorf("vm `%s`: name already declared at parent scope (lab `%s`); rename it, or use `%s:vm(\"%s\")` to get that one",
+				name, up.name, up.name, name)
+		}
+	}
+	return nil
+}
+
+func findVM(vms []*VM, name string) *VM {
+	if i := slices.IndexFunc(vms, func(v *VM) bool { return v.name == name }); i >= 0 {
+		return vms[i]
+	}
+	return nil
+}
+
+func findLab(labs []*Lab, name string) *Lab {
+	if i := slices.IndexFunc(labs, func(s *Lab) bool { return s.name == name }); i >= 0 {
+		return labs[i]
+	}
+	return nil
+}
+
+// VM finds a declared VM from this scope outward.
+func (l *Lab) VM(name string) (*VM, bool) {
+	for at := l; at != nil; at = at.parent {
+		at.mu.Lock()
+		vm := findVM(at.vms, name)
+		at.mu.Unlock()
+		if vm != nil {
+			return vm, true
+		}
+	}
+	return nil, false
+}
+
+// MustVM is VM with an error that lists the known names.
+func (l *Lab) MustVM(name string) (*VM, error) {
+	if vm, ok := l.VM(name); ok {
+		return vm, nil
+	}
+	var known []string
+	for at := l; at != nil; at = at.parent {
+		known = append(known, at.VMNames()...)
+	}
+	slices.Sort(known)
+	if len(known) == 0 {
+		return nil, fmt.Errorf("no vm named `%s` (none is declared; declare it with a profile: lab:vm(\"%s\", \"PROFILE\"))", name, name)
+	}
+	return nil, fmt.Errorf("no vm named `%s` (known: %s)", name, strings.Join(known, ", "))
+}
+
+// VMNames lists the names of the VMs of this lab, sorted.
+func (l *Lab) VMNames() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := make([]string, 0, len(l.vms))
+	for _, v := range l.vms {
+		names = append(names, v.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// SubLabNames lists the names of the sub-labs, sorted.
+func (l *Lab) SubLabNames() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := make([]string, 0, len(l.subLabs))
+	for _, s := range l.subLabs {
+		names = append(names, s.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Lab finds the sub-lab of that name from this scope outward, or makes it here.
+// The empty name makes a new one, __lab_0, __lab_1 and so on.
+func (l *Lab) Lab(name string) (*Lab, error) {
+	if name != "" {
+		if err := checkName("lab", name); err != nil {
+			return nil, err
+		}
+		if found, ok := l.LookupLab(name); ok {
+			return found, nil
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if name == "" {
+		for {
+			name = fmt.Sprintf("__lab_%d", l.anon)
+			l.anon++
+			if findLab(l.subLabs, name) == nil {
+				break
+			}
+		}
+	} else if found := findLab(l.subLabs, name); found != nil { // made meanwhile
+		return found, nil
+	}
+	sub := &Lab{host: l.host, name: name, holders: 1}
+	l.subLabs = append(l.subLabs, sub)
+	l.ownedLabs = append(l.ownedLabs, sub)
+	return sub, nil
+}
+
+// LookupLab finds a sub-lab from this scope outward.
+func (l *Lab) LookupLab(name string) (*Lab, bool) {
+	for at := l; at != nil; at = at.parent {
+		at.mu.Lock()
+		sub := findLab(at.subLabs, name)
+		at.mu.Unlock()
+		if sub != nil {
+			return sub, true
+		}
+	}
+	return nil, false
+}
+
+// Include makes existing VMs and labs members here too: all of them or none.
+// Something that is a member already stays one.
+func (l *Lab) Include(members []Member) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var vms []*VM
+	var labs []*Lab
+	for _, m := range members {
+		switch m := m.(type) {
+		case *VM:
+			if slices.Contains(l.vms, m) || slices.Contains(vms, m) {
+				continue
+			}
+			if err := l.freeVMName(m.name); err != nil {
+				return err
+			}
+			if findVM(vms, m.name) != nil {
+				return fmt.Errorf("DuplicateVmName: two vms of the list are called `%s`", m.name)
+			}
+			vms = append(vms, m)
+		case *Lab:
+			if m == l || m.contains(l) {
+				return fmt.Errorf("lab `%s` cannot include lab `%s`: it would contain itself", l.name, m.name)
+			}
+			if slices.Contains(l.subLabs, m) || slices.Contains(labs, m) {
+				continue
+			}
+			if findLab(l.subLabs, m.name) != nil || findLab(labs, m.name) != nil {
+				return fmt.Errorf("DuplicateLabName: lab name `%s` is already used in lab `%s`", m.name, l.name)
+			}
+			labs = append(labs, m)
+		}
+	}
+	for _, v := range vms {
+		v.hold(1)
+	}
+	for _, s := range labs {
+		s.hold(1)
+	}
+	l.vms = append(l.vms, vms...)
+	l.subLabs = append(l.subLabs, labs...)
+	return nil
+}
+
+func (l *Lab) hold(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holders += n
+	return l.holders
+}
+
+// contains tells whether other is somewhere below l.
+func (l *Lab) contains(other *Lab) bool {
+	l.mu.Lock()
+	subs := slices.Clone(l.subLabs)
+	l.mu.Unlock()
+	for _, s := range subs {
+		if s == other || s.contains(other) {
+			return true
+		}
+	}
+	return false
+}
+
+// Remove ends a membership; nothing is stopped.
+func (l *Lab) Remove(m Member) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch m := m.(type) {
+	case *VM:
+		if i := slices.Index(l.vms, m); i >= 0 {
+			l.vms = slices.Delete(l.vms, i, i+1)
+			m.hold(-1)
+			return nil
+		}
+	case *Lab:
+		if i := slices.Index(l.subLabs, m); i >= 0 {
+			l.subLabs = slices.Delete(l.subLabs, i, i+1)
+			m.hold(-1)
+			return nil
+		}
+	}
+	return fmt.Errorf("%s `%s` is no member of lab `%s`", m.memberKind(), m.Name(), l.name)
+}
+
+// RemoveName ends the membership of the VM of that name, or else of the
+// sub-lab.
+func (l *Lab) RemoveName(name string) error {
+	l.mu.Lock()
+	vm, sub := findVM(l.vms, name), findLab(l.subLabs, name)
+	l.mu.Unlock()
+	switch {
+	case vm != nil:
+		return l.Remove(vm)
+	case sub != nil:
+		return l.Remove(sub)
+	}
+	var known []string
+	for _, m := range l.Members() {
+		known = append(known, m.Name)
+	}
+	return fmt.Errorf("lab `%s` has no member `%s` (members: %s)", l.name, name, listOr(known, "none"))
+}
+
+func listOr(names []string, none string) string {
+	if len(names) == 0 {
+		return none
+	}
+	return strings.Join(names, ", ")
+}
+
+// Members lists VMs, then sub-labs, each in order of joining.
+func (l *Lab) Members() []MemberInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]MemberInfo, 0, len(l.vms)+len(l.subLabs))
+	for _, v := range l.vms {
+		all = append(all, MemberInfo{v.memberKind(), v.name})
+	}
+	for _, s := range l.subLabs {
+		all = append(all, MemberInfo{s.memberKind(), s.name})
+	}
+	return all
+}
+
+// Claim makes the file's one claim on the pool; zero is a field that was not
+// given.
+func (l *Lab) Claim(ctx context.Context, memory int64, cpus int) error {
+	if l.host.Pool == nil {
+		return nil
+	}
+	return l.host.Pool.Claim(ctx, memory, cpus)
+}
+
+// memberVMs collects the VMs of this lab and of its sub-labs, each once.
+func (l *Lab) memberVMs() []*VM {
+	var all []*VM
+	seen := map[*Lab]bool{}
+	var walk func(*Lab)
+	walk = func(at *Lab) {
+		if seen[at] {
+			return
+		}
+		seen[at] = true
+		at.mu.Lock()
+		vms, subs := slices.Clone(at.vms), slices.Clone(at.subLabs)
+		at.mu.Unlock()
+		for _, v := range vms {
+			if !slices.Contains(all, v) {
+				all = append(all, v)
+			}
+		}
+		for _, s := range subs {
+			walk(s)
+		}
+	}
+	walk(l)
+	return all
+}
+
+// Boot boots all VMs of the lab and its sub-labs at once, except those that run
+// already.
+func (l *Lab) Boot(ctx context.Context) error {
+	return l.batch(ctx, "boot", nil, []State{Booted}, func(ctx context.Context, v *VM) error { return v.Boot(ctx, nil) })
+}
+
+// Shutdown ends all guests.
+func (l *Lab) Shutdown(ctx context.Context) error {
+	return l.batch(ctx, "shutdown", nil, []State{Shutdown}, func(ctx context.Context, v *VM) error { return v.Shutdown(ctx) })
+}
+
+// Pause pauses all guests. All are checked before one is touched.
+func (l *Lab) Pause(ctx context.Context) error {
+	return l.batch(ctx, "pause", []State{Booted}, []State{Paused}, func(ctx context.Context, v *VM) error { return v.Pause(ctx) })
+}
+
+// Resume resumes all guests. All are checked before one is touched.
+func (l *Lab) Resume(ctx context.Context) error {
+	return l.batch(ctx, "resume", []State{Paused}, []State{Booted}, func(ctx context.Context, v *VM) error { return v.Resume(ctx) })
+}
+
+// batch runs one action on all VMs at once. VMs in a state of skip are left
+// out; unless need is nil, all others must be in one of its states before any
+// is touched.
+func (l *Lab) batch(ctx context.Context, action string, need, skip []State, do func(context.Context, *VM) error) error {
+	var todo []*VM
+	var failed []string
+	for _, v := range l.memberVMs() {
+		state := v.State()
+		if slices.Contains(skip, state) {
+			continue
+		}
+		if need != nil && !slices.Contains(need, state) {
+			failed = append(failed, fmt.Sprintf("`%s`: %v", v.name, v.stateError(action, need[0])))
+		}
+		todo = append(todo, v)
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("lab `%s` %s failed, nothing was changed: %s", l.name, action, strings.Join(failed, "; "))
+	}
+	errs := make([]error, len(todo))
+	var wg sync.WaitGroup
+	for i, v := range todo {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			errs[i] = do(ctx, v)
+		}()
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, fmt.Sprintf("`%s`: %v", todo[i].name, err))
+		}
+	}
+	if len(failed) > 0 {
+		return &BatchError{text: fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; ")), errs: errs}
+	}
+	return nil
+}
+
+// BatchError is a lab-wide action that failed for some members.
+type BatchError struct {
+	text string
+	errs []error
+}
+
+func (e *BatchError) Error() string { return e.text }
+
+// Unwrap gives the errors of the members.
+func (e *BatchError) Unwrap() []error {
+	return slices.DeleteFunc(slices.Clone(e.errs), func(err error) bool { return err == nil })
+}
+
+// AllVMs lists the VMs that this scope owns, those of its sub-labs included,
+// in order of creation.
+func (l *Lab) AllVMs() []*VM {
+	l.mu.Lock()
+	all, subs := slices.Clone(l.ownedVMs), slices.Clone(l.ownedLabs)
+	l.mu.Unlock()
+	for _, s := range subs {
+		all = append(all, s.AllVMs()...)
+	}
+	return all
+}
+
+// CloseScope ends what the scope owns. A VM or lab that another scope holds too
+// stays until the last of them is closed. Errors are warnings: the rest is
+// closed all the same.
+func (l *Lab) CloseScope(ctx context.Context) []error {
+	l.mu.Lock()
+	vms, labs := l.vms, l.subLabs
+	closingVMs, closingLabs := l.ownedVMs, l.ownedLabs
+	l.vms, l.subLabs, l.ownedVMs, l.ownedLabs = nil, nil, nil, nil
+	l.mu.Unlock()
+	for _, v := range vms {
+		if v.hold(-1) == 0 && !slices.Contains(closingVMs, v) {
+			closingVMs = append(closingVMs, v)
+		}
+	}
+	for _, s := range labs {
+		if s.hold(-1) == 0 && !slices.Contains(closingLabs, s) {
+			closingLabs = append(closingLabs, s)
+		}
+	}
+	errs := make([]error, len(closingVMs))
+	var wg sync.WaitGroup
+	for i, v := range closingVMs {
+		if v.hold(0) > 0 {
+			continue
+		}
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := v.Close(ctx); err != nil {
+				errs[i] = fmt.Errorf("vm `%s` close: %w", v.name, err)
+			}
+		}()
+	}
+	wg.Wait()
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	for _, s := range closingLabs {
+		if s.hold(0) <= 0 {
+			errs = append(errs, s.CloseScope(ctx)...)
+		}
+	}
+	return errs
+}
+
+// errNoGuest is what guest operations return where no guests are booted.
+var errNoGuest = errors.New("this run boots no guests (--vmm local)")

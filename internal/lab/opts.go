@@ -1,0 +1,127 @@
+package lab
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+const (
+	defaultMemory = 512 << 20 // bytes
+	defaultCPUs   = 1
+	maxCPUs       = 255 // QEMU's q35 limit without extra interrupt set-up
+)
+
+// BootOpts change how a VM boots; zero fields leave what is below them: the
+// creation opts, then the profile, then the default.
+type BootOpts struct {
+	Memory        int64   // bytes
+	CPUs          int     //
+	Cmdline       *string // replaces the profile's
+	CmdlineAppend string  // goes after everything else, so that its parameters win
+	RNGSeed       *uint64 // fixes the byte stream of the virtio-rng device
+	InitialTime   *time.Time
+	AgentTimeout  time.Duration
+	Files         []BootFile
+	Cold          *bool // true refuses the boot cache
+}
+
+// BootFile is written into the guest's file system before its init starts.
+type BootFile struct {
+	Path    string // absolute
+	Content string
+	Mode    uint32 // permission bits; 0 with HasMode false is 0644
+	HasMode bool
+}
+
+// Merge returns o with what over sets laid on top. Lists of files are joined;
+// the later entry wins per path.
+func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
+	var m BootOpts
+	for _, from := range []*BootOpts{o, over} {
+		if from == nil {
+			continue
+		}
+		if from.Memory != 0 {
+			m.Memory = from.Memory
+		}
+		if from.CPUs != 0 {
+			m.CPUs = from.CPUs
+		}
+		if from.Cmdline != nil {
+			m.Cmdline = from.Cmdline
+		}
+		if from.CmdlineAppend != "" {
+			m.CmdlineAppend = from.CmdlineAppend
+		}
+		if from.RNGSeed != nil {
+			m.RNGSeed = from.RNGSeed
+		}
+		if from.InitialTime != nil {
+			m.InitialTime = from.InitialTime
+		}
+		if from.AgentTimeout != 0 {
+			m.AgentTimeout = from.AgentTimeout
+		}
+		if from.Cold != nil {
+			m.Cold = from.Cold
+		}
+		m.Files = joinFiles(m.Files, from.Files)
+	}
+	return &m
+}
+
+func joinFiles(base, over []BootFile) []BootFile {
+	joined := make([]BootFile, 0, len(base)+len(over))
+	at := map[string]int{}
+	for _, f := range append(append([]BootFile(nil), base...), over...) {
+		key := path.Clean(f.Path)
+		if i, seen := at[key]; seen {
+			joined[i] = f
+			continue
+		}
+		at[key] = len(joined)
+		joined = append(joined, f)
+	}
+	return joined
+}
+
+// validate checks everything before anything boots.
+func (o *BootOpts) validate() error {
+	switch {
+	case o.Memory < 0:
+		return fmt.Errorf("memory: %d is not positive", o.Memory)
+	case o.CPUs < 0 || o.CPUs > maxCPUs:
+		return fmt.Errorf("cpus: %d is not between 1 and %d", o.CPUs, maxCPUs)
+	case o.AgentTimeout < 0:
+		return fmt.Errorf("agent_timeout: expected a positive number of seconds, got %v", o.AgentTimeout)
+	case o.InitialTime != nil && (o.InitialTime.Year() < 1970 || o.InitialTime.Year() > 9999):
+		return fmt.Errorf("initial_time: year %d is not between 1970 and 9999", o.InitialTime.Year())
+	}
+	for i, f := range o.Files {
+		switch {
+		case !strings.HasPrefix(f.Path, "/") || path.Clean(f.Path) == "/":
+			return fmt.Errorf("files[%d]: path `%s` must be an absolute path of a file", i+1, f.Path)
+		case strings.ContainsRune(f.Path, 0):
+			return fmt.Errorf("files[%d]: path %q holds a NUL byte", i+1, f.Path)
+		case f.Mode > 0o7777:
+			return fmt.Errorf("files[%d]: mode %#o is not between 0 and 0o7777", i+1, f.Mode)
+		}
+	}
+	return nil
+}
+
+func (o *BootOpts) memory() int64 {
+	if o.Memory == 0 {
+		return defaultMemory
+	}
+	return o.Memory
+}
+
+func (o *BootOpts) cpus() int {
+	if o.CPUs == 0 {
+		return defaultCPUs
+	}
+	return o.CPUs
+}

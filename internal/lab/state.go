@@ -1,0 +1,92 @@
+package lab
+
+import (
+	"fmt"
+	"time"
+)
+
+// State is where a VM is in its life.
+type State string
+
+// The states of a VM.
+const (
+	Created  State = "created"
+	Booted   State = "booted"
+	Paused   State = "paused"
+	Shutdown State = "shutdown"
+	Dead     State = "dead" // the guest ended by itself: power-off, panic, QEMU gone, agent lost
+)
+
+// StateError is a call that the VM's state does not allow. Nothing was changed.
+type StateError struct {
+	VM     string
+	Op     string // method name
+	State  State
+	Need   State  // the state the call is for
+	Reason string // why a dead VM died
+}
+
+func (e *StateError) Error() string {
+	s := fmt.Sprintf("cannot %s: vm `%s` is ", e.Op, e.VM)
+	switch e.State {
+	case Created:
+		return s + fmt.Sprintf("created (not %s); call vm:boot() first", e.Need)
+	case Booted:
+		if e.Op == "boot" || e.Need == Created {
+			return s + "already booted"
+		}
+		return s + fmt.Sprintf("booted (not %s)", e.Need)
+	case Paused:
+		if e.Need == Created {
+			return s + "paused (already booted); call vm:resume() to go on, or vm:shutdown() first"
+		}
+		return s + fmt.Sprintf("paused (not %s); call vm:resume() first", e.Need)
+	case Shutdown:
+		return s + "shutdown; boot it again with vm:boot(), or create a new VM"
+	}
+	reason := e.Reason
+	if reason == "" {
+		reason = "reason unknown"
+	}
+	return s + fmt.Sprintf("dead: %s; create a new VM, or call vm:shutdown() and boot it again", reason)
+}
+
+// BootError is a boot that yielded no agent. The guest was torn down.
+type BootError struct {
+	VM      string
+	Err     error
+	Console string // the last 8 KiB of the guest's console
+}
+
+func (e *BootError) Error() string {
+	s := fmt.Sprintf("vm `%s` boot: %v", e.VM, e.Err)
+	if e.Console == "" {
+		return s + " (the guest's console is empty)"
+	}
+	return s + "; the guest's console ends with:\n" + e.Console
+}
+
+func (e *BootError) Unwrap() error { return e.Err }
+
+// GuestGoneError fails the operations that were in flight when their guest, or
+// its present boot, ended.
+type GuestGoneError struct {
+	VM     string
+	Reason string
+}
+
+func (e *GuestGoneError) Error() string {
+	return fmt.Sprintf("vm `%s`: %s", e.VM, e.Reason)
+}
+
+const (
+	bootConsoleTail = 8 << 10 // bytes of console in a BootError
+
+	agentTimeoutKVM = 30 * time.Second
+	agentTimeoutTCG = 120 * time.Second
+
+	// lostPortGrace is how long an agent's port may stay closed before the
+	// agent counts as lost: going to sleep (S3) closes it a moment before QEMU
+	// says so, and a power-off closes it a moment before QEMU ends.
+	lostPortGrace = 5 * time.Second
+)

@@ -1,0 +1,454 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"provium/internal/console"
+	"provium/internal/event"
+	"provium/internal/image"
+	"provium/internal/qemu"
+)
+
+// VM is one virtual machine of a test. It outlives its guests: each boot makes
+// a new instance.
+type VM struct {
+	host    *Host
+	name    string
+	profile *Profile
+	opts    *BootOpts // given at creation
+
+	life chan struct{} // held by the one life-cycle call at a time
+
+	mu       sync.Mutex
+	state    State
+	reason   string // why it is dead
+	inst     *instance
+	cid      uint32 // of the last guest
+	dir      string
+	log      *console.Log
+	findings []console.Finding
+	inFlight int
+	holders  int // labs that hold this VM
+}
+
+func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
+	return &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1)}
+}
+
+func (v *VM) memberKind() string { return "vm" }
+
+func (v *VM) hold(n int) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.holders += n
+	return v.holders
+}
+
+// Name is the name given at declaration.
+func (v *VM) Name() string { return v.name }
+
+// Profile is the name of the profile.
+func (v *VM) Profile() string { return v.profile.Name }
+
+// State is the present state.
+func (v *VM) State() State {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.state
+}
+
+// CID is a number that no other running VM of the host has, false before the
+// first boot: the process id of its QEMU.
+func (v *VM) CID() (uint32, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.cid, v.cid != 0
+}
+
+// IsQuiescent tells whether no operation is in flight and nothing is open.
+func (v *VM) IsQuiescent() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.inFlight == 0
+}
+
+// OpenFileCount is the number of Files open through the agent. Operations on
+// whole files leave none behind.
+func (v *VM) OpenFileCount() int { return 0 }
+
+// OpenStreamCount is the number of open streams that concern this VM.
+func (v *VM) OpenStreamCount() int { return 0 }
+
+// stateError says that op needs another state.
+func (v *VM) stateError(op string, need State) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.stateErrorLocked(op, need)
+}
+
+func (v *VM) stateErrorLocked(op string, need State) error {
+	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
+}
+
+// lifecycle takes the VM for one life-cycle call.
+func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
+	select {
+	case v.life <- struct{}{}:
+		return func() { <-v.life }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// running gives the instance when the VM is in state need.
+func (v *VM) running(op string, need State) (*instance, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.state != need {
+		return nil, v.stateErrorLocked(op, need)
+	}
+	return v.inst, nil
+}
+
+// Boot boots the guest and returns when its agent answers. opts lie on top of
+// those of the declaration, for this boot only.
+func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
+	if opts != nil {
+		if err := opts.validate(); err != nil {
+			return err
+		}
+	}
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	v.mu.Lock()
+	if v.state != Created && v.state != Shutdown {
+		defer v.mu.Unlock()
+		return v.stateErrorLocked("boot", Created)
+	}
+	v.mu.Unlock()
+	if v.host.NoGuests {
+		v.setState(Booted)
+		return nil
+	}
+	return v.bootGuest(ctx, v.opts.Merge(opts))
+}
+
+func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) (err error) {
+	giveBack := func() {}
+	if v.host.Pool != nil {
+		if giveBack, err = v.host.Pool.Acquire(ctx, v.name, opts.memory(), opts.cpus()); err != nil {
+			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+		}
+	}
+	started := false
+	defer func() {
+		if !started {
+			giveBack()
+		}
+	}()
+	cfg, err := v.machineConfig(ctx, opts)
+	if err != nil {
+		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+	}
+	timeout := v.agentTimeout(opts, cfg.Accel)
+	inst, err := startInstance(ctx, v, cfg, timeout, giveBack)
+	if err != nil {
+		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+	}
+	started = true // the instance gives it back from now on
+	if err := inst.firstAnswer(ctx, opts); err != nil {
+		inst.end(err.Error())
+		v.mu.Lock()
+		v.state, v.reason, v.inst = Dead, err.Error(), nil
+		tail := v.log.Tail(bootConsoleTail)
+		v.mu.Unlock()
+		if ctx.Err() != nil {
+			return fmt.Errorf("vm `%s` boot: %w", v.name, context.Cause(ctx))
+		}
+		return &BootError{VM: v.name, Err: err, Console: string(tail)}
+	}
+	v.mu.Lock()
+	// The guest may have died between its first answer and here; then the
+	// instance has recorded that, and the state stays dead.
+	if inst.ended() {
+		err = &GuestGoneError{VM: v.name, Reason: inst.endReason()}
+		v.state, v.reason, v.inst = Dead, inst.endReason(), nil
+	} else {
+		v.state, v.reason, v.inst, v.cid = Booted, "", inst, uint32(inst.machine.PID())
+	}
+	cid := v.cid
+	v.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
+		MemoryBytes: uint64(opts.memory()), CID: cid})
+	return nil
+}
+
+func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
+	switch {
+	case opts.AgentTimeout != 0:
+		return opts.AgentTimeout
+	case v.profile.AgentTimeout != 0:
+		return v.profile.AgentTimeout
+	case accel == "kvm":
+		return agentTimeoutKVM
+	}
+	return agentTimeoutTCG
+}
+
+// machineConfig resolves the profile and the opts to files and a machine.
+func (v *VM) machineConfig(ctx context.Context, opts *BootOpts) (*qemu.Config, error) {
+	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
+	if err != nil {
+		return nil, err
+	}
+	spec := v.profile.Image
+	spec.BootCmdline, spec.CmdlineAppend = opts.Cmdline, opts.CmdlineAppend
+	resolve := v.host.ResolveImage
+	if resolve == nil {
+		resolve = image.Resolve
+	}
+	img, err := resolve(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.prepareDir(); err != nil {
+		return nil, err
+	}
+	initrd := img.Initrd
+	if len(opts.Files) > 0 {
+		initrd = filepath.Join(v.dir, "initrd")
+		if err := img.WriteInitrd(initrd, imageFiles(opts.Files)); err != nil {
+			return nil, err
+		}
+	}
+	cfg := &qemu.Config{
+		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
+		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Boot, Initrd: initrd, Cmdline: img.Cmdline,
+		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
+	}
+	if opts.InitialTime != nil {
+		cfg.RTCBase = *opts.InitialTime
+	}
+	return cfg, nil
+}
+
+func imageFiles(files []BootFile) []image.File {
+	out := make([]image.File, len(files))
+	for i, f := range files {
+		mode := uint32(0o644)
+		if f.HasMode {
+			mode = f.Mode
+		}
+		out[i] = image.File{Path: f.Path, Content: []byte(f.Content), Mode: mode}
+	}
+	return out
+}
+
+// prepareDir makes the VM's directory and console log at its first boot. Held:
+// the life cycle.
+func (v *VM) prepareDir() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.dir != "" {
+		return nil
+	}
+	dir, err := v.host.vmDir()
+	if err != nil {
+		return err
+	}
+	log, err := console.NewLog(filepath.Join(dir, "console.log"))
+	if err != nil {
+		return err
+	}
+	v.dir, v.log = dir, log
+	return nil
+}
+
+func (v *VM) setState(s State) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state, v.reason = s, ""
+}
+
+// Pause stops the vCPUs.
+func (v *VM) Pause(ctx context.Context) error {
+	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.machine.Stop(ctx) })
+}
+
+// Resume starts the vCPUs again. The guest's clock goes on where it stood.
+func (v *VM) Resume(ctx context.Context) error {
+	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error { return i.machine.Cont(ctx) })
+}
+
+// transition carries out do in state from and leaves the VM in state to, unless
+// the guest ended meanwhile.
+func (v *VM) transition(ctx context.Context, op string, from, to State, do func(*instance) error) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	inst, err := v.running(op, from)
+	if err != nil {
+		return err
+	}
+	if inst != nil {
+		if err := do(inst); err != nil {
+			return fmt.Errorf("vm `%s` %s: %w", v.name, op, err)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.state != from {
+		return v.stateErrorLocked(op, from)
+	}
+	v.state = to
+	return nil
+}
+
+// Reset presses the reset button and returns when the new agent serves.
+func (v *VM) Reset(ctx context.Context) error {
+	return v.transition(ctx, "reset", Booted, Booted, func(i *instance) error { return i.reset(ctx) })
+}
+
+// Wakeup wakes the guest from suspend-to-RAM.
+func (v *VM) Wakeup(ctx context.Context) error {
+	return v.transition(ctx, "wakeup", Booted, Booted, func(i *instance) error { return i.wakeup(ctx) })
+}
+
+// PowerButton presses the ACPI power button and waits until the guest has
+// powered off. A guest that has not done so within timeout is stopped hard, and
+// graceful is false.
+func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful bool, err error) {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	inst, err := v.running("power_button", Booted)
+	if err != nil || inst == nil {
+		if err == nil {
+			v.setState(Shutdown)
+		}
+		return err == nil, err
+	}
+	inst.expectEnd()
+	if err := inst.machine.PowerDown(ctx); err != nil && !inst.ended() {
+		inst.unexpectEnd()
+		return false, fmt.Errorf("vm `%s` power_button: %w", v.name, err)
+	}
+	limit, cancel := context.WithTimeoutCause(ctx, timeout, errTooSlow)
+	defer cancel()
+	select {
+	case <-inst.done:
+		graceful = true
+	case <-limit.Done():
+		if errors.Is(context.Cause(limit), errTooSlow) {
+			break
+		}
+		inst.unexpectEnd()
+		return false, context.Cause(limit)
+	}
+	inst.end("power button")
+	v.settle(Shutdown)
+	return graceful, nil
+}
+
+var errTooSlow = errors.New("guest did not power off in time")
+
+// Shutdown ends the guest at once, in whatever state it is. Repeating it does
+// nothing.
+func (v *VM) Shutdown(ctx context.Context) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	if inst != nil {
+		inst.expectEnd()
+		inst.end("the vm was shut down")
+	}
+	v.settle(Shutdown)
+	return nil
+}
+
+// settle records a state without a guest.
+func (v *VM) settle(s State) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state, v.reason, v.inst = s, "", nil
+}
+
+// Close shuts the VM down; its console log stays readable.
+func (v *VM) Close(ctx context.Context) error { return v.Shutdown(ctx) }
+
+// MarkDead ends the guest and leaves the VM dead with that reason.
+func (v *VM) MarkDead(reason string) {
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	if inst != nil {
+		inst.end(reason)
+	}
+}
+
+// died is called by the instance when its guest ended unexpectedly.
+func (v *VM) died(inst *instance, reason string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.inst == inst {
+		v.state, v.reason, v.inst = Dead, reason, nil
+	}
+}
+
+// TakeFindings returns the guest failures seen on the console since the last
+// call, all that the guest has printed by now included.
+func (v *VM) TakeFindings() []console.Finding {
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	if inst != nil {
+		inst.machine.SyncConsole()
+		inst.watch.flush()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	f := v.findings
+	v.findings = nil
+	return f
+}
+
+func (v *VM) found(f console.Finding) {
+	v.mu.Lock()
+	v.findings = append(v.findings, f)
+	v.mu.Unlock()
+	if v.host.OnFinding != nil {
+		v.host.OnFinding(v, f)
+	}
+}
+
+// removeDir deletes what the VM kept on disk.
+func (v *VM) removeDir() error {
+	v.mu.Lock()
+	dir := v.dir
+	v.mu.Unlock()
+	if dir == "" {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
