@@ -33,6 +33,11 @@ type Pool interface {
 	Claim(ctx context.Context, memory int64, cpus int) error
 }
 
+// Images turns profiles into files to boot.
+type Images interface {
+	Resolve(ctx context.Context, spec image.Spec) (*image.Image, error)
+}
+
 // Host is what all labs of one test file share. It is not changed after the
 // first use.
 type Host struct {
@@ -47,8 +52,7 @@ type Host struct {
 	AccelHost qemu.AccelHost
 	Pool      Pool // nil: no limit
 
-	// ResolveImage turns a profile into files. Nil is image.Resolve.
-	ResolveImage func(ctx context.Context, spec image.Spec) (*image.Image, error)
+	Images    Images
 
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it

@@ -213,13 +213,11 @@ func (v *VM) machineConfig(ctx context.Context, opts *BootOpts) (*qemu.Config, e
 	if err != nil {
 		return nil, err
 	}
-	spec := v.profile.Image
-	spec.BootCmdline, spec.CmdlineAppend = opts.Cmdline, opts.CmdlineAppend
-	resolve := v.host.ResolveImage
-	if resolve == nil {
-		resolve = image.Resolve
+	img, err := v.host.Images.Resolve(ctx, v.profile.Image)
+	if err != nil {
+		return nil, err
 	}
-	img, err := resolve(ctx, spec)
+	cmdline, err := img.CommandLine(opts.Cmdline, opts.CmdlineAppend)
 	if err != nil {
 		return nil, err
 	}
@@ -229,13 +227,13 @@ func (v *VM) machineConfig(ctx context.Context, opts *BootOpts) (*qemu.Config, e
 	initrd := img.Initrd
 	if len(opts.Files) > 0 {
 		initrd = filepath.Join(v.dir, "initrd")
-		if err := img.WriteInitrd(initrd, imageFiles(opts.Files)); err != nil {
+		if err := img.Compose(ctx, initrd, imageFiles(opts.Files)); err != nil {
 			return nil, err
 		}
 	}
 	cfg := &qemu.Config{
 		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
-		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Boot, Initrd: initrd, Cmdline: img.Cmdline,
+		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
 	}
 	if opts.InitialTime != nil {

@@ -1,0 +1,228 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+
+	"provium/internal/config"
+	"provium/internal/console"
+	"provium/internal/event"
+	"provium/internal/image"
+	"provium/internal/lab"
+	"provium/internal/proc"
+	"provium/internal/qemu"
+	"provium/internal/script"
+)
+
+// RunnerFD is the descriptor on which a runner process finds its pipe to the
+// dispatcher.
+const RunnerFD = 3
+
+// Runner is the main function of a runner process: it runs one test file, as
+// told over the pipe, and reports over it. It returns an error only when there
+// is nobody to report to.
+func Runner(pipe *os.File) error {
+	r := &runner{pipe: newMessagePipe(pipe, pipe), waiting: map[uint64]chan answer{}}
+	first, err := r.pipe.receive()
+	if err != nil {
+		return fmt.Errorf("runner: %w", err)
+	}
+	if first.Job == nil {
+		return errors.New("runner: the first message is no job")
+	}
+	return r.run(first.Job)
+}
+
+type runner struct {
+	pipe *messagePipe
+
+	mu      sync.Mutex
+	nextID  uint64
+	waiting map[uint64]chan answer
+}
+
+// stopError ends a file from outside.
+type stopError struct{ reason, status string }
+
+func (e *stopError) Error() string { return e.reason }
+
+func (r *runner) run(j *job) error {
+	started := time.Now()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	go r.listen(cancel)
+
+	result, err := r.runFile(ctx, j)
+	d := &done{Duration: time.Since(started), Poisoned: result.Poisoned, ChunkError: result.ChunkError}
+	if err != nil {
+		d.ChunkError = err.Error()
+	}
+	return r.pipe.send(&message{Done: d})
+}
+
+// listen takes what the dispatcher says until it is gone.
+func (r *runner) listen(cancel context.CancelCauseFunc) {
+	for {
+		m, err := r.pipe.receive()
+		if err != nil {
+			cancel(&stopError{"the dispatcher is gone", "interrupted"})
+			return
+		}
+		switch {
+		case m.Interrupt != nil:
+			cancel(&stopError{m.Interrupt.Reason, m.Interrupt.Status})
+		case m.Answer != nil:
+			r.mu.Lock()
+			ch := r.waiting[m.Answer.ID]
+			delete(r.waiting, m.Answer.ID)
+			r.mu.Unlock()
+			if ch != nil {
+				ch <- *m.Answer
+			}
+		}
+	}
+}
+
+func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
+	if err := os.Chdir(j.Project); err != nil {
+		return script.Result{}, err
+	}
+	starter := proc.NewStarter()
+	defer starter.Close()
+	host, err := newHost(j, starter, r)
+	if err != nil {
+		return script.Result{}, err
+	}
+	stdout := io.Writer(os.Stdout)
+	if j.JSONOutput {
+		stdout = os.Stderr
+	}
+	filter, err := ParseTestFilter([]byte(j.Filter))
+	if err != nil {
+		return script.Result{}, err
+	}
+	return script.Run(ctx, script.Config{
+		Path: j.Path, AbsPath: j.Abs, Roots: j.Roots, Host: host,
+		Filter: filter.Skip,
+		Stdout: stdout, Stderr: os.Stderr,
+		Emit:       r.emit,
+		Registered: func(names []string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) },
+		Now:        time.Now,
+	}), nil
+}
+
+// newHost builds what the labs of one process share.
+func newHost(j *job, starter *proc.Starter, pool lab.Pool) (*lab.Host, error) {
+	rules, err := oopsRules(j.Oops, j.OopsIgnore)
+	if err != nil {
+		return nil, err
+	}
+	images, err := image.NewStore(image.Config{
+		CacheDir: j.ImageCache, Overlay: os.Getenv("PROVIUM_OVERLAY"), Runner: starter,
+		Notice: func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	h := &lab.Host{
+		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
+		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
+		Warn: func(format string, args ...any) {
+			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
+		},
+	}
+	for name, p := range j.Profiles {
+		h.Profiles[name] = labProfile(name, p)
+	}
+	return h, nil
+}
+
+func oopsRules(extra, ignore []string) (console.Rules, error) {
+	compile := func(list []string) ([]*regexp.Regexp, error) {
+		var out []*regexp.Regexp
+		for _, text := range list {
+			re, err := regexp.Compile(text)
+			if err != nil {
+				return nil, fmt.Errorf("console pattern: %w", err)
+			}
+			out = append(out, re)
+		}
+		return out, nil
+	}
+	e, err := compile(extra)
+	if err != nil {
+		return console.Rules{}, err
+	}
+	i, err := compile(ignore)
+	return console.Rules{Extra: e, Ignore: i}, err
+}
+
+func labProfile(name string, p config.Profile) *lab.Profile {
+	return &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: imageSpec(name, p)}
+}
+
+func imageSpec(name string, p config.Profile) image.Spec {
+	return image.Spec{
+		Profile: name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
+		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules, ForcedKernel: p.KernelForced,
+	}
+}
+
+func (r *runner) emit(e event.Event) {
+	var frame bytes.Buffer
+	if err := event.NewEncoder(&frame).Encode(event.Envelope{Event: e}); err != nil {
+		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
+		return
+	}
+	_ = r.pipe.send(&message{Event: frame.Bytes()})
+}
+
+// ask sends a request to the pool and waits for the answer.
+func (r *runner) ask(ctx context.Context, fill func(id uint64) *message) (id uint64, err error) {
+	ch := make(chan answer, 1)
+	r.mu.Lock()
+	r.nextID++
+	id = r.nextID
+	r.waiting[id] = ch
+	r.mu.Unlock()
+	if err := r.pipe.send(fill(id)); err != nil {
+		return 0, err
+	}
+	select {
+	case a := <-ch:
+		if a.Err != "" {
+			return 0, errors.New(a.Err)
+		}
+		return id, nil
+	case <-ctx.Done():
+		// The dispatcher drops the request, or takes back what it granted.
+		_ = r.pipe.send(&message{Release: &release{ID: id}})
+		return 0, context.Cause(ctx)
+	}
+}
+
+// Acquire implements lab.Pool.
+func (r *runner) Acquire(ctx context.Context, vm string, memory int64, cpus int) (func(), error) {
+	id, err := r.ask(ctx, func(id uint64) *message {
+		return &message{Acquire: &acquire{ID: id, VM: vm, Memory: memory, CPUs: cpus}}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = r.pipe.send(&message{Release: &release{ID: id}}) }, nil
+}
+
+// Claim implements lab.Pool.
+func (r *runner) Claim(ctx context.Context, memory int64, cpus int) error {
+	_, err := r.ask(ctx, func(id uint64) *message {
+		return &message{Claim: &acquire{ID: id, Memory: memory, CPUs: cpus}}
+	})
+	return err
+}
