@@ -1,0 +1,333 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"provium/internal/wire"
+)
+
+// transfer is the bulk data of one operation in both directions.
+type transfer struct {
+	from  io.Reader // bytes for the request's StreamData, nil for none
+	to    io.Writer // takes StreamData as it comes; nil keeps it in memory
+	limit int64     // bytes of a stream that may be kept in memory
+}
+
+// send decides how p goes over: inside the request, or after it.
+func (t *transfer) send(p []byte) wire.Bulk {
+	if len(p) <= wire.InlineLimit {
+		return wire.Bulk{Inline: p}
+	}
+	t.from = bytes.NewReader(p)
+	return wire.Bulk{Length: int64(len(p))}
+}
+
+// answer is a finished operation: its value and what its streams brought.
+type answer struct {
+	value wire.Value
+	in    [wire.Streams][]byte
+}
+
+// item cuts off the part of the streams that belongs to one result of a batch.
+func (a *answer) item(r *wire.Result) (*answer, error) {
+	out := &answer{value: r.Value}
+	for i, n := range r.Streamed {
+		if n > uint64(len(a.in[i])) {
+			return nil, fmt.Errorf("%w: %d bytes announced, %d came", wire.ErrMalformed, n, len(a.in[i]))
+		}
+		out.in[i] = a.in[i][:n:n]
+		a.in[i] = a.in[i][n:]
+	}
+	return out, nil
+}
+
+// call is an operation under way. The reader puts things into it and never
+// waits; the operation's own goroutine takes them out.
+type call struct {
+	client *Client
+	id     uint64
+	t      transfer
+	wake   chan struct{} // has a token when there is something new
+
+	mu      sync.Mutex
+	in      [wire.Streams][]byte
+	window  [wire.Streams]int64 // bytes the agent may still send
+	owed    [wire.Streams]int64 // bytes taken, not yet allowed again
+	credit  int64               // bytes of StreamData we may still send
+	message []byte              // a result that is still coming
+	end     *wire.Result
+}
+
+func (op *call) notify() {
+	select {
+	case op.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (op *call) addCredit(n uint32) {
+	op.mu.Lock()
+	op.credit = min(op.credit+int64(n), wire.Window)
+	op.mu.Unlock()
+	op.notify()
+}
+
+// data appends a Data frame's payload straight from the link.
+func (op *call) data(r *wire.Reader, h wire.Header) error {
+	n := int64(h.Length)
+	for left := int(n); left > 0; {
+		p, err := r.Some(left)
+		if err != nil {
+			return err
+		}
+		left -= len(p)
+		op.mu.Lock()
+		op.in[h.Stream] = append(op.in[h.Stream], p...)
+		op.mu.Unlock()
+	}
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.window[h.Stream] -= n
+	if op.window[h.Stream] < 0 {
+		return fmt.Errorf("%w: agent sent more than it was allowed to", wire.ErrMalformed)
+	}
+	if op.t.to == nil && int64(len(op.in[h.Stream])) > op.t.limit {
+		return fmt.Errorf("%w: agent sent more than %d bytes", wire.ErrMalformed, op.t.limit)
+	}
+	op.owed[h.Stream] += n
+	if op.t.to != nil && h.Stream == wire.StreamData || op.owed[h.Stream] >= wire.Window/2 {
+		op.notify()
+	}
+	return nil
+}
+
+func (op *call) result(h wire.Header, p []byte) (last bool, err error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	more := h.Flags&wire.FlagMore != 0
+	if more || op.message != nil {
+		if len(op.message)+len(p) > wire.MaxResult {
+			return false, fmt.Errorf("%w: result above %d bytes", wire.ErrMalformed, wire.MaxResult)
+		}
+		op.message = append(op.message, p...)
+		p = op.message
+	}
+	if more {
+		return false, nil
+	}
+	if op.end, err = wire.DecodeResult(p); err != nil {
+		return false, err
+	}
+	op.message = nil
+	op.notify()
+	return true, nil
+}
+
+// do sends a request, moves its bulk data, and waits for the result.
+func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer, error) {
+	name := req.Op()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
+	}
+	message := wire.AppendRequest(make([]byte, wire.HeaderSize, 256), req)
+	if len(message)-wire.HeaderSize > wire.MaxRequest {
+		return nil, fmt.Errorf("%s: request of %d bytes: at most %d are possible", name, len(message), wire.MaxRequest)
+	}
+	op := &call{client: c, t: t, wake: make(chan struct{}, 1), credit: wire.Window}
+	for i := range op.window {
+		op.window[i] = wire.Window
+	}
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return nil, fmt.Errorf("%s: %w", name, c.err)
+	}
+	// The lower half counts; it never runs into the next session's range.
+	c.nextID = c.nextID&^0xffffffff | uint64(uint32(c.nextID)+1)
+	op.id = c.nextID
+	c.ops[op.id] = op
+	c.mu.Unlock()
+
+	if n := len(message) - wire.HeaderSize; n <= wire.MaxPayload {
+		wire.Header{Length: uint32(n), Type: wire.FrameRequest, Op: op.id}.Put(message)
+	} else {
+		message = wire.AppendMessage(nil, wire.FrameRequest, op.id, message[wire.HeaderSize:])
+	}
+	err := c.send(ctx, message)
+	if err == nil {
+		err = op.move(ctx)
+	}
+	if err != nil {
+		op.giveUp()
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.end.Err != nil {
+		return nil, opError(req, op.end.Err)
+	}
+	return &answer{value: op.end.Value, in: op.in}, nil
+}
+
+// move sends and receives until the result is there.
+func (op *call) move(ctx context.Context) error {
+	var frame []byte
+	var spare []byte
+	for {
+		op.mu.Lock()
+		end, credit := op.end, op.credit
+		var got []byte
+		if op.t.to != nil {
+			got = op.in[wire.StreamData]
+			op.in[wire.StreamData] = spare[:0]
+		}
+		var owed [wire.Streams]int64
+		for i := range owed {
+			if end == nil && (op.owed[i] >= wire.Window/2 || len(got) > 0) {
+				owed[i], op.owed[i] = op.owed[i], 0
+			}
+		}
+		op.mu.Unlock()
+
+		if len(got) > 0 {
+			if _, err := op.t.to.Write(got); err != nil {
+				return err
+			}
+		}
+		spare = got
+		if end != nil {
+			return nil
+		}
+		if err := op.allow(ctx, owed); err != nil {
+			return err
+		}
+		if op.t.from != nil && credit > 0 {
+			if frame == nil {
+				frame = make([]byte, wire.HeaderSize+wire.ChunkSize)
+			}
+			if err := op.sendChunk(ctx, frame, credit); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-op.wake:
+			select {
+			case <-op.client.failed:
+				return op.lost()
+			default:
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// lost gives the reason the link ended, unless the result came before that.
+func (op *call) lost() error {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.end != nil {
+		return nil
+	}
+	return op.client.Err()
+}
+
+// allow tells the agent how much more it may send.
+func (op *call) allow(ctx context.Context, owed [wire.Streams]int64) error {
+	var p []byte
+	op.mu.Lock()
+	for i, n := range owed {
+		if n > 0 {
+			op.window[i] += n
+			p = wire.AppendCredit(p, op.id, uint16(i), uint32(n))
+		}
+	}
+	op.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return op.client.send(ctx, p)
+}
+
+// sendChunk sends the next piece of the request's bulk data and marks its end.
+func (op *call) sendChunk(ctx context.Context, frame []byte, credit int64) error {
+	n, err := io.ReadFull(op.t.from, frame[wire.HeaderSize:][:min(credit, wire.ChunkSize)])
+	h := wire.Header{Type: wire.FrameData, Stream: wire.StreamData, Op: op.id, Length: uint32(n)}
+	switch err {
+	case nil:
+	case io.EOF, io.ErrUnexpectedEOF:
+		h.Flags = wire.FlagEnd
+		op.t.from = nil
+	default:
+		return err
+	}
+	h.Put(frame)
+	op.mu.Lock()
+	op.credit -= int64(n)
+	op.mu.Unlock()
+	return op.client.send(ctx, frame[:wire.HeaderSize+n])
+}
+
+// giveUp stops the operation in the guest and waits a bounded time for that.
+func (op *call) giveUp() {
+	c := op.client
+	defer c.forget(op.id)
+	if c.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	late := c.cfg.After(c.cfg.CancelGrace)
+	stopped := make(chan struct{})
+	var helpers sync.WaitGroup
+	helpers.Add(2)
+	go func() {
+		defer helpers.Done()
+		select {
+		case <-late:
+			cancel(context.DeadlineExceeded)
+		case <-stopped:
+		}
+	}()
+	go func() {
+		defer helpers.Done()
+		var b [wire.HeaderSize]byte
+		wire.Header{Type: wire.FrameCancel, Op: op.id}.Put(b[:])
+		_ = c.send(ctx, b[:]) // a dead link ends the wait below
+	}()
+	defer func() {
+		close(stopped)
+		// When the result has come, the Cancel needs not get through.
+		cancel(nil)
+		helpers.Wait()
+	}()
+	for {
+		op.mu.Lock()
+		ended := op.end != nil
+		// What still comes is thrown away, but must be allowed to come, or
+		// the result behind it would not.
+		var owed [wire.Streams]int64
+		owed, op.owed = op.owed, owed
+		for i := range op.in {
+			op.in[i] = nil
+		}
+		op.mu.Unlock()
+		if ended {
+			return
+		}
+		if err := op.allow(ctx, owed); err != nil {
+			return
+		}
+		select {
+		case <-op.wake:
+		case <-c.failed:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+
+	"provium/internal/wire"
+)
+
+var (
+	// ErrLinkLost is wrapped by the error of every operation that was under
+	// way, or was begun, after the connection to the agent ended without a
+	// better reason having been given to Client.Fail or by Config.Lost.
+	ErrLinkLost = errors.New("agent link lost")
+	// ErrVersion is wrapped when host and agent speak different versions of
+	// the protocol; the text names both.
+	ErrVersion = errors.New("protocol version mismatch")
+	// ErrClosed is the reason after Client.Close.
+	ErrClosed = errors.New("agent link closed")
+)
+
+// OpError is a failure the guest reported: the guest's fault or the test's,
+// never the link's.
+type OpError struct {
+	Op    string // the operation, such as "read_file"
+	Path  string // the path or program concerned, or ""
+	Errno uint32 // Linux errno, 0 when no system call failed
+	Name  string // "ENOENT", or ""
+	Text  string // "No such file or directory (ENOENT)"
+}
+
+func (e *OpError) Error() string {
+	if e.Path == "" {
+		return e.Op + ": " + e.Text
+	}
+	return e.Op + " " + e.Path + ": " + e.Text
+}
+
+func opError(req wire.Request, e *wire.Error) *OpError {
+	out := &OpError{Op: req.Op(), Errno: e.Errno, Name: e.Name, Text: e.Text}
+	switch r := req.(type) {
+	case *wire.Run:
+		if len(r.Args) > 0 {
+			out.Path = r.Args[0]
+		}
+	case *wire.ReadFile:
+		out.Path = r.Path
+	case *wire.WriteFile:
+		out.Path = r.Path
+	case *wire.Stat:
+		out.Path = r.Path
+	case *wire.ListDir:
+		out.Path = r.Path
+	case *wire.Mkdir:
+		out.Path = r.Path
+	case *wire.Unlink:
+		out.Path = r.Path
+	case *wire.Rename:
+		out.Path = r.From + " -> " + r.To
+	}
+	return out
+}
+
+// badAnswer is the error for an answer that does not fit what was asked.
+func badAnswer(op string, v wire.Value) error {
+	return fmt.Errorf("%s: agent answered with a value of type %T", op, v)
+}

@@ -1,0 +1,423 @@
+package wire
+
+// Request is one of the request types below; Op is its name on the wire.
+type Request interface {
+	Op() string
+	fields(f *fields)
+	field(d *decoder, key string) bool
+}
+
+// Bulk says where a request's bulk bytes are: inside it (Inline), or in the
+// operation's StreamData, Length bytes of it, or up to the stream's end when
+// Length is UntilEnd.
+type Bulk struct {
+	Inline []byte
+	Length int64
+}
+
+// UntilEnd is the Length of bulk data that ends with its stream.
+const UntilEnd = -1
+
+// Streamed says whether any bytes come over the stream.
+func (b Bulk) Streamed() bool { return b.Length != 0 }
+
+func (b Bulk) put(f *fields, inlineKey, lengthKey string) {
+	f.optBin(inlineKey, b.Inline)
+	if b.Length != 0 {
+		f.int(lengthKey, b.Length)
+	}
+}
+
+func (b *Bulk) length(d *decoder) {
+	if b.Length = d.int(); b.Length < UntilEnd {
+		d.fail("bulk length %d", b.Length)
+	}
+}
+
+// Ping does nothing and answers at once.
+type Ping struct{}
+
+// Run starts a command and waits for its end. Either Shell or Args is set.
+type Run struct {
+	Shell     string   // text for /bin/sh -c
+	Args      []string // program, searched in PATH, and its arguments
+	Env       []string // "name=value"
+	EnvClear  bool     // Env is the whole environment
+	Cwd       string   // default "/"
+	Stdin     Bulk     // never UntilEnd inside a batch
+	User      string   // name or number; default: as the agent
+	TimeoutNS uint64   // 0: none
+}
+
+// ReadFile answers with the contents of a file. A regular file of more than
+// Max bytes is refused before any is read, with EFBIG; so is any other once it
+// has given more. Max 0 means no limit.
+type ReadFile struct {
+	Path string
+	Max  uint64
+}
+
+// WriteFile creates a file or replaces its contents.
+type WriteFile struct {
+	Path    string
+	SetPerm bool   // give the file mode Perm, also when it exists already
+	Perm    uint32 // permission bits, at most 0o7777
+	Data    Bulk
+}
+
+// Stat describes a file.
+type Stat struct {
+	Path     string
+	NoFollow bool // describe a symbolic link itself
+}
+
+// ListDir lists a directory without "." and "..".
+type ListDir struct{ Path string }
+
+// Mkdir makes a directory; with Parents also what is missing above it, and an
+// existing directory is then no error.
+type Mkdir struct {
+	Path    string
+	Parents bool
+	SetPerm bool // without it the mode is 0o755
+	Perm    uint32
+}
+
+// Unlink removes a file or an empty directory.
+type Unlink struct{ Path string }
+
+// Rename renames within one file system of the guest.
+type Rename struct{ From, To string }
+
+// ClockGet reads the guest's clocks.
+type ClockGet struct{}
+
+// ClockSet sets the wall clock, in nanoseconds since 1970.
+type ClockSet struct{ RealtimeNS int64 }
+
+// ClockAdvance moves the wall clock by so many nanoseconds.
+type ClockAdvance struct{ ByNS int64 }
+
+// Sleep answers after so many nanoseconds of guest time.
+type Sleep struct{ NS uint64 }
+
+// Batch does its operations one after the other; a failing one does not stop
+// the next. Their bulk bytes follow each other on the batch's own streams.
+type Batch struct{ Ops []Request }
+
+// The names of the operations.
+func (*Ping) Op() string         { return "ping" }
+func (*Run) Op() string          { return "run" }
+func (*ReadFile) Op() string     { return "read_file" }
+func (*WriteFile) Op() string    { return "write_file" }
+func (*Stat) Op() string         { return "stat" }
+func (*ListDir) Op() string      { return "listdir" }
+func (*Mkdir) Op() string        { return "mkdir" }
+func (*Unlink) Op() string       { return "unlink" }
+func (*Rename) Op() string       { return "rename" }
+func (*ClockGet) Op() string     { return "clock_get" }
+func (*ClockSet) Op() string     { return "clock_set" }
+func (*ClockAdvance) Op() string { return "clock_advance" }
+func (*Sleep) Op() string        { return "sleep" }
+func (*Batch) Op() string        { return "batch" }
+
+func newRequest(op []byte) Request {
+	switch string(op) {
+	case "ping":
+		return &Ping{}
+	case "run":
+		return &Run{}
+	case "read_file":
+		return &ReadFile{}
+	case "write_file":
+		return &WriteFile{}
+	case "stat":
+		return &Stat{}
+	case "listdir":
+		return &ListDir{}
+	case "mkdir":
+		return &Mkdir{}
+	case "unlink":
+		return &Unlink{}
+	case "rename":
+		return &Rename{}
+	case "clock_get":
+		return &ClockGet{}
+	case "clock_set":
+		return &ClockSet{}
+	case "clock_advance":
+		return &ClockAdvance{}
+	case "sleep":
+		return &Sleep{}
+	case "batch":
+		return &Batch{}
+	}
+	return nil
+}
+
+// AppendRequest encodes a request: a map whose first field is "op".
+func AppendRequest(b []byte, r Request) []byte {
+	f := openFields(b)
+	f.str("op", r.Op())
+	r.fields(&f)
+	return f.b
+}
+
+// DecodeRequest decodes a request. A message that is well formed but names an
+// operation this version lacks is ErrMalformed too: versions never mix.
+func DecodeRequest(p []byte) (Request, error) {
+	if len(p) > MaxRequest {
+		return nil, malformed("request of %d bytes, limit %d", len(p), MaxRequest)
+	}
+	d := decoder{b: p}
+	r := d.request(true)
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (d *decoder) request(batch bool) Request {
+	n := d.mapHeader()
+	if key := d.raw(); d.err == nil && (n == 0 || string(key) != "op") {
+		d.fail("request does not begin with its op")
+	}
+	op := d.raw()
+	if d.err != nil {
+		return nil
+	}
+	r := newRequest(op)
+	if _, nested := r.(*Batch); r == nil || nested && !batch {
+		d.fail("unknown op %.40q", op)
+		return nil
+	}
+	for i := 1; i < n && d.err == nil; i++ {
+		key := d.raw()
+		if d.err == nil && !r.field(d, string(key)) {
+			d.fail("unknown field %.40q of %s", key, r.Op())
+		}
+	}
+	return r
+}
+
+func (*Ping) fields(*fields)              {}
+func (*Ping) field(*decoder, string) bool { return false }
+
+func (r *Run) fields(f *fields) {
+	f.optStr("shell", r.Shell)
+	putStrings(f, "args", r.Args)
+	putStrings(f, "env", r.Env)
+	f.optBool("env_clear", r.EnvClear)
+	f.optStr("cwd", r.Cwd)
+	r.Stdin.put(f, "stdin", "stdin_len")
+	f.optStr("user", r.User)
+	f.optUint("timeout_ns", r.TimeoutNS)
+}
+
+func (r *Run) field(d *decoder, key string) bool {
+	switch key {
+	case "shell":
+		r.Shell = d.string()
+	case "args":
+		r.Args = d.strings()
+	case "env":
+		r.Env = d.strings()
+	case "env_clear":
+		r.EnvClear = d.bool()
+	case "cwd":
+		r.Cwd = d.string()
+	case "stdin":
+		r.Stdin.Inline = d.bin()
+	case "stdin_len":
+		r.Stdin.length(d)
+	case "user":
+		r.User = d.string()
+	case "timeout_ns":
+		r.TimeoutNS = d.uint()
+	default:
+		return false
+	}
+	return true
+}
+
+func putStrings(f *fields, key string, v []string) {
+	if len(v) == 0 {
+		return
+	}
+	f.key(key)
+	f.b = appendArrayHeader(f.b, len(v))
+	for _, s := range v {
+		f.b = appendString(f.b, s)
+	}
+}
+
+func (r *ReadFile) fields(f *fields) {
+	f.str("path", r.Path)
+	f.optUint("max", r.Max)
+}
+
+func (r *ReadFile) field(d *decoder, key string) bool {
+	switch key {
+	case "path":
+		r.Path = d.string()
+	case "max":
+		r.Max = d.uint()
+	default:
+		return false
+	}
+	return true
+}
+
+func putPerm(f *fields, set bool, perm uint32) {
+	if set {
+		f.uint("perm", uint64(perm))
+	}
+}
+
+func (d *decoder) perm() (bool, uint32) {
+	v := d.uint()
+	if v > 0o7777 {
+		d.fail("permission bits 0%o", v)
+		return false, 0
+	}
+	return true, uint32(v)
+}
+
+func (r *WriteFile) fields(f *fields) {
+	f.str("path", r.Path)
+	putPerm(f, r.SetPerm, r.Perm)
+	r.Data.put(f, "data", "data_len")
+}
+
+func (r *WriteFile) field(d *decoder, key string) bool {
+	switch key {
+	case "path":
+		r.Path = d.string()
+	case "perm":
+		r.SetPerm, r.Perm = d.perm()
+	case "data":
+		r.Data.Inline = d.bin()
+	case "data_len":
+		r.Data.length(d)
+	default:
+		return false
+	}
+	return true
+}
+
+func (r *Stat) fields(f *fields) {
+	f.str("path", r.Path)
+	f.optBool("no_follow", r.NoFollow)
+}
+
+func (r *Stat) field(d *decoder, key string) bool {
+	switch key {
+	case "path":
+		r.Path = d.string()
+	case "no_follow":
+		r.NoFollow = d.bool()
+	default:
+		return false
+	}
+	return true
+}
+
+func (r *ListDir) fields(f *fields) { f.str("path", r.Path) }
+
+func (r *ListDir) field(d *decoder, key string) bool { return onlyString(d, key, "path", &r.Path) }
+
+func onlyString(d *decoder, key, want string, v *string) bool {
+	if key != want {
+		return false
+	}
+	*v = d.string()
+	return true
+}
+
+func (r *Mkdir) fields(f *fields) {
+	f.str("path", r.Path)
+	f.optBool("parents", r.Parents)
+	putPerm(f, r.SetPerm, r.Perm)
+}
+
+func (r *Mkdir) field(d *decoder, key string) bool {
+	switch key {
+	case "path":
+		r.Path = d.string()
+	case "parents":
+		r.Parents = d.bool()
+	case "perm":
+		r.SetPerm, r.Perm = d.perm()
+	default:
+		return false
+	}
+	return true
+}
+
+func (r *Unlink) fields(f *fields) { f.str("path", r.Path) }
+
+func (r *Unlink) field(d *decoder, key string) bool { return onlyString(d, key, "path", &r.Path) }
+
+func (r *Rename) fields(f *fields) {
+	f.str("from", r.From)
+	f.str("to", r.To)
+}
+
+func (r *Rename) field(d *decoder, key string) bool {
+	return onlyString(d, key, "from", &r.From) || onlyString(d, key, "to", &r.To)
+}
+
+func (*ClockGet) fields(*fields)              {}
+func (*ClockGet) field(*decoder, string) bool { return false }
+
+func (r *ClockSet) fields(f *fields) { f.int("realtime_ns", r.RealtimeNS) }
+
+func (r *ClockSet) field(d *decoder, key string) bool {
+	if key != "realtime_ns" {
+		return false
+	}
+	r.RealtimeNS = d.int()
+	return true
+}
+
+func (r *ClockAdvance) fields(f *fields) { f.int("by_ns", r.ByNS) }
+
+func (r *ClockAdvance) field(d *decoder, key string) bool {
+	if key != "by_ns" {
+		return false
+	}
+	r.ByNS = d.int()
+	return true
+}
+
+func (r *Sleep) fields(f *fields) { f.uint("ns", r.NS) }
+
+func (r *Sleep) field(d *decoder, key string) bool {
+	if key != "ns" {
+		return false
+	}
+	r.NS = d.uint()
+	return true
+}
+
+func (r *Batch) fields(f *fields) {
+	f.key("ops")
+	f.b = appendArrayHeader(f.b, len(r.Ops))
+	for _, op := range r.Ops {
+		f.b = AppendRequest(f.b, op)
+	}
+}
+
+func (r *Batch) field(d *decoder, key string) bool {
+	if key != "ops" {
+		return false
+	}
+	n := d.arrayHeader()
+	if n > MaxBatch {
+		d.fail("batch of %d ops, limit %d", n, MaxBatch)
+	}
+	for i := 0; i < n && d.err == nil; i++ {
+		r.Ops = append(r.Ops, d.request(false))
+	}
+	return true
+}
