@@ -1,0 +1,252 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// MaxLog is the default bound of a log file, in bytes.
+const MaxLog = 64 << 20
+
+// ErrEnded tells that the guest's console will print nothing more.
+var ErrEnded = errors.New("console EOF")
+
+// LogConfig is how a [Log] is kept. The zero value is ready for use.
+type LogConfig struct {
+	// MaxBytes bounds the file; 0 is [MaxLog].
+	MaxBytes int64
+}
+
+// Log is everything a guest printed, kept in a file. Above its bound it keeps
+// the first quarter, which has the boot, and the latest output, with a mark
+// between them. Positions count all bytes ever written, cut ones included.
+//
+// One writer and any number of readers may use it at the same time.
+type Log struct {
+	file *os.File
+	head int64 // bytes at the start that are kept for good
+	ring int64 // bytes behind them that are used round and round
+
+	mu      sync.Mutex
+	size    int64
+	search  int64 // where the next Expect starts
+	ended   bool
+	changed chan struct{} // closed at the next change; nil while nobody waits
+}
+
+// CreateLog makes a new log in the file at path, emptying it if it is there.
+func CreateLog(path string, cfg LogConfig) (*Log, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("console log create: %w", err)
+	}
+	limit := cfg.MaxBytes
+	if limit <= 0 {
+		limit = MaxLog
+	}
+	head := limit / 4
+	return &Log{file: f, head: head, ring: limit - head}, nil
+}
+
+// Write appends to the log and wakes those who wait for it. It implements
+// io.Writer. After an error the bytes that did not fit are lost, and the log
+// goes on with the next write.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	done := 0
+	for done < len(p) {
+		at, room := l.place(l.size)
+		n, err := l.file.WriteAt(p[done:min(int64(len(p)), int64(done)+room)], at)
+		l.size += int64(n)
+		done += n
+		if err != nil {
+			l.wake()
+			return done, fmt.Errorf("console log write: %w", err)
+		}
+	}
+	l.wake()
+	return done, nil
+}
+
+// place returns where in the file a position is, and how many bytes follow
+// there in one piece.
+func (l *Log) place(pos int64) (at, room int64) {
+	if pos < l.head {
+		return pos, l.head - pos
+	}
+	in := (pos - l.head) % l.ring
+	return l.head + in, l.ring - in
+}
+
+// wake is called with the lock held.
+func (l *Log) wake() {
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// Len returns how many bytes were written so far, cut ones included.
+func (l *Log) Len() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size
+}
+
+// ReadAll returns the log. Where it was cut stands a line that says how many
+// bytes are missing.
+func (l *Log) ReadAll() ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	start := l.resume()
+	if start == l.head {
+		return l.read(0, l.size)
+	}
+	first, err := l.read(0, l.head)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := l.read(start, l.size)
+	if err != nil {
+		return nil, err
+	}
+	mark := fmt.Sprintf("\n[... %d bytes of console output cut ...]\n", start-l.head)
+	return append(append(first, mark...), rest...), nil
+}
+
+// Tail returns the last n bytes, or fewer if the log has fewer.
+func (l *Log) Tail(n int) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := max(0, l.size-int64(max(n, 0)))
+	if s := l.resume(); from < s && s > l.head {
+		from = s
+	}
+	return l.read(from, l.size)
+}
+
+// resume returns the first position behind the head that is still there.
+func (l *Log) resume() int64 { return max(l.head, l.size-l.ring) }
+
+// read is called with the lock held, for bytes that are there.
+func (l *Log) read(from, to int64) ([]byte, error) {
+	b := make([]byte, max(0, to-from))
+	for done := int64(0); done < int64(len(b)); {
+		at, room := l.place(from + done)
+		n := min(room, int64(len(b))-done)
+		if _, err := l.file.ReadAt(b[done:done+n], at); err != nil {
+			return nil, fmt.Errorf("console log read: %w", err)
+		}
+		done += n
+	}
+	return b, nil
+}
+
+// Wait returns the log's length as soon as it is more than from. It returns
+// ErrEnded when the console has ended before that, or the context's error.
+func (l *Log) Wait(ctx context.Context, from int64) (int64, error) {
+	for {
+		l.mu.Lock()
+		size, ended := l.size, l.ended
+		if size <= from && !ended && l.changed == nil {
+			l.changed = make(chan struct{})
+		}
+		changed := l.changed
+		l.mu.Unlock()
+		switch {
+		case size > from:
+			return size, nil
+		case ended:
+			return size, ErrEnded
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return size, context.Cause(ctx)
+		}
+	}
+}
+
+// Expect waits until the plain bytes of pattern are in the log, behind the
+// match before and behind the last [Log.MarkBoot], and moves the position past
+// them. An empty pattern matches at once. When it fails, with ErrEnded or the
+// context's error, the position stays.
+func (l *Log) Expect(ctx context.Context, pattern []byte) error {
+	const step = 64 << 10
+	keep := int64(max(0, len(pattern)-1)) // a match may begin in bytes seen before
+	l.mu.Lock()
+	next := l.search
+	l.mu.Unlock()
+	for {
+		l.mu.Lock()
+		// A reset, or a match of another caller, has moved the position on, or
+		// what was to be searched is no longer there.
+		next = max(next, l.search)
+		if s := l.resume(); next >= l.head && next < s {
+			next = s
+		}
+		to := min(l.size, next+step+keep)
+		atCut := next < l.head && to >= l.head && l.resume() > l.head
+		if atCut {
+			to = l.head // nothing matches across the cut
+		}
+		b, err := l.read(next, to)
+		if err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		if i := bytes.Index(b, pattern); i >= 0 {
+			l.search = next + int64(i+len(pattern))
+			l.mu.Unlock()
+			return nil
+		}
+		size := l.size
+		l.mu.Unlock()
+		if atCut {
+			next = to
+			continue
+		}
+		next = max(next, to-keep)
+		if to < size {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		if _, err := l.Wait(ctx, size); err != nil {
+			return err
+		}
+	}
+}
+
+// MarkBoot tells that the guest starts anew: output goes on after an end, and
+// nothing from before matches in [Log.Expect] any more.
+func (l *Log) MarkBoot() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.search = l.size
+	l.ended = false
+	l.wake()
+}
+
+// End tells that no output will follow, unless the guest boots again.
+func (l *Log) End() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.wake()
+}
+
+// Close ends the log and closes its file, which stays where it is.
+func (l *Log) Close() error {
+	l.End()
+	if err := l.file.Close(); err != nil {
+		return fmt.Errorf("console log close: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package console
+
+import "bytes"
+
+// Kind is the sort of failure that a [Finding] is about.
+type Kind string
+
+// The kinds of findings.
+const (
+	KindPanic      Kind = "kernel panic"
+	KindBug        Kind = "BUG"
+	KindOops       Kind = "Oops"
+	KindGPF        Kind = "general protection fault"
+	KindKASAN      Kind = "KASAN"
+	KindKFENCE     Kind = "KFENCE"
+	KindKCSAN      Kind = "KCSAN"
+	KindUBSAN      Kind = "UBSAN"
+	KindLockdep    Kind = "lockdep"
+	KindHungTask   Kind = "hung task"
+	KindSoftLockup Kind = "soft lockup"
+	KindHardLockup Kind = "hard lockup"
+	KindRCUStall   Kind = "RCU stall"
+	// KindPattern is a line that one of [Rules.Extra] matches.
+	KindPattern Kind = "pattern"
+)
+
+// match says which report the text of a kernel message begins, or "". The
+// text must begin with the report's own words: kernel messages that merely
+// quote them, and what programs print, are innocent. stamped tells that the
+// line carries a kernel time stamp.
+func match(text []byte, stamped bool) Kind {
+	if len(text) < 4 {
+		return ""
+	}
+	switch text[0] {
+	case 'B':
+		return matchBug(text)
+	case 'K':
+		if has(text, "Kernel panic - ") {
+			return KindPanic
+		}
+	case 'O':
+		return matchOops(text)
+	case 'I':
+		if k := matchInfo(text); k != "" {
+			return k
+		}
+	case 'W':
+		if has(text, "WARNING: ") && isLockdep(text[len("WARNING: "):]) {
+			return KindLockdep
+		}
+	case '[':
+		// Lockdep up to 4.10, and invalid wait contexts to this day, are boxed.
+		if t, ok := bytes.CutPrefix(text, []byte("[ BUG: ")); ok && isLockdep(t) {
+			return KindLockdep
+		}
+		if t, ok := bytes.CutPrefix(text, []byte("[ INFO: ")); ok && isLockdep(t) {
+			return KindLockdep
+		}
+	case 'U':
+		if has(text, "UBSAN: ") {
+			return KindUBSAN
+		}
+		if has(text, "Unable to handle kernel ") {
+			return KindOops
+		}
+	case 'P':
+		if has(text, "PANIC: double fault") {
+			return KindOops
+		}
+	case 'g':
+		if has(text, "general protection fault") && (len(text) == 24 || text[24] == ':' || text[24] == ',') {
+			return KindGPF
+		}
+	case 'k':
+		if has(text, "kernel BUG at ") {
+			return KindBug
+		}
+	}
+	if isDie(text) {
+		return KindOops
+	}
+	if stamped || text[0] == 'w' || text[0] == 'N' || text[0] == 'r' {
+		return matchPrefixed(text, stamped)
+	}
+	return ""
+}
+
+// matchPrefixed looks behind the name of a subsystem, "watchdog: " and the like.
+func matchPrefixed(text []byte, stamped bool) Kind {
+	for range 2 {
+		i := bytes.Index(text[:min(len(text), 32)], []byte(": "))
+		if i <= 0 {
+			return ""
+		}
+		name := text[:i]
+		text = text[i+2:]
+		switch {
+		case string(name) == "watchdog" || string(name) == "NMI watchdog":
+			if bytes.Contains(text, []byte("hard LOCKUP")) || bytes.Contains(text, []byte("Hard LOCKUP")) {
+				return KindHardLockup
+			}
+		case string(name) == "rcu":
+			if k := matchInfo(text); k != "" {
+				return k
+			}
+		case !stamped || !isWord(name):
+			return ""
+		}
+		if has(text, "BUG: ") {
+			return matchBug(text)
+		}
+	}
+	return ""
+}
+
+func matchBug(text []byte) Kind {
+	t, ok := bytes.CutPrefix(text, []byte("BUG:"))
+	if !ok {
+		// SLUB's reports: "BUG kmalloc-64 (Not tainted): Redzone overwritten".
+		if has(text, "BUG ") && bytes.Contains(text, []byte("): ")) &&
+			(bytes.Contains(text, []byte("ainted)")) || bytes.Contains(text, []byte("ainted: "))) {
+			return KindBug
+		}
+		return ""
+	}
+	t = bytes.TrimLeft(t, " ")
+	switch {
+	case has(t, "KASAN: "):
+		return KindKASAN
+	case has(t, "KFENCE: "):
+		return KindKFENCE
+	case has(t, "KCSAN: "):
+		return KindKCSAN
+	case has(t, "soft lockup"), has(t, "workqueue lockup"):
+		return KindSoftLockup
+	case has(t, "MAX_LOCK"), isLockdep(t):
+		return KindLockdep
+	}
+	return KindBug
+}
+
+func matchOops(text []byte) Kind {
+	t, ok := bytes.CutPrefix(text, []byte("Oops"))
+	if !ok {
+		return ""
+	}
+	switch {
+	case has(t, ": general protection fault"):
+		return KindGPF
+	case has(t, ": "), has(t, "[#"), has(t, " [#"):
+		return KindOops
+	}
+	return ""
+}
+
+func matchInfo(text []byte) Kind {
+	t, ok := bytes.CutPrefix(text, []byte("INFO: "))
+	switch {
+	case !ok:
+		return ""
+	case has(t, "task ") && bytes.Contains(t, []byte(" blocked ")) && bytes.Contains(t, []byte(" for more than ")):
+		return KindHungTask
+	case has(t, "rcu") && bytes.Contains(t, []byte("stall")):
+		return KindRCUStall
+	case isLockdep(t), has(t, "trying to register non-static key"):
+		return KindLockdep
+	}
+	return ""
+}
+
+// isLockdep recognises the title of a lockdep report, without its "WARNING: ".
+func isLockdep(t []byte) bool {
+	for _, p := range []string{
+		"possible circular locking dependency", "possible recursive locking",
+		"possible irq lock inversion dependency", "inconsistent lock state",
+		"possible unsafe locking", "bad unlock balance", "bad contention detected",
+		"held lock freed", "lock held at task exit time", "lock held when returning to user space",
+		"suspicious RCU usage", "Nested lock was not taken", "Invalid wait context",
+		"invalid wait context", "irq lock inversion", "possible reason: unannotated irqs",
+	} {
+		if has(t, p) {
+			return true
+		}
+	}
+	return bytes.Contains(t, []byte("-unsafe lock order detected"))
+}
+
+// isDie recognises the line of die(): "invalid opcode: 0000 [#1] PREEMPT SMP".
+func isDie(text []byte) bool {
+	i := bytes.Index(text, []byte(" [#"))
+	if i < 6 || i+3 >= len(text) || !isDigit(text[i+3]) {
+		return false
+	}
+	code := text[i-6 : i]
+	if code[0] != ':' || code[1] != ' ' {
+		// arm64's code is longer: "Internal error: Oops: 0000000096000004 [#1]".
+		return has(text, "Internal error: ")
+	}
+	for _, c := range code[2:] {
+		if !isDigit(c) && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// endsReport tells whether the text is the last line of a report of the kind;
+// died tells that the report has a line of die(), which prints more.
+func endsReport(k Kind, died bool, text []byte) bool {
+	if has(text, "---[ end ") {
+		return true
+	}
+	switch k {
+	case KindPanic:
+		return has(text, "Rebooting in ")
+	case KindKASAN, KindKFENCE, KindKCSAN, KindUBSAN:
+		return isRule(text)
+	case KindOops, KindGPF:
+		return false
+	case KindRCUStall, KindHardLockup:
+		return false // several processors may follow
+	}
+	return !died && has(text, "</TASK>")
+}
+
+// isRule recognises the line of equals signs around a report.
+func isRule(text []byte) bool {
+	return len(text) >= 20 && len(bytes.Trim(text, "=")) == 0
+}
+
+func isWord(b []byte) bool {
+	for _, c := range b {
+		if !isDigit(c) && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+func has(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}

@@ -1,0 +1,70 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Sink takes the events of a stream in order. The bus calls it from one
+// goroutine at a time and waits for it, so that nothing is dropped: a sink
+// that can be held up by others has to buffer on its own.
+type Sink interface {
+	Put(Envelope) error
+}
+
+// SinkFunc makes a function a [Sink].
+type SinkFunc func(Envelope) error
+
+// Put implements [Sink].
+func (f SinkFunc) Put(env Envelope) error { return f(env) }
+
+// Bus stamps events and hands each to every sink, in one order for all. It is
+// safe for concurrent use; the zero value is not ready, see [NewBus].
+type Bus struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	last  int64
+	sinks []Sink
+	errs  []error
+}
+
+// NewBus returns a bus over the given sinks. now is the host clock; it may go
+// backwards, the stamps do not.
+func NewBus(now func() time.Time, sinks ...Sink) *Bus {
+	return &Bus{now: now, sinks: append([]Sink(nil), sinks...)}
+}
+
+// Emit stamps e with the clock and distributes it. A sink that fails gets no
+// more events; [Bus.Err] tells of it.
+func (b *Bus) Emit(e Event) { b.put(func() int64 { return b.now().UnixNano() }, e) }
+
+// Forward distributes an event that was stamped elsewhere, as by the process
+// of a test file. Its stamp is kept unless the stream is already past it.
+func (b *Bus) Forward(env Envelope) { b.put(func() int64 { return env.TS }, env.Event) }
+
+func (b *Bus) put(stamp func() int64, e Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last = max(b.last, stamp())
+	env := Envelope{TS: b.last, Event: e}
+	kept := b.sinks[:0]
+	for _, s := range b.sinks {
+		if err := s.Put(env); err != nil {
+			b.errs = append(b.errs, fmt.Errorf("event sink: %w", err))
+			continue
+		}
+		kept = append(kept, s)
+	}
+	clear(b.sinks[len(kept):])
+	b.sinks = kept
+}
+
+// Err returns the errors of the sinks that failed so far, joined, or nil.
+func (b *Bus) Err() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Join(b.errs...)
+}

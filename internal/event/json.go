@@ -1,0 +1,88 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+)
+
+// MarshalJSON gives the event as one line for people who look into a stream:
+// the same keys as on the wire. Bytes in meta become {"bytes": base64}, and
+// NaN and infinities strings, since JSON has neither. There is no way back.
+func (env Envelope) MarshalJSON() ([]byte, error) {
+	if env.Event == nil {
+		return nil, fmt.Errorf("event encode: no event")
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `{"ts":%d,"kind":"%s","payload":`, env.TS, env.Event.Kind())
+	if err := jsonStruct(&b, reflect.ValueOf(env.Event)); err != nil {
+		return nil, fmt.Errorf("event encode %s: %w", env.Event.Kind(), err)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+func jsonStruct(b *bytes.Buffer, v reflect.Value) error {
+	for i := range v.NumField() {
+		b.WriteByte("{,"[min(i, 1)])
+		fmt.Fprintf(b, "%q:", fieldName(v.Type(), i))
+		f := v.Field(i)
+		switch x := f.Interface().(type) {
+		case Amount:
+			if err := jsonStruct(b, f); err != nil {
+				return err
+			}
+			continue
+		case *Amount:
+			if x != nil {
+				if err := jsonStruct(b, f.Elem()); err != nil {
+					return err
+				}
+				continue
+			}
+		case Meta:
+			f = reflect.ValueOf(jsonMap(x))
+		case []string:
+			if x == nil {
+				f = reflect.ValueOf([]string{})
+			}
+		}
+		enc, err := json.Marshal(f.Interface())
+		if err != nil {
+			return err
+		}
+		b.Write(enc)
+	}
+	b.WriteByte('}')
+	return nil
+}
+
+func jsonMap(m map[string]any) map[string]any {
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		out[k] = jsonValue(v)
+	}
+	return out
+}
+
+func jsonValue(v any) any {
+	switch v := v.(type) {
+	case []byte:
+		return map[string]any{"bytes": v}
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Sprint(v)
+		}
+	case []any:
+		out := make([]any, len(v))
+		for i, x := range v {
+			out[i] = jsonValue(x)
+		}
+		return out
+	case map[string]any:
+		return jsonMap(v)
+	}
+	return v
+}
