@@ -35,13 +35,18 @@ func (c Console) ReadLog() ([]byte, error) {
 	return log.ReadAll()
 }
 
-// Tail returns the last n bytes printed.
-func (c Console) Tail(n int) []byte {
+// Tail returns the last n bytes printed. A log that cannot be read is said to
+// be so in the text, which is only for people.
+func (c Console) Tail(n int) string {
 	log := c.log()
 	if log == nil {
-		return nil
+		return ""
 	}
-	return log.Tail(n)
+	b, err := log.Tail(n)
+	if err != nil {
+		return fmt.Sprintf("(%v)", err)
+	}
+	return string(b)
 }
 
 // expectTail is how much of the console the error of a failed Expect shows.
@@ -56,9 +61,9 @@ func (c Console) Expect(ctx context.Context, pattern string, timeout time.Durati
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, timeout, errExpectTimeout)
 	defer cancel()
-	err := log.Expect(limited, pattern)
+	err := log.Expect(limited, []byte(pattern))
 	if err != nil && errors.Is(context.Cause(limited), errExpectTimeout) {
-		return fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`; it ends with:\n%s", pattern, c.vm.name, log.Tail(expectTail))
+		return fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`; it ends with:\n%s", pattern, c.vm.name, c.Tail(expectTail))
 	}
 	return err
 }

@@ -52,7 +52,7 @@ type Host struct {
 	AccelHost qemu.AccelHost
 	Pool      Pool // nil: no limit
 
-	Images    Images
+	Images Images
 
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it

@@ -61,6 +61,7 @@ func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout ti
 func (i *instance) supervise() {
 	<-i.machine.Done()
 	i.watch.flush()
+	i.vm.log.End()
 	i.mu.Lock()
 	if i.reason == "" {
 		i.reason = "qemu ended"
@@ -175,6 +176,11 @@ func (i *instance) onReset() {
 	}
 	ended := i.ctx.Err() != nil
 	i.mu.Unlock()
+	select {
+	case <-i.ready:
+		i.machine.SyncConsole()
+	default:
+	}
 	i.vm.log.MarkBoot()
 	if ended {
 		return
@@ -230,7 +236,18 @@ func (i *instance) connect(ctx context.Context) (*guest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return guest.Connect(ctx, conn, guest.Config{})
+	return guest.Connect(ctx, conn, guest.Config{Lost: i.whyLost})
+}
+
+// whyLost finds the reason for the end of the agent's connection, which comes a
+// moment before the reason is known: QEMU closes its sockets as it exits.
+func (i *instance) whyLost(err error) error {
+	select {
+	case <-i.ctx.Done():
+		return context.Cause(i.ctx)
+	case <-time.After(lostPortGrace):
+		return err
+	}
 }
 
 // watchLink waits for the end of a link; one that ends by itself is an agent
@@ -248,13 +265,7 @@ func (i *instance) watchLink(link *guest.Client) {
 	if !mine { // replaced after a reset, which closes it
 		return
 	}
-	// QEMU closes its end of the port as it exits: give its own reason the
-	// chance to come first.
-	select {
-	case <-i.machine.Done():
-	case <-time.After(lostPortGrace):
-		i.fail(fmt.Sprintf("the agent is lost: %v", link.Err()))
-	}
+	i.fail(fmt.Sprintf("the agent is lost: %v", link.Err()))
 }
 
 // client gives the link, and waits while the guest reboots.

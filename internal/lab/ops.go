@@ -2,12 +2,10 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"provium/internal/guest"
 )
@@ -68,17 +66,7 @@ func (v *VM) guestOp(ctx context.Context, op string, do func(*guest.Client) erro
 	if err != nil {
 		return err
 	}
-	err = do(link)
-	if errors.Is(err, guest.ErrLinkLost) {
-		// The connection ends a moment before the reason is known.
-		select {
-		case <-inst.ctx.Done():
-			return context.Cause(inst.ctx)
-		case <-ctx.Done():
-		case <-time.After(2 * lostPortGrace):
-		}
-	}
-	return err
+	return do(link)
 }
 
 // guestValue is guestOp for operations with a value.
@@ -241,4 +229,3 @@ func (v *VM) PullFile(ctx context.Context, guestPath, hostPath string) error {
 	}
 	return nil
 }
-

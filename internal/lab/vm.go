@@ -159,6 +159,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) (err error) {
 	if err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
+	v.log.MarkBoot()
 	timeout := v.agentTimeout(opts, cfg.Accel)
 	inst, err := startInstance(ctx, v, cfg, timeout, giveBack)
 	if err != nil {
@@ -169,12 +170,11 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) (err error) {
 		inst.end(err.Error())
 		v.mu.Lock()
 		v.state, v.reason, v.inst = Dead, err.Error(), nil
-		tail := v.log.Tail(bootConsoleTail)
 		v.mu.Unlock()
 		if ctx.Err() != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, context.Cause(ctx))
 		}
-		return &BootError{VM: v.name, Err: err, Console: string(tail)}
+		return &BootError{VM: v.name, Err: err, Console: v.Console().Tail(bootConsoleTail)}
 	}
 	v.mu.Lock()
 	// The guest may have died between its first answer and here; then the
@@ -266,7 +266,7 @@ func (v *VM) prepareDir() error {
 	if err != nil {
 		return err
 	}
-	log, err := console.NewLog(filepath.Join(dir, "console.log"))
+	log, err := console.CreateLog(filepath.Join(dir, "console.log"), console.LogConfig{})
 	if err != nil {
 		return err
 	}
