@@ -1,0 +1,179 @@
+package image
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"provium/internal/image/decompress"
+	"provium/internal/image/kmod"
+)
+
+// initrdFormat is part of every initrd's key: raise it when the same inputs give
+// other bytes.
+const initrdFormat = "initrd 1"
+
+// expandLimit is the largest decompressed size up to which a compressed initrd
+// is stored uncompressed. The guest starts sooner, above all when it is emulated,
+// but for a moment it holds the archive and its content at once.
+const expandLimit = 64 << 20
+
+// initrdInput is what an injected initrd is made of.
+type initrdInput struct {
+	base        string // the profile's initrd, "" for the built-in one
+	agent       []item
+	early, late []kmod.Module
+}
+
+// buildInitrd returns the path of the cached initrd for the input, made now if it
+// is not there, and its key.
+func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key string, err error) {
+	var baseItems []item
+	baseKey := "built-in"
+	if in.base != "" {
+		if baseKey, err = s.fileDigest(ctx, in.base); err != nil {
+			return "", "", fmt.Errorf("read initrd %s: %w", in.base, reason(err))
+		}
+	} else if baseItems, err = s.baseItems(); err != nil {
+		return "", "", err
+	}
+	overlay := append(append([]item{}, in.agent...), moduleItems(in.early, in.late)...)
+	key = hashStrings(initrdFormat, baseKey, hashItems(baseItems), hashItems(overlay))
+	file = s.path(kindInitrd, key)
+	now := time.Now()
+	if _, err := os.Stat(file); err == nil {
+		touch(file, now)
+		return file, key, nil
+	}
+	unlock, err := s.lock(ctx, kindInitrd)
+	if err != nil {
+		return "", "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(file); err == nil {
+		return file, key, nil
+	}
+	err = s.install(kindInitrd, key, func(tmp string) error {
+		f, err := os.Create(tmp)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if in.base == "" {
+			err = writeBuiltin(f, baseItems, overlay)
+		} else {
+			err = mergeInitrd(ctx, f, in.base, overlay)
+		}
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	})
+	if err != nil {
+		return "", "", fmt.Errorf("build initrd: %w", err)
+	}
+	return file, key, nil
+}
+
+func hashItems(items []item) string {
+	h := sha256.New()
+	for _, it := range items {
+		fmt.Fprintf(h, "%q %o %d %d %d %d %d\n", it.Name, it.Mode, it.UID, it.GID, it.Major, it.Minor, len(it.data))
+		h.Write(it.data)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func writeBuiltin(f *os.File, base, overlay []item) error {
+	l, err := listItems(base)
+	if err != nil {
+		return err
+	}
+	placed, err := l.place(overlay)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := writeArchive(w, append(base, placed...)); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// mergeInitrd writes the profile's initrd followed by the overlay.
+func mergeInitrd(ctx context.Context, f *os.File, base string, overlay []item) error {
+	in, err := os.Open(base)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() > maxInitrd {
+		return fmt.Errorf("initrd %s has %d bytes, at most %d are taken", base, st.Size(), int64(maxInitrd))
+	}
+	l, err := readListing(&contextReader{ctx, in}, base)
+	if err != nil {
+		return err
+	}
+	placed, err := l.place(overlay)
+	if err != nil {
+		return fmt.Errorf("initrd %s: %w", base, err)
+	}
+	if err := copyBase(ctx, f, in, st.Size(), l); err != nil {
+		return fmt.Errorf("copy initrd %s: %w", base, err)
+	}
+	if err := pad(f); err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := writeArchive(w, placed); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// copyBase copies the base, decompressed if it is small, or if it is in the lz4
+// format, which marks no end, so that older kernels take what follows for a part
+// of it.
+func copyBase(ctx context.Context, f, in *os.File, size int64, l *listing) error {
+	if l.size() > expandLimit && !l.has(decompress.LZ4) {
+		return copyFile(f, in, size)
+	}
+	for _, seg := range l.segments {
+		if err := pad(f); err != nil {
+			return err
+		}
+		var r io.Reader = io.NewSectionReader(in, seg.start, seg.end-seg.start)
+		if seg.format != decompress.None {
+			z, err := decompress.NewReader(seg.format, decompress.NewSource(r))
+			if err != nil {
+				return err
+			}
+			r = io.LimitReader(z, seg.expanded)
+			defer z.Close()
+		}
+		if _, err := io.Copy(f, &contextReader{ctx, r}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pad writes zeros up to a multiple of four bytes, where an archive may start.
+func pad(f *os.File) error {
+	at, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	var zero [3]byte
+	_, err = f.Write(zero[:-at&3])
+	return err
+}

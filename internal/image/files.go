@@ -1,0 +1,129 @@
+package image
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/image/cpio"
+)
+
+// File is put into the guest's file system before its init runs.
+type File struct {
+	// Path is absolute.
+	Path string
+	// Mode is the permission bits, 0 to 0o7777.
+	Mode uint32
+	// Content is taken byte by byte.
+	Content []byte
+}
+
+// CheckFiles reports the first file whose path or mode cannot be used.
+func CheckFiles(files []File) error {
+	for i, f := range files {
+		clean := path.Clean(f.Path)
+		switch {
+		case !strings.HasPrefix(f.Path, "/"):
+			return fmt.Errorf("files[%d]: path %q is not absolute", i+1, f.Path)
+		case clean == "/" || strings.HasSuffix(f.Path, "/"):
+			return fmt.Errorf("files[%d]: path %q names a directory", i+1, f.Path)
+		case strings.ContainsRune(f.Path, 0) || len(f.Path) > cpio.MaxName:
+			return fmt.Errorf("files[%d]: path %q has a NUL byte or more than %d bytes", i+1, f.Path, cpio.MaxName)
+		case f.Mode > 0o7777:
+			return fmt.Errorf("files[%d]: mode %#o of %q is out of range (0 to 0o7777)", i+1, f.Mode, f.Path)
+		case int64(len(f.Content)) > cpio.MaxSize:
+			return fmt.Errorf("files[%d]: %q has %d bytes, an initrd takes at most %d", i+1, f.Path, len(f.Content), int64(cpio.MaxSize))
+		}
+	}
+	return nil
+}
+
+// WriteFilesArchive writes the archive that brings files to the agent, which puts
+// them in place: a cpio entry could not replace a directory, and the file system
+// they belong to may not be the initrd's.
+func WriteFilesArchive(w io.Writer, files []File) error {
+	if err := CheckFiles(files); err != nil {
+		return err
+	}
+	items := []item{dirItem(guestFiles, 0o700)}
+	var manifest bytes.Buffer
+	for i, f := range files {
+		n := strconv.Itoa(i)
+		fmt.Fprintf(&manifest, "%04o %s %s\n", f.Mode, strconv.Quote(f.Path), n)
+		items = append(items, fileItem(path.Join(guestFiles, n), 0o600, f.Content))
+	}
+	items = append(items, fileItem(path.Join(guestFiles, "manifest"), 0o600, manifest.Bytes()))
+	return writeArchive(w, items)
+}
+
+// Compose writes to dst, which must not exist, the initrd of one boot: the
+// image's, followed by the boot's files. Without files the image's own initrd
+// can be booted as it is.
+func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
+	if err := CheckFiles(files); err != nil {
+		return err
+	}
+	if !img.Inject {
+		return fmt.Errorf("profile `%s`: files need the agent in the initrd, and inject_agent is false", img.Profile)
+	}
+	in, err := os.Open(img.Initrd)
+	if err != nil {
+		return fmt.Errorf("compose initrd: %w", err)
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return fmt.Errorf("compose initrd: %w", err)
+	}
+	f, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("compose initrd: %w", err)
+	}
+	err = func() error {
+		if err := copyFile(f, in, st.Size()); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := pad(f); err != nil {
+			return err
+		}
+		w := bufio.NewWriterSize(f, 1<<20)
+		if err := WriteFilesArchive(w, files); err != nil {
+			return err
+		}
+		return w.Flush()
+	}()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(dst)
+		return fmt.Errorf("compose initrd: %w", err)
+	}
+	return nil
+}
+
+// copyFile fills the empty file dst with size bytes of src: by sharing blocks
+// where the file system can, else inside the kernel, else through memory.
+func copyFile(dst, src *os.File, size int64) error {
+	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
+		return nil
+	}
+	// io.Copy between files uses copy_file_range.
+	n, err := io.Copy(dst, io.NewSectionReader(src, 0, size))
+	if err == nil && n != size {
+		err = errors.New("the file changed while it was read")
+	}
+	return err
+}

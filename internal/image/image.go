@@ -1,0 +1,318 @@
+// Package image turns a profile into what QEMU boots: it chooses a kernel, finds
+// the modules the guest needs, builds or merges the initrd with the agent in it,
+// and puts the kernel command line together. It embeds the guest's binaries.
+//
+// Results stand in a cache by content. The package starts no guest and reads
+// neither flags nor environment nor configuration files. Its subpackages know
+// the file formats: kernel images, module trees, cpio archives, compressions.
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"provium/internal/image/kmod"
+)
+
+// Spec is what a profile says about its image. The zero value is the fully
+// automatic one. Paths are absolute.
+type Spec struct {
+	// Profile names the profile in errors.
+	Profile string
+	// Kernel is a bzImage or an ELF vmlinux; chosen automatically if empty.
+	Kernel string
+	// Root is a tree in which the kernel is found, if Kernel is empty.
+	Root string
+	// Initrd is an initramfs; the built-in one if empty.
+	Initrd string
+	// Cmdline is the kernel command line; nil if the profile has none.
+	Cmdline *string
+	// CmdlineFile holds the base command line; none if empty.
+	CmdlineFile string
+	// NoAgent leaves the initrd as it is (inject_agent = false).
+	NoAgent bool
+	// Overlay is an agent overlay file to use; searched for if empty.
+	Overlay string
+	// Modules are further kernel modules to load, by name, with parameters behind
+	// the name if wanted.
+	Modules []string
+	// ForcedKernel tells that Kernel was not named by the profile but for the
+	// whole run, so that the profile need not have a command line.
+	ForcedKernel bool
+}
+
+// Origin says where a kernel came from.
+type Origin string
+
+// The origins, in the order in which an automatic choice tries the last four.
+const (
+	Explicit   Origin = "explicit"
+	InRoot     Origin = "root tree"
+	HostKernel Origin = "running kernel of the host"
+	Newest     Origin = "newest kernel of the host"
+	Downloaded Origin = "downloaded package"
+)
+
+// Module is a kernel module in the initrd.
+type Module struct {
+	// Name is the canonical name.
+	Name string
+	// Path is the file it was taken from.
+	Path string
+	// Params are its parameters.
+	Params string
+}
+
+// Image is a resolved profile. It is immutable and safe for concurrent use.
+type Image struct {
+	// Profile is the profile's name.
+	Profile string
+	// Kernel is the file to boot: the vmlinux inside KernelFile if there is one
+	// that QEMU can start, else KernelFile itself.
+	Kernel string
+	// KernelFile is the kernel as it was given or found.
+	KernelFile string
+	// Origin says how it was found.
+	Origin Origin
+	// Release is the kernel's release, as uname -r prints it; may be empty.
+	Release string
+	// PVH tells that Kernel is a vmlinux with a PVH entry point.
+	PVH bool
+	// ModulesDir is the module tree used, empty if none was found.
+	ModulesDir string
+	// Early are the modules the agent's link needs, Late the others, both in
+	// load order.
+	Early, Late []Module
+	// Initrd is the file to boot; empty if there is none.
+	Initrd string
+	// BaseInitrd is the profile's own one, empty if it is built in or absent.
+	BaseInitrd string
+	// Inject tells that the agent is in Initrd.
+	Inject bool
+	// Overlay says where the agent was taken from.
+	Overlay string
+	// Cmdline is the kernel command line of a boot without options.
+	Cmdline string
+	// Key is a digest over the content of all that a boot without options
+	// depends on.
+	Key string
+	// Notes are remarks for the user, e.g. on kernels that were skipped.
+	Notes []string
+
+	cmdline CmdlineSpec
+}
+
+// CommandLine returns the kernel command line of a boot: replace, if not nil,
+// stands instead of the profile's, and appended goes after everything.
+func (img *Image) CommandLine(replace *string, appended string) (string, error) {
+	c := img.cmdline
+	c.Boot, c.Append = replace, appended
+	return Cmdline(c)
+}
+
+// Modules that every guest gets, if its kernel has them as modules.
+var (
+	earlyModules = [...]string{"virtio_pci", "virtio_console"}
+	lateModules  = [...]string{"virtio_net", "virtio_blk", "virtio_rng", "button", "evdev"}
+)
+
+// Resolve finds or makes everything a guest of the profile boots from. What it
+// makes is cached; a second call with the same inputs reads little.
+func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
+	img, err := s.resolve(ctx, spec)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("resolve image of profile `%s`: %w", spec.Profile, context.Cause(ctx))
+		}
+		return nil, err
+	}
+	return img, nil
+}
+
+func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
+	img := &Image{Profile: spec.Profile, Inject: !spec.NoAgent, BaseInitrd: spec.Initrd}
+	if err := s.resolveCmdline(img, spec); err != nil {
+		return nil, err
+	}
+	if spec.Initrd != "" {
+		if err := checkReadable(spec.Initrd); err != nil {
+			return nil, fmt.Errorf("profile `%s`: initrd %s: %w; give a readable initramfs, or leave initrd out for the built-in one", spec.Profile, spec.Initrd, err)
+		}
+	}
+	k, err := s.chooseKernel(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	img.Kernel, img.KernelFile, img.Origin = k.boot, k.file, k.origin
+	img.Release, img.PVH, img.Notes = k.release, k.pvh, k.notes
+
+	var initrdKey string
+	if spec.NoAgent {
+		if len(spec.Modules) > 0 {
+			return nil, fmt.Errorf("profile `%s`: modules need the agent in the initrd, and inject_agent is false", spec.Profile)
+		}
+		if img.Initrd = spec.Initrd; img.Initrd != "" {
+			if initrdKey, err = s.fileDigest(ctx, img.Initrd); err != nil {
+				return nil, fmt.Errorf("read initrd %s: %w", img.Initrd, reason(err))
+			}
+		}
+	} else {
+		in := initrdInput{base: spec.Initrd}
+		if in.early, in.late, err = s.modules(img, k, spec); err != nil {
+			return nil, err
+		}
+		if in.agent, img.Overlay, err = s.agentItems(spec.Overlay); err != nil {
+			return nil, err
+		}
+		img.Early, img.Late = describe(k.tree, in.early), describe(k.tree, in.late)
+		if img.Initrd, initrdKey, err = s.buildInitrd(ctx, in); err != nil {
+			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
+		}
+	}
+	img.Key = hashStrings("image 1", k.digest, initrdKey, img.Cmdline)
+	return img, nil
+}
+
+func describe(tree *kmod.Tree, mods []kmod.Module) []Module {
+	var out []Module
+	for _, m := range mods {
+		out = append(out, Module{Name: m.Name, Path: filepath.Join(tree.Dir(), m.Path), Params: m.Params})
+	}
+	return out
+}
+
+// modules computes what to load. Only the modules a profile lists have to exist;
+// chooseKernel has seen to the agent's link.
+func (s *Store) modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module, err error) {
+	wrap := func(err error) error {
+		return fmt.Errorf("profile `%s`, kernel %s: %w", spec.Profile, k.file, err)
+	}
+	if k.tree == nil {
+		if len(spec.Modules) > 0 {
+			return nil, nil, wrap(&kmod.MissingError{Name: spec.Modules[0], Dir: k.searched})
+		}
+		return nil, nil, nil
+	}
+	img.ModulesDir = k.tree.Dir()
+	want := func(names []string) []string {
+		var out []string
+		for _, n := range names {
+			if k.tree.Has(n) {
+				out = append(out, n)
+			} else {
+				img.Notes = append(img.Notes, fmt.Sprintf("kernel %s has no %s", k.file, n))
+			}
+		}
+		return out
+	}
+	// The driver may be built in without being listed: chooseKernel has looked.
+	var need []string
+	for _, n := range earlyModules {
+		if k.tree.Has(n) {
+			need = append(need, n)
+		}
+	}
+	if early, err = k.tree.Closure(need, nil); err != nil {
+		return nil, nil, wrap(err)
+	}
+	if late, err = k.tree.Closure(append(want(lateModules[:]), spec.Modules...), early); err != nil {
+		return nil, nil, wrap(err)
+	}
+	// A profile may list a module that is loaded early, to give it parameters.
+	for _, m := range spec.Modules {
+		name, params := kmod.Split(m)
+		for i := range early {
+			if early[i].Name == name && params != "" {
+				early[i].Params = params
+			}
+		}
+	}
+	return early, late, nil
+}
+
+func (s *Store) resolveCmdline(img *Image, spec Spec) error {
+	img.cmdline = CmdlineSpec{
+		Profile: spec.Profile, Cmdline: spec.Cmdline, Inject: !spec.NoAgent,
+		ExplicitKernel: spec.Kernel != "" && !spec.ForcedKernel,
+	}
+	if spec.CmdlineFile != "" {
+		f, err := os.Open(spec.CmdlineFile)
+		if err != nil {
+			return fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
+		}
+		defer f.Close()
+		// Whatever is longer is refused later on, as too long for the kernel.
+		text, err := io.ReadAll(io.LimitReader(f, 64<<10))
+		if err != nil {
+			return fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
+		}
+		t := string(text)
+		img.cmdline.File = &t
+	}
+	var err error
+	img.Cmdline, err = img.CommandLine(nil, "")
+	return err
+}
+
+// Export copies what the image boots from into dir, which is made if missing:
+// the kernel as "kernel", the initrd as "initrd", the command line as "cmdline".
+// It returns the files written.
+func (img *Image) Export(dir string) ([]string, error) {
+	fail := func(err error) ([]string, error) { return nil, fmt.Errorf("export image: %w", err) }
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fail(err)
+	}
+	var out []string
+	for _, f := range []struct{ from, name string }{{img.Kernel, "kernel"}, {img.Initrd, "initrd"}} {
+		if f.from == "" {
+			continue
+		}
+		to := filepath.Join(dir, f.name)
+		if err := exportFile(to, f.from); err != nil {
+			return fail(err)
+		}
+		out = append(out, to)
+	}
+	to := filepath.Join(dir, "cmdline")
+	if err := os.WriteFile(to, []byte(img.Cmdline+"\n"), 0o644); err != nil {
+		return fail(err)
+	}
+	return append(out, to), nil
+}
+
+func exportFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	// The target may be the very file that is copied.
+	f, err := os.CreateTemp(filepath.Dir(to), ".export-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	err = errors.Join(copyFile(f, in, st.Size()), f.Chmod(0o644), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), to)
+}
+
+// Touch marks the image's cache entries as used now, so that Prune keeps them.
+func (s *Store) Touch(img *Image, now time.Time) {
+	for _, p := range []string{img.Initrd, filepath.Dir(img.Kernel)} {
+		if rel, err := filepath.Rel(s.cfg.CacheDir, p); err == nil && filepath.IsLocal(rel) {
+			touch(p, now)
+		}
+	}
+}

@@ -1,0 +1,264 @@
+// Package kernel reads x86 Linux kernel files: the setup header of a bzImage, the
+// compressed vmlinux inside it, and what a vmlinux tells about itself (version,
+// PVH entry point, built-in drivers).
+//
+// It does not choose a kernel, keeps nothing on disk and knows no modules.
+package kernel
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"provium/internal/image/decompress"
+)
+
+// Limits on what is read and extracted, in bytes.
+const (
+	// MaxVmlinux is the largest kernel that is read or extracted.
+	MaxVmlinux = 2 << 30
+	maxVersion = 256
+	maxNotes   = 1 << 20
+)
+
+// Kind is the format of a kernel file.
+type Kind string
+
+// The formats that QEMU can boot.
+const (
+	BzImage Kind = "bzImage"
+	ELF     Kind = "vmlinux"
+)
+
+// ErrFormat means that a file is neither a bzImage nor a 64-bit x86 ELF vmlinux.
+var ErrFormat = errors.New("not an x86-64 Linux kernel (a bzImage or an ELF vmlinux)")
+
+// Header is what the start of a kernel file tells.
+type Header struct {
+	Kind Kind
+	// Version is the release, as `uname -r` prints it, e.g. "6.1.0-9-amd64".
+	// It is empty for a vmlinux (see Inspect) and where the header has none.
+	Version string
+
+	payload, payloadLen int64
+}
+
+// The setup header, from the kernel's Documentation/arch/x86/boot.rst.
+const (
+	offSetupSects    = 0x1f1
+	offBootFlag      = 0x1fe
+	offMagic         = 0x202
+	offProtocol      = 0x206
+	offKernelVersion = 0x20e
+	offXLoadFlags    = 0x236
+	offPayload       = 0x248
+	offPayloadLength = 0x24c
+	setupHeaderLen   = 0x250
+	sector           = 512
+)
+
+// ReadHeader reads the start of the kernel file r of the given size.
+func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
+	if size > MaxVmlinux {
+		return nil, fmt.Errorf("file of %d bytes is too large for a kernel", size)
+	}
+	var h [setupHeaderLen]byte
+	n, err := r.ReadAt(h[:], 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	if n >= 20 && string(h[:4]) == elf.ELFMAG {
+		if elf.Class(h[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Machine(binary.LittleEndian.Uint16(h[18:])) != elf.EM_X86_64 {
+			return nil, fmt.Errorf("ELF file for another machine: %w", ErrFormat)
+		}
+		return &Header{Kind: ELF}, nil
+	}
+	if n < len(h) || binary.LittleEndian.Uint16(h[offBootFlag:]) != 0xaa55 || string(h[offMagic:offMagic+4]) != "HdrS" {
+		return nil, ErrFormat
+	}
+	out := &Header{Kind: BzImage}
+	protocol := binary.LittleEndian.Uint16(h[offProtocol:])
+	sects := int64(h[offSetupSects])
+	if sects == 0 {
+		sects = 4
+	}
+	setup := (sects + 1) * sector
+	// XLF_KERNEL_64: the agent is a 64-bit program.
+	if protocol >= 0x20c && h[offXLoadFlags]&1 == 0 {
+		return nil, fmt.Errorf("bzImage of a 32-bit kernel: %w", ErrFormat)
+	}
+	if at := int64(binary.LittleEndian.Uint16(h[offKernelVersion:])); at != 0 && at < sects*sector {
+		var v [maxVersion]byte
+		n, err := r.ReadAt(v[:], at+sector)
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		out.Version = firstWord(v[:n])
+	}
+	if protocol >= 0x208 {
+		out.payload = setup + int64(binary.LittleEndian.Uint32(h[offPayload:]))
+		out.payloadLen = int64(binary.LittleEndian.Uint32(h[offPayloadLength:]))
+	}
+	if out.payload+out.payloadLen > size {
+		return nil, fmt.Errorf("bzImage is cut short: %d bytes, and its payload ends at %d", size, out.payload+out.payloadLen)
+	}
+	return out, nil
+}
+
+// firstWord is the printable text before the first blank or NUL, or nothing.
+func firstWord(b []byte) string {
+	end := bytes.IndexAny(b, " \x00")
+	if end < 0 {
+		return ""
+	}
+	for _, c := range b[:end] {
+		if c <= ' ' || c >= 0x7f || c == '/' {
+			return ""
+		}
+	}
+	return string(b[:end])
+}
+
+// Extract writes the vmlinux inside the bzImage r to w. An error means that the
+// kernel can only be booted as the bzImage it is.
+func (h *Header) Extract(w io.Writer, r io.ReaderAt) error {
+	if h.Kind != BzImage || h.payloadLen < 8 {
+		return errors.New("extract vmlinux: the bzImage has no known payload")
+	}
+	// The last four bytes are the length of the content.
+	src := decompress.NewSource(io.NewSectionReader(r, h.payload, h.payloadLen-4))
+	prefix, err := src.Peek(decompress.MagicLen)
+	if len(prefix) == 0 {
+		return fmt.Errorf("extract vmlinux: %w", err)
+	}
+	if bytes.HasPrefix(prefix, []byte(elf.ELFMAG)) {
+		_, err := io.Copy(w, io.NewSectionReader(r, h.payload, h.payloadLen))
+		return err
+	}
+	f := decompress.Detect(prefix)
+	if f == decompress.None {
+		return fmt.Errorf("extract vmlinux: unknown compression (payload begins with % x)", prefix)
+	}
+	z, err := decompress.NewReader(f, src)
+	if err != nil {
+		return fmt.Errorf("extract vmlinux: %w", err)
+	}
+	defer z.Close()
+	n, err := io.Copy(w, io.LimitReader(z, MaxVmlinux+1))
+	if err != nil {
+		return fmt.Errorf("extract vmlinux: %w", err)
+	}
+	if n > MaxVmlinux {
+		return fmt.Errorf("extract vmlinux: content exceeds %d bytes", int64(MaxVmlinux))
+	}
+	return nil
+}
+
+// Vmlinux is what an uncompressed kernel tells about itself.
+type Vmlinux struct {
+	// Version is the release, empty if the kernel has no banner.
+	Version string `json:"version"`
+	// PVH tells that the kernel has a PVH entry point, so that QEMU can start it
+	// without decompression.
+	PVH bool `json:"pvh"`
+	// VirtioConsole tells that the virtio console driver is built in.
+	VirtioConsole bool `json:"virtio_console"`
+}
+
+const (
+	banner = "Linux version "
+	// consoleMark is the name of the device class that only the virtio console
+	// driver makes; it is in the kernel's data if the driver is built in.
+	consoleMark = "virtio-ports\x00"
+	// notePVH is XEN_ELFNOTE_PHYS32_ENTRY.
+	notePVH = 18
+)
+
+// Inspect reads the vmlinux r of the given size.
+func Inspect(r io.ReaderAt, size int64) (*Vmlinux, error) {
+	if size > MaxVmlinux {
+		return nil, fmt.Errorf("inspect vmlinux: %d bytes are too many", size)
+	}
+	if h, err := ReadHeader(r, size); err != nil || h.Kind != ELF {
+		return nil, fmt.Errorf("inspect vmlinux: %w", ErrFormat)
+	}
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return nil, fmt.Errorf("inspect vmlinux: %w", err)
+	}
+	defer f.Close()
+	v := new(Vmlinux)
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_NOTE || p.Filesz > maxNotes {
+			continue
+		}
+		notes := make([]byte, p.Filesz)
+		if n, _ := p.ReadAt(notes, 0); hasNote(notes[:n], "Xen\x00", notePVH) {
+			v.PVH = true
+		}
+	}
+	return v, v.scan(io.NewSectionReader(r, 0, size))
+}
+
+// hasNote looks for an ELF note of the given owner and type.
+func hasNote(b []byte, owner string, typ uint32) bool {
+	for len(b) >= 12 {
+		name := uint64(binary.LittleEndian.Uint32(b))
+		desc := uint64(binary.LittleEndian.Uint32(b[4:]))
+		t := binary.LittleEndian.Uint32(b[8:])
+		b = b[12:]
+		nameEnd := (name + 3) &^ 3
+		end := nameEnd + (desc+3)&^3
+		if end > uint64(len(b)) {
+			return false
+		}
+		if t == typ && string(b[:name]) == owner {
+			return true
+		}
+		b = b[end:]
+	}
+	return false
+}
+
+// scan searches the file for the banner and the driver's mark in one pass.
+func (v *Vmlinux) scan(r io.Reader) error {
+	const overlap = len(banner) + maxVersion
+	buf := make([]byte, 1<<20)
+	have := 0
+	for {
+		n, err := io.ReadFull(r, buf[have:])
+		b := buf[:have+n]
+		if !v.VirtioConsole {
+			v.VirtioConsole = bytes.Contains(b, []byte(consoleMark))
+		}
+		if v.Version == "" {
+			v.Version = findVersion(b)
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF || v.VirtioConsole && v.Version != "" {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("inspect vmlinux: %w", err)
+		}
+		have = copy(buf, b[len(b)-overlap:])
+	}
+}
+
+// findVersion returns the release of the first banner that has one: the kernel
+// also holds the text as a format, "Linux version %s".
+func findVersion(b []byte) string {
+	for {
+		i := bytes.Index(b, []byte(banner))
+		if i < 0 {
+			return ""
+		}
+		b = b[i+len(banner):]
+		if v := firstWord(b[:min(len(b), maxVersion)]); v != "" && strings.IndexByte("0123456789", v[0]) >= 0 {
+			return v
+		}
+	}
+}

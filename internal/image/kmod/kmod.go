@@ -1,0 +1,365 @@
+// Package kmod reads a kernel's module tree (/lib/modules/RELEASE) and computes
+// which module files have to be loaded, in which order, for a set of modules.
+//
+// It works with and without depmod's index: a tree that was only unpacked from a
+// package has none, and then the modules' own "depends" fields are used. It
+// loads nothing into a kernel and writes no files.
+package kmod
+
+import (
+	"bufio"
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"provium/internal/image/decompress"
+)
+
+// Limits on what is read from a tree, in bytes and in entries.
+const (
+	maxIndex   = 64 << 20
+	maxModule  = 256 << 20
+	maxModinfo = 1 << 20
+	maxFiles   = 1 << 17
+)
+
+// ErrNoTree means that a directory is no module tree.
+var ErrNoTree = errors.New("no kernel modules there")
+
+// MissingError reports a module that is neither built in nor a file of the tree.
+type MissingError struct {
+	// Name is the module as it was asked for.
+	Name string
+	// Dir is the directory searched.
+	Dir string
+	// Needer is the module that depends on it, empty if it was asked for.
+	Needer string
+}
+
+func (e *MissingError) Error() string {
+	if e.Needer != "" {
+		return fmt.Sprintf("kernel module `%s` (needed by `%s`) is not in %s", e.Name, e.Needer, e.Dir)
+	}
+	return fmt.Sprintf("kernel module `%s` is not in %s and not built into the kernel", e.Name, e.Dir)
+}
+
+// Module is one file to load.
+type Module struct {
+	// Name is the canonical name, with underscores.
+	Name string
+	// Path is the file's path relative to the tree.
+	Path string
+	// Params are the module's parameters, as on a modprobe command line.
+	Params string
+	// Data is the uncompressed module.
+	Data []byte
+}
+
+// Tree is an opened module tree. It is read-only and safe for concurrent use.
+type Tree struct {
+	dir     string
+	files   map[string]string   // name → path below dir
+	deps    map[string][]string // path → paths it depends on; nil without an index
+	builtin map[string]bool
+}
+
+// Dir is the directory of the tree.
+func (t *Tree) Dir() string { return t.dir }
+
+// Open reads the index of the tree in dir, or finds the modules by walking it.
+// ErrNoTree is wrapped if dir does not exist or holds no modules and no list of
+// built-in ones.
+func Open(dir string) (*Tree, error) {
+	t := &Tree{dir: dir, files: map[string]string{}, builtin: map[string]bool{}}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = ErrNoTree
+		}
+		return nil, fmt.Errorf("open module tree %s: %w", dir, err)
+	}
+	known := false
+	err := eachLine(filepath.Join(dir, "modules.builtin"), func(line string) error {
+		t.builtin[Name(line)] = true
+		known = true
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open module tree %s: %w", dir, err)
+	}
+	err = t.readIndex()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = t.walk()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open module tree %s: %w", dir, err)
+	}
+	if len(t.files) == 0 && !known {
+		return nil, fmt.Errorf("open module tree %s: %w", dir, ErrNoTree)
+	}
+	return t, nil
+}
+
+// Name is the canonical name of a module file or of a module as users write it.
+func Name(s string) string {
+	s = path.Base(strings.TrimSpace(s))
+	s, _, _ = strings.Cut(s, ".ko")
+	return strings.ReplaceAll(s, "-", "_")
+}
+
+// Split divides a wanted entry into the canonical module name and parameters.
+func Split(entry string) (name, params string) {
+	name, params, _ = strings.Cut(strings.TrimSpace(entry), " ")
+	return Name(name), strings.TrimSpace(params)
+}
+
+func eachLine(file string, f func(line string) error) error {
+	r, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	sc := bufio.NewScanner(io.LimitReader(r, maxIndex))
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		if line := strings.TrimSpace(sc.Text()); line != "" && line[0] != '#' {
+			if err := f(line); err != nil {
+				return err
+			}
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	return nil
+}
+
+// readIndex reads modules.dep: "path: dependency dependency ...".
+func (t *Tree) readIndex() error {
+	deps := map[string][]string{}
+	err := eachLine(filepath.Join(t.dir, "modules.dep"), func(line string) error {
+		file, rest, ok := strings.Cut(line, ":")
+		if !ok {
+			return fmt.Errorf("modules.dep: bad line %q", line)
+		}
+		file, err := t.local(file)
+		if err != nil {
+			return err
+		}
+		list := strings.Fields(rest)
+		for i := range list {
+			if list[i], err = t.local(list[i]); err != nil {
+				return err
+			}
+		}
+		deps[file] = list
+		t.files[Name(file)] = file
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// An empty index beside real modules is that of a depmod that failed.
+	if len(deps) == 0 {
+		return fs.ErrNotExist
+	}
+	t.deps = deps
+	return nil
+}
+
+// local makes a path of the index relative to the tree; old indexes have absolute
+// ones.
+func (t *Tree) local(p string) (string, error) {
+	if filepath.IsAbs(p) {
+		if i := strings.Index(p, "/"+filepath.Base(t.dir)+"/"); i >= 0 {
+			p = p[i+len(filepath.Base(t.dir))+2:]
+		}
+	}
+	if !filepath.IsLocal(p) {
+		return "", fmt.Errorf("modules.dep: path %q leads out of the tree", p)
+	}
+	return p, nil
+}
+
+func (t *Tree) walk() error {
+	return filepath.WalkDir(t.dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		// "build" and "source" are links to the kernel's sources.
+		base := d.Name()
+		if d.IsDir() || !strings.HasSuffix(base, ".ko") && !strings.Contains(base, ".ko.") {
+			return nil
+		}
+		rel, err := filepath.Rel(t.dir, p)
+		if err != nil {
+			return err
+		}
+		if len(t.files) >= maxFiles {
+			return fmt.Errorf("more than %d modules", maxFiles)
+		}
+		if _, ok := t.files[Name(base)]; !ok {
+			t.files[Name(base)] = rel
+		}
+		return nil
+	})
+}
+
+// Builtin tells whether the module is part of the kernel itself.
+func (t *Tree) Builtin(name string) bool { return t.builtin[Name(name)] }
+
+// Has tells whether the module is built in or a file of the tree.
+func (t *Tree) Has(name string) bool {
+	_, ok := t.files[Name(name)]
+	return ok || t.Builtin(name)
+}
+
+// Closure returns the module files to load for the wanted modules, every one
+// behind those it depends on, without what is built in. A wanted entry may have
+// parameters behind the name: "scsi_debug dev_size_mb=64". Modules in loaded are
+// taken to be there already. A module that does not exist gives a *MissingError.
+func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
+	c := &closure{tree: t, state: map[string]int{}, params: map[string]string{}}
+	for _, m := range loaded {
+		c.state[m.Name] = done
+	}
+	for _, w := range wanted {
+		name, params := Split(w)
+		if params != "" {
+			c.params[name] = params
+		}
+		if err := c.add(name, ""); err != nil {
+			return nil, err
+		}
+	}
+	for i := range c.out {
+		c.out[i].Params = c.params[c.out[i].Name]
+	}
+	return c.out, nil
+}
+
+// States of a module while the closure is computed.
+const (
+	visiting = 1
+	done     = 2
+)
+
+type closure struct {
+	tree   *Tree
+	state  map[string]int
+	params map[string]string
+	out    []Module
+}
+
+func (c *closure) add(name, needer string) error {
+	if c.state[name] == done || c.tree.builtin[name] {
+		return nil
+	}
+	if c.state[name] == visiting {
+		return fmt.Errorf("kernel module `%s` depends on itself", name)
+	}
+	file, ok := c.tree.files[name]
+	if !ok {
+		return &MissingError{Name: name, Dir: c.tree.dir, Needer: needer}
+	}
+	c.state[name] = visiting
+	data, err := c.tree.load(file)
+	if err != nil {
+		return fmt.Errorf("read kernel module %s: %w", filepath.Join(c.tree.dir, file), err)
+	}
+	info, err := modinfo(data)
+	if err != nil {
+		return fmt.Errorf("read kernel module %s: %w", filepath.Join(c.tree.dir, file), err)
+	}
+	need := info.depends
+	if c.tree.deps != nil {
+		need = nil
+		// The index lists the nearest dependency first.
+		for _, d := range slices.Backward(c.tree.deps[file]) {
+			need = append(need, Name(d))
+		}
+	}
+	for _, n := range info.softPre {
+		if c.tree.Has(n) && c.state[n] != visiting {
+			need = append(need, n)
+		}
+	}
+	for _, n := range need {
+		if err := c.add(n, name); err != nil {
+			return err
+		}
+	}
+	c.state[name] = done
+	c.out = append(c.out, Module{Name: name, Path: file, Data: data})
+	return nil
+}
+
+func (t *Tree) load(file string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(t.dir, file))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxModule+1))
+	if err != nil {
+		return nil, err
+	}
+	return decompress.Bytes(raw, maxModule)
+}
+
+type modInfo struct {
+	depends []string
+	softPre []string
+}
+
+// modinfo reads the "key=value" strings in the .modinfo section.
+func modinfo(data []byte) (modInfo, error) {
+	var info modInfo
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
+		return info, err
+	}
+	defer f.Close()
+	s := f.Section(".modinfo")
+	if s == nil {
+		return info, errors.New("no .modinfo section: this is no kernel module")
+	}
+	if s.Size > maxModinfo {
+		return info, fmt.Errorf(".modinfo section of %d bytes is too large", s.Size)
+	}
+	text, err := s.Data()
+	if err != nil {
+		return info, err
+	}
+	for _, kv := range strings.Split(string(text), "\x00") {
+		key, value, _ := strings.Cut(kv, "=")
+		switch key {
+		case "depends":
+			for _, d := range strings.Split(value, ",") {
+				if d != "" {
+					info.depends = append(info.depends, Name(d))
+				}
+			}
+		case "softdep":
+			pre := false
+			for _, w := range strings.Fields(value) {
+				switch {
+				case w == "pre:":
+					pre = true
+				case strings.HasSuffix(w, ":"):
+					pre = false
+				case pre:
+					info.softPre = append(info.softPre, Name(w))
+				}
+			}
+		}
+	}
+	return info, nil
+}

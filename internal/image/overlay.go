@@ -1,0 +1,302 @@
+package image
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"provium/internal/image/cpio"
+	"provium/internal/image/decompress"
+	"provium/internal/image/kmod"
+)
+
+// Places of our things in the guest. All but the agent's fixed path stand in one
+// directory.
+const (
+	guestInit    = "sbin/provium-agent"
+	guestDir     = ".provium"
+	guestAgent   = guestDir + "/agent"
+	guestModules = "modules" // below guestDir, as in the load lists
+	guestEarly   = guestDir + "/modules.early"
+	guestLate    = guestDir + "/modules.late"
+	guestFiles   = guestDir + "/files"
+)
+
+const (
+	overlayName     = "agent-overlay.cpio.gz"
+	maxOverlay      = 256 << 20
+	embeddedOverlay = "the copy in the binary"
+)
+
+// item is a file, directory or symlink on its way into an archive.
+type item struct {
+	cpio.Entry
+	data []byte
+}
+
+func dirItem(name string, perm uint32) item {
+	return item{Entry: cpio.Entry{Name: name, Mode: cpio.TypeDir | perm}}
+}
+
+func fileItem(name string, perm uint32, data []byte) item {
+	return item{Entry: cpio.Entry{Name: name, Mode: cpio.TypeRegular | perm}, data: data}
+}
+
+func linkItem(name, target string) item {
+	return item{Entry: cpio.Entry{Name: name, Mode: cpio.TypeSymlink | 0o777}, data: []byte(target)}
+}
+
+// agentItems returns what starts and is the agent: the content of the overlay
+// file that the search finds, else of the payload. source says which.
+func (s *Store) agentItems(profileOverlay string) (items []item, source string, err error) {
+	file, err := s.findOverlay(profileOverlay)
+	if err != nil {
+		return nil, "", err
+	}
+	if file != "" {
+		items, err := readOverlay(file)
+		return items, file, err
+	}
+	items, err = s.payloadItems()
+	return items, embeddedOverlay, err
+}
+
+func (s *Store) payloadItems() ([]item, error) {
+	boot, err := s.readPayload(payloadInit)
+	if err != nil {
+		return nil, err
+	}
+	agent, err := s.readPayload(payloadAgent)
+	if err != nil {
+		return nil, err
+	}
+	return []item{fileItem(guestInit, 0o755, boot), fileItem(guestAgent, 0o755, agent)}, nil
+}
+
+// findOverlay returns the overlay file to use, or "" for the payload. A file that
+// was named has to exist; those near the binary may.
+func (s *Store) findOverlay(profileOverlay string) (string, error) {
+	for _, named := range []struct{ path, by string }{
+		{profileOverlay, "agent_overlay_path"}, {s.cfg.Overlay, "PROVIUM_OVERLAY"},
+	} {
+		if named.path == "" {
+			continue
+		}
+		if err := checkReadable(named.path); err != nil {
+			return "", fmt.Errorf("agent overlay %s (from %s): %w", named.path, named.by, err)
+		}
+		return named.path, nil
+	}
+	if s.cfg.Executable == "" {
+		return "", nil
+	}
+	dir := filepath.Dir(s.cfg.Executable)
+	near := []string{filepath.Join(dir, "..", "share", "provium", overlayName)}
+	for {
+		near = append(near, filepath.Join(dir, "dist", overlayName))
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			break
+		}
+		dir = parent
+	}
+	for _, p := range near {
+		if checkReadable(p) == nil {
+			return p, nil
+		}
+	}
+	return "", nil
+}
+
+// checkReadable opens a regular file and reports why that is not possible.
+func checkReadable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return reason(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return reason(err)
+	}
+	if !st.Mode().IsRegular() {
+		return errors.New("not a regular file")
+	}
+	return nil
+}
+
+// reason strips the operation and the path from an error of package os, for
+// messages that name the path themselves.
+func reason(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// readOverlay reads an overlay file: one archive, compressed or not.
+func readOverlay(file string) ([]item, error) {
+	fail := func(err error) ([]item, error) {
+		return nil, fmt.Errorf("read agent overlay %s: %w", file, err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return fail(reason(err))
+	}
+	defer f.Close()
+	src := decompress.NewSource(f)
+	prefix, err := src.Peek(decompress.MagicLen)
+	if len(prefix) == 0 {
+		return fail(err)
+	}
+	var in io.Reader = src
+	if format := decompress.Detect(prefix); format != decompress.None {
+		z, err := decompress.NewReader(format, src)
+		if err != nil {
+			return fail(err)
+		}
+		defer z.Close()
+		in = z
+	}
+	r := cpio.NewReader(io.LimitReader(in, maxOverlay))
+	var items []item
+	hasAgent := false
+	for {
+		e, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fail(err)
+		}
+		if len(items) >= maxEntries {
+			return fail(fmt.Errorf("more than %d entries", maxEntries))
+		}
+		var data bytes.Buffer
+		if _, err := io.Copy(&data, r); err != nil {
+			return fail(err)
+		}
+		name := cleanName(e.Name)
+		if name == "" {
+			continue
+		}
+		items = append(items, item{
+			Entry: cpio.Entry{Name: name, Mode: e.Mode, UID: e.UID, GID: e.GID, Major: e.Major, Minor: e.Minor},
+			data:  data.Bytes(),
+		})
+		hasAgent = hasAgent || name == guestInit && e.Type() == cpio.TypeRegular
+	}
+	if !hasAgent {
+		return fail(fmt.Errorf("it has no %s; write one with `provium image overlay PATH`", guestInit))
+	}
+	return items, nil
+}
+
+// WriteOverlay writes the agent of this binary as an overlay file (cpio.gz). The
+// archive leaves /sbin itself out: on a merged-/usr image that is a symlink,
+// which a directory entry would replace.
+func (s *Store) WriteOverlay(w io.Writer) error {
+	items, err := s.payloadItems()
+	if err != nil {
+		return err
+	}
+	items = append([]item{dirItem(guestDir, 0o755)}, items...)
+	z := gzip.NewWriter(w)
+	if err := writeArchive(z, items); err != nil {
+		return fmt.Errorf("write agent overlay: %w", err)
+	}
+	if err := z.Close(); err != nil {
+		return fmt.Errorf("write agent overlay: %w", err)
+	}
+	return nil
+}
+
+func writeArchive(w io.Writer, items []item) error {
+	a := cpio.NewWriter(w)
+	for _, it := range items {
+		if err := a.Add(it.Entry, it.data); err != nil {
+			return err
+		}
+	}
+	return a.Close()
+}
+
+// moduleItems returns the modules and the two lists of what to load when. A line
+// of a list is a path relative to /.provium and, behind a blank, parameters.
+func moduleItems(early, late []kmod.Module) []item {
+	var items []item
+	list := func(mods []kmod.Module) []byte {
+		var b bytes.Buffer
+		for _, m := range mods {
+			p := path.Join(guestModules, m.Name+".ko")
+			b.WriteString(strings.TrimSpace(p + " " + m.Params))
+			b.WriteByte('\n')
+			items = append(items, fileItem(path.Join(guestDir, p), 0o644, m.Data))
+		}
+		return b.Bytes()
+	}
+	e, l := list(early), list(late)
+	return append(items, fileItem(guestEarly, 0o644, e), fileItem(guestLate, 0o644, l))
+}
+
+// place fits items into an initrd: paths follow the initrd's symlinks, missing
+// directories are added, and those that are there are left alone, because a
+// directory entry would replace a symlink.
+func (l *listing) place(items []item) ([]item, error) {
+	var out []item
+	made := map[string]bool{}
+	for _, it := range items {
+		dir, base := path.Split(it.Name)
+		parent, err := l.ensure(strings.TrimSuffix(dir, "/"), made, &out)
+		if err != nil {
+			return nil, err
+		}
+		it.Name = path.Join(parent, base)
+		there, ok := l.nodes[it.Name]
+		isDir := it.Type() == cpio.TypeDir
+		switch {
+		case isDir:
+			if _, err := l.ensure(it.Name, made, &out); err != nil {
+				return nil, err
+			}
+			continue
+		case ok && there.mode&cpio.TypeMask == cpio.TypeDir || made[it.Name]:
+			return nil, fmt.Errorf("the initrd has a directory at /%s, where a file of the agent has to stand", it.Name)
+		}
+		out = append(out, it)
+	}
+	return out, nil
+}
+
+// ensure makes a directory and its parents unless they exist, and returns its
+// path without symlinks.
+func (l *listing) ensure(dir string, made map[string]bool, out *[]item) (string, error) {
+	real, err := l.resolve(dir, true)
+	if err != nil || real == "" {
+		return real, err
+	}
+	parts := strings.Split(real, "/")
+	for i := range parts {
+		p := strings.Join(parts[:i+1], "/")
+		if made[p] {
+			continue
+		}
+		if n, ok := l.nodes[p]; ok {
+			if n.mode&cpio.TypeMask != cpio.TypeDir {
+				return "", fmt.Errorf("the initrd has a file at /%s, where the agent needs a directory", p)
+			}
+			continue
+		}
+		made[p] = true
+		*out = append(*out, dirItem(p, 0o755))
+	}
+	return real, nil
+}

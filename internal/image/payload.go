@@ -1,0 +1,67 @@
+package image
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+// The guest binaries. The build puts them there; a build without them gives a
+// binary that says so when it needs one.
+//
+//go:embed all:payload
+var embedded embed.FS
+
+// Names of the files in a payload.
+const (
+	payloadInit    = "init"            // PID 1 of the guest, static
+	payloadAgent   = "agent"           // the guest agent, static
+	payloadBusybox = "busybox"         // static busybox for the built-in initrd
+	payloadApplets = "busybox.applets" // its `--list-full`
+)
+
+// errAgentMissing is the text users see from a binary that was built without
+// its guest side.
+var errAgentMissing = errors.New("guest agent missing: build with \"make build\"")
+
+func embeddedPayload() fs.FS {
+	sub, err := fs.Sub(embedded, "payload")
+	if err != nil {
+		panic(err) // the name is a constant
+	}
+	return sub
+}
+
+// readPayload returns one file of the payload.
+func (s *Store) readPayload(name string) ([]byte, error) {
+	data, err := fs.ReadFile(s.cfg.Payload, name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
+		if name == payloadAgent || name == payloadInit {
+			return nil, errAgentMissing
+		}
+		return nil, fmt.Errorf("%s for the built-in initrd missing: build with \"make build\"", name)
+	}
+	return data, err
+}
+
+// applets returns the applet paths of the payload's busybox, e.g. "bin/sh".
+func (s *Store) applets() ([]string, error) {
+	text, err := s.readPayload(payloadApplets)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, line := range strings.Split(string(text), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		if !fs.ValidPath(line) || !strings.Contains(line, "/") {
+			return nil, fmt.Errorf("bad line %q in %s: expected a path like bin/sh", line, payloadApplets)
+		}
+		out = append(out, line)
+	}
+	return out, nil
+}

@@ -1,0 +1,44 @@
+# The guest binaries that the host binary embeds (internal/image/payload).
+#
+#   payload        builds all of them
+#   payload-clean  removes them
+
+PAYLOAD := internal/image/payload
+
+# Where the distribution's statically linked busybox is (package busybox-static).
+BUSYBOX ?= /bin/busybox
+
+GUEST_CC     ?= gcc
+GUEST_CFLAGS ?= -static -Os -Wall -Wextra -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections
+GUEST_LDFLAGS ?= -Wl,--gc-sections -Wl,-z,norelro -s
+
+AGENT_INIT_SRC := $(wildcard internal/agent/init/*.c)
+AGENT_INIT_HDR := $(wildcard internal/agent/init/*.h)
+AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire -name '*.go' ! -name '*_test.go' 2>/dev/null)
+
+.PHONY: payload payload-clean
+
+payload: $(PAYLOAD)/agent $(PAYLOAD)/init $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets
+
+$(PAYLOAD)/agent: $(AGENT_GO_SRC) go.mod go.sum
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o $@ ./cmd/provium-agent
+
+$(PAYLOAD)/init: $(AGENT_INIT_SRC) $(AGENT_INIT_HDR)
+	@test -n "$(AGENT_INIT_SRC)" || { echo "no sources in internal/agent/init" >&2; exit 1; }
+	$(GUEST_CC) $(GUEST_CFLAGS) $(GUEST_LDFLAGS) -o $@ $(AGENT_INIT_SRC)
+
+# A dynamic busybox could not run in the built-in initrd, which has no libraries.
+$(PAYLOAD)/busybox: $(BUSYBOX)
+	@if LC_ALL=C readelf -l $< | grep -q INTERP; then \
+		echo "$< is dynamically linked: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1; \
+	fi
+	install -m 0755 $< $@
+
+$(PAYLOAD)/busybox.applets: $(PAYLOAD)/busybox
+	$< --list-full > $@.tmp && mv $@.tmp $@
+
+$(BUSYBOX):
+	@echo "$@ is missing: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1
+
+payload-clean:
+	rm -f $(PAYLOAD)/agent $(PAYLOAD)/init $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets
