@@ -20,10 +20,10 @@ AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire -n
 
 payload: $(PAYLOAD)/agent $(PAYLOAD)/init $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets
 
-$(PAYLOAD)/agent: $(AGENT_GO_SRC) go.mod go.sum
-	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o $@ ./cmd/provium-agent
+$(PAYLOAD)/agent: $(AGENT_GO_SRC) go.mod go.sum | setup
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$(GO)" build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o $@ ./cmd/provium-agent
 
-$(PAYLOAD)/init: $(AGENT_INIT_SRC) $(AGENT_INIT_HDR)
+$(PAYLOAD)/init: $(AGENT_INIT_SRC) $(AGENT_INIT_HDR) | setup
 	@test -n "$(AGENT_INIT_SRC)" || { echo "no sources in internal/agent/init" >&2; exit 1; }
 	$(GUEST_CC) $(GUEST_CFLAGS) $(GUEST_LDFLAGS) -o $@ $(AGENT_INIT_SRC)
 
@@ -37,8 +37,8 @@ $(PAYLOAD)/busybox: $(BUSYBOX)
 $(PAYLOAD)/busybox.applets: $(PAYLOAD)/busybox
 	$< --list-full > $@.tmp && mv $@.tmp $@
 
-$(BUSYBOX):
-	@echo "$@ is missing: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1
+$(BUSYBOX): | setup
+	@[ -e $@ ] || { echo "$@ is missing: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1; }
 
 payload-clean:
 	rm -f $(PAYLOAD)/agent $(PAYLOAD)/init $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets

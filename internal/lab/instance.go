@@ -325,7 +325,7 @@ func (i *instance) reset(ctx context.Context) error {
 			_, err := i.client(ctx)
 			return err
 		}
-		wait := linked
+		var wait <-chan struct{} = linked
 		if link != nil {
 			wait = link.Done() // failed by onReset
 		}

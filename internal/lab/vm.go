@@ -259,8 +259,8 @@ func imageFiles(files []BootFile) []image.File {
 func (v *VM) prepareDir() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.dir != "" {
-		return nil
+	if v.log != nil {
+		return os.MkdirAll(v.dir, 0o700) // it was closed in between
 	}
 	dir, err := v.host.vmDir()
 	if err != nil {
@@ -392,8 +392,23 @@ func (v *VM) settle(s State) {
 	v.state, v.reason, v.inst = s, "", nil
 }
 
-// Close shuts the VM down; its console log stays readable.
-func (v *VM) Close(ctx context.Context) error { return v.Shutdown(ctx) }
+// Close shuts the VM down and deletes what it kept on disk. Its console log
+// stays readable through the open file.
+func (v *VM) Close(ctx context.Context) error {
+	if err := v.Shutdown(ctx); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	dir := v.dir
+	v.mu.Unlock()
+	if dir == "" {
+		return nil
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("vm directory: %w", err)
+	}
+	return nil
+}
 
 // MarkDead ends the guest and leaves the VM dead with that reason.
 func (v *VM) MarkDead(reason string) {
@@ -438,15 +453,4 @@ func (v *VM) found(f console.Finding) {
 	if v.host.OnFinding != nil {
 		v.host.OnFinding(v, f)
 	}
-}
-
-// removeDir deletes what the VM kept on disk.
-func (v *VM) removeDir() error {
-	v.mu.Lock()
-	dir := v.dir
-	v.mu.Unlock()
-	if dir == "" {
-		return nil
-	}
-	return os.RemoveAll(dir)
 }
