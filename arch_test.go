@@ -1,0 +1,147 @@
+// Package provium holds the module's architecture test; the program is
+// cmd/provium.
+package provium
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// allowed says which package of ours may import which, and why. What is not
+// listed is not allowed; an entry covers the subpackages of its key and of its
+// values.
+var allowed = map[string]struct {
+	may []string
+	why string
+}{
+	"cmd/provium":       {[]string{"internal"}, "wires everything together"},
+	"cmd/provium-agent": {[]string{"internal/agent"}, "the guest binary's main"},
+	"bench":             {[]string{"internal"}, "measures every layer"},
+	"internal/config":   {nil, "a file format"},
+	"internal/lua":      {nil, "a general binding, without a domain word"},
+	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "the Lua API over the domain; the only importer of lua"},
+	"internal/run":      {[]string{"internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/sched":    {nil, "knows no VM"},
+	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/nbd", "internal/snapshot", "internal/image", "internal/console", "internal/event"}, "the domain over its backends"},
+	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
+	"internal/snapshot": {nil, "a file format"},
+	"internal/qemu":     {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
+	"internal/qmp":      {nil, "a protocol"},
+	"internal/guest":    {[]string{"internal/wire"}, "host side of the agent link"},
+	"internal/wire":     {nil, "a protocol"},
+	"internal/agent":    {[]string{"internal/wire"}, "guest side of the agent link"},
+	"internal/vnet":     {nil, "a network of its own"},
+	"internal/nbd":      {nil, "a disk of its own"},
+	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
+	"internal/console":  {nil, "text"},
+	"internal/proc":     {nil, "the only starter of host processes"},
+	"internal/event":    {nil, "a file format"},
+	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
+}
+
+func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }
+
+// rule finds the entry for a package: the longest key that covers it.
+func rule(pkg string) (key string) {
+	for k := range allowed {
+		if covers(k, pkg) && len(k) > len(key) {
+			key = k
+		}
+	}
+	return key
+}
+
+func eachGoFile(t *testing.T, visit func(file, pkg string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && file != "." || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case strings.HasSuffix(file, ".go"):
+			visit(file, filepath.ToSlash(filepath.Dir(file)))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func imports(t *testing.T, file string) []string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, i := range f.Imports {
+		p, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func TestImports(t *testing.T) {
+	used := map[string]bool{}
+	eachGoFile(t, func(file, pkg string) {
+		if pkg == "." {
+			return
+		}
+		key := rule(pkg)
+		if key == "" {
+			t.Errorf("%s: package %s is not in the table of arch_test.go", file, pkg)
+			return
+		}
+		used[key] = true
+		for _, imp := range imports(t, file) {
+			target, ours := strings.CutPrefix(imp, "provium/")
+			if !ours || covers(key, target) {
+				continue
+			}
+			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || key == "internal/guest" && target == "internal/agent") {
+				continue // tests start real processes, and link both ends of the protocol
+			}
+			if !slices.ContainsFunc(allowed[key].may, func(m string) bool { return covers(m, target) }) {
+				t.Errorf("%s: %s may not import %s (%s)", file, key, target, allowed[key].why)
+			}
+		}
+	})
+}
+
+// TestConfinedImports keeps abilities in the one package that has them.
+func TestConfinedImports(t *testing.T) {
+	confined := map[string][]string{
+		"C":        {"internal/lua"},
+		"flag":     {"cmd", "internal/agent"},
+		"net/http": {},
+	}
+	eachGoFile(t, func(file, pkg string) {
+		for _, imp := range imports(t, file) {
+			homes, special := confined[imp]
+			if special && !slices.ContainsFunc(homes, func(h string) bool { return covers(h, pkg) }) {
+				t.Errorf("%s: only %v may import %s", file, homes, imp)
+			}
+		}
+	})
+}
+
+func TestNoJunkDrawers(t *testing.T) {
+	eachGoFile(t, func(file, pkg string) {
+		switch base := path.Base(pkg); base {
+		case "util", "utils", "common", "helper", "helpers", "manager", "misc":
+			t.Errorf("%s: a package called %s has no job", file, base)
+		}
+	})
+}

@@ -1,0 +1,364 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/event"
+	"provium/internal/proc"
+	"provium/internal/report"
+)
+
+const (
+	// stopGrace is how long a runner that was told to stop may take to close
+	// its guests and report, before it is killed.
+	stopGrace = 15 * time.Second
+
+	poisoned = "failed-due-to-poisoned-state"
+)
+
+// funds is what a running file may draw on. Implementations answer from other
+// goroutines.
+type funds interface {
+	// Charge asks for one VM, Claim for the file's claim. answer is called
+	// exactly once, now or later, also when the request is dropped.
+	Charge(id uint64, vm string, memory int64, cpus int, answer func(error))
+	Claim(id uint64, memory int64, cpus int, answer func(error))
+	// Drop gives back what was granted under id, or forgets the request.
+	Drop(id uint64)
+}
+
+// fileRun supervises the runner process of one file.
+type fileRun struct {
+	job     *job
+	self    string // program to start
+	verb    string // its hidden verb
+	filter  string // for PROVIUM_TEST_FILTER
+	starter *proc.Starter
+	funds   funds
+	limit   time.Duration // 0: none; waiting for funds does not count
+	emit    func(event.Event)
+	stdout  *os.File
+	stderr  *os.File
+
+	pipe     *messagePipe
+	result   report.FileResult
+	expected []string // registered tests without a result, in order
+	running  *event.TestStarted
+	vms      map[string]time.Time // spawned and not shut down, by name
+	waits    int                  // requests to the pool without an answer
+	done     *done
+	stop     *stopNow
+}
+
+// run runs the file to its end, whatever that is. stop ends it early.
+func (f *fileRun) run(stop <-chan stopNow) report.FileResult {
+	started := time.Now()
+	f.result = report.FileResult{Path: f.job.Path}
+	f.vms = map[string]time.Time{}
+	if err := f.supervise(stop); err != nil {
+		f.fail(err)
+	}
+	f.settle()
+	f.result.Duration = time.Since(started)
+	f.emit(event.FileCompleted{Path: f.job.Path, Status: eventStatus(f.result.Status), DurationNS: uint64(f.result.Duration)})
+	return f.result
+}
+
+func eventStatus(s report.FileStatus) event.FileStatus {
+	switch s {
+	case report.Passed:
+		return event.FilePassed
+	case report.TimedOut:
+		return event.FileTimedOut
+	case report.Crashed:
+		return event.FileCrashed
+	}
+	return event.FileFailed
+}
+
+func (f *fileRun) start() (*exec.Cmd, net.Conn, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("runner pipe: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "runner"), os.NewFile(uintptr(pair[1]), "dispatcher")
+	defer ours.Close()
+	defer theirs.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, nil, fmt.Errorf("runner pipe: %w", err)
+	}
+	cmd := exec.Command(f.self, f.verb)
+	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.Stdout, cmd.Stderr = f.stdout, f.stderr
+	if err := f.starter.Start(cmd); err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("runner start: %w", err)
+	}
+	return cmd, conn, nil
+}
+
+// supervise talks to the runner until its process is gone. An error says why
+// there is no complete report.
+func (f *fileRun) supervise(stop <-chan stopNow) error {
+	cmd, conn, err := f.start()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	f.pipe = newMessagePipe(conn, conn)
+	messages := make(chan *message)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		defer close(messages)
+		for {
+			m, err := f.pipe.receive()
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
+				}
+				return
+			}
+			select {
+			case messages <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	go func() { ended <- cmd.Wait() }()
+	answers := make(chan answer)
+	defer cancel() // after the loop nobody listens
+	if err := f.pipe.send(&message{Job: f.job}); err != nil {
+		proc.KillGroup(cmd.Process.Pid)
+	}
+
+	clock := newStopwatch(f.limit)
+	defer clock.stop()
+	var kill <-chan time.Time
+	halt := func(s stopNow) {
+		if f.stop != nil {
+			return
+		}
+		f.stop = &s
+		clock.stop()
+		kill = time.After(stopGrace)
+		if f.pipe.send(&message{Interrupt: &s}) != nil {
+			proc.KillGroup(cmd.Process.Pid)
+		}
+	}
+	for messages != nil {
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				messages = nil
+				break
+			}
+			f.handle(m, ctx, answers)
+			clock.hold(f.waits > 0)
+		case a := <-answers:
+			f.waits--
+			clock.hold(f.waits > 0)
+			_ = f.pipe.send(&message{Answer: &a})
+		case <-clock.expired():
+			halt(stopNow{Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit), Status: string(report.TimedOut)})
+		case s := <-stop:
+			halt(s)
+		case <-kill:
+			proc.KillGroup(cmd.Process.Pid)
+			kill = nil
+		}
+	}
+	err = <-ended
+	// Whatever the test left running in the runner's process group goes too.
+	proc.KillGroup(cmd.Process.Pid)
+	switch {
+	case f.done != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("runner ended: %w", err)
+	}
+	return errors.New("runner ended without a report")
+}
+
+func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer) {
+	reply := func(id uint64) func(error) {
+		f.waits++
+		return func(err error) {
+			a := answer{ID: id}
+			if err != nil {
+				a.Err = err.Error()
+			}
+			go func() {
+				select {
+				case answers <- a:
+				case <-ctx.Done():
+				}
+			}()
+		}
+	}
+	switch {
+	case m.Event != nil:
+		f.handleEvent(m.Event)
+	case m.Registered != nil:
+		f.expected = m.Registered.Tests
+	case m.Acquire != nil:
+		f.funds.Charge(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
+	case m.Claim != nil:
+		f.funds.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
+	case m.Release != nil:
+		f.funds.Drop(m.Release.ID)
+	case m.Done != nil:
+		f.done = m.Done
+	}
+}
+
+func (f *fileRun) handleEvent(frame []byte) {
+	envelope, err := event.NewDecoder(bytes.NewReader(frame)).Decode()
+	if err != nil {
+		fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
+		return
+	}
+	f.note(envelope.Event)
+	f.emit(envelope.Event)
+}
+
+// note keeps book of what the file has reported.
+func (f *fileRun) note(e event.Event) {
+	switch e := e.(type) {
+	case event.TestStarted:
+		f.running = &e
+	case event.TestPassed:
+		f.finished(report.TestResult{Name: e.Name, Status: report.TestPassed, Log: e.Log, Duration: time.Duration(e.DurationNS)})
+	case event.TestFailed:
+		f.finished(report.TestResult{Name: e.Name, Status: report.TestFailed, Message: e.Reason, Log: e.Log,
+			Duration: time.Duration(e.DurationNS), ConsoleExcerpt: e.ConsoleExcerpt})
+	case event.TestSkipped:
+		f.finished(report.TestResult{Name: e.Name, Status: report.TestSkipped, Message: e.Reason})
+	case event.VMSpawned:
+		f.vms[e.VMName] = time.Now()
+	case event.VMShutdown:
+		delete(f.vms, e.VMName)
+	}
+}
+
+func (f *fileRun) finished(t report.TestResult) {
+	f.running = nil
+	f.expected = slices.DeleteFunc(f.expected, func(name string) bool { return name == t.Name })
+	f.result.Tests = append(f.result.Tests, t)
+}
+
+// fail completes the report of a runner that could not do so itself.
+func (f *fileRun) fail(cause error) {
+	timedOut := f.stop != nil && f.stop.Status == string(report.TimedOut)
+	reason := cause.Error()
+	if f.stop != nil {
+		reason = f.stop.Reason
+	}
+	tell := func(e event.Event) {
+		f.note(e)
+		f.emit(e)
+	}
+	if f.running != nil {
+		tell(event.TestFailed{Path: f.job.Path, Name: f.running.Name, Reason: reason, Meta: f.running.Meta})
+	}
+	for _, name := range slices.Clone(f.expected) {
+		tell(event.TestStarted{Path: f.job.Path, Name: name})
+		if f.stop != nil {
+			tell(event.TestSkipped{Path: f.job.Path, Name: name, Reason: "not run: " + reason})
+		} else {
+			tell(event.TestFailed{Path: f.job.Path, Name: name, Reason: poisoned})
+		}
+	}
+	for name, since := range f.vms {
+		tell(event.VMShutdown{File: f.job.Path, VMName: name, DurationNS: uint64(time.Since(since))})
+	}
+	if len(f.result.Tests) == 0 {
+		f.result.ChunkError = reason
+	}
+	f.result.Status = report.Crashed
+	switch {
+	case timedOut:
+		f.result.Status = report.TimedOut
+	case f.stop != nil:
+		f.result.Status = report.Interrupted
+	}
+}
+
+// settle decides how the file ended, from its own report if there is one.
+func (f *fileRun) settle() {
+	if f.done == nil {
+		return
+	}
+	f.result.ChunkError = f.done.ChunkError
+	failed := slices.ContainsFunc(f.result.Tests, func(t report.TestResult) bool { return t.Status == report.TestFailed })
+	switch {
+	case f.stop != nil && f.stop.Status == string(report.TimedOut):
+		f.result.Status = report.TimedOut
+	case f.stop != nil:
+		f.result.Status = report.Interrupted
+	case f.done.Poisoned:
+		f.result.Status = report.Crashed
+	case failed || f.done.ChunkError != "":
+		f.result.Status = report.Failed
+	default:
+		f.result.Status = report.Passed
+	}
+}
+
+// stopwatch measures a limit that can be put on hold.
+type stopwatch struct {
+	limited bool
+	left    time.Duration
+	since   time.Time // zero while on hold
+	timer   *time.Timer
+}
+
+func newStopwatch(limit time.Duration) *stopwatch {
+	s := &stopwatch{limited: limit > 0, left: limit, since: time.Now()}
+	if s.limited {
+		s.timer = time.NewTimer(limit)
+	}
+	return s
+}
+
+func (s *stopwatch) expired() <-chan time.Time {
+	if s.timer == nil {
+		return nil
+	}
+	return s.timer.C
+}
+
+func (s *stopwatch) hold(on bool) {
+	if s.timer == nil || on == s.since.IsZero() {
+		return
+	}
+	if on {
+		s.timer.Stop()
+		s.left -= time.Since(s.since)
+		s.since = time.Time{}
+		return
+	}
+	s.since = time.Now()
+	s.timer.Reset(max(s.left, 0))
+}
+
+func (s *stopwatch) stop() {
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+}
