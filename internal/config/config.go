@@ -1,0 +1,278 @@
+// Package config reads provium.toml, the one configuration file, and verifies
+// it: every path it returns is absolute, every value is of the right kind.
+//
+// It does not look at the files that the configuration names, run build
+// commands or know what a profile is booted for.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// FileName is the name of the configuration file.
+const FileName = "provium.toml"
+
+const (
+	defaultCacheMaxSize = 20 << 30 // bytes
+	profileFileName     = "profile.provium.toml"
+	fromDirKey          = "from_dir" // of [profiles]
+)
+
+// Config is a whole provium.toml.
+type Config struct {
+	Path         string // of the file, absolute
+	Dir          string // the project
+	Roots        []string
+	CacheDir     string // fixture cache
+	CacheMaxSize int64  // bytes
+	OopsPatterns []string
+	OopsIgnore   []string
+	Profiles     map[string]Profile
+}
+
+// Profile is one [profiles.NAME].
+type Profile struct {
+	Name string
+	Dir  string // relative paths and the build start here
+
+	Kernel           string  // "" is automatic
+	KernelForced     bool    // Kernel comes from --kernel
+	Root             string  // tree in which the kernel is found
+	Initrd           string  // "" is the built-in one
+	Cmdline          *string // nil when absent
+	CmdlineFile      string
+	GuestOS          string // "linux" or "peios"
+	InjectAgent      bool
+	AgentOverlayPath string
+	Build            string // shell command, {out} replaced
+	BuildOut         string // its output directory
+	Machine          string // "" is Provium's choice
+	Accel            string // "auto", "kvm", "tcg"
+	BootCache        bool
+	AgentBootTimeout time.Duration // 0: the default
+	Modules          []string
+	Transport        string // "virtio-serial" or "vsock"
+	Disks            []Disk
+}
+
+// Disk is one entry of a profile's disks: exactly one of Path, Scratch and
+// Template is set.
+type Disk struct {
+	ID       string
+	Path     string // used in place
+	Scratch  int64  // bytes of a blank disk
+	Template string // copied
+	ReadOnly bool
+}
+
+// Env is what the configuration takes from its surroundings.
+type Env struct {
+	CacheHome string // the user's cache directory, e.g. ~/.cache
+	BuildDir  string // $PROVIUM_BUILD_DIR, or ""
+	Kernel    string // --kernel, absolute, or ""
+}
+
+// ReadError is a file that cannot be read.
+type ReadError struct {
+	Path string
+	Err  error
+}
+
+func (e *ReadError) Error() string {
+	if errors.Is(e.Err, fs.ErrNotExist) {
+		return fmt.Sprintf("read `%s`: no such file; `provium init` writes one", e.Path)
+	}
+	var pe *fs.PathError
+	if errors.As(e.Err, &pe) {
+		return fmt.Sprintf("read `%s`: %v", e.Path, pe.Err)
+	}
+	return fmt.Sprintf("read `%s`: %v", e.Path, e.Err)
+}
+
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// ParseError is a file that is no TOML.
+type ParseError struct {
+	Path string
+	Err  error
+}
+
+func (e *ParseError) Error() string {
+	var de *toml.DecodeError
+	if errors.As(e.Err, &de) {
+		line, col := de.Position()
+		return fmt.Sprintf("parse `%s`: line %d, column %d: %s", e.Path, line, col, strings.TrimPrefix(de.Error(), "toml: "))
+	}
+	return fmt.Sprintf("parse `%s`: %s", e.Path, strings.TrimPrefix(e.Err.Error(), "toml: "))
+}
+
+func (e *ParseError) Unwrap() error { return e.Err }
+
+// InvalidError is a value or key that is not valid.
+type InvalidError struct {
+	Path string
+	Err  error
+}
+
+func (e *InvalidError) Error() string { return fmt.Sprintf("invalid config in `%s`: %v", e.Path, e.Err) }
+
+func (e *InvalidError) Unwrap() error { return e.Err }
+
+// Find looks for provium.toml in dir and upward.
+func Find(dir string) (string, error) {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for {
+		path := filepath.Join(at, FileName)
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			return path, nil
+		}
+		up := filepath.Dir(at)
+		if up == at {
+			return "", &ReadError{Path: filepath.Join(dir, FileName), Err: fs.ErrNotExist}
+		}
+		at = up
+	}
+}
+
+// Load reads and verifies a configuration file.
+func Load(path string, env Env) (*Config, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &ReadError{Path: path, Err: err}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &ReadError{Path: path, Err: err}
+	}
+	return parse(text, path, env)
+}
+
+func parse(text []byte, path string, env Env) (*Config, error) {
+	top, err := decode(text, path)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{Path: path, Dir: filepath.Dir(path), CacheMaxSize: defaultCacheMaxSize, Profiles: map[string]Profile{}}
+	if env.CacheHome != "" {
+		c.CacheDir = filepath.Join(env.CacheHome, "provium", "fixtures")
+	}
+	if err := c.read(top, env); err != nil {
+		var nested *InvalidError
+		if errors.As(err, &nested) { // of a profile's own file
+			return nil, err
+		}
+		var re *ReadError
+		var pe *ParseError
+		if errors.As(err, &re) || errors.As(err, &pe) {
+			return nil, err
+		}
+		return nil, &InvalidError{Path: path, Err: err}
+	}
+	return c, nil
+}
+
+func decode(text []byte, path string) (map[string]any, error) {
+	var top map[string]any
+	if err := toml.Unmarshal(text, &top); err != nil {
+		return nil, &ParseError{Path: path, Err: err}
+	}
+	return top, nil
+}
+
+func (c *Config) read(top map[string]any, env Env) error {
+	general, profiles := map[string]any{}, map[string]any{}
+	err := section{where: "the top level", valid: []key{
+		{"provium", tableInto(&general)},
+		{"profiles", tableInto(&profiles)},
+	}}.read(top)
+	if err != nil {
+		return err
+	}
+	err = section{where: "[provium]", valid: []key{
+		{"roots", pathsInto(&c.Roots, c.Dir)},
+		{"cache_dir", pathInto(&c.CacheDir, c.Dir)},
+		{"cache_max_size", sizeInto(&c.CacheMaxSize)},
+		{"oops_patterns", patternsInto(&c.OopsPatterns)},
+		{"oops_ignore", patternsInto(&c.OopsIgnore)},
+	}}.read(general)
+	if err != nil {
+		return err
+	}
+	if dir, ok := profiles[fromDirKey]; ok {
+		delete(profiles, fromDirKey)
+		var path string
+		if err := pathInto(&path, c.Dir)(dir); err != nil {
+			return fmt.Errorf("[profiles] %s: %w", fromDirKey, err)
+		}
+		if err := c.readProfileDir(path, env); err != nil {
+			return err
+		}
+	}
+	for _, name := range sortedKeys(profiles) {
+		table, ok := profiles[name].(map[string]any)
+		if !ok {
+			return fmt.Errorf("[profiles] %s: expected a table [profiles.%s], got %s", name, name, kindOf(profiles[name]))
+		}
+		if _, twice := c.Profiles[name]; twice {
+			return fmt.Errorf("profile `%s` stands in %s and below %s", name, FileName, fromDirKey)
+		}
+		p, err := readProfile(name, table, c.Dir, env)
+		if err != nil {
+			return err
+		}
+		c.Profiles[name] = p
+	}
+	return nil
+}
+
+// readProfileDir reads every <dir>/<name>/profile.provium.toml.
+func (c *Config) readProfileDir(dir string, env Env) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("[profiles] %s: %w", fromDirKey, err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name(), profileFileName)
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
+			continue
+		}
+		if err != nil {
+			return &ReadError{Path: path, Err: err}
+		}
+		table, err := decode(text, path)
+		if err != nil {
+			return err
+		}
+		p, err := readProfile(e.Name(), table, filepath.Dir(path), env)
+		if err != nil {
+			return &InvalidError{Path: path, Err: err}
+		}
+		c.Profiles[e.Name()] = p
+	}
+	return nil
+}
+
+// ProfileNames lists the profiles, sorted.
+func (c *Config) ProfileNames() []string { return sortedKeys(c.Profiles) }
+
+func sortedKeys[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
