@@ -1,0 +1,60 @@
+package run
+
+import (
+	"os"
+	"time"
+
+	"provium/internal/config"
+)
+
+// Options are everything that the command line says about a run. The zero
+// value of a field is its flag's default.
+type Options struct {
+	Config *config.Config
+	Select Selection
+
+	Repeat      int  // 0 is 1
+	UntilFail   bool // repeat until a failure, at most Repeat times if that is set
+	Jobs        int  // files at a time; 0 is no limit
+	FailFast    bool
+	FileTimeout time.Duration // 0 is no limit; the flag's default is DefaultFileTimeout
+
+	Memory        int64 // bytes of the pool; 0: measured
+	CPUs          int   // of the pool; 0: measured
+	CPUOvercommit float64
+	Cold          bool
+	Seed          uint64 // base of every seeded generator
+
+	Filter TestFilter
+
+	Verbosity  Verbosity
+	JSON       bool
+	Color      bool   // stdout is a terminal that wants colours
+	SaveEvents string // file, or ""
+
+	QEMU       string // program; "" is qemu-system-x86_64 on PATH
+	Accel      string // what "auto" came to and why, for the header line
+	Self       string // our own program, started as runner
+	RunnerVerb string // its hidden verb
+	ImageCache string
+	TempBase   string // where temporary directories go
+	RerunState string // file, or "" for none
+
+	Stdout, Stderr *os.File
+	// Signals tells of Ctrl-C: once to stop, twice to stop without a summary.
+	Signals <-chan os.Signal
+}
+
+// DefaultFileTimeout is the limit of a file without --timeout.
+const DefaultFileTimeout = 300 * time.Second
+
+// Verbosity is how much a run prints.
+type Verbosity int
+
+// The verbosities: -q, default, -v.
+const (
+	Quiet   Verbosity = -1
+	Normal  Verbosity = 0
+	Verbose Verbosity = 1
+)
+
