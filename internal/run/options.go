@@ -57,4 +57,3 @@ const (
 	Normal  Verbosity = 0
 	Verbose Verbosity = 1
 )
-
