@@ -338,6 +338,13 @@ func (c *Client) frames(r *wire.Reader) error {
 		if err != nil {
 			return err
 		}
+		if h.Type == wire.FrameHelloErr {
+			m, err := wire.DecodeHelloErr(p)
+			if err != nil {
+				return err
+			}
+			return fmt.Errorf("agent ended the session: %s", m.Text)
+		}
 		if op == nil {
 			continue // the rest of an operation that was given up
 		}

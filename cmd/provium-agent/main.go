@@ -1,0 +1,105 @@
+// Command provium-agent is the part of Provium that runs inside a guest and
+// carries out what tests ask for. It is started by the program at
+// /sbin/provium-agent, with --init-pipe=N when that one is PID 1.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/agent"
+	"provium/internal/agent/boot"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// The reader spends its life in a blocking read, which holds a scheduler
+	// slot for a while: with only one, an operation that arrived would wait
+	// for the runtime to notice.
+	runtime.GOMAXPROCS(max(2, runtime.NumCPU()))
+	// The heap is a few buffers; what a bulk transfer adds should not stay.
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(24 << 20)
+	unix.Umask(0o022)
+	if err := run(os.Args[1:]); err != nil {
+		report(err)
+		os.Exit(1)
+	}
+}
+
+// report writes to the console, one line per failure.
+func report(err error) {
+	fmt.Fprintln(os.Stderr, "provium-agent: "+strings.ReplaceAll(err.Error(), "\n", "\nprovium-agent: "))
+}
+
+func run(args []string) error {
+	pipe := -1
+	for _, a := range args {
+		v, ok := strings.CutPrefix(a, "--init-pipe=")
+		n, err := strconv.Atoi(v)
+		if !ok || err != nil || n < 0 {
+			return fmt.Errorf("argument %q: only --init-pipe=N is known", a)
+		}
+		pipe = n
+		unix.CloseOnExec(pipe)
+	}
+	system, err := boot.Open()
+	if err != nil {
+		return err
+	}
+	kind := boot.InitOther
+	if pipe >= 0 {
+		if err := boot.LoadEarly(); err != nil {
+			report(err)
+		}
+		// While the kernel sets the port up, the rest can be done. The link
+		// answers only after that: NICs and disks attached by the first
+		// operations find their drivers.
+		if err := boot.LoadLate(); err != nil {
+			report(err)
+		}
+		if kind, err = system.Prepare(pipe, report); err != nil {
+			return err
+		}
+		if kind == boot.InitMinimal {
+			system.WatchPowerButton(report)
+		}
+	} else if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
+		report(err)
+	}
+	null, err := system.DevNull()
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	a := agent.New(agent.Config{
+		Version: version,
+		GuestOS: system.OS(),
+		BootID:  system.BootID(),
+		Init:    string(kind),
+		Root:    system.Follow,
+		Shield:  system.Shield,
+		DevNull: null,
+	})
+	port, err := system.OpenPort()
+	if err != nil {
+		return err
+	}
+	for {
+		if err := a.Serve(port); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if err := port.AwaitHost(); err != nil {
+			return err
+		}
+	}
+}

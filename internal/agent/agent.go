@@ -1,0 +1,323 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"provium/internal/wire"
+)
+
+// Config is what an Agent works with. Its zero value serves.
+type Config struct {
+	Version  string   // told in the handshake
+	GuestOS  string   // likewise
+	BootID   string   // likewise
+	Features []string // likewise
+	Init     string   // likewise: who is PID 1
+	// Root is called before every operation that has to do with files or
+	// processes, and has the agent work in the root directory of PID 1. Nil
+	// leaves the root alone.
+	Root func() error
+	// Shield brackets the start of every child: it is called before the fork
+	// and returns what to call after it. Nil does nothing. The agent is exempt
+	// from the OOM killer, and children must not inherit that.
+	Shield func() (restore func())
+	// DevNull is a descriptor of /dev/null, for commands without input; 0
+	// makes the agent open its own.
+	DevNull int
+}
+
+// Agent serves sessions. Use New.
+type Agent struct {
+	cfg     Config
+	buffers sync.Pool
+	spawn   sync.Mutex
+	ops     sync.WaitGroup
+}
+
+// New returns an Agent.
+func New(cfg Config) *Agent {
+	a := &Agent{cfg: cfg}
+	if cfg.Root == nil {
+		a.cfg.Root = func() error { return nil }
+	}
+	if cfg.Shield == nil {
+		a.cfg.Shield = func() func() { return func() {} }
+	}
+	a.buffers.New = func() any { return new(buffer) }
+	return a
+}
+
+// Wait returns when every operation of ended sessions has ended. Call it after
+// the last Serve.
+func (a *Agent) Wait() { a.ops.Wait() }
+
+// buffer holds a full Data frame.
+type buffer [wire.HeaderSize + wire.ChunkSize]byte
+
+func (a *Agent) buffer() *buffer   { return a.buffers.Get().(*buffer) }
+func (a *Agent) release(b *buffer) { a.buffers.Put(b) }
+func (b *buffer) payload() []byte  { return b[wire.HeaderSize:] }
+
+// Serve takes sessions from conn, one after the other, until a read fails, and
+// returns that error: io.EOF when the other side is gone. Operations of the
+// session are stopped then, but not waited for.
+//
+// Reads happen on the calling goroutine only, and it never waits for anything
+// else: an operation runs on a goroutine of its own unless it cannot block.
+func (a *Agent) Serve(conn io.ReadWriter) error {
+	link := &link{w: conn}
+	r := wire.NewReader(conn, readBuffer)
+	for {
+		nonce, err := r.Resync()
+		if err != nil {
+			return err
+		}
+		s := &session{agent: a, link: link, ops: make(map[uint64]*op)}
+		err = s.serve(r, nonce)
+		lost := errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed)
+		if lost {
+			// The host must not wait for answers that will never come. If
+			// this is the next session's preamble, its host skips this.
+			m := wire.HelloErr{ProtocolVersion: wire.ProtocolVersion, Text: err.Error()}
+			s.send(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, m.Append(nil)))
+		}
+		s.end()
+		if !lost {
+			return err
+		}
+	}
+}
+
+// readBuffer is what one read from the link may bring. A virtio-serial port
+// gives at most 4 KiB at a time; a socket gives more.
+const readBuffer = 32 << 10
+
+// link serialises writers. A whole frame is written under the lock, so small
+// frames find their way between the large ones of a bulk transfer.
+type link struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// session is one host's conversation. Its frames are dropped once it ended.
+type session struct {
+	agent *Agent
+	link  *link
+
+	mu    sync.Mutex
+	ops   map[uint64]*op
+	ended bool
+}
+
+// okMessage is an ok result without value, what most operations end with.
+const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
+
+func (s *session) serve(r *wire.Reader, nonce wire.Nonce) error {
+	if err := s.hello(r, nonce); err != nil {
+		return err
+	}
+	var partial []byte // a request that comes in several frames
+	var partialOp uint64
+	for {
+		h, err := r.Next()
+		if err != nil {
+			return err
+		}
+		switch h.Type {
+		case wire.FrameRequest:
+			p, err := r.Payload(int(h.Length))
+			if err != nil {
+				return err
+			}
+			if h.Flags&wire.FlagMore != 0 || len(partial) > 0 {
+				if len(partial) > 0 && h.Op != partialOp || len(partial)+len(p) > wire.MaxRequest {
+					return fmt.Errorf("%w: request in pieces", wire.ErrMalformed)
+				}
+				partial, partialOp = append(partial, p...), h.Op
+				if h.Flags&wire.FlagMore != 0 {
+					continue
+				}
+				p = partial
+			}
+			req, err := wire.DecodeRequest(p)
+			partial = nil
+			if err != nil {
+				return err
+			}
+			if err := s.request(h.Op, req); err != nil {
+				return err
+			}
+		case wire.FrameData:
+			if err := s.data(r, h); err != nil {
+				return err
+			}
+		case wire.FrameCredit:
+			p, err := r.Payload(int(h.Length))
+			if err != nil {
+				return err
+			}
+			n, err := wire.ParseCredit(p)
+			if err != nil {
+				return err
+			}
+			if o := s.op(h.Op); o != nil {
+				o.addCredit(h.Stream, n)
+			}
+		case wire.FrameCancel:
+			if _, err := r.Payload(int(h.Length)); err != nil {
+				return err
+			}
+			if o := s.op(h.Op); o != nil {
+				o.cancel()
+			}
+		default:
+			return fmt.Errorf("%w: frame type %d from the host", wire.ErrDesync, h.Type)
+		}
+	}
+}
+
+func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
+	h, err := r.Next()
+	if err != nil {
+		return err
+	}
+	if h.Type != wire.FrameHello {
+		return fmt.Errorf("%w: frame type %d before hello", wire.ErrDesync, h.Type)
+	}
+	p, err := r.Payload(int(h.Length))
+	if err != nil {
+		return err
+	}
+	m, err := wire.DecodeHello(p)
+	if err != nil {
+		return err
+	}
+	out := wire.AppendPreamble(nil, nonce)
+	if m.ProtocolVersion != wire.ProtocolVersion {
+		refusal := wire.HelloErr{
+			ProtocolVersion: wire.ProtocolVersion,
+			Text:            fmt.Sprintf("host speaks protocol version %d, agent speaks version %d", m.ProtocolVersion, wire.ProtocolVersion),
+		}
+		s.send(wire.AppendFrame(out, wire.Header{Type: wire.FrameHelloErr}, refusal.Append(nil)))
+		return fmt.Errorf("%w: protocol version %d", wire.ErrMalformed, m.ProtocolVersion)
+	}
+	c := &s.agent.cfg
+	s.send(wire.AppendFrame(out, wire.Header{Type: wire.FrameHelloOk}, wire.HelloOk{
+		ProtocolVersion: wire.ProtocolVersion,
+		AgentVersion:    c.Version,
+		GuestOS:         c.GuestOS,
+		BootID:          c.BootID,
+		AgentFeatures:   c.Features,
+		Init:            c.Init,
+	}.Append(nil)))
+	return nil
+}
+
+// request starts an operation, or does it at once if it cannot block.
+func (s *session) request(id uint64, req wire.Request) error {
+	if _, ok := req.(*wire.Ping); ok {
+		frame := wire.AppendFrame(make([]byte, 0, 64), wire.Header{Type: wire.FrameResult, Op: id}, []byte(okMessage))
+		// The reader must not wait behind a bulk frame.
+		if s.link.mu.TryLock() {
+			s.write(frame)
+			s.link.mu.Unlock()
+			return nil
+		}
+		s.agent.ops.Add(1)
+		go func() {
+			defer s.agent.ops.Done()
+			s.send(frame)
+		}()
+		return nil
+	}
+	o := newOp(s, id)
+	s.mu.Lock()
+	if _, twice := s.ops[id]; twice {
+		s.mu.Unlock()
+		o.cancel()
+		return fmt.Errorf("%w: op id %d is in use", wire.ErrMalformed, id)
+	}
+	s.ops[id] = o
+	s.mu.Unlock()
+	s.agent.ops.Add(1)
+	go func() {
+		defer s.agent.ops.Done()
+		o.serve(req)
+	}()
+	return nil
+}
+
+func (s *session) op(id uint64) *op {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ops[id]
+}
+
+// data takes a Data frame's payload off the link, for its operation or, if
+// that has ended already, for nobody.
+func (s *session) data(r *wire.Reader, h wire.Header) error {
+	n := int(h.Length)
+	o := s.op(h.Op)
+	if n > wire.ChunkSize {
+		return fmt.Errorf("%w: chunk of %d bytes", wire.ErrMalformed, n)
+	}
+	if o == nil || h.Stream != wire.StreamData {
+		for n > 0 {
+			p, err := r.Some(n)
+			if err != nil {
+				return err
+			}
+			n -= len(p)
+		}
+		return nil
+	}
+	c := chunk{end: h.Flags&wire.FlagEnd != 0}
+	if n > 4096 {
+		c.buffer = s.agent.buffer()
+		c.p = c.buffer.payload()[:n]
+	} else {
+		c.p = make([]byte, n)
+	}
+	if err := r.ReadInto(c.p); err != nil {
+		return err
+	}
+	return o.push(c)
+}
+
+// send writes whole frames, unless the session has ended.
+func (s *session) send(frames []byte) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	s.write(frames)
+}
+
+// write is send with the lock held. A write error needs no handling: whatever
+// ended the link ends the reader too, and with it the session.
+func (s *session) write(frames []byte) {
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	if !ended {
+		_, _ = s.link.w.Write(frames)
+	}
+}
+
+func (s *session) forget(id uint64) {
+	s.mu.Lock()
+	delete(s.ops, id)
+	s.mu.Unlock()
+}
+
+func (s *session) end() {
+	s.mu.Lock()
+	s.ended = true
+	ops := s.ops
+	s.ops = nil
+	s.mu.Unlock()
+	for _, o := range ops {
+		o.cancel()
+	}
+}

@@ -1,0 +1,190 @@
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Init says what PID 1 becomes.
+type Init string
+
+// What PID 1 becomes.
+const (
+	// InitImage is the image's own /init, or the init of the root device.
+	InitImage Init = "image"
+	// InitMinimal is the small one that comes with the agent.
+	InitMinimal Init = "minimal"
+	// InitOther is one that was there before the agent.
+	InitOther Init = "other"
+)
+
+// Prepare finishes the guest on behalf of PID 1, which waits at the pipe, and
+// tells it what to become: the image's /init if there is one, else the init of
+// the root device that the command line names, else the minimal init. It
+// returns once PID 1 has become that, so that the first operation finds the
+// guest as it will be. Errors that leave a usable guest go to report.
+func (s *System) Prepare(pipe int, report func(error)) (Init, error) {
+	files, err := openFiles()
+	if err != nil {
+		return "", err
+	}
+	kind, word := InitMinimal, "M\x00"
+	cmdline := parseCmdline(firstLine(s.proc, "cmdline"))
+	if runnable("/init") {
+		kind, word = InitImage, "I\x00"
+		err = files.write()
+	} else if cmdline.root != "" {
+		kind, word = InitImage, "R"+newRoot+"\x00"+cmdline.init+"\x00"
+		err = s.prepareRoot(cmdline, files)
+	} else {
+		if err := minimal(); err != nil {
+			report(err)
+		}
+		err = files.write()
+		if e := setHostname(); e != nil {
+			report(e)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return kind, s.tell(pipe, word)
+}
+
+// tell gives PID 1 its word and waits until it has closed the pipe, which it
+// does when it executes an init, or starts being one.
+func (s *System) tell(pipe int, word string) error {
+	defer unix.Close(pipe)
+	if _, err := unix.Write(pipe, []byte(word)); err != nil {
+		return fmt.Errorf("hand over to init: %w", err)
+	}
+	fds := []unix.PollFd{{Fd: int32(pipe)}}
+	if err := retry(func() error {
+		_, err := unix.Poll(fds, -1)
+		return err
+	}); err != nil {
+		return fmt.Errorf("hand over to init: %w", err)
+	}
+	return nil
+}
+
+func runnable(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0
+}
+
+// cmdline is what of the kernel's command line concerns the root device.
+type cmdline struct {
+	root, init, fstype, options string
+	readOnly                    bool
+}
+
+func parseCmdline(text string) cmdline {
+	c := cmdline{init: "/sbin/init", readOnly: true}
+	for _, word := range strings.Fields(text) {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "root":
+			c.root = value
+		case "init":
+			c.init = value
+		case "rootfstype":
+			c.fstype = value
+		case "rootflags":
+			c.options = value
+		case "ro":
+			c.readOnly = true
+		case "rw":
+			c.readOnly = false
+		case "--":
+			return c // the rest is init's
+		}
+	}
+	return c
+}
+
+// prepareRoot mounts the root device and writes the boot files to it. The
+// agent is back in the initramfs afterwards, where it follows PID 1 from.
+func (s *System) prepareRoot(c cmdline, files *files) error {
+	if err := os.MkdirAll(newRoot, 0o755); err != nil {
+		return fmt.Errorf("mount root: %w", err)
+	}
+	device, err := s.awaitBlockDevice(c.root)
+	if err != nil {
+		return fmt.Errorf("mount root: %w", err)
+	}
+	readOnly := c.readOnly && len(files.list) == 0
+	if err := s.mountRoot(device, c, readOnly); err != nil {
+		return fmt.Errorf("mount root %s: %w", c.root, err)
+	}
+	if len(files.list) > 0 {
+		if err := s.inRoot(newRoot, files.write); err != nil {
+			return err
+		}
+		if c.readOnly {
+			if err := unix.Mount("", newRoot, "", unix.MS_REMOUNT|unix.MS_RDONLY, c.options); err != nil {
+				return fmt.Errorf("mount root %s read-only: %w", c.root, err)
+			}
+		}
+	}
+	// Most inits expect the kernel to have mounted this one.
+	if err := unix.Mount("devtmpfs", newRoot+"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("mount %s/dev: %w", c.root, err)
+	}
+	return nil
+}
+
+// inRoot calls fn with dir as the root directory.
+func (s *System) inRoot(dir string, fn func() error) (err error) {
+	old, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(old)
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := enter(fd); err != nil {
+		return err
+	}
+	return errors.Join(fn(), enter(old))
+}
+
+// mountRoot tries the file systems the kernel knows, as the kernel itself
+// would.
+func (s *System) mountRoot(device string, c cmdline, readOnly bool) error {
+	types := []string{c.fstype}
+	if c.fstype == "" {
+		text, err := readAll(s.proc, "filesystems")
+		if err != nil {
+			return err
+		}
+		types = types[:0]
+		for line := range strings.SplitSeq(text, "\n") {
+			if name, ok := strings.CutPrefix(line, "\t"); ok {
+				types = append(types, name)
+			}
+		}
+	}
+	var flags uintptr
+	if readOnly {
+		flags = unix.MS_RDONLY
+	}
+	var err error = unix.ENODEV
+	for _, t := range types {
+		e := unix.Mount(device, newRoot, t, flags, c.options)
+		if e == nil {
+			return nil
+		}
+		if e != unix.EINVAL || err == unix.ENODEV {
+			err = e
+		}
+	}
+	return fmt.Errorf("none of the file systems %s fits: %w", strings.Join(types, ", "), err)
+}

@@ -1,0 +1,143 @@
+package boot
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// awaitBlockDevice waits for the device that root= names, makes a node for it
+// and returns that one's path. It waits for ever, as rootwait does: the host's
+// own limit on a boot ends it.
+func (s *System) awaitBlockDevice(root string) (string, error) {
+	match, err := rootMatcher(root)
+	if err != nil {
+		return "", err
+	}
+	events, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return "", fmt.Errorf("listen for devices: %w", err)
+	}
+	defer unix.Close(events)
+	if err := unix.Bind(events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+		return "", fmt.Errorf("listen for devices: %w", err)
+	}
+	message := make([]byte, 8<<10)
+	for {
+		major, minor, found, err := s.findBlockDevice(match)
+		if err != nil {
+			return "", err
+		}
+		if found {
+			node := dir + "/rootdev"
+			_ = os.Remove(node)
+			if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))); err != nil {
+				return "", fmt.Errorf("make node of %s: %w", root, err)
+			}
+			return node, nil
+		}
+		err = retry(func() error {
+			_, err := unix.Read(events, message)
+			return err
+		})
+		if err != nil && err != unix.ENOBUFS {
+			return "", fmt.Errorf("listen for devices: %w", err)
+		}
+	}
+}
+
+// rootMatcher understands root=; the returned function gets a device's uevent
+// properties.
+func rootMatcher(root string) (func(map[string]string) bool, error) {
+	property := func(name, want string, fold bool) func(map[string]string) bool {
+		return func(p map[string]string) bool {
+			return p[name] == want || fold && strings.EqualFold(p[name], want)
+		}
+	}
+	if name, ok := strings.CutPrefix(root, "/dev/"); ok {
+		return property("DEVNAME", name, false), nil
+	}
+	if uuid, ok := strings.CutPrefix(root, "PARTUUID="); ok {
+		return property("PARTUUID", uuid, true), nil
+	}
+	if label, ok := strings.CutPrefix(root, "PARTLABEL="); ok {
+		return property("PARTNAME", label, false), nil
+	}
+	if a, b, ok := strings.Cut(root, ":"); ok {
+		if _, err := strconv.Atoi(a); err == nil {
+			return func(p map[string]string) bool { return p["MAJOR"] == a && p["MINOR"] == b }, nil
+		}
+	}
+	return nil, fmt.Errorf("root=%s: without an initrd only /dev/NAME, PARTUUID=, PARTLABEL= and MAJOR:MINOR can be found", root)
+}
+
+func (s *System) findBlockDevice(match func(map[string]string) bool) (major, minor uint32, found bool, err error) {
+	const class = "class/block"
+	fd, err := unix.Openat(s.sys, class, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return 0, 0, false, nil
+	}
+	if err != nil {
+		return 0, 0, false, fmt.Errorf("open %s: %w", class, err)
+	}
+	d := os.NewFile(uintptr(fd), class)
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return 0, 0, false, fmt.Errorf("read %s: %w", class, err)
+	}
+	for _, n := range names {
+		text, err := readAll(fd, n+"/uevent")
+		if err != nil {
+			continue // gone again
+		}
+		p := properties(text)
+		if !match(p) {
+			continue
+		}
+		ma, err1 := strconv.ParseUint(p["MAJOR"], 10, 32)
+		mi, err2 := strconv.ParseUint(p["MINOR"], 10, 32)
+		if err1 == nil && err2 == nil {
+			return uint32(ma), uint32(mi), true, nil
+		}
+	}
+	return 0, 0, false, nil
+}
+
+func properties(text string) map[string]string {
+	p := make(map[string]string)
+	for line := range strings.SplitSeq(text, "\n") {
+		if k, v, ok := strings.Cut(line, "="); ok {
+			p[k] = v
+		}
+	}
+	return p
+}
+
+// readAll reads a file of at most 64 KiB.
+func readAll(at int, path string) (string, error) {
+	fd, err := unix.Openat(at, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	p := make([]byte, 64<<10)
+	n := 0
+	for n < len(p) {
+		k, err := unix.Read(fd, p[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if k == 0 {
+			break
+		}
+		n += k
+	}
+	return string(p[:n]), nil
+}

@@ -1,0 +1,173 @@
+package boot
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// System holds descriptors of the kernel's pseudo file systems. They are
+// mounts of the agent's own, attached nowhere: whatever an init mounts, moves
+// or unmounts cannot take them away, and finds nothing mounted before it.
+type System struct {
+	proc, sys, dev int
+	oom            int // /proc/self/oom_score_adj, -1 when it cannot be had
+
+	mu   sync.Mutex // serialises changes of the root directory
+	root identity   // where the agent is
+}
+
+// identity tells one root directory from another.
+type identity struct {
+	mount, ino uint64
+	major      uint32
+	minor      uint32
+}
+
+// Open mounts what a System needs and exempts the process from the OOM killer.
+func Open() (*System, error) {
+	s := &System{oom: -1}
+	for _, m := range []struct {
+		fs string
+		fd *int
+	}{{"proc", &s.proc}, {"sysfs", &s.sys}, {"devtmpfs", &s.dev}} {
+		fd, err := detached(m.fs)
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.fs, err)
+		}
+		*m.fd = fd
+	}
+	if fd, err := unix.Openat(s.proc, "self/oom_score_adj", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		s.oom = fd
+		s.exempt()
+	}
+	id, err := rootIdentity(unix.AT_FDCWD, "/")
+	if err != nil {
+		return nil, fmt.Errorf("stat /: %w", err)
+	}
+	s.root = id
+	return s, nil
+}
+
+// detached mounts a file system without a place and returns its root.
+func detached(fs string) (int, error) {
+	fd, err := unix.Fsopen(fs, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return detachedByPath(fs)
+	}
+	defer unix.Close(fd)
+	if err := unix.FsconfigCreate(fd); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, 0)
+}
+
+// detachedByPath is for kernels before 5.2: it mounts in a place for a moment.
+func detachedByPath(fs string) (int, error) {
+	place := dir + "/mount"
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		return -1, err
+	}
+	if err := unix.Mount(fs, place, fs, 0, ""); err != nil {
+		return -1, err
+	}
+	fd, err := unix.Open(place, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if e := unix.Unmount(place, unix.MNT_DETACH); err == nil && e != nil {
+		unix.Close(fd)
+		err = e
+	}
+	return fd, err
+}
+
+func (s *System) exempt() { _, _ = unix.Pwrite(s.oom, []byte("-1000"), 0) }
+
+// Shield lets a child be forked that is not exempt from the OOM killer: the
+// value is inherited, and nothing of ours runs in the child before its program
+// does. The agent itself is unprotected until restore is called; being small,
+// it would be the killer's last choice even then.
+func (s *System) Shield() (restore func()) {
+	if s.oom < 0 {
+		return func() {}
+	}
+	_, _ = unix.Pwrite(s.oom, []byte("0"), 0)
+	return s.exempt
+}
+
+// Follow has the process work in PID 1's root directory, which is another one
+// once init has switched to it. It costs one system call when nothing changed.
+func (s *System) Follow() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, err := rootIdentity(s.proc, "1/root")
+	if err != nil || id == s.root {
+		// Without permission to look (another user's PID 1 in a container)
+		// the agent stays where it is.
+		return nil
+	}
+	fd, err := unix.Openat(s.proc, "1/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("follow init: open its root: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := enter(fd); err != nil {
+		return fmt.Errorf("follow init: %w", err)
+	}
+	s.root = id
+	return nil
+}
+
+// enter makes the directory fd the process's root.
+func enter(fd int) error {
+	if err := unix.Fchdir(fd); err != nil {
+		return fmt.Errorf("change directory: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("change root: %w", err)
+	}
+	return unix.Chdir("/")
+}
+
+func rootIdentity(at int, path string) (identity, error) {
+	var st unix.Statx_t
+	err := retry(func() error {
+		return unix.Statx(at, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st)
+	})
+	return identity{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}, err
+}
+
+// DevNull opens /dev/null for reading.
+func (s *System) DevNull() (int, error) {
+	return unix.Openat(s.dev, "null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// BootID is the kernel's identifier of this boot.
+func (s *System) BootID() string {
+	return firstLine(s.proc, "sys/kernel/random/boot_id")
+}
+
+// OS names the kernel: "linux" and its release.
+func (s *System) OS() string {
+	return "linux " + firstLine(s.proc, "sys/kernel/osrelease")
+}
+
+// firstLine reads a small file, "" when that fails.
+func firstLine(at int, path string) string {
+	fd, err := unix.Openat(at, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	p := make([]byte, 4096)
+	n, err := unix.Read(fd, p)
+	if err != nil {
+		return ""
+	}
+	for i, c := range p[:n] {
+		if c == '\n' {
+			return string(p[:i])
+		}
+	}
+	return string(p[:n])
+}

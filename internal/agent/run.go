@@ -1,0 +1,506 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/wire"
+)
+
+// defaultPath is PATH of a command's environment.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// command is a started process, leader of its own session and process group.
+type command struct {
+	pid   int
+	pidfd int
+
+	mu      sync.Mutex
+	reaped  bool
+	expired bool
+}
+
+// kill ends the whole group. It is safe to call at any time: before the
+// process is reaped its number cannot be another one's.
+func (c *command) kill(expired bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.reaped {
+		c.expired = c.expired || expired
+		_ = unix.Kill(-c.pid, unix.SIGKILL)
+	}
+}
+
+// wait takes the ended process off the kernel's table.
+func (c *command) wait() (unix.WaitStatus, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ws unix.WaitStatus
+	err := retry(func() error {
+		_, err := unix.Wait4(c.pid, &ws, 0, nil)
+		return err
+	})
+	c.reaped = true
+	return ws, err
+}
+
+// run starts a command, takes its outputs and returns once it has ended.
+func (o *op) run(r *wire.Run, body *body) (wire.Value, error) {
+	var user *account
+	if r.User != "" {
+		var err error
+		if user, err = lookUpAccount(r.User); err != nil {
+			return nil, err
+		}
+	}
+	env := environment(r, user)
+	path, argv, err := program(r, env)
+	if err != nil {
+		return nil, err
+	}
+
+	// Pipes: the child's ends are closed when this returns, ours when the
+	// outputs are done with.
+	var out, err2 output
+	defer out.close()
+	defer err2.close()
+	childOut, err := out.open(o, wire.StreamStdout)
+	if err != nil {
+		return nil, err
+	}
+	childErr, err := err2.open(o, wire.StreamStderr)
+	if err != nil {
+		unix.Close(childOut)
+		return nil, err
+	}
+	in, childIn, err := o.stdin(r, body)
+	if err != nil {
+		unix.Close(childOut)
+		unix.Close(childErr)
+		return nil, err
+	}
+	c, err := o.agent.start(path, argv, &syscall.ProcAttr{
+		Dir:   cwd(r),
+		Env:   env,
+		Files: []uintptr{uintptr(childIn), uintptr(childOut), uintptr(childErr)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: user.credential()},
+	})
+	if childIn != o.agent.cfg.DevNull {
+		unix.Close(childIn)
+	}
+	unix.Close(childOut)
+	unix.Close(childErr)
+	if err != nil {
+		if in != nil {
+			in.Close()
+		}
+		var st unix.Stat_t
+		if e := unix.Stat(cwd(r), &st); e != nil {
+			// The directory was the reason, not the program.
+			err = cwdError(cwd(r), e)
+		}
+		return nil, err
+	}
+	defer unix.Close(c.pidfd)
+
+	var feeder sync.WaitGroup
+	if in != nil {
+		feeder.Add(1)
+		go func() {
+			defer feeder.Done()
+			feed(in, body)
+		}()
+	}
+	if r.TimeoutNS > 0 {
+		t := time.AfterFunc(time.Duration(min(r.TimeoutNS, 1<<62)), func() { c.kill(true) })
+		defer t.Stop()
+	}
+	stop := context.AfterFunc(o.ctx, func() { c.kill(false) })
+	defer stop()
+
+	collectErr := collect(c.pidfd, &out, &err2)
+	if collectErr != nil {
+		c.kill(false)
+	}
+	ws, err := c.wait()
+	if in != nil {
+		// Nobody reads what is left, unless a child has it open: then its
+		// standard input ends here.
+		in.Close()
+		feeder.Wait()
+	}
+	if err == nil {
+		err = collectErr
+	}
+	if o.ctx.Err() != nil {
+		err = context.Canceled
+	}
+	if err != nil {
+		return nil, err
+	}
+	v := &wire.RunValue{Truncated: out.truncated || err2.truncated}
+	switch {
+	case c.expired && ws.Signaled() && ws.Signal() == unix.SIGKILL:
+		v.Status = wire.TimedOut
+	case ws.Signaled():
+		v.Status, v.Code = wire.Signalled, uint32(ws.Signal())
+	default:
+		v.Code = uint32(ws.ExitStatus())
+	}
+	// What is small rides in the result itself.
+	for _, s := range []*output{&out, &err2} {
+		if s.n > o.inline {
+			if err := s.flush(); err != nil {
+				return nil, err
+			}
+		}
+		o.inline -= s.n
+	}
+	v.Stdout, v.Stderr = out.rest(), err2.rest()
+	return v, nil
+}
+
+func cwdError(dir string, err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	e := wire.ErrnoError(uint32(errno))
+	e.Text = "cwd " + dir + ": " + e.Text
+	return (*wireError)(e)
+}
+
+func cwd(r *wire.Run) string {
+	if r.Cwd == "" {
+		return "/"
+	}
+	return r.Cwd
+}
+
+// environment is the command's: the defaults, what the user's account changes,
+// and what the caller gave, the last of a name winning.
+func environment(r *wire.Run, user *account) []string {
+	var base []string
+	if !r.EnvClear {
+		base = []string{"PATH=" + defaultPath, "HOME=/root", "TERM=linux", "LANG=C.UTF-8"}
+		if user != nil {
+			base[1] = "HOME=" + user.home
+			base = append(base, "USER="+user.name, "LOGNAME="+user.name)
+		}
+	}
+	if len(r.Env) == 0 {
+		return base
+	}
+	env := make([]string, 0, len(base)+len(r.Env))
+next:
+	for _, kv := range base {
+		name := kv[:strings.IndexByte(kv, '=')+1]
+		for _, given := range r.Env {
+			if strings.HasPrefix(given, name) {
+				continue next
+			}
+		}
+		env = append(env, kv)
+	}
+	return append(env, r.Env...)
+}
+
+// program decides what to execute.
+func program(r *wire.Run, env []string) (path string, argv []string, err error) {
+	if len(r.Args) == 0 {
+		return "/bin/sh", []string{"/bin/sh", "-c", r.Shell}, nil
+	}
+	name := r.Args[0]
+	if name == "" {
+		return "", nil, syscall.ENOENT
+	}
+	if strings.IndexByte(name, '/') >= 0 {
+		return name, r.Args, nil
+	}
+	search := defaultPath
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			search = v
+		}
+	}
+	err = syscall.ENOENT
+	for dir := range strings.SplitSeq(search, ":") {
+		if !strings.HasPrefix(dir, "/") {
+			// Relative to where the command starts, as a shell there would.
+			dir = strings.TrimSuffix(cwd(r), "/") + "/" + dir
+		}
+		candidate := strings.TrimSuffix(dir, "/") + "/" + name
+		var st unix.Stat_t
+		if unix.Stat(candidate, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			continue
+		}
+		if st.Mode&0o111 != 0 {
+			return candidate, r.Args, nil
+		}
+		err = syscall.EACCES
+	}
+	return "", nil, err
+}
+
+// start forks and executes. The fork is serialised: between Shield and its
+// restore the agent stands unprotected, and that should be short.
+func (a *Agent) start(path string, argv []string, attr *syscall.ProcAttr) (*command, error) {
+	a.spawn.Lock()
+	defer a.spawn.Unlock()
+	restore := a.cfg.Shield()
+	c := &command{pidfd: -1}
+	attr.Sys.PidFD = &c.pidfd
+	var err error
+	c.pid, err = syscall.ForkExec(path, argv, attr)
+	restore()
+	if err != nil {
+		return nil, err
+	}
+	if c.pidfd < 0 {
+		// A kernel before 5.2. Its end is then seen by a goroutine, which
+		// closes a pipe.
+		c.pidfd, err = c.watch()
+	}
+	if err != nil {
+		c.kill(false)
+		_, _ = c.wait()
+		return nil, err
+	}
+	return c, nil
+}
+
+// watch stands in for a pidfd: the descriptor hangs up when the process ends.
+func (c *command) watch() (int, error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return -1, err
+	}
+	go func() {
+		defer unix.Close(p[1])
+		_ = retry(func() error {
+			return unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		})
+	}()
+	return p[0], nil
+}
+
+// stdin gives the child's descriptor 0, and our end of the pipe if bytes
+// remain to be written while the command runs.
+func (o *op) stdin(r *wire.Run, body *body) (ours *os.File, child int, err error) {
+	if len(r.Stdin.Inline) == 0 && !r.Stdin.Streamed() {
+		if null := o.agent.cfg.DevNull; null > 0 {
+			return nil, null, nil
+		}
+		child, err = open("/dev/null", unix.O_RDONLY, 0)
+		return nil, child, err
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return nil, -1, err
+	}
+	if err := unix.SetNonblock(p[1], true); err != nil {
+		unix.Close(p[0])
+		unix.Close(p[1])
+		return nil, -1, err
+	}
+	if !r.Stdin.Streamed() {
+		// A pipe takes the inline bytes at once, as a rule.
+		n, err := unix.Write(p[1], body.current)
+		if err == nil && n == len(body.current) {
+			body.current = nil
+			unix.Close(p[1])
+			return nil, p[0], nil
+		}
+		body.current = body.current[max(n, 0):]
+	}
+	return os.NewFile(uintptr(p[1]), "stdin"), p[0], nil
+}
+
+// feed writes standard input until its end, or until nobody reads it.
+func feed(w *os.File, body *body) {
+	defer w.Close()
+	for {
+		p, err := body.next()
+		if err != nil {
+			return
+		}
+		if _, err := w.Write(p); err != nil {
+			return
+		}
+	}
+}
+
+// output is one output of a command on its way to the host.
+type output struct {
+	op        *op
+	stream    uint16
+	fd        int // our end of the pipe, -1 when closed
+	b         *buffer
+	n         int // bytes in b
+	total     int64
+	truncated bool
+}
+
+func (s *output) open(o *op, stream uint16) (child int, err error) {
+	var p [2]int
+	s.fd = -1
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return -1, err
+	}
+	s.op, s.stream, s.fd = o, stream, p[0]
+	return p[1], nil
+}
+
+func (s *output) close() {
+	if s.op == nil {
+		return
+	}
+	if s.fd >= 0 {
+		// Somebody still has the other end open, a background child as a
+		// rule. It must neither block nor die of SIGPIPE on account of an
+		// output that nobody wants any more.
+		discard(s.fd)
+		s.fd = -1
+	}
+	if s.b != nil {
+		s.op.agent.release(s.b)
+		s.b = nil
+	}
+}
+
+// discard reads fd to its end in the background, where it costs no thread.
+func discard(fd int) {
+	if unix.SetNonblock(fd, true) != nil {
+		unix.Close(fd)
+		return
+	}
+	f := os.NewFile(uintptr(fd), "output")
+	go func() {
+		defer f.Close()
+		p := make([]byte, 512)
+		for {
+			if _, err := f.Read(p); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// take reads once; up to limit bytes if that is not negative. It says how many
+// came, 0 at the end of the output.
+func (s *output) take(limit int) (int, error) {
+	if s.b == nil {
+		s.b = s.op.agent.buffer()
+	}
+	room := s.b.payload()[s.n:]
+	if limit >= 0 {
+		room = room[:min(limit, len(room))]
+	}
+	k, err := read(s.fd, room)
+	if err != nil {
+		return 0, err
+	}
+	if k == 0 {
+		unix.Close(s.fd)
+		s.fd = -1
+		return 0, nil
+	}
+	if left := wire.MaxOutput - s.total; int64(k) > left {
+		s.truncated = true
+		s.n += int(left)
+		s.total += left
+	} else {
+		s.n += k
+		s.total += int64(k)
+	}
+	if s.n == wire.ChunkSize {
+		return k, s.flush()
+	}
+	return k, nil
+}
+
+func (s *output) flush() error {
+	if s.n == 0 {
+		return nil
+	}
+	n := s.n
+	s.n = 0
+	return s.op.stream(s.stream, s.b, n)
+}
+
+func (s *output) rest() []byte {
+	if s.n == 0 {
+		return nil
+	}
+	return append([]byte(nil), s.b.payload()[:s.n]...)
+}
+
+// collect takes both outputs until the process has ended, and then what is in
+// the pipes at that moment.
+func collect(pidfd int, out, err2 *output) error {
+	fds := [3]unix.PollFd{
+		{Fd: int32(pidfd), Events: unix.POLLIN},
+		{Fd: int32(out.fd), Events: unix.POLLIN},
+		{Fd: int32(err2.fd), Events: unix.POLLIN},
+	}
+	outputs := [3]*output{nil, out, err2}
+	for {
+		if _, err := unix.Poll(fds[:], -1); err != nil {
+			if err == unix.EINTR {
+				continue
+			}
+			return err
+		}
+		ended := fds[0].Revents != 0
+		for i := 1; i < len(fds); i++ {
+			s := outputs[i]
+			if s.fd < 0 {
+				continue
+			}
+			var err error
+			if ended {
+				err = s.drain()
+			} else if fds[i].Revents != 0 {
+				_, err = s.take(-1)
+			}
+			if err != nil {
+				return err
+			}
+			fds[i].Fd = int32(s.fd) // a negative one is skipped by poll
+		}
+		if ended {
+			return nil
+		}
+	}
+}
+
+// drain takes what is in the pipe now. More may be added meanwhile by somebody
+// who outlives the command; that is not waited for.
+func (s *output) drain() error {
+	left, err := unix.IoctlGetInt(s.fd, unix.TIOCINQ)
+	if err != nil {
+		return err
+	}
+	for left > 0 {
+		k, err := s.take(left)
+		if err != nil || k == 0 {
+			return err
+		}
+		left -= k
+	}
+	// Without POLLIN asked for only a hang-up is reported: nobody holds the
+	// other end any more.
+	fd := []unix.PollFd{{Fd: int32(s.fd)}}
+	if n, err := unix.Poll(fd, 0); err == nil && n == 1 {
+		unix.Close(s.fd)
+		s.fd = -1
+	}
+	return nil
+}
