@@ -39,7 +39,7 @@ func (s *State) NewFunction(name string, fn GoFunc) *Function {
 	s.functions[at] = &function{name, fn}
 	var id C.int
 	if C.gl_new_function(c, C.int64_t(at), &id) != C.LUA_OK {
-		panic(errTooLong)
+		panic(errLimit)
 	}
 	return s.function(id)
 }
@@ -240,7 +240,11 @@ func (s *State) goCall(f *C.gl_frame) (rc C.int) {
 	}
 	c := &Call{st: s, thread: s.thread, fn: s.functions[f.id], frame: f}
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover(); p {
+		case nil:
+		case errLimit:
+			rc = s.fail(f, errLimit)
+		default:
 			pe := &PanicError{Function: c.fn.name, Value: p, Stack: string(debug.Stack())}
 			if c.thread != nil {
 				c.thread.Interrupt(pe)

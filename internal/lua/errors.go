@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"regexp"
 )
 
 // Error is an error that left Lua.
@@ -176,11 +177,28 @@ func (r *raisedErrors) note(text string, e raisedError) {
 	r.next = (r.next + 1) % len(r.last)
 }
 
-// find looks for the latest error with the text.
+// find looks for the latest error with the text, also behind positions put
+// before it by error and coroutine.wrap.
 func (r *raisedErrors) find(text string) (raisedError, bool) {
 	if r.seed == (maphash.Seed{}) {
 		return raisedError{}, false
 	}
+	for range 8 {
+		if e, ok := r.exactly(text); ok {
+			return e, true
+		}
+		at := linePrefix.FindString(text)
+		if at == "" {
+			break
+		}
+		text = text[len(at):]
+	}
+	return raisedError{}, false
+}
+
+var linePrefix = regexp.MustCompile(`^[^\n]*?:[0-9]+: `)
+
+func (r *raisedErrors) exactly(text string) (raisedError, bool) {
 	hash := maphash.String(r.seed, text)
 	for i := range r.last {
 		e := &r.last[(r.next-1-i+2*len(r.last))%len(r.last)]

@@ -617,11 +617,14 @@ void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r) {
 		lua_checkstack(L, 4);
 		lua_pushcfunction(L, op_message);
 		lua_pushvalue(L, -2);
-		if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
-			lua_pop(L, 1);
-			lua_pushvalue(L, -1);
-		}
+		lua_pcall(L, 1, 1, 0); // if it fails, its own error is the text
 		gl_read(L, -1, &r->msg);
+		if (r->msg.kind != GL_STRING) {
+			static const char odd[] = "(error object whose __tostring fails)";
+			r->msg.kind = GL_STRING;
+			r->msg.p = odd;
+			r->msg.n = sizeof odd - 1;
+		}
 	}
 	if (r->n == 0) return;
 	if (!gl_arena_reserve(st, (size_t)r->n * sizeof *r->vals)) {

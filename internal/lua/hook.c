@@ -135,6 +135,7 @@ static void hook(lua_State *L, lua_Debug *ar) {
 	gl_state *st = gl_of(L);
 	if (gl_stopped(st)) gl_raise_stop(L, st);
 	if (st->closing && --st->ticks <= 0) {
+		lua_sethook(L, hook, LUA_MASKCOUNT, 1);
 		gl_set_allowhook(L, st, 1);
 		lua_pushliteral(L, "finalizer took too long");
 		lua_error(L);
@@ -221,6 +222,74 @@ static int gethook(lua_State *L) {
 	return 3;
 }
 
+// ---- coroutines
+
+// Resuming a coroutine is done here, not by Lua's library, for one look at the
+// stop flag after it: without that, coroutines that resume coroutines could
+// each run on for an interval, which multiplies with the depth.
+
+// resume runs co with narg values from L's stack. It leaves the results or one
+// error value on L and answers their number or -1.
+static int resume(lua_State *L, lua_State *co, int narg) {
+	int nres = 0;
+	if (!lua_checkstack(co, narg)) {
+		lua_pushliteral(L, "too many arguments to resume");
+		return -1;
+	}
+	lua_xmove(L, co, narg);
+	int rc = lua_resume(co, L, narg, &nres);
+	gl_state *st = gl_of(L);
+	if (gl_stopped(st)) gl_raise_stop(L, st);
+	if (rc != LUA_OK && rc != LUA_YIELD) {
+		lua_xmove(co, L, 1);
+		return -1;
+	}
+	if (!lua_checkstack(L, nres + 1)) {
+		lua_pop(co, nres);
+		lua_pushliteral(L, "too many results to resume");
+		return -1;
+	}
+	lua_xmove(co, L, nres);
+	return nres;
+}
+
+static int co_resume(lua_State *L) {
+	lua_State *co = lua_tothread(L, 1);
+	luaL_argexpected(L, co != NULL, 1, "coroutine");
+	int n = resume(L, co, lua_gettop(L) - 1);
+	lua_pushboolean(L, n >= 0);
+	if (n < 0) n = 1;
+	lua_insert(L, -(n + 1));
+	return n + 1;
+}
+
+static int co_wrapped(lua_State *L) {
+	lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+	luaL_argexpected(L, co != NULL, 1, "coroutine");
+	int n = resume(L, co, lua_gettop(L));
+	if (n >= 0) return n;
+	int status = lua_status(co);
+	if (status != LUA_OK && status != LUA_YIELD) { // it died: close what it holds
+		status = lua_resetthread(co);
+		lua_xmove(co, L, 1);
+	}
+	if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+		luaL_where(L, 1);
+		lua_insert(L, -2);
+		lua_concat(L, 2);
+	}
+	return lua_error(L);
+}
+
+static int co_wrap(lua_State *L) {
+	luaL_checktype(L, 1, LUA_TFUNCTION);
+	lua_State *co = lua_newthread(L);
+	lua_pushvalue(L, 1);
+	lua_xmove(L, co, 1);
+	lua_pushcclosure(L, co_wrapped, 1);
+	return 1;
+}
+
 // ---- finalizers
 
 // guarded_gc runs a __gc handler (upvalue 1) with hooks on, so that a handler
@@ -271,6 +340,7 @@ static int debug_setmetatable(lua_State *L) {
 	return 1;
 }
 
+// gl_library puts our functions in the place of the library's.
 void gl_library(lua_State *L) {
 	static const luaL_Reg debug[] = {
 		{"sethook", sethook},
@@ -278,9 +348,16 @@ void gl_library(lua_State *L) {
 		{"setmetatable", debug_setmetatable},
 		{NULL, NULL},
 	};
+	static const luaL_Reg coroutine[] = {
+		{"resume", co_resume},
+		{"wrap", co_wrap},
+		{NULL, NULL},
+	};
 	lua_getglobal(L, "debug");
 	luaL_setfuncs(L, debug, 0);
-	lua_pop(L, 1);
+	lua_getglobal(L, "coroutine");
+	luaL_setfuncs(L, coroutine, 0);
+	lua_pop(L, 2);
 	lua_pushcfunction(L, setmetatable);
 	lua_setglobal(L, "setmetatable");
 }

@@ -192,7 +192,7 @@ func (s *State) Memory() int64 { return int64(C.gl_memory(s.use())) }
 func (s *State) Globals() *Table {
 	var id C.int
 	if C.gl_globals(s.use(), &id) != C.LUA_OK {
-		panic(errTooLong)
+		panic(errLimit)
 	}
 	return s.table(id)
 }
@@ -207,7 +207,7 @@ func (s *State) SetGlobal(name string, v Value) error { return s.Globals().Set(n
 func (s *State) NewTable() *Table {
 	var id C.int
 	if C.gl_new_table(s.use(), 0, 0, &id) != C.LUA_OK {
-		panic(errTooLong)
+		panic(errLimit)
 	}
 	return s.table(id)
 }
@@ -228,7 +228,7 @@ func (s *State) function(id C.int) *Function {
 func (s *State) refAt(idx C.int32_t) ref {
 	var id C.int
 	if C.gl_ref(s.c, C.int(idx), &id) != C.LUA_OK {
-		panic(errTooLong)
+		panic(errLimit)
 	}
 	return ref{s, id}
 }

@@ -29,7 +29,7 @@ func (t *Table) Get(key Value) Value {
 	runtime.KeepAlive(t)
 	defer C.gl_pop(c, 1)
 	if rc != C.LUA_OK {
-		panic(errTooLong)
+		panic(errLimit)
 	}
 	return s.unmarshal(&out)
 }
@@ -56,7 +56,7 @@ func (t *Table) Set(key, v Value) error {
 	runtime.KeepAlive(vals)
 	runtime.KeepAlive(t)
 	if rc != C.LUA_OK {
-		return fmt.Errorf("table set: %w", errTooLong)
+		return fmt.Errorf("table set: %w", errLimit)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (t *Table) SetMetatable(mt *Table) error {
 	runtime.KeepAlive(t)
 	runtime.KeepAlive(mt)
 	if rc != C.LUA_OK {
-		return fmt.Errorf("table set metatable: %w", errTooLong)
+		return fmt.Errorf("table set metatable: %w", errLimit)
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func (s *State) NewThread(ctx context.Context, fn Value, args ...Value) *Thread 
 	t.ctx, t.cancel = context.WithCancelCause(ctx)
 	t.task = C.gl_task_new(c, &t.id)
 	if t.task == nil {
-		panic(errTooLong)
+		panic(errLimit)
 	}
 	s.mu.Lock()
 	s.threads[t] = struct{}{}

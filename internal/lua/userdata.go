@@ -108,7 +108,7 @@ func (s *State) open(typ *Type) {
 	defer C.free(unsafe.Pointer(name))
 	var id C.int
 	if C.gl_new_type(s.c, name, methods.id, index.id, &id) != C.LUA_OK {
-		panic(errTooLong)
+		panic(errLimit)
 	}
 	runtime.KeepAlive(methods)
 	runtime.KeepAlive(index)

@@ -78,7 +78,9 @@ const inlineMax = 4096
 
 const valSize = int(unsafe.Sizeof(C.gl_val{}))
 
-var errTooLong = errors.New("lua: out of memory")
+// errLimit is what is left to say when Lua cannot do the simplest things. As a
+// panic inside a GoFunc it becomes a plain Lua error.
+var errLimit = errors.New("stack overflow (too many nested calls) or out of memory")
 
 // marshal lays vals out in the arena. The result is valid until the next call
 // into Lua; the caller keeps vals alive until they are pushed.
@@ -147,7 +149,7 @@ func (s *State) marshal(vals []Value) (*C.gl_val, error) {
 	}
 	if C.gl_arena_reserve(s.c, C.size_t(size)) == 0 {
 		undo()
-		return nil, errTooLong
+		return nil, errLimit
 	}
 	base := unsafe.Pointer(s.c.arena.p)
 	out := unsafe.Slice((*C.gl_val)(base), len(vals))
@@ -242,7 +244,7 @@ func (s *State) own(of *State, v Value) error {
 func (s *State) refString(p unsafe.Pointer, n int) (C.int, error) {
 	var id C.int
 	if C.gl_ref_string(s.c, (*C.char)(p), C.size_t(n), &id) != C.LUA_OK {
-		return 0, errTooLong
+		return 0, errLimit
 	}
 	return id, nil
 }
