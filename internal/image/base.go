@@ -51,6 +51,8 @@ func (s *Store) baseItems() ([]item, error) {
 		return nil, err
 	}
 	var items []item
+	// The root of the file system is a tmpfs, which anybody may write to at first.
+	items = append(items, dirItem(".", 0o755))
 	known := map[string]bool{}
 	for _, d := range baseDirs {
 		items = append(items, dirItem(d.name, d.perm))

@@ -23,7 +23,7 @@ const (
 	guestInit    = "sbin/provium-agent"
 	guestDir     = ".provium"
 	guestAgent   = guestDir + "/agent"
-	guestModules = "modules" // below guestDir, as in the load lists
+	guestModules = guestDir + "/modules"
 	guestEarly   = guestDir + "/modules.early"
 	guestLate    = guestDir + "/modules.late"
 	guestFiles   = guestDir + "/files"
@@ -230,16 +230,16 @@ func writeArchive(w io.Writer, items []item) error {
 }
 
 // moduleItems returns the modules and the two lists of what to load when. A line
-// of a list is a path relative to /.provium and, behind a blank, parameters.
+// of a list is a file name below /.provium/modules and, behind a blank,
+// parameters.
 func moduleItems(early, late []kmod.Module) []item {
 	var items []item
 	list := func(mods []kmod.Module) []byte {
 		var b bytes.Buffer
 		for _, m := range mods {
-			p := path.Join(guestModules, m.Name+".ko")
-			b.WriteString(strings.TrimSpace(p + " " + m.Params))
-			b.WriteByte('\n')
-			items = append(items, fileItem(path.Join(guestDir, p), 0o644, m.Data))
+			file := m.Name + ".ko"
+			b.WriteString(strings.TrimSpace(file+" "+m.Params) + "\n")
+			items = append(items, fileItem(path.Join(guestModules, file), 0o644, m.Data))
 		}
 		return b.Bytes()
 	}

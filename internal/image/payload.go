@@ -58,10 +58,13 @@ func (s *Store) applets() ([]string, error) {
 		if line == "" {
 			continue
 		}
-		if !fs.ValidPath(line) || !strings.Contains(line, "/") {
+		if !fs.ValidPath(line) {
 			return nil, fmt.Errorf("bad line %q in %s: expected a path like bin/sh", line, payloadApplets)
 		}
-		out = append(out, line)
+		// What stands in the root itself is "linuxrc", a way to start init.
+		if strings.Contains(line, "/") {
+			out = append(out, line)
+		}
 	}
 	return out, nil
 }

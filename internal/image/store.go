@@ -302,10 +302,25 @@ func (s *Store) Clean() ([]CacheEntry, error) {
 	return entries, nil
 }
 
+// sweep removes what processes that were killed left behind before the given
+// time. Failures are harmless: the next sweep comes.
+func (s *Store) sweep(before time.Time) {
+	for _, kind := range []string{kindKernel, kindVmlinux, kindInitrd, dirDigest} {
+		items, _ := os.ReadDir(s.path(kind))
+		for _, i := range items {
+			info, err := i.Info()
+			if err == nil && strings.HasPrefix(i.Name(), ".") && info.ModTime().Before(before) {
+				_ = os.RemoveAll(s.path(kind, i.Name()))
+			}
+		}
+	}
+}
+
 // Prune removes derived entries, the longest unused first, until the cache holds
 // at most limit bytes, and returns what it removed. Downloaded kernels, which
 // may not be there to download again, and entries used within keep stay.
 func (s *Store) Prune(limit int64, keep time.Duration, now time.Time) ([]CacheEntry, error) {
+	s.sweep(now.Add(-24 * time.Hour))
 	entries, err := s.List()
 	if err != nil {
 		return nil, err
