@@ -61,12 +61,13 @@ type fileRun struct {
 	stop     *stopNow
 }
 
-// run runs the file to its end, whatever that is. stop ends it early.
-func (f *fileRun) run(stop <-chan stopNow) report.FileResult {
+// run runs the file to its end, whatever that is. When stopAll is closed it is
+// ended early, for the reason in why; when killAll is, at once.
+func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.FileResult {
 	started := time.Now()
 	f.result = report.FileResult{Path: f.job.Path}
 	f.vms = map[string]time.Time{}
-	if err := f.supervise(stop); err != nil {
+	if err := f.supervise(stopAll, killAll, why); err != nil {
 		f.fail(err)
 	}
 	f.settle()
@@ -112,7 +113,7 @@ func (f *fileRun) start() (*exec.Cmd, net.Conn, error) {
 
 // supervise talks to the runner until its process is gone. An error says why
 // there is no complete report.
-func (f *fileRun) supervise(stop <-chan stopNow) error {
+func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) error {
 	cmd, conn, err := f.start()
 	if err != nil {
 		return err
@@ -175,8 +176,12 @@ func (f *fileRun) supervise(stop <-chan stopNow) error {
 			_ = f.pipe.send(&message{Answer: &a})
 		case <-clock.expired():
 			halt(stopNow{Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit), Status: string(report.TimedOut)})
-		case s := <-stop:
-			halt(s)
+		case <-stopAll:
+			stopAll = nil
+			halt(*why)
+		case <-killAll:
+			killAll = nil
+			proc.KillGroup(cmd.Process.Pid)
 		case <-kill:
 			proc.KillGroup(cmd.Process.Pid)
 			kill = nil

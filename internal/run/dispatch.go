@@ -1,0 +1,156 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/proc"
+	"provium/internal/report"
+	"provium/internal/sched"
+)
+
+// dispatcher runs the files of one iteration side by side.
+type dispatcher struct {
+	o       *Options
+	starter *proc.Starter
+	pool    *sched.Pool
+	temp    *tempDir
+	emit    func(event.Event)
+	filter  string // JSON form of the per-test filter
+
+	// stopAll is closed to end all running files, why is set before; killAll to
+	// end them without a report.
+	stopAll, killAll chan struct{}
+	why              stopNow
+
+	mu     sync.Mutex
+	vmDirs int
+}
+
+// run runs the candidates and returns their results in candidate order; nil
+// stands for a file that never started. done is called for each file in
+// candidate order as soon as it and those before it have ended.
+func (d *dispatcher) run(ctx context.Context, candidates []Candidate, done func(*report.FileResult)) []*report.FileResult {
+	results := make([]*report.FileResult, len(candidates))
+	noMore, stopStarting := context.WithCancelCause(ctx)
+	defer stopStarting(nil)
+	files := make([]*sched.File, len(candidates))
+	rejected := make([]error, len(candidates))
+	for i, c := range candidates {
+		files[i], rejected[i] = d.pool.Enqueue(c.Path, claimAmount(c))
+	}
+	ended := make(chan int)
+	for i := range candidates {
+		go func() {
+			results[i] = d.one(noMore, candidates[i], files[i], rejected[i])
+			ended <- i
+		}()
+	}
+	finished := make([]bool, len(candidates))
+	next := 0
+	for range candidates {
+		i := <-ended
+		finished[i] = true
+		if r := results[i]; r != nil && r.Status != report.Passed && d.o.FailFast {
+			stopStarting(errors.New("an earlier file failed"))
+		}
+		for next < len(candidates) && finished[next] {
+			if results[next] != nil {
+				done(results[next])
+			}
+			next++
+		}
+	}
+	return results
+}
+
+func claimAmount(c Candidate) sched.Amount {
+	if c.Claim == nil {
+		return sched.Amount{}
+	}
+	return sched.Amount{Memory: int64(c.Claim.MemoryBytes), CPUs: int(c.Claim.CPUs)}
+}
+
+// one runs one file when the pool lets it start; nil when it never started.
+func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rejected error) *report.FileResult {
+	if rejected != nil {
+		return d.refuse(c, rejected)
+	}
+	defer file.Done()
+	if err := file.Start(ctx); err != nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	held := file.Reservation()
+	d.emit(event.FileDispatched{Path: c.Path, Reservation: event.Amount{MemoryBytes: uint64(held.Memory), CPUs: uint32(held.CPUs)}})
+	fileCtx, cancel := context.WithCancel(context.Background())
+	money := newPoolFunds(fileCtx, file)
+	defer func() {
+		cancel()
+		money.wait()
+	}()
+	job, err := d.job(c)
+	if err != nil {
+		return d.refuse(c, err)
+	}
+	defer os.RemoveAll(job.TempDir)
+	f := &fileRun{
+		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, funds: money,
+		limit: d.o.FileTimeout, emit: d.emit, stdout: d.o.Stdout, stderr: d.o.Stderr,
+	}
+	if d.o.JSON {
+		f.stdout = d.o.Stderr
+	}
+	result := f.run(d.stopAll, d.killAll, &d.why)
+	return &result
+}
+
+// refuse reports a file that cannot be run at all.
+func (d *dispatcher) refuse(c Candidate, err error) *report.FileResult {
+	d.emit(event.FileDispatched{Path: c.Path})
+	d.emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
+	return &report.FileResult{Path: c.Path, Status: report.Failed, ChunkError: err.Error()}
+}
+
+func (d *dispatcher) job(c Candidate) (*job, error) {
+	d.mu.Lock()
+	d.vmDirs++
+	temp := filepath.Join(d.temp.path, fmt.Sprint(d.vmDirs))
+	d.mu.Unlock()
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		return nil, fmt.Errorf("temporary directory: %w", err)
+	}
+	cfg := d.o.Config
+	return &job{
+		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache,
+		QEMU: d.o.QEMU, Seed: d.o.Seed,
+	}, nil
+}
+
+// reportPool emits the pool's state every second until ctx ends.
+func (d *dispatcher) reportPool(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			used, free := d.pool.State()
+			d.emit(event.PoolState{Used: eventAmount(used), Available: eventAmount(free)})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func eventAmount(a sched.Amount) event.Amount {
+	return event.Amount{MemoryBytes: uint64(a.Memory), CPUs: uint32(a.CPUs)}
+}

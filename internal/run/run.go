@@ -1,0 +1,223 @@
+// Package run carries out a run: it finds the test files, decides which to run
+// and in what order, lets each be run by a runner process of its own as the
+// pool has room, keeps their time limits and collects their results.
+//
+// It holds both ends of the pipe between the dispatcher (Run, in the process
+// the user started) and the runner (Runner, one process per file). It knows no
+// Lua, which is package script, and prints nothing but through package report.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/proc"
+	"provium/internal/report"
+	"provium/internal/sched"
+)
+
+// The exit codes of a run.
+const (
+	ExitOK     = 0 // no file failed
+	ExitFailed = 1 // a file failed, crashed, timed out or was interrupted
+	ExitError  = 2 // usage, configuration, build, or internal error
+)
+
+// Run carries out a whole run and returns its exit code; an error, which goes
+// with ExitError, is for the caller to print.
+func Run(ctx context.Context, o Options) (int, error) {
+	candidates, err := Select(o.Config, o.Select, o.Seed)
+	if err != nil {
+		return ExitError, err
+	}
+	if len(candidates.Files) == 0 {
+		fmt.Fprintf(o.Stderr, "provium: %s\n", candidates.Notice)
+		return ExitOK, nil
+	}
+	sweepTempDirs(o.TempBase)
+	temp, err := newTempDir(o.TempBase)
+	if err != nil {
+		return ExitError, err
+	}
+	defer temp.remove()
+	starter := proc.NewStarter()
+	defer starter.Close()
+	budget, err := o.budget()
+	if err != nil {
+		return ExitError, err
+	}
+	if err := buildProfiles(ctx, starter, o.Config.Profiles, o.Stderr); err != nil {
+		return ExitError, err
+	}
+	filter, err := o.Filter.JSON()
+	if err != nil {
+		return ExitError, err
+	}
+	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter)}
+	if err := r.openEvents(); err != nil {
+		return ExitError, err
+	}
+	code, err := r.iterations(ctx, candidates.Files)
+	if cerr := r.closeEvents(); err == nil && cerr != nil {
+		code, err = ExitError, cerr
+	}
+	return code, err
+}
+
+func (o *Options) budget() (sched.Amount, error) {
+	b, err := sched.HostBudget(os.DirFS("/"))
+	if err != nil && (o.Memory == 0 || o.CPUs == 0) {
+		return b, fmt.Errorf("pool budget: %w; give --mem and --cpus", err)
+	}
+	if o.Memory != 0 {
+		b.Memory = o.Memory
+	}
+	if o.CPUs != 0 {
+		b.CPUs = o.CPUs
+	}
+	if o.CPUOvercommit != 0 {
+		cpus, clamped := sched.Overcommit(b.CPUs, o.CPUOvercommit)
+		if clamped {
+			fmt.Fprintf(o.Stderr, "provium: --cpu-overcommit %v is held within %v to %v\n", o.CPUOvercommit, sched.MinOvercommit, sched.MaxOvercommit)
+		}
+		b.CPUs = cpus
+	}
+	return b, nil
+}
+
+// session is a run after everything that can be refused was checked.
+type session struct {
+	o       *Options
+	starter *proc.Starter
+	temp    *tempDir
+	budget  sched.Amount
+	filter  string
+
+	bus    *event.Bus
+	events *os.File
+	files  *event.FileSink
+}
+
+func (s *session) openEvents() error {
+	s.bus = event.NewBus(time.Now)
+	if s.o.SaveEvents == "" {
+		return nil
+	}
+	f, err := os.Create(s.o.SaveEvents)
+	if err != nil {
+		return fmt.Errorf("--save-events: %w", err)
+	}
+	s.events = f
+	s.bus.Add(event.NewFileSink(f))
+	return nil
+}
+
+func (s *session) closeEvents() error {
+	err := s.bus.Close()
+	if s.events != nil {
+		err = errors.Join(err, s.events.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("--save-events: %w", err)
+	}
+	return nil
+}
+
+// iterations runs the candidates as often as asked for.
+func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, error) {
+	times := max(s.o.Repeat, 1)
+	if s.o.UntilFail && s.o.Repeat == 0 {
+		times = 0 // without end
+	}
+	code := ExitOK
+	for n := 1; times == 0 || n <= times; n++ {
+		if times != 1 {
+			fmt.Fprintf(s.o.Stderr, "provium: iteration %d\n", n)
+		}
+		c, stopped, err := s.iteration(ctx, candidates)
+		if err != nil {
+			return ExitError, err
+		}
+		code = max(code, c)
+		if stopped || c != ExitOK && s.o.UntilFail {
+			break
+		}
+	}
+	return code, nil
+}
+
+// iteration runs the candidates once.
+func (s *session) iteration(ctx context.Context, candidates []Candidate) (code int, stopped bool, err error) {
+	started := time.Now()
+	emit := func(e event.Event) { s.bus.Emit(e) }
+	pool, err := sched.New(sched.Config{
+		Total: s.budget, Jobs: s.o.Jobs,
+		Blocked: func(file string, waitingFor sched.Amount, why sched.Reason) {
+			emit(event.FileBlocked{Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why)})
+		},
+	})
+	if err != nil {
+		return ExitError, false, fmt.Errorf("pool: %w", err)
+	}
+	for _, c := range candidates {
+		emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
+	}
+	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, emit: emit, filter: s.filter,
+		stopAll: make(chan struct{}), killAll: make(chan struct{})}
+	runCtx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Add(2)
+	go func() { defer background.Done(); d.reportPool(runCtx) }()
+	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
+		stop: func(reason string) {
+			d.why = stopNow{Reason: reason, Status: string(report.Interrupted)}
+			close(d.stopAll)
+			cancel()
+		},
+		kill: func(string) { close(d.killAll) },
+	}
+	over := make(chan struct{})
+	go func() { defer background.Done(); interrupted.watch(over) }()
+
+	printer := s.printer()
+	results := d.run(runCtx, candidates, func(r *report.FileResult) { printer.File(r) })
+	cancel()
+	close(over)
+	background.Wait()
+	if !interrupted.twice.Load() {
+		printer.Summary(results, time.Since(started))
+	}
+	for _, r := range results {
+		if r == nil || r.Status != report.Passed {
+			code = ExitFailed
+		}
+	}
+	if err := s.remember(candidates, results); err != nil {
+		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
+	}
+	return code, interrupted.once.Load(), nil
+}
+
+// remember writes the rerun state.
+func (s *session) remember(candidates []Candidate, results []*report.FileResult) error {
+	if s.o.RerunState == "" {
+		return nil
+	}
+	var ran, failed []string
+	for i, r := range results {
+		if r == nil {
+			continue
+		}
+		ran = append(ran, candidates[i].Abs)
+		if r.Status != report.Passed {
+			failed = append(failed, candidates[i].Abs)
+		}
+	}
+	return UpdateRerun(s.o.RerunState, ran, failed)
+}
+
