@@ -57,7 +57,7 @@ func (d *dispatcher) run(ctx context.Context, candidates []Candidate, done func(
 	for range candidates {
 		i := <-ended
 		finished[i] = true
-		if r := results[i]; r != nil && r.Status != report.Passed && d.o.FailFast {
+		if r := results[i]; r != nil && r.Status != report.FilePassed && d.o.FailFast {
 			stopStarting(errors.New("an earlier file failed"))
 		}
 		for next < len(candidates) && finished[next] {
@@ -117,7 +117,7 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 func (d *dispatcher) refuse(c Candidate, err error) *report.FileResult {
 	d.emit(event.FileDispatched{Path: c.Path})
 	d.emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
-	return &report.FileResult{Path: c.Path, Status: report.Failed, ChunkError: err.Error()}
+	return &report.FileResult{Path: c.Path, Status: report.FileFailed, ChunkError: err.Error()}
 }
 
 func (d *dispatcher) job(c Candidate) (*job, error) {

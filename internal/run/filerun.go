@@ -78,11 +78,11 @@ func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.Fil
 
 func eventStatus(s report.FileStatus) event.FileStatus {
 	switch s {
-	case report.Passed:
+	case report.FilePassed:
 		return event.FilePassed
-	case report.TimedOut:
+	case report.FileTimedOut:
 		return event.FileTimedOut
-	case report.Crashed:
+	case report.FileCrashed:
 		return event.FileCrashed
 	}
 	return event.FileFailed
@@ -175,7 +175,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			clock.hold(f.waits > 0)
 			_ = f.pipe.send(&message{Answer: &a})
 		case <-clock.expired():
-			halt(stopNow{Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit), Status: string(report.TimedOut)})
+			halt(stopNow{Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit), Status: string(report.FileTimedOut)})
 		case <-stopAll:
 			stopAll = nil
 			halt(*why)
@@ -268,7 +268,7 @@ func (f *fileRun) finished(t report.TestResult) {
 
 // fail completes the report of a runner that could not do so itself.
 func (f *fileRun) fail(cause error) {
-	timedOut := f.stop != nil && f.stop.Status == string(report.TimedOut)
+	timedOut := f.stop != nil && f.stop.Status == string(report.FileTimedOut)
 	reason := cause.Error()
 	if f.stop != nil {
 		reason = f.stop.Reason
@@ -294,12 +294,12 @@ func (f *fileRun) fail(cause error) {
 	if len(f.result.Tests) == 0 {
 		f.result.ChunkError = reason
 	}
-	f.result.Status = report.Crashed
+	f.result.Status = report.FileCrashed
 	switch {
 	case timedOut:
-		f.result.Status = report.TimedOut
+		f.result.Status = report.FileTimedOut
 	case f.stop != nil:
-		f.result.Status = report.Interrupted
+		f.result.Status = report.FileInterrupted
 	}
 }
 
@@ -311,16 +311,16 @@ func (f *fileRun) settle() {
 	f.result.ChunkError = f.done.ChunkError
 	failed := slices.ContainsFunc(f.result.Tests, func(t report.TestResult) bool { return t.Status == report.TestFailed })
 	switch {
-	case f.stop != nil && f.stop.Status == string(report.TimedOut):
-		f.result.Status = report.TimedOut
+	case f.stop != nil && f.stop.Status == string(report.FileTimedOut):
+		f.result.Status = report.FileTimedOut
 	case f.stop != nil:
-		f.result.Status = report.Interrupted
+		f.result.Status = report.FileInterrupted
 	case f.done.Poisoned:
-		f.result.Status = report.Crashed
+		f.result.Status = report.FileCrashed
 	case failed || f.done.ChunkError != "":
-		f.result.Status = report.Failed
+		f.result.Status = report.FileFailed
 	default:
-		f.result.Status = report.Passed
+		f.result.Status = report.FilePassed
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"provium/internal/config"
+	"provium/internal/report"
 )
 
 // Options are everything that the command line says about a run. The zero
@@ -27,13 +28,12 @@ type Options struct {
 
 	Filter TestFilter
 
-	Verbosity  Verbosity
+	Verbosity  report.Verbosity
 	JSON       bool
 	Color      bool   // stdout is a terminal that wants colours
 	SaveEvents string // file, or ""
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
-	Accel      string // what "auto" came to and why, for the header line
 	Self       string // our own program, started as runner
 	RunnerVerb string // its hidden verb
 	ImageCache string
@@ -47,13 +47,3 @@ type Options struct {
 
 // DefaultFileTimeout is the limit of a file without --timeout.
 const DefaultFileTimeout = 300 * time.Second
-
-// Verbosity is how much a run prints.
-type Verbosity int
-
-// The verbosities: -q, default, -v.
-const (
-	Quiet   Verbosity = -1
-	Normal  Verbosity = 0
-	Verbose Verbosity = 1
-)

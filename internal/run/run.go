@@ -99,26 +99,25 @@ type session struct {
 	filter  string
 
 	bus    *event.Bus
-	events *os.File
-	files  *event.FileSink
+	events *event.FileSink // of --save-events, or nil
 }
 
 func (s *session) openEvents() error {
-	s.bus = event.NewBus(time.Now)
 	if s.o.SaveEvents == "" {
+		s.bus = event.NewBus(time.Now)
 		return nil
 	}
-	f, err := os.Create(s.o.SaveEvents)
+	sink, err := event.CreateFile(s.o.SaveEvents)
 	if err != nil {
 		return fmt.Errorf("--save-events: %w", err)
 	}
-	s.events = f
-	s.bus.Add(event.NewFileSink(f))
+	s.events = sink
+	s.bus = event.NewBus(time.Now, sink)
 	return nil
 }
 
 func (s *session) closeEvents() error {
-	err := s.bus.Close()
+	err := s.bus.Err()
 	if s.events != nil {
 		err = errors.Join(err, s.events.Close())
 	}
@@ -175,7 +174,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	go func() { defer background.Done(); d.reportPool(runCtx) }()
 	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
 		stop: func(reason string) {
-			d.why = stopNow{Reason: reason, Status: string(report.Interrupted)}
+			d.why = stopNow{Reason: reason, Status: string(report.FileInterrupted)}
 			close(d.stopAll)
 			cancel()
 		},
@@ -184,23 +183,31 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	over := make(chan struct{})
 	go func() { defer background.Done(); interrupted.watch(over) }()
 
-	printer := s.printer()
-	results := d.run(runCtx, candidates, func(r *report.FileResult) { printer.File(r) })
+	printer := newPrinter(s.o)
+	results := d.run(runCtx, candidates, printer.file)
 	cancel()
 	close(over)
 	background.Wait()
 	if !interrupted.twice.Load() {
-		printer.Summary(results, time.Since(started))
+		printer.summary(time.Since(started), notStarted(results))
 	}
-	for _, r := range results {
-		if r == nil || r.Status != report.Passed {
-			code = ExitFailed
-		}
+	if !printer.counts.OK() || interrupted.once.Load() {
+		code = ExitFailed
 	}
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
 	}
-	return code, interrupted.once.Load(), nil
+	return code, interrupted.once.Load(), printer.err
+}
+
+func notStarted(results []*report.FileResult) int {
+	n := 0
+	for _, r := range results {
+		if r == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // remember writes the rerun state.
@@ -214,7 +221,7 @@ func (s *session) remember(candidates []Candidate, results []*report.FileResult)
 			continue
 		}
 		ran = append(ran, candidates[i].Abs)
-		if r.Status != report.Passed {
+		if r.Status != report.FilePassed {
 			failed = append(failed, candidates[i].Abs)
 		}
 	}
