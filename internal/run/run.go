@@ -227,4 +227,3 @@ func (s *session) remember(candidates []Candidate, results []*report.FileResult)
 	}
 	return UpdateRerun(s.o.RerunState, ran, failed)
 }
-
