@@ -1,0 +1,38 @@
+package lua
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// baton is a lock that goes round in the order it was asked for.
+type baton struct {
+	held  atomic.Bool
+	mu    sync.Mutex
+	queue []chan struct{}
+}
+
+func (b *baton) acquire() {
+	b.mu.Lock()
+	if !b.held.Load() {
+		b.held.Store(true)
+		b.mu.Unlock()
+		return
+	}
+	turn := make(chan struct{})
+	b.queue = append(b.queue, turn)
+	b.mu.Unlock()
+	<-turn
+}
+
+// release hands the baton to who waits longest. It stays held meanwhile.
+func (b *baton) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) == 0 {
+		b.held.Store(false)
+		return
+	}
+	close(b.queue[0])
+	b.queue = b.queue[1:]
+}

@@ -1,0 +1,279 @@
+package lua
+
+// #include "glue.h"
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/cgo"
+	"runtime/debug"
+	"unsafe"
+)
+
+// GoFunc is a function of Go for Lua to call. It runs on the goroutine of the
+// calling thread and holds the baton; it may keep the values it gets, but not
+// the Call. Its error becomes a Lua error (see the package comment). A panic
+// ends the thread with a *PanicError. It must not call runtime.Goexit.
+type GoFunc func(c *Call) ([]Value, error)
+
+type function struct {
+	name string
+	fn   GoFunc
+}
+
+// NewFunction makes a Lua function of fn. The name is for messages about a
+// panic.
+func (s *State) NewFunction(name string, fn GoFunc) *Function {
+	c := s.use()
+	var at int64
+	if n := len(s.free); n > 0 {
+		at = s.free[n-1]
+		s.free = s.free[:n-1]
+	} else {
+		at = int64(len(s.functions))
+		s.functions = append(s.functions, nil)
+	}
+	s.functions[at] = &function{name, fn}
+	var id C.int
+	if C.gl_new_function(c, C.int64_t(at), &id) != C.LUA_OK {
+		panic(errTooLong)
+	}
+	return s.function(id)
+}
+
+// Call is one call of a GoFunc. It is valid until that returns.
+type Call struct {
+	st     *State
+	thread *Thread
+	fn     *function
+	frame  *C.gl_frame
+}
+
+// State is the state the call comes from.
+func (c *Call) State() *State { return c.st }
+
+// Thread is the thread that calls. It is nil in a finalizer that runs while no
+// thread does.
+func (c *Call) Thread() *Thread { return c.thread }
+
+// Context ends when the thread is interrupted.
+func (c *Call) Context() context.Context {
+	if c.thread == nil {
+		return context.Background()
+	}
+	return c.thread.ctx
+}
+
+// Name is the name of the function, as given to NewFunction.
+func (c *Call) Name() string { return c.fn.name }
+
+// NArgs is the number of arguments.
+func (c *Call) NArgs() int { return int(c.frame.nargs) }
+
+// Arg is the i-th argument, counted from 1; nil beyond the last.
+func (c *Call) Arg(i int) Value {
+	if i < 1 || i > int(c.frame.nargs) {
+		return nil
+	}
+	return c.st.unmarshal(&unsafe.Slice(c.frame.args, int(c.frame.nargs))[i-1])
+}
+
+// Args are all arguments.
+func (c *Call) Args() []Value {
+	vals := make([]Value, c.NArgs())
+	for i := range vals {
+		vals[i] = c.Arg(i + 1)
+	}
+	return vals
+}
+
+// Block gives the baton away while fn runs, so that other threads of the State
+// go on, and returns fn's error. fn must not use the State; its context ends
+// when the thread is interrupted, and then it should return soon. In a __gc
+// handler the baton is kept.
+func (c *Call) Block(fn func(ctx context.Context) error) error {
+	ctx := c.Context()
+	return c.st.Block(func() error { return fn(ctx) })
+}
+
+// Call calls a Lua or Go function, or a callable value, on the caller's thread.
+// The error is an *Error; returning it as it is lets it go on unchanged. The
+// callee cannot yield to a coroutine outside of this call.
+func (c *Call) Call(fn Value, args ...Value) ([]Value, error) {
+	c.st.use()
+	if c.thread != nil && c.thread.stopped() {
+		return nil, c.thread.stopError()
+	}
+	return c.st.call(fn, args)
+}
+
+// ToString is Lua's tostring, with metamethods. The error is an *Error.
+func (c *Call) ToString(v Value) (string, error) {
+	if s, ok := v.(string); ok {
+		return s, nil
+	}
+	vals, err := c.Call(c.st.tostring, v)
+	if err != nil {
+		return "", err
+	}
+	s, _ := vals[0].(string)
+	return s, nil
+}
+
+// Position is a line of Lua code.
+type Position struct {
+	// Source is the chunk's name as given to LoadFile or LoadString.
+	Source string
+	// Line counts from 1; 0: unknown, Source is then empty.
+	Line int
+	// File tells that the chunk has a name, other than the text of load.
+	File bool
+}
+
+// String is "source:line", "" for an unknown position.
+func (p Position) String() string {
+	if p.Line == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", p.Source, p.Line)
+}
+
+// Where tells which line the function at a stack level is at: 1 is the caller.
+// ok is false beyond the outermost level; the position of a function that is
+// not Lua is unknown. Inside a coroutine the levels end with it.
+func (c *Call) Where(level int) (pos Position, ok bool) {
+	return c.st.where(level)
+}
+
+// Caller is the nearest Lua line on the stack.
+func (c *Call) Caller() Position {
+	return c.st.nearest(func(Position) bool { return true })
+}
+
+// CallerFile is the nearest line on the stack that is in a file, i.e. in a
+// chunk that has a name.
+func (c *Call) CallerFile() Position {
+	return c.st.nearest(func(p Position) bool { return p.File })
+}
+
+// Traceback is the Lua stack as text, from the caller on.
+func (c *Call) Traceback() string {
+	cs := c.st.use()
+	var out C.gl_val
+	C.gl_traceback(cs, &out)
+	text, _ := c.st.unmarshal(&out).(string)
+	C.gl_pop(cs, 1)
+	return text
+}
+
+func (s *State) where(level int) (Position, bool) {
+	var ar C.lua_Debug
+	if level < 0 || C.gl_where(s.use(), C.int(level), &ar) == 0 {
+		return Position{}, false
+	}
+	if ar.currentline <= 0 {
+		return Position{}, true
+	}
+	p := Position{Line: int(ar.currentline)}
+	src := C.GoStringN(ar.source, C.int(ar.srclen))
+	if len(src) > 0 && (src[0] == '@' || src[0] == '=') {
+		p.Source, p.File = src[1:], src[0] == '@'
+	} else {
+		p.Source = C.GoString(&ar.short_src[0])
+	}
+	return p, true
+}
+
+func (s *State) nearest(good func(Position) bool) Position {
+	for level := 1; ; level++ {
+		p, ok := s.where(level)
+		if !ok {
+			// The rest of the stack is that of the coroutine's thread.
+			return Position{}
+		}
+		if p.Line > 0 && good(p) {
+			return p
+		}
+	}
+}
+
+// call runs fn on the current Lua stack.
+func (s *State) call(fn Value, args []Value) ([]Value, error) {
+	vals := make([]Value, 0, len(args)+1)
+	vals = append(append(vals, fn), args...)
+	p, err := s.marshal(vals)
+	if err != nil {
+		return nil, err
+	}
+	r := new(C.gl_result)
+	C.gl_call(s.c, p, C.int(len(vals)), r)
+	runtime.KeepAlive(vals)
+	// References may be made below, and they may run finalizers, which use the
+	// arena: copy what is there. The strings are on the Lua stack.
+	raw := append([]C.gl_val(nil), unsafe.Slice(r.vals, int(r.n))...)
+	out := make([]Value, len(raw))
+	for i := range raw {
+		out[i] = s.unmarshal(&raw[i])
+	}
+	if r.status != C.LUA_OK {
+		err = s.newError(r, out)
+		out = nil
+	}
+	C.gl_settop(s.c, r.base)
+	C.gl_trace_free(&r.trace)
+	return out, err
+}
+
+//export gl_go_call
+func gl_go_call(handle C.uintptr_t, f *C.gl_frame) C.int {
+	return cgo.Handle(handle).Value().(*State).goCall(f)
+}
+
+// goCall runs a GoFunc for the trampoline. Nothing may leave it but a return.
+func (s *State) goCall(f *C.gl_frame) (rc C.int) {
+	s.maybeDrain()
+	if f.id <= 0 || int(f.id) >= len(s.functions) || s.functions[f.id] == nil {
+		return s.fail(f, errors.New("function of Go is gone"))
+	}
+	c := &Call{st: s, thread: s.thread, fn: s.functions[f.id], frame: f}
+	defer func() {
+		if p := recover(); p != nil {
+			pe := &PanicError{Function: c.fn.name, Value: p, Stack: string(debug.Stack())}
+			if c.thread != nil {
+				c.thread.Interrupt(pe)
+			}
+			rc = s.fail(f, pe)
+		}
+	}()
+	vals, err := c.fn.fn(c)
+	if err != nil {
+		return s.fail(f, err)
+	}
+	if len(vals) == 0 {
+		return 0
+	}
+	p, err := s.marshal(vals)
+	if err != nil {
+		return s.fail(f, err)
+	}
+	f.out, f.nout = p, C.int(len(vals))
+	return 0
+}
+
+// fail makes err the error value of the frame.
+func (s *State) fail(f *C.gl_frame, err error) C.int {
+	v := s.errorValue(err)
+	p, merr := s.marshal([]Value{v})
+	if merr != nil {
+		p, merr = s.marshal([]Value{"error value: " + merr.Error()})
+	}
+	if merr == nil {
+		f.out, f.nout = p, 1
+	} else {
+		f.out, f.nout = nil, 0 // no memory: whatever is at the top is raised
+	}
+	return 1
+}

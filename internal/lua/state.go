@@ -1,0 +1,276 @@
+package lua
+
+// #cgo CFLAGS: -I/usr/include/lua5.4 -O2 -Wall
+// #cgo LDFLAGS: -l:liblua5.4.a -lm -ldl
+// #include "glue.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/cgo"
+	"strings"
+	"sync"
+	"unsafe"
+)
+
+// Config says how a State differs from a plain one. The zero value is good.
+type Config struct {
+	// Stdout takes what print writes; nil is os.Stdout.
+	Stdout io.Writer
+	// Roots are the directories that require searches, in order: "a.b" is
+	// <root>/a/b.lua. package.preload goes before them, package.path (empty at
+	// the start) after them. Libraries in C are never loaded.
+	Roots []string
+	// ChunkName gives the name that errors show for a file found by require;
+	// nil: its path.
+	ChunkName func(path string) string
+}
+
+// State is one Lua world. Its memory is freed by Close only.
+type State struct {
+	cfg    Config
+	c      *C.gl_state // nil once closed
+	handle cgo.Handle
+	baton  baton
+	thread *Thread // who runs now; nil: a goroutine that is no thread
+
+	functions []*function // index is the id; 0 is unused
+	free      []int64     // ids of functions that are gone
+	objects   map[int64]*Userdata
+	byObject  map[any]*Userdata
+	lastID    int64
+	types     map[*Type]*Table // metatables
+	tostring  *Function
+	releases  *releases
+	raised    raisedErrors
+
+	mu      sync.Mutex // guards what is below
+	threads map[*Thread]struct{}
+	running sync.WaitGroup // threads with a goroutine of their own
+}
+
+// New makes a State with the standard library. The caller holds its baton.
+func New(cfg Config) (*State, error) {
+	if cfg.Stdout == nil {
+		cfg.Stdout = os.Stdout
+	}
+	s := &State{
+		cfg:       cfg,
+		functions: make([]*function, 1),
+		objects:   make(map[int64]*Userdata),
+		byObject:  make(map[any]*Userdata),
+		types:     make(map[*Type]*Table),
+		releases:  new(releases),
+		threads:   make(map[*Thread]struct{}),
+	}
+	s.baton.acquire()
+	s.handle = cgo.NewHandle(s)
+	s.c = C.gl_new(C.uintptr_t(s.handle))
+	if s.c == nil {
+		s.handle.Delete()
+		return nil, errors.New("lua state: out of memory")
+	}
+	if err := s.openLibrary(); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("lua state: %w", err)
+	}
+	return s, nil
+}
+
+// Close interrupts the threads that are left, waits for them, and frees the
+// State with all that belongs to it. A finalizer that does not end is cut
+// short. Closing again does nothing. The caller holds the baton and is no
+// thread of this State.
+func (s *State) Close() {
+	if s.c == nil {
+		return
+	}
+	s.use()
+	if s.thread != nil {
+		panic("lua: State.Close called by one of its threads")
+	}
+	s.mu.Lock()
+	for t := range s.threads {
+		t.Interrupt(ErrClosed)
+	}
+	s.mu.Unlock()
+	s.Block(func() error { s.running.Wait(); return nil })
+	for t := range s.threads {
+		t.drop() // never run
+	}
+	s.releases.close()
+	C.gl_close(s.c)
+	s.c = nil
+	s.handle.Delete()
+}
+
+// ErrClosed is the cause of the interruption of threads that Close finds.
+var ErrClosed = errors.New("lua state closed")
+
+// use gives the C state after checking that somebody holds the baton.
+func (s *State) use() *C.gl_state {
+	if s.c == nil {
+		panic("lua: State used after Close")
+	}
+	if !s.baton.held.Load() {
+		panic("lua: State used without its baton")
+	}
+	return s.c
+}
+
+// Block gives the baton away while fn runs, so that threads of the State go on,
+// and returns fn's error. It is for a goroutine that holds the baton and is no
+// thread; a GoFunc uses Call.Block.
+func (s *State) Block(fn func() error) error {
+	c := s.use()
+	if c.gcdepth > 0 {
+		return fn() // another thread could need the Lua stack the finalizer is on
+	}
+	thread, cur, task := s.thread, c.cur, c.task
+	s.thread = nil
+	c.cur, c.task = c.L, &c.host
+	s.baton.release()
+	defer func() {
+		s.baton.acquire()
+		s.thread = thread
+		c.cur, c.task = cur, task
+		s.drain()
+	}()
+	return fn()
+}
+
+// drain forgets what either side has dropped.
+func (s *State) drain() {
+	if s.c.gcdepth > 0 {
+		return // values may be half way to Lua
+	}
+	for _, id := range s.releases.take() {
+		C.gl_unref(s.c, id)
+	}
+	if s.c.ndead == 0 {
+		return
+	}
+	for _, id := range unsafe.Slice((*int64)(unsafe.Pointer(s.c.dead)), int(s.c.ndead)) {
+		switch {
+		case id < 0:
+			s.functions[-id] = nil
+			s.free = append(s.free, -id)
+		case C.gl_object_alive(s.c, C.int64_t(id)) == 0:
+			if u := s.objects[id]; u != nil {
+				delete(s.objects, id)
+				delete(s.byObject, u.obj)
+				u.id = 0
+			}
+		}
+	}
+	s.c.ndead = 0
+}
+
+// maybeDrain is drain for places that are passed often.
+func (s *State) maybeDrain() {
+	if s.c.ndead > 64 || s.releases.n.Load() > 64 {
+		s.drain()
+	}
+}
+
+// Collect runs a full garbage collection of Lua and forgets what Go dropped.
+func (s *State) Collect() {
+	s.use()
+	s.drain()
+	C.gl_collect(s.c)
+	s.drain()
+}
+
+// Memory is the number of bytes that Lua uses.
+func (s *State) Memory() int64 { return int64(C.gl_memory(s.use())) }
+
+// Globals is the table of global variables.
+func (s *State) Globals() *Table {
+	var id C.int
+	if C.gl_globals(s.use(), &id) != C.LUA_OK {
+		panic(errTooLong)
+	}
+	return s.table(id)
+}
+
+// Global is the value of a global variable, without metamethods.
+func (s *State) Global(name string) Value { return s.Globals().Get(name) }
+
+// SetGlobal sets a global variable. It fails for a value that has no Lua form.
+func (s *State) SetGlobal(name string, v Value) error { return s.Globals().Set(name, v) }
+
+// NewTable makes an empty table.
+func (s *State) NewTable() *Table {
+	var id C.int
+	if C.gl_new_table(s.use(), 0, 0, &id) != C.LUA_OK {
+		panic(errTooLong)
+	}
+	return s.table(id)
+}
+
+func (s *State) table(id C.int) *Table {
+	t := &Table{ref{s, id}}
+	runtime.AddCleanup(t, release, t.dropped())
+	return t
+}
+
+func (s *State) function(id C.int) *Function {
+	f := &Function{ref{s, id}}
+	runtime.AddCleanup(f, release, f.dropped())
+	return f
+}
+
+// refAt keeps the value at a stack index.
+func (s *State) refAt(idx C.int32_t) ref {
+	var id C.int
+	if C.gl_ref(s.c, C.int(idx), &id) != C.LUA_OK {
+		panic(errTooLong)
+	}
+	return ref{s, id}
+}
+
+// LoadString compiles Lua source text. Errors and tracebacks show name as the
+// file: "name:line:". A failure to compile is an *Error. Binary chunks are
+// refused.
+func (s *State) LoadString(source, name string) (*Function, error) {
+	c := s.use()
+	chunk := C.CString("@" + strings.ReplaceAll(name, "\x00", ""))
+	defer C.free(unsafe.Pointer(chunk))
+	var msg C.gl_val
+	var id C.int
+	rc := C.gl_load(c, (*C.char)(unsafe.Pointer(unsafe.StringData(source))), C.size_t(len(source)), chunk, &msg, &id)
+	if rc != C.LUA_OK {
+		text, _ := s.unmarshal(&msg).(string)
+		C.gl_pop(c, 1)
+		return nil, &Error{Value: text, Message: text}
+	}
+	return s.function(id), nil
+}
+
+// LoadFile compiles the file at path; errors show it as name. A first line that
+// starts with '#' is skipped. The error is an *Error if the text does not
+// compile, else what reading the file gave.
+func (s *State) LoadFile(path, name string) (*Function, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return s.LoadString(skipShebang(string(b)), name)
+}
+
+// skipShebang empties a first line that is no Lua, and a byte order mark, and
+// keeps the line count.
+func skipShebang(text string) string {
+	text = strings.TrimPrefix(text, "\xef\xbb\xbf")
+	if !strings.HasPrefix(text, "#") {
+		return text
+	}
+	if i := strings.IndexByte(text, '\n'); i >= 0 {
+		return text[i:]
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+package lua
+
+// #include "glue.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// openLibrary replaces the parts of the standard library that would act on more
+// than the State: print, os.exit and the search for modules.
+func (s *State) openLibrary() error {
+	g := s.Globals()
+	osLib, ok1 := g.Get("os").(*Table)
+	pkg, ok2 := g.Get("package").(*Table)
+	if !ok1 || !ok2 {
+		return errors.New("standard library is incomplete")
+	}
+	searchers, ok := pkg.Get("searchers").(*Table)
+	if !ok {
+		return errors.New("standard library has no package.searchers")
+	}
+	s.tostring, ok = g.Get("tostring").(*Function)
+	if !ok {
+		return errors.New("standard library has no tostring")
+	}
+	for _, set := range []struct {
+		t   *Table
+		key Value
+		v   Value
+	}{
+		{g, "print", s.NewFunction("print", s.print)},
+		{osLib, "exit", s.NewFunction("os.exit", osExit)},
+		{searchers, 2, s.NewFunction("require", s.searchModule)},
+		{searchers, 4, nil},
+		{searchers, 3, nil},
+		{pkg, "loadlib", nil},
+		{pkg, "path", ""},
+		{pkg, "cpath", ""},
+	} {
+		if err := set.t.Set(set.key, set.v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *State) print(c *Call) ([]Value, error) {
+	var b strings.Builder
+	for i := 1; i <= c.NArgs(); i++ {
+		text, err := c.ToString(c.Arg(i))
+		if err != nil {
+			return nil, err
+		}
+		if i > 1 {
+			b.WriteByte('\t')
+		}
+		b.WriteString(text)
+	}
+	b.WriteByte('\n')
+	if _, err := io.WriteString(s.cfg.Stdout, b.String()); err != nil {
+		return nil, fmt.Errorf("print: %w", err)
+	}
+	return nil, nil
+}
+
+func osExit(*Call) ([]Value, error) {
+	return nil, errors.New("os.exit: the host program cannot be ended from Lua; use error or return")
+}
+
+// searchModule is the searcher of require for Lua files.
+func (s *State) searchModule(c *Call) ([]Value, error) {
+	name, ok := c.Arg(1).(string)
+	if !ok {
+		return nil, fmt.Errorf("require: module name is a %s, not a string", TypeName(c.Arg(1)))
+	}
+	var tried []string
+	for _, path := range s.modulePaths(name) {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			tried = append(tried, fmt.Sprintf("no file '%s'", path))
+			continue
+		}
+		if err != nil {
+			tried = append(tried, fmt.Sprintf("cannot read '%s': %v", path, errors.Unwrap(err)))
+			continue
+		}
+		chunk := path
+		if s.cfg.ChunkName != nil {
+			chunk = s.cfg.ChunkName(path)
+		}
+		fn, err := s.LoadString(skipShebang(string(text)), chunk)
+		if err != nil {
+			// As it is: it names the file and the line.
+			return nil, err
+		}
+		return []Value{fn, path}, nil
+	}
+	if len(tried) == 0 {
+		return []Value{fmt.Sprintf("no root to look for '%s' in", name)}, nil
+	}
+	return []Value{strings.Join(tried, "\n\t")}, nil
+}
+
+// modulePaths are the files that may hold a module, in order.
+func (s *State) modulePaths(name string) []string {
+	if name == "" || strings.ContainsRune(name, 0) {
+		return nil
+	}
+	rel := strings.ReplaceAll(name, ".", string(filepath.Separator))
+	var paths []string
+	for _, root := range s.cfg.Roots {
+		paths = append(paths, filepath.Join(root, rel+".lua"))
+	}
+	if pkg, ok := s.Global("package").(*Table); ok {
+		if path, ok := pkg.Get("path").(string); ok {
+			for _, p := range strings.Split(path, ";") {
+				if p != "" {
+					paths = append(paths, strings.ReplaceAll(p, "?", rel))
+				}
+			}
+		}
+	}
+	return paths
+}

@@ -1,0 +1,202 @@
+package lua
+
+// #include "glue.h"
+import "C"
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Thread is one run of a Lua function on a Lua stack and a goroutine of its
+// own. It runs once.
+type Thread struct {
+	st     *State
+	fn     Value
+	args   []Value
+	parent context.Context
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	depth  int // threads run inside one another on this goroutine
+	id     C.int
+	done   chan struct{}
+	vals   []Value
+	err    error
+
+	stop atomic.Pointer[error] // what it was interrupted with
+
+	mu      sync.Mutex // guards what is below
+	started bool
+	task    *C.gl_task // nil once ended
+}
+
+// nestMax bounds threads that are run inside one another: each has a limit of
+// its own for C calls, and they share one C stack.
+const nestMax = 16
+
+// NewThread prepares a call of fn, a function or callable value, with args. When
+// ctx ends the thread is interrupted with its cause. A thread that is never run
+// is freed with the State.
+func (s *State) NewThread(ctx context.Context, fn Value, args ...Value) *Thread {
+	c := s.use()
+	t := &Thread{st: s, fn: fn, args: args, parent: ctx, done: make(chan struct{})}
+	t.ctx, t.cancel = context.WithCancelCause(ctx)
+	t.task = C.gl_task_new(c, &t.id)
+	if t.task == nil {
+		panic(errTooLong)
+	}
+	s.mu.Lock()
+	s.threads[t] = struct{}{}
+	s.mu.Unlock()
+	return t
+}
+
+// Call runs fn in a new thread on the caller's goroutine.
+func (s *State) Call(ctx context.Context, fn Value, args ...Value) ([]Value, error) {
+	return s.NewThread(ctx, fn, args...).Run()
+}
+
+// Go starts fn in a new thread with a goroutine of its own. It begins when the
+// caller gives the baton away.
+func (s *State) Go(ctx context.Context, fn Value, args ...Value) *Thread {
+	t := s.NewThread(ctx, fn, args...)
+	t.Start()
+	return t
+}
+
+// Run runs the thread to its end on the caller's goroutine, which holds the
+// baton. If the caller is a thread itself, the new one is not interrupted with
+// it unless it has its context. The error is an *Error, or one about arguments
+// that have no Lua form.
+func (t *Thread) Run() ([]Value, error) {
+	t.begin()
+	t.run()
+	return t.vals, t.err
+}
+
+// Start lets the thread run on a goroutine of its own.
+func (t *Thread) Start() {
+	t.begin()
+	t.st.running.Add(1)
+	go func() {
+		defer t.st.running.Done()
+		t.st.baton.acquire()
+		defer t.st.baton.release()
+		c := t.st.c
+		c.cur, c.task = c.L, &c.host
+		t.st.thread = nil
+		t.st.drain()
+		t.run()
+	}()
+}
+
+func (t *Thread) begin() {
+	t.st.use()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.started {
+		panic("lua: thread started twice")
+	}
+	t.started = true
+}
+
+func (t *Thread) run() {
+	s := t.st
+	c := s.use()
+	if s.thread != nil {
+		t.depth = s.thread.depth + 1
+	}
+	if t.depth > nestMax {
+		t.err = &Error{Value: errNested.Error(), Message: errNested.Error(), cause: errNested}
+		t.drop()
+		return
+	}
+	cur, task, thread := c.cur, c.task, s.thread
+	c.cur, c.task, s.thread = t.task.L, t.task, t
+	if t.parent.Err() != nil {
+		t.Interrupt(context.Cause(t.parent))
+	}
+	unwatch := context.AfterFunc(t.parent, func() { t.Interrupt(context.Cause(t.parent)) })
+	t.vals, t.err = s.call(t.fn, t.args)
+	unwatch()
+	if t.stopped() {
+		t.vals, t.err = nil, t.stopError()
+	}
+	c.cur, c.task, s.thread = cur, task, thread
+	t.fn, t.args = nil, nil
+	t.drop()
+}
+
+// drop frees what belongs to Lua. The caller holds the baton.
+func (t *Thread) drop() {
+	t.mu.Lock()
+	task := t.task
+	t.task = nil
+	t.mu.Unlock()
+	t.st.mu.Lock()
+	delete(t.st.threads, t)
+	t.st.mu.Unlock()
+	C.gl_task_free(t.st.c, task, t.id)
+	t.cancel(nil)
+	close(t.done)
+}
+
+// Interrupt stops the thread: what it blocks on is cancelled, and no Lua code
+// of it runs on. Its run ends with an *Error for which errors.Is(err, cause)
+// holds, and whose traceback shows where it was. The first cause counts; nil
+// stands for context.Canceled. Interrupting a thread that has ended does
+// nothing. Any goroutine may call this; no baton is needed.
+func (t *Thread) Interrupt(cause error) {
+	if cause == nil {
+		cause = context.Canceled
+	}
+	t.mu.Lock()
+	if t.task == nil || !t.stop.CompareAndSwap(nil, &cause) {
+		t.mu.Unlock()
+		return
+	}
+	atomic.StoreInt32((*int32)(unsafe.Pointer(&t.task.stop)), 1)
+	t.mu.Unlock()
+	t.cancel(cause)
+}
+
+// Interrupted gives what the thread was interrupted with, nil if it was not. No
+// baton is needed.
+func (t *Thread) Interrupted() error {
+	if p := t.stop.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Done is closed when the thread has ended. No baton is needed.
+func (t *Thread) Done() <-chan struct{} { return t.done }
+
+// Wait waits for the end of the thread or of ctx and gives what Run would have
+// given, or the cause of ctx's end. It is called without the baton, i.e. in
+// Block.
+func (t *Thread) Wait(ctx context.Context) ([]Value, error) {
+	select {
+	case <-t.done:
+		return t.vals, t.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("thread wait: %w", context.Cause(ctx))
+	}
+}
+
+func (t *Thread) stopped() bool { return t.stop.Load() != nil }
+
+// stopError tells where the thread was stopped. It belongs to the holder of the
+// baton, before the thread is dropped.
+func (t *Thread) stopError() error {
+	cause := t.Interrupted()
+	e := &Error{Value: cause.Error(), Message: cause.Error(), cause: cause}
+	if t.task != nil && t.task.stopped.text != nil {
+		e.Traceback = C.GoString(t.task.stopped.text)
+		e.At = position(&t.task.stopped)
+	}
+	return e
+}
