@@ -21,7 +21,7 @@ type execution struct {
 	meta      *Meta
 	trace     *trace
 	started   time.Time
-	waited    time.Duration // what the file's WaitClock showed at the start
+	waited    time.Duration // what the file's wait clock showed at the start
 	cancel    context.CancelCauseFunc
 	log       []string
 	failure   *failure            // the first one an assertion noticed; pcall does not undo it
@@ -56,7 +56,7 @@ func (e *stopError) Unwrap() error { return e.cause }
 func (f *file) newExecution(name string, meta *Meta) *execution {
 	e := &execution{f: f, name: name, meta: meta, trace: newTrace(f.cfg.Now), started: f.cfg.Now(),
 		limitChanged: make(chan struct{}, 1), isolating: map[*lua.Thread]int{}}
-	e.waited, _, _ = f.cfg.Wait.Read()
+	e.waited, _, _ = f.wait.read()
 	return e
 }
 
@@ -102,14 +102,12 @@ func (e *execution) limit() time.Duration {
 // watch stops the execution at its limit or with the file, until done is closed.
 func (e *execution) watch(done <-chan struct{}) {
 	for {
-		waited, waiting, changed := e.f.cfg.Wait.Read()
+		waited, waiting, changed := e.f.wait.read()
 		limit := e.limit()
-		var expired <-chan time.Time
+		timer := time.NewTimer(0)
+		timer.Stop()
 		if limit > 0 && !waiting {
-			spent := e.f.cfg.Now().Sub(e.started) - (waited - e.waited)
-			timer := time.NewTimer(limit - spent)
-			defer timer.Stop()
-			expired = timer.C
+			timer.Reset(limit - (e.f.cfg.Now().Sub(e.started) - (waited - e.waited)))
 		}
 		select {
 		case <-done:
@@ -118,12 +116,13 @@ func (e *execution) watch(done <-chan struct{}) {
 			cause := context.Cause(e.f.ctx)
 			e.stop(cause.Error(), cause)
 			return
-		case <-expired:
+		case <-timer.C:
 			e.stop("timed out after "+seconds(limit), nil)
 			return
 		case <-changed:
 		case <-e.limitChanged:
 		}
+		timer.Stop()
 	}
 }
 
@@ -232,7 +231,7 @@ func errorText(err *lua.Error) string {
 		return err.Message
 	}
 	text := render(t, show)
-	if !strings.HasPrefix(err.Message, "table: ") { // it has a __tostring
+	if !strings.HasPrefix(err.Message, "(error object is a ") { // it has a __tostring
 		text = err.Message + "\n" + text
 	}
 	if at := err.At.String(); at != "" {

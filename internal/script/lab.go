@@ -75,7 +75,11 @@ func (f *file) newLabType() *lua.Type {
 			if !ok {
 				return nil, fmt.Errorf("lab:%s: the handle is of no lab", name)
 			}
-			return method(f, args{c, "lab:" + name, 1}, l)
+			a := args{c, "lab:" + name, 1}
+			if err := f.ended(a, "lab", l.Name(), l); err != nil && name != "name" {
+				return nil, err
+			}
+			return method(f, a, l)
 		}
 	}
 	return t

@@ -24,29 +24,27 @@ const (
 
 // Config says which file to run, and on what.
 type Config struct {
-	// Path is the file as shown in events and errors: relative to the project.
+	// Path is the file as shown in events and errors: relative to the project, which is the
+	// working directory of the process.
 	Path string
-	// Project is the absolute directory that Path and relative names of chunks start at.
-	Project string
-	// Roots are absolute directories that require searches.
+	// AbsPath is where the file is.
+	AbsPath string
+	// Roots are the absolute directories that require searches.
 	Roots []string
-	// IncludeSlow runs tests that are marked slow.
-	IncludeSlow bool
-	// Filter decides about each test that meta.skip and meta.slow leave in. Nil takes all.
-	Filter func(Meta) (skip bool, reason string)
-	// Host is what the file's labs are made of. Run sets its OnFinding and calls what stood
-	// there.
+	// Host is what the file's labs are made of. Run sets its OnFinding and Pool and uses
+	// what stood there before.
 	Host *lab.Host
-	// Stdout takes what print writes; nil drops it.
-	Stdout io.Writer
+	// Filter decides about each test that todo and meta.skip leave in. Nil takes all.
+	Filter func(Meta) (skip bool, reason string)
+	// Stdout takes what print writes, Stderr warnings; nil drops them.
+	Stdout, Stderr io.Writer
 	// Emit takes events; nil drops them.
 	Emit func(event.Event)
-	// Warn takes trouble that fails no test; nil drops it.
-	Warn func(format string, args ...any)
+	// Registered is told the names of the tests, in order, before the first one runs. Nil
+	// does not want to know.
+	Registered func(names []string)
 	// Now is the clock durations are measured on; nil is time.Now.
 	Now func() time.Time
-	// Wait holds what counts against no limit; nil is nothing.
-	Wait *WaitClock
 }
 
 // Result is how a file ended.
@@ -62,6 +60,8 @@ type Result struct {
 type file struct {
 	cfg     Config
 	ctx     context.Context
+	project string // directory that Path starts at
+	wait    *waitClock
 	state   *lua.State
 	root    *lab.Lab // of file scope
 	scope   *lab.Lab // of the running test, else root
@@ -73,6 +73,7 @@ type file struct {
 	byName  map[string]*testCase
 	todo    *string
 	claimed bool
+	gone    map[any]string // VMs and labs whose scope has ended, with its name
 	result  Result
 
 	mu      sync.Mutex
@@ -89,43 +90,55 @@ type testCase struct {
 
 // Run runs one test file: its chunk, then its tests. It returns when everything the file
 // owned is closed. When ctx ends, the running test fails with its cause and the rest is
-// skipped. The error is one of setting up, not of the file.
-func Run(ctx context.Context, cfg Config) (Result, error) {
+// skipped.
+func Run(ctx context.Context, cfg Config) Result {
 	if cfg.Stdout == nil {
 		cfg.Stdout = io.Discard
+	}
+	if cfg.Stderr == nil {
+		cfg.Stderr = io.Discard
 	}
 	if cfg.Emit == nil {
 		cfg.Emit = func(event.Event) {}
 	}
-	if cfg.Warn == nil {
-		cfg.Warn = func(string, ...any) {}
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Wait == nil {
-		cfg.Wait = NewWaitClock(cfg.Now)
+	f := &file{cfg: cfg, ctx: ctx, wait: newWaitClock(cfg.Now), byName: map[string]*testCase{}, gone: map[any]string{}}
+	f.project = strings.TrimSuffix(cfg.AbsPath, string(filepath.Separator)+cfg.Path)
+	if f.project == cfg.AbsPath {
+		f.project = filepath.Dir(cfg.AbsPath)
 	}
-	f := &file{cfg: cfg, ctx: ctx, byName: map[string]*testCase{}}
 	f.watchFindings()
+	if cfg.Host.Pool != nil {
+		cfg.Host.Pool = &waitingPool{cfg.Host.Pool, f.wait}
+	}
 	f.root = lab.New(cfg.Host)
 	f.scope = f.root
 	state, err := lua.New(lua.Config{Stdout: cfg.Stdout, Roots: cfg.Roots, ChunkName: f.chunkName})
 	if err != nil {
-		return Result{}, fmt.Errorf("script state: %w", err)
+		return Result{ChunkError: err.Error(), Poisoned: true}
 	}
 	f.state = state
 	defer state.Close()
 	if err := f.openGlobals(); err != nil {
-		return Result{}, fmt.Errorf("script globals: %w", err)
+		return Result{ChunkError: "lua globals: " + err.Error(), Poisoned: true}
 	}
 	defer f.close("file scope", f.root)
-	if f.runChunk() {
-		for _, t := range f.tests {
-			f.runTest(t)
-		}
+	if !f.runChunk() {
+		return f.result
 	}
-	return f.result, nil
+	if cfg.Registered != nil {
+		names := make([]string, len(f.tests))
+		for i, t := range f.tests {
+			names[i] = t.name
+		}
+		cfg.Registered(names)
+	}
+	for _, t := range f.tests {
+		f.runTest(t)
+	}
+	return f.result
 }
 
 // watchFindings hears of guest failures as soon as they are seen.
@@ -146,7 +159,7 @@ func (f *file) watchFindings() {
 
 // chunkName is how a file appears in errors: relative to the project when it is inside.
 func (f *file) chunkName(path string) string {
-	if rel, err := filepath.Rel(f.cfg.Project, path); err == nil && filepath.IsLocal(rel) {
+	if rel, err := filepath.Rel(f.project, path); err == nil && filepath.IsLocal(rel) {
 		return rel
 	}
 	return path
@@ -160,7 +173,7 @@ func (f *file) hostPath(c *lua.Call, path string) string {
 	}
 	from := filepath.Dir(c.CallerFile().Source)
 	if !filepath.IsAbs(from) {
-		from = filepath.Join(f.cfg.Project, from)
+		from = filepath.Join(f.project, from)
 	}
 	return filepath.Join(from, path)
 }
@@ -176,11 +189,7 @@ func (f *file) inTest() bool { return f.current != nil && f.current.meta != nil 
 
 // runChunk runs the file's top level and tells whether its tests may run.
 func (f *file) runChunk() bool {
-	path := f.cfg.Path
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(f.cfg.Project, path)
-	}
-	chunk, err := f.state.LoadFile(path, f.chunkName(path))
+	chunk, err := f.state.LoadFile(f.cfg.AbsPath, f.cfg.Path)
 	if err != nil {
 		f.result.ChunkError = err.Error()
 		return false
@@ -217,8 +226,6 @@ func (f *file) skipReason(t *testCase) (reason string, skip bool) {
 		return "skipped: " + t.meta.SkipReason, true
 	case t.meta.Skip:
 		return "skipped (meta.skip)", true
-	case t.meta.Slow && !f.cfg.IncludeSlow:
-		return "filtered: slow tests skipped (pass --include-slow)", true
 	case f.cfg.Filter != nil:
 		skip, reason = f.cfg.Filter(t.meta)
 		return reason, skip
@@ -311,19 +318,6 @@ func (f *file) takeFindings(vms []*lab.VM) []string {
 		}
 	}
 	return out
-}
-
-// close ends a scope. Trouble in it is a warning.
-func (f *file) close(what string, scope *lab.Lab) {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(f.ctx), closeLimit,
-		fmt.Errorf("closing took longer than %v", closeLimit))
-	defer cancel()
-	_ = f.state.Block(func() error {
-		for _, err := range scope.CloseScope(ctx) {
-			f.cfg.Warn("%s: close of %s: %v", f.cfg.Path, what, err)
-		}
-		return nil
-	})
 }
 
 // checkAlive asks each VM of file scope for a sign of life. One that gives none is dead from

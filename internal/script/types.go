@@ -37,6 +37,11 @@ func (f *file) op(a args, vm *lab.VM, do func(ctx context.Context) error) error 
 	if e == nil {
 		return errIdle
 	}
+	if vm != nil && a.what != "vm:shutdown" && a.what != "vm:close" {
+		if err := f.ended(a, "vm", vm.Name(), vm); err != nil {
+			return err
+		}
+	}
 	record := operation{text: describe(a.what, a.rest()...), where: a.c.CallerFile().String()}
 	if vm != nil {
 		record.vm = vm.Name()

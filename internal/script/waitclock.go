@@ -1,15 +1,18 @@
 package script
 
 import (
+	"context"
 	"sync"
 	"time"
+
+	"provium/internal/lab"
 )
 
-// WaitClock measures the time a file spends waiting for something that counts against no
-// limit, as the pool or another file's work. The pool's side calls Pause around each wait;
-// time limits read it. The zero value is not ready, see [NewWaitClock]. It is safe for
+// waitClock measures the time a file spends waiting for something that counts against no
+// limit, as the pool or another file's work. pause stands around each wait; time
+// limits read it. The zero value is not ready, see newWaitClock. It is safe for
 // concurrent use.
-type WaitClock struct {
+type waitClock struct {
 	now func() time.Time
 
 	mu      sync.Mutex
@@ -19,13 +22,13 @@ type WaitClock struct {
 	changed chan struct{} // closed when waiting begins or ends
 }
 
-// NewWaitClock makes a WaitClock on the given clock.
-func NewWaitClock(now func() time.Time) *WaitClock {
-	return &WaitClock{now: now, changed: make(chan struct{})}
+// newWaitClock makes a waitClock on the given clock.
+func newWaitClock(now func() time.Time) *waitClock {
+	return &waitClock{now: now, changed: make(chan struct{})}
 }
 
-// Pause begins a wait; resume, which may be called again, ends it.
-func (w *WaitClock) Pause() (resume func()) {
+// pause begins a wait; resume, which may be called again, ends it.
+func (w *waitClock) pause() (resume func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waits++; w.waits == 1 {
@@ -43,14 +46,14 @@ func (w *WaitClock) Pause() (resume func()) {
 }
 
 // wake tells readers of a change. Held: w.mu.
-func (w *WaitClock) wake() {
+func (w *waitClock) wake() {
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
 
-// Read gives the time waited so far, whether a wait is under way, and a channel that is
+// read gives the time waited so far, whether a wait is under way, and a channel that is
 // closed when that changes.
-func (w *WaitClock) Read() (total time.Duration, waiting bool, changed <-chan struct{}) {
+func (w *waitClock) read() (total time.Duration, waiting bool, changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	total = w.total
@@ -58,4 +61,22 @@ func (w *WaitClock) Read() (total time.Duration, waiting bool, changed <-chan st
 		total += w.now().Sub(w.since)
 	}
 	return total, w.waits > 0, w.changed
+}
+
+// waitingPool is a pool whose waits count against no limit.
+type waitingPool struct {
+	lab.Pool
+	clock *waitClock
+}
+
+// Acquire implements lab.Pool.
+func (p *waitingPool) Acquire(ctx context.Context, vm string, memory int64, cpus int) (func(), error) {
+	defer p.clock.pause()()
+	return p.Pool.Acquire(ctx, vm, memory, cpus)
+}
+
+// Claim implements lab.Pool.
+func (p *waitingPool) Claim(ctx context.Context, memory int64, cpus int) error {
+	defer p.clock.pause()()
+	return p.Pool.Claim(ctx, memory, cpus)
 }
