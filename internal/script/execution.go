@@ -1,0 +1,258 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+// execution is the chunk of a file, or the body of one test, while it runs. Fields are used
+// with the Lua baton held, except for those mu guards.
+type execution struct {
+	f         *file
+	name      string // of the test, empty for the chunk
+	meta      *Meta
+	trace     *trace
+	started   time.Time
+	waited    time.Duration // what the file's wait clock showed at the start
+	cancel    context.CancelCauseFunc
+	log       []string
+	failure   *failure            // the first one an assertion noticed; pcall does not undo it
+	skipped   *string             // reason given to t:skip
+	isolating map[*lua.Thread]int // assert_raises under way: what fails in them is wanted
+	ended     bool
+
+	limitChanged chan struct{} // has a token when the limit may have changed
+
+	mu      sync.Mutex
+	touched []*lab.VM // VMs that operations concerned, in order of first use
+	panics  bool      // a guest panicked and the test does not allow for it
+}
+
+// stopError is why an execution was stopped from outside.
+type stopError struct {
+	text   string // "timed out after 5s"
+	flight string // the operations in flight with their places, empty when none was
+	cause  error  // the end of the file's context, if that is it
+}
+
+func (e *stopError) Error() string {
+	if e.flight == "" {
+		return e.text
+	}
+	return e.text + " in " + e.flight
+}
+
+func (e *stopError) Unwrap() error { return e.cause }
+
+// newExecution prepares a run; meta is nil for the chunk.
+func (f *file) newExecution(name string, meta *Meta) *execution {
+	e := &execution{f: f, name: name, meta: meta, trace: newTrace(f.cfg.Now), started: f.cfg.Now(),
+		limitChanged: make(chan struct{}, 1), isolating: map[*lua.Thread]int{}}
+	e.waited, _, _ = f.wait.read()
+	return e
+}
+
+// run calls fn with a time limit and gives its error: nil, an error of Lua, or one that
+// wraps a *stopError.
+func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(e.f.ctx))
+	defer cancel(nil)
+	e.cancel = cancel
+	e.f.setCurrent(e)
+	defer e.f.setCurrent(nil)
+
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Add(1)
+	go func() {
+		defer watching.Done()
+		e.watch(done)
+	}()
+	_, err := e.f.state.Call(ctx, fn, arguments...)
+	close(done)
+	watching.Wait()
+	e.ended = true
+	return err
+}
+
+// stop ends the execution from another goroutine.
+func (e *execution) stop(text string, cause error) {
+	e.cancel(&stopError{text: text, flight: e.trace.inFlight(), cause: cause})
+}
+
+// limit is the time the execution may take; 0 is no limit.
+func (e *execution) limit() time.Duration {
+	switch {
+	case e.meta == nil:
+		return 0
+	case e.meta.HasTimeout:
+		return e.meta.Timeout
+	}
+	return e.f.timeout()
+}
+
+// watch stops the execution at its limit or with the file, until done is closed.
+func (e *execution) watch(done <-chan struct{}) {
+	for {
+		waited, waiting, changed := e.f.wait.read()
+		limit := e.limit()
+		timer := time.NewTimer(0)
+		timer.Stop()
+		if limit > 0 && !waiting {
+			timer.Reset(limit - (e.f.cfg.Now().Sub(e.started) - (waited - e.waited)))
+		}
+		select {
+		case <-done:
+			return
+		case <-e.f.ctx.Done():
+			cause := context.Cause(e.f.ctx)
+			e.stop(cause.Error(), cause)
+			return
+		case <-timer.C:
+			e.stop("timed out after "+seconds(limit), nil)
+			return
+		case <-changed:
+		case <-e.limitChanged:
+		}
+		timer.Stop()
+	}
+}
+
+// recheckLimit makes a change of the limit count at once.
+func (e *execution) recheckLimit() {
+	select {
+	case e.limitChanged <- struct{}{}:
+	default:
+	}
+}
+
+// guestPanicked stops the execution unless its test allows for guest failures.
+func (e *execution) guestPanicked(vm *lab.VM) {
+	if e.meta != nil && e.meta.AllowOops {
+		return
+	}
+	e.mu.Lock()
+	e.panics = true
+	e.mu.Unlock()
+	e.stop(fmt.Sprintf("guest failure on vm `%s`", vm.Name()), nil)
+}
+
+// touch notes that an operation concerns vm.
+func (e *execution) touch(vm *lab.VM) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if vm != nil && !slices.Contains(e.touched, vm) {
+		e.touched = append(e.touched, vm)
+	}
+}
+
+// vms lists the VMs the test used or declared.
+func (e *execution) vms() []*lab.VM {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := slices.Clone(e.touched)
+	for _, vm := range e.f.scope.AllVMs() {
+		if !slices.Contains(all, vm) {
+			all = append(all, vm)
+		}
+	}
+	return all
+}
+
+// failure is why a test or chunk failed.
+type failure struct {
+	message   string // begins with file:line
+	diff      string
+	traceback string
+	ops       string
+}
+
+// String is the reason as reports show it: the message, then what helps to understand it.
+func (f *failure) String() string {
+	parts := []string{strings.TrimRight(f.message, "\n")}
+	for _, more := range []string{f.diff, f.traceback, f.ops} {
+		if more != "" {
+			parts = append(parts, more)
+		}
+	}
+	return strings.Join(parts, "\n")
+}
+
+// explain turns an error of run into a failure.
+func (e *execution) explain(err error) *failure {
+	out := &failure{message: err.Error(), ops: e.trace.report()}
+	var raised *lua.Error
+	if errors.As(err, &raised) {
+		out.message = errorText(raised)
+		out.traceback = cleanTraceback(raised.Traceback)
+	}
+	var stop *stopError
+	if errors.As(err, &stop) {
+		out.message = stop.Error()
+		if stop.flight == "" && raised != nil {
+			if where := raised.At.String(); where != "" {
+				out.message += " at " + where
+			}
+		}
+	}
+	return out
+}
+
+// consoles shows the end of the consoles of the given VMs.
+func consoles(vms []*lab.VM) string {
+	const keep = 4 << 10 // bytes per VM
+	var b strings.Builder
+	for _, vm := range vms {
+		console := vm.Console()
+		tail := console.Tail(keep)
+		if len(tail) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "--- console of vm `%s` ---\n%s", vm.Name(), tail)
+		if tail[len(tail)-1] != '\n' {
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+// errorText is an error of Lua for people. An error object that is a table is shown whole.
+func errorText(err *lua.Error) string {
+	t, ok := err.Value.(*lua.Table)
+	if !ok {
+		return err.Message
+	}
+	text := render(t, show)
+	if !strings.HasPrefix(err.Message, "(error object is a ") { // it has a __tostring
+		text = err.Message + "\n" + text
+	}
+	if at := err.At.String(); at != "" {
+		return at + ": error object: " + text
+	}
+	return "error object: " + text
+}
+
+// cleanTraceback leaves in a traceback what its author can know: not our own functions, nor
+// the C code everything starts from.
+func cleanTraceback(text string) string {
+	var kept []string
+	for _, line := range strings.Split(text, "\n") {
+		at := strings.TrimSpace(line)
+		if strings.HasPrefix(at, "[C]: in ?") || strings.HasPrefix(at, "equal:") || at == "" {
+			continue
+		}
+		kept = append(kept, line)
+	}
+	if len(kept) < 2 { // only the headline
+		return ""
+	}
+	return strings.Join(kept, "\n")
+}

@@ -1,0 +1,88 @@
+package script
+
+import (
+	"fmt"
+	"strings"
+
+	"provium/internal/lua"
+)
+
+const (
+	renderMaxDepth = 12
+	renderMaxLines = 2000
+)
+
+// renderer writes a value as a structure of lines, such that equal structures give equal
+// text. leaf renders what is no table.
+type renderer struct {
+	leaf  func(lua.Value) string
+	lines []string
+	above map[uintptr]string // tables being rendered, with their paths
+}
+
+// render gives the structure of v: tables with sorted keys, one entry a line, cycles named.
+func render(v lua.Value, leaf func(lua.Value) string) string {
+	r := &renderer{leaf: leaf, above: map[uintptr]string{}}
+	r.value("", v, "", "", 0)
+	return strings.Join(r.lines, "\n")
+}
+
+// value appends prefix and v on one or more lines; path names v from the root.
+func (r *renderer) value(prefix string, v lua.Value, suffix, path string, depth int) {
+	if len(r.lines) > renderMaxLines {
+		return
+	}
+	indent := strings.Repeat("  ", depth)
+	t, ok := v.(*lua.Table)
+	if !ok {
+		text := ""
+		if s, isString := v.(string); isString {
+			text = quote(s)
+		} else {
+			text = r.leaf(v)
+		}
+		r.lines = append(r.lines, indent+prefix+text+suffix)
+		return
+	}
+	if at, open := r.above[t.Pointer()]; open {
+		r.lines = append(r.lines, fmt.Sprintf("%s%s<cycle to %s>%s", indent, prefix, at, suffix))
+		return
+	}
+	if depth >= renderMaxDepth {
+		r.lines = append(r.lines, indent+prefix+"{...}"+suffix)
+		return
+	}
+	pairs := sortedPairs(t)
+	if len(pairs) == 0 {
+		r.lines = append(r.lines, indent+prefix+"{}"+suffix)
+		return
+	}
+	name := path
+	if name == "" {
+		name = "the outermost table"
+	}
+	r.above[t.Pointer()] = name
+	defer delete(r.above, t.Pointer())
+	r.lines = append(r.lines, indent+prefix+"{")
+	for i, p := range pairs {
+		if len(r.lines) > renderMaxLines {
+			r.lines = append(r.lines, fmt.Sprintf("%s  ... (%d more entries)", indent, len(pairs)-i))
+			break
+		}
+		label := ""
+		switch k := p.key.(type) {
+		case int64:
+			if k != int64(i+1) {
+				label = fmt.Sprintf("[%d] = ", k)
+			}
+		case string:
+			if label = "[" + quote(k) + "] = "; isName(k) {
+				label = k + " = "
+			}
+		default:
+			label = "[" + r.leaf(p.key) + "] = "
+		}
+		r.value(label, p.value, ",", fieldPath(path, p.key), depth+1)
+	}
+	r.lines = append(r.lines, indent+"}"+suffix)
+}

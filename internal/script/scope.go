@@ -1,0 +1,61 @@
+package script
+
+import (
+	"context"
+	"fmt"
+
+	"provium/internal/lab"
+)
+
+// close ends a scope: what it owns and no other scope holds. Trouble in it is a warning.
+func (f *file) close(what string, scope *lab.Lab) {
+	inside := reach(scope)
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(f.ctx), closeLimit,
+		fmt.Errorf("closing took longer than %v", closeLimit))
+	defer cancel()
+	_ = f.state.Block(func() error {
+		for _, err := range scope.CloseScope(ctx) {
+			fmt.Fprintf(f.cfg.Stderr, "provium: %s: close of %s: %v\n", f.cfg.Path, what, err)
+		}
+		return nil
+	})
+	held := reach(f.root)
+	for o := range inside {
+		if !held[o] {
+			f.gone[o] = what
+		}
+	}
+}
+
+// reach lists the VMs and labs that a scope owns or holds, itself included.
+func reach(scope *lab.Lab) map[any]bool {
+	seen := map[any]bool{}
+	var walk func(l *lab.Lab)
+	walk = func(l *lab.Lab) {
+		if seen[l] {
+			return
+		}
+		seen[l] = true
+		for _, m := range l.Members() {
+			if vm, ok := l.VM(m.Name); ok && m.Kind == "vm" {
+				seen[vm] = true
+			}
+			if sub, ok := l.LookupLab(m.Name); ok && m.Kind == "sub_lab" {
+				walk(sub)
+			}
+		}
+		for _, vm := range l.AllVMs() {
+			seen[vm] = true
+		}
+	}
+	walk(scope)
+	return seen
+}
+
+// ended is the error of an operation on a handle whose scope has ended, nil while it lasts.
+func (f *file) ended(a args, kind, name string, object any) error {
+	if scope, gone := f.gone[object]; gone {
+		return a.errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
+	}
+	return nil
+}

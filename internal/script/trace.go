@@ -1,0 +1,153 @@
+package script
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"provium/internal/lua"
+)
+
+// traceKeep is how many finished operations a failure shows.
+const traceKeep = 10
+
+// operation is one blocking call of a test: what it was, where it stands and how long it took.
+type operation struct {
+	text     string // vm:run("make")
+	vm       string // name of the VM concerned, may be empty
+	where    string // file:line of the call
+	start    time.Time
+	duration time.Duration
+	failed   bool
+}
+
+// trace records the blocking operations of one test body or chunk. The zero value is not
+// ready, see newTrace. It is safe for concurrent use: a timeout reads it from its own
+// goroutine.
+type trace struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	running []*operation // in order of start
+	last    []operation  // finished ones, oldest first
+}
+
+func newTrace(now func() time.Time) *trace { return &trace{now: now} }
+
+// begin notes that an operation starts; the function it returns notes its end.
+func (t *trace) begin(op operation) (end func(failed bool)) {
+	running := t.start(op)
+	return func(failed bool) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.remove(running)
+		running.duration = t.now().Sub(running.start)
+		running.failed = failed
+		if len(t.last) == traceKeep {
+			copy(t.last, t.last[1:])
+			t.last = t.last[:traceKeep-1]
+		}
+		t.last = append(t.last, *running)
+	}
+}
+
+// silent is begin for operations that are not listed once they ended.
+func (t *trace) silent(op operation) (end func()) {
+	running := t.start(op)
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.remove(running)
+	}
+}
+
+func (t *trace) start(op operation) *operation {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	op.start = t.now()
+	t.running = append(t.running, &op)
+	return &op
+}
+
+// remove takes an operation off those in flight. Held: t.mu.
+func (t *trace) remove(op *operation) {
+	if i := slices.Index(t.running, op); i >= 0 {
+		t.running = slices.Delete(t.running, i, i+1)
+	}
+}
+
+// inFlight describes the operations that run now, each with its place:
+// `vm:run("make") at tests/build.test.lua:31`. It is empty when none does.
+func (t *trace) inFlight() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var parts []string
+	for _, op := range t.running {
+		text := op.text
+		if op.where != "" {
+			text += " at " + op.where
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// report lists the last finished operations with their durations, oldest first; empty when
+// there was none.
+func (t *trace) report() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.last) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("last operations:")
+	for _, op := range t.last {
+		fmt.Fprintf(&b, "\n  %9s  ", shortDuration(op.duration))
+		if op.vm != "" {
+			fmt.Fprintf(&b, "[%s] ", op.vm)
+		}
+		b.WriteString(op.text)
+		if op.where != "" {
+			b.WriteString("  " + op.where)
+		}
+		if op.failed {
+			b.WriteString("  (failed)")
+		}
+	}
+	return b.String()
+}
+
+// shortDuration renders a measured time with three digits or so.
+func shortDuration(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%dµs", d.Microseconds())
+	case d < time.Second:
+		return fmt.Sprintf("%.1fms", float64(d)/1e6)
+	default:
+		return fmt.Sprintf("%.2fs", d.Seconds())
+	}
+}
+
+// describe renders a call for traces: the method and its arguments, long ones abbreviated.
+func describe(method string, args ...lua.Value) string {
+	const keep = 40
+	parts := make([]string, 0, len(args))
+	for _, a := range args {
+		switch a := a.(type) {
+		case string:
+			cut := clip(a, keep)
+			parts = append(parts, quote(cut))
+		case *lua.Table:
+			parts = append(parts, "{...}")
+		case *lua.Function:
+			parts = append(parts, "function")
+		default:
+			parts = append(parts, show(a))
+		}
+	}
+	return method + "(" + strings.Join(parts, ", ") + ")"
+}

@@ -1,0 +1,122 @@
+package script
+
+import (
+	"context"
+	"fmt"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+// batch collects the operations of one vm:batch.
+type batch struct {
+	ops    []lab.BatchOp
+	closed bool
+}
+
+// batchRead reads the arguments of one operation of a batch.
+type batchRead func(a args) (lab.BatchOp, error)
+
+func (f *file) newBatchType() *lua.Type {
+	t := &lua.Type{Name: "batch", Methods: map[string]lua.GoFunc{}}
+	for name, read := range map[string]batchRead{
+		"run": func(a args) (lab.BatchOp, error) {
+			r, err := runRequest(a)
+			return lab.RunOp{RunRequest: r}, err
+		},
+		"read_file": func(a args) (lab.BatchOp, error) {
+			path, err := a.path(1, "path")
+			return lab.ReadFileOp{Path: path}, err
+		},
+		"write_file": func(a args) (lab.BatchOp, error) {
+			path, err := a.path(1, "path")
+			if err != nil {
+				return nil, err
+			}
+			data, err := a.str(2, "data")
+			return lab.WriteFileOp{Path: path, Data: []byte(data)}, err
+		},
+		"stat": func(a args) (lab.BatchOp, error) {
+			path, follow, err := statArgs(a)
+			return lab.StatOp{Path: path, Follow: follow}, err
+		},
+		"listdir": func(a args) (lab.BatchOp, error) {
+			path, err := a.path(1, "path")
+			return lab.ListDirOp{Path: path}, err
+		},
+		"mkdir": func(a args) (lab.BatchOp, error) {
+			path, parents, mode, err := mkdirArgs(a)
+			return lab.MkdirOp{Path: path, Parents: parents, Perm: mode}, err
+		},
+		"unlink": func(a args) (lab.BatchOp, error) {
+			path, err := a.path(1, "path")
+			return lab.UnlinkOp{Path: path}, err
+		},
+		"rename": func(a args) (lab.BatchOp, error) {
+			from, to, err := renameArgs(a)
+			return lab.RenameOp{From: from, To: to}, err
+		},
+	} {
+		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
+			b := object(c).(*batch)
+			if b.closed {
+				return nil, fmt.Errorf("batch:%s: this batch was sent already", name)
+			}
+			op, err := read(args{c, "batch:" + name, 1})
+			if err == nil {
+				b.ops = append(b.ops, op)
+			}
+			return nil, err
+		}
+	}
+	return t
+}
+
+func (f *file) vmBatch(a args, vm *lab.VM) ([]lua.Value, error) {
+	fn, err := a.function(1, "fn")
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{}
+	_, err = a.c.Call(fn, f.state.NewUserdata(f.types.batch, b))
+	b.closed = true
+	if err != nil {
+		return nil, err
+	}
+	var results []lab.BatchResult
+	err = f.op(a, vm, func(ctx context.Context) (err error) {
+		results, err = vm.Batch(ctx, b.ops)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != len(b.ops) {
+		return nil, a.errorf("the agent answered %d of %d operations", len(results), len(b.ops))
+	}
+	out := f.state.NewTable()
+	for i, r := range results {
+		set(out, int64(i+1), f.batchEntry(b.ops[i], r))
+	}
+	return []lua.Value{out}, nil
+}
+
+// batchEntry is {ok=value} or {err=message}.
+func (f *file) batchEntry(op lab.BatchOp, r lab.BatchResult) *lua.Table {
+	t := f.state.NewTable()
+	if r.Err != nil {
+		set(t, "err", r.Err.Error())
+		return t
+	}
+	switch op.(type) {
+	case lab.RunOp:
+		set(t, "ok", f.resultHandle(r.Run))
+	case lab.ReadFileOp:
+		set(t, "ok", r.Data)
+	case lab.StatOp:
+		set(t, "ok", f.statTable(r.Stat))
+	case lab.ListDirOp:
+		set(t, "ok", f.entriesTable(r.Entries))
+	}
+	return t
+}

@@ -1,0 +1,81 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"provium/internal/lua"
+)
+
+// luaWaitUntil is wait_until(predicate, opts?).
+func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
+	a := args{c: c, what: "wait_until"}
+	predicate, err := a.function(1, "predicate")
+	if err != nil {
+		return nil, err
+	}
+	o, err := a.options(2, "timeout", "interval", "desc")
+	if err != nil {
+		return nil, err
+	}
+	timeout, err := waitDuration(o, "timeout", 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	interval, err := waitDuration(o, "interval", 100*time.Millisecond)
+	if err != nil {
+		return nil, err
+	}
+	desc, err := o.str("desc", "condition")
+	if err != nil {
+		return nil, err
+	}
+	began := f.cfg.Now()
+	for {
+		values, err := c.Call(predicate)
+		if err != nil {
+			return nil, err
+		}
+		if len(values) > 0 && values[0] != nil && values[0] != false {
+			return values[:1], nil
+		}
+		left := timeout - f.cfg.Now().Sub(began)
+		if left <= 0 {
+			return nil, fmt.Errorf("wait_until: %s not met within %s", desc, seconds(timeout))
+		}
+		if err := f.nap(c, desc, min(interval, left)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// waitDuration reads a duration option; a string that is none is called a timeout string.
+func waitDuration(o options, key string, absent time.Duration) (time.Duration, error) {
+	d, err := o.duration(key, absent)
+	if text, ok := o.get(key).(string); ok && err != nil {
+		return 0, fmt.Errorf("wait_until: bad %s string `%s`: %w", key, clip(text, 80), errors.Unwrap(err))
+	}
+	return d, err
+}
+
+// nap lets time pass between two looks. It shows as operation in flight, but is not worth a
+// line among the last operations.
+func (f *file) nap(c *lua.Call, desc string, d time.Duration) error {
+	end := func() {}
+	if f.current != nil {
+		end = f.current.trace.silent(operation{text: describe("wait_until", desc), where: c.CallerFile().String()})
+	}
+	defer end()
+	return c.Block(func(ctx context.Context) error {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+}

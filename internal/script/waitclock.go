@@ -1,0 +1,82 @@
+package script
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"provium/internal/lab"
+)
+
+// waitClock measures the time a file spends waiting for something that counts against no
+// limit, as the pool or another file's work. pause stands around each wait; time
+// limits read it. The zero value is not ready, see newWaitClock. It is safe for
+// concurrent use.
+type waitClock struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	waits   int           // under way
+	since   time.Time     // when the first of them began
+	total   time.Duration // of those that ended
+	changed chan struct{} // closed when waiting begins or ends
+}
+
+// newWaitClock makes a waitClock on the given clock.
+func newWaitClock(now func() time.Time) *waitClock {
+	return &waitClock{now: now, changed: make(chan struct{})}
+}
+
+// pause begins a wait; resume, which may be called again, ends it.
+func (w *waitClock) pause() (resume func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waits++; w.waits == 1 {
+		w.since = w.now()
+		w.wake()
+	}
+	return sync.OnceFunc(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.waits--; w.waits == 0 {
+			w.total += w.now().Sub(w.since)
+			w.wake()
+		}
+	})
+}
+
+// wake tells readers of a change. Held: w.mu.
+func (w *waitClock) wake() {
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// read gives the time waited so far, whether a wait is under way, and a channel that is
+// closed when that changes.
+func (w *waitClock) read() (total time.Duration, waiting bool, changed <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	total = w.total
+	if w.waits > 0 {
+		total += w.now().Sub(w.since)
+	}
+	return total, w.waits > 0, w.changed
+}
+
+// waitingPool is a pool whose waits count against no limit.
+type waitingPool struct {
+	lab.Pool
+	clock *waitClock
+}
+
+// Acquire implements lab.Pool.
+func (p *waitingPool) Acquire(ctx context.Context, vm string, memory int64, cpus int) (func(), error) {
+	defer p.clock.pause()()
+	return p.Pool.Acquire(ctx, vm, memory, cpus)
+}
+
+// Claim implements lab.Pool.
+func (p *waitingPool) Claim(ctx context.Context, memory int64, cpus int) error {
+	defer p.clock.pause()()
+	return p.Pool.Claim(ctx, memory, cpus)
+}
