@@ -1,0 +1,8 @@
+// Package report turns results into what people and programs read: lines on a
+// terminal, and JSON lines. [Collector] makes results from an event stream,
+// live or saved.
+//
+// It does not run anything, does not decide in which order files are shown or
+// what the exit code is, and does not find out whether its output is a
+// terminal.
+package report

@@ -1,0 +1,60 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// JSON writes one line per file.
+type JSON struct{ w io.Writer }
+
+// NewJSON returns a renderer that writes to w.
+func NewJSON(w io.Writer) *JSON { return &JSON{w: w} }
+
+// jsonFile has the shape of the output; the order of its fields is kept.
+type jsonFile struct {
+	Path       string     `json:"path"`
+	Timeout    string     `json:"timeout"`
+	Passed     bool       `json:"passed"`
+	ChunkError *string    `json:"chunk_error"`
+	Tests      []jsonTest `json:"tests"`
+}
+
+type jsonTest struct {
+	Name    string     `json:"name"`
+	Status  TestStatus `json:"status"`
+	Message *string    `json:"message"`
+	Log     []string   `json:"log"`
+}
+
+// File writes the line of one file, with a single write.
+func (j *JSON) File(r FileResult) error {
+	f := jsonFile{
+		Path: r.Path, Timeout: "in_time", Passed: r.Status == FilePassed,
+		ChunkError: orNull(r.ChunkError), Tests: []jsonTest{},
+	}
+	if r.Status == FileTimedOut {
+		f.Timeout = "timed_out"
+	}
+	for _, t := range r.Tests {
+		log := t.Log
+		if log == nil {
+			log = []string{}
+		}
+		f.Tests = append(f.Tests, jsonTest{Name: t.Name, Status: t.Status, Message: orNull(t.Message), Log: log})
+	}
+	enc := json.NewEncoder(j.w)
+	enc.SetEscapeHTML(false) // `nil ~= <n1>` is for reading
+	if err := enc.Encode(f); err != nil {
+		return fmt.Errorf("result write: %w", err)
+	}
+	return nil
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

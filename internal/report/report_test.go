@@ -1,0 +1,263 @@
+package report
+
+import (
+	"bytes"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/event"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func samples() []FileResult {
+	return []FileResult{
+		{Path: "tests/boot.test.lua", Status: FilePassed, Duration: 2 * time.Second, Tests: []TestResult{
+			{Name: "boots", Status: TestPassed, Log: []string{"kernel 6.1.0", "", "two\nlines"}},
+			{Name: "runs commands", Status: TestPassed},
+		}},
+		{Path: "tests/net/split.test.lua", Status: FileFailed, Warnings: []string{"close vm `n2`: no answer"}, Tests: []TestResult{
+			{Name: "cluster forms", Status: TestPassed},
+			{Name: "cluster heals", Status: TestFailed, Message: "no leader: nil ~= n1"},
+		}},
+		{Path: "tests/soak.test.lua", Status: FileTimedOut, Tests: []TestResult{
+			{Name: "starts", Status: TestPassed},
+			{Name: "soaks", Status: TestFailed, Message: "timed out after 300s in vm:run(\"sleep 1000\") at tests/soak.test.lua:12"},
+		}},
+		{Path: "tests/rich.test.lua", Status: FileFailed, Tests: []TestResult{
+			{Name: "shows\nall of a failure \x1b[31mred\u202e", Status: TestFailed, Log: []string{"before"},
+				Message:        "tests/rich.test.lua:31: assert_eq failed: a ~= b\n\n  - one\n  + two\n    three\n\ntraceback:\n  tests/rich.test.lua:31: in function <tests/rich.test.lua:20>\n\nlast operations:\n  0.012s vm:run(\"make\")\n",
+				ConsoleExcerpt: strings.Repeat("[    1.000000] noise\r\n", 25) + "[    2.000000] \x1b[1mBUG\x1b[0m: x\xff\n\x1b]0;title\x07\x1b]2;t\x1b\\end\x1b[2J\x07\x1b"},
+			{Name: "is skipped", Status: TestSkipped, Message: "filtered: slow tests skipped (pass --include-slow)"},
+			{Name: "is todo", Status: TestSkipped, Message: "todo"},
+		}},
+		{Path: "tests/broken.test.lua", Status: FileFailed, ChunkError: "tests/broken.test.lua:3: attempt to index a nil value (global 'vmm')\ntraceback:\n  tests/broken.test.lua:3: in main chunk"},
+		{Path: "tests/crash.test.lua", Status: FileCrashed, ChunkError: "runner died: signal: segmentation fault", Tests: []TestResult{
+			{Name: "calls C", Status: TestFailed, Message: "failed-due-to-poisoned-state"},
+		}},
+		{Path: "tests/late.test.lua", Status: FileInterrupted, Tests: []TestResult{
+			{Name: "runs long", Status: TestFailed, Message: "interrupted"},
+		}},
+		{Path: "tests/empty.test.lua", Status: FilePassed},
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+func render(t *testing.T, cfg TerminalConfig, results []FileResult) (out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	cfg.Out, cfg.Err = &o, &e
+	term := NewTerminal(cfg)
+	var c Counts
+	for _, r := range results {
+		if err := term.File(r); err != nil {
+			t.Fatal(err)
+		}
+		c.Add(r)
+	}
+	if err := term.Summary(c, 9800*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	return o.String(), e.String()
+}
+
+func TestTerminal(t *testing.T) {
+	for name, cfg := range map[string]TerminalConfig{
+		"normal.txt":  {},
+		"verbose.txt": {Verbosity: Verbose},
+		"quiet.txt":   {Verbosity: Quiet},
+		"color.txt":   {Verbosity: Verbose, Color: true},
+	} {
+		out, errs := render(t, cfg, samples())
+		golden(t, name, out)
+		if errs != "provium: warning: tests/net/split.test.lua: close vm `n2`: no answer\n" {
+			t.Errorf("%s: %q", name, errs)
+		}
+		if !cfg.Color && strings.ContainsFunc(strings.ReplaceAll(out, "\n", ""), isControl) {
+			t.Errorf("%s: control characters got through: %q", name, out)
+		}
+		for line := range strings.Lines(out) {
+			if strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
+				t.Errorf("%s: trailing spaces: %q", name, line)
+			}
+		}
+	}
+}
+
+// The form of the documentation, to the letter.
+func TestTerminalAsDocumented(t *testing.T) {
+	out, _ := render(t, TerminalConfig{}, samples()[:3])
+	const want = `PASS tests/boot.test.lua (2 passed, 0 failed, 0 skipped)
+FAIL tests/net/split.test.lua (1 passed, 1 failed, 0 skipped)
+    FAIL cluster heals
+        no leader: nil ~= n1
+TIME tests/soak.test.lua (1 passed, 1 failed, 0 skipped)
+    FAIL soaks
+        timed out after 300s in vm:run("sleep 1000") at tests/soak.test.lua:12
+
+3 file(s); 4 passed, 2 failed, 0 skipped; 9.80s
+`
+	if out != want {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
+	}
+	out, _ = render(t, TerminalConfig{Verbosity: Quiet}, samples()[:1])
+	if out != "1 file(s); 2 passed, 0 failed, 0 skipped; 9.80s\n" {
+		t.Errorf("%q", out)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	var b bytes.Buffer
+	j := NewJSON(&b)
+	for _, r := range samples() {
+		if err := j.File(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden(t, "results.jsonl", b.String())
+	for line := range strings.Lines(b.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+}
+
+func TestCounts(t *testing.T) {
+	var c Counts
+	for _, r := range samples() {
+		c.Add(r)
+	}
+	c.NotStarted = 2
+	want := Counts{Files: 8, Passed: 4, Failed: 5, Skipped: 2, FilesFailed: 6, FilesInterrupted: 1, NotStarted: 2}
+	if c != want || c.OK() {
+		t.Errorf("%+v", c)
+	}
+	if got := Summary(c, 1234*time.Millisecond); got != "8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; 2 file(s) not started" {
+		t.Error(got)
+	}
+	if !(Counts{Files: 1, Skipped: 3}).OK() {
+		t.Error("all skipped is fine")
+	}
+}
+
+func TestHeader(t *testing.T) {
+	for want, h := range map[string]Header{
+		"provium: 3 file(s), accelerator tcg (the CPU offers neither vmx nor svm), seed 7": {3, "tcg", "the CPU offers neither vmx nor svm", []string{"seed 7"}},
+		"provium: 1 file(s), accelerator kvm":                                              {Files: 1, Accelerator: "kvm"},
+	} {
+		if got := h.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+type brokenWriter struct{}
+
+var errPipe = errors.New("broken pipe")
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errPipe }
+
+func TestWriteErrors(t *testing.T) {
+	term := NewTerminal(TerminalConfig{Out: brokenWriter{}, Err: brokenWriter{}})
+	for _, err := range []error{
+		term.File(samples()[0]), term.File(samples()[1]), term.Summary(Counts{}, 0), NewJSON(brokenWriter{}).File(samples()[0]),
+	} {
+		if !errors.Is(err, errPipe) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestResultSurvivesEncoding(t *testing.T) {
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(samples()[3]); err != nil {
+		t.Fatal(err)
+	}
+	var got FileResult
+	if err := gob.NewDecoder(&b).Decode(&got); err != nil || !reflect.DeepEqual(got, samples()[3]) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestCollector(t *testing.T) {
+	var got []FileResult
+	c := NewCollector(func(r FileResult) { got = append(got, r) })
+	put := func(ts int64, e event.Event) {
+		if err := c.Put(event.Envelope{TS: ts, Event: e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(1, event.FileDiscovered{Path: "a"})
+	put(2, event.FileDispatched{Path: "b"})
+	put(3, event.FileDispatched{Path: "a"})
+	put(4, event.TestStarted{Path: "a", Name: "one"})
+	put(5, event.VMSpawned{File: "a", VMName: "n1"})
+	put(6, event.TestPassed{Path: "a", Name: "one", DurationNS: 9, Log: []string{"x"}})
+	put(7, event.TestStarted{Path: "a", Name: "two"})
+	put(8, event.TestFailed{Path: "a", Name: "two", Reason: "why", ConsoleExcerpt: "panic"})
+	put(9, event.TestStarted{Path: "a", Name: "three"})
+	put(10, event.TestSkipped{Path: "a", Name: "three", Reason: "todo"})
+	put(11, event.TestStarted{Path: "b", Name: "long"})
+	put(12, event.FileCompleted{Path: "a", Status: event.FileFailed, DurationNS: 1<<64 - 1})
+	want := []FileResult{{Path: "a", Status: FileFailed, Duration: 1<<63 - 1, Tests: []TestResult{
+		{Name: "one", Status: TestPassed, Duration: 9, Log: []string{"x"}},
+		{Name: "two", Status: TestFailed, Message: "why", ConsoleExcerpt: "panic"},
+		{Name: "three", Status: TestSkipped, Message: "todo"},
+	}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	want = []FileResult{{Path: "b", Status: FileInterrupted, Duration: 18, Tests: []TestResult{
+		{Name: "long", Status: TestFailed, Message: "interrupted", Duration: 9},
+	}}}
+	for range 2 {
+		if got := c.Unfinished(20); !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}
+
+func TestStatusesAreThoseOfEvents(t *testing.T) {
+	for a, b := range map[FileStatus]event.FileStatus{
+		FilePassed: event.FilePassed, FileFailed: event.FileFailed, FileTimedOut: event.FileTimedOut, FileCrashed: event.FileCrashed,
+	} {
+		if string(a) != string(b) {
+			t.Errorf("%s and %s", a, b)
+		}
+	}
+}
+
+func FuzzPlain(f *testing.F) {
+	f.Add("\x1b[31mred\x1b[0m \x1b]0;t\x07x \x1bP\x1b\\ \x1b")
+	f.Add("\xc2\x9b31m\xff\u202e")
+	f.Fuzz(func(t *testing.T, s string) {
+		if got := plain(s); strings.ContainsFunc(got, isControl) || len(got) > 3*len(s) {
+			t.Errorf("%q", got)
+		}
+	})
+}

@@ -1,0 +1,291 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Verbosity is how much a terminal shows.
+type Verbosity int
+
+// The levels, from least to most; the zero value is the default.
+const (
+	// Quiet shows failed files with their failed tests, and the summary.
+	Quiet Verbosity = iota - 1
+	// Normal shows all files, and failed tests.
+	Normal
+	// Verbose shows all files and tests, with reasons and logs.
+	Verbose
+)
+
+// consoleLines is how much of a console excerpt is shown unless Verbose.
+const consoleLines = 20
+
+// TerminalConfig is how results are shown. Only Out is needed.
+type TerminalConfig struct {
+	Out io.Writer
+	// Err takes warnings; nil drops them.
+	Err       io.Writer
+	Verbosity Verbosity
+	// Color tells that Out is a terminal that shows colours.
+	Color bool
+}
+
+// Terminal renders results for people. Control characters in names, messages
+// and console output are taken out, so that a guest cannot draw on the host's
+// terminal. It is not safe for concurrent use.
+type Terminal struct {
+	cfg   TerminalConfig
+	shown bool
+}
+
+// NewTerminal returns a renderer.
+func NewTerminal(cfg TerminalConfig) *Terminal { return &Terminal{cfg: cfg} }
+
+// File shows one file, with a single write. The order of files is the caller's.
+func (t *Terminal) File(r FileResult) error {
+	if len(r.Warnings) > 0 && t.cfg.Err != nil {
+		var w strings.Builder
+		for _, text := range r.Warnings {
+			fmt.Fprintf(&w, "provium: warning: %s: %s\n", plain(r.Path), plain(text))
+		}
+		if _, err := io.WriteString(t.cfg.Err, w.String()); err != nil {
+			return fmt.Errorf("warning write: %w", err)
+		}
+	}
+	if t.cfg.Verbosity <= Quiet && r.Status == FilePassed {
+		return nil
+	}
+	var b block
+	b.color = t.cfg.Color
+	passed, failed, skipped := r.count()
+	word, color := fileWord(r.Status)
+	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), plain(r.Path), passed, failed, skipped)
+	if r.ChunkError != "" {
+		first, rest, _ := strings.Cut(plain(r.ChunkError), "\n")
+		head := "chunk error:"
+		if r.Status == FileCrashed {
+			head = "crashed:"
+		}
+		b.line(1, "%s %s", b.paint(red, head), first)
+		b.text(2, rest)
+	}
+	for _, test := range r.Tests {
+		t.test(&b, test)
+	}
+	t.shown = true
+	if _, err := io.WriteString(t.cfg.Out, b.String()); err != nil {
+		return fmt.Errorf("result write: %w", err)
+	}
+	return nil
+}
+
+func (t *Terminal) test(b *block, r TestResult) {
+	verbose := t.cfg.Verbosity >= Verbose
+	if r.Status != TestFailed && !verbose {
+		return
+	}
+	word, color := testWord(r.Status)
+	b.line(1, "%s %s", b.paint(color, word), strings.ReplaceAll(plain(r.Name), "\n", " "))
+	if r.Status == TestFailed {
+		b.failure(2, plain(r.Message))
+	} else {
+		b.text(2, plain(r.Message))
+	}
+	if verbose && len(r.Log) > 0 {
+		b.line(2, "%s", b.paint(dim, "log:"))
+		for _, entry := range r.Log {
+			b.text(3, orBlank(plain(entry)))
+		}
+	}
+	if r.Status == TestFailed && r.ConsoleExcerpt != "" {
+		text, cut := plain(r.ConsoleExcerpt), 0
+		if !verbose {
+			text, cut = lastLines(text, consoleLines)
+		}
+		head := "console:"
+		if cut > 0 {
+			head = fmt.Sprintf("console (%d lines above are shown with -v):", cut)
+		}
+		b.line(2, "%s", b.paint(dim, head))
+		b.text(3, text)
+	}
+}
+
+// Summary shows the last line.
+func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
+	s := Summary(c, elapsed) + "\n"
+	if t.shown {
+		s = "\n" + s
+	}
+	if _, err := io.WriteString(t.cfg.Out, s); err != nil {
+		return fmt.Errorf("summary write: %w", err)
+	}
+	return nil
+}
+
+func fileWord(s FileStatus) (string, string) {
+	switch s {
+	case FilePassed:
+		return "PASS", green
+	case FileTimedOut:
+		return "TIME", red
+	case FileCrashed:
+		return "CRASH", red
+	case FileInterrupted:
+		return "INTR", yellow
+	}
+	return "FAIL", red
+}
+
+func testWord(s TestStatus) (string, string) {
+	switch s {
+	case TestPassed:
+		return "PASS", green
+	case TestSkipped:
+		return "SKIP", yellow
+	}
+	return "FAIL", red
+}
+
+// Colours of ECMA-48.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	bold   = "1"
+	dim    = "2"
+)
+
+// block collects the indented lines of one file.
+type block struct {
+	strings.Builder
+	color bool
+}
+
+func (b *block) paint(color, s string) string {
+	if !b.color || s == "" {
+		return s
+	}
+	return "\x1b[" + color + "m" + s + "\x1b[0m"
+}
+
+func (b *block) line(depth int, format string, args ...any) {
+	b.WriteString(strings.Repeat("    ", depth))
+	fmt.Fprintf(b, format, args...)
+	b.WriteByte('\n')
+}
+
+// text writes every line of s; blank lines get no trailing spaces.
+func (b *block) text(depth int, s string) {
+	if s == "" {
+		return
+	}
+	for _, l := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
+		b.row(depth, l)
+	}
+}
+
+func (b *block) row(depth int, l string) {
+	if strings.TrimSpace(l) == "" {
+		b.WriteByte('\n')
+		return
+	}
+	b.line(depth, "%s", l)
+}
+
+// failure writes a failure's text: the message stands out, differences are
+// coloured, and the rest is as it comes.
+func (b *block) failure(depth int, s string) {
+	if s == "" {
+		return
+	}
+	for i, l := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
+		switch {
+		case i == 0:
+			l = b.paint(bold, l)
+		case strings.HasPrefix(strings.TrimLeft(l, " "), "- "):
+			l = b.paint(red, l)
+		case strings.HasPrefix(strings.TrimLeft(l, " "), "+ "):
+			l = b.paint(green, l)
+		}
+		b.row(depth, l)
+	}
+}
+
+func orBlank(s string) string {
+	if s == "" {
+		return "\n"
+	}
+	return s
+}
+
+// lastLines returns the last n lines of s and how many it left out.
+func lastLines(s string, n int) (string, int) {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	cut := max(0, len(lines)-n)
+	return strings.Join(lines[cut:], "\n"), cut
+}
+
+// plain takes terminal control out of a text that others wrote: escape
+// sequences and control characters vanish, but for newlines and tabs.
+func plain(s string) string {
+	if !strings.ContainsFunc(s, isControl) {
+		return strings.ToValidUTF8(s, "\uFFFD")
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		if s[i] == 0x1b {
+			i += escapeLen(s[i:])
+			continue
+		}
+		b.WriteByte(s[i])
+		i++
+	}
+	return strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(b.String(), "\uFFFD"))
+}
+
+// isControl includes C1, which some terminals obey, and the characters that
+// change the direction of text.
+func isControl(r rune) bool {
+	return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// escapeLen returns the length of the escape sequence s starts with.
+func escapeLen(s string) int {
+	if len(s) < 2 {
+		return len(s)
+	}
+	switch s[1] {
+	case '[':
+		for i := 2; i < len(s); i++ {
+			if s[i] >= 0x40 && s[i] <= 0x7e {
+				return i + 1
+			}
+			if s[i] == '\n' {
+				return i // broken off
+			}
+		}
+		return len(s)
+	case ']', 'P', '^', '_':
+		for i := 2; i < len(s); i++ {
+			switch s[i] {
+			case 0x07:
+				return i + 1
+			case 0x1b: // with a backslash, the other terminator
+				return min(i+2, len(s))
+			case '\n':
+				return i // broken off
+			}
+		}
+		return len(s)
+	}
+	return 2
+}

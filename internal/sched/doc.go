@@ -1,0 +1,54 @@
+// Package sched admits files, and what they run, under one budget of memory
+// and CPUs.
+//
+// It only counts. It does not start anything, does not measure what is really
+// used, and does not know what is charged: callers give names for messages. A
+// part of its own reads the budget of the host.
+package sched
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Amount is a share of the budget. In a claim, zero means not given.
+type Amount struct {
+	// Memory is in bytes.
+	Memory int64
+	// CPUs are virtual CPUs.
+	CPUs int
+}
+
+func (a Amount) plus(b Amount) Amount { return Amount{a.Memory + b.Memory, a.CPUs + b.CPUs} }
+
+func (a Amount) minus(b Amount) Amount { return Amount{a.Memory - b.Memory, a.CPUs - b.CPUs} }
+
+// String is the amount for people, "1.5GiB and 2 CPUs".
+func (a Amount) String() string {
+	cpus := fmt.Sprintf("%d CPUs", a.CPUs)
+	if a.CPUs == 1 {
+		cpus = "1 CPU"
+	}
+	return formatBytes(a.Memory) + " and " + cpus
+}
+
+// given describes only the fields that are given, as of a claim.
+func (a Amount) given() string {
+	switch {
+	case a.CPUs == 0:
+		return formatBytes(a.Memory)
+	case a.Memory == 0:
+		return strings.TrimPrefix(a.String(), formatBytes(0)+" and ")
+	}
+	return a.String()
+}
+
+func formatBytes(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, i := float64(n), 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	s := fmt.Sprintf("%.2f", v)
+	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") + units[i]
+}
