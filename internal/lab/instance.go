@@ -44,7 +44,7 @@ func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout ti
 		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
-	cfg.Console, cfg.OnEvent = i.watch, i.onEvent
+	cfg.Serial, cfg.HVC, cfg.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
 	machine, err := qemu.Start(ctx, *cfg)
 	if err != nil {
 		i.cancel(err)
