@@ -78,6 +78,10 @@ func (i *instance) supervise() {
 	}
 	startedAt := i.startedAt
 	i.mu.Unlock()
+	// The state first: who is told that the guest is gone finds it dead.
+	if !expected {
+		i.vm.died(i, reason)
+	}
 	gone := &GuestGoneError{VM: i.vm.name, Reason: reason}
 	i.cancel(gone)
 	if link != nil {
@@ -88,9 +92,6 @@ func (i *instance) supervise() {
 		i.vm.host.emit(event.VMShutdown{File: i.vm.host.File, VMName: i.vm.name, DurationNS: uint64(time.Since(startedAt))})
 	}
 	i.giveBack()
-	if !expected {
-		i.vm.died(i, reason)
-	}
 	close(i.done)
 }
 
