@@ -2,6 +2,5 @@ package lab
 
 import "provium/internal/console"
 
-// Finding is a guest failure seen on a console, for callers that see only this
-// package.
+// Finding is a failure of a guest's kernel, as seen on its console.
 type Finding = console.Finding

@@ -28,7 +28,7 @@ const RunnerFD = 3
 // Runner is the main function of a runner process: it runs one test file, as
 // told over the pipe, and reports over it. It returns an error only when there
 // is nobody to report to.
-func Runner(pipe *os.File) error {
+func Runner(pipe *os.File, filter string) error {
 	r := &runner{pipe: newMessagePipe(pipe, pipe), waiting: map[uint64]chan answer{}}
 	first, err := r.pipe.receive()
 	if err != nil {
@@ -37,6 +37,7 @@ func Runner(pipe *os.File) error {
 	if first.Job == nil {
 		return errors.New("runner: the first message is no job")
 	}
+	first.Job.Filter = filter
 	return r.run(first.Job)
 }
 
@@ -110,7 +111,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	}
 	return script.Run(ctx, script.Config{
 		Path: j.Path, AbsPath: j.Abs, Roots: j.Roots, Host: host,
-		Filter: filter.Skip,
+		Filter: func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
 		Stdout: stdout, Stderr: os.Stderr,
 		Emit:       r.emit,
 		Registered: func(names []string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) },
