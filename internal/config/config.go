@@ -123,7 +123,9 @@ type InvalidError struct {
 	Err  error
 }
 
-func (e *InvalidError) Error() string { return fmt.Sprintf("invalid config in `%s`: %v", e.Path, e.Err) }
+func (e *InvalidError) Error() string {
+	return fmt.Sprintf("invalid config in `%s`: %v", e.Path, e.Err)
+}
 
 func (e *InvalidError) Unwrap() error { return e.Err }
 

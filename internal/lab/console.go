@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -81,8 +83,18 @@ type consoleWatch struct {
 
 	mu       sync.Mutex
 	detector *console.Detector
+	partial  [2][]byte   // unfinished line of each device
 	quiet    *time.Timer // runs while a report is unfinished
 }
+
+// Devices whose output lands in one log.
+const (
+	deviceSerial = iota
+	deviceHVC
+)
+
+// maxPartial is where a line without an end is given to the detector as it is.
+const maxPartial = 4 << 10
 
 func newConsoleWatch(v *VM, i *instance) *consoleWatch {
 	w := &consoleWatch{vm: v, inst: i, detector: console.NewDetector(v.host.Oops)}
@@ -91,21 +103,39 @@ func newConsoleWatch(v *VM, i *instance) *consoleWatch {
 	return w
 }
 
-// Write implements io.Writer for the two consoles of the machine.
-func (w *consoleWatch) Write(p []byte) (int, error) {
+// device is the writer for the output of one device.
+func (w *consoleWatch) device(n int) io.Writer {
+	return writerFunc(func(p []byte) (int, error) {
+		w.write(n, p)
+		// A log that cannot be written must not stop the guest's console.
+		return len(p), nil
+	})
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func (w *consoleWatch) write(device int, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, err := w.vm.log.Write(p); err != nil {
 		w.vm.host.warn("vm `%s` console log: %v", w.vm.name, err)
 	}
-	w.report(w.detector.Feed(p))
+	// The detector sees whole lines, so that two devices do not mix in one.
+	held := &w.partial[device]
+	*held = append(*held, p...)
+	end := bytes.LastIndexByte(*held, '\n') + 1
+	if len(*held)-end > maxPartial {
+		end = len(*held)
+	}
+	w.report(w.detector.Feed((*held)[:end]))
+	*held = append((*held)[:0], (*held)[end:]...)
 	if _, open := w.detector.Open(); open {
 		w.quiet.Reset(reportQuiet)
 	} else {
 		w.quiet.Stop()
 	}
-	// A log that cannot be written must not stop the guest's console.
-	return len(p), nil
 }
 
 // flush reports what is half seen: the guest has ended, has printed nothing for
@@ -114,6 +144,10 @@ func (w *consoleWatch) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.quiet.Stop()
+	for i, held := range w.partial {
+		w.report(w.detector.Feed(held))
+		w.partial[i] = nil
+	}
 	w.report(w.detector.Flush())
 }
 

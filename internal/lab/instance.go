@@ -44,7 +44,7 @@ func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout ti
 		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
-	cfg.Console, cfg.OnEvent = i.watch, i.onEvent
+	cfg.Serial, cfg.HVC, cfg.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
 	machine, err := qemu.Start(ctx, *cfg)
 	if err != nil {
 		i.cancel(err)
@@ -78,6 +78,10 @@ func (i *instance) supervise() {
 	}
 	startedAt := i.startedAt
 	i.mu.Unlock()
+	// The state first: who is told that the guest is gone finds it dead.
+	if !expected {
+		i.vm.died(i, reason)
+	}
 	gone := &GuestGoneError{VM: i.vm.name, Reason: reason}
 	i.cancel(gone)
 	if link != nil {
@@ -88,9 +92,6 @@ func (i *instance) supervise() {
 		i.vm.host.emit(event.VMShutdown{File: i.vm.host.File, VMName: i.vm.name, DurationNS: uint64(time.Since(startedAt))})
 	}
 	i.giveBack()
-	if !expected {
-		i.vm.died(i, reason)
-	}
 	close(i.done)
 }
 

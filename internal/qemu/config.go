@@ -34,10 +34,9 @@ type Config struct {
 	RTCBase  time.Time // zero: the host's clock
 	ExtraArg []string  // appended as they are
 
-	// Console receives what ttyS0 and hvc0 print, in chunks, from goroutines
-	// of the machine; it must be safe for concurrent use and not block for
-	// long. Nil drops it.
-	Console io.Writer
+	// Serial and HVC receive what ttyS0 and hvc0 print, in chunks, from one
+	// goroutine each; they must not block for long. Nil drops it.
+	Serial, HVC io.Writer
 	// OnEvent is called in order for each event of QEMU, from one goroutine; it
 	// must not block. Nil drops them.
 	OnEvent func(Event)

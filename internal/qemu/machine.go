@@ -188,10 +188,10 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 	if ends.hvc, n.hvc, err = pair("hvc0"); err != nil {
 		return ends, n, err
 	}
-	if m.serial, err = newConsolePipe(ends.serial, m.cfg.Console); err != nil {
+	if m.serial, err = newConsolePipe(ends.serial, m.cfg.Serial); err != nil {
 		return ends, n, fmt.Errorf("qemu ttyS0 socket: %w", err)
 	}
-	if m.hvc, err = newConsolePipe(ends.hvc, m.cfg.Console); err != nil {
+	if m.hvc, err = newConsolePipe(ends.hvc, m.cfg.HVC); err != nil {
 		return ends, n, fmt.Errorf("qemu hvc0 socket: %w", err)
 	}
 	if m.cfg.RNGSeed != nil {
@@ -286,7 +286,7 @@ func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, 
 	return n, nil
 }
 
-// SyncConsole delivers what the guest has printed so far to Config.Console.
+// SyncConsole delivers what the guest has printed so far to Config.Serial and Config.HVC.
 func (m *Machine) SyncConsole() {
 	m.serial.sync()
 	m.hvc.sync()

@@ -17,6 +17,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/proc"
+	"provium/internal/qemu"
 	"provium/internal/report"
 	"provium/internal/sched"
 )
@@ -47,6 +48,12 @@ func Run(ctx context.Context, o Options) (int, error) {
 	defer temp.remove()
 	starter := proc.NewStarter()
 	defer starter.Close()
+	accel, err := qemu.ChooseAccel("auto", qemu.ThisHost())
+	if err != nil {
+		return ExitError, err
+	}
+	header := report.Header{Files: len(candidates.Files), Accelerator: accel.Name, Why: accel.Why}
+	fmt.Fprintln(o.Stderr, header)
 	budget, err := o.budget()
 	if err != nil {
 		return ExitError, err
