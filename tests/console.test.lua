@@ -1,6 +1,7 @@
--- vm:console(): the log of the serial port.
+-- vm:console(): the log of the serial port. The default command line keeps the kernel quiet.
 
-local vm = provium:vm("talks", "host"):boot()
+local loud = {kernel_cmdline_append = "loglevel=7"}
+local vm = provium:vm("talks", "host", loud):boot()
 local console = vm:console()
 
 test("the log begins with the kernel's first line", function(t)
@@ -31,7 +32,7 @@ test("the log stays across a reset, expect does not look back", function(t)
 end)
 
 test("the log can be read after the end", function(t)
-  local short = provium:vm("short", "host"):boot()
+  local short = provium:vm("short", "host", loud):boot()
   local log = short:console()
   short:shutdown()
   t:assert_contains(log:read_log(), "Linux version")

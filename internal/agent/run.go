@@ -43,10 +43,7 @@ func (c *command) wait() (unix.WaitStatus, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var ws unix.WaitStatus
-	err := retry(func() error {
-		_, err := unix.Wait4(c.pid, &ws, 0, nil)
-		return err
-	})
+	err := retry(func() error { return waitNow(c.pid, &ws) })
 	c.reaped = true
 	return ws, err
 }
@@ -77,13 +74,13 @@ func (o *op) run(r *wire.Run, body *body) (wire.Value, error) {
 	}
 	childErr, err := err2.open(o, wire.StreamStderr)
 	if err != nil {
-		unix.Close(childOut)
+		closeNow(childOut)
 		return nil, err
 	}
 	in, childIn, err := o.stdin(r, body)
 	if err != nil {
-		unix.Close(childOut)
-		unix.Close(childErr)
+		closeNow(childOut)
+		closeNow(childErr)
 		return nil, err
 	}
 	c, err := o.agent.start(path, argv, &syscall.ProcAttr{
@@ -95,8 +92,8 @@ func (o *op) run(r *wire.Run, body *body) (wire.Value, error) {
 	if childIn != o.agent.cfg.DevNull {
 		unix.Close(childIn)
 	}
-	unix.Close(childOut)
-	unix.Close(childErr)
+	closeNow(childOut)
+	closeNow(childErr)
 	if err != nil {
 		if in != nil {
 			in.Close()
@@ -108,7 +105,7 @@ func (o *op) run(r *wire.Run, body *body) (wire.Value, error) {
 		}
 		return nil, err
 	}
-	defer unix.Close(c.pidfd)
+	defer closeNow(c.pidfd)
 
 	var feeder sync.WaitGroup
 	if in != nil {
@@ -279,7 +276,7 @@ func (a *Agent) start(path string, argv []string, attr *syscall.ProcAttr) (*comm
 // watch stands in for a pidfd: the descriptor hangs up when the process ends.
 func (c *command) watch() (int, error) {
 	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+	if err := pipe(&p); err != nil {
 		return -1, err
 	}
 	go func() {
@@ -302,7 +299,7 @@ func (o *op) stdin(r *wire.Run, body *body) (ours *os.File, child int, err error
 		return nil, child, err
 	}
 	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+	if err := pipe(&p); err != nil {
 		return nil, -1, err
 	}
 	if err := unix.SetNonblock(p[1], true); err != nil {
@@ -351,7 +348,7 @@ type output struct {
 func (s *output) open(o *op, stream uint16) (child int, err error) {
 	var p [2]int
 	s.fd = -1
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+	if err := pipe(&p); err != nil {
 		return -1, err
 	}
 	s.op, s.stream, s.fd = o, stream, p[0]
@@ -403,12 +400,12 @@ func (s *output) take(limit int) (int, error) {
 	if limit >= 0 {
 		room = room[:min(limit, len(room))]
 	}
-	k, err := read(s.fd, room)
+	k, err := readNow(s.fd, room)
 	if err != nil {
 		return 0, err
 	}
 	if k == 0 {
-		unix.Close(s.fd)
+		closeNow(s.fd)
 		s.fd = -1
 		return 0, nil
 	}
@@ -443,40 +440,53 @@ func (s *output) rest() []byte {
 }
 
 // collect takes both outputs until the process has ended, and then what is in
-// the pipes at that moment.
+// the pipes at that moment. It waits in the runtime's poller, on an epoll
+// instance of its own: one goroutine, no thread, one wake-up for what happens
+// at the same time.
 func collect(pidfd int, out, err2 *output) error {
-	fds := [3]unix.PollFd{
-		{Fd: int32(pidfd), Events: unix.POLLIN},
-		{Fd: int32(out.fd), Events: unix.POLLIN},
-		{Fd: int32(err2.fd), Events: unix.POLLIN},
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
 	}
-	outputs := [3]*output{nil, out, err2}
-	for {
-		if _, err := unix.Poll(fds[:], -1); err != nil {
-			if err == unix.EINTR {
-				continue
-			}
+	ep, raw, err := pollable(epfd, "epoll")
+	if err != nil {
+		return err
+	}
+	defer ep.Close()
+	sources := [...]int{pidfd, out.fd, err2.fd}
+	for i, fd := range sources {
+		e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
+		if err := epollAdd(epfd, fd, &e); err != nil {
 			return err
 		}
-		ended := fds[0].Revents != 0
-		for i := 1; i < len(fds); i++ {
-			s := outputs[i]
-			if s.fd < 0 {
-				continue
+	}
+	outputs := [...]*output{nil, out, err2}
+	var events [len(sources)]unix.EpollEvent
+	for {
+		n := 0
+		if e := raw.Read(func(fd uintptr) bool {
+			n, err = epollNow(int(fd), events[:])
+			return n > 0 || err != nil
+		}); e != nil {
+			err = e
+		}
+		if err != nil {
+			return err
+		}
+		ended := false
+		for _, e := range events[:n] {
+			ended = ended || e.Fd == 0
+		}
+		for _, e := range events[:n] {
+			// At its end an output is closed, which takes it off the epoll.
+			if s := outputs[e.Fd]; s != nil && s.fd >= 0 && !ended {
+				if _, err := s.take(-1); err != nil {
+					return err
+				}
 			}
-			var err error
-			if ended {
-				err = s.drain()
-			} else if fds[i].Revents != 0 {
-				_, err = s.take(-1)
-			}
-			if err != nil {
-				return err
-			}
-			fds[i].Fd = int32(s.fd) // a negative one is skipped by poll
 		}
 		if ended {
-			return nil
+			return errors.Join(out.drain(), err2.drain())
 		}
 	}
 }
@@ -484,7 +494,10 @@ func collect(pidfd int, out, err2 *output) error {
 // drain takes what is in the pipe now. More may be added meanwhile by somebody
 // who outlives the command; that is not waited for.
 func (s *output) drain() error {
-	left, err := unix.IoctlGetInt(s.fd, unix.TIOCINQ)
+	if s.fd < 0 {
+		return nil
+	}
+	left, err := pipeBytes(s.fd)
 	if err != nil {
 		return err
 	}
@@ -498,8 +511,8 @@ func (s *output) drain() error {
 	// Without POLLIN asked for only a hang-up is reported: nobody holds the
 	// other end any more.
 	fd := []unix.PollFd{{Fd: int32(s.fd)}}
-	if n, err := unix.Poll(fd, 0); err == nil && n == 1 {
-		unix.Close(s.fd)
+	if n, err := pollNow(fd); err == nil && n == 1 {
+		closeNow(s.fd)
 		s.fd = -1
 	}
 	return nil

@@ -43,15 +43,16 @@ func (s *Store) chooseKernel(ctx context.Context, spec Spec) (*chosenKernel, err
 		return k, nil
 	case spec.Root != "":
 		var notes []string
-		for _, c := range s.candidates(spec.Root, &notes) {
-			k, err := s.openKernel(ctx, c.file, InRoot, []string{spec.Root}, !spec.NoAgent)
-			if err != nil {
-				return fail(err)
-			}
-			k.notes = append(notes, k.notes...)
-			return k, nil
+		list := s.candidates(spec.Root, &notes)
+		if len(list) == 0 {
+			return fail(fmt.Errorf("no readable kernel in the tree %s: searched %s%s", spec.Root, strings.Join(kernelPatterns[:], ", "), noteList(notes)))
 		}
-		return fail(fmt.Errorf("no readable kernel in the tree %s: searched %s%s", spec.Root, strings.Join(kernelPatterns[:], ", "), noteList(notes)))
+		k, err := s.openKernel(ctx, list[0].file, InRoot, []string{spec.Root}, !spec.NoAgent)
+		if err != nil {
+			return fail(err)
+		}
+		k.notes = append(notes, k.notes...)
+		return k, nil
 	}
 	k, err := s.autoKernel(ctx, !spec.NoAgent)
 	if err != nil {

@@ -37,6 +37,7 @@ type instance struct {
 	suspended bool
 	closedAt  *time.Timer // runs while the agent's port is closed
 	startedAt time.Time   // when it was announced by vm_spawned; zero: not announced
+	over      bool        // supervise has looked at startedAt
 }
 
 func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout time.Duration, giveBack func()) (*instance, error) {
@@ -77,7 +78,12 @@ func (i *instance) supervise() {
 		i.closedAt.Stop()
 	}
 	startedAt := i.startedAt
+	i.over = true
 	i.mu.Unlock()
+	// The state first: who is told that the guest is gone finds it dead.
+	if !expected {
+		i.vm.died(i, reason)
+	}
 	gone := &GuestGoneError{VM: i.vm.name, Reason: reason}
 	i.cancel(gone)
 	if link != nil {
@@ -85,12 +91,9 @@ func (i *instance) supervise() {
 	}
 	i.work.Wait()
 	if !startedAt.IsZero() {
-		i.vm.host.emit(event.VMShutdown{File: i.vm.host.File, VMName: i.vm.name, DurationNS: uint64(time.Since(startedAt))})
+		i.announceEnd(startedAt)
 	}
 	i.giveBack()
-	if !expected {
-		i.vm.died(i, reason)
-	}
 	close(i.done)
 }
 
@@ -100,6 +103,13 @@ func (i *instance) spawned(e event.VMSpawned) {
 	defer i.mu.Unlock()
 	i.startedAt = time.Now()
 	i.vm.host.emit(e)
+	if i.over { // it died in this very moment
+		i.announceEnd(i.startedAt)
+	}
+}
+
+func (i *instance) announceEnd(startedAt time.Time) {
+	i.vm.host.emit(event.VMShutdown{File: i.vm.host.File, VMName: i.vm.name, DurationNS: uint64(time.Since(startedAt))})
 }
 
 // onEvent hears QEMU. It runs on the monitor's reader and must not block.

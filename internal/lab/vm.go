@@ -166,30 +166,25 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) (err error) {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	started = true // the instance gives it back from now on
+	// From here on the end of the guest, whatever the cause, makes the VM dead.
+	v.mu.Lock()
+	v.inst = inst
+	v.mu.Unlock()
 	if err := inst.firstAnswer(ctx, opts); err != nil {
 		inst.end(err.Error())
-		v.mu.Lock()
-		v.state, v.reason, v.inst = Dead, err.Error(), nil
-		v.mu.Unlock()
 		if ctx.Err() != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, context.Cause(ctx))
 		}
 		return &BootError{VM: v.name, Err: err, Console: v.Console().Tail(bootConsoleTail)}
 	}
+	cid := uint32(inst.machine.PID())
 	v.mu.Lock()
-	// The guest may have died between its first answer and here; then the
-	// instance has recorded that, and the state stays dead.
-	if inst.ended() {
-		err = &GuestGoneError{VM: v.name, Reason: inst.endReason()}
-		v.state, v.reason, v.inst = Dead, inst.endReason(), nil
-	} else {
-		v.state, v.reason, v.inst, v.cid = Booted, "", inst, uint32(inst.machine.PID())
+	if v.inst != inst {
+		defer v.mu.Unlock()
+		return &GuestGoneError{VM: v.name, Reason: v.reason}
 	}
-	cid := v.cid
+	v.state, v.reason, v.cid = Booted, "", cid
 	v.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
 		MemoryBytes: uint64(opts.memory()), CID: cid})
 	return nil

@@ -33,7 +33,6 @@ type execution struct {
 
 	mu      sync.Mutex
 	touched []*lab.VM // VMs that operations concerned, in order of first use
-	panics  bool      // a guest panicked and the test does not allow for it
 }
 
 // stopError is why an execution was stopped from outside.
@@ -135,14 +134,20 @@ func (e *execution) recheckLimit() {
 }
 
 // guestPanicked stops the execution unless its test allows for guest failures.
-func (e *execution) guestPanicked(vm *lab.VM) {
+func (e *execution) guestPanicked(vm *lab.VM, title string) {
 	if e.meta != nil && e.meta.AllowOops {
 		return
 	}
-	e.mu.Lock()
-	e.panics = true
-	e.mu.Unlock()
-	e.stop(fmt.Sprintf("guest failure on vm `%s`", vm.Name()), nil)
+	e.stop(fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), title), nil)
+}
+
+// warn puts a warning into the test's log; the chunk has none, its warnings go to stderr.
+func (e *execution) warn(text string) {
+	if e.meta == nil {
+		fmt.Fprintf(e.f.cfg.Stderr, "provium: %s: %s\n", e.f.cfg.Path, text)
+		return
+	}
+	e.log = append(e.log, "warning: "+text)
 }
 
 // touch notes that an operation concerns vm.

@@ -152,7 +152,7 @@ func (f *file) watchFindings() {
 		e := f.current
 		f.mu.Unlock()
 		if finding.Panic && e != nil {
-			e.guestPanicked(vm)
+			e.guestPanicked(vm, finding.Title)
 		}
 	}
 }
@@ -308,15 +308,18 @@ func (f *file) judge(e *execution, err error) (reason string, failed bool) {
 // takeFindings describes the guest failures seen since it was last called.
 func (f *file) takeFindings(vms []*lab.VM) []string {
 	var out []string
-	for _, vm := range vms {
-		for _, finding := range vm.TakeFindings() {
-			text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-			if finding.Excerpt != "" {
-				text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
+	_ = f.state.Block(func() error { // what is on its way from the consoles is waited for
+		for _, vm := range vms {
+			for _, finding := range vm.TakeFindings() {
+				text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
+				if finding.Excerpt != "" {
+					text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
+				}
+				out = append(out, text)
 			}
-			out = append(out, text)
 		}
-	}
+		return nil
+	})
 	return out
 }
 

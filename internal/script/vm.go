@@ -111,8 +111,7 @@ func (f *file) vmPowerButton(a args, vm *lab.VM) ([]lua.Value, error) {
 		return err
 	})
 	if err == nil && !graceful {
-		f.current.log = append(f.current.log, fmt.Sprintf(
-			"warning: vm `%s` ignored the power button for %s and was stopped hard", vm.Name(), seconds(limit)))
+		f.current.warn(fmt.Sprintf("vm `%s` ignored the power button for %s and was stopped hard", vm.Name(), seconds(limit)))
 	}
 	return result(err, graceful)
 }

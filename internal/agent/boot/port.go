@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,12 +15,14 @@ import (
 const PortName = "org.provium.agent"
 
 // Port is the open agent link. One goroutine may read while others, one at a
-// time, write. Its descriptor blocks: a thread waits in the read, which costs
-// fewer system calls per message than polling, and no poll competes with a
-// waiting writer for the wake-up (which in some kernels loses it).
+// time, write. The descriptor does not block and waits in the runtime's
+// poller: a thread that blocked in a read instead would keep a scheduler slot,
+// and the runtime's monitor awake looking at it, which on one virtual CPU takes
+// the time from the very commands the agent runs. Nobody ever blocks in a
+// write either, so no poll can take the wake-up it waits for.
 type Port struct {
-	fd    int
-	epoll atomic.Int32 // descriptor, 0 until the host was away for the first time
+	file *os.File
+	raw  syscall.RawConn
 }
 
 // OpenPort finds the port, waiting for the kernel to announce it if it is not
@@ -41,11 +44,15 @@ func (s *System) OpenPort() (*Port, error) {
 			return nil, err
 		}
 		if name != "" {
-			fd, err := unix.Openat(s.dev, name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+			fd, err := unix.Openat(s.dev, name, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return nil, fmt.Errorf("open port %s: %w", name, err)
 			}
-			return &Port{fd: fd}, nil
+			p := &Port{file: os.NewFile(uintptr(fd), name)}
+			if p.raw, err = p.file.SyscallConn(); err != nil {
+				return nil, fmt.Errorf("open port %s: %w", name, err)
+			}
+			return p, nil
 		}
 		err = retry(func() error {
 			_, err := unix.Read(events, message)
@@ -84,70 +91,78 @@ func (s *System) findPort() (string, error) {
 
 // Read reads what is there, waiting for something. It gives io.EOF while no
 // host is connected; AwaitHost then waits for one.
-func (p *Port) Read(b []byte) (n int, err error) {
-	err = retry(func() error {
-		n, err = unix.Read(p.fd, b)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read port: %w", err)
+func (p *Port) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
 	}
-	if n == 0 {
+	var n uintptr
+	var errno syscall.Errno
+	err := p.raw.Read(func(fd uintptr) bool {
+		n, errno = transfer(unix.SYS_READ, fd, b)
+		return errno != unix.EAGAIN
+	})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("read port: %w", err)
+	case errno != 0:
+		return 0, fmt.Errorf("read port: %w", errno)
+	case n == 0:
 		return 0, io.EOF
 	}
-	return n, nil
+	return int(n), nil
 }
 
 // Write writes all of b, waiting for the host as long as it takes.
 func (p *Port) Write(b []byte) (int, error) {
 	done := 0
-	for done < len(b) {
-		var n int
-		err := retry(func() (err error) {
-			n, err = unix.Write(p.fd, b[done:])
-			return err
-		})
-		if err != nil {
-			return done, fmt.Errorf("write port: %w", err)
+	var errno syscall.Errno
+	err := p.raw.Write(func(fd uintptr) bool {
+		for done < len(b) {
+			var n uintptr
+			if n, errno = transfer(unix.SYS_WRITE, fd, b[done:]); errno != 0 {
+				return errno != unix.EAGAIN
+			}
+			done += int(n)
 		}
-		done += n
+		return true
+	})
+	if err == nil && errno != 0 {
+		err = errno
+	}
+	if err != nil {
+		return done, fmt.Errorf("write port: %w", err)
 	}
 	return done, nil
 }
 
-// AwaitHost returns when the state of the connection has changed since the
-// last call. It is for the reader, after io.EOF.
-func (p *Port) AwaitHost() error {
-	fd := int(p.epoll.Load())
-	if fd == 0 {
-		var err error
-		if fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-			return fmt.Errorf("await host: %w", err)
+// transfer reads or writes without telling the scheduler, which is right for
+// a descriptor that does not block.
+func transfer(call, fd uintptr, b []byte) (uintptr, syscall.Errno) {
+	for {
+		n, _, errno := unix.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		if errno != unix.EINTR {
+			return n, errno
 		}
-		// Edge-triggered: a port without a host is readable (its end) and hung
-		// up all the time, and only the change is of interest.
-		e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET}
-		if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, p.fd, &e); err != nil {
-			unix.Close(fd)
-			return fmt.Errorf("await host: %w", err)
-		}
-		p.epoll.Store(int32(fd))
 	}
-	var events [1]unix.EpollEvent
-	if err := retry(func() error {
-		_, err := unix.EpollWait(fd, events[:], -1)
-		return err
-	}); err != nil {
+}
+
+// AwaitHost returns once a host is connected or bytes of one are there. It is
+// for the reader, after io.EOF.
+func (p *Port) AwaitHost() error {
+	var failed error
+	err := p.raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		failed = retry(func() error {
+			_, err := unix.Poll(fds, 0)
+			return err
+		})
+		return failed != nil || fds[0].Revents&unix.POLLIN != 0 || fds[0].Revents&unix.POLLHUP == 0
+	})
+	if err = errors.Join(err, failed); err != nil {
 		return fmt.Errorf("await host: %w", err)
 	}
 	return nil
 }
 
 // Close closes the port.
-func (p *Port) Close() error {
-	var err error
-	if fd := int(p.epoll.Load()); fd != 0 {
-		err = unix.Close(fd)
-	}
-	return errors.Join(err, unix.Close(p.fd))
-}
+func (p *Port) Close() error { return p.file.Close() }

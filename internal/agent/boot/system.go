@@ -131,9 +131,7 @@ func enter(fd int) error {
 
 func rootIdentity(at int, path string) (identity, error) {
 	var st unix.Statx_t
-	err := retry(func() error {
-		return unix.Statx(at, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st)
-	})
+	err := unix.Statx(at, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st)
 	return identity{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}, err
 }
 

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"provium/internal/image/decompress"
 )
@@ -232,6 +233,9 @@ func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
 	}
 	for _, w := range wanted {
 		name, params := Split(w)
+		if strings.ContainsFunc(w, unicode.IsControl) {
+			return nil, fmt.Errorf("kernel module %q: control characters are not allowed", w)
+		}
 		if params != "" {
 			c.params[name] = params
 		}
@@ -324,7 +328,7 @@ func modinfo(data []byte) (modInfo, error) {
 	var info modInfo
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return info, err
+		return info, fmt.Errorf("this is no kernel module: %w", noEOF(err))
 	}
 	defer f.Close()
 	s := f.Section(".modinfo")
@@ -362,4 +366,12 @@ func modinfo(data []byte) (modInfo, error) {
 		}
 	}
 	return info, nil
+}
+
+// noEOF keeps the end of a short file from looking like a regular end.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }

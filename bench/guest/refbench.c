@@ -1,0 +1,136 @@
+/*
+ * refbench: what the agent link is compared with, measured inside the guest.
+ *
+ *   refbench echo NAME          answer every read on the virtio-serial port
+ *                               NAME with the same bytes, for ever
+ *   refbench sink NAME BYTES    read BYTES from the port, then write one byte
+ *   refbench source NAME BYTES  read one byte, then write BYTES to the port
+ *   refbench spawn COUNT        start "/bin/sh -c true" COUNT times, wait for
+ *                               each, print the nanoseconds one took
+ *
+ * Built with gcc -static -O2; it is no part of the product.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char buf[128 << 10];
+
+static int fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static int open_port(const char *name)
+{
+	DIR *d = opendir("/sys/class/virtio-ports");
+	struct dirent *e;
+
+	if (!d)
+		fail("/sys/class/virtio-ports");
+	while ((e = readdir(d))) {
+		char path[600], got[256] = "";
+		FILE *f;
+
+		snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", e->d_name);
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		if (fgets(got, sizeof got, f))
+			got[strcspn(got, "\n")] = 0;
+		fclose(f);
+		if (strcmp(got, name) == 0) {
+			int fd;
+
+			snprintf(path, sizeof path, "/dev/%s", e->d_name);
+			fd = open(path, O_RDWR);
+			if (fd < 0)
+				fail(path);
+			return fd;
+		}
+	}
+	fprintf(stderr, "no port %s\n", name);
+	exit(1);
+}
+
+static void put(int fd, const char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t k = write(fd, p, n);
+
+		if (k < 0)
+			fail("write");
+		p += k;
+		n -= k;
+	}
+}
+
+static ssize_t get(int fd)
+{
+	ssize_t n = read(fd, buf, sizeof buf);
+
+	if (n < 0)
+		fail("read");
+	return n;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && strcmp(argv[1], "echo") == 0) {
+		int fd = open_port(argv[2]);
+		ssize_t n;
+
+		while ((n = get(fd)) > 0)
+			put(fd, buf, n);
+		return 0;
+	}
+	if (argc == 4 && strcmp(argv[1], "sink") == 0) {
+		int fd = open_port(argv[2]);
+		long left = atol(argv[3]);
+
+		while (left > 0)
+			left -= get(fd);
+		put(fd, "!", 1);
+		return 0;
+	}
+	if (argc == 4 && strcmp(argv[1], "source") == 0) {
+		int fd = open_port(argv[2]);
+		long left = atol(argv[3]);
+
+		get(fd);
+		while (left > 0) {
+			long n = left < (long)sizeof buf ? left : (long)sizeof buf;
+
+			put(fd, buf, n);
+			left -= n;
+		}
+		return 0;
+	}
+	if (argc == 3 && strcmp(argv[1], "spawn") == 0) {
+		char *sh[] = { "/bin/sh", "-c", "true", NULL };
+		long count = atol(argv[2]), i;
+		struct timespec a, b;
+
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		for (i = 0; i < count; i++) {
+			pid_t pid;
+
+			if (posix_spawn(&pid, sh[0], NULL, NULL, sh, environ) != 0)
+				fail("spawn");
+			waitpid(pid, NULL, 0);
+		}
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		printf("%ld\n", ((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec) / count);
+		return 0;
+	}
+	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES | source NAME BYTES | spawn COUNT\n");
+	return 2;
+}

@@ -1,0 +1,32 @@
+-- One guest for all tests of the file; it is shut down when the file ends.
+local vm = provium:vm("hello", "host"):boot()
+
+test("a command runs in a real Linux", function(t)
+  local r = vm:run("uname -s && id -u"):assert_ok()
+  t:assert_eq(r.stdout, "Linux\n0\n")
+end)
+
+test("exit codes, stderr and signals are told apart", function(t)
+  local r = vm:run("echo trouble >&2; exit 3")
+  t:assert_eq(r.exit_code, 3)
+  t:assert_eq(r.stderr, "trouble\n")
+  t:assert_eq(vm:run("kill -9 $$").signal, 9)
+end)
+
+test("files go in and out byte by byte", function(t)
+  local bytes = ("\0\1\2\xff"):rep(1000)
+  vm:mkdir("/srv/data", {parents = true})
+  vm:write_file("/srv/data/blob", bytes)
+  t:assert_eq(vm:read_file("/srv/data/blob"), bytes)
+  t:assert_eq(vm:stat("/srv/data/blob").size, #bytes)
+end)
+
+test("many small steps cost one round trip", function(t)
+  local res = vm:batch(function(b)
+    b:write_file("/tmp/a", "1")
+    b:read_file("/tmp/a")
+    b:stat("/tmp/missing")
+  end)
+  t:assert_eq(res[2].ok, "1")
+  t:assert_contains(res[3].err, "ENOENT")
+end)

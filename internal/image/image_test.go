@@ -1,0 +1,576 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"provium/internal/image/cpio"
+)
+
+// testVmlinux makes a small ELF file with one Xen note.
+func testVmlinux(note uint32, text string) []byte {
+	le := binary.LittleEndian
+	b := []byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00\x01\x00\x00\x00")
+	for _, v := range []uint64{0, 64, 0} {
+		b = le.AppendUint64(b, v)
+	}
+	b = le.AppendUint32(b, 0)
+	for _, v := range []uint16{64, 56, 1, 64, 0, 0} {
+		b = le.AppendUint16(b, v)
+	}
+	b = le.AppendUint64(b, 4|4<<32)
+	for _, v := range []uint64{120, 0, 0, 24, 24, 4} {
+		b = le.AppendUint64(b, v)
+	}
+	for _, v := range []uint32{4, 8, note} {
+		b = le.AppendUint32(b, v)
+	}
+	return append(append(b, "Xen\x00\x00\x00\x00\x01\x00\x00\x00\x00"...), text...)
+}
+
+// testBzImage wraps a vmlinux; payload "" gives one that cannot be unpacked.
+func testBzImage(t testing.TB, release string, vmlinux []byte) []byte {
+	payload := []byte("no known compression")
+	if vmlinux != nil {
+		payload = binary.LittleEndian.AppendUint32(gzipped(t, vmlinux), uint32(len(vmlinux)))
+	}
+	b := make([]byte, 3*512)
+	le := binary.LittleEndian
+	b[0x1f1] = 2
+	le.PutUint16(b[0x1fe:], 0xaa55)
+	copy(b[0x202:], "HdrS\x0f\x02")
+	le.PutUint16(b[0x20e:], 0x200)
+	copy(b[0x400:], release+" (me@here)\x00")
+	b[0x236] = 1
+	le.PutUint32(b[0x24c:], uint32(len(payload)))
+	return append(b, payload...)
+}
+
+const consoleText = "virtio-ports\x00"
+
+func testKo(depends string) []byte {
+	le := binary.LittleEndian
+	text := "depends=" + depends + "\x00"
+	names := "\x00.modinfo\x00.shstrtab\x00"
+	b := []byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x3e\x00\x01\x00\x00\x00")
+	for _, v := range []uint64{0, 0, uint64(64 + len(text) + len(names))} {
+		b = le.AppendUint64(b, v)
+	}
+	b = le.AppendUint32(b, 0)
+	for _, v := range []uint16{64, 0, 0, 64, 3, 2} {
+		b = le.AppendUint16(b, v)
+	}
+	b = append(append(b, text...), names...)
+	for _, s := range [][4]int{{}, {1, 1, 64, len(text)}, {10, 3, 64 + len(text), len(names)}} {
+		b = le.AppendUint64(b, uint64(s[0])|uint64(s[1])<<32)
+		for _, v := range []int{0, 0, s[2], s[3], 0, 1, 0} {
+			b = le.AppendUint64(b, uint64(v))
+		}
+	}
+	return b
+}
+
+func put(t testing.TB, data []byte, parts ...string) string {
+	t.Helper()
+	p := filepath.Join(parts...)
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// putKernel installs a kernel and its modules below root.
+func putKernel(t testing.TB, root, release string) string {
+	t.Helper()
+	for name, deps := range map[string]string{
+		"virtio": "", "virtio_ring": "virtio", "virtio_pci": "virtio,virtio_ring", "virtio_console": "virtio_ring",
+		"virtio_net": "virtio", "virtio_blk": "virtio", "virtio-rng": "virtio", "dummy": "",
+	} {
+		put(t, testKo(deps), root, "lib/modules", release, "kernel", name+".ko")
+	}
+	put(t, []byte("kernel/button.ko\nkernel/evdev.ko\n"), root, "lib/modules", release, "modules.builtin")
+	return put(t, testBzImage(t, release, testVmlinux(18, "Linux version "+release+" ()")), root, "boot", "vmlinuz-"+release)
+}
+
+func testPayload() fstest.MapFS {
+	return fstest.MapFS{
+		"init":            {Data: []byte("INIT")},
+		"agent":           {Data: []byte("AGENT")},
+		"busybox":         {Data: []byte("BUSYBOX")},
+		"busybox.applets": {Data: []byte("bin/sh\nbin/busybox\nlinuxrc\nsbin/init\nusr/bin/env\n")},
+	}
+}
+
+func testStore(t testing.TB, change func(*Config)) *Store {
+	t.Helper()
+	cfg := Config{CacheDir: filepath.Join(t.TempDir(), "cache"), Payload: testPayload(), HostRoot: t.TempDir(), HostRelease: "1.0-host"}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := NewStore(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// contents lists an initrd's files with their content, later ones winning.
+func contents(t testing.TB, file string) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for len(bytes.TrimLeft(data, "\x00")) > 0 {
+		skip := len(data) - len(bytes.TrimLeft(data, "\x00"))
+		if skip%4 != 0 {
+			t.Fatalf("archive after %d zeros", skip)
+		}
+		data = data[skip:]
+		r := cpio.NewReader(bytes.NewReader(data))
+		for {
+			e, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[e.Name] = string(b)
+		}
+		data = data[r.Offset():]
+	}
+	return out
+}
+
+func TestResolveAutomatic(t *testing.T) {
+	s := testStore(t, nil)
+	putKernel(t, s.cfg.HostRoot, "6.1.0-9")
+	newest := putKernel(t, s.cfg.HostRoot, "6.1.0-10")
+	spec := Spec{Profile: "p", Modules: []string{"dummy numdummies=2", "virtio_pci force_legacy=1"}}
+	img, err := s.Resolve(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.KernelFile != newest || img.Origin != Newest || img.Release != "6.1.0-10" || !img.PVH || !img.Inject || img.Overlay != embeddedOverlay {
+		t.Errorf("%+v", img)
+	}
+	if b, err := os.ReadFile(img.Kernel); err != nil || !bytes.HasPrefix(b, []byte("\x7fELF")) {
+		t.Errorf("kernel %s: %v", img.Kernel, err)
+	}
+	files := contents(t, img.Initrd)
+	for name, want := range map[string]string{
+		"sbin/provium-agent":             "INIT",
+		".provium/agent":                 "AGENT",
+		".provium/modules.early":         "virtio.ko\nvirtio_ring.ko\nvirtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
+		".provium/modules.late":          "virtio_net.ko\nvirtio_blk.ko\nvirtio_rng.ko\ndummy.ko numdummies=2\n",
+		".provium/modules/virtio_pci.ko": string(testKo("virtio,virtio_ring")),
+		"bin/busybox":                    "BUSYBOX",
+		"bin/sh":                         "busybox",
+		"usr/bin/env":                    "../../bin/busybox",
+		"sbin/init":                      "../bin/busybox",
+		"etc/hostname":                   "provium\n",
+	} {
+		if files[name] != want {
+			t.Errorf("%s is %q, want %q", name, files[name], want)
+		}
+	}
+	if _, ok := files["linuxrc"]; ok {
+		t.Error("linuxrc is there")
+	}
+	again, err := s.Resolve(t.Context(), spec)
+	if err != nil || again.Key != img.Key || again.Initrd != img.Initrd {
+		t.Errorf("the second time: %+v, %v", again, err)
+	}
+	// Everything that matters changes the key.
+	keys := map[string]bool{img.Key: true}
+	for name, change := range map[string]func(*Spec){
+		"cmdline": func(s *Spec) { s.Cmdline = ptr("x") },
+		"modules": func(s *Spec) { s.Modules = nil },
+		"kernel":  func(s *Spec) { s.Kernel, s.ForcedKernel = filepath.Join(filepath.Dir(newest), "vmlinuz-6.1.0-9"), true },
+		"agent":   func(s *Spec) { s.NoAgent, s.Modules = true, nil },
+	} {
+		other := spec
+		change(&other)
+		o, err := s.Resolve(t.Context(), other)
+		if err != nil || keys[o.Key] {
+			t.Errorf("%s: %v, or the key stays", name, err)
+			continue
+		}
+		keys[o.Key] = true
+	}
+}
+
+func TestHostKernelFirst(t *testing.T) {
+	s := testStore(t, func(c *Config) { c.HostRelease = "6.1.0-9" })
+	host := putKernel(t, s.cfg.HostRoot, "6.1.0-9")
+	putKernel(t, s.cfg.HostRoot, "6.1.0-10")
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+	if err != nil || img.KernelFile != host || img.Origin != HostKernel {
+		t.Errorf("%+v, %v", img, err)
+	}
+}
+
+func TestAutoSkips(t *testing.T) {
+	s := testStore(t, func(c *Config) { c.HostRelease = "9.0" })
+	root := s.cfg.HostRoot
+	// The running one without modules, one without a virtio console, one that is no kernel.
+	put(t, testBzImage(t, "9.0", testVmlinux(18, consoleText)), root, "boot/vmlinuz-9.0")
+	put(t, testBzImage(t, "8.0", testVmlinux(18, "")), root, "boot/vmlinuz-8.0")
+	put(t, []byte("kernel/virtio_pci.ko\n"), root, "lib/modules/8.0/modules.builtin")
+	put(t, []byte("?"), root, "boot/vmlinuz-7.0")
+	wants := []string{"vmlinuz-9.0 has no modules in", "vmlinuz-8.0 has no virtio console (CONFIG_VIRTIO_CONSOLE)", "vmlinuz-7.0: not an x86-64 Linux kernel"}
+	if os.Geteuid() != 0 { // root reads everything
+		if err := os.Chmod(putKernel(t, root, "10.0"), 0); err != nil {
+			t.Fatal(err)
+		}
+		wants = append(wants, "vmlinuz-10.0: permission denied")
+	}
+	good := putKernel(t, root, "6.0")
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+	if err != nil || img.KernelFile != good {
+		t.Fatalf("%+v, %v", img, err)
+	}
+	notes := strings.Join(img.Notes, "\n")
+	for _, want := range wants {
+		if !strings.Contains(notes, want) {
+			t.Errorf("notes %q lack %q", notes, want)
+		}
+	}
+}
+
+func TestExplicitKernels(t *testing.T) {
+	s := testStore(t, nil)
+	root := t.TempDir()
+	withTree := putKernel(t, root, "5.5")
+	builtin := put(t, testBzImage(t, "5.6", testVmlinux(18, consoleText)), root, "build/bzImage")
+	bare := put(t, testBzImage(t, "5.7", testVmlinux(18, "")), root, "build/bare")
+	closed := put(t, testBzImage(t, "5.8", nil), root, "build/closed")
+	noPVH := put(t, testBzImage(t, "5.9", testVmlinux(1, consoleText)), root, "build/nopvh")
+	elf := put(t, testVmlinux(18, "Linux version 5.5 (x)"+consoleText), root, "boot/vmlinux")
+	elfNoPVH := put(t, testVmlinux(1, consoleText), root, "build/vmlinux")
+	put(t, []byte("kernel/x.ko\n"), root, "build/lib/modules/5.10/modules.builtin")
+	noConsole := put(t, testBzImage(t, "5.10", testVmlinux(18, "")), root, "build/noconsole")
+	text := put(t, []byte("text"), root, "build/text")
+	for _, c := range []struct {
+		kernel, want string // error, or
+		same, tree   bool   // the kernel is booted as it is; it has modules
+	}{
+		{kernel: withTree, tree: true},
+		{kernel: builtin},
+		{kernel: closed, same: true},
+		{kernel: noPVH, same: true},
+		{kernel: elf, same: true, tree: true},
+		{kernel: bare, want: "bare has no virtio console built in (CONFIG_VIRTIO_CONSOLE) and no modules in"},
+		{kernel: noConsole, want: "noconsole has no virtio console (CONFIG_VIRTIO_CONSOLE)"},
+		{kernel: elfNoPVH, want: "no PVH entry point (CONFIG_PVH)"},
+		{kernel: text, want: "profile `p`: kernel " + text + ": not an x86-64 Linux kernel"},
+		{kernel: root, want: "not a regular file"},
+		{kernel: root + "/none", want: "profile `p`: kernel " + root + "/none: no such file or directory; give the path"},
+	} {
+		img, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: c.kernel, Cmdline: ptr("quiet")})
+		if c.want != "" {
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: %v, want %q", c.kernel, err, c.want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.kernel, err)
+			continue
+		}
+		if img.Origin != Explicit || (img.Kernel == c.kernel) != c.same || (img.ModulesDir != "") != c.tree {
+			t.Errorf("%s: %+v", c.kernel, img)
+		}
+	}
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(withTree, 0); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, Cmdline: ptr("quiet")})
+		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "make it readable") {
+			t.Errorf("unreadable: %v", err)
+		}
+		if err := os.Chmod(withTree, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := explicitRemedy(fmt.Errorf("kernel x: %w", fs.ErrPermission)); !strings.Contains(got, "chmod a+r") {
+		t.Errorf("remedy %q", got)
+	}
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: builtin, Cmdline: ptr("q"), Modules: []string{"ext4"}}); err == nil ||
+		!strings.Contains(err.Error(), "kernel module `ext4` is not in "+root+"/build/lib/modules/5.6, ") {
+		t.Errorf("module without a tree: %v", err)
+	}
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, Cmdline: ptr("q"), Modules: []string{"ext4"}}); err == nil ||
+		!strings.Contains(err.Error(), "kernel module `ext4` is not in "+root+"/lib/modules/5.5") {
+		t.Errorf("missing module: %v", err)
+	}
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree}); err == nil || !strings.Contains(err.Error(), "profile `p` has empty cmdline") {
+		t.Errorf("no command line: %v", err)
+	}
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, CmdlineFile: root + "/none"}); err == nil || !strings.Contains(err.Error(), "cmdline_file "+root+"/none: no such file") {
+		t.Errorf("no command line file: %v", err)
+	}
+	file := put(t, []byte("from=file\n"), root, "cmdline")
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, CmdlineFile: file})
+	if err != nil || !strings.HasPrefix(img.Cmdline, "from=file console=") {
+		t.Fatalf("%+v, %v", img, err)
+	}
+	if got, err := img.CommandLine(ptr("a"), "b"); err != nil || got != "a console=ttyS0 rdinit=/sbin/provium-agent b" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestRootTree(t *testing.T) {
+	s := testStore(t, nil)
+	root := filepath.Join(t.TempDir(), "tree[1]")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Root: root}); err == nil || !strings.Contains(err.Error(), "no readable kernel in the tree "+root) {
+		t.Errorf("empty: %v", err)
+	}
+	putKernel(t, root, "4.9")
+	k := putKernel(t, root, "4.10")
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p", Root: root})
+	if err != nil || img.KernelFile != k || img.Origin != InRoot || img.ModulesDir != root+"/lib/modules/4.10" {
+		t.Errorf("%+v, %v", img, err)
+	}
+}
+
+func TestProfileInitrd(t *testing.T) {
+	s := testStore(t, nil)
+	putKernel(t, s.cfg.HostRoot, "6.1")
+	main := archiveOf(t, mergedUsr()...)
+	large := archiveOf(t, append(mergedUsr(), fileItem("large", 0o644, make([]byte, expandLimit)))...)
+	for name, data := range map[string][]byte{"plain": main, "gzip": gzipped(t, main), "zstd": zstded(t, large)} {
+		initrd := put(t, data, t.TempDir(), "initrd")
+		img, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: initrd})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := os.ReadFile(img.Initrd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := main
+		if name == "zstd" { // too large to be kept uncompressed
+			kept = join(data, make([]byte, -len(data)&3))
+		}
+		if !bytes.HasPrefix(got, kept) {
+			t.Errorf("%s: the initrd does not begin with the profile's", name)
+		}
+		over := put(t, got[len(kept):], t.TempDir(), "over")
+		if files := contents(t, over); files["usr/sbin/provium-agent"] != "INIT" || files[".provium/agent"] != "AGENT" {
+			t.Errorf("%s: %v", name, files)
+		}
+		plain, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: initrd, NoAgent: true})
+		if err != nil || plain.Initrd != initrd || plain.Inject || strings.Contains(plain.Cmdline, "rdinit") {
+			t.Errorf("%s without agent: %+v, %v", name, plain, err)
+		}
+		if err := plain.Compose(t.Context(), filepath.Join(t.TempDir(), "x"), []File{{Path: "/x"}}); err == nil || !strings.Contains(err.Error(), "inject_agent is false") {
+			t.Errorf("files without agent: %v", err)
+		}
+	}
+	corrupt := put(t, main[:500], t.TempDir(), "initrd")
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: corrupt}); err == nil || !strings.Contains(err.Error(), "initrd "+corrupt+" is corrupt at offset") {
+		t.Errorf("corrupt: %v", err)
+	}
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: "/none"}); err == nil || !strings.Contains(err.Error(), "initrd /none: no such file") {
+		t.Errorf("missing: %v", err)
+	}
+	if items, err := os.ReadDir(s.path(kindInitrd)); err != nil || slices.ContainsFunc(items, func(e os.DirEntry) bool { return e.Name()[0] == '.' }) {
+		t.Errorf("left over: %v, %v", items, err)
+	}
+}
+
+func TestCompose(t *testing.T) {
+	s := testStore(t, nil)
+	putKernel(t, s.cfg.HostRoot, "6.1")
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := filepath.Join(t.TempDir(), "initrd")
+	err = img.Compose(t.Context(), dst, []File{{"/etc/a b", 0o644, []byte("one")}, {"/x/\xff\n", 0o7755, nil}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := contents(t, dst)
+	want := "0644 \"/etc/a b\" 0\n7755 \"/x/\\xff\\n\" 1\n"
+	if files[".provium/files/manifest"] != want || files[".provium/files/0"] != "one" || files[".provium/agent"] != "AGENT" {
+		t.Errorf("manifest %q", files[".provium/files/manifest"])
+	}
+	if err := img.Compose(t.Context(), dst, nil); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over an existing file: %v", err)
+	}
+	for _, f := range []File{{Path: "etc/x"}, {Path: "/"}, {Path: "/x/"}, {Path: "/a\x00b"}, {Path: "/a/.."}, {Path: "/x", Mode: 0o10000}, {Path: "/" + strings.Repeat("x", 5000)}} {
+		if err := CheckFiles([]File{{Path: "/ok"}, f}); err == nil || !strings.HasPrefix(err.Error(), "files[2]: ") {
+			t.Errorf("%.20q: %v", f.Path, err)
+		}
+	}
+}
+
+func TestOverlaySearch(t *testing.T) {
+	dir := t.TempDir()
+	s := testStore(t, func(c *Config) { c.Executable = filepath.Join(dir, "a/bin/provium") })
+	var b bytes.Buffer
+	if err := s.WriteOverlay(&b); err != nil {
+		t.Fatal(err)
+	}
+	items, err := readOverlay(put(t, b.Bytes(), dir, "o.cpio.gz"))
+	if got := placedNames(items); err != nil || !slices.Equal(got, []string{".provium/", "sbin/provium-agent", ".provium/agent"}) {
+		t.Errorf("overlay: %v, %v", got, err)
+	}
+	check := func(profile, want string) {
+		t.Helper()
+		if got, err := s.findOverlay(profile); err != nil || got != want {
+			t.Errorf("found %q, %v; want %q", got, err, want)
+		}
+	}
+	check("", "")
+	dist := put(t, b.Bytes(), dir, "dist", overlayName)
+	check("", dist)
+	share := put(t, b.Bytes(), dir, "a/share/provium", overlayName)
+	check("", share)
+	s.cfg.Overlay = put(t, b.Bytes(), dir, "env")
+	check("", s.cfg.Overlay)
+	check(dist, dist)
+	if _, err := s.findOverlay("/none"); err == nil || !strings.Contains(err.Error(), "agent overlay /none (from agent_overlay_path): no such file") {
+		t.Errorf("named and missing: %v", err)
+	}
+	for name, data := range map[string][]byte{"empty": nil, "text": []byte("text"), "no agent": archiveOf(t, mergedUsr()...)} {
+		if _, err := readOverlay(put(t, data, dir, "bad")); err == nil || !strings.Contains(err.Error(), "read agent overlay "+dir+"/bad: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The overlay's content is used in place of the payload.
+	putKernel(t, s.cfg.HostRoot, "6.1")
+	own := put(t, archiveOf(t, fileItem(guestInit, 0o755, []byte("OWN")), fileItem("opt/x", 0o644, []byte("X"))), dir, "own")
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p", Overlay: own})
+	if err != nil || img.Overlay != own {
+		t.Fatalf("%+v, %v", img, err)
+	}
+	if files := contents(t, img.Initrd); files[guestInit] != "OWN" || files["opt/x"] != "X" || files[guestAgent] != "" {
+		t.Errorf("%v", files)
+	}
+}
+
+func TestMissingPayload(t *testing.T) {
+	s := testStore(t, func(c *Config) { c.Payload = fstest.MapFS{} })
+	putKernel(t, s.cfg.HostRoot, "6.1")
+	const want = `guest agent missing: build with "make build"`
+	if err := s.WriteOverlay(io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v", err)
+	}
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p"}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCache(t *testing.T) {
+	s := testStore(t, nil)
+	putKernel(t, s.cfg.HostRoot, "6.1")
+	var wg sync.WaitGroup
+	images := make([]*Image, 8)
+	for i := range images {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			other := *s
+			img, err := other.Resolve(t.Context(), Spec{Profile: "p"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			images[i] = img
+		}()
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	entries, err := s.List()
+	if err != nil || len(entries) != 2 || entries[0].Kind != kindVmlinux || entries[0].Note != "6.1" || entries[1].Kind != kindInitrd || entries[1].Size == 0 {
+		t.Fatalf("%+v, %v", entries, err)
+	}
+	// A damaged entry is made again.
+	if err := os.Truncate(images[0].Kernel, 5); err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(img.Kernel); err != nil || st.Size() == 5 {
+		t.Errorf("damaged entry: %v", err)
+	}
+	now := time.Now()
+	if gone, err := s.Prune(0, time.Hour, now); err != nil || len(gone) != 0 {
+		t.Errorf("pruned what was just used: %v, %v", gone, err)
+	}
+	s.Touch(img, now.Add(2*time.Hour))
+	if gone, err := s.Prune(0, time.Hour, now.Add(2*time.Hour)); err != nil || len(gone) != 0 {
+		t.Errorf("pruned what was touched: %v, %v", gone, err)
+	}
+	if gone, err := s.Prune(0, time.Hour, now.Add(4*time.Hour)); err != nil || len(gone) != 2 {
+		t.Errorf("pruned %v, %v", gone, err)
+	}
+	if img, err = s.Resolve(t.Context(), Spec{Profile: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	for range 2 {
+		if files, err := img.Export(out); err != nil || len(files) != 3 {
+			t.Errorf("export: %v, %v", files, err)
+		}
+	}
+	if gone, err := s.Clean(); err != nil || len(gone) != 2 {
+		t.Errorf("cleaned %v, %v", gone, err)
+	}
+	if entries, err := s.List(); err != nil || len(entries) != 0 {
+		t.Errorf("after clean: %v, %v", entries, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Resolve(ctx, Spec{Profile: "p"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := NewStore(Config{CacheDir: "relative"}); err == nil {
+		t.Error("a relative cache directory is taken")
+	}
+}
+
+func TestCompareReleases(t *testing.T) {
+	order := []string{"", "5.10", "6.1-rc3", "6.1", "6.1.0-9-amd64", "6.1.0-10-amd64", "6.1.0-10-cloud-amd64", "6.10.0-1", "6.12.9+deb13-amd64"}
+	for i, a := range order {
+		for j, b := range order {
+			if got := compareReleases(a, b); (got < 0) != (i < j) || (got > 0) != (i > j) {
+				t.Errorf("compare %q and %q: %d", a, b, got)
+			}
+		}
+	}
+}

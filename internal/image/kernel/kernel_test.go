@@ -1,0 +1,185 @@
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// vmlinux makes a small ELF file with one note segment.
+func vmlinux(noteType uint32, text string) []byte {
+	le := binary.LittleEndian
+	var note []byte
+	note = le.AppendUint32(note, 4)
+	note = le.AppendUint32(note, 8)
+	note = le.AppendUint32(note, noteType)
+	note = append(note, "Xen\x00"...)
+	note = le.AppendUint64(note, 0x1000000)
+
+	b := []byte("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	b = le.AppendUint16(b, 2)  // executable
+	b = le.AppendUint16(b, 62) // x86-64
+	b = le.AppendUint32(b, 1)
+	b = le.AppendUint64(b, 0)
+	b = le.AppendUint64(b, 64) // program headers
+	b = le.AppendUint64(b, 0)
+	b = le.AppendUint32(b, 0)
+	for _, v := range []uint16{64, 56, 1, 64, 0, 0} {
+		b = le.AppendUint16(b, v)
+	}
+	b = le.AppendUint32(b, 4) // PT_NOTE
+	b = le.AppendUint32(b, 4)
+	for _, v := range []uint64{120, 0, 0, uint64(len(note)), uint64(len(note)), 4} {
+		b = le.AppendUint64(b, v)
+	}
+	return append(append(b, note...), text...)
+}
+
+const text = "Linux version %s\x00 and so on Linux version 6.6.6-test+ (me@here) #1\x00 virtio-ports\x00"
+
+// bzImage wraps a payload into a setup header.
+func bzImage(version string, protocol, xload uint16, payload []byte) []byte {
+	b := make([]byte, 3*512)
+	le := binary.LittleEndian
+	b[offSetupSects] = 2
+	le.PutUint16(b[offBootFlag:], 0xaa55)
+	copy(b[offMagic:], "HdrS")
+	le.PutUint16(b[offProtocol:], protocol)
+	if version != "" {
+		le.PutUint16(b[offKernelVersion:], 0x200)
+		copy(b[0x400:], version+" (me@here) #1 SMP\x00")
+	}
+	le.PutUint16(b[offXLoadFlags:], xload)
+	le.PutUint32(b[offPayload:], 16)
+	le.PutUint32(b[offPayloadLength:], uint32(len(payload)))
+	return append(append(b, make([]byte, 16)...), payload...)
+}
+
+func gz(t testing.TB, data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return binary.LittleEndian.AppendUint32(b.Bytes(), uint32(len(data)))
+}
+
+func TestBzImage(t *testing.T) {
+	elf := vmlinux(notePVH, text)
+	image := bzImage("6.6.6-test+", 0x20f, 1, gz(t, elf))
+	h, err := ReadHeader(bytes.NewReader(image), int64(len(image)))
+	if err != nil || h.Kind != BzImage || h.Version != "6.6.6-test+" {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	var out bytes.Buffer
+	if err := h.Extract(&out, bytes.NewReader(image)); err != nil || !bytes.Equal(out.Bytes(), elf) {
+		t.Fatalf("extracted %d bytes of %d, %v", out.Len(), len(elf), err)
+	}
+	v, err := Inspect(bytes.NewReader(elf), int64(len(elf)))
+	if want := (Vmlinux{"6.6.6-test+", true, true}); err != nil || *v != want {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+func TestInspectLarge(t *testing.T) {
+	// The texts stand across the borders of the scan's buffer.
+	for shift := range 40 {
+		elf := vmlinux(6, strings.Repeat("x", 1<<20-200+shift*10)+text)
+		v, err := Inspect(bytes.NewReader(elf), int64(len(elf)))
+		if want := (Vmlinux{"6.6.6-test+", false, true}); err != nil || *v != want {
+			t.Errorf("%+v, %v", v, err)
+		}
+	}
+}
+
+func TestBadKernels(t *testing.T) {
+	payload := gz(t, vmlinux(notePVH, ""))
+	good := bzImage("6.6.6", 0x20f, 1, payload)
+	arm := vmlinux(notePVH, "")
+	arm[18] = 183
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"empty", nil, ErrFormat.Error()},
+		{"text", []byte(strings.Repeat("not a kernel ", 100)), ErrFormat.Error()},
+		{"cut", good[:len(good)-5], "bzImage is cut short"},
+		{"32 bit", bzImage("6.6.6", 0x20f, 0, payload), "32-bit kernel"},
+		{"arm", arm, "another machine"},
+	} {
+		_, err := ReadHeader(bytes.NewReader(c.data), int64(len(c.data)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+		if c.name != "cut" && !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: not an ErrFormat", c.name)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"unknown", bzImage("6.6.6", 0x20f, 1, []byte("who knows what")), "unknown compression"},
+		{"old", bzImage("6.6.6", 0x207, 1, payload), "no known payload"},
+		{"damaged", bzImage("6.6.6", 0x20f, 1, payload[:len(payload)-20]), "gzip"},
+	} {
+		h, err := ReadHeader(bytes.NewReader(c.data), int64(len(c.data)))
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if err := h.Extract(new(bytes.Buffer), bytes.NewReader(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	// A plain ELF payload and a header without a version.
+	image := bzImage("", 0x20f, 1, vmlinux(notePVH, text))
+	h, err := ReadHeader(bytes.NewReader(image), int64(len(image)))
+	if err != nil || h.Version != "" {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	var out bytes.Buffer
+	if err := h.Extract(&out, bytes.NewReader(image)); err != nil || out.Len() == 0 {
+		t.Errorf("plain payload: %d bytes, %v", out.Len(), err)
+	}
+}
+
+func FuzzKernel(f *testing.F) {
+	f.Add(vmlinux(notePVH, text))
+	f.Add(bzImage("6.6.6", 0x20f, 1, gz(f, vmlinux(notePVH, text))))
+	f.Add(bzImage("", 0x20f, 1, vmlinux(1, "")))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := bytes.NewReader(data)
+		h, err := ReadHeader(r, int64(len(data)))
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(h.Version, "/ \x00\n") {
+			t.Fatalf("version %q", h.Version)
+		}
+		if h.Kind == ELF {
+			_, _ = Inspect(r, int64(len(data)))
+			return
+		}
+		_ = h.Extract(new(limited), r)
+	})
+}
+
+// limited takes 4 MiB.
+type limited struct{ n int }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.n += len(p); l.n > 4<<20 {
+		return 0, errors.New("enough")
+	}
+	return len(p), nil
+}
