@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"provium/internal/wire"
 )
@@ -35,6 +36,10 @@ type Agent struct {
 	buffers sync.Pool
 	spawn   sync.Mutex
 	ops     sync.WaitGroup
+
+	handles  atomic.Uint64  // the last one given
+	procs    processes      //
+	children sync.WaitGroup // who follows them
 }
 
 // New returns an Agent.
@@ -50,9 +55,12 @@ func New(cfg Config) *Agent {
 	return a
 }
 
-// Wait returns when every operation of ended sessions has ended. Call it after
-// the last Serve.
-func (a *Agent) Wait() { a.ops.Wait() }
+// Wait returns when every operation of ended sessions has ended, and every
+// process that is left. Call it after the last Serve.
+func (a *Agent) Wait() {
+	a.ops.Wait()
+	a.children.Wait()
+}
 
 // buffer holds a full Data frame.
 type buffer [wire.HeaderSize + wire.ChunkSize]byte

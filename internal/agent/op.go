@@ -157,6 +157,8 @@ func (o *op) item(req wire.Request) wire.Result {
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:
 		err = o.sleep(r.NS)
+	default:
+		v, body, err = o.object(req)
 	}
 	if body != nil && o.ctx.Err() == nil {
 		// In a batch the next operation's bytes stand behind these.
