@@ -33,6 +33,7 @@ type Config struct {
 	RNGSeed  *uint64   // nil: the host's entropy
 	RTCBase  time.Time // zero: the host's clock
 	ExtraArg []string  // appended as they are
+	Restore  *Restore  // start from a saved state instead of booting; nil boots
 
 	// Serial and HVC receive what ttyS0 and hvc0 print, in chunks, from one
 	// goroutine each; they must not block for long. Nil drops it.
@@ -107,7 +108,7 @@ func (c *Config) validate() error {
 
 // fds are the descriptor numbers in the QEMU process.
 type fds struct {
-	ram, qmp, serial, hvc, rng int // rng is 0 without a seed
+	ram, qmp, serial, hvc, rng, state int // rng is 0 without a seed, state without a Restore
 }
 
 // args builds the command line. It is pure, so that a change of the machine is
@@ -118,13 +119,14 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-name", "guest=" + escapeComma(c.Name),
 		"-nodefaults", "-no-user-config", "-display", "none",
 		// vmport and the HPET cost emulation time and no test needs them.
-		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram" + c.machineExtras(),
+		// A state without descriptions, footers and header is the one form that
+		// QEMU both saves apart from RAM and loads (see state.go).
+		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram,suppress-vmdesc=on" + c.machineExtras(),
+		"-global", "migration.send-configuration=off", "-global", "migration.send-section-footer=off",
 		"-cpu", c.cpuModel(),
 		"-smp", fmt.Sprint(c.CPUs),
 		"-m", mb,
-		// RAM is a memfd of ours: a file on disk made a cold boot 1 s slower,
-		// and a snapshot reads it without QEMU's help.
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=on", mb, fd.ram),
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=%s", mb, fd.ram, c.ramSharing()),
 		"-kernel", c.Kernel,
 	}
 	if c.Initrd != "" {
@@ -154,7 +156,21 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, "-object", "rng-random,id=rng0,filename=/dev/urandom")
 	}
 	a = append(a, "-device", "virtio-rng-pci,rng=rng0", "-device", "pvpanic", "-device", "vmcoreinfo")
+	if c.Restore != nil {
+		// Nothing runs before the state is loaded and the caller says so.
+		a = append(a, "-S", "-incoming", "defer")
+	}
 	return append(a, c.ExtraArg...)
+}
+
+// ramSharing: a booting guest's RAM is a memfd of ours, mapped shared, so that a
+// snapshot reads it without QEMU's help (and a file on disk made a boot 1 s
+// slower). A restored guest's is the snapshot's file, mapped copy-on-write.
+func (c *Config) ramSharing() string {
+	if c.Restore != nil {
+		return "off"
+	}
+	return "on"
 }
 
 func (c *Config) machineExtras() string {
