@@ -8,6 +8,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ const FileName = "provium.toml"
 
 const (
 	defaultCacheMaxSize = 20 << 30 // bytes
+	maxFileSize         = 4 << 20  // bytes of a configuration file
 	profileFileName     = "profile.provium.toml"
 	fromDirKey          = "from_dir" // of [profiles]
 )
@@ -76,6 +78,7 @@ type Disk struct {
 
 // Env is what the configuration takes from its surroundings.
 type Env struct {
+	Home      string // the user's home directory, for paths with ~/, or ""
 	CacheHome string // the user's cache directory, e.g. ~/.cache
 	BuildDir  string // $PROVIUM_BUILD_DIR, or ""
 	Kernel    string // --kernel, absolute, or ""
@@ -87,9 +90,17 @@ type ReadError struct {
 	Err  error
 }
 
+// errNoneAbove is about a directory that has no configuration, nor has any above
+// it.
+var errNoneAbove = fmt.Errorf("no such file here or in a directory above: %w", fs.ErrNotExist)
+
 func (e *ReadError) Error() string {
-	if errors.Is(e.Err, fs.ErrNotExist) {
-		return fmt.Sprintf("read `%s`: no such file; `provium init` writes one", e.Path)
+	const remedy = "`provium init` writes one, --config names another"
+	switch {
+	case errors.Is(e.Err, errNoneAbove):
+		return fmt.Sprintf("read `%s`: no such file, nor in a directory above; %s", e.Path, remedy)
+	case errors.Is(e.Err, fs.ErrNotExist):
+		return fmt.Sprintf("read `%s`: no such file; %s", e.Path, remedy)
 	}
 	var pe *fs.PathError
 	if errors.As(e.Err, &pe) {
@@ -142,7 +153,7 @@ func Find(dir string) (string, error) {
 		}
 		up := filepath.Dir(at)
 		if up == at {
-			return "", &ReadError{Path: filepath.Join(dir, FileName), Err: fs.ErrNotExist}
+			return "", &ReadError{Path: filepath.Join(dir, FileName), Err: errNoneAbove}
 		}
 		at = up
 	}
@@ -154,11 +165,25 @@ func Load(path string, env Env) (*Config, error) {
 	if err != nil {
 		return nil, &ReadError{Path: path, Err: err}
 	}
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
 		return nil, &ReadError{Path: path, Err: err}
 	}
 	return parse(text, path, env)
+}
+
+// readFile reads a file, which may be a pipe, up to maxFileSize.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err == nil && len(text) > maxFileSize {
+		err = fmt.Errorf("more than %d MiB are no configuration", maxFileSize>>20)
+	}
+	return text, err
 }
 
 func parse(text []byte, path string, env Env) (*Config, error) {
@@ -180,7 +205,7 @@ func parse(text []byte, path string, env Env) (*Config, error) {
 		if errors.As(err, &re) || errors.As(err, &pe) {
 			return nil, err
 		}
-		return nil, &InvalidError{Path: path, Err: err}
+		return nil, &InvalidError{Path: path, Err: locate(err, text)}
 	}
 	return c, nil
 }
@@ -202,9 +227,10 @@ func (c *Config) read(top map[string]any, env Env) error {
 	if err != nil {
 		return err
 	}
-	err = section{where: "[provium]", valid: []key{
-		{"roots", pathsInto(&c.Roots, c.Dir)},
-		{"cache_dir", pathInto(&c.CacheDir, c.Dir)},
+	at := base{dir: c.Dir, home: env.Home}
+	err = section{where: "[provium]", key: "provium", valid: []key{
+		{"roots", pathsInto(&c.Roots, at)},
+		{"cache_dir", pathInto(&c.CacheDir, at)},
 		{"cache_max_size", sizeInto(&c.CacheMaxSize)},
 		{"oops_patterns", patternsInto(&c.OopsPatterns)},
 		{"oops_ignore", patternsInto(&c.OopsIgnore)},
@@ -214,23 +240,30 @@ func (c *Config) read(top map[string]any, env Env) error {
 	}
 	if dir, ok := profiles[fromDirKey]; ok {
 		delete(profiles, fromDirKey)
+		key := joinKey("profiles", fromDirKey)
 		var path string
-		if err := pathInto(&path, c.Dir)(dir); err != nil {
-			return fmt.Errorf("[profiles] %s: %w", fromDirKey, err)
+		if err := pathInto(&path, at)(dir); err != nil {
+			return &keyError{key, fmt.Errorf("[profiles] %s: %w", fromDirKey, err)}
 		}
-		if err := c.readProfileDir(path, env); err != nil {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return &keyError{key, fmt.Errorf("[profiles] %s: %w", fromDirKey, err)}
+		}
+		if err := c.readProfileDir(path, entries, env); err != nil {
 			return err
 		}
 	}
 	for _, name := range sortedKeys(profiles) {
 		table, ok := profiles[name].(map[string]any)
 		if !ok {
-			return fmt.Errorf("[profiles] %s: expected a table [profiles.%s], got %s", name, name, kindOf(profiles[name]))
+			return &keyError{joinKey("profiles", name),
+				fmt.Errorf("[profiles] %s: expected a table [profiles.%s], got %s", name, name, kindOf(profiles[name]))}
 		}
 		if _, twice := c.Profiles[name]; twice {
-			return fmt.Errorf("profile `%s` stands in %s and below %s", name, FileName, fromDirKey)
+			return &keyError{joinKey("profiles", name),
+				fmt.Errorf("profile `%s` stands in %s and below %s", name, filepath.Base(c.Path), fromDirKey)}
 		}
-		p, err := readProfile(name, table, c.Dir, env)
+		p, err := readProfile(name, joinKey("profiles", name), table, c.Dir, env)
 		if err != nil {
 			return err
 		}
@@ -240,14 +273,10 @@ func (c *Config) read(top map[string]any, env Env) error {
 }
 
 // readProfileDir reads every <dir>/<name>/profile.provium.toml.
-func (c *Config) readProfileDir(dir string, env Env) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("[profiles] %s: %w", fromDirKey, err)
-	}
+func (c *Config) readProfileDir(dir string, entries []fs.DirEntry, env Env) error {
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name(), profileFileName)
-		text, err := os.ReadFile(path)
+		text, err := readFile(path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDir) {
 			continue
 		}
@@ -258,9 +287,9 @@ func (c *Config) readProfileDir(dir string, env Env) error {
 		if err != nil {
 			return err
 		}
-		p, err := readProfile(e.Name(), table, filepath.Dir(path), env)
+		p, err := readProfile(e.Name(), "", table, filepath.Dir(path), env)
 		if err != nil {
-			return &InvalidError{Path: path, Err: err}
+			return &InvalidError{Path: path, Err: locate(err, text)}
 		}
 		c.Profiles[e.Name()] = p
 	}

@@ -7,20 +7,33 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 var errNotDir = syscall.ENOTDIR
 
-// readProfile reads one profile table whose relative paths start at dir.
-func readProfile(name string, table map[string]any, dir string, env Env) (Profile, error) {
+// readProfile reads one profile table, which has the full name key in its file.
+// Its relative paths start at dir.
+func readProfile(name, key string, table map[string]any, dir string, env Env) (Profile, error) {
+	p, err := readProfileTable(name, key, table, dir, env)
+	var ke *keyError
+	if err != nil && !errors.As(err, &ke) {
+		err = &keyError{key, err}
+	}
+	return p, err
+}
+
+func readProfileTable(name, full string, table map[string]any, dir string, env Env) (Profile, error) {
 	p := Profile{Name: name, Dir: dir, GuestOS: "linux", InjectAgent: true, Accel: "auto", BootCache: true, Transport: "virtio-serial"}
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		// It names directories below the cache.
+		return p, fmt.Errorf("profile name `%s` is not valid: it must not be empty, `.` or `..`, or contain `/`", name)
+	}
+	at := base{dir: dir, home: env.Home}
 	var cmdline string
-	var timeout float64
 	// {out} stands in several values, so it is settled first.
 	if v, ok := table["build_out"]; ok {
-		if err := pathInto(&p.BuildOut, dir)(v); err != nil {
-			return p, fmt.Errorf("profile `%s` build_out: %w", name, err)
+		if err := pathInto(&p.BuildOut, at)(v); err != nil {
+			return p, &keyError{joinKey(full, "build_out"), fmt.Errorf("profile `%s` build_out: %w", name, err)}
 		}
 	}
 	if p.BuildOut == "" {
@@ -31,9 +44,10 @@ func readProfile(name string, table map[string]any, dir string, env Env) (Profil
 			p.BuildOut = filepath.Join(env.CacheHome, "provium", "builds", name)
 		}
 	}
-	path := func(to *string) func(any) error { return outPathInto(to, dir, p.BuildOut) }
+	at.out = p.BuildOut
+	path := func(to *string) func(any) error { return pathInto(to, at) }
 	var disks []any
-	err := section{where: fmt.Sprintf("profile `%s`", name), valid: []key{
+	err := section{where: fmt.Sprintf("profile `%s`", name), key: full, valid: []key{
 		{"kernel", path(&p.Kernel)},
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},
@@ -47,40 +61,38 @@ func readProfile(name string, table map[string]any, dir string, env Env) (Profil
 		{"machine", stringInto(&p.Machine)},
 		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
 		{"boot_cache", boolInto(&p.BootCache)},
-		{"agent_boot_timeout", numberInto(&timeout)},
-		{"modules", stringsInto(&p.Modules)},
+		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
+		{"modules", namesInto(&p.Modules)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
 		{"disks", listInto(&disks)},
 	}}.read(table)
 	if err != nil {
 		return p, err
 	}
-	if _, given := table["agent_boot_timeout"]; given {
-		if !(timeout > 0) || timeout > 1e6 {
-			return p, fmt.Errorf("profile `%s` agent_boot_timeout: expected a positive number of seconds, got %v", name, timeout)
-		}
-		p.AgentBootTimeout = time.Duration(timeout * float64(time.Second))
-	}
 	if p.GuestOS != "linux" && p.GuestOS != "peios" {
-		return p, fmt.Errorf("profile `%s` has guest_os = `%s`, only `linux` and `peios` are supported", name, p.GuestOS)
+		return p, &keyError{joinKey(full, "guest_os"),
+			fmt.Errorf("profile `%s` has guest_os = `%s`, only `linux` and `peios` are supported", name, p.GuestOS)}
 	}
-	if err := p.setCmdline(table, cmdline); err != nil {
+	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
 	}
 	if p.Kernel != "" && p.Root != "" {
 		return p, fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", name)
 	}
 	p.Build = strings.ReplaceAll(p.Build, outMark, p.BuildOut)
+	inDisks := func(i int, err error) error {
+		return &keyError{joinKey(full, "disks"), fmt.Errorf("profile `%s` disks[%d]: %w", name, i+1, err)}
+	}
 	for i, d := range disks {
-		disk, err := readDisk(d, dir, p.BuildOut)
+		disk, err := readDisk(d, at)
 		if err != nil {
-			return p, fmt.Errorf("profile `%s` disks[%d]: %w", name, i+1, err)
+			return p, inDisks(i, err)
 		}
 		if disk.ID == "" {
 			disk.ID = fmt.Sprintf("disk%d", i)
 		}
 		if slices.ContainsFunc(p.Disks, func(o Disk) bool { return o.ID == disk.ID }) {
-			return p, fmt.Errorf("profile `%s` disks[%d]: id `%s` is used twice", name, i+1, disk.ID)
+			return p, inDisks(i, fmt.Errorf("id `%s` is used twice", disk.ID))
 		}
 		p.Disks = append(p.Disks, disk)
 	}
@@ -90,11 +102,11 @@ func readProfile(name string, table map[string]any, dir string, env Env) (Profil
 	return p, nil
 }
 
-func (p *Profile) setCmdline(table map[string]any, cmdline string) error {
+func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 	_, given := table["cmdline"]
 	switch {
 	case given && strings.TrimSpace(cmdline) == "":
-		return fmt.Errorf("profile `%s` has empty cmdline", p.Name)
+		return &keyError{joinKey(key, "cmdline"), fmt.Errorf("profile `%s` has empty cmdline", p.Name)}
 	case given:
 		p.Cmdline = &cmdline
 	case p.CmdlineFile == "" && p.Kernel != "":
@@ -103,7 +115,7 @@ func (p *Profile) setCmdline(table map[string]any, cmdline string) error {
 	return nil
 }
 
-func readDisk(v any, dir, out string) (Disk, error) {
+func readDisk(v any, at base) (Disk, error) {
 	table, ok := v.(map[string]any)
 	if !ok {
 		return Disk{}, fmt.Errorf("expected a table, got %s", kindOf(v))
@@ -111,9 +123,9 @@ func readDisk(v any, dir, out string) (Disk, error) {
 	var d Disk
 	var mediated bool // accepted and without meaning: every disk can be faulted
 	err := section{where: "a disk", valid: []key{
-		{"path", outPathInto(&d.Path, dir, out)},
+		{"path", pathInto(&d.Path, at)},
 		{"scratch", sizeInto(&d.Scratch)},
-		{"template", outPathInto(&d.Template, dir, out)},
+		{"template", pathInto(&d.Template, at)},
 		{"id", stringInto(&d.ID)},
 		{"readonly", boolInto(&d.ReadOnly)},
 		{"mediated", boolInto(&mediated)},

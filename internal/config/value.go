@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -25,6 +26,7 @@ type key struct {
 // section is a table with a closed set of keys.
 type section struct {
 	where string // for errors
+	key   string // its full name in the file; "" for the file itself
 	valid []key
 }
 
@@ -32,10 +34,10 @@ func (s section) read(table map[string]any) error {
 	for _, name := range sortedKeys(table) {
 		i := slices.IndexFunc(s.valid, func(k key) bool { return k.name == name })
 		if i < 0 {
-			return s.unknown(name)
+			return &keyError{joinKey(s.key, name), s.unknown(name)}
 		}
 		if err := s.valid[i].set(table[name]); err != nil {
-			return fmt.Errorf("%s %s: %w", s.where, name, err)
+			return &keyError{joinKey(s.key, name), fmt.Errorf("%s %s: %w", s.where, name, err)}
 		}
 	}
 	return nil
@@ -93,16 +95,28 @@ func listInto(to *[]any) func(any) error    { return typed(to, "an array") }
 
 func tableInto(to *map[string]any) func(any) error { return typed(to, "a table") }
 
-func numberInto(to *float64) func(any) error {
+// maxSeconds bounds a length of time in the file, which is eleven days.
+const maxSeconds = 1e6
+
+// secondsInto takes a positive number of seconds.
+func secondsInto(to *time.Duration) func(any) error {
 	return func(v any) error {
+		var n float64
 		switch v := v.(type) {
 		case int64:
-			*to = float64(v)
+			n = float64(v)
 		case float64:
-			*to = v
+			n = v
 		default:
-			return fmt.Errorf("expected a number, got %s", kindOf(v))
+			return fmt.Errorf("expected a positive number of seconds, got %s", kindOf(v))
 		}
+		switch {
+		case !(n > 0): // also not a number
+			return fmt.Errorf("expected a positive number of seconds, got %v", v)
+		case n > maxSeconds:
+			return fmt.Errorf("expected a positive number of seconds, at most %d, got %v", int(maxSeconds), v)
+		}
+		*to = max(1, time.Duration(n*float64(time.Second)))
 		return nil
 	}
 }
@@ -143,7 +157,10 @@ func patternsInto(to *[]string) func(any) error {
 		if err := stringsInto(to)(v); err != nil {
 			return err
 		}
-		for _, p := range *to {
+		for i, p := range *to {
+			if p == "" {
+				return fmt.Errorf("entry %d: an empty pattern matches every line", i+1)
+			}
 			if _, err := regexp.Compile(p); err != nil {
 				return fmt.Errorf("`%s` is no regular expression: %w", p, err)
 			}
@@ -152,35 +169,71 @@ func patternsInto(to *[]string) func(any) error {
 	}
 }
 
-func pathInto(to *string, dir string) func(any) error { return outPathInto(to, dir, outMark) }
+// namesInto takes an array of strings that are not empty.
+func namesInto(to *[]string) func(any) error {
+	return func(v any) error {
+		if err := stringsInto(to)(v); err != nil {
+			return err
+		}
+		if i := slices.Index(*to, ""); i >= 0 {
+			return fmt.Errorf("entry %d: expected a name, got an empty string", i+1)
+		}
+		return nil
+	}
+}
 
-// outPathInto takes a path that may begin with, or hold, {out}.
-func outPathInto(to *string, dir, out string) func(any) error {
+// base is what paths in the file are relative to.
+type base struct {
+	dir  string
+	home string // what ~/ stands for, or ""
+	out  string // what {out} stands for, or "" where it has no meaning
+}
+
+func (b base) resolve(s string) (string, error) {
+	switch {
+	case s == "":
+		return "", errors.New("expected a path, got an empty string")
+	case strings.ContainsRune(s, 0):
+		return "", fmt.Errorf("path %q contains a NUL byte", s)
+	case strings.Contains(s, outMark):
+		if b.out == "" {
+			return "", fmt.Errorf("`%s` has no meaning in `%s`; it stands for build_out in build and in a profile's other paths", outMark, s)
+		}
+		s = strings.ReplaceAll(s, outMark, b.out)
+	case s == "~" || strings.HasPrefix(s, "~/"):
+		if b.home == "" {
+			return "", fmt.Errorf("`%s`: there is no home directory; write the whole path", s)
+		}
+		s = b.home + s[1:]
+	}
+	if !filepath.IsAbs(s) {
+		s = filepath.Join(b.dir, s)
+	}
+	return filepath.Clean(s), nil
+}
+
+func pathInto(to *string, at base) func(any) error {
 	return func(v any) error {
 		var s string
 		if err := stringInto(&s)(v); err != nil {
 			return err
 		}
-		if s == "" {
-			return fmt.Errorf("expected a path, got an empty string")
+		s, err := at.resolve(s)
+		if err == nil {
+			*to = s
 		}
-		s = strings.ReplaceAll(s, outMark, out)
-		if !filepath.IsAbs(s) {
-			s = filepath.Join(dir, s)
-		}
-		*to = filepath.Clean(s)
-		return nil
+		return err
 	}
 }
 
-func pathsInto(to *[]string, dir string) func(any) error {
+func pathsInto(to *[]string, at base) func(any) error {
 	return func(v any) error {
 		var list []string
 		if err := stringsInto(&list)(v); err != nil {
 			return err
 		}
 		for i := range list {
-			if err := pathInto(&list[i], dir)(list[i]); err != nil {
+			if err := pathInto(&list[i], at)(list[i]); err != nil {
 				return fmt.Errorf("entry %d: %w", i+1, err)
 			}
 		}
@@ -194,34 +247,45 @@ func sizeInto(to *int64) func(any) error {
 		switch v := v.(type) {
 		case int64:
 			if v <= 0 {
-				return fmt.Errorf("size %d is not positive", v)
+				return fmt.Errorf("size: expected a positive number of bytes, got %d", v)
 			}
 			*to = v
 			return nil
 		case string:
+			if v != "" && !strings.ContainsRune(sizeUnits, rune(v[len(v)-1])) {
+				return fmt.Errorf("size: cannot parse `%s` (a string needs K, M, G or T, as in \"512M\"; an integer is bytes)", v)
+			}
 			n, err := ParseSize(v)
-			*to = n
+			if err == nil {
+				*to = n
+			}
 			return err
 		}
 		return fmt.Errorf("expected a size (bytes, or a string such as \"512M\"), got %s", kindOf(v))
 	}
 }
 
-// ParseSize reads a size: a positive number of bytes, or a number with K, M, G
-// or T, which are powers of 1024.
+// sizeUnits are powers of 1024, ascending.
+const sizeUnits = "KMGT"
+
+// ParseSize reads a size of the command line: a positive number of bytes, or a
+// number with K, M, G or T, which are powers of 1024.
 func ParseSize(s string) (int64, error) {
 	digits, unit := s, float64(1)
 	if n := len(s); n > 0 {
-		if i := strings.IndexByte("KMGT", s[n-1]); i >= 0 {
+		if i := strings.IndexByte(sizeUnits, s[n-1]); i >= 0 {
 			digits, unit = s[:n-1], math.Pow(1024, float64(i+1))
 		}
 	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || strings.ContainsAny(digits, "eExXpPnN_+-iI") {
+	n, ok := parseDecimal(digits)
+	if !ok {
 		return 0, fmt.Errorf("size: cannot parse `%s` (a number of bytes, or a number with K, M, G or T)", s)
 	}
 	bytes := n * unit
-	if bytes < 1 || bytes >= math.MaxInt64 || bytes != math.Trunc(bytes) {
+	switch {
+	case bytes >= math.MaxInt64:
+		return 0, fmt.Errorf("size: `%s` is too large", s)
+	case bytes < 1 || bytes != math.Trunc(bytes):
 		return 0, fmt.Errorf("size: `%s` is not a positive whole number of bytes", s)
 	}
 	return int64(bytes), nil
@@ -230,23 +294,37 @@ func ParseSize(s string) (int64, error) {
 // ParseDuration reads a duration of the command line: a number with ms, s, m or
 // h, or a bare integer, which is seconds. Zero is allowed.
 func ParseDuration(s string) (time.Duration, error) {
-	digits, unit := s, time.Second
+	digits, unit, bare := s, time.Second, true
 	for _, u := range []struct {
 		suffix string
 		unit   time.Duration
 	}{{"ms", time.Millisecond}, {"s", time.Second}, {"m", time.Minute}, {"h", time.Hour}} {
 		if rest, ok := strings.CutSuffix(s, u.suffix); ok {
-			digits, unit = rest, u.unit
+			digits, unit, bare = rest, u.unit, false
 			break
 		}
 	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || strings.ContainsAny(digits, "eExXpPnN_+-iI") || digits == s && strings.Contains(s, ".") {
+	n, ok := parseDecimal(digits)
+	if !ok || bare && strings.Contains(s, ".") {
 		return 0, fmt.Errorf("duration: cannot parse `%s` (a whole number of seconds, or a number with ms, s, m or h)", s)
 	}
 	d := n * float64(unit)
-	if d > math.MaxInt64/2 {
-		return 0, fmt.Errorf("duration: `%s` is too long", s)
+	switch {
+	case d >= math.MaxInt64:
+		return 0, fmt.Errorf("duration: `%s` is too long (at most 292 years)", s)
+	case n > 0:
+		return max(1, time.Duration(math.Round(d))), nil // zero would mean another thing
 	}
-	return time.Duration(d), nil
+	return 0, nil
+}
+
+// parseDecimal reads digits with at most one point: no sign, exponent, blank or
+// other notation that strconv knows.
+func parseDecimal(s string) (float64, bool) {
+	whole, fraction, _ := strings.Cut(s, ".")
+	if whole+fraction == "" || strings.Trim(whole+fraction, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseFloat(s, 64)
+	return n, err == nil
 }
