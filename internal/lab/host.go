@@ -63,8 +63,11 @@ type Host struct {
 	// listings work, guest operations fail.
 	NoGuests bool
 
-	mu     sync.Mutex
-	nextVM int
+	verified verified // snapshots that need not be read through again
+
+	mu           sync.Mutex
+	nextVM       int
+	nextSnapshot int
 }
 
 func (h *Host) emit(e event.Event) {
@@ -91,6 +94,14 @@ func (h *Host) vmDir() (string, error) {
 		return "", fmt.Errorf("vm directory: %w", err)
 	}
 	return dir, nil
+}
+
+// snapshotPath is a new one in the run's temporary directory.
+func (h *Host) snapshotPath() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nextSnapshot++
+	return fmt.Sprintf("%s/%d.snap", h.TempDir, h.nextSnapshot)
 }
 
 func (h *Host) profile(name string) (*Profile, error) {

@@ -173,6 +173,29 @@ func (c *Config) ramSharing() string {
 	return "on"
 }
 
+// Hardware is what a saved state depends on, beside the version of QEMU.
+type Hardware struct {
+	Type    string // QEMU machine type, with its options
+	CPU     string // model
+	Accel   string
+	Memory  int64 // bytes
+	CPUs    int
+	Devices []string // in order
+}
+
+// Hardware tells what machine a Config makes.
+func (c *Config) Hardware() Hardware {
+	d := c.withDefaults()
+	h := Hardware{Type: d.Machine + d.machineExtras(), CPU: d.cpuModel(), Accel: d.Accel, Memory: d.Memory, CPUs: d.CPUs}
+	args := d.args(fds{}, "")
+	for i, a := range args {
+		if a == "-device" && i+1 < len(args) {
+			h.Devices = append(h.Devices, args[i+1])
+		}
+	}
+	return h
+}
+
 func (c *Config) machineExtras() string {
 	if c.Machine != "q35" && c.Machine != "pc" {
 		return ""

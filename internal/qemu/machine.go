@@ -50,7 +50,8 @@ type Machine struct {
 	stderr *tailBuffer
 
 	migration *migrationWatch
-	stateFD   int // number in the QEMU process of what it is restored from
+	saved     []byte // what SaveState returned since the vCPUs were stopped
+	stateFD   int    // number in the QEMU process of what it is restored from
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
 
@@ -340,7 +341,10 @@ func (m *Machine) SyncConsole() {
 func (m *Machine) Stop(ctx context.Context) error { return m.qmp.Execute(ctx, "stop", nil, nil) }
 
 // Cont starts the vCPUs.
-func (m *Machine) Cont(ctx context.Context) error { return m.qmp.Execute(ctx, "cont", nil, nil) }
+func (m *Machine) Cont(ctx context.Context) error {
+	m.saved = nil
+	return m.qmp.Execute(ctx, "cont", nil, nil)
+}
 
 // Reset presses the reset button.
 func (m *Machine) Reset(ctx context.Context) error {

@@ -180,8 +180,12 @@ func (m *Machine) load(ctx context.Context) error {
 func (m *Machine) Version() string { return m.qmp.Version() }
 
 // SaveState returns the state of everything but RAM. The guest must be stopped,
-// and may go on afterwards.
+// and may go on afterwards. Calls must not overlap.
 func (m *Machine) SaveState(ctx context.Context) ([]byte, error) {
+	// QEMU saves a machine once until it has run again.
+	if m.saved != nil {
+		return m.saved, nil
+	}
 	save := m.saveBooted
 	if m.cfg.Restore != nil {
 		save = m.saveRestored
@@ -193,6 +197,7 @@ func (m *Machine) SaveState(ctx context.Context) ([]byte, error) {
 		}
 		return nil, &StateError{Op: "save", Err: err}
 	}
+	m.saved = state
 	return state, nil
 }
 
