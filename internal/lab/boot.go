@@ -161,6 +161,9 @@ func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 
 // planBoot resolves the profile and the opts to files and a machine.
 func (v *VM) planBoot(ctx context.Context, opts *BootOpts) (*startPlan, error) {
+	if v.profile.Unavailable != "" {
+		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
+	}
 	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
 	if err != nil {
 		return nil, err
