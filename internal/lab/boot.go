@@ -35,9 +35,24 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	v.log.MarkBoot()
+	key := v.bootKey(plan)
+	if key != "" {
+		inst, err := v.bootFromCache(ctx, key, plan, giveBack)
+		if err != nil {
+			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+		}
+		if inst != nil {
+			return v.started(inst)
+		}
+	}
+	first := v.log.Len() == 0
 	inst, err := v.start(ctx, plan, giveBack)
 	if err != nil {
 		return v.bootError(ctx, err)
+	}
+	// A log of earlier boots is no part of this one.
+	if key != "" && first {
+		v.storeBoot(ctx, key, inst)
 	}
 	return v.started(inst)
 }

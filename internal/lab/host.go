@@ -22,6 +22,7 @@ type Profile struct {
 	Machine      string        // QEMU machine type; "" is ours
 	Accel        string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
+	NoBootCache  bool          // every boot really boots
 	Unavailable  string        // what the profile asks for that this version cannot do; "" is nothing
 }
 
@@ -54,6 +55,10 @@ type Host struct {
 	Pool      Pool // nil: no limit
 
 	Images Images
+
+	// BootCache is the directory of post-boot snapshots, from which boots are
+	// served; "" has every boot really boot.
+	BootCache string
 
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it

@@ -339,6 +339,15 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	if p.guest.Image != g.Image {
 		return nil, fmt.Errorf("snapshot `%s` does not fit: the kernel, the initrd or the agent of profile `%s` has changed since it was taken", r.Path(), g.Profile)
 	}
+	// The command line is the one that booted, with everything in it.
+	p.cfg.Cmdline = g.Cmdline
+	p.guest = g
+	return p, v.runFrom(p, r)
+}
+
+// runFrom makes p, which describes the machine, start from a snapshot of it.
+func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
+	m := r.Manifest()
 	fits := func(version string) error {
 		here := v.hardware(p.cfg, version)
 		if d := m.Machine.Differences(&here); len(d) > 0 {
@@ -348,18 +357,16 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	}
 	// Only QEMU itself knows its version; all else is compared before it starts.
 	if err := fits(m.Machine.QEMU); err != nil {
-		return nil, err
+		return err
 	}
 	if p.text, err = r.Section(sectionConsole); err != nil {
-		return nil, err
+		return err
 	}
 	state, ok := m.Sections[sectionState]
 	if !ok {
-		return nil, fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
+		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
-	// The command line is the one that booted, with everything in it.
-	p.cfg.Cmdline = g.Cmdline
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
-	p.guest, p.restored = g, true
-	return p, nil
+	p.restored = true
+	return nil
 }

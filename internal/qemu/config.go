@@ -18,6 +18,9 @@ import (
 // AgentPort is the name of the virtio-serial port on which the agent serves.
 const AgentPort = "org.provium.agent"
 
+// DefaultBinary is the QEMU program of a Config that names none.
+const DefaultBinary = "qemu-system-x86_64"
+
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
 	Binary   string // QEMU program; qemu-system-x86_64 from PATH
@@ -62,7 +65,7 @@ func (c *Config) cpuModel() string {
 func (c *Config) withDefaults() Config {
 	d := *c
 	if d.Binary == "" {
-		d.Binary = "qemu-system-x86_64"
+		d.Binary = DefaultBinary
 	}
 	if d.Machine == "" {
 		d.Machine = "q35"
