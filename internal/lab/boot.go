@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -216,5 +218,8 @@ func (v *VM) initrd(ctx context.Context, img *image.Image, files []BootFile) (st
 		return img.Initrd, nil
 	}
 	path := filepath.Join(v.dir, "initrd")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the boot before
+		return "", err
+	}
 	return path, img.Compose(ctx, path, imageFiles(files))
 }

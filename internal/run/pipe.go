@@ -49,6 +49,7 @@ type job struct {
 	Filter     string // JSON form of the per-test filter
 	TempDir    string // private to this runner, exists
 	ImageCache string
+	BootCache  string // "" has every boot really boot
 	QEMU       string
 	JSONOutput bool // stdout carries JSON: print goes to stderr
 	Seed       uint64
