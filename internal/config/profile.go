@@ -110,7 +110,7 @@ func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 	case given:
 		p.Cmdline = &cmdline
 	case p.CmdlineFile == "" && p.Kernel != "":
-		return fmt.Errorf("profile `%s` has a kernel and no cmdline; give cmdline or cmdline_file", p.Name)
+		return fmt.Errorf("profile `%s` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file", p.Name)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type instance struct {
 	boot      int           // counts boots: resets and reboots of the guest
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
+	linker    *linker       // makes, or keeps, the link of this boot
 	expected  bool          // the end is wanted: the caller settles the VM's state
 	reason    string        // why it ended; the first one counts
 	suspended bool
@@ -54,7 +55,9 @@ func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout ti
 	i.machine = machine
 	close(i.ready)
 	go i.supervise()
-	i.relink(0, nil)
+	i.mu.Lock()
+	i.relinkLocked()
+	i.mu.Unlock()
 	return i, nil
 }
 
@@ -174,64 +177,95 @@ func (i *instance) portOpenedLocked() {
 	}
 }
 
-// onReset starts over with the agent of the new boot.
+// onReset starts over with the agent of the new boot. One reset may come as
+// several: firmware resets again when it finds the memory of a warm machine.
 func (i *instance) onReset() {
-	i.mu.Lock()
-	i.boot++
-	boot, link := i.boot, i.link
-	i.portOpenedLocked()
-	i.suspended = false
-	if link != nil {
-		i.link, i.linked = nil, make(chan struct{})
-	}
-	ended := i.ctx.Err() != nil
-	i.mu.Unlock()
 	select {
 	case <-i.ready:
 		i.machine.SyncConsole()
 	default:
 	}
 	i.vm.log.MarkBoot()
-	if ended {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.boot++
+	i.portOpenedLocked()
+	i.suspended = false
+	if i.ctx.Err() != nil {
 		return
 	}
-	if link != nil {
+	if link := i.link; link != nil {
+		i.link, i.linked = nil, make(chan struct{})
 		link.Fail(&GuestGoneError{VM: i.vm.name, Reason: "the guest was reset"})
 	}
-	i.relink(boot, link)
+	i.relinkLocked()
 }
 
-// relink connects to the agent of that boot in the background. The end of old
-// is awaited first, since QEMU serves one connection of the port at a time.
-func (i *instance) relink(boot int, old *guest.Client) {
+// linker is the goroutine that connects to the agent of one boot and then
+// watches the link.
+type linker struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// relinkLocked connects to the agent in the background, after the linker of the
+// boot before has ended: QEMU serves one connection of the port at a time.
+// Held: i.mu.
+func (i *instance) relinkLocked() {
+	before, boot := i.linker, i.boot
+	ctx, cancel := context.WithCancel(i.ctx)
+	l := &linker{cancel: cancel, done: make(chan struct{})}
+	i.linker = l
 	i.work.Add(1)
 	go func() {
 		defer i.work.Done()
-		if old != nil {
-			_ = old.Close()
-		}
-		ctx, cancel := context.WithTimeoutCause(i.ctx, i.agentTimeout, errNoAnswer)
+		defer close(l.done)
 		defer cancel()
-		link, err := i.connect(ctx)
-		i.mu.Lock()
-		current := i.boot == boot && i.ctx.Err() == nil
-		if err == nil && current {
-			i.link = link
-			close(i.linked)
+		if before != nil {
+			before.cancel()
+			<-before.done
 		}
-		i.mu.Unlock()
-		switch {
-		case err == nil && current:
-			i.watchLink(link)
-		case err == nil:
-			_ = link.Close()
-		case current:
-			if errors.Is(context.Cause(ctx), errNoAnswer) {
-				err = fmt.Errorf("no agent answered within %v", i.agentTimeout)
-			}
+		i.keepLink(ctx, boot)
+	}()
+}
+
+func (i *instance) keepLink(ctx context.Context, boot int) {
+	limited, cancel := context.WithTimeoutCause(ctx, i.agentTimeout, errNoAnswer)
+	defer cancel()
+	link, err := i.connect(limited)
+	if err != nil {
+		if errors.Is(context.Cause(limited), errNoAnswer) {
+			err = fmt.Errorf("no agent answered within %v", i.agentTimeout)
+		}
+		if ctx.Err() == nil {
 			i.fail(err.Error())
 		}
-	}()
+		return
+	}
+	defer link.Close()
+	i.mu.Lock()
+	current := i.boot == boot && i.ctx.Err() == nil
+	if current {
+		i.link = link
+		close(i.linked)
+	}
+	i.mu.Unlock()
+	if !current {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-link.Done():
+		if ctx.Err() == nil && i.isCurrent(boot) {
+			i.fail(fmt.Sprintf("the agent is lost: %v", link.Err()))
+		}
+	}
+}
+
+func (i *instance) isCurrent(boot int) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.boot == boot
 }
 
 var errNoAnswer = errors.New("no agent answered in time")
@@ -258,24 +292,6 @@ func (i *instance) whyLost(err error) error {
 	case <-time.After(lostPortGrace):
 		return err
 	}
-}
-
-// watchLink waits for the end of a link; one that ends by itself is an agent
-// gone wrong.
-func (i *instance) watchLink(link *guest.Client) {
-	select {
-	case <-link.Done():
-	case <-i.ctx.Done():
-		_ = link.Close()
-		return
-	}
-	i.mu.Lock()
-	mine := i.link == link
-	i.mu.Unlock()
-	if !mine { // replaced after a reset, which closes it
-		return
-	}
-	i.fail(fmt.Sprintf("the agent is lost: %v", link.Err()))
 }
 
 // client gives the link, and waits while the guest reboots.

@@ -21,7 +21,9 @@ enum {
 	allowhook_offset = sizeof(void *) + 3,
 };
 
-static const char key_hooks; // registry: thread -> {function, mask, count, left, running}, weak keys
+// key_hooks is the table of user hooks in the registry, under the name that the
+// standard library uses: thread -> {function, mask, count, left, running}.
+static const char key_hooks[] = "_HOOKKEY";
 
 enum { H_FUNC = 1, H_MASK, H_COUNT, H_LEFT, H_RUNNING };
 
@@ -60,7 +62,7 @@ static void push_thread(lua_State *L, lua_State *of) {
 
 // hook_entry pushes the entry of L's user hook, or answers 0 and pushes nothing.
 static int hook_entry(lua_State *L, lua_State *of) {
-	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_hooks) != LUA_TTABLE) {
+	if (lua_getfield(L, LUA_REGISTRYINDEX, key_hooks) != LUA_TTABLE) {
 		lua_pop(L, 1);
 		return 0;
 	}
@@ -107,7 +109,7 @@ static void user_hook(lua_State *L, gl_state *st, lua_Debug *ar) {
 	entry_set(L, entry, H_RUNNING, 1);
 	lua_rawgeti(L, entry, H_FUNC);
 	lua_pushstring(L, names[ar->event]);
-	if (lua_getinfo(L, "l", ar) && ar->currentline >= 0)
+	if (ar->currentline >= 0) // set for line events only
 		lua_pushinteger(L, ar->currentline);
 	else
 		lua_pushnil(L);
@@ -174,17 +176,24 @@ static int sethook(lua_State *L) {
 		else
 			count = 0;
 	}
-	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_hooks) != LUA_TTABLE) {
+	if (lua_getfield(L, LUA_REGISTRYINDEX, key_hooks) != LUA_TTABLE) {
 		lua_newtable(L);
 		lua_createtable(L, 0, 1);
 		lua_pushliteral(L, "k");
 		lua_setfield(L, -2, "__mode");
 		lua_setmetatable(L, -2);
 		lua_pushvalue(L, -1);
-		lua_rawsetp(L, LUA_REGISTRYINDEX, &key_hooks);
+		lua_setfield(L, LUA_REGISTRYINDEX, key_hooks);
+	}
+	int hooks = lua_gettop(L);
+	// A hook that sets a hook must not be hooked itself: arming waits for its end.
+	int running = 0;
+	if (hook_entry(L, of)) {
+		running = (int)entry_int(L, lua_gettop(L), H_RUNNING);
+		lua_pop(L, 1);
 	}
 	push_thread(L, of);
-	if (mask == 0) {
+	if (mask == 0 && !running) {
 		lua_pushnil(L);
 	} else {
 		lua_createtable(L, H_RUNNING, 0);
@@ -194,11 +203,11 @@ static int sethook(lua_State *L) {
 		entry_set(L, entry, H_MASK, mask);
 		entry_set(L, entry, H_COUNT, count);
 		entry_set(L, entry, H_LEFT, count);
-		entry_set(L, entry, H_RUNNING, 0);
+		entry_set(L, entry, H_RUNNING, running);
 		st->userhooks = 1;
 	}
-	lua_rawset(L, -3);
-	arm(of, mask, count);
+	lua_rawset(L, hooks);
+	if (!running) arm(of, mask, count);
 	return 0;
 }
 
@@ -213,6 +222,10 @@ static int gethook(lua_State *L) {
 	}
 	int entry = lua_gettop(L);
 	int mask = (int)entry_int(L, entry, H_MASK);
+	if (mask == 0) { // taken away by a hook that still runs, or was
+		luaL_pushfail(L);
+		return 1;
+	}
 	if (mask & LUA_MASKCALL) *p++ = 'c';
 	if (mask & LUA_MASKRET) *p++ = 'r';
 	if (mask & LUA_MASKLINE) *p++ = 'l';
@@ -290,6 +303,20 @@ static int co_wrap(lua_State *L) {
 	return 1;
 }
 
+// A thread of the host is to Lua code what the main thread is to a plain
+// interpreter: running says so, and yield fails with the same words.
+
+static int co_running(lua_State *L) {
+	lua_pushthread(L);
+	lua_pushboolean(L, L == gl_of(L)->task->L);
+	return 2;
+}
+
+static int co_yield(lua_State *L) {
+	if (L == gl_of(L)->task->L) return luaL_error(L, "attempt to yield from outside a coroutine");
+	return lua_yield(L, lua_gettop(L));
+}
+
 // ---- finalizers
 
 // guarded_gc runs a __gc handler (upvalue 1) with hooks on, so that a handler
@@ -351,6 +378,8 @@ void gl_library(lua_State *L) {
 	static const luaL_Reg coroutine[] = {
 		{"resume", co_resume},
 		{"wrap", co_wrap},
+		{"running", co_running},
+		{"yield", co_yield},
 		{NULL, NULL},
 	};
 	lua_getglobal(L, "debug");

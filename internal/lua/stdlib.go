@@ -80,8 +80,12 @@ func (s *State) searchModule(c *Call) ([]Value, error) {
 	if !ok {
 		return nil, fmt.Errorf("require: module name is a %s, not a string", TypeName(c.Arg(1)))
 	}
+	paths, err := s.modulePaths(name)
+	if err != nil {
+		return nil, err
+	}
 	var tried []string
-	for _, path := range s.modulePaths(name) {
+	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			tried = append(tried, fmt.Sprintf("no file '%s'", path))
@@ -109,23 +113,27 @@ func (s *State) searchModule(c *Call) ([]Value, error) {
 }
 
 // modulePaths are the files that may hold a module, in order.
-func (s *State) modulePaths(name string) []string {
+func (s *State) modulePaths(name string) ([]string, error) {
 	if name == "" || strings.ContainsRune(name, 0) {
-		return nil
+		return nil, nil
 	}
 	rel := strings.ReplaceAll(name, ".", string(filepath.Separator))
 	var paths []string
 	for _, root := range s.cfg.Roots {
 		paths = append(paths, filepath.Join(root, rel+".lua"))
 	}
-	if pkg, ok := s.Global("package").(*Table); ok {
-		if path, ok := pkg.Get("path").(string); ok {
-			for _, p := range strings.Split(path, ";") {
-				if p != "" {
-					paths = append(paths, strings.ReplaceAll(p, "?", rel))
-				}
-			}
+	pkg, ok := s.Global("package").(*Table)
+	if !ok {
+		return paths, nil
+	}
+	templates, ok := pkg.Get("path").(string)
+	if !ok {
+		return nil, errors.New("'package.path' must be a string")
+	}
+	for _, p := range strings.Split(templates, ";") {
+		if p != "" {
+			paths = append(paths, strings.ReplaceAll(p, "?", rel))
 		}
 	}
-	return paths
+	return paths, nil
 }

@@ -96,11 +96,11 @@ func (e *RunError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Err) 
 
 func (e *RunError) Unwrap() error { return e.Err }
 
-// Run runs a command to its end and returns what it wrote. When ctx ends the
-// whole process group is killed.
+// Run runs a command to its end and returns what it wrote. env is added to our
+// own environment. When ctx ends the whole process group is killed.
 func (s *Starter) Run(ctx context.Context, dir string, env []string, name string, args ...string) (stdout, stderr []byte, err error) {
 	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Env = dir, env
+	cmd.Dir, cmd.Env = dir, append(cmd.Environ(), env...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	// Grandchildren may hold the pipes open after a kill.

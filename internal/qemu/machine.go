@@ -257,11 +257,38 @@ func (m *Machine) PID() int { return m.cmd.Process.Pid }
 // Accel is the accelerator in use, "kvm" or "tcg".
 func (m *Machine) Accel() string { return m.cfg.Accel }
 
-// DialAgent connects to the agent's port. QEMU takes one connection at a time;
-// bytes sent before the guest opens the port wait in the socket.
+// dialStep is how long a connection waits for its turn before the context is
+// looked at again.
+const dialStep = time.Second
+
+// DialAgent connects to the agent's port. QEMU takes one connection at a time
+// and keeps two more waiting; a further one waits here. Bytes sent before the
+// guest opens the port wait in the socket.
 func (m *Machine) DialAgent(ctx context.Context) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", m.agent)
+	// A non-blocking connect would fail with EAGAIN while the queue is full.
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("qemu agent port dial: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), m.agent)
+	defer f.Close()
+	step := unix.NsecToTimeval(int64(dialStep))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &step); err != nil {
+		return nil, fmt.Errorf("qemu agent port dial: %w", err)
+	}
+	for {
+		err := unix.Connect(fd, &unix.SockaddrUnix{Name: m.agent})
+		if err == nil {
+			break
+		}
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return nil, fmt.Errorf("qemu agent port dial: %w", err)
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("qemu agent port dial: %w", context.Cause(ctx))
+		}
+	}
+	conn, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("qemu agent port dial: %w", err)
 	}

@@ -46,7 +46,7 @@ func BuildProfiles(ctx context.Context, starter *proc.Starter, profiles map[stri
 		if err := os.MkdirAll(p.BuildOut, 0o755); err != nil {
 			return &BuildError{Profile: name, Err: err}
 		}
-		stdout, stderr, err := starter.Run(ctx, p.Dir, os.Environ(), "/bin/sh", "-c", p.Build)
+		stdout, stderr, err := starter.Run(ctx, p.Dir, nil, "/bin/sh", "-c", p.Build)
 		if err != nil {
 			be := &BuildError{Profile: name, Output: string(stdout) + string(stderr), Err: err}
 			var ee *exec.ExitError

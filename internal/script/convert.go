@@ -13,24 +13,25 @@ import (
 // args reads the arguments of one call of the Lua API. Its errors name the function and the
 // argument, what was wanted and what came.
 type args struct {
-	c    *lua.Call
-	what string // "vm:read_file"
-	skip int    // arguments before the first one of the author's, as self
+	c      *lua.Call
+	what   string      // "vm:read_file"
+	values []lua.Value // without self; read once, since each reading copies strings
 }
 
+// functionArgs are the arguments of a plain function, methodArgs those behind self.
+func functionArgs(c *lua.Call, what string) args { return args{c, what, c.Args()} }
+
+func methodArgs(c *lua.Call, what string) args { return args{c, what, c.Args()[1:]} }
+
 // count is how many arguments the author gave.
-func (a args) count() int { return max(0, a.c.NArgs()-a.skip) }
+func (a args) count() int { return len(a.values) }
 
-// value is argument i, counted from 1 without self; nil when it is absent.
-func (a args) value(i int) lua.Value { return a.c.Arg(i + a.skip) }
-
-// rest lists all arguments.
-func (a args) rest() []lua.Value {
-	out := make([]lua.Value, a.count())
-	for i := range out {
-		out[i] = a.value(i + 1)
+// value is argument i, counted from 1; nil when it is absent.
+func (a args) value(i int) lua.Value {
+	if i > len(a.values) {
+		return nil
 	}
-	return out
+	return a.values[i-1]
 }
 
 func (a args) errorf(format string, values ...any) error {

@@ -75,7 +75,7 @@ func (f *file) newLabType() *lua.Type {
 			if !ok {
 				return nil, fmt.Errorf("lab:%s: the handle is of no lab", name)
 			}
-			a := args{c, "lab:" + name, 1}
+			a := methodArgs(c, "lab:"+name)
 			if err := f.ended(a, "lab", l.Name(), l); err != nil && name != "name" {
 				return nil, err
 			}
@@ -137,13 +137,21 @@ func (f *file) packFunctions() (map[string]*lua.Function, error) {
 }
 
 func plainLabOp(do func(*lab.Lab, context.Context) error) labMethod {
-	return func(f *file, a args, l *lab.Lab) ([]lua.Value, error) {
-		return nil, f.op(a, nil, func(ctx context.Context) error { return do(l, ctx) })
+	return func(f *file, a args, l *lab.Lab) ([]lua.Value, error) { return nil, f.labOp(a, l, do) }
+}
+
+// labOp is an operation on all VMs of a lab.
+func (f *file) labOp(a args, l *lab.Lab, do func(*lab.Lab, context.Context) error) error {
+	if f.current != nil {
+		for _, vm := range l.AllVMs() {
+			f.current.touch(vm)
+		}
 	}
+	return f.op(a, nil, func(ctx context.Context) error { return do(l, ctx) })
 }
 
 func (f *file) labBoot(a args, l *lab.Lab) ([]lua.Value, error) {
-	err := f.op(a, nil, func(ctx context.Context) error { return l.Boot(ctx) })
+	err := f.labOp(a, l, (*lab.Lab).Boot)
 	return result(err, a.c.Arg(1))
 }
 

@@ -52,7 +52,7 @@ func (f *file) newTestType() *lua.Type {
 			if o.e.ended {
 				return nil, fmt.Errorf("t:%s: this t belongs to test `%s`, which has ended", name, o.test.name)
 			}
-			return method(f, args{c, "t:" + name, 1}, o.e)
+			return method(f, methodArgs(c, "t:"+name), o.e)
 		}
 	}
 	return t

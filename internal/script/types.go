@@ -42,7 +42,7 @@ func (f *file) op(a args, vm *lab.VM, do func(ctx context.Context) error) error 
 			return err
 		}
 	}
-	record := operation{text: describe(a.what, a.rest()...), where: a.c.CallerFile().String()}
+	record := operation{text: describe(a.what, a.values...), where: a.c.CallerFile().String()}
 	if vm != nil {
 		record.vm = vm.Name()
 		e.touch(vm)
@@ -58,7 +58,7 @@ func methodTable[T any](f *file, typ string, methods map[string]func(*file, args
 	table := map[string]lua.GoFunc{}
 	for name, method := range methods {
 		table[name] = func(c *lua.Call) ([]lua.Value, error) {
-			return method(f, args{c, typ + ":" + name, 1}, object(c).(T))
+			return method(f, methodArgs(c, typ+":"+name), object(c).(T))
 		}
 	}
 	return table

@@ -62,7 +62,7 @@ func (f *file) newBatchType() *lua.Type {
 			if b.closed {
 				return nil, fmt.Errorf("batch:%s: this batch was sent already", name)
 			}
-			op, err := read(args{c, "batch:" + name, 1})
+			op, err := read(methodArgs(c, "batch:"+name))
 			if err == nil {
 				b.ops = append(b.ops, op)
 			}

@@ -11,7 +11,7 @@ import (
 
 // luaWaitUntil is wait_until(predicate, opts?).
 func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
-	a := args{c: c, what: "wait_until"}
+	a := functionArgs(c, "wait_until")
 	predicate, err := a.function(1, "predicate")
 	if err != nil {
 		return nil, err
