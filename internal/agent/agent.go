@@ -74,22 +74,36 @@ func (a *Agent) Serve(conn io.ReadWriter) error {
 		expect = e.ExpectSoon
 	}
 	r := wire.NewReader(conn, readBuffer)
+	var s *session
+	end := func() {
+		if s != nil {
+			s.end()
+			s = nil
+		}
+	}
+	defer end()
 	for {
 		nonce, err := r.Resync()
 		if err != nil {
 			return err
 		}
-		s := &session{agent: a, link: link, expect: expect, ops: make(map[uint64]*op)}
-		err = s.serve(r, nonce)
-		lost := errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed)
-		if lost {
+		// A host that waited long for the answer repeats its Hello behind
+		// padding, perhaps when the answer is on its way already: that is
+		// still the same session.
+		if s == nil || s.nonce != nonce {
+			end()
+			s = &session{agent: a, link: link, expect: expect, nonce: nonce, ops: make(map[uint64]*op)}
+		}
+		err = s.serve(r)
+		switch {
+		case errors.Is(err, wire.ErrPadding):
+		case errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed):
 			// The host must not wait for answers that will never come. If
 			// this is the next session's preamble, its host skips this.
 			m := wire.HelloErr{ProtocolVersion: wire.ProtocolVersion, Text: err.Error()}
 			s.send(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, m.Append(nil)))
-		}
-		s.end()
-		if !lost {
+			end()
+		default:
 			return err
 		}
 	}
@@ -110,6 +124,7 @@ type link struct {
 type session struct {
 	agent  *Agent
 	link   *link
+	nonce  wire.Nonce
 	expect func() // tells the link that the next request may come at once
 
 	mu    sync.Mutex
@@ -120,8 +135,8 @@ type session struct {
 // okMessage is an ok result without value, what most operations end with.
 const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
 
-func (s *session) serve(r *wire.Reader, nonce wire.Nonce) error {
-	if err := s.hello(r, nonce); err != nil {
+func (s *session) serve(r *wire.Reader) error {
+	if err := s.hello(r); err != nil {
 		return err
 	}
 	var partial []byte // a request that comes in several frames
@@ -184,7 +199,7 @@ func (s *session) serve(r *wire.Reader, nonce wire.Nonce) error {
 	}
 }
 
-func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
+func (s *session) hello(r *wire.Reader) error {
 	h, err := r.Next()
 	if err != nil {
 		return err
@@ -200,7 +215,7 @@ func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
 	if err != nil {
 		return err
 	}
-	out := wire.AppendPreamble(nil, nonce)
+	out := wire.AppendPreamble(nil, s.nonce)
 	if m.ProtocolVersion != wire.ProtocolVersion {
 		refusal := wire.HelloErr{
 			ProtocolVersion: wire.ProtocolVersion,
