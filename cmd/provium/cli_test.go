@@ -113,6 +113,13 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s --help differs from %s:\n%s", verb, golden, stdout)
 		}
 	}
+	_, want, _ := c.run("image", "show", "--help")
+	if code, stdout, _ := c.run("help", "image", "show"); code != 0 || stdout != want {
+		t.Errorf("help image show: %d, %s", code, stdout)
+	}
+	if code, _, stderr := c.run("help", "imgae"); code != 2 || !strings.Contains(stderr, "unknown command `imgae`") {
+		t.Errorf("help imgae: %d, %s", code, stderr)
+	}
 	if code, stdout, _ := c.run("--version"); code != 0 || !strings.HasPrefix(stdout, "provium "+version+" (") {
 		t.Errorf("--version: %d, %s", code, stdout)
 	}

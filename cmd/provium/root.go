@@ -179,9 +179,24 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.completionCommand())
-	cmd.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
 	return cmd
+}
+
+// helpCommand is `provium help COMMAND`, the same as `provium COMMAND --help`.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage(cmd, "unknown command `%s`", strings.Join(args, " "))
+			}
+			return found.Help()
+		},
+	}
 }
 
 // finish gives a command its flags and the help that shows them in groups.
