@@ -183,4 +183,3 @@ func (p *program) preflight() error {
 	}
 	return fmt.Errorf("this machine cannot run guests:\n  %s\n(`provium doctor` tells more, --no-preflight skips these checks)", strings.Join(lines, "\n  "))
 }
-
