@@ -316,6 +316,8 @@ func (o *op) stdin(r *wire.Run, body *body) (ours *os.File, child int, err error
 			return nil, p[0], nil
 		}
 		body.current = body.current[max(n, 0):]
+	} else {
+		_, _ = rawCall(unix.SYS_FCNTL, uintptr(p[1]), unix.F_SETPIPE_SZ, widePipe)
 	}
 	return os.NewFile(uintptr(p[1]), "stdin"), p[0], nil
 }
