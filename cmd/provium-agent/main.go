@@ -23,7 +23,9 @@ import (
 var version = "dev"
 
 func main() {
-	if os.Getenv("AGENT_P") != "" { runtime.GOMAXPROCS(max(2, runtime.NumCPU())) }
+	// A fork holds a scheduler slot until the child's program is loaded. With
+	// only one, a slow disk would stop everything.
+	runtime.GOMAXPROCS(max(2, runtime.NumCPU()))
 	// The heap is a few buffers; what a bulk transfer adds should not stay.
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(24 << 20)

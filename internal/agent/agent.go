@@ -69,23 +69,41 @@ func (b *buffer) payload() []byte  { return b[wire.HeaderSize:] }
 // else: an operation runs on a goroutine of its own unless it cannot block.
 func (a *Agent) Serve(conn io.ReadWriter) error {
 	link := &link{w: conn}
+	expect := func() {}
+	if e, ok := conn.(interface{ ExpectSoon() }); ok {
+		expect = e.ExpectSoon
+	}
 	r := wire.NewReader(conn, readBuffer)
+	var s *session
+	end := func() {
+		if s != nil {
+			s.end()
+			s = nil
+		}
+	}
+	defer end()
 	for {
 		nonce, err := r.Resync()
 		if err != nil {
 			return err
 		}
-		s := &session{agent: a, link: link, ops: make(map[uint64]*op)}
-		err = s.serve(r, nonce)
-		lost := errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed)
-		if lost {
+		// A host that waited long for the answer repeats its Hello behind
+		// padding, perhaps when the answer is on its way already: that is
+		// still the same session.
+		if s == nil || s.nonce != nonce {
+			end()
+			s = &session{agent: a, link: link, expect: expect, nonce: nonce, ops: make(map[uint64]*op)}
+		}
+		err = s.serve(r)
+		switch {
+		case errors.Is(err, wire.ErrPadding):
+		case errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed):
 			// The host must not wait for answers that will never come. If
 			// this is the next session's preamble, its host skips this.
 			m := wire.HelloErr{ProtocolVersion: wire.ProtocolVersion, Text: err.Error()}
 			s.send(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, m.Append(nil)))
-		}
-		s.end()
-		if !lost {
+			end()
+		default:
 			return err
 		}
 	}
@@ -104,8 +122,10 @@ type link struct {
 
 // session is one host's conversation. Its frames are dropped once it ended.
 type session struct {
-	agent *Agent
-	link  *link
+	agent  *Agent
+	link   *link
+	nonce  wire.Nonce
+	expect func() // tells the link that the next request may come at once
 
 	mu    sync.Mutex
 	ops   map[uint64]*op
@@ -115,8 +135,8 @@ type session struct {
 // okMessage is an ok result without value, what most operations end with.
 const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
 
-func (s *session) serve(r *wire.Reader, nonce wire.Nonce) error {
-	if err := s.hello(r, nonce); err != nil {
+func (s *session) serve(r *wire.Reader) error {
+	if err := s.hello(r); err != nil {
 		return err
 	}
 	var partial []byte // a request that comes in several frames
@@ -179,7 +199,7 @@ func (s *session) serve(r *wire.Reader, nonce wire.Nonce) error {
 	}
 }
 
-func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
+func (s *session) hello(r *wire.Reader) error {
 	h, err := r.Next()
 	if err != nil {
 		return err
@@ -195,7 +215,7 @@ func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
 	if err != nil {
 		return err
 	}
-	out := wire.AppendPreamble(nil, nonce)
+	out := wire.AppendPreamble(nil, s.nonce)
 	if m.ProtocolVersion != wire.ProtocolVersion {
 		refusal := wire.HelloErr{
 			ProtocolVersion: wire.ProtocolVersion,
@@ -218,19 +238,17 @@ func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
 
 // request starts an operation, or does it at once if it cannot block.
 func (s *session) request(id uint64, req wire.Request) error {
-	if _, ok := req.(*wire.Ping); ok {
-		frame := wire.AppendFrame(make([]byte, 0, 64), wire.Header{Type: wire.FrameResult, Op: id}, []byte(okMessage))
-		// The reader must not wait behind a bulk frame.
-		if s.link.mu.TryLock() {
-			s.write(frame)
-			s.link.mu.Unlock()
-			return nil
+	switch req.(type) {
+	case *wire.Ping:
+		s.reply(id, []byte(okMessage))
+		return nil
+	case *wire.ClockGet:
+		v, err := clocks()
+		result := wire.Result{Value: v}
+		if err != nil {
+			result = failure(err)
 		}
-		s.agent.ops.Add(1)
-		go func() {
-			defer s.agent.ops.Done()
-			s.send(frame)
-		}()
+		s.reply(id, wire.AppendResult(nil, &result))
 		return nil
 	}
 	o := newOp(s, id)
@@ -248,6 +266,28 @@ func (s *session) request(id uint64, req wire.Request) error {
 		o.serve(req)
 	}()
 	return nil
+}
+
+// reply sends the result of an operation that the reader did itself.
+func (s *session) reply(id uint64, result []byte) {
+	frame := wire.AppendFrame(make([]byte, 0, 128), wire.Header{Type: wire.FrameResult, Op: id}, result)
+	// The reader must not wait behind a bulk frame.
+	if !s.link.mu.TryLock() {
+		s.agent.ops.Add(1)
+		go func() {
+			defer s.agent.ops.Done()
+			s.send(frame)
+		}()
+		return
+	}
+	s.write(frame)
+	s.link.mu.Unlock()
+	s.mu.Lock()
+	idle := len(s.ops) == 0
+	s.mu.Unlock()
+	if idle {
+		s.expect()
+	}
 }
 
 func (s *session) op(id uint64) *op {

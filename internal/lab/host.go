@@ -22,6 +22,7 @@ type Profile struct {
 	Machine      string        // QEMU machine type; "" is ours
 	Accel        string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
+	Unavailable  string        // what the profile asks for that this version cannot do; "" is nothing
 }
 
 // Pool is the admission control of a run as a lab sees it.

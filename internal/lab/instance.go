@@ -390,12 +390,6 @@ func (i *instance) setReason(reason string) {
 	}
 }
 
-func (i *instance) endReason() string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.reason
-}
-
 // expectEnd says that the guest is about to end because a caller wants it to;
 // unexpectEnd takes that back.
 func (i *instance) expectEnd() {

@@ -204,6 +204,9 @@ func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 
 // machineConfig resolves the profile and the opts to files and a machine.
 func (v *VM) machineConfig(ctx context.Context, opts *BootOpts) (*qemu.Config, error) {
+	if v.profile.Unavailable != "" {
+		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
+	}
 	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
 	if err != nil {
 		return nil, err

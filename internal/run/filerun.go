@@ -128,7 +128,8 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		for {
 			m, err := f.pipe.receive()
 			if err != nil {
-				if !errors.Is(err, io.EOF) {
+				// A runner that is killed may reset the connection.
+				if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
 					fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
 				}
 				return

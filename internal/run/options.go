@@ -25,6 +25,9 @@ type Options struct {
 	CPUOvercommit float64
 	Cold          bool
 	Seed          uint64 // base of every seeded generator
+	ShuffleSeed   uint64 // for Select.Shuffle
+
+	Notes []string // further facts to show at the start, like a seed that was drawn
 
 	Filter TestFilter
 

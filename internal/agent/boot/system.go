@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +44,7 @@ func Open() (*System, error) {
 		s.oom = fd
 		s.exempt()
 	}
-	id, err := rootIdentity(unix.AT_FDCWD, "/")
+	id, err := rootIdentity(s.proc, "self/root")
 	if err != nil {
 		return nil, fmt.Errorf("stat /: %w", err)
 	}
@@ -81,7 +82,15 @@ func detachedByPath(fs string) (int, error) {
 	return fd, err
 }
 
-func (s *System) exempt() { _, _ = unix.Pwrite(s.oom, []byte("-1000"), 0) }
+func (s *System) exempt() { s.setOOM("-1000") }
+
+// setOOM and rootIdentity are called around the start of every command and do
+// not block: the scheduler needs not be told, and its monitor thread, which
+// would take the processor from the starting command, stays asleep.
+func (s *System) setOOM(value string) {
+	_, _, _ = unix.RawSyscall6(unix.SYS_PWRITE64, uintptr(s.oom),
+		uintptr(unsafe.Pointer(unsafe.StringData(value))), uintptr(len(value)), 0, 0, 0)
+}
 
 // Shield lets a child be forked that is not exempt from the OOM killer: the
 // value is inherited, and nothing of ours runs in the child before its program
@@ -91,7 +100,7 @@ func (s *System) Shield() (restore func()) {
 	if s.oom < 0 {
 		return func() {}
 	}
-	_, _ = unix.Pwrite(s.oom, []byte("0"), 0)
+	s.setOOM("0")
 	return s.exempt
 }
 
@@ -129,10 +138,20 @@ func enter(fd int) error {
 	return unix.Chdir("/")
 }
 
+// rootIdentity tells which directory path is, seen from the directory at. The
+// path is one of two, and no file system that could block is on the way.
 func rootIdentity(at int, path string) (identity, error) {
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return identity{}, err
+	}
 	var st unix.Statx_t
-	err := unix.Statx(at, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, &st)
-	return identity{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}, err
+	_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)),
+		unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(&st)), 0)
+	if errno != 0 {
+		return identity{}, errno
+	}
+	return identity{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}, nil
 }
 
 // DevNull opens /dev/null for reading.

@@ -1,0 +1,257 @@
+package run
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/proc"
+	"provium/internal/report"
+)
+
+// fakeRunnerVar makes the test binary act as a runner that speaks the real
+// protocol; its value names the behaviour.
+const fakeRunnerVar = "RUN_TEST_FAKE_RUNNER"
+
+func TestMain(m *testing.M) {
+	if behaviour := os.Getenv(fakeRunnerVar); behaviour != "" {
+		fakeRunner(behaviour)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func fakeRunner(behaviour string) {
+	f := os.NewFile(RunnerFD, "pipe")
+	r := &runner{pipe: newMessagePipe(f, f), waiting: map[uint64]chan answer{}}
+	first, err := r.pipe.receive()
+	if err != nil || first.Job == nil {
+		os.Exit(9)
+	}
+	path := first.Job.Path
+	start := func(name string) { r.emit(event.TestStarted{Path: path, Name: name}) }
+	pass := func(name string) { start(name); r.emit(event.TestPassed{Path: path, Name: name}) }
+	tests := func(names ...string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) }
+	finish := func(d done) { _ = r.pipe.send(&message{Done: &d}) }
+	switch behaviour {
+	case "pass":
+		tests("a", "b")
+		pass("a")
+		pass("b")
+		finish(done{})
+	case "chunk":
+		finish(done{ChunkError: "no such profile"})
+	case "crash":
+		tests("a", "b", "c")
+		pass("a")
+		r.emit(event.VMSpawned{File: path, VMName: "n1"})
+		start("b")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "exit": // leaves without a word
+		os.Exit(0)
+	case "hang": // ignores every request to stop
+		tests("a", "b", "c")
+		pass("a")
+		start("b")
+		select {}
+	case "stops": // ends in good order when asked to
+		tests("a", "b")
+		start("a")
+		m, _ := r.pipe.receive()
+		r.emit(event.TestFailed{Path: path, Name: "a", Reason: m.Interrupt.Reason})
+		start("b")
+		r.emit(event.TestSkipped{Path: path, Name: "b", Reason: "not run"})
+		finish(done{})
+	case "charge":
+		tests("a")
+		_ = r.pipe.send(&message{Acquire: &acquire{ID: 5, VM: "v", Memory: 1, CPUs: 1}})
+		m, _ := r.pipe.receive()
+		start("a")
+		r.emit(event.TestFailed{Path: path, Name: "a", Reason: fmt.Sprint(m.Answer.ID, " ", m.Answer.Err)})
+		_ = r.pipe.send(&message{Release: &release{ID: 5}})
+		finish(done{})
+	}
+}
+
+// recordedFunds grants or refuses everything and writes down what was asked.
+type recordedFunds struct {
+	mu    sync.Mutex
+	calls []string
+	err   error
+}
+
+func (r *recordedFunds) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, fmt.Sprintf(format, args...))
+}
+
+func (r *recordedFunds) Charge(id uint64, vm string, memory int64, cpus int, answer func(error)) {
+	r.note("charge %d %s %d %d", id, vm, memory, cpus)
+	answer(r.err)
+}
+
+func (r *recordedFunds) Claim(id uint64, memory int64, cpus int, answer func(error)) {
+	r.note("claim %d", id)
+	answer(r.err)
+}
+
+func (r *recordedFunds) Drop(id uint64) { r.note("drop %d", id) }
+
+type fakeRun struct {
+	*fileRun
+	funds  *recordedFunds
+	events []event.Event
+}
+
+func newFakeRun(t *testing.T, behaviour string) *fakeRun {
+	t.Helper()
+	t.Setenv(fakeRunnerVar, behaviour)
+	starter := proc.NewStarter()
+	t.Cleanup(starter.Close)
+	r := &fakeRun{funds: &recordedFunds{}}
+	r.fileRun = &fileRun{
+		job: &job{Path: "x.test.lua"}, self: os.Args[0], verb: "-test.run=^$", starter: starter, funds: r.funds,
+		emit: func(e event.Event) { r.events = append(r.events, e) }, stdout: os.Stdout, stderr: os.Stderr,
+	}
+	return r
+}
+
+func describeResult(r report.FileResult) string {
+	s := string(r.Status)
+	if r.ChunkError != "" {
+		s += " chunk=" + r.ChunkError
+	}
+	for _, t := range r.Tests {
+		s += fmt.Sprintf("; %s %s %s", t.Name, t.Status, t.Message)
+	}
+	return s
+}
+
+func TestFileRunOutcomes(t *testing.T) {
+	for _, tc := range []struct{ behaviour, want string }{
+		{"pass", "passed; a passed ; b passed "},
+		{"chunk", "failed chunk=no such profile"},
+		{"crash", "crashed; a passed ; b failed runner ended: signal: killed; c failed failed-due-to-poisoned-state"},
+		{"exit", "crashed chunk=runner ended without a report"},
+	} {
+		t.Run(tc.behaviour, func(t *testing.T) {
+			r := newFakeRun(t, tc.behaviour)
+			got := describeResult(r.run(nil, nil, nil))
+			got = strings.ReplaceAll(got, " (core dumped)", "")
+			if got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+			checkPairs(t, r.events)
+		})
+	}
+}
+
+// checkPairs verifies what the event stream promises, however a file ends.
+func checkPairs(t *testing.T, events []event.Event) {
+	t.Helper()
+	vms, tests, completed := 0, 0, 0
+	for _, e := range events {
+		switch e.(type) {
+		case event.VMSpawned:
+			vms++
+		case event.VMShutdown:
+			vms--
+		case event.TestStarted:
+			tests++
+		case event.TestPassed, event.TestFailed, event.TestSkipped:
+			tests--
+		case event.FileCompleted:
+			completed++
+		}
+	}
+	if vms != 0 || tests != 0 || completed != 1 {
+		t.Errorf("unpaired: %d VMs, %d tests, %d completions in %v", vms, tests, completed, events)
+	}
+}
+
+func TestFileRunStopsInGoodOrder(t *testing.T) {
+	r := newFakeRun(t, "stops")
+	stop := make(chan struct{})
+	close(stop)
+	got := describeResult(r.run(stop, nil, &stopNow{Reason: "Ctrl-C", Status: string(report.FileInterrupted)}))
+	if got != "interrupted; a failed Ctrl-C; b skipped not run" {
+		t.Errorf("got %s", got)
+	}
+	checkPairs(t, r.events)
+}
+
+func TestFileRunOverItsLimit(t *testing.T) {
+	r := newFakeRun(t, "stops")
+	r.limit = time.Millisecond
+	got := describeResult(r.run(nil, nil, nil))
+	if got != "timed_out; a failed the file's limit of 1ms (--timeout) has passed; b skipped not run" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestFileRunKillsWhatDoesNotStop(t *testing.T) {
+	r := newFakeRun(t, "hang")
+	kill := make(chan struct{})
+	stop := make(chan struct{})
+	emit := r.emit
+	r.emit = func(e event.Event) {
+		emit(e)
+		if s, ok := e.(event.TestStarted); ok && s.Name == "b" {
+			close(stop)
+			close(kill)
+		}
+	}
+	got := describeResult(r.run(stop, kill, &stopNow{Reason: "too long", Status: string(report.FileTimedOut)}))
+	// Whichever is seen first: killed, or asked to stop and then killed.
+	byKill := "crashed; a passed ; b failed runner ended: signal: killed; c failed failed-due-to-poisoned-state"
+	byStop := "timed_out; a passed ; b failed too long; c skipped not run: too long"
+	if got != byKill && got != byStop {
+		t.Errorf("got %s", got)
+	}
+	checkPairs(t, r.events)
+}
+
+func TestFileRunAsksForFunds(t *testing.T) {
+	for _, err := range []error{nil, fmt.Errorf("exceeds pool total")} {
+		r := newFakeRun(t, "charge")
+		r.funds.err = err
+		got := describeResult(r.run(nil, nil, nil))
+		want := "failed; a failed 5"
+		if err != nil {
+			want += " " + err.Error()
+		} else {
+			want += " "
+		}
+		if strings.TrimSpace(got) != strings.TrimSpace(want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if calls := strings.Join(r.funds.calls, ", "); calls != "charge 5 v 1 1, drop 5" {
+			t.Errorf("calls: %s", calls)
+		}
+	}
+}
+
+func TestStopwatchHolds(t *testing.T) {
+	s := newStopwatch(time.Hour)
+	s.hold(true)
+	left := s.left
+	s.hold(true)
+	if s.left != left || !s.since.IsZero() {
+		t.Error("a second hold counts")
+	}
+	s.hold(false)
+	if s.since.IsZero() {
+		t.Error("it does not go on")
+	}
+	s.stop()
+	if s.expired() != nil || newStopwatch(0).expired() != nil {
+		t.Error("no limit expires")
+	}
+}
