@@ -27,6 +27,9 @@ type Config struct {
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
+	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
+	// its own.
+	Random int
 }
 
 // Agent serves sessions. Use New.
