@@ -122,7 +122,7 @@ func (o *op) run(r *wire.Run, body *body) (wire.Value, error) {
 	stop := context.AfterFunc(o.ctx, func() { c.kill(false) })
 	defer stop()
 
-	collectErr := collect(c.pidfd, &out, &err2)
+	collectErr := o.agent.collect(c.pidfd, &out, &err2)
 	if collectErr != nil {
 		c.kill(false)
 	}
@@ -458,28 +458,38 @@ func (s *output) rest() []byte {
 // the pipes at that moment. It waits in the runtime's poller, on an epoll
 // instance of its own: one goroutine, no thread, one wake-up for what happens
 // at the same time.
-func collect(pidfd int, out, err2 *output) error {
-	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+func (a *Agent) collect(pidfd int, out, err2 *output) (err error) {
+	w, err := a.waiter()
 	if err != nil {
 		return err
 	}
-	ep, raw, err := pollable(epfd, "epoll")
-	if err != nil {
-		return err
-	}
-	defer ep.Close()
 	sources := [...]int{pidfd, out.fd, err2.fd}
 	for i, fd := range sources {
 		e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}
-		if err := epollAdd(epfd, fd, &e); err != nil {
+		if err := epollControl(w.fd, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+			w.file.Close()
 			return err
 		}
 	}
+	defer func() {
+		// What is closed has left by itself.
+		for _, fd := range [...]int{pidfd, out.fd, err2.fd} {
+			if fd >= 0 && epollControl(w.fd, unix.EPOLL_CTL_DEL, fd, nil) != nil {
+				err = errors.Join(err, w.file.Close())
+				return
+			}
+		}
+		select {
+		case a.waiters <- w:
+		default:
+			w.file.Close()
+		}
+	}()
 	outputs := [...]*output{nil, out, err2}
 	var events [len(sources)]unix.EpollEvent
 	for {
 		n := 0
-		if e := raw.Read(func(fd uintptr) bool {
+		if e := w.raw.Read(func(fd uintptr) bool {
 			n, err = epollNow(int(fd), events[:])
 			return n > 0 || err != nil
 		}); e != nil {
@@ -504,6 +514,29 @@ func collect(pidfd int, out, err2 *output) error {
 			return errors.Join(out.drain(), err2.drain())
 		}
 	}
+}
+
+// waiter is an epoll instance in the runtime's poller. A few are kept: making
+// and closing one costs more than all the rest of the waiting.
+type waiter struct {
+	fd   int
+	file *os.File // owns fd
+	raw  syscall.RawConn
+}
+
+func (a *Agent) waiter() (*waiter, error) {
+	select {
+	case w := <-a.waiters:
+		return w, nil
+	default:
+	}
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	w := &waiter{fd: fd}
+	w.file, w.raw, err = pollable(fd, "epoll")
+	return w, err
 }
 
 // drain takes what is in the pipe now. More may be added meanwhile by somebody
