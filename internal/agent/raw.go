@@ -72,9 +72,9 @@ func waitNow(pid int, ws *unix.WaitStatus) error {
 	return err
 }
 
-// epollAdd watches a descriptor.
-func epollAdd(epfd, fd int, e *unix.EpollEvent) error {
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)
+// epollControl watches a descriptor, or no longer.
+func epollControl(epfd, how, fd int, e *unix.EpollEvent) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(how), uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)
 	if errno != 0 {
 		return errno
 	}
