@@ -38,11 +38,12 @@ type Agent struct {
 	buffers sync.Pool
 	spawn   sync.Mutex
 	ops     sync.WaitGroup
+	waiters chan *waiter // not in use
 }
 
 // New returns an Agent.
 func New(cfg Config) *Agent {
-	a := &Agent{cfg: cfg}
+	a := &Agent{cfg: cfg, waiters: make(chan *waiter, 4)}
 	if cfg.Root == nil {
 		a.cfg.Root = func() error { return nil }
 	}
@@ -55,7 +56,17 @@ func New(cfg Config) *Agent {
 
 // Wait returns when every operation of ended sessions has ended. Call it after
 // the last Serve.
-func (a *Agent) Wait() { a.ops.Wait() }
+func (a *Agent) Wait() {
+	a.ops.Wait()
+	for {
+		select {
+		case w := <-a.waiters:
+			w.file.Close()
+		default:
+			return
+		}
+	}
+}
 
 // buffer holds a full Data frame.
 type buffer [wire.HeaderSize + wire.ChunkSize]byte

@@ -135,9 +135,8 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 	}
 	return &job{
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
-		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache,
-		BootCache: bootCache,
-		QEMU:      d.o.QEMU, Seed: d.o.Seed,
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache, BootCache: bootCache, Overlay: d.o.Overlay, Self: d.o.Self,
+		QEMU: d.o.QEMU, Seed: d.o.Seed,
 	}, nil
 }
 

@@ -50,6 +50,8 @@ type job struct {
 	TempDir    string // private to this runner, exists
 	ImageCache string
 	BootCache  string // "" has every boot really boot
+	Overlay    string // of $PROVIUM_OVERLAY, or ""
+	Self       string // our program, beside which an installed overlay is looked for
 	QEMU       string
 	JSONOutput bool // stdout carries JSON: print goes to stderr
 	Seed       uint64

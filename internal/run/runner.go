@@ -126,7 +126,7 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool) (*lab.Host, error) {
 		return nil, err
 	}
 	images, err := image.NewStore(image.Config{
-		CacheDir: j.ImageCache, Overlay: os.Getenv("PROVIUM_OVERLAY"), Runner: starter,
+		CacheDir: j.ImageCache, Overlay: j.Overlay, Executable: j.Self, Runner: starter,
 		Notice: func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
 	})
 	if err != nil {
