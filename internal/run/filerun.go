@@ -57,6 +57,8 @@ type fileRun struct {
 	running  *event.TestStarted
 	vms      map[string]time.Time // spawned and not shut down, by name
 	waits    int                  // requests to the pool without an answer
+	claim    *acquire             // the file's claim, from when it is asked for
+	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
 	stop     *stopNow
 }
@@ -72,6 +74,9 @@ func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.Fil
 	}
 	f.settle()
 	f.result.Duration = time.Since(started)
+	if f.claimed != nil {
+		f.emit(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed})
+	}
 	f.emit(event.FileCompleted{Path: f.job.Path, Status: eventStatus(f.result.Status), DurationNS: uint64(f.result.Duration)})
 	return f.result
 }
@@ -173,6 +178,10 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			clock.hold(f.waits > 0)
 		case a := <-answers:
 			f.waits--
+			if f.claim != nil && a.ID == f.claim.ID && a.Err == "" {
+				f.claimed = &event.Amount{MemoryBytes: uint64(f.claim.Memory), CPUs: uint32(f.claim.CPUs)}
+				f.emit(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed})
+			}
 			clock.hold(f.waits > 0)
 			_ = f.pipe.send(&message{Answer: &a})
 		case <-clock.expired():
@@ -224,6 +233,9 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	case m.Acquire != nil:
 		f.funds.Charge(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
 	case m.Claim != nil:
+		if f.claimed == nil { // a second one is refused
+			f.claim = m.Claim
+		}
 		f.funds.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
 	case m.Release != nil:
 		f.funds.Drop(m.Release.ID)
