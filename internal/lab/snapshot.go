@@ -332,7 +332,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
-	p, err := v.planBoot(ctx, opts)
+	p, err := v.planBoot(ctx, opts, g.Image)
 	if err != nil {
 		return nil, err
 	}
