@@ -50,8 +50,9 @@ type Machine struct {
 	stderr *tailBuffer
 
 	migration *migrationWatch
-	saved     []byte // what SaveState returned since the vCPUs were stopped
-	stateFD   int    // number in the QEMU process of what it is restored from
+	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
+	saved     []byte        // what SaveState returned since the vCPUs were stopped
+	stateFD   int           // number in the QEMU process of what it is restored from
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
 
@@ -68,7 +69,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	cfg := config.withDefaults()
 	m := &Machine{cfg: cfg, agent: filepath.Join(cfg.Dir, "agent"), stderr: &tailBuffer{limit: 16 << 10},
-		connected: make(chan struct{}), done: make(chan struct{})}
+		connected: make(chan struct{}), done: make(chan struct{}), early: make(chan net.Conn, 1)}
 	var child childFiles
 	defer child.close()
 	ram, err := cfg.openRAM()
@@ -252,6 +253,11 @@ func (m *Machine) reap() {
 		m.qmp.Close()
 	}
 	m.ram.Close()
+	select {
+	case conn := <-m.early:
+		conn.Close()
+	default:
+	}
 	_ = os.Remove(m.agent)
 	close(m.done)
 }
@@ -281,6 +287,15 @@ const dialStep = time.Second
 // and keeps two more waiting; a further one waits here. Bytes sent before the
 // guest opens the port wait in the socket.
 func (m *Machine) DialAgent(ctx context.Context) (net.Conn, error) {
+	select {
+	case conn := <-m.early:
+		return conn, nil
+	default:
+		return m.dialAgent(ctx)
+	}
+}
+
+func (m *Machine) dialAgent(ctx context.Context) (net.Conn, error) {
 	// A non-blocking connect would fail with EAGAIN while the queue is full.
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
