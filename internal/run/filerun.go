@@ -21,8 +21,10 @@ import (
 
 const (
 	// stopGrace is how long a runner that was told to stop may take to close
-	// its guests and report, before it is killed.
+	// its guests and report, before it is killed. One that says nothing for
+	// stopQuiet is stuck in a call that never returns and goes at once.
 	stopGrace = 15 * time.Second
+	stopQuiet = 4 * time.Second
 
 	poisoned = "failed-due-to-poisoned-state"
 )
@@ -155,14 +157,14 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 
 	clock := newStopwatch(f.limit)
 	defer clock.stop()
-	var kill <-chan time.Time
+	var kill, quiet <-chan time.Time
 	halt := func(s stopNow) {
 		if f.stop != nil {
 			return
 		}
 		f.stop = &s
 		clock.stop()
-		kill = time.After(stopGrace)
+		kill, quiet = time.After(stopGrace), time.After(stopQuiet)
 		if f.pipe.send(&message{Interrupt: &s}) != nil {
 			proc.KillGroup(cmd.Process.Pid)
 		}
@@ -176,6 +178,9 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			}
 			f.handle(m, ctx, answers)
 			clock.hold(f.waits > 0)
+			if f.stop != nil {
+				quiet = time.After(stopQuiet)
+			}
 		case a := <-answers:
 			f.waits--
 			if f.claim != nil && a.ID == f.claim.ID && a.Err == "" {
@@ -195,6 +200,9 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		case <-kill:
 			proc.KillGroup(cmd.Process.Pid)
 			kill = nil
+		case <-quiet:
+			proc.KillGroup(cmd.Process.Pid)
+			quiet = nil
 		}
 	}
 	err = <-ended
