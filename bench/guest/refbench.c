@@ -3,8 +3,12 @@
  *
  *   refbench echo NAME          answer every read on the virtio-serial port
  *                               NAME with the same bytes, for ever
- *   refbench sink NAME BYTES    read BYTES from the port, then write one byte
- *   refbench source NAME BYTES  read one byte, then write BYTES to the port
+ *   refbench sink NAME BYTES [FILE]
+ *                               read BYTES from the port (and write them to
+ *                               FILE), then write one byte
+ *   refbench source NAME BYTES [FILE]
+ *                               read one byte, then write BYTES (of FILE) to
+ *                               the port
  *   refbench spawn COUNT        start "/bin/sh -c true" COUNT times, wait for
  *                               each, print the nanoseconds one took
  *
@@ -92,23 +96,32 @@ int main(int argc, char **argv)
 			put(fd, buf, n);
 		return 0;
 	}
-	if (argc == 4 && strcmp(argv[1], "sink") == 0) {
+	if (argc >= 4 && strcmp(argv[1], "sink") == 0) {
 		int fd = open_port(argv[2]);
+		int out = argc > 4 ? open(argv[4], O_WRONLY | O_CREAT | O_TRUNC, 0644) : -1;
 		long left = atol(argv[3]);
 
-		while (left > 0)
-			left -= get(fd);
+		while (left > 0) {
+			ssize_t n = get(fd);
+
+			if (out >= 0)
+				put(out, buf, n);
+			left -= n;
+		}
 		put(fd, "!", 1);
 		return 0;
 	}
-	if (argc == 4 && strcmp(argv[1], "source") == 0) {
+	if (argc >= 4 && strcmp(argv[1], "source") == 0) {
 		int fd = open_port(argv[2]);
+		int in = argc > 4 ? open(argv[4], O_RDONLY) : -1;
 		long left = atol(argv[3]);
 
 		get(fd);
 		while (left > 0) {
 			long n = left < (long)sizeof buf ? left : (long)sizeof buf;
 
+			if (in >= 0 && (n = get(in)) == 0)
+				fail("short file");
 			put(fd, buf, n);
 			left -= n;
 		}
@@ -131,6 +144,6 @@ int main(int argc, char **argv)
 		printf("%ld\n", ((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec) / count);
 		return 0;
 	}
-	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES | source NAME BYTES | spawn COUNT\n");
+	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | spawn COUNT\n");
 	return 2;
 }

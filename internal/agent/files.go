@@ -43,6 +43,9 @@ func (o *op) readFile(r *wire.ReadFile) (wire.Value, error) {
 		return nil, tooLarge(fmt.Sprintf("file has %d bytes", st.Size), r.Max)
 	}
 	v := &wire.FileValue{Perm: st.Mode & 0o7777}
+	if !o.batch && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize {
+		o.session.send(wire.AppendExpect(nil, o.id, wire.StreamData, uint64(st.Size)))
+	}
 	b := o.agent.buffer()
 	defer o.agent.release(b)
 	n, total := 0, uint64(0)

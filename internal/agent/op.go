@@ -28,6 +28,7 @@ type op struct {
 
 	// Touched by the operation's own goroutine only.
 	streamed [wire.Streams]uint64
+	batch    bool
 	inline   int // bytes of bulk data the result may still carry itself
 }
 
@@ -80,6 +81,7 @@ func (o *op) serve(req wire.Request) {
 		// Only so much of a batch's results is held here; what is beyond goes
 		// out as it comes.
 		budget := batchInline
+		o.batch = true
 		results := make(wire.BatchValue, len(b.Ops))
 		for i, r := range b.Ops {
 			o.streamed = [wire.Streams]uint64{}

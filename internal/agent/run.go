@@ -343,7 +343,14 @@ type output struct {
 	n         int // bytes in b
 	total     int64
 	truncated bool
+	wide      bool
 }
+
+// A pipe that gave widenAt bytes at once is made widePipe bytes wide.
+const (
+	widenAt  = 32 << 10
+	widePipe = 512 << 10
+)
 
 func (s *output) open(o *op, stream uint16) (child int, err error) {
 	var p [2]int
@@ -408,6 +415,12 @@ func (s *output) take(limit int) (int, error) {
 		closeNow(s.fd)
 		s.fd = -1
 		return 0, nil
+	}
+	if k >= widenAt && !s.wide {
+		// A command with much to say gets a wider pipe: fewer switches between
+		// it and the agent. Without the permission it stays as it is.
+		s.wide = true
+		_, _ = rawCall(unix.SYS_FCNTL, uintptr(s.fd), unix.F_SETPIPE_SZ, widePipe)
 	}
 	if left := wire.MaxOutput - s.total; int64(k) > left {
 		s.truncated = true

@@ -76,6 +76,15 @@ func (op *call) addCredit(n uint32) {
 	op.notify()
 }
 
+// expect makes room for a stream that is kept in memory.
+func (op *call) expect(stream uint16, n uint64) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.t.to == nil && op.in[stream] == nil && n <= uint64(op.t.limit) {
+		op.in[stream] = make([]byte, 0, n)
+	}
+}
+
 // data appends a Data frame's payload straight from the link.
 func (op *call) data(r *wire.Reader, h wire.Header) error {
 	n := int64(h.Length)

@@ -355,6 +355,12 @@ func (c *Client) frames(r *wire.Reader) error {
 				return err
 			}
 			op.addCredit(n)
+		case wire.FrameExpect:
+			n, err := wire.ParseExpect(p)
+			if err != nil {
+				return err
+			}
+			op.expect(h.Stream, n)
 		case wire.FrameResult:
 			last, err := op.result(h, p)
 			if err != nil {

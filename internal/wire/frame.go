@@ -28,6 +28,9 @@ const (
 	FrameCredit
 	// FrameCancel asks the agent to stop an operation; its Result follows.
 	FrameCancel
+	// FrameExpect announces how many bytes a stream of an operation will
+	// carry, agent to host, as a 64-bit count: a hint to make room for them.
+	FrameExpect
 
 	frameTypeEnd
 )
@@ -97,8 +100,8 @@ func ParseHeader(b []byte) (Header, error) {
 		return h, fmt.Errorf("%w: frame flags 0x%x", ErrDesync, h.Flags)
 	case h.Stream >= Streams:
 		return h, fmt.Errorf("%w: stream %d", ErrDesync, h.Stream)
-	case h.Type == FrameCredit && h.Length != 4:
-		return h, fmt.Errorf("%w: credit of %d bytes", ErrDesync, h.Length)
+	case h.Type == FrameCredit && h.Length != 4, h.Type == FrameExpect && h.Length != 8:
+		return h, fmt.Errorf("%w: frame type %d of %d bytes", ErrDesync, h.Type, h.Length)
 	}
 	return h, nil
 }
@@ -126,6 +129,22 @@ func AppendCredit(b []byte, op uint64, stream uint16, n uint32) []byte {
 	var p [4]byte
 	binary.BigEndian.PutUint32(p[:], n)
 	return AppendFrame(b, Header{Type: FrameCredit, Op: op, Stream: stream}, p[:])
+}
+
+// AppendExpect appends an Expect frame for n bytes of a stream.
+func AppendExpect(b []byte, op uint64, stream uint16, n uint64) []byte {
+	var p [8]byte
+	binary.BigEndian.PutUint64(p[:], n)
+	return AppendFrame(b, Header{Type: FrameExpect, Op: op, Stream: stream}, p[:])
+}
+
+// ParseExpect decodes an Expect frame's payload. The count is not to be
+// trusted beyond what the receiver would take anyway.
+func ParseExpect(p []byte) (uint64, error) {
+	if len(p) != 8 {
+		return 0, malformed("expect of %d bytes", len(p))
+	}
+	return binary.BigEndian.Uint64(p), nil
 }
 
 // ParseCredit decodes a Credit frame's payload.

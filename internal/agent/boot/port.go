@@ -30,6 +30,9 @@ type Port struct {
 // patience is how long a read looks for bytes that are expected soon.
 const patience = 200 * time.Microsecond
 
+// pageSize is the most that one read of a port gives.
+const pageSize = 4096
+
 // ExpectSoon tells the next Read that more is likely to come at once: it then
 // looks for it for a short time before it waits. Between two small requests in
 // a row, going to sleep and waking up takes longer than all the rest. It is
@@ -110,8 +113,22 @@ func (p *Port) Read(b []byte) (int, error) {
 	var errno syscall.Errno
 	soon := p.soon
 	p.soon = false
+	done := 0
 	err := p.raw.Read(func(fd uintptr) bool {
 		n, errno = transfer(unix.SYS_READ, fd, b)
+		// The driver gives a page at a time. After a full one there is
+		// likely to be another.
+		for errno == 0 && n == pageSize && len(b) > pageSize {
+			done += int(n)
+			b = b[n:]
+			n, errno = transfer(unix.SYS_READ, fd, b)
+		}
+		if done > 0 {
+			if errno == 0 {
+				done += int(n)
+			}
+			return true // what is wrong now will be so for the next read
+		}
 		if errno == unix.EAGAIN && soon {
 			soon = false
 			for begun := time.Now(); errno == unix.EAGAIN && time.Since(begun) < patience; {
@@ -123,6 +140,8 @@ func (p *Port) Read(b []byte) (int, error) {
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("read port: %w", err)
+	case done > 0:
+		return done, nil
 	case errno != 0:
 		return 0, fmt.Errorf("read port: %w", errno)
 	case n == 0:

@@ -1,0 +1,329 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// The encoded bytes are the protocol: a change here is a new ProtocolVersion.
+var goldenRequests = []struct {
+	req  Request
+	want string
+}{
+	{&Ping{}, `\x81\xa2op\xa4ping`},
+	{&Run{Shell: "true"}, `\x82\xa2op\xa3run\xa5shell\xa4true`},
+	{&Run{Args: []string{"a", "b"}, Env: []string{"K=v"}, EnvClear: true, Cwd: "/x", Stdin: Bulk{Inline: []byte{0, 255}}, User: "u", TimeoutNS: 1e9},
+		`\x88\xa2op\xa3run\xa4args\x92\xa1a\xa1b\xa3env\x91\xa3K=v\xa9env_clear\xc3\xa3cwd\xa2/x\xa5stdin\xc4\x02\x00\xff\xa4user\xa1u\xaatimeout_ns\xce\x3b\x9a\xca\x00`},
+	{&Run{Shell: "cat", Stdin: Bulk{Length: UntilEnd}}, `\x83\xa2op\xa3run\xa5shell\xa3cat\xa9stdin_len\xff`},
+	{&ReadFile{Path: "/f", Max: 96 << 20}, `\x83\xa2op\xa9read_file\xa4path\xa2/f\xa3max\xce\x06\x00\x00\x00`},
+	{&WriteFile{Path: "/f", SetPerm: true, Perm: 0o755, Data: Bulk{Length: 70000}}, `\x84\xa2op\xaawrite_file\xa4path\xa2/f\xa4perm\xcd\x01\xed\xa8data_len\xce\x00\x01\x11p`},
+	{&Stat{Path: "/f", NoFollow: true}, `\x83\xa2op\xa4stat\xa4path\xa2/f\xa9no_follow\xc3`},
+	{&ListDir{Path: "/"}, `\x82\xa2op\xa7listdir\xa4path\xa1/`},
+	{&Mkdir{Path: "/d", Parents: true, SetPerm: true}, `\x84\xa2op\xa5mkdir\xa4path\xa2/d\xa7parents\xc3\xa4perm\x00`},
+	{&Unlink{Path: "/f"}, `\x82\xa2op\xa6unlink\xa4path\xa2/f`},
+	{&Rename{From: "/a", To: "/b"}, `\x83\xa2op\xa6rename\xa4from\xa2/a\xa2to\xa2/b`},
+	{&ClockGet{}, `\x81\xa2op\xa9clock_get`},
+	{&ClockSet{RealtimeNS: math.MinInt64}, `\x82\xa2op\xa9clock_set\xabrealtime_ns\xd3\x80\x00\x00\x00\x00\x00\x00\x00`},
+	{&ClockAdvance{ByNS: -129}, `\x82\xa2op\xadclock_advance\xa5by_ns\xd1\xff\x7f`},
+	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
+	{&Batch{Ops: []Request{&Ping{}, &Unlink{Path: "/f"}}}, `\x82\xa2op\xa5batch\xa3ops\x92\x81\xa2op\xa4ping\x82\xa2op\xa6unlink\xa4path\xa2/f`},
+}
+
+var goldenResults = []struct {
+	result Result
+	want   string
+}{
+	{Result{}, `\x82\xa7outcome\xa2ok\xa5value\xc0`},
+	{Result{Err: ErrnoError(2)}, `\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd9\x22No such file or directory (ENOENT)`},
+	{Result{Value: &RunValue{Status: Signalled, Code: 11, Stdout: []byte("x"), Truncated: true}, Streamed: [Streams]uint64{0, 300, 0}},
+		`\x83\xa7outcome\xa2ok\xa5value\x81\xa3run\x84\xa6status\xa9signalled\xa4code\x0b\xa6stdout\xc4\x01x\xa9truncated\xc3\xa8streamed\x93\x00\xcd\x01\x2c\x00`},
+	{Result{Value: &FileValue{Data: []byte("hi"), Perm: 0o644}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa4file\x82\xa4data\xc4\x02hi\xa4perm\xcd\x01\xa4`},
+	{Result{Value: &StatValue{Size: 5, MtimeNS: -1, Perm: 0o755, Type: TypeDirectory}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4stat\x84\xa4size\x05\xa8mtime_ns\xff\xa4perm\xcd\x01\xed\xaaentry_type\xa9directory`},
+	{Result{Value: EntriesValue{{"a", TypeFile}}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\x91\x92\xa1a\xa4file`},
+	{Result{Value: &ClockValue{1, 2, 3}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5clock\x83\xabrealtime_ns\x01\xacmonotonic_ns\x02\xabboottime_ns\x03`},
+	{Result{Value: BatchValue{{}, {Err: ErrnoError(13)}}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
+}
+
+// escaped writes bytes the way the golden tables have them.
+func escaped(b []byte) string {
+	var s strings.Builder
+	for _, c := range b {
+		if c >= 0x20 && c < 0x7f && c != '\\' {
+			s.WriteByte(c)
+		} else {
+			s.WriteString(`\x` + hex.EncodeToString([]byte{c}))
+		}
+	}
+	return s.String()
+}
+
+func TestGoldenRequests(t *testing.T) {
+	for _, g := range goldenRequests {
+		b := AppendRequest(nil, g.req)
+		if got, want := escaped(b), escaped(unescape(t, g.want)); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", g.req.Op(), got, want)
+		}
+		back, err := DecodeRequest(b)
+		if err != nil || !reflect.DeepEqual(back, g.req) {
+			t.Errorf("%s: decoded %+v, %v", g.req.Op(), back, err)
+		}
+	}
+}
+
+func TestGoldenResults(t *testing.T) {
+	for i, g := range goldenResults {
+		b := AppendResult(nil, &g.result)
+		if got, want := escaped(b), escaped(unescape(t, g.want)); got != want {
+			t.Errorf("%d:\n got %s\nwant %s", i, got, want)
+		}
+		back, err := DecodeResult(b)
+		if err != nil || !reflect.DeepEqual(*back, g.result) {
+			t.Errorf("%d: decoded %+v, %v", i, back, err)
+		}
+	}
+}
+
+func unescape(t *testing.T, s string) []byte {
+	var out []byte
+	for len(s) > 0 {
+		if !strings.HasPrefix(s, `\x`) {
+			out, s = append(out, s[0]), s[1:]
+			continue
+		}
+		b, err := hex.DecodeString(s[2:4])
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, s = append(out, b...), s[4:]
+	}
+	return out
+}
+
+func TestGoldenSession(t *testing.T) {
+	n := Nonce{1, 2, 3}
+	b := AppendFrame(AppendPreamble(nil, n), Header{Type: FrameHello}, Hello{ProtocolVersion: 1}.Append(nil))
+	want := `\xffPROVIUM` + `\x01\x02\x03` + strings.Repeat(`\x00`, 13) +
+		`\x00\x00\x00\x13\x01` + strings.Repeat(`\x00`, 11) + `\x81\xb0protocol_version\x01`
+	if got := escaped(b); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	ok := HelloOk{ProtocolVersion: 1, AgentVersion: "v", GuestOS: "linux 6", BootID: "b", AgentFeatures: []string{"f"}, Init: "image"}
+	want = `\x86\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image`
+	if got := escaped(ok.Append(nil)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if back, err := DecodeHelloOk(ok.Append(nil)); err != nil || !reflect.DeepEqual(back, ok) {
+		t.Error(back, err)
+	}
+	no := HelloErr{ProtocolVersion: 2, Text: "no"}
+	if back, err := DecodeHelloErr(no.Append(nil)); err != nil || back != no {
+		t.Error(back, err)
+	}
+	if got := escaped(AppendCredit(nil, 0x0102030405060708, StreamStderr, 131072)); got !=
+		`\x00\x00\x00\x04\x07\x00\x00\x02\x01\x02\x03\x04\x05\x06\x07\x08\x00\x02\x00\x00` {
+		t.Error(got)
+	}
+}
+
+func TestHelloOfAnotherVersion(t *testing.T) {
+	f := openFields(nil)
+	f.uint("protocol_version", 7)
+	f.str("something", "new")
+	if m, err := DecodeHello(f.b); err != nil || m.ProtocolVersion != 7 {
+		t.Error(m, err)
+	}
+}
+
+func TestModeBits(t *testing.T) {
+	if got := []uint32{ModeRead, ModeWrite, ModeCreate, ModeTruncate, ModeAppend, ModeExclusive}; !reflect.DeepEqual(got, []uint32{1, 2, 4, 8, 16, 32}) {
+		t.Error(got)
+	}
+}
+
+func TestErrno(t *testing.T) {
+	for n, want := range map[uint32]string{
+		2: "No such file or directory (ENOENT)", 11: "Resource temporarily unavailable (EAGAIN)",
+		28: "No space left on device (ENOSPC)", 95: "Operation not supported (EOPNOTSUPP)", 0: "errno 0", 4000: "errno 4000",
+	} {
+		if got := ErrnoError(n); got.Text != want || got.Errno != n {
+			t.Errorf("%d: %+v", n, got)
+		}
+	}
+}
+
+func TestDecodersRefuse(t *testing.T) {
+	for name, b := range map[string]string{
+		"empty":             "",
+		"no op":             "\x80",
+		"other first field": "\x81\xa4path\xa1x",
+		"unknown op":        "\x81\xa2op\xa3fly",
+		"unknown field":     "\x82\xa2op\xa4ping\xa1x\x01",
+		"trailing":          "\x81\xa2op\xa4pingx",
+		"huge string":       "\x82\xa2op\xa6unlink\xa4path\xdb\xff\xff\xff\xff",
+		"huge array":        "\x82\xa2op\xa3run\xa4args\xdd\xff\xff\xff\xff",
+		"nested batch":      "\x82\xa2op\xa5batch\xa3ops\x91\x82\xa2op\xa5batch\xa3ops\x90",
+		"perm":              "\x83\xa2op\xa5mkdir\xa4path\xa1x\xa4perm\xcd\xff\xff",
+		"length":            "\x83\xa2op\xaawrite_file\xa4path\xa1x\xa8data_len\xfe",
+	} {
+		if r, err := DecodeRequest([]byte(b)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v, %v", name, r, err)
+		}
+	}
+	for name, b := range map[string]string{
+		"empty":         "",
+		"no outcome":    "\x80",
+		"no value":      "\x81\xa7outcome\xa3err",
+		"outcome":       "\x82\xa7outcome\xa3meh\xa5value\xc0",
+		"value first":   "\x82\xa5value\xc0\xa7outcome\xa2ok",
+		"unknown kind":  "\x82\xa7outcome\xa2ok\xa5value\x81\xa4what\x01",
+		"nested batch":  "\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x91\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x90",
+		"streams":       "\x83\xa7outcome\xa2ok\xa5value\xc0\xa8streamed\x91\x01",
+		"entry type":    "\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\x91\x92\xa1a\xa3dog",
+		"too many dirs": "\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\xdd\x7f\xff\xff\xff",
+	} {
+		if r, err := DecodeResult([]byte(b)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v, %v", name, r, err)
+		}
+	}
+	if _, err := ParseCredit([]byte{0, 0, 0, 0}); err == nil {
+		t.Error("credit for nothing")
+	}
+	if _, err := ParseCredit([]byte{255, 0, 0, 0}); err == nil {
+		t.Error("credit beyond the window")
+	}
+}
+
+func TestReaderFindsTheSession(t *testing.T) {
+	n := Nonce{9}
+	hello := AppendFrame(AppendPreamble(nil, n), Header{Type: FrameHello}, []byte("abc"))
+	full := AppendFrame(nil, Header{Type: FrameData, Op: 1}, make([]byte, MaxPayload))
+	for name, before := range map[string][]byte{
+		"nothing":          nil,
+		"noise":            []byte("\xffPRO\xff\xffPROVI garbage"),
+		"another session":  AppendPreamble(nil, Nonce{1}),
+		"in a frame":       append(bytes.Clone(full[:100]), make([]byte, ResyncPadding)...),
+		"in a header":      append(bytes.Clone(full[:7]), make([]byte, ResyncPadding)...),
+		"at a frame's end": full,
+	} {
+		r := NewReader(iotest.HalfReader(bytes.NewReader(append(bytes.Clone(before), hello...))), 0)
+		got, err := r.Resync()
+		for err == nil && got != n {
+			got, err = r.Resync()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		h, err := r.Next()
+		p, _ := r.Payload(int(h.Length))
+		if err != nil || h.Type != FrameHello || string(p) != "abc" {
+			t.Errorf("%s: %v %q %v", name, h, p, err)
+		}
+		if _, err := r.Next(); err != io.EOF {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestPreambleAmongFrames has a reader that is in a session meet the next one.
+func TestPreambleAmongFrames(t *testing.T) {
+	for at := range 40 {
+		b := AppendFrame(nil, Header{Type: FrameData, Op: 1}, make([]byte, 20))
+		b = append(b[:len(b)-20+min(at, 20)], make([]byte, ResyncPadding)...)
+		b = AppendPreamble(b, Nonce{5})
+		r := NewReader(bytes.NewReader(b), 0)
+		h, err := r.Next()
+		for err == nil {
+			if _, err = r.Payload(int(h.Length)); err == nil {
+				h, err = r.Next()
+			}
+		}
+		if !errors.Is(err, ErrDesync) {
+			t.Fatal(at, err)
+		}
+		if n, err := r.Resync(); err != nil || n != (Nonce{5}) {
+			t.Fatal(at, n, err)
+		}
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	for _, g := range goldenRequests {
+		f.Add(AppendRequest(nil, g.req))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := DecodeRequest(b)
+		if err != nil {
+			return
+		}
+		again, err := DecodeRequest(AppendRequest(nil, r))
+		if err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("%+v became %+v, %v", r, again, err)
+		}
+	})
+}
+
+func FuzzResult(f *testing.F) {
+	for _, g := range goldenResults {
+		f.Add(AppendResult(nil, &g.result))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := DecodeResult(b)
+		if err != nil {
+			return
+		}
+		again, err := DecodeResult(AppendResult(nil, r))
+		if err != nil || !bytes.Equal(AppendResult(nil, again), AppendResult(nil, r)) {
+			t.Errorf("%+v became %+v, %v", r, again, err)
+		}
+	})
+}
+
+func FuzzHello(f *testing.F) {
+	f.Add(Hello{ProtocolVersion: 1}.Append(nil))
+	f.Add(HelloOk{ProtocolVersion: 1, AgentFeatures: []string{"a"}}.Append(nil))
+	f.Add(HelloErr{ProtocolVersion: 1, Text: "x"}.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = DecodeHello(b)
+		_, _ = DecodeHelloOk(b)
+		_, _ = DecodeHelloErr(b)
+	})
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add(AppendFrame(AppendPreamble(nil, Nonce{1}), Header{Type: FrameHello}, []byte("abc")))
+	f.Add(AppendCredit(AppendPreamble([]byte("x\xff"), Nonce{}), 1, 1, 1))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := NewReader(bytes.NewReader(b), 0)
+		for {
+			if _, err := r.Resync(); err != nil {
+				return
+			}
+			for {
+				h, err := r.Next()
+				if err != nil {
+					if !errors.Is(err, ErrDesync) {
+						return
+					}
+					break
+				}
+				p, err := r.Payload(int(h.Length))
+				if err != nil {
+					return
+				}
+				if len(p) != int(h.Length) {
+					t.Fatal(len(p), h)
+				}
+			}
+		}
+	})
+}
