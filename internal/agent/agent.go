@@ -27,6 +27,9 @@ type Config struct {
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
+	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
+	// its own.
+	Random int
 }
 
 // Agent serves sessions. Use New.
@@ -35,11 +38,12 @@ type Agent struct {
 	buffers sync.Pool
 	spawn   sync.Mutex
 	ops     sync.WaitGroup
+	waiters chan *waiter // not in use
 }
 
 // New returns an Agent.
 func New(cfg Config) *Agent {
-	a := &Agent{cfg: cfg}
+	a := &Agent{cfg: cfg, waiters: make(chan *waiter, 4)}
 	if cfg.Root == nil {
 		a.cfg.Root = func() error { return nil }
 	}
@@ -52,7 +56,17 @@ func New(cfg Config) *Agent {
 
 // Wait returns when every operation of ended sessions has ended. Call it after
 // the last Serve.
-func (a *Agent) Wait() { a.ops.Wait() }
+func (a *Agent) Wait() {
+	a.ops.Wait()
+	for {
+		select {
+		case w := <-a.waiters:
+			w.file.Close()
+		default:
+			return
+		}
+	}
+}
 
 // buffer holds a full Data frame.
 type buffer [wire.HeaderSize + wire.ChunkSize]byte
@@ -74,22 +88,36 @@ func (a *Agent) Serve(conn io.ReadWriter) error {
 		expect = e.ExpectSoon
 	}
 	r := wire.NewReader(conn, readBuffer)
+	var s *session
+	end := func() {
+		if s != nil {
+			s.end()
+			s = nil
+		}
+	}
+	defer end()
 	for {
 		nonce, err := r.Resync()
 		if err != nil {
 			return err
 		}
-		s := &session{agent: a, link: link, expect: expect, ops: make(map[uint64]*op)}
-		err = s.serve(r, nonce)
-		lost := errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed)
-		if lost {
+		// A host that waited long for the answer repeats its Hello behind
+		// padding, perhaps when the answer is on its way already: that is
+		// still the same session.
+		if s == nil || s.nonce != nonce {
+			end()
+			s = &session{agent: a, link: link, expect: expect, nonce: nonce, ops: make(map[uint64]*op)}
+		}
+		err = s.serve(r)
+		switch {
+		case errors.Is(err, wire.ErrPadding):
+		case errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed):
 			// The host must not wait for answers that will never come. If
 			// this is the next session's preamble, its host skips this.
 			m := wire.HelloErr{ProtocolVersion: wire.ProtocolVersion, Text: err.Error()}
 			s.send(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, m.Append(nil)))
-		}
-		s.end()
-		if !lost {
+			end()
+		default:
 			return err
 		}
 	}
@@ -110,6 +138,7 @@ type link struct {
 type session struct {
 	agent  *Agent
 	link   *link
+	nonce  wire.Nonce
 	expect func() // tells the link that the next request may come at once
 
 	mu    sync.Mutex
@@ -120,8 +149,8 @@ type session struct {
 // okMessage is an ok result without value, what most operations end with.
 const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
 
-func (s *session) serve(r *wire.Reader, nonce wire.Nonce) error {
-	if err := s.hello(r, nonce); err != nil {
+func (s *session) serve(r *wire.Reader) error {
+	if err := s.hello(r); err != nil {
 		return err
 	}
 	var partial []byte // a request that comes in several frames
@@ -184,7 +213,7 @@ func (s *session) serve(r *wire.Reader, nonce wire.Nonce) error {
 	}
 }
 
-func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
+func (s *session) hello(r *wire.Reader) error {
 	h, err := r.Next()
 	if err != nil {
 		return err
@@ -200,7 +229,7 @@ func (s *session) hello(r *wire.Reader, nonce wire.Nonce) error {
 	if err != nil {
 		return err
 	}
-	out := wire.AppendPreamble(nil, nonce)
+	out := wire.AppendPreamble(nil, s.nonce)
 	if m.ProtocolVersion != wire.ProtocolVersion {
 		refusal := wire.HelloErr{
 			ProtocolVersion: wire.ProtocolVersion,

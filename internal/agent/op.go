@@ -157,6 +157,8 @@ func (o *op) item(req wire.Request) wire.Result {
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:
 		err = o.sleep(r.NS)
+	case *wire.Renew:
+		v, err = o.agent.renew(r)
 	}
 	if body != nil && o.ctx.Err() == nil {
 		// In a batch the next operation's bytes stand behind these.

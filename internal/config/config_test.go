@@ -142,7 +142,7 @@ func TestInvalid(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"guest_os":        {p + "guest_os = 'bsd'", "invalid config in `/proj/provium.toml`: profile `p` has guest_os = `bsd`, only `linux` and `peios` are supported (line 2)"},
 		"blank cmdline":   {p + "cmdline = ' '", "profile `p` has empty cmdline (line 2)"},
-		"no cmdline":      {p + "kernel = 'k'", "profile `p` has a kernel and no cmdline; give cmdline or cmdline_file (line 1)"},
+		"no cmdline":      {p + "kernel = 'k'", "profile `p` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file (line 1)"},
 		"top level":       {"\n\nx = 1", "unknown key `x` in the top level (valid: provium, profiles) (line 3)"},
 		"general key":     {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir, cache_max_size, oops_patterns, oops_ignore); did you mean `roots`? (line 2)"},
 		"profile key":     {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'", "unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},

@@ -40,6 +40,8 @@ type Client struct {
 	conn net.Conn
 	info Info
 
+	nonce wire.Nonce // the session's
+
 	// sending is held while a frame is written. rest is what an interrupted
 	// write left over: the next writer sends it first, so that frames stay
 	// whole.
@@ -139,17 +141,16 @@ func (c *Client) Close() error {
 // handshake sends the session's preamble and Hello and skips whatever comes
 // (the end of an earlier session, firmware noise) up to the answer to it.
 func (c *Client) handshake(ctx context.Context) (*wire.Reader, error) {
-	var nonce wire.Nonce
-	if _, err := io.ReadFull(c.cfg.Nonce, nonce[:]); err != nil {
+	if _, err := io.ReadFull(c.cfg.Nonce, c.nonce[:]); err != nil {
 		return nil, fmt.Errorf("agent handshake: nonce: %w", err)
 	}
 	// Operation ids never meet those of another session: their upper half is
 	// the session's own.
-	c.nextID = uint64(binary.BigEndian.Uint32(nonce[:])) << 32
+	c.nextID = uint64(binary.BigEndian.Uint32(c.nonce[:])) << 32
 
 	// Ending the context unblocks both directions, and so does returning.
 	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
-	hello := wire.AppendPreamble(nil, nonce)
+	hello := wire.AppendPreamble(nil, c.nonce)
 	hello = wire.AppendFrame(hello, wire.Header{Type: wire.FrameHello},
 		wire.Hello{ProtocolVersion: wire.ProtocolVersion}.Append(nil))
 
@@ -173,7 +174,7 @@ func (c *Client) handshake(ctx context.Context) (*wire.Reader, error) {
 		}
 	}()
 	r := wire.NewReader(c.conn, 2*wire.MaxPayload)
-	err := c.awaitHello(r, nonce)
+	err := c.awaitHello(r)
 	close(answered)
 	if err != nil {
 		// A sender stuck in a write ends with the connection.
@@ -192,13 +193,13 @@ func (c *Client) handshake(ctx context.Context) (*wire.Reader, error) {
 	return r, nil
 }
 
-func (c *Client) awaitHello(r *wire.Reader, nonce wire.Nonce) error {
+func (c *Client) awaitHello(r *wire.Reader) error {
 	for {
 		n, err := r.Resync()
 		if err != nil {
 			return linkError(err)
 		}
-		if n != nonce {
+		if n != c.nonce {
 			continue
 		}
 		h, err := r.Next()
@@ -322,6 +323,15 @@ func (c *Client) read(r *wire.Reader) {
 func (c *Client) frames(r *wire.Reader) error {
 	for {
 		h, err := r.Next()
+		if errors.Is(err, wire.ErrDesync) {
+			// The agent may answer a Hello that was repeated although its
+			// first answer was on the way.
+			if again, e := r.SkipPreamble(c.nonce); e != nil {
+				return e
+			} else if again {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -346,7 +356,7 @@ func (c *Client) frames(r *wire.Reader) error {
 			return fmt.Errorf("agent ended the session: %s", m.Text)
 		}
 		if op == nil {
-			continue // the rest of an operation that was given up
+			continue // of an operation that was given up, or a second HelloOk
 		}
 		switch h.Type {
 		case wire.FrameCredit:

@@ -22,6 +22,8 @@ type Profile struct {
 	Machine      string        // QEMU machine type; "" is ours
 	Accel        string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
+	NoBootCache  bool          // every boot really boots
+	Unavailable  string        // what the profile asks for that this version cannot do; "" is nothing
 }
 
 // Pool is the admission control of a run as a lab sees it.
@@ -54,6 +56,10 @@ type Host struct {
 
 	Images Images
 
+	// BootCache is the directory of post-boot snapshots, from which boots are
+	// served; "" has every boot really boot.
+	BootCache string
+
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
 	// OnFinding is called for each guest failure as soon as it is seen, from a
@@ -63,8 +69,11 @@ type Host struct {
 	// listings work, guest operations fail.
 	NoGuests bool
 
-	mu     sync.Mutex
-	nextVM int
+	verified verified // snapshots that need not be read through again
+
+	mu           sync.Mutex
+	nextVM       int
+	nextSnapshot int
 }
 
 func (h *Host) emit(e event.Event) {
@@ -91,6 +100,14 @@ func (h *Host) vmDir() (string, error) {
 		return "", fmt.Errorf("vm directory: %w", err)
 	}
 	return dir, nil
+}
+
+// snapshotPath is a new one in the run's temporary directory.
+func (h *Host) snapshotPath() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nextSnapshot++
+	return fmt.Sprintf("%s/%d.snap", h.TempDir, h.nextSnapshot)
 }
 
 func (h *Host) profile(name string) (*Profile, error) {

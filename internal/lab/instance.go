@@ -21,6 +21,7 @@ type instance struct {
 	watch        *consoleWatch
 	agentTimeout time.Duration
 	giveBack     func() // returns the pool's share
+	plan         *startPlan
 
 	ready  chan struct{}   // closed when machine is set
 	ctx    context.Context // ends with the instance
@@ -41,8 +42,9 @@ type instance struct {
 	over      bool        // supervise has looked at startedAt
 }
 
-func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout time.Duration, giveBack func()) (*instance, error) {
-	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack,
+func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, giveBack func()) (*instance, error) {
+	cfg := p.cfg
+	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack, plan: p,
 		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
@@ -232,7 +234,7 @@ func (i *instance) relinkLocked() {
 func (i *instance) keepLink(ctx context.Context, boot int) {
 	limited, cancel := context.WithTimeoutCause(ctx, i.agentTimeout, errNoAnswer)
 	defer cancel()
-	link, err := i.connect(limited)
+	link, err := i.connect(limited, boot)
 	if err != nil {
 		if errors.Is(context.Cause(limited), errNoAnswer) {
 			err = fmt.Errorf("no agent answered within %v", i.agentTimeout)
@@ -270,7 +272,7 @@ func (i *instance) isCurrent(boot int) bool {
 
 var errNoAnswer = errors.New("no agent answered in time")
 
-func (i *instance) connect(ctx context.Context) (*guest.Client, error) {
+func (i *instance) connect(ctx context.Context, boot int) (*guest.Client, error) {
 	select {
 	case <-i.ready:
 	case <-ctx.Done():
@@ -280,7 +282,11 @@ func (i *instance) connect(ctx context.Context) (*guest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return guest.Connect(ctx, conn, guest.Config{Lost: i.whyLost})
+	cfg := guest.Config{Lost: i.whyLost}
+	if i.plan.restored && boot == 0 {
+		cfg.Resend = restoredResend
+	}
+	return guest.Connect(ctx, conn, cfg)
 }
 
 // whyLost finds the reason for the end of the agent's connection, which comes a
@@ -311,28 +317,6 @@ func (i *instance) client(ctx context.Context) (*guest.Client, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-}
-
-// firstAnswer waits for the agent and sets the guest's clock.
-func (i *instance) firstAnswer(ctx context.Context, opts *BootOpts) error {
-	link, err := i.client(ctx)
-	if err != nil {
-		var gone *GuestGoneError
-		if errors.As(err, &gone) {
-			return errors.New(gone.Reason)
-		}
-		return err
-	}
-	if opts.InitialTime == nil {
-		return nil
-	}
-	// The RTC counts whole seconds: the fraction, and what the boot took from
-	// the clock's point of view, are set here.
-	c, err := link.ClockGet(ctx)
-	if err == nil {
-		_, err = link.ClockSet(ctx, opts.InitialTime.UnixNano()+c.BoottimeNS)
-	}
-	return err
 }
 
 func (i *instance) reset(ctx context.Context) error {
@@ -388,12 +372,6 @@ func (i *instance) setReason(reason string) {
 	if i.reason == "" {
 		i.reason = reason
 	}
-}
-
-func (i *instance) endReason() string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.reason
 }
 
 // expectEnd says that the guest is about to end because a caller wants it to;

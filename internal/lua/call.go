@@ -148,7 +148,8 @@ func (c *Call) Where(level int) (pos Position, ok bool) {
 	return c.st.where(level)
 }
 
-// Caller is the nearest Lua line on the stack.
+// Caller is the nearest Lua line on the stack. In a coroutine without any, it
+// is that of the thread, which resumes it.
 func (c *Call) Caller() Position {
 	return c.st.nearest(func(Position) bool { return true })
 }
@@ -188,13 +189,19 @@ func (s *State) where(level int) (Position, bool) {
 }
 
 func (s *State) nearest(good func(Position) bool) Position {
-	for level := 1; ; level++ {
+	if p := s.scan(1, good); p.Line > 0 || s.thread == nil || s.c.cur == s.c.task.L {
+		return p
+	}
+	cur := s.c.cur
+	s.c.cur = s.c.task.L
+	defer func() { s.c.cur = cur }()
+	return s.scan(0, good)
+}
+
+func (s *State) scan(level int, good func(Position) bool) Position {
+	for ; ; level++ {
 		p, ok := s.where(level)
-		if !ok {
-			// The rest of the stack is that of the coroutine's thread.
-			return Position{}
-		}
-		if p.Line > 0 && good(p) {
+		if !ok || p.Line > 0 && good(p) {
 			return p
 		}
 	}

@@ -82,6 +82,7 @@ func TestErrors(t *testing.T) {
 		{"go", "\nfail()", "t.lua:2: fail: boom", boom, 2},
 		{"go through pcall", "local ok, e = pcall(fail)\nerror(e, 0)", "t.lua:1: fail: boom", boom, 2},
 		{"go in a coroutine", "\n\ncoroutine.wrap(function() fail() end)()", "t.lua:3: fail: boom", boom, 3},
+		{"go as a coroutine", "\ncoroutine.wrap(fail)()", "t.lua:2: fail: boom", boom, 2},
 		{"tail call", "\nreturn fail()", "t.lua:2: fail: boom", boom, 2},
 		{"table", "error({})", "(error object is a table value)", nil, 1},
 		{"tostring", "error(setmetatable({}, {__tostring = function() return 'T' end}))", "T", nil, 1},

@@ -43,11 +43,15 @@ type Machine struct {
 	cfg    Config
 	cmd    *exec.Cmd
 	qmp    *qmp.Client
-	ram    *os.File
-	agent  string // socket path
+	ram    *os.File // the memfd, or the snapshot's file
+	agent  string   // socket path
 	serial *consolePipe
 	hvc    *consolePipe
 	stderr *tailBuffer
+
+	migration *migrationWatch
+	saved     []byte // what SaveState returned since the vCPUs were stopped
+	stateFD   int    // number in the QEMU process of what it is restored from
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
 
@@ -67,11 +71,12 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		connected: make(chan struct{}), done: make(chan struct{})}
 	var child childFiles
 	defer child.close()
-	ram, err := newRAM(cfg.Memory)
+	ram, err := cfg.openRAM()
 	if err != nil {
 		return nil, err
 	}
 	m.ram = ram
+	m.migration = newMigrationWatch(cfg.OnEvent)
 	ends, numbers, err := m.wire(&child, ram)
 	if err != nil {
 		ram.Close()
@@ -103,8 +108,11 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	go m.reap()
 
-	m.qmp, err = qmp.Connect(ctx, ends.qmp, cfg.OnEvent)
+	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.migration.onEvent)
 	close(m.connected)
+	if err == nil && cfg.Restore != nil {
+		err = m.load(ctx)
+	}
 	if err != nil {
 		m.Kill()
 		<-m.done
@@ -198,6 +206,14 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 		if ends.rng, n.rng, err = pair("rng"); err != nil {
 			return ends, n, err
 		}
+	}
+	if m.cfg.Restore != nil {
+		state, err := m.cfg.Restore.openState()
+		if err != nil {
+			return ends, n, err
+		}
+		n.state = child.add(state)
+		m.stateFD = n.state
 	}
 	return ends, n, nil
 }
@@ -325,7 +341,10 @@ func (m *Machine) SyncConsole() {
 func (m *Machine) Stop(ctx context.Context) error { return m.qmp.Execute(ctx, "stop", nil, nil) }
 
 // Cont starts the vCPUs.
-func (m *Machine) Cont(ctx context.Context) error { return m.qmp.Execute(ctx, "cont", nil, nil) }
+func (m *Machine) Cont(ctx context.Context) error {
+	m.saved = nil
+	return m.qmp.Execute(ctx, "cont", nil, nil)
+}
 
 // Reset presses the reset button.
 func (m *Machine) Reset(ctx context.Context) error {

@@ -30,32 +30,27 @@ type Candidate struct {
 // the roots, or below the working directory. Files come in the order of the
 // paths, sorted within each, each once.
 func discover(cfg *config.Config, workDir string, paths []string, suffix string) ([]string, error) {
+	what := "path"
 	if len(paths) == 0 {
-		paths = cfg.Roots
+		paths, what = cfg.Roots, "root"
 	}
 	if len(paths) == 0 {
-		paths = []string{"."}
+		paths, what = []string{"."}, "path"
 	}
 	var found []string
 	seen := map[string]bool{}
 	for _, given := range paths {
-		path := given
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(workDir, path)
-		}
-		below, err := filesBelow(path, suffix)
-		if errors.Is(err, fs.ErrNotExist) {
+		below, err := filesBelow(inDir(workDir, given), suffix)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && what == "root":
+			return nil, fmt.Errorf("root `%s` of `%s`: no such directory", given, cfg.Path)
+		case errors.Is(err, fs.ErrNotExist):
 			return nil, fmt.Errorf("no such file or directory: `%s`", given)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("path `%s`: %w", given, err)
+		case err != nil:
+			return nil, fmt.Errorf("%s `%s`: %w", what, given, err)
 		}
 		for _, f := range below {
-			key := f
-			if real, err := filepath.EvalSymlinks(f); err == nil {
-				key = real
-			}
-			if !seen[key] {
+			if key := canonical(f); !seen[key] {
 				seen[key] = true
 				found = append(found, f)
 			}
@@ -64,25 +59,40 @@ func discover(cfg *config.Config, workDir string, paths []string, suffix string)
 	return found, nil
 }
 
+// inDir makes a path absolute that is relative to dir.
+func inDir(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, path)
+}
+
+// filesBelow finds the files with that suffix at or below path, sorted. Hidden
+// directories are left out, and symbolic links to directories are not followed,
+// which keeps the walk finite; path itself may be either.
 func filesBelow(path, suffix string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
-		if !strings.HasSuffix(path, suffix) {
-			return nil, fmt.Errorf("not a `*%s` file", suffix)
+		if !strings.HasSuffix(path, suffix) || !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("not a directory and not a `*%s` file", suffix)
 		}
 		return []string{path}, nil
 	}
 	var found []string
-	err = filepath.WalkDir(path, func(file string, d fs.DirEntry, err error) error {
+	// The separator makes the walk enter path when it is a symbolic link.
+	start := path + string(filepath.Separator)
+	err = filepath.WalkDir(start, func(file string, d fs.DirEntry, err error) error {
 		switch {
+		case errors.Is(err, fs.ErrNotExist) && file != start:
+			return nil // removed meanwhile
 		case err != nil:
 			return err
-		case d.IsDir() && file != path && strings.HasPrefix(d.Name(), "."):
+		case d.IsDir() && file != start && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
-		case !d.IsDir() && strings.HasSuffix(d.Name(), suffix):
+		case strings.HasSuffix(d.Name(), suffix) && isFile(file, d):
 			found = append(found, file)
 		}
 		return nil
@@ -91,12 +101,26 @@ func filesBelow(path, suffix string) ([]string, error) {
 	return found, err
 }
 
-// projectPath is the one form of a file's path in output, events and filters:
-// relative to the project when it is inside.
-func projectPath(project, abs string) string {
-	rel, err := filepath.Rel(project, abs)
-	if err != nil || !filepath.IsLocal(rel) {
-		return abs
+// isFile tells whether an entry is a regular file or a symbolic link that is
+// none to something else; one to nowhere is a file that cannot be read.
+func isFile(path string, d fs.DirEntry) bool {
+	if d.Type()&fs.ModeSymlink == 0 {
+		return d.Type().IsRegular()
 	}
-	return filepath.ToSlash(rel)
+	info, err := os.Stat(path)
+	return err != nil || info.Mode().IsRegular()
+}
+
+// projectPath is the one form of a file's path in output, events and filters:
+// relative to the project when it is inside, also when the two were reached by
+// different symbolic links.
+func projectPath(project, abs string) string {
+	if rel, err := filepath.Rel(project, abs); err == nil && filepath.IsLocal(rel) {
+		return filepath.ToSlash(rel)
+	}
+	real := filepath.Join(canonical(filepath.Dir(abs)), filepath.Base(abs))
+	if rel, err := filepath.Rel(canonical(project), real); err == nil && filepath.IsLocal(rel) {
+		return filepath.ToSlash(rel)
+	}
+	return abs
 }

@@ -131,7 +131,7 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 	cfg := d.o.Config
 	return &job{
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
-		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache,
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache, Overlay: d.o.Overlay, Self: d.o.Self,
 		QEMU: d.o.QEMU, Seed: d.o.Seed,
 	}, nil
 }

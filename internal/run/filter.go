@@ -24,15 +24,29 @@ func ParseTestFilter(text []byte) (TestFilter, error) {
 		return f, nil
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		return f, fmt.Errorf("test filter decode: %w", err)
+		return TestFilter{}, fmt.Errorf("test filter decode: %w", err)
 	}
-	return f, f.Validate()
+	if err := f.Validate(); err != nil {
+		return TestFilter{}, fmt.Errorf("test filter: %w", err)
+	}
+	return f, nil
 }
 
 // JSON is the form that runners get.
-func (f TestFilter) JSON() ([]byte, error) { return json.Marshal(f) }
+func (f TestFilter) JSON() ([]byte, error) {
+	for _, list := range []*[]string{&f.Tags, &f.NoTags, &f.TagMeta, &f.NoTagMeta} {
+		if *list == nil {
+			*list = []string{} // [] rather than null
+		}
+	}
+	text, err := json.Marshal(f)
+	if err != nil {
+		return nil, fmt.Errorf("test filter encode: %w", err)
+	}
+	return text, nil
+}
 
-// Validate checks that each KEY=VALUE has its equals sign.
+// Validate checks that each KEY=VALUE has a key and its equals sign.
 func (f TestFilter) Validate() error {
 	for _, list := range []struct {
 		flag    string
@@ -66,12 +80,30 @@ func (f TestFilter) Skip(meta map[string]any) (skip bool, reason string) {
 			return true, "filtered: matched --no-tag-meta " + entry
 		}
 	}
-	for _, entry := range f.TagMeta {
-		if !matchesEntry(meta, entry) {
-			return true, "filtered: did not match --tag-meta " + entry
+	for _, alternatives := range byKey(f.TagMeta) {
+		if !slices.ContainsFunc(alternatives, func(entry string) bool { return matchesEntry(meta, entry) }) {
+			return true, "filtered: did not match --tag-meta " + strings.Join(alternatives, ", --tag-meta ")
 		}
 	}
 	return false, ""
+}
+
+// byKey groups KEY=VALUE entries by their key, in order of appearance: of each
+// key one value has to match.
+func byKey(entries []string) [][]string {
+	var groups [][]string
+	at := map[string]int{}
+	for _, e := range entries {
+		key, _, _ := strings.Cut(e, "=")
+		i, known := at[key]
+		if !known {
+			i = len(groups)
+			at[key] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], e)
+	}
+	return groups
 }
 
 func matchesEntry(meta map[string]any, entry string) bool {

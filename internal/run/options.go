@@ -25,6 +25,9 @@ type Options struct {
 	CPUOvercommit float64
 	Cold          bool
 	Seed          uint64 // base of every seeded generator
+	ShuffleSeed   uint64 // for Select.Shuffle
+
+	Notes []string // further facts to show at the start, like a seed that was drawn
 
 	Filter TestFilter
 
@@ -37,6 +40,7 @@ type Options struct {
 	Self       string // our own program, started as runner
 	RunnerVerb string // its hidden verb
 	ImageCache string
+	Overlay    string // agent overlay file of $PROVIUM_OVERLAY, or ""
 	TempBase   string // where temporary directories go
 	RerunState string // file, or "" for none
 

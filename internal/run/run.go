@@ -32,7 +32,7 @@ const (
 // Run carries out a whole run and returns its exit code; an error, which goes
 // with ExitError, is for the caller to print.
 func Run(ctx context.Context, o Options) (int, error) {
-	candidates, err := Select(o.Config, o.Select, o.Seed)
+	candidates, err := Select(o.Config, o.Select, o.ShuffleSeed)
 	if err != nil {
 		return ExitError, err
 	}
@@ -52,13 +52,13 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	header := report.Header{Files: len(candidates.Files), Accelerator: accel.Name, Why: accel.Why}
+	header := report.Header{Files: len(candidates.Files), Accelerator: accel.Name, Why: accel.Why, Notes: o.Notes}
 	fmt.Fprintln(o.Stderr, header)
 	budget, err := o.budget()
 	if err != nil {
 		return ExitError, err
 	}
-	if err := buildProfiles(ctx, starter, o.Config.Profiles, o.Stderr); err != nil {
+	if err := BuildProfiles(ctx, starter, o.Config.Profiles, o.Stderr); err != nil {
 		return ExitError, err
 	}
 	filter, err := o.Filter.JSON()

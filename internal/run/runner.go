@@ -126,7 +126,7 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool) (*lab.Host, error) {
 		return nil, err
 	}
 	images, err := image.NewStore(image.Config{
-		CacheDir: j.ImageCache, Overlay: os.Getenv("PROVIUM_OVERLAY"), Runner: starter,
+		CacheDir: j.ImageCache, Overlay: j.Overlay, Executable: j.Self, Runner: starter,
 		Notice: func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
 	})
 	if err != nil {
@@ -166,12 +166,21 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 }
 
 func labProfile(name string, p config.Profile) *lab.Profile {
-	return &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: imageSpec(name, p)}
+	out := &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p)}
+	// Better no guest than one without what was asked for.
+	switch {
+	case len(p.Disks) > 0:
+		out.Unavailable = "disks are not available in this version"
+	case p.Transport != "virtio-serial":
+		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)", p.Transport)
+	}
+	return out
 }
 
-func imageSpec(name string, p config.Profile) image.Spec {
+// ImageSpec is what a profile says about its image.
+func ImageSpec(p config.Profile) image.Spec {
 	return image.Spec{
-		Profile: name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
+		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
 		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules, ForcedKernel: p.KernelForced,
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"provium/internal/config"
@@ -33,58 +33,70 @@ type Selected struct {
 // Select finds the files of a run, in the documented order: found, --filter,
 // --shard, --rerun-failed, --since. seed is for Shuffle.
 func Select(cfg *config.Config, s Selection, seed uint64) (Selected, error) {
-	files, err := discover(cfg, s.WorkDir, s.Paths, testSuffix)
+	files, notice, err := choose(cfg, s, testSuffix)
 	if err != nil {
 		return Selected{}, err
 	}
-	if len(files) == 0 {
-		return Selected{Notice: "no *.test.lua files found"}, nil
+	out := Selected{Notice: notice}
+	for _, f := range files {
+		out.Files = append(out.Files, describe(f.path, f.abs))
+	}
+	if s.Shuffle {
+		order := rand.New(rand.NewPCG(seed, 0))
+		order.Shuffle(len(out.Files), func(i, j int) { out.Files[i], out.Files[j] = out.Files[j], out.Files[i] })
+	}
+	return out, nil
+}
+
+// foundFile is a file in its two forms.
+type foundFile struct{ path, abs string }
+
+// choose finds the files with that suffix and takes those that the selection
+// wants. When there are none, notice says why.
+func choose(cfg *config.Config, s Selection, suffix string) (files []foundFile, notice string, err error) {
+	all, err := discover(cfg, s.WorkDir, s.Paths, suffix)
+	if err != nil {
+		return nil, "", err
+	}
+	newer, err := newerThan(s)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(all) == 0 {
+		return nil, fmt.Sprintf("no *%s files found", suffix), nil
 	}
 	var failed map[string]bool
 	if s.RerunFailed {
 		if failed, err = readRerun(s.RerunState); err != nil {
-			return Selected{}, err
+			return nil, "", err
 		}
 		if len(failed) == 0 {
-			return Selected{Notice: "nothing to re-run: no failed files are recorded"}, nil
+			return nil, "nothing to re-run: no failed files are recorded", nil
 		}
 	}
-	newer, err := newerThan(s)
-	if err != nil {
-		return Selected{}, err
-	}
-	var out []Candidate
-	for _, abs := range files {
+	var paths []string
+	for _, abs := range all {
 		path := projectPath(cfg.Dir, abs)
-		switch {
-		case !strings.Contains(path, s.Filter),
-			!s.Shard.has(path),
-			failed != nil && !failed[canonical(abs)],
-			!newer(abs):
-			continue
+		if strings.Contains(path, s.Filter) {
+			files = append(files, foundFile{path, abs})
+			paths = append(paths, path)
 		}
-		c, err := describe(path, abs)
-		if err != nil {
-			return Selected{}, err
-		}
-		out = append(out, c)
 	}
-	if s.Shuffle {
-		order := rand.New(rand.NewPCG(seed, 0))
-		order.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	shard := s.Shard.split(paths)
+	files = slices.DeleteFunc(files, func(f foundFile) bool {
+		return !shard[f.path] || failed != nil && !failed[canonical(f.abs)] || !newer(f.abs)
+	})
+	if len(files) == 0 {
+		notice = fmt.Sprintf("no file is selected (%d found)", len(all))
 	}
-	return Selected{Files: out, Notice: fmt.Sprintf("no test file is selected (of %d found)", len(files))}, nil
+	return files, notice, nil
 }
 
 func newerThan(s Selection) (func(path string) bool, error) {
 	if s.Since == "" {
 		return func(string) bool { return true }, nil
 	}
-	since := s.Since
-	if !filepath.IsAbs(since) {
-		since = filepath.Join(s.WorkDir, since)
-	}
-	reference, err := os.Stat(since)
+	reference, err := os.Stat(inDir(s.WorkDir, s.Since))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("--since: no such file: `%s`", s.Since)
 	}
@@ -97,28 +109,16 @@ func newerThan(s Selection) (func(path string) bool, error) {
 	}, nil
 }
 
-// List finds test or fixture files by the same paths, for listings.
-func List(cfg *config.Config, s Selection, fixtures bool) ([]string, error) {
-	if !fixtures {
-		selected, err := Select(cfg, s, 0)
-		if err != nil {
-			return nil, err
-		}
-		var paths []string
-		for _, c := range selected.Files {
-			paths = append(paths, c.Path)
-		}
-		return paths, nil
+// List finds test or fixture files by the same selection, for listings.
+func List(cfg *config.Config, s Selection, fixtures bool) (paths []string, notice string, err error) {
+	suffix := testSuffix
+	if fixtures {
+		suffix = fixtureSuffix
 	}
-	files, err := discover(cfg, s.WorkDir, s.Paths, fixtureSuffix)
-	if err != nil {
-		return nil, err
+	files, notice, err := choose(cfg, s, suffix)
+	paths = make([]string, 0, len(files))
+	for _, f := range files {
+		paths = append(paths, f.path)
 	}
-	var paths []string
-	for _, abs := range files {
-		if path := projectPath(cfg.Dir, abs); strings.Contains(path, s.Filter) {
-			paths = append(paths, path)
-		}
-	}
-	return paths, nil
+	return paths, notice, err
 }

@@ -2,22 +2,27 @@ package run
 
 import (
 	"fmt"
-	"hash/fnv"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Shard is one of N parts of the files. A file's part follows from its path
-// alone, so that every machine splits alike.
+// Shard is one of N parts of the files. Which file is in which part follows from
+// the paths alone, so that every machine splits alike, and the parts differ by
+// one file at most.
 type Shard struct{ Index, Count int } // Index from 1; Count 0 is everything
 
-func (s Shard) has(path string) bool {
-	if s.Count <= 1 {
-		return true
+// split gives the paths that are in the shard: of all paths in sorted order,
+// every Count-th. Order and repetition in paths have no influence.
+func (s Shard) split(paths []string) map[string]bool {
+	sorted := slices.Compact(slices.Sorted(slices.Values(paths)))
+	in := map[string]bool{}
+	for i, path := range sorted {
+		if s.Count <= 1 || i%s.Count == s.Index-1 {
+			in[path] = true
+		}
 	}
-	h := fnv.New64a()
-	h.Write([]byte(path))
-	return int(h.Sum64()%uint64(s.Count)) == s.Index-1
+	return in
 }
 
 // String is the form of the flag.
@@ -33,14 +38,24 @@ func ParseShard(text string) (Shard, error) {
 	return newShard(left, right, 1, bad)
 }
 
+// newShard makes a shard from two numbers, the index counting from first.
 func newShard(index, count string, first int, bad error) (Shard, error) {
-	i, err1 := strconv.Atoi(index)
-	n, err2 := strconv.Atoi(count)
+	i, ok1 := shardNumber(index)
+	n, ok2 := shardNumber(count)
 	i += 1 - first
-	if err1 != nil || err2 != nil || i < 1 || i > n {
+	if !ok1 || !ok2 || i < 1 || i > n {
 		return Shard{}, bad
 	}
 	return Shard{Index: i, Count: n}, nil
+}
+
+// shardNumber reads plain digits, at most nine of them.
+func shardNumber(text string) (int, bool) {
+	if text == "" || len(text) > 9 || strings.Trim(text, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil
 }
 
 // ShardFromEnv finds the variables of CI services that split a run; from names
@@ -66,6 +81,8 @@ func ShardFromEnv(lookup func(string) (string, bool)) (s Shard, from string, err
 		switch {
 		case !haveIndex && !haveCount:
 			continue
+		case !haveIndex && count == "1":
+			continue // GitLab says so of every job that is not split
 		case !haveCount:
 			return s, "", fmt.Errorf("%s is set (`%s`) and %s is not; set both, or pass --shard off", pair.index, index, pair.count)
 		case !haveIndex:
@@ -98,8 +115,8 @@ func slurmShard(lookup func(string) (string, bool)) (Shard, string, error) {
 	}
 	bad := fmt.Errorf("%s=`%s` with %s=`%s` and %s=`%s` is no valid shard; pass --shard off to ignore them",
 		names[0], values[0], names[1], values[1], names[2], values[2])
-	first, err := strconv.Atoi(values[1])
-	if err != nil {
+	first, ok := shardNumber(values[1])
+	if !ok {
 		return Shard{}, "", bad
 	}
 	s, err := newShard(values[0], values[2], first, bad)

@@ -28,6 +28,8 @@ type execution struct {
 	skipped   *string             // reason given to t:skip
 	isolating map[*lua.Thread]int // assert_raises under way: what fails in them is wanted
 	ended     bool
+	ctx       context.Context // of the body and of its background tasks
+	tasks     taskSet
 
 	limitChanged chan struct{} // has a token when the limit may have changed
 
@@ -64,7 +66,8 @@ func (f *file) newExecution(name string, meta *Meta) *execution {
 func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(e.f.ctx))
 	defer cancel(nil)
-	e.cancel = cancel
+	e.cancel, e.ctx = cancel, ctx
+	e.tasks.live++
 	e.f.setCurrent(e)
 	defer e.f.setCurrent(nil)
 
@@ -76,6 +79,7 @@ func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 		e.watch(done)
 	}()
 	_, err := e.f.state.Call(ctx, fn, arguments...)
+	err = e.awaitBackground(err)
 	close(done)
 	watching.Wait()
 	e.ended = true

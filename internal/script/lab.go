@@ -66,6 +66,7 @@ func (f *file) newLabType() *lua.Type {
 		"pause":         plainLabOp((*lab.Lab).Pause),
 		"resume":        plainLabOp((*lab.Lab).Resume),
 		"claim":         (*file).labClaim,
+		"barrier":       (*file).labBarrier,
 		"name": func(_ *file, _ args, l *lab.Lab) ([]lua.Value, error) {
 			return []lua.Value{l.Name()}, nil
 		},

@@ -28,12 +28,18 @@ func (f *file) openGlobals() error {
 		return err
 	}
 	f.provium = s.NewUserdata(f.types.lab, &rootLab{f})
+	co, err := f.coFunctions()
+	if err != nil {
+		return err
+	}
 	for name, v := range map[string]lua.Value{
 		"provium":    f.provium,
 		"json":       jsonFunctions(s),
 		"test":       s.NewFunction("test", f.luaTest),
 		"todo":       s.NewFunction("todo", f.luaTodo),
 		"wait_until": s.NewFunction("wait_until", f.luaWaitUntil),
+		"parallel":   s.NewFunction("parallel", f.luaParallel),
+		"co":         co,
 	} {
 		if err := s.SetGlobal(name, v); err != nil {
 			return err

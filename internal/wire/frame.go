@@ -71,6 +71,10 @@ type Header struct {
 // stream position is lost, and only a new session finds it again.
 var ErrDesync = errors.New("link out of step")
 
+// ErrPadding is the ErrDesync of a header of zeros: the padding before a
+// preamble that was sent again. It tells nothing about the frames before it.
+var ErrPadding = fmt.Errorf("%w: padding", ErrDesync)
+
 // Put writes the header to the first HeaderSize bytes of b.
 func (h Header) Put(b []byte) {
 	binary.BigEndian.PutUint32(b, h.Length)
@@ -92,6 +96,8 @@ func ParseHeader(b []byte) (Header, error) {
 		Op:     binary.BigEndian.Uint64(b[8:]),
 	}
 	switch {
+	case h == Header{}:
+		return h, ErrPadding
 	case h.Type == 0 || h.Type >= frameTypeEnd:
 		return h, fmt.Errorf("%w: frame type %d", ErrDesync, h.Type)
 	case h.Length > MaxPayload:

@@ -119,6 +119,22 @@ func (r *Reader) ReadInto(p []byte) error {
 	return err
 }
 
+// SkipPreamble takes session n's preamble off the stream if that is what
+// stands there, after Next reported ErrDesync.
+func (r *Reader) SkipPreamble(n Nonce) (bool, error) {
+	if !bytes.HasPrefix(r.buf[r.lo:r.hi], []byte(magic)) {
+		return false, nil
+	}
+	if err := r.fill(PreambleSize); err != nil {
+		return false, err
+	}
+	if !bytes.Equal(r.buf[r.lo+len(magic):][:len(n)], n[:]) {
+		return false, nil
+	}
+	r.lo += PreambleSize
+	return true, nil
+}
+
 // Resync throws bytes away up to and including the next preamble and returns
 // that one's nonce.
 func (r *Reader) Resync() (Nonce, error) {

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agext/levenshtein"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"provium/internal/config"
+	"provium/internal/sched"
+)
+
+// parsed is a flag whose text is read by a function, which gives the error for
+// a text that is not valid.
+type parsed struct {
+	set  func(string) error
+	text string // the value for the help; "" shows none
+	kind string
+}
+
+func (v *parsed) Set(text string) error {
+	if err := v.set(text); err != nil {
+		return err
+	}
+	v.text = text
+	return nil
+}
+
+func (v *parsed) String() string { return v.text }
+func (v *parsed) Type() string   { return v.kind }
+
+// value makes a flag's value of a parser.
+func value[T any](to *T, kind string, parse func(string) (T, error)) *parsed {
+	return &parsed{kind: kind, set: func(text string) error {
+		v, err := parse(text)
+		if err == nil {
+			*to = v
+		}
+		return err
+	}}
+}
+
+// list makes a flag that may be repeated of a parser of one value.
+func list[T any](to *[]T, kind string, parse func(string) (T, error)) *parsed {
+	return &parsed{kind: kind, set: func(text string) error {
+		v, err := parse(text)
+		if err == nil {
+			*to = append(*to, v)
+		}
+		return err
+	}}
+}
+
+func parseCount(text string) (int, error) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 1 {
+		return 0, errors.New("expected a whole number, 1 or more")
+	}
+	return int(n), nil
+}
+
+func parseSeed(text string) (uint64, error) {
+	n, err := strconv.ParseUint(text, 0, 64)
+	if err != nil {
+		return 0, errors.New("expected a whole number from 0 to 2^64-1")
+	}
+	return n, nil
+}
+
+// parseMemory reads the memory of the pool, in bytes.
+func parseMemory(text string) (int64, error) {
+	n, err := config.ParseSize(text)
+	if err == nil && n < sched.FileOverhead {
+		return 0, fmt.Errorf("less than the %d MiB that each file takes", sched.FileOverhead>>20)
+	}
+	return n, err
+}
+
+func parseFactor(text string) (float64, error) {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0, fmt.Errorf("expected a number from %v to %v", sched.MinOvercommit, sched.MaxOvercommit)
+	}
+	return f, nil
+}
+
+func parseNonEmpty(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("expected a text that is not empty")
+	}
+	return text, nil
+}
+
+func parsePath(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("expected a path")
+	}
+	return text, nil
+}
+
+func parseMeta(text string) (string, error) {
+	key, _, ok := strings.Cut(text, "=")
+	if !ok || key == "" {
+		return "", errors.New("expected KEY=VALUE")
+	}
+	return text, nil
+}
+
+// shuffleFlag is --shuffle [SEED].
+type shuffleFlag struct {
+	on   bool
+	seed *uint64 // nil: the seed of the run
+}
+
+func (f *shuffleFlag) Set(text string) error {
+	if on, err := strconv.ParseBool(text); err == nil && (text == "true" || text == "false") {
+		*f = shuffleFlag{on: on}
+		return nil
+	}
+	seed, err := parseSeed(text)
+	if err != nil {
+		return err
+	}
+	*f = shuffleFlag{on: true, seed: &seed}
+	return nil
+}
+
+func (f *shuffleFlag) String() string { return "false" }
+
+// Type lets the flag stand without a value.
+func (f *shuffleFlag) Type() string { return "bool" }
+
+// joinShuffleSeed makes `--shuffle 7` one argument, since a flag whose value may
+// be left out takes only one behind an equals sign. A file called 7 is ./7.
+func joinShuffleSeed(args []string) []string {
+	out := make([]string, 0, len(args))
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			return append(out, args[i:]...)
+		}
+		if args[i] == "--shuffle" && i+1 < len(args) {
+			if _, err := parseSeed(args[i+1]); err == nil {
+				out = append(out, "--shuffle="+args[i+1])
+				i++
+				continue
+			}
+		}
+		out = append(out, args[i])
+	}
+	return out
+}
+
+// exclusive reports the first pair of switches that are both on.
+func exclusive(cmd *cobra.Command, pairs ...[2]string) error {
+	on := func(name string) bool {
+		f := cmd.Flags().Lookup(name)
+		return f != nil && f.Changed && f.Value.String() != "false"
+	}
+	for _, p := range pairs {
+		if on(p[0]) && on(p[1]) {
+			return usage(cmd, "--%s and --%s exclude each other, give one", p[0], p[1])
+		}
+	}
+	return nil
+}
+
+// flagError explains what is wrong with a flag.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var valueless *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &unknown):
+		name := "--" + unknown.GetSpecifiedName()
+		if short := unknown.GetSpecifiedShortnames(); short != "" {
+			name = "-" + unknown.GetSpecifiedName()
+		}
+		var valid []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				valid = append(valid, "--"+f.Name)
+			}
+		})
+		return usage(cmd, "unknown flag `%s`%s (valid: %s)", name, didYouMean(name, valid), strings.Join(valid, ", "))
+	case errors.As(err, &valueless):
+		return usage(cmd, "flag `--%s` needs a value", valueless.GetFlag().Name)
+	}
+	return usage(cmd, "%w", err)
+}
+
+// didYouMean proposes the valid word nearest to a wrong one, if any is near.
+func didYouMean(wrong string, valid []string) string {
+	best := slices.MinFunc(append(valid, ""), func(a, b string) int {
+		return levenshtein.Distance(wrong, a, nil) - levenshtein.Distance(wrong, b, nil)
+	})
+	if best == "" || levenshtein.Distance(wrong, best, nil) > 2 {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean `%s`?", best)
+}

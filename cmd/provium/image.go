@@ -1,0 +1,351 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"provium/internal/config"
+	"provium/internal/image"
+	"provium/internal/proc"
+	"provium/internal/run"
+)
+
+func (p *program) imageCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "image",
+		Short: "Show, build and clean what guests boot from",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var names []string
+			for _, c := range cmd.Commands() {
+				names = append(names, c.Name())
+			}
+			if len(args) == 0 {
+				return usage(cmd, "expected one of %s", strings.Join(names, ", "))
+			}
+			return usage(cmd, "unknown command `image %s`%s (valid: %s)", args[0], didYouMean(args[0], names), strings.Join(names, ", "))
+		},
+	}
+	cmd.AddCommand(
+		p.imageProfileCommand("show", "Show the kernel, initrd, modules and command line of profiles", false),
+		p.imageProfileCommand("build", "Build what profiles boot from, and copy it out if wanted", true),
+		p.imageListCommand(), p.imageCleanCommand(), p.imageOverlayCommand())
+	finish(cmd)
+	return cmd
+}
+
+// imageStore opens the cache of images; starter may be nil if no kernel is to
+// be downloaded.
+func (p *program) imageStore(starter *proc.Starter) (*image.Store, error) {
+	cfg := image.Config{
+		CacheDir: p.imageCache(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), Executable: p.self,
+		Notice: func(text string) { fmt.Fprintf(p.stderr, "provium: %s\n", text) },
+	}
+	if starter != nil {
+		cfg.Runner = starter
+	}
+	return image.NewStore(cfg)
+}
+
+// noArguments is for commands that take flags only.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(cmd, "expected no arguments, got `%s`", args[0])
+	}
+	return nil
+}
+
+// imageProfileCommand is `image show` or, with export, `image build`.
+func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Command {
+	var configPath, kernel, name, out string
+	flags := newGroup("Flags")
+	flags.flags.Var(value(&name, "name", parseNonEmpty), "profile", "only the profile `P` (default all)")
+	if export {
+		flags.flags.Var(value(&out, "path", parsePath), "out", "copy kernel, initrd and cmdline to the directory `DIR`, with several profiles to one below it for each")
+	}
+	flags.flags.Var(value(&configPath, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+	flags.flags.Var(value(&kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
+	cmd := &cobra.Command{
+		Use:   verb + " [FLAGS]",
+		Short: short,
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.loadConfig(configPath, kernel)
+			if err != nil {
+				return err
+			}
+			profiles, err := chooseProfiles(cfg, name)
+			if err != nil {
+				return err
+			}
+			ctx, done := p.interruptible(cmd.Context())
+			defer done()
+			return p.resolveProfiles(ctx, cmd.OutOrStdout(), profiles, name == "", p.absolute(out))
+		},
+	}
+	finish(cmd, flags)
+	if err := cmd.RegisterFlagCompletionFunc("profile", p.completeProfiles(&configPath)); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+// completeProfiles proposes the profiles of the project.
+func (p *program) completeProfiles(configPath *string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		cfg, err := p.loadConfig(*configPath, "")
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return cfg.ProfileNames(), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// chooseProfiles returns the named profile, or all without a name, sorted.
+func chooseProfiles(cfg *config.Config, name string) ([]config.Profile, error) {
+	if name != "" {
+		one, err := profile(cfg, name)
+		return []config.Profile{one}, err
+	}
+	var all []config.Profile
+	for _, n := range cfg.ProfileNames() {
+		all = append(all, cfg.Profiles[n])
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("`%s` defines no profile; add `[profiles.host]`", cfg.Path)
+	}
+	return all, nil
+}
+
+// resolveProfiles builds and shows what the profiles boot from. With out it is
+// copied there too.
+func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []config.Profile, several bool, out string) error {
+	starter := proc.NewStarter()
+	defer starter.Close()
+	store, err := p.imageStore(starter)
+	if err != nil {
+		return err
+	}
+	builds := map[string]config.Profile{}
+	for _, pr := range profiles {
+		builds[pr.Name] = pr
+	}
+	if err := run.BuildProfiles(ctx, starter, builds, p.stderr); err != nil {
+		return err
+	}
+	for i, pr := range profiles {
+		img, err := store.Resolve(ctx, run.ImageSpec(pr))
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := writeImage(w, img); err != nil {
+			return err
+		}
+		if out == "" {
+			continue
+		}
+		dir := out
+		if several {
+			dir = filepath.Join(out, pr.Name)
+		}
+		files, err := img.Export(dir)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			fmt.Fprintf(w, "  wrote     %s\n", f)
+		}
+	}
+	return nil
+}
+
+func writeImage(w io.Writer, img *image.Image) error {
+	var b strings.Builder
+	line := func(name, text string) { fmt.Fprintf(&b, "  %-9s %s\n", name, text) }
+	fmt.Fprintf(&b, "profile %s\n", img.Profile)
+	kernel := fmt.Sprintf("%s (%s)", img.KernelFile, img.Origin)
+	if img.Release != "" {
+		kernel += ", " + img.Release
+	}
+	line("kernel", kernel)
+	if img.Kernel != img.KernelFile {
+		line("boots", img.Kernel)
+	}
+	switch {
+	case img.Initrd == "":
+		line("initrd", "none")
+	case img.BaseInitrd != "":
+		line("initrd", img.Initrd)
+		line("made of", img.BaseInitrd)
+	case img.Inject:
+		line("initrd", img.Initrd+" (built in)")
+	default:
+		line("initrd", img.Initrd)
+	}
+	if img.Inject {
+		line("agent", img.Overlay)
+	} else {
+		line("agent", "not added (inject_agent = false)")
+	}
+	if img.ModulesDir != "" {
+		line("modules", "from "+img.ModulesDir)
+	}
+	for _, group := range []struct {
+		name    string
+		modules []image.Module
+	}{{"early", img.Early}, {"late", img.Late}} {
+		var names []string
+		for _, m := range group.modules {
+			names = append(names, strings.TrimSpace(m.Name+" "+m.Params))
+		}
+		if len(names) > 0 {
+			line("  "+group.name, strings.Join(names, ", "))
+		}
+	}
+	line("cmdline", img.Cmdline)
+	for _, n := range img.Notes {
+		line("note", n)
+	}
+	_, err := io.WriteString(w, b.String())
+	return outputError(err)
+}
+
+// outputError says that the output itself could not be written.
+func outputError(err error) error {
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	return nil
+}
+
+func (p *program) imageListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List what is cached: kernels, their uncompressed forms, initrds",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, err := p.imageStore(nil)
+			if err != nil {
+				return err
+			}
+			entries, err := store.List()
+			if err != nil {
+				return err
+			}
+			return writeEntries(cmd.OutOrStdout(), entries)
+		},
+	}
+	finish(cmd)
+	return cmd
+}
+
+func writeEntries(w io.Writer, entries []image.CacheEntry) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, e := range entries {
+		fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s\t%s\t%s", e.Kind, sizeText(e.Size), e.Used.Format("2006-01-02 15:04"), e.Name, e.Note), "\t"))
+	}
+	if err := t.Flush(); err != nil {
+		return outputError(err)
+	}
+	_, err := fmt.Fprintf(w, "%d entries, %s\n", len(entries), sizeText(total(entries)))
+	return outputError(err)
+}
+
+func total(entries []image.CacheEntry) (sum int64) {
+	for _, e := range entries {
+		sum += e.Size
+	}
+	return sum
+}
+
+// sizeText is a size for people.
+func sizeText(n int64) string {
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%dB", n)
+	}
+	return fmt.Sprintf("%.2f%s", f, units[i])
+}
+
+func (p *program) imageCleanCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "clean",
+		Short: "Empty the cache of images",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, err := p.imageStore(nil)
+			if err != nil {
+				return err
+			}
+			gone, err := store.Clean()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d entries, %s\n", len(gone), sizeText(total(gone)))
+			return outputError(err)
+		},
+	}
+	finish(cmd)
+	return cmd
+}
+
+func (p *program) imageOverlayCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "overlay PATH",
+		Short: "Write the agent as an overlay (cpio.gz) for images of your own",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return usage(cmd, "expected one path to write the overlay to")
+			}
+			store, err := p.imageStore(nil)
+			if err != nil {
+				return err
+			}
+			if err := writeWhole(p.absolute(args[0]), store.WriteOverlay); err != nil {
+				return fmt.Errorf("image overlay: %w", err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s\n", args[0])
+			return outputError(err)
+		},
+	}
+	finish(cmd)
+	return cmd
+}
+
+// writeWhole writes a file so that it is there whole or not at all. What is no
+// regular file, such as a pipe, is written to directly.
+func writeWhole(path string, write func(io.Writer) error) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(tmp), tmp.Chmod(0o644), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		os.Remove(tmp.Name())
+	}
+	return err
+}

@@ -1,0 +1,187 @@
+package hostcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"provium/internal/image"
+	"provium/internal/qemu"
+)
+
+const (
+	kvmDevice   = "/dev/kvm"
+	vsockDevice = "/dev/vhost-vsock"
+)
+
+// oldestQEMU is the oldest version that Provium is tested with, major and
+// minor.
+var oldestQEMU = [2]int{7, 2}
+
+// FindQEMU checks that QEMU is there; Found is its path.
+func FindQEMU(h Host) Result {
+	r := Result{Name: "qemu"}
+	path, err := h.Programs.Look(QEMUProgram)
+	if err != nil {
+		r.Status = Failure
+		r.Found = QEMUProgram + " is not on PATH"
+		r.Effect = "no guest can run"
+		r.Remedy = "install it: " + install(h) + "; or add its directory to PATH"
+		return r
+	}
+	r.Found = path
+	return r
+}
+
+var versionPattern = regexp.MustCompile(`QEMU emulator version (\d+)\.(\d+)[^\s]*`)
+
+// QEMU checks that QEMU is there, starts, and is new enough.
+func QEMU(ctx context.Context, h Host) Result {
+	r := FindQEMU(h)
+	if r.Status != OK {
+		return r
+	}
+	path := r.Found
+	out, err := h.Programs.Run(ctx, path, "--version")
+	m := versionPattern.FindStringSubmatch(string(out))
+	switch {
+	case err != nil:
+		r.Status = Failure
+		r.Found = fmt.Sprintf("%s does not start: %v", path, err)
+		r.Effect = "no guest can run"
+		r.Remedy = "repair the installation: " + install(h)
+		return r
+	case m == nil:
+		r.Status = Warning
+		r.Found = fmt.Sprintf("%s tells no version", path)
+		r.Effect = "it may lack what Provium needs"
+		r.Remedy = fmt.Sprintf("use QEMU %d.%d or newer", oldestQEMU[0], oldestQEMU[1])
+		return r
+	}
+	r.Found = strings.TrimPrefix(m[0], "QEMU emulator ") + ", " + path
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	if major < oldestQEMU[0] || major == oldestQEMU[0] && minor < oldestQEMU[1] {
+		r.Status = Warning
+		r.Effect = fmt.Sprintf("older than the oldest tested version, %d.%d", oldestQEMU[0], oldestQEMU[1])
+		r.Remedy = "upgrade QEMU"
+		return r
+	}
+	r.Effect = "guests can run"
+	return r
+}
+
+// Accelerator checks whether guests run at the speed of the host's CPU.
+func Accelerator(h Host) Result {
+	r := Result{Name: "accelerator"}
+	a, err := qemu.ChooseAccel("auto", h.accel())
+	if err != nil {
+		r.Status, r.Found = Failure, err.Error()
+		r.Effect = "no guest can run"
+		return r
+	}
+	r.Found = fmt.Sprintf("%s: %s", a.Name, a.Why)
+	if a.Name == "kvm" {
+		r.Effect = "guests run at the speed of the host's CPU"
+		return r
+	}
+	r.Status = Note
+	r.Effect = "guests are emulated: everything works, several times slower"
+	switch err := h.Open(kvmDevice); {
+	case errors.Is(err, fs.ErrPermission):
+		r.Remedy = "get access to " + kvmDevice + ": sudo usermod -aG kvm $USER, then log in again; in a container, pass --device " + kvmDevice
+	case err != nil:
+		r.Remedy = "load the module (sudo modprobe kvm_intel, or kvm_amd) after enabling virtualisation in the firmware; in a VM, enable nested virtualisation; in a container, pass --device " + kvmDevice
+	default:
+		r.Remedy = "enable virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation if this is a VM"
+	}
+	return r
+}
+
+// Kernel checks which kernel a profile without one boots.
+func Kernel(ctx context.Context, h Host) Result {
+	r := Result{Name: "kernel"}
+	img, err := h.Kernels.Resolve(ctx, image.Spec{Profile: "auto"})
+	if err == nil {
+		r.Found = fmt.Sprintf("%s (%s)", img.KernelFile, img.Origin)
+		if img.Release != "" {
+			r.Found = img.Release + ", " + r.Found
+		}
+		r.Effect = "booted by profiles that name no kernel"
+		if len(img.Notes) > 0 {
+			r.Status = Note
+			r.Effect += "; " + strings.Join(img.Notes, "; ")
+		}
+		return r
+	}
+	tool, lerr := h.Programs.Look("apt-get")
+	if lerr == nil {
+		r.Status = Note
+		r.Found = "no usable kernel on this machine"
+		r.Effect = "the first run of a profile without a kernel downloads the distribution's one with " + filepath.Base(tool) + ", which needs no privileges"
+		r.Remedy = "without a network: name a kernel in the profile (`kernel = \"PATH\"`) or with --kernel PATH"
+		if ctx.Err() == nil {
+			r.Effect += fmt.Sprintf(" (%v)", shortened(err))
+		}
+		return r
+	}
+	r.Status = Failure
+	if h.namesKernels() {
+		r.Status = Warning
+	}
+	r.Found = err.Error()
+	r.Effect = "profiles that name no kernel cannot boot"
+	r.Remedy = "name a kernel in the profile (`kernel = \"PATH\"`) or with --kernel PATH, or install a kernel package"
+	return r
+}
+
+// namesKernels tells whether some profile of the project brings its own kernel.
+func (h Host) namesKernels() bool {
+	cfg, err := h.Config()
+	if err != nil {
+		return false
+	}
+	for _, p := range cfg.Profiles {
+		if p.Kernel != "" || p.Root != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// shortened is the first part of a long error.
+func shortened(err error) string {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	const limit = 200
+	if len(text) > limit {
+		text = strings.ToValidUTF8(text[:limit], "") + "..."
+	}
+	return text
+}
+
+// Vsock checks the optional transport.
+func Vsock(h Host) Result {
+	r := Result{Name: "vsock"}
+	if err := h.Open(vsockDevice); err != nil {
+		r.Found = fmt.Sprintf("%s: %v", vsockDevice, plain(err))
+		r.Effect = "profiles with transport = \"vsock\" cannot boot; the default, virtio-serial, needs nothing"
+		return r
+	}
+	r.Found = vsockDevice + " opens"
+	r.Effect = "profiles may use transport = \"vsock\""
+	return r
+}
+
+// plain leaves out the path, which the message has already.
+func plain(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

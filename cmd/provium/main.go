@@ -1,0 +1,44 @@
+// Command provium boots Linux guests in QEMU and runs Lua tests in them.
+//
+// This package reads flags and environment, wires the packages together and
+// decides the exit code; each verb stands in a file of its own.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"provium/internal/run"
+)
+
+func main() { os.Exit(start()) }
+
+func start() int {
+	dir, err := os.Getwd()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "provium: working directory: %v\n", err)
+		return run.ExitError
+	}
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "provium: path of this program: %v\n", err)
+		return run.ExitError
+	}
+	p := &program{
+		env: os.LookupEnv, dir: dir, self: self, uid: os.Geteuid(),
+		stdout: os.Stdout, stderr: os.Stderr,
+		signals: func() (<-chan os.Signal, func()) {
+			ch := make(chan os.Signal, 2)
+			signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+			if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+				signal.Notify(ch, syscall.SIGHUP)
+			}
+			return ch, func() { signal.Stop(ch) }
+		},
+		runTests: run.Run,
+	}
+	return p.main(context.Background(), os.Args[1:])
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"provium/internal/config"
+	"provium/internal/run"
+)
+
+// program is what the verbs take from the process they run in.
+type program struct {
+	env  func(string) (string, bool)
+	dir  string // working directory
+	self string // path of the running binary
+	uid  int
+
+	stdout, stderr *os.File
+
+	// signals begins to collect the signals that ask a run to end; stop ends that.
+	signals func() (ch <-chan os.Signal, stop func())
+	// runTests is run.Run.
+	runTests func(context.Context, run.Options) (int, error)
+
+	code int // of a verb that ended without an error
+}
+
+// main runs one command line and returns the exit code.
+func (p *program) main(ctx context.Context, args []string) int {
+	if len(args) == 1 && args[0] == runnerVerb {
+		return p.runner()
+	}
+	cmd := p.rootCommand()
+	cmd.SetArgs(joinShuffleSeed(args))
+	cmd.SetOut(p.stdout)
+	cmd.SetErr(p.stderr)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(p.stderr, "provium: %v\n", err)
+		return run.ExitError
+	}
+	return p.code
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	verb string // "" is the run itself
+	err  error
+}
+
+func (e *usageError) Error() string {
+	verb := ""
+	if e.verb != "" {
+		verb = " " + e.verb
+	}
+	return fmt.Sprintf("%v (see `provium%s --help`)", e.err, verb)
+}
+
+func (e *usageError) Unwrap() error { return e.err }
+
+// usage makes a usageError of a command.
+func usage(cmd *cobra.Command, format string, args ...any) error {
+	e := &usageError{err: fmt.Errorf(format, args...)}
+	if cmd.HasParent() {
+		e.verb = cmd.CommandPath()[len(cmd.Root().Name())+1:]
+	}
+	return e
+}
+
+func (p *program) getenv(name string) string {
+	v, _ := p.env(name)
+	return v
+}
+
+// absolute resolves a path that the user gave; "" stays.
+func (p *program) absolute(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(p.dir, path)
+}
+
+// tempBase is where temporary directories go.
+func (p *program) tempBase() string {
+	if dir := p.getenv("TMPDIR"); dir != "" {
+		return p.absolute(dir)
+	}
+	return "/tmp"
+}
+
+// cacheHome is the user's cache directory.
+func (p *program) cacheHome() string {
+	if home := p.getenv("HOME"); home != "" {
+		return filepath.Join(p.absolute(home), ".cache")
+	}
+	return filepath.Join(p.tempBase(), fmt.Sprintf("provium-cache-%d", p.uid))
+}
+
+func (p *program) imageCache() string { return filepath.Join(p.cacheHome(), "provium", "images") }
+
+// rerunState is the file that remembers which files failed.
+func (p *program) rerunState() string {
+	if path := p.getenv("PROVIUM_RERUN_STATE"); path != "" {
+		return p.absolute(path)
+	}
+	if p.getenv("HOME") == "" {
+		return "/tmp/provium-rerun.json"
+	}
+	return filepath.Join(p.cacheHome(), "provium", "rerun.json")
+}
+
+// loadConfig reads the configuration: the given file, or the nearest one.
+func (p *program) loadConfig(path, kernel string) (*config.Config, error) {
+	path = p.absolute(path)
+	if path == "" {
+		var err error
+		if path, err = config.Find(p.dir); err != nil {
+			return nil, err
+		}
+	}
+	return config.Load(path, config.Env{
+		Home: p.getenv("HOME"), CacheHome: p.cacheHome(), BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")), Kernel: p.absolute(kernel),
+	})
+}
+
+// colors tells whether standard output is a terminal that shows colours.
+func (p *program) colors() bool {
+	if p.getenv("NO_COLOR") != "" || p.getenv("TERM") == "dumb" {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(p.stdout.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// drawSeed makes a seed that is short enough to be typed.
+func drawSeed() (uint64, error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return 0, fmt.Errorf("seed: %w", err)
+	}
+	return uint64(binary.BigEndian.Uint32(b[:])), nil
+}
+
+// runnerVerb starts the runner process of one test file. It is not for users:
+// the process expects its pipe.
+const runnerVerb = "__runner"
+
+func (p *program) runner() int {
+	pipe := os.NewFile(run.RunnerFD, "pipe")
+	if pipe == nil {
+		fmt.Fprintln(p.stderr, "provium: runner: no pipe")
+		return run.ExitError
+	}
+	if err := run.Runner(pipe, p.getenv("PROVIUM_TEST_FILTER")); err != nil {
+		fmt.Fprintf(p.stderr, "provium: %v\n", err)
+		return run.ExitError
+	}
+	return run.ExitOK
+}
+
+// interruptible ends the context at the first signal that asks for it.
+func (p *program) interruptible(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals, stop := p.signals()
+	over, joined := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(joined)
+		select {
+		case sig := <-signals:
+			cancel(fmt.Errorf("interrupted (%v)", sig))
+		case <-over:
+		}
+	}()
+	return ctx, func() {
+		close(over)
+		<-joined
+		stop()
+		cancel(errors.New("ended"))
+	}
+}

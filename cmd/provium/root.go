@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"provium/cmd/provium/internal/hostcheck"
+	"provium/internal/config"
+	"provium/internal/run"
+)
+
+// version is the release; the build adds the commit it was made from.
+const version = "0.1.0"
+
+// flagGroup is a part of the help.
+type flagGroup struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+func newGroup(title string) flagGroup {
+	fs := pflag.NewFlagSet(title, pflag.ContinueOnError)
+	fs.SortFlags = false
+	return flagGroup{title, fs}
+}
+
+// selectFlags choose files.
+type selectFlags struct {
+	filter      string
+	rerunFailed bool
+	since       string
+	shard       string
+}
+
+func (f *selectFlags) group() flagGroup {
+	g := newGroup("Which files")
+	g.flags.StringVar(&f.filter, "filter", "", "files whose path contains `STR`")
+	g.flags.BoolVar(&f.rerunFailed, "rerun-failed", false, "files that failed in the last runs")
+	g.flags.Var(value(&f.since, "path", parsePath), "since", "files modified after the file `PATH`")
+	g.flags.Var(value(&f.shard, "shard", parseShard), "shard", "the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
+	return g
+}
+
+// shardOff is the value of --shard that ignores the environment.
+const shardOff = "off"
+
+func parseShard(text string) (string, error) {
+	if text == shardOff {
+		return text, nil
+	}
+	_, err := run.ParseShard(text)
+	if err != nil {
+		err = fmt.Errorf("%w, or `%s`", err, shardOff)
+	}
+	return text, err
+}
+
+// selection is what the flags and arguments choose.
+func (p *program) selection(f *selectFlags, paths []string) (run.Selection, error) {
+	s := run.Selection{
+		WorkDir: p.dir, Paths: paths, Filter: f.filter, RerunFailed: f.rerunFailed, RerunState: p.rerunState(),
+		Since: f.since,
+	}
+	if f.shard == shardOff {
+		return s, nil
+	}
+	if f.shard != "" {
+		var err error
+		s.Shard, err = run.ParseShard(f.shard)
+		return s, err
+	}
+	shard, source, err := run.ShardFromEnv(p.env)
+	if err != nil {
+		return s, err
+	}
+	if source != "" {
+		fmt.Fprintf(p.stderr, "provium: shard %v, from %s (--shard off ignores it)\n", shard, source)
+	}
+	s.Shard = shard
+	return s, nil
+}
+
+const rootHelp = `provium boots Linux guests in QEMU and runs Lua tests in them.
+
+PATHS are test files and directories that are searched for *.test.lua; without
+any, the roots of provium.toml are searched. The exit code is 0 if no file
+failed, 1 if one did, 2 if the run could not be carried out.`
+
+func (p *program) rootCommand() *cobra.Command {
+	f := &runFlags{}
+	groups := f.groups()
+	cmd := &cobra.Command{
+		Use:   "provium [PATHS...] [FLAGS]",
+		Long:  rootHelp,
+		Args:  cobra.ArbitraryArgs,
+		RunE:  func(cmd *cobra.Command, args []string) error { return p.runCommand(cmd, f, args) },
+		Short: "Boot Linux guests and run Lua tests in them",
+
+		Version:           fmt.Sprintf("%s (%s)", version, commit()),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		ValidArgsFunction: completeFiles,
+	}
+	cmd.SetVersionTemplate("provium {{.Version}}\n")
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.completionCommand())
+	cmd.SetHelpCommand(helpCommand())
+	finish(cmd, groups...)
+	return cmd
+}
+
+// helpCommand is `provium help COMMAND`, the same as `provium COMMAND --help`.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage(cmd, "unknown command `%s`", strings.Join(args, " "))
+			}
+			return found.Help()
+		},
+	}
+}
+
+// finish gives a command its flags and the help that shows them in groups.
+func finish(cmd *cobra.Command, groups ...flagGroup) {
+	for _, g := range groups {
+		cmd.Flags().AddFlagSet(g.flags)
+	}
+	general := newGroup("General")
+	general.flags.BoolP("help", "h", false, "show this help")
+	if cmd.Version != "" {
+		general.flags.Bool("version", false, "show the version")
+	}
+	cmd.Flags().AddFlagSet(general.flags)
+	groups = append(groups, general)
+	cmd.DisableFlagsInUseLine = true
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(cmd, groups) })
+}
+
+func writeHelp(cmd *cobra.Command, groups []flagGroup) {
+	out := cmd.OutOrStdout()
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short
+	}
+	fmt.Fprintf(out, "%s\n\nUsage:\n  %s\n", text, cmd.UseLine())
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(out, "  %s COMMAND ...\n\nCommands:\n", cmd.CommandPath())
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				fmt.Fprintf(out, "  %-*s  %s\n", 12, c.Name(), c.Short)
+			}
+		}
+	}
+	for _, g := range groups {
+		if g.flags.HasFlags() {
+			fmt.Fprintf(out, "\n%s:\n%s", g.title, g.flags.FlagUsages())
+		}
+	}
+	if cmd.Example != "" {
+		fmt.Fprintf(out, "\nExamples:\n%s\n", cmd.Example)
+	}
+}
+
+// completeFiles lets the shell complete paths.
+func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// misspelt reports an argument that is no path but nearly a command.
+func (p *program) misspelt(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 || strings.ContainsAny(args[0], "/.") {
+		return nil
+	}
+	if _, err := os.Stat(p.absolute(args[0])); err == nil {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	if hint := didYouMean(args[0], names); hint != "" {
+		return usage(cmd, "`%s` is neither a file nor a directory nor a command%s (commands: %s)", args[0], hint, strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// profile looks a profile up; without a name it is the first by sorted name.
+func profile(cfg *config.Config, name string) (config.Profile, error) {
+	p, ok := cfg.Profiles[name]
+	if ok {
+		return p, nil
+	}
+	names := cfg.ProfileNames()
+	if len(names) == 0 {
+		return p, fmt.Errorf("unknown profile `%s`: %s defines none; add `[profiles.%s]`", name, filepath.Base(cfg.Path), name)
+	}
+	return p, fmt.Errorf("unknown profile `%s`%s (%s has: %s)", name, didYouMean(name, slices.Clone(names)), filepath.Base(cfg.Path), strings.Join(names, ", "))
+}
+
+// programs are those on the user's PATH; start may be nil if none is run.
+func (p *program) programs(start func(ctx context.Context, path string, args ...string) ([]byte, error)) hostcheck.PathPrograms {
+	return hostcheck.PathPrograms{Path: p.getenv("PATH"), Start: start}
+}

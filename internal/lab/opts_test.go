@@ -1,0 +1,51 @@
+package lab
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMergeOpts(t *testing.T) {
+	quiet, loud := "quiet", "loud"
+	seed := uint64(0)
+	base := &BootOpts{Memory: 1 << 30, Cmdline: &quiet, RNGSeed: &seed, Files: []BootFile{{Path: "/a", Content: "1"}, {Path: "/b", Content: "2"}}}
+	over := &BootOpts{CPUs: 2, Cmdline: &loud, Files: []BootFile{{Path: "//a", Content: "3"}, {Path: "/c", Content: "4"}}}
+	m := base.Merge(over)
+	if m.Memory != 1<<30 || m.CPUs != 2 || *m.Cmdline != "loud" || m.RNGSeed != &seed {
+		t.Errorf("merged: %+v", m)
+	}
+	var files []string
+	for _, f := range m.Files {
+		files = append(files, f.Path+"="+f.Content)
+	}
+	if got := strings.Join(files, " "); got != "//a=3 /b=2 /c=4" {
+		t.Errorf("files: %s", got)
+	}
+	if len(base.Files) != 2 || base.Files[0].Content != "1" {
+		t.Error("merging changed the base")
+	}
+	var none *BootOpts
+	if m := none.Merge(nil); m.memory() != 512<<20 || m.cpus() != 1 {
+		t.Errorf("defaults: %+v", m)
+	}
+}
+
+func TestInvalidOpts(t *testing.T) {
+	early := time.Unix(-1, 0)
+	for _, tc := range []struct {
+		opts BootOpts
+		part string
+	}{
+		{BootOpts{Memory: -1}, "memory"},
+		{BootOpts{CPUs: 256}, "256 is not between 1 and 255"},
+		{BootOpts{AgentTimeout: -1}, "expected a positive number of seconds"},
+		{BootOpts{InitialTime: &early}, "initial_time"},
+		{BootOpts{Files: []BootFile{{Path: "/ok"}, {Path: "rel"}}}, "files[2]: path `rel`"},
+		{BootOpts{Files: []BootFile{{Path: "/"}}}, "absolute path of a file"},
+		{BootOpts{Files: []BootFile{{Path: "/a\x00"}}}, "NUL"},
+		{BootOpts{Files: []BootFile{{Path: "/a", Mode: 0o10000}}}, "mode 010000"},
+	} {
+		wantError(t, tc.opts.validate(), tc.part)
+	}
+}

@@ -1,0 +1,381 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/config"
+)
+
+// project makes a project with these files, each holding nothing.
+func project(t *testing.T, files ...string) *config.Config {
+	t.Helper()
+	dir := canonical(t.TempDir())
+	for _, f := range files {
+		path := filepath.Join(dir, f)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &config.Config{Path: filepath.Join(dir, config.FileName), Dir: dir, Roots: []string{filepath.Join(dir, "tests")}}
+}
+
+func selectPaths(t *testing.T, cfg *config.Config, s Selection) []string {
+	t.Helper()
+	if s.WorkDir == "" {
+		s.WorkDir = cfg.Dir
+	}
+	got, err := Select(cfg, s, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{}
+	for _, c := range got.Files {
+		paths = append(paths, c.Path)
+		if !filepath.IsAbs(c.Abs) {
+			t.Errorf("%s is not absolute", c.Abs)
+		}
+	}
+	if len(paths) == 0 && got.Notice == "" {
+		t.Error("nothing is selected and no notice says why")
+	}
+	return paths
+}
+
+func wantPaths(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestDiscovery(t *testing.T) {
+	cfg := project(t, "tests/b.test.lua", "tests/a/z.test.lua", "tests/a.test.lua", "tests/helper.lua", "tests/x.fixture.lua",
+		"tests/.hidden/h.test.lua", "more/m.test.lua", "top.test.lua")
+	all := []string{"tests/a.test.lua", "tests/a/z.test.lua", "tests/b.test.lua"}
+	wantPaths(t, selectPaths(t, cfg, Selection{}), all...)
+	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{"more", "tests/a"}}), "more/m.test.lua", "tests/a/z.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{"tests/b.test.lua", "tests", "./tests/../tests"}}),
+		"tests/b.test.lua", "tests/a.test.lua", "tests/a/z.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{WorkDir: filepath.Join(cfg.Dir, "more"), Paths: []string{".", "../top.test.lua"}}),
+		"more/m.test.lua", "top.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{filepath.Join(cfg.Dir, "tests/.hidden")}}), "tests/.hidden/h.test.lua")
+
+	cfg.Roots = nil
+	wantPaths(t, selectPaths(t, cfg, Selection{WorkDir: filepath.Join(cfg.Dir, "more")}), "more/m.test.lua")
+
+	outside := project(t, "o.test.lua")
+	abs := filepath.Join(outside.Dir, "o.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{abs}}), abs)
+}
+
+func TestDiscoveryOfLinks(t *testing.T) {
+	cfg := project(t, "real/a.test.lua", "tests/b.test.lua")
+	link := func(to, name string) {
+		t.Helper()
+		if err := os.Symlink(to, filepath.Join(cfg.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("real", "link")
+	link("..", "tests/loop")
+	link("nowhere", "tests/gone.test.lua")
+	link("../real", "tests/dir.test.lua")
+	link("b.test.lua", "tests/c.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{}), "tests/b.test.lua", "tests/gone.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{"link"}}), "link/a.test.lua")
+
+	alias := filepath.Join(canonical(t.TempDir()), "alias")
+	if err := os.Symlink(cfg.Dir, alias); err != nil {
+		t.Fatal(err)
+	}
+	wantPaths(t, selectPaths(t, cfg, Selection{WorkDir: alias, Paths: []string{"real"}}), "real/a.test.lua")
+}
+
+func TestDiscoveryErrors(t *testing.T) {
+	cfg := project(t, "tests/helper.lua")
+	for _, c := range []struct {
+		s    Selection
+		want string
+	}{
+		{Selection{Paths: []string{"nope"}}, "no such file or directory: `nope`"},
+		{Selection{Paths: []string{"tests/helper.lua"}}, "path `tests/helper.lua`: not a directory and not a `*.test.lua` file"},
+		{Selection{Since: "nope"}, "--since: no such file: `nope`"},
+	} {
+		c.s.WorkDir = cfg.Dir
+		if _, err := Select(cfg, c.s, 0); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c.s, err)
+		}
+	}
+	cfg.Roots = []string{filepath.Join(cfg.Dir, "gone")}
+	_, err := Select(cfg, Selection{WorkDir: cfg.Dir}, 0)
+	if want := fmt.Sprintf("root `%s/gone` of `%s/provium.toml`: no such directory", cfg.Dir, cfg.Dir); err == nil || err.Error() != want {
+		t.Errorf("root: %v", err)
+	}
+}
+
+func TestNotices(t *testing.T) {
+	cfg := project(t, "tests/helper.lua")
+	got, err := Select(cfg, Selection{WorkDir: cfg.Dir}, 0)
+	if err != nil || got.Files != nil || got.Notice != "no *.test.lua files found" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	cfg = project(t, "tests/a.test.lua")
+	got, err = Select(cfg, Selection{WorkDir: cfg.Dir, Filter: "x"}, 0)
+	if err != nil || got.Notice != "no file is selected (1 found)" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got, err = Select(cfg, Selection{WorkDir: cfg.Dir, RerunFailed: true, RerunState: filepath.Join(cfg.Dir, "none.json")}, 0)
+	if err != nil || !strings.Contains(got.Notice, "nothing to re-run") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestSelectionOrder(t *testing.T) {
+	var files []string
+	for i := range 8 {
+		files = append(files, fmt.Sprintf("tests/%d.test.lua", i))
+	}
+	cfg := project(t, append(files, "tests/other.test.lua", "reference")...)
+	state := filepath.Join(cfg.Dir, "rerun.json")
+	for i, f := range files {
+		when := time.Unix(int64(1000+i), 0)
+		if err := os.Chtimes(filepath.Join(cfg.Dir, f), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	when := time.Unix(1002, 0)
+	if err := os.Chtimes(filepath.Join(cfg.Dir, "reference"), when, when); err != nil {
+		t.Fatal(err)
+	}
+	var failed []string
+	for _, i := range []int{1, 2, 5, 6} {
+		failed = append(failed, filepath.Join(cfg.Dir, files[i]))
+	}
+	if err := UpdateRerun(state, failed, failed); err != nil {
+		t.Fatal(err)
+	}
+	numbered := func(numbers ...int) []string {
+		out := []string{}
+		for _, n := range numbers {
+			out = append(out, files[n])
+		}
+		return out
+	}
+	s := Selection{RerunState: state, Filter: ".test.lua"}
+	wantPaths(t, selectPaths(t, cfg, s), append(files, "tests/other.test.lua")...)
+	s.Since = "reference"
+	wantPaths(t, selectPaths(t, cfg, s), append(numbered(3, 4, 5, 6, 7), "tests/other.test.lua")...)
+	s.RerunFailed = true
+	wantPaths(t, selectPaths(t, cfg, s), numbered(5, 6)...)
+	// The split comes before what differs from machine to machine.
+	s.Shard = Shard{2, 2}
+	wantPaths(t, selectPaths(t, cfg, s), numbered(5)...)
+	// Behind the filter: 3 is now the first of two.
+	s = Selection{Filter: "3", Shard: Shard{1, 2}}
+	wantPaths(t, selectPaths(t, cfg, s), numbered(3)...)
+	// The order of the paths does not move files to another part.
+	s = Selection{Paths: []string{"tests/7.test.lua", "tests"}, Shard: Shard{1, 3}}
+	wantPaths(t, selectPaths(t, cfg, s), numbered(0, 3, 6)...)
+}
+
+func TestShuffle(t *testing.T) {
+	var files []string
+	for i := range 20 {
+		files = append(files, fmt.Sprintf("tests/%02d.test.lua", i))
+	}
+	cfg := project(t, files...)
+	order := func(seed uint64) []string {
+		got, err := Select(cfg, Selection{WorkDir: cfg.Dir, Shuffle: true}, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, c := range got.Files {
+			out = append(out, c.Path)
+		}
+		return out
+	}
+	one := order(1)
+	if !slices.Equal(one, order(1)) {
+		t.Error("one seed gives two orders")
+	}
+	if slices.Equal(one, order(2)) || slices.Equal(one, files) {
+		t.Error("the order is not shuffled")
+	}
+	slices.Sort(one)
+	wantPaths(t, one, files...)
+}
+
+func TestList(t *testing.T) {
+	cfg := project(t, "tests/a.test.lua", "tests/b.test.lua", "tests/s/x.fixture.lua", "tests/y.fixture.lua")
+	for _, c := range []struct {
+		s        Selection
+		fixtures bool
+		want     []string
+	}{
+		{Selection{}, false, []string{"tests/a.test.lua", "tests/b.test.lua"}},
+		{Selection{Filter: "b"}, false, []string{"tests/b.test.lua"}},
+		{Selection{}, true, []string{"tests/s/x.fixture.lua", "tests/y.fixture.lua"}},
+		{Selection{Shard: Shard{2, 2}}, true, []string{"tests/y.fixture.lua"}},
+		{Selection{Filter: "none"}, true, []string{}},
+	} {
+		c.s.WorkDir = cfg.Dir
+		if got, _, err := List(cfg, c.s, c.fixtures); err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%+v: %q, %v", c.s, got, err)
+		}
+	}
+}
+
+func TestShardSplit(t *testing.T) {
+	var paths []string
+	for i := range 11 {
+		paths = append(paths, fmt.Sprint("f", i))
+	}
+	for n := 1; n <= 13; n++ {
+		seen := map[string]int{}
+		for i := 1; i <= n; i++ {
+			in := Shard{i, n}.split(paths)
+			if len(in) < len(paths)/n || len(in) > len(paths)/n+1 {
+				t.Errorf("%d/%d has %d files", i, n, len(in))
+			}
+			for p := range in {
+				seen[p]++
+			}
+		}
+		for _, p := range paths {
+			if seen[p] != 1 {
+				t.Errorf("%s is in %d of %d parts", p, seen[p], n)
+			}
+		}
+	}
+	if in := (Shard{}).split(paths); len(in) != len(paths) {
+		t.Errorf("no shard has %d files", len(in))
+	}
+}
+
+func TestParseShard(t *testing.T) {
+	for text, want := range map[string]Shard{"1/1": {1, 1}, "2/3": {2, 3}, "3/3": {3, 3}} {
+		if got, err := ParseShard(text); err != nil || got != want || got.String() != text {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "x", "0/3", "4/3", "1", "1/", "/3", "1/0", "-1/3", "+1/3", "1/3/3", "1 /3", "1/99999999999999999999"} {
+		if got, err := ParseShard(text); err == nil || !strings.Contains(err.Error(), "shard `"+text+"`: expected I/N") {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+}
+
+func TestShardFromEnv(t *testing.T) {
+	type env map[string]string
+	for name, c := range map[string]struct {
+		env  env
+		want Shard
+		from string
+		err  string
+	}{
+		"none":              {env{}, Shard{}, "", ""},
+		"own":               {env{"PROVIUM_SHARD": "2/3", "CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "9"}, Shard{2, 3}, "PROVIUM_SHARD", ""},
+		"own, empty":        {env{"PROVIUM_SHARD": ""}, Shard{}, "", ""},
+		"own, bad":          {env{"PROVIUM_SHARD": "x"}, Shard{}, "PROVIUM_SHARD", "PROVIUM_SHARD: shard `x`: expected I/N"},
+		"from one":          {env{"CI_NODE_INDEX": "3", "CI_NODE_TOTAL": "3"}, Shard{3, 3}, "CI_NODE_INDEX/CI_NODE_TOTAL", ""},
+		"circle":            {env{"CIRCLE_NODE_INDEX": "0", "CIRCLE_NODE_TOTAL": "2"}, Shard{1, 2}, "CIRCLE_NODE_INDEX/CIRCLE_NODE_TOTAL", ""},
+		"buildkite":         {env{"BUILDKITE_PARALLEL_JOB": "1", "BUILDKITE_PARALLEL_JOB_COUNT": "2"}, Shard{2, 2}, "BUILDKITE_PARALLEL_JOB/BUILDKITE_PARALLEL_JOB_COUNT", ""},
+		"slurm":             {env{"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}, Shard{3, 4}, "SLURM_ARRAY_TASK_ID", ""},
+		"not split":         {env{"CI_NODE_TOTAL": "1"}, Shard{}, "", ""},
+		"only the total":    {env{"CI_NODE_TOTAL": "3"}, Shard{}, "", "CI_NODE_TOTAL is set (`3`) and CI_NODE_INDEX is not; set both, or pass --shard off"},
+		"only the index":    {env{"CIRCLE_NODE_INDEX": "0"}, Shard{}, "", "CIRCLE_NODE_INDEX is set (`0`) and CIRCLE_NODE_TOTAL is not"},
+		"beyond":            {env{"CIRCLE_NODE_INDEX": "2", "CIRCLE_NODE_TOTAL": "2"}, Shard{}, "", "CIRCLE_NODE_INDEX=`2` and CIRCLE_NODE_TOTAL=`2` are no valid shard"},
+		"no number":         {env{"CI_NODE_INDEX": "a", "CI_NODE_TOTAL": "2"}, Shard{}, "", "are no valid shard"},
+		"part of slurm":     {env{"SLURM_ARRAY_TASK_ID": "7"}, Shard{}, "", "of SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_MIN, SLURM_ARRAY_TASK_COUNT some are set and some are not"},
+		"slurm with stride": {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
+		"slurm, bad":        {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "-1", "SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, from, err := ShardFromEnv(func(name string) (string, bool) { v, ok := c.env[name]; return v, ok })
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("got %v, %v", got, err)
+				}
+				return
+			}
+			if err != nil || got != c.want || from != c.from {
+				t.Errorf("got %v from %q, %v", got, from, err)
+			}
+		})
+	}
+}
+
+func TestRerunState(t *testing.T) {
+	cfg := project(t, "a.test.lua", "b.test.lua", "c.test.lua")
+	state := filepath.Join(cfg.Dir, "deep/er/rerun.json")
+	abs := func(names ...string) []string {
+		var out []string
+		for _, n := range names {
+			out = append(out, filepath.Join(cfg.Dir, n+".test.lua"))
+		}
+		return out
+	}
+	for _, step := range []struct{ ran, failed, want []string }{
+		{abs("a"), nil, nil},                              // no failure: no state
+		{abs("a", "b"), abs("a", "b"), abs("a", "b")},     //
+		{abs("a"), nil, abs("a", "b")},                    // a green partial run forgets nothing
+		{abs("a", "c"), abs("c"), abs("b", "c")},          // of what it ran only the failures
+		{abs("a", "b", "c"), abs("a"), abs("a")},          //
+		{abs("b"), abs("b", "b"), abs("a", "b")},          //
+		{abs("gone"), abs("gone"), abs("a", "b", "gone")}, // a file that was removed
+	} {
+		if err := UpdateRerun(state, step.ran, step.failed); err != nil {
+			t.Fatal(err)
+		}
+		failed, err := readRerun(state)
+		if err != nil || len(failed) != len(step.want) {
+			t.Errorf("%+v: %v, %v", step, failed, err)
+		}
+		for _, f := range step.want {
+			if !failed[f] {
+				t.Errorf("%+v: %s is missing", step, f)
+			}
+		}
+	}
+
+	link := filepath.Join(cfg.Dir, "link")
+	if err := os.Symlink(cfg.Dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := UpdateRerun(state, nil, []string{filepath.Join(link, "c.test.lua")}); err != nil {
+		t.Fatal(err)
+	}
+	if failed, err := readRerun(state); err != nil || !failed[abs("c")[0]] {
+		t.Errorf("through a link: %v, %v", failed, err)
+	}
+	left, err := os.ReadDir(filepath.Dir(state))
+	if err != nil || len(left) != 1 {
+		t.Errorf("temporary files are left: %v, %v", left, err)
+	}
+
+	if err := os.WriteFile(state, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readRerun(state); err == nil || !strings.Contains(err.Error(), "rerun state `"+state+"` is damaged") {
+		t.Errorf("damaged: %v", err)
+	}
+	if err := UpdateRerun(state, nil, abs("a")); err != nil {
+		t.Errorf("over a damaged one: %v", err)
+	}
+	var pe *os.PathError
+	if err := UpdateRerun(filepath.Join(state, "x"), nil, abs("a")); !errors.As(err, &pe) {
+		t.Errorf("unwritable: %v", err)
+	}
+}

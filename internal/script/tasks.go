@@ -1,0 +1,222 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"provium/internal/lua"
+)
+
+// taskSet counts the threads that run Lua code for one execution and those of
+// them that wait at a barrier, and keeps the background tasks of co.wrap.
+// Fields are used with the Lua baton held.
+type taskSet struct {
+	live       int // threads of the execution, the body itself included
+	waiting    int // of them, those that only other tasks can free
+	background []*task
+	barriers   map[barrierKey]*barrier
+}
+
+var (
+	errTaskStopped = errors.New("task stopped: another task of its parallel failed")
+	errBodyEnded   = errors.New("background task stopped: the body that started it has failed")
+)
+
+// task is one thread of an execution beside its body.
+type task struct {
+	e  *execution
+	th *lua.Thread
+	// left is set once the task counts no longer: it has ended, or will never
+	// begin.
+	left bool
+}
+
+// spawn starts fn as a task of the execution. It has the isolation of the task
+// that starts it: what fails below an assert_raises there is wanted here too.
+func (e *execution) spawn(ctx context.Context, c *lua.Call, fn lua.Value, values ...lua.Value) *task {
+	e.tasks.live++
+	t := &task{e: e}
+	t.th = e.f.state.Go(ctx, e.f.state.NewFunction("task", func(inner *lua.Call) ([]lua.Value, error) {
+		defer t.leave()
+		return inner.Call(fn, inner.Args()...)
+	}), values...)
+	if n := e.isolating[c.Thread()]; n > 0 {
+		e.isolating[t.th] = n
+	}
+	return t
+}
+
+// leave takes the task off the count.
+func (t *task) leave() {
+	if t.left {
+		return
+	}
+	t.left = true
+	t.e.tasks.live--
+	delete(t.e.isolating, t.th)
+	t.e.checkBarriers()
+}
+
+// luaParallel is parallel{f, g, ...}.
+func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
+	a := functionArgs(c, "parallel")
+	t, ok := a.value(1).(*lua.Table)
+	if !ok || a.count() != 1 {
+		if ok {
+			return nil, a.errorf("takes one argument, an array of functions, got %d", a.count())
+		}
+		return nil, a.wrong(1, "functions", "an array of functions")
+	}
+	fns, err := sequence(t)
+	if err != nil {
+		return nil, a.errorf("argument 1 (functions) %w", err)
+	}
+	for i, fn := range fns {
+		if _, ok := fn.(*lua.Function); !ok {
+			return nil, a.errorf("entry %d must be a function, got %s", i+1, typeName(fn))
+		}
+	}
+	e := f.current
+	if e == nil {
+		return nil, errIdle
+	}
+	tasks := make([]*task, len(fns))
+	for i, fn := range fns {
+		tasks[i] = e.spawn(c.Context(), c, fn)
+	}
+	// While the others run this one waits for nothing but them.
+	e.tasks.live--
+	first := -1
+	blockErr := c.Block(func(context.Context) error {
+		first = awaitAll(tasks)
+		return nil
+	})
+	e.tasks.live++
+	for _, t := range tasks {
+		t.leave()
+	}
+	if blockErr != nil {
+		return nil, blockErr
+	}
+	out := make([]lua.Value, len(tasks))
+	for i, t := range tasks {
+		values, err := t.th.Wait(context.Background())
+		if i == first {
+			return nil, err
+		}
+		if len(values) > 0 {
+			out[i] = values[0]
+		}
+	}
+	return out, nil
+}
+
+// awaitAll waits for all tasks and gives the index of the first that failed, -1
+// if none did. The others are stopped then.
+func awaitAll(tasks []*task) (first int) {
+	type end struct {
+		i   int
+		err error
+	}
+	ends := make(chan end)
+	var watchers sync.WaitGroup
+	for i, t := range tasks {
+		watchers.Add(1)
+		go func() {
+			defer watchers.Done()
+			_, err := t.th.Wait(context.Background())
+			ends <- end{i, err}
+		}()
+	}
+	first = -1
+	for range tasks {
+		if e := <-ends; e.err != nil && first < 0 {
+			first = e.i
+			for _, t := range tasks {
+				t.th.Interrupt(errTaskStopped)
+			}
+		}
+	}
+	watchers.Wait()
+	return first
+}
+
+// coFunctions is the global co: the coroutine library with a wrap of its own.
+func (f *file) coFunctions() (*lua.Table, error) {
+	library, ok := f.state.Global("coroutine").(*lua.Table)
+	if !ok {
+		return nil, errors.New("the coroutine library is missing")
+	}
+	t := f.state.NewTable()
+	for k, v := range library.All() {
+		set(t, k, v)
+	}
+	set(t, "wrap", f.state.NewFunction("co.wrap", f.coWrap))
+	return t, nil
+}
+
+// coWrap is co.wrap(fn): a function whose call runs fn as background task.
+func (f *file) coWrap(c *lua.Call) ([]lua.Value, error) {
+	a := functionArgs(c, "co.wrap")
+	fn, err := a.function(1, "fn")
+	if err != nil {
+		return nil, err
+	}
+	var started *task
+	return []lua.Value{f.state.NewFunction("co.wrap task", func(c *lua.Call) ([]lua.Value, error) {
+		e := f.current
+		switch {
+		case e == nil:
+			return nil, errIdle
+		case started != nil:
+			select {
+			case <-started.th.Done():
+				return nil, errors.New("co.wrap: this task has ended; wrap the function again to run it again")
+			default:
+				return nil, errors.New("co.wrap: this task is running in the background already")
+			}
+		}
+		began := make(chan struct{})
+		started = e.spawn(e.ctx, c, f.state.NewFunction("co.wrap task", func(inner *lua.Call) ([]lua.Value, error) {
+			close(began)
+			return inner.Call(fn, inner.Args()...)
+		}), c.Args()...)
+		e.tasks.background = append(e.tasks.background, started)
+		// Once it has begun it has the baton, and the wait for that ends at its
+		// first blocking operation.
+		err := c.Block(func(ctx context.Context) error {
+			select {
+			case <-began:
+			case <-started.th.Done():
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			return nil
+		})
+		return nil, err
+	})}, nil
+}
+
+// awaitBackground ends the execution's background tasks and gives the error of
+// the body or else the first of theirs. They are stopped when the body failed.
+func (e *execution) awaitBackground(err error) error {
+	e.tasks.live--
+	e.checkBarriers()
+	for i := 0; i < len(e.tasks.background); i++ { // tasks may start tasks
+		t := e.tasks.background[i]
+		if err != nil {
+			t.th.Interrupt(errBodyEnded)
+		}
+		_ = e.f.state.Block(func() error {
+			_, taskErr := t.th.Wait(context.Background())
+			if err == nil && taskErr != nil {
+				err = fmt.Errorf("background task: %w", taskErr)
+			}
+			return nil
+		})
+		t.leave()
+	}
+	return err
+}

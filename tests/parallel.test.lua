@@ -1,0 +1,79 @@
+-- parallel, co and barriers, with operations of real guests.
+
+local vm = provium:vm("par", "host"):boot()
+
+test("operations of tasks overlap", function(t)
+  local fns = {}
+  for i = 1, 8 do
+    fns[i] = function() return tonumber((vm:run("sleep 0.2; echo " .. i).stdout)) end
+  end
+  -- One after the other they would take 1.6 s of the guest's time.
+  local before = vm:clock():get_ns()
+  local results = table.pack(parallel(fns))
+  local spent = vm:clock():get_ns() - before
+  for i = 1, 8 do t:assert_eq(results[i], i) end
+  t:assert(spent < 1500000000, "eight sleeps of 0.2 s took " .. spent .. " ns")
+end)
+
+test("a barrier orders what tasks do in the guest", function(t)
+  local function side(name)
+    return function()
+      vm:write_file("/tmp/" .. name, "here")
+      provium:barrier("both", 2)
+      return #vm:listdir("/tmp")
+    end
+  end
+  vm:run("rm -rf /tmp/*")
+  local a, b = parallel{side("a"), side("b")}
+  t:assert_eq(a, 2)
+  t:assert_eq(b, 2)
+end)
+
+test("the first error stops the other tasks and their commands", function(t)
+  local err = t:assert_raises(function()
+    parallel{
+      function() vm:run("sleep 1000") end,
+      function()
+        wait_until(function() return vm:run("pidof sleep"):ok() end)
+        error("enough")
+      end,
+    }
+  end)
+  t:assert_contains(err, "enough")
+  t:assert_eq(vm:run("pidof sleep").exit_code, 1)
+end)
+
+test("an operation lets others proceed also inside gsub, sort and metamethods", function(t)
+  local function meet(n) provium:barrier("deep", 3, "20s") return vm:run("echo " .. n).stdout end
+  local a, b, c = parallel{
+    function() return (("x"):gsub("x", function() return meet(1) end)) end,
+    function()
+      local seen
+      table.sort({2, 1}, function(x, y) seen = seen or meet(2) return x < y end)
+      return seen
+    end,
+    function() return setmetatable({}, {__index = function() return meet(3) end}).any end,
+  }
+  t:assert_eq(a .. b .. c, "1\n2\n3\n")
+end)
+
+test("co.wrap runs in the background until the test's end", function(t)
+  local got = {}
+  for i = 1, 2 do
+    co.wrap(function(n)
+      provium:barrier("wrapped", 2)
+      got[n] = vm:run("echo " .. n).stdout
+    end)(i)
+  end
+  wait_until(function() return got[1] and got[2] end)
+  t:assert_eq(got[1] .. got[2], "1\n2\n")
+end)
+
+test("a skip in a task skips the test", function(t)
+  parallel{function() t:skip("no need") end, function() vm:run("sleep 1000") end}
+end)
+
+test("after all that nothing is left in flight", function(t)
+  t:assert(vm:is_quiescent())
+  t:assert_eq(vm:run("pidof sleep").exit_code, 1)
+end)
