@@ -80,6 +80,10 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("open /dev/null: %w", err)
 	}
+	random, err := system.Random()
+	if err != nil {
+		return fmt.Errorf("open /dev/urandom: %w", err)
+	}
 	a := agent.New(agent.Config{
 		Version: version,
 		GuestOS: system.OS(),
@@ -88,6 +92,7 @@ func run(args []string) error {
 		Root:    system.Follow,
 		Shield:  system.Shield,
 		DevNull: null,
+		Random:  random,
 	})
 	port, err := system.OpenPort()
 	if err != nil {

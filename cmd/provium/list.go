@@ -28,9 +28,12 @@ func (p *program) listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			files, err := run.List(cfg, sel, fixtures)
+			files, notice, err := run.List(cfg, sel, fixtures)
 			if err != nil {
 				return err
+			}
+			if len(files) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "provium: %s\n", notice)
 			}
 			for _, path := range files {
 				if _, err := fmt.Fprintln(cmd.OutOrStdout(), path); err != nil {

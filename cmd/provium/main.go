@@ -32,7 +32,10 @@ func start() int {
 		stdout: os.Stdout, stderr: os.Stderr,
 		signals: func() (<-chan os.Signal, func()) {
 			ch := make(chan os.Signal, 2)
-			signal.Notify(ch, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+			if !signal.Ignored(syscall.SIGHUP) { // as nohup does
+				signal.Notify(ch, syscall.SIGHUP)
+			}
 			return ch, func() { signal.Stop(ch) }
 		},
 		runTests: run.Run,

@@ -3,21 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/config"
-	"provium/internal/report"
 	"provium/internal/run"
-	"provium/internal/sched"
 )
 
 // version is the release; the build adds the commit it was made from.
@@ -91,69 +87,6 @@ func (p *program) selection(f *selectFlags, paths []string) (run.Selection, erro
 	return s, nil
 }
 
-// runFlags are the flags of a run.
-type runFlags struct {
-	selectFlags
-	config, kernel string
-
-	filter run.TestFilter
-
-	shuffle   shuffleFlag
-	repeat    int
-	untilFail bool
-	failFast  bool
-	keepGoing bool
-	timeout   time.Duration
-	cold      bool
-	seed      *uint64
-
-	memory     int64
-	cpus, jobs int
-	overcommit float64
-	unchecked  bool // --no-preflight
-
-	verbose, quiet, json bool
-	saveEvents           string
-}
-
-func (f *runFlags) groups() []flagGroup {
-	project := newGroup("Project")
-	project.flags.Var(value(&f.config, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
-	project.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
-
-	tests := newGroup("Which tests")
-	tests.flags.Var(list(&f.filter.Tags, "tag", parseNonEmpty), "tag", "tests with the tag `T`; repeat for any of several")
-	tests.flags.Var(list(&f.filter.NoTags, "tag", parseNonEmpty), "no-tag", "no tests with the tag `T`; may be repeated")
-	tests.flags.Var(list(&f.filter.TagMeta, "meta", parseMeta), "tag-meta", "tests whose meta field K is V, `K=V`; may be repeated")
-	tests.flags.Var(list(&f.filter.NoTagMeta, "meta", parseMeta), "no-tag-meta", "no tests whose meta field K is V, `K=V`; may be repeated")
-	tests.flags.BoolVar(&f.filter.IncludeSlow, "include-slow", false, "run slow tests too")
-
-	how := newGroup("How they run")
-	shuffle := how.flags.VarPF(&f.shuffle, "shuffle", "", "random order; `[SEED]` repeats that of an earlier run")
-	shuffle.NoOptDefVal = "true"
-	how.flags.Var(value(&f.repeat, "count", parseCount), "repeat", "run the selection `N` times (default 1)")
-	how.flags.BoolVar(&f.untilFail, "until-fail", false, "repeat until a failure, at most --repeat times if that is given")
-	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
-	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
-	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout", "limit of each file, `DUR`: 90, 90s, 5m, 1h; 0 is none (default 300)")
-	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) { n, err := parseSeed(text); return &n, err }), "seed", "base of all that is random, `N`; drawn and shown if it is not given")
-	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
-	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
-
-	pool := newGroup("What they share")
-	pool.flags.Var(value(&f.memory, "size", parseMemory), "mem", "memory for all guests, `SIZE` such as 6G (default 80 % of the RAM)")
-	pool.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "CPUs for all guests, `N` (default those online)")
-	pool.flags.Var(value(&f.overcommit, "factor", parseFactor), "cpu-overcommit", "factor `F` on the CPUs, 0.5 to 8 (default 1)")
-	pool.flags.Var(value(&f.jobs, "count", parseCount), "jobs", "at most `N` files at a time (default no limit)")
-
-	output := newGroup("Output")
-	output.flags.BoolVarP(&f.verbose, "verbose", "v", false, "every test, with its log")
-	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
-	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
-	output.flags.Var(value(&f.saveEvents, "path", parsePath), "save-events", "save the event stream to the file `PATH`")
-	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output}
-}
-
 const rootHelp = `provium boots Linux guests in QEMU and runs Lua tests in them.
 
 PATHS are test files and directories that are searched for *.test.lua; without
@@ -179,9 +112,24 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.completionCommand())
-	cmd.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
 	return cmd
+}
+
+// helpCommand is `provium help COMMAND`, the same as `provium COMMAND --help`.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage(cmd, "unknown command `%s`", strings.Join(args, " "))
+			}
+			return found.Help()
+		},
+	}
 }
 
 // finish gives a command its flags and the help that shows them in groups.
@@ -230,24 +178,6 @@ func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompD
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) error {
-	if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"fail-fast", "keep-going"}); err != nil {
-		return err
-	}
-	if err := p.misspelt(cmd, paths); err != nil {
-		return err
-	}
-	o, err := p.options(cmd, f, paths)
-	if err != nil {
-		return err
-	}
-	signals, stop := p.signals()
-	defer stop()
-	o.Signals = signals
-	p.code, err = p.runTests(cmd.Context(), o)
-	return err
-}
-
 // misspelt reports an argument that is no path but nearly a command.
 func (p *program) misspelt(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 || strings.ContainsAny(args[0], "/.") {
@@ -266,93 +196,6 @@ func (p *program) misspelt(cmd *cobra.Command, args []string) error {
 		return usage(cmd, "`%s` is neither a file nor a directory nor a command%s (commands: %s)", args[0], hint, strings.Join(names, ", "))
 	}
 	return nil
-}
-
-// options makes the options of a run, after the checks at its start.
-func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.Options, error) {
-	cfg, err := p.loadConfig(f.config, f.kernel)
-	if err != nil {
-		return run.Options{}, err
-	}
-	if !f.unchecked {
-		if err := p.preflight(); err != nil {
-			return run.Options{}, err
-		}
-	}
-	sel, err := p.selection(&f.selectFlags, paths)
-	if err != nil {
-		return run.Options{}, err
-	}
-	o := run.Options{
-		Config: cfg, Select: sel, Filter: f.filter,
-		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast, FileTimeout: run.DefaultFileTimeout,
-		Memory: f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold,
-		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
-		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), TempBase: p.tempBase(), RerunState: p.rerunState(),
-		Stdout: p.stdout, Stderr: p.stderr,
-	}
-	if cmd.Flags().Changed("timeout") {
-		o.FileTimeout = f.timeout
-	}
-	switch {
-	case f.verbose:
-		o.Verbosity = report.Verbose
-	case f.quiet:
-		o.Verbosity = report.Quiet
-	}
-	if path, err := p.programs(nil).Look(hostcheck.QEMUProgram); err == nil {
-		o.QEMU = path
-	}
-	return o, p.setSeed(&o, f)
-}
-
-// setSeed takes or draws the seed of the run.
-func (p *program) setSeed(o *run.Options, f *runFlags) (err error) {
-	switch {
-	case f.seed != nil:
-		o.Seed = *f.seed
-	default:
-		if o.Seed, err = drawSeed(); err != nil {
-			return err
-		}
-		o.Notes = append(o.Notes, fmt.Sprintf("seed %d", o.Seed))
-	}
-	if o.Select.Shuffle = f.shuffle.on; f.shuffle.on {
-		seed := o.Seed
-		if f.shuffle.seed != nil {
-			seed = *f.shuffle.seed
-		}
-		o.ShuffleSeed = seed
-		o.Notes = append(o.Notes, fmt.Sprintf("shuffled with seed %d", seed))
-	}
-	return nil
-}
-
-// overcommit holds the factor within its bounds, and says so. 0 is not given.
-func (p *program) overcommit(cmd *cobra.Command, f *runFlags) float64 {
-	if !cmd.Flags().Changed("cpu-overcommit") {
-		return 0
-	}
-	held := math.Min(math.Max(f.overcommit, sched.MinOvercommit), sched.MaxOvercommit)
-	if held != f.overcommit {
-		fmt.Fprintf(p.stderr, "provium: --cpu-overcommit %v is held within %v to %v: %v\n", f.overcommit, sched.MinOvercommit, sched.MaxOvercommit, held)
-	}
-	return held
-}
-
-// preflight refuses a run that cannot work on this machine.
-func (p *program) preflight() error {
-	failed := hostcheck.Preflight(hostcheck.Host{
-		Root: os.DirFS("/"), UID: p.uid, Programs: p.programs(nil), TempBase: p.tempBase(),
-	})
-	if len(failed) == 0 {
-		return nil
-	}
-	var lines []string
-	for _, r := range failed {
-		lines = append(lines, fmt.Sprintf("%s: %s: %s; %s", r.Name, r.Found, r.Effect, r.Remedy))
-	}
-	return fmt.Errorf("this machine cannot run guests:\n  %s\n(`provium doctor` tells more, --no-preflight skips these checks)", strings.Join(lines, "\n  "))
 }
 
 // profile looks a profile up; without a name it is the first by sorted name.

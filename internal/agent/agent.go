@@ -28,6 +28,9 @@ type Config struct {
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
+	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
+	// its own.
+	Random int
 }
 
 // Agent serves sessions. Use New.
@@ -36,6 +39,7 @@ type Agent struct {
 	buffers sync.Pool
 	spawn   sync.Mutex
 	ops     sync.WaitGroup
+	waiters chan *waiter // not in use
 
 	handles  atomic.Uint64  // the last one given
 	procs    processes      //
@@ -44,7 +48,7 @@ type Agent struct {
 
 // New returns an Agent.
 func New(cfg Config) *Agent {
-	a := &Agent{cfg: cfg}
+	a := &Agent{cfg: cfg, waiters: make(chan *waiter, 4)}
 	if cfg.Root == nil {
 		a.cfg.Root = func() error { return nil }
 	}
@@ -60,6 +64,14 @@ func New(cfg Config) *Agent {
 func (a *Agent) Wait() {
 	a.ops.Wait()
 	a.children.Wait()
+	for {
+		select {
+		case w := <-a.waiters:
+			w.file.Close()
+		default:
+			return
+		}
+	}
 }
 
 // buffer holds a full Data frame.

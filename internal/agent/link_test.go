@@ -81,11 +81,11 @@ func TestRun(t *testing.T) {
 		"big stdin":    {guest.RunRequest{Path: "cat", Stdin: []byte(blob)}, guest.RunResult{Stdout: []byte(blob)}},
 		"unread stdin": {guest.RunRequest{Path: "true", Stdin: []byte(blob)}, guest.RunResult{}},
 		"two outputs":  {guest.RunRequest{Shell: "tee /dev/stderr", Stdin: []byte(blob)}, guest.RunResult{Stdout: []byte(blob), Stderr: []byte(blob)}},
-		"timeout":      {guest.RunRequest{Shell: "echo soon; sleep 1000 & sleep 1000", Timeout: 300 * time.Millisecond}, guest.RunResult{Status: guest.TimedOut, ExitCode: -2, Stdout: []byte("soon\n")}},
+		"timeout":      {guest.RunRequest{Shell: "echo soon; sleep 1000 & sleep 1000", Timeout: 2 * time.Second}, guest.RunResult{Status: guest.TimedOut, ExitCode: -2, Stdout: []byte("soon\n")}},
 		"own group":    {guest.RunRequest{Shell: `cut -d" " -f5,6 /proc/$$/stat | { read g s; [ $g = $$ ] && [ $s = $$ ] && echo own; }`}, guest.RunResult{Stdout: []byte("own\n")}},
 		"user":         {guest.RunRequest{Shell: "id -u; id -g; echo $HOME", User: "daemon"}, guest.RunResult{Stdout: []byte("1\n1\n/usr/sbin\n")}},
 		"user number":  {guest.RunRequest{Shell: "id -u; id -g", User: "4321"}, guest.RunResult{Stdout: []byte("4321\n4321\n")}},
-		"background":   {guest.RunRequest{Shell: "echo a; sleep 1000 & echo b"}, guest.RunResult{Stdout: []byte("a\nb\n")}},
+		"background":   {guest.RunRequest{Shell: "echo a; sleep 5 & echo b"}, guest.RunResult{Stdout: []byte("a\nb\n")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.req.User != "" && os.Getuid() != 0 {

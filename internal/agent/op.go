@@ -157,6 +157,8 @@ func (o *op) item(req wire.Request) wire.Result {
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:
 		err = o.sleep(r.NS)
+	case *wire.Renew:
+		v, err = o.agent.renew(r)
 	default:
 		v, body, err = o.object(req)
 	}

@@ -59,27 +59,22 @@ func pollNow(fds []unix.PollFd) (int, error) {
 
 // waitNow reaps a process that has ended.
 func waitNow(pid int, ws *unix.WaitStatus) error {
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(ws)), unix.WNOHANG, 0, 0, 0)
-		if errno != 0 {
-			return errno
-		}
-		if n != 0 {
-			return nil
-		}
-		// Its leader has ended, as the pidfd said, but not all its threads.
-		var real unix.WaitStatus
-		if _, err := unix.Wait4(pid, &real, 0, nil); err != nil {
-			return err
-		}
-		*ws = real
+	n, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(ws)), unix.WNOHANG, 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	if n != 0 {
 		return nil
 	}
+	// Its main thread has ended, as the pidfd said, but not all of them; or
+	// there is no pidfd.
+	_, err := unix.Wait4(pid, ws, 0, nil)
+	return err
 }
 
-// epollAdd watches a descriptor.
-func epollAdd(epfd, fd int, e *unix.EpollEvent) error {
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)
+// epollControl watches a descriptor, or no longer.
+func epollControl(epfd, how, fd int, e *unix.EpollEvent) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(how), uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)
 	if errno != 0 {
 		return errno
 	}

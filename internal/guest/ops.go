@@ -198,6 +198,15 @@ func (c *Client) clock(ctx context.Context, req wire.Request) (Clock, error) {
 	return Clock(*v), nil
 }
 
+// Renew makes a guest that was restored differ from others of the same snapshot:
+// it mixes entropy (at most wire.MaxEntropy bytes; none leaves it alone) into the
+// kernel's random generator and sets the wall clock, in nanoseconds since 1970
+// (0 leaves it alone).
+func (c *Client) Renew(ctx context.Context, entropy []byte, realtimeNS int64) error {
+	_, err := c.do(ctx, &wire.Renew{Entropy: entropy, RealtimeNS: realtimeNS}, transfer{})
+	return err
+}
+
 // Sleep returns after d of the guest's time.
 func (c *Client) Sleep(ctx context.Context, d time.Duration) error {
 	_, err := c.do(ctx, &wire.Sleep{NS: uint64(max(d, 0))}, transfer{})

@@ -22,6 +22,7 @@ type Profile struct {
 	Machine      string        // QEMU machine type; "" is ours
 	Accel        string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
+	NoBootCache  bool          // every boot really boots
 	Unavailable  string        // what the profile asks for that this version cannot do; "" is nothing
 }
 
@@ -55,6 +56,10 @@ type Host struct {
 
 	Images Images
 
+	// BootCache is the directory of post-boot snapshots, from which boots are
+	// served; "" has every boot really boot.
+	BootCache string
+
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
 	// OnFinding is called for each guest failure as soon as it is seen, from a
@@ -64,8 +69,12 @@ type Host struct {
 	// listings work, guest operations fail.
 	NoGuests bool
 
-	mu     sync.Mutex
-	nextVM int
+	verified verified // snapshots that need not be read through again
+
+	mu           sync.Mutex
+	nextVM       int
+	nextSnapshot int
+	images       map[*Profile]*image.Image // the latest of each profile
 }
 
 func (h *Host) emit(e event.Event) {
@@ -92,6 +101,36 @@ func (h *Host) vmDir() (string, error) {
 		return "", fmt.Errorf("vm directory: %w", err)
 	}
 	return dir, nil
+}
+
+// image resolves a profile's image, or gives the one of that key if it is the
+// latest.
+func (h *Host) image(ctx context.Context, p *Profile, key string) (*image.Image, error) {
+	h.mu.Lock()
+	latest := h.images[p]
+	h.mu.Unlock()
+	if latest != nil && latest.Key == key {
+		return latest, nil
+	}
+	img, err := h.Images.Resolve(ctx, p.Image)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.images == nil {
+		h.images = map[*Profile]*image.Image{}
+	}
+	h.images[p] = img
+	return img, nil
+}
+
+// snapshotPath is a new one in the run's temporary directory.
+func (h *Host) snapshotPath() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nextSnapshot++
+	return fmt.Sprintf("%s/%d.snap", h.TempDir, h.nextSnapshot)
 }
 
 func (h *Host) profile(name string) (*Profile, error) {

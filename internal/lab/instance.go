@@ -21,6 +21,7 @@ type instance struct {
 	watch        *consoleWatch
 	agentTimeout time.Duration
 	giveBack     func() // returns the pool's share
+	plan         *startPlan
 
 	ready  chan struct{}   // closed when machine is set
 	ctx    context.Context // ends with the instance
@@ -33,6 +34,8 @@ type instance struct {
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
 	linker    *linker       // makes, or keeps, the link of this boot
+	deadline  time.Time     // by which an agent has to answer; resets on the way do not move it
+	fruitless int           // resets since the last link
 	expected  bool          // the end is wanted: the caller settles the VM's state
 	reason    string        // why it ended; the first one counts
 	suspended bool
@@ -41,8 +44,9 @@ type instance struct {
 	over      bool        // supervise has looked at startedAt
 }
 
-func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout time.Duration, giveBack func()) (*instance, error) {
-	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack,
+func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, giveBack func()) (*instance, error) {
+	cfg := p.cfg
+	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack, plan: p,
 		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
@@ -56,6 +60,7 @@ func startInstance(ctx context.Context, v *VM, cfg *qemu.Config, agentTimeout ti
 	close(i.ready)
 	go i.supervise()
 	i.mu.Lock()
+	i.deadline = time.Now().Add(agentTimeout)
 	i.relinkLocked()
 	i.mu.Unlock()
 	return i, nil
@@ -194,8 +199,10 @@ func (i *instance) onReset() {
 	if i.ctx.Err() != nil {
 		return
 	}
+	i.fruitless++
 	if link := i.link; link != nil {
 		i.link, i.linked = nil, make(chan struct{})
+		i.deadline, i.fruitless = time.Now().Add(i.agentTimeout), 0
 		link.Fail(&GuestGoneError{VM: i.vm.name, Reason: "the guest was reset"})
 	}
 	i.relinkLocked()
@@ -212,7 +219,7 @@ type linker struct {
 // boot before has ended: QEMU serves one connection of the port at a time.
 // Held: i.mu.
 func (i *instance) relinkLocked() {
-	before, boot := i.linker, i.boot
+	before, boot, deadline := i.linker, i.boot, i.deadline
 	ctx, cancel := context.WithCancel(i.ctx)
 	l := &linker{cancel: cancel, done: make(chan struct{})}
 	i.linker = l
@@ -225,17 +232,17 @@ func (i *instance) relinkLocked() {
 			before.cancel()
 			<-before.done
 		}
-		i.keepLink(ctx, boot)
+		i.keepLink(ctx, boot, deadline)
 	}()
 }
 
-func (i *instance) keepLink(ctx context.Context, boot int) {
-	limited, cancel := context.WithTimeoutCause(ctx, i.agentTimeout, errNoAnswer)
+func (i *instance) keepLink(ctx context.Context, boot int, deadline time.Time) {
+	limited, cancel := context.WithDeadlineCause(ctx, deadline, errNoAnswer)
 	defer cancel()
-	link, err := i.connect(limited)
+	link, err := i.connect(limited, boot)
 	if err != nil {
 		if errors.Is(context.Cause(limited), errNoAnswer) {
-			err = fmt.Errorf("no agent answered within %v", i.agentTimeout)
+			err = i.noAnswer()
 		}
 		if ctx.Err() == nil {
 			i.fail(err.Error())
@@ -246,7 +253,7 @@ func (i *instance) keepLink(ctx context.Context, boot int) {
 	i.mu.Lock()
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
-		i.link = link
+		i.link, i.fruitless = link, 0
 		close(i.linked)
 	}
 	i.mu.Unlock()
@@ -262,6 +269,17 @@ func (i *instance) keepLink(ctx context.Context, boot int) {
 	}
 }
 
+// noAnswer says that no agent answered. A guest may have reset itself again and
+// again meanwhile, e.g. because its kernel does not fit into its memory.
+func (i *instance) noAnswer() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.fruitless > 1 {
+		return fmt.Errorf("no agent answered within %v, in which the guest reset itself %d times", i.agentTimeout, i.fruitless)
+	}
+	return fmt.Errorf("no agent answered within %v", i.agentTimeout)
+}
+
 func (i *instance) isCurrent(boot int) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -270,7 +288,7 @@ func (i *instance) isCurrent(boot int) bool {
 
 var errNoAnswer = errors.New("no agent answered in time")
 
-func (i *instance) connect(ctx context.Context) (*guest.Client, error) {
+func (i *instance) connect(ctx context.Context, boot int) (*guest.Client, error) {
 	select {
 	case <-i.ready:
 	case <-ctx.Done():
@@ -280,7 +298,11 @@ func (i *instance) connect(ctx context.Context) (*guest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return guest.Connect(ctx, conn, guest.Config{Lost: i.whyLost})
+	cfg := guest.Config{Lost: i.whyLost}
+	if i.plan.restored && boot == 0 {
+		cfg.Resend = restoredResend
+	}
+	return guest.Connect(ctx, conn, cfg)
 }
 
 // whyLost finds the reason for the end of the agent's connection, which comes a
@@ -311,28 +333,6 @@ func (i *instance) client(ctx context.Context) (*guest.Client, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-}
-
-// firstAnswer waits for the agent and sets the guest's clock.
-func (i *instance) firstAnswer(ctx context.Context, opts *BootOpts) error {
-	link, err := i.client(ctx)
-	if err != nil {
-		var gone *GuestGoneError
-		if errors.As(err, &gone) {
-			return errors.New(gone.Reason)
-		}
-		return err
-	}
-	if opts.InitialTime == nil {
-		return nil
-	}
-	// The RTC counts whole seconds: the fraction, and what the boot took from
-	// the clock's point of view, are set here.
-	c, err := link.ClockGet(ctx)
-	if err == nil {
-		_, err = link.ClockSet(ctx, opts.InitialTime.UnixNano()+c.BoottimeNS)
-	}
-	return err
 }
 
 func (i *instance) reset(ctx context.Context) error {

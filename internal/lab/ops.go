@@ -54,14 +54,11 @@ func (v *VM) guestOp(ctx context.Context, op string, do func(*guest.Client) erro
 	if inst.isSuspended() {
 		return fmt.Errorf("cannot %s: vm `%s` is suspended (S3); call vm:wakeup() first", op, v.name)
 	}
-	v.mu.Lock()
-	v.inFlight++
-	v.mu.Unlock()
-	defer func() {
-		v.mu.Lock()
-		v.inFlight--
-		v.mu.Unlock()
-	}()
+	end, err := v.beginOp(ctx, op)
+	if err != nil {
+		return err
+	}
+	defer end()
 	link, err := inst.client(ctx)
 	if err != nil {
 		return err

@@ -30,7 +30,8 @@ func (e *StateError) Error() string {
 	s := fmt.Sprintf("cannot %s: vm `%s` is ", e.Op, e.VM)
 	switch e.State {
 	case Created:
-		return s + fmt.Sprintf("created (not %s); call vm:boot() first", e.Need)
+		// Also where paused is needed: booting is the first step to it.
+		return s + "created (not booted); call vm:boot() first"
 	case Booted:
 		if e.Op == "boot" || e.Need == Created {
 			return s + "already booted"

@@ -10,9 +10,7 @@ import (
 	"time"
 
 	"provium/internal/console"
-	"provium/internal/event"
 	"provium/internal/image"
-	"provium/internal/qemu"
 )
 
 // VM is one virtual machine of a test. It outlives its guests: each boot makes
@@ -33,12 +31,14 @@ type VM struct {
 	dir      string
 	log      *console.Log
 	findings []console.Finding
-	inFlight int
-	holders  int // labs that hold this VM
+	inFlight map[string]int // operations under way, by name
+	frozen   chan struct{}  // while a snapshot is taken: closed at its end
+	holders  int            // labs that hold this VM
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
-	return &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1)}
+	return &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
+		inFlight: map[string]int{}}
 }
 
 func (v *VM) memberKind() string { return "vm" }
@@ -75,7 +75,7 @@ func (v *VM) CID() (uint32, bool) {
 func (v *VM) IsQuiescent() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.inFlight == 0
+	return len(v.inFlight) == 0
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
@@ -140,104 +140,6 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 		return nil
 	}
 	return v.bootGuest(ctx, v.opts.Merge(opts))
-}
-
-func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) (err error) {
-	giveBack := func() {}
-	if v.host.Pool != nil {
-		if giveBack, err = v.host.Pool.Acquire(ctx, v.name, opts.memory(), opts.cpus()); err != nil {
-			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
-		}
-	}
-	started := false
-	defer func() {
-		if !started {
-			giveBack()
-		}
-	}()
-	cfg, err := v.machineConfig(ctx, opts)
-	if err != nil {
-		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
-	}
-	v.log.MarkBoot()
-	timeout := v.agentTimeout(opts, cfg.Accel)
-	inst, err := startInstance(ctx, v, cfg, timeout, giveBack)
-	if err != nil {
-		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
-	}
-	started = true // the instance gives it back from now on
-	// From here on the end of the guest, whatever the cause, makes the VM dead.
-	v.mu.Lock()
-	v.inst = inst
-	v.mu.Unlock()
-	if err := inst.firstAnswer(ctx, opts); err != nil {
-		inst.end(err.Error())
-		if ctx.Err() != nil {
-			return fmt.Errorf("vm `%s` boot: %w", v.name, context.Cause(ctx))
-		}
-		return &BootError{VM: v.name, Err: err, Console: v.Console().Tail(bootConsoleTail)}
-	}
-	cid := uint32(inst.machine.PID())
-	v.mu.Lock()
-	if v.inst != inst {
-		defer v.mu.Unlock()
-		return &GuestGoneError{VM: v.name, Reason: v.reason}
-	}
-	v.state, v.reason, v.cid = Booted, "", cid
-	v.mu.Unlock()
-	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
-		MemoryBytes: uint64(opts.memory()), CID: cid})
-	return nil
-}
-
-func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
-	switch {
-	case opts.AgentTimeout != 0:
-		return opts.AgentTimeout
-	case v.profile.AgentTimeout != 0:
-		return v.profile.AgentTimeout
-	case accel == "kvm":
-		return agentTimeoutKVM
-	}
-	return agentTimeoutTCG
-}
-
-// machineConfig resolves the profile and the opts to files and a machine.
-func (v *VM) machineConfig(ctx context.Context, opts *BootOpts) (*qemu.Config, error) {
-	if v.profile.Unavailable != "" {
-		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
-	}
-	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
-	if err != nil {
-		return nil, err
-	}
-	img, err := v.host.Images.Resolve(ctx, v.profile.Image)
-	if err != nil {
-		return nil, err
-	}
-	cmdline, err := img.CommandLine(opts.Cmdline, opts.CmdlineAppend)
-	if err != nil {
-		return nil, err
-	}
-	if err := v.prepareDir(); err != nil {
-		return nil, err
-	}
-	initrd := img.Initrd
-	if len(opts.Files) > 0 {
-		initrd = filepath.Join(v.dir, "initrd")
-		if err := img.Compose(ctx, initrd, imageFiles(opts.Files)); err != nil {
-			return nil, err
-		}
-	}
-	cfg := &qemu.Config{
-		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
-		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
-		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
-	}
-	if opts.InitialTime != nil {
-		cfg.RTCBase = *opts.InitialTime
-	}
-	return cfg, nil
 }
 
 func imageFiles(files []BootFile) []image.File {

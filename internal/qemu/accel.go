@@ -3,6 +3,7 @@ package qemu
 import (
 	"bufio"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"strings"
@@ -82,4 +83,31 @@ func kvmTrouble(h AccelHost) string {
 		return "/dev/kvm opens, but the CPU offers neither vmx nor svm"
 	}
 	return "/proc/cpuinfo names no CPU flags"
+}
+
+// HostCPU names the host's CPU with a digest of its features: what a guest sees
+// of it under KVM. It is empty when the host does not tell.
+func HostCPU(h AccelHost) string {
+	if h.Proc == nil {
+		return ""
+	}
+	f, err := h.Proc.Open("cpuinfo")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	sc.Buffer(nil, 1<<20)
+	var model string
+	var features uint32
+	for sc.Scan() && sc.Text() != "" { // the first CPU
+		name, value, _ := strings.Cut(sc.Text(), ":")
+		switch strings.TrimSpace(name) {
+		case "model name":
+			model = strings.TrimSpace(value)
+		case "flags", "stepping", "microcode":
+			features = crc32.Update(features, crc32.IEEETable, []byte(value))
+		}
+	}
+	return fmt.Sprintf("%s (features %08x)", model, features)
 }

@@ -15,8 +15,14 @@ import (
 	"time"
 )
 
+// ramAlign is the granularity of guest RAM in bytes: a page, on every host.
+const ramAlign = 64 << 10
+
 // AgentPort is the name of the virtio-serial port on which the agent serves.
 const AgentPort = "org.provium.agent"
+
+// DefaultBinary is the QEMU program of a Config that names none.
+const DefaultBinary = "qemu-system-x86_64"
 
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
@@ -26,13 +32,14 @@ type Config struct {
 	Machine  string // "q35"
 	Accel    string // "tcg"; or "kvm"
 	CPUs     int    // 1
-	Memory   int64  // guest RAM in bytes, required
+	Memory   int64  // guest RAM in bytes, required; rounded up to whole pages
 	Kernel   string // ELF vmlinux with PVH entry, or bzImage, required
 	Initrd   string // none
 	Cmdline  string
 	RNGSeed  *uint64   // nil: the host's entropy
 	RTCBase  time.Time // zero: the host's clock
 	ExtraArg []string  // appended as they are
+	Restore  *Restore  // start from a saved state instead of booting; nil boots
 
 	// Serial and HVC receive what ttyS0 and hvc0 print, in chunks, from one
 	// goroutine each; they must not block for long. Nil drops it.
@@ -61,7 +68,7 @@ func (c *Config) cpuModel() string {
 func (c *Config) withDefaults() Config {
 	d := *c
 	if d.Binary == "" {
-		d.Binary = "qemu-system-x86_64"
+		d.Binary = DefaultBinary
 	}
 	if d.Machine == "" {
 		d.Machine = "q35"
@@ -72,6 +79,8 @@ func (c *Config) withDefaults() Config {
 	if d.CPUs == 0 {
 		d.CPUs = 1
 	}
+	// QEMU rounds up by itself, and would then find its RAM file too short.
+	d.Memory = (d.Memory + ramAlign - 1) / ramAlign * ramAlign
 	return d
 }
 
@@ -107,7 +116,7 @@ func (c *Config) validate() error {
 
 // fds are the descriptor numbers in the QEMU process.
 type fds struct {
-	ram, qmp, serial, hvc, rng int // rng is 0 without a seed
+	ram, qmp, serial, hvc, rng, state int // rng is 0 without a seed, state without a Restore
 }
 
 // args builds the command line. It is pure, so that a change of the machine is
@@ -118,13 +127,14 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-name", "guest=" + escapeComma(c.Name),
 		"-nodefaults", "-no-user-config", "-display", "none",
 		// vmport and the HPET cost emulation time and no test needs them.
-		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram" + c.machineExtras(),
+		// A state without descriptions, footers and header is the one form that
+		// QEMU both saves apart from RAM and loads (see state.go).
+		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram,suppress-vmdesc=on" + c.machineExtras(),
+		"-global", "migration.send-configuration=off", "-global", "migration.send-section-footer=off",
 		"-cpu", c.cpuModel(),
 		"-smp", fmt.Sprint(c.CPUs),
 		"-m", mb,
-		// RAM is a memfd of ours: a file on disk made a cold boot 1 s slower,
-		// and a snapshot reads it without QEMU's help.
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=on", mb, fd.ram),
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=%s", mb, fd.ram, c.ramSharing()),
 		"-kernel", c.Kernel,
 	}
 	if c.Initrd != "" {
@@ -154,7 +164,44 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, "-object", "rng-random,id=rng0,filename=/dev/urandom")
 	}
 	a = append(a, "-device", "virtio-rng-pci,rng=rng0", "-device", "pvpanic", "-device", "vmcoreinfo")
+	if c.Restore != nil {
+		// Nothing runs before the state is loaded and the caller says so.
+		a = append(a, "-S", "-incoming", "defer")
+	}
 	return append(a, c.ExtraArg...)
+}
+
+// ramSharing: a booting guest's RAM is a memfd of ours, mapped shared, so that a
+// snapshot reads it without QEMU's help (and a file on disk made a boot 1 s
+// slower). A restored guest's is the snapshot's file, mapped copy-on-write.
+func (c *Config) ramSharing() string {
+	if c.Restore != nil {
+		return "off"
+	}
+	return "on"
+}
+
+// Hardware is what a saved state depends on, beside the version of QEMU.
+type Hardware struct {
+	Type    string // QEMU machine type, with its options
+	CPU     string // model
+	Accel   string
+	Memory  int64 // bytes
+	CPUs    int
+	Devices []string // in order
+}
+
+// Hardware tells what machine a Config makes.
+func (c *Config) Hardware() Hardware {
+	d := c.withDefaults()
+	h := Hardware{Type: d.Machine + d.machineExtras(), CPU: d.cpuModel(), Accel: d.Accel, Memory: d.Memory, CPUs: d.CPUs}
+	args := d.args(fds{}, "")
+	for i, a := range args {
+		if a == "-device" && i+1 < len(args) {
+			h.Devices = append(h.Devices, args[i+1])
+		}
+	}
+	return h
 }
 
 func (c *Config) machineExtras() string {

@@ -49,6 +49,8 @@ type Client struct {
 
 	writeMu sync.Mutex
 
+	version string // of QEMU, from the greeting
+
 	mu      sync.Mutex
 	nextID  uint64
 	waiting map[string]chan message
@@ -143,6 +145,9 @@ func (c *Client) readAll(r *bufio.Reader, greeted chan<- struct{}) error {
 		switch {
 		case m.QMP != nil:
 			if greeted != nil {
+				if c.version, err = decodeVersion(m.QMP); err != nil {
+					return err
+				}
 				close(greeted)
 				greeted = nil
 			}
@@ -160,6 +165,27 @@ func (c *Client) readAll(r *bufio.Reader, greeted chan<- struct{}) error {
 		}
 	}
 }
+
+// decodeVersion reads QEMU's version from the greeting, "7.2.0 (package)".
+func decodeVersion(greeting json.RawMessage) (string, error) {
+	var g struct {
+		Version struct {
+			QEMU    struct{ Major, Minor, Micro int }
+			Package string
+		}
+	}
+	if err := json.Unmarshal(greeting, &g); err != nil {
+		return "", fmt.Errorf("qmp greeting decode: %w", err)
+	}
+	v := fmt.Sprintf("%d.%d.%d", g.Version.QEMU.Major, g.Version.QEMU.Minor, g.Version.QEMU.Micro)
+	if g.Version.Package != "" {
+		v += " (" + g.Version.Package + ")"
+	}
+	return v, nil
+}
+
+// Version is QEMU's version with that of its package, as the greeting gave it.
+func (c *Client) Version() string { return c.version }
 
 // readLine returns the next line, without its end, up to maxMessage bytes.
 func readLine(r *bufio.Reader) ([]byte, error) {

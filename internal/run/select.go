@@ -110,15 +110,15 @@ func newerThan(s Selection) (func(path string) bool, error) {
 }
 
 // List finds test or fixture files by the same selection, for listings.
-func List(cfg *config.Config, s Selection, fixtures bool) ([]string, error) {
+func List(cfg *config.Config, s Selection, fixtures bool) (paths []string, notice string, err error) {
 	suffix := testSuffix
 	if fixtures {
 		suffix = fixtureSuffix
 	}
-	files, _, err := choose(cfg, s, suffix)
-	paths := make([]string, 0, len(files))
+	files, notice, err := choose(cfg, s, suffix)
+	paths = make([]string, 0, len(files))
 	for _, f := range files {
 		paths = append(paths, f.path)
 	}
-	return paths, err
+	return paths, notice, err
 }

@@ -231,7 +231,7 @@ func TestList(t *testing.T) {
 		{Selection{Filter: "none"}, true, []string{}},
 	} {
 		c.s.WorkDir = cfg.Dir
-		if got, err := List(cfg, c.s, c.fixtures); err != nil || !reflect.DeepEqual(got, c.want) {
+		if got, _, err := List(cfg, c.s, c.fixtures); err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%+v: %q, %v", c.s, got, err)
 		}
 	}

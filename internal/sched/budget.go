@@ -3,10 +3,12 @@ package sched
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -70,6 +72,9 @@ func totalRAM(root fs.FS) (int64, error) {
 // onlineCPUs counts the CPUs of the host that this process may run on.
 func onlineCPUs(root fs.FS) (int, error) {
 	b, err := fs.ReadFile(root, "sys/devices/system/cpu/online")
+	if errors.Is(err, fs.ErrNotExist) { // a bare chroot has no /sys
+		return runtime.NumCPU(), nil
+	}
 	if err != nil {
 		return 0, fmt.Errorf("cpu count read: %w", err)
 	}

@@ -10,18 +10,19 @@ import (
 
 // types are the kinds of userdata of one file's state.
 type types struct {
-	test, lab, vm, result, console, clock, batch *lua.Type
+	test, lab, vm, result, console, clock, batch, snapshot *lua.Type
 }
 
 func (f *file) newTypes() types {
 	return types{
-		test:    f.newTestType(),
-		lab:     f.newLabType(),
-		vm:      f.newVMType(),
-		result:  f.newResultType(),
-		console: f.newConsoleType(),
-		clock:   f.newClockType(),
-		batch:   f.newBatchType(),
+		test:     f.newTestType(),
+		lab:      f.newLabType(),
+		vm:       f.newVMType(),
+		result:   f.newResultType(),
+		console:  f.newConsoleType(),
+		clock:    f.newClockType(),
+		batch:    f.newBatchType(),
+		snapshot: f.newSnapshotType(),
 	}
 }
 

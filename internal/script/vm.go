@@ -33,6 +33,8 @@ func vmMethods() map[string]vmMethod {
 		"wakeup":   plainVMOp((*lab.VM).Wakeup),
 
 		"power_button": (*file).vmPowerButton,
+		"snapshot":     (*file).vmSnapshot,
+		"restore":      (*file).vmRestore,
 
 		"run":        (*file).vmRun,
 		"read_file":  (*file).vmReadFile,

@@ -101,6 +101,16 @@ type ClockAdvance struct{ ByNS int64 }
 // Sleep answers after so many nanoseconds of guest time.
 type Sleep struct{ NS uint64 }
 
+// Renew makes a guest that was restored from a snapshot differ from others
+// restored from the same one.
+type Renew struct {
+	Entropy    []byte // mixed into the kernel's random generator, which is reseeded; none: left alone
+	RealtimeNS int64  // the wall clock, in nanoseconds since 1970; 0: left alone
+}
+
+// MaxEntropy is the most entropy that a Renew carries, in bytes.
+const MaxEntropy = 512
+
 // Batch does its operations one after the other; a failing one does not stop
 // the next. Their bulk bytes follow each other on the batch's own streams.
 type Batch struct{ Ops []Request }
@@ -119,6 +129,7 @@ func (*ClockGet) Op() string     { return "clock_get" }
 func (*ClockSet) Op() string     { return "clock_set" }
 func (*ClockAdvance) Op() string { return "clock_advance" }
 func (*Sleep) Op() string        { return "sleep" }
+func (*Renew) Op() string        { return "renew" }
 func (*Batch) Op() string        { return "batch" }
 
 func newRequest(op []byte) Request {
@@ -149,6 +160,8 @@ func newRequest(op []byte) Request {
 		return &ClockAdvance{}
 	case "sleep":
 		return &Sleep{}
+	case "renew":
+		return &Renew{}
 	case "batch":
 		return &Batch{}
 	}
@@ -397,6 +410,27 @@ func (r *Sleep) field(d *decoder, key string) bool {
 		return false
 	}
 	r.NS = d.uint()
+	return true
+}
+
+func (r *Renew) fields(f *fields) {
+	f.optBin("entropy", r.Entropy)
+	if r.RealtimeNS != 0 {
+		f.int("realtime_ns", r.RealtimeNS)
+	}
+}
+
+func (r *Renew) field(d *decoder, key string) bool {
+	switch key {
+	case "entropy":
+		if r.Entropy = d.bin(); len(r.Entropy) > MaxEntropy {
+			d.fail("entropy of %d bytes, limit %d", len(r.Entropy), MaxEntropy)
+		}
+	case "realtime_ns":
+		r.RealtimeNS = d.int()
+	default:
+		return false
+	}
 	return true
 }
 

@@ -159,6 +159,11 @@ func (s *System) DevNull() (int, error) {
 	return unix.Openat(s.dev, "null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
+// Random opens /dev/urandom for reading and writing.
+func (s *System) Random() (int, error) {
+	return unix.Openat(s.dev, "urandom", unix.O_RDWR|unix.O_CLOEXEC, 0)
+}
+
 // BootID is the kernel's identifier of this boot.
 func (s *System) BootID() string {
 	return firstLine(s.proc, "sys/kernel/random/boot_id")

@@ -1,0 +1,474 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/image"
+	"provium/internal/report"
+	"provium/internal/run"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// cli is a program in a directory of its own, with nothing of the process.
+type cli struct {
+	program
+	t       *testing.T
+	vars    map[string]string
+	started []run.Options // of runs
+}
+
+// newCLI makes a directory with the given files, by path and text.
+func newCLI(t *testing.T, files map[string]string) *cli {
+	t.Helper()
+	dir := t.TempDir()
+	for path, text := range files {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &cli{t: t, vars: map[string]string{"HOME": filepath.Join(dir, "home"), "PATH": filepath.Join(dir, "path"), "TMPDIR": "/tmp"}}
+	if err := os.Mkdir(c.vars["PATH"], 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.vars["PATH"], "qemu-system-x86_64"), []byte("#!/bin/sh\necho QEMU emulator version 9.1.0\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.program = program{
+		env: func(name string) (string, bool) { v, ok := c.vars[name]; return v, ok },
+		dir: dir, self: "/opt/provium", uid: 1000,
+		signals: func() (<-chan os.Signal, func()) { return nil, func() {} },
+		runTests: func(_ context.Context, o run.Options) (int, error) {
+			c.started = append(c.started, o)
+			return 1, nil
+		},
+	}
+	return c
+}
+
+// run runs a command line and returns what it wrote.
+func (c *cli) run(args ...string) (code int, stdout, stderr string) {
+	c.t.Helper()
+	var files [2]*os.File
+	for i := range files {
+		f, err := os.CreateTemp(c.t.TempDir(), "out")
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		defer f.Close()
+		files[i] = f
+	}
+	c.stdout, c.stderr, c.code = files[0], files[1], 0
+	code = c.main(context.Background(), args)
+	text := func(f *os.File) string {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			c.t.Fatal(err)
+		}
+		b, err := io.ReadAll(f)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return string(b)
+	}
+	return code, text(files[0]), text(files[1])
+}
+
+const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
+
+func TestHelp(t *testing.T) {
+	c := newCLI(t, nil)
+	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build", "image list", "image clean", "image overlay"} {
+		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%s --help: %d, %s", verb, code, stderr)
+		}
+		golden := filepath.Join("testdata", "help-"+strings.ReplaceAll(verb, " ", "-")+".txt")
+		if verb == "" {
+			golden = filepath.Join("testdata", "help.txt")
+		}
+		if *update {
+			if err := os.WriteFile(golden, []byte(stdout), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stdout != string(want) {
+			t.Errorf("%s --help differs from %s:\n%s", verb, golden, stdout)
+		}
+	}
+	_, want, _ := c.run("image", "show", "--help")
+	if code, stdout, _ := c.run("help", "image", "show"); code != 0 || stdout != want {
+		t.Errorf("help image show: %d, %s", code, stdout)
+	}
+	if code, _, stderr := c.run("help", "imgae"); code != 2 || !strings.Contains(stderr, "unknown command `imgae`") {
+		t.Errorf("help imgae: %d, %s", code, stderr)
+	}
+	if code, stdout, _ := c.run("--version"); code != 0 || !strings.HasPrefix(stdout, "provium "+version+" (") {
+		t.Errorf("--version: %d, %s", code, stdout)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	five := func(o *run.Options) { o.Seed, o.ShuffleSeed, o.Notes = 5, 0, nil }
+	for _, c := range []struct {
+		args string
+		want func(*run.Options) // changes from the default
+	}{
+		{"", func(*run.Options) {}},
+		{"a.test.lua tests", func(o *run.Options) { o.Select.Paths = []string{"a.test.lua", "tests"} }},
+		{"-v", func(o *run.Options) { o.Verbosity = report.Verbose }},
+		{"--quiet", func(o *run.Options) { o.Verbosity = report.Quiet }},
+		{"--json", func(o *run.Options) { o.JSON = true }},
+		{"--filter=net/ --rerun-failed --since a.test.lua", func(o *run.Options) {
+			o.Select.Filter, o.Select.RerunFailed, o.Select.Since = "net/", true, "a.test.lua"
+		}},
+		{"--shard 2/5", func(o *run.Options) { o.Select.Shard = run.Shard{Index: 2, Count: 5} }},
+		{"--shard off", func(*run.Options) {}},
+		{"--tag a --tag b,c --no-tag d --tag-meta k=v=w --no-tag-meta l= --include-slow", func(o *run.Options) {
+			o.Filter = run.TestFilter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"}, NoTagMeta: []string{"l="}, IncludeSlow: true}
+		}},
+		{"--repeat 3", func(o *run.Options) { o.Repeat = 3 }},
+		{"--until-fail", func(o *run.Options) { o.UntilFail = true }},
+		{"--fail-fast", func(o *run.Options) { o.FailFast = true }},
+		{"--keep-going", func(*run.Options) {}},
+		{"--fail-fast --keep-going=false", func(o *run.Options) { o.FailFast = true }},
+		{"--timeout 90", func(o *run.Options) { o.FileTimeout = 90 * time.Second }},
+		{"--timeout 1.5m", func(o *run.Options) { o.FileTimeout = 90 * time.Second }},
+		{"--timeout 0", func(o *run.Options) { o.FileTimeout = 0 }},
+		{"--cold", func(o *run.Options) { o.Cold = true }},
+		{"--mem 6G --cpus 3 --jobs 2", func(o *run.Options) { o.Memory, o.CPUs, o.Jobs = 6<<30, 3, 2 }},
+		{"--cpu-overcommit 2.5", func(o *run.Options) { o.CPUOvercommit = 2.5 }},
+		{"--cpu-overcommit 0", func(o *run.Options) { o.CPUOvercommit = 0.5 }},
+		{"--cpu-overcommit -3", func(o *run.Options) { o.CPUOvercommit = 0.5 }},
+		{"--cpu-overcommit 99", func(o *run.Options) { o.CPUOvercommit = 8 }},
+		{"--seed 5", five},
+		{"--seed 0x5", five},
+		{"--seed 5 --shuffle", func(o *run.Options) {
+			five(o)
+			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 5, []string{"shuffled with seed 5"}
+		}},
+		{"--seed 5 --shuffle 7 x", func(o *run.Options) {
+			five(o)
+			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 7, []string{"shuffled with seed 7"}
+			o.Select.Paths = []string{"x"}
+		}},
+		{"--seed 5 --shuffle x", func(o *run.Options) {
+			five(o)
+			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 5, []string{"shuffled with seed 5"}
+			o.Select.Paths = []string{"x"}
+		}},
+		{"--seed 5 -- --shuffle 7", func(o *run.Options) { five(o); o.Select.Paths = []string{"--shuffle", "7"} }},
+		{"--seed 5 --shuffle=false", five},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			p := newCLI(t, map[string]string{"provium.toml": autoConfig, "tests/a.test.lua": ""})
+			code, _, stderr := p.run(strings.Fields(c.args)...)
+			if code != 1 || len(p.started) != 1 {
+				t.Fatalf("code %d, %d runs, %s", code, len(p.started), stderr)
+			}
+			got := p.started[0]
+			if got.Config == nil || got.Config.Dir != p.dir {
+				t.Errorf("config %+v", got.Config)
+			}
+			want := run.Options{
+				Config: got.Config, FileTimeout: 300 * time.Second, Seed: got.Seed, Notes: []string{"seed " + uintText(got.Seed)},
+				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
+				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"), BootCache: filepath.Join(p.vars["HOME"], ".cache/provium/boots"), TempBase: "/tmp",
+				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
+				Stdout:     got.Stdout, Stderr: got.Stderr,
+			}
+			want.Select.WorkDir, want.Select.RerunState, want.Select.Paths = p.dir, want.RerunState, []string{}
+			c.want(&want)
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+func uintText(n uint64) string {
+	b, _ := json.Marshal(n)
+	return string(b)
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"--fliter x", "unknown flag `--fliter`; did you mean `--filter`? (valid: --cold, --config, "},
+		{"-x", "unknown flag `-x`"},
+		{"--watch", "unknown flag `--watch`"},
+		{"--filter", "flag `--filter` needs a value"},
+		{"-v -q", "--verbose and --quiet exclude each other"},
+		{"--fail-fast --keep-going", "--fail-fast and --keep-going exclude each other"},
+		{"--shard 0/3", `"0/3"`},
+		{"--shard 4/3", "expected I/N"},
+		{"--shard x", "or `off`"},
+		{"--jobs 0", "expected a whole number, 1 or more"},
+		{"--jobs x", `invalid argument "x" for "--jobs"`},
+		{"--repeat 0", "--repeat"},
+		{"--repeat 1.5", "--repeat"},
+		{"--cpus -1", "--cpus"},
+		{"--cpus 0", "--cpus"},
+		{"--mem 0", "--mem"},
+		{"--mem -1G", "--mem"},
+		{"--mem 2X", "--mem"},
+		{"--mem 10M", "less than the 50 MiB that each file takes"},
+		{"--cpu-overcommit nan", "expected a number from 0.5 to 8"},
+		{"--cpu-overcommit inf", "expected a number from 0.5 to 8"},
+		{"--timeout -1", "--timeout"},
+		{"--timeout 1d", "--timeout"},
+		{"--timeout nan", "--timeout"},
+		{"--seed x", "--seed"},
+		{"--shuffle=x", "--shuffle"},
+		{"--tag-meta a", "expected KEY=VALUE"},
+		{"--no-tag-meta =a", "expected KEY=VALUE"},
+		{"--tag=", "--tag"},
+		{"--save-events=", "expected a path"},
+		{"docter", "did you mean `doctor`?"},
+		{"list --jobs 3", "unknown flag `--jobs`"},
+		{"doctor x", "expected no arguments, got `x`"},
+		{"init a b", "expected at most one directory"},
+		{"completion", "expected one shell: bash, zsh or fish"},
+		{"completion fisch", "did you mean `fish`?"},
+		{"image", "expected one of build, clean, list, overlay, show"},
+		{"image shw", "did you mean `show`?"},
+		{"image list x", "expected no arguments"},
+		{"image overlay", "expected one path"},
+		{"image show --profile nope", "unknown profile `nope` (provium.toml has: host)"},
+		{"image show --profile hots", "did you mean `host`?"},
+		{"--config gone.toml", "gone.toml`: no such file"},
+		{"list nowhere", "`nowhere`"},
+		{"list --since gone", "`gone`"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			p := newCLI(t, map[string]string{"provium.toml": autoConfig, "tests/a.test.lua": ""})
+			code, stdout, stderr := p.run(strings.Fields(c.args)...)
+			if code != 2 || !strings.Contains(stderr, c.want) || stdout != "" || len(p.started) != 0 {
+				t.Errorf("code %d, stdout %q, stderr %q; want %q", code, stdout, stderr, c.want)
+			}
+			if !strings.HasPrefix(stderr, "provium: ") {
+				t.Errorf("stderr %q", stderr)
+			}
+		})
+	}
+}
+
+func TestConfigSearch(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig, "deep/er/x": "", "other.toml": "", "bad.toml": "[provium]\nrots = []\n", "broken.toml": "["})
+	project := p.dir
+	p.dir = filepath.Join(project, "deep", "er")
+	if code, _, stderr := p.run(); code != 1 || p.started[0].Config.Dir != project {
+		t.Errorf("upward: %d, %s", code, stderr)
+	}
+	if code, _, stderr := p.run("--config", "../../other.toml"); code != 1 || p.started[1].Config.Path != filepath.Join(project, "other.toml") {
+		t.Errorf("--config: %d, %s", code, stderr)
+	}
+	for path, want := range map[string]string{"bad.toml": "invalid config in `", "broken.toml": "parse `", "deep": "read `"} {
+		if code, _, stderr := p.run("--config", filepath.Join(project, path)); code != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %d, %s", path, code, stderr)
+		}
+	}
+	if code, _, _ := p.run("--kernel", "bzImage"); code != 1 || p.started[2].Config.Profiles["host"].Kernel != filepath.Join(p.dir, "bzImage") {
+		t.Errorf("--kernel: %+v", p.started[2].Config.Profiles)
+	}
+}
+
+func TestPreflight(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig})
+	p.vars["PATH"] = p.dir
+	code, _, stderr := p.run()
+	if code != 2 || !strings.Contains(stderr, "qemu-system-x86_64 is not on PATH") || !strings.Contains(stderr, "install it: ") {
+		t.Errorf("no QEMU: %d, %s", code, stderr)
+	}
+	p.vars["TMPDIR"] = filepath.Join(p.dir, "gone")
+	code, _, stderr = p.run()
+	if code != 2 || !strings.Contains(stderr, "qemu") || !strings.Contains(stderr, "set TMPDIR to") {
+		t.Errorf("no temporary directory either: %d, %s", code, stderr)
+	}
+	if code, _, stderr := p.run("--no-preflight"); code != 1 || len(p.started) != 1 || p.started[0].QEMU != "" {
+		t.Errorf("--no-preflight: %d, %s", code, stderr)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig})
+	p.vars["CI_NODE_INDEX"], p.vars["CI_NODE_TOTAL"] = "2", "3"
+	p.vars["PROVIUM_RERUN_STATE"] = "state.json"
+	code, _, stderr := p.run()
+	if code != 1 || p.started[0].Select.Shard != (run.Shard{Index: 2, Count: 3}) || !strings.Contains(stderr, "shard 2/3, from CI_NODE_INDEX") {
+		t.Errorf("%d, %s, %+v", code, stderr, p.started)
+	}
+	if got := p.started[0].RerunState; got != filepath.Join(p.dir, "state.json") {
+		t.Errorf("rerun state %s", got)
+	}
+	if _, _, stderr := p.run("--shard", "off"); p.started[1].Select.Shard != (run.Shard{}) || strings.Contains(stderr, "shard") {
+		t.Errorf("--shard off: %s", stderr)
+	}
+	if p.run("--shard", "1/2"); p.started[2].Select.Shard != (run.Shard{Index: 1, Count: 2}) {
+		t.Errorf("--shard 1/2: %+v", p.started[2].Select)
+	}
+	delete(p.vars, "CI_NODE_TOTAL")
+	if code, _, stderr := p.run(); code != 2 || !strings.Contains(stderr, "CI_NODE_TOTAL") {
+		t.Errorf("half a pair: %d, %s", code, stderr)
+	}
+	p.vars = map[string]string{"PATH": p.vars["PATH"]}
+	if p.run(); p.started[3].RerunState != "/tmp/provium-rerun.json" || p.started[3].TempBase != "/tmp" || p.started[3].ImageCache != "/tmp/provium-cache-1000/provium/images" {
+		t.Errorf("without HOME: %+v", p.started[3])
+	}
+}
+
+func TestInitAndList(t *testing.T) {
+	p := newCLI(t, nil)
+	code, stdout, stderr := p.run("init", "new/project")
+	if code != 0 || !strings.Contains(stdout, "now run: cd new/project && provium") {
+		t.Fatalf("%d, %s, %s", code, stdout, stderr)
+	}
+	toml := filepath.Join(p.dir, "new/project/provium.toml")
+	if err := os.WriteFile(toml, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := p.run("init", "new/project"); code != 2 || !strings.Contains(stderr, "`new/project/provium.toml` exists") {
+		t.Errorf("again: %d, %s", code, stderr)
+	}
+	if text, _ := os.ReadFile(toml); len(text) != 0 {
+		t.Errorf("overwritten: %s", text)
+	}
+	if code, _, stderr := p.run("init", "new/project", "--force"); code != 0 {
+		t.Errorf("--force: %d, %s", code, stderr)
+	}
+	p.dir = filepath.Join(p.dir, "new/project")
+	if code, stdout, stderr := p.run("list"); code != 0 || stdout != "tests/hello.test.lua\n" {
+		t.Errorf("list: %d, %q, %s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := p.run("list", "--fixtures"); code != 0 || stdout != "" {
+		t.Errorf("list --fixtures: %d, %q, %s", code, stdout, stderr)
+	}
+	if code, stdout, _ := p.run("init", "."); code != 2 || stdout != "" {
+		t.Errorf("init in a project: %d, %s", code, stdout)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig + "[profiles.mine]\n"})
+	for shell, want := range map[string]string{"bash": "__start_provium", "zsh": "#compdef provium", "fish": "complete -c provium"} {
+		if code, stdout, stderr := p.run("completion", shell); code != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("%s: %d, %s", shell, code, stderr)
+		}
+	}
+	_, stdout, _ := p.run("__complete", "image", "show", "--profile", "")
+	if got := strings.Fields(stdout); !slices.Equal(got[:2], []string{"host", "mine"}) {
+		t.Errorf("profiles: %q", got)
+	}
+}
+
+func TestDoctorWithoutQEMU(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": "[provium]\nroots = 3\n"})
+	p.vars["PATH"] = filepath.Join(p.dir, "home")
+	code, stdout, stderr := p.run("doctor")
+	if code != 2 || stderr != "" {
+		t.Errorf("%d, %s", code, stderr)
+	}
+	for _, want := range []string{"failure  qemu: qemu-system-x86_64 is not on PATH", "remedy: install it: ", "failure  configuration: invalid config in", "Guests cannot boot: qemu"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q is missing in:\n%s", want, stdout)
+		}
+	}
+	if strings.Contains(stdout, "\x1b") {
+		t.Error("colours in a file")
+	}
+}
+
+func TestImageCache(t *testing.T) {
+	p := newCLI(t, nil)
+	if code, stdout, stderr := p.run("image", "list"); code != 0 || stdout != "0 entries, 0B\n" {
+		t.Errorf("list: %d, %q, %s", code, stdout, stderr)
+	}
+	if code, stdout, stderr := p.run("image", "clean"); code != 0 || stdout != "removed 0 entries, 0B\n" {
+		t.Errorf("clean: %d, %q, %s", code, stdout, stderr)
+	}
+}
+
+func TestRunnerVerbIsNoCommand(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig})
+	if code, _, stderr := p.run(runnerVerb, "x"); code != 1 || !slices.Equal(p.started[0].Select.Paths, []string{runnerVerb, "x"}) {
+		t.Errorf("%d, %s", code, stderr)
+	}
+}
+
+func TestWriteImage(t *testing.T) {
+	var b strings.Builder
+	err := writeImage(&b, &image.Image{
+		Profile: "host", Kernel: "/c/vmlinux", KernelFile: "/boot/vmlinuz-6", Origin: image.Newest, Release: "6.1", ModulesDir: "/lib/modules/6.1",
+		Early: []image.Module{{Name: "virtio_pci"}, {Name: "virtio_console"}}, Late: []image.Module{{Name: "loop", Params: "max_loop=8"}},
+		Initrd: "/c/initrd", Inject: true, Overlay: "this binary", Cmdline: "quiet", Notes: []string{"skipped /boot/vmlinuz-7"},
+	})
+	want := `profile host
+  kernel    /boot/vmlinuz-6 (newest kernel of the host), 6.1
+  boots     /c/vmlinux
+  initrd    /c/initrd (built in)
+  agent     this binary
+  modules   from /lib/modules/6.1
+    early   virtio_pci, virtio_console
+    late    loop max_loop=8
+  cmdline   quiet
+  note      skipped /boot/vmlinuz-7
+`
+	if err != nil || b.String() != want {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+	b.Reset()
+	if err := writeImage(&b, &image.Image{Profile: "own", Kernel: "/k", KernelFile: "/k", Origin: image.Explicit, Initrd: "/i", BaseInitrd: "/i"}); err != nil || !strings.Contains(b.String(), "not added (inject_agent = false)") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+func TestSizeText(t *testing.T) {
+	for n, want := range map[int64]string{0: "0B", 1023: "1023B", 1024: "1.00KiB", 106503840: "101.57MiB", 1 << 62: "4194304.00TiB"} {
+		if got := sizeText(n); got != want {
+			t.Errorf("%d: %s", n, got)
+		}
+	}
+}
+
+func TestWriteWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x")
+	if err := writeWhole(path, func(w io.Writer) error { _, err := io.WriteString(w, "new"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	fail := func(w io.Writer) error { _, _ = io.WriteString(w, "half"); return io.ErrUnexpectedEOF }
+	if err := writeWhole(path, fail); err == nil {
+		t.Error("no error")
+	}
+	if text, _ := os.ReadFile(path); string(text) != "new" {
+		t.Errorf("got %q", text)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := writeWhole("/dev/null", fail); err == nil {
+		t.Error("no error")
+	}
+	if err := writeWhole(filepath.Join(dir, "gone", "x"), fail); err == nil {
+		t.Error("no error")
+	}
+}

@@ -1,0 +1,226 @@
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/image"
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// startPlan is all that is known of a guest before it starts.
+type startPlan struct {
+	opts     *BootOpts
+	cfg      *qemu.Config
+	guest    snapshot.Guest
+	restored bool   // from a snapshot, not booted
+	text     []byte // console log that came with it
+}
+
+// bootGuest boots, or serves the boot from the cache.
+func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
+	giveBack, err := v.admit(ctx, opts.memory(), opts.cpus())
+	if err != nil {
+		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+	}
+	plan, err := v.planBoot(ctx, opts, "")
+	if err != nil {
+		giveBack()
+		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+	}
+	v.log.MarkBoot()
+	key := v.bootKey(plan)
+	if key != "" {
+		inst, err := v.bootFromCache(ctx, key, plan, giveBack)
+		if err != nil {
+			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+		}
+		if inst != nil {
+			return v.started(inst)
+		}
+	}
+	first := v.log.Len() == 0
+	inst, err := v.start(ctx, plan, giveBack)
+	if err != nil {
+		return v.bootError(ctx, err)
+	}
+	// A log of earlier boots is no part of this one.
+	if key != "" && first {
+		v.storeBoot(ctx, key, inst)
+	}
+	return v.started(inst)
+}
+
+func (v *VM) bootError(ctx context.Context, err error) error {
+	var answer *answerError
+	if errors.As(err, &answer) && ctx.Err() == nil {
+		return &BootError{VM: v.name, Err: answer.err, Console: v.Console().Tail(bootConsoleTail)}
+	}
+	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+}
+
+// answerError is a guest that ran and whose agent did not answer.
+type answerError struct{ err error }
+
+func (e *answerError) Error() string { return e.err.Error() }
+
+func (e *answerError) Unwrap() error { return e.err }
+
+// admit takes a guest's share of the pool.
+func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func(), err error) {
+	if v.host.Pool == nil {
+		return func() {}, nil
+	}
+	return v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+}
+
+// start starts a guest and returns when its agent has answered; then started
+// must follow. giveBack is its responsibility from the call on.
+func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instance, error) {
+	inst, err := startInstance(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), giveBack)
+	if err != nil {
+		giveBack()
+		return nil, err
+	}
+	// From here on the end of the guest, whatever the cause, makes the VM dead.
+	v.mu.Lock()
+	v.inst = inst
+	v.mu.Unlock()
+	if err := inst.firstAnswer(ctx); err != nil {
+		inst.end(err.Error())
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, &answerError{err}
+	}
+	return inst, nil
+}
+
+// started makes the VM booted.
+func (v *VM) started(inst *instance) error {
+	cid := uint32(inst.machine.PID())
+	v.mu.Lock()
+	if v.inst != inst {
+		defer v.mu.Unlock()
+		return &GuestGoneError{VM: v.name, Reason: v.reason}
+	}
+	v.state, v.reason, v.cid = Booted, "", cid
+	v.mu.Unlock()
+	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
+		MemoryBytes: uint64(inst.plan.cfg.Memory), CID: cid})
+	return nil
+}
+
+// firstAnswer waits for the agent and has the guest be what it is to be.
+func (i *instance) firstAnswer(ctx context.Context) error {
+	link, err := i.client(ctx)
+	if err != nil {
+		var gone *GuestGoneError
+		if errors.As(err, &gone) {
+			return errors.New(gone.Reason)
+		}
+		return err
+	}
+	fixed := i.plan.guest.InitialTime
+	if !i.plan.restored {
+		if fixed == nil {
+			return nil
+		}
+		// The RTC counts whole seconds: the fraction, and what the boot took from
+		// the clock's point of view, are set here.
+		c, err := link.ClockGet(ctx)
+		if err == nil {
+			_, err = link.ClockSet(ctx, fixed.UnixNano()+c.BoottimeNS)
+		}
+		return err
+	}
+	// Others may run from the same snapshot.
+	var entropy []byte
+	var now int64
+	if i.plan.guest.RNGSeed == nil {
+		entropy = make([]byte, freshEntropy)
+		_, _ = rand.Read(entropy) // never fails
+	}
+	if fixed == nil {
+		now = time.Now().UnixNano()
+	}
+	return link.Renew(ctx, entropy, now)
+}
+
+const (
+	// freshEntropy is what a restored guest's random generator gets, in bytes:
+	// twice what it takes to be as good as new.
+	freshEntropy = 64
+	// restoredResend is how soon a handshake is repeated with a guest that goes
+	// on in the middle of whatever its agent did when it was saved.
+	restoredResend = time.Second
+)
+
+func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
+	switch {
+	case opts.AgentTimeout != 0:
+		return opts.AgentTimeout
+	case v.profile.AgentTimeout != 0:
+		return v.profile.AgentTimeout
+	case accel == "kvm":
+		return agentTimeoutKVM
+	}
+	return agentTimeoutTCG
+}
+
+// planBoot resolves the profile and the opts to files and a machine. An image of
+// the given key will do if it was resolved before; "" has everything looked at.
+func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPlan, error) {
+	if v.profile.Unavailable != "" {
+		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
+	}
+	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
+	if err != nil {
+		return nil, err
+	}
+	img, err := v.host.image(ctx, v.profile, key)
+	if err != nil {
+		return nil, err
+	}
+	cmdline, err := img.CommandLine(opts.Cmdline, opts.CmdlineAppend)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.prepareDir(); err != nil {
+		return nil, err
+	}
+	initrd, err := v.initrd(ctx, img, opts.Files)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &qemu.Config{
+		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
+		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
+		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
+	}
+	if opts.InitialTime != nil {
+		cfg.RTCBase = *opts.InitialTime
+	}
+	return &startPlan{opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
+		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
+}
+
+// initrd is the image's, or one with files added.
+func (v *VM) initrd(ctx context.Context, img *image.Image, files []BootFile) (string, error) {
+	if len(files) == 0 {
+		return img.Initrd, nil
+	}
+	path := filepath.Join(v.dir, "initrd")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the boot before
+		return "", err
+	}
+	return path, img.Compose(ctx, path, imageFiles(files))
+}

@@ -1,0 +1,202 @@
+package lab
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// bootCacheLimit is how much post-boot snapshots may take on disk, in bytes.
+const bootCacheLimit = 4 << 30
+
+// fairTimeout is the time to answer below which a restored guest that did not is
+// no proof against its snapshot.
+const fairTimeout = 10 * time.Second
+
+// bootKey names the post-boot snapshot of a plan: a digest over everything that
+// the guest's state after its first answer depends on. It is "" for a boot that
+// is not to be cached: somebody wants it cold, or it fixes what every boot
+// otherwise has of its own.
+func (v *VM) bootKey(p *startPlan) string {
+	switch {
+	case v.host.BootCache == "" || v.profile.NoBootCache || p.opts.Cold != nil && *p.opts.Cold:
+		return ""
+	case p.opts.RNGSeed != nil || p.opts.InitialTime != nil:
+		return ""
+	case p.cfg.Memory%snapshot.PageSize != 0:
+		return ""
+	}
+	binary, err := programID(p.cfg.Binary)
+	if err != nil {
+		return "" // the boot itself says what is wrong
+	}
+	text, err := json.Marshal(struct {
+		Format   int
+		QEMU     string
+		Image    string
+		Cmdline  string
+		Hardware qemu.Hardware
+		CPU      string
+		Files    []BootFile
+	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg, "").CPU, p.opts.Files})
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:20])
+}
+
+// programID tells one version of a program from another without running it.
+func programID(name string) (string, error) {
+	if name == "" {
+		name = qemu.DefaultBinary
+	}
+	path, err := exec.LookPath(name)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal([]any{path, info.Size(), info.ModTime().UnixNano()})
+	return string(text), err
+}
+
+func (v *VM) bootCache() *snapshot.Cache {
+	return &snapshot.Cache{Dir: v.host.BootCache, Limit: bootCacheLimit}
+}
+
+// bootFromCache serves a boot from its snapshot. It gives nil without an error
+// when there is none that works; giveBack is still the caller's then.
+func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBack func()) (*instance, error) {
+	cache := v.bootCache()
+	unusable := func(err error) {
+		var answer *answerError
+		if errors.As(err, &answer) && v.agentTimeout(p.opts, p.cfg.Accel) < fairTimeout {
+			return // says nothing about the snapshot
+		}
+		v.host.warn("vm `%s`: the boot cache's entry cannot be used and is removed: %v", v.name, err)
+		if err := cache.Evict(key); err != nil {
+			v.host.warn("%v", err)
+		}
+	}
+	r, err := cache.Open(ctx, key, time.Now())
+	switch {
+	case errors.Is(err, snapshot.ErrMiss):
+		return nil, nil
+	case ctx.Err() != nil:
+		if r != nil {
+			r.Close()
+		}
+		giveBack()
+		return nil, context.Cause(ctx)
+	case err != nil:
+		unusable(err)
+		return nil, nil
+	}
+	defer r.Close()
+	fast := *p
+	cfg := *p.cfg
+	fast.cfg = &cfg
+	if err := v.runFrom(&fast, r); err != nil {
+		unusable(err)
+		return nil, nil
+	}
+	before := v.State()
+	first := v.log.Len() == 0
+	if _, err := v.log.Write(fast.text); err != nil {
+		v.host.warn("vm `%s` console log: %v", v.name, err)
+	}
+	share := &poolShare{giveBack: giveBack}
+	inst, err := v.start(ctx, &fast, share.release)
+	if err == nil || ctx.Err() != nil {
+		share.settle()
+		return inst, err
+	}
+	// The share is for the guest that boots instead.
+	unusable(err)
+	v.settle(before)
+	v.log.MarkBoot()
+	if first {
+		if err := v.log.Replace(nil, 0); err != nil {
+			v.host.warn("vm `%s` console log: %v", v.name, err)
+		}
+	}
+	return nil, nil
+}
+
+// poolShare holds a guest's release of its share back until it is known that no
+// other guest takes the share over.
+type poolShare struct {
+	giveBack func()
+
+	mu       sync.Mutex
+	settled  bool
+	released bool
+}
+
+func (s *poolShare) release() {
+	s.mu.Lock()
+	s.released = true
+	settled := s.settled
+	s.mu.Unlock()
+	if settled {
+		s.giveBack()
+	}
+}
+
+// settle lets the release through, also one that has come already.
+func (s *poolShare) settle() {
+	s.mu.Lock()
+	s.settled = true
+	released := s.released
+	s.mu.Unlock()
+	if released {
+		s.giveBack()
+	}
+}
+
+// storeBoot puts the guest, which has just answered for the first time, into the
+// cache. Trouble with the cache does not concern the boot.
+func (v *VM) storeBoot(ctx context.Context, key string, inst *instance) {
+	// A boot that the kernel complained about must be seen by every test.
+	inst.machine.SyncConsole()
+	v.mu.Lock()
+	clean := len(v.findings) == 0
+	v.mu.Unlock()
+	if !clean {
+		return
+	}
+	cache := v.bootCache()
+	if _, err := os.Stat(cache.Path(key)); err == nil {
+		return // somebody else was faster
+	}
+	w, err := cache.Create(key, inst.plan.cfg.Memory)
+	if err == nil {
+		var id snapshot.FileID
+		if id, err = inst.save(ctx, w, true); err == nil {
+			err = cache.Trust(key, id)
+		}
+		w.Abort()
+	}
+	if err == nil {
+		err = cache.Prune(time.Now())
+	}
+	if err != nil && ctx.Err() == nil {
+		v.host.warn("vm `%s`: the boot is not cached: %v", v.name, err)
+	}
+}

@@ -1,0 +1,370 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// Snapshot is a snapshot of one VM: the file at a path.
+type Snapshot struct{ path string }
+
+// Path is the one file that holds everything.
+func (s *Snapshot) Path() string { return s.path }
+
+// Size is what it takes on disk, in bytes, holes not counted; 0 when it is gone.
+func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
+
+// Delete removes the file. VMs that were restored from it are not concerned.
+func (s *Snapshot) Delete() error {
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("snapshot delete: %w", err)
+	}
+	return nil
+}
+
+// Sections of the file.
+const (
+	sectionState   = "state"   // of the devices, as QEMU wrote it
+	sectionConsole = "console" // the log up to the snapshot
+	sectionFiles   = "files"   // JSON of the boot files, for a later reset
+)
+
+// verified remembers which files were read through and found good. Its zero
+// value is ready.
+type verified struct {
+	mu    sync.Mutex
+	files map[snapshot.FileID]bool
+}
+
+func (s *verified) add(id snapshot.FileID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.files == nil {
+		s.files = map[snapshot.FileID]bool{}
+	}
+	s.files[id] = true
+}
+
+func (s *verified) has(id snapshot.FileID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files[id]
+}
+
+// beginOp counts an operation of the guest as under way, after waiting for a
+// snapshot to be done.
+func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
+	for {
+		v.mu.Lock()
+		frozen := v.frozen
+		if frozen == nil {
+			v.inFlight[op]++
+			v.mu.Unlock()
+			break
+		}
+		v.mu.Unlock()
+		select {
+		case <-frozen:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.inFlight[op]--; v.inFlight[op] <= 0 {
+			delete(v.inFlight, op)
+		}
+	}, nil
+}
+
+// freeze keeps operations from starting, unless one is under way.
+func (v *VM) freeze() (thaw func(), err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.inFlight) > 0 {
+		names := make([]string, 0, len(v.inFlight))
+		for op := range v.inFlight {
+			names = append(names, op)
+		}
+		slices.Sort(names)
+		return nil, fmt.Errorf("vm:snapshot() refused: vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+			v.name, strings.Join(names, "\n  - "))
+	}
+	frozen := make(chan struct{})
+	v.frozen = frozen
+	return func() {
+		v.mu.Lock()
+		v.frozen = nil
+		v.mu.Unlock()
+		close(frozen)
+	}, nil
+}
+
+// Snapshot freezes the VM, which then goes on, into a file at path; "" is one in
+// the temporary directory of the run.
+func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	v.mu.Lock()
+	state, inst := v.state, v.inst
+	if state != Booted && state != Paused {
+		defer v.mu.Unlock()
+		return nil, v.stateErrorLocked("snapshot", Booted)
+	}
+	v.mu.Unlock()
+	if inst == nil {
+		return nil, errNoGuest
+	}
+	if inst.isSuspended() {
+		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
+	}
+	thaw, err := v.freeze()
+	if err != nil {
+		return nil, err
+	}
+	defer thaw()
+	if path == "" {
+		path = v.host.snapshotPath()
+	}
+	w, err := snapshot.Create(path, inst.plan.cfg.Memory)
+	if err != nil {
+		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
+	}
+	id, err := inst.save(ctx, w, state == Booted)
+	if err != nil {
+		w.Abort()
+		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
+	}
+	v.host.verified.add(id)
+	return &Snapshot{path}, nil
+}
+
+// save writes the guest to w. A running one is stopped meanwhile.
+func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (id snapshot.FileID, err error) {
+	machine := i.machine
+	// What the guest does not change meanwhile is copied while it runs.
+	if err := w.CopyRAM(machine.RAM()); err != nil {
+		return id, err
+	}
+	var moment *frozenGuest
+	if running {
+		moment, err = i.stopped(ctx, w)
+	} else {
+		moment, err = i.capture(ctx, w)
+	}
+	if err != nil {
+		return id, err
+	}
+	files, err := json.Marshal(i.plan.opts.Files)
+	if err != nil {
+		return id, err
+	}
+	for _, s := range []struct {
+		name string
+		p    []byte
+	}{{sectionState, moment.state}, {sectionConsole, moment.console}, {sectionFiles, files}} {
+		if err := w.PutSection(s.name, s.p); err != nil {
+			return id, err
+		}
+	}
+	g := i.plan.guest
+	g.ConsoleSearch = moment.search
+	return w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
+		Machine: i.vm.hardware(i.plan.cfg, machine.Version())})
+}
+
+// stopped captures a running guest and has it go on.
+func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
+	// A round trip proves that nothing is under way on the link: the restored
+	// agent finds the next session at once.
+	link, err := i.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := link.Ping(ctx); err != nil {
+		return nil, err
+	}
+	if err := i.machine.Stop(ctx); err != nil {
+		return nil, err
+	}
+	moment, err := i.capture(ctx, w)
+	// Also when the caller does not want to wait any more.
+	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	defer cancel()
+	return moment, errors.Join(err, i.machine.Cont(again))
+}
+
+// contLimit is how long QEMU may take to set a guest going after a snapshot.
+const contLimit = 30 * time.Second
+
+// frozenGuest is what of a stopped guest is no RAM.
+type frozenGuest struct {
+	state, console []byte
+	search         int64
+}
+
+// capture takes what a stopped guest is. RAM goes to w.
+func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
+	g := &frozenGuest{}
+	var err error
+	if g.state, err = i.machine.SaveState(ctx); err != nil {
+		return nil, err
+	}
+	if !i.plan.restored {
+		err = w.CopyRAM(i.machine.RAM())
+	} else {
+		err = i.machine.DirtyRAM(ctx, w.PutRAM)
+	}
+	if err != nil {
+		return nil, err
+	}
+	i.machine.SyncConsole()
+	g.console, g.search, err = i.vm.log.Content()
+	return g, err
+}
+
+func (v *VM) hardware(cfg *qemu.Config, version string) snapshot.Machine {
+	h := cfg.Hardware()
+	if h.Accel == "kvm" {
+		h.CPU += " of " + qemu.HostCPU(v.host.AccelHost)
+	}
+	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel, Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}
+}
+
+// Restore makes the VM the one that was saved at path.
+func (v *VM) Restore(ctx context.Context, path string) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	v.mu.Lock()
+	if v.state != Created && v.state != Shutdown {
+		defer v.mu.Unlock()
+		return v.stateErrorLocked("restore", Created)
+	}
+	v.mu.Unlock()
+	if v.host.NoGuests {
+		return errNoGuest
+	}
+	if err := v.restoreFile(ctx, path); err != nil {
+		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
+	}
+	return nil
+}
+
+func (v *VM) restoreFile(ctx context.Context, path string) error {
+	r, err := snapshot.Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if !v.host.verified.has(r.ID()) {
+		if err := r.Verify(ctx); err != nil {
+			return err
+		}
+		v.host.verified.add(r.ID())
+	}
+	m := r.Manifest().Machine
+	giveBack, err := v.admit(ctx, m.Memory, m.CPUs)
+	if err != nil {
+		return err
+	}
+	plan, err := v.planRestore(ctx, r)
+	if err != nil {
+		giveBack()
+		return err
+	}
+	inst, err := v.startRestored(ctx, plan, giveBack)
+	if err != nil {
+		return err
+	}
+	return v.started(inst)
+}
+
+// startRestored is start for a plan of planRestore.
+func (v *VM) startRestored(ctx context.Context, p *startPlan, giveBack func()) (*instance, error) {
+	if err := v.log.Replace(p.text, p.guest.ConsoleSearch); err != nil {
+		giveBack()
+		return nil, err
+	}
+	return v.start(ctx, p, giveBack)
+}
+
+// planRestore makes the plan for the guest of a snapshot, if the VM can be it.
+func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, error) {
+	m := r.Manifest()
+	g := m.Guest
+	if g.Profile != v.profile.Name {
+		return nil, fmt.Errorf("snapshot `%s` is of profile `%s`, the vm has profile `%s`", r.Path(), g.Profile, v.profile.Name)
+	}
+	if m.Machine.Memory != m.RAM || m.Machine.CPUs < 1 || m.Machine.CPUs > maxCPUs {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: %d bytes of memory in %d, %d cpus", r.Path(), m.Machine.Memory, m.RAM, m.Machine.CPUs)
+	}
+	opts := &BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline, RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
+	if v.opts != nil {
+		opts.AgentTimeout = v.opts.AgentTimeout
+	}
+	text, err := r.Section(sectionFiles)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &opts.Files); err != nil {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: boot files: %w", r.Path(), err)
+	}
+	if err := opts.validate(); err != nil {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+	}
+	p, err := v.planBoot(ctx, opts, g.Image)
+	if err != nil {
+		return nil, err
+	}
+	if p.guest.Image != g.Image {
+		return nil, fmt.Errorf("snapshot `%s` does not fit: the kernel, the initrd or the agent of profile `%s` has changed since it was taken", r.Path(), g.Profile)
+	}
+	// The command line is the one that booted, with everything in it.
+	p.cfg.Cmdline = g.Cmdline
+	p.guest = g
+	return p, v.runFrom(p, r)
+}
+
+// runFrom makes p, which describes the machine, start from a snapshot of it.
+func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
+	m := r.Manifest()
+	fits := func(version string) error {
+		here := v.hardware(p.cfg, version)
+		if d := m.Machine.Differences(&here); len(d) > 0 {
+			return fmt.Errorf("snapshot `%s` does not fit: %s", r.Path(), strings.Join(d, "; "))
+		}
+		return nil
+	}
+	// Only QEMU itself knows its version; all else is compared before it starts.
+	if err := fits(m.Machine.QEMU); err != nil {
+		return err
+	}
+	if p.text, err = r.Section(sectionConsole); err != nil {
+		return err
+	}
+	state, ok := m.Sections[sectionState]
+	if !ok {
+		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
+	}
+	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
+	p.restored = true
+	return nil
+}

@@ -1,0 +1,308 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Restore is a saved machine. Config's other fields must describe the machine
+// that was saved. The file stays the caller's and may be closed after Start.
+type Restore struct {
+	// File holds the guest's memory from byte 0 on. It is mapped copy-on-write:
+	// QEMU needs the right to write to it, but never does; nobody else may
+	// either while the machine runs.
+	File *os.File
+	// StateAt and StateLen say where in File the result of SaveState lies, in bytes.
+	StateAt, StateLen int64
+	// Check is asked before anything is loaded whether a QEMU of this version
+	// will do; nil accepts any.
+	Check func(version string) error
+}
+
+// maxState caps what a machine may have in device state, in bytes. Real ones
+// have some 600 KiB, most of which is firmware.
+const maxState = 64 << 20
+
+// StateError is a machine that could not be saved or loaded.
+type StateError struct {
+	Op  string // "save" or "load"
+	Err error
+}
+
+func (e *StateError) Error() string { return fmt.Sprintf("qemu state %s: %v", e.Op, e.Err) }
+
+func (e *StateError) Unwrap() error { return e.Err }
+
+// openRAM gives the file behind the guest's memory.
+func (c *Config) openRAM() (*os.File, error) {
+	if c.Restore == nil {
+		return newRAM(c.Memory)
+	}
+	return dup(c.Restore.File)
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("qemu dup %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// openState opens what the machine is restored from once more, so that QEMU
+// reads on from a position of its own.
+func (r *Restore) openState() (*os.File, error) {
+	if r.StateLen < 0 || r.StateLen > maxState {
+		return nil, &StateError{Op: "load", Err: fmt.Errorf("%d bytes of state, at most %d are possible", r.StateLen, maxState)}
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", r.File.Fd()))
+	if err == nil {
+		_, err = f.Seek(r.StateAt, io.SeekStart)
+	}
+	if err != nil {
+		return nil, &StateError{Op: "load", Err: err}
+	}
+	return f, nil
+}
+
+// migrationWatch catches QEMU's reports on saving and loading and passes every
+// event on.
+type migrationWatch struct {
+	next func(Event)
+
+	mu      sync.Mutex
+	status  string
+	changed chan struct{} // closed at the next change
+}
+
+func newMigrationWatch(next func(Event)) *migrationWatch {
+	return &migrationWatch{next: next, changed: make(chan struct{})}
+}
+
+func (w *migrationWatch) onEvent(e Event) {
+	if e.Name == "MIGRATION" {
+		var d struct{ Status string }
+		if err := json.Unmarshal(e.Data, &d); err == nil {
+			w.mu.Lock()
+			w.status = d.Status
+			close(w.changed)
+			w.changed = make(chan struct{})
+			w.mu.Unlock()
+		}
+	}
+	if w.next != nil {
+		w.next(e)
+	}
+}
+
+// forget makes wait look only at what comes from now on.
+func (w *migrationWatch) forget() {
+	w.mu.Lock()
+	w.status = ""
+	w.mu.Unlock()
+}
+
+// wait returns when QEMU has finished.
+func (w *migrationWatch) wait(ctx context.Context, gone <-chan struct{}) error {
+	for {
+		w.mu.Lock()
+		status, changed := w.status, w.changed
+		w.mu.Unlock()
+		switch status {
+		case "completed":
+			return nil
+		case "failed", "cancelled":
+			return errors.New("qemu reports that it " + status)
+		}
+		select {
+		case <-changed:
+		case <-gone:
+			return errors.New("qemu ended")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+type capability struct {
+	Name  string `json:"capability"`
+	State bool   `json:"state"`
+}
+
+// prepare sets how state is saved and loaded: without the RAM, and with reports.
+func (m *Machine) prepare(ctx context.Context) error {
+	return m.qmp.Execute(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []capability{
+		{"events", true}, {"x-ignore-shared", true},
+	}}, nil)
+}
+
+// load takes the machine over into this process and sets it going.
+func (m *Machine) load(ctx context.Context) error {
+	if check := m.cfg.Restore.Check; check != nil {
+		if err := check(m.qmp.Version()); err != nil {
+			return err
+		}
+	}
+	fail := func(err error) error {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return &StateError{Op: "load", Err: err}
+	}
+	// A guest that was saved with a connected agent port and is loaded with one
+	// does not even see that it is another connection, which spares it work. The
+	// command after that gives QEMU the time to notice.
+	early, err := m.dialAgent(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	m.early <- early
+	if err := m.prepare(ctx); err != nil {
+		return fail(err)
+	}
+	uri := map[string]string{"uri": fmt.Sprintf("fd:%d", m.stateFD)}
+	if err := m.qmp.Execute(ctx, "migrate-incoming", uri, nil); err != nil {
+		return fail(err)
+	}
+	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
+		return fail(err)
+	}
+	if err := m.Cont(ctx); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// Version is QEMU's version.
+func (m *Machine) Version() string { return m.qmp.Version() }
+
+// SaveState returns the state of everything but RAM. The guest must be stopped,
+// and may go on afterwards. Calls must not overlap.
+func (m *Machine) SaveState(ctx context.Context) ([]byte, error) {
+	// QEMU saves a machine once until it has run again.
+	if m.saved != nil {
+		return m.saved, nil
+	}
+	save := m.saveBooted
+	if m.cfg.Restore != nil {
+		save = m.saveRestored
+	}
+	state, err := save(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, &StateError{Op: "save", Err: err}
+	}
+	m.saved = state
+	return state, nil
+}
+
+// saveBooted saves a machine whose RAM is shared, and thus left out.
+func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
+	if err := m.prepare(ctx); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(m.cfg.Dir, "state")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	type result struct {
+		state []byte
+		err   error
+	}
+	received := make(chan result, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			received <- result{err: err}
+			return
+		}
+		defer conn.Close()
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		defer stop()
+		state, err := readState(conn)
+		received <- result{state, err}
+	}()
+	m.migration.forget()
+	err = m.qmp.Execute(ctx, "migrate", map[string]string{"uri": "unix:" + path}, nil)
+	if err == nil {
+		err = m.migration.wait(ctx, m.qmp.Done())
+	}
+	l.Close() // ends an Accept that nobody came to
+	r := <-received
+	return r.state, errors.Join(err, r.err)
+}
+
+func readState(r io.Reader) ([]byte, error) {
+	state, err := io.ReadAll(io.LimitReader(r, maxState+1))
+	if err == nil && len(state) > maxState {
+		err = fmt.Errorf("more than %d bytes", maxState)
+	}
+	return state, err
+}
+
+// saveRestored saves a machine whose RAM is a private copy. The ordinary way
+// would carry all of that along, so only the devices are saved, and the part
+// before them, with the firmware's memory, is taken from what the machine was
+// restored from: firmware is read-only.
+func (m *Machine) saveRestored(ctx context.Context) ([]byte, error) {
+	path := filepath.Join(m.cfg.Dir, "devices")
+	defer os.Remove(path)
+	// Without live=false QEMU would give up its disks, and abort at the next save.
+	args := map[string]any{"filename": path, "live": false}
+	if err := m.qmp.Execute(ctx, "xen-save-devices-state", args, nil); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	devices, err := readState(f)
+	if err != nil {
+		return nil, err
+	}
+	origin := make([]byte, m.cfg.Restore.StateLen)
+	if _, err := m.ram.ReadAt(origin, m.cfg.Restore.StateAt); err != nil {
+		return nil, err
+	}
+	return joinState(origin, devices)
+}
+
+// joinState puts the sections of devices behind the RAM sections of origin. Both
+// are streams of one machine, and their first device section begins alike: type,
+// section id, length of the name, name, instance, version (QEMU migration/savevm.c).
+func joinState(origin, devices []byte) ([]byte, error) {
+	const header = 8 // magic and version of a stream
+	const fixed = 1 + 4 + 1
+	if len(devices) < header+fixed || !bytes.HasPrefix(origin, devices[:header]) {
+		return nil, errors.New("the streams do not begin alike")
+	}
+	n := header + fixed + int(devices[header+fixed-1]) + 8
+	if len(devices) < n {
+		return nil, errors.New("the device stream ends early")
+	}
+	first := devices[header:n]
+	at := bytes.Index(origin, first)
+	if at < header || bytes.Contains(origin[at+1:], first) {
+		return nil, errors.New("the devices cannot be told from memory in the stream")
+	}
+	return slices.Concat(origin[:at], devices[header:]), nil
+}
+
+// RAM is the file behind the guest's memory: all of it for a booted machine,
+// what it was restored from for a restored one. It is open until Done.
+func (m *Machine) RAM() *os.File { return m.ram }

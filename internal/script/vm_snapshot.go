@@ -1,0 +1,66 @@
+package script
+
+import (
+	"context"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+type snapshotMethod = func(f *file, a args, s *lab.Snapshot) ([]lua.Value, error)
+
+func (f *file) newSnapshotType() *lua.Type {
+	return &lua.Type{
+		Name:     "snapshot",
+		ToString: func(_ *lua.Call, obj any) string { return "snapshot(" + obj.(*lab.Snapshot).Path() + ")" },
+		Methods: methodTable(f, "snapshot", map[string]snapshotMethod{
+			"path": func(_ *file, _ args, s *lab.Snapshot) ([]lua.Value, error) { return []lua.Value{s.Path()}, nil },
+			"size": func(_ *file, _ args, s *lab.Snapshot) ([]lua.Value, error) {
+				n, err := s.Size()
+				return result(err, n)
+			},
+			"delete": func(_ *file, _ args, s *lab.Snapshot) ([]lua.Value, error) { return nil, s.Delete() },
+		}),
+	}
+}
+
+// vmSnapshot is vm:snapshot(path?).
+func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
+	path := ""
+	if a.value(1) != nil {
+		var err error
+		if path, err = a.path(1, "path"); err != nil {
+			return nil, err
+		}
+	}
+	var s *lab.Snapshot
+	err := f.op(a, vm, func(ctx context.Context) (err error) {
+		s, err = vm.Snapshot(ctx, path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.state.NewUserdata(f.types.snapshot, s)}, nil
+}
+
+// vmRestore is vm:restore(snapshot_or_path).
+func (f *file) vmRestore(a args, vm *lab.VM) ([]lua.Value, error) {
+	var path string
+	switch v := a.value(1).(type) {
+	case string:
+		var err error
+		if path, err = a.path(1, "path"); err != nil {
+			return nil, err
+		}
+	case *lua.Userdata:
+		s, ok := v.Object().(*lab.Snapshot)
+		if !ok {
+			return nil, a.errorf("expected snapshot|string, got %s", typeName(v))
+		}
+		path = s.Path()
+	default:
+		return nil, a.errorf("expected snapshot|string, got %s", typeName(v))
+	}
+	return nil, f.op(a, vm, func(ctx context.Context) error { return vm.Restore(ctx, path) })
+}

@@ -1,0 +1,164 @@
+package snapshot
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Cache is a directory of snapshots by key, shared by any number of processes.
+// An entry is KEY.snap; KEY.ok beside it notes which file was verified, and its
+// time when the entry was last used.
+type Cache struct {
+	Dir   string
+	Limit int64 // bytes on disk that Prune leaves; 0 is no limit
+}
+
+// ErrMiss is a key without an entry.
+var ErrMiss = errors.New("snapshot is not in the cache")
+
+// Path is where the entry of a key is, or goes. Keys are file names.
+func (c *Cache) Path(key string) string { return filepath.Join(c.Dir, key+".snap") }
+
+func (c *Cache) notePath(key string) string { return filepath.Join(c.Dir, key+".ok") }
+
+// Open opens and verifies an entry. Only the first use of a file reads all of
+// it.
+func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, error) {
+	r, err := Open(c.Path(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrMiss
+	}
+	if err != nil {
+		return nil, err
+	}
+	note, err := os.ReadFile(c.notePath(key))
+	if err == nil && bytes.Equal(note, r.id.text()) {
+		_ = os.Chtimes(c.notePath(key), now, now) // else it is dropped a little early
+		return r, nil
+	}
+	if err := r.Verify(ctx); err != nil {
+		r.Close()
+		return nil, err
+	}
+	// Without the note the next user verifies again.
+	_ = c.Trust(key, r.id)
+	return r, nil
+}
+
+// Trust notes that the entry of a key, if it still is this file, is good.
+func (c *Cache) Trust(key string, id FileID) error {
+	f, err := os.CreateTemp(c.Dir, tempPrefix+"*")
+	if err != nil {
+		return fmt.Errorf("snapshot cache: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(id.text())
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), c.notePath(key))
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot cache: %w", err)
+	}
+	return nil
+}
+
+func (id FileID) text() []byte {
+	return fmt.Appendf(nil, "%d %d %d %d\n", id.Dev, id.Ino, id.Size, id.MtimeNS)
+}
+
+// Create starts the entry of a key, in place of what is there.
+func (c *Cache) Create(key string, ram int64) (*Writer, error) {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("snapshot cache: %w", err)
+	}
+	return Create(c.Path(key), ram)
+}
+
+// Evict removes an entry; machines that run from it go on.
+func (c *Cache) Evict(key string) error {
+	err := errors.Join(ignoreMissing(os.Remove(c.Path(key))), ignoreMissing(os.Remove(c.notePath(key))))
+	if err != nil {
+		return fmt.Errorf("snapshot cache: %w", err)
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// abandoned is how old the temporary file of a writer is that did not live to
+// remove it.
+const abandoned = time.Hour
+
+// Prune removes the entries that were not used for the longest time, until what
+// is left fits the limit, and what writers left behind.
+func (c *Cache) Prune(now time.Time) error {
+	entries, err := os.ReadDir(c.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot cache: %w", err)
+	}
+	type entry struct {
+		key  string
+		size int64
+		used time.Time
+	}
+	var all []entry
+	var total int64
+	var trouble error
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			continue // removed meanwhile
+		}
+		if strings.HasPrefix(e.Name(), tempPrefix) {
+			if now.Sub(info.ModTime()) > abandoned {
+				trouble = errors.Join(trouble, ignoreMissing(os.Remove(filepath.Join(c.Dir, e.Name()))))
+			}
+			continue
+		}
+		key, ok := strings.CutSuffix(e.Name(), ".snap")
+		if !ok {
+			continue
+		}
+		size, err := DiskSize(c.Path(key))
+		if err != nil {
+			continue
+		}
+		used := info.ModTime()
+		if note, err := os.Stat(c.notePath(key)); err == nil && note.ModTime().After(used) {
+			used = note.ModTime()
+		}
+		all = append(all, entry{key, size, used})
+		total += size
+	}
+	slices.SortFunc(all, func(a, b entry) int {
+		return cmp.Or(a.used.Compare(b.used), strings.Compare(a.key, b.key))
+	})
+	for _, e := range all {
+		if c.Limit <= 0 || total <= c.Limit {
+			break
+		}
+		if err := c.Evict(e.key); err != nil {
+			trouble = errors.Join(trouble, err)
+			continue
+		}
+		total -= e.size
+	}
+	return trouble
+}

@@ -1,0 +1,284 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// FileID identifies the content of a file as long as nobody sets its times
+// back.
+type FileID struct {
+	Dev, Ino uint64
+	Size     int64
+	MtimeNS  int64
+}
+
+func identify(f *os.File) (FileID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return FileID{}, err
+	}
+	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MtimeNS: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UnixNano()}, nil
+}
+
+// Reader is an open snapshot whose manifest was verified. It is safe for
+// concurrent use.
+type Reader struct {
+	path     string
+	f        *os.File
+	id       FileID
+	manifest *Manifest
+}
+
+// Error is trouble with the snapshot at Path.
+type Error struct {
+	Path string
+	Err  error
+}
+
+func (e *Error) Error() string {
+	var op *os.PathError
+	if errors.As(e.Err, &op) {
+		return fmt.Sprintf("snapshot `%s`: %v", e.Path, op.Err)
+	}
+	return fmt.Sprintf("snapshot `%s` %v", e.Path, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Open opens a snapshot and verifies its manifest. Errors are *Error; what they
+// wrap tells a file that is none (ErrNotSnapshot), of another version
+// (*VersionError) and damaged (*DamagedError) apart.
+func Open(path string) (*Reader, error) {
+	r, err := open(path)
+	if err != nil {
+		return nil, &Error{path, err}
+	}
+	return r, nil
+}
+
+func open(path string) (_ *Reader, err error) {
+	// For writing, since a private mapping that is written to needs it. A FIFO
+	// must not block.
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.EISDIR) {
+		return nil, ErrNotSnapshot
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, ErrNotSnapshot
+	}
+	r := &Reader{path: path, f: f}
+	if r.id, err = identify(f); err != nil {
+		return nil, err
+	}
+	if r.manifest, err = readManifest(f, info.Size()); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func readManifest(f io.ReaderAt, size int64) (*Manifest, error) {
+	if size < trailerSize {
+		return nil, ErrNotSnapshot
+	}
+	end := make([]byte, trailerSize)
+	if _, err := f.ReadAt(end, size-trailerSize); err != nil {
+		return nil, readError(err)
+	}
+	t, err := decodeTrailer(end, size)
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, t.manifestLen)
+	if _, err := f.ReadAt(text, t.manifestAt); err != nil {
+		return nil, readError(err)
+	}
+	return decodeManifest(text, t)
+}
+
+// readError: a file that ends early was cut after it was opened.
+func readError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return damaged("it ends early")
+	}
+	return err
+}
+
+// Close closes the file. Machines that run from it are not concerned.
+func (r *Reader) Close() error { return r.f.Close() }
+
+// Path is where it was opened.
+func (r *Reader) Path() string { return r.path }
+
+// File is the file: the RAM from byte 0 on, sections where Manifest says.
+func (r *Reader) File() *os.File { return r.f }
+
+// ID identifies the file.
+func (r *Reader) ID() FileID { return r.id }
+
+// Manifest describes the snapshot. It must not be changed.
+func (r *Reader) Manifest() *Manifest { return r.manifest }
+
+// Section reads a section and verifies it. A section that does not exist is
+// damage.
+func (r *Reader) Section(name string) ([]byte, error) {
+	p, err := r.section(name)
+	if err != nil {
+		return nil, &Error{r.path, err}
+	}
+	return p, nil
+}
+
+func (r *Reader) section(name string) ([]byte, error) {
+	s, ok := r.manifest.Sections[name]
+	if !ok {
+		return nil, damaged("it has no section %q", name)
+	}
+	p := make([]byte, s.Length) // capped and within the file
+	if _, err := r.f.ReadAt(p, s.Offset); err != nil {
+		return nil, readError(err)
+	}
+	sum := sha256.Sum256(p)
+	if hex.EncodeToString(sum[:]) != s.SHA256 {
+		return nil, damaged("the checksum of section %q does not match", name)
+	}
+	return p, nil
+}
+
+// Verify reads everything and compares it with its checksums.
+func (r *Reader) Verify(ctx context.Context) error {
+	if err := r.verify(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return &Error{r.path, err}
+	}
+	return nil
+}
+
+func (r *Reader) verify(ctx context.Context) error {
+	for name := range r.manifest.Sections {
+		if name == sectionBlocks {
+			continue
+		}
+		if _, err := r.section(name); err != nil {
+			return err
+		}
+	}
+	sums, err := r.section(sectionBlocks)
+	if err != nil {
+		return err
+	}
+	// Two readers: the sums of one piece are taken while the next one is read.
+	type piece struct{ at, end int64 }
+	pieces := make(chan piece)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			buf := make([]byte, verifyStep)
+			for p := range pieces {
+				if err := r.verifyBlocks(buf, p.at, p.end, sums); err != nil {
+					cancel(err)
+				}
+			}
+		}()
+	}
+	next := int64(0) // first block not looked at
+	ram := r.manifest.RAM
+	err = dataExtents(r.f, ram, func(at, end int64) error {
+		at, end = at/blockSize*blockSize, min((end+blockSize-1)/blockSize*blockSize, ram)
+		if err := holes(next, at, ram, sums); err != nil {
+			return err
+		}
+		at, next = max(at, next), max(end, next)
+		for ; at < end; at += verifyStep {
+			select {
+			case pieces <- piece{at, min(at+verifyStep, end)}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	close(pieces)
+	readers.Wait()
+	if err == nil {
+		err = holes(next, ram, ram, sums)
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+const verifyStep = 1 << 20
+
+// holes checks that blocks from at to end are known to be zero.
+func holes(at, end, ram int64, sums []byte) error {
+	for ; at < end; at += blockSize {
+		want := zeroSum
+		if ram-at < blockSize {
+			want = crc32.Checksum(make([]byte, ram-at), castagnoli)
+		}
+		if binary.LittleEndian.Uint32(sums[at/blockSize*4:]) != want {
+			return damaged("the RAM's block at %d is missing", at)
+		}
+	}
+	return nil
+}
+
+func (r *Reader) verifyBlocks(buf []byte, at, end int64, sums []byte) error {
+	p := buf[:end-at]
+	if _, err := r.f.ReadAt(p, at); err != nil {
+		return readError(err)
+	}
+	for ; at < end; at += blockSize {
+		n := min(blockSize, end-at)
+		if crc32.Checksum(p[:n], castagnoli) != binary.LittleEndian.Uint32(sums[at/blockSize*4:]) {
+			return damaged("the checksum of the RAM's block at %d does not match", at)
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// DiskSize is what a file takes on disk, in bytes, holes not counted; 0 when
+// there is no file.
+func DiskSize(path string) (int64, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, &Error{path, err}
+	}
+	return st.Blocks * 512, nil
+}

@@ -1,0 +1,77 @@
+-- Guests of other makers: a distribution's own initramfs, an image with nothing
+-- but its own /init, and one that starts the agent itself. The profiles are
+-- built by the scripts in tests/profiles.
+
+-- A static busybox, so that the new root needs no library of the initramfs.
+local function busybox()
+  local f <close> = assert(io.open("/bin/busybox", "rb"))
+  return f:read("a")
+end
+
+-- pid1 gives the program that is PID 1 of a guest with a shell.
+local function pid1(vm) return vm:run("readlink /proc/1/exe").stdout end
+
+test("a distribution's initramfs boots to its new root", function(t)
+  -- What a boot script of initramfs-tools does: mount the root file system.
+  local script = [[
+mountroot() {
+	mount -t tmpfs -o mode=0755 root "${rootmnt}"
+	for d in bin sbin dev proc sys run tmp etc; do mkdir "${rootmnt}/$d"; done
+	cp /busybox.static "${rootmnt}/bin/busybox"
+	for a in sh mount readlink stat grep ls cat; do ln -s busybox "${rootmnt}/bin/$a"; done
+	ln -s /bin/busybox "${rootmnt}/sbin/init"
+	echo "::sysinit:/bin/busybox touch /tmp/init-was-here" >"${rootmnt}/etc/inittab"
+	echo "a tmpfs root" >"${rootmnt}/etc/motd"
+}
+mount_top() { :; }
+mount_premount() { :; }
+mount_bottom() { :; }
+]]
+  local vm = provium:vm("distro", "distro", {files = {
+    {path = "/scripts/provium", content = script},
+    {path = "/busybox.static", content = busybox(), mode = 0x1ed},
+  }}):boot()
+  -- The agent serves while /init is still at work, and follows it.
+  wait_until(function() return vm:run("/bin/busybox", {"test", "-e", "/tmp/init-was-here"}):ok() end,
+    {timeout = "60s", desc = "the init of the new root"})
+  t:assert_eq(vm:read_file("/etc/motd"), "a tmpfs root\n")
+  t:assert_eq(pid1(vm), "/bin/busybox\n")
+  t:assert_contains(vm:read_file("/proc/1/cmdline"), "init")
+  t:assert_contains(vm:run("mount").stdout, "root on / type tmpfs")
+  t:assert(not pcall(vm.stat, vm, "/scripts"), "the initramfs is still there")
+  vm:write_file("/tmp/new", "in the new root")
+  t:assert_eq(vm:run("cat /tmp/new").stdout, "in the new root")
+end)
+
+test("an image with only its own /init keeps it as PID 1", function(t)
+  local vm = provium:vm("bare", "bare"):boot()
+  t:assert_contains(vm:console():expect("bare init: up", "30s"), "bare init: up")
+  t:assert_eq(vm:read_file("/proc/1/cmdline"), "/init\0")
+  local r = vm:run("/init", {"echo", "no shell here"}):assert_ok()
+  t:assert_eq(r.stdout, "no shell here\n")
+  t:assert_contains(t:assert_raises(function() vm:run("echo hi") end), "No such file")
+  vm:write_file("/data", "x")
+  t:assert_eq(vm:stat("/data").size, 1)
+end)
+
+test("an image may start the agent itself", function(t)
+  local vm = provium:vm("own", "own-agent"):boot()
+  t:assert_contains(vm:console():read_log(), "own init: starting the agent")
+  t:assert_contains(vm:read_file("/proc/1/cmdline"), "/init")
+  t:assert_eq(pid1(vm), "/bin/busybox\n")
+  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "agent\n")
+  t:assert(not vm:read_file("/proc/cmdline"):find("rdinit", 1, true), "rdinit was added")
+  -- The agent comes back by itself after a reset.
+  vm:reset()
+  t:assert_eq(vm:run("echo again").stdout, "again\n")
+end)
+
+test("without an initrd of its own a guest has busybox and a small init", function(t)
+  local vm = provium:vm("built-in", "host"):boot()
+  t:assert_contains(vm:read_file("/proc/1/cmdline"), "provium-agent")
+  t:assert_contains(vm:run("busybox"):assert_ok().stdout, "BusyBox")
+  -- The small init reaps what others left behind.
+  vm:run("sh -c 'sleep 0 & exec true'"):assert_ok()
+  wait_until(function() return vm:run("grep -l '^State:.Z' /proc/[0-9]*/status").stdout == "" end,
+    {desc = "no zombies"})
+end)

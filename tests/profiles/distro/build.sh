@@ -1,0 +1,40 @@
+#!/bin/sh
+# build.sh OUT: makes OUT/initrd with mkinitramfs. The kernel need not be installed
+# on this machine: its modules, those that a guest needs, come with a hook.
+set -eu
+out=$1
+provium=${PROVIUM:-$PWD/../../../bin/provium}
+PATH=$PATH:/usr/sbin:/sbin
+rm -rf "$out/host" "$out/conf"
+mkdir -p "$out/host" "$out/conf"
+"$provium" image build --profile host --out "$out/host" >"$out/build.log"
+(cd "$out/host" && cpio --quiet -idm --no-absolute-filenames '.provium/modules*' <initrd)
+modules=$out/host/.provium/modules
+release=$(modinfo -F vermagic "$modules/virtio_console.ko" | cut -d' ' -f1)
+
+# Making it takes seconds, so what is still right is kept.
+stamp=$(cat build.sh "$modules"/*.ko /usr/sbin/mkinitramfs /usr/share/initramfs-tools/init | cksum)
+if [ -e "$out/initrd" ] && [ "$stamp" = "$(cat "$out/stamp" 2>/dev/null)" ]; then
+	exit 0
+fi
+
+cp -R /etc/initramfs-tools/. "$out/conf"
+mkdir -p "$out/conf/hooks" "$out/conf/scripts" "$out/conf/conf.d"
+sed -i 's/^MODULES=.*/MODULES=list/; s/^COMPRESS=.*/COMPRESS=gzip/' "$out/conf/initramfs.conf"
+cat >"$out/conf/hooks/guest-modules" <<HOOK
+#!/bin/sh
+[ "\${1:-}" = prereqs ] && exit 0
+mkdir -p "\$DESTDIR/lib/modules/$release/kernel"
+cp "$modules"/*.ko "\$DESTDIR/lib/modules/$release/kernel"
+depmod -b "\$DESTDIR" "$release"
+HOOK
+chmod +x "$out/conf/hooks/guest-modules"
+# It looks for the kernel's configuration in /boot, to see that it can do gzip.
+echo CONFIG_RD_GZIP=y >"$out/config-$release"
+sed "s,/boot/config-,$out/config-,g" "$(command -v mkinitramfs)" >"$out/mkinitramfs"
+TMPDIR=$out sh "$out/mkinitramfs" -d "$out/conf" -o "$out/initrd.new" "$release" >"$out/mkinitramfs.log" 2>&1 || {
+	cat "$out/mkinitramfs.log"
+	exit 1
+}
+mv "$out/initrd.new" "$out/initrd"
+echo "$stamp" >"$out/stamp"

@@ -1,0 +1,19 @@
+#!/bin/sh
+# build.sh OUT: makes OUT/initrd from busybox, the agent overlay, and the modules
+# that the image of the profile "host" loads.
+set -eu
+out=$1
+provium=${PROVIUM:-$PWD/../../../bin/provium}
+rm -rf "$out/tree" "$out/host"
+mkdir -p "$out/tree/bin" "$out/tree/modules" "$out/host"
+install -m 0755 init "$out/tree/init"
+install -m 0755 /bin/busybox "$out/tree/bin/busybox"
+"$provium" image overlay "$out/overlay"
+"$provium" image build --profile host --out "$out/host" >"$out/build.log"
+cd "$out/tree"
+gzip -dc "$out/overlay" | cpio --quiet -idm
+(cd "$out/host" && cpio --quiet -idm --no-absolute-filenames '.provium/modules*' <initrd)
+cp "$out"/host/.provium/modules/*.ko modules/
+cat "$out/host/.provium/modules.early" "$out/host/.provium/modules.late" >modules/order
+find . | cpio --quiet -o -H newc >"$out/initrd.new"
+mv "$out/initrd.new" "$out/initrd"
