@@ -92,12 +92,26 @@ func (o *op) procStart(r *wire.ProcStart, body *body) (wire.Value, error) {
 		}
 	}
 	env := environment(&r.Run, user)
-	path, argv, err := program(&r.Run, env)
-	if err != nil {
+	start, dir := launch(o.agent.launch), cwd(&r.Run)
+	var path string
+	var argv []string
+	if r.Worker != 0 {
+		if r.User != "" {
+			return nil, &wireError{Text: "a worker's commands run with its own credentials: change those, `user` is not possible"}
+		}
+		x, err := o.agent.executor(r.Worker)
+		if err != nil {
+			return nil, err
+		}
+		start, dir = o.launcher(x), r.Cwd
+		if path, argv = "/bin/sh", []string{"/bin/sh", "-c", r.Shell}; len(r.Args) > 0 {
+			path, argv = r.Args[0], r.Args
+		}
+	} else if path, argv, err = program(&r.Run, env); err != nil {
 		return nil, err
 	}
 	p := &process{id: o.agent.handles.Add(1), ended: make(chan struct{})}
-	cmd, ours, err := startPiped(o.agent.launch, path, argv, env, cwd(&r.Run), user)
+	cmd, ours, err := startPiped(start, path, argv, env, dir, user)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +158,7 @@ func startPiped(start launch, path string, argv, env []string, dir string, user 
 	}
 	if cmd, err = start(path, argv, env, dir, child, user); err != nil {
 		var st unix.Stat_t
-		if e := unix.Stat(dir, &st); e != nil {
+		if e := unix.Stat(dir, &st); dir != "" && e != nil {
 			err = cwdError(dir, e)
 		}
 	}

@@ -122,6 +122,7 @@ type Result struct {
 	Data    []byte
 	Stat    *FileInfo
 	Entries []DirEntry
+	Syscall *SyscallResult
 }
 
 func (o RunOp) request() wire.Request {

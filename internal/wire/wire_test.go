@@ -44,6 +44,14 @@ var goldenRequests = []struct {
 	{&ProcOutput{Handle: 3, Stderr: true}, `\x83\xa2op\xabproc_output\xa6handle\x03\xa6stderr\xc3`},
 	{&ProcClose{Handle: 3}, `\x82\xa2op\xaaproc_close\xa6handle\x03`},
 	{&TailFile{Path: "/l", FromEnd: true, Start: -10}, `\x84\xa2op\xa9tail_file\xa4path\xa2/l\xa8from_end\xc3\xa5start\xf6`},
+	{&Syscall{Executor: 7, Nr: 39}, `\x83\xa2op\xa7syscall\xa8executor\x07\xa2nr\x27`},
+	{&Syscall{Args: []int64{-1, 2}, Lens: []uint64{2, 8}, Ptrs: []uint64{1, 0}, Nested: []uint64{1, 0, 0}, Data: Bulk{Inline: []byte("ab01234567")}, Async: true},
+		`\x88\xa2op\xa7syscall\xa2nr\x00\xa4args\x92\xff\x02\xa4lens\x92\x02\x08\xa4ptrs\x92\x01\x00\xa6nested\x93\x01\x00\x00\xa4data\xc4\x0aab01234567\xa5async\xc3`},
+	{&SyscallAwait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xadsyscall_await\xa6handle\x03\xaatimeout_ns\x05`},
+	{&ReadMem{Address: 1 << 40, Length: 16}, `\x83\xa2op\xa8read_mem\xa7address\xcf\x00\x00\x01\x00\x00\x00\x00\x00\xa6length\x10`},
+	{&FDTail{Executor: 7, FD: 4}, `\x83\xa2op\xa7fd_tail\xa8executor\x07\xa2fd\x04`},
+	{&WorkerSpawn{}, `\x81\xa2op\xacworker_spawn`},
+	{&WorkerClose{Handle: 7}, `\x82\xa2op\xacworker_close\xa6handle\x07`},
 	{&Batch{Ops: []Request{&Ping{}, &Unlink{Path: "/f"}}}, `\x82\xa2op\xa5batch\xa3ops\x92\x81\xa2op\xa4ping\x82\xa2op\xa6unlink\xa4path\xa2/f`},
 }
 
@@ -63,6 +71,8 @@ var goldenResults = []struct {
 	{Result{Value: &ProcValue{Handle: 3, PID: 99}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa4proc\x82\xa6handle\x03\xa3pidc`},
 	{Result{Value: &ProcValue{Handle: 3, PID: 99, Ended: true, Status: Signalled}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4proc\x83\xa6handle\x03\xa3pidc\xa6status\xa9signalled`},
+	{Result{Value: &SyscallValue{Ret: -1, Errno: 14, Data: []byte("x")}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa7syscall\x83\xa3ret\xff\xa5errno\x0e\xa4data\xc4\x01x`},
 	{Result{Value: CountValue(300)}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5count\xcd\x01\x2c`},
 	{Result{Value: BatchValue{{}, {Err: ErrnoError(13)}}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
