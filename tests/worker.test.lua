@@ -74,6 +74,28 @@ test("files and descriptors belong to their worker", function(t)
   t:assert_contains(t:assert_raises(function() w:syscall(GETPID) end), "worker is closed")
 end)
 
+test("file operations use the worker's credentials", function(t)
+  local w = vm:spawn_worker()
+  w:mkdir("/tmp/wd/a/b", {parents = true})
+  w:mkdir("/tmp/wd/a/b", {parents = true})
+  w:mkdir("/tmp/wd/private", {perm = 0x1c0})
+  w:write_file("/tmp/wd/f", ("x"):rep(3000000))
+  t:assert_eq(#w:read_file("/tmp/wd/f"), 3000000)
+  local st, same = w:stat("/tmp/wd/f"), vm:stat("/tmp/wd/f")
+  for _, key in ipairs{"size", "mtime_ns", "perm", "entry_type"} do t:assert_eq(st[key], same[key]) end
+  w:rename("/tmp/wd/f", "/tmp/wd/g")
+  local names = {}
+  for _, e in ipairs(w:listdir("/tmp/wd")) do names[e.name] = e.entry_type end
+  t:assert_eq(names.g, "file")
+  t:assert_eq(names.a, "directory")
+  w:syscall(SETRESUID, 77, 77, 77)
+  t:assert_contains(t:assert_raises(function() w:listdir("/tmp/wd/private") end), "EACCES")
+  t:assert_contains(t:assert_raises(function() w:write_file("/tmp/wd/g", "") end), "EACCES")
+  vm:unlink("/tmp/wd/g")
+  vm:unlink("/tmp/wd/private")
+  t:assert_contains(t:assert_raises(function() w:stat("/tmp/wd/g") end), "ENOENT")
+end)
+
 test("a dead worker gives an error, not a hang", function(t)
   local w = vm:spawn_worker()
   t:assert_contains(t:assert_raises(function() w:syscall(231, 9) end), "worker exited with code 9")

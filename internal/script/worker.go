@@ -62,6 +62,7 @@ func (f *file) newWorkerType() *lua.Type {
 		}),
 	}
 	maps.Copy(t.Methods, callMethods[*lab.Worker](f, "worker"))
+	maps.Copy(t.Methods, methodTable(f, "worker", workerFileMethods()))
 	return t
 }
 
