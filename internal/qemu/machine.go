@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,7 +34,7 @@ func (e *StartError) Error() string {
 	if e.Stderr == "" {
 		return fmt.Sprintf("qemu start: %v", e.Err)
 	}
-	return fmt.Sprintf("qemu start: %v: %s", e.Err, lastLine(e.Stderr))
+	return fmt.Sprintf("qemu start: %v: %s", e.Err, complaint(e.Stderr))
 }
 
 func (e *StartError) Unwrap() error { return e.Err }
@@ -406,9 +407,17 @@ func (t *tailBuffer) String() string {
 	return t.buf.String()
 }
 
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndexByte(s, '\n')+1:]
+// complaint is the line of QEMU's standard error that says what is wrong: the
+// last one that begins with the program's name, since hints may follow it, or
+// the last one.
+func complaint(stderr string) string {
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	for _, l := range slices.Backward(lines) {
+		if name, text, ok := strings.Cut(l, ": "); ok && strings.HasPrefix(filepath.Base(name), "qemu") {
+			return text
+		}
+	}
+	return lines[len(lines)-1]
 }
 
 // KilledBy tells whether err, as returned by Exit, is an end by that signal.
