@@ -91,7 +91,7 @@ func polls(fd int) bool {
 		return false
 	}
 	defer unix.Close(ep)
-	return epollAdd(ep, fd, &unix.EpollEvent{Events: unix.EPOLLIN}) == nil
+	return unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN}) == nil
 }
 
 // seekDevice goes to where the tail begins, as far as the file knows of places.
