@@ -134,6 +134,19 @@ func (p *project) write(name, text string) string {
 	return path
 }
 
+// awaitFile waits until a file of the project is there.
+func (p *project) awaitFile(name string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(p.dir, name)); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("no file %s", name)
+		}
+	}
+}
+
 // run is one run of the program.
 type run struct {
 	p      *project
