@@ -53,6 +53,9 @@ test("an image with only its own /init keeps it as PID 1", function(t)
   t:assert_contains(t:assert_raises(function() vm:run("echo hi") end), "No such file")
   vm:write_file("/data", "x")
   t:assert_eq(vm:stat("/data").size, 1)
+  -- Nobody in there minds the power button: it is stopped hard.
+  t:assert_eq(vm:power_button("500ms"), false)
+  t:assert_eq(vm:state(), "shutdown")
 end)
 
 test("an image may start the agent itself", function(t)
