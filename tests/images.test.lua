@@ -31,8 +31,12 @@ mount_bottom() { :; }
     {path = "/scripts/provium", content = script},
     {path = "/busybox.static", content = busybox(), mode = 0x1ed},
   }}):boot()
-  -- The agent serves while /init is still at work, and follows it.
-  wait_until(function() return vm:run("/bin/busybox", {"test", "-e", "/tmp/init-was-here"}):ok() end,
+  -- The agent serves while /init is still at work, and follows it. In between, the
+  -- initramfs is emptied before the new root takes its place.
+  wait_until(function()
+    local found, r = pcall(vm.run, vm, "/bin/busybox", {"test", "-e", "/tmp/init-was-here"})
+    return found and r:ok()
+  end,
     {timeout = "60s", desc = "the init of the new root"})
   t:assert_eq(vm:read_file("/etc/motd"), "a tmpfs root\n")
   t:assert_eq(pid1(vm), "/bin/busybox\n")
