@@ -354,6 +354,17 @@ func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, 
 	return n, nil
 }
 
+// InterruptConsole ends a WriteConsole that is under way.
+func (m *Machine) InterruptConsole(hvc bool) {
+	f := m.serial.file
+	if hvc {
+		f = m.hvc.file
+	}
+	// Without a deadline the write goes on, as it would for a caller that does
+	// not want to stop.
+	_ = f.SetWriteDeadline(time.Unix(1, 0))
+}
+
 // SyncConsole delivers what the guest has printed so far to Config.Serial and Config.HVC.
 func (m *Machine) SyncConsole() {
 	m.serial.sync()
