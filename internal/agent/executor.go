@@ -48,7 +48,6 @@ type executor struct {
 	pending map[uint64]chan execAnswer
 	gone    error // why it is no more
 	closing bool
-	procs   []uint64 // handles of processes started by it, for a worker
 }
 
 // execRequest is what an executor is asked for.

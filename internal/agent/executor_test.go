@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +47,7 @@ func withExecutor(t *testing.T) *guest.Client {
 		if err := <-served; err != io.EOF && !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("serve: %v", err)
 		}
-		far.(net.Conn).Close()
+		far.Close()
 		a.Wait()
 	})
 	return c
