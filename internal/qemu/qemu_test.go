@@ -97,3 +97,16 @@ func TestEntropyIsAFunctionOfTheSeed(t *testing.T) {
 		t.Error("two seeds share a stream")
 	}
 }
+
+func TestComplaint(t *testing.T) {
+	for stderr, want := range map[string]string{
+		"qemu-system-x86_64: unsupported machine type\nUse -machine help to list supported machines\n": "unsupported machine type",
+		"/usr/bin/qemu-system-x86_64: warning: slow\nqemu-system-x86_64: -m x: bad size\n":             "-m x: bad size",
+		"libfoo.so: cannot open\n": "libfoo.so: cannot open",
+		"":                         "",
+	} {
+		if got := complaint(stderr); got != want {
+			t.Errorf("complaint(%q) = %q, want %q", stderr, got, want)
+		}
+	}
+}

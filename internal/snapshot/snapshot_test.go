@@ -152,6 +152,58 @@ func TestPutRAM(t *testing.T) {
 	}
 }
 
+// TestCopyAgain copies a memory that changes between the copies.
+func TestCopyAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	w, err := Create(path, testRAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	from := memory(t)
+	change := func(at int64, p []byte) {
+		t.Helper()
+		if _, err := from.WriteAt(p, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.CopyRAM(from); err != nil {
+		t.Fatal(err)
+	}
+	change(0, make([]byte, PageSize))          // from data to zeros
+	change(blockSize, page(9))                 // from zeros to data
+	change(2*blockSize+PageSize, page(8))      // from a hole to data
+	change(testRAM-2*PageSize, page(7))        // in the short block
+	change(blockSize+2*PageSize+5, []byte{42}) // a byte
+	if err := w.CopyRAM(from); err != nil {
+		t.Fatal(err)
+	}
+	// From data to a hole, where the file system has them.
+	_ = unix.Fallocate(int(from.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 2*blockSize, blockSize)
+	for range 2 {
+		if err := w.CopyRAM(from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Commit(manifest()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	got, want := make([]byte, testRAM), make([]byte, testRAM)
+	r.File().ReadAt(got, 0)
+	from.ReadAt(want, 0)
+	if !bytes.Equal(got, want) {
+		t.Error("the RAM differs")
+	}
+}
+
 // TestEveryByteIsCovered flips each byte that is there, and a bit in each hole.
 func TestEveryByteIsCovered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

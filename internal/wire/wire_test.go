@@ -35,6 +35,15 @@ var goldenRequests = []struct {
 	{&Renew{}, `\x81\xa2op\xa5renew`},
 	{&Renew{Entropy: []byte("abc"), RealtimeNS: 300}, `\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
+	{&ProcStart{Run: Run{Shell: "cat"}, Worker: 7}, `\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa6worker\x07`},
+	{&ProcWait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xa9proc_wait\xa6handle\x03\xaatimeout_ns\x05`},
+	{&ProcSignal{Handle: 3, Signal: 15}, `\x83\xa2op\xabproc_signal\xa6handle\x03\xa6signal\x0f`},
+	{&ProcStatus{Handle: 3}, `\x82\xa2op\xabproc_status\xa6handle\x03`},
+	{&ProcWrite{Handle: 3, Data: Bulk{Inline: []byte("x")}}, `\x83\xa2op\xaaproc_write\xa6handle\x03\xa4data\xc4\x01x`},
+	{&ProcCloseStdin{Handle: 3}, `\x82\xa2op\xb0proc_close_stdin\xa6handle\x03`},
+	{&ProcOutput{Handle: 3, Stderr: true}, `\x83\xa2op\xabproc_output\xa6handle\x03\xa6stderr\xc3`},
+	{&ProcClose{Handle: 3}, `\x82\xa2op\xaaproc_close\xa6handle\x03`},
+	{&TailFile{Path: "/l", FromEnd: true, Start: -10}, `\x84\xa2op\xa9tail_file\xa4path\xa2/l\xa8from_end\xc3\xa5start\xf6`},
 	{&Batch{Ops: []Request{&Ping{}, &Unlink{Path: "/f"}}}, `\x82\xa2op\xa5batch\xa3ops\x92\x81\xa2op\xa4ping\x82\xa2op\xa6unlink\xa4path\xa2/f`},
 }
 
@@ -51,6 +60,10 @@ var goldenResults = []struct {
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4stat\x84\xa4size\x05\xa8mtime_ns\xff\xa4perm\xcd\x01\xed\xaaentry_type\xa9directory`},
 	{Result{Value: EntriesValue{{"a", TypeFile}}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\x91\x92\xa1a\xa4file`},
 	{Result{Value: &ClockValue{1, 2, 3}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5clock\x83\xabrealtime_ns\x01\xacmonotonic_ns\x02\xabboottime_ns\x03`},
+	{Result{Value: &ProcValue{Handle: 3, PID: 99}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa4proc\x82\xa6handle\x03\xa3pidc`},
+	{Result{Value: &ProcValue{Handle: 3, PID: 99, Ended: true, Status: Signalled}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4proc\x83\xa6handle\x03\xa3pidc\xa6status\xa9signalled`},
+	{Result{Value: CountValue(300)}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5count\xcd\x01\x2c`},
 	{Result{Value: BatchValue{{}, {Err: ErrnoError(13)}}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
 }
