@@ -76,6 +76,10 @@ func run(args []string) error {
 	} else if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
 		report(err)
 	}
+	// The drivers are there, and with them the disks of the start.
+	if err := system.LinkDisks(); err != nil {
+		report(err)
+	}
 	null, err := system.DevNull()
 	if err != nil {
 		return fmt.Errorf("open /dev/null: %w", err)
@@ -100,6 +104,8 @@ func run(args []string) error {
 		DevNull:  null,
 		Executor: executor,
 		Random:   random,
+
+		AwaitDisk: system.AwaitDisk,
 	})
 	port, err := system.OpenPort()
 	if err != nil {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,9 @@ type Config struct {
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
+	// AwaitDisk carries out the operation of that name, which is refused when
+	// it is nil.
+	AwaitDisk func(ctx context.Context, serial string, gone bool) error
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
 	// its own.
 	Random int
@@ -54,6 +58,9 @@ func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, waiters: make(chan *waiter, 4)}
 	if cfg.Root == nil {
 		a.cfg.Root = func() error { return nil }
+	}
+	if cfg.AwaitDisk == nil {
+		a.cfg.AwaitDisk = func(context.Context, string, bool) error { return errors.ErrUnsupported }
 	}
 	if cfg.Shield == nil {
 		a.cfg.Shield = func() func() { return func() {} }

@@ -37,6 +37,8 @@ type VM struct {
 	consoleAt int64          // where the last console stream stopped
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
+
+	disks diskShelf
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
@@ -160,11 +162,15 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 		return v.stateErrorLocked("boot", Created)
 	}
 	v.mu.Unlock()
+	merged := v.opts.Merge(opts)
+	if err := v.declareDisks(merged); err != nil {
+		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+	}
 	if v.host.NoGuests {
 		v.setState(Booted)
 		return nil
 	}
-	return v.bootGuest(ctx, v.opts.Merge(opts))
+	return v.bootGuest(ctx, merged)
 }
 
 func imageFiles(files []BootFile) []image.File {
@@ -207,12 +213,12 @@ func (v *VM) setState(s State) {
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.machine.Stop(ctx) })
+	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.stopMachine(ctx) })
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error { return i.machine.Cont(ctx) })
+	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error { return i.contMachine(ctx) })
 }
 
 // transition carries out do in state from and leaves the VM in state to, unless
@@ -323,16 +329,17 @@ func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
 	}
+	err := v.closeDisks()
 	v.mu.Lock()
 	dir := v.dir
 	v.mu.Unlock()
 	if dir == "" {
-		return nil
+		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("vm directory: %w", err)
+	if e := os.RemoveAll(dir); e != nil {
+		err = errors.Join(err, fmt.Errorf("vm directory: %w", e))
 	}
-	return nil
+	return err
 }
 
 // MarkDead ends the guest and leaves the VM dead with that reason.

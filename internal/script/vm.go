@@ -54,6 +54,9 @@ func vmMethods() map[string]vmMethod {
 		"rename":       (*file).vmRename,
 		"batch":        (*file).vmBatch,
 
+		"attach_disk": (*file).vmAttachDisk,
+		"disk":        (*file).vmDisk,
+
 		"console": func(f *file, _ args, vm *lab.VM) ([]lua.Value, error) {
 			return []lua.Value{f.state.NewUserdata(f.types.console, vm.Console())}, nil
 		},

@@ -34,6 +34,7 @@ var goldenRequests = []struct {
 	{&ClockAdvance{ByNS: -129}, `\x82\xa2op\xadclock_advance\xa5by_ns\xd1\xff\x7f`},
 	{&Renew{}, `\x81\xa2op\xa5renew`},
 	{&Renew{Entropy: []byte("abc"), RealtimeNS: 300}, `\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
+	{&AwaitDisk{Serial: "d1", Gone: true}, `\x83\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
 	{&ProcStart{Run: Run{Shell: "cat"}, Worker: 7}, `\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa6worker\x07`},
 	{&ProcWait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xa9proc_wait\xa6handle\x03\xaatimeout_ns\x05`},
