@@ -376,6 +376,9 @@ func (i *instance) wakeup(ctx context.Context) error {
 	if status != "suspended" {
 		return errors.New("the guest is not suspended")
 	}
+	if !i.machine.CanWake() {
+		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
+	}
 	return i.machine.Wakeup(ctx)
 }
 
