@@ -11,7 +11,7 @@ import (
 // generator start from the CPU's (random.trust_cpu), leaves out the self-tests of
 // the crypto drivers, a fifth of an emulated guest's boot (cryptomgr.notests),
 // and keeps a panicked guest standing, so that the panic is seen (panic=0).
-const DefaultCmdline = "quiet no_timer_check random.trust_cpu=on cryptomgr.notests panic=0"
+const DefaultCmdline = "quiet no_timer_check random.trust_cpu=on cryptomgr.notests tsc=reliable panic=0"
 
 const (
 	agentPath = "/sbin/provium-agent"

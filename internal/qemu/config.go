@@ -59,7 +59,7 @@ func (c *Config) cpuModel() string {
 	if c.Accel == "kvm" {
 		return "host"
 	}
-	return "max"
+	return "max,erms=off,fsrm=off"
 }
 
 func (c *Config) withDefaults() Config {
@@ -147,7 +147,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=ttyS0,fd=%d", fd.serial),
 		"-serial", "chardev:ttyS0",
-		"-device", "virtio-serial-pci,id=vser",
+		"-device", "virtio-serial-pci,id=vser,ioeventfd=off",
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+escapeComma(agentSocket),
 		"-device", "virtserialport,bus=vser.0,nr=1,chardev=agent,id=agentport,name="+AgentPort,
 		"-chardev", fmt.Sprintf("socket,id=hvc0,fd=%d", fd.hvc),
