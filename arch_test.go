@@ -44,6 +44,7 @@ var allowed = map[string]struct {
 	"internal/proc":     {nil, "the only starter of host processes"},
 	"internal/event":    {nil, "a file format"},
 	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
+	"tests":             {nil, "runs the built program, as its users do"},
 }
 
 func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }

@@ -23,11 +23,20 @@ test("an agent that never answers", function(t)
   t:assert_contains(t:assert_raises(function() vm:boot() end), "dead")
 end)
 
+test("a guest that resets itself over and over", function(t)
+  -- The kernel does not fit, and the CPU starts over. That buys it no time.
+  local vm = provium:vm("crammed", "host", {memory = "32M", agent_timeout = 1.5})
+  local err = t:assert_raises(function() vm:boot() end)
+  t:assert_contains(err, "no agent answered within 1.5s, in which the guest reset itself")
+  t:assert_eq(vm:state(), "dead")
+end)
+
 test("a boot that failed may be tried again", function(t)
   local vm = provium:vm("hasty", "host", {agent_timeout = 0.001})
   t:assert_contains(t:assert_raises(function() vm:boot() end), "no agent answered within 1ms")
   vm:shutdown()
-  vm:boot({agent_timeout = 120})
+  -- No size of memory is too odd.
+  vm:boot({agent_timeout = 120, memory = (192 << 20) + 1})
   t:assert_eq(vm:run("echo at last").stdout, "at last\n")
 end)
 

@@ -190,7 +190,7 @@ func TestOptions(t *testing.T) {
 			want := run.Options{
 				Config: got.Config, FileTimeout: 300 * time.Second, Seed: got.Seed, Notes: []string{"seed " + uintText(got.Seed)},
 				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
-				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"), TempBase: "/tmp",
+				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"), BootCache: filepath.Join(p.vars["HOME"], ".cache/provium/boots"), TempBase: "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
 				Stdout:     got.Stdout, Stderr: got.Stderr,
 			}

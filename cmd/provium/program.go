@@ -105,6 +105,8 @@ func (p *program) cacheHome() string {
 
 func (p *program) imageCache() string { return filepath.Join(p.cacheHome(), "provium", "images") }
 
+func (p *program) bootCache() string { return filepath.Join(p.cacheHome(), "provium", "boots") }
+
 // rerunState is the file that remembers which files failed.
 func (p *program) rerunState() string {
 	if path := p.getenv("PROVIUM_RERUN_STATE"); path != "" {

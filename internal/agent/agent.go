@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"provium/internal/wire"
 )
@@ -39,6 +40,10 @@ type Agent struct {
 	spawn   sync.Mutex
 	ops     sync.WaitGroup
 	waiters chan *waiter // not in use
+
+	handles  atomic.Uint64  // the last one given
+	procs    processes      //
+	children sync.WaitGroup // who follows them
 }
 
 // New returns an Agent.
@@ -54,10 +59,11 @@ func New(cfg Config) *Agent {
 	return a
 }
 
-// Wait returns when every operation of ended sessions has ended. Call it after
-// the last Serve.
+// Wait returns when every operation of ended sessions has ended, and every
+// process that is left. Call it after the last Serve.
 func (a *Agent) Wait() {
 	a.ops.Wait()
+	a.children.Wait()
 	for {
 		select {
 		case w := <-a.waiters:

@@ -85,7 +85,7 @@ func TestRun(t *testing.T) {
 		"own group":    {guest.RunRequest{Shell: `cut -d" " -f5,6 /proc/$$/stat | { read g s; [ $g = $$ ] && [ $s = $$ ] && echo own; }`}, guest.RunResult{Stdout: []byte("own\n")}},
 		"user":         {guest.RunRequest{Shell: "id -u; id -g; echo $HOME", User: "daemon"}, guest.RunResult{Stdout: []byte("1\n1\n/usr/sbin\n")}},
 		"user number":  {guest.RunRequest{Shell: "id -u; id -g", User: "4321"}, guest.RunResult{Stdout: []byte("4321\n4321\n")}},
-		"background":   {guest.RunRequest{Shell: "echo a; sleep 1000 & echo b"}, guest.RunResult{Stdout: []byte("a\nb\n")}},
+		"background":   {guest.RunRequest{Shell: "echo a; sleep 5 & echo b"}, guest.RunResult{Stdout: []byte("a\nb\n")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.req.User != "" && os.Getuid() != 0 {

@@ -303,10 +303,16 @@ func (c *Client) sendError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if reason := c.Err(); reason != nil {
-		return reason
+	if c.Err() == nil {
+		// The reader finds the same end and the reason for it.
+		c.conn.Close()
+		select {
+		case <-c.failed:
+		case <-ctx.Done():
+			return linkError(err)
+		}
 	}
-	return linkError(err)
+	return c.Err()
 }
 
 // read is the session's one goroutine: it takes every frame off the connection

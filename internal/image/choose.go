@@ -38,6 +38,10 @@ func (s *Store) chooseKernel(ctx context.Context, spec Spec) (*chosenKernel, err
 	case spec.Kernel != "":
 		k, err := s.openKernel(ctx, spec.Kernel, Explicit, s.moduleRoots(spec.Kernel), !spec.NoAgent)
 		if err != nil {
+			var link *noLinkError
+			if errors.As(err, &link) { // which has its own remedy
+				return fail(err)
+			}
 			return fail(fmt.Errorf("%w; %s", err, explicitRemedy(err)))
 		}
 		return k, nil
@@ -170,6 +174,15 @@ func (k *chosenKernel) findModules(roots []string) error {
 	return nil
 }
 
+// noLinkError is a kernel whose guest could not reach its agent.
+type noLinkError struct{ text string }
+
+func (e *noLinkError) Error() string { return e.text }
+
+func noLink(format string, args ...any) error {
+	return &noLinkError{fmt.Sprintf(format, args...)}
+}
+
 // checkLink makes sure that the guest will have a port to reach its agent by.
 func (k *chosenKernel) checkLink(v *vmlinuxInfo) error {
 	if v.VirtioConsole {
@@ -180,7 +193,7 @@ func (k *chosenKernel) checkLink(v *vmlinuxInfo) error {
 		if !v.Inspected {
 			return nil
 		}
-		return fmt.Errorf("kernel %s has no virtio console built in (CONFIG_VIRTIO_CONSOLE) and no modules in %s: the agent cannot be reached; build the kernel with CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y, or install its modules there",
+		return noLink("kernel %s has no virtio console built in (CONFIG_VIRTIO_CONSOLE) and no modules in %s: the agent cannot be reached; build the kernel with CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y, or install its modules there",
 			k.file, k.searched)
 	}
 	for _, m := range []struct{ name, option, what string }{
@@ -188,7 +201,7 @@ func (k *chosenKernel) checkLink(v *vmlinuxInfo) error {
 		{"virtio_pci", "CONFIG_VIRTIO_PCI", "virtio PCI driver"},
 	} {
 		if !k.tree.Has(m.name) {
-			return fmt.Errorf("kernel %s has no %s (%s), neither built in nor as a module in %s: the agent cannot be reached; enable it in the kernel's configuration or use another kernel",
+			return noLink("kernel %s has no %s (%s), neither built in nor as a module in %s: the agent cannot be reached; enable it in the kernel's configuration or use another kernel",
 				k.file, m.what, m.option, k.tree.Dir())
 		}
 	}
@@ -451,7 +464,8 @@ func (s *Store) extract(k *chosenKernel, h *kernel.Header) (*vmlinuxInfo, error)
 				return err
 			}
 		}
-		return errors.Join(out.Close(), writeInfo(tmp, v))
+		// On the disk before the entry is: its size alone would not tell a hole.
+		return errors.Join(out.Sync(), out.Close(), writeInfo(tmp, v))
 	})
 	return v, err
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -29,7 +31,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 	if err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
-	plan, err := v.planBoot(ctx, opts)
+	plan, err := v.planBoot(ctx, opts, "")
 	if err != nil {
 		giveBack()
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
@@ -174,8 +176,9 @@ func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 	return agentTimeoutTCG
 }
 
-// planBoot resolves the profile and the opts to files and a machine.
-func (v *VM) planBoot(ctx context.Context, opts *BootOpts) (*startPlan, error) {
+// planBoot resolves the profile and the opts to files and a machine. An image of
+// the given key will do if it was resolved before; "" has everything looked at.
+func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPlan, error) {
 	if v.profile.Unavailable != "" {
 		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
 	}
@@ -183,7 +186,7 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts) (*startPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := v.host.Images.Resolve(ctx, v.profile.Image)
+	img, err := v.host.image(ctx, v.profile, key)
 	if err != nil {
 		return nil, err
 	}
@@ -216,5 +219,8 @@ func (v *VM) initrd(ctx context.Context, img *image.Image, files []BootFile) (st
 		return img.Initrd, nil
 	}
 	path := filepath.Join(v.dir, "initrd")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the boot before
+		return "", err
+	}
 	return path, img.Compose(ctx, path, imageFiles(files))
 }

@@ -19,6 +19,10 @@ import (
 // bootCacheLimit is how much post-boot snapshots may take on disk, in bytes.
 const bootCacheLimit = 4 << 30
 
+// fairTimeout is the time to answer below which a restored guest that did not is
+// no proof against its snapshot.
+const fairTimeout = 10 * time.Second
+
 // bootKey names the post-boot snapshot of a plan: a digest over everything that
 // the guest's state after its first answer depends on. It is "" for a boot that
 // is not to be cached: somebody wants it cold, or it fixes what every boot
@@ -81,6 +85,10 @@ func (v *VM) bootCache() *snapshot.Cache {
 func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBack func()) (*instance, error) {
 	cache := v.bootCache()
 	unusable := func(err error) {
+		var answer *answerError
+		if errors.As(err, &answer) && v.agentTimeout(p.opts, p.cfg.Accel) < fairTimeout {
+			return // says nothing about the snapshot
+		}
 		v.host.warn("vm `%s`: the boot cache's entry cannot be used and is removed: %v", v.name, err)
 		if err := cache.Evict(key); err != nil {
 			v.host.warn("%v", err)

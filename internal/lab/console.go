@@ -85,6 +85,7 @@ type consoleWatch struct {
 	detector *console.Detector
 	partial  [2][]byte   // unfinished line of each device
 	quiet    *time.Timer // runs while a report is unfinished
+	lossy    bool        // the log could not be written, and that was said
 }
 
 // Devices whose output lands in one log.
@@ -119,8 +120,10 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 func (w *consoleWatch) write(device int, p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, err := w.vm.log.Write(p); err != nil {
-		w.vm.host.warn("vm `%s` console log: %v", w.vm.name, err)
+	if _, err := w.vm.log.Write(p); err != nil && !w.lossy {
+		// Once: a guest may print as fast as a full disk can refuse it.
+		w.lossy = true
+		w.vm.host.warn("vm `%s` console log: %v; what does not fit is lost", w.vm.name, err)
 	}
 	// The detector sees whole lines, so that two devices do not mix in one.
 	held := &w.partial[device]

@@ -74,6 +74,7 @@ type Host struct {
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
+	images       map[*Profile]*image.Image // the latest of each profile
 }
 
 func (h *Host) emit(e event.Event) {
@@ -100,6 +101,28 @@ func (h *Host) vmDir() (string, error) {
 		return "", fmt.Errorf("vm directory: %w", err)
 	}
 	return dir, nil
+}
+
+// image resolves a profile's image, or gives the one of that key if it is the
+// latest.
+func (h *Host) image(ctx context.Context, p *Profile, key string) (*image.Image, error) {
+	h.mu.Lock()
+	latest := h.images[p]
+	h.mu.Unlock()
+	if latest != nil && latest.Key == key {
+		return latest, nil
+	}
+	img, err := h.Images.Resolve(ctx, p.Image)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.images == nil {
+		h.images = map[*Profile]*image.Image{}
+	}
+	h.images[p] = img
+	return img, nil
 }
 
 // snapshotPath is a new one in the run's temporary directory.

@@ -34,6 +34,8 @@ type instance struct {
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
 	linker    *linker       // makes, or keeps, the link of this boot
+	deadline  time.Time     // by which an agent has to answer; resets on the way do not move it
+	fruitless int           // resets since the last link
 	expected  bool          // the end is wanted: the caller settles the VM's state
 	reason    string        // why it ended; the first one counts
 	suspended bool
@@ -58,6 +60,7 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 	close(i.ready)
 	go i.supervise()
 	i.mu.Lock()
+	i.deadline = time.Now().Add(agentTimeout)
 	i.relinkLocked()
 	i.mu.Unlock()
 	return i, nil
@@ -196,8 +199,10 @@ func (i *instance) onReset() {
 	if i.ctx.Err() != nil {
 		return
 	}
+	i.fruitless++
 	if link := i.link; link != nil {
 		i.link, i.linked = nil, make(chan struct{})
+		i.deadline, i.fruitless = time.Now().Add(i.agentTimeout), 0
 		link.Fail(&GuestGoneError{VM: i.vm.name, Reason: "the guest was reset"})
 	}
 	i.relinkLocked()
@@ -214,7 +219,7 @@ type linker struct {
 // boot before has ended: QEMU serves one connection of the port at a time.
 // Held: i.mu.
 func (i *instance) relinkLocked() {
-	before, boot := i.linker, i.boot
+	before, boot, deadline := i.linker, i.boot, i.deadline
 	ctx, cancel := context.WithCancel(i.ctx)
 	l := &linker{cancel: cancel, done: make(chan struct{})}
 	i.linker = l
@@ -227,17 +232,17 @@ func (i *instance) relinkLocked() {
 			before.cancel()
 			<-before.done
 		}
-		i.keepLink(ctx, boot)
+		i.keepLink(ctx, boot, deadline)
 	}()
 }
 
-func (i *instance) keepLink(ctx context.Context, boot int) {
-	limited, cancel := context.WithTimeoutCause(ctx, i.agentTimeout, errNoAnswer)
+func (i *instance) keepLink(ctx context.Context, boot int, deadline time.Time) {
+	limited, cancel := context.WithDeadlineCause(ctx, deadline, errNoAnswer)
 	defer cancel()
 	link, err := i.connect(limited, boot)
 	if err != nil {
 		if errors.Is(context.Cause(limited), errNoAnswer) {
-			err = fmt.Errorf("no agent answered within %v", i.agentTimeout)
+			err = i.noAnswer()
 		}
 		if ctx.Err() == nil {
 			i.fail(err.Error())
@@ -248,7 +253,7 @@ func (i *instance) keepLink(ctx context.Context, boot int) {
 	i.mu.Lock()
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
-		i.link = link
+		i.link, i.fruitless = link, 0
 		close(i.linked)
 	}
 	i.mu.Unlock()
@@ -262,6 +267,17 @@ func (i *instance) keepLink(ctx context.Context, boot int) {
 			i.fail(fmt.Sprintf("the agent is lost: %v", link.Err()))
 		}
 	}
+}
+
+// noAnswer says that no agent answered. A guest may have reset itself again and
+// again meanwhile, e.g. because its kernel does not fit into its memory.
+func (i *instance) noAnswer() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.fruitless > 1 {
+		return fmt.Errorf("no agent answered within %v, in which the guest reset itself %d times", i.agentTimeout, i.fruitless)
+	}
+	return fmt.Errorf("no agent answered within %v", i.agentTimeout)
 }
 
 func (i *instance) isCurrent(boot int) bool {

@@ -157,11 +157,9 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 // save writes the guest to w. A running one is stopped meanwhile.
 func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (id snapshot.FileID, err error) {
 	machine := i.machine
-	if i.plan.restored {
-		// What the guest has not changed is copied while it runs.
-		if err := w.CopyRAM(machine.RAM()); err != nil {
-			return id, err
-		}
+	// What the guest does not change meanwhile is copied while it runs.
+	if err := w.CopyRAM(machine.RAM()); err != nil {
+		return id, err
 	}
 	var moment *frozenGuest
 	if running {
@@ -332,7 +330,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
-	p, err := v.planBoot(ctx, opts)
+	p, err := v.planBoot(ctx, opts, g.Image)
 	if err != nil {
 		return nil, err
 	}

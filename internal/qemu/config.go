@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// ramAlign is the granularity of guest RAM in bytes: a page, on every host.
+const ramAlign = 64 << 10
+
 // AgentPort is the name of the virtio-serial port on which the agent serves.
 const AgentPort = "org.provium.agent"
 
@@ -29,7 +32,7 @@ type Config struct {
 	Machine  string // "q35"
 	Accel    string // "tcg"; or "kvm"
 	CPUs     int    // 1
-	Memory   int64  // guest RAM in bytes, required
+	Memory   int64  // guest RAM in bytes, required; rounded up to whole pages
 	Kernel   string // ELF vmlinux with PVH entry, or bzImage, required
 	Initrd   string // none
 	Cmdline  string
@@ -76,6 +79,8 @@ func (c *Config) withDefaults() Config {
 	if d.CPUs == 0 {
 		d.CPUs = 1
 	}
+	// QEMU rounds up by itself, and would then find its RAM file too short.
+	d.Memory = (d.Memory + ramAlign - 1) / ramAlign * ramAlign
 	return d
 }
 

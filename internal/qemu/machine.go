@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,7 +34,7 @@ func (e *StartError) Error() string {
 	if e.Stderr == "" {
 		return fmt.Sprintf("qemu start: %v", e.Err)
 	}
-	return fmt.Sprintf("qemu start: %v: %s", e.Err, lastLine(e.Stderr))
+	return fmt.Sprintf("qemu start: %v: %s", e.Err, complaint(e.Stderr))
 }
 
 func (e *StartError) Unwrap() error { return e.Err }
@@ -50,8 +51,9 @@ type Machine struct {
 	stderr *tailBuffer
 
 	migration *migrationWatch
-	saved     []byte // what SaveState returned since the vCPUs were stopped
-	stateFD   int    // number in the QEMU process of what it is restored from
+	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
+	saved     []byte        // what SaveState returned since the vCPUs were stopped
+	stateFD   int           // number in the QEMU process of what it is restored from
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
 
@@ -68,7 +70,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	cfg := config.withDefaults()
 	m := &Machine{cfg: cfg, agent: filepath.Join(cfg.Dir, "agent"), stderr: &tailBuffer{limit: 16 << 10},
-		connected: make(chan struct{}), done: make(chan struct{})}
+		connected: make(chan struct{}), done: make(chan struct{}), early: make(chan net.Conn, 1)}
 	var child childFiles
 	defer child.close()
 	ram, err := cfg.openRAM()
@@ -252,6 +254,11 @@ func (m *Machine) reap() {
 		m.qmp.Close()
 	}
 	m.ram.Close()
+	select {
+	case conn := <-m.early:
+		conn.Close()
+	default:
+	}
 	_ = os.Remove(m.agent)
 	close(m.done)
 }
@@ -281,6 +288,15 @@ const dialStep = time.Second
 // and keeps two more waiting; a further one waits here. Bytes sent before the
 // guest opens the port wait in the socket.
 func (m *Machine) DialAgent(ctx context.Context) (net.Conn, error) {
+	select {
+	case conn := <-m.early:
+		return conn, nil
+	default:
+		return m.dialAgent(ctx)
+	}
+}
+
+func (m *Machine) dialAgent(ctx context.Context) (net.Conn, error) {
 	// A non-blocking connect would fail with EAGAIN while the queue is full.
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -391,9 +407,17 @@ func (t *tailBuffer) String() string {
 	return t.buf.String()
 }
 
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndexByte(s, '\n')+1:]
+// complaint is the line of QEMU's standard error that says what is wrong: the
+// last one that begins with the program's name, since hints may follow it, or
+// the last one.
+func complaint(stderr string) string {
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	for _, l := range slices.Backward(lines) {
+		if name, text, ok := strings.Cut(l, ": "); ok && strings.HasPrefix(filepath.Base(name), "qemu") {
+			return text
+		}
+	}
+	return lines[len(lines)-1]
 }
 
 // KilledBy tells whether err, as returned by Exit, is an end by that signal.

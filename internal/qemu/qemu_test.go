@@ -19,7 +19,7 @@ func TestArgs(t *testing.T) {
 	d := c.withDefaults()
 	got := strings.Join(d.args(fds{ram: 3, qmp: 4, serial: 5, hvc: 6, rng: 7}, "/run/v,1/agent"), " ")
 	for _, want := range []string{
-		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,vmport=off,hpet=off ", "-cpu max ", "-smp 1 ",
+		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,suppress-vmdesc=on,vmport=off,hpet=off ", "-cpu max ", "-smp 1 ",
 		"id=ram,size=536870912B,mem-path=/proc/self/fd/3,share=on ", "-kernel /k/vmlinux -initrd /k/initrd -append quiet console=ttyS0 ",
 		"-rtc base=2023-11-14T22:13:20,clock=vm ", "socket,id=qmp,fd=4 ", "path=/run/v,,1/agent ", "name=org.provium.agent ",
 		"rng-egd,id=rng0,chardev=rng ", " -device x",
@@ -95,5 +95,18 @@ func TestEntropyIsAFunctionOfTheSeed(t *testing.T) {
 	}
 	if read(7, 64) == read(8, 64) || read(7, 64) == read(7|1<<63, 64) {
 		t.Error("two seeds share a stream")
+	}
+}
+
+func TestComplaint(t *testing.T) {
+	for stderr, want := range map[string]string{
+		"qemu-system-x86_64: unsupported machine type\nUse -machine help to list supported machines\n": "unsupported machine type",
+		"/usr/bin/qemu-system-x86_64: warning: slow\nqemu-system-x86_64: -m x: bad size\n":             "-m x: bad size",
+		"libfoo.so: cannot open\n": "libfoo.so: cannot open",
+		"":                         "",
+	} {
+		if got := complaint(stderr); got != want {
+			t.Errorf("complaint(%q) = %q, want %q", stderr, got, want)
+		}
 	}
 }

@@ -160,6 +160,14 @@ func (m *Machine) load(ctx context.Context) error {
 		}
 		return &StateError{Op: "load", Err: err}
 	}
+	// A guest that was saved with a connected agent port and is loaded with one
+	// does not even see that it is another connection, which spares it work. The
+	// command after that gives QEMU the time to notice.
+	early, err := m.dialAgent(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	m.early <- early
 	if err := m.prepare(ctx); err != nil {
 		return fail(err)
 	}

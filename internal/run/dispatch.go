@@ -129,9 +129,13 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	cfg := d.o.Config
+	bootCache := d.o.BootCache
+	if d.o.Cold {
+		bootCache = ""
+	}
 	return &job{
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
-		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache, Overlay: d.o.Overlay, Self: d.o.Self,
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache, BootCache: bootCache, Overlay: d.o.Overlay, Self: d.o.Self,
 		QEMU: d.o.QEMU, Seed: d.o.Seed,
 	}, nil
 }

@@ -21,8 +21,10 @@ import (
 
 const (
 	// stopGrace is how long a runner that was told to stop may take to close
-	// its guests and report, before it is killed.
+	// its guests and report, before it is killed. One that says nothing for
+	// stopQuiet is stuck in a call that never returns and goes at once.
 	stopGrace = 15 * time.Second
+	stopQuiet = 4 * time.Second
 
 	poisoned = "failed-due-to-poisoned-state"
 )
@@ -57,6 +59,8 @@ type fileRun struct {
 	running  *event.TestStarted
 	vms      map[string]time.Time // spawned and not shut down, by name
 	waits    int                  // requests to the pool without an answer
+	claim    *acquire             // the file's claim, from when it is asked for
+	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
 	stop     *stopNow
 }
@@ -72,6 +76,9 @@ func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.Fil
 	}
 	f.settle()
 	f.result.Duration = time.Since(started)
+	if f.claimed != nil {
+		f.emit(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed})
+	}
 	f.emit(event.FileCompleted{Path: f.job.Path, Status: eventStatus(f.result.Status), DurationNS: uint64(f.result.Duration)})
 	return f.result
 }
@@ -150,14 +157,14 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 
 	clock := newStopwatch(f.limit)
 	defer clock.stop()
-	var kill <-chan time.Time
+	var kill, quiet <-chan time.Time
 	halt := func(s stopNow) {
 		if f.stop != nil {
 			return
 		}
 		f.stop = &s
 		clock.stop()
-		kill = time.After(stopGrace)
+		kill, quiet = time.After(stopGrace), time.After(stopQuiet)
 		if f.pipe.send(&message{Interrupt: &s}) != nil {
 			proc.KillGroup(cmd.Process.Pid)
 		}
@@ -171,8 +178,15 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			}
 			f.handle(m, ctx, answers)
 			clock.hold(f.waits > 0)
+			if f.stop != nil {
+				quiet = time.After(stopQuiet)
+			}
 		case a := <-answers:
 			f.waits--
+			if f.claim != nil && a.ID == f.claim.ID && a.Err == "" {
+				f.claimed = &event.Amount{MemoryBytes: uint64(f.claim.Memory), CPUs: uint32(f.claim.CPUs)}
+				f.emit(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed})
+			}
 			clock.hold(f.waits > 0)
 			_ = f.pipe.send(&message{Answer: &a})
 		case <-clock.expired():
@@ -186,6 +200,9 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		case <-kill:
 			proc.KillGroup(cmd.Process.Pid)
 			kill = nil
+		case <-quiet:
+			proc.KillGroup(cmd.Process.Pid)
+			quiet = nil
 		}
 	}
 	err = <-ended
@@ -224,6 +241,9 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	case m.Acquire != nil:
 		f.funds.Charge(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
 	case m.Claim != nil:
+		if f.claimed == nil { // a second one is refused
+			f.claim = m.Claim
+		}
 		f.funds.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
 	case m.Release != nil:
 		f.funds.Drop(m.Release.ID)

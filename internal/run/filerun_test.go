@@ -68,6 +68,13 @@ func fakeRunner(behaviour string) {
 		start("b")
 		r.emit(event.TestSkipped{Path: path, Name: "b", Reason: "not run"})
 		finish(done{})
+	case "claim":
+		tests()
+		for id := range uint64(2) {
+			_ = r.pipe.send(&message{Claim: &acquire{ID: id, Memory: 7, CPUs: 1}})
+			_, _ = r.pipe.receive()
+		}
+		finish(done{})
 	case "charge":
 		tests("a")
 		_ = r.pipe.send(&message{Acquire: &acquire{ID: 5, VM: "v", Memory: 1, CPUs: 1}})
@@ -216,6 +223,17 @@ func TestFileRunKillsWhatDoesNotStop(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	checkPairs(t, r.events)
+}
+
+func TestFileRunAnnouncesItsClaim(t *testing.T) {
+	r := newFakeRun(t, "claim")
+	r.run(nil, nil, nil)
+	want := event.Amount{MemoryBytes: 7, CPUs: 1}
+	n := len(r.events)
+	if n < 3 || r.events[0] != event.Event(event.ClaimAcquired{Path: "x.test.lua", Amount: want}) ||
+		r.events[n-2] != event.Event(event.ClaimReleased{Path: "x.test.lua", Amount: want}) {
+		t.Errorf("events: %+v", r.events)
+	}
 }
 
 func TestFileRunAsksForFunds(t *testing.T) {

@@ -40,6 +40,7 @@ type Options struct {
 	Self       string // our own program, started as runner
 	RunnerVerb string // its hidden verb
 	ImageCache string
+	BootCache  string // directory of post-boot snapshots; "" or Cold has every boot really boot
 	Overlay    string // agent overlay file of $PROVIUM_OVERLAY, or ""
 	TempBase   string // where temporary directories go
 	RerunState string // file, or "" for none

@@ -49,6 +49,7 @@ type job struct {
 	Filter     string // JSON form of the per-test filter
 	TempDir    string // private to this runner, exists
 	ImageCache string
+	BootCache  string // "" has every boot really boot
 	Overlay    string // of $PROVIUM_OVERLAY, or ""
 	Self       string // our program, beside which an installed overlay is looked for
 	QEMU       string

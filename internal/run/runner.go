@@ -97,7 +97,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	}
 	starter := proc.NewStarter()
 	defer starter.Close()
-	host, err := newHost(j, starter, r)
+	host, err := r.newHost(j, starter)
 	if err != nil {
 		return script.Result{}, err
 	}
@@ -120,7 +120,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 }
 
 // newHost builds what the labs of one process share.
-func newHost(j *job, starter *proc.Starter, pool lab.Pool) (*lab.Host, error) {
+func (r *runner) newHost(j *job, starter *proc.Starter) (*lab.Host, error) {
 	rules, err := oopsRules(j.Oops, j.OopsIgnore)
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool) (*lab.Host, error) {
 	}
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
+		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: r, Images: images, Emit: r.emit, BootCache: j.BootCache,
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
@@ -166,7 +166,8 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 }
 
 func labProfile(name string, p config.Profile) *lab.Profile {
-	out := &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p)}
+	out := &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
+		NoBootCache: !p.BootCache}
 	// Better no guest than one without what was asked for.
 	switch {
 	case len(p.Disks) > 0:

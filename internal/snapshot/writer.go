@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"hash/maphash"
 	"os"
 	"path/filepath"
 
@@ -22,6 +23,9 @@ type Writer struct {
 	f    *os.File // unnamed to others: a temporary name beside path
 	ram  int64
 	sums []uint32 // of the blocks
+	// copied are hashes of the blocks that CopyRAM wrote, 0 for none.
+	copied []uint64
+	seed   maphash.Seed
 	// stale are the blocks whose sums must be taken anew.
 	stale    map[int64]bool
 	end      int64
@@ -48,6 +52,7 @@ func Create(path string, ram int64) (*Writer, error) {
 		return nil, fmt.Errorf("snapshot create: %w", err)
 	}
 	w := &Writer{path: path, f: f, ram: ram, sums: make([]uint32, blockCount(ram)), stale: map[int64]bool{},
+		copied: make([]uint64, blockCount(ram)), seed: maphash.MakeSeed(),
 		end: ram, sections: map[string]Section{}, buf: make([]byte, 1<<20)}
 	for i := range w.sums {
 		w.sums[i] = zeroSum
@@ -65,12 +70,17 @@ func Create(path string, ram int64) (*Writer, error) {
 const tempPrefix = ".snapshot-"
 
 // CopyRAM copies the RAM from the start of a file, leaving out holes and pages
-// of zeros.
+// of zeros. Called again, it copies what has changed since: the first call may
+// be made while the guest runs, and only the last one counts.
 func (w *Writer) CopyRAM(from *os.File) error {
+	next := int64(0) // first block not looked at
 	err := dataExtents(from, w.ram, func(at, end int64) error {
 		// Whole blocks, so that their checksums can be taken on the way.
-		at = max(at/blockSize*blockSize, 0)
+		at = max(at/blockSize*blockSize, next)
 		end = min((end+blockSize-1)/blockSize*blockSize, w.ram)
+		if err := w.clear(next, at); err != nil {
+			return err
+		}
 		for at < end {
 			p := w.buf[:min(int64(len(w.buf)), end-at)]
 			if _, err := from.ReadAt(p, at); err != nil {
@@ -81,27 +91,62 @@ func (w *Writer) CopyRAM(from *os.File) error {
 			}
 			at += int64(len(p))
 		}
+		next = max(next, end)
 		return nil
 	})
+	if err == nil {
+		err = w.clear(next, w.ram)
+	}
 	if err != nil {
 		return fmt.Errorf("snapshot RAM copy: %w", err)
 	}
 	return nil
 }
 
-// putBlocks writes whole blocks at a place where there is nothing yet.
-func (w *Writer) putBlocks(p []byte, at int64) error {
-	for i := int64(0); i < int64(len(p)); i += blockSize {
-		block := p[i:min(i+blockSize, int64(len(p)))]
-		w.sums[(at+i)/blockSize] = crc32.Checksum(block, castagnoli)
-	}
-	return eachRun(p, func(off int64, run []byte, zero bool) error {
-		if zero {
-			return nil
+// clear makes blocks zero that an earlier CopyRAM wrote.
+func (w *Writer) clear(at, end int64) error {
+	for ; at < end; at += blockSize {
+		if w.copied[at/blockSize] == 0 {
+			continue
 		}
-		_, err := w.f.WriteAt(run, at+off)
-		return err
-	})
+		w.copied[at/blockSize] = 0
+		if err := w.PutRAM(at, make([]byte, min(blockSize, w.ram-at))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putBlocks writes whole blocks, unless they are there already.
+func (w *Writer) putBlocks(p []byte, at int64) error {
+	for ; len(p) > 0; at += blockSize {
+		block := p[:min(blockSize, len(p))]
+		p = p[len(block):]
+		hash := maphash.Bytes(w.seed, block) | 1 // never 0
+		if w.copied[at/blockSize] == hash {
+			continue
+		}
+		if w.copied[at/blockSize] != 0 {
+			if err := w.PutRAM(at, block); err != nil {
+				return err
+			}
+			w.copied[at/blockSize] = hash
+			continue
+		}
+		w.copied[at/blockSize] = hash
+		w.sums[at/blockSize] = crc32.Checksum(block, castagnoli)
+		err := eachRun(block, func(off int64, run []byte, zero bool) error {
+			if zero {
+				return nil
+			}
+			_, err := w.f.WriteAt(run, at+off)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // eachRun splits p into runs of pages that are all zero or all not.

@@ -165,7 +165,7 @@ func newRequest(op []byte) Request {
 	case "batch":
 		return &Batch{}
 	}
-	return nil
+	return newProcessRequest(string(op))
 }
 
 // AppendRequest encodes a request: a map whose first field is "op".

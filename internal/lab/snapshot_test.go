@@ -1,0 +1,148 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/image"
+	"provium/internal/proc"
+	"provium/internal/qemu"
+)
+
+// guestLab is a lab whose VMs are real guests of the built-in profile.
+func guestLab(t *testing.T) (*Lab, *Host) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots guests")
+	}
+	starter := proc.NewStarter()
+	t.Cleanup(starter.Close)
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := image.NewStore(image.Config{CacheDir: filepath.Join(cache, "provium", "images"), Runner: starter, HostRoot: "/",
+		Notice: func(text string) { t.Log(text) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	h := &Host{TempDir: dir, Images: images, Starter: starter, AccelHost: qemu.ThisHost(),
+		Profiles: map[string]*Profile{"host": {Name: "host"}},
+		Warn:     func(format string, args ...any) { t.Errorf("warning: "+format, args...) }}
+	l := New(h)
+	t.Cleanup(func() {
+		for _, err := range l.CloseScope(context.Background()) {
+			t.Error(err)
+		}
+	})
+	return l, h
+}
+
+func shell(t *testing.T, v *VM, text string) string {
+	t.Helper()
+	r, err := v.Run(t.Context(), RunRequest{Shell: text})
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", text, err, v.Console().Tail(4096))
+	}
+	if r.ExitCode != 0 {
+		t.Fatalf("%s: exit %d: %s", text, r.ExitCode, r.Stderr)
+	}
+	return string(bytes.TrimSpace(r.Stdout))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	must(t, err)
+	return len(list)
+}
+
+// TestRestoreLoop restores again and again, from booted and from restored
+// guests, and looks at what stays behind.
+func TestRestoreLoop(t *testing.T) {
+	l, h := guestLab(t)
+	var events []string
+	h.Emit = func(e event.Event) { events = append(events, fmt.Sprintf("%T", e)) }
+	v, err := l.DeclareVM("a", "host", nil)
+	must(t, err)
+	started := time.Now()
+	must(t, v.Boot(t.Context(), nil))
+	shell(t, v, "true")
+	cold := time.Since(started)
+	shell(t, v, "echo kept > /tmp/x")
+	s, err := v.Snapshot(t.Context(), "")
+	must(t, err)
+	must(t, v.Shutdown(t.Context()))
+
+	const rounds = 120
+	seen := map[string]bool{}
+	var took []time.Duration
+	var files, entries int
+	for i := range rounds {
+		started := time.Now()
+		must(t, v.Restore(t.Context(), s.Path()))
+		must(t, v.Ping(t.Context()))
+		took = append(took, time.Since(started))
+		if got := shell(t, v, "cat /tmp/x; echo lost > /tmp/x"); got != "kept" {
+			t.Fatalf("round %d: %q", i, got)
+		}
+		random := shell(t, v, "head -c 16 /dev/urandom | xxd -p")
+		if seen[random] {
+			t.Fatalf("round %d: random bytes %s came before", i, random)
+		}
+		seen[random] = true
+		if i%10 == 9 {
+			// The restored guest's own snapshot is what is restored from now on.
+			shell(t, v, "echo kept > /tmp/x")
+			next, err := v.Snapshot(t.Context(), "")
+			must(t, err)
+			must(t, s.Delete())
+			s = next
+			shell(t, v, "true")
+		}
+		must(t, v.Shutdown(t.Context()))
+		n, list := openFiles(t), listDir(t, h.TempDir)
+		if i == 10 {
+			files, entries = n, list
+		}
+		if i > 10 && (n > files+2 || list != entries) {
+			t.Fatalf("round %d: %d open files, %d at first; %d temporary files, %d at first", i, n, files, list, entries)
+		}
+	}
+	slices.Sort(took)
+	t.Logf("cold boot %v; restore to first answer: median %v, p99 %v, 1/%.1f of the boot", cold,
+		took[rounds/2], took[rounds*99/100], cold.Seconds()/took[rounds/2].Seconds())
+	if want := 2 * (rounds + 1); len(events) != want {
+		t.Errorf("%d events, want %d", len(events), want)
+	}
+	for i, e := range events {
+		if want := []string{"event.VMSpawned", "event.VMShutdown"}[i%2]; e != want {
+			t.Errorf("event %d is %s, want %s", i, e, want)
+		}
+	}
+}
+
+func listDir(t *testing.T, dir string) (n int) {
+	t.Helper()
+	must(t, filepath.WalkDir(dir, func(string, os.DirEntry, error) error { n++; return nil }))
+	return n
+}

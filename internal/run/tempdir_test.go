@@ -1,0 +1,79 @@
+package run
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func TestSweepTakesOnlyWhatNobodyHolds(t *testing.T) {
+	base := t.TempDir()
+	held, err := newTempDir(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := newTempDir(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(left.path, "file"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	left.lock.Close() // as the end of the process does
+	sweepTempDirs(base)
+	if _, err := os.Stat(held.path); err != nil {
+		t.Errorf("a directory in use was swept: %v", err)
+	}
+	if _, err := os.Stat(left.path); err == nil {
+		t.Error("a directory that nobody holds was left")
+	}
+	if err := held.remove(); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(base); err != nil || len(entries) > 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// TestSweepDuringStart has runs start while others sweep: each has to get a
+// directory that stays.
+func TestSweepDuringStart(t *testing.T) {
+	base := t.TempDir()
+	var starts, sweeps sync.WaitGroup
+	over := make(chan struct{})
+	for range 4 {
+		sweeps.Add(1)
+		go func() {
+			defer sweeps.Done()
+			for {
+				select {
+				case <-over:
+					return
+				default:
+					sweepTempDirs(base)
+				}
+			}
+		}()
+		starts.Add(1)
+		go func() {
+			defer starts.Done()
+			for range 50 {
+				d, err := newTempDir(base)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := os.WriteFile(filepath.Join(d.path, "file"), nil, 0o600); err != nil {
+					t.Errorf("the directory was swept: %v", err)
+				}
+				if err := d.remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+	}
+	starts.Wait()
+	close(over)
+	sweeps.Wait()
+}

@@ -1,0 +1,65 @@
+-- Boots served from a post-boot snapshot. The kernel's boot id tells them apart:
+-- guests from one snapshot share it.
+local function sh(vm, text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
+local function id(vm) return sh(vm, "cat /proc/sys/kernel/random/boot_id") end
+
+test("a second boot comes from the cache, a cold one does not", function(t)
+  local first = id(provium:vm("a", "host", {kernel_cmdline_append = "provium.test=cache"}):boot())
+  local vm = provium:vm("b", "host", {kernel_cmdline_append = "provium.test=cache"})
+  vm:boot()
+  t:assert_eq(id(vm), first)
+  t:assert_contains(sh(vm, "cat /proc/cmdline"), "provium.test=cache")
+  t:assert(math.abs(vm:clock():get() - os.time()) < 5)
+  vm:shutdown()
+  vm:boot {cold = true}
+  t:assert_neq(id(vm), first)
+end)
+
+test("cached guests differ where guests must", function(t)
+  local a, b = provium:vm("a", "host"):boot(), provium:vm("b", "host"):boot()
+  local r = "head -c 16 /dev/urandom | xxd -p"
+  t:assert_neq(sh(a, r), sh(b, r))
+  t:assert_neq(a:cid(), b:cid())
+end)
+
+test("what a boot depends on makes another entry", function(t)
+  local function with(opts) local vm = provium:lab():vm("x", "host", opts):boot(); return vm end
+  local plain = id(with {})
+  t:assert_neq(id(with {memory = "256M"}), plain)
+  t:assert_neq(id(with {cpus = 2}), plain)
+  local a = with {files = {{path = "/etc/f", content = "1"}}}
+  local b = with {files = {{path = "/etc/f", content = "2"}}}
+  t:assert_eq(sh(a, "cat /etc/f"), "1")
+  t:assert_eq(sh(b, "cat /etc/f"), "2")
+end)
+
+test("a fixed seed or time always boots", function(t)
+  local opts = {rng_seed = 5}
+  t:assert_neq(id(provium:vm("a", "host", opts):boot()), id(provium:vm("b", "host", opts):boot()))
+end)
+
+test("the console log begins with the boot, once", function(t)
+  local opts = {kernel_cmdline_append = "ignore_loglevel"}
+  local vm
+  for i = 1, 2 do
+    vm = provium:vm("v" .. i, "host", opts):boot()
+    local _, n = vm:console():read_log():gsub("Linux version", "")
+    t:assert_eq(n, 1)
+    vm:console():expect("Linux version")
+  end
+  -- A power cycle adds a boot, from the cache or not.
+  vm:shutdown()
+  vm:boot()
+  local _, n = vm:console():read_log():gsub("Linux version", "")
+  t:assert_eq(n, 2)
+end)
+
+test("a cached guest can be reset, snapshotted and restored", function(t)
+  local vm = provium:vm("a", "host"):boot()
+  local s = vm:snapshot()
+  vm:reset()
+  sh(vm, "true")
+  vm:shutdown()
+  vm:restore(s)
+  sh(vm, "true")
+end)
