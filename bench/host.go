@@ -58,7 +58,6 @@ func newBench(ctx context.Context) (b *bench, err error) {
 	if b.image, err = b.images.Resolve(ctx, image.Spec{Profile: "host"}); err != nil {
 		return nil, err
 	}
-	b.image.Cmdline += " " + os.Getenv("BENCH_APPEND")
 	if b.accel, err = qemu.ChooseAccel("auto", qemu.ThisHost()); err != nil {
 		return nil, err
 	}

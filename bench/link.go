@@ -58,7 +58,7 @@ func (b *bench) linkGuest(ctx context.Context) (g *linkGuest, err error) {
 			g.close()
 		}
 	}()
-	extra := []string{"-device", "virtio-serial-pci,id=bare"}
+	extra := []string{"-device", "virtio-serial-pci,id=bare,max_ports=4"}
 	for i, name := range []string{echoPort, bulkPort} {
 		extra = append(extra,
 			"-chardev", fmt.Sprintf("socket,id=%s,server=on,wait=off,path=%s", name, filepath.Join(dir, name)),

@@ -31,13 +31,6 @@ var measurements = [...]measurement{
 	{"link", (*bench).link},
 	{"memory", (*bench).memory},
 	{"run", (*bench).wholeRun},
-	{"probe7", (*bench).probe7},
-	{"probe6", (*bench).probe6},
-	{"probe5", (*bench).probe5},
-	{"probe4", (*bench).probe4},
-	{"probe3", (*bench).probe3},
-	{"probe2", (*bench).probe2},
-	{"probe", (*bench).probe},
 }
 
 func main() {
