@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -30,10 +31,23 @@ func main() {
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(24 << 20)
 	unix.Umask(0o022)
+	ignoreChildSignals()
 	if err := run(os.Args[1:]); err != nil {
 		report(err)
 		os.Exit(1)
 	}
+}
+
+// ignoreChildSignals takes the runtime's handler off SIGCHLD, which would do
+// nothing but interrupt a thread for every command that ends: children are
+// waited for by other means. The default action, unlike SIG_IGN, leaves them to
+// be reaped.
+func ignoreChildSignals() {
+	var def struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0, unsafe.Sizeof(def.mask), 0, 0)
 }
 
 // report writes to the console, one line per failure.
