@@ -23,6 +23,7 @@ type startPlan struct {
 	guest    snapshot.Guest
 	restored bool   // from a snapshot, not booted
 	text     []byte // console log that came with it
+	base     saved  // what the agent held at the snapshot
 }
 
 // bootGuest boots, or serves the boot from the cache.

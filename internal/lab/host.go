@@ -70,6 +70,7 @@ type Host struct {
 	NoGuests bool
 
 	verified verified // snapshots that need not be read through again
+	saved    savedGenerations
 
 	mu           sync.Mutex
 	nextVM       int

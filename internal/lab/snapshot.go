@@ -93,6 +93,15 @@ func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
 func (v *VM) freeze() (thaw func(), err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if len(v.streams) > 0 {
+		var b strings.Builder
+		fmt.Fprintf(&b, "vm:snapshot() refused: file `%s` has live streams:", v.host.File)
+		for _, s := range v.streams {
+			b.WriteString("\n  - " + s.String())
+		}
+		b.WriteString("\nclose them first")
+		return nil, errors.New(b.String())
+	}
 	if len(v.inFlight) > 0 {
 		names := make([]string, 0, len(v.inFlight))
 		for op := range v.inFlight {
@@ -151,6 +160,8 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
 	v.host.verified.add(id)
+	gen := inst.generation()
+	v.host.saved.put(id, saved{gen, gen.last.Load()})
 	return &Snapshot{path}, nil
 }
 
@@ -365,6 +376,6 @@ func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
 		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
-	p.restored = true
+	p.restored, p.base = true, v.host.saved.get(r.ID())
 	return nil
 }

@@ -23,17 +23,20 @@ type VM struct {
 
 	life chan struct{} // held by the one life-cycle call at a time
 
-	mu       sync.Mutex
-	state    State
-	reason   string // why it is dead
-	inst     *instance
-	cid      uint32 // of the last guest
-	dir      string
-	log      *console.Log
-	findings []console.Finding
-	inFlight map[string]int // operations under way, by name
-	frozen   chan struct{}  // while a snapshot is taken: closed at its end
-	holders  int            // labs that hold this VM
+	mu        sync.Mutex
+	state     State
+	reason    string // why it is dead
+	inst      *instance
+	cid       uint32 // of the last guest
+	dir       string
+	log       *console.Log
+	findings  []console.Finding
+	inFlight  map[string]int // operations under way, by name
+	streams   []*Stream      // open ones, in order of opening
+	files     int            // open Files
+	consoleAt int64          // where the last console stream stopped
+	frozen    chan struct{}  // while a snapshot is taken: closed at its end
+	holders   int            // labs that hold this VM
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
@@ -75,15 +78,23 @@ func (v *VM) CID() (uint32, bool) {
 func (v *VM) IsQuiescent() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0
+	return len(v.inFlight) == 0 && len(v.streams) == 0 && v.files == 0
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
 // whole files leave none behind.
-func (v *VM) OpenFileCount() int { return 0 }
+func (v *VM) OpenFileCount() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.files
+}
 
 // OpenStreamCount is the number of open streams that concern this VM.
-func (v *VM) OpenStreamCount() int { return 0 }
+func (v *VM) OpenStreamCount() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.streams)
+}
 
 // stateError says that op needs another state.
 func (v *VM) stateError(op string, need State) error {

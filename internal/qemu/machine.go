@@ -112,9 +112,6 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 
 	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.migration.onEvent)
 	close(m.connected)
-	if err == nil && cfg.Restore != nil {
-		err = m.load(ctx)
-	}
 	if err != nil {
 		m.Kill()
 		<-m.done
@@ -122,6 +119,18 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 			err = m.exit
 		}
 		return nil, &StartError{Err: err, Stderr: m.stderr.String()}
+	}
+	if cfg.Restore == nil {
+		return m, nil
+	}
+	if err := m.load(ctx); err != nil {
+		m.Kill()
+		<-m.done
+		var state *StateError
+		if errors.As(err, &state) && ctx.Err() == nil {
+			state.Stderr = m.stderr.String()
+		}
+		return nil, err
 	}
 	return m, nil
 }
@@ -343,6 +352,17 @@ func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, 
 		return n, fmt.Errorf("qemu console write: %w", err)
 	}
 	return n, nil
+}
+
+// InterruptConsole ends a WriteConsole that is under way.
+func (m *Machine) InterruptConsole(hvc bool) {
+	f := m.serial.file
+	if hvc {
+		f = m.hvc.file
+	}
+	// Without a deadline the write goes on, as it would for a caller that does
+	// not want to stop.
+	_ = f.SetWriteDeadline(time.Unix(1, 0))
 }
 
 // SyncConsole delivers what the guest has printed so far to Config.Serial and Config.HVC.

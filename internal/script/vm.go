@@ -37,6 +37,8 @@ func vmMethods() map[string]vmMethod {
 		"restore":      (*file).vmRestore,
 
 		"run":        (*file).vmRun,
+		"run_async":  (*file).vmRunAsync,
+		"tail_file":  (*file).vmTailFile,
 		"read_file":  (*file).vmReadFile,
 		"write_file": (*file).vmWriteFile,
 		"push_file":  (*file).vmPushFile,

@@ -19,7 +19,7 @@ import (
 
 // patience bounds every wait for something that has to happen. It only decides
 // how long a broken program is waited for.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 // program is the path of the binary: PROVIUM_BIN, or built here.
 var program = sync.OnceValues(func() (string, error) {
