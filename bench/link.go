@@ -220,24 +220,33 @@ func (b *bench) commands(ctx context.Context, g *linkGuest, echo func() (time.Du
 
 // bulk compares whole files with bare transfers of as many bytes.
 func (b *bench) bulk(ctx context.Context, g *linkGuest) error {
-	const file = "/tmp/bulk"
+	const file, refFile = "/tmp/bulk", "/tmp/bulk.ref"
 	data := make([]byte, bulkSize)
 	for i := range data {
 		data[i] = byte(i ^ i>>8 ^ i>>16)
 	}
 	buf := make([]byte, 128<<10)
-	var write, read, sink, source sample
-	for range bulkRounds {
+	var write, read, sink, source, sinkFile, sourceFile sample
+	for round := range bulkRounds {
+		if round > 0 { // freeing what an old file holds is no part of a transfer
+			if err := g.agent.Unlink(ctx, file); err != nil {
+				return err
+			}
+		}
 		start := time.Now()
 		if err := g.agent.WriteFile(ctx, file, data, guest.Perm{}); err != nil {
 			return err
 		}
 		write = append(write, time.Since(start))
-		t, err := g.sink(ctx, data, buf)
+		t, err := g.sink(ctx, data, buf, "")
 		if err != nil {
 			return err
 		}
 		sink = append(sink, t)
+		if t, err = g.sink(ctx, data, buf, refFile); err != nil {
+			return err
+		}
+		sinkFile = append(sinkFile, t)
 		start = time.Now()
 		got, err := g.agent.ReadFile(ctx, file)
 		if err != nil {
@@ -247,18 +256,27 @@ func (b *bench) bulk(ctx context.Context, g *linkGuest) error {
 		if !bytes.Equal(got, data) {
 			return errors.New("read_file gave other bytes than write_file took")
 		}
-		if t, err = g.source(ctx, buf); err != nil {
+		if t, err = g.source(ctx, buf, ""); err != nil {
 			return err
 		}
 		source = append(source, t)
+		if t, err = g.source(ctx, buf, refFile); err != nil {
+			return err
+		}
+		sourceFile = append(sourceFile, t)
+		if err := g.agent.Unlink(ctx, refFile); err != nil {
+			return err
+		}
 	}
 	b.table.atLeast("write_file of 64 MiB / bare transfer", bulkSize, write, sink, 0.7)
+	b.table.compareBulk("  the same / bare transfer into a file of the guest", bulkSize, write, sinkFile)
 	b.table.atLeast("read_file of 64 MiB / bare transfer", bulkSize, read, source, 0.7)
+	b.table.compareBulk("  the same / bare transfer from a file of the guest", bulkSize, read, sourceFile)
 	return b.bulkMemory(ctx, g, file, data)
 }
 
-func (g *linkGuest) sink(ctx context.Context, data, buf []byte) (time.Duration, error) {
-	if err := g.reference(ctx, fmt.Sprintf("sink %s %d", bulkPort, len(data))); err != nil {
+func (g *linkGuest) sink(ctx context.Context, data, buf []byte, file string) (time.Duration, error) {
+	if err := g.reference(ctx, fmt.Sprintf("sink %s %d %s", bulkPort, len(data), file)); err != nil {
 		return 0, err
 	}
 	start := time.Now()
@@ -273,8 +291,8 @@ func (g *linkGuest) sink(ctx context.Context, data, buf []byte) (time.Duration, 
 	return time.Since(start), err
 }
 
-func (g *linkGuest) source(ctx context.Context, buf []byte) (time.Duration, error) {
-	if err := g.reference(ctx, fmt.Sprintf("source %s %d", bulkPort, bulkSize)); err != nil {
+func (g *linkGuest) source(ctx context.Context, buf []byte, file string) (time.Duration, error) {
+	if err := g.reference(ctx, fmt.Sprintf("source %s %d %s", bulkPort, bulkSize, file)); err != nil {
 		return 0, err
 	}
 	start := time.Now()

@@ -92,6 +92,12 @@ func (t *table) atLeast(figure string, bytes int, value, reference sample, limit
 		fmt.Sprintf("%.2f", float64(reference.best())/float64(value.best())), fmt.Sprintf(">= %.2f", limit), ""}, ratio >= limit)
 }
 
+// compareBulk is atLeast without a target.
+func (t *table) compareBulk(figure string, bytes int, value, reference sample) {
+	t.info(figure, mbps(bytes, value), mbps(bytes, reference),
+		fmt.Sprintf("%.2f", float64(reference.median())/float64(value.median())))
+}
+
 func mbps(bytes int, s sample) string { return fmt.Sprintf("%.0f MB/s (n=%d)", rate(bytes, s), len(s)) }
 
 func (t *table) print(w io.Writer) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -24,9 +23,6 @@ import (
 var version = "dev"
 
 func main() {
-	// A fork holds a scheduler slot until the child's program is loaded. With
-	// only one, a slow disk would stop everything.
-	runtime.GOMAXPROCS(max(2, runtime.NumCPU()))
 	// The heap is a few buffers; what a bulk transfer adds should not stay.
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(24 << 20)
@@ -98,14 +94,23 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("open /dev/urandom: %w", err)
 	}
+	mounts, err := system.Mounts()
+	if err != nil {
+		return fmt.Errorf("open mount table: %w", err)
+	}
+	follow := system.Follow
+	if kind == boot.InitMinimal {
+		follow = nil // it stays where it is, and needs no look before every operation
+	}
 	a := agent.New(agent.Config{
 		Version: version,
 		GuestOS: system.OS(),
 		BootID:  system.BootID(),
 		Init:    string(kind),
-		Root:    system.Follow,
+		Root:    follow,
 		Shield:  system.Shield,
 		DevNull: null,
+		Mounts:  mounts,
 		Random:  random,
 	})
 	port, err := system.OpenPort()

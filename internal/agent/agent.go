@@ -28,6 +28,9 @@ type Config struct {
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
+	// Mounts is a descriptor of /proc/self/mountinfo, 0 for none. With one, an
+	// agent on one processor keeps to one scheduler slot where that is safe.
+	Mounts int
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
 	// its own.
 	Random int
@@ -38,6 +41,7 @@ type Agent struct {
 	cfg     Config
 	buffers sync.Pool
 	spawn   sync.Mutex
+	slots   slots
 	ops     sync.WaitGroup
 	waiters chan *waiter // not in use
 
@@ -48,7 +52,7 @@ type Agent struct {
 
 // New returns an Agent.
 func New(cfg Config) *Agent {
-	a := &Agent{cfg: cfg, waiters: make(chan *waiter, 4)}
+	a := &Agent{cfg: cfg, slots: newSlots(cfg.Mounts), waiters: make(chan *waiter, 4)}
 	if cfg.Root == nil {
 		a.cfg.Root = func() error { return nil }
 	}
