@@ -86,6 +86,10 @@ func run(args []string) error {
 	} else if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
 		report(err)
 	}
+	// The drivers are there, and with them the disks of the start.
+	if err := system.LinkDisks(); err != nil {
+		report(err)
+	}
 	null, err := system.DevNull()
 	if err != nil {
 		return fmt.Errorf("open /dev/null: %w", err)
@@ -102,16 +106,25 @@ func run(args []string) error {
 	if kind == boot.InitMinimal {
 		follow = nil // it stays where it is, and needs no look before every operation
 	}
+	// Held open, it is there also after the image's files are gone. Without it
+	// everything but system calls works.
+	executor, err := unix.Open("/.provium/executor", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		executor = 0
+	}
 	a := agent.New(agent.Config{
-		Version: version,
-		GuestOS: system.OS(),
-		BootID:  system.BootID(),
-		Init:    string(kind),
-		Root:    follow,
-		Shield:  system.Shield,
-		DevNull: null,
-		Mounts:  mounts,
-		Random:  random,
+		Version:  version,
+		GuestOS:  system.OS(),
+		BootID:   system.BootID(),
+		Init:     string(kind),
+		Root:     follow,
+		Shield:   system.Shield,
+		DevNull:  null,
+		Mounts:   mounts,
+		Executor: executor,
+		Random:   random,
+
+		AwaitDisk: system.AwaitDisk,
 	})
 	port, err := system.OpenPort()
 	if err != nil {

@@ -157,6 +157,8 @@ func (o *op) item(req wire.Request) wire.Result {
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:
 		err = o.sleep(r.NS)
+	case *wire.AwaitDisk:
+		err = o.agent.cfg.AwaitDisk(o.ctx, r.Serial, r.Gone)
 	case *wire.Renew:
 		v, err = o.agent.renew(r)
 	default:

@@ -207,6 +207,9 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
 	}
+	if cfg.Disks, err = v.diskDevices(); err != nil {
+		return nil, err
+	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime
 	}

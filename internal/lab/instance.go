@@ -192,6 +192,7 @@ func (i *instance) onReset() {
 	default:
 	}
 	i.vm.log.MarkBoot()
+	i.vm.powerDisksOn()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.boot++

@@ -139,6 +139,10 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	if inst == nil {
 		return nil, errNoGuest
 	}
+	if ids := v.disks.ids(); len(ids) > 0 {
+		return nil, fmt.Errorf("cannot snapshot: vm `%s` has disks (%s), whose contents a snapshot cannot hold in this version; detach them first",
+			v.name, strings.Join(ids, ", "))
+	}
 	if inst.isSuspended() {
 		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
 	}
@@ -210,14 +214,14 @@ func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if err := link.Ping(ctx); err != nil {
 		return nil, err
 	}
-	if err := i.machine.Stop(ctx); err != nil {
+	if err := i.stopMachine(ctx); err != nil {
 		return nil, err
 	}
 	moment, err := i.capture(ctx, w)
 	// Also when the caller does not want to wait any more.
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
 	defer cancel()
-	return moment, errors.Join(err, i.machine.Cont(again))
+	return moment, errors.Join(err, i.contMachine(again))
 }
 
 // contLimit is how long QEMU may take to set a guest going after a snapshot.
@@ -272,6 +276,9 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 	v.mu.Unlock()
 	if v.host.NoGuests {
 		return errNoGuest
+	}
+	if v.hasDisks() {
+		return fmt.Errorf("cannot restore: vm `%s` has disks, and a snapshot holds none in this version; detach them first", v.name)
 	}
 	if err := v.restoreFile(ctx, path); err != nil {
 		return fmt.Errorf("vm `%s` restore: %w", v.name, err)

@@ -33,10 +33,12 @@ type VM struct {
 	findings  []console.Finding
 	inFlight  map[string]int // operations under way, by name
 	streams   []*Stream      // open ones, in order of opening
-	files     int            // open Files
+	files     []*File        // open ones
 	consoleAt int64          // where the last console stream stopped
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
+
+	disks diskShelf
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
@@ -78,7 +80,7 @@ func (v *VM) CID() (uint32, bool) {
 func (v *VM) IsQuiescent() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0 && len(v.streams) == 0 && v.files == 0
+	return len(v.inFlight) == 0 && len(v.streams) == 0 && v.openFiles() == 0
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
@@ -86,7 +88,21 @@ func (v *VM) IsQuiescent() bool {
 func (v *VM) OpenFileCount() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.files
+	return v.openFiles()
+}
+
+// openFiles counts those that the present guest has. Held: v.mu.
+func (v *VM) openFiles() int {
+	if v.inst == nil {
+		return 0
+	}
+	n, gen := 0, v.inst.generation()
+	for _, f := range v.files {
+		if gen.holds(f.gen, 0) {
+			n++
+		}
+	}
+	return n
 }
 
 // OpenStreamCount is the number of open streams that concern this VM.
@@ -146,11 +162,15 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 		return v.stateErrorLocked("boot", Created)
 	}
 	v.mu.Unlock()
+	merged := v.opts.Merge(opts)
+	if err := v.declareDisks(merged); err != nil {
+		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+	}
 	if v.host.NoGuests {
 		v.setState(Booted)
 		return nil
 	}
-	return v.bootGuest(ctx, v.opts.Merge(opts))
+	return v.bootGuest(ctx, merged)
 }
 
 func imageFiles(files []BootFile) []image.File {
@@ -193,12 +213,12 @@ func (v *VM) setState(s State) {
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.machine.Stop(ctx) })
+	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.stopMachine(ctx) })
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error { return i.machine.Cont(ctx) })
+	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error { return i.contMachine(ctx) })
 }
 
 // transition carries out do in state from and leaves the VM in state to, unless
@@ -309,16 +329,17 @@ func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
 	}
+	err := v.closeDisks()
 	v.mu.Lock()
 	dir := v.dir
 	v.mu.Unlock()
 	if dir == "" {
-		return nil
+		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("vm directory: %w", err)
+	if e := os.RemoveAll(dir); e != nil {
+		err = errors.Join(err, fmt.Errorf("vm directory: %w", e))
 	}
-	return nil
+	return err
 }
 
 // MarkDead ends the guest and leaves the VM dead with that reason.

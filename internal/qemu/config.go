@@ -38,6 +38,7 @@ type Config struct {
 	Cmdline  string
 	RNGSeed  *uint64   // nil: the host's entropy
 	RTCBase  time.Time // zero: the host's clock
+	Disks    []Disk    // there from the start; the guest finds them in the order of their slots
 	ExtraArg []string  // appended as they are
 	Restore  *Restore  // start from a saved state instead of booting; nil boots
 
@@ -171,6 +172,10 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, "-object", "rng-random,id=rng0,filename=/dev/urandom")
 	}
 	a = append(a, "-device", "virtio-rng-pci,rng=rng0", "-device", "pvpanic", "-device", "vmcoreinfo")
+	if bridge := c.plugBridge(); bridge != "" {
+		a = append(a, "-device", bridge)
+	}
+	a = append(a, diskArgs(c.Disks)...)
 	if c.Restore != nil {
 		// Nothing runs before the state is loaded and the caller says so.
 		a = append(a, "-S", "-incoming", "defer")

@@ -51,6 +51,7 @@ type Machine struct {
 	stderr *tailBuffer
 
 	migration *migrationWatch
+	deleted   deletionWatch
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	stateFD   int           // number in the QEMU process of what it is restored from
@@ -110,7 +111,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	go m.reap()
 
-	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.migration.onEvent)
+	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.onEvent)
 	close(m.connected)
 	if err != nil {
 		m.Kill()
@@ -133,6 +134,11 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+func (m *Machine) onEvent(e Event) {
+	m.deleted.onEvent(e)
+	m.migration.onEvent(e)
 }
 
 // hostEnds are our ends of the connections to QEMU.
