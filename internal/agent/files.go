@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -40,11 +39,11 @@ func write(fd int, p []byte) (n int, err error) {
 
 // transfers are the calls that move a file's bytes. Those of a file in memory
 // cannot wait for a device, so that they need not tell the scheduler, which would
-// have another thread take over in the middle of each.
-func transfers(fd int) (get, put func(fd int, p []byte) (int, error)) {
+// have another thread take over in the middle of each. It pays for bulk data
+// only: to ask for the kind of file system may itself take long.
+func transfers(fd int, bulk bool) (get, put func(fd int, p []byte) (int, error)) {
 	var fs unix.Statfs_t
-	if _, err := rawCall(unix.SYS_FSTATFS, uintptr(fd), uintptr(unsafe.Pointer(&fs)), 0); err == nil &&
-		inMemory(&fs) {
+	if bulk && retry(func() error { return unix.Fstatfs(fd, &fs) }) == nil && inMemory(&fs) {
 		return readNow, writeNow
 	}
 	return read, write
@@ -63,7 +62,7 @@ func (o *op) readFile(r *wire.ReadFile) (wire.Value, error) {
 	if r.Max > 0 && st.Mode&unix.S_IFMT == unix.S_IFREG && uint64(st.Size) > r.Max {
 		return nil, tooLarge(fmt.Sprintf("file has %d bytes", st.Size), r.Max)
 	}
-	get, _ := transfers(fd)
+	get, _ := transfers(fd, st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize)
 	v := &wire.FileValue{Perm: st.Mode & 0o7777}
 	if !o.batch && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize {
 		o.session.send(wire.AppendExpect(nil, o.id, wire.StreamData, uint64(st.Size)))
@@ -115,7 +114,7 @@ func (o *op) writeFile(r *wire.WriteFile, body *body) error {
 	if err != nil {
 		return err
 	}
-	_, put := transfers(fd)
+	_, put := transfers(fd, r.Data.Streamed())
 	err = func() error {
 		for {
 			p, err := body.next()
