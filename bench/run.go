@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-const binary = "bin/provium"
+const programFile = "bin/provium"
 
 // wholeRun runs the program on four files with ten guests between them. The
 // reference is ten plain guests one after the other.
@@ -20,7 +20,7 @@ func (b *bench) wholeRun(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	program, err := filepath.Abs(binary)
+	program, err := filepath.Abs(programFile)
 	if err != nil {
 		return err
 	}

@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,17 +23,27 @@ import (
 var version = "dev"
 
 func main() {
-	// A fork holds a scheduler slot until the child's program is loaded. With
-	// only one, a slow disk would stop everything.
-	runtime.GOMAXPROCS(max(2, runtime.NumCPU()))
 	// The heap is a few buffers; what a bulk transfer adds should not stay.
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(24 << 20)
 	unix.Umask(0o022)
+	ignoreChildSignals()
 	if err := run(os.Args[1:]); err != nil {
 		report(err)
 		os.Exit(1)
 	}
+}
+
+// ignoreChildSignals takes the runtime's handler off SIGCHLD, which would do
+// nothing but interrupt a thread for every command that ends: children are
+// waited for by other means. The default action, unlike SIG_IGN, leaves them to
+// be reaped.
+func ignoreChildSignals() {
+	var def struct {
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0, unsafe.Sizeof(def.mask), 0, 0)
 }
 
 // report writes to the console, one line per failure.
@@ -88,6 +98,14 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("open /dev/urandom: %w", err)
 	}
+	mounts, err := system.Mounts()
+	if err != nil {
+		return fmt.Errorf("open mount table: %w", err)
+	}
+	follow := system.Follow
+	if kind == boot.InitMinimal {
+		follow = nil // it stays where it is, and needs no look before every operation
+	}
 	// Held open, it is there also after the image's files are gone. Without it
 	// everything but system calls works.
 	executor, err := unix.Open("/.provium/executor", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -99,9 +117,10 @@ func run(args []string) error {
 		GuestOS:  system.OS(),
 		BootID:   system.BootID(),
 		Init:     string(kind),
-		Root:     system.Follow,
+		Root:     follow,
 		Shield:   system.Shield,
 		DevNull:  null,
+		Mounts:   mounts,
 		Executor: executor,
 		Random:   random,
 

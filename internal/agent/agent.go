@@ -31,6 +31,9 @@ type Config struct {
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
+	// Mounts is a descriptor of /proc/self/mountinfo, 0 for none. With one, an
+	// agent on one processor keeps to one scheduler slot where that is safe.
+	Mounts int
 	// AwaitDisk carries out the operation of that name, which is refused when
 	// it is nil.
 	AwaitDisk func(ctx context.Context, serial string, gone bool) error
@@ -44,6 +47,7 @@ type Agent struct {
 	cfg     Config
 	buffers sync.Pool
 	spawn   sync.Mutex
+	slots   slots
 	ops     sync.WaitGroup
 	waiters chan *waiter // not in use
 
@@ -55,7 +59,7 @@ type Agent struct {
 
 // New returns an Agent.
 func New(cfg Config) *Agent {
-	a := &Agent{cfg: cfg, waiters: make(chan *waiter, 4)}
+	a := &Agent{cfg: cfg, slots: newSlots(cfg.Mounts), waiters: make(chan *waiter, 4)}
 	if cfg.Root == nil {
 		a.cfg.Root = func() error { return nil }
 	}
@@ -96,8 +100,8 @@ func (b *buffer) payload() []byte  { return b[wire.HeaderSize:] }
 // returns that error: io.EOF when the other side is gone. Operations of the
 // session are stopped then, but not waited for.
 //
-// Reads happen on the calling goroutine only, and it never waits for anything
-// else: an operation runs on a goroutine of its own unless it cannot block.
+// One goroutine at a time reads, and it never waits for anything else: see
+// session.read.
 func (a *Agent) Serve(conn io.ReadWriter) error {
 	link := &link{w: conn}
 	expect := func() {}
@@ -166,26 +170,50 @@ type session struct {
 // okMessage is an ok result without value, what most operations end with.
 const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
 
+// serve returns when the session's frames end, or make no sense.
 func (s *session) serve(r *wire.Reader) error {
 	if err := s.hello(r); err != nil {
 		return err
 	}
+	ended := make(chan error, 1)
+	go s.read(r, ended)
+	return <-ended
+}
+
+// read takes frames up to one that starts an operation. It leaves the reading to
+// a new goroutine then and carries the operation out itself: what a command is
+// waited for with should not have to wait for another goroutine, and that for a
+// thread to run on. The error that ends the last reader goes to ended.
+func (s *session) read(r *wire.Reader, ended chan<- error) {
+	o, req, err := s.nextOp(r)
+	if err != nil {
+		ended <- err
+		return
+	}
+	s.agent.ops.Add(1)
+	defer s.agent.ops.Done()
+	go s.read(r, ended)
+	o.serve(req)
+}
+
+// nextOp handles frames until one starts an operation that may block.
+func (s *session) nextOp(r *wire.Reader) (*op, wire.Request, error) {
 	var partial []byte // a request that comes in several frames
 	var partialOp uint64
 	for {
 		h, err := r.Next()
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		switch h.Type {
 		case wire.FrameRequest:
 			p, err := r.Payload(int(h.Length))
 			if err != nil {
-				return err
+				return nil, nil, err
 			}
 			if h.Flags&wire.FlagMore != 0 || len(partial) > 0 {
 				if len(partial) > 0 && h.Op != partialOp || len(partial)+len(p) > wire.MaxRequest {
-					return fmt.Errorf("%w: request in pieces", wire.ErrMalformed)
+					return nil, nil, fmt.Errorf("%w: request in pieces", wire.ErrMalformed)
 				}
 				partial, partialOp = append(partial, p...), h.Op
 				if h.Flags&wire.FlagMore != 0 {
@@ -196,36 +224,36 @@ func (s *session) serve(r *wire.Reader) error {
 			req, err := wire.DecodeRequest(p)
 			partial = nil
 			if err != nil {
-				return err
+				return nil, nil, err
 			}
-			if err := s.request(h.Op, req); err != nil {
-				return err
+			if o, err := s.request(h.Op, req); o != nil || err != nil {
+				return o, req, err
 			}
 		case wire.FrameData:
 			if err := s.data(r, h); err != nil {
-				return err
+				return nil, nil, err
 			}
 		case wire.FrameCredit:
 			p, err := r.Payload(int(h.Length))
 			if err != nil {
-				return err
+				return nil, nil, err
 			}
 			n, err := wire.ParseCredit(p)
 			if err != nil {
-				return err
+				return nil, nil, err
 			}
 			if o := s.op(h.Op); o != nil {
 				o.addCredit(h.Stream, n)
 			}
 		case wire.FrameCancel:
 			if _, err := r.Payload(int(h.Length)); err != nil {
-				return err
+				return nil, nil, err
 			}
 			if o := s.op(h.Op); o != nil {
 				o.cancel()
 			}
 		default:
-			return fmt.Errorf("%w: frame type %d from the host", wire.ErrDesync, h.Type)
+			return nil, nil, fmt.Errorf("%w: frame type %d from the host", wire.ErrDesync, h.Type)
 		}
 	}
 }
@@ -267,12 +295,13 @@ func (s *session) hello(r *wire.Reader) error {
 	return nil
 }
 
-// request starts an operation, or does it at once if it cannot block.
-func (s *session) request(id uint64, req wire.Request) error {
+// request makes an operation to be served, or does it at once if it cannot block
+// and gives none.
+func (s *session) request(id uint64, req wire.Request) (*op, error) {
 	switch req.(type) {
 	case *wire.Ping:
 		s.reply(id, []byte(okMessage))
-		return nil
+		return nil, nil
 	case *wire.ClockGet:
 		v, err := clocks()
 		result := wire.Result{Value: v}
@@ -280,23 +309,18 @@ func (s *session) request(id uint64, req wire.Request) error {
 			result = failure(err)
 		}
 		s.reply(id, wire.AppendResult(nil, &result))
-		return nil
+		return nil, nil
 	}
 	o := newOp(s, id)
 	s.mu.Lock()
 	if _, twice := s.ops[id]; twice {
 		s.mu.Unlock()
 		o.cancel()
-		return fmt.Errorf("%w: op id %d is in use", wire.ErrMalformed, id)
+		return nil, fmt.Errorf("%w: op id %d is in use", wire.ErrMalformed, id)
 	}
 	s.ops[id] = o
 	s.mu.Unlock()
-	s.agent.ops.Add(1)
-	go func() {
-		defer s.agent.ops.Done()
-		o.serve(req)
-	}()
-	return nil
+	return o, nil
 }
 
 // reply sends the result of an operation that the reader did itself.

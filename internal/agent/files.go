@@ -29,6 +29,26 @@ func read(fd int, p []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
+func write(fd int, p []byte) (n int, err error) {
+	err = retry(func() error {
+		n, err = unix.Write(fd, p)
+		return err
+	})
+	return max(n, 0), err
+}
+
+// transfers are the calls that move a file's bytes. Those of a file in memory
+// cannot wait for a device, so that they need not tell the scheduler, which would
+// have another thread take over in the middle of each. It pays for bulk data
+// only: to ask for the kind of file system may itself take long.
+func transfers(fd int, bulk bool) (get, put func(fd int, p []byte) (int, error)) {
+	var fs unix.Statfs_t
+	if bulk && retry(func() error { return unix.Fstatfs(fd, &fs) }) == nil && inMemory(&fs) {
+		return readNow, writeNow
+	}
+	return read, write
+}
+
 func (o *op) readFile(r *wire.ReadFile) (wire.Value, error) {
 	fd, err := open(r.Path, unix.O_RDONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -42,6 +62,7 @@ func (o *op) readFile(r *wire.ReadFile) (wire.Value, error) {
 	if r.Max > 0 && st.Mode&unix.S_IFMT == unix.S_IFREG && uint64(st.Size) > r.Max {
 		return nil, tooLarge(fmt.Sprintf("file has %d bytes", st.Size), r.Max)
 	}
+	get, _ := transfers(fd, st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize)
 	v := &wire.FileValue{Perm: st.Mode & 0o7777}
 	if !o.batch && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize {
 		o.session.send(wire.AppendExpect(nil, o.id, wire.StreamData, uint64(st.Size)))
@@ -53,7 +74,7 @@ func (o *op) readFile(r *wire.ReadFile) (wire.Value, error) {
 		if o.ctx.Err() != nil {
 			return nil, context.Canceled
 		}
-		k, err := read(fd, b.payload()[n:])
+		k, err := get(fd, b.payload()[n:])
 		if err != nil {
 			return nil, err
 		}
@@ -93,6 +114,7 @@ func (o *op) writeFile(r *wire.WriteFile, body *body) error {
 	if err != nil {
 		return err
 	}
+	_, put := transfers(fd, r.Data.Streamed())
 	err = func() error {
 		for {
 			p, err := body.next()
@@ -103,11 +125,7 @@ func (o *op) writeFile(r *wire.WriteFile, body *body) error {
 				return err
 			}
 			for len(p) > 0 {
-				var n int
-				err := retry(func() (err error) {
-					n, err = unix.Write(fd, p)
-					return err
-				})
+				n, err := put(fd, p)
 				if err != nil {
 					return err
 				}

@@ -15,6 +15,7 @@ type output struct {
 	op        *op
 	stream    uint16
 	fd        int // our end of the pipe, -1 when closed
+	writer    int // the other end, -1 when closed
 	b         *buffer
 	n         int // bytes in b
 	total     int64
@@ -28,20 +29,30 @@ const (
 	widePipe = 512 << 10
 )
 
-func (s *output) open(o *op, stream uint16) (child int, err error) {
+// open makes the pipe. The command gets s.writer, which stays open here as well
+// until the command has ended: else its exit would wake the agent for the end of
+// each output, in the middle of it, and then for its own.
+func (s *output) open(o *op, stream uint16) error {
 	var p [2]int
-	s.fd = -1
 	if err := pipe(&p); err != nil {
-		return -1, err
+		return err
 	}
-	s.op, s.stream, s.fd = o, stream, p[0]
-	return p[1], nil
+	s.op, s.stream, s.fd, s.writer = o, stream, p[0], p[1]
+	return nil
+}
+
+func (s *output) closeWriter() {
+	if s.writer >= 0 {
+		closeNow(s.writer)
+		s.writer = -1
+	}
 }
 
 func (s *output) close() {
 	if s.op == nil {
 		return
 	}
+	s.closeWriter()
 	if s.fd >= 0 {
 		// Somebody still has the other end open, a background child as a
 		// rule. It must neither block nor die of SIGPIPE on account of an
@@ -216,6 +227,7 @@ func (a *Agent) waiter() (*waiter, error) {
 // drain takes what is in the pipe now. More may be added meanwhile by somebody
 // who outlives the command; that is not waited for.
 func (s *output) drain() error {
+	s.closeWriter()
 	if s.fd < 0 {
 		return nil
 	}

@@ -25,9 +25,16 @@ func rawCall(trap, a, b, c uintptr) (uintptr, error) {
 	}
 }
 
-// readNow reads from a pipe that has bytes or is at its end.
+// readNow reads from a pipe that has bytes or is at its end, or from a file in
+// memory.
 func readNow(fd int, p []byte) (int, error) {
 	n, err := rawCall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	return int(n), err
+}
+
+// writeNow writes to a file in memory.
+func writeNow(fd int, p []byte) (int, error) {
+	n, err := rawCall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	return int(n), err
 }
 

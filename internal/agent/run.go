@@ -63,37 +63,28 @@ func (o *op) run(r *wire.Run, body *body) (wire.Value, error) {
 		return nil, err
 	}
 
-	// Pipes: the child's ends are closed when this returns, ours when the
-	// outputs are done with.
 	var out, err2 output
 	defer out.close()
 	defer err2.close()
-	childOut, err := out.open(o, wire.StreamStdout)
-	if err != nil {
+	if err := out.open(o, wire.StreamStdout); err != nil {
 		return nil, err
 	}
-	childErr, err := err2.open(o, wire.StreamStderr)
-	if err != nil {
-		closeNow(childOut)
+	if err := err2.open(o, wire.StreamStderr); err != nil {
 		return nil, err
 	}
 	in, childIn, err := o.stdin(r, body)
 	if err != nil {
-		closeNow(childOut)
-		closeNow(childErr)
 		return nil, err
 	}
 	c, err := o.agent.start(path, argv, &syscall.ProcAttr{
 		Dir:   cwd(r),
 		Env:   env,
-		Files: []uintptr{uintptr(childIn), uintptr(childOut), uintptr(childErr)},
+		Files: []uintptr{uintptr(childIn), uintptr(out.writer), uintptr(err2.writer)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: user.credential()},
 	})
 	if childIn != o.agent.cfg.DevNull {
 		unix.Close(childIn)
 	}
-	closeNow(childOut)
-	closeNow(childErr)
 	if err != nil {
 		if in != nil {
 			in.Close()
@@ -251,6 +242,7 @@ func program(r *wire.Run, env []string) (path string, argv []string, err error) 
 func (a *Agent) start(path string, argv []string, attr *syscall.ProcAttr) (*command, error) {
 	a.spawn.Lock()
 	defer a.spawn.Unlock()
+	a.slots.reserve(path, attr.Dir)
 	restore := a.cfg.Shield()
 	c := &command{pidfd: -1}
 	attr.Sys.PidFD = &c.pidfd

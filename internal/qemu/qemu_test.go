@@ -19,7 +19,7 @@ func TestArgs(t *testing.T) {
 	d := c.withDefaults()
 	got := strings.Join(d.args(fds{ram: 3, qmp: 4, serial: 5, hvc: 6, rng: 7}, "/run/v,1/agent"), " ")
 	for _, want := range []string{
-		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,suppress-vmdesc=on,vmport=off,hpet=off ", "-cpu max ", "-smp 1 ",
+		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,suppress-vmdesc=on,vmport=off,hpet=off ", "-cpu max,erms=off,fsrm=off ", "-smp 1 ",
 		"id=ram,size=536870912B,mem-path=/proc/self/fd/3,share=on ", "-kernel /k/vmlinux -initrd /k/initrd -append quiet console=ttyS0 ",
 		"-rtc base=2023-11-14T22:13:20,clock=vm ", "socket,id=qmp,fd=4 ", "path=/run/v,,1/agent ", "name=org.provium.agent ",
 		"rng-egd,id=rng0,chardev=rng ", " -device x",

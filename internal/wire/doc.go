@@ -26,7 +26,7 @@ const (
 	ChunkSize = 128<<10 - HeaderSize
 	// Window is the credit each stream of an operation starts with: a sender
 	// never has more unacknowledged Data bytes than this under way.
-	Window = 512 << 10
+	Window = 2 << 20
 	// InlineLimit is how much bulk data rides inside a request or result
 	// instead of in Data frames of its own.
 	InlineLimit = 32 << 10

@@ -164,6 +164,11 @@ func (s *System) Random() (int, error) {
 	return unix.Openat(s.dev, "urandom", unix.O_RDWR|unix.O_CLOEXEC, 0)
 }
 
+// Mounts opens the table of mounts, whose descriptor tells of its changes.
+func (s *System) Mounts() (int, error) {
+	return unix.Openat(s.proc, "self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
 // BootID is the kernel's identifier of this boot.
 func (s *System) BootID() string {
 	return firstLine(s.proc, "sys/kernel/random/boot_id")
