@@ -88,15 +88,22 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("open /dev/urandom: %w", err)
 	}
+	// Held open, it is there also after the image's files are gone. Without it
+	// everything but system calls works.
+	executor, err := unix.Open("/.provium/executor", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		executor = 0
+	}
 	a := agent.New(agent.Config{
-		Version: version,
-		GuestOS: system.OS(),
-		BootID:  system.BootID(),
-		Init:    string(kind),
-		Root:    system.Follow,
-		Shield:  system.Shield,
-		DevNull: null,
-		Random:  random,
+		Version:  version,
+		GuestOS:  system.OS(),
+		BootID:   system.BootID(),
+		Init:     string(kind),
+		Root:     system.Follow,
+		Shield:   system.Shield,
+		DevNull:  null,
+		Executor: executor,
+		Random:   random,
 
 		AwaitDisk: system.AwaitDisk,
 	})

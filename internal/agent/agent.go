@@ -26,6 +26,8 @@ type Config struct {
 	// and returns what to call after it. Nil does nothing. The agent is exempt
 	// from the OOM killer, and children must not inherit that.
 	Shield func() (restore func())
+	// Executor is a descriptor of the executor's program; 0: there is none.
+	Executor int
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
@@ -47,6 +49,7 @@ type Agent struct {
 
 	handles  atomic.Uint64  // the last one given
 	procs    processes      //
+	execs    executors      //
 	children sync.WaitGroup // who follows them
 }
 
@@ -67,9 +70,10 @@ func New(cfg Config) *Agent {
 }
 
 // Wait returns when every operation of ended sessions has ended, and every
-// process that is left. Call it after the last Serve.
+// process that is left. It ends the executors. Call it after the last Serve.
 func (a *Agent) Wait() {
 	a.ops.Wait()
+	a.execs.stop()
 	a.children.Wait()
 	for {
 		select {

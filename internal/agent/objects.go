@@ -30,6 +30,19 @@ func (o *op) object(req wire.Request) (v wire.Value, body *body, err error) {
 		err = o.procClose(r)
 	case *wire.TailFile:
 		err = o.tailFile(r)
+	case *wire.Syscall:
+		body = o.body(r.Data)
+		v, err = o.syscall(r, body)
+	case *wire.SyscallAwait:
+		v, err = o.syscallAwait(r)
+	case *wire.ReadMem:
+		v, err = o.readMem(r)
+	case *wire.FDTail:
+		err = o.fdTail(r)
+	case *wire.WorkerSpawn:
+		v, err = o.workerSpawn()
+	case *wire.WorkerClose:
+		err = o.workerClose(r)
 	default:
 		err = &wireError{Text: fmt.Sprintf("the agent does not know the operation %s", req.Op())}
 	}

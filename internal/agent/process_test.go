@@ -125,7 +125,7 @@ func TestProcess(t *testing.T) {
 		}
 	})
 	t.Run("signal to the group", func(t *testing.T) {
-		h := start(t, c, "trap 'exit 7' TERM; echo ready; sleep 1000")
+		h := start(t, c, "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done")
 		out, err := c.ProcessOutput(ctx, h, false)
 		if err != nil {
 			t.Fatal(err)

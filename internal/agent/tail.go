@@ -83,6 +83,75 @@ func (t *tail) close() {
 	t.op.agent.release(t.b)
 }
 
+// fdTail streams what a descriptor of an executor gives from its cursor on,
+// which stays where it is in a file that has one.
+func (o *op) fdTail(r *wire.FDTail) error {
+	fd, err := o.descriptor(r.Executor, r.FD)
+	if err != nil {
+		return err
+	}
+	t := &tail{op: o, fd: fd, watch: -1, b: o.agent.buffer()}
+	defer t.close()
+	if err := unix.Fstat(fd, &t.ino); err != nil {
+		return err
+	}
+	if polls(fd) {
+		return t.followShared()
+	}
+	if t.at, err = unix.Seek(fd, 0, unix.SEEK_CUR); err != nil {
+		return err
+	}
+	if err := t.openNotify(); err != nil {
+		return err
+	}
+	return t.followFile()
+}
+
+// followShared streams a descriptor that the executor has open too. What it is
+// set to must not change, so it is waited for on an epoll instance and read
+// when there is something.
+func (t *tail) followShared() error {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	f, raw, err := pollable(ep, "epoll")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	event := unix.EpollEvent{Events: unix.EPOLLIN}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, t.fd, &event); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(t.op.ctx, func() { _ = f.SetReadDeadline(past) })
+	defer stop()
+	t.op.opened()
+	for {
+		if err := raw.Read(func(fd uintptr) bool {
+			n, err := pollNow([]unix.PollFd{{Fd: int32(t.fd), Events: unix.POLLIN}})
+			return n > 0 || err != nil
+		}); err != nil {
+			if t.op.ctx.Err() != nil {
+				return context.Canceled
+			}
+			return err
+		}
+		n, err := unix.Read(t.fd, t.b.payload()[:wire.ChunkSize])
+		switch {
+		case err == unix.EAGAIN || err == unix.EINTR:
+			continue
+		case err == unix.EIO || n == 0 && err == nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := t.op.stream(wire.StreamData, t.b, n); err != nil {
+			return err
+		}
+	}
+}
+
 // polls tells whether a descriptor can be waited for, as those of regular
 // files cannot.
 func polls(fd int) bool {

@@ -292,6 +292,8 @@ func batchResult(req wire.Request, r *wire.Result, a *answer) (out Result, err e
 		out.Stat, err = fileInfo(a)
 	case *wire.ListDir:
 		out.Entries, err = dirEntries(a)
+	case *wire.Syscall:
+		out.Syscall, err = syscallResult("syscall", a, nil)
 	}
 	return out, err
 }

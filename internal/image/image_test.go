@@ -295,7 +295,7 @@ func TestOverlaySearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	items, err := readOverlay(put(t, b.Bytes(), dir, "o.cpio.gz"))
-	if got := placedNames(items); err != nil || !slices.Equal(got, []string{".provium/", "sbin/provium-agent", ".provium/agent"}) {
+	if got := placedNames(items); err != nil || !slices.Equal(got, []string{".provium/", "sbin/provium-agent", ".provium/agent", ".provium/executor"}) {
 		t.Errorf("overlay: %v, %v", got, err)
 	}
 	check := func(profile, want string) {

@@ -10,7 +10,7 @@ import (
 
 // types are the kinds of userdata of one file's state.
 type types struct {
-	test, lab, vm, result, console, clock, batch, snapshot, process, stream, disk *lua.Type
+	test, lab, vm, result, console, clock, batch, snapshot, process, stream, file, worker, call, disk *lua.Type
 }
 
 func (f *file) newTypes() types {
@@ -25,6 +25,9 @@ func (f *file) newTypes() types {
 		snapshot: f.newSnapshotType(),
 		process:  f.newProcessType(),
 		stream:   f.newStreamType(),
+		file:     f.newFileType(),
+		worker:   f.newWorkerType(),
+		call:     f.newCallType(),
 		disk:     f.newDiskType(),
 	}
 }

@@ -100,7 +100,7 @@ func newProcessRequest(op string) Request {
 	case "tail_file":
 		return &TailFile{}
 	}
-	return nil
+	return newSyscallRequest(op)
 }
 
 func (r *ProcStart) fields(f *fields) {

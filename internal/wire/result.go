@@ -238,6 +238,8 @@ func (d *decoder) value(batch bool) Value {
 		return d.runValue()
 	case kind == "proc":
 		return d.procValue()
+	case kind == "syscall":
+		return d.syscallValue()
 	case kind == "count":
 		return CountValue(d.uint())
 	case kind == "file":
