@@ -93,6 +93,8 @@ func run(args []string) error {
 		Shield:  system.Shield,
 		DevNull: null,
 		Random:  random,
+		Proc:    system.Proc(),
+		Sys:     system.Sys(),
 	})
 	port, err := system.OpenPort()
 	if err != nil {

@@ -30,6 +30,9 @@ type Config struct {
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
 	// its own.
 	Random int
+	// Proc and Sys are descriptors of the roots of procfs and sysfs, for the
+	// network; 0 makes the agent use /proc and /sys.
+	Proc, Sys int
 }
 
 // Agent serves sessions. Use New.
@@ -39,6 +42,7 @@ type Agent struct {
 	spawn   sync.Mutex
 	ops     sync.WaitGroup
 	waiters chan *waiter // not in use
+	net     network
 }
 
 // New returns an Agent.

@@ -159,6 +159,8 @@ func (o *op) item(req wire.Request) wire.Result {
 		err = o.sleep(r.NS)
 	case *wire.Renew:
 		v, err = o.agent.renew(r)
+	case *wire.Network:
+		err = o.network(r)
 	}
 	if body != nil && o.ctx.Err() == nil {
 		// In a batch the next operation's bytes stand behind these.

@@ -207,6 +207,13 @@ func (c *Client) Renew(ctx context.Context, entropy []byte, realtimeNS int64) er
 	return err
 }
 
+// Network sets the guest's network interfaces and host names. It waits for
+// interfaces that the guest has not noticed yet.
+func (c *Client) Network(ctx context.Context, r *Network) error {
+	_, err := c.do(ctx, r, transfer{})
+	return err
+}
+
 // Sleep returns after d of the guest's time.
 func (c *Client) Sleep(ctx context.Context, d time.Duration) error {
 	_, err := c.do(ctx, &wire.Sleep{NS: uint64(max(d, 0))}, transfer{})

@@ -38,6 +38,7 @@ const (
 	sectionState   = "state"   // of the devices, as QEMU wrote it
 	sectionConsole = "console" // the log up to the snapshot
 	sectionFiles   = "files"   // JSON of the boot files, for a later reset
+	sectionNICs    = "nics"    // JSON of the network interfaces; absent without any
 )
 
 // verified remembers which files were read through and found good. Its zero
@@ -174,6 +175,18 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	if err != nil {
 		return id, err
 	}
+	cfg := *i.plan.cfg
+	nics := i.wiring.planned() // some may have come while the guest ran
+	cfg.NICs = describeNICs(nics)
+	if len(nics) > 0 {
+		text, err := encodeNICs(nics)
+		if err != nil {
+			return id, err
+		}
+		if err := w.PutSection(sectionNICs, text); err != nil {
+			return id, err
+		}
+	}
 	for _, s := range []struct {
 		name string
 		p    []byte
@@ -185,7 +198,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
 	return w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
-		Machine: i.vm.hardware(i.plan.cfg, machine.Version())})
+		Machine: i.vm.hardware(&cfg, machine.Version())})
 }
 
 // stopped captures a running guest and has it go on.
@@ -294,7 +307,7 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return v.started(inst)
+	return v.started(ctx, inst)
 }
 
 // startRestored is start for a plan of planRestore.
@@ -340,6 +353,10 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	// The command line is the one that booted, with everything in it.
 	p.cfg.Cmdline = g.Cmdline
 	p.guest = g
+	if p.nics, err = v.savedNICs(r); err != nil {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+	}
+	p.cfg.NICs = describeNICs(p.nics)
 	return p, v.runFrom(p, r)
 }
 

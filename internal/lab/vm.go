@@ -34,6 +34,7 @@ type VM struct {
 	inFlight map[string]int // operations under way, by name
 	frozen   chan struct{}  // while a snapshot is taken: closed at its end
 	holders  int            // labs that hold this VM
+	nics     []*NIC         // attached, in order of attaching
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
@@ -187,7 +188,12 @@ func (v *VM) Pause(ctx context.Context) error {
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error { return i.machine.Cont(ctx) })
+	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error {
+		if err := i.machine.Cont(ctx); err != nil {
+			return err
+		}
+		return i.refreshNetwork(ctx)
+	})
 }
 
 // transition carries out do in state from and leaves the VM in state to, unless

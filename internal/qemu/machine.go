@@ -51,6 +51,7 @@ type Machine struct {
 	stderr *tailBuffer
 
 	migration *migrationWatch
+	removals  removals
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	stateFD   int           // number in the QEMU process of what it is restored from
@@ -110,7 +111,10 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	go m.reap()
 
-	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.migration.onEvent)
+	m.qmp, err = qmp.Connect(ctx, ends.qmp, func(e Event) {
+		m.removals.onEvent(e)
+		m.migration.onEvent(e)
+	})
 	close(m.connected)
 	if err == nil && cfg.Restore != nil {
 		err = m.load(ctx)

@@ -34,6 +34,7 @@ func vmMethods() map[string]vmMethod {
 
 		"power_button": (*file).vmPowerButton,
 		"snapshot":     (*file).vmSnapshot,
+		"nic":          (*file).vmNIC,
 		"restore":      (*file).vmRestore,
 
 		"run":        (*file).vmRun,

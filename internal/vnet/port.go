@@ -42,25 +42,20 @@ type session struct {
 	wake    chan struct{} // has a token when there is something new
 }
 
-// ErrInUse is a second connection of a port that has one.
-var ErrInUse = errors.New("the port has a connection already")
-
 // ErrClosed is a connection of a port that was removed, or of a closed switch.
 var ErrClosed = errors.New("the port is closed")
 
 // Serve moves frames between a connection and the port until the connection
-// ends, and closes it. It returns nil when the peer hung up or the switch did.
+// ends or another takes its place, and closes it. It returns nil when the peer hung up or the switch did.
 func (p *Port) Serve(conn net.Conn) error {
 	defer conn.Close()
 	ses := &session{conn: conn, wake: make(chan struct{}, 1)}
 	p.sw.mu.Lock()
 	var err error
-	switch {
-	case p.gone || p.sw.closed:
+	if p.gone || p.sw.closed {
 		err = ErrClosed
-	case p.live != nil:
-		err = ErrInUse
-	default:
+	} else {
+		p.hangUp()
 		p.live = ses
 	}
 	p.sw.mu.Unlock()

@@ -127,11 +127,11 @@ func (s *Switch) UnpartitionOneWay(from, to string) {
 	s.change(func(r *rules) { delete(r.oneWay, pair{from, to}) })
 }
 
-// PartitionAll partitions every pair of present ports.
-func (s *Switch) PartitionAll() {
+// PartitionAll partitions every pair of the given ports.
+func (s *Switch) PartitionAll(names []string) {
 	s.change(func(r *rules) {
-		for a := range s.ports {
-			for b := range s.ports {
+		for _, a := range names {
+			for _, b := range names {
 				if a != b {
 					r.partitions[pair{a, b}] = true
 				}
@@ -172,6 +172,9 @@ func (s *Switch) IsIsolated(name string) bool {
 	defer s.mu.Unlock()
 	return s.rules.isolated[name]
 }
+
+// Forget drops every rule that names a port.
+func (s *Switch) Forget(name string) { s.change(func(r *rules) { r.forget(name) }) }
 
 // Reset removes all impairments and partitions. Isolation stays.
 func (s *Switch) Reset() {

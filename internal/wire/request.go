@@ -162,6 +162,8 @@ func newRequest(op []byte) Request {
 		return &Sleep{}
 	case "renew":
 		return &Renew{}
+	case "network":
+		return &Network{}
 	case "batch":
 		return &Batch{}
 	}

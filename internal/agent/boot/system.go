@@ -164,6 +164,13 @@ func (s *System) Random() (int, error) {
 	return unix.Openat(s.dev, "urandom", unix.O_RDWR|unix.O_CLOEXEC, 0)
 }
 
+// Proc is a descriptor of the root of procfs, Sys one of sysfs. They are the
+// System's.
+func (s *System) Proc() int { return s.proc }
+
+// Sys is a descriptor of the root of sysfs.
+func (s *System) Sys() int { return s.sys }
+
 // BootID is the kernel's identifier of this boot.
 func (s *System) BootID() string {
 	return firstLine(s.proc, "sys/kernel/random/boot_id")
