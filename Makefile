@@ -38,4 +38,4 @@ bench: build
 	scripts/bench "$(GO)"
 
 clean:
-	rm -rf bin dist internal/image/payload/agent internal/image/payload/init internal/image/payload/busybox*
+	rm -rf bin dist internal/image/payload/agent internal/image/payload/init internal/image/payload/executor internal/image/payload/busybox*

@@ -76,6 +76,10 @@ func run(args []string) error {
 	} else if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
 		report(err)
 	}
+	// The drivers are there, and with them the disks of the start.
+	if err := system.LinkDisks(); err != nil {
+		report(err)
+	}
 	null, err := system.DevNull()
 	if err != nil {
 		return fmt.Errorf("open /dev/null: %w", err)
@@ -84,17 +88,26 @@ func run(args []string) error {
 	if err != nil {
 		return fmt.Errorf("open /dev/urandom: %w", err)
 	}
+	// Held open, it is there also after the image's files are gone. Without it
+	// everything but system calls works.
+	executor, err := unix.Open("/.provium/executor", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		executor = 0
+	}
 	a := agent.New(agent.Config{
-		Version: version,
-		GuestOS: system.OS(),
-		BootID:  system.BootID(),
-		Init:    string(kind),
-		Root:    system.Follow,
-		Shield:  system.Shield,
-		DevNull: null,
-		Random:  random,
-		Proc:    system.Proc(),
-		Sys:     system.Sys(),
+		Version:  version,
+		GuestOS:  system.OS(),
+		BootID:   system.BootID(),
+		Init:     string(kind),
+		Root:     system.Follow,
+		Shield:   system.Shield,
+		DevNull:  null,
+		Executor: executor,
+		Random:   random,
+
+		AwaitDisk: system.AwaitDisk,
+		Proc:      system.Proc(),
+		Sys:       system.Sys(),
 	})
 	port, err := system.OpenPort()
 	if err != nil {

@@ -27,6 +27,10 @@ func start() int {
 		fmt.Fprintf(os.Stderr, "provium: path of this program: %v\n", err)
 		return run.ExitError
 	}
+	// A reader that goes away (head, a pager) is an error of writing, not our
+	// end by signal: what runs is still closed in order. Unlike an ignored
+	// signal, a caught one has its default action again in our children.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p := &program{
 		env: os.LookupEnv, dir: dir, self: self, uid: os.Geteuid(),
 		stdout: os.Stdout, stderr: os.Stderr,

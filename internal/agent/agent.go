@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"provium/internal/wire"
 )
@@ -24,9 +26,14 @@ type Config struct {
 	// and returns what to call after it. Nil does nothing. The agent is exempt
 	// from the OOM killer, and children must not inherit that.
 	Shield func() (restore func())
+	// Executor is a descriptor of the executor's program; 0: there is none.
+	Executor int
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
+	// AwaitDisk carries out the operation of that name, which is refused when
+	// it is nil.
+	AwaitDisk func(ctx context.Context, serial string, gone bool) error
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
 	// its own.
 	Random int
@@ -43,6 +50,11 @@ type Agent struct {
 	ops     sync.WaitGroup
 	waiters chan *waiter // not in use
 	net     network
+
+	handles  atomic.Uint64  // the last one given
+	procs    processes      //
+	execs    executors      //
+	children sync.WaitGroup // who follows them
 }
 
 // New returns an Agent.
@@ -51,6 +63,9 @@ func New(cfg Config) *Agent {
 	if cfg.Root == nil {
 		a.cfg.Root = func() error { return nil }
 	}
+	if cfg.AwaitDisk == nil {
+		a.cfg.AwaitDisk = func(context.Context, string, bool) error { return errors.ErrUnsupported }
+	}
 	if cfg.Shield == nil {
 		a.cfg.Shield = func() func() { return func() {} }
 	}
@@ -58,10 +73,12 @@ func New(cfg Config) *Agent {
 	return a
 }
 
-// Wait returns when every operation of ended sessions has ended. Call it after
-// the last Serve.
+// Wait returns when every operation of ended sessions has ended, and every
+// process that is left. It ends the executors. Call it after the last Serve.
 func (a *Agent) Wait() {
 	a.ops.Wait()
+	a.execs.stop()
+	a.children.Wait()
 	for {
 		select {
 		case w := <-a.waiters:

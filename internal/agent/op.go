@@ -157,10 +157,14 @@ func (o *op) item(req wire.Request) wire.Result {
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:
 		err = o.sleep(r.NS)
+	case *wire.AwaitDisk:
+		err = o.agent.cfg.AwaitDisk(o.ctx, r.Serial, r.Gone)
 	case *wire.Renew:
 		v, err = o.agent.renew(r)
 	case *wire.Network:
 		err = o.network(r)
+	default:
+		v, body, err = o.object(req)
 	}
 	if body != nil && o.ctx.Err() == nil {
 		// In a batch the next operation's bytes stand behind these.

@@ -35,6 +35,7 @@ type Log struct {
 	size    int64
 	search  int64 // where the next Expect starts
 	ended   bool
+	boots   []int64       // where the output of each boot begins
 	changed chan struct{} // closed at the next change; nil while nobody waits
 }
 
@@ -230,6 +231,7 @@ func (l *Log) MarkBoot() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.search = l.size
+	l.boots = append(l.boots, l.size)
 	l.ended = false
 	l.wake()
 }

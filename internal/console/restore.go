@@ -24,6 +24,7 @@ func (l *Log) Replace(text []byte, search int64) error {
 	l.mu.Lock()
 	err := l.file.Truncate(0)
 	l.size, l.search, l.ended = 0, 0, false
+	l.boots = append(l.boots[:0], 0)
 	l.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("console log replace: %w", err)

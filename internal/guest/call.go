@@ -15,6 +15,8 @@ type transfer struct {
 	from  io.Reader // bytes for the request's StreamData, nil for none
 	to    io.Writer // takes StreamData as it comes; nil keeps it in memory
 	limit int64     // bytes of a stream that may be kept in memory
+	// pulled tells that a Stream takes StreamData piece by piece.
+	pulled bool
 }
 
 // send decides how p goes over: inside the request, or after it.
@@ -58,6 +60,7 @@ type call struct {
 	window  [wire.Streams]int64 // bytes the agent may still send
 	owed    [wire.Streams]int64 // bytes taken, not yet allowed again
 	credit  int64               // bytes of StreamData we may still send
+	opened  bool                // a first Data frame has come
 	message []byte              // a result that is still coming
 	end     *wire.Result
 }
@@ -108,6 +111,10 @@ func (op *call) data(r *wire.Reader, h wire.Header) error {
 		return fmt.Errorf("%w: agent sent more than %d bytes", wire.ErrMalformed, op.t.limit)
 	}
 	op.owed[h.Stream] += n
+	if op.t.pulled {
+		op.opened = true
+		op.notify()
+	}
 	if op.t.to != nil && h.Stream == wire.StreamData || op.owed[h.Stream] >= wire.Window/2 {
 		op.notify()
 	}
@@ -138,6 +145,24 @@ func (op *call) result(h wire.Header, p []byte) (last bool, err error) {
 
 // do sends a request, moves its bulk data, and waits for the result.
 func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer, error) {
+	op, err := c.begin(ctx, req, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := op.move(ctx); err != nil {
+		op.giveUp()
+		return nil, fmt.Errorf("%s: %w", req.Op(), err)
+	}
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.end.Err != nil {
+		return nil, opError(req, op.end.Err)
+	}
+	return &answer{value: op.end.Value, in: op.in}, nil
+}
+
+// begin sends a request.
+func (c *Client) begin(ctx context.Context, req wire.Request, t transfer) (*call, error) {
 	name := req.Op()
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
@@ -166,20 +191,11 @@ func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer,
 	} else {
 		message = wire.AppendMessage(nil, wire.FrameRequest, op.id, message[wire.HeaderSize:])
 	}
-	err := c.send(ctx, message)
-	if err == nil {
-		err = op.move(ctx)
-	}
-	if err != nil {
+	if err := c.send(ctx, message); err != nil {
 		op.giveUp()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	if op.end.Err != nil {
-		return nil, opError(req, op.end.Err)
-	}
-	return &answer{value: op.end.Value, in: op.in}, nil
+	return op, nil
 }
 
 // move sends and receives until the result is there.

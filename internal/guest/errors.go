@@ -43,6 +43,12 @@ func opError(req wire.Request, e *wire.Error) *OpError {
 		if len(r.Args) > 0 {
 			out.Path = r.Args[0]
 		}
+	case *wire.ProcStart:
+		if len(r.Args) > 0 {
+			out.Path = r.Args[0]
+		}
+	case *wire.TailFile:
+		out.Path = r.Path
 	case *wire.ReadFile:
 		out.Path = r.Path
 	case *wire.WriteFile:

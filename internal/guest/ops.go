@@ -214,6 +214,16 @@ func (c *Client) Network(ctx context.Context, r *Network) error {
 	return err
 }
 
+// MaxDiskSerial is what the serial number of a disk holds, in bytes.
+const MaxDiskSerial = wire.MaxSerial
+
+// AwaitDisk returns when the guest's kernel has the disk with that serial number
+// and programs find it under /dev/disk/by-id; with gone, when it has none any more.
+func (c *Client) AwaitDisk(ctx context.Context, serial string, gone bool) error {
+	_, err := c.do(ctx, &wire.AwaitDisk{Serial: serial, Gone: gone}, transfer{})
+	return err
+}
+
 // Sleep returns after d of the guest's time.
 func (c *Client) Sleep(ctx context.Context, d time.Duration) error {
 	_, err := c.do(ctx, &wire.Sleep{NS: uint64(max(d, 0))}, transfer{})
@@ -289,6 +299,8 @@ func batchResult(req wire.Request, r *wire.Result, a *answer) (out Result, err e
 		out.Stat, err = fileInfo(a)
 	case *wire.ListDir:
 		out.Entries, err = dirEntries(a)
+	case *wire.Syscall:
+		out.Syscall, err = syscallResult("syscall", a, nil)
 	}
 	return out, err
 }

@@ -122,6 +122,7 @@ type Result struct {
 	Data    []byte
 	Stat    *FileInfo
 	Entries []DirEntry
+	Syscall *SyscallResult
 }
 
 func (o RunOp) request() wire.Request {
@@ -163,4 +164,22 @@ func (o RenameOp) request() wire.Request { return &wire.Rename{From: o.From, To:
 type (
 	Network   = wire.Network
 	Interface = wire.Interface
+)
+
+// MaxReadFile is the largest file that is read into memory, in bytes.
+const MaxReadFile = wire.MaxReadFile
+
+// EntryType is a kind of file; its String is the name tests see.
+type EntryType = wire.EntryType
+
+// Kinds of files.
+const (
+	TypeOther       = wire.TypeOther
+	TypeFile        = wire.TypeFile
+	TypeDirectory   = wire.TypeDirectory
+	TypeSymlink     = wire.TypeSymlink
+	TypeFIFO        = wire.TypeFIFO
+	TypeSocket      = wire.TypeSocket
+	TypeBlockDevice = wire.TypeBlockDevice
+	TypeCharDevice  = wire.TypeCharDevice
 )

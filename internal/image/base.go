@@ -39,6 +39,15 @@ var baseFiles = [...]struct{ name, content string }{
 	{"etc/resolv.conf", ""},
 }
 
+const (
+	// directDD is the command that the agent's stub carries out, since busybox
+	// cannot read and write disks directly.
+	directDD = "bin/dd"
+	// busyboxDD is busybox's own under the name that the build gives it, so that
+	// its shell does not prefer it.
+	busyboxDD = "bin/de"
+)
+
 // baseItems is the built-in initrd: busybox with all its applets and the few
 // files that programs expect. It has no /init: the agent's stub is a minimal one.
 func (s *Store) baseItems() ([]item, error) {
@@ -75,6 +84,11 @@ func (s *Store) baseItems() ([]item, error) {
 		}
 		known[a] = true
 		target := "busybox"
+		if a == directDD || a == busyboxDD {
+			known[directDD] = true
+			items = append(items, linkItem(directDD, ".."+agentPath))
+			continue
+		}
 		if dir != "bin" {
 			target = strings.Repeat("../", strings.Count(a, "/")) + "bin/busybox"
 		}

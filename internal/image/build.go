@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"provium/internal/image/decompress"
@@ -44,10 +46,8 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 	}
 	overlay := append(append([]item{}, in.agent...), moduleItems(in.early, in.late)...)
 	key = hashStrings(initrdFormat, baseKey, hashItems(baseItems), hashItems(overlay))
-	file = s.path(kindInitrd, key)
-	now := time.Now()
-	if _, err := os.Stat(file); err == nil {
-		touch(file, now)
+	if file := s.cachedInitrd(key); file != "" {
+		touch(file, time.Now())
 		return file, key, nil
 	}
 	unlock, err := s.lock(ctx, kindInitrd)
@@ -55,29 +55,62 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 		return "", "", err
 	}
 	defer unlock()
-	if _, err := os.Stat(file); err == nil {
+	if file := s.cachedInitrd(key); file != "" {
 		return file, key, nil
 	}
-	err = s.install(kindInitrd, key, func(tmp string) error {
-		f, err := os.Create(tmp)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if in.base == "" {
-			err = writeBuiltin(f, baseItems, overlay)
-		} else {
-			err = mergeInitrd(ctx, f, in.base, overlay)
-		}
-		if err != nil {
-			return err
-		}
-		return f.Close()
+	var name string
+	err = s.installNamed(kindInitrd, func(tmp string) (string, error) {
+		size, err := writeInitrd(ctx, tmp, in.base, baseItems, overlay)
+		name = initrdName(key, size)
+		return name, err
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("build initrd: %w", err)
 	}
-	return file, key, nil
+	return s.path(kindInitrd, name), key, nil
+}
+
+// initrdName is the name of a cached initrd. A file of another size was cut off,
+// by a full disk or a crash of the host, and is none.
+func initrdName(key string, size int64) string { return fmt.Sprintf("%s-%d", key, size) }
+
+// cachedInitrd is the path of the cached initrd with that key, "" if there is
+// none that is whole. What is cut off is removed.
+func (s *Store) cachedInitrd(key string) string {
+	files, err := filepath.Glob(globQuote(s.path(kindInitrd, key)) + "-*")
+	if err != nil {
+		return ""
+	}
+	for _, file := range files {
+		st, err := os.Stat(file)
+		if err == nil && filepath.Base(file) == initrdName(key, st.Size()) {
+			return file
+		}
+		_ = os.Remove(file) // it stays without harm
+	}
+	return ""
+}
+
+// writeInitrd writes a new initrd, which is on the disk when it returns.
+func writeInitrd(ctx context.Context, path, base string, baseItems, overlay []item) (size int64, err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if base == "" {
+		err = writeBuiltin(f, baseItems, overlay)
+	} else {
+		err = mergeInitrd(ctx, f, base, overlay)
+	}
+	if err != nil {
+		return 0, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), errors.Join(f.Sync(), f.Close())
 }
 
 func hashItems(items []item) string {

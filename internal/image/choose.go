@@ -464,7 +464,8 @@ func (s *Store) extract(k *chosenKernel, h *kernel.Header) (*vmlinuxInfo, error)
 				return err
 			}
 		}
-		return errors.Join(out.Close(), writeInfo(tmp, v))
+		// On the disk before the entry is: its size alone would not tell a hole.
+		return errors.Join(out.Sync(), out.Close(), writeInfo(tmp, v))
 	})
 	return v, err
 }

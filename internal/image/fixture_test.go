@@ -104,6 +104,7 @@ func testPayload() fstest.MapFS {
 	return fstest.MapFS{
 		"init":            {Data: []byte("INIT")},
 		"agent":           {Data: []byte("AGENT")},
+		"executor":        {Data: []byte("EXECUTOR")},
 		"busybox":         {Data: []byte("BUSYBOX")},
 		"busybox.applets": {Data: []byte("bin/sh\nbin/busybox\nlinuxrc\nsbin/init\nusr/bin/env\n")},
 	}

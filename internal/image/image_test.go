@@ -295,7 +295,7 @@ func TestOverlaySearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	items, err := readOverlay(put(t, b.Bytes(), dir, "o.cpio.gz"))
-	if got := placedNames(items); err != nil || !slices.Equal(got, []string{".provium/", "sbin/provium-agent", ".provium/agent"}) {
+	if got := placedNames(items); err != nil || !slices.Equal(got, []string{".provium/", "sbin/provium-agent", ".provium/agent", ".provium/executor"}) {
 		t.Errorf("overlay: %v, %v", got, err)
 	}
 	check := func(profile, want string) {
@@ -370,11 +370,22 @@ func TestCache(t *testing.T) {
 	if err != nil || len(entries) != 2 || entries[0].Kind != kindVmlinux || entries[0].Note != "6.1" || entries[1].Kind != kindInitrd || entries[1].Size == 0 {
 		t.Fatalf("%+v, %v", entries, err)
 	}
+	// What a crash cut off is made again.
+	if err := os.Truncate(images[0].Initrd, 100); err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(img.Initrd); err != nil || st.Size() <= 100 {
+		t.Errorf("cut initrd: %v, %v", st, err)
+	}
 	// A damaged entry is made again.
 	if err := os.Truncate(images[0].Kernel, 5); err != nil {
 		t.Fatal(err)
 	}
-	img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+	img, err = s.Resolve(t.Context(), Spec{Profile: "p"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,14 @@ import (
 // Places of our things in the guest. All but the agent's fixed path stand in one
 // directory.
 const (
-	guestInit    = "sbin/provium-agent"
-	guestDir     = ".provium"
-	guestAgent   = guestDir + "/agent"
-	guestModules = guestDir + "/modules"
-	guestEarly   = guestDir + "/modules.early"
-	guestLate    = guestDir + "/modules.late"
-	guestFiles   = guestDir + "/files"
+	guestInit     = "sbin/provium-agent"
+	guestDir      = ".provium"
+	guestAgent    = guestDir + "/agent"
+	guestExecutor = guestDir + "/executor"
+	guestModules  = guestDir + "/modules"
+	guestEarly    = guestDir + "/modules.early"
+	guestLate     = guestDir + "/modules.late"
+	guestFiles    = guestDir + "/files"
 )
 
 const (
@@ -77,7 +78,11 @@ func (s *Store) payloadItems() ([]item, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []item{fileItem(guestInit, 0o755, boot), fileItem(guestAgent, 0o755, agent)}, nil
+	executor, err := s.readPayload(payloadExecutor)
+	if err != nil {
+		return nil, err
+	}
+	return []item{fileItem(guestInit, 0o755, boot), fileItem(guestAgent, 0o755, agent), fileItem(guestExecutor, 0o755, executor)}, nil
 }
 
 // findOverlay returns the overlay file to use, or "" for the payload. A file that

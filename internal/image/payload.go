@@ -16,10 +16,11 @@ var embedded embed.FS
 
 // Names of the files in a payload.
 const (
-	payloadInit    = "init"            // PID 1 of the guest, static
-	payloadAgent   = "agent"           // the guest agent, static
-	payloadBusybox = "busybox"         // static busybox for the built-in initrd
-	payloadApplets = "busybox.applets" // its `--list-full`
+	payloadInit     = "init"            // PID 1 of the guest, static
+	payloadAgent    = "agent"           // the guest agent, static
+	payloadExecutor = "executor"        // makes system calls for the agent, static
+	payloadBusybox  = "busybox"         // static busybox for the built-in initrd
+	payloadApplets  = "busybox.applets" // its `--list-full`
 )
 
 // errAgentMissing is the text users see from a binary that was built without
@@ -38,7 +39,7 @@ func embeddedPayload() fs.FS {
 func (s *Store) readPayload(name string) ([]byte, error) {
 	data, err := fs.ReadFile(s.cfg.Payload, name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
-		if name == payloadAgent || name == payloadInit {
+		if name == payloadAgent || name == payloadInit || name == payloadExecutor {
 			return nil, errAgentMissing
 		}
 		return nil, fmt.Errorf("%s for the built-in initrd missing: build with \"make build\"", name)

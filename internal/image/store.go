@@ -94,6 +94,11 @@ func (s *Store) path(parts ...string) string {
 // install makes the cache entry kind/name: fill writes it under a temporary path,
 // and a rename puts it in place. If another process was faster, its entry stays.
 func (s *Store) install(kind, name string, fill func(tmp string) error) error {
+	return s.installNamed(kind, func(tmp string) (string, error) { return name, fill(tmp) })
+}
+
+// installNamed is install for an entry whose name depends on what is in it.
+func (s *Store) installNamed(kind string, fill func(tmp string) (name string, err error)) error {
 	dir := s.path(kind)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make image cache: %w", err)
@@ -104,7 +109,8 @@ func (s *Store) install(kind, name string, fill func(tmp string) error) error {
 	}
 	defer os.RemoveAll(tmp)
 	entry := filepath.Join(tmp, "entry")
-	if err := fill(entry); err != nil {
+	name, err := fill(entry)
+	if err != nil {
 		return err
 	}
 	err = os.Rename(entry, filepath.Join(dir, name))

@@ -24,6 +24,7 @@ type startPlan struct {
 	restored bool   // from a snapshot, not booted
 	text     []byte // console log that came with it
 	nics     []plannedNIC
+	base     saved // what the agent held at the snapshot
 }
 
 // bootGuest boots, or serves the boot from the cache.
@@ -213,6 +214,9 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
+	}
+	if cfg.Disks, err = v.diskDevices(); err != nil {
+		return nil, err
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime

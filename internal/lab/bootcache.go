@@ -33,6 +33,8 @@ func (v *VM) bootKey(p *startPlan) string {
 		return ""
 	case p.opts.RNGSeed != nil || p.opts.InitialTime != nil:
 		return ""
+	case len(p.cfg.Disks) > 0: // what the boot did to them would be missing
+		return ""
 	case p.cfg.Memory%snapshot.PageSize != 0:
 		return ""
 	}

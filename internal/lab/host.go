@@ -23,6 +23,7 @@ type Profile struct {
 	Accel        string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
 	NoBootCache  bool          // every boot really boots
+	Disks        []DiskSpec    // attached first, with ids
 	Unavailable  string        // what the profile asks for that this version cannot do; "" is nothing
 }
 
@@ -70,6 +71,7 @@ type Host struct {
 	NoGuests bool
 
 	verified verified // snapshots that need not be read through again
+	saved    savedGenerations
 
 	mu           sync.Mutex
 	nextVM       int

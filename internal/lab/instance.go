@@ -32,6 +32,7 @@ type instance struct {
 
 	mu        sync.Mutex
 	boot      int           // counts boots: resets and reboots of the guest
+	gen       *generation   // of what the agent holds
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
 	linker    *linker       // makes, or keeps, the link of this boot
@@ -47,7 +48,7 @@ type instance struct {
 
 func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, giveBack func()) (*instance, error) {
 	cfg := p.cfg
-	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack, plan: p,
+	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack, plan: p, gen: p.generation(),
 		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
@@ -199,9 +200,11 @@ func (i *instance) onReset() {
 	default:
 	}
 	i.vm.log.MarkBoot()
+	i.vm.powerDisksOn()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.boot++
+	i.gen = &generation{}
 	i.portOpenedLocked()
 	i.suspended = false
 	if i.ctx.Err() != nil {

@@ -24,7 +24,8 @@ type BootOpts struct {
 	InitialTime   *time.Time
 	AgentTimeout  time.Duration
 	Files         []BootFile
-	Cold          *bool // true refuses the boot cache
+	Cold          *bool      // true refuses the boot cache
+	Disks         []DiskSpec // beside those of the profile; default ids boot0, boot1, ...
 }
 
 // BootFile is written into the guest's file system before its init starts.
@@ -67,6 +68,7 @@ func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
 		if from.Cold != nil {
 			m.Cold = from.Cold
 		}
+		m.Disks = append(m.Disks, from.Disks...)
 		m.Files = joinFiles(m.Files, from.Files)
 	}
 	return &m

@@ -94,6 +94,15 @@ func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
 func (v *VM) freeze() (thaw func(), err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if len(v.streams) > 0 {
+		var b strings.Builder
+		fmt.Fprintf(&b, "vm:snapshot() refused: file `%s` has live streams:", v.host.File)
+		for _, s := range v.streams {
+			b.WriteString("\n  - " + s.String())
+		}
+		b.WriteString("\nclose them first")
+		return nil, errors.New(b.String())
+	}
 	if len(v.inFlight) > 0 {
 		names := make([]string, 0, len(v.inFlight))
 		for op := range v.inFlight {
@@ -131,6 +140,10 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	if inst == nil {
 		return nil, errNoGuest
 	}
+	if ids := v.disks.ids(); len(ids) > 0 {
+		return nil, fmt.Errorf("cannot snapshot: vm `%s` has disks (%s), whose contents a snapshot cannot hold in this version; detach them first",
+			v.name, strings.Join(ids, ", "))
+	}
 	if inst.isSuspended() {
 		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
 	}
@@ -152,6 +165,8 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
 	v.host.verified.add(id)
+	gen := inst.generation()
+	v.host.saved.put(id, saved{gen, gen.last.Load()})
 	return &Snapshot{path}, nil
 }
 
@@ -212,14 +227,14 @@ func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if err := link.Ping(ctx); err != nil {
 		return nil, err
 	}
-	if err := i.machine.Stop(ctx); err != nil {
+	if err := i.stopMachine(ctx); err != nil {
 		return nil, err
 	}
 	moment, err := i.capture(ctx, w)
 	// Also when the caller does not want to wait any more.
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
 	defer cancel()
-	return moment, errors.Join(err, i.machine.Cont(again))
+	return moment, errors.Join(err, i.contMachine(again))
 }
 
 // contLimit is how long QEMU may take to set a guest going after a snapshot.
@@ -274,6 +289,9 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 	v.mu.Unlock()
 	if v.host.NoGuests {
 		return errNoGuest
+	}
+	if v.hasDisks() {
+		return fmt.Errorf("cannot restore: vm `%s` has disks, and a snapshot holds none in this version; detach them first", v.name)
 	}
 	if err := v.restoreFile(ctx, path); err != nil {
 		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
@@ -382,6 +400,6 @@ func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
 		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
-	p.restored = true
+	p.restored, p.base = true, v.host.saved.get(r.ID())
 	return nil
 }

@@ -26,7 +26,7 @@ func guestLab(t *testing.T) (*Lab, *Host) {
 	t.Cleanup(starter.Close)
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	images, err := image.NewStore(image.Config{CacheDir: filepath.Join(cache, "provium", "images"), Runner: starter, HostRoot: "/",
 		Notice: func(text string) { t.Log(text) }})

@@ -23,18 +23,23 @@ type VM struct {
 
 	life chan struct{} // held by the one life-cycle call at a time
 
-	mu       sync.Mutex
-	state    State
-	reason   string // why it is dead
-	inst     *instance
-	cid      uint32 // of the last guest
-	dir      string
-	log      *console.Log
-	findings []console.Finding
-	inFlight map[string]int // operations under way, by name
-	frozen   chan struct{}  // while a snapshot is taken: closed at its end
-	holders  int            // labs that hold this VM
-	nics     []*NIC         // attached, in order of attaching
+	mu        sync.Mutex
+	state     State
+	reason    string // why it is dead
+	inst      *instance
+	cid       uint32 // of the last guest
+	dir       string
+	log       *console.Log
+	findings  []console.Finding
+	inFlight  map[string]int // operations under way, by name
+	streams   []*Stream      // open ones, in order of opening
+	files     int            // open Files
+	consoleAt int64          // where the last console stream stopped
+	frozen    chan struct{}  // while a snapshot is taken: closed at its end
+	holders   int            // labs that hold this VM
+
+	nics  []*NIC // attached, in order of attaching
+	disks diskShelf
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
@@ -76,15 +81,23 @@ func (v *VM) CID() (uint32, bool) {
 func (v *VM) IsQuiescent() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0
+	return len(v.inFlight) == 0 && len(v.streams) == 0 && v.files == 0
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
 // whole files leave none behind.
-func (v *VM) OpenFileCount() int { return 0 }
+func (v *VM) OpenFileCount() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.files
+}
 
 // OpenStreamCount is the number of open streams that concern this VM.
-func (v *VM) OpenStreamCount() int { return 0 }
+func (v *VM) OpenStreamCount() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.streams)
+}
 
 // stateError says that op needs another state.
 func (v *VM) stateError(op string, need State) error {
@@ -136,11 +149,15 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 		return v.stateErrorLocked("boot", Created)
 	}
 	v.mu.Unlock()
+	merged := v.opts.Merge(opts)
+	if err := v.declareDisks(merged); err != nil {
+		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+	}
 	if v.host.NoGuests {
 		v.setState(Booted)
 		return nil
 	}
-	return v.bootGuest(ctx, v.opts.Merge(opts))
+	return v.bootGuest(ctx, merged)
 }
 
 func imageFiles(files []BootFile) []image.File {
@@ -183,13 +200,13 @@ func (v *VM) setState(s State) {
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.machine.Stop(ctx) })
+	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.stopMachine(ctx) })
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
 	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error {
-		if err := i.machine.Cont(ctx); err != nil {
+		if err := i.contMachine(ctx); err != nil {
 			return err
 		}
 		return i.refreshNetwork(ctx)
@@ -304,16 +321,17 @@ func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
 	}
+	err := v.closeDisks()
 	v.mu.Lock()
 	dir := v.dir
 	v.mu.Unlock()
 	if dir == "" {
-		return nil
+		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("vm directory: %w", err)
+	if e := os.RemoveAll(dir); e != nil {
+		err = errors.Join(err, fmt.Errorf("vm directory: %w", e))
 	}
-	return nil
+	return err
 }
 
 // MarkDead ends the guest and leaves the VM dead with that reason.

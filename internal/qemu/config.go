@@ -39,6 +39,7 @@ type Config struct {
 	Cmdline  string
 	RNGSeed  *uint64   // nil: the host's entropy
 	RTCBase  time.Time // zero: the host's clock
+	Disks    []Disk    // there from the start; the guest finds them in the order of their slots
 	ExtraArg []string  // appended as they are
 	Restore  *Restore  // start from a saved state instead of booting; nil boots
 	NICs     []NIC     // network interfaces
@@ -98,8 +99,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("qemu config: %d CPUs", c.CPUs)
 	case c.Kernel == "":
 		return errors.New("qemu config: no kernel")
-	case len(c.NICs) > 0 && c.Machine != "" && c.Machine != "q35":
-		return fmt.Errorf("qemu config: machine `%s` cannot be on a network (q35 can)", c.Machine)
+	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == "":
+		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35 and pc can)", c.Machine)
 	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
 		return fmt.Errorf("qemu config: unknown accelerator `%s` (valid: kvm, tcg)", c.Accel)
 	}
@@ -168,8 +169,12 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, "-object", "rng-random,id=rng0,filename=/dev/urandom")
 	}
 	a = append(a, "-device", "virtio-rng-pci,rng=rng0", "-device", "pvpanic", "-device", "vmcoreinfo")
-	if c.Machine == "q35" {
-		a = append(a, "-device", "pcie-pci-bridge,id="+hotplugBus+",addr="+hotplugSlot)
+	if bridge := c.plugBridge(); bridge != "" {
+		a = append(a, "-device", bridge)
+	}
+	a = append(a, diskArgs(c.Disks)...)
+	if bridge := c.nicBridge(); bridge != "" {
+		a = append(a, "-device", bridge)
 	}
 	for i := range c.NICs {
 		a = append(a, c.NICs[i].args()...)

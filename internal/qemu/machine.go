@@ -51,7 +51,7 @@ type Machine struct {
 	stderr *tailBuffer
 
 	migration *migrationWatch
-	removals  removals
+	deleted   deletionWatch
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	stateFD   int           // number in the QEMU process of what it is restored from
@@ -111,14 +111,8 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	go m.reap()
 
-	m.qmp, err = qmp.Connect(ctx, ends.qmp, func(e Event) {
-		m.removals.onEvent(e)
-		m.migration.onEvent(e)
-	})
+	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.onEvent)
 	close(m.connected)
-	if err == nil && cfg.Restore != nil {
-		err = m.load(ctx)
-	}
 	if err != nil {
 		m.Kill()
 		<-m.done
@@ -127,7 +121,24 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		}
 		return nil, &StartError{Err: err, Stderr: m.stderr.String()}
 	}
+	if cfg.Restore == nil {
+		return m, nil
+	}
+	if err := m.load(ctx); err != nil {
+		m.Kill()
+		<-m.done
+		var state *StateError
+		if errors.As(err, &state) && ctx.Err() == nil {
+			state.Stderr = m.stderr.String()
+		}
+		return nil, err
+	}
 	return m, nil
+}
+
+func (m *Machine) onEvent(e Event) {
+	m.deleted.onEvent(e)
+	m.migration.onEvent(e)
 }
 
 // hostEnds are our ends of the connections to QEMU.
@@ -347,6 +358,17 @@ func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, 
 		return n, fmt.Errorf("qemu console write: %w", err)
 	}
 	return n, nil
+}
+
+// InterruptConsole ends a WriteConsole that is under way.
+func (m *Machine) InterruptConsole(hvc bool) {
+	f := m.serial.file
+	if hvc {
+		f = m.hvc.file
+	}
+	// Without a deadline the write goes on, as it would for a caller that does
+	// not want to stop.
+	_ = f.SetWriteDeadline(time.Unix(1, 0))
 }
 
 // SyncConsole delivers what the guest has printed so far to Config.Serial and Config.HVC.

@@ -2,26 +2,38 @@ package qemu
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
+	"strings"
 )
 
-// hotplugBus is a conventional PCI bus behind one bridge. Devices can be added
-// to it and taken off while the guest runs, and it costs a boot less than the
-// port per device that PCI Express wants.
+// nicBus is a conventional PCI bus behind a bridge of its own: NICs can be added
+// and taken off while the guest runs, and the guest finds them in the order of
+// their slots. The bridge is in a fixed place, so that the agent can tell NICs
+// by theirs.
 const (
-	hotplugBus  = "hotplug"
-	hotplugSlot = "1e.0" // of the bridge on the root bus
-	// MaxSlot is the last slot on it; the first one is 1.
+	nicBus      = "nics"
+	nicBridgeAt = "1e.0" // device and function on the root bus
+	// MaxSlot is the last slot of a NIC; the first one is 1.
 	MaxSlot = 31
 )
+
+// nicBridge is the device that makes the nicBus on this type of machine; "" is a
+// machine without one.
+func (c *Config) nicBridge() string {
+	switch {
+	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
+		return "pci-bridge,chassis_nr=2,id=" + nicBus + ",addr=" + nicBridgeAt
+	case strings.Contains(c.Machine, "q35"):
+		return "pcie-pci-bridge,id=" + nicBus + ",addr=" + nicBridgeAt
+	}
+	return ""
+}
 
 // NIC is a network interface of the guest (virtio-net). It exchanges Ethernet
 // frames over a stream, each behind its length in four bytes, big-endian.
 type NIC struct {
-	Slot   int    // on the bus for devices that come and go, 1 to MaxSlot
+	Slot   int    // 1 to MaxSlot
 	MAC    string // "" is for comparing machines only
 	Socket string // unix socket that QEMU connects to
 }
@@ -33,12 +45,12 @@ func (n *NIC) netdev() string { return fmt.Sprintf("net%d", n.Slot) }
 
 // Path tells where the guest finds the device: device and function of each step
 // from the root bus.
-func (n *NIC) Path() string { return fmt.Sprintf("%s/%02x.0", hotplugSlot, n.Slot) }
+func (n *NIC) Path() string { return fmt.Sprintf("%s/%02x.0", nicBridgeAt, n.Slot) }
 
 // args are the options for a NIC that is there from the start. Nobody boots
 // from it: without its ROM the firmware has less to do.
 func (n *NIC) args() []string {
-	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,bus=%s,addr=%#x,disable-legacy=on,romfile=", n.ID(), n.netdev(), hotplugBus, n.Slot)
+	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,bus=%s,addr=%#x,disable-legacy=on,romfile=", n.ID(), n.netdev(), nicBus, n.Slot)
 	if n.MAC != "" {
 		device += ",mac=" + n.MAC
 	}
@@ -57,7 +69,7 @@ func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 		return err
 	}
 	err = m.qmp.Execute(ctx, "device_add", map[string]any{"driver": "virtio-net-pci", "id": n.ID(), "netdev": n.netdev(),
-		"bus": hotplugBus, "addr": fmt.Sprintf("%#x", n.Slot), "disable-legacy": "on", "romfile": "", "mac": n.MAC}, nil)
+		"bus": nicBus, "addr": fmt.Sprintf("%#x", n.Slot), "disable-legacy": "on", "romfile": "", "mac": n.MAC}, nil)
 	if err != nil {
 		_ = m.qmp.Execute(ctx, "netdev_del", map[string]string{"id": n.netdev()}, nil)
 	}
@@ -66,7 +78,8 @@ func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 
 // UnplugNIC takes a NIC away and returns when the guest has let go of it.
 func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
-	gone := m.removals.expect(n.ID())
+	gone := m.deleted.expect(n.ID())
+	defer m.deleted.forget(n.ID())
 	if err := m.qmp.Execute(ctx, "device_del", map[string]string{"id": n.ID()}, nil); err != nil {
 		return err
 	}
@@ -83,40 +96,4 @@ func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
 // SetLink gives a NIC a carrier, or takes it away.
 func (m *Machine) SetLink(ctx context.Context, n NIC, up bool) error {
 	return m.qmp.Execute(ctx, "set_link", map[string]any{"name": n.ID(), "up": up}, nil)
-}
-
-// removals catches QEMU's reports of devices that are gone. Its zero value is ready.
-type removals struct {
-	mu      sync.Mutex
-	waiting map[string]chan struct{}
-}
-
-func (r *removals) expect(id string) <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.waiting == nil {
-		r.waiting = map[string]chan struct{}{}
-	}
-	c := r.waiting[id]
-	if c == nil {
-		c = make(chan struct{})
-		r.waiting[id] = c
-	}
-	return c
-}
-
-func (r *removals) onEvent(e Event) {
-	if e.Name != "DEVICE_DELETED" {
-		return
-	}
-	var d struct{ Device string }
-	if err := json.Unmarshal(e.Data, &d); err != nil || d.Device == "" {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.waiting[d.Device]; c != nil {
-		close(c)
-		delete(r.waiting, d.Device)
-	}
 }

@@ -36,11 +36,17 @@ const maxState = 64 << 20
 
 // StateError is a machine that could not be saved or loaded.
 type StateError struct {
-	Op  string // "save" or "load"
-	Err error
+	Op     string // "save" or "load"
+	Err    error
+	Stderr string // what QEMU printed
 }
 
-func (e *StateError) Error() string { return fmt.Sprintf("qemu state %s: %v", e.Op, e.Err) }
+func (e *StateError) Error() string {
+	if e.Stderr == "" {
+		return fmt.Sprintf("qemu state %s: %v", e.Op, e.Err)
+	}
+	return fmt.Sprintf("qemu state %s: %v: %s", e.Op, e.Err, complaint(e.Stderr))
+}
 
 func (e *StateError) Unwrap() error { return e.Err }
 

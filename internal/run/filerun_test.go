@@ -44,6 +44,11 @@ func fakeRunner(behaviour string) {
 		pass("a")
 		pass("b")
 		finish(done{})
+	case "forgets": // a result was lost
+		tests("a", "b", "c")
+		pass("a")
+		start("b")
+		finish(done{})
 	case "chunk":
 		finish(done{ChunkError: "no such profile"})
 	case "crash":
@@ -146,6 +151,7 @@ func TestFileRunOutcomes(t *testing.T) {
 		{"pass", "passed; a passed ; b passed "},
 		{"chunk", "failed chunk=no such profile"},
 		{"crash", "crashed; a passed ; b failed runner ended: signal: killed; c failed failed-due-to-poisoned-state"},
+		{"forgets", "crashed; a passed ; b failed no result was reported; c failed failed-due-to-poisoned-state"},
 		{"exit", "crashed chunk=runner ended without a report"},
 	} {
 		t.Run(tc.behaviour, func(t *testing.T) {

@@ -2,7 +2,6 @@ package run
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"provium/internal/report"
@@ -47,6 +46,5 @@ func (p *printer) summary(elapsed time.Duration, notStarted int) {
 func (p *printer) note(err error) {
 	if p.err == nil && err != nil {
 		p.err = fmt.Errorf("output: %w", err)
-		fmt.Fprintf(os.Stderr, "provium: %v\n", p.err)
 	}
 }

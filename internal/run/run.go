@@ -58,7 +58,10 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	if err := BuildProfiles(ctx, starter, o.Config.Profiles, o.Stderr); err != nil {
+	if interrupted, err := o.build(ctx, starter); interrupted {
+		fmt.Fprintln(o.Stderr, "provium: interrupted before any file started")
+		return ExitFailed, nil
+	} else if err != nil {
 		return ExitError, err
 	}
 	filter, err := o.Filter.JSON()
@@ -74,6 +77,23 @@ func Run(ctx context.Context, o Options) (int, error) {
 		code, err = ExitError, cerr
 	}
 	return code, err
+}
+
+// build runs the build commands of the profiles. The first signal ends it.
+func (o *Options) build(ctx context.Context, starter *proc.Starter) (interrupted bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	built := make(chan error, 1)
+	go func() { built <- BuildProfiles(ctx, starter, o.Config.Profiles, o.Stderr) }()
+	for {
+		select {
+		case err := <-built:
+			return interrupted, err
+		case <-o.Signals:
+			interrupted = true
+			cancel()
+		}
+	}
 }
 
 func (o *Options) budget() (sched.Amount, error) {

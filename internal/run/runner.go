@@ -169,9 +169,10 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 	out := &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
 		NoBootCache: !p.BootCache}
 	// Better no guest than one without what was asked for.
+	for _, d := range p.Disks {
+		out.Disks = append(out.Disks, lab.DiskSpec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template, ReadOnly: d.ReadOnly})
+	}
 	switch {
-	case len(p.Disks) > 0:
-		out.Unavailable = "disks are not available in this version"
 	case p.Transport != "virtio-serial":
 		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)", p.Transport)
 	}

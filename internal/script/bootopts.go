@@ -13,7 +13,7 @@ import (
 
 // bootOptions are the keys of boot opts.
 var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_append", "rng_seed",
-	"initial_time", "agent_timeout", "files", "cold"}
+	"initial_time", "agent_timeout", "files", "cold", "disks"}
 
 // bootOpts reads the optional table of boot opts at argument i; nil when there is none.
 func bootOpts(a args, i int) (*lab.BootOpts, error) {
@@ -23,7 +23,7 @@ func bootOpts(a args, i int) (*lab.BootOpts, error) {
 	}
 	b := &lab.BootOpts{}
 	for _, read := range []func(options, *lab.BootOpts) error{
-		readMachine, readCmdline, readTimes, readFiles,
+		readMachine, readCmdline, readTimes, readFiles, readDisks,
 	} {
 		if err := read(o, b); err != nil {
 			return nil, err

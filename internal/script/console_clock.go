@@ -20,6 +20,9 @@ func (f *file) newConsoleType() *lua.Type {
 		Methods: methodTable(f, "console", map[string]func(*file, args, lab.Console) ([]lua.Value, error){
 			"read_log": (*file).consoleReadLog,
 			"expect":   (*file).consoleExpect,
+			"read":     (*file).consoleRead,
+			"write":    (*file).consoleWrite,
+			"close":    func(*file, args, lab.Console) ([]lua.Value, error) { return nil, nil },
 		}),
 	}
 }

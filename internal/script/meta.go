@@ -22,13 +22,18 @@ type Meta struct {
 	Values     event.Meta // never nil
 }
 
+// maxMetaSize is about how many bytes the metadata of one test may have: they go with every
+// event about it.
+const maxMetaSize = 1 << 20
+
 // parseMeta checks the table given to test() and turns it into values that events carry.
 func parseMeta(t *lua.Table) (Meta, error) {
 	m := Meta{Values: event.Meta{}}
 	if t == nil {
 		return m, nil
 	}
-	conv := metaConverter{above: map[uintptr]bool{t.Pointer(): true}}
+	conv := metaConverter{above: map[uintptr]bool{t.Pointer(): true}, left: new(int)}
+	*conv.left = maxMetaSize
 	for _, p := range sortedPairs(t) {
 		key, err := metaKey("meta", p.key)
 		if err != nil {
@@ -40,6 +45,9 @@ func parseMeta(t *lua.Table) (Meta, error) {
 		}
 		if _, twice := m.Values[key]; twice {
 			return m, fmt.Errorf("meta has the key `%s` as integer and as string", key)
+		}
+		if err := conv.take(len(key)); err != nil {
+			return m, err
 		}
 		m.Values[key] = v
 	}
@@ -127,9 +135,23 @@ func metaKey(path string, k lua.Value) (string, error) {
 // metaConverter turns Lua values into what [event.Meta] holds.
 type metaConverter struct {
 	above map[uintptr]bool // tables being converted, to find cycles
+	left  *int             // of maxMetaSize
+}
+
+// take accounts for a key or a value of n bytes.
+func (c metaConverter) take(n int) error {
+	const overhead = 16 // so that many small ones count, too
+	if *c.left -= n + overhead; *c.left < 0 {
+		return fmt.Errorf("meta is too large (at most %d bytes)", maxMetaSize)
+	}
+	return nil
 }
 
 func (c metaConverter) value(path string, v lua.Value, depth int) (any, error) {
+	text, _ := v.(string)
+	if err := c.take(len(text)); err != nil {
+		return nil, err
+	}
 	switch v := v.(type) {
 	case nil, bool, int64, string:
 		return v, nil
@@ -159,6 +181,9 @@ func (c metaConverter) table(path string, t *lua.Table, depth int) (any, error) 
 	list, fields := make([]any, 0, len(pairs)), map[string]any{}
 	for _, p := range pairs {
 		key, err := metaKey(path, p.key)
+		if err == nil {
+			err = c.take(len(key))
+		}
 		if err != nil {
 			return nil, err
 		}

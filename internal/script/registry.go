@@ -8,6 +8,9 @@ import (
 	"provium/internal/lua"
 )
 
+// maxNameSize bounds the name of a test, which goes with every event about it.
+const maxNameSize = 64 << 10
+
 // equalSource gives the operator ==, which runs __eq where Lua's rules say so.
 const equalSource = `return function(a, b) return a == b end`
 
@@ -62,6 +65,9 @@ func (f *file) luaTest(c *lua.Call) ([]lua.Value, error) {
 			return bad("the name must not be empty")
 		}
 		return bad("the name must be a string, got %s", typeName(c.Arg(1)))
+	}
+	if len(name) > maxNameSize {
+		return bad("the name has %d bytes (at most %d)", len(name), maxNameSize)
 	}
 	var table *lua.Table
 	last := 2

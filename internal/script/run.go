@@ -73,7 +73,8 @@ type file struct {
 	byName  map[string]*testCase
 	todo    *string
 	claimed bool
-	gone    map[any]string // VMs and labs whose scope has ended, with its name
+	opened  map[*lab.Lab]*resources // of scopes
+	gone    map[any]string          // VMs and labs whose scope has ended, with its name
 	result  Result
 
 	mu      sync.Mutex

@@ -229,6 +229,9 @@ func TestChunkErrors(t *testing.T) {
 		"meta fn":    {"test('a', {f = print}, print)", "bad arguments: meta.f is a function"},
 		"meta cycle": {"local m = {}; m.x = {m} test('a', m, print)", "meta.x[1] is a cycle"},
 		"meta key":   {"test('a', {[true] = 1}, print)", "meta has a key of type boolean"},
+		"meta size":  {"test('a', {v = ('x'):rep(2^20)}, print)", "meta is too large (at most 1048576 bytes)"},
+		"meta many":  {"local m = {} for i = 1, 1e5 do m[i] = true end test('a', m, print)", "meta is too large"},
+		"long name":  {"test(('n'):rep(2^16 + 1), print)", "the name has 65537 bytes (at most 65536)"},
 		"meta ud":    {"test('a', {v = {provium}}, print)", "meta.v[1] is a lab"},
 		"skip":       {"test('a', {skip = {}}, print)", "meta.skip must be"},
 		"slow":       {"test('a', {slow = 'yes'}, print)", "meta.slow must be"},
@@ -383,7 +386,7 @@ end)
 test("pcall loop", {timeout = 0.05}, function(t)
   while true do pcall(function() while true do end end) end
 end)
-test("op", {timeout = "50ms"}, function(t)
+test("op", {timeout = "1s"}, function(t)
   wait_until(function() return false end, {timeout = 100, interval = 100, desc = "never"})
 end)
 test("setting", function(t)
@@ -399,7 +402,7 @@ test("after", {timeout = "10s"}, function(t) end)
 		t.Error(e.Reason)
 	}
 	o.failed(t, "pcall loop", "timed out after 0.05s at tests/x.test.lua:7")
-	o.failed(t, "op", `timed out after 0.05s in wait_until("never") at tests/x.test.lua:10`)
+	o.failed(t, "op", `timed out after 1s in wait_until("never") at tests/x.test.lua:10`)
 	o.failed(t, "setting", "timed out after 0.02s at tests/x.test.lua:14")
 	o.failed(t, "setting stays", "timed out after 0.02s")
 	o.passed(t, "meta wins")

@@ -13,7 +13,12 @@ func (f *file) close(what string, scope *lab.Lab) {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(f.ctx), closeLimit,
 		fmt.Errorf("closing took longer than %v", closeLimit))
 	defer cancel()
+	opened := f.opened[scope]
+	delete(f.opened, scope)
 	_ = f.state.Block(func() error {
+		closeResources(ctx, opened, func(r resource, err error) {
+			fmt.Fprintf(f.cfg.Stderr, "provium: %s: close of %s in %s: %v\n", f.cfg.Path, r, what, err)
+		})
 		for _, err := range scope.CloseScope(ctx) {
 			fmt.Fprintf(f.cfg.Stderr, "provium: %s: close of %s: %v\n", f.cfg.Path, what, err)
 		}

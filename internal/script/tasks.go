@@ -15,6 +15,7 @@ import (
 type taskSet struct {
 	live       int // threads of the execution, the body itself included
 	waiting    int // of them, those that only other tasks can free
+	failed     int // tasks that have failed so far
 	background []*task
 	barriers   map[barrierKey]*barrier
 }
@@ -31,6 +32,8 @@ type task struct {
 	// left is set once the task counts no longer: it has ended, or will never
 	// begin.
 	left bool
+	// failed is its place among the tasks that failed, 0 if it did not.
+	failed int
 }
 
 // spawn starts fn as a task of the execution. It has the isolation of the task
@@ -40,7 +43,12 @@ func (e *execution) spawn(ctx context.Context, c *lua.Call, fn lua.Value, values
 	t := &task{e: e}
 	t.th = e.f.state.Go(ctx, e.f.state.NewFunction("task", func(inner *lua.Call) ([]lua.Value, error) {
 		defer t.leave()
-		return inner.Call(fn, inner.Args()...)
+		values, err := inner.Call(fn, inner.Args()...)
+		if err != nil {
+			e.tasks.failed++
+			t.failed = e.tasks.failed
+		}
+		return values, err
 	}), values...)
 	if n := e.isolating[c.Thread()]; n > 0 {
 		e.isolating[t.th] = n
@@ -88,9 +96,8 @@ func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
 	}
 	// While the others run this one waits for nothing but them.
 	e.tasks.live--
-	first := -1
 	blockErr := c.Block(func(context.Context) error {
-		first = awaitAll(tasks)
+		awaitAll(tasks)
 		return nil
 	})
 	e.tasks.live++
@@ -101,46 +108,39 @@ func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
 		return nil, blockErr
 	}
 	out := make([]lua.Value, len(tasks))
+	var first *task
+	var firstErr error
 	for i, t := range tasks {
 		values, err := t.th.Wait(context.Background())
-		if i == first {
-			return nil, err
+		if err != nil && (first == nil || t.failed != 0 && (first.failed == 0 || t.failed < first.failed)) {
+			first, firstErr = t, err
 		}
 		if len(values) > 0 {
 			out[i] = values[0]
 		}
 	}
+	if first != nil {
+		return nil, firstErr
+	}
 	return out, nil
 }
 
-// awaitAll waits for all tasks and gives the index of the first that failed, -1
-// if none did. The others are stopped then.
-func awaitAll(tasks []*task) (first int) {
-	type end struct {
-		i   int
-		err error
-	}
-	ends := make(chan end)
+// awaitAll waits for all tasks. When one fails the others are stopped.
+func awaitAll(tasks []*task) {
 	var watchers sync.WaitGroup
-	for i, t := range tasks {
+	for _, t := range tasks {
 		watchers.Add(1)
 		go func() {
 			defer watchers.Done()
-			_, err := t.th.Wait(context.Background())
-			ends <- end{i, err}
+			if _, err := t.th.Wait(context.Background()); err == nil {
+				return
+			}
+			for _, other := range tasks {
+				other.th.Interrupt(errTaskStopped)
+			}
 		}()
 	}
-	first = -1
-	for range tasks {
-		if e := <-ends; e.err != nil && first < 0 {
-			first = e.i
-			for _, t := range tasks {
-				t.th.Interrupt(errTaskStopped)
-			}
-		}
-	}
 	watchers.Wait()
-	return first
 }
 
 // coFunctions is the global co: the coroutine library with a wrap of its own.

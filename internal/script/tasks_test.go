@@ -31,10 +31,10 @@ func TestParallel(t *testing.T) {
 		`parallel{x = print}`:  "must be an array, it has the key `x`",
 	})
 	o := run(t, `test("s", function(t) parallel{function() t:skip("enough") end, function() wait_until(function() end, {timeout = 60}) end} end)
-test("late", {timeout = "50ms"}, function(t) parallel{function() end, function() wait_until(function() end, {timeout = 60}) end} end)
+test("late", {timeout = "1s"}, function(t) parallel{function() end, function() wait_until(function() end, {timeout = 60}) end} end)
 test("after", function(t) t:assert_eq(parallel{function() return 1 end}, 1) end)`)
 	o.skipped(t, "s", "enough")
-	o.failed(t, "late", "timed out after 0.05s in wait_until")
+	o.failed(t, "late", "timed out after 1s in wait_until")
 	o.passed(t, "after")
 }
 
@@ -49,7 +49,7 @@ func TestBarrier(t *testing.T) {
 		`parallel{function() provium:barrier("b", 3) end, function() provium:barrier("b", 3) end, function() end}`:            "`b`: 2 of 3 tasks have arrived, and no task is left",
 		`parallel{function() provium:barrier("b", 2) end, function() provium:lab("x"):barrier("b", 2) end}`:                   "no task is left that could arrive",
 		`parallel{function() provium:barrier("b", 2, "20ms") end, function() wait_until(function() end, {timeout = 30}) end}`: "lab:barrier: `b`: timed out after 0.02s: 1 of 2 tasks have arrived",
-		`parallel{function() provium:barrier("b", 2) end, function() provium:barrier("b", 3) end}`:                            "callers disagree on count: 3 here, 2 where others wait",
+		`parallel{function() provium:barrier("b", 2) end, function() provium:barrier("b", 3) end}`:                            "callers disagree on count",
 		`provium:barrier("", 2)`:       "argument 1 (name) must not be empty",
 		`provium:barrier("b", 0)`:      "argument 2 (count) must be between 1 and 65536, got 0",
 		`provium:barrier("b")`:         "argument 2 (count) must be an integer, got nil",
@@ -76,8 +76,8 @@ func TestBackground(t *testing.T) {
 		`co.wrap(7)`: "co.wrap: argument 1 (fn) must be a function, got number",
 		`local c = co.create(function() co.yield(1) end) t:assert_eq(select(2, co.resume(c)), 1)`: "",
 	})
-	o := run(t, `test("late", {timeout = "50ms"}, function(t) co.wrap(function() wait_until(function() end, {timeout = 60}) end)() end)
+	o := run(t, `test("late", {timeout = "1s"}, function(t) co.wrap(function() wait_until(function() end, {timeout = 60}) end)() end)
 test("after", function() end)`)
-	o.failed(t, "late", "timed out after 0.05s in wait_until")
+	o.failed(t, "late", "timed out after 1s in wait_until")
 	o.passed(t, "after")
 }

@@ -10,7 +10,7 @@ import (
 
 // types are the kinds of userdata of one file's state.
 type types struct {
-	test, lab, vm, result, console, clock, batch, snapshot, bridge, nic *lua.Type
+	test, lab, vm, result, console, clock, batch, snapshot, process, stream, file, worker, call, disk, bridge, nic *lua.Type
 }
 
 func (f *file) newTypes() types {
@@ -25,6 +25,12 @@ func (f *file) newTypes() types {
 		snapshot: f.newSnapshotType(),
 		bridge:   f.newBridgeType(),
 		nic:      f.newNICType(),
+		process:  f.newProcessType(),
+		stream:   f.newStreamType(),
+		file:     f.newFileType(),
+		worker:   f.newWorkerType(),
+		call:     f.newCallType(),
+		disk:     f.newDiskType(),
 	}
 }
 

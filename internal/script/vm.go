@@ -3,6 +3,7 @@ package script
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"provium/internal/lab"
@@ -15,11 +16,13 @@ const powerButtonWait = 30 * time.Second
 type vmMethod = func(f *file, a args, vm *lab.VM) ([]lua.Value, error)
 
 func (f *file) newVMType() *lua.Type {
-	return &lua.Type{
+	t := &lua.Type{
 		Name:     "vm",
 		Methods:  methodTable(f, "vm", vmMethods()),
 		ToString: func(_ *lua.Call, obj any) string { return vmText(obj.(*lab.VM)) },
 	}
+	maps.Copy(t.Methods, callMethods[*lab.VM](f, "vm"))
+	return t
 }
 
 func vmMethods() map[string]vmMethod {
@@ -37,17 +40,23 @@ func vmMethods() map[string]vmMethod {
 		"nic":          (*file).vmNIC,
 		"restore":      (*file).vmRestore,
 
-		"run":        (*file).vmRun,
-		"read_file":  (*file).vmReadFile,
-		"write_file": (*file).vmWriteFile,
-		"push_file":  (*file).vmPushFile,
-		"pull_file":  (*file).vmPullFile,
-		"stat":       (*file).vmStat,
-		"listdir":    (*file).vmListDir,
-		"mkdir":      (*file).vmMkdir,
-		"unlink":     (*file).vmUnlink,
-		"rename":     (*file).vmRename,
-		"batch":      (*file).vmBatch,
+		"run":          (*file).vmRun,
+		"run_async":    (*file).vmRunAsync,
+		"tail_file":    (*file).vmTailFile,
+		"spawn_worker": (*file).vmSpawnWorker,
+		"read_file":    (*file).vmReadFile,
+		"write_file":   (*file).vmWriteFile,
+		"push_file":    (*file).vmPushFile,
+		"pull_file":    (*file).vmPullFile,
+		"stat":         (*file).vmStat,
+		"listdir":      (*file).vmListDir,
+		"mkdir":        (*file).vmMkdir,
+		"unlink":       (*file).vmUnlink,
+		"rename":       (*file).vmRename,
+		"batch":        (*file).vmBatch,
+
+		"attach_disk": (*file).vmAttachDisk,
+		"disk":        (*file).vmDisk,
 
 		"console": func(f *file, _ args, vm *lab.VM) ([]lua.Value, error) {
 			return []lua.Value{f.state.NewUserdata(f.types.console, vm.Console())}, nil

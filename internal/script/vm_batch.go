@@ -52,6 +52,13 @@ func (f *file) newBatchType() *lua.Type {
 			path, err := a.path(1, "path")
 			return lab.UnlinkOp{Path: path}, err
 		},
+		"syscall": func(a args) (lab.BatchOp, error) {
+			if _, isTable := a.value(2).(*lua.Table); isTable {
+				return nil, a.errorf("the table form is not possible in a batch (use vm:syscall)")
+			}
+			s, err := syscallArgs(a)
+			return lab.SyscallOp{Syscall: s}, err
+		},
 		"rename": func(a args) (lab.BatchOp, error) {
 			from, to, err := renameArgs(a)
 			return lab.RenameOp{From: from, To: to}, err
@@ -115,6 +122,8 @@ func (f *file) batchEntry(op lab.BatchOp, r lab.BatchResult) *lua.Table {
 		set(t, "ok", r.Data)
 	case lab.StatOp:
 		set(t, "ok", f.statTable(r.Stat))
+	case lab.SyscallOp:
+		set(t, "ok", f.syscallResult(r.Syscall))
 	case lab.ListDirOp:
 		set(t, "ok", f.entriesTable(r.Entries))
 	}

@@ -101,6 +101,17 @@ type ClockAdvance struct{ ByNS int64 }
 // Sleep answers after so many nanoseconds of guest time.
 type Sleep struct{ NS uint64 }
 
+// AwaitDisk answers when the guest's kernel has the disk with that serial number
+// and it is found under its name in /dev/disk/by-id; with Gone, when it has no
+// such disk any more.
+type AwaitDisk struct {
+	Serial string // at most MaxSerial bytes
+	Gone   bool
+}
+
+// MaxSerial is what the serial number of a disk holds, in bytes.
+const MaxSerial = 20
+
 // Renew makes a guest that was restored from a snapshot differ from others
 // restored from the same one.
 type Renew struct {
@@ -129,6 +140,7 @@ func (*ClockGet) Op() string     { return "clock_get" }
 func (*ClockSet) Op() string     { return "clock_set" }
 func (*ClockAdvance) Op() string { return "clock_advance" }
 func (*Sleep) Op() string        { return "sleep" }
+func (*AwaitDisk) Op() string    { return "await_disk" }
 func (*Renew) Op() string        { return "renew" }
 func (*Batch) Op() string        { return "batch" }
 
@@ -160,6 +172,8 @@ func newRequest(op []byte) Request {
 		return &ClockAdvance{}
 	case "sleep":
 		return &Sleep{}
+	case "await_disk":
+		return &AwaitDisk{}
 	case "renew":
 		return &Renew{}
 	case "network":
@@ -167,7 +181,7 @@ func newRequest(op []byte) Request {
 	case "batch":
 		return &Batch{}
 	}
-	return nil
+	return newProcessRequest(string(op))
 }
 
 // AppendRequest encodes a request: a map whose first field is "op".
@@ -402,6 +416,25 @@ func (r *ClockAdvance) field(d *decoder, key string) bool {
 		return false
 	}
 	r.ByNS = d.int()
+	return true
+}
+
+func (r *AwaitDisk) fields(f *fields) {
+	f.str("serial", r.Serial)
+	f.optBool("gone", r.Gone)
+}
+
+func (r *AwaitDisk) field(d *decoder, key string) bool {
+	switch key {
+	case "serial":
+		if r.Serial = d.string(); len(r.Serial) > MaxSerial {
+			d.fail("serial number of %d bytes", len(r.Serial))
+		}
+	case "gone":
+		r.Gone = d.bool()
+	default:
+		return false
+	}
 	return true
 }
 

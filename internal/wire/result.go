@@ -236,6 +236,12 @@ func (d *decoder) value(batch bool) Value {
 	case d.err != nil:
 	case kind == "run":
 		return d.runValue()
+	case kind == "proc":
+		return d.procValue()
+	case kind == "syscall":
+		return d.syscallValue()
+	case kind == "count":
+		return CountValue(d.uint())
 	case kind == "file":
 		v := &FileValue{}
 		d.eachField(kind, func(key string) bool {
@@ -315,16 +321,7 @@ func (d *decoder) runValue() Value {
 	d.eachField("run", func(key string) bool {
 		switch key {
 		case "status":
-			switch s := d.raw(); string(s) {
-			case "exited":
-				v.Status = Exited
-			case "signalled":
-				v.Status = Signalled
-			case "timed_out":
-				v.Status = TimedOut
-			default:
-				d.fail("run status %.20q", s)
-			}
+			v.Status = d.runStatus()
 		case "code":
 			v.Code = d.uint32()
 		case "stdout":

@@ -59,6 +59,11 @@ func TestInterruptedRun(t *testing.T) {
 func TestGuestsOfBadFilesEnd(t *testing.T) {
 	t.Parallel() // it mostly waits
 	p := newProject(t, hostProfile)
+	// The runner is killed while its guest runs.
+	p.write("tests/crash.test.lua", `
+provium:vm("orphan", "host"):boot()
+test("crash", function() os.execute("kill -9 $PPID") end)
+`)
 	// The file's time is over in the middle of an operation.
 	p.write("tests/late.test.lua", inGuest)
 	// QEMU is killed in the middle of an operation.
@@ -71,7 +76,7 @@ func TestGuestsOfBadFilesEnd(t *testing.T) {
 		}
 	}
 	r.await("ready")
-	r.wait().expect(1, "FAIL tests/killed.test.lua (1 passed, 1 failed, 0 skipped)", "qemu ended: signal: killed",
+	r.wait().expect(1, "CRASH tests/crash.test.lua (0 passed, 1 failed, 0 skipped)", "FAIL tests/killed.test.lua (1 passed, 1 failed, 0 skipped)", "qemu ended: signal: killed",
 		"TIME tests/late.test.lua (0 passed, 1 failed, 1 skipped)", "the file's limit of 12s (--timeout) has passed")
 }
 

@@ -19,7 +19,7 @@ import (
 
 // patience bounds every wait for something that has to happen. It only decides
 // how long a broken program is waited for.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 // program is the path of the binary: PROVIUM_BIN, or built here.
 var program = sync.OnceValues(func() (string, error) {
@@ -132,6 +132,19 @@ func (p *project) write(name, text string) string {
 		p.t.Fatal(err)
 	}
 	return path
+}
+
+// awaitFile waits until a file of the project is there.
+func (p *project) awaitFile(name string) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(p.dir, name)); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("no file %s", name)
+		}
+	}
 }
 
 // run is one run of the program.

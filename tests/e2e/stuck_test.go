@@ -91,3 +91,18 @@ func TestInterruptTwice(t *testing.T) {
 		t.Errorf("the summary was printed\n%s", r.report())
 	}
 }
+
+func TestInterruptedBuild(t *testing.T) {
+	p := newProject(t, hostProfile+`
+[profiles.slow]
+build = "echo begun >begun.new; mv begun.new begun; sleep 86399"
+`)
+	p.write("tests/a.test.lua", "print('ran')\n")
+	r := p.start()
+	p.awaitFile("begun")
+	r.signal(syscall.SIGINT)
+	r.wait().expect(1, "interrupted")
+	if strings.Contains(r.stdout.String(), "ran") {
+		t.Errorf("a file ran\n%s", r.report())
+	}
+}

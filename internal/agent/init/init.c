@@ -9,7 +9,8 @@
  *   M\0              be the init: reap children, switch off when asked
  *
  * It does no more than must be done by PID 1 itself; mounting, modules and
- * files are the agent's work. When it is not PID 1 it becomes the agent.
+ * files are the agent's work. When it is not PID 1 it becomes the agent, or dd
+ * when it is called so (dd.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,6 +23,8 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "dd.h"
 
 #define AGENT "/.provium/agent"
 /* systemd spares processes whose name begins so when it kills the rest. */
@@ -163,7 +166,8 @@ int main(int argc, char **argv, char **envp)
 	pid_t agent;
 	int p[2];
 
-	(void)argc;
+	if (getpid() != 1 && argc > 0 && strcmp(basename(argv[0]), "dd") == 0)
+		return dd(argc, argv, envp);
 	if (getpid() != 1) {
 		char *agent_argv[] = { AGENT_NAME, NULL };
 

@@ -10,10 +10,11 @@ mkdir -p "$out/host" "$out/conf"
 "$provium" image build --profile host --out "$out/host" >"$out/build.log"
 (cd "$out/host" && cpio --quiet -idm --no-absolute-filenames '.provium/modules*' <initrd)
 modules=$out/host/.provium/modules
-release=$(modinfo -F vermagic "$modules/virtio_console.ko" | cut -d' ' -f1)
+release=$(sed -n 's/^  kernel .*, \([^ ]*\)$/\1/p' "$out/build.log")
+[ -n "$release" ] || { echo "no kernel release in:"; cat "$out/build.log"; exit 1; }
 
 # Making it takes seconds, so what is still right is kept.
-stamp=$(cat build.sh "$modules"/*.ko /usr/sbin/mkinitramfs /usr/share/initramfs-tools/init | cksum)
+stamp=$({ echo "$release"; find "$modules" -name '*.ko' | sort | xargs cat; cat build.sh /usr/sbin/mkinitramfs /usr/share/initramfs-tools/init; } | cksum)
 if [ -e "$out/initrd" ] && [ "$stamp" = "$(cat "$out/stamp" 2>/dev/null)" ]; then
 	exit 0
 fi
@@ -25,7 +26,7 @@ cat >"$out/conf/hooks/guest-modules" <<HOOK
 #!/bin/sh
 [ "\${1:-}" = prereqs ] && exit 0
 mkdir -p "\$DESTDIR/lib/modules/$release/kernel"
-cp "$modules"/*.ko "\$DESTDIR/lib/modules/$release/kernel"
+find "$modules" -name '*.ko' -exec cp {} "\$DESTDIR/lib/modules/$release/kernel" \;
 depmod -b "\$DESTDIR" "$release"
 HOOK
 chmod +x "$out/conf/hooks/guest-modules"

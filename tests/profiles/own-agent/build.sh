@@ -13,7 +13,7 @@ install -m 0755 /bin/busybox "$out/tree/bin/busybox"
 cd "$out/tree"
 gzip -dc "$out/overlay" | cpio --quiet -idm
 (cd "$out/host" && cpio --quiet -idm --no-absolute-filenames '.provium/modules*' <initrd)
-cp "$out"/host/.provium/modules/*.ko modules/
+find "$out/host/.provium" -name '*.ko' -exec cp {} modules/ \; # none if all is built in
 cat "$out/host/.provium/modules.early" "$out/host/.provium/modules.late" >modules/order
 find . | cpio --quiet -o -H newc >"$out/initrd.new"
 mv "$out/initrd.new" "$out/initrd"

@@ -1,0 +1,174 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	diskLinks  = "disk/by-id" // below /dev
+	linkPrefix = "virtio-"    // as device managers name virtio disks
+)
+
+// LinkDisks makes the links in /dev/disk/by-id for the virtio disks that the kernel
+// has, as a device manager would, and removes those of disks that are gone. It is
+// for guests without a device manager; one that comes later makes the same.
+func (s *System) LinkDisks() error {
+	disks, err := s.disks()
+	if err != nil {
+		return err
+	}
+	s.dropLinks(disks)
+	for serial, name := range disks {
+		if err := s.linkDisk(serial, name); err != nil {
+			return fmt.Errorf("link disk %s: %w", serial, err)
+		}
+	}
+	return nil
+}
+
+// disks are the kernel names of virtio disks by serial number.
+func (s *System) disks() (map[string]string, error) {
+	fd, err := unix.Openat(s.sys, "block", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil, nil // a kernel without block devices
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	dir := os.NewFile(uintptr(fd), "/sys/block")
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list disks: %w", err)
+	}
+	found := map[string]string{}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "vd") {
+			continue
+		}
+		serial := firstLine(fd, name+"/serial")
+		if serial != "" && serial != "." && serial != ".." && !strings.ContainsRune(serial, '/') {
+			found[serial] = name
+		}
+	}
+	return found, nil
+}
+
+func (s *System) linkDisk(serial, name string) error {
+	for _, dir := range []string{path.Dir(diskLinks), diskLinks} {
+		if err := unix.Mkdirat(s.dev, dir, 0o755); err != nil && err != unix.EEXIST {
+			return err
+		}
+	}
+	link, target := diskLinks+"/"+linkPrefix+serial, "../../"+name
+	if s.readLink(link) == target {
+		return nil
+	}
+	if err := unix.Unlinkat(s.dev, link, 0); err != nil && err != unix.ENOENT {
+		return err
+	}
+	if err := unix.Symlinkat(target, s.dev, link); err != nil && err != unix.EEXIST {
+		return err
+	}
+	return nil
+}
+
+func (s *System) readLink(link string) string {
+	buf := make([]byte, 256)
+	n, err := unix.Readlinkat(s.dev, link, buf)
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
+}
+
+// dropLinks removes links to devices that are gone.
+func (s *System) dropLinks(disks map[string]string) {
+	fd, err := unix.Openat(s.dev, diskLinks, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	dir := os.NewFile(uintptr(fd), diskLinks)
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		serial, ours := strings.CutPrefix(name, linkPrefix)
+		target := s.readLink(diskLinks + "/" + name)
+		if ours && disks[serial] == "" && strings.HasPrefix(target, "../../vd") {
+			_ = unix.Unlinkat(s.dev, diskLinks+"/"+name, 0)
+		}
+	}
+}
+
+// AwaitDisk returns when the kernel has, or with gone has no more, the virtio disk
+// with that serial number, with its link in order.
+func (s *System) AwaitDisk(ctx context.Context, serial string, gone bool) error {
+	// The kernel's announcements are listened to before the first look, so that
+	// none is missed.
+	events, err := listenDevices()
+	if err != nil {
+		return fmt.Errorf("listen for devices: %w", err)
+	}
+	defer events.Close()
+	// A past deadline rather than closing: the descriptor's number stays taken.
+	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	buf := make([]byte, 16<<10)
+	for {
+		disks, err := s.disks()
+		if err != nil {
+			return err
+		}
+		if name := disks[serial]; (name == "") == gone && (gone || s.opens(name)) {
+			return s.LinkDisks()
+		}
+		for {
+			n, err := events.Read(buf)
+			if ctx.Err() != nil {
+				return context.Canceled
+			}
+			if errors.Is(err, unix.ENOBUFS) {
+				break // some were lost: look again
+			}
+			if err != nil {
+				return fmt.Errorf("listen for devices: %w", err)
+			}
+			if strings.Contains(string(buf[:n]), "SUBSYSTEM=block\x00") {
+				break
+			}
+		}
+	}
+}
+
+// opens tells whether a device that the kernel lists can be used already; its
+// announcement comes after that.
+func (s *System) opens(name string) bool {
+	fd, err := unix.Openat(s.dev, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	unix.Close(fd)
+	return true
+}
+
+// listenDevices opens the kernel's announcements of devices.
+func listenDevices() (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, err
+	}
+	const kernelGroup = 1
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup}); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "uevents"), nil
+}

@@ -1,0 +1,302 @@
+/*
+ * The process in which a test's system calls happen.
+ *
+ * It is a plain C program because a call must find what a C program has: one
+ * thread whose credentials, namespaces and signal mask are the process's, no
+ * runtime that interrupts it, and death when the call is lethal. The agent
+ * sends requests over descriptor 3, a stream socket, and reads answers; see
+ * protocol.h. Calls are made on the main thread, one after the other; those
+ * marked as asynchronous on a thread of their own, which is gone before the
+ * next call on the main thread is made.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "protocol.h"
+#include "request.h"
+#include "spawn.h"
+
+/* Out of the way of the descriptors that calls make. */
+#define LINK_FD 1000
+
+static int link_fd;
+static pid_t self;
+static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
+
+/* An asynchronous call. */
+struct call {
+	struct call *next;
+	struct request *req;
+	pthread_t thread;
+	int done;
+};
+
+static struct call *calls;
+
+static void on_signal(int sig)
+{
+	(void)sig; /* the call it interrupts returns EINTR */
+}
+
+/* A link that is gone ends this process: nobody is left to work for. */
+static void receive(void *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t k = recv(link_fd, p, n, 0);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			_exit(0);
+		p = (char *)p + k;
+		n -= k;
+	}
+}
+
+static void send_all(struct iovec *v, size_t n, const int *fd)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct msghdr m = { .msg_iov = v, .msg_iovlen = n };
+
+	if (fd) {
+		memset(control, 0, sizeof control);
+		m.msg_control = control;
+		m.msg_controllen = sizeof control;
+		CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+		CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+		CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fd, sizeof(int));
+	}
+	while (m.msg_iovlen > 0) {
+		ssize_t k = sendmsg(link_fd, &m, MSG_NOSIGNAL);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k < 0 && fd && errno == EBADF) {
+			/* The header said that a descriptor comes. */
+			fd = NULL;
+			m.msg_control = NULL;
+			m.msg_controllen = 0;
+			((struct answer *)v[0].iov_base)->ret = -1;
+			((struct answer *)v[0].iov_base)->error = EBADF;
+			continue;
+		}
+		if (k < 0)
+			_exit(0);
+		m.msg_control = NULL;
+		m.msg_controllen = 0;
+		while (m.msg_iovlen > 0 && (size_t)k >= m.msg_iov->iov_len) {
+			k -= m.msg_iov->iov_len;
+			m.msg_iov++;
+			m.msg_iovlen--;
+		}
+		if (m.msg_iovlen > 0) {
+			m.msg_iov->iov_base = (char *)m.msg_iov->iov_base + k;
+			m.msg_iov->iov_len -= k;
+		}
+	}
+}
+
+/* The lock keeps answers whole, and signals of a test away from its holder. */
+static void answer(struct request *r, long ret, int error, const int *fd)
+{
+	struct answer a = { .id = r ? r->head.id : 0, .ret = ret, .error = error };
+	struct iovec v[1 + MAX_BUFS];
+	size_t i, n = 1;
+
+	for (i = 0; r && i < r->head.nbufs; i++) {
+		if (r->lens[i] == 0)
+			continue;
+		v[n].iov_base = r->bufs[i];
+		v[n++].iov_len = r->lens[i];
+		a.total += r->lens[i];
+	}
+	v[0].iov_base = &a;
+	v[0].iov_len = sizeof a;
+	pthread_mutex_lock(&sending);
+	send_all(v, n, fd);
+	pthread_mutex_unlock(&sending);
+}
+
+static long make_call(struct request *r, int *error)
+{
+	long *a = r->head.args, ret;
+
+	errno = 0;
+	ret = syscall(r->head.nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	*error = ret == -1 ? errno : 0;
+	return ret;
+}
+
+static void *call_thread(void *p)
+{
+	struct call *c = p;
+	int error;
+	long ret = make_call(c->req, &error);
+
+	answer(c->req, ret, error, NULL);
+	request_free(c->req);
+	__atomic_store_n(&c->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Waits for the threads that have answered. */
+static void join_done(void)
+{
+	struct call **at = &calls;
+
+	while (*at) {
+		struct call *c = *at;
+
+		if (!__atomic_load_n(&c->done, __ATOMIC_ACQUIRE)) {
+			at = &c->next;
+			continue;
+		}
+		pthread_join(c->thread, NULL);
+		*at = c->next;
+		free(c);
+	}
+}
+
+static void start_call(struct request *r)
+{
+	struct call *c = calloc(1, sizeof *c);
+	pthread_attr_t attr;
+	int error = c ? 0 : ENOMEM;
+
+	if (!error) {
+		c->req = r;
+		pthread_attr_init(&attr);
+		pthread_attr_setstacksize(&attr, 64 << 10);
+		error = pthread_create(&c->thread, &attr, call_thread, c);
+		pthread_attr_destroy(&attr);
+	}
+	if (error) {
+		answer(r, -1, error, NULL);
+		request_free(r);
+		free(c);
+		return;
+	}
+	c->next = calls;
+	calls = c;
+}
+
+/* The other side of a fork that a test has asked for: it waits to be killed,
+ * and does not outlive us. The child of a vfork must not keep us waiting. */
+static void be_child(long nr)
+{
+	if (nr == SYS_vfork)
+		_exit(0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(link_fd);
+	for (;;)
+		pause();
+}
+
+static void serve(struct request *r, const int *fds)
+{
+	struct iovec local, remote;
+	long ret;
+	int error = 0, fd;
+
+	switch (r->head.kind) {
+	case KIND_CALL:
+		if (r->head.flags & FLAG_ASYNC) {
+			start_call(r);
+			return;
+		}
+		join_done();
+		ret = make_call(r, &error);
+		if (syscall(SYS_getpid) != self)
+			be_child(r->head.nr);
+		answer(r, ret, error, NULL);
+		break;
+	case KIND_READ_MEM:
+		/* The request has one buffer of the wanted length. */
+		local.iov_base = r->bufs[0];
+		remote.iov_base = (void *)r->head.args[0];
+		local.iov_len = remote.iov_len = r->lens[0];
+		ret = r->lens[0] ? process_vm_readv(self, &local, 1, &remote, 1, 0) : 0;
+		error = ret < 0 ? errno : (size_t)ret < r->lens[0] ? EFAULT : 0;
+		answer(r, error ? -1 : ret, error, NULL);
+		break;
+	case KIND_SEND_FD:
+		fd = r->head.args[0];
+		if (fd < 0 || fd == link_fd || fcntl(fd, F_GETFD) < 0)
+			answer(r, -1, EBADF, NULL);
+		else
+			answer(r, fd, 0, &fd);
+		break;
+	case KIND_SPAWN:
+		join_done();
+		fd = -1;
+		ret = spawn(r, fds, &fd);
+		error = ret < 0 ? errno : 0;
+		r->head.nbufs = 0;
+		/* Also of a child that could not execute its program: it is to be
+		 * reaped. */
+		answer(r, ret, error, fd < 0 ? NULL : &fd);
+		if (fd >= 0)
+			close(fd);
+		break;
+	}
+	request_free(r);
+}
+
+int main(void)
+{
+	struct sigaction act;
+
+	/* No restart: who signals a thread wants its call to return. */
+	memset(&act, 0, sizeof act);
+	act.sa_handler = on_signal;
+	sigaction(SIGBUS, &act, NULL);
+	sigaction(SIGPIPE, &act, NULL);
+	link_fd = fcntl(3, F_DUPFD_CLOEXEC, LINK_FD);
+	if (link_fd < 0)
+		return 1;
+	close(3);
+	for (;;) {
+		struct head head;
+		int fds[SPAWN_FDS] = { -1, -1, -1 };
+		size_t have = 0, i;
+		struct request *r;
+
+		while (have < sizeof head) {
+			char control[CMSG_SPACE(sizeof fds)];
+			struct iovec v = { (char *)&head + have, sizeof head - have };
+			struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+			ssize_t k = recvmsg(link_fd, &m, MSG_CMSG_CLOEXEC);
+			struct cmsghdr *c;
+
+			if (k < 0 && errno == EINTR)
+				continue;
+			if (k <= 0)
+				return 0;
+			for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+				if (c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fds))
+					memcpy(fds, CMSG_DATA(c), sizeof fds);
+			have += k;
+		}
+		self = syscall(SYS_getpid);
+		r = request_read(&head, receive);
+		if (!r) {
+			answer(NULL, -1, EINVAL, NULL); /* id 0: the agent gives up on us */
+			return 2;
+		}
+		serve(r, fds);
+		for (i = 0; i < SPAWN_FDS; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+	}
+}

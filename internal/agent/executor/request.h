@@ -1,0 +1,20 @@
+#ifndef REQUEST_H
+#define REQUEST_H
+
+#include <stddef.h>
+
+#include "protocol.h"
+
+/* A request with its buffers in place, all in one piece of memory. */
+struct request {
+	struct head head;
+	uint64_t lens[MAX_BUFS];
+	char *bufs[MAX_BUFS];
+	char *memory;
+};
+
+/* Reads what follows the head; NULL when that makes no sense. */
+struct request *request_read(const struct head *head, void (*receive)(void *, size_t));
+void request_free(struct request *r);
+
+#endif

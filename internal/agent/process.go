@@ -1,0 +1,470 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/wire"
+)
+
+// maxStdin bounds the initial bytes of a process's standard input, which are
+// held here until it reads them.
+const maxStdin = 64 << 20
+
+// closeGrace is how long a process that is closed has after SIGTERM.
+const closeGrace = 2 * time.Second
+
+// process is a command that outlives the operation that started it. It is
+// reaped as soon as it ends, and kept until it is closed.
+type process struct {
+	id    uint64
+	cmd   *command
+	pid   uint32
+	out   [2]*spool // standard output, standard error
+	stdin *feeder
+	ended chan struct{} // closed when it is reaped and its outputs are complete
+
+	// Set before ended is closed.
+	status unix.WaitStatus
+	err    error
+}
+
+// processes are those of an agent, by handle.
+type processes struct {
+	mu   sync.Mutex
+	byID map[uint64]*process
+}
+
+func (ps *processes) add(p *process) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.byID == nil {
+		ps.byID = make(map[uint64]*process)
+	}
+	ps.byID[p.id] = p
+}
+
+func (ps *processes) get(id uint64) (*process, error) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if p := ps.byID[id]; p != nil {
+		return p, nil
+	}
+	return nil, &wireError{Text: fmt.Sprintf("the agent has no process %d", id)}
+}
+
+func (ps *processes) remove(id uint64) {
+	ps.mu.Lock()
+	delete(ps.byID, id)
+	ps.mu.Unlock()
+}
+
+// launch starts a program; files are its first three descriptors.
+type launch func(path string, argv, env []string, dir string, files [3]int, user *account) (*command, error)
+
+// launch starts it as the agent does.
+func (a *Agent) launch(path string, argv, env []string, dir string, files [3]int, user *account) (*command, error) {
+	return a.start(path, argv, &syscall.ProcAttr{
+		Dir:   dir,
+		Env:   env,
+		Files: []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Credential: user.credential()},
+	})
+}
+
+// procStart starts a command that goes on by itself.
+func (o *op) procStart(r *wire.ProcStart, body *body) (wire.Value, error) {
+	initial, err := body.all(maxStdin)
+	if err != nil {
+		return nil, err
+	}
+	var user *account
+	if r.User != "" {
+		if user, err = lookUpAccount(r.User); err != nil {
+			return nil, err
+		}
+	}
+	env := environment(&r.Run, user)
+	start, dir := launch(o.agent.launch), cwd(&r.Run)
+	var path string
+	var argv []string
+	if r.Worker != 0 {
+		if r.User != "" {
+			return nil, &wireError{Text: "a worker's commands run with its own credentials: change those, `user` is not possible"}
+		}
+		x, err := o.agent.executor(r.Worker)
+		if err != nil {
+			return nil, err
+		}
+		start, dir = o.launcher(x), r.Cwd
+		if path, argv = "/bin/sh", []string{"/bin/sh", "-c", r.Shell}; len(r.Args) > 0 {
+			path, argv = r.Args[0], r.Args
+		}
+	} else if path, argv, err = program(&r.Run, env); err != nil {
+		return nil, err
+	}
+	p := &process{id: o.agent.handles.Add(1), ended: make(chan struct{})}
+	cmd, ours, err := startPiped(start, path, argv, env, dir, user)
+	if err != nil {
+		return nil, err
+	}
+	p.cmd, p.pid = cmd, uint32(cmd.pid)
+	p.stdin = newFeeder(ours[0], initial)
+	for i := range p.out {
+		p.out[i] = newSpool()
+	}
+	o.agent.procs.add(p)
+	o.agent.children.Add(1)
+	go func() {
+		defer o.agent.children.Done()
+		p.follow([2]*os.File{ours[1], ours[2]})
+	}()
+	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil
+}
+
+// startPiped starts a program with three pipes and gives our ends, which are
+// on the runtime's poller.
+func startPiped(start launch, path string, argv, env []string, dir string, user *account) (cmd *command, ours [3]*os.File, err error) {
+	var child [3]int
+	made := 0
+	defer func() {
+		for i := range made {
+			closeNow(child[i])
+			if err != nil && ours[i] != nil {
+				ours[i].Close()
+			}
+		}
+	}()
+	for i := range ours {
+		var ends [2]int
+		if err = pipe(&ends); err != nil {
+			return nil, ours, err
+		}
+		mine := ends[0]
+		if child[i] = ends[1]; i == 0 {
+			child[i], mine = ends[0], ends[1]
+		}
+		made++
+		if ours[i], _, err = pollable(mine, "pipe"); err != nil {
+			return nil, ours, err
+		}
+	}
+	if cmd, err = start(path, argv, env, dir, child, user); err != nil {
+		var st unix.Stat_t
+		if e := unix.Stat(dir, &st); dir != "" && e != nil {
+			err = cwdError(dir, e)
+		}
+	}
+	return cmd, ours, err
+}
+
+// follow takes the outputs, waits for the end, and reaps.
+func (p *process) follow(outputs [2]*os.File) {
+	var collectors sync.WaitGroup
+	for i, f := range outputs {
+		collectors.Add(1)
+		go func() {
+			defer collectors.Done()
+			p.out[i].collect(f)
+		}()
+	}
+	p.awaitEnd()
+	p.status, p.err = p.cmd.wait()
+	for i, s := range p.out {
+		s.end()
+		// Wakes the collector, which takes what is in the pipe now.
+		_ = outputs[i].SetReadDeadline(time.Unix(1, 0))
+	}
+	p.stdin.stop()
+	collectors.Wait()
+	close(p.ended)
+}
+
+// awaitEnd waits for the end of the process without holding a thread.
+func (p *process) awaitEnd() {
+	f, raw, err := pollable(p.cmd.pidfd, "pidfd")
+	if err != nil {
+		return // the reaping waits then, on a thread
+	}
+	defer f.Close()
+	_ = raw.Read(func(fd uintptr) bool {
+		n, err := pollNow([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}})
+		return n > 0 || err != nil
+	})
+}
+
+// collect takes an output until its end or, once the process has ended, what
+// is in the pipe then. Who still has the other end open writes into the void.
+func (s *spool) collect(f *os.File) {
+	defer s.finish()
+	p := make([]byte, 64<<10)
+	for {
+		s.room()
+		n, err := f.Read(p)
+		s.add(p[:n])
+		switch {
+		case err == nil:
+		case os.IsTimeout(err):
+			if s.drain(f, p) {
+				f.Close()
+				return
+			}
+			_ = f.SetReadDeadline(time.Time{})
+			go func() {
+				defer f.Close()
+				for {
+					if _, err := f.Read(p); err != nil {
+						return
+					}
+				}
+			}()
+			return
+		default:
+			f.Close()
+			return
+		}
+	}
+}
+
+// drain takes what a pipe holds now and tells whether that was its end.
+func (s *spool) drain(f *os.File, p []byte) (end bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return true
+	}
+	_ = raw.Control(func(fd uintptr) {
+		left, err := pipeBytes(int(fd))
+		for err == nil && left > 0 {
+			var n int
+			if n, err = readNow(int(fd), p[:min(left, len(p))]); n == 0 {
+				break
+			}
+			s.add(p[:n])
+			left -= n
+		}
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		n, e := pollNow(fds)
+		end = err != nil || e == nil && n == 1
+	})
+	return end
+}
+
+// procWait waits for the end and gives what the process printed.
+func (o *op) procWait(r *wire.ProcWait) (wire.Value, error) {
+	p, err := o.agent.procs.get(r.Handle)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range p.out {
+		defer s.wait()()
+	}
+	if r.TimeoutNS > 0 {
+		t := time.AfterFunc(time.Duration(min(r.TimeoutNS, 1<<62)), func() { p.cmd.kill(true) })
+		defer t.Stop()
+	}
+	select {
+	case <-p.ended:
+	case <-o.ctx.Done():
+		return nil, context.Canceled
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	v := &wire.RunValue{Truncated: p.out[0].truncated() || p.out[1].truncated()}
+	v.Status, v.Code = p.result()
+	for i, rest := range []*[]byte{&v.Stdout, &v.Stderr} {
+		if *rest, err = o.sendKept(p.out[i], wire.StreamStdout+uint16(i)); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// sendKept streams what stays of an output, all but a small end, which it
+// gives.
+func (o *op) sendKept(s *spool, stream uint16) ([]byte, error) {
+	r := spoolReader{s: s} // not registered: what stays needs nobody to hold it
+	b := o.agent.buffer()
+	defer o.agent.release(b)
+	for {
+		s.mu.Lock()
+		left := s.kept - r.pos
+		n, err := 0, error(nil)
+		for n < wire.ChunkSize && r.pos < s.kept && err == nil {
+			var k int
+			k, err = s.readAt(&r, b.payload()[n:])
+			n += k
+		}
+		s.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if left <= int64(o.inline) {
+			o.inline -= n
+			return append([]byte(nil), b.payload()[:n]...), nil
+		}
+		if err := o.stream(stream, b, n); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// result is how an ended process ended.
+func (p *process) result() (wire.RunStatus, uint32) {
+	ws := p.status
+	switch {
+	case p.cmd.expired && ws.Signaled() && ws.Signal() == unix.SIGKILL:
+		return wire.TimedOut, 0
+	case ws.Signaled():
+		return wire.Signalled, uint32(ws.Signal())
+	}
+	return wire.Exited, uint32(ws.ExitStatus())
+}
+
+func (o *op) procStatus(r *wire.ProcStatus) (wire.Value, error) {
+	p, err := o.agent.procs.get(r.Handle)
+	if err != nil {
+		return nil, err
+	}
+	v := &wire.ProcValue{Handle: p.id, PID: p.pid}
+	select {
+	case <-p.ended:
+		v.Ended = true
+		if v.Status, _ = p.result(); v.Status == wire.TimedOut {
+			v.Status = wire.Signalled
+		}
+	default:
+	}
+	return v, nil
+}
+
+var errHasExited = &wireError{Errno: uint32(unix.ESRCH), Name: "ESRCH", Text: "the process has exited (ESRCH)"}
+
+func (o *op) procSignal(r *wire.ProcSignal) error {
+	p, err := o.agent.procs.get(r.Handle)
+	if err != nil {
+		return err
+	}
+	return p.cmd.signal(syscall.Signal(r.Signal))
+}
+
+// signal sends a signal to the whole group.
+func (c *command) signal(sig syscall.Signal) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reaped {
+		return errHasExited
+	}
+	return unix.Kill(-c.pid, sig)
+}
+
+func (o *op) procWrite(r *wire.ProcWrite, body *body) (wire.Value, error) {
+	p, err := o.agent.procs.get(r.Handle)
+	if err != nil {
+		return nil, err
+	}
+	var n wire.CountValue
+	for {
+		b, err := body.next()
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		k, err := p.stdin.write(o.ctx, b)
+		if n += wire.CountValue(k); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (o *op) procCloseStdin(r *wire.ProcCloseStdin) error {
+	p, err := o.agent.procs.get(r.Handle)
+	if err != nil {
+		return err
+	}
+	p.stdin.close()
+	return nil
+}
+
+// procOutput streams an output from its first byte.
+func (o *op) procOutput(r *wire.ProcOutput) error {
+	p, err := o.agent.procs.get(r.Handle)
+	if err != nil {
+		return err
+	}
+	which := 0
+	if r.Stderr {
+		which = 1
+	}
+	reader := p.out[which].open()
+	defer reader.close()
+	o.opened()
+	b := o.agent.buffer()
+	defer o.agent.release(b)
+	for {
+		n, err := reader.read(o.ctx, b.payload()[:wire.ChunkSize])
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := o.stream(wire.StreamData, b, n); err != nil {
+			return err
+		}
+	}
+}
+
+// opened tells the host that a stream is there, before it has bytes.
+func (o *op) opened() {
+	o.session.send(wire.AppendFrame(nil, wire.Header{Type: wire.FrameData, Stream: wire.StreamData, Op: o.id}, nil))
+}
+
+func (o *op) procClose(r *wire.ProcClose) error {
+	p, err := o.agent.procs.get(r.Handle)
+	if err != nil {
+		return err
+	}
+	err = p.terminate(o.ctx)
+	if err == nil {
+		o.agent.procs.remove(p.id)
+		p.out[0].close()
+		p.out[1].close()
+	}
+	return err
+}
+
+// terminate ends the process: kindly first.
+func (p *process) terminate(ctx context.Context) error {
+	select {
+	case <-p.ended:
+		return nil
+	default:
+	}
+	for _, s := range p.out {
+		defer s.wait()()
+	}
+	_ = p.cmd.signal(unix.SIGTERM)
+	_ = p.cmd.signal(unix.SIGCONT) // one that is stopped could not end
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case <-p.ended:
+		return nil
+	case <-ctx.Done():
+	case <-grace.C:
+	}
+	p.cmd.kill(false)
+	select {
+	case <-p.ended:
+		return nil
+	case <-ctx.Done():
+		return context.Canceled
+	}
+}

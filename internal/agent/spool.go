@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/wire"
+)
+
+const (
+	// spoolHead is how much of an output is kept in the agent's own memory;
+	// the rest is in a memory file, which is no burden on its heap.
+	spoolHead = 64 << 10
+	// spoolAhead is how far an output may run ahead of a reader that is open.
+	spoolAhead = 64 << 20
+	// spoolPunch is how much is given back to the system at once.
+	spoolPunch = 1 << 20
+)
+
+// spool keeps one output of a process. The first wire.MaxOutput bytes stay for
+// whoever waits for the process; what is behind them is kept for open readers
+// only, as far as spoolAhead before the slowest. With readers and nobody who
+// waits for the process, the writer is stopped there; else bytes are lost, and
+// a mark in the reader's stream says how many. It is safe for concurrent use.
+type spool struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change
+	head    []byte
+	file    *os.File // bytes behind the head, at their own offsets
+	size    int64    // bytes that came
+	kept    int64    // bytes at the start that stay, at most wire.MaxOutput
+	from    int64    // first byte behind kept that is still there
+	ended   bool     // the process has: nothing is held up any more
+	done    bool     // nothing follows
+	closed  bool
+	readers []*spoolReader
+	waiting int // who must not be held up by readers
+}
+
+// spoolReader is a position in a spool. It belongs to one goroutine.
+type spoolReader struct {
+	s   *spool
+	pos int64
+}
+
+func newSpool() *spool { return &spool{changed: make(chan struct{})} }
+
+// wake tells everybody of a change. Held: s.mu.
+func (s *spool) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// room waits until more may be taken.
+func (s *spool) room() {
+	for {
+		s.mu.Lock()
+		full := !s.ended && !s.closed && s.waiting == 0 && len(s.readers) > 0 && s.size-s.slowest() >= spoolAhead
+		changed := s.changed
+		s.mu.Unlock()
+		if !full {
+			return
+		}
+		<-changed
+	}
+}
+
+// slowest is the position of the reader that is furthest behind, of those that
+// are there. Held: s.mu.
+func (s *spool) slowest() int64 {
+	pos := s.size
+	for _, r := range s.readers {
+		pos = min(pos, r.pos)
+	}
+	return pos
+}
+
+// add appends what a process wrote.
+func (s *spool) add(p []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(p) == 0 || s.closed {
+		return
+	}
+	if s.keep(p) {
+		s.size += int64(len(p))
+		if s.from <= s.kept { // nothing was lost so far
+			s.kept = min(s.size, wire.MaxOutput)
+		}
+	} else {
+		s.size += int64(len(p))
+		s.from = s.size // the bytes are gone
+	}
+	s.trim()
+	s.wake()
+}
+
+// keep stores bytes at the end and tells whether that worked. Held: s.mu.
+func (s *spool) keep(p []byte) bool {
+	if s.size >= wire.MaxOutput && len(s.readers) == 0 || s.from > s.kept && len(s.readers) == 0 {
+		return false
+	}
+	at := s.size
+	if at < spoolHead && at == int64(len(s.head)) {
+		n := min(len(p), spoolHead-len(s.head))
+		s.head = append(s.head, p[:n]...)
+		p, at = p[n:], at+int64(n)
+	}
+	if len(p) == 0 {
+		return true
+	}
+	if s.file == nil {
+		fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+		if err != nil {
+			return false
+		}
+		s.file = os.NewFile(uintptr(fd), "output")
+	}
+	_, err := s.file.WriteAt(p, at)
+	return err == nil
+}
+
+// trim gives back what no reader needs any more. Held: s.mu.
+func (s *spool) trim() {
+	if s.size <= wire.MaxOutput || s.file == nil {
+		return
+	}
+	from := max(s.from, wire.MaxOutput, s.slowest())
+	from = max(from, s.size-spoolAhead)
+	if len(s.readers) == 0 {
+		from = s.size
+	}
+	if s.from < wire.MaxOutput {
+		s.from = wire.MaxOutput
+	}
+	if from-s.from < spoolPunch && from < s.size {
+		return
+	}
+	// A hole that cannot be punched costs memory, nothing else.
+	_ = unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.from, from-s.from)
+	s.from = from
+}
+
+// end marks that the process has ended, and finish that nothing follows.
+func (s *spool) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.wake()
+	s.mu.Unlock()
+}
+
+func (s *spool) finish() {
+	s.mu.Lock()
+	s.done = true
+	s.wake()
+	s.mu.Unlock()
+}
+
+// wait has the spool not be held up by readers until the returned function is
+// called.
+func (s *spool) wait() (stop func()) {
+	s.mu.Lock()
+	s.waiting++
+	s.wake()
+	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		s.waiting--
+		s.mu.Unlock()
+	}
+}
+
+// close frees the bytes once no reader is left.
+func (s *spool) close() {
+	s.mu.Lock()
+	s.closed, s.done = true, true
+	s.free()
+	s.wake()
+	s.mu.Unlock()
+}
+
+// free is close's second half. Held: s.mu.
+func (s *spool) free() {
+	if s.closed && len(s.readers) == 0 {
+		if s.file != nil {
+			s.file.Close()
+			s.file = nil
+		}
+		s.head, s.kept, s.from = nil, 0, s.size
+	}
+}
+
+// open gives a reader at the first byte.
+func (s *spool) open() *spoolReader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &spoolReader{s: s}
+	s.readers = append(s.readers, r)
+	return r
+}
+
+func (r *spoolReader) close() {
+	s := r.s
+	s.mu.Lock()
+	s.readers = slices.DeleteFunc(s.readers, func(x *spoolReader) bool { return x == r })
+	s.free()
+	s.wake()
+	s.mu.Unlock()
+}
+
+// read fills p with what is next, waiting for something; 0 bytes are the end.
+func (r *spoolReader) read(ctx context.Context, p []byte) (int, error) {
+	s := r.s
+	for {
+		s.mu.Lock()
+		n, err := s.readAt(r, p)
+		done, changed := s.done, s.changed
+		if n > 0 {
+			s.trim()
+			s.wake()
+		}
+		s.mu.Unlock()
+		if n > 0 || err != nil || done {
+			return n, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, context.Canceled
+		}
+	}
+}
+
+// readAt takes what is there. Held: s.mu.
+func (s *spool) readAt(r *spoolReader, p []byte) (int, error) {
+	end := s.size
+	if r.pos < s.kept {
+		end = s.kept
+	} else if r.pos < s.from {
+		mark := fmt.Sprintf("\n[... %d bytes of output lost: the reader was too slow ...]\n", s.from-r.pos)
+		r.pos = s.from
+		return copy(p, mark), nil
+	}
+	n := int(min(int64(len(p)), end-r.pos))
+	if n <= 0 {
+		return 0, nil
+	}
+	if r.pos < int64(len(s.head)) {
+		n = copy(p[:n], s.head[r.pos:])
+	} else if k, err := s.file.ReadAt(p[:n], r.pos); err != nil {
+		return k, err
+	}
+	r.pos += int64(n)
+	return n, nil
+}
+
+// truncated tells whether bytes are missing from what stays.
+func (s *spool) truncated() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size > s.kept
+}

@@ -1,0 +1,113 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"provium/internal/wire"
+)
+
+// Stream is an operation that gives bytes until it ends or is closed. The
+// agent sends no more than its reader has room for. Next is for one goroutine
+// at a time, the other methods are safe for concurrent use.
+type Stream struct {
+	op    *call
+	name  string
+	req   wire.Request
+	close sync.Once
+}
+
+// openStream starts an operation and returns once the agent says that the
+// stream is open.
+func (c *Client) openStream(ctx context.Context, req wire.Request) (*Stream, error) {
+	name := req.Op()
+	op, err := c.begin(ctx, req, transfer{limit: wire.Window, pulled: true})
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{op: op, name: name, req: req}
+	for {
+		op.mu.Lock()
+		opened, end := op.opened, op.end
+		op.mu.Unlock()
+		switch {
+		case end != nil && end.Err != nil:
+			return nil, opError(req, end.Err)
+		case opened || end != nil:
+			return s, nil
+		}
+		if err := op.await(ctx); err != nil {
+			op.giveUp()
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+}
+
+// await waits for something new about the operation.
+func (op *call) await(ctx context.Context) error {
+	select {
+	case <-op.wake:
+		return nil
+	case <-op.client.failed:
+		return op.lost()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Next returns what has come, waiting for something. It gives io.EOF at the
+// end, the context's cause when that ends first, an *OpError when the guest
+// ended the stream, and else the reason the link is gone.
+func (s *Stream) Next(ctx context.Context) ([]byte, error) {
+	op := s.op
+	for {
+		op.mu.Lock()
+		p, end := op.in[wire.StreamData], op.end
+		op.in[wire.StreamData] = nil
+		owed := op.owed
+		op.owed = [wire.Streams]int64{}
+		op.mu.Unlock()
+		if end == nil {
+			// A link that is gone is told of by the next call.
+			_ = op.allow(context.WithoutCancel(ctx), owed)
+		}
+		if len(p) > 0 {
+			return p, nil
+		}
+		switch {
+		case end != nil && end.Err != nil:
+			return nil, opError(s.req, end.Err)
+		case end != nil:
+			return nil, io.EOF
+		}
+		if err := op.await(ctx); err != nil {
+			if ctx.Err() == nil {
+				err = fmt.Errorf("%s: %w", s.name, err)
+			}
+			return nil, err
+		}
+	}
+}
+
+// Ended tells whether the stream has ended and all its bytes were taken.
+func (s *Stream) Ended() bool {
+	s.op.mu.Lock()
+	defer s.op.mu.Unlock()
+	return s.op.end != nil && len(s.op.in[wire.StreamData]) == 0
+}
+
+// Close stops the operation in the guest, waiting a bounded time for that.
+// Nobody may be in Next.
+func (s *Stream) Close() {
+	s.close.Do(func() {
+		s.op.mu.Lock()
+		ended := s.op.end != nil
+		s.op.in = [wire.Streams][]byte{}
+		s.op.mu.Unlock()
+		if !ended {
+			s.op.giveUp()
+		}
+	})
+}

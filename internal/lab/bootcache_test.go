@@ -1,0 +1,165 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const bootID = "cat /proc/sys/kernel/random/boot_id"
+
+// TestBootCacheDamage has entries go bad: each time there is a warning, a real
+// boot, and a good entry again.
+func TestBootCacheDamage(t *testing.T) {
+	l, h := guestLab(t)
+	h.BootCache = filepath.Join(t.TempDir(), "boots")
+	var warnings []string
+	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	n := 0
+	boot := func() string {
+		t.Helper()
+		n++
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", nil)
+		must(t, err)
+		must(t, v.Boot(t.Context(), nil))
+		id := shell(t, v, bootID)
+		must(t, v.Shutdown(t.Context()))
+		return id
+	}
+	entry := func() string {
+		t.Helper()
+		list, err := filepath.Glob(filepath.Join(h.BootCache, "*.snap"))
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return list[0]
+	}
+	first := boot()
+	if again := boot(); again != first || len(warnings) > 0 {
+		t.Fatalf("%s and %s, warnings %q", first, again, warnings)
+	}
+	write := func(at int64, p string) func(string) error {
+		return func(path string) error {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			if at < 0 {
+				info, err := f.Stat()
+				if err != nil {
+					return err
+				}
+				at += info.Size()
+			}
+			_, err = f.WriteAt([]byte(p), at)
+			return err
+		}
+	}
+	for name, damage := range map[string]func(path string) error{
+		"RAM":       write(20<<20, "xyz"),
+		"sections":  write(512<<20+100, "xyz"),
+		"manifest":  write(-100, "xyz"),
+		"trailer":   write(-10, "xyz"),
+		"truncated": func(path string) error { return os.Truncate(path, 100<<20) },
+		"empty":     func(path string) error { return os.Truncate(path, 0) },
+		"directory": func(path string) error {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+			return os.Mkdir(path, 0o700)
+		},
+	} {
+		warnings = nil
+		must(t, damage(entry()))
+		now := boot()
+		if now == first || len(warnings) != 1 || !strings.Contains(warnings[0], "boot cache") {
+			t.Errorf("%s: boot %s after %s, warnings %q", name, now, first, warnings)
+		}
+		if first = boot(); first != now {
+			t.Errorf("%s: the entry was not made again", name)
+		}
+	}
+
+	// A directory that cannot be used costs a warning, not the boot.
+	warnings = nil
+	h.BootCache = filepath.Join(h.BootCache, "file")
+	must(t, os.WriteFile(h.BootCache, nil, 0o600))
+	if boot() == first || len(warnings) == 0 {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
+// TestPoolShare looks at what the pool gets back, also when a cached guest
+// does not start and another one boots in its place.
+func TestPoolShare(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		out := 1
+		s := &poolShare{giveBack: func() { out-- }}
+		if early {
+			s.release()
+			if out != 1 {
+				t.Error("released before it was settled")
+			}
+			s.settle()
+		} else {
+			s.settle()
+			s.release()
+		}
+		if out != 0 {
+			t.Errorf("early %v: %d shares are out", early, out)
+		}
+	}
+}
+
+// TestBootCacheTogether has several VMs boot the same at once.
+func TestBootCacheTogether(t *testing.T) {
+	l, h := guestLab(t)
+	h.BootCache = t.TempDir()
+	for round := range 2 {
+		var vms []*VM
+		for i := range 2 {
+			v, err := l.DeclareVM(fmt.Sprintf("v%d-%d", round, i), "host", nil)
+			must(t, err)
+			vms = append(vms, v)
+		}
+		must(t, l.Boot(t.Context()))
+		for _, v := range vms {
+			shell(t, v, bootID)
+		}
+		must(t, l.Shutdown(t.Context()))
+		for _, v := range vms {
+			must(t, l.Remove(v))
+		}
+	}
+	list, err := os.ReadDir(h.BootCache)
+	must(t, err)
+	if len(list) != 2 { // the entry and its note
+		t.Error(list)
+	}
+}
+
+// TestBootCacheDiskFull has no room for the entry.
+func TestBootCacheDiskFull(t *testing.T) {
+	l, h := guestLab(t)
+	h.BootCache = t.TempDir()
+	if err := unix.Mount("tmpfs", h.BootCache, "tmpfs", 0, "size=16m"); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(h.BootCache, unix.MNT_DETACH)
+	var warnings []string
+	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	v, err := l.DeclareVM("a", "host", nil)
+	must(t, err)
+	must(t, v.Boot(t.Context(), nil))
+	shell(t, v, "true")
+	list, err := os.ReadDir(h.BootCache)
+	must(t, err)
+	if len(list) > 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "no space left") {
+		t.Errorf("%v, warnings %q", list, warnings)
+	}
+}

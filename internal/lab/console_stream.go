@@ -1,0 +1,102 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"provium/internal/console"
+)
+
+// consoleChunk bounds what a console stream gives at once, in bytes.
+const consoleChunk = 64 << 10
+
+// Read opens a stream of what the console prints: the first one of a boot from
+// its beginning, later ones from where the previous one stopped.
+func (c Console) Read(site Site) (*Stream, error) {
+	log := c.log()
+	if log == nil {
+		if c.vm.host.NoGuests {
+			return nil, errors.New("console:read: VMM does not expose a console socket")
+		}
+		return nil, c.vm.stateError("console:read", Booted)
+	}
+	c.vm.mu.Lock()
+	at := c.vm.consoleAt
+	for _, s := range c.vm.streams {
+		if src, ok := s.src.(*consoleSource); ok {
+			at = max(at, src.at-int64(len(s.kept)))
+		}
+	}
+	c.vm.mu.Unlock()
+	boot := log.Boot()
+	if at > log.Len() {
+		at = 0 // of the guest before a restore
+	}
+	src := &consoleSource{vm: c.vm, log: log, boot: boot, at: max(at, log.BootStart(boot))}
+	return c.vm.newStream("console_read", c.vm.name, "console", site, src), nil
+}
+
+// consoleSource reads the log of one boot.
+type consoleSource struct {
+	vm   *VM
+	log  *console.Log
+	boot int
+	at   int64
+}
+
+func (s *consoleSource) next(ctx context.Context) ([]byte, error) {
+	p, at, err := s.log.Next(ctx, s.boot, s.at, consoleChunk)
+	s.at = at
+	if errors.Is(err, console.ErrEnded) {
+		err = io.EOF
+	}
+	return p, err
+}
+
+func (s *consoleSource) ended() bool { return s.log.Exhausted(s.boot, s.at) }
+
+func (s *consoleSource) close() {
+	s.vm.mu.Lock()
+	defer s.vm.mu.Unlock()
+	s.vm.consoleAt = max(s.vm.consoleAt, s.at)
+}
+
+// Write sends input to the console: to the device that the last console= of
+// the command line names. limit 0 is none.
+func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) error {
+	inst, err := c.vm.running("console:write", Booted)
+	if err != nil {
+		return err
+	}
+	if inst == nil {
+		return errors.New("console:write: VMM does not expose a console socket")
+	}
+	hvc := false
+	for _, word := range strings.Fields(inst.plan.cfg.Cmdline) {
+		if device, ok := strings.CutPrefix(word, "console="); ok {
+			device, _, _ = strings.Cut(device, ",")
+			hvc = device == "hvc0"
+		}
+	}
+	var deadline time.Time
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	stop := context.AfterFunc(ctx, func() { inst.machine.InterruptConsole(hvc) })
+	defer stop()
+	n, err := inst.machine.WriteConsole(hvc, data, deadline)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("console:write timed out after %v: the guest took %d of %d bytes", limit, n, len(data))
+	}
+	return err
+}

@@ -1,0 +1,121 @@
+package lab
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func bootedVM(t *testing.T) *VM {
+	t.Helper()
+	l, _ := guestLab(t)
+	v, err := l.DeclareVM("a", "host", nil)
+	must(t, err)
+	must(t, v.Boot(t.Context(), nil))
+	return v
+}
+
+// TestSnapshotRefusedDuringOperation has an operation in flight.
+func TestSnapshotRefusedDuringOperation(t *testing.T) {
+	v := bootedVM(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	busy.Add(1)
+	go func() {
+		defer busy.Done()
+		_, _ = v.Run(ctx, RunRequest{Shell: "sleep 1000"})
+	}()
+	for v.IsQuiescent() {
+		time.Sleep(time.Millisecond)
+	}
+	_, err := v.Snapshot(t.Context(), "")
+	if err == nil || !strings.Contains(err.Error(), "refused") || !strings.Contains(err.Error(), "  - run\n") {
+		t.Errorf("err = %v", err)
+	}
+	cancel()
+	busy.Wait()
+	_, err = v.Snapshot(t.Context(), "")
+	must(t, err)
+}
+
+// TestSnapshotsBesideOperations takes snapshots while operations come and go:
+// none of these may fail, and a snapshot is taken or refused.
+func TestSnapshotsBesideOperations(t *testing.T) {
+	v := bootedVM(t)
+	done := make(chan struct{})
+	var busy sync.WaitGroup
+	for range 2 {
+		busy.Add(1)
+		go func() {
+			defer busy.Done()
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(20 * time.Millisecond): // room for a snapshot to begin
+				}
+				if _, err := v.Run(t.Context(), RunRequest{Shell: "head -c 300000 /dev/zero"}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	var last *Snapshot
+	for taken, tries := 0, 0; taken < 8 && tries < 400; tries++ {
+		s, err := v.Snapshot(t.Context(), "")
+		switch {
+		case err == nil:
+			taken++
+			if last != nil {
+				must(t, last.Delete())
+			}
+			last = s
+		case !strings.Contains(err.Error(), "refused"):
+			t.Fatal(err)
+		default:
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	close(done)
+	busy.Wait()
+	if last == nil {
+		t.Fatal("every snapshot was refused")
+	}
+	must(t, v.Shutdown(t.Context()))
+	must(t, v.Restore(t.Context(), last.Path()))
+	shell(t, v, "true")
+}
+
+// TestSnapshotGivenUp has the caller lose patience at some moment or other. The
+// guest goes on, and can be saved afterwards.
+func TestSnapshotGivenUp(t *testing.T) {
+	v := bootedVM(t)
+	try := func() {
+		for i := range 12 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*i)*time.Millisecond)
+			s, err := v.Snapshot(ctx, "")
+			cancel()
+			if err == nil {
+				must(t, s.Delete())
+			}
+			shell(t, v, "true")
+			if list := listDir(t, v.host.TempDir); list > 6 {
+				t.Fatalf("%d temporary files", list)
+			}
+		}
+	}
+	try()
+	s, err := v.Snapshot(t.Context(), "")
+	must(t, err)
+	must(t, v.Shutdown(t.Context()))
+	must(t, v.Restore(t.Context(), s.Path()))
+	try()
+	s, err = v.Snapshot(t.Context(), "")
+	must(t, err)
+	must(t, v.Shutdown(t.Context()))
+	must(t, v.Restore(t.Context(), s.Path()))
+	shell(t, v, "true")
+}

@@ -1,0 +1,434 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// Config says what a Disk is made of: exactly one of Image, Template and Size.
+type Config struct {
+	Image    string // raw file, used in place
+	Template string // raw file of which the disk is a private copy
+	Size     int64  // of a blank disk in bytes, a multiple of SectorSize
+	ReadOnly bool   // nobody can write
+	TempDir  string // for what is not in an image; "" is the system's
+	// OnError is told why a request failed that should not have: trouble of the
+	// host's own. It must not block. Nil drops it.
+	OnError func(error)
+}
+
+// Disk is the contents of one disk behind a volatile write cache. What the guest
+// writes is in the cache until it flushes. It is safe for concurrent use.
+type Disk struct {
+	cfg    Config
+	size   int64 // capacity in bytes, whole sectors
+	faults faults
+
+	mu        sync.RWMutex
+	medium    store
+	cache     layer // what was written and not flushed
+	spent     int64 // bytes written to the cache's file since it was last emptied
+	flushing  flushing
+	postponed bool // see HoldFlushes
+	cut       bool // see PowerCut
+	closed    bool
+}
+
+// flushing is what a flush does.
+type flushing uint8
+
+const (
+	commits  flushing = iota // writes the cache to the medium
+	waits                    // see HoldFlushes
+	pretends                 // see IgnoreFlushes
+)
+
+// Open makes a disk. It must be closed.
+func Open(cfg Config) (*Disk, error) {
+	d := &Disk{cfg: cfg}
+	var err error
+	if d.medium, d.size, err = openMedium(&cfg); err != nil {
+		return nil, err
+	}
+	if d.cache.f, err = temporary(cfg.TempDir, d.size); err != nil {
+		d.medium.close()
+		return nil, fmt.Errorf("disk cache: %w", err)
+	}
+	return d, nil
+}
+
+func openMedium(cfg *Config) (store, int64, error) {
+	switch {
+	case cfg.Image != "":
+		f, err := openImage(cfg.Image, !cfg.ReadOnly)
+		if err != nil {
+			return nil, 0, err
+		}
+		return f, wholeSectors(f.length), nil
+	case cfg.Template != "":
+		base, err := openImage(cfg.Template, false)
+		if err != nil {
+			return nil, 0, err
+		}
+		size := wholeSectors(base.length)
+		f, err := temporary(cfg.TempDir, size)
+		if err != nil {
+			base.close()
+			return nil, 0, fmt.Errorf("disk copy: %w", err)
+		}
+		return &cowStore{base: base, over: layer{f: f}}, size, nil
+	case cfg.Size <= 0 || cfg.Size%SectorSize != 0:
+		return nil, 0, fmt.Errorf("size: %d is not a positive multiple of %d", cfg.Size, SectorSize)
+	}
+	f, err := temporary(cfg.TempDir, cfg.Size)
+	if err != nil {
+		return nil, 0, fmt.Errorf("scratch disk of %d bytes: %w", cfg.Size, err)
+	}
+	return &fileStore{f: f, length: cfg.Size}, cfg.Size, nil
+}
+
+func wholeSectors(n int64) int64 { return (n + SectorSize - 1) / SectorSize * SectorSize }
+
+// Size is the capacity in bytes.
+func (d *Disk) Size() int64 { return d.size }
+
+// FileSize is the present length of an image that is used in place, else the
+// capacity, in bytes.
+func (d *Disk) FileSize() int64 {
+	if d.cfg.Image != "" {
+		if info, err := os.Stat(d.cfg.Image); err == nil {
+			return info.Size()
+		}
+	}
+	return d.size
+}
+
+// ReadOnly tells whether nobody can write.
+func (d *Disk) ReadOnly() bool { return d.cfg.ReadOnly }
+
+// Close gives the files back. What was not flushed is lost.
+func (d *Disk) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	return errors.Join(d.medium.close(), d.cache.f.Close())
+}
+
+// ErrClosed is the answer to requests after Close.
+var ErrClosed = errors.New("disk is closed")
+
+// errPowerCut fails what would change a disk between a power cut and the reset.
+var errPowerCut = errors.New("EIO (power_cut)")
+
+// errReadOnly fails writes to a read-only disk.
+var errReadOnly = errors.New("disk is read-only")
+
+// ReadSectors returns n sectors from sector first on as they are on the medium,
+// or, with pending, as the guest sees them.
+func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([]byte, error) {
+	if err := d.inRange(first, n); err != nil {
+		return nil, err
+	}
+	p := make([]byte, n*SectorSize)
+	err := d.faults.run(ctx, request{opRead, first * SectorSize, n * SectorSize}, func() error {
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case pending:
+			return d.cache.read(p, first*SectorSize, d.medium.readAt)
+		}
+		return d.medium.readAt(p, first*SectorSize)
+	})
+	return p, err
+}
+
+// WriteSectors writes p, of any length, from sector first on to the medium. The
+// guest sees it at once, also where it has written and not flushed.
+func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
+	if err := d.inRange(first, (int64(len(p))+SectorSize-1)/SectorSize); err != nil {
+		return err
+	}
+	off := first * SectorSize
+	return d.faults.run(ctx, request{opWrite, off, int64(len(p))}, func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case d.cfg.ReadOnly:
+			return errReadOnly
+		}
+		whole := int64(len(p)) / SectorSize * SectorSize
+		if tail := p[whole:]; len(tail) > 0 {
+			// In the cache, too, the rest of the sector stays.
+			if h, _ := d.cache.has.run((off+whole)/SectorSize, 1); h != absent {
+				var sector [SectorSize]byte
+				if err := d.cache.read(sector[:], off+whole, d.medium.readAt); err != nil {
+					return err
+				}
+				copy(sector[:], tail)
+				if err := d.cache.write(sector[:], off+whole); err != nil {
+					return err
+				}
+			}
+		}
+		if err := d.medium.writeAt(p, off); err != nil {
+			return err
+		}
+		if whole > 0 {
+			d.cache.has.set(first, whole/SectorSize, absent)
+		}
+		return nil
+	})
+}
+
+// RangeError is a range of sectors that is not on the disk.
+type RangeError struct{ First, Count, Capacity int64 } // in sectors
+
+func (e *RangeError) Error() string {
+	switch {
+	case e.First < 0:
+		return fmt.Sprintf("sector %d is negative", e.First)
+	case e.Count < 1:
+		return fmt.Sprintf("%d sectors from sector %d on: at least 1 is needed", e.Count, e.First)
+	}
+	return fmt.Sprintf("%d sectors from sector %d on are past the end: the disk has %d sectors (%d bytes)",
+		e.Count, e.First, e.Capacity, e.Capacity*SectorSize)
+}
+
+func (d *Disk) inRange(first, n int64) error {
+	if sectors := d.size / SectorSize; first < 0 || n < 1 || n > sectors || first > sectors-n {
+		return &RangeError{first, n, sectors}
+	}
+	return nil
+}
+
+// PowerCut loses everything that was not flushed. Until PowerOn the disk can be
+// read but not changed.
+func (d *Disk) PowerCut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut, d.postponed = true, false
+	d.cache.has.clear()
+	d.trim()
+}
+
+// PowerOn ends what PowerCut began.
+func (d *Disk) PowerOn() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut = false
+}
+
+// HoldFlushes is to be called before the emulator is told to stop the machine. It
+// flushes once more then, behind everything that the guest did, and that flush
+// must not count: a guest that is paused has flushed nothing. So flushes succeed
+// at once, and take effect when something comes after them.
+func (d *Disk) HoldFlushes() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.flushing == commits {
+		d.flushing = waits
+	}
+}
+
+// IgnoreFlushes is to be called when the machine has stopped: the flush that was
+// last is forgotten, and those that come have no effect.
+func (d *Disk) IgnoreFlushes() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.flushing, d.postponed = pretends, false
+}
+
+// ObeyFlushes is to be called before the machine goes on.
+func (d *Disk) ObeyFlushes() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.flushing = commits
+	return d.catchUp()
+}
+
+// catchUp carries a postponed flush out. Held: d.mu.
+func (d *Disk) catchUp() error {
+	if !d.postponed {
+		return nil
+	}
+	d.postponed = false
+	return d.commit()
+}
+
+// Flush writes the cache to the medium, whatever the guest says.
+func (d *Disk) Flush() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.cfg.ReadOnly {
+		return nil
+	}
+	return d.commit()
+}
+
+// maxRequest is the most that a guest reads or writes at once, in bytes.
+const maxRequest = 32 << 20
+
+// guestRead, and the other requests of guests below, take ranges of whole sectors
+// within the disk.
+func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
+	return d.faults.run(ctx, request{opRead, off, int64(len(p))}, func() error {
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		if d.closed {
+			return ErrClosed
+		}
+		return d.report(d.cache.read(p, off, d.medium.readAt))
+	})
+}
+
+// change runs a request of the guest that changes the disk.
+func (d *Disk) change(ctx context.Context, r request, fua bool, do func() error) error {
+	return d.faults.run(ctx, r, func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case d.cfg.ReadOnly:
+			return errReadOnly
+		case d.cut:
+			return errPowerCut
+		}
+		err := d.catchUp()
+		if err == nil {
+			err = do()
+		}
+		if err == nil && fua {
+			err = d.cache.each(r.off, r.n, d.settle)
+		}
+		return d.report(err)
+	})
+}
+
+func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
+	return d.change(ctx, request{opWrite, off, int64(len(p))}, fua, func() error {
+		d.spent += int64(len(p))
+		return d.cache.write(p, off)
+	})
+}
+
+func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
+	return d.change(ctx, request{opWrite, off, n}, fua, func() error {
+		d.cache.has.set(off/SectorSize, n/SectorSize, zeroed)
+		return nil
+	})
+}
+
+func (d *Disk) guestFlush(ctx context.Context) error {
+	d.mu.RLock()
+	stopped := d.flushing == pretends
+	d.mu.RUnlock()
+	if stopped {
+		return nil // not the guest's: neither faults nor a power cut concern it
+	}
+	return d.faults.run(ctx, request{op: opFlush}, func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case d.cfg.ReadOnly || d.flushing == pretends:
+			return nil
+		case d.cut:
+			return errPowerCut
+		}
+		err := d.catchUp()
+		if d.flushing == waits {
+			d.postponed = true
+			return d.report(err)
+		}
+		return d.report(errors.Join(err, d.commit()))
+	})
+}
+
+// hole is the store's, for what the guest sees.
+func (d *Disk) hole(off, limit int64) (bool, int64) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.closed {
+		return false, limit
+	}
+	h, n := d.cache.has.run(off/SectorSize, limit/SectorSize)
+	if h == absent {
+		return d.medium.hole(off, n*SectorSize)
+	}
+	return h == zeroed, n * SectorSize
+}
+
+// report tells of trouble of the host's own. The guest only sees EIO.
+func (d *Disk) report(err error) error {
+	if err != nil && d.cfg.OnError != nil && !errors.Is(err, ErrClosed) {
+		d.cfg.OnError(err)
+	}
+	return err
+}
+
+// commit writes the cache to the medium. Held: d.mu.
+func (d *Disk) commit() error {
+	if d.cache.has.empty() {
+		return nil
+	}
+	err := d.cache.has.held(d.size/SectorSize, func(first, n int64, h holding) error {
+		return d.settle(h, first*SectorSize, n*SectorSize)
+	})
+	if err == nil {
+		d.cache.has.clear()
+		d.trim()
+	}
+	return err
+}
+
+// settle writes one run of the cache to the medium.
+func (d *Disk) settle(h holding, off, n int64) error {
+	switch h {
+	case zeroed:
+		if err := d.medium.zero(off, n); err != nil {
+			return err
+		}
+	case written:
+		p := make([]byte, min(n, 1<<20))
+		for done := int64(0); done < n; {
+			p = p[:min(n-done, int64(len(p)))]
+			if _, err := d.cache.f.ReadAt(p, off+done); err != nil {
+				return err
+			}
+			if err := d.medium.writeAt(p, off+done); err != nil {
+				return err
+			}
+			done += int64(len(p))
+		}
+	}
+	if h != absent {
+		d.cache.has.set(off/SectorSize, n/SectorSize, absent)
+	}
+	return nil
+}
+
+// cacheKept is how much the cache's file may keep while the cache is empty, in bytes.
+const cacheKept = 64 << 20
+
+// trim gives the space of an empty cache back. Held: d.mu.
+func (d *Disk) trim() {
+	if d.spent < cacheKept {
+		return
+	}
+	d.spent = 0
+	if d.cache.f.Truncate(0) == nil {
+		_ = d.cache.f.Truncate(d.size)
+	}
+}

@@ -1,0 +1,146 @@
+package qemu
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// Disk is a virtio block device whose contents an NBD server has.
+type Disk struct {
+	Slot     int    // on the bus for devices that come and go, 1 to DiskSlots; also in its names
+	Socket   string // of the NBD server
+	Serial   string // what the guest sees, at most 20 bytes
+	ReadOnly bool
+}
+
+const (
+	// DiskSlots is how many disks a machine can have.
+	DiskSlots = 31
+
+	// plugBus is a bridge with slots for devices that are plugged in and out. One
+	// bridge costs what one root port does, and has all the slots.
+	plugBus = "plug"
+)
+
+// plugBridge is the device that makes the plugBus on this type of machine; "" is
+// a machine without one.
+func (c *Config) plugBridge() string {
+	switch {
+	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
+		return "pci-bridge,chassis_nr=1,id=" + plugBus
+	case strings.Contains(c.Machine, "q35"):
+		return "pcie-pci-bridge,id=" + plugBus
+	}
+	return ""
+}
+
+func (d *Disk) node() string { return fmt.Sprintf("disk%d-data", d.Slot) }
+
+func (d *Disk) device() string { return fmt.Sprintf("disk%d", d.Slot) }
+
+// backend is the description of the contents, for the command line and the monitor.
+func (d *Disk) backend() map[string]any {
+	return map[string]any{
+		"driver": "nbd", "node-name": d.node(), "server": map[string]any{"type": "unix", "path": d.Socket},
+		"read-only": d.ReadOnly, "discard": "unmap",
+	}
+}
+
+// frontend is the description of the device. An error is the guest's to see: the
+// default would stop the machine when the host's disk is full.
+func (d *Disk) frontend() map[string]any {
+	return map[string]any{
+		"driver": "virtio-blk-pci", "id": d.device(), "bus": plugBus, "addr": fmt.Sprintf("%#x", d.Slot), "drive": d.node(),
+		"serial": d.Serial, "werror": "report", "rerror": "report",
+	}
+}
+
+// diskArgs is the part of the command line about disks that are there from the start.
+func diskArgs(disks []Disk) (a []string) {
+	for i := range disks {
+		for _, part := range []struct {
+			option string
+			value  map[string]any
+		}{{"-blockdev", disks[i].backend()}, {"-device", disks[i].frontend()}} {
+			text, _ := json.Marshal(part.value) // strings and booleans cannot fail
+			a = append(a, part.option, string(text))
+		}
+	}
+	return a
+}
+
+// PlugDisk plugs a disk into the running or stopped machine. It returns when QEMU
+// has it; a guest that runs needs a moment more.
+func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
+	if err := m.qmp.Execute(ctx, "blockdev-add", d.backend(), nil); err != nil {
+		return fmt.Errorf("qemu disk plug: %w", err)
+	}
+	if err := m.qmp.Execute(ctx, "device_add", d.frontend(), nil); err != nil {
+		_ = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": d.node()}, nil)
+		return fmt.Errorf("qemu disk plug: %w", err)
+	}
+	return nil
+}
+
+// UnplugDisk asks the guest to release a disk, waits until it has, and closes the
+// connection to the server. Only a guest that runs can release one.
+func (m *Machine) UnplugDisk(ctx context.Context, d Disk) error {
+	gone := m.deleted.expect(d.device())
+	defer m.deleted.forget(d.device())
+	if err := m.qmp.Execute(ctx, "device_del", map[string]string{"id": d.device()}, nil); err != nil {
+		return fmt.Errorf("qemu disk unplug: %w", err)
+	}
+	select {
+	case <-gone:
+	case <-m.qmp.Done():
+		return fmt.Errorf("qemu disk unplug: qemu ended")
+	case <-ctx.Done():
+		return fmt.Errorf("qemu disk unplug: the guest did not release the disk: %w", context.Cause(ctx))
+	}
+	if err := m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": d.node()}, nil); err != nil {
+		return fmt.Errorf("qemu disk unplug: %w", err)
+	}
+	return nil
+}
+
+// deletionWatch catches QEMU's reports on devices that guests have released.
+type deletionWatch struct {
+	mu      sync.Mutex
+	waiting map[string]chan struct{}
+}
+
+func (w *deletionWatch) expect(device string) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting == nil {
+		w.waiting = map[string]chan struct{}{}
+	}
+	gone := make(chan struct{})
+	w.waiting[device] = gone
+	return gone
+}
+
+func (w *deletionWatch) forget(device string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.waiting, device)
+}
+
+func (w *deletionWatch) onEvent(e Event) {
+	if e.Name != "DEVICE_DELETED" {
+		return
+	}
+	var d struct{ Device string }
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if gone := w.waiting[d.Device]; gone != nil {
+		close(gone)
+		delete(w.waiting, d.Device)
+	}
+}

@@ -1,0 +1,162 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+const (
+	defaultDiskSize = 4 << 30 // of attach_disk, in bytes
+	maxSectorRead   = 1 << 21 // sectors in one read: 1 GiB, which is to fit in memory
+)
+
+type diskMethod = func(f *file, a args, d *lab.Disk) ([]lua.Value, error)
+
+func (f *file) newDiskType() *lua.Type {
+	return &lua.Type{
+		Name: "disk",
+		ToString: func(_ *lua.Call, obj any) string {
+			d := obj.(*lab.Disk)
+			return fmt.Sprintf("disk(%s of vm %s)", d.ID(), d.VM().Name())
+		},
+		Methods: methodTable(f, "disk", diskMethods()),
+	}
+}
+
+func diskMethods() map[string]diskMethod {
+	methods := map[string]diskMethod{
+		"id":   func(_ *file, _ args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.ID()}, nil },
+		"size": func(_ *file, _ args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.Size()}, nil },
+		"is_detached": func(_ *file, _ args, d *lab.Disk) ([]lua.Value, error) {
+			return []lua.Value{d.IsDetached()}, nil
+		},
+		"detach":        (*file).diskDetach,
+		"read_sectors":  (*file).diskReadSectors,
+		"write_sectors": (*file).diskWriteSectors,
+	}
+	maps.Copy(methods, diskFaultMethods())
+	return methods
+}
+
+// diskOp is op with the method's name before the error.
+func (f *file) diskOp(a args, d *lab.Disk, do func(ctx context.Context) error) error {
+	if err := f.op(a, d.VM(), do); err != nil {
+		return fmt.Errorf("%s: %w", a.what, err)
+	}
+	return nil
+}
+
+// vmAttachDisk is vm:attach_disk(opts?).
+func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
+	o, err := a.options(1, "id", "size", "image", "readonly")
+	if err != nil {
+		return nil, err
+	}
+	spec := lab.DiskSpec{ID: "attached-" + vm.Name()}
+	if o.has("id") {
+		if spec.ID, err = o.diskID("id"); err != nil {
+			return nil, err
+		}
+	}
+	size, err := o.diskSize("size")
+	if err != nil {
+		return nil, err
+	}
+	if spec.Path, err = o.hostPath("image"); err != nil {
+		return nil, err
+	}
+	if spec.ReadOnly, err = o.boolean("readonly", false); err != nil {
+		return nil, err
+	}
+	if spec.Path == "" {
+		spec.Scratch = size
+		if size == 0 {
+			spec.Scratch = defaultDiskSize
+		}
+	}
+	var d *lab.Disk
+	err = f.op(a, vm, func(ctx context.Context) (err error) {
+		d, err = vm.AttachDisk(ctx, spec)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a.what, err)
+	}
+	return []lua.Value{f.diskHandle(d)}, nil
+}
+
+// diskHandle is the one handle of a disk.
+func (f *file) diskHandle(d *lab.Disk) lua.Value { return f.state.NewUserdata(f.types.disk, d) }
+
+// vmDisk is vm:disk(id).
+func (f *file) vmDisk(a args, vm *lab.VM) ([]lua.Value, error) {
+	id, err := a.str(1, "id")
+	if err != nil {
+		return nil, err
+	}
+	d, err := vm.Disk(id)
+	if err != nil {
+		return nil, a.errorf("%w", err)
+	}
+	return []lua.Value{f.diskHandle(d)}, nil
+}
+
+func (f *file) diskDetach(a args, d *lab.Disk) ([]lua.Value, error) {
+	return nil, f.diskOp(a, d, d.Detach)
+}
+
+// sectorArg is a position or a number of sectors.
+func sectorArg(a args, i int, name string) (int64, error) {
+	n, ok := toInteger(a.value(i))
+	if !ok {
+		if v, isFloat := a.value(i).(float64); isFloat {
+			return 0, a.errorf("argument %d (%s) must be an integer, got %s", i, name, showFloat(v))
+		}
+		return 0, a.wrong(i, name, "an integer")
+	}
+	return n, nil
+}
+
+func (f *file) diskReadSectors(a args, d *lab.Disk) ([]lua.Value, error) {
+	first, err := sectorArg(a, 1, "offset")
+	if err != nil {
+		return nil, err
+	}
+	n, err := sectorArg(a, 2, "n")
+	if err != nil {
+		return nil, err
+	}
+	if n > maxSectorRead {
+		return nil, a.errorf("%d sectors are too many for one read (at most %d; the disk has %d bytes)", n, maxSectorRead, d.Size())
+	}
+	o, err := a.options(3, "pending")
+	if err != nil {
+		return nil, err
+	}
+	pending, err := o.boolean("pending", false)
+	if err != nil {
+		return nil, err
+	}
+	var p []byte
+	err = f.diskOp(a, d, func(ctx context.Context) (err error) {
+		p, err = d.ReadSectors(ctx, first, n, pending)
+		return err
+	})
+	return result(err, string(p))
+}
+
+func (f *file) diskWriteSectors(a args, d *lab.Disk) ([]lua.Value, error) {
+	first, err := sectorArg(a, 1, "offset")
+	if err != nil {
+		return nil, err
+	}
+	data, err := a.str(2, "data")
+	if err != nil {
+		return nil, err
+	}
+	return nil, f.diskOp(a, d, func(ctx context.Context) error { return d.WriteSectors(ctx, first, []byte(data)) })
+}

@@ -1,0 +1,143 @@
+package script
+
+import (
+	"context"
+	"time"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+func diskFaultMethods() map[string]diskMethod {
+	return map[string]diskMethod{
+		"fault_inject":  (*file).diskFaultInject,
+		"clear_faults":  diskCall((*lab.Disk).ClearModes),
+		"active_faults": (*file).diskActiveFaults,
+		"power_cut":     diskCall((*lab.Disk).PowerCut),
+		"fail_reads":    diskRule(func(p *lab.DiskPolicy) { p.FailReads = true }),
+		"fail_writes":   diskRule(func(p *lab.DiskPolicy) { p.FailWrites = true }),
+		"clear_policy":  diskRule(func(p *lab.DiskPolicy) { *p = lab.DiskPolicy{} }),
+		"fail_after":    (*file).diskFailAfter,
+		"fail_range":    (*file).diskFailRange,
+		"delay":         (*file).diskDelay,
+		"fault_policy":  (*file).diskFaultPolicy,
+	}
+}
+
+// diskCall is a method without arguments or value.
+func diskCall(do func(*lab.Disk) error) diskMethod {
+	return func(f *file, a args, d *lab.Disk) ([]lua.Value, error) {
+		return nil, f.diskOp(a, d, func(context.Context) error { return do(d) })
+	}
+}
+
+// diskRule is a method without arguments that changes the rules.
+func diskRule(change func(*lab.DiskPolicy)) diskMethod {
+	return func(f *file, a args, d *lab.Disk) ([]lua.Value, error) { return nil, f.changePolicy(a, d, change) }
+}
+
+func (f *file) changePolicy(a args, d *lab.Disk, change func(*lab.DiskPolicy)) error {
+	return f.diskOp(a, d, func(context.Context) error { return d.ChangePolicy(change) })
+}
+
+func (f *file) diskFaultInject(a args, d *lab.Disk) ([]lua.Value, error) {
+	mode, err := a.str(1, "mode")
+	if err != nil {
+		return nil, err
+	}
+	return nil, f.diskOp(a, d, func(context.Context) error { return d.Inject(mode) })
+}
+
+func (f *file) diskActiveFaults(a args, d *lab.Disk) ([]lua.Value, error) {
+	modes, err := d.ActiveModes()
+	if err != nil {
+		return nil, a.errorf("%w", err)
+	}
+	t := f.state.NewTable()
+	for i, mode := range modes {
+		t.Set(int64(i+1), mode)
+	}
+	return []lua.Value{t}, nil
+}
+
+// diskFailAfter is disk:fail_after(n): n requests pass, those after them fail.
+func (f *file) diskFailAfter(a args, d *lab.Disk) ([]lua.Value, error) {
+	n, err := sectorArg(a, 1, "n")
+	if err != nil {
+		return nil, err
+	}
+	if n < 1 {
+		return nil, a.errorf("n must be at least 1, got %d", n)
+	}
+	return nil, f.changePolicy(a, d, func(p *lab.DiskPolicy) { p.FailAfter = n })
+}
+
+// diskFailRange is disk:fail_range(sector, count); ranges add up.
+func (f *file) diskFailRange(a args, d *lab.Disk) ([]lua.Value, error) {
+	first, err := sectorArg(a, 1, "sector")
+	if err != nil {
+		return nil, err
+	}
+	count, err := sectorArg(a, 2, "count")
+	if err != nil {
+		return nil, err
+	}
+	if count < 1 {
+		return nil, a.errorf("count must be at least 1, got %d", count)
+	}
+	return nil, f.changePolicy(a, d, func(p *lab.DiskPolicy) {
+		p.FailRanges = append(p.FailRanges, lab.DiskRange{First: first, Count: count})
+	})
+}
+
+// diskDelay is disk:delay(ms).
+func (f *file) diskDelay(a args, d *lab.Disk) ([]lua.Value, error) {
+	var ms float64
+	switch v := a.value(1).(type) {
+	case int64:
+		ms = float64(v)
+	case float64:
+		ms = v
+	default:
+		return nil, a.wrong(1, "ms", "a number of milliseconds")
+	}
+	most := float64(lab.MaxDiskDelay / time.Millisecond)
+	if !(ms >= 0 && ms <= most) { // also NaN
+		return nil, a.errorf("ms must be between 0 and %s, got %s", showFloat(most), show(a.value(1)))
+	}
+	hold := time.Duration(ms * float64(time.Millisecond))
+	return nil, f.changePolicy(a, d, func(p *lab.DiskPolicy) { p.Delay = hold })
+}
+
+// diskFaultPolicy is disk:fault_policy(): the rules that are set, by the name of
+// the method that sets them.
+func (f *file) diskFaultPolicy(a args, d *lab.Disk) ([]lua.Value, error) {
+	p, err := d.Policy()
+	if err != nil {
+		return nil, a.errorf("%w", err)
+	}
+	t := f.state.NewTable()
+	if p.FailReads {
+		t.Set("fail_reads", true)
+	}
+	if p.FailWrites {
+		t.Set("fail_writes", true)
+	}
+	if p.FailAfter > 0 {
+		t.Set("fail_after", p.FailAfter)
+	}
+	if p.Delay > 0 {
+		t.Set("delay", float64(p.Delay)/float64(time.Millisecond))
+	}
+	if len(p.FailRanges) > 0 {
+		list := f.state.NewTable()
+		for i, r := range p.FailRanges {
+			entry := f.state.NewTable()
+			entry.Set("sector", r.First)
+			entry.Set("count", r.Count)
+			list.Set(int64(i+1), entry)
+		}
+		t.Set("fail_range", list)
+	}
+	return []lua.Value{t}, nil
+}

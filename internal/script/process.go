@@ -1,0 +1,185 @@
+package script
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+type processMethod = func(f *file, a args, p *lab.Process) ([]lua.Value, error)
+
+func (f *file) newProcessType() *lua.Type {
+	return &lua.Type{
+		Name:     "process",
+		ToString: func(_ *lua.Call, obj any) string { return obj.(*lab.Process).String() },
+		Methods: methodTable(f, "proc", map[string]processMethod{
+			"wait":          (*file).procWait,
+			"kill":          (*file).procKill,
+			"signal":        (*file).procSignal,
+			"status":        (*file).procStatus,
+			"pid":           (*file).procPID,
+			"stdin_write":   (*file).procStdinWrite,
+			"stdout_stream": procOutput(false),
+			"stderr_stream": procOutput(true),
+			"handle": func(_ *file, _ args, p *lab.Process) ([]lua.Value, error) {
+				return []lua.Value{int64(p.Handle())}, nil
+			},
+			"close_stdin": func(f *file, a args, p *lab.Process) ([]lua.Value, error) {
+				return nil, f.op(a, p.VM(), p.CloseStdin)
+			},
+			"close": func(f *file, a args, p *lab.Process) ([]lua.Value, error) {
+				f.disown(processResource, p)
+				return nil, f.op(a, p.VM(), p.Close)
+			},
+		}),
+	}
+}
+
+// startProcess reads the arguments of run_async and gives the process's handle.
+func (f *file) startProcess(a args, vm *lab.VM, start func(context.Context, lab.RunRequest) (*lab.Process, error)) ([]lua.Value, error) {
+	if t, ok := a.value(2).(*lua.Table); ok {
+		for _, key := range []string{"timeout", "timeout_ms"} {
+			if t.Get(key) != nil {
+				return nil, a.errorf("opts.%s is not possible here: a process runs until it ends or is ended (use proc:wait(timeout))", key)
+			}
+		}
+	}
+	request, err := runRequest(a)
+	if err != nil {
+		return nil, err
+	}
+	var p *lab.Process
+	err = f.op(a, vm, func(ctx context.Context) (err error) {
+		p, err = start(ctx, request)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.own(processResource, p)
+	return []lua.Value{f.state.NewUserdata(f.types.process, p)}, nil
+}
+
+func (f *file) vmRunAsync(a args, vm *lab.VM) ([]lua.Value, error) {
+	return f.startProcess(a, vm, vm.RunAsync)
+}
+
+func (f *file) procWait(a args, p *lab.Process) ([]lua.Value, error) {
+	var limit time.Duration
+	if a.value(1) != nil {
+		var err error
+		if limit, err = a.duration(1, "timeout", 0); err != nil {
+			return nil, err
+		}
+		if limit == 0 {
+			return nil, a.errorf("timeout=0 would SIGKILL the process at once; proc:status() tells how it is without waiting")
+		}
+	}
+	var r *lab.RunResult
+	err := f.op(a, p.VM(), func(ctx context.Context) (err error) {
+		r, err = p.Wait(ctx, limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.resultHandle(r)}, nil
+}
+
+// signals are the names of signals that tests may use.
+var signals = map[string]int{"hup": 1, "int": 2, "quit": 3, "kill": 9, "usr1": 10, "usr2": 12, "pipe": 13,
+	"alrm": 14, "term": 15, "chld": 17, "cont": 18, "stop": 19, "winch": 28}
+
+// maxSignal is Linux's highest signal.
+const maxSignal = 64
+
+// signalArg reads a signal: a number, also in a string, or a name.
+func signalArg(a args, absent int) (int, error) {
+	var n int64
+	switch v := a.value(1).(type) {
+	case nil:
+		if absent == 0 {
+			return 0, a.errorf("signal must be int or string, got nil")
+		}
+		return absent, nil
+	case int64, float64:
+		var ok bool
+		if n, ok = toInteger(v); !ok {
+			return 0, a.errorf("signal must be int or string, got %s", show(v))
+		}
+	case string:
+		if known, ok := signals[strings.TrimPrefix(strings.ToLower(v), "sig")]; ok {
+			return known, nil
+		}
+		var err error
+		if n, err = strconv.ParseInt(v, 10, 64); err != nil {
+			return 0, a.errorf("unknown signal name `%s` (a number from 1 to %d, or a name such as term, kill, int, hup, usr1)", clip(v, 80), maxSignal)
+		}
+	default:
+		return 0, a.errorf("signal must be int or string, got %s", typeName(v))
+	}
+	if n < 1 || n > maxSignal {
+		return 0, a.errorf("signal must be between 1 and %d, got %d", maxSignal, n)
+	}
+	return int(n), nil
+}
+
+func (f *file) procKill(a args, p *lab.Process) ([]lua.Value, error) {
+	signal, err := signalArg(a, signals["term"])
+	return nil, f.sendSignal(a, p, signal, err)
+}
+
+func (f *file) procSignal(a args, p *lab.Process) ([]lua.Value, error) {
+	signal, err := signalArg(a, 0)
+	return nil, f.sendSignal(a, p, signal, err)
+}
+
+func (f *file) sendSignal(a args, p *lab.Process, signal int, err error) error {
+	if err != nil {
+		return err
+	}
+	return f.op(a, p.VM(), func(ctx context.Context) error { return p.Signal(ctx, a.what, signal) })
+}
+
+func (f *file) processStatus(a args, p *lab.Process) (status string, pid int, err error) {
+	err = f.op(a, p.VM(), func(ctx context.Context) (err error) {
+		status, pid, err = p.Status(ctx, a.what)
+		return err
+	})
+	return status, pid, err
+}
+
+func (f *file) procStatus(a args, p *lab.Process) ([]lua.Value, error) {
+	status, _, err := f.processStatus(a, p)
+	return result(err, status)
+}
+
+func (f *file) procPID(a args, p *lab.Process) ([]lua.Value, error) {
+	_, pid, err := f.processStatus(a, p)
+	return result(err, int64(pid))
+}
+
+func (f *file) procStdinWrite(a args, p *lab.Process) ([]lua.Value, error) {
+	data, err := a.str(1, "data")
+	if err != nil {
+		return nil, err
+	}
+	var n int
+	err = f.op(a, p.VM(), func(ctx context.Context) (err error) {
+		n, err = p.WriteStdin(ctx, []byte(data))
+		return err
+	})
+	return result(err, int64(n))
+}
+
+func procOutput(stderr bool) processMethod {
+	return func(f *file, a args, p *lab.Process) ([]lua.Value, error) {
+		return f.openStream(a, p.VM(), func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
+			return p.Output(ctx, stderr, site)
+		})
+	}
+}

@@ -1,0 +1,94 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+// resources are what a scope has opened beside VMs and labs, by kind in the
+// order they are closed in, within a kind in order of creation.
+type resources [resourceKinds][]resource
+
+// Kinds of resources, in the order they are closed in.
+const (
+	streamResource = iota
+	processResource
+	fileResource
+	workerResource
+	resourceKinds
+)
+
+// resource is one of them; close is silent about a guest that is gone.
+type resource interface {
+	fmt.Stringer
+	Close(ctx context.Context) error
+}
+
+// own registers a resource with the running scope.
+func (f *file) own(kind int, r resource) {
+	if f.opened == nil {
+		f.opened = map[*lab.Lab]*resources{}
+	}
+	all := f.opened[f.scope]
+	if all == nil {
+		all = &resources{}
+		f.opened[f.scope] = all
+	}
+	all[kind] = append(all[kind], r)
+}
+
+// disown takes off what the test has closed itself.
+func (f *file) disown(kind int, r resource) {
+	for _, all := range f.opened {
+		all[kind] = slices.DeleteFunc(all[kind], func(x resource) bool { return x == r })
+	}
+}
+
+// closeResources closes what a scope has opened, without the baton. Those of
+// one kind end side by side: each may need seconds.
+func closeResources(ctx context.Context, all *resources, warn func(resource, error)) {
+	if all == nil {
+		return
+	}
+	for _, kind := range all {
+		errs := make([]error, len(kind))
+		var closing sync.WaitGroup
+		for i, r := range kind {
+			closing.Add(1)
+			go func() {
+				defer closing.Done()
+				errs[i] = r.Close(ctx)
+			}()
+		}
+		closing.Wait()
+		for i, err := range errs {
+			if err != nil {
+				warn(kind[i], err)
+			}
+		}
+	}
+}
+
+// site is the line of a test or fixture that calls.
+func (f *file) site(c *lua.Call) lab.Site {
+	at := c.CallerFile()
+	s := lab.Site{File: at.Source, Line: at.Line}
+	if f.current != nil {
+		s.Test = f.current.name
+	}
+	return s
+}
+
+// streamResource's Close cannot fail.
+type ownedStream struct{ *lab.Stream }
+
+// Close implements resource.
+func (s ownedStream) Close(context.Context) error {
+	s.Stream.Close()
+	return nil
+}

@@ -1,0 +1,91 @@
+package script
+
+import (
+	"context"
+	"maps"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+func (f *file) vmSpawnWorker(a args, vm *lab.VM) ([]lua.Value, error) {
+	o, err := a.options(1, "thread")
+	if err != nil {
+		return nil, err
+	}
+	thread, err := o.boolean("thread", false)
+	if err != nil {
+		return nil, err
+	}
+	if thread {
+		return nil, a.errorf("`thread=true` is not yet supported (use parallel{...} to do several things at once)")
+	}
+	var w *lab.Worker
+	err = f.op(a, vm, func(ctx context.Context) (err error) {
+		w, err = vm.SpawnWorker(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.own(workerResource, w)
+	return []lua.Value{f.state.NewUserdata(f.types.worker, w)}, nil
+}
+
+type workerMethod = func(f *file, a args, w *lab.Worker) ([]lua.Value, error)
+
+func (f *file) newWorkerType() *lua.Type {
+	t := &lua.Type{
+		Name:     "worker",
+		ToString: func(_ *lua.Call, obj any) string { return obj.(*lab.Worker).String() },
+		Methods: methodTable(f, "worker", map[string]workerMethod{
+			"run": (*file).workerRun,
+			"run_async": func(f *file, a args, w *lab.Worker) ([]lua.Value, error) {
+				return f.startProcess(a, w.VM(), w.RunAsync)
+			},
+			"kill": (*file).workerKill,
+			"join": func(f *file, a args, w *lab.Worker) ([]lua.Value, error) {
+				var code int
+				err := f.op(a, w.VM(), func(ctx context.Context) (err error) {
+					code, err = w.Join(ctx)
+					return err
+				})
+				return result(err, int64(code))
+			},
+			"handle": func(_ *file, _ args, w *lab.Worker) ([]lua.Value, error) {
+				return []lua.Value{int64(w.Handle())}, nil
+			},
+			"close": func(f *file, a args, w *lab.Worker) ([]lua.Value, error) {
+				f.disown(workerResource, w)
+				return nil, f.op(a, w.VM(), w.Close)
+			},
+		}),
+	}
+	maps.Copy(t.Methods, callMethods[*lab.Worker](f, "worker"))
+	maps.Copy(t.Methods, methodTable(f, "worker", workerFileMethods()))
+	return t
+}
+
+func (f *file) workerRun(a args, w *lab.Worker) ([]lua.Value, error) {
+	request, err := runRequest(a)
+	if err != nil {
+		return nil, err
+	}
+	var r *lab.RunResult
+	err = f.op(a, w.VM(), func(ctx context.Context) (err error) {
+		r, err = w.Run(ctx, request)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.resultHandle(r)}, nil
+}
+
+func (f *file) workerKill(a args, w *lab.Worker) ([]lua.Value, error) {
+	signal, err := signalArg(a, signals["term"])
+	if err != nil {
+		return nil, err
+	}
+	return nil, f.op(a, w.VM(), func(ctx context.Context) error { return w.Kill(ctx, signal) })
+}

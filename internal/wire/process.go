@@ -1,0 +1,261 @@
+package wire
+
+// Requests about things that outlive the operation that made them: processes
+// and, in the files beside this one, executors. The agent names each by a
+// handle, a number that is never used twice in one boot.
+
+// ProcStart starts a command and leaves it running. It answers with a
+// ProcValue. Standard input stays open for ProcWrite after the initial bytes;
+// TimeoutNS is not used.
+type ProcStart struct {
+	Run
+	Worker uint64 // executor that starts it, whose credentials and namespaces it has; 0: the agent
+}
+
+// ProcWait waits for the end of a process and answers with a RunValue. At the
+// limit its group is killed.
+type ProcWait struct {
+	Handle    uint64
+	TimeoutNS uint64 // 0: none
+}
+
+// ProcSignal sends a signal to the group of a process that runs.
+type ProcSignal struct {
+	Handle uint64
+	Signal uint32
+}
+
+// ProcStatus answers at once with a ProcValue.
+type ProcStatus struct{ Handle uint64 }
+
+// ProcWrite writes to a process's standard input and answers with a CountValue
+// once all is taken.
+type ProcWrite struct {
+	Handle uint64
+	Data   Bulk
+}
+
+// ProcCloseStdin ends a process's standard input behind what is being written.
+type ProcCloseStdin struct{ Handle uint64 }
+
+// ProcOutput streams one output of a process from its first byte on, on
+// StreamData, and ends with it. An empty Data frame precedes the bytes.
+type ProcOutput struct {
+	Handle uint64
+	Stderr bool
+}
+
+// ProcClose forgets a process. One that still runs gets SIGTERM and, two
+// seconds later, SIGKILL, and is waited for.
+type ProcClose struct{ Handle uint64 }
+
+// TailFile streams what is added to a file on StreamData until it is
+// cancelled. An empty Data frame tells that the file is open.
+type TailFile struct {
+	Path    string
+	FromEnd bool  // Start counts from the end of the file, and is not positive
+	Start   int64 // byte to begin with
+}
+
+// ProcValue describes a process.
+type ProcValue struct {
+	Handle uint64
+	PID    uint32 // in the guest's first PID namespace
+	Ended  bool
+	Status RunStatus // once it ended
+}
+
+// CountValue is a number of bytes.
+type CountValue uint64
+
+// The names of the operations.
+func (*ProcStart) Op() string      { return "proc_start" }
+func (*ProcWait) Op() string       { return "proc_wait" }
+func (*ProcSignal) Op() string     { return "proc_signal" }
+func (*ProcStatus) Op() string     { return "proc_status" }
+func (*ProcWrite) Op() string      { return "proc_write" }
+func (*ProcCloseStdin) Op() string { return "proc_close_stdin" }
+func (*ProcOutput) Op() string     { return "proc_output" }
+func (*ProcClose) Op() string      { return "proc_close" }
+func (*TailFile) Op() string       { return "tail_file" }
+
+func newProcessRequest(op string) Request {
+	switch op {
+	case "proc_start":
+		return &ProcStart{}
+	case "proc_wait":
+		return &ProcWait{}
+	case "proc_signal":
+		return &ProcSignal{}
+	case "proc_status":
+		return &ProcStatus{}
+	case "proc_write":
+		return &ProcWrite{}
+	case "proc_close_stdin":
+		return &ProcCloseStdin{}
+	case "proc_output":
+		return &ProcOutput{}
+	case "proc_close":
+		return &ProcClose{}
+	case "tail_file":
+		return &TailFile{}
+	}
+	return newSyscallRequest(op)
+}
+
+func (r *ProcStart) fields(f *fields) {
+	r.Run.fields(f)
+	f.optUint("worker", r.Worker)
+}
+
+func (r *ProcStart) field(d *decoder, key string) bool {
+	if key == "worker" {
+		r.Worker = d.uint()
+		return true
+	}
+	return r.Run.field(d, key)
+}
+
+func onlyUint(d *decoder, key, want string, v *uint64) bool {
+	if key != want {
+		return false
+	}
+	*v = d.uint()
+	return true
+}
+
+func (r *ProcWait) fields(f *fields) {
+	f.uint("handle", r.Handle)
+	f.optUint("timeout_ns", r.TimeoutNS)
+}
+
+func (r *ProcWait) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle) || onlyUint(d, key, "timeout_ns", &r.TimeoutNS)
+}
+
+func (r *ProcSignal) fields(f *fields) {
+	f.uint("handle", r.Handle)
+	f.uint("signal", uint64(r.Signal))
+}
+
+func (r *ProcSignal) field(d *decoder, key string) bool {
+	if key == "signal" {
+		r.Signal = d.uint32()
+		return true
+	}
+	return onlyUint(d, key, "handle", &r.Handle)
+}
+
+func (r *ProcStatus) fields(f *fields) { f.uint("handle", r.Handle) }
+
+func (r *ProcStatus) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle)
+}
+
+func (r *ProcWrite) fields(f *fields) {
+	f.uint("handle", r.Handle)
+	r.Data.put(f, "data", "data_len")
+}
+
+func (r *ProcWrite) field(d *decoder, key string) bool {
+	switch key {
+	case "data":
+		r.Data.Inline = d.bin()
+	case "data_len":
+		r.Data.length(d)
+	default:
+		return onlyUint(d, key, "handle", &r.Handle)
+	}
+	return true
+}
+
+func (r *ProcCloseStdin) fields(f *fields) { f.uint("handle", r.Handle) }
+
+func (r *ProcCloseStdin) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle)
+}
+
+func (r *ProcOutput) fields(f *fields) {
+	f.uint("handle", r.Handle)
+	f.optBool("stderr", r.Stderr)
+}
+
+func (r *ProcOutput) field(d *decoder, key string) bool {
+	if key == "stderr" {
+		r.Stderr = d.bool()
+		return true
+	}
+	return onlyUint(d, key, "handle", &r.Handle)
+}
+
+func (r *ProcClose) fields(f *fields) { f.uint("handle", r.Handle) }
+
+func (r *ProcClose) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle)
+}
+
+func (r *TailFile) fields(f *fields) {
+	f.str("path", r.Path)
+	f.optBool("from_end", r.FromEnd)
+	if r.Start != 0 {
+		f.int("start", r.Start)
+	}
+}
+
+func (r *TailFile) field(d *decoder, key string) bool {
+	switch key {
+	case "path":
+		r.Path = d.string()
+	case "from_end":
+		r.FromEnd = d.bool()
+	case "start":
+		r.Start = d.int()
+	default:
+		return false
+	}
+	return true
+}
+
+func (*ProcValue) kind() string { return "proc" }
+func (CountValue) kind() string { return "count" }
+
+func (v *ProcValue) append(b []byte) []byte {
+	f := openFields(b)
+	f.uint("handle", v.Handle)
+	f.uint("pid", uint64(v.PID))
+	if v.Ended {
+		f.str("status", v.Status.String())
+	}
+	return f.b
+}
+
+func (v CountValue) append(b []byte) []byte { return appendUint(b, uint64(v)) }
+
+func (d *decoder) procValue() Value {
+	v := &ProcValue{}
+	d.eachField("proc", func(key string) bool {
+		switch key {
+		case "handle":
+			v.Handle = d.uint()
+		case "pid":
+			v.PID = d.uint32()
+		case "status":
+			v.Ended, v.Status = true, d.runStatus()
+		default:
+			return false
+		}
+		return true
+	})
+	return v
+}
+
+func (d *decoder) runStatus() RunStatus {
+	s := d.raw()
+	for _, v := range []RunStatus{Exited, Signalled, TimedOut} {
+		if v.String() == string(s) {
+			return v
+		}
+	}
+	d.fail("run status %.20q", s)
+	return Exited
+}

@@ -1,0 +1,238 @@
+package wire
+
+// MaxReadMem is the most memory that one ReadMem gives, in bytes.
+const MaxReadMem = 4 << 20
+
+// Limits of a system call's buffers.
+const (
+	MaxBuffers = 256
+	MaxBuffer  = 1 << 20 // bytes
+	MaxNested  = 4096
+)
+
+// Syscall makes a system call in an executor. The buffers' bytes follow each
+// other in Data, and in the SyscallValue that it answers with.
+type Syscall struct {
+	Executor uint64 // 0: the VM's; else a worker's handle
+	Nr       int64
+	Args     []int64  // at most 6
+	Lens     []uint64 // of the buffers
+	Ptrs     []uint64 // pairs: argument slot, buffer whose address it gets; from 0
+	Nested   []uint64 // triples: buffer that gets, at which offset, the address of which buffer: parent, child, offset
+	Data     Bulk
+	// Async has the call made on a further thread, and the answer be a
+	// CountValue, the handle for SyscallAwait.
+	Async bool
+}
+
+// SyscallAwait waits for an asynchronous call.
+type SyscallAwait struct {
+	Handle    uint64
+	TimeoutNS uint64 // 0: none
+}
+
+// ReadMem answers with a SyscallValue whose data are bytes of an executor's
+// memory.
+type ReadMem struct {
+	Executor uint64
+	Address  uint64
+	Length   uint64
+}
+
+// FDTail streams what a descriptor of an executor gives, as TailFile does.
+type FDTail struct {
+	Executor uint64
+	FD       int64
+}
+
+// WorkerSpawn starts an executor of its own and answers with its handle, a
+// CountValue.
+type WorkerSpawn struct{}
+
+// WorkerClose ends a worker.
+type WorkerClose struct{ Handle uint64 }
+
+// SyscallValue is what a call returned, as the C library has it: -1 and the
+// errno when it failed.
+type SyscallValue struct {
+	Ret   int64
+	Errno uint32
+	Data  []byte // what was not streamed
+}
+
+// The names of the operations.
+func (*Syscall) Op() string      { return "syscall" }
+func (*SyscallAwait) Op() string { return "syscall_await" }
+func (*ReadMem) Op() string      { return "read_mem" }
+func (*FDTail) Op() string       { return "fd_tail" }
+func (*WorkerSpawn) Op() string  { return "worker_spawn" }
+func (*WorkerClose) Op() string  { return "worker_close" }
+
+func newSyscallRequest(op string) Request {
+	switch op {
+	case "syscall":
+		return &Syscall{}
+	case "syscall_await":
+		return &SyscallAwait{}
+	case "read_mem":
+		return &ReadMem{}
+	case "fd_tail":
+		return &FDTail{}
+	case "worker_spawn":
+		return &WorkerSpawn{}
+	case "worker_close":
+		return &WorkerClose{}
+	}
+	return nil
+}
+
+func putUints(f *fields, key string, v []uint64) {
+	if len(v) == 0 {
+		return
+	}
+	f.key(key)
+	f.b = appendArrayHeader(f.b, len(v))
+	for _, n := range v {
+		f.b = appendUint(f.b, n)
+	}
+}
+
+func (d *decoder) uints(what string, limit int) []uint64 {
+	n := d.arrayHeader()
+	if n > limit {
+		d.fail("%d %s, limit %d", n, what, limit)
+	}
+	if n == 0 || d.err != nil {
+		return nil
+	}
+	out := make([]uint64, 0, n)
+	for i := 0; i < n && d.err == nil; i++ {
+		out = append(out, d.uint())
+	}
+	return out
+}
+
+func (r *Syscall) fields(f *fields) {
+	f.optUint("executor", r.Executor)
+	f.int("nr", r.Nr)
+	if len(r.Args) > 0 {
+		f.key("args")
+		f.b = appendArrayHeader(f.b, len(r.Args))
+		for _, a := range r.Args {
+			f.b = appendInt(f.b, a)
+		}
+	}
+	putUints(f, "lens", r.Lens)
+	putUints(f, "ptrs", r.Ptrs)
+	putUints(f, "nested", r.Nested)
+	r.Data.put(f, "data", "data_len")
+	f.optBool("async", r.Async)
+}
+
+func (r *Syscall) field(d *decoder, key string) bool {
+	switch key {
+	case "nr":
+		r.Nr = d.int()
+	case "args":
+		n := d.arrayHeader()
+		if n > 6 {
+			d.fail("%d arguments", n)
+		}
+		for i := 0; i < n && d.err == nil; i++ {
+			r.Args = append(r.Args, d.int())
+		}
+	case "lens":
+		r.Lens = d.uints("buffers", MaxBuffers)
+		for _, n := range r.Lens {
+			if n > MaxReadMem {
+				d.fail("buffer of %d bytes", n)
+			}
+		}
+	case "ptrs":
+		if r.Ptrs = d.uints("pointers", 2*6); len(r.Ptrs)%2 != 0 {
+			d.fail("%d numbers for pointers", len(r.Ptrs))
+		}
+	case "nested":
+		if r.Nested = d.uints("nested pointers", 3*MaxNested); len(r.Nested)%3 != 0 {
+			d.fail("%d numbers for nested pointers", len(r.Nested))
+		}
+	case "data":
+		r.Data.Inline = d.bin()
+	case "data_len":
+		r.Data.length(d)
+	case "async":
+		r.Async = d.bool()
+	default:
+		return onlyUint(d, key, "executor", &r.Executor)
+	}
+	return true
+}
+
+func (r *SyscallAwait) fields(f *fields) {
+	f.uint("handle", r.Handle)
+	f.optUint("timeout_ns", r.TimeoutNS)
+}
+
+func (r *SyscallAwait) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle) || onlyUint(d, key, "timeout_ns", &r.TimeoutNS)
+}
+
+func (r *ReadMem) fields(f *fields) {
+	f.optUint("executor", r.Executor)
+	f.uint("address", r.Address)
+	f.uint("length", r.Length)
+}
+
+func (r *ReadMem) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "address", &r.Address) || onlyUint(d, key, "length", &r.Length)
+}
+
+func (r *FDTail) fields(f *fields) {
+	f.optUint("executor", r.Executor)
+	f.int("fd", r.FD)
+}
+
+func (r *FDTail) field(d *decoder, key string) bool {
+	if key == "fd" {
+		r.FD = d.int()
+		return true
+	}
+	return onlyUint(d, key, "executor", &r.Executor)
+}
+
+func (*WorkerSpawn) fields(*fields)              {}
+func (*WorkerSpawn) field(*decoder, string) bool { return false }
+
+func (r *WorkerClose) fields(f *fields) { f.uint("handle", r.Handle) }
+
+func (r *WorkerClose) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle)
+}
+
+func (*SyscallValue) kind() string { return "syscall" }
+
+func (v *SyscallValue) append(b []byte) []byte {
+	f := openFields(b)
+	f.int("ret", v.Ret)
+	f.optUint("errno", uint64(v.Errno))
+	f.optBin("data", v.Data)
+	return f.b
+}
+
+func (d *decoder) syscallValue() Value {
+	v := &SyscallValue{}
+	d.eachField("syscall", func(key string) bool {
+		switch key {
+		case "ret":
+			v.Ret = d.int()
+		case "errno":
+			v.Errno = d.uint32()
+		case "data":
+			v.Data = d.bin()
+		default:
+			return false
+		}
+		return true
+	})
+	return v
+}

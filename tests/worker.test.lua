@@ -1,0 +1,132 @@
+-- Workers: processes of the guest with credentials and namespaces of their own.
+
+local vm = provium:vm("work", "host"):boot()
+
+local GETPID, GETUID, SETRESUID, SETRESGID, UNSHARE, MOUNT, UMASK = 39, 102, 117, 119, 272, 165, 95
+local CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER = 0x20000, 0x04000000, 0x10000000
+
+test("a worker is a process of its own", function(t)
+  local a, b = vm:spawn_worker(), vm:spawn_worker()
+  local pa, pb, pv = a:syscall(GETPID).ret, b:syscall(GETPID).ret, vm:syscall(GETPID).ret
+  t:assert(pa ~= pb and pb ~= pv)
+  a:syscall(UMASK, 63)
+  t:assert_eq(b:syscall(UMASK, 18).ret, 18)
+  t:assert_eq(#vm:listdir("/proc/" .. pa .. "/task"), 1)
+  t:assert_eq(a:run("echo $PPID").stdout, b:run("echo $PPID").stdout)
+end)
+
+test("a credential drop is inherited by its children", function(t)
+  local w = vm:spawn_worker()
+  t:assert_eq(w:syscall(SETRESGID, 77, 77, 77).ret, 0)
+  t:assert_eq(w:syscall(SETRESUID, 77, 77, 77).ret, 0)
+  t:assert_eq(w:run("id -u; id -g").stdout, "77\n77\n")
+  t:assert_contains(t:assert_raises(function() w:open_file("/etc/new", {write = true, create = true}) end), "EACCES")
+  t:assert_eq(vm:syscall(GETUID).ret, 0)
+end)
+
+test("a user and mount namespace", function(t)
+  local w = vm:spawn_worker()
+  t:assert_eq(w:syscall(SETRESGID, 1000, 1000, 1000).ret, 0)
+  t:assert_eq(w:syscall(SETRESUID, 1000, 1000, 1000).ret, 0)
+  t:assert_eq(w:syscall(157, 4, 1).ret, 0) -- PR_SET_DUMPABLE: /proc/self is ours again
+  local r = w:syscall(UNSHARE, CLONE_NEWUSER | CLONE_NEWNS)
+  t:assert_eq(r.errno, 0)
+  w:open_file("/proc/self/setgroups", {write = true}):write("deny")
+  w:open_file("/proc/self/uid_map", {write = true}):write("0 1000 1\n")
+  w:open_file("/proc/self/gid_map", {write = true}):write("0 1000 1\n")
+  t:assert_eq(w:syscall(GETUID).ret, 0)
+  local mount = w:syscall(MOUNT, {bufs = {"none\0", "/tmp\0", "tmpfs\0"}, ptrs = {0, 1, 2}})
+  t:assert_eq(mount.errno, 0)
+  w:run("echo inside > /tmp/only-here"):assert_ok()
+  t:assert_eq(w:run("cat /tmp/only-here").stdout, "inside\n")
+  t:assert_contains(t:assert_raises(function() vm:stat("/tmp/only-here") end), "ENOENT")
+end)
+
+test("run, run_async, kill and join", function(t)
+  local w = vm:spawn_worker()
+  t:assert_eq(w:run("echo", {"a b"}).stdout, "a b\n")
+  t:assert_eq(w:run("exit 4").exit_code, 4)
+  t:assert_eq(w:run("sleep 1000", {timeout = "200ms"}).status, "timed_out")
+  t:assert_contains(t:assert_raises(function() w:run("no-such-program", {}) end), "No such file")
+  t:assert_contains(t:assert_raises(function() w:run_async("true", {timeout = 1}) end), "proc:wait(timeout)")
+  w:kill()
+  w:run_async("exit 3")
+  w:run_async("exit 5")
+  t:assert_eq(w:join(), 5)
+  t:assert_raises(function() w:join() end)
+  local v = vm:spawn_worker()
+  local p = v:run_async("sleep 1000")
+  v:kill("term")
+  t:assert_eq(p:wait("10s").signal, 15)
+  t:assert_contains(t:assert_raises(function() v:kill({}) end), "signal must be int or string, got table")
+  t:assert_contains(t:assert_raises(function() v:kill("nope") end), "unknown signal name `nope`")
+end)
+
+test("files and descriptors belong to their worker", function(t)
+  local w = vm:spawn_worker()
+  local h = w:open_file("/tmp/w", {read = true, write = true, create = true})
+  h:write("data")
+  t:assert_eq(vm:open_file_count(), 1)
+  t:assert_eq(w:syscall(8, h:fd(), 0, 0).ret, 0) -- lseek
+  t:assert_eq(h:read(4), "data")
+  t:assert_contains(t:assert_raises(function() vm:fd_stream(h) end), "another vm or worker")
+  w:close()
+  t:assert_contains(t:assert_raises(function() w:syscall(GETPID) end), "worker is closed")
+end)
+
+test("file operations use the worker's credentials", function(t)
+  local w = vm:spawn_worker()
+  w:mkdir("/tmp/wd/a/b", {parents = true})
+  w:mkdir("/tmp/wd/a/b", {parents = true})
+  w:mkdir("/tmp/wd/private", {perm = 0x1c0})
+  w:write_file("/tmp/wd/f", ("x"):rep(3000000))
+  t:assert_eq(#w:read_file("/tmp/wd/f"), 3000000)
+  local st, same = w:stat("/tmp/wd/f"), vm:stat("/tmp/wd/f")
+  for _, key in ipairs{"size", "mtime_ns", "perm", "entry_type"} do t:assert_eq(st[key], same[key]) end
+  w:rename("/tmp/wd/f", "/tmp/wd/g")
+  local names = {}
+  for _, e in ipairs(w:listdir("/tmp/wd")) do names[e.name] = e.entry_type end
+  t:assert_eq(names.g, "file")
+  t:assert_eq(names.a, "directory")
+  w:syscall(SETRESUID, 77, 77, 77)
+  t:assert_contains(t:assert_raises(function() w:listdir("/tmp/wd/private") end), "EACCES")
+  t:assert_contains(t:assert_raises(function() w:write_file("/tmp/wd/g", "") end), "EACCES")
+  vm:unlink("/tmp/wd/g")
+  vm:unlink("/tmp/wd/private")
+  t:assert_contains(t:assert_raises(function() w:stat("/tmp/wd/g") end), "ENOENT")
+end)
+
+test("a dead worker gives an error, not a hang", function(t)
+  local w = vm:spawn_worker()
+  t:assert_contains(t:assert_raises(function() w:syscall(231, 9) end), "worker exited with code 9")
+  t:assert_contains(t:assert_raises(function() w:syscall(GETPID) end), "worker exited with code 9")
+end)
+
+test("a hundred workers", function(t)
+  for _ = 1, 100 do
+    local w = vm:spawn_worker()
+    t:assert_eq(w:syscall(UNSHARE, CLONE_NEWUTS).ret, 0)
+    t:assert_eq(w:join(), 0)
+    w:close()
+  end
+end)
+
+test("workers work side by side", function(t)
+  local function blocked(w) return function() return w:syscall(35, {bufs = {string.pack("<i8i8", 0, 200000000)}, ptrs = {0}}).ret end end
+  local before = vm:clock():get_ns()
+  local fns = {}
+  for i = 1, 5 do fns[i] = blocked(vm:spawn_worker()) end
+  parallel(fns)
+  t:assert(vm:clock():get_ns() - before < 900000000)
+end)
+
+test("options", function(t)
+  t:assert(vm:spawn_worker{thread = false}:handle() > 0)
+  t:assert_contains(t:assert_raises(function() vm:spawn_worker{thread = true} end), "`thread=true` is not yet supported")
+  t:assert_contains(t:assert_raises(function() vm:spawn_worker{name = "x"} end), "unknown option `name`")
+end)
+
+test("nothing is left of ended tests", function(t)
+  t:assert(vm:is_quiescent())
+  t:assert_eq(vm:run("ps -o args | grep -c '@[p]rovium-executor'").stdout, "1\n")
+end)
