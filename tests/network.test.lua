@@ -270,3 +270,42 @@ test("addressing can be left to the guests", function(t)
   end
   wait_until(function() return reaches(a, "192.0.2.2") end)
 end)
+
+-- pcap reads a capture back: the sizes of its frames.
+local function pcap(bytes)
+  local magic, linktype = string.unpack("<I4", bytes), string.unpack("<I4", bytes, 21)
+  assert(magic == 0xa1b2c3d4 and linktype == 1, "no pcap file")
+  local sizes, at = {}, 25
+  while at <= #bytes do
+    local kept = string.unpack("<I4", bytes, at + 8)
+    sizes[#sizes + 1] = kept
+    at = at + 16 + kept
+  end
+  assert(at == #bytes + 1, "the file ends within a frame")
+  return sizes
+end
+
+test("captures are pcap files", function(t)
+  refused(t, function() wan:attach("ghost"); wan:nic("ghost"):capture() end,
+    "nic:capture: vm `ghost` has no live port on bridge `wan` (not booted?); boot it first")
+  wan:detach("ghost")
+  local all, mine = wan:capture(), wan:nic(a):capture()
+  t:assert_eq(a:open_stream_count(), 2)
+  refused(t, function() a:snapshot() end, "live streams", "bridge_capture(wan)", "nic_capture(a on wan)")
+  wan:partition({from = b, to = a})
+  b:run("ping -c 3 -s 500 -i 0.1 -W 1 " .. wan:nic(a):ip())
+  wan:reset()
+  local function pings(cap)
+    local n = 0
+    for _, size in ipairs(pcap(table.concat(cap:drain("200ms")))) do
+      if size == 542 then n = n + 1 end
+    end
+    return n
+  end
+  t:assert_eq(pings(all), 3)
+  t:assert_eq(pings(mine), 0)
+  all:close()
+  mine:close()
+  t:assert_eq(a:open_stream_count(), 0)
+  refused(t, function() all:expect("x") end, "capture closed")
+end)

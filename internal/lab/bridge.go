@@ -32,11 +32,12 @@ type Bridge struct {
 	v4, v6     netip.Prefix
 	sw         *vnet.Switch
 
-	mu      sync.Mutex
-	nics    map[string]*NIC // by VM name, all there ever were: a NIC keeps MAC and address
-	members []*NIC          // attached, in that order
-	holders int             // labs that hold this bridge
-	closed  bool
+	mu       sync.Mutex
+	nics     map[string]*NIC // by VM name, all there ever were: a NIC keeps MAC and address
+	members  []*NIC          // attached, in that order
+	holders  int             // labs that hold this bridge
+	captures []*Stream       // open ones
+	closed   bool
 }
 
 // firstHost and lastHost bound the last byte of a guest's IPv4 address: .1 is the

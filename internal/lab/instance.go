@@ -389,7 +389,13 @@ func (i *instance) wakeup(ctx context.Context) error {
 	if status != "suspended" {
 		return errors.New("the guest is not suspended")
 	}
-	return i.machine.Wakeup(ctx)
+	if err := i.machine.Wakeup(ctx); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	i.suspended = false // the event says so in a moment
+	i.mu.Unlock()
+	return i.refreshNetwork(ctx)
 }
 
 func (i *instance) isSuspended() bool {

@@ -92,12 +92,13 @@ func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
 
 // freeze keeps operations from starting, unless one is under way.
 func (v *VM) freeze() (thaw func(), err error) {
+	streams := v.Streams()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.streams) > 0 {
+	if len(streams) > 0 {
 		var b strings.Builder
 		fmt.Fprintf(&b, "vm:snapshot() refused: file `%s` has live streams:", v.host.File)
-		for _, s := range v.streams {
+		for _, s := range streams {
 			b.WriteString("\n  - " + s.String())
 		}
 		b.WriteString("\nclose them first")

@@ -79,9 +79,10 @@ func (v *VM) CID() (uint32, bool) {
 
 // IsQuiescent tells whether no operation is in flight and nothing is open.
 func (v *VM) IsQuiescent() bool {
+	streams := v.OpenStreamCount()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0 && len(v.streams) == 0 && v.files == 0
+	return len(v.inFlight) == 0 && streams == 0 && v.files == 0
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
@@ -93,11 +94,7 @@ func (v *VM) OpenFileCount() int {
 }
 
 // OpenStreamCount is the number of open streams that concern this VM.
-func (v *VM) OpenStreamCount() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.streams)
-}
+func (v *VM) OpenStreamCount() int { return len(v.Streams()) }
 
 // stateError says that op needs another state.
 func (v *VM) stateError(op string, need State) error {

@@ -17,6 +17,7 @@ func (f *file) newBridgeType() *lua.Type {
 		"members": (*file).bridgeMembers,
 		"nic":     (*file).bridgeNIC,
 		"close":   (*file).bridgeClose,
+		"capture": (*file).bridgeCapture,
 
 		"partition":      (*file).bridgePartition,
 		"unpartition":    (*file).bridgeUnpartition,

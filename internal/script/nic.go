@@ -27,6 +27,7 @@ func (f *file) newNICType() *lua.Type {
 				return []lua.Value{nil}, nil
 			},
 			"counters":   (*file).nicCounters,
+			"capture":    (*file).nicCapture,
 			"disconnect": plainNICOp((*lab.NIC).Disconnect),
 			"reconnect":  plainNICOp((*lab.NIC).Reconnect),
 		}),
@@ -78,4 +79,25 @@ func (f *file) vmNIC(a args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, err
 	}
 	return []lua.Value{f.nicHandle(n)}, nil
+}
+
+// capture opens a stream of frames; its one option is the unit of time in the file.
+func (f *file) capture(a args, open func(nanoseconds bool, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+	o, err := a.options(1, "nanoseconds")
+	if err != nil {
+		return nil, err
+	}
+	nanoseconds, err := o.boolean("nanoseconds", false)
+	if err != nil {
+		return nil, err
+	}
+	return f.openStream(a, nil, func(_ context.Context, site lab.Site) (*lab.Stream, error) {
+		return open(nanoseconds, site)
+	})
+}
+
+func (f *file) nicCapture(a args, n *lab.NIC) ([]lua.Value, error) { return f.capture(a, n.Capture) }
+
+func (f *file) bridgeCapture(a args, b *lab.Bridge) ([]lua.Value, error) {
+	return f.capture(a, b.Capture)
 }

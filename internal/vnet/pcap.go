@@ -14,6 +14,8 @@ const (
 	pcapEthernet = 1
 	// PcapSnapLen is how much of a frame is kept, in bytes.
 	PcapSnapLen = 65535
+
+	pcapRecord = 16 // bytes before each frame
 )
 
 // AppendPcapHeader adds the beginning of a pcap file.

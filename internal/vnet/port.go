@@ -144,6 +144,9 @@ func (p *Port) receive(frame []byte) {
 		p.counters.Errors++
 		return
 	}
+	if len(p.sw.captures) > 0 {
+		p.sw.record(p, frame, true)
+	}
 	p.counters.RxPackets++
 	p.counters.RxBytes += uint64(len(frame))
 }

@@ -30,20 +30,21 @@ type Switch struct {
 	seed uint64
 	now  func() time.Time
 
-	mu     sync.Mutex
-	epoch  time.Time
-	ports  map[string]*Port
-	slots  []*Port   // by Port.slot; nil is a free one
-	from   [][]*link // links by slots of sender and receiver
-	table  map[address]sighting
-	swept  time.Duration
-	rules  rules
-	shaper shaper // the whole switch's bandwidth
-	agenda agenda
-	pool   bufferPool
-	held   int // bytes delayed
-	closed bool
-	wake   chan struct{} // has a token when the agenda's top may have changed
+	mu       sync.Mutex
+	epoch    time.Time
+	ports    map[string]*Port
+	slots    []*Port   // by Port.slot; nil is a free one
+	from     [][]*link // links by slots of sender and receiver
+	table    map[address]sighting
+	swept    time.Duration
+	rules    rules
+	shaper   shaper // the whole switch's bandwidth
+	agenda   agenda
+	pool     bufferPool
+	held     int // bytes delayed
+	closed   bool
+	captures []*Capture
+	wake     chan struct{} // has a token when the agenda's top may have changed
 
 	done chan struct{} // closed when the goroutine has ended
 	stop chan struct{}
@@ -82,6 +83,7 @@ func (s *Switch) Close() {
 	for _, p := range s.ports {
 		p.hangUp()
 	}
+	s.endCaptures(nil)
 	s.mu.Unlock()
 	if first {
 		close(s.stop)
@@ -152,6 +154,7 @@ func (s *Switch) RemovePort(name string) {
 		}
 		s.from[p.slot], s.slots[p.slot] = nil, nil
 		p.gone = true
+		s.endCaptures(p)
 	}
 	s.applyRules()
 }
@@ -243,6 +246,9 @@ func (s *Switch) enter(p *Port, frames [][]byte) {
 		}
 		p.counters.TxPackets++
 		p.counters.TxBytes += uint64(len(frame))
+		if len(s.captures) > 0 {
+			s.record(p, frame, false)
+		}
 		s.learn(now, p, addressAt(frame[6:]))
 		s.forward(now, p, frame)
 	}
