@@ -24,6 +24,7 @@ import (
 type network struct {
 	mu    sync.Mutex
 	given map[string][]netip.Prefix // by the interface's path on PCI
+	hosts string
 }
 
 // spareName is what an interface is called between two names.
@@ -53,7 +54,18 @@ func (o *op) network(r *wire.Network) error {
 			}
 		}
 	}
+	a.net.hosts = r.Hosts
 	return writeHosts(r.Hosts)
+}
+
+// carryHosts takes the names along into another root directory. That one may not
+// be ready for it, which is no reason to fail what the caller is about.
+func (a *Agent) carryHosts() {
+	a.net.mu.Lock()
+	defer a.net.mu.Unlock()
+	if a.net.hosts != "" {
+		_ = writeHosts(a.net.hosts)
+	}
 }
 
 // found is an interface of the kernel's.
@@ -234,6 +246,8 @@ const (
 	hostsEnd   = "# end of names by provium\n"
 )
 
+// writeHosts puts text into the file. A guest with a file system that cannot be
+// written goes without names.
 func writeHosts(text string) error {
 	const file = "/etc/hosts"
 	old, err := os.ReadFile(file)
@@ -244,10 +258,14 @@ func writeHosts(text string) error {
 	if bytes.Equal(old, updated) {
 		return nil
 	}
-	if err := os.MkdirAll(path.Dir(file), 0o755); err != nil {
-		return err
+	err = os.MkdirAll(path.Dir(file), 0o755)
+	if err == nil {
+		err = os.WriteFile(file, updated, 0o644)
 	}
-	return os.WriteFile(file, updated, 0o644)
+	if errors.Is(err, unix.EROFS) {
+		return nil
+	}
+	return err
 }
 
 // editHosts replaces our part of a hosts file.
