@@ -37,7 +37,7 @@ $(PAYLOAD)/executor: $(EXECUTOR_SRC) $(EXECUTOR_HDR) | setup
 # Its shell prefers its own commands to those of PATH. Its dd cannot do direct I/O
 # to disks (internal/agent/init/dd.c), so that one entry of its list of names gives
 # way; the list stays sorted, which busybox relies on.
-$(PAYLOAD)/busybox: $(BUSYBOX)
+$(PAYLOAD)/busybox: $(BUSYBOX) payload.mk
 	@if LC_ALL=C readelf -l $< | grep -q INTERP; then \
 		echo "$< is dynamically linked: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1; \
 	fi

@@ -115,7 +115,9 @@ end)
 
 test("a lethal call raises, and a fresh executor takes over", function(t)
   local pid = vm:syscall(GETPID).ret
+  local h = vm:open_file("/proc/version", {read = true})
   t:assert_contains(t:assert_raises(function() vm:syscall(EXIT_GROUP, 3) end), "exited with code 3")
+  t:assert_contains(t:assert_raises(function() h:read(1) end), "has died")
   local now = vm:syscall(GETPID).ret
   t:assert_neq(now, pid)
   t:assert_contains(t:assert_raises(function() vm:syscall(KILL, now, 9) end), "SIGKILL")

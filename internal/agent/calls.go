@@ -87,6 +87,9 @@ func (o *op) syscall(r *wire.Syscall, body *body) (wire.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Life != 0 && r.Life != x.life {
+		return nil, &wireError{Text: "the executor that had it open has died"}
+	}
 	if r.Async {
 		req.flags = execAsync
 		_, ch, err := x.begin(req)
@@ -107,12 +110,12 @@ func (o *op) syscall(r *wire.Syscall, body *body) (wire.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.callValue(a)
+	return o.callValue(x, a)
 }
 
 // callValue is the value of an answer.
-func (o *op) callValue(a execAnswer) (wire.Value, error) {
-	v := &wire.SyscallValue{Ret: a.ret, Errno: a.errno}
+func (o *op) callValue(x *executor, a execAnswer) (wire.Value, error) {
+	v := &wire.SyscallValue{Ret: a.ret, Errno: a.errno, Life: x.life}
 	if len(a.data) <= o.inline {
 		o.inline -= len(a.data)
 		v.Data = a.data
@@ -153,7 +156,7 @@ func (o *op) syscallAwait(r *wire.SyscallAwait) (wire.Value, error) {
 		if a.err != nil {
 			return nil, a.err
 		}
-		return o.callValue(a)
+		return o.callValue(c.x, a)
 	case <-limit:
 		return nil, &wireError{Errno: uint32(unix.ETIMEDOUT), Name: "ETIMEDOUT", Text: "the system call has not returned (ETIMEDOUT)"}
 	case <-o.ctx.Done():
@@ -173,7 +176,7 @@ func (o *op) readMem(r *wire.ReadMem) (wire.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.callValue(a)
+	return o.callValue(x, a)
 }
 
 // descriptor gives a copy of an executor's descriptor.

@@ -36,6 +36,7 @@ var errNoExecutor = &wireError{Text: "this guest has no executor for system call
 // executor is the agent's side of one. It is safe for concurrent use.
 type executor struct {
 	id   uint64
+	life uint64 // never given twice
 	cmd  *command
 	sock *os.File
 	raw  syscall.RawConn
@@ -104,7 +105,7 @@ func (a *Agent) startExecutor(id uint64) (*executor, error) {
 		sock.Close()
 		return nil, fmt.Errorf("executor: %w", err)
 	}
-	x := &executor{id: id, cmd: cmd, sock: sock, raw: raw, dead: make(chan struct{}), pending: map[uint64]chan execAnswer{}}
+	x := &executor{id: id, life: a.handles.Add(1), cmd: cmd, sock: sock, raw: raw, dead: make(chan struct{}), pending: map[uint64]chan execAnswer{}}
 	a.children.Add(1)
 	go func() {
 		defer a.children.Done()

@@ -20,6 +20,7 @@ type Nested struct {
 // none; there may be fewer of them than buffers.
 type Syscall struct {
 	Executor uint64
+	Life     uint64 // of the executor that is meant, as in an earlier result; 0: any
 	Nr       int64
 	Args     [6]int64
 	Bufs     [][]byte
@@ -32,11 +33,12 @@ type Syscall struct {
 type SyscallResult struct {
 	Ret   int64
 	Errno int
+	Life  uint64 // of the executor, another one once it has died
 	Bufs  [][]byte
 }
 
 func (s *Syscall) request() (*wire.Syscall, transfer) {
-	r := &wire.Syscall{Executor: s.Executor, Nr: s.Nr}
+	r := &wire.Syscall{Executor: s.Executor, Life: s.Life, Nr: s.Nr}
 	used := 0
 	for i, a := range s.Args {
 		if a != 0 {
@@ -76,7 +78,7 @@ func syscallResult(op string, a *answer, lens []int) (*SyscallResult, error) {
 	if !ok {
 		return nil, badAnswer(op, a.value)
 	}
-	r := &SyscallResult{Ret: v.Ret, Errno: int(v.Errno), Bufs: make([][]byte, len(lens))}
+	r := &SyscallResult{Ret: v.Ret, Errno: int(v.Errno), Life: v.Life, Bufs: make([][]byte, len(lens))}
 	data := join(a.in[wire.StreamData], v.Data)
 	for i, n := range lens {
 		if n > len(data) {

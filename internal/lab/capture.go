@@ -13,7 +13,7 @@ type captureSource struct{ c *vnet.Capture }
 
 func (s captureSource) next(ctx context.Context) ([]byte, error) { return s.c.Next(ctx) }
 func (s captureSource) ended() bool                              { return s.c.Ended() }
-func (s captureSource) close()                                   { s.c.Close() }
+func (s captureSource) close(int)                                { s.c.Close() }
 
 // Capture opens a stream of every frame as it enters the bridge, as a pcap file.
 func (b *Bridge) Capture(nanoseconds bool, site Site) (*Stream, error) {

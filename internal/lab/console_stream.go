@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"provium/internal/console"
@@ -29,7 +30,9 @@ func (c Console) Read(site Site) (*Stream, error) {
 	at := c.vm.consoleAt
 	for _, s := range c.vm.streams {
 		if src, ok := s.src.(*consoleSource); ok {
-			at = max(at, src.at-int64(len(s.kept)))
+			s.mu.Lock()
+			at = max(at, src.at.Load()-int64(len(s.kept)))
+			s.mu.Unlock()
 		}
 	}
 	c.vm.mu.Unlock()
@@ -37,7 +40,8 @@ func (c Console) Read(site Site) (*Stream, error) {
 	if at > log.Len() {
 		at = 0 // of the guest before a restore
 	}
-	src := &consoleSource{vm: c.vm, log: log, boot: boot, at: max(at, log.BootStart(boot))}
+	src := &consoleSource{vm: c.vm, log: log, boot: boot}
+	src.at.Store(max(at, log.BootStart(boot)))
 	return c.vm.newStream("console_read", c.vm.name, "console", site, src), nil
 }
 
@@ -46,24 +50,24 @@ type consoleSource struct {
 	vm   *VM
 	log  *console.Log
 	boot int
-	at   int64
+	at   atomic.Int64
 }
 
 func (s *consoleSource) next(ctx context.Context) ([]byte, error) {
-	p, at, err := s.log.Next(ctx, s.boot, s.at, consoleChunk)
-	s.at = at
+	p, at, err := s.log.Next(ctx, s.boot, s.at.Load(), consoleChunk)
+	s.at.Store(at)
 	if errors.Is(err, console.ErrEnded) {
 		err = io.EOF
 	}
 	return p, err
 }
 
-func (s *consoleSource) ended() bool { return s.log.Exhausted(s.boot, s.at) }
+func (s *consoleSource) ended() bool { return s.log.Exhausted(s.boot, s.at.Load()) }
 
-func (s *consoleSource) close() {
+func (s *consoleSource) close(unread int) {
 	s.vm.mu.Lock()
 	defer s.vm.mu.Unlock()
-	s.vm.consoleAt = max(s.vm.consoleAt, s.at)
+	s.vm.consoleAt = max(s.vm.consoleAt, s.at.Load()-int64(unread))
 }
 
 // Write sends input to the console: to the device that the last console= of

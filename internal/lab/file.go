@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,7 @@ type File struct {
 	by   Caller
 	path string
 	gen  *generation
+	life uint64 // of the executor that has it
 
 	mu sync.Mutex
 	fd int64 // 0 once closed
@@ -73,9 +75,9 @@ func OpenFile(ctx context.Context, by Caller, path string, mode FileMode) (*File
 	if r.Errno != 0 {
 		return nil, guest.ErrnoError("open_file", path, r.Errno)
 	}
-	f.fd = r.Ret
+	f.fd, f.life = r.Ret, r.Life
 	vm.mu.Lock()
-	vm.files++
+	vm.files = append(vm.files, f)
 	vm.mu.Unlock()
 	return f, nil
 }
@@ -111,7 +113,7 @@ func (f *File) call(ctx context.Context, op string, s Syscall) (*SyscallResult, 
 	if inst == nil || !inst.generation().holds(f.gen, 0) {
 		return nil, fmt.Errorf("file:%s: the file is gone: vm `%s` was reset, booted or restored since", op, vm.name)
 	}
-	s.Args[0] = fd
+	s.Args[0], s.Life = fd, f.life
 	r, err := MakeSyscall(ctx, f.by, "file:"+op, s)
 	if err == nil && r.Errno != 0 {
 		err = guest.ErrnoError(op, f.path, r.Errno)
@@ -199,11 +201,11 @@ func (f *File) Close(ctx context.Context) error {
 	f.fd = 0
 	vm := f.by.VM()
 	vm.mu.Lock()
-	vm.files--
+	vm.files = slices.DeleteFunc(vm.files, func(x *File) bool { return x == f })
 	booted := vm.state == Booted
 	vm.mu.Unlock()
 	var failed *OpError
-	if !booted || err != nil && !errors.As(err, &failed) {
+	if !booted || err != nil && (!errors.As(err, &failed) || failed.Errno == 0) {
 		return nil
 	}
 	return err

@@ -26,7 +26,7 @@ type Site struct {
 type source interface {
 	next(ctx context.Context) ([]byte, error)
 	ended() bool
-	close()
+	close(unread int) // bytes that were given and not used
 }
 
 // Stream gives bytes as they appear. Bytes behind a match are held back for
@@ -88,7 +88,7 @@ type agentSource struct{ s *guest.Stream }
 
 func (a agentSource) next(ctx context.Context) ([]byte, error) { return a.s.Next(ctx) }
 func (a agentSource) ended() bool                              { return a.s.Ended() }
-func (a agentSource) close()                                   { a.s.Close() }
+func (a agentSource) close(int)                                { a.s.Close() }
 
 // VM is the machine the stream concerns; nil for a capture.
 func (s *Stream) VM() *VM { return s.vm }
@@ -287,8 +287,7 @@ func (s *Stream) Close() {
 	s.cancel()
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
-	s.src.close()
-	s.takeKept()
+	s.src.close(len(s.takeKept()))
 	s.forget()
 }
 

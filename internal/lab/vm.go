@@ -33,7 +33,7 @@ type VM struct {
 	findings  []console.Finding
 	inFlight  map[string]int // operations under way, by name
 	streams   []*Stream      // open ones, in order of opening
-	files     int            // open Files
+	files     []*File        // open ones
 	consoleAt int64          // where the last console stream stopped
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
@@ -82,7 +82,7 @@ func (v *VM) IsQuiescent() bool {
 	streams := v.OpenStreamCount()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0 && streams == 0 && v.files == 0
+	return len(v.inFlight) == 0 && streams == 0 && v.openFiles() == 0
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
@@ -90,7 +90,21 @@ func (v *VM) IsQuiescent() bool {
 func (v *VM) OpenFileCount() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.files
+	return v.openFiles()
+}
+
+// openFiles counts those that the present guest has. Held: v.mu.
+func (v *VM) openFiles() int {
+	if v.inst == nil {
+		return 0
+	}
+	n, gen := 0, v.inst.generation()
+	for _, f := range v.files {
+		if gen.holds(f.gen, 0) {
+			n++
+		}
+	}
+	return n
 }
 
 // OpenStreamCount is the number of open streams that concern this VM.

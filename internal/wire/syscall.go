@@ -14,6 +14,7 @@ const (
 // other in Data, and in the SyscallValue that it answers with.
 type Syscall struct {
 	Executor uint64 // 0: the VM's; else a worker's handle
+	Life     uint64 // of the executor that is meant, 0: any; a fresh one must not meet the descriptors of one that died
 	Nr       int64
 	Args     []int64  // at most 6
 	Lens     []uint64 // of the buffers
@@ -57,6 +58,7 @@ type WorkerClose struct{ Handle uint64 }
 type SyscallValue struct {
 	Ret   int64
 	Errno uint32
+	Life  uint64 // of the executor that made it
 	Data  []byte // what was not streamed
 }
 
@@ -114,6 +116,7 @@ func (d *decoder) uints(what string, limit int) []uint64 {
 
 func (r *Syscall) fields(f *fields) {
 	f.optUint("executor", r.Executor)
+	f.optUint("life", r.Life)
 	f.int("nr", r.Nr)
 	if len(r.Args) > 0 {
 		f.key("args")
@@ -163,7 +166,7 @@ func (r *Syscall) field(d *decoder, key string) bool {
 	case "async":
 		r.Async = d.bool()
 	default:
-		return onlyUint(d, key, "executor", &r.Executor)
+		return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "life", &r.Life)
 	}
 	return true
 }
@@ -215,6 +218,7 @@ func (v *SyscallValue) append(b []byte) []byte {
 	f := openFields(b)
 	f.int("ret", v.Ret)
 	f.optUint("errno", uint64(v.Errno))
+	f.optUint("life", v.Life)
 	f.optBin("data", v.Data)
 	return f.b
 }
@@ -227,6 +231,8 @@ func (d *decoder) syscallValue() Value {
 			v.Ret = d.int()
 		case "errno":
 			v.Errno = d.uint32()
+		case "life":
+			v.Life = d.uint()
 		case "data":
 			v.Data = d.bin()
 		default:
