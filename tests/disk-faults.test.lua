@@ -166,3 +166,51 @@ test("faults stay through a reset", function(t)
   d:clear_policy()
   other:run("dd if=/dev/zero of=/dev/vda bs=512 count=1 oflag=direct conv=notrunc,fsync 2>&1"):assert_ok()
 end)
+
+test("flushed writes stay and others go, in every one of many power cuts", function(t)
+  local many = provium:vm("many", "host"):boot()
+  local d = many:attach_disk({id = "m", size = "1M"})
+  for round = 1, 6 do
+    many:run(([[
+      printf '%%-512s' keep%d | dd of=/dev/vda bs=512 seek=%d oflag=direct conv=notrunc,fsync status=none
+      printf '%%-512s' lose%d | dd of=/dev/vda bs=512 seek=%d oflag=direct conv=notrunc status=none]]):format(
+      round, round, round, round + 100)):assert_ok()
+    t:assert_contains(d:read_sectors(round + 100, 1, {pending = true}), "lose")
+    d:power_cut()
+    t:assert_eq(d:read_sectors(round + 100, 1), ("\0"):rep(S))
+    for i = 1, round do t:assert_contains(d:read_sectors(i, 1), "keep" .. i .. " ") end
+    many:reset()
+  end
+end)
+
+test("ext4 goes read-only on a failing disk, and recovers", function(t)
+  local path = os.tmpname()
+  if not os.execute(("truncate -s 16M %s && mkfs.ext4 -q -F -E lazy_itable_init=0 %s 2>/dev/null"):format(path, path)) then
+    os.remove(path)
+    t:skip("mkfs.ext4 is not installed")
+  end
+  local fs = provium:vm("fs", "host"):boot()
+  local d = fs:attach_disk({id = "fs", image = path})
+  if not fs:run("mkdir -p /mnt && mount -t ext4 -o errors=remount-ro /dev/disk/by-id/virtio-fs /mnt"):ok() then
+    os.remove(path)
+    t:skip("the guest's kernel has no ext4")
+  end
+  fs:run("echo safe > /mnt/a && sync /mnt/a 2>/dev/null; sync"):assert_ok()
+  d:fault_inject("eio_write")
+  fs:run("echo lost > /mnt/b; sync")
+  t:assert(not fs:run("for i in 1 2 3; do echo x > /mnt/c$i; sync; done; echo x > /mnt/d"):ok())
+  t:assert_contains(fs:console():read_log(), "Remounting filesystem read-only")
+  d:clear_faults()
+  fs:run("umount /mnt && mount -t ext4 /dev/disk/by-id/virtio-fs /mnt && echo again > /mnt/e && sync"):assert_ok()
+  t:assert_eq(fs:run("cat /mnt/a /mnt/e").stdout, "safe\nagain\n")
+  -- What was synced survives the loss of power.
+  fs:run("dd if=/dev/zero of=/mnt/f bs=4k count=1 conv=fsync status=none"):assert_ok()
+  d:power_cut()
+  fs:reset()
+  fs:run("mount -t ext4 /dev/disk/by-id/virtio-fs /mnt"):assert_ok()
+  t:assert_eq(fs:stat("/mnt/f").size, 4096)
+  t:assert_eq(fs:read_file("/mnt/a"), "safe\n")
+  fs:shutdown()
+  d:detach()
+  os.remove(path)
+end)

@@ -30,7 +30,9 @@ mount_bottom() { :; }
   local vm = provium:vm("distro", "distro", {files = {
     {path = "/scripts/provium", content = script},
     {path = "/busybox.static", content = busybox(), mode = 0x1ed},
-  }}):boot()
+  }})
+  provium:bridge("lan"):attach({vm, "friend"})
+  vm:boot()
   -- The agent serves while /init is still at work, and follows it.
   -- For a moment neither root has its files.
   wait_until(function() return (pcall(vm.stat, vm, "/tmp/init-was-here")) end,
@@ -40,6 +42,7 @@ mount_bottom() { :; }
   t:assert_contains(vm:read_file("/proc/1/cmdline"), "init")
   t:assert_contains(vm:run("mount").stdout, "root on / type tmpfs")
   t:assert(not pcall(vm.stat, vm, "/scripts"), "the initramfs is still there")
+  t:assert_contains(vm:read_file("/etc/hosts"), "friend.lan friend\n")
   vm:write_file("/tmp/new", "in the new root")
   t:assert_eq(vm:run("cat /tmp/new").stdout, "in the new root")
 end)

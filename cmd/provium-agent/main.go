@@ -125,6 +125,8 @@ func run(args []string) error {
 		Random:   random,
 
 		AwaitDisk: system.AwaitDisk,
+		Proc:      system.Proc(),
+		Sys:       system.Sys(),
 	})
 	port, err := system.OpenPort()
 	if err != nil {

@@ -19,9 +19,9 @@ type Config struct {
 	Features []string // likewise
 	Init     string   // likewise: who is PID 1
 	// Root is called before every operation that has to do with files or
-	// processes, and has the agent work in the root directory of PID 1. Nil
-	// leaves the root alone.
-	Root func() error
+	// processes, and has the agent work in the root directory of PID 1; moved
+	// tells that it is another one than before. Nil leaves the root alone.
+	Root func() (moved bool, err error)
 	// Shield brackets the start of every child: it is called before the fork
 	// and returns what to call after it. Nil does nothing. The agent is exempt
 	// from the OOM killer, and children must not inherit that.
@@ -40,6 +40,9 @@ type Config struct {
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
 	// its own.
 	Random int
+	// Proc and Sys are descriptors of the roots of procfs and sysfs, for the
+	// network; 0 makes the agent use /proc and /sys.
+	Proc, Sys int
 }
 
 // Agent serves sessions. Use New.
@@ -50,6 +53,7 @@ type Agent struct {
 	slots   slots
 	ops     sync.WaitGroup
 	waiters chan *waiter // not in use
+	net     network
 
 	handles  atomic.Uint64  // the last one given
 	procs    processes      //
@@ -61,7 +65,7 @@ type Agent struct {
 func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, slots: newSlots(cfg.Mounts), waiters: make(chan *waiter, 4)}
 	if cfg.Root == nil {
-		a.cfg.Root = func() error { return nil }
+		a.cfg.Root = func() (bool, error) { return false, nil }
 	}
 	if cfg.AwaitDisk == nil {
 		a.cfg.AwaitDisk = func(context.Context, string, bool) error { return errors.ErrUnsupported }

@@ -123,11 +123,14 @@ func (o *op) item(req wire.Request) wire.Result {
 	if o.ctx.Err() != nil {
 		return failure(context.Canceled)
 	}
-	if err := o.agent.cfg.Root(); err != nil {
+	moved, err := o.agent.cfg.Root()
+	if err != nil {
 		return failure(err)
 	}
+	if moved {
+		o.agent.carryHosts()
+	}
 	var v wire.Value
-	var err error
 	var body *body
 	switch r := req.(type) {
 	case *wire.Ping:
@@ -161,6 +164,8 @@ func (o *op) item(req wire.Request) wire.Result {
 		err = o.agent.cfg.AwaitDisk(o.ctx, r.Serial, r.Gone)
 	case *wire.Renew:
 		v, err = o.agent.renew(r)
+	case *wire.Network:
+		err = o.network(r)
 	default:
 		v, body, err = o.object(req)
 	}

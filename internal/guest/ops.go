@@ -207,6 +207,13 @@ func (c *Client) Renew(ctx context.Context, entropy []byte, realtimeNS int64) er
 	return err
 }
 
+// Network sets the guest's network interfaces and host names. It waits for
+// interfaces that the guest has not noticed yet.
+func (c *Client) Network(ctx context.Context, r *Network) error {
+	_, err := c.do(ctx, r, transfer{})
+	return err
+}
+
 // MaxDiskSerial is what the serial number of a disk holds, in bytes.
 const MaxDiskSerial = wire.MaxSerial
 

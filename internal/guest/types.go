@@ -160,6 +160,12 @@ func (o MkdirOp) request() wire.Request {
 func (o UnlinkOp) request() wire.Request { return &wire.Unlink{Path: o.Path} }
 func (o RenameOp) request() wire.Request { return &wire.Rename{From: o.From, To: o.To} }
 
+// Network and Interface describe what Client.Network sets up.
+type (
+	Network   = wire.Network
+	Interface = wire.Interface
+)
+
 // MaxReadFile is the largest file that is read into memory, in bytes.
 const MaxReadFile = wire.MaxReadFile
 

@@ -457,6 +457,11 @@ func (s *Store) extract(k *chosenKernel, h *kernel.Header) (*vmlinuxInfo, error)
 			v.Reason = err.Error()
 		case !v.PVH:
 			v.Reason = "it has no PVH entry point (CONFIG_PVH)"
+		case !h.SlowToUnpack():
+			// QEMU puts a vmlinux back as it was at every reset, also at the one
+			// with which the firmware wakes a machine from suspend-to-RAM: only
+			// a bzImage survives that.
+			v.Reason = "it unpacks itself fast, and can be woken from suspend-to-RAM as it is"
 		}
 		if v.Reason != "" {
 			v.Size = 0

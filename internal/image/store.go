@@ -56,10 +56,10 @@ type Store struct {
 
 // Parts of the cache directory, which are also the kinds of its entries.
 const (
-	kindKernel  = "kernels" // downloaded kernel packages, unpacked
-	kindVmlinux = "vmlinux" // uncompressed kernels, by digest of the bzImage
-	kindInitrd  = "initrd"  // initrds with the agent, by key
-	dirDigest   = "digests" // content digests by identity of a file
+	kindKernel  = "kernels"  // downloaded kernel packages, unpacked
+	kindVmlinux = "unpacked" // uncompressed kernels, by digest of the bzImage
+	kindInitrd  = "initrd"   // initrds with the agent, by key
+	dirDigest   = "digests"  // content digests by identity of a file
 	dirLock     = "locks"
 )
 

@@ -23,7 +23,8 @@ type startPlan struct {
 	guest    snapshot.Guest
 	restored bool   // from a snapshot, not booted
 	text     []byte // console log that came with it
-	base     saved  // what the agent held at the snapshot
+	nics     []plannedNIC
+	base     saved // what the agent held at the snapshot
 }
 
 // bootGuest boots, or serves the boot from the cache.
@@ -45,7 +46,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 		}
 		if inst != nil {
-			return v.started(inst)
+			return v.started(ctx, inst)
 		}
 	}
 	first := v.log.Len() == 0
@@ -57,7 +58,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 	if key != "" && first {
 		v.storeBoot(ctx, key, inst)
 	}
-	return v.started(inst)
+	return v.started(ctx, inst)
 }
 
 func (v *VM) bootError(ctx context.Context, err error) error {
@@ -105,8 +106,15 @@ func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instanc
 	return inst, nil
 }
 
-// started makes the VM booted.
-func (v *VM) started(inst *instance) error {
+// started connects the guest to its bridges and makes the VM booted.
+func (v *VM) started(ctx context.Context, inst *instance) error {
+	if err := inst.syncNetwork(ctx, true); err != nil {
+		inst.end(err.Error())
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("vm `%s`: %w", v.name, err)
+	}
 	cid := uint32(inst.machine.PID())
 	v.mu.Lock()
 	if v.inst != inst {
@@ -213,7 +221,9 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime
 	}
-	return &startPlan{opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
+	nics := v.planNICs()
+	cfg.NICs = describeNICs(nics)
+	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
 }
 

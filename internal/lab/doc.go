@@ -8,7 +8,7 @@
 //
 // # Objects
 //
-// A Host holds what one test file shares. A Lab owns VMs and sub-labs. A root
+// A Host holds what one test file shares. A Lab owns VMs, bridges and sub-labs. A root
 // lab stands for a scope: New makes the one of the file, OpenScope the one of a
 // test body, whose lookups fall through to the file's. A VM outlives its
 // guests: each boot makes an instance (one QEMU process, its agent link and

@@ -76,6 +76,8 @@ type Host struct {
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
+	nextBridge   int
+	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
 }
 

@@ -22,6 +22,7 @@ type instance struct {
 	agentTimeout time.Duration
 	giveBack     func() // returns the pool's share
 	plan         *startPlan
+	wiring       wiring
 
 	ready  chan struct{}   // closed when machine is set
 	ctx    context.Context // ends with the instance
@@ -52,8 +53,14 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
 	cfg.Serial, cfg.HVC, cfg.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
+	var err error
+	if cfg.NICs, err = i.wiring.wire(cfg.Dir, p.nics, p.restored); err != nil {
+		i.cancel(err)
+		return nil, err
+	}
 	machine, err := qemu.Start(ctx, *cfg)
 	if err != nil {
+		i.wiring.close()
 		i.cancel(err)
 		return nil, err
 	}
@@ -99,6 +106,7 @@ func (i *instance) supervise() {
 		link.Fail(gone)
 	}
 	i.work.Wait()
+	i.wiring.close()
 	if !startedAt.IsZero() {
 		i.announceEnd(startedAt)
 	}
@@ -253,6 +261,11 @@ func (i *instance) keepLink(ctx context.Context, boot int, deadline time.Time) {
 		return
 	}
 	defer link.Close()
+	if boot > 0 {
+		if err := i.reconfigure(ctx, link); err != nil && ctx.Err() == nil {
+			i.vm.host.warn("vm `%s` after a reset: %v", i.vm.name, err)
+		}
+	}
 	i.mu.Lock()
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
@@ -376,7 +389,16 @@ func (i *instance) wakeup(ctx context.Context) error {
 	if status != "suspended" {
 		return errors.New("the guest is not suspended")
 	}
-	return i.machine.Wakeup(ctx)
+	if !i.machine.CanWake() {
+		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
+	}
+	if err := i.machine.Wakeup(ctx); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	i.suspended = false // the event says so in a moment
+	i.mu.Unlock()
+	return i.refreshNetwork(ctx)
 }
 
 func (i *instance) isSuspended() bool {

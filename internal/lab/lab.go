@@ -9,13 +9,13 @@ import (
 	"sync"
 )
 
-// Member is what a lab can hold: a *VM or a *Lab.
+// Member is what a lab can hold: a *VM, a *Bridge or a *Lab.
 type Member interface {
 	Name() string
 	memberKind() string
 }
 
-// MemberInfo names one member; Kind is "vm" or "sub_lab".
+// MemberInfo names one member; Kind is "vm", "bridge" or "sub_lab".
 type MemberInfo struct{ Kind, Name string }
 
 // Lab is a container of VMs and sub-labs.
@@ -26,14 +26,16 @@ type Lab struct {
 
 	mu      sync.Mutex
 	vms     []*VM // members in order of joining
+	bridges []*Bridge
 	subLabs []*Lab
 	anon    int
 	holders int // labs that hold this one, for sub-labs
 
 	// What was made here, in order of creation. It is closed with the scope
 	// even after its membership was ended.
-	ownedVMs  []*VM
-	ownedLabs []*Lab
+	ownedVMs     []*VM
+	ownedBridges []*Bridge
+	ownedLabs    []*Lab
 }
 
 const rootName = "provium"
@@ -83,6 +85,15 @@ func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
 			return nil, err
 		}
 	}
+	vm, err := l.declare(name, p, opts)
+	if err != nil {
+		return nil, err
+	}
+	l.host.bind(vm)
+	return vm, nil
+}
+
+func (l *Lab) declare(name string, p *Profile, opts *BootOpts) (*VM, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.freeVMName(name); err != nil {
@@ -229,6 +240,7 @@ func (l *Lab) Include(members []Member) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var vms []*VM
+	var bridges []*Bridge
 	var labs []*Lab
 	for _, m := range members {
 		switch m := m.(type) {
@@ -243,6 +255,14 @@ func (l *Lab) Include(members []Member) error {
 				return fmt.Errorf("DuplicateVmName: two vms of the list are called `%s`", m.name)
 			}
 			vms = append(vms, m)
+		case *Bridge:
+			if slices.Contains(l.bridges, m) || slices.Contains(bridges, m) {
+				continue
+			}
+			if findBridge(l.bridges, m.name) != nil || findBridge(bridges, m.name) != nil {
+				return fmt.Errorf("DuplicateBridgeName: bridge name `%s` is already used in lab `%s`", m.name, l.name)
+			}
+			bridges = append(bridges, m)
 		case *Lab:
 			if m == l || m.contains(l) {
 				return fmt.Errorf("lab `%s` cannot include lab `%s`: it would contain itself", l.name, m.name)
@@ -259,10 +279,14 @@ func (l *Lab) Include(members []Member) error {
 	for _, v := range vms {
 		v.hold(1)
 	}
+	for _, b := range bridges {
+		b.hold(1)
+	}
 	for _, s := range labs {
 		s.hold(1)
 	}
 	l.vms = append(l.vms, vms...)
+	l.bridges = append(l.bridges, bridges...)
 	l.subLabs = append(l.subLabs, labs...)
 	return nil
 }
@@ -298,6 +322,12 @@ func (l *Lab) Remove(m Member) error {
 			m.hold(-1)
 			return nil
 		}
+	case *Bridge:
+		if i := slices.Index(l.bridges, m); i >= 0 {
+			l.bridges = slices.Delete(l.bridges, i, i+1)
+			m.hold(-1)
+			return nil
+		}
 	case *Lab:
 		if i := slices.Index(l.subLabs, m); i >= 0 {
 			l.subLabs = slices.Delete(l.subLabs, i, i+1)
@@ -309,14 +339,16 @@ func (l *Lab) Remove(m Member) error {
 }
 
 // RemoveName ends the membership of the VM of that name, or else of the
-// sub-lab.
+// bridge, or else of the sub-lab.
 func (l *Lab) RemoveName(name string) error {
 	l.mu.Lock()
-	vm, sub := findVM(l.vms, name), findLab(l.subLabs, name)
+	vm, bridge, sub := findVM(l.vms, name), findBridge(l.bridges, name), findLab(l.subLabs, name)
 	l.mu.Unlock()
 	switch {
 	case vm != nil:
 		return l.Remove(vm)
+	case bridge != nil:
+		return l.Remove(bridge)
 	case sub != nil:
 		return l.Remove(sub)
 	}
@@ -334,13 +366,16 @@ func listOr(names []string, none string) string {
 	return strings.Join(names, ", ")
 }
 
-// Members lists VMs, then sub-labs, each in order of joining.
+// Members lists VMs, bridges, then sub-labs, each in order of joining.
 func (l *Lab) Members() []MemberInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := make([]MemberInfo, 0, len(l.vms)+len(l.subLabs))
 	for _, v := range l.vms {
 		all = append(all, MemberInfo{v.memberKind(), v.name})
+	}
+	for _, b := range l.bridges {
+		all = append(all, MemberInfo{b.memberKind(), b.name})
 	}
 	for _, s := range l.subLabs {
 		all = append(all, MemberInfo{s.memberKind(), s.name})
@@ -476,6 +511,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	l.mu.Lock()
 	vms, labs := l.vms, l.subLabs
 	closingVMs, closingLabs := l.ownedVMs, l.ownedLabs
+	closingBridges := l.closingBridges()
 	l.vms, l.subLabs, l.ownedVMs, l.ownedLabs = nil, nil, nil, nil
 	l.mu.Unlock()
 	for _, v := range vms {
@@ -500,6 +536,9 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 			if err := v.Close(ctx); err != nil {
 				errs[i] = fmt.Errorf("vm `%s` close: %w", v.name, err)
 			}
+			if err := v.leaveBridges(ctx); err != nil {
+				errs[i] = errors.Join(errs[i], err)
+			}
 		}()
 	}
 	wg.Wait()
@@ -507,6 +546,11 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	for _, s := range closingLabs {
 		if s.hold(0) <= 0 {
 			errs = append(errs, s.CloseScope(ctx)...)
+		}
+	}
+	for _, b := range closingBridges {
+		if err := b.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("bridge `%s` close: %w", b.name, err))
 		}
 	}
 	return errs

@@ -38,6 +38,7 @@ const (
 	sectionState   = "state"   // of the devices, as QEMU wrote it
 	sectionConsole = "console" // the log up to the snapshot
 	sectionFiles   = "files"   // JSON of the boot files, for a later reset
+	sectionNICs    = "nics"    // JSON of the network interfaces; absent without any
 )
 
 // verified remembers which files were read through and found good. Its zero
@@ -91,12 +92,13 @@ func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
 
 // freeze keeps operations from starting, unless one is under way.
 func (v *VM) freeze() (thaw func(), err error) {
+	streams := v.Streams()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.streams) > 0 {
+	if len(streams) > 0 {
 		var b strings.Builder
 		fmt.Fprintf(&b, "vm:snapshot() refused: file `%s` has live streams:", v.host.File)
-		for _, s := range v.streams {
+		for _, s := range streams {
 			b.WriteString("\n  - " + s.String())
 		}
 		b.WriteString("\nclose them first")
@@ -189,6 +191,18 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	if err != nil {
 		return id, err
 	}
+	cfg := *i.plan.cfg
+	nics := i.wiring.planned() // some may have come while the guest ran
+	cfg.NICs = describeNICs(nics)
+	if len(nics) > 0 {
+		text, err := encodeNICs(nics)
+		if err != nil {
+			return id, err
+		}
+		if err := w.PutSection(sectionNICs, text); err != nil {
+			return id, err
+		}
+	}
 	for _, s := range []struct {
 		name string
 		p    []byte
@@ -200,7 +214,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
 	return w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
-		Machine: i.vm.hardware(i.plan.cfg, machine.Version())})
+		Machine: i.vm.hardware(&cfg, machine.Version())})
 }
 
 // stopped captures a running guest and has it go on.
@@ -312,7 +326,7 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return v.started(inst)
+	return v.started(ctx, inst)
 }
 
 // startRestored is start for a plan of planRestore.
@@ -358,6 +372,10 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	// The command line is the one that booted, with everything in it.
 	p.cfg.Cmdline = g.Cmdline
 	p.guest = g
+	if p.nics, err = v.savedNICs(r); err != nil {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+	}
+	p.cfg.NICs = describeNICs(p.nics)
 	return p, v.runFrom(p, r)
 }
 

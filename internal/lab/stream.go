@@ -32,7 +32,8 @@ type source interface {
 // Stream gives bytes as they appear. Bytes behind a match are held back for
 // the next call. Calls exclude each other; Close may be called meanwhile.
 type Stream struct {
-	vm     *VM
+	vm     *VM    // nil for captures
+	forget func() // takes the stream off the list of open ones
 	kind   string // "tail_file", "console_read" ...
 	detail string // path, number or name
 	site   Site
@@ -55,6 +56,11 @@ var errStreamLimit = errors.New("timeout")
 func (v *VM) newStream(kind, detail, noun string, site Site, src source) *Stream {
 	s := &Stream{vm: v, kind: kind, detail: detail, noun: noun, site: site, src: src, turn: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.forget = func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.streams = slices.DeleteFunc(v.streams, func(x *Stream) bool { return x == s })
+	}
 	v.mu.Lock()
 	v.streams = append(v.streams, s)
 	v.mu.Unlock()
@@ -84,7 +90,7 @@ func (a agentSource) next(ctx context.Context) ([]byte, error) { return a.s.Next
 func (a agentSource) ended() bool                              { return a.s.Ended() }
 func (a agentSource) close(int)                                { a.s.Close() }
 
-// VM is the machine the stream concerns.
+// VM is the machine the stream concerns; nil for a capture.
 func (s *Stream) VM() *VM { return s.vm }
 
 // Site is where the stream was opened.
@@ -282,14 +288,13 @@ func (s *Stream) Close() {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	s.src.close(len(s.takeKept()))
-	s.vm.mu.Lock()
-	s.vm.streams = slices.DeleteFunc(s.vm.streams, func(x *Stream) bool { return x == s })
-	s.vm.mu.Unlock()
+	s.forget()
 }
 
 // Streams lists the open streams that concern the VM, in order of opening.
 func (v *VM) Streams() []*Stream {
+	captures := v.captured()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.Clone(v.streams)
+	return slices.Concat(v.streams, captures)
 }

@@ -38,6 +38,7 @@ type VM struct {
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
 
+	nics  []*NIC // attached, in order of attaching
 	disks diskShelf
 }
 
@@ -78,9 +79,10 @@ func (v *VM) CID() (uint32, bool) {
 
 // IsQuiescent tells whether no operation is in flight and nothing is open.
 func (v *VM) IsQuiescent() bool {
+	streams := v.OpenStreamCount()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0 && len(v.streams) == 0 && v.openFiles() == 0
+	return len(v.inFlight) == 0 && streams == 0 && v.openFiles() == 0
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
@@ -106,11 +108,7 @@ func (v *VM) openFiles() int {
 }
 
 // OpenStreamCount is the number of open streams that concern this VM.
-func (v *VM) OpenStreamCount() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.streams)
-}
+func (v *VM) OpenStreamCount() int { return len(v.Streams()) }
 
 // stateError says that op needs another state.
 func (v *VM) stateError(op string, need State) error {
@@ -218,7 +216,12 @@ func (v *VM) Pause(ctx context.Context) error {
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error { return i.contMachine(ctx) })
+	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error {
+		if err := i.contMachine(ctx); err != nil {
+			return err
+		}
+		return i.refreshNetwork(ctx)
+	})
 }
 
 // transition carries out do in state from and leaves the VM in state to, unless

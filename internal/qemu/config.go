@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	Disks    []Disk    // there from the start; the guest finds them in the order of their slots
 	ExtraArg []string  // appended as they are
 	Restore  *Restore  // start from a saved state instead of booting; nil boots
+	NICs     []NIC     // network interfaces
 
 	// Serial and HVC receive what ttyS0 and hvc0 print, in chunks, from one
 	// goroutine each; they must not block for long. Nil drops it.
@@ -100,6 +102,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("qemu config: %d CPUs", c.CPUs)
 	case c.Kernel == "":
 		return errors.New("qemu config: no kernel")
+	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == "":
+		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35 and pc can)", c.Machine)
 	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
 		return fmt.Errorf("qemu config: unknown accelerator `%s` (valid: kvm, tcg)", c.Accel)
 	}
@@ -176,6 +180,12 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, "-device", bridge)
 	}
 	a = append(a, diskArgs(c.Disks)...)
+	if bridge := c.nicBridge(); bridge != "" {
+		a = append(a, "-device", bridge)
+	}
+	for i := range c.NICs {
+		a = append(a, c.NICs[i].args()...)
+	}
 	if c.Restore != nil {
 		// Nothing runs before the state is loaded and the caller says so.
 		a = append(a, "-S", "-incoming", "defer")
@@ -206,6 +216,10 @@ type Hardware struct {
 // Hardware tells what machine a Config makes.
 func (c *Config) Hardware() Hardware {
 	d := c.withDefaults()
+	d.NICs = slices.Clone(d.NICs)
+	for i := range d.NICs {
+		d.NICs[i] = NIC{Slot: d.NICs[i].Slot} // who it is for does not matter
+	}
 	h := Hardware{Type: d.Machine + d.machineExtras(), CPU: d.cpuModel(), Accel: d.Accel, Memory: d.Memory, CPUs: d.CPUs}
 	args := d.args(fds{}, "")
 	for i, a := range args {

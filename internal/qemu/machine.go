@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -401,6 +402,20 @@ func (m *Machine) PowerDown(ctx context.Context) error {
 // Wakeup ends suspend-to-RAM.
 func (m *Machine) Wakeup(ctx context.Context) error {
 	return m.qmp.Execute(ctx, "system_wakeup", nil, nil)
+}
+
+// CanWake tells whether a guest can come back from suspend-to-RAM. The firmware
+// wakes it after a reset of the machine, at which QEMU loads an ELF kernel into
+// the guest's memory again, over the one that sleeps there.
+func (m *Machine) CanWake() bool {
+	f, err := os.Open(m.cfg.Kernel)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	var magic [4]byte
+	_, err = io.ReadFull(f, magic[:])
+	return err != nil || string(magic[:]) != "\x7fELF"
 }
 
 // Status is QEMU's run state, e.g. "running", "paused", "suspended".

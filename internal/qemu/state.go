@@ -177,6 +177,12 @@ func (m *Machine) load(ctx context.Context) error {
 	if err := m.prepare(ctx); err != nil {
 		return fail(err)
 	}
+	// A restored machine is where it was: it announces itself to nobody.
+	if len(m.cfg.NICs) > 0 {
+		if err := m.qmp.Execute(ctx, "migrate-set-parameters", map[string]int{"announce-rounds": 0}, nil); err != nil {
+			return fail(err)
+		}
+	}
 	uri := map[string]string{"uri": fmt.Sprintf("fd:%d", m.stateFD)}
 	if err := m.qmp.Execute(ctx, "migrate-incoming", uri, nil); err != nil {
 		return fail(err)

@@ -56,6 +56,8 @@ func (f *file) newLabType() *lua.Type {
 	for name, method := range map[string]labMethod{
 		"vm":            (*file).labVM,
 		"lab":           (*file).labLab,
+		"bridge":        (*file).labBridge,
+		"bridge_names":  (*file).labBridgeNames,
 		"include":       (*file).labInclude,
 		"remove":        (*file).labRemove,
 		"members":       (*file).labMembers,
@@ -86,7 +88,7 @@ func (f *file) newLabType() *lua.Type {
 	return t
 }
 
-// labIndex is lab.<key> for what is no method: a setting, a VM, a sub-lab, or nil.
+// labIndex is lab.<key> for what is no method: a setting, a VM, a bridge, a sub-lab, or nil.
 func (f *file) labIndex(obj any, key lua.Value) lua.Value {
 	name, ok := key.(string)
 	if !ok {
@@ -103,6 +105,9 @@ func (f *file) labIndex(obj any, key lua.Value) lua.Value {
 	l, _ := labOf(obj)
 	if vm, ok := l.VM(name); ok {
 		return f.vmHandle(vm)
+	}
+	if b, ok := l.LookupBridge(name); ok {
+		return f.bridgeHandle(b)
 	}
 	if sub, ok := l.LookupLab(name); ok {
 		return f.labHandle(sub)
@@ -205,17 +210,20 @@ func (f *file) labLab(a args, l *lab.Lab) ([]lua.Value, error) {
 	return []lua.Value{f.labHandle(sub)}, nil
 }
 
-// member is a VM or lab given as argument.
+// member is a VM, bridge or lab given as argument.
 func (f *file) member(a args, v lua.Value) (lab.Member, error) {
 	if u, ok := v.(*lua.Userdata); ok {
 		if vm, ok := u.Object().(*lab.VM); ok {
 			return vm, nil
 		}
+		if b, ok := u.Object().(*lab.Bridge); ok {
+			return b, nil
+		}
 		if l, ok := labOf(u.Object()); ok {
 			return l, nil
 		}
 	}
-	return nil, a.errorf("expected a vm or a lab, got %s", typeName(v))
+	return nil, a.errorf("expected a vm, a bridge or a lab, got %s", typeName(v))
 }
 
 func (f *file) labInclude(a args, l *lab.Lab) ([]lua.Value, error) {
@@ -243,7 +251,7 @@ func (f *file) labRemove(a args, l *lab.Lab) ([]lua.Value, error) {
 	}
 	m, err := f.member(a, a.value(1))
 	if err != nil {
-		return nil, a.errorf("expected a name, a vm or a lab, got %s", typeName(a.value(1)))
+		return nil, a.errorf("expected a name, a vm, a bridge or a lab, got %s", typeName(a.value(1)))
 	}
 	return nil, l.Remove(m)
 }

@@ -32,7 +32,7 @@ func (f *file) close(what string, scope *lab.Lab) {
 	}
 }
 
-// reach lists the VMs and labs that a scope owns or holds, itself included.
+// reach lists the VMs, bridges and labs that a scope owns or holds, itself included.
 func reach(scope *lab.Lab) map[any]bool {
 	seen := map[any]bool{}
 	var walk func(l *lab.Lab)
@@ -51,6 +51,9 @@ func reach(scope *lab.Lab) map[any]bool {
 		}
 		for _, vm := range l.AllVMs() {
 			seen[vm] = true
+		}
+		for _, b := range l.Bridges() {
+			seen[b] = true
 		}
 	}
 	walk(scope)

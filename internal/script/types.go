@@ -10,7 +10,7 @@ import (
 
 // types are the kinds of userdata of one file's state.
 type types struct {
-	test, lab, vm, result, console, clock, batch, snapshot, process, stream, file, worker, call, disk *lua.Type
+	test, lab, vm, result, console, clock, batch, snapshot, process, stream, file, worker, call, disk, bridge, nic *lua.Type
 }
 
 func (f *file) newTypes() types {
@@ -23,6 +23,8 @@ func (f *file) newTypes() types {
 		clock:    f.newClockType(),
 		batch:    f.newBatchType(),
 		snapshot: f.newSnapshotType(),
+		bridge:   f.newBridgeType(),
+		nic:      f.newNICType(),
 		process:  f.newProcessType(),
 		stream:   f.newStreamType(),
 		file:     f.newFileType(),

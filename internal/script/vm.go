@@ -37,6 +37,7 @@ func vmMethods() map[string]vmMethod {
 
 		"power_button": (*file).vmPowerButton,
 		"snapshot":     (*file).vmSnapshot,
+		"nic":          (*file).vmNIC,
 		"restore":      (*file).vmRestore,
 
 		"run":          (*file).vmRun,

@@ -176,6 +176,8 @@ func newRequest(op []byte) Request {
 		return &AwaitDisk{}
 	case "renew":
 		return &Renew{}
+	case "network":
+		return &Network{}
 	case "batch":
 		return &Batch{}
 	}

@@ -105,26 +105,27 @@ func (s *System) Shield() (restore func()) {
 }
 
 // Follow has the process work in PID 1's root directory, which is another one
-// once init has switched to it. It costs one system call when nothing changed.
-func (s *System) Follow() error {
+// once init has switched to it; moved tells that it was. It costs one system
+// call when nothing changed.
+func (s *System) Follow() (moved bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, err := rootIdentity(s.proc, "1/root")
 	if err != nil || id == s.root {
 		// Without permission to look (another user's PID 1 in a container)
 		// the agent stays where it is.
-		return nil
+		return false, nil
 	}
 	fd, err := unix.Openat(s.proc, "1/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("follow init: open its root: %w", err)
+		return false, fmt.Errorf("follow init: open its root: %w", err)
 	}
 	defer unix.Close(fd)
 	if err := enter(fd); err != nil {
-		return fmt.Errorf("follow init: %w", err)
+		return false, fmt.Errorf("follow init: %w", err)
 	}
 	s.root = id
-	return nil
+	return true, nil
 }
 
 // enter makes the directory fd the process's root.
@@ -168,6 +169,13 @@ func (s *System) Random() (int, error) {
 func (s *System) Mounts() (int, error) {
 	return unix.Openat(s.proc, "self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
+
+// Proc is a descriptor of the root of procfs, Sys one of sysfs. They are the
+// System's.
+func (s *System) Proc() int { return s.proc }
+
+// Sys is a descriptor of the root of sysfs.
+func (s *System) Sys() int { return s.sys }
 
 // BootID is the kernel's identifier of this boot.
 func (s *System) BootID() string {

@@ -1,0 +1,103 @@
+package script
+
+import (
+	"context"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+type nicMethod = func(f *file, a args, n *lab.NIC) ([]lua.Value, error)
+
+func (f *file) newNICType() *lua.Type {
+	return &lua.Type{
+		Name: "nic",
+		ToString: func(_ *lua.Call, obj any) string {
+			n := obj.(*lab.NIC)
+			return "nic(" + n.VMName() + " on " + n.Bridge().Name() + ")"
+		},
+		Methods: methodTable(f, "nic", map[string]nicMethod{
+			"vm_name": func(_ *file, _ args, n *lab.NIC) ([]lua.Value, error) { return []lua.Value{n.VMName()}, nil },
+			"bridge":  func(_ *file, _ args, n *lab.NIC) ([]lua.Value, error) { return []lua.Value{n.Bridge().Name()}, nil },
+			"mac":     func(_ *file, _ args, n *lab.NIC) ([]lua.Value, error) { return []lua.Value{n.MAC()}, nil },
+			"ip": func(_ *file, _ args, n *lab.NIC) ([]lua.Value, error) {
+				if ip := n.IP(); ip != "" {
+					return []lua.Value{ip}, nil
+				}
+				return []lua.Value{nil}, nil
+			},
+			"counters":   (*file).nicCounters,
+			"capture":    (*file).nicCapture,
+			"disconnect": plainNICOp((*lab.NIC).Disconnect),
+			"reconnect":  plainNICOp((*lab.NIC).Reconnect),
+		}),
+	}
+}
+
+func plainNICOp(do func(*lab.NIC, context.Context) error) nicMethod {
+	return func(f *file, a args, n *lab.NIC) ([]lua.Value, error) {
+		if err := f.ended(a, "bridge", n.Bridge().Name(), n.Bridge()); err != nil {
+			return nil, err
+		}
+		return nil, f.op(a, nil, func(ctx context.Context) error { return do(n, ctx) })
+	}
+}
+
+func (f *file) nicHandle(n *lab.NIC) lua.Value { return f.state.NewUserdata(f.types.nic, n) }
+
+func (f *file) nicCounters(_ args, n *lab.NIC) ([]lua.Value, error) {
+	c := n.Counters()
+	t := f.state.NewTable()
+	for key, v := range map[string]uint64{"rx_bytes": c.RxBytes, "tx_bytes": c.TxBytes,
+		"rx_packets": c.RxPackets, "tx_packets": c.TxPackets, "errors": c.Errors} {
+		set(t, key, int64(v))
+	}
+	return []lua.Value{t}, nil
+}
+
+// bridgeNIC is bridge:nic(vm).
+func (f *file) bridgeNIC(a args, b *lab.Bridge) ([]lua.Value, error) {
+	names, err := f.endpoints(a, "vm")
+	if err != nil {
+		return nil, err
+	}
+	n, err := b.NIC(names[0])
+	if err != nil {
+		return nil, a.errorf("%w", err)
+	}
+	return []lua.Value{f.nicHandle(n)}, nil
+}
+
+// vmNIC is vm:nic(name).
+func (f *file) vmNIC(a args, vm *lab.VM) ([]lua.Value, error) {
+	name, err := a.str(1, "name")
+	if err != nil {
+		return nil, err
+	}
+	n, err := vm.NIC(name)
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.nicHandle(n)}, nil
+}
+
+// capture opens a stream of frames; its one option is the unit of time in the file.
+func (f *file) capture(a args, open func(nanoseconds bool, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+	o, err := a.options(1, "nanoseconds")
+	if err != nil {
+		return nil, err
+	}
+	nanoseconds, err := o.boolean("nanoseconds", false)
+	if err != nil {
+		return nil, err
+	}
+	return f.openStream(a, nil, func(_ context.Context, site lab.Site) (*lab.Stream, error) {
+		return open(nanoseconds, site)
+	})
+}
+
+func (f *file) nicCapture(a args, n *lab.NIC) ([]lua.Value, error) { return f.capture(a, n.Capture) }
+
+func (f *file) bridgeCapture(a args, b *lab.Bridge) ([]lua.Value, error) {
+	return f.capture(a, b.Capture)
+}

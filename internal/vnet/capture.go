@@ -1,0 +1,145 @@
+package vnet
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sync"
+)
+
+const (
+	// captureChunk is the most that Capture.Next gives at once, in bytes.
+	captureChunk = 64 << 10
+	// captureLimit is how much may wait for the reader of a capture, in bytes.
+	// Frames beyond it are left out.
+	captureLimit = 64 << 20
+)
+
+// Capture is a pcap file that grows with the traffic.
+type Capture struct {
+	sw          *Switch
+	port        *Port // nil: every frame as it enters the switch
+	nanoseconds bool
+
+	mu     sync.Mutex
+	chunks fifo[[]byte] // whole records each
+	size   int          // of all chunks together
+	end    bool
+	wake   chan struct{} // has a token when there is something new
+}
+
+// Capture records every frame once, as it enters the switch. It must be closed.
+func (s *Switch) Capture(nanoseconds bool) *Capture { return s.capture(nil, nanoseconds) }
+
+// Capture records what the port sends, and what reaches it after all rules. It
+// must be closed.
+func (p *Port) Capture(nanoseconds bool) *Capture { return p.sw.capture(p, nanoseconds) }
+
+func (s *Switch) capture(p *Port, nanoseconds bool) *Capture {
+	c := &Capture{sw: s, port: p, nanoseconds: nanoseconds, wake: make(chan struct{}, 1)}
+	header := AppendPcapHeader(nil, nanoseconds)
+	c.chunks.push(header)
+	c.size = len(header)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || p != nil && p.gone {
+		c.end = true
+		return c
+	}
+	s.captures = append(s.captures, c)
+	return c
+}
+
+// record gives a frame that enters at p, or with out reaches it, to the captures
+// it is for. Held: s.mu.
+func (s *Switch) record(p *Port, frame []byte, out bool) {
+	for _, c := range s.captures {
+		if c.port == p || c.port == nil && !out {
+			c.add(s, frame)
+		}
+	}
+}
+
+func (c *Capture) add(s *Switch, frame []byte) {
+	at := s.epoch.Add(s.elapsed())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.size+len(frame) > captureLimit {
+		return
+	}
+	all := c.chunks.all()
+	if n := len(all); n == 0 || len(all[n-1])+pcapRecord+len(frame) > captureChunk {
+		c.chunks.push(nil)
+		all = c.chunks.all()
+	}
+	last := &all[len(all)-1]
+	before := len(*last)
+	*last = AppendPcapFrame(*last, at, frame, c.nanoseconds)
+	c.size += len(*last) - before
+	c.signal()
+}
+
+func (c *Capture) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Next waits for the next records. The first ones begin with the header of the
+// file. It gives io.EOF when the switch, the port or the capture is closed and
+// nothing is left, and the context's cause when that ends.
+func (c *Capture) Next(ctx context.Context) ([]byte, error) {
+	for {
+		c.mu.Lock()
+		if c.chunks.len() > 0 {
+			p := c.chunks.pop()
+			c.size -= len(p)
+			c.mu.Unlock()
+			return p, nil
+		}
+		end := c.end
+		c.mu.Unlock()
+		if end {
+			return nil, io.EOF
+		}
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Ended tells whether nothing will come any more.
+func (c *Capture) Ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end && c.chunks.len() == 0
+}
+
+// Close ends the capture. It may be repeated.
+func (c *Capture) Close() {
+	c.sw.mu.Lock()
+	c.sw.captures = slices.DeleteFunc(c.sw.captures, func(o *Capture) bool { return o == c })
+	c.sw.mu.Unlock()
+	c.finish()
+}
+
+func (c *Capture) finish() {
+	c.mu.Lock()
+	c.end = true
+	c.mu.Unlock()
+	c.signal()
+}
+
+// endCaptures ends those of a port, or all for nil. Held: s.mu.
+func (s *Switch) endCaptures(p *Port) {
+	s.captures = slices.DeleteFunc(s.captures, func(c *Capture) bool {
+		if p != nil && c.port != p {
+			return false
+		}
+		c.finish()
+		return true
+	})
+}

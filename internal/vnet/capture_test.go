@@ -1,0 +1,63 @@
+package vnet
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"time"
+)
+
+// file reads a capture to its end.
+func file(t *testing.T, c *Capture) (p []byte) {
+	t.Helper()
+	for {
+		part, err := c.Next(t.Context())
+		if err == io.EOF {
+			return p
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p = append(p, part...)
+		if _, _, ok := parsePcap(p); !ok {
+			t.Fatal("the file ends within a record")
+		}
+	}
+}
+
+func TestCapture(t *testing.T) {
+	b := newBench(t, 1, "a", "b", "c")
+	whole, of := b.s.Capture(false), b.ids["b"].Capture(true)
+	b.s.PartitionOneWay("c", "b")
+	b.s.SetPair("a", "b", Latency, 10)
+	b.send("a", frame(broadcast, mac(1), 1, 60))
+	b.send("c", frame(broadcast, mac(3), 2, 60))
+	b.send("b", frame(broadcast, mac(2), 3, 60))
+	b.pass(10 * time.Millisecond)
+	limited, cancel := context.WithCancel(t.Context())
+	cancel()
+	for !whole.Ended() {
+		if _, err := whole.Next(limited); errors.Is(err, context.Canceled) {
+			break
+		}
+	}
+	again := b.s.Capture(false)
+	for n := range uint32(200) {
+		b.send("a", frame(broadcast, mac(1), n, 1500))
+	}
+	whole.Close()
+	whole.Close()
+	of.Close()
+	frames, times, _ := parsePcap(file(t, of))
+	if got := numbers(frames[:2]); !slices.Equal(got, []uint32{3, 1}) || times[1].Sub(times[0]) != 10*time.Millisecond {
+		t.Errorf("b saw %v at %v", got, times[:2])
+	}
+	b.s.mu.Lock()
+	b.s.endCaptures(nil)
+	b.s.mu.Unlock()
+	if frames, _, _ := parsePcap(file(t, again)); len(frames) != 200 {
+		t.Errorf("%d frames", len(frames))
+	}
+}

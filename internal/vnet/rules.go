@@ -1,0 +1,194 @@
+package vnet
+
+// pair is an ordered pair of port names.
+type pair struct{ from, to string }
+
+// override has the values set for one ordered pair.
+type override struct {
+	set    [kinds]bool
+	values values
+}
+
+// rules is what was asked of a switch. Names need not be of ports that are
+// there: a rule waits for them.
+type rules struct {
+	whole      values
+	pairs      map[pair]*override
+	partitions map[pair]bool // symmetric ones, both orders
+	oneWay     map[pair]bool
+	isolated   map[string]bool
+}
+
+func newRules() rules {
+	return rules{pairs: map[pair]*override{}, partitions: map[pair]bool{}, oneWay: map[pair]bool{}, isolated: map[string]bool{}}
+}
+
+// setPair sets, or with 0 removes, what overrides the whole switch's value.
+func (r *rules) setPair(p pair, k Kind, v float64) {
+	o := r.pairs[p]
+	if o == nil {
+		if v == 0 {
+			return
+		}
+		o = &override{}
+		r.pairs[p] = o
+	}
+	o.set[k], o.values[k] = v != 0, v
+	if o.set == [kinds]bool{} {
+		delete(r.pairs, p)
+	}
+}
+
+// of gives the values in force for a pair. Whole-switch bandwidth is not among
+// them: it is one budget for everybody.
+func (r *rules) of(p pair) values {
+	v := r.whole
+	v[Bandwidth] = 0
+	if o := r.pairs[p]; o != nil {
+		for k, set := range o.set {
+			if set {
+				v[k] = o.values[k]
+			}
+		}
+	}
+	return v
+}
+
+// partitioned tells whether a partition of either kind stops from from sending to to.
+func (r *rules) partitioned(p pair) bool { return r.partitions[p] || r.oneWay[p] }
+
+func (r *rules) blocked(p pair) bool {
+	return r.partitioned(p) || r.isolated[p.from] || r.isolated[p.to]
+}
+
+// forget drops every rule that names a port.
+func (r *rules) forget(name string) {
+	for _, m := range []map[pair]bool{r.partitions, r.oneWay} {
+		for p := range m {
+			if p.from == name || p.to == name {
+				delete(m, p)
+			}
+		}
+	}
+	for p := range r.pairs {
+		if p.from == name || p.to == name {
+			delete(r.pairs, p)
+		}
+	}
+	delete(r.isolated, name)
+}
+
+// Set sets the value of the whole switch, in the unit of its kind; 0 removes it.
+func (s *Switch) Set(k Kind, v float64) { s.change(func(r *rules) { r.whole[k] = v }) }
+
+// SetPair sets the value of one direction, which overrides the whole switch's; 0
+// removes it.
+func (s *Switch) SetPair(from, to string, k Kind, v float64) {
+	s.change(func(r *rules) { r.setPair(pair{from, to}, k, v) })
+}
+
+// Value is the whole switch's value; 0 is none.
+func (s *Switch) Value(k Kind) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rules.whole[k]
+}
+
+// PairValue is the value in force for one direction.
+func (s *Switch) PairValue(from, to string, k Kind) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.rules.pairs[pair{from, to}]; o != nil && o.set[k] {
+		return o.values[k]
+	}
+	return s.rules.whole[k]
+}
+
+// Partition stops all frames between two ports.
+func (s *Switch) Partition(a, b string) {
+	s.change(func(r *rules) { r.partitions[pair{a, b}], r.partitions[pair{b, a}] = true, true })
+}
+
+// Unpartition undoes Partition.
+func (s *Switch) Unpartition(a, b string) {
+	s.change(func(r *rules) {
+		delete(r.partitions, pair{a, b})
+		delete(r.partitions, pair{b, a})
+	})
+}
+
+// PartitionOneWay stops the frames from one port to another.
+func (s *Switch) PartitionOneWay(from, to string) {
+	s.change(func(r *rules) { r.oneWay[pair{from, to}] = true })
+}
+
+// UnpartitionOneWay undoes PartitionOneWay.
+func (s *Switch) UnpartitionOneWay(from, to string) {
+	s.change(func(r *rules) { delete(r.oneWay, pair{from, to}) })
+}
+
+// PartitionAll partitions every pair of the given ports.
+func (s *Switch) PartitionAll(names []string) {
+	s.change(func(r *rules) {
+		for _, a := range names {
+			for _, b := range names {
+				if a != b {
+					r.partitions[pair{a, b}] = true
+				}
+			}
+		}
+	})
+}
+
+// RestoreAll removes every partition.
+func (s *Switch) RestoreAll() {
+	s.change(func(r *rules) {
+		clear(r.partitions)
+		clear(r.oneWay)
+	})
+}
+
+// IsPartitioned tells whether a partition stops from from sending to to.
+func (s *Switch) IsPartitioned(from, to string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rules.partitioned(pair{from, to})
+}
+
+// Isolate cuts a port off from all others, or takes that back.
+func (s *Switch) Isolate(name string, isolated bool) {
+	s.change(func(r *rules) {
+		if isolated {
+			r.isolated[name] = true
+		} else {
+			delete(r.isolated, name)
+		}
+	})
+}
+
+// IsIsolated tells whether a port is cut off.
+func (s *Switch) IsIsolated(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rules.isolated[name]
+}
+
+// Forget drops every rule that names a port.
+func (s *Switch) Forget(name string) { s.change(func(r *rules) { r.forget(name) }) }
+
+// Reset removes all impairments and partitions. Isolation stays.
+func (s *Switch) Reset() {
+	s.change(func(r *rules) {
+		isolated := r.isolated
+		*r = newRules()
+		r.isolated = isolated
+	})
+}
+
+// change alters the rules and has them act on what is under way.
+func (s *Switch) change(alter func(*rules)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alter(&s.rules)
+	s.applyRules()
+}

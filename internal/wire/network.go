@@ -1,0 +1,87 @@
+package wire
+
+// Network has the guest's network interfaces and its file of host names be as
+// told. Interfaces that it does not name are left alone.
+type Network struct {
+	Interfaces []Interface
+	// Hosts goes into /etc/hosts in place of what the operation put there
+	// before; everything else in the file stays.
+	Hosts string
+}
+
+// Interface is one network interface. Its device may still be on its way: the
+// agent waits for it until the operation is cancelled.
+type Interface struct {
+	// Path tells which one: device and function of each step on PCI from the
+	// root bus, as in "1e.0/01.0".
+	Path string
+	Name string
+	MAC  []byte // 6 bytes
+	// Addresses are in the form ADDRESS/PREFIX. Those that the operation gave
+	// before and are not among them are removed. Without any, the interface is
+	// not even set up.
+	Addresses []string
+}
+
+// MaxInterfaces is the most interfaces of a Network.
+const MaxInterfaces = 64
+
+// Op is the operation's name.
+func (*Network) Op() string { return "network" }
+
+func (r *Network) fields(f *fields) {
+	f.key("interfaces")
+	f.b = appendArrayHeader(f.b, len(r.Interfaces))
+	for i := range r.Interfaces {
+		f.b = r.Interfaces[i].append(f.b)
+	}
+	f.optStr("hosts", r.Hosts)
+}
+
+func (r *Network) field(d *decoder, key string) bool {
+	switch key {
+	case "interfaces":
+		n := d.arrayHeader()
+		if n > MaxInterfaces {
+			d.fail("%d interfaces, limit %d", n, MaxInterfaces)
+		}
+		for i := 0; i < n && d.err == nil; i++ {
+			r.Interfaces = append(r.Interfaces, d.netInterface())
+		}
+	case "hosts":
+		r.Hosts = d.string()
+	default:
+		return false
+	}
+	return true
+}
+
+func (i *Interface) append(b []byte) []byte {
+	f := openFields(b)
+	f.str("path", i.Path)
+	f.str("name", i.Name)
+	f.bin("mac", i.MAC)
+	putStrings(&f, "addresses", i.Addresses)
+	return f.b
+}
+
+func (d *decoder) netInterface() (i Interface) {
+	d.eachField("interface", func(key string) bool {
+		switch key {
+		case "path":
+			i.Path = d.string()
+		case "name":
+			i.Name = d.string()
+		case "mac":
+			if i.MAC = d.bin(); d.err == nil && len(i.MAC) != 6 {
+				d.fail("hardware address of %d bytes", len(i.MAC))
+			}
+		case "addresses":
+			i.Addresses = d.strings()
+		default:
+			return false
+		}
+		return true
+	})
+	return i
+}
