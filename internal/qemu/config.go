@@ -63,7 +63,7 @@ type Starter interface {
 // of the machine they run on, and nothing of ours migrates between hosts. But
 // TCG carries out "rep movsb" byte by byte, and ERMS and FSRM make kernels use
 // it for every copy: without these hints they move eight bytes at a time, and
-// bulk data goes through an emulated guest three times as fast.
+// bulk data leaves an emulated guest three times as fast.
 func (c *Config) cpuModel() string {
 	if c.Accel == "kvm" {
 		return "host"
