@@ -148,7 +148,7 @@ func TestBootCacheDiskFull(t *testing.T) {
 	l, h := guestLab(t)
 	h.BootCache = t.TempDir()
 	if err := unix.Mount("tmpfs", h.BootCache, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skip(err)
+		t.Skipf("needs the right to mount: %v", err)
 	}
 	defer unix.Unmount(h.BootCache, unix.MNT_DETACH)
 	var warnings []string

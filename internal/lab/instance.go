@@ -191,8 +191,8 @@ func (i *instance) portOpenedLocked() {
 	}
 }
 
-// onReset starts over with the agent of the new boot. One reset may come as
-// several: firmware resets again when it finds the memory of a warm machine.
+// onReset starts over with the agent of the new boot. Resets may follow each
+// other before an agent has answered, as with a guest that reboots in a loop.
 func (i *instance) onReset() {
 	select {
 	case <-i.ready:

@@ -54,7 +54,7 @@ func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	program, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("%s is not installed", name)
+		t.Fatalf("%s is not installed: run `make setup`", name)
 	}
 	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
