@@ -35,6 +35,8 @@ type Disk struct {
 	postponed bool // see HoldFlushes
 	cut       bool // see PowerCut
 	closed    bool
+	unflushed unflushed
+	recording *Recording // nil while there is none
 }
 
 // flushing is what a flush does.
@@ -117,7 +119,8 @@ func (d *Disk) Close() error {
 		return nil
 	}
 	d.closed = true
-	return errors.Join(d.medium.close(), d.cache.f.Close())
+	d.stopRecording("the disk was closed")
+	return errors.Join(d.medium.close(), d.cache.f.Close(), d.unflushed.close())
 }
 
 // ErrClosed is the answer to requests after Close.
@@ -166,6 +169,9 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 		case d.cfg.ReadOnly:
 			return errReadOnly
 		}
+		if err := d.noteSectors(first, p); err != nil {
+			return err
+		}
 		whole := int64(len(p)) / SectorSize * SectorSize
 		if tail := p[whole:]; len(tail) > 0 {
 			// In the cache, too, the rest of the sector stays.
@@ -209,16 +215,6 @@ func (d *Disk) inRange(first, n int64) error {
 		return &RangeError{first, n, sectors}
 	}
 	return nil
-}
-
-// PowerCut loses everything that was not flushed. Until PowerOn the disk can be
-// read but not changed.
-func (d *Disk) PowerCut() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cut, d.postponed = true, false
-	d.cache.has.clear()
-	d.trim()
 }
 
 // PowerOn ends what PowerCut began.
@@ -318,12 +314,18 @@ func (d *Disk) change(ctx context.Context, r request, fua bool, do func() error)
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
 	return d.change(ctx, request{opWrite, off, int64(len(p))}, fua, func() error {
 		d.spent += int64(len(p))
+		if err := d.note(off, int64(len(p)), p, fua); err != nil {
+			return err
+		}
 		return d.cache.write(p, off)
 	})
 }
 
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
 	return d.change(ctx, request{opWrite, off, n}, fua, func() error {
+		if err := d.note(off, n, nil, fua); err != nil {
+			return err
+		}
 		d.cache.has.set(off/SectorSize, n/SectorSize, zeroed)
 		return nil
 	})
@@ -388,6 +390,10 @@ func (d *Disk) commit() error {
 	})
 	if err == nil {
 		d.cache.has.clear()
+		d.unflushed.forget()
+		if d.recording != nil {
+			d.recording.flush()
+		}
 		d.trim()
 	}
 	return err

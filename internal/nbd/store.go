@@ -13,9 +13,15 @@ import (
 // are in bytes and lie within the disk; those of zero are whole sectors. It is
 // not safe for concurrent use, except that reads may overlap.
 type store interface {
-	readAt(p []byte, off int64) error
+	contents
 	writeAt(p []byte, off int64) error
 	zero(off, n int64) error
+}
+
+// contents are a store that is only read. A read that begins or ends within a
+// sector is one of an image.
+type contents interface {
+	readAt(p []byte, off int64) error
 	// hole tells whether off is known to read as zeroes, and for how many bytes
 	// of at most limit the answer holds.
 	hole(off, limit int64) (bool, int64)
@@ -139,7 +145,7 @@ type layer struct {
 
 // cowStore is a private copy of base: what is written goes to over.
 type cowStore struct {
-	base *fileStore
+	base contents
 	over layer
 }
 

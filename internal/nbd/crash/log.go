@@ -159,21 +159,18 @@ func (x *Index) View(s State) *View {
 	return v
 }
 
-// Kept calls visit for each sector of which a write that is not settled is
-// kept, and not overtaken by one that is.
-func (v *View) Kept(visit func(sector int64, op int)) {
-	for sector, op := range v.kept {
-		if v.from(sector, v.x.find(sector)) == op {
-			visit(sector, op)
-		}
-	}
+// Source is the write that a sector has its content from, or -1.
+func (v *View) Source(sector int64) int { return v.from(sector, v.x.find(sector)) }
+
+// Find is the place of the first entry of a sector that is of write op or a later
+// one.
+func (x *Index) Find(sector int64, op int) int {
+	i, _ := slices.BinarySearch(x.keys, uint64(sector)<<opBits|uint64(op))
+	return i
 }
 
 // find is where the entries of a sector, or those of the next one, begin.
-func (x *Index) find(sector int64) int {
-	i, _ := slices.BinarySearch(x.keys, uint64(sector)<<opBits)
-	return i
-}
+func (x *Index) find(sector int64) int { return x.Find(sector, 0) }
 
 // from is the write that a sector has its content from, or -1; i is its find.
 func (v *View) from(sector int64, i int) int {
@@ -222,4 +219,14 @@ func (v *View) Runs(first, count int64, visit func(first, count int64, op int) e
 		first += n
 	}
 	return nil
+}
+
+// Next is the first write to a sector after write op, or -1.
+func (x *Index) Next(sector int64, op int) int {
+	if i := x.Find(sector, op+1); i < len(x.keys) {
+		if at, n := split(x.keys[i]); at == sector {
+			return n
+		}
+	}
+	return -1
 }
