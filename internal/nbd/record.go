@@ -42,7 +42,7 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	switch {
 	case d.closed:
 		return nil, ErrClosed
-	case d.recording != nil:
+	case d.recording.goesOn():
 		return nil, ErrRecording
 	case d.cut:
 		return nil, errors.New("has no power: reset the VM first")
@@ -126,6 +126,14 @@ func (r *Recording) end(why string, failed bool) {
 	if r.ended == "" {
 		r.ended, r.failed = why, failed
 	}
+}
+
+func (r *Recording) goesOn() bool {
+	if r == nil {
+		return false
+	}
+	why, _ := r.Ended()
+	return why == ""
 }
 
 // write notes a write; p is nil for zeroes.
