@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -167,14 +168,16 @@ func (m *Machine) load(ctx context.Context) error {
 		return &StateError{Op: "load", Err: err}
 	}
 	// A guest that was saved with a connected agent port and is loaded with one
-	// does not even see that it is another connection, which spares it work. The
-	// command after that gives QEMU the time to notice.
+	// does not even see that it is another connection, which spares it work.
 	early, err := m.dialAgent(ctx)
 	if err != nil {
 		return fail(err)
 	}
 	m.early <- early
 	if err := m.prepare(ctx); err != nil {
+		return fail(err)
+	}
+	if err := m.agentAccepted(ctx); err != nil {
 		return fail(err)
 	}
 	// A restored machine is where it was: it announces itself to nobody.
@@ -194,6 +197,22 @@ func (m *Machine) load(ctx context.Context) error {
 		return fail(err)
 	}
 	return nil
+}
+
+// agentAccepted returns when QEMU has seen that the agent's port is connected,
+// which it does between two commands.
+func (m *Machine) agentAccepted(ctx context.Context) error {
+	for {
+		var devices []struct{ Label, Filename string }
+		if err := m.qmp.Execute(ctx, "query-chardev", nil, &devices); err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if d.Label == agentChardev && !strings.HasPrefix(d.Filename, "disconnected:") {
+				return nil
+			}
+		}
+	}
 }
 
 // Version is QEMU's version.
