@@ -176,7 +176,7 @@ func (d *Disk) keep(c Cut) (r CutResult, err error) {
 	}
 	x := crash.NewIndex(log)
 	older := d.olderThan(x)
-	if r.Unflushed = len(pending); older.empty() == false {
+	if r.Unflushed = len(pending); !older.empty() {
 		r.Unflushed++
 	}
 	pieces, withOlder := choose(c, log, pending, !older.empty())

@@ -151,7 +151,8 @@ func TestPowerCutIsRepeatable(t *testing.T) {
 		must(t, err)
 		return string(p)
 	}
-	if outcome(1) != outcome(1) || outcome(1) == outcome(2) {
+	first := outcome(1)
+	if first != outcome(1) || first == outcome(2) {
 		t.Error("the seed does not decide")
 	}
 }
