@@ -9,17 +9,16 @@ import (
 	"syscall"
 )
 
-// Checker is a guest in which the contents of crash points are looked at: a VM of
-// its own with a disk like the one that was recorded, and the same id.
-//
-// It is made for one caller at a time.
+// Checker is a guest in which contents of a disk are looked at, one after the
+// other: a VM of its own with a disk like the one that they are of, and the same
+// id. It is made for one caller at a time.
 type Checker struct {
 	lab  *Lab
 	of   *Disk
 	vm   *VM
 	disk *Disk
-	// Reuse has the guest go on from one point to the next. Else each point has a
-	// guest that was restored from a snapshot.
+	// Reuse has the guest go on from one content to the next. Else each has a guest
+	// that was restored from a snapshot.
 	Reuse bool
 
 	snapshot string // path
@@ -27,8 +26,11 @@ type Checker struct {
 	number   string // its major:minor
 }
 
-// NewChecker declares a checker's VM, which has what the recorded disk's has,
-// other disks and networks excepted.
+// Content gives a disk something to be looked at.
+type Content func(*Disk) error
+
+// NewChecker declares a checker's VM, which has what the disk's has, other disks
+// and networks excepted.
 func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 	v := of.vm
 	v.mu.Lock()
@@ -64,16 +66,16 @@ func (c *Checker) VM() *VM { return c.vm }
 // Disk is the disk whose contents are to be checked; nil before Boot or From.
 func (c *Checker) Disk() *Disk { return c.disk }
 
-// Boot boots the guest and gives it the disk, with the content of a point. What
-// the caller does to it before Freeze is there at each point.
-func (c *Checker) Boot(ctx context.Context, x *Exploration, p *CrashPoint) error {
+// Boot boots the guest and gives it the disk. What the caller does to it before
+// Freeze is there with each content.
+func (c *Checker) Boot(ctx context.Context, content Content) error {
 	if err := c.vm.Boot(ctx, nil); err != nil {
 		return err
 	}
-	return c.plug(ctx, x, p)
+	return c.plug(ctx, content)
 }
 
-// Freeze makes the guest, as it is but for the disk, the one that points begin with.
+// Freeze makes the guest, as it is but for the disk, the one that looks at each content.
 func (c *Checker) Freeze(ctx context.Context) error {
 	if err := c.release(ctx); err != nil {
 		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.name, c.of.spec.ID, err)
@@ -94,14 +96,14 @@ func (c *Checker) Freeze(ctx context.Context) error {
 func (c *Checker) From(o *Checker) { c.snapshot = o.snapshot }
 
 // plug gives the running guest the disk.
-func (c *Checker) plug(ctx context.Context, x *Exploration, p *CrashPoint) error {
+func (c *Checker) plug(ctx context.Context, content Content) error {
 	spec := DiskSpec{ID: c.of.spec.ID, Scratch: c.of.data.Size(), ReadOnly: c.of.spec.ReadOnly}
 	release, err := c.vm.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	inst, err := c.vm.running("crash_points", Booted)
+	inst, err := c.vm.running("attach_disk", Booted)
 	if err != nil {
 		return err
 	}
@@ -109,7 +111,7 @@ func (c *Checker) plug(ctx context.Context, x *Exploration, p *CrashPoint) error
 	if err != nil {
 		return err
 	}
-	if err := x.load(d, p); err == nil {
+	if err = content(d); err == nil {
 		err = c.vm.plug(ctx, inst, d, true)
 	}
 	if err != nil {
@@ -144,11 +146,11 @@ func (c *Checker) find(ctx context.Context) error {
 	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.name, c.of.spec.ID)
 }
 
-// Load gives the guest, a fresh one unless the checker reuses it, the content of
-// a point. spoiled says that the guest is not to be reused.
-func (c *Checker) Load(ctx context.Context, x *Exploration, p *CrashPoint, spoiled bool) error {
+// Load gives the guest, a fresh one unless the checker reuses it, a content.
+// spoiled says that the guest is not to be reused.
+func (c *Checker) Load(ctx context.Context, content Content, spoiled bool) error {
 	if c.Reuse && !spoiled && c.disk != nil && c.vm.State() == Booted {
-		done, err := c.swap(ctx, x, p)
+		done, err := c.swap(ctx, content)
 		if done || ctx.Err() != nil {
 			return err
 		}
@@ -166,21 +168,20 @@ func (c *Checker) Load(ctx context.Context, x *Exploration, p *CrashPoint, spoil
 	if err := c.vm.Restore(ctx, c.snapshot); err != nil {
 		return err
 	}
-	return c.plug(ctx, x, p)
+	return c.plug(ctx, content)
 }
 
 // swap has the guest go on with another content under the same device, if it has
 // let go of the one before.
-func (c *Checker) swap(ctx context.Context, x *Exploration, p *CrashPoint) (done bool, err error) {
+func (c *Checker) swap(ctx context.Context, content Content) (done bool, err error) {
 	if err := c.release(ctx); err != nil {
 		return false, err
 	}
-	c.vm.TakeFindings() // of the point before
 	fd, err := c.open(ctx)
 	if err != nil {
 		return false, err
 	}
-	if err := x.load(c.disk, p); err != nil {
+	if err := content(c.disk); err != nil {
 		return true, err
 	}
 	for _, request := range []uint64{ioctlFlushBuffers, ioctlReadPartitions} {
@@ -255,7 +256,7 @@ func (c *Checker) call(ctx context.Context, nr int64, text *string, args ...uint
 	for i, a := range args {
 		s.Args[at+i] = int64(a)
 	}
-	r, err := MakeSyscall(ctx, c.vm, "crash_points", s)
+	r, err := MakeSyscall(ctx, c.vm, "syscall", s)
 	switch {
 	case err != nil:
 		return 0, err

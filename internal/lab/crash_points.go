@@ -89,14 +89,33 @@ func (x *Exploration) Key(p *CrashPoint) CrashKey {
 	return CrashKey{x.states.Fingerprint(p.State), x.marksBefore(p.At)}
 }
 
-// load gives a disk the content of a point.
-func (x *Exploration) load(d *Disk, p *CrashPoint) error {
-	data, err := d.backend()
+// Content is what the point leaves on the disk.
+func (x *Exploration) Content(p *CrashPoint) Content { return contentOf(x.states, p.State) }
+
+func contentOf(states *nbd.States, s crash.State) Content {
+	return func(d *Disk) error {
+		data, err := d.backend()
+		if err != nil {
+			return err
+		}
+		if err := data.Load(states.Content(s)); err != nil {
+			return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+		}
+		return nil
+	}
+}
+
+// Moment is the content of the disk as the guest sees it at present. It is of use
+// while the disk is.
+func (d *Disk) Moment() (Content, error) {
+	rec, err := d.record(DiskRecordLimit)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := data.Load(x.states.Content(p.State)); err != nil {
-		return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+	d.data.StopRecording()
+	states, err := rec.States()
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	return contentOf(states, crash.Whole(states.Log())), nil
 }

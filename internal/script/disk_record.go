@@ -18,6 +18,7 @@ func diskCrashMethods() map[string]diskMethod {
 		"mark":      (*file).diskMark,
 
 		"crash_points": (*file).diskCrashPoints,
+		"sweep":        (*file).diskSweep,
 	}
 }
 
