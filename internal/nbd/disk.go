@@ -36,6 +36,8 @@ type Disk struct {
 	postponed bool // see HoldFlushes
 	cut       bool // see PowerCut
 	closed    bool
+	unflushed unflushed
+	recording *Recording // nil while there is none
 }
 
 // flushing is what a flush does.
@@ -117,7 +119,8 @@ func (d *Disk) Close() error {
 		return nil
 	}
 	d.closed = true
-	return errors.Join(d.medium.close(), d.cache.close())
+	d.stopRecording("the disk was closed")
+	return errors.Join(d.medium.close(), d.cache.close(), d.unflushed.close())
 }
 
 // ErrClosed is the answer to requests after Close.
@@ -166,6 +169,9 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 		case d.cfg.ReadOnly:
 			return errReadOnly
 		}
+		if err := d.noteSectors(first, p); err != nil {
+			return err
+		}
 		whole := int64(len(p)) / SectorSize * SectorSize
 		if tail := p[whole:]; len(tail) > 0 {
 			// In the cache, too, the rest of the sector stays.
@@ -209,15 +215,6 @@ func (d *Disk) inRange(first, n int64) error {
 		return &RangeError{first, n, sectors}
 	}
 	return nil
-}
-
-// PowerCut loses everything that was not flushed. Until PowerOn the disk can be
-// read but not changed.
-func (d *Disk) PowerCut() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cut, d.postponed = true, false
-	d.emptyCache()
 }
 
 // PowerOn ends what PowerCut began.
@@ -317,12 +314,18 @@ func (d *Disk) change(ctx context.Context, r request, fua bool, do func() error)
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
 	return d.change(ctx, request{opWrite, off, int64(len(p))}, fua, func() error {
 		d.spent += int64(len(p))
+		if err := d.note(off, int64(len(p)), p, fua); err != nil {
+			return err
+		}
 		return d.cache.write(p, off)
 	})
 }
 
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
 	return d.change(ctx, request{opWrite, off, n}, fua, func() error {
+		if err := d.note(off, n, nil, fua); err != nil {
+			return err
+		}
 		d.cache.table.set(off/SectorSize, n/SectorSize, zeroed)
 		return nil
 	})
@@ -387,31 +390,21 @@ func (d *Disk) commit() error {
 	})
 	if err == nil {
 		d.emptyCache()
+		d.unflushed.forget()
+		if d.recording != nil {
+			d.recording.flush()
+		}
 	}
 	return err
 }
 
-// settle writes one run of the cache to the medium.
-func (d *Disk) settle(at place, off, n int64) error {
-	switch at {
-	case absent:
+// settle moves one run of the cache to the medium.
+func (d *Disk) settle(p place, off, n int64) error {
+	if p == absent {
 		return nil
-	case zeroed:
-		if err := d.medium.zero(off, n); err != nil {
-			return err
-		}
-	default:
-		p := make([]byte, min(n, 1<<20))
-		for done := int64(0); done < n; {
-			p = p[:min(n-done, int64(len(p)))]
-			if err := d.cache.file(at).readAt(p, off+done); err != nil {
-				return err
-			}
-			if err := d.medium.writeAt(p, off+done); err != nil {
-				return err
-			}
-			done += int64(len(p))
-		}
+	}
+	if err := d.settled(p, off, n); err != nil {
+		return err
 	}
 	d.cache.forget(off/SectorSize, n/SectorSize)
 	return nil

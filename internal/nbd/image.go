@@ -13,6 +13,7 @@ type Image struct {
 	size   int64
 	medium *stack
 	cache  *layer
+	writes unflushed
 	state  State
 	refs   atomic.Int32
 }
@@ -33,7 +34,7 @@ func (d *Disk) Seal() (*Image, error) {
 	if d.closed {
 		return nil, ErrClosed
 	}
-	i := &Image{size: d.size, medium: d.medium.seal(), cache: d.cache.seal(), state: d.faults.state()}
+	i := &Image{size: d.size, medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(), state: d.faults.state()}
 	i.state.Cut = d.cut
 	i.refs.Store(1)
 	return i, nil
@@ -48,6 +49,7 @@ func (d *Disk) become(i *Image) {
 	over, cache := i.medium.over.copy(), i.cache.copy()
 	over.dir, cache.dir = d.cfg.TempDir, d.cfg.TempDir
 	d.medium, d.cache = &stack{over, i.medium.base}, cache
+	d.unflushed = i.writes.copy()
 	d.faults.become(i.state)
 	d.cut = i.state.Cut
 }
@@ -69,5 +71,5 @@ func (i *Image) Release() error {
 	if i.refs.Add(-1) > 0 {
 		return nil
 	}
-	return errors.Join(i.medium.close(), i.cache.close())
+	return errors.Join(i.medium.close(), i.cache.close(), i.writes.close())
 }

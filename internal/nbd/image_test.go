@@ -46,7 +46,7 @@ func dumped(t *testing.T, i *Image) *Image {
 	return out
 }
 
-func contents(t *testing.T, d *Disk, pending bool) []byte {
+func everything(t *testing.T, d *Disk, pending bool) []byte {
 	t.Helper()
 	p, err := d.ReadSectors(context.Background(), 0, d.Size()/SectorSize, pending)
 	must(t, err)
@@ -70,7 +70,7 @@ func TestImages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first := open(t, cfg)
-			family := []*member{{first, contents(t, first, false), contents(t, first, true)}}
+			family := []*member{{first, everything(t, first, false), everything(t, first, true)}}
 			for i := range 300 {
 				m := family[rnd.IntN(len(family))]
 				at := rnd.Int64N(sectors)
@@ -87,7 +87,7 @@ func TestImages(t *testing.T) {
 				case 3:
 					must(t, m.d.guestZero(ctx, lo, hi-lo, rnd.IntN(2) == 0))
 					clear(m.seen[lo:hi])
-					copy(m.medium[lo:hi], contents(t, m.d, false)[lo:hi])
+					copy(m.medium[lo:hi], everything(t, m.d, false)[lo:hi])
 				case 4:
 					must(t, m.d.guestFlush(ctx))
 					copy(m.medium, m.seen)
@@ -97,7 +97,7 @@ func TestImages(t *testing.T) {
 					copy(m.seen[lo:], p)
 					copy(m.medium[lo:], p)
 				case 6:
-					m.d.PowerCut()
+					cut(t, m.d, Cut{})
 					m.d.PowerOn()
 					copy(m.seen, m.medium)
 				default:
@@ -111,7 +111,7 @@ func TestImages(t *testing.T) {
 					continue
 				}
 				for k, m := range family {
-					if !bytes.Equal(contents(t, m.d, false), m.medium) || !bytes.Equal(contents(t, m.d, true), m.seen) {
+					if !bytes.Equal(everything(t, m.d, false), m.medium) || !bytes.Equal(everything(t, m.d, true), m.seen) {
 						t.Fatalf("step %d: disk %d of %d differs", i, k, len(family))
 					}
 				}
@@ -119,7 +119,7 @@ func TestImages(t *testing.T) {
 			// The image that was used in place is closed before what was made from it.
 			must(t, first.Close())
 			for k, m := range family[1:] {
-				if !bytes.Equal(contents(t, m.d, false), m.medium) || !bytes.Equal(contents(t, m.d, true), m.seen) {
+				if !bytes.Equal(everything(t, m.d, false), m.medium) || !bytes.Equal(everything(t, m.d, true), m.seen) {
 					t.Fatalf("disk %d of %d differs in the end", k, len(family))
 				}
 			}
@@ -135,7 +135,7 @@ func TestImageOfFaults(t *testing.T) {
 		p.FailAfter, p.Delay, p.FailRanges = 2, time.Millisecond, []Range{{3, 4}}
 	}))
 	must(t, d.guestFlush(ctx))
-	d.PowerCut()
+	cut(t, d, Cut{})
 	i := dumped(t, seal(t, d))
 	d.ClearModes()
 	for range 2 {
@@ -152,6 +152,34 @@ func TestImageOfFaults(t *testing.T) {
 		}
 		if err := copied.guestFlush(ctx); err == nil { // number three
 			t.Error("the count began anew")
+		}
+	}
+}
+
+// TestImageTellsWritesApart: a power cut of a copy keeps what one of the disk does.
+func TestImageTellsWritesApart(t *testing.T) {
+	ctx := context.Background()
+	for seed := range uint64(20) {
+		d := open(t, Config{Size: 64 * SectorSize})
+		write := func(n int) {
+			for i := range n {
+				must(t, d.guestWrite(ctx, block(byte(100*n+i), 4), int64(i*3%50)*SectorSize, i%7 == 6))
+			}
+		}
+		write(20)
+		first := open(t, Config{From: seal(t, d)})
+		write(30)
+		second := open(t, Config{From: seal(t, d)})
+		third := open(t, Config{From: seal(t, second)})
+		c := Cut{Keep: KeepRandom, Seed: seed, Torn: seed%2 == 0}
+		r := cut(t, d, c)
+		for _, o := range []*Disk{second, third} {
+			if got := cut(t, o, c); got != r || !bytes.Equal(everything(t, o, true), everything(t, d, true)) {
+				t.Errorf("seed %d: %+v, want %+v", seed, got, r)
+			}
+		}
+		if got := cut(t, first, Cut{Keep: KeepAll}); got.Unflushed != 18 || got.Kept != 18 {
+			t.Errorf("%+v", got)
 		}
 	}
 }

@@ -16,22 +16,27 @@ import (
 // are in bytes and lie within the disk; those of zero are whole sectors. It is
 // not safe for concurrent use, except that reads may overlap.
 type store interface {
-	readAt(p []byte, off int64) error
+	contents
 	writeAt(p []byte, off int64) error
 	zero(off, n int64) error
-	// hole tells whether off is known to read as zeroes, and for how many bytes
-	// of at most limit the answer holds.
-	hole(off, limit int64) (bool, int64)
 	// seal gives the present contents as something that does not change any more,
 	// without copying them.
 	seal() *stack
 	close() error
 }
 
-// source is contents that do not change, and that others may refer to as well.
-type source interface {
+// contents are a store that is only read.
+type contents interface {
 	readAt(p []byte, off int64) error
+	// hole tells whether off is known to read as zeroes, and for how many bytes
+	// of at most limit the answer holds.
 	hole(off, limit int64) (bool, int64)
+}
+
+// source is contents that do not change, and that others may refer to as well. A
+// read that begins or ends within a sector is one of an image.
+type source interface {
+	contents
 	retain()
 	release() error
 }
