@@ -103,48 +103,93 @@ func (b *buffer) payload() []byte  { return b[wire.HeaderSize:] }
 // Serve takes sessions from conn, one after the other, until a read fails, and
 // returns that error: io.EOF when the other side is gone. Operations of the
 // session are stopped then, but not waited for.
-//
-// One goroutine at a time reads, and it never waits for anything else: see
-// session.read.
 func (a *Agent) Serve(conn io.ReadWriter) error {
-	link := &link{w: conn}
-	expect := func() {}
+	c := &conversation{agent: a, link: &link{w: conn}, expect: func() {}, r: wire.NewReader(conn, readBuffer), ended: make(chan error, 1)}
 	if e, ok := conn.(interface{ ExpectSoon() }); ok {
-		expect = e.ExpectSoon
+		c.expect = e.ExpectSoon
 	}
-	r := wire.NewReader(conn, readBuffer)
-	var s *session
-	end := func() {
-		if s != nil {
-			s.end()
-			s = nil
-		}
+	go c.read()
+	return <-c.ended
+}
+
+// conversation is all that comes over one connection. One goroutine at a time
+// reads, and it never waits for anything else.
+type conversation struct {
+	agent  *Agent
+	link   *link
+	expect func() // tells the link that the next request may come at once
+	r      *wire.Reader
+
+	session *session // the present or the last one, nil before the first
+	inStep  bool     // the session goes on where the reader stands
+	ended   chan error
+}
+
+// read takes frames up to one that starts an operation. It leaves the reading to
+// a new goroutine then and carries the operation out itself: what a command is
+// waited for with should not have to wait for another goroutine, and that for a
+// thread to run on. The error that ends the last reader goes to ended.
+func (c *conversation) read() {
+	o, req, err := c.next()
+	if err != nil {
+		c.end()
+		c.ended <- err
+		return
 	}
-	defer end()
+	c.agent.ops.Add(1)
+	defer c.agent.ops.Done()
+	go c.read()
+	o.serve(req)
+}
+
+// next returns the next operation that may block, of whatever session.
+func (c *conversation) next() (*op, wire.Request, error) {
 	for {
-		nonce, err := r.Resync()
-		if err != nil {
-			return err
+		var err error
+		if c.inStep {
+			var o *op
+			var req wire.Request
+			if o, req, err = c.session.nextOp(c.r); err == nil {
+				return o, req, nil
+			}
+			c.inStep = false
+		} else if err = c.open(); err == nil {
+			c.inStep = true
+			continue
 		}
-		// A host that waited long for the answer repeats its Hello behind
-		// padding, perhaps when the answer is on its way already: that is
-		// still the same session.
-		if s == nil || s.nonce != nonce {
-			end()
-			s = &session{agent: a, link: link, expect: expect, nonce: nonce, ops: make(map[uint64]*op)}
-		}
-		err = s.serve(r)
 		switch {
-		case errors.Is(err, wire.ErrPadding):
+		case err == wire.ErrPreamble || errors.Is(err, wire.ErrPadding):
 		case errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed):
-			// The host must not wait for answers that will never come. If
-			// this is the next session's preamble, its host skips this.
+			// The host must not wait for answers that will never come.
 			m := wire.HelloErr{ProtocolVersion: wire.ProtocolVersion, Text: err.Error()}
-			s.send(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, m.Append(nil)))
-			end()
+			c.session.send(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, m.Append(nil)))
+			c.end()
 		default:
-			return err
+			return nil, nil, err
 		}
+	}
+}
+
+// open begins the next session, whose preamble may be anywhere behind noise.
+func (c *conversation) open() error {
+	nonce, err := c.r.Resync()
+	if err != nil {
+		return err
+	}
+	// A host that waited long for the answer repeats its Hello behind padding,
+	// perhaps when the answer is on its way already: that is still the same session.
+	if c.session == nil || c.session.nonce != nonce {
+		c.end()
+		c.session = &session{agent: c.agent, link: c.link, expect: c.expect, nonce: nonce, ops: make(map[uint64]*op)}
+	}
+	return c.session.hello(c.r)
+}
+
+// end stops the session's operations.
+func (c *conversation) end() {
+	if c.session != nil {
+		c.session.end()
+		c.session = nil
 	}
 }
 
@@ -173,32 +218,6 @@ type session struct {
 
 // okMessage is an ok result without value, what most operations end with.
 const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
-
-// serve returns when the session's frames end, or make no sense.
-func (s *session) serve(r *wire.Reader) error {
-	if err := s.hello(r); err != nil {
-		return err
-	}
-	ended := make(chan error, 1)
-	go s.read(r, ended)
-	return <-ended
-}
-
-// read takes frames up to one that starts an operation. It leaves the reading to
-// a new goroutine then and carries the operation out itself: what a command is
-// waited for with should not have to wait for another goroutine, and that for a
-// thread to run on. The error that ends the last reader goes to ended.
-func (s *session) read(r *wire.Reader, ended chan<- error) {
-	o, req, err := s.nextOp(r)
-	if err != nil {
-		ended <- err
-		return
-	}
-	s.agent.ops.Add(1)
-	defer s.agent.ops.Done()
-	go s.read(r, ended)
-	o.serve(req)
-}
 
 // nextOp handles frames until one starts an operation that may block.
 func (s *session) nextOp(r *wire.Reader) (*op, wire.Request, error) {
@@ -303,7 +322,7 @@ func (s *session) hello(r *wire.Reader) error {
 // time worth mentioning, and gives none.
 func (s *session) request(id uint64, req wire.Request) (*op, error) {
 	var begun *asyncCall
-	switch r := req.(type) {
+	switch req := req.(type) {
 	case *wire.Ping:
 		s.reply(id, []byte(okMessage))
 		return nil, nil
@@ -317,10 +336,18 @@ func (s *session) request(id uint64, req wire.Request) (*op, error) {
 		return nil, nil
 	case *wire.Syscall:
 		var v wire.Value
-		if v, begun = s.agent.callNow(r); v != nil {
+		if v, begun = s.agent.callNow(req); v != nil {
 			s.reply(id, wire.AppendResult(nil, &wire.Result{Value: v}))
 			return nil, nil
 		}
+	case *wire.Renew:
+		if err := s.agent.renew(req); err != nil {
+			result := failure(err)
+			s.reply(id, wire.AppendResult(nil, &result))
+			return nil, nil
+		}
+		s.reply(id, []byte(okMessage))
+		return nil, nil
 	}
 	o := newOp(s, id)
 	o.begun = begun

@@ -72,6 +72,8 @@ func attribute(b []byte, kind uint16, value []byte) []byte {
 	return b
 }
 
+func nativeUint32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+
 // ifinfo is struct ifinfomsg.
 func ifinfo(index int, flags, change uint32) []byte {
 	b := []byte{unix.AF_UNSPEC, 0, 0, 0}
@@ -112,7 +114,7 @@ func addressBody(index int, p netip.Prefix) []byte {
 		return attribute(b, unix.IFA_BROADCAST, binary.BigEndian.AppendUint32(nil, last))
 	}
 	// The addresses are known to be unique. Usable at once, without a word.
-	return attribute(b, unix.IFA_FLAGS, binary.NativeEndian.AppendUint32(nil, unix.IFA_F_NODAD|unix.IFA_F_PERMANENT))
+	return attribute(b, unix.IFA_FLAGS, nativeUint32(unix.IFA_F_NODAD|unix.IFA_F_PERMANENT))
 }
 
 func (r *rtnetlink) addAddress(index int, p netip.Prefix) error {

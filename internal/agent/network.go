@@ -1,15 +1,12 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,9 +19,11 @@ import (
 
 // network remembers what network operations have set up. Its zero value is ready.
 type network struct {
-	mu    sync.Mutex
-	given map[string][]netip.Prefix // by the interface's path on PCI
-	hosts string
+	mu       sync.Mutex
+	given    map[string][]netip.Prefix // by the interface's path on PCI
+	routes   map[string][]route        // the same
+	hosts    string
+	resolver string
 }
 
 // spareName is what an interface is called between two names.
@@ -54,8 +53,8 @@ func (o *op) network(r *wire.Network) error {
 			}
 		}
 	}
-	a.net.hosts = r.Hosts
-	return writeHosts(r.Hosts)
+	a.net.hosts, a.net.resolver = r.Hosts, r.Resolver
+	return a.net.writeNames()
 }
 
 // carryHosts takes the names along into another root directory. That one may not
@@ -63,8 +62,8 @@ func (o *op) network(r *wire.Network) error {
 func (a *Agent) carryHosts() {
 	a.net.mu.Lock()
 	defer a.net.mu.Unlock()
-	if a.net.hosts != "" {
-		_ = writeHosts(a.net.hosts)
+	if a.net.hosts != "" || a.net.resolver != "" {
+		_ = a.net.writeNames()
 	}
 }
 
@@ -181,6 +180,9 @@ func (a *Agent) setInterface(link *rtnetlink, want *wire.Interface, is found) er
 		a.net.given = map[string][]netip.Prefix{}
 	}
 	a.net.given[want.Path] = addresses
+	if err := a.removeRoutes(link, want, is.index); err != nil {
+		return err
+	}
 	if len(addresses) == 0 {
 		return nil
 	}
@@ -201,7 +203,7 @@ func (a *Agent) setInterface(link *rtnetlink, want *wire.Interface, is found) er
 			return fmt.Errorf("add %v: %w", p, err)
 		}
 	}
-	return nil
+	return a.addRoutes(link, want, is.index)
 }
 
 // setNames gives interfaces their names, also when they have them already: udev
@@ -238,54 +240,6 @@ func hexMAC(mac []byte) string {
 		parts[i] = fmt.Sprintf("%02x", b)
 	}
 	return strings.Join(parts, ":")
-}
-
-// Lines between which /etc/hosts is ours.
-const (
-	hostsBegin = "# begin of names by provium\n"
-	hostsEnd   = "# end of names by provium\n"
-)
-
-// writeHosts puts text into the file. A guest with a file system that cannot be
-// written goes without names.
-func writeHosts(text string) error {
-	const file = "/etc/hosts"
-	old, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	updated := editHosts(old, text)
-	if bytes.Equal(old, updated) {
-		return nil
-	}
-	err = os.MkdirAll(path.Dir(file), 0o755)
-	if err == nil {
-		err = os.WriteFile(file, updated, 0o644)
-	}
-	if errors.Is(err, unix.EROFS) {
-		return nil
-	}
-	return err
-}
-
-// editHosts replaces our part of a hosts file.
-func editHosts(old []byte, text string) []byte {
-	rest := slices.Clone(old)
-	if at := bytes.Index(rest, []byte(hostsBegin)); at >= 0 {
-		if n := bytes.Index(rest[at:], []byte(hostsEnd)); n >= 0 {
-			rest = slices.Delete(rest, at, at+n+len(hostsEnd))
-		}
-	}
-	if text == "" {
-		return rest
-	}
-	if len(rest) > 0 && rest[len(rest)-1] != '\n' {
-		rest = append(rest, '\n')
-	}
-	if len(old) == 0 {
-		rest = append(rest, "127.0.0.1 localhost\n::1 localhost\n"...)
-	}
-	return slices.Concat(rest, []byte(hostsBegin), []byte(text), []byte(hostsEnd))
 }
 
 // openAt opens a file of a pseudo file system: below a descriptor of its root, or

@@ -170,7 +170,7 @@ func (o *op) item(req wire.Request) wire.Result {
 	case *wire.AwaitDisk:
 		err = o.agent.cfg.AwaitDisk(o.ctx, r.Serial, r.Gone)
 	case *wire.Renew:
-		v, err = o.agent.renew(r)
+		err = o.agent.renew(r)
 	case *wire.Network:
 		err = o.network(r)
 	default:

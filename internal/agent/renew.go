@@ -11,17 +11,22 @@ import (
 )
 
 // renew mixes new entropy into the kernel's generator and has it take effect at
-// once, and sets the clock.
-func (a *Agent) renew(r *wire.Renew) (wire.Value, error) {
+// once, and sets the clock. It is among the first that a restored guest does,
+// when all its code still has to be translated where it is emulated: the calls,
+// none of which blocks, are made without telling the scheduler, whose monitor
+// would wake up for that.
+func (a *Agent) renew(r *wire.Renew) error {
 	if len(r.Entropy) > 0 {
 		if err := a.reseed(r.Entropy); err != nil {
-			return nil, fmt.Errorf("reseed: %w", err)
+			return fmt.Errorf("reseed: %w", err)
 		}
 	}
-	if r.RealtimeNS != 0 {
-		return clockSet(r.RealtimeNS)
+	if r.RealtimeNS == 0 {
+		return nil
 	}
-	return clocks()
+	t := unix.NsecToTimespec(r.RealtimeNS)
+	_, err := rawCall(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&t)), 0)
+	return err
 }
 
 func (a *Agent) reseed(entropy []byte) error {
@@ -34,18 +39,13 @@ func (a *Agent) reseed(entropy []byte) error {
 		defer unix.Close(fd)
 	}
 	// struct rand_pool_info of linux/random.h: bits, bytes, data.
-	info := binary.NativeEndian.AppendUint32(nil, uint32(8*len(entropy)))
+	info := binary.NativeEndian.AppendUint32(make([]byte, 0, 8+len(entropy)), uint32(8*len(entropy)))
 	info = binary.NativeEndian.AppendUint32(info, uint32(len(entropy)))
 	info = append(info, entropy...)
-	err := retry(func() error {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&info[0])))
-		if errno != 0 {
-			return errno
-		}
-		return nil
-	})
+	_, err := rawCall(unix.SYS_IOCTL, uintptr(fd), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&info[0])))
 	if err != nil {
 		return err
 	}
-	return retry(func() error { return unix.IoctlSetInt(fd, unix.RNDRESEEDCRNG, 0) })
+	_, err = rawCall(unix.SYS_IOCTL, uintptr(fd), unix.RNDRESEEDCRNG, 0)
+	return err
 }

@@ -31,6 +31,7 @@ type Bridge struct {
 	addressing bool
 	v4, v6     netip.Prefix
 	sw         *vnet.Switch
+	services   services
 
 	mu       sync.Mutex
 	nics     map[string]*NIC // by VM name, all there ever were: a NIC keeps MAC and address
@@ -219,19 +220,20 @@ func (b *Bridge) notAttached(name string) error {
 		name, b.name, listOr(b.Members(), "none"))
 }
 
-// tell has all other running members know the present names.
+// tell has all other running members, and those of routed bridges, know what has
+// changed.
 func (b *Bridge) tell(ctx context.Context, except []*VM) error {
 	if !b.addressing {
 		return nil
 	}
-	b.mu.Lock()
 	var vms []*VM
-	for _, n := range b.members {
-		if n.vm != nil && !slices.Contains(except, n.vm) {
-			vms = append(vms, n.vm)
+	for _, on := range append(b.routed(), b) {
+		for _, v := range on.memberVMs() {
+			if !slices.Contains(except, v) && !slices.Contains(vms, v) {
+				vms = append(vms, v)
+			}
 		}
 	}
-	b.mu.Unlock()
 	if err := eachVM(vms, func(v *VM) error { return v.syncNetwork(ctx) }); err != nil {
 		return fmt.Errorf("bridge `%s` names: %w", b.name, err)
 	}
@@ -309,6 +311,7 @@ func (b *Bridge) Close(ctx context.Context) error {
 	h.mu.Lock()
 	h.bridges = slices.DeleteFunc(h.bridges, func(o *Bridge) bool { return o == b })
 	h.mu.Unlock()
+	routed := b.endServices()
 	for _, n := range members {
 		b.leave(n)
 	}
@@ -320,6 +323,13 @@ func (b *Bridge) Close(ctx context.Context) error {
 		}
 	}
 	b.mu.Unlock()
+	for _, o := range routed {
+		for _, v := range o.memberVMs() {
+			if !slices.Contains(vms, v) {
+				vms = append(vms, v)
+			}
+		}
+	}
 	err := eachVM(vms, func(v *VM) error { return v.syncNetwork(ctx) })
 	b.sw.Close()
 	return err

@@ -38,6 +38,8 @@ type Disk struct {
 	socket   string
 	slot     int  // in the present machine, 0 while there is none
 	detached bool // from its VM, or closed with it
+
+	recordings []*Recording
 }
 
 // serialSize is what the guest sees of an id, in bytes.
@@ -127,7 +129,8 @@ func (d *Disk) close(destage bool) error {
 	d.mu.Lock()
 	again := d.detached
 	d.detached = true
-	listener := d.listener
+	listener, recordings := d.listener, d.recordings
+	d.recordings = nil
 	d.mu.Unlock()
 	if again {
 		return nil
@@ -144,7 +147,11 @@ func (d *Disk) close(destage bool) error {
 	if destage {
 		err = d.data.Flush()
 	}
-	if err = errors.Join(err, d.data.Close()); err != nil {
+	err = errors.Join(err, d.data.Close())
+	for _, r := range recordings {
+		err = errors.Join(err, r.rec.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("disk `%s` close: %w", d.spec.ID, err)
 	}
 	return nil

@@ -70,8 +70,11 @@ type Host struct {
 	// listings work, guest operations fail.
 	NoGuests bool
 
+	routing sync.Mutex // guards the services of all bridges
+
 	verified verified // snapshots that need not be read through again
 	saved    savedGenerations
+	standbys standbys
 
 	mu           sync.Mutex
 	nextVM       int

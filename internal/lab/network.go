@@ -293,8 +293,9 @@ func (i *instance) configure(ctx context.Context, link *guest.Client) error {
 		return nil
 	}
 	var request guest.Network
+	own := i.vm.attached()
 	for _, c := range w.cables {
-		if c.nic == nil || !c.nic.isAttached() {
+		if c.nic == nil {
 			continue
 		}
 		face := guest.Interface{Path: c.dev.Path(), Name: c.ifname, MAC: c.nic.mac}
@@ -302,15 +303,13 @@ func (i *instance) configure(ctx context.Context, link *guest.Client) error {
 			for _, p := range c.nic.prefixes() {
 				face.Addresses = append(face.Addresses, p.String())
 			}
+			if slices.Contains(own, c.nic) {
+				c.nic.giveRoutes(&face, own)
+			}
 		}
 		request.Interfaces = append(request.Interfaces, face)
 	}
-	var hosts strings.Builder
-	bare := map[string]bool{}
-	for _, n := range i.vm.attached() {
-		n.bridge.hosts(&hosts, bare)
-	}
-	request.Hosts = hosts.String()
+	request.Hosts, request.Resolver = i.vm.names()
 	limited, cancel := context.WithTimeoutCause(ctx, networkLimit, errNoInterface)
 	defer cancel()
 	if err := link.Network(limited, &request); err != nil {

@@ -76,9 +76,3 @@ func (n *NIC) carrier() bool {
 	defer n.bridge.mu.Unlock()
 	return n.attached && !n.down
 }
-
-func (n *NIC) isAttached() bool {
-	n.bridge.mu.Lock()
-	defer n.bridge.mu.Unlock()
-	return n.attached
-}

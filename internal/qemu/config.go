@@ -19,6 +19,9 @@ import (
 // ramAlign is the granularity of guest RAM in bytes: a page, on every host.
 const ramAlign = 64 << 10
 
+// agentChardev is QEMU's name of the agent's connection.
+const agentChardev = "agent"
+
 // AgentPort is the name of the virtio-serial port on which the agent serves.
 const AgentPort = "org.provium.agent"
 
@@ -163,10 +166,11 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		// Without an ioeventfd a notification is served where it is raised:
 		// with one, another thread is woken first, and its completion then
 		// wakes the guest a second time. Ports cost queues, which cost boot
-		// time and, as interrupts are shared, look-ups.
-		"-device", "virtio-serial-pci,id=vser,ioeventfd=off,max_ports=4",
-		"-chardev", "socket,id=agent,server=on,wait=off,path="+escapeComma(agentSocket),
-		"-device", "virtserialport,bus=vser.0,nr=1,chardev=agent,id=agentport,name="+AgentPort,
+		// time. With an interrupt for each queue the driver need not look
+		// through all of them, and wake a thread for one of them, each time.
+		"-device", "virtio-serial-pci,id=vser,ioeventfd=off,max_ports=4,vectors=10",
+		"-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket),
+		"-device", "virtserialport,bus=vser.0,nr=1,chardev="+agentChardev+",id=agentport,name="+AgentPort,
 		"-chardev", fmt.Sprintf("socket,id=hvc0,fd=%d", fd.hvc),
 		"-device", "virtconsole,bus=vser.0,nr=2,chardev=hvc0",
 	)

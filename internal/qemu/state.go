@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,8 @@ type Restore struct {
 	// Check is asked before anything is loaded whether a QEMU of this version
 	// will do; nil accepts any.
 	Check func(version string) error
+	// Hold leaves the guest stopped, for a later Cont.
+	Hold bool
 }
 
 // maxState caps what a machine may have in device state, in bytes. Real ones
@@ -153,7 +156,8 @@ func (m *Machine) prepare(ctx context.Context) error {
 	}}, nil)
 }
 
-// load takes the machine over into this process and sets it going.
+// load takes the machine over into this process and, unless it is held, sets it
+// going.
 func (m *Machine) load(ctx context.Context) error {
 	if check := m.cfg.Restore.Check; check != nil {
 		if err := check(m.qmp.Version()); err != nil {
@@ -167,14 +171,16 @@ func (m *Machine) load(ctx context.Context) error {
 		return &StateError{Op: "load", Err: err}
 	}
 	// A guest that was saved with a connected agent port and is loaded with one
-	// does not even see that it is another connection, which spares it work. The
-	// command after that gives QEMU the time to notice.
+	// does not even see that it is another connection, which spares it work.
 	early, err := m.dialAgent(ctx)
 	if err != nil {
 		return fail(err)
 	}
 	m.early <- early
 	if err := m.prepare(ctx); err != nil {
+		return fail(err)
+	}
+	if err := m.agentAccepted(ctx); err != nil {
 		return fail(err)
 	}
 	// A restored machine is where it was: it announces itself to nobody.
@@ -190,10 +196,29 @@ func (m *Machine) load(ctx context.Context) error {
 	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
 		return fail(err)
 	}
+	if m.cfg.Restore.Hold {
+		return nil
+	}
 	if err := m.Cont(ctx); err != nil {
 		return fail(err)
 	}
 	return nil
+}
+
+// agentAccepted returns when QEMU has seen that the agent's port is connected,
+// which it does between two commands.
+func (m *Machine) agentAccepted(ctx context.Context) error {
+	for {
+		var devices []struct{ Label, Filename string }
+		if err := m.qmp.Execute(ctx, "query-chardev", nil, &devices); err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if d.Label == agentChardev && !strings.HasPrefix(d.Filename, "disconnected:") {
+				return nil
+			}
+		}
+	}
 }
 
 // Version is QEMU's version.

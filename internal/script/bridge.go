@@ -30,6 +30,7 @@ func (f *file) newBridgeType() *lua.Type {
 		"reset":          plainBridgeOp(func(b *lab.Bridge) { b.Switch().Reset() }),
 	}
 	addImpairments(methods)
+	addRouting(methods)
 	table := map[string]bridgeMethod{}
 	for name, method := range methods {
 		table[name] = func(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {

@@ -58,7 +58,10 @@ func (r *rules) of(p pair) values {
 func (r *rules) partitioned(p pair) bool { return r.partitions[p] || r.oneWay[p] }
 
 func (r *rules) blocked(p pair) bool {
-	return r.partitioned(p) || r.isolated[p.from] || r.isolated[p.to]
+	if r.partitioned(p) {
+		return true
+	}
+	return (r.isolated[p.from] || r.isolated[p.to]) && p.from != GatewayName && p.to != GatewayName
 }
 
 // forget drops every rule that names a port.

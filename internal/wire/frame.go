@@ -75,6 +75,11 @@ var ErrDesync = errors.New("link out of step")
 // preamble that was sent again. It tells nothing about the frames before it.
 var ErrPadding = fmt.Errorf("%w: padding", ErrDesync)
 
+// ErrPreamble is the ErrDesync of a preamble where a header belongs: another
+// session begins. An agent that was restored from a snapshot meets one first
+// thing, and making up an error for it would be a good part of what it does.
+var ErrPreamble = fmt.Errorf("%w: preamble", ErrDesync)
+
 // Put writes the header to the first HeaderSize bytes of b.
 func (h Header) Put(b []byte) {
 	binary.BigEndian.PutUint32(b, h.Length)
@@ -96,6 +101,8 @@ func ParseHeader(b []byte) (Header, error) {
 		Op:     binary.BigEndian.Uint64(b[8:]),
 	}
 	switch {
+	case string(b[:len(magic)]) == magic:
+		return h, ErrPreamble
 	case h == Header{}:
 		return h, ErrPadding
 	case h.Type == 0 || h.Type >= frameTypeEnd:

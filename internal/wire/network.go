@@ -5,8 +5,10 @@ package wire
 type Network struct {
 	Interfaces []Interface
 	// Hosts goes into /etc/hosts in place of what the operation put there
-	// before; everything else in the file stays.
-	Hosts string
+	// before; everything else in the file stays. Resolver is the same for
+	// /etc/resolv.conf, at the start of the file.
+	Hosts    string
+	Resolver string
 }
 
 // Interface is one network interface. Its device may still be on its way: the
@@ -21,6 +23,13 @@ type Interface struct {
 	// before and are not among them are removed. Without any, the interface is
 	// not even set up.
 	Addresses []string
+	// Routes are the networks that are reached by way of Gateways, of which each
+	// is for its own version of IP. Those that the operation gave before and are
+	// not among them are removed. Of equal ones of several interfaces the one with
+	// the lowest Metric is used.
+	Routes   []string
+	Gateways []string
+	Metric   uint64
 }
 
 // MaxInterfaces is the most interfaces of a Network.
@@ -36,6 +45,7 @@ func (r *Network) fields(f *fields) {
 		f.b = r.Interfaces[i].append(f.b)
 	}
 	f.optStr("hosts", r.Hosts)
+	f.optStr("resolver", r.Resolver)
 }
 
 func (r *Network) field(d *decoder, key string) bool {
@@ -50,6 +60,8 @@ func (r *Network) field(d *decoder, key string) bool {
 		}
 	case "hosts":
 		r.Hosts = d.string()
+	case "resolver":
+		r.Resolver = d.string()
 	default:
 		return false
 	}
@@ -62,6 +74,9 @@ func (i *Interface) append(b []byte) []byte {
 	f.str("name", i.Name)
 	f.bin("mac", i.MAC)
 	putStrings(&f, "addresses", i.Addresses)
+	putStrings(&f, "routes", i.Routes)
+	putStrings(&f, "gateways", i.Gateways)
+	f.optUint("metric", i.Metric)
 	return f.b
 }
 
@@ -78,6 +93,12 @@ func (d *decoder) netInterface() (i Interface) {
 			}
 		case "addresses":
 			i.Addresses = d.strings()
+		case "routes":
+			i.Routes = d.strings()
+		case "gateways":
+			i.Gateways = d.strings()
+		case "metric":
+			i.Metric = d.uint()
 		default:
 			return false
 		}

@@ -36,6 +36,8 @@ var goldenRequests = []struct {
 	{&Renew{Entropy: []byte("abc"), RealtimeNS: 300}, `\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
 	{&Network{Interfaces: []Interface{{Path: "1e.0/01.0", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1}, Addresses: []string{"10.0.0.2/24"}}}, Hosts: "x"},
 		`\x83\xa2op\xa7network\xaainterfaces\x91\x84\xa4path\xa91e.0/01.0\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00\x01\xa9addresses\x91\xab10.0.0.2/24\xa5hosts\xa1x`},
+	{&Network{Interfaces: []Interface{{Path: "1", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1}, Routes: []string{"0.0.0.0/0"}, Gateways: []string{"10.0.0.1"}, Metric: 101}}, Resolver: "y"},
+		`\x83\xa2op\xa7network\xaainterfaces\x91\x86\xa4path\xa11\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
 	{&AwaitDisk{Serial: "d1", Gone: true}, `\x83\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
 	{&ProcStart{Run: Run{Shell: "cat"}, Worker: 7}, `\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa6worker\x07`},

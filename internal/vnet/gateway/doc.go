@@ -1,0 +1,23 @@
+// Package gateway is the router of one bridge: the station at the first address of
+// its networks. It answers for that address (ARP, neighbour discovery, echo),
+// passes packets on to the gateways of routed bridges and to whoever carries them
+// out of the lab, and says so when it cannot: time exceeded, unreachable.
+//
+// It speaks only when it was asked, or has a packet for a guest whose hardware
+// address it does not know. It knows neither switches nor connections: frames come
+// by Receive and go by Config.Send.
+//
+// # Routing
+//
+// Peers are the gateways of the bridges that are routed to. A packet for the
+// network of a peer is handed to it and goes to a guest there, never further: two
+// bridges are joined by a route of their own, not by way of a third, so that
+// circles of routes have no loops in them. Each gateway that a packet enters by
+// takes one from its time to live.
+//
+// # Concurrency
+//
+// All methods are safe for concurrent use. A gateway has one goroutine, which
+// repeats its questions; Close joins it. No lock is held while a frame is sent or a
+// peer is called.
+package gateway

@@ -1,0 +1,260 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+)
+
+const (
+	// maxNeighbors is how many addresses of guests are kept, and maxWaiting how
+	// many packets wait for one of them.
+	maxNeighbors = 1024
+	maxWaiting   = 32
+	// trustFor is how long an address is used without being asked for again.
+	trustFor = 30 * time.Second
+	// attempts is how often is asked before a guest counts as absent.
+	attempts = 3
+)
+
+// neighbor is what is known of a guest's address.
+type neighbor struct {
+	at      mac
+	since   time.Time // when that was heard; zero: it is being asked for
+	asked   int
+	next    time.Time // when to ask again
+	waiting []waiting
+}
+
+// waiting is a packet whose receiver's hardware address is being asked for.
+type waiting struct {
+	packet  packet
+	carried bool // for others: it is not a gateway's own
+}
+
+// hear notes where an address is. A new one is kept only if it was asked for, or
+// with eager, for then there will be an answer.
+func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
+	if at.group() || !g.v4.Contains(a) && !g.v6.Contains(a) || a == g.addr4 || a == g.addr6 {
+		return
+	}
+	g.mu.Lock()
+	n := g.neighbors[a]
+	if n == nil {
+		if !eager || len(g.neighbors) >= maxNeighbors && !g.forgetOne() {
+			g.mu.Unlock()
+			return
+		}
+		n = &neighbor{}
+		g.neighbors[a] = n
+	}
+	n.at, n.since, n.asked = at, g.now(), 0
+	todo := n.waiting
+	n.waiting = nil
+	g.mu.Unlock()
+	for _, w := range todo {
+		g.put(at, &w.packet, w.carried)
+	}
+}
+
+// forgetOne makes room in the table; false when all of it is in use. Held: g.mu.
+func (g *Gateway) forgetOne() bool {
+	for a, n := range g.neighbors {
+		if len(n.waiting) == 0 && g.now().Sub(n.since) > trustFor {
+			delete(g.neighbors, a)
+			return true
+		}
+	}
+	return false
+}
+
+// send brings a packet to a guest of this bridge.
+func (g *Gateway) send(p *packet, carried bool) {
+	g.mu.Lock()
+	n := g.neighbors[p.dst]
+	if n != nil && !n.since.IsZero() && g.now().Sub(n.since) < trustFor {
+		at := n.at
+		g.mu.Unlock()
+		g.put(at, p, carried)
+		return
+	}
+	if g.closed {
+		g.mu.Unlock()
+		return
+	}
+	if n == nil {
+		if len(g.neighbors) >= maxNeighbors && !g.forgetOne() {
+			g.mu.Unlock()
+			return
+		}
+		n = &neighbor{}
+		g.neighbors[p.dst] = n
+	}
+	n.since = time.Time{}
+	if len(n.waiting) < maxWaiting {
+		kept := *p
+		kept.b = append([]byte(nil), p.b...)
+		n.waiting = append(n.waiting, waiting{kept, carried})
+	}
+	ask := n.asked == 0
+	if ask {
+		n.asked, n.next = 1, g.now().Add(g.retry)
+		g.wakeUp()
+	}
+	g.mu.Unlock()
+	if ask {
+		g.ask(p.dst)
+	}
+}
+
+// put sends a packet to a known station. What is carried for others does not
+// reach a guest that is cut off from them.
+func (g *Gateway) put(at mac, p *packet, carried bool) {
+	if carried && g.isolated(at) {
+		return
+	}
+	g.cfg.Send(buildFrame(at, g.mac, p.kind(), p.b))
+}
+
+// ask says that a guest's hardware address is wanted.
+func (g *Gateway) ask(a netip.Addr) {
+	if a.Is4() {
+		g.cfg.Send(buildFrame(broadcast, g.mac, typeARP, arp(arpRequest, g.mac, g.addr4, mac{}, a)))
+		return
+	}
+	to := a.As16()
+	group := netip.AddrFrom16([16]byte{0xff, 2, 11: 1, 12: 0xff, 13: to[13], 14: to[14], 15: to[15]})
+	body := make([]byte, icmpHeader, 32)
+	body[0] = v6Solicit
+	body = append(append(body, to[:]...), 1, 1)
+	body = append(body, g.mac[:]...)
+	p := icmp(g.addr6, group, protoICMPv6, 255, body)
+	g.cfg.Send(buildFrame(mac{0x33, 0x33, 0xff, to[13], to[14], to[15]}, g.mac, typeIPv6, p.b))
+}
+
+// repeat asks again where nobody has answered, gives up where nobody will, and
+// says when to come back; false: not before somebody is asked.
+func (g *Gateway) repeat() (wait time.Duration, more bool) {
+	var again []netip.Addr
+	var lost []waiting
+	g.mu.Lock()
+	now := g.now()
+	for a, n := range g.neighbors {
+		if n.asked == 0 {
+			continue
+		}
+		if !n.next.After(now) {
+			if n.asked == attempts {
+				lost = append(lost, n.waiting...)
+				delete(g.neighbors, a)
+				continue
+			}
+			n.asked++
+			n.next = now.Add(g.retry)
+			again = append(again, a)
+		}
+		if left := n.next.Sub(now); !more || left < wait {
+			wait, more = left, true
+		}
+	}
+	g.mu.Unlock()
+	for _, a := range again {
+		g.ask(a)
+	}
+	for i := range lost {
+		g.refuse(&lost[i].packet, NoHost)
+	}
+	return wait, more
+}
+
+const (
+	arpRequest = 1
+	arpReply   = 2
+	arpLength  = 28
+)
+
+// arpStart is hardware and protocol of every ARP message for IPv4 on Ethernet.
+var arpStart = [6]byte{0, 1, 8, 0, 6, 4}
+
+func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []byte {
+	b := append(make([]byte, 0, arpLength), arpStart[:]...)
+	b = binary.BigEndian.AppendUint16(b, op)
+	b = append(append(b, from[:]...), fromAddr.AsSlice()...)
+	return append(append(b, to[:]...), toAddr.AsSlice()...)
+}
+
+// hearARP answers questions for the gateway's address and learns from what is said.
+func (g *Gateway) hearARP(b []byte) {
+	if len(b) < arpLength || [6]byte(b[:6]) != arpStart {
+		return
+	}
+	op, from, fromAddr := binary.BigEndian.Uint16(b[6:]), mac(b[8:14]), netip.AddrFrom4([4]byte(b[14:18]))
+	toAddr := netip.AddrFrom4([4]byte(b[24:28]))
+	asked := op == arpRequest && toAddr == g.addr4
+	g.hear(fromAddr, from, asked)
+	if asked && !from.group() {
+		g.cfg.Send(buildFrame(from, g.mac, typeARP, arp(arpReply, g.mac, g.addr4, from, fromAddr)))
+	}
+}
+
+// hearNeighbor is hearARP for IPv6; false: the packet is none of neighbour discovery.
+func (g *Gateway) hearNeighbor(p *packet) bool {
+	m, ok := p.message()
+	if !ok || m[0] < 133 || m[0] > 137 {
+		return false
+	}
+	if p.ttl != 255 || len(m) < 24 || m[1] != 0 || m[0] != v6Solicit && m[0] != v6Advertise {
+		return true
+	}
+	target := netip.AddrFrom16([16]byte(m[8:24]))
+	wanted := uint8(1) // the sender's own address
+	if m[0] == v6Advertise {
+		wanted = 2 // that of the target
+	}
+	at, found := linkOption(m[24:], wanted)
+	if m[0] == v6Advertise {
+		if found {
+			g.hear(target, at, false)
+		}
+		return true
+	}
+	if found && !p.src.IsUnspecified() {
+		g.hear(p.src, at, target == g.addr6)
+	}
+	if target != g.addr6 {
+		return true
+	}
+	body := make([]byte, icmpHeader, 32)
+	body[0], body[4] = v6Advertise, 0x80|0x40|0x20 // of a router, on request, and it replaces what was known
+	body = append(append(body, m[8:24]...), 2, 1)
+	body = append(body, g.mac[:]...)
+	if p.src.IsUnspecified() {
+		body[4] &^= 0x40
+		all := netip.IPv6LinkLocalAllNodes()
+		reply := icmp(g.addr6, all, protoICMPv6, 255, body)
+		g.cfg.Send(buildFrame(mac{0x33, 0x33, 0, 0, 0, 1}, g.mac, typeIPv6, reply.b))
+		return true
+	}
+	reply := icmp(g.addr6, p.src, protoICMPv6, 255, body)
+	if found && !at.group() {
+		g.cfg.Send(buildFrame(at, g.mac, typeIPv6, reply.b))
+	} else if g.v6.Contains(p.src) {
+		g.send(&reply, false)
+	}
+	return true
+}
+
+// linkOption finds a hardware address among the options of neighbour discovery.
+func linkOption(b []byte, kind uint8) (at mac, ok bool) {
+	for len(b) >= 8 {
+		size := int(b[1]) * 8
+		if size == 0 || size > len(b) {
+			return at, false
+		}
+		if b[0] == kind {
+			return mac(b[2:8]), true
+		}
+		b = b[size:]
+	}
+	return at, false
+}

@@ -1,0 +1,53 @@
+package vnet
+
+import "net"
+
+// GatewayName is the port of a bridge's gateway. No guest is called so. It stays
+// reachable for ports that are isolated.
+const GatewayName = ".1"
+
+// Inside is a member of a switch that lives in this process.
+type Inside struct {
+	ends  [2]net.Conn
+	ended chan struct{} // has a token per goroutine that has ended
+}
+
+// Join makes the port live and has its frames handed to receive, one at a time,
+// valid during the call. It must be closed.
+func (p *Port) Join(receive func(frame []byte)) *Inside {
+	i := &Inside{ended: make(chan struct{}, 2)}
+	i.ends[0], i.ends[1] = net.Pipe()
+	go func() {
+		_ = p.Serve(i.ends[0]) // it ends with Close, or with the port
+		i.ended <- struct{}{}
+	}()
+	go func() {
+		_ = readFrames(i.ends[1], func(frames [][]byte) {
+			for _, f := range frames {
+				receive(f)
+			}
+		})
+		i.ended <- struct{}{}
+	}()
+	return i
+}
+
+// Send has the port send a frame, which stays the caller's.
+func (p *Port) Send(frame []byte) { p.sw.enter(p, [][]byte{frame}) }
+
+// Close ends the membership and returns when no call of receive is left.
+func (i *Inside) Close() {
+	i.ends[1].Close()
+	i.ends[0].Close()
+	<-i.ended
+	<-i.ended
+}
+
+// IsolatedAddress tells whether the port that a hardware address was last heard at
+// is cut off from all others.
+func (s *Switch) IsolatedAddress(at [6]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen, ok := s.table[addressAt(at[:])]
+	return ok && s.rules.isolated[seen.port.name]
+}

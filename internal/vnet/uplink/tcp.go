@@ -1,0 +1,136 @@
+package uplink
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// connectLimit is how long a connection of the host may take to come about; the
+// guest's own patience is usually shorter.
+const connectLimit = 60 * time.Second
+
+// acceptTCP carries one connection of a guest.
+func (s *Stack) acceptTCP(r *tcp.ForwarderRequest) {
+	e, ok := s.begin()
+	if !ok {
+		r.Complete(true)
+		return
+	}
+	defer e.work.Done()
+	f, ok := flowOf(protoTCP, r.ID())
+	if !ok {
+		r.Complete(true)
+		return
+	}
+	out, err := s.connect(e.ctx, f)
+	if err != nil {
+		// With a reset, or an error, never with both.
+		r.Complete(!s.refuse(f, err))
+		return
+	}
+	var queue waiter.Queue
+	ep, failed := r.CreateEndpoint(&queue)
+	r.Complete(failed != nil)
+	if failed != nil {
+		out.Close()
+		return
+	}
+	splice(e.ctx, guestConn{gonet.NewTCPConn(&queue, ep), ep}, out)
+}
+
+// connect makes the host's side of a connection.
+func (s *Stack) connect(ctx context.Context, f flow) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectLimit)
+	defer cancel()
+	if !s.forNames(f) {
+		return s.cfg.Dial(ctx, "tcp", s.target(f.to).String())
+	}
+	var err error = errNoResolver
+	for _, server := range s.resolvers() {
+		var conn net.Conn
+		if conn, err = s.cfg.Dial(ctx, "tcp", server.String()); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
+}
+
+// guestConn is a guest's connection that can be ended by a reset.
+type guestConn struct {
+	*gonet.TCPConn
+	ep tcpip.Endpoint
+}
+
+func (c guestConn) abort() { c.ep.Abort() }
+
+// abort ends a connection by a reset, as far as it can.
+func abort(c net.Conn) {
+	switch c := c.(type) {
+	case interface{ abort() }:
+		c.abort()
+	case *net.TCPConn:
+		_ = c.SetLinger(0) // it fails on a connection that is over
+	}
+	c.Close()
+}
+
+// splice moves bytes both ways until both sides have ended, or one of them fails
+// or the context ends: then both are reset. It closes both.
+func splice(ctx context.Context, a, b net.Conn) {
+	stop := context.AfterFunc(ctx, func() { abort(a); abort(b) })
+	defer stop()
+	var both sync.WaitGroup
+	move := func(to, from net.Conn) {
+		defer both.Done()
+		if _, err := io.Copy(to, from); err != nil {
+			abort(a)
+			abort(b)
+			return
+		}
+		if c, ok := to.(interface{ CloseWrite() error }); ok {
+			_ = c.CloseWrite() // who is gone needs no word of the end
+		}
+	}
+	both.Add(2)
+	go move(a, b)
+	go move(b, a)
+	both.Wait()
+	a.Close()
+	b.Close()
+}
+
+// Forward carries connections of a listener of the host to a guest until the
+// listener is closed, and then ends them. It returns when all are over.
+func (s *Stack) Forward(ln net.Listener, to netip.AddrPort) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		work.Add(1)
+		go func() {
+			defer work.Done()
+			limited, end := context.WithTimeout(ctx, connectLimit)
+			guest, err := s.DialTCP(limited, to)
+			end()
+			if err != nil {
+				abort(conn)
+				return
+			}
+			splice(ctx, conn, guest)
+		}()
+	}
+}
