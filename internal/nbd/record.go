@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"provium/internal/nbd/crash"
 )
@@ -15,7 +16,8 @@ import (
 type Recording struct {
 	limit int64
 	size  int64 // of the disk
-	base  *fileStore
+	base  *stack
+	refs  atomic.Int32
 	data  *os.File // of the writes, one behind the other
 
 	mu      sync.Mutex
@@ -52,20 +54,18 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	if r.data, err = temporary(d.cfg.TempDir, 0); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
-	if r.base, err = copyOf(d.medium, d.size, d.cfg.TempDir); err != nil {
-		r.data.Close()
-		return nil, fmt.Errorf("recording: %w", err)
-	}
+	r.base = d.medium.seal()
+	r.refs.Store(1)
 	// What is in the cache was written, and can be lost.
-	err = d.cache.has.held(d.size/SectorSize, func(first, n int64, h holding) error {
+	err = d.cache.table.held(d.size/SectorSize, func(first, n int64, at place) error {
 		const most = 1 << 20 / SectorSize
 		for n > 0 {
 			k := n
 			var p []byte
-			if h == written {
+			if at != zeroed {
 				k = min(n, most)
 				p = make([]byte, k*SectorSize)
-				if _, err := d.cache.f.ReadAt(p, first*SectorSize); err != nil {
+				if err := d.cache.file(at).readAt(p, first*SectorSize); err != nil {
 					return err
 				}
 			}
@@ -79,30 +79,6 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	}
 	d.recording = r
 	return r, nil
-}
-
-// copyOf copies the contents of a store into a sparse file without a name.
-func copyOf(s store, size int64, dir string) (*fileStore, error) {
-	f, err := temporary(dir, size)
-	if err != nil {
-		return nil, err
-	}
-	p := make([]byte, 1<<20)
-	for off := int64(0); off < size; {
-		hole, n := s.hole(off, size-off)
-		if !hole {
-			n = min(n, int64(len(p)))
-			if err = s.readAt(p[:n], off); err == nil {
-				_, err = f.WriteAt(p[:n], off)
-			}
-			if err != nil {
-				f.Close()
-				return nil, err
-			}
-		}
-		off += n
-	}
-	return &fileStore{f: f, length: size}, nil
 }
 
 // StopRecording ends the recording of the disk, if there is one.
@@ -215,16 +191,24 @@ func (r *Recording) Ended() (string, error) {
 	return r.ended, nil
 }
 
-// Close gives the files back. Nobody may use states of the recording any more.
+// Close gives the files back, as soon as no disk has a content of the recording.
+// Nobody may use its states any more.
 func (r *Recording) Close() error {
 	r.end("it was closed", false)
+	return r.release()
+}
+
+func (r *Recording) release() error {
+	if r.refs.Add(-1) > 0 {
+		return nil
+	}
 	return errors.Join(r.base.close(), r.data.Close())
 }
 
 // note is called before a write of whole sectors, for power cuts and recordings;
 // p is nil for zeroes. Held: d.mu.
 func (d *Disk) note(off, n int64, p []byte, settled bool) error {
-	if err := d.unflushed.note(&d.cache, d.cfg.TempDir, off, n, settled); err != nil {
+	if err := d.unflushed.note(d.cache, d.cfg.TempDir, off, n, settled); err != nil {
 		return err
 	}
 	if d.recording != nil {

@@ -204,8 +204,9 @@ func (c *Content) hole(off, limit int64) (hole bool, n int64) {
 	return hole, n
 }
 
-// close leaves the recording open, which many share.
-func (c *Content) close() error { return nil }
+func (c *Content) retain() { c.s.rec.refs.Add(1) }
+
+func (c *Content) release() error { return c.s.rec.release() }
 
 // Load makes a disk, other than an image used in place, have a content of the
 // same size: all that it had is gone. What is written later stays in the disk.
@@ -220,14 +221,11 @@ func (d *Disk) Load(c *Content) error {
 	case c.s.rec.size != d.size:
 		return errors.New("the content is that of a disk of another size")
 	}
-	f, err := temporary(d.cfg.TempDir, d.size)
-	if err != nil {
-		return err
-	}
 	d.stopRecording("the disk was given other contents")
-	err = d.medium.close()
-	d.medium = &cowStore{base: c, over: layer{f: f}}
-	d.cache.has.clear()
+	err := d.medium.close()
+	c.retain()
+	d.medium = &stack{&layer{dir: d.cfg.TempDir, size: d.size}, c}
+	d.emptyCache()
 	d.unflushed.forget()
 	d.cut, d.postponed = false, false
 	return err

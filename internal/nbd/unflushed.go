@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,7 +15,8 @@ import (
 // sector: what a write replaces there is saved first.
 type unflushed struct {
 	writes  []pendingWrite
-	old     *os.File // what was replaced; nil before the first time
+	files   []*blob  // with what was replaced
+	old     *os.File // the last of them, which is written to; nil while there is none
 	oldSize int64
 }
 
@@ -28,7 +30,8 @@ type pendingWrite struct {
 // savedRun is what the cache had of some sectors before a write.
 type savedRun struct {
 	first, count int64
-	at           int64 // in the file; -1 for zeroes
+	in           *blob
+	at           int64 // in it; -1 for zeroes
 }
 
 // The cache is taken as one write once it would cost more than this to tell its
@@ -44,15 +47,16 @@ func (u *unflushed) note(cache *layer, dir string, off, n int64, settled bool) e
 		u.forget()
 	}
 	w := pendingWrite{first: off / SectorSize, count: n / SectorSize, settled: settled}
-	err := cache.each(off, n, func(h holding, at, n int64) error {
-		switch h {
-		case written:
-			if err := u.save(cache.f, dir, at, n); err != nil {
+	err := cache.each(off, n, func(p place, at, n int64) error {
+		switch p {
+		case absent:
+		case zeroed:
+			w.saved = append(w.saved, savedRun{at / SectorSize, n / SectorSize, nil, -1})
+		default:
+			if err := u.save(cache.file(p), dir, at, n); err != nil {
 				return err
 			}
-			w.saved = append(w.saved, savedRun{at / SectorSize, n / SectorSize, u.oldSize - n})
-		case zeroed:
-			w.saved = append(w.saved, savedRun{at / SectorSize, n / SectorSize, -1})
+			w.saved = append(w.saved, savedRun{at / SectorSize, n / SectorSize, u.files[len(u.files)-1], u.oldSize - n})
 		}
 		return nil
 	})
@@ -62,13 +66,14 @@ func (u *unflushed) note(cache *layer, dir string, off, n int64, settled bool) e
 	return err
 }
 
-func (u *unflushed) save(from *os.File, dir string, off, n int64) error {
+func (u *unflushed) save(from *blob, dir string, off, n int64) error {
 	if u.old == nil {
 		f, err := temporary(dir, 0)
 		if err != nil {
 			return fmt.Errorf("replaced writes: %w", err)
 		}
-		u.old = f
+		u.old, u.oldSize = f, 0
+		u.files = append(u.files, newBlob(f))
 	}
 	if err := copyRange(from, off, n, u.old, u.oldSize); err != nil {
 		return fmt.Errorf("replaced writes: %w", err)
@@ -78,11 +83,11 @@ func (u *unflushed) save(from *os.File, dir string, off, n int64) error {
 }
 
 // copyRange copies n bytes between files.
-func copyRange(from *os.File, at, n int64, to *os.File, toAt int64) error {
+func copyRange(from *blob, at, n int64, to *os.File, toAt int64) error {
 	p := make([]byte, min(n, 1<<20))
 	for n > 0 {
 		p = p[:min(n, int64(len(p)))]
-		if _, err := from.ReadAt(p, at); err != nil {
+		if err := from.readAt(p, at); err != nil {
 			return err
 		}
 		if _, err := to.WriteAt(p, toAt); err != nil {
@@ -99,17 +104,38 @@ func (u *unflushed) forget() {
 	if cap(u.writes) > 1<<12 {
 		u.writes = nil
 	}
+	for len(u.files) > 0 && (u.old == nil || len(u.files) > 1) { // those that others have, too
+		_ = u.files[0].release() // a temporary file
+		u.files = u.files[1:]
+	}
 	if u.oldSize > 1<<20 {
 		_ = u.old.Truncate(0) // only to give space back
 	}
 	u.oldSize = 0
 }
 
-func (u *unflushed) close() error {
-	if u.old == nil {
-		return nil
+// seal gives what is known now. What comes goes to another file.
+func (u *unflushed) seal() unflushed {
+	u.old, u.oldSize = nil, 0
+	return u.copy()
+}
+
+// copy gives what a sealed one knows.
+func (u *unflushed) copy() unflushed {
+	out := unflushed{writes: slices.Clone(u.writes), files: slices.Clone(u.files)}
+	for _, b := range out.files {
+		b.retain()
 	}
-	return u.old.Close()
+	return out
+}
+
+func (u *unflushed) close() error {
+	var errs []error
+	for _, b := range u.files {
+		errs = append(errs, b.release())
+	}
+	u.files, u.old = nil, nil
+	return errors.Join(errs...)
 }
 
 // Keep says what a power cut keeps of the writes that were not flushed.
@@ -157,9 +183,8 @@ func (d *Disk) PowerCut(c Cut) (CutResult, error) {
 		r, err = d.keep(c)
 	}
 	d.cut, d.postponed = true, false
-	d.cache.has.clear()
+	d.emptyCache()
 	d.unflushed.forget()
-	d.trim()
 	return r, err
 }
 
@@ -255,7 +280,7 @@ func choose(c Cut, log []crash.Op, pending []int, older bool) (pieces []crash.Pi
 }
 
 // sectorSet is a set of sectors.
-type sectorSet struct{ m sectorMap }
+type sectorSet struct{ m table }
 
 func (s *sectorSet) empty() bool { return s.m.empty() }
 
@@ -277,8 +302,8 @@ func (s *sectorSet) held(first, count int64, visit func(first, count int64) erro
 // that it knows one by one.
 func (d *Disk) olderThan(x *crash.Index) *sectorSet {
 	s := &sectorSet{}
-	_ = d.cache.has.held(d.size/SectorSize, func(first, n int64, _ holding) error {
-		s.m.set(first, n, written)
+	_ = d.cache.table.held(d.size/SectorSize, func(first, n int64, _ place) error {
+		s.m.set(first, n, zeroed)
 		return nil
 	})
 	last := int64(-1)
@@ -291,7 +316,7 @@ func (d *Disk) olderThan(x *crash.Index) *sectorSet {
 		// The first write that touches it has saved what was there, if anything.
 		h := absent
 		if _, ok := d.unflushed.writes[op].before(sector); ok {
-			h = written
+			h = zeroed
 		}
 		s.m.set(sector, 1, h)
 	}
@@ -327,13 +352,7 @@ func (d *Disk) restore(x *crash.Index, op int, first, count int64) error {
 		}
 		var err error
 		if next < 0 {
-			err = d.cache.each(first*SectorSize, n*SectorSize, func(h holding, off, n int64) error {
-				at := off
-				if h == zeroed {
-					at = -1
-				}
-				return d.toMedium(d.cache.f, at, off, n)
-			})
+			err = d.cache.each(first*SectorSize, n*SectorSize, d.settled)
 		} else {
 			r, _ := d.unflushed.writes[next].before(first)
 			n = min(n, r.first+r.count-first)
@@ -341,7 +360,7 @@ func (d *Disk) restore(x *crash.Index, op int, first, count int64) error {
 			if at >= 0 {
 				at += (first - r.first) * SectorSize
 			}
-			err = d.toMedium(d.unflushed.old, at, first*SectorSize, n*SectorSize)
+			err = d.toMedium(r.in, at, first*SectorSize, n*SectorSize)
 		}
 		if err != nil {
 			return err
@@ -351,15 +370,23 @@ func (d *Disk) restore(x *crash.Index, op int, first, count int64) error {
 	return nil
 }
 
+// settled writes to the medium what the cache has in one place. Held: d.mu.
+func (d *Disk) settled(p place, off, n int64) error {
+	if p == zeroed {
+		return d.medium.zero(off, n)
+	}
+	return d.toMedium(d.cache.file(p), off, off, n)
+}
+
 // toMedium writes a part of a file, or with -1 zeroes, to the medium.
-func (d *Disk) toMedium(f *os.File, at, off, n int64) error {
+func (d *Disk) toMedium(f *blob, at, off, n int64) error {
 	if at < 0 {
 		return d.medium.zero(off, n)
 	}
 	p := make([]byte, min(n, 1<<20))
 	for n > 0 {
 		p = p[:min(n, int64(len(p)))]
-		if _, err := f.ReadAt(p, at); err != nil {
+		if err := f.readAt(p, at); err != nil {
 			return err
 		}
 		if err := d.medium.writeAt(p, off); err != nil {
