@@ -92,6 +92,9 @@ func (x *Exploration) Key(p *CrashPoint) CrashKey {
 // Content is what the point leaves on the disk.
 func (x *Exploration) Content(p *CrashPoint) Content { return contentOf(x.states, p.State) }
 
+// End is what the recorded disk had at the end, with nothing lost.
+func (x *Exploration) End() Content { return contentOf(x.states, crash.Whole(x.states.Log())) }
+
 func contentOf(states *nbd.States, s crash.State) Content {
 	return func(d *Disk) error {
 		data, err := d.backend()

@@ -151,8 +151,7 @@ func (x *exploration) run() (err error) {
 		return err
 	}
 	defer x.close(&err)
-	last := x.x.Point(x.queue[len(x.queue)-1])
-	if err := x.open(len(x.queue), x.x.Content(last)); err != nil {
+	if err := x.open(len(x.queue), x.x.End()); err != nil {
 		return err
 	}
 	return x.each(x.work)
