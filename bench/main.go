@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -29,8 +30,17 @@ type measurement struct {
 var measurements = [...]measurement{
 	{"boot", (*bench).boot},
 	{"link", (*bench).link},
+	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
 	{"run", (*bench).wholeRun},
+}
+
+func names() []string {
+	var out []string
+	for _, m := range measurements {
+		out = append(out, m.name)
+	}
+	return out
 }
 
 func main() {
@@ -46,7 +56,7 @@ func main() {
 func run(ctx context.Context, only []string) error {
 	for _, name := range only {
 		if !slices.ContainsFunc(measurements[:], func(m measurement) bool { return m.name == name }) {
-			return fmt.Errorf("no figure %q (boot, link, memory, run)", name)
+			return fmt.Errorf("no figure %q (%s)", name, strings.Join(names(), ", "))
 		}
 	}
 	b, err := newBench(ctx)

@@ -9,8 +9,13 @@
  *   refbench source NAME BYTES [FILE]
  *                               read one byte, then write BYTES (of FILE) to
  *                               the port
- *   refbench spawn COUNT        start "/bin/sh -c true" COUNT times, wait for
- *                               each, print the nanoseconds one took
+ *   refbench spawn COUNT [PROGRAM ARGUMENT]
+ *                               start "/bin/sh -c true", or the program, COUNT
+ *                               times, wait for each, print the nanoseconds one
+ *                               took
+ *   refbench pour BYTES         write numbers from 0 on, 32 bits each, to
+ *                               standard output
+ *   refbench true               do nothing
  *
  * Built with gcc -static -O2; it is no part of the product.
  */
@@ -25,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char buf[128 << 10];
+static char buf[128 << 10] __attribute__((aligned(16)));
 
 static int fail(const char *what)
 {
@@ -127,8 +132,25 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
-	if (argc == 3 && strcmp(argv[1], "spawn") == 0) {
-		char *sh[] = { "/bin/sh", "-c", "true", NULL };
+	if (argc == 2 && strcmp(argv[1], "true") == 0)
+		return 0;
+	if (argc == 3 && strcmp(argv[1], "pour") == 0) {
+		long left = atol(argv[2]);
+		unsigned int next = 0;
+
+		while (left > 0) {
+			size_t n = left < (long)sizeof buf ? (size_t)left : sizeof buf, i;
+
+			for (i = 0; i < n / sizeof next; i++)
+				((unsigned int *)buf)[i] = next++;
+			put(1, buf, n);
+			left -= n;
+		}
+		return 0;
+	}
+	if ((argc == 3 || argc == 5) && strcmp(argv[1], "spawn") == 0) {
+		char *shell[] = { "/bin/sh", "-c", "true", NULL }, *given[] = { argv[3], argv[4], NULL };
+		char **sh = argc == 5 ? given : shell;
 		long count = atol(argv[2]), i;
 		struct timespec a, b;
 
@@ -144,6 +166,6 @@ int main(int argc, char **argv)
 		printf("%ld\n", ((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec) / count);
 		return 0;
 	}
-	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | spawn COUNT\n");
+	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | spawn COUNT [PROGRAM ARGUMENT] | pour BYTES | true\n");
 	return 2;
 }

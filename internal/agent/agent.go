@@ -318,9 +318,10 @@ func (s *session) hello(r *wire.Reader) error {
 	return nil
 }
 
-// request makes an operation to be served, or does it at once if it cannot block
-// and gives none.
+// request makes an operation to be served, or does it at once if that takes no
+// time worth mentioning, and gives none.
 func (s *session) request(id uint64, req wire.Request) (*op, error) {
+	var begun *asyncCall
 	switch req := req.(type) {
 	case *wire.Ping:
 		s.reply(id, []byte(okMessage))
@@ -333,6 +334,12 @@ func (s *session) request(id uint64, req wire.Request) (*op, error) {
 		}
 		s.reply(id, wire.AppendResult(nil, &result))
 		return nil, nil
+	case *wire.Syscall:
+		var v wire.Value
+		if v, begun = s.agent.callNow(req); v != nil {
+			s.reply(id, wire.AppendResult(nil, &wire.Result{Value: v}))
+			return nil, nil
+		}
 	case *wire.Renew:
 		if err := s.agent.renew(req); err != nil {
 			result := failure(err)
@@ -343,6 +350,7 @@ func (s *session) request(id uint64, req wire.Request) (*op, error) {
 		return nil, nil
 	}
 	o := newOp(s, id)
+	o.begun = begun
 	s.mu.Lock()
 	if _, twice := s.ops[id]; twice {
 		s.mu.Unlock()

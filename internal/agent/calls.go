@@ -67,32 +67,31 @@ func (x *executor) isDead() bool {
 // syscall makes a call. The answer's bytes are streamed as far as they are
 // many.
 func (o *op) syscall(r *wire.Syscall, body *body) (wire.Value, error) {
+	if c := o.begun; c != nil {
+		a, err := c.x.await(o.ctx, c.answer)
+		if err != nil {
+			return nil, err
+		}
+		return o.callValue(c.x, a)
+	}
 	data, err := body.all(execMaxAnswer)
 	if err != nil {
 		return nil, err
 	}
-	req := &execRequest{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested}
-	copy(req.args[:], r.Args)
-	var sum uint64
-	for _, n := range r.Lens {
-		sum += n
-	}
-	if sum != uint64(len(data)) {
-		return nil, &wireError{Text: fmt.Sprintf("%d bytes for buffers of %d", len(data), sum)}
-	}
-	for _, n := range r.Ptrs {
-		req.ptrs = append(req.ptrs, uint32(n))
+	req, err := callRequest(r, data)
+	if err != nil {
+		return nil, err
 	}
 	x, err := o.agent.executor(r.Executor)
 	if err != nil {
 		return nil, err
 	}
-	if r.Life != 0 && r.Life != x.life {
-		return nil, &wireError{Text: "the executor that had it open has died"}
+	if err := x.isMeant(r); err != nil {
+		return nil, err
 	}
 	if r.Async {
 		req.flags = execAsync
-		_, ch, err := x.begin(req)
+		_, ch, err := x.exchange(req, false)
 		if err != nil {
 			return nil, err
 		}
@@ -111,6 +110,70 @@ func (o *op) syscall(r *wire.Syscall, body *body) (wire.Value, error) {
 		return nil, err
 	}
 	return o.callValue(x, a)
+}
+
+// callRequest is what the executor is asked for.
+func callRequest(r *wire.Syscall, data []byte) (*execRequest, error) {
+	req := &execRequest{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested}
+	copy(req.args[:], r.Args)
+	var sum uint64
+	for _, n := range r.Lens {
+		sum += n
+	}
+	if sum != uint64(len(data)) {
+		return nil, &wireError{Text: fmt.Sprintf("%d bytes for buffers of %d", len(data), sum)}
+	}
+	for _, n := range r.Ptrs {
+		req.ptrs = append(req.ptrs, uint32(n))
+	}
+	return req, nil
+}
+
+// isMeant fails when the caller knew another executor.
+func (x *executor) isMeant(r *wire.Syscall) error {
+	if r.Life != 0 && r.Life != x.life {
+		return &wireError{Text: "the executor that had it open has died"}
+	}
+	return nil
+}
+
+// callNow makes a call for the reader of the session if it is a small one. It
+// gives the value if the call returned at once, or else the call that is under
+// way; neither when the call is one to be made by an operation.
+func (a *Agent) callNow(r *wire.Syscall) (wire.Value, *asyncCall) {
+	if r.Async || r.Data.Streamed() {
+		return nil, nil
+	}
+	req, err := callRequest(r, r.Data.Inline)
+	if err != nil {
+		return nil, nil
+	}
+	s := &a.execs
+	s.mu.Lock()
+	x := s.byID[r.Executor]
+	s.mu.Unlock()
+	if x == nil || x.isMeant(r) != nil || !x.isIdle() {
+		return nil, nil
+	}
+	answer, ch, err := x.exchange(req, true)
+	switch {
+	case err != nil: // it has just died
+		return nil, nil
+	case answer == nil:
+		return nil, &asyncCall{x, ch}
+	}
+	return &wire.SyscallValue{Ret: answer.ret, Errno: answer.errno, Life: x.life, Data: answer.data}, nil
+}
+
+// isIdle tells whether a call that is made now may be waited for on the spot.
+func (x *executor) isIdle() bool {
+	if !x.sending.TryLock() {
+		return false
+	}
+	defer x.sending.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.gone == nil && x.idle()
 }
 
 // callValue is the value of an answer.

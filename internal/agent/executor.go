@@ -1,76 +1,44 @@
 package agent
 
 import (
-	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
-)
-
-// What the agent and an executor send each other; executor/protocol.h has the
-// other side.
-const (
-	execCall = 1 + iota
-	execReadMem
-	execSendFD
-	execSpawn
-
-	execAsync = 1
-
-	execHeadSize   = 88
-	execAnswerSize = 32
-	// execMaxAnswer bounds an answer's bytes: 256 buffers of 1 MiB, and what
-	// read_mem gives.
-	execMaxAnswer = 256 << 20
 )
 
 // errNoExecutor is the answer where the image has none.
 var errNoExecutor = &wireError{Text: "this guest has no executor for system calls (/.provium/executor is missing)"}
 
-// executor is the agent's side of one. It is safe for concurrent use.
+// executor is the agent's side of one. It is safe for concurrent use; how it is
+// talked to is in exchange.go.
 type executor struct {
-	id   uint64
-	life uint64 // never given twice
-	cmd  *command
-	sock *os.File
-	raw  syscall.RawConn
-	dead chan struct{} // closed when it was reaped
+	agent *Agent
+	id    uint64
+	life  uint64 // never given twice
+	cmd   *command
+	sock  int           // blocks, with execPatience as limit of a read
+	dead  chan struct{} // closed when it was reaped
 
+	// sending is held for a request, and for its answer where that comes at
+	// once.
 	sending sync.Mutex
+	in      answerReader // of who holds sending, unless there is a reader
+	out     []byte       // a request; of who holds sending
 
 	mu      sync.Mutex
 	last    uint64
-	pending map[uint64]chan execAnswer
-	gone    error // why it is no more
+	pending map[uint64]pendingAnswer
+	reader  chan struct{} // closed when the goroutine has ended that takes pending answers; nil without one
+	patient bool          // the last call took long, or this is the first: it is not waited for on the spot
+	gone    error         // why it is no more
 	closing bool
 }
 
-// execRequest is what an executor is asked for.
-type execRequest struct {
-	kind, flags uint32
-	nr          int64
-	args        [6]int64
-	lens        []uint64
-	ptrs        []uint32 // slot, buffer
-	nested      []uint64 // parent, child, offset
-	data        []byte   // of the buffers
-	fds         []int
-}
-
-// execAnswer is what came back: errno, or how the executor died.
-type execAnswer struct {
-	ret   int64
-	errno uint32
-	data  []byte
-	fd    int // that came with it, -1 when none
-	err   error
-}
+// executorPath names the executor's program, which is a file in memory: it loads
+// at once.
+func (a *Agent) executorPath() string { return descriptorPath(a.cfg.Executor) }
 
 // startExecutor starts one.
 func (a *Agent) startExecutor(id uint64) (*executor, error) {
@@ -86,52 +54,76 @@ func (a *Agent) startExecutor(id uint64) (*executor, error) {
 		defer unix.Close(fd)
 		null = fd
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	pair, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(pair[1])
-	sock, raw, err := pollable(pair[0], "executor")
-	if err != nil {
-		return nil, err
+	defer closeNow(pair[1])
+	err = setReceiveLimit(pair[0], execPatience)
+	var cmd *command
+	if err == nil {
+		cmd, err = a.start(a.executorPath(), []string{"@provium-executor"}, &syscall.ProcAttr{
+			Dir:   "/",
+			Env:   environment(&emptyRun, nil),
+			Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
+			Sys:   &syscall.SysProcAttr{Setsid: true},
+		})
 	}
-	cmd, err := a.start(descriptorPath(a.cfg.Executor), []string{"@provium-executor"}, &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   environment(&emptyRun, nil),
-		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
 	if err != nil {
-		sock.Close()
+		closeNow(pair[0])
 		return nil, fmt.Errorf("executor: %w", err)
 	}
-	x := &executor{id: id, life: a.handles.Add(1), cmd: cmd, sock: sock, raw: raw, dead: make(chan struct{}), pending: map[uint64]chan execAnswer{}}
+	x := &executor{agent: a, patient: true, id: id, life: a.handles.Add(1), cmd: cmd, sock: pair[0], dead: make(chan struct{}), pending: map[uint64]pendingAnswer{}}
 	a.children.Add(1)
 	go func() {
 		defer a.children.Done()
-		x.read()
+		x.reap()
 	}()
 	return x, nil
 }
 
-// read takes answers until the executor's end, and reaps it.
-func (x *executor) read() {
-	err := x.answers()
-	if err != nil {
-		x.cmd.kill(false) // it speaks in tongues
-	}
+// reap waits for the executor's end and takes it off the kernel's table.
+func (x *executor) reap() {
+	awaitExit(x.cmd.pidfd)
 	ws, _ := x.cmd.wait()
-	closeNow(x.cmd.pidfd)
-	x.sock.Close()
+	// Answers that came before are still read. A child that a test has forked
+	// may hold the other end open: this one is at its end all the same.
+	_ = unix.Shutdown(x.sock, unix.SHUT_RDWR)
 	x.mu.Lock()
 	x.gone = x.epitaph(ws)
+	x.mu.Unlock()
+	// Nobody begins any more, and who has begun is done soon.
+	x.sending.Lock()
+	x.mu.Lock()
+	reader := x.reader
+	x.mu.Unlock()
+	x.sending.Unlock()
+	if reader != nil {
+		<-reader
+	}
+	x.mu.Lock()
 	pending := x.pending
 	x.pending = nil
 	x.mu.Unlock()
-	for _, ch := range pending {
-		ch <- execAnswer{fd: -1, err: x.gone}
+	for _, p := range pending {
+		p.answer <- execAnswer{fd: -1, err: x.gone}
 	}
+	closeNow(x.sock)
 	close(x.dead)
+}
+
+// awaitExit waits for the end of a pidfd's process without holding a thread,
+// and closes the pidfd.
+func awaitExit(pidfd int) {
+	f, raw, err := pollable(pidfd, "pidfd")
+	if err != nil {
+		return // the reaping waits then, on a thread
+	}
+	defer f.Close()
+	_ = raw.Read(func(fd uintptr) bool {
+		n, err := pollNow([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}})
+		return n > 0 || err != nil
+	})
 }
 
 // epitaph says how it died. Held: x.mu.
@@ -147,174 +139,6 @@ func (x *executor) epitaph(ws unix.WaitStatus) error {
 		return &wireError{Text: fmt.Sprintf("%s was killed by signal %d (%s)", who, ws.Signal(), unix.SignalName(ws.Signal()))}
 	}
 	return &wireError{Text: fmt.Sprintf("%s exited with code %d", who, ws.ExitStatus())}
-}
-
-func (x *executor) answers() error {
-	head := make([]byte, execAnswerSize)
-	for {
-		fd := -1
-		if err := x.receive(head, &fd); err != nil {
-			if err == io.EOF || err == io.ErrUnexpectedEOF || err == unix.ECONNRESET {
-				return nil
-			}
-			return err
-		}
-		a := execAnswer{
-			ret:   int64(binary.NativeEndian.Uint64(head[8:])),
-			errno: binary.NativeEndian.Uint32(head[24:]),
-			fd:    fd,
-		}
-		n := binary.NativeEndian.Uint64(head[16:])
-		if n > execMaxAnswer {
-			return fmt.Errorf("answer of %d bytes", n)
-		}
-		a.data = make([]byte, n)
-		if _, err := io.ReadFull(x.sock, a.data); err != nil {
-			return nil
-		}
-		id := binary.NativeEndian.Uint64(head)
-		x.mu.Lock()
-		ch := x.pending[id]
-		delete(x.pending, id)
-		x.mu.Unlock()
-		if ch == nil {
-			if fd >= 0 {
-				unix.Close(fd)
-			}
-			continue
-		}
-		ch <- a
-	}
-}
-
-// receive fills p, and takes the descriptor that comes with it.
-func (x *executor) receive(p []byte, fd *int) error {
-	oob := make([]byte, unix.CmsgSpace(4))
-	for at := 0; at < len(p); {
-		var n, oobn int
-		var err error
-		if e := x.raw.Read(func(s uintptr) bool {
-			n, oobn, _, _, err = unix.Recvmsg(int(s), p[at:], oob, unix.MSG_CMSG_CLOEXEC)
-			return err != unix.EAGAIN && err != unix.EINTR
-		}); e != nil {
-			return e
-		}
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return io.EOF
-		}
-		if oobn > 0 {
-			if messages, err := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && len(messages) > 0 {
-				if fds, err := unix.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
-					*fd = fds[0]
-				}
-			}
-		}
-		at += n
-	}
-	return nil
-}
-
-// begin sends a request; its answer comes on the channel.
-func (x *executor) begin(r *execRequest) (id uint64, answer chan execAnswer, err error) {
-	ch := make(chan execAnswer, 1)
-	x.sending.Lock()
-	defer x.sending.Unlock()
-	x.mu.Lock()
-	if x.gone != nil {
-		defer x.mu.Unlock()
-		return 0, nil, x.gone
-	}
-	x.last++
-	id = x.last
-	x.pending[id] = ch
-	x.mu.Unlock()
-	head := r.encode(id)
-	if len(r.fds) > 0 {
-		err = x.raw.Write(func(s uintptr) bool {
-			// The socket has room: requests go one at a time.
-			err := unix.Sendmsg(int(s), head, unix.UnixRights(r.fds...), nil, unix.MSG_NOSIGNAL)
-			return err != unix.EAGAIN && err != unix.EINTR
-		})
-	} else {
-		_, err = x.sock.Write(head)
-	}
-	if err == nil && len(r.data) > 0 {
-		_, err = x.sock.Write(r.data)
-	}
-	if err != nil {
-		<-x.dead // it has died, or is about to: the reader gives the reason
-	}
-	return id, ch, nil
-}
-
-// encode gives the request without its buffers' bytes.
-func (r *execRequest) encode(id uint64) []byte {
-	b := make([]byte, 0, execHeadSize+8*len(r.lens)+4*len(r.ptrs)+16*len(r.nested)/3)
-	e := binary.NativeEndian
-	b = e.AppendUint64(b, id)
-	b = e.AppendUint32(b, r.kind)
-	b = e.AppendUint32(b, r.flags)
-	b = e.AppendUint64(b, uint64(r.nr))
-	for _, a := range r.args {
-		b = e.AppendUint64(b, uint64(a))
-	}
-	b = e.AppendUint32(b, uint32(len(r.lens)))
-	b = e.AppendUint32(b, uint32(len(r.ptrs)/2))
-	b = e.AppendUint32(b, uint32(len(r.nested)/3))
-	b = e.AppendUint32(b, 0)
-	for _, n := range r.lens {
-		b = e.AppendUint64(b, n)
-	}
-	for _, n := range r.ptrs {
-		b = e.AppendUint32(b, n)
-	}
-	for i := 0; i+2 < len(r.nested); i += 3 {
-		b = e.AppendUint32(b, uint32(r.nested[i]))
-		b = e.AppendUint32(b, uint32(r.nested[i+1]))
-		b = e.AppendUint64(b, r.nested[i+2])
-	}
-	return b
-}
-
-// Cancelling a call: it is interrupted every interruptStep, since a signal
-// that comes before the call sleeps is lost, and after interruptLimit the
-// executor is killed.
-const (
-	interruptStep  = 20 * time.Millisecond
-	interruptLimit = 2 * time.Second
-)
-
-// do makes a request and waits for the answer. When ctx ends before it, the
-// main thread is interrupted.
-func (x *executor) do(ctx context.Context, r *execRequest) (execAnswer, error) {
-	_, ch, err := x.begin(r)
-	if err != nil {
-		return execAnswer{fd: -1}, err
-	}
-	select {
-	case a := <-ch:
-		return a, a.err
-	case <-ctx.Done():
-	}
-	tick := time.NewTicker(interruptStep)
-	defer tick.Stop()
-	limit := time.After(interruptLimit)
-	for {
-		x.cmd.interrupt()
-		select {
-		case a := <-ch:
-			if a.fd >= 0 {
-				unix.Close(a.fd)
-			}
-			return execAnswer{fd: -1}, context.Canceled
-		case <-limit:
-			x.cmd.kill(false)
-		case <-tick.C:
-		}
-	}
 }
 
 // interrupt signals the main thread.

@@ -25,9 +25,11 @@ func FuzzExecutorRequest(f *testing.F) {
 		{kind: execCall, lens: []uint64{7}, nested: []uint64{0, 0, 0}, data: make([]byte, 7)},
 		{kind: execCall, lens: []uint64{8}, nested: []uint64{0, 0, 1<<64 - 8}, data: make([]byte, 8)},
 		{kind: execCall, lens: []uint64{1 << 63}, ptrs: []uint32{6, 0}},
+		{kind: execBatch, args: [6]int64{1}},
+		{kind: execBatch, args: [6]int64{1 << 40}},
 		{kind: 9},
 	} {
-		f.Add(append(r.encode(1), r.data...))
+		f.Add(append(r.encode(nil, 1), r.data...))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		cmd := exec.Command(program)

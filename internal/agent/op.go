@@ -29,7 +29,8 @@ type op struct {
 	// Touched by the operation's own goroutine only.
 	streamed [wire.Streams]uint64
 	batch    bool
-	inline   int // bytes of bulk data the result may still carry itself
+	begun    *asyncCall // the system call that it is, if that is under way already
+	inline   int        // bytes of bulk data the result may still carry itself
 }
 
 // chunk is a piece of the request's bulk data.
@@ -83,13 +84,19 @@ func (o *op) serve(req wire.Request) {
 		budget := batchInline
 		o.batch = true
 		results := make(wire.BatchValue, len(b.Ops))
-		for i, r := range b.Ops {
+		for i := 0; i < len(b.Ops); {
+			if n := plainCalls(b.Ops[i:]); n > 1 {
+				o.calls(b.Ops[i:i+n], results[i:])
+				i += n
+				continue
+			}
 			o.streamed = [wire.Streams]uint64{}
 			o.inline = min(wire.InlineLimit, budget)
 			given := o.inline
-			results[i] = o.item(r)
+			results[i] = o.item(b.Ops[i])
 			results[i].Streamed = o.streamed
 			budget -= given - o.inline
+			i++
 		}
 		result.Value = results
 	} else {

@@ -164,11 +164,7 @@ func (a *Agent) collect(pidfd int, out, err2 *output) (err error) {
 				return
 			}
 		}
-		select {
-		case a.waiters <- w:
-		default:
-			w.file.Close()
-		}
+		a.keep(w)
 	}()
 	outputs := [...]*output{nil, out, err2}
 	var events [len(sources)]unix.EpollEvent
@@ -222,6 +218,27 @@ func (a *Agent) waiter() (*waiter, error) {
 	w := &waiter{fd: fd}
 	w.file, w.raw, err = pollable(fd, "epoll")
 	return w, err
+}
+
+// keep takes a waiter back that waits for nothing.
+func (a *Agent) keep(w *waiter) {
+	select {
+	case a.waiters <- w:
+	default:
+		w.file.Close()
+	}
+}
+
+// await returns when something has happened.
+func (w *waiter) await() error {
+	var failed error
+	err := w.raw.Read(func(fd uintptr) bool {
+		var events [1]unix.EpollEvent
+		n, err := epollNow(int(fd), events[:])
+		failed = err
+		return n > 0 || err != nil
+	})
+	return errors.Join(err, failed)
 }
 
 // drain takes what is in the pipe now. More may be added meanwhile by somebody

@@ -173,7 +173,7 @@ func (p *process) follow(outputs [2]*os.File) {
 			p.out[i].collect(f)
 		}()
 	}
-	p.awaitEnd()
+	awaitExit(p.cmd.pidfd)
 	p.status, p.err = p.cmd.wait()
 	for i, s := range p.out {
 		s.end()
@@ -185,30 +185,34 @@ func (p *process) follow(outputs [2]*os.File) {
 	close(p.ended)
 }
 
-// awaitEnd waits for the end of the process without holding a thread.
-func (p *process) awaitEnd() {
-	f, raw, err := pollable(p.cmd.pidfd, "pidfd")
-	if err != nil {
-		return // the reaping waits then, on a thread
-	}
-	defer f.Close()
-	_ = raw.Read(func(fd uintptr) bool {
-		n, err := pollNow([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}})
-		return n > 0 || err != nil
-	})
-}
-
 // collect takes an output until its end or, once the process has ended, what
 // is in the pipe then. Who still has the other end open writes into the void.
 func (s *spool) collect(f *os.File) {
 	defer s.finish()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return
+	}
 	p := make([]byte, 64<<10)
+	wide := false
 	for {
 		s.room()
-		n, err := f.Read(p)
+		n := 0
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			n, failed = readNow(int(fd), p)
+			return failed != unix.EAGAIN
+		})
 		s.add(p[:n])
+		if n >= widenAt && !wide {
+			// As for the outputs of run.
+			wide = true
+			p = make([]byte, wire.ChunkSize)
+			_ = raw.Control(func(fd uintptr) { _, _ = rawCall(unix.SYS_FCNTL, fd, unix.F_SETPIPE_SZ, widePipe) })
+		}
 		switch {
-		case err == nil:
+		case err == nil && failed == nil && n > 0:
 		case os.IsTimeout(err):
 			if s.drain(f, p) {
 				f.Close()

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"io"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +15,10 @@ import (
 // sleeps, and on one virtual CPU those switches are what running a command
 // would cost most.
 
+// rawCall repeats a call that a signal interrupted. What the arguments point to
+// must not move, as what is on a goroutine's stack may.
+//
+//go:uintptrescapes
 func rawCall(trap, a, b, c uintptr) (uintptr, error) {
 	for {
 		n, _, errno := unix.RawSyscall(trap, a, b, c)
@@ -36,6 +42,39 @@ func readNow(fd int, p []byte) (int, error) {
 func writeNow(fd int, p []byte) (int, error) {
 	n, err := rawCall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	return int(n), err
+}
+
+// memoryFile makes an empty one.
+func memoryFile() (int, error) {
+	name := [...]byte{'a', 'g', 'e', 'n', 't', 0}
+	fd, err := rawCall(unix.SYS_MEMFD_CREATE, uintptr(unsafe.Pointer(&name)), unix.MFD_CLOEXEC, 0)
+	return int(fd), err
+}
+
+// pwriteNow writes all of p to a file in memory.
+func pwriteNow(fd int, p []byte, at int64) error {
+	return atNow(unix.SYS_PWRITE64, fd, p, at)
+}
+
+// preadNow fills p from a file in memory.
+func preadNow(fd int, p []byte, at int64) error {
+	return atNow(unix.SYS_PREAD64, fd, p, at)
+}
+
+func atNow(trap uintptr, fd int, p []byte, at int64) error {
+	for len(p) > 0 {
+		n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(at), 0, 0)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			return errno
+		case n == 0:
+			return io.ErrUnexpectedEOF
+		}
+		p, at = p[n:], at+int64(n)
+	}
+	return nil
 }
 
 // closeNow closes a pipe or a pidfd.
@@ -98,6 +137,27 @@ func epollNow(epfd int, events []unix.EpollEvent) (int, error) {
 		return 0, errno
 	}
 	return int(n), nil
+}
+
+// socketPair makes two connected sockets that children do not inherit by
+// accident.
+func socketPair() (p [2]int, err error) {
+	var fds [2]int32
+	_, _, errno := unix.RawSyscall6(unix.SYS_SOCKETPAIR, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0, uintptr(unsafe.Pointer(&fds)), 0, 0)
+	if errno != 0 {
+		return p, errno
+	}
+	return [2]int{int(fds[0]), int(fds[1])}, nil
+}
+
+// setReceiveLimit bounds the time that a blocking read of a socket takes.
+func setReceiveLimit(sock int, limit time.Duration) error {
+	t := unix.NsecToTimeval(int64(limit))
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(sock), unix.SOL_SOCKET, unix.SO_RCVTIMEO, uintptr(unsafe.Pointer(&t)), unsafe.Sizeof(t), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // pollable gives a descriptor to the runtime's poller; the File owns it.

@@ -242,7 +242,9 @@ func program(r *wire.Run, env []string) (path string, argv []string, err error) 
 func (a *Agent) start(path string, argv []string, attr *syscall.ProcAttr) (*command, error) {
 	a.spawn.Lock()
 	defer a.spawn.Unlock()
-	a.slots.reserve(path, attr.Dir)
+	if path != a.executorPath() {
+		a.slots.reserve(path, attr.Dir)
+	}
 	restore := a.cfg.Shield()
 	c := &command{pidfd: -1}
 	attr.Sys.PidFD = &c.pidfd

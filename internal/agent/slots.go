@@ -21,13 +21,13 @@ import (
 // agent takes it for good before it starts the first program of which it is not
 // certain that it loads at once.
 
-// slots knows which programs load at once: those of an initramfs that is still
-// the root. The fork lock guards it.
+// slots knows which programs load at once: those on file systems in memory,
+// while the root, which has their libraries, is one. The fork lock guards it.
 type slots struct {
 	single bool            // there is one slot
-	device uint64          // of the root file system at the start
+	root   string          // directory of the root file system
 	mounts int             // /proc/self/mountinfo
-	known  map[string]bool // programs looked at since the last mount
+	known  map[string]bool // paths looked at since the last mount
 }
 
 // maxKnown bounds slots.known.
@@ -35,15 +35,14 @@ const maxKnown = 64
 
 // newSlots gets the descriptor of the mount table, 0 for none.
 func newSlots(mounts int) slots {
-	s := slots{single: runtime.GOMAXPROCS(0) == 1, mounts: mounts}
-	var fs unix.Statfs_t
-	var st unix.Stat_t
-	if s.single && (mounts <= 0 || unix.Statfs("/", &fs) != nil || unix.Stat("/", &st) != nil || !inMemory(&fs)) {
+	s := slots{single: runtime.GOMAXPROCS(0) == 1, root: "/", mounts: mounts}
+	if s.single && (mounts <= 0 || !s.rootInMemory()) {
 		s.leaveSingle()
 	}
-	s.device = st.Dev
 	return s
 }
+
+func (s *slots) rootInMemory() bool { return onlyMemory(s.root) }
 
 func inMemory(fs *unix.Statfs_t) bool {
 	return fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
@@ -54,34 +53,41 @@ func (s *slots) leaveSingle() {
 	runtime.GOMAXPROCS(2)
 }
 
-// reserve makes room for the start of a program.
+// reserve makes room for the start of a program in a directory.
 func (s *slots) reserve(program, dir string) {
-	if s.single && (dir != "/" || !s.loadsAtOnce(program)) {
+	if s.single && !(s.atOnce(program, s.isInMemory) && (dir == "/" || s.atOnce(dir, onlyMemory))) {
 		s.leaveSingle()
 	}
 }
 
-// loadsAtOnce tells that the program is in memory and no script, whose
-// interpreter might be elsewhere. What it found out holds until something is
-// mounted.
-func (s *slots) loadsAtOnce(program string) bool {
+// atOnce tells that a program loads, or that a directory is entered, without
+// waiting for anything. What look found out holds until something is mounted.
+func (s *slots) atOnce(path string, look func(path string) bool) bool {
 	fd := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
 	if n, err := pollNow(fd); err != nil || n > 0 || len(s.known) >= maxKnown {
 		s.known = nil
 	}
-	at, known := s.known[program]
+	at, known := s.known[path]
 	if !known {
-		at = s.inRoot(program)
+		at = look(path)
 		if s.known == nil {
 			s.known = make(map[string]bool)
 		}
-		s.known[program] = at
+		s.known[path] = at
 	}
 	return at
 }
 
-// inRoot looks without holding the slot, so it may take as long as it wants.
-func (s *slots) inRoot(program string) bool {
+// onlyMemory tells that a path is on a file system in memory. On one that
+// answers late this waits, without holding the slot.
+func onlyMemory(path string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(path, &fs) == nil && inMemory(&fs)
+}
+
+// isInMemory tells that a program is in memory and no script, whose interpreter
+// might be elsewhere. It looks without holding the slot, too.
+func (s *slots) isInMemory(program string) bool {
 	path, err := filepath.EvalSymlinks(program)
 	if err != nil {
 		return false
@@ -95,8 +101,8 @@ func (s *slots) inRoot(program string) bool {
 	if err != nil || !info.Mode().IsRegular() {
 		return false
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
+	var fs unix.Statfs_t
 	magic := make([]byte, 4)
 	_, err = io.ReadFull(f, magic)
-	return ok && st.Dev == s.device && err == nil && string(magic) == "\x7fELF"
+	return err == nil && string(magic) == "\x7fELF" && unix.Fstatfs(int(f.Fd()), &fs) == nil && inMemory(&fs) && s.rootInMemory()
 }

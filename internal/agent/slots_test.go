@@ -9,23 +9,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// memoryTemp makes a directory in memory.
+func memoryTemp(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "slots")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // slotsAt makes slots whose root file system is that of dir.
 func slotsAt(t *testing.T, dir string) *slots {
 	t.Helper()
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		t.Fatal(err)
-	}
 	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(mounts) })
-	return &slots{single: true, device: st.Dev, mounts: mounts}
+	return &slots{single: true, root: dir, mounts: mounts}
 }
 
 func TestLoadsAtOnce(t *testing.T) {
-	dir := t.TempDir()
+	dir := memoryTemp(t)
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(content), 0o700); err != nil {
@@ -55,15 +62,15 @@ func TestLoadsAtOnce(t *testing.T) {
 		{filepath.Join(dir, "absent"), false},
 		{fifo, false},
 		{dir, false},
-		{"/proc/self/exe", false}, // another file system, unless everything is in one
+		{"/proc/self/exe", false}, // on a disk, unless the tests run in memory
 	} {
 		if tc.program == "/proc/self/exe" {
-			var a, b unix.Stat_t
-			if unix.Stat(tc.program, &a) == nil && unix.Stat(dir, &b) == nil && a.Dev == b.Dev {
+			var fs unix.Statfs_t
+			if unix.Statfs(tc.program, &fs) == nil && inMemory(&fs) {
 				continue
 			}
 		}
-		if got := s.loadsAtOnce(tc.program); got != tc.want {
+		if got := s.atOnce(tc.program, s.isInMemory); got != tc.want {
 			t.Errorf("%s: %v", tc.program, got)
 		}
 	}
@@ -72,7 +79,7 @@ func TestLoadsAtOnce(t *testing.T) {
 func TestKnownProgramsAreBounded(t *testing.T) {
 	s := slotsAt(t, t.TempDir())
 	for i := range 3 * maxKnown {
-		s.loadsAtOnce(filepath.Join("/nowhere", string(rune('a'+i))))
+		s.atOnce(filepath.Join("/nowhere", string(rune('a'+i))), s.isInMemory)
 	}
 	if len(s.known) > maxKnown {
 		t.Errorf("%d programs are kept", len(s.known))
@@ -83,7 +90,7 @@ func TestKnownProgramsAreBounded(t *testing.T) {
 func TestReserve(t *testing.T) {
 	before := runtime.GOMAXPROCS(1)
 	defer runtime.GOMAXPROCS(before)
-	dir := t.TempDir()
+	dir := memoryTemp(t)
 	program := filepath.Join(dir, "program")
 	if err := os.WriteFile(program, []byte("\x7fELF"), 0o700); err != nil {
 		t.Fatal(err)
@@ -92,6 +99,10 @@ func TestReserve(t *testing.T) {
 	s.reserve(program, "/")
 	if n := runtime.GOMAXPROCS(0); n != 1 {
 		t.Fatalf("%d slots for a program in memory", n)
+	}
+	s.reserve(program, dir)
+	if n := runtime.GOMAXPROCS(0); n != 1 {
+		t.Fatalf("%d slots for a directory in memory", n)
 	}
 	s.reserve(program, "/elsewhere")
 	if n := runtime.GOMAXPROCS(0); n != 2 {

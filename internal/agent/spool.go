@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 
@@ -31,12 +30,12 @@ type spool struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change
 	head    []byte
-	file    *os.File // bytes behind the head, at their own offsets
-	size    int64    // bytes that came
-	kept    int64    // bytes at the start that stay, at most wire.MaxOutput
-	from    int64    // first byte behind kept that is still there
-	ended   bool     // the process has: nothing is held up any more
-	done    bool     // nothing follows
+	file    int   // in memory: bytes behind the head, at their own offsets; 0 without any
+	size    int64 // bytes that came
+	kept    int64 // bytes at the start that stay, at most wire.MaxOutput
+	from    int64 // first byte behind kept that is still there
+	ended   bool  // the process has: nothing is held up any more
+	done    bool  // nothing follows
 	closed  bool
 	readers []*spoolReader
 	waiting int // who must not be held up by readers
@@ -114,20 +113,19 @@ func (s *spool) keep(p []byte) bool {
 	if len(p) == 0 {
 		return true
 	}
-	if s.file == nil {
-		fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+	if s.file == 0 {
+		fd, err := memoryFile()
 		if err != nil {
 			return false
 		}
-		s.file = os.NewFile(uintptr(fd), "output")
+		s.file = fd
 	}
-	_, err := s.file.WriteAt(p, at)
-	return err == nil
+	return pwriteNow(s.file, p, at) == nil
 }
 
 // trim gives back what no reader needs any more. Held: s.mu.
 func (s *spool) trim() {
-	if s.size <= wire.MaxOutput || s.file == nil {
+	if s.size <= wire.MaxOutput || s.file == 0 {
 		return
 	}
 	from := max(s.from, wire.MaxOutput, s.slowest())
@@ -142,7 +140,7 @@ func (s *spool) trim() {
 		return
 	}
 	// A hole that cannot be punched costs memory, nothing else.
-	_ = unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.from, from-s.from)
+	_ = unix.Fallocate(s.file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.from, from-s.from)
 	s.from = from
 }
 
@@ -187,9 +185,9 @@ func (s *spool) close() {
 // free is close's second half. Held: s.mu.
 func (s *spool) free() {
 	if s.closed && len(s.readers) == 0 {
-		if s.file != nil {
-			s.file.Close()
-			s.file = nil
+		if s.file != 0 {
+			closeNow(s.file)
+			s.file = 0
 		}
 		s.head, s.kept, s.from = nil, 0, s.size
 	}
@@ -252,8 +250,8 @@ func (s *spool) readAt(r *spoolReader, p []byte) (int, error) {
 	}
 	if r.pos < int64(len(s.head)) {
 		n = copy(p[:n], s.head[r.pos:])
-	} else if k, err := s.file.ReadAt(p[:n], r.pos); err != nil {
-		return k, err
+	} else if err := preadNow(s.file, p[:n], r.pos); err != nil {
+		return 0, err
 	}
 	r.pos += int64(n)
 	return n, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/guest"
 	"provium/internal/image"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -21,8 +22,9 @@ type startPlan struct {
 	opts     *BootOpts
 	cfg      *qemu.Config
 	guest    snapshot.Guest
-	restored bool   // from a snapshot, not booted
-	text     []byte // console log that came with it
+	restored bool            // from a snapshot, not booted
+	origin   snapshot.FileID // of that snapshot
+	text     []byte          // console log that came with it
 	nics     []plannedNIC
 	base     saved // what the agent held at the snapshot
 }
@@ -151,14 +153,18 @@ func (i *instance) firstAnswer(ctx context.Context) error {
 		}
 		return err
 	}
-	// Others may run from the same snapshot.
+	return renew(ctx, link, i.plan)
+}
+
+// renew makes a restored guest differ from others that run from the same snapshot.
+func renew(ctx context.Context, link *guest.Client, p *startPlan) error {
 	var entropy []byte
 	var now int64
-	if i.plan.guest.RNGSeed == nil {
+	if p.guest.RNGSeed == nil {
 		entropy = make([]byte, freshEntropy)
 		_, _ = rand.Read(entropy) // never fails
 	}
-	if fixed == nil {
+	if p.guest.InitialTime == nil {
 		now = time.Now().UnixNano()
 	}
 	return link.Renew(ctx, entropy, now)

@@ -127,6 +127,9 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 	inst, err := v.start(ctx, &fast, share.release)
 	if err == nil || ctx.Err() != nil {
 		share.settle()
+		if err == nil {
+			v.restored(&fast)
+		}
 		return inst, err
 	}
 	// The share is for the guest that boots instead.

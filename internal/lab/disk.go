@@ -38,6 +38,9 @@ type Disk struct {
 	socket   string
 	slot     int  // in the present machine, 0 while there is none
 	detached bool // from its VM, or closed with it
+
+	recordings []*nbd.Recording // all that there were
+	recording  *Recording       // the latest one that a caller has
 }
 
 // serialSize is what the guest sees of an id, in bytes.
@@ -127,7 +130,8 @@ func (d *Disk) close(destage bool) error {
 	d.mu.Lock()
 	again := d.detached
 	d.detached = true
-	listener := d.listener
+	listener, recordings := d.listener, d.recordings
+	d.recordings = nil
 	d.mu.Unlock()
 	if again {
 		return nil
@@ -144,7 +148,11 @@ func (d *Disk) close(destage bool) error {
 	if destage {
 		err = d.data.Flush()
 	}
-	if err = errors.Join(err, d.data.Close()); err != nil {
+	err = errors.Join(err, d.data.Close())
+	for _, r := range recordings {
+		err = errors.Join(err, r.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("disk `%s` close: %w", d.spec.ID, err)
 	}
 	return nil

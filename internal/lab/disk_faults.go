@@ -61,13 +61,3 @@ func (d *Disk) Policy() (DiskPolicy, error) {
 	}
 	return data.Policy(), nil
 }
-
-// PowerCut loses everything that the guest has not flushed. Until the machine is
-// reset, or booted again, the disk can be read but not changed by the guest.
-func (d *Disk) PowerCut() error {
-	data, err := d.backend()
-	if err == nil {
-		data.PowerCut()
-	}
-	return err
-}

@@ -74,6 +74,7 @@ type Host struct {
 
 	verified verified // snapshots that need not be read through again
 	saved    savedGenerations
+	standbys standbys
 
 	mu           sync.Mutex
 	nextVM       int

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type instance struct {
 	giveBack     func() // returns the pool's share
 	plan         *startPlan
 	wiring       wiring
+	made         *guest.Client // link of a stand-by, for the first boot
+	ownDir       string        // to be removed at the end; "" is none
 
 	ready  chan struct{}   // closed when machine is set
 	ctx    context.Context // ends with the instance
@@ -53,18 +56,21 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
 	cfg.Serial, cfg.HVC, cfg.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
-	var err error
-	if cfg.NICs, err = i.wiring.wire(cfg.Dir, p.nics, p.restored); err != nil {
-		i.cancel(err)
-		return nil, err
+	if b := v.host.takeStandby(ctx, p); b != nil {
+		i.adopt(b)
+	} else {
+		var err error
+		if cfg.NICs, err = i.wiring.wire(cfg.Dir, p.nics, p.restored); err != nil {
+			i.cancel(err)
+			return nil, err
+		}
+		if i.machine, err = qemu.Start(ctx, *cfg); err != nil {
+			i.wiring.close()
+			i.cancel(err)
+			return nil, err
+		}
 	}
-	machine, err := qemu.Start(ctx, *cfg)
-	if err != nil {
-		i.wiring.close()
-		i.cancel(err)
-		return nil, err
-	}
-	i.machine = machine
+	v.host.standbys.running(+1)
 	close(i.ready)
 	go i.supervise()
 	i.mu.Lock()
@@ -107,6 +113,10 @@ func (i *instance) supervise() {
 	}
 	i.work.Wait()
 	i.wiring.close()
+	if i.ownDir != "" {
+		_ = os.RemoveAll(i.ownDir) // with the run's directory, if not now
+	}
+	i.vm.host.standbys.running(-1)
 	if !startedAt.IsZero() {
 		i.announceEnd(startedAt)
 	}
@@ -309,6 +319,9 @@ func (i *instance) connect(ctx context.Context, boot int) (*guest.Client, error)
 	case <-i.ready:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+	if i.made != nil && boot == 0 {
+		return i.made, nil
 	}
 	conn, err := i.machine.DialAgent(ctx)
 	if err != nil {

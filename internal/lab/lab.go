@@ -22,6 +22,7 @@ type MemberInfo struct{ Kind, Name string }
 type Lab struct {
 	host   *Host
 	name   string
+	root   bool // of the file
 	parent *Lab // enclosing scope, for lookups; nil for the file's root and for sub-labs
 
 	mu      sync.Mutex
@@ -41,7 +42,7 @@ type Lab struct {
 const rootName = "provium"
 
 // New makes the root lab of file scope.
-func New(h *Host) *Lab { return &Lab{host: h, name: rootName} }
+func New(h *Host) *Lab { return &Lab{host: h, name: rootName, root: true} }
 
 // OpenScope makes the root lab of a test body. Lookups that miss in it go on
 // in l.
@@ -547,6 +548,9 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 		if s.hold(0) <= 0 {
 			errs = append(errs, s.CloseScope(ctx)...)
 		}
+	}
+	if l.root {
+		l.host.standbys.close()
 	}
 	for _, b := range closingBridges {
 		if err := b.Close(ctx); err != nil {

@@ -17,7 +17,10 @@ import (
 )
 
 // Snapshot is a snapshot of one VM: the file at a path.
-type Snapshot struct{ path string }
+type Snapshot struct {
+	host *Host
+	path string
+}
 
 // Path is the one file that holds everything.
 func (s *Snapshot) Path() string { return s.path }
@@ -27,6 +30,9 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 
 // Delete removes the file. VMs that were restored from it are not concerned.
 func (s *Snapshot) Delete() error {
+	if id, err := snapshot.Identify(s.path); err == nil {
+		s.host.standbys.drop(id) // they keep the file's space on the disk
+	}
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot delete: %w", err)
 	}
@@ -168,7 +174,7 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	v.host.verified.add(id)
 	gen := inst.generation()
 	v.host.saved.put(id, saved{gen, gen.last.Load()})
-	return &Snapshot{path}, nil
+	return &Snapshot{v.host, path}, nil
 }
 
 // save writes the guest to w. A running one is stopped meanwhile.
@@ -306,11 +312,8 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 		return err
 	}
 	defer r.Close()
-	if !v.host.verified.has(r.ID()) {
-		if err := r.Verify(ctx); err != nil {
-			return err
-		}
-		v.host.verified.add(r.ID())
+	if err := v.host.verify(ctx, r); err != nil {
+		return err
 	}
 	m := r.Manifest().Machine
 	giveBack, err := v.admit(ctx, m.Memory, m.CPUs)
@@ -326,7 +329,23 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return v.started(ctx, inst)
+	if err := v.started(ctx, inst); err != nil {
+		return err
+	}
+	v.restored(plan)
+	return nil
+}
+
+// verify reads a snapshot through unless that was done before.
+func (h *Host) verify(ctx context.Context, r *snapshot.Reader) error {
+	if h.verified.has(r.ID()) {
+		return nil
+	}
+	if err := r.Verify(ctx); err != nil {
+		return err
+	}
+	h.verified.add(r.ID())
+	return nil
 }
 
 // startRestored is start for a plan of planRestore.
@@ -401,6 +420,6 @@ func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
 		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
-	p.restored, p.base = true, v.host.saved.get(r.ID())
+	p.restored, p.origin, p.base = true, r.ID(), v.host.saved.get(r.ID())
 	return nil
 }

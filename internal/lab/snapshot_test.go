@@ -93,7 +93,7 @@ func TestRestoreLoop(t *testing.T) {
 	must(t, err)
 	must(t, v.Shutdown(t.Context()))
 
-	const rounds = 120
+	const rounds = 24
 	seen := map[string]bool{}
 	var took []time.Duration
 	var files, entries int
@@ -110,7 +110,7 @@ func TestRestoreLoop(t *testing.T) {
 			t.Fatalf("round %d: random bytes %s came before", i, random)
 		}
 		seen[random] = true
-		if i%10 == 9 {
+		if i%6 == 5 {
 			// The restored guest's own snapshot is what is restored from now on.
 			shell(t, v, "echo kept > /tmp/x")
 			next, err := v.Snapshot(t.Context(), "")
@@ -120,11 +120,12 @@ func TestRestoreLoop(t *testing.T) {
 			shell(t, v, "true")
 		}
 		must(t, v.Shutdown(t.Context()))
+		h.standbys.close()
 		n, list := openFiles(t), listDir(t, h.TempDir)
-		if i == 10 {
+		if i == 6 {
 			files, entries = n, list
 		}
-		if i > 10 && (n > files+2 || list != entries) {
+		if i > 6 && (n > files+2 || list != entries) {
 			t.Fatalf("round %d: %d open files, %d at first; %d temporary files, %d at first", i, n, files, list, entries)
 		}
 	}

@@ -8,11 +8,12 @@ import (
 	"sync"
 )
 
-// Config says what a Disk is made of: exactly one of Image, Template and Size.
+// Config says what a Disk is made of: exactly one of Image, Template, Size and From.
 type Config struct {
 	Image    string // raw file, used in place
 	Template string // raw file of which the disk is a private copy
 	Size     int64  // of a blank disk in bytes, a multiple of SectorSize
+	From     *Image // what another disk was; this one is a private copy
 	ReadOnly bool   // nobody can write
 	TempDir  string // for what is not in an image; "" is the system's
 	// OnError is told why a request failed that should not have: trouble of the
@@ -26,15 +27,18 @@ type Disk struct {
 	cfg    Config
 	size   int64 // capacity in bytes, whole sectors
 	faults faults
+	single singles
 
 	mu        sync.RWMutex
 	medium    store
-	cache     layer // what was written and not flushed
-	spent     int64 // bytes written to the cache's file since it was last emptied
+	cache     *layer // what was written and not flushed
+	spent     int64  // bytes written to the cache's file since it was last emptied
 	flushing  flushing
 	postponed bool // see HoldFlushes
 	cut       bool // see PowerCut
 	closed    bool
+	unflushed unflushed
+	recording *Recording // nil while there is none
 }
 
 // flushing is what a flush does.
@@ -49,45 +53,44 @@ const (
 // Open makes a disk. It must be closed.
 func Open(cfg Config) (*Disk, error) {
 	d := &Disk{cfg: cfg}
+	if cfg.From != nil {
+		d.become(cfg.From)
+		return d, nil
+	}
 	var err error
 	if d.medium, d.size, err = openMedium(&cfg); err != nil {
 		return nil, err
 	}
-	if d.cache.f, err = temporary(cfg.TempDir, d.size); err != nil {
-		d.medium.close()
-		return nil, fmt.Errorf("disk cache: %w", err)
-	}
+	d.cache = &layer{dir: cfg.TempDir, size: d.size}
 	return d, nil
 }
 
 func openMedium(cfg *Config) (store, int64, error) {
 	switch {
-	case cfg.Image != "":
-		f, err := openImage(cfg.Image, !cfg.ReadOnly)
+	case cfg.Image != "" || cfg.Template != "":
+		path, write := cfg.Image, !cfg.ReadOnly
+		if path == "" {
+			path, write = cfg.Template, false
+		}
+		f, err := openImage(path, write)
 		if err != nil {
 			return nil, 0, err
 		}
-		return f, wholeSectors(f.length), nil
-	case cfg.Template != "":
-		base, err := openImage(cfg.Template, false)
-		if err != nil {
-			return nil, 0, err
+		size := wholeSectors(f.length)
+		if write {
+			return &inPlace{imageFile: f, dir: cfg.TempDir}, size, nil
 		}
-		size := wholeSectors(base.length)
-		f, err := temporary(cfg.TempDir, size)
-		if err != nil {
-			base.close()
-			return nil, 0, fmt.Errorf("disk copy: %w", err)
-		}
-		return &cowStore{base: base, over: layer{f: f}}, size, nil
+		return &stack{&layer{dir: cfg.TempDir, size: size}, f}, size, nil
 	case cfg.Size <= 0 || cfg.Size%SectorSize != 0:
 		return nil, 0, fmt.Errorf("size: %d is not a positive multiple of %d", cfg.Size, SectorSize)
 	}
+	// Such a size may be more than a file can have: better to know at once.
 	f, err := temporary(cfg.TempDir, cfg.Size)
 	if err != nil {
 		return nil, 0, fmt.Errorf("scratch disk of %d bytes: %w", cfg.Size, err)
 	}
-	return &fileStore{f: f, length: cfg.Size}, cfg.Size, nil
+	own := &layer{dir: cfg.TempDir, size: cfg.Size, files: []*blob{newBlob(f)}, own: firstFile}
+	return &stack{own, nil}, cfg.Size, nil
 }
 
 func wholeSectors(n int64) int64 { return (n + SectorSize - 1) / SectorSize * SectorSize }
@@ -117,7 +120,8 @@ func (d *Disk) Close() error {
 		return nil
 	}
 	d.closed = true
-	return errors.Join(d.medium.close(), d.cache.f.Close())
+	d.stopRecording("the disk was closed")
+	return errors.Join(d.medium.close(), d.cache.close(), d.unflushed.close())
 }
 
 // ErrClosed is the answer to requests after Close.
@@ -166,10 +170,13 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 		case d.cfg.ReadOnly:
 			return errReadOnly
 		}
+		if err := d.noteSectors(first, p); err != nil {
+			return err
+		}
 		whole := int64(len(p)) / SectorSize * SectorSize
 		if tail := p[whole:]; len(tail) > 0 {
 			// In the cache, too, the rest of the sector stays.
-			if h, _ := d.cache.has.run((off+whole)/SectorSize, 1); h != absent {
+			if h, _ := d.cache.table.run((off+whole)/SectorSize, 1); h != absent {
 				var sector [SectorSize]byte
 				if err := d.cache.read(sector[:], off+whole, d.medium.readAt); err != nil {
 					return err
@@ -184,7 +191,7 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 			return err
 		}
 		if whole > 0 {
-			d.cache.has.set(first, whole/SectorSize, absent)
+			d.cache.forget(first, whole/SectorSize)
 		}
 		return nil
 	})
@@ -209,16 +216,6 @@ func (d *Disk) inRange(first, n int64) error {
 		return &RangeError{first, n, sectors}
 	}
 	return nil
-}
-
-// PowerCut loses everything that was not flushed. Until PowerOn the disk can be
-// read but not changed.
-func (d *Disk) PowerCut() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cut, d.postponed = true, false
-	d.cache.has.clear()
-	d.trim()
 }
 
 // PowerOn ends what PowerCut began.
@@ -318,13 +315,19 @@ func (d *Disk) change(ctx context.Context, r request, fua bool, do func() error)
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
 	return d.change(ctx, request{opWrite, off, int64(len(p))}, fua, func() error {
 		d.spent += int64(len(p))
+		if err := d.note(off, int64(len(p)), p, fua); err != nil {
+			return err
+		}
 		return d.cache.write(p, off)
 	})
 }
 
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
 	return d.change(ctx, request{opWrite, off, n}, fua, func() error {
-		d.cache.has.set(off/SectorSize, n/SectorSize, zeroed)
+		if err := d.note(off, n, nil, fua); err != nil {
+			return err
+		}
+		d.cache.table.set(off/SectorSize, n/SectorSize, zeroed)
 		return nil
 	})
 }
@@ -363,11 +366,11 @@ func (d *Disk) hole(off, limit int64) (bool, int64) {
 	if d.closed {
 		return false, limit
 	}
-	h, n := d.cache.has.run(off/SectorSize, limit/SectorSize)
-	if h == absent {
+	p, n := d.cache.table.run(off/SectorSize, limit/SectorSize)
+	if p == absent {
 		return d.medium.hole(off, n*SectorSize)
 	}
-	return h == zeroed, n * SectorSize
+	return p == zeroed, n * SectorSize
 }
 
 // report tells of trouble of the host's own. The guest only sees EIO.
@@ -380,55 +383,43 @@ func (d *Disk) report(err error) error {
 
 // commit writes the cache to the medium. Held: d.mu.
 func (d *Disk) commit() error {
-	if d.cache.has.empty() {
+	if d.cache.table.empty() {
 		return nil
 	}
-	err := d.cache.has.held(d.size/SectorSize, func(first, n int64, h holding) error {
-		return d.settle(h, first*SectorSize, n*SectorSize)
+	err := d.cache.table.held(d.size/SectorSize, func(first, n int64, p place) error {
+		return d.settle(p, first*SectorSize, n*SectorSize)
 	})
 	if err == nil {
-		d.cache.has.clear()
-		d.trim()
+		d.emptyCache()
+		d.unflushed.forget()
+		if d.recording != nil {
+			d.recording.flush()
+		}
 	}
 	return err
 }
 
-// settle writes one run of the cache to the medium.
-func (d *Disk) settle(h holding, off, n int64) error {
-	switch h {
-	case zeroed:
-		if err := d.medium.zero(off, n); err != nil {
-			return err
-		}
-	case written:
-		p := make([]byte, min(n, 1<<20))
-		for done := int64(0); done < n; {
-			p = p[:min(n-done, int64(len(p)))]
-			if _, err := d.cache.f.ReadAt(p, off+done); err != nil {
-				return err
-			}
-			if err := d.medium.writeAt(p, off+done); err != nil {
-				return err
-			}
-			done += int64(len(p))
-		}
+// settle moves one run of the cache to the medium.
+func (d *Disk) settle(p place, off, n int64) error {
+	if p == absent {
+		return nil
 	}
-	if h != absent {
-		d.cache.has.set(off/SectorSize, n/SectorSize, absent)
+	if err := d.settled(p, off, n); err != nil {
+		return err
 	}
+	d.cache.forget(off/SectorSize, n/SectorSize)
 	return nil
 }
 
 // cacheKept is how much the cache's file may keep while the cache is empty, in bytes.
 const cacheKept = 64 << 20
 
-// trim gives the space of an empty cache back. Held: d.mu.
-func (d *Disk) trim() {
-	if d.spent < cacheKept {
-		return
+// emptyCache forgets what is in the cache, and gives its space back if that is
+// worth it. Held: d.mu.
+func (d *Disk) emptyCache() {
+	spare := d.spent >= cacheKept
+	if spare {
+		d.spent = 0
 	}
-	d.spent = 0
-	if d.cache.f.Truncate(0) == nil {
-		_ = d.cache.f.Truncate(d.size)
-	}
+	d.cache.clear(spare)
 }

@@ -78,7 +78,7 @@ func TestWritesCountOnceFlushed(t *testing.T) {
 			must(t, d.guestWrite(ctx, block('f', 1), 9*SectorSize, true))
 			expect(8, 'a', 'b')
 			expect(9, 'f', 'f')
-			d.PowerCut()
+			cut(t, d, Cut{})
 			expect(8, 'a', 'a')
 			if err := d.guestWrite(ctx, block('c', 1), 8*SectorSize, false); err == nil {
 				t.Error("a disk without power was written")
@@ -338,7 +338,7 @@ func TestRandomRequests(t *testing.T) {
 				copy(seen[lo:], p)
 				copy(medium[lo:], p)
 			case 7:
-				d.PowerCut()
+				cut(t, d, Cut{})
 				d.PowerOn()
 				copy(seen, medium)
 			}

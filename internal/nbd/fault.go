@@ -43,15 +43,19 @@ type FaultError struct{ By string } // "fault_inject", or the rule's name
 func (e *FaultError) Error() string { return "EIO (" + e.By + ")" }
 
 // Range is a number of sectors.
-type Range struct{ First, Count int64 }
+type Range struct {
+	First int64 `json:"first"`
+	Count int64 `json:"count"`
+}
 
 // Policy is what makes requests fail or wait, beside the modes. Its zero value
 // lets all pass.
 type Policy struct {
-	FailReads, FailWrites bool          // writes include flushes
-	FailAfter             int64         // so many requests pass, those after them fail; 0: no such limit
-	FailRanges            []Range       // reads and writes that touch one fail
-	Delay                 time.Duration // each request is held so long first
+	FailReads  bool          `json:"fail_reads,omitempty"`
+	FailWrites bool          `json:"fail_writes,omitempty"` // and flushes
+	FailAfter  int64         `json:"fail_after,omitempty"`  // so many requests pass, those after them fail; 0: no such limit
+	FailRanges []Range       `json:"fail_ranges,omitempty"` // reads and writes that touch one fail
+	Delay      time.Duration `json:"delay,omitempty"`       // each request is held so long first
 }
 
 // faults decides on requests, of the guest and of the test alike.
@@ -130,6 +134,23 @@ func (f *faults) run(ctx context.Context, r request, do func() error) error {
 		return err
 	}
 	return f.look(r)
+}
+
+// state describes the faults for an Image.
+func (f *faults) state() State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := State{Modes: slices.Clone(f.modes), Policy: f.policy, Passed: f.passed}
+	s.Policy.FailRanges = slices.Clone(f.policy.FailRanges)
+	return s
+}
+
+// become sets the faults that state has described.
+func (f *faults) become(s State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.modes, f.policy, f.passed = slices.Clone(s.Modes), s.Policy, s.Passed
+	f.policy.FailRanges = slices.Clone(s.Policy.FailRanges)
 }
 
 // Inject switches a mode on.

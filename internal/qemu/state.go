@@ -29,6 +29,8 @@ type Restore struct {
 	// Check is asked before anything is loaded whether a QEMU of this version
 	// will do; nil accepts any.
 	Check func(version string) error
+	// Hold leaves the guest stopped, for a later Cont.
+	Hold bool
 }
 
 // maxState caps what a machine may have in device state, in bytes. Real ones
@@ -154,7 +156,8 @@ func (m *Machine) prepare(ctx context.Context) error {
 	}}, nil)
 }
 
-// load takes the machine over into this process and sets it going.
+// load takes the machine over into this process and, unless it is held, sets it
+// going.
 func (m *Machine) load(ctx context.Context) error {
 	if check := m.cfg.Restore.Check; check != nil {
 		if err := check(m.qmp.Version()); err != nil {
@@ -192,6 +195,9 @@ func (m *Machine) load(ctx context.Context) error {
 	}
 	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
 		return fail(err)
+	}
+	if m.cfg.Restore.Hold {
+		return nil
 	}
 	if err := m.Cont(ctx); err != nil {
 		return fail(err)

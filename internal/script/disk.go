@@ -39,6 +39,7 @@ func diskMethods() map[string]diskMethod {
 		"write_sectors": (*file).diskWriteSectors,
 	}
 	maps.Copy(methods, diskFaultMethods())
+	maps.Copy(methods, diskCrashMethods())
 	return methods
 }
 

@@ -13,7 +13,6 @@ func diskFaultMethods() map[string]diskMethod {
 		"fault_inject":  (*file).diskFaultInject,
 		"clear_faults":  diskCall((*lab.Disk).ClearModes),
 		"active_faults": (*file).diskActiveFaults,
-		"power_cut":     diskCall((*lab.Disk).PowerCut),
 		"fail_reads":    diskRule(func(p *lab.DiskPolicy) { p.FailReads = true }),
 		"fail_writes":   diskRule(func(p *lab.DiskPolicy) { p.FailWrites = true }),
 		"clear_policy":  diskRule(func(p *lab.DiskPolicy) { *p = lab.DiskPolicy{} }),

@@ -29,7 +29,20 @@ func identify(f *os.File) (FileID, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return FileID{}, err
 	}
-	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MtimeNS: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UnixNano()}, nil
+	return fileID(&st), nil
+}
+
+func fileID(st *unix.Stat_t) FileID {
+	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MtimeNS: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UnixNano()}
+}
+
+// Identify is the identity of the file at path.
+func Identify(path string) (FileID, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return FileID{}, &Error{path, err}
+	}
+	return fileID(&st), nil
 }
 
 // Reader is an open snapshot whose manifest was verified. It is safe for

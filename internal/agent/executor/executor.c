@@ -16,8 +16,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -30,7 +32,6 @@
 #define LINK_FD 1000
 
 static int link_fd;
-static pid_t self;
 static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
 
 /* An asynchronous call. */
@@ -124,16 +125,17 @@ static void answer(struct request *r, long ret, int error, const int *fd)
 	v[0].iov_base = &a;
 	v[0].iov_len = sizeof a;
 	pthread_mutex_lock(&sending);
-	send_all(v, n, fd);
+	if (n > 1 || fd || send(link_fd, &a, sizeof a, MSG_NOSIGNAL) != sizeof a)
+		send_all(v, n, fd);
 	pthread_mutex_unlock(&sending);
 }
 
-static long make_call(struct request *r, int *error)
+static long make_call(long nr, const long *a, int *error)
 {
-	long *a = r->head.args, ret;
+	long ret;
 
 	errno = 0;
-	ret = syscall(r->head.nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	ret = syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	*error = ret == -1 ? errno : 0;
 	return ret;
 }
@@ -142,7 +144,7 @@ static void *call_thread(void *p)
 {
 	struct call *c = p;
 	int error;
-	long ret = make_call(c->req, &error);
+	long ret = make_call(c->req->head.nr, c->req->head.args, &error);
 
 	answer(c->req, ret, error, NULL);
 	request_free(c->req);
@@ -191,6 +193,14 @@ static void start_call(struct request *r)
 	calls = c;
 }
 
+#define X32 0x40000000 /* the bit of that way of calling */
+
+static int forks(long nr)
+{
+	nr &= ~X32;
+	return nr == SYS_fork || nr == SYS_vfork || nr == SYS_clone || nr == SYS_clone3;
+}
+
 /* The other side of a fork that a test has asked for: it waits to be killed,
  * and does not outlive us. The child of a vfork must not keep us waiting. */
 static void be_child(long nr)
@@ -201,6 +211,47 @@ static void be_child(long nr)
 	close(link_fd);
 	for (;;)
 		pause();
+}
+
+/* A call on the main thread. */
+static long main_call(long nr, const long *args, int *error)
+{
+	pid_t self;
+	long ret;
+
+	if (!forks(nr))
+		return make_call(nr, args, error);
+	self = syscall(SYS_getpid);
+	ret = make_call(nr, args, error);
+	if (syscall(SYS_getpid) != self)
+		be_child(nr);
+	return ret;
+}
+
+/* Makes the calls in the file, one after the other. */
+static int batch(int fd, size_t count)
+{
+	size_t size = sizeof(struct batch) + count * sizeof(struct batch_call), i;
+	struct stat st;
+	struct batch *b;
+
+	if (fstat(fd, &st) < 0)
+		return errno;
+	if (st.st_size < 0 || (size_t)st.st_size < size)
+		return EINVAL;
+	b = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (b == MAP_FAILED)
+		return errno;
+	for (i = 0; i < count && !__atomic_load_n(&b->stop, __ATOMIC_RELAXED); i++) {
+		struct batch_call *c = &b->calls[i];
+		int error;
+
+		c->ret = main_call(c->nr, c->args, &error);
+		c->error = error;
+		__atomic_store_n(&b->done, i + 1, __ATOMIC_RELEASE);
+	}
+	munmap(b, size);
+	return 0;
 }
 
 static void serve(struct request *r, const int *fds)
@@ -216,17 +267,20 @@ static void serve(struct request *r, const int *fds)
 			return;
 		}
 		join_done();
-		ret = make_call(r, &error);
-		if (syscall(SYS_getpid) != self)
-			be_child(r->head.nr);
+		ret = main_call(r->head.nr, r->head.args, &error);
 		answer(r, ret, error, NULL);
+		break;
+	case KIND_BATCH:
+		join_done();
+		error = batch(fds[0], r->head.args[0]);
+		answer(r, error ? -1 : 0, error, NULL);
 		break;
 	case KIND_READ_MEM:
 		/* The request has one buffer of the wanted length. */
 		local.iov_base = r->bufs[0];
 		remote.iov_base = (void *)r->head.args[0];
 		local.iov_len = remote.iov_len = r->lens[0];
-		ret = r->lens[0] ? process_vm_readv(self, &local, 1, &remote, 1, 0) : 0;
+		ret = r->lens[0] ? process_vm_readv(getpid(), &local, 1, &remote, 1, 0) : 0;
 		error = ret < 0 ? errno : (size_t)ret < r->lens[0] ? EFAULT : 0;
 		answer(r, error ? -1 : ret, error, NULL);
 		break;
@@ -284,11 +338,10 @@ int main(void)
 			if (k <= 0)
 				return 0;
 			for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-				if (c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fds))
-					memcpy(fds, CMSG_DATA(c), sizeof fds);
+				if (c->cmsg_type == SCM_RIGHTS && c->cmsg_len <= CMSG_LEN(sizeof fds))
+					memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
 			have += k;
 		}
-		self = syscall(SYS_getpid);
 		r = request_read(&head, receive);
 		if (!r) {
 			answer(NULL, -1, EINVAL, NULL); /* id 0: the agent gives up on us */

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum { KIND_CALL = 1, KIND_READ_MEM, KIND_SEND_FD, KIND_SPAWN };
+enum { KIND_CALL = 1, KIND_READ_MEM, KIND_SEND_FD, KIND_SPAWN, KIND_BATCH };
 enum { FLAG_ASYNC = 1 };
 
 enum {
@@ -16,6 +16,7 @@ enum {
 	MAX_ARGS = 6,
 	SPAWN_FDS = 3,
 	MAX_BUF = 4 << 20, /* bytes; the host's limit for calls is lower */
+	MAX_BATCH = 1 << 16,
 };
 
 /*
@@ -43,6 +44,23 @@ struct nested {
 	uint32_t parent; /* buffer that gets, at offset, the address of */
 	uint32_t child;
 	uint64_t offset;
+};
+
+/*
+ * The calls of a KIND_BATCH, args[0] of them, are in a file in memory that comes
+ * with the request, and so are their results: if one is lethal, those of the
+ * ones before are there.
+ */
+struct batch {
+	uint32_t stop; /* the agent wants no further call */
+	uint32_t done; /* calls that have returned */
+	struct batch_call {
+		int64_t nr;
+		long args[MAX_ARGS];
+		int64_t ret;
+		int32_t error;
+		uint32_t unused;
+	} calls[];
 };
 
 /* An answer: this and the buffers' bytes. A descriptor may come with it. */

@@ -19,17 +19,24 @@ static int read_tables(struct request *r, void (*receive)(void *, size_t))
 	struct head *h = &r->head;
 	static struct ptr ptrs[MAX_ARGS];
 	static struct nested nested[MAX_NESTED];
+	static char tables[sizeof r->lens + sizeof ptrs + sizeof nested];
+	const size_t nlens = h->nbufs * sizeof r->lens[0], nptrs = h->nptrs * sizeof ptrs[0];
+	const size_t nnested = h->nnested * sizeof nested[0];
 	size_t i, size = 0;
 
-	receive(r->lens, h->nbufs * sizeof r->lens[0]);
-	receive(ptrs, h->nptrs * sizeof ptrs[0]);
-	receive(nested, h->nnested * sizeof nested[0]);
+	if (nlens + nptrs + nnested == 0)
+		return 0;
+	/* One read: each is a system call. */
+	receive(tables, nlens + nptrs + nnested);
+	memcpy(r->lens, tables, nlens);
+	memcpy(ptrs, tables + nlens, nptrs);
+	memcpy(nested, tables + nlens + nptrs, nnested);
 	for (i = 0; i < h->nbufs; i++) {
 		if (r->lens[i] > MAX_BUF)
 			return -1;
 		size = place(size, r->lens[i]) + r->lens[i] + 16;
 	}
-	if (posix_memalign((void **)&r->memory, 4096, size ? size : 1) != 0)
+	if (size > 0 && posix_memalign((void **)&r->memory, 4096, size) != 0)
 		return -1;
 	for (i = 0, size = 0; i < h->nbufs; i++) {
 		size = place(size, r->lens[i]);
@@ -63,17 +70,22 @@ struct request *request_read(const struct head *head, void (*receive)(void *, si
 {
 	struct request *r;
 
-	if (head->kind < KIND_CALL || head->kind > KIND_SPAWN || head->nbufs > MAX_BUFS ||
+	if (head->kind < KIND_CALL || head->kind > KIND_BATCH || head->nbufs > MAX_BUFS ||
 	    head->nptrs > MAX_ARGS || head->nnested > MAX_NESTED)
 		return NULL;
 	if (head->kind == KIND_READ_MEM && head->nbufs != 1)
 		return NULL;
 	if (head->kind == KIND_SPAWN && head->nbufs != 4)
 		return NULL;
-	r = calloc(1, sizeof *r);
+	if (head->kind == KIND_BATCH && (head->nbufs != 0 || head->args[0] < 1 || head->args[0] > MAX_BATCH))
+		return NULL;
+	/* The arrays are left as they are, so that a small call touches no more
+	 * pages than it needs. */
+	r = malloc(sizeof *r);
 	if (!r)
 		return NULL;
 	r->head = *head;
+	r->memory = NULL;
 	if (read_tables(r, receive) < 0) {
 		request_free(r);
 		return NULL;

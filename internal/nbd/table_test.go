@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-// TestSectorMap compares with an array.
-func TestSectorMap(t *testing.T) {
+// TestTable compares with an array, and copies with what they were copied from.
+func TestTable(t *testing.T) {
 	const sectors = 5*chunkSectors + 77
 	rnd := rand.New(rand.NewPCG(1, 2))
-	var m sectorMap
-	model := make([]holding, sectors)
+	var m table
+	model := make([]place, sectors)
 	check := func() {
 		t.Helper()
 		for at := int64(0); at < sectors; {
@@ -29,7 +29,7 @@ func TestSectorMap(t *testing.T) {
 	for range 300 {
 		first := rnd.Int64N(sectors)
 		n := 1 + rnd.Int64N(min(sectors-first, 1<<rnd.Int64N(14)))
-		h := holding(rnd.IntN(3))
+		h := place(rnd.IntN(4))
 		m.set(first, n, h)
 		for i := first; i < first+n; i++ {
 			model[i] = h
@@ -37,7 +37,7 @@ func TestSectorMap(t *testing.T) {
 		check()
 	}
 	last := int64(0)
-	err := m.held(sectors, func(first, n int64, h holding) error {
+	err := m.held(sectors, func(first, n int64, h place) error {
 		if first < last || model[first] != h {
 			t.Errorf("%d+%d: %d", first, n, h)
 		}

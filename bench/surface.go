@@ -1,0 +1,339 @@
+//go:build bench
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/event"
+	"provium/internal/guest"
+)
+
+const (
+	callRounds   = 20
+	callsPer     = 100 // per round
+	batchCalls   = 500
+	batchRounds  = 8
+	tailRounds   = 300
+	streamBytes  = 100 << 20
+	streamRounds = 5
+)
+
+// surface measures what goes beyond commands and whole files: system calls,
+// workers, streams, parallel.
+func (b *bench) surface(ctx context.Context) error {
+	g, err := b.linkGuest(ctx)
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	if err := g.reference(ctx, "echo "+echoPort); err != nil {
+		return err
+	}
+	for _, take := range []func(*bench, context.Context, *linkGuest) error{
+		(*bench).calls, (*bench).callBuffers, (*bench).batches, (*bench).workers, (*bench).tails, (*bench).outputs,
+	} {
+		if err := take(b, ctx, g); err != nil {
+			return err
+		}
+	}
+	return b.parallelTasks(ctx)
+}
+
+// inTurns measures a and b in turns, so often in each round.
+func inTurns(rounds, each int, a, b func() error) (ours, reference sample, err error) {
+	timed := func(do func() error) func() (time.Duration, error) {
+		return func() (time.Duration, error) {
+			start := time.Now()
+			err := do()
+			return time.Since(start), err
+		}
+	}
+	for range rounds {
+		if err = repeat(each, &ours, timed(a)); err != nil {
+			return nil, nil, err
+		}
+		if err = repeat(each, &reference, timed(b)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return ours, reference, nil
+}
+
+func getpid(ctx context.Context, g *linkGuest) error {
+	r, err := g.agent.Syscall(ctx, &guest.Syscall{Nr: unix.SYS_GETPID})
+	if err == nil && r.Ret <= 0 {
+		err = fmt.Errorf("getpid gave %d", r.Ret)
+	}
+	return err
+}
+
+func (b *bench) calls(ctx context.Context, g *linkGuest) error {
+	ours, ping, err := inTurns(callRounds, callsPer,
+		func() error { return getpid(ctx, g) },
+		func() error { return g.agent.Ping(ctx) })
+	if err == nil {
+		b.table.atMost("syscall(getpid) / smallest op", ours, 1.3, ping)
+	}
+	return err
+}
+
+// echoBytes sends p over the bare port and takes it back.
+func (g *linkGuest) echoBytes(p, into []byte) error {
+	if err := writeAll(g.echo, p); err != nil {
+		return err
+	}
+	return readAll(g.echo, into[:len(p)])
+}
+
+// callBuffers has calls carry memory both ways, as an echo of it does.
+func (b *bench) callBuffers(ctx context.Context, g *linkGuest) error {
+	for _, size := range []int{4 << 10, 64 << 10} {
+		data := bytes.Repeat([]byte{0xa5}, size)
+		into := make([]byte, size)
+		ours, bare, err := inTurns(callRounds, callsPer/2, func() error {
+			r, err := g.agent.Syscall(ctx, &guest.Syscall{Nr: unix.SYS_GETPID, Bufs: [][]byte{data}, Slots: []int{0}})
+			if err == nil && !bytes.Equal(r.Bufs[0], data) {
+				err = errors.New("a buffer came back different")
+			}
+			return err
+		}, func() error { return g.echoBytes(data, into) })
+		if err != nil {
+			return err
+		}
+		if size == 4<<10 {
+			b.table.atMost("syscall with a buffer of 4 KiB / echo of 4 KiB", ours, 1.5, bare)
+		} else {
+			b.table.atLeast("syscall with a buffer of 64 KiB, in and out / echo of 64 KiB", 2*size, ours, bare, 0.6)
+		}
+	}
+	return nil
+}
+
+func (b *bench) batches(ctx context.Context, g *linkGuest) error {
+	ops := make([]guest.Op, batchCalls)
+	for i := range ops {
+		ops[i] = guest.SyscallOp{Syscall: guest.Syscall{Nr: unix.SYS_GETPID}}
+	}
+	single := func() error {
+		for range batchCalls {
+			if err := getpid(ctx, g); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	batch, singly, err := inTurns(batchRounds, 1, func() error {
+		results, err := g.agent.Batch(ctx, ops)
+		for _, r := range results {
+			err = errors.Join(err, r.Err)
+		}
+		return err
+	}, single)
+	if err == nil {
+		b.table.atMost("batch of 500 syscalls / 500 syscalls", batch, 0.1, singly)
+	}
+	return err
+}
+
+// workers compares a worker's whole life with a program's, measured inside the
+// guest.
+func (b *bench) workers(ctx context.Context, g *linkGuest) error {
+	var ours, spawned sample
+	for range runRounds {
+		for range runs {
+			start := time.Now()
+			w, err := g.agent.SpawnWorker(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := g.agent.Syscall(ctx, &guest.Syscall{Executor: w, Nr: unix.SYS_GETPID}); err != nil {
+				return err
+			}
+			if err := g.agent.CloseWorker(ctx, w); err != nil {
+				return err
+			}
+			ours = append(ours, time.Since(start))
+		}
+		out, err := g.shell(ctx, fmt.Sprintf("/tmp/ref spawn %d /tmp/ref true", runs))
+		if err != nil {
+			return err
+		}
+		ns, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+		if err != nil {
+			return fmt.Errorf("spawn: %w", err)
+		}
+		spawned = append(spawned, time.Duration(ns))
+	}
+	b.table.atMost("spawn_worker, a syscall, join / fork and exec of a static program in the guest", ours, 3, spawned)
+	return nil
+}
+
+// tails measures from the start of the operation that appends a line to the
+// line's arrival; the reference is that operation.
+func (b *bench) tails(ctx context.Context, g *linkGuest) error {
+	const path = "/tmp/tailed"
+	name := append([]byte(path), 0)
+	r, err := g.agent.Syscall(ctx, &guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, unix.O_CREAT | unix.O_WRONLY | unix.O_APPEND, 0o600},
+		Bufs: [][]byte{name}, Slots: []int{0}})
+	if err != nil {
+		return err
+	}
+	if r.Ret < 0 {
+		return fmt.Errorf("open %s: errno %d", path, r.Errno)
+	}
+	s, err := g.agent.TailFile(ctx, path, 0, true)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	line := []byte("a line of the log\n")
+	write := &guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{r.Ret, 0, int64(len(line))}, Bufs: [][]byte{line}, Slots: []int{1}}
+	var op, arrival sample
+	for range tailRounds {
+		start := time.Now()
+		if _, err := g.agent.Syscall(ctx, write); err != nil {
+			return err
+		}
+		op = append(op, time.Since(start))
+		for got := 0; got < len(line); {
+			p, err := s.Next(ctx)
+			if err != nil {
+				return fmt.Errorf("tail: %w", err)
+			}
+			got += len(p)
+		}
+		arrival = append(arrival, time.Since(start))
+	}
+	b.table.atMost("append of a line to its arrival in a tail / the append alone, a round trip", arrival, 2, op)
+	return nil
+}
+
+// outputs moves much output of a process through a stream.
+func (b *bench) outputs(ctx context.Context, g *linkGuest) error {
+	buf := make([]byte, 128<<10)
+	var ours, bare sample
+	for range streamRounds {
+		start := time.Now()
+		p, err := g.agent.StartProcess(ctx, guest.RunRequest{Path: "/tmp/ref", Args: []string{"pour", strconv.Itoa(streamBytes)}}, 0)
+		if err != nil {
+			return err
+		}
+		s, err := g.agent.ProcessOutput(ctx, p.Handle, false)
+		if err != nil {
+			return err
+		}
+		if err := countUp(ctx, s); err != nil {
+			return err
+		}
+		ours = append(ours, time.Since(start))
+		s.Close()
+		if err := g.agent.CloseProcess(ctx, p.Handle); err != nil {
+			return err
+		}
+		t, err := g.source(ctx, buf, "")
+		if err != nil {
+			return err
+		}
+		// As many bytes.
+		bare = append(bare, time.Duration(float64(t)*streamBytes/bulkSize))
+	}
+	b.table.atLeast("100 MiB of a process's output through a stream / bare transfer", streamBytes, ours, bare, 0.6)
+	return nil
+}
+
+// countUp checks that the stream gives the numbers from 0 on, 32 bits each.
+func countUp(ctx context.Context, s *guest.Stream) error {
+	var at, have int
+	var word [4]byte
+	for !s.Ended() {
+		p, err := s.Next(ctx)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("stream: %w", err)
+		}
+		for _, c := range p {
+			word[have] = c
+			if have++; have == len(word) {
+				have = 0
+				if got := int(word[0]) | int(word[1])<<8 | int(word[2])<<16 | int(word[3])<<24; got != at {
+					return fmt.Errorf("stream: word %d is %d", at, got)
+				}
+				at++
+			}
+		}
+	}
+	if at != streamBytes/len(word) {
+		return fmt.Errorf("stream: %d words, not %d", at, streamBytes/len(word))
+	}
+	return nil
+}
+
+// parallelTasks has eight tasks sleep in the guest at once, by the program.
+func (b *bench) parallelTasks(ctx context.Context) error {
+	dir, err := os.MkdirTemp(b.dir, "parallel")
+	if err != nil {
+		return err
+	}
+	program, err := filepath.Abs(programFile)
+	if err != nil {
+		return err
+	}
+	const text = `
+local vm = provium:vm("v", "host"):boot()
+local function nap() vm:clock():sleep("200ms") end
+test("warm", nap)
+test("one", nap)
+test("eight", function() parallel{nap, nap, nap, nap, nap, nap, nap, nap} end)
+`
+	if err := os.WriteFile(filepath.Join(dir, "provium.toml"), []byte("[profiles.host]\n"), 0o600); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "nap.test.lua"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	took := map[string]sample{}
+	for range 3 {
+		events := filepath.Join(dir, "events")
+		if stdout, stderr, err := b.starter.Run(ctx, dir, nil, program, "--save-events", events); err != nil {
+			return fmt.Errorf("%w\n%s%s", err, stdout, stderr)
+		}
+		if err := passedTimes(events, took); err != nil {
+			return err
+		}
+	}
+	b.table.atMost("parallel{} of eight sleeps of 200 ms / one", took["eight"], 2, took["one"])
+	return nil
+}
+
+// passedTimes adds how long the tests took that passed.
+func passedTimes(path string, took map[string]sample) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	d := event.NewDecoder(f)
+	for {
+		env, err := d.Decode()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if e, ok := env.Event.(event.TestPassed); ok {
+			took[e.Name] = append(took[e.Name], time.Duration(e.DurationNS))
+		}
+	}
+}

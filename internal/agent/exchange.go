@@ -1,0 +1,437 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the agent and an executor send each other; executor/protocol.h has the
+// other side.
+const (
+	execCall = 1 + iota
+	execReadMem
+	execSendFD
+	execSpawn
+	execBatch
+
+	execAsync = 1
+
+	execAnswerSize = 32
+	// execMaxAnswer bounds an answer's bytes: 256 buffers of 1 MiB, and what
+	// read_mem gives.
+	execMaxAnswer = 256 << 20
+)
+
+// An answer that comes within execPatience is taken on the spot, by a system
+// call that blocks without the Go scheduler's knowledge: to tell it wakes the
+// runtime's monitor, whose looks (every 20 us) cost an emulated guest ten times
+// what a call does. The agent does nothing else meanwhile, so after a call that
+// took longer the next ones are waited for by a goroutine, up to one that was
+// quick.
+const execPatience = 5 * time.Millisecond // more than a tick of 4 ms: the first one may come at once
+
+// execStall is how many times execPatience an executor may take in the middle
+// of an answer.
+const execStall = 1000
+
+// execRequest is what an executor is asked for.
+type execRequest struct {
+	kind, flags uint32
+	nr          int64
+	args        [6]int64
+	lens        []uint64
+	ptrs        []uint32 // slot, buffer
+	nested      []uint64 // parent, child, offset
+	data        []byte   // of the buffers
+	fds         []int
+}
+
+// execAnswer is what came back: errno, or how the executor died.
+type execAnswer struct {
+	ret   int64
+	errno uint32
+	data  []byte
+	fd    int // that came with it, -1 when none
+	err   error
+}
+
+// pendingAnswer is what somebody waits for.
+type pendingAnswer struct {
+	answer chan execAnswer // has room for it
+	begun  time.Time
+	call   bool // a single call on the main thread
+}
+
+// encode appends the request without its buffers' bytes.
+func (r *execRequest) encode(b []byte, id uint64) []byte {
+	e := binary.NativeEndian
+	b = e.AppendUint64(b, id)
+	b = e.AppendUint32(b, r.kind)
+	b = e.AppendUint32(b, r.flags)
+	b = e.AppendUint64(b, uint64(r.nr))
+	for _, a := range r.args {
+		b = e.AppendUint64(b, uint64(a))
+	}
+	b = e.AppendUint32(b, uint32(len(r.lens)))
+	b = e.AppendUint32(b, uint32(len(r.ptrs)/2))
+	b = e.AppendUint32(b, uint32(len(r.nested)/3))
+	b = e.AppendUint32(b, 0)
+	for _, n := range r.lens {
+		b = e.AppendUint64(b, n)
+	}
+	for _, n := range r.ptrs {
+		b = e.AppendUint32(b, n)
+	}
+	for i := 0; i+2 < len(r.nested); i += 3 {
+		b = e.AppendUint32(b, uint32(r.nested[i]))
+		b = e.AppendUint32(b, uint32(r.nested[i+1]))
+		b = e.AppendUint64(b, r.nested[i+2])
+	}
+	return b
+}
+
+// joined is how many bytes of the buffers go out in one piece with the rest.
+func (r *execRequest) joined() int {
+	if len(r.data) <= 8<<10 {
+		return len(r.data)
+	}
+	return 0
+}
+
+// exchange sends a request. Its answer is returned if it comes at once and the
+// caller can wait for that; else it comes on the channel.
+func (x *executor) exchange(r *execRequest, wait bool) (*execAnswer, chan execAnswer, error) {
+	x.sending.Lock()
+	defer x.sending.Unlock()
+	x.mu.Lock()
+	if x.gone != nil {
+		defer x.mu.Unlock()
+		return nil, nil, x.gone
+	}
+	x.last++
+	id := x.last
+	// A reader would take the answer.
+	if wait = wait && x.idle(); !wait {
+		defer x.read()
+	}
+	var ch chan execAnswer
+	if !wait {
+		ch = x.expect(id, r, time.Now())
+	}
+	x.mu.Unlock()
+
+	x.out = r.encode(x.out[:0], id)
+	data := r.data
+	if n := r.joined(); n > 0 {
+		x.out, data = append(x.out, data...), nil
+	}
+	// After a failure the executor has died or is about to, and whoever waits
+	// is told.
+	err := x.send(x.out, r.fds)
+	if err == nil && len(data) > 0 {
+		err = x.send(data, nil)
+	}
+	if err != nil {
+		x.cmd.kill(false)
+	}
+	if !wait {
+		return nil, ch, nil
+	}
+	if err == nil {
+		var a answer
+		a, err = x.in.read(x.sock, 0)
+		switch {
+		case err == nil && a.id == id:
+			return &a.execAnswer, nil, nil
+		case err == nil: // an answer to nothing
+			a.drop()
+			x.cmd.kill(false)
+		case err != unix.EAGAIN && err != io.EOF:
+			x.cmd.kill(false)
+		}
+	}
+	x.mu.Lock()
+	x.patient = r.single()
+	ch = x.expect(id, r, time.Now().Add(-execPatience))
+	x.mu.Unlock()
+	x.read()
+	return nil, ch, nil
+}
+
+// idle tells whether an answer may be waited for on the spot. Held: x.mu.
+func (x *executor) idle() bool { return !x.patient && len(x.pending) == 0 }
+
+// expect has somebody wait for an answer. Held: x.mu.
+func (x *executor) expect(id uint64, r *execRequest, begun time.Time) chan execAnswer {
+	ch := make(chan execAnswer, 1)
+	x.pending[id] = pendingAnswer{ch, begun, r.single()}
+	return ch
+}
+
+// single tells a single call on the main thread.
+func (r *execRequest) single() bool { return r.kind == execCall && r.flags == 0 }
+
+// read has a goroutine take answers as long as somebody waits for some. Held:
+// x.sending.
+func (x *executor) read() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	// A reader that was there may have taken the answer by now.
+	if x.reader != nil || len(x.pending) == 0 {
+		return
+	}
+	// Only while there is a reader may the runtime's poller watch the socket:
+	// each answer taken on the spot would wake it, too.
+	w, err := x.agent.waiter()
+	if err == nil {
+		event := unix.EpollEvent{Events: unix.EPOLLIN}
+		if err = epollControl(w.fd, unix.EPOLL_CTL_ADD, x.sock, &event); err != nil {
+			w.file.Close()
+		}
+	}
+	if err != nil {
+		x.cmd.kill(false) // nobody could ever learn of its answers
+		return
+	}
+	ended := make(chan struct{})
+	x.reader = ended
+	go func() {
+		defer close(ended)
+		// At the end of the link the executor ends by itself.
+		if err := x.answers(w); err != nil && err != io.EOF {
+			x.cmd.kill(false)
+		}
+		if epollControl(w.fd, unix.EPOLL_CTL_DEL, x.sock, nil) != nil {
+			w.file.Close()
+			return
+		}
+		x.agent.keep(w)
+	}()
+}
+
+// answers takes answers until nobody waits for one or the executor is at its
+// end, which is an error.
+func (x *executor) answers(w *waiter) error {
+	var in answerReader
+	for {
+		a, err := in.read(x.sock, unix.MSG_DONTWAIT)
+		if err == unix.EAGAIN {
+			if err = w.await(); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		x.mu.Lock()
+		p, known := x.pending[a.id]
+		delete(x.pending, a.id)
+		if p.call {
+			x.patient = time.Since(p.begun) > execPatience
+		}
+		last := len(x.pending) == 0
+		if last {
+			x.reader = nil
+		}
+		x.mu.Unlock()
+		if known {
+			p.answer <- a.execAnswer
+		} else {
+			a.drop()
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// do makes a request and waits for the answer. When ctx ends before it, the
+// main thread is interrupted.
+func (x *executor) do(ctx context.Context, r *execRequest) (execAnswer, error) {
+	a, ch, err := x.exchange(r, r.kind != execSpawn)
+	switch {
+	case err != nil:
+		return execAnswer{fd: -1}, err
+	case a != nil:
+		return *a, nil
+	}
+	return x.await(ctx, ch)
+}
+
+// Cancelling a call: it is interrupted every interruptStep, since a signal
+// that comes before the call sleeps is lost, and after interruptLimit the
+// executor is killed.
+const (
+	interruptStep  = 20 * time.Millisecond
+	interruptLimit = 2 * time.Second
+)
+
+// await waits for an answer as do does.
+func (x *executor) await(ctx context.Context, ch chan execAnswer) (execAnswer, error) {
+	select {
+	case a := <-ch:
+		return a, a.err
+	case <-ctx.Done():
+	}
+	tick := time.NewTicker(interruptStep)
+	defer tick.Stop()
+	limit := time.After(interruptLimit)
+	for {
+		x.cmd.interrupt()
+		select {
+		case a := <-ch:
+			a.drop()
+			return execAnswer{fd: -1}, context.Canceled
+		case <-limit:
+			x.cmd.kill(false)
+		case <-tick.C:
+		}
+	}
+}
+
+// answer is an execAnswer with the request it is for.
+type answer struct {
+	execAnswer
+	id uint64
+}
+
+// drop closes a descriptor that nobody will have.
+func (a *execAnswer) drop() {
+	if a.fd >= 0 {
+		closeNow(a.fd)
+		a.fd = -1
+	}
+}
+
+// answerReader reads answers. One that comes in pieces is put together over
+// several calls.
+type answerReader struct {
+	head [execAnswerSize]byte
+	have int // bytes of the head
+	data []byte
+	got  int // bytes of data
+	fd   int // that came with it
+
+	message struct { // of the system call
+		head    unix.Msghdr
+		iov     unix.Iovec
+		control [24]byte // CMSG_SPACE(sizeof(int))
+	}
+}
+
+// read gives the next answer. Without one it gives EAGAIN after the socket's
+// limit or, with MSG_DONTWAIT, at once; and io.EOF at the end.
+func (r *answerReader) read(sock, flags int) (answer, error) {
+	for stalled := 0; ; {
+		if r.have == 0 {
+			r.fd = -1
+		}
+		var p []byte
+		if r.have < len(r.head) {
+			p = r.head[r.have:]
+		} else {
+			p = r.data[r.got:]
+		}
+		if len(p) > 0 {
+			n, err := r.receive(sock, p, flags)
+			switch {
+			case err == unix.EAGAIN && r.have > 0 && flags == 0 && stalled < execStall:
+				stalled++
+				continue
+			case err == unix.EAGAIN && r.have > 0 && flags == 0:
+				return answer{}, fmt.Errorf("an answer that does not end")
+			case err != nil:
+				return answer{}, err
+			case n == 0:
+				return answer{}, io.EOF
+			}
+			if r.have < len(r.head) {
+				if r.have += n; r.have < len(r.head) {
+					continue
+				}
+				length := binary.NativeEndian.Uint64(r.head[16:])
+				if length > execMaxAnswer {
+					return answer{}, fmt.Errorf("answer of %d bytes", length)
+				}
+				if r.data, r.got = nil, 0; length > 0 {
+					r.data = make([]byte, length)
+				}
+			} else {
+				r.got += n
+			}
+		}
+		if r.have == len(r.head) && r.got == len(r.data) {
+			a := answer{execAnswer{
+				ret:   int64(binary.NativeEndian.Uint64(r.head[8:])),
+				errno: binary.NativeEndian.Uint32(r.head[24:]),
+				data:  r.data, fd: r.fd,
+			}, binary.NativeEndian.Uint64(r.head[:])}
+			r.have, r.data, r.got, r.fd = 0, nil, 0, -1
+			return a, nil
+		}
+	}
+}
+
+// receive reads once into p, and takes a descriptor that comes with the bytes.
+func (r *answerReader) receive(sock int, p []byte, flags int) (int, error) {
+	s := &r.message
+	s.iov = unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))}
+	s.head = unix.Msghdr{Iov: &s.iov, Iovlen: 1, Control: &s.control[0], Controllen: uint64(len(s.control))}
+	n, err := rawCall(unix.SYS_RECVMSG, uintptr(sock), uintptr(unsafe.Pointer(&s.head)), uintptr(flags|unix.MSG_CMSG_CLOEXEC))
+	if err != nil {
+		return 0, err
+	}
+	if s.head.Controllen >= uint64(unix.CmsgLen(4)) {
+		e := binary.NativeEndian
+		if e.Uint32(s.control[8:]) == unix.SOL_SOCKET && e.Uint32(s.control[12:]) == unix.SCM_RIGHTS {
+			r.fd = int(int32(e.Uint32(s.control[16:])))
+		}
+	}
+	return int(n), nil
+}
+
+// send writes all of p, with descriptors beside the first byte. The executor
+// reads requests as it gets to them, so a long one may wait on a thread.
+func (x *executor) send(p []byte, fds []int) error {
+	for len(p) > 0 {
+		n, err := transmit(x.sock, p, fds)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EAGAIN {
+			// Full: somebody has to wait, and the scheduler should know.
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(x.sock), Events: unix.POLLOUT}}, -1)
+			if err == nil || err == unix.EINTR {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		p, fds = p[n:], nil
+	}
+	return nil
+}
+
+// transmit writes once, without waiting.
+func transmit(sock int, p []byte, fds []int) (uintptr, error) {
+	const flags = unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
+	if len(fds) == 0 {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(sock), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
+		if errno != 0 {
+			return 0, errno
+		}
+		return n, nil
+	}
+	control := unix.UnixRights(fds...)
+	iov := unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))}
+	m := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: unsafe.SliceData(control), Controllen: uint64(len(control))}
+	return rawCall(unix.SYS_SENDMSG, uintptr(sock), uintptr(unsafe.Pointer(&m)), flags)
+}

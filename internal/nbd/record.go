@@ -1,0 +1,234 @@
+package nbd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"provium/internal/nbd/crash"
+)
+
+// Recording is what was written to a disk and flushed, from a moment on, and what
+// the disk had on its medium then. It is safe for concurrent use.
+type Recording struct {
+	limit int64
+	size  int64 // of the disk
+	base  *stack
+	refs  atomic.Int32
+	data  *os.File // of the writes, one behind the other
+
+	mu      sync.Mutex
+	log     []crash.Op
+	at      []int64 // per entry: its data in the file; -1 for zeroes
+	written int64
+	ended   string // why it ended; "" while it goes on
+	failed  bool   // it does not have everything
+}
+
+// maxRecorded is how many entries a recording can have.
+const maxRecorded = crash.MaxOps
+
+// RecordLimit is how much a recording keeps of the data written, in bytes.
+const RecordLimit = 8 << 30
+
+// ErrRecording is a disk that is being recorded already.
+var ErrRecording = errors.New("is being recorded already")
+
+// Record begins a recording of at most limit bytes of data. It must be closed.
+func (d *Disk) Record(limit int64) (*Recording, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.closed:
+		return nil, ErrClosed
+	case d.recording.goesOn():
+		return nil, ErrRecording
+	case d.cut:
+		return nil, errors.New("has no power: reset the VM first")
+	}
+	r := &Recording{limit: limit, size: d.size}
+	var err error
+	if r.data, err = temporary(d.cfg.TempDir, 0); err != nil {
+		return nil, fmt.Errorf("recording: %w", err)
+	}
+	r.base = d.medium.seal()
+	r.refs.Store(1)
+	// What is in the cache was written, and can be lost.
+	err = d.cache.table.held(d.size/SectorSize, func(first, n int64, at place) error {
+		const most = 1 << 20 / SectorSize
+		for n > 0 {
+			k := n
+			var p []byte
+			if at != zeroed {
+				k = min(n, most)
+				p = make([]byte, k*SectorSize)
+				if err := d.cache.file(at).readAt(p, first*SectorSize); err != nil {
+					return err
+				}
+			}
+			r.write(first, k, p, false)
+			first, n = first+k, n-k
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("recording: %w", err), r.Close())
+	}
+	d.recording = r
+	return r, nil
+}
+
+// StopRecording ends the recording of the disk, if there is one.
+func (d *Disk) StopRecording() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopRecording("it was stopped")
+}
+
+// stopRecording has a reason. Held: d.mu.
+func (d *Disk) stopRecording(why string) {
+	if d.recording != nil {
+		d.recording.end(why, false)
+		d.recording = nil
+	}
+}
+
+func (r *Recording) end(why string, failed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == "" {
+		r.ended, r.failed = why, failed
+	}
+}
+
+func (r *Recording) goesOn() bool {
+	if r == nil {
+		return false
+	}
+	why, _ := r.Ended()
+	return why == ""
+}
+
+// write notes a write; p is nil for zeroes.
+func (r *Recording) write(first, count int64, p []byte, fua bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := int64(-1)
+	if p != nil && r.ended == "" {
+		if r.written+int64(len(p)) > r.limit {
+			r.ended, r.failed = fmt.Sprintf("more than its limit of %d bytes was written", r.limit), true
+			return
+		}
+		at = r.written
+		if _, err := r.data.WriteAt(p, at); err != nil {
+			r.ended, r.failed = err.Error(), true
+			return
+		}
+		r.written += int64(len(p))
+	}
+	r.add(crash.Op{First: first, Count: count, FUA: fua}, at)
+}
+
+// add takes an entry. Held: r.mu.
+func (r *Recording) add(op crash.Op, at int64) {
+	if r.ended == "" && len(r.log) == maxRecorded {
+		r.ended, r.failed = fmt.Sprintf("it has %d entries, more are not kept", maxRecorded), true
+	}
+	if r.ended == "" {
+		r.log, r.at = append(r.log, op), append(r.at, at)
+	}
+}
+
+func (r *Recording) flush() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.add(crash.Op{Kind: crash.Flush}, 0)
+}
+
+// Mark notes that all that the log has so far was done before now.
+func (r *Recording) Mark(label string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended != "" {
+		return fmt.Errorf("the recording has ended: %s", r.ended)
+	}
+	r.add(crash.Op{Kind: crash.Mark, Label: label}, 0)
+	return nil
+}
+
+// Log is what was noted so far.
+func (r *Recording) Log() []crash.Op {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.log)
+}
+
+// Len is how many entries were noted so far.
+func (r *Recording) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.log)
+}
+
+// Bytes is how many bytes of data were noted so far.
+func (r *Recording) Bytes() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.written
+}
+
+// Ended tells why the recording ended, "" while it goes on. An error tells that
+// it does not have everything.
+func (r *Recording) Ended() (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed {
+		return r.ended, fmt.Errorf("the recording is not complete: %s", r.ended)
+	}
+	return r.ended, nil
+}
+
+// Close gives the files back, as soon as no disk has a content of the recording.
+// Nobody may use its states any more.
+func (r *Recording) Close() error {
+	r.end("it was closed", false)
+	return r.release()
+}
+
+func (r *Recording) release() error {
+	if r.refs.Add(-1) > 0 {
+		return nil
+	}
+	return errors.Join(r.base.close(), r.data.Close())
+}
+
+// note is called before a write of whole sectors, for power cuts and recordings;
+// p is nil for zeroes. Held: d.mu.
+func (d *Disk) note(off, n int64, p []byte, settled bool) error {
+	if err := d.unflushed.note(d.cache, d.cfg.TempDir, off, n, settled); err != nil {
+		return err
+	}
+	if d.recording != nil {
+		d.recording.write(off/SectorSize, n/SectorSize, p, settled)
+	}
+	return nil
+}
+
+// noteSectors is note for a write of sectors to the medium. The rest of a sector
+// that is covered in part is as the medium has it. Held: d.mu.
+func (d *Disk) noteSectors(first int64, p []byte) error {
+	n := wholeSectors(int64(len(p)))
+	if d.recording == nil || n == int64(len(p)) {
+		return d.note(first*SectorSize, n, p, true)
+	}
+	whole := make([]byte, n)
+	last := n - SectorSize
+	if err := d.medium.readAt(whole[last:], first*SectorSize+last); err != nil {
+		return err
+	}
+	copy(whole, p)
+	return d.note(first*SectorSize, n, whole, true)
+}
