@@ -115,7 +115,7 @@ func (d *Disk) close(destage bool) error {
 }
 
 // endDisk closes what a disk, or a disk as it was, is made of.
-func endDisk(id string, server *diskServer, data *nbd.Disk, recordings []*Recording, destage bool) error {
+func endDisk(id string, server *diskServer, data *nbd.Disk, recordings []*nbd.Recording, destage bool) error {
 	if server != nil {
 		server.close()
 	}
