@@ -82,6 +82,7 @@ type Host struct {
 	nextBridge   int
 	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
+	digests      map[*Profile]string       // see ProfileDigest
 }
 
 func (h *Host) emit(e event.Event) {
