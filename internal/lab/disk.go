@@ -39,7 +39,8 @@ type Disk struct {
 	slot     int  // in the present machine, 0 while there is none
 	detached bool // from its VM, or closed with it
 
-	recordings []*Recording
+	recordings []*nbd.Recording // all that there were
+	recording  *Recording       // the latest one that a caller has
 }
 
 // serialSize is what the guest sees of an id, in bytes.
@@ -149,7 +150,7 @@ func (d *Disk) close(destage bool) error {
 	}
 	err = errors.Join(err, d.data.Close())
 	for _, r := range recordings {
-		err = errors.Join(err, r.rec.Close())
+		err = errors.Join(err, r.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("disk `%s` close: %w", d.spec.ID, err)

@@ -69,6 +69,18 @@ type Recording struct {
 
 // Record begins a recording of at most limit bytes of data.
 func (d *Disk) Record(limit int64) (*Recording, error) {
+	rec, err := d.record(limit)
+	if err != nil {
+		return nil, err
+	}
+	r := &Recording{d, rec}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.recording = r
+	return r, nil
+}
+
+func (d *Disk) record(limit int64) (*nbd.Recording, error) {
 	data, err := d.backend()
 	if err != nil {
 		return nil, err
@@ -77,24 +89,20 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Recording{d, rec}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.detached {
 		return nil, errors.Join(errDetached, rec.Close())
 	}
-	d.recordings = append(d.recordings, r)
-	return r, nil
+	d.recordings = append(d.recordings, rec)
+	return rec, nil
 }
 
 // LastRecording is the latest one of the disk; nil when there is none.
 func (d *Disk) LastRecording() *Recording {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.recordings) == 0 {
-		return nil
-	}
-	return d.recordings[len(d.recordings)-1]
+	return d.recording
 }
 
 // errNoRecording is a disk without a recording, or one that has ended.
@@ -137,3 +145,29 @@ func (r *Recording) Bytes() int64 { return r.rec.Bytes() }
 // Ended tells why the recording ended, "" while it goes on. An error tells that
 // it does not have everything.
 func (r *Recording) Ended() (string, error) { return r.rec.Ended() }
+
+// DiskRequest is a kind of request of guests.
+type DiskRequest = nbd.Request
+
+// WriteRequest is the one that tells of writes.
+const WriteRequest = nbd.WriteRequest
+
+// DiskRequests lists the kinds.
+func DiskRequests() []DiskRequest { return nbd.Requests() }
+
+// CountRequests counts the guest's requests of a kind from now on, and has the
+// n-th one fail; with 0 none does. StopCounting ends that.
+func (d *Disk) CountRequests(kind DiskRequest, n int64) (*nbd.Single, error) {
+	data, err := d.backend()
+	if err != nil {
+		return nil, err
+	}
+	return data.CountRequests(kind, n), nil
+}
+
+// StopCounting ends what CountRequests began.
+func (d *Disk) StopCounting() {
+	if d.data != nil {
+		d.data.StopCounting()
+	}
+}

@@ -27,6 +27,7 @@ type Disk struct {
 	cfg    Config
 	size   int64 // capacity in bytes, whole sectors
 	faults faults
+	single singles
 
 	mu        sync.RWMutex
 	medium    store

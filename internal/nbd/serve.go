@@ -161,6 +161,10 @@ func (s *session) perform(ctx context.Context, c command, payload []byte) {
 		s.answer(c, errno)
 		return
 	}
+	if s.disk.failsOnce(&c) {
+		s.answer(c, errnoIO)
+		return
+	}
 	off, n := int64(c.off), int64(c.n)
 	fua := c.flags&cmdFlagFUA != 0
 	var err error

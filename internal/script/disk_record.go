@@ -16,6 +16,9 @@ func diskCrashMethods() map[string]diskMethod {
 		"power_on":  diskCall((*lab.Disk).PowerOn),
 		"record":    (*file).diskRecord,
 		"mark":      (*file).diskMark,
+
+		"crash_points": (*file).diskCrashPoints,
+		"sweep":        (*file).diskSweep,
 	}
 }
 

@@ -94,6 +94,22 @@ func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
 	for i, fn := range fns {
 		tasks[i] = e.spawn(c.Context(), c, fn)
 	}
+	results, err := f.join(c, e, tasks)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]lua.Value, len(tasks))
+	for i, values := range results {
+		if len(values) > 0 {
+			out[i] = values[0]
+		}
+	}
+	return out, nil
+}
+
+// join waits for tasks and gives what they returned, or the error of the one that
+// failed first.
+func (f *file) join(c *lua.Call, e *execution, tasks []*task) ([][]lua.Value, error) {
 	// While the others run this one waits for nothing but them.
 	e.tasks.live--
 	blockErr := c.Block(func(context.Context) error {
@@ -107,7 +123,7 @@ func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
 	if blockErr != nil {
 		return nil, blockErr
 	}
-	out := make([]lua.Value, len(tasks))
+	out := make([][]lua.Value, len(tasks))
 	var first *task
 	var firstErr error
 	for i, t := range tasks {
@@ -115,14 +131,9 @@ func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
 		if err != nil && (first == nil || t.failed != 0 && (first.failed == 0 || t.failed < first.failed)) {
 			first, firstErr = t, err
 		}
-		if len(values) > 0 {
-			out[i] = values[0]
-		}
+		out[i] = values
 	}
-	if first != nil {
-		return nil, firstErr
-	}
-	return out, nil
+	return out, firstErr
 }
 
 // awaitAll waits for all tasks. When one fails the others are stopped.

@@ -66,6 +66,17 @@ func (s *State) settled(log []Op, flush, op int) bool {
 	return op < flush || log[op].FUA && !(s.InFlight && op == s.At-1)
 }
 
+// Whole is the state at the end of a log with everything kept.
+func Whole(log []Op) State {
+	s := State{At: len(log)}
+	for i := SettledBefore(log, s.At); i < len(log); i++ {
+		if log[i].Kind == Write && !log[i].FUA {
+			s.Keep = append(s.Keep, Piece{i, log[i].First, log[i].Count})
+		}
+	}
+	return s
+}
+
 // Check tells what is wrong with a state: a power cut cannot leave it.
 func Check(log []Op, s *State) error {
 	if s.At < 0 || s.At > len(log) || s.InFlight && s.At == 0 {

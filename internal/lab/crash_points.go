@@ -1,0 +1,124 @@
+package lab
+
+import (
+	"fmt"
+
+	"provium/internal/nbd"
+	"provium/internal/nbd/crash"
+)
+
+// CrashOptions say which points an exploration has.
+type CrashOptions = crash.Options
+
+// Exploration is the list of the states that a power cut could have left on a
+// recorded disk. It is of use while the recording's disk is.
+type Exploration struct {
+	states *nbd.States
+	plan   *crash.Plan
+	marks  []int // entries that are marks
+}
+
+// CrashPoint is one of them.
+type CrashPoint struct {
+	crash.Point
+	Text  string   // what it is, in words
+	Marks []string // labels of the marks before the cut
+	Kept  int      // writes that are kept, whole or in part
+}
+
+// CrashKey is equal for points that no check can tell apart.
+type CrashKey struct {
+	content uint64
+	marks   int
+}
+
+// Explore stops the recording and lists its points.
+func (r *Recording) Explore(o CrashOptions) (*Exploration, error) {
+	if r.disk.IsDetached() {
+		return nil, errDetached
+	}
+	r.Stop()
+	states, err := r.rec.States()
+	if err != nil {
+		return nil, err
+	}
+	x := &Exploration{states: states, plan: crash.NewPlan(states.Log(), o)}
+	for i, op := range states.Log() {
+		if op.Kind == crash.Mark {
+			x.marks = append(x.marks, i)
+		}
+	}
+	return x, nil
+}
+
+// Points is how many there are; their numbers begin with 1.
+func (x *Exploration) Points() int { return x.plan.Len() }
+
+// Entries is how many entries the log has.
+func (x *Exploration) Entries() int { return len(x.states.Log()) }
+
+// Sample chooses n of the points.
+func (x *Exploration) Sample(n int, seed uint64) []int { return x.plan.Sample(n, seed) }
+
+// Point gives one by its number.
+func (x *Exploration) Point(number int) *CrashPoint {
+	p := &CrashPoint{Point: x.plan.Point(number)}
+	log := x.states.Log()
+	p.Text = crash.Describe(log, &p.Point)
+	for _, m := range x.marks[:x.marksBefore(p.At)] {
+		p.Marks = append(p.Marks, log[m].Label)
+	}
+	for i := range p.Keep {
+		if i == 0 || p.Keep[i-1].Op != p.Keep[i].Op {
+			p.Kept++
+		}
+	}
+	return p
+}
+
+func (x *Exploration) marksBefore(at int) int {
+	n := 0
+	for n < len(x.marks) && x.marks[n] < at {
+		n++
+	}
+	return n
+}
+
+// Key tells points apart.
+func (x *Exploration) Key(p *CrashPoint) CrashKey {
+	return CrashKey{x.states.Fingerprint(p.State), x.marksBefore(p.At)}
+}
+
+// Content is what the point leaves on the disk.
+func (x *Exploration) Content(p *CrashPoint) Content { return contentOf(x.states, p.State) }
+
+// End is what the recorded disk had at the end, with nothing lost.
+func (x *Exploration) End() Content { return contentOf(x.states, crash.Whole(x.states.Log())) }
+
+func contentOf(states *nbd.States, s crash.State) Content {
+	return func(d *Disk) error {
+		data, err := d.backend()
+		if err != nil {
+			return err
+		}
+		if err := data.Load(states.Content(s)); err != nil {
+			return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+		}
+		return nil
+	}
+}
+
+// Moment is the content of the disk as the guest sees it at present. It is of use
+// while the disk is.
+func (d *Disk) Moment() (Content, error) {
+	rec, err := d.record(DiskRecordLimit)
+	if err != nil {
+		return nil, err
+	}
+	d.data.StopRecording()
+	states, err := rec.States()
+	if err != nil {
+		return nil, err
+	}
+	return contentOf(states, crash.Whole(states.Log())), nil
+}

@@ -1,0 +1,192 @@
+package script
+
+import (
+	"context"
+	"errors"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+const (
+	defaultGuests = 2
+	maxGuests     = 64
+	shownFailures = 10 // in an error
+)
+
+// checkerOptions are those that checkers.read knows.
+var checkerOptions = []string{"prepare", "guests", "guest", "stop_after", "raise"}
+
+// checkers are the guests in which a function of the test is run on one content
+// of a disk after the other.
+type checkers struct {
+	f       *file
+	a       args
+	e       *execution
+	disk    *lab.Disk     // that they have one like
+	prepare *lua.Function // nil without one
+	guests  int
+	reuse   bool // guests go on from one content to the next
+	stop    int  // failures that are enough
+	raise   bool // failures are one of the test
+
+	list []*lab.Checker
+}
+
+func (k *checkers) read(o options) (err error) {
+	if k.prepare, err = o.function("prepare"); err != nil {
+		return err
+	}
+	if k.raise, err = o.boolean("raise", true); err != nil {
+		return err
+	}
+	guests, err := o.within("guests", defaultGuests, 1, maxGuests)
+	if err != nil {
+		return err
+	}
+	stop, err := o.within("stop_after", 1, 1, maxSample)
+	if err != nil {
+		return err
+	}
+	guest, err := o.choice("guest", "fresh", "fresh", "reuse")
+	k.guests, k.stop, k.reuse = int(guests), int(stop), guest == "reuse"
+	return err
+}
+
+// block carries out a blocking part of the work.
+func (k *checkers) block(do func(context.Context) error) error {
+	if err := k.a.c.Block(do); err != nil {
+		return k.a.errorf("%w", err)
+	}
+	return nil
+}
+
+// open boots a guest with the content, has it prepared, and freezes it for n of
+// them. close must follow, also after an error.
+func (k *checkers) open(n int, content lab.Content) error {
+	k.e.touch(k.disk.VM())
+	for range min(n, k.guests) {
+		c, err := k.f.scope.NewChecker(k.disk, k.reuse)
+		if err != nil {
+			return k.a.errorf("%w", err)
+		}
+		k.list = append(k.list, c)
+	}
+	c := k.list[0]
+	if err := k.block(func(ctx context.Context) error { return c.Boot(ctx, content) }); err != nil {
+		return err
+	}
+	if k.prepare != nil {
+		if _, err := k.a.c.Call(k.prepare, k.f.vmHandle(c.VM()), k.f.diskHandle(c.Disk())); err != nil {
+			return err
+		}
+	}
+	if err := k.block(c.Freeze); err != nil {
+		return err
+	}
+	for _, o := range k.list[1:] {
+		o.From(c)
+	}
+	return nil
+}
+
+// close ends the guests. Its error counts where there was none.
+func (k *checkers) close(err *error) {
+	closing := k.f.state.Block(func() error {
+		var errs []error
+		for _, c := range k.list {
+			errs = append(errs, c.Close(context.WithoutCancel(k.f.ctx)))
+		}
+		return errors.Join(errs...)
+	})
+	if *err == nil && closing != nil {
+		*err = k.a.errorf("%w", closing)
+	}
+}
+
+// each runs work in a task per guest.
+func (k *checkers) each(work func(c *lua.Call, checker *lab.Checker) error) error {
+	tasks := make([]*task, len(k.list))
+	for i, checker := range k.list {
+		tasks[i] = k.e.spawn(k.a.c.Context(), k.a.c, k.f.state.NewFunction(k.a.what, func(inner *lua.Call) ([]lua.Value, error) {
+			return nil, work(inner, checker)
+		}))
+	}
+	_, err := k.f.join(k.a.c, k.e, tasks)
+	return err
+}
+
+// look runs fn on a checker's guest, and tells why it failed, "" if it did not:
+// it raises, or returns false. An error is the end of all.
+func (k *checkers) look(c *lua.Call, checker *lab.Checker, fn *lua.Function, about lua.Value) (why string, err error) {
+	thread, skipped := c.Thread(), k.e.skipped
+	k.e.isolating[thread]++
+	values, err := c.Call(fn, k.f.vmHandle(checker.VM()), k.f.diskHandle(checker.Disk()), about)
+	k.e.isolating[thread]--
+	var raised *lua.Error
+	switch {
+	case err == nil && len(values) > 1 && values[0] == false && values[1] != nil:
+		return tostring(c, values[1]), nil
+	case err == nil && len(values) > 0 && values[0] == false:
+		return "it returned false", nil
+	case err == nil:
+		return "", nil
+	case thread.Interrupted() != nil, k.e.skipped != skipped, c.Context().Err() != nil, !errors.As(err, &raised):
+		return "", err
+	}
+	return errorText(raised), nil
+}
+
+// function reads an optional function.
+func (o options) function(key string) (*lua.Function, error) {
+	if !o.has(key) {
+		return nil, nil
+	}
+	fn, ok := o.get(key).(*lua.Function)
+	if !ok {
+		return nil, o.wrong(key, "a function")
+	}
+	return fn, nil
+}
+
+// within reads an integer of a range.
+func (o options) within(key string, absent, lo, hi int64) (int64, error) {
+	n, given, err := o.integer(key)
+	switch {
+	case err != nil:
+		return 0, err
+	case !given:
+		return absent, nil
+	case n < lo || n > hi:
+		return 0, o.errorf(key, "must be between %d and %d, got %d", lo, hi, n)
+	}
+	return n, nil
+}
+
+// numbers reads an integer, or an array of some; nil when the option is absent.
+func (o options) numbers(key string) ([]int64, error) {
+	t, ok := o.get(key).(*lua.Table)
+	if !ok {
+		n, given, err := o.integer(key)
+		if err != nil || !given {
+			return nil, err
+		}
+		return []int64{n}, nil
+	}
+	items, err := sequence(t)
+	if err != nil {
+		return nil, o.errorf(key, "%w", err)
+	}
+	if len(items) == 0 {
+		return nil, o.errorf(key, "must not be empty")
+	}
+	var out []int64
+	for i, v := range items {
+		n, ok := toInteger(v)
+		if !ok {
+			return nil, o.errorf(key, "must hold integers, entry %d is %s", i+1, typeName(v))
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}

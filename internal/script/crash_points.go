@@ -1,0 +1,271 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+const (
+	defaultSample = 200 // points of an exploration
+	maxSample     = 1_000_000
+)
+
+// exploration is one call of disk:crash_points.
+type exploration struct {
+	checkers
+	check    *lua.Function
+	workload *lua.Function // nil without one
+	record   *lab.Recording
+	limit    int64
+	options  lab.CrashOptions
+	sample   int
+	only     []int64
+
+	x        *lab.Exploration
+	queue    []int
+	seen     map[lab.CrashKey]bool // points that were looked at
+	checked  int                   // points, those counted that equal another one
+	distinct int
+	again    int // points that failed in a guest that had seen others, and passed in a fresh one
+	failed   []failedPoint
+}
+
+type failedPoint struct {
+	point *lab.CrashPoint
+	err   string
+}
+
+// diskCrashPoints is disk:crash_points{check=, ...}.
+func (f *file) diskCrashPoints(a args, d *lab.Disk) ([]lua.Value, error) {
+	x := &exploration{checkers: checkers{f: f, a: a, e: f.current, disk: d}, seen: map[lab.CrashKey]bool{}}
+	if err := x.read(); err != nil {
+		return nil, err
+	}
+	if x.e == nil {
+		return nil, errIdle
+	}
+	if err := x.run(); err != nil {
+		return nil, err
+	}
+	report := x.report()
+	if x.raise && len(x.failed) > 0 {
+		return nil, x.e.failed(a.c, x.text(), "")
+	}
+	return []lua.Value{report}, nil
+}
+
+// read reads the options.
+func (x *exploration) read() (err error) {
+	if x.a.value(1) == nil {
+		return x.a.wrong(1, "opts", "a table")
+	}
+	o, err := x.a.options(1, append([]string{"check", "workload", "recording", "limit", "sample", "seed", "torn", "reorder", "unit",
+		"only"}, checkerOptions...)...)
+	if err != nil {
+		return err
+	}
+	if err := x.checkers.read(o); err != nil {
+		return err
+	}
+	if x.check, err = o.function("check"); err != nil {
+		return err
+	}
+	if x.check == nil {
+		return o.errorf("check", "is missing: a function(vm, disk, point) that raises, or returns false, where the content is not good")
+	}
+	if x.workload, err = o.function("workload"); err != nil {
+		return err
+	}
+	if o.has("recording") {
+		u, ok := o.get("recording").(*lua.Userdata)
+		if ok {
+			x.record, ok = u.Object().(*lab.Recording)
+		}
+		switch {
+		case !ok:
+			return o.wrong("recording", "a recording, as disk:record() gives")
+		case x.workload != nil:
+			return o.errorf("recording", "and opts.workload exclude each other")
+		case x.record.Disk() != x.disk:
+			return o.errorf("recording", "is of disk `%s` of vm `%s`", x.record.Disk().ID(), x.record.Disk().VM().Name())
+		}
+	}
+	if x.limit, err = o.recordLimit("limit"); err != nil {
+		return err
+	}
+	if x.options.Torn, err = o.boolean("torn", false); err != nil {
+		return err
+	}
+	if x.options.Reorder, err = o.boolean("reorder", true); err != nil {
+		return err
+	}
+	seed, _, err := o.integer("seed")
+	if err != nil {
+		return err
+	}
+	x.options.Seed = uint64(seed)
+	if x.options.Unit, err = o.within("unit", 1, 1, 1<<20); err != nil {
+		return err
+	}
+	sample, err := o.within("sample", defaultSample, 1, maxSample)
+	if err != nil {
+		return err
+	}
+	x.sample = int(sample)
+	x.only, err = o.numbers("only")
+	return err
+}
+
+// run records, if that is to be done, and looks at the points.
+func (x *exploration) run() (err error) {
+	if x.workload != nil {
+		if err := x.block(func(context.Context) (err error) {
+			x.record, err = x.disk.Record(x.limit)
+			return err
+		}); err != nil {
+			return err
+		}
+		_, err := x.a.c.Call(x.workload, x.f.vmHandle(x.disk.VM()), x.f.diskHandle(x.disk))
+		x.record.Stop()
+		if err != nil {
+			return err
+		}
+	}
+	if x.record == nil {
+		if x.record = x.disk.LastRecording(); x.record == nil {
+			return x.a.errorf("disk `%s` has no recording: give a workload, or call disk:record() before it", x.disk.ID())
+		}
+	}
+	if err := x.block(func(context.Context) (err error) {
+		x.x, err = x.record.Explore(x.options)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := x.choose(); err != nil {
+		return err
+	}
+	defer x.close(&err)
+	if err := x.open(len(x.queue), x.x.End()); err != nil {
+		return err
+	}
+	return x.each(x.work)
+}
+
+// choose fills the queue.
+func (x *exploration) choose() error {
+	for _, n := range x.only {
+		if n < 1 || n > int64(x.x.Points()) {
+			return x.a.errorf("opts.only: there is no point %d, the recording has %d", n, x.x.Points())
+		}
+		x.queue = append(x.queue, int(n))
+	}
+	if x.only == nil {
+		x.queue = x.x.Sample(x.sample, x.options.Seed)
+	}
+	return nil
+}
+
+// work takes points off the queue until it is empty or enough of them failed.
+func (x *exploration) work(c *lua.Call, checker *lab.Checker) error {
+	spoiled := true
+	for len(x.queue) > 0 && len(x.failed) < x.stop {
+		p := x.x.Point(x.queue[0])
+		x.queue = x.queue[1:]
+		var key lab.CrashKey
+		err := c.Block(func(ctx context.Context) error {
+			key = x.x.Key(p)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if x.seen[key] {
+			x.checked++
+			continue
+		}
+		x.seen[key] = true
+		wasFresh := spoiled || !x.reuse
+		why, err := x.try(c, checker, p, spoiled)
+		if err == nil && why != "" && !wasFresh {
+			// What the points before left in the guest may be the cause.
+			if why, err = x.try(c, checker, p, true); why == "" {
+				x.again++
+			}
+		}
+		if err != nil {
+			return err
+		}
+		spoiled = why != ""
+		x.checked++
+		x.distinct++
+		if why != "" {
+			x.failed = append(x.failed, failedPoint{p, why})
+		}
+	}
+	return nil
+}
+
+// try runs the check on one point and tells why it failed, "" if it did not.
+func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, spoiled bool) (why string, err error) {
+	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) }); err != nil {
+		return "", fmt.Errorf("%s: point %d: %w", x.a.what, p.Number, err)
+	}
+	return x.look(c, checker, x.check, x.pointTable(p))
+}
+
+// pointTable is what a check is told of its point.
+func (x *exploration) pointTable(p *lab.CrashPoint) *lua.Table {
+	t := x.f.state.NewTable()
+	set(t, "number", int64(p.Number))
+	set(t, "text", p.Text)
+	set(t, "kind", string(p.How))
+	set(t, "at", int64(p.At))
+	set(t, "entries", int64(x.x.Entries()))
+	set(t, "unflushed", int64(p.Pending))
+	set(t, "kept", int64(p.Kept))
+	set(t, "marks", array(x.f.state, p.Marks, func(s string) lua.Value { return s }))
+	if n := len(p.Marks); n > 0 {
+		set(t, "mark", p.Marks[n-1])
+	}
+	return t
+}
+
+// report is the outcome as a table.
+func (x *exploration) report() *lua.Table {
+	slices.SortFunc(x.failed, func(a, b failedPoint) int { return a.point.Number - b.point.Number })
+	t := x.f.state.NewTable()
+	set(t, "points", int64(x.x.Points()))
+	set(t, "checked", int64(x.checked))
+	set(t, "distinct", int64(x.distinct))
+	set(t, "rechecked", int64(x.again))
+	set(t, "entries", int64(x.x.Entries()))
+	set(t, "seed", int64(x.options.Seed))
+	set(t, "failed", array(x.f.state, x.failed, func(p failedPoint) lua.Value {
+		entry := x.pointTable(p.point)
+		set(entry, "error", p.err)
+		return entry
+	}))
+	return t
+}
+
+// text is the outcome as an error.
+func (x *exploration) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %d of %d checked points failed (the recording has %d points; seed %d)", x.a.what, len(x.failed), x.checked,
+		x.x.Points(), int64(x.options.Seed))
+	for i, p := range x.failed {
+		if i == shownFailures {
+			fmt.Fprintf(&b, "\n  and %d more", len(x.failed)-shownFailures)
+			break
+		}
+		fmt.Fprintf(&b, "\n  point %d: %s\n    %s", p.point.Number, p.point.Text, strings.ReplaceAll(clip(p.err, 2000), "\n", "\n    "))
+	}
+	fmt.Fprintf(&b, "\n{only = %d} looks at the first one alone, on the same recording", x.failed[0].point.Number)
+	return b.String()
+}

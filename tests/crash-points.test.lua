@@ -1,0 +1,211 @@
+-- Every state that a power cut could have left: a store that forgets to sync, and
+-- SQLite, are caught; those that do it right are not.
+local vm = provium:vm("v", "host"):boot()
+local DEV, MNT = "/dev/disk/by-id/virtio-fs", "/mnt"
+local MOUNT = ("mkdir -p %s && mount -t ext4 -o noauto_da_alloc %s %s"):format(MNT, DEV, MNT)
+
+-- An empty ext4 of 16 MiB.
+local fs = os.tmpname()
+assert(os.execute(("truncate -s 16M %s && mkfs.ext4 -q -F -b 1024 -E lazy_itable_init=0 %s"):format(fs, fs)), "mkfs.ext4 failed")
+local function blank()
+  local old = pcall(vm.disk, vm, "fs") and vm:disk("fs")
+  if old then old:detach() end
+  assert(os.execute(("mkfs.ext4 -q -F -b 1024 -E lazy_itable_init=0 %s"):format(fs)))
+  return vm:attach_disk({id = "fs", image = fs})
+end
+local function prepare(vm) vm:run("modprobe ext4; " .. MOUNT .. " && umount " .. MNT):assert_ok() end
+local function refused(t, fn, ...)
+  local err = t:assert_raises(fn)
+  for _, want in ipairs {...} do t:assert_contains(tostring(err), want) end
+  return tostring(err)
+end
+
+-- The store has one value, and replaces it by a rename. Each time it returns, the
+-- rename is on the disk, since another file was synced. `flags` may forget the value.
+local function store(flags)
+  return function(vm, disk)
+    vm:run(MOUNT):assert_ok()
+    for i = 1, 4 do
+      vm:run(([[
+        echo value %d | dd of=/mnt/new %s status=none && mv /mnt/new /mnt/value
+        echo %d | dd of=/mnt/log conv=fsync status=none]]):format(i, flags, i)):assert_ok()
+      disk:mark(i)
+    end
+    vm:run("umount " .. MNT):assert_ok()
+  end
+end
+local function intact(vm, disk, point)
+  vm:run(MOUNT):assert_ok()
+  if not point.mark then return end -- nothing was promised
+  local text = vm:read_file("/mnt/value")
+  local n = tonumber(text:match("^value (%d)\n$"))
+  assert(n and n >= tonumber(point.mark), ("%q after %s was stored"):format(text, point.mark))
+end
+
+test("a store that renames without fsync is caught, and the point can be repeated", function(t)
+  local d = blank()
+  local text = refused(t, function()
+    d:crash_points{workload = store(""), check = intact, prepare = prepare, sample = 60, seed = 1}
+  end, " checked points failed (the recording has ", "after mark `", "un-flushed writes", '"" after ', "on the same recording")
+  local n = tonumber(text:match("{only = (%d+)}"))
+  local r = d:crash_points{check = intact, prepare = prepare, seed = 1, only = n, raise = false}
+  t:assert_eq(r.checked, 1)
+  t:assert_eq(r.failed[1].number, n)
+  t:assert_contains(text, r.failed[1].text)
+  t:assert_contains(r.failed[1].error, "stored")
+  -- As many failures as are wanted, in guests that are used again.
+  r = d:crash_points{check = intact, prepare = prepare, seed = 1, sample = 60, stop_after = 5, guest = "reuse", raise = false}
+  t:assert(#r.failed >= 5, #r.failed .. " failures")
+end)
+
+test("a store that syncs before it renames passes", function(t)
+  local d = blank()
+  local r = d:crash_points{workload = store("conv=fsync"), check = intact, prepare = prepare, sample = 80, guest = "reuse",
+    torn = true, unit = 8} -- a torn sector of a superblock is more than ext4 can take
+  t:assert_eq(#r.failed, 0)
+  t:assert_eq(r.checked, 80)
+  t:assert(r.points > 80 and r.distinct > 40 and r.distinct <= 80, json.encode(r))
+  -- A fresh guest for each point says the same.
+  r = d:crash_points{check = intact, prepare = prepare, sample = 6, seed = 2}
+  t:assert_eq(r.checked, 6)
+end)
+
+-- SQLite: each transaction adds 20 rows, and to a total.
+local LIBS
+local function with_sqlite(vm)
+  if not LIBS then
+    LIBS = {"/usr/bin/sqlite3"}
+    for line in assert(io.popen("ldd /usr/bin/sqlite3")):lines() do
+      local path = line:match("=> (/%S+)") or line:match("^%s*(/%S+)")
+      if path then LIBS[#LIBS + 1] = path end
+    end
+  end
+  for _, path in ipairs(LIBS) do
+    vm:mkdir(path:match("^(.*)/"), {parents = true})
+    vm:push_file(path, path)
+  end
+  vm:run("chmod 755 /usr/bin/sqlite3 /lib64/ld-linux-x86-64.so.2"):assert_ok()
+  prepare(vm)
+end
+local function sql(vm, text) return vm:run("sqlite3", {"-batch", "-bail", "/mnt/db", text}):assert_ok().stdout end
+
+local function sqlite(t, mode, sync, opts)
+  local d = blank()
+  vm:run(MOUNT):assert_ok()
+  sql(vm, "PRAGMA journal_mode=" .. mode .. "; CREATE TABLE row(batch, n); CREATE TABLE total(n); INSERT INTO total VALUES(0);")
+  -- A second connection keeps the write-ahead log from being folded in after each transaction.
+  local holder = vm:run_async("(echo 'SELECT * FROM total;'; exec sleep 1000) | sqlite3 /mnt/db")
+  vm:run("sync"):assert_ok()
+  local o = {
+    prepare = with_sqlite, sample = 30, guest = "reuse", raise = false,
+    workload = function(vm, disk)
+      for i = 1, 4 do
+        sql(vm, ("PRAGMA synchronous=%s; BEGIN; WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n<20) "
+          .. "INSERT INTO row SELECT %d, n FROM c; UPDATE total SET n=n+20; COMMIT;"):format(sync, i))
+        disk:mark(i)
+      end
+    end,
+    check = function(vm, disk, point)
+      vm:run(MOUNT):assert_ok()
+      local text = sql(vm, "PRAGMA integrity_check; SELECT count(*) FROM row; SELECT n FROM total;")
+      local rows, total = text:match("^ok\n(%d+)\n(%d+)\n$")
+      assert(rows and rows == total and total % 20 == 0, text)
+      -- A rollback journal is deleted without syncing its directory, unless synchronous=EXTRA:
+      -- the last transaction may be rolled back.
+      local promised = 20 * (tonumber(point.mark or 0) - (mode == "DELETE" and 1 or 0))
+      assert(tonumber(total) >= promised, total .. " rows, " .. promised .. " were committed")
+    end,
+  }
+  for k, v in pairs(opts or {}) do o[k] = v end
+  local r = d:crash_points(o)
+  holder:kill()
+  holder:wait()
+  vm:run("umount " .. MNT):assert_ok()
+  return r
+end
+
+for _, mode in ipairs {"DELETE", "WAL"} do
+  test("SQLite with journal_mode=" .. mode .. " is safe with synchronous=FULL", function(t)
+    with_sqlite(vm)
+    local r = sqlite(t, mode, "FULL")
+    t:assert_eq(#r.failed, 0, r.failed[1] and r.failed[1].text .. ": " .. r.failed[1].error)
+    t:assert_eq(r.checked, 30)
+  end)
+  test("SQLite with journal_mode=" .. mode .. " is caught with synchronous=OFF", function(t)
+    with_sqlite(vm)
+    local r = sqlite(t, mode, "OFF")
+    t:assert(#r.failed > 0, "no point failed")
+    t:assert_contains(r.failed[1].error, "committed")
+  end)
+end
+
+
+test("a recording made by hand, and what a check is told", function(t)
+  local d = vm:disk("fs")
+  d:write_sectors(0, ("A"):rep(512))
+  local rec = d:record()
+  vm:run("tr '\\0' B < /dev/zero | dd of=" .. DEV .. " bs=512 count=3 iflag=fullblock oflag=direct conv=notrunc status=none"):assert_ok()
+  d:mark("three")
+  local seen = {}
+  local r = d:crash_points{recording = rec, guests = 1, guest = "reuse", raise = false, stop_after = 100, check = function(vm, disk, point)
+    local text = vm:run(("dd if=%s bs=512 count=3 status=none"):format(DEV)).stdout
+    t:assert_eq(text, disk:read_sectors(0, 3, {pending = true}))
+    local now = text:gsub(("."):rep(512), function(s) return s:sub(1, 1) end):gsub("[^AB]", ".")
+    seen[now] = (seen[now] or 0) + 1
+    t:assert_eq(vm:name(), "v-crash1")
+    t:assert_eq(disk:id(), "fs")
+    if point.mark then
+      t:assert_eq(point.marks[1], "three")
+      if now:sub(1, 1) ~= "B" then return false, point.kind .. " has " .. now end
+    end
+    vm:run(("dd if=/dev/zero of=%s bs=512 count=8 oflag=direct status=none"):format(DEV)):assert_ok() -- gone at the next point
+  end}
+  t:assert_eq(r.entries, 4)
+  t:assert_eq(r.checked, r.points)
+  t:assert_eq(r.distinct, 16) -- the subsets of three writes, before the mark and after it
+  t:assert_eq(#r.failed, 4)
+  t:assert_contains(r.failed[1].error, "none has A")
+  t:assert_eq(r.failed[1].at, 4)
+  t:assert_eq(r.failed[1].unflushed, 3)
+  local n = 0
+  for _ in pairs(seen) do n = n + 1 end
+  t:assert(n == 8 and seen["B.B"], json.encode(seen))
+end)
+
+test("bad input", function(t)
+  local d = vm:disk("fs")
+  local function check() end
+  local function call(opts) return function() d:crash_points(opts) end end
+  refused(t, call(nil), "disk:crash_points: argument 1 (opts) must be a table")
+  refused(t, call({}), "opts.check is missing: a function(vm, disk, point)")
+  refused(t, call({check = 1}), "check must be a function")
+  refused(t, call({check = check, smple = 1}), "unknown option `smple`")
+  refused(t, call({check = check, sample = 0}), "sample must be between 1 and")
+  refused(t, call({check = check, guests = 65}), "guests must be between 1 and 64, got 65")
+  refused(t, call({check = check, guest = "new"}), "guest `new` is unknown (valid: fresh, reuse)")
+  refused(t, call({check = check, unit = 0}), "unit must be between 1 and")
+  refused(t, call({check = check, torn = 1}), "torn must be true or false")
+  refused(t, call({check = check, seed = 0.5}), "seed must be an integer")
+  refused(t, call({check = check, only = {}}), "only must not be empty")
+  refused(t, call({check = check, only = {1, "x"}}), "only must hold integers, entry 2 is string")
+  refused(t, call({check = check, only = 999999}), "opts.only: there is no point 999999, the recording has ")
+  refused(t, call({check = check, recording = d}), "recording must be a recording")
+  refused(t, call({check = check, stop_after = -1}), "stop_after must be between 1 and")
+  refused(t, call({check = check, limit = "x"}), "limit")
+  local other = vm:attach_disk({id = "other", size = "1M"})
+  refused(t, function() other:crash_points{check = check} end, "disk `other` has no recording: give a workload, or call disk:record() before it")
+  local rec = other:record()
+  refused(t, call({check = check, recording = rec}), "recording is of disk `other`")
+  refused(t, function() other:crash_points{check = check, recording = rec, workload = check} end, "exclude each other")
+  refused(t, function() other:crash_points{check = check, workload = check} end, "is being recorded already")
+  rec:stop()
+  refused(t, function() other:crash_points{check = check, limit = 512, workload = function(vm, disk)
+    disk:write_sectors(0, ("x"):rep(1024))
+  end} end, "the recording is not complete: more than its limit of 512 bytes was written")
+  -- What the workload raises is raised.
+  refused(t, function() other:crash_points{check = check, workload = function() error("no work") end} end, "no work")
+  refused(t, function() other:crash_points{check = check, workload = check, prepare = function() error("not ready") end} end, "not ready")
+  other:detach()
+  refused(t, function() other:crash_points{check = check, workload = check} end, "disk is detached")
+  refused(t, function() other:crash_points{check = check, recording = rec} end, "disk is detached")
+end)
