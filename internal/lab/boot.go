@@ -88,8 +88,19 @@ func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func()
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	return v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+	giveBack, err = v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+	if err != nil && ctx.Err() == nil {
+		err = &AdmissionError{err}
+	}
+	return giveBack, err
 }
+
+// AdmissionError is a guest that the pool refuses: it never started.
+type AdmissionError struct{ Err error }
+
+func (e *AdmissionError) Error() string { return e.Err.Error() }
+
+func (e *AdmissionError) Unwrap() error { return e.Err }
 
 // start starts a guest and returns when its agent has answered; then started
 // must follow. giveBack is its responsibility from the call on.

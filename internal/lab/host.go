@@ -84,6 +84,7 @@ type Host struct {
 	nextDisk     int
 	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
+	digests      map[*Profile]string       // see ProfileDigest
 }
 
 func (h *Host) emit(e event.Event) {

@@ -19,9 +19,16 @@ import (
 
 // Snapshot is a snapshot of one VM: the file at a path.
 type Snapshot struct {
-	host *Host
-	path string
+	host        *Host
+	path        string
+	vm, profile string
 }
+
+// VM is the name that the VM had, Profile its profile's.
+func (s *Snapshot) VM() string { return s.vm }
+
+// Profile is the name of the VM's profile.
+func (s *Snapshot) Profile() string { return s.profile }
 
 // Path is the one file that holds everything.
 func (s *Snapshot) Path() string { return s.path }
@@ -180,7 +187,7 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	v.host.verified.add(id)
 	gen := inst.generation()
 	v.host.saved.put(id, saved{gen, gen.last.Load()})
-	return &Snapshot{v.host, path}, nil
+	return &Snapshot{v.host, path, v.name, v.profile.Name}, nil
 }
 
 // save writes the guest to w. A running one is stopped meanwhile. With a token the
