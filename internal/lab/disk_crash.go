@@ -126,8 +126,8 @@ func (r *Recording) Disk() *Disk { return r.disk }
 
 // Stop ends the recording. Repeating it does nothing.
 func (r *Recording) Stop() {
-	if why, _ := r.rec.Ended(); why == "" && r.disk.data != nil {
-		r.disk.data.StopRecording()
+	if why, _ := r.rec.Ended(); why == "" && r.disk.contents() != nil {
+		r.disk.contents().StopRecording()
 	}
 }
 

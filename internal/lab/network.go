@@ -299,13 +299,13 @@ func (i *instance) configure(ctx context.Context, link *guest.Client) error {
 			continue
 		}
 		face := guest.Interface{Path: c.dev.Path(), Name: c.ifname, MAC: c.nic.mac}
-		if c.nic.bridge.addressing {
+		// Without a bridge it has no address either: its network may be reached
+		// by another interface now.
+		if c.nic.bridge.addressing && slices.Contains(own, c.nic) {
 			for _, p := range c.nic.prefixes() {
 				face.Addresses = append(face.Addresses, p.String())
 			}
-			if slices.Contains(own, c.nic) {
-				c.nic.giveRoutes(&face, own)
-			}
+			c.nic.giveRoutes(&face, own)
 		}
 		request.Interfaces = append(request.Interfaces, face)
 	}
