@@ -172,6 +172,21 @@ test("a recording made by hand, and what a check is told", function(t)
   t:assert(n == 8 and seen["B.B"], json.encode(seen))
 end)
 
+test("a guest that a state kills is a point that failed, and the others are looked at", function(t)
+  local d = vm:disk("fs")
+  local killed
+  local r = d:crash_points{sample = 8, guests = 1, guest = "reuse", raise = false, stop_after = 100, check = function(vm, disk, point)
+    if point.number == (killed or point.number) then
+      killed = point.number
+      vm:run("echo c > /proc/sysrq-trigger")
+    end
+  end}
+  t:assert_eq(r.checked, 8)
+  t:assert_eq(#r.failed, 1)
+  t:assert_eq(r.failed[1].number, killed)
+  t:assert_contains(r.failed[1].error, "guest failure on vm `v-crash1`: ")
+end)
+
 test("bad input", function(t)
   local d = vm:disk("fs")
   local function check() end

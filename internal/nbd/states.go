@@ -134,21 +134,28 @@ func (s *States) Fingerprint(st crash.State) uint64 {
 		settled = s.x.View(crash.State{At: flush + 1})
 	}
 	v := s.x.View(st)
-	seen := map[int64]bool{}
-	look := func(first, count int64) {
-		for sector := first; sector < first+count; sector++ {
-			if !seen[sector] {
-				seen[sector] = true
-				total += s.of(sector, v.Source(sector)) - s.of(sector, settled.Source(sector))
+	// Each sector counts with the write that it has its content from.
+	look := func(op int, first, count int64) {
+		v.Compare(settled, first, count, func(begin, now, then int) {
+			if now < 0 {
+				return
 			}
-		}
+			if _, from := s.x.Entry(now); from != op {
+				return
+			}
+			before := s.base[begin]
+			if then >= 0 {
+				before = s.entries[then]
+			}
+			total += s.entries[now] - before
+		})
 	}
 	for _, p := range st.Keep {
-		look(p.First, p.Count)
+		look(p.Op, p.First, p.Count)
 	}
 	for i := flush; i < st.At; i++ {
-		if log[i].Kind == crash.Write && log[i].FUA {
-			look(log[i].First, log[i].Count)
+		if log[i].Kind == crash.Write && log[i].FUA && !(st.InFlight && i == st.At-1) {
+			look(i, log[i].First, log[i].Count)
 		}
 	}
 	return total

@@ -216,7 +216,7 @@ func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, 
 	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) }); err != nil {
 		return "", fmt.Errorf("%s: point %d: %w", x.a.what, p.Number, err)
 	}
-	return x.look(c, checker, x.check, x.pointTable(p))
+	return x.look(c, checker, x.check, fmt.Sprintf("point %d (%s)", p.Number, p.Text), x.pointTable(p))
 }
 
 // pointTable is what a check is told of its point.
