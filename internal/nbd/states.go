@@ -3,6 +3,7 @@ package nbd
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
 
@@ -29,6 +30,9 @@ type sum struct {
 	sum   uint64
 }
 
+// maxCovered bounds the memory that States take: some 24 bytes per sector.
+const maxCovered = 1 << 25
+
 // States gives those of a recording that has ended and has everything.
 func (r *Recording) States() (*States, error) {
 	r.mu.Lock()
@@ -39,6 +43,15 @@ func (r *Recording) States() (*States, error) {
 	}
 	if _, err := r.Ended(); err != nil {
 		return nil, err
+	}
+	covered := int64(0)
+	for i := range log {
+		if log[i].Kind == crash.Write {
+			covered += log[i].Count
+		}
+	}
+	if covered > maxCovered {
+		return nil, fmt.Errorf("its writes cover %d sectors, and at most %d can be looked at", covered, maxCovered)
 	}
 	s := &States{rec: r, at: at, x: crash.NewIndex(log), seed: maphash.MakeSeed()}
 	return s, s.fingerprint()
@@ -171,7 +184,7 @@ func (s *States) readRun(op int, first, count int64, p []byte) error {
 		clear(p[:count*SectorSize])
 		return nil
 	}
-	_, err := s.rec.data.ReadAt(p[:count*SectorSize], s.at[op]+(first-s.Log()[op].First)*SectorSize)
+	_, err := s.rec.data.ReadAt(p[:count*SectorSize], s.rec.dataAt+s.at[op]+(first-s.Log()[op].First)*SectorSize)
 	return err
 }
 
