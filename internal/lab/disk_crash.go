@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"slices"
 
 	"provium/internal/nbd"
 	"provium/internal/nbd/crash"
@@ -125,9 +126,28 @@ func (r *Recording) Disk() *Disk { return r.disk }
 
 // Stop ends the recording. Repeating it does nothing.
 func (r *Recording) Stop() {
-	if why, _ := r.rec.Ended(); why == "" && r.disk.data != nil {
-		r.disk.data.StopRecording()
+	if why, _ := r.rec.Ended(); why == "" && r.disk.contents() != nil {
+		r.disk.contents().StopRecording()
 	}
+}
+
+// Close gives back what the recording takes. Repeating it does nothing.
+func (r *Recording) Close() error {
+	r.Stop()
+	d := r.disk
+	d.mu.Lock()
+	i := slices.Index(d.recordings, r.rec)
+	if i >= 0 {
+		d.recordings = slices.Delete(d.recordings, i, i+1)
+	}
+	if d.recording == r {
+		d.recording = nil
+	}
+	d.mu.Unlock()
+	if i < 0 {
+		return nil
+	}
+	return r.rec.Close()
 }
 
 // Mark notes that all that the log has so far was done before now.

@@ -75,11 +75,13 @@ type Host struct {
 	verified verified // snapshots that need not be read through again
 	saved    savedGenerations
 	standbys standbys
+	sealed   sealedSets
 
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
 	nextBridge   int
+	nextDisk     int
 	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
 	digests      map[*Profile]string       // see ProfileDigest
@@ -131,6 +133,14 @@ func (h *Host) image(ctx context.Context, p *Profile, key string) (*image.Image,
 	}
 	h.images[p] = img
 	return img, nil
+}
+
+// nextSocket is a number for the socket of a disk.
+func (h *Host) nextSocket() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nextDisk++
+	return h.nextDisk
 }
 
 // snapshotPath is a new one in the run's temporary directory.

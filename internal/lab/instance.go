@@ -64,7 +64,16 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 			i.cancel(err)
 			return nil, err
 		}
-		if i.machine, err = qemu.Start(ctx, *cfg); err != nil {
+		own := *cfg
+		if len(p.disks) > 0 {
+			if p.drives, err = v.host.openDrives(p.disks, cfg.Dir); err == nil {
+				connectDrives(&own, p.drives)
+			}
+		}
+		if err == nil {
+			i.machine, err = qemu.Start(ctx, own)
+		}
+		if err != nil {
 			i.wiring.close()
 			i.cancel(err)
 			return nil, err

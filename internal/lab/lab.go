@@ -554,6 +554,9 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	if l.root {
 		l.host.standbys.close()
+		if err := l.host.sealed.close(); err != nil {
+			errs = append(errs, fmt.Errorf("disks of snapshots: %w", err))
+		}
 	}
 	for _, b := range closingBridges {
 		if err := b.Close(ctx); err != nil {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,6 +40,9 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 func (s *Snapshot) Delete() error {
 	if id, err := snapshot.Identify(s.path); err == nil {
 		s.host.standbys.drop(id) // they keep the file's space on the disk
+		if err := s.host.sealed.dropFile(id); err != nil {
+			return fmt.Errorf("snapshot delete: %w", err)
+		}
 	}
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot delete: %w", err)
@@ -52,6 +56,11 @@ const (
 	sectionConsole = "console" // the log up to the snapshot
 	sectionFiles   = "files"   // JSON of the boot files, for a later reset
 	sectionNICs    = "nics"    // JSON of the network interfaces; absent without any
+
+	sectionDisks    = "disks"     // JSON of the disks; absent without any
+	sectionDiskMap  = "disks.map" // which sectors are where in disks.data
+	sectionDiskData = "disks.data"
+	sectionDiskSums = "disks.sums"
 )
 
 // verified remembers which files were read through and found good. Its zero
@@ -154,10 +163,6 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	if inst == nil {
 		return nil, errNoGuest
 	}
-	if ids := v.disks.ids(); len(ids) > 0 {
-		return nil, fmt.Errorf("cannot snapshot: vm `%s` has disks (%s), whose contents a snapshot cannot hold in this version; detach them first",
-			v.name, strings.Join(ids, ", "))
-	}
 	if inst.isSuspended() {
 		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
 	}
@@ -166,14 +171,15 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 		return nil, err
 	}
 	defer thaw()
+	token := "" // the file is complete in itself
 	if path == "" {
-		path = v.host.snapshotPath()
+		path, token = v.host.snapshotPath(), rand.Text()
 	}
 	w, err := snapshot.Create(path, inst.plan.cfg.Memory)
 	if err != nil {
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	id, err := inst.save(ctx, w, state == Booted)
+	id, err := inst.save(ctx, w, state == Booted, token)
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
@@ -184,8 +190,9 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	return &Snapshot{v.host, path, v.name, v.profile.Name}, nil
 }
 
-// save writes the guest to w. A running one is stopped meanwhile.
-func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (id snapshot.FileID, err error) {
+// save writes the guest to w. A running one is stopped meanwhile. With a token the
+// contents of disks stay in this process.
+func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, token string) (id snapshot.FileID, err error) {
 	machine := i.machine
 	// What the guest does not change meanwhile is copied while it runs.
 	if err := w.CopyRAM(machine.RAM()); err != nil {
@@ -200,6 +207,15 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	if err != nil {
 		return id, err
 	}
+	kept := false
+	defer func() {
+		if !kept {
+			err = errors.Join(err, releaseDisks(moment.disks))
+		}
+	}()
+	if err := putDisks(w, moment.disks, token); err != nil {
+		return id, err
+	}
 	files, err := json.Marshal(i.plan.opts.Files)
 	if err != nil {
 		return id, err
@@ -207,6 +223,10 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	cfg := *i.plan.cfg
 	nics := i.wiring.planned() // some may have come while the guest ran
 	cfg.NICs = describeNICs(nics)
+	cfg.Disks = nil
+	for _, d := range moment.disks {
+		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly})
+	}
 	if len(nics) > 0 {
 		text, err := encodeNICs(nics)
 		if err != nil {
@@ -226,8 +246,13 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	}
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
-	return w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
+	id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
 		Machine: i.vm.hardware(&cfg, machine.Version())})
+	if err == nil && token != "" && len(moment.disks) > 0 {
+		i.vm.host.sealed.put(id, token, moment.disks)
+		kept = true
+	}
+	return id, err
 }
 
 // stopped captures a running guest and has it go on.
@@ -248,7 +273,13 @@ func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	// Also when the caller does not want to wait any more.
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
 	defer cancel()
-	return moment, errors.Join(err, i.contMachine(again))
+	if err := errors.Join(err, i.contMachine(again)); err != nil {
+		if moment != nil {
+			err = errors.Join(err, releaseDisks(moment.disks))
+		}
+		return nil, err
+	}
+	return moment, nil
 }
 
 // contLimit is how long QEMU may take to set a guest going after a snapshot.
@@ -258,6 +289,7 @@ const contLimit = 30 * time.Second
 type frozenGuest struct {
 	state, console []byte
 	search         int64
+	disks          []sealedDisk
 }
 
 // capture takes what a stopped guest is. RAM goes to w.
@@ -276,7 +308,10 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 		return nil, err
 	}
 	i.machine.SyncConsole()
-	g.console, g.search, err = i.vm.log.Content()
+	if g.console, g.search, err = i.vm.log.Content(); err != nil {
+		return nil, err
+	}
+	g.disks, err = i.vm.sealDisks()
 	return g, err
 }
 
@@ -304,9 +339,6 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 	if v.host.NoGuests {
 		return errNoGuest
 	}
-	if v.hasDisks() {
-		return fmt.Errorf("cannot restore: vm `%s` has disks, and a snapshot holds none in this version; detach them first", v.name)
-	}
 	if err := v.restoreFile(ctx, path); err != nil {
 		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
 	}
@@ -332,9 +364,13 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 		giveBack()
 		return err
 	}
+	defer plan.release()
 	inst, err := v.startRestored(ctx, plan, giveBack)
 	if err != nil {
-		return err
+		return errors.Join(err, closeDrives(plan.drives))
+	}
+	if err := v.takeDrives(plan.drives); err != nil {
+		v.host.warn("vm `%s` restore: %v", v.name, err) // of the disks there were
 	}
 	if err := v.started(ctx, inst); err != nil {
 		return err
@@ -402,7 +438,15 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
 	p.cfg.NICs = describeNICs(p.nics)
-	return p, v.runFrom(p, r)
+	if p.disks, err = v.host.savedDisks(r); err != nil {
+		return nil, err
+	}
+	p.cfg.Disks = describeDisks(p.disks)
+	if err := v.runFrom(p, r); err != nil {
+		p.release()
+		return nil, err
+	}
+	return p, nil
 }
 
 // runFrom makes p, which describes the machine, start from a snapshot of it.

@@ -165,6 +165,12 @@ func (f *file) newRecordingType() *lua.Type {
 				r.Stop()
 				return nil, nil
 			},
+			"close": func(_ *file, a args, r *lab.Recording) ([]lua.Value, error) {
+				if err := r.Close(); err != nil {
+					return nil, a.errorf("%w", err)
+				}
+				return nil, nil
+			},
 			"mark": func(_ *file, a args, r *lab.Recording) ([]lua.Value, error) {
 				label, err := labelArg(a)
 				if err != nil {
