@@ -86,6 +86,7 @@ type Host struct {
 	nextSnapshot int
 	nextBridge   int
 	nextDisk     int
+	labCall      chan struct{}             // see wholeLab
 	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
 	digests      map[*Profile]string       // see ProfileDigest
