@@ -36,6 +36,17 @@ var kindNames = [kinds]string{"latency_ms", "jitter_ms", "drop_pct", "duplicate_
 // String names the kind.
 func (k Kind) String() string { return kindNames[k] }
 
+// takes tells whether a value can be one of the kind.
+func (k Kind) takes(v float64) bool {
+	switch k {
+	case jitterShape:
+		return v == float64(Uniform) || v == float64(Normal) || v == float64(Pareto)
+	case burstEnter, burstLeave, burstGood, burstBad:
+		return v >= 0 && v <= 100
+	}
+	return v >= 0 && !math.IsInf(v, 0)
+}
+
 // detailsOf are the kinds that describe a kind more closely.
 func detailsOf(k Kind) (first, end Kind) {
 	switch k {
