@@ -32,6 +32,7 @@ var measurements = [...]measurement{
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
+	{"explorer", (*bench).explorer},
 	{"run", (*bench).wholeRun},
 }
 

@@ -91,7 +91,8 @@ const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
 
 func TestHelp(t *testing.T) {
 	c := newCLI(t, nil)
-	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build", "image list", "image clean", "image overlay"} {
+	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build", "image list", "image clean", "image overlay",
+		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%s --help: %d, %s", verb, code, stderr)
@@ -190,7 +191,7 @@ func TestOptions(t *testing.T) {
 			want := run.Options{
 				Config: got.Config, FileTimeout: 300 * time.Second, Seed: got.Seed, Notes: []string{"seed " + uintText(got.Seed)},
 				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
-				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"), BootCache: filepath.Join(p.vars["HOME"], ".cache/provium/boots"), TempBase: "/tmp",
+				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"), BootCache: filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Version: p.identity(), TempBase: "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
 				Stdout:     got.Stdout, Stderr: got.Stderr,
 			}

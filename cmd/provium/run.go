@@ -117,7 +117,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast, FileTimeout: run.DefaultFileTimeout,
 		Memory: f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold,
 		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
-		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(), RerunState: p.rerunState(),
+		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(), Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(), RerunState: p.rerunState(),
 		Stdout: p.stdout, Stderr: p.stderr,
 	}
 	if cmd.Flags().Changed("timeout") {

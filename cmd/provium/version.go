@@ -1,6 +1,11 @@
 package main
 
-import "runtime/debug"
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+)
 
 // commit names what the binary was built from.
 func commit() string {
@@ -21,4 +26,16 @@ func commit() string {
 		return "unknown commit"
 	}
 	return revision + dirty
+}
+
+// identity tells one build of the program from another. Where the commit does
+// not, the file does.
+func (p *program) identity() string {
+	text := version + " " + commit()
+	if strings.Contains(text, "unknown") || strings.Contains(text, "modified") {
+		if info, err := os.Stat(p.self); err == nil {
+			text += fmt.Sprintf(" %d %d", info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return text
 }

@@ -26,7 +26,9 @@ type startPlan struct {
 	origin   snapshot.FileID // of that snapshot
 	text     []byte          // console log that came with it
 	nics     []plannedNIC
-	base     saved // what the agent held at the snapshot
+	disks    []plannedDisk // of a restore
+	drives   []*drive      // made from disks for this start
+	base     saved         // what the agent held at the snapshot
 }
 
 // bootGuest boots, or serves the boot from the cache.
@@ -36,6 +38,9 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	plan, err := v.planBoot(ctx, opts, "")
+	if err == nil {
+		plan.cfg.Disks, err = v.diskDevices()
+	}
 	if err != nil {
 		giveBack()
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
@@ -83,8 +88,19 @@ func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func()
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	return v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+	giveBack, err = v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+	if err != nil && ctx.Err() == nil {
+		err = &AdmissionError{err}
+	}
+	return giveBack, err
 }
+
+// AdmissionError is a guest that the pool refuses: it never started.
+type AdmissionError struct{ Err error }
+
+func (e *AdmissionError) Error() string { return e.Err.Error() }
+
+func (e *AdmissionError) Unwrap() error { return e.Err }
 
 // start starts a guest and returns when its agent has answered; then started
 // must follow. giveBack is its responsibility from the call on.
@@ -220,9 +236,6 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
-	}
-	if cfg.Disks, err = v.diskDevices(); err != nil {
-		return nil, err
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime

@@ -165,7 +165,7 @@ func (b *Bridge) join(ends []Endpoint) (added []*NIC, err error) {
 		n := b.nics[e.Name]
 		if n == nil {
 			id := digest(b.owner.name, e.Name, b.name)
-			n = &NIC{bridge: b, vmName: e.Name, host: firstHost + len(b.nics), port: b.sw.AddPort(e.Name),
+			n = &NIC{bridge: b, vmName: e.Name, host: b.freeHost(), port: b.sw.AddPort(e.Name),
 				mac: net.HardwareAddr{0x02, id[0], id[1], id[2], id[3], id[4]}}
 			b.nics[e.Name] = n
 		}

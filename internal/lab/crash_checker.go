@@ -55,6 +55,7 @@ func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 		if err != nil {
 			return nil, err
 		}
+		vm.expendable = true
 		l.host.bind(vm)
 		return &Checker{lab: l, of: of, vm: vm, Reuse: reuse}, nil
 	}

@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"provium/internal/nbd"
 	"provium/internal/nbd/crash"
@@ -34,8 +36,15 @@ type CrashKey struct {
 
 // Explore stops the recording and lists its points.
 func (r *Recording) Explore(o CrashOptions) (*Exploration, error) {
-	if r.disk.IsDetached() {
+	d := r.disk
+	d.mu.Lock()
+	detached, known := d.detached, slices.Contains(d.recordings, r.rec)
+	d.mu.Unlock()
+	switch {
+	case detached:
 		return nil, errDetached
+	case !known:
+		return nil, errors.New("the recording was closed")
 	}
 	r.Stop()
 	states, err := r.rec.States()

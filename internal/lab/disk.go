@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -16,28 +15,24 @@ import (
 
 // DiskSpec says what a disk is made of: exactly one of Path, Template and Scratch.
 type DiskSpec struct {
-	ID       string // name within the VM, see CheckDiskID; "" is a default
-	Path     string // raw image, used in place
-	Template string // raw image of which the disk is a private copy
-	Scratch  int64  // size of a blank disk in bytes
-	ReadOnly bool
+	ID       string `json:"id"`                 // name within the VM, see CheckDiskID; "" is a default
+	Path     string `json:"path,omitempty"`     // raw image, used in place
+	Template string `json:"template,omitempty"` // raw image of which the disk is a private copy
+	Scratch  int64  `json:"scratch,omitempty"`  // size of a blank disk in bytes
+	ReadOnly bool   `json:"readonly,omitempty"`
 }
 
 // Disk is a virtio block device of a VM. It is safe for concurrent use.
 type Disk struct {
-	vm   *VM
-	spec DiskSpec
-
-	data   *nbd.Disk // nil where there are no guests
-	serve  context.Context
-	cancel context.CancelFunc
-	served sync.WaitGroup // the listener and its connections
+	vm *VM
+	id string
 
 	mu       sync.Mutex
-	listener net.Listener // nil before the first machine has it
-	socket   string
-	slot     int  // in the present machine, 0 while there is none
-	detached bool // from its VM, or closed with it
+	spec     DiskSpec
+	data     *nbd.Disk   // nil where there are no guests
+	server   *diskServer // nil before the first machine has it
+	slot     int         // in the present machine, 0 while there is none
+	detached bool        // from its VM, or closed with it
 
 	recordings []*nbd.Recording // all that there were
 	recording  *Recording       // the latest one that a caller has
@@ -67,62 +62,42 @@ func newDisk(v *VM, spec DiskSpec) (*Disk, error) {
 	if err := CheckDiskID(spec.ID); err != nil {
 		return nil, err
 	}
-	d := &Disk{vm: v, spec: spec}
-	d.serve, d.cancel = context.WithCancel(context.Background())
+	d := &Disk{vm: v, id: spec.ID, spec: spec}
 	if v.host.NoGuests {
 		return d, nil
 	}
 	var err error
 	d.data, err = nbd.Open(nbd.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly,
-		TempDir: v.host.TempDir, OnError: func(err error) { v.host.warn("vm `%s` disk `%s`: %v", v.name, spec.ID, err) }})
+		TempDir: v.host.TempDir, OnError: d.warn})
 	if err != nil {
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
 	}
 	return d, nil
 }
 
+// warn tells of trouble that the guest sees as EIO, if at all.
+func (d *Disk) warn(err error) { d.vm.host.warn("vm `%s` disk `%s`: %v", d.vm.name, d.id, err) }
+
 // listen opens the socket through which machines use the disk, in the VM's
 // directory, and returns its path.
 func (d *Disk) listen(slot int) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.listener == nil {
-		path := filepath.Join(d.vm.dir, fmt.Sprintf("disk%d", d.vm.disks.nextSocket()))
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			return "", fmt.Errorf("disk `%s` socket: %w", d.spec.ID, err)
+	if d.server == nil {
+		path := filepath.Join(d.vm.dir, fmt.Sprintf("disk%d", d.vm.host.nextSocket()))
+		var err error
+		if d.server, err = serveDisk(d.data, path, d.warn); err != nil {
+			return "", fmt.Errorf("disk `%s`: %w", d.id, err)
 		}
-		d.listener, d.socket = l, path
-		d.served.Add(1)
-		go func() {
-			defer d.served.Done()
-			d.accept(l)
-		}()
 	}
 	d.slot = slot
-	return d.socket, nil
-}
-
-func (d *Disk) accept(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return // closed
-		}
-		d.served.Add(1)
-		go func() {
-			defer d.served.Done()
-			if err := d.data.Serve(d.serve, conn); err != nil {
-				d.vm.host.warn("vm `%s` disk `%s`: %v", d.vm.name, d.spec.ID, err)
-			}
-		}()
-	}
+	return d.server.socket, nil
 }
 
 // device describes the disk to a machine.
 func (d *Disk) device(slot int) (qemu.Disk, error) {
 	socket, err := d.listen(slot)
-	return qemu.Disk{Slot: slot, Socket: socket, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly}, err
+	return qemu.Disk{Slot: slot, Socket: socket, Serial: serialOf(d.id), ReadOnly: d.spec.ReadOnly}, err
 }
 
 // close ends the disk. What the guest did not flush is lost, unless destage.
@@ -130,30 +105,33 @@ func (d *Disk) close(destage bool) error {
 	d.mu.Lock()
 	again := d.detached
 	d.detached = true
-	listener, recordings := d.listener, d.recordings
+	server, data, recordings := d.server, d.data, d.recordings
 	d.recordings = nil
 	d.mu.Unlock()
 	if again {
 		return nil
 	}
-	if listener != nil {
-		listener.Close()
+	return endDisk(d.id, server, data, recordings, destage)
+}
+
+// endDisk closes what a disk, or a disk as it was, is made of.
+func endDisk(id string, server *diskServer, data *nbd.Disk, recordings []*nbd.Recording, destage bool) error {
+	if server != nil {
+		server.close()
 	}
-	d.cancel()
-	d.served.Wait()
-	if d.data == nil {
+	if data == nil {
 		return nil
 	}
 	var err error
 	if destage {
-		err = d.data.Flush()
+		err = data.Flush()
 	}
-	err = errors.Join(err, d.data.Close())
+	err = errors.Join(err, data.Close())
 	for _, r := range recordings {
 		err = errors.Join(err, r.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("disk `%s` close: %w", d.spec.ID, err)
+		return fmt.Errorf("disk `%s` close: %w", id, err)
 	}
 	return nil
 }
@@ -162,11 +140,13 @@ func (d *Disk) close(destage bool) error {
 func (d *Disk) VM() *VM { return d.vm }
 
 // ID is the name within the VM.
-func (d *Disk) ID() string { return d.spec.ID }
+func (d *Disk) ID() string { return d.id }
 
 // Size is the capacity in bytes; of an image that is used in place the file's
 // present length.
 func (d *Disk) Size() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.data == nil {
 		return d.spec.Scratch
 	}
@@ -182,10 +162,19 @@ func (d *Disk) IsDetached() bool {
 
 var errDetached = errors.New("disk is detached")
 
+// contents gives what the disk has now, for the life cycle.
+func (d *Disk) contents() *nbd.Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.data
+}
+
 // backend gives the contents for an operation of the test's.
 func (d *Disk) backend() (*nbd.Disk, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	switch {
-	case d.IsDetached():
+	case d.detached:
 		return nil, errDetached
 	case d.data == nil:
 		return nil, errNoGuest

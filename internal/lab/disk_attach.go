@@ -24,16 +24,8 @@ type diskShelf struct {
 	mu       sync.Mutex
 	list     []*Disk             // in the order they were attached
 	declared map[string]DiskSpec // by id: opened already, perhaps detached since
-	sockets  int
 
 	declaring sync.Mutex // held while declared disks are opened
-}
-
-func (s *diskShelf) nextSocket() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sockets++
-	return s.sockets
 }
 
 func (s *diskShelf) all() []*Disk {
@@ -46,7 +38,7 @@ func (s *diskShelf) all() []*Disk {
 func (s *diskShelf) ids() []string {
 	var out []string
 	for _, d := range s.all() {
-		out = append(out, d.spec.ID)
+		out = append(out, d.id)
 	}
 	return out
 }
@@ -58,11 +50,11 @@ func (s *diskShelf) fits(v *VM, id string) error {
 	}
 	for _, d := range s.list {
 		switch {
-		case d.spec.ID == id:
+		case d.id == id:
 			return fmt.Errorf("vm `%s` has a disk `%s` already", v.name, id)
-		case serialOf(d.spec.ID) == serialOf(id):
+		case serialOf(d.id) == serialOf(id):
 			return fmt.Errorf("disk `%s` and disk `%s` of vm `%s` are alike in the first %d bytes, which is all that the guest sees",
-				id, d.spec.ID, v.name, serialSize)
+				id, d.id, v.name, serialSize)
 		}
 	}
 	return nil
@@ -89,10 +81,8 @@ func (s *diskShelf) remove(d *Disk) {
 	s.list = slices.DeleteFunc(s.list, func(o *Disk) bool { return o == d })
 }
 
-// declareDisks opens the disks of the profile and of boot opts that were not opened
-// yet. A disk is declared once: repeating it, with the opts of another boot, means
-// the same disk.
-func (v *VM) declareDisks(opts *BootOpts) error {
+// declaredDisks are the disks of the profile and of boot opts, with their ids.
+func (v *VM) declaredDisks(opts *BootOpts) []DiskSpec {
 	specs := slices.Clone(v.profile.Disks)
 	if opts != nil {
 		for i, spec := range opts.Disks {
@@ -102,6 +92,14 @@ func (v *VM) declareDisks(opts *BootOpts) error {
 			specs = append(specs, spec)
 		}
 	}
+	return specs
+}
+
+// declareDisks opens the disks of the profile and of boot opts that were not opened
+// yet. A disk is declared once: repeating it, with the opts of another boot, means
+// the same disk.
+func (v *VM) declareDisks(opts *BootOpts) error {
+	specs := v.declaredDisks(opts)
 	s := &v.disks
 	s.declaring.Lock()
 	defer s.declaring.Unlock()
@@ -125,14 +123,6 @@ func (v *VM) declareDisks(opts *BootOpts) error {
 	return nil
 }
 
-// hasDisks tells whether the VM has disks, or would have with its next boot.
-func (v *VM) hasDisks() bool {
-	if v.State() == Created {
-		return len(v.disks.all())+len(v.profile.Disks) > 0 || v.opts != nil && len(v.opts.Disks) > 0
-	}
-	return len(v.disks.all()) > 0
-}
-
 // diskDevices are the disks of a machine that is about to start.
 func (v *VM) diskDevices() ([]qemu.Disk, error) {
 	var out []qemu.Disk
@@ -141,9 +131,9 @@ func (v *VM) diskDevices() ([]qemu.Disk, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.data.PowerOn()
-		if err := d.data.ObeyFlushes(); err != nil {
-			return nil, fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+		d.contents().PowerOn()
+		if err := d.contents().ObeyFlushes(); err != nil {
+			return nil, fmt.Errorf("disk `%s`: %w", d.id, err)
 		}
 		out = append(out, device)
 	}
@@ -175,7 +165,7 @@ func (v *VM) Disk(id string) (*Disk, error) {
 		}
 	}
 	for _, d := range v.disks.all() {
-		if d.spec.ID == id {
+		if d.id == id {
 			return d, nil
 		}
 	}
@@ -223,10 +213,10 @@ func (v *VM) plug(ctx context.Context, inst *instance, d *Disk, runs bool) error
 		return err
 	}
 	if !runs {
-		d.data.IgnoreFlushes()
+		d.contents().IgnoreFlushes()
 	}
 	if err := inst.machine.PlugDisk(ctx, device); err != nil {
-		return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+		return fmt.Errorf("disk `%s`: %w", d.id, err)
 	}
 	if !runs {
 		return nil
@@ -236,7 +226,7 @@ func (v *VM) plug(ctx context.Context, inst *instance, d *Disk, runs bool) error
 	err = v.guestOp(limited, "attach_disk", func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
 	if err != nil {
 		// Its slot stays taken in this guest, as far as anybody knows.
-		return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+		return fmt.Errorf("disk `%s`: %w", d.id, err)
 	}
 	return nil
 }
@@ -285,7 +275,7 @@ func (d *Disk) Detach(ctx context.Context) error {
 	v.mu.Unlock()
 	if state == Booted && inst != nil {
 		if err := d.unplug(ctx, inst); err != nil {
-			return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+			return fmt.Errorf("disk `%s`: %w", d.id, err)
 		}
 	}
 	v.disks.remove(d)
@@ -301,7 +291,7 @@ func (d *Disk) unplug(ctx context.Context, inst *instance) error {
 	if err := inst.machine.UnplugDisk(limited, device); err != nil {
 		return err
 	}
-	return d.vm.guestOp(limited, "detach", func(c *guest.Client) error { return c.AwaitDisk(limited, serialOf(d.spec.ID), true) })
+	return d.vm.guestOp(limited, "detach", func(c *guest.Client) error { return c.AwaitDisk(limited, serialOf(d.id), true) })
 }
 
 // stopMachine stops the vCPUs. QEMU flushes its disks then, which must not make
@@ -309,13 +299,13 @@ func (d *Disk) unplug(ctx context.Context, inst *instance) error {
 func (i *instance) stopMachine(ctx context.Context) error {
 	disks := i.vm.disks.all()
 	for _, d := range disks {
-		d.data.HoldFlushes()
+		d.contents().HoldFlushes()
 	}
 	if err := i.machine.Stop(ctx); err != nil {
 		return errors.Join(err, obeyFlushes(disks))
 	}
 	for _, d := range disks {
-		d.data.IgnoreFlushes()
+		d.contents().IgnoreFlushes()
 	}
 	return nil
 }
@@ -331,7 +321,7 @@ func (i *instance) contMachine(ctx context.Context) error {
 func obeyFlushes(disks []*Disk) error {
 	var errs []error
 	for _, d := range disks {
-		errs = append(errs, d.data.ObeyFlushes())
+		errs = append(errs, d.contents().ObeyFlushes())
 	}
 	return errors.Join(errs...)
 }
@@ -339,6 +329,6 @@ func obeyFlushes(disks []*Disk) error {
 // powerDisksOn has disks work again after a power cut: the machine was reset.
 func (v *VM) powerDisksOn() {
 	for _, d := range v.disks.all() {
-		d.data.PowerOn()
+		d.contents().PowerOn()
 	}
 }

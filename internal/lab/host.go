@@ -75,13 +75,17 @@ type Host struct {
 	verified verified // snapshots that need not be read through again
 	saved    savedGenerations
 	standbys standbys
+	sealed   sealedSets
 
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
 	nextBridge   int
+	nextDisk     int
+	labCall      chan struct{}             // see wholeLab
 	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
+	digests      map[*Profile]string       // see ProfileDigest
 }
 
 func (h *Host) emit(e event.Event) {
@@ -130,6 +134,14 @@ func (h *Host) image(ctx context.Context, p *Profile, key string) (*image.Image,
 	}
 	h.images[p] = img
 	return img, nil
+}
+
+// nextSocket is a number for the socket of a disk.
+func (h *Host) nextSocket() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.nextDisk++
+	return h.nextDisk
 }
 
 // snapshotPath is a new one in the run's temporary directory.

@@ -64,7 +64,16 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 			i.cancel(err)
 			return nil, err
 		}
-		if i.machine, err = qemu.Start(ctx, *cfg); err != nil {
+		own := *cfg
+		if len(p.disks) > 0 {
+			if p.drives, err = v.host.openDrives(p.disks, cfg.Dir); err == nil {
+				connectDrives(&own, p.drives)
+			}
+		}
+		if err == nil {
+			i.machine, err = qemu.Start(ctx, own)
+		}
+		if err != nil {
 			i.wiring.close()
 			i.cancel(err)
 			return nil, err
@@ -405,7 +414,18 @@ func (i *instance) wakeup(ctx context.Context) error {
 	if !i.machine.CanWake() {
 		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
 	}
+	asleep, err := i.machine.Asleep(ctx)
+	if err != nil {
+		return err
+	}
 	if err := i.machine.Wakeup(ctx); err != nil {
+		return err
+	}
+	if err := i.stopMachine(ctx); err != nil {
+		return err
+	}
+	err = i.machine.Awake(ctx, asleep)
+	if err := errors.Join(err, i.contMachine(ctx)); err != nil {
 		return err
 	}
 	i.mu.Lock()

@@ -48,6 +48,9 @@ func New(h *Host) *Lab { return &Lab{host: h, name: rootName, root: true} }
 // in l.
 func (l *Lab) OpenScope() *Lab { return &Lab{host: l.host, name: rootName, parent: l} }
 
+// Apart makes a lab of its own on the same host: a fixture's, while it is built.
+func (l *Lab) Apart() *Lab { return &Lab{host: l.host, name: rootName} }
+
 // Name is the lab's name; a root lab is called "provium".
 func (l *Lab) Name() string { return l.name }
 
@@ -551,6 +554,9 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	if l.root {
 		l.host.standbys.close()
+		if err := l.host.sealed.close(); err != nil {
+			errs = append(errs, fmt.Errorf("disks of snapshots: %w", err))
+		}
 	}
 	for _, b := range closingBridges {
 		if err := b.Close(ctx); err != nil {

@@ -2,10 +2,12 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -18,9 +20,16 @@ import (
 
 // Snapshot is a snapshot of one VM: the file at a path.
 type Snapshot struct {
-	host *Host
-	path string
+	host        *Host
+	path        string
+	vm, profile string
 }
+
+// VM is the name that the VM had, Profile its profile's.
+func (s *Snapshot) VM() string { return s.vm }
+
+// Profile is the name of the VM's profile.
+func (s *Snapshot) Profile() string { return s.profile }
 
 // Path is the one file that holds everything.
 func (s *Snapshot) Path() string { return s.path }
@@ -32,6 +41,9 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 func (s *Snapshot) Delete() error {
 	if id, err := snapshot.Identify(s.path); err == nil {
 		s.host.standbys.drop(id) // they keep the file's space on the disk
+		if err := s.host.sealed.dropFile(id); err != nil {
+			return fmt.Errorf("snapshot delete: %w", err)
+		}
 	}
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("snapshot delete: %w", err)
@@ -45,6 +57,11 @@ const (
 	sectionConsole = "console" // the log up to the snapshot
 	sectionFiles   = "files"   // JSON of the boot files, for a later reset
 	sectionNICs    = "nics"    // JSON of the network interfaces; absent without any
+
+	sectionDisks    = "disks"     // JSON of the disks; absent without any
+	sectionDiskMap  = "disks.map" // which sectors are where in disks.data
+	sectionDiskData = "disks.data"
+	sectionDiskSums = "disks.sums"
 )
 
 // verified remembers which files were read through and found good. Its zero
@@ -96,37 +113,42 @@ func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
 	}, nil
 }
 
-// freeze keeps operations from starting, unless one is under way.
-func (v *VM) freeze() (thaw func(), err error) {
-	streams := v.Streams()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(streams) > 0 {
-		var b strings.Builder
-		fmt.Fprintf(&b, "vm:snapshot() refused: file `%s` has live streams:", v.host.File)
-		for _, s := range streams {
-			b.WriteString("\n  - " + s.String())
+// freeze keeps operations on the VMs from starting, unless one is under way.
+// what is the call that asks for it.
+func freeze(what string, vms []*VM) (thaw func(), err error) {
+	var live []string
+	for _, v := range vms {
+		for _, s := range v.Streams() {
+			if text := "\n  - " + s.String(); !slices.Contains(live, text) {
+				live = append(live, text)
+			}
 		}
-		b.WriteString("\nclose them first")
-		return nil, errors.New(b.String())
 	}
-	if len(v.inFlight) > 0 {
-		names := make([]string, 0, len(v.inFlight))
-		for op := range v.inFlight {
-			names = append(names, op)
-		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("vm:snapshot() refused: vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-			v.name, strings.Join(names, "\n  - "))
+	if len(live) > 0 {
+		return nil, fmt.Errorf("%s refused: file `%s` has live streams:%s\nclose them first", what, vms[0].host.File, strings.Join(live, ""))
 	}
 	frozen := make(chan struct{})
-	v.frozen = frozen
-	return func() {
-		v.mu.Lock()
-		v.frozen = nil
-		v.mu.Unlock()
+	thawAll := func(vms []*VM) {
+		for _, v := range vms {
+			v.mu.Lock()
+			v.frozen = nil
+			v.mu.Unlock()
+		}
 		close(frozen)
-	}, nil
+	}
+	for i, v := range vms {
+		v.mu.Lock()
+		if len(v.inFlight) > 0 {
+			names := slices.Sorted(maps.Keys(v.inFlight))
+			v.mu.Unlock()
+			thawAll(vms[:i])
+			return nil, fmt.Errorf("%s refused: vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+				what, v.name, strings.Join(names, "\n  - "))
+		}
+		v.frozen = frozen
+		v.mu.Unlock()
+	}
+	return func() { thawAll(vms) }, nil
 }
 
 // Snapshot freezes the VM, which then goes on, into a file at path; "" is one in
@@ -147,38 +169,34 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	if inst == nil {
 		return nil, errNoGuest
 	}
-	if ids := v.disks.ids(); len(ids) > 0 {
-		return nil, fmt.Errorf("cannot snapshot: vm `%s` has disks (%s), whose contents a snapshot cannot hold in this version; detach them first",
-			v.name, strings.Join(ids, ", "))
-	}
 	if inst.isSuspended() {
 		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
 	}
-	thaw, err := v.freeze()
+	thaw, err := freeze("vm:snapshot()", []*VM{v})
 	if err != nil {
 		return nil, err
 	}
 	defer thaw()
+	token := "" // the file is complete in itself
 	if path == "" {
-		path = v.host.snapshotPath()
+		path, token = v.host.snapshotPath(), rand.Text()
 	}
 	w, err := snapshot.Create(path, inst.plan.cfg.Memory)
 	if err != nil {
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	id, err := inst.save(ctx, w, state == Booted)
+	id, err := inst.save(ctx, w, state == Booted, token)
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
-	v.host.verified.add(id)
-	gen := inst.generation()
-	v.host.saved.put(id, saved{gen, gen.last.Load()})
-	return &Snapshot{v.host, path}, nil
+	inst.savedAs(id)
+	return &Snapshot{v.host, path, v.name, v.profile.Name}, nil
 }
 
-// save writes the guest to w. A running one is stopped meanwhile.
-func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (id snapshot.FileID, err error) {
+// save writes the guest to w. A running one is stopped meanwhile. With a token the
+// contents of disks stay in this process.
+func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, token string) (id snapshot.FileID, err error) {
 	machine := i.machine
 	// What the guest does not change meanwhile is copied while it runs.
 	if err := w.CopyRAM(machine.RAM()); err != nil {
@@ -193,13 +211,38 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	if err != nil {
 		return id, err
 	}
+	return i.finish(w, moment, token)
+}
+
+// savedAs remembers a snapshot of this guest.
+func (i *instance) savedAs(id snapshot.FileID) {
+	gen := i.generation()
+	i.vm.host.verified.add(id)
+	i.vm.host.saved.put(id, saved{gen, gen.last.Load()})
+}
+
+// finish writes what was captured, beside the RAM.
+func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, token string) (id snapshot.FileID, err error) {
+	kept := false
+	defer func() {
+		if !kept {
+			err = errors.Join(err, releaseDisks(moment.disks))
+		}
+	}()
+	if err := putDisks(w, moment.disks, token); err != nil {
+		return id, err
+	}
 	files, err := json.Marshal(i.plan.opts.Files)
 	if err != nil {
 		return id, err
 	}
 	cfg := *i.plan.cfg
-	nics := i.wiring.planned() // some may have come while the guest ran
+	nics := moment.nics
 	cfg.NICs = describeNICs(nics)
+	cfg.Disks = nil
+	for _, d := range moment.disks {
+		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly})
+	}
 	if len(nics) > 0 {
 		text, err := encodeNICs(nics)
 		if err != nil {
@@ -219,29 +262,49 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool) (
 	}
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
-	return w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
-		Machine: i.vm.hardware(&cfg, machine.Version())})
+	id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
+		Machine: i.vm.hardware(&cfg, i.machine.Version())})
+	if err == nil && token != "" && len(moment.disks) > 0 {
+		i.vm.host.sealed.put(id, token, moment.disks)
+		kept = true
+	}
+	return id, err
 }
 
 // stopped captures a running guest and has it go on.
 func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
-	// A round trip proves that nothing is under way on the link: the restored
-	// agent finds the next session at once.
-	link, err := i.client(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := link.Ping(ctx); err != nil {
-		return nil, err
-	}
-	if err := i.stopMachine(ctx); err != nil {
+	if err := i.halt(ctx); err != nil {
 		return nil, err
 	}
 	moment, err := i.capture(ctx, w)
-	// Also when the caller does not want to wait any more.
+	if err := errors.Join(err, i.goOn(ctx)); err != nil {
+		if moment != nil {
+			err = errors.Join(err, releaseDisks(moment.disks))
+		}
+		return nil, err
+	}
+	return moment, nil
+}
+
+// halt stops a running guest at a moment when nothing is under way on the link:
+// the restored agent finds the next session at once.
+func (i *instance) halt(ctx context.Context) error {
+	link, err := i.client(ctx)
+	if err != nil {
+		return err
+	}
+	// A round trip proves it.
+	if err := link.Ping(ctx); err != nil {
+		return err
+	}
+	return i.stopMachine(ctx)
+}
+
+// goOn ends what halt began, also when the caller does not want to wait any more.
+func (i *instance) goOn(ctx context.Context) error {
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
 	defer cancel()
-	return moment, errors.Join(err, i.contMachine(again))
+	return i.contMachine(again)
 }
 
 // contLimit is how long QEMU may take to set a guest going after a snapshot.
@@ -251,6 +314,8 @@ const contLimit = 30 * time.Second
 type frozenGuest struct {
 	state, console []byte
 	search         int64
+	disks          []sealedDisk
+	nics           []plannedNIC // some may have come while the guest ran
 }
 
 // capture takes what a stopped guest is. RAM goes to w.
@@ -269,7 +334,11 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 		return nil, err
 	}
 	i.machine.SyncConsole()
-	g.console, g.search, err = i.vm.log.Content()
+	if g.console, g.search, err = i.vm.log.Content(); err != nil {
+		return nil, err
+	}
+	g.nics = i.wiring.planned()
+	g.disks, err = i.vm.sealDisks()
 	return g, err
 }
 
@@ -297,9 +366,6 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 	if v.host.NoGuests {
 		return errNoGuest
 	}
-	if v.hasDisks() {
-		return fmt.Errorf("cannot restore: vm `%s` has disks, and a snapshot holds none in this version; detach them first", v.name)
-	}
 	if err := v.restoreFile(ctx, path); err != nil {
 		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
 	}
@@ -315,6 +381,12 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 	if err := v.host.verify(ctx, r); err != nil {
 		return err
 	}
+	return v.restoreReader(ctx, r)
+}
+
+// restoreReader restores a verified snapshot. Held: the life cycle, and there is
+// no guest.
+func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader) error {
 	m := r.Manifest().Machine
 	giveBack, err := v.admit(ctx, m.Memory, m.CPUs)
 	if err != nil {
@@ -325,9 +397,13 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 		giveBack()
 		return err
 	}
+	defer plan.release()
 	inst, err := v.startRestored(ctx, plan, giveBack)
 	if err != nil {
-		return err
+		return errors.Join(err, closeDrives(plan.drives))
+	}
+	if err := v.takeDrives(plan.drives); err != nil {
+		v.host.warn("vm `%s` restore: %v", v.name, err) // of the disks there were
 	}
 	if err := v.started(ctx, inst); err != nil {
 		return err
@@ -395,7 +471,15 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
 	p.cfg.NICs = describeNICs(p.nics)
-	return p, v.runFrom(p, r)
+	if p.disks, err = v.host.savedDisks(r); err != nil {
+		return nil, err
+	}
+	p.cfg.Disks = describeDisks(p.disks)
+	if err := v.runFrom(p, r); err != nil {
+		p.release()
+		return nil, err
+	}
+	return p, nil
 }
 
 // runFrom makes p, which describes the machine, start from a snapshot of it.

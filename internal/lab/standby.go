@@ -33,6 +33,7 @@ type standby struct {
 	machine *qemu.Machine
 	link    *guest.Client
 	cables  []*cable
+	drives  []*drive
 	output  [2]heldWriter
 	events  heldEvents
 	lost    heldLoss
@@ -91,6 +92,7 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	defer p.release()
 	v.host.prepare(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	return nil
 }
@@ -113,9 +115,6 @@ func (v *VM) restored(p *startPlan) {
 
 // prepare begins to build a stand-by for a plan, unless there is one.
 func (h *Host) prepare(p *startPlan, limit time.Duration) {
-	if len(p.cfg.Disks) > 0 {
-		return // it would write to those of the guest that runs
-	}
 	s := &h.standbys
 	key := p.standbyKey()
 	s.mu.Lock()
@@ -128,8 +127,9 @@ func (h *Host) prepare(p *startPlan, limit time.Duration) {
 	}
 	s.next++
 	b := &standby{key: key, dir: fmt.Sprintf("%s/s%d", h.TempDir, s.next), built: make(chan struct{})}
-	cfg, err := b.config(p)
+	cfg, err := b.config(h, p)
 	if err != nil {
+		_ = closeDrives(b.drives)
 		_ = os.RemoveAll(b.dir)
 		return
 	}
@@ -153,7 +153,7 @@ func (h *Host) prepare(p *startPlan, limit time.Duration) {
 
 // config makes the stand-by's directory and its machine's description, which
 // hold nothing of the plan's VM.
-func (b *standby) config(p *startPlan) (*qemu.Config, error) {
+func (b *standby) config(h *Host, p *startPlan) (*qemu.Config, error) {
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -171,6 +171,13 @@ func (b *standby) config(p *startPlan) (*qemu.Config, error) {
 	restore := *p.cfg.Restore
 	restore.File, restore.Hold = os.NewFile(uintptr(fd), p.cfg.Restore.File.Name()), true
 	cfg.Restore = &restore
+	if len(p.disks) > 0 { // copies of its own
+		if b.drives, err = h.openDrives(p.disks, b.dir); err != nil {
+			restore.File.Close()
+			return nil, err
+		}
+		connectDrives(&cfg, b.drives)
+	}
 	cfg.Name, cfg.Dir = "standby", b.dir
 	cfg.Serial, cfg.HVC, cfg.OnEvent = &b.output[deviceSerial], &b.output[deviceHVC], b.events.add
 	return &cfg, nil
@@ -205,8 +212,14 @@ func (b *standby) build(ctx context.Context, cfg *qemu.Config, p *startPlan) err
 	if err := renew(ctx, b.link, p); err != nil {
 		return err
 	}
+	for _, d := range b.drives {
+		d.data.HoldFlushes()
+	}
 	if err := b.machine.Stop(ctx); err != nil {
 		return err
+	}
+	for _, d := range b.drives {
+		d.data.IgnoreFlushes()
 	}
 	b.machine.SyncConsole()
 	for _, e := range b.events.take() {
@@ -259,13 +272,23 @@ func (h *Host) takeStandby(ctx context.Context, p *startPlan) *standby {
 	}
 	s.list = slices.Delete(s.list, i, i+1)
 	s.mu.Unlock()
-	if b.usable() && b.machine.Cont(ctx) == nil {
+	if b.usable() && b.cont(ctx) == nil {
 		return b
 	}
 	s.mu.Lock()
 	s.removeLocked(b)
 	s.mu.Unlock()
 	return nil
+}
+
+// cont has the guest go on.
+func (b *standby) cont(ctx context.Context) error {
+	for _, d := range b.drives {
+		if err := d.data.ObeyFlushes(); err != nil {
+			return err
+		}
+	}
+	return b.machine.Cont(ctx)
 }
 
 // dropLocked gives a stand-by up. Held: s.mu.
@@ -293,6 +316,7 @@ func (s *standbys) removeLocked(b *standby) {
 		for _, c := range b.cables {
 			c.close()
 		}
+		_ = closeDrives(b.drives) // nobody has seen them
 		_ = os.RemoveAll(b.dir)
 	}()
 }
@@ -340,6 +364,7 @@ func (i *instance) adopt(b *standby) {
 		}
 	}
 	i.wiring.cables = b.cables
+	i.plan.drives = b.drives
 	b.events.set(i.onEvent)
 }
 

@@ -28,6 +28,9 @@ type Config struct {
 	// ChunkName gives the name that errors show for a file found by require;
 	// nil: its path.
 	ChunkName func(path string) string
+	// Opened is told of each file that require reads or, looking for a module,
+	// does not find; nil is not interested. An error of it is require's.
+	Opened func(path string) error
 }
 
 // State is one Lua world. Its memory is freed by Close only.

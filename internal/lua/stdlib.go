@@ -86,6 +86,11 @@ func (s *State) searchModule(c *Call) ([]Value, error) {
 	}
 	var tried []string
 	for _, path := range paths {
+		if s.cfg.Opened != nil {
+			if err := s.cfg.Opened(path); err != nil {
+				return nil, err
+			}
+		}
 		text, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			tried = append(tried, fmt.Sprintf("no file '%s'", path))

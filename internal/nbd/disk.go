@@ -13,7 +13,7 @@ type Config struct {
 	Image    string // raw file, used in place
 	Template string // raw file of which the disk is a private copy
 	Size     int64  // of a blank disk in bytes, a multiple of SectorSize
-	From     *Image // what another disk was; this one is a private copy
+	From     *Image // what another disk was; this one is a private copy, without faults until Arm
 	ReadOnly bool   // nobody can write
 	TempDir  string // for what is not in an image; "" is the system's
 	// OnError is told why a request failed that should not have: trouble of the
@@ -55,6 +55,7 @@ func Open(cfg Config) (*Disk, error) {
 	d := &Disk{cfg: cfg}
 	if cfg.From != nil {
 		d.become(cfg.From)
+		d.cfg.From = nil // it is the caller's
 		return d, nil
 	}
 	var err error
@@ -242,6 +243,9 @@ func (d *Disk) HoldFlushes() {
 func (d *Disk) IgnoreFlushes() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.postponed {
+		d.faults.uncount()
+	}
 	d.flushing, d.postponed = pretends, false
 }
 

@@ -102,6 +102,13 @@ func (f *faults) begin() (hold time.Duration) {
 	return hold
 }
 
+// uncount takes a request back that was not one of the guest's.
+func (f *faults) uncount() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.passed = max(0, f.passed-1)
+}
+
 func (f *faults) look(r request) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -50,8 +50,16 @@ func (d *Disk) become(i *Image) {
 	over.dir, cache.dir = d.cfg.TempDir, d.cfg.TempDir
 	d.medium, d.cache = &stack{over, i.medium.base}, cache
 	d.unflushed = i.writes.copy()
-	d.faults.become(i.state)
-	d.cut = i.state.Cut
+}
+
+// Arm sets the faults of an Image, or takes those away that there are. An emulator
+// reads a little from a disk before it goes on with a machine, and no fault is to
+// meet or count that.
+func (d *Disk) Arm(s State) {
+	d.faults.become(s)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut = s.Cut
 }
 
 // Size is the capacity in bytes.

@@ -140,6 +140,7 @@ func TestImageOfFaults(t *testing.T) {
 	d.ClearModes()
 	for range 2 {
 		copied := open(t, Config{From: i})
+		copied.Arm(i.State())
 		if m := copied.ActiveModes(); len(m) != 1 || m[0] != ModeSlow {
 			t.Error(m)
 		}

@@ -19,8 +19,11 @@ type Recording struct {
 	base  *stack
 	refs  atomic.Int32
 	data  *os.File // of the writes, one behind the other
+	// dataAt is where in it they begin.
+	dataAt int64
 
 	mu      sync.Mutex
+	spool   *spool // to data; finished when the recording has ended
 	log     []crash.Op
 	at      []int64 // per entry: its data in the file; -1 for zeroes
 	written int64
@@ -54,6 +57,7 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	if r.data, err = temporary(d.cfg.TempDir, 0); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
 	}
+	r.spool = newSpool(r.data)
 	r.base = d.medium.seal()
 	r.refs.Store(1)
 	// What is in the cache was written, and can be lost.
@@ -91,16 +95,25 @@ func (d *Disk) StopRecording() {
 // stopRecording has a reason. Held: d.mu.
 func (d *Disk) stopRecording(why string) {
 	if d.recording != nil {
-		d.recording.end(why, false)
+		d.recording.end(why)
 		d.recording = nil
 	}
 }
 
-func (r *Recording) end(why string, failed bool) {
+func (r *Recording) end(why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended == "" {
-		r.ended, r.failed = why, failed
+	r.endLocked(why, false)
+}
+
+// endLocked ends the recording, unless it has ended. Held: r.mu.
+func (r *Recording) endLocked(why string, failed bool) {
+	if r.ended != "" {
+		return
+	}
+	r.ended, r.failed = why, failed
+	if err := r.spool.finish(); err != nil {
+		r.ended, r.failed = err.Error(), true
 	}
 }
 
@@ -119,14 +132,11 @@ func (r *Recording) write(first, count int64, p []byte, fua bool) {
 	at := int64(-1)
 	if p != nil && r.ended == "" {
 		if r.written+int64(len(p)) > r.limit {
-			r.ended, r.failed = fmt.Sprintf("more than its limit of %d bytes was written", r.limit), true
+			r.endLocked(fmt.Sprintf("more than its limit of %d bytes was written", r.limit), true)
 			return
 		}
 		at = r.written
-		if _, err := r.data.WriteAt(p, at); err != nil {
-			r.ended, r.failed = err.Error(), true
-			return
-		}
+		r.spool.append(p)
 		r.written += int64(len(p))
 	}
 	r.add(crash.Op{First: first, Count: count, FUA: fua}, at)
@@ -135,7 +145,7 @@ func (r *Recording) write(first, count int64, p []byte, fua bool) {
 // add takes an entry. Held: r.mu.
 func (r *Recording) add(op crash.Op, at int64) {
 	if r.ended == "" && len(r.log) == maxRecorded {
-		r.ended, r.failed = fmt.Sprintf("it has %d entries, more are not kept", maxRecorded), true
+		r.endLocked(fmt.Sprintf("it has %d entries, more are not kept", maxRecorded), true)
 	}
 	if r.ended == "" {
 		r.log, r.at = append(r.log, op), append(r.at, at)
@@ -158,6 +168,9 @@ func (r *Recording) Mark(label string) error {
 	r.add(crash.Op{Kind: crash.Mark, Label: label}, 0)
 	return nil
 }
+
+// Size is that of the disk, in bytes.
+func (r *Recording) Size() int64 { return r.size }
 
 // Log is what was noted so far.
 func (r *Recording) Log() []crash.Op {
@@ -194,7 +207,7 @@ func (r *Recording) Ended() (string, error) {
 // Close gives the files back, as soon as no disk has a content of the recording.
 // Nobody may use its states any more.
 func (r *Recording) Close() error {
-	r.end("it was closed", false)
+	r.end("it was closed")
 	return r.release()
 }
 

@@ -18,6 +18,7 @@ type unflushed struct {
 	files   []*blob  // with what was replaced
 	old     *os.File // the last of them, which is written to; nil while there is none
 	oldSize int64
+	coarse  bool // until the next flush they are not told apart
 }
 
 // pendingWrite is one of them, in sectors.
@@ -34,17 +35,22 @@ type savedRun struct {
 	at           int64 // in it; -1 for zeroes
 }
 
-// The cache is taken as one write once it would cost more than this to tell its
-// writes apart.
+// The cache is taken as one write, up to the next flush, once it would cost more
+// than this to tell its writes apart.
 const (
-	maxUnflushed = 1 << 17   // writes
-	maxReplaced  = 256 << 20 // bytes that later writes replaced
+	maxUnflushed = 1 << 17  // writes
+	maxReplaced  = 32 << 20 // bytes that later writes replaced
 )
 
 // note is to be called before a write of whole sectors changes the cache.
 func (u *unflushed) note(cache *layer, dir string, off, n int64, settled bool) error {
+	if u.coarse {
+		return nil
+	}
 	if len(u.writes) >= maxUnflushed || u.oldSize >= maxReplaced {
 		u.forget()
+		u.coarse = true
+		return nil
 	}
 	w := pendingWrite{first: off / SectorSize, count: n / SectorSize, settled: settled}
 	err := cache.each(off, n, func(p place, at, n int64) error {
@@ -100,6 +106,7 @@ func copyRange(from *blob, at, n int64, to *os.File, toAt int64) error {
 
 // forget makes one write of all that is in the cache, or nothing of an empty one.
 func (u *unflushed) forget() {
+	u.coarse = false
 	u.writes = u.writes[:0]
 	if cap(u.writes) > 1<<12 {
 		u.writes = nil
@@ -122,7 +129,7 @@ func (u *unflushed) seal() unflushed {
 
 // copy gives what a sealed one knows.
 func (u *unflushed) copy() unflushed {
-	out := unflushed{writes: slices.Clone(u.writes), files: slices.Clone(u.files)}
+	out := unflushed{writes: slices.Clone(u.writes), files: slices.Clone(u.files), coarse: u.coarse}
 	for _, b := range out.files {
 		b.retain()
 	}

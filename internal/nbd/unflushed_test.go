@@ -159,19 +159,47 @@ func TestPowerCutIsRepeatable(t *testing.T) {
 
 func TestManyUnflushedWritesAreOne(t *testing.T) {
 	ctx := context.Background()
-	d := open(t, Config{Size: 1 << 20})
-	for i := range maxUnflushed + 1 {
-		must(t, d.guestWrite(ctx, block(byte(i%200+1), 1), int64(i%100)*SectorSize, false))
-	}
-	if n := len(d.unflushed.writes); n != 1 {
-		t.Fatalf("%d writes are told apart", n)
-	}
-	r := cut(t, d, Cut{Keep: KeepPrefix, Count: 1})
-	if want := (CutResult{Unflushed: 2, Kept: 1, KeptSectors: 100}); r != want {
-		t.Errorf("%+v, want %+v", r, want)
-	}
-	last := (maxUnflushed - 100) / 100 * 100
-	if got := sector(t, d, 5, false); got != byte((last+105)%200+1) && got != byte((last+5)%200+1) {
-		t.Errorf("sector 5 has %d", got)
+	for what, write := range map[string]func(d *Disk) error{
+		"many writes": func(d *Disk) error {
+			for i := range maxUnflushed + 1000 {
+				if err := d.guestWrite(ctx, block(byte(i%200+1), 1), int64(i%100)*SectorSize, false); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		"much that was replaced": func(d *Disk) error {
+			for range maxReplaced>>20 + 3 {
+				if err := d.guestWrite(ctx, block('x', 1<<20/SectorSize), 0, false); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := open(t, Config{Size: 1 << 20})
+			must(t, write(d))
+			before, err := d.ReadSectors(ctx, 0, 2048, true)
+			must(t, err)
+			if n := len(d.unflushed.writes); n != 0 {
+				t.Fatalf("%d writes are told apart", n)
+			}
+			r := cut(t, d, Cut{Keep: KeepPrefix, Count: 1})
+			if r.Unflushed != 1 || r.Kept != 1 {
+				t.Errorf("%+v", r)
+			}
+			after, err := d.ReadSectors(ctx, 0, 2048, false)
+			must(t, err)
+			if !bytes.Equal(before, after) {
+				t.Error("the one write was not kept")
+			}
+			// It ends with the flush, or the cut.
+			d.PowerOn()
+			must(t, d.guestWrite(ctx, block('y', 1), 0, false))
+			if r := cut(t, d, Cut{}); r.Unflushed != 1 || sector(t, d, 0, false) != after[0] {
+				t.Errorf("%+v", r)
+			}
+		})
 	}
 }

@@ -128,16 +128,21 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
-	cfg := d.o.Config
-	bootCache := d.o.BootCache
-	if d.o.Cold {
+	return d.o.job(c, temp), nil
+}
+
+// job is what a runner needs to know of a file.
+func (o *Options) job(c Candidate, temp string) *job {
+	cfg := o.Config
+	bootCache := o.BootCache
+	if o.Cold {
 		bootCache = ""
 	}
 	return &job{
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
-		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: d.o.ImageCache, BootCache: bootCache, Overlay: d.o.Overlay, Self: d.o.Self,
-		QEMU: d.o.QEMU, Seed: d.o.Seed,
-	}, nil
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: o.ImageCache, BootCache: bootCache,
+		Fixtures: cfg.CacheDir, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Seed: o.Seed,
+	}
 }
 
 // reportPool emits the pool's state every second until ctx ends.

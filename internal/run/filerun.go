@@ -58,7 +58,7 @@ type fileRun struct {
 	expected []string // registered tests without a result, in order
 	running  *event.TestStarted
 	vms      map[string]time.Time // spawned and not shut down, by name
-	waits    int                  // requests to the pool without an answer
+	waits    int                  // requests to the pool without an answer, and other waits that count against no limit
 	claim    *acquire             // the file's claim, from when it is asked for
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
@@ -247,6 +247,10 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 		f.funds.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
 	case m.Release != nil:
 		f.funds.Drop(m.Release.ID)
+	case m.Waits != nil && m.Waits.Begin:
+		f.waits++
+	case m.Waits != nil:
+		f.waits--
 	case m.Done != nil:
 		f.done = m.Done
 	}

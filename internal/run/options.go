@@ -41,6 +41,7 @@ type Options struct {
 	RunnerVerb string // its hidden verb
 	ImageCache string
 	BootCache  string // directory of post-boot snapshots; "" or Cold has every boot really boot
+	Version    string // identity of this program: fixtures that another has built are stale
 	Overlay    string // agent overlay file of $PROVIUM_OVERLAY, or ""
 	TempBase   string // where temporary directories go
 	RerunState string // file, or "" for none

@@ -33,6 +33,7 @@ type message struct {
 	Acquire    *acquire    `msgpack:",omitempty"`
 	Release    *release    `msgpack:",omitempty"`
 	Claim      *acquire    `msgpack:",omitempty"`
+	Waits      *waits      `msgpack:",omitempty"`
 	Done       *done       `msgpack:",omitempty"` // last message
 }
 
@@ -50,6 +51,8 @@ type job struct {
 	TempDir    string // private to this runner, exists
 	ImageCache string
 	BootCache  string // "" has every boot really boot
+	Fixtures   string // directory of the fixture cache
+	Version    string // identity of the program
 	Overlay    string // of $PROVIUM_OVERLAY, or ""
 	Self       string // our program, beside which an installed overlay is looked for
 	QEMU       string
@@ -72,6 +75,9 @@ type acquire struct {
 }
 
 type release struct{ ID uint64 }
+
+// waits tells that a wait which counts against no limit begins, or has ended.
+type waits struct{ Begin bool }
 
 type answer struct {
 	ID  uint64

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/fixture"
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/report"
@@ -41,6 +42,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return ExitOK, nil
 	}
 	sweepTempDirs(o.TempBase)
+	// A cache that cannot be used is told of by the build that needs it.
+	_ = (&fixture.Cache{Dir: o.Config.CacheDir, Limit: o.Config.CacheMaxSize}).Prune()
 	temp, err := newTempDir(o.TempBase)
 	if err != nil {
 		return ExitError, err

@@ -97,7 +97,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	}
 	starter := proc.NewStarter()
 	defer starter.Close()
-	host, err := r.newHost(j, starter)
+	host, err := newHost(j, starter, r, r.emit)
 	if err != nil {
 		return script.Result{}, err
 	}
@@ -114,13 +114,15 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		Filter: func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
 		Stdout: stdout, Stderr: os.Stderr,
 		Emit:       r.emit,
+		Fixtures:   fixtureCache(host, j.Fixtures, j.Version),
+		Waits:      r.waits,
 		Registered: func(names []string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) },
 		Now:        time.Now,
 	}), nil
 }
 
 // newHost builds what the labs of one process share.
-func (r *runner) newHost(j *job, starter *proc.Starter) (*lab.Host, error) {
+func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event)) (*lab.Host, error) {
 	rules, err := oopsRules(j.Oops, j.OopsIgnore)
 	if err != nil {
 		return nil, err
@@ -134,7 +136,7 @@ func (r *runner) newHost(j *job, starter *proc.Starter) (*lab.Host, error) {
 	}
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: r, Images: images, Emit: r.emit, BootCache: j.BootCache,
+		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit, BootCache: j.BootCache,
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
@@ -229,6 +231,12 @@ func (r *runner) Acquire(ctx context.Context, vm string, memory int64, cpus int)
 		return nil, err
 	}
 	return func() { _ = r.pipe.send(&message{Release: &release{ID: id}}) }, nil
+}
+
+// waits tells the dispatcher of a wait that counts against no limit.
+func (r *runner) waits() (goOn func()) {
+	_ = r.pipe.send(&message{Waits: &waits{Begin: true}})
+	return func() { _ = r.pipe.send(&message{Waits: &waits{}}) }
 }
 
 // Claim implements lab.Pool.

@@ -30,6 +30,7 @@ type execution struct {
 	ended     bool
 	ctx       context.Context // of the body and of its background tasks
 	tasks     taskSet
+	values    []lua.Value // what the chunk or body returned
 
 	limitChanged chan struct{} // has a token when the limit may have changed
 
@@ -78,7 +79,8 @@ func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 		defer watching.Done()
 		e.watch(done)
 	}()
-	_, err := e.f.state.Call(ctx, fn, arguments...)
+	values, err := e.f.state.Call(ctx, fn, arguments...)
+	e.values = values
 	err = e.awaitBackground(err)
 	close(done)
 	watching.Wait()

@@ -68,7 +68,11 @@ func (f *file) newLabType() *lua.Type {
 		"pause":         plainLabOp((*lab.Lab).Pause),
 		"resume":        plainLabOp((*lab.Lab).Resume),
 		"claim":         (*file).labClaim,
+		"snapshot":      (*file).labSnapshot,
+		"restore":       (*file).labRestore,
 		"barrier":       (*file).labBarrier,
+
+		"depends_on_file": (*file).labDependsOnFile,
 		"name": func(_ *file, _ args, l *lab.Lab) ([]lua.Value, error) {
 			return []lua.Value{l.Name()}, nil
 		},
@@ -96,6 +100,9 @@ func (f *file) labIndex(obj any, key lua.Value) lua.Value {
 	}
 	if fn := f.packing[name]; fn != nil {
 		return fn
+	}
+	if name == "vm_fixture" || name == "lab_fixture" {
+		return f.fixtureFunction(obj, name)
 	}
 	if _, isRoot := obj.(*rootLab); isRoot && name == "timeout" {
 		f.mu.Lock()
@@ -305,6 +312,9 @@ func (f *file) labClaim(a args, l *lab.Lab) ([]lua.Value, error) {
 	}
 	if memory == 0 && !hasCPUs {
 		return nil, a.errorf("nothing is claimed (give memory, cpus or both, as in {memory = \"2G\", cpus = 2})")
+	}
+	if f.build != nil { // the budget is that of the file that asked for the fixture
+		return nil, nil
 	}
 	if f.claimed {
 		return nil, a.errorf("claim already taken: a claim is one-shot, the file's one claim holds to its end")

@@ -35,15 +35,18 @@ func (f *file) openGlobals() error {
 	if err != nil {
 		return err
 	}
-	for name, v := range map[string]lua.Value{
+	globals := map[string]lua.Value{
 		"provium":    f.provium,
 		"json":       jsonFunctions(s),
-		"test":       s.NewFunction("test", f.luaTest),
-		"todo":       s.NewFunction("todo", f.luaTodo),
 		"wait_until": s.NewFunction("wait_until", f.luaWaitUntil),
 		"parallel":   s.NewFunction("parallel", f.luaParallel),
 		"co":         co,
-	} {
+	}
+	if f.build == nil { // a fixture has no tests
+		globals["test"] = s.NewFunction("test", f.luaTest)
+		globals["todo"] = s.NewFunction("todo", f.luaTodo)
+	}
+	for name, v := range globals {
 		if err := s.SetGlobal(name, v); err != nil {
 			return err
 		}

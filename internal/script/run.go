@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/fixture"
 	"provium/internal/lab"
 	"provium/internal/lua"
 )
@@ -34,6 +35,12 @@ type Config struct {
 	// Host is what the file's labs are made of. Run sets its OnFinding and Pool and uses
 	// what stood there before.
 	Host *lab.Host
+	// Fixtures are what vm_fixture and lab_fixture restore from, and build into; nil has
+	// them fail.
+	Fixtures *fixture.Cache
+	// Waits is told that the file waits for something that counts against no time limit, and
+	// by calling what it returns, that it goes on. Nil is not interested.
+	Waits func() (goOn func())
 	// Filter decides about each test that todo and meta.skip leave in. Nil takes all.
 	Filter func(Meta) (skip bool, reason string)
 	// Stdout takes what print writes, Stderr warnings; nil drops them.
@@ -76,6 +83,8 @@ type file struct {
 	opened  map[*lab.Lab]*resources // of scopes
 	gone    map[any]string          // VMs and labs whose scope has ended, with its name
 	result  Result
+	build   *build           // of the fixture that this is, nil for a test file
+	entries []*fixture.Entry // in use
 
 	mu      sync.Mutex
 	current *execution
@@ -93,6 +102,37 @@ type testCase struct {
 // owned is closed. When ctx ends, the running test fails with its cause and the rest is
 // skipped.
 func Run(ctx context.Context, cfg Config) Result {
+	f := newFile(ctx, cfg)
+	cfg = f.cfg
+	state, err := lua.New(lua.Config{Stdout: cfg.Stdout, Roots: cfg.Roots, ChunkName: f.chunkName})
+	if err != nil {
+		return Result{ChunkError: err.Error(), Poisoned: true}
+	}
+	f.state = state
+	defer state.Close()
+	if err := f.openGlobals(); err != nil {
+		return Result{ChunkError: "lua globals: " + err.Error(), Poisoned: true}
+	}
+	defer f.closeEntries()
+	defer f.close("file scope", f.root)
+	if !f.runChunk() {
+		return f.result
+	}
+	if cfg.Registered != nil {
+		names := make([]string, len(f.tests))
+		for i, t := range f.tests {
+			names[i] = t.name
+		}
+		cfg.Registered(names)
+	}
+	for _, t := range f.tests {
+		f.runTest(t)
+	}
+	return f.result
+}
+
+// newFile prepares a file, without a state.
+func newFile(ctx context.Context, cfg Config) *file {
 	if cfg.Stdout == nil {
 		cfg.Stdout = io.Discard
 	}
@@ -116,30 +156,7 @@ func Run(ctx context.Context, cfg Config) Result {
 	}
 	f.root = lab.New(cfg.Host)
 	f.scope = f.root
-	state, err := lua.New(lua.Config{Stdout: cfg.Stdout, Roots: cfg.Roots, ChunkName: f.chunkName})
-	if err != nil {
-		return Result{ChunkError: err.Error(), Poisoned: true}
-	}
-	f.state = state
-	defer state.Close()
-	if err := f.openGlobals(); err != nil {
-		return Result{ChunkError: "lua globals: " + err.Error(), Poisoned: true}
-	}
-	defer f.close("file scope", f.root)
-	if !f.runChunk() {
-		return f.result
-	}
-	if cfg.Registered != nil {
-		names := make([]string, len(f.tests))
-		for i, t := range f.tests {
-			names[i] = t.name
-		}
-		cfg.Registered(names)
-	}
-	for _, t := range f.tests {
-		f.runTest(t)
-	}
-	return f.result
+	return f
 }
 
 // watchFindings hears of guest failures as soon as they are seen.
@@ -152,7 +169,7 @@ func (f *file) watchFindings() {
 		f.mu.Lock()
 		e := f.current
 		f.mu.Unlock()
-		if finding.Panic && e != nil {
+		if finding.Panic && e != nil && !vm.Expendable() {
 			e.guestPanicked(vm, finding.Title)
 		}
 	}
@@ -311,16 +328,23 @@ func (f *file) takeFindings(vms []*lab.VM) []string {
 	var out []string
 	_ = f.state.Block(func() error { // what is on its way from the consoles is waited for
 		for _, vm := range vms {
-			for _, finding := range vm.TakeFindings() {
-				text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-				if finding.Excerpt != "" {
-					text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
-				}
-				out = append(out, text)
-			}
+			out = append(out, describeFindings(vm)...)
 		}
 		return nil
 	})
+	return out
+}
+
+// describeFindings takes those of one VM.
+func describeFindings(vm *lab.VM) []string {
+	var out []string
+	for _, finding := range vm.TakeFindings() {
+		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
+		if finding.Excerpt != "" {
+			text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
+		}
+		out = append(out, text)
+	}
 	return out
 }
 

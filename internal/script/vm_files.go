@@ -51,12 +51,18 @@ func (f *file) vmPushFile(a args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := o.boolean("auto_dep", true); err != nil {
+	tracked, err := o.boolean("auto_dep", true)
+	if err != nil {
 		return nil, err
 	}
 	from = f.hostPath(a.c, from)
 	if _, err := os.Stat(from); err != nil {
 		return nil, a.errorf("host file %w", err)
+	}
+	if tracked {
+		if err := f.uses(from); err != nil {
+			return nil, a.errorf("host file: %w", err)
+		}
 	}
 	return nil, f.op(a, vm, func(ctx context.Context) error { return vm.PushFile(ctx, from, to, perm(bits)) })
 }

@@ -32,6 +32,11 @@ func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
 		if path, err = a.path(1, "path"); err != nil {
 			return nil, err
 		}
+	} else if f.build != nil {
+		var err error
+		if path, err = f.build.place(); err != nil {
+			return nil, err
+		}
 	}
 	var s *lab.Snapshot
 	err := f.op(a, vm, func(ctx context.Context) (err error) {

@@ -1,6 +1,6 @@
 // Package snapshot reads and writes the file that holds one stopped virtual
 // machine: its memory as a sparse image that can be mapped, the state of its
-// devices, its console log, and a manifest that says what machine it was. It
+// devices, its console log, the contents of its disks, and a manifest that says what machine it was. It
 // also keeps directories of such files within a size. docs/snapshots.md
 // describes the format.
 //
@@ -21,7 +21,7 @@ import (
 )
 
 // Version is the version of the format.
-const Version = 1
+const Version = 2
 
 // Sizes, in bytes.
 const (
@@ -31,6 +31,7 @@ const (
 	blockSize = 64 << 10
 
 	maxRAM      = 1 << 44 // 16 TiB
+	maxData     = 1 << 44 // of one section with a table of checksums
 	maxManifest = 1 << 20
 	maxSections = 64
 	maxSection  = 256 << 20
@@ -115,9 +116,12 @@ type Manifest struct {
 
 // Section is a range of the file.
 type Section struct {
-	Offset int64  `json:"offset"`
-	Length int64  `json:"length"`
-	SHA256 string `json:"sha256"`
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
+	// Either its checksum, or the name of the section that has a CRC-32C of each
+	// 64 KiB of it.
+	SHA256 string `json:"sha256,omitempty"`
+	Sums   string `json:"sums,omitempty"`
 }
 
 // trailer ends the file.
@@ -182,7 +186,14 @@ func decodeManifest(b []byte, t trailer) (*Manifest, error) {
 	}
 	at := map[int64]Section{}
 	for name, s := range m.Sections {
-		if s.Length < 0 || s.Length > maxSection {
+		limit := int64(maxSection)
+		if s.Sums != "" {
+			limit = maxData
+			if sums, ok := m.Sections[s.Sums]; !ok || sums.Sums != "" || sums.Length != blockCount(s.Length)*4 {
+				return nil, damaged("section %q has no checksums", name)
+			}
+		}
+		if s.Length < 0 || s.Length > limit {
 			return nil, damaged("section %q has %d bytes", name, s.Length)
 		}
 		if s.Length == 0 {

@@ -170,6 +170,9 @@ func (r *Reader) section(name string) ([]byte, error) {
 	if !ok {
 		return nil, damaged("it has no section %q", name)
 	}
+	if s.Sums != "" {
+		return nil, damaged("section %q is not of this kind", name)
+	}
 	p := make([]byte, s.Length) // capped and within the file
 	if _, err := r.f.ReadAt(p, s.Offset); err != nil {
 		return nil, readError(err)
@@ -193,18 +196,36 @@ func (r *Reader) Verify(ctx context.Context) error {
 }
 
 func (r *Reader) verify(ctx context.Context) error {
-	for name := range r.manifest.Sections {
-		if name == sectionBlocks {
-			continue
-		}
-		if _, err := r.section(name); err != nil {
-			return err
+	for name, s := range r.manifest.Sections {
+		if s.Sums != "" {
+			sums, err := r.section(s.Sums)
+			if err != nil {
+				return err
+			}
+			if err := r.verifyRange(ctx, &blocks{fmt.Sprintf("section %q", name), s.Offset, s.Length, sums}); err != nil {
+				return err
+			}
+		} else if name != sectionBlocks {
+			if _, err := r.section(name); err != nil {
+				return err
+			}
 		}
 	}
 	sums, err := r.section(sectionBlocks)
 	if err != nil {
 		return err
 	}
+	return r.verifyRange(ctx, &blocks{"the RAM", 0, r.manifest.RAM, sums})
+}
+
+// blocks is a range of the file with a checksum for each block.
+type blocks struct {
+	what     string
+	at, size int64
+	sums     []byte
+}
+
+func (r *Reader) verifyRange(ctx context.Context, all *blocks) error {
 	// Two readers: the sums of one piece are taken while the next one is read.
 	type piece struct{ at, end int64 }
 	pieces := make(chan piece)
@@ -217,17 +238,17 @@ func (r *Reader) verify(ctx context.Context) error {
 			defer readers.Done()
 			buf := make([]byte, verifyStep)
 			for p := range pieces {
-				if err := r.verifyBlocks(buf, p.at, p.end, sums); err != nil {
+				if err := all.verify(r.f, buf, p.at, p.end); err != nil {
 					cancel(err)
 				}
 			}
 		}()
 	}
 	next := int64(0) // first block not looked at
-	ram := r.manifest.RAM
-	err = dataExtents(r.f, ram, func(at, end int64) error {
-		at, end = at/blockSize*blockSize, min((end+blockSize-1)/blockSize*blockSize, ram)
-		if err := holes(next, at, ram, sums); err != nil {
+	err := dataExtents(r.f, all.at, all.at+all.size, func(at, end int64) error {
+		at, end = at-all.at, end-all.at
+		at, end = at/blockSize*blockSize, min((end+blockSize-1)/blockSize*blockSize, all.size)
+		if err := all.holes(next, at); err != nil {
 			return err
 		}
 		at, next = max(at, next), max(end, next)
@@ -243,7 +264,7 @@ func (r *Reader) verify(ctx context.Context) error {
 	close(pieces)
 	readers.Wait()
 	if err == nil {
-		err = holes(next, ram, ram, sums)
+		err = all.holes(next, all.size)
 	}
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -254,28 +275,28 @@ func (r *Reader) verify(ctx context.Context) error {
 const verifyStep = 1 << 20
 
 // holes checks that blocks from at to end are known to be zero.
-func holes(at, end, ram int64, sums []byte) error {
+func (b *blocks) holes(at, end int64) error {
 	for ; at < end; at += blockSize {
 		want := zeroSum
-		if ram-at < blockSize {
-			want = crc32.Checksum(make([]byte, ram-at), castagnoli)
+		if b.size-at < blockSize {
+			want = crc32.Checksum(make([]byte, b.size-at), castagnoli)
 		}
-		if binary.LittleEndian.Uint32(sums[at/blockSize*4:]) != want {
-			return damaged("the RAM's block at %d is missing", at)
+		if binary.LittleEndian.Uint32(b.sums[at/blockSize*4:]) != want {
+			return damaged("the block at %d of %s is missing", at, b.what)
 		}
 	}
 	return nil
 }
 
-func (r *Reader) verifyBlocks(buf []byte, at, end int64, sums []byte) error {
+func (b *blocks) verify(f *os.File, buf []byte, at, end int64) error {
 	p := buf[:end-at]
-	if _, err := r.f.ReadAt(p, at); err != nil {
+	if _, err := f.ReadAt(p, b.at+at); err != nil {
 		return readError(err)
 	}
 	for ; at < end; at += blockSize {
 		n := min(blockSize, end-at)
-		if crc32.Checksum(p[:n], castagnoli) != binary.LittleEndian.Uint32(sums[at/blockSize*4:]) {
-			return damaged("the checksum of the RAM's block at %d does not match", at)
+		if crc32.Checksum(p[:n], castagnoli) != binary.LittleEndian.Uint32(b.sums[at/blockSize*4:]) {
+			return damaged("the checksum of the block at %d of %s does not match", at, b.what)
 		}
 		p = p[n:]
 	}

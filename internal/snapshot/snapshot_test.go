@@ -47,6 +47,14 @@ func manifest() *Manifest {
 		Memory: testRAM, CPUs: 2, Devices: []string{"a"}}, Guest: Guest{Profile: "p", Image: "i"}}
 }
 
+// data is what a section of data has: something, zeros, and a short end.
+func data() []byte {
+	p := make([]byte, 2*blockSize+7)
+	copy(p[blockSize+PageSize:], page(5))
+	p[len(p)-1] = 1
+	return p
+}
+
 func write(t testing.TB, path string) FileID {
 	t.Helper()
 	w, err := Create(path, testRAM)
@@ -55,6 +63,11 @@ func write(t testing.TB, path string) FileID {
 	}
 	defer w.Abort()
 	if err := w.CopyRAM(memory(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.PutData("data", "data.sums", func(add func([]byte) error) error {
+		return errors.Join(add(data()[:2*blockSize]), add(data()[2*blockSize:]))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"state": "device state", "empty": ""} {
@@ -91,7 +104,15 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
+	at := r.Manifest().Sections["data"]
+	have := make([]byte, at.Length)
+	if _, err := r.File().ReadAt(have, at.Offset); err != nil || !bytes.Equal(have, data()) {
+		t.Errorf("the data differs (%v)", err)
+	}
 	var damage *DamagedError
+	if _, err := r.Section("data"); !errors.As(err, &damage) {
+		t.Error(err)
+	}
 	if _, err := r.Section("none"); !errors.As(err, &damage) {
 		t.Error(err)
 	}
@@ -235,7 +256,7 @@ func TestEveryByteIsCovered(t *testing.T) {
 		}
 	}
 	for at := 0; at < len(whole); at++ {
-		if at < testRAM && at%step != 0 {
+		if at < testRAM+2*blockSize && at%step != 0 {
 			continue
 		}
 		content := bytes.Clone(whole)

@@ -74,7 +74,7 @@ const tempPrefix = ".snapshot-"
 // be made while the guest runs, and only the last one counts.
 func (w *Writer) CopyRAM(from *os.File) error {
 	next := int64(0) // first block not looked at
-	err := dataExtents(from, w.ram, func(at, end int64) error {
+	err := dataExtents(from, 0, w.ram, func(at, end int64) error {
 		// Whole blocks, so that their checksums can be taken on the way.
 		at = max(at/blockSize*blockSize, next)
 		end = min((end+blockSize-1)/blockSize*blockSize, w.ram)
@@ -210,6 +210,39 @@ func (w *Writer) PutSection(name string, p []byte) error {
 	return nil
 }
 
+// PutData adds a section of any size: what fill gives to add, in pieces of whole
+// 64 KiB except for the last one. Pages of zeros become holes where the section
+// begins at a page. Its checksums go to a section named sums.
+func (w *Writer) PutData(name, sums string, fill func(add func(p []byte) error) error) error {
+	if _, twice := w.sections[name]; twice || len(w.sections) >= maxSections {
+		return fmt.Errorf("snapshot section %q: there is one already, or there are too many", name)
+	}
+	at := w.end
+	var table []byte
+	err := fill(func(p []byte) error {
+		if (w.end-at)%blockSize != 0 || w.end-at+int64(len(p)) > maxData {
+			return errors.New("pieces do not fit together, or are too many")
+		}
+		for b := 0; b < len(p); b += blockSize {
+			table = binary.LittleEndian.AppendUint32(table, crc32.Checksum(p[b:min(b+blockSize, len(p))], castagnoli))
+		}
+		begin := w.end
+		w.end += int64(len(p))
+		return eachRun(p, func(off int64, run []byte, zero bool) error {
+			if zero {
+				return nil
+			}
+			_, err := w.f.WriteAt(run, begin+off)
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("snapshot section %q: %w", name, err)
+	}
+	w.sections[name] = Section{Offset: at, Length: w.end - at, Sums: sums}
+	return w.PutSection(sums, table)
+}
+
 // Commit completes the snapshot and puts it in place, over what is there. m.RAM
 // and m.Sections are filled in. The result identifies what was written. The
 // Writer is done, whatever happened.
@@ -270,10 +303,10 @@ func (w *Writer) Abort() {
 	w.f = nil
 }
 
-// dataExtents calls visit for the parts of the first size bytes of f that are no
-// holes. Where the file system does not know, that is all of it.
-func dataExtents(f *os.File, size int64, visit func(at, end int64) error) error {
-	for at := int64(0); at < size; {
+// dataExtents calls visit for the parts of a range of f that are no holes. Where
+// the file system does not know, that is all of it.
+func dataExtents(f *os.File, at, size int64, visit func(at, end int64) error) error {
+	for at < size {
 		start, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
 		switch {
 		case errors.Is(err, unix.ENXIO):

@@ -1,0 +1,333 @@
+package lab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"provium/internal/nbd"
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// sealedDisk is a disk at one moment.
+type sealedDisk struct {
+	spec  DiskSpec
+	slot  int
+	image *nbd.Image
+}
+
+// plannedDisk is a disk that a restored machine is to have.
+type plannedDisk struct {
+	spec  DiskSpec
+	slot  int
+	image *nbd.Image // to be released
+	state nbd.State
+}
+
+// sealDisks gives the disks of a stopped guest, in order of their slots.
+func (v *VM) sealDisks() (sealed []sealedDisk, err error) {
+	for _, d := range v.disks.all() {
+		image, err := d.contents().Seal()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("disk `%s`: %w", d.spec.ID, err), releaseDisks(sealed))
+		}
+		d.mu.Lock()
+		sealed = append(sealed, sealedDisk{d.spec, d.slot, image})
+		d.mu.Unlock()
+	}
+	slices.SortFunc(sealed, func(a, b sealedDisk) int { return a.slot - b.slot })
+	return sealed, nil
+}
+
+func releaseDisks(disks []sealedDisk) error {
+	var errs []error
+	for _, d := range disks {
+		errs = append(errs, d.image.Release())
+	}
+	return errors.Join(errs...)
+}
+
+// savedDisk is a disk in a snapshot: complete, or with its contents in the process
+// that took it.
+type savedDisk struct {
+	Spec     DiskSpec  `json:"spec"`
+	Slot     int       `json:"slot"`
+	Contents *nbd.Dump `json:"contents,omitempty"`
+}
+
+// savedDisks is the section about them.
+type savedDisks struct {
+	Disks []savedDisk `json:"disks"`
+	Token string      `json:"token,omitempty"` // the contents are in sealedSets under it
+}
+
+// sealedSets are the disks of the snapshots that this process has taken and that
+// are not complete in themselves. The zero value is ready.
+type sealedSets struct {
+	mu   sync.Mutex
+	sets map[string][]sealedDisk
+	by   map[snapshot.FileID]string
+}
+
+// put keeps the disks of a snapshot, and now owns them.
+func (s *sealedSets) put(id snapshot.FileID, token string, disks []sealedDisk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sets == nil {
+		s.sets, s.by = map[string][]sealedDisk{}, map[snapshot.FileID]string{}
+	}
+	s.sets[token], s.by[id] = disks, token
+}
+
+// get gives the images of a set, each retained.
+func (s *sealedSets) get(token string) ([]*nbd.Image, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	disks, ok := s.sets[token]
+	images := make([]*nbd.Image, len(disks))
+	for i, d := range disks {
+		images[i] = d.image.Retain()
+	}
+	return images, ok
+}
+
+func (s *sealedSets) drop(token string) error {
+	s.mu.Lock()
+	disks := s.sets[token]
+	delete(s.sets, token)
+	s.mu.Unlock()
+	return releaseDisks(disks)
+}
+
+// dropFile lets go of the disks of a snapshot that is deleted.
+func (s *sealedSets) dropFile(id snapshot.FileID) error {
+	s.mu.Lock()
+	token, ok := s.by[id]
+	delete(s.by, id)
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return s.drop(token)
+}
+
+func (s *sealedSets) close() error {
+	s.mu.Lock()
+	tokens := slices.Collect(maps.Keys(s.sets))
+	s.mu.Unlock()
+	var errs []error
+	for _, t := range tokens {
+		errs = append(errs, s.drop(t))
+	}
+	return errors.Join(errs...)
+}
+
+// putDisks writes disks to a snapshot: complete, or with what refers to a set of
+// that token.
+func putDisks(w *snapshot.Writer, disks []sealedDisk, token string) error {
+	if len(disks) == 0 {
+		return nil
+	}
+	all := savedDisks{Token: token}
+	for _, d := range disks {
+		all.Disks = append(all.Disks, savedDisk{Spec: d.spec, Slot: d.slot})
+	}
+	if token == "" {
+		var sectors []byte
+		err := w.PutData(sectionDiskData, sectionDiskSums, func(add func([]byte) error) error {
+			for i, d := range disks {
+				dump, err := d.image.Dump(add)
+				if err != nil {
+					return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+				}
+				all.Disks[i].Contents = dump
+				sectors = append(sectors, dump.Map...)
+			}
+			return nil
+		})
+		if err == nil {
+			err = w.PutSection(sectionDiskMap, sectors)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	text, err := json.Marshal(&all)
+	if err != nil {
+		return err
+	}
+	return w.PutSection(sectionDisks, text)
+}
+
+// decodeDisks reads what putDisks has written, or somebody else.
+func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
+	all := &savedDisks{}
+	if err := json.Unmarshal(text, all); err != nil {
+		return nil, fmt.Errorf("disks: %w", err)
+	}
+	if len(all.Disks) > qemu.DiskSlots {
+		return nil, fmt.Errorf("disks: %d, at most %d are possible", len(all.Disks), qemu.DiskSlots)
+	}
+	for i, d := range all.Disks {
+		if d.Slot < 1 || d.Slot > qemu.DiskSlots || i > 0 && d.Slot <= all.Disks[i-1].Slot {
+			return nil, fmt.Errorf("disks: slot %d", d.Slot)
+		}
+		if err := CheckDiskID(d.Spec.ID); err != nil {
+			return nil, fmt.Errorf("disks: %w", err)
+		}
+		for _, o := range all.Disks[:i] {
+			if serialOf(o.Spec.ID) == serialOf(d.Spec.ID) {
+				return nil, fmt.Errorf("disks: two are called `%s`", serialOf(d.Spec.ID))
+			}
+		}
+		if all.Token != "" {
+			continue
+		}
+		c := d.Contents
+		if c == nil || c.Medium < 0 || c.Pending < 0 || c.Medium > len(sectors) || c.Pending > len(sectors) ||
+			(c.Medium+c.Pending)*nbd.MapEntry > len(sectors) {
+			return nil, fmt.Errorf("disks: the contents of `%s` are missing", d.Spec.ID)
+		}
+		n := (c.Medium + c.Pending) * nbd.MapEntry
+		c.Map, sectors = sectors[:n:n], sectors[n:]
+		dataLength -= int64(c.Medium+c.Pending) * nbd.ChunkSize
+	}
+	if all.Token == "" && (len(sectors) > 0 || dataLength != 0) {
+		return nil, errors.New("disks: their contents have another size")
+	}
+	return all, nil
+}
+
+// savedDisks are the disks of a snapshot. They must be released.
+func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error) {
+	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
+		return nil, nil
+	}
+	text, err := r.Section(sectionDisks)
+	if err != nil {
+		return nil, err
+	}
+	var sectors []byte
+	data, complete := r.Manifest().Sections[sectionDiskData]
+	if complete {
+		if sectors, err = r.Section(sectionDiskMap); err != nil {
+			return nil, err
+		}
+	}
+	all, err := decodeDisks(text, sectors, data.Length)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+	}
+	var images []*nbd.Image
+	if all.Token != "" {
+		var ok bool
+		if images, ok = h.sealed.get(all.Token); !ok || len(images) != len(all.Disks) {
+			return nil, fmt.Errorf("snapshot `%s`: the contents of its disks were in the run that took it, or were deleted; vm:snapshot(path) makes a file that is complete in itself", r.Path())
+		}
+	} else {
+		at := data.Offset
+		for _, d := range all.Disks {
+			image, err := nbd.LoadImage(d.Contents, r.File(), at)
+			if err != nil {
+				for _, i := range images {
+					err = errors.Join(err, i.Release())
+				}
+				return nil, fmt.Errorf("snapshot `%s` is damaged: disk `%s`: %w", r.Path(), d.Spec.ID, err)
+			}
+			images = append(images, image)
+			at += int64(d.Contents.Medium+d.Contents.Pending) * nbd.ChunkSize
+		}
+	}
+	for i, d := range all.Disks {
+		planned = append(planned, plannedDisk{d.Spec, d.Slot, images[i], images[i].State()})
+	}
+	return planned, nil
+}
+
+// release lets go of what the plan holds. What was started from it goes on.
+func (p *startPlan) release() {
+	for _, d := range p.disks {
+		_ = d.image.Release() // files that were only read
+	}
+	p.disks = nil
+}
+
+// describeDisks is what a plan's disks are for QEMU, as far as they make a
+// difference to a saved state.
+func describeDisks(planned []plannedDisk) []qemu.Disk {
+	out := make([]qemu.Disk, len(planned))
+	for i, p := range planned {
+		out[i] = qemu.Disk{Slot: p.slot, Serial: serialOf(p.spec.ID), ReadOnly: p.spec.ReadOnly}
+	}
+	return out
+}
+
+// connectDrives completes the description of a machine's disks with its drives.
+func connectDrives(cfg *qemu.Config, drives []*drive) {
+	cfg.Disks = slices.Clone(cfg.Disks)
+	for i, d := range drives {
+		cfg.Disks[i].Socket = d.server.socket
+	}
+	// Faults are for the guest, which goes on after that.
+	check := cfg.Restore.Check
+	restore := *cfg.Restore
+	restore.Check = func(version string) error {
+		if check != nil {
+			if err := check(version); err != nil {
+				return err
+			}
+		}
+		armDrives(drives)
+		return nil
+	}
+	cfg.Restore = &restore
+}
+
+// takeDrives makes the disks of a machine that was restored the VM's, in place of
+// those it had. Where one of the same id was, its handle stays good.
+func (v *VM) takeDrives(drives []*drive) error {
+	s := &v.disks
+	s.mu.Lock()
+	before := s.list
+	s.list = nil
+	var errs []error
+	for _, d := range drives {
+		var disk *Disk
+		if i := slices.IndexFunc(before, func(o *Disk) bool { return o.spec.ID == d.saved.spec.ID }); i >= 0 {
+			disk = before[i]
+			before = slices.Delete(slices.Clone(before), i, i+1)
+		} else {
+			disk = &Disk{vm: v, id: d.saved.spec.ID}
+		}
+		errs = append(errs, disk.become(d))
+		s.list = append(s.list, disk)
+	}
+	if s.declared == nil {
+		s.declared = map[string]DiskSpec{}
+	}
+	for _, spec := range v.declaredDisks(v.opts) {
+		s.declared[spec.ID] = spec
+	}
+	for _, d := range s.list {
+		s.declared[d.spec.ID] = d.spec
+	}
+	s.mu.Unlock()
+	for _, d := range before {
+		errs = append(errs, d.close(false))
+	}
+	return errors.Join(errs...)
+}
+
+// become puts a restored disk in the place of what the disk was.
+func (d *Disk) become(from *drive) error {
+	d.mu.Lock()
+	server, data, recordings := d.server, d.data, d.recordings
+	d.spec, d.slot, d.data, d.server, d.recordings = from.saved.spec, from.saved.slot, from.data, from.server, nil
+	d.mu.Unlock()
+	from.teller.set(d.warn)
+	return endDisk(d.spec.ID, server, data, recordings, false)
+}

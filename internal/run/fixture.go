@@ -1,0 +1,218 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/fixture"
+	"provium/internal/lab"
+	"provium/internal/proc"
+	"provium/internal/script"
+)
+
+// fixtureCache is the cache at dir as a process with that host sees it.
+func fixtureCache(host *lab.Host, dir, version string) *fixture.Cache {
+	return &fixture.Cache{
+		Dir: dir, Program: version,
+		Profile: func(ctx context.Context, name string) (string, error) { return host.ProfileDigest(ctx, name) },
+	}
+}
+
+// Workshop builds fixtures and fills caches outside of a run, without a pool. It
+// is for one goroutine.
+type Workshop struct {
+	o       Options
+	temp    *tempDir
+	starter *proc.Starter
+	host    *lab.Host
+	cache   *fixture.Cache
+}
+
+// OpenWorkshop prepares one; the build commands of the profiles run first.
+func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
+	w = &Workshop{o: o, starter: proc.NewStarter()}
+	defer func() {
+		if err != nil {
+			w.Close()
+		}
+	}()
+	sweepTempDirs(o.TempBase)
+	if w.temp, err = newTempDir(o.TempBase); err != nil {
+		return nil, err
+	}
+	if err := BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr); err != nil {
+		return nil, err
+	}
+	j := o.job(Candidate{Path: "provium"}, w.temp.path)
+	if w.host, err = newHost(j, w.starter, nil, func(event.Event) {}); err != nil {
+		return nil, err
+	}
+	w.cache = fixtureCache(w.host, o.Config.CacheDir, o.Version)
+	return w, nil
+}
+
+// Close ends it.
+func (w *Workshop) Close() {
+	w.starter.Close()
+	if w.temp != nil {
+		w.temp.remove()
+	}
+}
+
+// Source finds a fixture by its name or by the path of its file.
+func (o *Options) Source(nameOrPath string) (fixture.Source, error) {
+	cfg := o.Config
+	if s, _, err := script.FindFixture(cfg.Roots, nameOrPath); err == nil {
+		return s, nil
+	}
+	if strings.HasSuffix(nameOrPath, fixtureSuffix) {
+		path := inDir(o.Select.WorkDir, nameOrPath)
+		if _, err := os.Stat(path); err != nil {
+			return fixture.Source{}, fmt.Errorf("fixture `%s`: %w", nameOrPath, errors.Unwrap(err))
+		}
+		var names []string
+		for _, root := range cfg.Roots {
+			if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
+				names = append(names, strings.TrimSuffix(rel, fixtureSuffix))
+			}
+		}
+		for _, name := range names {
+			if s, _, err := script.FindFixture(cfg.Roots, name); err == nil && s.Path == path && len(names) == 1 {
+				return s, nil
+			}
+		}
+		switch len(names) {
+		case 0:
+			return fixture.Source{}, fmt.Errorf("fixture `%s` is below no root (roots: %s)", nameOrPath, strings.Join(cfg.Roots, ", "))
+		case 1:
+			return fixture.Source{}, fmt.Errorf("fixture `%s` is ambiguous: another root has a `%s`, which is found first", nameOrPath, names[0])
+		}
+		return fixture.Source{}, fmt.Errorf("fixture `%s` is ambiguous: roots give it the names `%s` (give the one you mean)", nameOrPath, strings.Join(names, "`, `"))
+	}
+	var known []string
+	if all, err := o.fixtures(); err == nil {
+		for _, s := range all {
+			known = append(known, s.Name)
+		}
+	}
+	if len(known) == 0 {
+		return fixture.Source{}, fmt.Errorf("unknown fixture `%s`: no root has a *%s", nameOrPath, fixtureSuffix)
+	}
+	return fixture.Source{}, fmt.Errorf("unknown fixture `%s` (known: %s)", nameOrPath, strings.Join(known, ", "))
+}
+
+// fixtures lists all fixtures below the roots, by name.
+func (o *Options) fixtures() ([]fixture.Source, error) {
+	var out []fixture.Source
+	seen := map[string]bool{}
+	for _, root := range o.Config.Roots {
+		files, err := filesBelow(root, fixtureSuffix)
+		if err != nil {
+			return nil, fmt.Errorf("root `%s`: %w", root, err)
+		}
+		for _, path := range files {
+			rel, err := filepath.Rel(root, path)
+			if err != nil {
+				return nil, err
+			}
+			name := filepath.ToSlash(strings.TrimSuffix(rel, fixtureSuffix))
+			if !seen[name] {
+				seen[name] = true
+				out = append(out, fixture.Source{Name: name, Path: path})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b fixture.Source) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Build builds a fixture unless it has a valid entry.
+func (w *Workshop) Build(ctx context.Context, s fixture.Source) (built bool, err error) {
+	return script.BuildFixture(ctx, script.Config{
+		Path: w.host.File, AbsPath: filepath.Join(w.o.Config.Dir, w.host.File), Roots: w.o.Config.Roots, Host: w.host, Fixtures: w.cache,
+		Stdout: w.o.Stdout, Stderr: w.o.Stderr, Now: time.Now,
+	}, s)
+}
+
+// Drop removes all entries of a fixture.
+func (w *Workshop) Drop(s fixture.Source) error { return w.cache.Drop(s) }
+
+// Stale is a fixture without a valid entry.
+type Stale struct{ Name, Reason string }
+
+// Stale lists the fixtures below the roots that have none.
+func (w *Workshop) Stale(ctx context.Context) ([]Stale, error) {
+	all, err := w.o.fixtures()
+	if err != nil {
+		return nil, err
+	}
+	var out []Stale
+	for _, s := range all {
+		e, reason, err := w.cache.Find(ctx, s)
+		switch {
+		case err != nil:
+			return nil, err
+		case e == nil:
+			out = append(out, Stale{s.Name, reason})
+		default:
+			e.Close()
+		}
+	}
+	return out, nil
+}
+
+// Boot boots a profile once, so that the boot cache has it.
+func (w *Workshop) Boot(ctx context.Context, profile string) (err error) {
+	l := lab.New(w.host)
+	defer func() { err = errors.Join(append(l.CloseScope(context.WithoutCancel(ctx)), err)...) }()
+	vm, err := l.DeclareVM("prepare", profile, nil)
+	if err != nil {
+		return err
+	}
+	return vm.Boot(ctx, nil)
+}
+
+// Prepare runs the build commands, fills the boot cache, and builds the fixtures
+// that the selected tests name literally.
+func (w *Workshop) Prepare(ctx context.Context, note func(format string, values ...any)) error {
+	candidates, err := Select(w.o.Config, w.o.Select, 0)
+	if err != nil {
+		return err
+	}
+	for _, name := range w.o.Config.ProfileNames() {
+		note("booting profile `%s`", name)
+		if err := w.Boot(ctx, name); err != nil {
+			return err
+		}
+	}
+	done := map[string]bool{}
+	for _, c := range candidates.Files {
+		for _, name := range c.FixtureRefs {
+			if done[name] {
+				continue
+			}
+			done[name] = true
+			s, err := w.o.Source(name)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Path, err)
+			}
+			built, err := w.Build(ctx, s)
+			switch {
+			case err != nil:
+				return err
+			case built:
+				note("built fixture `%s`", s.Name)
+			default:
+				note("fixture `%s` is already built", s.Name)
+			}
+		}
+	}
+	return nil
+}

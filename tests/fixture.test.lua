@@ -1,0 +1,95 @@
+-- Fixtures: snapshots that are built once and restored from then on.
+
+local shared = provium:vm_fixture("setups/base")
+
+test("a fixture gives a booted VM that is a member of the lab", function(t)
+  t:assert_eq(shared:state(), "booted")
+  t:assert_eq(shared:name(), "box")
+  t:assert_eq(shared:profile(), "host")
+  t:assert_eq(provium:vm("box"), shared)
+  t:assert_eq(shared:read_file("/tmp/made"), "by the fixture")
+end)
+
+test("each call gives an independent copy, with a name of its own", function(t)
+  local a = provium:vm_fixture("setups/base")
+  local b = provium.vm_fixture("setups/base")
+  t:assert_eq(a:name(), "box-2")
+  t:assert_eq(b:name(), "box-3")
+  a:write_file("/tmp/made", "changed in a")
+  t:assert_eq(b:read_file("/tmp/made"), "by the fixture")
+  t:assert_eq(shared:read_file("/tmp/made"), "by the fixture")
+  t:assert_neq(a:cid(), b:cid())
+end)
+
+test("what a test restores ends with the test", function(t)
+  t:assert_eq(provium["box-2"], nil)
+  t:assert_eq(#provium:vm_names(), 0)
+end)
+
+test("a sub-lab takes a fixture by both call forms", function(t)
+  local sub = provium:lab("sub")
+  t:assert_eq(sub.vm_fixture("setups/base"):name(), "box")
+  t:assert_eq(sub:vm_fixture("setups/base"):name(), "box-2")
+  t:assert_eq(table.concat(sub:vm_names(), " "), "box box-2")
+end)
+
+test("fixtures build on fixtures, with files of the host", function(t)
+  local vm = provium:vm_fixture("setups/derived")
+  t:assert_eq(vm:name(), "box-2")
+  t:assert_eq(vm:read_file("/tmp/made"), "by the fixture")
+  t:assert_eq(vm:read_file("/tmp/greeting"), "good morning\n")
+  t:assert_eq(vm:read_file("/tmp/loud"), "GOOD MORNING\n")
+end)
+
+test("processes of the fixture go on in the copy", function(t)
+  local vm = provium:vm_fixture("setups/process")
+  t:assert_eq(vm:name(), "server")
+  local before = vm:read_file("/tmp/alive")
+  wait_until(function() return vm:read_file("/tmp/alive") ~= before end, {desc = "the process goes on"})
+end)
+
+test("a restored guest has the console of its build", function(t)
+  t:assert_contains(shared:console():read_log(), "set up by the fixture")
+end)
+
+test("names that are none say what is valid", function(t)
+  for name, text in pairs({
+    ["/setups/base"] = "fixture name `/setups/base` is absolute",
+    ["../tests/setups/base"] = "fixture name `../tests/setups/base` leaves its root",
+    ["setups/absent"] = "fixture `setups/absent` not found in any test root",
+    ["setups/base.fixture.lua"] = "leave .fixture.lua out of the name",
+    [""] = "argument 1 (name) must not be empty",
+    ["a\0b"] = "holds a NUL byte",
+  }) do
+    t:assert_contains(t:assert_raises(function() provium:vm_fixture(name) end), text)
+  end
+  t:assert_contains(t:assert_raises(function() provium:vm_fixture() end), "argument 1 (name) must be a string, got nil")
+  t:assert_contains(t:assert_raises(function() provium.vm_fixture(7) end), "argument 1 (name) must be a string")
+end)
+
+test("a build that fails raises its error in the caller, and nothing stays", function(t)
+  for name, text in pairs({
+    failing = "the set-up went wrong",
+    nothing = "it returned nothing: it must end in `return vm:snapshot()`",
+    number = "it returned a number",
+    syntax = "syntax.fixture.lua:1:",
+    ["circle-a"] = "fixtures need each other: `setups/bad/circle-a` -> `setups/bad/circle-b` -> `setups/bad/circle-a`",
+  }) do
+    for _ = 1, 2 do -- it is tried again: nothing is cached
+      local err = t:assert_raises(function() provium:vm_fixture("setups/bad/" .. name) end)
+      t:assert_contains(err, "fixture `setups/bad/" .. name .. "`: build failed: ")
+      t:assert_contains(err, text)
+    end
+  end
+  t:assert_eq(#provium:vm_names(), 0)
+end)
+
+test("the other kind names the right call", function(t)
+  local err = t:assert_raises(function() provium:lab_fixture("setups/base") end)
+  t:assert_contains(err, 'fixture `setups/base` is a vm: use vm_fixture("setups/base")')
+end)
+
+test("depends_on_file does nothing outside of fixtures but look", function(t)
+  t:assert_eq(provium:depends_on_file("setups/greeting.txt"), nil)
+  t:assert_contains(t:assert_raises(function() provium:depends_on_file("setups/absent.txt") end), "no such file")
+end)

@@ -1,0 +1,1 @@
+return provium:vm_fixture('setups/bad/circle-a'):snapshot()

@@ -1,0 +1,1 @@
+provium:vm('v', 'host') error('the set-up went wrong')

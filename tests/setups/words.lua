@@ -1,0 +1,1 @@
+return {loud = function(s) return s:upper() end}
