@@ -17,3 +17,14 @@ test("processes and the link survive the sleep", function(t)
   sleeper:stdin_write("still here"); sleeper:close_stdin()
   t:assert_eq(sleeper:wait("30s").stdout, "still here")
 end)
+
+test("a guest sleeps more than once, and a system call in flight survives it", function(t)
+  local a, b = string.unpack("<i4i4", vm:syscall(22, {bufs = {("\0"):rep(8)}, ptrs = {0}}).out_bufs[1]) -- pipe
+  local call = vm:syscall_async(0, {args = {a, 0, 16}, bufs = {("\0"):rep(16)}, ptrs = {1}}) -- read
+  local suspend = vm:run_async("echo mem > /sys/power/state")
+  wait_until(function() return (pcall(vm.wakeup, vm)) end, {timeout = "60s", desc = "the guest is asleep"})
+  t:assert(suspend:wait("60s"):ok())
+  vm:syscall(1, {args = {b, 0, 5}, bufs = {"awake"}, ptrs = {1}}) -- write
+  local r = call:await("30s")
+  t:assert_eq(r.out_bufs[1]:sub(1, r.ret), "awake")
+end)

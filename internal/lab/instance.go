@@ -414,7 +414,18 @@ func (i *instance) wakeup(ctx context.Context) error {
 	if !i.machine.CanWake() {
 		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
 	}
+	asleep, err := i.machine.Asleep(ctx)
+	if err != nil {
+		return err
+	}
 	if err := i.machine.Wakeup(ctx); err != nil {
+		return err
+	}
+	if err := i.stopMachine(ctx); err != nil {
+		return err
+	}
+	err = i.machine.Awake(ctx, asleep)
+	if err := errors.Join(err, i.contMachine(ctx)); err != nil {
 		return err
 	}
 	i.mu.Lock()

@@ -40,6 +40,8 @@ type VM struct {
 
 	nics  []*NIC // attached, in order of attaching
 	disks diskShelf
+
+	expendable bool
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
@@ -58,6 +60,10 @@ func (v *VM) hold(n int) int {
 
 // Name is the name given at declaration.
 func (v *VM) Name() string { return v.name }
+
+// Expendable tells whether the guest is one that looks at something that may kill
+// it: its failures are for the caller that made it.
+func (v *VM) Expendable() bool { return v.expendable }
 
 // Profile is the name of the profile.
 func (v *VM) Profile() string { return v.profile.Name }

@@ -105,9 +105,8 @@ func dirtyRuns(entries []byte, limit int, visit func(first, count int) error) er
 // ramAddress is where QEMU has mapped the guest's memory. Physical address 0 is
 // always its first byte.
 func (m *Machine) ramAddress(ctx context.Context) (int64, error) {
-	var text string
-	args := map[string]string{"command-line": "gpa2hva 0"}
-	if err := m.qmp.Execute(ctx, "human-monitor-command", args, &text); err != nil {
+	text, err := m.hmp(ctx, "gpa2hva 0")
+	if err != nil {
 		return 0, err
 	}
 	return parseAddress(text)

@@ -424,6 +424,14 @@ func (m *Machine) CanWake() bool {
 	return err != nil || string(magic[:]) != "\x7fELF"
 }
 
+// hmp carries out a command of the monitor for people, where the other one has
+// none, and gives what it prints.
+func (m *Machine) hmp(ctx context.Context, command string) (string, error) {
+	var text string
+	err := m.qmp.Execute(ctx, "human-monitor-command", map[string]string{"command-line": command}, &text)
+	return text, err
+}
+
 // Status is QEMU's run state, e.g. "running", "paused", "suspended".
 func (m *Machine) Status(ctx context.Context) (string, error) {
 	var s struct{ Status string }

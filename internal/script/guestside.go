@@ -146,6 +146,7 @@ func (f *file) guestPull(a args, by guestSide) ([]lua.Value, error) {
 		return nil, err
 	}
 	to = f.hostPath(a.c, to)
+	f.makes(to)
 	return nil, f.op(a, by.VM(), func(ctx context.Context) error { return by.PullFile(ctx, from, to) })
 }
 

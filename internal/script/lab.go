@@ -68,6 +68,8 @@ func (f *file) newLabType() *lua.Type {
 		"pause":         plainLabOp((*lab.Lab).Pause),
 		"resume":        plainLabOp((*lab.Lab).Resume),
 		"claim":         (*file).labClaim,
+		"snapshot":      (*file).labSnapshot,
+		"restore":       (*file).labRestore,
 		"barrier":       (*file).labBarrier,
 
 		"depends_on_file": (*file).labDependsOnFile,

@@ -169,7 +169,7 @@ func (f *file) watchFindings() {
 		f.mu.Lock()
 		e := f.current
 		f.mu.Unlock()
-		if finding.Panic && e != nil {
+		if finding.Panic && e != nil && !vm.Expendable() {
 			e.guestPanicked(vm, finding.Title)
 		}
 	}
@@ -328,16 +328,23 @@ func (f *file) takeFindings(vms []*lab.VM) []string {
 	var out []string
 	_ = f.state.Block(func() error { // what is on its way from the consoles is waited for
 		for _, vm := range vms {
-			for _, finding := range vm.TakeFindings() {
-				text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-				if finding.Excerpt != "" {
-					text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
-				}
-				out = append(out, text)
-			}
+			out = append(out, describeFindings(vm)...)
 		}
 		return nil
 	})
+	return out
+}
+
+// describeFindings takes those of one VM.
+func describeFindings(vm *lab.VM) []string {
+	var out []string
+	for _, finding := range vm.TakeFindings() {
+		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
+		if finding.Excerpt != "" {
+			text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
+		}
+		out = append(out, text)
+	}
 	return out
 }
 
