@@ -141,7 +141,7 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event
 	}
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit, BootCache: j.BootCache,
+		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
