@@ -51,6 +51,10 @@ type Host struct {
 	QEMU       string              // program; "" is qemu-system-x86_64 on PATH
 	Oops       console.Rules       // guest failures to watch for
 
+	// Seed is the base of what chance decides; 0 changes nothing of what follows
+	// from names.
+	Seed uint64
+
 	Starter   qemu.Starter
 	AccelHost qemu.AccelHost
 	Pool      Pool // nil: no limit

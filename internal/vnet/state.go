@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 )
 
@@ -36,9 +35,6 @@ type LinkState struct {
 	Pair
 	Next uint64 `json:"next"`
 }
-
-// kindNames are those of files.
-var kindNames = [kinds]string{"latency_ms", "jitter_ms", "drop_pct", "duplicate_pct", "reorder_pct", "corrupt_pct", "bandwidth_bps"}
 
 func comparePairs(a, b Pair) int {
 	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
@@ -98,7 +94,7 @@ func (s *Switch) Load(state State) error {
 			if k < 0 {
 				return fmt.Errorf("impairment %q is unknown", name)
 			}
-			if math.IsNaN(v) || math.IsInf(v, 0) || v < 0 {
+			if !Kind(k).takes(v) {
 				return fmt.Errorf("impairment %s is %v", name, v)
 			}
 			set(Kind(k), v)
@@ -133,8 +129,8 @@ func (s *Switch) Load(state State) error {
 	s.rules = r
 	s.applyRules()
 	s.eachLink(func(l *link) {
-		l.shaper = shaper{rate: l.shaper.rate}
-		l.index = next[Pair{l.from.name, l.to.name}]
+		l.shaper = shaper{rate: l.shaper.rate, queue: l.shaper.queue}
+		l.index, l.badAt = next[Pair{l.from.name, l.to.name}], 0
 	})
 	return nil
 }

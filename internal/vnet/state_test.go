@@ -14,6 +14,9 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 	s.Set(Loss, 20)
 	s.SetPair("a", "b", Latency, 5)
+	s.ApplyPair("b", "a", Rule{Kind: Loss, Value: 10, Burst: GilbertElliott{1, 9, 0, 100}})
+	s.ApplyPair("c", "b", Rule{Kind: Jitter, Value: 1, Distribution: Pareto})
+	s.Apply(Rule{Kind: Bandwidth, Value: 1e9, Queue: 5000})
 	s.Partition("b", "c")
 	s.PartitionOneWay("c", "a")
 	s.Isolate("c", true)
@@ -44,7 +47,10 @@ func TestStateRoundTrip(t *testing.T) {
 	if !s.IsPartitioned("c", "b") || !s.IsPartitioned("c", "a") || s.IsPartitioned("a", "c") || s.IsIsolated("a") || s.PairValue("a", "b", Latency) != 5 {
 		t.Error("the rules differ")
 	}
-	for _, bad := range []map[string]float64{{"speed": 1}, {"drop_pct": -1}} {
+	if r := s.PairRule("b", "a", Loss); r.Burst != (GilbertElliott{1, 9, 0, 100}) || s.Rule(Bandwidth).Queue != 5000 || s.PairRule("c", "b", Jitter).Distribution != Pareto {
+		t.Errorf("details differ: %+v", r)
+	}
+	for _, bad := range []map[string]float64{{"jitter_distribution": 7}, {"burst_enter_pct": 101}, {"speed": 1}, {"drop_pct": -1}} {
 		if err := s.Load(State{Whole: bad}); err == nil {
 			t.Errorf("%v was taken", bad)
 		}
