@@ -85,6 +85,7 @@ func (f *file) vmPullFile(a args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, err
 	}
 	to = f.hostPath(a.c, to)
+	f.makes(to)
 	return nil, f.op(a, vm, func(ctx context.Context) error { return vm.PullFile(ctx, from, to) })
 }
 

@@ -32,6 +32,7 @@ func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
 		if path, err = a.path(1, "path"); err != nil {
 			return nil, err
 		}
+		f.makes(path)
 	} else if f.build != nil {
 		var err error
 		if path, err = f.build.place(); err != nil {
@@ -57,6 +58,9 @@ func (f *file) vmRestore(a args, vm *lab.VM) ([]lua.Value, error) {
 		var err error
 		if path, err = a.path(1, "path"); err != nil {
 			return nil, err
+		}
+		if err = f.restores(path); err != nil {
+			return nil, a.errorf("%w", err)
 		}
 	case *lua.Userdata:
 		s, ok := v.Object().(*lab.Snapshot)
