@@ -34,6 +34,7 @@ var measurements = [...]measurement{
 	{"memory", (*bench).memory},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
+	{"snapshot", (*bench).snapshots},
 	{"run", (*bench).wholeRun},
 }
 
