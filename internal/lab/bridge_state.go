@@ -125,6 +125,8 @@ func (l *Lab) restoreBridge(s *bridgeState) (*Bridge, error) {
 		n.down = saved.Down
 		n.port.SetUp(n.attached && !n.down)
 	}
+	place := func(n *NIC) int { return slices.IndexFunc(s.NICs, func(o nicState) bool { return o.VM == n.vmName }) }
+	slices.SortStableFunc(b.members, func(x, y *NIC) int { return place(x) - place(y) })
 	b.mu.Unlock()
 	return b, b.sw.Load(s.Switch)
 }

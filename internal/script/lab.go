@@ -109,6 +109,9 @@ func (f *file) labIndex(obj any, key lua.Value) lua.Value {
 		defer f.mu.Unlock()
 		return f.setting.raw
 	}
+	if _, isRoot := obj.(*rootLab); isRoot && name == "reset_between_tests" {
+		return f.reset.wanted
+	}
 	l, _ := labOf(obj)
 	if vm, ok := l.VM(name); ok {
 		return f.vmHandle(vm)
