@@ -70,6 +70,7 @@ func (f *file) newLabType() *lua.Type {
 		"claim":         (*file).labClaim,
 		"snapshot":      (*file).labSnapshot,
 		"restore":       (*file).labRestore,
+		"fork":          (*file).labFork,
 		"barrier":       (*file).labBarrier,
 
 		"depends_on_file": (*file).labDependsOnFile,

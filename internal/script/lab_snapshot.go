@@ -81,3 +81,17 @@ func (f *file) labRestore(a args, l *lab.Lab) ([]lua.Value, error) {
 	}
 	return nil, f.labOp(a, l, func(l *lab.Lab, ctx context.Context) error { return l.Restore(ctx, dir) })
 }
+
+// labFork is lab:fork().
+func (f *file) labFork(a args, l *lab.Lab) ([]lua.Value, error) {
+	scope := f.scope
+	var fork *lab.Lab
+	err := f.labOp(a, l, func(l *lab.Lab, ctx context.Context) (err error) {
+		fork, err = l.Fork(ctx, scope)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.labHandle(fork)}, nil
+}
