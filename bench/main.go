@@ -32,8 +32,10 @@ var measurements = [...]measurement{
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
+	{"fixture", (*bench).fixture},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
+	{"snapshot", (*bench).snapshots},
 	{"run", (*bench).wholeRun},
 }
 

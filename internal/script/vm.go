@@ -39,6 +39,7 @@ func vmMethods() map[string]vmMethod {
 		"snapshot":     (*file).vmSnapshot,
 		"nic":          (*file).vmNIC,
 		"restore":      (*file).vmRestore,
+		"fork":         (*file).vmFork,
 
 		"spawn_worker": (*file).vmSpawnWorker,
 		"batch":        (*file).vmBatch,
