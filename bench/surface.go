@@ -194,7 +194,7 @@ func (b *bench) tails(ctx context.Context, g *linkGuest) error {
 	if r.Ret < 0 {
 		return fmt.Errorf("open %s: errno %d", path, r.Errno)
 	}
-	s, err := g.agent.TailFile(ctx, path, 0, true)
+	s, err := g.agent.TailFile(ctx, path, 0, true, 0)
 	if err != nil {
 		return err
 	}
