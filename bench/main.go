@@ -36,6 +36,7 @@ var measurements = [...]measurement{
 	{"fixture", (*bench).fixture},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
+	{"snapshot", (*bench).snapshots},
 	{"run", (*bench).wholeRun},
 }
 
