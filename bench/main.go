@@ -32,6 +32,7 @@ var measurements = [...]measurement{
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
+	{"labsnap", (*bench).labsnap},
 	{"fixture", (*bench).fixture},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
