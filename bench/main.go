@@ -32,7 +32,9 @@ var measurements = [...]measurement{
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
+	{"fixture", (*bench).fixture},
 	{"explorer", (*bench).explorer},
+	{"attach", (*bench).attach},
 	{"run", (*bench).wholeRun},
 }
 

@@ -81,6 +81,12 @@ test("ioctl with data and with nested buffers", function(t)
   t:assert_eq(conf.ret, 0)
   t:assert_eq(#conf.out_bufs[1], 400)
   t:assert_contains(conf.out_bufs[1], "lo\0")
+  -- As with ptrs, there may be fewer offsets than buffers.
+  t:assert_eq(vm:ioctl(from, 0x541B, ("\0"):rep(4), {bufs = {"unused"}}).out_bufs[1], "unused")
+  r = vm:ioctl(from, 0x5450) -- FIONCLEX has no argument
+  t:assert_eq(r.ret, 0)
+  t:assert_eq(r.out_data, "")
+  t:assert_eq(vm:ioctl(from, 0x80045430 | 1 << 31).errno, 25) -- a command with its top bit set
 end)
 
 test("an asynchronous call sits in the kernel while others go on", function(t)
@@ -186,5 +192,6 @@ test("what is not possible is named", function(t)
   t:assert_contains(t:assert_raises(function() vm:ioctl() end), "ioctl: missing fd")
   t:assert_contains(t:assert_raises(function() vm:ioctl(1) end), "ioctl: missing cmd")
   t:assert_contains(t:assert_raises(function() vm:ioctl(1, 2, "abc", {bufs = {""}, ptr_offsets = {0}}) end), "no room for 8 bytes")
+  t:assert_contains(t:assert_raises(function() vm:ioctl(1, 2, "12345678", {ptr_offsets = {0}}) end), "entry 1 has no buffer")
   t:assert_eq(vm:syscall(CLOSE, 999.0, nil).errno, 9)
 end)

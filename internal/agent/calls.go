@@ -260,6 +260,33 @@ func (o *op) descriptor(id uint64, fd int64) (int, error) {
 	return a.fd, nil
 }
 
+// openAs opens a file as an executor does, with its credentials.
+func (o *op) openAs(x *executor, path string, flags int) (int, error) {
+	at := unix.AT_FDCWD
+	a, err := x.do(o.ctx, &execRequest{kind: execCall, nr: unix.SYS_OPENAT, args: [6]int64{int64(at), 0, int64(flags | unix.O_CLOEXEC)},
+		lens: []uint64{uint64(len(path) + 1)}, ptrs: []uint32{1, 0}, data: append([]byte(path), 0)})
+	if err != nil {
+		return -1, err
+	}
+	if a.errno != 0 {
+		return -1, syscall.Errno(a.errno)
+	}
+	fd, err := o.descriptor(x.id, a.ret)
+	if _, e := x.do(context.WithoutCancel(o.ctx), &execRequest{kind: execCall, nr: unix.SYS_CLOSE, args: [6]int64{a.ret}}); err == nil && e != nil {
+		unix.Close(fd)
+		err = e
+	}
+	return fd, err
+}
+
+// view is a path to what an executor finds under the given one.
+func (x *executor) view(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return fmt.Sprintf("/proc/%d/root%s", x.cmd.pid, path)
+	}
+	return fmt.Sprintf("/proc/%d/cwd/%s", x.cmd.pid, path)
+}
+
 // workerSpawn starts an executor of its own.
 func (o *op) workerSpawn() (wire.Value, error) {
 	id := o.agent.handles.Add(1)

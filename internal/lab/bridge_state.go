@@ -87,14 +87,17 @@ func (s *bridgeState) check() error {
 }
 
 // restoreBridge makes a bridge of the lab the one that was saved. Guests are told
-// later; routes and uplink follow when all bridges are there.
-func (l *Lab) restoreBridge(s *bridgeState) (*Bridge, error) {
+// later; routes and uplink follow when all bridges are there. A copy gets networks,
+// addresses and MACs of its own.
+func (l *Lab) restoreBridge(s *bridgeState, asCopy bool) (*Bridge, error) {
 	l.mu.Lock()
 	b := findBridge(l.bridges, s.Name)
 	if b == nil {
 		seed := s.Seed
 		b = newBridge(l, s.Name, &BridgeOpts{Seed: &seed, NoAddressing: !s.Addressing})
-		b.address(netip.MustParsePrefix(s.V4), netip.MustParsePrefix(s.V6)) // checked
+		if !asCopy {
+			b.address(netip.MustParsePrefix(s.V4), netip.MustParsePrefix(s.V6)) // checked
+		}
 		l.bridges = append(l.bridges, b)
 		l.ownedBridges = append(l.ownedBridges, b)
 	}
@@ -109,7 +112,9 @@ func (l *Lab) restoreBridge(s *bridgeState) (*Bridge, error) {
 		}
 	}
 	for i := range s.NICs {
-		b.reserve(&s.NICs[i])
+		if !asCopy {
+			b.reserve(&s.NICs[i])
+		}
 	}
 	for i := range s.NICs {
 		if !s.NICs[i].Attached {
@@ -122,9 +127,14 @@ func (l *Lab) restoreBridge(s *bridgeState) (*Bridge, error) {
 	b.mu.Lock()
 	for _, saved := range s.NICs {
 		n := b.nics[saved.VM]
+		if n == nil {
+			continue // a copy has none for those that left
+		}
 		n.down = saved.Down
 		n.port.SetUp(n.attached && !n.down)
 	}
+	place := func(n *NIC) int { return slices.IndexFunc(s.NICs, func(o nicState) bool { return o.VM == n.vmName }) }
+	slices.SortStableFunc(b.members, func(x, y *NIC) int { return place(x) - place(y) })
 	b.mu.Unlock()
 	return b, b.sw.Load(s.Switch)
 }

@@ -14,6 +14,7 @@ import (
 type labReturn struct {
 	lab     *Lab
 	dir     string
+	asCopy  bool
 	readers map[string]*snapshot.Reader // by file
 	vms     []*vmReturn
 	byFile  map[string]*VM
@@ -30,7 +31,10 @@ type vmReturn struct {
 // Restore makes the lab what was saved in a directory: its own members in place,
 // so that handles stay good, and missing ones anew. Everything is checked before
 // anything is touched. Other members stay.
-func (l *Lab) Restore(ctx context.Context, dir string) error {
+func (l *Lab) Restore(ctx context.Context, dir string) error { return l.restore(ctx, dir, false) }
+
+// restore is Restore; as a copy it has bridges with identities of their own.
+func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
 	if l.host.NoGuests {
 		return errNoGuest
 	}
@@ -43,7 +47,7 @@ func (l *Lab) Restore(ctx context.Context, dir string) error {
 		return err
 	}
 	defer release()
-	r := &labReturn{lab: l, dir: dir, readers: map[string]*snapshot.Reader{}, byFile: map[string]*VM{},
+	r := &labReturn{lab: l, dir: dir, asCopy: asCopy, readers: map[string]*snapshot.Reader{}, byFile: map[string]*VM{},
 		bridges: map[string]*Bridge{}, states: map[string]*bridgeState{}}
 	defer r.close()
 	if err := r.check(ctx, l, &lf.Lab); err != nil {
@@ -206,7 +210,7 @@ func (r *labReturn) run(ctx context.Context, s *labState) error {
 
 func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
 	for i := range s.Bridges {
-		b, err := l.restoreBridge(&s.Bridges[i])
+		b, err := l.restoreBridge(&s.Bridges[i], r.asCopy)
 		if err != nil {
 			return fmt.Errorf("bridge `%s`: %w", s.Bridges[i].Name, err)
 		}

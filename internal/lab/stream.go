@@ -69,24 +69,37 @@ func (v *VM) newStream(kind, detail, noun string, site Site, src source) *Stream
 	return s
 }
 
-// openStream opens a stream of the agent.
-func (v *VM) openStream(ctx context.Context, op, kind, detail string, site Site, open func(*guest.Client) (*guest.Stream, error)) (*Stream, error) {
-	src, err := guestValue(ctx, v, op, open)
-	if err != nil {
-		return nil, err
-	}
-	return v.newStream(kind, detail, "stream", site, agentSource{src}), nil
+// openStream opens a stream of the agent, for the VM or one of its workers.
+func openStream(ctx context.Context, by Caller, kind, detail string, site Site, open func(*guest.Client, uint64) (*guest.Stream, error)) (s *Stream, err error) {
+	v := by.VM()
+	err = by.call(ctx, kind, func(c *guest.Client, executor uint64) error {
+		inst, err := v.running(kind, Booted)
+		if err != nil {
+			return err
+		}
+		gen := inst.generation()
+		src, err := open(c, executor)
+		if err == nil {
+			s = v.newStream(kind, detail, "stream", site, agentSource{src, gen})
+		}
+		return err
+	})
+	return s, err
 }
 
-// TailFile opens a stream of what is added to a guest file behind start, or
-// with fromEnd behind its end plus start.
-func (v *VM) TailFile(ctx context.Context, path string, start int64, fromEnd bool, site Site) (*Stream, error) {
-	return v.openStream(ctx, "tail_file", "tail_file", strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
-		return c.TailFile(ctx, path, start, fromEnd)
+// TailFile opens a stream of what is added to a file behind start, or with
+// fromEnd behind its end plus start. The file is what by finds under the path,
+// with its credentials.
+func TailFile(ctx context.Context, by Caller, path string, start int64, fromEnd bool, site Site) (*Stream, error) {
+	return openStream(ctx, by, "tail_file", strconv.Quote(path), site, func(c *guest.Client, executor uint64) (*guest.Stream, error) {
+		return c.TailFile(ctx, path, start, fromEnd, executor)
 	})
 }
 
-type agentSource struct{ s *guest.Stream }
+type agentSource struct {
+	s   *guest.Stream
+	gen *generation // whose agent serves it
+}
 
 func (a agentSource) next(ctx context.Context) ([]byte, error) { return a.s.Next(ctx) }
 func (a agentSource) ended() bool                              { return a.s.Ended() }
@@ -304,9 +317,20 @@ func (s *Stream) Close() {
 }
 
 // Streams lists the open streams that concern the VM, in order of opening.
+// Those of an agent that is gone are none any more.
 func (v *VM) Streams() []*Stream {
 	captures := v.captured()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.Concat(v.streams, captures)
+	var gen *generation
+	if v.inst != nil {
+		gen = v.inst.generation()
+	}
+	var open []*Stream
+	for _, s := range v.streams {
+		if src, ok := s.src.(agentSource); !ok || src.gen == gen {
+			open = append(open, s)
+		}
+	}
+	return append(open, captures...)
 }

@@ -40,7 +40,13 @@ type Caller = caller
 func MakeSyscall(ctx context.Context, by Caller, op string, s Syscall) (r *SyscallResult, err error) {
 	err = by.call(ctx, op, func(c *guest.Client, executor uint64) (err error) {
 		s.Executor = executor
+		inst, err := by.VM().running(op, Booted)
+		if err != nil {
+			return err
+		}
+		gen := inst.generation()
 		r, err = c.Syscall(ctx, &s)
+		gen.noteLife(&s, r, err)
 		return err
 	})
 	return r, err
@@ -58,15 +64,9 @@ func ReadMem(ctx context.Context, by Caller, address uint64, n int) (data []byte
 // FDStream opens a stream of what a descriptor of the caller gives. kind is
 // "fd_stream" or "file_tail_stream".
 func FDStream(ctx context.Context, by Caller, kind string, fd int64, site Site) (*Stream, error) {
-	var src *guest.Stream
-	err := by.call(ctx, kind, func(c *guest.Client, executor uint64) (err error) {
-		src, err = c.FDTail(ctx, executor, fd)
-		return err
+	return openStream(ctx, by, kind, fmt.Sprint(fd), site, func(c *guest.Client, executor uint64) (*guest.Stream, error) {
+		return c.FDTail(ctx, executor, fd)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return by.VM().newStream(kind, fmt.Sprint(fd), "stream", site, agentSource{src}), nil
 }
 
 // AsyncSyscall is a system call that has not returned, or whose result nobody

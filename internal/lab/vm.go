@@ -99,14 +99,20 @@ func (v *VM) OpenFileCount() int {
 	return v.openFiles()
 }
 
-// openFiles counts those that the present guest has. Held: v.mu.
+// openFiles counts those that the present guest's executors have: one that
+// ended took its descriptors along. Held: v.mu.
 func (v *VM) openFiles() int {
 	if v.inst == nil {
 		return 0
 	}
 	n, gen := 0, v.inst.generation()
 	for _, f := range v.files {
-		if gen.holds(f.gen, 0) {
+		w, ofWorker := f.by.(*Worker)
+		var executor uint64
+		if ofWorker {
+			executor = w.handle
+		}
+		if gen.holds(f.gen, 0) && gen.lives(executor, f.life) && !(ofWorker && w.isClosed()) {
 			n++
 		}
 	}

@@ -35,7 +35,8 @@ type Workshop struct {
 	cache   *fixture.Cache
 }
 
-// OpenWorkshop prepares one; the build commands of the profiles run first.
+// OpenWorkshop prepares one; the build commands of the profiles run first. The
+// working directory of the process becomes the project, as fixtures expect it.
 func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 	w = &Workshop{o: o, starter: proc.NewStarter()}
 	defer func() {
@@ -43,6 +44,9 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 			w.Close()
 		}
 	}()
+	if err := os.Chdir(o.Config.Dir); err != nil {
+		return nil, fmt.Errorf("project directory: %w", err)
+	}
 	sweepTempDirs(o.TempBase)
 	if w.temp, err = newTempDir(o.TempBase); err != nil {
 		return nil, err

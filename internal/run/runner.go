@@ -109,8 +109,13 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
+	var shuffle *uint64
+	if j.ShuffleOn {
+		shuffle = &j.ShuffleSeed
+	}
 	return script.Run(ctx, script.Config{
-		Path: j.Path, AbsPath: j.Abs, Roots: j.Roots, Host: host,
+		Shuffle: shuffle,
+		Path:    j.Path, AbsPath: j.Abs, Roots: j.Roots, Host: host,
 		Filter: func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
 		Stdout: stdout, Stderr: os.Stderr,
 		Emit:       r.emit,

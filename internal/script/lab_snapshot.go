@@ -32,16 +32,27 @@ func (f *file) labSnapshot(a args, l *lab.Lab) ([]lua.Value, error) {
 		if dir, err = a.path(1, "dir"); err != nil {
 			return nil, err
 		}
+		f.makes(dir)
+	}
+	place := dir
+	if dir == "" && f.build != nil {
+		var err error
+		if place, err = f.build.place(); err != nil {
+			return nil, err
+		}
 	}
 	var s *lab.LabSnapshot
 	err := f.labOp(a, l, func(l *lab.Lab, ctx context.Context) (err error) {
-		s, err = l.Snapshot(ctx, dir)
+		s, err = l.Snapshot(ctx, place)
 		return err
 	})
 	switch {
 	case err != nil:
 		return nil, err
 	case dir != "":
+		if f.build != nil {
+			f.build.labs = append(f.build.labs, dir)
+		}
 		return []lua.Value{dir}, nil
 	}
 	return []lua.Value{f.state.NewUserdata(f.types.labSnapshot, s)}, nil
@@ -56,6 +67,9 @@ func (f *file) labRestore(a args, l *lab.Lab) ([]lua.Value, error) {
 		if dir, err = a.path(1, "dir"); err != nil {
 			return nil, err
 		}
+		if err = f.restores(dir); err != nil {
+			return nil, a.errorf("%w", err)
+		}
 	case *lua.Userdata:
 		s, ok := v.Object().(*lab.LabSnapshot)
 		if !ok {
@@ -66,4 +80,18 @@ func (f *file) labRestore(a args, l *lab.Lab) ([]lua.Value, error) {
 		return nil, a.errorf("expected lab snapshot|string, got %s", typeName(v))
 	}
 	return nil, f.labOp(a, l, func(l *lab.Lab, ctx context.Context) error { return l.Restore(ctx, dir) })
+}
+
+// labFork is lab:fork().
+func (f *file) labFork(a args, l *lab.Lab) ([]lua.Value, error) {
+	scope := f.scope
+	var fork *lab.Lab
+	err := f.labOp(a, l, func(l *lab.Lab, ctx context.Context) (err error) {
+		fork, err = l.Fork(ctx, scope)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.labHandle(fork)}, nil
 }
