@@ -129,9 +129,15 @@ func (s *Stream) String() string {
 func (s *Stream) begin(ctx context.Context, limit time.Duration) (context.Context, func(), error) {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errStreamLimit)
 	stop := context.AfterFunc(s.ctx, cancel)
+	begun := func() { <-s.turn; stop(); cancel() }
+	select { // also for a limit of 0: what is there already can be had
+	case s.turn <- struct{}{}:
+		return limited, begun, nil
+	default:
+	}
 	select {
 	case s.turn <- struct{}{}:
-		return limited, func() { <-s.turn; stop(); cancel() }, nil
+		return limited, begun, nil
 	case <-limited.Done():
 		stop()
 		cancel()
