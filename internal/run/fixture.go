@@ -198,8 +198,11 @@ func (w *Workshop) Prepare(ctx context.Context, note func(format string, values 
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			text, _, _ := strings.Cut(err.Error(), "\n")
-			fmt.Fprintf(w.o.Stderr, "provium: profile `%s` does not boot: %s\n", name, text)
+			// The console is for those who need the profile.
+			if boot := (*lab.BootError)(nil); errors.As(err, &boot) {
+				err = boot.Err
+			}
+			fmt.Fprintf(w.o.Stderr, "provium: profile `%s` does not boot: %v\n", name, err)
 		}
 	}
 	var failed []error
