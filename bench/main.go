@@ -32,6 +32,7 @@ var measurements = [...]measurement{
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
+	{"snapshot", (*bench).snapshots},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
 	{"run", (*bench).wholeRun},

@@ -23,7 +23,11 @@ type Snapshot struct {
 	host        *Host
 	path        string
 	vm, profile string
+	paused      time.Duration
 }
+
+// Paused is how long the guest stood still for it.
+func (s *Snapshot) Paused() time.Duration { return s.paused }
 
 // VM is the name that the VM had, Profile its profile's.
 func (s *Snapshot) VM() string { return s.vm }
@@ -191,7 +195,7 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
 	inst.savedAs(id)
-	return &Snapshot{v.host, path, v.name, v.profile.Name}, nil
+	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood}, nil
 }
 
 // save writes the guest to w. A running one is stopped meanwhile. With a token the
@@ -276,8 +280,11 @@ func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if err := i.halt(ctx); err != nil {
 		return nil, err
 	}
+	since := time.Now()
 	moment, err := i.capture(ctx, w)
-	if err := errors.Join(err, i.goOn(ctx)); err != nil {
+	err = errors.Join(err, i.goOn(ctx))
+	i.stood = time.Since(since)
+	if err != nil {
 		if moment != nil {
 			err = errors.Join(err, releaseDisks(moment.disks))
 		}
