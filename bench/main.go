@@ -33,6 +33,7 @@ var measurements = [...]measurement{
 	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
 	{"snapshot", (*bench).snapshots},
+	{"fixture", (*bench).fixture},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
 	{"run", (*bench).wholeRun},
