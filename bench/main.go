@@ -32,10 +32,11 @@ var measurements = [...]measurement{
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
 	{"memory", (*bench).memory},
-	{"snapshot", (*bench).snapshots},
+	{"labsnap", (*bench).labsnap},
 	{"fixture", (*bench).fixture},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
+	{"snapshot", (*bench).snapshots},
 	{"run", (*bench).wholeRun},
 }
 

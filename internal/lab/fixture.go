@@ -19,15 +19,6 @@ func (h *Host) Trust(files ...snapshot.FileID) {
 	}
 }
 
-// TrustFile is Trust for the file at a path.
-func (h *Host) TrustFile(path string) error {
-	id, err := snapshot.Identify(path)
-	if err == nil {
-		h.Trust(id)
-	}
-	return err
-}
-
 // ProfileDigest names what a profile boots: kernel, initrd, modules, agent,
 // command line, machine and accelerator. It looks once.
 func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {

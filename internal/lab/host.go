@@ -76,6 +76,9 @@ type Host struct {
 
 	routing sync.Mutex // guards the services of all bridges
 
+	// NoStandbys has no guest restored ahead of need.
+	NoStandbys bool
+
 	verified verified // snapshots that need not be read through again
 	saved    savedGenerations
 	standbys standbys

@@ -113,6 +113,9 @@ func (v *VM) restored(p *startPlan) {
 
 // prepare begins to build a stand-by for a plan, unless there is one.
 func (h *Host) prepare(p *startPlan, limit time.Duration) {
+	if h.NoStandbys {
+		return
+	}
 	s := &h.standbys
 	key := p.standbyKey()
 	s.mu.Lock()
