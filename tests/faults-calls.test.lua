@@ -166,6 +166,24 @@ test("out of descriptors", function(t)
   t:assert_eq(vm:open_file_count(), #open - 1)
 end)
 
+test("the agent out of descriptors", function(t)
+  local agent = tonumber(vm:run("echo $PPID").stdout)
+  local soft_hard = ("\0"):rep(16)
+  local before = vm:syscall(PRLIMIT, {args = {agent, 7, 0}, bufs = {soft_hard}, ptrs = {3}}).out_bufs[1]
+  local function limit(limits) t:assert_eq(vm:syscall(PRLIMIT, {args = {agent, 7}, bufs = {limits}, ptrs = {2}}).ret, 0) end
+  limit(string.pack("<I8I8", 3, (string.unpack("<I8", before, 9))))
+  local ops = {
+    function() vm:run("true") end, function() vm:run_async("true") end, function() vm:read_file("/proc/version") end,
+    function() vm:write_file("/tmp/x", "") end, function() vm:tail_file("/proc/version") end, function() vm:listdir("/") end,
+    function() vm:spawn_worker() end,
+  }
+  for i, op in ipairs(ops) do t:assert_contains(t:assert_raises(op, "operation " .. i), "EMFILE") end
+  t:assert_eq(vm:syscall(CLOSE, 999).errno, EBADF)
+  t:assert_contains(vm:batch(function(b) b:read_file("/proc/version") end)[1].err, "EMFILE")
+  limit(before)
+  t:assert_eq(vm:run("echo fine").stdout, "fine\n")
+end)
+
 test("out of processes", function(t)
   local w = vm:spawn_worker()
   w:syscall(PRLIMIT, {args = {0, 6}, bufs = {string.pack("<I8I8", 0, 0)}, ptrs = {2}})

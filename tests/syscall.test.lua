@@ -119,6 +119,20 @@ test("SIGBUS interrupts an asynchronous read of an empty pipe", function(t)
   t:assert_eq(r.errno, 4)
 end)
 
+test("a call that nobody awaits is in flight", function(t)
+  t:assert(vm:is_quiescent())
+  vm:syscall_async(PAUSE)
+  local done = vm:syscall_async(GETPID)
+  t:assert(not vm:is_quiescent())
+  t:assert_eq(done:await("10s").ret, vm:syscall(GETPID).ret)
+  t:assert(not vm:is_quiescent())
+end)
+
+test("and is interrupted at the end of its test", function(t)
+  t:assert(vm:is_quiescent())
+  t:assert_eq(#vm:listdir("/proc/" .. vm:syscall(GETPID).ret .. "/task"), 1)
+end)
+
 test("a lethal call raises, and a fresh executor takes over", function(t)
   local pid = vm:syscall(GETPID).ret
   local h = vm:open_file("/proc/version", {read = true})

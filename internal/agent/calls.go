@@ -28,6 +28,7 @@ type executors struct {
 type asyncCall struct {
 	x      *executor
 	answer chan execAnswer
+	id     uint64 // of its request
 }
 
 // executor gives the executor of a handle. That of the VM is started when it
@@ -101,7 +102,7 @@ func (o *op) syscall(r *wire.Syscall, body *body) (wire.Value, error) {
 		if s.calls == nil {
 			s.calls = make(map[uint64]*asyncCall)
 		}
-		s.calls[handle] = &asyncCall{x, ch}
+		s.calls[handle] = &asyncCall{x, ch, req.id}
 		s.mu.Unlock()
 		return wire.CountValue(handle), nil
 	}
@@ -160,7 +161,7 @@ func (a *Agent) callNow(r *wire.Syscall) (wire.Value, *asyncCall) {
 	case err != nil: // it has just died
 		return nil, nil
 	case answer == nil:
-		return nil, &asyncCall{x, ch}
+		return nil, &asyncCall{x, ch, req.id}
 	}
 	return &wire.SyscallValue{Ret: answer.ret, Errno: answer.errno, Life: x.life, Data: answer.data}, nil
 }
@@ -224,6 +225,41 @@ func (o *op) syscallAwait(r *wire.SyscallAwait) (wire.Value, error) {
 		return nil, &wireError{Errno: uint32(unix.ETIMEDOUT), Name: "ETIMEDOUT", Text: "the system call has not returned (ETIMEDOUT)"}
 	case <-o.ctx.Done():
 		return nil, context.Canceled
+	}
+}
+
+// syscallDrop forgets a call. One under way is interrupted; one that does not
+// mind is left to itself.
+func (o *op) syscallDrop(r *wire.SyscallDrop) error {
+	s := &o.agent.execs
+	s.mu.Lock()
+	c := s.calls[r.Handle]
+	delete(s.calls, r.Handle)
+	s.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	tick := time.NewTicker(interruptStep)
+	defer tick.Stop()
+	limit := time.NewTimer(interruptLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case <-c.answer:
+			return nil
+		default:
+		}
+		// A failure is that of the executor, whose end the answer tells.
+		_, _ = c.x.do(o.ctx, &execRequest{kind: execCancel, args: [6]int64{int64(c.id)}})
+		select {
+		case <-c.answer:
+			return nil
+		case <-limit.C:
+			return nil
+		case <-o.ctx.Done():
+			return context.Canceled
+		case <-tick.C:
+		}
 	}
 }
 

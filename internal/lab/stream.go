@@ -43,9 +43,11 @@ type Stream struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	mu   sync.Mutex
-	kept []byte // held back
-	end  error  // io.EOF, or why the source failed
+	mu    sync.Mutex
+	kept  []byte // held back
+	given int64  // bytes that callers have
+	split bool   // kept begins in the middle of a piece of the source
+	end   error  // io.EOF, or why the source failed
 }
 
 // maxKept bounds what a search without a match holds, in bytes.
@@ -127,9 +129,15 @@ func (s *Stream) String() string {
 func (s *Stream) begin(ctx context.Context, limit time.Duration) (context.Context, func(), error) {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errStreamLimit)
 	stop := context.AfterFunc(s.ctx, cancel)
+	begun := func() { <-s.turn; stop(); cancel() }
+	select { // also for a limit of 0: what is there already can be had
+	case s.turn <- struct{}{}:
+		return limited, begun, nil
+	default:
+	}
 	select {
 	case s.turn <- struct{}{}:
-		return limited, func() { <-s.turn; stop(); cancel() }, nil
+		return limited, begun, nil
 	case <-limited.Done():
 		stop()
 		cancel()
@@ -174,7 +182,8 @@ func (s *Stream) takeKept() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.kept
-	s.kept = nil
+	s.kept, s.split = nil, false
+	s.given += int64(len(p))
 	return p
 }
 
@@ -197,11 +206,19 @@ func (s *Stream) Next(ctx context.Context, limit time.Duration) ([]byte, error) 
 
 // Drain collects the pieces that come until the limit or the end.
 func (s *Stream) Drain(ctx context.Context, limit time.Duration) ([][]byte, error) {
+	return s.drain(ctx, limit, func() error { return nil })
+}
+
+// drain is Drain after a look at the stream, which nobody else reads by then.
+func (s *Stream) drain(ctx context.Context, limit time.Duration, look func() error) ([][]byte, error) {
 	call, done, err := s.begin(ctx, limit)
 	if err != nil {
 		return nil, s.settle(ctx, err)
 	}
 	defer done()
+	if err := look(); err != nil {
+		return nil, err
+	}
 	var all [][]byte
 	for {
 		if p := s.takeKept(); len(p) > 0 {
@@ -253,7 +270,8 @@ func (s *Stream) search(ctx context.Context, pattern []byte) ([]byte, error) {
 		if i := bytes.Index(s.kept[from:], pattern); i >= 0 {
 			end := from + i + len(pattern)
 			found := s.kept[:end:end]
-			s.kept = s.kept[end:]
+			s.kept, s.split = s.kept[end:], end < len(s.kept)
+			s.given += int64(end)
 			s.mu.Unlock()
 			return found, nil
 		}

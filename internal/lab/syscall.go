@@ -76,7 +76,7 @@ type AsyncSyscall struct {
 	lens []int
 
 	mu      sync.Mutex
-	awaited bool
+	awaited bool // or closed
 }
 
 // StartSyscall has a call made beside others and returns at once.
@@ -94,6 +94,9 @@ func StartSyscall(ctx context.Context, by Caller, s Syscall) (*AsyncSyscall, err
 		return nil, err
 	}
 	a.held = h
+	a.vm.mu.Lock()
+	a.vm.calls[a] = true
+	a.vm.mu.Unlock()
 	return a, nil
 }
 
@@ -119,6 +122,41 @@ func (a *AsyncSyscall) Await(ctx context.Context, limit time.Duration) (r *Sysca
 		a.mu.Lock()
 		a.awaited = false
 		a.mu.Unlock()
+		return nil, err
 	}
+	a.forget()
 	return r, err
+}
+
+// String names it.
+func (a *AsyncSyscall) String() string { return fmt.Sprintf("system call(%d)", a.handle) }
+
+// Done tells whether the call was awaited or closed.
+func (a *AsyncSyscall) Done() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.awaited
+}
+
+// Close interrupts the call and gives its result up, unless that was awaited.
+func (a *AsyncSyscall) Close(ctx context.Context) error {
+	a.mu.Lock()
+	done := a.awaited
+	a.awaited = true
+	a.mu.Unlock()
+	if done {
+		return nil
+	}
+	defer a.forget()
+	if a.check("close") != nil {
+		return nil // it went with its guest
+	}
+	return a.op(ctx, "close", func(c *guest.Client) error { return c.DropSyscall(ctx, a.handle) })
+}
+
+// forget takes it off the calls under way.
+func (a *AsyncSyscall) forget() {
+	a.vm.mu.Lock()
+	defer a.vm.mu.Unlock()
+	delete(a.vm.calls, a)
 }

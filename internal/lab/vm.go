@@ -31,12 +31,13 @@ type VM struct {
 	dir       string
 	log       *console.Log
 	findings  []console.Finding
-	inFlight  map[string]int // operations under way, by name
-	streams   []*Stream      // open ones, in order of opening
-	files     []*File        // open ones
-	consoleAt int64          // where the last console stream stopped
-	frozen    chan struct{}  // while a snapshot is taken: closed at its end
-	holders   int            // labs that hold this VM
+	inFlight  map[string]int         // operations under way, by name
+	streams   []*Stream              // open ones, in order of opening
+	files     []*File                // open ones
+	calls     map[*AsyncSyscall]bool // not awaited
+	consoleAt int64                  // where the last console stream stopped
+	frozen    chan struct{}          // while a snapshot is taken: closed at its end
+	holders   int                    // labs that hold this VM
 
 	nics  []*NIC // attached, in order of attaching
 	disks diskShelf
@@ -46,7 +47,7 @@ type VM struct {
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	return &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
-		inFlight: map[string]int{}}
+		inFlight: map[string]int{}, calls: map[*AsyncSyscall]bool{}}
 }
 
 func (v *VM) memberKind() string { return "vm" }
@@ -83,12 +84,28 @@ func (v *VM) CID() (uint32, bool) {
 	return v.cid, v.cid != 0
 }
 
-// IsQuiescent tells whether no operation is in flight and nothing is open.
+// IsQuiescent tells whether no operation is in flight, an asynchronous system
+// call that was not awaited being one, and nothing is open.
 func (v *VM) IsQuiescent() bool {
 	streams := v.OpenStreamCount()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0 && streams == 0 && v.openFiles() == 0
+	return len(v.inFlight) == 0 && streams == 0 && v.openFiles() == 0 && !v.awaits()
+}
+
+// awaits tells whether the present guest has a system call that was not
+// awaited. Held: v.mu.
+func (v *VM) awaits() bool {
+	if v.inst == nil {
+		return false
+	}
+	gen := v.inst.generation()
+	for c := range v.calls {
+		if gen.holds(c.gen, c.handle) {
+			return true
+		}
+	}
+	return false
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on

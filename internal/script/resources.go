@@ -19,6 +19,7 @@ type resources [resourceKinds][]resource
 const (
 	streamResource = iota
 	processResource
+	callResource // system calls that nobody has awaited
 	fileResource
 	workerResource
 	resourceKinds

@@ -24,6 +24,7 @@ func (f *file) newStreamType() *lua.Type {
 			"read_until": (*file).streamReadUntil,
 			"expect":     (*file).streamExpect,
 			"drain":      (*file).streamDrain,
+			"packets":    (*file).streamPackets,
 			"eof":        func(_ *file, _ args, s *lab.Stream) ([]lua.Value, error) { return []lua.Value{s.EOF()}, nil },
 			"close": func(f *file, a args, s *lab.Stream) ([]lua.Value, error) {
 				f.disown(streamResource, ownedStream{s})

@@ -226,6 +226,7 @@ func (f *file) startSyscall(a args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.own(callResource, call)
 	return []lua.Value{f.state.NewUserdata(f.types.call, call)}, nil
 }
 
@@ -247,6 +248,9 @@ func (f *file) newCallType() *lua.Type {
 					r, err = call.Await(ctx, limit)
 					return err
 				})
+				if call.Done() {
+					f.disown(callResource, call)
+				}
 				var failed *lab.OpError
 				if errors.As(err, &failed) && failed.Name == "ETIMEDOUT" {
 					return nil, a.errorf("timed out after %s: the system call has not returned", seconds(limit))

@@ -37,7 +37,8 @@ static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
 /* An asynchronous call. */
 struct call {
 	struct call *next;
-	struct request *req;
+	struct request *req; /* the thread's, which frees it */
+	uint64_t id;
 	pthread_t thread;
 	int done;
 };
@@ -188,6 +189,7 @@ static void start_call(struct request *r)
 
 	if (!error) {
 		c->req = r;
+		c->id = r->head.id;
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, 64 << 10);
 		error = pthread_create(&c->thread, &attr, call_thread, c);
@@ -201,6 +203,17 @@ static void start_call(struct request *r)
 	}
 	c->next = calls;
 	calls = c;
+}
+
+/* Has a call return EINTR, if it is one that waits. A signal that comes before
+ * the call or after it does nothing. */
+static void cancel_call(uint64_t id)
+{
+	struct call *c;
+
+	for (c = calls; c; c = c->next)
+		if (c->id == id && !__atomic_load_n(&c->done, __ATOMIC_ACQUIRE))
+			pthread_kill(c->thread, SIGBUS);
 }
 
 #define X32 0x40000000 /* the bit of that way of calling */
@@ -284,6 +297,10 @@ static void serve(struct request *r, const int *fds)
 		join_done();
 		error = batch(fds[0], r->head.args[0]);
 		answer(r, error ? -1 : 0, error, NULL);
+		break;
+	case KIND_CANCEL:
+		cancel_call(r->head.args[0]);
+		answer(r, 0, 0, NULL);
 		break;
 	case KIND_READ_MEM:
 		/* The request has one buffer of the wanted length. */
