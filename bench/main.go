@@ -31,6 +31,7 @@ var measurements = [...]measurement{
 	{"boot", (*bench).boot},
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
+	{"network", (*bench).network},
 	{"memory", (*bench).memory},
 	{"labsnap", (*bench).labsnap},
 	{"fixture", (*bench).fixture},

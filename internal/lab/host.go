@@ -82,6 +82,7 @@ type Host struct {
 	verified verified // snapshots that need not be read through again
 	saved    savedGenerations
 	standbys standbys
+	bases    bases
 	sealed   sealedSets
 
 	mu           sync.Mutex

@@ -23,7 +23,11 @@ type Snapshot struct {
 	host        *Host
 	path        string
 	vm, profile string
+	paused      time.Duration
 }
+
+// Paused is how long the guest stood still for it.
+func (s *Snapshot) Paused() time.Duration { return s.paused }
 
 // VM is the name that the VM had, Profile its profile's.
 func (s *Snapshot) VM() string { return s.vm }
@@ -41,6 +45,7 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 func (s *Snapshot) Delete() error {
 	if id, err := snapshot.Identify(s.path); err == nil {
 		s.host.standbys.drop(id) // they keep the file's space on the disk
+		s.host.bases.drop(id)
 		if err := s.host.sealed.dropFile(id); err != nil {
 			return fmt.Errorf("snapshot delete: %w", err)
 		}
@@ -191,16 +196,18 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
 	inst.savedAs(id)
-	return &Snapshot{v.host, path, v.name, v.profile.Name}, nil
+	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood}, nil
 }
 
 // save writes the guest to w. A running one is stopped meanwhile. With a token the
 // contents of disks stay in this process.
 func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, token string) (id snapshot.FileID, err error) {
-	machine := i.machine
-	// What the guest does not change meanwhile is copied while it runs.
-	if err := w.CopyRAM(machine.RAM()); err != nil {
-		return id, err
+	temporary := token != "" && i.plan.restored // a delta, if it pays
+	if !temporary {
+		// What the guest does not change meanwhile is copied while it runs.
+		if err := w.CopyRAM(i.machine.RAM()); err != nil {
+			return id, err
+		}
 	}
 	var moment *frozenGuest
 	if running {
@@ -211,7 +218,17 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, t
 	if err != nil {
 		return id, err
 	}
-	return i.finish(w, moment, token)
+	delta := false
+	if temporary {
+		if delta, err = i.settle(w, moment.changed); err != nil {
+			return id, errors.Join(err, releaseDisks(moment.disks))
+		}
+	}
+	id, err = i.finish(w, moment, token)
+	if err == nil && delta {
+		err = i.vm.host.bases.keep(id, i.plan.parent.ID, i.machine.RAM())
+	}
+	return id, err
 }
 
 // savedAs remembers a snapshot of this guest.
@@ -276,8 +293,11 @@ func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if err := i.halt(ctx); err != nil {
 		return nil, err
 	}
+	since := time.Now()
 	moment, err := i.capture(ctx, w)
-	if err := errors.Join(err, i.goOn(ctx)); err != nil {
+	err = errors.Join(err, i.goOn(ctx))
+	i.stood = time.Since(since)
+	if err != nil {
 		if moment != nil {
 			err = errors.Join(err, releaseDisks(moment.disks))
 		}
@@ -315,7 +335,8 @@ type frozenGuest struct {
 	state, console []byte
 	search         int64
 	disks          []sealedDisk
-	nics           []plannedNIC // some may have come while the guest ran
+	nics           []plannedNIC     // some may have come while the guest ran
+	changed        []snapshot.Range // of a restored guest's memory, since then
 }
 
 // capture takes what a stopped guest is. RAM goes to w.
@@ -328,7 +349,10 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if !i.plan.restored {
 		err = w.CopyRAM(i.machine.RAM())
 	} else {
-		err = i.machine.DirtyRAM(ctx, w.PutRAM)
+		err = i.machine.DirtyRAM(ctx, func(at int64, p []byte) error {
+			g.changed = snapshot.AppendRange(g.changed, at, int64(len(p)))
+			return w.PutRAM(at, p)
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -475,7 +499,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 		return nil, err
 	}
 	p.cfg.Disks = describeDisks(p.disks)
-	if err := v.runFrom(p, r); err != nil {
+	if err := v.runFrom(ctx, p, r); err != nil {
 		p.release()
 		return nil, err
 	}
@@ -483,7 +507,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 }
 
 // runFrom makes p, which describes the machine, start from a snapshot of it.
-func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
+func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader) (err error) {
 	m := r.Manifest()
 	fits := func(version string) error {
 		here := v.hardware(p.cfg, version)
@@ -504,6 +528,18 @@ func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
 		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
+	p.parent = snapshot.Parent{Path: r.Path(), ID: r.ID()}
+	if m.Parent != nil {
+		changed, err := r.Changed()
+		if err != nil {
+			return err
+		}
+		if p.lower, err = v.host.parent(ctx, r); err != nil {
+			return err
+		}
+		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.lower, r.File(), ranges(changed)
+		p.parent = *m.Parent
+	}
 	p.restored, p.origin, p.base = true, r.ID(), v.host.saved.get(r.ID())
 	return nil
 }

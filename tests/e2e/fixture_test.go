@@ -258,6 +258,18 @@ func TestFixtureCommands(t *testing.T) {
 	p.run("list", "--fixtures").expect(0, "tests/base.fixture.lua")
 }
 
+// What cannot be prepared does not keep the rest from it.
+func TestPrepareGoesOn(t *testing.T) {
+	p := newProject(t, fixtureProject+"[profiles.broken]\nkernel = \"missing\"\ncmdline = \"quiet\"\n")
+	p.write("tests/bad.fixture.lua", "error(\"the set-up went wrong\")\n")
+	p.write("tests/good.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
+	p.write("tests/a.test.lua", "test(\"y\", function() provium:vm_fixture(\"absent\") provium:vm_fixture(\"bad\") provium:vm_fixture(\"good\") end)\n")
+	p.run("prepare").expect(2, "provium: profile `broken` does not boot: ", "unknown fixture `absent` (known: bad, good)",
+		"fixture `bad`: build failed: ", "the set-up went wrong", "built fixture `good`")
+	p.write("tests/a.test.lua", "test(\"y\", function() provium:vm_fixture(\"good\") end)\n")
+	p.run("prepare").expect(0, "fixture `good` is already built")
+}
+
 // A directory that cannot be used is told of by the build.
 func TestUnusableFixtureCache(t *testing.T) {
 	p := newProject(t, strings.Replace(fixtureProject, "\"cache\"", "\"provium.toml/cache\"", 1))
