@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -77,12 +78,18 @@ func (b *bases) open(id snapshot.FileID) (*os.File, error) {
 	return nil, nil
 }
 
+// dupFile gives a second descriptor of a file, which somebody may be closing.
 func dupFile(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("dup %s: %w", f.Name(), err)
 	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
+	copied := -1
+	controlErr := raw.Control(func(fd uintptr) { copied, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) })
+	if err = errors.Join(controlErr, err); err != nil {
+		return nil, fmt.Errorf("dup %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(copied), f.Name()), nil
 }
 
 // parent opens what a delta lies over.

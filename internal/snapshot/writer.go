@@ -308,7 +308,7 @@ func (w *Writer) Abort() {
 // the file system does not know, that is all of it.
 func dataExtents(f *os.File, at, size int64, visit func(at, end int64) error) error {
 	for at < size {
-		start, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		start, err := seek(f, at, unix.SEEK_DATA)
 		switch {
 		case errors.Is(err, unix.ENXIO):
 			return nil // a hole up to the end
@@ -320,7 +320,7 @@ func dataExtents(f *os.File, at, size int64, visit func(at, end int64) error) er
 		if start >= size {
 			return nil
 		}
-		end, err := unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
+		end, err := seek(f, start, unix.SEEK_HOLE)
 		if err != nil {
 			return err
 		}
@@ -331,4 +331,19 @@ func dataExtents(f *os.File, at, size int64, visit func(at, end int64) error) er
 		at = end
 	}
 	return nil
+}
+
+// seek finds data or a hole in a file that somebody may be closing: a guest's memory
+// goes with the guest.
+func seek(f *os.File, at int64, whence int) (int64, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var found int64
+	controlErr := raw.Control(func(fd uintptr) { found, err = unix.Seek(int(fd), at, whence) })
+	if controlErr != nil {
+		return 0, controlErr
+	}
+	return found, err
 }
