@@ -225,7 +225,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, t
 	cfg.NICs = describeNICs(nics)
 	cfg.Disks = nil
 	for _, d := range moment.disks {
-		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly})
+		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel})
 	}
 	if len(nics) > 0 {
 		text, err := encodeNICs(nics)
