@@ -26,6 +26,7 @@ test: build lint test-go test-guest
 # The unit tests, with the race detector.
 test-go: setup payload
 	GO="$(GO)"; "$$GO" test -race ./...
+	GO="$(GO)"; scripts/coverage "$$GO"
 
 # The Lua suites, run by our own binary on real guests.
 test-guest: build

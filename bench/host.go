@@ -116,14 +116,23 @@ func (b *bench) buildReferences(ctx context.Context) error {
 
 // lab makes a lab with one profile, "host".
 func (b *bench) lab() (*lab.Lab, error) {
+	h, err := b.host()
+	if err != nil {
+		return nil, err
+	}
+	return lab.New(h), nil
+}
+
+// host is what that lab stands on.
+func (b *bench) host() (*lab.Host, error) {
 	dir, err := os.MkdirTemp(b.dir, "lab")
 	if err != nil {
 		return nil, err
 	}
-	return lab.New(&lab.Host{
+	return &lab.Host{
 		TempDir: dir, Images: b.images, Starter: b.starter, AccelHost: qemu.ThisHost(),
 		Profiles: map[string]*lab.Profile{"host": {Name: "host"}},
-	}), nil
+	}, nil
 }
 
 // rawBoot starts plain QEMU with the reference guest and returns the time until

@@ -31,8 +31,13 @@ var measurements = [...]measurement{
 	{"boot", (*bench).boot},
 	{"link", (*bench).link},
 	{"surface", (*bench).surface},
+	{"network", (*bench).network},
 	{"memory", (*bench).memory},
+	{"labsnap", (*bench).labsnap},
+	{"fixture", (*bench).fixture},
 	{"explorer", (*bench).explorer},
+	{"attach", (*bench).attach},
+	{"snapshot", (*bench).snapshots},
 	{"run", (*bench).wholeRun},
 }
 

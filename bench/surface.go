@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -193,7 +194,7 @@ func (b *bench) tails(ctx context.Context, g *linkGuest) error {
 	if r.Ret < 0 {
 		return fmt.Errorf("open %s: errno %d", path, r.Errno)
 	}
-	s, err := g.agent.TailFile(ctx, path, 0, true)
+	s, err := g.agent.TailFile(ctx, path, 0, true, 0)
 	if err != nil {
 		return err
 	}
@@ -253,28 +254,33 @@ func (b *bench) outputs(ctx context.Context, g *linkGuest) error {
 	return nil
 }
 
-// countUp checks that the stream gives the numbers from 0 on, 32 bits each.
+// countUp checks that the stream gives all pages, each with its number.
 func countUp(ctx context.Context, s *guest.Stream) error {
+	const page = 4096
 	var at, have int
-	var word [4]byte
+	var number [4]byte
 	for !s.Ended() {
 		p, err := s.Next(ctx)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("stream: %w", err)
 		}
-		for _, c := range p {
-			word[have] = c
-			if have++; have == len(word) {
-				have = 0
-				if got := int(word[0]) | int(word[1])<<8 | int(word[2])<<16 | int(word[3])<<24; got != at {
-					return fmt.Errorf("stream: word %d is %d", at, got)
-				}
-				at++
+		for len(p) > 0 {
+			n := min(page-have, len(p))
+			if have < len(number) {
+				copy(number[have:], p)
 			}
+			if have, p = have+n, p[n:]; have < page {
+				continue
+			}
+			have = 0
+			if got := int(binary.LittleEndian.Uint32(number[:])); got != at {
+				return fmt.Errorf("stream: page %d has the number %d", at, got)
+			}
+			at++
 		}
 	}
-	if at != streamBytes/len(word) {
-		return fmt.Errorf("stream: %d words, not %d", at, streamBytes/len(word))
+	if at != streamBytes/page {
+		return fmt.Errorf("stream: %d pages, not %d", at, streamBytes/page)
 	}
 	return nil
 }

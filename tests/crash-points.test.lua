@@ -46,13 +46,26 @@ test("a store that renames without fsync is caught, and the point can be repeate
   local d = blank()
   local text = refused(t, function()
     d:crash_points{workload = store(""), check = intact, prepare = prepare, sample = 60, seed = 1}
-  end, " checked points failed (the recording has ", "after mark `", "un-flushed writes", '"" after ', "on the same recording")
+  end, " checked points failed (the recording has ", "after mark `", "un-flushed writes", '"" after ', "on the same recording, which {save = PATH} keeps")
   local n = tonumber(text:match("{only = (%d+)}"))
   local r = d:crash_points{check = intact, prepare = prepare, seed = 1, only = n, raise = false}
   t:assert_eq(r.checked, 1)
   t:assert_eq(r.failed[1].number, n)
   t:assert_contains(text, r.failed[1].text)
   t:assert_contains(r.failed[1].error, "stored")
+  -- Also in another run: the recording can be kept.
+  local kept = os.tmpname()
+  text = refused(t, function() d:crash_points{check = intact, prepare = prepare, seed = 1, only = n, save = kept} end,
+    ("{recording = %q, only = %d} looks at the first one alone"):format(kept, n))
+  local same = vm:attach_disk({id = "same", size = "16M"})
+  r = same:crash_points{recording = kept, seed = 1, only = n, raise = false, check = function(vm, disk, point)
+    vm:run("modprobe ext4; mkdir -p /mnt && mount -t ext4 /dev/disk/by-id/virtio-same /mnt"):assert_ok()
+    return false, point.text
+  end}
+  t:assert_contains(text, r.failed[1].error)
+  t:assert_eq(same:load_recording(kept):count(), r.entries)
+  same:detach()
+  os.remove(kept)
   -- As many failures as are wanted, in guests that are used again.
   r = d:crash_points{check = intact, prepare = prepare, seed = 1, sample = 60, stop_after = 5, guest = "reuse", raise = false}
   t:assert(#r.failed >= 5, #r.failed .. " failures")
@@ -94,8 +107,9 @@ local function sqlite(t, mode, sync, opts)
   vm:run(MOUNT):assert_ok()
   sql(vm, "PRAGMA journal_mode=" .. mode .. "; CREATE TABLE row(batch, n); CREATE TABLE total(n); INSERT INTO total VALUES(0);")
   -- A second connection keeps the write-ahead log from being folded in after each transaction.
-  local holder = vm:run_async("(echo 'SELECT * FROM total;'; exec sleep 1000) | sqlite3 /mnt/db")
-  vm:run("sync"):assert_ok()
+  vm:run("rm -f /tmp/held"):assert_ok()
+  local holder = vm:run_async("(echo 'SELECT * FROM total;'; echo '.system touch /tmp/held'; exec sleep 1000) | sqlite3 /mnt/db")
+  vm:run("until [ -e /tmp/held ]; do sleep 0.01; done; sync", {timeout = "60s"}):assert_ok()
   local o = {
     prepare = with_sqlite, sample = 30, guest = "reuse", raise = false,
     workload = function(vm, disk)
@@ -172,6 +186,21 @@ test("a recording made by hand, and what a check is told", function(t)
   t:assert(n == 8 and seen["B.B"], json.encode(seen))
 end)
 
+test("a guest that a state kills is a point that failed, and the others are looked at", function(t)
+  local d = vm:disk("fs")
+  local killed
+  local r = d:crash_points{sample = 8, guests = 1, guest = "reuse", raise = false, stop_after = 100, check = function(vm, disk, point)
+    if point.number == (killed or point.number) then
+      killed = point.number
+      vm:run("echo c > /proc/sysrq-trigger")
+    end
+  end}
+  t:assert_eq(r.checked, 8)
+  t:assert_eq(#r.failed, 1)
+  t:assert_eq(r.failed[1].number, killed)
+  t:assert_contains(r.failed[1].error, "guest failure on vm `v-crash1`: ")
+end)
+
 test("bad input", function(t)
   local d = vm:disk("fs")
   local function check() end
@@ -189,7 +218,10 @@ test("bad input", function(t)
   refused(t, call({check = check, only = {}}), "only must not be empty")
   refused(t, call({check = check, only = {1, "x"}}), "only must hold integers, entry 2 is string")
   refused(t, call({check = check, only = 999999}), "opts.only: there is no point 999999, the recording has ")
-  refused(t, call({check = check, recording = d}), "recording must be a recording")
+  refused(t, call({check = check, recording = d}), "recording must be a recording, or the path of a saved one")
+  refused(t, call({check = check, recording = "/nowhere"}), "recording `/nowhere`: no such file or directory")
+  refused(t, call({check = check, recording = "/etc/passwd"}), "recording `/etc/passwd`: is not a saved recording")
+  refused(t, call({check = check, save = ""}), "save must not be empty")
   refused(t, call({check = check, stop_after = -1}), "stop_after must be between 1 and")
   refused(t, call({check = check, limit = "x"}), "limit")
   local other = vm:attach_disk({id = "other", size = "1M"})
@@ -198,7 +230,14 @@ test("bad input", function(t)
   refused(t, call({check = check, recording = rec}), "recording is of disk `other`")
   refused(t, function() other:crash_points{check = check, recording = rec, workload = check} end, "exclude each other")
   refused(t, function() other:crash_points{check = check, workload = check} end, "is being recorded already")
+  refused(t, function() rec:save(os.tmpname()) end, "recording:save: the recording goes on")
   rec:stop()
+  refused(t, function() rec:save("/nowhere/x") end, "recording:save: recording save: open /nowhere/x")
+  local kept = os.tmpname()
+  rec:save(kept)
+  refused(t, function() d:load_recording(kept) end, "is of a disk of 1048576 bytes, disk `fs` has 16777216")
+  os.remove(kept)
+  refused(t, function() d:load_recording() end, "path")
   refused(t, function() other:crash_points{check = check, limit = 512, workload = function(vm, disk)
     disk:write_sectors(0, ("x"):rep(1024))
   end} end, "the recording is not complete: more than its limit of 512 bytes was written")

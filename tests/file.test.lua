@@ -101,6 +101,15 @@ test("tails of a file and of a descriptor", function(t)
   t:assert_contains(t:assert_raises(function() vm:fd_stream(900) end), "EBADF")
 end)
 
+test("a descriptor is never 0, which stands for a closed file", function(t)
+  t:assert_eq(vm:syscall(3, 0).ret, 0) -- close
+  local h = vm:open_file("/proc/version", {read = true})
+  t:assert(h:fd() > 2)
+  t:assert_contains(h:read_all(), "Linux")
+  t:assert_eq(vm:syscall(3, 0).errno, 9)
+  t:assert_eq(vm:syscall(2, {args = {0, 2}, bufs = {"/dev/null\0"}, ptrs = {0}}).ret, 0)
+end)
+
 test("what tests leave open is closed", function(t)
   t:assert_eq(vm:open_file_count(), 0)
   t:assert(vm:is_quiescent())

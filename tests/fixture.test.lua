@@ -65,6 +65,8 @@ test("names that are none say what is valid", function(t)
   end
   t:assert_contains(t:assert_raises(function() provium:vm_fixture() end), "argument 1 (name) must be a string, got nil")
   t:assert_contains(t:assert_raises(function() provium.vm_fixture(7) end), "argument 1 (name) must be a string")
+  t:assert_contains(t:assert_raises(function() provium:lab_fixture() end), "argument 1 (name) must be a string, got nil")
+  t:assert_contains(t:assert_raises(function() provium.lab_fixture("setups/absent") end), "fixture `setups/absent` not found in any test root")
 end)
 
 test("a build that fails raises its error in the caller, and nothing stays", function(t)
@@ -72,6 +74,7 @@ test("a build that fails raises its error in the caller, and nothing stays", fun
     failing = "the set-up went wrong",
     nothing = "it returned nothing: it must end in `return vm:snapshot()`",
     number = "it returned a number",
+    path = 'it returned the string "/tmp/of-somebody-else", where no lab:snapshot(dir) of it went',
     syntax = "syntax.fixture.lua:1:",
     ["circle-a"] = "fixtures need each other: `setups/bad/circle-a` -> `setups/bad/circle-b` -> `setups/bad/circle-a`",
   }) do
@@ -84,12 +87,41 @@ test("a build that fails raises its error in the caller, and nothing stays", fun
   t:assert_eq(#provium:vm_names(), 0)
 end)
 
+test("a lab fixture gives a sub-lab with all that the lab had, a new one each time", function(t)
+  local one, two = provium:lab_fixture("setups/pair"), provium.lab_fixture("setups/pair")
+  t:assert_eq(table.concat(provium:sub_lab_names(), " "), one:name() .. " " .. two:name())
+  t:assert_eq(provium.left, nil) -- sub-labs keep to themselves
+  for _, lab in ipairs({one, two}) do
+    t:assert_eq(table.concat(lab:vm_names(), " "), "left right")
+    t:assert_eq(lab.left:state() .. lab.right:state() .. lab.store.spare:state(), "bootedbootedcreated")
+    t:assert_eq(lab.net:latency_ms(), 3)
+    t:assert_eq(lab.left:read_file("/tmp/made"), "on the left")
+    t:assert_eq(lab.right:disk("data"):read_sectors(0, 1):sub(1, 11), "on the disk")
+    lab.left:run("ping -c 1 -w 30 right"):assert_ok()
+  end
+  one.left:write_file("/tmp/made", "changed")
+  one.right:disk("data"):write_sectors(0, "changed")
+  one.net:reset()
+  t:assert_eq(two.left:read_file("/tmp/made"), "on the left")
+  t:assert_eq(two.right:disk("data"):read_sectors(0, 1):sub(1, 11), "on the disk")
+  t:assert_eq(two.net:latency_ms(), 3)
+end)
+
+test("what a test restored of a lab ends with the test", function(t)
+  t:assert_eq(#provium:sub_lab_names(), 0)
+end)
+
 test("the other kind names the right call", function(t)
   local err = t:assert_raises(function() provium:lab_fixture("setups/base") end)
   t:assert_contains(err, 'fixture `setups/base` is a vm: use vm_fixture("setups/base")')
+  err = t:assert_raises(function() provium:vm_fixture("setups/pair") end)
+  t:assert_contains(err, 'fixture `setups/pair` is a lab: use lab_fixture("setups/pair")')
+  t:assert_eq(#provium:members(), 0)
 end)
 
 test("depends_on_file does nothing outside of fixtures but look", function(t)
   t:assert_eq(provium:depends_on_file("setups/greeting.txt"), nil)
   t:assert_contains(t:assert_raises(function() provium:depends_on_file("setups/absent.txt") end), "no such file")
+  t:assert_contains(t:assert_raises(function() provium:depends_on_file() end), "argument 1 (path) must be a string, got nil")
+  t:assert_contains(t:assert_raises(function() provium:depends_on_file("") end), "must not be empty")
 end)

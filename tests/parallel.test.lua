@@ -57,6 +57,34 @@ test("an operation lets others proceed also inside gsub, sort and metamethods", 
   t:assert_eq(a .. b .. c, "1\n2\n3\n")
 end)
 
+test("parallel in parallel, with results in order whoever is first", function(t)
+  local function after(seconds, value)
+    return function() vm:run("sleep " .. seconds) return value, "more" end
+  end
+  local function pair(a, b) return function() return table.pack(parallel{after(0.2, a), after(0.1, b)}) end end
+  local results = table.pack(parallel{pair("a", "b"), after(0.1, "c"), pair("d", "e"), function() end})
+  t:assert_eq(results.n, 4)
+  t:assert_eq(table.concat(results[1]) .. results[2] .. table.concat(results[3]), "abcde")
+  t:assert_eq(results[4], nil)
+end)
+
+test("an error inside goes through both, and stops what runs in either", function(t)
+  local reached = {}
+  local err = t:assert_raises(function()
+    parallel{
+      function() parallel{function() vm:run("sleep 1000") reached[1] = true end, function() vm:clock():sleep(1000) reached[2] = true end} end,
+      function() vm:spawn_worker():syscall(34) reached[3] = true end,
+      function()
+        wait_until(function() return vm:run("pidof sleep && grep -q '^34 ' /proc/[0-9]*/syscall"):ok() end)
+        parallel{function() vm:run("exit 3"):assert_ok() end}
+      end,
+    }
+  end)
+  t:assert_contains(err, "command failed: status=exited code=3")
+  t:assert_eq(#reached, 0)
+  t:assert_eq(vm:run("pidof sleep").exit_code, 1)
+end)
+
 test("co.wrap runs in the background until the test's end", function(t)
   local got = {}
   for i = 1, 2 do

@@ -96,6 +96,21 @@ test("is gone after it, and its children are reaped", function(t)
   t:assert_raises(function() left:status() end)
 end)
 
+test("a closed process says so", function(t)
+  local p = vm:run_async("exec sleep 1000")
+  p:close()
+  p:close()
+  for _, op in ipairs{"wait", "kill", "status", "pid", "close_stdin", "stdout_stream"} do
+    t:assert_contains(t:assert_raises(function() p[op](p) end), "process is closed")
+  end
+  local q = vm:run_async("exit 3")
+  local pid = q:pid()
+  q:wait()
+  q:close()
+  t:assert_eq(q:status(), "exited")
+  t:assert_eq(q:pid(), pid)
+end)
+
 test("background children of a process do not hold its wait up", function(t)
   local p = vm:run_async("sleep 1000 & echo done")
   t:assert_eq(p:wait("20s").stdout, "done\n")

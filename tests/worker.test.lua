@@ -96,6 +96,72 @@ test("file operations use the worker's credentials", function(t)
   t:assert_contains(t:assert_raises(function() w:stat("/tmp/wd/g") end), "ENOENT")
 end)
 
+test("files are pushed, pulled and followed with the worker's credentials and namespaces", function(t)
+  local w = vm:spawn_worker()
+  t:assert_eq(w:syscall(UNSHARE, CLONE_NEWNS).ret, 0)
+  t:assert_eq(w:syscall(MOUNT, {args = {0, 0, 0, 0x44000}, bufs = {"none\0", "/\0"}, ptrs = {0, 1}}).ret, 0) -- private, all below
+  t:assert_eq(w:syscall(MOUNT, {bufs = {"none\0", "/mnt\0", "tmpfs\0"}, ptrs = {0, 1, 2}}).ret, 0)
+  local host = os.tmpname()
+  local f = assert(io.open(host, "wb"))
+  f:write(("pushed\0"):rep(300000))
+  f:close()
+  w:push_file(host, "/mnt/pushed", {perm = 0x1c0})
+  t:assert_eq(w:stat("/mnt/pushed").perm, 0x1c0)
+  t:assert_contains(t:assert_raises(function() vm:stat("/mnt/pushed") end), "ENOENT")
+  w:pull_file("/mnt/pushed", host .. ".back")
+  f = assert(io.open(host .. ".back", "rb"))
+  t:assert(f:read("a") == ("pushed\0"):rep(300000))
+  f:close()
+  os.remove(host)
+  os.remove(host .. ".back")
+  -- A tail follows what the worker finds there, also after a rotation.
+  w:write_file("/mnt/log", "old\n")
+  local s = w:tail_file("/mnt/log")
+  w:run("echo new >> /mnt/log; mv /mnt/log /mnt/log.1; echo next > /mnt/log"):assert_ok()
+  t:assert_eq(s:read_until("next\n"), "new\nnext\n")
+  w:write_file("/mnt/secret", "")
+  w:syscall(90, {args = {0, 0}, bufs = {"/mnt/secret\0"}, ptrs = {0}}) -- chmod 0
+  w:syscall(SETRESUID, 77, 77, 77)
+  t:assert_contains(t:assert_raises(function() w:tail_file("/mnt/secret") end), "EACCES")
+  t:assert_contains(t:assert_raises(function() w:push_file("worker.test.lua", "/etc/no") end), "EACCES")
+  t:assert_contains(t:assert_raises(function() w:pull_file("/mnt/secret", host) end), "EACCES")
+  t:assert_contains(t:assert_raises(function() w:push_file("no-such-file", "/mnt/no") end), "/tests/no-such-file")
+end)
+
+test("kill reaches a command that another task runs, and a wait does not hide a process from signals", function(t)
+  local w = vm:spawn_worker()
+  local r = parallel{
+    function() return w:run("exec sleep 1000") end,
+    function()
+      wait_until(function() return vm:run("pidof sleep"):ok() end)
+      w:kill()
+    end,
+  }
+  t:assert_eq(r.signal, 15)
+  local p = w:run_async("exec sleep 1000")
+  r = parallel{
+    function() return p:wait() end,
+    function()
+      wait_until(function() return vm:run("pidof sleep"):ok() end)
+      p:kill("int")
+    end,
+  }
+  t:assert_eq(r.signal, 2)
+end)
+
+test("the files of a worker go with it", function(t)
+  local w, other = vm:spawn_worker(), vm:spawn_worker()
+  local h = w:open_file("/proc/version", {read = true})
+  local kept = other:open_file("/proc/version", {read = true})
+  t:assert_eq(vm:open_file_count(), 2)
+  w:close()
+  t:assert_eq(vm:open_file_count(), 1)
+  t:assert_contains(t:assert_raises(function() h:read(1) end), "worker is closed")
+  t:assert_contains(t:assert_raises(function() other:syscall(231, 0) end), "exited with code 0")
+  t:assert_eq(vm:open_file_count(), 0)
+  t:assert_raises(function() kept:read(1) end)
+end)
+
 test("a dead worker gives an error, not a hang", function(t)
   local w = vm:spawn_worker()
   t:assert_contains(t:assert_raises(function() w:syscall(231, 9) end), "worker exited with code 9")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"io"
 	"os"
@@ -127,7 +126,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	five := func(o *run.Options) { o.Seed, o.ShuffleSeed, o.Notes = 5, 0, nil }
+	five := func(o *run.Options) { o.Seed, o.Notes = 5, []string{"seed 5"} }
 	for _, c := range []struct {
 		args string
 		want func(*run.Options) // changes from the default
@@ -163,17 +162,20 @@ func TestOptions(t *testing.T) {
 		{"--seed 0x5", five},
 		{"--seed 5 --shuffle", func(o *run.Options) {
 			five(o)
-			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 5, []string{"shuffled with seed 5"}
+			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 5, []string{"seed 5", "shuffled with seed 5"}
 		}},
 		{"--seed 5 --shuffle 7 x", func(o *run.Options) {
 			five(o)
-			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 7, []string{"shuffled with seed 7"}
+			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 7, []string{"seed 5", "shuffled with seed 7"}
 			o.Select.Paths = []string{"x"}
 		}},
 		{"--seed 5 --shuffle x", func(o *run.Options) {
 			five(o)
-			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 5, []string{"shuffled with seed 5"}
+			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 5, []string{"seed 5", "shuffled with seed 5"}
 			o.Select.Paths = []string{"x"}
+		}},
+		{"--shuffle 9", func(o *run.Options) {
+			o.Select.Shuffle, o.ShuffleSeed, o.Notes = true, 9, []string{"seed 0", "shuffled with seed 9"}
 		}},
 		{"--seed 5 -- --shuffle 7", func(o *run.Options) { five(o); o.Select.Paths = []string{"--shuffle", "7"} }},
 		{"--seed 5 --shuffle=false", five},
@@ -189,7 +191,7 @@ func TestOptions(t *testing.T) {
 				t.Errorf("config %+v", got.Config)
 			}
 			want := run.Options{
-				Config: got.Config, FileTimeout: 300 * time.Second, Seed: got.Seed, Notes: []string{"seed " + uintText(got.Seed)},
+				Config: got.Config, FileTimeout: 300 * time.Second, Notes: []string{"seed 0"},
 				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
 				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"), BootCache: filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Version: p.identity(), TempBase: "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
@@ -202,11 +204,6 @@ func TestOptions(t *testing.T) {
 			}
 		})
 	}
-}
-
-func uintText(n uint64) string {
-	b, _ := json.Marshal(n)
-	return string(b)
 }
 
 func TestUsageErrors(t *testing.T) {

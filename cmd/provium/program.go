@@ -155,6 +155,7 @@ func drawSeed() (uint64, error) {
 const runnerVerb = "__runner"
 
 func (p *program) runner() int {
+	unix.CloseOnExec(run.RunnerFD) // programs that a test starts have no business there
 	pipe := os.NewFile(run.RunnerFD, "pipe")
 	if pipe == nil {
 		fmt.Fprintln(p.stderr, "provium: runner: no pipe")

@@ -61,7 +61,7 @@ func (f *runFlags) groups() []flagGroup {
 	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout", "limit of each file, `DUR`: 90, 90s, 5m, 1h; 0 is none (default 300)")
-	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) { n, err := parseSeed(text); return &n, err }), "seed", "base of all that is random, `N`; drawn and shown if it is not given")
+	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) { n, err := parseSeed(text); return &n, err }), "seed", "base of all that is random, `N`; 0 if it is not given")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
 	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 
@@ -135,24 +135,25 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	return o, p.setSeed(&o, f)
 }
 
-// setSeed takes or draws the seed of the run.
+// setSeed takes the seed of the run and tells it. Without one it is 0, so that a run
+// repeats the one before; only the order of files has its seed drawn.
 func (p *program) setSeed(o *run.Options, f *runFlags) (err error) {
-	switch {
-	case f.seed != nil:
+	if f.seed != nil {
 		o.Seed = *f.seed
-	default:
-		if o.Seed, err = drawSeed(); err != nil {
-			return err
-		}
-		o.Notes = append(o.Notes, fmt.Sprintf("seed %d", o.Seed))
 	}
+	o.Notes = append(o.Notes, fmt.Sprintf("seed %d", o.Seed))
 	if o.Select.Shuffle = f.shuffle.on; f.shuffle.on {
-		seed := o.Seed
-		if f.shuffle.seed != nil {
-			seed = *f.shuffle.seed
+		switch {
+		case f.shuffle.seed != nil:
+			o.ShuffleSeed = *f.shuffle.seed
+		case f.seed != nil:
+			o.ShuffleSeed = o.Seed
+		default:
+			if o.ShuffleSeed, err = drawSeed(); err != nil {
+				return err
+			}
 		}
-		o.ShuffleSeed = seed
-		o.Notes = append(o.Notes, fmt.Sprintf("shuffled with seed %d", seed))
+		o.Notes = append(o.Notes, fmt.Sprintf("shuffled with seed %d", o.ShuffleSeed))
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type executors struct {
 type asyncCall struct {
 	x      *executor
 	answer chan execAnswer
+	id     uint64 // of its request
 }
 
 // executor gives the executor of a handle. That of the VM is started when it
@@ -101,7 +102,7 @@ func (o *op) syscall(r *wire.Syscall, body *body) (wire.Value, error) {
 		if s.calls == nil {
 			s.calls = make(map[uint64]*asyncCall)
 		}
-		s.calls[handle] = &asyncCall{x, ch}
+		s.calls[handle] = &asyncCall{x, ch, req.id}
 		s.mu.Unlock()
 		return wire.CountValue(handle), nil
 	}
@@ -160,7 +161,7 @@ func (a *Agent) callNow(r *wire.Syscall) (wire.Value, *asyncCall) {
 	case err != nil: // it has just died
 		return nil, nil
 	case answer == nil:
-		return nil, &asyncCall{x, ch}
+		return nil, &asyncCall{x, ch, req.id}
 	}
 	return &wire.SyscallValue{Ret: answer.ret, Errno: answer.errno, Life: x.life, Data: answer.data}, nil
 }
@@ -227,6 +228,41 @@ func (o *op) syscallAwait(r *wire.SyscallAwait) (wire.Value, error) {
 	}
 }
 
+// syscallDrop forgets a call. One under way is interrupted; one that does not
+// mind is left to itself.
+func (o *op) syscallDrop(r *wire.SyscallDrop) error {
+	s := &o.agent.execs
+	s.mu.Lock()
+	c := s.calls[r.Handle]
+	delete(s.calls, r.Handle)
+	s.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	tick := time.NewTicker(interruptStep)
+	defer tick.Stop()
+	limit := time.NewTimer(interruptLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case <-c.answer:
+			return nil
+		default:
+		}
+		// A failure is that of the executor, whose end the answer tells.
+		_, _ = c.x.do(o.ctx, &execRequest{kind: execCancel, args: [6]int64{int64(c.id)}})
+		select {
+		case <-c.answer:
+			return nil
+		case <-limit.C:
+			return nil
+		case <-o.ctx.Done():
+			return context.Canceled
+		case <-tick.C:
+		}
+	}
+}
+
 func (o *op) readMem(r *wire.ReadMem) (wire.Value, error) {
 	if r.Length > wire.MaxReadMem {
 		return nil, &wireError{Text: fmt.Sprintf("%d bytes of memory: at most %d are possible", r.Length, wire.MaxReadMem)}
@@ -258,6 +294,33 @@ func (o *op) descriptor(id uint64, fd int64) (int, error) {
 		return -1, errors.New("the executor sent no descriptor")
 	}
 	return a.fd, nil
+}
+
+// openAs opens a file as an executor does, with its credentials.
+func (o *op) openAs(x *executor, path string, flags int) (int, error) {
+	at := unix.AT_FDCWD
+	a, err := x.do(o.ctx, &execRequest{kind: execCall, nr: unix.SYS_OPENAT, args: [6]int64{int64(at), 0, int64(flags | unix.O_CLOEXEC)},
+		lens: []uint64{uint64(len(path) + 1)}, ptrs: []uint32{1, 0}, data: append([]byte(path), 0)})
+	if err != nil {
+		return -1, err
+	}
+	if a.errno != 0 {
+		return -1, syscall.Errno(a.errno)
+	}
+	fd, err := o.descriptor(x.id, a.ret)
+	if _, e := x.do(context.WithoutCancel(o.ctx), &execRequest{kind: execCall, nr: unix.SYS_CLOSE, args: [6]int64{a.ret}}); err == nil && e != nil {
+		unix.Close(fd)
+		err = e
+	}
+	return fd, err
+}
+
+// view is a path to what an executor finds under the given one.
+func (x *executor) view(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return fmt.Sprintf("/proc/%d/root%s", x.cmd.pid, path)
+	}
+	return fmt.Sprintf("/proc/%d/cwd/%s", x.cmd.pid, path)
 }
 
 // workerSpawn starts an executor of its own.

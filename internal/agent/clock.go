@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +26,14 @@ func clocks() (wire.Value, error) {
 
 func clockSet(ns int64) (wire.Value, error) {
 	t := unix.NsecToTimespec(ns)
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &t); err != nil {
+	err := unix.ClockSettime(unix.CLOCK_REALTIME, &t)
+	var up unix.Timespec
+	if err == unix.EINVAL && unix.ClockGettime(unix.CLOCK_MONOTONIC, &up) == nil && ns < up.Nano() {
+		// The kernel's rule: its clocks start at 1970 together.
+		return nil, errnoText(syscall.EINVAL, fmt.Sprintf("Invalid argument: Linux takes no time before 1970 plus its uptime, %.3f s now, got %.3f s",
+			float64(up.Nano())/1e9, float64(ns)/1e9))
+	}
+	if err != nil {
 		return nil, err
 	}
 	return clocks()

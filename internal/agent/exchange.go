@@ -19,6 +19,7 @@ const (
 	execSendFD
 	execSpawn
 	execBatch
+	execCancel
 
 	execAsync = 1
 
@@ -26,6 +27,8 @@ const (
 	// execMaxAnswer bounds an answer's bytes: 256 buffers of 1 MiB, and what
 	// read_mem gives.
 	execMaxAnswer = 256 << 20
+	// execFirst is how much of it is believed before bytes come.
+	execFirst = 1 << 20
 )
 
 // An answer that comes within execPatience is taken on the spot, by a system
@@ -50,6 +53,8 @@ type execRequest struct {
 	nested      []uint64 // parent, child, offset
 	data        []byte   // of the buffers
 	fds         []int
+
+	id uint64 // given when it is sent
 }
 
 // execAnswer is what came back: errno, or how the executor died.
@@ -116,6 +121,7 @@ func (x *executor) exchange(r *execRequest, wait bool) (*execAnswer, chan execAn
 	}
 	x.last++
 	id := x.last
+	r.id = id
 	// A reader would take the answer.
 	if wait = wait && x.idle(); !wait {
 		defer x.read()
@@ -317,6 +323,7 @@ type answerReader struct {
 	have int // bytes of the head
 	data []byte
 	got  int // bytes of data
+	want int // that there will be; data grows as they come
 	fd   int // that came with it
 
 	message struct { // of the system call
@@ -337,6 +344,10 @@ func (r *answerReader) read(sock, flags int) (answer, error) {
 		if r.have < len(r.head) {
 			p = r.head[r.have:]
 		} else {
+			if r.got == len(r.data) && r.got < r.want {
+				r.data = append(make([]byte, 0, min(2*r.got, r.want)), r.data...)
+				r.data = r.data[:cap(r.data)]
+			}
 			p = r.data[r.got:]
 		}
 		if len(p) > 0 {
@@ -360,18 +371,18 @@ func (r *answerReader) read(sock, flags int) (answer, error) {
 				if length > execMaxAnswer {
 					return answer{}, fmt.Errorf("answer of %d bytes", length)
 				}
-				if r.data, r.got = nil, 0; length > 0 {
-					r.data = make([]byte, length)
+				if r.data, r.got, r.want = nil, 0, int(length); length > 0 {
+					r.data = make([]byte, min(length, execFirst))
 				}
 			} else {
 				r.got += n
 			}
 		}
-		if r.have == len(r.head) && r.got == len(r.data) {
+		if r.have == len(r.head) && r.got == r.want {
 			a := answer{execAnswer{
 				ret:   int64(binary.NativeEndian.Uint64(r.head[8:])),
 				errno: binary.NativeEndian.Uint32(r.head[24:]),
-				data:  r.data, fd: r.fd,
+				data:  r.data[:r.got:r.got], fd: r.fd,
 			}, binary.NativeEndian.Uint64(r.head[:])}
 			r.have, r.data, r.got, r.fd = 0, nil, 0, -1
 			return a, nil

@@ -2,9 +2,13 @@ package agent
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // FuzzExecutorRequest gives the executor's decoder, built with the compiler's
@@ -27,6 +31,7 @@ func FuzzExecutorRequest(f *testing.F) {
 		{kind: execCall, lens: []uint64{1 << 63}, ptrs: []uint32{6, 0}},
 		{kind: execBatch, args: [6]int64{1}},
 		{kind: execBatch, args: [6]int64{1 << 40}},
+		{kind: execCancel, args: [6]int64{1}},
 		{kind: 9},
 	} {
 		f.Add(append(r.encode(nil, 1), r.data...))
@@ -36,6 +41,58 @@ func FuzzExecutorRequest(f *testing.F) {
 		cmd.Stdin = bytes.NewReader(b)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
+		}
+	})
+}
+
+// FuzzExecutorAnswer gives the reader of answers, as both its users call it, what an
+// executor may send that a test has broken.
+func FuzzExecutorAnswer(f *testing.F) {
+	answer := func(id, ret, total uint64, errno uint32, data []byte) []byte {
+		e := binary.NativeEndian
+		b := e.AppendUint64(nil, id)
+		b = e.AppendUint64(b, ret)
+		b = e.AppendUint64(b, total)
+		b = e.AppendUint32(b, errno)
+		return append(e.AppendUint32(b, 0), data...)
+	}
+	f.Add(answer(1, 3, 0, 0, nil))
+	f.Add(append(answer(1, 3, 5, 0, []byte("bytes")), answer(2, 1<<64-1, 0, 14, nil)...))
+	f.Add(answer(7, 0, 5, 0, []byte("few")))
+	f.Add(answer(7, 0, 1<<63, 0, nil))
+	f.Add(answer(7, 0, execMaxAnswer, 0, make([]byte, 100)))
+	f.Add([]byte("no answer"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		const most = 128 << 10 // what a socket holds
+		b = b[:min(len(b), most)]
+		for _, flags := range []int{0, unix.MSG_DONTWAIT} {
+			pair, err := socketPair()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b) > 0 {
+				if n, err := transmit(pair[1], b, nil); err != nil || int(n) != len(b) {
+					t.Fatal(n, err)
+				}
+			}
+			closeNow(pair[1])
+			var in answerReader
+			rest := b
+			for {
+				a, err := in.read(pair[0], flags)
+				if err != nil {
+					if err == io.EOF && len(rest) >= execAnswerSize && binary.NativeEndian.Uint64(rest[16:]) <= uint64(len(rest)-execAnswerSize) {
+						t.Fatalf("an answer was lost in %x", rest)
+					}
+					break
+				}
+				n := execAnswerSize + len(a.data)
+				if n > len(rest) || a.id != binary.NativeEndian.Uint64(rest) || !bytes.Equal(a.data, rest[execAnswerSize:n]) || a.fd != -1 {
+					t.Fatalf("%+v from %x", a, rest)
+				}
+				rest = rest[n:]
+			}
+			closeNow(pair[0])
 		}
 	})
 }

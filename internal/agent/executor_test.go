@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +27,15 @@ func withExecutor(t *testing.T) *guest.Client {
 		t.Fatal("no sources of the executor", err)
 	}
 	program := filepath.Join(t.TempDir(), "executor")
-	if out, err := exec.Command("gcc", append([]string{"-static", "-O1", "-pthread", "-o", program}, sources...)...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	args := []string{"-static", "-O1", "-pthread"}
+	if dir := os.Getenv("EXECUTOR_COVERAGE"); dir != "" { // of scripts/coverage, which wants one program
+		program = filepath.Join(dir, "executor")
+		args = append(args, "--coverage", "-DCOVERAGE", "-fprofile-update=atomic", "-dumpdir", dir+"/")
+	}
+	if _, err := os.Stat(program); err != nil {
+		if out, err := exec.Command("gcc", slices.Concat(args, []string{"-o", program}, sources)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	f, err := os.Open(program)
 	if err != nil {

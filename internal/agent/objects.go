@@ -35,6 +35,8 @@ func (o *op) object(req wire.Request) (v wire.Value, body *body, err error) {
 		v, err = o.syscall(r, body)
 	case *wire.SyscallAwait:
 		v, err = o.syscallAwait(r)
+	case *wire.SyscallDrop:
+		err = o.syscallDrop(r)
 	case *wire.ReadMem:
 		v, err = o.readMem(r)
 	case *wire.FDTail:

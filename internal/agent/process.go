@@ -194,27 +194,29 @@ func (s *spool) collect(f *os.File) {
 		f.Close()
 		return
 	}
-	p := make([]byte, 64<<10)
+	spare := make([]byte, 16<<10)
 	wide := false
 	for {
 		s.room()
 		n := 0
 		var failed error
+		own := false
 		err := raw.Read(func(fd uintptr) bool {
+			var p []byte
+			p, own = s.space(spare) // that may change while there is nothing to read
 			n, failed = readNow(int(fd), p)
 			return failed != unix.EAGAIN
 		})
-		s.add(p[:n])
+		s.add(n, own)
 		if n >= widenAt && !wide {
 			// As for the outputs of run.
 			wide = true
-			p = make([]byte, wire.ChunkSize)
 			_ = raw.Control(func(fd uintptr) { _, _ = rawCall(unix.SYS_FCNTL, fd, unix.F_SETPIPE_SZ, widePipe) })
 		}
 		switch {
 		case err == nil && failed == nil && n > 0:
 		case os.IsTimeout(err):
-			if s.drain(f, p) {
+			if s.drain(f, spare) {
 				f.Close()
 				return
 			}
@@ -222,7 +224,7 @@ func (s *spool) collect(f *os.File) {
 			go func() {
 				defer f.Close()
 				for {
-					if _, err := f.Read(p); err != nil {
+					if _, err := f.Read(spare); err != nil {
 						return
 					}
 				}
@@ -236,7 +238,7 @@ func (s *spool) collect(f *os.File) {
 }
 
 // drain takes what a pipe holds now and tells whether that was its end.
-func (s *spool) drain(f *os.File, p []byte) (end bool) {
+func (s *spool) drain(f *os.File, spare []byte) (end bool) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return true
@@ -245,10 +247,11 @@ func (s *spool) drain(f *os.File, p []byte) (end bool) {
 		left, err := pipeBytes(int(fd))
 		for err == nil && left > 0 {
 			var n int
+			p, own := s.space(spare)
 			if n, err = readNow(int(fd), p[:min(left, len(p))]); n == 0 {
 				break
 			}
-			s.add(p[:n])
+			s.add(n, own)
 			left -= n
 		}
 		fds := []unix.PollFd{{Fd: int32(fd)}}

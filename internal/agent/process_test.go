@@ -226,7 +226,7 @@ func TestTail(t *testing.T) {
 	add(path, "old\n")
 	open := func(start int64, end bool) *guest.Stream {
 		t.Helper()
-		s, err := c.TailFile(ctx, path, start, end)
+		s, err := c.TailFile(ctx, path, start, end, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +261,7 @@ func TestTail(t *testing.T) {
 		if err := unix.Mkfifo(fifo, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := c.TailFile(ctx, fifo, 0, true)
+		s, err := c.TailFile(ctx, fifo, 0, true, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +272,7 @@ func TestTail(t *testing.T) {
 		}
 	})
 	t.Run("proc", func(t *testing.T) {
-		s, err := c.TailFile(ctx, "/proc/version", 0, false)
+		s, err := c.TailFile(ctx, "/proc/version", 0, false, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +282,7 @@ func TestTail(t *testing.T) {
 		}
 	})
 	for path, want := range map[string]string{dir: "EISDIR", filepath.Join(dir, "none"): "ENOENT"} {
-		if _, err := c.TailFile(ctx, path, 0, true); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := c.TailFile(ctx, path, 0, true, 0); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

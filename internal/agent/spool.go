@@ -6,19 +6,12 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"provium/internal/wire"
 )
 
 const (
-	// spoolHead is how much of an output is kept in the agent's own memory;
-	// the rest is in a memory file, which is no burden on its heap.
-	spoolHead = 64 << 10
 	// spoolAhead is how far an output may run ahead of a reader that is open.
 	spoolAhead = 64 << 20
-	// spoolPunch is how much is given back to the system at once.
-	spoolPunch = 1 << 20
 )
 
 // spool keeps one output of a process. The first wire.MaxOutput bytes stay for
@@ -29,13 +22,12 @@ const (
 type spool struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change
-	head    []byte
-	file    int   // in memory: bytes behind the head, at their own offsets; 0 without any
-	size    int64 // bytes that came
-	kept    int64 // bytes at the start that stay, at most wire.MaxOutput
-	from    int64 // first byte behind kept that is still there
-	ended   bool  // the process has: nothing is held up any more
-	done    bool  // nothing follows
+	memory  pages         // the bytes, at their own offsets
+	size    int64         // bytes that came
+	kept    int64         // bytes at the start that stay, at most wire.MaxOutput
+	from    int64         // first byte behind kept that is still there
+	ended   bool          // the process has: nothing is held up any more
+	done    bool          // nothing follows
 	closed  bool
 	readers []*spoolReader
 	waiting int // who must not be held up by readers
@@ -79,53 +71,45 @@ func (s *spool) slowest() int64 {
 	return pos
 }
 
-// add appends what a process wrote.
-func (s *spool) add(p []byte) {
+// keeps tells whether what comes next is kept. Held: s.mu.
+func (s *spool) keeps() bool {
+	return !s.closed && (len(s.readers) > 0 || s.size < wire.MaxOutput && s.from <= s.kept)
+}
+
+// space gives memory for what comes next, for one who alone adds: the spool's own,
+// so that nothing is copied, or spare where nothing is kept.
+func (s *spool) space(spare []byte) (p []byte, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(p) == 0 || s.closed {
+	if s.keeps() {
+		if p, err := s.memory.at(s.size); err == nil {
+			return p, true
+		}
+	}
+	return spare, false
+}
+
+// add says how many bytes were put into space. Those in spare are lost.
+func (s *spool) add(n int, own bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n <= 0 || s.closed {
 		return
 	}
-	if s.keep(p) {
-		s.size += int64(len(p))
-		if s.from <= s.kept { // nothing was lost so far
-			s.kept = min(s.size, wire.MaxOutput)
-		}
-	} else {
-		s.size += int64(len(p))
-		s.from = s.size // the bytes are gone
+	s.size += int64(n)
+	switch {
+	case !own:
+		s.from = s.size
+	case s.from <= s.kept: // nothing was lost so far
+		s.kept = min(s.size, wire.MaxOutput)
 	}
 	s.trim()
 	s.wake()
 }
 
-// keep stores bytes at the end and tells whether that worked. Held: s.mu.
-func (s *spool) keep(p []byte) bool {
-	if s.size >= wire.MaxOutput && len(s.readers) == 0 || s.from > s.kept && len(s.readers) == 0 {
-		return false
-	}
-	at := s.size
-	if at < spoolHead && at == int64(len(s.head)) {
-		n := min(len(p), spoolHead-len(s.head))
-		s.head = append(s.head, p[:n]...)
-		p, at = p[n:], at+int64(n)
-	}
-	if len(p) == 0 {
-		return true
-	}
-	if s.file == 0 {
-		fd, err := memoryFile()
-		if err != nil {
-			return false
-		}
-		s.file = fd
-	}
-	return pwriteNow(s.file, p, at) == nil
-}
-
 // trim gives back what no reader needs any more. Held: s.mu.
 func (s *spool) trim() {
-	if s.size <= wire.MaxOutput || s.file == 0 {
+	if s.size <= wire.MaxOutput {
 		return
 	}
 	from := max(s.from, wire.MaxOutput, s.slowest())
@@ -133,14 +117,7 @@ func (s *spool) trim() {
 	if len(s.readers) == 0 {
 		from = s.size
 	}
-	if s.from < wire.MaxOutput {
-		s.from = wire.MaxOutput
-	}
-	if from-s.from < spoolPunch && from < s.size {
-		return
-	}
-	// A hole that cannot be punched costs memory, nothing else.
-	_ = unix.Fallocate(s.file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.from, from-s.from)
+	s.memory.free(max(s.from, wire.MaxOutput)/pageChunk*pageChunk, from)
 	s.from = from
 }
 
@@ -185,11 +162,8 @@ func (s *spool) close() {
 // free is close's second half. Held: s.mu.
 func (s *spool) free() {
 	if s.closed && len(s.readers) == 0 {
-		if s.file != 0 {
-			closeNow(s.file)
-			s.file = 0
-		}
-		s.head, s.kept, s.from = nil, 0, s.size
+		s.memory.close()
+		s.kept, s.from = 0, s.size
 	}
 }
 
@@ -248,11 +222,11 @@ func (s *spool) readAt(r *spoolReader, p []byte) (int, error) {
 	if n <= 0 {
 		return 0, nil
 	}
-	if r.pos < int64(len(s.head)) {
-		n = copy(p[:n], s.head[r.pos:])
-	} else if err := preadNow(s.file, p[:n], r.pos); err != nil {
+	at, err := s.memory.at(r.pos)
+	if err != nil {
 		return 0, err
 	}
+	n = copy(p[:n], at)
 	r.pos += int64(n)
 	return n, nil
 }

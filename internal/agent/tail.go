@@ -32,11 +32,21 @@ type tail struct {
 }
 
 func (o *op) tailFile(r *wire.TailFile) error {
-	fd, err := open(r.Path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	t := &tail{op: o, path: r.Path, fd: -1, watch: -1}
+	reopen := func(flags int) (int, error) { return open(r.Path, flags, 0) }
+	if r.Worker != 0 {
+		x, err := o.agent.executor(r.Worker)
+		if err != nil {
+			return err
+		}
+		reopen = func(flags int) (int, error) { return o.openAs(x, r.Path, flags) }
+		t.path = x.view(r.Path)
+	}
+	fd, err := reopen(unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY)
 	if err != nil {
 		return err
 	}
-	t := &tail{op: o, path: r.Path, fd: fd, watch: -1, b: o.agent.buffer()}
+	t.fd, t.b = fd, o.agent.buffer()
 	defer t.close()
 	if err := unix.Fstat(fd, &t.ino); err != nil {
 		return err
@@ -46,7 +56,7 @@ func (o *op) tailFile(r *wire.TailFile) error {
 		return syscall.EISDIR
 	case unix.S_IFIFO:
 		// With a writing end of our own it never ends.
-		rw, err := open(r.Path, unix.O_RDWR|unix.O_NONBLOCK, 0)
+		rw, err := reopen(unix.O_RDWR | unix.O_NONBLOCK)
 		if err != nil {
 			return err
 		}

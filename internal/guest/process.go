@@ -98,7 +98,8 @@ func (c *Client) ProcessOutput(ctx context.Context, handle uint64, stderr bool) 
 }
 
 // TailFile opens a stream of what is added to a file behind start, or with
-// fromEnd behind its end plus start.
-func (c *Client) TailFile(ctx context.Context, path string, start int64, fromEnd bool) (*Stream, error) {
-	return c.openStream(ctx, &wire.TailFile{Path: path, Start: start, FromEnd: fromEnd})
+// fromEnd behind its end plus start, which is not positive then. The file is
+// what a worker finds under the path; worker 0 is the agent.
+func (c *Client) TailFile(ctx context.Context, path string, start int64, fromEnd bool, worker uint64) (*Stream, error) {
+	return c.openStream(ctx, &wire.TailFile{Path: path, Start: start, FromEnd: fromEnd, Worker: worker})
 }

@@ -67,9 +67,14 @@ func (s *Stream) Next(ctx context.Context) ([]byte, error) {
 		p, end := op.in[wire.StreamData], op.end
 		op.in[wire.StreamData] = nil
 		owed := op.owed
-		op.owed = [wire.Streams]int64{}
+		// Each credit interrupts the guest, so they are few. What is not given
+		// back yet leaves the agent most of its window.
+		give := end == nil && owed[wire.StreamData] >= wire.Window/4
+		if give {
+			op.owed = [wire.Streams]int64{}
+		}
 		op.mu.Unlock()
-		if end == nil {
+		if give {
 			// A link that is gone is told of by the next call.
 			_ = op.allow(context.WithoutCancel(ctx), owed)
 		}

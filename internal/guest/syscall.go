@@ -122,6 +122,12 @@ func (c *Client) AwaitSyscall(ctx context.Context, handle uint64, lens []int, li
 	return syscallResult("syscall_await", a, lens)
 }
 
+// DropSyscall interrupts an asynchronous call and forgets it.
+func (c *Client) DropSyscall(ctx context.Context, handle uint64) error {
+	_, err := c.do(ctx, &wire.SyscallDrop{Handle: handle}, transfer{})
+	return err
+}
+
 // ReadMem reads an executor's memory. An address that cannot be read gives an
 // errno.
 func (c *Client) ReadMem(ctx context.Context, executor, address uint64, n int) (data []byte, errno int, err error) {

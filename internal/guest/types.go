@@ -73,6 +73,9 @@ type Perm struct {
 // Mode returns the Perm with these permission bits, of which 0o7777 count.
 func Mode(bits uint32) Perm { return Perm{true, bits & 0o7777} }
 
+// Bits are the permission bits, false when the default is wanted.
+func (p Perm) Bits() (uint32, bool) { return p.bits, p.set }
+
 // Clock is what the guest's clocks showed at one moment, in nanoseconds.
 type Clock struct {
 	RealtimeNS  int64 // since 1970

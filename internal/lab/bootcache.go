@@ -114,7 +114,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 	fast := *p
 	cfg := *p.cfg
 	fast.cfg = &cfg
-	if err := v.runFrom(&fast, r); err != nil {
+	if err := v.runFrom(ctx, &fast, r); err != nil {
 		unusable(err)
 		return nil, nil
 	}

@@ -18,7 +18,7 @@ import (
 
 // BridgeOpts are what a bridge is created with.
 type BridgeOpts struct {
-	Seed         *uint64 // of the impairments; nil: from file, lab and name
+	Seed         *uint64 // of the impairments; nil: from the run's seed, file, lab and name
 	NoAddressing bool    // guests get neither addresses nor names
 }
 
@@ -52,7 +52,8 @@ func newBridge(l *Lab, name string, opts *BridgeOpts) *Bridge {
 	h.nextBridge++
 	h.mu.Unlock()
 	id := digest(h.File, l.name, name)
-	b := &Bridge{host: h, owner: l, name: name, seed: binary.BigEndian.Uint64(id[8:]), addressing: true, nics: map[string]*NIC{}, holders: 1}
+	// A run without a seed of its own draws the same numbers each time.
+	b := &Bridge{host: h, owner: l, name: name, seed: binary.BigEndian.Uint64(id[8:]) ^ h.Seed*0x9e3779b97f4a7c15, addressing: true, nics: map[string]*NIC{}, holders: 1}
 	if opts != nil {
 		b.addressing = !opts.NoAddressing
 		if opts.Seed != nil {
@@ -165,7 +166,7 @@ func (b *Bridge) join(ends []Endpoint) (added []*NIC, err error) {
 		n := b.nics[e.Name]
 		if n == nil {
 			id := digest(b.owner.name, e.Name, b.name)
-			n = &NIC{bridge: b, vmName: e.Name, host: firstHost + len(b.nics), port: b.sw.AddPort(e.Name),
+			n = &NIC{bridge: b, vmName: e.Name, host: b.freeHost(), port: b.sw.AddPort(e.Name),
 				mac: net.HardwareAddr{0x02, id[0], id[1], id[2], id[3], id[4]}}
 			b.nics[e.Name] = n
 		}
@@ -361,6 +362,25 @@ func (b *Bridge) hosts(text *strings.Builder, bare map[string]bool) {
 		}
 	}
 }
+
+// Seed is that of the bridge's impairments, with the run's seed in it.
+func (b *Bridge) Seed() uint64 { return b.seed }
+
+// ImpairmentRule is an impairment with its details, see package vnet.
+type ImpairmentRule = vnet.Rule
+
+// GilbertElliott is loss in bursts, see package vnet.
+type GilbertElliott = vnet.GilbertElliott
+
+// Distribution says how jitter is spread, see package vnet.
+type Distribution = vnet.Distribution
+
+// The distributions of jitter.
+const (
+	Uniform = vnet.Uniform
+	Normal  = vnet.Normal
+	Pareto  = vnet.Pareto
+)
 
 // Impairment is a kind of impairment, see package vnet.
 type Impairment = vnet.Kind

@@ -1,12 +1,36 @@
 package lab
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"provium/internal/vnet"
+	"provium/internal/vnet/filter"
+	"provium/internal/vnet/packet"
 )
+
+// CaptureOpts are which frames a capture has, and how.
+type CaptureOpts struct {
+	Nanoseconds bool
+	Filter      string // in the language of tcpdump; "" is all
+}
+
+func (o CaptureOpts) selection(op string) (vnet.Selection, error) {
+	how := vnet.Selection{Nanoseconds: o.Nanoseconds}
+	if o.Filter == "" {
+		return how, nil
+	}
+	x, err := filter.Parse(o.Filter)
+	if err != nil {
+		return how, fmt.Errorf("%s: filter `%s`: %w", op, o.Filter, err)
+	}
+	how.Keep = x.Match
+	return how, nil
+}
 
 // captureSource is a capture as a stream's source.
 type captureSource struct{ c *vnet.Capture }
@@ -16,17 +40,25 @@ func (s captureSource) ended() bool                              { return s.c.En
 func (s captureSource) close(int)                                { s.c.Close() }
 
 // Capture opens a stream of every frame as it enters the bridge, as a pcap file.
-func (b *Bridge) Capture(nanoseconds bool, site Site) (*Stream, error) {
-	return b.newCapture("bridge_capture", b.name, site, b.sw.Capture(nanoseconds))
+func (b *Bridge) Capture(o CaptureOpts, site Site) (*Stream, error) {
+	how, err := o.selection("bridge:capture")
+	if err != nil {
+		return nil, err
+	}
+	return b.newCapture("bridge_capture", b.name, site, b.sw.Capture(how))
 }
 
 // Capture opens a stream of what the guest sends, and of what reaches it after
 // all rules, as a pcap file.
-func (n *NIC) Capture(nanoseconds bool, site Site) (*Stream, error) {
+func (n *NIC) Capture(o CaptureOpts, site Site) (*Stream, error) {
+	how, err := o.selection("nic:capture")
+	if err != nil {
+		return nil, err
+	}
 	if !n.port.IsLive() {
 		return nil, fmt.Errorf("nic:capture: vm `%s` has no live port on bridge `%s` (not booted?); boot it first", n.vmName, n.bridge.name)
 	}
-	return n.bridge.newCapture("nic_capture", n.vmName+" on "+n.bridge.name, site, n.port.Capture(nanoseconds))
+	return n.bridge.newCapture("nic_capture", n.vmName+" on "+n.bridge.name, site, n.port.Capture(how))
 }
 
 func (b *Bridge) newCapture(kind, detail string, site Site, c *vnet.Capture) (*Stream, error) {
@@ -41,6 +73,50 @@ func (b *Bridge) newCapture(kind, detail string, site Site, c *vnet.Capture) (*S
 	defer b.mu.Unlock()
 	b.captures = append(b.captures, s)
 	return s, nil
+}
+
+// Packet is a frame of a capture that was looked into.
+type Packet struct {
+	At     time.Time
+	Length int // on the wire
+	Frame  []byte
+	packet.Packet
+}
+
+// Packets takes the frames that come until the limit or the end, with those that
+// were held back. They are the stream's bytes: what one call has given no other
+// gives again.
+func (s *Stream) Packets(ctx context.Context, limit time.Duration) ([]Packet, error) {
+	src, ok := s.src.(captureSource)
+	if !ok {
+		return nil, fmt.Errorf("%s is no capture", s.kind)
+	}
+	atHeader := false
+	pieces, err := s.drain(ctx, limit, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.split {
+			return errors.New("the capture stands inside of a frame, behind what read_until or expect found; take the rest with next first")
+		}
+		atHeader = s.given == 0
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	b := bytes.Join(pieces, nil)
+	if atHeader {
+		b = b[min(len(b), vnet.PcapHeader):]
+	}
+	records, err := vnet.ReadPcapFrames(b, src.c.Nanoseconds())
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Packet, len(records))
+	for i, r := range records {
+		all[i] = Packet{r.At, r.Length, r.Frame, packet.Decode(r.Frame)}
+	}
+	return all, nil
 }
 
 // captured lists the open captures on the VM's bridges.

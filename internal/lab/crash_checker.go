@@ -55,6 +55,7 @@ func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 		if err != nil {
 			return nil, err
 		}
+		vm.expendable = true
 		l.host.bind(vm)
 		return &Checker{lab: l, of: of, vm: vm, Reuse: reuse}, nil
 	}
@@ -75,15 +76,12 @@ func (c *Checker) Boot(ctx context.Context, content Content) error {
 	return c.plug(ctx, content)
 }
 
-// Freeze makes the guest, as it is but for the disk, the one that looks at each content.
+// Freeze makes the guest, as it is with the disk unmounted, the one that looks at
+// each content.
 func (c *Checker) Freeze(ctx context.Context) error {
 	if err := c.release(ctx); err != nil {
 		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.name, c.of.spec.ID, err)
 	}
-	if err := c.disk.Detach(ctx); err != nil {
-		return err
-	}
-	c.disk = nil
 	s, err := c.vm.Snapshot(ctx, "")
 	if err != nil {
 		return err
@@ -93,7 +91,7 @@ func (c *Checker) Freeze(ctx context.Context) error {
 }
 
 // From has the guest begin as that of another checker, which was frozen.
-func (c *Checker) From(o *Checker) { c.snapshot = o.snapshot }
+func (c *Checker) From(o *Checker) { c.snapshot, c.device, c.number = o.snapshot, o.device, o.number }
 
 // plug gives the running guest the disk.
 func (c *Checker) plug(ctx context.Context, content Content) error {
@@ -158,17 +156,15 @@ func (c *Checker) Load(ctx context.Context, content Content, spoiled bool) error
 	if err := c.vm.Shutdown(ctx); err != nil {
 		return err
 	}
-	if d := c.disk; d != nil {
-		c.disk = nil
-		c.vm.disks.remove(d)
-		if err := d.close(false); err != nil {
-			return err
-		}
-	}
-	if err := c.vm.Restore(ctx, c.snapshot); err != nil {
+	err := c.vm.Restore(ctx, c.snapshot)
+	if err != nil {
 		return err
 	}
-	return c.plug(ctx, content)
+	if c.disk, err = c.vm.Disk(c.of.spec.ID); err != nil {
+		return err
+	}
+	_, err = c.swap(ctx, content)
+	return err
 }
 
 // swap has the guest go on with another content under the same device, if it has
@@ -181,17 +177,32 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 	if err != nil {
 		return false, err
 	}
+	// What is still to be written belongs to the content before.
+	if _, err := c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlFlushBuffers); err != nil {
+		return false, err
+	}
+	if err := c.clear(); err != nil {
+		return true, err
+	}
 	if err := content(c.disk); err != nil {
 		return true, err
 	}
-	for _, request := range []uint64{ioctlFlushBuffers, ioctlReadPartitions} {
-		// The second one is refused where there are no partitions.
-		if _, err := c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), request); err != nil && request == ioctlFlushBuffers {
-			return false, err
-		}
+	if _, err := c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlFlushBuffers); err != nil {
+		return false, err
 	}
+	// It is refused where partitions are not possible.
+	_, _ = c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlReadPartitions)
 	_, err = c.call(ctx, syscall.SYS_CLOSE, nil, uint64(fd))
 	return err == nil, err
+}
+
+// clear takes off the faults that the content before was looked at with.
+func (c *Checker) clear() error {
+	c.disk.StopCounting()
+	if err := c.disk.ClearModes(); err != nil {
+		return err
+	}
+	return c.disk.ChangePolicy(func(p *DiskPolicy) { *p = DiskPolicy{} })
 }
 
 const (

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"provium/internal/nbd"
@@ -90,13 +91,34 @@ func (d *Disk) record(limit int64) (*nbd.Recording, error) {
 	if err != nil {
 		return nil, err
 	}
+	return rec, d.keep(rec)
+}
+
+// keep has a recording closed with the disk.
+func (d *Disk) keep(rec *nbd.Recording) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.detached {
-		return nil, errors.Join(errDetached, rec.Close())
+		return errors.Join(errDetached, rec.Close())
 	}
 	d.recordings = append(d.recordings, rec)
-	return rec, nil
+	return nil
+}
+
+// LoadRecording gives a recording that was saved, of a disk of the same size.
+func (d *Disk) LoadRecording(path string) (*Recording, error) {
+	data, err := d.backend()
+	if err != nil {
+		return nil, err
+	}
+	rec, err := nbd.LoadRecording(path)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Size() != data.Size() {
+		return nil, errors.Join(fmt.Errorf("recording `%s` is of a disk of %d bytes, disk `%s` has %d", path, rec.Size(), d.spec.ID, data.Size()), rec.Close())
+	}
+	return &Recording{d, rec}, d.keep(rec)
 }
 
 // LastRecording is the latest one of the disk; nil when there is none.
@@ -130,6 +152,9 @@ func (r *Recording) Stop() {
 		r.disk.contents().StopRecording()
 	}
 }
+
+// Save writes the recording, which must have ended, to a file.
+func (r *Recording) Save(path string) error { return r.rec.Save(path) }
 
 // Close gives back what the recording takes. Repeating it does nothing.
 func (r *Recording) Close() error {

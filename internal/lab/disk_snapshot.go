@@ -257,6 +257,10 @@ func (p *startPlan) release() {
 		_ = d.image.Release() // files that were only read
 	}
 	p.disks = nil
+	if p.lower != nil {
+		p.lower.Close()
+		p.lower = nil
+	}
 }
 
 // describeDisks is what a plan's disks are for QEMU, as far as they make a

@@ -76,10 +76,29 @@ func OpenFile(ctx context.Context, by Caller, path string, mode FileMode) (*File
 		return nil, guest.ErrnoError("open_file", path, r.Errno)
 	}
 	f.fd, f.life = r.Ret, r.Life
+	if f.fd == 0 { // a test has closed the one that was there; 0 stands for a closed file
+		if err := f.leaveZero(ctx); err != nil {
+			return nil, err
+		}
+	}
 	vm.mu.Lock()
 	vm.files = append(vm.files, f)
 	vm.mu.Unlock()
 	return f, nil
+}
+
+// leaveZero moves the file from descriptor 0 to another one.
+func (f *File) leaveZero(ctx context.Context) error {
+	r, err := MakeSyscall(ctx, f.by, "open_file", Syscall{Life: f.life, Nr: unix.SYS_FCNTL, Args: [6]int64{0, unix.F_DUPFD_CLOEXEC, 3}})
+	if err != nil {
+		return err
+	}
+	_, err = MakeSyscall(context.WithoutCancel(ctx), f.by, "open_file", Syscall{Life: f.life, Nr: unix.SYS_CLOSE})
+	if err == nil && r.Errno != 0 {
+		err = guest.ErrnoError("open_file", f.path, r.Errno)
+	}
+	f.fd = r.Ret
+	return err
 }
 
 // String names the file.
@@ -136,8 +155,12 @@ func (f *File) Read(ctx context.Context, n int) ([]byte, error) {
 			}
 			return nil, err
 		}
-		all = append(all, r.Bufs[0][:r.Ret]...)
-		if int(r.Ret) < want || len(all) == n {
+		got, err := moved("read", f.path, r, want)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r.Bufs[0][:got]...)
+		if got < want || len(all) == n {
 			return all, nil
 		}
 	}
@@ -162,7 +185,7 @@ func (f *File) Write(ctx context.Context, p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return int(r.Ret), nil
+	return moved("write", f.path, r, len(p))
 }
 
 // Seek moves the cursor and returns where it is then; whence is as for lseek.
@@ -211,10 +234,11 @@ func (f *File) Close(ctx context.Context) error {
 	return err
 }
 
-// Ioctl makes an ioctl with data behind its third argument, nil for none.
-// bufs[i]'s address is stored in data at offsets[i].
+// Ioctl makes an ioctl with data behind its third argument, nil for none. The
+// address of bufs[i] is stored in data at offsets[i]; there may be fewer of
+// those. The result's first buffer is data, if there is any.
 func Ioctl(ctx context.Context, by Caller, fd, cmd int64, data []byte, bufs [][]byte, offsets []uint64) (*SyscallResult, error) {
-	s := Syscall{Nr: unix.SYS_IOCTL, Args: [6]int64{fd, cmd}}
+	s := Syscall{Nr: unix.SYS_IOCTL, Args: [6]int64{fd, cmd}, Bufs: bufs}
 	if data != nil {
 		s.Bufs, s.Slots = append([][]byte{data}, bufs...), []int{2}
 		for i, at := range offsets {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"provium/internal/qemu"
@@ -86,4 +87,37 @@ func (l *Lab) declareFree(name string, p *Profile) (*VM, error) {
 		suffix := fmt.Sprintf("-%d", n)
 		free = name[:min(len(name), maxName-len(suffix))] + suffix
 	}
+}
+
+// SubLabFrom makes a new sub-lab, __lab_0, __lab_1 and so on, that is the lab of a
+// snapshot. One that does not restore leaves nothing.
+func (l *Lab) SubLabFrom(ctx context.Context, dir string) (*Lab, error) {
+	sub, err := l.Lab("")
+	if err != nil {
+		return nil, err
+	}
+	if err = sub.Restore(ctx, dir); err == nil {
+		return sub, nil
+	}
+	// It is a member, since that was not ended.
+	err = errors.Join(err, l.Remove(sub))
+	return nil, errors.Join(append([]error{err}, sub.CloseScope(context.WithoutCancel(ctx))...)...)
+}
+
+// DiskImages are the files of the host that the contents of the VM's present disks
+// came from. An image that the guest may write to is not among them.
+func (v *VM) DiskImages() []string {
+	var out []string
+	for _, d := range v.disks.all() {
+		d.mu.Lock()
+		spec := d.spec
+		d.mu.Unlock()
+		switch {
+		case spec.Template != "":
+			out = append(out, spec.Template)
+		case spec.Path != "" && spec.ReadOnly:
+			out = append(out, spec.Path)
+		}
+	}
+	return out
 }

@@ -73,10 +73,11 @@ func (b *Bridge) settleGate() {
 		return
 	}
 	if len(s.routes) == 0 && !s.uplink && len(s.forwards) == 0 {
+		// From the inside out: guests still hear that their connections end.
+		s.gate.stack.Close()
 		s.gate.router.Close()
 		b.sw.RemovePort(vnet.GatewayName)
 		s.gate.inside.Close()
-		s.gate.stack.Close()
 		s.gate = nil
 		return
 	}

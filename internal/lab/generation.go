@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,33 @@ type generation struct {
 	base *generation   // what it was restored from
 	upTo uint64        // the highest handle there was at the snapshot
 	last atomic.Uint64 // the highest handle given
+
+	mu        sync.Mutex
+	executors map[uint64]uint64 // by handle: the life that answered last, 0 once it has died
+}
+
+// noteLife remembers which executor answered a call, or that it has died.
+func (g *generation) noteLife(s *Syscall, r *SyscallResult, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.executors == nil {
+		g.executors = map[uint64]uint64{}
+	}
+	var failed *OpError
+	switch {
+	case err == nil:
+		g.executors[s.Executor] = r.Life
+	case errors.As(err, &failed) && failed.Errno == 0 && (s.Life == 0 || s.Life == g.executors[s.Executor]):
+		g.executors[s.Executor] = 0
+	}
+}
+
+// lives tells whether an executor still has this life, as far as is known.
+func (g *generation) lives(executor, life uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, known := g.executors[executor]
+	return !known || now == life
 }
 
 // note remembers that a handle was given.

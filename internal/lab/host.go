@@ -51,6 +51,10 @@ type Host struct {
 	QEMU       string              // program; "" is qemu-system-x86_64 on PATH
 	Oops       console.Rules       // guest failures to watch for
 
+	// Seed is the base of what chance decides; 0 changes nothing of what follows
+	// from names.
+	Seed uint64
+
 	Starter   qemu.Starter
 	AccelHost qemu.AccelHost
 	Pool      Pool // nil: no limit
@@ -72,9 +76,13 @@ type Host struct {
 
 	routing sync.Mutex // guards the services of all bridges
 
+	// NoStandbys has no guest restored ahead of need.
+	NoStandbys bool
+
 	verified verified // snapshots that need not be read through again
 	saved    savedGenerations
 	standbys standbys
+	bases    bases
 	sealed   sealedSets
 
 	mu           sync.Mutex
@@ -82,6 +90,7 @@ type Host struct {
 	nextSnapshot int
 	nextBridge   int
 	nextDisk     int
+	labCall      chan struct{}             // see wholeLab
 	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
 	digests      map[*Profile]string       // see ProfileDigest

@@ -44,9 +44,10 @@ type instance struct {
 	expected  bool          // the end is wanted: the caller settles the VM's state
 	reason    string        // why it ended; the first one counts
 	suspended bool
-	closedAt  *time.Timer // runs while the agent's port is closed
-	startedAt time.Time   // when it was announced by vm_spawned; zero: not announced
-	over      bool        // supervise has looked at startedAt
+	stood     time.Duration // for the last snapshot
+	closedAt  *time.Timer   // runs while the agent's port is closed
+	startedAt time.Time     // when it was announced by vm_spawned; zero: not announced
+	over      bool          // supervise has looked at startedAt
 }
 
 func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, giveBack func()) (*instance, error) {

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,24 +128,28 @@ func (v *VM) Batch(ctx context.Context, ops []BatchOp) ([]BatchResult, error) {
 	return guestValue(ctx, v, "batch", func(c *guest.Client) ([]BatchResult, error) { return c.Batch(ctx, ops) })
 }
 
+// pushTarget is where pushed files go: the agent, or a worker.
+type pushTarget interface {
+	Mkdir(ctx context.Context, path string, parents bool, perm Perm) error
+	PushFile(ctx context.Context, path string, from io.Reader, perm Perm) error
+}
+
 // PushFile copies a host file, or a directory with what is in it, into the
 // guest. Permission bits are kept unless perm is given, which then holds for
 // every file (directories keep theirs).
 func (v *VM) PushFile(ctx context.Context, hostPath, guestPath string, perm Perm) error {
-	info, err := os.Stat(hostPath)
-	if err != nil {
-		return fmt.Errorf("host file %s: %w", hostPath, err)
-	}
-	return v.guestOp(ctx, "push_file", func(c *guest.Client) error {
-		if info.IsDir() {
-			return pushDir(ctx, c, hostPath, guestPath, perm)
-		}
-		return pushFile(ctx, c, hostPath, guestPath, info, perm)
-	})
+	return v.guestOp(ctx, "push_file", func(c *guest.Client) error { return push(ctx, c, hostPath, guestPath, perm) })
 }
 
-func pushFile(ctx context.Context, c *guest.Client, hostPath, guestPath string, info os.FileInfo, perm Perm) error {
-	if !info.Mode().IsRegular() {
+// push follows symbolic links of the host.
+func push(ctx context.Context, to pushTarget, hostPath, guestPath string, perm Perm) error {
+	info, err := os.Stat(hostPath)
+	switch {
+	case err != nil:
+		return fmt.Errorf("host file %s: %w", hostPath, err)
+	case info.IsDir():
+		return pushDir(ctx, to, hostPath, guestPath, info, perm)
+	case !info.Mode().IsRegular():
 		return fmt.Errorf("host file %s is neither a regular file nor a directory", hostPath)
 	}
 	f, err := os.Open(hostPath)
@@ -155,16 +160,11 @@ func pushFile(ctx context.Context, c *guest.Client, hostPath, guestPath string, 
 	if perm == (Perm{}) {
 		perm = Mode(permBits(info.Mode()))
 	}
-	return c.PushFile(ctx, guestPath, f, perm)
+	return to.PushFile(ctx, guestPath, f, perm)
 }
 
-// pushDir follows symbolic links of the host, as push of a single file does.
-func pushDir(ctx context.Context, c *guest.Client, hostPath, guestPath string, perm Perm) error {
-	info, err := os.Stat(hostPath)
-	if err != nil {
-		return fmt.Errorf("host file %s: %w", hostPath, err)
-	}
-	if err := c.Mkdir(ctx, guestPath, true, Mode(permBits(info.Mode()))); err != nil {
+func pushDir(ctx context.Context, to pushTarget, hostPath, guestPath string, info os.FileInfo, perm Perm) error {
+	if err := to.Mkdir(ctx, guestPath, true, Mode(permBits(info.Mode()))); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(hostPath)
@@ -172,17 +172,7 @@ func pushDir(ctx context.Context, c *guest.Client, hostPath, guestPath string, p
 		return fmt.Errorf("host directory %s: %w", hostPath, err)
 	}
 	for _, e := range entries {
-		from, to := filepath.Join(hostPath, e.Name()), strings.TrimSuffix(guestPath, "/")+"/"+e.Name()
-		info, err := os.Stat(from)
-		if err != nil {
-			return fmt.Errorf("host file %s: %w", from, err)
-		}
-		if info.IsDir() {
-			err = pushDir(ctx, c, from, to, perm)
-		} else {
-			err = pushFile(ctx, c, from, to, info, perm)
-		}
-		if err != nil {
+		if err := push(ctx, to, filepath.Join(hostPath, e.Name()), strings.TrimSuffix(guestPath, "/")+"/"+e.Name(), perm); err != nil {
 			return err
 		}
 	}
@@ -202,6 +192,13 @@ func permBits(m os.FileMode) uint32 {
 // PullFile copies a guest file to the host, with its permission bits. The host
 // file appears when it is complete.
 func (v *VM) PullFile(ctx context.Context, guestPath, hostPath string) error {
+	return pull(hostPath, func(to io.Writer) (uint32, error) {
+		return guestValue(ctx, v, "pull_file", func(c *guest.Client) (uint32, error) { return c.PullFile(ctx, guestPath, to) })
+	})
+}
+
+// pull has a host file filled by read, which gives its permission bits.
+func pull(hostPath string, read func(to io.Writer) (perm uint32, err error)) error {
 	if info, err := os.Stat(hostPath); err == nil && info.IsDir() {
 		return fmt.Errorf("host path %s is a directory; name the file", hostPath)
 	}
@@ -211,7 +208,7 @@ func (v *VM) PullFile(ctx context.Context, guestPath, hostPath string) error {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	perm, err := guestValue(ctx, v, "pull_file", func(c *guest.Client) (uint32, error) { return c.PullFile(ctx, guestPath, f) })
+	perm, err := read(f)
 	if err != nil {
 		return err
 	}

@@ -18,13 +18,16 @@ type Process struct {
 	mu     sync.Mutex
 	pid    int
 	status string // as last seen
-	waited bool
+	waits  bool   // a Wait is under way, or was done
+	waited bool   // a Wait has given the result
 	closed bool
 }
 
 var (
 	errWaited = errors.New("already waited: the result was given by the first wait")
 	errExited = errors.New("the process has exited")
+
+	errProcessClosed = errors.New("process is closed")
 )
 
 // RunAsync starts a command and returns at once.
@@ -62,27 +65,39 @@ func (p *Process) used() bool {
 	return p.waited
 }
 
+// live runs an operation on a process that is not closed.
+func (p *Process) live(ctx context.Context, op string, do func(*guest.Client) error) error {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return errProcessClosed
+	}
+	return p.op(ctx, op, do)
+}
+
 // Wait waits for the end of the process and gives everything it printed. At
 // the limit, 0 for none, its group is killed. It can be done once.
 func (p *Process) Wait(ctx context.Context, limit time.Duration) (*RunResult, error) {
 	p.mu.Lock()
-	if p.waited {
+	if p.waits {
 		p.mu.Unlock()
 		return nil, errWaited
 	}
-	p.waited = true
+	p.waits = true
 	p.mu.Unlock()
 	var r *RunResult
-	err := p.op(ctx, "proc:wait", func(c *guest.Client) (err error) {
+	err := p.live(ctx, "proc:wait", func(c *guest.Client) (err error) {
 		r, err = c.WaitProcess(ctx, p.handle, limit)
 		return err
 	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {
-		p.waited = false
+		p.waits = false
 		return nil, err
 	}
+	p.waited = true
 	p.status = "exited"
 	if r.Status != Exited {
 		p.status = "signalled"
@@ -95,14 +110,14 @@ func (p *Process) Signal(ctx context.Context, op string, signal int) error {
 	if p.used() {
 		return errExited
 	}
-	return p.op(ctx, op, func(c *guest.Client) error { return c.SignalProcess(ctx, p.handle, signal) })
+	return p.live(ctx, op, func(c *guest.Client) error { return c.SignalProcess(ctx, p.handle, signal) })
 }
 
 // Status asks for "running", "exited" or "signalled", and for the process id.
 // After Wait it gives the last values.
 func (p *Process) Status(ctx context.Context, op string) (status string, pid int, err error) {
 	if !p.used() {
-		err = p.op(ctx, op, func(c *guest.Client) error {
+		err = p.live(ctx, op, func(c *guest.Client) error {
 			at, err := c.ProcessStatus(ctx, p.handle)
 			if err != nil {
 				return err
@@ -126,7 +141,7 @@ func (p *Process) WriteStdin(ctx context.Context, data []byte) (n int, err error
 	if p.used() {
 		return 0, errExited
 	}
-	err = p.op(ctx, "proc:stdin_write", func(c *guest.Client) (err error) {
+	err = p.live(ctx, "proc:stdin_write", func(c *guest.Client) (err error) {
 		n, err = c.WriteProcess(ctx, p.handle, data)
 		return err
 	})
@@ -138,7 +153,7 @@ func (p *Process) CloseStdin(ctx context.Context) error {
 	if p.used() {
 		return nil
 	}
-	return p.op(ctx, "proc:close_stdin", func(c *guest.Client) error { return c.CloseProcessStdin(ctx, p.handle) })
+	return p.live(ctx, "proc:close_stdin", func(c *guest.Client) error { return c.CloseProcessStdin(ctx, p.handle) })
 }
 
 // Output opens a stream of one output, from its first byte on.
@@ -147,10 +162,10 @@ func (p *Process) Output(ctx context.Context, stderr bool, site Site) (*Stream, 
 	if stderr {
 		op, kind = "proc:stderr_stream", "proc_stderr_stream"
 	}
-	if err := p.check(op); err != nil {
+	if err := p.live(ctx, op, func(*guest.Client) error { return nil }); err != nil {
 		return nil, err
 	}
-	return p.vm.openStream(ctx, op, kind, fmt.Sprint(p.handle), site, func(c *guest.Client) (*guest.Stream, error) {
+	return openStream(ctx, p.vm, kind, fmt.Sprint(p.handle), site, func(c *guest.Client, _ uint64) (*guest.Stream, error) {
 		return c.ProcessOutput(ctx, p.handle, stderr)
 	})
 }

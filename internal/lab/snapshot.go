@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -22,7 +23,11 @@ type Snapshot struct {
 	host        *Host
 	path        string
 	vm, profile string
+	paused      time.Duration
 }
+
+// Paused is how long the guest stood still for it.
+func (s *Snapshot) Paused() time.Duration { return s.paused }
 
 // VM is the name that the VM had, Profile its profile's.
 func (s *Snapshot) VM() string { return s.vm }
@@ -40,6 +45,7 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 func (s *Snapshot) Delete() error {
 	if id, err := snapshot.Identify(s.path); err == nil {
 		s.host.standbys.drop(id) // they keep the file's space on the disk
+		s.host.bases.drop(id)
 		if err := s.host.sealed.dropFile(id); err != nil {
 			return fmt.Errorf("snapshot delete: %w", err)
 		}
@@ -112,37 +118,42 @@ func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
 	}, nil
 }
 
-// freeze keeps operations from starting, unless one is under way.
-func (v *VM) freeze() (thaw func(), err error) {
-	streams := v.Streams()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(streams) > 0 {
-		var b strings.Builder
-		fmt.Fprintf(&b, "vm:snapshot() refused: file `%s` has live streams:", v.host.File)
-		for _, s := range streams {
-			b.WriteString("\n  - " + s.String())
+// freeze keeps operations on the VMs from starting, unless one is under way.
+// what is the call that asks for it.
+func freeze(what string, vms []*VM) (thaw func(), err error) {
+	var live []string
+	for _, v := range vms {
+		for _, s := range v.Streams() {
+			if text := "\n  - " + s.String(); !slices.Contains(live, text) {
+				live = append(live, text)
+			}
 		}
-		b.WriteString("\nclose them first")
-		return nil, errors.New(b.String())
 	}
-	if len(v.inFlight) > 0 {
-		names := make([]string, 0, len(v.inFlight))
-		for op := range v.inFlight {
-			names = append(names, op)
-		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("vm:snapshot() refused: vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-			v.name, strings.Join(names, "\n  - "))
+	if len(live) > 0 {
+		return nil, fmt.Errorf("%s refused: file `%s` has live streams:%s\nclose them first", what, vms[0].host.File, strings.Join(live, ""))
 	}
 	frozen := make(chan struct{})
-	v.frozen = frozen
-	return func() {
-		v.mu.Lock()
-		v.frozen = nil
-		v.mu.Unlock()
+	thawAll := func(vms []*VM) {
+		for _, v := range vms {
+			v.mu.Lock()
+			v.frozen = nil
+			v.mu.Unlock()
+		}
 		close(frozen)
-	}, nil
+	}
+	for i, v := range vms {
+		v.mu.Lock()
+		if len(v.inFlight) > 0 {
+			names := slices.Sorted(maps.Keys(v.inFlight))
+			v.mu.Unlock()
+			thawAll(vms[:i])
+			return nil, fmt.Errorf("%s refused: vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+				what, v.name, strings.Join(names, "\n  - "))
+		}
+		v.frozen = frozen
+		v.mu.Unlock()
+	}
+	return func() { thawAll(vms) }, nil
 }
 
 // Snapshot freezes the VM, which then goes on, into a file at path; "" is one in
@@ -166,7 +177,7 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	if inst.isSuspended() {
 		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
 	}
-	thaw, err := v.freeze()
+	thaw, err := freeze("vm:snapshot()", []*VM{v})
 	if err != nil {
 		return nil, err
 	}
@@ -184,19 +195,19 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
-	v.host.verified.add(id)
-	gen := inst.generation()
-	v.host.saved.put(id, saved{gen, gen.last.Load()})
-	return &Snapshot{v.host, path, v.name, v.profile.Name}, nil
+	inst.savedAs(id)
+	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood}, nil
 }
 
 // save writes the guest to w. A running one is stopped meanwhile. With a token the
 // contents of disks stay in this process.
 func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, token string) (id snapshot.FileID, err error) {
-	machine := i.machine
-	// What the guest does not change meanwhile is copied while it runs.
-	if err := w.CopyRAM(machine.RAM()); err != nil {
-		return id, err
+	temporary := token != "" && i.plan.restored // a delta, if it pays
+	if !temporary {
+		// What the guest does not change meanwhile is copied while it runs.
+		if err := w.CopyRAM(i.machine.RAM()); err != nil {
+			return id, err
+		}
 	}
 	var moment *frozenGuest
 	if running {
@@ -207,6 +218,28 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, t
 	if err != nil {
 		return id, err
 	}
+	delta := false
+	if temporary {
+		if delta, err = i.settle(w, moment.changed); err != nil {
+			return id, errors.Join(err, releaseDisks(moment.disks))
+		}
+	}
+	id, err = i.finish(w, moment, token)
+	if err == nil && delta {
+		err = i.vm.host.bases.keep(id, i.plan.parent.ID, i.machine.RAM())
+	}
+	return id, err
+}
+
+// savedAs remembers a snapshot of this guest.
+func (i *instance) savedAs(id snapshot.FileID) {
+	gen := i.generation()
+	i.vm.host.verified.add(id)
+	i.vm.host.saved.put(id, saved{gen, gen.last.Load()})
+}
+
+// finish writes what was captured, beside the RAM.
+func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, token string) (id snapshot.FileID, err error) {
 	kept := false
 	defer func() {
 		if !kept {
@@ -221,7 +254,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, t
 		return id, err
 	}
 	cfg := *i.plan.cfg
-	nics := i.wiring.planned() // some may have come while the guest ran
+	nics := moment.nics
 	cfg.NICs = describeNICs(nics)
 	cfg.Disks = nil
 	for _, d := range moment.disks {
@@ -247,7 +280,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, t
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
 	id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
-		Machine: i.vm.hardware(&cfg, machine.Version())})
+		Machine: i.vm.hardware(&cfg, i.machine.Version())})
 	if err == nil && token != "" && len(moment.disks) > 0 {
 		i.vm.host.sealed.put(id, token, moment.disks)
 		kept = true
@@ -257,29 +290,41 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, t
 
 // stopped captures a running guest and has it go on.
 func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
-	// A round trip proves that nothing is under way on the link: the restored
-	// agent finds the next session at once.
-	link, err := i.client(ctx)
-	if err != nil {
+	if err := i.halt(ctx); err != nil {
 		return nil, err
 	}
-	if err := link.Ping(ctx); err != nil {
-		return nil, err
-	}
-	if err := i.stopMachine(ctx); err != nil {
-		return nil, err
-	}
+	since := time.Now()
 	moment, err := i.capture(ctx, w)
-	// Also when the caller does not want to wait any more.
-	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
-	defer cancel()
-	if err := errors.Join(err, i.contMachine(again)); err != nil {
+	err = errors.Join(err, i.goOn(ctx))
+	i.stood = time.Since(since)
+	if err != nil {
 		if moment != nil {
 			err = errors.Join(err, releaseDisks(moment.disks))
 		}
 		return nil, err
 	}
 	return moment, nil
+}
+
+// halt stops a running guest at a moment when nothing is under way on the link:
+// the restored agent finds the next session at once.
+func (i *instance) halt(ctx context.Context) error {
+	link, err := i.client(ctx)
+	if err != nil {
+		return err
+	}
+	// A round trip proves it.
+	if err := link.Ping(ctx); err != nil {
+		return err
+	}
+	return i.stopMachine(ctx)
+}
+
+// goOn ends what halt began, also when the caller does not want to wait any more.
+func (i *instance) goOn(ctx context.Context) error {
+	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	defer cancel()
+	return i.contMachine(again)
 }
 
 // contLimit is how long QEMU may take to set a guest going after a snapshot.
@@ -290,6 +335,8 @@ type frozenGuest struct {
 	state, console []byte
 	search         int64
 	disks          []sealedDisk
+	nics           []plannedNIC     // some may have come while the guest ran
+	changed        []snapshot.Range // of a restored guest's memory, since then
 }
 
 // capture takes what a stopped guest is. RAM goes to w.
@@ -302,7 +349,10 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if !i.plan.restored {
 		err = w.CopyRAM(i.machine.RAM())
 	} else {
-		err = i.machine.DirtyRAM(ctx, w.PutRAM)
+		err = i.machine.DirtyRAM(ctx, func(at int64, p []byte) error {
+			g.changed = snapshot.AppendRange(g.changed, at, int64(len(p)))
+			return w.PutRAM(at, p)
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -311,6 +361,7 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if g.console, g.search, err = i.vm.log.Content(); err != nil {
 		return nil, err
 	}
+	g.nics = i.wiring.planned()
 	g.disks, err = i.vm.sealDisks()
 	return g, err
 }
@@ -354,6 +405,12 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 	if err := v.host.verify(ctx, r); err != nil {
 		return err
 	}
+	return v.restoreReader(ctx, r)
+}
+
+// restoreReader restores a verified snapshot. Held: the life cycle, and there is
+// no guest.
+func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader) error {
 	m := r.Manifest().Machine
 	giveBack, err := v.admit(ctx, m.Memory, m.CPUs)
 	if err != nil {
@@ -442,7 +499,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 		return nil, err
 	}
 	p.cfg.Disks = describeDisks(p.disks)
-	if err := v.runFrom(p, r); err != nil {
+	if err := v.runFrom(ctx, p, r); err != nil {
 		p.release()
 		return nil, err
 	}
@@ -450,7 +507,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 }
 
 // runFrom makes p, which describes the machine, start from a snapshot of it.
-func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
+func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader) (err error) {
 	m := r.Manifest()
 	fits := func(version string) error {
 		here := v.hardware(p.cfg, version)
@@ -471,6 +528,18 @@ func (v *VM) runFrom(p *startPlan, r *snapshot.Reader) (err error) {
 		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
+	p.parent = snapshot.Parent{Path: r.Path(), ID: r.ID()}
+	if m.Parent != nil {
+		changed, err := r.Changed()
+		if err != nil {
+			return err
+		}
+		if p.lower, err = v.host.parent(ctx, r); err != nil {
+			return err
+		}
+		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.lower, r.File(), ranges(changed)
+		p.parent = *m.Parent
+	}
 	p.restored, p.origin, p.base = true, r.ID(), v.host.saved.get(r.ID())
 	return nil
 }

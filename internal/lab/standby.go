@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"provium/internal/guest"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -115,6 +113,9 @@ func (v *VM) restored(p *startPlan) {
 
 // prepare begins to build a stand-by for a plan, unless there is one.
 func (h *Host) prepare(p *startPlan, limit time.Duration) {
+	if h.NoStandbys {
+		return
+	}
 	s := &h.standbys
 	key := p.standbyKey()
 	s.mu.Lock()
@@ -140,7 +141,7 @@ func (h *Host) prepare(p *startPlan, limit time.Duration) {
 	go func() {
 		defer s.work.Done()
 		defer cancel()
-		defer cfg.Restore.File.Close()
+		defer closeRestore(cfg.Restore)
 		b.err = b.build(ctx, cfg, p)
 		close(b.built)
 		if b.err != nil {
@@ -164,16 +165,22 @@ func (b *standby) config(h *Host, p *startPlan) (*qemu.Config, error) {
 			return nil, err
 		}
 	}
-	fd, err := unix.FcntlInt(p.cfg.Restore.File.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
+	restore := *p.cfg.Restore
+	restore.Hold = true
+	var err error
+	if restore.File, err = dupFile(p.cfg.Restore.File); err != nil {
 		return nil, err
 	}
-	restore := *p.cfg.Restore
-	restore.File, restore.Hold = os.NewFile(uintptr(fd), p.cfg.Restore.File.Name()), true
+	if p.cfg.Restore.State != nil {
+		if restore.State, err = dupFile(p.cfg.Restore.State); err != nil {
+			restore.File.Close()
+			return nil, err
+		}
+	}
 	cfg.Restore = &restore
 	if len(p.disks) > 0 { // copies of its own
 		if b.drives, err = h.openDrives(p.disks, b.dir); err != nil {
-			restore.File.Close()
+			closeRestore(&restore)
 			return nil, err
 		}
 		connectDrives(&cfg, b.drives)
@@ -181,6 +188,13 @@ func (b *standby) config(h *Host, p *startPlan) (*qemu.Config, error) {
 	cfg.Name, cfg.Dir = "standby", b.dir
 	cfg.Serial, cfg.HVC, cfg.OnEvent = &b.output[deviceSerial], &b.output[deviceHVC], b.events.add
 	return &cfg, nil
+}
+
+func closeRestore(r *qemu.Restore) {
+	r.File.Close()
+	if r.State != nil {
+		r.State.Close()
+	}
 }
 
 // build starts the guest, has its agent answer, and stops it.

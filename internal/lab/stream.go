@@ -43,9 +43,11 @@ type Stream struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	mu   sync.Mutex
-	kept []byte // held back
-	end  error  // io.EOF, or why the source failed
+	mu    sync.Mutex
+	kept  []byte // held back
+	given int64  // bytes that callers have
+	split bool   // kept begins in the middle of a piece of the source
+	end   error  // io.EOF, or why the source failed
 }
 
 // maxKept bounds what a search without a match holds, in bytes.
@@ -67,24 +69,37 @@ func (v *VM) newStream(kind, detail, noun string, site Site, src source) *Stream
 	return s
 }
 
-// openStream opens a stream of the agent.
-func (v *VM) openStream(ctx context.Context, op, kind, detail string, site Site, open func(*guest.Client) (*guest.Stream, error)) (*Stream, error) {
-	src, err := guestValue(ctx, v, op, open)
-	if err != nil {
-		return nil, err
-	}
-	return v.newStream(kind, detail, "stream", site, agentSource{src}), nil
+// openStream opens a stream of the agent, for the VM or one of its workers.
+func openStream(ctx context.Context, by Caller, kind, detail string, site Site, open func(*guest.Client, uint64) (*guest.Stream, error)) (s *Stream, err error) {
+	v := by.VM()
+	err = by.call(ctx, kind, func(c *guest.Client, executor uint64) error {
+		inst, err := v.running(kind, Booted)
+		if err != nil {
+			return err
+		}
+		gen := inst.generation()
+		src, err := open(c, executor)
+		if err == nil {
+			s = v.newStream(kind, detail, "stream", site, agentSource{src, gen})
+		}
+		return err
+	})
+	return s, err
 }
 
-// TailFile opens a stream of what is added to a guest file behind start, or
-// with fromEnd behind its end plus start.
-func (v *VM) TailFile(ctx context.Context, path string, start int64, fromEnd bool, site Site) (*Stream, error) {
-	return v.openStream(ctx, "tail_file", "tail_file", strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
-		return c.TailFile(ctx, path, start, fromEnd)
+// TailFile opens a stream of what is added to a file behind start, or with
+// fromEnd behind its end plus start. The file is what by finds under the path,
+// with its credentials.
+func TailFile(ctx context.Context, by Caller, path string, start int64, fromEnd bool, site Site) (*Stream, error) {
+	return openStream(ctx, by, "tail_file", strconv.Quote(path), site, func(c *guest.Client, executor uint64) (*guest.Stream, error) {
+		return c.TailFile(ctx, path, start, fromEnd, executor)
 	})
 }
 
-type agentSource struct{ s *guest.Stream }
+type agentSource struct {
+	s   *guest.Stream
+	gen *generation // whose agent serves it
+}
 
 func (a agentSource) next(ctx context.Context) ([]byte, error) { return a.s.Next(ctx) }
 func (a agentSource) ended() bool                              { return a.s.Ended() }
@@ -114,9 +129,15 @@ func (s *Stream) String() string {
 func (s *Stream) begin(ctx context.Context, limit time.Duration) (context.Context, func(), error) {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errStreamLimit)
 	stop := context.AfterFunc(s.ctx, cancel)
+	begun := func() { <-s.turn; stop(); cancel() }
+	select { // also for a limit of 0: what is there already can be had
+	case s.turn <- struct{}{}:
+		return limited, begun, nil
+	default:
+	}
 	select {
 	case s.turn <- struct{}{}:
-		return limited, func() { <-s.turn; stop(); cancel() }, nil
+		return limited, begun, nil
 	case <-limited.Done():
 		stop()
 		cancel()
@@ -161,7 +182,8 @@ func (s *Stream) takeKept() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.kept
-	s.kept = nil
+	s.kept, s.split = nil, false
+	s.given += int64(len(p))
 	return p
 }
 
@@ -184,11 +206,19 @@ func (s *Stream) Next(ctx context.Context, limit time.Duration) ([]byte, error) 
 
 // Drain collects the pieces that come until the limit or the end.
 func (s *Stream) Drain(ctx context.Context, limit time.Duration) ([][]byte, error) {
+	return s.drain(ctx, limit, func() error { return nil })
+}
+
+// drain is Drain after a look at the stream, which nobody else reads by then.
+func (s *Stream) drain(ctx context.Context, limit time.Duration, look func() error) ([][]byte, error) {
 	call, done, err := s.begin(ctx, limit)
 	if err != nil {
 		return nil, s.settle(ctx, err)
 	}
 	defer done()
+	if err := look(); err != nil {
+		return nil, err
+	}
 	var all [][]byte
 	for {
 		if p := s.takeKept(); len(p) > 0 {
@@ -240,7 +270,8 @@ func (s *Stream) search(ctx context.Context, pattern []byte) ([]byte, error) {
 		if i := bytes.Index(s.kept[from:], pattern); i >= 0 {
 			end := from + i + len(pattern)
 			found := s.kept[:end:end]
-			s.kept = s.kept[end:]
+			s.kept, s.split = s.kept[end:], end < len(s.kept)
+			s.given += int64(end)
 			s.mu.Unlock()
 			return found, nil
 		}
@@ -292,9 +323,20 @@ func (s *Stream) Close() {
 }
 
 // Streams lists the open streams that concern the VM, in order of opening.
+// Those of an agent that is gone are none any more.
 func (v *VM) Streams() []*Stream {
 	captures := v.captured()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.Concat(v.streams, captures)
+	var gen *generation
+	if v.inst != nil {
+		gen = v.inst.generation()
+	}
+	var open []*Stream
+	for _, s := range v.streams {
+		if src, ok := s.src.(agentSource); !ok || src.gen == gen {
+			open = append(open, s)
+		}
+	}
+	return append(open, captures...)
 }

@@ -40,7 +40,13 @@ type Caller = caller
 func MakeSyscall(ctx context.Context, by Caller, op string, s Syscall) (r *SyscallResult, err error) {
 	err = by.call(ctx, op, func(c *guest.Client, executor uint64) (err error) {
 		s.Executor = executor
+		inst, err := by.VM().running(op, Booted)
+		if err != nil {
+			return err
+		}
+		gen := inst.generation()
 		r, err = c.Syscall(ctx, &s)
+		gen.noteLife(&s, r, err)
 		return err
 	})
 	return r, err
@@ -58,15 +64,9 @@ func ReadMem(ctx context.Context, by Caller, address uint64, n int) (data []byte
 // FDStream opens a stream of what a descriptor of the caller gives. kind is
 // "fd_stream" or "file_tail_stream".
 func FDStream(ctx context.Context, by Caller, kind string, fd int64, site Site) (*Stream, error) {
-	var src *guest.Stream
-	err := by.call(ctx, kind, func(c *guest.Client, executor uint64) (err error) {
-		src, err = c.FDTail(ctx, executor, fd)
-		return err
+	return openStream(ctx, by, kind, fmt.Sprint(fd), site, func(c *guest.Client, executor uint64) (*guest.Stream, error) {
+		return c.FDTail(ctx, executor, fd)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return by.VM().newStream(kind, fmt.Sprint(fd), "stream", site, agentSource{src}), nil
 }
 
 // AsyncSyscall is a system call that has not returned, or whose result nobody
@@ -76,7 +76,7 @@ type AsyncSyscall struct {
 	lens []int
 
 	mu      sync.Mutex
-	awaited bool
+	awaited bool // or closed
 }
 
 // StartSyscall has a call made beside others and returns at once.
@@ -94,6 +94,9 @@ func StartSyscall(ctx context.Context, by Caller, s Syscall) (*AsyncSyscall, err
 		return nil, err
 	}
 	a.held = h
+	a.vm.mu.Lock()
+	a.vm.calls[a] = true
+	a.vm.mu.Unlock()
 	return a, nil
 }
 
@@ -119,6 +122,41 @@ func (a *AsyncSyscall) Await(ctx context.Context, limit time.Duration) (r *Sysca
 		a.mu.Lock()
 		a.awaited = false
 		a.mu.Unlock()
+		return nil, err
 	}
+	a.forget()
 	return r, err
+}
+
+// String names it.
+func (a *AsyncSyscall) String() string { return fmt.Sprintf("system call(%d)", a.handle) }
+
+// Done tells whether the call was awaited or closed.
+func (a *AsyncSyscall) Done() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.awaited
+}
+
+// Close interrupts the call and gives its result up, unless that was awaited.
+func (a *AsyncSyscall) Close(ctx context.Context) error {
+	a.mu.Lock()
+	done := a.awaited
+	a.awaited = true
+	a.mu.Unlock()
+	if done {
+		return nil
+	}
+	defer a.forget()
+	if a.check("close") != nil {
+		return nil // it went with its guest
+	}
+	return a.op(ctx, "close", func(c *guest.Client) error { return c.DropSyscall(ctx, a.handle) })
+}
+
+// forget takes it off the calls under way.
+func (a *AsyncSyscall) forget() {
+	a.vm.mu.Lock()
+	defer a.vm.mu.Unlock()
+	delete(a.vm.calls, a)
 }

@@ -31,20 +31,23 @@ type VM struct {
 	dir       string
 	log       *console.Log
 	findings  []console.Finding
-	inFlight  map[string]int // operations under way, by name
-	streams   []*Stream      // open ones, in order of opening
-	files     []*File        // open ones
-	consoleAt int64          // where the last console stream stopped
-	frozen    chan struct{}  // while a snapshot is taken: closed at its end
-	holders   int            // labs that hold this VM
+	inFlight  map[string]int         // operations under way, by name
+	streams   []*Stream              // open ones, in order of opening
+	files     []*File                // open ones
+	calls     map[*AsyncSyscall]bool // not awaited
+	consoleAt int64                  // where the last console stream stopped
+	frozen    chan struct{}          // while a snapshot is taken: closed at its end
+	holders   int                    // labs that hold this VM
 
 	nics  []*NIC // attached, in order of attaching
 	disks diskShelf
+
+	expendable bool
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	return &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
-		inFlight: map[string]int{}}
+		inFlight: map[string]int{}, calls: map[*AsyncSyscall]bool{}}
 }
 
 func (v *VM) memberKind() string { return "vm" }
@@ -58,6 +61,10 @@ func (v *VM) hold(n int) int {
 
 // Name is the name given at declaration.
 func (v *VM) Name() string { return v.name }
+
+// Expendable tells whether the guest is one that looks at something that may kill
+// it: its failures are for the caller that made it.
+func (v *VM) Expendable() bool { return v.expendable }
 
 // Profile is the name of the profile.
 func (v *VM) Profile() string { return v.profile.Name }
@@ -77,12 +84,28 @@ func (v *VM) CID() (uint32, bool) {
 	return v.cid, v.cid != 0
 }
 
-// IsQuiescent tells whether no operation is in flight and nothing is open.
+// IsQuiescent tells whether no operation is in flight, an asynchronous system
+// call that was not awaited being one, and nothing is open.
 func (v *VM) IsQuiescent() bool {
 	streams := v.OpenStreamCount()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.inFlight) == 0 && streams == 0 && v.openFiles() == 0
+	return len(v.inFlight) == 0 && streams == 0 && v.openFiles() == 0 && !v.awaits()
+}
+
+// awaits tells whether the present guest has a system call that was not
+// awaited. Held: v.mu.
+func (v *VM) awaits() bool {
+	if v.inst == nil {
+		return false
+	}
+	gen := v.inst.generation()
+	for c := range v.calls {
+		if gen.holds(c.gen, c.handle) {
+			return true
+		}
+	}
+	return false
 }
 
 // OpenFileCount is the number of Files open through the agent. Operations on
@@ -93,14 +116,20 @@ func (v *VM) OpenFileCount() int {
 	return v.openFiles()
 }
 
-// openFiles counts those that the present guest has. Held: v.mu.
+// openFiles counts those that the present guest's executors have: one that
+// ended took its descriptors along. Held: v.mu.
 func (v *VM) openFiles() int {
 	if v.inst == nil {
 		return 0
 	}
 	n, gen := 0, v.inst.generation()
 	for _, f := range v.files {
-		if gen.holds(f.gen, 0) {
+		w, ofWorker := f.by.(*Worker)
+		var executor uint64
+		if ofWorker {
+			executor = w.handle
+		}
+		if gen.holds(f.gen, 0) && gen.lives(executor, f.life) && !(ofWorker && w.isClosed()) {
 			n++
 		}
 	}

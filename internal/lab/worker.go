@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"provium/internal/guest"
@@ -15,10 +16,11 @@ import (
 type Worker struct {
 	held
 
-	mu     sync.Mutex
-	procs  []*Process
-	joined bool
-	closed bool
+	mu      sync.Mutex
+	procs   []*Process // of RunAsync
+	running []*Process // of Run, while it lasts
+	joined  bool
+	closed  bool
 }
 
 // SpawnWorker starts a worker.
@@ -41,42 +43,52 @@ func (w *Worker) Handle() uint64 { return w.handle }
 // String names it.
 func (w *Worker) String() string { return fmt.Sprintf("worker(%d)", w.handle) }
 
+func (w *Worker) isClosed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
+}
+
 var errWorkerClosed = errors.New("worker is closed")
 
 func (w *Worker) call(ctx context.Context, op string, do func(*guest.Client, uint64) error) error {
-	w.mu.Lock()
-	closed := w.closed
-	w.mu.Unlock()
-	if closed {
+	if w.isClosed() {
 		return errWorkerClosed
 	}
 	return w.op(ctx, op, func(c *guest.Client) error { return do(c, w.handle) })
 }
 
-// RunAsync starts a command with the worker's credentials and namespaces.
-func (w *Worker) RunAsync(ctx context.Context, r RunRequest) (*Process, error) {
-	if err := w.call(ctx, "run_async", func(*guest.Client, uint64) error { return nil }); err != nil {
+// start starts a command with the worker's credentials and namespaces.
+func (w *Worker) start(ctx context.Context, op string, r RunRequest, list *[]*Process) (*Process, error) {
+	if err := w.call(ctx, op, func(*guest.Client, uint64) error { return nil }); err != nil {
 		return nil, err
 	}
-	p, err := w.vm.startProcess(ctx, "run_async", r, w.handle)
+	p, err := w.vm.startProcess(ctx, op, r, w.handle)
 	if err == nil {
 		w.mu.Lock()
-		w.procs = append(w.procs, p)
+		*list = append(*list, p)
 		w.mu.Unlock()
 	}
 	return p, err
 }
 
+// RunAsync starts a command with the worker's credentials and namespaces.
+func (w *Worker) RunAsync(ctx context.Context, r RunRequest) (*Process, error) {
+	return w.start(ctx, "run_async", r, &w.procs)
+}
+
 // Run runs a command to its end.
 func (w *Worker) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
-	if err := w.call(ctx, "run", func(*guest.Client, uint64) error { return nil }); err != nil {
-		return nil, err
-	}
-	p, err := w.vm.startProcess(ctx, "run", r, w.handle)
+	p, err := w.start(ctx, "run", r, &w.running)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = p.Close(context.WithoutCancel(ctx)) }()
+	defer func() {
+		_ = p.Close(context.WithoutCancel(ctx))
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.running = slices.DeleteFunc(w.running, func(x *Process) bool { return x == p })
+	}()
 	if err := p.CloseStdin(ctx); err != nil {
 		return nil, err
 	}
@@ -87,7 +99,14 @@ func (w *Worker) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 func (w *Worker) processes() []*Process {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]*Process(nil), w.procs...)
+	return slices.Clone(w.procs)
+}
+
+// alive are all that may live: those and the commands of Run that are under way.
+func (w *Worker) alive() []*Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Concat(w.procs, w.running)
 }
 
 // Kill sends a signal to every process that was started here and lives.
@@ -95,9 +114,9 @@ func (w *Worker) Kill(ctx context.Context, signal int) error {
 	if err := w.check("worker:kill"); err != nil {
 		return err
 	}
-	for _, p := range w.processes() {
+	for _, p := range w.alive() {
 		var failed *OpError
-		if err := p.Signal(ctx, "worker:kill", signal); err != nil && err != errExited && !errors.As(err, &failed) {
+		if err := p.Signal(ctx, "worker:kill", signal); err != nil && err != errExited && err != errProcessClosed && !errors.As(err, &failed) {
 			return err
 		}
 	}
@@ -146,10 +165,13 @@ func (w *Worker) Close(ctx context.Context) error {
 	if closed || w.check("worker:close") != nil {
 		return nil
 	}
-	var errs []error
-	for _, p := range w.processes() {
-		errs = append(errs, p.Close(ctx))
+	all := w.alive()
+	errs := make([]error, len(all), len(all)+1)
+	var closing sync.WaitGroup
+	for i, p := range all { // side by side: each may need seconds
+		closing.Go(func() { errs[i] = p.Close(ctx) })
 	}
+	closing.Wait()
 	errs = append(errs, w.op(ctx, "worker:close", func(c *guest.Client) error { return c.CloseWorker(ctx, w.handle) }))
 	return errors.Join(errs...)
 }

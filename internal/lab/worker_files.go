@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +39,18 @@ func (w *Worker) open(ctx context.Context, op, path string, flags int64) (fd int
 	return r.Ret, nil
 }
 
+// moved checks how many bytes a call says it has moved: it is the guest's word,
+// and a test may have any call answer anything.
+func moved(op, path string, r *SyscallResult, most int) (int, error) {
+	switch {
+	case r.Errno != 0:
+		return 0, guest.ErrnoError(op, path, r.Errno)
+	case r.Ret < 0 || r.Ret > int64(most):
+		return 0, fmt.Errorf("%s %s: the guest's kernel says that it moved %d of %d bytes", op, path, r.Ret, most)
+	}
+	return int(r.Ret), nil
+}
+
 func (w *Worker) closeFD(ctx context.Context, op string, fd int64) {
 	// An error here is one of the worker, which the next call tells of.
 	_, _ = MakeSyscall(context.WithoutCancel(ctx), w, op, Syscall{Nr: unix.SYS_CLOSE, Args: [6]int64{fd}})
@@ -49,18 +63,29 @@ const maxReadFile = guest.MaxReadFile
 func (w *Worker) pieces(ctx context.Context, op, path string, nr, fd int64, n int, take func([]byte) error) error {
 	for {
 		r, err := MakeSyscall(ctx, w, op, Syscall{Nr: nr, Args: [6]int64{fd, 0, int64(n)}, Bufs: [][]byte{make([]byte, n)}, Slots: []int{1}})
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case r.Errno != 0:
-			return guest.ErrnoError(op, path, r.Errno)
-		case r.Ret == 0:
-			return nil
 		}
-		if err := take(r.Bufs[0][:r.Ret]); err != nil {
+		got, err := moved(op, path, r, n)
+		if err != nil || got == 0 {
+			return err
+		}
+		if err := take(r.Bufs[0][:got]); err != nil {
 			return err
 		}
 	}
+}
+
+// fstat describes an open file.
+func (w *Worker) fstat(ctx context.Context, op, path string, fd int64) (*FileInfo, error) {
+	r, err := MakeSyscall(ctx, w, op, Syscall{Nr: unix.SYS_FSTAT, Args: [6]int64{fd}, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
+	if err == nil && r.Errno != 0 {
+		err = guest.ErrnoError(op, path, r.Errno)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fileInfo(r.Bufs[0]), nil
 }
 
 // ReadFile returns the contents of a file of at most 96 MiB.
@@ -70,10 +95,20 @@ func (w *Worker) ReadFile(ctx context.Context, path string) ([]byte, error) {
 		return nil, err
 	}
 	defer w.closeFD(ctx, "read_file", fd)
+	info, err := w.fstat(ctx, "read_file", path, fd)
+	if err != nil {
+		return nil, err
+	}
+	tooLarge := func(what string, n int64) error {
+		return fmt.Errorf("read_file %s: File too large: %s %d bytes, and read_file takes at most %d; use tail_file or open_file", path, what, n, maxReadFile)
+	}
+	if info.Type == guest.TypeFile && info.Size > maxReadFile {
+		return nil, tooLarge("file has", info.Size)
+	}
 	var all []byte
 	err = w.pieces(ctx, "read_file", path, unix.SYS_READ, fd, 256<<10, func(p []byte) error {
 		if all = append(all, p...); len(all) > maxReadFile {
-			return fmt.Errorf("read_file %s: the file has more than %d bytes; use tail_file or open_file", path, maxReadFile)
+			return tooLarge("file has more than", maxReadFile)
 		}
 		return nil
 	})
@@ -82,23 +117,81 @@ func (w *Worker) ReadFile(ctx context.Context, path string) ([]byte, error) {
 
 // WriteFile creates a file or replaces its contents.
 func (w *Worker) WriteFile(ctx context.Context, path string, data []byte) error {
-	fd, err := w.open(ctx, "write_file", path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	return w.write(ctx, "write_file", path, bytes.NewReader(data), Perm{})
+}
+
+// write fills a file with everything that from gives.
+func (w *Worker) write(ctx context.Context, op, path string, from io.Reader, perm Perm) error {
+	fd, err := w.open(ctx, op, path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return err
 	}
-	defer w.closeFD(ctx, "write_file", fd)
-	for len(data) > 0 {
-		p := data[:min(len(data), 1<<20)]
-		r, err := MakeSyscall(ctx, w, "write_file", Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd, 0, int64(len(p))}, Bufs: [][]byte{p}, Slots: []int{1}})
-		switch {
-		case err != nil:
-			return err
-		case r.Errno != 0:
-			return guest.ErrnoError("write_file", path, r.Errno)
+	defer w.closeFD(ctx, op, fd)
+	piece := make([]byte, 1<<20)
+	for {
+		n, end := io.ReadFull(from, piece)
+		for p := piece[:n]; len(p) > 0; {
+			r, err := MakeSyscall(ctx, w, op, Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd, 0, int64(len(p))}, Bufs: [][]byte{p}, Slots: []int{1}})
+			if err != nil {
+				return err
+			}
+			taken, err := moved(op, path, r, len(p))
+			if err == nil && taken == 0 {
+				err = fmt.Errorf("%s %s: the guest's kernel took none of %d bytes", op, path, len(p))
+			}
+			if err != nil {
+				return err
+			}
+			p = p[taken:]
 		}
-		data = data[r.Ret:]
+		if end == io.EOF || end == io.ErrUnexpectedEOF {
+			break
+		}
+		if end != nil {
+			return end
+		}
 	}
-	return nil
+	bits, given := perm.Bits()
+	if !given {
+		return nil
+	}
+	// After the contents: a write clears the set-id bits.
+	r, err := MakeSyscall(ctx, w, op, Syscall{Nr: unix.SYS_FCHMOD, Args: [6]int64{fd, int64(bits)}})
+	if err == nil && r.Errno != 0 {
+		err = guest.ErrnoError(op, path, r.Errno)
+	}
+	return err
+}
+
+// workerFiles is a worker as the other side of a push.
+type workerFiles struct{ *Worker }
+
+func (w workerFiles) PushFile(ctx context.Context, path string, from io.Reader, perm Perm) error {
+	return w.write(ctx, "push_file", path, from, perm)
+}
+
+// PushFile copies a host file or directory into the guest, as VM.PushFile does.
+func (w *Worker) PushFile(ctx context.Context, hostPath, guestPath string, perm Perm) error {
+	return push(ctx, workerFiles{w}, hostPath, guestPath, perm)
+}
+
+// PullFile copies a guest file to the host, as VM.PullFile does.
+func (w *Worker) PullFile(ctx context.Context, guestPath, hostPath string) error {
+	return pull(hostPath, func(to io.Writer) (uint32, error) {
+		fd, err := w.open(ctx, "pull_file", guestPath, unix.O_RDONLY)
+		if err != nil {
+			return 0, err
+		}
+		defer w.closeFD(ctx, "pull_file", fd)
+		info, err := w.fstat(ctx, "pull_file", guestPath, fd)
+		if err != nil {
+			return 0, err
+		}
+		return info.Perm, w.pieces(ctx, "pull_file", guestPath, unix.SYS_READ, fd, 1<<20, func(p []byte) error {
+			_, err := to.Write(p)
+			return err
+		})
+	})
 }
 
 // Stat describes a file; without follow a symbolic link itself.
@@ -107,19 +200,26 @@ func (w *Worker) Stat(ctx context.Context, path string, follow bool) (*FileInfo,
 	if !follow {
 		nr = unix.SYS_LSTAT
 	}
-	r, err := w.pathCall(ctx, "stat", path, Syscall{Nr: nr, Bufs: [][]byte{make([]byte, 144)}, Slots: []int{1}})
+	r, err := w.pathCall(ctx, "stat", path, Syscall{Nr: nr, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
 	if err != nil {
 		return nil, err
 	}
-	// struct stat of x86-64
-	le, b := binary.LittleEndian, r.Bufs[1]
+	return fileInfo(r.Bufs[1]), nil
+}
+
+// statSize is the size of struct stat on x86-64.
+const statSize = 144
+
+// fileInfo reads a struct stat.
+func fileInfo(b []byte) *FileInfo {
+	le := binary.LittleEndian
 	mode := le.Uint32(b[24:])
 	return &FileInfo{
 		Size:    int64(le.Uint64(b[48:])),
 		MtimeNS: int64(le.Uint64(b[88:]))*1e9 + int64(le.Uint64(b[96:])),
 		Perm:    mode & 0o7777,
 		Type:    entryType(mode >> 12),
-	}, nil
+	}
 }
 
 // entryType is the kind of file of a directory entry, whose numbers are those
@@ -151,7 +251,7 @@ func (w *Worker) ListDir(ctx context.Context, path string) ([]DirEntry, error) {
 		return nil, err
 	}
 	defer w.closeFD(ctx, "listdir", fd)
-	all := []DirEntry{}
+	var all []DirEntry
 	err = w.pieces(ctx, "listdir", path, unix.SYS_GETDENTS64, fd, 64<<10, func(p []byte) error {
 		for len(p) > 0 {
 			e, rest, err := directoryEntry(p)
@@ -164,6 +264,7 @@ func (w *Worker) ListDir(ctx context.Context, path string) ([]DirEntry, error) {
 		}
 		return nil
 	})
+	slices.SortFunc(all, func(a, b DirEntry) int { return strings.Compare(a.Name, b.Name) })
 	return all, err
 }
 
@@ -188,35 +289,42 @@ func directoryEntry(b []byte) (e DirEntry, rest []byte, err error) {
 
 // Mkdir makes a directory; with parents also what is missing above it, and an
 // existing one is no error then.
-func (w *Worker) Mkdir(ctx context.Context, path string, parents bool, perm *uint32) error {
-	mode := int64(0o755)
-	if perm != nil {
-		mode = int64(*perm)
-	}
-	make := func(dir string, mode int64) error {
-		_, err := w.pathCall(ctx, "mkdir", dir, Syscall{Nr: unix.SYS_MKDIR, Args: [6]int64{0, mode}})
-		var failed *OpError
-		if parents && errors.As(err, &failed) && failed.Name == "EEXIST" {
-			info, statErr := w.Stat(ctx, dir, true)
-			if statErr == nil && info.Type == guest.TypeDirectory {
-				return nil
-			}
-		}
-		return err
-	}
+func (w *Worker) Mkdir(ctx context.Context, path string, parents bool, perm Perm) error {
 	if parents {
 		for i := 1; i < len(path); i++ {
 			if path[i] == '/' && path[i-1] != '/' && strings.Trim(path[i:], "/") != "" {
-				if err := make(path[:i], 0o755); err != nil {
+				if err := w.makeDir(ctx, path[:i], Perm{}, true); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	if err := make(path, mode); err != nil || perm == nil {
-		return err
+	return w.makeDir(ctx, path, perm, parents)
+}
+
+// makeDir makes one directory, with exactly this mode if one is given.
+func (w *Worker) makeDir(ctx context.Context, path string, perm Perm, existing bool) error {
+	bits, given := perm.Bits()
+	if !given {
+		bits = 0o755
 	}
-	_, err := w.pathCall(ctx, "mkdir", path, Syscall{Nr: unix.SYS_CHMOD, Args: [6]int64{0, mode}})
+	_, err := w.pathCall(ctx, "mkdir", path, Syscall{Nr: unix.SYS_MKDIR, Args: [6]int64{0, int64(bits)}})
+	var failed *OpError
+	switch {
+	case err == nil && given:
+		_, err = w.pathCall(ctx, "mkdir", path, Syscall{Nr: unix.SYS_CHMOD, Args: [6]int64{0, int64(bits)}})
+	case existing && errors.As(err, &failed):
+		// There are other reasons than EEXIST to refuse a directory that is
+		// there: a read-only file system, a missing permission.
+		info, statErr := w.Stat(ctx, path, true)
+		switch {
+		case statErr != nil:
+		case info.Type == guest.TypeDirectory:
+			return nil
+		default:
+			return guest.ErrnoError("mkdir", path, int(unix.ENOTDIR))
+		}
+	}
 	return err
 }
 

@@ -19,6 +19,8 @@ type Recording struct {
 	base  *stack
 	refs  atomic.Int32
 	data  *os.File // of the writes, one behind the other
+	// dataAt is where in it they begin.
+	dataAt int64
 
 	mu      sync.Mutex
 	spool   *spool // to data; finished when the recording has ended
@@ -166,6 +168,9 @@ func (r *Recording) Mark(label string) error {
 	r.add(crash.Op{Kind: crash.Mark, Label: label}, 0)
 	return nil
 }
+
+// Size is that of the disk, in bytes.
+func (r *Recording) Size() int64 { return r.size }
 
 // Log is what was noted so far.
 func (r *Recording) Log() []crash.Op {

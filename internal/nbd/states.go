@@ -3,6 +3,7 @@ package nbd
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
 
@@ -29,6 +30,9 @@ type sum struct {
 	sum   uint64
 }
 
+// maxCovered bounds the memory that States take: some 24 bytes per sector.
+const maxCovered = 1 << 25
+
 // States gives those of a recording that has ended and has everything.
 func (r *Recording) States() (*States, error) {
 	r.mu.Lock()
@@ -39,6 +43,15 @@ func (r *Recording) States() (*States, error) {
 	}
 	if _, err := r.Ended(); err != nil {
 		return nil, err
+	}
+	covered := int64(0)
+	for i := range log {
+		if log[i].Kind == crash.Write {
+			covered += log[i].Count
+		}
+	}
+	if covered > maxCovered {
+		return nil, fmt.Errorf("its writes cover %d sectors, and at most %d can be looked at", covered, maxCovered)
 	}
 	s := &States{rec: r, at: at, x: crash.NewIndex(log), seed: maphash.MakeSeed()}
 	return s, s.fingerprint()
@@ -134,21 +147,28 @@ func (s *States) Fingerprint(st crash.State) uint64 {
 		settled = s.x.View(crash.State{At: flush + 1})
 	}
 	v := s.x.View(st)
-	seen := map[int64]bool{}
-	look := func(first, count int64) {
-		for sector := first; sector < first+count; sector++ {
-			if !seen[sector] {
-				seen[sector] = true
-				total += s.of(sector, v.Source(sector)) - s.of(sector, settled.Source(sector))
+	// Each sector counts with the write that it has its content from.
+	look := func(op int, first, count int64) {
+		v.Compare(settled, first, count, func(begin, now, then int) {
+			if now < 0 {
+				return
 			}
-		}
+			if _, from := s.x.Entry(now); from != op {
+				return
+			}
+			before := s.base[begin]
+			if then >= 0 {
+				before = s.entries[then]
+			}
+			total += s.entries[now] - before
+		})
 	}
 	for _, p := range st.Keep {
-		look(p.First, p.Count)
+		look(p.Op, p.First, p.Count)
 	}
 	for i := flush; i < st.At; i++ {
-		if log[i].Kind == crash.Write && log[i].FUA {
-			look(log[i].First, log[i].Count)
+		if log[i].Kind == crash.Write && log[i].FUA && !(st.InFlight && i == st.At-1) {
+			look(i, log[i].First, log[i].Count)
 		}
 	}
 	return total
@@ -164,7 +184,7 @@ func (s *States) readRun(op int, first, count int64, p []byte) error {
 		clear(p[:count*SectorSize])
 		return nil
 	}
-	_, err := s.rec.data.ReadAt(p[:count*SectorSize], s.at[op]+(first-s.Log()[op].First)*SectorSize)
+	_, err := s.rec.data.ReadAt(p[:count*SectorSize], s.rec.dataAt+s.at[op]+(first-s.Log()[op].First)*SectorSize)
 	return err
 }
 

@@ -18,7 +18,8 @@ type unflushed struct {
 	files   []*blob  // with what was replaced
 	old     *os.File // the last of them, which is written to; nil while there is none
 	oldSize int64
-	coarse  bool // until the next flush they are not told apart
+	covered int64 // sectors of all writes together
+	coarse  bool  // until the next flush they are not told apart
 }
 
 // pendingWrite is one of them, in sectors.
@@ -40,6 +41,7 @@ type savedRun struct {
 const (
 	maxUnflushed = 1 << 17  // writes
 	maxReplaced  = 32 << 20 // bytes that later writes replaced
+	maxSectors   = 1 << 22  // of all writes together
 )
 
 // note is to be called before a write of whole sectors changes the cache.
@@ -47,7 +49,8 @@ func (u *unflushed) note(cache *layer, dir string, off, n int64, settled bool) e
 	if u.coarse {
 		return nil
 	}
-	if len(u.writes) >= maxUnflushed || u.oldSize >= maxReplaced {
+	u.covered += n / SectorSize
+	if len(u.writes) >= maxUnflushed || u.oldSize >= maxReplaced || u.covered > maxSectors {
 		u.forget()
 		u.coarse = true
 		return nil
@@ -106,7 +109,7 @@ func copyRange(from *blob, at, n int64, to *os.File, toAt int64) error {
 
 // forget makes one write of all that is in the cache, or nothing of an empty one.
 func (u *unflushed) forget() {
-	u.coarse = false
+	u.covered, u.coarse = 0, false
 	u.writes = u.writes[:0]
 	if cap(u.writes) > 1<<12 {
 		u.writes = nil
@@ -129,7 +132,7 @@ func (u *unflushed) seal() unflushed {
 
 // copy gives what a sealed one knows.
 func (u *unflushed) copy() unflushed {
-	out := unflushed{writes: slices.Clone(u.writes), files: slices.Clone(u.files), coarse: u.coarse}
+	out := unflushed{writes: slices.Clone(u.writes), files: slices.Clone(u.files), covered: u.covered, coarse: u.coarse}
 	for _, b := range out.files {
 		b.retain()
 	}

@@ -168,6 +168,14 @@ func TestManyUnflushedWritesAreOne(t *testing.T) {
 			}
 			return nil
 		},
+		"many sectors": func(d *Disk) error {
+			for range maxSectors/2048 + 1 {
+				if err := d.guestZero(ctx, 0, 1<<20, false); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		"much that was replaced": func(d *Disk) error {
 			for range maxReplaced>>20 + 3 {
 				if err := d.guestWrite(ctx, block('x', 1<<20/SectorSize), 0, false); err != nil {

@@ -55,7 +55,8 @@ type Machine struct {
 	deleted   deletionWatch
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
-	stateFD   int           // number in the QEMU process of what it is restored from
+	state     *os.File      // what it is restored from, nil for a booted one
+	stateFD   int           // number in the QEMU process of the same
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
 
@@ -80,10 +81,16 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		return nil, err
 	}
 	m.ram = ram
+	if cfg.Restore != nil {
+		if m.state, err = dup(cfg.Restore.stateFile()); err != nil {
+			ram.Close()
+			return nil, err
+		}
+	}
 	m.migration = newMigrationWatch(cfg.OnEvent)
 	ends, numbers, err := m.wire(&child, ram)
 	if err != nil {
-		ram.Close()
+		m.closeFiles()
 		return nil, err
 	}
 	m.cmd = exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
@@ -93,7 +100,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	m.cmd.Stderr = m.stderr
 	if err := cfg.Starter.Start(m.cmd); err != nil {
 		ends.close()
-		ram.Close()
+		m.closeFiles()
 		return nil, &StartError{Err: err}
 	}
 	child.close()
@@ -242,6 +249,14 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 	return ends, n, nil
 }
 
+// closeFiles closes what was only read, or goes with the guest.
+func (m *Machine) closeFiles() {
+	m.ram.Close()
+	if m.state != nil {
+		m.state.Close()
+	}
+}
+
 // newRAM makes the guest's memory. The memfd is sealed against a change of its
 // size, on which QEMU would die by SIGBUS.
 func newRAM(size int64) (*os.File, error) {
@@ -275,7 +290,7 @@ func (m *Machine) reap() {
 		<-m.qmp.Done()
 		m.qmp.Close()
 	}
-	m.ram.Close()
+	m.closeFiles()
 	select {
 	case conn := <-m.early:
 		conn.Close()

@@ -24,8 +24,13 @@ type Restore struct {
 	// QEMU needs the right to write to it, but never does; nobody else may
 	// either while the machine runs.
 	File *os.File
-	// StateAt and StateLen say where in File the result of SaveState lies, in bytes.
+	// State holds the result of SaveState, at StateAt and StateLen bytes long; nil is
+	// File. It is the caller's, as File is.
+	State             *os.File
 	StateAt, StateLen int64
+	// Changed are the parts of the memory that State holds, at their own offsets, in
+	// place of File's.
+	Changed []Range
 	// Check is asked before anything is loaded whether a QEMU of this version
 	// will do; nil accepts any.
 	Check func(version string) error
@@ -75,7 +80,7 @@ func (r *Restore) openState() (*os.File, error) {
 	if r.StateLen < 0 || r.StateLen > maxState {
 		return nil, &StateError{Op: "load", Err: fmt.Errorf("%d bytes of state, at most %d are possible", r.StateLen, maxState)}
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", r.File.Fd()))
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", r.stateFile().Fd()))
 	if err == nil {
 		_, err = f.Seek(r.StateAt, io.SeekStart)
 	}
@@ -188,6 +193,9 @@ func (m *Machine) load(ctx context.Context) error {
 		if err := m.qmp.Execute(ctx, "migrate-set-parameters", map[string]int{"announce-rounds": 0}, nil); err != nil {
 			return fail(err)
 		}
+	}
+	if err := m.overlay(ctx); err != nil {
+		return fail(err)
 	}
 	uri := map[string]string{"uri": fmt.Sprintf("fd:%d", m.stateFD)}
 	if err := m.qmp.Execute(ctx, "migrate-incoming", uri, nil); err != nil {
@@ -313,7 +321,7 @@ func (m *Machine) saveRestored(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	origin := make([]byte, m.cfg.Restore.StateLen)
-	if _, err := m.ram.ReadAt(origin, m.cfg.Restore.StateAt); err != nil {
+	if _, err := m.state.ReadAt(origin, m.cfg.Restore.StateAt); err != nil {
 		return nil, err
 	}
 	return joinState(origin, devices)

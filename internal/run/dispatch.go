@@ -139,6 +139,7 @@ func (o *Options) job(c Candidate, temp string) *job {
 		bootCache = ""
 	}
 	return &job{
+		ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
 		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: o.ImageCache, BootCache: bootCache,
 		Fixtures: cfg.CacheDir, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Seed: o.Seed,

@@ -35,7 +35,8 @@ type Workshop struct {
 	cache   *fixture.Cache
 }
 
-// OpenWorkshop prepares one; the build commands of the profiles run first.
+// OpenWorkshop prepares one; the build commands of the profiles run first. The
+// working directory of the process becomes the project, as fixtures expect it.
 func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 	w = &Workshop{o: o, starter: proc.NewStarter()}
 	defer func() {
@@ -43,6 +44,9 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 			w.Close()
 		}
 	}()
+	if err := os.Chdir(o.Config.Dir); err != nil {
+		return nil, fmt.Errorf("project directory: %w", err)
+	}
 	sweepTempDirs(o.TempBase)
 	if w.temp, err = newTempDir(o.TempBase); err != nil {
 		return nil, err
@@ -180,7 +184,9 @@ func (w *Workshop) Boot(ctx context.Context, profile string) (err error) {
 }
 
 // Prepare runs the build commands, fills the boot cache, and builds the fixtures
-// that the selected tests name literally.
+// that the selected tests name literally. One that fails does not keep it from the
+// others. A profile that does not boot is only told of: not all need to on this
+// machine, and tests that use it will fail by themselves.
 func (w *Workshop) Prepare(ctx context.Context, note func(format string, values ...any)) error {
 	candidates, err := Select(w.o.Config, w.o.Select, 0)
 	if err != nil {
@@ -189,9 +195,17 @@ func (w *Workshop) Prepare(ctx context.Context, note func(format string, values 
 	for _, name := range w.o.Config.ProfileNames() {
 		note("booting profile `%s`", name)
 		if err := w.Boot(ctx, name); err != nil {
-			return err
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			// The console is for those who need the profile.
+			if boot := (*lab.BootError)(nil); errors.As(err, &boot) {
+				err = boot.Err
+			}
+			fmt.Fprintf(w.o.Stderr, "provium: profile `%s` does not boot: %v\n", name, err)
 		}
 	}
+	var failed []error
 	done := map[string]bool{}
 	for _, c := range candidates.Files {
 		for _, name := range c.FixtureRefs {
@@ -201,12 +215,15 @@ func (w *Workshop) Prepare(ctx context.Context, note func(format string, values 
 			done[name] = true
 			s, err := w.o.Source(name)
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.Path, err)
+				failed = append(failed, fmt.Errorf("%s: %w", c.Path, err))
+				continue
 			}
 			built, err := w.Build(ctx, s)
 			switch {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
 			case err != nil:
-				return err
+				failed = append(failed, err)
 			case built:
 				note("built fixture `%s`", s.Name)
 			default:
@@ -214,5 +231,5 @@ func (w *Workshop) Prepare(ctx context.Context, note func(format string, values 
 			}
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }

@@ -39,27 +39,28 @@ type message struct {
 
 // job is one test file and all that its runner needs to know.
 type job struct {
-	Path       string // relative to the project
-	Abs        string
-	Project    string // directory, the runner's working directory
-	ConfigPath string
-	Roots      []string
-	Profiles   map[string]config.Profile
-	Oops       []string // oops_patterns
-	OopsIgnore []string
-	Filter     string // JSON form of the per-test filter
-	TempDir    string // private to this runner, exists
-	ImageCache string
-	BootCache  string // "" has every boot really boot
-	Fixtures   string // directory of the fixture cache
-	Version    string // identity of the program
-	Overlay    string // of $PROVIUM_OVERLAY, or ""
-	Self       string // our program, beside which an installed overlay is looked for
-	QEMU       string
-	JSONOutput bool // stdout carries JSON: print goes to stderr
-	Seed       uint64
-	ShuffleOn  bool
-	NoKSM      bool
+	Path        string // relative to the project
+	Abs         string
+	Project     string // directory, the runner's working directory
+	ConfigPath  string
+	Roots       []string
+	Profiles    map[string]config.Profile
+	Oops        []string // oops_patterns
+	OopsIgnore  []string
+	Filter      string // JSON form of the per-test filter
+	TempDir     string // private to this runner, exists
+	ImageCache  string
+	BootCache   string // "" has every boot really boot
+	Fixtures    string // directory of the fixture cache
+	Version     string // identity of the program
+	Overlay     string // of $PROVIUM_OVERLAY, or ""
+	Self        string // our program, beside which an installed overlay is looked for
+	QEMU        string
+	JSONOutput  bool // stdout carries JSON: print goes to stderr
+	Seed        uint64
+	ShuffleOn   bool // of tests, where each starts from one state
+	ShuffleSeed uint64
+	NoKSM       bool
 }
 
 type stopNow struct {

@@ -109,8 +109,13 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
+	var shuffle *uint64
+	if j.ShuffleOn {
+		shuffle = &j.ShuffleSeed
+	}
 	return script.Run(ctx, script.Config{
-		Path: j.Path, AbsPath: j.Abs, Roots: j.Roots, Host: host,
+		Shuffle: shuffle,
+		Path:    j.Path, AbsPath: j.Abs, Roots: j.Roots, Host: host,
 		Filter: func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
 		Stdout: stdout, Stderr: os.Stderr,
 		Emit:       r.emit,
@@ -136,7 +141,7 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event
 	}
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit, BootCache: j.BootCache,
+		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},

@@ -12,6 +12,7 @@ type bridgeMethod = func(f *file, a args, b *lab.Bridge) ([]lua.Value, error)
 func (f *file) newBridgeType() *lua.Type {
 	methods := map[string]bridgeMethod{
 		"name":    bridgeValue(func(b *lab.Bridge) lua.Value { return b.Name() }),
+		"seed":    bridgeValue(func(b *lab.Bridge) lua.Value { return int64(b.Seed()) }),
 		"attach":  (*file).bridgeAttach,
 		"detach":  (*file).bridgeDetach,
 		"members": (*file).bridgeMembers,

@@ -3,6 +3,8 @@ package script
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -17,45 +19,116 @@ type impairment struct {
 	key            string // of the value in a table
 	kind           lab.Impairment
 	percent        bool
+	detail         string // key of what else can be said; "" is nothing
+	describe       func(o options, r *lab.ImpairmentRule) error
 }
 
 var impairments = [...]impairment{
-	{"add_latency", "latency_ms", "ms", lab.Latency, false},
-	{"add_jitter", "jitter_ms", "ms", lab.Jitter, false},
-	{"drop_rate", "drop_rate_pct", "p", lab.Loss, true},
-	{"duplicate_rate", "duplicate_rate_pct", "p", lab.Duplicate, true},
-	{"reorder_rate", "reorder_rate_pct", "p", lab.Reorder, true},
-	{"corrupt_rate", "corrupt_rate_pct", "p", lab.Corrupt, true},
-	{"bandwidth_limit", "bandwidth_bps", "bps", lab.Bandwidth, false},
+	{setter: "add_latency", getter: "latency_ms", key: "ms", kind: lab.Latency},
+	{setter: "add_jitter", getter: "jitter_ms", key: "ms", kind: lab.Jitter, detail: "distribution", describe: jitterDetail},
+	{setter: "drop_rate", getter: "drop_rate_pct", key: "p", kind: lab.Loss, percent: true, detail: "burst", describe: lossDetail},
+	{setter: "duplicate_rate", getter: "duplicate_rate_pct", key: "p", kind: lab.Duplicate, percent: true},
+	{setter: "reorder_rate", getter: "reorder_rate_pct", key: "p", kind: lab.Reorder, percent: true},
+	{setter: "corrupt_rate", getter: "corrupt_rate_pct", key: "p", kind: lab.Corrupt, percent: true},
+	{setter: "bandwidth_limit", getter: "bandwidth_bps", key: "bps", kind: lab.Bandwidth, detail: "queue", describe: bandwidthDetail},
 }
 
 // addImpairments adds the methods that set and get impairments.
 func addImpairments(methods map[string]bridgeMethod) {
 	for _, i := range impairments {
 		methods[i.setter] = i.set(true)
-		methods[i.getter] = i.get
+		methods[i.getter] = getRule(i.kind, func(_ *file, r lab.ImpairmentRule) lua.Value { return number(r.Value) })
 	}
 	methods["add_directional_latency"] = impairments[0].set(false)
 	methods["directional_drop_rate"] = impairments[2].set(false)
+	methods["jitter_distribution"] = getRule(lab.Jitter, func(_ *file, r lab.ImpairmentRule) lua.Value {
+		return distributions[r.Distribution]
+	})
+	methods["bandwidth_queue"] = getRule(lab.Bandwidth, func(_ *file, r lab.ImpairmentRule) lua.Value { return r.QueueBytes() })
+	methods["gilbert_elliott"] = (*file).bridgeGilbertElliott
+	methods["loss_model"] = getRule(lab.Loss, lossModel)
+}
+
+// distributions are the names of those of jitter.
+var distributions = [...]string{lab.Uniform: "uniform", lab.Normal: "normal", lab.Pareto: "pareto"}
+
+func jitterDetail(o options, r *lab.ImpairmentRule) error {
+	name, err := o.str("distribution", distributions[lab.Uniform])
+	if err != nil {
+		return err
+	}
+	i := slices.Index(distributions[:], name)
+	if i < 0 {
+		return o.errorf("distribution", "= `%s` is none (use %s)", clip(name, 80), strings.Join(distributions[:], ", "))
+	}
+	r.Distribution = lab.Distribution(i)
+	return nil
+}
+
+// lossDetail has losses come in bursts of so many frames on average.
+func lossDetail(o options, r *lab.ImpairmentRule) error {
+	burst, given, err := o.number("burst")
+	if err != nil || !given {
+		return err
+	}
+	if burst < 1 {
+		return o.errorf("burst", "must be at least 1 (frames lost in a row, on average), got %s", show(o.get("burst")))
+	}
+	if r.Value == 0 || r.Value == 100 {
+		return nil
+	}
+	leave := 100 / burst
+	enter := leave * r.Value / (100 - r.Value)
+	if enter > 100 {
+		return o.errorf("burst", "must be at least %.4g where %s %% of the frames are lost, got %s", r.Value/(100-r.Value), show(number(r.Value)), show(o.get("burst")))
+	}
+	r.Burst = lab.GilbertElliott{Enter: enter, Leave: leave, Bad: 100}
+	return nil
+}
+
+func bandwidthDetail(o options, r *lab.ImpairmentRule) error {
+	if !o.has("queue") {
+		return nil
+	}
+	n, err := parseSize(o.get("queue"))
+	if err != nil {
+		return o.errorf("queue", "%w", err)
+	}
+	r.Queue = n
+	return nil
 }
 
 // set is a method that takes a number for the whole bridge, if whole, or a table
 // for one direction.
 func (i impairment) set(whole bool) bridgeMethod {
 	return func(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {
+		r := lab.ImpairmentRule{Kind: i.kind}
+		var details []string
+		if i.detail != "" {
+			details = []string{i.detail}
+		}
 		if _, ok := a.value(1).(*lua.Table); !ok {
 			form := fmt.Sprintf("a table {from=, to=, %s=}", i.key)
 			if !whole {
 				return nil, a.wrong(1, "rule", form)
 			}
-			v, err := i.value(a, "argument 1", a.value(1), " or "+form)
+			var err error
+			if r.Value, err = i.value(a, "argument 1", a.value(1), " or "+form); err != nil {
+				return nil, err
+			}
+			o, err := a.options(2, details...)
 			if err != nil {
 				return nil, err
 			}
-			b.Switch().Set(i.kind, v)
+			if i.describe != nil {
+				if err := i.describe(o, &r); err != nil {
+					return nil, err
+				}
+			}
+			b.Switch().Apply(r)
 			return nil, nil
 		}
-		o, err := a.options(1, "from", "to", i.key)
+		o, err := a.options(1, append([]string{"from", "to", i.key}, details...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -63,13 +136,74 @@ func (i impairment) set(whole bool) bridgeMethod {
 		if err != nil {
 			return nil, err
 		}
-		v, err := i.value(a, "`"+i.key+"`", o.get(i.key), "")
-		if err != nil {
+		if r.Value, err = i.value(a, "`"+i.key+"`", o.get(i.key), ""); err != nil {
 			return nil, err
 		}
-		b.Switch().SetPair(from, to, i.kind, v)
+		if i.describe != nil {
+			if err := i.describe(o, &r); err != nil {
+				return nil, err
+			}
+		}
+		b.Switch().ApplyPair(from, to, r)
 		return nil, nil
 	}
+}
+
+// bridgeGilbertElliott is bridge:gilbert_elliott{enter=, leave=, good=, bad=, from=, to=}.
+func (f *file) bridgeGilbertElliott(a args, b *lab.Bridge) ([]lua.Value, error) {
+	if _, ok := a.value(1).(*lua.Table); !ok {
+		return nil, a.wrong(1, "rule", "a table {enter=, leave=, good=, bad=}, with from= and to= for one direction")
+	}
+	o, err := a.options(1, "from", "to", "enter", "leave", "good", "bad")
+	if err != nil {
+		return nil, err
+	}
+	percent := func(key string, absent float64) (float64, error) {
+		if !o.has(key) && absent >= 0 {
+			return absent, nil
+		}
+		return impairments[2].value(a, "`"+key+"`", o.get(key), "")
+	}
+	var g lab.GilbertElliott
+	for _, field := range []struct {
+		key    string
+		absent float64
+		to     *float64
+	}{{"enter", -1, &g.Enter}, {"leave", -1, &g.Leave}, {"good", 0, &g.Good}, {"bad", 100, &g.Bad}} {
+		if *field.to, err = percent(field.key, field.absent); err != nil {
+			return nil, err
+		}
+	}
+	if g.Enter > 0 && g.Leave == 0 {
+		return nil, a.errorf("`leave` must be more than 0, got %s (a link that turned bad would stay so)", show(o.get("leave")))
+	}
+	r := lab.ImpairmentRule{Kind: lab.Loss, Value: g.Mean(), Burst: g}
+	if g.Mean() == 0 {
+		r.Burst = lab.GilbertElliott{} // removes
+	}
+	if !o.has("from") && !o.has("to") {
+		b.Switch().Apply(r)
+		return nil, nil
+	}
+	from, to, err := f.direction(a, b, o, true)
+	if err != nil {
+		return nil, err
+	}
+	b.Switch().ApplyPair(from, to, r)
+	return nil, nil
+}
+
+// lossModel is nil for loss that looks at each frame on its own.
+func lossModel(f *file, r lab.ImpairmentRule) lua.Value {
+	if r.Burst == (lab.GilbertElliott{}) {
+		return nil
+	}
+	t := f.state.NewTable()
+	set(t, "enter", number(r.Burst.Enter))
+	set(t, "leave", number(r.Burst.Leave))
+	set(t, "good", number(r.Burst.Good))
+	set(t, "bad", number(r.Burst.Bad))
+	return t
 }
 
 // value reads a number; or is what else could stand there.
@@ -92,17 +226,19 @@ func (i impairment) value(a args, what string, v lua.Value, or string) (float64,
 	return n, nil
 }
 
-// get is a method that gives the whole bridge's value or, for two VMs, the one in
-// force between them.
-func (i impairment) get(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {
-	if a.count() == 0 {
-		return []lua.Value{number(b.Switch().Value(i.kind))}, nil
+// getRule is a method that tells something of the whole bridge's rule or, for two
+// VMs, of the one in force between them.
+func getRule(kind lab.Impairment, tell func(f *file, r lab.ImpairmentRule) lua.Value) bridgeMethod {
+	return func(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {
+		if a.count() == 0 {
+			return []lua.Value{tell(f, b.Switch().Rule(kind))}, nil
+		}
+		names, err := f.endpoints(a, "from", "to")
+		if err != nil {
+			return nil, err
+		}
+		return []lua.Value{tell(f, b.Switch().PairRule(names[0], names[1], kind))}, nil
 	}
-	names, err := f.endpoints(a, "from", "to")
-	if err != nil {
-		return nil, err
-	}
-	return []lua.Value{number(b.Switch().PairValue(names[0], names[1], i.kind))}, nil
 }
 
 // number is an integer where it can be one.

@@ -24,6 +24,7 @@ type build struct {
 	trace  fixture.Trace
 	cache  *fixture.Cache
 	placed []string // snapshots in the cache's directory
+	labs   []string // directories that lab:snapshot(dir) has written
 }
 
 // chain lists the fixtures being built, from the outermost to b.
@@ -167,6 +168,11 @@ func (f *file) runFixture(ctx context.Context, b *build) (made *fixture.Built, e
 		if vm.State() == lab.Created {
 			continue
 		}
+		for _, path := range vm.DiskImages() {
+			if err := b.trace.File(g.inProject(path)); err != nil {
+				return nil, fmt.Errorf("disk of vm `%s`: %w", vm.Name(), err)
+			}
+		}
 		digest, err := cfg.Host.ProfileDigest(ctx, vm.Profile())
 		if err != nil {
 			return nil, err
@@ -182,28 +188,49 @@ func (f *file) fixtureResult(values []lua.Value) (*fixture.Built, error) {
 	if len(values) == 0 || values[0] == nil {
 		return nil, errors.New("it returned nothing: " + want)
 	}
-	u, ok := values[0].(*lua.Userdata)
-	if !ok {
+	made, err := f.snapshotOf(values[0])
+	if err != nil {
+		return nil, err
+	}
+	if made == nil {
 		return nil, fmt.Errorf("it returned a %s: %s", typeName(values[0]), want)
 	}
-	s, ok := u.Object().(*lab.Snapshot)
-	if !ok {
-		return nil, fmt.Errorf("it returned a %s: %s", typeName(values[0]), want)
-	}
-	made := &fixture.Built{Kind: fixture.VM, Label: s.VM(), Profile: s.Profile(), Path: s.Path()}
 	if slices.Contains(f.build.placed, made.Path) {
 		return made, nil
 	}
-	// The author wants the file to stay where it is.
+	// The author wants it to stay where it is.
 	path, err := f.build.place()
 	if err != nil {
 		return nil, err
 	}
-	if err := f.state.Block(func() error { return fixture.Copy(path, made.Path) }); err != nil {
+	duplicate := fixture.Copy
+	if made.Kind == fixture.Lab {
+		duplicate = fixture.CopyLab
+	}
+	if err := f.state.Block(func() error { return duplicate(path, made.Path) }); err != nil {
 		return nil, err
 	}
 	made.Path = path
 	return made, nil
+}
+
+// snapshotOf is the snapshot that a value stands for; nil of another value.
+func (f *file) snapshotOf(v lua.Value) (*fixture.Built, error) {
+	switch v := v.(type) {
+	case string: // what lab:snapshot(dir) returns
+		if !slices.Contains(f.build.labs, v) {
+			return nil, fmt.Errorf("it returned the string %s, where no lab:snapshot(dir) of it went", quote(clip(v, 80)))
+		}
+		return &fixture.Built{Kind: fixture.Lab, Path: v}, nil
+	case *lua.Userdata:
+		switch s := v.Object().(type) {
+		case *lab.Snapshot:
+			return &fixture.Built{Kind: fixture.VM, Label: s.VM(), Profile: s.Profile(), Path: s.Path()}, nil
+		case *lab.LabSnapshot:
+			return &fixture.Built{Kind: fixture.Lab, Path: s.Path()}, nil
+		}
+	}
+	return nil, nil
 }
 
 // traceSource wraps what reads files of the host, so that note hears of it first. Errors
@@ -217,6 +244,14 @@ function dofile(path, ...) note(path) return dofile_(path, ...) end
 function loadfile(path, ...) note(path) return loadfile_(path, ...) end
 `
 
+// inProject makes a path absolute that is relative to the working directory.
+func (f *file) inProject(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(f.project, path)
+}
+
 // traceFiles has the build note the files that Lua reads by itself.
 func (f *file) traceFiles() error {
 	note := f.state.NewFunction("note", func(c *lua.Call) ([]lua.Value, error) {
@@ -224,9 +259,7 @@ func (f *file) traceFiles() error {
 		if !ok || path == "" || strings.ContainsRune(path, 0) {
 			return nil, nil // standard input, an open file, or an error of the library
 		}
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(f.project, path)
-		}
+		path = f.inProject(path)
 		if mode, ok := c.Arg(2).(string); ok && !strings.HasPrefix(mode, "r") {
 			f.build.trace.Made(path)
 			return nil, nil

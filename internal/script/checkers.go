@@ -3,6 +3,7 @@ package script
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -30,7 +31,8 @@ type checkers struct {
 	stop    int  // failures that are enough
 	raise   bool // failures are one of the test
 
-	list []*lab.Checker
+	list  []*lab.Checker
+	where string // file:line of the call
 }
 
 func (k *checkers) read(o options) (err error) {
@@ -65,6 +67,7 @@ func (k *checkers) block(do func(context.Context) error) error {
 // them. close must follow, also after an error.
 func (k *checkers) open(n int, content lab.Content) error {
 	k.e.touch(k.disk.VM())
+	k.where = k.a.c.CallerFile().String()
 	for range min(n, k.guests) {
 		c, err := k.f.scope.NewChecker(k.disk, k.reuse)
 		if err != nil {
@@ -117,24 +120,39 @@ func (k *checkers) each(work func(c *lua.Call, checker *lab.Checker) error) erro
 }
 
 // look runs fn on a checker's guest, and tells why it failed, "" if it did not:
-// it raises, or returns false. An error is the end of all.
-func (k *checkers) look(c *lua.Call, checker *lab.Checker, fn *lua.Function, about lua.Value) (why string, err error) {
+// it raises, or returns false, or the guest's kernel reports a failure. An error is
+// the end of all.
+func (k *checkers) look(c *lua.Call, checker *lab.Checker, fn *lua.Function, what string, about lua.Value) (why string, err error) {
 	thread, skipped := c.Thread(), k.e.skipped
+	end := k.e.trace.silent(operation{text: what, vm: checker.VM().Name(), where: k.where})
 	k.e.isolating[thread]++
 	values, err := c.Call(fn, k.f.vmHandle(checker.VM()), k.f.diskHandle(checker.Disk()), about)
 	k.e.isolating[thread]--
+	end()
 	var raised *lua.Error
 	switch {
 	case err == nil && len(values) > 1 && values[0] == false && values[1] != nil:
-		return tostring(c, values[1]), nil
+		why = tostring(c, values[1])
 	case err == nil && len(values) > 0 && values[0] == false:
-		return "it returned false", nil
+		why = "it returned false"
 	case err == nil:
-		return "", nil
 	case thread.Interrupted() != nil, k.e.skipped != skipped, c.Context().Err() != nil, !errors.As(err, &raised):
 		return "", err
+	default:
+		why = errorText(raised)
 	}
-	return errorText(raised), nil
+	var findings []string
+	err = c.Block(func(context.Context) error {
+		findings = describeFindings(checker.VM())
+		return nil
+	})
+	if k.e.meta != nil && k.e.meta.AllowOops {
+		findings = nil
+	}
+	if why != "" {
+		findings = append([]string{why}, findings...)
+	}
+	return strings.Join(findings, "\n"), err
 }
 
 // function reads an optional function.

@@ -176,6 +176,22 @@ func (o options) integer(key string) (n int64, ok bool, err error) {
 	return n, true, nil
 }
 
+// number reads a finite number; ok is false when the option is absent.
+func (o options) number(key string) (n float64, ok bool, err error) {
+	switch v := o.get(key).(type) {
+	case nil:
+		return 0, false, nil
+	case int64:
+		return float64(v), true, nil
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return 0, false, o.errorf(key, "must be a finite number, got %s", showFloat(v))
+		}
+		return v, true, nil
+	}
+	return 0, false, o.wrong(key, "a number")
+}
+
 // mode reads permission bits; nil when the option is absent.
 func (o options) mode(key string) (*uint32, error) {
 	n, ok, err := o.integer(key)

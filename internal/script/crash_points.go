@@ -21,6 +21,8 @@ type exploration struct {
 	check    *lua.Function
 	workload *lua.Function // nil without one
 	record   *lab.Recording
+	load     string // path of a saved one, "" without
+	save     string // path to save it to when points fail, "" without
 	limit    int64
 	options  lab.CrashOptions
 	sample   int
@@ -64,7 +66,7 @@ func (x *exploration) read() (err error) {
 	if x.a.value(1) == nil {
 		return x.a.wrong(1, "opts", "a table")
 	}
-	o, err := x.a.options(1, append([]string{"check", "workload", "recording", "limit", "sample", "seed", "torn", "reorder", "unit",
+	o, err := x.a.options(1, append([]string{"check", "workload", "recording", "save", "limit", "sample", "seed", "torn", "reorder", "unit",
 		"only"}, checkerOptions...)...)
 	if err != nil {
 		return err
@@ -81,19 +83,28 @@ func (x *exploration) read() (err error) {
 	if x.workload, err = o.function("workload"); err != nil {
 		return err
 	}
-	if o.has("recording") {
-		u, ok := o.get("recording").(*lua.Userdata)
-		if ok {
-			x.record, ok = u.Object().(*lab.Recording)
+	if x.save, err = o.hostPath("save"); err != nil {
+		return err
+	}
+	if o.has("recording") && x.workload != nil {
+		return o.errorf("recording", "and opts.workload exclude each other")
+	}
+	switch r := o.get("recording").(type) {
+	case nil:
+	case string:
+		if x.load, err = o.hostPath("recording"); err != nil {
+			return err
 		}
-		switch {
-		case !ok:
-			return o.wrong("recording", "a recording, as disk:record() gives")
-		case x.workload != nil:
-			return o.errorf("recording", "and opts.workload exclude each other")
-		case x.record.Disk() != x.disk:
-			return o.errorf("recording", "is of disk `%s` of vm `%s`", x.record.Disk().ID(), x.record.Disk().VM().Name())
+	case *lua.Userdata:
+		var ok bool
+		if x.record, ok = r.Object().(*lab.Recording); !ok {
+			return o.wrong("recording", "a recording, or the path of a saved one")
 		}
+		if of := x.record.Disk(); of != x.disk {
+			return o.errorf("recording", "is of disk `%s` of vm `%s`", of.ID(), of.VM().Name())
+		}
+	default:
+		return o.wrong("recording", "a recording, or the path of a saved one")
 	}
 	if x.limit, err = o.recordLimit("limit"); err != nil {
 		return err
@@ -136,6 +147,14 @@ func (x *exploration) run() (err error) {
 			return err
 		}
 	}
+	if x.load != "" {
+		if err := x.block(func(context.Context) (err error) {
+			x.record, err = x.disk.LoadRecording(x.load)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
 	if x.record == nil {
 		if x.record = x.disk.LastRecording(); x.record == nil {
 			return x.a.errorf("disk `%s` has no recording: give a workload, or call disk:record() before it", x.disk.ID())
@@ -154,7 +173,10 @@ func (x *exploration) run() (err error) {
 	if err := x.open(len(x.queue), x.x.End()); err != nil {
 		return err
 	}
-	return x.each(x.work)
+	if err := x.each(x.work); err != nil || x.save == "" || len(x.failed) == 0 {
+		return err
+	}
+	return x.block(func(context.Context) error { return x.record.Save(x.save) })
 }
 
 // choose fills the queue.
@@ -216,7 +238,7 @@ func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, 
 	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) }); err != nil {
 		return "", fmt.Errorf("%s: point %d: %w", x.a.what, p.Number, err)
 	}
-	return x.look(c, checker, x.check, x.pointTable(p))
+	return x.look(c, checker, x.check, fmt.Sprintf("point %d (%s)", p.Number, p.Text), x.pointTable(p))
 }
 
 // pointTable is what a check is told of its point.
@@ -266,6 +288,13 @@ func (x *exploration) text() string {
 		}
 		fmt.Fprintf(&b, "\n  point %d: %s\n    %s", p.point.Number, p.point.Text, strings.ReplaceAll(clip(p.err, 2000), "\n", "\n    "))
 	}
-	fmt.Fprintf(&b, "\n{only = %d} looks at the first one alone, on the same recording", x.failed[0].point.Number)
+	switch n := x.failed[0].point.Number; {
+	case x.save != "":
+		fmt.Fprintf(&b, "\n{recording = %q, only = %d} looks at the first one alone", x.save, n)
+	case x.load != "":
+		fmt.Fprintf(&b, "\n{only = %d} looks at the first one alone", n)
+	default:
+		fmt.Fprintf(&b, "\n{only = %d} looks at the first one alone, on the same recording, which {save = PATH} keeps", n)
+	}
 	return b.String()
 }

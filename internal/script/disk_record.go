@@ -17,6 +17,8 @@ func diskCrashMethods() map[string]diskMethod {
 		"record":    (*file).diskRecord,
 		"mark":      (*file).diskMark,
 
+		"load_recording": (*file).diskLoadRecording,
+
 		"crash_points": (*file).diskCrashPoints,
 		"sweep":        (*file).diskSweep,
 	}
@@ -110,6 +112,23 @@ func (f *file) diskRecord(a args, d *lab.Disk) ([]lua.Value, error) {
 	return []lua.Value{f.state.NewUserdata(f.types.recording, r)}, nil
 }
 
+// diskLoadRecording is disk:load_recording(path).
+func (f *file) diskLoadRecording(a args, d *lab.Disk) ([]lua.Value, error) {
+	path, err := a.path(1, "path")
+	if err != nil {
+		return nil, err
+	}
+	var r *lab.Recording
+	err = f.diskOp(a, d, func(context.Context) (err error) {
+		r, err = d.LoadRecording(path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.state.NewUserdata(f.types.recording, r)}, nil
+}
+
 // recordLimit reads how much a recording may hold, in bytes.
 func (o options) recordLimit(key string) (int64, error) {
 	if !o.has(key) {
@@ -165,6 +184,7 @@ func (f *file) newRecordingType() *lua.Type {
 				r.Stop()
 				return nil, nil
 			},
+			"save": (*file).recordingSave,
 			"close": func(_ *file, a args, r *lab.Recording) ([]lua.Value, error) {
 				if err := r.Close(); err != nil {
 					return nil, a.errorf("%w", err)
@@ -199,6 +219,18 @@ func (f *file) recordingEnded(_ args, r *lab.Recording) ([]lua.Value, error) {
 		return []lua.Value{nil}, nil
 	}
 	return []lua.Value{why}, nil
+}
+
+// recordingSave is rec:save(path).
+func (f *file) recordingSave(a args, r *lab.Recording) ([]lua.Value, error) {
+	path, err := a.path(1, "path")
+	if err != nil {
+		return nil, err
+	}
+	if err := f.op(a, r.Disk().VM(), func(context.Context) error { return r.Save(path) }); err != nil {
+		return nil, a.errorf("%w", err)
+	}
+	return nil, nil
 }
 
 // recordingEntries is rec:entries(): an array of what was noted, in order.

@@ -179,7 +179,7 @@ func (x *sweep) try(c *lua.Call, checker *lab.Checker, n int64, spoiled bool) (w
 	if err != nil {
 		return "", 0, "", err
 	}
-	why, err = x.look(c, checker, x.fn, n)
+	why, err = x.look(c, checker, x.fn, fmt.Sprintf("run with request %d failing", n), n)
 	checker.Disk().StopCounting()
 	return why, counter.Seen(), counter.Hit(), err
 }

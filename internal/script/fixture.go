@@ -66,20 +66,25 @@ func (f *file) vmFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 }
 
 // labFixture is lab:lab_fixture(name).
-func (f *file) labFixture(a args, _ *lab.Lab) ([]lua.Value, error) {
+func (f *file) labFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 	s, err := f.fixtureArg(a)
 	if err != nil {
 		return nil, err
 	}
+	var sub *lab.Lab
 	err = f.op(a, nil, func(ctx context.Context) error {
-		return f.fromFixture(ctx, s, fixture.Lab, func(*fixture.Entry) error {
-			return errors.New("it holds a lab, which this version cannot restore")
+		return f.fromFixture(ctx, s, fixture.Lab, func(e *fixture.Entry) (err error) {
+			sub, err = l.SubLabFrom(ctx, e.Path)
+			return err
 		})
 	})
 	if err != nil {
 		return nil, a.errorf("%w", err)
 	}
-	return nil, nil
+	for _, vm := range sub.AllVMs() {
+		f.current.touch(vm)
+	}
+	return []lua.Value{f.labHandle(sub)}, nil
 }
 
 // fixtureArg reads the name and finds the file.
@@ -246,4 +251,21 @@ func (f *file) uses(path string) error {
 		return nil
 	}
 	return f.build.trace.File(path)
+}
+
+// makes notes that a build writes a file; reading it makes it no dependency then.
+func (f *file) makes(path string) {
+	if f.build != nil {
+		f.build.trace.Made(f.inProject(path))
+	}
+}
+
+// restores notes that a build depends on a snapshot that it does not make. One that is
+// missing is told by the restore.
+func (f *file) restores(path string) error {
+	path = f.inProject(path)
+	if _, err := os.Stat(path); err != nil {
+		return nil
+	}
+	return f.uses(path)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // openFile is open_file(path, mode) of a VM or worker.
-func (f *file) openFile(a args, by lab.Caller) ([]lua.Value, error) {
+func (f *file) openFile(a args, by guestSide) ([]lua.Value, error) {
 	path, err := a.path(1, "path")
 	if err != nil {
 		return nil, err

@@ -68,6 +68,9 @@ func (f *file) newLabType() *lua.Type {
 		"pause":         plainLabOp((*lab.Lab).Pause),
 		"resume":        plainLabOp((*lab.Lab).Resume),
 		"claim":         (*file).labClaim,
+		"snapshot":      (*file).labSnapshot,
+		"restore":       (*file).labRestore,
+		"fork":          (*file).labFork,
 		"barrier":       (*file).labBarrier,
 
 		"depends_on_file": (*file).labDependsOnFile,
@@ -106,6 +109,9 @@ func (f *file) labIndex(obj any, key lua.Value) lua.Value {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.setting.raw
+	}
+	if _, isRoot := obj.(*rootLab); isRoot && name == "reset_between_tests" {
+		return f.reset.wanted
 	}
 	l, _ := labOf(obj)
 	if vm, ok := l.VM(name); ok {

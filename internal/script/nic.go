@@ -81,18 +81,21 @@ func (f *file) vmNIC(a args, vm *lab.VM) ([]lua.Value, error) {
 	return []lua.Value{f.nicHandle(n)}, nil
 }
 
-// capture opens a stream of frames; its one option is the unit of time in the file.
-func (f *file) capture(a args, open func(nanoseconds bool, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
-	o, err := a.options(1, "nanoseconds")
+// capture opens a stream of frames.
+func (f *file) capture(a args, open func(o lab.CaptureOpts, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+	o, err := a.options(1, "nanoseconds", "filter")
 	if err != nil {
 		return nil, err
 	}
-	nanoseconds, err := o.boolean("nanoseconds", false)
-	if err != nil {
+	var how lab.CaptureOpts
+	if how.Nanoseconds, err = o.boolean("nanoseconds", false); err != nil {
+		return nil, err
+	}
+	if how.Filter, err = o.str("filter", ""); err != nil {
 		return nil, err
 	}
 	return f.openStream(a, nil, func(_ context.Context, site lab.Site) (*lab.Stream, error) {
-		return open(nanoseconds, site)
+		return open(how, site)
 	})
 }
 

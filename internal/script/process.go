@@ -40,7 +40,7 @@ func (f *file) newProcessType() *lua.Type {
 }
 
 // startProcess reads the arguments of run_async and gives the process's handle.
-func (f *file) startProcess(a args, vm *lab.VM, start func(context.Context, lab.RunRequest) (*lab.Process, error)) ([]lua.Value, error) {
+func (f *file) startProcess(a args, by guestSide) ([]lua.Value, error) {
 	if t, ok := a.value(2).(*lua.Table); ok {
 		for _, key := range []string{"timeout", "timeout_ms"} {
 			if t.Get(key) != nil {
@@ -53,8 +53,8 @@ func (f *file) startProcess(a args, vm *lab.VM, start func(context.Context, lab.
 		return nil, err
 	}
 	var p *lab.Process
-	err = f.op(a, vm, func(ctx context.Context) (err error) {
-		p, err = start(ctx, request)
+	err = f.op(a, by.VM(), func(ctx context.Context) (err error) {
+		p, err = by.RunAsync(ctx, request)
 		return err
 	})
 	if err != nil {
@@ -62,10 +62,6 @@ func (f *file) startProcess(a args, vm *lab.VM, start func(context.Context, lab.
 	}
 	f.own(processResource, p)
 	return []lua.Value{f.state.NewUserdata(f.types.process, p)}, nil
-}
-
-func (f *file) vmRunAsync(a args, vm *lab.VM) ([]lua.Value, error) {
-	return f.startProcess(a, vm, vm.RunAsync)
 }
 
 func (f *file) procWait(a args, p *lab.Process) ([]lua.Value, error) {

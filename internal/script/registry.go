@@ -138,10 +138,13 @@ func (f *file) timeout() time.Duration {
 }
 
 // settings are the names that can be assigned on provium.
-const settings = "timeout"
+const settings = "timeout, reset_between_tests"
 
 // assign is provium.<key> = v.
 func (f *file) assign(key, v lua.Value) error {
+	if key == "reset_between_tests" {
+		return f.setReset(v)
+	}
 	if key != "timeout" {
 		return fmt.Errorf("provium: unknown setting %s (valid: %s)", keyText(key), settings)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -18,6 +19,7 @@ type resources [resourceKinds][]resource
 const (
 	streamResource = iota
 	processResource
+	callResource // system calls that nobody has awaited
 	fileResource
 	workerResource
 	resourceKinds
@@ -49,8 +51,13 @@ func (f *file) disown(kind int, r resource) {
 	}
 }
 
-// closeResources closes what a scope has opened, without the baton. Those of
-// one kind end side by side: each may need seconds.
+// closeHead is how long the close of a resource may take before that of the
+// next one of its kind begins.
+const closeHead = 50 * time.Millisecond
+
+// closeResources closes what a scope has opened, kind by kind and each kind in
+// order of creation, without the baton. One that needs long, as a process does
+// that ignores SIGTERM, does not hold up the others of its kind.
 func closeResources(ctx context.Context, all *resources, warn func(resource, error)) {
 	if all == nil {
 		return
@@ -59,11 +66,17 @@ func closeResources(ctx context.Context, all *resources, warn func(resource, err
 		errs := make([]error, len(kind))
 		var closing sync.WaitGroup
 		for i, r := range kind {
-			closing.Add(1)
-			go func() {
-				defer closing.Done()
+			closed := make(chan struct{})
+			closing.Go(func() {
+				defer close(closed)
 				errs[i] = r.Close(ctx)
-			}()
+			})
+			head := time.NewTimer(closeHead)
+			select {
+			case <-closed:
+			case <-head.C:
+			}
+			head.Stop()
 		}
 		closing.Wait()
 		for i, err := range errs {

@@ -50,6 +50,9 @@ type Config struct {
 	// Registered is told the names of the tests, in order, before the first one runs. Nil
 	// does not want to know.
 	Registered func(names []string)
+	// Shuffle is the seed of the order of tests in files with reset_between_tests; nil
+	// leaves it as it is.
+	Shuffle *uint64
 	// Now is the clock durations are measured on; nil is time.Now.
 	Now func() time.Time
 }
@@ -83,6 +86,7 @@ type file struct {
 	opened  map[*lab.Lab]*resources // of scopes
 	gone    map[any]string          // VMs and labs whose scope has ended, with its name
 	result  Result
+	reset   reset
 	build   *build           // of the fixture that this is, nil for a test file
 	entries []*fixture.Entry // in use
 
@@ -115,9 +119,10 @@ func Run(ctx context.Context, cfg Config) Result {
 	}
 	defer f.closeEntries()
 	defer f.close("file scope", f.root)
-	if !f.runChunk() {
+	if !f.runChunk() || !f.takeBaseline() {
 		return f.result
 	}
+	defer f.dropBaseline()
 	if cfg.Registered != nil {
 		names := make([]string, len(f.tests))
 		for i, t := range f.tests {
@@ -125,8 +130,8 @@ func Run(ctx context.Context, cfg Config) Result {
 		}
 		cfg.Registered(names)
 	}
-	for _, t := range f.tests {
-		f.runTest(t)
+	for i, t := range f.tests {
+		f.runTest(t, i+1 < len(f.tests))
 	}
 	return f.result
 }
@@ -169,7 +174,7 @@ func (f *file) watchFindings() {
 		f.mu.Lock()
 		e := f.current
 		f.mu.Unlock()
-		if finding.Panic && e != nil {
+		if finding.Panic && e != nil && !vm.Expendable() {
 			e.guestPanicked(vm, finding.Title)
 		}
 	}
@@ -253,8 +258,8 @@ func (f *file) skipReason(t *testCase) (reason string, skip bool) {
 
 const poisonedReason = "failed-due-to-poisoned-state: Provium itself failed in an earlier test of this file"
 
-// runTest runs one test, or says why not.
-func (f *file) runTest(t *testCase) {
+// runTest runs one test, or says why not. more tells that others follow.
+func (f *file) runTest(t *testCase, more bool) {
 	path, meta := f.cfg.Path, t.meta.Values
 	f.cfg.Emit(event.TestStarted{Path: path, Name: t.name, Meta: meta})
 	if f.result.Poisoned {
@@ -265,6 +270,10 @@ func (f *file) runTest(t *testCase) {
 	if reason, skip := f.skipReason(t); skip {
 		f.result.Skipped++
 		f.cfg.Emit(event.TestSkipped{Path: path, Name: t.name, Reason: reason, Meta: meta})
+		return
+	}
+	if err := f.resetLab(more); err != nil {
+		f.failReset(t, err)
 		return
 	}
 	e := f.newExecution(t.name, &t.meta)
@@ -328,16 +337,23 @@ func (f *file) takeFindings(vms []*lab.VM) []string {
 	var out []string
 	_ = f.state.Block(func() error { // what is on its way from the consoles is waited for
 		for _, vm := range vms {
-			for _, finding := range vm.TakeFindings() {
-				text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-				if finding.Excerpt != "" {
-					text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
-				}
-				out = append(out, text)
-			}
+			out = append(out, describeFindings(vm)...)
 		}
 		return nil
 	})
+	return out
+}
+
+// describeFindings takes those of one VM.
+func describeFindings(vm *lab.VM) []string {
+	var out []string
+	for _, finding := range vm.TakeFindings() {
+		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
+		if finding.Excerpt != "" {
+			text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
+		}
+		out = append(out, text)
+	}
 	return out
 }
 

@@ -24,6 +24,7 @@ func (f *file) newStreamType() *lua.Type {
 			"read_until": (*file).streamReadUntil,
 			"expect":     (*file).streamExpect,
 			"drain":      (*file).streamDrain,
+			"packets":    (*file).streamPackets,
 			"eof":        func(_ *file, _ args, s *lab.Stream) ([]lua.Value, error) { return []lua.Value{s.EOF()}, nil },
 			"close": func(f *file, a args, s *lab.Stream) ([]lua.Value, error) {
 				f.disown(streamResource, ownedStream{s})
@@ -117,7 +118,7 @@ func (f *file) streamDrain(a args, s *lab.Stream) ([]lua.Value, error) {
 	return []lua.Value{array(f.state, all, func(p []byte) lua.Value { return p })}, nil
 }
 
-func (f *file) vmTailFile(a args, vm *lab.VM) ([]lua.Value, error) {
+func (f *file) tailFile(a args, by guestSide) ([]lua.Value, error) {
 	path, err := a.path(1, "path")
 	if err != nil {
 		return nil, err
@@ -130,8 +131,8 @@ func (f *file) vmTailFile(a args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.openStream(a, vm, func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
-		return vm.TailFile(ctx, path, start, fromEnd, site)
+	return f.openStream(a, by.VM(), func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
+		return lab.TailFile(ctx, by, path, start, fromEnd, site)
 	})
 }
 

@@ -18,18 +18,6 @@ const (
 	maxReadMem     = 4 << 20 // bytes
 )
 
-// callMethods are those of whoever makes system calls; typ is "vm" or "worker".
-func callMethods[T lab.Caller](f *file, typ string) map[string]lua.GoFunc {
-	return methodTable(f, typ, map[string]func(*file, args, T) ([]lua.Value, error){
-		"syscall":       func(f *file, a args, by T) ([]lua.Value, error) { return f.makeSyscall(a, by) },
-		"syscall_async": func(f *file, a args, by T) ([]lua.Value, error) { return f.startSyscall(a, by) },
-		"ioctl":         func(f *file, a args, by T) ([]lua.Value, error) { return f.ioctl(a, by) },
-		"read_mem":      func(f *file, a args, by T) ([]lua.Value, error) { return f.readMem(a, by) },
-		"open_file":     func(f *file, a args, by T) ([]lua.Value, error) { return f.openFile(a, by) },
-		"fd_stream":     func(f *file, a args, by T) ([]lua.Value, error) { return f.fdStream(a, by) },
-	})
-}
-
 // syscallNumber reads an integer argument of a call; nil counts as 0.
 func syscallNumber(v lua.Value) (int64, bool) {
 	if v == nil {
@@ -209,7 +197,7 @@ func (f *file) syscallResult(r *lab.SyscallResult) *lua.Table {
 	return t
 }
 
-func (f *file) makeSyscall(a args, by lab.Caller) ([]lua.Value, error) {
+func (f *file) makeSyscall(a args, by guestSide) ([]lua.Value, error) {
 	s, err := syscallArgs(a)
 	if err != nil {
 		return nil, err
@@ -225,7 +213,7 @@ func (f *file) makeSyscall(a args, by lab.Caller) ([]lua.Value, error) {
 	return []lua.Value{f.syscallResult(r)}, nil
 }
 
-func (f *file) startSyscall(a args, by lab.Caller) ([]lua.Value, error) {
+func (f *file) startSyscall(a args, by guestSide) ([]lua.Value, error) {
 	s, err := syscallArgs(a)
 	if err != nil {
 		return nil, err
@@ -238,6 +226,7 @@ func (f *file) startSyscall(a args, by lab.Caller) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.own(callResource, call)
 	return []lua.Value{f.state.NewUserdata(f.types.call, call)}, nil
 }
 
@@ -259,6 +248,9 @@ func (f *file) newCallType() *lua.Type {
 					r, err = call.Await(ctx, limit)
 					return err
 				})
+				if call.Done() {
+					f.disown(callResource, call)
+				}
 				var failed *lab.OpError
 				if errors.As(err, &failed) && failed.Name == "ETIMEDOUT" {
 					return nil, a.errorf("timed out after %s: the system call has not returned", seconds(limit))
@@ -272,7 +264,7 @@ func (f *file) newCallType() *lua.Type {
 	}
 }
 
-func (f *file) readMem(a args, by lab.Caller) ([]lua.Value, error) {
+func (f *file) readMem(a args, by guestSide) ([]lua.Value, error) {
 	address, ok := toInteger(a.value(1))
 	if !ok {
 		return nil, a.wrong(1, "addr", "an integer")
@@ -299,7 +291,7 @@ func (f *file) readMem(a args, by lab.Caller) ([]lua.Value, error) {
 	return []lua.Value{string(data)}, nil
 }
 
-func (f *file) ioctl(a args, by lab.Caller) ([]lua.Value, error) {
+func (f *file) ioctl(a args, by guestSide) ([]lua.Value, error) {
 	var numbers [2]int64
 	for i, name := range []string{"fd", "cmd"} {
 		if a.value(i+1) == nil {
@@ -333,8 +325,11 @@ func (f *file) ioctl(a args, by lab.Caller) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(bufs) > 0 && data == nil || len(at) != len(bufs) || len(bufs) >= maxBuffers {
-		return nil, a.errorf("opts.bufs and opts.ptr_offsets must be as many and need data (%d, %d)", len(bufs), len(at))
+	if len(bufs) >= maxBuffers {
+		return nil, o.errorf("bufs", "has %d buffers, at most %d are possible beside data", len(bufs), maxBuffers-1)
+	}
+	if len(at) > len(bufs) {
+		return nil, o.errorf("ptr_offsets", "entry %d has no buffer (there are %d)", len(bufs)+1, len(bufs))
 	}
 	offsets := make([]uint64, len(at))
 	for i, n := range at {
@@ -361,7 +356,7 @@ func (f *file) ioctl(a args, by lab.Caller) ([]lua.Value, error) {
 }
 
 // fdStream is vm:fd_stream(fd_or_file).
-func (f *file) fdStream(a args, by lab.Caller) ([]lua.Value, error) {
+func (f *file) fdStream(a args, by guestSide) ([]lua.Value, error) {
 	var fd int64
 	switch v := a.value(1).(type) {
 	case int64, float64:

@@ -10,28 +10,29 @@ import (
 
 // types are the kinds of userdata of one file's state.
 type types struct {
-	test, lab, vm, result, console, clock, batch, snapshot, process, stream, file, worker, call, disk, recording, bridge, nic *lua.Type
+	test, lab, vm, result, console, clock, batch, snapshot, labSnapshot, process, stream, file, worker, call, disk, recording, bridge, nic *lua.Type
 }
 
 func (f *file) newTypes() types {
 	return types{
-		test:      f.newTestType(),
-		lab:       f.newLabType(),
-		vm:        f.newVMType(),
-		result:    f.newResultType(),
-		console:   f.newConsoleType(),
-		clock:     f.newClockType(),
-		batch:     f.newBatchType(),
-		snapshot:  f.newSnapshotType(),
-		bridge:    f.newBridgeType(),
-		nic:       f.newNICType(),
-		process:   f.newProcessType(),
-		stream:    f.newStreamType(),
-		file:      f.newFileType(),
-		worker:    f.newWorkerType(),
-		call:      f.newCallType(),
-		disk:      f.newDiskType(),
-		recording: f.newRecordingType(),
+		test:        f.newTestType(),
+		lab:         f.newLabType(),
+		vm:          f.newVMType(),
+		result:      f.newResultType(),
+		console:     f.newConsoleType(),
+		clock:       f.newClockType(),
+		batch:       f.newBatchType(),
+		snapshot:    f.newSnapshotType(),
+		labSnapshot: f.newLabSnapshotType(),
+		bridge:      f.newBridgeType(),
+		nic:         f.newNICType(),
+		process:     f.newProcessType(),
+		stream:      f.newStreamType(),
+		file:        f.newFileType(),
+		worker:      f.newWorkerType(),
+		call:        f.newCallType(),
+		disk:        f.newDiskType(),
+		recording:   f.newRecordingType(),
 	}
 }
 

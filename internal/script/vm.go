@@ -21,7 +21,7 @@ func (f *file) newVMType() *lua.Type {
 		Methods:  methodTable(f, "vm", vmMethods()),
 		ToString: func(_ *lua.Call, obj any) string { return vmText(obj.(*lab.VM)) },
 	}
-	maps.Copy(t.Methods, callMethods[*lab.VM](f, "vm"))
+	maps.Copy(t.Methods, guestMethods[*lab.VM](f, "vm"))
 	return t
 }
 
@@ -39,20 +39,9 @@ func vmMethods() map[string]vmMethod {
 		"snapshot":     (*file).vmSnapshot,
 		"nic":          (*file).vmNIC,
 		"restore":      (*file).vmRestore,
+		"fork":         (*file).vmFork,
 
-		"run":          (*file).vmRun,
-		"run_async":    (*file).vmRunAsync,
-		"tail_file":    (*file).vmTailFile,
 		"spawn_worker": (*file).vmSpawnWorker,
-		"read_file":    (*file).vmReadFile,
-		"write_file":   (*file).vmWriteFile,
-		"push_file":    (*file).vmPushFile,
-		"pull_file":    (*file).vmPullFile,
-		"stat":         (*file).vmStat,
-		"listdir":      (*file).vmListDir,
-		"mkdir":        (*file).vmMkdir,
-		"unlink":       (*file).vmUnlink,
-		"rename":       (*file).vmRename,
 		"batch":        (*file).vmBatch,
 
 		"attach_disk": (*file).vmAttachDisk,
@@ -126,20 +115,4 @@ func (f *file) vmPowerButton(a args, vm *lab.VM) ([]lua.Value, error) {
 		f.current.warn(fmt.Sprintf("vm `%s` ignored the power button for %s and was stopped hard", vm.Name(), seconds(limit)))
 	}
 	return result(err, graceful)
-}
-
-func (f *file) vmRun(a args, vm *lab.VM) ([]lua.Value, error) {
-	request, err := runRequest(a)
-	if err != nil {
-		return nil, err
-	}
-	var r *lab.RunResult
-	err = f.op(a, vm, func(ctx context.Context) (err error) {
-		r, err = vm.Run(ctx, request)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return []lua.Value{f.resultHandle(r)}, nil
 }

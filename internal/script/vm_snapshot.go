@@ -32,6 +32,7 @@ func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
 		if path, err = a.path(1, "path"); err != nil {
 			return nil, err
 		}
+		f.makes(path)
 	} else if f.build != nil {
 		var err error
 		if path, err = f.build.place(); err != nil {
@@ -58,6 +59,9 @@ func (f *file) vmRestore(a args, vm *lab.VM) ([]lua.Value, error) {
 		if path, err = a.path(1, "path"); err != nil {
 			return nil, err
 		}
+		if err = f.restores(path); err != nil {
+			return nil, a.errorf("%w", err)
+		}
 	case *lua.Userdata:
 		s, ok := v.Object().(*lab.Snapshot)
 		if !ok {
@@ -68,4 +72,37 @@ func (f *file) vmRestore(a args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, a.errorf("expected snapshot|string, got %s", typeName(v))
 	}
 	return nil, f.op(a, vm, func(ctx context.Context) error { return vm.Restore(ctx, path) })
+}
+
+// maxForks bounds what one call makes.
+const maxForks = 256
+
+// vmFork is vm:fork(n?): one VM, or an array of n.
+func (f *file) vmFork(a args, vm *lab.VM) ([]lua.Value, error) {
+	n, several := int64(1), a.value(1) != nil
+	if several {
+		var ok bool
+		if n, ok = toInteger(a.value(1)); !ok {
+			return nil, a.wrong(1, "n", "an integer")
+		}
+		if n < 1 || n > maxForks {
+			return nil, a.errorf("argument 1 (n) must be 1 to %d, got %d", maxForks, n)
+		}
+	}
+	scope := f.scope
+	var forks []*lab.VM
+	err := f.op(a, vm, func(ctx context.Context) (err error) {
+		forks, err = vm.Fork(ctx, scope, int(n))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, fork := range forks {
+		f.current.touch(fork)
+	}
+	if !several {
+		return []lua.Value{f.vmHandle(forks[0])}, nil
+	}
+	return []lua.Value{array(f.state, forks, func(vm *lab.VM) lua.Value { return f.vmHandle(vm) })}, nil
 }

@@ -39,10 +39,6 @@ func (f *file) newWorkerType() *lua.Type {
 		Name:     "worker",
 		ToString: func(_ *lua.Call, obj any) string { return obj.(*lab.Worker).String() },
 		Methods: methodTable(f, "worker", map[string]workerMethod{
-			"run": (*file).workerRun,
-			"run_async": func(f *file, a args, w *lab.Worker) ([]lua.Value, error) {
-				return f.startProcess(a, w.VM(), w.RunAsync)
-			},
 			"kill": (*file).workerKill,
 			"join": func(f *file, a args, w *lab.Worker) ([]lua.Value, error) {
 				var code int
@@ -61,25 +57,8 @@ func (f *file) newWorkerType() *lua.Type {
 			},
 		}),
 	}
-	maps.Copy(t.Methods, callMethods[*lab.Worker](f, "worker"))
-	maps.Copy(t.Methods, methodTable(f, "worker", workerFileMethods()))
+	maps.Copy(t.Methods, guestMethods[*lab.Worker](f, "worker"))
 	return t
-}
-
-func (f *file) workerRun(a args, w *lab.Worker) ([]lua.Value, error) {
-	request, err := runRequest(a)
-	if err != nil {
-		return nil, err
-	}
-	var r *lab.RunResult
-	err = f.op(a, w.VM(), func(ctx context.Context) (err error) {
-		r, err = w.Run(ctx, request)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return []lua.Value{f.resultHandle(r)}, nil
 }
 
 func (f *file) workerKill(a args, w *lab.Worker) ([]lua.Value, error) {

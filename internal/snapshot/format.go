@@ -21,7 +21,7 @@ import (
 )
 
 // Version is the version of the format.
-const Version = 2
+const Version = 3
 
 // Sizes, in bytes.
 const (
@@ -40,7 +40,10 @@ const (
 )
 
 // The names of sections that this package itself writes. Others are the caller's.
-const sectionBlocks = "blocks"
+const (
+	sectionBlocks  = "blocks"
+	sectionChanged = "changed" // of a delta
+)
 
 var magic = [8]byte{'P', 'R', 'O', 'V', 'S', 'N', 'A', 'P'}
 
@@ -112,6 +115,9 @@ type Manifest struct {
 	Guest    Guest              `json:"guest"`
 	RAM      int64              `json:"ram"` // bytes at the start of the file
 	Sections map[string]Section `json:"sections"`
+	// Parent is set in a delta, whose memory is that of the parent but for the parts
+	// that its section "changed" lists.
+	Parent *Parent `json:"parent,omitempty"`
 }
 
 // Section is a range of the file.
@@ -218,6 +224,9 @@ func decodeManifest(b []byte, t trailer) (*Manifest, error) {
 	blocks, ok := m.Sections[sectionBlocks]
 	if want := blockCount(m.RAM) * 4; !ok || blocks.Length != want {
 		return nil, damaged("checksums of the RAM take %d bytes, not %d", blocks.Length, want)
+	}
+	if _, ok := m.Sections[sectionChanged]; ok != (m.Parent != nil) {
+		return nil, damaged("a parent and what changed since do not go together")
 	}
 	return m, nil
 }

@@ -19,9 +19,10 @@ import (
 // FileID identifies the content of a file as long as nobody sets its times
 // back.
 type FileID struct {
-	Dev, Ino uint64
-	Size     int64
-	MtimeNS  int64
+	Dev     uint64 `json:"dev"`
+	Ino     uint64 `json:"ino"`
+	Size    int64  `json:"size"`
+	MtimeNS int64  `json:"mtime_ns"`
 }
 
 func identify(f *os.File) (FileID, error) {

@@ -17,9 +17,9 @@ const (
 
 // Capture is a pcap file that grows with the traffic.
 type Capture struct {
-	sw          *Switch
-	port        *Port // nil: every frame as it enters the switch
-	nanoseconds bool
+	sw   *Switch
+	port *Port // nil: every frame as it enters the switch
+	how  Selection
 
 	mu     sync.Mutex
 	chunks fifo[[]byte] // whole records each
@@ -28,16 +28,22 @@ type Capture struct {
 	wake   chan struct{} // has a token when there is something new
 }
 
+// Selection is which frames a capture has, and how.
+type Selection struct {
+	Nanoseconds bool                    // times of the file are that exact, else to the microsecond
+	Keep        func(frame []byte) bool // nil: all; called with the switch's lock held
+}
+
 // Capture records every frame once, as it enters the switch. It must be closed.
-func (s *Switch) Capture(nanoseconds bool) *Capture { return s.capture(nil, nanoseconds) }
+func (s *Switch) Capture(how Selection) *Capture { return s.capture(nil, how) }
 
 // Capture records what the port sends, and what reaches it after all rules. It
 // must be closed.
-func (p *Port) Capture(nanoseconds bool) *Capture { return p.sw.capture(p, nanoseconds) }
+func (p *Port) Capture(how Selection) *Capture { return p.sw.capture(p, how) }
 
-func (s *Switch) capture(p *Port, nanoseconds bool) *Capture {
-	c := &Capture{sw: s, port: p, nanoseconds: nanoseconds, wake: make(chan struct{}, 1)}
-	header := AppendPcapHeader(nil, nanoseconds)
+func (s *Switch) capture(p *Port, how Selection) *Capture {
+	c := &Capture{sw: s, port: p, how: how, wake: make(chan struct{}, 1)}
+	header := AppendPcapHeader(nil, how.Nanoseconds)
 	c.chunks.push(header)
 	c.size = len(header)
 	s.mu.Lock()
@@ -54,7 +60,7 @@ func (s *Switch) capture(p *Port, nanoseconds bool) *Capture {
 // it is for. Held: s.mu.
 func (s *Switch) record(p *Port, frame []byte, out bool) {
 	for _, c := range s.captures {
-		if c.port == p || c.port == nil && !out {
+		if (c.port == p || c.port == nil && !out) && (c.how.Keep == nil || c.how.Keep(frame)) {
 			c.add(s, frame)
 		}
 	}
@@ -74,7 +80,7 @@ func (c *Capture) add(s *Switch, frame []byte) {
 	}
 	last := &all[len(all)-1]
 	before := len(*last)
-	*last = AppendPcapFrame(*last, at, frame, c.nanoseconds)
+	*last = AppendPcapFrame(*last, at, frame, c.how.Nanoseconds)
 	c.size += len(*last) - before
 	c.signal()
 }
@@ -110,6 +116,9 @@ func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 		}
 	}
 }
+
+// Nanoseconds tells how exact the times of the file are.
+func (c *Capture) Nanoseconds() bool { return c.how.Nanoseconds }
 
 // Ended tells whether nothing will come any more.
 func (c *Capture) Ended() bool {

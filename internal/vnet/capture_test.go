@@ -29,7 +29,7 @@ func file(t *testing.T, c *Capture) (p []byte) {
 
 func TestCapture(t *testing.T) {
 	b := newBench(t, 1, "a", "b", "c")
-	whole, of := b.s.Capture(false), b.ids["b"].Capture(true)
+	whole, of := b.s.Capture(Selection{}), b.ids["b"].Capture(Selection{Nanoseconds: true})
 	b.s.PartitionOneWay("c", "b")
 	b.s.SetPair("a", "b", Latency, 10)
 	b.send("a", frame(broadcast, mac(1), 1, 60))
@@ -43,7 +43,8 @@ func TestCapture(t *testing.T) {
 			break
 		}
 	}
-	again := b.s.Capture(false)
+	odd := b.s.Capture(Selection{Keep: func(f []byte) bool { return number(f)%2 == 1 }})
+	again := b.s.Capture(Selection{})
 	for n := range uint32(200) {
 		b.send("a", frame(broadcast, mac(1), n, 1500))
 	}
@@ -57,6 +58,9 @@ func TestCapture(t *testing.T) {
 	b.s.mu.Lock()
 	b.s.endCaptures(nil)
 	b.s.mu.Unlock()
+	if frames, _, _ := parsePcap(file(t, odd)); len(frames) != 100 {
+		t.Errorf("%d frames of 100 were kept", len(frames))
+	}
 	if frames, _, _ := parsePcap(file(t, again)); len(frames) != 200 {
 		t.Errorf("%d frames", len(frames))
 	}

@@ -99,6 +99,13 @@ func FuzzPcap(f *testing.F) {
 		if !ok || len(frames) != 2 || !bytes.Equal(frames[0], data[:min(len(data), PcapSnapLen)]) {
 			t.Fatalf("%d frames, %v", len(frames), ok)
 		}
+		records, err := ReadPcapFrames(file[PcapHeader:], nano)
+		if err != nil || len(records) != 2 || !records[0].At.Equal(times[0]) || records[0].Length != len(data) || !bytes.Equal(records[0].Frame, frames[0]) {
+			t.Fatalf("%+v, %v", records, err)
+		}
+		if _, err := ReadPcapFrames(data, nano); err == nil && len(data)%16 != 0 && len(data) < 16 {
+			t.Fatal("a piece was taken for a record")
+		}
 		want := at
 		if !nano {
 			want = at.Truncate(time.Microsecond)

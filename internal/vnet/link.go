@@ -11,6 +11,8 @@ type link struct {
 	impaired bool
 	values   values
 	index    uint64 // frames since it became impaired
+	bad      bool   // state of the loss model at frame badAt-1
+	badAt    uint64 // 0: not known
 	shaper   shaper
 
 	// Delayed frames, each queue in order of its due times: overtaking frames
@@ -24,6 +26,21 @@ type link struct {
 type delayed struct {
 	due   time.Duration
 	frame []byte
+}
+
+// fate decides on the next frame.
+func (l *link) fate(size int) fate {
+	if l.values[burstEnter] > 0 {
+		var before *bool
+		if l.badAt == l.index && l.index > 0 {
+			before = &l.bad
+		}
+		l.bad = l.values.model().badAt(l.key, l.index, before)
+		l.badAt = l.index + 1
+	}
+	f := decide(&l.values, l.key, l.index, size, l.bad)
+	l.index++
+	return f
 }
 
 // idle tells whether nothing is under way.
@@ -44,13 +61,14 @@ func (l *link) due() time.Duration { return l.next().front().due }
 
 // shaper lets frames pass at a rate. Its zero value has no limit.
 type shaper struct {
-	rate float64       // bits per second; 0: no limit
-	free time.Duration // when the last frame has passed
+	rate  float64       // bits per second; 0: no limit
+	queue float64       // bytes that may wait; 0: queueTime
+	free  time.Duration // when the last frame has passed
 }
 
 const (
 	// queueTime is how much traffic may wait at a shaper, and queueBytes what
-	// may wait at least.
+	// may wait at least, where no limit was set.
 	queueTime  = 500 * time.Millisecond
 	queueBytes = 32 << 10
 )
@@ -63,23 +81,27 @@ func (s *shaper) admit(now time.Duration, size int) (time.Duration, bool) {
 	}
 	start := max(now, s.free)
 	limit := max(queueTime, s.time(queueBytes))
+	if s.queue > 0 {
+		limit = s.time(s.queue)
+	}
 	if start-now > limit {
 		return 0, false
 	}
-	s.free = start + s.time(size)
+	s.free = start + s.time(float64(size))
 	return s.free, true
 }
 
-func (s *shaper) time(bytes int) time.Duration {
-	seconds := float64(bytes) * 8 / s.rate
+func (s *shaper) time(bytes float64) time.Duration {
+	seconds := bytes * 8 / s.rate
 	return time.Duration(min(seconds, maxDelay/1000) * float64(time.Second))
 }
 
-// setRate changes the rate; what has passed already is not charged again.
-func (s *shaper) setRate(rate float64) {
-	if s.rate != rate {
-		*s = shaper{rate: rate}
+// set changes the rate; what has passed already is not charged again.
+func (s *shaper) set(v *values) {
+	if s.rate != v[Bandwidth] {
+		*s = shaper{rate: v[Bandwidth]}
 	}
+	s.queue = v[queueLimit]
 }
 
 // agenda is a heap (container/heap) of the links with frames under way, the one

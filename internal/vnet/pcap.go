@@ -2,6 +2,7 @@ package vnet
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 )
 
@@ -16,6 +17,9 @@ const (
 	PcapSnapLen = 65535
 
 	pcapRecord = 16 // bytes before each frame
+
+	// PcapHeader is how many bytes AppendPcapHeader adds.
+	PcapHeader = 24
 )
 
 // AppendPcapHeader adds the beginning of a pcap file.
@@ -44,4 +48,35 @@ func AppendPcapFrame(b []byte, at time.Time, frame []byte, nanoseconds bool) []b
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(kept)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(frame)))
 	return append(b, kept...)
+}
+
+// Record is a frame of a capture.
+type Record struct {
+	At     time.Time
+	Frame  []byte
+	Length int // on the wire; more than there is of Frame when that was cut
+}
+
+// ReadPcapFrames reads what AppendPcapFrame has written, without the header of the
+// file. The frames are parts of b.
+func ReadPcapFrames(b []byte, nanoseconds bool) ([]Record, error) {
+	unit := int64(1000)
+	if nanoseconds {
+		unit = 1
+	}
+	var all []Record
+	for len(b) > 0 {
+		if len(b) < pcapRecord {
+			return all, fmt.Errorf("pcap record: %d bytes of its header are there", len(b))
+		}
+		kept, length := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:])
+		if kept > PcapSnapLen || int(kept) > len(b)-pcapRecord {
+			return all, fmt.Errorf("pcap record: %d bytes announced, %d are there", kept, len(b)-pcapRecord)
+		}
+		at := time.Unix(int64(binary.LittleEndian.Uint32(b)), int64(binary.LittleEndian.Uint32(b[4:]))*unit)
+		end := pcapRecord + int(kept)
+		all = append(all, Record{at, b[pcapRecord:end:end], int(length)})
+		b = b[end:]
+	}
+	return all, nil
 }

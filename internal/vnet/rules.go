@@ -23,6 +23,60 @@ func newRules() rules {
 	return rules{pairs: map[pair]*override{}, partitions: map[pair]bool{}, oneWay: map[pair]bool{}, isolated: map[string]bool{}}
 }
 
+// Rule is one impairment with its details.
+type Rule struct {
+	Kind  Kind
+	Value float64 // in the unit of the kind; 0 is none
+	// Distribution is for Jitter.
+	Distribution Distribution
+	// Burst is for Loss, whose Value is its mean then.
+	Burst GilbertElliott
+	// Queue is for Bandwidth: how many bytes may wait. 0 is half a second of
+	// traffic, at least 32 KiB.
+	Queue int64
+}
+
+// QueueBytes is how much may wait for bandwidth; 0 is where there is no limit.
+func (r *Rule) QueueBytes() int64 {
+	if r.Value == 0 || r.Queue > 0 {
+		return r.Queue
+	}
+	return max(queueBytes, int64(r.Value/8*queueTime.Seconds()))
+}
+
+// put stores a rule among values.
+func (r *Rule) put(v *values) {
+	v[r.Kind] = r.Value
+	if first, end := detailsOf(r.Kind); first < end {
+		clear(v[first:end])
+	}
+	if r.Value == 0 {
+		return
+	}
+	switch r.Kind {
+	case Jitter:
+		v[jitterShape] = float64(r.Distribution)
+	case Loss:
+		v[burstEnter], v[burstLeave], v[burstGood], v[burstBad] = r.Burst.Enter, r.Burst.Leave, r.Burst.Good, r.Burst.Bad
+	case Bandwidth:
+		v[queueLimit] = float64(r.Queue)
+	}
+}
+
+// rule gives a kind's rule back.
+func (v *values) rule(k Kind) Rule {
+	r := Rule{Kind: k, Value: v[k]}
+	switch k {
+	case Jitter:
+		r.Distribution = v.distribution()
+	case Loss:
+		r.Burst = v.model()
+	case Bandwidth:
+		r.Queue = int64(v[queueLimit])
+	}
+	return r
+}
+
 // setPair sets, or with 0 removes, what overrides the whole switch's value.
 func (r *rules) setPair(p pair, k Kind, v float64) {
 	o := r.pairs[p]
@@ -43,15 +97,24 @@ func (r *rules) setPair(p pair, k Kind, v float64) {
 // them: it is one budget for everybody.
 func (r *rules) of(p pair) values {
 	v := r.whole
-	v[Bandwidth] = 0
+	v[Bandwidth], v[queueLimit] = 0, 0
 	if o := r.pairs[p]; o != nil {
-		for k, set := range o.set {
-			if set {
-				v[k] = o.values[k]
-			}
-		}
+		o.over(&v)
 	}
 	return v
+}
+
+// over puts what is set in the place of other values, kinds with their details.
+func (o *override) over(v *values) {
+	for k, set := range o.set {
+		if !set {
+			continue
+		}
+		v[k] = o.values[k]
+		if first, end := detailsOf(Kind(k)); first < end {
+			copy(v[first:end], o.values[first:end])
+		}
+	}
 }
 
 // partitioned tells whether a partition of either kind stops from from sending to to.
@@ -82,29 +145,53 @@ func (r *rules) forget(name string) {
 }
 
 // Set sets the value of the whole switch, in the unit of its kind; 0 removes it.
-func (s *Switch) Set(k Kind, v float64) { s.change(func(r *rules) { r.whole[k] = v }) }
+func (s *Switch) Set(k Kind, v float64) { s.Apply(Rule{Kind: k, Value: v}) }
 
 // SetPair sets the value of one direction, which overrides the whole switch's; 0
 // removes it.
 func (s *Switch) SetPair(from, to string, k Kind, v float64) {
-	s.change(func(r *rules) { r.setPair(pair{from, to}, k, v) })
+	s.ApplyPair(from, to, Rule{Kind: k, Value: v})
+}
+
+// Apply is Set with details.
+func (s *Switch) Apply(rule Rule) { s.change(func(r *rules) { rule.put(&r.whole) }) }
+
+// ApplyPair is SetPair with details.
+func (s *Switch) ApplyPair(from, to string, rule Rule) {
+	s.change(func(r *rules) {
+		var v values
+		rule.put(&v)
+		p := pair{from, to}
+		r.setPair(p, rule.Kind, rule.Value)
+		first, end := detailsOf(rule.Kind)
+		for k := first; k < end; k++ {
+			r.setPair(p, k, v[k])
+		}
+	})
 }
 
 // Value is the whole switch's value; 0 is none.
-func (s *Switch) Value(k Kind) float64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rules.whole[k]
-}
+func (s *Switch) Value(k Kind) float64 { return s.Rule(k).Value }
 
 // PairValue is the value in force for one direction.
-func (s *Switch) PairValue(from, to string, k Kind) float64 {
+func (s *Switch) PairValue(from, to string, k Kind) float64 { return s.PairRule(from, to, k).Value }
+
+// Rule is the whole switch's rule of that kind.
+func (s *Switch) Rule(k Kind) Rule {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o := s.rules.pairs[pair{from, to}]; o != nil && o.set[k] {
-		return o.values[k]
+	return s.rules.whole.rule(k)
+}
+
+// PairRule is the rule of that kind in force for one direction.
+func (s *Switch) PairRule(from, to string, k Kind) Rule {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.rules.whole
+	if o := s.rules.pairs[pair{from, to}]; o != nil {
+		o.over(&v)
 	}
-	return s.rules.whole[k]
+	return v.rule(k)
 }
 
 // Partition stops all frames between two ports.

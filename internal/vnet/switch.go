@@ -174,15 +174,16 @@ func (s *Switch) eachLink(do func(*link)) {
 func (s *Switch) applyRules() {
 	now := s.elapsed()
 	unlimited := s.shaper.rate > 0 && s.rules.whole[Bandwidth] == 0
-	s.shaper.setRate(s.rules.whole[Bandwidth])
+	s.shaper.set(&s.rules.whole)
 	s.eachLink(func(l *link) {
 		p := pair{l.from.name, l.to.name}
 		v := s.rules.of(p)
 		if v != l.values {
-			l.shaper.setRate(v[Bandwidth])
+			l.shaper.set(&v)
 			if !l.values.any() {
 				l.index = 0
 			}
+			l.badAt = 0
 			l.values, l.impaired = v, v.any()
 			s.hasten(l, now)
 		} else if unlimited {
@@ -199,7 +200,7 @@ func (s *Switch) hasten(l *link, now time.Duration) {
 	if l.idle() {
 		return
 	}
-	latest := now + time.Duration(min(l.values[Latency]+l.values[Jitter], maxDelay)*float64(time.Millisecond))
+	latest := now + time.Duration(l.values.latest()*float64(time.Millisecond))
 	if l.values[Bandwidth] > 0 || s.shaper.rate > 0 {
 		return // they wait for their turn, not only for their latency
 	}
@@ -309,8 +310,7 @@ func (s *Switch) send(now time.Duration, l *link, frame []byte) {
 		l.to.receive(frame)
 		return
 	}
-	f := decide(&l.values, l.key, l.index, len(frame))
-	l.index++
+	f := l.fate(len(frame))
 	if f.lost {
 		return
 	}

@@ -2,11 +2,9 @@ package vnet
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"testing"
@@ -205,126 +203,6 @@ func TestValues(t *testing.T) {
 	if v := s.PairValue("a", "b", Loss); v != 0 || s.Value(Latency) != 0 {
 		t.Error(v)
 	}
-}
-
-// arrival is a frame as the model or the switch delivers it.
-type arrival struct {
-	at     time.Duration
-	number uint32
-	body   string
-}
-
-// TestModel compares the switch with a model that knows nothing of queues: when
-// each frame is due follows from the rules and from its fate alone.
-func TestModel(t *testing.T) {
-	for seed := range uint64(200) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		b := newBench(t, seed, "a", "b")
-		b.s.learn(0, b.ids["b"], addressAt(mac(2)))
-		pick := func(values ...float64) float64 { return values[rnd.IntN(len(values))] }
-		v := values{Latency: pick(0, 3, 40), Jitter: pick(0, 2, 50), Loss: pick(0, 30, 100), Duplicate: pick(0, 20),
-			Reorder: pick(0, 25), Corrupt: pick(0, 10), Bandwidth: pick(0, 0, 1e6)}
-		for k, x := range v {
-			if rnd.IntN(2) == 0 && Kind(k) != Bandwidth {
-				b.s.Set(Kind(k), x)
-			} else {
-				b.s.SetPair("a", "b", Kind(k), x)
-			}
-		}
-		var want, got []arrival
-		var free, last, lastOver time.Duration
-		start := b.at
-		index := uint64(0)
-		collect := func() {
-			for _, f := range b.take("b") {
-				got = append(got, arrival{b.at.Sub(start), 0, string(f)})
-			}
-		}
-		key := linkKey(seed, "a", "b")
-		for n := range uint32(150) {
-			now := b.at.Sub(start)
-			f := frame(mac(2), mac(1), n, 60+rnd.IntN(1400))
-			b.send("a", f)
-			collect()
-			if !v.any() {
-				want = append(want, arrival{now, 0, string(f)})
-			} else {
-				d := decide(&v, key, index, len(f))
-				index++
-				copies := 1
-				if d.duplicated {
-					copies = 2
-				}
-				if d.lost {
-					copies = 0
-				}
-				for range copies {
-					due := now
-					if v[Bandwidth] > 0 {
-						begin := max(now, free)
-						if begin-now > queueTime {
-							continue
-						}
-						free = begin + time.Duration(float64(len(f))*8/v[Bandwidth]*1e9)
-						due = free
-					}
-					if d.overtakes {
-						due = max(due, lastOver)
-						lastOver = due
-					} else {
-						due = max(due+d.delay, last)
-						last = due
-					}
-					body := slices.Clone(f)
-					if d.corrupt {
-						flip(body, d.bit)
-					}
-					want = append(want, arrival{due, 0, string(body)})
-				}
-			}
-			step := time.Duration(rnd.IntN(4)) * time.Millisecond
-			for end := b.at.Add(step); b.at.Before(end); {
-				wait := nextStop(b)
-				collect()
-				b.pass(min(end.Sub(b.at), wait))
-				collect()
-			}
-		}
-		for {
-			wait, more := b.s.release()
-			collect()
-			if !more {
-				break
-			}
-			b.at = b.at.Add(wait)
-		}
-		slices.SortStableFunc(want, func(x, y arrival) int { return cmp.Compare(x.at, y.at) })
-		order := func(a []arrival) []arrival {
-			a = slices.Clone(a)
-			slices.SortStableFunc(a, func(x, y arrival) int { return cmp.Or(cmp.Compare(x.at, y.at), cmp.Compare(x.body, y.body)) })
-			return a
-		}
-		if g, w := order(got), order(want); !slices.Equal(g, w) {
-			for i := range min(len(g), len(w)) {
-				if g[i] != w[i] {
-					t.Fatalf("seed %d, rules %v: arrival %d is frame %d at %v, should be frame %d at %v", seed, v, i,
-						number([]byte(g[i].body)), g[i].at, number([]byte(w[i].body)), w[i].at)
-				}
-			}
-			t.Fatalf("seed %d, rules %v: %d frames arrived, %d were to", seed, v, len(g), len(w))
-		}
-		if b.s.held != 0 || len(b.s.agenda) != 0 {
-			t.Fatalf("seed %d: %d bytes held after the last frame", seed, b.s.held)
-		}
-	}
-}
-
-// nextStop is how long until the next delayed frame is due.
-func nextStop(b *bench) time.Duration {
-	if wait, more := b.s.release(); more {
-		return wait
-	}
-	return time.Hour
 }
 
 func TestSameSeedSameFates(t *testing.T) {

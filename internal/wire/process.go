@@ -53,8 +53,9 @@ type ProcClose struct{ Handle uint64 }
 // cancelled. An empty Data frame tells that the file is open.
 type TailFile struct {
 	Path    string
-	FromEnd bool  // Start counts from the end of the file, and is not positive
-	Start   int64 // byte to begin with
+	FromEnd bool   // Start counts from the end of the file, and is not positive
+	Start   int64  // byte to begin with
+	Worker  uint64 // whose credentials, namespaces and directory count; 0: the agent's
 }
 
 // ProcValue describes a process.
@@ -200,6 +201,7 @@ func (r *TailFile) fields(f *fields) {
 	if r.Start != 0 {
 		f.int("start", r.Start)
 	}
+	f.optUint("worker", r.Worker)
 }
 
 func (r *TailFile) field(d *decoder, key string) bool {
@@ -211,7 +213,7 @@ func (r *TailFile) field(d *decoder, key string) bool {
 	case "start":
 		r.Start = d.int()
 	default:
-		return false
+		return onlyUint(d, key, "worker", &r.Worker)
 	}
 	return true
 }

@@ -32,6 +32,10 @@ type SyscallAwait struct {
 	TimeoutNS uint64 // 0: none
 }
 
+// SyscallDrop interrupts an asynchronous call that has not returned, and
+// forgets it.
+type SyscallDrop struct{ Handle uint64 }
+
 // ReadMem answers with a SyscallValue whose data are bytes of an executor's
 // memory.
 type ReadMem struct {
@@ -65,6 +69,7 @@ type SyscallValue struct {
 // The names of the operations.
 func (*Syscall) Op() string      { return "syscall" }
 func (*SyscallAwait) Op() string { return "syscall_await" }
+func (*SyscallDrop) Op() string  { return "syscall_drop" }
 func (*ReadMem) Op() string      { return "read_mem" }
 func (*FDTail) Op() string       { return "fd_tail" }
 func (*WorkerSpawn) Op() string  { return "worker_spawn" }
@@ -76,6 +81,8 @@ func newSyscallRequest(op string) Request {
 		return &Syscall{}
 	case "syscall_await":
 		return &SyscallAwait{}
+	case "syscall_drop":
+		return &SyscallDrop{}
 	case "read_mem":
 		return &ReadMem{}
 	case "fd_tail":
@@ -178,6 +185,12 @@ func (r *SyscallAwait) fields(f *fields) {
 
 func (r *SyscallAwait) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle) || onlyUint(d, key, "timeout_ns", &r.TimeoutNS)
+}
+
+func (r *SyscallDrop) fields(f *fields) { f.uint("handle", r.Handle) }
+
+func (r *SyscallDrop) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle)
 }
 
 func (r *ReadMem) fields(f *fields) {

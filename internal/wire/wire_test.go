@@ -55,6 +55,8 @@ var goldenRequests = []struct {
 	{&Syscall{Life: 9, Nr: 3}, `\x83\xa2op\xa7syscall\xa4life\x09\xa2nr\x03`},
 	{&SyscallAwait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xadsyscall_await\xa6handle\x03\xaatimeout_ns\x05`},
 	{&ReadMem{Address: 1 << 40, Length: 16}, `\x83\xa2op\xa8read_mem\xa7address\xcf\x00\x00\x01\x00\x00\x00\x00\x00\xa6length\x10`},
+	{&TailFile{Path: "l", Worker: 7}, `\x83\xa2op\xa9tail_file\xa4path\xa1l\xa6worker\x07`},
+	{&SyscallDrop{Handle: 9}, `\x82\xa2op\xacsyscall_drop\xa6handle\x09`},
 	{&FDTail{Executor: 7, FD: 4}, `\x83\xa2op\xa7fd_tail\xa8executor\x07\xa2fd\x04`},
 	{&WorkerSpawn{}, `\x81\xa2op\xacworker_spawn`},
 	{&WorkerClose{Handle: 7}, `\x82\xa2op\xacworker_close\xa6handle\x07`},

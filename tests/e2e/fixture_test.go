@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const fixtureProject = "[provium]\nroots = [\"tests\"]\ncache_dir = \"cache\"\n\n[profiles.host]\n"
@@ -45,11 +48,13 @@ func TestFixtureIsBuiltOnce(t *testing.T) {
 	p := newProject(t, fixtureProject)
 	p.write("tests/slow.fixture.lua", slowFixture)
 	p.write("tests/a.test.lua", usesSlow)
-	p.write("tests/b.test.lua", usesSlow)
+	// Its limit would be over if waiting counted.
+	p.write("tests/b.test.lua", "test(\"x\", {timeout = \"15s\"}, function()\n  provium:vm_fixture(\"slow\"):read_file(\"/tmp/made\")\nend)\n")
 	first := p.start("tests/a.test.lua")
 	first.awaitNote("half way")
-	second := p.start("--save-events", "events", "tests/b.test.lua")
+	second := p.start("--save-events", "events", "--timeout", "15", "tests/b.test.lua")
 	waitForEvent(t, second, filepath.Join(p.dir, "events"), "fixture_build_waiting")
+	time.Sleep(16 * time.Second)
 	p.write("go", "")
 	first.wait().expect(0, "1 passed, 0 failed")
 	second.wait().expect(0, "1 passed, 0 failed")
@@ -95,17 +100,20 @@ func TestKilledBuilder(t *testing.T) {
 	p.write("tests/a.test.lua", usesSlow)
 	first := p.start()
 	first.awaitNote("half way")
+	second := p.start("--save-events", "events")
+	waitForEvent(t, second, filepath.Join(p.dir, "events"), "fixture_build_waiting")
 	first.signal(syscall.SIGKILL)
 	first.wait()
-	p.expectNoProcess()
+	second.awaitNote("half way")
 	if n := len(p.entries()); n != 0 {
 		t.Errorf("%d entries of a build that was killed", n)
 	}
 	p.write("go", "")
-	p.run().expect(0, "1 passed, 0 failed")
+	second.wait().expect(0, "1 passed, 0 failed")
 	if n := len(p.entries()); n != 1 {
 		t.Errorf("%d entries", n)
 	}
+	p.run().expect(0, "1 passed, 0 failed") // and removes what the killed run has left
 }
 
 // What is damaged on disk is told of, and built again.
@@ -140,6 +148,91 @@ func TestDamagedFixture(t *testing.T) {
 	}
 }
 
+const labFixture = `
+local vm = provium:vm("box", "host"):boot()
+vm:write_file("/tmp/made", "made")
+provium:bridge("net"):add_latency(7)
+provium:lab("sub"):vm("low", "host"):boot():write_file("/tmp/made", "made low")
+return provium:snapshot("kept") -- the path, where it stays
+`
+
+const usesLab = `
+local lab = provium:lab_fixture("lab")
+test("restored", function(t)
+  t:assert_eq(lab.box:read_file("/tmp/made"), "made")
+  t:assert_eq(lab.sub.low:read_file("/tmp/made"), "made low")
+  t:assert_eq(lab.net:latency_ms(), 7)
+end)
+`
+
+// A fixture that is built on a lab, and what is damaged of a lab.
+func TestLabFixture(t *testing.T) {
+	p := newProject(t, fixtureProject)
+	p.write("tests/lab.fixture.lua", labFixture)
+	p.write("tests/low.fixture.lua", "return provium:lab_fixture(\"lab\").sub.low:snapshot()\n")
+	p.write("tests/a.test.lua", usesLab)
+	p.write("tests/b.test.lua", "test(\"x\", function(t) t:assert_eq(provium:vm_fixture(\"low\"):read_file(\"/tmp/made\"), \"made low\") end)\n")
+	p.run().expect(0, "2 passed")
+	p.run("fixture", "list").expect(0, "lab  ", "vm   ", "2 entries, ")
+	if _, err := os.Stat(filepath.Join(p.dir, "kept", "lab.json")); err != nil {
+		t.Error(err)
+	}
+	dirs, err := filepath.Glob(filepath.Join(p.dir, "cache", "*.lab"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatal(dirs, err)
+	}
+	for name, damage := range map[string]func(path string) error{
+		"lab.json":     func(path string) error { return replace(path, "\"latency_ms\": 7", "\"latency_ms\": 8") },
+		"sub/low.snap": func(path string) error { return os.Truncate(path, 1<<20) },
+		"box.snap":     os.Remove,
+	} {
+		if err := damage(filepath.Join(dirs[0], name)); err != nil {
+			t.Fatal(err)
+		}
+		p.run("tests/a.test.lua").expect(0, "1 passed", "fixture `lab`: its cache entry cannot be used and is removed")
+	}
+	p.write("tests/lab.fixture.lua", labFixture+"\n")
+	p.run("fixture", "stale").expect(0, "lab.fixture.lua` changed", "2 stale fixture(s)")
+	p.run("fixture", "rebuild", "lab").expect(0, "built: lab")
+	p.run("fixture", "stale").expect(0, "low: ", "1 stale fixture(s)")
+}
+
+func replace(path, what, by string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	changed := strings.Replace(string(text), what, by, 1)
+	if changed == string(text) {
+		return fmt.Errorf("`%s` does not hold %q", path, what)
+	}
+	return os.WriteFile(path, []byte(changed), 0o600)
+}
+
+// A build depends on the images of disks that it cannot have changed, and reads
+// files below the project wherever the command is given.
+func TestFixtureDependencies(t *testing.T) {
+	p := newProject(t, fixtureProject)
+	p.write("image", strings.Repeat("disk", 1<<18))
+	p.write("text", "text")
+	p.write("tests/base.fixture.lua", `
+local vm = provium:vm("box", "host", {disks = {{template = "image"}, {path = "image", readonly = true}, {scratch = "1M"}}}):boot()
+local f <close> = assert(io.open("text"))
+vm:write_file("/text", f:read("a"))
+assert(vm:run("head -c 4 /dev/vda").stdout == "disk")
+return vm:snapshot()
+`)
+	p.cwd = "tests"
+	p.run("fixture", "build", "base").expect(0, "built: base")
+	p.cwd = ""
+	p.run("fixture", "stale").expect(0, "0 stale fixture(s)")
+	p.write("image", strings.Repeat("disc", 1<<18))
+	p.run("fixture", "stale").expect(0, "/image` changed", "1 stale fixture(s)")
+	p.write("image", strings.Repeat("disk", 1<<18))
+	p.write("text", "other")
+	p.run("fixture", "stale").expect(0, "/text` changed", "1 stale fixture(s)")
+}
+
 func TestFixtureCommands(t *testing.T) {
 	p := newProject(t, fixtureProject)
 	p.write("tests/tool.txt", "1\n")
@@ -165,10 +258,52 @@ func TestFixtureCommands(t *testing.T) {
 	p.run("list", "--fixtures").expect(0, "tests/base.fixture.lua")
 }
 
+// What cannot be prepared does not keep the rest from it.
+func TestPrepareGoesOn(t *testing.T) {
+	p := newProject(t, fixtureProject+"[profiles.broken]\nkernel = \"missing\"\ncmdline = \"quiet\"\n")
+	p.write("tests/bad.fixture.lua", "error(\"the set-up went wrong\")\n")
+	p.write("tests/good.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
+	p.write("tests/a.test.lua", "test(\"y\", function() provium:vm_fixture(\"absent\") provium:vm_fixture(\"bad\") provium:vm_fixture(\"good\") end)\n")
+	p.run("prepare").expect(2, "provium: profile `broken` does not boot: ", "unknown fixture `absent` (known: bad, good)",
+		"fixture `bad`: build failed: ", "the set-up went wrong", "built fixture `good`")
+	p.write("tests/a.test.lua", "test(\"y\", function() provium:vm_fixture(\"good\") end)\n")
+	p.run("prepare").expect(0, "fixture `good` is already built")
+}
+
 // A directory that cannot be used is told of by the build.
 func TestUnusableFixtureCache(t *testing.T) {
 	p := newProject(t, strings.Replace(fixtureProject, "\"cache\"", "\"provium.toml/cache\"", 1))
 	p.write("tests/base.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
 	p.write("tests/a.test.lua", "test(\"x\", function(t) provium:vm_fixture(\"base\") end)\n")
 	p.run().expect(1, "fixture cache: ", "not a directory")
+}
+
+// A full disk fails the build and leaves nothing that takes room.
+func TestFixtureDiskFull(t *testing.T) {
+	p := newProject(t, fixtureProject)
+	cache := filepath.Join(p.dir, "cache")
+	if err := os.Mkdir(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", cache, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skipf("needs the right to mount: %v", err)
+	}
+	defer unix.Unmount(cache, unix.MNT_DETACH)
+	p.write("tests/vm.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
+	p.write("tests/lab.fixture.lua", "provium:vm(\"box\", \"host\"):boot()\nreturn provium:snapshot()\n")
+	p.write("tests/a.test.lua", "test(\"vm\", function() provium:vm_fixture(\"vm\") end)\ntest(\"lab\", function() provium:lab_fixture(\"lab\") end)\n")
+	p.run().expect(1, "0 passed, 2 failed", "fixture `vm`: build failed", "fixture `lab`: build failed", "no space left on device")
+	left, err := os.ReadDir(cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range left {
+		if !strings.HasSuffix(e.Name(), ".lock") {
+			t.Errorf("left: %s", e.Name())
+		}
+	}
+	if err := unix.Mount("tmpfs", cache, "tmpfs", unix.MS_REMOUNT, "size=1g"); err != nil {
+		t.Fatal(err)
+	}
+	p.run().expect(0, "2 passed")
 }

@@ -50,6 +50,7 @@ type project struct {
 	temp string
 	env  []string
 	as   *syscall.Credential // nil: as we are
+	cwd  string              // where runs start, below dir
 }
 
 const hostProfile = "[provium]\nroots = [\"tests\"]\n\n[profiles.host]\n"
@@ -197,7 +198,7 @@ func (p *project) start(args ...string) *run {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	r := &run{p: p, ctx: ctx, cancel: cancel, cmd: exec.CommandContext(ctx, p.bin, args...)}
-	r.cmd.Dir, r.cmd.Env, r.cmd.Stderr = p.dir, p.env, &r.stderr
+	r.cmd.Dir, r.cmd.Env, r.cmd.Stderr = filepath.Join(p.dir, p.cwd), p.env, &r.stderr
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGKILL}
 	out, w, err := os.Pipe()
 	if err != nil {

@@ -37,7 +37,8 @@ static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
 /* An asynchronous call. */
 struct call {
 	struct call *next;
-	struct request *req;
+	struct request *req; /* the thread's, which frees it */
+	uint64_t id;
 	pthread_t thread;
 	int done;
 };
@@ -108,6 +109,15 @@ static void send_all(struct iovec *v, size_t n, const int *fd)
 	}
 }
 
+#ifdef COVERAGE
+/* An executor is killed when it is done with: what it has counted goes out before
+ * each answer. */
+extern void __gcov_dump(void), __gcov_reset(void);
+#define count_out() (__gcov_dump(), __gcov_reset())
+#else
+#define count_out() ((void)0)
+#endif
+
 /* The lock keeps answers whole, and signals of a test away from its holder. */
 static void answer(struct request *r, long ret, int error, const int *fd)
 {
@@ -125,6 +135,7 @@ static void answer(struct request *r, long ret, int error, const int *fd)
 	v[0].iov_base = &a;
 	v[0].iov_len = sizeof a;
 	pthread_mutex_lock(&sending);
+	count_out();
 	if (n > 1 || fd || send(link_fd, &a, sizeof a, MSG_NOSIGNAL) != sizeof a)
 		send_all(v, n, fd);
 	pthread_mutex_unlock(&sending);
@@ -178,6 +189,7 @@ static void start_call(struct request *r)
 
 	if (!error) {
 		c->req = r;
+		c->id = r->head.id;
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, 64 << 10);
 		error = pthread_create(&c->thread, &attr, call_thread, c);
@@ -191,6 +203,17 @@ static void start_call(struct request *r)
 	}
 	c->next = calls;
 	calls = c;
+}
+
+/* Has a call return EINTR, if it is one that waits. A signal that comes before
+ * the call or after it does nothing. */
+static void cancel_call(uint64_t id)
+{
+	struct call *c;
+
+	for (c = calls; c; c = c->next)
+		if (c->id == id && !__atomic_load_n(&c->done, __ATOMIC_ACQUIRE))
+			pthread_kill(c->thread, SIGBUS);
 }
 
 #define X32 0x40000000 /* the bit of that way of calling */
@@ -274,6 +297,10 @@ static void serve(struct request *r, const int *fds)
 		join_done();
 		error = batch(fds[0], r->head.args[0]);
 		answer(r, error ? -1 : 0, error, NULL);
+		break;
+	case KIND_CANCEL:
+		cancel_call(r->head.args[0]);
+		answer(r, 0, 0, NULL);
 		break;
 	case KIND_READ_MEM:
 		/* The request has one buffer of the wanted length. */

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum { KIND_CALL = 1, KIND_READ_MEM, KIND_SEND_FD, KIND_SPAWN, KIND_BATCH };
+enum { KIND_CALL = 1, KIND_READ_MEM, KIND_SEND_FD, KIND_SPAWN, KIND_BATCH, KIND_CANCEL };
 enum { FLAG_ASYNC = 1 };
 
 enum {
@@ -21,7 +21,8 @@ enum {
 
 /*
  * A request: head, lens[nbufs], ptrs[nptrs], nested[nnested], and the buffers'
- * bytes. KIND_READ_MEM has one length and no bytes.
+ * bytes. KIND_READ_MEM has one length and no bytes. KIND_CANCEL interrupts the
+ * asynchronous call whose request had the id args[0].
  */
 struct head {
 	uint64_t id;

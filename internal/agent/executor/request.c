@@ -70,7 +70,7 @@ struct request *request_read(const struct head *head, void (*receive)(void *, si
 {
 	struct request *r;
 
-	if (head->kind < KIND_CALL || head->kind > KIND_BATCH || head->nbufs > MAX_BUFS ||
+	if (head->kind < KIND_CALL || head->kind > KIND_CANCEL || head->nbufs > MAX_BUFS ||
 	    head->nptrs > MAX_ARGS || head->nnested > MAX_NESTED)
 		return NULL;
 	if (head->kind == KIND_READ_MEM && head->nbufs != 1)

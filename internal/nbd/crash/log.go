@@ -156,22 +156,10 @@ type View struct {
 	x     *Index
 	state State
 	flush int
-	kept  map[int64]int // sector: the last write that is kept of it
 }
 
 // View makes the view of a state that Check has nothing against.
-func (x *Index) View(s State) *View {
-	v := &View{x: x, state: s, flush: SettledBefore(x.log, s.At), kept: map[int64]int{}}
-	for _, p := range s.Keep {
-		for n := range p.Count {
-			v.kept[p.First+n] = p.Op
-		}
-	}
-	return v
-}
-
-// Source is the write that a sector has its content from, or -1.
-func (v *View) Source(sector int64) int { return v.from(sector, v.x.find(sector)) }
+func (x *Index) View(s State) *View { return &View{x, s, SettledBefore(x.log, s.At)} }
 
 // Find is the place of the first entry of a sector that is of write op or a later
 // one.
@@ -180,32 +168,68 @@ func (x *Index) Find(sector int64, op int) int {
 	return i
 }
 
-// find is where the entries of a sector, or those of the next one, begin.
-func (x *Index) find(sector int64) int { return x.Find(sector, 0) }
+// has tells whether a write reached the disk at a sector of it.
+func (v *View) has(op int, sector int64) bool {
+	if v.state.settled(v.x.log, v.flush, op) {
+		return true
+	}
+	keep := v.state.Keep
+	i, _ := slices.BinarySearchFunc(keep, op, func(p Piece, op int) int { return p.Op - op })
+	for ; i < len(keep) && keep[i].Op == op; i++ {
+		if p := &keep[i]; p.First <= sector && sector < p.First+p.Count {
+			return true
+		}
+	}
+	return false
+}
 
-// from is the write that a sector has its content from, or -1; i is its find.
-func (v *View) from(sector int64, i int) int {
-	op := -1
+// entry is the entry that a sector has its content from, or -1; i is the place of
+// its first one, or of the next sector's.
+func (v *View) entry(sector int64, i int) int {
+	found := -1
 	for ; i < len(v.x.keys); i++ {
-		at, n := split(v.x.keys[i])
-		if at != sector || n >= v.state.At {
+		at, op := split(v.x.keys[i])
+		if at != sector || op >= v.state.At {
 			break
 		}
-		if v.state.settled(v.x.log, v.flush, n) {
-			op = n
+		if v.has(op, sector) {
+			found = i
 		}
 	}
-	if n, ok := v.kept[sector]; ok {
-		op = max(op, n)
+	return found
+}
+
+// from is entry's write, or -1.
+func (v *View) from(sector int64, i int) int {
+	if i = v.entry(sector, i); i < 0 {
+		return -1
 	}
+	_, op := split(v.x.keys[i])
 	return op
+}
+
+// Compare calls visit for the sectors of a range that were written at all, with
+// the place of the first entry of each, and those of the entries that it has its
+// content from in two views, or -1.
+func (v *View) Compare(o *View, first, count int64, visit func(begin, ours, other int)) {
+	keys := v.x.keys
+	for i := v.x.Find(first, 0); i < len(keys); {
+		sector, _ := split(keys[i])
+		if sector >= first+count {
+			return
+		}
+		visit(i, v.entry(sector, i), o.entry(sector, i))
+		for i < len(keys) && int64(keys[i]>>opBits) == sector {
+			i++
+		}
+	}
 }
 
 // Runs splits a range of sectors into runs that come from one write each, or
 // from none (-1).
 func (v *View) Runs(first, count int64, visit func(first, count int64, op int) error) error {
 	keys := v.x.keys
-	i := v.x.find(first)
+	i := v.x.Find(first, 0)
 	for end := first + count; first < end; {
 		if i == len(keys) || int64(keys[i]>>opBits) >= end {
 			return visit(first, end-first, -1)

@@ -11,7 +11,8 @@ const (
 	// many packets wait for one of them.
 	maxNeighbors = 1024
 	maxWaiting   = 32
-	// trustFor is how long an address is used without being asked for again.
+	// trustFor is how long an address is used without being asked for again. It is
+	// used further while it is.
 	trustFor = 30 * time.Second
 	// attempts is how often is asked before a guest counts as absent.
 	attempts = 3
@@ -20,7 +21,7 @@ const (
 // neighbor is what is known of a guest's address.
 type neighbor struct {
 	at      mac
-	since   time.Time // when that was heard; zero: it is being asked for
+	since   time.Time // when that was heard; zero: never
 	asked   int
 	next    time.Time // when to ask again
 	waiting []waiting
@@ -72,36 +73,29 @@ func (g *Gateway) forgetOne() bool {
 func (g *Gateway) send(p *packet, carried bool) {
 	g.mu.Lock()
 	n := g.neighbors[p.dst]
-	if n != nil && !n.since.IsZero() && g.now().Sub(n.since) < trustFor {
-		at := n.at
-		g.mu.Unlock()
-		g.put(at, p, carried)
-		return
-	}
-	if g.closed {
-		g.mu.Unlock()
-		return
-	}
-	if n == nil {
-		if len(g.neighbors) >= maxNeighbors && !g.forgetOne() {
-			g.mu.Unlock()
-			return
-		}
+	if n == nil && !g.closed && (len(g.neighbors) < maxNeighbors || g.forgetOne()) {
 		n = &neighbor{}
 		g.neighbors[p.dst] = n
 	}
-	n.since = time.Time{}
-	if len(n.waiting) < maxWaiting {
+	if n == nil {
+		g.mu.Unlock()
+		return
+	}
+	at, known := n.at, !n.since.IsZero()
+	if !known && len(n.waiting) < maxWaiting {
 		kept := *p
 		kept.b = append([]byte(nil), p.b...)
 		n.waiting = append(n.waiting, waiting{kept, carried})
 	}
-	ask := n.asked == 0
+	ask := n.asked == 0 && g.now().Sub(n.since) > trustFor
 	if ask {
 		n.asked, n.next = 1, g.now().Add(g.retry)
 		g.wakeUp()
 	}
 	g.mu.Unlock()
+	if known {
+		g.put(at, p, carried)
+	}
 	if ask {
 		g.ask(p.dst)
 	}

@@ -57,8 +57,9 @@ type Stack struct {
 	ip           *stack.Stack
 	link         *channel.Endpoint
 	quotes       quotes
-	stop         context.CancelFunc
-	pumped       chan struct{}
+	queued       chan struct{} // has a token when the stack has sent something
+	stop, pumped chan struct{}
+	delivering   sync.Mutex // held by whoever takes packets off the queue
 
 	mu     sync.Mutex
 	era    *era // nil while disabled
@@ -75,7 +76,8 @@ type era struct {
 
 // New starts a stack that carries nothing out yet. It must be closed.
 func New(cfg Config) (*Stack, error) {
-	s := &Stack{cfg: cfg, addr4: gateway.First(cfg.V4), addr6: gateway.First(cfg.V6), pumped: make(chan struct{})}
+	s := &Stack{cfg: cfg, addr4: gateway.First(cfg.V4), addr6: gateway.First(cfg.V6),
+		queued: make(chan struct{}, 1), stop: make(chan struct{}), pumped: make(chan struct{})}
 	if s.cfg.Dial == nil {
 		s.cfg.Dial = (&net.Dialer{}).DialContext
 	}
@@ -88,9 +90,8 @@ func New(cfg Config) (*Stack, error) {
 		s.ip.Close()
 		return nil, fmt.Errorf("network stack: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
-	go s.pump(ctx)
+	s.link.AddNotify(s)
+	go s.pump()
 	return s, nil
 }
 
@@ -133,7 +134,7 @@ func (s *Stack) Close() {
 	if !first {
 		return
 	}
-	s.stop()
+	close(s.stop)
 	<-s.pumped
 	s.ip.Close()
 	s.ip.Wait()
@@ -160,6 +161,7 @@ func (s *Stack) Disable() {
 	if e != nil {
 		e.cancel()
 		e.work.Wait()
+		s.deliver() // guests hear of the end before who may have them cut off
 	}
 }
 
@@ -174,14 +176,32 @@ func (s *Stack) begin() (e *era, ok bool) {
 	return s.era, true
 }
 
+// WriteNotify is called by the stack when it has sent something.
+func (s *Stack) WriteNotify() {
+	select {
+	case s.queued <- struct{}{}:
+	default:
+	}
+}
+
 // pump delivers what the stack sends.
-func (s *Stack) pump(ctx context.Context) {
+func (s *Stack) pump() {
 	defer close(s.pumped)
 	for {
-		p := s.link.ReadContext(ctx)
-		if p == nil {
+		select {
+		case <-s.queued:
+			s.deliver()
+		case <-s.stop:
 			return
 		}
+	}
+}
+
+// deliver delivers what the stack has sent by now.
+func (s *Stack) deliver() {
+	s.delivering.Lock()
+	defer s.delivering.Unlock()
+	for p := s.link.Read(); p != nil; p = s.link.Read() {
 		v := p.ToView()
 		s.cfg.Deliver(v.AsSlice())
 		v.Release()

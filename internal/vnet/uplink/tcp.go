@@ -38,13 +38,35 @@ func (s *Stack) acceptTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	var queue waiter.Queue
-	ep, failed := r.CreateEndpoint(&queue)
+	ep, failed := handshake(e.ctx, r, &queue)
 	r.Complete(failed != nil)
 	if failed != nil {
-		out.Close()
+		abort(out)
 		return
 	}
 	splice(e.ctx, guestConn{gonet.NewTCPConn(&queue, ep), ep}, out)
+}
+
+// handshake makes the guest's side of a connection. A guest that is gone would have
+// the stack wait for minutes, which listens to nothing but its queue: when the
+// context ends, that wakes it until it has given up.
+func handshake(ctx context.Context, r *tcp.ForwarderRequest, queue *waiter.Queue) (tcpip.Endpoint, tcpip.Error) {
+	done := make(chan struct{})
+	defer close(done)
+	stop := context.AfterFunc(ctx, func() {
+		again := time.NewTicker(10 * time.Millisecond)
+		defer again.Stop()
+		for {
+			queue.Notify(waiter.WritableEvents)
+			select {
+			case <-again.C:
+			case <-done:
+				return
+			}
+		}
+	})
+	defer stop()
+	return r.CreateEndpoint(queue)
 }
 
 // connect makes the host's side of a connection.

@@ -173,6 +173,39 @@ func TestDisableEndsConnections(t *testing.T) {
 	}
 }
 
+// TestDisableLeavesTheSilent has a guest begin a connection and say no more.
+func TestDisableLeavesTheSilent(t *testing.T) {
+	dialed := make(chan struct{}, 1)
+	w := newWorld(t, Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+		a, b := net.Pipe()
+		t.Cleanup(func() { b.Close() })
+		dialed <- struct{}{}
+		return a, nil
+	}})
+	w.up.Enable()
+	src, dst := guestNet.Addr().As4(), outsider.As4()
+	syn := []byte("\x12\x34\x00\x50\x00\x00\x00\x01\x00\x00\x00\x00\x50\x02\xff\xff\x00\x00\x00\x00")
+	sum := gateway.Checksum(append(append(append(src[:], dst[:]...), 0, protoTCP, 0, byte(len(syn))), syn...))
+	syn[16], syn[17] = byte(sum>>8), byte(sum)
+	head := []byte("\x45\x00\x00\x28\x00\x00\x00\x00\x40\x06\x00\x00")
+	packet := append(append(append(head, src[:4]...), dst[:4]...), syn...)
+	sum = gateway.Checksum(packet[:20])
+	packet[10], packet[11] = byte(sum>>8), byte(sum)
+	// The guest is another one, which hears nothing.
+	w.guest.Close()
+	if !w.up.Outside(packet) {
+		t.Fatal("not carried")
+	}
+	<-dialed
+	disabled := make(chan struct{})
+	go func() { w.up.Disable(); close(disabled) }()
+	select {
+	case <-disabled:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it waits for the guest")
+	}
+}
+
 // failing is a Dial of a host without that network.
 func failing(errno syscall.Errno) func(context.Context, string, string) (net.Conn, error) {
 	return func(context.Context, string, string) (net.Conn, error) {

@@ -1,0 +1,364 @@
+//go:build bench
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"provium/internal/lab"
+	"provium/internal/qemu"
+)
+
+const (
+	restoreRounds  = 500
+	resetRounds    = 40
+	cacheRounds    = 40
+	snapshotRounds = 15
+	clones         = 20
+	isolatedTests  = 200
+)
+
+// hostWith makes the host of a lab with one profile, "host".
+func (b *bench) hostWith(bootCache string) (*lab.Host, error) {
+	dir, err := os.MkdirTemp(b.dir, "lab")
+	if err != nil {
+		return nil, err
+	}
+	return &lab.Host{TempDir: dir, Images: b.images, Starter: b.starter, AccelHost: qemu.ThisHost(),
+		BootCache: bootCache, Profiles: map[string]*lab.Profile{"host": {Name: "host"}}}, nil
+}
+
+// withVM gives do a VM in a lab of its own, and closes that.
+func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *lab.BootOpts, do func(vm *lab.VM) error) (err error) {
+	l := lab.New(h)
+	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
+	opts.Memory = guestMemory
+	vm, err := l.DeclareVM("a", "host", opts)
+	if err != nil {
+		return err
+	}
+	return do(vm)
+}
+
+// clock measures start and a first operation.
+func clock(ctx context.Context, vm *lab.VM, start func() error) (time.Duration, error) {
+	begun := time.Now()
+	if err := start(); err != nil {
+		return 0, err
+	}
+	if err := vm.Ping(ctx); err != nil {
+		return 0, err
+	}
+	return time.Since(begun), nil
+}
+
+// snapshots measures what snapshots cost and what is restored from them, beside
+// cold boots of the same guest.
+func (b *bench) snapshots(ctx context.Context) error {
+	h, err := b.hostWith("")
+	if err != nil {
+		return err
+	}
+	var cold, whole, stood sample
+	var path string
+	for range 3 {
+		err := b.withVM(ctx, h, &lab.BootOpts{Cold: new(true)}, func(vm *lab.VM) error {
+			t, err := clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
+			if err != nil {
+				return err
+			}
+			cold = append(cold, t)
+			for range snapshotRounds / 3 {
+				if path != "" {
+					if err := os.Remove(path); err != nil {
+						return err
+					}
+				}
+				path = filepath.Join(h.TempDir, "booted.snap")
+				start := time.Now()
+				s, err := vm.Snapshot(ctx, path)
+				if err != nil {
+					return err
+				}
+				whole, stood = append(whole, time.Since(start)), append(stood, s.Paused())
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b.table.judge("snapshot of a booted guest: it stands still for", stood.String(), "<= 50 ms", stood.median() <= 50*time.Millisecond)
+	b.table.info("  the whole snapshot", whole.String(), "", "")
+	for _, take := range []func() error{
+		func() error { return b.restores(ctx, path, cold) },
+		func() error { return b.standbys(ctx, h, path, cold) },
+		func() error { return b.cachedBoots(ctx, cold) },
+		func() error { return b.derived(ctx, h, path) },
+		func() error { return b.clones(ctx, h, path) },
+		func() error { return b.isolated(ctx) },
+	} {
+		if err := take(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restores measures restores without a stand-by. What the process holds must not
+// grow over them.
+func (b *bench) restores(ctx context.Context, path string, cold sample) error {
+	h, err := b.hostWith("")
+	if err != nil {
+		return err
+	}
+	h.NoStandbys = true
+	var all sample
+	before := 0
+	err = b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+		for round := range restoreRounds {
+			t, err := clock(ctx, vm, func() error { return vm.Restore(ctx, path) })
+			if err == nil {
+				err = vm.Shutdown(ctx)
+			}
+			if err != nil {
+				return fmt.Errorf("restore %d: %w", round, err)
+			}
+			if round == 0 {
+				continue // the file is read through once
+			}
+			all = append(all, t)
+			if round == 20 {
+				before = openFiles()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b.table.atMost("restore to first completed op / cold boot", all, 1.0/25, cold)
+	b.table.judge("  the same", all.String(), "<= 70 ms", all.median() <= 70*time.Millisecond)
+	p99 := all.quantile(0.99)
+	b.table.judge(fmt.Sprintf("  p99 of %d", len(all)), short(p99), "<= 2 x median", p99 <= 2*all.median())
+	grown := openFiles() - before
+	b.table.judge("  descriptors more at the end than after 20", fmt.Sprint(grown), "<= 0", grown <= 0)
+	return nil
+}
+
+func openFiles() int {
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	return len(all)
+}
+
+// standbys measures a reset between tests: the guest ends, and the one that was
+// restored meanwhile takes its place.
+func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sample) error {
+	var all sample
+	err := b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+		for range resetRounds {
+			if err := vm.Restore(ctx, path); err != nil {
+				return err
+			}
+			if err := vm.Prepare(ctx, path); err != nil {
+				return err
+			}
+			// What a test does, for as long as a stand-by needs.
+			if _, err := vm.Run(ctx, lab.RunRequest{Shell: "sleep 1"}); err != nil {
+				return err
+			}
+			t, err := clock(ctx, vm, func() error {
+				if err := vm.Shutdown(ctx); err != nil {
+					return err
+				}
+				return vm.Restore(ctx, path)
+			})
+			if err != nil {
+				return err
+			}
+			all = append(all, t)
+			if err := vm.Shutdown(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		b.table.compare(row{figure: "reset with a stand-by, to first completed op", value: all.String(), reference: cold.String(),
+			ratio: fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 35 ms"}, all.median() <= 35*time.Millisecond)
+	}
+	return err
+}
+
+// cachedBoots measures boots that the boot cache serves.
+func (b *bench) cachedBoots(ctx context.Context, cold sample) error {
+	dir := filepath.Join(b.dir, "boots")
+	var all sample
+	for round := range cacheRounds {
+		h, err := b.hostWith(dir)
+		if err != nil {
+			return err
+		}
+		err = b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+			t, err := clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
+			if round > 1 { // the first fills the cache
+				all = append(all, t)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b.table.compare(row{figure: "boot from the boot cache to first completed op", value: all.String(), reference: cold.String(),
+		ratio: fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 80 ms"}, all.median() <= 80*time.Millisecond)
+	return nil
+}
+
+// derived measures snapshots of a restored guest that has changed little.
+func (b *bench) derived(ctx context.Context, h *lab.Host, path string) error {
+	const changed = 2 << 20
+	var all sample
+	var size int64
+	err := b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+		if err := vm.Restore(ctx, path); err != nil {
+			return err
+		}
+		if err := vm.WriteFile(ctx, "/tmp/change", bytes.Repeat([]byte("change"), changed/6)); err != nil {
+			return err
+		}
+		for range snapshotRounds {
+			start := time.Now()
+			s, err := vm.Snapshot(ctx, "")
+			if err != nil {
+				return err
+			}
+			all = append(all, time.Since(start))
+			if size, err = s.Size(); err != nil {
+				return err
+			}
+			if err := s.Delete(); err != nil {
+				return err
+			}
+		}
+		private, _, err := guestMemoryUse(vm)
+		if err == nil {
+			b.table.compare(row{figure: "snapshot of a restored guest, 2 MiB written: on disk", value: mib(uint64(size)), reference: "dirty: " + mib(private),
+				target: "<= 2 x"}, uint64(size) <= 2*private)
+		}
+		return err
+	})
+	if err == nil {
+		b.table.judge("  the same: time", all.String(), "<= 30 ms", all.median() <= 30*time.Millisecond)
+	}
+	return err
+}
+
+// guestMemoryUse gives what a guest's QEMU has for itself, and of it what is of
+// the guest's memory.
+func guestMemoryUse(vm *lab.VM) (private, all uint64, err error) {
+	cid, ok := vm.CID()
+	if !ok {
+		return 0, 0, errors.New("the guest has no CID")
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", cid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		n, err := strconv.ParseUint(f[1], 10, 64)
+		if err != nil {
+			continue
+		}
+		switch f[0] {
+		case "Private_Dirty:":
+			private = n << 10
+			all += n << 10
+		case "Private_Clean:":
+			all += n << 10
+		}
+	}
+	return private, all, nil
+}
+
+// clones runs many guests from one snapshot.
+func (b *bench) clones(ctx context.Context, h *lab.Host, path string) (err error) {
+	l := lab.New(h)
+	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
+	var most, sum uint64
+	for i := range clones {
+		vm, err := l.DeclareVM(fmt.Sprint("c", i), "host", &lab.BootOpts{Memory: guestMemory})
+		if err != nil {
+			return err
+		}
+		if err := vm.Restore(ctx, path); err != nil {
+			return err
+		}
+		if err := vm.Ping(ctx); err != nil {
+			return err
+		}
+	}
+	for _, vm := range l.AllVMs() {
+		_, private, err := guestMemoryUse(vm)
+		if err != nil {
+			return err
+		}
+		most, sum = max(most, private), sum+private
+	}
+	b.table.judge(fmt.Sprintf("private memory of each of %d clones: most", clones), mib(most), "<= 45 MiB", most <= 45<<20)
+	b.table.info("  on average", mib(sum/clones), "", "")
+	return nil
+}
+
+// isolated runs many tests, each on a guest in the state that the file's chunk
+// left, by the program, in two files.
+func (b *bench) isolated(ctx context.Context) error {
+	dir, err := os.MkdirTemp(b.dir, "isolated")
+	if err != nil {
+		return err
+	}
+	program, err := filepath.Abs(programFile)
+	if err != nil {
+		return err
+	}
+	const text = `
+provium.reset_between_tests = true
+local vm = provium:vm("v", "host"):boot()
+for i = 1, %d do
+  test("isolated " .. i, function(t)
+    t:assert(not pcall(vm.stat, vm, "/tmp/mark"))
+    vm:write_file("/tmp/mark", "x")
+  end)
+end
+`
+	if err := os.WriteFile(filepath.Join(dir, "provium.toml"), []byte("[profiles.host]\n"), 0o600); err != nil {
+		return err
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".test.lua"), fmt.Appendf(nil, text, isolatedTests/2), 0o600); err != nil {
+			return err
+		}
+	}
+	start := time.Now()
+	if stdout, stderr, err := b.starter.Run(ctx, dir, nil, program); err != nil {
+		return fmt.Errorf("%w\n%s%s", err, stdout, stderr)
+	}
+	rate := isolatedTests / time.Since(start).Minutes()
+	b.table.judge(fmt.Sprintf("isolated tests a minute (%d in two files)", isolatedTests), fmt.Sprintf("%.0f", rate), ">= 400", rate >= 400)
+	return nil
+}

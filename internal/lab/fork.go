@@ -1,0 +1,91 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// Fork makes n running copies of a running or paused VM in scope: with names,
+// CIDs, MACs and addresses of their own, on the same bridges, sharing memory and
+// disks copy-on-write with the moment they were made at. It makes all of them or
+// none.
+func (v *VM) Fork(ctx context.Context, scope *Lab, n int) ([]*VM, error) {
+	s, err := v.Snapshot(ctx, "")
+	if err != nil {
+		return nil, forkRefusal(err)
+	}
+	forks, err := v.copies(ctx, scope, n, s.path)
+	if err := errors.Join(err, s.Delete()); err != nil { // guests keep what they run from
+		for _, f := range forks {
+			_ = scope.Remove(f) // the scope still closes it
+		}
+		return nil, fmt.Errorf("vm `%s` fork: %w", v.name, err)
+	}
+	return forks, nil
+}
+
+// forkRefusal says fork where the snapshot behind it says snapshot.
+func forkRefusal(err error) error {
+	if text := err.Error(); strings.Contains(text, "vm:snapshot() refused") || strings.HasPrefix(text, "cannot snapshot") {
+		text = strings.Replace(text, "vm:snapshot() refused", "vm:fork() refused", 1)
+		return errors.New(strings.Replace(text, "cannot snapshot", "cannot fork", 1))
+	}
+	return err
+}
+
+// copies declares the forks, puts them on the bridges, and restores them at once.
+func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks []*VM, err error) {
+	for range n {
+		fork, err := scope.declareFork(v)
+		if err != nil {
+			return forks, err
+		}
+		forks = append(forks, fork)
+		for _, nic := range v.attached() {
+			if _, err := nic.bridge.join([]Endpoint{{VM: fork, Name: fork.name}}); err != nil {
+				return forks, err
+			}
+		}
+	}
+	errs := make([]error, n)
+	var restoring sync.WaitGroup
+	for i, fork := range forks {
+		restoring.Add(1)
+		go func() {
+			defer restoring.Done()
+			errs[i] = fork.Restore(ctx, path)
+		}()
+	}
+	restoring.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return forks, err
+	}
+	for _, nic := range v.attached() {
+		if err := nic.bridge.tell(ctx, forks); err != nil {
+			return forks, err
+		}
+	}
+	return forks, nil
+}
+
+// declareFork makes a VM like v, called v-1, v-2, ...: the first name that is free.
+func (l *Lab) declareFork(v *VM) (*VM, error) {
+	for i := 1; ; i++ {
+		suffix := fmt.Sprintf("-%d", i)
+		name := v.name[:min(len(v.name), maxName-len(suffix))] + suffix
+		if _, taken := l.VM(name); taken {
+			continue
+		}
+		fork, err := l.declare(name, v.profile, v.opts)
+		if err == nil {
+			l.host.bind(fork)
+			return fork, nil
+		}
+		if _, taken := l.VM(name); !taken {
+			return nil, err
+		}
+	}
+}

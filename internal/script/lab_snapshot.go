@@ -1,0 +1,97 @@
+package script
+
+import (
+	"context"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+type labSnapshotMethod = func(f *file, a args, s *lab.LabSnapshot) ([]lua.Value, error)
+
+func (f *file) newLabSnapshotType() *lua.Type {
+	return &lua.Type{
+		Name:     "lab snapshot",
+		ToString: func(_ *lua.Call, obj any) string { return "lab_snapshot(" + obj.(*lab.LabSnapshot).Path() + ")" },
+		Methods: methodTable(f, "lab_snapshot", map[string]labSnapshotMethod{
+			"path": func(_ *file, _ args, s *lab.LabSnapshot) ([]lua.Value, error) { return []lua.Value{s.Path()}, nil },
+			"size": func(_ *file, _ args, s *lab.LabSnapshot) ([]lua.Value, error) {
+				n, err := s.Size()
+				return result(err, n)
+			},
+			"delete": func(_ *file, _ args, s *lab.LabSnapshot) ([]lua.Value, error) { return nil, s.Delete() },
+		}),
+	}
+}
+
+// labSnapshot is lab:snapshot(dir?).
+func (f *file) labSnapshot(a args, l *lab.Lab) ([]lua.Value, error) {
+	dir := ""
+	if a.value(1) != nil {
+		var err error
+		if dir, err = a.path(1, "dir"); err != nil {
+			return nil, err
+		}
+		f.makes(dir)
+	}
+	place := dir
+	if dir == "" && f.build != nil {
+		var err error
+		if place, err = f.build.place(); err != nil {
+			return nil, err
+		}
+	}
+	var s *lab.LabSnapshot
+	err := f.labOp(a, l, func(l *lab.Lab, ctx context.Context) (err error) {
+		s, err = l.Snapshot(ctx, place)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case dir != "":
+		if f.build != nil {
+			f.build.labs = append(f.build.labs, dir)
+		}
+		return []lua.Value{dir}, nil
+	}
+	return []lua.Value{f.state.NewUserdata(f.types.labSnapshot, s)}, nil
+}
+
+// labRestore is lab:restore(lab_snapshot_or_dir).
+func (f *file) labRestore(a args, l *lab.Lab) ([]lua.Value, error) {
+	var dir string
+	switch v := a.value(1).(type) {
+	case string:
+		var err error
+		if dir, err = a.path(1, "dir"); err != nil {
+			return nil, err
+		}
+		if err = f.restores(dir); err != nil {
+			return nil, a.errorf("%w", err)
+		}
+	case *lua.Userdata:
+		s, ok := v.Object().(*lab.LabSnapshot)
+		if !ok {
+			return nil, a.errorf("expected lab snapshot|string, got %s", typeName(v))
+		}
+		dir = s.Path()
+	default:
+		return nil, a.errorf("expected lab snapshot|string, got %s", typeName(v))
+	}
+	return nil, f.labOp(a, l, func(l *lab.Lab, ctx context.Context) error { return l.Restore(ctx, dir) })
+}
+
+// labFork is lab:fork().
+func (f *file) labFork(a args, l *lab.Lab) ([]lua.Value, error) {
+	scope := f.scope
+	var fork *lab.Lab
+	err := f.labOp(a, l, func(l *lab.Lab, ctx context.Context) (err error) {
+		fork, err = l.Fork(ctx, scope)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{f.labHandle(fork)}, nil
+}

@@ -1,0 +1,1 @@
+return '/tmp/of-somebody-else'

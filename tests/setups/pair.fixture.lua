@@ -1,0 +1,10 @@
+-- A lab: two guests on a bridge that is slow, and a sub-lab with a VM that never ran.
+local left, right = provium:vm("left", "host"), provium:vm("right", "host")
+local net = provium:bridge("net")
+net:attach({left, right})
+provium:boot()
+left:write_file("/tmp/made", "on the left")
+right:attach_disk({id = "data", size = "8M"}):write_sectors(0, "on the disk")
+net:add_latency(3)
+provium:lab("store"):vm("spare", "host")
+return provium:snapshot()
