@@ -73,7 +73,7 @@ type DiskEffect = nbd.Effect
 func DiskErrnos() []string { return nbd.Errnos() }
 
 // AddRule has a rule be in force, and returns its ID. Without a seed it gets one
-// that is the same in every run with the same names.
+// that is the same in every run with the same seed and names.
 func (d *Disk) AddRule(r DiskRule, seeded bool) (int64, error) {
 	data, err := d.backend()
 	if err != nil {
@@ -82,7 +82,7 @@ func (d *Disk) AddRule(r DiskRule, seeded bool) (int64, error) {
 	if !seeded {
 		v := d.vm
 		id := digest(v.host.File, v.name, "disk", d.id)
-		r.Seed = binary.BigEndian.Uint64(id[:])
+		r.Seed = binary.BigEndian.Uint64(id[:]) ^ v.host.Seed*0x9e3779b97f4a7c15
 	}
 	return data.AddRule(r)
 }

@@ -178,7 +178,7 @@ func (f *faults) run(ctx context.Context, r request, do func(deed) error) error 
 		if s.rules != nil {
 			var more time.Duration
 			var struck []struckRule
-			what, more, failed, struck = s.rules.strike(r)
+			what, more, struck, failed = s.rules.strike(r)
 			hold += more
 			if r.op == opFlush {
 				f.lastFlush.Store(&struck)

@@ -233,7 +233,7 @@ type deed struct {
 // strike has the rules decide on a request: delays add up, and of what else may
 // happen the first rule that strikes has its way. Effects are for the guest's
 // requests only.
-func (s *ruleSet) strike(r request) (what deed, hold time.Duration, err error, flush []struckRule) {
+func (s *ruleSet) strike(r request) (what deed, hold time.Duration, flush []struckRule, err error) {
 	x := &s.ops[r.op]
 	if !x.any {
 		return deed{}, 0, nil, nil
@@ -265,7 +265,7 @@ func (s *ruleSet) strike(r request) (what deed, hold time.Duration, err error, f
 			}
 		}
 	}
-	return what, hold, err, flush
+	return what, hold, flush, err
 }
 
 // struckRule is a rule that struck a flush, and its generator before that.
