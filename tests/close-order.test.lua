@@ -23,7 +23,7 @@ test("everything is left open", function(t)
   vm:open_file("/tmp/order/first-file", {write = true})
   vm:open_file("/tmp/order/second-file", {write = true})
   for _, name in ipairs{"first-process", "second-process"} do
-    local p = vm:run_async("trap 'echo ended > /tmp/order/" .. name .. "; exit' TERM; while :; do sleep 0.05; done")
+    local p = vm:run_async("trap 'echo ended > /tmp/order/" .. name .. "; exit' TERM; sleep 1000 & wait")
     wait_until(function()
       local caught = vm:read_file("/proc/" .. p:pid() .. "/status"):match("SigCgt:%s*(%x+)")
       return tonumber(caught, 16) & 1 << 14 ~= 0

@@ -96,6 +96,33 @@ test("file operations use the worker's credentials", function(t)
   t:assert_contains(t:assert_raises(function() w:stat("/tmp/wd/g") end), "ENOENT")
 end)
 
+test("a worker's errors are those of the VM", function(t)
+  local w = vm:spawn_worker()
+  vm:run("truncate -s 104857600 /tmp/large"):assert_ok()
+  for needle, op in pairs{
+    ["File too large"] = function(on) on:read_file("/tmp/large") end,
+    ["use tail_file or open_file"] = function(on) on:read_file("/tmp/large") end,
+    ["read_file /tmp/none: No such file or directory (ENOENT)"] = function(on) on:read_file("/tmp/none") end,
+    ["listdir /tmp/large: Not a directory (ENOTDIR)"] = function(on) on:listdir("/tmp/large") end,
+    ["mkdir /tmp/large: Not a directory (ENOTDIR)"] = function(on) on:mkdir("/tmp/large", {parents = true}) end,
+    ["mkdir /tmp/large: File exists (EEXIST)"] = function(on) on:mkdir("/tmp/large") end,
+    ["rename /tmp/none -> /tmp/x: No such file or directory (ENOENT)"] = function(on) on:rename("/tmp/none", "/tmp/x") end,
+    ["unlink /tmp/none: No such file or directory (ENOENT)"] = function(on) on:unlink("/tmp/none") end,
+    ["tail_file /tmp: Is a directory (EISDIR)"] = function(on) on:tail_file("/tmp") end,
+    ["cwd /none: No such file or directory (ENOENT)"] = function(on) on:run_async("true", {cwd = "/none"}) end,
+    ["run_async no-such-program: No such file"] = function(on) on:run_async("no-such-program", {}) end,
+    ["an integer or a file, got string"] = function(on) on:fd_stream("x") end,
+    ["EBADF"] = function(on) on:fd_stream(900) end,
+  } do
+    for _, on in ipairs{vm, w} do t:assert_contains(t:assert_raises(function() op(on) end), needle) end
+  end
+  vm:unlink("/tmp/large")
+  t:assert_contains(t:assert_raises(function() w:run("id", {user = 77}) end), "`user` is not possible")
+  t:assert_eq(w:run("cat", {stdin = "in"}).stdout, "in")
+  t:assert_eq(w:run("pwd; echo $X $HOME", {cwd = "/tmp", env = {X = "y"}}).stdout, "/tmp\ny /root\n")
+  t:assert_eq(w:run("/bin/busybox", {args = {"env"}, env = {ONLY = "this"}, env_clear = true}).stdout, "ONLY=this\n")
+end)
+
 test("files are pushed, pulled and followed with the worker's credentials and namespaces", function(t)
   local w = vm:spawn_worker()
   t:assert_eq(w:syscall(UNSHARE, CLONE_NEWNS).ret, 0)

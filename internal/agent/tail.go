@@ -24,6 +24,7 @@ type tail struct {
 	path string // "" when the file was given as descriptor
 	fd   int    // -1 while the path leads nowhere
 	at   int64  // offset of the next byte, in a file that has offsets
+	size int64  // of the file, as far as was seen; one that is less now was truncated
 	ino  unix.Stat_t
 
 	notify *os.File // inotify
@@ -314,7 +315,7 @@ func (t *tail) catchUp() error {
 			return err
 		}
 		unix.Close(t.fd)
-		t.fd, t.at = fd, 0
+		t.fd, t.at, t.size = fd, 0, 0
 		if err := unix.Fstat(fd, &t.ino); err != nil {
 			return err
 		}
@@ -330,9 +331,10 @@ func (t *tail) readOn() error {
 	if err := unix.Fstat(t.fd, &st); err != nil {
 		return err
 	}
-	if st.Size < t.at && onDisk(t.fd) {
-		t.at = 0 // it was truncated
+	if st.Size < t.size && onDisk(t.fd) {
+		t.at = 0
 	}
+	t.size = st.Size
 	for {
 		n, err := unix.Pread(t.fd, t.b.payload()[:wire.ChunkSize], t.at)
 		switch {
@@ -347,6 +349,7 @@ func (t *tail) readOn() error {
 			return err
 		}
 		t.at += int64(n)
+		t.size = max(t.size, t.at)
 	}
 }
 

@@ -193,7 +193,7 @@ func (v *VM) storeBoot(ctx context.Context, key string, inst *instance) {
 	w, err := cache.Create(key, inst.plan.cfg.Memory)
 	if err == nil {
 		var id snapshot.FileID
-		if id, err = inst.save(ctx, w, true, ""); err == nil {
+		if id, _, err = inst.save(ctx, w, true, false, ""); err == nil {
 			err = cache.Trust(key, id)
 		}
 		w.Abort()

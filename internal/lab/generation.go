@@ -126,8 +126,18 @@ func (h *held) op(ctx context.Context, op string, do func(*guest.Client) error) 
 		if err := h.check(op); err != nil {
 			return err
 		}
-		return do(c)
+		return named(do(c), op)
 	})
+}
+
+// named gives a failure of the guest the name that the operation has for its
+// caller.
+func named(err error, op string) error {
+	var failed *OpError
+	if errors.As(err, &failed) {
+		failed.Op = op
+	}
+	return err
 }
 
 // check tells why the object is of no use any more.
@@ -157,7 +167,7 @@ func (v *VM) make(ctx context.Context, op, what string, do func(*guest.Client) (
 		if h.handle, err = do(c); err == nil {
 			h.gen.note(h.handle)
 		}
-		return err
+		return named(err, op)
 	})
 	return h, err
 }

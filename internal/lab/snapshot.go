@@ -24,7 +24,12 @@ type Snapshot struct {
 	path        string
 	vm, profile string
 	paused      time.Duration
+	over        string
 }
+
+// Over is the path of the complete snapshot that this one, a delta, lies over; ""
+// for one that is complete itself.
+func (s *Snapshot) Over() string { return s.over }
 
 // Paused is how long the guest stood still for it.
 func (s *Snapshot) Paused() time.Duration { return s.paused }
@@ -159,6 +164,16 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 // Snapshot freezes the VM, which then goes on, into a file at path; "" is one in
 // the temporary directory of the run.
 func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
+	return v.snapshot(ctx, path, func(string) bool { return false })
+}
+
+// SnapshotOver is Snapshot of a path, as a delta where what the guest was restored
+// from is one of the files that lasts says will be there.
+func (v *VM) SnapshotOver(ctx context.Context, path string, lasts func(path string) bool) (*Snapshot, error) {
+	return v.snapshot(ctx, path, lasts)
+}
+
+func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) bool) (*Snapshot, error) {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return nil, err
@@ -190,23 +205,24 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	id, err := inst.save(ctx, w, state == Booted, token)
+	delta := inst.plan.restored && (token != "" || lasts(inst.plan.parent.Path))
+	id, over, err := inst.save(ctx, w, state == Booted, delta, token)
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
 	inst.savedAs(id)
-	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood}, nil
+	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood, over}, nil
 }
 
 // save writes the guest to w. A running one is stopped meanwhile. With a token the
-// contents of disks stay in this process.
-func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, token string) (id snapshot.FileID, err error) {
-	temporary := token != "" && i.plan.restored // a delta, if it pays
-	if !temporary {
+// contents of disks stay in this process. A delta is made if it pays, and over is then
+// the path of what it lies over.
+func (i *instance) save(ctx context.Context, w *snapshot.Writer, running, delta bool, token string) (id snapshot.FileID, over string, err error) {
+	if !delta {
 		// What the guest does not change meanwhile is copied while it runs.
 		if err := w.CopyRAM(i.machine.RAM()); err != nil {
-			return id, err
+			return id, "", err
 		}
 	}
 	var moment *frozenGuest
@@ -216,19 +232,20 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running bool, t
 		moment, err = i.capture(ctx, w)
 	}
 	if err != nil {
-		return id, err
+		return id, "", err
 	}
-	delta := false
-	if temporary {
+	if delta {
 		if delta, err = i.settle(w, moment.changed); err != nil {
-			return id, errors.Join(err, releaseDisks(moment.disks))
+			return id, "", errors.Join(err, releaseDisks(moment.disks))
 		}
 	}
-	id, err = i.finish(w, moment, token)
-	if err == nil && delta {
+	if id, err = i.finish(w, moment, token); err != nil || !delta {
+		return id, "", err
+	}
+	if token != "" { // nobody else knows of it
 		err = i.vm.host.bases.keep(id, i.plan.parent.ID, i.machine.RAM())
 	}
-	return id, err
+	return id, i.plan.parent.Path, err
 }
 
 // savedAs remembers a snapshot of this guest.
@@ -258,7 +275,7 @@ func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, token string)
 	cfg.NICs = describeNICs(nics)
 	cfg.Disks = nil
 	for _, d := range moment.disks {
-		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly})
+		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel})
 	}
 	if len(nics) > 0 {
 		text, err := encodeNICs(nics)

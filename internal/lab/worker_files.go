@@ -341,5 +341,9 @@ func (w *Worker) Unlink(ctx context.Context, path string) error {
 // Rename renames within one file system.
 func (w *Worker) Rename(ctx context.Context, from, to string) error {
 	_, err := w.pathCall(ctx, "rename", from, Syscall{Nr: unix.SYS_RENAME, Bufs: [][]byte{append([]byte(to), 0)}, Slots: []int{1}})
+	var failed *OpError
+	if errors.As(err, &failed) && failed.Errno != 0 {
+		failed.Path = from + " -> " + to
+	}
 	return err
 }

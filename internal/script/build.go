@@ -225,7 +225,7 @@ func (f *file) snapshotOf(v lua.Value) (*fixture.Built, error) {
 	case *lua.Userdata:
 		switch s := v.Object().(type) {
 		case *lab.Snapshot:
-			return &fixture.Built{Kind: fixture.VM, Label: s.VM(), Profile: s.Profile(), Path: s.Path()}, nil
+			return &fixture.Built{Kind: fixture.VM, Label: s.VM(), Profile: s.Profile(), Path: s.Path(), Over: s.Over()}, nil
 		case *lab.LabSnapshot:
 			return &fixture.Built{Kind: fixture.Lab, Path: s.Path()}, nil
 		}

@@ -51,13 +51,13 @@ func (f *file) disown(kind int, r resource) {
 	}
 }
 
-// closeHead is how long the close of a resource may take before that of the
-// next one of its kind begins.
-const closeHead = 50 * time.Millisecond
+// closeTurns is how long the resources of a kind are closed one after the other:
+// as long as a process has that ignores SIGTERM.
+const closeTurns = 2 * time.Second
 
 // closeResources closes what a scope has opened, kind by kind and each kind in
-// order of creation, without the baton. One that needs long, as a process does
-// that ignores SIGTERM, does not hold up the others of its kind.
+// order of creation, without the baton. Some need long; after closeTurns the
+// rest of a kind is closed side by side.
 func closeResources(ctx context.Context, all *resources, warn func(resource, error)) {
 	if all == nil {
 		return
@@ -65,18 +65,22 @@ func closeResources(ctx context.Context, all *resources, warn func(resource, err
 	for _, kind := range all {
 		errs := make([]error, len(kind))
 		var closing sync.WaitGroup
+		turns := time.After(closeTurns)
+		over := false
 		for i, r := range kind {
 			closed := make(chan struct{})
 			closing.Go(func() {
 				defer close(closed)
 				errs[i] = r.Close(ctx)
 			})
-			head := time.NewTimer(closeHead)
+			if over {
+				continue
+			}
 			select {
 			case <-closed:
-			case <-head.C:
+			case <-turns:
+				over = true
 			}
-			head.Stop()
 		}
 		closing.Wait()
 		for i, err := range errs {

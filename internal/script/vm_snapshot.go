@@ -26,7 +26,7 @@ func (f *file) newSnapshotType() *lua.Type {
 
 // vmSnapshot is vm:snapshot(path?).
 func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
-	path := ""
+	path, take := "", vm.Snapshot
 	if a.value(1) != nil {
 		var err error
 		if path, err = a.path(1, "path"); err != nil {
@@ -38,10 +38,14 @@ func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
 		if path, err = f.build.place(); err != nil {
 			return nil, err
 		}
+		// What is built on another fixture holds what it changed.
+		take = func(ctx context.Context, path string) (*lab.Snapshot, error) {
+			return vm.SnapshotOver(ctx, path, f.build.cache.Holds)
+		}
 	}
 	var s *lab.Snapshot
 	err := f.op(a, vm, func(ctx context.Context) (err error) {
-		s, err = vm.Snapshot(ctx, path)
+		s, err = take(ctx, path)
 		return err
 	})
 	if err != nil {

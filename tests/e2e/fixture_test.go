@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -306,4 +307,36 @@ func TestFixtureDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.run().expect(0, "2 passed")
+}
+
+// A fixture that is built on another one holds what it changed, and is made anew
+// with that one.
+func TestFixtureOverFixture(t *testing.T) {
+	p := newProject(t, fixtureProject)
+	p.write("tests/base.fixture.lua", "local vm = provium:vm(\"box\", \"host\"):boot()\nvm:write_file(\"/one\", \"1\")\nreturn vm:snapshot()\n")
+	p.write("tests/derived.fixture.lua", "local vm = provium:vm_fixture(\"base\")\nvm:write_file(\"/two\", \"2\")\nreturn vm:snapshot()\n")
+	p.write("tests/top.fixture.lua", "local vm = provium:vm_fixture(\"derived\")\nvm:write_file(\"/three\", \"3\")\nreturn vm:snapshot()\n")
+	p.write("tests/a.test.lua", "test(\"x\", function(t) local vm = provium:vm_fixture(\"top\")\n"+
+		"t:assert_eq(vm:read_file(\"/one\") .. vm:read_file(\"/two\") .. vm:read_file(\"/three\"), \"123\") end)\n")
+	p.run().expect(0, "1 passed")
+	p.run().expect(0, "1 passed")
+	complete := 0
+	for _, path := range p.entries() {
+		size, err := exec.Command("du", "-k", strings.TrimSuffix(path, ".json")+".snap").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kib, err := strconv.Atoi(strings.Fields(string(size))[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kib > 60<<10 {
+			complete++
+		}
+	}
+	if n := len(p.entries()); n != 3 || complete != 1 {
+		t.Errorf("%d entries, %d of them complete", n, complete)
+	}
+	p.run("fixture", "rebuild", "base").expect(0, "built: base")
+	p.run().expect(0, "1 passed")
 }
