@@ -203,10 +203,11 @@ func (p *netPair) udp(ctx context.Context, network string, size, count, rest int
 	return came, time.Duration(ns), nil
 }
 
-// latencyFigure compares round trips with and without 100 ms one way.
+// latencyFigure compares the shortest round trips with and without 100 ms one way:
+// what a busy machine adds to the others is not the switch's.
 func (b *bench) latencyFigure(ctx context.Context, p *netPair) error {
 	rtt := func() (float64, error) {
-		out, err := p.guests[0].shell(ctx, "ping -c 10 -i 0.2 "+oursNet+"2")
+		out, err := p.guests[0].shell(ctx, "ping -c 30 -i 0.1 "+oursNet+"2")
 		if err != nil {
 			return 0, err
 		}
@@ -215,7 +216,7 @@ func (b *bench) latencyFigure(ctx context.Context, p *netPair) error {
 		if len(parts) < 2 {
 			return 0, fmt.Errorf("ping: %q", out)
 		}
-		return strconv.ParseFloat(parts[1], 64)
+		return strconv.ParseFloat(parts[0], 64)
 	}
 	without, err := rtt()
 	if err != nil {
@@ -227,7 +228,7 @@ func (b *bench) latencyFigure(ctx context.Context, p *netPair) error {
 	if err != nil {
 		return err
 	}
-	b.table.judge("latency of 100 ms, from round trips with and without", fmt.Sprintf("%.2f ms", with-without), "100 +- 3 ms",
+	b.table.judge("latency of 100 ms, from the shortest of 30 round trips with and without", fmt.Sprintf("%.2f ms", with-without), "100 +- 3 ms",
 		with-without > 97 && with-without < 103)
 	return nil
 }

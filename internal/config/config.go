@@ -74,6 +74,10 @@ type Disk struct {
 	Scratch  int64  // bytes of a blank disk
 	Template string // copied
 	ReadOnly bool
+	Format   string // of Path or Template; "" is found by content
+
+	LogicalBlock, PhysicalBlock int64 // bytes; 0 is the default
+	NoDiscard, NoWriteCache     bool
 }
 
 // Env is what the configuration takes from its surroundings.

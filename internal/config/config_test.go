@@ -174,7 +174,7 @@ func TestInvalid(t *testing.T) {
 		"kernel and root": {p + "kernel = 'k'\nroot = 'r'\ncmdline = 'x'", "profile `p` has both kernel and root"},
 		"disk kinds":      {p + "disks = [{path = 'a', scratch = '1M'}]", "profile `p` disks[1]: exactly one of path, scratch and template is needed, given are path and scratch (line 2)"},
 		"disk none":       {p + "disks = [{id = 'a'}]", "exactly one of path, scratch and template is needed, none is given"},
-		"disk key":        {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template, id, readonly, mediated); did you mean `path`?"},
+		"disk key":        {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template, id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache); did you mean `path`?"},
 		"disk type":       {p + "disks = ['a']", "disks[1]: expected a table, got a string"},
 		"disk id":         {p + "[[profiles.p.disks]]\npath = 'a'\nid='x'\n[[profiles.p.disks]]\npath = 'b'\nid='x'", "disks[2]: id `x` is used twice"},
 		"from_dir":        {"[profiles]\nfrom_dir = '/does/not/exist'", "[profiles] from_dir: open /does/not/exist"},

@@ -115,12 +115,28 @@ func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 	return nil
 }
 
+// blockInto reads the size of a disk's block.
+func blockInto(to *int64) func(any) error {
+	return func(v any) error {
+		n, ok := v.(int64)
+		if !ok {
+			return fmt.Errorf("expected 512 or 4096, got %s", kindOf(v))
+		}
+		if n != 512 && n != 4096 {
+			return fmt.Errorf("expected 512 or 4096, got %d", n)
+		}
+		*to = n
+		return nil
+	}
+}
+
 func readDisk(v any, at base) (Disk, error) {
 	table, ok := v.(map[string]any)
 	if !ok {
 		return Disk{}, fmt.Errorf("expected a table, got %s", kindOf(v))
 	}
 	var d Disk
+	discard, writeCache := true, true
 	var mediated bool // accepted and without meaning: every disk can be faulted
 	err := section{where: "a disk", valid: []key{
 		{"path", pathInto(&d.Path, at)},
@@ -129,15 +145,27 @@ func readDisk(v any, at base) (Disk, error) {
 		{"id", stringInto(&d.ID)},
 		{"readonly", boolInto(&d.ReadOnly)},
 		{"mediated", boolInto(&mediated)},
+		{"format", choiceInto(&d.Format, "raw", "qcow2", "vhd", "vhdx", "vmdk")},
+		{"logical_block_size", blockInto(&d.LogicalBlock)},
+		{"physical_block_size", blockInto(&d.PhysicalBlock)},
+		{"discard", boolInto(&discard)},
+		{"write_cache", boolInto(&writeCache)},
 	}}.read(table)
 	if err != nil {
 		return d, err
 	}
+	d.NoDiscard, d.NoWriteCache = !discard, !writeCache
 	var given []string
 	for _, k := range []string{"path", "scratch", "template"} {
 		if _, ok := table[k]; ok {
 			given = append(given, k)
 		}
+	}
+	if d.Format != "" && d.Scratch != 0 {
+		return d, errors.New("format: a scratch disk has none")
+	}
+	if d.PhysicalBlock != 0 && d.PhysicalBlock < d.LogicalBlock {
+		return d, fmt.Errorf("physical_block_size %d is less than logical_block_size %d", d.PhysicalBlock, d.LogicalBlock)
 	}
 	switch len(given) {
 	case 1:

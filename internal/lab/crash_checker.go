@@ -95,7 +95,7 @@ func (c *Checker) From(o *Checker) { c.snapshot, c.device, c.number = o.snapshot
 
 // plug gives the running guest the disk.
 func (c *Checker) plug(ctx context.Context, content Content) error {
-	spec := DiskSpec{ID: c.of.spec.ID, Scratch: c.of.data.Size(), ReadOnly: c.of.spec.ReadOnly}
+	spec := DiskSpec{ID: c.of.spec.ID, Scratch: c.of.data.Size(), ReadOnly: c.of.spec.ReadOnly, DiskModel: c.of.spec.DiskModel}
 	release, err := c.vm.lifecycle(ctx)
 	if err != nil {
 		return err

@@ -16,11 +16,16 @@ import (
 // DiskSpec says what a disk is made of: exactly one of Path, Template and Scratch.
 type DiskSpec struct {
 	ID       string `json:"id"`                 // name within the VM, see CheckDiskID; "" is a default
-	Path     string `json:"path,omitempty"`     // raw image, used in place
-	Template string `json:"template,omitempty"` // raw image of which the disk is a private copy
+	Path     string `json:"path,omitempty"`     // image, used in place
+	Template string `json:"template,omitempty"` // image of which the disk is a private copy
 	Scratch  int64  `json:"scratch,omitempty"`  // size of a blank disk in bytes
 	ReadOnly bool   `json:"readonly,omitempty"`
+	Format   string `json:"format,omitempty"` // of Path or Template, see DiskFormats; "" is found by content
+	DiskModel
 }
+
+// DiskModel is how a disk presents itself to the guest.
+type DiskModel = qemu.DiskModel
 
 // Disk is a virtio block device of a VM. It is safe for concurrent use.
 type Disk struct {
@@ -32,6 +37,7 @@ type Disk struct {
 	data     *nbd.Disk   // nil where there are no guests
 	server   *diskServer // nil before the first machine has it
 	slot     int         // in the present machine, 0 while there is none
+	node     int         // which of the connections of the present machine is in use, see qemu.Disk
 	detached bool        // from its VM, or closed with it
 
 	recordings []*nbd.Recording // all that there were
@@ -63,14 +69,19 @@ func newDisk(v *VM, spec DiskSpec) (*Disk, error) {
 		return nil, err
 	}
 	d := &Disk{vm: v, id: spec.ID, spec: spec}
+	if err := spec.DiskModel.Check(); err != nil {
+		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
+	}
 	if v.host.NoGuests {
 		return d, nil
 	}
 	var err error
-	d.data, err = nbd.Open(nbd.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly,
-		TempDir: v.host.TempDir, OnError: d.warn})
+	d.data, err = v.host.openImage(&spec, d.warn)
 	if err != nil {
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
+	}
+	if logical, _ := spec.Blocks(); d.data.Size()%int64(logical) != 0 {
+		return nil, errors.Join(fmt.Errorf("disk `%s`: %d bytes are no multiple of its logical_block_size %d", spec.ID, d.data.Size(), logical), d.data.Close())
 	}
 	return d, nil
 }
@@ -90,14 +101,14 @@ func (d *Disk) listen(slot int) (string, error) {
 			return "", fmt.Errorf("disk `%s`: %w", d.id, err)
 		}
 	}
-	d.slot = slot
+	d.slot, d.node = slot, 0
 	return d.server.socket, nil
 }
 
 // device describes the disk to a machine.
 func (d *Disk) device(slot int) (qemu.Disk, error) {
 	socket, err := d.listen(slot)
-	return qemu.Disk{Slot: slot, Socket: socket, Serial: serialOf(d.id), ReadOnly: d.spec.ReadOnly}, err
+	return qemu.Disk{Slot: slot, Socket: socket, Serial: serialOf(d.id), ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel}, err
 }
 
 // close ends the disk. What the guest did not flush is lost, unless destage.

@@ -284,7 +284,7 @@ func (d *Disk) Detach(ctx context.Context) error {
 
 func (d *Disk) unplug(ctx context.Context, inst *instance) error {
 	d.mu.Lock()
-	device := qemu.Disk{Slot: d.slot}
+	device := qemu.Disk{Slot: d.slot, Node: d.node}
 	d.mu.Unlock()
 	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
 	defer cancel()

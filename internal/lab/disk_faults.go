@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/binary"
 	"time"
 
 	"provium/internal/nbd"
@@ -60,4 +61,55 @@ func (d *Disk) Policy() (DiskPolicy, error) {
 		return DiskPolicy{}, err
 	}
 	return data.Policy(), nil
+}
+
+// DiskRule says what happens to some requests.
+type DiskRule = nbd.Rule
+
+// DiskEffect is what happens to a request beside failing or waiting.
+type DiskEffect = nbd.Effect
+
+// DiskErrnos lists the names that the errno of a rule can have.
+func DiskErrnos() []string { return nbd.Errnos() }
+
+// AddRule has a rule be in force, and returns its ID. Without a seed it gets one
+// that is the same in every run with the same seed and names.
+func (d *Disk) AddRule(r DiskRule, seeded bool) (int64, error) {
+	data, err := d.backend()
+	if err != nil {
+		return 0, err
+	}
+	if !seeded {
+		v := d.vm
+		id := digest(v.host.File, v.name, "disk", d.id)
+		r.Seed = binary.BigEndian.Uint64(id[:]) ^ v.host.Seed*0x9e3779b97f4a7c15
+	}
+	return data.AddRule(r)
+}
+
+// Rules lists the rules in force, with how often they struck.
+func (d *Disk) Rules() ([]DiskRule, error) {
+	data, err := d.backend()
+	if err != nil {
+		return nil, err
+	}
+	return data.ListRules(), nil
+}
+
+// RemoveRule ends a rule.
+func (d *Disk) RemoveRule(id int64) error {
+	data, err := d.backend()
+	if err != nil {
+		return err
+	}
+	return data.RemoveRule(id)
+}
+
+// RemoveRules ends all rules.
+func (d *Disk) RemoveRules() error {
+	data, err := d.backend()
+	if err == nil {
+		data.RemoveRules()
+	}
+	return err
 }

@@ -179,6 +179,9 @@ func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 		if err := CheckDiskID(d.Spec.ID); err != nil {
 			return nil, fmt.Errorf("disks: %w", err)
 		}
+		if err := d.Spec.DiskModel.Check(); err != nil {
+			return nil, fmt.Errorf("disks: %w", err)
+		}
 		for _, o := range all.Disks[:i] {
 			if serialOf(o.Spec.ID) == serialOf(d.Spec.ID) {
 				return nil, fmt.Errorf("disks: two are called `%s`", serialOf(d.Spec.ID))
@@ -265,7 +268,7 @@ func (p *startPlan) release() {
 func describeDisks(planned []plannedDisk) []qemu.Disk {
 	out := make([]qemu.Disk, len(planned))
 	for i, p := range planned {
-		out[i] = qemu.Disk{Slot: p.slot, Serial: serialOf(p.spec.ID), ReadOnly: p.spec.ReadOnly}
+		out[i] = qemu.Disk{Slot: p.slot, Serial: serialOf(p.spec.ID), ReadOnly: p.spec.ReadOnly, Model: p.spec.DiskModel}
 	}
 	return out
 }
@@ -330,7 +333,7 @@ func (v *VM) takeDrives(drives []*drive) error {
 func (d *Disk) become(from *drive) error {
 	d.mu.Lock()
 	server, data, recordings := d.server, d.data, d.recordings
-	d.spec, d.slot, d.data, d.server, d.recordings = from.saved.spec, from.saved.slot, from.data, from.server, nil
+	d.spec, d.slot, d.node, d.data, d.server, d.recordings = from.saved.spec, from.saved.slot, 0, from.data, from.server, nil
 	d.mu.Unlock()
 	from.teller.set(d.warn)
 	return endDisk(d.spec.ID, server, data, recordings, false)

@@ -275,7 +275,7 @@ func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, token string)
 	cfg.NICs = describeNICs(nics)
 	cfg.Disks = nil
 	for _, d := range moment.disks {
-		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly})
+		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel})
 	}
 	if len(nics) > 0 {
 		text, err := encodeNICs(nics)

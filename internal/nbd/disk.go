@@ -4,14 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 )
 
 // Config says what a Disk is made of: exactly one of Image, Template, Size and From.
 type Config struct {
-	Image    string // raw file, used in place
-	Template string // raw file of which the disk is a private copy
+	Image    string // file, used in place
+	Template string // file of which the disk is a private copy
+	// Server is a connection to an NBD server that has the contents of Image or
+	// Template, which is not raw then; the server's default export. Open owns it.
+	Server   net.Conn
 	Size     int64  // of a blank disk in bytes, a multiple of SectorSize
 	From     *Image // what another disk was; this one is a private copy, without faults until Arm
 	ReadOnly bool   // nobody can write
@@ -25,7 +32,7 @@ type Config struct {
 // writes is in the cache until it flushes. It is safe for concurrent use.
 type Disk struct {
 	cfg    Config
-	size   int64 // capacity in bytes, whole sectors
+	size   atomic.Int64 // capacity in bytes, whole sectors
 	faults faults
 	single singles
 
@@ -39,6 +46,12 @@ type Disk struct {
 	closed    bool
 	unflushed unflushed
 	recording *Recording // nil while there is none
+
+	telling sync.Mutex
+	told    map[string]bool // trouble that was reported
+
+	epoch atomic.Int64 // see Resize
+	valid atomic.Int64 // the first epoch whose sessions' flushes count
 }
 
 // flushing is what a flush does.
@@ -59,10 +72,12 @@ func Open(cfg Config) (*Disk, error) {
 		return d, nil
 	}
 	var err error
-	if d.medium, d.size, err = openMedium(&cfg); err != nil {
+	var size int64
+	if d.medium, size, err = openMedium(&cfg); err != nil {
 		return nil, err
 	}
-	d.cache = &layer{dir: cfg.TempDir, size: d.size}
+	d.size.Store(size)
+	d.cache = &layer{dir: cfg.TempDir, size: size}
 	return d, nil
 }
 
@@ -73,11 +88,11 @@ func openMedium(cfg *Config) (store, int64, error) {
 		if path == "" {
 			path, write = cfg.Template, false
 		}
-		f, err := openImage(path, write)
+		f, err := openImage(path, write, cfg.Server)
 		if err != nil {
 			return nil, 0, err
 		}
-		size := wholeSectors(f.length)
+		size := wholeSectors(f.length.Load())
 		if write {
 			return &inPlace{imageFile: f, dir: cfg.TempDir}, size, nil
 		}
@@ -97,17 +112,17 @@ func openMedium(cfg *Config) (store, int64, error) {
 func wholeSectors(n int64) int64 { return (n + SectorSize - 1) / SectorSize * SectorSize }
 
 // Size is the capacity in bytes.
-func (d *Disk) Size() int64 { return d.size }
+func (d *Disk) Size() int64 { return d.size.Load() }
 
 // FileSize is the present length of an image that is used in place, else the
 // capacity, in bytes.
 func (d *Disk) FileSize() int64 {
-	if d.cfg.Image != "" {
+	if d.cfg.Image != "" && d.cfg.Server == nil {
 		if info, err := os.Stat(d.cfg.Image); err == nil {
 			return info.Size()
 		}
 	}
-	return d.size
+	return d.size.Load()
 }
 
 // ReadOnly tells whether nobody can write.
@@ -141,7 +156,7 @@ func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([
 		return nil, err
 	}
 	p := make([]byte, n*SectorSize)
-	err := d.faults.run(ctx, request{opRead, first * SectorSize, n * SectorSize}, func() error {
+	err := d.faults.run(ctx, request{op: opRead, off: first * SectorSize, n: n * SectorSize}, func(deed) error {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		switch {
@@ -162,7 +177,7 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 		return err
 	}
 	off := first * SectorSize
-	return d.faults.run(ctx, request{opWrite, off, int64(len(p))}, func() error {
+	return d.faults.run(ctx, request{op: opWrite, off: off, n: int64(len(p))}, func(deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		switch {
@@ -194,7 +209,7 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 		if whole > 0 {
 			d.cache.forget(first, whole/SectorSize)
 		}
-		return nil
+		return d.medium.flush()
 	})
 }
 
@@ -213,7 +228,7 @@ func (e *RangeError) Error() string {
 }
 
 func (d *Disk) inRange(first, n int64) error {
-	if sectors := d.size / SectorSize; first < 0 || n < 1 || n > sectors || first > sectors-n {
+	if sectors := d.size.Load() / SectorSize; first < 0 || n < 1 || n > sectors || first > sectors-n {
 		return &RangeError{first, n, sectors}
 	}
 	return nil
@@ -235,6 +250,7 @@ func (d *Disk) HoldFlushes() {
 	defer d.mu.Unlock()
 	if d.flushing == commits {
 		d.flushing = waits
+		d.faults.lastFlush.Store(nil)
 	}
 }
 
@@ -246,6 +262,7 @@ func (d *Disk) IgnoreFlushes() {
 	if d.postponed {
 		d.faults.uncount()
 	}
+	d.faults.forgetFlush()
 	d.flushing, d.postponed = pretends, false
 }
 
@@ -282,19 +299,27 @@ const maxRequest = 32 << 20
 // guestRead, and the other requests of guests below, take ranges of whole sectors
 // within the disk.
 func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
-	return d.faults.run(ctx, request{opRead, off, int64(len(p))}, func() error {
+	return d.faults.run(ctx, request{opRead, off, int64(len(p)), true}, func(e deed) error {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		if d.closed {
 			return ErrClosed
 		}
-		return d.report(d.cache.read(p, off, d.medium.readAt))
+		from := off
+		if e.effect == EffectMisdirect {
+			from = e.elsewhere(off, int64(len(p)), d.size.Load())
+		}
+		err := d.report(d.cache.read(p, from, d.medium.readAt))
+		if err == nil && e.effect == EffectCorrupt {
+			e.corrupt(p)
+		}
+		return err
 	})
 }
 
 // change runs a request of the guest that changes the disk.
-func (d *Disk) change(ctx context.Context, r request, fua bool, do func() error) error {
-	return d.faults.run(ctx, r, func() error {
+func (d *Disk) change(ctx context.Context, r request, fua bool, do func(e deed, r request) error) error {
+	return d.faults.run(ctx, r, func(e deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		switch {
@@ -306,32 +331,49 @@ func (d *Disk) change(ctx context.Context, r request, fua bool, do func() error)
 			return errPowerCut
 		}
 		err := d.catchUp()
-		if err == nil {
-			err = do()
+		switch {
+		case err != nil || e.effect == EffectLose:
+			return d.report(err)
+		case e.effect == EffectTorn:
+			r.n = e.part(r.n)
+		case e.effect == EffectMisdirect:
+			r.off = e.elsewhere(r.off, r.n, d.size.Load())
+		}
+		if r.n > 0 {
+			err = do(e, r)
 		}
 		if err == nil && fua {
-			err = d.cache.each(r.off, r.n, d.settle)
+			if err = d.cache.each(r.off, r.n, d.settle); err == nil {
+				err = d.medium.flush()
+			}
 		}
 		return d.report(err)
 	})
 }
 
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
-	return d.change(ctx, request{opWrite, off, int64(len(p))}, fua, func() error {
-		d.spent += int64(len(p))
-		if err := d.note(off, int64(len(p)), p, fua); err != nil {
+	fua = fua && !d.faults.liesAboutFlush()
+	return d.change(ctx, request{opWrite, off, int64(len(p)), true}, fua, func(e deed, r request) error {
+		p := p[:r.n]
+		if e.effect == EffectCorrupt {
+			p = slices.Clone(p)
+			e.corrupt(p)
+		}
+		d.spent += r.n
+		if err := d.note(r.off, r.n, p, fua); err != nil {
 			return err
 		}
-		return d.cache.write(p, off)
+		return d.cache.write(p, r.off)
 	})
 }
 
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
-	return d.change(ctx, request{opWrite, off, n}, fua, func() error {
-		if err := d.note(off, n, nil, fua); err != nil {
+	fua = fua && !d.faults.liesAboutFlush()
+	return d.change(ctx, request{opDiscard, off, n, true}, fua, func(_ deed, r request) error {
+		if err := d.note(r.off, r.n, nil, fua); err != nil {
 			return err
 		}
-		d.cache.table.set(off/SectorSize, n/SectorSize, zeroed)
+		d.cache.table.set(r.off/SectorSize, r.n/SectorSize, zeroed)
 		return nil
 	})
 }
@@ -343,7 +385,7 @@ func (d *Disk) guestFlush(ctx context.Context) error {
 	if stopped {
 		return nil // not the guest's: neither faults nor a power cut concern it
 	}
-	return d.faults.run(ctx, request{op: opFlush}, func() error {
+	return d.faults.run(ctx, request{op: opFlush, guests: true}, func(e deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		switch {
@@ -355,6 +397,9 @@ func (d *Disk) guestFlush(ctx context.Context) error {
 			return errPowerCut
 		}
 		err := d.catchUp()
+		if e.effect == EffectLose {
+			return d.report(err)
+		}
 		if d.flushing == waits {
 			d.postponed = true
 			return d.report(err)
@@ -378,21 +423,42 @@ func (d *Disk) hole(off, limit int64) (bool, int64) {
 }
 
 // report tells of trouble of the host's own. The guest only sees EIO.
+// Trouble that repeats itself is told of once.
 func (d *Disk) report(err error) error {
-	if err != nil && d.cfg.OnError != nil && !errors.Is(err, ErrClosed) {
-		d.cfg.OnError(err)
+	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) {
+		return err
 	}
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	text := err.Error()
+	if d.told[text] || len(d.told) >= maxTold {
+		return err
+	}
+	if d.told == nil {
+		d.told = map[string]bool{}
+	}
+	d.told[text] = true
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("the host has no space left for what the guest writes: %w", err)
+	}
+	d.cfg.OnError(err)
 	return err
 }
+
+// maxTold is how many kinds of trouble are told of.
+const maxTold = 32
 
 // commit writes the cache to the medium. Held: d.mu.
 func (d *Disk) commit() error {
 	if d.cache.table.empty() {
 		return nil
 	}
-	err := d.cache.table.held(d.size/SectorSize, func(first, n int64, p place) error {
+	err := d.cache.table.held(d.size.Load()/SectorSize, func(first, n int64, p place) error {
 		return d.settle(p, first*SectorSize, n*SectorSize)
 	})
+	if err == nil {
+		err = d.medium.flush()
+	}
 	if err == nil {
 		d.emptyCache()
 		d.unflushed.forget()

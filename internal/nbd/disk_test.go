@@ -240,7 +240,7 @@ func TestFaultDuringARequest(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, d.ChangePolicy(func(p *Policy) { p.Delay = 0 }))
-	err := d.faults.run(context.Background(), request{opRead, 0, SectorSize}, func() error { return d.Inject(ModeReadEIO) })
+	err := d.faults.run(context.Background(), request{op: opRead, n: SectorSize}, func(deed) error { return d.Inject(ModeReadEIO) })
 	var f *FaultError
 	if !errors.As(err, &f) {
 		t.Error(err)

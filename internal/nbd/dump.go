@@ -221,5 +221,5 @@ func (s *State) check(size int64) error {
 			return &RangeError{r.First, r.Count, sectors}
 		}
 	}
-	return nil
+	return s.Rules.check(size)
 }

@@ -23,7 +23,8 @@ type State struct {
 	Modes  []string `json:"modes,omitempty"`
 	Policy Policy   `json:"policy"`
 	Passed int64    `json:"passed,omitempty"` // requests that count for Policy.FailAfter
-	Cut    bool     `json:"cut,omitempty"`    // there was a power cut, and no power since
+	Rules  Rules    `json:"rules"`
+	Cut    bool     `json:"cut,omitempty"` // there was a power cut, and no power since
 }
 
 // Seal gives what the disk is now, without copying it. No request may be under way
@@ -34,7 +35,7 @@ func (d *Disk) Seal() (*Image, error) {
 	if d.closed {
 		return nil, ErrClosed
 	}
-	i := &Image{size: d.size, medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(), state: d.faults.state()}
+	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(), state: d.faults.state()}
 	i.state.Cut = d.cut
 	i.refs.Store(1)
 	return i, nil
@@ -42,7 +43,7 @@ func (d *Disk) Seal() (*Image, error) {
 
 // become makes a disk without contents a private copy of an image.
 func (d *Disk) become(i *Image) {
-	d.size = i.size
+	d.size.Store(i.size)
 	if i.medium.base != nil {
 		i.medium.base.retain()
 	}
@@ -64,6 +65,31 @@ func (d *Disk) Arm(s State) {
 
 // Size is the capacity in bytes.
 func (i *Image) Size() int64 { return i.size }
+
+// ReadAt reads what was on the medium, or with pending what the guest saw.
+func (i *Image) ReadAt(p []byte, off int64, pending bool) error {
+	if !pending {
+		return i.medium.readAt(p, off)
+	}
+	return i.cache.read(p, off, i.medium.readAt)
+}
+
+// Hole tells whether off, a multiple of SectorSize, is known to read as zeroes, and
+// for how many bytes of at most limit, whole sectors, the answer holds.
+func (i *Image) Hole(off, limit int64, pending bool) (bool, int64) {
+	if pending {
+		p, n := i.cache.table.run(off/SectorSize, limit/SectorSize)
+		if p != absent {
+			return p == zeroed, n * SectorSize
+		}
+		limit = n * SectorSize
+	}
+	hole, n := i.medium.hole(off, limit)
+	if n = n / SectorSize * SectorSize; n == 0 {
+		return false, SectorSize // a hole that begins or ends within a sector
+	}
+	return hole, n
+}
 
 // State is what the disk was beside its contents.
 func (i *Image) State() State { return i.state }

@@ -66,6 +66,7 @@ const (
 	chunkFlagDone    = 1 << 0
 	chunkNone        = 0
 	chunkOffsetData  = 1
+	chunkOffsetHole  = 2
 	chunkBlockStatus = 5
 	chunkError       = 1<<15 + 1
 

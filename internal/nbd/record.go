@@ -52,7 +52,7 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	case d.cut:
 		return nil, errors.New("has no power: reset the VM first")
 	}
-	r := &Recording{limit: limit, size: d.size}
+	r := &Recording{limit: limit, size: d.size.Load()}
 	var err error
 	if r.data, err = temporary(d.cfg.TempDir, 0); err != nil {
 		return nil, fmt.Errorf("recording: %w", err)
@@ -61,7 +61,7 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	r.base = d.medium.seal()
 	r.refs.Store(1)
 	// What is in the cache was written, and can be lost.
-	err = d.cache.table.held(d.size/SectorSize, func(first, n int64, at place) error {
+	err = d.cache.table.held(d.size.Load()/SectorSize, func(first, n int64, at place) error {
 		const most = 1 << 20 / SectorSize
 		for n > 0 {
 			k := n

@@ -14,6 +14,7 @@ import (
 // session is one client's connection.
 type session struct {
 	disk  *Disk
+	epoch int64 // of the disk when the client came
 	conn  io.ReadWriter
 	r     *bufio.Reader
 	terms terms
@@ -48,7 +49,7 @@ func (d *Disk) Serve(ctx context.Context, conn net.Conn) error {
 	defer stream.Close()
 	defer conn.Close()
 	defer stop()
-	s := &session{disk: d, conn: stream, r: newReader(stream), room: make(chan struct{}, maxHeld)}
+	s := &session{disk: d, epoch: d.epoch.Load(), conn: stream, r: newReader(stream), room: make(chan struct{}, maxHeld)}
 	defer s.held.Wait()
 	defer cancel()
 	err = s.handshake()
@@ -161,7 +162,7 @@ func (s *session) perform(ctx context.Context, c command, payload []byte) {
 		s.answer(c, errno)
 		return
 	}
-	if s.disk.failsOnce(&c) {
+	if s.epoch >= s.disk.valid.Load() && s.disk.failsOnce(&c) {
 		s.answer(c, errnoIO)
 		return
 	}
@@ -180,7 +181,9 @@ func (s *session) perform(ctx context.Context, c command, payload []byte) {
 	case cmdTrim, cmdZeroes:
 		err = s.disk.guestZero(ctx, off, n, fua)
 	case cmdFlush:
-		err = s.disk.guestFlush(ctx)
+		if s.epoch >= s.disk.valid.Load() {
+			err = s.disk.guestFlush(ctx)
+		}
 	}
 	s.answer(c, errnoOf(err))
 }

@@ -238,13 +238,13 @@ func (d *Disk) Load(c *Content) error {
 		return ErrClosed
 	case d.cfg.Image != "":
 		return errors.New("an image that is used in place cannot be given other contents")
-	case c.s.rec.size != d.size:
+	case c.s.rec.size != d.size.Load():
 		return errors.New("the content is that of a disk of another size")
 	}
 	d.stopRecording("the disk was given other contents")
 	err := d.medium.close()
 	c.retain()
-	d.medium = &stack{&layer{dir: d.cfg.TempDir, size: d.size}, c}
+	d.medium = &stack{&layer{dir: d.cfg.TempDir, size: d.size.Load()}, c}
 	d.emptyCache()
 	d.unflushed.forget()
 	d.cut, d.postponed = false, false

@@ -3,13 +3,9 @@ package nbd
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // store is the contents of a disk as they are on the medium. Offsets and lengths
@@ -19,6 +15,10 @@ type store interface {
 	contents
 	writeAt(p []byte, off int64) error
 	zero(off, n int64) error
+	// flush has what was written where others see it.
+	flush() error
+	// resize makes the contents longer by zeroes; size is in whole sectors.
+	resize(size int64) error
 	// seal gives the present contents as something that does not change any more,
 	// without copying them.
 	seal() *stack
@@ -87,6 +87,15 @@ func (s *stack) hole(off, limit int64) (bool, int64) {
 	return s.base.hole(off, n*SectorSize)
 }
 
+func (s *stack) flush() error { return nil }
+
+// resize has nothing to do but to say so: what no layer has is zeroes, also behind
+// the end of the base.
+func (s *stack) resize(size int64) error {
+	s.over.size = size
+	return nil
+}
+
 func (s *stack) seal() *stack {
 	if s.base != nil {
 		s.base.retain()
@@ -100,87 +109,6 @@ func (s *stack) close() error {
 		err = errors.Join(err, s.base.release())
 	}
 	return err
-}
-
-// imageFile is a raw image. As a source it must not be written to.
-type imageFile struct {
-	f      *os.File
-	length int64 // of the file when it was opened; up to a sector less than the disk
-	refs   atomic.Int32
-}
-
-// openImage opens a raw image. A writer has it for itself.
-func openImage(path string, write bool) (*imageFile, error) {
-	flags, lock := os.O_RDONLY, unix.LOCK_SH
-	if write {
-		flags, lock = os.O_RDWR, unix.LOCK_EX
-	}
-	info, err := os.Stat(path) // a FIFO would block in open
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("image `%s`: %w", path, errors.Unwrap(err))
-	case info.IsDir():
-		return nil, fmt.Errorf("image `%s` is a directory", path)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("image `%s` is no regular file", path)
-	case info.Size() == 0:
-		return nil, fmt.Errorf("image `%s` is empty", path)
-	}
-	f, err := os.OpenFile(path, flags|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("image `%s`: %w", path, errors.Unwrap(err))
-	}
-	if err := unix.Flock(int(f.Fd()), lock|unix.LOCK_NB); err != nil {
-		f.Close()
-		if err == unix.EWOULDBLOCK {
-			return nil, fmt.Errorf("image `%s` is in use by another disk", path)
-		}
-		return nil, fmt.Errorf("image `%s` lock: %w", path, err)
-	}
-	i := &imageFile{f: f, length: info.Size()}
-	i.refs.Store(1)
-	return i, nil
-}
-
-func (i *imageFile) readAt(p []byte, off int64) error {
-	n, err := i.f.ReadAt(p, off)
-	if err == io.EOF {
-		// The last sector may be a part in the file; anything else that is
-		// missing was cut off while we use it.
-		if off+int64(n) < i.length {
-			return fmt.Errorf("the image has shrunk to %d bytes", off+int64(n))
-		}
-		clear(p[n:])
-		err = nil
-	}
-	return err
-}
-
-func (i *imageFile) hole(off, limit int64) (bool, int64) {
-	data, err := unix.Seek(int(i.f.Fd()), off, unix.SEEK_DATA)
-	if err == unix.ENXIO {
-		return true, limit
-	}
-	if err != nil {
-		return false, limit
-	}
-	if data > off {
-		return true, min(limit, data-off)
-	}
-	end, err := unix.Seek(int(i.f.Fd()), off, unix.SEEK_HOLE)
-	if err != nil || end <= off {
-		return false, limit
-	}
-	return false, min(limit, end-off)
-}
-
-func (i *imageFile) retain() { i.refs.Add(1) }
-
-func (i *imageFile) release() error {
-	if i.refs.Add(-1) > 0 {
-		return nil
-	}
-	return i.f.Close()
 }
 
 // inPlace is an image whose bytes are the disk's. What was sealed is kept for
@@ -203,27 +131,24 @@ type view struct {
 
 func (s *inPlace) writeAt(p []byte, off int64) error {
 	return s.change(off, int64(len(p)), func() error {
-		_, err := s.f.WriteAt(p, off)
+		_, err := s.WriteAt(p, off)
 		return err
 	})
 }
 
 func (s *inPlace) zero(off, n int64) error {
-	return s.change(off, n, func() error {
-		err := unix.Fallocate(int(s.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-		if err != unix.EOPNOTSUPP {
-			return err
-		}
-		blank := make([]byte, min(n, 1<<20))
-		for n > 0 {
-			k := min(n, int64(len(blank)))
-			if _, err := s.f.WriteAt(blank[:k], off); err != nil {
-				return err
-			}
-			off, n = off+k, n-k
-		}
-		return nil
-	})
+	return s.change(off, n, func() error { return s.imageFile.zero(off, n) })
+}
+
+// resize makes the image longer. Views end where they did.
+func (s *inPlace) resize(size int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.imageFile.resize(size); err != nil {
+		return err
+	}
+	s.length.Store(size)
+	return nil
 }
 
 func (s *inPlace) change(off, n int64, do func() error) error {
@@ -240,7 +165,7 @@ func (s *inPlace) change(off, n int64, do func() error) error {
 func (s *inPlace) seal() *stack {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	size := wholeSectors(s.length)
+	size := wholeSectors(s.length.Load())
 	v := &view{of: s, kept: layer{dir: s.dir, size: size}}
 	v.refs.Store(1)
 	s.views = append(s.views, v)

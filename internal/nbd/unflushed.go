@@ -227,7 +227,7 @@ func (d *Disk) keep(c Cut) (r CutResult, err error) {
 		r.Kept++
 	}
 	v := x.View(crash.State{At: len(log), Keep: pieces})
-	sectors := d.size / SectorSize
+	sectors := d.size.Load() / SectorSize
 	err = v.Runs(0, sectors, func(first, count int64, op int) error {
 		switch {
 		case op >= 0 && log[op].FUA:
@@ -312,7 +312,7 @@ func (s *sectorSet) held(first, count int64, visit func(first, count int64) erro
 // that it knows one by one.
 func (d *Disk) olderThan(x *crash.Index) *sectorSet {
 	s := &sectorSet{}
-	_ = d.cache.table.held(d.size/SectorSize, func(first, n int64, _ place) error {
+	_ = d.cache.table.held(d.size.Load()/SectorSize, func(first, n int64, _ place) error {
 		s.m.set(first, n, zeroed)
 		return nil
 	})

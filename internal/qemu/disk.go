@@ -14,6 +14,46 @@ type Disk struct {
 	Socket   string // of the NBD server
 	Serial   string // what the guest sees, at most 20 bytes
 	ReadOnly bool
+	Model    DiskModel
+	Node     int // how often the connection was replaced, see ResizeDisk
+}
+
+// DiskModel is how a disk presents itself to the guest. Its zero value has blocks of
+// 512 bytes, takes discards and says that it has a volatile write cache.
+type DiskModel struct {
+	LogicalBlock  int  `json:"logical_block,omitempty"`  // bytes, 512 or 4096; 0 is 512
+	PhysicalBlock int  `json:"physical_block,omitempty"` // bytes, 512 or 4096; 0 is LogicalBlock
+	NoDiscard     bool `json:"no_discard,omitempty"`
+	NoWriteCache  bool `json:"no_write_cache,omitempty"` // every write is permanent when it is acknowledged
+}
+
+// smallestBlock is the size of a block unless told otherwise, in bytes.
+const smallestBlock = 512
+
+// Blocks are the logical and the physical block size in bytes.
+func (m DiskModel) Blocks() (logical, physical int) {
+	logical, physical = max(m.LogicalBlock, smallestBlock), m.PhysicalBlock
+	if physical == 0 {
+		physical = logical
+	}
+	return logical, physical
+}
+
+// Check tells what is wrong with the model.
+func (m DiskModel) Check() error {
+	logical, physical := m.Blocks()
+	for _, b := range []struct {
+		name string
+		size int
+	}{{"logical_block_size", logical}, {"physical_block_size", physical}} {
+		if b.size != smallestBlock && b.size != 4096 {
+			return fmt.Errorf("%s must be 512 or 4096, got %d", b.name, b.size)
+		}
+	}
+	if physical < logical {
+		return fmt.Errorf("physical_block_size %d is less than logical_block_size %d", physical, logical)
+	}
+	return nil
 }
 
 const (
@@ -37,7 +77,12 @@ func (c *Config) plugBridge() string {
 	return ""
 }
 
-func (d *Disk) node() string { return fmt.Sprintf("disk%d-data", d.Slot) }
+func (d *Disk) node() string {
+	if d.Node > 0 {
+		return fmt.Sprintf("disk%d-data%d", d.Slot, d.Node)
+	}
+	return fmt.Sprintf("disk%d-data", d.Slot)
+}
 
 func (d *Disk) device() string { return fmt.Sprintf("disk%d", d.Slot) }
 
@@ -52,10 +97,19 @@ func (d *Disk) backend() map[string]any {
 // frontend is the description of the device. An error is the guest's to see: the
 // default would stop the machine when the host's disk is full.
 func (d *Disk) frontend() map[string]any {
-	return map[string]any{
+	out := map[string]any{
 		"driver": "virtio-blk-pci", "id": d.device(), "bus": plugBus, "addr": fmt.Sprintf("%#x", d.Slot), "drive": d.node(),
 		"serial": d.Serial, "werror": "report", "rerror": "report",
 	}
+	if d.Model != (DiskModel{}) {
+		logical, physical := d.Model.Blocks()
+		out["logical_block_size"], out["physical_block_size"] = logical, physical
+		out["discard"], out["write-cache"] = !d.Model.NoDiscard, "on"
+		if d.Model.NoWriteCache {
+			out["write-cache"] = "off"
+		}
+	}
+	return out
 }
 
 // diskArgs is the part of the command line about disks that are there from the start.
@@ -81,6 +135,32 @@ func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
 	if err := m.qmp.Execute(ctx, "device_add", d.frontend(), nil); err != nil {
 		_ = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": d.node()}, nil)
 		return fmt.Errorf("qemu disk plug: %w", err)
+	}
+	return nil
+}
+
+// ResizeDisk has the machine, and its guest, learn that the disk has another size. A
+// client of NBD knows the size that there was when it connected, so the connection is
+// replaced; d is the present one, and the next one has a higher Node. replaced is
+// called when nothing uses the old one any more, and before it is closed.
+func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced func()) error {
+	next := d
+	next.Node++
+	if err := m.qmp.Execute(ctx, "blockdev-add", next.backend(), nil); err != nil {
+		return fmt.Errorf("qemu disk resize: %w", err)
+	}
+	err := m.qmp.Execute(ctx, "qom-set", map[string]any{"path": "/machine/peripheral/" + d.device(), "property": "drive", "value": next.node()}, nil)
+	if err != nil {
+		_ = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": next.node()}, nil)
+		return fmt.Errorf("qemu disk resize: %w", err)
+	}
+	replaced()
+	err = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": d.node()}, nil)
+	if err == nil {
+		err = m.qmp.Execute(ctx, "block_resize", map[string]any{"node-name": next.node(), "size": size}, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("qemu disk resize: %w", err)
 	}
 	return nil
 }

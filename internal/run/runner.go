@@ -177,7 +177,9 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 		NoBootCache: !p.BootCache}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {
-		out.Disks = append(out.Disks, lab.DiskSpec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template, ReadOnly: d.ReadOnly})
+		out.Disks = append(out.Disks, lab.DiskSpec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template,
+			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: lab.DiskModel{LogicalBlock: int(d.LogicalBlock),
+				PhysicalBlock: int(d.PhysicalBlock), NoDiscard: d.NoDiscard, NoWriteCache: d.NoWriteCache}})
 	}
 	switch {
 	case p.Transport != "virtio-serial":

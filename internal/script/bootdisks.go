@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"provium/internal/lab"
@@ -39,7 +40,7 @@ func readDisks(o options, b *lab.BootOpts) error {
 // bootDisk reads one entry. mediated has no meaning: every disk can be faulted.
 func bootDisk(what string, t *lua.Table) (lab.DiskSpec, error) {
 	var spec lab.DiskSpec
-	o, err := newOptions(what, t, []string{"path", "scratch", "template", "id", "readonly", "mediated"})
+	o, err := newOptions(what, t, append([]string{"path", "scratch", "template", "id", "readonly", "mediated"}, diskModelOptions()...))
 	if err != nil {
 		return spec, err
 	}
@@ -71,8 +72,64 @@ func bootDisk(what string, t *lua.Table) (lab.DiskSpec, error) {
 	if _, err = o.boolean("mediated", false); err != nil {
 		return spec, err
 	}
-	spec.ReadOnly, err = o.boolean("readonly", false)
-	return spec, err
+	if spec.ReadOnly, err = o.boolean("readonly", false); err != nil {
+		return spec, err
+	}
+	return spec, o.diskModel(&spec)
+}
+
+// diskModelOptions are the options that say what an image is and how a disk presents
+// itself.
+func diskModelOptions() []string {
+	return []string{"format", "logical_block_size", "physical_block_size", "discard", "write_cache"}
+}
+
+// diskModel reads them.
+func (o options) diskModel(spec *lab.DiskSpec) error {
+	var err error
+	if spec.Format, err = o.str("format", ""); err != nil {
+		return err
+	}
+	if o.has("format") {
+		switch valid := lab.DiskFormats(); {
+		case spec.Path == "" && spec.Template == "":
+			return o.errorf("format", "has no meaning without an image")
+		case !slices.Contains(valid, spec.Format):
+			return o.errorf("format", "must be one of %s, got `%s`", strings.Join(valid, ", "), clip(spec.Format, 80))
+		}
+	}
+	if spec.LogicalBlock, err = o.blockSize("logical_block_size"); err != nil {
+		return err
+	}
+	if spec.PhysicalBlock, err = o.blockSize("physical_block_size"); err != nil {
+		return err
+	}
+	discard, err := o.boolean("discard", true)
+	if err != nil {
+		return err
+	}
+	cache, err := o.boolean("write_cache", true)
+	if err != nil {
+		return err
+	}
+	spec.NoDiscard, spec.NoWriteCache = !discard, !cache
+	if err := spec.DiskModel.Check(); err != nil {
+		return fmt.Errorf("%s: opts: %w", o.what, err)
+	}
+	logical, _ := spec.Blocks()
+	if spec.Scratch%int64(logical) != 0 {
+		return fmt.Errorf("%s: opts: a size of %d bytes is no multiple of logical_block_size %d", o.what, spec.Scratch, logical)
+	}
+	return nil
+}
+
+// blockSize reads the size of a disk's block in bytes; 0 when the option is absent.
+func (o options) blockSize(key string) (int, error) {
+	n, given, err := o.integer(key)
+	if err == nil && given && n != 512 && n != 4096 {
+		err = o.errorf(key, "must be 512 or 4096, got %d", n)
+	}
+	return int(n), err
 }
 
 // hostPath reads the name of a host file; "" when the option is absent.

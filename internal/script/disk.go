@@ -39,6 +39,7 @@ func diskMethods() map[string]diskMethod {
 		"write_sectors": (*file).diskWriteSectors,
 	}
 	maps.Copy(methods, diskFaultMethods())
+	maps.Copy(methods, diskRuleMethods())
 	maps.Copy(methods, diskCrashMethods())
 	return methods
 }
@@ -53,7 +54,7 @@ func (f *file) diskOp(a args, d *lab.Disk, do func(ctx context.Context) error) e
 
 // vmAttachDisk is vm:attach_disk(opts?).
 func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
-	o, err := a.options(1, "id", "size", "image", "readonly")
+	o, err := a.options(1, append([]string{"id", "size", "image", "readonly"}, diskModelOptions()...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +79,9 @@ func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 		if size == 0 {
 			spec.Scratch = defaultDiskSize
 		}
+	}
+	if err := o.diskModel(&spec); err != nil {
+		return nil, err
 	}
 	var d *lab.Disk
 	err = f.op(a, vm, func(ctx context.Context) (err error) {

@@ -1,0 +1,169 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"provium/internal/nbd"
+)
+
+// DiskFormats lists the formats that an image can have.
+func DiskFormats() []string { return nbd.Formats() }
+
+// qemuFormats are QEMU's names of formats.
+var qemuFormats = map[string]string{nbd.FormatQCOW2: "qcow2", nbd.FormatVHD: "vpc", nbd.FormatVHDX: "vhdx", nbd.FormatVMDK: "vmdk"}
+
+// openImage opens the contents of a disk, with help if its image is not raw.
+func (h *Host) openImage(spec *DiskSpec, warn func(error)) (*nbd.Disk, error) {
+	cfg := nbd.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly, TempDir: h.TempDir, OnError: warn}
+	path, write := spec.Path, !spec.ReadOnly
+	if path == "" {
+		path, write = spec.Template, false
+	}
+	if path != "" {
+		format := spec.Format
+		if format == "" {
+			format = nbd.DetectFormat(path)
+		}
+		if format != nbd.FormatRaw {
+			if write {
+				if err := writable(path); err != nil {
+					return nil, err
+				}
+			}
+			conn, err := h.serveImage(path, format, write)
+			if err != nil {
+				return nil, fmt.Errorf("%s image `%s`: %w", format, path, err)
+			}
+			cfg.Server = conn
+			d, err := nbd.Open(cfg)
+			if err != nil {
+				return nil, fmt.Errorf("%s %w", format, err)
+			}
+			return d, nil
+		}
+	}
+	return nbd.Open(cfg)
+}
+
+// writable gives the reason why an image cannot be written to, in our own words.
+func writable(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("image `%s`: %w", path, errors.Unwrap(err))
+	}
+	return f.Close()
+}
+
+// imageConn is a connection to the program that knows the format of an image. Its
+// Close returns when the program has ended, and the image's file is up to date.
+type imageConn struct {
+	net.Conn
+	ended  <-chan struct{}
+	output *lastWords
+
+	once sync.Once
+	err  error
+}
+
+// Read explains an end with what the program said.
+func (c *imageConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && n == 0 {
+		c.Conn.Close()
+		<-c.ended
+		if said := c.output.String(); said != "" {
+			err = errors.New(said)
+		}
+	}
+	return n, err
+}
+
+func (c *imageConn) Close() error {
+	c.once.Do(func() {
+		c.err = c.Conn.Close()
+		<-c.ended
+		if errors.Is(c.err, net.ErrClosed) {
+			c.err = nil
+		}
+	})
+	return c.err
+}
+
+// serveImage starts qemu-nbd on an image, and connects to it. There is no moment at
+// which it must be waited for: it is given a socket that has our connection already.
+func (h *Host) serveImage(path, format string, write bool) (net.Conn, error) {
+	program, err := exec.LookPath("qemu-nbd")
+	if err != nil {
+		return nil, errors.New("qemu-nbd, which reads it, is not installed (package qemu-utils)")
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	socket := fmt.Sprintf("%s/image%d", h.TempDir, h.nextSocket())
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close() // also removes the socket
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	passed, err := l.File()
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	defer passed.Close()
+	// LISTEN_PID is to be the program's own number, which the shell hands on.
+	options := fmt.Sprintf("driver=%s,file.driver=file,file.filename=%s", qemuFormats[format], strings.ReplaceAll(path, ",", ",,"))
+	args := []string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh", program, "--image-opts", "--cache=unsafe", "--discard=unmap"}
+	if !write {
+		args = append(args, "--read-only")
+	}
+	cmd := exec.Command("/bin/sh", append(args, options)...)
+	cmd.Env = append(cmd.Environ(), "LISTEN_FDS=1", "LC_ALL=C")
+	cmd.ExtraFiles = []*os.File{passed}
+	output := &lastWords{}
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := h.Starter.Start(cmd); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // what it said tells more
+	}()
+	return &imageConn{Conn: conn, ended: ended, output: output}, nil
+}
+
+// lastWords keeps the beginning of what a program says.
+type lastWords struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (w *lastWords) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if room := 4096 - w.b.Len(); room > 0 {
+		w.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func (w *lastWords) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.TrimSpace(w.b.String())
+}
