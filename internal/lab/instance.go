@@ -422,11 +422,14 @@ func (i *instance) wakeup(ctx context.Context) error {
 	if err := i.machine.Wakeup(ctx); err != nil {
 		return err
 	}
-	if err := i.stopMachine(ctx); err != nil {
-		return err
+	// Whoever gives up now would leave the guest standing.
+	sure, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	defer cancel()
+	err = i.stopMachine(sure)
+	if err == nil {
+		err = i.machine.Awake(sure, asleep)
 	}
-	err = i.machine.Awake(ctx, asleep)
-	if err := errors.Join(err, i.contMachine(ctx)); err != nil {
+	if err := errors.Join(err, i.contMachine(sure)); err != nil {
 		return err
 	}
 	i.mu.Lock()

@@ -334,7 +334,13 @@ func (i *instance) halt(ctx context.Context) error {
 	if err := link.Ping(ctx); err != nil {
 		return err
 	}
-	return i.stopMachine(ctx)
+	// Whoever gives up now would not know whether the guest stands.
+	sure, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	defer cancel()
+	if err := i.stopMachine(sure); err != nil {
+		return errors.Join(err, i.goOn(ctx))
+	}
+	return nil
 }
 
 // goOn ends what halt began, also when the caller does not want to wait any more.
