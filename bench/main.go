@@ -35,6 +35,7 @@ var measurements = [...]measurement{
 	{"memory", (*bench).memory},
 	{"labsnap", (*bench).labsnap},
 	{"fixture", (*bench).fixture},
+	{"disk", (*bench).disks},
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
 	{"snapshot", (*bench).snapshots},

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	restoreRounds  = 500
+	restoreRounds  = 1000
 	resetRounds    = 40
 	cacheRounds    = 40
 	snapshotRounds = 15

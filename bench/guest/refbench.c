@@ -15,6 +15,10 @@
  *                               took
  *   refbench pour BYTES         write pages that begin with numbers from 0
  *                               on, 32 bits each, to standard output
+ *   refbench disk DEVICE seqread|seqwrite|randread|randwrite COUNT
+ *                               that many direct requests, of 1 MiB one after the
+ *                               other or of 4 KiB anywhere; print the nanoseconds
+ *                               they took
  *   refbench true               do nothing
  *
  * Built with gcc -static -O2; it is no part of the product.
@@ -91,6 +95,40 @@ static ssize_t get(int fd)
 	return n;
 }
 
+static int disk(const char *device, const char *mode, long count)
+{
+	int writes = strstr(mode, "write") != NULL, anywhere = strncmp(mode, "rand", 4) == 0;
+	size_t size = anywhere ? 4 << 10 : 1 << 20;
+	int fd = open(device, (writes ? O_WRONLY : O_RDONLY) | O_DIRECT);
+	off_t end;
+	char *p;
+	struct timespec a, b;
+	unsigned long random = 88172645463325252UL;
+	long i;
+
+	if (fd < 0 || (end = lseek(fd, 0, SEEK_END)) <= 0)
+		fail(device);
+	if (posix_memalign((void **)&p, 4096, size) != 0)
+		fail("memory");
+	memset(p, 'x', size);
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	for (i = 0; i < count; i++) {
+		off_t at = i * size % end;
+
+		if (anywhere) {
+			random ^= random << 13;
+			random ^= random >> 7;
+			random ^= random << 17;
+			at = random % (end / size) * size;
+		}
+		if ((writes ? pwrite(fd, p, size, at) : pread(fd, p, size, at)) != (ssize_t)size)
+			fail(mode);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	printf("%ld\n", (b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "echo") == 0) {
@@ -134,6 +172,8 @@ int main(int argc, char **argv)
 	}
 	if (argc == 2 && strcmp(argv[1], "true") == 0)
 		return 0;
+	if (argc == 5 && strcmp(argv[1], "disk") == 0)
+		return disk(argv[2], argv[3], atol(argv[4]));
 	if (argc == 3 && strcmp(argv[1], "pour") == 0) {
 		long left = atol(argv[2]);
 		unsigned int next = 0;
@@ -168,6 +208,6 @@ int main(int argc, char **argv)
 		printf("%ld\n", ((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec) / count);
 		return 0;
 	}
-	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | spawn COUNT [PROGRAM ARGUMENT] | pour BYTES | true\n");
+	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | spawn COUNT [PROGRAM ARGUMENT] | pour BYTES | disk DEVICE MODE COUNT | true\n");
 	return 2;
 }

@@ -1,0 +1,166 @@
+//go:build bench
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"provium/internal/guest"
+	"provium/internal/nbd"
+	"provium/internal/qemu"
+)
+
+const (
+	diskSize   = 256 << 20
+	diskRounds = 7
+	diskRules  = 64
+)
+
+// diskWork is what is done to a disk in one round: direct I/O, by one program in the
+// guest, one request at a time.
+var diskWork = []struct {
+	name, mode string
+	count      int
+	size       int
+}{
+	{"sequential reads of 1 MiB", "seqread", 64, 1 << 20},
+	{"sequential writes of 1 MiB", "seqwrite", 64, 1 << 20},
+	{"random reads of 4 KiB", "randread", 800, 4 << 10},
+	{"random writes of 4 KiB", "randwrite", 800, 4 << 10},
+}
+
+// disks compares a disk of ours with one that QEMU serves from a raw file, both in one
+// guest and in turns.
+func (b *bench) disks(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp(b.dir, "disk")
+	if err != nil {
+		return err
+	}
+	raw := filepath.Join(dir, "raw")
+	f, err := os.Create(raw)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+		return err
+	}
+	disk, err := nbd.Open(nbd.Config{Size: diskSize, TempDir: dir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	socket := filepath.Join(dir, "nbd")
+	stop, err := serveDisk(ctx, disk, socket)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	machine, err := qemu.Start(ctx, qemu.Config{Name: "disk", Dir: dir, Accel: b.accel.Name, Memory: guestMemory,
+		Kernel: b.image.Kernel, Initrd: b.image.Initrd, Cmdline: b.image.Cmdline, Starter: b.starter,
+		Disks: []qemu.Disk{{Slot: 1, Socket: socket, Serial: "ours"}},
+		ExtraArg: []string{"-drive", "file=" + raw + ",format=raw,if=none,id=raw,cache=writeback",
+			"-device", "virtio-blk-pci,drive=raw,serial=raw"}})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		machine.Kill()
+		<-machine.Done()
+	}()
+	conn, err := machine.DialAgent(ctx)
+	if err != nil {
+		return err
+	}
+	agent, err := guest.Connect(ctx, conn, guest.Config{})
+	if err != nil {
+		return err
+	}
+	defer agent.Close()
+	tool, err := os.Open(b.refTool)
+	if err != nil {
+		return err
+	}
+	defer tool.Close()
+	if err := agent.PushFile(ctx, "/tmp/ref", tool, guest.Mode(0o755)); err != nil {
+		return err
+	}
+	work := func(serial, mode string, count int) (time.Duration, error) {
+		text := fmt.Sprintf("d=$(grep -l '^%s' /sys/block/*/serial); d=${d%%/serial}; /tmp/ref disk /dev/${d##*/} %s %d", serial, mode, count)
+		r, err := agent.Run(ctx, guest.RunRequest{Shell: text})
+		if err != nil {
+			return 0, err
+		}
+		ns, err := strconv.ParseInt(strings.TrimSpace(string(r.Stdout)), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("disk %s: %w: %s", serial, err, r.Stderr)
+		}
+		return time.Duration(ns), nil
+	}
+	for _, rules := range []int{0, diskRules} {
+		limit, with := 0.8, ""
+		if rules > 0 {
+			limit, with = 0.75, fmt.Sprintf(", with %d rules", rules)
+			for i := range int64(rules) { // that meet nothing, all over the disk
+				r := nbd.Rule{Sectors: nbd.Range{First: i * 4096, Count: 1}, Errno: "EIO", Probability: 1e-12}
+				if _, err := disk.AddRule(r); err != nil {
+					return err
+				}
+			}
+		}
+		for _, w := range diskWork {
+			var ours, reference sample
+			for range diskRounds {
+				t, err := work("ours", w.mode, w.count)
+				if err != nil {
+					return err
+				}
+				ours = append(ours, t)
+				if t, err = work("raw", w.mode, w.count); err != nil {
+					return err
+				}
+				reference = append(reference, t)
+			}
+			b.table.atLeast(w.name+with+" / QEMU's raw file", w.count*w.size, ours, reference, limit)
+		}
+	}
+	return nil
+}
+
+// serveDisk serves a disk at a unix socket until stop is called.
+func serveDisk(ctx context.Context, disk *nbd.Disk, socket string) (stop func(), err error) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	serving.Add(1)
+	go func() {
+		defer serving.Done()
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Add(1)
+			go func() {
+				defer serving.Done()
+				_ = disk.Serve(ctx, conn) // it ends with the guest
+			}()
+		}
+	}()
+	return func() {
+		l.Close()
+		cancel()
+		serving.Wait()
+	}, nil
+}
