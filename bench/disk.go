@@ -26,14 +26,14 @@ const (
 )
 
 // diskWork is what is done to a disk in one round: direct I/O, by one program in the
-// guest, one request at a time.
+// guest, one request at a time. Reads find what the writes have left.
 var diskWork = []struct {
 	name, mode string
 	count      int
 	size       int
 }{
-	{"sequential reads of 1 MiB", "seqread", 64, 1 << 20},
 	{"sequential writes of 1 MiB", "seqwrite", 64, 1 << 20},
+	{"sequential reads of 1 MiB", "seqread", 64, 1 << 20},
 	{"random reads of 4 KiB", "randread", 800, 4 << 10},
 	{"random writes of 4 KiB", "randwrite", 800, 4 << 10},
 }

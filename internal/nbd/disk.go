@@ -305,16 +305,21 @@ func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
 		if d.closed {
 			return ErrClosed
 		}
-		from := off
-		if e.effect == EffectMisdirect {
-			from = e.elsewhere(off, int64(len(p)), d.size.Load())
-		}
-		err := d.report(d.cache.read(p, from, d.medium.readAt))
-		if err == nil && e.effect == EffectCorrupt {
-			e.corrupt(p)
-		}
-		return err
+		return d.read(e, p, off)
 	})
+}
+
+// read reads what the guest sees. Held: d.mu.
+func (d *Disk) read(e deed, p []byte, off int64) error {
+	from := off
+	if e.effect == EffectMisdirect {
+		from = e.elsewhere(off, int64(len(p)), d.size.Load())
+	}
+	err := d.report(d.cache.read(p, from, d.medium.readAt))
+	if err == nil && e.effect == EffectCorrupt {
+		e.corrupt(p)
+	}
+	return err
 }
 
 // change runs a request of the guest that changes the disk.
@@ -354,17 +359,21 @@ func (d *Disk) change(ctx context.Context, r request, fua bool, do func(e deed, 
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
 	fua = fua && !d.faults.liesAboutFlush()
 	return d.change(ctx, request{opWrite, off, int64(len(p)), true}, fua, func(e deed, r request) error {
-		p := p[:r.n]
-		if e.effect == EffectCorrupt {
-			p = slices.Clone(p)
-			e.corrupt(p)
-		}
-		d.spent += r.n
-		if err := d.note(r.off, r.n, p, fua); err != nil {
-			return err
-		}
-		return d.cache.write(p, r.off)
+		return d.put(p[:r.n], e, r.off, fua)
 	})
+}
+
+// put writes p to the cache. Held: d.mu.
+func (d *Disk) put(p []byte, e deed, off int64, fua bool) error {
+	if e.effect == EffectCorrupt {
+		p = slices.Clone(p)
+		e.corrupt(p)
+	}
+	d.spent += int64(len(p))
+	if err := d.note(off, int64(len(p)), p, fua); err != nil {
+		return err
+	}
+	return d.cache.write(p, off)
 }
 
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {

@@ -18,6 +18,7 @@ type blob struct {
 	// slots tells where in the file a chunk is, by its index on the disk; nil is a
 	// file in which everything is where it is on the disk.
 	slots map[int64]int64
+	mapped
 }
 
 func newBlob(f *os.File) *blob {
@@ -35,6 +36,7 @@ func (b *blob) release() error {
 	if b.refs.Add(-1) > 0 {
 		return nil
 	}
+	b.mapped.close()
 	return b.f.Close()
 }
 
@@ -126,6 +128,15 @@ func zeroes(p []byte, _ int64) error {
 
 // write takes whole sectors.
 func (l *layer) write(p []byte, off int64) error {
+	if err := l.store(p, off); err != nil {
+		return err
+	}
+	l.table.set(off/SectorSize, int64(len(p))/SectorSize, l.own)
+	return nil
+}
+
+// store writes to the layer's own file, which it makes if there is none.
+func (l *layer) store(p []byte, off int64) error {
 	if l.own == 0 {
 		if len(l.files) >= maxFiles {
 			return errors.New("the disk has too many layers")
@@ -138,11 +149,22 @@ func (l *layer) write(p []byte, off int64) error {
 		l.own = firstFile + place(len(l.files)-1)
 	}
 	l.touched = true
-	if _, err := l.file(l.own).f.WriteAt(p, off); err != nil {
+	own := l.file(l.own)
+	if _, err := own.f.WriteAt(p, off); err != nil {
 		return err
 	}
-	l.table.set(off/SectorSize, int64(len(p))/SectorSize, l.own)
+	own.wrote(off, int64(len(p)))
 	return nil
+}
+
+// memory gives a range of the layer's own file as memory to store to, or nil. What
+// is stored counts once the table has it.
+func (l *layer) memory(off, n int64) []byte {
+	if l.own == 0 {
+		return nil
+	}
+	own := l.file(l.own)
+	return own.memory(int(own.f.Fd()), l.size, off, n)
 }
 
 // maxFiles is how many files a layer can refer to: what a place can tell apart.

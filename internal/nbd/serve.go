@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -16,7 +17,8 @@ type session struct {
 	disk  *Disk
 	epoch int64 // of the disk when the client came
 	conn  io.ReadWriter
-	r     *bufio.Reader
+	sock  *socket // conn, if it is one; else all data are copied
+	r     io.Reader
 	terms terms
 
 	held sync.WaitGroup // requests that wait
@@ -40,19 +42,23 @@ const sendBatch = 1 << 20
 func (d *Disk) Serve(ctx context.Context, conn net.Conn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, hangUp, err := direct(conn)
-	if err != nil {
-		conn.Close()
-		return err
+	s := &session{disk: d, epoch: d.epoch.Load(), conn: conn, room: make(chan struct{}, maxHeld)}
+	hangUp := func() { conn.Close() }
+	if u, ok := conn.(*net.UnixConn); ok {
+		var err error
+		if s.sock, err = newSocket(u); err != nil {
+			return fmt.Errorf("nbd connection: %w", err)
+		}
+		s.conn, s.r, hangUp = s.sock, s.sock, s.sock.hangUp
+		defer s.sock.Close()
+	} else {
+		s.r = newReader(conn)
+		defer conn.Close()
 	}
-	stop := context.AfterFunc(ctx, hangUp)
-	defer stream.Close()
-	defer conn.Close()
-	defer stop()
-	s := &session{disk: d, epoch: d.epoch.Load(), conn: stream, r: newReader(stream), room: make(chan struct{}, maxHeld)}
+	defer context.AfterFunc(ctx, hangUp)()
 	defer s.held.Wait()
 	defer cancel()
-	err = s.handshake()
+	err := s.handshake()
 	if err == nil {
 		err = s.transmit(ctx)
 	}
@@ -63,36 +69,12 @@ func (d *Disk) Serve(ctx context.Context, conn net.Conn) error {
 	return err
 }
 
-// direct gives a way to read and write conn without the runtime's poller, when it
-// is a unix socket: a request is answered some ten microseconds earlier when the
-// thread that waits for it is the one that serves it. hangUp ends what waits.
-func direct(conn net.Conn) (stream io.ReadWriteCloser, hangUp func(), err error) {
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		return conn, func() { conn.Close() }, nil
-	}
-	f, err := u.File()
-	if err != nil {
-		return nil, nil, err
-	}
-	_ = f.Fd() // makes it blocking
-	return f, func() {
-		_ = u.CloseRead()
-		_ = u.CloseWrite()
-	}, nil
-}
-
 // transmit carries requests out until the client says goodbye (nil) or is gone.
 func (s *session) transmit(ctx context.Context) error {
 	var head [commandSize]byte
 	var buf []byte
 	for {
-		if s.r.Buffered() < commandSize {
-			if err := s.send(); err != nil {
-				return err
-			}
-		}
-		if _, err := io.ReadFull(s.r, head[:]); err != nil {
+		if err := s.next(head[:]); err != nil {
 			return err
 		}
 		c, err := decodeCommand(head[:])
@@ -103,10 +85,18 @@ func (s *session) transmit(ctx context.Context) error {
 			return s.send()
 		}
 		var payload []byte
-		if c.kind == cmdWrite {
-			if c.n > maxRequest {
-				return violation("write of %d bytes", c.n)
+		if c.kind == cmdWrite && c.n > maxRequest {
+			return violation("write of %d bytes", c.n)
+		}
+		if c.kind == cmdWrite && s.direct(c) {
+			in := &incoming{s.sock, int(c.n)}
+			s.perform(ctx, c, nil, in)
+			if err := in.skip(); err != nil {
+				return err
 			}
+			continue
+		}
+		if c.kind == cmdWrite {
 			if cap(buf) < int(c.n) {
 				buf = make([]byte, c.n)
 			}
@@ -116,7 +106,7 @@ func (s *session) transmit(ctx context.Context) error {
 			}
 		}
 		if !s.disk.faults.holds() {
-			s.perform(ctx, c, payload)
+			s.perform(ctx, c, payload, nil)
 			continue
 		}
 		// It waits beside others, and keeps its payload.
@@ -132,11 +122,34 @@ func (s *session) transmit(ctx context.Context) error {
 		s.held.Add(1)
 		go func() {
 			defer s.held.Done()
-			s.perform(ctx, c, payload)
+			s.perform(ctx, c, payload, nil)
 			<-s.room
 			_ = s.send() // the reader meets the error as well
 		}()
 	}
+}
+
+// next reads the next command. Before it waits for one it sends the replies.
+func (s *session) next(head []byte) error {
+	n := 0
+	if s.sock != nil {
+		var err error
+		if n, err = s.sock.tryRead(head); err != nil {
+			return err
+		}
+	} else if r, ok := s.r.(*bufio.Reader); ok && r.Buffered() >= len(head) {
+		n, _ = r.Read(head)
+	}
+	if n < len(head) {
+		if err := s.send(); err != nil {
+			return err
+		}
+	}
+	_, err := io.ReadFull(s.r, head[n:])
+	if n > 0 && err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // send sends the replies there are.
@@ -156,8 +169,14 @@ func (s *session) sendLocked() error {
 	return s.err
 }
 
-// perform carries one request out and leaves its reply to be sent.
-func (s *session) perform(ctx context.Context, c command, payload []byte) {
+// direct tells whether the data of a write go right from the socket to the disk.
+func (s *session) direct(c command) bool {
+	return s.sock != nil && !s.disk.faults.holds() && s.invalid(&c) == 0 && s.disk.takes(int64(c.off), int64(c.n))
+}
+
+// perform carries one request out and leaves its reply to be sent. The data of a
+// write are payload, or in.
+func (s *session) perform(ctx context.Context, c command, payload []byte, in *incoming) {
 	if errno := s.invalid(&c); errno != 0 {
 		s.answer(c, errno)
 		return
@@ -177,7 +196,11 @@ func (s *session) perform(ctx context.Context, c command, payload []byte) {
 		s.blockStatus(c)
 		return
 	case cmdWrite:
-		err = s.disk.guestWrite(ctx, payload, off, fua)
+		if in != nil {
+			err = s.disk.guestReceive(ctx, in, off, n, fua)
+		} else {
+			err = s.disk.guestWrite(ctx, payload, off, fua)
+		}
 	case cmdTrim, cmdZeroes:
 		err = s.disk.guestZero(ctx, off, n, fua)
 	case cmdFlush:
@@ -253,9 +276,9 @@ func (s *session) answer(c command, errno uint32) {
 		s.out = be.AppendUint32(s.out, errno)
 		s.out = be.AppendUint64(s.out, c.cookie)
 	case errno == 0:
-		s.chunk(c, chunkNone, 0)
+		s.chunk(c, chunkFlagDone, chunkNone, 0)
 	default:
-		s.chunk(c, chunkError, 6)
+		s.chunk(c, chunkFlagDone, chunkError, 6)
 		s.out = be.AppendUint32(s.out, errno)
 		s.out = be.AppendUint16(s.out, 0)
 	}
@@ -264,11 +287,11 @@ func (s *session) answer(c command, errno uint32) {
 	}
 }
 
-// chunk begins the one chunk of a structured reply. Held: s.mu.
-func (s *session) chunk(c command, kind uint16, n int) {
+// chunk begins a chunk of a structured reply. Held: s.mu.
+func (s *session) chunk(c command, flags, kind uint16, n int) {
 	be := binary.BigEndian
 	s.out = be.AppendUint32(s.out, magicStructured)
-	s.out = be.AppendUint16(s.out, chunkFlagDone)
+	s.out = be.AppendUint16(s.out, flags)
 	s.out = be.AppendUint16(s.out, kind)
 	s.out = be.AppendUint64(s.out, c.cookie)
 	s.out = be.AppendUint32(s.out, uint32(n))
@@ -277,8 +300,13 @@ func (s *session) chunk(c command, kind uint16, n int) {
 // read replies with data. While requests may wait the data are read apart, since
 // others must be able to reply meanwhile.
 func (s *session) read(ctx context.Context, c command) {
+	holds := s.disk.faults.holds()
+	if s.sock != nil && s.terms.structured && c.n >= directBytes && c.flags&cmdFlagDF == 0 && !holds {
+		s.readExtents(ctx, c)
+		return
+	}
 	var apart []byte
-	if s.disk.faults.holds() {
+	if holds {
 		apart = make([]byte, c.n)
 		if err := s.disk.guestRead(ctx, apart, int64(c.off)); err != nil {
 			s.answer(c, errnoOf(err))
@@ -287,15 +315,7 @@ func (s *session) read(ctx context.Context, c command) {
 	}
 	s.mu.Lock()
 	before, n := len(s.out), int(c.n)
-	be := binary.BigEndian
-	if s.terms.structured {
-		s.chunk(c, chunkOffsetData, 8+n)
-		s.out = be.AppendUint64(s.out, c.off)
-	} else {
-		s.out = be.AppendUint32(s.out, magicSimple)
-		s.out = be.AppendUint32(s.out, 0)
-		s.out = be.AppendUint64(s.out, c.cookie)
-	}
+	s.dataHeader(c)
 	var err error
 	if apart != nil {
 		s.out = append(s.out, apart...)
@@ -312,6 +332,62 @@ func (s *session) read(ctx context.Context, c command) {
 	s.mu.Unlock()
 	if err != nil {
 		s.answer(c, errnoOf(err))
+	}
+}
+
+// dataHeader begins a reply that has all data in one piece. Held: s.mu.
+func (s *session) dataHeader(c command) {
+	be := binary.BigEndian
+	if s.terms.structured {
+		s.chunk(c, chunkFlagDone, chunkOffsetData, 8+int(c.n))
+		s.out = be.AppendUint64(s.out, c.off)
+		return
+	}
+	s.out = be.AppendUint32(s.out, magicSimple)
+	s.out = be.AppendUint32(s.out, 0)
+	s.out = be.AppendUint64(s.out, c.cookie)
+}
+
+// readExtents replies with what files have and with holes, in a chunk for each.
+func (s *session) readExtents(ctx context.Context, c command) {
+	x, p, err := s.disk.guestExtents(ctx, int64(c.off), int64(c.n))
+	if err != nil {
+		s.answer(c, errnoOf(err))
+		return
+	}
+	defer x.release()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p != nil {
+		s.dataHeader(c)
+		s.out = append(s.out, p...)
+		_ = s.sendLocked()
+		return
+	}
+	be := binary.BigEndian
+	off := c.off
+	for i, e := range x {
+		var flags uint16
+		if i == len(x)-1 {
+			flags = chunkFlagDone
+		}
+		if e.file == nil {
+			s.chunk(c, flags, chunkOffsetHole, 12)
+			s.out = be.AppendUint64(s.out, off)
+			s.out = be.AppendUint32(s.out, uint32(e.n))
+		} else {
+			s.chunk(c, flags, chunkOffsetData, 8+int(e.n))
+			s.out = be.AppendUint64(s.out, off)
+			if s.sendLocked() != nil {
+				return
+			}
+			if err := s.sock.sendFile(e.file, e.at, e.n); err != nil {
+				// The client waits for data that there are not.
+				s.err = fmt.Errorf("disk read: %w", err)
+				return
+			}
+		}
+		off += uint64(e.n)
 	}
 }
 
@@ -351,6 +427,6 @@ func (s *session) blockStatus(c command) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.chunk(c, chunkBlockStatus, len(p))
+	s.chunk(c, chunkFlagDone, chunkBlockStatus, len(p))
 	s.out = append(s.out, p...)
 }

@@ -75,6 +75,14 @@ func (u *unflushed) note(cache *layer, dir string, off, n int64, settled bool) e
 	return err
 }
 
+// dropLast takes back what was noted last: the write did not come about.
+func (u *unflushed) dropLast() {
+	if n := len(u.writes); n > 0 && !u.coarse {
+		u.covered -= u.writes[n-1].count
+		u.writes = u.writes[:n-1]
+	}
+}
+
 func (u *unflushed) save(from *blob, dir string, off, n int64) error {
 	if u.old == nil {
 		f, err := temporary(dir, 0)

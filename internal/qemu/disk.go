@@ -100,6 +100,9 @@ func (d *Disk) frontend() map[string]any {
 	out := map[string]any{
 		"driver": "virtio-blk-pci", "id": d.device(), "bus": plugBus, "addr": fmt.Sprintf("%#x", d.Slot), "drive": d.node(),
 		"serial": d.Serial, "werror": "report", "rerror": "report",
+		// A request is sent to the server by the thread that makes it; with an
+		// eventfd it wakes another one to do that.
+		"ioeventfd": false,
 	}
 	if d.Model != (DiskModel{}) {
 		logical, physical := d.Model.Blocks()

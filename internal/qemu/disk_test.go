@@ -13,7 +13,7 @@ func TestDiskArgs(t *testing.T) {
 	for _, want := range []string{
 		"-device\npcie-pci-bridge,id=plug\n",
 		`"path":"/run/v,1/disk1","type":"unix"`,
-		"-device\n" + `{"addr":"0x1","bus":"plug","drive":"disk1-data","driver":"virtio-blk-pci","id":"disk1","rerror":"report","serial":"a","werror":"report"}` + "\n",
+		"-device\n" + `{"addr":"0x1","bus":"plug","drive":"disk1-data","driver":"virtio-blk-pci","id":"disk1","ioeventfd":false,"rerror":"report","serial":"a","werror":"report"}` + "\n",
 		`"node-name":"disk2-data","read-only":true`,
 		`"serial":"b"`,
 	} {
