@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directBytes is from where on a request's data are worth a way of their own.
+// directBytes is from where on the data of a read are worth a way of their own.
 const directBytes = 64 << 10
 
 // incoming are the data of a write that the client is still sending; left is how
@@ -36,7 +36,7 @@ func (in *incoming) skip() error {
 func (d *Disk) takes(off, n int64) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return n >= directBytes && d.recording == nil && d.cache.own != 0 && d.cache.file(d.cache.own).has(off, n)
+	return n >= pageBytes && d.recording == nil && d.cache.own != 0 && d.cache.file(d.cache.own).has(off, n)
 }
 
 // guestReceive is guestWrite for data that are to go from the client right into
