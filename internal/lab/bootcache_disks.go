@@ -109,7 +109,7 @@ func (v *VM) applyBoot(r *snapshot.Reader) (err error) {
 		return err
 	}
 	disks := v.disks.all()
-	if !all.Changes || len(all.Disks) != len(disks) {
+	if !all.Changes || all.Token != "" || len(all.Disks) != len(disks) {
 		return fmt.Errorf("snapshot `%s` is damaged: its disks are no others' changes", r.Path())
 	}
 	images, err := loadDisks(r, all)
