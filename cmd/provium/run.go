@@ -61,7 +61,7 @@ func (f *runFlags) groups() []flagGroup {
 	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout", "limit of each file, `DUR`: 90, 90s, 5m, 1h; 0 is none (default 300)")
-	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) { n, err := parseSeed(text); return &n, err }), "seed", "base of all that is random, `N`; 0 if it is not given")
+	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) { n, err := parseSeed(text); return &n, err }), "seed", "base of what chance decides, `N`; 0 if it is not given")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
 	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 

@@ -3,6 +3,7 @@
 // ever crosses a Go frame.
 #include "internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,6 +146,9 @@ static int op_open(lua_State *L) {
 
 	luaL_openlibs(L);
 	gl_library(L);
+	// Go ends the process without C's exit handlers and without notice: a line is out
+	// when it is written.
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	return 0;
 }
 
@@ -175,6 +179,7 @@ void gl_close(gl_state *st) {
 	st->task = &st->host;
 	st->closing = 1;
 	lua_close(st->L);
+	fflush(stdout);
 	free(st->arena.p);
 	free(st->dead);
 	gl_trace_free(&st->host.stopped);

@@ -438,7 +438,7 @@ func (d *Disk) hole(off, limit int64) (bool, int64) {
 // report tells of trouble of the host's own. The guest only sees EIO.
 // Trouble that repeats itself is told of once.
 func (d *Disk) report(err error) error {
-	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) {
+	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) || errors.Is(err, errGone) {
 		return err
 	}
 	d.telling.Lock()

@@ -12,11 +12,11 @@ import (
 type mapped struct {
 	mem     []byte
 	refused bool             // there is no memory for it
-	written map[int64]uint64 // a bit per piece, 64 to an entry
+	written map[int64]uint64 // a bit per page, 64 to an entry
 }
 
 const (
-	pieceBytes = 64 << 10
+	pageBytes = 4 << 10
 	// maxMapped is how large a file can be to be mapped, in bytes: a few of them
 	// have to fit into a process.
 	maxMapped = 1 << 40
@@ -24,22 +24,31 @@ const (
 
 // wrote notes a write to the file.
 func (m *mapped) wrote(off, n int64) {
-	for i := (off + pieceBytes - 1) / pieceBytes; (i+1)*pieceBytes <= off+n; i++ {
-		if m.written == nil {
-			m.written = map[int64]uint64{}
-		}
-		m.written[i/64] |= 1 << (i % 64)
+	first, end := (off+pageBytes-1)/pageBytes, (off+n)/pageBytes
+	if first < end && m.written == nil {
+		m.written = map[int64]uint64{}
+	}
+	for ; first < end; first += 64 - first%64 {
+		m.written[first/64] |= bitsOf(first, end)
 	}
 }
 
 // has tells whether all pages of a range were written.
 func (m *mapped) has(off, n int64) bool {
-	for i := off / pieceBytes; i*pieceBytes < off+n; i++ {
-		if m.written[i/64]&(1<<(i%64)) == 0 {
+	first, end := off/pageBytes, (off+n+pageBytes-1)/pageBytes
+	for ; first < end; first += 64 - first%64 {
+		if b := bitsOf(first, end); m.written[first/64]&b != b {
 			return false
 		}
 	}
 	return true
+}
+
+// bitsOf has a bit for each page from first on, up to end or the end of the entry.
+func bitsOf(first, end int64) uint64 {
+	low := uint(first % 64)
+	n := uint(min(end-first, 64-first%64))
+	return (1<<n - 1) << low // with 64 of them the shift gives 0, less one all
 }
 
 // memory gives a range of the file of fd, which has size bytes, as memory, or nil.

@@ -2,11 +2,13 @@ package nbd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
 
-// directBytes is from where on a request's data are worth a way of their own.
+// directBytes is from where on the data of a read are worth a way of their own.
 const directBytes = 64 << 10
 
 // incoming are the data of a write that the client is still sending; left is how
@@ -16,10 +18,16 @@ type incoming struct {
 	left int
 }
 
+// errGone is a client that went in the middle of its data: nobody's trouble.
+var errGone = errors.New("the client is gone")
+
 // receive takes the next len(p) bytes, see socket.
 func (in *incoming) receive(p []byte) (int, error) {
 	n, err := in.sock.receive(p)
 	in.left -= n
+	if err != nil && err != unix.EFAULT {
+		err = fmt.Errorf("%w: %w", errGone, err)
+	}
 	return n, err
 }
 
@@ -36,7 +44,7 @@ func (in *incoming) skip() error {
 func (d *Disk) takes(off, n int64) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return n >= directBytes && d.recording == nil && d.cache.own != 0 && d.cache.file(d.cache.own).has(off, n)
+	return n >= pageBytes && d.cache.own != 0 && d.cache.file(d.cache.own).has(off, n)
 }
 
 // guestReceive is guestWrite for data that are to go from the client right into
@@ -46,7 +54,7 @@ func (d *Disk) takes(off, n int64) bool {
 func (d *Disk) guestReceive(ctx context.Context, in *incoming, off, n int64, fua bool) error {
 	fua = fua && !d.faults.liesAboutFlush()
 	return d.change(ctx, request{opWrite, off, n, true}, fua, func(e deed, r request) error {
-		if e.effect == "" && d.recording == nil {
+		if e.effect == "" {
 			if mem := d.cache.memory(off, n); mem != nil {
 				return d.take(in, mem, off, fua)
 			}
@@ -78,5 +86,8 @@ func (d *Disk) take(in *incoming, mem []byte, off int64, fua bool) error {
 	}
 	d.spent += n
 	d.cache.table.set(off/SectorSize, n/SectorSize, d.cache.own)
+	if d.recording != nil {
+		d.recording.write(off/SectorSize, n/SectorSize, fileSource(d.cache.file(d.cache.own), off), fua)
+	}
 	return nil
 }

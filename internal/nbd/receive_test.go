@@ -126,7 +126,7 @@ func TestDirectWriteFaults(t *testing.T) {
 	c := dial(t, d)
 	write := func(b byte) error { return c.call(cmdWrite, 0, 0, 1<<20, block(b, 2048), nil) }
 	must(t, write('a'))
-	if !d.takes(0, 1<<20) || d.takes(1<<20, 1<<20) || d.takes(0, 32<<10) || d.takes(1<<20-512, 1<<20) {
+	if !d.takes(0, 1<<20) || d.takes(1<<20, 1<<20) || d.takes(0, 512) || d.takes(1<<20-4096, 8192) || !d.takes(1<<20-8192, 8192) {
 		t.Error("takes is wrong")
 	}
 	id, err := d.AddRule(Rule{Op: WriteRequest, Effect: EffectTorn, Seed: 3})
@@ -184,7 +184,8 @@ func TestUnmappablePage(t *testing.T) {
 
 // TestBrokenOffWrite has a client go in the middle of its data.
 func TestBrokenOffWrite(t *testing.T) {
-	d := open(t, Config{Size: 4 << 20})
+	var told error
+	d := open(t, Config{Size: 4 << 20, OnError: func(err error) { told = err }})
 	c := dial(t, d)
 	must(t, c.call(cmdWrite, 0, 0, 1<<20, block('a', 2048), nil))
 	must(t, c.flush())
@@ -201,6 +202,9 @@ func TestBrokenOffWrite(t *testing.T) {
 	}
 	if r := cut(t, d, Cut{Keep: KeepAll}); r.Unflushed != 0 {
 		t.Errorf("%+v", r)
+	}
+	if told != nil {
+		t.Errorf("told of it: %v", told)
 	}
 }
 
@@ -238,5 +242,34 @@ func TestReadInPieces(t *testing.T) {
 	}
 	if _, err := c.ReadAt(got[:1<<20], 1<<20); err != nil {
 		t.Errorf("the rest: %v", err)
+	}
+}
+
+func TestMappedPages(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	const pages = 300
+	var m mapped
+	var have [pages]bool
+	for range 200 {
+		off := rnd.Int64N(pages * pageBytes)
+		n := rnd.Int64N(min(pages*pageBytes-off, 80*pageBytes)) + 1
+		m.wrote(off, n)
+		for i := range have {
+			have[i] = have[i] || off <= int64(i)*pageBytes && int64(i+1)*pageBytes <= off+n
+		}
+		for range 20 {
+			off := rnd.Int64N(pages * pageBytes)
+			n := rnd.Int64N(min(pages*pageBytes-off, 80*pageBytes)) + 1
+			want := true
+			for i := off / pageBytes; i*pageBytes < off+n; i++ {
+				want = want && have[i]
+			}
+			if m.has(off, n) != want {
+				t.Fatalf("%d+%d: %v", off, n, !want)
+			}
+		}
+		if rnd.IntN(20) == 0 {
+			m, have = mapped{}, [pages]bool{}
+		}
 	}
 }

@@ -61,24 +61,15 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	r.base = d.medium.seal()
 	r.refs.Store(1)
 	// What is in the cache was written, and can be lost.
-	err = d.cache.table.held(d.size.Load()/SectorSize, func(first, n int64, at place) error {
-		const most = 1 << 20 / SectorSize
-		for n > 0 {
-			k := n
-			var p []byte
-			if at != zeroed {
-				k = min(n, most)
-				p = make([]byte, k*SectorSize)
-				if err := d.cache.file(at).readAt(p, first*SectorSize); err != nil {
-					return err
-				}
-			}
-			r.write(first, k, p, false)
-			first, n = first+k, n-k
+	_ = d.cache.table.held(d.size.Load()/SectorSize, func(first, n int64, at place) error {
+		if at == zeroed {
+			r.write(first, n, nil, false)
+		} else {
+			r.write(first, n, fileSource(d.cache.file(at), first*SectorSize), false)
 		}
 		return nil
 	})
-	if err != nil {
+	if _, err := r.Ended(); err != nil {
 		return nil, errors.Join(fmt.Errorf("recording: %w", err), r.Close())
 	}
 	d.recording = r
@@ -126,19 +117,41 @@ func (r *Recording) goesOn() bool {
 	return why == ""
 }
 
-// write notes a write; p is nil for zeroes.
-func (r *Recording) write(first, count int64, p []byte, fua bool) {
+// dataSource gives the data of a write, piece by piece.
+type dataSource func(p []byte) error
+
+func memorySource(p []byte) dataSource {
+	return func(to []byte) error {
+		p = p[copy(to, p):]
+		return nil
+	}
+}
+
+func fileSource(b *blob, at int64) dataSource {
+	return func(to []byte) error {
+		err := b.readAt(to, at)
+		at += int64(len(to))
+		return err
+	}
+}
+
+// write notes a write; data is nil for zeroes.
+func (r *Recording) write(first, count int64, data dataSource, fua bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := int64(-1)
-	if p != nil && r.ended == "" {
-		if r.written+int64(len(p)) > r.limit {
+	if data != nil && r.ended == "" {
+		n := count * SectorSize
+		if r.written+n > r.limit {
 			r.endLocked(fmt.Sprintf("more than its limit of %d bytes was written", r.limit), true)
 			return
 		}
 		at = r.written
-		r.spool.append(p)
-		r.written += int64(len(p))
+		if err := r.spool.append(n, data); err != nil {
+			r.endLocked(err.Error(), true)
+			return
+		}
+		r.written += n
 	}
 	r.add(crash.Op{First: first, Count: count, FUA: fua}, at)
 }
@@ -226,7 +239,11 @@ func (d *Disk) note(off, n int64, p []byte, settled bool) error {
 		return err
 	}
 	if d.recording != nil {
-		d.recording.write(off/SectorSize, n/SectorSize, p, settled)
+		var data dataSource
+		if p != nil {
+			data = memorySource(p)
+		}
+		d.recording.write(off/SectorSize, n/SectorSize, data, settled)
 	}
 	return nil
 }

@@ -39,9 +39,10 @@ func (s *spool) run() {
 	}
 }
 
-// append takes a copy of p. It waits while too much is to be written.
-func (s *spool) append(p []byte) {
-	for len(p) > 0 {
+// append takes n bytes, which fill gives piece by piece; after an error of it the
+// spool is of no use. It waits while too much is to be written.
+func (s *spool) append(n int64, fill func(p []byte) error) error {
+	for n > 0 {
 		if s.cur == nil {
 			select {
 			case s.cur = <-s.free:
@@ -49,14 +50,19 @@ func (s *spool) append(p []byte) {
 				s.cur = make([]byte, 0, spoolChunk)
 			}
 		}
-		n := min(len(p), cap(s.cur)-len(s.cur))
-		s.cur = append(s.cur, p[:n]...)
-		p = p[n:]
+		at := len(s.cur)
+		k := min(n, int64(cap(s.cur)-at))
+		s.cur = s.cur[:at+int(k)]
+		if err := fill(s.cur[at:]); err != nil {
+			return err
+		}
+		n -= k
 		if len(s.cur) == cap(s.cur) {
 			s.full <- s.cur
 			s.cur = nil
 		}
 	}
+	return nil
 }
 
 // finish writes the rest. Nothing may be appended any more.

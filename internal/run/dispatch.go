@@ -104,7 +104,7 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 	defer os.RemoveAll(job.TempDir)
 	f := &fileRun{
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, funds: money,
-		limit: d.o.FileTimeout, emit: d.emit, stdout: d.o.Stdout, stderr: d.o.Stderr,
+		limit: d.o.FileTimeout, emit: d.emit, repeat: d.o.repeat(), stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +51,7 @@ type fileRun struct {
 	funds   funds
 	limit   time.Duration // 0: none; waiting for funds does not count
 	emit    func(event.Event)
+	repeat  string // flags that repeat what chance decided, "" if a run without flags does
 	stdout  *os.File
 	stderr  *os.File
 
@@ -262,8 +264,29 @@ func (f *fileRun) handleEvent(frame []byte) {
 		fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
 		return
 	}
-	f.note(envelope.Event)
-	f.emit(envelope.Event)
+	f.tell(envelope.Event)
+}
+
+// tell takes an event of the file into its report and passes it on.
+func (f *fileRun) tell(e event.Event) {
+	if failed, ok := e.(event.TestFailed); ok {
+		failed.Reason = f.repeatable(failed.Reason)
+		e = failed
+	}
+	f.note(e)
+	f.emit(e)
+}
+
+// repeatable adds to the reason of a failure how to have chance decide the same again,
+// in the text that all reports show.
+func (f *fileRun) repeatable(reason string) string {
+	if f.repeat == "" || strings.HasPrefix(reason, poisoned) {
+		return reason
+	}
+	if reason != "" && !strings.HasSuffix(reason, "\n") {
+		reason += "\n"
+	}
+	return reason + "repeat with: " + f.repeat
 }
 
 // note keeps book of what the file has reported.
@@ -298,26 +321,22 @@ func (f *fileRun) fail(cause error) {
 	if f.stop != nil {
 		reason = f.stop.Reason
 	}
-	tell := func(e event.Event) {
-		f.note(e)
-		f.emit(e)
-	}
 	if f.running != nil {
-		tell(event.TestFailed{Path: f.job.Path, Name: f.running.Name, Reason: reason, Meta: f.running.Meta})
+		f.tell(event.TestFailed{Path: f.job.Path, Name: f.running.Name, Reason: reason, Meta: f.running.Meta})
 	}
 	for _, name := range slices.Clone(f.expected) {
-		tell(event.TestStarted{Path: f.job.Path, Name: name})
+		f.tell(event.TestStarted{Path: f.job.Path, Name: name})
 		if f.stop != nil {
-			tell(event.TestSkipped{Path: f.job.Path, Name: name, Reason: "not run: " + reason})
+			f.tell(event.TestSkipped{Path: f.job.Path, Name: name, Reason: "not run: " + reason})
 		} else {
-			tell(event.TestFailed{Path: f.job.Path, Name: name, Reason: poisoned})
+			f.tell(event.TestFailed{Path: f.job.Path, Name: name, Reason: poisoned})
 		}
 	}
 	for name, since := range f.vms {
-		tell(event.VMShutdown{File: f.job.Path, VMName: name, DurationNS: uint64(time.Since(since))})
+		f.tell(event.VMShutdown{File: f.job.Path, VMName: name, DurationNS: uint64(time.Since(since))})
 	}
 	if len(f.result.Tests) == 0 {
-		f.result.ChunkError = reason
+		f.result.ChunkError = f.repeatable(reason)
 	}
 	f.result.Status = report.FileCrashed
 	switch {
@@ -338,7 +357,9 @@ func (f *fileRun) settle() {
 		f.fail(errors.New("no result was reported"))
 		return
 	}
-	f.result.ChunkError = f.done.ChunkError
+	if f.done.ChunkError != "" {
+		f.result.ChunkError = f.repeatable(f.done.ChunkError)
+	}
 	failed := slices.ContainsFunc(f.result.Tests, func(t report.TestResult) bool { return t.Status == report.TestFailed })
 	switch {
 	case f.stop != nil && f.stop.Status == string(report.FileTimedOut):

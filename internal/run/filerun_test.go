@@ -166,6 +166,43 @@ func TestFileRunOutcomes(t *testing.T) {
 	}
 }
 
+// A failure tells which flags have chance decide the same again; its consequences do
+// not, nor do passed and skipped tests.
+func TestFileRunTellsHowToRepeat(t *testing.T) {
+	const again = "\nrepeat with: --seed 7 --shuffle 9"
+	for _, tc := range []struct{ behaviour, want string }{
+		{"pass", "passed; a passed ; b passed "},
+		{"chunk", "failed chunk=no such profile" + again},
+		{"crash", "crashed; a passed ; b failed runner ended: signal: killed" + again + "; c failed failed-due-to-poisoned-state"},
+		{"exit", "crashed chunk=runner ended without a report" + again},
+	} {
+		r := newFakeRun(t, tc.behaviour)
+		r.repeat = (&Options{Seed: 7, ShuffleSeed: 9, Select: Selection{Shuffle: true}}).repeat()
+		got := strings.ReplaceAll(describeResult(r.run(nil, nil, nil)), " (core dumped)", "")
+		if got != tc.want {
+			t.Errorf("%s: got  %s\nwant %s", tc.behaviour, got, tc.want)
+		}
+		for _, e := range r.events {
+			if failed, ok := e.(event.TestFailed); ok && failed.Name == "b" && !strings.HasSuffix(failed.Reason, again) {
+				t.Errorf("the event has %q", failed.Reason)
+			}
+		}
+	}
+	for _, tc := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{}, ""},
+		{Options{ShuffleSeed: 9}, ""},
+		{Options{Seed: 1<<64 - 1}, "--seed 18446744073709551615"},
+		{Options{Select: Selection{Shuffle: true}}, "--shuffle 0"},
+	} {
+		if got := tc.o.repeat(); got != tc.want {
+			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
+}
+
 // checkPairs verifies what the event stream promises, however a file ends.
 func checkPairs(t *testing.T, events []event.Event) {
 	t.Helper()

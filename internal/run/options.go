@@ -1,7 +1,9 @@
 package run
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"provium/internal/config"
@@ -49,6 +51,19 @@ type Options struct {
 	Stdout, Stderr *os.File
 	// Signals tells of Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
+}
+
+// repeat is the flags that make a further run decide like this one what is left to
+// chance, "" if a run without flags does.
+func (o *Options) repeat() string {
+	var flags []string
+	if o.Seed != 0 {
+		flags = append(flags, fmt.Sprintf("--seed %d", o.Seed))
+	}
+	if o.Select.Shuffle {
+		flags = append(flags, fmt.Sprintf("--shuffle %d", o.ShuffleSeed))
+	}
+	return strings.Join(flags, " ")
 }
 
 // DefaultFileTimeout is the limit of a file without --timeout.

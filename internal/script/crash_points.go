@@ -115,7 +115,7 @@ func (x *exploration) read() (err error) {
 	if x.options.Reorder, err = o.boolean("reorder", true); err != nil {
 		return err
 	}
-	seed, _, err := o.integer("seed")
+	seed, err := x.f.seed(o)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (f *file) diskPowerCut(a args, d *lab.Disk) ([]lua.Value, error) {
 		return nil, err
 	}
 	c.Keep = lab.DiskKeep(keep)
-	seed, _, err := o.integer("seed")
+	seed, err := f.seed(o)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +75,16 @@ func (f *file) diskPowerCut(a args, d *lab.Disk) ([]lua.Value, error) {
 	set(t, "torn", int64(r.Torn))
 	set(t, "sectors", r.KeptSectors)
 	return []lua.Value{t}, nil
+}
+
+// seed reads the seed of what chance decides in a call. Without one it is that of the
+// run, so that `--seed` makes another run of it.
+func (f *file) seed(o options) (int64, error) {
+	seed, given, err := o.integer("seed")
+	if err == nil && !given {
+		seed = int64(f.cfg.Host.Seed)
+	}
+	return seed, err
 }
 
 // choice reads a string that is one of some.

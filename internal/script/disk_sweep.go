@@ -83,7 +83,7 @@ func (x *sweep) read(a args) error {
 		return err
 	}
 	x.sample = int(sample)
-	if x.seed, _, err = o.integer("seed"); err != nil {
+	if x.seed, err = x.f.seed(o); err != nil {
 		return err
 	}
 	if x.only, err = o.numbers("only"); err != nil {

@@ -26,7 +26,7 @@ test("two", function() end)
 func TestResetShuffles(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
-	tests := "for i = 1, 12 do test('t' .. i, function() io.write('ran', i, ' ') io.flush() end) end\n"
+	tests := "for i = 1, 12 do test('t' .. i, function() io.write('ran', i, ' ') end) end\n"
 	p.write("tests/a.test.lua", "provium.reset_between_tests = true\n"+tests)
 	ran := func(args ...string) string {
 		r := p.run(args...)

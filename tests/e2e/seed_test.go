@@ -1,0 +1,139 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// chance shows what was left to chance, without a seed in the file: which of the pings
+// from one guest to another got lost, which writes a rule struck, which un-flushed
+// sectors a power cut left. Chance decides frame by frame, so
+// only the pings may go that way: neighbours are fixed, and IPv6 asks for none.
+const chance = `
+local lan = provium:bridge("lan")
+local a, b = provium:vm("a", "host"), provium:vm("b", "host")
+lan:attach({a, b})
+a:boot()
+b:boot()
+
+test("pings", function(t)
+  local function settle(vm, other)
+    vm:run("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6\narp -s " .. lan:nic(other):ip() .. " " .. lan:nic(other):mac()):assert_ok()
+  end
+  settle(a, b)
+  settle(b, a)
+  local before = lan:nic(a):counters().tx_packets
+  lan:drop_rate({from = a, to = b, p = 30})
+  local text = a:run("ping -c 40 -i 0.05 -W 1 " .. lan:nic(b):ip()).stdout
+  t:assert_eq(lan:nic(a):counters().tx_packets - before, 40, "the guest sends more than pings")
+  local came, seen = {}, ""
+  for n in text:gmatch("seq=(%d+)") do came[tonumber(n)] = true end
+  for n = 0, 39 do seen = seen .. (came[n] and "x" or ".") end
+  io.write("pings ", seen, "\n")
+end)
+
+test("writes", function(t)
+  local d = a:attach_disk({id = "d", size = "1M"})
+  d:inject({op = "write", probability = 0.4})
+  local seen = ""
+  for n = 1, 40 do
+    local ok = a:run("dd if=/dev/zero of=/dev/vda bs=512 count=1 oflag=direct conv=notrunc status=none").exit_code == 0
+    seen = seen .. (ok and "x" or ".")
+  end
+  io.write("writes ", seen, "\n")
+end)
+
+test("power cut", function(t)
+  local d = b:attach_disk({id = "d", size = "1M"})
+  b:run("tr '\\0' L < /dev/zero | dd of=/dev/vda bs=512 count=40 iflag=fullblock oflag=direct conv=notrunc status=none"):assert_ok()
+  d:power_cut({keep = "random"})
+  io.write("cut ", (d:read_sectors(0, 40):gsub(("."):rep(512), function(s) return s:sub(1, 1) == "L" and "x" or "." end)), "\n")
+end)
+`
+
+// TestSeedRepeats: what chance decides is the same in two runs with one seed, on real
+// guests, and another with another seed.
+func TestSeedRepeats(t *testing.T) {
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", chance)
+	outcome := func(args ...string) map[string]string {
+		t.Helper()
+		r := p.run(args...)
+		r.expect(0, "3 passed")
+		seen := map[string]string{}
+		for _, m := range regexp.MustCompile(`(pings|writes|cut) ([x.]{40})\n`).FindAllStringSubmatch(r.stdout.String(), -1) {
+			seen[m[1]] = m[2]
+		}
+		if len(seen) != 3 {
+			t.Fatal(r.report())
+		}
+		return seen
+	}
+	first, again, other := outcome("--seed", "7"), outcome("--seed", "7"), outcome("--seed", "8")
+	for what, was := range first {
+		if again[what] != was {
+			t.Errorf("%s, twice with one seed:\n%s\n%s", what, was, again[what])
+		}
+		if other[what] == was {
+			t.Errorf("%s: another seed gives %s as well", what, was)
+		}
+		if !strings.Contains(was, "x") || !strings.Contains(was, ".") {
+			t.Errorf("%s: %s leaves nothing to chance", what, was)
+		}
+	}
+}
+
+// TestFailureTellsSeed: a failure says how to repeat what chance decided, on the
+// terminal, in the JSON lines and in the saved events. A run that a run without flags
+// repeats says nothing.
+func TestFailureTellsSeed(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", "test('fine', function() end)\ntest('bad', function() error('by chance') end)\n")
+	p.write("tests/b.test.lua", "error('at load')\n")
+	if r := p.run(); strings.Contains(r.report(), "repeat with") {
+		t.Error(r.report())
+	}
+	for args, want := range map[string]string{
+		"--seed 7":             "repeat with: --seed 7",
+		"--shuffle 9":          "repeat with: --shuffle 9",
+		"--shuffle --seed 7":   "repeat with: --seed 7 --shuffle 7",
+		"--seed 0xff -q":       "repeat with: --seed 255",
+		"--shuffle --repeat 1": "repeat with: --shuffle ",
+	} {
+		r := p.run(strings.Fields(args)...)
+		r.expect(1, "by chance", "at load")
+		if n := strings.Count(r.stdout.String(), want); n != 2 {
+			t.Errorf("%d times %q\n%s", n, want, r.report())
+		}
+	}
+	r := p.run("--seed", "7", "--json", "--save-events", "events")
+	r.expect(1)
+	for _, line := range strings.Split(strings.TrimSpace(r.stdout.String()), "\n") {
+		var f struct {
+			ChunkError *string `json:"chunk_error"`
+			Tests      []struct{ Message *string }
+		}
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatal(err)
+		}
+		last := f.ChunkError
+		if last == nil {
+			last = f.Tests[1].Message
+		}
+		if last == nil || !strings.HasSuffix(*last, "\nrepeat with: --seed 7") {
+			t.Errorf("%s", line)
+		}
+	}
+	events, err := os.ReadFile(filepath.Join(p.dir, "events"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(events), "\nrepeat with: --seed 7"); n != 1 {
+		t.Errorf("%d times in the events: %q", n, events)
+	}
+}
