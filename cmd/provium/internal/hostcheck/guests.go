@@ -76,6 +76,22 @@ func QEMU(ctx context.Context, h Host) Result {
 	return r
 }
 
+// ImageFormats checks whether disks can be images that are not raw.
+func ImageFormats(h Host) Result {
+	r := Result{Name: "image formats"}
+	path, err := h.Programs.Look(ImageProgram)
+	if err != nil {
+		r.Status = Note
+		r.Found = ImageProgram + " is not on PATH"
+		r.Effect = "disks can be blank or raw images; those in the formats qcow2, vhd, vhdx and vmdk cannot be attached"
+		r.Remedy = "install it: " + installTools(h)
+		return r
+	}
+	r.Found = path
+	r.Effect = "disks can be qcow2, vhd, vhdx and vmdk images, beside raw ones"
+	return r
+}
+
 // Accelerator checks whether guests run at the speed of the host's CPU.
 func Accelerator(h Host) Result {
 	r := Result{Name: "accelerator"}

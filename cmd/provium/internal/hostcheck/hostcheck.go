@@ -20,8 +20,12 @@ import (
 	"provium/internal/sched"
 )
 
-// QEMUProgram is the program that runs guests.
-const QEMUProgram = "qemu-system-x86_64"
+const (
+	// QEMUProgram is the program that runs guests.
+	QEMUProgram = "qemu-system-x86_64"
+	// ImageProgram is the program that knows the formats of disk images.
+	ImageProgram = "qemu-nbd"
+)
 
 // Status grades a result.
 type Status int
@@ -95,7 +99,7 @@ func Preflight(h Host) []Result {
 // All makes every check, in the order in which they are best read.
 func All(ctx context.Context, h Host) []Result {
 	return []Result{
-		QEMU(ctx, h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
+		QEMU(ctx, h), ImageFormats(h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
 		Privileges(h), Vsock(h), Pressure(h), KSM(h), Project(h),
 	}
 }
@@ -156,23 +160,31 @@ func distribution(root fs.FS) []string {
 
 // install is the command that installs QEMU here.
 func install(h Host) string {
+	return installing(h, QEMUProgram, map[string]string{
+		"debian": "apt-get install qemu-system-x86", "ubuntu": "apt-get install qemu-system-x86",
+		"fedora": "dnf install qemu-system-x86-core", "rhel": "dnf install qemu-system-x86-core",
+		"arch": "pacman -S qemu-system-x86", "alpine": "apk add qemu-system-x86_64", "suse": "zypper install qemu-x86",
+	})
+}
+
+// installTools is the command that installs ImageProgram here.
+func installTools(h Host) string {
+	return installing(h, ImageProgram, map[string]string{
+		"debian": "apt-get install qemu-utils", "ubuntu": "apt-get install qemu-utils",
+		"fedora": "dnf install qemu-img", "rhel": "dnf install qemu-img", "arch": "pacman -S qemu-img",
+	})
+}
+
+// installing is the command that installs a program here, of those by distribution.
+func installing(h Host, program string, commands map[string]string) string {
 	sudo := "sudo "
 	if h.UID == 0 {
 		sudo = ""
 	}
 	for _, id := range distribution(h.Root) {
-		switch id {
-		case "debian", "ubuntu":
-			return sudo + "apt-get install qemu-system-x86"
-		case "fedora", "rhel":
-			return sudo + "dnf install qemu-system-x86-core"
-		case "arch":
-			return sudo + "pacman -S qemu-system-x86"
-		case "alpine":
-			return sudo + "apk add qemu-system-x86_64"
-		case "suse":
-			return sudo + "zypper install qemu-x86"
+		if c := commands[id]; c != "" {
+			return sudo + c
 		}
 	}
-	return "the distribution's package of " + QEMUProgram
+	return "the distribution's package of " + program
 }

@@ -57,7 +57,7 @@ func goodHost(t *testing.T) Host {
 		},
 		Open: func(string) error { return nil },
 		UID:  1000,
-		Programs: programs{have: map[string]string{QEMUProgram: "/usr/bin/qemu"},
+		Programs: programs{have: map[string]string{QEMUProgram: "/usr/bin/qemu", ImageProgram: "/usr/bin/nbd"},
 			out: "QEMU emulator version 8.2.2 (Debian 1:8.2.2)\nCopyright"},
 		Kernels:  kernels{img: &image.Image{KernelFile: "/boot/vmlinuz", Origin: image.HostKernel, Release: "6.1"}},
 		TempBase: short, Cache: filepath.Join(dir, "not", "yet"),
@@ -121,6 +121,11 @@ func TestFindings(t *testing.T) {
 		{"something else", func(h *Host) {
 			h.Programs = programs{have: map[string]string{QEMUProgram: "/q"}, out: "hello"}
 		}, func(h Host) Result { return QEMU(ctx, h) }, Warning, "tells no version"},
+
+		{"no qemu-nbd", func(h *Host) { h.Programs = programs{} }, ImageFormats, Note,
+			"qemu-nbd is not on PATH|qcow2, vhd, vhdx and vmdk|sudo apt-get install qemu-utils"},
+		{"no qemu-nbd on something else", func(h *Host) { h.Programs = programs{}; gone("etc/os-release")(h) }, ImageFormats, Note,
+			"the distribution's package of qemu-nbd"},
 
 		{"no KVM", func(h *Host) { h.Open = openError(kvmDevice, fs.ErrNotExist) }, Accelerator, Note, "tcg|modprobe kvm_intel"},
 		{"KVM forbidden", func(h *Host) { h.Open = openError(kvmDevice, fs.ErrPermission) }, Accelerator, Note, "tcg|usermod -aG kvm"},
