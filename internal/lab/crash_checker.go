@@ -199,6 +199,9 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 // clear takes off the faults that the content before was looked at with.
 func (c *Checker) clear() error {
 	c.disk.StopCounting()
+	if err := c.disk.RemoveRules(); err != nil {
+		return err
+	}
 	if err := c.disk.ClearModes(); err != nil {
 		return err
 	}
