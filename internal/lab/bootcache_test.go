@@ -198,7 +198,7 @@ func TestBootDisks(t *testing.T) {
 		n++
 		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: specs})
 		must(t, err)
-		must(t, v.declareDisks(v.opts))
+		must(t, v.declareDisks(t.Context(), v.opts))
 		var devices []qemu.Disk
 		for i, s := range specs {
 			devices = append(devices, qemu.Disk{Slot: i + 1, Serial: s.ID, Socket: fmt.Sprint("socket", n)})

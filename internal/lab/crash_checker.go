@@ -105,7 +105,7 @@ func (c *Checker) plug(ctx context.Context, content Content) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.vm.disks.add(c.vm, spec)
+	d, err := c.vm.disks.add(ctx, c.vm, spec)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (c *Checker) Load(ctx context.Context, content Content, spoiled bool) error
 	if err != nil {
 		return err
 	}
-	if c.disk, err = c.vm.Disk(c.of.spec.ID); err != nil {
+	if c.disk, err = c.vm.Disk(ctx, c.of.spec.ID); err != nil {
 		return err
 	}
 	_, err = c.swap(ctx, content)

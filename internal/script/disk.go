@@ -109,7 +109,11 @@ func (f *file) vmDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := vm.Disk(id)
+	var d *lab.Disk
+	err = a.c.Block(func(ctx context.Context) (err error) {
+		d, err = vm.Disk(ctx, id)
+		return err
+	})
 	if err != nil {
 		return nil, a.errorf("%w", err)
 	}
