@@ -99,7 +99,7 @@ func (c *imageConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil && n == 0 {
 		c.Conn.Close()
-		<-c.ended
+		c.wait()
 		switch said := c.output.String(); {
 		case strings.Contains(said, "Failed to get ") && strings.Contains(said, " lock"):
 			err = nbd.ErrInUse
@@ -110,19 +110,28 @@ func (c *imageConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// wait returns when the program has ended, which it is to do without its connection,
+// and tells whether it did so by itself.
+func (c *imageConn) wait() bool {
+	late := time.NewTimer(imageTimeout)
+	defer late.Stop()
+	select {
+	case <-c.ended:
+		return true
+	case <-late.C:
+		c.kill()
+		<-c.ended
+		return false
+	}
+}
+
 func (c *imageConn) Close() error {
 	c.once.Do(func() {
 		c.err = c.Conn.Close()
 		if errors.Is(c.err, net.ErrClosed) {
 			c.err = nil
 		}
-		late := time.NewTimer(imageTimeout)
-		defer late.Stop()
-		select {
-		case <-c.ended:
-		case <-late.C:
-			c.kill()
-			<-c.ended
+		if !c.wait() {
 			c.err = errors.Join(c.err, fmt.Errorf("%s did not end within %v, and was killed: what it had not written is lost", imageProgram, imageTimeout))
 		}
 	})
