@@ -2,6 +2,8 @@ package nbd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,10 +18,16 @@ type incoming struct {
 	left int
 }
 
+// errGone is a client that went in the middle of its data: nobody's trouble.
+var errGone = errors.New("the client is gone")
+
 // receive takes the next len(p) bytes, see socket.
 func (in *incoming) receive(p []byte) (int, error) {
 	n, err := in.sock.receive(p)
 	in.left -= n
+	if err != nil && err != unix.EFAULT {
+		err = fmt.Errorf("%w: %w", errGone, err)
+	}
 	return n, err
 }
 

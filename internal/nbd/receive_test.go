@@ -184,7 +184,8 @@ func TestUnmappablePage(t *testing.T) {
 
 // TestBrokenOffWrite has a client go in the middle of its data.
 func TestBrokenOffWrite(t *testing.T) {
-	d := open(t, Config{Size: 4 << 20})
+	var told error
+	d := open(t, Config{Size: 4 << 20, OnError: func(err error) { told = err }})
 	c := dial(t, d)
 	must(t, c.call(cmdWrite, 0, 0, 1<<20, block('a', 2048), nil))
 	must(t, c.flush())
@@ -201,6 +202,9 @@ func TestBrokenOffWrite(t *testing.T) {
 	}
 	if r := cut(t, d, Cut{Keep: KeepAll}); r.Unflushed != 0 {
 		t.Errorf("%+v", r)
+	}
+	if told != nil {
+		t.Errorf("told of it: %v", told)
 	}
 }
 

@@ -286,13 +286,7 @@ func TestUnusableFixtureCache(t *testing.T) {
 func TestFixtureDiskFull(t *testing.T) {
 	p := newProject(t, fixtureProject)
 	cache := filepath.Join(p.dir, "cache")
-	if err := os.Mkdir(cache, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", cache, "tmpfs", 0, "size=4m"); err != nil {
-		t.Skipf("needs the right to mount: %v", err)
-	}
-	defer unix.Unmount(cache, unix.MNT_DETACH)
+	p.small(cache, "4m")
 	p.write("tests/vm.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
 	p.write("tests/lab.fixture.lua", "provium:vm(\"box\", \"host\"):boot()\nreturn provium:snapshot()\n")
 	p.write("tests/a.test.lua", "test(\"vm\", function() provium:vm_fixture(\"vm\") end)\ntest(\"lab\", function() provium:lab_fixture(\"lab\") end)\n")
