@@ -1,12 +1,15 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -168,6 +171,57 @@ const settleTime = 2 * time.Second
 // fileDigest returns the SHA-256 of a file's content, in hex. It remembers the
 // digests of files by identity, so that a large initrd is read once.
 func (s *Store) fileDigest(ctx context.Context, path string) (string, error) {
+	return s.digest(ctx, path, "", func(f *os.File, h hash.Hash) error {
+		_, err := io.Copy(h, &contextReader{ctx, f})
+		return err
+	})
+}
+
+// ContentDigest names what a disk's image has: its content without regard to where
+// it ends in zeroes, or where the file has holes, which cost nothing. It remembers
+// digests like fileDigest.
+func (s *Store) ContentDigest(ctx context.Context, path string) (string, error) {
+	return s.digest(ctx, path, "content", func(f *os.File, h hash.Hash) error {
+		return hashBlocks(ctx, f, h)
+	})
+}
+
+// contentBlock is the unit in which zeroes are left out of a content's digest, in
+// bytes.
+const contentBlock = 1 << 20
+
+// hashBlocks adds the blocks of a file that are not zero, each behind its number.
+func hashBlocks(ctx context.Context, f *os.File, h hash.Hash) error {
+	block, zeroes := make([]byte, contentBlock), make([]byte, contentBlock)
+	for at := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		switch {
+		case err == unix.ENXIO:
+			return nil
+		case err == nil:
+			at = max(at, data/contentBlock*contentBlock)
+		}
+		n, err := f.ReadAt(block, at)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+		clear(block[n:])
+		if !bytes.Equal(block, zeroes) {
+			h.Write(binary.LittleEndian.AppendUint64(nil, uint64(at)))
+			h.Write(block)
+		}
+		at += contentBlock
+	}
+}
+
+// digest gives a file's digest of a kind, as add makes it or as it is remembered.
+func (s *Store) digest(ctx context.Context, path, kind string, add func(f *os.File, h hash.Hash) error) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -177,14 +231,14 @@ func (s *Store) fileDigest(ctx context.Context, path string) (string, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return "", err
 	}
-	id := hashStrings(fmt.Sprintf("%d:%d:%d:%d.%d:%d.%d", st.Dev, st.Ino, st.Size,
+	id := hashStrings(fmt.Sprintf("%s%d:%d:%d:%d.%d:%d.%d", kind, st.Dev, st.Ino, st.Size,
 		st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec))
 	memo := s.path(dirDigest, id)
 	if text, err := os.ReadFile(memo); err == nil && isDigest(string(text)) {
 		return string(text), nil
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
+	if err := add(f, h); err != nil {
 		return "", err
 	}
 	sum := hex.EncodeToString(h.Sum(nil))

@@ -48,9 +48,10 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	v.log.MarkBoot()
-	key := v.bootKey(plan)
-	if key != "" {
-		inst, err := v.bootFromCache(ctx, key, plan, giveBack)
+	cached := v.cacheable(ctx, plan)
+	defer cached.close()
+	if cached != nil {
+		inst, err := v.bootFromCache(ctx, cached.key, plan, giveBack)
 		if err != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 		}
@@ -64,8 +65,8 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		return v.bootError(ctx, err)
 	}
 	// A log of earlier boots is no part of this one.
-	if key != "" && first {
-		v.storeBoot(ctx, key, inst)
+	if cached != nil && first {
+		v.storeBoot(ctx, cached, inst)
 	}
 	return v.started(ctx, inst)
 }

@@ -23,21 +23,50 @@ const bootCacheLimit = 4 << 30
 // no proof against its snapshot.
 const fairTimeout = 10 * time.Second
 
-// bootKey names the post-boot snapshot of a plan: a digest over everything that
-// the guest's state after its first answer depends on. It is "" for a boot that
-// is not to be cached: somebody wants it cold, or it fixes what every boot
-// otherwise has of its own.
-func (v *VM) bootKey(p *startPlan) string {
+// cacheable is a boot that the cache can serve, or learn.
+type cacheable struct {
+	key   string
+	disks *bootDisks
+}
+
+func (c *cacheable) close() {
+	if c != nil {
+		c.disks.close()
+	}
+}
+
+// cacheable describes the boot of a plan to the cache; nil is one that is not to be
+// cached. It must be closed.
+func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
+	if !v.mayCache(p) {
+		return nil
+	}
+	disks := v.bootDisks(ctx, p.cfg.Disks)
+	if disks == nil {
+		return nil
+	}
+	if key := v.bootKey(p, disks.disks); key != "" {
+		return &cacheable{key, disks}
+	}
+	disks.close()
+	return nil
+}
+
+// mayCache tells whether nobody wants the boot cold, and it does not fix what every
+// boot otherwise has of its own.
+func (v *VM) mayCache(p *startPlan) bool {
 	switch {
 	case v.host.BootCache == "" || v.profile.NoBootCache || p.opts.Cold != nil && *p.opts.Cold:
-		return ""
+		return false
 	case p.opts.RNGSeed != nil || p.opts.InitialTime != nil:
-		return ""
-	case len(p.cfg.Disks) > 0: // what the boot did to them would be missing
-		return ""
-	case p.cfg.Memory%snapshot.PageSize != 0:
-		return ""
+		return false
 	}
+	return p.cfg.Memory%snapshot.PageSize == 0
+}
+
+// bootKey names the post-boot snapshot of a plan: a digest over everything that the
+// guest's state after its first answer depends on. "" is none.
+func (v *VM) bootKey(p *startPlan, disks []bootDisk) string {
 	binary, err := programID(p.cfg.Binary)
 	if err != nil {
 		return "" // the boot itself says what is wrong
@@ -50,7 +79,8 @@ func (v *VM) bootKey(p *startPlan) string {
 		Hardware qemu.Hardware
 		CPU      string
 		Files    []BootFile
-	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg, "").CPU, p.opts.Files})
+		Disks    []bootDisk `json:",omitempty"`
+	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg, "").CPU, p.opts.Files, disks})
 	if err != nil {
 		return ""
 	}
@@ -118,6 +148,10 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 		unusable(err)
 		return nil, nil
 	}
+	if err := v.applyBoot(r); err != nil {
+		unusable(err)
+		return nil, v.bootInstead(p, giveBack)
+	}
 	before := v.State()
 	first := v.log.Len() == 0
 	if _, err := v.log.Write(fast.text); err != nil {
@@ -127,7 +161,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 	inst, err := v.start(ctx, &fast, share.release)
 	if err == nil || ctx.Err() != nil {
 		share.settle()
-		if err == nil {
+		if err == nil && len(fast.cfg.Disks) == 0 { // a stand-by has no disks of the VM's
 			v.restored(&fast)
 		}
 		return inst, err
@@ -141,7 +175,15 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 			v.host.warn("vm `%s` console log: %v", v.name, err)
 		}
 	}
-	return nil, nil
+	return nil, v.bootInstead(p, giveBack)
+}
+
+// bootInstead prepares for the guest that boots in the place of one from the cache.
+func (v *VM) bootInstead(p *startPlan, giveBack func()) (err error) {
+	if p.cfg.Disks, err = v.revertDisks(); err != nil {
+		giveBack()
+	}
+	return err
 }
 
 // poolShare holds a guest's release of its share back until it is known that no
@@ -175,9 +217,13 @@ func (s *poolShare) settle() {
 	}
 }
 
+// errMeddled is a boot that others will not have: the test did something to a disk
+// meanwhile.
+var errMeddled = errors.New("a disk was changed during the boot")
+
 // storeBoot puts the guest, which has just answered for the first time, into the
 // cache. Trouble with the cache does not concern the boot.
-func (v *VM) storeBoot(ctx context.Context, key string, inst *instance) {
+func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *instance) {
 	// A boot that the kernel complained about must be seen by every test.
 	inst.machine.SyncConsole()
 	v.mu.Lock()
@@ -187,21 +233,27 @@ func (v *VM) storeBoot(ctx context.Context, key string, inst *instance) {
 		return
 	}
 	cache := v.bootCache()
-	if _, err := os.Stat(cache.Path(key)); err == nil {
+	if _, err := os.Stat(cache.Path(c.key)); err == nil {
 		return // somebody else was faster
 	}
-	w, err := cache.Create(key, inst.plan.cfg.Memory)
+	valid := func() error {
+		if !c.disks.unchanged(ctx, v) {
+			return errMeddled
+		}
+		return nil
+	}
+	w, err := cache.Create(c.key, inst.plan.cfg.Memory)
 	if err == nil {
 		var id snapshot.FileID
-		if id, _, err = inst.save(ctx, w, true, false, ""); err == nil {
-			err = cache.Trust(key, id)
+		if id, _, err = inst.save(ctx, w, saving{running: true, disks: diskForm{changes: true}, valid: valid}); err == nil {
+			err = cache.Trust(c.key, id)
 		}
 		w.Abort()
 	}
 	if err == nil {
 		err = cache.Prune(time.Now())
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errMeddled) {
 		v.host.warn("vm `%s`: the boot is not cached: %v", v.name, err)
 	}
 }

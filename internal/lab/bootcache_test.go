@@ -4,10 +4,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
 )
 
 const bootID = "cat /proc/sys/kernel/random/boot_id"
@@ -23,10 +28,14 @@ func TestBootCacheDamage(t *testing.T) {
 	boot := func() string {
 		t.Helper()
 		n++
-		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", nil)
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: []DiskSpec{{ID: "d", Scratch: 1 << 20}}})
 		must(t, err)
 		must(t, v.Boot(t.Context(), nil))
 		id := shell(t, v, bootID)
+		shell(t, v, "echo "+id+" | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null")
+		if p, err := v.disks.all()[0].ReadSectors(t.Context(), 0, 1, false); err != nil || !strings.HasPrefix(string(p), id) {
+			t.Errorf("the disk has %q, %v", p, err)
+		}
 		must(t, v.Shutdown(t.Context()))
 		return id
 	}
@@ -67,6 +76,22 @@ func TestBootCacheDamage(t *testing.T) {
 		"trailer":   write(-10, "xyz"),
 		"truncated": func(path string) error { return os.Truncate(path, 100<<20) },
 		"empty":     func(path string) error { return os.Truncate(path, 0) },
+		"state, unnoticed": func(path string) error {
+			r, err := snapshot.Open(path)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			info, err := os.Stat(path)
+			if err != nil {
+				return err
+			}
+			at := r.Manifest().Sections[sectionState].Offset
+			if err := write(at, strings.Repeat("?", 100))(path); err != nil {
+				return err
+			}
+			return os.Chtimes(path, time.Time{}, info.ModTime())
+		},
 		"directory": func(path string) error {
 			if err := os.Remove(path); err != nil {
 				return err
@@ -153,13 +178,68 @@ func TestBootCacheDiskFull(t *testing.T) {
 	defer unix.Unmount(h.BootCache, unix.MNT_DETACH)
 	var warnings []string
 	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	v, err := l.DeclareVM("a", "host", nil)
+	v, err := l.DeclareVM("a", "host", &BootOpts{Disks: []DiskSpec{{ID: "d", Scratch: 1 << 20}}})
 	must(t, err)
 	must(t, v.Boot(t.Context(), nil))
-	shell(t, v, "true")
+	shell(t, v, "cat /dev/vda >/dev/null")
 	list, err := os.ReadDir(h.BootCache)
 	must(t, err)
 	if len(list) > 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "no space left") {
 		t.Errorf("%v, warnings %q", list, warnings)
+	}
+}
+
+// TestBootDisks looks at which disks a boot can be cached with, and when not any more.
+func TestBootDisks(t *testing.T) {
+	l, h := guestLab(t)
+	n := 0
+	describe := func(specs ...DiskSpec) (*VM, *bootDisks) {
+		t.Helper()
+		n++
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: specs})
+		must(t, err)
+		must(t, v.declareDisks(v.opts))
+		var devices []qemu.Disk
+		for i, s := range specs {
+			devices = append(devices, qemu.Disk{Slot: i + 1, Serial: s.ID, Socket: fmt.Sprint("socket", n)})
+		}
+		b := v.bootDisks(t.Context(), devices)
+		if b != nil {
+			t.Cleanup(b.close)
+		}
+		return v, b
+	}
+	image := func(content string) string {
+		path := filepath.Join(h.TempDir, fmt.Sprint("image", n, len(content)))
+		must(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	a, same := image("same content"), image("same content\x00")
+	specs := func(path string) []DiskSpec {
+		return []DiskSpec{{ID: "s", Scratch: 1 << 20}, {ID: "t", Template: path}, {ID: "r", Path: a, ReadOnly: true}}
+	}
+	v, first := describe(specs(a)...)
+	_, second := describe(specs(same)...)
+	if !reflect.DeepEqual(first.disks, second.disks) || first.disks[1].Content == "" || first.disks[0].Content != "" {
+		t.Errorf("%+v and %+v", first.disks, second.disks)
+	}
+	if !first.unchanged(t.Context(), v) {
+		t.Error("changed at once")
+	}
+	must(t, v.disks.all()[0].WriteSectors(t.Context(), 0, []byte("x")))
+	if first.unchanged(t.Context(), v) || v.bootDisks(t.Context(), make([]qemu.Disk, 3)) != nil {
+		t.Error("a write was not seen")
+	}
+	own := image("of its own")
+	v, third := describe(DiskSpec{ID: "t", Template: own})
+	must(t, os.WriteFile(own, []byte("of others."), 0o600))
+	if third.unchanged(t.Context(), v) {
+		t.Error("another content was not seen")
+	}
+	if _, b := describe(DiskSpec{ID: "p", Path: image("in place")}); b != nil {
+		t.Errorf("%+v", b.disks)
+	}
+	if _, b := describe(); b == nil || len(b.disks) > 0 {
+		t.Error("without disks")
 	}
 }

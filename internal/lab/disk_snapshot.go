@@ -63,6 +63,15 @@ type savedDisk struct {
 type savedDisks struct {
 	Disks []savedDisk `json:"disks"`
 	Token string      `json:"token,omitempty"` // the contents are in sealedSets under it
+	// Changes says that the contents are only what was written to the disks since
+	// they were opened.
+	Changes bool `json:"changes,omitempty"`
+}
+
+// diskForm is how a snapshot has disks; the zero value has it complete in itself.
+type diskForm struct {
+	token   string // not "": the contents stay in this process
+	changes bool   // only what was written to them since they were opened
 }
 
 // sealedSets are the disks of the snapshots that this process has taken and that
@@ -126,21 +135,25 @@ func (s *sealedSets) close() error {
 	return errors.Join(errs...)
 }
 
-// putDisks writes disks to a snapshot: complete, or with what refers to a set of
-// that token.
-func putDisks(w *snapshot.Writer, disks []sealedDisk, token string) error {
-	if len(disks) == 0 {
+// putDisks writes disks to a snapshot. Changes that there are none of are left out.
+func putDisks(w *snapshot.Writer, disks []sealedDisk, form diskForm) error {
+	none := func(d sealedDisk) bool { return form.changes && !d.image.Changed() }
+	if !slices.ContainsFunc(disks, func(d sealedDisk) bool { return !none(d) }) {
 		return nil
 	}
-	all := savedDisks{Token: token}
+	all := savedDisks{Token: form.token, Changes: form.changes}
 	for _, d := range disks {
 		all.Disks = append(all.Disks, savedDisk{Spec: d.spec, Slot: d.slot})
 	}
-	if token == "" {
+	if form.token == "" {
 		var sectors []byte
 		err := w.PutData(sectionDiskData, sectionDiskSums, func(add func([]byte) error) error {
 			for i, d := range disks {
-				dump, err := d.image.Dump(add)
+				put := d.image.Dump
+				if form.changes {
+					put = d.image.DumpChanges
+				}
+				dump, err := put(add)
 				if err != nil {
 					return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
 				}
@@ -205,11 +218,8 @@ func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 	return all, nil
 }
 
-// savedDisks are the disks of a snapshot. They must be released.
-func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error) {
-	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
-		return nil, nil
-	}
+// readDisks reads what a snapshot says about its disks.
+func readDisks(r *snapshot.Reader) (*savedDisks, error) {
 	text, err := r.Section(sectionDisks)
 	if err != nil {
 		return nil, err
@@ -225,25 +235,46 @@ func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error)
 	if err != nil {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
+	return all, nil
+}
+
+// loadDisks gives the contents that are in a snapshot. They must be released.
+func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*nbd.Image, err error) {
+	at := r.Manifest().Sections[sectionDiskData].Offset
+	for _, d := range all.Disks {
+		image, err := nbd.LoadImage(d.Contents, r.File(), at)
+		if err != nil {
+			for _, i := range images {
+				err = errors.Join(err, i.Release())
+			}
+			return nil, fmt.Errorf("snapshot `%s` is damaged: disk `%s`: %w", r.Path(), d.Spec.ID, err)
+		}
+		images = append(images, image)
+		at += int64(d.Contents.Medium+d.Contents.Pending) * nbd.ChunkSize
+	}
+	return images, nil
+}
+
+// savedDisks are the disks of a snapshot. They must be released.
+func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error) {
+	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
+		return nil, nil
+	}
+	all, err := readDisks(r)
+	if err != nil {
+		return nil, err
+	}
+	if all.Changes {
+		return nil, fmt.Errorf("snapshot `%s` is one of the boot cache: what its disks began with is not in it", r.Path())
+	}
 	var images []*nbd.Image
 	if all.Token != "" {
 		var ok bool
 		if images, ok = h.sealed.get(all.Token); !ok || len(images) != len(all.Disks) {
 			return nil, fmt.Errorf("snapshot `%s`: the contents of its disks were in the run that took it, or were deleted; vm:snapshot(path) makes a file that is complete in itself", r.Path())
 		}
-	} else {
-		at := data.Offset
-		for _, d := range all.Disks {
-			image, err := nbd.LoadImage(d.Contents, r.File(), at)
-			if err != nil {
-				for _, i := range images {
-					err = errors.Join(err, i.Release())
-				}
-				return nil, fmt.Errorf("snapshot `%s` is damaged: disk `%s`: %w", r.Path(), d.Spec.ID, err)
-			}
-			images = append(images, image)
-			at += int64(d.Contents.Medium+d.Contents.Pending) * nbd.ChunkSize
-		}
+	} else if images, err = loadDisks(r, all); err != nil {
+		return nil, err
 	}
 	for i, d := range all.Disks {
 		planned = append(planned, plannedDisk{d.Spec, d.Slot, images[i], images[i].State()})

@@ -44,6 +44,7 @@ func TestDecodeDisks(t *testing.T) {
 func FuzzDecodeDisks(f *testing.F) {
 	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1,"contents":{"size":512,"medium":1,"pending":0,"state":{}}}]}`), make([]byte, nbd.MapEntry))
 	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1}],"token":"x"}`), []byte{})
+	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1,"contents":{"size":512}}],"changes":true}`), []byte{})
 	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1,"contents":{"medium":-1,"pending":9223372036854775807}}]}`), []byte{1})
 	f.Fuzz(func(t *testing.T, text, sectors []byte) {
 		all, err := decodeDisks(text, sectors, int64(len(sectors)/nbd.MapEntry)*nbd.ChunkSize)

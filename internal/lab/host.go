@@ -39,6 +39,8 @@ type Pool interface {
 // Images turns profiles into files to boot.
 type Images interface {
 	Resolve(ctx context.Context, spec image.Spec) (*image.Image, error)
+	// ContentDigest names the content of a disk's image.
+	ContentDigest(ctx context.Context, path string) (string, error)
 }
 
 // Host is what all labs of one test file share. It is not changed after the

@@ -240,7 +240,7 @@ func (s *labShot) take(ctx context.Context) (err error) {
 		if s.token {
 			token = rand.Text()
 		}
-		v.id, err = v.inst.finish(v.w, v.moment, token)
+		v.id, err = v.inst.finish(v.w, v.moment, diskForm{token: token})
 		return err
 	})
 }

@@ -206,7 +206,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
 	delta := inst.plan.restored && (token != "" || lasts(inst.plan.parent.Path))
-	id, over, err := inst.save(ctx, w, state == Booted, delta, token)
+	id, over, err := inst.save(ctx, w, saving{running: state == Booted, delta: delta, disks: diskForm{token: token}})
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
@@ -215,10 +215,18 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood, over}, nil
 }
 
-// save writes the guest to w. A running one is stopped meanwhile. With a token the
-// contents of disks stay in this process. A delta is made if it pays, and over is then
-// the path of what it lies over.
-func (i *instance) save(ctx context.Context, w *snapshot.Writer, running, delta bool, token string) (id snapshot.FileID, over string, err error) {
+// saving is how a snapshot is made.
+type saving struct {
+	running bool // the guest is stopped meanwhile
+	delta   bool // if it pays
+	disks   diskForm
+	valid   func() error // asked before the file is there; nil has nothing against it
+}
+
+// save writes the guest to w. Over is the path of what it lies over, "" if it is
+// complete.
+func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (id snapshot.FileID, over string, err error) {
+	delta, token := how.delta, how.disks.token
 	if !delta {
 		// What the guest does not change meanwhile is copied while it runs.
 		if err := w.CopyRAM(i.machine.RAM()); err != nil {
@@ -226,7 +234,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running, delta 
 		}
 	}
 	var moment *frozenGuest
-	if running {
+	if how.running {
 		moment, err = i.stopped(ctx, w)
 	} else {
 		moment, err = i.capture(ctx, w)
@@ -239,7 +247,12 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, running, delta 
 			return id, "", errors.Join(err, releaseDisks(moment.disks))
 		}
 	}
-	if id, err = i.finish(w, moment, token); err != nil || !delta {
+	if how.valid != nil {
+		if err := how.valid(); err != nil {
+			return id, "", errors.Join(err, releaseDisks(moment.disks))
+		}
+	}
+	if id, err = i.finish(w, moment, how.disks); err != nil || !delta {
 		return id, "", err
 	}
 	if token != "" { // nobody else knows of it
@@ -256,14 +269,14 @@ func (i *instance) savedAs(id snapshot.FileID) {
 }
 
 // finish writes what was captured, beside the RAM.
-func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, token string) (id snapshot.FileID, err error) {
+func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form diskForm) (id snapshot.FileID, err error) {
 	kept := false
 	defer func() {
 		if !kept {
 			err = errors.Join(err, releaseDisks(moment.disks))
 		}
 	}()
-	if err := putDisks(w, moment.disks, token); err != nil {
+	if err := putDisks(w, moment.disks, form); err != nil {
 		return id, err
 	}
 	files, err := json.Marshal(i.plan.opts.Files)
@@ -298,8 +311,8 @@ func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, token string)
 	g.ConsoleSearch = moment.search
 	id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
 		Machine: i.vm.hardware(&cfg, i.machine.Version())})
-	if err == nil && token != "" && len(moment.disks) > 0 {
-		i.vm.host.sealed.put(id, token, moment.disks)
+	if err == nil && form.token != "" && len(moment.disks) > 0 {
+		i.vm.host.sealed.put(id, form.token, moment.disks)
 		kept = true
 	}
 	return id, err

@@ -46,6 +46,9 @@ type Disk struct {
 	closed    bool
 	unflushed unflushed
 	recording *Recording // nil while there is none
+	derived   bool       // made from an Image
+
+	meddlings atomic.Int64 // see Meddlings
 
 	telling sync.Mutex
 	told    map[string]bool // trouble that was reported
@@ -186,6 +189,7 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 		case d.cfg.ReadOnly:
 			return errReadOnly
 		}
+		d.meddlings.Add(1)
 		if err := d.noteSectors(first, p); err != nil {
 			return err
 		}

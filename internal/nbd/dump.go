@@ -17,7 +17,8 @@ const ChunkSize = chunkBytes
 // of what is on the medium, then Pending ones of what was not flushed. Map has an
 // entry for each: its index on the disk in eight bytes, then a bit for each sector
 // that is in the file, and a bit for each that is zeroes, all little endian. On the
-// medium a sector with neither is zeroes, too; among what is pending it is absent.
+// medium a sector with neither is zeroes, too; among what is pending, and in a dump of
+// changes, it is absent.
 type Dump struct {
 	Size    int64  `json:"size"` // of the disk in bytes
 	Medium  int    `json:"medium"`
@@ -42,16 +43,30 @@ func (b *bitmap) set(at, n int64) {
 // put must not keep p.
 func (i *Image) Dump(put func(p []byte) error) (*Dump, error) {
 	d := &Dump{Size: i.size, State: i.state}
-	p := make([]byte, ChunkSize)
-	emit := func(index int64, written, zero *bitmap) error {
-		d.Map = binary.LittleEndian.AppendUint64(d.Map, uint64(index))
-		for _, b := range []*bitmap{written, zero} {
-			for _, w := range b {
-				d.Map = binary.LittleEndian.AppendUint64(d.Map, w)
-			}
-		}
-		return put(p)
+	err := i.dumpMedium(d, put)
+	if err == nil {
+		d.Pending, err = dumpLayer(d, i.cache, put)
 	}
+	if err != nil {
+		return nil, fmt.Errorf("disk contents: %w", err)
+	}
+	return d, nil
+}
+
+// emit adds a chunk with the contents p to the dump.
+func (d *Dump) emit(index int64, written, zero *bitmap, p []byte, put func(p []byte) error) error {
+	d.Map = binary.LittleEndian.AppendUint64(d.Map, uint64(index))
+	for _, b := range []*bitmap{written, zero} {
+		for _, w := range b {
+			d.Map = binary.LittleEndian.AppendUint64(d.Map, w)
+		}
+	}
+	return put(p)
+}
+
+// dumpMedium dumps all that is on the medium and not zero.
+func (i *Image) dumpMedium(d *Dump, put func(p []byte) error) error {
+	p := make([]byte, ChunkSize)
 	for at := int64(0); at < i.size; {
 		if hole, n := i.medium.hole(at, i.size-at); hole {
 			at += n
@@ -62,7 +77,7 @@ func (i *Image) Dump(put func(p []byte) error) (*Dump, error) {
 		part := p[:at-index*ChunkSize]
 		clear(p[len(part):])
 		if err := i.medium.readAt(part, index*ChunkSize); err != nil {
-			return nil, fmt.Errorf("disk contents: %w", err)
+			return err
 		}
 		var written bitmap
 		for s := range int64(len(part) / SectorSize) {
@@ -73,25 +88,30 @@ func (i *Image) Dump(put func(p []byte) error) (*Dump, error) {
 		if written == (bitmap{}) {
 			continue
 		}
-		if err := emit(index, &written, &bitmap{}); err != nil {
-			return nil, err
+		if err := d.emit(index, &written, &bitmap{}, p, put); err != nil {
+			return err
 		}
 		d.Medium++
 	}
+	return nil
+}
+
+// dumpLayer dumps what a layer has, zeroes included, and counts the chunks.
+func dumpLayer(d *Dump, l *layer, put func(p []byte) error) (chunks int, err error) {
+	p := make([]byte, ChunkSize)
 	var written, zero bitmap
 	last := int64(-1)
 	flush := func() error {
 		if last < 0 {
 			return nil
 		}
-		d.Pending++
-		err := emit(last, &written, &zero)
+		chunks++
+		err := d.emit(last, &written, &zero, p, put)
 		written, zero = bitmap{}, bitmap{}
 		clear(p)
 		return err
 	}
-	clear(p)
-	err := i.cache.table.held(i.size/SectorSize, func(first, n int64, at place) error {
+	err = l.table.held(d.Size/SectorSize, func(first, n int64, at place) error {
 		if index := first / chunkSectors; index != last {
 			if err := flush(); err != nil {
 				return err
@@ -104,15 +124,12 @@ func (i *Image) Dump(put func(p []byte) error) (*Dump, error) {
 		}
 		written.set(first%chunkSectors, n)
 		part := p[first%chunkSectors*SectorSize:][:n*SectorSize]
-		return i.cache.file(at).readAt(part, first*SectorSize)
+		return l.file(at).readAt(part, first*SectorSize)
 	})
 	if err == nil {
 		err = flush()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("disk contents: %w", err)
-	}
-	return d, nil
+	return chunks, err
 }
 
 // LoadImage makes the image that a Dump describes, whose chunks are in f from at

@@ -71,6 +71,7 @@ type faults struct {
 	mu     sync.Mutex // of changes
 	now    atomic.Pointer[faultSet]
 	passed atomic.Int64 // requests since FailAfter was set
+	puts   atomic.Int64 // changes so far
 
 	// What the latest flush did to rules, in case that it was not one of the guest's.
 	lastFlush atomic.Pointer[[]struckRule]
@@ -97,6 +98,7 @@ func (f *faults) set() *faultSet {
 
 // put has s be in force. Held: f.mu.
 func (f *faults) put(s faultSet) {
+	f.puts.Add(1)
 	s.readEIO, s.writeEIO = slices.Contains(s.modes, ModeReadEIO), slices.Contains(s.modes, ModeWriteEIO)
 	s.hold = s.policy.Delay
 	if slices.Contains(s.modes, ModeSlow) {

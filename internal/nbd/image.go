@@ -43,6 +43,7 @@ func (d *Disk) Seal() (*Image, error) {
 
 // become makes a disk without contents a private copy of an image.
 func (d *Disk) become(i *Image) {
+	d.derived = true
 	d.size.Store(i.size)
 	if i.medium.base != nil {
 		i.medium.base.retain()

@@ -73,6 +73,7 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 		return nil, errors.Join(fmt.Errorf("recording: %w", err), r.Close())
 	}
 	d.recording = r
+	d.meddlings.Add(1)
 	return r, nil
 }
 

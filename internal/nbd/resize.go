@@ -31,6 +31,7 @@ func (d *Disk) Resize(size int64) error {
 	d.cache.size = size
 	d.size.Store(size)
 	d.epoch.Add(1)
+	d.meddlings.Add(1)
 	return nil
 }
 

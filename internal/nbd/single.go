@@ -39,6 +39,7 @@ type singles struct{ at atomic.Pointer[Single] }
 func (d *Disk) CountRequests(kind Request, n int64) *Single {
 	s := &Single{kind: kind, n: n}
 	d.single.at.Store(s)
+	d.meddlings.Add(1)
 	return s
 }
 

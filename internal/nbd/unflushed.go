@@ -195,6 +195,7 @@ func (d *Disk) PowerCut(c Cut) (CutResult, error) {
 	if d.closed {
 		return r, ErrClosed
 	}
+	d.meddlings.Add(1)
 	d.stopRecording("the power was cut")
 	var err error
 	if !d.cfg.ReadOnly {

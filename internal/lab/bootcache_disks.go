@@ -1,0 +1,154 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"provium/internal/nbd"
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// bootDisk is a disk as far as it makes a difference to a guest that boots.
+type bootDisk struct {
+	Device  qemu.Disk
+	Size    int64
+	Content string // digest of what it begins with; "" is nothing
+}
+
+// bootDisks are the disks of a machine that is about to boot. They hold the images
+// that the disks are made of open.
+type bootDisks struct {
+	disks     []bootDisk
+	bases     []*os.File // of each; nil is a blank disk
+	meddlings int64      // with all of them, so far
+}
+
+// imageLimit is how much an image may take on the host, in bytes, for boots with it to
+// be cached: reading more takes longer than to boot.
+const imageLimit = 2 << 30
+
+// bootDisks describes the disks; nil if one of them may have what no other disk has: it
+// was written to, it is an image that is used in place, or not raw, or has faults.
+func (v *VM) bootDisks(ctx context.Context, devices []qemu.Disk) *bootDisks {
+	b := &bootDisks{}
+	for i, d := range v.disks.all() {
+		if !b.add(ctx, v.host.Images, devices[i], d.contents()) {
+			b.close()
+			return nil
+		}
+	}
+	return b
+}
+
+// add describes one more disk, if that is possible.
+func (b *bootDisks) add(ctx context.Context, images Images, device qemu.Disk, data *nbd.Disk) bool {
+	b.meddlings += data.Meddlings()
+	origin, ok, err := data.Origin()
+	if err != nil || !ok {
+		return false
+	}
+	b.bases = append(b.bases, origin.Base)
+	device.Socket = ""
+	disk := bootDisk{Device: device, Size: origin.Size}
+	if origin.Base != nil {
+		if info, err := origin.Base.Stat(); err != nil || info.Sys().(*syscall.Stat_t).Blocks*512 > imageLimit {
+			return false
+		}
+		if disk.Content, err = imageContent(ctx, images, origin.Base); err != nil {
+			return false
+		}
+	}
+	b.disks = append(b.disks, disk)
+	return true
+}
+
+func imageContent(ctx context.Context, images Images, f *os.File) (string, error) {
+	return images.ContentDigest(ctx, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}
+
+// unchanged tells whether nobody but the guest has touched the disks, or what they are
+// made of, since they were described.
+func (b *bootDisks) unchanged(ctx context.Context, v *VM) bool {
+	now := int64(0)
+	for _, d := range v.disks.all() {
+		now += d.contents().Meddlings()
+	}
+	if now != b.meddlings {
+		return false
+	}
+	for i, f := range b.bases {
+		if f == nil {
+			continue
+		}
+		if content, err := imageContent(ctx, v.host.Images, f); err != nil || content != b.disks[i].Content {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *bootDisks) close() {
+	for _, f := range b.bases {
+		if f != nil {
+			_ = f.Close() // it was only read
+		}
+	}
+}
+
+// applyBoot gives the disks what the guest of a post-boot snapshot has written to them.
+func (v *VM) applyBoot(r *snapshot.Reader) (err error) {
+	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
+		return nil
+	}
+	all, err := readDisks(r)
+	if err != nil {
+		return err
+	}
+	disks := v.disks.all()
+	if !all.Changes || all.Token != "" || len(all.Disks) != len(disks) {
+		return fmt.Errorf("snapshot `%s` is damaged: its disks are no others' changes", r.Path())
+	}
+	images, err := loadDisks(r, all)
+	if err != nil {
+		return err
+	}
+	for i, image := range images {
+		if err == nil && all.Disks[i].Slot != disks[i].present() {
+			err = fmt.Errorf("snapshot `%s` is damaged: disk in slot %d", r.Path(), all.Disks[i].Slot)
+		}
+		if err == nil {
+			err = disks[i].contents().Apply(image)
+		}
+		err = errors.Join(err, image.Release())
+	}
+	return err
+}
+
+// present is the slot in the present machine.
+func (d *Disk) present() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.slot
+}
+
+// revertDisks makes the disks what they were before a guest that did not come to be,
+// and describes them to the next one.
+func (v *VM) revertDisks() ([]qemu.Disk, error) {
+	for _, d := range v.disks.all() {
+		d.mu.Lock()
+		server := d.server
+		d.server = nil
+		d.mu.Unlock()
+		if server != nil {
+			server.close() // it may still have requests to read
+		}
+		if err := d.contents().Apply(nil); err != nil {
+			return nil, fmt.Errorf("disk `%s`: %w", d.id, err)
+		}
+	}
+	return v.diskDevices()
+}
