@@ -75,7 +75,7 @@ func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, err
 	}
 	if spec.Path != "" && spec.Template != "" {
-		return nil, a.errorf("image and template are both given, and a disk has one of them at the most")
+		return nil, o.errorf("template", "and image exclude each other: an image is used in place, a template is copied")
 	}
 	if spec.ReadOnly, err = o.boolean("readonly", false); err != nil {
 		return nil, err

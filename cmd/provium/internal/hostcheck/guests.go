@@ -76,19 +76,18 @@ func QEMU(ctx context.Context, h Host) Result {
 	return r
 }
 
-// ImageFormats checks whether disks can be images that are not raw.
-func ImageFormats(h Host) Result {
-	r := Result{Name: "image formats"}
+// ImageTool checks whether disk images that are not raw can be used.
+func ImageTool(h Host) Result {
+	r := Result{Name: "disk images", Effect: "qcow2, vhd, vhdx and vmdk images can be disks, besides raw ones"}
 	path, err := h.Programs.Look(ImageProgram)
 	if err != nil {
 		r.Status = Note
 		r.Found = ImageProgram + " is not on PATH"
-		r.Effect = "disks can be blank or raw images; those in the formats qcow2, vhd, vhdx and vmdk cannot be attached"
-		r.Remedy = "install it: " + installTools(h)
+		r.Effect = "only raw images can be disks of guests"
+		r.Remedy = "install it: " + installImageTool(h)
 		return r
 	}
 	r.Found = path
-	r.Effect = "disks can be qcow2, vhd, vhdx and vmdk images, beside raw ones"
 	return r
 }
 

@@ -20,12 +20,11 @@ import (
 	"provium/internal/sched"
 )
 
-const (
-	// QEMUProgram is the program that runs guests.
-	QEMUProgram = "qemu-system-x86_64"
-	// ImageProgram is the program that knows the formats of disk images.
-	ImageProgram = "qemu-nbd"
-)
+// QEMUProgram is the program that runs guests.
+const QEMUProgram = "qemu-system-x86_64"
+
+// ImageProgram is the program that reads disk images that are not raw.
+const ImageProgram = "qemu-nbd"
 
 // Status grades a result.
 type Status int
@@ -99,7 +98,7 @@ func Preflight(h Host) []Result {
 // All makes every check, in the order in which they are best read.
 func All(ctx context.Context, h Host) []Result {
 	return []Result{
-		QEMU(ctx, h), ImageFormats(h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
+		QEMU(ctx, h), ImageTool(h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
 		Privileges(h), Vsock(h), Pressure(h), KSM(h), Project(h),
 	}
 }
@@ -158,33 +157,45 @@ func distribution(root fs.FS) []string {
 	return ids
 }
 
+// installs are the commands that install QEMU, and the tools for its images, by
+// family of distributions.
+var installs = []struct{ family, qemu, images string }{
+	{"debian", "apt-get install qemu-system-x86", "apt-get install qemu-utils"},
+	{"ubuntu", "apt-get install qemu-system-x86", "apt-get install qemu-utils"},
+	{"fedora", "dnf install qemu-system-x86-core", "dnf install qemu-img"},
+	{"rhel", "dnf install qemu-system-x86-core", "dnf install qemu-img"},
+	{"arch", "pacman -S qemu-system-x86", "pacman -S qemu-img"},
+	{"alpine", "apk add qemu-system-x86_64", "apk add qemu-img"},
+	{"suse", "zypper install qemu-x86", "zypper install qemu-img"},
+}
+
 // install is the command that installs QEMU here.
 func install(h Host) string {
-	return installing(h, QEMUProgram, map[string]string{
-		"debian": "apt-get install qemu-system-x86", "ubuntu": "apt-get install qemu-system-x86",
-		"fedora": "dnf install qemu-system-x86-core", "rhel": "dnf install qemu-system-x86-core",
-		"arch": "pacman -S qemu-system-x86", "alpine": "apk add qemu-system-x86_64", "suse": "zypper install qemu-x86",
-	})
-}
-
-// installTools is the command that installs ImageProgram here.
-func installTools(h Host) string {
-	return installing(h, ImageProgram, map[string]string{
-		"debian": "apt-get install qemu-utils", "ubuntu": "apt-get install qemu-utils",
-		"fedora": "dnf install qemu-img", "rhel": "dnf install qemu-img", "arch": "pacman -S qemu-img",
-	})
-}
-
-// installing is the command that installs a program here, of those by distribution.
-func installing(h Host, program string, commands map[string]string) string {
-	sudo := "sudo "
-	if h.UID == 0 {
-		sudo = ""
-	}
 	for _, id := range distribution(h.Root) {
-		if c := commands[id]; c != "" {
-			return sudo + c
+		for _, i := range installs {
+			if i.family == id {
+				return sudo(h) + i.qemu
+			}
 		}
 	}
-	return "the distribution's package of " + program
+	return "the distribution's package of " + QEMUProgram
+}
+
+// installImageTool is the command that installs qemu-nbd here.
+func installImageTool(h Host) string {
+	for _, id := range distribution(h.Root) {
+		for _, i := range installs {
+			if i.family == id {
+				return sudo(h) + i.images
+			}
+		}
+	}
+	return "the distribution's package of " + ImageProgram
+}
+
+func sudo(h Host) string {
+	if h.UID == 0 {
+		return ""
+	}
+	return "sudo "
 }
