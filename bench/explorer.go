@@ -14,27 +14,18 @@ import (
 )
 
 //go:embed explorer.lua
-var explorerScript []byte
+var explorerScript string
 
 // explorer runs a test that looks at a thousand crash points of an ext4 workload,
 // and one that writes with and without a recording.
 func (b *bench) explorer(ctx context.Context) error {
-	dir, err := os.MkdirTemp(b.dir, "explorer")
+	p, err := b.project(map[string]string{"explorer.test.lua": explorerScript})
 	if err != nil {
 		return err
 	}
-	program, err := filepath.Abs(programFile)
-	if err != nil {
+	figures := filepath.Join(p.dir, "figures")
+	if err := p.run(ctx, []string{"FIGURES=" + figures}, "--timeout", "0"); err != nil {
 		return err
-	}
-	for name, text := range map[string][]byte{"provium.toml": []byte("[profiles.host]\n"), "explorer.test.lua": explorerScript} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			return err
-		}
-	}
-	figures := filepath.Join(dir, "figures")
-	if stdout, stderr, err := b.starter.Run(ctx, dir, append(os.Environ(), "FIGURES="+figures), program, "--timeout", "0"); err != nil {
-		return fmt.Errorf("%w; run make build\n%s%s", err, stdout, stderr)
 	}
 	text, err := os.ReadFile(figures)
 	if err != nil {

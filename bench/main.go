@@ -33,7 +33,6 @@ var measurements = [...]measurement{
 	{"surface", (*bench).surface},
 	{"network", (*bench).network},
 	{"memory", (*bench).memory},
-	{"labsnap", (*bench).labsnap},
 	{"fixture", (*bench).fixture},
 	{"disk", (*bench).disks},
 	{"explorer", (*bench).explorer},

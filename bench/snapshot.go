@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"provium/internal/lab"
-	"provium/internal/qemu"
 )
 
 const (
@@ -22,19 +21,11 @@ const (
 	resetRounds    = 40
 	cacheRounds    = 40
 	snapshotRounds = 15
+	withDiskRounds = 7
+	labRounds      = 10
 	clones         = 20
 	isolatedTests  = 200
 )
-
-// hostWith makes the host of a lab with one profile, "host".
-func (b *bench) hostWith(bootCache string) (*lab.Host, error) {
-	dir, err := os.MkdirTemp(b.dir, "lab")
-	if err != nil {
-		return nil, err
-	}
-	return &lab.Host{TempDir: dir, Images: b.images, Starter: b.starter, AccelHost: qemu.ThisHost(),
-		BootCache: bootCache, Profiles: map[string]*lab.Profile{"host": {Name: "host"}}}, nil
-}
 
 // withVM gives do a VM in a lab of its own, and closes that.
 func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *lab.BootOpts, do func(vm *lab.VM) error) (err error) {
@@ -63,7 +54,7 @@ func clock(ctx context.Context, vm *lab.VM, start func() error) (time.Duration, 
 // snapshots measures what snapshots cost and what is restored from them, beside
 // cold boots of the same guest.
 func (b *bench) snapshots(ctx context.Context) error {
-	h, err := b.hostWith("")
+	h, err := b.host()
 	if err != nil {
 		return err
 	}
@@ -106,6 +97,8 @@ func (b *bench) snapshots(ctx context.Context) error {
 		func() error { return b.derived(ctx, h, path) },
 		func() error { return b.clones(ctx, h, path) },
 		func() error { return b.isolated(ctx) },
+		func() error { return b.withDisk(ctx) },
+		func() error { return b.labResets(ctx) },
 	} {
 		if err := take(); err != nil {
 			return err
@@ -117,7 +110,7 @@ func (b *bench) snapshots(ctx context.Context) error {
 // restores measures restores without a stand-by. What the process holds must not
 // grow over them.
 func (b *bench) restores(ctx context.Context, path string, cold sample) error {
-	h, err := b.hostWith("")
+	h, err := b.host()
 	if err != nil {
 		return err
 	}
@@ -207,10 +200,11 @@ func (b *bench) cachedBoots(ctx context.Context, cold sample) error {
 	dir := filepath.Join(b.dir, "boots")
 	var all sample
 	for round := range cacheRounds {
-		h, err := b.hostWith(dir)
+		h, err := b.host()
 		if err != nil {
 			return err
 		}
+		h.BootCache = dir
 		err = b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
 			t, err := clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
 			if round > 1 { // the first fills the cache
@@ -329,15 +323,7 @@ func (b *bench) clones(ctx context.Context, h *lab.Host, path string) (err error
 // isolated runs many tests, each on a guest in the state that the file's chunk
 // left, by the program, in two files.
 func (b *bench) isolated(ctx context.Context) error {
-	dir, err := os.MkdirTemp(b.dir, "isolated")
-	if err != nil {
-		return err
-	}
-	program, err := filepath.Abs(programFile)
-	if err != nil {
-		return err
-	}
-	const text = `
+	text := fmt.Sprintf(`
 provium.reset_between_tests = true
 local vm = provium:vm("v", "host"):boot()
 for i = 1, %d do
@@ -346,20 +332,112 @@ for i = 1, %d do
     vm:write_file("/tmp/mark", "x")
   end)
 end
-`
-	if err := os.WriteFile(filepath.Join(dir, "provium.toml"), []byte("[profiles.host]\n"), 0o600); err != nil {
+`, isolatedTests/2)
+	p, err := b.project(map[string]string{"a.test.lua": text, "b.test.lua": text})
+	if err != nil {
 		return err
 	}
-	for _, name := range []string{"a", "b"} {
-		if err := os.WriteFile(filepath.Join(dir, name+".test.lua"), fmt.Appendf(nil, text, isolatedTests/2), 0o600); err != nil {
-			return err
-		}
-	}
 	start := time.Now()
-	if stdout, stderr, err := b.starter.Run(ctx, dir, nil, program); err != nil {
-		return fmt.Errorf("%w\n%s%s", err, stdout, stderr)
+	if err := p.run(ctx, nil); err != nil {
+		return err
 	}
 	rate := isolatedTests / time.Since(start).Minutes()
 	b.table.judge(fmt.Sprintf("isolated tests a minute (%d in two files)", isolatedTests), fmt.Sprintf("%.0f", rate), ">= 400", rate >= 400)
 	return nil
+}
+
+// withDisk takes snapshots of two equal guests in turns, one of which has a disk of
+// 1 GiB of which 10 MiB change in between.
+func (b *bench) withDisk(ctx context.Context) (err error) {
+	const size, changed = 1 << 30, 10 << 20
+	l, err := b.lab()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
+	var vms [2]*lab.VM
+	for i, name := range []string{"without", "with"} {
+		if vms[i], err = l.DeclareVM(name, "host", &lab.BootOpts{Memory: guestMemory}); err != nil {
+			return err
+		}
+		if err := vms[i].Boot(ctx, nil); err != nil {
+			return err
+		}
+	}
+	disk, err := vms[1].AttachDisk(ctx, lab.DiskSpec{ID: "d", Scratch: size})
+	if err != nil {
+		return err
+	}
+	p := make([]byte, 1<<20)
+	for i := range p {
+		p[i] = byte(i%251 + 1)
+	}
+	write := func(from, to int64) error {
+		for at := from; at < to; at += int64(len(p)) {
+			p[0]++
+			if err := disk.WriteSectors(ctx, at/lab.SectorSize, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := write(0, size); err != nil {
+		return err
+	}
+	var took [2]sample
+	for round := range int64(withDiskRounds) {
+		if err := write(round*changed, (round+1)*changed); err != nil {
+			return err
+		}
+		for i, vm := range vms {
+			start := time.Now()
+			s, err := vm.Snapshot(ctx, "")
+			if err != nil {
+				return err
+			}
+			took[i] = append(took[i], time.Since(start))
+			if err := s.Delete(); err != nil {
+				return err
+			}
+		}
+	}
+	more := took[1].median() - took[0].median()
+	b.table.judge("snapshot with a disk of 1 GiB, 10 MiB changed", fmt.Sprintf("%s more than %s without", short(more), short(took[0].median())),
+		"<= 20ms more", more <= 20*time.Millisecond)
+	return nil
+}
+
+// labResets measures what a test of a file with reset_between_tests waits for: the
+// whole lab goes back, and its guest was made while the test before ran.
+func (b *bench) labResets(ctx context.Context) (err error) {
+	l, err := b.lab()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
+	vm, err := l.DeclareVM("vm", "host", &lab.BootOpts{Memory: guestMemory})
+	if err != nil {
+		return err
+	}
+	if err := vm.Boot(ctx, nil); err != nil {
+		return err
+	}
+	baseline, err := l.Snapshot(ctx, "")
+	if err != nil {
+		return err
+	}
+	var all sample
+	for range labRounds {
+		if err := l.Prepare(ctx, baseline.Path()); err != nil {
+			return err
+		}
+		time.Sleep(1500 * time.Millisecond) // the test
+		start := time.Now()
+		if err := l.Restore(ctx, baseline.Path()); err != nil {
+			return err
+		}
+		all = append(all, time.Since(start))
+	}
+	b.table.judge("reset between tests", all.String(), "<= 35ms", all.median() <= 35*time.Millisecond)
+	return baseline.Delete()
 }

@@ -9,15 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"provium/internal/event"
 	"provium/internal/guest"
 )
 
@@ -287,59 +284,22 @@ func countUp(ctx context.Context, s *guest.Stream) error {
 
 // parallelTasks has eight tasks sleep in the guest at once, by the program.
 func (b *bench) parallelTasks(ctx context.Context) error {
-	dir, err := os.MkdirTemp(b.dir, "parallel")
-	if err != nil {
-		return err
-	}
-	program, err := filepath.Abs(programFile)
-	if err != nil {
-		return err
-	}
-	const text = `
+	p, err := b.project(map[string]string{"nap.test.lua": `
 local vm = provium:vm("v", "host"):boot()
 local function nap() vm:clock():sleep("200ms") end
 test("warm", nap)
 test("one", nap)
 test("eight", function() parallel{nap, nap, nap, nap, nap, nap, nap, nap} end)
-`
-	if err := os.WriteFile(filepath.Join(dir, "provium.toml"), []byte("[profiles.host]\n"), 0o600); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "nap.test.lua"), []byte(text), 0o600); err != nil {
+`})
+	if err != nil {
 		return err
 	}
 	took := map[string]sample{}
 	for range 3 {
-		events := filepath.Join(dir, "events")
-		if stdout, stderr, err := b.starter.Run(ctx, dir, nil, program, "--save-events", events); err != nil {
-			return fmt.Errorf("%w\n%s%s", err, stdout, stderr)
-		}
-		if err := passedTimes(events, took); err != nil {
+		if err := p.passedTimes(ctx, took); err != nil {
 			return err
 		}
 	}
 	b.table.atMost("parallel{} of eight sleeps of 200 ms / one", took["eight"], 2, took["one"])
 	return nil
-}
-
-// passedTimes adds how long the tests took that passed.
-func passedTimes(path string, took map[string]sample) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	d := event.NewDecoder(f)
-	for {
-		env, err := d.Decode()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if e, ok := env.Event.(event.TestPassed); ok {
-			took[e.Name] = append(took[e.Name], time.Duration(e.DurationNS))
-		}
-	}
 }

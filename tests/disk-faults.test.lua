@@ -179,7 +179,7 @@ test("flushed writes stay and others go, in every one of many power cuts", funct
     d:power_cut()
     t:assert_eq(d:read_sectors(round + 100, 1), ("\0"):rep(S))
     for i = 1, round do t:assert_contains(d:read_sectors(i, 1), "keep" .. i .. " ") end
-    many:reset()
+    if round % 3 == 0 then many:reset() else d:power_on() end
   end
 end)
 

@@ -42,7 +42,7 @@ test("who waits for the process does not wait for a slow reader, who is told wha
   local n, text = total(s)
   local lost = tonumber(text:match("%[%.%.%. (%d+) bytes of output lost: the reader was too slow %.%.%.%]"))
   t:assert(lost and lost > 0, "no mark")
-  t:assert(text:sub(-4) == "end\n", "the end is missing")
+  t:assert(text:sub(-4) == "end\n", ("the end is missing: %d bytes, of them %q"):format(n, text))
   t:assert_eq(n - #text + lost, size)
 end)
 

@@ -21,7 +21,7 @@ import (
 func (p *program) doctorCommand() *cobra.Command {
 	var configPath string
 	flags := newGroup("Flags")
-	flags.flags.Var(value(&configPath, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+	flags.config(&configPath)
 	cmd := &cobra.Command{
 		Use:   "doctor [FLAGS]",
 		Short: "Check what this machine offers for running guests",

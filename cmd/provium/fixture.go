@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -25,76 +26,88 @@ func (p *program) fixtureCommand() *cobra.Command {
 	return cmd
 }
 
-// projectFlags are those that choose the project.
-type projectFlags struct{ config, kernel string }
-
-func (f *projectFlags) group() flagGroup {
-	g := newGroup("Project")
-	g.flags.Var(value(&f.config, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
-	return g
+// withWorkshop completes a command that may boot guests. do gets the command's
+// arguments, which are test files if they choose what the workshop is about.
+func (p *program) withWorkshop(cmd *cobra.Command, argsAreFiles bool,
+	do func(ctx context.Context, out io.Writer, o *run.Options, w *run.Workshop, args []string) error) *cobra.Command {
+	var f runFlags
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var paths []string
+		if argsAreFiles {
+			paths = args
+		}
+		o, err := p.options(cmd, &f, paths)
+		if err != nil {
+			return err
+		}
+		ctx, done := p.interruptible(cmd.Context())
+		defer done()
+		w, err := run.OpenWorkshop(ctx, o)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		return do(ctx, cmd.OutOrStdout(), &o, w, args)
+	}
+	project := newGroup("Project")
+	project.config(&f.config)
+	finish(cmd, project)
+	return cmd
 }
 
-// workshop opens one for a command that may boot guests, until do returns.
-func (p *program) workshop(cmd *cobra.Command, f *projectFlags, paths []string, do func(ctx context.Context, o *run.Options, w *run.Workshop) error) error {
-	o, err := p.options(cmd, &runFlags{config: f.config, kernel: f.kernel}, paths)
-	if err != nil {
-		return err
+// withCache completes a command that looks at the cache as it is.
+func (p *program) withCache(cmd *cobra.Command, do func(out io.Writer, cache *fixture.Cache) error) *cobra.Command {
+	var config string
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := p.loadConfig(config, "")
+		if err != nil {
+			return err
+		}
+		return do(cmd.OutOrStdout(), &fixture.Cache{Dir: cfg.CacheDir})
 	}
-	ctx, done := p.interruptible(cmd.Context())
-	defer done()
-	w, err := run.OpenWorkshop(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	return do(ctx, &o, w)
-}
-
-func (p *program) fixtureCache(f *projectFlags) (*fixture.Cache, error) {
-	cfg, err := p.loadConfig(f.config, "")
-	if err != nil {
-		return nil, err
-	}
-	return &fixture.Cache{Dir: cfg.CacheDir}, nil
+	project := newGroup("Project")
+	project.config(&config)
+	finish(cmd, project)
+	return cmd
 }
 
 // mib is a size as listings show it.
 func mib(n int64) string { return fmt.Sprintf("%.2fMiB", float64(n)/(1<<20)) }
 
 func (p *program) fixtureListCommand() *cobra.Command {
-	var f projectFlags
-	cmd := &cobra.Command{
-		Use:   "list [FLAGS]",
-		Short: "List the entries of the cache",
-		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cache, err := p.fixtureCache(&f)
-			if err != nil {
-				return err
-			}
-			all, err := cache.List()
-			if err != nil {
-				return err
-			}
-			var total int64
-			for _, e := range all {
-				total += e.Size
-				name, kind := e.Name, string(e.Kind)
-				if name == "" {
-					name, kind = "(its record cannot be read)", "?"
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%12s  %-3s  %s  %s\n", mib(e.Size), kind, e.Key, name)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d entries, %s\n", len(all), mib(total))
+	cmd := &cobra.Command{Use: "list [FLAGS]", Short: "List the entries of the cache", Args: noArguments}
+	return p.withCache(cmd, func(out io.Writer, cache *fixture.Cache) error {
+		all, err := cache.List()
+		if err != nil {
 			return err
-		},
-	}
-	finish(cmd, f.group())
-	return cmd
+		}
+		var total int64
+		for _, e := range all {
+			total += e.Size
+			name, kind := e.Name, string(e.Kind)
+			if name == "" {
+				name, kind = "(its record cannot be read)", "?"
+			}
+			fmt.Fprintf(out, "%12s  %-3s  %s  %s\n", mib(e.Size), kind, e.Key, name)
+		}
+		_, err = fmt.Fprintf(out, "%d entries, %s\n", len(all), mib(total))
+		return err
+	})
+}
+
+func (p *program) fixtureCleanCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "clean [FLAGS]", Short: "Empty the cache", Args: noArguments}
+	return p.withCache(cmd, func(out io.Writer, cache *fixture.Cache) error {
+		n, err := cache.Clean()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(out, "removed %d entries from %s\n", n, cache.Dir)
+		return err
+	})
 }
 
 func (p *program) fixtureBuildCommand(verb, short string, drop bool) *cobra.Command {
-	var f projectFlags
 	cmd := &cobra.Command{
 		Use:   verb + " NAME [FLAGS]",
 		Short: short,
@@ -105,95 +118,54 @@ func (p *program) fixtureBuildCommand(verb, short string, drop bool) *cobra.Comm
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.workshop(cmd, &f, nil, func(ctx context.Context, o *run.Options, w *run.Workshop) error {
-				s, err := o.Source(args[0])
-				if err != nil {
-					return err
-				}
-				if drop {
-					if err := w.Drop(s); err != nil {
-						return err
-					}
-				}
-				built, err := w.Build(ctx, s)
-				if err != nil {
-					return err
-				}
-				word := "built"
-				if !built {
-					word = "already built"
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", word, s.Name)
-				return err
-			})
-		},
 	}
-	finish(cmd, f.group())
-	return cmd
-}
-
-func (p *program) fixtureCleanCommand() *cobra.Command {
-	var f projectFlags
-	cmd := &cobra.Command{
-		Use:   "clean [FLAGS]",
-		Short: "Empty the cache",
-		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cache, err := p.fixtureCache(&f)
-			if err != nil {
-				return err
-			}
-			n, err := cache.Clean()
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d entries from %s\n", n, cache.Dir)
+	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, o *run.Options, w *run.Workshop, args []string) error {
+		s, err := o.Source(args[0])
+		if err != nil {
 			return err
-		},
-	}
-	finish(cmd, f.group())
-	return cmd
+		}
+		if drop {
+			if err := w.Drop(s); err != nil {
+				return err
+			}
+		}
+		built, err := w.Build(ctx, s)
+		if err != nil {
+			return err
+		}
+		word := "built"
+		if !built {
+			word = "already built"
+		}
+		_, err = fmt.Fprintf(out, "%s: %s\n", word, s.Name)
+		return err
+	})
 }
 
 func (p *program) fixtureStaleCommand() *cobra.Command {
-	var f projectFlags
-	cmd := &cobra.Command{
-		Use:   "stale [FLAGS]",
-		Short: "List the fixtures without a valid entry, and why",
-		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.workshop(cmd, &f, nil, func(ctx context.Context, _ *run.Options, w *run.Workshop) error {
-				all, err := w.Stale(ctx)
-				if err != nil {
-					return err
-				}
-				for _, s := range all {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", s.Name, s.Reason)
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d stale fixture(s)\n", len(all))
-				return err
-			})
-		},
-	}
-	finish(cmd, f.group())
-	return cmd
+	cmd := &cobra.Command{Use: "stale [FLAGS]", Short: "List the fixtures without a valid entry, and why", Args: noArguments}
+	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop, _ []string) error {
+		all, err := w.Stale(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			fmt.Fprintf(out, "%s: %s\n", s.Name, s.Reason)
+		}
+		_, err = fmt.Fprintf(out, "%d stale fixture(s)\n", len(all))
+		return err
+	})
 }
 
 func (p *program) prepareCommand() *cobra.Command {
-	var f projectFlags
 	cmd := &cobra.Command{
 		Use:               "prepare [PATHS...] [FLAGS]",
 		Short:             "Run the profiles' builds, fill the boot cache, build the fixtures that tests name",
 		ValidArgsFunction: completeFiles,
-		RunE: func(cmd *cobra.Command, paths []string) error {
-			return p.workshop(cmd, &f, paths, func(ctx context.Context, _ *run.Options, w *run.Workshop) error {
-				return w.Prepare(ctx, func(format string, values ...any) {
-					fmt.Fprintf(cmd.OutOrStdout(), format+"\n", values...)
-				})
-			})
-		},
 	}
-	finish(cmd, f.group())
-	return cmd
+	return p.withWorkshop(cmd, true, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop, _ []string) error {
+		return w.Prepare(ctx, func(format string, values ...any) {
+			fmt.Fprintf(out, format+"\n", values...)
+		})
+	})
 }

@@ -70,7 +70,7 @@ func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Co
 	if export {
 		flags.flags.Var(value(&out, "path", parsePath), "out", "copy kernel, initrd and cmdline to the directory `DIR`, with several profiles to one below it for each")
 	}
-	flags.flags.Var(value(&configPath, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+	flags.config(&configPath)
 	flags.flags.Var(value(&kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
 	cmd := &cobra.Command{
 		Use:   verb + " [FLAGS]",

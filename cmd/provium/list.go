@@ -14,7 +14,7 @@ func (p *program) listCommand() *cobra.Command {
 	var fixtures bool
 	what := newGroup("What")
 	what.flags.BoolVar(&fixtures, "fixtures", false, "list fixture files, not test files")
-	what.flags.Var(value(&configPath, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+	what.config(&configPath)
 	cmd := &cobra.Command{
 		Use:               "list [PATHS...] [FLAGS]",
 		Short:             "List the test files that a run would take, one path per line",

@@ -31,6 +31,11 @@ func newGroup(title string) flagGroup {
 	return flagGroup{title, fs}
 }
 
+// config adds --config.
+func (g flagGroup) config(path *string) {
+	g.flags.Var(value(path, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+}
+
 // selectFlags choose files.
 type selectFlags struct {
 	filter      string

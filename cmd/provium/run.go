@@ -43,7 +43,7 @@ type runFlags struct {
 
 func (f *runFlags) groups() []flagGroup {
 	project := newGroup("Project")
-	project.flags.Var(value(&f.config, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+	project.config(&f.config)
 	project.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
 
 	tests := newGroup("Which tests")

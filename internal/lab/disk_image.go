@@ -80,7 +80,10 @@ func (c *imageConn) Read(p []byte) (int, error) {
 	if err != nil && n == 0 {
 		c.Conn.Close()
 		<-c.ended
-		if said := c.output.String(); said != "" {
+		switch said := c.output.String(); {
+		case strings.Contains(said, "Failed to get ") && strings.Contains(said, " lock"):
+			err = nbd.ErrInUse
+		case said != "":
 			err = errors.New(said)
 		}
 	}

@@ -34,7 +34,7 @@ type imageFile struct {
 // openImage opens an image. A writer has it for itself. A raw one is its file; the
 // contents of any other are behind conn.
 func openImage(path string, write bool, conn net.Conn) (*imageFile, error) {
-	f, err := lockImage(path, write)
+	f, err := lockImage(path, write, conn != nil)
 	if err != nil {
 		if conn != nil {
 			err = errors.Join(err, conn.Close())
@@ -58,6 +58,9 @@ func openImage(path string, write bool, conn net.Conn) (*imageFile, error) {
 	}
 	if err != nil {
 		f.Close()
+		if errors.Is(err, ErrInUse) {
+			return nil, fmt.Errorf("image `%s` %w", path, ErrInUse)
+		}
 		return nil, fmt.Errorf("image `%s`: %w", path, err)
 	}
 	i.imageBytes = c
@@ -67,37 +70,6 @@ func openImage(path string, write bool, conn net.Conn) (*imageFile, error) {
 
 // maxImage is how large an image can be that is not raw, in bytes.
 const maxImage = 1 << 50
-
-// lockImage opens the file of an image, if nobody has it who would be in the way.
-func lockImage(path string, write bool) (*os.File, error) {
-	flags, lock := os.O_RDONLY, unix.LOCK_SH
-	if write {
-		flags, lock = os.O_RDWR, unix.LOCK_EX
-	}
-	info, err := os.Stat(path) // a FIFO would block in open
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("image `%s`: %w", path, errors.Unwrap(err))
-	case info.IsDir():
-		return nil, fmt.Errorf("image `%s` is a directory", path)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("image `%s` is no regular file", path)
-	case info.Size() == 0:
-		return nil, fmt.Errorf("image `%s` is empty", path)
-	}
-	f, err := os.OpenFile(path, flags|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("image `%s`: %w", path, errors.Unwrap(err))
-	}
-	if err := unix.Flock(int(f.Fd()), lock|unix.LOCK_NB); err != nil {
-		f.Close()
-		if err == unix.EWOULDBLOCK {
-			return nil, fmt.Errorf("image `%s` is in use by another disk", path)
-		}
-		return nil, fmt.Errorf("image `%s` lock: %w", path, err)
-	}
-	return f, nil
-}
 
 // readAt fills p. Where an image has become shorter than it was there is no content.
 func (i *imageFile) readAt(p []byte, off int64) error {

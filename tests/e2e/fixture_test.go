@@ -49,13 +49,16 @@ func TestFixtureIsBuiltOnce(t *testing.T) {
 	p := newProject(t, fixtureProject)
 	p.write("tests/slow.fixture.lua", slowFixture)
 	p.write("tests/a.test.lua", usesSlow)
-	// Its limit would be over if waiting counted.
-	p.write("tests/b.test.lua", "test(\"x\", {timeout = \"15s\"}, function()\n  provium:vm_fixture(\"slow\"):read_file(\"/tmp/made\")\nend)\n")
+	// Its limits would be over if waiting counted: those of a third run are, which have
+	// begun later.
+	const limit = "15s"
+	p.write("tests/b.test.lua", "test(\"x\", {timeout = \""+limit+"\"}, function()\n  provium:vm_fixture(\"slow\"):read_file(\"/tmp/made\")\nend)\n")
+	p.write("tests/c.test.lua", "test(\"x\", {timeout = \""+limit+"\"}, function()\n  wait_until(function() return false end, {timeout = 240})\nend)\n")
 	first := p.start("tests/a.test.lua")
 	first.awaitNote("half way")
-	second := p.start("--save-events", "events", "--timeout", "15", "tests/b.test.lua")
+	second := p.start("--save-events", "events", "--timeout", limit, "tests/b.test.lua")
 	waitForEvent(t, second, filepath.Join(p.dir, "events"), "fixture_build_waiting")
-	time.Sleep(16 * time.Second)
+	p.run("tests/c.test.lua").expect(1, "timed out after "+limit)
 	p.write("go", "")
 	first.wait().expect(0, "1 passed, 0 failed")
 	second.wait().expect(0, "1 passed, 0 failed")
