@@ -22,10 +22,11 @@ func (b *bench) cachedDiskBoots(ctx context.Context) error {
 	dir := filepath.Join(b.dir, "diskboots")
 	var cached, cold sample
 	boot := func(really bool) (t time.Duration, err error) {
-		h, err := b.hostWith(dir)
+		h, err := b.host()
 		if err != nil {
 			return 0, err
 		}
+		h.BootCache = dir
 		opts := &lab.BootOpts{Cold: &really, Disks: []lab.DiskSpec{{ID: "data", Scratch: cachedDiskSize}}}
 		err = b.withVM(ctx, h, opts, func(vm *lab.VM) error {
 			t, err = clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
