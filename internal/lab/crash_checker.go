@@ -199,7 +199,7 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 // clear takes off the faults that the content before was looked at with.
 func (c *Checker) clear() error {
 	c.disk.StopCounting()
-	if err := c.disk.ClearModes(); err != nil {
+	if err := errors.Join(c.disk.ClearModes(), c.disk.RemoveRules()); err != nil {
 		return err
 	}
 	return c.disk.ChangePolicy(func(p *DiskPolicy) { *p = DiskPolicy{} })
