@@ -8,7 +8,10 @@ local function total(s)
   local n, text = 0, {}
   while true do
     local chunk = s:next("60s")
-    if not chunk then return n, table.concat(text) end
+    if not chunk then
+      assert(s:eof(), "nothing has come for a minute")
+      return n, table.concat(text)
+    end
     n = n + #chunk
     if chunk:find("[^%z]") then text[#text + 1] = (chunk:gsub("%z+", "")) end
   end
