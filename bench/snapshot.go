@@ -93,6 +93,7 @@ func (b *bench) snapshots(ctx context.Context) error {
 		func() error { return b.restores(ctx, path, cold) },
 		func() error { return b.standbys(ctx, h, path, cold) },
 		func() error { return b.cachedBoots(ctx, cold) },
+		func() error { return b.cachedDiskBoots(ctx) },
 		func() error { return b.derived(ctx, h, path) },
 		func() error { return b.clones(ctx, h, path) },
 		func() error { return b.isolated(ctx) },

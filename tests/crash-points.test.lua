@@ -173,6 +173,8 @@ test("a recording made by hand, and what a check is told", function(t)
       if now:sub(1, 1) ~= "B" then return false, point.kind .. " has " .. now end
     end
     vm:run(("dd if=/dev/zero of=%s bs=512 count=8 oflag=direct status=none"):format(DEV)):assert_ok() -- gone at the next point
+    disk:inject{op = "any", errno = "EIO"} -- and so is this
+    disk:fault_inject("eio_read")
   end}
   t:assert_eq(r.entries, 4)
   t:assert_eq(r.checked, r.points)

@@ -33,6 +33,22 @@ test("each write fails once, alone, and on the same content", function(t)
   t:assert_eq(#r.failed, 0)
 end)
 
+test("faults of one run do not meet the next one in the same guest", function(t)
+  local r = d:sweep{op = "write", guests = 1, guest = "reuse"}(function(vm, disk, n)
+    t:assert_eq(vm:run("test -e /been"):ok(), n > 1, "whether the guest is used again")
+    vm:run("touch /been"):assert_ok()
+    t:assert_eq(#disk:rules() + #disk:active_faults(), 0)
+    t:assert_eq(next(disk:fault_policy()), nil)
+    t:assert_eq(dd(vm):ok(), n == 0)
+    disk:inject{op = "read", errno = "EIO"}
+    disk:inject{op = "write", effect = "lose"}
+    disk:fault_inject("slow")
+    disk:fail_range(0, 1)
+  end)
+  t:assert_eq(r.runs, 5)
+  t:assert_eq(r.missed + #r.failed, 0)
+end)
+
 test("the request that a program does not survive is named", function(t)
   local function careless(vm, disk, n)
     vm:run(("dd if=/dev/zero of=%s bs=512 count=3 oflag=direct conv=notrunc 2>/dev/null; true"):format(DEV)):assert_ok()

@@ -2,7 +2,7 @@
 
 local vm = provium:vm("tree", "host"):boot()
 vm:write_file("/tmp/ring", "1")
-vm:run("(while :; do date +%s%N > /tmp/alive; sleep 0.1; done) </dev/null >/dev/null 2>&1 &"):assert_ok()
+vm:run("(while :; do date +%s%N > /tmp/alive; sleep 0.5; done) </dev/null >/dev/null 2>&1 &"):assert_ok()
 
 test("a fork goes on from the same moment, with a name and a CID of its own", function(t)
   vm:write_file("/tmp/ring", "2")

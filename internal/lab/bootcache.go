@@ -237,7 +237,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *instance) {
 		return // somebody else was faster
 	}
 	valid := func() error {
-		if !c.disks.unchanged(ctx, v) {
+		if !c.disks.unchanged(ctx, v.host.Images) {
 			return errMeddled
 		}
 		return nil

@@ -22,6 +22,7 @@ type bootDisk struct {
 // bootDisks are the disks of a machine that is about to boot. They hold the images
 // that the disks are made of open.
 type bootDisks struct {
+	of        []*Disk
 	disks     []bootDisk
 	bases     []*os.File // of each; nil is a blank disk
 	meddlings int64      // with all of them, so far
@@ -34,8 +35,11 @@ const imageLimit = 2 << 30
 // bootDisks describes the disks; nil if one of them may have what no other disk has: it
 // was written to, it is an image that is used in place, or not raw, or has faults.
 func (v *VM) bootDisks(ctx context.Context, devices []qemu.Disk) *bootDisks {
-	b := &bootDisks{}
-	for i, d := range v.disks.all() {
+	b := &bootDisks{of: v.disks.all()}
+	if len(b.of) != len(devices) {
+		return nil // somebody is giving the VM one
+	}
+	for i, d := range b.of {
 		if !b.add(ctx, v.host.Images, devices[i], d.contents()) {
 			b.close()
 			return nil
@@ -72,9 +76,9 @@ func imageContent(ctx context.Context, images Images, f *os.File) (string, error
 
 // unchanged tells whether nobody but the guest has touched the disks, or what they are
 // made of, since they were described.
-func (b *bootDisks) unchanged(ctx context.Context, v *VM) bool {
+func (b *bootDisks) unchanged(ctx context.Context, images Images) bool {
 	now := int64(0)
-	for _, d := range v.disks.all() {
+	for _, d := range b.of {
 		now += d.contents().Meddlings()
 	}
 	if now != b.meddlings {
@@ -84,7 +88,7 @@ func (b *bootDisks) unchanged(ctx context.Context, v *VM) bool {
 		if f == nil {
 			continue
 		}
-		if content, err := imageContent(ctx, v.host.Images, f); err != nil || content != b.disks[i].Content {
+		if content, err := imageContent(ctx, images, f); err != nil || content != b.disks[i].Content {
 			return false
 		}
 	}

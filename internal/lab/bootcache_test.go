@@ -198,7 +198,7 @@ func TestBootDisks(t *testing.T) {
 		n++
 		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: specs})
 		must(t, err)
-		must(t, v.declareDisks(v.opts))
+		must(t, v.declareDisks(t.Context(), v.opts))
 		var devices []qemu.Disk
 		for i, s := range specs {
 			devices = append(devices, qemu.Disk{Slot: i + 1, Serial: s.ID, Socket: fmt.Sprint("socket", n)})
@@ -223,17 +223,17 @@ func TestBootDisks(t *testing.T) {
 	if !reflect.DeepEqual(first.disks, second.disks) || first.disks[1].Content == "" || first.disks[0].Content != "" {
 		t.Errorf("%+v and %+v", first.disks, second.disks)
 	}
-	if !first.unchanged(t.Context(), v) {
+	if !first.unchanged(t.Context(), h.Images) {
 		t.Error("changed at once")
 	}
 	must(t, v.disks.all()[0].WriteSectors(t.Context(), 0, []byte("x")))
-	if first.unchanged(t.Context(), v) || v.bootDisks(t.Context(), make([]qemu.Disk, 3)) != nil {
+	if first.unchanged(t.Context(), h.Images) || v.bootDisks(t.Context(), make([]qemu.Disk, 3)) != nil {
 		t.Error("a write was not seen")
 	}
 	own := image("of its own")
-	v, third := describe(DiskSpec{ID: "t", Template: own})
+	_, third := describe(DiskSpec{ID: "t", Template: own})
 	must(t, os.WriteFile(own, []byte("of others."), 0o600))
-	if third.unchanged(t.Context(), v) {
+	if third.unchanged(t.Context(), h.Images) {
 		t.Error("another content was not seen")
 	}
 	if _, b := describe(DiskSpec{ID: "p", Path: image("in place")}); b != nil {

@@ -105,7 +105,7 @@ func (c *Checker) plug(ctx context.Context, content Content) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.vm.disks.add(c.vm, spec)
+	d, err := c.vm.disks.add(ctx, c.vm, spec)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (c *Checker) Load(ctx context.Context, content Content, spoiled bool) error
 	if err != nil {
 		return err
 	}
-	if c.disk, err = c.vm.Disk(c.of.spec.ID); err != nil {
+	if c.disk, err = c.vm.Disk(ctx, c.of.spec.ID); err != nil {
 		return err
 	}
 	_, err = c.swap(ctx, content)
@@ -199,7 +199,7 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 // clear takes off the faults that the content before was looked at with.
 func (c *Checker) clear() error {
 	c.disk.StopCounting()
-	if err := c.disk.ClearModes(); err != nil {
+	if err := errors.Join(c.disk.ClearModes(), c.disk.RemoveRules()); err != nil {
 		return err
 	}
 	return c.disk.ChangePolicy(func(p *DiskPolicy) { *p = DiskPolicy{} })

@@ -64,7 +64,7 @@ func CheckDiskID(id string) error {
 	return nil
 }
 
-func newDisk(v *VM, spec DiskSpec) (*Disk, error) {
+func newDisk(ctx context.Context, v *VM, spec DiskSpec) (*Disk, error) {
 	if err := CheckDiskID(spec.ID); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func newDisk(v *VM, spec DiskSpec) (*Disk, error) {
 		return d, nil
 	}
 	var err error
-	d.data, err = v.host.openImage(&spec, d.warn)
+	d.data, err = v.host.openImage(ctx, &spec, d.warn)
 	if err != nil {
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
 	}

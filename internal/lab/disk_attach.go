@@ -61,13 +61,13 @@ func (s *diskShelf) fits(v *VM, id string) error {
 }
 
 // add opens a disk and puts it on the shelf.
-func (s *diskShelf) add(v *VM, spec DiskSpec) (*Disk, error) {
+func (s *diskShelf) add(ctx context.Context, v *VM, spec DiskSpec) (*Disk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.fits(v, spec.ID); err != nil {
 		return nil, err
 	}
-	d, err := newDisk(v, spec)
+	d, err := newDisk(ctx, v, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (v *VM) declaredDisks(opts *BootOpts) []DiskSpec {
 // declareDisks opens the disks of the profile and of boot opts that were not opened
 // yet. A disk is declared once: repeating it, with the opts of another boot, means
 // the same disk.
-func (v *VM) declareDisks(opts *BootOpts) error {
+func (v *VM) declareDisks(ctx context.Context, opts *BootOpts) error {
 	specs := v.declaredDisks(opts)
 	s := &v.disks
 	s.declaring.Lock()
@@ -110,7 +110,7 @@ func (v *VM) declareDisks(opts *BootOpts) error {
 		if seen && known == spec {
 			continue
 		}
-		if _, err := s.add(v, spec); err != nil {
+		if _, err := s.add(ctx, v, spec); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -154,13 +154,13 @@ func (v *VM) closeDisks() error {
 }
 
 // Disk finds a disk by its id.
-func (v *VM) Disk(id string) (*Disk, error) {
+func (v *VM) Disk(ctx context.Context, id string) (*Disk, error) {
 	v.mu.Lock()
 	state := v.state
 	v.mu.Unlock()
 	if state == Created {
 		// Disks are there before the boot, and a test may prepare them.
-		if err := v.declareDisks(v.opts); err != nil {
+		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
 		}
 	}
@@ -192,11 +192,11 @@ func (v *VM) AttachDisk(ctx context.Context, spec DiskSpec) (*Disk, error) {
 	}
 	v.mu.Unlock()
 	if state == Created {
-		if err := v.declareDisks(v.opts); err != nil {
+		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
 		}
 	}
-	d, err := v.disks.add(v, spec)
+	d, err := v.disks.add(ctx, v, spec)
 	if err != nil || inst == nil {
 		return d, err
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"provium/internal/nbd"
 )
@@ -21,8 +22,17 @@ func DiskFormats() []string { return nbd.Formats() }
 // qemuFormats are QEMU's names of formats.
 var qemuFormats = map[string]string{nbd.FormatQCOW2: "qcow2", nbd.FormatVHD: "vpc", nbd.FormatVHDX: "vhdx", nbd.FormatVMDK: "vmdk"}
 
+// imageTimeout is how long the program that knows the format of an image may take to
+// open it, or to end.
+const imageTimeout = 30 * time.Second
+
+var errImageTimeout = fmt.Errorf("no answer within %v", imageTimeout)
+
+// imageProgram knows the formats of images.
+const imageProgram = "qemu-nbd"
+
 // openImage opens the contents of a disk, with help if its image is not raw.
-func (h *Host) openImage(spec *DiskSpec, warn func(error)) (*nbd.Disk, error) {
+func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) (*nbd.Disk, error) {
 	cfg := nbd.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly, TempDir: h.TempDir, OnError: warn}
 	path, write := spec.Path, !spec.ReadOnly
 	if path == "" {
@@ -39,13 +49,22 @@ func (h *Host) openImage(spec *DiskSpec, warn func(error)) (*nbd.Disk, error) {
 					return nil, err
 				}
 			}
-			conn, err := h.serveImage(path, format, write)
+			limited, cancel := context.WithTimeoutCause(ctx, imageTimeout, errImageTimeout)
+			defer cancel()
+			conn, err := h.serveImage(limited, path, format, write)
 			if err != nil {
 				return nil, fmt.Errorf("%s image `%s`: %w", format, path, err)
 			}
+			// Without the program the connection ends.
+			stop := context.AfterFunc(limited, conn.kill)
 			cfg.Server = conn
 			d, err := nbd.Open(cfg)
-			if err != nil {
+			switch {
+			case !stop() && err == nil:
+				return nil, errors.Join(fmt.Errorf("%s image `%s`: %s: %w", format, path, imageProgram, context.Cause(limited)), d.Close())
+			case err != nil && limited.Err() != nil:
+				return nil, fmt.Errorf("%s image `%s`: %s: %w", format, path, imageProgram, context.Cause(limited))
+			case err != nil:
 				return nil, fmt.Errorf("%s %w", format, err)
 			}
 			return d, nil
@@ -67,6 +86,7 @@ func writable(path string) error {
 // Close returns when the program has ended, and the image's file is up to date.
 type imageConn struct {
 	net.Conn
+	kill   func() // ends the program
 	ended  <-chan struct{}
 	output *lastWords
 
@@ -79,7 +99,7 @@ func (c *imageConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil && n == 0 {
 		c.Conn.Close()
-		<-c.ended
+		c.wait()
 		switch said := c.output.String(); {
 		case strings.Contains(said, "Failed to get ") && strings.Contains(said, " lock"):
 			err = nbd.ErrInUse
@@ -90,12 +110,29 @@ func (c *imageConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// wait returns when the program has ended, which it is to do without its connection,
+// and tells whether it did so by itself.
+func (c *imageConn) wait() bool {
+	late := time.NewTimer(imageTimeout)
+	defer late.Stop()
+	select {
+	case <-c.ended:
+		return true
+	case <-late.C:
+		c.kill()
+		<-c.ended
+		return false
+	}
+}
+
 func (c *imageConn) Close() error {
 	c.once.Do(func() {
 		c.err = c.Conn.Close()
-		<-c.ended
 		if errors.Is(c.err, net.ErrClosed) {
 			c.err = nil
+		}
+		if !c.wait() {
+			c.err = errors.Join(c.err, fmt.Errorf("%s did not end within %v, and was killed: what it had not written is lost", imageProgram, imageTimeout))
 		}
 	})
 	return c.err
@@ -103,10 +140,10 @@ func (c *imageConn) Close() error {
 
 // serveImage starts qemu-nbd on an image, and connects to it. There is no moment at
 // which it must be waited for: it is given a socket that has our connection already.
-func (h *Host) serveImage(path, format string, write bool) (net.Conn, error) {
-	program, err := exec.LookPath("qemu-nbd")
+func (h *Host) serveImage(ctx context.Context, path, format string, write bool) (*imageConn, error) {
+	program, err := exec.LookPath(imageProgram)
 	if err != nil {
-		return nil, errors.New("qemu-nbd, which reads it, is not installed (package qemu-utils)")
+		return nil, fmt.Errorf("%s, which reads it, is not installed (package qemu-utils)", imageProgram)
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
@@ -117,7 +154,7 @@ func (h *Host) serveImage(path, format string, write bool) (net.Conn, error) {
 		return nil, err
 	}
 	defer l.Close() // also removes the socket
-	conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", socket)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +173,7 @@ func (h *Host) serveImage(path, format string, write bool) (net.Conn, error) {
 	cmd := exec.Command("/bin/sh", append(args, options)...)
 	cmd.Env = append(cmd.Environ(), "LISTEN_FDS=1", "LC_ALL=C")
 	cmd.ExtraFiles = []*os.File{passed}
+	cmd.WaitDelay = time.Second // for its output, which another process may have as well
 	output := &lastWords{}
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := h.Starter.Start(cmd); err != nil {
@@ -147,7 +185,8 @@ func (h *Host) serveImage(path, format string, write bool) (net.Conn, error) {
 		defer close(ended)
 		_ = cmd.Wait() // what it said tells more
 	}()
-	return &imageConn{Conn: conn, ended: ended, output: output}, nil
+	kill := func() { _ = cmd.Process.Kill() } // it may have ended
+	return &imageConn{Conn: conn, kill: kill, ended: ended, output: output}, nil
 }
 
 // lastWords keeps the beginning of what a program says.

@@ -190,7 +190,7 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	}
 	v.mu.Unlock()
 	merged := v.opts.Merge(opts)
-	if err := v.declareDisks(merged); err != nil {
+	if err := v.declareDisks(ctx, merged); err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	if v.host.NoGuests {

@@ -54,7 +54,7 @@ func (f *file) diskOp(a args, d *lab.Disk, do func(ctx context.Context) error) e
 
 // vmAttachDisk is vm:attach_disk(opts?).
 func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
-	o, err := a.options(1, append([]string{"id", "size", "image", "readonly"}, diskModelOptions()...)...)
+	o, err := a.options(1, append([]string{"id", "size", "image", "template", "readonly"}, diskModelOptions()...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -71,10 +71,16 @@ func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 	if spec.Path, err = o.hostPath("image"); err != nil {
 		return nil, err
 	}
+	if spec.Template, err = o.hostPath("template"); err != nil {
+		return nil, err
+	}
+	if spec.Path != "" && spec.Template != "" {
+		return nil, o.errorf("template", "and image exclude each other: an image is used in place, a template is copied")
+	}
 	if spec.ReadOnly, err = o.boolean("readonly", false); err != nil {
 		return nil, err
 	}
-	if spec.Path == "" {
+	if spec.Path == "" && spec.Template == "" {
 		spec.Scratch = size
 		if size == 0 {
 			spec.Scratch = defaultDiskSize
@@ -103,7 +109,11 @@ func (f *file) vmDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := vm.Disk(id)
+	var d *lab.Disk
+	err = a.c.Block(func(ctx context.Context) (err error) {
+		d, err = vm.Disk(ctx, id)
+		return err
+	})
 	if err != nil {
 		return nil, a.errorf("%w", err)
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // Cache is a directory of snapshots by key, shared by any number of processes.
-// An entry is KEY.snap; KEY.ok beside it notes which file was verified, and its
-// time when the entry was last used.
+// An entry is KEY.snap; KEY.ok beside it notes which file was verified. Its time is
+// that of the entry's last use, and of the entry itself as long as there was none.
 type Cache struct {
 	Dir   string
 	Limit int64 // bytes on disk that Prune leaves; 0 is no limit
@@ -50,7 +50,9 @@ func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, e
 		return nil, err
 	}
 	// Without the note the next user verifies again.
-	_ = c.Trust(key, r.id)
+	if c.Trust(key, r.id) == nil {
+		_ = os.Chtimes(c.notePath(key), now, now)
+	}
 	return r, nil
 }
 
@@ -63,6 +65,10 @@ func (c *Cache) Trust(key string, id FileID) error {
 	defer os.Remove(f.Name())
 	_, err = f.Write(id.text())
 	if err = errors.Join(err, f.Close()); err == nil {
+		unused := time.Unix(0, id.MtimeNS)
+		err = os.Chtimes(f.Name(), unused, unused)
+	}
+	if err == nil {
 		err = os.Rename(f.Name(), c.notePath(key))
 	}
 	if err != nil {
@@ -103,6 +109,11 @@ func ignoreMissing(err error) error {
 // remove it.
 const abandoned = time.Hour
 
+// trialShare is how much of the limit the entries that were never used may take, as a
+// divisor, before they go first: what is made and not used again, as is a guest whose
+// disks differ each time, must not drive out what is.
+const trialShare = 4
+
 // Prune removes the entries that were not used for the longest time, until what
 // is left fits the limit, and what writers left behind.
 func (c *Cache) Prune(now time.Time) error {
@@ -118,8 +129,8 @@ func (c *Cache) Prune(now time.Time) error {
 		size int64
 		used time.Time
 	}
-	var all []entry
-	var total int64
+	var proven, trial []entry
+	var total, trials int64
 	var trouble error
 	for _, e := range entries {
 		info, err := e.Info()
@@ -140,20 +151,27 @@ func (c *Cache) Prune(now time.Time) error {
 		if err != nil {
 			continue
 		}
-		used := info.ModTime()
-		if note, err := os.Stat(c.notePath(key)); err == nil && note.ModTime().After(used) {
-			used = note.ModTime()
-		}
-		all = append(all, entry{key, size, used})
 		total += size
-	}
-	slices.SortFunc(all, func(a, b entry) int {
-		return cmp.Or(a.used.Compare(b.used), strings.Compare(a.key, b.key))
-	})
-	for _, e := range all {
-		if c.Limit <= 0 || total <= c.Limit {
-			break
+		if note, err := os.Stat(c.notePath(key)); err == nil && note.ModTime().After(info.ModTime()) {
+			proven = append(proven, entry{key, size, note.ModTime()})
+		} else {
+			trial = append(trial, entry{key, size, info.ModTime()})
+			trials += size
 		}
+	}
+	for _, list := range [][]entry{proven, trial} {
+		slices.SortFunc(list, func(a, b entry) int {
+			return cmp.Or(a.used.Compare(b.used), strings.Compare(a.key, b.key))
+		})
+	}
+	for c.Limit > 0 && total > c.Limit && len(proven)+len(trial) > 0 {
+		from := &proven
+		if len(proven) == 0 || len(trial) > 1 && trials > c.Limit/trialShare {
+			from = &trial
+			trials -= trial[0].size
+		}
+		e := (*from)[0]
+		*from = (*from)[1:]
 		if err := c.Evict(e.key); err != nil {
 			trouble = errors.Join(trouble, err)
 			continue

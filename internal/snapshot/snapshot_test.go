@@ -437,6 +437,18 @@ func TestCache(t *testing.T) {
 	if err := c.Prune(time.Now()); err != nil {
 		t.Error(err)
 	}
+	// One that was never used goes before those that were, unless it is the latest.
+	put("unused")
+	put("young")
+	os.Chtimes(c.Path("unused"), time.Unix(1, 0), time.Unix(1, 0))
+	os.Chtimes(filepath.Join(c.Dir, "unused.ok"), time.Unix(1, 0), time.Unix(1, 0))
+	c.Limit = 3 * size
+	if err := c.Prune(time.Now()); err != nil {
+		t.Error(err)
+	}
+	if errs := fmt.Sprint(open("unused", now), open("young", now)); errs != ErrMiss.Error()+" <nil>" {
+		t.Error(errs)
+	}
 	if errs := fmt.Sprint(open("a", now), open("b", now), open("c", now)); errs != "<nil> "+ErrMiss.Error()+" <nil>" {
 		t.Error(errs)
 	}

@@ -174,9 +174,9 @@ fails("machine", "unsupported machine type")
 	p.run("--kernel", "no/such/kernel").expect(1, "no/such/kernel")
 }
 
-// TestUnreadableKernel is about the kernels of distributions that only root may
-// read: named they are an error, else they are skipped with a note.
-func TestUnreadableKernel(t *testing.T) {
+// TestUnreadableFiles is about kernels of distributions, and disks, that only root may
+// read: what is named is an error, other kernels are skipped with a note.
+func TestUnreadableFiles(t *testing.T) {
 	p := newProject(t, hostProfile+`
 [profiles.named]
 kernel = "boot/vmlinuz"
@@ -186,8 +186,10 @@ cmdline = "quiet"
 root = "."
 `)
 	p.dropPrivileges()
-	if err := os.Chmod(p.write("boot/vmlinuz", "x"), 0); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"boot/vmlinuz", "disk.img"} {
+		if err := os.Chmod(p.write(name, "x"), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p.write("tests/a.test.lua", `
 test("named", function(t)
@@ -197,6 +199,13 @@ end)
 test("found", function(t)
   local err = t:assert_raises(function() provium:vm("v", "found"):boot() end)
   for _, needle in ipairs{"skipped", "boot/vmlinuz", "permission denied"} do t:assert_contains(err, needle) end
+end)
+test("disk", function(t)
+  local vm = provium:vm("v", "named")
+  for _, opts in ipairs{{image = "disk.img"}, {image = "disk.img", readonly = true}, {template = "disk.img"}, {image = "disk.img", format = "qcow2"}} do
+    local err = t:assert_raises(function() vm:attach_disk(opts) end)
+    for _, needle in ipairs{"vm:attach_disk", "disk.img", "permission denied"} do t:assert_contains(err, needle) end
+  end
 end)
 `)
 	p.run("-v").expect(0)

@@ -76,6 +76,21 @@ func QEMU(ctx context.Context, h Host) Result {
 	return r
 }
 
+// ImageTool checks whether disk images that are not raw can be used.
+func ImageTool(h Host) Result {
+	r := Result{Name: "disk images", Effect: "qcow2, vhd, vhdx and vmdk images can be disks, besides raw ones"}
+	path, err := h.Programs.Look(ImageProgram)
+	if err != nil {
+		r.Status = Note
+		r.Found = ImageProgram + " is not on PATH"
+		r.Effect = "only raw images can be disks of guests"
+		r.Remedy = "install it: " + installImageTool(h)
+		return r
+	}
+	r.Found = path
+	return r
+}
+
 // Accelerator checks whether guests run at the speed of the host's CPU.
 func Accelerator(h Host) Result {
 	r := Result{Name: "accelerator"}

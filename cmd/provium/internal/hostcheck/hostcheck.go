@@ -23,6 +23,9 @@ import (
 // QEMUProgram is the program that runs guests.
 const QEMUProgram = "qemu-system-x86_64"
 
+// ImageProgram is the program that reads disk images that are not raw.
+const ImageProgram = "qemu-nbd"
+
 // Status grades a result.
 type Status int
 
@@ -95,7 +98,7 @@ func Preflight(h Host) []Result {
 // All makes every check, in the order in which they are best read.
 func All(ctx context.Context, h Host) []Result {
 	return []Result{
-		QEMU(ctx, h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
+		QEMU(ctx, h), ImageTool(h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
 		Privileges(h), Vsock(h), Pressure(h), KSM(h), Project(h),
 	}
 }
@@ -154,25 +157,45 @@ func distribution(root fs.FS) []string {
 	return ids
 }
 
+// installs are the commands that install QEMU, and the tools for its images, by
+// family of distributions.
+var installs = []struct{ family, qemu, images string }{
+	{"debian", "apt-get install qemu-system-x86", "apt-get install qemu-utils"},
+	{"ubuntu", "apt-get install qemu-system-x86", "apt-get install qemu-utils"},
+	{"fedora", "dnf install qemu-system-x86-core", "dnf install qemu-img"},
+	{"rhel", "dnf install qemu-system-x86-core", "dnf install qemu-img"},
+	{"arch", "pacman -S qemu-system-x86", "pacman -S qemu-img"},
+	{"alpine", "apk add qemu-system-x86_64", "apk add qemu-img"},
+	{"suse", "zypper install qemu-x86", "zypper install qemu-img"},
+}
+
 // install is the command that installs QEMU here.
 func install(h Host) string {
-	sudo := "sudo "
-	if h.UID == 0 {
-		sudo = ""
-	}
 	for _, id := range distribution(h.Root) {
-		switch id {
-		case "debian", "ubuntu":
-			return sudo + "apt-get install qemu-system-x86"
-		case "fedora", "rhel":
-			return sudo + "dnf install qemu-system-x86-core"
-		case "arch":
-			return sudo + "pacman -S qemu-system-x86"
-		case "alpine":
-			return sudo + "apk add qemu-system-x86_64"
-		case "suse":
-			return sudo + "zypper install qemu-x86"
+		for _, i := range installs {
+			if i.family == id {
+				return sudo(h) + i.qemu
+			}
 		}
 	}
 	return "the distribution's package of " + QEMUProgram
+}
+
+// installImageTool is the command that installs qemu-nbd here.
+func installImageTool(h Host) string {
+	for _, id := range distribution(h.Root) {
+		for _, i := range installs {
+			if i.family == id {
+				return sudo(h) + i.images
+			}
+		}
+	}
+	return "the distribution's package of " + ImageProgram
+}
+
+func sudo(h Host) string {
+	if h.UID == 0 {
+		return ""
+	}
+	return "sudo "
 }

@@ -57,7 +57,7 @@ func goodHost(t *testing.T) Host {
 		},
 		Open: func(string) error { return nil },
 		UID:  1000,
-		Programs: programs{have: map[string]string{QEMUProgram: "/usr/bin/qemu"},
+		Programs: programs{have: map[string]string{QEMUProgram: "/usr/bin/qemu", ImageProgram: "/usr/bin/qemu-nbd"},
 			out: "QEMU emulator version 8.2.2 (Debian 1:8.2.2)\nCopyright"},
 		Kernels:  kernels{img: &image.Image{KernelFile: "/boot/vmlinuz", Origin: image.HostKernel, Release: "6.1"}},
 		TempBase: short, Cache: filepath.Join(dir, "not", "yet"),
@@ -105,6 +105,8 @@ func TestFindings(t *testing.T) {
 		texts  string // parts, separated by |
 	}{
 		{"no QEMU", func(h *Host) { h.Programs = programs{} }, FindQEMU, Failure, "not on PATH|sudo apt-get install qemu-system-x86"},
+		{"no image tool", func(h *Host) { h.Programs = programs{} }, ImageTool, Note, "qemu-nbd is not on PATH|only raw|sudo apt-get install qemu-utils"},
+		{"no image tool elsewhere", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=other\n")(h) }, ImageTool, Note, "package of qemu-nbd"},
 		{"no QEMU, as root", func(h *Host) { h.Programs = programs{}; h.UID = 0 }, FindQEMU, Failure, "install it: apt-get"},
 		{"no QEMU on Fedora", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=fedora\n")(h) }, FindQEMU, Failure, "sudo dnf install"},
 		{"no QEMU on a derivative", func(h *Host) {
