@@ -194,8 +194,9 @@ func (c *conversation) end() {
 }
 
 // readBuffer is what one read from the link may bring. A virtio-serial port
-// gives at most 4 KiB at a time; a socket gives more.
-const readBuffer = 32 << 10
+// gives at most 4 KiB at a time; a socket gives more. A system call that carries
+// its buffers itself fits in.
+const readBuffer = wire.CallInline + 8<<10
 
 // link serialises writers. A whole frame is written under the lock, so small
 // frames find their way between the large ones of a bulk transfer.
@@ -335,9 +336,12 @@ func (s *session) request(id uint64, req wire.Request) (*op, error) {
 		s.reply(id, wire.AppendResult(nil, &result))
 		return nil, nil
 	case *wire.Syscall:
-		var v wire.Value
+		var v *wire.SyscallValue
 		if v, begun = s.agent.callNow(req); v != nil {
-			s.reply(id, wire.AppendResult(nil, &wire.Result{Value: v}))
+			// One piece of memory, into which the buffers are copied once.
+			b := wire.AppendResult(make([]byte, wire.HeaderSize, wire.HeaderSize+128+len(v.Data)), &wire.Result{Value: v})
+			wire.Header{Length: uint32(len(b) - wire.HeaderSize), Type: wire.FrameResult, Op: id}.Put(b)
+			s.replyFrame(b)
 			return nil, nil
 		}
 	case *wire.Renew:
@@ -364,7 +368,10 @@ func (s *session) request(id uint64, req wire.Request) (*op, error) {
 
 // reply sends the result of an operation that the reader did itself.
 func (s *session) reply(id uint64, result []byte) {
-	frame := wire.AppendFrame(make([]byte, 0, 128), wire.Header{Type: wire.FrameResult, Op: id}, result)
+	s.replyFrame(wire.AppendFrame(make([]byte, 0, 128), wire.Header{Type: wire.FrameResult, Op: id}, result))
+}
+
+func (s *session) replyFrame(frame []byte) {
 	// The reader must not wait behind a bulk frame.
 	if !s.link.mu.TryLock() {
 		s.agent.ops.Add(1)

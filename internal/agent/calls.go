@@ -141,7 +141,7 @@ func (x *executor) isMeant(r *wire.Syscall) error {
 // callNow makes a call for the reader of the session if it is a small one. It
 // gives the value if the call returned at once, or else the call that is under
 // way; neither when the call is one to be made by an operation.
-func (a *Agent) callNow(r *wire.Syscall) (wire.Value, *asyncCall) {
+func (a *Agent) callNow(r *wire.Syscall) (*wire.SyscallValue, *asyncCall) {
 	if r.Async || r.Data.Streamed() {
 		return nil, nil
 	}
@@ -161,6 +161,14 @@ func (a *Agent) callNow(r *wire.Syscall) (wire.Value, *asyncCall) {
 	case err != nil: // it has just died
 		return nil, nil
 	case answer == nil:
+		return nil, &asyncCall{x, ch, req.id}
+	case len(answer.data) != len(req.data):
+		// Something else has answered in the executor's place: no frame may be
+		// made of that.
+		ch = make(chan execAnswer, 1)
+		ch <- execAnswer{fd: -1, err: &wireError{Text: fmt.Sprintf("the executor answered with %d bytes for buffers of %d", len(answer.data), len(req.data))}}
+		answer.drop()
+		x.cmd.kill(false)
 		return nil, &asyncCall{x, ch, req.id}
 	}
 	return &wire.SyscallValue{Ret: answer.ret, Errno: answer.errno, Life: x.life, Data: answer.data}, nil

@@ -101,14 +101,6 @@ func (r *execRequest) encode(b []byte, id uint64) []byte {
 	return b
 }
 
-// joined is how many bytes of the buffers go out in one piece with the rest.
-func (r *execRequest) joined() int {
-	if len(r.data) <= 8<<10 {
-		return len(r.data)
-	}
-	return 0
-}
-
 // exchange sends a request. Its answer is returned if it comes at once and the
 // caller can wait for that; else it comes on the channel.
 func (x *executor) exchange(r *execRequest, wait bool) (*execAnswer, chan execAnswer, error) {
@@ -133,16 +125,9 @@ func (x *executor) exchange(r *execRequest, wait bool) (*execAnswer, chan execAn
 	x.mu.Unlock()
 
 	x.out = r.encode(x.out[:0], id)
-	data := r.data
-	if n := r.joined(); n > 0 {
-		x.out, data = append(x.out, data...), nil
-	}
 	// After a failure the executor has died or is about to, and whoever waits
 	// is told.
-	err := x.send(x.out, r.fds)
-	if err == nil && len(data) > 0 {
-		err = x.send(data, nil)
-	}
+	err := x.send(x.out, r.data, r.fds)
 	if err != nil {
 		x.cmd.kill(false)
 	}
@@ -408,11 +393,11 @@ func (r *answerReader) receive(sock int, p []byte, flags int) (int, error) {
 	return int(n), nil
 }
 
-// send writes all of p, with descriptors beside the first byte. The executor
-// reads requests as it gets to them, so a long one may wait on a thread.
-func (x *executor) send(p []byte, fds []int) error {
-	for len(p) > 0 {
-		n, err := transmit(x.sock, p, fds)
+// send writes all of head and data, with descriptors beside the first byte. The
+// executor reads requests as it gets to them, so a long one may wait on a thread.
+func (x *executor) send(head, data []byte, fds []int) error {
+	for len(head)+len(data) > 0 {
+		n, err := x.transmit(head, data, fds)
 		if err == unix.EINTR {
 			continue
 		}
@@ -426,23 +411,29 @@ func (x *executor) send(p []byte, fds []int) error {
 		if err != nil {
 			return err
 		}
-		p, fds = p[n:], nil
+		k := min(int(n), len(head))
+		head, data, fds = head[k:], data[int(n)-k:], nil
 	}
 	return nil
 }
 
-// transmit writes once, without waiting.
-func transmit(sock int, p []byte, fds []int) (uintptr, error) {
+// transmit writes once, without waiting: both pieces with one system call, since
+// the first byte wakes the executor, which then had to wait for the rest. Held:
+// x.sending.
+func (x *executor) transmit(head, data []byte, fds []int) (uintptr, error) {
 	const flags = unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
-	if len(fds) == 0 {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(sock), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
-		if errno != 0 {
-			return 0, errno
-		}
-		return n, nil
+	s := &x.message
+	s.iov[0] = unix.Iovec{Base: unsafe.SliceData(head), Len: uint64(len(head))}
+	s.iov[1] = unix.Iovec{Base: unsafe.SliceData(data), Len: uint64(len(data))}
+	s.head = unix.Msghdr{Iov: &s.iov[0], Iovlen: uint64(len(s.iov))}
+	if len(fds) > 0 {
+		control := unix.UnixRights(fds...)
+		s.head.Control, s.head.Controllen = unsafe.SliceData(control), uint64(len(control))
 	}
-	control := unix.UnixRights(fds...)
-	iov := unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))}
-	m := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: unsafe.SliceData(control), Controllen: uint64(len(control))}
-	return rawCall(unix.SYS_SENDMSG, uintptr(sock), uintptr(unsafe.Pointer(&m)), flags)
+	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(x.sock), uintptr(unsafe.Pointer(&s.head)), flags)
+	s.head, s.iov = unix.Msghdr{}, [2]unix.Iovec{} // they keep no bytes from being freed
+	if errno != 0 {
+		return 0, errno
+	}
+	return n, nil
 }

@@ -26,6 +26,10 @@ type executor struct {
 	sending sync.Mutex
 	in      answerReader // of who holds sending, unless there is a reader
 	out     []byte       // a request; of who holds sending
+	message struct {     // of the system call that sends it
+		head unix.Msghdr
+		iov  [2]unix.Iovec
+	}
 
 	mu      sync.Mutex
 	last    uint64

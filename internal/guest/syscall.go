@@ -60,7 +60,11 @@ func (s *Syscall) request() (*wire.Syscall, transfer) {
 		r.Nested = append(r.Nested, uint64(n.Parent), uint64(n.Child), n.Offset)
 	}
 	t := transfer{limit: int64(len(all))}
-	r.Data = t.send(all)
+	if len(all) <= wire.CallInline {
+		r.Data = wire.Bulk{Inline: all}
+	} else {
+		r.Data = t.send(all)
+	}
 	return r, t
 }
 

@@ -30,6 +30,9 @@ const (
 	// InlineLimit is how much bulk data rides inside a request or result
 	// instead of in Data frames of its own.
 	InlineLimit = 32 << 10
+	// CallInline is the same for a system call's buffers, which the agent gives
+	// to the kernel in one piece.
+	CallInline = 64 << 10
 	// MaxRequest is the largest request, all its frames together.
 	MaxRequest = 4 << 20
 	// MaxResult is the largest result, all its frames together.
