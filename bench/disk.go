@@ -21,7 +21,7 @@ import (
 
 const (
 	diskSize   = 256 << 20
-	diskRounds = 7
+	diskRounds = 15
 	diskRules  = 64
 )
 
