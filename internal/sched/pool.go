@@ -63,12 +63,11 @@ type Config struct {
 // Pool is the budget that files share. It is safe for concurrent use.
 //
 // A request that does not fit does not hold back later ones until it was
-// passed over too often. Requests of running files go before queued files, and
-// of them those of files that hold something before those of files that do not.
+// passed over too often. Requests of running files go before queued files.
 // Memory is never overdrawn but in one case: when all running files wait for
 // claims, the first is granted, though the overheads of the others are in its
 // way. CPUs are overdrawn by a file that is the only one to hold any, and
-// where every file that holds something would wait for CPUs of the others.
+// where every file would wait for CPUs of the others.
 type Pool struct {
 	cfg Config
 

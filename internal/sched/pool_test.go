@@ -345,54 +345,6 @@ func TestCPUsNeverDeadlock(t *testing.T) {
 	fx.want("granted", w)
 }
 
-// Files that have a guest get their second one before others get their first: what
-// they have is idle meanwhile.
-func TestWhoHoldsGoesFirst(t *testing.T) {
-	fx := newFixture(t, 10000, 2)
-	a, b, c := fx.file("a", 0, 0), fx.file("b", 0, 0), fx.file("c", 0, 0)
-	fx.want("granted", fx.vm(a, 100, 1))
-	first := fx.vm(b, 100, 1)
-	fx.want("granted", first)
-	early, late := fx.vm(c, 100, 1), fx.vm(a, 100, 1)
-	fx.want("waiting", early, late)
-	b.refund(first.need)
-	fx.want("granted", late)
-	fx.want("waiting", early)
-	a.Done()
-	fx.want("granted", early)
-}
-
-// However many files want two guests each, no more than one has more than the budget,
-// and whoever computes beside them holds nobody up.
-func TestOverdraftIsSmall(t *testing.T) {
-	fx := newFixture(t, 10000, 2)
-	fx.file("computes", 0, 0)
-	var files []*File
-	var first, second []*waiter
-	for i := range 20 {
-		files = append(files, fx.file(fmt.Sprint(i), 0, 0))
-	}
-	for _, f := range files {
-		first = append(first, fx.vm(f, 100, 1))
-	}
-	for len(files) > 0 {
-		for i, w := range first {
-			if len(second) == i && w.state() == "granted" {
-				second = append(second, fx.vm(w.file, 100, 1))
-			}
-		}
-		if used, _ := fx.State(); used.CPUs > 3 {
-			t.Fatalf("%d CPUs are in use", used.CPUs)
-		}
-		ended := len(first) - len(files)
-		if len(second) <= ended || second[ended].state() != "granted" {
-			t.Fatalf("file %d has not got its guests", ended)
-		}
-		files[0].Done()
-		files = files[1:]
-	}
-}
-
 func TestDeadlockFailsTheBootThatClosesTheCircle(t *testing.T) {
 	fx := newFixture(t, 1000, 8)
 	a, b := fx.file("a", 0, 0), fx.file("b", 0, 0)

@@ -63,34 +63,12 @@ func (p *Pool) settle() {
 	p.tell()
 }
 
-// holds tells whether the file has more of the pool than its overhead.
-func (f *File) holds() bool { return f.claim != Amount{} || f.charged != Amount{} }
-
-// byHolding parts the requests of running files. Those of files that hold something
-// go first: what they hold is idle while they wait, and free again when they are done.
-func (p *Pool) byHolding() (holders, others []*waiter) {
-	for _, w := range p.waiting {
-		if w.file.holds() {
-			holders = append(holders, w)
-		} else {
-			others = append(others, w)
-		}
-	}
-	return holders, others
-}
-
-// waits tells whether the file has a request that is not decided.
-func (p *Pool) waits(f *File) bool {
-	return slices.ContainsFunc(p.waiting, func(w *waiter) bool { return w.file == f })
-}
-
 // scan goes over all requests in order, grants the first that fits and that
 // may go before those in front of it, and tells whether there was one.
 func (p *Pool) scan() bool {
 	now := p.cfg.Now()
 	var passed []*waiter
-	holders, others := p.byHolding()
-	for _, w := range slices.Concat(holders, others, p.queue) {
+	for _, w := range slices.Concat(p.waiting, p.queue) {
 		if w.kind == wantStart && p.cfg.Jobs > 0 && len(p.running) >= p.cfg.Jobs {
 			return false
 		}
@@ -112,25 +90,33 @@ func (p *Pool) scan() bool {
 	return false
 }
 
-// untangle acts when none can free anything, and tells whether it changed something.
+// untangle acts when every running file waits, so that none can free anything,
+// and tells whether it changed something.
 func (p *Pool) untangle() bool {
-	holders, others := p.byHolding()
-	if len(p.waiting) == 0 || slices.ContainsFunc(p.running, func(f *File) bool { return f.holds() && !p.waits(f) }) {
+	if len(p.running) == 0 || len(p.waiting) == 0 {
 		return false
 	}
-	// Every file that holds something waits. Waiting for one's turn is of no use now,
-	// and CPUs only ever delay. The overdraft goes to files that hold something, so
-	// that they come to their end, and not one more has idle guests.
-	if p.grantFirst(holders) {
-		return true
+	for _, f := range p.running {
+		if !slices.ContainsFunc(p.waiting, func(w *waiter) bool { return w.file == f }) {
+			return false
+		}
 	}
-	if slices.ContainsFunc(p.running, func(f *File) bool { return !p.waits(f) }) {
-		return false // its end gives its overhead back
+	// Waiting for one's turn is of no use now, and CPUs only ever delay.
+	for _, w := range p.waiting {
+		if memory, cpus := p.fit(w); memory && cpus {
+			p.grant(w)
+			return true
+		}
 	}
-	if p.grantFirst(others) {
-		return true
+	onlyClaims := true
+	for _, w := range p.waiting {
+		if memory, _ := p.fit(w); memory {
+			p.grant(w)
+			return true
+		}
+		onlyClaims = onlyClaims && w.kind == wantClaim
 	}
-	if !slices.ContainsFunc(p.waiting, func(w *waiter) bool { return w.kind != wantClaim }) {
+	if onlyClaims {
 		p.grant(p.waiting[0])
 		return true
 	}
@@ -142,26 +128,6 @@ func (p *Pool) untangle() bool {
 		}
 	}
 	return false
-}
-
-// grantFirst grants the first of the requests that fits, else the first that does but
-// for CPUs, and tells whether there was one.
-func (p *Pool) grantFirst(requests []*waiter) bool {
-	var short *waiter
-	for _, w := range requests {
-		memory, cpus := p.fit(w)
-		if memory && cpus {
-			p.grant(w)
-			return true
-		}
-		if memory && short == nil {
-			short = w
-		}
-	}
-	if short != nil {
-		p.grant(short)
-	}
-	return short != nil
 }
 
 func (p *Pool) grant(w *waiter) {
