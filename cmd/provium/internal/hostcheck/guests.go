@@ -31,7 +31,7 @@ func FindQEMU(h Host) Result {
 		r.Status = Failure
 		r.Found = QEMUProgram + " is not on PATH"
 		r.Effect = "no guest can run"
-		r.Remedy = "install it: " + install(h) + "; or add its directory to PATH"
+		r.Remedy = "install it: " + install(h, QEMUProgram) + "; or add its directory to PATH"
 		return r
 	}
 	r.Found = path
@@ -54,7 +54,7 @@ func QEMU(ctx context.Context, h Host) Result {
 		r.Status = Failure
 		r.Found = fmt.Sprintf("%s does not start: %v", path, err)
 		r.Effect = "no guest can run"
-		r.Remedy = "repair the installation: " + install(h)
+		r.Remedy = "repair the installation: " + install(h, QEMUProgram)
 		return r
 	case m == nil:
 		r.Status = Warning
@@ -84,7 +84,7 @@ func ImageTool(h Host) Result {
 		r.Status = Note
 		r.Found = ImageProgram + " is not on PATH"
 		r.Effect = "only raw images can be disks of guests"
-		r.Remedy = "install it: " + installImageTool(h)
+		r.Remedy = "install it: " + install(h, ImageProgram)
 		return r
 	}
 	r.Found = path

@@ -157,40 +157,30 @@ func distribution(root fs.FS) []string {
 	return ids
 }
 
-// installs are the commands that install QEMU, and the tools for its images, by
-// family of distributions.
-var installs = []struct{ family, qemu, images string }{
-	{"debian", "apt-get install qemu-system-x86", "apt-get install qemu-utils"},
-	{"ubuntu", "apt-get install qemu-system-x86", "apt-get install qemu-utils"},
-	{"fedora", "dnf install qemu-system-x86-core", "dnf install qemu-img"},
-	{"rhel", "dnf install qemu-system-x86-core", "dnf install qemu-img"},
-	{"arch", "pacman -S qemu-system-x86", "pacman -S qemu-img"},
-	{"alpine", "apk add qemu-system-x86_64", "apk add qemu-img"},
-	{"suse", "zypper install qemu-x86", "zypper install qemu-img"},
-}
-
-// install is the command that installs QEMU here.
-func install(h Host) string {
+// install is the command that installs a program of QEMU here.
+func install(h Host, program string) string {
 	for _, id := range distribution(h.Root) {
-		for _, i := range installs {
-			if i.family == id {
-				return sudo(h) + i.qemu
-			}
+		var with, machine, images string
+		switch id {
+		case "debian", "ubuntu":
+			with, machine, images = "apt-get install ", "qemu-system-x86", "qemu-utils"
+		case "fedora", "rhel":
+			with, machine, images = "dnf install ", "qemu-system-x86-core", "qemu-img"
+		case "arch":
+			with, machine, images = "pacman -S ", "qemu-system-x86", "qemu-img"
+		case "alpine":
+			with, machine, images = "apk add ", "qemu-system-x86_64", "qemu-img"
+		case "suse":
+			with, machine, images = "zypper install ", "qemu-x86", "qemu-img"
+		default:
+			continue
 		}
-	}
-	return "the distribution's package of " + QEMUProgram
-}
-
-// installImageTool is the command that installs qemu-nbd here.
-func installImageTool(h Host) string {
-	for _, id := range distribution(h.Root) {
-		for _, i := range installs {
-			if i.family == id {
-				return sudo(h) + i.images
-			}
+		if program == ImageProgram {
+			return sudo(h) + with + images
 		}
+		return sudo(h) + with + machine
 	}
-	return "the distribution's package of " + ImageProgram
+	return "the distribution's package of " + program
 }
 
 func sudo(h Host) string {
