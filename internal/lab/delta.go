@@ -94,7 +94,7 @@ func dupFile(f *os.File) (*os.File, error) {
 
 // parent opens what a delta lies over.
 func (h *Host) parent(ctx context.Context, r *snapshot.Reader) (*os.File, error) {
-	p := r.Manifest().Parent
+	p := r.Manifest().Base
 	if f, err := h.bases.open(p.ID); f != nil || err != nil {
 		return f, err
 	}
@@ -103,7 +103,7 @@ func (h *Host) parent(ctx context.Context, r *snapshot.Reader) (*os.File, error)
 		return nil, fmt.Errorf("snapshot `%s` holds only what changed since another one: %w", r.Path(), err)
 	}
 	defer parent.Close()
-	if parent.ID() != p.ID || parent.Manifest().Parent != nil {
+	if parent.ID() != p.ID || parent.Manifest().Base != nil {
 		return nil, fmt.Errorf("snapshot `%s` holds only what changed since `%s`, which is another file by now", r.Path(), p.Path)
 	}
 	if err := h.verify(ctx, parent); err != nil {
@@ -122,7 +122,7 @@ func (i *instance) settle(w *snapshot.Writer, changed []snapshot.Range) (delta b
 	if sum > i.plan.cfg.Memory/deltaShare {
 		return false, w.FillRAM(i.machine.RAM(), changed)
 	}
-	return true, w.SetParent(i.plan.parent, changed)
+	return true, w.SetBase(i.plan.parent, changed)
 }
 
 // ranges are those of package qemu.

@@ -564,8 +564,8 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader) (err
 		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
-	p.parent = snapshot.Parent{Path: r.Path(), ID: r.ID()}
-	if m.Parent != nil {
+	p.parent = snapshot.Base{Path: r.Path(), ID: r.ID()}
+	if m.Base != nil {
 		changed, err := r.Changed()
 		if err != nil {
 			return err
@@ -574,7 +574,7 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader) (err
 			return err
 		}
 		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.lower, r.File(), ranges(changed)
-		p.parent = *m.Parent
+		p.parent = *m.Base
 	}
 	p.restored, p.origin, p.base = true, r.ID(), v.host.saved.get(r.ID())
 	return nil
