@@ -1,4 +1,4 @@
-package script
+package value
 
 import (
 	"fmt"
@@ -12,22 +12,24 @@ const (
 	renderMaxLines = 2000
 )
 
-// renderer writes a value as a structure of lines, such that equal structures give equal
-// text. leaf renders what is no table.
+// renderer formats a value as lines, such that equal structures have equal texts. leaf
+// formats a value which is neither a table nor a string.
 type renderer struct {
 	leaf  func(lua.Value) string
 	lines []string
-	above map[uintptr]string // tables being rendered, with their paths
+	above map[uintptr]string // open tables, with their paths
 }
 
-// render gives the structure of v: tables with sorted keys, one entry a line, cycles named.
-func render(v lua.Value, leaf func(lua.Value) string) string {
+// Render formats the structure of v with one entry per line: keys are sorted and cycles are
+// named. leaf formats a value which is neither a table nor a string. Nesting and the number
+// of lines are limited; the text shows where it was cut.
+func Render(v lua.Value, leaf func(lua.Value) string) string {
 	r := &renderer{leaf: leaf, above: map[uintptr]string{}}
 	r.value("", v, "", "", 0)
 	return strings.Join(r.lines, "\n")
 }
 
-// value appends prefix and v on one or more lines; path names v from the root.
+// value appends prefix and v on one or more lines. path leads from the root to v.
 func (r *renderer) value(prefix string, v lua.Value, suffix, path string, depth int) {
 	if len(r.lines) > renderMaxLines {
 		return
@@ -37,7 +39,7 @@ func (r *renderer) value(prefix string, v lua.Value, suffix, path string, depth 
 	if !ok {
 		text := ""
 		if s, isString := v.(string); isString {
-			text = quote(s)
+			text = Quote(s)
 		} else {
 			text = r.leaf(v)
 		}
@@ -52,7 +54,7 @@ func (r *renderer) value(prefix string, v lua.Value, suffix, path string, depth 
 		r.lines = append(r.lines, indent+prefix+"{...}"+suffix)
 		return
 	}
-	pairs := sortedPairs(t)
+	pairs := SortedPairs(t)
 	if len(pairs) == 0 {
 		r.lines = append(r.lines, indent+prefix+"{}"+suffix)
 		return
@@ -70,19 +72,19 @@ func (r *renderer) value(prefix string, v lua.Value, suffix, path string, depth 
 			break
 		}
 		label := ""
-		switch k := p.key.(type) {
+		switch k := p.Key.(type) {
 		case int64:
 			if k != int64(i+1) {
 				label = fmt.Sprintf("[%d] = ", k)
 			}
 		case string:
-			if label = "[" + quote(k) + "] = "; isName(k) {
+			if label = "[" + Quote(k) + "] = "; IsName(k) {
 				label = k + " = "
 			}
 		default:
-			label = "[" + r.leaf(p.key) + "] = "
+			label = "[" + r.leaf(p.Key) + "] = "
 		}
-		r.value(label, p.value, ",", fieldPath(path, p.key), depth+1)
+		r.value(label, p.Value, ",", FieldPath(path, p.Key), depth+1)
 	}
 	r.lines = append(r.lines, indent+"}"+suffix)
 }

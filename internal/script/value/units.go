@@ -1,4 +1,4 @@
-package script
+package value
 
 import (
 	"errors"
@@ -11,20 +11,21 @@ import (
 	"provium/internal/lua"
 )
 
-// nanoseconds per unit of a duration string.
+// durationUnits are the units of a duration string, in nanoseconds. "ms" is before "s",
+// which is its suffix.
 var durationUnits = []struct {
 	suffix string
 	ns     float64
 }{{"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}}
 
-// errDurationRange is the answer to a duration that is NaN, infinite or, where only
-// lengths make sense, negative.
+// errDurationRange is returned for a duration that is NaN, infinite or, where only a length
+// makes sense, negative.
 var errDurationRange = errors.New("duration: must be a finite, non-negative number")
 
-// parseDuration reads a length of time as test authors write it: a number of seconds or a
-// decimal number with a unit. It is never negative. Lengths beyond what time.Duration holds
-// (292 years) are as good as endless and are cut to the largest one.
-func parseDuration(v lua.Value) (time.Duration, error) {
+// ParseDuration parses a length of time: a number of seconds, or a string with a decimal
+// number and a unit. Negative lengths are an error. Lengths beyond the range of
+// time.Duration (292 years) become its maximum.
+func ParseDuration(v lua.Value) (time.Duration, error) {
 	ns, err := parseNanos(v)
 	if err != nil {
 		return 0, err
@@ -38,19 +39,20 @@ func parseDuration(v lua.Value) (time.Duration, error) {
 	return time.Duration(ns), nil
 }
 
-// parseSignedDuration is parseDuration for clocks, which also go backwards.
-func parseSignedDuration(v lua.Value) (time.Duration, error) {
+// ParseSignedDuration is like ParseDuration and also accepts negative durations, for clocks.
+// A duration out of range is an error.
+func ParseSignedDuration(v lua.Value) (time.Duration, error) {
 	ns, err := parseNanos(v)
 	if err != nil {
 		return 0, err
 	}
 	if ns >= math.MaxInt64 || ns <= math.MinInt64 {
-		return 0, fmt.Errorf("duration: %v is out of range (at most 292 years)", show(v))
+		return 0, fmt.Errorf("duration: %v is out of range (at most 292 years)", Format(v))
 	}
 	return time.Duration(ns), nil
 }
 
-// parseNanos gives the nanoseconds of a number of seconds or of a duration string.
+// parseNanos returns the nanoseconds in a number of seconds or in a duration string.
 func parseNanos(v lua.Value) (float64, error) {
 	switch v := v.(type) {
 	case int64:
@@ -73,14 +75,15 @@ func parseNanos(v lua.Value) (float64, error) {
 			}
 			return math.Round(f * u.ns), nil
 		}
-		return 0, fmt.Errorf("duration: cannot parse `%s` (a decimal number with ms, s, m or h, such as \"500ms\")", clip(v, 80))
+		return 0, fmt.Errorf("duration: cannot parse `%s` (a decimal number with ms, s, m or h, such as \"500ms\")",
+			Clip(v, 80))
 	default:
-		return 0, fmt.Errorf("duration: expected number|string, got %s", typeName(v))
+		return 0, fmt.Errorf("duration: expected number|string, got %s", lua.TypeName(v))
 	}
 }
 
-// parseDecimal reads digits with at most one point and an optional minus: no exponent, no
-// hexadecimal, no blanks, which strconv alone would let through.
+// parseDecimal parses digits with at most one point and an optional minus. It refuses the
+// exponents, hexadecimal digits and words which strconv accepts.
 func parseDecimal(s string) (float64, bool) {
 	digits := strings.TrimPrefix(s, "-")
 	whole, fraction, _ := strings.Cut(digits, ".")
@@ -91,8 +94,9 @@ func parseDecimal(s string) (float64, bool) {
 	return f, err == nil
 }
 
-// parseSize reads an amount of memory or storage in bytes.
-func parseSize(v lua.Value) (int64, error) {
+// ParseSize parses an amount of memory or storage: a positive whole number of bytes, or a
+// string with a decimal number and K, M, G or T (powers of 1024).
+func ParseSize(v lua.Value) (int64, error) {
 	switch v := v.(type) {
 	case int64:
 		if v <= 0 {
@@ -101,11 +105,12 @@ func parseSize(v lua.Value) (int64, error) {
 		return v, nil
 	case float64:
 		if v != math.Trunc(v) || math.Abs(v) >= 1<<63 { // also NaN and infinity
-			return 0, fmt.Errorf("size must be a whole number of bytes, got %v", show(v))
+			return 0, fmt.Errorf("size must be a whole number of bytes, got %v", Format(v))
 		}
-		return parseSize(int64(v))
+		return ParseSize(int64(v))
 	case string:
-		bad := fmt.Errorf("cannot parse size `%s` (a number with K, M, G or T, such as \"512M\", or an integer number of bytes)", clip(v, 80))
+		bad := fmt.Errorf("cannot parse size `%s` (a number with K, M, G or T, such as \"512M\","+
+			" or an integer number of bytes)", Clip(v, 80))
 		if v == "" {
 			return 0, bad
 		}
@@ -125,11 +130,11 @@ func parseSize(v lua.Value) (int64, error) {
 		}
 		return int64(bytes), nil
 	default:
-		return 0, fmt.Errorf("size must be an integer or a string such as \"512M\", got %s", typeName(v))
+		return 0, fmt.Errorf("size must be an integer or a string such as \"512M\", got %s", lua.TypeName(v))
 	}
 }
 
-// seconds renders a duration the way its author would write it in seconds: "5s", "0.25s".
-func seconds(d time.Duration) string {
+// FormatSeconds formats a duration as a test author writes it in seconds: "5s", "0.25s".
+func FormatSeconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + "s"
 }

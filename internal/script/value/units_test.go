@@ -1,4 +1,4 @@
-package script
+package value
 
 import (
 	"math"
@@ -17,7 +17,7 @@ func TestParseDuration(t *testing.T) {
 		"0s": 0, 1e300: math.MaxInt64, int64(math.MaxInt64): math.MaxInt64,
 	}
 	for in, want := range good {
-		if got, err := parseDuration(in); err != nil || got != want {
+		if got, err := ParseDuration(in); err != nil || got != want {
 			t.Errorf("parseDuration(%v) = %v, %v; want %v", in, got, err, want)
 		}
 	}
@@ -31,7 +31,7 @@ func TestParseDuration(t *testing.T) {
 		nil: "expected number|string, got nil", true: "expected number|string, got boolean",
 	}
 	for in, want := range bad {
-		if got, err := parseDuration(in); err == nil || !strings.Contains(err.Error(), want) {
+		if got, err := ParseDuration(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("parseDuration(%v) = %v, %v; want an error with %q", in, got, err, want)
 		}
 	}
@@ -41,12 +41,12 @@ func TestParseSignedDuration(t *testing.T) {
 	for in, want := range map[lua.Value]time.Duration{
 		"-2m": -2 * time.Minute, int64(-90): -90 * time.Second, 0.5: 500 * time.Millisecond,
 	} {
-		if got, err := parseSignedDuration(in); err != nil || got != want {
+		if got, err := ParseSignedDuration(in); err != nil || got != want {
 			t.Errorf("parseSignedDuration(%v) = %v, %v; want %v", in, got, err, want)
 		}
 	}
 	for _, in := range []lua.Value{1e300, -1e300, math.NaN(), "x", nil} {
-		if got, err := parseSignedDuration(in); err == nil {
+		if got, err := ParseSignedDuration(in); err == nil {
 			t.Errorf("parseSignedDuration(%v) = %v, want an error", in, got)
 		}
 	}
@@ -57,13 +57,13 @@ func TestParseSize(t *testing.T) {
 		int64(1): 1, 4096.0: 4096, "1K": 1 << 10, "512M": 512 << 20, "2G": 2 << 30, "1T": 1 << 40,
 		"1.5G": 3 << 29, "0.5K": 512,
 	} {
-		if got, err := parseSize(in); err != nil || got != want {
+		if got, err := ParseSize(in); err != nil || got != want {
 			t.Errorf("parseSize(%v) = %v, %v; want %v", in, got, err, want)
 		}
 	}
 	for _, in := range []lua.Value{int64(0), int64(-1), "0", "0K", "", "K", "2X", "512", "512MB", "-1M",
 		"1 M", "1e3M", "0.0001K", "99999999999T", 1.5, math.NaN(), math.Inf(1), 1e300, nil, true} {
-		if got, err := parseSize(in); err == nil {
+		if got, err := ParseSize(in); err == nil {
 			t.Errorf("parseSize(%v) = %v, want an error", in, got)
 		}
 	}
@@ -72,7 +72,7 @@ func TestParseSize(t *testing.T) {
 func TestShowFloat(t *testing.T) {
 	for in, want := range map[float64]string{1: "1.0", 0.1: "0.1", 1e100: "1e+100", -2.5: "-2.5",
 		math.Inf(1): "inf", 1700000000: "1700000000.0"} {
-		if got := showFloat(in); got != want {
+		if got := FormatFloat(in); got != want {
 			t.Errorf("showFloat(%v) = %s, want %s", in, got, want)
 		}
 	}
@@ -81,7 +81,7 @@ func TestShowFloat(t *testing.T) {
 func TestSeconds(t *testing.T) {
 	for in, want := range map[time.Duration]string{5 * time.Second: "5s", 250 * time.Millisecond: "0.25s",
 		2 * time.Minute: "120s", 0: "0s"} {
-		if got := seconds(in); got != want {
+		if got := FormatSeconds(in); got != want {
 			t.Errorf("seconds(%v) = %s, want %s", in, got, want)
 		}
 	}
@@ -92,10 +92,10 @@ func FuzzParseUnits(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if d, err := parseDuration(s); err == nil && d < 0 {
+		if d, err := ParseDuration(s); err == nil && d < 0 {
 			t.Errorf("parseDuration(%q) = %v", s, d)
 		}
-		if n, err := parseSize(s); err == nil && n <= 0 {
+		if n, err := ParseSize(s); err == nil && n <= 0 {
 			t.Errorf("parseSize(%q) = %v", s, n)
 		}
 	})

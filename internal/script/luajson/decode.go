@@ -1,4 +1,4 @@
-package script
+package luajson
 
 import (
 	"fmt"
@@ -7,35 +7,71 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
-// jsonMaxDepth bounds nesting, so that hostile text cannot exhaust a stack.
-const jsonMaxDepth = 1000
+// maxDepth limits nesting, so that hostile text cannot exhaust the stack.
+const maxDepth = 1000
 
-// A decoded JSON value is nil, bool, int64, float64, string, jsonArray or jsonObject.
+// A parsed JSON value is nil, bool, int64, float64, string, array or object.
 type (
-	jsonArray  []any
-	jsonObject []jsonMember
-	jsonMember struct {
+	array  []any
+	object []member
+	member struct {
 		name  string
 		value any
 	}
 )
 
-// jsonSyntaxError is where and why a text is no JSON. Offset counts bytes from 0.
-type jsonSyntaxError struct {
-	reason               string
-	offset, line, column int
+// SyntaxError is returned by [Decode] for a text that is not valid JSON.
+type SyntaxError struct {
+	Reason       string
+	Offset       int // in bytes, from 0
+	Line, Column int // from 1; columns are bytes
 }
 
-func (e *jsonSyntaxError) Error() string {
-	return fmt.Sprintf("%s at line %d column %d (byte %d)", e.reason, e.line, e.column, e.offset+1)
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("%s at line %d column %d (byte %d)", e.Reason, e.Line, e.Column, e.Offset+1)
 }
 
-// decodeJSON reads one JSON value that takes up the whole text. Integers of 64 bits are
-// exact, those up to 2^64-1 keep their bits in an int64, other numbers are floats.
-func decodeJSON(text string) (any, error) {
-	d := &jsonDecoder{text: text}
+// Decode returns the Lua value of a JSON text. Integers of 64 bits are exact, those up to
+// 2^64-1 keep their bits in an int64, and other numbers are floats. null becomes nil, so a
+// field with it is absent. An invalid text is a [*SyntaxError].
+func Decode(s *lua.State, text string) (lua.Value, error) {
+	v, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return toLua(s, v), nil
+}
+
+// toLua converts a parsed value.
+func toLua(s *lua.State, v any) lua.Value {
+	switch v := v.(type) {
+	case array:
+		t := s.NewTable()
+		for i, item := range v {
+			if item != nil {
+				value.MustSet(t, int64(i+1), toLua(s, item))
+			}
+		}
+		return t
+	case object:
+		t := s.NewTable()
+		for _, m := range v {
+			value.MustSet(t, m.name, toLua(s, m.value))
+		}
+		return t
+	default:
+		return v
+	}
+}
+
+// parse returns the one JSON value that text consists of.
+func parse(text string) (any, error) {
+	d := &decoder{text: text}
 	v := d.value(0)
 	if d.err == nil {
 		if d.blank(); d.at < len(d.text) {
@@ -48,28 +84,30 @@ func decodeJSON(text string) (any, error) {
 	return v, nil
 }
 
-// jsonDecoder reads forward through text; after its first error every step is void.
-type jsonDecoder struct {
+// decoder reads text once, from front to back. After the first error its methods do nothing
+// of use and callers stop.
+type decoder struct {
 	text string
 	at   int
 	err  error
 }
 
-func (d *jsonDecoder) fail(format string, args ...any) {
+// fail sets the error, at the current position, unless there is one.
+func (d *decoder) fail(format string, args ...any) {
 	if d.err != nil {
 		return
 	}
 	before := d.text[:d.at]
-	d.err = &jsonSyntaxError{
-		reason: fmt.Sprintf(format, args...),
-		offset: d.at,
-		line:   strings.Count(before, "\n") + 1,
-		column: d.at - strings.LastIndexByte(before, '\n'),
+	d.err = &SyntaxError{
+		Reason: fmt.Sprintf(format, args...),
+		Offset: d.at,
+		Line:   strings.Count(before, "\n") + 1,
+		Column: d.at - strings.LastIndexByte(before, '\n'),
 	}
 }
 
-// here describes the byte the decoder stands at.
-func (d *jsonDecoder) here() string {
+// here describes the next character for messages.
+func (d *decoder) here() string {
 	if d.at >= len(d.text) {
 		return "end of text"
 	}
@@ -80,7 +118,8 @@ func (d *jsonDecoder) here() string {
 	return fmt.Sprintf("`%c`", r)
 }
 
-func (d *jsonDecoder) blank() {
+// blank skips white space.
+func (d *decoder) blank() {
 	for d.at < len(d.text) {
 		switch d.text[d.at] {
 		case ' ', '\t', '\n', '\r':
@@ -91,8 +130,8 @@ func (d *jsonDecoder) blank() {
 	}
 }
 
-// next tells whether the byte c stands next, and steps over it.
-func (d *jsonDecoder) next(c byte) bool {
+// next skips the byte c and reports whether it was the next one.
+func (d *decoder) next(c byte) bool {
 	if d.at < len(d.text) && d.text[d.at] == c {
 		d.at++
 		return true
@@ -100,10 +139,11 @@ func (d *jsonDecoder) next(c byte) bool {
 	return false
 }
 
-func (d *jsonDecoder) value(depth int) any {
+// value parses a value with its leading white space.
+func (d *decoder) value(depth int) any {
 	d.blank()
-	if depth > jsonMaxDepth {
-		d.fail("nesting deeper than %d levels", jsonMaxDepth)
+	if depth > maxDepth {
+		d.fail("nesting deeper than %d levels", maxDepth)
 		return nil
 	}
 	switch {
@@ -130,7 +170,8 @@ func (d *jsonDecoder) value(depth int) any {
 	return nil
 }
 
-func (d *jsonDecoder) word(w string) bool {
+// word skips w and reports whether the text goes on with it.
+func (d *decoder) word(w string) bool {
 	if !strings.HasPrefix(d.text[d.at:], w) {
 		return false
 	}
@@ -138,8 +179,9 @@ func (d *jsonDecoder) word(w string) bool {
 	return true
 }
 
-func (d *jsonDecoder) array(depth int) any {
-	items := jsonArray{}
+// array parses an array after its opening bracket.
+func (d *decoder) array(depth int) any {
+	items := array{}
 	if d.blank(); d.next(']') {
 		return items
 	}
@@ -157,8 +199,9 @@ func (d *jsonDecoder) array(depth int) any {
 	return nil
 }
 
-func (d *jsonDecoder) object(depth int) any {
-	members := jsonObject{}
+// object parses an object after its opening brace.
+func (d *decoder) object(depth int) any {
+	members := object{}
 	if d.blank(); d.next('}') {
 		return members
 	}
@@ -172,7 +215,7 @@ func (d *jsonDecoder) object(depth int) any {
 			d.fail("unexpected %s, expected `:`", d.here())
 			break
 		}
-		members = append(members, jsonMember{name, d.value(depth + 1)})
+		members = append(members, member{name, d.value(depth + 1)})
 		d.blank()
 		switch {
 		case d.err != nil:
@@ -185,8 +228,8 @@ func (d *jsonDecoder) object(depth int) any {
 	return nil
 }
 
-// digits steps over decimal digits and tells whether there was one.
-func (d *jsonDecoder) digits() bool {
+// digits skips decimal digits and reports whether there was one.
+func (d *decoder) digits() bool {
 	from := d.at
 	for d.at < len(d.text) && '0' <= d.text[d.at] && d.text[d.at] <= '9' {
 		d.at++
@@ -194,7 +237,8 @@ func (d *jsonDecoder) digits() bool {
 	return d.at > from
 }
 
-func (d *jsonDecoder) number() any {
+// number parses a number, as strict as the grammar of JSON.
+func (d *decoder) number() any {
 	from, integer := d.at, true
 	d.next('-')
 	if d.next('0') {
@@ -235,14 +279,14 @@ func (d *jsonDecoder) number() any {
 	f, err := strconv.ParseFloat(literal, 64)
 	if err != nil || math.IsInf(f, 0) {
 		d.at = from
-		d.fail("number `%s` is out of range", clip(literal, 40))
+		d.fail("number `%s` is out of range", value.Clip(literal, 40))
 		return nil
 	}
 	return f
 }
 
-// str reads a string whose opening quote was read. Bytes that are no UTF-8 stay as they are.
-func (d *jsonDecoder) str() string {
+// str parses a string after its opening quote. Invalid UTF-8 stays as it is.
+func (d *decoder) str() string {
 	var out []byte
 	plain := d.at // start of bytes not yet copied
 	for d.at < len(d.text) {
@@ -272,8 +316,8 @@ func (d *jsonDecoder) str() string {
 	return ""
 }
 
-// escape appends what the escape sequence the decoder stands at means.
-func (d *jsonDecoder) escape(out []byte) []byte {
+// escape parses an escape sequence and appends its meaning to out.
+func (d *decoder) escape(out []byte) []byte {
 	if d.at+1 >= len(d.text) {
 		d.fail("unfinished string")
 		return out
@@ -284,7 +328,7 @@ func (d *jsonDecoder) escape(out []byte) []byte {
 		return append(out, "\"\\/\b\f\n\r\t"[i])
 	}
 	if c != 'u' {
-		d.fail("unknown escape sequence `\\%s`", printable(string(c)))
+		d.fail("unknown escape sequence `\\%s`", value.Printable(string(c)))
 		return out
 	}
 	r, ok := d.unicode()
@@ -294,7 +338,7 @@ func (d *jsonDecoder) escape(out []byte) []byte {
 	}
 	d.at += 6
 	if utf16.IsSurrogate(r) {
-		// Half a pair stands for no character; it becomes U+FFFD.
+		// Half a pair is not a character. It becomes U+FFFD.
 		second, ok := d.unicode()
 		if pair := utf16.DecodeRune(r, second); ok && pair != utf8.RuneError {
 			d.at += 6
@@ -305,8 +349,8 @@ func (d *jsonDecoder) escape(out []byte) []byte {
 	return utf8.AppendRune(out, r)
 }
 
-// unicode reads the \uXXXX the decoder stands at without stepping over it.
-func (d *jsonDecoder) unicode() (rune, bool) {
+// unicode returns the value of the \uXXXX at the current position, without skipping it.
+func (d *decoder) unicode() (rune, bool) {
 	rest := d.text[d.at:]
 	if len(rest) < 6 || rest[0] != '\\' || rest[1] != 'u' {
 		return 0, false

@@ -7,28 +7,27 @@ import (
 	"slices"
 )
 
-// A delta is a snapshot of a machine that was itself restored: its file holds only
-// the memory that is no longer what it was in the parent's. The parent is always a
-// complete one, also where the machine was restored from a delta, so that there are
-// no chains.
+// A diff is a snapshot of a machine which was itself restored: its file holds only
+// the memory that differs from the base's. The base is always a full snapshot, also
+// where the machine was restored from a diff, so there are no chains.
 
-// Parent names the complete snapshot that a delta belongs to.
-type Parent struct {
+// Base names the full snapshot that a diff lies over.
+type Base struct {
 	Path string `json:"path"`
-	ID   FileID `json:"id"` // a file that is another one by now is no parent
+	ID   FileID `json:"id"` // a file with another identity is not the base
 }
 
 // Range is a part of the memory, whole pages, in bytes.
 type Range struct{ At, Length int64 }
 
-// maxRanges bounds what a delta may list.
+// maxRanges bounds the parts that a diff may list.
 const maxRanges = 1 << 20
 
-// SetParent makes the snapshot a delta: changed are the parts of the memory that it
-// holds, in order. It must come before Commit.
-func (w *Writer) SetParent(p Parent, changed []Range) error {
+// SetBase makes the snapshot a diff over b: changed are the parts of the memory that
+// it holds, in order. It must be called before Commit.
+func (w *Writer) SetBase(b Base, changed []Range) error {
 	if len(changed) > maxRanges {
-		return fmt.Errorf("snapshot delta: %d changed parts, at most %d are possible", len(changed), maxRanges)
+		return fmt.Errorf("snapshot diff: %d changed parts, at most %d are possible", len(changed), maxRanges)
 	}
 	text := make([]byte, 0, 16*len(changed))
 	for _, r := range changed {
@@ -38,12 +37,12 @@ func (w *Writer) SetParent(p Parent, changed []Range) error {
 	if err := w.PutSection(sectionChanged, text); err != nil {
 		return err
 	}
-	w.parent = &p
+	w.base = &b
 	return nil
 }
 
-// FillRAM copies from the parent's memory what was not changed: the snapshot becomes
-// a complete one.
+// FillRAM copies from the base's memory what was not changed: the snapshot becomes
+// a full one.
 func (w *Writer) FillRAM(from *os.File, changed []Range) error {
 	next := int64(0)
 	for _, r := range append(slices.Clone(changed), Range{At: w.ram}) {
@@ -69,7 +68,7 @@ func (w *Writer) FillRAM(from *os.File, changed []Range) error {
 	return nil
 }
 
-// AppendRange adds a part behind those that are there, joining what touches.
+// AppendRange appends a part to all, which end before it, and joins adjacent parts.
 func AppendRange(all []Range, at, length int64) []Range {
 	if n := len(all); n > 0 && all[n-1].At+all[n-1].Length == at {
 		all[n-1].Length += length
@@ -78,10 +77,10 @@ func AppendRange(all []Range, at, length int64) []Range {
 	return append(all, Range{at, length})
 }
 
-// Changed lists the parts of the memory that a delta holds, in order; those of a
-// complete snapshot, which holds all of it, are none.
+// Changed returns the parts of the memory that a diff holds, in order, and nil for a
+// full snapshot.
 func (r *Reader) Changed() ([]Range, error) {
-	if r.manifest.Parent == nil {
+	if r.manifest.Base == nil {
 		return nil, nil
 	}
 	text, err := r.section(sectionChanged)

@@ -29,7 +29,7 @@ func complete(t *testing.T, path string, ram int64, pages map[int64]byte) FileID
 	return id
 }
 
-func TestDelta(t *testing.T) {
+func TestDiff(t *testing.T) {
 	dir := t.TempDir()
 	const ram = 64 * PageSize
 	base := filepath.Join(dir, "base")
@@ -53,7 +53,7 @@ func TestDelta(t *testing.T) {
 	if len(changed) != 2 || changed[0] != (Range{2 * PageSize, 2 * PageSize}) {
 		t.Fatal(changed)
 	}
-	if err := w.SetParent(Parent{base, id}, changed); err != nil {
+	if err := w.SetBase(Base{base, id}, changed); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Commit(&Manifest{}); err != nil {
@@ -67,7 +67,7 @@ func TestDelta(t *testing.T) {
 	if err := r.Verify(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if p := r.Manifest().Parent; p == nil || p.Path != base || p.ID != id {
+	if p := r.Manifest().Base; p == nil || p.Path != base || p.ID != id {
 		t.Fatal(p)
 	}
 	got, err := r.Changed()

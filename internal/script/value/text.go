@@ -1,4 +1,4 @@
-package script
+package value
 
 import (
 	"fmt"
@@ -11,27 +11,25 @@ import (
 	"provium/internal/lua"
 )
 
-// typeName is the Lua type of v for messages; userdata are called by their kind.
-func typeName(v lua.Value) string { return lua.TypeName(v) }
-
-// show renders a plain value as tostring does; what has no text of its own, by its type.
-func show(v lua.Value) string {
+// Format formats a nil, boolean, number or string as tostring does, and other values as
+// their type.
+func Format(v lua.Value) string {
 	switch v := v.(type) {
 	case nil:
 		return "nil"
 	case string:
 		return v
 	case float64:
-		return showFloat(v)
+		return FormatFloat(v)
 	case bool, int64:
 		return fmt.Sprint(v)
 	default:
-		return typeName(v)
+		return lua.TypeName(v)
 	}
 }
 
-// showFloat renders a float as Lua does by default ("%.14g"), with ".0" on whole numbers.
-func showFloat(f float64) string {
+// FormatFloat formats a float as Lua does by default ("%.14g"), with ".0" on whole numbers.
+func FormatFloat(f float64) string {
 	switch {
 	case math.IsInf(f, 1):
 		return "inf"
@@ -47,8 +45,9 @@ func showFloat(f float64) string {
 	return text
 }
 
-// clip cuts s to about n bytes at a character boundary and says how long it was.
-func clip(s string, n int) string {
+// Clip cuts s to at most n bytes at a character boundary and appends its full length. A
+// string which is not longer stays as it is.
+func Clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
@@ -58,9 +57,9 @@ func clip(s string, n int) string {
 	return fmt.Sprintf("%s... (%d bytes)", s[:n], len(s))
 }
 
-// quote renders s as a Lua string literal on one line: UTF-8 stays readable, other bytes
-// are escaped.
-func quote(s string) string {
+// Quote formats s as a Lua string literal on one line. Printable UTF-8 stays readable,
+// other bytes are escaped.
+func Quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for len(s) > 0 {
@@ -88,10 +87,10 @@ func quote(s string) string {
 	return b.String()
 }
 
-// printable makes s fit for one line of a terminal: control characters and bytes that are
-// no UTF-8 are escaped, the rest stays.
-func printable(s string) string {
-	text := quote(s)
+// Printable escapes the control characters and invalid UTF-8 in s, so that it fits on one
+// line of a terminal.
+func Printable(s string) string {
+	text := Quote(s)
 	text = text[1 : len(text)-1]
 	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(text)
 }
