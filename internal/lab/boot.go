@@ -91,7 +91,7 @@ func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func()
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	giveBack, err = v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+	giveBack, err = v.host.acquire(ctx, v.name, memory, cpus)
 	if err != nil && ctx.Err() == nil {
 		err = &AdmissionError{err}
 	}

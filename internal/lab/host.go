@@ -69,12 +69,11 @@ type Host struct {
 
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
-	// OnFinding is called for each guest failure as soon as it is seen, from a
-	// goroutine of the VM; it must not block. Nil: only TakeFindings reports.
-	OnFinding func(vm *VM, f console.Finding)
 	// NoGuests makes Boot succeed without a guest: declarations, states and
 	// listings work, guest operations fail.
 	NoGuests bool
+
+	observers observers
 
 	routing sync.Mutex // guards the services of all bridges
 

@@ -414,7 +414,5 @@ func (v *VM) found(f console.Finding) {
 	v.mu.Lock()
 	v.findings = append(v.findings, f)
 	v.mu.Unlock()
-	if v.host.OnFinding != nil {
-		v.host.OnFinding(v, f)
-	}
+	v.host.found(v, f)
 }

@@ -82,7 +82,7 @@ func (f *file) diskPowerCut(a args, d *lab.Disk) ([]lua.Value, error) {
 func (f *file) seed(o options) (int64, error) {
 	seed, given, err := o.integer("seed")
 	if err == nil && !given {
-		seed = int64(f.cfg.Host.Seed)
+		seed = int64(f.Host.Seed)
 	}
 	return seed, err
 }

@@ -121,7 +121,7 @@ func (f *file) guestPush(a args, by guestSide) ([]lua.Value, error) {
 		return nil, a.errorf("host file %w", err)
 	}
 	if tracked {
-		if err := f.uses(from); err != nil {
+		if err := f.build.Uses(from); err != nil {
 			return nil, a.errorf("host file: %w", err)
 		}
 	}
