@@ -26,10 +26,10 @@ var allowed = map[string]struct {
 	"bench":             {[]string{"internal"}, "measures every layer"},
 	"internal/config":   {nil, "a file format"},
 	"internal/lua":      {nil, "a general binding, without a domain word"},
-	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "the Lua API over the domain; the only importer of lua"},
+	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "the Lua API over the domain; only it and its subpackages import lua"},
 	"internal/run":      {[]string{"internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":    {nil, "knows no VM"},
-	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/nbd", "internal/snapshot", "internal/image", "internal/console", "internal/event"}, "the domain over its backends"},
+	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/blockdev", "internal/snapshot", "internal/image", "internal/console", "internal/event"}, "the domain over its backends"},
 	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
 	"internal/snapshot": {nil, "a file format"},
 	"internal/qemu":     {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
@@ -38,13 +38,18 @@ var allowed = map[string]struct {
 	"internal/wire":     {nil, "a protocol"},
 	"internal/agent":    {[]string{"internal/wire"}, "guest side of the agent link"},
 	"internal/vnet":     {nil, "a network of its own"},
-	"internal/nbd":      {nil, "a disk of its own"},
+	"internal/nbd":      {nil, "a protocol"},
+	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
 	"internal/console":  {nil, "text"},
 	"internal/proc":     {nil, "the only starter of host processes"},
 	"internal/event":    {nil, "a file format"},
 	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
 	"tests":             {nil, "runs the built program, as its users do"},
+
+	"internal/script/luajson":  {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/textdiff": {[]string{"internal/script/value"}, "differences of texts; package value quotes them"},
+	"internal/script/value":    {[]string{"internal/lua"}, "Lua values to Go and back, without a domain word"},
 }
 
 func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -15,15 +15,15 @@ import (
 type sealedDisk struct {
 	spec  DiskSpec
 	slot  int
-	image *nbd.Image
+	image *blockdev.Image
 }
 
 // plannedDisk is a disk that a restored machine is to have.
 type plannedDisk struct {
 	spec  DiskSpec
 	slot  int
-	image *nbd.Image // to be released
-	state nbd.State
+	image *blockdev.Image // to be released
+	state blockdev.State
 }
 
 // sealDisks gives the disks of a stopped guest, in order of their slots.
@@ -54,8 +54,8 @@ func (disks sealedDisks) Close() error {
 }
 
 // retain returns the images, each retained.
-func (disks sealedDisks) retain() []*nbd.Image {
-	images := make([]*nbd.Image, len(disks))
+func (disks sealedDisks) retain() []*blockdev.Image {
+	images := make([]*blockdev.Image, len(disks))
 	for i, d := range disks {
 		images[i] = d.image.Retain()
 	}
@@ -65,9 +65,9 @@ func (disks sealedDisks) retain() []*nbd.Image {
 // savedDisk is a disk in a snapshot: complete, or with its contents in the process
 // that took it.
 type savedDisk struct {
-	Spec     DiskSpec  `json:"spec"`
-	Slot     int       `json:"slot"`
-	Contents *nbd.Dump `json:"contents,omitempty"`
+	Spec     DiskSpec       `json:"spec"`
+	Slot     int            `json:"slot"`
+	Contents *blockdev.Dump `json:"contents,omitempty"`
 }
 
 // savedDisks is the section about them.
@@ -155,12 +155,12 @@ func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 		}
 		c := d.Contents
 		if c == nil || c.Medium < 0 || c.Pending < 0 || c.Medium > len(sectors) || c.Pending > len(sectors) ||
-			(c.Medium+c.Pending)*nbd.MapEntry > len(sectors) {
+			(c.Medium+c.Pending)*blockdev.MapEntry > len(sectors) {
 			return nil, fmt.Errorf("disks: the contents of `%s` are missing", d.Spec.ID)
 		}
-		n := (c.Medium + c.Pending) * nbd.MapEntry
+		n := (c.Medium + c.Pending) * blockdev.MapEntry
 		c.Map, sectors = sectors[:n:n], sectors[n:]
-		dataLength -= int64(c.Medium+c.Pending) * nbd.ChunkSize
+		dataLength -= int64(c.Medium+c.Pending) * blockdev.ChunkSize
 	}
 	if all.Token == "" && (len(sectors) > 0 || dataLength != 0) {
 		return nil, errors.New("disks: their contents have another size")
@@ -189,10 +189,10 @@ func readDisks(r *snapshot.Reader) (*savedDisks, error) {
 }
 
 // loadDisks gives the contents that are in a snapshot. They must be released.
-func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*nbd.Image, err error) {
+func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*blockdev.Image, err error) {
 	at := r.Manifest().Sections[sectionDiskData].Offset
 	for _, d := range all.Disks {
-		image, err := nbd.LoadImage(d.Contents, r.File(), at)
+		image, err := blockdev.LoadImage(d.Contents, r.File(), at)
 		if err != nil {
 			for _, i := range images {
 				err = errors.Join(err, i.Release())
@@ -200,7 +200,7 @@ func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*nbd.Image, err er
 			return nil, fmt.Errorf("snapshot `%s` is damaged: disk `%s`: %w", r.Path(), d.Spec.ID, err)
 		}
 		images = append(images, image)
-		at += int64(d.Contents.Medium+d.Contents.Pending) * nbd.ChunkSize
+		at += int64(d.Contents.Medium+d.Contents.Pending) * blockdev.ChunkSize
 	}
 	return images, nil
 }
@@ -217,7 +217,7 @@ func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error)
 	if all.Changes {
 		return nil, fmt.Errorf("snapshot `%s` is one of the boot cache: what its disks began with is not in it", r.Path())
 	}
-	var images []*nbd.Image
+	var images []*blockdev.Image
 	if all.Token != "" {
 		ok := h.snapshots.UseDisks(all.Token, func(disks sealedDisks) { images = disks.retain() })
 		if !ok || len(images) != len(all.Disks) {
