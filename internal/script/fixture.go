@@ -11,6 +11,7 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/fixtures"
+	"provium/internal/script/value"
 )
 
 // BuildFixture builds a fixture on behalf of no test file, unless it has a valid entry.
@@ -94,7 +95,7 @@ func (s *session) fixtureResult(values []lua.Value) (*fixture.Built, error) {
 		return nil, err
 	}
 	if made == nil {
-		return nil, fmt.Errorf("it returned a %s: %s", typeName(values[0]), want)
+		return nil, fmt.Errorf("it returned a %s: %s", lua.TypeName(values[0]), want)
 	}
 	return made, s.state.Block(func() error { return s.build.Take(made) })
 }
@@ -104,7 +105,7 @@ func (s *session) snapshotOf(v lua.Value) (*fixture.Built, error) {
 	switch v := v.(type) {
 	case string: // what lab:snapshot(dir) returns
 		if !s.build.Wrote(v) {
-			return nil, fmt.Errorf("it returned the string %s, where no lab:snapshot(dir) of it went", quote(clip(v, 80)))
+			return nil, fmt.Errorf("it returned the string %s, where no lab:snapshot(dir) of it went", value.Quote(value.Clip(v, 80)))
 		}
 		return &fixture.Built{Kind: fixture.Lab, Path: v}, nil
 	case *lua.Userdata:
@@ -122,12 +123,12 @@ func (s *session) snapshotOf(v lua.Value) (*fixture.Built, error) {
 // `.` and with `:`. A lab given as first argument is the lab of that call only.
 func (s *session) fixtureFunction(obj any, name string) *lua.Function {
 	return s.state.NewFunction("lab."+name, func(c *lua.Call) ([]lua.Value, error) {
-		a := functionArgs(c, "lab:"+name)
+		a := value.FunctionArgs(c, "lab:"+name)
 		target := obj
-		if u, ok := a.value(1).(*lua.Userdata); ok {
+		if u, ok := a.Value(1).(*lua.Userdata); ok {
 			if _, isLab := labOf(u.Object()); isLab {
 				target = u.Object()
-				a.values = a.values[1:]
+				a.Values = a.Values[1:]
 			}
 		}
 		l, _ := labOf(target)
@@ -142,7 +143,7 @@ func (s *session) fixtureFunction(obj any, name string) *lua.Function {
 }
 
 // vmFixture is lab:vm_fixture(name).
-func (s *session) vmFixture(a args, l *lab.Lab) ([]lua.Value, error) {
+func (s *session) vmFixture(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	source, err := s.fixtureArg(a)
 	if err != nil {
 		return nil, err
@@ -162,14 +163,14 @@ func (s *session) vmFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 		if vm != nil {
 			_ = l.Remove(vm) // it never was what was asked for; the scope still closes it
 		}
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	s.current.touch(vm)
 	return []lua.Value{s.vmHandle(vm)}, nil
 }
 
 // labFixture is lab:lab_fixture(name).
-func (s *session) labFixture(a args, l *lab.Lab) ([]lua.Value, error) {
+func (s *session) labFixture(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	source, err := s.fixtureArg(a)
 	if err != nil {
 		return nil, err
@@ -182,7 +183,7 @@ func (s *session) labFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 		})
 	})
 	if err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	for _, vm := range sub.AllVMs() {
 		s.current.touch(vm)
@@ -191,16 +192,16 @@ func (s *session) labFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 }
 
 // fixtureArg reads the name and finds the file.
-func (s *session) fixtureArg(a args) (source fixture.Source, err error) {
-	name, err := a.path(1, "name")
+func (s *session) fixtureArg(a value.Args) (source fixture.Source, err error) {
+	name, err := a.Path(1, "name")
 	if err != nil {
 		return source, err
 	}
 	if s.store == nil {
-		return source, a.errorf("there are no fixtures here")
+		return source, a.Errorf("there are no fixtures here")
 	}
 	if source, err = s.store.Find(s.build, name); err != nil {
-		return source, a.errorf("%w", err)
+		return source, a.Errorf("%w", err)
 	}
 	return source, nil
 }
@@ -219,17 +220,17 @@ func (s *session) restore(ctx context.Context, source fixture.Source, kind fixtu
 }
 
 // labDependsOnFile is lab:depends_on_file(path).
-func (s *session) labDependsOnFile(a args, _ *lab.Lab) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (s *session) labDependsOnFile(a value.Args, _ *lab.Lab) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
-	path = s.hostPath(a.c, path)
+	path = s.hostPath(a.Call, path)
 	if _, err := os.Stat(path); err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	if err := s.build.Uses(path); err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	return nil, nil
 }

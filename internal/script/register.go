@@ -23,7 +23,7 @@ func (r *testRun) luaTest(c *lua.Call) ([]lua.Value, error) {
 		if ok {
 			return bad("the name must not be empty")
 		}
-		return bad("the name must be a string, got %s", typeName(c.Arg(1)))
+		return bad("the name must be a string, got %s", lua.TypeName(c.Arg(1)))
 	}
 	if len(name) > maxNameSize {
 		return bad("the name has %d bytes (at most %d)", len(name), maxNameSize)
@@ -40,12 +40,12 @@ func (r *testRun) luaTest(c *lua.Call) ([]lua.Value, error) {
 				return bad("the function is missing")
 			}
 		default:
-			return bad("meta must be a table, got %s", typeName(c.Arg(2)))
+			return bad("meta must be a table, got %s", lua.TypeName(c.Arg(2)))
 		}
 	}
 	fn, ok := c.Arg(last).(*lua.Function)
 	if !ok {
-		return bad("the last argument must be a function, got %s", typeName(c.Arg(last)))
+		return bad("the last argument must be a function, got %s", lua.TypeName(c.Arg(last)))
 	}
 	meta, err := parseMeta(table)
 	if err != nil {
@@ -74,7 +74,7 @@ func (r *testRun) luaTodo(c *lua.Call) ([]lua.Value, error) {
 	case string:
 		reason = v
 	default:
-		return nil, fmt.Errorf("todo: argument 1 (reason) must be a string, got %s", typeName(v))
+		return nil, fmt.Errorf("todo: argument 1 (reason) must be a string, got %s", lua.TypeName(v))
 	}
 	r.todo = &reason
 	return nil, nil

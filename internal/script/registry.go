@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"provium/internal/lua"
+	"provium/internal/script/luajson"
+	"provium/internal/script/value"
 )
 
 // equalSource gives the operator ==, which runs __eq where Lua's rules say so.
@@ -33,7 +35,7 @@ func (f *file) openGlobals(more map[string]lua.GoFunc) error {
 	}
 	globals := map[string]lua.Value{
 		"provium":    f.provium,
-		"json":       jsonFunctions(s),
+		"json":       luajson.NewLibrary(s),
 		"wait_until": s.NewFunction("wait_until", f.luaWaitUntil),
 		"parallel":   s.NewFunction("parallel", f.luaParallel),
 		"co":         co,
@@ -71,11 +73,11 @@ func (f *file) assign(key, v lua.Value) error {
 		return f.setReset(v)
 	}
 	if key != "timeout" {
-		return fmt.Errorf("provium: unknown setting %s (valid: %s)", keyText(key), settings)
+		return fmt.Errorf("provium: unknown setting %s (valid: %s)", value.FormatKey(key), settings)
 	}
 	next := setting{raw: v}
 	if v != nil {
-		limit, err := parseDuration(v)
+		limit, err := value.ParseDuration(v)
 		if err != nil {
 			return fmt.Errorf("provium.timeout: %w", err)
 		}

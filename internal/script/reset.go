@@ -22,7 +22,7 @@ type baseline struct {
 func (s *session) setReset(v lua.Value) error {
 	wanted, ok := v.(bool)
 	if !ok && v != nil {
-		return fmt.Errorf("provium.reset_between_tests: expected boolean, got %s", typeName(v))
+		return fmt.Errorf("provium.reset_between_tests: expected boolean, got %s", lua.TypeName(v))
 	}
 	if s.inTest() {
 		return errors.New("provium.reset_between_tests: cannot be set inside a test body (set it at file scope)")

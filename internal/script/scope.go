@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"provium/internal/lab"
+	"provium/internal/script/value"
 )
 
 // closeLimit bounds how long the end of a scope may take.
@@ -65,9 +66,9 @@ func reach(scope *lab.Lab) map[any]bool {
 }
 
 // ended is the error of an operation on a handle whose scope has ended, nil while it lasts.
-func (s *session) ended(a args, kind, name string, object any) error {
+func (s *session) ended(a value.Args, kind, name string, object any) error {
 	if scope, gone := s.gone[object]; gone {
-		return a.errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
+		return a.Errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
 	}
 	return nil
 }
