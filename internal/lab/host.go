@@ -82,7 +82,7 @@ type Host struct {
 	NoStandbys bool
 
 	verified verified // snapshots that need not be read through again
-	saved    savedGenerations
+	saved    savedMarks
 	standbys standbys
 	bases    bases
 	sealed   sealedSets

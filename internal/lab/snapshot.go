@@ -96,33 +96,6 @@ func (s *verified) has(id snapshot.FileID) bool {
 	return s.files[id]
 }
 
-// beginOp counts an operation of the guest as under way, after waiting for a
-// snapshot to be done.
-func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
-	for {
-		v.mu.Lock()
-		frozen := v.frozen
-		if frozen == nil {
-			v.inFlight[op]++
-			v.mu.Unlock()
-			break
-		}
-		v.mu.Unlock()
-		select {
-		case <-frozen:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	return func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		if v.inFlight[op]--; v.inFlight[op] <= 0 {
-			delete(v.inFlight, op)
-		}
-	}, nil
-}
-
 // freeze keeps operations on the VMs from starting, unless one is under way.
 // what is the call that asks for it.
 func freeze(what string, vms []*VM) (thaw func(), err error) {
@@ -263,9 +236,8 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (id
 
 // savedAs remembers a snapshot of this guest.
 func (i *instance) savedAs(id snapshot.FileID) {
-	gen := i.generation()
 	i.vm.host.verified.add(id)
-	i.vm.host.saved.put(id, saved{gen, gen.last.Load()})
+	i.vm.host.saved.put(id, i.currentEpoch().Mark())
 }
 
 // finish writes what was captured, beside the RAM.
@@ -576,6 +548,6 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader) (err
 		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.lower, r.File(), ranges(changed)
 		p.parent = *m.Base
 	}
-	p.restored, p.origin, p.base = true, r.ID(), v.host.saved.get(r.ID())
+	p.restored, p.origin, p.mark = true, r.ID(), v.host.saved.get(r.ID())
 	return nil
 }

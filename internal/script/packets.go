@@ -16,7 +16,7 @@ func (f *file) streamPackets(a args, s *lab.Stream) ([]lua.Value, error) {
 	}
 	var all []lab.Packet
 	err = f.op(a, nil, func(ctx context.Context) (err error) {
-		all, err = s.Packets(ctx, limit)
+		all, err = lab.Packets(ctx, s, limit)
 		return err
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func (f *file) newStreamType() *lua.Type {
 }
 
 // openStream opens a stream and gives its handle.
-func (f *file) openStream(a args, vm *lab.VM, open func(ctx context.Context, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+func (f *file) openStream(a args, vm lab.HandleVM, open func(ctx context.Context, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
 	site := f.site(a.c)
 	var s *lab.Stream
 	err := f.op(a, vm, func(ctx context.Context) (err error) {

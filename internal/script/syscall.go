@@ -369,7 +369,7 @@ func (f *file) fdStream(a args, by guestSide) ([]lua.Value, error) {
 		if !ok {
 			return nil, a.wrong(1, "fd_or_file", "an integer or a file")
 		}
-		if file.By() != by {
+		if file.By() != by.AsActor() {
 			return nil, a.errorf("%s belongs to another vm or worker", file)
 		}
 		if fd = file.FD(); fd == 0 {
