@@ -11,8 +11,10 @@ import (
 
 	"provium/internal/console"
 	"provium/internal/event"
+	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/qemu"
+	"provium/internal/snapshot"
 )
 
 // Profile says what a VM declared with its name boots.
@@ -81,11 +83,10 @@ type Host struct {
 	// NoStandbys has no guest restored ahead of need.
 	NoStandbys bool
 
-	verified verified // snapshots that need not be read through again
-	saved    savedMarks
-	standbys standbys
-	bases    bases
-	sealed   sealedSets
+	// snapshots is what this process knows of the snapshot files it has taken or
+	// read. Closed with the root lab.
+	snapshots snapshot.Store[handle.Mark, sealedDisks]
+	standbys  standbys
 
 	mu           sync.Mutex
 	nextVM       int
