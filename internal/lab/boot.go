@@ -24,7 +24,7 @@ type startPlan struct {
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
 	origin   snapshot.FileID // of that snapshot
-	parent   snapshot.Parent // the complete snapshot that its memory lies in: that one, or its parent
+	parent   snapshot.Base   // the complete snapshot that its memory lies in: that one, or its parent
 	lower    *os.File        // the parent of a delta, until the guest runs
 	text     []byte          // console log that came with it
 	nics     []plannedNIC

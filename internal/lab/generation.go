@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"provium/internal/guest"
-	"provium/internal/snapshot"
 )
 
 // generation is the life of what the agent holds: from a boot, reset or
@@ -82,27 +81,6 @@ func (p *startPlan) generation() *generation {
 	g := &generation{base: p.base.gen, upTo: p.base.upTo}
 	g.last.Store(p.base.upTo)
 	return g
-}
-
-// savedGenerations are those of the snapshots taken by this process.
-type savedGenerations struct {
-	mu   sync.Mutex
-	byID map[snapshot.FileID]saved
-}
-
-func (s *savedGenerations) put(id snapshot.FileID, g saved) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byID == nil {
-		s.byID = make(map[snapshot.FileID]saved)
-	}
-	s.byID[id] = g
-}
-
-func (s *savedGenerations) get(id snapshot.FileID) saved {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.byID[id]
 }
 
 func (i *instance) generation() *generation {

@@ -13,6 +13,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/image"
 	"provium/internal/qemu"
+	"provium/internal/snapshot"
 )
 
 // Profile says what a VM declared with its name boots.
@@ -81,11 +82,10 @@ type Host struct {
 	// NoStandbys has no guest restored ahead of need.
 	NoStandbys bool
 
-	verified verified // snapshots that need not be read through again
-	saved    savedGenerations
-	standbys standbys
-	bases    bases
-	sealed   sealedSets
+	// snapshots is what this process knows of the snapshot files it has taken or
+	// read. Closed with the root lab.
+	snapshots snapshot.Store[saved, sealedDisks]
+	standbys  standbys
 
 	mu           sync.Mutex
 	nextVM       int

@@ -554,8 +554,8 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	if l.root {
 		l.host.standbys.close()
-		if err := l.host.sealed.close(); err != nil {
-			errs = append(errs, fmt.Errorf("disks of snapshots: %w", err))
+		if err := l.host.snapshots.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("snapshots close: %w", err))
 		}
 	}
 	for _, b := range closingBridges {

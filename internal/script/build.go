@@ -13,6 +13,7 @@ import (
 	"provium/internal/fixture"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // build is what a fixture file has that a test file has not. A nil one is that of a test
@@ -193,7 +194,7 @@ func (f *file) fixtureResult(values []lua.Value) (*fixture.Built, error) {
 		return nil, err
 	}
 	if made == nil {
-		return nil, fmt.Errorf("it returned a %s: %s", typeName(values[0]), want)
+		return nil, fmt.Errorf("it returned a %s: %s", lua.TypeName(values[0]), want)
 	}
 	if slices.Contains(f.build.placed, made.Path) {
 		return made, nil
@@ -219,7 +220,7 @@ func (f *file) snapshotOf(v lua.Value) (*fixture.Built, error) {
 	switch v := v.(type) {
 	case string: // what lab:snapshot(dir) returns
 		if !slices.Contains(f.build.labs, v) {
-			return nil, fmt.Errorf("it returned the string %s, where no lab:snapshot(dir) of it went", quote(clip(v, 80)))
+			return nil, fmt.Errorf("it returned the string %s, where no lab:snapshot(dir) of it went", value.Quote(value.Clip(v, 80)))
 		}
 		return &fixture.Built{Kind: fixture.Lab, Path: v}, nil
 	case *lua.Userdata:

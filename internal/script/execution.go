@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // execution is the chunk of a file, or the body of one test, while it runs. Fields are used
@@ -122,7 +123,7 @@ func (e *execution) watch(done <-chan struct{}) {
 			e.stop(cause.Error(), cause)
 			return
 		case <-timer.C:
-			e.stop("timed out after "+seconds(limit), nil)
+			e.stop("timed out after "+value.FormatSeconds(limit), nil)
 			return
 		case <-changed:
 		case <-e.limitChanged:
@@ -241,7 +242,7 @@ func errorText(err *lua.Error) string {
 	if !ok {
 		return err.Message
 	}
-	text := render(t, show)
+	text := value.Render(t, value.Format)
 	if !strings.HasPrefix(err.Message, "(error object is a ") { // it has a __tostring
 		text = err.Message + "\n" + text
 	}

@@ -12,6 +12,7 @@ import (
 	"provium/internal/fixture"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // fixtureSuffix ends the names of fixture files.
@@ -20,11 +21,11 @@ const fixtureSuffix = ".fixture.lua"
 // fixtureFunction is lab.vm_fixture or lab.lab_fixture, callable with `.` and with `:`.
 func (f *file) fixtureFunction(obj any, name string) *lua.Function {
 	return f.state.NewFunction("lab."+name, func(c *lua.Call) ([]lua.Value, error) {
-		a := functionArgs(c, "lab:"+name)
-		if u, ok := a.value(1).(*lua.Userdata); ok {
+		a := value.FunctionArgs(c, "lab:"+name)
+		if u, ok := a.Value(1).(*lua.Userdata); ok {
 			if _, isLab := labOf(u.Object()); isLab {
 				obj = u.Object()
-				a.values = a.values[1:]
+				a.Values = a.Values[1:]
 			}
 		}
 		l, _ := labOf(obj)
@@ -39,7 +40,7 @@ func (f *file) fixtureFunction(obj any, name string) *lua.Function {
 }
 
 // vmFixture is lab:vm_fixture(name).
-func (f *file) vmFixture(a args, l *lab.Lab) ([]lua.Value, error) {
+func (f *file) vmFixture(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	s, err := f.fixtureArg(a)
 	if err != nil {
 		return nil, err
@@ -59,14 +60,14 @@ func (f *file) vmFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 		if vm != nil {
 			_ = l.Remove(vm) // it never was what was asked for; the scope still closes it
 		}
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	f.current.touch(vm)
 	return []lua.Value{f.vmHandle(vm)}, nil
 }
 
 // labFixture is lab:lab_fixture(name).
-func (f *file) labFixture(a args, l *lab.Lab) ([]lua.Value, error) {
+func (f *file) labFixture(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	s, err := f.fixtureArg(a)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (f *file) labFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 		})
 	})
 	if err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	for _, vm := range sub.AllVMs() {
 		f.current.touch(vm)
@@ -88,24 +89,24 @@ func (f *file) labFixture(a args, l *lab.Lab) ([]lua.Value, error) {
 }
 
 // fixtureArg reads the name and finds the file.
-func (f *file) fixtureArg(a args) (s fixture.Source, err error) {
-	name, err := a.path(1, "name")
+func (f *file) fixtureArg(a value.Args) (s fixture.Source, err error) {
+	name, err := a.Path(1, "name")
 	if err != nil {
 		return s, err
 	}
 	if f.cfg.Fixtures == nil {
-		return s, a.errorf("there are no fixtures here")
+		return s, a.Errorf("there are no fixtures here")
 	}
 	s, tried, err := FindFixture(f.cfg.Roots, name)
 	if err != nil {
-		return s, a.errorf("%w", err)
+		return s, a.Errorf("%w", err)
 	}
 	if f.build == nil {
 		return s, nil
 	}
 	for _, path := range tried { // one that appears there later would be found first
 		if err := f.build.trace.File(path); err != nil {
-			return s, a.errorf("%w", err)
+			return s, a.Errorf("%w", err)
 		}
 	}
 	return s, nil
@@ -230,17 +231,17 @@ func (f *file) entry(ctx context.Context, s fixture.Source) (e *fixture.Entry, b
 func (f *file) onBehalf() string { return f.cfg.Host.File }
 
 // labDependsOnFile is lab:depends_on_file(path).
-func (f *file) labDependsOnFile(a args, _ *lab.Lab) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (f *file) labDependsOnFile(a value.Args, _ *lab.Lab) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
-	path = f.hostPath(a.c, path)
+	path = f.hostPath(a.Call, path)
 	if _, err := os.Stat(path); err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	if err := f.uses(path); err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	return nil, nil
 }

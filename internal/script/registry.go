@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"provium/internal/lua"
+	"provium/internal/script/luajson"
+	"provium/internal/script/value"
 )
 
 // maxNameSize bounds the name of a test, which goes with every event about it.
@@ -37,7 +39,7 @@ func (f *file) openGlobals() error {
 	}
 	globals := map[string]lua.Value{
 		"provium":    f.provium,
-		"json":       jsonFunctions(s),
+		"json":       luajson.NewLibrary(s),
 		"wait_until": s.NewFunction("wait_until", f.luaWaitUntil),
 		"parallel":   s.NewFunction("parallel", f.luaParallel),
 		"co":         co,
@@ -67,7 +69,7 @@ func (f *file) luaTest(c *lua.Call) ([]lua.Value, error) {
 		if ok {
 			return bad("the name must not be empty")
 		}
-		return bad("the name must be a string, got %s", typeName(c.Arg(1)))
+		return bad("the name must be a string, got %s", lua.TypeName(c.Arg(1)))
 	}
 	if len(name) > maxNameSize {
 		return bad("the name has %d bytes (at most %d)", len(name), maxNameSize)
@@ -84,12 +86,12 @@ func (f *file) luaTest(c *lua.Call) ([]lua.Value, error) {
 				return bad("the function is missing")
 			}
 		default:
-			return bad("meta must be a table, got %s", typeName(c.Arg(2)))
+			return bad("meta must be a table, got %s", lua.TypeName(c.Arg(2)))
 		}
 	}
 	fn, ok := c.Arg(last).(*lua.Function)
 	if !ok {
-		return bad("the last argument must be a function, got %s", typeName(c.Arg(last)))
+		return bad("the last argument must be a function, got %s", lua.TypeName(c.Arg(last)))
 	}
 	meta, err := parseMeta(table)
 	if err != nil {
@@ -118,7 +120,7 @@ func (f *file) luaTodo(c *lua.Call) ([]lua.Value, error) {
 	case string:
 		reason = v
 	default:
-		return nil, fmt.Errorf("todo: argument 1 (reason) must be a string, got %s", typeName(v))
+		return nil, fmt.Errorf("todo: argument 1 (reason) must be a string, got %s", lua.TypeName(v))
 	}
 	f.todo = &reason
 	return nil, nil
@@ -146,11 +148,11 @@ func (f *file) assign(key, v lua.Value) error {
 		return f.setReset(v)
 	}
 	if key != "timeout" {
-		return fmt.Errorf("provium: unknown setting %s (valid: %s)", keyText(key), settings)
+		return fmt.Errorf("provium: unknown setting %s (valid: %s)", value.FormatKey(key), settings)
 	}
 	next := setting{raw: v}
 	if v != nil {
-		limit, err := parseDuration(v)
+		limit, err := value.ParseDuration(v)
 		if err != nil {
 			return fmt.Errorf("provium.timeout: %w", err)
 		}

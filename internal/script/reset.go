@@ -23,7 +23,7 @@ type reset struct {
 func (f *file) setReset(v lua.Value) error {
 	wanted, ok := v.(bool)
 	if !ok && v != nil {
-		return fmt.Errorf("provium.reset_between_tests: expected boolean, got %s", typeName(v))
+		return fmt.Errorf("provium.reset_between_tests: expected boolean, got %s", lua.TypeName(v))
 	}
 	if f.inTest() {
 		return errors.New("provium.reset_between_tests: cannot be set inside a test body (set it at file scope)")

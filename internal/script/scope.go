@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"provium/internal/lab"
+	"provium/internal/script/value"
 )
 
 // close ends a scope: what it owns and no other scope holds. Trouble in it is a warning.
@@ -61,9 +62,9 @@ func reach(scope *lab.Lab) map[any]bool {
 }
 
 // ended is the error of an operation on a handle whose scope has ended, nil while it lasts.
-func (f *file) ended(a args, kind, name string, object any) error {
+func (f *file) ended(a value.Args, kind, name string, object any) error {
 	if scope, gone := f.gone[object]; gone {
-		return a.errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
+		return a.Errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // check runs each source as a test body; it must fail with a text that has the wanted one,
@@ -19,7 +20,7 @@ func check(t *testing.T, prefix string, cases map[string]string) {
 	names := map[string]string{}
 	for code := range cases {
 		names[code] = "case " + code
-		source.WriteString("test(" + quote("case "+code) + ", function(t) " + prefix + " " + code + "\nend)\n")
+		source.WriteString("test(" + value.Quote("case "+code) + ", function(t) " + prefix + " " + code + "\nend)\n")
 	}
 	o := run(t, source.String())
 	if o.ChunkError != "" {
