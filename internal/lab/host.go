@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/console"
 	"provium/internal/event"
+	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -83,7 +84,7 @@ type Host struct {
 
 	// snapshots is what this process knows of the snapshot files it has taken or
 	// read. Closed with the root lab.
-	snapshots snapshot.Store[saved, sealedDisks]
+	snapshots snapshot.Store[handle.Mark, sealedDisks]
 	standbys  standbys
 
 	mu           sync.Mutex
