@@ -12,6 +12,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -30,7 +31,7 @@ type startPlan struct {
 	nics     []plannedNIC
 	disks    []plannedDisk // of a restore
 	drives   []*drive      // made from disks for this start
-	base     saved         // what the agent held at the snapshot
+	mark     handle.Mark   // what the agent held at the snapshot
 }
 
 // bootGuest boots, or serves the boot from the cache.
@@ -91,7 +92,7 @@ func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func()
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	giveBack, err = v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+	giveBack, err = v.host.acquire(ctx, v.name, memory, cpus)
 	if err != nil && ctx.Err() == nil {
 		err = &AdmissionError{err}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/console"
 	"provium/internal/event"
+	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -70,12 +71,11 @@ type Host struct {
 
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
-	// OnFinding is called for each guest failure as soon as it is seen, from a
-	// goroutine of the VM; it must not block. Nil: only TakeFindings reports.
-	OnFinding func(vm *VM, f console.Finding)
 	// NoGuests makes Boot succeed without a guest: declarations, states and
 	// listings work, guest operations fail.
 	NoGuests bool
+
+	observers observers
 
 	routing sync.Mutex // guards the services of all bridges
 
@@ -84,7 +84,7 @@ type Host struct {
 
 	// snapshots is what this process knows of the snapshot files it has taken or
 	// read. Closed with the root lab.
-	snapshots snapshot.Store[saved, sealedDisks]
+	snapshots snapshot.Store[handle.Mark, sealedDisks]
 	standbys  standbys
 
 	mu           sync.Mutex

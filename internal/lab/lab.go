@@ -393,7 +393,7 @@ func (l *Lab) Claim(ctx context.Context, memory int64, cpus int) error {
 	if l.host.Pool == nil {
 		return nil
 	}
-	return l.host.Pool.Claim(ctx, memory, cpus)
+	return l.host.claim(ctx, memory, cpus)
 }
 
 // memberVMs collects the VMs of this lab and of its sub-labs, each once.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/guest/handle"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -71,33 +72,6 @@ const (
 	sectionDiskData = "disks.data"
 	sectionDiskSums = "disks.sums"
 )
-
-// beginOp counts an operation of the guest as under way, after waiting for a
-// snapshot to be done.
-func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
-	for {
-		v.mu.Lock()
-		frozen := v.frozen
-		if frozen == nil {
-			v.inFlight[op]++
-			v.mu.Unlock()
-			break
-		}
-		v.mu.Unlock()
-		select {
-		case <-frozen:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	return func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		if v.inFlight[op]--; v.inFlight[op] <= 0 {
-			delete(v.inFlight, op)
-		}
-	}, nil
-}
 
 // freeze keeps operations on the VMs from starting, unless one is under way.
 // what is the call that asks for it.
@@ -246,8 +220,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (ta
 
 // record makes the host know of a snapshot of this guest. It owns the disks.
 func (i *instance) record(taken *takenSnapshot) error {
-	gen := i.generation()
-	t := snapshot.Taken[saved, sealedDisks]{Epoch: saved{gen, gen.last.Load()}, Token: taken.token, Disks: taken.disks}
+	t := snapshot.Taken[handle.Mark, sealedDisks]{Epoch: i.currentEpoch().Mark(), Token: taken.token, Disks: taken.disks}
 	if taken.base != "" && taken.token != "" { // nobody else knows of it
 		t.BaseID, t.Base = i.plan.parent.ID, i.machine.RAM()
 	}
@@ -553,6 +526,6 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader) (err
 		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.lower, r.File(), ranges(changed)
 		p.parent = *m.Base
 	}
-	p.restored, p.origin, p.base = true, r.ID(), v.host.snapshots.Epoch(r.ID())
+	p.restored, p.origin, p.mark = true, r.ID(), v.host.snapshots.Epoch(r.ID())
 	return nil
 }

@@ -82,7 +82,7 @@ func (f *file) diskPowerCut(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 func (f *file) seed(o value.Options) (int64, error) {
 	seed, given, err := o.Integer("seed")
 	if err == nil && !given {
-		seed = int64(f.cfg.Host.Seed)
+		seed = int64(f.Host.Seed)
 	}
 	return seed, err
 }

@@ -122,7 +122,7 @@ func (f *file) guestPush(a value.Args, by guestSide) ([]lua.Value, error) {
 		return nil, a.Errorf("host file %w", err)
 	}
 	if tracked {
-		if err := f.uses(from); err != nil {
+		if err := f.build.Uses(from); err != nil {
 			return nil, a.Errorf("host file: %w", err)
 		}
 	}

@@ -112,7 +112,7 @@ func (f *file) labIndex(obj any, key lua.Value) lua.Value {
 		return f.setting.raw
 	}
 	if _, isRoot := obj.(*rootLab); isRoot && name == "reset_between_tests" {
-		return f.reset.wanted
+		return f.wantReset
 	}
 	l, _ := labOf(obj)
 	if vm, ok := l.VM(name); ok {

@@ -38,9 +38,9 @@ func (f *file) labSnapshot(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 		f.makes(dir)
 	}
 	place := dir
-	if dir == "" && f.build != nil {
+	if dir == "" {
 		var err error
-		if place, err = f.build.place(); err != nil {
+		if place, err = f.build.Place(); err != nil {
 			return nil, err
 		}
 	}
@@ -53,9 +53,7 @@ func (f *file) labSnapshot(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	case err != nil:
 		return nil, err
 	case dir != "":
-		if f.build != nil {
-			f.build.labs = append(f.build.labs, dir)
-		}
+		f.build.WroteLab(dir)
 		return []lua.Value{dir}, nil
 	}
 	return []lua.Value{f.state.NewUserdata(f.types.labSnapshot, s)}, nil

@@ -17,7 +17,7 @@ func (f *file) streamPackets(a value.Args, s *lab.Stream) ([]lua.Value, error) {
 	}
 	var all []lab.Packet
 	err = f.op(a, nil, func(ctx context.Context) (err error) {
-		all, err = s.Packets(ctx, limit)
+		all, err = lab.Packets(ctx, s, limit)
 		return err
 	})
 	if err != nil {

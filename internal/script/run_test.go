@@ -126,17 +126,20 @@ func runFile(t *testing.T, ctx context.Context, project string, change func(*Con
 	var mu sync.Mutex
 	var stdout, stderr buffer
 	cfg := Config{
-		Path: testPath, AbsPath: filepath.Join(project, testPath), Roots: []string{filepath.Join(project, "tests")},
-		Host: &lab.Host{
-			Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, ConfigPath: "provium.toml",
-			TempDir: t.TempDir(), NoGuests: true,
+		Env: Env{
+			Project: project, Roots: []string{filepath.Join(project, "tests")},
+			Host: &lab.Host{
+				Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, ConfigPath: "provium.toml",
+				TempDir: t.TempDir(), NoGuests: true,
+			},
+			Stdout: &stdout, Stderr: &stderr,
+			Emit: func(e event.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				out.events = append(out.events, e)
+			},
 		},
-		Stdout: &stdout, Stderr: &stderr,
-		Emit: func(e event.Event) {
-			mu.Lock()
-			defer mu.Unlock()
-			out.events = append(out.events, e)
-		},
+		Path: testPath, AbsPath: filepath.Join(project, testPath),
 		Registered: func(names []string) { out.registered = names },
 	}
 	if change != nil {

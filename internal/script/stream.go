@@ -46,7 +46,7 @@ func (f *file) newStreamType() *lua.Type {
 }
 
 // openStream opens a stream and gives its handle.
-func (f *file) openStream(a value.Args, vm *lab.VM, open func(ctx context.Context, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+func (f *file) openStream(a value.Args, vm lab.HandleVM, open func(ctx context.Context, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
 	site := f.site(a.Call)
 	var s *lab.Stream
 	err := f.op(a, vm, func(ctx context.Context) (err error) {

@@ -370,7 +370,7 @@ func (f *file) fdStream(a value.Args, by guestSide) ([]lua.Value, error) {
 		if !ok {
 			return nil, a.TypeError(1, "fd_or_file", "an integer or a file")
 		}
-		if file.By() != by {
+		if file.By() != by.AsActor() {
 			return nil, a.Errorf("%s belongs to another vm or worker", file)
 		}
 		if fd = file.FD(); fd == 0 {

@@ -42,7 +42,7 @@ type task struct {
 func (e *execution) spawn(ctx context.Context, c *lua.Call, fn lua.Value, values ...lua.Value) *task {
 	e.tasks.live++
 	t := &task{e: e}
-	t.th = e.f.state.Go(ctx, e.f.state.NewFunction("task", func(inner *lua.Call) ([]lua.Value, error) {
+	t.th = e.s.state.Go(ctx, e.s.state.NewFunction("task", func(inner *lua.Call) ([]lua.Value, error) {
 		defer t.leave()
 		values, err := inner.Call(fn, inner.Args()...)
 		if err != nil {
@@ -221,7 +221,7 @@ func (e *execution) awaitBackground(err error) error {
 		if err != nil {
 			t.th.Interrupt(errBodyEnded)
 		}
-		_ = e.f.state.Block(func() error {
+		_ = e.s.state.Block(func() error {
 			_, taskErr := t.th.Wait(context.Background())
 			if err == nil && taskErr != nil {
 				err = fmt.Errorf("background task: %w", taskErr)

@@ -44,7 +44,8 @@ var errIdle = errors.New("no test is running")
 // op carries out the blocking operation the call asks for. Meanwhile the other threads of
 // the state go on, and the operation can be cancelled. It is recorded for failure reports.
 // vm may be nil.
-func (f *file) op(a value.Args, vm *lab.VM, do func(ctx context.Context) error) error {
+func (f *file) op(a value.Args, on lab.HandleVM, do func(ctx context.Context) error) error {
+	vm, _ := on.(*lab.VM)
 	e := f.current
 	if e == nil {
 		return errIdle

@@ -36,12 +36,12 @@ func (f *file) vmSnapshot(a value.Args, vm *lab.VM) ([]lua.Value, error) {
 		f.makes(path)
 	} else if f.build != nil {
 		var err error
-		if path, err = f.build.place(); err != nil {
+		if path, err = f.build.Place(); err != nil {
 			return nil, err
 		}
 		// What is built on another fixture holds what it changed.
 		take = func(ctx context.Context, path string) (*lab.Snapshot, error) {
-			return vm.SnapshotOver(ctx, path, f.build.cache.Holds)
+			return vm.SnapshotOver(ctx, path, f.build.Holds)
 		}
 	}
 	var s *lab.Snapshot

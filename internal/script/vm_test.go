@@ -245,7 +245,9 @@ func TestWaitingForThePoolIsNoTimeout(t *testing.T) {
 		<-pool.asked
 		pool.granted <- struct{}{}
 	}()
-	if err := (&waitingPool{pool, clock}).Claim(context.Background(), 1, 1); err != nil {
+	host := &lab.Host{Pool: pool}
+	defer host.Observe(lab.Observer{PoolWait: clock.pause})()
+	if err := lab.New(host).Claim(context.Background(), 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	total, waiting, changed := clock.read()

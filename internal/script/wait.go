@@ -33,7 +33,7 @@ func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	began := f.cfg.Now()
+	began := f.Now()
 	for {
 		values, err := c.Call(predicate)
 		if err != nil {
@@ -42,7 +42,7 @@ func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 		if len(values) > 0 && values[0] != nil && values[0] != false {
 			return values[:1], nil
 		}
-		left := timeout - f.cfg.Now().Sub(began)
+		left := timeout - f.Now().Sub(began)
 		if left <= 0 {
 			return nil, fmt.Errorf("wait_until: %s not met within %s", desc, value.FormatSeconds(timeout))
 		}
