@@ -56,6 +56,8 @@ var allowed = map[string]struct {
 	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
 	"tests":             {nil, "runs the built program, as its users do"},
 
+	"internal/stylecheck": {nil, "checks the sources, for make lint"},
+
 	"internal/script/fixtures": {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
 	"internal/script/luajson":  {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/textdiff": {[]string{"internal/script/value"}, "differences of texts; package value quotes them"},

@@ -14,12 +14,6 @@ type Sink interface {
 	Put(Envelope) error
 }
 
-// SinkFunc makes a function a [Sink].
-type SinkFunc func(Envelope) error
-
-// Put implements [Sink].
-func (f SinkFunc) Put(env Envelope) error { return f(env) }
-
 // Bus stamps events and hands each to every sink, in one order for all. It is
 // safe for concurrent use; the zero value is not ready, see [NewBus].
 type Bus struct {
@@ -37,18 +31,12 @@ func NewBus(now func() time.Time, sinks ...Sink) *Bus {
 	return &Bus{now: now, sinks: append([]Sink(nil), sinks...)}
 }
 
-// Emit stamps e with the clock and distributes it. A sink that fails gets no
-// more events; [Bus.Err] tells of it.
-func (b *Bus) Emit(e Event) { b.put(func() int64 { return b.now().UnixNano() }, e) }
-
-// Forward distributes an event that was stamped elsewhere, as by the process
-// of a test file. Its stamp is kept unless the stream is already past it.
-func (b *Bus) Forward(env Envelope) { b.put(func() int64 { return env.TS }, env.Event) }
-
-func (b *Bus) put(stamp func() int64, e Event) {
+// Emit stamps e with the clock and passes it to every sink. A sink that fails gets no
+// more events; its error is in [Bus.Err].
+func (b *Bus) Emit(e Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.last = max(b.last, stamp())
+	b.last = max(b.last, b.now().UnixNano())
 	env := Envelope{TS: b.last, Event: e}
 	kept := b.sinks[:0]
 	for _, s := range b.sinks {

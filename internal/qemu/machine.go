@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -488,14 +487,4 @@ func complaint(stderr string) string {
 		}
 	}
 	return lines[len(lines)-1]
-}
-
-// KilledBy tells whether err, as returned by Exit, is an end by that signal.
-func KilledBy(err error, sig syscall.Signal) bool {
-	var ee *exec.ExitError
-	if !errors.As(err, &ee) {
-		return false
-	}
-	ws, ok := ee.Sys().(syscall.WaitStatus)
-	return ok && ws.Signaled() && ws.Signal() == sig
 }

@@ -204,44 +204,6 @@ func TestResultSurvivesEncoding(t *testing.T) {
 	}
 }
 
-func TestCollector(t *testing.T) {
-	var got []FileResult
-	c := NewCollector(func(r FileResult) { got = append(got, r) })
-	put := func(ts int64, e event.Event) {
-		if err := c.Put(event.Envelope{TS: ts, Event: e}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(1, event.FileDiscovered{Path: "a"})
-	put(2, event.FileDispatched{Path: "b"})
-	put(3, event.FileDispatched{Path: "a"})
-	put(4, event.TestStarted{Path: "a", Name: "one"})
-	put(5, event.VMSpawned{File: "a", VMName: "n1"})
-	put(6, event.TestPassed{Path: "a", Name: "one", DurationNS: 9, Log: []string{"x"}})
-	put(7, event.TestStarted{Path: "a", Name: "two"})
-	put(8, event.TestFailed{Path: "a", Name: "two", Reason: "why", ConsoleExcerpt: "panic"})
-	put(9, event.TestStarted{Path: "a", Name: "three"})
-	put(10, event.TestSkipped{Path: "a", Name: "three", Reason: "todo"})
-	put(11, event.TestStarted{Path: "b", Name: "long"})
-	put(12, event.FileCompleted{Path: "a", Status: event.FileFailed, DurationNS: 1<<64 - 1})
-	want := []FileResult{{Path: "a", Status: FileFailed, Duration: 1<<63 - 1, Tests: []TestResult{
-		{Name: "one", Status: TestPassed, Duration: 9, Log: []string{"x"}},
-		{Name: "two", Status: TestFailed, Message: "why", ConsoleExcerpt: "panic"},
-		{Name: "three", Status: TestSkipped, Message: "todo"},
-	}}}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	want = []FileResult{{Path: "b", Status: FileInterrupted, Duration: 18, Tests: []TestResult{
-		{Name: "long", Status: TestFailed, Message: "interrupted", Duration: 9},
-	}}}
-	for range 2 {
-		if got := c.Unfinished(20); !reflect.DeepEqual(got, want) {
-			t.Errorf("got %+v, want %+v", got, want)
-		}
-	}
-}
-
 func TestStatusesAreThoseOfEvents(t *testing.T) {
 	for a, b := range map[FileStatus]event.FileStatus{
 		FilePassed: event.FilePassed, FileFailed: event.FileFailed, FileTimedOut: event.FileTimedOut, FileCrashed: event.FileCrashed,

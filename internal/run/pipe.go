@@ -56,11 +56,9 @@ type job struct {
 	Overlay     string // of $PROVIUM_OVERLAY, or ""
 	Self        string // our program, beside which an installed overlay is looked for
 	QEMU        string
-	JSONOutput  bool // stdout carries JSON: print goes to stderr
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64
-	NoKSM       bool
 }
 
 type stopNow struct {

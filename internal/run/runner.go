@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"sync"
@@ -101,10 +100,6 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
-	stdout := io.Writer(os.Stdout)
-	if j.JSONOutput {
-		stdout = os.Stderr
-	}
 	filter, err := ParseTestFilter([]byte(j.Filter))
 	if err != nil {
 		return script.Result{}, err
@@ -116,7 +111,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	return script.Run(ctx, script.Config{
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
-			Waits: r.waits, Stdout: stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
+			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle,
 		Filter:     func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
