@@ -56,12 +56,9 @@ var errFileClosed = errors.New("file is closed")
 func OpenFile(ctx context.Context, by Caller, path string, mode FileMode) (*File, error) {
 	f := &File{by: by, path: path}
 	vm := by.VM()
-	inst, err := vm.running("open_file", Booted)
+	inst, err := vm.serving("open_file")
 	if err != nil {
 		return nil, err
-	}
-	if inst == nil {
-		return nil, errNoGuest
 	}
 	f.gen = inst.generation()
 	r, err := MakeSyscall(ctx, by, "open_file", Syscall{
@@ -129,7 +126,7 @@ func (f *File) call(ctx context.Context, op string, s Syscall) (*SyscallResult, 
 		return nil, err
 	}
 	// Descriptors carry no handle: what was open at a snapshot is open in it.
-	if inst == nil || !inst.generation().holds(f.gen, 0) {
+	if !inst.generation().holds(f.gen, 0) {
 		return nil, fmt.Errorf("file:%s: the file is gone: vm `%s` was reset, booted or restored since", op, vm.name)
 	}
 	s.Args[0], s.Life = fd, f.life

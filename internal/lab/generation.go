@@ -142,12 +142,9 @@ func named(err error, op string) error {
 
 // check tells why the object is of no use any more.
 func (h *held) check(op string) error {
-	inst, err := h.vm.running(op, Booted)
+	inst, err := h.vm.serving(op)
 	if err != nil {
 		return err
-	}
-	if inst == nil {
-		return errNoGuest
 	}
 	if !inst.generation().holds(h.gen, h.handle) {
 		return fmt.Errorf("%s: the %s is gone: vm `%s` was reset, booted or restored since", op, h.what, h.vm.name)

@@ -72,9 +72,9 @@ type Host struct {
 	// OnFinding is called for each guest failure as soon as it is seen, from a
 	// goroutine of the VM; it must not block. Nil: only TakeFindings reports.
 	OnFinding func(vm *VM, f console.Finding)
-	// NoGuests makes Boot succeed without a guest: declarations, states and
-	// listings work, guest operations fail.
-	NoGuests bool
+	// Local is set where the Starter's machines boot no kernel (package localvmm):
+	// operations of tests on guests and their consoles are refused.
+	Local bool
 
 	routing sync.Mutex // guards the services of all bridges
 

@@ -45,12 +45,9 @@ func Mode(bits uint32) Perm { return guest.Mode(bits) }
 // guestOp runs one operation on the agent. It fails at once when the VM is not
 // booted or its guest ends, with the reason.
 func (v *VM) guestOp(ctx context.Context, op string, do func(*guest.Client) error) error {
-	inst, err := v.running(op, Booted)
+	inst, err := v.serving(op)
 	if err != nil {
 		return err
-	}
-	if inst == nil {
-		return errNoGuest
 	}
 	if inst.isSuspended() {
 		return fmt.Errorf("cannot %s: vm `%s` is suspended (S3); call vm:wakeup() first", op, v.name)

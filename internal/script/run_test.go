@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"provium/internal/event"
+	"provium/internal/fakemachine"
 	"provium/internal/lab"
 )
 
@@ -119,17 +120,18 @@ func write(t *testing.T, files map[string]string) (project string) {
 
 const testPath = "tests/x.test.lua"
 
-// runFile runs tests/x.test.lua of a project on a host that boots no guests.
+// runFile runs tests/x.test.lua of a project on a host of fake machines.
 func runFile(t *testing.T, ctx context.Context, project string, change func(*Config)) outcome {
 	t.Helper()
 	var out outcome
 	var mu sync.Mutex
 	var stdout, stderr buffer
+	machines := fakemachine.New(t)
 	cfg := Config{
 		Path: testPath, AbsPath: filepath.Join(project, testPath), Roots: []string{filepath.Join(project, "tests")},
 		Host: &lab.Host{
-			Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, ConfigPath: "provium.toml",
-			TempDir: t.TempDir(), NoGuests: true,
+			Profiles: map[string]*lab.Profile{"host": {Name: "host", Accel: "tcg"}}, ConfigPath: "provium.toml",
+			TempDir: t.TempDir(), Starter: machines, Images: machines,
 		},
 		Stdout: &stdout, Stderr: &stderr,
 		Emit: func(e event.Event) {
