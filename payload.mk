@@ -14,9 +14,9 @@ GUEST_LDFLAGS ?= -Wl,--gc-sections -Wl,-z,norelro -s
 
 AGENT_INIT_SRC := $(wildcard internal/agent/init/*.c)
 AGENT_INIT_HDR := $(wildcard internal/agent/init/*.h)
-EXECUTOR_SRC   := $(wildcard internal/agent/executor/*.c)
-EXECUTOR_HDR   := $(wildcard internal/agent/executor/*.h)
-AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire -name '*.go' ! -name '*_test.go' 2>/dev/null)
+EXECUTOR_SRC   := $(wildcard internal/agent/executor/program/*.c)
+EXECUTOR_HDR   := $(wildcard internal/agent/executor/program/*.h)
+AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire -name '*.go' ! -name '*_test.go' ! -path '*/agenttest/*' 2>/dev/null)
 
 .PHONY: payload payload-clean
 
@@ -30,7 +30,7 @@ $(PAYLOAD)/init: $(AGENT_INIT_SRC) $(AGENT_INIT_HDR) | setup
 	$(GUEST_CC) $(GUEST_CFLAGS) $(GUEST_LDFLAGS) -o $@ $(AGENT_INIT_SRC)
 
 $(PAYLOAD)/executor: $(EXECUTOR_SRC) $(EXECUTOR_HDR) | setup
-	@test -n "$(EXECUTOR_SRC)" || { echo "no sources in internal/agent/executor" >&2; exit 1; }
+	@test -n "$(EXECUTOR_SRC)" || { echo "no sources in internal/agent/executor/program" >&2; exit 1; }
 	$(GUEST_CC) $(GUEST_CFLAGS) -pthread $(GUEST_LDFLAGS) -o $@ $(EXECUTOR_SRC)
 
 # A dynamic busybox could not run in the built-in initrd, which has no libraries.

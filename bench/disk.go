@@ -14,8 +14,9 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/blockdev"
+	"provium/internal/blockdev/fault"
 	"provium/internal/guest"
-	"provium/internal/nbd"
 	"provium/internal/qemu"
 )
 
@@ -53,7 +54,7 @@ func (b *bench) disks(ctx context.Context) (err error) {
 	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
 		return err
 	}
-	disk, err := nbd.Open(nbd.Config{Size: diskSize, TempDir: dir})
+	disk, err := blockdev.Open(blockdev.Config{Size: diskSize, TempDir: dir})
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (b *bench) disks(ctx context.Context) (err error) {
 		if rules > 0 {
 			limit, with = 0.75, fmt.Sprintf(", with %d rules", rules)
 			for i := range int64(rules) { // that meet nothing, all over the disk
-				r := nbd.Rule{Sectors: nbd.Range{First: i * 4096, Count: 1}, Errno: "EIO", Probability: 1e-12}
+				r := fault.Rule{Sectors: fault.Range{First: i * 4096, Count: 1}, Errno: "EIO", Probability: 1e-12}
 				if _, err := disk.AddRule(r); err != nil {
 					return err
 				}
@@ -136,7 +137,7 @@ func (b *bench) disks(ctx context.Context) (err error) {
 }
 
 // serveDisk serves a disk at a unix socket until stop is called.
-func serveDisk(ctx context.Context, disk *nbd.Disk, socket string) (stop func(), err error) {
+func serveDisk(ctx context.Context, disk *blockdev.Disk, socket string) (stop func(), err error) {
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return nil, err

@@ -7,7 +7,7 @@ import (
 )
 
 func BenchmarkPing(b *testing.B) {
-	c := connect(b, guest.Config{})
+	c := connect(b)
 	for b.Loop() {
 		if err := c.Ping(b.Context()); err != nil {
 			b.Fatal(err)
@@ -16,7 +16,7 @@ func BenchmarkPing(b *testing.B) {
 }
 
 func BenchmarkRunTrue(b *testing.B) {
-	c := connect(b, guest.Config{})
+	c := connect(b)
 	for b.Loop() {
 		if _, err := c.Run(b.Context(), guest.RunRequest{Shell: "true"}); err != nil {
 			b.Fatal(err)

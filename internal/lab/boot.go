@@ -12,6 +12,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -24,13 +25,13 @@ type startPlan struct {
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
 	origin   snapshot.FileID // of that snapshot
-	parent   snapshot.Parent // the complete snapshot that its memory lies in: that one, or its parent
+	parent   snapshot.Base   // the complete snapshot that its memory lies in: that one, or its parent
 	lower    *os.File        // the parent of a delta, until the guest runs
 	text     []byte          // console log that came with it
 	nics     []plannedNIC
 	disks    []plannedDisk // of a restore
 	drives   []*drive      // made from disks for this start
-	base     saved         // what the agent held at the snapshot
+	mark     handle.Mark   // what the agent held at the snapshot
 }
 
 // bootGuest boots, or serves the boot from the cache.
@@ -91,7 +92,7 @@ func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func()
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	giveBack, err = v.host.Pool.Acquire(ctx, v.name, memory, cpus)
+	giveBack, err = v.host.acquire(ctx, v.name, memory, cpus)
 	if err != nil && ctx.Err() == nil {
 		err = &AdmissionError{err}
 	}

@@ -244,9 +244,10 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *instance) {
 	}
 	w, err := cache.Create(c.key, inst.plan.cfg.Memory)
 	if err == nil {
-		var id snapshot.FileID
-		if id, _, err = inst.save(ctx, w, saving{running: true, disks: diskForm{changes: true}, valid: valid}); err == nil {
-			err = cache.Trust(c.key, id)
+		var taken *takenSnapshot
+		taken, err = inst.save(ctx, w, saving{running: true, disks: diskForm{changes: true}, valid: valid})
+		if err == nil {
+			err = cache.Trust(c.key, taken.id)
 		}
 		w.Abort()
 	}

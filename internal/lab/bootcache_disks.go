@@ -7,7 +7,7 @@ import (
 	"os"
 	"syscall"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -49,7 +49,7 @@ func (v *VM) bootDisks(ctx context.Context, devices []qemu.Disk) *bootDisks {
 }
 
 // add describes one more disk, if that is possible.
-func (b *bootDisks) add(ctx context.Context, images Images, device qemu.Disk, data *nbd.Disk) bool {
+func (b *bootDisks) add(ctx context.Context, images Images, device qemu.Disk, data *blockdev.Disk) bool {
 	b.meddlings += data.Meddlings()
 	origin, ok, err := data.Origin()
 	if err != nil || !ok {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"provium/internal/stream"
 	"provium/internal/vnet"
 	"provium/internal/vnet/filter"
 	"provium/internal/vnet/packet"
@@ -35,9 +36,9 @@ func (o CaptureOpts) selection(op string) (vnet.Selection, error) {
 // captureSource is a capture as a stream's source.
 type captureSource struct{ c *vnet.Capture }
 
-func (s captureSource) next(ctx context.Context) ([]byte, error) { return s.c.Next(ctx) }
-func (s captureSource) ended() bool                              { return s.c.Ended() }
-func (s captureSource) close(int)                                { s.c.Close() }
+func (s captureSource) Next(ctx context.Context) ([]byte, error) { return s.c.Next(ctx) }
+func (s captureSource) Ended() bool                              { return s.c.Ended() }
+func (s captureSource) Close(int)                                { s.c.Close() }
 
 // Capture opens a stream of every frame as it enters the bridge, as a pcap file.
 func (b *Bridge) Capture(o CaptureOpts, site Site) (*Stream, error) {
@@ -62,13 +63,12 @@ func (n *NIC) Capture(o CaptureOpts, site Site) (*Stream, error) {
 }
 
 func (b *Bridge) newCapture(kind, detail string, site Site, c *vnet.Capture) (*Stream, error) {
-	s := &Stream{kind: kind, detail: detail, noun: "capture", site: site, src: captureSource{c}, turn: make(chan struct{}, 1)}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.forget = func() {
+	var s *Stream
+	s = stream.New(stream.Config{Kind: kind, Detail: detail, Noun: "capture", Site: site, Source: captureSource{c}, Closed: func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.captures = slices.DeleteFunc(b.captures, func(x *Stream) bool { return x == s })
-	}
+	}})
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.captures = append(b.captures, s)
@@ -86,19 +86,17 @@ type Packet struct {
 // Packets takes the frames that come until the limit or the end, with those that
 // were held back. They are the stream's bytes: what one call has given no other
 // gives again.
-func (s *Stream) Packets(ctx context.Context, limit time.Duration) ([]Packet, error) {
-	src, ok := s.src.(captureSource)
+func Packets(ctx context.Context, s *Stream, limit time.Duration) ([]Packet, error) {
+	src, ok := s.Source().(captureSource)
 	if !ok {
-		return nil, fmt.Errorf("%s is no capture", s.kind)
+		return nil, fmt.Errorf("%s is no capture", s.Kind())
 	}
 	atHeader := false
-	pieces, err := s.drain(ctx, limit, func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.split {
+	pieces, err := s.DrainFrom(ctx, limit, func(at stream.Position) error {
+		if at.Split {
 			return errors.New("the capture stands inside of a frame, behind what read_until or expect found; take the rest with next first")
 		}
-		atHeader = s.given == 0
+		atHeader = at.Given == 0
 		return nil
 	})
 	if err != nil {

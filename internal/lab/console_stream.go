@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/stream"
 )
 
 // consoleChunk bounds what a console stream gives at once, in bytes.
@@ -28,21 +29,19 @@ func (c Console) Read(site Site) (*Stream, error) {
 	}
 	c.vm.mu.Lock()
 	at := c.vm.consoleAt
-	for _, s := range c.vm.streams {
-		if src, ok := s.src.(*consoleSource); ok {
-			s.mu.Lock()
-			at = max(at, src.at.Load()-int64(len(s.kept)))
-			s.mu.Unlock()
+	c.vm.mu.Unlock()
+	for _, s := range c.vm.opened.Streams(nil) {
+		if src, ok := s.Source().(*consoleSource); ok {
+			at = max(at, src.at.Load()-int64(s.Held()))
 		}
 	}
-	c.vm.mu.Unlock()
 	boot := log.Boot()
 	if at > log.Len() {
 		at = 0 // of the guest before a restore
 	}
 	src := &consoleSource{vm: c.vm, log: log, boot: boot}
 	src.at.Store(max(at, log.BootStart(boot)))
-	return c.vm.newStream("console_read", c.vm.name, "console", site, src), nil
+	return c.vm.opened.AddStream(stream.Config{Kind: "console_read", Detail: c.vm.name, Noun: "console", Site: site, Source: src}), nil
 }
 
 // consoleSource reads the log of one boot.
@@ -53,7 +52,7 @@ type consoleSource struct {
 	at   atomic.Int64
 }
 
-func (s *consoleSource) next(ctx context.Context) ([]byte, error) {
+func (s *consoleSource) Next(ctx context.Context) ([]byte, error) {
 	p, at, err := s.log.Next(ctx, s.boot, s.at.Load(), consoleChunk)
 	s.at.Store(at)
 	if errors.Is(err, console.ErrEnded) {
@@ -62,9 +61,9 @@ func (s *consoleSource) next(ctx context.Context) ([]byte, error) {
 	return p, err
 }
 
-func (s *consoleSource) ended() bool { return s.log.Exhausted(s.boot, s.at.Load()) }
+func (s *consoleSource) Ended() bool { return s.log.Exhausted(s.boot, s.at.Load()) }
 
-func (s *consoleSource) close(unread int) {
+func (s *consoleSource) Close(unread int) {
 	s.vm.mu.Lock()
 	defer s.vm.mu.Unlock()
 	s.vm.consoleAt = max(s.vm.consoleAt, s.at.Load()-int64(unread))

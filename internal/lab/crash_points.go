@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"provium/internal/nbd"
-	"provium/internal/nbd/crash"
+	"provium/internal/blockdev"
+	"provium/internal/blockdev/crash"
 )
 
 // CrashOptions say which points an exploration has.
@@ -15,7 +15,7 @@ type CrashOptions = crash.Options
 // Exploration is the list of the states that a power cut could have left on a
 // recorded disk. It is of use while the recording's disk is.
 type Exploration struct {
-	states *nbd.States
+	states *blockdev.States
 	plan   *crash.Plan
 	marks  []int // entries that are marks
 }
@@ -104,7 +104,7 @@ func (x *Exploration) Content(p *CrashPoint) Content { return contentOf(x.states
 // End is what the recorded disk had at the end, with nothing lost.
 func (x *Exploration) End() Content { return contentOf(x.states, crash.Whole(x.states.Log())) }
 
-func contentOf(states *nbd.States, s crash.State) Content {
+func contentOf(states *blockdev.States, s crash.State) Content {
 	return func(d *Disk) error {
 		data, err := d.backend()
 		if err != nil {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"sync"
 
+	"provium/internal/blockdev"
 	"provium/internal/guest"
-	"provium/internal/nbd"
 	"provium/internal/qemu"
 )
 
@@ -34,14 +34,14 @@ type Disk struct {
 
 	mu       sync.Mutex
 	spec     DiskSpec
-	data     *nbd.Disk   // nil where there are no guests
-	server   *diskServer // nil before the first machine has it
-	slot     int         // in the present machine, 0 while there is none
-	node     int         // which of the connections of the present machine is in use, see qemu.Disk
-	detached bool        // from its VM, or closed with it
+	data     *blockdev.Disk // nil where there are no guests
+	server   *diskServer    // nil before the first machine has it
+	slot     int            // in the present machine, 0 while there is none
+	node     int            // which of the connections of the present machine is in use, see qemu.Disk
+	detached bool           // from its VM, or closed with it
 
-	recordings []*nbd.Recording // all that there were
-	recording  *Recording       // the latest one that a caller has
+	recordings []*blockdev.Recording // all that there were
+	recording  *Recording            // the latest one that a caller has
 }
 
 // serialSize is what the guest sees of an id, in bytes.
@@ -123,7 +123,7 @@ func (d *Disk) close(destage bool) error {
 }
 
 // endDisk closes what a disk, or a disk as it was, is made of.
-func endDisk(id string, server *diskServer, data *nbd.Disk, recordings []*nbd.Recording, destage bool) error {
+func endDisk(id string, server *diskServer, data *blockdev.Disk, recordings []*blockdev.Recording, destage bool) error {
 	if server != nil {
 		server.close()
 	}
@@ -171,14 +171,14 @@ func (d *Disk) IsDetached() bool {
 var errDetached = errors.New("disk is detached")
 
 // contents gives what the disk has now, for the life cycle.
-func (d *Disk) contents() *nbd.Disk {
+func (d *Disk) contents() *blockdev.Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.data
 }
 
 // backend gives the contents for an operation of the test's.
-func (d *Disk) backend() (*nbd.Disk, error) {
+func (d *Disk) backend() (*blockdev.Disk, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.detached {
@@ -208,7 +208,7 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 
 const (
 	// SectorSize is what positions on disks are counted in, in bytes.
-	SectorSize = nbd.SectorSize
+	SectorSize = blockdev.SectorSize
 	// MaxDiskSize is how large a disk can be, in bytes.
 	MaxDiskSize = 1 << 43
 )

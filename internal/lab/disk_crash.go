@@ -5,32 +5,33 @@ import (
 	"fmt"
 	"slices"
 
-	"provium/internal/nbd"
-	"provium/internal/nbd/crash"
+	"provium/internal/blockdev"
+	"provium/internal/blockdev/crash"
+	"provium/internal/blockdev/fault"
 )
 
 // DiskCut is how a power cut is to go; its zero value keeps nothing that was not
 // flushed.
-type DiskCut = nbd.Cut
+type DiskCut = blockdev.Cut
 
 // DiskCutResult is what a power cut did.
-type DiskCutResult = nbd.CutResult
+type DiskCutResult = blockdev.CutResult
 
 // DiskKeep says what a power cut keeps of what was not flushed.
-type DiskKeep = nbd.Keep
+type DiskKeep = blockdev.Keep
 
 // What a power cut can keep.
 const (
-	KeepNone   = nbd.KeepNone
-	KeepPrefix = nbd.KeepPrefix
+	KeepNone   = blockdev.KeepNone
+	KeepPrefix = blockdev.KeepPrefix
 )
 
 // DiskKeeps lists what a power cut can keep.
-func DiskKeeps() []DiskKeep { return nbd.Keeps() }
+func DiskKeeps() []DiskKeep { return blockdev.Keeps() }
 
 // DiskRecordLimit is how much data a recording keeps unless told otherwise, in
 // bytes.
-const DiskRecordLimit = nbd.RecordLimit
+const DiskRecordLimit = blockdev.RecordLimit
 
 // DiskOp is an entry of a recording's log.
 type DiskOp = crash.Op
@@ -66,7 +67,7 @@ func (d *Disk) PowerOn() error {
 // the disk and ends with it.
 type Recording struct {
 	disk *Disk
-	rec  *nbd.Recording
+	rec  *blockdev.Recording
 }
 
 // Record begins a recording of at most limit bytes of data.
@@ -82,7 +83,7 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	return r, nil
 }
 
-func (d *Disk) record(limit int64) (*nbd.Recording, error) {
+func (d *Disk) record(limit int64) (*blockdev.Recording, error) {
 	data, err := d.backend()
 	if err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (d *Disk) record(limit int64) (*nbd.Recording, error) {
 }
 
 // keep has a recording closed with the disk.
-func (d *Disk) keep(rec *nbd.Recording) error {
+func (d *Disk) keep(rec *blockdev.Recording) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.detached {
@@ -111,7 +112,7 @@ func (d *Disk) LoadRecording(path string) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec, err := nbd.LoadRecording(path)
+	rec, err := blockdev.LoadRecording(path)
 	if err != nil {
 		return nil, err
 	}
@@ -192,17 +193,17 @@ func (r *Recording) Bytes() int64 { return r.rec.Bytes() }
 func (r *Recording) Ended() (string, error) { return r.rec.Ended() }
 
 // DiskRequest is a kind of request of guests.
-type DiskRequest = nbd.Request
+type DiskRequest = fault.Op
 
 // WriteRequest is the one that tells of writes.
-const WriteRequest = nbd.WriteRequest
+const WriteRequest = fault.Write
 
 // DiskRequests lists the kinds.
-func DiskRequests() []DiskRequest { return nbd.Requests() }
+func DiskRequests() []DiskRequest { return fault.CountOps() }
 
 // CountRequests counts the guest's requests of a kind from now on, and has the
 // n-th one fail; with 0 none does. StopCounting ends that.
-func (d *Disk) CountRequests(kind DiskRequest, n int64) (*nbd.Single, error) {
+func (d *Disk) CountRequests(kind DiskRequest, n int64) (*fault.Count, error) {
 	data, err := d.backend()
 	if err != nil {
 		return nil, err

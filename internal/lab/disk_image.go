@@ -13,14 +13,14 @@ import (
 	"sync"
 	"time"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 )
 
 // DiskFormats lists the formats that an image can have.
-func DiskFormats() []string { return nbd.Formats() }
+func DiskFormats() []string { return blockdev.Formats() }
 
 // qemuFormats are QEMU's names of formats.
-var qemuFormats = map[string]string{nbd.FormatQCOW2: "qcow2", nbd.FormatVHD: "vpc", nbd.FormatVHDX: "vhdx", nbd.FormatVMDK: "vmdk"}
+var qemuFormats = map[string]string{blockdev.FormatQCOW2: "qcow2", blockdev.FormatVHD: "vpc", blockdev.FormatVHDX: "vhdx", blockdev.FormatVMDK: "vmdk"}
 
 // imageTimeout is how long the program that knows the format of an image may take to
 // open it, or to end.
@@ -32,8 +32,8 @@ var errImageTimeout = fmt.Errorf("no answer within %v", imageTimeout)
 const imageProgram = "qemu-nbd"
 
 // openImage opens the contents of a disk, with help if its image is not raw.
-func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) (*nbd.Disk, error) {
-	cfg := nbd.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly, TempDir: h.TempDir, OnError: warn}
+func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) (*blockdev.Disk, error) {
+	cfg := blockdev.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly, TempDir: h.TempDir, OnError: warn}
 	path, write := spec.Path, !spec.ReadOnly
 	if path == "" {
 		path, write = spec.Template, false
@@ -41,9 +41,9 @@ func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) 
 	if path != "" {
 		format := spec.Format
 		if format == "" {
-			format = nbd.DetectFormat(path)
+			format = blockdev.DetectFormat(path)
 		}
-		if format != nbd.FormatRaw {
+		if format != blockdev.FormatRaw {
 			if write {
 				if err := writable(path); err != nil {
 					return nil, err
@@ -58,7 +58,7 @@ func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) 
 			// Without the program the connection ends.
 			stop := context.AfterFunc(limited, conn.kill)
 			cfg.Server = conn
-			d, err := nbd.Open(cfg)
+			d, err := blockdev.Open(cfg)
 			switch {
 			case !stop() && err == nil:
 				return nil, errors.Join(fmt.Errorf("%s image `%s`: %s: %w", format, path, imageProgram, context.Cause(limited)), d.Close())
@@ -70,7 +70,7 @@ func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) 
 			return d, nil
 		}
 	}
-	return nbd.Open(cfg)
+	return blockdev.Open(cfg)
 }
 
 // writable gives the reason why an image cannot be written to, in our own words.
@@ -102,7 +102,7 @@ func (c *imageConn) Read(p []byte) (int, error) {
 		c.wait()
 		switch said := c.output.String(); {
 		case strings.Contains(said, "Failed to get ") && strings.Contains(said, " lock"):
-			err = nbd.ErrInUse
+			err = blockdev.ErrInUse
 		case said != "":
 			err = errors.New(said)
 		}

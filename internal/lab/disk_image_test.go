@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 	"provium/internal/proc"
 )
 
@@ -48,7 +48,7 @@ func TestHangingImageProgram(t *testing.T) {
 	// It returns when the program has ended, and names it.
 	wantError(t, <-done, "qcow2 image `"+image+"`: "+imageProgram+": no more patience")
 	// The image is free again.
-	d, err := nbd.Open(nbd.Config{Image: image})
+	d, err := blockdev.Open(blockdev.Config{Image: image})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 	"provium/internal/qemu"
 )
 
@@ -99,7 +99,7 @@ func (d *Disk) Export(ctx context.Context, path string, pending bool) (err error
 }
 
 // exportTo writes the contents that a disk has now.
-func exportTo(ctx context.Context, f *os.File, data *nbd.Disk, pending bool) error {
+func exportTo(ctx context.Context, f *os.File, data *blockdev.Disk, pending bool) error {
 	image, err := data.Seal()
 	if err != nil {
 		return err

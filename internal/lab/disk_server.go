@@ -7,13 +7,13 @@ import (
 	"net"
 	"sync"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 )
 
 // diskServer is the contents of a disk with the socket through which machines use
 // them.
 type diskServer struct {
-	data     *nbd.Disk
+	data     *blockdev.Disk
 	listener net.Listener
 	socket   string
 	cancel   context.CancelFunc
@@ -22,7 +22,7 @@ type diskServer struct {
 
 // serveDisk begins to serve on a socket at path; data stays the caller's. warn is
 // told of trouble with a client.
-func serveDisk(data *nbd.Disk, path string, warn func(error)) (*diskServer, error) {
+func serveDisk(data *blockdev.Disk, path string, warn func(error)) (*diskServer, error) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("disk socket: %w", err)
@@ -64,7 +64,7 @@ func (s *diskServer) close() {
 // drive is a disk of a machine that is about to be restored.
 type drive struct {
 	saved  *plannedDisk
-	data   *nbd.Disk
+	data   *blockdev.Disk
 	server *diskServer
 	teller *diskTeller
 }
@@ -102,7 +102,7 @@ func (h *Host) openDrives(saved []plannedDisk, dir string) (drives []*drive, err
 	for i := range saved {
 		p := &saved[i]
 		d := &drive{saved: p, teller: &diskTeller{}}
-		d.data, err = nbd.Open(nbd.Config{From: p.image, ReadOnly: p.spec.ReadOnly, TempDir: h.TempDir, OnError: d.teller.warn})
+		d.data, err = blockdev.Open(blockdev.Config{From: p.image, ReadOnly: p.spec.ReadOnly, TempDir: h.TempDir, OnError: d.teller.warn})
 		if err != nil {
 			return drives, fmt.Errorf("disk `%s`: %w", p.spec.ID, err)
 		}

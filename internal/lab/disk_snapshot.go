@@ -4,11 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"sync"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -17,23 +15,23 @@ import (
 type sealedDisk struct {
 	spec  DiskSpec
 	slot  int
-	image *nbd.Image
+	image *blockdev.Image
 }
 
 // plannedDisk is a disk that a restored machine is to have.
 type plannedDisk struct {
 	spec  DiskSpec
 	slot  int
-	image *nbd.Image // to be released
-	state nbd.State
+	image *blockdev.Image // to be released
+	state blockdev.State
 }
 
 // sealDisks gives the disks of a stopped guest, in order of their slots.
-func (v *VM) sealDisks() (sealed []sealedDisk, err error) {
+func (v *VM) sealDisks() (sealed sealedDisks, err error) {
 	for _, d := range v.disks.all() {
 		image, err := d.contents().Seal()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("disk `%s`: %w", d.spec.ID, err), releaseDisks(sealed))
+			return nil, errors.Join(fmt.Errorf("disk `%s`: %w", d.spec.ID, err), sealed.Close())
 		}
 		d.mu.Lock()
 		sealed = append(sealed, sealedDisk{d.spec, d.slot, image})
@@ -43,7 +41,11 @@ func (v *VM) sealDisks() (sealed []sealedDisk, err error) {
 	return sealed, nil
 }
 
-func releaseDisks(disks []sealedDisk) error {
+// sealedDisks are the disks of a stopped guest, in order of their slots.
+type sealedDisks []sealedDisk
+
+// Close releases the images.
+func (disks sealedDisks) Close() error {
 	var errs []error
 	for _, d := range disks {
 		errs = append(errs, d.image.Release())
@@ -51,18 +53,27 @@ func releaseDisks(disks []sealedDisk) error {
 	return errors.Join(errs...)
 }
 
+// retain returns the images, each retained.
+func (disks sealedDisks) retain() []*blockdev.Image {
+	images := make([]*blockdev.Image, len(disks))
+	for i, d := range disks {
+		images[i] = d.image.Retain()
+	}
+	return images
+}
+
 // savedDisk is a disk in a snapshot: complete, or with its contents in the process
 // that took it.
 type savedDisk struct {
-	Spec     DiskSpec  `json:"spec"`
-	Slot     int       `json:"slot"`
-	Contents *nbd.Dump `json:"contents,omitempty"`
+	Spec     DiskSpec       `json:"spec"`
+	Slot     int            `json:"slot"`
+	Contents *blockdev.Dump `json:"contents,omitempty"`
 }
 
 // savedDisks is the section about them.
 type savedDisks struct {
 	Disks []savedDisk `json:"disks"`
-	Token string      `json:"token,omitempty"` // the contents are in sealedSets under it
+	Token string      `json:"token,omitempty"` // the contents are in this process under it
 	// Changes says that the contents are only what was written to the disks since
 	// they were opened.
 	Changes bool `json:"changes,omitempty"`
@@ -74,69 +85,8 @@ type diskForm struct {
 	changes bool   // only what was written to them since they were opened
 }
 
-// sealedSets are the disks of the snapshots that this process has taken and that
-// are not complete in themselves. The zero value is ready.
-type sealedSets struct {
-	mu   sync.Mutex
-	sets map[string][]sealedDisk
-	by   map[snapshot.FileID]string
-}
-
-// put keeps the disks of a snapshot, and now owns them.
-func (s *sealedSets) put(id snapshot.FileID, token string, disks []sealedDisk) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.sets == nil {
-		s.sets, s.by = map[string][]sealedDisk{}, map[snapshot.FileID]string{}
-	}
-	s.sets[token], s.by[id] = disks, token
-}
-
-// get gives the images of a set, each retained.
-func (s *sealedSets) get(token string) ([]*nbd.Image, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	disks, ok := s.sets[token]
-	images := make([]*nbd.Image, len(disks))
-	for i, d := range disks {
-		images[i] = d.image.Retain()
-	}
-	return images, ok
-}
-
-func (s *sealedSets) drop(token string) error {
-	s.mu.Lock()
-	disks := s.sets[token]
-	delete(s.sets, token)
-	s.mu.Unlock()
-	return releaseDisks(disks)
-}
-
-// dropFile lets go of the disks of a snapshot that is deleted.
-func (s *sealedSets) dropFile(id snapshot.FileID) error {
-	s.mu.Lock()
-	token, ok := s.by[id]
-	delete(s.by, id)
-	s.mu.Unlock()
-	if !ok {
-		return nil
-	}
-	return s.drop(token)
-}
-
-func (s *sealedSets) close() error {
-	s.mu.Lock()
-	tokens := slices.Collect(maps.Keys(s.sets))
-	s.mu.Unlock()
-	var errs []error
-	for _, t := range tokens {
-		errs = append(errs, s.drop(t))
-	}
-	return errors.Join(errs...)
-}
-
 // putDisks writes disks to a snapshot. Changes that there are none of are left out.
-func putDisks(w *snapshot.Writer, disks []sealedDisk, form diskForm) error {
+func putDisks(w *snapshot.Writer, disks sealedDisks, form diskForm) error {
 	none := func(d sealedDisk) bool { return form.changes && !d.image.Changed() }
 	if !slices.ContainsFunc(disks, func(d sealedDisk) bool { return !none(d) }) {
 		return nil
@@ -205,12 +155,12 @@ func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 		}
 		c := d.Contents
 		if c == nil || c.Medium < 0 || c.Pending < 0 || c.Medium > len(sectors) || c.Pending > len(sectors) ||
-			(c.Medium+c.Pending)*nbd.MapEntry > len(sectors) {
+			(c.Medium+c.Pending)*blockdev.MapEntry > len(sectors) {
 			return nil, fmt.Errorf("disks: the contents of `%s` are missing", d.Spec.ID)
 		}
-		n := (c.Medium + c.Pending) * nbd.MapEntry
+		n := (c.Medium + c.Pending) * blockdev.MapEntry
 		c.Map, sectors = sectors[:n:n], sectors[n:]
-		dataLength -= int64(c.Medium+c.Pending) * nbd.ChunkSize
+		dataLength -= int64(c.Medium+c.Pending) * blockdev.ChunkSize
 	}
 	if all.Token == "" && (len(sectors) > 0 || dataLength != 0) {
 		return nil, errors.New("disks: their contents have another size")
@@ -239,10 +189,10 @@ func readDisks(r *snapshot.Reader) (*savedDisks, error) {
 }
 
 // loadDisks gives the contents that are in a snapshot. They must be released.
-func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*nbd.Image, err error) {
+func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*blockdev.Image, err error) {
 	at := r.Manifest().Sections[sectionDiskData].Offset
 	for _, d := range all.Disks {
-		image, err := nbd.LoadImage(d.Contents, r.File(), at)
+		image, err := blockdev.LoadImage(d.Contents, r.File(), at)
 		if err != nil {
 			for _, i := range images {
 				err = errors.Join(err, i.Release())
@@ -250,7 +200,7 @@ func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*nbd.Image, err er
 			return nil, fmt.Errorf("snapshot `%s` is damaged: disk `%s`: %w", r.Path(), d.Spec.ID, err)
 		}
 		images = append(images, image)
-		at += int64(d.Contents.Medium+d.Contents.Pending) * nbd.ChunkSize
+		at += int64(d.Contents.Medium+d.Contents.Pending) * blockdev.ChunkSize
 	}
 	return images, nil
 }
@@ -267,10 +217,13 @@ func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error)
 	if all.Changes {
 		return nil, fmt.Errorf("snapshot `%s` is one of the boot cache: what its disks began with is not in it", r.Path())
 	}
-	var images []*nbd.Image
+	var images []*blockdev.Image
 	if all.Token != "" {
-		var ok bool
-		if images, ok = h.sealed.get(all.Token); !ok || len(images) != len(all.Disks) {
+		ok := h.snapshots.UseDisks(all.Token, func(disks sealedDisks) { images = disks.retain() })
+		if !ok || len(images) != len(all.Disks) {
+			for _, i := range images {
+				_ = i.Release()
+			}
 			return nil, fmt.Errorf("snapshot `%s`: the contents of its disks were in the run that took it, or were deleted; vm:snapshot(path) makes a file that is complete in itself", r.Path())
 		}
 	} else if images, err = loadDisks(r, all); err != nil {

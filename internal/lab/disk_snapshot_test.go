@@ -5,19 +5,19 @@ import (
 	"strings"
 	"testing"
 
-	"provium/internal/nbd"
+	"provium/internal/blockdev"
 )
 
 func TestDecodeDisks(t *testing.T) {
 	entry := func(id string, slot int, chunks int) savedDisk {
-		return savedDisk{Spec: DiskSpec{ID: id}, Slot: slot, Contents: &nbd.Dump{Size: 1 << 20, Medium: chunks}}
+		return savedDisk{Spec: DiskSpec{ID: id}, Slot: slot, Contents: &blockdev.Dump{Size: 1 << 20, Medium: chunks}}
 	}
 	decode := func(all savedDisks, chunks int) error {
 		text, err := json.Marshal(all)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = decodeDisks(text, make([]byte, chunks*nbd.MapEntry), int64(chunks)*nbd.ChunkSize)
+		_, err = decodeDisks(text, make([]byte, chunks*blockdev.MapEntry), int64(chunks)*blockdev.ChunkSize)
 		return err
 	}
 	if err := decode(savedDisks{Disks: []savedDisk{entry("a", 1, 1), entry("b", 3, 2)}}, 3); err != nil {
@@ -42,17 +42,17 @@ func TestDecodeDisks(t *testing.T) {
 }
 
 func FuzzDecodeDisks(f *testing.F) {
-	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1,"contents":{"size":512,"medium":1,"pending":0,"state":{}}}]}`), make([]byte, nbd.MapEntry))
+	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1,"contents":{"size":512,"medium":1,"pending":0,"state":{}}}]}`), make([]byte, blockdev.MapEntry))
 	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1}],"token":"x"}`), []byte{})
 	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1,"contents":{"size":512}}],"changes":true}`), []byte{})
 	f.Add([]byte(`{"disks":[{"spec":{"id":"a"},"slot":1,"contents":{"medium":-1,"pending":9223372036854775807}}]}`), []byte{1})
 	f.Fuzz(func(t *testing.T, text, sectors []byte) {
-		all, err := decodeDisks(text, sectors, int64(len(sectors)/nbd.MapEntry)*nbd.ChunkSize)
+		all, err := decodeDisks(text, sectors, int64(len(sectors)/blockdev.MapEntry)*blockdev.ChunkSize)
 		if err != nil {
 			return
 		}
 		for _, d := range all.Disks {
-			if all.Token == "" && len(d.Contents.Map) != (d.Contents.Medium+d.Contents.Pending)*nbd.MapEntry {
+			if all.Token == "" && len(d.Contents.Map) != (d.Contents.Medium+d.Contents.Pending)*blockdev.MapEntry {
 				t.Error("a map of the wrong size")
 			}
 		}

@@ -11,8 +11,10 @@ import (
 
 	"provium/internal/console"
 	"provium/internal/event"
+	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/qemu"
+	"provium/internal/snapshot"
 )
 
 // Profile says what a VM declared with its name boots.
@@ -69,23 +71,21 @@ type Host struct {
 
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
-	// OnFinding is called for each guest failure as soon as it is seen, from a
-	// goroutine of the VM; it must not block. Nil: only TakeFindings reports.
-	OnFinding func(vm *VM, f console.Finding)
 	// Local is set where the Starter's machines boot no kernel (package localvmm):
 	// operations of tests on guests and their consoles are refused.
 	Local bool
+
+	observers observers
 
 	routing sync.Mutex // guards the services of all bridges
 
 	// NoStandbys has no guest restored ahead of need.
 	NoStandbys bool
 
-	verified verified // snapshots that need not be read through again
-	saved    savedGenerations
-	standbys standbys
-	bases    bases
-	sealed   sealedSets
+	// snapshots is what this process knows of the snapshot files it has taken or
+	// read. Closed with the root lab.
+	snapshots snapshot.Store[handle.Mark, sealedDisks]
+	standbys  standbys
 
 	mu           sync.Mutex
 	nextVM       int

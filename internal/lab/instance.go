@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/qemu"
 )
 
@@ -35,7 +36,7 @@ type instance struct {
 
 	mu        sync.Mutex
 	boot      int           // counts boots: resets and reboots of the guest
-	gen       *generation   // of what the agent holds
+	epoch     *handle.Epoch // of what the agent holds
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
 	linker    *linker       // makes, or keeps, the link of this boot
@@ -52,7 +53,7 @@ type instance struct {
 
 func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, giveBack func()) (*instance, error) {
 	cfg := p.cfg
-	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack, plan: p, gen: p.generation(),
+	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack, plan: p, epoch: p.mark.Restore(),
 		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newConsoleWatch(v, i)
@@ -224,7 +225,7 @@ func (i *instance) onReset() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.boot++
-	i.gen = &generation{}
+	i.epoch = &handle.Epoch{}
 	i.portOpenedLocked()
 	i.suspended = false
 	if i.ctx.Err() != nil {
@@ -355,23 +356,35 @@ func (i *instance) whyLost(err error) error {
 	}
 }
 
-// client gives the link, and waits while the guest reboots.
+// client returns the link, and waits while the guest reboots.
 func (i *instance) client(ctx context.Context) (*guest.Client, error) {
+	link, _, err := i.session(ctx)
+	return link, err
+}
+
+// session is client. It also returns the epoch of what the agent holds.
+func (i *instance) session(ctx context.Context) (*guest.Client, *handle.Epoch, error) {
 	for {
 		i.mu.Lock()
-		link, linked := i.link, i.linked
+		link, linked, epoch := i.link, i.linked, i.epoch
 		i.mu.Unlock()
 		if link != nil {
-			return link, nil
+			return link, epoch, nil
 		}
 		select {
 		case <-linked:
 		case <-i.ctx.Done():
-			return nil, context.Cause(i.ctx)
+			return nil, nil, context.Cause(i.ctx)
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 	}
+}
+
+func (i *instance) currentEpoch() *handle.Epoch {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.epoch
 }
 
 func (i *instance) reset(ctx context.Context) error {

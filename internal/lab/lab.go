@@ -393,7 +393,7 @@ func (l *Lab) Claim(ctx context.Context, memory int64, cpus int) error {
 	if l.host.Pool == nil {
 		return nil
 	}
-	return l.host.Pool.Claim(ctx, memory, cpus)
+	return l.host.claim(ctx, memory, cpus)
 }
 
 // memberVMs collects the VMs of this lab and of its sub-labs, each once.
@@ -554,8 +554,8 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	if l.root {
 		l.host.standbys.close()
-		if err := l.host.sealed.close(); err != nil {
-			errs = append(errs, fmt.Errorf("disks of snapshots: %w", err))
+		if err := l.host.snapshots.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("snapshots close: %w", err))
 		}
 	}
 	for _, b := range closingBridges {

@@ -76,7 +76,7 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 				return fmt.Errorf("vm `%s`: %w", v.Name, err)
 			}
 			r.readers[v.File] = file
-			if err := r.lab.host.verify(ctx, file); err != nil {
+			if err := r.lab.host.snapshots.Verify(ctx, file); err != nil {
 				return fmt.Errorf("vm `%s`: %w", v.Name, err)
 			}
 		}

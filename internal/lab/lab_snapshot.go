@@ -33,7 +33,7 @@ type vmShot struct {
 	w       *snapshot.Writer
 	moment  *frozenGuest
 	stopped bool // by us
-	id      snapshot.FileID
+	taken   *takenSnapshot
 }
 
 // Snapshot freezes all VMs of the lab and of its sub-labs at one moment into a
@@ -64,18 +64,17 @@ func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 	}
 	defer os.RemoveAll(s.dir)
 	if err := s.take(ctx); err != nil {
+		return nil, errors.Join(err, s.releaseDisks())
+	}
+	if err = (&labFile{labFileVersion, s.state}).write(s.dir); err == nil {
+		err = install(s.dir, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lab `%s` snapshot: %w", l.name, err), s.releaseDisks())
+	}
+	err = s.each("snapshot", func(v *vmShot) error { return v.inst.record(v.taken) })
+	if err != nil {
 		return nil, err
-	}
-	if err := (&labFile{labFileVersion, s.state}).write(s.dir); err != nil {
-		return nil, fmt.Errorf("lab `%s` snapshot: %w", l.name, err)
-	}
-	if err := install(s.dir, dir); err != nil {
-		return nil, fmt.Errorf("lab `%s` snapshot: %w", l.name, err)
-	}
-	for _, v := range s.vms {
-		if v.inst != nil {
-			v.inst.savedAs(v.id)
-		}
 	}
 	return &LabSnapshot{h, dir}, nil
 }
@@ -225,11 +224,6 @@ func (s *labShot) take(ctx context.Context) (err error) {
 		err = s.moment(ctx)
 	}
 	if err != nil {
-		for _, v := range s.vms {
-			if v.moment != nil {
-				err = errors.Join(err, releaseDisks(v.moment.disks))
-			}
-		}
 		return err
 	}
 	return s.each("snapshot", func(v *vmShot) (err error) {
@@ -237,9 +231,23 @@ func (s *labShot) take(ctx context.Context) (err error) {
 		if s.token {
 			token = rand.Text()
 		}
-		v.id, err = v.inst.finish(v.w, v.moment, diskForm{token: token})
+		v.taken, err = v.inst.finish(v.w, v.moment, diskForm{token: token})
 		return err
 	})
+}
+
+// releaseDisks closes the disks of a lab snapshot that failed.
+func (s *labShot) releaseDisks() error {
+	var errs []error
+	for _, v := range s.vms {
+		if v.moment != nil {
+			errs = append(errs, v.moment.disks.Close())
+		}
+		if v.taken != nil {
+			errs = append(errs, v.taken.disks.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // moment stops all VMs, takes what they are, and has those that ran go on.

@@ -11,9 +11,9 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"provium/internal/guest/handle"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -50,8 +50,7 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 func (s *Snapshot) Delete() error {
 	if id, err := snapshot.Identify(s.path); err == nil {
 		s.host.standbys.drop(id) // they keep the file's space on the disk
-		s.host.bases.drop(id)
-		if err := s.host.sealed.dropFile(id); err != nil {
+		if err := s.host.snapshots.Forget(id); err != nil {
 			return fmt.Errorf("snapshot delete: %w", err)
 		}
 	}
@@ -73,55 +72,6 @@ const (
 	sectionDiskData = "disks.data"
 	sectionDiskSums = "disks.sums"
 )
-
-// verified remembers which files were read through and found good. Its zero
-// value is ready.
-type verified struct {
-	mu    sync.Mutex
-	files map[snapshot.FileID]bool
-}
-
-func (s *verified) add(id snapshot.FileID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.files == nil {
-		s.files = map[snapshot.FileID]bool{}
-	}
-	s.files[id] = true
-}
-
-func (s *verified) has(id snapshot.FileID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.files[id]
-}
-
-// beginOp counts an operation of the guest as under way, after waiting for a
-// snapshot to be done.
-func (v *VM) beginOp(ctx context.Context, op string) (end func(), err error) {
-	for {
-		v.mu.Lock()
-		frozen := v.frozen
-		if frozen == nil {
-			v.inFlight[op]++
-			v.mu.Unlock()
-			break
-		}
-		v.mu.Unlock()
-		select {
-		case <-frozen:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	return func() {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		if v.inFlight[op]--; v.inFlight[op] <= 0 {
-			delete(v.inFlight, op)
-		}
-	}, nil
-}
 
 // freeze keeps operations on the VMs from starting, unless one is under way.
 // what is the call that asks for it.
@@ -202,32 +152,41 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 	if err != nil {
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	delta := inst.plan.restored && (token != "" || lasts(inst.plan.parent.Path))
-	id, over, err := inst.save(ctx, w, saving{running: state == Booted, delta: delta, disks: diskForm{token: token}})
+	diff := inst.plan.restored && (token != "" || lasts(inst.plan.parent.Path))
+	taken, err := inst.save(ctx, w, saving{running: state == Booted, diff: diff, disks: diskForm{token: token}})
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
 	}
-	inst.savedAs(id)
-	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood, over}, nil
+	if err := inst.record(taken); err != nil {
+		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
+	}
+	return &Snapshot{v.host, path, v.name, v.profile.Name, inst.stood, taken.base}, nil
 }
 
 // saving is how a snapshot is made.
 type saving struct {
 	running bool // the guest is stopped meanwhile
-	delta   bool // if it pays
+	diff    bool // if it pays
 	disks   diskForm
 	valid   func() error // asked before the file is there; nil has nothing against it
 }
 
-// save writes the guest to w. Over is the path of what it lies over, "" if it is
-// complete.
-func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (id snapshot.FileID, over string, err error) {
-	delta, token := how.delta, how.disks.token
-	if !delta {
+// takenSnapshot is a complete file with what this process is to know of it.
+type takenSnapshot struct {
+	id    snapshot.FileID
+	base  string // path of the full snapshot that a diff lies over; "" for a full one
+	token string
+	disks sealedDisks // open, unless token is ""
+}
+
+// save writes the guest to w. record must follow, unless nobody is to know of the
+// file and how.disks has no token.
+func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (taken *takenSnapshot, err error) {
+	if !how.diff {
 		// What the guest does not change meanwhile is copied while it runs.
 		if err := w.CopyRAM(i.machine.RAM()); err != nil {
-			return id, "", err
+			return nil, err
 		}
 	}
 	var moment *frozenGuest
@@ -237,82 +196,85 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (id
 		moment, err = i.capture(ctx, w)
 	}
 	if err != nil {
-		return id, "", err
+		return nil, err
 	}
-	if delta {
-		if delta, err = i.settle(w, moment.changed); err != nil {
-			return id, "", errors.Join(err, releaseDisks(moment.disks))
+	base := ""
+	if how.diff {
+		if base, err = i.chooseForm(w, moment.changed); err != nil {
+			return nil, errors.Join(err, moment.disks.Close())
 		}
 	}
 	if how.valid != nil {
 		if err := how.valid(); err != nil {
-			return id, "", errors.Join(err, releaseDisks(moment.disks))
+			return nil, errors.Join(err, moment.disks.Close())
 		}
 	}
-	if id, err = i.finish(w, moment, how.disks); err != nil || !delta {
-		return id, "", err
+	if taken, err = i.finish(w, moment, how.disks); err == nil {
+		taken.base = base
 	}
-	if token != "" { // nobody else knows of it
-		err = i.vm.host.bases.keep(id, i.plan.parent.ID, i.machine.RAM())
-	}
-	return id, i.plan.parent.Path, err
+	return taken, err
 }
 
-// savedAs remembers a snapshot of this guest.
-func (i *instance) savedAs(id snapshot.FileID) {
-	gen := i.generation()
-	i.vm.host.verified.add(id)
-	i.vm.host.saved.put(id, saved{gen, gen.last.Load()})
+// record makes the host know of a snapshot of this guest. It owns the disks.
+func (i *instance) record(taken *takenSnapshot) error {
+	t := snapshot.Taken[handle.Mark, sealedDisks]{Epoch: i.currentEpoch().Mark(), Token: taken.token, Disks: taken.disks}
+	if taken.base != "" && taken.token != "" { // nobody else knows of it
+		t.BaseID, t.Base = i.plan.parent.ID, i.machine.RAM()
+	}
+	return i.vm.host.snapshots.Put(taken.id, t)
 }
 
-// finish writes what was captured, beside the RAM.
-func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form diskForm) (id snapshot.FileID, err error) {
-	kept := false
-	defer func() {
-		if !kept {
-			err = errors.Join(err, releaseDisks(moment.disks))
-		}
-	}()
-	if err := putDisks(w, moment.disks, form); err != nil {
-		return id, err
-	}
-	files, err := json.Marshal(i.plan.opts.Files)
-	if err != nil {
-		return id, err
+// finish writes what was captured, beside the RAM. It owns the disks, which stay
+// open only in a snapshot with a token.
+func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form diskForm) (taken *takenSnapshot, err error) {
+	disks := moment.disks
+	moment.disks = nil
+	if err := i.writeSections(w, moment, disks, form); err != nil {
+		return nil, errors.Join(err, disks.Close())
 	}
 	cfg := *i.plan.cfg
-	nics := moment.nics
-	cfg.NICs = describeNICs(nics)
+	cfg.NICs = describeNICs(moment.nics)
 	cfg.Disks = nil
-	for _, d := range moment.disks {
+	for _, d := range disks {
 		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel})
-	}
-	if len(nics) > 0 {
-		text, err := encodeNICs(nics)
-		if err != nil {
-			return id, err
-		}
-		if err := w.PutSection(sectionNICs, text); err != nil {
-			return id, err
-		}
-	}
-	for _, s := range []struct {
-		name string
-		p    []byte
-	}{{sectionState, moment.state}, {sectionConsole, moment.console}, {sectionFiles, files}} {
-		if err := w.PutSection(s.name, s.p); err != nil {
-			return id, err
-		}
 	}
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
-	id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
+	taken = &takenSnapshot{token: form.token, disks: disks}
+	taken.id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
 		Machine: i.vm.hardware(&cfg, i.machine.Version())})
-	if err == nil && form.token != "" && len(moment.disks) > 0 {
-		i.vm.host.sealed.put(id, form.token, moment.disks)
-		kept = true
+	if err != nil {
+		return nil, errors.Join(err, disks.Close())
 	}
-	return id, err
+	if form.token == "" {
+		taken.disks = nil
+		return taken, disks.Close()
+	}
+	return taken, nil
+}
+
+// writeSections writes the sections of all devices.
+func (i *instance) writeSections(w *snapshot.Writer, moment *frozenGuest, disks sealedDisks, form diskForm) error {
+	if err := putDisks(w, disks, form); err != nil {
+		return err
+	}
+	files, err := json.Marshal(i.plan.opts.Files)
+	if err != nil {
+		return err
+	}
+	if len(moment.nics) > 0 {
+		text, err := encodeNICs(moment.nics)
+		if err != nil {
+			return err
+		}
+		if err := w.PutSection(sectionNICs, text); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		w.PutSection(sectionState, moment.state),
+		w.PutSection(sectionConsole, moment.console),
+		w.PutSection(sectionFiles, files))
 }
 
 // stopped captures a running guest and has it go on.
@@ -326,7 +288,7 @@ func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	i.stood = time.Since(since)
 	if err != nil {
 		if moment != nil {
-			err = errors.Join(err, releaseDisks(moment.disks))
+			err = errors.Join(err, moment.disks.Close())
 		}
 		return nil, err
 	}
@@ -367,7 +329,7 @@ const contLimit = 30 * time.Second
 type frozenGuest struct {
 	state, console []byte
 	search         int64
-	disks          []sealedDisk
+	disks          sealedDisks
 	nics           []plannedNIC     // some may have come while the guest ran
 	changed        []snapshot.Range // of a restored guest's memory, since then
 }
@@ -432,7 +394,7 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 		return err
 	}
 	defer r.Close()
-	if err := v.host.verify(ctx, r); err != nil {
+	if err := v.host.snapshots.Verify(ctx, r); err != nil {
 		return err
 	}
 	return v.restoreReader(ctx, r)
@@ -463,18 +425,6 @@ func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader) error {
 		return err
 	}
 	v.restored(plan)
-	return nil
-}
-
-// verify reads a snapshot through unless that was done before.
-func (h *Host) verify(ctx context.Context, r *snapshot.Reader) error {
-	if h.verified.has(r.ID()) {
-		return nil
-	}
-	if err := r.Verify(ctx); err != nil {
-		return err
-	}
-	h.verified.add(r.ID())
 	return nil
 }
 
@@ -558,18 +508,18 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader) (err
 		return fmt.Errorf("snapshot `%s` is damaged: it has no section %q", r.Path(), sectionState)
 	}
 	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: state.Offset, StateLen: state.Length, Check: fits}
-	p.parent = snapshot.Parent{Path: r.Path(), ID: r.ID()}
-	if m.Parent != nil {
+	p.parent = snapshot.Base{Path: r.Path(), ID: r.ID()}
+	if m.Base != nil {
 		changed, err := r.Changed()
 		if err != nil {
 			return err
 		}
-		if p.lower, err = v.host.parent(ctx, r); err != nil {
+		if p.lower, err = v.host.snapshots.OpenBase(ctx, r); err != nil {
 			return err
 		}
 		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.lower, r.File(), ranges(changed)
-		p.parent = *m.Parent
+		p.parent = *m.Base
 	}
-	p.restored, p.origin, p.base = true, r.ID(), v.host.saved.get(r.ID())
+	p.restored, p.origin, p.mark = true, r.ID(), v.host.snapshots.Epoch(r.ID())
 	return nil
 }

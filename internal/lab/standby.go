@@ -59,11 +59,10 @@ func (p *startPlan) standbyKey() standbyKey {
 // standbys are those of a Host. The zero value is ready.
 type standbys struct {
 	mu     sync.Mutex
-	list   []*standby              // oldest first
-	uses   map[snapshot.FileID]int // restores so far
-	guests int                     // that run
-	next   int                     // number of a directory
-	work   sync.WaitGroup          // builds and removals
+	list   []*standby     // oldest first
+	guests int            // that run
+	next   int            // number of a directory
+	work   sync.WaitGroup // builds and removals
 }
 
 // heldLimit is how many bytes of console, and heldEventLimit how many events, a
@@ -83,7 +82,7 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 		return err
 	}
 	defer r.Close()
-	if err := v.host.verify(ctx, r); err != nil {
+	if err := v.host.snapshots.Verify(ctx, r); err != nil {
 		return err
 	}
 	p, err := v.planRestore(ctx, r)
@@ -98,15 +97,7 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 // restored counts a guest that was started from a snapshot. What is restored
 // twice is likely to be restored again.
 func (v *VM) restored(p *startPlan) {
-	s := &v.host.standbys
-	s.mu.Lock()
-	if s.uses == nil {
-		s.uses = map[snapshot.FileID]int{}
-	}
-	s.uses[p.origin]++
-	again := s.uses[p.origin] > 1
-	s.mu.Unlock()
-	if again {
+	if v.host.snapshots.Restored(p.origin) > 1 {
 		v.host.prepare(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
 }
@@ -168,11 +159,11 @@ func (b *standby) config(h *Host, p *startPlan) (*qemu.Config, error) {
 	restore := *p.cfg.Restore
 	restore.Hold = true
 	var err error
-	if restore.File, err = dupFile(p.cfg.Restore.File); err != nil {
+	if restore.File, err = snapshot.Dup(p.cfg.Restore.File); err != nil {
 		return nil, err
 	}
 	if p.cfg.Restore.State != nil {
-		if restore.State, err = dupFile(p.cfg.Restore.State); err != nil {
+		if restore.State, err = snapshot.Dup(p.cfg.Restore.State); err != nil {
 			restore.File.Close()
 			return nil, err
 		}

@@ -10,12 +10,15 @@ import (
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/guest/handle"
 	"provium/internal/image"
 )
 
 // VM is one virtual machine of a test. It outlives its guests: each boot makes
 // a new instance.
 type VM struct {
+	handle.Actor // commands, files and system calls of the agent
+
 	host    *Host
 	name    string
 	profile *Profile
@@ -31,23 +34,24 @@ type VM struct {
 	dir       string
 	log       *console.Log
 	findings  []console.Finding
-	inFlight  map[string]int         // operations under way, by name
-	streams   []*Stream              // open ones, in order of opening
-	files     []*File                // open ones
-	calls     map[*AsyncSyscall]bool // not awaited
-	consoleAt int64                  // where the last console stream stopped
-	frozen    chan struct{}          // while a snapshot is taken: closed at its end
-	holders   int                    // labs that hold this VM
+	inFlight  map[string]int // operations under way, by name
+	consoleAt int64          // where the last console stream stopped
+	frozen    chan struct{}  // while a snapshot is taken: closed at its end
+	holders   int            // labs that hold this VM
 
 	nics  []*NIC // attached, in order of attaching
 	disks diskShelf
+
+	opened handle.Opened // what is open in its guests
 
 	expendable bool
 }
 
 func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
-	return &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
-		inFlight: map[string]int{}, calls: map[*AsyncSyscall]bool{}}
+	v := &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
+		inFlight: map[string]int{}}
+	v.Actor = handle.NewActor(v)
+	return v
 }
 
 func (v *VM) memberKind() string { return "vm" }
@@ -83,61 +87,6 @@ func (v *VM) CID() (uint32, bool) {
 	defer v.mu.Unlock()
 	return v.cid, v.cid != 0
 }
-
-// IsQuiescent tells whether no operation is in flight, an asynchronous system
-// call that was not awaited being one, and nothing is open.
-func (v *VM) IsQuiescent() bool {
-	streams := v.OpenStreamCount()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.inFlight) == 0 && streams == 0 && v.openFiles() == 0 && !v.awaits()
-}
-
-// awaits tells whether the present guest has a system call that was not
-// awaited. Held: v.mu.
-func (v *VM) awaits() bool {
-	if v.inst == nil {
-		return false
-	}
-	gen := v.inst.generation()
-	for c := range v.calls {
-		if gen.holds(c.gen, c.handle) {
-			return true
-		}
-	}
-	return false
-}
-
-// OpenFileCount is the number of Files open through the agent. Operations on
-// whole files leave none behind.
-func (v *VM) OpenFileCount() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.openFiles()
-}
-
-// openFiles counts those that the present guest's executors have: one that
-// ended took its descriptors along. Held: v.mu.
-func (v *VM) openFiles() int {
-	if v.inst == nil {
-		return 0
-	}
-	n, gen := 0, v.inst.generation()
-	for _, f := range v.files {
-		w, ofWorker := f.by.(*Worker)
-		var executor uint64
-		if ofWorker {
-			executor = w.handle
-		}
-		if gen.holds(f.gen, 0) && gen.lives(executor, f.life) && !(ofWorker && w.isClosed()) {
-			n++
-		}
-	}
-	return n
-}
-
-// OpenStreamCount is the number of open streams that concern this VM.
-func (v *VM) OpenStreamCount() int { return len(v.Streams()) }
 
 // stateError says that op needs another state.
 func (v *VM) stateError(op string, need State) error {
@@ -408,7 +357,5 @@ func (v *VM) found(f console.Finding) {
 	v.mu.Lock()
 	v.findings = append(v.findings, f)
 	v.mu.Unlock()
-	if v.host.OnFinding != nil {
-		v.host.OnFinding(v, f)
-	}
+	v.host.found(v, f)
 }

@@ -207,8 +207,8 @@ func (op *Op) run() {
 	defer op.cancel()
 	value, failure := op.s.agent.Do(op.ctx, op)
 	result := &wire.Result{Value: value, Err: failure}
-	if op.s.await(op.s.ctx) != nil {
-		return
+	if op.s.ctx.Err() != nil || op.s.await(op.s.ctx) != nil {
+		return // the machine has ended, or was reset
 	}
 	op.s.mu.Lock()
 	delete(op.s.ops, op.id)

@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"sync"
 	"syscall"
 )
 
-// client has the contents of an image that another server knows how to read. It
-// makes one request at a time, and is safe for concurrent use.
-type client struct {
+// Client uses the default export of a server, for instance of a program that knows
+// the format of an image. It makes one request at a time, and is safe for concurrent
+// use.
+type Client struct {
 	conn  net.Conn
 	r     *bufio.Reader
 	size  int64
@@ -23,22 +23,22 @@ type client struct {
 
 	mu     sync.Mutex
 	cookie uint64
-	err    error // why the connection is of no use any more
+	err    error // why the connection cannot be used any more
 }
 
-// clientRequest is how much one request of a client transfers, in bytes.
+// clientRequest is the largest read or write of a Client, in bytes.
 const clientRequest = 4 << 20
 
-// newClient agrees with a server on its default export. It owns conn.
-func newClient(conn net.Conn) (*client, error) {
-	c := &client{conn: conn, r: newReader(conn)}
+// NewClient makes the handshake on conn, which it owns from then on.
+func NewClient(conn net.Conn) (*Client, error) {
+	c := &Client{conn: conn, r: newReader(conn)}
 	if err := c.handshake(); err != nil {
 		return nil, errors.Join(fmt.Errorf("nbd handshake: %w", err), conn.Close())
 	}
 	return c, nil
 }
 
-func (c *client) handshake() error {
+func (c *Client) handshake() error {
 	be := binary.BigEndian
 	var hello [18]byte
 	if _, err := io.ReadFull(c.r, hello[:]); err != nil {
@@ -56,11 +56,8 @@ func (c *client) handshake() error {
 		return err
 	}
 	c.terms.structured = ok
-	name := be.AppendUint32(nil, 0)
 	if ok {
-		p := be.AppendUint32(slices.Clone(name), 1)
-		p = append(be.AppendUint32(p, uint32(len(contextName))), contextName...)
-		_, err = c.option(optSetMeta, p, func(kind uint32, p []byte) error {
+		_, err = c.option(optSetMeta, encodeMeta("", contextName), func(kind uint32, p []byte) error {
 			if kind == repMeta && len(p) >= 4 && string(p[4:]) == contextName {
 				c.terms.status = true // the only one, whatever its number
 			}
@@ -71,7 +68,7 @@ func (c *client) handshake() error {
 		}
 	}
 	known := false
-	ok, err = c.option(optGo, be.AppendUint16(name, 0), func(kind uint32, p []byte) error {
+	ok, err = c.option(optGo, encodeGo(""), func(kind uint32, p []byte) error {
 		if kind == repInfo && len(p) == 12 && be.Uint16(p) == infoExport {
 			c.size, c.flags, known = int64(be.Uint64(p[2:])), be.Uint16(p[10:]), true
 		}
@@ -83,16 +80,13 @@ func (c *client) handshake() error {
 	return err
 }
 
-// option sends an option and hands its replies to each. It tells whether the
+// option sends an option and calls each for its replies. It reports whether the
 // server agreed.
-func (c *client) option(kind uint32, data []byte, each func(kind uint32, p []byte) error) (bool, error) {
-	be := binary.BigEndian
-	p := be.AppendUint64(nil, magicOption)
-	p = be.AppendUint32(p, kind)
-	p = be.AppendUint32(p, uint32(len(data)))
-	if _, err := c.conn.Write(append(p, data...)); err != nil {
+func (c *Client) option(kind uint32, data []byte, each func(kind uint32, p []byte) error) (bool, error) {
+	if _, err := c.conn.Write(option{kind, data}.append(nil)); err != nil {
 		return false, err
 	}
+	be := binary.BigEndian
 	for range maxReplies {
 		var h [20]byte
 		if _, err := io.ReadFull(c.r, h[:]); err != nil {
@@ -120,26 +114,20 @@ func (c *client) option(kind uint32, data []byte, each func(kind uint32, p []byt
 	return false, violation("no end of replies to option %d", kind)
 }
 
-// maxReplies is how many replies to an option are read.
+// maxReplies limits the replies to one option.
 const maxReplies = 64
 
-// call makes one request. got takes the chunks of its reply: data of a read, zeroes
-// for it (p is nil), or the body of a block status.
-func (c *client) call(kind, flags uint16, off, n int64, payload []byte, got func(off, n int64, p io.Reader) error) error {
+// call makes one request. It calls got for each chunk of the reply: with the data of
+// a read, without a reader for zeroes, or with the body of a block status.
+func (c *Client) call(kind, flags uint16, off, n int64, payload []byte, got func(off, n int64, p io.Reader) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return c.err
 	}
 	c.cookie++
-	be := binary.BigEndian
-	p := be.AppendUint32(nil, magicRequest)
-	p = be.AppendUint16(p, flags)
-	p = be.AppendUint16(p, kind)
-	p = be.AppendUint64(p, c.cookie)
-	p = be.AppendUint64(p, uint64(off))
-	p = be.AppendUint32(p, uint32(n))
-	_, err := c.conn.Write(p)
+	request := command{flags, kind, c.cookie, uint64(off), uint32(n)}
+	_, err := c.conn.Write(request.append(nil))
 	if err == nil && len(payload) > 0 {
 		_, err = c.conn.Write(payload)
 	}
@@ -155,11 +143,13 @@ func (c *client) call(kind, flags uint16, off, n int64, payload []byte, got func
 	return c.err
 }
 
-// refusal is a request that the server could not carry out.
+// refusal is returned for a request that the server answered with an error number.
 type refusal struct{ errno syscall.Errno }
 
 func (r *refusal) Error() string { return r.errno.Error() }
 
+// refuse returns the refusal with an error number of the server, which is EIO if it is
+// not one of Linux.
 func refuse(errno uint32) error {
 	if errno == 0 || errno > 4095 {
 		errno = errnoIO
@@ -168,11 +158,11 @@ func refuse(errno uint32) error {
 }
 
 // reply reads the reply to a request.
-func (c *client) reply(kind uint16, off, n int64, got func(off, n int64, p io.Reader) error) error {
+func (c *Client) reply(kind uint16, off, n int64, got func(off, n int64, p io.Reader) error) error {
 	be := binary.BigEndian
 	var failed error
 	left := n // bytes of a read that have not come
-	for range clientRequest/SectorSize + 2 {
+	for range clientRequest/BlockSize + 2 {
 		var h [20]byte
 		if _, err := io.ReadFull(c.r, h[:16]); err != nil {
 			return err
@@ -251,7 +241,8 @@ func (c *client) reply(kind uint16, off, n int64, got func(off, n int64, p io.Re
 	return violation("no end of a reply")
 }
 
-// pieces splits a range into requests.
+// pieces calls do for parts of p that fit into a request. It returns how many bytes
+// were done.
 func pieces(p []byte, off int64, do func(p []byte, off int64) error) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -264,8 +255,11 @@ func pieces(p []byte, off int64, do func(p []byte, off int64) error) (int, error
 	return done, nil
 }
 
-// ReadAt reads from the image, up to its end.
-func (c *client) ReadAt(p []byte, off int64) (int, error) {
+// Size returns the size of the export in bytes.
+func (c *Client) Size() int64 { return c.size }
+
+// ReadAt reads from the export, up to its end.
+func (c *Client) ReadAt(p []byte, off int64) (int, error) {
 	within := p[:max(0, min(int64(len(p)), c.size-off))]
 	n, err := pieces(within, off, func(p []byte, off int64) error {
 		return c.call(cmdRead, 0, off, int64(len(p)), nil, func(o, n int64, r io.Reader) error {
@@ -284,9 +278,9 @@ func (c *client) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// WriteAt writes to the image. What is behind its end, less than a sector, is of no
-// use to anybody.
-func (c *client) WriteAt(p []byte, off int64) (int, error) {
+// WriteAt writes to the export. Bytes behind its end, which belong to its last block,
+// are dropped.
+func (c *Client) WriteAt(p []byte, off int64) (int, error) {
 	within := p[:max(0, min(int64(len(p)), c.size-off))]
 	n, err := pieces(within, off, func(p []byte, off int64) error {
 		return c.call(cmdWrite, 0, off, int64(len(p)), p, nil)
@@ -297,7 +291,8 @@ func (c *client) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (c *client) zero(off, n int64) error {
+// Zero writes zeroes, up to the end of the export.
+func (c *Client) Zero(off, n int64) error {
 	n = min(n, c.size-off)
 	if c.flags&tFlagZeroes == 0 {
 		blank := make([]byte, min(n, clientRequest))
@@ -320,7 +315,9 @@ func (c *client) zero(off, n int64) error {
 	return nil
 }
 
-func (c *client) hole(off, limit int64) (bool, int64) {
+// Hole reports whether off is known to read as zeroes, and for how many of at most
+// limit bytes the answer holds.
+func (c *Client) Hole(off, limit int64) (bool, int64) {
 	if off >= c.size {
 		return true, limit
 	}
@@ -338,31 +335,26 @@ func (c *client) hole(off, limit int64) (bool, int64) {
 		return nil
 	})
 	if err != nil {
-		return false, limit // reading will tell
+		return false, limit // a read will fail with it
 	}
 	return zero, length
 }
 
-func (c *client) flush() error {
+// Flush returns when everything written is permanent. A server without a cache is
+// not asked.
+func (c *Client) Flush() error {
 	if c.flags&tFlagFlush == 0 {
 		return nil
 	}
 	return c.call(cmdFlush, 0, 0, 0, nil, nil)
 }
 
-func (c *client) resize(int64) error {
-	return errors.New("an image that is used in place can be resized if it is raw, and this one is not")
-}
-
-// Close says goodbye.
-func (c *client) Close() error {
+// Close disconnects from the server.
+func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {
-		p := binary.BigEndian.AppendUint32(nil, magicRequest)
-		p = binary.BigEndian.AppendUint16(p, 0)
-		p = binary.BigEndian.AppendUint16(p, cmdDisc)
-		_, _ = c.conn.Write(append(p, make([]byte, 20)...)) // the connection ends anyway
+		_, _ = c.conn.Write(command{kind: cmdDisc}.append(nil)) // the connection ends anyway
 	}
 	c.err = ErrClosed
 	return c.conn.Close()

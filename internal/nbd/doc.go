@@ -1,12 +1,14 @@
-// Package nbd is a disk of our own: contents with a volatile write cache, faults
-// on demand, and the server side of the Network Block Device protocol through
-// which an emulator, or any other client, uses it.
+// Package nbd speaks the Network Block Device protocol: Serve lets a client use a
+// Backend, and Client uses the default export of another server.
 //
-// It knows no guest and no emulator, starts no process and opens no socket: a
-// connection is given to it. The protocol is that of
+// It stores nothing, knows no guest and no emulator, starts no process and opens
+// no socket: a connection is given to it. The protocol is that of
 // https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md: fixed
 // newstyle handshake, structured replies, block status of base:allocation.
+//
+// Start reading at Serve in server.go; proto.go has the numbers and the layout of
+// messages, handshake.go what comes before the first request.
 package nbd
 
-// SectorSize is the unit of guest requests, in bytes.
-const SectorSize = 512
+// BlockSize is the unit of requests, in bytes.
+const BlockSize = 512

@@ -14,11 +14,11 @@ type terms struct {
 	status     bool // base:allocation was selected
 }
 
-// errAborted is a client that gave up in the handshake, as it may.
+// errAborted is returned when the client ends the handshake, which it may do.
 var errAborted = errors.New("nbd client aborted the handshake")
 
-// handshake negotiates with a client up to the transmission phase. The one export
-// answers to any name.
+// handshake negotiates with a client up to the transmission phase. There is one
+// export, and every name means it.
 func (s *session) handshake() error {
 	be := binary.BigEndian
 	hello := be.AppendUint64(nil, magicServer)
@@ -59,7 +59,7 @@ func (s *session) handshake() error {
 	}
 }
 
-// exportName ends the handshake the old way.
+// exportName answers the option of old clients that ends the handshake.
 func (s *session) exportName(zeroes bool) error {
 	p := binary.BigEndian.AppendUint64(nil, uint64(s.disk.Size()))
 	p = binary.BigEndian.AppendUint16(p, s.transmissionFlags())
@@ -70,7 +70,7 @@ func (s *session) exportName(zeroes bool) error {
 	return err
 }
 
-// negotiate answers an option, and tells whether the handshake has ended.
+// negotiate answers an option, and reports whether the handshake has ended.
 func (s *session) negotiate(o option) (begin bool, err error) {
 	be := binary.BigEndian
 	refuse := func(err error) (bool, error) { return false, s.reply(o.kind, repErrInvalid, []byte(err.Error())) }
@@ -110,7 +110,7 @@ func (s *session) negotiate(o option) (begin bool, err error) {
 		err = s.reply(o.kind, repInfo, be.AppendUint16(p, s.transmissionFlags()))
 		if err == nil && slices.Contains(infos, infoBlockSize) {
 			p = be.AppendUint16(nil, infoBlockSize)
-			for _, n := range []uint32{SectorSize, 4096, maxRequest} {
+			for _, n := range []uint32{BlockSize, 4096, maxRequest} {
 				p = be.AppendUint32(p, n)
 			}
 			err = s.reply(o.kind, repInfo, p)
@@ -125,6 +125,7 @@ func (s *session) negotiate(o option) (begin bool, err error) {
 	return begin, s.reply(o.kind, repAck, nil)
 }
 
+// transmissionFlags returns what the export can do.
 func (s *session) transmissionFlags() uint16 {
 	f := uint16(tFlagHasFlags | tFlagDF)
 	if s.disk.ReadOnly() {
@@ -133,7 +134,7 @@ func (s *session) transmissionFlags() uint16 {
 	return f | tFlagFlush | tFlagFUA | tFlagTrim | tFlagZeroes | tFlagFastZero
 }
 
-// reply answers an option.
+// reply sends one reply to an option.
 func (s *session) reply(option, kind uint32, data []byte) error {
 	be := binary.BigEndian
 	p := be.AppendUint64(nil, magicOptReply)
@@ -144,7 +145,7 @@ func (s *session) reply(option, kind uint32, data []byte) error {
 	return err
 }
 
-// readBuffer is what one read from a connection may bring, in bytes.
+// readBuffer is the size of the buffer for reading from a connection, in bytes.
 const readBuffer = 256 << 10
 
 func newReader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, readBuffer) }

@@ -80,8 +80,11 @@ const (
 	errnoNotSup   = 95
 	errnoShutdown = 108
 
+	// maxRequest is the largest read or write, in bytes.
+	maxRequest = 32 << 20
+
 	// maxOption caps the payload of an option: a name of 4096 bytes, the longest
-	// that the protocol has, and much beside it.
+	// that the protocol permits, and room for other data.
 	maxOption = 64 << 10
 	maxName   = 4096
 
@@ -89,12 +92,13 @@ const (
 	contextID   = 1
 )
 
-// ErrProtocol is a client that breaks the rules in a way that leaves no common
-// ground: the connection ends.
+// ErrProtocol is returned when the other side breaks the protocol in a way that ends
+// the connection.
 var ErrProtocol = errors.New("nbd protocol violation")
 
+// violation returns an error that wraps ErrProtocol.
 func violation(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrProtocol}, args...)...)
+	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
 }
 
 // command is a request of the transmission phase, its payload not included.
@@ -107,6 +111,17 @@ type command struct {
 }
 
 const commandSize = 28 // bytes
+
+// append appends the encoded command to p.
+func (c command) append(p []byte) []byte {
+	be := binary.BigEndian
+	p = be.AppendUint32(p, magicRequest)
+	p = be.AppendUint16(p, c.flags)
+	p = be.AppendUint16(p, c.kind)
+	p = be.AppendUint64(p, c.cookie)
+	p = be.AppendUint64(p, c.off)
+	return be.AppendUint32(p, c.n)
+}
 
 func decodeCommand(p []byte) (command, error) {
 	be := binary.BigEndian
@@ -122,11 +137,20 @@ type option struct {
 	data []byte
 }
 
-// errOptionTooBig is an option that was skipped for its length.
+// append appends the encoded option to p.
+func (o option) append(p []byte) []byte {
+	be := binary.BigEndian
+	p = be.AppendUint64(p, magicOption)
+	p = be.AppendUint32(p, o.kind)
+	p = be.AppendUint32(p, uint32(len(o.data)))
+	return append(p, o.data...)
+}
+
+// errOptionTooBig is returned for an option that was skipped because of its length.
 var errOptionTooBig = errors.New("nbd option is too long")
 
-// readOption reads one option. With errOptionTooBig only its kind is valid, and
-// the stream stands behind it.
+// readOption reads one option. With errOptionTooBig only its kind is valid, and the
+// next option can be read.
 func readOption(r io.Reader) (option, error) {
 	var h [16]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -152,8 +176,13 @@ func readOption(r io.Reader) (option, error) {
 	return o, err
 }
 
-// take cuts a string with a 32-bit length off p.
-func take(p []byte) (s string, rest []byte, err error) {
+// appendString appends s with a 32-bit length to p.
+func appendString(p []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint32(p, uint32(len(s))), s...)
+}
+
+// takeString cuts a string with a 32-bit length off p.
+func takeString(p []byte) (s string, rest []byte, err error) {
 	if len(p) < 4 {
 		return "", nil, errors.New("the option ends early")
 	}
@@ -164,9 +193,19 @@ func take(p []byte) (s string, rest []byte, err error) {
 	return string(p[4 : 4+n]), p[4+n:], nil
 }
 
-// decodeGo reads the data of INFO and GO.
+// encodeGo returns the data of INFO and GO.
+func encodeGo(name string, infos ...uint16) []byte {
+	p := appendString(nil, name)
+	p = binary.BigEndian.AppendUint16(p, uint16(len(infos)))
+	for _, i := range infos {
+		p = binary.BigEndian.AppendUint16(p, i)
+	}
+	return p
+}
+
+// decodeGo decodes the data of INFO and GO.
 func decodeGo(p []byte) (name string, infos []uint16, err error) {
-	name, p, err = take(p)
+	name, p, err = takeString(p)
 	if err != nil {
 		return "", nil, err
 	}
@@ -179,9 +218,19 @@ func decodeGo(p []byte) (name string, infos []uint16, err error) {
 	return name, infos, nil
 }
 
-// decodeMeta reads the data of LIST_META_CONTEXT and SET_META_CONTEXT.
+// encodeMeta returns the data of LIST_META_CONTEXT and SET_META_CONTEXT.
+func encodeMeta(name string, queries ...string) []byte {
+	p := appendString(nil, name)
+	p = binary.BigEndian.AppendUint32(p, uint32(len(queries)))
+	for _, q := range queries {
+		p = appendString(p, q)
+	}
+	return p
+}
+
+// decodeMeta decodes the data of LIST_META_CONTEXT and SET_META_CONTEXT.
 func decodeMeta(p []byte) (name string, queries []string, err error) {
-	name, p, err = take(p)
+	name, p, err = takeString(p)
 	if err != nil {
 		return "", nil, err
 	}
@@ -195,7 +244,7 @@ func decodeMeta(p []byte) (name string, queries []string, err error) {
 	}
 	for range count {
 		var q string
-		if q, p, err = take(p); err != nil {
+		if q, p, err = takeString(p); err != nil {
 			return "", nil, err
 		}
 		queries = append(queries, q)

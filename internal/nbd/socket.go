@@ -9,20 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a unix socket that the runtime's poller does not know: a request is
-// answered earlier when the thread that waits for it is the one that serves it,
-// and when no other is woken by it. Only one may read at a time, and one write.
+// socket is a unix socket in blocking mode, unknown to the runtime's poller: a request
+// is answered earlier when the thread that waits for it also serves it, and no other
+// thread is woken. One goroutine may read at a time, and one write.
 type socket struct {
 	*os.File
 	fd int // of the file, while it is open
 }
 
-// sendBuffer is how much may be under way to a client before it takes any, in
-// bytes, as far as the host permits. A reply that does not fit costs a change
-// between the processes more.
+// sendBuffer is the size of the socket's send buffer, in bytes, as far as the host
+// permits. A reply that does not fit costs one more switch between the processes.
 const sendBuffer = 4 << 20
 
-// newSocket takes a connection over.
+// newSocket makes a socket of a connection, which it closes.
 func newSocket(conn *net.UnixConn) (*socket, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -50,7 +49,7 @@ func newSocket(conn *net.UnixConn) (*socket, error) {
 	return s, nil
 }
 
-// hangUp ends what waits for the client. It may be called at any time.
+// hangUp ends all calls that wait for the client. It is safe for concurrent use.
 func (s *socket) hangUp() {
 	raw, err := s.SyscallConn()
 	if err == nil {
@@ -58,8 +57,8 @@ func (s *socket) hangUp() {
 	}
 }
 
-// sendFile sends n bytes of a file from at on. They are not copied: the client
-// finds what the file has when it takes them.
+// sendFile sends n bytes of a file from at on. They are not copied: the client reads
+// what the file contains at the time it receives them.
 func (s *socket) sendFile(f *os.File, at, n int64) error {
 	for n > 0 {
 		k, err := unix.Sendfile(s.fd, int(f.Fd()), &at, int(n))
@@ -79,7 +78,7 @@ func (s *socket) sendFile(f *os.File, at, n int64) error {
 	return nil
 }
 
-// tryRead reads what there is at once, at most len(p) bytes.
+// tryRead reads what has arrived, at most len(p) bytes, and does not wait.
 func (s *socket) tryRead(p []byte) (int, error) {
 	for {
 		n, _, err := unix.Recvfrom(s.fd, p, unix.MSG_DONTWAIT)
@@ -95,9 +94,9 @@ func (s *socket) tryRead(p []byte) (int, error) {
 	}
 }
 
-// receive fills p, of which no byte need be accessible: where the kernel cannot
-// store, the error is EFAULT, and what was not stored can be received still. It
-// returns how much was stored.
+// receive fills p, whose pages need not be accessible: if the kernel cannot store to
+// one, the error is EFAULT, and the data that were not stored can be received again.
+// It returns how many bytes were stored.
 func (s *socket) receive(p []byte) (n int, err error) {
 	for n < len(p) {
 		k, err := unix.Read(s.fd, p[n:])

@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"provium/internal/event"
 	"provium/internal/fixture"
 	"provium/internal/lab"
 	"provium/internal/proc"
 	"provium/internal/script"
+	"provium/internal/script/fixtures"
 )
 
 // fixtureCache is the cache at dir as a process with that host sees it.
@@ -73,7 +73,7 @@ func (w *Workshop) Close() {
 // Source finds a fixture by its name or by the path of its file.
 func (o *Options) Source(nameOrPath string) (fixture.Source, error) {
 	cfg := o.Config
-	if s, _, err := script.FindFixture(cfg.Roots, nameOrPath); err == nil {
+	if s, _, err := fixtures.Find(cfg.Roots, nameOrPath); err == nil {
 		return s, nil
 	}
 	if strings.HasSuffix(nameOrPath, fixtureSuffix) {
@@ -88,7 +88,7 @@ func (o *Options) Source(nameOrPath string) (fixture.Source, error) {
 			}
 		}
 		for _, name := range names {
-			if s, _, err := script.FindFixture(cfg.Roots, name); err == nil && s.Path == path && len(names) == 1 {
+			if s, _, err := fixtures.Find(cfg.Roots, name); err == nil && s.Path == path && len(names) == 1 {
 				return s, nil
 			}
 		}
@@ -139,9 +139,8 @@ func (o *Options) fixtures() ([]fixture.Source, error) {
 
 // Build builds a fixture unless it has a valid entry.
 func (w *Workshop) Build(ctx context.Context, s fixture.Source) (built bool, err error) {
-	return script.BuildFixture(ctx, script.Config{
-		Path: w.host.File, AbsPath: filepath.Join(w.o.Config.Dir, w.host.File), Roots: w.o.Config.Roots, Host: w.host, Fixtures: w.cache,
-		Stdout: w.o.Stdout, Stderr: w.o.Stderr, Now: time.Now,
+	return script.BuildFixture(ctx, script.Env{
+		Project: w.o.Config.Dir, Roots: w.o.Config.Roots, Host: w.host, Fixtures: w.cache, Stdout: w.o.Stdout, Stderr: w.o.Stderr,
 	}, s)
 }
 

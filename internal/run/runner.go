@@ -114,15 +114,13 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		shuffle = &j.ShuffleSeed
 	}
 	return script.Run(ctx, script.Config{
-		Shuffle: shuffle,
-		Path:    j.Path, AbsPath: j.Abs, Roots: j.Roots, Host: host,
-		Filter: func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
-		Stdout: stdout, Stderr: os.Stderr,
-		Emit:       r.emit,
-		Fixtures:   fixtureCache(host, j.Fixtures, j.Version),
-		Waits:      r.waits,
+		Env: script.Env{
+			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
+			Waits: r.waits, Stdout: stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
+		},
+		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle,
+		Filter:     func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
 		Registered: func(names []string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) },
-		Now:        time.Now,
 	}), nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 const (
@@ -31,27 +32,27 @@ type barrier struct {
 }
 
 // labBarrier is lab:barrier(name, count, timeout?).
-func (f *file) labBarrier(a args, l *lab.Lab) ([]lua.Value, error) {
-	name, err := a.str(1, "name")
+func (f *file) labBarrier(a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	name, err := a.Str(1, "name")
 	if err != nil {
 		return nil, err
 	}
 	if name == "" {
-		return nil, a.errorf("argument 1 (name) must not be empty")
+		return nil, a.Errorf("argument 1 (name) must not be empty")
 	}
-	count, ok := toInteger(a.value(2))
+	count, ok := value.ToInteger(a.Value(2))
 	if !ok {
-		return nil, a.wrong(2, "count", "an integer")
+		return nil, a.TypeError(2, "count", "an integer")
 	}
 	if count < 1 || count > barrierMax {
-		return nil, a.errorf("argument 2 (count) must be between 1 and %d, got %d", barrierMax, count)
+		return nil, a.Errorf("argument 2 (count) must be between 1 and %d, got %d", barrierMax, count)
 	}
-	limit, err := a.duration(3, "timeout", barrierWait)
+	limit, err := a.Duration(3, "timeout", barrierWait)
 	if err != nil {
 		return nil, err
 	}
 	if limit == 0 {
-		return nil, a.errorf("argument 3 (timeout) must be above 0")
+		return nil, a.Errorf("argument 3 (timeout) must be above 0")
 	}
 	e := f.current
 	if e == nil {
@@ -67,7 +68,7 @@ func (f *file) labBarrier(a args, l *lab.Lab) ([]lua.Value, error) {
 		e.tasks.barriers[key] = b
 	}
 	if b.count != int(count) {
-		return nil, a.errorf("`%s`: callers disagree on count: %d here, %d where others wait", name, count, b.count)
+		return nil, a.Errorf("`%s`: callers disagree on count: %d here, %d where others wait", name, count, b.count)
 	}
 	b.arrived++
 	if b.arrived == b.count {
@@ -104,7 +105,7 @@ func (f *file) labBarrier(a args, l *lab.Lab) ([]lua.Value, error) {
 		delete(e.tasks.barriers, key)
 	}
 	if timedOut {
-		return nil, a.errorf("`%s`: timed out after %s: %d of %d tasks have arrived", name, seconds(limit), arrived, count)
+		return nil, a.Errorf("`%s`: timed out after %s: %d of %d tasks have arrived", name, value.FormatSeconds(limit), arrived, count)
 	}
 	return nil, err
 }

@@ -7,26 +7,27 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // readDisks reads the disks of boot opts.
-func readDisks(o options, b *lab.BootOpts) error {
-	if !o.has("disks") {
+func readDisks(o value.Options, b *lab.BootOpts) error {
+	if !o.Has("disks") {
 		return nil
 	}
-	t, ok := o.get("disks").(*lua.Table)
+	t, ok := o.Get("disks").(*lua.Table)
 	if !ok {
-		return o.wrong("disks", "an array of tables")
+		return o.TypeError("disks", "an array of tables")
 	}
-	entries, err := sequence(t)
+	entries, err := value.Sequence(t)
 	if err != nil {
-		return o.errorf("disks", "%w", err)
+		return o.Errorf("disks", "%w", err)
 	}
 	for i, entry := range entries {
-		what := fmt.Sprintf("%s: opts.disks[%d]", o.what, i+1)
+		what := fmt.Sprintf("%s: opts.disks[%d]", o.Func, i+1)
 		t, ok := entry.(*lua.Table)
 		if !ok {
-			return fmt.Errorf("%s must be a table {path=}, {scratch=} or {template=}, got %s", what, typeName(entry))
+			return fmt.Errorf("%s must be a table {path=}, {scratch=} or {template=}, got %s", what, lua.TypeName(entry))
 		}
 		spec, err := bootDisk(what, t)
 		if err != nil {
@@ -40,13 +41,13 @@ func readDisks(o options, b *lab.BootOpts) error {
 // bootDisk reads one entry. mediated has no meaning: every disk can be faulted.
 func bootDisk(what string, t *lua.Table) (lab.DiskSpec, error) {
 	var spec lab.DiskSpec
-	o, err := newOptions(what, t, append([]string{"path", "scratch", "template", "id", "readonly", "mediated"}, diskModelOptions()...))
+	o, err := value.NewOptions(what, t, append([]string{"path", "scratch", "template", "id", "readonly", "mediated"}, diskModelOptions()...))
 	if err != nil {
 		return spec, err
 	}
 	var given []string
 	for _, key := range []string{"path", "scratch", "template"} {
-		if o.has(key) {
+		if o.Has(key) {
 			given = append(given, key)
 		}
 	}
@@ -57,25 +58,25 @@ func bootDisk(what string, t *lua.Table) (lab.DiskSpec, error) {
 	default:
 		return spec, fmt.Errorf("%s: exactly one of path, scratch and template is needed, given are %s", what, strings.Join(given, " and "))
 	}
-	if spec.Path, err = o.hostPath("path"); err != nil {
+	if spec.Path, err = o.Path("path"); err != nil {
 		return spec, err
 	}
-	if spec.Template, err = o.hostPath("template"); err != nil {
+	if spec.Template, err = o.Path("template"); err != nil {
 		return spec, err
 	}
-	if spec.Scratch, err = o.diskSize("scratch"); err != nil {
+	if spec.Scratch, err = diskSize(o, "scratch"); err != nil {
 		return spec, err
 	}
-	if spec.ID, err = o.diskID("id"); err != nil {
+	if spec.ID, err = diskID(o, "id"); err != nil {
 		return spec, err
 	}
-	if _, err = o.boolean("mediated", false); err != nil {
+	if _, err = o.Bool("mediated", false); err != nil {
 		return spec, err
 	}
-	if spec.ReadOnly, err = o.boolean("readonly", false); err != nil {
+	if spec.ReadOnly, err = o.Bool("readonly", false); err != nil {
 		return spec, err
 	}
-	return spec, o.diskModel(&spec)
+	return spec, diskModel(o, &spec)
 }
 
 // diskModelOptions are the options that say what an image is and how a disk presents
@@ -85,90 +86,76 @@ func diskModelOptions() []string {
 }
 
 // diskModel reads them.
-func (o options) diskModel(spec *lab.DiskSpec) error {
+func diskModel(o value.Options, spec *lab.DiskSpec) error {
 	var err error
-	if spec.Format, err = o.str("format", ""); err != nil {
+	if spec.Format, err = o.Str("format", ""); err != nil {
 		return err
 	}
-	if o.has("format") {
+	if o.Has("format") {
 		switch valid := lab.DiskFormats(); {
 		case spec.Path == "" && spec.Template == "":
-			return o.errorf("format", "has no meaning without an image")
+			return o.Errorf("format", "has no meaning without an image")
 		case !slices.Contains(valid, spec.Format):
-			return o.errorf("format", "must be one of %s, got `%s`", strings.Join(valid, ", "), clip(spec.Format, 80))
+			return o.Errorf("format", "must be one of %s, got `%s`", strings.Join(valid, ", "), value.Clip(spec.Format, 80))
 		}
 	}
-	if spec.LogicalBlock, err = o.blockSize("logical_block_size"); err != nil {
+	if spec.LogicalBlock, err = blockSize(o, "logical_block_size"); err != nil {
 		return err
 	}
-	if spec.PhysicalBlock, err = o.blockSize("physical_block_size"); err != nil {
+	if spec.PhysicalBlock, err = blockSize(o, "physical_block_size"); err != nil {
 		return err
 	}
-	discard, err := o.boolean("discard", true)
+	discard, err := o.Bool("discard", true)
 	if err != nil {
 		return err
 	}
-	cache, err := o.boolean("write_cache", true)
+	cache, err := o.Bool("write_cache", true)
 	if err != nil {
 		return err
 	}
 	spec.NoDiscard, spec.NoWriteCache = !discard, !cache
 	if err := spec.DiskModel.Check(); err != nil {
-		return fmt.Errorf("%s: opts: %w", o.what, err)
+		return fmt.Errorf("%s: opts: %w", o.Func, err)
 	}
 	logical, _ := spec.Blocks()
 	if spec.Scratch%int64(logical) != 0 {
-		return fmt.Errorf("%s: opts: a size of %d bytes is no multiple of logical_block_size %d", o.what, spec.Scratch, logical)
+		return fmt.Errorf("%s: opts: a size of %d bytes is no multiple of logical_block_size %d", o.Func, spec.Scratch, logical)
 	}
 	return nil
 }
 
 // blockSize reads the size of a disk's block in bytes; 0 when the option is absent.
-func (o options) blockSize(key string) (int, error) {
-	n, given, err := o.integer(key)
+func blockSize(o value.Options, key string) (int, error) {
+	n, given, err := o.Integer(key)
 	if err == nil && given && n != 512 && n != 4096 {
-		err = o.errorf(key, "must be 512 or 4096, got %d", n)
+		err = o.Errorf(key, "must be 512 or 4096, got %d", n)
 	}
 	return int(n), err
 }
 
-// hostPath reads the name of a host file; "" when the option is absent.
-func (o options) hostPath(key string) (string, error) {
-	path, err := o.str(key, "")
-	switch {
-	case err != nil || !o.has(key):
-		return "", err
-	case path == "":
-		return "", o.errorf(key, "must not be empty")
-	case strings.ContainsRune(path, 0):
-		return "", o.errorf(key, "holds a NUL byte: %s", quote(clip(path, 80)))
-	}
-	return path, nil
-}
-
 // diskSize reads the size of a blank disk in bytes; 0 when the option is absent.
-func (o options) diskSize(key string) (int64, error) {
-	if !o.has(key) {
+func diskSize(o value.Options, key string) (int64, error) {
+	if !o.Has(key) {
 		return 0, nil
 	}
-	n, err := parseSize(o.get(key))
+	n, err := value.ParseSize(o.Get(key))
 	if err != nil {
-		return 0, fmt.Errorf("%s: opts.%s: %w", o.what, key, err)
+		return 0, fmt.Errorf("%s: opts.%s: %w", o.Func, key, err)
 	}
 	if n%lab.SectorSize != 0 || n > lab.MaxDiskSize {
-		return 0, o.errorf(key, "must be a multiple of %d and at most %d bytes, got %d", lab.SectorSize, int64(lab.MaxDiskSize), n)
+		return 0, o.Errorf(key, "must be a multiple of %d and at most %d bytes, got %d", lab.SectorSize, int64(lab.MaxDiskSize), n)
 	}
 	return n, nil
 }
 
 // diskID reads the id of a disk; "" when the option is absent.
-func (o options) diskID(key string) (string, error) {
-	id, err := o.str(key, "")
-	if err != nil || !o.has(key) {
+func diskID(o value.Options, key string) (string, error) {
+	id, err := o.Str(key, "")
+	if err != nil || !o.Has(key) {
 		return "", err
 	}
 	if err := lab.CheckDiskID(id); err != nil {
-		return "", fmt.Errorf("%s: opts.%s: %w", o.what, key, err)
+		return "", fmt.Errorf("%s: opts.%s: %w", o.Func, key, err)
 	}
 	return id, nil
 }

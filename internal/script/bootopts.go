@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // bootOptions are the keys of boot opts.
@@ -16,13 +17,13 @@ var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_a
 	"initial_time", "agent_timeout", "files", "cold", "disks"}
 
 // bootOpts reads the optional table of boot opts at argument i; nil when there is none.
-func bootOpts(a args, i int) (*lab.BootOpts, error) {
-	o, err := a.options(i, bootOptions...)
-	if err != nil || o.t == nil {
+func bootOpts(a value.Args, i int) (*lab.BootOpts, error) {
+	o, err := a.Options(i, bootOptions...)
+	if err != nil || o.Table == nil {
 		return nil, err
 	}
 	b := &lab.BootOpts{}
-	for _, read := range []func(options, *lab.BootOpts) error{
+	for _, read := range []func(value.Options, *lab.BootOpts) error{
 		readMachine, readCmdline, readTimes, readFiles, readDisks,
 	} {
 		if err := read(o, b); err != nil {
@@ -33,21 +34,21 @@ func bootOpts(a args, i int) (*lab.BootOpts, error) {
 }
 
 // readMachine reads what the machine is made of.
-func readMachine(o options, b *lab.BootOpts) (err error) {
-	if o.has("memory") {
-		if b.Memory, err = parseSize(o.get("memory")); err != nil {
-			return fmt.Errorf("%s: opts.memory: %w", o.what, err)
+func readMachine(o value.Options, b *lab.BootOpts) (err error) {
+	if o.Has("memory") {
+		if b.Memory, err = value.ParseSize(o.Get("memory")); err != nil {
+			return fmt.Errorf("%s: opts.memory: %w", o.Func, err)
 		}
 	}
-	cpus, ok, err := o.integer("cpus")
+	cpus, ok, err := o.Integer("cpus")
 	if err != nil {
 		return err
 	}
 	if ok && (cpus < 1 || cpus > math.MaxInt32) {
-		return o.errorf("cpus", "must be an integer of at least 1, got %d", cpus)
+		return o.Errorf("cpus", "must be an integer of at least 1, got %d", cpus)
 	}
 	b.CPUs = int(cpus)
-	seed, ok, err := o.integer("rng_seed")
+	seed, ok, err := o.Integer("rng_seed")
 	if err != nil {
 		return err
 	}
@@ -55,8 +56,8 @@ func readMachine(o options, b *lab.BootOpts) (err error) {
 		bits := uint64(seed)
 		b.RNGSeed = &bits
 	}
-	if o.has("cold") {
-		cold, err := o.boolean("cold", false)
+	if o.Has("cold") {
+		cold, err := o.Bool("cold", false)
 		if err != nil {
 			return err
 		}
@@ -65,71 +66,71 @@ func readMachine(o options, b *lab.BootOpts) (err error) {
 	return nil
 }
 
-func readCmdline(o options, b *lab.BootOpts) (err error) {
+func readCmdline(o value.Options, b *lab.BootOpts) (err error) {
 	for _, key := range []string{"kernel_cmdline", "kernel_cmdline_append"} {
-		text, err := o.str(key, "")
+		text, err := o.Str(key, "")
 		if err != nil {
 			return err
 		}
 		if strings.ContainsAny(text, "\x00\n") {
-			return o.errorf(key, "holds a NUL or a line break: %s", quote(clip(text, 80)))
+			return o.Errorf(key, "holds a NUL or a line break: %s", value.Quote(value.Clip(text, 80)))
 		}
 	}
-	if o.has("kernel_cmdline") {
-		text, _ := o.str("kernel_cmdline", "")
+	if o.Has("kernel_cmdline") {
+		text, _ := o.Str("kernel_cmdline", "")
 		b.Cmdline = &text
 	}
-	b.CmdlineAppend, err = o.str("kernel_cmdline_append", "")
+	b.CmdlineAppend, err = o.Str("kernel_cmdline_append", "")
 	return err
 }
 
-func readTimes(o options, b *lab.BootOpts) error {
-	if v := o.get("initial_time"); v != nil {
+func readTimes(o value.Options, b *lab.BootOpts) error {
+	if v := o.Get("initial_time"); v != nil {
 		var at time.Time
 		switch v := v.(type) {
 		case int64:
 			at = time.Unix(v, 0)
 		case float64:
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return fmt.Errorf("%s: opts.initial_time: NaN/inf not allowed", o.what)
+				return fmt.Errorf("%s: opts.initial_time: NaN/inf not allowed", o.Func)
 			}
 			if math.Abs(v) > 1<<53 {
-				return fmt.Errorf("%s: opts.initial_time: %s is out of range", o.what, showFloat(v))
+				return fmt.Errorf("%s: opts.initial_time: %s is out of range", o.Func, value.FormatFloat(v))
 			}
 			whole, fraction := math.Modf(v)
 			at = time.Unix(int64(whole), int64(math.Round(fraction*1e9)))
 		default:
-			return fmt.Errorf("%s: opts.initial_time: expected number (seconds since epoch), got %s", o.what, typeName(v))
+			return fmt.Errorf("%s: opts.initial_time: expected number (seconds since epoch), got %s", o.Func, lua.TypeName(v))
 		}
 		b.InitialTime = &at
 	}
-	if v := o.get("agent_timeout"); v != nil {
-		d, err := parseDuration(v)
+	if v := o.Get("agent_timeout"); v != nil {
+		d, err := value.ParseDuration(v)
 		if err != nil || d == 0 {
-			return fmt.Errorf("%s: opts.agent_timeout: expected a positive number of seconds, got %s", o.what, show(v))
+			return fmt.Errorf("%s: opts.agent_timeout: expected a positive number of seconds, got %s", o.Func, value.Format(v))
 		}
 		b.AgentTimeout = d
 	}
 	return nil
 }
 
-func readFiles(o options, b *lab.BootOpts) error {
-	if !o.has("files") {
+func readFiles(o value.Options, b *lab.BootOpts) error {
+	if !o.Has("files") {
 		return nil
 	}
-	t, ok := o.get("files").(*lua.Table)
+	t, ok := o.Get("files").(*lua.Table)
 	if !ok {
-		return o.wrong("files", "an array of {path=, content=}")
+		return o.TypeError("files", "an array of {path=, content=}")
 	}
-	entries, err := sequence(t)
+	entries, err := value.Sequence(t)
 	if err != nil {
-		return o.errorf("files", "%w", err)
+		return o.Errorf("files", "%w", err)
 	}
 	for i, entry := range entries {
-		what := fmt.Sprintf("%s: opts.files[%d]", o.what, i+1)
+		what := fmt.Sprintf("%s: opts.files[%d]", o.Func, i+1)
 		t, ok := entry.(*lua.Table)
 		if !ok {
-			return fmt.Errorf("%s must be a table {path=, content=}, got %s", what, typeName(entry))
+			return fmt.Errorf("%s must be a table {path=, content=}, got %s", what, lua.TypeName(entry))
 		}
 		file, err := bootFile(what, t)
 		if err != nil {
@@ -142,24 +143,24 @@ func readFiles(o options, b *lab.BootOpts) error {
 
 func bootFile(what string, t *lua.Table) (lab.BootFile, error) {
 	var f lab.BootFile
-	o, err := newOptions(what, t, []string{"path", "content", "mode"})
+	o, err := value.NewOptions(what, t, []string{"path", "content", "mode"})
 	if err != nil {
 		return f, err
 	}
 	var ok bool
-	if f.Path, ok = o.get("path").(string); !ok {
-		return f, fmt.Errorf("%s: path must be a string, got %s", what, typeName(o.get("path")))
+	if f.Path, ok = o.Get("path").(string); !ok {
+		return f, fmt.Errorf("%s: path must be a string, got %s", what, lua.TypeName(o.Get("path")))
 	}
 	if !strings.HasPrefix(f.Path, "/") || path.Clean(f.Path) == "/" || strings.ContainsRune(f.Path, 0) {
-		return f, fmt.Errorf("%s: path must be the absolute path of a file, got %s", what, quote(f.Path))
+		return f, fmt.Errorf("%s: path must be the absolute path of a file, got %s", what, value.Quote(f.Path))
 	}
-	if f.Content, ok = o.get("content").(string); !ok {
-		return f, fmt.Errorf("%s: content must be a string, got %s", what, typeName(o.get("content")))
+	if f.Content, ok = o.Get("content").(string); !ok {
+		return f, fmt.Errorf("%s: content must be a string, got %s", what, lua.TypeName(o.Get("content")))
 	}
-	if v := o.get("mode"); v != nil {
-		n, ok := toInteger(v)
+	if v := o.Get("mode"); v != nil {
+		n, ok := value.ToInteger(v)
 		if !ok || n < 0 || n > 0o7777 {
-			return f, fmt.Errorf("%s: mode must be an integer between 0 and 4095 (mode 7777), got %s", what, show(v))
+			return f, fmt.Errorf("%s: mode must be an integer between 0 and 4095 (mode 7777), got %s", what, value.Format(v))
 		}
 		f.Mode, f.HasMode = uint32(n), true
 	}

@@ -5,9 +5,10 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
-type bridgeMethod = func(f *file, a args, b *lab.Bridge) ([]lua.Value, error)
+type bridgeMethod = func(f *file, a value.Args, b *lab.Bridge) ([]lua.Value, error)
 
 func (f *file) newBridgeType() *lua.Type {
 	methods := map[string]bridgeMethod{
@@ -34,7 +35,7 @@ func (f *file) newBridgeType() *lua.Type {
 	addRouting(methods)
 	table := map[string]bridgeMethod{}
 	for name, method := range methods {
-		table[name] = func(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {
+		table[name] = func(f *file, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 			if name != "name" && name != "close" {
 				if err := f.ended(a, "bridge", b.Name(), b); err != nil {
 					return nil, err
@@ -51,11 +52,11 @@ func (f *file) newBridgeType() *lua.Type {
 }
 
 func bridgeValue(get func(*lab.Bridge) lua.Value) bridgeMethod {
-	return func(_ *file, _ args, b *lab.Bridge) ([]lua.Value, error) { return []lua.Value{get(b)}, nil }
+	return func(_ *file, _ value.Args, b *lab.Bridge) ([]lua.Value, error) { return []lua.Value{get(b)}, nil }
 }
 
 func plainBridgeOp(do func(*lab.Bridge)) bridgeMethod {
-	return func(_ *file, _ args, b *lab.Bridge) ([]lua.Value, error) {
+	return func(_ *file, _ value.Args, b *lab.Bridge) ([]lua.Value, error) {
 		do(b)
 		return nil, nil
 	}
@@ -64,17 +65,17 @@ func plainBridgeOp(do func(*lab.Bridge)) bridgeMethod {
 func (f *file) bridgeHandle(b *lab.Bridge) lua.Value { return f.state.NewUserdata(f.types.bridge, b) }
 
 // labBridge is lab:bridge(name, {seed=, addressing=}?).
-func (f *file) labBridge(a args, l *lab.Lab) ([]lua.Value, error) {
-	name, err := a.str(1, "name")
+func (f *file) labBridge(a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	name, err := a.Str(1, "name")
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.options(2, "seed", "addressing")
+	o, err := a.Options(2, "seed", "addressing")
 	if err != nil {
 		return nil, err
 	}
 	var opts lab.BridgeOpts
-	seed, given, err := o.integer("seed")
+	seed, given, err := o.Integer("seed")
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +83,12 @@ func (f *file) labBridge(a args, l *lab.Lab) ([]lua.Value, error) {
 		s := uint64(seed)
 		opts.Seed = &s
 	}
-	switch v := o.get("addressing"); v {
+	switch v := o.Get("addressing"); v {
 	case nil, "auto":
 	case "none":
 		opts.NoAddressing = true
 	default:
-		return nil, o.errorf("addressing", "must be \"none\" or \"auto\", got %s", show(v))
+		return nil, o.Errorf("addressing", "must be \"none\" or \"auto\", got %s", value.Format(v))
 	}
 	b, err := l.Bridge(name, &opts)
 	if err != nil {
@@ -96,16 +97,16 @@ func (f *file) labBridge(a args, l *lab.Lab) ([]lua.Value, error) {
 	return []lua.Value{f.bridgeHandle(b)}, nil
 }
 
-func (f *file) labBridgeNames(_ args, l *lab.Lab) ([]lua.Value, error) {
-	return []lua.Value{array(f.state, l.BridgeNames(), stringValue)}, nil
+func (f *file) labBridgeNames(_ value.Args, l *lab.Lab) ([]lua.Value, error) {
+	return []lua.Value{value.Array(f.state, l.BridgeNames(), stringValue)}, nil
 }
 
 // endpoint is a VM or the name of one; what names the argument in errors.
-func (f *file) endpoint(a args, v lua.Value, what string) (lab.Endpoint, error) {
+func (f *file) endpoint(a value.Args, v lua.Value, what string) (lab.Endpoint, error) {
 	switch v := v.(type) {
 	case string:
 		if v == "" {
-			return lab.Endpoint{}, a.errorf("%s must not be empty", what)
+			return lab.Endpoint{}, a.Errorf("%s must not be empty", what)
 		}
 		return lab.Endpoint{Name: v}, nil
 	case *lua.Userdata:
@@ -116,57 +117,57 @@ func (f *file) endpoint(a args, v lua.Value, what string) (lab.Endpoint, error) 
 			return lab.Endpoint{VM: vm, Name: vm.Name()}, nil
 		}
 	}
-	return lab.Endpoint{}, a.errorf("%s must be a vm or the name of one, got %s", what, typeName(v))
+	return lab.Endpoint{}, a.Errorf("%s must be a vm or the name of one, got %s", what, lua.TypeName(v))
 }
 
 // endpoints reads as many VMs as there are names, and checks that they differ.
-func (f *file) endpoints(a args, names ...string) ([]string, error) {
+func (f *file) endpoints(a value.Args, names ...string) ([]string, error) {
 	out := make([]string, len(names))
 	for i, n := range names {
-		e, err := f.endpoint(a, a.value(i+1), "argument "+string(rune('1'+i))+" ("+n+")")
+		e, err := f.endpoint(a, a.Value(i+1), "argument "+string(rune('1'+i))+" ("+n+")")
 		if err != nil {
 			return nil, err
 		}
 		out[i] = e.Name
 	}
 	if len(out) == 2 && out[0] == out[1] {
-		return nil, a.errorf("both are vm `%s` (they must differ)", out[0])
+		return nil, a.Errorf("both are vm `%s` (they must differ)", out[0])
 	}
 	return out, nil
 }
 
 // direction reads from and to of a table, which must both be attached if so wanted.
-func (f *file) direction(a args, b *lab.Bridge, o options, attached bool) (from, to string, err error) {
+func (f *file) direction(a value.Args, b *lab.Bridge, o value.Options, attached bool) (from, to string, err error) {
 	var names [2]string
 	for i, key := range []string{"from", "to"} {
-		if !o.has(key) {
-			return "", "", a.errorf("`%s` is missing (a table needs from and to, each a vm or the name of one)", key)
+		if !o.Has(key) {
+			return "", "", a.Errorf("`%s` is missing (a table needs from and to, each a vm or the name of one)", key)
 		}
-		e, err := f.endpoint(a, o.get(key), "`"+key+"`")
+		e, err := f.endpoint(a, o.Get(key), "`"+key+"`")
 		if err != nil {
 			return "", "", err
 		}
 		names[i] = e.Name
 	}
 	if names[0] == names[1] {
-		return "", "", a.errorf("from and to are both vm `%s` (they must differ)", names[0])
+		return "", "", a.Errorf("from and to are both vm `%s` (they must differ)", names[0])
 	}
 	if attached {
 		for _, n := range names {
 			if _, err := b.NIC(n); err != nil {
-				return "", "", a.errorf("%w", err)
+				return "", "", a.Errorf("%w", err)
 			}
 		}
 	}
 	return names[0], names[1], nil
 }
 
-func (f *file) bridgeAttach(a args, b *lab.Bridge) ([]lua.Value, error) {
+func (f *file) bridgeAttach(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	var ends []lab.Endpoint
-	if t, ok := a.value(1).(*lua.Table); ok {
-		given, err := sequence(t)
+	if t, ok := a.Value(1).(*lua.Table); ok {
+		given, err := value.Sequence(t)
 		if err != nil {
-			return nil, a.errorf("argument 1 %w", err)
+			return nil, a.Errorf("argument 1 %w", err)
 		}
 		for i, v := range given {
 			e, err := f.endpoint(a, v, elementName(i+1))
@@ -176,7 +177,7 @@ func (f *file) bridgeAttach(a args, b *lab.Bridge) ([]lua.Value, error) {
 			ends = append(ends, e)
 		}
 	} else {
-		e, err := f.endpoint(a, a.value(1), "argument 1 (vm)")
+		e, err := f.endpoint(a, a.Value(1), "argument 1 (vm)")
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +191,7 @@ func (f *file) bridgeAttach(a args, b *lab.Bridge) ([]lua.Value, error) {
 	return nil, f.op(a, nil, func(ctx context.Context) error { return b.Attach(ctx, ends) })
 }
 
-func (f *file) bridgeDetach(a args, b *lab.Bridge) ([]lua.Value, error) {
+func (f *file) bridgeDetach(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	names, err := f.endpoints(a, "vm")
 	if err != nil {
 		return nil, err
@@ -198,25 +199,25 @@ func (f *file) bridgeDetach(a args, b *lab.Bridge) ([]lua.Value, error) {
 	return nil, f.op(a, nil, func(ctx context.Context) error { return b.Detach(ctx, names[0]) })
 }
 
-func (f *file) bridgeClose(a args, b *lab.Bridge) ([]lua.Value, error) {
+func (f *file) bridgeClose(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	return nil, f.op(a, nil, b.Close)
 }
 
-func (f *file) bridgeMembers(_ args, b *lab.Bridge) ([]lua.Value, error) {
-	return []lua.Value{array(f.state, b.Members(), stringValue)}, nil
+func (f *file) bridgeMembers(_ value.Args, b *lab.Bridge) ([]lua.Value, error) {
+	return []lua.Value{value.Array(f.state, b.Members(), stringValue)}, nil
 }
 
-func (f *file) bridgePartition(a args, b *lab.Bridge) ([]lua.Value, error) {
+func (f *file) bridgePartition(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	return f.partitionRule(a, b, true, b.Switch().Partition, b.Switch().PartitionOneWay)
 }
 
-func (f *file) bridgeUnpartition(a args, b *lab.Bridge) ([]lua.Value, error) {
+func (f *file) bridgeUnpartition(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	return f.partitionRule(a, b, false, b.Switch().Unpartition, b.Switch().UnpartitionOneWay)
 }
 
-func (f *file) partitionRule(a args, b *lab.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value, error) {
-	if _, ok := a.value(1).(*lua.Table); ok {
-		o, err := a.options(1, "from", "to")
+func (f *file) partitionRule(a value.Args, b *lab.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value, error) {
+	if _, ok := a.Value(1).(*lua.Table); ok {
+		o, err := a.Options(1, "from", "to")
 		if err != nil {
 			return nil, err
 		}
@@ -235,7 +236,7 @@ func (f *file) partitionRule(a args, b *lab.Bridge, attached bool, both, oneWay 
 	return nil, nil
 }
 
-func (f *file) bridgeIsPartitioned(a args, b *lab.Bridge) ([]lua.Value, error) {
+func (f *file) bridgeIsPartitioned(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	names, err := f.endpoints(a, "a", "b")
 	if err != nil {
 		return nil, err
@@ -244,7 +245,7 @@ func (f *file) bridgeIsPartitioned(a args, b *lab.Bridge) ([]lua.Value, error) {
 }
 
 func isolate(on bool) bridgeMethod {
-	return func(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {
+	return func(f *file, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 		names, err := f.endpoints(a, "vm")
 		if err != nil {
 			return nil, err
@@ -254,7 +255,7 @@ func isolate(on bool) bridgeMethod {
 	}
 }
 
-func (f *file) bridgeIsIsolated(a args, b *lab.Bridge) ([]lua.Value, error) {
+func (f *file) bridgeIsIsolated(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	names, err := f.endpoints(a, "vm")
 	if err != nil {
 		return nil, err

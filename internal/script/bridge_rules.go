@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // elementName names an element of a list in errors.
@@ -20,7 +21,7 @@ type impairment struct {
 	kind           lab.Impairment
 	percent        bool
 	detail         string // key of what else can be said; "" is nothing
-	describe       func(o options, r *lab.ImpairmentRule) error
+	describe       func(o value.Options, r *lab.ImpairmentRule) error
 }
 
 var impairments = [...]impairment{
@@ -52,27 +53,27 @@ func addImpairments(methods map[string]bridgeMethod) {
 // distributions are the names of those of jitter.
 var distributions = [...]string{lab.Uniform: "uniform", lab.Normal: "normal", lab.Pareto: "pareto"}
 
-func jitterDetail(o options, r *lab.ImpairmentRule) error {
-	name, err := o.str("distribution", distributions[lab.Uniform])
+func jitterDetail(o value.Options, r *lab.ImpairmentRule) error {
+	name, err := o.Str("distribution", distributions[lab.Uniform])
 	if err != nil {
 		return err
 	}
 	i := slices.Index(distributions[:], name)
 	if i < 0 {
-		return o.errorf("distribution", "= `%s` is none (use %s)", clip(name, 80), strings.Join(distributions[:], ", "))
+		return o.Errorf("distribution", "= `%s` is none (use %s)", value.Clip(name, 80), strings.Join(distributions[:], ", "))
 	}
 	r.Distribution = lab.Distribution(i)
 	return nil
 }
 
 // lossDetail has losses come in bursts of so many frames on average.
-func lossDetail(o options, r *lab.ImpairmentRule) error {
-	burst, given, err := o.number("burst")
+func lossDetail(o value.Options, r *lab.ImpairmentRule) error {
+	burst, given, err := o.Number("burst")
 	if err != nil || !given {
 		return err
 	}
 	if burst < 1 {
-		return o.errorf("burst", "must be at least 1 (frames lost in a row, on average), got %s", show(o.get("burst")))
+		return o.Errorf("burst", "must be at least 1 (frames lost in a row, on average), got %s", value.Format(o.Get("burst")))
 	}
 	if r.Value == 0 || r.Value == 100 {
 		return nil
@@ -80,19 +81,19 @@ func lossDetail(o options, r *lab.ImpairmentRule) error {
 	leave := 100 / burst
 	enter := leave * r.Value / (100 - r.Value)
 	if enter > 100 {
-		return o.errorf("burst", "must be at least %.4g where %s %% of the frames are lost, got %s", r.Value/(100-r.Value), show(number(r.Value)), show(o.get("burst")))
+		return o.Errorf("burst", "must be at least %.4g where %s %% of the frames are lost, got %s", r.Value/(100-r.Value), value.Format(number(r.Value)), value.Format(o.Get("burst")))
 	}
 	r.Burst = lab.GilbertElliott{Enter: enter, Leave: leave, Bad: 100}
 	return nil
 }
 
-func bandwidthDetail(o options, r *lab.ImpairmentRule) error {
-	if !o.has("queue") {
+func bandwidthDetail(o value.Options, r *lab.ImpairmentRule) error {
+	if !o.Has("queue") {
 		return nil
 	}
-	n, err := parseSize(o.get("queue"))
+	n, err := value.ParseSize(o.Get("queue"))
 	if err != nil {
-		return o.errorf("queue", "%w", err)
+		return o.Errorf("queue", "%w", err)
 	}
 	r.Queue = n
 	return nil
@@ -101,22 +102,22 @@ func bandwidthDetail(o options, r *lab.ImpairmentRule) error {
 // set is a method that takes a number for the whole bridge, if whole, or a table
 // for one direction.
 func (i impairment) set(whole bool) bridgeMethod {
-	return func(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {
+	return func(f *file, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 		r := lab.ImpairmentRule{Kind: i.kind}
 		var details []string
 		if i.detail != "" {
 			details = []string{i.detail}
 		}
-		if _, ok := a.value(1).(*lua.Table); !ok {
+		if _, ok := a.Value(1).(*lua.Table); !ok {
 			form := fmt.Sprintf("a table {from=, to=, %s=}", i.key)
 			if !whole {
-				return nil, a.wrong(1, "rule", form)
+				return nil, a.TypeError(1, "rule", form)
 			}
 			var err error
-			if r.Value, err = i.value(a, "argument 1", a.value(1), " or "+form); err != nil {
+			if r.Value, err = i.value(a, "argument 1", a.Value(1), " or "+form); err != nil {
 				return nil, err
 			}
-			o, err := a.options(2, details...)
+			o, err := a.Options(2, details...)
 			if err != nil {
 				return nil, err
 			}
@@ -128,7 +129,7 @@ func (i impairment) set(whole bool) bridgeMethod {
 			b.Switch().Apply(r)
 			return nil, nil
 		}
-		o, err := a.options(1, append([]string{"from", "to", i.key}, details...)...)
+		o, err := a.Options(1, append([]string{"from", "to", i.key}, details...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +137,7 @@ func (i impairment) set(whole bool) bridgeMethod {
 		if err != nil {
 			return nil, err
 		}
-		if r.Value, err = i.value(a, "`"+i.key+"`", o.get(i.key), ""); err != nil {
+		if r.Value, err = i.value(a, "`"+i.key+"`", o.Get(i.key), ""); err != nil {
 			return nil, err
 		}
 		if i.describe != nil {
@@ -150,19 +151,19 @@ func (i impairment) set(whole bool) bridgeMethod {
 }
 
 // bridgeGilbertElliott is bridge:gilbert_elliott{enter=, leave=, good=, bad=, from=, to=}.
-func (f *file) bridgeGilbertElliott(a args, b *lab.Bridge) ([]lua.Value, error) {
-	if _, ok := a.value(1).(*lua.Table); !ok {
-		return nil, a.wrong(1, "rule", "a table {enter=, leave=, good=, bad=}, with from= and to= for one direction")
+func (f *file) bridgeGilbertElliott(a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+	if _, ok := a.Value(1).(*lua.Table); !ok {
+		return nil, a.TypeError(1, "rule", "a table {enter=, leave=, good=, bad=}, with from= and to= for one direction")
 	}
-	o, err := a.options(1, "from", "to", "enter", "leave", "good", "bad")
+	o, err := a.Options(1, "from", "to", "enter", "leave", "good", "bad")
 	if err != nil {
 		return nil, err
 	}
 	percent := func(key string, absent float64) (float64, error) {
-		if !o.has(key) && absent >= 0 {
+		if !o.Has(key) && absent >= 0 {
 			return absent, nil
 		}
-		return impairments[2].value(a, "`"+key+"`", o.get(key), "")
+		return impairments[2].value(a, "`"+key+"`", o.Get(key), "")
 	}
 	var g lab.GilbertElliott
 	for _, field := range []struct {
@@ -175,13 +176,13 @@ func (f *file) bridgeGilbertElliott(a args, b *lab.Bridge) ([]lua.Value, error) 
 		}
 	}
 	if g.Enter > 0 && g.Leave == 0 {
-		return nil, a.errorf("`leave` must be more than 0, got %s (a link that turned bad would stay so)", show(o.get("leave")))
+		return nil, a.Errorf("`leave` must be more than 0, got %s (a link that turned bad would stay so)", value.Format(o.Get("leave")))
 	}
 	r := lab.ImpairmentRule{Kind: lab.Loss, Value: g.Mean(), Burst: g}
 	if g.Mean() == 0 {
 		r.Burst = lab.GilbertElliott{} // removes
 	}
-	if !o.has("from") && !o.has("to") {
+	if !o.Has("from") && !o.Has("to") {
 		b.Switch().Apply(r)
 		return nil, nil
 	}
@@ -199,15 +200,15 @@ func lossModel(f *file, r lab.ImpairmentRule) lua.Value {
 		return nil
 	}
 	t := f.state.NewTable()
-	set(t, "enter", number(r.Burst.Enter))
-	set(t, "leave", number(r.Burst.Leave))
-	set(t, "good", number(r.Burst.Good))
-	set(t, "bad", number(r.Burst.Bad))
+	value.MustSet(t, "enter", number(r.Burst.Enter))
+	value.MustSet(t, "leave", number(r.Burst.Leave))
+	value.MustSet(t, "good", number(r.Burst.Good))
+	value.MustSet(t, "bad", number(r.Burst.Bad))
 	return t
 }
 
 // value reads a number; or is what else could stand there.
-func (i impairment) value(a args, what string, v lua.Value, or string) (float64, error) {
+func (i impairment) value(a value.Args, what string, v lua.Value, or string) (float64, error) {
 	var n float64
 	switch v := v.(type) {
 	case int64:
@@ -215,10 +216,10 @@ func (i impairment) value(a args, what string, v lua.Value, or string) (float64,
 	case float64:
 		n = v
 	default:
-		return 0, a.errorf("%s must be a number%s, got %s", what, or, typeName(v))
+		return 0, a.Errorf("%s must be a number%s, got %s", what, or, lua.TypeName(v))
 	}
 	if math.IsNaN(n) || math.IsInf(n, 0) || n < 0 {
-		return 0, a.errorf("%s must be a finite, non-negative number, got %s", what, show(v))
+		return 0, a.Errorf("%s must be a finite, non-negative number, got %s", what, value.Format(v))
 	}
 	if i.percent {
 		n = min(n, 100)
@@ -229,8 +230,8 @@ func (i impairment) value(a args, what string, v lua.Value, or string) (float64,
 // getRule is a method that tells something of the whole bridge's rule or, for two
 // VMs, of the one in force between them.
 func getRule(kind lab.Impairment, tell func(f *file, r lab.ImpairmentRule) lua.Value) bridgeMethod {
-	return func(f *file, a args, b *lab.Bridge) ([]lua.Value, error) {
-		if a.count() == 0 {
+	return func(f *file, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+		if a.Len() == 0 {
 			return []lua.Value{tell(f, b.Switch().Rule(kind))}, nil
 		}
 		names, err := f.endpoints(a, "from", "to")
@@ -243,7 +244,7 @@ func getRule(kind lab.Impairment, tell func(f *file, r lab.ImpairmentRule) lua.V
 
 // number is an integer where it can be one.
 func number(v float64) lua.Value {
-	if n, ok := toInteger(v); ok {
+	if n, ok := value.ToInteger(v); ok {
 		return n
 	}
 	return v

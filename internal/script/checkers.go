@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 const (
@@ -22,7 +23,7 @@ var checkerOptions = []string{"prepare", "guests", "guest", "stop_after", "raise
 // of a disk after the other.
 type checkers struct {
 	f       *file
-	a       args
+	a       value.Args
 	e       *execution
 	disk    *lab.Disk     // that they have one like
 	prepare *lua.Function // nil without one
@@ -35,30 +36,30 @@ type checkers struct {
 	where string // file:line of the call
 }
 
-func (k *checkers) read(o options) (err error) {
-	if k.prepare, err = o.function("prepare"); err != nil {
+func (k *checkers) read(o value.Options) (err error) {
+	if k.prepare, err = o.Function("prepare"); err != nil {
 		return err
 	}
-	if k.raise, err = o.boolean("raise", true); err != nil {
+	if k.raise, err = o.Bool("raise", true); err != nil {
 		return err
 	}
-	guests, err := o.within("guests", defaultGuests, 1, maxGuests)
+	guests, err := o.IntegerWithin("guests", defaultGuests, 1, maxGuests)
 	if err != nil {
 		return err
 	}
-	stop, err := o.within("stop_after", 1, 1, maxSample)
+	stop, err := o.IntegerWithin("stop_after", 1, 1, maxSample)
 	if err != nil {
 		return err
 	}
-	guest, err := o.choice("guest", "fresh", "fresh", "reuse")
+	guest, err := o.Choice("guest", "fresh", "fresh", "reuse")
 	k.guests, k.stop, k.reuse = int(guests), int(stop), guest == "reuse"
 	return err
 }
 
 // block carries out a blocking part of the work.
 func (k *checkers) block(do func(context.Context) error) error {
-	if err := k.a.c.Block(do); err != nil {
-		return k.a.errorf("%w", err)
+	if err := k.a.Call.Block(do); err != nil {
+		return k.a.Errorf("%w", err)
 	}
 	return nil
 }
@@ -67,11 +68,11 @@ func (k *checkers) block(do func(context.Context) error) error {
 // them. close must follow, also after an error.
 func (k *checkers) open(n int, content lab.Content) error {
 	k.e.touch(k.disk.VM())
-	k.where = k.a.c.CallerFile().String()
+	k.where = k.a.Call.CallerFile().String()
 	for range min(n, k.guests) {
 		c, err := k.f.scope.NewChecker(k.disk, k.reuse)
 		if err != nil {
-			return k.a.errorf("%w", err)
+			return k.a.Errorf("%w", err)
 		}
 		k.list = append(k.list, c)
 	}
@@ -80,7 +81,7 @@ func (k *checkers) open(n int, content lab.Content) error {
 		return err
 	}
 	if k.prepare != nil {
-		if _, err := k.a.c.Call(k.prepare, k.f.vmHandle(c.VM()), k.f.diskHandle(c.Disk())); err != nil {
+		if _, err := k.a.Call.Call(k.prepare, k.f.vmHandle(c.VM()), k.f.diskHandle(c.Disk())); err != nil {
 			return err
 		}
 	}
@@ -103,7 +104,7 @@ func (k *checkers) close(err *error) {
 		return errors.Join(errs...)
 	})
 	if *err == nil && closing != nil {
-		*err = k.a.errorf("%w", closing)
+		*err = k.a.Errorf("%w", closing)
 	}
 }
 
@@ -111,11 +112,11 @@ func (k *checkers) close(err *error) {
 func (k *checkers) each(work func(c *lua.Call, checker *lab.Checker) error) error {
 	tasks := make([]*task, len(k.list))
 	for i, checker := range k.list {
-		tasks[i] = k.e.spawn(k.a.c.Context(), k.a.c, k.f.state.NewFunction(k.a.what, func(inner *lua.Call) ([]lua.Value, error) {
+		tasks[i] = k.e.spawn(k.a.Call.Context(), k.a.Call, k.f.state.NewFunction(k.a.Func, func(inner *lua.Call) ([]lua.Value, error) {
 			return nil, work(inner, checker)
 		}))
 	}
-	_, err := k.f.join(k.a.c, k.e, tasks)
+	_, err := k.f.join(k.a.Call, k.e, tasks)
 	return err
 }
 
@@ -153,58 +154,4 @@ func (k *checkers) look(c *lua.Call, checker *lab.Checker, fn *lua.Function, wha
 		findings = append([]string{why}, findings...)
 	}
 	return strings.Join(findings, "\n"), err
-}
-
-// function reads an optional function.
-func (o options) function(key string) (*lua.Function, error) {
-	if !o.has(key) {
-		return nil, nil
-	}
-	fn, ok := o.get(key).(*lua.Function)
-	if !ok {
-		return nil, o.wrong(key, "a function")
-	}
-	return fn, nil
-}
-
-// within reads an integer of a range.
-func (o options) within(key string, absent, lo, hi int64) (int64, error) {
-	n, given, err := o.integer(key)
-	switch {
-	case err != nil:
-		return 0, err
-	case !given:
-		return absent, nil
-	case n < lo || n > hi:
-		return 0, o.errorf(key, "must be between %d and %d, got %d", lo, hi, n)
-	}
-	return n, nil
-}
-
-// numbers reads an integer, or an array of some; nil when the option is absent.
-func (o options) numbers(key string) ([]int64, error) {
-	t, ok := o.get(key).(*lua.Table)
-	if !ok {
-		n, given, err := o.integer(key)
-		if err != nil || !given {
-			return nil, err
-		}
-		return []int64{n}, nil
-	}
-	items, err := sequence(t)
-	if err != nil {
-		return nil, o.errorf(key, "%w", err)
-	}
-	if len(items) == 0 {
-		return nil, o.errorf(key, "must not be empty")
-	}
-	var out []int64
-	for i, v := range items {
-		n, ok := toInteger(v)
-		if !ok {
-			return nil, o.errorf(key, "must hold integers, entry %d is %s", i+1, typeName(v))
-		}
-		out = append(out, n)
-	}
-	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // expectWait is how long console:expect waits by default.
@@ -17,35 +18,35 @@ func (f *file) newConsoleType() *lua.Type {
 	return &lua.Type{
 		Name:     "console",
 		ToString: func(_ *lua.Call, obj any) string { return "console(" + obj.(lab.Console).VM().Name() + ")" },
-		Methods: methodTable(f, "console", map[string]func(*file, args, lab.Console) ([]lua.Value, error){
+		Methods: methodTable(f, "console", map[string]func(*file, value.Args, lab.Console) ([]lua.Value, error){
 			"read_log": (*file).consoleReadLog,
 			"expect":   (*file).consoleExpect,
 			"read":     (*file).consoleRead,
 			"write":    (*file).consoleWrite,
-			"close":    func(*file, args, lab.Console) ([]lua.Value, error) { return nil, nil },
+			"close":    func(*file, value.Args, lab.Console) ([]lua.Value, error) { return nil, nil },
 		}),
 	}
 }
 
-func (f *file) consoleReadLog(_ args, console lab.Console) ([]lua.Value, error) {
+func (f *file) consoleReadLog(_ value.Args, console lab.Console) ([]lua.Value, error) {
 	log, err := console.ReadLog()
-	return result(err, log)
+	return value.Results(err, log)
 }
 
-func (f *file) consoleExpect(a args, console lab.Console) ([]lua.Value, error) {
-	pattern, err := a.str(1, "pattern")
+func (f *file) consoleExpect(a value.Args, console lab.Console) ([]lua.Value, error) {
+	pattern, err := a.Str(1, "pattern")
 	if err != nil {
 		return nil, err
 	}
-	limit, err := a.duration(2, "timeout", expectWait)
+	limit, err := a.Duration(2, "timeout", expectWait)
 	if err != nil {
 		return nil, err
 	}
 	err = f.op(a, console.VM(), func(ctx context.Context) error { return console.Expect(ctx, pattern, limit) })
-	return result(err, pattern)
+	return value.Results(err, pattern)
 }
 
-type clockMethod = func(f *file, a args, clock lab.Clock) ([]lua.Value, error)
+type clockMethod = func(f *file, a value.Args, clock lab.Clock) ([]lua.Value, error)
 
 func (f *file) newClockType() *lua.Type {
 	return &lua.Type{
@@ -58,14 +59,14 @@ func (f *file) newClockType() *lua.Type {
 			"set_ns":  (*file).clockSetNS,
 			"advance": (*file).clockAdvance,
 			"sleep":   (*file).clockSleep,
-			"sync": func(f *file, a args, clock lab.Clock) ([]lua.Value, error) {
+			"sync": func(f *file, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 				return nil, f.op(a, clock.VM(), clock.Sync)
 			},
 		}),
 	}
 }
 
-func (f *file) readClock(a args, clock lab.Clock) (ns int64, err error) {
+func (f *file) readClock(a value.Args, clock lab.Clock) (ns int64, err error) {
 	err = f.op(a, clock.VM(), func(ctx context.Context) (err error) {
 		ns, err = clock.GetNS(ctx)
 		return err
@@ -73,73 +74,73 @@ func (f *file) readClock(a args, clock lab.Clock) (ns int64, err error) {
 	return ns, err
 }
 
-func (f *file) clockGet(a args, clock lab.Clock) ([]lua.Value, error) {
+func (f *file) clockGet(a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	ns, err := f.readClock(a, clock)
-	return result(err, float64(ns)/1e9)
+	return value.Results(err, float64(ns)/1e9)
 }
 
-func (f *file) clockGetNS(a args, clock lab.Clock) ([]lua.Value, error) {
+func (f *file) clockGetNS(a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	ns, err := f.readClock(a, clock)
-	return result(err, ns)
+	return value.Results(err, ns)
 }
 
 // clockRange is the largest number of whole seconds whose nanoseconds fit 64 bits.
 const clockRange = math.MaxInt64 / int64(time.Second)
 
-func (f *file) clockSet(a args, clock lab.Clock) ([]lua.Value, error) {
+func (f *file) clockSet(a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	var whole, rest int64
-	switch v := a.value(1).(type) {
+	switch v := a.Value(1).(type) {
 	case int64:
 		whole = v
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, a.errorf("value must be a finite number (got NaN/inf)")
+			return nil, a.Errorf("value must be a finite number (got NaN/inf)")
 		}
 		if math.Abs(v) >= float64(clockRange) {
-			return nil, a.errorf("%s seconds are out of range", showFloat(v))
+			return nil, a.Errorf("%s seconds are out of range", value.FormatFloat(v))
 		}
 		seconds, fraction := math.Modf(v)
 		whole, rest = int64(seconds), int64(math.Round(fraction*1e9))
 	default:
-		return nil, a.wrong(1, "seconds", "a number")
+		return nil, a.TypeError(1, "seconds", "a number")
 	}
 	if whole >= clockRange || whole <= -clockRange {
-		return nil, a.errorf("%d seconds are out of range", whole)
+		return nil, a.Errorf("%d seconds are out of range", whole)
 	}
 	return nil, f.setClock(a, clock, whole*int64(time.Second)+rest)
 }
 
-func (f *file) clockSetNS(a args, clock lab.Clock) ([]lua.Value, error) {
-	switch v := a.value(1).(type) {
+func (f *file) clockSetNS(a value.Args, clock lab.Clock) ([]lua.Value, error) {
+	switch v := a.Value(1).(type) {
 	case int64, float64:
-		ns, ok := toInteger(v)
+		ns, ok := value.ToInteger(v)
 		if !ok {
-			return nil, a.errorf("value must be a finite integer of nanoseconds, got %s", show(v))
+			return nil, a.Errorf("value must be a finite integer of nanoseconds, got %s", value.Format(v))
 		}
 		return nil, f.setClock(a, clock, ns)
 	}
-	return nil, a.wrong(1, "nanoseconds", "an integer")
+	return nil, a.TypeError(1, "nanoseconds", "an integer")
 }
 
-func (f *file) setClock(a args, clock lab.Clock, ns int64) error {
+func (f *file) setClock(a value.Args, clock lab.Clock, ns int64) error {
 	return f.op(a, clock.VM(), func(ctx context.Context) error { return clock.SetNS(ctx, ns) })
 }
 
-func (f *file) clockAdvance(a args, clock lab.Clock) ([]lua.Value, error) {
-	if v, ok := a.value(1).(float64); ok && (math.IsNaN(v) || math.IsInf(v, 0)) {
-		return nil, a.errorf("duration: must be a finite number (got NaN/inf)")
+func (f *file) clockAdvance(a value.Args, clock lab.Clock) ([]lua.Value, error) {
+	if v, ok := a.Value(1).(float64); ok && (math.IsNaN(v) || math.IsInf(v, 0)) {
+		return nil, a.Errorf("duration: must be a finite number (got NaN/inf)")
 	}
-	d, err := parseSignedDuration(a.value(1))
+	d, err := value.ParseSignedDuration(a.Value(1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.what, err)
+		return nil, fmt.Errorf("%s: %w", a.Func, err)
 	}
 	return nil, f.op(a, clock.VM(), func(ctx context.Context) error { return clock.AdvanceNS(ctx, int64(d)) })
 }
 
-func (f *file) clockSleep(a args, clock lab.Clock) ([]lua.Value, error) {
-	d, err := parseDuration(a.value(1))
+func (f *file) clockSleep(a value.Args, clock lab.Clock) ([]lua.Value, error) {
+	d, err := value.ParseDuration(a.Value(1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.what, err)
+		return nil, fmt.Errorf("%s: %w", a.Func, err)
 	}
 	if d == 0 {
 		return nil, nil

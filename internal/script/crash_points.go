@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 const (
@@ -43,7 +44,7 @@ type failedPoint struct {
 }
 
 // diskCrashPoints is disk:crash_points{check=, ...}.
-func (f *file) diskCrashPoints(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskCrashPoints(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	x := &exploration{checkers: checkers{f: f, a: a, e: f.current, disk: d}, seen: map[lab.CrashKey]bool{}}
 	if err := x.read(); err != nil {
 		return nil, err
@@ -56,17 +57,17 @@ func (f *file) diskCrashPoints(a args, d *lab.Disk) ([]lua.Value, error) {
 	}
 	report := x.report()
 	if x.raise && len(x.failed) > 0 {
-		return nil, x.e.failed(a.c, x.text(), "")
+		return nil, x.e.failed(a.Call, x.text(), "")
 	}
 	return []lua.Value{report}, nil
 }
 
 // read reads the options.
 func (x *exploration) read() (err error) {
-	if x.a.value(1) == nil {
-		return x.a.wrong(1, "opts", "a table")
+	if x.a.Value(1) == nil {
+		return x.a.TypeError(1, "opts", "a table")
 	}
-	o, err := x.a.options(1, append([]string{"check", "workload", "recording", "save", "limit", "sample", "seed", "torn", "reorder", "unit",
+	o, err := x.a.Options(1, append([]string{"check", "workload", "recording", "save", "limit", "sample", "seed", "torn", "reorder", "unit",
 		"only"}, checkerOptions...)...)
 	if err != nil {
 		return err
@@ -74,45 +75,45 @@ func (x *exploration) read() (err error) {
 	if err := x.checkers.read(o); err != nil {
 		return err
 	}
-	if x.check, err = o.function("check"); err != nil {
+	if x.check, err = o.Function("check"); err != nil {
 		return err
 	}
 	if x.check == nil {
-		return o.errorf("check", "is missing: a function(vm, disk, point) that raises, or returns false, where the content is not good")
+		return o.Errorf("check", "is missing: a function(vm, disk, point) that raises, or returns false, where the content is not good")
 	}
-	if x.workload, err = o.function("workload"); err != nil {
+	if x.workload, err = o.Function("workload"); err != nil {
 		return err
 	}
-	if x.save, err = o.hostPath("save"); err != nil {
+	if x.save, err = o.Path("save"); err != nil {
 		return err
 	}
-	if o.has("recording") && x.workload != nil {
-		return o.errorf("recording", "and opts.workload exclude each other")
+	if o.Has("recording") && x.workload != nil {
+		return o.Errorf("recording", "and opts.workload exclude each other")
 	}
-	switch r := o.get("recording").(type) {
+	switch r := o.Get("recording").(type) {
 	case nil:
 	case string:
-		if x.load, err = o.hostPath("recording"); err != nil {
+		if x.load, err = o.Path("recording"); err != nil {
 			return err
 		}
 	case *lua.Userdata:
 		var ok bool
 		if x.record, ok = r.Object().(*lab.Recording); !ok {
-			return o.wrong("recording", "a recording, or the path of a saved one")
+			return o.TypeError("recording", "a recording, or the path of a saved one")
 		}
 		if of := x.record.Disk(); of != x.disk {
-			return o.errorf("recording", "is of disk `%s` of vm `%s`", of.ID(), of.VM().Name())
+			return o.Errorf("recording", "is of disk `%s` of vm `%s`", of.ID(), of.VM().Name())
 		}
 	default:
-		return o.wrong("recording", "a recording, or the path of a saved one")
+		return o.TypeError("recording", "a recording, or the path of a saved one")
 	}
-	if x.limit, err = o.recordLimit("limit"); err != nil {
+	if x.limit, err = o.Size("limit", lab.DiskRecordLimit); err != nil {
 		return err
 	}
-	if x.options.Torn, err = o.boolean("torn", false); err != nil {
+	if x.options.Torn, err = o.Bool("torn", false); err != nil {
 		return err
 	}
-	if x.options.Reorder, err = o.boolean("reorder", true); err != nil {
+	if x.options.Reorder, err = o.Bool("reorder", true); err != nil {
 		return err
 	}
 	seed, err := x.f.seed(o)
@@ -120,15 +121,15 @@ func (x *exploration) read() (err error) {
 		return err
 	}
 	x.options.Seed = uint64(seed)
-	if x.options.Unit, err = o.within("unit", 1, 1, 1<<20); err != nil {
+	if x.options.Unit, err = o.IntegerWithin("unit", 1, 1, 1<<20); err != nil {
 		return err
 	}
-	sample, err := o.within("sample", defaultSample, 1, maxSample)
+	sample, err := o.IntegerWithin("sample", defaultSample, 1, maxSample)
 	if err != nil {
 		return err
 	}
 	x.sample = int(sample)
-	x.only, err = o.numbers("only")
+	x.only, err = o.Integers("only")
 	return err
 }
 
@@ -141,7 +142,7 @@ func (x *exploration) run() (err error) {
 		}); err != nil {
 			return err
 		}
-		_, err := x.a.c.Call(x.workload, x.f.vmHandle(x.disk.VM()), x.f.diskHandle(x.disk))
+		_, err := x.a.Call.Call(x.workload, x.f.vmHandle(x.disk.VM()), x.f.diskHandle(x.disk))
 		x.record.Stop()
 		if err != nil {
 			return err
@@ -157,7 +158,7 @@ func (x *exploration) run() (err error) {
 	}
 	if x.record == nil {
 		if x.record = x.disk.LastRecording(); x.record == nil {
-			return x.a.errorf("disk `%s` has no recording: give a workload, or call disk:record() before it", x.disk.ID())
+			return x.a.Errorf("disk `%s` has no recording: give a workload, or call disk:record() before it", x.disk.ID())
 		}
 	}
 	if err := x.block(func(context.Context) (err error) {
@@ -183,7 +184,7 @@ func (x *exploration) run() (err error) {
 func (x *exploration) choose() error {
 	for _, n := range x.only {
 		if n < 1 || n > int64(x.x.Points()) {
-			return x.a.errorf("opts.only: there is no point %d, the recording has %d", n, x.x.Points())
+			return x.a.Errorf("opts.only: there is no point %d, the recording has %d", n, x.x.Points())
 		}
 		x.queue = append(x.queue, int(n))
 	}
@@ -236,7 +237,7 @@ func (x *exploration) work(c *lua.Call, checker *lab.Checker) error {
 // try runs the check on one point and tells why it failed, "" if it did not.
 func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, spoiled bool) (why string, err error) {
 	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) }); err != nil {
-		return "", fmt.Errorf("%s: point %d: %w", x.a.what, p.Number, err)
+		return "", fmt.Errorf("%s: point %d: %w", x.a.Func, p.Number, err)
 	}
 	return x.look(c, checker, x.check, fmt.Sprintf("point %d (%s)", p.Number, p.Text), x.pointTable(p))
 }
@@ -244,16 +245,16 @@ func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, 
 // pointTable is what a check is told of its point.
 func (x *exploration) pointTable(p *lab.CrashPoint) *lua.Table {
 	t := x.f.state.NewTable()
-	set(t, "number", int64(p.Number))
-	set(t, "text", p.Text)
-	set(t, "kind", string(p.How))
-	set(t, "at", int64(p.At))
-	set(t, "entries", int64(x.x.Entries()))
-	set(t, "unflushed", int64(p.Pending))
-	set(t, "kept", int64(p.Kept))
-	set(t, "marks", array(x.f.state, p.Marks, func(s string) lua.Value { return s }))
+	value.MustSet(t, "number", int64(p.Number))
+	value.MustSet(t, "text", p.Text)
+	value.MustSet(t, "kind", string(p.How))
+	value.MustSet(t, "at", int64(p.At))
+	value.MustSet(t, "entries", int64(x.x.Entries()))
+	value.MustSet(t, "unflushed", int64(p.Pending))
+	value.MustSet(t, "kept", int64(p.Kept))
+	value.MustSet(t, "marks", value.Array(x.f.state, p.Marks, func(s string) lua.Value { return s }))
 	if n := len(p.Marks); n > 0 {
-		set(t, "mark", p.Marks[n-1])
+		value.MustSet(t, "mark", p.Marks[n-1])
 	}
 	return t
 }
@@ -262,15 +263,15 @@ func (x *exploration) pointTable(p *lab.CrashPoint) *lua.Table {
 func (x *exploration) report() *lua.Table {
 	slices.SortFunc(x.failed, func(a, b failedPoint) int { return a.point.Number - b.point.Number })
 	t := x.f.state.NewTable()
-	set(t, "points", int64(x.x.Points()))
-	set(t, "checked", int64(x.checked))
-	set(t, "distinct", int64(x.distinct))
-	set(t, "rechecked", int64(x.again))
-	set(t, "entries", int64(x.x.Entries()))
-	set(t, "seed", int64(x.options.Seed))
-	set(t, "failed", array(x.f.state, x.failed, func(p failedPoint) lua.Value {
+	value.MustSet(t, "points", int64(x.x.Points()))
+	value.MustSet(t, "checked", int64(x.checked))
+	value.MustSet(t, "distinct", int64(x.distinct))
+	value.MustSet(t, "rechecked", int64(x.again))
+	value.MustSet(t, "entries", int64(x.x.Entries()))
+	value.MustSet(t, "seed", int64(x.options.Seed))
+	value.MustSet(t, "failed", value.Array(x.f.state, x.failed, func(p failedPoint) lua.Value {
 		entry := x.pointTable(p.point)
-		set(entry, "error", p.err)
+		value.MustSet(entry, "error", p.err)
 		return entry
 	}))
 	return t
@@ -279,14 +280,14 @@ func (x *exploration) report() *lua.Table {
 // text is the outcome as an error.
 func (x *exploration) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d of %d checked points failed (the recording has %d points; seed %d)", x.a.what, len(x.failed), x.checked,
+	fmt.Fprintf(&b, "%s: %d of %d checked points failed (the recording has %d points; seed %d)", x.a.Func, len(x.failed), x.checked,
 		x.x.Points(), int64(x.options.Seed))
 	for i, p := range x.failed {
 		if i == shownFailures {
 			fmt.Fprintf(&b, "\n  and %d more", len(x.failed)-shownFailures)
 			break
 		}
-		fmt.Fprintf(&b, "\n  point %d: %s\n    %s", p.point.Number, p.point.Text, strings.ReplaceAll(clip(p.err, 2000), "\n", "\n    "))
+		fmt.Fprintf(&b, "\n  point %d: %s\n    %s", p.point.Number, p.point.Text, strings.ReplaceAll(value.Clip(p.err, 2000), "\n", "\n    "))
 	}
 	switch n := x.failed[0].point.Number; {
 	case x.save != "":

@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 const (
@@ -14,7 +15,7 @@ const (
 	maxSectorRead   = 1 << 21 // sectors in one read: 1 GiB, which is to fit in memory
 )
 
-type diskMethod = func(f *file, a args, d *lab.Disk) ([]lua.Value, error)
+type diskMethod = func(f *file, a value.Args, d *lab.Disk) ([]lua.Value, error)
 
 func (f *file) newDiskType() *lua.Type {
 	return &lua.Type{
@@ -29,9 +30,9 @@ func (f *file) newDiskType() *lua.Type {
 
 func diskMethods() map[string]diskMethod {
 	methods := map[string]diskMethod{
-		"id":   func(_ *file, _ args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.ID()}, nil },
-		"size": func(_ *file, _ args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.Size()}, nil },
-		"is_detached": func(_ *file, _ args, d *lab.Disk) ([]lua.Value, error) {
+		"id":   func(_ *file, _ value.Args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.ID()}, nil },
+		"size": func(_ *file, _ value.Args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.Size()}, nil },
+		"is_detached": func(_ *file, _ value.Args, d *lab.Disk) ([]lua.Value, error) {
 			return []lua.Value{d.IsDetached()}, nil
 		},
 		"detach":        (*file).diskDetach,
@@ -45,39 +46,39 @@ func diskMethods() map[string]diskMethod {
 }
 
 // diskOp is op with the method's name before the error.
-func (f *file) diskOp(a args, d *lab.Disk, do func(ctx context.Context) error) error {
+func (f *file) diskOp(a value.Args, d *lab.Disk, do func(ctx context.Context) error) error {
 	if err := f.op(a, d.VM(), do); err != nil {
-		return fmt.Errorf("%s: %w", a.what, err)
+		return fmt.Errorf("%s: %w", a.Func, err)
 	}
 	return nil
 }
 
 // vmAttachDisk is vm:attach_disk(opts?).
-func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
-	o, err := a.options(1, append([]string{"id", "size", "image", "template", "readonly"}, diskModelOptions()...)...)
+func (f *file) vmAttachDisk(a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	o, err := a.Options(1, append([]string{"id", "size", "image", "template", "readonly"}, diskModelOptions()...)...)
 	if err != nil {
 		return nil, err
 	}
 	spec := lab.DiskSpec{ID: "attached-" + vm.Name()}
-	if o.has("id") {
-		if spec.ID, err = o.diskID("id"); err != nil {
+	if o.Has("id") {
+		if spec.ID, err = diskID(o, "id"); err != nil {
 			return nil, err
 		}
 	}
-	size, err := o.diskSize("size")
+	size, err := diskSize(o, "size")
 	if err != nil {
 		return nil, err
 	}
-	if spec.Path, err = o.hostPath("image"); err != nil {
+	if spec.Path, err = o.Path("image"); err != nil {
 		return nil, err
 	}
-	if spec.Template, err = o.hostPath("template"); err != nil {
+	if spec.Template, err = o.Path("template"); err != nil {
 		return nil, err
 	}
 	if spec.Path != "" && spec.Template != "" {
-		return nil, o.errorf("template", "and image exclude each other: an image is used in place, a template is copied")
+		return nil, o.Errorf("template", "and image exclude each other: an image is used in place, a template is copied")
 	}
-	if spec.ReadOnly, err = o.boolean("readonly", false); err != nil {
+	if spec.ReadOnly, err = o.Bool("readonly", false); err != nil {
 		return nil, err
 	}
 	if spec.Path == "" && spec.Template == "" {
@@ -86,7 +87,7 @@ func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 			spec.Scratch = defaultDiskSize
 		}
 	}
-	if err := o.diskModel(&spec); err != nil {
+	if err := diskModel(o, &spec); err != nil {
 		return nil, err
 	}
 	var d *lab.Disk
@@ -95,7 +96,7 @@ func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.what, err)
+		return nil, fmt.Errorf("%s: %w", a.Func, err)
 	}
 	return []lua.Value{f.diskHandle(d)}, nil
 }
@@ -104,39 +105,39 @@ func (f *file) vmAttachDisk(a args, vm *lab.VM) ([]lua.Value, error) {
 func (f *file) diskHandle(d *lab.Disk) lua.Value { return f.state.NewUserdata(f.types.disk, d) }
 
 // vmDisk is vm:disk(id).
-func (f *file) vmDisk(a args, vm *lab.VM) ([]lua.Value, error) {
-	id, err := a.str(1, "id")
+func (f *file) vmDisk(a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	id, err := a.Str(1, "id")
 	if err != nil {
 		return nil, err
 	}
 	var d *lab.Disk
-	err = a.c.Block(func(ctx context.Context) (err error) {
+	err = a.Call.Block(func(ctx context.Context) (err error) {
 		d, err = vm.Disk(ctx, id)
 		return err
 	})
 	if err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	return []lua.Value{f.diskHandle(d)}, nil
 }
 
-func (f *file) diskDetach(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskDetach(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	return nil, f.diskOp(a, d, d.Detach)
 }
 
 // sectorArg is a position or a number of sectors.
-func sectorArg(a args, i int, name string) (int64, error) {
-	n, ok := toInteger(a.value(i))
+func sectorArg(a value.Args, i int, name string) (int64, error) {
+	n, ok := value.ToInteger(a.Value(i))
 	if !ok {
-		if v, isFloat := a.value(i).(float64); isFloat {
-			return 0, a.errorf("argument %d (%s) must be an integer, got %s", i, name, showFloat(v))
+		if v, isFloat := a.Value(i).(float64); isFloat {
+			return 0, a.Errorf("argument %d (%s) must be an integer, got %s", i, name, value.FormatFloat(v))
 		}
-		return 0, a.wrong(i, name, "an integer")
+		return 0, a.TypeError(i, name, "an integer")
 	}
 	return n, nil
 }
 
-func (f *file) diskReadSectors(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskReadSectors(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	first, err := sectorArg(a, 1, "offset")
 	if err != nil {
 		return nil, err
@@ -146,13 +147,13 @@ func (f *file) diskReadSectors(a args, d *lab.Disk) ([]lua.Value, error) {
 		return nil, err
 	}
 	if n > maxSectorRead {
-		return nil, a.errorf("%d sectors are too many for one read (at most %d; the disk has %d bytes)", n, maxSectorRead, d.Size())
+		return nil, a.Errorf("%d sectors are too many for one read (at most %d; the disk has %d bytes)", n, maxSectorRead, d.Size())
 	}
-	o, err := a.options(3, "pending")
+	o, err := a.Options(3, "pending")
 	if err != nil {
 		return nil, err
 	}
-	pending, err := o.boolean("pending", false)
+	pending, err := o.Bool("pending", false)
 	if err != nil {
 		return nil, err
 	}
@@ -161,15 +162,15 @@ func (f *file) diskReadSectors(a args, d *lab.Disk) ([]lua.Value, error) {
 		p, err = d.ReadSectors(ctx, first, n, pending)
 		return err
 	})
-	return result(err, string(p))
+	return value.Results(err, string(p))
 }
 
-func (f *file) diskWriteSectors(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskWriteSectors(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	first, err := sectorArg(a, 1, "offset")
 	if err != nil {
 		return nil, err
 	}
-	data, err := a.str(2, "data")
+	data, err := a.Str(2, "data")
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 func diskFaultMethods() map[string]diskMethod {
@@ -25,32 +26,34 @@ func diskFaultMethods() map[string]diskMethod {
 
 // diskCall is a method without arguments or value.
 func diskCall(do func(*lab.Disk) error) diskMethod {
-	return func(f *file, a args, d *lab.Disk) ([]lua.Value, error) {
+	return func(f *file, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 		return nil, f.diskOp(a, d, func(context.Context) error { return do(d) })
 	}
 }
 
 // diskRule is a method without arguments that changes the rules.
 func diskRule(change func(*lab.DiskPolicy)) diskMethod {
-	return func(f *file, a args, d *lab.Disk) ([]lua.Value, error) { return nil, f.changePolicy(a, d, change) }
+	return func(f *file, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+		return nil, f.changePolicy(a, d, change)
+	}
 }
 
-func (f *file) changePolicy(a args, d *lab.Disk, change func(*lab.DiskPolicy)) error {
+func (f *file) changePolicy(a value.Args, d *lab.Disk, change func(*lab.DiskPolicy)) error {
 	return f.diskOp(a, d, func(context.Context) error { return d.ChangePolicy(change) })
 }
 
-func (f *file) diskFaultInject(a args, d *lab.Disk) ([]lua.Value, error) {
-	mode, err := a.str(1, "mode")
+func (f *file) diskFaultInject(a value.Args, d *lab.Disk) ([]lua.Value, error) {
+	mode, err := a.Str(1, "mode")
 	if err != nil {
 		return nil, err
 	}
 	return nil, f.diskOp(a, d, func(context.Context) error { return d.Inject(mode) })
 }
 
-func (f *file) diskActiveFaults(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskActiveFaults(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	modes, err := d.ActiveModes()
 	if err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	t := f.state.NewTable()
 	for i, mode := range modes {
@@ -60,19 +63,19 @@ func (f *file) diskActiveFaults(a args, d *lab.Disk) ([]lua.Value, error) {
 }
 
 // diskFailAfter is disk:fail_after(n): n requests pass, those after them fail.
-func (f *file) diskFailAfter(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskFailAfter(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	n, err := sectorArg(a, 1, "n")
 	if err != nil {
 		return nil, err
 	}
 	if n < 1 {
-		return nil, a.errorf("n must be at least 1, got %d", n)
+		return nil, a.Errorf("n must be at least 1, got %d", n)
 	}
 	return nil, f.changePolicy(a, d, func(p *lab.DiskPolicy) { p.FailAfter = n })
 }
 
 // diskFailRange is disk:fail_range(sector, count); ranges add up.
-func (f *file) diskFailRange(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskFailRange(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	first, err := sectorArg(a, 1, "sector")
 	if err != nil {
 		return nil, err
@@ -82,7 +85,7 @@ func (f *file) diskFailRange(a args, d *lab.Disk) ([]lua.Value, error) {
 		return nil, err
 	}
 	if count < 1 {
-		return nil, a.errorf("count must be at least 1, got %d", count)
+		return nil, a.Errorf("count must be at least 1, got %d", count)
 	}
 	return nil, f.changePolicy(a, d, func(p *lab.DiskPolicy) {
 		p.FailRanges = append(p.FailRanges, lab.DiskRange{First: first, Count: count})
@@ -90,19 +93,19 @@ func (f *file) diskFailRange(a args, d *lab.Disk) ([]lua.Value, error) {
 }
 
 // diskDelay is disk:delay(ms).
-func (f *file) diskDelay(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskDelay(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	var ms float64
-	switch v := a.value(1).(type) {
+	switch v := a.Value(1).(type) {
 	case int64:
 		ms = float64(v)
 	case float64:
 		ms = v
 	default:
-		return nil, a.wrong(1, "ms", "a number of milliseconds")
+		return nil, a.TypeError(1, "ms", "a number of milliseconds")
 	}
 	most := float64(lab.MaxDiskDelay / time.Millisecond)
 	if !(ms >= 0 && ms <= most) { // also NaN
-		return nil, a.errorf("ms must be between 0 and %s, got %s", showFloat(most), show(a.value(1)))
+		return nil, a.Errorf("ms must be between 0 and %s, got %s", value.FormatFloat(most), value.Format(a.Value(1)))
 	}
 	hold := time.Duration(ms * float64(time.Millisecond))
 	return nil, f.changePolicy(a, d, func(p *lab.DiskPolicy) { p.Delay = hold })
@@ -110,10 +113,10 @@ func (f *file) diskDelay(a args, d *lab.Disk) ([]lua.Value, error) {
 
 // diskFaultPolicy is disk:fault_policy(): the rules that are set, by the name of
 // the method that sets them.
-func (f *file) diskFaultPolicy(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskFaultPolicy(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	p, err := d.Policy()
 	if err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
 	t := f.state.NewTable()
 	if p.FailReads {

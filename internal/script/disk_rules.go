@@ -6,6 +6,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 func diskRuleMethods() map[string]diskMethod {
@@ -21,16 +22,16 @@ func diskRuleMethods() map[string]diskMethod {
 
 // diskInject is disk:inject{op=, sectors=, errno=, effect=, probability=, count=,
 // delay=, seed=}.
-func (f *file) diskInject(a args, d *lab.Disk) ([]lua.Value, error) {
-	if a.value(1) == nil {
-		return nil, a.wrong(1, "opts", "a table")
+func (f *file) diskInject(a value.Args, d *lab.Disk) ([]lua.Value, error) {
+	if a.Value(1) == nil {
+		return nil, a.TypeError(1, "opts", "a table")
 	}
-	o, err := a.options(1, "op", "sectors", "errno", "effect", "probability", "count", "delay", "seed")
+	o, err := a.Options(1, "op", "sectors", "errno", "effect", "probability", "count", "delay", "seed")
 	if err != nil {
 		return nil, err
 	}
 	var r lab.DiskRule
-	op, err := o.str("op", "any")
+	op, err := o.Str("op", "any")
 	if err != nil {
 		return nil, err
 	}
@@ -38,34 +39,34 @@ func (f *file) diskInject(a args, d *lab.Disk) ([]lua.Value, error) {
 	if r.Sectors, err = sectorsOption(o); err != nil {
 		return nil, err
 	}
-	if r.Errno, err = o.str("errno", ""); err != nil {
+	if r.Errno, err = o.Str("errno", ""); err != nil {
 		return nil, err
 	}
-	effect, err := o.str("effect", "")
+	effect, err := o.Str("effect", "")
 	if err != nil {
 		return nil, err
 	}
-	if r.Effect = lab.DiskEffect(effect); o.has("effect") && effect == "" || o.has("errno") && r.Errno == "" {
-		return nil, a.errorf("errno and effect must not be empty")
+	if r.Effect = lab.DiskEffect(effect); o.Has("effect") && effect == "" || o.Has("errno") && r.Errno == "" {
+		return nil, a.Errorf("errno and effect must not be empty")
 	}
 	if r.Probability, err = probabilityOption(o); err != nil {
 		return nil, err
 	}
-	n, given, err := o.integer("count")
+	n, given, err := o.Integer("count")
 	if err != nil {
 		return nil, err
 	}
 	if given && n < 1 {
-		return nil, o.errorf("count", "must be at least 1, got %d", n)
+		return nil, o.Errorf("count", "must be at least 1, got %d", n)
 	}
 	r.Count = n
-	if r.Delay, err = o.duration("delay", 0); err != nil {
+	if r.Delay, err = o.Duration("delay", 0); err != nil {
 		return nil, err
 	}
-	if o.has("delay") && r.Delay == 0 || r.Delay > lab.MaxDiskDelay {
-		return nil, o.errorf("delay", "must be more than 0 and at most %s, got %s", seconds(lab.MaxDiskDelay), show(o.get("delay")))
+	if o.Has("delay") && r.Delay == 0 || r.Delay > lab.MaxDiskDelay {
+		return nil, o.Errorf("delay", "must be more than 0 and at most %s, got %s", value.FormatSeconds(lab.MaxDiskDelay), value.Format(o.Get("delay")))
 	}
-	seed, seeded, err := o.integer("seed")
+	seed, seeded, err := o.Integer("seed")
 	if err != nil {
 		return nil, err
 	}
@@ -75,88 +76,88 @@ func (f *file) diskInject(a args, d *lab.Disk) ([]lua.Value, error) {
 		id, err = d.AddRule(r, seeded)
 		return err
 	})
-	return result(err, id)
+	return value.Results(err, id)
 }
 
 // sectorsOption reads a sector, or {first, count}.
-func sectorsOption(o options) (r lab.DiskRange, err error) {
-	t, isTable := o.get("sectors").(*lua.Table)
+func sectorsOption(o value.Options) (r lab.DiskRange, err error) {
+	t, isTable := o.Get("sectors").(*lua.Table)
 	switch {
-	case !o.has("sectors"):
+	case !o.Has("sectors"):
 		return r, nil
 	case !isTable:
-		first, ok := toInteger(o.get("sectors"))
+		first, ok := value.ToInteger(o.Get("sectors"))
 		if !ok {
-			return r, o.wrong("sectors", "a sector or {first, count}")
+			return r, o.TypeError("sectors", "a sector or {first, count}")
 		}
 		return lab.DiskRange{First: first, Count: 1}, nil
 	}
-	list, err := sequence(t)
+	list, err := value.Sequence(t)
 	if err != nil || len(list) != 2 {
-		return r, o.errorf("sectors", "must be a sector or {first, count}")
+		return r, o.Errorf("sectors", "must be a sector or {first, count}")
 	}
-	first, okFirst := toInteger(list[0])
-	count, okCount := toInteger(list[1])
+	first, okFirst := value.ToInteger(list[0])
+	count, okCount := value.ToInteger(list[1])
 	if !okFirst || !okCount {
-		return r, o.errorf("sectors", "must be a sector or {first, count}, got {%s, %s}", show(list[0]), show(list[1]))
+		return r, o.Errorf("sectors", "must be a sector or {first, count}, got {%s, %s}", value.Format(list[0]), value.Format(list[1]))
 	}
 	if count < 1 {
-		return r, o.errorf("sectors", "must have a count of at least 1, got %d", count)
+		return r, o.Errorf("sectors", "must have a count of at least 1, got %d", count)
 	}
 	return lab.DiskRange{First: first, Count: count}, nil
 }
 
-func probabilityOption(o options) (float64, error) {
+func probabilityOption(o value.Options) (float64, error) {
 	p := 1.0
-	switch v := o.get("probability").(type) {
+	switch v := o.Get("probability").(type) {
 	case nil:
 	case int64:
 		p = float64(v)
 	case float64:
 		p = v
 	default:
-		return 0, o.wrong("probability", "a number")
+		return 0, o.TypeError("probability", "a number")
 	}
 	if !(p > 0 && p <= 1) {
-		return 0, o.errorf("probability", "must be more than 0 and at most 1, got %s", show(o.get("probability")))
+		return 0, o.Errorf("probability", "must be more than 0 and at most 1, got %s", value.Format(o.Get("probability")))
 	}
 	return p, nil
 }
 
 // diskRules is disk:rules(): the rules in force, each as disk:inject takes it.
-func (f *file) diskRules(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskRules(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	rules, err := d.Rules()
 	if err != nil {
-		return nil, a.errorf("%w", err)
+		return nil, a.Errorf("%w", err)
 	}
-	return []lua.Value{array(f.state, rules, func(r lab.DiskRule) lua.Value {
+	return []lua.Value{value.Array(f.state, rules, func(r lab.DiskRule) lua.Value {
 		t := f.state.NewTable()
-		set(t, "id", r.ID)
-		set(t, "op", string(r.Op))
-		set(t, "hits", r.Hits)
-		set(t, "probability", r.Probability)
-		set(t, "seed", int64(r.Seed))
+		value.MustSet(t, "id", r.ID)
+		value.MustSet(t, "op", string(r.Op))
+		value.MustSet(t, "hits", r.Hits)
+		value.MustSet(t, "probability", r.Probability)
+		value.MustSet(t, "seed", int64(r.Seed))
 		if r.Sectors != (lab.DiskRange{}) {
-			set(t, "sectors", array(f.state, []int64{r.Sectors.First, r.Sectors.Count}, func(n int64) lua.Value { return n }))
+			value.MustSet(t, "sectors", value.Array(f.state, []int64{r.Sectors.First, r.Sectors.Count}, func(n int64) lua.Value { return n }))
 		}
 		if r.Errno != "" {
-			set(t, "errno", r.Errno)
+			value.MustSet(t, "errno", r.Errno)
 		}
 		if r.Effect != "" {
-			set(t, "effect", string(r.Effect))
+			value.MustSet(t, "effect", string(r.Effect))
 		}
 		if r.Count > 0 {
-			set(t, "count", r.Count)
+			value.MustSet(t, "count", r.Count)
 		}
 		if r.Delay > 0 {
-			set(t, "delay", float64(r.Delay)/float64(time.Second))
+			value.MustSet(t, "delay", float64(r.Delay)/float64(time.Second))
 		}
 		return t
 	})}, nil
 }
 
 // diskClearRule is disk:clear_rule(id).
-func (f *file) diskClearRule(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskClearRule(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	id, err := sectorArg(a, 1, "id")
 	if err != nil {
 		return nil, err
@@ -165,28 +166,28 @@ func (f *file) diskClearRule(a args, d *lab.Disk) ([]lua.Value, error) {
 }
 
 // diskResize is disk:resize(size).
-func (f *file) diskResize(a args, d *lab.Disk) ([]lua.Value, error) {
-	n, err := parseSize(a.value(1))
+func (f *file) diskResize(a value.Args, d *lab.Disk) ([]lua.Value, error) {
+	n, err := value.ParseSize(a.Value(1))
 	if err != nil {
-		return nil, a.errorf("argument 1 (size): %w", err)
+		return nil, a.Errorf("argument 1 (size): %w", err)
 	}
 	if n%lab.SectorSize != 0 {
-		return nil, a.errorf("argument 1 (size) must be a multiple of %d, got %d", lab.SectorSize, n)
+		return nil, a.Errorf("argument 1 (size) must be a multiple of %d, got %d", lab.SectorSize, n)
 	}
 	return nil, f.diskOp(a, d, func(ctx context.Context) error { return d.Resize(ctx, n) })
 }
 
 // diskExport is disk:export(path, {pending=}?).
-func (f *file) diskExport(a args, d *lab.Disk) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (f *file) diskExport(a value.Args, d *lab.Disk) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.options(2, "pending")
+	o, err := a.Options(2, "pending")
 	if err != nil {
 		return nil, err
 	}
-	pending, err := o.boolean("pending", false)
+	pending, err := o.Bool("pending", false)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // sweep is one call of what disk:sweep{...} gives.
@@ -34,7 +35,7 @@ type failedRun struct {
 }
 
 // diskSweep is disk:sweep{op=, ...}: a function that takes the one to be run.
-func (f *file) diskSweep(a args, d *lab.Disk) ([]lua.Value, error) {
+func (f *file) diskSweep(a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	var proto sweep
 	proto.checkers = checkers{f: f, disk: d}
 	if err := proto.read(a); err != nil {
@@ -42,9 +43,9 @@ func (f *file) diskSweep(a args, d *lab.Disk) ([]lua.Value, error) {
 	}
 	return []lua.Value{f.state.NewFunction("disk:sweep", func(c *lua.Call) ([]lua.Value, error) {
 		x := proto
-		x.a, x.e = functionArgs(c, "disk:sweep"), f.current
+		x.a, x.e = value.FunctionArgs(c, "disk:sweep"), f.current
 		var err error
-		if x.fn, err = x.a.function(1, "fn"); err != nil {
+		if x.fn, err = x.a.Function(1, "fn"); err != nil {
 			return nil, err
 		}
 		if x.e == nil {
@@ -61,8 +62,8 @@ func (f *file) diskSweep(a args, d *lab.Disk) ([]lua.Value, error) {
 	})}, nil
 }
 
-func (x *sweep) read(a args) error {
-	o, err := a.options(1, append([]string{"op", "sample", "seed", "only"}, checkerOptions...)...)
+func (x *sweep) read(a value.Args) error {
+	o, err := a.Options(1, append([]string{"op", "sample", "seed", "only"}, checkerOptions...)...)
 	if err != nil {
 		return err
 	}
@@ -73,12 +74,12 @@ func (x *sweep) read(a args) error {
 	for _, r := range lab.DiskRequests() {
 		valid = append(valid, string(r))
 	}
-	op, err := o.choice("op", string(lab.WriteRequest), valid...)
+	op, err := o.Choice("op", string(lab.WriteRequest), valid...)
 	if err != nil {
 		return err
 	}
 	x.op = lab.DiskRequest(op)
-	sample, err := o.within("sample", 0, 1, maxSample)
+	sample, err := o.IntegerWithin("sample", 0, 1, maxSample)
 	if err != nil {
 		return err
 	}
@@ -86,12 +87,12 @@ func (x *sweep) read(a args) error {
 	if x.seed, err = x.f.seed(o); err != nil {
 		return err
 	}
-	if x.only, err = o.numbers("only"); err != nil {
+	if x.only, err = o.Integers("only"); err != nil {
 		return err
 	}
 	for _, n := range x.only {
 		if n < 1 {
-			return o.errorf("only", "must be at least 1, got %d", n)
+			return o.Errorf("only", "must be at least 1, got %d", n)
 		}
 	}
 	return nil
@@ -110,12 +111,12 @@ func (x *sweep) run() (err error) {
 	if err := x.open(x.guests, x.content); err != nil {
 		return err
 	}
-	why, count, _, err := x.try(x.a.c, x.list[0], 0, true)
+	why, count, _, err := x.try(x.a.Call, x.list[0], 0, true)
 	switch {
 	case err != nil:
 		return err
 	case why != "":
-		return x.a.errorf("the run without a fault failed: %s", why)
+		return x.a.Errorf("the run without a fault failed: %s", why)
 	}
 	x.requests = count
 	if err := x.choose(); err != nil {
@@ -173,7 +174,7 @@ func (x *sweep) work(c *lua.Call, checker *lab.Checker) error {
 // the run failed, how many requests there were, and which one failed.
 func (x *sweep) try(c *lua.Call, checker *lab.Checker, n int64, spoiled bool) (why string, seen int64, hit string, err error) {
 	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.content, spoiled) }); err != nil {
-		return "", 0, "", fmt.Errorf("%s: request %d: %w", x.a.what, n, err)
+		return "", 0, "", fmt.Errorf("%s: request %d: %w", x.a.Func, n, err)
 	}
 	counter, err := checker.Disk().CountRequests(x.op, n)
 	if err != nil {
@@ -188,15 +189,15 @@ func (x *sweep) try(c *lua.Call, checker *lab.Checker, n int64, spoiled bool) (w
 func (x *sweep) report() *lua.Table {
 	slices.SortFunc(x.failed, func(a, b failedRun) int { return int(a.n - b.n) })
 	t := x.f.state.NewTable()
-	set(t, "requests", x.requests)
-	set(t, "runs", int64(x.runs))
-	set(t, "missed", int64(x.missed))
-	set(t, "failed", array(x.f.state, x.failed, func(r failedRun) lua.Value {
+	value.MustSet(t, "requests", x.requests)
+	value.MustSet(t, "runs", int64(x.runs))
+	value.MustSet(t, "missed", int64(x.missed))
+	value.MustSet(t, "failed", value.Array(x.f.state, x.failed, func(r failedRun) lua.Value {
 		entry := x.f.state.NewTable()
-		set(entry, "number", r.n)
-		set(entry, "error", r.err)
+		value.MustSet(entry, "number", r.n)
+		value.MustSet(entry, "error", r.err)
 		if r.hit != "" {
-			set(entry, "request", r.hit)
+			value.MustSet(entry, "request", r.hit)
 		}
 		return entry
 	}))
@@ -206,7 +207,7 @@ func (x *sweep) report() *lua.Table {
 // text is the outcome as an error.
 func (x *sweep) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d of %d runs failed, each with one of %d requests (%s) failing", x.a.what, len(x.failed), x.runs, x.requests, x.op)
+	fmt.Fprintf(&b, "%s: %d of %d runs failed, each with one of %d requests (%s) failing", x.a.Func, len(x.failed), x.runs, x.requests, x.op)
 	for i, r := range x.failed {
 		if i == shownFailures {
 			fmt.Fprintf(&b, "\n  and %d more", len(x.failed)-shownFailures)
@@ -216,7 +217,7 @@ func (x *sweep) text() string {
 		if what == "" {
 			what = "there were fewer requests, none failed"
 		}
-		fmt.Fprintf(&b, "\n  request %d (%s):\n    %s", r.n, what, strings.ReplaceAll(clip(r.err, 2000), "\n", "\n    "))
+		fmt.Fprintf(&b, "\n  request %d (%s):\n    %s", r.n, what, strings.ReplaceAll(value.Clip(r.err, 2000), "\n", "\n    "))
 	}
 	fmt.Fprintf(&b, "\n{only = %d} has the first one fail alone", x.failed[0].n)
 	return b.String()

@@ -11,12 +11,13 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // execution is the chunk of a file, or the body of one test, while it runs. Fields are used
 // with the Lua baton held, except for those mu guards.
 type execution struct {
-	f         *file
+	s         *session
 	name      string // of the test, empty for the chunk
 	meta      *Meta
 	trace     *trace
@@ -55,22 +56,22 @@ func (e *stopError) Error() string {
 func (e *stopError) Unwrap() error { return e.cause }
 
 // newExecution prepares a run; meta is nil for the chunk.
-func (f *file) newExecution(name string, meta *Meta) *execution {
-	e := &execution{f: f, name: name, meta: meta, trace: newTrace(f.cfg.Now), started: f.cfg.Now(),
+func (s *session) newExecution(name string, meta *Meta) *execution {
+	e := &execution{s: s, name: name, meta: meta, trace: newTrace(s.Now), started: s.Now(),
 		limitChanged: make(chan struct{}, 1), isolating: map[*lua.Thread]int{}}
-	e.waited, _, _ = f.wait.read()
+	e.waited, _, _ = s.clock.read()
 	return e
 }
 
 // run calls fn with a time limit and gives its error: nil, an error of Lua, or one that
 // wraps a *stopError.
 func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(e.f.ctx))
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(e.s.ctx))
 	defer cancel(nil)
 	e.cancel, e.ctx = cancel, ctx
 	e.tasks.live++
-	e.f.setCurrent(e)
-	defer e.f.setCurrent(nil)
+	e.s.setCurrent(e)
+	defer e.s.setCurrent(nil)
 
 	done := make(chan struct{})
 	var watching sync.WaitGroup
@@ -79,7 +80,7 @@ func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 		defer watching.Done()
 		e.watch(done)
 	}()
-	values, err := e.f.state.Call(ctx, fn, arguments...)
+	values, err := e.s.state.Call(ctx, fn, arguments...)
 	e.values = values
 	err = e.awaitBackground(err)
 	close(done)
@@ -101,28 +102,28 @@ func (e *execution) limit() time.Duration {
 	case e.meta.HasTimeout:
 		return e.meta.Timeout
 	}
-	return e.f.timeout()
+	return e.s.timeout()
 }
 
 // watch stops the execution at its limit or with the file, until done is closed.
 func (e *execution) watch(done <-chan struct{}) {
 	for {
-		waited, waiting, changed := e.f.wait.read()
+		waited, waiting, changed := e.s.clock.read()
 		limit := e.limit()
 		timer := time.NewTimer(0)
 		timer.Stop()
 		if limit > 0 && !waiting {
-			timer.Reset(limit - (e.f.cfg.Now().Sub(e.started) - (waited - e.waited)))
+			timer.Reset(limit - (e.s.Now().Sub(e.started) - (waited - e.waited)))
 		}
 		select {
 		case <-done:
 			return
-		case <-e.f.ctx.Done():
-			cause := context.Cause(e.f.ctx)
+		case <-e.s.ctx.Done():
+			cause := context.Cause(e.s.ctx)
 			e.stop(cause.Error(), cause)
 			return
 		case <-timer.C:
-			e.stop("timed out after "+seconds(limit), nil)
+			e.stop("timed out after "+value.FormatSeconds(limit), nil)
 			return
 		case <-changed:
 		case <-e.limitChanged:
@@ -150,7 +151,7 @@ func (e *execution) guestPanicked(vm *lab.VM, title string) {
 // warn puts a warning into the test's log; the chunk has none, its warnings go to stderr.
 func (e *execution) warn(text string) {
 	if e.meta == nil {
-		fmt.Fprintf(e.f.cfg.Stderr, "provium: %s: %s\n", e.f.cfg.Path, text)
+		e.s.warn("%s", text)
 		return
 	}
 	e.log = append(e.log, "warning: "+text)
@@ -170,7 +171,7 @@ func (e *execution) vms() []*lab.VM {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	all := slices.Clone(e.touched)
-	for _, vm := range e.f.scope.AllVMs() {
+	for _, vm := range e.s.scope.AllVMs() {
 		if !slices.Contains(all, vm) {
 			all = append(all, vm)
 		}
@@ -217,31 +218,13 @@ func (e *execution) explain(err error) *failure {
 	return out
 }
 
-// consoles shows the end of the consoles of the given VMs.
-func consoles(vms []*lab.VM) string {
-	const keep = 4 << 10 // bytes per VM
-	var b strings.Builder
-	for _, vm := range vms {
-		console := vm.Console()
-		tail := console.Tail(keep)
-		if len(tail) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "--- console of vm `%s` ---\n%s", vm.Name(), tail)
-		if tail[len(tail)-1] != '\n' {
-			b.WriteByte('\n')
-		}
-	}
-	return b.String()
-}
-
 // errorText is an error of Lua for people. An error object that is a table is shown whole.
 func errorText(err *lua.Error) string {
 	t, ok := err.Value.(*lua.Table)
 	if !ok {
 		return err.Message
 	}
-	text := render(t, show)
+	text := value.Render(t, value.Format)
 	if !strings.HasPrefix(err.Message, "(error object is a ") { // it has a __tostring
 		text = err.Message + "\n" + text
 	}

@@ -5,32 +5,33 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // openFile is open_file(path, mode) of a VM or worker.
-func (f *file) openFile(a args, by guestSide) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (f *file) openFile(a value.Args, by guestSide) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := a.value(2).(*lua.Table); !ok {
-		return nil, a.wrong(2, "mode", "a table such as {read = true}")
+	if _, ok := a.Value(2).(*lua.Table); !ok {
+		return nil, a.TypeError(2, "mode", "a table such as {read = true}")
 	}
-	o, err := a.options(2, "read", "write", "append", "create", "truncate", "exclusive", "perm")
+	o, err := a.Options(2, "read", "write", "append", "create", "truncate", "exclusive", "perm")
 	if err != nil {
 		return nil, err
 	}
 	mode := lab.FileMode{Perm: 0o644}
 	for key, to := range map[string]*bool{"read": &mode.Read, "write": &mode.Write, "append": &mode.Append,
 		"create": &mode.Create, "truncate": &mode.Truncate, "exclusive": &mode.Exclusive} {
-		if *to, err = o.boolean(key, false); err != nil {
+		if *to, err = o.Bool(key, false); err != nil {
 			return nil, err
 		}
 	}
 	if !mode.Read && !mode.Write && !mode.Append {
-		return nil, a.errorf("the mode needs at least one of read, write, append, as in {read = true}")
+		return nil, a.Errorf("the mode needs at least one of read, write, append, as in {read = true}")
 	}
-	bits, err := o.mode("perm")
+	bits, err := o.Mode("perm")
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func (f *file) openFile(a args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{f.state.NewUserdata(f.types.file, opened)}, nil
 }
 
-type fileMethod = func(f *file, a args, g *lab.File) ([]lua.Value, error)
+type fileMethod = func(f *file, a value.Args, g *lab.File) ([]lua.Value, error)
 
 func (f *file) newFileType() *lua.Type {
 	return &lua.Type{
@@ -60,14 +61,14 @@ func (f *file) newFileType() *lua.Type {
 			"read_all": (*file).fileReadAll,
 			"write":    (*file).fileWrite,
 			"seek":     (*file).fileSeek,
-			"tell": func(f *file, a args, g *lab.File) ([]lua.Value, error) {
+			"tell": func(f *file, a value.Args, g *lab.File) ([]lua.Value, error) {
 				return f.seek(a, g, "tell", 0, 1)
 			},
-			"fd": func(_ *file, _ args, g *lab.File) ([]lua.Value, error) { return []lua.Value{g.FD()}, nil },
-			"tail_stream": func(f *file, a args, g *lab.File) ([]lua.Value, error) {
+			"fd": func(_ *file, _ value.Args, g *lab.File) ([]lua.Value, error) { return []lua.Value{g.FD()}, nil },
+			"tail_stream": func(f *file, a value.Args, g *lab.File) ([]lua.Value, error) {
 				return f.openStream(a, g.VM(), g.TailStream)
 			},
-			"close": func(f *file, a args, g *lab.File) ([]lua.Value, error) {
+			"close": func(f *file, a value.Args, g *lab.File) ([]lua.Value, error) {
 				f.disown(fileResource, g)
 				return nil, f.op(a, g.VM(), g.Close)
 			},
@@ -78,32 +79,32 @@ func (f *file) newFileType() *lua.Type {
 // maxRead bounds what one read may ask for, in bytes.
 const maxRead = 1 << 30
 
-func (f *file) fileRead(a args, g *lab.File) ([]lua.Value, error) {
-	n, ok := toInteger(a.value(1))
+func (f *file) fileRead(a value.Args, g *lab.File) ([]lua.Value, error) {
+	n, ok := value.ToInteger(a.Value(1))
 	if !ok {
-		return nil, a.wrong(1, "n", "an integer")
+		return nil, a.TypeError(1, "n", "an integer")
 	}
 	if n < 0 || n > maxRead {
-		return nil, a.errorf("argument 1 (n) must be between 0 and %d, got %d", maxRead, n)
+		return nil, a.Errorf("argument 1 (n) must be between 0 and %d, got %d", maxRead, n)
 	}
 	return f.readFile(a, g, func(ctx context.Context) ([]byte, error) { return g.Read(ctx, int(n)) })
 }
 
-func (f *file) fileReadAll(a args, g *lab.File) ([]lua.Value, error) {
+func (f *file) fileReadAll(a value.Args, g *lab.File) ([]lua.Value, error) {
 	return f.readFile(a, g, g.ReadAll)
 }
 
-func (f *file) readFile(a args, g *lab.File, read func(context.Context) ([]byte, error)) ([]lua.Value, error) {
+func (f *file) readFile(a value.Args, g *lab.File, read func(context.Context) ([]byte, error)) ([]lua.Value, error) {
 	var data []byte
 	err := f.op(a, g.VM(), func(ctx context.Context) (err error) {
 		data, err = read(ctx)
 		return err
 	})
-	return result(err, string(data))
+	return value.Results(err, string(data))
 }
 
-func (f *file) fileWrite(a args, g *lab.File) ([]lua.Value, error) {
-	data, err := a.str(1, "data")
+func (f *file) fileWrite(a value.Args, g *lab.File) ([]lua.Value, error) {
+	data, err := a.Str(1, "data")
 	if err != nil {
 		return nil, err
 	}
@@ -112,33 +113,33 @@ func (f *file) fileWrite(a args, g *lab.File) ([]lua.Value, error) {
 		n, err = g.Write(ctx, []byte(data))
 		return err
 	})
-	return result(err, int64(n))
+	return value.Results(err, int64(n))
 }
 
-func (f *file) fileSeek(a args, g *lab.File) ([]lua.Value, error) {
-	offset, ok := toInteger(a.value(1))
+func (f *file) fileSeek(a value.Args, g *lab.File) ([]lua.Value, error) {
+	offset, ok := value.ToInteger(a.Value(1))
 	if !ok {
-		return nil, a.wrong(1, "offset", "an integer")
+		return nil, a.TypeError(1, "offset", "an integer")
 	}
 	whence := 0
-	switch v := a.value(2).(type) {
+	switch v := a.Value(2).(type) {
 	case nil:
 	case string:
 		known := map[string]int{"set": 0, "cur": 1, "end": 2}
 		if whence, ok = known[v]; !ok {
-			return nil, a.errorf("seek: whence must be set/cur/end, got `%s`", clip(v, 80))
+			return nil, a.Errorf("seek: whence must be set/cur/end, got `%s`", value.Clip(v, 80))
 		}
 	default:
-		return nil, a.errorf("seek: whence must be set/cur/end, got `%s`", typeName(v))
+		return nil, a.Errorf("seek: whence must be set/cur/end, got `%s`", lua.TypeName(v))
 	}
 	return f.seek(a, g, "seek", offset, whence)
 }
 
-func (f *file) seek(a args, g *lab.File, op string, offset int64, whence int) ([]lua.Value, error) {
+func (f *file) seek(a value.Args, g *lab.File, op string, offset int64, whence int) ([]lua.Value, error) {
 	var at int64
 	err := f.op(a, g.VM(), func(ctx context.Context) (err error) {
 		at, err = g.Seek(ctx, op, offset, whence)
 		return err
 	})
-	return result(err, at)
+	return value.Results(err, at)
 }

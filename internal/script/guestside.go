@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // guestSide runs commands in a guest and works with its files: a VM, or a
@@ -28,8 +29,8 @@ type guestSide interface {
 
 // guestMethods are those that VMs and workers have alike; typ is "vm" or "worker".
 func guestMethods[T guestSide](f *file, typ string) map[string]lua.GoFunc {
-	methods := map[string]func(*file, args, T) ([]lua.Value, error){}
-	for name, method := range map[string]func(*file, args, guestSide) ([]lua.Value, error){
+	methods := map[string]func(*file, value.Args, T) ([]lua.Value, error){}
+	for name, method := range map[string]func(*file, value.Args, guestSide) ([]lua.Value, error){
 		"run":           (*file).guestRun,
 		"run_async":     (*file).startProcess,
 		"read_file":     (*file).guestRead,
@@ -49,12 +50,12 @@ func guestMethods[T guestSide](f *file, typ string) map[string]lua.GoFunc {
 		"ioctl":         (*file).ioctl,
 		"read_mem":      (*file).readMem,
 	} {
-		methods[name] = func(f *file, a args, by T) ([]lua.Value, error) { return method(f, a, by) }
+		methods[name] = func(f *file, a value.Args, by T) ([]lua.Value, error) { return method(f, a, by) }
 	}
 	return methodTable(f, typ, methods)
 }
 
-func (f *file) guestRun(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) guestRun(a value.Args, by guestSide) ([]lua.Value, error) {
 	request, err := runRequest(a)
 	if err != nil {
 		return nil, err
@@ -70,8 +71,8 @@ func (f *file) guestRun(a args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{f.resultHandle(r)}, nil
 }
 
-func (f *file) guestRead(a args, by guestSide) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (f *file) guestRead(a value.Args, by guestSide) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
@@ -80,49 +81,49 @@ func (f *file) guestRead(a args, by guestSide) ([]lua.Value, error) {
 		data, err = by.ReadFile(ctx, path)
 		return err
 	})
-	return result(err, data)
+	return value.Results(err, data)
 }
 
-func (f *file) guestWrite(a args, by guestSide) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (f *file) guestWrite(a value.Args, by guestSide) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
-	data, err := a.str(2, "data")
+	data, err := a.Str(2, "data")
 	if err != nil {
 		return nil, err
 	}
 	return nil, f.op(a, by.VM(), func(ctx context.Context) error { return by.WriteFile(ctx, path, []byte(data)) })
 }
 
-func (f *file) guestPush(a args, by guestSide) ([]lua.Value, error) {
-	from, err := a.path(1, "host_path")
+func (f *file) guestPush(a value.Args, by guestSide) ([]lua.Value, error) {
+	from, err := a.Path(1, "host_path")
 	if err != nil {
 		return nil, err
 	}
-	to, err := a.path(2, "guest_path")
+	to, err := a.Path(2, "guest_path")
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.options(3, "perm", "auto_dep")
+	o, err := a.Options(3, "perm", "auto_dep")
 	if err != nil {
 		return nil, err
 	}
-	bits, err := o.mode("perm")
+	bits, err := o.Mode("perm")
 	if err != nil {
 		return nil, err
 	}
-	tracked, err := o.boolean("auto_dep", true)
+	tracked, err := o.Bool("auto_dep", true)
 	if err != nil {
 		return nil, err
 	}
-	from = f.hostPath(a.c, from)
+	from = f.hostPath(a.Call, from)
 	if _, err := os.Stat(from); err != nil {
-		return nil, a.errorf("host file %w", err)
+		return nil, a.Errorf("host file %w", err)
 	}
 	if tracked {
-		if err := f.uses(from); err != nil {
-			return nil, a.errorf("host file: %w", err)
+		if err := f.build.Uses(from); err != nil {
+			return nil, a.Errorf("host file: %w", err)
 		}
 	}
 	return nil, f.op(a, by.VM(), func(ctx context.Context) error { return by.PushFile(ctx, from, to, perm(bits)) })
@@ -136,34 +137,34 @@ func perm(bits *uint32) lab.Perm {
 	return lab.Mode(*bits)
 }
 
-func (f *file) guestPull(a args, by guestSide) ([]lua.Value, error) {
-	from, err := a.path(1, "guest_path")
+func (f *file) guestPull(a value.Args, by guestSide) ([]lua.Value, error) {
+	from, err := a.Path(1, "guest_path")
 	if err != nil {
 		return nil, err
 	}
-	to, err := a.path(2, "host_path")
+	to, err := a.Path(2, "host_path")
 	if err != nil {
 		return nil, err
 	}
-	to = f.hostPath(a.c, to)
+	to = f.hostPath(a.Call, to)
 	f.makes(to)
 	return nil, f.op(a, by.VM(), func(ctx context.Context) error { return by.PullFile(ctx, from, to) })
 }
 
 // statArgs reads path and {follow=}.
-func statArgs(a args) (path string, follow bool, err error) {
-	if path, err = a.path(1, "path"); err != nil {
+func statArgs(a value.Args) (path string, follow bool, err error) {
+	if path, err = a.Path(1, "path"); err != nil {
 		return "", false, err
 	}
-	o, err := a.options(2, "follow")
+	o, err := a.Options(2, "follow")
 	if err != nil {
 		return "", false, err
 	}
-	follow, err = o.boolean("follow", true)
+	follow, err = o.Bool("follow", true)
 	return path, follow, err
 }
 
-func (f *file) guestStat(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) guestStat(a value.Args, by guestSide) ([]lua.Value, error) {
 	path, follow, err := statArgs(a)
 	if err != nil {
 		return nil, err
@@ -181,16 +182,16 @@ func (f *file) guestStat(a args, by guestSide) ([]lua.Value, error) {
 
 func (f *file) statTable(info *lab.FileInfo) *lua.Table {
 	t := f.state.NewTable()
-	set(t, "size", info.Size)
-	set(t, "mtime", float64(info.MtimeNS)/1e9)
-	set(t, "mtime_ns", info.MtimeNS)
-	set(t, "perm", int64(info.Perm))
-	set(t, "entry_type", fmt.Sprint(info.Type))
+	value.MustSet(t, "size", info.Size)
+	value.MustSet(t, "mtime", float64(info.MtimeNS)/1e9)
+	value.MustSet(t, "mtime_ns", info.MtimeNS)
+	value.MustSet(t, "perm", int64(info.Perm))
+	value.MustSet(t, "entry_type", fmt.Sprint(info.Type))
 	return t
 }
 
-func (f *file) guestListDir(a args, by guestSide) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (f *file) guestListDir(a value.Args, by guestSide) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
@@ -206,31 +207,31 @@ func (f *file) guestListDir(a args, by guestSide) ([]lua.Value, error) {
 }
 
 func (f *file) entriesTable(entries []lab.DirEntry) *lua.Table {
-	return array(f.state, entries, func(e lab.DirEntry) lua.Value {
+	return value.Array(f.state, entries, func(e lab.DirEntry) lua.Value {
 		t := f.state.NewTable()
-		set(t, "name", e.Name)
-		set(t, "entry_type", fmt.Sprint(e.Type))
+		value.MustSet(t, "name", e.Name)
+		value.MustSet(t, "entry_type", fmt.Sprint(e.Type))
 		return t
 	})
 }
 
 // mkdirArgs reads path and {parents=, perm=}.
-func mkdirArgs(a args) (path string, parents bool, mode lab.Perm, err error) {
-	if path, err = a.path(1, "path"); err != nil {
+func mkdirArgs(a value.Args) (path string, parents bool, mode lab.Perm, err error) {
+	if path, err = a.Path(1, "path"); err != nil {
 		return
 	}
-	o, err := a.options(2, "parents", "perm")
+	o, err := a.Options(2, "parents", "perm")
 	if err != nil {
 		return
 	}
-	if parents, err = o.boolean("parents", false); err != nil {
+	if parents, err = o.Bool("parents", false); err != nil {
 		return
 	}
-	bits, err := o.mode("perm")
+	bits, err := o.Mode("perm")
 	return path, parents, perm(bits), err
 }
 
-func (f *file) guestMkdir(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) guestMkdir(a value.Args, by guestSide) ([]lua.Value, error) {
 	path, parents, mode, err := mkdirArgs(a)
 	if err != nil {
 		return nil, err
@@ -238,8 +239,8 @@ func (f *file) guestMkdir(a args, by guestSide) ([]lua.Value, error) {
 	return nil, f.op(a, by.VM(), func(ctx context.Context) error { return by.Mkdir(ctx, path, parents, mode) })
 }
 
-func (f *file) guestUnlink(a args, by guestSide) ([]lua.Value, error) {
-	path, err := a.path(1, "path")
+func (f *file) guestUnlink(a value.Args, by guestSide) ([]lua.Value, error) {
+	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
@@ -247,15 +248,15 @@ func (f *file) guestUnlink(a args, by guestSide) ([]lua.Value, error) {
 }
 
 // renameArgs reads the two paths of rename.
-func renameArgs(a args) (from, to string, err error) {
-	if from, err = a.path(1, "from"); err != nil {
+func renameArgs(a value.Args) (from, to string, err error) {
+	if from, err = a.Path(1, "from"); err != nil {
 		return "", "", err
 	}
-	to, err = a.path(2, "to")
+	to, err = a.Path(2, "to")
 	return from, to, err
 }
 
-func (f *file) guestRename(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) guestRename(a value.Args, by guestSide) ([]lua.Value, error) {
 	from, to, err := renameArgs(a)
 	if err != nil {
 		return nil, err

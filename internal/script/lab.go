@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // rootLab is what the global `provium` stands for: the lab of the running test, else that of
@@ -32,7 +33,7 @@ func (f *file) labHandle(l *lab.Lab) lua.Value {
 	return f.state.NewUserdata(f.types.lab, l)
 }
 
-type labMethod = func(f *file, a args, l *lab.Lab) ([]lua.Value, error)
+type labMethod = func(f *file, a value.Args, l *lab.Lab) ([]lua.Value, error)
 
 func (f *file) newLabType() *lua.Type {
 	t := &lua.Type{
@@ -46,7 +47,7 @@ func (f *file) newLabType() *lua.Type {
 				return f.assign(key, v)
 			}
 			l, _ := labOf(obj)
-			return fmt.Errorf("lab `%s`: cannot assign %s (settings are assigned on provium: %s)", l.Name(), keyText(key), settings)
+			return fmt.Errorf("lab `%s`: cannot assign %s (settings are assigned on provium: %s)", l.Name(), value.FormatKey(key), settings)
 		},
 		ToString: func(c *lua.Call, obj any) string {
 			l, _ := labOf(obj)
@@ -74,7 +75,7 @@ func (f *file) newLabType() *lua.Type {
 		"barrier":       (*file).labBarrier,
 
 		"depends_on_file": (*file).labDependsOnFile,
-		"name": func(_ *file, _ args, l *lab.Lab) ([]lua.Value, error) {
+		"name": func(_ *file, _ value.Args, l *lab.Lab) ([]lua.Value, error) {
 			return []lua.Value{l.Name()}, nil
 		},
 	} {
@@ -83,7 +84,7 @@ func (f *file) newLabType() *lua.Type {
 			if !ok {
 				return nil, fmt.Errorf("lab:%s: the handle is of no lab", name)
 			}
-			a := methodArgs(c, "lab:"+name)
+			a := value.MethodArgs(c, "lab:"+name)
 			if err := f.ended(a, "lab", l.Name(), l); err != nil && name != "name" {
 				return nil, err
 			}
@@ -111,7 +112,7 @@ func (f *file) labIndex(obj any, key lua.Value) lua.Value {
 		return f.setting.raw
 	}
 	if _, isRoot := obj.(*rootLab); isRoot && name == "reset_between_tests" {
-		return f.reset.wanted
+		return f.wantReset
 	}
 	l, _ := labOf(obj)
 	if vm, ok := l.VM(name); ok {
@@ -154,11 +155,11 @@ func (f *file) packFunctions() (map[string]*lua.Function, error) {
 }
 
 func plainLabOp(do func(*lab.Lab, context.Context) error) labMethod {
-	return func(f *file, a args, l *lab.Lab) ([]lua.Value, error) { return nil, f.labOp(a, l, do) }
+	return func(f *file, a value.Args, l *lab.Lab) ([]lua.Value, error) { return nil, f.labOp(a, l, do) }
 }
 
 // labOp is an operation on all VMs of a lab.
-func (f *file) labOp(a args, l *lab.Lab, do func(*lab.Lab, context.Context) error) error {
+func (f *file) labOp(a value.Args, l *lab.Lab, do func(*lab.Lab, context.Context) error) error {
 	if f.current != nil {
 		for _, vm := range l.AllVMs() {
 			f.current.touch(vm)
@@ -167,20 +168,20 @@ func (f *file) labOp(a args, l *lab.Lab, do func(*lab.Lab, context.Context) erro
 	return f.op(a, nil, func(ctx context.Context) error { return do(l, ctx) })
 }
 
-func (f *file) labBoot(a args, l *lab.Lab) ([]lua.Value, error) {
+func (f *file) labBoot(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	err := f.labOp(a, l, (*lab.Lab).Boot)
-	return result(err, a.c.Arg(1))
+	return value.Results(err, a.Call.Arg(1))
 }
 
 // labVM is lab:vm(name), a lookup, or lab:vm(name, profile, opts?), a declaration.
-func (f *file) labVM(a args, l *lab.Lab) ([]lua.Value, error) {
-	name, err := a.str(1, "name")
+func (f *file) labVM(a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	name, err := a.Str(1, "name")
 	if err != nil {
 		return nil, err
 	}
-	if a.value(2) == nil {
-		if a.value(3) != nil {
-			return nil, a.wrong(2, "profile", "a string")
+	if a.Value(2) == nil {
+		if a.Value(3) != nil {
+			return nil, a.TypeError(2, "profile", "a string")
 		}
 		vm, err := l.MustVM(name)
 		if err != nil {
@@ -188,7 +189,7 @@ func (f *file) labVM(a args, l *lab.Lab) ([]lua.Value, error) {
 		}
 		return []lua.Value{f.vmHandle(vm)}, nil
 	}
-	profile, err := a.str(2, "profile")
+	profile, err := a.Str(2, "profile")
 	if err != nil {
 		return nil, err
 	}
@@ -203,15 +204,15 @@ func (f *file) labVM(a args, l *lab.Lab) ([]lua.Value, error) {
 	return []lua.Value{f.vmHandle(vm)}, nil
 }
 
-func (f *file) labLab(a args, l *lab.Lab) ([]lua.Value, error) {
+func (f *file) labLab(a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	name := ""
-	if a.value(1) != nil {
+	if a.Value(1) != nil {
 		var err error
-		if name, err = a.str(1, "name"); err != nil {
+		if name, err = a.Str(1, "name"); err != nil {
 			return nil, err
 		}
 		if name == "" {
-			return nil, a.errorf("argument 1 (name) must not be empty (leave it out for a lab without a name)")
+			return nil, a.Errorf("argument 1 (name) must not be empty (leave it out for a lab without a name)")
 		}
 	}
 	sub, err := l.Lab(name)
@@ -222,7 +223,7 @@ func (f *file) labLab(a args, l *lab.Lab) ([]lua.Value, error) {
 }
 
 // member is a VM, bridge or lab given as argument.
-func (f *file) member(a args, v lua.Value) (lab.Member, error) {
+func (f *file) member(a value.Args, v lua.Value) (lab.Member, error) {
 	if u, ok := v.(*lua.Userdata); ok {
 		if vm, ok := u.Object().(*lab.VM); ok {
 			return vm, nil
@@ -234,15 +235,15 @@ func (f *file) member(a args, v lua.Value) (lab.Member, error) {
 			return l, nil
 		}
 	}
-	return nil, a.errorf("expected a vm, a bridge or a lab, got %s", typeName(v))
+	return nil, a.Errorf("expected a vm, a bridge or a lab, got %s", lua.TypeName(v))
 }
 
-func (f *file) labInclude(a args, l *lab.Lab) ([]lua.Value, error) {
-	given := []lua.Value{a.value(1)}
-	if t, ok := a.value(1).(*lua.Table); ok {
+func (f *file) labInclude(a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	given := []lua.Value{a.Value(1)}
+	if t, ok := a.Value(1).(*lua.Table); ok {
 		var err error
-		if given, err = sequence(t); err != nil {
-			return nil, a.errorf("argument 1 %w", err)
+		if given, err = value.Sequence(t); err != nil {
+			return nil, a.Errorf("argument 1 %w", err)
 		}
 	}
 	members := make([]lab.Member, len(given))
@@ -256,72 +257,72 @@ func (f *file) labInclude(a args, l *lab.Lab) ([]lua.Value, error) {
 	return nil, l.Include(members)
 }
 
-func (f *file) labRemove(a args, l *lab.Lab) ([]lua.Value, error) {
-	if name, ok := a.value(1).(string); ok {
+func (f *file) labRemove(a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	if name, ok := a.Value(1).(string); ok {
 		return nil, l.RemoveName(name)
 	}
-	m, err := f.member(a, a.value(1))
+	m, err := f.member(a, a.Value(1))
 	if err != nil {
-		return nil, a.errorf("expected a name, a vm, a bridge or a lab, got %s", typeName(a.value(1)))
+		return nil, a.Errorf("expected a name, a vm, a bridge or a lab, got %s", lua.TypeName(a.Value(1)))
 	}
 	return nil, l.Remove(m)
 }
 
-func (f *file) labMembers(_ args, l *lab.Lab) ([]lua.Value, error) {
-	return []lua.Value{array(f.state, l.Members(), func(m lab.MemberInfo) lua.Value {
+func (f *file) labMembers(_ value.Args, l *lab.Lab) ([]lua.Value, error) {
+	return []lua.Value{value.Array(f.state, l.Members(), func(m lab.MemberInfo) lua.Value {
 		t := f.state.NewTable()
-		set(t, "kind", m.Kind)
-		set(t, "name", m.Name)
+		value.MustSet(t, "kind", m.Kind)
+		value.MustSet(t, "name", m.Name)
 		return t
 	})}, nil
 }
 
 func stringValue(s string) lua.Value { return s }
 
-func (f *file) labVMNames(_ args, l *lab.Lab) ([]lua.Value, error) {
-	return []lua.Value{array(f.state, l.VMNames(), stringValue)}, nil
+func (f *file) labVMNames(_ value.Args, l *lab.Lab) ([]lua.Value, error) {
+	return []lua.Value{value.Array(f.state, l.VMNames(), stringValue)}, nil
 }
 
-func (f *file) labSubLabNames(_ args, l *lab.Lab) ([]lua.Value, error) {
-	return []lua.Value{array(f.state, l.SubLabNames(), stringValue)}, nil
+func (f *file) labSubLabNames(_ value.Args, l *lab.Lab) ([]lua.Value, error) {
+	return []lua.Value{value.Array(f.state, l.SubLabNames(), stringValue)}, nil
 }
 
 // labClaim is lab:claim({memory=, cpus=}). One claim holds for the whole file.
-func (f *file) labClaim(a args, l *lab.Lab) ([]lua.Value, error) {
-	o, err := a.options(1, "memory", "memory_bytes", "cpus")
+func (f *file) labClaim(a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	o, err := a.Options(1, "memory", "memory_bytes", "cpus")
 	if err != nil {
 		return nil, err
 	}
 	var memory int64
 	switch {
-	case o.has("memory") && o.has("memory_bytes"):
-		return nil, a.errorf("opts.memory and opts.memory_bytes are the same (give one)")
-	case o.has("memory"):
-		memory, err = parseSize(o.get("memory"))
-	case o.has("memory_bytes"):
-		memory, err = parseSize(o.get("memory_bytes"))
-		if _, isText := o.get("memory_bytes").(string); isText {
+	case o.Has("memory") && o.Has("memory_bytes"):
+		return nil, a.Errorf("opts.memory and opts.memory_bytes are the same (give one)")
+	case o.Has("memory"):
+		memory, err = value.ParseSize(o.Get("memory"))
+	case o.Has("memory_bytes"):
+		memory, err = value.ParseSize(o.Get("memory_bytes"))
+		if _, isText := o.Get("memory_bytes").(string); isText {
 			err = errors.New("memory_bytes must be an integer, got string")
 		}
 	}
 	if err != nil {
-		return nil, a.errorf("memory: %w", err)
+		return nil, a.Errorf("memory: %w", err)
 	}
-	cpus, hasCPUs, err := o.integer("cpus")
+	cpus, hasCPUs, err := o.Integer("cpus")
 	if err != nil {
 		return nil, err
 	}
 	if hasCPUs && (cpus < 1 || cpus > 1<<20) {
-		return nil, o.errorf("cpus", "must be an integer of at least 1, got %d", cpus)
+		return nil, o.Errorf("cpus", "must be an integer of at least 1, got %d", cpus)
 	}
 	if memory == 0 && !hasCPUs {
-		return nil, a.errorf("nothing is claimed (give memory, cpus or both, as in {memory = \"2G\", cpus = 2})")
+		return nil, a.Errorf("nothing is claimed (give memory, cpus or both, as in {memory = \"2G\", cpus = 2})")
 	}
 	if f.build != nil { // the budget is that of the file that asked for the fixture
 		return nil, nil
 	}
 	if f.claimed {
-		return nil, a.errorf("claim already taken: a claim is one-shot, the file's one claim holds to its end")
+		return nil, a.Errorf("claim already taken: a claim is one-shot, the file's one claim holds to its end")
 	}
 	if err := f.op(a, nil, func(ctx context.Context) error { return l.Claim(ctx, memory, int(cpus)) }); err != nil {
 		return nil, err

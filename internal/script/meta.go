@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // Meta is what a test's metadata say. Values holds all of it, for events and filters; the
@@ -34,12 +35,12 @@ func parseMeta(t *lua.Table) (Meta, error) {
 	}
 	conv := metaConverter{above: map[uintptr]bool{t.Pointer(): true}, left: new(int)}
 	*conv.left = maxMetaSize
-	for _, p := range sortedPairs(t) {
-		key, err := metaKey("meta", p.key)
+	for _, p := range value.SortedPairs(t) {
+		key, err := metaKey("meta", p.Key)
 		if err != nil {
 			return m, err
 		}
-		v, err := conv.value(fieldPath("meta", p.key), p.value, 1)
+		v, err := conv.value(value.FieldPath("meta", p.Key), p.Value, 1)
 		if err != nil {
 			return m, err
 		}
@@ -75,7 +76,7 @@ func (m *Meta) meanings(t *lua.Table) error {
 		return err
 	}
 	if v := t.Get("timeout"); v != nil {
-		if m.Timeout, err = parseDuration(v); err != nil {
+		if m.Timeout, err = value.ParseDuration(v); err != nil {
 			return fmt.Errorf("meta.timeout: %w", err)
 		}
 		m.HasTimeout = true
@@ -85,7 +86,7 @@ func (m *Meta) meanings(t *lua.Table) error {
 	case bool:
 		m.AllowOops = v
 	default:
-		return fmt.Errorf("meta.allow_oops must be true or false, got %s", typeName(v))
+		return fmt.Errorf("meta.allow_oops must be true or false, got %s", lua.TypeName(v))
 	}
 	return nil
 }
@@ -99,7 +100,7 @@ func metaFlag(key string, v lua.Value, valid string) (bool, error) {
 	case int64:
 		return v != 0, nil
 	default:
-		return false, fmt.Errorf("meta.%s must be %s, got %s", key, valid, typeName(v))
+		return false, fmt.Errorf("meta.%s must be %s, got %s", key, valid, lua.TypeName(v))
 	}
 }
 
@@ -110,13 +111,13 @@ func metaStrings(key string, v lua.Value) ([]string, error) {
 	case string:
 		return []string{v}, nil
 	case *lua.Table:
-		list, err := stringsOf(v)
+		list, err := value.Strings(v)
 		if err != nil {
 			return nil, fmt.Errorf("meta.%s %w", key, err)
 		}
 		return list, nil
 	default:
-		return nil, fmt.Errorf("meta.%s must be a string or an array of strings, got %s", key, typeName(v))
+		return nil, fmt.Errorf("meta.%s must be a string or an array of strings, got %s", key, lua.TypeName(v))
 	}
 }
 
@@ -128,7 +129,7 @@ func metaKey(path string, k lua.Value) (string, error) {
 	case int64:
 		return fmt.Sprint(k), nil
 	default:
-		return "", fmt.Errorf("%s has a key of type %s (valid: strings and integers)", path, typeName(k))
+		return "", fmt.Errorf("%s has a key of type %s (valid: strings and integers)", path, lua.TypeName(k))
 	}
 }
 
@@ -171,23 +172,23 @@ func (c metaConverter) value(path string, v lua.Value, depth int) (any, error) {
 		defer delete(c.above, v.Pointer())
 		return c.table(path, v, depth)
 	default:
-		return nil, fmt.Errorf("%s is a %s (valid: bool, integer, float, string and tables of these)", path, typeName(v))
+		return nil, fmt.Errorf("%s is a %s (valid: bool, integer, float, string and tables of these)", path, lua.TypeName(v))
 	}
 }
 
 func (c metaConverter) table(path string, t *lua.Table, depth int) (any, error) {
-	pairs := sortedPairs(t)
-	array := isSequence(pairs)
+	pairs := value.SortedPairs(t)
+	array := value.IsSequence(pairs)
 	list, fields := make([]any, 0, len(pairs)), map[string]any{}
 	for _, p := range pairs {
-		key, err := metaKey(path, p.key)
+		key, err := metaKey(path, p.Key)
 		if err == nil {
 			err = c.take(len(key))
 		}
 		if err != nil {
 			return nil, err
 		}
-		v, err := c.value(fieldPath(path, p.key), p.value, depth+1)
+		v, err := c.value(value.FieldPath(path, p.Key), p.Value, depth+1)
 		if err != nil {
 			return nil, err
 		}

@@ -8,9 +8,10 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
-type processMethod = func(f *file, a args, p *lab.Process) ([]lua.Value, error)
+type processMethod = func(f *file, a value.Args, p *lab.Process) ([]lua.Value, error)
 
 func (f *file) newProcessType() *lua.Type {
 	return &lua.Type{
@@ -25,13 +26,13 @@ func (f *file) newProcessType() *lua.Type {
 			"stdin_write":   (*file).procStdinWrite,
 			"stdout_stream": procOutput(false),
 			"stderr_stream": procOutput(true),
-			"handle": func(_ *file, _ args, p *lab.Process) ([]lua.Value, error) {
+			"handle": func(_ *file, _ value.Args, p *lab.Process) ([]lua.Value, error) {
 				return []lua.Value{int64(p.Handle())}, nil
 			},
-			"close_stdin": func(f *file, a args, p *lab.Process) ([]lua.Value, error) {
+			"close_stdin": func(f *file, a value.Args, p *lab.Process) ([]lua.Value, error) {
 				return nil, f.op(a, p.VM(), p.CloseStdin)
 			},
-			"close": func(f *file, a args, p *lab.Process) ([]lua.Value, error) {
+			"close": func(f *file, a value.Args, p *lab.Process) ([]lua.Value, error) {
 				f.disown(processResource, p)
 				return nil, f.op(a, p.VM(), p.Close)
 			},
@@ -40,11 +41,11 @@ func (f *file) newProcessType() *lua.Type {
 }
 
 // startProcess reads the arguments of run_async and gives the process's handle.
-func (f *file) startProcess(a args, by guestSide) ([]lua.Value, error) {
-	if t, ok := a.value(2).(*lua.Table); ok {
+func (f *file) startProcess(a value.Args, by guestSide) ([]lua.Value, error) {
+	if t, ok := a.Value(2).(*lua.Table); ok {
 		for _, key := range []string{"timeout", "timeout_ms"} {
 			if t.Get(key) != nil {
-				return nil, a.errorf("opts.%s is not possible here: a process runs until it ends or is ended (use proc:wait(timeout))", key)
+				return nil, a.Errorf("opts.%s is not possible here: a process runs until it ends or is ended (use proc:wait(timeout))", key)
 			}
 		}
 	}
@@ -64,15 +65,15 @@ func (f *file) startProcess(a args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{f.state.NewUserdata(f.types.process, p)}, nil
 }
 
-func (f *file) procWait(a args, p *lab.Process) ([]lua.Value, error) {
+func (f *file) procWait(a value.Args, p *lab.Process) ([]lua.Value, error) {
 	var limit time.Duration
-	if a.value(1) != nil {
+	if a.Value(1) != nil {
 		var err error
-		if limit, err = a.duration(1, "timeout", 0); err != nil {
+		if limit, err = a.Duration(1, "timeout", 0); err != nil {
 			return nil, err
 		}
 		if limit == 0 {
-			return nil, a.errorf("timeout=0 would SIGKILL the process at once; proc:status() tells how it is without waiting")
+			return nil, a.Errorf("timeout=0 would SIGKILL the process at once; proc:status() tells how it is without waiting")
 		}
 	}
 	var r *lab.RunResult
@@ -94,18 +95,18 @@ var signals = map[string]int{"hup": 1, "int": 2, "quit": 3, "kill": 9, "usr1": 1
 const maxSignal = 64
 
 // signalArg reads a signal: a number, also in a string, or a name.
-func signalArg(a args, absent int) (int, error) {
+func signalArg(a value.Args, absent int) (int, error) {
 	var n int64
-	switch v := a.value(1).(type) {
+	switch v := a.Value(1).(type) {
 	case nil:
 		if absent == 0 {
-			return 0, a.errorf("signal must be int or string, got nil")
+			return 0, a.Errorf("signal must be int or string, got nil")
 		}
 		return absent, nil
 	case int64, float64:
 		var ok bool
-		if n, ok = toInteger(v); !ok {
-			return 0, a.errorf("signal must be int or string, got %s", show(v))
+		if n, ok = value.ToInteger(v); !ok {
+			return 0, a.Errorf("signal must be int or string, got %s", value.Format(v))
 		}
 	case string:
 		if known, ok := signals[strings.TrimPrefix(strings.ToLower(v), "sig")]; ok {
@@ -113,54 +114,54 @@ func signalArg(a args, absent int) (int, error) {
 		}
 		var err error
 		if n, err = strconv.ParseInt(v, 10, 64); err != nil {
-			return 0, a.errorf("unknown signal name `%s` (a number from 1 to %d, or a name such as term, kill, int, hup, usr1)", clip(v, 80), maxSignal)
+			return 0, a.Errorf("unknown signal name `%s` (a number from 1 to %d, or a name such as term, kill, int, hup, usr1)", value.Clip(v, 80), maxSignal)
 		}
 	default:
-		return 0, a.errorf("signal must be int or string, got %s", typeName(v))
+		return 0, a.Errorf("signal must be int or string, got %s", lua.TypeName(v))
 	}
 	if n < 1 || n > maxSignal {
-		return 0, a.errorf("signal must be between 1 and %d, got %d", maxSignal, n)
+		return 0, a.Errorf("signal must be between 1 and %d, got %d", maxSignal, n)
 	}
 	return int(n), nil
 }
 
-func (f *file) procKill(a args, p *lab.Process) ([]lua.Value, error) {
+func (f *file) procKill(a value.Args, p *lab.Process) ([]lua.Value, error) {
 	signal, err := signalArg(a, signals["term"])
 	return nil, f.sendSignal(a, p, signal, err)
 }
 
-func (f *file) procSignal(a args, p *lab.Process) ([]lua.Value, error) {
+func (f *file) procSignal(a value.Args, p *lab.Process) ([]lua.Value, error) {
 	signal, err := signalArg(a, 0)
 	return nil, f.sendSignal(a, p, signal, err)
 }
 
-func (f *file) sendSignal(a args, p *lab.Process, signal int, err error) error {
+func (f *file) sendSignal(a value.Args, p *lab.Process, signal int, err error) error {
 	if err != nil {
 		return err
 	}
-	return f.op(a, p.VM(), func(ctx context.Context) error { return p.Signal(ctx, a.what, signal) })
+	return f.op(a, p.VM(), func(ctx context.Context) error { return p.Signal(ctx, a.Func, signal) })
 }
 
-func (f *file) processStatus(a args, p *lab.Process) (status string, pid int, err error) {
+func (f *file) processStatus(a value.Args, p *lab.Process) (status string, pid int, err error) {
 	err = f.op(a, p.VM(), func(ctx context.Context) (err error) {
-		status, pid, err = p.Status(ctx, a.what)
+		status, pid, err = p.Status(ctx, a.Func)
 		return err
 	})
 	return status, pid, err
 }
 
-func (f *file) procStatus(a args, p *lab.Process) ([]lua.Value, error) {
+func (f *file) procStatus(a value.Args, p *lab.Process) ([]lua.Value, error) {
 	status, _, err := f.processStatus(a, p)
-	return result(err, status)
+	return value.Results(err, status)
 }
 
-func (f *file) procPID(a args, p *lab.Process) ([]lua.Value, error) {
+func (f *file) procPID(a value.Args, p *lab.Process) ([]lua.Value, error) {
 	_, pid, err := f.processStatus(a, p)
-	return result(err, int64(pid))
+	return value.Results(err, int64(pid))
 }
 
-func (f *file) procStdinWrite(a args, p *lab.Process) ([]lua.Value, error) {
-	data, err := a.str(1, "data")
+func (f *file) procStdinWrite(a value.Args, p *lab.Process) ([]lua.Value, error) {
+	data, err := a.Str(1, "data")
 	if err != nil {
 		return nil, err
 	}
@@ -169,11 +170,11 @@ func (f *file) procStdinWrite(a args, p *lab.Process) ([]lua.Value, error) {
 		n, err = p.WriteStdin(ctx, []byte(data))
 		return err
 	})
-	return result(err, int64(n))
+	return value.Results(err, int64(n))
 }
 
 func procOutput(stderr bool) processMethod {
-	return func(f *file, a args, p *lab.Process) ([]lua.Value, error) {
+	return func(f *file, a value.Args, p *lab.Process) ([]lua.Value, error) {
 		return f.openStream(a, p.VM(), func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
 			return p.Output(ctx, stderr, site)
 		})

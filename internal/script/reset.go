@@ -12,42 +12,41 @@ import (
 	"provium/internal/lua"
 )
 
-// reset is provium.reset_between_tests: the root lab as the chunk left it.
-type reset struct {
-	wanted   bool
-	baseline *lab.LabSnapshot
-	used     bool // a test has run since
+// baseline is the root lab as the chunk left it, for provium.reset_between_tests.
+type baseline struct {
+	snapshot *lab.LabSnapshot // nil: tests go on from what the one before left
+	used     bool             // a test has run since
 }
 
 // setReset is provium.reset_between_tests = v.
-func (f *file) setReset(v lua.Value) error {
+func (s *session) setReset(v lua.Value) error {
 	wanted, ok := v.(bool)
 	if !ok && v != nil {
-		return fmt.Errorf("provium.reset_between_tests: expected boolean, got %s", typeName(v))
+		return fmt.Errorf("provium.reset_between_tests: expected boolean, got %s", lua.TypeName(v))
 	}
-	if f.inTest() {
+	if s.inTest() {
 		return errors.New("provium.reset_between_tests: cannot be set inside a test body (set it at file scope)")
 	}
-	f.reset.wanted = wanted
+	s.wantReset = wanted
 	return nil
 }
 
 // takeBaseline saves what the chunk has made, where tests are to start from it. It tells
 // whether they may run.
-func (f *file) takeBaseline() bool {
-	if !f.reset.wanted {
+func (r *testRun) takeBaseline() bool {
+	if !r.wantReset {
 		return true
 	}
-	if f.cfg.Shuffle != nil {
-		order := rand.New(rand.NewPCG(*f.cfg.Shuffle, 1))
-		order.Shuffle(len(f.tests), func(i, j int) { f.tests[i], f.tests[j] = f.tests[j], f.tests[i] })
+	if r.cfg.Shuffle != nil {
+		order := rand.New(rand.NewPCG(*r.cfg.Shuffle, 1))
+		order.Shuffle(len(r.tests), func(i, j int) { r.tests[i], r.tests[j] = r.tests[j], r.tests[i] })
 	}
-	if len(f.tests) < 2 {
+	if len(r.tests) < 2 {
 		return true
 	}
 	live := map[string]bool{}
 	var lines strings.Builder
-	for _, vm := range f.root.AllVMs() {
+	for _, vm := range r.root.AllVMs() {
 		for _, s := range vm.Streams() {
 			if text := s.String(); !live[text] {
 				live[text] = true
@@ -56,39 +55,39 @@ func (f *file) takeBaseline() bool {
 		}
 	}
 	if len(live) > 0 {
-		f.result.ChunkError = fmt.Sprintf("provium.reset_between_tests: the baseline after the chunk of `%s` would auto-snapshot a live stream:%s\nclose it before the end of the chunk, or open it in the tests",
-			f.cfg.Path, lines.String())
+		r.result.ChunkError = fmt.Sprintf("provium.reset_between_tests: the baseline after the chunk of `%s` would auto-snapshot a live stream:%s\nclose it before the end of the chunk, or open it in the tests",
+			r.cfg.Path, lines.String())
 		return false
 	}
-	err := f.state.Block(func() (err error) {
-		f.reset.baseline, err = f.root.Snapshot(f.ctx, "")
+	err := r.state.Block(func() (err error) {
+		r.base.snapshot, err = r.root.Snapshot(r.ctx, "")
 		return err
 	})
 	if err != nil {
-		f.result.ChunkError = fmt.Sprintf("provium.reset_between_tests: the baseline cannot be taken: %v", err)
+		r.result.ChunkError = fmt.Sprintf("provium.reset_between_tests: the baseline cannot be taken: %v", err)
 		return false
 	}
 	return true
 }
 
 // resetLab has a test start from the baseline. more tells that other tests follow.
-func (f *file) resetLab(more bool) error {
-	r := &f.reset
-	if r.baseline == nil {
+func (r *testRun) resetLab(more bool) error {
+	b := &r.base
+	if b.snapshot == nil {
 		return nil
 	}
-	return f.state.Block(func() error {
-		if r.used {
-			if err := f.root.Restore(f.ctx, r.baseline.Path()); err != nil {
+	return r.state.Block(func() error {
+		if b.used {
+			if err := r.root.Restore(r.ctx, b.snapshot.Path()); err != nil {
 				return fmt.Errorf("provium.reset_between_tests: %w", err)
 			}
 		}
-		r.used = true
+		b.used = true
 		if !more {
 			return nil
 		}
 		// While the test runs, the guests of the next one are made.
-		if err := f.root.Prepare(f.ctx, r.baseline.Path()); err != nil && f.ctx.Err() == nil {
+		if err := r.root.Prepare(r.ctx, b.snapshot.Path()); err != nil && r.ctx.Err() == nil {
 			return fmt.Errorf("provium.reset_between_tests: %w", err)
 		}
 		return nil
@@ -96,22 +95,22 @@ func (f *file) resetLab(more bool) error {
 }
 
 // dropBaseline ends what takeBaseline began.
-func (f *file) dropBaseline() {
-	if f.reset.baseline == nil {
+func (r *testRun) dropBaseline() {
+	if r.base.snapshot == nil {
 		return
 	}
-	if err := f.reset.baseline.Delete(); err != nil {
-		fmt.Fprintf(f.cfg.Stderr, "provium: %s: baseline: %v\n", f.cfg.Path, err)
+	if err := r.base.snapshot.Delete(); err != nil {
+		r.warn("baseline: %v", err)
 	}
 }
 
 // failReset reports a test that could not be given its start.
-func (f *file) failReset(t *testCase, err error) {
-	f.result.Failed++
+func (r *testRun) failReset(t *testCase, err error) {
+	r.result.Failed++
 	reason := err.Error()
-	if cause := context.Cause(f.ctx); cause != nil {
+	if cause := context.Cause(r.ctx); cause != nil {
 		reason = cause.Error()
 	}
-	f.cfg.Emit(event.TestFailed{Path: f.cfg.Path, Name: t.name, Meta: t.meta.Values, Log: []string{}, Reason: reason,
-		ConsoleExcerpt: consoles(f.root.AllVMs())})
+	r.Emit(event.TestFailed{Path: r.cfg.Path, Name: t.name, Meta: t.meta.Values, Log: []string{}, Reason: reason,
+		ConsoleExcerpt: consoles(r.root.AllVMs())})
 }

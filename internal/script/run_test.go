@@ -128,17 +128,20 @@ func runFile(t *testing.T, ctx context.Context, project string, change func(*Con
 	var stdout, stderr buffer
 	machines := fakemachine.New(t)
 	cfg := Config{
-		Path: testPath, AbsPath: filepath.Join(project, testPath), Roots: []string{filepath.Join(project, "tests")},
-		Host: &lab.Host{
-			Profiles: map[string]*lab.Profile{"host": {Name: "host", Accel: "tcg"}}, ConfigPath: "provium.toml",
-			TempDir: t.TempDir(), Starter: machines, Images: machines,
+		Env: Env{
+			Project: project, Roots: []string{filepath.Join(project, "tests")},
+			Host: &lab.Host{
+				Profiles: map[string]*lab.Profile{"host": {Name: "host", Accel: "tcg"}}, ConfigPath: "provium.toml",
+				TempDir: t.TempDir(), Starter: machines, Images: machines,
+			},
+			Stdout: &stdout, Stderr: &stderr,
+			Emit: func(e event.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				out.events = append(out.events, e)
+			},
 		},
-		Stdout: &stdout, Stderr: &stderr,
-		Emit: func(e event.Event) {
-			mu.Lock()
-			defer mu.Unlock()
-			out.events = append(out.events, e)
-		},
+		Path: testPath, AbsPath: filepath.Join(project, testPath),
 		Registered: func(names []string) { out.registered = names },
 	}
 	if change != nil {

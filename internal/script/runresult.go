@@ -10,6 +10,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // resultOutput is how much of an output a failed command shows: its end.
@@ -35,9 +36,9 @@ func commandError(r *lab.RunResult) error {
 // quoteEnd quotes an output; of a long one only the end, where failures speak.
 func quoteEnd(out []byte) string {
 	if len(out) <= resultOutput {
-		return quote(string(out))
+		return value.Quote(string(out))
 	}
-	return fmt.Sprintf("(%d bytes) ...%s", len(out), quote(string(out[len(out)-resultOutput:])))
+	return fmt.Sprintf("(%d bytes) ...%s", len(out), value.Quote(string(out[len(out)-resultOutput:])))
 }
 
 // signalName is the name of a Linux signal, by number.
@@ -91,7 +92,7 @@ func (f *file) newResultType() *lua.Type {
 				return []lua.Value{object(c).(*lab.RunResult).ExitCode == 0}, nil
 			},
 			"assert_ok": func(c *lua.Call) ([]lua.Value, error) {
-				return result(commandError(object(c).(*lab.RunResult)), c.Arg(1))
+				return value.Results(commandError(object(c).(*lab.RunResult)), c.Arg(1))
 			},
 		},
 	}

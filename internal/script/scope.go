@@ -3,31 +3,36 @@ package script
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"provium/internal/lab"
+	"provium/internal/script/value"
 )
 
-// close ends a scope: what it owns and no other scope holds. Trouble in it is a warning.
-func (f *file) close(what string, scope *lab.Lab) {
+// closeLimit bounds how long the end of a scope may take.
+const closeLimit = 60 * time.Second
+
+// closeScope closes what a scope owns and no other scope holds. Errors are warnings.
+func (s *session) closeScope(what string, scope *lab.Lab) {
 	inside := reach(scope)
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(f.ctx), closeLimit,
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(s.ctx), closeLimit,
 		fmt.Errorf("closing took longer than %v", closeLimit))
 	defer cancel()
-	opened := f.opened[scope]
-	delete(f.opened, scope)
-	_ = f.state.Block(func() error {
+	opened := s.opened[scope]
+	delete(s.opened, scope)
+	_ = s.state.Block(func() error {
 		closeResources(ctx, opened, func(r resource, err error) {
-			fmt.Fprintf(f.cfg.Stderr, "provium: %s: close of %s in %s: %v\n", f.cfg.Path, r, what, err)
+			s.warn("close of %s in %s: %v", r, what, err)
 		})
 		for _, err := range scope.CloseScope(ctx) {
-			fmt.Fprintf(f.cfg.Stderr, "provium: %s: close of %s: %v\n", f.cfg.Path, what, err)
+			s.warn("close of %s: %v", what, err)
 		}
 		return nil
 	})
-	held := reach(f.root)
+	held := reach(s.root)
 	for o := range inside {
 		if !held[o] {
-			f.gone[o] = what
+			s.gone[o] = what
 		}
 	}
 }
@@ -61,9 +66,9 @@ func reach(scope *lab.Lab) map[any]bool {
 }
 
 // ended is the error of an operation on a handle whose scope has ended, nil while it lasts.
-func (f *file) ended(a args, kind, name string, object any) error {
-	if scope, gone := f.gone[object]; gone {
-		return a.errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
+func (s *session) ended(a value.Args, kind, name string, object any) error {
+	if scope, gone := s.gone[object]; gone {
+		return a.Errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
 	}
 	return nil
 }

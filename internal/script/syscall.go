@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // Limits of a system call, as the agent has them.
@@ -23,31 +24,31 @@ func syscallNumber(v lua.Value) (int64, bool) {
 	if v == nil {
 		return 0, true
 	}
-	return toInteger(v)
+	return value.ToInteger(v)
 }
 
 // syscallArgs reads a call in either form.
-func syscallArgs(a args) (s lab.Syscall, err error) {
-	if a.value(1) == nil {
-		return s, a.errorf("missing nr")
+func syscallArgs(a value.Args) (s lab.Syscall, err error) {
+	if a.Value(1) == nil {
+		return s, a.Errorf("missing nr")
 	}
-	nr, ok := toInteger(a.value(1))
+	nr, ok := value.ToInteger(a.Value(1))
 	if !ok {
-		return s, a.errorf("nr must be integer, got %s", badNumber(a.value(1)))
+		return s, a.Errorf("nr must be integer, got %s", badNumber(a.Value(1)))
 	}
 	s.Nr = nr
-	if t, ok := a.value(2).(*lua.Table); ok {
-		if a.count() > 2 {
-			return s, a.errorf("nothing may follow the table form, got %d arguments", a.count())
+	if t, ok := a.Value(2).(*lua.Table); ok {
+		if a.Len() > 2 {
+			return s, a.Errorf("nothing may follow the table form, got %d arguments", a.Len())
 		}
 		return s, syscallTable(a, t, &s)
 	}
-	if a.count() > 1+maxSyscallArgs {
-		return s, a.errorf("at most %d arguments are possible, got %d", maxSyscallArgs, a.count()-1)
+	if a.Len() > 1+maxSyscallArgs {
+		return s, a.Errorf("at most %d arguments are possible, got %d", maxSyscallArgs, a.Len()-1)
 	}
-	for i := 2; i <= a.count(); i++ {
-		if s.Args[i-2], ok = syscallNumber(a.value(i)); !ok {
-			return s, a.errorf("argument %d must be an integer, got %s", i-1, badNumber(a.value(i)))
+	for i := 2; i <= a.Len(); i++ {
+		if s.Args[i-2], ok = syscallNumber(a.Value(i)); !ok {
+			return s, a.Errorf("argument %d must be an integer, got %s", i-1, badNumber(a.Value(i)))
 		}
 	}
 	return s, nil
@@ -56,29 +57,29 @@ func syscallArgs(a args) (s lab.Syscall, err error) {
 // badNumber describes what is no integer: a float by its value.
 func badNumber(v lua.Value) string {
 	if _, ok := v.(float64); ok {
-		return show(v)
+		return value.Format(v)
 	}
-	return typeName(v)
+	return lua.TypeName(v)
 }
 
 // syscallTable reads {args=, bufs=, ptrs=, nested=}.
-func syscallTable(a args, t *lua.Table, s *lab.Syscall) error {
-	o, err := newOptions(a.what, t, []string{"args", "bufs", "ptrs", "nested"})
+func syscallTable(a value.Args, t *lua.Table, s *lab.Syscall) error {
+	o, err := value.NewOptions(a.Func, t, []string{"args", "bufs", "ptrs", "nested"})
 	if err != nil {
 		return err
 	}
-	if o.has("args") {
-		list, ok := o.get("args").(*lua.Table)
+	if o.Has("args") {
+		list, ok := o.Get("args").(*lua.Table)
 		if !ok {
-			return o.wrong("args", "an array of integers")
+			return o.TypeError("args", "an array of integers")
 		}
-		for _, p := range sortedPairs(list) {
-			i, ok := p.key.(int64)
+		for _, p := range value.SortedPairs(list) {
+			i, ok := p.Key.(int64)
 			if !ok || i < 1 || i > maxSyscallArgs {
-				return o.errorf("args", "has the key %s: at most %d arguments are possible", keyText(p.key), maxSyscallArgs)
+				return o.Errorf("args", "has the key %s: at most %d arguments are possible", value.FormatKey(p.Key), maxSyscallArgs)
 			}
-			if s.Args[i-1], ok = toInteger(p.value); !ok {
-				return o.errorf("args", "entry %d must be an integer, got %s", i, badNumber(p.value))
+			if s.Args[i-1], ok = value.ToInteger(p.Value); !ok {
+				return o.Errorf("args", "entry %d must be an integer, got %s", i, badNumber(p.Value))
 			}
 		}
 	}
@@ -90,11 +91,11 @@ func syscallTable(a args, t *lua.Table, s *lab.Syscall) error {
 		return err
 	}
 	if len(slots) > len(s.Bufs) {
-		return o.errorf("ptrs", "entry %d has no buffer (there are %d)", len(s.Bufs)+1, len(s.Bufs))
+		return o.Errorf("ptrs", "entry %d has no buffer (there are %d)", len(s.Bufs)+1, len(s.Bufs))
 	}
 	for i, slot := range slots {
 		if slot < 0 || slot >= maxSyscallArgs {
-			return o.errorf("ptrs", "entry %d must be a slot from 0 to %d, got %d", i+1, maxSyscallArgs-1, slot)
+			return o.Errorf("ptrs", "entry %d must be a slot from 0 to %d, got %d", i+1, maxSyscallArgs-1, slot)
 		}
 		s.Slots = append(s.Slots, int(slot))
 	}
@@ -102,25 +103,25 @@ func syscallTable(a args, t *lua.Table, s *lab.Syscall) error {
 }
 
 // buffers reads opts.bufs.
-func buffers(o options) ([][]byte, error) {
-	if !o.has("bufs") {
+func buffers(o value.Options) ([][]byte, error) {
+	if !o.Has("bufs") {
 		return nil, nil
 	}
-	t, ok := o.get("bufs").(*lua.Table)
+	t, ok := o.Get("bufs").(*lua.Table)
 	if !ok {
-		return nil, o.wrong("bufs", "an array of strings")
+		return nil, o.TypeError("bufs", "an array of strings")
 	}
-	texts, err := stringsOf(t)
+	texts, err := value.Strings(t)
 	if err != nil {
-		return nil, o.errorf("bufs", "%w", err)
+		return nil, o.Errorf("bufs", "%w", err)
 	}
 	if len(texts) > maxBuffers {
-		return nil, o.errorf("bufs", "has %d buffers, at most %d are possible", len(texts), maxBuffers)
+		return nil, o.Errorf("bufs", "has %d buffers, at most %d are possible", len(texts), maxBuffers)
 	}
 	out := make([][]byte, len(texts))
 	for i, text := range texts {
 		if len(text) > maxBuffer {
-			return nil, o.errorf("bufs", "entry %d has %d bytes, at most %d are possible", i+1, len(text), maxBuffer)
+			return nil, o.Errorf("bufs", "entry %d has %d bytes, at most %d are possible", i+1, len(text), maxBuffer)
 		}
 		out[i] = []byte(text)
 	}
@@ -128,59 +129,59 @@ func buffers(o options) ([][]byte, error) {
 }
 
 // integers reads an option that is an array of integers.
-func integers(o options, key string) ([]int64, error) {
-	if !o.has(key) {
+func integers(o value.Options, key string) ([]int64, error) {
+	if !o.Has(key) {
 		return nil, nil
 	}
-	t, ok := o.get(key).(*lua.Table)
+	t, ok := o.Get(key).(*lua.Table)
 	if !ok {
-		return nil, o.wrong(key, "an array of integers")
+		return nil, o.TypeError(key, "an array of integers")
 	}
-	items, err := sequence(t)
+	items, err := value.Sequence(t)
 	if err != nil {
-		return nil, o.errorf(key, "%w", err)
+		return nil, o.Errorf(key, "%w", err)
 	}
 	out := make([]int64, len(items))
 	for i, v := range items {
-		if out[i], ok = toInteger(v); !ok {
-			return nil, o.errorf(key, "entry %d must be an integer, got %s", i+1, badNumber(v))
+		if out[i], ok = value.ToInteger(v); !ok {
+			return nil, o.Errorf(key, "entry %d must be an integer, got %s", i+1, badNumber(v))
 		}
 	}
 	return out, nil
 }
 
 // nested reads opts.nested: the address of bufs[child] goes into bufs[parent].
-func nested(o options, s *lab.Syscall) error {
-	if !o.has("nested") {
+func nested(o value.Options, s *lab.Syscall) error {
+	if !o.Has("nested") {
 		return nil
 	}
-	t, ok := o.get("nested").(*lua.Table)
+	t, ok := o.Get("nested").(*lua.Table)
 	if !ok {
-		return o.wrong("nested", "an array of {parent=, child=, offset=}")
+		return o.TypeError("nested", "an array of {parent=, child=, offset=}")
 	}
-	items, err := sequence(t)
+	items, err := value.Sequence(t)
 	if err != nil {
-		return o.errorf("nested", "%w", err)
+		return o.Errorf("nested", "%w", err)
 	}
 	if len(items) > maxNested {
-		return o.errorf("nested", "has %d entries, at most %d are possible", len(items), maxNested)
+		return o.Errorf("nested", "has %d entries, at most %d are possible", len(items), maxNested)
 	}
 	for i, v := range items {
 		entry, ok := v.(*lua.Table)
 		if !ok {
-			return o.errorf("nested", "entry %d must be {parent=, child=, offset=}, got %s", i+1, typeName(v))
+			return o.Errorf("nested", "entry %d must be {parent=, child=, offset=}, got %s", i+1, lua.TypeName(v))
 		}
 		var n [3]int64
 		for j, key := range []string{"parent", "child", "offset"} {
-			if n[j], ok = toInteger(entry.Get(key)); !ok {
-				return o.errorf("nested", "entry %d: %s must be an integer, got %s", i+1, key, badNumber(entry.Get(key)))
+			if n[j], ok = value.ToInteger(entry.Get(key)); !ok {
+				return o.Errorf("nested", "entry %d: %s must be an integer, got %s", i+1, key, badNumber(entry.Get(key)))
 			}
 			if j < 2 && (n[j] < 1 || n[j] > int64(len(s.Bufs))) {
-				return o.errorf("nested", "entry %d: %s must be a buffer from 1 to %d, got %d", i+1, key, len(s.Bufs), n[j])
+				return o.Errorf("nested", "entry %d: %s must be a buffer from 1 to %d, got %d", i+1, key, len(s.Bufs), n[j])
 			}
 		}
 		if room := int64(len(s.Bufs[n[0]-1])); n[2] < 0 || n[2] > room-8 {
-			return o.errorf("nested", "entry %d: offset %d leaves no room for 8 bytes in buffer %d of %d bytes", i+1, n[2], n[0], room)
+			return o.Errorf("nested", "entry %d: offset %d leaves no room for 8 bytes in buffer %d of %d bytes", i+1, n[2], n[0], room)
 		}
 		s.Nested = append(s.Nested, lab.Nested{Parent: int(n[0] - 1), Child: int(n[1] - 1), Offset: uint64(n[2])})
 	}
@@ -190,14 +191,14 @@ func nested(o options, s *lab.Syscall) error {
 // syscallResult is the table a call gives.
 func (f *file) syscallResult(r *lab.SyscallResult) *lua.Table {
 	t := f.state.NewTable()
-	set(t, "ret", r.Ret)
-	set(t, "result", r.Ret)
-	set(t, "errno", int64(r.Errno))
-	set(t, "out_bufs", array(f.state, r.Bufs, func(p []byte) lua.Value { return p }))
+	value.MustSet(t, "ret", r.Ret)
+	value.MustSet(t, "result", r.Ret)
+	value.MustSet(t, "errno", int64(r.Errno))
+	value.MustSet(t, "out_bufs", value.Array(f.state, r.Bufs, func(p []byte) lua.Value { return p }))
 	return t
 }
 
-func (f *file) makeSyscall(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) makeSyscall(a value.Args, by guestSide) ([]lua.Value, error) {
 	s, err := syscallArgs(a)
 	if err != nil {
 		return nil, err
@@ -213,7 +214,7 @@ func (f *file) makeSyscall(a args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{f.syscallResult(r)}, nil
 }
 
-func (f *file) startSyscall(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) startSyscall(a value.Args, by guestSide) ([]lua.Value, error) {
 	s, err := syscallArgs(a)
 	if err != nil {
 		return nil, err
@@ -234,13 +235,13 @@ func (f *file) startSyscall(a args, by guestSide) ([]lua.Value, error) {
 func (f *file) newCallType() *lua.Type {
 	return &lua.Type{
 		Name: "syscall",
-		Methods: methodTable(f, "handle", map[string]func(*file, args, *lab.AsyncSyscall) ([]lua.Value, error){
-			"await": func(f *file, a args, call *lab.AsyncSyscall) ([]lua.Value, error) {
-				limit, err := a.duration(1, "timeout", 0)
+		Methods: methodTable(f, "handle", map[string]func(*file, value.Args, *lab.AsyncSyscall) ([]lua.Value, error){
+			"await": func(f *file, a value.Args, call *lab.AsyncSyscall) ([]lua.Value, error) {
+				limit, err := a.Duration(1, "timeout", 0)
 				if err != nil {
 					return nil, err
 				}
-				if a.value(1) != nil {
+				if a.Value(1) != nil {
 					limit = max(limit, time.Nanosecond)
 				}
 				var r *lab.SyscallResult
@@ -253,7 +254,7 @@ func (f *file) newCallType() *lua.Type {
 				}
 				var failed *lab.OpError
 				if errors.As(err, &failed) && failed.Name == "ETIMEDOUT" {
-					return nil, a.errorf("timed out after %s: the system call has not returned", seconds(limit))
+					return nil, a.Errorf("timed out after %s: the system call has not returned", value.FormatSeconds(limit))
 				}
 				if err != nil {
 					return nil, err
@@ -264,17 +265,17 @@ func (f *file) newCallType() *lua.Type {
 	}
 }
 
-func (f *file) readMem(a args, by guestSide) ([]lua.Value, error) {
-	address, ok := toInteger(a.value(1))
+func (f *file) readMem(a value.Args, by guestSide) ([]lua.Value, error) {
+	address, ok := value.ToInteger(a.Value(1))
 	if !ok {
-		return nil, a.wrong(1, "addr", "an integer")
+		return nil, a.TypeError(1, "addr", "an integer")
 	}
-	n, ok := toInteger(a.value(2))
+	n, ok := value.ToInteger(a.Value(2))
 	if !ok {
-		return nil, a.wrong(2, "len", "an integer")
+		return nil, a.TypeError(2, "len", "an integer")
 	}
 	if n < 0 || n > maxReadMem {
-		return nil, a.errorf("argument 2 (len) must be between 0 and %d, got %d", maxReadMem, n)
+		return nil, a.Errorf("argument 2 (len) must be between 0 and %d, got %d", maxReadMem, n)
 	}
 	var data []byte
 	var errno int
@@ -291,29 +292,29 @@ func (f *file) readMem(a args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{string(data)}, nil
 }
 
-func (f *file) ioctl(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) ioctl(a value.Args, by guestSide) ([]lua.Value, error) {
 	var numbers [2]int64
 	for i, name := range []string{"fd", "cmd"} {
-		if a.value(i+1) == nil {
-			return nil, a.errorf("missing %s", name)
+		if a.Value(i+1) == nil {
+			return nil, a.Errorf("missing %s", name)
 		}
 		var ok bool
-		if numbers[i], ok = toInteger(a.value(i + 1)); !ok {
-			return nil, a.errorf("%s must be integer, got %s", name, badNumber(a.value(i+1)))
+		if numbers[i], ok = value.ToInteger(a.Value(i + 1)); !ok {
+			return nil, a.Errorf("%s must be integer, got %s", name, badNumber(a.Value(i+1)))
 		}
 	}
 	var data []byte
-	if a.value(3) != nil {
-		text, err := a.str(3, "data")
+	if a.Value(3) != nil {
+		text, err := a.Str(3, "data")
 		if err != nil {
 			return nil, err
 		}
 		if len(text) > maxBuffer {
-			return nil, a.errorf("argument 3 (data) has %d bytes, at most %d are possible", len(text), maxBuffer)
+			return nil, a.Errorf("argument 3 (data) has %d bytes, at most %d are possible", len(text), maxBuffer)
 		}
 		data = append([]byte{}, text...)
 	}
-	o, err := a.options(4, "bufs", "ptr_offsets")
+	o, err := a.Options(4, "bufs", "ptr_offsets")
 	if err != nil {
 		return nil, err
 	}
@@ -326,15 +327,15 @@ func (f *file) ioctl(a args, by guestSide) ([]lua.Value, error) {
 		return nil, err
 	}
 	if len(bufs) >= maxBuffers {
-		return nil, o.errorf("bufs", "has %d buffers, at most %d are possible beside data", len(bufs), maxBuffers-1)
+		return nil, o.Errorf("bufs", "has %d buffers, at most %d are possible beside data", len(bufs), maxBuffers-1)
 	}
 	if len(at) > len(bufs) {
-		return nil, o.errorf("ptr_offsets", "entry %d has no buffer (there are %d)", len(bufs)+1, len(bufs))
+		return nil, o.Errorf("ptr_offsets", "entry %d has no buffer (there are %d)", len(bufs)+1, len(bufs))
 	}
 	offsets := make([]uint64, len(at))
 	for i, n := range at {
 		if n < 0 || n > int64(len(data))-8 {
-			return nil, o.errorf("ptr_offsets", "entry %d: %d leaves no room for 8 bytes in data of %d bytes", i+1, n, len(data))
+			return nil, o.Errorf("ptr_offsets", "entry %d: %d leaves no room for 8 bytes in data of %d bytes", i+1, n, len(data))
 		}
 		offsets[i] = uint64(n)
 	}
@@ -351,32 +352,32 @@ func (f *file) ioctl(a args, by guestSide) ([]lua.Value, error) {
 		out, r.Bufs = r.Bufs[0], r.Bufs[1:]
 	}
 	t := f.syscallResult(r)
-	set(t, "out_data", out)
+	value.MustSet(t, "out_data", out)
 	return []lua.Value{t}, nil
 }
 
 // fdStream is vm:fd_stream(fd_or_file).
-func (f *file) fdStream(a args, by guestSide) ([]lua.Value, error) {
+func (f *file) fdStream(a value.Args, by guestSide) ([]lua.Value, error) {
 	var fd int64
-	switch v := a.value(1).(type) {
+	switch v := a.Value(1).(type) {
 	case int64, float64:
 		var ok bool
-		if fd, ok = toInteger(v); !ok || fd < 0 {
-			return nil, a.errorf("argument 1 (fd) must be a descriptor, got %s", show(v))
+		if fd, ok = value.ToInteger(v); !ok || fd < 0 {
+			return nil, a.Errorf("argument 1 (fd) must be a descriptor, got %s", value.Format(v))
 		}
 	case *lua.Userdata:
 		file, ok := v.Object().(*lab.File)
 		if !ok {
-			return nil, a.wrong(1, "fd_or_file", "an integer or a file")
+			return nil, a.TypeError(1, "fd_or_file", "an integer or a file")
 		}
-		if file.By() != by {
-			return nil, a.errorf("%s belongs to another vm or worker", file)
+		if file.By() != by.AsActor() {
+			return nil, a.Errorf("%s belongs to another vm or worker", file)
 		}
 		if fd = file.FD(); fd == 0 {
-			return nil, a.errorf("file is closed")
+			return nil, a.Errorf("file is closed")
 		}
 	default:
-		return nil, a.wrong(1, "fd_or_file", "an integer or a file")
+		return nil, a.TypeError(1, "fd_or_file", "an integer or a file")
 	}
 	return f.openStream(a, by.VM(), func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
 		return lab.FDStream(ctx, by, "fd_stream", fd, site)

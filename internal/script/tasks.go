@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // taskSet counts the threads that run Lua code for one execution and those of
@@ -41,7 +42,7 @@ type task struct {
 func (e *execution) spawn(ctx context.Context, c *lua.Call, fn lua.Value, values ...lua.Value) *task {
 	e.tasks.live++
 	t := &task{e: e}
-	t.th = e.f.state.Go(ctx, e.f.state.NewFunction("task", func(inner *lua.Call) ([]lua.Value, error) {
+	t.th = e.s.state.Go(ctx, e.s.state.NewFunction("task", func(inner *lua.Call) ([]lua.Value, error) {
 		defer t.leave()
 		values, err := inner.Call(fn, inner.Args()...)
 		if err != nil {
@@ -69,21 +70,21 @@ func (t *task) leave() {
 
 // luaParallel is parallel{f, g, ...}.
 func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
-	a := functionArgs(c, "parallel")
-	t, ok := a.value(1).(*lua.Table)
-	if !ok || a.count() != 1 {
+	a := value.FunctionArgs(c, "parallel")
+	t, ok := a.Value(1).(*lua.Table)
+	if !ok || a.Len() != 1 {
 		if ok {
-			return nil, a.errorf("takes one argument, an array of functions, got %d", a.count())
+			return nil, a.Errorf("takes one argument, an array of functions, got %d", a.Len())
 		}
-		return nil, a.wrong(1, "functions", "an array of functions")
+		return nil, a.TypeError(1, "functions", "an array of functions")
 	}
-	fns, err := sequence(t)
+	fns, err := value.Sequence(t)
 	if err != nil {
-		return nil, a.errorf("argument 1 (functions) %w", err)
+		return nil, a.Errorf("argument 1 (functions) %w", err)
 	}
 	for i, fn := range fns {
 		if _, ok := fn.(*lua.Function); !ok {
-			return nil, a.errorf("entry %d must be a function, got %s", i+1, typeName(fn))
+			return nil, a.Errorf("entry %d must be a function, got %s", i+1, lua.TypeName(fn))
 		}
 	}
 	e := f.current
@@ -162,16 +163,16 @@ func (f *file) coFunctions() (*lua.Table, error) {
 	}
 	t := f.state.NewTable()
 	for k, v := range library.All() {
-		set(t, k, v)
+		value.MustSet(t, k, v)
 	}
-	set(t, "wrap", f.state.NewFunction("co.wrap", f.coWrap))
+	value.MustSet(t, "wrap", f.state.NewFunction("co.wrap", f.coWrap))
 	return t, nil
 }
 
 // coWrap is co.wrap(fn): a function whose call runs fn as background task.
 func (f *file) coWrap(c *lua.Call) ([]lua.Value, error) {
-	a := functionArgs(c, "co.wrap")
-	fn, err := a.function(1, "fn")
+	a := value.FunctionArgs(c, "co.wrap")
+	fn, err := a.Function(1, "fn")
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +221,7 @@ func (e *execution) awaitBackground(err error) error {
 		if err != nil {
 			t.th.Interrupt(errBodyEnded)
 		}
-		_ = e.f.state.Block(func() error {
+		_ = e.s.state.Block(func() error {
 			_, taskErr := t.th.Wait(context.Background())
 			if err == nil && taskErr != nil {
 				err = fmt.Errorf("background task: %w", taskErr)

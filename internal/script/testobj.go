@@ -6,6 +6,13 @@ import (
 	"strings"
 
 	"provium/internal/lua"
+	"provium/internal/script/textdiff"
+	"provium/internal/script/value"
+)
+
+const (
+	messageValue   = 1024 // bytes of a value within a message
+	messageContain = 4096 // bytes of the text that assert_contains searched
 )
 
 // testObject is `t`: what a test body is called with.
@@ -19,7 +26,7 @@ func (f *file) newTestObject(e *execution, t *testCase) *lua.Userdata {
 }
 
 // testMethod is a method of t. e is the execution t belongs to, which is running.
-type testMethod func(f *file, a args, e *execution) ([]lua.Value, error)
+type testMethod func(f *file, a value.Args, e *execution) ([]lua.Value, error)
 
 func (f *file) newTestType() *lua.Type {
 	t := &lua.Type{
@@ -52,7 +59,7 @@ func (f *file) newTestType() *lua.Type {
 			if o.e.ended {
 				return nil, fmt.Errorf("t:%s: this t belongs to test `%s`, which has ended", name, o.test.name)
 			}
-			return method(f, methodArgs(c, "t:"+name), o.e)
+			return method(f, value.MethodArgs(c, "t:"+name), o.e)
 		}
 	}
 	return t
@@ -66,7 +73,7 @@ func object(c *lua.Call) any { return c.Arg(1).(*lua.Userdata).Object() }
 func tostring(c *lua.Call, v lua.Value) string {
 	text, err := c.ToString(v)
 	if err != nil {
-		return typeName(v)
+		return lua.TypeName(v)
 	}
 	return text
 }
@@ -85,58 +92,58 @@ func (e *execution) failed(c *lua.Call, message, diff string) error {
 }
 
 // message is the optional text of an assertion at argument i.
-func message(a args, i int, absent string) string {
-	if a.value(i) == nil {
+func message(a value.Args, i int, absent string) string {
+	if a.Value(i) == nil {
 		return absent
 	}
-	return tostring(a.c, a.value(i))
+	return tostring(a.Call, a.Value(i))
 }
 
-func (f *file) tAssert(a args, e *execution) ([]lua.Value, error) {
-	if v := a.value(1); v == nil || v == false {
-		return nil, e.failed(a.c, message(a, 2, "assertion failed"), "")
+func (f *file) tAssert(a value.Args, e *execution) ([]lua.Value, error) {
+	if v := a.Value(1); v == nil || v == false {
+		return nil, e.failed(a.Call, message(a, 2, "assertion failed"), "")
 	}
 	return nil, nil
 }
 
 // same is Lua's ==.
-func (f *file) same(a args) (bool, error) {
-	values, err := a.c.Call(f.equal, a.value(1), a.value(2))
+func (f *file) same(a value.Args) (bool, error) {
+	values, err := a.Call.Call(f.equal, a.Value(1), a.Value(2))
 	if err != nil {
 		return false, err
 	}
 	return values[0] == true, nil
 }
 
-func (f *file) tAssertEq(a args, e *execution) ([]lua.Value, error) {
+func (f *file) tAssertEq(a value.Args, e *execution) ([]lua.Value, error) {
 	same, err := f.same(a)
 	if err != nil || same {
 		return nil, err
 	}
-	left, right := a.value(1), a.value(2)
-	l, r := tostring(a.c, left), tostring(a.c, right)
+	left, right := a.Value(1), a.Value(2)
+	l, r := tostring(a.Call, left), tostring(a.Call, right)
 	if l == r {
-		l, r = l+" ("+typeName(left)+")", r+" ("+typeName(right)+")"
+		l, r = l+" ("+lua.TypeName(left)+")", r+" ("+lua.TypeName(right)+")"
 	}
-	text := fmt.Sprintf("%s: %s ~= %s", message(a, 3, "assert_eq failed"), clip(l, messageValue), clip(r, messageValue))
-	return nil, e.failed(a.c, text, f.diff(a.c, left, right))
+	text := fmt.Sprintf("%s: %s ~= %s", message(a, 3, "assert_eq failed"), value.Clip(l, messageValue), value.Clip(r, messageValue))
+	return nil, e.failed(a.Call, text, f.diff(a.Call, left, right))
 }
 
-func (f *file) tAssertNeq(a args, e *execution) ([]lua.Value, error) {
+func (f *file) tAssertNeq(a value.Args, e *execution) ([]lua.Value, error) {
 	same, err := f.same(a)
 	if err != nil || !same {
 		return nil, err
 	}
 	text := fmt.Sprintf("%s: %s == %s", message(a, 3, "assert_neq failed"),
-		clip(tostring(a.c, a.value(1)), messageValue), clip(tostring(a.c, a.value(2)), messageValue))
-	return nil, e.failed(a.c, text, "")
+		value.Clip(tostring(a.Call, a.Value(1)), messageValue), value.Clip(tostring(a.Call, a.Value(2)), messageValue))
+	return nil, e.failed(a.Call, text, "")
 }
 
 // diff shows where two long strings or two tables differ.
 func (f *file) diff(c *lua.Call, left, right lua.Value) string {
 	if l, ok := left.(string); ok {
 		if r, ok := right.(string); ok {
-			return titled(diffStrings(l, r))
+			return titled(textdiff.Strings(l, r))
 		}
 		return ""
 	}
@@ -146,11 +153,11 @@ func (f *file) diff(c *lua.Call, left, right lua.Value) string {
 		return ""
 	}
 	leaf := func(v lua.Value) string { return tostring(c, v) }
-	lText, rText := render(l, leaf), render(r, leaf)
+	lText, rText := value.Render(l, leaf), value.Render(r, leaf)
 	if lText == rText {
-		return "both tables hold the same, but assert_eq compares tables by identity:\n" + clip(lText, messageContain)
+		return "both tables hold the same, but assert_eq compares tables by identity:\n" + value.Clip(lText, messageContain)
 	}
-	return titled(diffLines(lText, rText))
+	return titled(textdiff.Lines(lText, rText))
 }
 
 func titled(diff string) string {
@@ -160,35 +167,35 @@ func titled(diff string) string {
 	return "difference (- first, + second):\n" + diff
 }
 
-func (f *file) tAssertContains(a args, e *execution) ([]lua.Value, error) {
-	s, ok1 := a.value(1).(string)
-	needle, ok2 := a.value(2).(string)
+func (f *file) tAssertContains(a value.Args, e *execution) ([]lua.Value, error) {
+	s, ok1 := a.Value(1).(string)
+	needle, ok2 := a.Value(2).(string)
 	name := message(a, 3, "assert_contains failed")
 	if !ok1 || !ok2 {
-		return nil, e.failed(a.c, fmt.Sprintf("%s: needs two strings, got %s and %s", name,
-			typeName(a.value(1)), typeName(a.value(2))), "")
+		return nil, e.failed(a.Call, fmt.Sprintf("%s: needs two strings, got %s and %s", name,
+			lua.TypeName(a.Value(1)), lua.TypeName(a.Value(2))), "")
 	}
 	if strings.Contains(s, needle) {
 		return nil, nil
 	}
-	return nil, e.failed(a.c, fmt.Sprintf("%s: %s not found in: %s", name,
-		clip(needle, messageValue), clip(s, messageContain)), "")
+	return nil, e.failed(a.Call, fmt.Sprintf("%s: %s not found in: %s", name,
+		value.Clip(needle, messageValue), value.Clip(s, messageContain)), "")
 }
 
-func (f *file) tAssertRaises(a args, e *execution) ([]lua.Value, error) {
-	fn, err := a.function(1, "fn")
+func (f *file) tAssertRaises(a value.Args, e *execution) ([]lua.Value, error) {
+	fn, err := a.Function(1, "fn")
 	if err != nil {
 		return nil, err
 	}
-	thread, skipped := a.c.Thread(), e.skipped
+	thread, skipped := a.Call.Thread(), e.skipped
 	e.isolating[thread]++
-	_, err = a.c.Call(fn)
+	_, err = a.Call.Call(fn)
 	e.isolating[thread]--
 	switch {
 	case thread != nil && thread.Interrupted() != nil, e.skipped != skipped && err != nil:
 		return nil, err // the end of the test is not what was meant
 	case err == nil:
-		return nil, e.failed(a.c, message(a, 2, "assert_raises")+": expected to raise", "")
+		return nil, e.failed(a.Call, message(a, 2, "assert_raises")+": expected to raise", "")
 	}
 	var raised *lua.Error
 	if !errors.As(err, &raised) {
@@ -197,11 +204,11 @@ func (f *file) tAssertRaises(a args, e *execution) ([]lua.Value, error) {
 	return []lua.Value{raised.Value}, nil
 }
 
-func (f *file) tFail(a args, e *execution) ([]lua.Value, error) {
-	return nil, e.failed(a.c, message(a, 1, "explicit failure (t:fail)"), "")
+func (f *file) tFail(a value.Args, e *execution) ([]lua.Value, error) {
+	return nil, e.failed(a.Call, message(a, 1, "explicit failure (t:fail)"), "")
 }
 
-func (f *file) tSkip(a args, e *execution) ([]lua.Value, error) {
+func (f *file) tSkip(a value.Args, e *execution) ([]lua.Value, error) {
 	reason := message(a, 1, "skipped (t:skip)")
 	if e.skipped == nil {
 		e.skipped = &reason
@@ -209,8 +216,8 @@ func (f *file) tSkip(a args, e *execution) ([]lua.Value, error) {
 	return nil, &lua.Raise{Value: "test skipped: " + reason, Level: 1}
 }
 
-func (f *file) tLog(a args, e *execution) ([]lua.Value, error) {
-	text, err := a.c.ToString(a.value(1))
+func (f *file) tLog(a value.Args, e *execution) ([]lua.Value, error) {
+	text, err := a.Call.ToString(a.Value(1))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // traceKeep is how many finished operations a failure shows.
@@ -139,14 +140,14 @@ func describe(method string, args ...lua.Value) string {
 	for _, a := range args {
 		switch a := a.(type) {
 		case string:
-			cut := clip(a, keep)
-			parts = append(parts, quote(cut))
+			cut := value.Clip(a, keep)
+			parts = append(parts, value.Quote(cut))
 		case *lua.Table:
 			parts = append(parts, "{...}")
 		case *lua.Function:
 			parts = append(parts, "function")
 		default:
-			parts = append(parts, show(a))
+			parts = append(parts, value.Format(a))
 		}
 	}
 	return method + "(" + strings.Join(parts, ", ") + ")"

@@ -6,6 +6,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // types are the kinds of userdata of one file's state.
@@ -43,33 +44,34 @@ var errIdle = errors.New("no test is running")
 // op carries out the blocking operation the call asks for. Meanwhile the other threads of
 // the state go on, and the operation can be cancelled. It is recorded for failure reports.
 // vm may be nil.
-func (f *file) op(a args, vm *lab.VM, do func(ctx context.Context) error) error {
+func (f *file) op(a value.Args, on lab.HandleVM, do func(ctx context.Context) error) error {
+	vm, _ := on.(*lab.VM)
 	e := f.current
 	if e == nil {
 		return errIdle
 	}
-	if vm != nil && a.what != "vm:shutdown" && a.what != "vm:close" {
+	if vm != nil && a.Func != "vm:shutdown" && a.Func != "vm:close" {
 		if err := f.ended(a, "vm", vm.Name(), vm); err != nil {
 			return err
 		}
 	}
-	record := operation{text: describe(a.what, a.values...), where: a.c.CallerFile().String()}
+	record := operation{text: describe(a.Func, a.Values...), where: a.Call.CallerFile().String()}
 	if vm != nil {
 		record.vm = vm.Name()
 		e.touch(vm)
 	}
 	end := e.trace.begin(record)
-	err := a.c.Block(do)
+	err := a.Call.Block(do)
 	end(err != nil)
 	return err
 }
 
 // methodTable makes the methods of a type whose objects are of Go type T.
-func methodTable[T any](f *file, typ string, methods map[string]func(*file, args, T) ([]lua.Value, error)) map[string]lua.GoFunc {
+func methodTable[T any](f *file, typ string, methods map[string]func(*file, value.Args, T) ([]lua.Value, error)) map[string]lua.GoFunc {
 	table := map[string]lua.GoFunc{}
 	for name, method := range methods {
 		table[name] = func(c *lua.Call) ([]lua.Value, error) {
-			return method(f, methodArgs(c, typ+":"+name), object(c).(T))
+			return method(f, value.MethodArgs(c, typ+":"+name), object(c).(T))
 		}
 	}
 	return table

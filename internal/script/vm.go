@@ -8,12 +8,13 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // powerButtonWait is how long power_button waits by default.
 const powerButtonWait = 30 * time.Second
 
-type vmMethod = func(f *file, a args, vm *lab.VM) ([]lua.Value, error)
+type vmMethod = func(f *file, a value.Args, vm *lab.VM) ([]lua.Value, error)
 
 func (f *file) newVMType() *lua.Type {
 	t := &lua.Type{
@@ -47,10 +48,10 @@ func vmMethods() map[string]vmMethod {
 		"attach_disk": (*file).vmAttachDisk,
 		"disk":        (*file).vmDisk,
 
-		"console": func(f *file, _ args, vm *lab.VM) ([]lua.Value, error) {
+		"console": func(f *file, _ value.Args, vm *lab.VM) ([]lua.Value, error) {
 			return []lua.Value{f.state.NewUserdata(f.types.console, vm.Console())}, nil
 		},
-		"clock": func(f *file, _ args, vm *lab.VM) ([]lua.Value, error) {
+		"clock": func(f *file, _ value.Args, vm *lab.VM) ([]lua.Value, error) {
 			return []lua.Value{f.state.NewUserdata(f.types.clock, vm.Clock())}, nil
 		},
 
@@ -71,14 +72,14 @@ func vmMethods() map[string]vmMethod {
 
 // plainVMOp is an operation without arguments or value.
 func plainVMOp(do func(*lab.VM, context.Context) error) vmMethod {
-	return func(f *file, a args, vm *lab.VM) ([]lua.Value, error) {
+	return func(f *file, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, f.op(a, vm, func(ctx context.Context) error { return do(vm, ctx) })
 	}
 }
 
 // vmValue is an accessor; it works in every state.
 func vmValue(get func(*lab.VM) lua.Value) vmMethod {
-	return func(_ *file, _ args, vm *lab.VM) ([]lua.Value, error) { return []lua.Value{get(vm)}, nil }
+	return func(_ *file, _ value.Args, vm *lab.VM) ([]lua.Value, error) { return []lua.Value{get(vm)}, nil }
 }
 
 // vmHandle is the one handle of a VM.
@@ -92,17 +93,17 @@ func vmText(vm *lab.VM) string {
 	return fmt.Sprintf("vm(%s state=%s cid=%s)", vm.Name(), vm.State(), cid)
 }
 
-func (f *file) vmBoot(a args, vm *lab.VM) ([]lua.Value, error) {
+func (f *file) vmBoot(a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	opts, err := bootOpts(a, 1)
 	if err != nil {
 		return nil, err
 	}
 	err = f.op(a, vm, func(ctx context.Context) error { return vm.Boot(ctx, opts) })
-	return result(err, f.vmHandle(vm))
+	return value.Results(err, f.vmHandle(vm))
 }
 
-func (f *file) vmPowerButton(a args, vm *lab.VM) ([]lua.Value, error) {
-	limit, err := a.duration(1, "timeout", powerButtonWait)
+func (f *file) vmPowerButton(a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	limit, err := a.Duration(1, "timeout", powerButtonWait)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (f *file) vmPowerButton(a args, vm *lab.VM) ([]lua.Value, error) {
 		return err
 	})
 	if err == nil && !graceful {
-		f.current.warn(fmt.Sprintf("vm `%s` ignored the power button for %s and was stopped hard", vm.Name(), seconds(limit)))
+		f.current.warn(fmt.Sprintf("vm `%s` ignored the power button for %s and was stopped hard", vm.Name(), value.FormatSeconds(limit)))
 	}
-	return result(err, graceful)
+	return value.Results(err, graceful)
 }

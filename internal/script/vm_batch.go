@@ -6,6 +6,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // batch collects the operations of one vm:batch.
@@ -15,51 +16,51 @@ type batch struct {
 }
 
 // batchRead reads the arguments of one operation of a batch.
-type batchRead func(a args) (lab.BatchOp, error)
+type batchRead func(a value.Args) (lab.BatchOp, error)
 
 func (f *file) newBatchType() *lua.Type {
 	t := &lua.Type{Name: "batch", Methods: map[string]lua.GoFunc{}}
 	for name, read := range map[string]batchRead{
-		"run": func(a args) (lab.BatchOp, error) {
+		"run": func(a value.Args) (lab.BatchOp, error) {
 			r, err := runRequest(a)
 			return lab.RunOp{RunRequest: r}, err
 		},
-		"read_file": func(a args) (lab.BatchOp, error) {
-			path, err := a.path(1, "path")
+		"read_file": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
 			return lab.ReadFileOp{Path: path}, err
 		},
-		"write_file": func(a args) (lab.BatchOp, error) {
-			path, err := a.path(1, "path")
+		"write_file": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
 			if err != nil {
 				return nil, err
 			}
-			data, err := a.str(2, "data")
+			data, err := a.Str(2, "data")
 			return lab.WriteFileOp{Path: path, Data: []byte(data)}, err
 		},
-		"stat": func(a args) (lab.BatchOp, error) {
+		"stat": func(a value.Args) (lab.BatchOp, error) {
 			path, follow, err := statArgs(a)
 			return lab.StatOp{Path: path, Follow: follow}, err
 		},
-		"listdir": func(a args) (lab.BatchOp, error) {
-			path, err := a.path(1, "path")
+		"listdir": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
 			return lab.ListDirOp{Path: path}, err
 		},
-		"mkdir": func(a args) (lab.BatchOp, error) {
+		"mkdir": func(a value.Args) (lab.BatchOp, error) {
 			path, parents, mode, err := mkdirArgs(a)
 			return lab.MkdirOp{Path: path, Parents: parents, Perm: mode}, err
 		},
-		"unlink": func(a args) (lab.BatchOp, error) {
-			path, err := a.path(1, "path")
+		"unlink": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
 			return lab.UnlinkOp{Path: path}, err
 		},
-		"syscall": func(a args) (lab.BatchOp, error) {
-			if _, isTable := a.value(2).(*lua.Table); isTable {
-				return nil, a.errorf("the table form is not possible in a batch (use vm:syscall)")
+		"syscall": func(a value.Args) (lab.BatchOp, error) {
+			if _, isTable := a.Value(2).(*lua.Table); isTable {
+				return nil, a.Errorf("the table form is not possible in a batch (use vm:syscall)")
 			}
 			s, err := syscallArgs(a)
 			return lab.SyscallOp{Syscall: s}, err
 		},
-		"rename": func(a args) (lab.BatchOp, error) {
+		"rename": func(a value.Args) (lab.BatchOp, error) {
 			from, to, err := renameArgs(a)
 			return lab.RenameOp{From: from, To: to}, err
 		},
@@ -69,7 +70,7 @@ func (f *file) newBatchType() *lua.Type {
 			if b.closed {
 				return nil, fmt.Errorf("batch:%s: this batch was sent already", name)
 			}
-			op, err := read(methodArgs(c, "batch:"+name))
+			op, err := read(value.MethodArgs(c, "batch:"+name))
 			if err == nil {
 				b.ops = append(b.ops, op)
 			}
@@ -79,13 +80,13 @@ func (f *file) newBatchType() *lua.Type {
 	return t
 }
 
-func (f *file) vmBatch(a args, vm *lab.VM) ([]lua.Value, error) {
-	fn, err := a.function(1, "fn")
+func (f *file) vmBatch(a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	fn, err := a.Function(1, "fn")
 	if err != nil {
 		return nil, err
 	}
 	b := &batch{}
-	_, err = a.c.Call(fn, f.state.NewUserdata(f.types.batch, b))
+	_, err = a.Call.Call(fn, f.state.NewUserdata(f.types.batch, b))
 	b.closed = true
 	if err != nil {
 		return nil, err
@@ -99,11 +100,11 @@ func (f *file) vmBatch(a args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, err
 	}
 	if len(results) != len(b.ops) {
-		return nil, a.errorf("the agent answered %d of %d operations", len(results), len(b.ops))
+		return nil, a.Errorf("the agent answered %d of %d operations", len(results), len(b.ops))
 	}
 	out := f.state.NewTable()
 	for i, r := range results {
-		set(out, int64(i+1), f.batchEntry(b.ops[i], r))
+		value.MustSet(out, int64(i+1), f.batchEntry(b.ops[i], r))
 	}
 	return []lua.Value{out}, nil
 }
@@ -112,20 +113,20 @@ func (f *file) vmBatch(a args, vm *lab.VM) ([]lua.Value, error) {
 func (f *file) batchEntry(op lab.BatchOp, r lab.BatchResult) *lua.Table {
 	t := f.state.NewTable()
 	if r.Err != nil {
-		set(t, "err", r.Err.Error())
+		value.MustSet(t, "err", r.Err.Error())
 		return t
 	}
 	switch op.(type) {
 	case lab.RunOp:
-		set(t, "ok", f.resultHandle(r.Run))
+		value.MustSet(t, "ok", f.resultHandle(r.Run))
 	case lab.ReadFileOp:
-		set(t, "ok", r.Data)
+		value.MustSet(t, "ok", r.Data)
 	case lab.StatOp:
-		set(t, "ok", f.statTable(r.Stat))
+		value.MustSet(t, "ok", f.statTable(r.Stat))
 	case lab.SyscallOp:
-		set(t, "ok", f.syscallResult(r.Syscall))
+		value.MustSet(t, "ok", f.syscallResult(r.Syscall))
 	case lab.ListDirOp:
-		set(t, "ok", f.entriesTable(r.Entries))
+		value.MustSet(t, "ok", f.entriesTable(r.Entries))
 	}
 	return t
 }

@@ -8,85 +8,86 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // runOptions are the keys of the option table of vm:run.
 var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout", "timeout_ms", "user"}
 
 // runRequest reads the arguments of run, in any of its forms.
-func runRequest(a args) (lab.RunRequest, error) {
+func runRequest(a value.Args) (lab.RunRequest, error) {
 	var r lab.RunRequest
-	if a.count() == 0 || a.value(1) == nil {
-		return r, a.errorf("expects at least a command string")
+	if a.Len() == 0 || a.Value(1) == nil {
+		return r, a.Errorf("expects at least a command string")
 	}
-	command, ok := a.value(1).(string)
+	command, ok := a.Value(1).(string)
 	switch {
 	case !ok:
-		return r, a.errorf("first argument must be a string, got %s", typeName(a.value(1)))
+		return r, a.Errorf("first argument must be a string, got %s", lua.TypeName(a.Value(1)))
 	case command == "":
-		return r, a.errorf("the command must not be empty")
+		return r, a.Errorf("the command must not be empty")
 	case strings.ContainsRune(command, 0):
-		return r, a.errorf("the command holds a NUL byte: %s", quote(clip(command, 80)))
+		return r, a.Errorf("the command holds a NUL byte: %s", value.Quote(value.Clip(command, 80)))
 	}
-	switch second := a.value(2).(type) {
+	switch second := a.Value(2).(type) {
 	case nil:
 		r.Shell = command
 		return r, nil
 	case *lua.Table:
-		pairs := sortedPairs(second)
+		pairs := value.SortedPairs(second)
 		entries := 0
 		for _, p := range pairs {
-			if _, isInt := p.key.(int64); isInt {
+			if _, isInt := p.Key.(int64); isInt {
 				entries++
 			}
 		}
 		if entries == len(pairs) {
 			r.Path = command
 			var err error
-			r.Args, err = commandArgs(a.what+": arguments", second)
+			r.Args, err = commandArgs(a.Func+": arguments", second)
 			return r, err
 		}
 		if entries > 0 {
-			return r, a.errorf("the options have array entries beside keys (put the arguments into args)")
+			return r, a.Errorf("the options have array entries beside keys (put the arguments into args)")
 		}
-		o, err := newOptions(a.what, second, runOptions)
+		o, err := value.NewOptions(a.Func, second, runOptions)
 		if err != nil {
 			return r, err
 		}
 		err = fillRunRequest(&r, command, o)
 		return r, err
 	default:
-		return r, a.errorf("second argument must be a table, got %s", typeName(second))
+		return r, a.Errorf("second argument must be a table, got %s", lua.TypeName(second))
 	}
 }
 
 // fillRunRequest reads the option form of run.
-func fillRunRequest(r *lab.RunRequest, command string, o options) error {
+func fillRunRequest(r *lab.RunRequest, command string, o value.Options) error {
 	r.Shell = command
 	var err error
-	switch t := o.get("args").(type) {
+	switch t := o.Get("args").(type) {
 	case nil:
 	case *lua.Table:
 		r.Shell, r.Path = "", command
-		if r.Args, err = commandArgs(o.what+": opts.args", t); err != nil {
+		if r.Args, err = commandArgs(o.Func+": opts.args", t); err != nil {
 			return err
 		}
 	default:
-		return o.wrong("args", "an array of strings")
+		return o.TypeError("args", "an array of strings")
 	}
 	if r.Env, err = environment(o); err != nil {
 		return err
 	}
-	if r.EnvClear, err = o.boolean("env_clear", false); err != nil {
+	if r.EnvClear, err = o.Bool("env_clear", false); err != nil {
 		return err
 	}
-	if r.Cwd, err = o.str("cwd", ""); err != nil {
+	if r.Cwd, err = o.Str("cwd", ""); err != nil {
 		return err
 	}
-	if o.has("cwd") && (r.Cwd == "" || strings.ContainsRune(r.Cwd, 0)) {
-		return o.errorf("cwd", "is no path: %s", quote(r.Cwd))
+	if o.Has("cwd") && (r.Cwd == "" || strings.ContainsRune(r.Cwd, 0)) {
+		return o.Errorf("cwd", "is no path: %s", value.Quote(r.Cwd))
 	}
-	stdin, err := o.str("stdin", "")
+	stdin, err := o.Str("stdin", "")
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func fillRunRequest(r *lab.RunRequest, command string, o options) error {
 
 // commandArgs reads the arguments of a program: strings, or numbers as tostring shows them.
 func commandArgs(what string, t *lua.Table) ([]string, error) {
-	items, err := sequence(t)
+	items, err := value.Sequence(t)
 	if err != nil {
 		return nil, fmt.Errorf("%s %w", what, err)
 	}
@@ -118,32 +119,32 @@ func commandText(v lua.Value) (string, error) {
 	switch v.(type) {
 	case string, int64, float64:
 	default:
-		return "", fmt.Errorf("must be a string or a number, got %s", typeName(v))
+		return "", fmt.Errorf("must be a string or a number, got %s", lua.TypeName(v))
 	}
-	s := show(v)
+	s := value.Format(v)
 	if strings.ContainsRune(s, 0) {
-		return "", fmt.Errorf("holds a NUL byte: %s", quote(clip(s, 80)))
+		return "", fmt.Errorf("holds a NUL byte: %s", value.Quote(value.Clip(s, 80)))
 	}
 	return s, nil
 }
 
-func environment(o options) (map[string]string, error) {
-	t, ok := o.get("env").(*lua.Table)
+func environment(o value.Options) (map[string]string, error) {
+	t, ok := o.Get("env").(*lua.Table)
 	if !ok {
-		if o.has("env") {
-			return nil, o.wrong("env", "a table of strings")
+		if o.Has("env") {
+			return nil, o.TypeError("env", "a table of strings")
 		}
 		return nil, nil
 	}
 	env := map[string]string{}
-	for _, p := range sortedPairs(t) {
-		name, ok := p.key.(string)
+	for _, p := range value.SortedPairs(t) {
+		name, ok := p.Key.(string)
 		if !ok || name == "" || strings.ContainsAny(name, "=\x00") {
-			return nil, o.errorf("env", "has the key %s, which is no name of a variable", keyText(p.key))
+			return nil, o.Errorf("env", "has the key %s, which is no name of a variable", value.FormatKey(p.Key))
 		}
-		text, err := commandText(p.value)
+		text, err := commandText(p.Value)
 		if err != nil {
-			return nil, o.errorf("env", "entry `%s` %w", name, err)
+			return nil, o.Errorf("env", "entry `%s` %w", name, err)
 		}
 		env[name] = text
 	}
@@ -151,43 +152,43 @@ func environment(o options) (map[string]string, error) {
 }
 
 // runUser is a user's name or number.
-func runUser(o options) (string, error) {
-	switch v := o.get("user").(type) {
+func runUser(o value.Options) (string, error) {
+	switch v := o.Get("user").(type) {
 	case nil:
 		return "", nil
 	case string:
 		if v == "" || strings.ContainsRune(v, 0) {
-			return "", o.errorf("user", "is no user name: %s", quote(v))
+			return "", o.Errorf("user", "is no user name: %s", value.Quote(v))
 		}
 		return v, nil
 	case int64:
 		if v < 0 || v > 1<<32-2 {
-			return "", o.errorf("user", "is no user number: %d", v)
+			return "", o.Errorf("user", "is no user number: %d", v)
 		}
 		return strconv.FormatInt(v, 10), nil
 	}
-	return "", o.wrong("user", "a user name or number")
+	return "", o.TypeError("user", "a user name or number")
 }
 
 // runTimeout is the limit of a command. Zero asks for expiry at once, which the request
 // spells as a nanosecond, since its own zero is no limit.
-func runTimeout(o options) (time.Duration, error) {
+func runTimeout(o value.Options) (time.Duration, error) {
 	var limit time.Duration
 	switch {
-	case o.has("timeout") && o.has("timeout_ms"):
-		return 0, fmt.Errorf("%s: opts.timeout and opts.timeout_ms are the same limit (give one)", o.what)
-	case o.has("timeout"):
+	case o.Has("timeout") && o.Has("timeout_ms"):
+		return 0, fmt.Errorf("%s: opts.timeout and opts.timeout_ms are the same limit (give one)", o.Func)
+	case o.Has("timeout"):
 		var err error
-		if limit, err = o.duration("timeout", 0); err != nil {
+		if limit, err = o.Duration("timeout", 0); err != nil {
 			return 0, err
 		}
-	case o.has("timeout_ms"):
-		ms, _, err := o.integer("timeout_ms")
+	case o.Has("timeout_ms"):
+		ms, _, err := o.Integer("timeout_ms")
 		if err != nil {
 			return 0, err
 		}
 		if ms < 0 {
-			return 0, o.errorf("timeout_ms", "must be a finite, non-negative number, got %d", ms)
+			return 0, o.Errorf("timeout_ms", "must be a finite, non-negative number, got %d", ms)
 		}
 		limit = time.Duration(min(ms, int64(1<<63-1)/1e6)) * time.Millisecond
 	default:

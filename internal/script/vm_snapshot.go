@@ -5,42 +5,43 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
-type snapshotMethod = func(f *file, a args, s *lab.Snapshot) ([]lua.Value, error)
+type snapshotMethod = func(f *file, a value.Args, s *lab.Snapshot) ([]lua.Value, error)
 
 func (f *file) newSnapshotType() *lua.Type {
 	return &lua.Type{
 		Name:     "snapshot",
 		ToString: func(_ *lua.Call, obj any) string { return "snapshot(" + obj.(*lab.Snapshot).Path() + ")" },
 		Methods: methodTable(f, "snapshot", map[string]snapshotMethod{
-			"path": func(_ *file, _ args, s *lab.Snapshot) ([]lua.Value, error) { return []lua.Value{s.Path()}, nil },
-			"size": func(_ *file, _ args, s *lab.Snapshot) ([]lua.Value, error) {
+			"path": func(_ *file, _ value.Args, s *lab.Snapshot) ([]lua.Value, error) { return []lua.Value{s.Path()}, nil },
+			"size": func(_ *file, _ value.Args, s *lab.Snapshot) ([]lua.Value, error) {
 				n, err := s.Size()
-				return result(err, n)
+				return value.Results(err, n)
 			},
-			"delete": func(_ *file, _ args, s *lab.Snapshot) ([]lua.Value, error) { return nil, s.Delete() },
+			"delete": func(_ *file, _ value.Args, s *lab.Snapshot) ([]lua.Value, error) { return nil, s.Delete() },
 		}),
 	}
 }
 
 // vmSnapshot is vm:snapshot(path?).
-func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
+func (f *file) vmSnapshot(a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	path, take := "", vm.Snapshot
-	if a.value(1) != nil {
+	if a.Value(1) != nil {
 		var err error
-		if path, err = a.path(1, "path"); err != nil {
+		if path, err = a.Path(1, "path"); err != nil {
 			return nil, err
 		}
 		f.makes(path)
 	} else if f.build != nil {
 		var err error
-		if path, err = f.build.place(); err != nil {
+		if path, err = f.build.Place(); err != nil {
 			return nil, err
 		}
 		// What is built on another fixture holds what it changed.
 		take = func(ctx context.Context, path string) (*lab.Snapshot, error) {
-			return vm.SnapshotOver(ctx, path, f.build.cache.Holds)
+			return vm.SnapshotOver(ctx, path, f.build.Holds)
 		}
 	}
 	var s *lab.Snapshot
@@ -55,25 +56,25 @@ func (f *file) vmSnapshot(a args, vm *lab.VM) ([]lua.Value, error) {
 }
 
 // vmRestore is vm:restore(snapshot_or_path).
-func (f *file) vmRestore(a args, vm *lab.VM) ([]lua.Value, error) {
+func (f *file) vmRestore(a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	var path string
-	switch v := a.value(1).(type) {
+	switch v := a.Value(1).(type) {
 	case string:
 		var err error
-		if path, err = a.path(1, "path"); err != nil {
+		if path, err = a.Path(1, "path"); err != nil {
 			return nil, err
 		}
 		if err = f.restores(path); err != nil {
-			return nil, a.errorf("%w", err)
+			return nil, a.Errorf("%w", err)
 		}
 	case *lua.Userdata:
 		s, ok := v.Object().(*lab.Snapshot)
 		if !ok {
-			return nil, a.errorf("expected snapshot|string, got %s", typeName(v))
+			return nil, a.Errorf("expected snapshot|string, got %s", lua.TypeName(v))
 		}
 		path = s.Path()
 	default:
-		return nil, a.errorf("expected snapshot|string, got %s", typeName(v))
+		return nil, a.Errorf("expected snapshot|string, got %s", lua.TypeName(v))
 	}
 	return nil, f.op(a, vm, func(ctx context.Context) error { return vm.Restore(ctx, path) })
 }
@@ -82,15 +83,15 @@ func (f *file) vmRestore(a args, vm *lab.VM) ([]lua.Value, error) {
 const maxForks = 256
 
 // vmFork is vm:fork(n?): one VM, or an array of n.
-func (f *file) vmFork(a args, vm *lab.VM) ([]lua.Value, error) {
-	n, several := int64(1), a.value(1) != nil
+func (f *file) vmFork(a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	n, several := int64(1), a.Value(1) != nil
 	if several {
 		var ok bool
-		if n, ok = toInteger(a.value(1)); !ok {
-			return nil, a.wrong(1, "n", "an integer")
+		if n, ok = value.ToInteger(a.Value(1)); !ok {
+			return nil, a.TypeError(1, "n", "an integer")
 		}
 		if n < 1 || n > maxForks {
-			return nil, a.errorf("argument 1 (n) must be 1 to %d, got %d", maxForks, n)
+			return nil, a.Errorf("argument 1 (n) must be 1 to %d, got %d", maxForks, n)
 		}
 	}
 	scope := f.scope
@@ -108,5 +109,5 @@ func (f *file) vmFork(a args, vm *lab.VM) ([]lua.Value, error) {
 	if !several {
 		return []lua.Value{f.vmHandle(forks[0])}, nil
 	}
-	return []lua.Value{array(f.state, forks, func(vm *lab.VM) lua.Value { return f.vmHandle(vm) })}, nil
+	return []lua.Value{value.Array(f.state, forks, func(vm *lab.VM) lua.Value { return f.vmHandle(vm) })}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // check runs each source as a test body; it must fail with a text that has the wanted one,
@@ -19,7 +20,7 @@ func check(t *testing.T, prefix string, cases map[string]string) {
 	names := map[string]string{}
 	for code := range cases {
 		names[code] = "case " + code
-		source.WriteString("test(" + quote("case "+code) + ", function(t) " + prefix + " " + code + "\nend)\n")
+		source.WriteString("test(" + value.Quote("case "+code) + ", function(t) " + prefix + " " + code + "\nend)\n")
 	}
 	o := run(t, source.String())
 	if o.ChunkError != "" {
@@ -217,7 +218,9 @@ func (p *gatePool) Claim(ctx context.Context, _ int64, _ int) error {
 
 func TestOperationsInReports(t *testing.T) {
 	pool := &gatePool{make(chan struct{}, 9), make(chan struct{}, 9)}
-	pool.granted <- struct{}{}
+	for range 2 { // the boot and the claim
+		pool.granted <- struct{}{}
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	project := write(t, map[string]string{testPath: `
 local vm = provium:vm("n1", "host"):boot()
@@ -244,7 +247,9 @@ func TestWaitingForThePoolIsNoTimeout(t *testing.T) {
 		<-pool.asked
 		pool.granted <- struct{}{}
 	}()
-	if err := (&waitingPool{pool, clock}).Claim(context.Background(), 1, 1); err != nil {
+	host := &lab.Host{Pool: pool}
+	defer host.Observe(lab.Observer{PoolWait: clock.pause})()
+	if err := lab.New(host).Claim(context.Background(), 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	total, waiting, changed := clock.read()

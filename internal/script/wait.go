@@ -7,16 +7,17 @@ import (
 	"time"
 
 	"provium/internal/lua"
+	"provium/internal/script/value"
 )
 
 // luaWaitUntil is wait_until(predicate, opts?).
 func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
-	a := functionArgs(c, "wait_until")
-	predicate, err := a.function(1, "predicate")
+	a := value.FunctionArgs(c, "wait_until")
+	predicate, err := a.Function(1, "predicate")
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.options(2, "timeout", "interval", "desc")
+	o, err := a.Options(2, "timeout", "interval", "desc")
 	if err != nil {
 		return nil, err
 	}
@@ -28,11 +29,11 @@ func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	desc, err := o.str("desc", "condition")
+	desc, err := o.Str("desc", "condition")
 	if err != nil {
 		return nil, err
 	}
-	began := f.cfg.Now()
+	began := f.Now()
 	for {
 		values, err := c.Call(predicate)
 		if err != nil {
@@ -41,9 +42,9 @@ func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 		if len(values) > 0 && values[0] != nil && values[0] != false {
 			return values[:1], nil
 		}
-		left := timeout - f.cfg.Now().Sub(began)
+		left := timeout - f.Now().Sub(began)
 		if left <= 0 {
-			return nil, fmt.Errorf("wait_until: %s not met within %s", desc, seconds(timeout))
+			return nil, fmt.Errorf("wait_until: %s not met within %s", desc, value.FormatSeconds(timeout))
 		}
 		if err := f.nap(c, desc, min(interval, left)); err != nil {
 			return nil, err
@@ -52,10 +53,10 @@ func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 }
 
 // waitDuration reads a duration option; a string that is none is called a timeout string.
-func waitDuration(o options, key string, absent time.Duration) (time.Duration, error) {
-	d, err := o.duration(key, absent)
-	if text, ok := o.get(key).(string); ok && err != nil {
-		return 0, fmt.Errorf("wait_until: bad %s string `%s`: %w", key, clip(text, 80), errors.Unwrap(err))
+func waitDuration(o value.Options, key string, absent time.Duration) (time.Duration, error) {
+	d, err := o.Duration(key, absent)
+	if text, ok := o.Get(key).(string); ok && err != nil {
+		return 0, fmt.Errorf("wait_until: bad %s string `%s`: %w", key, value.Clip(text, 80), errors.Unwrap(err))
 	}
 	return d, err
 }

@@ -1,11 +1,8 @@
 package script
 
 import (
-	"context"
 	"sync"
 	"time"
-
-	"provium/internal/lab"
 )
 
 // waitClock measures the time a file spends waiting for something that counts against no
@@ -61,22 +58,4 @@ func (w *waitClock) read() (total time.Duration, waiting bool, changed <-chan st
 		total += w.now().Sub(w.since)
 	}
 	return total, w.waits > 0, w.changed
-}
-
-// waitingPool is a pool whose waits count against no limit.
-type waitingPool struct {
-	lab.Pool
-	clock *waitClock
-}
-
-// Acquire implements lab.Pool.
-func (p *waitingPool) Acquire(ctx context.Context, vm string, memory int64, cpus int) (func(), error) {
-	defer p.clock.pause()()
-	return p.Pool.Acquire(ctx, vm, memory, cpus)
-}
-
-// Claim implements lab.Pool.
-func (p *waitingPool) Claim(ctx context.Context, memory int64, cpus int) error {
-	defer p.clock.pause()()
-	return p.Pool.Claim(ctx, memory, cpus)
 }

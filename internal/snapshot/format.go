@@ -42,7 +42,7 @@ const (
 // The names of sections that this package itself writes. Others are the caller's.
 const (
 	sectionBlocks  = "blocks"
-	sectionChanged = "changed" // of a delta
+	sectionChanged = "changed" // of a diff
 )
 
 var magic = [8]byte{'P', 'R', 'O', 'V', 'S', 'N', 'A', 'P'}
@@ -115,9 +115,9 @@ type Manifest struct {
 	Guest    Guest              `json:"guest"`
 	RAM      int64              `json:"ram"` // bytes at the start of the file
 	Sections map[string]Section `json:"sections"`
-	// Parent is set in a delta, whose memory is that of the parent but for the parts
-	// that its section "changed" lists.
-	Parent *Parent `json:"parent,omitempty"`
+	// Base is set in a diff, whose memory is the base's except for the parts that its
+	// section "changed" lists.
+	Base *Base `json:"parent,omitempty"`
 }
 
 // Section is a range of the file.
@@ -225,7 +225,7 @@ func decodeManifest(b []byte, t trailer) (*Manifest, error) {
 	if want := blockCount(m.RAM) * 4; !ok || blocks.Length != want {
 		return nil, damaged("checksums of the RAM take %d bytes, not %d", blocks.Length, want)
 	}
-	if _, ok := m.Sections[sectionChanged]; ok != (m.Parent != nil) {
+	if _, ok := m.Sections[sectionChanged]; ok != (m.Base != nil) {
 		return nil, damaged("a parent and what changed since do not go together")
 	}
 	return m, nil

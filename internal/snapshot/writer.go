@@ -30,7 +30,7 @@ type Writer struct {
 	stale    map[int64]bool
 	end      int64
 	sections map[string]Section
-	parent   *Parent
+	base     *Base
 	buf      []byte
 }
 
@@ -281,7 +281,7 @@ func (w *Writer) finish(m *Manifest) error {
 	if err := w.PutSection(sectionBlocks, table); err != nil {
 		return err
 	}
-	m.RAM, m.Sections, m.Parent = w.ram, w.sections, w.parent
+	m.RAM, m.Sections, m.Base = w.ram, w.sections, w.base
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err

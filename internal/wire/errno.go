@@ -155,3 +155,11 @@ func ErrnoError(errno uint32) *Error {
 	}
 	return e
 }
+
+// ErrnoText describes a Linux errno with other words than the C library's. The
+// name in brackets follows the text.
+func ErrnoText(errno uint32, text string) *Error {
+	e := &Error{Errno: errno, Name: ErrnoName(errno), Text: text}
+	e.Text += " (" + e.Name + ")"
+	return e
+}

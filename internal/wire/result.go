@@ -18,6 +18,9 @@ type Error struct {
 	Text  string // for people, with the name in brackets
 }
 
+// Error returns Text.
+func (e *Error) Error() string { return e.Text }
+
 // Value is one of the value types below.
 type Value interface {
 	kind() string

@@ -1,0 +1,242 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"provium/internal/agent/executor"
+	"provium/internal/agent/file"
+	"provium/internal/agent/process"
+	"provium/internal/agent/session"
+	"provium/internal/wire"
+)
+
+// dispatcher gives each request to the package that carries it out.
+type dispatcher struct{ *Agent }
+
+// okMessage is an ok result without value, which most operations end with.
+const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
+
+// Now answers what takes no time worth mentioning.
+func (d dispatcher) Now(id uint64, req wire.Request) (frame []byte, begun any) {
+	switch req := req.(type) {
+	case *wire.Ping:
+		return resultFrame(id, []byte(okMessage)), nil
+	case *wire.ClockGet:
+		v, err := clocks()
+		if err != nil {
+			return failureFrame(id, err), nil
+		}
+		return resultFrame(id, wire.AppendResult(nil, &wire.Result{Value: v})), nil
+	case *wire.Syscall:
+		v, call := d.execs.Now(req)
+		if v != nil {
+			// One piece of memory, into which the buffers are copied once.
+			b := make([]byte, wire.HeaderSize, wire.HeaderSize+128+len(v.Data))
+			b = wire.AppendResult(b, &wire.Result{Value: v})
+			wire.Header{Length: uint32(len(b) - wire.HeaderSize), Type: wire.FrameResult, Op: id}.Put(b)
+			return b, nil
+		}
+		if call != nil {
+			return nil, call
+		}
+	case *wire.Renew:
+		if err := d.renew(req); err != nil {
+			return failureFrame(id, err), nil
+		}
+		return resultFrame(id, []byte(okMessage)), nil
+	}
+	return nil, nil
+}
+
+func resultFrame(id uint64, result []byte) []byte {
+	return wire.AppendFrame(make([]byte, 0, 128), wire.Header{Type: wire.FrameResult, Op: id}, result)
+}
+
+func failureFrame(id uint64, err error) []byte {
+	result := session.Failure(err)
+	return resultFrame(id, wire.AppendResult(nil, &result))
+}
+
+// batchInline is how much bulk data a batch's result may carry itself.
+const batchInline = 1 << 20
+
+// Do carries an operation out and sends its result.
+func (d dispatcher) Do(o *session.Op, req wire.Request) {
+	var result wire.Result
+	if b, ok := req.(*wire.Batch); ok {
+		result.Value = d.batch(o, b)
+	} else {
+		o.Begin(wire.InlineLimit)
+		result = d.item(o, req, false)
+		result.Streamed = o.Streamed()
+	}
+	o.Finish(&result)
+}
+
+// batch carries out the items of a batch. Only so much of their results is held
+// here; what is beyond is streamed as it comes.
+func (d dispatcher) batch(o *session.Op, b *wire.Batch) wire.BatchValue {
+	budget := batchInline
+	results := make(wire.BatchValue, len(b.Ops))
+	for i := 0; i < len(b.Ops); {
+		if n := executor.PlainCalls(b.Ops[i:]); n > 1 {
+			d.execs.Batch(o.Context(), b.Ops[i:i+n], results[i:], d.enterRoot)
+			i += n
+			continue
+		}
+		inline := min(wire.InlineLimit, budget)
+		o.Begin(inline)
+		results[i] = d.item(o, b.Ops[i], true)
+		results[i].Streamed = o.Streamed()
+		budget -= inline - o.InlineLeft()
+		i++
+	}
+	return results
+}
+
+// enterRoot moves the agent to the root directory of PID 1.
+func (d dispatcher) enterRoot() error {
+	moved, err := d.cfg.Root()
+	if err == nil && moved {
+		d.net.CarryNames()
+	}
+	return err
+}
+
+// item carries out one operation that is not a batch.
+func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Result {
+	if o.Context().Err() != nil {
+		return session.Failure(context.Canceled)
+	}
+	if err := d.enterRoot(); err != nil {
+		return session.Failure(err)
+	}
+	var v wire.Value
+	var body *session.Body
+	var err error
+	switch r := req.(type) {
+	case *wire.Ping:
+	case *wire.Run:
+		body = o.Body(r.Stdin)
+		v, err = d.procs.Run(o, r, body)
+	case *wire.ReadFile:
+		v, err = file.Read(o, r, !inBatch)
+	case *wire.WriteFile:
+		body = o.Body(r.Data)
+		err = file.Write(r, body)
+	case *wire.Stat:
+		v, err = file.Stat(r)
+	case *wire.ListDir:
+		v, err = file.List(r)
+	case *wire.Mkdir:
+		err = file.Mkdir(r)
+	case *wire.Unlink:
+		err = file.Unlink(r)
+	case *wire.Rename:
+		err = file.Rename(r)
+	case *wire.ClockGet:
+		v, err = clocks()
+	case *wire.ClockSet:
+		v, err = clockSet(r.RealtimeNS)
+	case *wire.ClockAdvance:
+		v, err = clockAdvance(r.ByNS)
+	case *wire.Sleep:
+		err = sleep(o.Context(), r.NS)
+	case *wire.AwaitDisk:
+		err = d.cfg.AwaitDisk(o.Context(), r.Serial, r.Gone)
+	case *wire.Renew:
+		err = d.renew(r)
+	case *wire.Network:
+		err = d.net.Apply(o.Context(), r)
+	default:
+		v, body, err = d.object(o, req)
+	}
+	if body != nil && o.Context().Err() == nil {
+		// In a batch the next operation's bytes stand behind these.
+		body.Discard()
+	}
+	if err != nil {
+		return session.Failure(err)
+	}
+	return wire.Result{Value: v}
+}
+
+// object carries out an operation on something that outlives operations: a
+// process, an executor, a stream.
+func (d dispatcher) object(o *session.Op, req wire.Request) (v wire.Value, body *session.Body, err error) {
+	switch r := req.(type) {
+	case *wire.ProcStart:
+		body = o.Body(r.Stdin)
+		v, err = d.procs.Start(r, body, func(id uint64) (process.Launch, error) {
+			x, err := d.execs.Get(id)
+			if err != nil {
+				return nil, err
+			}
+			return x.Launcher(o.Context()), nil
+		})
+	case *wire.ProcWait:
+		v, err = d.procs.Wait(o, r)
+	case *wire.ProcSignal:
+		err = d.procs.Signal(r)
+	case *wire.ProcStatus:
+		v, err = d.procs.Status(r)
+	case *wire.ProcWrite:
+		body = o.Body(r.Data)
+		v, err = d.procs.Write(o, r, body)
+	case *wire.ProcCloseStdin:
+		err = d.procs.CloseStdin(r)
+	case *wire.ProcOutput:
+		err = d.procs.Output(o, r)
+	case *wire.ProcClose:
+		err = d.procs.Close(o, r)
+	case *wire.TailFile:
+		err = d.tail(o, r)
+	case *wire.Syscall:
+		body = o.Body(r.Data)
+		v, err = d.execs.Call(o, r, body)
+	case *wire.SyscallAwait:
+		v, err = d.execs.Await(o, r)
+	case *wire.SyscallDrop:
+		err = d.execs.Drop(o.Context(), r)
+	case *wire.ReadMem:
+		v, err = d.execs.ReadMem(o, r)
+	case *wire.FDTail:
+		var fd int
+		if fd, err = d.execs.Descriptor(o.Context(), r.Executor, r.FD); err == nil {
+			err = file.TailDescriptor(o, fd)
+		}
+	case *wire.WorkerSpawn:
+		v, err = d.execs.SpawnWorker()
+	case *wire.WorkerClose:
+		d.execs.CloseWorker(r)
+	default:
+		err = &wire.Error{Text: fmt.Sprintf("the agent does not know the operation %s", req.Op())}
+	}
+	return v, body, err
+}
+
+func (d dispatcher) tail(o *session.Op, r *wire.TailFile) error {
+	if r.Worker == 0 {
+		return file.Tail(o, r, nil)
+	}
+	x, err := d.execs.Get(r.Worker)
+	if err != nil {
+		return err
+	}
+	return file.Tail(o, r, x)
+}
+
+// sleep waits, since a batch may pause between its items.
+func sleep(ctx context.Context, ns uint64) error {
+	t := time.NewTimer(time.Duration(min(ns, math.MaxInt64)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Canceled
+	}
+}

@@ -1,0 +1,105 @@
+package executor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/sys"
+	"provium/internal/wire"
+)
+
+// FuzzExecutorRequest gives the executor's decoder, built with the compiler's
+// memory checks, what the agent's encoder makes and what is near it.
+func FuzzExecutorRequest(f *testing.F) {
+	program := filepath.Join(f.TempDir(), "decode")
+	build := exec.Command("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
+		"-o", program, "program/testdata/decode.c", "program/request.c")
+	if out, err := build.CombinedOutput(); err != nil {
+		f.Fatalf("%v: %s", err, out)
+	}
+	for _, r := range []request{
+		{kind: execCall, nr: 39},
+		{kind: execCall, nr: 1, args: [6]int64{1, 0, 3}, lens: []uint64{3, 16, 0, 5000}, ptrs: []uint32{1, 0, 0, 3},
+			nested: []uint64{1, 0, 8, 3, 1, 4992}, data: make([]byte, 3+16+5000)},
+		{kind: execReadMem, lens: []uint64{64}},
+		{kind: execSpawn, lens: []uint64{2, 2, 1, 1}, data: []byte("a\x00b\x00\x00\x00")},
+		{kind: execCall, lens: []uint64{7}, nested: []uint64{0, 0, 0}, data: make([]byte, 7)},
+		{kind: execCall, lens: []uint64{8}, nested: []uint64{0, 0, 1<<64 - 8}, data: make([]byte, 8)},
+		{kind: execCall, lens: []uint64{1 << 63}, ptrs: []uint32{6, 0}},
+		{kind: execCall, lens: []uint64{wire.MaxBuffer}, data: make([]byte, wire.MaxBuffer)},
+		{kind: execCall, lens: []uint64{wire.MaxBuffer + 1}},
+		{kind: execReadMem, lens: []uint64{wire.MaxReadMem}},
+		{kind: execReadMem, lens: []uint64{wire.MaxReadMem + 1}},
+		{kind: execBatch, args: [6]int64{1}},
+		{kind: execBatch, args: [6]int64{1 << 40}},
+		{kind: execCancel, args: [6]int64{1}},
+		{kind: 9},
+	} {
+		f.Add(append(r.encode(nil, 1), r.data...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		cmd := exec.Command(program)
+		cmd.Stdin = bytes.NewReader(b)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	})
+}
+
+// FuzzExecutorAnswer gives the reader of answers, as both its users call it, what an
+// executor may send that a test has broken.
+func FuzzExecutorAnswer(f *testing.F) {
+	answer := func(id, ret, total uint64, errno uint32, data []byte) []byte {
+		e := binary.NativeEndian
+		b := e.AppendUint64(nil, id)
+		b = e.AppendUint64(b, ret)
+		b = e.AppendUint64(b, total)
+		b = e.AppendUint32(b, errno)
+		return append(e.AppendUint32(b, 0), data...)
+	}
+	f.Add(answer(1, 3, 0, 0, nil))
+	f.Add(append(answer(1, 3, 5, 0, []byte("bytes")), answer(2, 1<<64-1, 0, 14, nil)...))
+	f.Add(answer(7, 0, 5, 0, []byte("few")))
+	f.Add(answer(7, 0, 1<<63, 0, nil))
+	f.Add(answer(7, 0, execMaxAnswer, 0, make([]byte, 100)))
+	f.Add([]byte("no answer"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		const most = 128 << 10 // what a socket holds
+		b = b[:min(len(b), most)]
+		for _, flags := range []int{0, unix.MSG_DONTWAIT} {
+			pair, err := sys.SocketPair()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b) > 0 {
+				if n, err := unix.Write(pair[1], b); err != nil || int(n) != len(b) {
+					t.Fatal(n, err)
+				}
+			}
+			sys.CloseNow(pair[1])
+			var in answerReader
+			rest := b
+			for {
+				a, err := in.read(pair[0], flags)
+				if err != nil {
+					if err == io.EOF && len(rest) >= answerSize && binary.NativeEndian.Uint64(rest[16:]) <= uint64(len(rest)-answerSize) {
+						t.Fatalf("an answer was lost in %x", rest)
+					}
+					break
+				}
+				n := answerSize + len(a.data)
+				if n > len(rest) || a.id != binary.NativeEndian.Uint64(rest) || !bytes.Equal(a.data, rest[answerSize:n]) || a.fd != -1 {
+					t.Fatalf("%+v from %x", a, rest)
+				}
+				rest = rest[n:]
+			}
+			sys.CloseNow(pair[0])
+		}
+	})
+}

@@ -1,0 +1,119 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/process"
+	"provium/internal/agent/sys"
+)
+
+// Descriptor returns a copy of an executor's descriptor.
+func (s *Pool) Descriptor(ctx context.Context, id uint64, fd int64) (int, error) {
+	x, err := s.Get(id)
+	if err != nil {
+		return -1, err
+	}
+	a, err := x.do(ctx, &request{kind: execSendFD, args: [6]int64{fd}})
+	switch {
+	case err != nil:
+		return -1, err
+	case a.errno != 0:
+		return -1, syscall.Errno(a.errno)
+	case a.fd < 0:
+		return -1, errors.New("the executor sent no descriptor")
+	}
+	return a.fd, nil
+}
+
+// OpenAs opens a file as the executor does, with its credentials, and returns a
+// descriptor of the agent.
+func (x *Executor) OpenAs(ctx context.Context, path string, flags int) (int, error) {
+	at := unix.AT_FDCWD
+	a, err := x.do(ctx, &request{
+		kind: execCall, nr: unix.SYS_OPENAT, args: [6]int64{int64(at), 0, int64(flags | unix.O_CLOEXEC)},
+		lens: []uint64{uint64(len(path) + 1)}, ptrs: []uint32{1, 0}, data: append([]byte(path), 0),
+	})
+	if err != nil {
+		return -1, err
+	}
+	if a.errno != 0 {
+		return -1, syscall.Errno(a.errno)
+	}
+	fd, err := x.pool.Descriptor(ctx, x.id, a.ret)
+	closing := &request{kind: execCall, nr: unix.SYS_CLOSE, args: [6]int64{a.ret}}
+	if _, e := x.do(context.WithoutCancel(ctx), closing); err == nil && e != nil {
+		unix.Close(fd)
+		err = e
+	}
+	return fd, err
+}
+
+// View returns the agent's path to what the executor finds at path.
+func (x *Executor) View(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return fmt.Sprintf("/proc/%d/root%s", x.cmd.PID, path)
+	}
+	return fmt.Sprintf("/proc/%d/cwd/%s", x.cmd.PID, path)
+}
+
+// Launcher returns a Launch that starts programs with the executor's credentials
+// and namespaces.
+func (x *Executor) Launcher(ctx context.Context) process.Launch {
+	return func(name string, argv, env []string, dir string, files [3]int) (*process.Command, error) {
+		var bufs [4][]byte
+		bufs[0] = terminated([]string{name})
+		bufs[1], bufs[2], bufs[3] = terminated(argv), terminated(env), terminated([]string{dir})
+		r := &request{kind: execSpawn, fds: files[:]}
+		for _, b := range bufs {
+			r.lens = append(r.lens, uint64(len(b)))
+			r.data = append(r.data, b...)
+		}
+		a, err := x.do(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if a.fd < 0 {
+			return nil, syscall.Errno(a.errno)
+		}
+		c := &process.Command{Pidfd: a.fd}
+		if c.PID, err = pidOf(a.fd); err != nil {
+			unix.Close(a.fd)
+			return nil, err
+		}
+		if a.errno != 0 {
+			_, _ = c.Wait()
+			unix.Close(a.fd)
+			return nil, syscall.Errno(a.errno)
+		}
+		return c, nil
+	}
+}
+
+func terminated(texts []string) []byte {
+	var b []byte
+	for _, t := range texts {
+		b = append(append(b, t...), 0)
+	}
+	return b
+}
+
+// pidOf returns the process id of a pidfd, as this process sees it.
+func pidOf(pidfd int) (int, error) {
+	text, err := sys.ReadSmall(fmt.Sprintf("/proc/self/fdinfo/%d", pidfd))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if v, ok := strings.CutPrefix(line, "Pid:"); ok {
+			return strconv.Atoi(strings.TrimSpace(v))
+		}
+	}
+	return 0, errors.New("a pidfd without a process id")
+}

@@ -1,0 +1,121 @@
+package file_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"provium/internal/guest"
+)
+
+func TestFiles(t *testing.T) {
+	c := connect(t)
+	ctx, dir := t.Context(), t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	big := make([]byte, 5<<20+13)
+	rng := rand.NewChaCha8([32]byte{1})
+	rng.Read(big)
+
+	for _, n := range []int{0, 1, 1000, 32 << 10, 32<<10 + 1, 128<<10 - 16, 128 << 10, len(big)} {
+		if err := c.WriteFile(ctx, at("f"), big[:n], guest.Perm{}); err != nil {
+			t.Fatal(n, err)
+		}
+		got, err := c.ReadFile(ctx, at("f"))
+		if err != nil || !bytes.Equal(got, big[:n]) {
+			t.Fatal(n, len(got), err)
+		}
+	}
+	if st, err := c.Stat(ctx, at("f"), true); err != nil || st.Size != int64(len(big)) || st.Perm != 0o644 || st.Type.String() != "file" || st.MtimeNS == 0 {
+		t.Error(st, err)
+	}
+	if err := c.PushFile(ctx, at("g"), bytes.NewReader(big), guest.Mode(0o4755)); err != nil {
+		t.Fatal(err)
+	}
+	var back bytes.Buffer
+	if perm, err := c.PullFile(ctx, at("g"), &back); err != nil || perm != 0o4755 || !bytes.Equal(back.Bytes(), big) {
+		t.Error(perm, err, back.Len())
+	}
+	if err := c.WriteFile(ctx, at("g"), []byte("x"), guest.Perm{}); err != nil {
+		t.Error(err)
+	}
+	if st, err := c.Stat(ctx, at("g"), true); err != nil || st.Perm&0o777 != 0o755 {
+		t.Error("mode not kept", st, err)
+	}
+	if err := c.Mkdir(ctx, at("a/b/c"), true, guest.Mode(0o1777)); err != nil {
+		t.Error(err)
+	}
+	if err := c.Mkdir(ctx, at("a/b/c"), true, guest.Perm{}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Mkdir(ctx, at("a/b/c"), false, guest.Perm{}); !hasErrno(err, "EEXIST") {
+		t.Error(err)
+	}
+	if err := c.Mkdir(ctx, at("f/b/c"), true, guest.Perm{}); !hasErrno(err, "ENOTDIR") {
+		t.Error(err)
+	}
+	if st, err := c.Stat(ctx, at("a/b/c"), true); err != nil || st.Perm != 0o1777 || st.Type.String() != "directory" {
+		t.Error(st, err)
+	}
+	if err := os.Symlink("f", at("link")); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := c.Stat(ctx, at("link"), false); err != nil || st.Type.String() != "symlink" {
+		t.Error(st, err)
+	}
+	if err := c.Rename(ctx, at("f"), at("h")); err != nil {
+		t.Error(err)
+	}
+	entries, err := c.ListDir(ctx, dir)
+	if got := fmt.Sprint(entries); err != nil || got != "[{a directory} {g file} {h file} {link symlink}]" {
+		t.Error(got, err)
+	}
+	for _, name := range []string{"a/b/c", "h", "link"} {
+		if err := c.Unlink(ctx, at(name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.Unlink(ctx, at("a")); !hasErrno(err, "ENOTEMPTY") {
+		t.Error(err)
+	}
+	_, err = c.ReadFile(ctx, at("missing"))
+	if err == nil || !strings.HasSuffix(err.Error(), "missing: No such file or directory (ENOENT)") {
+		t.Error(err)
+	}
+	if p, err := c.ReadFile(ctx, "/proc/self/status"); err != nil || !bytes.Contains(p, []byte("VmRSS")) {
+		t.Error(err)
+	}
+	huge, err := os.Create(at("huge"))
+	if err == nil {
+		err = errors.Join(huge.Truncate(96<<20+1), huge.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.ReadFile(ctx, at("huge"))
+	if !hasErrno(err, "EFBIG") || !strings.Contains(err.Error(), "tail_file") || !strings.Contains(err.Error(), "open_file") {
+		t.Error(err)
+	}
+	if _, err = c.ReadFile(ctx, "/dev/zero"); !hasErrno(err, "EFBIG") {
+		t.Error(err)
+	}
+}
+
+func hasErrno(err error, name string) bool {
+	var op *guest.OpError
+	return errors.As(err, &op) && op.Name == name && op.Errno != 0
+}
+
+func TestWriteToFullDevice(t *testing.T) {
+	c := connect(t)
+	if err := c.WriteFile(t.Context(), "/dev/full", make([]byte, 4<<20), guest.Perm{}); !hasErrno(err, "ENOSPC") {
+		t.Error(err)
+	}
+	if err := c.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,239 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"provium/internal/wire"
+)
+
+const (
+	// spoolAhead is how far an output may run ahead of a reader that is open.
+	spoolAhead = 64 << 20
+)
+
+// spool keeps one output of a process. The first wire.MaxOutput bytes stay for
+// whoever waits for the process; what is behind them is kept for open readers
+// only, as far as spoolAhead before the slowest. With readers and nobody who
+// waits for the process, the writer is stopped there; else bytes are lost, and
+// a mark in the reader's stream says how many. It is safe for concurrent use.
+type spool struct {
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change
+	memory  pages         // the bytes, at their own offsets
+	size    int64         // bytes that came
+	kept    int64         // bytes at the start that stay, at most wire.MaxOutput
+	from    int64         // first byte behind kept that is still there
+	ended   bool          // the process has: nothing is held up any more
+	done    bool          // nothing follows
+	closed  bool
+	readers []*spoolReader
+	waiting int // who must not be held up by readers
+}
+
+// spoolReader is a position in a spool. It belongs to one goroutine.
+type spoolReader struct {
+	s   *spool
+	pos int64
+}
+
+func newSpool() *spool { return &spool{changed: make(chan struct{})} }
+
+// wake tells everybody of a change. Held: s.mu.
+func (s *spool) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// room waits until more may be taken.
+func (s *spool) room() {
+	for {
+		s.mu.Lock()
+		full := !s.ended && !s.closed && s.waiting == 0 && len(s.readers) > 0 && s.size-s.slowest() >= spoolAhead
+		changed := s.changed
+		s.mu.Unlock()
+		if !full {
+			return
+		}
+		<-changed
+	}
+}
+
+// slowest is the position of the reader that is furthest behind, of those that
+// are there. Held: s.mu.
+func (s *spool) slowest() int64 {
+	pos := s.size
+	for _, r := range s.readers {
+		pos = min(pos, r.pos)
+	}
+	return pos
+}
+
+// keeps tells whether what comes next is kept. Held: s.mu.
+func (s *spool) keeps() bool {
+	return !s.closed && (len(s.readers) > 0 || s.size < wire.MaxOutput && s.from <= s.kept)
+}
+
+// space gives memory for what comes next, for one who alone adds: the spool's own,
+// so that nothing is copied, or spare where nothing is kept.
+func (s *spool) space(spare []byte) (p []byte, own bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keeps() {
+		if p, err := s.memory.at(s.size); err == nil {
+			return p, true
+		}
+	}
+	return spare, false
+}
+
+// add says how many bytes were put into space. Those in spare are lost.
+func (s *spool) add(n int, own bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n <= 0 || s.closed {
+		return
+	}
+	s.size += int64(n)
+	switch {
+	case !own:
+		s.from = s.size
+	case s.from <= s.kept: // nothing was lost so far
+		s.kept = min(s.size, wire.MaxOutput)
+	}
+	s.trim()
+	s.wake()
+}
+
+// trim gives back what no reader needs any more. Held: s.mu.
+func (s *spool) trim() {
+	if s.size <= wire.MaxOutput {
+		return
+	}
+	from := max(s.from, wire.MaxOutput, s.slowest())
+	from = max(from, s.size-spoolAhead)
+	if len(s.readers) == 0 {
+		from = s.size
+	}
+	s.memory.free(max(s.from, wire.MaxOutput)/pageChunk*pageChunk, from)
+	s.from = from
+}
+
+// end marks that the process has ended, and finish that nothing follows.
+func (s *spool) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.wake()
+	s.mu.Unlock()
+}
+
+func (s *spool) finish() {
+	s.mu.Lock()
+	s.done = true
+	s.wake()
+	s.mu.Unlock()
+}
+
+// wait has the spool not be held up by readers until the returned function is
+// called.
+func (s *spool) wait() (stop func()) {
+	s.mu.Lock()
+	s.waiting++
+	s.wake()
+	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		s.waiting--
+		s.mu.Unlock()
+	}
+}
+
+// close frees the bytes once no reader is left.
+func (s *spool) close() {
+	s.mu.Lock()
+	s.closed, s.done = true, true
+	s.free()
+	s.wake()
+	s.mu.Unlock()
+}
+
+// free is close's second half. Held: s.mu.
+func (s *spool) free() {
+	if s.closed && len(s.readers) == 0 {
+		s.memory.close()
+		s.kept, s.from = 0, s.size
+	}
+}
+
+// open gives a reader at the first byte.
+func (s *spool) open() *spoolReader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &spoolReader{s: s}
+	s.readers = append(s.readers, r)
+	return r
+}
+
+func (r *spoolReader) close() {
+	s := r.s
+	s.mu.Lock()
+	s.readers = slices.DeleteFunc(s.readers, func(x *spoolReader) bool { return x == r })
+	s.free()
+	s.wake()
+	s.mu.Unlock()
+}
+
+// read fills p with what is next, waiting for something; 0 bytes are the end.
+func (r *spoolReader) read(ctx context.Context, p []byte) (int, error) {
+	s := r.s
+	for {
+		s.mu.Lock()
+		n, err := s.readAt(r, p)
+		done, changed := s.done, s.changed
+		if n > 0 {
+			s.trim()
+			s.wake()
+		}
+		s.mu.Unlock()
+		if n > 0 || err != nil || done {
+			return n, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, context.Canceled
+		}
+	}
+}
+
+// readAt takes what is there. Held: s.mu.
+func (s *spool) readAt(r *spoolReader, p []byte) (int, error) {
+	end := s.size
+	if r.pos < s.kept {
+		end = s.kept
+	} else if r.pos < s.from {
+		mark := fmt.Sprintf("\n[... %d bytes of output lost: the reader was too slow ...]\n", s.from-r.pos)
+		r.pos = s.from
+		return copy(p, mark), nil
+	}
+	n := int(min(int64(len(p)), end-r.pos))
+	if n <= 0 {
+		return 0, nil
+	}
+	at, err := s.memory.at(r.pos)
+	if err != nil {
+		return 0, err
+	}
+	n = copy(p[:n], at)
+	r.pos += int64(n)
+	return n, nil
+}
+
+// truncated tells whether bytes are missing from what stays.
+func (s *spool) truncated() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size > s.kept
+}

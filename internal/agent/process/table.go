@@ -1,0 +1,255 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/session"
+	"provium/internal/agent/sys"
+	"provium/internal/wire"
+)
+
+// maxStdin bounds the initial bytes of a process's standard input, which are
+// held here until it reads them.
+const maxStdin = 64 << 20
+
+// closeGrace is how long a process that is closed has after SIGTERM.
+const closeGrace = 2 * time.Second
+
+// process is a command that outlives the operation that started it. It is
+// reaped as soon as it ends, and kept until it is closed.
+type process struct {
+	id    uint64
+	cmd   *Command
+	pid   uint32
+	out   [2]*spool // standard output, standard error
+	stdin *feeder
+	ended chan struct{} // closed when it is reaped and its outputs are complete
+
+	// Set before ended is closed.
+	status unix.WaitStatus
+	err    error
+}
+
+// Table starts commands and keeps those that outlive their operation, by handle.
+// Use NewTable. It is safe for concurrent use.
+type Table struct {
+	starter   *Starter
+	waiters   *sys.Waiters
+	newHandle func() uint64
+	following sync.WaitGroup // the goroutines that follow processes
+
+	mu   sync.Mutex
+	byID map[uint64]*process
+}
+
+// NewTable returns an empty Table. newHandle returns a handle that was not given
+// out before.
+func NewTable(s *Starter, w *sys.Waiters, newHandle func() uint64) *Table {
+	return &Table{starter: s, waiters: w, newHandle: newHandle, byID: make(map[uint64]*process)}
+}
+
+// WaitAll returns when every process has ended.
+func (t *Table) WaitAll() { t.following.Wait() }
+
+func (t *Table) add(p *process) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byID[p.id] = p
+}
+
+func (t *Table) get(id uint64) (*process, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p := t.byID[id]; p != nil {
+		return p, nil
+	}
+	return nil, &wire.Error{Text: fmt.Sprintf("the agent has no process %d", id)}
+}
+
+func (t *Table) remove(id uint64) {
+	t.mu.Lock()
+	delete(t.byID, id)
+	t.mu.Unlock()
+}
+
+// Start starts a command that outlives the operation. worker returns how the
+// executor that the request names starts programs.
+func (t *Table) Start(r *wire.ProcStart, body *session.Body, worker func(id uint64) (Launch, error)) (wire.Value, error) {
+	initial, err := body.All(maxStdin)
+	if err != nil {
+		return nil, err
+	}
+	var user *account
+	if r.User != "" {
+		if user, err = lookUpAccount(r.User); err != nil {
+			return nil, err
+		}
+	}
+	env := environment(&r.Run, user)
+	start, dir := t.starter.launch(user), cwd(&r.Run)
+	var path string
+	var argv []string
+	if r.Worker != 0 {
+		if r.User != "" {
+			return nil, &wire.Error{Text: "a worker's commands run with its own credentials: change those, `user` is not possible"}
+		}
+		if start, err = worker(r.Worker); err != nil {
+			return nil, err
+		}
+		dir = r.Cwd
+		if path, argv = "/bin/sh", []string{"/bin/sh", "-c", r.Shell}; len(r.Args) > 0 {
+			path, argv = r.Args[0], r.Args
+		}
+	} else if path, argv, err = program(&r.Run, env); err != nil {
+		return nil, err
+	}
+	p := &process{id: t.newHandle(), ended: make(chan struct{})}
+	cmd, ours, err := startPiped(start, path, argv, env, dir)
+	if err != nil {
+		return nil, err
+	}
+	p.cmd, p.pid = cmd, uint32(cmd.PID)
+	p.stdin = newFeeder(ours[0], initial)
+	for i := range p.out {
+		p.out[i] = newSpool()
+	}
+	t.add(p)
+	t.following.Go(func() { p.follow([2]*os.File{ours[1], ours[2]}) })
+	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil
+}
+
+// startPiped starts a program with three pipes and returns our ends, which are
+// in the runtime's poller.
+func startPiped(start Launch, path string, argv, env []string, dir string) (cmd *Command, ours [3]*os.File, err error) {
+	var child [3]int
+	made := 0
+	defer func() {
+		for i := range made {
+			sys.CloseNow(child[i])
+			if err != nil && ours[i] != nil {
+				ours[i].Close()
+			}
+		}
+	}()
+	for i := range ours {
+		var ends [2]int
+		if err = sys.Pipe(&ends); err != nil {
+			return nil, ours, err
+		}
+		mine := ends[0]
+		if child[i] = ends[1]; i == 0 {
+			child[i], mine = ends[0], ends[1]
+		}
+		made++
+		if ours[i], _, err = sys.Pollable(mine, "pipe"); err != nil {
+			return nil, ours, err
+		}
+	}
+	if cmd, err = start(path, argv, env, dir, child); err != nil {
+		err = startError(dir, err)
+	}
+	return cmd, ours, err
+}
+
+// follow takes the outputs, waits for the end, and reat.
+func (p *process) follow(outputs [2]*os.File) {
+	var collectors sync.WaitGroup
+	for i, f := range outputs {
+		collectors.Add(1)
+		go func() {
+			defer collectors.Done()
+			p.out[i].collect(f)
+		}()
+	}
+	sys.AwaitExit(p.cmd.Pidfd)
+	p.status, p.err = p.cmd.Wait()
+	for i, s := range p.out {
+		s.end()
+		// Wakes the collector, which takes what is in the pipe now.
+		_ = outputs[i].SetReadDeadline(sys.Past)
+	}
+	p.stdin.stop()
+	collectors.Wait()
+	close(p.ended)
+}
+
+// collect takes an output until its end or, once the process has ended, what
+// is in the pipe then. Who still has the other end open writes into the void.
+func (s *spool) collect(f *os.File) {
+	defer s.finish()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return
+	}
+	spare := make([]byte, 16<<10)
+	wide := false
+	for {
+		s.room()
+		n := 0
+		var failed error
+		own := false
+		err := raw.Read(func(fd uintptr) bool {
+			var p []byte
+			p, own = s.space(spare) // that may change while there is nothing to read
+			n, failed = sys.ReadNow(int(fd), p)
+			return failed != unix.EAGAIN
+		})
+		s.add(n, own)
+		if n >= widenAt && !wide {
+			// As for the outputs of run.
+			wide = true
+			_ = raw.Control(func(fd uintptr) { _, _ = sys.Call(unix.SYS_FCNTL, fd, unix.F_SETPIPE_SZ, widePipe) })
+		}
+		switch {
+		case err == nil && failed == nil && n > 0:
+		case os.IsTimeout(err):
+			if s.drain(f, spare) {
+				f.Close()
+				return
+			}
+			_ = f.SetReadDeadline(sys.Never)
+			go func() {
+				defer f.Close()
+				for {
+					if _, err := f.Read(spare); err != nil {
+						return
+					}
+				}
+			}()
+			return
+		default:
+			f.Close()
+			return
+		}
+	}
+}
+
+// drain takes what a pipe holds now and tells whether that was its end.
+func (s *spool) drain(f *os.File, spare []byte) (end bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return true
+	}
+	_ = raw.Control(func(fd uintptr) {
+		left, err := sys.PipeBytes(int(fd))
+		for err == nil && left > 0 {
+			var n int
+			p, own := s.space(spare)
+			if n, err = sys.ReadNow(int(fd), p[:min(left, len(p))]); n == 0 {
+				break
+			}
+			s.add(n, own)
+			left -= n
+		}
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		n, e := sys.PollNow(fds)
+		end = err != nil || e == nil && n == 1
+	})
+	return end
+}

@@ -1,0 +1,64 @@
+package sys
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Retry repeats a call that a signal interrupted, such as the runtime's own.
+func Retry(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// Open opens a file, closed on exec.
+func Open(path string, flags int, perm uint32) (fd int, err error) {
+	err = Retry(func() error {
+		fd, err = unix.Open(path, flags|unix.O_CLOEXEC, perm)
+		return err
+	})
+	return fd, err
+}
+
+// Read reads once. It may block.
+func Read(fd int, p []byte) (n int, err error) {
+	err = Retry(func() error {
+		n, err = unix.Read(fd, p)
+		return err
+	})
+	return max(n, 0), err
+}
+
+// Write writes once. It may block.
+func Write(fd int, p []byte) (n int, err error) {
+	err = Retry(func() error {
+		n, err = unix.Write(fd, p)
+		return err
+	})
+	return max(n, 0), err
+}
+
+// ReadSmall returns the first 4 KiB of a file, which one read returns whole where
+// the file is one of procfs.
+func ReadSmall(path string) (string, error) {
+	fd, err := Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	p := make([]byte, 4096)
+	n, err := Read(fd, p)
+	return string(p[:n]), err
+}
+
+// InMemory reports whether a file system keeps its files in memory.
+func InMemory(fs *unix.Statfs_t) bool {
+	return fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
+}
+
+// DescriptorPath returns a path that leads to the open file of a descriptor.
+func DescriptorPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }

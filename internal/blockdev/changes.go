@@ -1,0 +1,109 @@
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Origin is what a disk is that nothing was done to.
+type Origin struct {
+	Size int64 // of the disk in bytes
+	// Base is the raw image that the disk has its contents from, a descriptor of its
+	// own, to be closed; nil is a blank disk.
+	Base *os.File
+}
+
+// Close closes the image.
+func (o *Origin) Close() {
+	if o.Base != nil {
+		_ = o.Base.Close() // it was only read
+	}
+}
+
+// Origin tells what the disk is, if it is just that: blank, or what a raw image has
+// that nobody writes to, and without faults or anybody who listens. False is any
+// other disk.
+func (d *Disk) Origin() (*Origin, bool, error) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	s, private := d.medium.(*stack)
+	if d.closed || !private || d.derived || d.disturbed() || !s.over.table.empty() || !d.cache.table.empty() {
+		return nil, false, nil
+	}
+	o := &Origin{Size: d.size.Load()}
+	if s.base == nil {
+		return o, true, nil
+	}
+	image, ok := s.base.(*imageFile)
+	if !ok {
+		return nil, false, nil
+	}
+	if _, raw := image.imageBytes.(rawBytes); !raw {
+		return nil, false, nil
+	}
+	var err error
+	if o.Base, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", image.lock.Fd())); err != nil {
+		return nil, false, fmt.Errorf("image: %w", err)
+	}
+	if info, err := o.Base.Stat(); err != nil || info.Size() != image.length.Load() {
+		o.Close() // reads of what is missing fail
+		return nil, false, err
+	}
+	return o, true, nil
+}
+
+// disturbed tells whether requests may fail, wait, or are taken note of. Held: d.mu.
+func (d *Disk) disturbed() bool {
+	return d.cut || d.faults.Active() || d.recording.goesOn()
+}
+
+// Meddlings counts what was done to the disk and not by its guest: sector writes,
+// faults, power cuts, recordings, another size.
+func (d *Disk) Meddlings() int64 { return d.meddlings.Load() + d.faults.Changes() }
+
+// Changed tells whether the disk was anything else than its Origin at that moment.
+func (i *Image) Changed() bool {
+	return !i.medium.over.table.empty() || !i.cache.table.empty()
+}
+
+// DumpChanges is Dump of what was written since the disk was opened, for a disk that
+// began as the same Origin.
+func (i *Image) DumpChanges(put func(p []byte) error) (*Dump, error) {
+	d := &Dump{Size: i.size}
+	var err error
+	if d.Medium, err = dumpLayer(d, i.medium.over, put); err == nil {
+		d.Pending, err = dumpLayer(d, i.cache, put)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("disk changes: %w", err)
+	}
+	return d, nil
+}
+
+// Apply makes what an image has, one that was loaded from a dump of changes, the only
+// thing that was written to the disk. Nil takes back all that was. It is for a disk
+// that nobody uses.
+func (d *Disk) Apply(changes *Image) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, private := d.medium.(*stack)
+	size := d.size.Load()
+	switch {
+	case d.closed:
+		return ErrClosed
+	case !private || d.derived:
+		return errors.New("disk changes: the disk is no private copy")
+	case changes != nil && (changes.size != size || changes.medium.base != nil):
+		return fmt.Errorf("disk changes: they are of another disk than this one of %d bytes", size)
+	}
+	over, cache, writes := &layer{size: size}, &layer{size: size}, unflushed{}
+	if changes != nil {
+		over, cache, writes = changes.medium.over.copy(), changes.cache.copy(), changes.writes.copy()
+	}
+	over.dir, cache.dir = d.cfg.TempDir, d.cfg.TempDir
+	err := errors.Join(s.over.close(), d.cache.close(), d.unflushed.close())
+	d.medium, d.cache, d.unflushed = &stack{over, s.base}, cache, writes
+	d.spent, d.postponed = 0, false
+	return err
+}

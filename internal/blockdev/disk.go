@@ -1,0 +1,486 @@
+package blockdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"provium/internal/blockdev/fault"
+	"provium/internal/nbd"
+)
+
+// Config says what a Disk is made of: exactly one of Image, Template, Size and From.
+type Config struct {
+	Image    string // file, used in place
+	Template string // file of which the disk is a private copy
+	// Server is a connection to an NBD server that has the contents of Image or
+	// Template, which is not raw then; the server's default export. Open owns it.
+	Server   net.Conn
+	Size     int64  // of a blank disk in bytes, a multiple of SectorSize
+	From     *Image // what another disk was; this one is a private copy, without faults until Arm
+	ReadOnly bool   // nobody can write
+	TempDir  string // for what is not in an image; "" is the system's
+	// OnError is told why a request failed that should not have: trouble of the
+	// host's own. It must not block. Nil drops it.
+	OnError func(error)
+}
+
+// Disk is the contents of one disk behind a volatile write cache. What the guest
+// writes is in the cache until it flushes. It is safe for concurrent use.
+type Disk struct {
+	cfg    Config
+	size   atomic.Int64 // capacity in bytes, whole sectors
+	faults fault.Faults
+
+	mu        sync.RWMutex
+	medium    store
+	cache     *layer // what was written and not flushed
+	spent     int64  // bytes written to the cache's file since it was last emptied
+	flushing  flushing
+	postponed bool // see HoldFlushes
+	cut       bool // see PowerCut
+	closed    bool
+	unflushed unflushed
+	recording *Recording // nil while there is none
+	derived   bool       // made from an Image
+
+	meddlings atomic.Int64 // see Meddlings
+
+	telling sync.Mutex
+	told    map[string]bool // trouble that was reported
+
+	epoch atomic.Int64 // see Resize
+	valid atomic.Int64 // the first epoch whose sessions' flushes count
+}
+
+// flushing is what a flush does.
+type flushing uint8
+
+const (
+	commits  flushing = iota // writes the cache to the medium
+	waits                    // see HoldFlushes
+	pretends                 // see IgnoreFlushes
+)
+
+// Open makes a disk. It must be closed.
+func Open(cfg Config) (*Disk, error) {
+	d := &Disk{cfg: cfg}
+	if cfg.From != nil {
+		d.become(cfg.From)
+		d.cfg.From = nil // it is the caller's
+		return d, nil
+	}
+	var err error
+	var size int64
+	if d.medium, size, err = openMedium(&cfg); err != nil {
+		return nil, err
+	}
+	d.size.Store(size)
+	d.cache = &layer{dir: cfg.TempDir, size: size}
+	return d, nil
+}
+
+func openMedium(cfg *Config) (store, int64, error) {
+	switch {
+	case cfg.Image != "" || cfg.Template != "":
+		path, write := cfg.Image, !cfg.ReadOnly
+		if path == "" {
+			path, write = cfg.Template, false
+		}
+		f, err := openImage(path, write, cfg.Server)
+		if err != nil {
+			return nil, 0, err
+		}
+		size := wholeSectors(f.length.Load())
+		if write {
+			return &inPlace{imageFile: f, dir: cfg.TempDir}, size, nil
+		}
+		return &stack{&layer{dir: cfg.TempDir, size: size}, f}, size, nil
+	case cfg.Size <= 0 || cfg.Size%SectorSize != 0:
+		return nil, 0, fmt.Errorf("size: %d is not a positive multiple of %d", cfg.Size, SectorSize)
+	}
+	// Such a size may be more than a file can have: better to know at once.
+	f, err := temporary(cfg.TempDir, cfg.Size)
+	if err != nil {
+		return nil, 0, fmt.Errorf("scratch disk of %d bytes: %w", cfg.Size, err)
+	}
+	own := &layer{dir: cfg.TempDir, size: cfg.Size, files: []*blob{newBlob(f)}, own: firstFile}
+	return &stack{own, nil}, cfg.Size, nil
+}
+
+func wholeSectors(n int64) int64 { return (n + SectorSize - 1) / SectorSize * SectorSize }
+
+// Size is the capacity in bytes.
+func (d *Disk) Size() int64 { return d.size.Load() }
+
+// FileSize is the present length of an image that is used in place, else the
+// capacity, in bytes.
+func (d *Disk) FileSize() int64 {
+	if d.cfg.Image != "" && d.cfg.Server == nil {
+		if info, err := os.Stat(d.cfg.Image); err == nil {
+			return info.Size()
+		}
+	}
+	return d.size.Load()
+}
+
+// ReadOnly tells whether nobody can write.
+func (d *Disk) ReadOnly() bool { return d.cfg.ReadOnly }
+
+// Close gives the files back. What was not flushed is lost.
+func (d *Disk) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	d.stopRecording("the disk was closed")
+	return errors.Join(d.medium.close(), d.cache.close(), d.unflushed.close())
+}
+
+// ErrClosed is returned for requests after Close.
+var ErrClosed = nbd.ErrClosed
+
+// errPowerCut is returned for writes and flushes between a power cut and PowerOn.
+var errPowerCut = errors.New("EIO (power_cut)")
+
+// errReadOnly is returned for writes to a read-only disk.
+var errReadOnly = nbd.ErrReadOnly
+
+// ReadSectors returns n sectors from sector first on as they are on the medium,
+// or, with pending, as the guest sees them.
+func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([]byte, error) {
+	if err := d.inRange(first, n); err != nil {
+		return nil, err
+	}
+	p := make([]byte, n*SectorSize)
+	err := d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: first * SectorSize, N: n * SectorSize}, func(fault.Deed) error {
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case pending:
+			return d.cache.read(p, first*SectorSize, d.medium.readAt)
+		}
+		return d.medium.readAt(p, first*SectorSize)
+	})
+	return p, err
+}
+
+// WriteSectors writes p, of any length, from sector first on to the medium. The
+// guest sees it at once, also where it has written and not flushed.
+func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
+	if err := d.inRange(first, (int64(len(p))+SectorSize-1)/SectorSize); err != nil {
+		return err
+	}
+	off := first * SectorSize
+	return d.faults.Run(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p))}, func(fault.Deed) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case d.cfg.ReadOnly:
+			return errReadOnly
+		}
+		d.meddlings.Add(1)
+		if err := d.noteSectors(first, p); err != nil {
+			return err
+		}
+		whole := int64(len(p)) / SectorSize * SectorSize
+		if tail := p[whole:]; len(tail) > 0 {
+			// In the cache, too, the rest of the sector stays.
+			if h, _ := d.cache.table.run((off+whole)/SectorSize, 1); h != absent {
+				var sector [SectorSize]byte
+				if err := d.cache.read(sector[:], off+whole, d.medium.readAt); err != nil {
+					return err
+				}
+				copy(sector[:], tail)
+				if err := d.cache.write(sector[:], off+whole); err != nil {
+					return err
+				}
+			}
+		}
+		if err := d.medium.writeAt(p, off); err != nil {
+			return err
+		}
+		if whole > 0 {
+			d.cache.forget(first, whole/SectorSize)
+		}
+		return d.medium.flush()
+	})
+}
+
+// inRange returns an error unless n sectors from sector first on are on the disk.
+func (d *Disk) inRange(first, n int64) error {
+	return fault.Range{First: first, Count: n}.Check(d.size.Load())
+}
+
+// PowerOn ends what PowerCut began.
+func (d *Disk) PowerOn() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut = false
+}
+
+// HoldFlushes is to be called before the emulator is told to stop the machine. It
+// flushes once more then, behind everything that the guest did, and that flush
+// must not count: a guest that is paused has flushed nothing. So flushes succeed
+// at once, and take effect when something comes after them.
+func (d *Disk) HoldFlushes() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.flushing == commits {
+		d.flushing = waits
+		d.faults.ExpectFlush()
+	}
+}
+
+// IgnoreFlushes is to be called when the machine has stopped: the flush that was
+// last is forgotten, and those that come have no effect.
+func (d *Disk) IgnoreFlushes() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults.ForgetFlush(d.postponed)
+	d.flushing, d.postponed = pretends, false
+}
+
+// ObeyFlushes is to be called before the machine goes on.
+func (d *Disk) ObeyFlushes() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.flushing = commits
+	return d.catchUp()
+}
+
+// catchUp carries a postponed flush out. Held: d.mu.
+func (d *Disk) catchUp() error {
+	if !d.postponed {
+		return nil
+	}
+	d.postponed = false
+	return d.commit()
+}
+
+// Flush writes the cache to the medium, whatever the guest says.
+func (d *Disk) Flush() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.cfg.ReadOnly {
+		return nil
+	}
+	return d.commit()
+}
+
+// guestRead, and the other requests of guests below, take ranges of whole sectors
+// within the disk.
+func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
+	return d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: int64(len(p)), Guest: true}, func(e fault.Deed) error {
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		if d.closed {
+			return ErrClosed
+		}
+		return d.read(e, p, off)
+	})
+}
+
+// read reads what the guest sees. Held: d.mu.
+func (d *Disk) read(e fault.Deed, p []byte, off int64) error {
+	from := off
+	if e.Effect == fault.Misdirect {
+		from = e.Elsewhere(off, int64(len(p)), d.size.Load())
+	}
+	err := d.report(d.cache.read(p, from, d.medium.readAt))
+	if err == nil && e.Effect == fault.Corrupt {
+		e.Corrupt(p)
+	}
+	return err
+}
+
+// change runs a request of the guest that changes the disk.
+func (d *Disk) change(ctx context.Context, r fault.Request, fua bool, do func(e fault.Deed, r fault.Request) error) error {
+	return d.faults.Run(ctx, r, func(e fault.Deed) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case d.cfg.ReadOnly:
+			return errReadOnly
+		case d.cut:
+			return errPowerCut
+		}
+		err := d.catchUp()
+		switch {
+		case err != nil || e.Effect == fault.Lose:
+			return d.report(err)
+		case e.Effect == fault.Torn:
+			r.N = e.Part(r.N)
+		case e.Effect == fault.Misdirect:
+			r.Off = e.Elsewhere(r.Off, r.N, d.size.Load())
+		}
+		if r.N > 0 {
+			err = do(e, r)
+		}
+		if err == nil && fua {
+			if err = d.cache.each(r.Off, r.N, d.settle); err == nil {
+				err = d.medium.flush()
+			}
+		}
+		return d.report(err)
+	})
+}
+
+func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
+	fua = fua && !d.faults.LosesFUA()
+	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p)), Guest: true}, fua, func(e fault.Deed, r fault.Request) error {
+		return d.put(p[:r.N], e, r.Off, fua)
+	})
+}
+
+// put writes p to the cache. Held: d.mu.
+func (d *Disk) put(p []byte, e fault.Deed, off int64, fua bool) error {
+	if e.Effect == fault.Corrupt {
+		p = corrupted(e, p)
+	}
+	d.spent += int64(len(p))
+	if err := d.note(off, int64(len(p)), p, fua); err != nil {
+		return err
+	}
+	return d.cache.write(p, off)
+}
+
+func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
+	fua = fua && !d.faults.LosesFUA()
+	return d.change(ctx, fault.Request{Op: fault.Discard, Off: off, N: n, Guest: true}, fua, func(_ fault.Deed, r fault.Request) error {
+		if err := d.note(r.Off, r.N, nil, fua); err != nil {
+			return err
+		}
+		d.cache.table.set(r.Off/SectorSize, r.N/SectorSize, zeroed)
+		return nil
+	})
+}
+
+func (d *Disk) guestFlush(ctx context.Context) error {
+	d.mu.RLock()
+	stopped := d.flushing == pretends
+	d.mu.RUnlock()
+	if stopped {
+		return nil // not the guest's: neither faults nor a power cut concern it
+	}
+	return d.faults.Run(ctx, fault.Request{Op: fault.Flush, Guest: true}, func(e fault.Deed) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		switch {
+		case d.closed:
+			return ErrClosed
+		case d.cfg.ReadOnly || d.flushing == pretends:
+			return nil
+		case d.cut:
+			return errPowerCut
+		}
+		err := d.catchUp()
+		if e.Effect == fault.Lose {
+			return d.report(err)
+		}
+		if d.flushing == waits {
+			d.postponed = true
+			return d.report(err)
+		}
+		return d.report(errors.Join(err, d.commit()))
+	})
+}
+
+// hole is the store's, for what the guest sees.
+func (d *Disk) hole(off, limit int64) (bool, int64) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.closed {
+		return false, limit
+	}
+	p, n := d.cache.table.run(off/SectorSize, limit/SectorSize)
+	if p == absent {
+		return d.medium.hole(off, n*SectorSize)
+	}
+	return p == zeroed, n * SectorSize
+}
+
+// report tells of trouble of the host's own. The guest only sees EIO.
+// Trouble that repeats itself is told of once.
+func (d *Disk) report(err error) error {
+	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) || errors.Is(err, nbd.ErrGone) {
+		return err
+	}
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	text := err.Error()
+	if d.told[text] || len(d.told) >= maxTold {
+		return err
+	}
+	if d.told == nil {
+		d.told = map[string]bool{}
+	}
+	d.told[text] = true
+	if errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("the host has no space left for what the guest writes: %w", err)
+	}
+	d.cfg.OnError(err)
+	return err
+}
+
+// maxTold is how many kinds of trouble are told of.
+const maxTold = 32
+
+// commit writes the cache to the medium. Held: d.mu.
+func (d *Disk) commit() error {
+	if d.cache.table.empty() {
+		return nil
+	}
+	err := d.cache.table.held(d.size.Load()/SectorSize, func(first, n int64, p place) error {
+		return d.settle(p, first*SectorSize, n*SectorSize)
+	})
+	if err == nil {
+		err = d.medium.flush()
+	}
+	if err == nil {
+		d.emptyCache()
+		d.unflushed.forget()
+		if d.recording != nil {
+			d.recording.flush()
+		}
+	}
+	return err
+}
+
+// settle moves one run of the cache to the medium.
+func (d *Disk) settle(p place, off, n int64) error {
+	if p == absent {
+		return nil
+	}
+	if err := d.settled(p, off, n); err != nil {
+		return err
+	}
+	d.cache.forget(off/SectorSize, n/SectorSize)
+	return nil
+}
+
+// cacheKept is how much the cache's file may keep while the cache is empty, in bytes.
+const cacheKept = 64 << 20
+
+// emptyCache forgets what is in the cache, and gives its space back if that is
+// worth it. Held: d.mu.
+func (d *Disk) emptyCache() {
+	spare := d.spent >= cacheKept
+	if spare {
+		d.spent = 0
+	}
+	d.cache.clear(spare)
+}

@@ -1,0 +1,264 @@
+package blockdev
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// blob is a file with sectors of disks in it. Those that refer to it are counted;
+// the last one closes it.
+type blob struct {
+	f    *os.File
+	refs atomic.Int32
+	// slots tells where in the file a chunk is, by its index on the disk; nil is a
+	// file in which everything is where it is on the disk.
+	slots map[int64]int64
+	mapped
+}
+
+func newBlob(f *os.File) *blob {
+	b := &blob{f: f}
+	b.refs.Store(1)
+	return b
+}
+
+func (b *blob) retain() *blob {
+	b.refs.Add(1)
+	return b
+}
+
+func (b *blob) release() error {
+	if b.refs.Add(-1) > 0 {
+		return nil
+	}
+	b.mapped.close()
+	return b.f.Close()
+}
+
+func (b *blob) readAt(p []byte, off int64) error {
+	if b.slots == nil {
+		_, err := b.f.ReadAt(p, off)
+		return err
+	}
+	for len(p) > 0 {
+		index, in := off/chunkBytes, off%chunkBytes
+		n := min(int64(len(p)), chunkBytes-in)
+		slot, ok := b.slots[index]
+		if !ok {
+			return fmt.Errorf("chunk %d is missing", index)
+		}
+		if _, err := b.f.ReadAt(p[:n], slot+in); err != nil {
+			return err
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+// layer holds some sectors of a disk: in a file of its own, that it writes to, and
+// in files that it shares with layers that were made from it, or it from them. Its
+// zero value, with a size, holds nothing. Reads may overlap, all else may not.
+type layer struct {
+	dir     string // for its files
+	size    int64  // of the disk in bytes
+	table   table
+	files   []*blob
+	own     place // the file that is written to, the last one; 0 while there is none
+	touched bool  // own has something in it
+	compact int   // how many files there may be before unused ones are looked for
+}
+
+// temporary makes an empty file without a name that reads as size zeroes.
+func temporary(dir string, size int64) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "disk-*")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (l *layer) file(p place) *blob { return l.files[p-firstFile] }
+
+// each splits a range into runs of one place.
+func (l *layer) each(off, n int64, visit func(p place, off, n int64) error) error {
+	for n > 0 {
+		p, sectors := l.table.run(off/SectorSize, (off%SectorSize+n+SectorSize-1)/SectorSize)
+		k := min(n, sectors*SectorSize-off%SectorSize)
+		if err := visit(p, off, k); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
+
+// read reads what is held from the layer, and the rest with below.
+func (l *layer) read(p []byte, off int64, below func(p []byte, off int64) error) error {
+	return l.each(off, int64(len(p)), func(at place, o, n int64) error {
+		part := p[o-off : o-off+n]
+		switch at {
+		case zeroed:
+			clear(part)
+			return nil
+		case absent:
+			return below(part, o)
+		}
+		return l.file(at).readAt(part, o)
+	})
+}
+
+// zeroes is what lies below a layer that has nothing below it.
+func zeroes(p []byte, _ int64) error {
+	clear(p)
+	return nil
+}
+
+// write takes whole sectors.
+func (l *layer) write(p []byte, off int64) error {
+	if err := l.store(p, off); err != nil {
+		return err
+	}
+	l.table.set(off/SectorSize, int64(len(p))/SectorSize, l.own)
+	return nil
+}
+
+// store writes to the layer's own file, which it makes if there is none.
+func (l *layer) store(p []byte, off int64) error {
+	if l.own == 0 {
+		if len(l.files) >= maxFiles {
+			return errors.New("the disk has too many layers")
+		}
+		f, err := temporary(l.dir, l.size)
+		if err != nil {
+			return fmt.Errorf("disk file: %w", err)
+		}
+		l.files = append(l.files, newBlob(f))
+		l.own = firstFile + place(len(l.files)-1)
+	}
+	l.touched = true
+	own := l.file(l.own)
+	if _, err := own.f.WriteAt(p, off); err != nil {
+		return err
+	}
+	own.wrote(off, int64(len(p)))
+	return nil
+}
+
+// memory gives a range of the layer's own file as memory to store to, or nil. What
+// is stored counts once the table has it.
+func (l *layer) memory(off, n int64) []byte {
+	if l.own == 0 {
+		return nil
+	}
+	own := l.file(l.own)
+	return own.memory(int(own.f.Fd()), l.size, off, n)
+}
+
+// maxFiles is how many files a layer can refer to: what a place can tell apart.
+const maxFiles = 1<<16 - 1 - int(firstFile)
+
+// zero makes whole sectors zeroes.
+func (l *layer) zero(off, n int64) {
+	l.table.set(off/SectorSize, n/SectorSize, zeroed)
+	if l.own != 0 { // only to give space back
+		_ = unix.Fallocate(int(l.file(l.own).f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	}
+}
+
+// forget makes whole sectors absent.
+func (l *layer) forget(first, n int64) { l.table.set(first, n, absent) }
+
+// clear makes all sectors absent. The layer's own file stays, unless spare.
+func (l *layer) clear(spare bool) {
+	l.table.clear()
+	var kept []*blob
+	for i, b := range l.files {
+		if firstFile+place(i) == l.own && !spare {
+			kept = append(kept, b)
+			continue
+		}
+		_ = b.release() // a temporary file
+	}
+	l.files, l.own = kept, 0
+	if len(kept) > 0 {
+		l.own = firstFile
+	} else {
+		l.touched = false
+	}
+}
+
+// seal makes a layer that holds what this one holds now, and is never to be
+// written to. Both share all there is; what comes goes to another file.
+func (l *layer) seal() *layer {
+	if len(l.files) > l.compact {
+		l.drop(l.table.places())
+	}
+	if l.touched {
+		l.own, l.touched = 0, false
+	}
+	l.table.mine = nil
+	out := l.copy()
+	if l.own != 0 { // nothing of it is in use
+		_ = out.files[len(out.files)-1].release() // it is still l's
+		out.files = out.files[:len(out.files)-1]
+	}
+	return out
+}
+
+// copy makes a layer that holds what l, a sealed one, holds. Any number may be
+// made at once.
+func (l *layer) copy() *layer {
+	out := &layer{dir: l.dir, size: l.size, table: table{chunks: maps.Clone(l.table.chunks)}, compact: l.compact}
+	for _, b := range l.files {
+		out.files = append(out.files, b.retain())
+	}
+	return out
+}
+
+// drop lets go of the files that are not used.
+func (l *layer) drop(used map[place]bool) {
+	moved := map[place]place{}
+	var kept []*blob
+	for i, b := range l.files {
+		p := firstFile + place(i)
+		if !used[p] && p != l.own {
+			_ = b.release() // a temporary file, or one that is only read
+			continue
+		}
+		if to := firstFile + place(len(kept)); to != p {
+			moved[p] = to
+		}
+		kept = append(kept, b)
+	}
+	if to, ok := moved[l.own]; ok {
+		l.own = to
+	}
+	l.files = kept
+	if len(moved) > 0 {
+		l.table.replace(moved)
+	}
+	l.compact = 2*len(kept) + 16
+}
+
+// close lets go of all files.
+func (l *layer) close() error {
+	var errs []error
+	for _, b := range l.files {
+		errs = append(errs, b.release())
+	}
+	l.files, l.own = nil, 0
+	return errors.Join(errs...)
+}

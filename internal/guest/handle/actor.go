@@ -1,0 +1,87 @@
+package handle
+
+import (
+	"context"
+
+	"provium/internal/guest"
+)
+
+// Actor does the work of a test in a guest: it runs commands, uses files and makes
+// system calls. A VM's actor is the agent, with an executor of its own for system
+// calls; a worker is an actor with its own credentials, namespaces and descriptors. An
+// Actor is safe for concurrent use.
+type Actor struct {
+	vm     VM
+	worker *Worker // nil: the agent
+}
+
+// NewActor returns the actor of a VM.
+func NewActor(vm VM) Actor { return Actor{vm: vm} }
+
+// VM returns the machine that the actor is in.
+func (a *Actor) VM() VM { return a.vm }
+
+// AsActor returns a. Types that embed an Actor can be used as one through it.
+func (a *Actor) AsActor() *Actor { return a }
+
+// executor returns the handle of the executor that makes the system calls, 0 for the
+// VM's.
+func (a *Actor) executor() uint64 {
+	if a.worker == nil {
+		return 0
+	}
+	return a.worker.handle
+}
+
+func (a *Actor) isClosed() bool { return a.worker != nil && a.worker.isClosed() }
+
+// do carries out an operation of the actor.
+func (a *Actor) do(ctx context.Context, op string, do func(*guest.Client, *Epoch) error) error {
+	if a.worker != nil {
+		if a.worker.isClosed() {
+			return errWorkerClosed
+		}
+		return a.worker.object.do(ctx, op, do)
+	}
+	c, epoch, err := a.vm.BeginOp(ctx, op)
+	if err != nil {
+		return err
+	}
+	defer a.vm.EndOp(op)
+	return do(c, epoch)
+}
+
+// create carries out an operation that creates an object, and returns the object. The
+// error of a refusal names op.
+func (a *Actor) create(ctx context.Context, op, what string, do func(*guest.Client) (handle uint64, err error)) (object, error) {
+	o := object{vm: a.vm, what: what}
+	err := a.do(ctx, op, func(c *guest.Client, epoch *Epoch) (err error) {
+		o.epoch = epoch
+		if o.handle, err = do(c); err == nil {
+			epoch.created(o.handle)
+		}
+		return rename(err, op)
+	})
+	return o, err
+}
+
+// Run runs a command to its end. Exit codes, signals and timeouts are no errors.
+func (a *Actor) Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error) {
+	if a.worker != nil {
+		return a.worker.run(ctx, r)
+	}
+	c, _, err := a.vm.BeginOp(ctx, "run")
+	if err != nil {
+		return nil, err
+	}
+	defer a.vm.EndOp("run")
+	return c.Run(ctx, r)
+}
+
+// RunAsync starts a command and returns at once.
+func (a *Actor) RunAsync(ctx context.Context, r guest.RunRequest) (*Process, error) {
+	if a.worker != nil {
+		return a.worker.start(ctx, "run_async", r, &a.worker.procs)
+	}
+	return a.start(ctx, "run_async", r)
+}

@@ -1,0 +1,338 @@
+package handle
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/guest"
+)
+
+// callFiles are file operations made of the system calls of an actor, so that its
+// credentials and namespaces decide.
+type callFiles struct{ by *Actor }
+
+// pathCall makes a call whose argument 0 is a path, and fails as operation op
+// when it does.
+func (f callFiles) pathCall(ctx context.Context, op, path string, s guest.Syscall) (*guest.SyscallResult, error) {
+	s.Bufs = append([][]byte{append([]byte(path), 0)}, s.Bufs...)
+	s.Slots = append([]int{0}, s.Slots...)
+	r, err := f.by.Syscall(ctx, op, s)
+	if err == nil && r.Errno != 0 {
+		err = guest.ErrnoError(op, path, r.Errno)
+	}
+	return r, err
+}
+
+// open opens a file for one operation.
+func (f callFiles) open(ctx context.Context, op, path string, flags int64) (fd int64, err error) {
+	r, err := f.pathCall(ctx, op, path, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags | unix.O_CLOEXEC | unix.O_NOCTTY, 0o644}})
+	if err != nil {
+		return 0, err
+	}
+	return r.Ret, nil
+}
+
+// moved checks how many bytes a call says it has moved: it is the guest's word,
+// and a test may have any call answer anything.
+func moved(op, path string, r *guest.SyscallResult, most int) (int, error) {
+	switch {
+	case r.Errno != 0:
+		return 0, guest.ErrnoError(op, path, r.Errno)
+	case r.Ret < 0 || r.Ret > int64(most):
+		return 0, fmt.Errorf("%s %s: the guest's kernel says that it moved %d of %d bytes", op, path, r.Ret, most)
+	}
+	return int(r.Ret), nil
+}
+
+func (f callFiles) closeFD(ctx context.Context, op string, fd int64) {
+	// An error here is one of the worker, which the next call tells of.
+	_, _ = f.by.Syscall(context.WithoutCancel(ctx), op, guest.Syscall{Nr: unix.SYS_CLOSE, Args: [6]int64{fd}})
+}
+
+// pieces calls with a buffer of n bytes until the call gives none.
+func (f callFiles) pieces(ctx context.Context, op, path string, nr, fd int64, n int, take func([]byte) error) error {
+	for {
+		r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: nr, Args: [6]int64{fd, 0, int64(n)}, Bufs: [][]byte{make([]byte, n)}, Slots: []int{1}})
+		if err != nil {
+			return err
+		}
+		got, err := moved(op, path, r, n)
+		if err != nil || got == 0 {
+			return err
+		}
+		if err := take(r.Bufs[0][:got]); err != nil {
+			return err
+		}
+	}
+}
+
+// fstat describes an open file.
+func (f callFiles) fstat(ctx context.Context, op, path string, fd int64) (*guest.FileInfo, error) {
+	r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: unix.SYS_FSTAT, Args: [6]int64{fd}, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
+	if err == nil && r.Errno != 0 {
+		err = guest.ErrnoError(op, path, r.Errno)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fileInfo(r.Bufs[0]), nil
+}
+
+// ReadFile returns the contents of a file of at most 96 MiB.
+func (f callFiles) ReadFile(ctx context.Context, path string) ([]byte, error) {
+	fd, err := f.open(ctx, "read_file", path, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.closeFD(ctx, "read_file", fd)
+	info, err := f.fstat(ctx, "read_file", path, fd)
+	if err != nil {
+		return nil, err
+	}
+	tooLarge := func(what string, n int64) error {
+		return fmt.Errorf("read_file %s: File too large: %s %d bytes, and read_file takes at most %d; use tail_file or open_file", path, what, n, guest.MaxReadFile)
+	}
+	if info.Type == guest.TypeFile && info.Size > guest.MaxReadFile {
+		return nil, tooLarge("file has", info.Size)
+	}
+	var all []byte
+	err = f.pieces(ctx, "read_file", path, unix.SYS_READ, fd, 256<<10, func(p []byte) error {
+		if all = append(all, p...); len(all) > guest.MaxReadFile {
+			return tooLarge("file has more than", guest.MaxReadFile)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// WriteFile creates a file or replaces its contents.
+func (f callFiles) WriteFile(ctx context.Context, path string, data []byte, perm guest.Perm) error {
+	return f.write(ctx, "write_file", path, bytes.NewReader(data), perm)
+}
+
+// PushFile creates a file or replaces its contents with everything from from.
+func (f callFiles) PushFile(ctx context.Context, path string, from io.Reader, perm guest.Perm) error {
+	return f.write(ctx, "push_file", path, from, perm)
+}
+
+// write replaces the contents of a file with everything from from.
+func (f callFiles) write(ctx context.Context, op, path string, from io.Reader, perm guest.Perm) error {
+	fd, err := f.open(ctx, op, path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	defer f.closeFD(ctx, op, fd)
+	piece := make([]byte, maxPiece)
+	for {
+		n, end := io.ReadFull(from, piece)
+		for p := piece[:n]; len(p) > 0; {
+			r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd, 0, int64(len(p))}, Bufs: [][]byte{p}, Slots: []int{1}})
+			if err != nil {
+				return err
+			}
+			taken, err := moved(op, path, r, len(p))
+			if err == nil && taken == 0 {
+				err = fmt.Errorf("%s %s: the guest's kernel took none of %d bytes", op, path, len(p))
+			}
+			if err != nil {
+				return err
+			}
+			p = p[taken:]
+		}
+		if end == io.EOF || end == io.ErrUnexpectedEOF {
+			break
+		}
+		if end != nil {
+			return end
+		}
+	}
+	bits, given := perm.Bits()
+	if !given {
+		return nil
+	}
+	// After the contents: a write clears the set-id bits.
+	r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: unix.SYS_FCHMOD, Args: [6]int64{fd, int64(bits)}})
+	if err == nil && r.Errno != 0 {
+		err = guest.ErrnoError(op, path, r.Errno)
+	}
+	return err
+}
+
+// PullFile copies the contents of a file to w and returns its permission bits.
+func (f callFiles) PullFile(ctx context.Context, path string, w io.Writer) (perm uint32, err error) {
+	fd, err := f.open(ctx, "pull_file", path, unix.O_RDONLY)
+	if err != nil {
+		return 0, err
+	}
+	defer f.closeFD(ctx, "pull_file", fd)
+	info, err := f.fstat(ctx, "pull_file", path, fd)
+	if err != nil {
+		return 0, err
+	}
+	return info.Perm, f.pieces(ctx, "pull_file", path, unix.SYS_READ, fd, maxPiece, func(p []byte) error {
+		_, err := w.Write(p)
+		return err
+	})
+}
+
+// Stat describes a file; without follow a symbolic link itself.
+func (f callFiles) Stat(ctx context.Context, path string, follow bool) (*guest.FileInfo, error) {
+	nr := int64(unix.SYS_STAT)
+	if !follow {
+		nr = unix.SYS_LSTAT
+	}
+	r, err := f.pathCall(ctx, "stat", path, guest.Syscall{Nr: nr, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
+	if err != nil {
+		return nil, err
+	}
+	return fileInfo(r.Bufs[1]), nil
+}
+
+// statSize is the size of struct stat on x86-64.
+const statSize = 144
+
+// fileInfo reads a struct stat.
+func fileInfo(b []byte) *guest.FileInfo {
+	le := binary.LittleEndian
+	mode := le.Uint32(b[24:])
+	return &guest.FileInfo{
+		Size:    int64(le.Uint64(b[48:])),
+		MtimeNS: int64(le.Uint64(b[88:]))*1e9 + int64(le.Uint64(b[96:])),
+		Perm:    mode & 0o7777,
+		Type:    entryType(mode >> 12),
+	}
+}
+
+// entryType is the kind of file of a directory entry, whose numbers are those
+// of a mode's upper bits.
+func entryType(n uint32) guest.EntryType {
+	switch n {
+	case unix.DT_REG:
+		return guest.TypeFile
+	case unix.DT_DIR:
+		return guest.TypeDirectory
+	case unix.DT_LNK:
+		return guest.TypeSymlink
+	case unix.DT_FIFO:
+		return guest.TypeFIFO
+	case unix.DT_SOCK:
+		return guest.TypeSocket
+	case unix.DT_BLK:
+		return guest.TypeBlockDevice
+	case unix.DT_CHR:
+		return guest.TypeCharDevice
+	}
+	return guest.TypeOther
+}
+
+// ListDir lists a directory.
+func (f callFiles) ListDir(ctx context.Context, path string) ([]guest.DirEntry, error) {
+	fd, err := f.open(ctx, "listdir", path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.closeFD(ctx, "listdir", fd)
+	var all []guest.DirEntry
+	err = f.pieces(ctx, "listdir", path, unix.SYS_GETDENTS64, fd, 64<<10, func(p []byte) error {
+		for len(p) > 0 {
+			e, rest, err := directoryEntry(p)
+			if err != nil {
+				return fmt.Errorf("listdir %s: %w", path, err)
+			}
+			if p = rest; e.Name != "." && e.Name != ".." {
+				all = append(all, e)
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(all, func(a, b guest.DirEntry) int { return strings.Compare(a.Name, b.Name) })
+	return all, err
+}
+
+var errDirectoryEntry = errors.New("the guest gave a directory entry that is none")
+
+// directoryEntry decodes the first struct linux_dirent64 of b.
+func directoryEntry(b []byte) (e guest.DirEntry, rest []byte, err error) {
+	const head = 19
+	if len(b) < head {
+		return e, nil, errDirectoryEntry
+	}
+	n := int(binary.LittleEndian.Uint16(b[16:]))
+	if n < head || n > len(b) {
+		return e, nil, errDirectoryEntry
+	}
+	name, _, ok := bytes.Cut(b[head:n], []byte{0})
+	if !ok {
+		return e, nil, errDirectoryEntry
+	}
+	return guest.DirEntry{Name: string(name), Type: entryType(uint32(b[18]))}, b[n:], nil
+}
+
+// Mkdir makes a directory; with parents also what is missing above it, and an
+// existing one is no error then.
+func (f callFiles) Mkdir(ctx context.Context, path string, parents bool, perm guest.Perm) error {
+	if parents {
+		for i := 1; i < len(path); i++ {
+			if path[i] == '/' && path[i-1] != '/' && strings.Trim(path[i:], "/") != "" {
+				if err := f.makeDir(ctx, path[:i], guest.Perm{}, true); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return f.makeDir(ctx, path, perm, parents)
+}
+
+// makeDir makes one directory, with exactly this mode if one is given.
+func (f callFiles) makeDir(ctx context.Context, path string, perm guest.Perm, existing bool) error {
+	bits, given := perm.Bits()
+	if !given {
+		bits = 0o755
+	}
+	_, err := f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: unix.SYS_MKDIR, Args: [6]int64{0, int64(bits)}})
+	var failed *guest.OpError
+	switch {
+	case err == nil && given:
+		_, err = f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: unix.SYS_CHMOD, Args: [6]int64{0, int64(bits)}})
+	case existing && errors.As(err, &failed):
+		// There are other reasons than EEXIST to refuse a directory that is
+		// there: a read-only file system, a missing permission.
+		info, statErr := f.Stat(ctx, path, true)
+		switch {
+		case statErr != nil:
+		case info.Type == guest.TypeDirectory:
+			return nil
+		default:
+			return guest.ErrnoError("mkdir", path, int(unix.ENOTDIR))
+		}
+	}
+	return err
+}
+
+// Unlink removes a file or an empty directory.
+func (f callFiles) Unlink(ctx context.Context, path string) error {
+	_, err := f.pathCall(ctx, "unlink", path, guest.Syscall{Nr: unix.SYS_UNLINK})
+	var failed *guest.OpError
+	if errors.As(err, &failed) && failed.Name == "EISDIR" {
+		_, err = f.pathCall(ctx, "unlink", path, guest.Syscall{Nr: unix.SYS_RMDIR})
+	}
+	return err
+}
+
+// Rename renames within one file system.
+func (f callFiles) Rename(ctx context.Context, from, to string) error {
+	_, err := f.pathCall(ctx, "rename", from, guest.Syscall{Nr: unix.SYS_RENAME, Bufs: [][]byte{append([]byte(to), 0)}, Slots: []int{1}})
+	var failed *guest.OpError
+	if errors.As(err, &failed) && failed.Errno != 0 {
+		failed.Path = from + " -> " + to
+	}
+	return err
+}

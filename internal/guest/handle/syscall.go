@@ -1,0 +1,64 @@
+package handle
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/guest"
+	"provium/internal/stream"
+)
+
+// Syscall makes a system call and returns what it returned. A call that fails is not
+// an error: the result has the errno. op is the name of the call in errors.
+func (a *Actor) Syscall(ctx context.Context, op string, s guest.Syscall) (*guest.SyscallResult, error) {
+	r, _, err := a.syscall(ctx, op, &s)
+	return r, err
+}
+
+// syscall is Syscall. It also returns the epoch in which the call was made.
+func (a *Actor) syscall(ctx context.Context, op string, s *guest.Syscall) (r *guest.SyscallResult, in *Epoch, err error) {
+	err = a.do(ctx, op, func(c *guest.Client, epoch *Epoch) (err error) {
+		in = epoch
+		s.Executor = a.executor()
+		r, err = c.Syscall(ctx, s)
+		epoch.recordLife(s, r, err)
+		return err
+	})
+	return r, in, err
+}
+
+// Ioctl makes an ioctl with data behind its third argument, nil for none. The address
+// of bufs[i] is stored in data at offsets[i]; there may be fewer offsets. The result's
+// first buffer is data, if there is any.
+func (a *Actor) Ioctl(ctx context.Context, fd, cmd int64, data []byte, bufs [][]byte, offsets []uint64) (*guest.SyscallResult, error) {
+	s := guest.Syscall{Nr: unix.SYS_IOCTL, Args: [6]int64{fd, cmd}, Bufs: bufs}
+	if data != nil {
+		s.Bufs, s.Slots = append([][]byte{data}, bufs...), []int{2}
+		for i, at := range offsets {
+			s.Nested = append(s.Nested, guest.Nested{Parent: 0, Child: i + 1, Offset: at})
+		}
+	}
+	return a.Syscall(ctx, "ioctl", s)
+}
+
+// ReadMem returns bytes of the memory of the actor's executor, or an errno.
+func (a *Actor) ReadMem(ctx context.Context, address uint64, n int) (data []byte, errno int, err error) {
+	err = a.do(ctx, "read_mem", func(c *guest.Client, _ *Epoch) (err error) {
+		data, errno, err = c.ReadMem(ctx, a.executor(), address, n)
+		return err
+	})
+	return data, errno, err
+}
+
+// FDStream opens a stream of what can be read from a descriptor of the actor.
+func (a *Actor) FDStream(ctx context.Context, fd int64, site stream.Site) (*stream.Stream, error) {
+	return a.fdStream(ctx, "fd_stream", fd, site)
+}
+
+func (a *Actor) fdStream(ctx context.Context, kind string, fd int64, site stream.Site) (*stream.Stream, error) {
+	return a.openStream(ctx, kind, fmt.Sprint(fd), site, func(c *guest.Client) (*guest.Stream, error) {
+		return c.FDTail(ctx, a.executor(), fd)
+	})
+}

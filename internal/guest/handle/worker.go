@@ -1,0 +1,167 @@
+package handle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"provium/internal/guest"
+)
+
+// Worker is a process of the guest that makes system calls and starts commands with
+// its own credentials, namespaces and descriptors. It is safe for concurrent use.
+type Worker struct {
+	object
+	Actor
+
+	mu      sync.Mutex
+	procs   []*Process // of RunAsync
+	running []*Process // of Run, while it lasts
+	joined  bool
+	closed  bool
+}
+
+var (
+	errWorkerClosed = errors.New("worker is closed")
+	errWorkerJoined = errors.New("worker was joined or closed already")
+)
+
+// SpawnWorker starts a worker in the guest of a VM.
+func SpawnWorker(ctx context.Context, vm VM) (*Worker, error) {
+	w := &Worker{Actor: Actor{vm: vm}}
+	agent := NewActor(vm)
+	var err error
+	w.object, err = agent.create(ctx, "spawn_worker", "worker", func(c *guest.Client) (uint64, error) { return c.SpawnWorker(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	w.Actor.worker = w
+	return w, nil
+}
+
+// VM returns the machine that the worker is in.
+func (w *Worker) VM() VM { return w.object.vm }
+
+// String returns "worker(N)".
+func (w *Worker) String() string { return fmt.Sprintf("worker(%d)", w.handle) }
+
+func (w *Worker) isClosed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
+}
+
+// start starts a command and adds it to a list of the worker's processes.
+func (w *Worker) start(ctx context.Context, op string, r guest.RunRequest, list *[]*Process) (*Process, error) {
+	p, err := w.Actor.start(ctx, op, r)
+	if err == nil {
+		w.mu.Lock()
+		*list = append(*list, p)
+		w.mu.Unlock()
+	}
+	return p, err
+}
+
+// run runs a command to its end.
+func (w *Worker) run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error) {
+	p, err := w.start(ctx, "run", r, &w.running)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		_ = p.Close(context.WithoutCancel(ctx))
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.running = slices.DeleteFunc(w.running, func(x *Process) bool { return x == p })
+	}()
+	if err := p.CloseStdin(ctx); err != nil {
+		return nil, err
+	}
+	return p.Wait(ctx, r.Timeout)
+}
+
+// started returns the processes that RunAsync started.
+func (w *Worker) started() []*Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.procs)
+}
+
+// alive returns all processes that may be alive: the started ones, and the commands of
+// Run that are under way.
+func (w *Worker) alive() []*Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Concat(w.procs, w.running)
+}
+
+// Kill sends a signal to every process that was started by the worker and is alive.
+func (w *Worker) Kill(ctx context.Context, signal int) error {
+	if err := w.check("worker:kill"); err != nil {
+		return err
+	}
+	for _, p := range w.alive() {
+		var failed *guest.OpError // it has ended
+		err := p.Signal(ctx, "worker:kill", signal)
+		if err != nil && err != errExited && err != errProcessClosed && !errors.As(err, &failed) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Join waits for all processes of RunAsync and returns the highest exit code, 0 when
+// there is none. It can be called once.
+func (w *Worker) Join(ctx context.Context) (int, error) {
+	w.mu.Lock()
+	if w.joined || w.closed {
+		w.mu.Unlock()
+		return 0, errWorkerJoined
+	}
+	w.joined = true
+	w.mu.Unlock()
+	if err := w.check("worker:join"); err != nil {
+		return 0, err
+	}
+	highest := 0
+	for _, p := range w.started() {
+		var code int
+		err := p.do(ctx, "worker:join", func(c *guest.Client, _ *Epoch) error {
+			r, err := c.WaitProcess(ctx, p.handle, 0)
+			if err == nil {
+				code = r.ExitCode
+			}
+			return err
+		})
+		var failed *guest.OpError // it was closed or waited for meanwhile
+		if err != nil && !errors.As(err, &failed) {
+			return 0, err
+		}
+		highest = max(highest, code)
+	}
+	return highest, nil
+}
+
+// Close ends the worker's processes as Process.Close does, all at once, then the
+// worker, which closes what it has open. It does nothing when the guest is gone. Only
+// the first call has an effect.
+func (w *Worker) Close(ctx context.Context) error {
+	w.mu.Lock()
+	closed := w.closed
+	w.closed = true
+	w.mu.Unlock()
+	if closed || w.check("worker:close") != nil {
+		return nil
+	}
+	all := w.alive()
+	errs := make([]error, len(all), len(all)+1)
+	var closing sync.WaitGroup
+	for i, p := range all {
+		closing.Go(func() { errs[i] = p.Close(ctx) })
+	}
+	closing.Wait()
+	errs = append(errs, w.object.do(ctx, "worker:close", func(c *guest.Client, _ *Epoch) error { return c.CloseWorker(ctx, w.handle) }))
+	return errors.Join(errs...)
+}

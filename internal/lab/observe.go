@@ -1,0 +1,84 @@
+package lab
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"provium/internal/console"
+)
+
+// Observer is told what happens on a host. Nil functions are skipped.
+type Observer struct {
+	// Finding is called for each guest failure as soon as it is seen, from a
+	// goroutine of the VM. It must not block.
+	Finding func(vm *VM, f console.Finding)
+	// PoolWait is called before the pool is asked for a share, and what it
+	// returns when the pool has answered.
+	PoolWait func() (done func())
+}
+
+// observers are those of a host, in the order in which they came. They are safe
+// for concurrent use.
+type observers struct {
+	mu  sync.Mutex
+	all []*Observer
+}
+
+// Observe adds o to the host's observers until stop is called. It is safe for
+// concurrent use.
+func (h *Host) Observe(o Observer) (stop func()) {
+	added := &o
+	h.observers.mu.Lock()
+	defer h.observers.mu.Unlock()
+	h.observers.all = append(h.observers.all, added)
+	return func() {
+		h.observers.mu.Lock()
+		defer h.observers.mu.Unlock()
+		h.observers.all = slices.DeleteFunc(h.observers.all, func(x *Observer) bool { return x == added })
+	}
+}
+
+// current returns a copy of the list, so that an observer may call Observe.
+func (o *observers) current() []*Observer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.all)
+}
+
+// found tells the observers of a guest failure.
+func (h *Host) found(vm *VM, f console.Finding) {
+	for _, o := range h.observers.current() {
+		if o.Finding != nil {
+			o.Finding(vm, f)
+		}
+	}
+}
+
+// poolWait tells the observers that a wait for the pool begins. The caller must
+// call done when it has ended.
+func (h *Host) poolWait() (done func()) {
+	var ends []func()
+	for _, o := range h.observers.current() {
+		if o.PoolWait != nil {
+			ends = append(ends, o.PoolWait())
+		}
+	}
+	return func() {
+		for _, end := range slices.Backward(ends) {
+			end()
+		}
+	}
+}
+
+// acquire asks the host's pool for one running VM's share.
+func (h *Host) acquire(ctx context.Context, vm string, memory int64, cpus int) (release func(), err error) {
+	defer h.poolWait()()
+	return h.Pool.Acquire(ctx, vm, memory, cpus)
+}
+
+// claim makes the file's one claim on the host's pool.
+func (h *Host) claim(ctx context.Context, memory int64, cpus int) error {
+	defer h.poolWait()()
+	return h.Pool.Claim(ctx, memory, cpus)
+}

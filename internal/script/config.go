@@ -1,0 +1,129 @@
+package script
+
+import (
+	"io"
+	"sync"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/fixture"
+	"provium/internal/lab"
+	"provium/internal/lua"
+	"provium/internal/script/fixtures"
+)
+
+// Env is what test files and builds of fixtures run in.
+type Env struct {
+	// Project is the directory that paths in events and errors start at. It is the working
+	// directory of the process.
+	Project string
+	// Roots are the absolute directories that require searches.
+	Roots []string
+	// Host is what the labs are made of.
+	Host *lab.Host
+	// Fixtures are what vm_fixture and lab_fixture restore from, and build into. They fail
+	// when it is nil.
+	Fixtures *fixture.Cache
+	// Waits is called when the file begins to wait for something that counts against no
+	// time limit, and what it returns when the wait has ended. It may be nil.
+	Waits func() (done func())
+	// Stdout takes what print writes, Stderr warnings. Nil drops them.
+	Stdout, Stderr io.Writer
+	// Emit takes events. Nil drops them.
+	Emit func(event.Event)
+	// Now is the clock that durations are measured on. Nil is time.Now.
+	Now func() time.Time
+}
+
+// Config says which test file to run, and how.
+type Config struct {
+	Env
+	// Path is the file as shown in events and errors: relative to the project.
+	Path string
+	// AbsPath is where the file is.
+	AbsPath string
+	// Filter decides about each test that todo and meta.skip leave in. Nil takes all.
+	Filter func(Meta) (skip bool, reason string)
+	// Registered is called with the names of the tests, in order, before the first one
+	// runs. It may be nil.
+	Registered func(names []string)
+	// Shuffle is the seed of the order of tests in files with reset_between_tests. Nil
+	// leaves the order as it is.
+	Shuffle *uint64
+}
+
+// Result is how a test file ended.
+type Result struct {
+	Passed, Failed, Skipped int
+	// ChunkError is why the chunk failed, empty when it did not. No test ran then.
+	ChunkError string
+	// Poisoned reports whether Provium itself failed in the chunk or in a test.
+	Poisoned bool
+}
+
+// world is what the session of a test file shares with those of the fixtures that are built
+// for it.
+type world struct {
+	Env
+	root  *lab.Lab // of file scope
+	clock *waitClock
+	store *fixtures.Store // nil without a cache
+
+	mu    sync.Mutex
+	crash *lua.PanicError // the first failure of Provium itself
+}
+
+// newWorld completes env. path is the test file that warnings name.
+func newWorld(env Env, path string) *world {
+	if env.Stdout == nil {
+		env.Stdout = io.Discard
+	}
+	if env.Stderr == nil {
+		env.Stderr = io.Discard
+	}
+	if env.Emit == nil {
+		env.Emit = func(event.Event) {}
+	}
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	w := &world{Env: env, root: lab.New(env.Host), clock: newWaitClock(env.Now)}
+	if env.Fixtures != nil {
+		w.store = &fixtures.Store{
+			Cache: env.Fixtures, Roots: env.Roots, File: env.Host.File, Emit: env.Emit, Now: env.Now,
+			Warn:  func(text string) { warnTo(env.Stderr, path, text) },
+			Trust: func(e *fixture.Entry) { env.Host.Trust(e.Verified...) },
+			Wait:  w.pause,
+		}
+	}
+	return w
+}
+
+// pause begins a wait that counts against no time limit. The caller must call done when it
+// has ended.
+func (w *world) pause() (done func()) {
+	resume, waited := w.clock.pause(), func() {}
+	if w.Waits != nil {
+		waited = w.Waits()
+	}
+	return func() {
+		resume()
+		waited()
+	}
+}
+
+// crashed records that Provium itself has failed.
+func (w *world) crashed(crash *lua.PanicError) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.crash == nil {
+		w.crash = crash
+	}
+}
+
+// firstCrash returns the first failure of Provium itself, nil when there was none.
+func (w *world) firstCrash() *lua.PanicError {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.crash
+}

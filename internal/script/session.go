@@ -1,0 +1,173 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"provium/internal/fixture"
+	"provium/internal/lab"
+	"provium/internal/lua"
+	"provium/internal/script/fixtures"
+)
+
+// session is one Lua state with the API in it, and all that its code makes. A test file and
+// the build of a fixture have one each. Fields are used with the baton of the state held,
+// except for those that mu guards.
+type session struct {
+	*world
+	ctx     context.Context
+	path    string // the file as shown in errors: relative to the project
+	absPath string
+	root    *lab.Lab // of file scope
+	scope   *lab.Lab // of the running test, else root
+	build   *fixtures.Build
+
+	state   *lua.State
+	types   types
+	provium *lua.Userdata
+	packing map[string]*lua.Function // lab.pack and lab.unpack
+	equal   *lua.Function            // the operator ==
+
+	claimed   bool // provium:claim was called
+	wantReset bool // provium.reset_between_tests
+	opened    map[*lab.Lab]*resources
+	gone      map[any]string   // VMs, bridges and labs whose scope has ended, with its name
+	entries   []*fixture.Entry // in use
+
+	mu      sync.Mutex
+	current *execution
+	setting setting // provium.timeout
+}
+
+// file is the session that a binding works for.
+type file = session
+
+// newSession prepares a session for the file at absPath, which errors call path. It has no
+// state yet. build is nil for a test file.
+func (w *world) newSession(ctx context.Context, path, absPath string, root *lab.Lab, build *fixtures.Build) *session {
+	return &session{world: w, ctx: ctx, path: path, absPath: absPath, root: root, scope: root, build: build, gone: map[any]string{}}
+}
+
+// open makes the state. more are the global functions beside those that all sessions have.
+// The caller must call close.
+func (s *session) open(more map[string]lua.GoFunc) error {
+	var opened func(path string) error
+	if s.build != nil {
+		opened = s.build.Uses
+	}
+	state, err := lua.New(lua.Config{Stdout: s.Stdout, Roots: s.Roots, ChunkName: s.chunkName, Opened: opened})
+	if err != nil {
+		return err
+	}
+	s.state = state
+	err = s.openGlobals(more)
+	if err == nil && s.build != nil {
+		err = s.build.WatchReads(s.ctx, state, s.Project)
+	}
+	if err != nil {
+		state.Close()
+		return fmt.Errorf("lua globals: %w", err)
+	}
+	return nil
+}
+
+// close closes what is of file scope, then the state.
+func (s *session) close(what string) {
+	s.closeScope(what, s.root)
+	for _, e := range s.entries {
+		e.Close()
+	}
+	s.state.Close()
+}
+
+// runChunk runs the file's top level and returns what it returned. The error says all that
+// helps to understand why it failed, a failure of Provium itself among it.
+func (s *session) runChunk() ([]lua.Value, error) {
+	chunk, err := s.state.LoadFile(s.absPath, s.path)
+	if err != nil {
+		return nil, err
+	}
+	e := s.newExecution("", nil)
+	err = e.run(chunk)
+	var reasons []string
+	if err != nil {
+		reasons = append(reasons, e.explain(err).String())
+	}
+	reasons = append(reasons, s.takeFindings(s.root.AllVMs())...)
+	if len(reasons) == 0 {
+		return e.values, nil
+	}
+	if excerpt := consoles(e.vms()); excerpt != "" {
+		reasons = append(reasons, strings.TrimRight(excerpt, "\n"))
+	}
+	return nil, &chunkError{text: strings.Join(reasons, "\n"), err: err}
+}
+
+// chunkError is why a chunk failed.
+type chunkError struct {
+	text string
+	err  error // of the run; nil when a guest has failed
+}
+
+// Error returns the text.
+func (e *chunkError) Error() string { return e.text }
+
+// Unwrap returns the error of the run.
+func (e *chunkError) Unwrap() error { return e.err }
+
+// crashIn returns the failure of Provium itself that is behind err, nil when there is none.
+func crashIn(err error) *lua.PanicError {
+	var crash *lua.PanicError
+	errors.As(err, &crash)
+	return crash
+}
+
+// chunkName returns how a file appears in errors: relative to the project when it is inside.
+func (w *world) chunkName(path string) string {
+	if rel, err := filepath.Rel(w.Project, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+// hostPath resolves a path of the host that a Lua file names: a relative one starts at the
+// directory of that file.
+func (s *session) hostPath(c *lua.Call, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	from := filepath.Dir(c.CallerFile().Source)
+	if !filepath.IsAbs(from) {
+		from = filepath.Join(s.Project, from)
+	}
+	return filepath.Join(from, path)
+}
+
+// inProject makes a path absolute that is relative to the working directory.
+func (w *world) inProject(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(w.Project, path)
+}
+
+func (s *session) setCurrent(e *execution) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = e
+}
+
+// inTest reports whether a test body is running, as opposed to the chunk.
+func (s *session) inTest() bool { return s.current != nil && s.current.meta != nil }
+
+// warn writes a warning that names the file.
+func (s *session) warn(format string, values ...any) {
+	warnTo(s.Stderr, s.path, fmt.Sprintf(format, values...))
+}
+
+func warnTo(w io.Writer, path, text string) { fmt.Fprintf(w, "provium: %s: %s\n", path, text) }
