@@ -56,6 +56,10 @@ var allowed = map[string]struct {
 	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
 	"tests":             {nil, "runs the built program, as its users do"},
 
+	"internal/script/api":      {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/script/binding", "internal/script/diskapi", "internal/script/fixtures", "internal/script/netapi", "internal/script/value"}, "methods of labs, VMs and guests; joins those of disks and networks"},
+	"internal/script/binding":  {[]string{"internal/lua", "internal/lab", "internal/script/value"}, "what the methods share; below those who have them"},
+	"internal/script/diskapi":  {[]string{"internal/lua", "internal/lab", "internal/script/binding", "internal/script/value"}, "methods of disks"},
+	"internal/script/netapi":   {[]string{"internal/lua", "internal/lab", "internal/script/binding", "internal/script/value"}, "methods of bridges and NICs"},
 	"internal/script/fixtures": {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
 	"internal/script/luajson":  {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/textdiff": {[]string{"internal/script/value"}, "differences of texts; package value quotes them"},
