@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"provium/internal/blockdev"
+	"provium/internal/blockdev/fault"
 	"provium/internal/guest"
 	"provium/internal/qemu"
 )
@@ -110,7 +111,7 @@ func (b *bench) disks(ctx context.Context) (err error) {
 		if rules > 0 {
 			limit, with = 0.75, fmt.Sprintf(", with %d rules", rules)
 			for i := range int64(rules) { // that meet nothing, all over the disk
-				r := blockdev.Rule{Sectors: blockdev.Range{First: i * 4096, Count: 1}, Errno: "EIO", Probability: 1e-12}
+				r := fault.Rule{Sectors: fault.Range{First: i * 4096, Count: 1}, Errno: "EIO", Probability: 1e-12}
 				if _, err := disk.AddRule(r); err != nil {
 					return err
 				}

@@ -55,12 +55,12 @@ func (d *Disk) Origin() (*Origin, bool, error) {
 
 // disturbed tells whether requests may fail, wait, or are taken note of. Held: d.mu.
 func (d *Disk) disturbed() bool {
-	return d.cut || d.faults.now.Load() != nil || d.single.at.Load() != nil || d.recording.goesOn()
+	return d.cut || d.faults.Active() || d.recording.goesOn()
 }
 
 // Meddlings counts what was done to the disk and not by its guest: sector writes,
 // faults, power cuts, recordings, another size.
-func (d *Disk) Meddlings() int64 { return d.meddlings.Load() + d.faults.puts.Load() }
+func (d *Disk) Meddlings() int64 { return d.meddlings.Load() + d.faults.Changes() }
 
 // Changed tells whether the disk was anything else than its Origin at that moment.
 func (i *Image) Changed() bool {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"provium/internal/blockdev/fault"
 )
 
 func template(t *testing.T, size int64) string {
@@ -110,16 +112,16 @@ func TestOrigin(t *testing.T) {
 		"read":    {blank(), func(d *Disk) error { return d.guestRead(ctx, make([]byte, SectorSize), 0) }, true, false},
 		"flush":   {blank(), func(d *Disk) error { return d.guestFlush(ctx) }, true, false},
 		"sectors": {blank(), func(d *Disk) error { return d.WriteSectors(ctx, 0, []byte("x")) }, false, true},
-		"mode":    {blank(), func(d *Disk) error { return d.Inject(ModeSlow) }, false, true},
+		"mode":    {blank(), func(d *Disk) error { return d.Inject(fault.ModeSlow) }, false, true},
 		"cleared": {blank(), func(d *Disk) error { d.ClearModes(); return nil }, true, true},
 		"policy": {blank(), func(d *Disk) error {
-			return d.ChangePolicy(func(p *Policy) { p.FailAfter = 5 })
+			return d.ChangePolicy(func(p *fault.Policy) { p.FailAfter = 5 })
 		}, false, true},
 		"rule": {blank(), func(d *Disk) error {
-			_, err := d.AddRule(Rule{Effect: EffectLose, Op: FlushRequest})
+			_, err := d.AddRule(fault.Rule{Effect: fault.Lose, Op: fault.Flush})
 			return err
 		}, false, true},
-		"counter": {blank(), func(d *Disk) error { d.CountRequests(AnyRequest, 0); return nil }, false, true},
+		"counter": {blank(), func(d *Disk) error { d.CountRequests(fault.Any, 0); return nil }, false, true},
 		"cut": {blank(), func(d *Disk) error {
 			_, err := d.PowerCut(Cut{})
 			return err

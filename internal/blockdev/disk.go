@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
+	"provium/internal/blockdev/fault"
 	"provium/internal/nbd"
 )
 
@@ -35,8 +35,7 @@ type Config struct {
 type Disk struct {
 	cfg    Config
 	size   atomic.Int64 // capacity in bytes, whole sectors
-	faults faults
-	single singles
+	faults fault.Faults
 
 	mu        sync.RWMutex
 	medium    store
@@ -161,7 +160,7 @@ func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([
 		return nil, err
 	}
 	p := make([]byte, n*SectorSize)
-	err := d.faults.run(ctx, request{op: opRead, off: first * SectorSize, n: n * SectorSize}, func(deed) error {
+	err := d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: first * SectorSize, N: n * SectorSize}, func(fault.Deed) error {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		switch {
@@ -182,7 +181,7 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 		return err
 	}
 	off := first * SectorSize
-	return d.faults.run(ctx, request{op: opWrite, off: off, n: int64(len(p))}, func(deed) error {
+	return d.faults.Run(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p))}, func(fault.Deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		switch {
@@ -219,25 +218,9 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 	})
 }
 
-// RangeError is a range of sectors that is not on the disk.
-type RangeError struct{ First, Count, Capacity int64 } // in sectors
-
-func (e *RangeError) Error() string {
-	switch {
-	case e.First < 0:
-		return fmt.Sprintf("sector %d is negative", e.First)
-	case e.Count < 1:
-		return fmt.Sprintf("%d sectors from sector %d on: at least 1 is needed", e.Count, e.First)
-	}
-	return fmt.Sprintf("%d sectors from sector %d on are past the end: the disk has %d sectors (%d bytes)",
-		e.Count, e.First, e.Capacity, e.Capacity*SectorSize)
-}
-
+// inRange returns an error unless n sectors from sector first on are on the disk.
 func (d *Disk) inRange(first, n int64) error {
-	if sectors := d.size.Load() / SectorSize; first < 0 || n < 1 || n > sectors || first > sectors-n {
-		return &RangeError{first, n, sectors}
-	}
-	return nil
+	return fault.Range{First: first, Count: n}.Check(d.size.Load())
 }
 
 // PowerOn ends what PowerCut began.
@@ -256,7 +239,7 @@ func (d *Disk) HoldFlushes() {
 	defer d.mu.Unlock()
 	if d.flushing == commits {
 		d.flushing = waits
-		d.faults.lastFlush.Store(nil)
+		d.faults.ExpectFlush()
 	}
 }
 
@@ -265,10 +248,7 @@ func (d *Disk) HoldFlushes() {
 func (d *Disk) IgnoreFlushes() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.postponed {
-		d.faults.uncount()
-	}
-	d.faults.forgetFlush()
+	d.faults.ForgetFlush(d.postponed)
 	d.flushing, d.postponed = pretends, false
 }
 
@@ -302,7 +282,7 @@ func (d *Disk) Flush() error {
 // guestRead, and the other requests of guests below, take ranges of whole sectors
 // within the disk.
 func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
-	return d.faults.run(ctx, request{opRead, off, int64(len(p)), true}, func(e deed) error {
+	return d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: int64(len(p)), Guest: true}, func(e fault.Deed) error {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		if d.closed {
@@ -313,21 +293,21 @@ func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
 }
 
 // read reads what the guest sees. Held: d.mu.
-func (d *Disk) read(e deed, p []byte, off int64) error {
+func (d *Disk) read(e fault.Deed, p []byte, off int64) error {
 	from := off
-	if e.effect == EffectMisdirect {
-		from = e.elsewhere(off, int64(len(p)), d.size.Load())
+	if e.Effect == fault.Misdirect {
+		from = e.Elsewhere(off, int64(len(p)), d.size.Load())
 	}
 	err := d.report(d.cache.read(p, from, d.medium.readAt))
-	if err == nil && e.effect == EffectCorrupt {
-		e.corrupt(p)
+	if err == nil && e.Effect == fault.Corrupt {
+		e.Corrupt(p)
 	}
 	return err
 }
 
 // change runs a request of the guest that changes the disk.
-func (d *Disk) change(ctx context.Context, r request, fua bool, do func(e deed, r request) error) error {
-	return d.faults.run(ctx, r, func(e deed) error {
+func (d *Disk) change(ctx context.Context, r fault.Request, fua bool, do func(e fault.Deed, r fault.Request) error) error {
+	return d.faults.Run(ctx, r, func(e fault.Deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		switch {
@@ -340,18 +320,18 @@ func (d *Disk) change(ctx context.Context, r request, fua bool, do func(e deed, 
 		}
 		err := d.catchUp()
 		switch {
-		case err != nil || e.effect == EffectLose:
+		case err != nil || e.Effect == fault.Lose:
 			return d.report(err)
-		case e.effect == EffectTorn:
-			r.n = e.part(r.n)
-		case e.effect == EffectMisdirect:
-			r.off = e.elsewhere(r.off, r.n, d.size.Load())
+		case e.Effect == fault.Torn:
+			r.N = e.Part(r.N)
+		case e.Effect == fault.Misdirect:
+			r.Off = e.Elsewhere(r.Off, r.N, d.size.Load())
 		}
-		if r.n > 0 {
+		if r.N > 0 {
 			err = do(e, r)
 		}
 		if err == nil && fua {
-			if err = d.cache.each(r.off, r.n, d.settle); err == nil {
+			if err = d.cache.each(r.Off, r.N, d.settle); err == nil {
 				err = d.medium.flush()
 			}
 		}
@@ -360,17 +340,16 @@ func (d *Disk) change(ctx context.Context, r request, fua bool, do func(e deed, 
 }
 
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
-	fua = fua && !d.faults.liesAboutFlush()
-	return d.change(ctx, request{opWrite, off, int64(len(p)), true}, fua, func(e deed, r request) error {
-		return d.put(p[:r.n], e, r.off, fua)
+	fua = fua && !d.faults.LosesFUA()
+	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p)), Guest: true}, fua, func(e fault.Deed, r fault.Request) error {
+		return d.put(p[:r.N], e, r.Off, fua)
 	})
 }
 
 // put writes p to the cache. Held: d.mu.
-func (d *Disk) put(p []byte, e deed, off int64, fua bool) error {
-	if e.effect == EffectCorrupt {
-		p = slices.Clone(p)
-		e.corrupt(p)
+func (d *Disk) put(p []byte, e fault.Deed, off int64, fua bool) error {
+	if e.Effect == fault.Corrupt {
+		p = corrupted(e, p)
 	}
 	d.spent += int64(len(p))
 	if err := d.note(off, int64(len(p)), p, fua); err != nil {
@@ -380,12 +359,12 @@ func (d *Disk) put(p []byte, e deed, off int64, fua bool) error {
 }
 
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
-	fua = fua && !d.faults.liesAboutFlush()
-	return d.change(ctx, request{opDiscard, off, n, true}, fua, func(_ deed, r request) error {
-		if err := d.note(r.off, r.n, nil, fua); err != nil {
+	fua = fua && !d.faults.LosesFUA()
+	return d.change(ctx, fault.Request{Op: fault.Discard, Off: off, N: n, Guest: true}, fua, func(_ fault.Deed, r fault.Request) error {
+		if err := d.note(r.Off, r.N, nil, fua); err != nil {
 			return err
 		}
-		d.cache.table.set(r.off/SectorSize, r.n/SectorSize, zeroed)
+		d.cache.table.set(r.Off/SectorSize, r.N/SectorSize, zeroed)
 		return nil
 	})
 }
@@ -397,7 +376,7 @@ func (d *Disk) guestFlush(ctx context.Context) error {
 	if stopped {
 		return nil // not the guest's: neither faults nor a power cut concern it
 	}
-	return d.faults.run(ctx, request{op: opFlush, guests: true}, func(e deed) error {
+	return d.faults.Run(ctx, fault.Request{Op: fault.Flush, Guest: true}, func(e fault.Deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		switch {
@@ -409,7 +388,7 @@ func (d *Disk) guestFlush(ctx context.Context) error {
 			return errPowerCut
 		}
 		err := d.catchUp()
-		if e.effect == EffectLose {
+		if e.Effect == fault.Lose {
 			return d.report(err)
 		}
 		if d.flushing == waits {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"provium/internal/blockdev/fault"
 )
 
 func open(t *testing.T, cfg Config) *Disk {
@@ -152,7 +154,7 @@ func TestStopFlushIsForgotten(t *testing.T) {
 		t.Errorf("the guest's second flush was forgotten: %q", c)
 	}
 	d.IgnoreFlushes()
-	must(t, d.Inject(ModeWriteEIO))
+	must(t, d.Inject(fault.ModeWriteEIO))
 	must(t, d.guestFlush(ctx))
 	d.ClearModes()
 	must(t, d.ObeyFlushes())
@@ -177,7 +179,7 @@ func TestFaults(t *testing.T) {
 	try := func() string {
 		var out []string
 		for _, err := range []error{d.guestRead(ctx, make([]byte, SectorSize), 5*SectorSize), d.guestWrite(ctx, block('x', 1), 5*SectorSize, false), d.guestFlush(ctx)} {
-			var f *FaultError
+			var f *fault.Error
 			switch {
 			case err == nil:
 				out = append(out, "ok")
@@ -189,21 +191,21 @@ func TestFaults(t *testing.T) {
 		}
 		return strings.Join(out, " ")
 	}
-	rule := func(change func(*Policy)) func() error { return func() error { return d.ChangePolicy(change) } }
+	rule := func(change func(*fault.Policy)) func() error { return func() error { return d.ChangePolicy(change) } }
 	mode := func(m string) func() error { return func() error { return d.Inject(m) } }
 	for _, tc := range []struct {
 		set  func() error
 		want string
 	}{
-		{mode(ModeReadEIO), "fault_inject ok ok"},
-		{mode(ModeWriteEIO), "ok fault_inject fault_inject"},
-		{mode(ModeSlow), "ok ok ok"},
-		{rule(func(p *Policy) { p.FailReads = true }), "fail_reads ok ok"},
-		{rule(func(p *Policy) { p.FailWrites = true }), "ok fail_writes fail_writes"},
-		{rule(func(p *Policy) { p.FailAfter = 2 }), "ok ok fail_after"},
-		{rule(func(p *Policy) { p.FailRanges = []Range{{5, 1}} }), "fail_range fail_range ok"},
-		{rule(func(p *Policy) { p.FailRanges = []Range{{0, 5}, {6, 10}} }), "ok ok ok"},
-		{rule(func(p *Policy) { p.Delay = time.Millisecond }), "ok ok ok"},
+		{mode(fault.ModeReadEIO), "fault_inject ok ok"},
+		{mode(fault.ModeWriteEIO), "ok fault_inject fault_inject"},
+		{mode(fault.ModeSlow), "ok ok ok"},
+		{rule(func(p *fault.Policy) { p.FailReads = true }), "fail_reads ok ok"},
+		{rule(func(p *fault.Policy) { p.FailWrites = true }), "ok fail_writes fail_writes"},
+		{rule(func(p *fault.Policy) { p.FailAfter = 2 }), "ok ok fail_after"},
+		{rule(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 5, Count: 1}} }), "fail_range fail_range ok"},
+		{rule(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 0, Count: 5}, {First: 6, Count: 10}} }), "ok ok ok"},
+		{rule(func(p *fault.Policy) { p.Delay = time.Millisecond }), "ok ok ok"},
 	} {
 		must(t, tc.set())
 		if got := try(); got != tc.want {
@@ -213,14 +215,14 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%v: sector op: %v", d.ActiveModes(), err)
 		}
 		d.ClearModes()
-		must(t, d.ChangePolicy(func(p *Policy) { *p = Policy{} }))
+		must(t, d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{} }))
 	}
 	if err := d.Inject("boom"); err == nil || err.Error() != "unknown mode `boom` (valid: eio_read, eio_write, slow)" {
 		t.Error(err)
 	}
-	for _, bad := range []func(*Policy){
-		func(p *Policy) { p.FailAfter = -3 }, func(p *Policy) { p.FailRanges = []Range{{0, 0}} },
-		func(p *Policy) { p.FailRanges = []Range{{2047, 2}} }, func(p *Policy) { p.Delay = -1 },
+	for _, bad := range []func(*fault.Policy){
+		func(p *fault.Policy) { p.FailAfter = -3 }, func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 0, Count: 0}} },
+		func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 2047, Count: 2}} }, func(p *fault.Policy) { p.Delay = -1 },
 	} {
 		if d.ChangePolicy(bad) == nil {
 			t.Error("a bad rule was accepted")
@@ -231,7 +233,7 @@ func TestFaults(t *testing.T) {
 // TestFaultDuringARequest sets a fault while a request waits.
 func TestFaultDuringARequest(t *testing.T) {
 	d := open(t, Config{Size: 1 << 20})
-	must(t, d.ChangePolicy(func(p *Policy) { p.Delay = time.Hour }))
+	must(t, d.ChangePolicy(func(p *fault.Policy) { p.Delay = time.Hour }))
 	ctx, cancel := context.WithCancel(context.Background())
 	waited := make(chan error)
 	go func() { waited <- d.guestFlush(ctx) }()
@@ -239,9 +241,9 @@ func TestFaultDuringARequest(t *testing.T) {
 	if err := <-waited; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	must(t, d.ChangePolicy(func(p *Policy) { p.Delay = 0 }))
-	err := d.faults.run(context.Background(), request{op: opRead, n: SectorSize}, func(deed) error { return d.Inject(ModeReadEIO) })
-	var f *FaultError
+	must(t, d.ChangePolicy(func(p *fault.Policy) { p.Delay = 0 }))
+	err := d.faults.Run(context.Background(), fault.Request{Op: fault.Read, N: SectorSize}, func(fault.Deed) error { return d.Inject(fault.ModeReadEIO) })
+	var f *fault.Error
 	if !errors.As(err, &f) {
 		t.Error(err)
 	}
@@ -276,7 +278,7 @@ func TestOpenErrors(t *testing.T) {
 func TestRanges(t *testing.T) {
 	ctx := context.Background()
 	d := open(t, Config{Size: 4 * SectorSize})
-	for _, r := range []Range{{-1, 1}, {0, 0}, {0, -1}, {4, 1}, {3, 2}, {1 << 62, 1 << 62}} {
+	for _, r := range []fault.Range{{First: -1, Count: 1}, {First: 0, Count: 0}, {First: 0, Count: -1}, {First: 4, Count: 1}, {First: 3, Count: 2}, {First: 1 << 62, Count: 1 << 62}} {
 		if _, err := d.ReadSectors(ctx, r.First, r.Count, false); err == nil {
 			t.Errorf("%+v was read", r)
 		}

@@ -7,8 +7,9 @@
 //
 // Start reading at Disk in disk.go: guestRead and change carry out a request. Below
 // it are the medium (store.go), layers of sectors in files (layer.go, table.go) and
-// image files (imagefile.go); beside it the faults (fault.go, rules.go), power cuts
-// (unflushed.go) and recordings (record.go, states.go).
+// image files (imagefile.go); beside it power cuts
+// (unflushed.go) and recordings (record.go, states.go). Package fault decides which
+// requests fail, package crash which contents a power cut can leave.
 package blockdev
 
 import "provium/internal/nbd"

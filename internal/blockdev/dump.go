@@ -2,7 +2,6 @@ package blockdev
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/bits"
 	"os"
@@ -217,26 +216,8 @@ func (d *Dump) check() error {
 			text = text[MapEntry:]
 		}
 	}
-	return d.State.check(d.Size)
+	return d.State.Check(d.Size)
 }
 
 // maxSize is more than any disk has, in bytes.
 const maxSize = 1 << 50
-
-// check verifies faults that come from a file.
-func (s *State) check(size int64) error {
-	for i, m := range s.Modes {
-		if !slices.Contains(Modes(), m) || i > 0 && m <= s.Modes[i-1] {
-			return fmt.Errorf("fault mode `%s`", m)
-		}
-	}
-	if s.Passed < 0 || s.Policy.FailAfter < 0 || s.Policy.Delay < 0 {
-		return errors.New("a fault's number is negative")
-	}
-	for _, r := range s.Policy.FailRanges {
-		if sectors := size / SectorSize; r.First < 0 || r.Count < 1 || r.Count > sectors || r.First > sectors-r.Count {
-			return &RangeError{r.First, r.Count, sectors}
-		}
-	}
-	return s.Rules.check(size)
-}

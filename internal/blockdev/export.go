@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 
+	"provium/internal/blockdev/fault"
 	"provium/internal/nbd"
 )
 
@@ -29,19 +30,19 @@ func (d *Disk) export() *export { return &export{d, d.epoch.Load()} }
 func (e *export) current() bool { return e.epoch >= e.valid.Load() }
 
 // counted counts a request, and returns an error if CountRequests lets it fail.
-func (e *export) counted(kind Request, off, n int64) error {
-	if e.current() && e.failsOnce(kind, off, n) {
-		return &FaultError{By: "sweep"}
+func (e *export) counted(op fault.Op, off, n int64) error {
+	if !e.current() {
+		return nil
 	}
-	return nil
+	return e.noteRequest(op, off, n)
 }
 
 // Delays reports whether a fault delays requests.
-func (e *export) Delays() bool { return e.faults.holds() }
+func (e *export) Delays() bool { return e.faults.Delays() }
 
 // Read reads what the guest sees.
 func (e *export) Read(ctx context.Context, p []byte, off int64) error {
-	if err := e.counted(ReadRequest, off, int64(len(p))); err != nil {
+	if err := e.counted(fault.Read, off, int64(len(p))); err != nil {
 		return err
 	}
 	return e.guestRead(ctx, p, off)
@@ -49,7 +50,7 @@ func (e *export) Read(ctx context.Context, p []byte, off int64) error {
 
 // Extents is Read for a client that can be sent pieces of files.
 func (e *export) Extents(ctx context.Context, off, n int64) (nbd.Extents, []byte, error) {
-	if err := e.counted(ReadRequest, off, n); err != nil {
+	if err := e.counted(fault.Read, off, n); err != nil {
 		return nil, nil, err
 	}
 	return e.guestExtents(ctx, off, n)
@@ -57,7 +58,7 @@ func (e *export) Extents(ctx context.Context, off, n int64) (nbd.Extents, []byte
 
 // Write writes to the cache, and with fua to the medium.
 func (e *export) Write(ctx context.Context, p []byte, off int64, fua bool) error {
-	if err := e.counted(WriteRequest, off, int64(len(p))); err != nil {
+	if err := e.counted(fault.Write, off, int64(len(p))); err != nil {
 		return err
 	}
 	return e.guestWrite(ctx, p, off, fua)
@@ -68,7 +69,7 @@ func (e *export) Takes(off, n int64) bool { return e.takes(off, n) }
 
 // Receive is Write for data that the client is still sending.
 func (e *export) Receive(ctx context.Context, in *nbd.Incoming, off, n int64, fua bool) error {
-	if err := e.counted(WriteRequest, off, n); err != nil {
+	if err := e.counted(fault.Write, off, n); err != nil {
 		return err
 	}
 	return e.guestReceive(ctx, in, off, n, fua)
@@ -76,7 +77,7 @@ func (e *export) Receive(ctx context.Context, in *nbd.Incoming, off, n int64, fu
 
 // Zero writes zeroes to the cache, and with fua to the medium.
 func (e *export) Zero(ctx context.Context, off, n int64, fua bool) error {
-	if err := e.counted(WriteRequest, off, n); err != nil {
+	if err := e.counted(fault.Discard, off, n); err != nil {
 		return err
 	}
 	return e.guestZero(ctx, off, n, fua)
@@ -87,7 +88,7 @@ func (e *export) Flush(ctx context.Context) error {
 	if !e.current() {
 		return nil
 	}
-	if err := e.counted(FlushRequest, 0, 0); err != nil {
+	if err := e.counted(fault.Flush, 0, 0); err != nil {
 		return err
 	}
 	return e.guestFlush(ctx)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/blockdev/fault"
 	"provium/internal/nbd"
 )
 
@@ -168,7 +169,7 @@ func TestClient(t *testing.T) {
 	if hole, n := d.hole(8<<20, 8<<20); !hole || n < SectorSize {
 		t.Errorf("hole: %v, %d", hole, n)
 	}
-	must(t, far.ChangePolicy(func(p *Policy) { p.FailRanges = []Range{{5, 1}} }))
+	must(t, far.ChangePolicy(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 5, Count: 1}} }))
 	if _, err := d.ReadSectors(ctx, 0, 8, false); err == nil {
 		t.Error("a failing read passed")
 	}
@@ -197,12 +198,12 @@ func TestQEMUIO(t *testing.T) {
 			t.Errorf("sector %d is %#x, want %#x", first, c, want)
 		}
 	}
-	must(t, d.ChangePolicy(func(p *Policy) { p.FailRanges = []Range{{100, 1}} }))
+	must(t, d.ChangePolicy(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 100, Count: 1}} }))
 	failing, err := exec.Command("qemu-io", "-f", "raw", "-c", "read 0 50k", "-c", "read 50k 4k", "-c", "read 51200 512", "-c", "read 51712 512", url).CombinedOutput()
 	if n := strings.Count(string(failing), "Input/output error"); n != 2 || err == nil {
 		t.Errorf("%d requests failed, want 2:\n%s", n, failing)
 	}
-	must(t, d.ChangePolicy(func(p *Policy) { *p = Policy{Delay: time.Millisecond} }))
+	must(t, d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{Delay: time.Millisecond} }))
 	var many []string
 	for i := range 40 {
 		many = append(many, fmt.Sprintf("aio_write -P %d %dk 4k", i+1, 4*i))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"provium/internal/blockdev/fault"
 	"provium/internal/nbd"
 )
 
@@ -108,13 +109,13 @@ func addExtent(x *nbd.Extents, e nbd.Extent) error {
 // must release x. A range that is not in a few files is returned as p instead.
 func (d *Disk) guestExtents(ctx context.Context, off, n int64) (x nbd.Extents, p []byte, err error) {
 	add := func(e nbd.Extent) error { return addExtent(&x, e) }
-	err = d.faults.run(ctx, request{opRead, off, n, true}, func(e deed) error {
+	err = d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: n, Guest: true}, func(e fault.Deed) error {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
 		if d.closed {
 			return ErrClosed
 		}
-		if e.effect == "" {
+		if e.Effect == "" {
 			err := d.cache.extents(off, n, add, func(off, n int64) error { return extentsOf(d.medium, off, n, add) })
 			if err == nil {
 				return nil

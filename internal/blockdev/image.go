@@ -18,15 +18,6 @@ type Image struct {
 	refs   atomic.Int32
 }
 
-// State is what a disk is beside its contents.
-type State struct {
-	Modes  []string `json:"modes,omitempty"`
-	Policy Policy   `json:"policy"`
-	Passed int64    `json:"passed,omitempty"` // requests that count for Policy.FailAfter
-	Rules  Rules    `json:"rules"`
-	Cut    bool     `json:"cut,omitempty"` // there was a power cut, and no power since
-}
-
 // Seal gives what the disk is now, without copying it. No request may be under way
 // that is to be seen as a whole: the machine is stopped, or nobody writes.
 func (d *Disk) Seal() (*Image, error) {
@@ -35,8 +26,7 @@ func (d *Disk) Seal() (*Image, error) {
 	if d.closed {
 		return nil, ErrClosed
 	}
-	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(), state: d.faults.state()}
-	i.state.Cut = d.cut
+	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(), state: State{d.faults.State(), d.cut}}
 	i.refs.Store(1)
 	return i, nil
 }
@@ -52,16 +42,6 @@ func (d *Disk) become(i *Image) {
 	over.dir, cache.dir = d.cfg.TempDir, d.cfg.TempDir
 	d.medium, d.cache = &stack{over, i.medium.base}, cache
 	d.unflushed = i.writes.copy()
-}
-
-// Arm sets the faults of an Image, or takes those away that there are. An emulator
-// reads a little from a disk before it goes on with a machine, and no fault is to
-// meet or count that.
-func (d *Disk) Arm(s State) {
-	d.faults.become(s)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cut = s.Cut
 }
 
 // Size is the capacity in bytes.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"provium/internal/blockdev/fault"
 )
 
 func seal(t *testing.T, d *Disk) *Image {
@@ -130,9 +132,9 @@ func TestImages(t *testing.T) {
 func TestImageOfFaults(t *testing.T) {
 	ctx := context.Background()
 	d := open(t, Config{Size: 64 * SectorSize})
-	must(t, d.Inject(ModeSlow))
-	must(t, d.ChangePolicy(func(p *Policy) {
-		p.FailAfter, p.Delay, p.FailRanges = 2, time.Millisecond, []Range{{3, 4}}
+	must(t, d.Inject(fault.ModeSlow))
+	must(t, d.ChangePolicy(func(p *fault.Policy) {
+		p.FailAfter, p.Delay, p.FailRanges = 2, time.Millisecond, []fault.Range{{First: 3, Count: 4}}
 	}))
 	must(t, d.guestFlush(ctx))
 	cut(t, d, Cut{})
@@ -141,7 +143,7 @@ func TestImageOfFaults(t *testing.T) {
 	for range 2 {
 		copied := open(t, Config{From: i})
 		copied.Arm(i.State())
-		if m := copied.ActiveModes(); len(m) != 1 || m[0] != ModeSlow {
+		if m := copied.ActiveModes(); len(m) != 1 || m[0] != fault.ModeSlow {
 			t.Error(m)
 		}
 		if p := copied.Policy(); p.FailAfter != 2 || p.Delay != time.Millisecond || len(p.FailRanges) != 1 {

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/blockdev/fault"
 	"provium/internal/nbd"
 )
 
@@ -21,9 +22,9 @@ func (d *Disk) takes(off, n int64) bool {
 // client is in the middle of sending, and waits for nothing that needs the disk.
 // After an error the caller skips the rest of the data.
 func (d *Disk) guestReceive(ctx context.Context, in *nbd.Incoming, off, n int64, fua bool) error {
-	fua = fua && !d.faults.liesAboutFlush()
-	return d.change(ctx, request{opWrite, off, n, true}, fua, func(e deed, r request) error {
-		if e.effect == "" {
+	fua = fua && !d.faults.LosesFUA()
+	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: n, Guest: true}, fua, func(e fault.Deed, r fault.Request) error {
+		if e.Effect == "" {
 			if mem := d.cache.memory(off, n); mem != nil {
 				return d.take(in, mem, off, fua)
 			}
@@ -32,7 +33,7 @@ func (d *Disk) guestReceive(ctx context.Context, in *nbd.Incoming, off, n int64,
 		if _, err := in.Receive(p); err != nil {
 			return err
 		}
-		return d.put(p[:r.n], e, r.off, fua)
+		return d.put(p[:r.N], e, r.Off, fua)
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/blockdev/fault"
 )
 
 // write writes p by one request.
@@ -92,7 +94,7 @@ func TestLargeRequests(t *testing.T) {
 				medium, pending = with(k), nil
 				d.PowerOn()
 			case 9:
-				must(t, d.Inject(ModeWriteEIO))
+				must(t, d.Inject(fault.ModeWriteEIO))
 				if err := write(c, p, lo); err != syscall.EIO {
 					t.Fatalf("step %d: %v", i, err)
 				}
@@ -123,7 +125,7 @@ func TestDirectWriteFaults(t *testing.T) {
 	if !d.takes(0, 1<<20) || d.takes(1<<20, 1<<20) || d.takes(0, 512) || d.takes(1<<20-4096, 8192) || !d.takes(1<<20-8192, 8192) {
 		t.Error("takes is wrong")
 	}
-	id, err := d.AddRule(Rule{Op: WriteRequest, Effect: EffectTorn, Seed: 3})
+	id, err := d.AddRule(fault.Rule{Op: fault.Write, Effect: fault.Torn, Seed: 3})
 	must(t, err)
 	must(t, writeAll('b'))
 	p := everything(t, d, true)
@@ -131,7 +133,7 @@ func TestDirectWriteFaults(t *testing.T) {
 		t.Errorf("torn: %d", n)
 	}
 	must(t, d.RemoveRule(id))
-	id, err = d.AddRule(Rule{Op: WriteRequest, Effect: EffectMisdirect, Seed: 3})
+	id, err = d.AddRule(fault.Rule{Op: fault.Write, Effect: fault.Misdirect, Seed: 3})
 	must(t, err)
 	must(t, writeAll('c'))
 	if p := everything(t, d, true); bytes.Count(p[1<<20:], []byte{'c'}) != 1<<20 || bytes.Count(p[:1<<20], []byte{'c'}) != 0 {

@@ -96,6 +96,9 @@ func syscallResult(op string, a *answer, lens []int) (*SyscallResult, error) {
 // Syscall makes a system call. A call that fails is no error.
 func (c *Client) Syscall(ctx context.Context, s *Syscall) (*SyscallResult, error) {
 	req, t := s.request()
+	if err := req.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", req.Op(), err)
+	}
 	a, err := c.do(ctx, req, t)
 	if err != nil {
 		return nil, err
@@ -106,6 +109,9 @@ func (c *Client) Syscall(ctx context.Context, s *Syscall) (*SyscallResult, error
 // SyscallAsync has a call made on a further thread and returns its handle.
 func (c *Client) SyscallAsync(ctx context.Context, s *Syscall) (uint64, error) {
 	req, t := s.request()
+	if err := req.Check(); err != nil {
+		return 0, fmt.Errorf("%s: %w", req.Op(), err)
+	}
 	req.Async = true
 	n, err := c.count(ctx, req, t)
 	return uint64(n), err

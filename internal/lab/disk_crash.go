@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/blockdev"
 	"provium/internal/blockdev/crash"
+	"provium/internal/blockdev/fault"
 )
 
 // DiskCut is how a power cut is to go; its zero value keeps nothing that was not
@@ -192,17 +193,17 @@ func (r *Recording) Bytes() int64 { return r.rec.Bytes() }
 func (r *Recording) Ended() (string, error) { return r.rec.Ended() }
 
 // DiskRequest is a kind of request of guests.
-type DiskRequest = blockdev.Request
+type DiskRequest = fault.Op
 
 // WriteRequest is the one that tells of writes.
-const WriteRequest = blockdev.WriteRequest
+const WriteRequest = fault.Write
 
 // DiskRequests lists the kinds.
-func DiskRequests() []DiskRequest { return blockdev.Requests() }
+func DiskRequests() []DiskRequest { return fault.CountOps() }
 
 // CountRequests counts the guest's requests of a kind from now on, and has the
 // n-th one fail; with 0 none does. StopCounting ends that.
-func (d *Disk) CountRequests(kind DiskRequest, n int64) (*blockdev.Single, error) {
+func (d *Disk) CountRequests(kind DiskRequest, n int64) (*fault.Count, error) {
 	data, err := d.backend()
 	if err != nil {
 		return nil, err

@@ -4,15 +4,15 @@ import (
 	"encoding/binary"
 	"time"
 
-	"provium/internal/blockdev"
+	"provium/internal/blockdev/fault"
 )
 
 // DiskPolicy is what makes requests to a disk fail or wait, beside the modes of
 // Inject.
-type DiskPolicy = blockdev.Policy
+type DiskPolicy = fault.Policy
 
 // DiskRange is a number of sectors.
-type DiskRange = blockdev.Range
+type DiskRange = fault.Range
 
 // MaxDiskDelay is how long a request can be held.
 const MaxDiskDelay = time.Hour
@@ -64,13 +64,10 @@ func (d *Disk) Policy() (DiskPolicy, error) {
 }
 
 // DiskRule says what happens to some requests.
-type DiskRule = blockdev.Rule
+type DiskRule = fault.Rule
 
 // DiskEffect is what happens to a request beside failing or waiting.
-type DiskEffect = blockdev.Effect
-
-// DiskErrnos lists the names that the errno of a rule can have.
-func DiskErrnos() []string { return blockdev.Errnos() }
+type DiskEffect = fault.Effect
 
 // AddRule has a rule be in force, and returns its ID. Without a seed it gets one
 // that is the same in every run with the same seed and names.

@@ -1,13 +1,19 @@
 package wire
 
-// MaxReadMem is the most memory that one ReadMem gives, in bytes.
+import "fmt"
+
+// MaxReadMem is the most memory that one ReadMem returns, in bytes.
 const MaxReadMem = 4 << 20
 
-// Limits of a system call's buffers.
+// Limits of a system call. The host checks them before it sends a call, the agent
+// when it decodes one, and the executor's program once more.
 const (
+	MaxArgs    = 6
 	MaxBuffers = 256
 	MaxBuffer  = 1 << 20 // bytes
 	MaxNested  = 4096
+	// MaxCallData is how many bytes the buffers of a call have together.
+	MaxCallData = MaxBuffers * MaxBuffer
 )
 
 // Syscall makes a system call in an executor. The buffers' bytes follow each
@@ -24,6 +30,34 @@ type Syscall struct {
 	// Async has the call made on a further thread, and the answer be a
 	// CountValue, the handle for SyscallAwait.
 	Async bool
+}
+
+// Check returns an error with the value and the limit when a call is larger than
+// the protocol allows.
+func (r *Syscall) Check() error {
+	if n := len(r.Args); n > MaxArgs {
+		return tooMany("arguments", n, MaxArgs)
+	}
+	if n := len(r.Nested); n > 3*MaxNested {
+		return tooMany("nested addresses", (n+2)/3, MaxNested)
+	}
+	return checkBuffers(r.Lens)
+}
+
+func checkBuffers(lens []uint64) error {
+	if len(lens) > MaxBuffers {
+		return tooMany("buffers", len(lens), MaxBuffers)
+	}
+	for i, n := range lens {
+		if n > MaxBuffer {
+			return fmt.Errorf("buffer %d has %d bytes, at most %d are possible", i+1, n, MaxBuffer)
+		}
+	}
+	return nil
+}
+
+func tooMany(what string, n, limit int) error {
+	return fmt.Errorf("%d %s, at most %d are possible", n, what, limit)
 }
 
 // SyscallAwait waits for an asynchronous call.
@@ -109,7 +143,7 @@ func putUints(f *fields, key string, v []uint64) {
 func (d *decoder) uints(what string, limit int) []uint64 {
 	n := d.arrayHeader()
 	if n > limit {
-		d.fail("%d %s, limit %d", n, what, limit)
+		d.fail("%v", tooMany(what, n, limit))
 	}
 	if n == 0 || d.err != nil {
 		return nil
@@ -145,26 +179,24 @@ func (r *Syscall) field(d *decoder, key string) bool {
 		r.Nr = d.int()
 	case "args":
 		n := d.arrayHeader()
-		if n > 6 {
-			d.fail("%d arguments", n)
+		if n > MaxArgs {
+			d.fail("%v", tooMany("arguments", n, MaxArgs))
 		}
 		for i := 0; i < n && d.err == nil; i++ {
 			r.Args = append(r.Args, d.int())
 		}
 	case "lens":
 		r.Lens = d.uints("buffers", MaxBuffers)
-		for _, n := range r.Lens {
-			if n > MaxReadMem {
-				d.fail("buffer of %d bytes", n)
-			}
+		if err := checkBuffers(r.Lens); err != nil {
+			d.fail("%v", err)
 		}
 	case "ptrs":
-		if r.Ptrs = d.uints("pointers", 2*6); len(r.Ptrs)%2 != 0 {
-			d.fail("%d numbers for pointers", len(r.Ptrs))
+		if r.Ptrs = d.uints("numbers for pointers", 2*MaxArgs); len(r.Ptrs)%2 != 0 {
+			d.fail("%d numbers for pointers, which come in pairs", len(r.Ptrs))
 		}
 	case "nested":
-		if r.Nested = d.uints("nested pointers", 3*MaxNested); len(r.Nested)%3 != 0 {
-			d.fail("%d numbers for nested pointers", len(r.Nested))
+		if r.Nested = d.uints("numbers for nested addresses", 3*MaxNested); len(r.Nested)%3 != 0 {
+			d.fail("%d numbers for nested addresses, which come in threes", len(r.Nested))
 		}
 	case "data":
 		r.Data.Inline = d.bin()

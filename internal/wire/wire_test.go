@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -233,6 +234,40 @@ func TestDecodersRefuse(t *testing.T) {
 	}
 	if _, err := ParseCredit([]byte{255, 0, 0, 0}); err == nil {
 		t.Error("credit beyond the window")
+	}
+}
+
+// TestSyscallLimits has calls at each limit, which pass, and one beyond, which
+// neither the host's check nor the agent's decoder accepts.
+func TestSyscallLimits(t *testing.T) {
+	lens := func(n int, size uint64) []uint64 { return slices.Repeat([]uint64{size}, n) }
+	for name, tc := range map[string]struct {
+		call Syscall
+		want string // "" when it is accepted
+	}{
+		"nothing":             {Syscall{}, ""},
+		"most data":           {Syscall{Lens: lens(MaxBuffers, MaxBuffer)}, ""},
+		"many buffers":        {Syscall{Lens: lens(MaxBuffers+1, 0)}, "257 buffers, at most 256 are possible"},
+		"long buffer":         {Syscall{Lens: []uint64{0, MaxBuffer + 1}}, "buffer 2 has 1048577 bytes, at most 1048576 are possible"},
+		"huge buffer":         {Syscall{Lens: []uint64{1<<64 - 1}}, "buffer 1 has 18446744073709551615 bytes, at most 1048576 are possible"},
+		"most arguments":      {Syscall{Args: make([]int64, MaxArgs)}, ""},
+		"many arguments":      {Syscall{Args: make([]int64, MaxArgs+1)}, "7 arguments, at most 6 are possible"},
+		"most nested":         {Syscall{Nested: make([]uint64, 3*MaxNested)}, ""},
+		"many nested numbers": {Syscall{Nested: make([]uint64, 3*(MaxNested+1))}, "at most"},
+	} {
+		check := tc.call.Check()
+		_, decode := DecodeRequest(AppendRequest(nil, &tc.call))
+		for _, err := range []error{check, decode} {
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+				t.Errorf("%s: %v, want %q", name, err, tc.want)
+			}
+		}
+		if tc.want != "" && !errors.Is(decode, ErrMalformed) {
+			t.Errorf("%s: %v", name, decode)
+		}
+	}
+	if MaxCallData != 256<<20 {
+		t.Error(MaxCallData)
 	}
 }
 

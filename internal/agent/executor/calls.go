@@ -21,7 +21,7 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 		}
 		return callValue(o, c.x, a)
 	}
-	data, err := body.All(execMaxAnswer)
+	data, err := body.All(wire.MaxCallData)
 	if err != nil {
 		return nil, err
 	}

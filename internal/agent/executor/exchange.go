@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/agent/sys"
+	"provium/internal/wire"
 )
 
 // What the agent and an executor send each other; program/protocol.h has the
@@ -26,9 +27,9 @@ const (
 	execAsync = 1
 
 	answerSize = 32
-	// execMaxAnswer bounds an answer's bytes: 256 buffers of 1 MiB, and what
-	// read_mem gives.
-	execMaxAnswer = 256 << 20
+	// execMaxAnswer bounds an answer's bytes: the buffers of a call, or the
+	// memory that was asked for.
+	execMaxAnswer = max(wire.MaxCallData, wire.MaxReadMem)
 	// execFirst is how much of it is believed before bytes come.
 	execFirst = 1 << 20
 )
@@ -356,7 +357,7 @@ func (r *answerReader) read(sock, flags int) (answer, error) {
 				}
 				length := binary.NativeEndian.Uint64(r.head[16:])
 				if length > execMaxAnswer {
-					return answer{}, fmt.Errorf("answer of %d bytes", length)
+					return answer{}, fmt.Errorf("answer of %d bytes, at most %d are possible", length, execMaxAnswer)
 				}
 				if r.data, r.got, r.want = nil, 0, int(length); length > 0 {
 					r.data = make([]byte, min(length, execFirst))

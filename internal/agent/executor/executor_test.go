@@ -17,6 +17,7 @@ import (
 	"provium/internal/agent"
 	"provium/internal/agent/agenttest"
 	"provium/internal/guest"
+	"provium/internal/wire"
 )
 
 // withExecutor is connect with an agent that has one, built from its source.
@@ -107,6 +108,32 @@ func TestSyscall(t *testing.T) {
 	s.Close()
 	if _, err := c.FDTail(ctx, 0, 777); err == nil || !strings.Contains(err.Error(), "EBADF") {
 		t.Error(err)
+	}
+}
+
+// TestSyscallLimits has buffers at the limits; what is beyond is refused before it
+// is sent, so that the session goes on.
+func TestSyscallLimits(t *testing.T) {
+	c := withExecutor(t)
+	full := bytes.Repeat([]byte{'x'}, wire.MaxBuffer)
+	r := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID, Bufs: slices.Repeat([][]byte{full}, 32)})
+	if r.Ret <= 1 || len(r.Bufs) != 32 || !bytes.Equal(r.Bufs[31], full) {
+		t.Errorf("%d, %d buffers", r.Ret, len(r.Bufs))
+	}
+	_, err := c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID, Bufs: [][]byte{append(full, 'x')}})
+	if want := "syscall: buffer 1 has 1048577 bytes, at most 1048576 are possible"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	_, err = c.SyscallAsync(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID, Bufs: make([][]byte, wire.MaxBuffers+1)})
+	if want := "syscall: 257 buffers, at most 256 are possible"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if _, _, err = c.ReadMem(t.Context(), 0, 4096, wire.MaxReadMem+1); err == nil ||
+		!strings.Contains(err.Error(), "4194305 bytes of memory: at most 4194304 are possible") {
+		t.Error(err)
+	}
+	if r := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID}); r.Ret <= 1 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/agent/sys"
+	"provium/internal/wire"
 )
 
 // FuzzExecutorRequest gives the executor's decoder, built with the compiler's
@@ -31,6 +32,10 @@ func FuzzExecutorRequest(f *testing.F) {
 		{kind: execCall, lens: []uint64{7}, nested: []uint64{0, 0, 0}, data: make([]byte, 7)},
 		{kind: execCall, lens: []uint64{8}, nested: []uint64{0, 0, 1<<64 - 8}, data: make([]byte, 8)},
 		{kind: execCall, lens: []uint64{1 << 63}, ptrs: []uint32{6, 0}},
+		{kind: execCall, lens: []uint64{wire.MaxBuffer}, data: make([]byte, wire.MaxBuffer)},
+		{kind: execCall, lens: []uint64{wire.MaxBuffer + 1}},
+		{kind: execReadMem, lens: []uint64{wire.MaxReadMem}},
+		{kind: execReadMem, lens: []uint64{wire.MaxReadMem + 1}},
 		{kind: execBatch, args: [6]int64{1}},
 		{kind: execBatch, args: [6]int64{1 << 40}},
 		{kind: execCancel, args: [6]int64{1}},

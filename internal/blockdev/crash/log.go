@@ -108,15 +108,13 @@ type Index struct {
 	keys []uint64 // sector and entry, sorted
 }
 
-// The limits of an Index.
-const (
-	MaxOps     = 1 << 22
-	MaxSectors = 1 << 40
+// MaxOps is the most entries that the log of an Index can have.
+const MaxOps = 1 << 22
 
-	opBits = 23
-)
+// opBits is how many bits of a key are the number of an entry. The other 41 are a sector.
+const opBits = 23
 
-// NewIndex takes a log of at most MaxOps entries, of a disk of at most MaxSectors.
+// NewIndex returns the index of a log of at most MaxOps entries.
 func NewIndex(log []Op) *Index {
 	x := &Index{log: log}
 	n := int64(0)

@@ -15,7 +15,9 @@ enum {
 	MAX_NESTED = 4096,
 	MAX_ARGS = 6,
 	SPAWN_FDS = 3,
-	MAX_BUF = 4 << 20, /* bytes; the host's limit for calls is lower */
+	MAX_BUF = 1 << 20,            /* bytes of a call's buffer */
+	MAX_READ_MEM = 4 << 20,       /* bytes */
+	MAX_TEXTS = (4 << 20) + 4096, /* bytes of each of KIND_SPAWN: a request and the default environment */
 	MAX_BATCH = 1 << 16,
 };
 

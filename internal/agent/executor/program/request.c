@@ -14,6 +14,18 @@ static size_t place(size_t at, size_t len)
 	return (at + align - 1) & ~(align - 1);
 }
 
+/* The most bytes that one buffer of a request may have. */
+static size_t max_len(uint32_t kind)
+{
+	switch (kind) {
+	case KIND_READ_MEM:
+		return MAX_READ_MEM;
+	case KIND_SPAWN:
+		return MAX_TEXTS;
+	}
+	return MAX_BUF;
+}
+
 static int read_tables(struct request *r, void (*receive)(void *, size_t))
 {
 	struct head *h = &r->head;
@@ -32,7 +44,7 @@ static int read_tables(struct request *r, void (*receive)(void *, size_t))
 	memcpy(ptrs, tables + nlens, nptrs);
 	memcpy(nested, tables + nlens + nptrs, nnested);
 	for (i = 0; i < h->nbufs; i++) {
-		if (r->lens[i] > MAX_BUF)
+		if (r->lens[i] > max_len(h->kind))
 			return -1;
 		size = place(size, r->lens[i]) + r->lens[i] + 16;
 	}

@@ -1,4 +1,4 @@
-package blockdev
+package fault
 
 import (
 	"cmp"
@@ -15,66 +15,58 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Effect is what a rule does to a request beside failing or delaying it.
+// Effect is what a rule does to a request of the guest without any error or delay that
+// would show it.
 type Effect string
 
-// What can happen to a request of the guest without anybody telling it.
+// Effects of rules.
 const (
-	EffectCorrupt   Effect = "corrupt"   // of one sector, some bits are others
-	EffectMisdirect Effect = "misdirect" // it meets other sectors
-	EffectTorn      Effect = "torn"      // of a write, only the first sectors are written
-	EffectLose      Effect = "lose"      // it has no effect at all
+	Corrupt   Effect = "corrupt"   // some bits of one sector are changed
+	Misdirect Effect = "misdirect" // the request goes to other sectors
+	Torn      Effect = "torn"      // only the first sectors of a write are written
+	Lose      Effect = "lose"      // nothing happens
 )
 
-// Effects lists them.
-func Effects() []Effect {
-	return []Effect{EffectCorrupt, EffectMisdirect, EffectTorn, EffectLose}
+var effects = []Effect{Corrupt, Misdirect, Torn, Lose}
+
+// ruleOps lists the kinds of requests that a rule can be for.
+var ruleOps = []Op{Read, Write, Discard, Flush, Any}
+
+// ruleEffects are the effects that make sense for each kind of request.
+var ruleEffects = map[Op][]Effect{
+	Read:    {Corrupt, Misdirect},
+	Write:   {Corrupt, Misdirect, Torn, Lose},
+	Discard: {Misdirect, Torn, Lose},
+	Flush:   {Lose},
 }
 
-// DiscardRequest is a discard or a write of zeroes. A rule for writes is not for
-// these, unlike CountRequests.
-const DiscardRequest Request = "discard"
-
-// RuleRequests lists the kinds of requests that a rule can be for.
-func RuleRequests() []Request {
-	return []Request{ReadRequest, WriteRequest, DiscardRequest, FlushRequest, AnyRequest}
-}
-
-// effects that make sense per kind of request.
-var ruleEffects = map[Request][]Effect{
-	ReadRequest:    {EffectCorrupt, EffectMisdirect},
-	WriteRequest:   {EffectCorrupt, EffectMisdirect, EffectTorn, EffectLose},
-	DiscardRequest: {EffectMisdirect, EffectTorn, EffectLose},
-	FlushRequest:   {EffectLose},
-}
-
-// Rule says what happens to some requests.
+// Rule is what happens to some requests.
 type Rule struct {
-	ID          int64         `json:"id"` // given by AddRule
-	Op          Request       `json:"op"` // "" is AnyRequest
+	ID          int64         `json:"id"` // AddRule sets it
+	Op          Op            `json:"op"` // "" is Any
 	Sectors     Range         `json:"sectors"`
 	Errno       string        `json:"errno,omitempty"` // the request fails; "" if it does not
 	Effect      Effect        `json:"effect,omitempty"`
-	Probability float64       `json:"probability,omitempty"` // that a request that fits is struck; 0 is 1
-	Count       int64         `json:"count,omitempty"`       // so many are struck at the most; 0: no limit
+	Probability float64       `json:"probability,omitempty"` // of striking a request that fits; 0 is 1
+	Count       int64         `json:"count,omitempty"`       // the most requests that are struck; 0 is no limit
 	Delay       time.Duration `json:"delay,omitempty"`       // before anything else
-	Seed        uint64        `json:"seed,omitempty"`        // of all that is left to chance
+	Seed        uint64        `json:"seed,omitempty"`        // of all random decisions
 	Hits        int64         `json:"hits,omitempty"`        // requests that were struck
 }
 
-// Rules are the rules of a disk, for an Image.
+// Rules are the rules of a disk, for a snapshot.
 type Rules struct {
 	List   []Rule   `json:"list,omitempty"`
-	Random [][]byte `json:"random,omitempty"` // per rule: where its generator is
-	Last   int64    `json:"last,omitempty"`   // the highest ID that was given
+	Random [][]byte `json:"random,omitempty"` // per rule: the state of its generator
+	Last   int64    `json:"last,omitempty"`   // the highest ID that was used
 }
 
-// MaxRules is how many rules a disk can have.
+// MaxRules is the number of rules that a disk can have.
 const MaxRules = 256
 
-// Errnos lists the names that a rule's Errno can have. A guest of virtio-blk sees
-// EIO whatever it is.
-func Errnos() []string {
+// errnos lists the names that a rule's Errno can have. A guest of virtio-blk sees EIO
+// for all of them.
+func errnos() []string {
 	var out []string
 	for e := syscall.Errno(1); e < 134; e++ {
 		if name := unix.ErrnoName(e); name != "" {
@@ -84,13 +76,13 @@ func Errnos() []string {
 	return out
 }
 
-// check tells what is wrong with a rule.
+// check returns an error if a disk of size bytes cannot have the rule.
 func (r *Rule) check(size int64) error {
-	valid := RuleRequests()
+	valid := ruleOps
 	switch {
 	case !slices.Contains(valid, r.Op):
 		return fmt.Errorf("unknown op `%s` (valid: %s)", r.Op, join(valid))
-	case r.Errno != "" && !slices.Contains(Errnos(), r.Errno):
+	case r.Errno != "" && !slices.Contains(errnos(), r.Errno):
 		return fmt.Errorf("unknown errno `%s` (a name such as EIO or ENOSPC; the guest sees EIO)", r.Errno)
 	case !(r.Probability > 0 && r.Probability <= 1): // also NaN
 		return fmt.Errorf("probability must be more than 0 and at most 1, got %v", r.Probability)
@@ -98,21 +90,21 @@ func (r *Rule) check(size int64) error {
 		return fmt.Errorf("count must be at least 1, got %d", r.Count)
 	case r.Delay < 0:
 		return fmt.Errorf("delay must not be negative, got %v", r.Delay)
-	case r.Op == FlushRequest && r.Sectors != Range{}:
+	case r.Op == Flush && r.Sectors != Range{}:
 		return errors.New("sectors have no meaning for a flush")
 	}
-	if s := r.Sectors; s != (Range{}) {
-		if n := size / SectorSize; s.First < 0 || s.Count < 1 || s.Count > n || s.First > n-s.Count {
-			return &RangeError{s.First, s.Count, n}
+	if r.Sectors != (Range{}) {
+		if err := r.Sectors.Check(size); err != nil {
+			return err
 		}
 	}
 	if r.Effect == "" {
 		return nil
 	}
-	if !slices.Contains(Effects(), r.Effect) {
-		return fmt.Errorf("unknown effect `%s` (valid: %s)", r.Effect, join(Effects()))
+	if !slices.Contains(effects, r.Effect) {
+		return fmt.Errorf("unknown effect `%s` (valid: %s)", r.Effect, join(effects))
 	}
-	if fit := ruleEffects[r.Op]; r.Op == AnyRequest {
+	if fit := ruleEffects[r.Op]; r.Op == Any {
 		return fmt.Errorf("effect `%s` needs an op (valid: read, write, discard, flush)", r.Effect)
 	} else if !slices.Contains(fit, r.Effect) {
 		return fmt.Errorf("effect `%s` makes no sense for op `%s` (valid: %s)", r.Effect, r.Op, join(fit))
@@ -120,6 +112,7 @@ func (r *Rule) check(size int64) error {
 	return nil
 }
 
+// join lists words.
 func join[T ~string](list []T) string {
 	var out []string
 	for _, s := range list {
@@ -128,10 +121,10 @@ func join[T ~string](list []T) string {
 	return strings.Join(out, ", ")
 }
 
-// rule is a Rule that is in force.
+// rule is a Rule in force.
 type rule struct {
 	Rule
-	mu     sync.Mutex // of hits and chance
+	mu     sync.Mutex // of Hits and chance
 	chance *rand.PCG
 }
 
@@ -140,44 +133,48 @@ type ruleBits [MaxRules / 64]uint64
 
 func (b *ruleBits) add(i int) { b[i/64] |= 1 << (i % 64) }
 
-// ruleSet finds the rules that a request meets. Its structure does not change: what
-// rules count is in the rules.
+// ruleSet finds the rules that a request meets. It does not change, except for the
+// counts of the rules.
 type ruleSet struct {
 	rules []*rule
 	last  int64
-	ops   [4]ruleIndex // by op
-	holds bool
-	lies  bool // there are rules about flushes that are lost
+	ops   [4]ruleIndex // one for each of indexed
+	waits bool         // a rule has a delay
+	lies  bool         // a rule loses flushes
 }
 
-// ruleIndex has the rules for one op.
+// indexed are the kinds of requests that there is an index for.
+var indexed = [4]Op{Read, Write, Flush, Discard}
+
+// ruleIndex has the rules for one kind of request.
 type ruleIndex struct {
 	everywhere ruleBits // those of all sectors
 	any        bool
-	from       []int64 // sectors, ascending: where another set begins
+	from       []int64 // sectors at which another set begins, ascending
 	sets       []ruleBits
 }
 
-// newRuleSet makes the set of some rules; nil of none.
+// newRuleSet returns the set of rules, which is nil for no rules and a zero last.
 func newRuleSet(rules []*rule, last int64) *ruleSet {
 	if len(rules) == 0 && last == 0 {
 		return nil
 	}
 	s := &ruleSet{rules: rules, last: last}
 	for _, r := range rules {
-		s.holds = s.holds || r.Delay > 0
-		s.lies = s.lies || r.Op == FlushRequest && r.Effect == EffectLose
+		s.waits = s.waits || r.Delay > 0
+		s.lies = s.lies || r.Op == Flush && r.Effect == Lose
 	}
-	for o, kinds := range [4]Request{opRead: ReadRequest, opWrite: WriteRequest, opFlush: FlushRequest, opDiscard: DiscardRequest} {
-		s.ops[o] = indexRules(rules, kinds)
+	for o, op := range indexed {
+		s.ops[o] = indexRules(rules, op)
 	}
 	return s
 }
 
-func indexRules(rules []*rule, kind Request) (x ruleIndex) {
-	fits := func(r *rule) bool { return r.Op == kind || r.Op == AnyRequest }
+// indexRules returns the index of the rules for op.
+func indexRules(rules []*rule, op Op) (x ruleIndex) {
+	fits := func(r *rule) bool { return r.Op == op || r.Op == Any }
 	for i, r := range rules {
-		if !fits(r) || kind == FlushRequest && r.Sectors != (Range{}) {
+		if !fits(r) || op == Flush && r.Sectors != (Range{}) {
 			continue
 		}
 		x.any = true
@@ -202,7 +199,7 @@ func indexRules(rules []*rule, kind Request) (x ruleIndex) {
 	return x
 }
 
-// find gives the rules that a request meets.
+// find returns the rules that a request meets.
 func (x *ruleIndex) find(first, count int64) ruleBits {
 	out := x.everywhere
 	at, exact := slices.BinarySearch(x.from, first)
@@ -223,49 +220,48 @@ func (x *ruleIndex) find(first, count int64) ruleBits {
 	return out
 }
 
-// deed is what is to happen to a request.
-type deed struct {
-	effect Effect
+// Deed is what the disk must do with a request.
+type Deed struct {
+	Effect Effect // "" is what the request asks for
 	random uint64
 	err    error // the request fails after that
 }
 
-// strike has the rules decide on a request: delays add up, and of what else may
-// happen the first rule that strikes has its way. Effects are for the guest's
-// requests only.
-func (s *ruleSet) strike(r request) (what deed, hold time.Duration, flush []struckRule, err error) {
-	x := &s.ops[r.op]
+// strike decides on a request: delays add up, and of what else may happen the first
+// rule that strikes counts. Effects are for the guest's requests only.
+func (s *ruleSet) strike(r Request) (what Deed, delay time.Duration, flush []struckRule, err error) {
+	x := &s.ops[slices.Index(indexed[:], r.Op)]
 	if !x.any {
-		return deed{}, 0, nil, nil
+		return Deed{}, 0, nil, nil
 	}
-	found := x.find(r.off/SectorSize, (r.n+SectorSize-1)/SectorSize)
+	found := x.find(r.Off/sectorSize, (r.N+sectorSize-1)/sectorSize)
 	decided := false
 	for w, b := range found {
 		for ; b != 0; b &= b - 1 {
 			rule := s.rules[w*64+bits.TrailingZeros64(b)]
 			acts := rule.Errno != "" || rule.Effect != ""
-			if rule.Effect != "" && !r.guests || acts && decided && rule.Delay == 0 {
+			if rule.Effect != "" && !r.Guest || acts && decided && rule.Delay == 0 {
 				continue
 			}
 			random, before, struck := rule.struck()
 			if !struck {
 				continue
 			}
-			if r.op == opFlush {
+			if r.Op == Flush {
 				flush = append(flush, struckRule{rule, before})
 			}
-			hold += rule.Delay
+			delay += rule.Delay
 			if !acts || decided {
 				continue
 			}
 			decided = true
-			what = deed{effect: rule.Effect, random: random}
+			what = Deed{Effect: rule.Effect, random: random}
 			if rule.Errno != "" {
-				err = &FaultError{By: "inject", Errno: rule.Errno}
+				err = &Error{By: "inject", Errno: rule.Errno}
 			}
 		}
 	}
-	return what, hold, flush, err
+	return what, delay, flush, err
 }
 
 // struckRule is a rule that struck a flush, and its generator before that.
@@ -274,8 +270,8 @@ type struckRule struct {
 	before rand.PCG
 }
 
-// struck tells whether the rule strikes a request that fits, and draws what chance
-// is needed for it.
+// struck reports whether the rule strikes a request that fits, and draws the random
+// number for its effect.
 func (r *rule) struck() (random uint64, before rand.PCG, struck bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -293,16 +289,17 @@ func (r *rule) struck() (random uint64, before rand.PCG, struck bool) {
 	return random, before, true
 }
 
-func (s *ruleSet) delays() bool { return s != nil && s.holds }
+// delays reports whether a rule has a delay.
+func (s *ruleSet) delays() bool { return s != nil && s.waits }
 
-// liesAboutFlush tells whether a FUA write is treated as one that has none.
-func (f *faults) liesAboutFlush() bool {
+// LosesFUA reports whether a write with FUA must be carried out as one without.
+func (f *Faults) LosesFUA() bool {
 	s := f.now.Load()
 	if s == nil || s.rules == nil || !s.rules.lies {
 		return false
 	}
 	for _, r := range s.rules.rules {
-		if r.Op != FlushRequest || r.Effect != EffectLose {
+		if r.Op != Flush || r.Effect != Lose {
 			continue
 		}
 		if _, _, struck := r.struck(); struck {
@@ -312,11 +309,11 @@ func (f *faults) liesAboutFlush() bool {
 	return false
 }
 
-// elsewhere is where a request meets the disk that should have met it at off: a place
-// chosen by chance that does not overlap, if there is one.
-func (e deed) elsewhere(off, n, size int64) int64 {
-	// Places before off that end there, and behind it.
-	before, behind := max(0, (off-n)/SectorSize+1), max(0, (size-off-2*n)/SectorSize+1)
+// Elsewhere returns the offset at which a misdirected request for off is carried out: a
+// random one that does not overlap, if there is such.
+func (e Deed) Elsewhere(off, n, size int64) int64 {
+	// The number of places that end before off, and that begin behind the request.
+	before, behind := max(0, (off-n)/sectorSize+1), max(0, (size-off-2*n)/sectorSize+1)
 	if off < n {
 		before = 0
 	}
@@ -325,35 +322,35 @@ func (e deed) elsewhere(off, n, size int64) int64 {
 	}
 	at := int64(e.random % uint64(before+behind))
 	if at < before {
-		return at * SectorSize
+		return at * sectorSize
 	}
-	return off + n + (at-before)*SectorSize
+	return off + n + (at-before)*sectorSize
 }
 
-// part is how much of n bytes, whole sectors, is written of a torn write.
-func (e deed) part(n int64) int64 { return int64(e.random%uint64(n/SectorSize)) * SectorSize }
+// Part returns how many of n bytes, in whole sectors, a torn write writes.
+func (e Deed) Part(n int64) int64 { return int64(e.random%uint64(n/sectorSize)) * sectorSize }
 
-// corrupt changes some bits of one sector.
-func (e deed) corrupt(p []byte) {
+// Corrupt changes some bits of one sector.
+func (e Deed) Corrupt(p []byte) {
 	r := rand.New(rand.NewPCG(e.random, 1))
-	sector := p[r.IntN(len(p)/SectorSize)*SectorSize:][:SectorSize]
+	sector := p[r.IntN(len(p)/sectorSize)*sectorSize:][:sectorSize]
 	for range 1 + r.IntN(8) {
-		sector[r.IntN(SectorSize)] ^= byte(1 + r.IntN(255))
+		sector[r.IntN(sectorSize)] ^= byte(1 + r.IntN(255))
 	}
 }
 
-// AddRule has a rule be in force, behind those that are, and returns its ID. One
-// that neither delays nor has an Effect fails with EIO.
-func (d *Disk) AddRule(r Rule) (int64, error) {
-	r.Op, r.Probability = cmp.Or(r.Op, AnyRequest), cmp.Or(r.Probability, 1)
+// AddRule installs a rule of a disk of size bytes, behind the others, and returns its
+// ID. A rule without delay, errno and effect gets the errno EIO.
+func (f *Faults) AddRule(size int64, r Rule) (int64, error) {
+	r.Op, r.Probability = cmp.Or(r.Op, Any), cmp.Or(r.Probability, 1)
 	if r.Errno == "" && r.Effect == "" && r.Delay == 0 {
 		r.Errno = "EIO"
 	}
 	r.Hits = 0
-	if err := r.check(d.size.Load()); err != nil {
+	if err := r.check(size); err != nil {
 		return 0, err
 	}
-	err := d.faults.change(func(s *faultSet) error {
+	err := f.change(func(s *set) error {
 		var rules []*rule
 		r.ID = 1
 		if s.rules != nil {
@@ -369,12 +366,12 @@ func (d *Disk) AddRule(r Rule) (int64, error) {
 	return r.ID, err
 }
 
-// ListRules gives the rules in force, with what they have struck.
-func (d *Disk) ListRules() []Rule { return d.faults.set().rules.state().List }
+// ListRules returns the rules in force, with their hits.
+func (f *Faults) ListRules() []Rule { return f.set().rules.state().List }
 
-// RemoveRule ends a rule.
-func (d *Disk) RemoveRule(id int64) error {
-	return d.faults.change(func(s *faultSet) error {
+// RemoveRule removes a rule.
+func (f *Faults) RemoveRule(id int64) error {
+	return f.change(func(s *set) error {
 		var rules []*rule
 		var known []string
 		if s.rules != nil {
@@ -396,9 +393,9 @@ func (d *Disk) RemoveRule(id int64) error {
 	})
 }
 
-// RemoveRules ends all rules.
-func (d *Disk) RemoveRules() {
-	_ = d.faults.change(func(s *faultSet) error { // cannot fail
+// RemoveRules removes all rules.
+func (f *Faults) RemoveRules() {
+	_ = f.change(func(s *set) error { // cannot fail
 		if s.rules != nil {
 			s.rules = newRuleSet(nil, s.rules.last)
 		}
@@ -406,7 +403,7 @@ func (d *Disk) RemoveRules() {
 	})
 }
 
-// state describes the rules.
+// state returns the rules, for a snapshot.
 func (s *ruleSet) state() (out Rules) {
 	if s == nil {
 		return out
@@ -421,7 +418,7 @@ func (s *ruleSet) state() (out Rules) {
 	return out
 }
 
-// set makes what state has described.
+// set is the reverse of state, for rules that passed check.
 func (r Rules) set() *ruleSet {
 	var rules []*rule
 	for i, one := range r.List {
@@ -432,7 +429,8 @@ func (r Rules) set() *ruleSet {
 	return newRuleSet(rules, r.Last)
 }
 
-// check tells what is wrong with rules that come from a file.
+// check returns an error if the rules, which come from a file, cannot be those of a disk
+// of size bytes.
 func (r *Rules) check(size int64) error {
 	if len(r.List) > MaxRules || len(r.List) != len(r.Random) {
 		return fmt.Errorf("%d rules", len(r.List))

@@ -1,4 +1,4 @@
-package blockdev
+package fault
 
 import (
 	"encoding/binary"
@@ -8,15 +8,12 @@ import (
 	"testing"
 )
 
-// kinds are the kinds of requests, as the indices of a ruleSet have them.
-var kinds = [4]Request{opRead: ReadRequest, opWrite: WriteRequest, opFlush: FlushRequest, opDiscard: DiscardRequest}
-
 // met is what an index finds, by looking at each rule.
-func met(rules []*rule, kind Request, first, count int64) (out ruleBits) {
+func met(rules []*rule, op Op, first, count int64) (out ruleBits) {
 	for i, r := range rules {
 		switch s := r.Sectors; {
-		case r.Op != kind && r.Op != AnyRequest:
-		case s == (Range{}), kind != FlushRequest && s.First < first+count && first < s.First+s.Count:
+		case r.Op != op && r.Op != Any:
+		case s == (Range{}), op != Flush && s.First < first+count && first < s.First+s.Count:
 			out.add(i)
 		}
 	}
@@ -26,43 +23,43 @@ func met(rules []*rule, kind Request, first, count int64) (out ruleBits) {
 // compare has the indices of rules find what requests for some sectors meet.
 func compare(t *testing.T, rules []*rule, requests []Range) {
 	t.Helper()
-	for op, kind := range kinds {
-		x := indexRules(rules, kind)
-		if want := met(rules, kind, 0, math.MaxInt64) != (ruleBits{}); x.any != want {
-			t.Errorf("%s: there are rules: %v, want %v", kind, x.any, want)
+	for _, op := range indexed {
+		x := indexRules(rules, op)
+		if want := met(rules, op, 0, math.MaxInt64) != (ruleBits{}); x.any != want {
+			t.Errorf("%s: there are rules: %v, want %v", op, x.any, want)
 		}
 		for _, r := range requests {
-			if op == int(opFlush) {
+			if op == Flush {
 				r = Range{}
 			}
-			if got, want := x.find(r.First, r.Count), met(rules, kind, r.First, r.Count); got != want {
+			if got, want := x.find(r.First, r.Count), met(rules, op, r.First, r.Count); got != want {
 				var list []string
 				for i, r := range rules {
 					list = append(list, fmt.Sprintf("%d: %s %+v", i, r.Op, r.Sectors))
 				}
-				t.Fatalf("%s of %+v meets %x, want %x; rules %q", kind, r, got, want, list)
+				t.Fatalf("%s of %+v meets %x, want %x; rules %q", op, r, got, want, list)
 			}
 		}
 	}
 }
 
 func TestRuleIndex(t *testing.T) {
-	const end = math.MaxInt64 / SectorSize // of the largest disk
+	const end = math.MaxInt64 / sectorSize // of the largest disk
 	requests := []Range{{0, 1}, {0, 9}, {0, 100}, {0, end}, {9, 1}, {9, 2}, {10, 1}, {10, 5}, {12, 3}, {14, 1}, {14, 2}, {15, 1}, {15, 5},
 		{19, 1}, {20, 1}, {25, 50}, {99, 1}, {100, 1}, {end - 1, 1}, {end - 9, 9}}
 	for name, list := range map[string][]Rule{
 		"none":              nil,
-		"everywhere":        {{Op: WriteRequest}, {Op: AnyRequest}, {Op: FlushRequest}},
-		"one sector":        {{Op: ReadRequest, Sectors: Range{10, 1}}},
-		"first sector":      {{Op: AnyRequest, Sectors: Range{0, 1}}},
-		"last sector":       {{Op: AnyRequest, Sectors: Range{end - 1, 1}}},
-		"whole disk":        {{Op: AnyRequest, Sectors: Range{0, end}}, {Op: ReadRequest, Sectors: Range{10, 5}}},
-		"the same":          {{Op: ReadRequest, Sectors: Range{10, 5}}, {Op: ReadRequest, Sectors: Range{10, 5}}, {Op: WriteRequest, Sectors: Range{10, 5}}},
-		"side by side":      {{Op: AnyRequest, Sectors: Range{10, 5}}, {Op: AnyRequest, Sectors: Range{15, 5}}},
-		"with a gap":        {{Op: AnyRequest, Sectors: Range{15, 1}}, {Op: AnyRequest, Sectors: Range{10, 1}}, {Op: DiscardRequest, Sectors: Range{99, 1}}},
-		"overlapping":       {{Op: AnyRequest, Sectors: Range{12, 5}}, {Op: AnyRequest, Sectors: Range{10, 5}}},
-		"one in the other":  {{Op: AnyRequest, Sectors: Range{0, 100}}, {Op: AnyRequest, Sectors: Range{10, 5}}, {Op: AnyRequest, Sectors: Range{12, 1}}},
-		"flushes and reads": {{Op: FlushRequest}, {Op: AnyRequest, Sectors: Range{10, 5}}, {Op: ReadRequest}},
+		"everywhere":        {{Op: Write}, {Op: Any}, {Op: Flush}},
+		"one sector":        {{Op: Read, Sectors: Range{10, 1}}},
+		"first sector":      {{Op: Any, Sectors: Range{0, 1}}},
+		"last sector":       {{Op: Any, Sectors: Range{end - 1, 1}}},
+		"whole disk":        {{Op: Any, Sectors: Range{0, end}}, {Op: Read, Sectors: Range{10, 5}}},
+		"the same":          {{Op: Read, Sectors: Range{10, 5}}, {Op: Read, Sectors: Range{10, 5}}, {Op: Write, Sectors: Range{10, 5}}},
+		"side by side":      {{Op: Any, Sectors: Range{10, 5}}, {Op: Any, Sectors: Range{15, 5}}},
+		"with a gap":        {{Op: Any, Sectors: Range{15, 1}}, {Op: Any, Sectors: Range{10, 1}}, {Op: Discard, Sectors: Range{99, 1}}},
+		"overlapping":       {{Op: Any, Sectors: Range{12, 5}}, {Op: Any, Sectors: Range{10, 5}}},
+		"one in the other":  {{Op: Any, Sectors: Range{0, 100}}, {Op: Any, Sectors: Range{10, 5}}, {Op: Any, Sectors: Range{12, 1}}},
+		"flushes and reads": {{Op: Flush}, {Op: Any, Sectors: Range{10, 5}}, {Op: Read}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var rules []*rule
@@ -79,8 +76,8 @@ func TestRuleIndex(t *testing.T) {
 			some := func() Range { return Range{r.Int64N(span), 1 + r.Int64N(1+span/8)} }
 			var rules []*rule
 			for range 1 + r.IntN(MaxRules) {
-				one := Rule{Op: RuleRequests()[r.IntN(len(RuleRequests()))]}
-				if one.Op != FlushRequest && r.IntN(20) > 0 {
+				one := Rule{Op: ruleOps[r.IntN(len(ruleOps))]}
+				if one.Op != Flush && r.IntN(20) > 0 {
 					one.Sectors = some()
 				}
 				rules = append(rules, &rule{Rule: one})
@@ -104,12 +101,12 @@ func FuzzRuleIndex(f *testing.F) {
 		var rules []*rule
 		requests := []Range{{0, 1 << 25}}
 		for ; len(p) >= 7 && len(rules) < MaxRules; p = p[7:] {
-			one := Rule{Op: RuleRequests()[int(p[0])%len(RuleRequests())]}
+			one := Rule{Op: ruleOps[int(p[0])%len(ruleOps)]}
 			sectors := Range{int64(binary.BigEndian.Uint32(p) & 0xffffff), int64(binary.BigEndian.Uint32(p[3:]) & 0xffffff)}
 			if sectors.Count > 0 {
 				requests = requests[:min(len(requests), 40)] // for speed
 				requests = append(requests, sectors, Range{sectors.First + sectors.Count, 1})
-				if one.Op != FlushRequest {
+				if one.Op != Flush {
 					one.Sectors = sectors
 				}
 			}
