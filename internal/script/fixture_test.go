@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"provium/internal/event"
-	"provium/internal/fakemachine"
 	"provium/internal/fixture"
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -158,13 +157,9 @@ func TestPanicInTheChunkPoisons(t *testing.T) {
 
 // testEnv is an Env of a project with fixtures, on a host of fake machines.
 func testEnv(t *testing.T, project string) Env {
-	machines := fakemachine.New(t)
 	return Env{
 		Project: project, Roots: []string{filepath.Join(project, "tests")},
-		Host: &lab.Host{
-			File: "provium", Profiles: map[string]*lab.Profile{"host": {Name: "host", Accel: "tcg"}}, TempDir: t.TempDir(),
-			Starter: machines, Images: machines,
-		},
+		Host:     testHost(t),
 		Fixtures: &fixture.Cache{Dir: filepath.Join(t.TempDir(), "cache"), Program: "test"},
 	}
 }
