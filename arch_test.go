@@ -39,7 +39,7 @@ var allowed = map[string]struct {
 	"internal/config":   {nil, "a file format"},
 	"internal/lua":      {nil, "a general binding, without a domain word"},
 	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "the Lua API over the domain; only it and its subpackages import lua"},
-	"internal/run":      {[]string{"internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/run":      {[]string{"internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu", "internal/localvmm"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":    {nil, "knows no VM"},
 	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/blockdev", "internal/snapshot", "internal/image", "internal/console", "internal/event", "internal/stream"}, "the domain over its backends"},
 	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
