@@ -78,6 +78,9 @@ type Host struct {
 	observers observers
 
 	routing sync.Mutex // guards the services of all bridges
+	// membership is held while labs get or lose members that exist elsewhere too. It
+	// is locked before any lab's own lock.
+	membership sync.Mutex
 
 	// NoStandbys has no guest restored ahead of need.
 	NoStandbys bool

@@ -85,7 +85,7 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 		}
 	}
 	if len(live) > 0 {
-		return nil, fmt.Errorf("%s refused: file `%s` has live streams:%s\nclose them first", what, vms[0].host.File, strings.Join(live, ""))
+		return nil, &BusyError{what, fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
 	}
 	frozen := make(chan struct{})
 	thawAll := func(vms []*VM) {
@@ -102,8 +102,8 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 			names := slices.Sorted(maps.Keys(v.inFlight))
 			v.mu.Unlock()
 			thawAll(vms[:i])
-			return nil, fmt.Errorf("%s refused: vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-				what, v.name, strings.Join(names, "\n  - "))
+			return nil, &BusyError{what, fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+				v.name, strings.Join(names, "\n  - "))}
 		}
 		v.frozen = frozen
 		v.mu.Unlock()
@@ -137,7 +137,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 	}
 	v.mu.Unlock()
 	if inst.isSuspended() {
-		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
+		return nil, &SuspendedError{VM: v.name, Op: "snapshot"}
 	}
 	thaw, err := freeze("vm:snapshot()", []*VM{v})
 	if err != nil {
