@@ -67,6 +67,7 @@ type job struct {
 	Self        string // our program, beside which an installed overlay is looked for
 	QEMU        string
 	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
+	Local       bool   // no kernel is booted
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64

@@ -1,0 +1,216 @@
+// Package apt gets the distribution's kernel package with the package manager, which
+// needs no privileges for that.
+//
+// It decides neither whether a kernel is downloaded nor where it is kept. Start reading
+// at Fetch.
+package apt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// metaPackages depend on the newest kernel of a distribution: Debian's cloud
+// kernel, Ubuntu's for virtual machines, and the general ones.
+var metaPackages = [...]string{"linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64", "linux-image-generic"}
+
+// kernelPackage matches the packages that hold a kernel and its modules.
+var kernelPackage = regexp.MustCompile(`^linux-(image|modules)-[0-9][A-Za-z0-9.+~_-]*$`)
+
+// packageError is returned when a program of the package manager fails.
+type packageError struct {
+	command string
+	err     error
+	output  string // on stderr
+}
+
+func (e *packageError) Error() string {
+	text := fmt.Sprintf("`%s`: %v", e.command, e.err)
+	var lines []string
+	for _, l := range strings.Split(e.output, "\n") {
+		if l = strings.TrimSpace(l); strings.HasPrefix(l, "E:") {
+			lines = append(lines, l)
+		}
+	}
+	if len(lines) > 0 {
+		text += ": " + lines[0]
+	}
+	return text
+}
+
+func (e *packageError) Unwrap() error { return e.err }
+
+// Runner runs a program of the host to its end. env is added to the caller's own
+// environment, dir is the working directory. It must be safe for concurrent use.
+type Runner interface {
+	Run(ctx context.Context, dir string, env []string, name string, args ...string) (stdout, stderr []byte, err error)
+}
+
+// Fetch downloads the distribution's kernel package with its modules and unpacks it
+// into root, which it makes. It returns the name of the package. tmp is a directory for
+// other files. notice is called with a line of text before what takes long.
+func Fetch(ctx context.Context, run Runner, tmp, root string, notice func(text string)) (name string, err error) {
+	a := &apt{run: run, dir: tmp, notice: notice}
+	if os.Geteuid() == 0 {
+		// Else apt warns that its own user cannot write to our directory.
+		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
+	}
+	packages, err := a.download(ctx)
+	if err != nil && ctx.Err() == nil {
+		// The lists may be missing, as in containers, or name packages that the
+		// archive has replaced. Lists in a directory of ours need no privileges.
+		notice("fetching package lists for a kernel to boot")
+		if uerr := a.usePrivateLists(ctx); uerr != nil {
+			return "", errors.Join(err, uerr)
+		}
+		packages, err = a.download(ctx)
+	}
+	if err != nil {
+		return "", err
+	}
+	return packages[0], a.unpack(ctx, root)
+}
+
+// download downloads the packages of the first kernel that is available and returns
+// their names, the kernel's first.
+func (a *apt) download(ctx context.Context) ([]string, error) {
+	var failures error
+	for _, meta := range metaPackages {
+		packages, err := a.kernelPackages(ctx, meta)
+		if err != nil {
+			failures = errors.Join(failures, err)
+			continue
+		}
+		if len(packages) == 0 {
+			continue
+		}
+		a.notice("downloading the kernel package " + packages[0] + " (no usable kernel on this host)")
+		_, err = a.apt(ctx, "apt-get", append([]string{"-q", "download"}, packages...)...)
+		return packages, err
+	}
+	if failures == nil {
+		failures = errors.New("no kernel package known to the package manager")
+	}
+	return nil, firstError(failures)
+}
+
+// firstError returns the first of joined errors, which are similar.
+func firstError(err error) error {
+	var list interface{ Unwrap() []error }
+	for errors.As(err, &list) && len(list.Unwrap()) > 0 {
+		err = list.Unwrap()[0]
+	}
+	return err
+}
+
+// apt runs the package manager's programs.
+type apt struct {
+	run     Runner
+	dir     string
+	options []string // for all programs but dpkg-deb
+	notice  func(text string)
+}
+
+// apt runs a program with the options.
+func (a *apt) apt(ctx context.Context, name string, args ...string) (string, error) {
+	return a.do(ctx, name, append(slices.Clone(a.options), args...)...)
+}
+
+// do runs a program and returns its output.
+func (a *apt) do(ctx context.Context, name string, args ...string) (string, error) {
+	stdout, stderr, err := a.run.Run(ctx, a.dir, []string{"LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}, name, args...)
+	if err != nil {
+		words := []string{name}
+		for i := 0; i < len(args); i++ {
+			if args[i] == "-o" {
+				i++
+				continue
+			}
+			words = append(words, args[i])
+		}
+		return "", &packageError{strings.Join(words, " "), err, string(stderr)}
+	}
+	return string(stdout), nil
+}
+
+// kernelPackages follows a meta package to the concrete ones.
+func (a *apt) kernelPackages(ctx context.Context, meta string) ([]string, error) {
+	var out []string
+	todo := []string{meta}
+	for len(todo) > 0 && len(out) < 8 {
+		text, err := a.apt(ctx, "apt-cache", "depends", todo[0])
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range parseDepends(text) {
+			if kernelPackage.MatchString(p) && !strings.Contains(p, "-extra-") && !slices.Contains(out, p) {
+				out = append(out, p)
+				todo = append(todo, p)
+			}
+		}
+		todo = todo[1:]
+	}
+	return out, nil
+}
+
+// parseDepends returns the packages that `apt-cache depends` lists as needed.
+func parseDepends(text string) []string {
+	var out []string
+	for _, line := range strings.Split(text, "\n") {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "|")
+		for _, kind := range []string{"Depends: ", "PreDepends: "} {
+			if name, ok := strings.CutPrefix(line, kind); ok {
+				name, _, _ = strings.Cut(strings.TrimSpace(name), ":")
+				out = append(out, name)
+			}
+		}
+	}
+	return out
+}
+
+// usePrivateLists fetches package lists into the temporary directory, for all later
+// calls.
+func (a *apt) usePrivateLists(ctx context.Context) error {
+	lists, cache := filepath.Join(a.dir, "lists"), filepath.Join(a.dir, "cache")
+	for _, d := range []string{filepath.Join(lists, "partial"), filepath.Join(cache, "archives", "partial")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("make image cache: %w", err)
+		}
+	}
+	a.options = append(a.options, "-o", "Dir::State::lists="+lists, "-o", "Dir::Cache="+cache)
+	_, err := a.apt(ctx, "apt-get", "-q", "update")
+	return err
+}
+
+// unpack extracts the downloaded packages into root. All files are readable then,
+// whatever their modes (Ubuntu's kernels are 0600), since they are ours.
+func (a *apt) unpack(ctx context.Context, root string) error {
+	files, err := os.ReadDir(a.dir)
+	if err != nil {
+		return fmt.Errorf("find downloaded packages: %w", err)
+	}
+	var debs []string
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), ".deb") {
+			debs = append(debs, filepath.Join(a.dir, f.Name()))
+		}
+	}
+	if len(debs) == 0 {
+		return errors.New("the package manager has left no package file")
+	}
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return fmt.Errorf("make image cache: %w", err)
+	}
+	for _, deb := range debs {
+		if _, err := a.do(ctx, "dpkg-deb", "-x", deb, root); err != nil {
+			return err
+		}
+	}
+	return nil
+}

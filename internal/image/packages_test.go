@@ -1,0 +1,151 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"provium/internal/image/apt"
+)
+
+// fakeApt stands in for the package manager.
+type fakeApt struct {
+	t       *testing.T
+	depends map[string]string // of packages
+	stale   bool              // the package lists are of no use until updated
+	offline bool
+
+	mu      sync.Mutex
+	updated bool
+	ran     []string
+}
+
+func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, args ...string) ([]byte, []byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var words []string
+	for i := 0; i < len(args); i++ {
+		if args[i] == "-o" {
+			i++
+			continue
+		}
+		if args[i] != "-q" {
+			words = append(words, args[i])
+		}
+	}
+	command := strings.Join(append([]string{name}, words...), " ")
+	a.ran = append(a.ran, command)
+	fail := func(text string) ([]byte, []byte, error) {
+		return nil, []byte("W: noise\n" + text), errors.New("exit status 100")
+	}
+	switch {
+	case name == "apt-cache":
+		text, ok := a.depends[words[1]]
+		if !ok || a.stale && !a.updated {
+			return fail("E: No packages found")
+		}
+		return []byte(text), nil, nil
+	case command == "apt-get update":
+		if a.offline {
+			return fail("E: no network")
+		}
+		a.updated = true
+		return nil, nil, nil
+	case name == "apt-get":
+		if a.offline {
+			return fail("E: Failed to fetch")
+		}
+		for _, p := range words[1:] {
+			put(a.t, []byte(p), dir, p+"_1_amd64.deb")
+		}
+		return nil, nil, nil
+	case name == "dpkg-deb":
+		pkg := filepath.Base(words[1])
+		if strings.HasPrefix(pkg, "linux-image-") {
+			release := strings.TrimSuffix(strings.TrimPrefix(pkg, "linux-image-"), "_1_amd64.deb")
+			putKernel(a.t, words[2], release)
+		}
+		return nil, nil, nil
+	}
+	return nil, nil, fmt.Errorf("unexpected command %s", command)
+}
+
+func TestDownload(t *testing.T) {
+	debian := map[string]string{
+		"linux-image-cloud-amd64":          "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n",
+		"linux-image-6.1.0-56-cloud-amd64": "x\n  PreDepends: linux-base\n  Depends: kmod\n |Depends: initramfs-tools\n",
+	}
+	ubuntu := map[string]string{
+		"linux-image-virtual":            "linux-image-virtual\n  Depends: linux-image-6.8.0-41-generic\n",
+		"linux-image-6.8.0-41-generic":   "x\n |Depends: linux-modules-extra-6.8.0-41-generic\n  Depends: linux-modules-6.8.0-41-generic\n",
+		"linux-modules-6.8.0-41-generic": "x\n",
+	}
+	for _, c := range []struct {
+		name    string
+		apt     *fakeApt
+		release string
+		ran     string
+	}{
+		{"debian", &fakeApt{depends: debian}, "6.1.0-56-cloud-amd64", "apt-get download linux-image-6.1.0-56-cloud-amd64"},
+		{"ubuntu", &fakeApt{depends: ubuntu}, "6.8.0-41-generic", "apt-get download linux-image-6.8.0-41-generic linux-modules-6.8.0-41-generic"},
+		{"no lists", &fakeApt{depends: debian, stale: true}, "6.1.0-56-cloud-amd64", "apt-get update"},
+	} {
+		apt := c.apt
+		apt.t = t
+		var notices []string
+		s := testStore(t, func(cfg *Config) {
+			cfg.Runner = apt
+			cfg.Notice = func(text string) { notices = append(notices, text) }
+		})
+		img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if img.Origin != Downloaded || img.Release != c.release || img.ModulesDir == "" {
+			t.Errorf("%s: %+v", c.name, img)
+		}
+		if all := strings.Join(apt.ran, "\n"); !strings.Contains(all, c.ran) {
+			t.Errorf("%s: ran\n%s", c.name, all)
+		}
+		if all := strings.Join(notices, "\n"); !strings.Contains(all, "downloading the kernel package linux-image-"+c.release) {
+			t.Errorf("%s: notices %q", c.name, all)
+		}
+		// The second time nothing is asked.
+		n := len(apt.ran)
+		if _, err := s.Resolve(t.Context(), Spec{Profile: "p"}); err != nil || len(apt.ran) != n {
+			t.Errorf("%s again: %v, ran %v", c.name, err, apt.ran[n:])
+		}
+		if entries, err := os.ReadDir(s.cache.Path(kindKernel)); err != nil || len(entries) != 1 {
+			t.Errorf("%s: %v, %v", c.name, entries, err)
+		}
+	}
+}
+
+func TestDownloadFails(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		run  apt.Runner
+		want string
+	}{
+		{"offline", &fakeApt{t: t, offline: true}, "E: No packages found"},
+		{"no package manager", nil, "downloads are switched off"},
+	} {
+		s := testStore(t, func(cfg *Config) { cfg.Runner = c.run })
+		_, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+		if err == nil {
+			t.Errorf("%s: no error", c.name)
+			continue
+		}
+		for _, want := range []string{c.want, "profile `p`: no kernel to boot", "--kernel PATH", "apt-get update"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", c.name, err, want)
+			}
+		}
+	}
+}
