@@ -67,7 +67,7 @@ func (k *checkers) block(do func(context.Context) error) error {
 // open boots a guest with the content, has it prepared, and freezes it for n of
 // them. close must follow, also after an error.
 func (k *checkers) open(n int, content lab.Content) error {
-	k.e.touch(k.disk.VM())
+	k.e.touch(lab.VMOf(k.disk))
 	k.where = k.a.Call.CallerFile().String()
 	for range min(n, k.guests) {
 		c, err := k.f.scope.NewChecker(k.disk, k.reuse)

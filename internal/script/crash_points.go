@@ -102,7 +102,7 @@ func (x *exploration) read() (err error) {
 			return o.TypeError("recording", "a recording, or the path of a saved one")
 		}
 		if of := x.record.Disk(); of != x.disk {
-			return o.Errorf("recording", "is of disk `%s` of vm `%s`", of.ID(), of.VM().Name())
+			return o.Errorf("recording", "is of disk `%s` of vm `%s`", of.ID(), of.Owner().Name())
 		}
 	default:
 		return o.TypeError("recording", "a recording, or the path of a saved one")
@@ -142,7 +142,7 @@ func (x *exploration) run() (err error) {
 		}); err != nil {
 			return err
 		}
-		_, err := x.a.Call.Call(x.workload, x.f.vmHandle(x.disk.VM()), x.f.diskHandle(x.disk))
+		_, err := x.a.Call.Call(x.workload, x.f.vmHandle(lab.VMOf(x.disk)), x.f.diskHandle(x.disk))
 		x.record.Stop()
 		if err != nil {
 			return err

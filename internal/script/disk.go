@@ -22,7 +22,7 @@ func (f *file) newDiskType() *lua.Type {
 		Name: "disk",
 		ToString: func(_ *lua.Call, obj any) string {
 			d := obj.(*lab.Disk)
-			return fmt.Sprintf("disk(%s of vm %s)", d.ID(), d.VM().Name())
+			return fmt.Sprintf("disk(%s of vm %s)", d.ID(), d.Owner().Name())
 		},
 		Methods: methodTable(f, "disk", diskMethods()),
 	}
@@ -47,7 +47,7 @@ func diskMethods() map[string]diskMethod {
 
 // diskOp is op with the method's name before the error.
 func (f *file) diskOp(a value.Args, d *lab.Disk, do func(ctx context.Context) error) error {
-	if err := f.op(a, d.VM(), do); err != nil {
+	if err := f.op(a, lab.VMOf(d), do); err != nil {
 		return fmt.Errorf("%s: %w", a.Func, err)
 	}
 	return nil

@@ -161,7 +161,7 @@ func (f *file) newRecordingType() *lua.Type {
 		Name: "recording",
 		ToString: func(_ *lua.Call, obj any) string {
 			r := obj.(*lab.Recording)
-			return fmt.Sprintf("recording(%s of vm %s, %d entries)", r.Disk().ID(), r.Disk().VM().Name(), r.Len())
+			return fmt.Sprintf("recording(%s of vm %s, %d entries)", r.Disk().ID(), r.Disk().Owner().Name(), r.Len())
 		},
 		Methods: methodTable(f, "recording", map[string]recordingMethod{
 			"stop": func(_ *file, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
@@ -213,7 +213,7 @@ func (f *file) recordingSave(a value.Args, r *lab.Recording) ([]lua.Value, error
 	if err != nil {
 		return nil, err
 	}
-	if err := f.op(a, r.Disk().VM(), func(context.Context) error { return r.Save(path) }); err != nil {
+	if err := f.op(a, lab.VMOf(r.Disk()), func(context.Context) error { return r.Save(path) }); err != nil {
 		return nil, a.Errorf("%w", err)
 	}
 	return nil, nil
