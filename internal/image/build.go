@@ -10,13 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
+	"provium/internal/image/cache"
 	"provium/internal/image/decompress"
 	"provium/internal/image/kmod"
 )
 
-// initrdFormat is part of every initrd's key: raise it when the same inputs give
+// initrdFormat is part of every initrd's key. Raise it when the same inputs lead to
 // other bytes.
 const initrdFormat = "initrd 1"
 
@@ -25,32 +25,32 @@ const initrdFormat = "initrd 1"
 // but for a moment it holds the archive and its content at once.
 const expandLimit = 64 << 20
 
-// initrdInput is what an injected initrd is made of.
+// initrdInput is what an initrd with the agent is made of.
 type initrdInput struct {
 	base        string // the profile's initrd, "" for the built-in one
 	agent       []item
 	early, late []kmod.Module
 }
 
-// buildInitrd returns the path of the cached initrd for the input, made now if it
-// is not there, and its key.
+// buildInitrd returns the path of the cached initrd for the input, which it makes if it
+// is missing, and its key.
 func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key string, err error) {
 	var baseItems []item
 	baseKey := "built-in"
 	if in.base != "" {
-		if baseKey, err = s.fileDigest(ctx, in.base); err != nil {
+		if baseKey, err = s.cache.FileDigest(ctx, in.base); err != nil {
 			return "", "", fmt.Errorf("read initrd %s: %w", in.base, reason(err))
 		}
 	} else if baseItems, err = s.baseItems(); err != nil {
 		return "", "", err
 	}
 	overlay := append(append([]item{}, in.agent...), moduleItems(in.early, in.late)...)
-	key = hashStrings(initrdFormat, baseKey, hashItems(baseItems), hashItems(overlay))
+	key = cache.Key(initrdFormat, baseKey, hashItems(baseItems), hashItems(overlay))
 	if file := s.cachedInitrd(key); file != "" {
-		touch(file, time.Now())
+		cache.Touch(file)
 		return file, key, nil
 	}
-	unlock, err := s.lock(ctx, kindInitrd)
+	unlock, err := s.cache.Lock(ctx, kindInitrd)
 	if err != nil {
 		return "", "", err
 	}
@@ -59,7 +59,7 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 		return file, key, nil
 	}
 	var name string
-	err = s.installNamed(kindInitrd, func(tmp string) (string, error) {
+	err = s.cache.InstallNamed(kindInitrd, func(tmp string) (string, error) {
 		size, err := writeInitrd(ctx, tmp, in.base, baseItems, overlay)
 		name = initrdName(key, size)
 		return name, err
@@ -67,17 +67,17 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 	if err != nil {
 		return "", "", fmt.Errorf("build initrd: %w", err)
 	}
-	return s.path(kindInitrd, name), key, nil
+	return s.cache.Path(kindInitrd, name), key, nil
 }
 
-// initrdName is the name of a cached initrd. A file of another size was cut off,
-// by a full disk or a crash of the host, and is none.
+// initrdName returns the name of a cached initrd. A file of another size was cut off, by
+// a full disk or a crash of the host, and is not valid.
 func initrdName(key string, size int64) string { return fmt.Sprintf("%s-%d", key, size) }
 
-// cachedInitrd is the path of the cached initrd with that key, "" if there is
-// none that is whole. What is cut off is removed.
+// cachedInitrd returns the path of the cached initrd with a key, or "". It removes files
+// that were cut off.
 func (s *Store) cachedInitrd(key string) string {
-	files, err := filepath.Glob(globQuote(s.path(kindInitrd, key)) + "-*")
+	files, err := filepath.Glob(globQuote(s.cache.Path(kindInitrd, key)) + "-*")
 	if err != nil {
 		return ""
 	}
@@ -86,12 +86,12 @@ func (s *Store) cachedInitrd(key string) string {
 		if err == nil && filepath.Base(file) == initrdName(key, st.Size()) {
 			return file
 		}
-		_ = os.Remove(file) // it stays without harm
+		_ = os.Remove(file) // it does no harm
 	}
 	return ""
 }
 
-// writeInitrd writes a new initrd, which is on the disk when it returns.
+// writeInitrd writes a new initrd, and returns when it is on the disk.
 func writeInitrd(ctx context.Context, path, base string, baseItems, overlay []item) (size int64, err error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -113,6 +113,7 @@ func writeInitrd(ctx context.Context, path, base string, baseItems, overlay []it
 	return st.Size(), errors.Join(f.Sync(), f.Close())
 }
 
+// hashItems returns the digest of items.
 func hashItems(items []item) string {
 	h := sha256.New()
 	for _, it := range items {
@@ -122,6 +123,7 @@ func hashItems(items []item) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// writeBuiltin writes the built-in initrd with the overlay.
 func writeBuiltin(f *os.File, base, overlay []item) error {
 	l, err := listItems(base)
 	if err != nil {
@@ -152,7 +154,7 @@ func mergeInitrd(ctx context.Context, f *os.File, base string, overlay []item) e
 	if st.Size() > maxInitrd {
 		return fmt.Errorf("initrd %s has %d bytes, at most %d are taken", base, st.Size(), int64(maxInitrd))
 	}
-	l, err := readListing(&contextReader{ctx, in}, base)
+	l, err := readListing(cache.NewReader(ctx, in), base)
 	if err != nil {
 		return err
 	}
@@ -173,9 +175,8 @@ func mergeInitrd(ctx context.Context, f *os.File, base string, overlay []item) e
 	return w.Flush()
 }
 
-// copyBase copies the base, decompressed if it is small, or if it is in the lz4
-// format, which marks no end, so that older kernels take what follows for a part
-// of it.
+// copyBase copies the base, decompressed if it is small. So is one in the lz4 format,
+// which marks no end: older kernels would take what follows for a part of it.
 func copyBase(ctx context.Context, f, in *os.File, size int64, l *listing) error {
 	if l.size() > expandLimit && !l.has(decompress.LZ4) {
 		return copyFile(f, in, size)
@@ -193,7 +194,7 @@ func copyBase(ctx context.Context, f, in *os.File, size int64, l *listing) error
 			r = io.LimitReader(z, seg.expanded)
 			defer z.Close()
 		}
-		if _, err := io.Copy(f, &contextReader{ctx, r}); err != nil {
+		if _, err := io.Copy(f, cache.NewReader(ctx, r)); err != nil {
 			return err
 		}
 	}

@@ -2,9 +2,13 @@
 // the modules the guest needs, builds or merges the initrd with the agent in it,
 // and puts the kernel command line together. It embeds the guest's binaries.
 //
-// Results stand in a cache by content. The package starts no guest and reads
-// neither flags nor environment nor configuration files. Its subpackages know
-// the file formats: kernel images, module trees, cpio archives, compressions.
+// It starts no guest and reads neither flags nor environment nor configuration
+// files. Its subpackages know the cache of results, the package manager and the file
+// formats: kernel images, module trees, cpio archives, compressions.
+//
+// Start reading at Store.Resolve in image.go. It goes one way: choose.go decides which
+// kernel is used, kernel.go and vmlinux.go open it, packages.go has downloaded ones,
+// build.go and overlay.go make the initrd; all of them end in package cache.
 package image
 
 import (
@@ -14,13 +18,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
+	"provium/internal/image/cache"
 	"provium/internal/image/kmod"
 )
 
-// Spec is what a profile says about its image. The zero value is the fully
-// automatic one. Paths are absolute.
+// Spec is what a profile wants. The zero value is fully automatic. Paths are
+// absolute.
 type Spec struct {
 	// Profile names the profile in errors.
 	Profile string
@@ -38,15 +42,15 @@ type Spec struct {
 	NoAgent bool
 	// Overlay is an agent overlay file to use; searched for if empty.
 	Overlay string
-	// Modules are further kernel modules to load, by name, with parameters behind
-	// the name if wanted.
+	// Modules are further kernel modules to load, by name, optionally with parameters
+	// behind the name.
 	Modules []string
-	// ForcedKernel tells that Kernel was not named by the profile but for the
-	// whole run, so that the profile need not have a command line.
+	// ForcedKernel is set if Kernel was named for the whole run, not by the profile.
+	// The profile needs no command line then.
 	ForcedKernel bool
 }
 
-// Origin says where a kernel came from.
+// Origin is where a kernel came from.
 type Origin string
 
 // The origins, in the order in which an automatic choice tries the last four.
@@ -77,28 +81,28 @@ type Image struct {
 	Kernel string
 	// KernelFile is the kernel as it was given or found.
 	KernelFile string
-	// Origin says how it was found.
+	// Origin is how it was found.
 	Origin Origin
 	// Release is the kernel's release, as uname -r prints it; may be empty.
 	Release string
-	// PVH tells that Kernel is a vmlinux with a PVH entry point.
+	// PVH is set if Kernel is a vmlinux with a PVH entry point.
 	PVH bool
 	// ModulesDir is the module tree used, empty if none was found.
 	ModulesDir string
-	// Early are the modules the agent's link needs, Late the others, both in
+	// Early are the modules that the agent's link needs, Late the others, both in
 	// load order.
 	Early, Late []Module
 	// Initrd is the file to boot; empty if there is none.
 	Initrd string
 	// BaseInitrd is the profile's own one, empty if it is built in or absent.
 	BaseInitrd string
-	// Inject tells that the agent is in Initrd.
+	// Inject is set if the agent is in Initrd.
 	Inject bool
-	// Overlay says where the agent was taken from.
+	// Overlay is where the agent was taken from.
 	Overlay string
 	// Cmdline is the kernel command line of a boot without options.
 	Cmdline string
-	// Key is a digest over the content of all that a boot without options
+	// Key is a digest over the content of everything that a boot without options
 	// depends on.
 	Key string
 	// Notes are remarks for the user, e.g. on kernels that were skipped.
@@ -107,8 +111,8 @@ type Image struct {
 	cmdline CmdlineSpec
 }
 
-// CommandLine returns the kernel command line of a boot: replace, if not nil,
-// stands instead of the profile's, and appended goes after everything.
+// CommandLine returns the kernel command line of a boot: replace, if not nil, takes the
+// place of the profile's, and appended comes last.
 func (img *Image) CommandLine(replace *string, appended string) (string, error) {
 	c := img.cmdline
 	c.Boot, c.Append = replace, appended
@@ -121,8 +125,8 @@ var (
 	lateModules  = [...]string{"virtio_net", "virtio_blk", "virtio_rng", "button", "evdev"}
 )
 
-// Resolve finds or makes everything a guest of the profile boots from. What it
-// makes is cached; a second call with the same inputs reads little.
+// Resolve finds or makes everything that a guest of the profile boots from. Results are
+// cached; a second call with the same inputs reads little.
 func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
 	img, err := s.resolve(ctx, spec)
 	if err != nil {
@@ -134,14 +138,16 @@ func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
 	return img, nil
 }
 
+// resolve is Resolve with the errors of its parts.
 func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	img := &Image{Profile: spec.Profile, Inject: !spec.NoAgent, BaseInitrd: spec.Initrd}
-	if err := s.resolveCmdline(img, spec); err != nil {
+	if err := resolveCmdline(img, spec); err != nil {
 		return nil, err
 	}
 	if spec.Initrd != "" {
 		if err := checkReadable(spec.Initrd); err != nil {
-			return nil, fmt.Errorf("profile `%s`: initrd %s: %w; give a readable initramfs, or leave initrd out for the built-in one", spec.Profile, spec.Initrd, err)
+			return nil, fmt.Errorf("profile `%s`: initrd %s: %w; give a readable initramfs, or leave initrd out for the "+
+				"built-in one", spec.Profile, spec.Initrd, err)
 		}
 	}
 	k, err := s.chooseKernel(ctx, spec)
@@ -154,16 +160,17 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	var initrdKey string
 	if spec.NoAgent {
 		if len(spec.Modules) > 0 {
-			return nil, fmt.Errorf("profile `%s`: modules need the agent in the initrd, and inject_agent is false", spec.Profile)
+			return nil, fmt.Errorf("profile `%s`: modules need the agent in the initrd, and inject_agent is false",
+				spec.Profile)
 		}
 		if img.Initrd = spec.Initrd; img.Initrd != "" {
-			if initrdKey, err = s.fileDigest(ctx, img.Initrd); err != nil {
+			if initrdKey, err = s.cache.FileDigest(ctx, img.Initrd); err != nil {
 				return nil, fmt.Errorf("read initrd %s: %w", img.Initrd, reason(err))
 			}
 		}
 	} else {
 		in := initrdInput{base: spec.Initrd}
-		if in.early, in.late, err = s.modules(img, k, spec); err != nil {
+		if in.early, in.late, err = modules(img, k, spec); err != nil {
 			return nil, err
 		}
 		if in.agent, img.Overlay, err = s.agentItems(spec.Overlay); err != nil {
@@ -174,10 +181,11 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 		}
 	}
-	img.Key = hashStrings("image 1", k.digest, initrdKey, img.Cmdline)
+	img.Key = cache.Key("image 1", k.digest, initrdKey, img.Cmdline)
 	return img, nil
 }
 
+// describe returns modules for an Image.
 func describe(tree *kmod.Tree, mods []kmod.Module) []Module {
 	var out []Module
 	for _, m := range mods {
@@ -186,9 +194,9 @@ func describe(tree *kmod.Tree, mods []kmod.Module) []Module {
 	return out
 }
 
-// modules computes what to load. Only the modules a profile lists have to exist;
-// chooseKernel has seen to the agent's link.
-func (s *Store) modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module, err error) {
+// modules returns the modules to load. Those that a profile lists must exist. That the
+// agent's link works was checked by checkLink.
+func modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module, err error) {
 	wrap := func(err error) error {
 		return fmt.Errorf("profile `%s`, kernel %s: %w", spec.Profile, k.file, err)
 	}
@@ -210,7 +218,7 @@ func (s *Store) modules(img *Image, k *chosenKernel, spec Spec) (early, late []k
 		}
 		return out
 	}
-	// The driver may be built in without being listed: chooseKernel has looked.
+	// The driver may be built in without being listed, see checkLink.
 	var need []string
 	for _, n := range earlyModules {
 		if k.tree.Has(n) {
@@ -235,7 +243,8 @@ func (s *Store) modules(img *Image, k *chosenKernel, spec Spec) (early, late []k
 	return early, late, nil
 }
 
-func (s *Store) resolveCmdline(img *Image, spec Spec) error {
+// resolveCmdline reads the command line file and sets the command lines of img.
+func resolveCmdline(img *Image, spec Spec) error {
 	img.cmdline = CmdlineSpec{
 		Profile: spec.Profile, Cmdline: spec.Cmdline, Inject: !spec.NoAgent,
 		ExplicitKernel: spec.Kernel != "" && !spec.ForcedKernel,
@@ -246,7 +255,7 @@ func (s *Store) resolveCmdline(img *Image, spec Spec) error {
 			return fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
 		}
 		defer f.Close()
-		// Whatever is longer is refused later on, as too long for the kernel.
+		// A longer one is refused below, as too long for the kernel.
 		text, err := io.ReadAll(io.LimitReader(f, 64<<10))
 		if err != nil {
 			return fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
@@ -285,6 +294,7 @@ func (img *Image) Export(dir string) ([]string, error) {
 	return append(out, to), nil
 }
 
+// exportFile copies one file, and replaces an old copy.
 func exportFile(to, from string) error {
 	in, err := os.Open(from)
 	if err != nil {
@@ -306,13 +316,4 @@ func exportFile(to, from string) error {
 		return err
 	}
 	return os.Rename(f.Name(), to)
-}
-
-// Touch marks the image's cache entries as used now, so that Prune keeps them.
-func (s *Store) Touch(img *Image, now time.Time) {
-	for _, p := range []string{img.Initrd, filepath.Dir(img.Kernel)} {
-		if rel, err := filepath.Rel(s.cfg.CacheDir, p); err == nil && filepath.IsLocal(rel) {
-			touch(p, now)
-		}
-	}
 }

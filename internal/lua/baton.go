@@ -5,13 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// baton is a lock that goes round in the order it was asked for.
+// baton is a lock which is granted in the order of the requests.
 type baton struct {
 	held  atomic.Bool
 	mu    sync.Mutex
 	queue []chan struct{}
 }
 
+// acquire waits for the baton.
 func (b *baton) acquire() {
 	b.mu.Lock()
 	if !b.held.Load() {
@@ -25,7 +26,8 @@ func (b *baton) acquire() {
 	<-turn
 }
 
-// release hands the baton to who waits longest. It stays held meanwhile.
+// release passes the baton to the goroutine which has waited longest. It stays
+// held meanwhile.
 func (b *baton) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 )
 
 // GoFunc is a function of Go for Lua to call. It runs on the goroutine of the
-// calling thread and holds the baton; it may keep the values it gets, but not
+// calling thread and holds the baton. It may keep the values it gets, but not
 // the Call. Its error becomes a Lua error (see the package comment). A panic
 // ends the thread with a *PanicError. It must not call runtime.Goexit.
 type GoFunc func(c *Call) ([]Value, error)
@@ -24,8 +24,8 @@ type function struct {
 	fn   GoFunc
 }
 
-// NewFunction makes a Lua function of fn. The name is for messages about a
-// panic.
+// NewFunction creates a Lua function which calls fn. The name is for messages
+// about a panic.
 func (s *State) NewFunction(name string, fn GoFunc) *Function {
 	c := s.use()
 	var at int64
@@ -52,14 +52,14 @@ type Call struct {
 	frame  *C.gl_frame
 }
 
-// State is the state the call comes from.
+// State returns the state the call comes from.
 func (c *Call) State() *State { return c.st }
 
-// Thread is the thread that calls. It is nil in a finalizer that runs while no
+// Thread returns the calling thread. It is nil in a finalizer that runs while no
 // thread does.
 func (c *Call) Thread() *Thread { return c.thread }
 
-// Context ends when the thread is interrupted.
+// Context returns a context that ends when the thread is interrupted.
 func (c *Call) Context() context.Context {
 	if c.thread == nil {
 		return context.Background()
@@ -67,13 +67,13 @@ func (c *Call) Context() context.Context {
 	return c.thread.ctx
 }
 
-// Name is the name of the function, as given to NewFunction.
+// Name returns the name of the function, as given to NewFunction.
 func (c *Call) Name() string { return c.fn.name }
 
-// NArgs is the number of arguments.
+// NArgs returns the number of arguments.
 func (c *Call) NArgs() int { return int(c.frame.nargs) }
 
-// Arg is the i-th argument, counted from 1; nil beyond the last.
+// Arg returns argument i, counted from 1, or nil beyond the last.
 func (c *Call) Arg(i int) Value {
 	if i < 1 || i > int(c.frame.nargs) {
 		return nil
@@ -81,7 +81,7 @@ func (c *Call) Arg(i int) Value {
 	return c.st.unmarshal(&unsafe.Slice(c.frame.args, int(c.frame.nargs))[i-1])
 }
 
-// Args are all arguments.
+// Args returns all arguments.
 func (c *Call) Args() []Value {
 	vals := make([]Value, c.NArgs())
 	for i := range vals {
@@ -90,17 +90,17 @@ func (c *Call) Args() []Value {
 	return vals
 }
 
-// Block gives the baton away while fn runs, so that other threads of the State
-// go on, and returns fn's error. fn must not use the State; its context ends
-// when the thread is interrupted, and then it should return soon. In a __gc
-// handler the baton is kept.
+// Block releases the baton while fn runs, so that other threads of the State can
+// run, and returns fn's error. fn must not use the State. Its context ends when
+// the thread is interrupted, and then fn should return soon. In a __gc handler
+// the baton is kept.
 func (c *Call) Block(fn func(ctx context.Context) error) error {
 	ctx := c.Context()
 	return c.st.Block(func() error { return fn(ctx) })
 }
 
 // Call calls a Lua or Go function, or a callable value, on the caller's thread.
-// The error is an *Error; returning it as it is lets it go on unchanged. The
+// The error is an *Error, which a GoFunc may return to pass it on unchanged. The
 // callee cannot yield to a coroutine outside of this call.
 func (c *Call) Call(fn Value, args ...Value) ([]Value, error) {
 	c.st.use()
@@ -110,7 +110,8 @@ func (c *Call) Call(fn Value, args ...Value) ([]Value, error) {
 	return c.st.call(fn, args)
 }
 
-// ToString is Lua's tostring, with metamethods. The error is an *Error.
+// ToString returns v as Lua's tostring does, with metamethods. The error is an
+// *Error.
 func (c *Call) ToString(v Value) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil
@@ -127,13 +128,13 @@ func (c *Call) ToString(v Value) (string, error) {
 type Position struct {
 	// Source is the chunk's name as given to LoadFile or LoadString.
 	Source string
-	// Line counts from 1; 0: unknown, Source is then empty.
+	// Line counts from 1. It is 0 for an unknown position, and Source is then empty.
 	Line int
-	// File tells that the chunk has a name, other than the text of load.
+	// File is set when the chunk has a name, unlike a text given to load.
 	File bool
 }
 
-// String is "source:line", "" for an unknown position.
+// String returns "source:line", or "" for an unknown position.
 func (p Position) String() string {
 	if p.Line == 0 {
 		return ""
@@ -141,26 +142,19 @@ func (p Position) String() string {
 	return fmt.Sprintf("%s:%d", p.Source, p.Line)
 }
 
-// Where tells which line the function at a stack level is at: 1 is the caller.
-// ok is false beyond the outermost level; the position of a function that is
-// not Lua is unknown. Inside a coroutine the levels end with it.
-func (c *Call) Where(level int) (pos Position, ok bool) {
-	return c.st.where(level)
-}
-
-// Caller is the nearest Lua line on the stack. In a coroutine without any, it
-// is that of the thread, which resumes it.
+// Caller returns the nearest Lua line on the stack. In a coroutine without one,
+// it is the line of the thread which resumed it.
 func (c *Call) Caller() Position {
 	return c.st.nearest(func(Position) bool { return true })
 }
 
-// CallerFile is the nearest line on the stack that is in a file, i.e. in a
-// chunk that has a name.
+// CallerFile returns the nearest line on the stack that is in a file: in a chunk
+// that has a name.
 func (c *Call) CallerFile() Position {
 	return c.st.nearest(func(p Position) bool { return p.File })
 }
 
-// Traceback is the Lua stack as text, from the caller on.
+// Traceback returns the Lua stack as text, from the caller on.
 func (c *Call) Traceback() string {
 	cs := c.st.use()
 	var out C.gl_val
@@ -170,6 +164,8 @@ func (c *Call) Traceback() string {
 	return text
 }
 
+// where returns the position of the function at a stack level. ok is false
+// beyond the outermost one; the position of a function in C or Go is unknown.
 func (s *State) where(level int) (Position, bool) {
 	var ar C.lua_Debug
 	if level < 0 || C.gl_where(s.use(), C.int(level), &ar) == 0 {
@@ -188,6 +184,8 @@ func (s *State) where(level int) (Position, bool) {
 	return p, true
 }
 
+// nearest returns the nearest position on the stack that is good. After a
+// coroutine it searches the thread which resumed it.
 func (s *State) nearest(good func(Position) bool) Position {
 	if p := s.scan(1, good); p.Line > 0 || s.thread == nil || s.c.cur == s.c.task.L {
 		return p
@@ -239,7 +237,7 @@ func gl_go_call(handle C.uintptr_t, f *C.gl_frame) C.int {
 	return cgo.Handle(handle).Value().(*State).goCall(f)
 }
 
-// goCall runs a GoFunc for the trampoline. Nothing may leave it but a return.
+// goCall runs a GoFunc for the trampoline. No panic may leave it.
 func (s *State) goCall(f *C.gl_frame) (rc C.int) {
 	s.maybeDrain()
 	if f.id <= 0 || int(f.id) >= len(s.functions) || s.functions[f.id] == nil {
@@ -274,7 +272,7 @@ func (s *State) goCall(f *C.gl_frame) (rc C.int) {
 	return 0
 }
 
-// fail makes err the error value of the frame.
+// fail sets the error value of the frame to that of err.
 func (s *State) fail(f *C.gl_frame, err error) C.int {
 	v := s.errorValue(err)
 	p, merr := s.marshal([]Value{v})

@@ -16,8 +16,8 @@ type Error struct {
 	Value Value
 	// Message is the error object as text.
 	Message string
-	// Traceback is the Lua stack where it was raised, "" if there was none, as
-	// for a failure to compile.
+	// Traceback is the Lua stack where it was raised. It is empty without one,
+	// as for a failure to compile.
 	Traceback string
 	// At is the nearest Lua line where it was raised.
 	At Position
@@ -25,26 +25,27 @@ type Error struct {
 	cause error
 }
 
-// Error is the message.
+// Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
-// Unwrap gives the Go error that a GoFunc raised or that the thread was
-// interrupted with, nil if the error is Lua's own.
+// Unwrap returns the Go error that a GoFunc raised or that the thread was
+// interrupted with, or nil for an error of Lua itself.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Raise is an error for a GoFunc to return that decides what Lua code sees.
+// Raise is an error for a GoFunc to return which determines the error value that
+// Lua code sees.
 type Raise struct {
 	// Value is the error object.
 	Value Value
-	// Level is, for a string, the stack level whose line is put before it as in
-	// Lua's error function: 1 is the caller. 0 puts nothing before it, and so
-	// does a level that is not Lua code.
+	// Level is, for a string, the stack level whose line is put before it, as by
+	// Lua's error function: 1 is the caller. With 0, and for a level that is not
+	// Lua code, nothing is put before it.
 	Level int
-	// Err is the Go error behind it, for errors.Is and errors.As; may be nil.
+	// Err is the Go error behind it, for errors.Is and errors.As. It may be nil.
 	Err error
 }
 
-// Error is the value as text.
+// Error returns the value as text.
 func (r *Raise) Error() string {
 	if s, ok := r.Value.(string); ok {
 		return s
@@ -55,7 +56,7 @@ func (r *Raise) Error() string {
 	return fmt.Sprintf("(error object is a %s value)", TypeName(r.Value))
 }
 
-// Unwrap gives Err.
+// Unwrap returns Err.
 func (r *Raise) Unwrap() error { return r.Err }
 
 // PanicError is a panic in a GoFunc. It interrupts the thread.
@@ -65,16 +66,16 @@ type PanicError struct {
 	Stack    string // of the goroutine
 }
 
-// Error names the function and the panic's value.
+// Error returns the name of the function and the panic's value.
 func (p *PanicError) Error() string { return fmt.Sprintf("panic in %s: %v", p.Function, p.Value) }
 
-// Unwrap gives the panic's value if it is an error.
+// Unwrap returns the panic's value if it is an error.
 func (p *PanicError) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
 
-// errorValue is what Lua code sees of an error that a GoFunc returned.
+// errorValue returns what Lua code sees of an error that a GoFunc returned.
 func (s *State) errorValue(err error) Value {
 	switch e := err.(type) {
 	case *Error:
@@ -103,7 +104,7 @@ func (s *State) errorValue(err error) Value {
 	return text
 }
 
-// newError is the error that gl_call ended with; vals[0] is its object.
+// newError returns the error that gl_call ended with. vals[0] is its object.
 func (s *State) newError(r *C.gl_result, vals []Value) error {
 	if s.thread != nil && s.thread.stopped() {
 		return s.thread.stopError()
@@ -130,6 +131,7 @@ func (s *State) newError(r *C.gl_result, vals []Value) error {
 	return e
 }
 
+// position returns the position in t.
 func position(t *C.gl_trace) Position {
 	if t.line <= 0 || t.source == nil {
 		return Position{}
@@ -148,9 +150,9 @@ func position(t *C.gl_trace) Position {
 }
 
 // raisedErrors remembers the last errors that went from Go into Lua, so that
-// one that comes out again as the same text is recognised. Lua's error object
-// is only the text: tests compare it, cut it and print it. Texts are kept as
-// hashes, since they may be long.
+// one that leaves Lua with the same text is recognised. Lua's error object is
+// only the text, which tests compare, cut and print. Texts are kept as hashes,
+// since they may be long.
 type raisedErrors struct {
 	seed maphash.Seed
 	last [64]raisedError
@@ -177,8 +179,8 @@ func (r *raisedErrors) note(text string, e raisedError) {
 	r.next = (r.next + 1) % len(r.last)
 }
 
-// find looks for the latest error with the text, also behind positions put
-// before it by error and coroutine.wrap.
+// find returns the latest error with the text. It also looks behind positions
+// which error and coroutine.wrap put before it.
 func (r *raisedErrors) find(text string) (raisedError, bool) {
 	if r.seed == (maphash.Seed{}) {
 		return raisedError{}, false

@@ -19,8 +19,8 @@ type referrer interface{ reference() *ref }
 func (r *ref) reference() *ref { return r }
 
 // releases collects the references that Go has dropped. Cleanups run at any
-// time on a goroutine of the runtime; the holder of the baton gives the
-// references up when it comes by.
+// time on a goroutine of the runtime. The holder of the baton releases the
+// references later, in drain.
 type releases struct {
 	n      atomic.Int32
 	mu     sync.Mutex
@@ -28,8 +28,8 @@ type releases struct {
 	ids    []C.int
 }
 
-// dropped is what a cleanup needs to know. It must not lead back to the State,
-// or whatever the State holds would keep itself alive.
+// dropped is the argument of a cleanup. It must not refer to the State, or
+// everything the State refers to would keep itself alive.
 type dropped struct {
 	q  *releases
 	id C.int

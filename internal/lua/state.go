@@ -1,6 +1,6 @@
 package lua
 
-// #cgo CFLAGS: -I/usr/include/lua5.4 -O2 -Wall
+// #cgo CFLAGS: -I/usr/include/lua5.4 -O2 -Wall -Werror=implicit-function-declaration
 // #cgo LDFLAGS: -l:liblua5.4.a -lm -ldl
 // #include "glue.h"
 import "C"
@@ -17,32 +17,33 @@ import (
 	"unsafe"
 )
 
-// Config says how a State differs from a plain one. The zero value is good.
+// Config describes how a State differs from a plain one. The zero value is
+// ready to use.
 type Config struct {
-	// Stdout takes what print writes; nil is os.Stdout.
+	// Stdout receives the output of print. Nil is os.Stdout.
 	Stdout io.Writer
 	// Roots are the directories that require searches, in order: "a.b" is
-	// <root>/a/b.lua. package.preload goes before them, package.path (empty at
-	// the start) after them. Libraries in C are never loaded.
+	// <root>/a/b.lua. package.preload is searched before them, package.path
+	// (initially empty) after them. Libraries in C are never loaded.
 	Roots []string
-	// ChunkName gives the name that errors show for a file found by require;
-	// nil: its path.
+	// ChunkName returns the name that errors show for a file found by require.
+	// Nil stands for its path.
 	ChunkName func(path string) string
-	// Opened is told of each file that require reads or, looking for a module,
-	// does not find; nil is not interested. An error of it is require's.
+	// Opened, when set, is called with each file that require reads or, looking
+	// for a module, does not find. Its error becomes that of require.
 	Opened func(path string) error
 }
 
-// State is one Lua world. Its memory is freed by Close only.
+// State is one Lua interpreter. Only Close frees its memory.
 type State struct {
 	cfg    Config
 	c      *C.gl_state // nil once closed
 	handle cgo.Handle
 	baton  baton
-	thread *Thread // who runs now; nil: a goroutine that is no thread
+	thread *Thread // the one that runs now; nil for a goroutine that is not a thread
 
 	functions []*function // index is the id; 0 is unused
-	free      []int64     // ids of functions that are gone
+	free      []int64     // ids of collected functions
 	objects   map[int64]*Userdata
 	byObject  map[any]*Userdata
 	lastID    int64
@@ -51,12 +52,12 @@ type State struct {
 	releases  *releases
 	raised    raisedErrors
 
-	mu      sync.Mutex // guards what is below
+	mu      sync.Mutex // guards the fields below
 	threads map[*Thread]struct{}
 	running sync.WaitGroup // threads with a goroutine of their own
 }
 
-// New makes a State with the standard library. The caller holds its baton.
+// New creates a State with the standard library. The caller holds its baton.
 func New(cfg Config) (*State, error) {
 	if cfg.Stdout == nil {
 		cfg.Stdout = os.Stdout
@@ -84,9 +85,9 @@ func New(cfg Config) (*State, error) {
 	return s, nil
 }
 
-// Close interrupts the threads that are left, waits for them, and frees the
-// State with all that belongs to it. A finalizer that does not end is cut
-// short. Closing again does nothing. The caller holds the baton and is no
+// Close interrupts the remaining threads, waits for them, and frees the State
+// with everything that belongs to it. A finalizer that does not end is stopped.
+// Closing again does nothing. The caller must hold the baton and must not be a
 // thread of this State.
 func (s *State) Close() {
 	if s.c == nil {
@@ -111,10 +112,10 @@ func (s *State) Close() {
 	s.handle.Delete()
 }
 
-// ErrClosed is the cause of the interruption of threads that Close finds.
+// ErrClosed is the cause with which Close interrupts threads.
 var ErrClosed = errors.New("lua state closed")
 
-// use gives the C state after checking that somebody holds the baton.
+// use returns the C state. It panics when nobody holds the baton.
 func (s *State) use() *C.gl_state {
 	if s.c == nil {
 		panic("lua: State used after Close")
@@ -125,13 +126,13 @@ func (s *State) use() *C.gl_state {
 	return s.c
 }
 
-// Block gives the baton away while fn runs, so that threads of the State go on,
-// and returns fn's error. It is for a goroutine that holds the baton and is no
-// thread; a GoFunc uses Call.Block.
+// Block releases the baton while fn runs, so that threads of the State can run,
+// and returns fn's error. It is for a goroutine that holds the baton and is not
+// a thread; a GoFunc uses Call.Block.
 func (s *State) Block(fn func() error) error {
 	c := s.use()
 	if c.gcdepth > 0 {
-		return fn() // another thread could need the Lua stack the finalizer is on
+		return fn() // another thread could need the Lua stack of the finalizer
 	}
 	thread, cur, task := s.thread, c.cur, c.task
 	s.thread = nil
@@ -146,10 +147,10 @@ func (s *State) Block(fn func() error) error {
 	return fn()
 }
 
-// drain forgets what either side has dropped.
+// drain releases what either side has dropped.
 func (s *State) drain() {
 	if s.c.gcdepth > 0 {
-		return // values may be half way to Lua
+		return // values may be on their way to Lua
 	}
 	for _, id := range s.releases.take() {
 		C.gl_unref(s.c, id)
@@ -173,14 +174,14 @@ func (s *State) drain() {
 	s.c.ndead = 0
 }
 
-// maybeDrain is drain for places that are passed often.
+// maybeDrain is drain for frequent calls: it waits until there is much to do.
 func (s *State) maybeDrain() {
 	if s.c.ndead > 64 || s.releases.n.Load() > 64 {
 		s.drain()
 	}
 }
 
-// Collect runs a full garbage collection of Lua and forgets what Go dropped.
+// Collect runs a full garbage collection of Lua and releases what Go dropped.
 func (s *State) Collect() {
 	s.use()
 	s.drain()
@@ -188,10 +189,10 @@ func (s *State) Collect() {
 	s.drain()
 }
 
-// Memory is the number of bytes that Lua uses.
+// Memory returns the number of bytes that Lua uses.
 func (s *State) Memory() int64 { return int64(C.gl_memory(s.use())) }
 
-// Globals is the table of global variables.
+// Globals returns the table of global variables.
 func (s *State) Globals() *Table {
 	var id C.int
 	if C.gl_globals(s.use(), &id) != C.LUA_OK {
@@ -200,13 +201,13 @@ func (s *State) Globals() *Table {
 	return s.table(id)
 }
 
-// Global is the value of a global variable, without metamethods.
+// Global returns the value of a global variable, without metamethods.
 func (s *State) Global(name string) Value { return s.Globals().Get(name) }
 
 // SetGlobal sets a global variable. It fails for a value that has no Lua form.
 func (s *State) SetGlobal(name string, v Value) error { return s.Globals().Set(name, v) }
 
-// NewTable makes an empty table.
+// NewTable creates an empty table.
 func (s *State) NewTable() *Table {
 	var id C.int
 	if C.gl_new_table(s.use(), 0, 0, &id) != C.LUA_OK {
@@ -227,7 +228,7 @@ func (s *State) function(id C.int) *Function {
 	return f
 }
 
-// refAt keeps the value at a stack index.
+// refAt creates a reference to the value at a stack index.
 func (s *State) refAt(idx C.int32_t) ref {
 	var id C.int
 	if C.gl_ref(s.c, C.int(idx), &id) != C.LUA_OK {
@@ -254,9 +255,9 @@ func (s *State) LoadString(source, name string) (*Function, error) {
 	return s.function(id), nil
 }
 
-// LoadFile compiles the file at path; errors show it as name. A first line that
-// starts with '#' is skipped. The error is an *Error if the text does not
-// compile, else what reading the file gave.
+// LoadFile compiles the file at path, which errors show as name. A first line
+// that starts with '#' is skipped. The error is an *Error if the text does not
+// compile, else that of reading the file.
 func (s *State) LoadFile(path, name string) (*Function, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -265,8 +266,8 @@ func (s *State) LoadFile(path, name string) (*Function, error) {
 	return s.LoadString(skipShebang(string(b)), name)
 }
 
-// skipShebang empties a first line that is no Lua, and a byte order mark, and
-// keeps the line count.
+// skipShebang removes a byte order mark and the text of a first line that starts
+// with '#'. Line numbers stay the same.
 func skipShebang(text string) string {
 	text = strings.TrimPrefix(text, "\xef\xbb\xbf")
 	if !strings.HasPrefix(text, "#") {

@@ -41,6 +41,12 @@ func mustEval(t testing.TB, s *State, code string, args ...Value) []Value {
 	return vals
 }
 
+// same reports whether a and b are the same Lua value.
+func same(t testing.TB, s *State, a, b Value) bool {
+	t.Helper()
+	return mustEval(t, s, "return rawequal(...)", a, b)[0] == true
+}
+
 func define(t testing.TB, s *State, name string, fn GoFunc) {
 	t.Helper()
 	if err := s.SetGlobal(name, fn); err != nil {

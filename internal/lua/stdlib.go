@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// openLibrary replaces the parts of the standard library that would act on more
-// than the State: print, os.exit and the search for modules.
+// openLibrary replaces the functions of the standard library that would act on
+// more than the State: print, os.exit and the search for modules.
 func (s *State) openLibrary() error {
 	g := s.Globals()
 	osLib, ok1 := g.Get("os").(*Table)
@@ -51,6 +51,7 @@ func (s *State) openLibrary() error {
 	return nil
 }
 
+// print is Lua's print to Config.Stdout.
 func (s *State) print(c *Call) ([]Value, error) {
 	var b strings.Builder
 	for i := 1; i <= c.NArgs(); i++ {
@@ -117,7 +118,7 @@ func (s *State) searchModule(c *Call) ([]Value, error) {
 	return []Value{strings.Join(tried, "\n\t")}, nil
 }
 
-// modulePaths are the files that may hold a module, in order.
+// modulePaths returns the files that may contain a module, in order.
 func (s *State) modulePaths(name string) ([]string, error) {
 	if name == "" || strings.ContainsRune(name, 0) {
 		return nil, nil

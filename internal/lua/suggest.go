@@ -1,7 +1,8 @@
 package lua
 
-// Closest gives the name most like word by edit distance (a swap of neighbours
-// counts once), "" if none is near enough to be meant. Ties go to the first.
+// Closest returns the name nearest to word by edit distance, where a swap of
+// neighbours counts once, or "" when none is near enough to be meant. Of equally
+// near names it returns the first.
 func Closest(word string, names []string) string {
 	best, limit := "", max(2, len(word)/3)+1
 	for _, n := range names {
@@ -15,7 +16,7 @@ func Closest(word string, names []string) string {
 	return best
 }
 
-// distance is the optimal string alignment distance of bytes.
+// distance returns the optimal string alignment distance of bytes.
 func distance(a, b string) int {
 	var prev2 []int
 	prev := make([]int, len(b)+1)

@@ -10,11 +10,10 @@ import (
 )
 
 // Table is a Lua table. Access is raw: metamethods do not run. It belongs to
-// one State. Two *Table may stand for the same Lua table; see Same.
+// one State. Two *Table may refer to the same Lua table; see Pointer.
 type Table struct{ ref }
 
-// Get returns t[key], nil if there is none. It panics for a key that has no Lua
-// form.
+// Get returns t[key], or nil. It panics for a key that has no Lua form.
 func (t *Table) Get(key Value) Value {
 	s := t.st
 	c := s.use()
@@ -34,7 +33,7 @@ func (t *Table) Get(key Value) Value {
 	return s.unmarshal(&out)
 }
 
-// Set does t[key] = v; a nil v removes the key. It fails when key or v has no
+// Set sets t[key] to v. A nil v removes the key. It fails when key or v has no
 // Lua form, and when key is nil or NaN.
 func (t *Table) Set(key, v Value) error {
 	s := t.st
@@ -61,7 +60,7 @@ func (t *Table) Set(key, v Value) error {
 	return nil
 }
 
-// Len is a border of t, as Lua's raw # gives it.
+// Len returns a border of t, as Lua's # without metamethods.
 func (t *Table) Len() int {
 	n := int(C.gl_len(t.st.use(), t.id))
 	runtime.KeepAlive(t)
@@ -72,7 +71,7 @@ func (t *Table) Len() int {
 func (t *Table) Append(v Value) error { return t.Set(int64(t.Len()+1), v) }
 
 // All iterates over the pairs of t, in no particular order. Existing keys may
-// be changed or removed meanwhile, new ones not be added.
+// be changed or removed meanwhile, but new ones must not be added.
 func (t *Table) All() iter.Seq2[Value, Value] {
 	return func(yield func(Value, Value) bool) {
 		var key Value
@@ -86,7 +85,7 @@ func (t *Table) All() iter.Seq2[Value, Value] {
 	}
 }
 
-// next gives the pair after key; it panics when key is not in the table.
+// next returns the pair after key. It panics when key is not in the table.
 func (t *Table) next(key Value) (k, v Value, ok bool) {
 	s := t.st
 	c := s.use()
@@ -111,24 +110,7 @@ func (t *Table) next(key Value) (k, v Value, ok bool) {
 	return s.unmarshal(&out[0]), s.unmarshal(&out[1]), true
 }
 
-// SetMetatable gives t a metatable; nil takes it away.
-func (t *Table) SetMetatable(mt *Table) error {
-	if mt == nil {
-		mt = t.st.NewTable()
-	}
-	if err := t.st.own(mt.st, mt); err != nil {
-		return fmt.Errorf("table set metatable: %w", err)
-	}
-	rc := C.gl_set_metatable(t.st.use(), t.id, mt.id)
-	runtime.KeepAlive(t)
-	runtime.KeepAlive(mt)
-	if rc != C.LUA_OK {
-		return fmt.Errorf("table set metatable: %w", errLimit)
-	}
-	return nil
-}
-
-// Pointer identifies the table while it lives, e.g. to find cycles.
+// Pointer identifies the table while it lives, for example to find cycles.
 func (t *Table) Pointer() uintptr {
 	p := uintptr(C.gl_pointer(t.st.use(), t.id))
 	runtime.KeepAlive(t)

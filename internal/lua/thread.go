@@ -26,20 +26,20 @@ type Thread struct {
 	vals   []Value
 	err    error
 
-	stop atomic.Pointer[error] // what it was interrupted with
+	stop atomic.Pointer[error] // cause of the interruption
 
-	mu      sync.Mutex // guards what is below
+	mu      sync.Mutex // guards the fields below
 	started bool
 	task    *C.gl_task // nil once ended
 }
 
-// nestMax bounds threads that are run inside one another: each has a limit of
-// its own for C calls, and they share one C stack.
+// nestMax limits threads that run inside one another: each has a limit of its
+// own for C calls, and they share one C stack.
 const nestMax = 16
 
-// NewThread prepares a call of fn, a function or callable value, with args. When
-// ctx ends the thread is interrupted with its cause. A thread that is never run
-// is freed with the State.
+// NewThread creates a thread for a call of fn, a function or callable value,
+// with args. When ctx ends the thread is interrupted with its cause. A thread
+// that never runs is freed with the State.
 func (s *State) NewThread(ctx context.Context, fn Value, args ...Value) *Thread {
 	c := s.use()
 	t := &Thread{st: s, fn: fn, args: args, parent: ctx, done: make(chan struct{})}
@@ -60,14 +60,14 @@ func (s *State) Call(ctx context.Context, fn Value, args ...Value) ([]Value, err
 }
 
 // Go starts fn in a new thread with a goroutine of its own. It begins when the
-// caller gives the baton away.
+// caller releases the baton.
 func (s *State) Go(ctx context.Context, fn Value, args ...Value) *Thread {
 	t := s.NewThread(ctx, fn, args...)
 	t.Start()
 	return t
 }
 
-// Run runs the thread to its end on the caller's goroutine, which holds the
+// Run runs the thread to its end on the caller's goroutine, which must hold the
 // baton. If the caller is a thread itself, the new one is not interrupted with
 // it unless it has its context. The error is an *Error, or one about arguments
 // that have no Lua form.
@@ -77,7 +77,7 @@ func (t *Thread) Run() ([]Value, error) {
 	return t.vals, t.err
 }
 
-// Start lets the thread run on a goroutine of its own.
+// Start starts the thread on a goroutine of its own.
 func (t *Thread) Start() {
 	t.begin()
 	t.st.running.Add(1)
@@ -130,7 +130,7 @@ func (t *Thread) run() {
 	t.drop()
 }
 
-// drop frees what belongs to Lua. The caller holds the baton.
+// drop frees the Lua side. The caller must hold the baton.
 func (t *Thread) drop() {
 	t.mu.Lock()
 	task := t.task
@@ -144,11 +144,11 @@ func (t *Thread) drop() {
 	close(t.done)
 }
 
-// Interrupt stops the thread: what it blocks on is cancelled, and no Lua code
-// of it runs on. Its run ends with an *Error for which errors.Is(err, cause)
-// holds, and whose traceback shows where it was. The first cause counts; nil
-// stands for context.Canceled. Interrupting a thread that has ended does
-// nothing. Any goroutine may call this; no baton is needed.
+// Interrupt stops the thread: the operation it blocks on is cancelled, and its
+// Lua code does not continue. Its run ends with an *Error for which
+// errors.Is(err, cause) holds, and whose traceback shows where it was. The first
+// cause counts; nil stands for context.Canceled. Interrupting a thread that has
+// ended does nothing. Interrupt is safe for concurrent use, without the baton.
 func (t *Thread) Interrupt(cause error) {
 	if cause == nil {
 		cause = context.Canceled
@@ -163,8 +163,8 @@ func (t *Thread) Interrupt(cause error) {
 	t.cancel(cause)
 }
 
-// Interrupted gives what the thread was interrupted with, nil if it was not. No
-// baton is needed.
+// Interrupted returns the cause of the interruption, or nil. It is safe for
+// concurrent use, without the baton.
 func (t *Thread) Interrupted() error {
 	if p := t.stop.Load(); p != nil {
 		return *p
@@ -172,12 +172,12 @@ func (t *Thread) Interrupted() error {
 	return nil
 }
 
-// Done is closed when the thread has ended. No baton is needed.
+// Done returns a channel which is closed when the thread has ended. It does not
+// need the baton.
 func (t *Thread) Done() <-chan struct{} { return t.done }
 
-// Wait waits for the end of the thread or of ctx and gives what Run would have
-// given, or the cause of ctx's end. It is called without the baton, i.e. in
-// Block.
+// Wait waits for the end of the thread or of ctx. It returns the results of Run,
+// or the cause of ctx's end. It must be called without the baton, as in Block.
 func (t *Thread) Wait(ctx context.Context) ([]Value, error) {
 	select {
 	case <-t.done:
@@ -189,8 +189,8 @@ func (t *Thread) Wait(ctx context.Context) ([]Value, error) {
 
 func (t *Thread) stopped() bool { return t.stop.Load() != nil }
 
-// stopError tells where the thread was stopped. It belongs to the holder of the
-// baton, before the thread is dropped.
+// stopError returns the error with which the thread ends. The caller must hold
+// the baton, before the thread is dropped.
 func (t *Thread) stopError() error {
 	cause := t.Interrupted()
 	e := &Error{Value: cause.Error(), Message: cause.Error(), cause: cause}

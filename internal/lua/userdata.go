@@ -12,27 +12,28 @@ import (
 	"unsafe"
 )
 
-// Type is a kind of userdata. It is a description only and may serve any number
-// of States at the same time; it must not change once it is in use.
+// Type is a kind of userdata. It is only a description, which any number of
+// States may use at the same time. It must not change once it is in use.
 type Type struct {
-	// Name is the type's name in messages, e.g. "vm".
+	// Name is the type's name in messages, such as "vm".
 	Name string
 	// Methods by name. Arg(1) is the object: a call with anything else, as
 	// o.m(x) for o:m(x), fails before the method is entered.
 	Methods map[string]GoFunc
-	// Index gives members that are no methods; ok false: there is none.
+	// Index returns members other than methods. ok is false for an unknown one.
 	Index func(c *Call, obj any, key Value) (v Value, ok bool, err error)
-	// NewIndex is an assignment to a member; nil: they fail.
+	// NewIndex assigns to a member. When it is nil, assignments fail.
 	NewIndex func(c *Call, obj any, key, v Value) error
-	// ToString is for tostring and print; nil: the name.
+	// ToString returns the text for tostring and print. When it is nil, that is
+	// the name.
 	ToString func(c *Call, obj any) string
-	// Unknown is asked for a member that is nowhere else; nil: an error that
-	// names the type and the closest member.
+	// Unknown returns a member that is nowhere else. When it is nil, such a
+	// member is an error with the type's name and the closest member.
 	Unknown func(c *Call, obj any, key Value) (Value, error)
 	// Fields are names that Index knows, for suggestions.
 	Fields []string
-	// Meta are more metamethods, e.g. "__close", "__call", "__len". Their first
-	// argument is not checked. __gc, __index, __newindex, __tostring, __name and
+	// Meta are more metamethods, such as "__close", "__call" and "__len". Their
+	// first argument is not checked. __gc, __index, __newindex, __tostring, __name and
 	// __metatable are not allowed.
 	Meta map[string]GoFunc
 }
@@ -43,26 +44,19 @@ type Userdata struct {
 	st      *State
 	typ     *Type
 	obj     any
-	id      int64 // 0: Lua does not have it
-	foreign *ref  // userdata of somebody else, e.g. a file of io
+	id      int64 // 0 while Lua does not have it
+	foreign *ref  // userdata not made by NewUserdata, such as a file of io
 }
 
-// Type is the userdata's type, nil if it was not made by NewUserdata.
+// Type returns the userdata's type, or nil if NewUserdata did not make it.
 func (u *Userdata) Type() *Type { return u.typ }
 
-// Object is the Go object, nil if the userdata was not made by NewUserdata.
+// Object returns the Go object, or nil if NewUserdata did not make the userdata.
 func (u *Userdata) Object() any { return u.obj }
 
-func (u *Userdata) sameAs(o *Userdata) bool {
-	if u.foreign != nil && o.foreign != nil {
-		return u.st == o.st && C.gl_same(u.st.use(), u.foreign.id, o.foreign.id) != 0
-	}
-	return u == o || u.foreign == nil && o.foreign == nil && u.st == o.st && u.obj == o.obj
-}
-
-// NewUserdata gives the Lua value of obj, which is usually a pointer and must
-// be comparable. It panics when it is not, when obj already is a value of
-// another type, and when typ itself is at fault.
+// NewUserdata returns the Lua value of obj, which is usually a pointer and must
+// be comparable. It panics when obj is not comparable, when it already is a
+// value of another type, and when typ is invalid.
 func (s *State) NewUserdata(typ *Type, obj any) *Userdata {
 	s.use()
 	if obj == nil || !reflect.TypeOf(obj).Comparable() {
@@ -78,8 +72,8 @@ func (s *State) NewUserdata(typ *Type, obj any) *Userdata {
 	return &Userdata{st: s, typ: typ, obj: obj}
 }
 
-// register makes sure that u, or the userdata that stands for the same object,
-// has an id, and gives that one.
+// register returns the userdata for u's object after giving it an id, which is u
+// or an older one.
 func (s *State) register(u *Userdata) *Userdata {
 	if u.id != 0 || u.foreign != nil {
 		return u
@@ -94,7 +88,7 @@ func (s *State) register(u *Userdata) *Userdata {
 	return u
 }
 
-// open makes the type's metatable in this state.
+// open creates the type's metatable in this state.
 func (s *State) open(typ *Type) {
 	if s.types[typ] != nil {
 		return
@@ -131,7 +125,7 @@ func must(err error) {
 	}
 }
 
-// method checks the object before fn runs.
+// method returns fn behind a check of the object.
 func (typ *Type) method(name string, fn GoFunc) GoFunc {
 	return func(c *Call) ([]Value, error) {
 		if u, ok := c.Arg(1).(*Userdata); ok && u.typ == typ {
@@ -146,7 +140,7 @@ func (typ *Type) method(name string, fn GoFunc) GoFunc {
 	}
 }
 
-// self is the object of a metamethod.
+// self returns the object of a metamethod.
 func (typ *Type) self(c *Call) (any, error) {
 	if u, ok := c.Arg(1).(*Userdata); ok && u.typ == typ {
 		return u.obj, nil
@@ -154,6 +148,7 @@ func (typ *Type) self(c *Call) (any, error) {
 	return nil, fmt.Errorf("%s expected, got %s", typ.Name, TypeName(c.Arg(1)))
 }
 
+// index is the __index of all members but methods.
 func (typ *Type) index(c *Call) ([]Value, error) {
 	obj, err := typ.self(c)
 	if err != nil {
@@ -172,7 +167,7 @@ func (typ *Type) index(c *Call) ([]Value, error) {
 	return nil, typ.UnknownMember(key)
 }
 
-// UnknownMember is the error for a member that the type does not have.
+// UnknownMember returns the error for a member that the type does not have.
 func (typ *Type) UnknownMember(key Value) error {
 	name, ok := key.(string)
 	if !ok {

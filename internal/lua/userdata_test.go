@@ -83,7 +83,7 @@ func TestUserdata(t *testing.T) {
 	if other := s.Global("other").(*Userdata).Object().(*machine); !other.closed {
 		t.Error("not closed")
 	}
-	if u := s.Global("vm").(*Userdata); u.Object() != m || u.Type() != machineType || !Same(u, s.Global("vm2")) {
+	if u := s.Global("vm").(*Userdata); u.Object() != m || u.Type() != machineType || !same(t, s, u, s.Global("vm2")) {
 		t.Errorf("got %v", u)
 	}
 }

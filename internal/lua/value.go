@@ -13,8 +13,8 @@ import (
 )
 
 // Value is a Lua value: nil, bool, int64, float64, string (bytes), *Table,
-// *Function, *Userdata or *Coroutine. Where a Value is taken, the other integer
-// and float types of Go, []byte and GoFunc are accepted, too, and converted; an
+// *Function, *Userdata or *Coroutine. Arguments of this type may also be other
+// integer and float types of Go, []byte and GoFunc, which are converted. An
 // unsigned integer above math.MaxInt64 is refused.
 type Value = any
 
@@ -24,8 +24,8 @@ type Function struct{ ref }
 // Coroutine is a Lua thread as a value. It is opaque to Go.
 type Coroutine struct{ ref }
 
-// TypeName is the name of v's type as Lua's type function has it; for userdata
-// it is the name of their Type.
+// TypeName returns the name of v's type, as Lua's type function does. For a
+// userdata it returns the name of its Type.
 func TypeName(v Value) string {
 	switch v := v.(type) {
 	case nil:
@@ -51,189 +51,178 @@ func TypeName(v Value) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// Same tells whether a and b are the same Lua value (rawequal). Numbers of
-// different types are never the same here.
-func Same(a, b Value) bool {
-	ra, oka := a.(referrer)
-	rb, okb := b.(referrer)
-	if oka && okb {
-		x, y := ra.reference(), rb.reference()
-		return x.st == y.st && C.gl_same(x.st.use(), x.id, y.id) != 0
-	}
-	ua, oka := a.(*Userdata)
-	ub, okb := b.(*Userdata)
-	if oka && okb {
-		return ua.sameAs(ub)
-	}
-	switch a.(type) {
-	case nil, bool, int64, float64, string:
-		return a == b
-	}
-	return false
-}
-
-// inlineMax is the length up to which a string travels through the arena; a
-// longer one is made a Lua string at once, so that it is copied only once.
+// inlineMax is the length up to which a string is copied to the arena. A longer
+// one becomes a Lua string at once, so that it is copied only once.
 const inlineMax = 4096
 
 const valSize = int(unsafe.Sizeof(C.gl_val{}))
 
-// errLimit is what is left to say when Lua cannot do the simplest things. As a
-// panic inside a GoFunc it becomes a plain Lua error.
+// errLimit is returned when Lua fails at its simplest operations. As a panic
+// inside a GoFunc it becomes a plain Lua error.
 var errLimit = errors.New("stack overflow (too many nested calls) or out of memory")
 
-// marshal lays vals out in the arena. The result is valid until the next call
-// into Lua; the caller keeps vals alive until they are pushed.
+// marshal writes vals to the arena. The result is valid until the next call
+// into Lua, and the caller must keep vals alive until they are pushed. A GoFunc
+// in vals is replaced by its Function.
 func (s *State) marshal(vals []Value) (*C.gl_val, error) {
-	size := len(vals) * valSize
-	var owned []C.int // long strings, in order
-	undo := func() {
+	size, owned, err := s.prepare(vals)
+	if err == nil && C.gl_arena_reserve(s.c, C.size_t(size)) == 0 {
+		err = errLimit
+	}
+	if err != nil {
 		for _, id := range owned {
 			C.gl_unref(s.c, id)
 		}
-	}
-	for i, v := range vals {
-		switch v := v.(type) {
-		case nil, bool, int64, float64, int, int32, int16, int8, uint32, uint16, uint8, float32:
-		case uint:
-			if uint64(v) > math.MaxInt64 {
-				undo()
-				return nil, fmt.Errorf("lua value: %d does not fit a Lua integer", v)
-			}
-		case uint64:
-			if v > math.MaxInt64 {
-				undo()
-				return nil, fmt.Errorf("lua value: %d does not fit a Lua integer", v)
-			}
-		case string:
-			if len(v) <= inlineMax {
-				size += len(v)
-				continue
-			}
-			id, err := s.refString(unsafe.Pointer(unsafe.StringData(v)), len(v))
-			if err != nil {
-				undo()
-				return nil, err
-			}
-			owned = append(owned, id)
-		case []byte:
-			if len(v) <= inlineMax {
-				size += len(v)
-				continue
-			}
-			id, err := s.refString(unsafe.Pointer(unsafe.SliceData(v)), len(v))
-			if err != nil {
-				undo()
-				return nil, err
-			}
-			owned = append(owned, id)
-		case GoFunc:
-			vals[i] = s.NewFunction("?", v)
-		case *Userdata:
-			if err := s.own(v.st, v); err == nil {
-				s.register(v)
-				continue
-			} else {
-				undo()
-				return nil, err
-			}
-		case referrer:
-			if err := s.own(v.reference().st, v); err != nil {
-				undo()
-				return nil, err
-			}
-		default:
-			undo()
-			return nil, fmt.Errorf("lua value: Go type %T has no Lua form", v)
-		}
-	}
-	if C.gl_arena_reserve(s.c, C.size_t(size)) == 0 {
-		undo()
-		return nil, errLimit
+		return nil, err
 	}
 	base := unsafe.Pointer(s.c.arena.p)
 	out := unsafe.Slice((*C.gl_val)(base), len(vals))
-	bytes := unsafe.Slice((*byte)(base), size)
-	at := len(vals) * valSize
+	text := arenaText{base: base, at: len(vals) * valSize, owned: owned}
 	for i, v := range vals {
-		o := &out[i]
-		*o = C.gl_val{}
-		switch v := v.(type) {
-		case nil:
-			o.kind = C.GL_NIL
-		case bool:
-			o.kind = C.GL_BOOL
-			if v {
-				o.i = 1
-			}
-		case int64:
-			setInt(o, v)
-		case float64:
-			o.kind = C.GL_FLOAT
-			o.i = C.int64_t(math.Float64bits(v))
-		case string:
-			if len(v) > inlineMax {
-				o.kind, o.ref = C.GL_OWNED_REF, C.int32_t(owned[0])
-				owned = owned[1:]
-				continue
-			}
-			n := copy(bytes[at:], v)
-			setString(o, base, at, n)
-			at += n
-		case []byte:
-			if len(v) > inlineMax {
-				o.kind, o.ref = C.GL_OWNED_REF, C.int32_t(owned[0])
-				owned = owned[1:]
-				continue
-			}
-			n := copy(bytes[at:], v)
-			setString(o, base, at, n)
-			at += n
-		case int:
-			setInt(o, int64(v))
-		case int32:
-			setInt(o, int64(v))
-		case int16:
-			setInt(o, int64(v))
-		case int8:
-			setInt(o, int64(v))
-		case uint:
-			setInt(o, int64(v))
-		case uint64:
-			setInt(o, int64(v))
-		case uint32:
-			setInt(o, int64(v))
-		case uint16:
-			setInt(o, int64(v))
-		case uint8:
-			setInt(o, int64(v))
-		case float32:
-			o.kind = C.GL_FLOAT
-			o.i = C.int64_t(math.Float64bits(float64(v)))
-		case *Userdata:
-			if v.foreign != nil {
-				o.kind, o.ref = C.GL_REF, C.int32_t(v.foreign.id)
-			} else {
-				u := s.register(v)
-				o.kind, o.i, o.ref = C.GL_OBJECT, C.int64_t(u.id), C.int32_t(s.types[u.typ].id)
-			}
-		case referrer:
-			o.kind, o.ref = C.GL_REF, C.int32_t(v.reference().id)
-		}
+		s.write(&out[i], v, &text)
 	}
 	return (*C.gl_val)(base), nil
+}
+
+// prepare checks that vals have a Lua form. It returns the size of the arena
+// they need, and references to the long strings among them, in order.
+func (s *State) prepare(vals []Value) (size int, owned []C.int, err error) {
+	size = len(vals) * valSize
+	for i, v := range vals {
+		switch v := v.(type) {
+		case nil, bool, int64, float64, int, int32, int16, int8, uint32, uint16, uint8, float32:
+			continue
+		case uint:
+			err = checkUnsigned(uint64(v))
+		case uint64:
+			err = checkUnsigned(v)
+		case string:
+			if len(v) <= inlineMax {
+				size += len(v)
+				continue
+			}
+			owned, err = s.appendString(owned, unsafe.StringData(v), len(v))
+		case []byte:
+			if len(v) <= inlineMax {
+				size += len(v)
+				continue
+			}
+			owned, err = s.appendString(owned, unsafe.SliceData(v), len(v))
+		case GoFunc:
+			vals[i] = s.NewFunction("?", v)
+		case *Userdata:
+			if err = s.own(v.st, v); err == nil {
+				s.register(v)
+			}
+		case referrer:
+			err = s.own(v.reference().st, v)
+		default:
+			err = fmt.Errorf("lua value: Go type %T has no Lua form", v)
+		}
+		if err != nil {
+			return 0, owned, err
+		}
+	}
+	return size, owned, nil
+}
+
+func checkUnsigned(n uint64) error {
+	if n > math.MaxInt64 {
+		return fmt.Errorf("lua value: %d does not fit a Lua integer", n)
+	}
+	return nil
+}
+
+// appendString appends a reference to a new Lua string to ids.
+func (s *State) appendString(ids []C.int, p *byte, n int) ([]C.int, error) {
+	var id C.int
+	if C.gl_ref_string(s.c, (*C.char)(unsafe.Pointer(p)), C.size_t(n), &id) != C.LUA_OK {
+		return ids, errLimit
+	}
+	return append(ids, id), nil
+}
+
+// arenaText is the part of the arena behind the values, which holds the bytes
+// of short strings.
+type arenaText struct {
+	base  unsafe.Pointer // of the arena
+	at    int            // offset of the free part
+	owned []C.int        // references to the long strings that follow
+}
+
+// write describes v, which prepare has checked.
+func (s *State) write(o *C.gl_val, v Value, text *arenaText) {
+	*o = C.gl_val{}
+	switch v := v.(type) {
+	case nil:
+		o.kind = C.GL_NIL
+	case bool:
+		o.kind = C.GL_BOOL
+		if v {
+			o.i = 1
+		}
+	case int64:
+		setInt(o, v)
+	case float64:
+		setFloat(o, v)
+	case string:
+		text.put(o, unsafe.StringData(v), len(v))
+	case []byte:
+		text.put(o, unsafe.SliceData(v), len(v))
+	case int:
+		setInt(o, int64(v))
+	case int32:
+		setInt(o, int64(v))
+	case int16:
+		setInt(o, int64(v))
+	case int8:
+		setInt(o, int64(v))
+	case uint:
+		setInt(o, int64(v))
+	case uint64:
+		setInt(o, int64(v))
+	case uint32:
+		setInt(o, int64(v))
+	case uint16:
+		setInt(o, int64(v))
+	case uint8:
+		setInt(o, int64(v))
+	case float32:
+		setFloat(o, float64(v))
+	case *Userdata:
+		if v.foreign != nil {
+			o.kind, o.ref = C.GL_REF, C.int32_t(v.foreign.id)
+		} else {
+			u := s.register(v)
+			o.kind, o.i, o.ref = C.GL_OBJECT, C.int64_t(u.id), C.int32_t(s.types[u.typ].id)
+		}
+	case referrer:
+		o.kind, o.ref = C.GL_REF, C.int32_t(v.reference().id)
+	}
+}
+
+// put describes the string of n bytes at p.
+func (t *arenaText) put(o *C.gl_val, p *byte, n int) {
+	if n > inlineMax {
+		o.kind, o.ref = C.GL_OWNED_REF, C.int32_t(t.owned[0])
+		t.owned = t.owned[1:]
+		return
+	}
+	to := (*byte)(unsafe.Add(t.base, t.at))
+	copy(unsafe.Slice(to, n), unsafe.Slice(p, n))
+	o.kind, o.n, o.p = C.GL_STRING, C.size_t(n), (*C.char)(unsafe.Pointer(to))
+	t.at += n
 }
 
 func setInt(o *C.gl_val, n int64) {
 	o.kind, o.i = C.GL_INT, C.int64_t(n)
 }
 
-func setString(o *C.gl_val, base unsafe.Pointer, at, n int) {
-	o.kind, o.n = C.GL_STRING, C.size_t(n)
-	o.p = (*C.char)(unsafe.Add(base, at))
+func setFloat(o *C.gl_val, f float64) {
+	o.kind, o.i = C.GL_FLOAT, C.int64_t(math.Float64bits(f))
 }
 
-// own says whether a value of state of may be used in s.
+// own returns an error for a value v of another state.
 func (s *State) own(of *State, v Value) error {
 	if of != s {
 		return fmt.Errorf("lua value: %s belongs to another state", TypeName(v))
@@ -241,20 +230,12 @@ func (s *State) own(of *State, v Value) error {
 	return nil
 }
 
-func (s *State) refString(p unsafe.Pointer, n int) (C.int, error) {
-	var id C.int
-	if C.gl_ref_string(s.c, (*C.char)(p), C.size_t(n), &id) != C.LUA_OK {
-		return 0, errLimit
-	}
-	return id, nil
-}
-
-// goString copies the bytes of a string value.
+// goString returns a copy of the bytes of a string value.
 func goString(v *C.gl_val) string {
 	return strings.Clone(unsafe.String((*byte)(unsafe.Pointer(v.p)), int(v.n)))
 }
 
-// unmarshal makes a Go value of v, whose stack index must still be good.
+// unmarshal returns the Go value of v, whose stack index must still be valid.
 func (s *State) unmarshal(v *C.gl_val) Value {
 	switch v.kind {
 	case C.GL_BOOL:

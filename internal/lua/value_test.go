@@ -53,7 +53,7 @@ func TestReferences(t *testing.T) {
 	got := mustEval(t, s, `
 		local t = {}
 		return t, t, {}, print, coroutine.create(print), io.stdout, io.stdout`)
-	if !Same(got[0], got[1]) || Same(got[0], got[2]) || Same(got[0], got[3]) || !Same(got[5], got[6]) {
+	if !same(t, s, got[0], got[1]) || same(t, s, got[0], got[2]) || same(t, s, got[0], got[3]) || !same(t, s, got[5], got[6]) {
 		t.Error("identity is wrong")
 	}
 	for i, want := range []string{"table", "table", "table", "function", "thread", "userdata", "userdata"} {
@@ -105,9 +105,7 @@ func TestTable(t *testing.T) {
 	if err := mt.Set("__index", GoFunc(func(c *Call) ([]Value, error) { return []Value{c.Arg(2)}, nil })); err != nil {
 		t.Fatal(err)
 	}
-	if err := tbl.SetMetatable(mt); err != nil {
-		t.Fatal(err)
-	}
+	mustEval(t, s, "setmetatable(...)", tbl, mt)
 	if got := mustEval(t, s, "return (...).other", tbl); got[0] != "other" {
 		t.Errorf("got %v", got)
 	}

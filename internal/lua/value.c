@@ -1,7 +1,6 @@
-// Values between Go and Lua, and tables.
-#include "internal.h"
+// See value.h.
+#include "value.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 void gl_read(lua_State *L, int idx, gl_val *v) {
@@ -35,16 +34,10 @@ void gl_read(lua_State *L, int idx, gl_val *v) {
 	case LUA_TTHREAD:
 		v->kind = GL_THREAD;
 		break;
-	case LUA_TUSERDATA: {
-		gl_box *b = lua_touserdata(L, idx);
-		if (lua_rawlen(L, idx) == sizeof *b && b->owner == gl_of(L) && b->id > 0) {
-			v->kind = GL_OBJECT;
-			v->i = b->id;
-		} else {
-			v->kind = GL_USERDATA;
-		}
+	case LUA_TUSERDATA:
+		v->i = gl_object_id(L, idx);
+		v->kind = v->i != 0 ? GL_OBJECT : GL_USERDATA;
 		break;
-	}
 	case LUA_TLIGHTUSERDATA:
 		v->kind = GL_USERDATA;
 		break;
@@ -79,36 +72,51 @@ void gl_push(lua_State *L, const gl_val *v) {
 		gl_of(L)->refs--;
 		break;
 	case GL_OBJECT:
-		push_object(L, v->i, v->ref);
+		gl_push_object(L, v->i, v->ref);
 		break;
 	default:
 		lua_pushnil(L);
 	}
 }
 
+static int op_ref(lua_State *L) {
+	gl_op *a = gl_op_of(L);
+	gl_push(L, a->vals);
+	a->ref2 = gl_take_ref(L, a->st);
+	return 0;
+}
+
+int gl_ref_string(gl_state *st, const char *p, size_t n, int *ref) {
+	gl_val v = {GL_STRING, 0, 0, p, n};
+	gl_op a = {0};
+	a.vals = &v;
+	return gl_protect_ref(st, op_ref, &a, ref);
+}
+
+// ---- tables
+
 static int op_get(lua_State *L) {
-	op *a = op_of(L);
+	gl_op *a = gl_op_of(L);
 	lua_rawgeti(L, LUA_REGISTRYINDEX, a->ref);
 	gl_push(L, a->vals);
 	lua_rawget(L, -2);
 	return 1;
 }
 
-// gl_get leaves the value on the stack, so that out stays valid.
 int gl_get(gl_state *st, int ref, gl_val *key, gl_val *out) {
 	lua_State *L = st->cur;
-	op a = {0};
+	gl_op a = {0};
 	a.ref = ref;
 	a.vals = key;
-	gl_arena mine = arena_take(st);
-	int rc = protect(L, op_get, &a, 1);
-	arena_give(st, mine);
+	gl_arena mine = gl_arena_take(st);
+	int rc = gl_protect(L, op_get, &a, 1);
+	gl_arena_return(st, mine);
 	gl_read(L, -1, out);
 	return rc;
 }
 
 static int op_set(lua_State *L) {
-	op *a = op_of(L);
+	gl_op *a = gl_op_of(L);
 	lua_rawgeti(L, LUA_REGISTRYINDEX, a->ref);
 	gl_push(L, &a->vals[0]);
 	gl_push(L, &a->vals[1]);
@@ -118,12 +126,12 @@ static int op_set(lua_State *L) {
 
 int gl_set(gl_state *st, int ref, gl_val *kv) {
 	lua_State *L = st->cur;
-	op a = {0};
+	gl_op a = {0};
 	a.ref = ref;
 	a.vals = kv;
-	gl_arena mine = arena_take(st);
-	int rc = protect(L, op_set, &a, 0);
-	arena_give(st, mine);
+	gl_arena mine = gl_arena_take(st);
+	int rc = gl_protect(L, op_set, &a, 0);
+	gl_arena_return(st, mine);
 	if (rc != LUA_OK) lua_pop(L, 1);
 	return rc;
 }
@@ -138,7 +146,7 @@ int64_t gl_len(gl_state *st, int ref) {
 }
 
 static int op_next(lua_State *L) {
-	op *a = op_of(L);
+	gl_op *a = gl_op_of(L);
 	lua_rawgeti(L, LUA_REGISTRYINDEX, a->ref);
 	gl_push(L, a->vals);
 	a->n = lua_next(L, -2);
@@ -149,15 +157,14 @@ static int op_next(lua_State *L) {
 	return 2;
 }
 
-// gl_next leaves key and value on the stack; a nil key is the end.
 int gl_next(gl_state *st, int ref, gl_val *key, gl_val *out) {
 	lua_State *L = st->cur;
-	op a = {0};
+	gl_op a = {0};
 	a.ref = ref;
 	a.vals = key;
-	gl_arena mine = arena_take(st);
-	int rc = protect(L, op_next, &a, 2);
-	arena_give(st, mine);
+	gl_arena mine = gl_arena_take(st);
+	int rc = gl_protect(L, op_next, &a, 2);
+	gl_arena_return(st, mine);
 	if (rc != LUA_OK) {
 		gl_read(L, -1, &out[0]);
 		return rc;
@@ -168,45 +175,29 @@ int gl_next(gl_state *st, int ref, gl_val *key, gl_val *out) {
 }
 
 static int op_new_table(lua_State *L) {
-	op *a = op_of(L);
+	gl_op *a = gl_op_of(L);
 	lua_createtable(L, a->idx, a->n);
-	a->ref2 = take_ref(L, a->st);
+	a->ref2 = gl_take_ref(L, a->st);
 	return 0;
 }
 
 int gl_new_table(gl_state *st, int narr, int nrec, int *ref) {
-	op a = {0};
+	gl_op a = {0};
 	a.idx = narr;
 	a.n = nrec;
-	return run_ref(st, op_new_table, &a, ref);
-}
-
-static int op_set_metatable(lua_State *L) {
-	op *a = op_of(L);
-	lua_rawgeti(L, LUA_REGISTRYINDEX, a->ref);
-	lua_rawgeti(L, LUA_REGISTRYINDEX, a->idx);
-	lua_setmetatable(L, -2);
-	return 0;
-}
-
-int gl_set_metatable(gl_state *st, int ref, int mt) {
-	op a = {0};
-	a.ref = ref;
-	a.idx = mt;
-	int unused;
-	return run_ref(st, op_set_metatable, &a, &unused);
+	return gl_protect_ref(st, op_new_table, &a, ref);
 }
 
 static int op_globals(lua_State *L) {
-	op *a = op_of(L);
+	gl_op *a = gl_op_of(L);
 	lua_pushglobaltable(L);
-	a->ref2 = take_ref(L, a->st);
+	a->ref2 = gl_take_ref(L, a->st);
 	return 0;
 }
 
 int gl_globals(gl_state *st, int *ref) {
-	op a = {0};
-	return run_ref(st, op_globals, &a, ref);
+	gl_op a = {0};
+	return gl_protect_ref(st, op_globals, &a, ref);
 }
 
 uintptr_t gl_pointer(gl_state *st, int ref) {
@@ -217,30 +208,3 @@ uintptr_t gl_pointer(gl_state *st, int ref) {
 	lua_pop(L, 1);
 	return p;
 }
-
-int gl_same(gl_state *st, int a, int b) {
-	lua_State *L = st->cur;
-	if (!lua_checkstack(L, 2)) return 0;
-	lua_rawgeti(L, LUA_REGISTRYINDEX, a);
-	lua_rawgeti(L, LUA_REGISTRYINDEX, b);
-	int same = lua_rawequal(L, -1, -2);
-	lua_pop(L, 2);
-	return same;
-}
-
-static int op_collect(lua_State *L) {
-	lua_gc(L, LUA_GCCOLLECT);
-	return 0;
-}
-
-int gl_collect(gl_state *st) {
-	op a = {0};
-	int rc = protect(st->cur, op_collect, &a, 0);
-	if (rc != LUA_OK) lua_pop(st->cur, 1);
-	return rc;
-}
-
-int64_t gl_memory(gl_state *st) {
-	return (int64_t)lua_gc(st->cur, LUA_GCCOUNT) * 1024 + lua_gc(st->cur, LUA_GCCOUNTB);
-}
-

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"provium/internal/image/apt"
 )
 
 // fakeApt stands in for the package manager.
@@ -119,7 +121,7 @@ func TestDownload(t *testing.T) {
 		if _, err := s.Resolve(t.Context(), Spec{Profile: "p"}); err != nil || len(apt.ran) != n {
 			t.Errorf("%s again: %v, ran %v", c.name, err, apt.ran[n:])
 		}
-		if entries, err := os.ReadDir(s.path(kindKernel)); err != nil || len(entries) != 1 {
+		if entries, err := os.ReadDir(s.cache.Path(kindKernel)); err != nil || len(entries) != 1 {
 			t.Errorf("%s: %v, %v", c.name, entries, err)
 		}
 	}
@@ -128,7 +130,7 @@ func TestDownload(t *testing.T) {
 func TestDownloadFails(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		run  Runner
+		run  apt.Runner
 		want string
 	}{
 		{"offline", &fakeApt{t: t, offline: true}, "E: No packages found"},

@@ -1,53 +1,28 @@
-// Calls, tracebacks and loading of chunks.
-#include "internal.h"
+// See call.h.
+#include "call.h"
 
-#include <stdlib.h>
+#include "hook.h"
+#include "trace.h"
+#include "value.h"
+
 #include <string.h>
 
-// gl_capture notes the Lua stack and the nearest Lua line from level on. It
-// may raise when memory is out.
-void gl_capture(lua_State *L, gl_trace *t, int level) {
+// message_handler records where an error is raised, unless the thread is stopped: then
+// hook has recorded it.
+static int message_handler(lua_State *L) {
 	gl_state *st = gl_of(L);
-	lua_Debug ar;
-	gl_trace_free(t);
-	for (int i = level; lua_getstack(L, i, &ar); i++) {
-		lua_getinfo(L, "Sl", &ar);
-		if (ar.currentline > 0) {
-			t->source = strdup(ar.source);
-			t->line = ar.currentline;
-			break;
-		}
-	}
-	luaL_traceback(L, L, NULL, level);
-	if (L != st->task->L && st->task->L != NULL) {
-		// Inside a coroutine: say also who resumed it.
-		luaL_traceback(L, st->task->L, "\nfrom the coroutine's caller:", 0);
-		lua_concat(L, 2);
-	}
-	t->text = strdup(lua_tostring(L, -1));
-	lua_pop(L, 1);
-}
-
-void gl_trace_free(gl_trace *t) {
-	free(t->text);
-	free(t->source);
-	t->text = t->source = NULL;
-	t->line = 0;
-}
-
-int message_handler(lua_State *L) {
-	gl_state *st = gl_of(L);
-	if (st->task->trace != NULL && !gl_stopped(st)) gl_capture(L, st->task->trace, 1);
+	if (st->task->trace != NULL && !gl_stopped(st)) gl_trace_capture(L, st->task->trace, 1);
 	return 1;
 }
 
 static int op_push(lua_State *L) {
-	op *a = op_of(L);
+	gl_op *a = gl_op_of(L);
 	luaL_checkstack(L, a->n + LUA_MINSTACK, "too many arguments");
 	for (int i = 0; i < a->n; i++) gl_push(L, &a->vals[i]);
 	return a->n;
 }
 
+// op_message returns the text of an error value.
 static int op_message(lua_State *L) {
 	if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
 	if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER)
@@ -57,8 +32,6 @@ static int op_message(lua_State *L) {
 	return 1;
 }
 
-// gl_call calls vals[0] with the n-1 values after it. Results, or the error
-// value and its text, stay on the stack until gl_settop(r->base).
 void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r) {
 	lua_State *L = st->cur;
 	memset(r, 0, sizeof *r);
@@ -72,12 +45,12 @@ void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r) {
 		return;
 	}
 	lua_pushcfunction(L, message_handler);
-	op a = {0};
+	gl_op a = {0};
 	a.vals = vals;
 	a.n = n;
-	gl_arena mine = arena_take(st);
-	r->status = protect(L, op_push, &a, LUA_MULTRET);
-	arena_give(st, mine);
+	gl_arena mine = gl_arena_take(st);
+	r->status = gl_protect(L, op_push, &a, LUA_MULTRET);
+	gl_arena_return(st, mine);
 	if (r->status == LUA_OK) {
 		gl_trace *saved = st->task->trace;
 		gl_task *task = st->task;
@@ -110,45 +83,24 @@ void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r) {
 	for (int i = 0; i < r->n; i++) gl_read(L, r->base + 2 + i, &r->vals[i]);
 }
 
-int gl_where(gl_state *st, int level, lua_Debug *ar) {
-	if (!lua_getstack(st->cur, level, ar)) return 0;
-	return lua_getinfo(st->cur, "Sl", ar);
-}
-
 static int op_load(lua_State *L) {
-	op *a = op_of(L);
+	gl_op *a = gl_op_of(L);
 	int rc = luaL_loadbufferx(L, a->p, a->len, (const char *)a->vals, "t");
 	if (rc != LUA_OK) return lua_error(L);
-	a->ref2 = take_ref(L, a->st);
+	a->ref2 = gl_take_ref(L, a->st);
 	return 0;
 }
 
-// gl_load leaves the message on the stack when it fails.
 int gl_load(gl_state *st, const char *p, size_t n, const char *chunk, gl_val *msg, int *ref) {
 	lua_State *L = st->cur;
-	op a = {0};
+	gl_op a = {0};
 	a.st = st;
 	a.p = p;
 	a.len = n;
 	a.vals = (gl_val *)chunk;
 	a.ref2 = LUA_NOREF;
-	int rc = protect(L, op_load, &a, 0);
+	int rc = gl_protect(L, op_load, &a, 0);
 	*ref = a.ref2;
 	if (rc != LUA_OK) gl_read(L, -1, msg);
 	return rc;
 }
-
-// op_traceback runs as a function of its own: levels 0 and 1 are it and the
-// Go function that asks.
-static int op_traceback(lua_State *L) {
-	luaL_traceback(L, L, NULL, 2);
-	return 1;
-}
-
-int gl_traceback(gl_state *st, gl_val *out) {
-	op a = {0};
-	int rc = protect(st->cur, op_traceback, &a, 1);
-	gl_read(st->cur, -1, out);
-	return rc;
-}
-

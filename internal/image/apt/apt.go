@@ -1,4 +1,9 @@
-package image
+// Package apt gets the distribution's kernel package with the package manager, which
+// needs no privileges for that.
+//
+// It decides neither whether a kernel is downloaded nor where it is kept. Start reading
+// at Fetch.
+package apt
 
 import (
 	"context"
@@ -9,7 +14,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 // metaPackages depend on the newest kernel of a distribution: Debian's cloud
@@ -19,12 +23,11 @@ var metaPackages = [...]string{"linux-image-cloud-amd64", "linux-image-virtual",
 // kernelPackage matches the packages that hold a kernel and its modules.
 var kernelPackage = regexp.MustCompile(`^linux-(image|modules)-[0-9][A-Za-z0-9.+~_-]*$`)
 
-// packageError is a failure of the package manager.
+// packageError is returned when a program of the package manager fails.
 type packageError struct {
 	command string
 	err     error
-	// output is what it printed on stderr.
-	output string
+	output  string // on stderr
 }
 
 func (e *packageError) Error() string {
@@ -43,88 +46,40 @@ func (e *packageError) Error() string {
 
 func (e *packageError) Unwrap() error { return e.err }
 
-const packageRoot = "root" // the unpacked tree, in an entry of kindKernel
-
-// downloaded returns the roots of the kernel packages in the cache, the newest
-// first.
-func (s *Store) downloaded() []string {
-	items, err := os.ReadDir(s.path(kindKernel))
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, i := range items {
-		if !strings.HasPrefix(i.Name(), ".") {
-			names = append(names, i.Name())
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int { return compareReleases(b, a) })
-	for i := range names {
-		names[i] = s.path(kindKernel, names[i], packageRoot)
-	}
-	return names
+// Runner runs a program of the host to its end. env is added to the caller's own
+// environment, dir is the working directory. It must be safe for concurrent use.
+type Runner interface {
+	Run(ctx context.Context, dir string, env []string, name string, args ...string) (stdout, stderr []byte, err error)
 }
 
-// download gets the distribution's kernel package with the package manager,
-// which needs no privileges for that, and unpacks it into the cache.
-func (s *Store) download(ctx context.Context) error {
-	if s.cfg.Runner == nil {
-		return errors.New("downloads are switched off")
-	}
-	unlock, err := s.lock(ctx, kindKernel)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if len(s.downloaded()) > 0 {
-		return nil // another process did it meanwhile
-	}
-	if err := os.MkdirAll(s.path(kindKernel), 0o755); err != nil {
-		return fmt.Errorf("make image cache: %w", err)
-	}
-	tmp, err := os.MkdirTemp(s.path(kindKernel), ".get-")
-	if err != nil {
-		return fmt.Errorf("make image cache: %w", err)
-	}
-	defer os.RemoveAll(tmp)
-
-	a := &apt{run: s.cfg.Runner, dir: tmp}
+// Fetch downloads the distribution's kernel package with its modules and unpacks it
+// into root, which it makes. It returns the name of the package. tmp is a directory for
+// other files. notice is called with a line of text before what takes long.
+func Fetch(ctx context.Context, run Runner, tmp, root string, notice func(text string)) (name string, err error) {
+	a := &apt{run: run, dir: tmp, notice: notice}
 	if os.Geteuid() == 0 {
 		// Else apt warns that its own user cannot write to our directory.
 		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
 	}
-	packages, err := s.get(ctx, a)
+	packages, err := a.download(ctx)
 	if err != nil && ctx.Err() == nil {
 		// The lists may be missing, as in containers, or name packages that the
-		// archive has replaced meanwhile. Lists of our own need no privileges.
-		s.cfg.Notice("fetching package lists for a kernel to boot")
+		// archive has replaced. Lists in a directory of ours need no privileges.
+		notice("fetching package lists for a kernel to boot")
 		if uerr := a.usePrivateLists(ctx); uerr != nil {
-			return errors.Join(err, uerr)
+			return "", errors.Join(err, uerr)
 		}
-		packages, err = s.get(ctx, a)
+		packages, err = a.download(ctx)
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	root := filepath.Join(tmp, packageRoot)
-	if err := a.unpack(ctx, root); err != nil {
-		return err
-	}
-	return s.install(kindKernel, packages[0], func(entry string) error {
-		if err := os.Mkdir(entry, 0o755); err != nil {
-			return err
-		}
-		now := time.Now()
-		if err := os.Chtimes(entry, now, now); err != nil {
-			return err
-		}
-		return os.Rename(root, filepath.Join(entry, packageRoot))
-	})
+	return packages[0], a.unpack(ctx, root)
 }
 
-// get downloads the packages of the first kernel there is and returns their
-// names, the kernel's first.
-func (s *Store) get(ctx context.Context, a *apt) ([]string, error) {
+// download downloads the packages of the first kernel that is available and returns
+// their names, the kernel's first.
+func (a *apt) download(ctx context.Context) ([]string, error) {
 	var failures error
 	for _, meta := range metaPackages {
 		packages, err := a.kernelPackages(ctx, meta)
@@ -135,7 +90,7 @@ func (s *Store) get(ctx context.Context, a *apt) ([]string, error) {
 		if len(packages) == 0 {
 			continue
 		}
-		s.cfg.Notice("downloading the kernel package " + packages[0] + " (no usable kernel on this host)")
+		a.notice("downloading the kernel package " + packages[0] + " (no usable kernel on this host)")
 		_, err = a.apt(ctx, "apt-get", append([]string{"-q", "download"}, packages...)...)
 		return packages, err
 	}
@@ -145,7 +100,7 @@ func (s *Store) get(ctx context.Context, a *apt) ([]string, error) {
 	return nil, firstError(failures)
 }
 
-// firstError keeps a list of similar failures from filling the screen.
+// firstError returns the first of joined errors, which are similar.
 func firstError(err error) error {
 	var list interface{ Unwrap() []error }
 	for errors.As(err, &list) && len(list.Unwrap()) > 0 {
@@ -158,13 +113,16 @@ func firstError(err error) error {
 type apt struct {
 	run     Runner
 	dir     string
-	options []string
+	options []string // for all programs but dpkg-deb
+	notice  func(text string)
 }
 
+// apt runs a program with the options.
 func (a *apt) apt(ctx context.Context, name string, args ...string) (string, error) {
 	return a.do(ctx, name, append(slices.Clone(a.options), args...)...)
 }
 
+// do runs a program and returns its output.
 func (a *apt) do(ctx context.Context, name string, args ...string) (string, error) {
 	stdout, stderr, err := a.run.Run(ctx, a.dir, []string{"LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}, name, args...)
 	if err != nil {
@@ -201,7 +159,7 @@ func (a *apt) kernelPackages(ctx context.Context, meta string) ([]string, error)
 	return out, nil
 }
 
-// parseDepends reads the packages that `apt-cache depends` names as needed.
+// parseDepends returns the packages that `apt-cache depends` lists as needed.
 func parseDepends(text string) []string {
 	var out []string
 	for _, line := range strings.Split(text, "\n") {
@@ -216,8 +174,8 @@ func parseDepends(text string) []string {
 	return out
 }
 
-// usePrivateLists fetches package lists into the temporary directory and makes
-// all further calls use them.
+// usePrivateLists fetches package lists into the temporary directory, for all later
+// calls.
 func (a *apt) usePrivateLists(ctx context.Context) error {
 	lists, cache := filepath.Join(a.dir, "lists"), filepath.Join(a.dir, "cache")
 	for _, d := range []string{filepath.Join(lists, "partial"), filepath.Join(cache, "archives", "partial")} {
@@ -230,12 +188,18 @@ func (a *apt) usePrivateLists(ctx context.Context) error {
 	return err
 }
 
-// unpack extracts the downloaded packages into root. The files belong to us then,
-// whatever their modes (Ubuntu's kernels are 0600).
+// unpack extracts the downloaded packages into root. All files are readable then,
+// whatever their modes (Ubuntu's kernels are 0600), since they are ours.
 func (a *apt) unpack(ctx context.Context, root string) error {
-	debs, err := filepath.Glob(filepath.Join(globQuote(a.dir), "*.deb"))
+	files, err := os.ReadDir(a.dir)
 	if err != nil {
 		return fmt.Errorf("find downloaded packages: %w", err)
+	}
+	var debs []string
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), ".deb") {
+			debs = append(debs, filepath.Join(a.dir, f.Name()))
+		}
 	}
 	if len(debs) == 0 {
 		return errors.New("the package manager has left no package file")

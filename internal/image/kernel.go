@@ -1,0 +1,148 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"provium/internal/image/kernel"
+	"provium/internal/image/kmod"
+)
+
+// chosenKernel is a kernel that the guest can be started from.
+type chosenKernel struct {
+	file     string // as given or found
+	boot     string // what QEMU gets
+	origin   Origin
+	release  string
+	digest   string // of file
+	pvh      bool
+	tree     *kmod.Tree // nil if there is none
+	searched string     // where a module tree was searched
+	notes    []string
+}
+
+// openKernel checks the kernel in file, makes its bootable form, and finds its modules
+// in one of roots. With agent it must have a virtio console.
+func (s *Store) openKernel(
+	ctx context.Context, file string, origin Origin, roots []string, agent bool,
+) (*chosenKernel, error) {
+	h, err := readKernelHeader(file)
+	if err != nil {
+		return nil, err
+	}
+	k := &chosenKernel{file: file, boot: file, origin: origin, release: h.Version}
+	if k.digest, err = s.cache.FileDigest(ctx, file); err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", file, reason(err))
+	}
+	v, err := s.vmlinux(ctx, k, h)
+	if err != nil {
+		return nil, err
+	}
+	if k.release == "" {
+		k.release = v.Version
+	}
+	if v.Reason != "" {
+		k.notes = append(k.notes, fmt.Sprintf("kernel %s is booted compressed: %s", file, v.Reason))
+	}
+	if err := k.findModules(roots); err != nil {
+		return nil, err
+	}
+	if agent {
+		if err := k.checkLink(v); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// readKernelHeader returns the header of a kernel file.
+func readKernelHeader(file string) (*kernel.Header, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", file, reason(err))
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", file, reason(err))
+	}
+	if !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("kernel %s: not a regular file", file)
+	}
+	h, err := kernel.ReadHeader(f, st.Size())
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", file, reason(err))
+	}
+	return h, nil
+}
+
+// findModules opens the kernel's module tree. A missing one is no error, since all
+// drivers may be built in.
+func (k *chosenKernel) findModules(roots []string) error {
+	var searched []string
+	if k.release == "" || !filepath.IsLocal(k.release) {
+		k.searched = "(the kernel does not tell its release)"
+		return nil
+	}
+	for _, root := range roots {
+		for _, lib := range []string{"lib/modules", "usr/lib/modules"} {
+			dir := filepath.Join(root, lib, k.release)
+			if slices.Contains(searched, dir) {
+				continue
+			}
+			searched = append(searched, dir)
+			tree, err := kmod.Open(dir)
+			if err == nil {
+				k.tree = tree
+				return nil
+			}
+			if !errors.Is(err, kmod.ErrNoTree) {
+				return fmt.Errorf("kernel %s: %w", k.file, err)
+			}
+		}
+	}
+	k.searched = strings.Join(searched, ", ")
+	return nil
+}
+
+// noLinkError is returned for a kernel whose guest could not reach its agent.
+type noLinkError struct{ text string }
+
+func (e *noLinkError) Error() string { return e.text }
+
+// noLink returns a noLinkError.
+func noLink(format string, args ...any) error {
+	return &noLinkError{fmt.Sprintf(format, args...)}
+}
+
+// checkLink returns a noLinkError if the guest would have no port for its agent.
+func (k *chosenKernel) checkLink(v *vmlinuxInfo) error {
+	if v.VirtioConsole {
+		return nil
+	}
+	if k.tree == nil {
+		// Only a kernel that could be looked into is known to lack the driver.
+		if !v.Inspected {
+			return nil
+		}
+		return noLink("kernel %s has no virtio console built in (CONFIG_VIRTIO_CONSOLE) and no modules in %s: the agent "+
+			"cannot be reached; build the kernel with CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y, or install its "+
+			"modules there", k.file, k.searched)
+	}
+	for _, m := range []struct{ name, option, what string }{
+		{"virtio_console", "CONFIG_VIRTIO_CONSOLE", "virtio console"},
+		{"virtio_pci", "CONFIG_VIRTIO_PCI", "virtio PCI driver"},
+	} {
+		if !k.tree.Has(m.name) {
+			return noLink("kernel %s has no %s (%s), neither built in nor as a module in %s: the agent cannot be "+
+				"reached; enable it in the kernel's configuration or use another kernel",
+				k.file, m.what, m.option, k.tree.Dir())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,28 @@
+// Functions and types of Go as Lua sees them.
+#ifndef PROVIUM_LUA_OBJECT_H
+#define PROVIUM_LUA_OBJECT_H
+
+#include "state.h"
+
+// gl_frame is one call from Lua to Go.
+typedef struct gl_frame {
+	gl_state *st;
+	lua_State *L;
+	int64_t id;
+	gl_val *args;
+	int nargs;
+	gl_val *out;
+	int nout;
+} gl_frame;
+
+// gl_go_call is the function of Go which C calls. It returns 0 when out holds
+// the results, or 1 when out[0] is the error value to raise.
+extern int gl_go_call(uintptr_t handle, gl_frame *f);
+
+int gl_new_function(gl_state *st, int64_t id, int *ref);
+
+// gl_new_type creates a metatable. methods is the table of methods, index the
+// function for all other members.
+int gl_new_type(gl_state *st, const char *name, int methods, int index, int *ref);
+
+#endif
