@@ -124,9 +124,7 @@ func (d *Disk) Present() (Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	if data := d.contents(); data != nil {
-		data.StopRecording()
-	}
+	d.contents().StopRecording()
 	states, err := rec.States()
 	if err != nil {
 		return nil, err

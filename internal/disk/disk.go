@@ -29,11 +29,11 @@ type Disk struct {
 
 	mu       sync.Mutex
 	spec     Spec
-	data     *blockdev.Disk // nil with Env.NoContents
-	server   *server        // nil before the first machine has it
-	slot     int            // in the present machine, 0 while there is none
-	node     int            // which of the connections of the present machine is in use, see qemu.Disk
-	detached bool           // from its VM, or closed with it
+	data     *blockdev.Disk
+	server   *server // nil before the first machine has it
+	slot     int     // in the present machine, 0 while there is none
+	node     int     // which of the connections of the present machine is in use, see qemu.Disk
+	detached bool    // from its VM, or closed with it
 
 	recordings []*blockdev.Recording // all that are open
 	recording  *Recording            // the latest one that a caller has
@@ -46,9 +46,6 @@ func open(ctx context.Context, env *Env, owner Owner, spec Spec) (*Disk, error) 
 	d := &Disk{env: env, owner: owner, id: spec.ID, spec: spec}
 	if err := spec.DiskModel.Check(); err != nil {
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
-	}
-	if env.NoContents {
-		return d, nil
 	}
 	var err error
 	d.data, err = env.openImage(ctx, &spec, d.warn)
@@ -135,9 +132,6 @@ func closeParts(id string, s *server, data *blockdev.Disk, recordings []*blockde
 	if s != nil {
 		s.close()
 	}
-	if data == nil {
-		return nil
-	}
 	var err error
 	if destage {
 		err = data.Flush()
@@ -177,9 +171,6 @@ func (d *Disk) Slot() int {
 func (d *Disk) Size() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.data == nil {
-		return d.spec.Scratch
-	}
 	return d.data.FileSize()
 }
 
@@ -188,11 +179,7 @@ func (d *Disk) Size() int64 {
 func (d *Disk) Blank() Spec {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	blank := Spec{ID: d.spec.ID, Scratch: d.spec.Scratch, ReadOnly: d.spec.ReadOnly, DiskModel: d.spec.DiskModel}
-	if d.data != nil {
-		blank.Scratch = d.data.Size()
-	}
-	return blank
+	return Spec{ID: d.spec.ID, Scratch: d.data.Size(), ReadOnly: d.spec.ReadOnly, DiskModel: d.spec.DiskModel}
 }
 
 // IsDetached reports whether the VM has released the disk.
@@ -210,12 +197,7 @@ func (d *Disk) Detach(ctx context.Context) error { return d.owner.DetachDisk(ctx
 // flushed stays un-flushed.
 func (d *Disk) Resize(ctx context.Context, size int64) error { return d.owner.ResizeDisk(ctx, d, size) }
 
-var (
-	errDetached = errors.New("disk is detached")
-	// ErrNoContents is returned by operations on the contents of a disk that has
-	// none, see Env.NoContents.
-	ErrNoContents = errors.New("this run boots no guests (--vmm local)")
-)
+var errDetached = errors.New("disk is detached")
 
 // contents returns what the disk has now, for the life cycle.
 func (d *Disk) contents() *blockdev.Disk {
@@ -228,11 +210,8 @@ func (d *Disk) contents() *blockdev.Disk {
 func (d *Disk) backend() (*blockdev.Disk, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.detached:
+	if d.detached {
 		return nil, errDetached
-	case d.data == nil:
-		return nil, ErrNoContents
 	}
 	return d.data, nil
 }

@@ -3,7 +3,6 @@ package disk
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -208,20 +207,6 @@ func TestDeclare(t *testing.T) {
 	must(t, s.Declare(t.Context(), specs))
 	if s.Len() != 2 {
 		t.Errorf("%d disks after a close", s.Len())
-	}
-}
-
-func TestNoContents(t *testing.T) {
-	env, _ := testEnv(t)
-	env.NoContents = true
-	s := newShelf(t, env, "v")
-	d := add(t, s, Spec{ID: "a", Scratch: mib})
-	if d.Size() != mib || d.Blank().Scratch != mib {
-		t.Errorf("%d bytes", d.Size())
-	}
-	d.StopCounting()
-	if _, err := d.ReadSectors(t.Context(), 0, 1, false); !errors.Is(err, ErrNoContents) {
-		t.Error(err)
 	}
 }
 

@@ -20,10 +20,6 @@ type Env struct {
 	NextSocket func() int
 	// Warn reports a failure that fails no operation; nil drops it.
 	Warn func(format string, args ...any)
-
-	// NoContents declares disks without opening what they are made of, for runs
-	// without guests.
-	NoContents bool
 }
 
 func (e *Env) warn(format string, args ...any) {

@@ -107,7 +107,5 @@ func (d *Disk) CountRequests(kind fault.Op, n int64) (*fault.Count, error) {
 
 // StopCounting ends CountRequests.
 func (d *Disk) StopCounting() {
-	if data := d.contents(); data != nil {
-		data.StopCounting()
-	}
+	d.contents().StopCounting()
 }

@@ -96,11 +96,8 @@ func (r *Recording) Disk() *Disk { return r.disk }
 
 // Stop ends the recording. Repeating it does nothing.
 func (r *Recording) Stop() {
-	if why, _ := r.rec.Ended(); why != "" {
-		return
-	}
-	if data := r.disk.contents(); data != nil {
-		data.StopRecording()
+	if why, _ := r.rec.Ended(); why == "" {
+		r.disk.contents().StopRecording()
 	}
 }
 

@@ -26,8 +26,7 @@ func (h *Host) diskEnv() *disk.Env {
 	defer h.mu.Unlock()
 	if h.disks == nil {
 		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn, NextSocket: h.nextSocket,
-			Digest:     func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) },
-			NoContents: h.NoGuests}
+			Digest: func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
 	}
 	return h.disks
 }
