@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
@@ -87,14 +89,15 @@ type Host struct {
 
 	// snapshots is what this process knows of the snapshot files it has taken or
 	// read. Closed with the root lab.
-	snapshots snapshot.Store[handle.Mark, sealedDisks]
+	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	standbys  standbys
 
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
 	nextBridge   int
-	nextDisk     int
+	nextDisk     atomic.Int64
+	disks        *disk.Env                 // see diskEnv
 	labCall      chan struct{}             // see wholeLab
 	bridges      []*Bridge                 // open ones
 	images       map[*Profile]*image.Image // the latest of each profile
@@ -149,13 +152,8 @@ func (h *Host) image(ctx context.Context, p *Profile, key string) (*image.Image,
 	return img, nil
 }
 
-// nextSocket is a number for the socket of a disk.
-func (h *Host) nextSocket() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.nextDisk++
-	return h.nextDisk
-}
+// nextSocket returns a number for the socket of a disk.
+func (h *Host) nextSocket() int { return int(h.nextDisk.Add(1)) }
 
 // snapshotPath is a new one in the run's temporary directory.
 func (h *Host) snapshotPath() string {
