@@ -14,6 +14,9 @@ import (
 	"testing"
 )
 
+// testMachines is the package that only tests may import.
+const testMachines = "internal/fakemachine"
+
 // allowed says which package of ours may import which, and why. What is not
 // listed is not allowed; an entry covers the subpackages of its key and of its
 // values.
@@ -21,6 +24,7 @@ var allowed = map[string]struct {
 	may []string
 	why string
 }{
+	"internal/msgpack":         {nil, "a format"},
 	"internal/agent/sys":       {nil, "system calls"},
 	"internal/agent/boot":      {nil, "brings a guest up, before there is a link"},
 	"internal/agent/session":   {[]string{"internal/wire"}, "frames and operations, whatever those do"},
@@ -36,15 +40,16 @@ var allowed = map[string]struct {
 	"internal/config":   {nil, "a file format"},
 	"internal/lua":      {nil, "a general binding, without a domain word"},
 	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "the Lua API over the domain; only it and its subpackages import lua"},
-	"internal/run":      {[]string{"internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/run":      {[]string{"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu", "internal/localvmm"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":    {nil, "knows no VM"},
-	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/blockdev", "internal/snapshot", "internal/image", "internal/console", "internal/event", "internal/stream"}, "the domain over its backends"},
+	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/blockdev", "internal/disk", "internal/snapshot", "internal/image", "internal/console", "internal/event", "internal/stream"}, "the domain over its backends"},
+	"internal/disk":     {[]string{"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot"}, "the disks of a VM over their contents"},
 	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
 	"internal/snapshot": {nil, "a file format"},
 	"internal/qemu":     {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
 	"internal/qmp":      {nil, "a protocol"},
 	"internal/guest":    {[]string{"internal/wire"}, "host side of the agent link"},
-	"internal/wire":     {nil, "a protocol"},
+	"internal/wire":     {[]string{"internal/msgpack"}, "a protocol"},
 	"internal/agent":    {[]string{"internal/wire"}, "guest side of the agent link"},
 	"internal/vnet":     {nil, "a network of its own"},
 	"internal/nbd":      {nil, "a protocol"},
@@ -52,12 +57,19 @@ var allowed = map[string]struct {
 	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
 	"internal/console":  {nil, "text"},
 	"internal/proc":     {nil, "the only starter of host processes"},
-	"internal/event":    {nil, "a file format"},
+	"internal/localvmm": {[]string{"internal/proc", "internal/wire"}, "a QEMU without CPUs, at the seam of qemu.Starter"},
+	testMachines:        {[]string{"internal/localvmm", "internal/wire", "internal/image"}, "machines of unit tests"},
+	"internal/event":    {[]string{"internal/msgpack"}, "a file format"},
 	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
 	"tests":             {nil, "runs the built program, as its users do"},
 
 	"internal/stylecheck": {nil, "checks the sources, for make lint"},
 
+	"internal/script/api":      {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/script/binding", "internal/script/diskapi", "internal/script/fixtures", "internal/script/netapi", "internal/script/value"}, "methods of labs, VMs and guests; joins those of disks and networks"},
+	"internal/script/apitest":  {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/script"}, "a session for tests of the methods"},
+	"internal/script/binding":  {[]string{"internal/lua", "internal/lab", "internal/script/value"}, "what the methods share; below those who have them"},
+	"internal/script/diskapi":  {[]string{"internal/lua", "internal/lab", "internal/script/binding", "internal/script/value"}, "methods of disks"},
+	"internal/script/netapi":   {[]string{"internal/lua", "internal/lab", "internal/script/binding", "internal/script/value"}, "methods of bridges and NICs"},
 	"internal/script/fixtures": {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
 	"internal/script/luajson":  {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/textdiff": {[]string{"internal/script/value"}, "differences of texts; package value quotes them"},
@@ -129,6 +141,12 @@ func TestImports(t *testing.T) {
 			if !ours || covers(key, target) {
 				continue
 			}
+			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm") {
+				continue // tests run fake machines
+			}
+			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) && target == "internal/script/apitest" {
+				continue // tests of methods run them in its session
+			}
 			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || covers("internal/agent", key) && (covers("internal/agent", target) || target == "internal/guest")) {
 				continue // tests start real processes, and link both ends of the protocol
 			}
@@ -155,6 +173,15 @@ func TestConfinedImports(t *testing.T) {
 			if special && !slices.ContainsFunc(homes, func(h string) bool { return covers(h, pkg) }) {
 				t.Errorf("%s: only %v may import %s", file, homes, imp)
 			}
+		}
+	})
+}
+
+// TestOnlyTestsImportTestMachines keeps the fake machines out of the program.
+func TestOnlyTestsImportTestMachines(t *testing.T) {
+	eachGoFile(t, func(file, pkg string) {
+		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) && slices.Contains(imports(t, file), "provium/"+testMachines) {
+			t.Errorf("%s: only tests may import %s", file, testMachines)
 		}
 	})
 }

@@ -31,13 +31,18 @@ func NewBus(now func() time.Time, sinks ...Sink) *Bus {
 	return &Bus{now: now, sinks: append([]Sink(nil), sinks...)}
 }
 
-// Emit stamps e with the clock and passes it to every sink. A sink that fails gets no
-// more events; its error is in [Bus.Err].
-func (b *Bus) Emit(e Event) {
+// Emit stamps e with the clock and distributes it. A sink that fails gets no
+// more events; [Bus.Err] returns why.
+func (b *Bus) Emit(e Event) { b.Forward(e, nil) }
+
+// Forward is Emit for an event that was encoded elsewhere, as by the process of a
+// test file: payload, if not nil, is what [EncodePayload] returned for e. Sinks
+// write it as it is.
+func (b *Bus) Forward(e Event, payload []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = max(b.last, b.now().UnixNano())
-	env := Envelope{TS: b.last, Event: e}
+	env := Envelope{TS: b.last, Event: e, payload: payload}
 	kept := b.sinks[:0]
 	for _, s := range b.sinks {
 		if err := s.Put(env); err != nil {

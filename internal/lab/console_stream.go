@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,10 +20,10 @@ const consoleChunk = 64 << 10
 // its beginning, later ones from where the previous one stopped.
 func (c Console) Read(site Site) (*Stream, error) {
 	log := c.log()
+	if log != nil && c.vm.host.Local {
+		return nil, errors.New("console:read: VMM does not expose a console socket")
+	}
 	if log == nil {
-		if c.vm.host.NoGuests {
-			return nil, errors.New("console:read: VMM does not expose a console socket")
-		}
 		return nil, c.vm.stateError("console:read", Booted)
 	}
 	c.vm.mu.Lock()
@@ -76,7 +75,7 @@ func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) er
 	if err != nil {
 		return err
 	}
-	if inst == nil {
+	if c.vm.host.Local {
 		return errors.New("console:write: VMM does not expose a console socket")
 	}
 	hvc := false
@@ -86,20 +85,21 @@ func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) er
 			hvc = device == "hvc0"
 		}
 	}
-	var deadline time.Time
+	limited, cancel := ctx, context.CancelFunc(func() {})
 	if limit > 0 {
-		deadline = time.Now().Add(limit)
+		limited, cancel = context.WithTimeoutCause(ctx, limit, errWriteLimit)
 	}
-	stop := context.AfterFunc(ctx, func() { inst.machine.InterruptConsole(hvc) })
-	defer stop()
-	n, err := inst.machine.WriteConsole(hvc, data, deadline)
+	defer cancel()
+	n, err := inst.machine.WriteConsole(limited, hvc, data)
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, errWriteLimit):
 		return fmt.Errorf("console:write timed out after %v: the guest took %d of %d bytes", limit, n, len(data))
 	}
 	return err
 }
+
+var errWriteLimit = errors.New("console:write timed out")

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/disk"
 	"provium/internal/snapshot"
 )
 
@@ -41,9 +42,6 @@ type vmShot struct {
 // "" is one in the temporary directory of the run.
 func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 	h := l.host
-	if h.NoGuests {
-		return nil, errNoGuest
-	}
 	temporary := dir == ""
 	if temporary {
 		dir = strings.TrimSuffix(h.snapshotPath(), ".snap") + ".lab"
@@ -234,7 +232,7 @@ func (s *labShot) take(ctx context.Context) (err error) {
 		if s.token {
 			token = rand.Text()
 		}
-		v.taken, err = v.inst.finish(v.w, v.moment, diskForm{token: token})
+		v.taken, err = v.inst.finish(v.w, v.moment, disk.Form{Token: token})
 		return err
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 )
@@ -40,7 +41,7 @@ type VM struct {
 	holders   int            // labs that hold this VM
 
 	nics  []*NIC // attached, in order of attaching
-	disks diskShelf
+	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests
 
@@ -51,6 +52,7 @@ func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	v := &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
 		inFlight: map[string]int{}}
 	v.Actor = handle.NewActor(v)
+	v.disks = disk.NewShelf(h.diskEnv(), v)
 	return v
 }
 
@@ -119,6 +121,15 @@ func (v *VM) running(op string, need State) (*instance, error) {
 	return v.inst, nil
 }
 
+// serving returns the instance on which an operation of a test may run.
+func (v *VM) serving(op string) (*instance, error) {
+	inst, err := v.running(op, Booted)
+	if err == nil && v.host.Local {
+		return nil, errNoGuest
+	}
+	return inst, err
+}
+
 // Boot boots the guest and returns when its agent answers. opts lie on top of
 // those of the declaration, for this boot only.
 func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
@@ -141,10 +152,6 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	merged := v.opts.Merge(opts)
 	if err := v.declareDisks(ctx, merged); err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
-	}
-	if v.host.NoGuests {
-		v.setState(Booted)
-		return nil
 	}
 	return v.bootGuest(ctx, merged)
 }
@@ -181,12 +188,6 @@ func (v *VM) prepareDir() error {
 	return nil
 }
 
-func (v *VM) setState(s State) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.state, v.reason = s, ""
-}
-
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
 	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.stopMachine(ctx) })
@@ -214,10 +215,8 @@ func (v *VM) transition(ctx context.Context, op string, from, to State, do func(
 	if err != nil {
 		return err
 	}
-	if inst != nil {
-		if err := do(inst); err != nil {
-			return fmt.Errorf("vm `%s` %s: %w", v.name, op, err)
-		}
+	if err := do(inst); err != nil {
+		return fmt.Errorf("vm `%s` %s: %w", v.name, op, err)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -248,11 +247,8 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 	}
 	defer release()
 	inst, err := v.running("power_button", Booted)
-	if err != nil || inst == nil {
-		if err == nil {
-			v.setState(Shutdown)
-		}
-		return err == nil, err
+	if err != nil {
+		return false, err
 	}
 	inst.expectEnd()
 	if err := inst.machine.PowerDown(ctx); err != nil && !inst.ended() {
@@ -310,7 +306,7 @@ func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
 	}
-	err := v.closeDisks()
+	err := v.disks.Close()
 	v.mu.Lock()
 	dir := v.dir
 	v.mu.Unlock()

@@ -42,7 +42,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 // Machine is a running QEMU process. It is safe for concurrent use.
 type Machine struct {
 	cfg    Config
-	cmd    *exec.Cmd
+	proc   proc.Process
 	qmp    *qmp.Client
 	ram    *os.File // the memfd, or the snapshot's file
 	agent  string   // socket path
@@ -92,12 +92,12 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		m.closeFiles()
 		return nil, err
 	}
-	m.cmd = exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
-	m.cmd.Dir = cfg.Dir
-	m.cmd.Env = append(m.cmd.Environ(), mallocTunables)
-	m.cmd.ExtraFiles = child.files
-	m.cmd.Stderr = m.stderr
-	if err := cfg.Starter.Start(m.cmd); err != nil {
+	cmd := exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
+	cmd.Dir = cfg.Dir
+	cmd.Env = append(cmd.Environ(), mallocTunables)
+	cmd.ExtraFiles = child.files
+	cmd.Stderr = m.stderr
+	if m.proc, err = cfg.Starter.Launch(cmd); err != nil {
 		ends.close()
 		m.closeFiles()
 		return nil, &StartError{Err: err}
@@ -276,7 +276,7 @@ func newRAM(size int64) (*os.File, error) {
 }
 
 func (m *Machine) reap() {
-	err := m.cmd.Wait()
+	err := m.proc.Wait()
 	if err != nil {
 		m.exit = fmt.Errorf("qemu ended: %w", err)
 	}
@@ -307,11 +307,11 @@ func (m *Machine) Done() <-chan struct{} { return m.done }
 // is the end of what it printed.
 func (m *Machine) Exit() (stderr string, err error) { return m.stderr.String(), m.exit }
 
-// Kill ends the process at once.
-func (m *Machine) Kill() { proc.KillGroup(m.cmd.Process.Pid) }
+// Kill ends the process at once. It does nothing when the process has ended.
+func (m *Machine) Kill() { m.proc.Kill() }
 
-// PID is the process id on the host.
-func (m *Machine) PID() int { return m.cmd.Process.Pid }
+// PID returns the process id on the host.
+func (m *Machine) PID() int { return m.proc.PID() }
 
 // Accel is the accelerator in use, "kvm" or "tcg".
 func (m *Machine) Accel() string { return m.cfg.Accel }
@@ -363,33 +363,18 @@ func (m *Machine) dialAgent(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// WriteConsole sends input to ttyS0, or to hvc0. It blocks while the guest
-// does not read; a deadline bounds it (zero: none). It returns how many bytes
-// were taken.
-func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, error) {
-	f := m.serial.file
+// WriteConsole sends input to ttyS0, or to hvc0. It blocks while the guest does not
+// read, or another call writes, until ctx ends. It returns how many bytes were taken.
+func (m *Machine) WriteConsole(ctx context.Context, hvc bool, data []byte) (int, error) {
+	p := m.serial
 	if hvc {
-		f = m.hvc.file
+		p = m.hvc
 	}
-	if err := f.SetWriteDeadline(deadline); err != nil {
-		return 0, fmt.Errorf("qemu console write: %w", err)
-	}
-	n, err := f.Write(data)
+	n, err := p.write(ctx, data)
 	if err != nil {
 		return n, fmt.Errorf("qemu console write: %w", err)
 	}
 	return n, nil
-}
-
-// InterruptConsole ends a WriteConsole that is under way.
-func (m *Machine) InterruptConsole(hvc bool) {
-	f := m.serial.file
-	if hvc {
-		f = m.hvc.file
-	}
-	// Without a deadline the write goes on, as it would for a caller that does
-	// not want to stop.
-	_ = f.SetWriteDeadline(time.Unix(1, 0))
 }
 
 // SyncConsole delivers what the guest has printed so far to Config.Serial and Config.HVC.

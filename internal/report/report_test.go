@@ -204,6 +204,40 @@ func TestResultSurvivesEncoding(t *testing.T) {
 	}
 }
 
+func TestCollector(t *testing.T) {
+	c := NewCollector("a")
+	c.Expect([]string{"one", "two", "three", "four", "five"})
+	for _, e := range []event.Event{
+		event.FileDispatched{Path: "a"},
+		event.TestStarted{Path: "a", Name: "one"},
+		event.VMSpawned{File: "a", VMName: "n1"},
+		event.TestPassed{Path: "a", Name: "one", DurationNS: 1<<64 - 1, Log: []string{"x"}},
+		event.TestStarted{Path: "a", Name: "three"},
+		event.TestSkipped{Path: "a", Name: "three", Reason: "todo"},
+		event.TestStarted{Path: "a", Name: "four"},
+	} {
+		c.Add(e)
+	}
+	if t4 := c.Running(); t4 == nil || t4.Name != "four" || c.Failed() || c.Tests() != 2 {
+		t.Errorf("running %+v, failed %v, %d tests", t4, c.Failed(), c.Tests())
+	}
+	if got := c.Missing(); !reflect.DeepEqual(got, []string{"two", "four", "five"}) {
+		t.Error(got)
+	}
+	c.Add(event.TestFailed{Path: "a", Name: "four", DurationNS: 9, Reason: "why", ConsoleExcerpt: "panic"})
+	if c.Running() != nil || !c.Failed() {
+		t.Error("the failure is missing")
+	}
+	want := FileResult{Path: "a", Status: FileFailed, ChunkError: "chunk", Duration: 7, Tests: []TestResult{
+		{Name: "one", Status: TestPassed, Duration: 1<<63 - 1, Log: []string{"x"}},
+		{Name: "three", Status: TestSkipped, Message: "todo"},
+		{Name: "four", Status: TestFailed, Message: "why", ConsoleExcerpt: "panic", Duration: 9},
+	}}
+	if got := c.Result(FileFailed, "chunk", 7); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestStatusesAreThoseOfEvents(t *testing.T) {
 	for a, b := range map[FileStatus]event.FileStatus{
 		FilePassed: event.FilePassed, FileFailed: event.FileFailed, FileTimedOut: event.FileTimedOut, FileCrashed: event.FileCrashed,

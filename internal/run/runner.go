@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,8 @@ func Runner(pipe *os.File, filter string) error {
 }
 
 type runner struct {
-	pipe *messagePipe
+	pipe   *messagePipe
+	repeat string // of the job
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -55,6 +55,7 @@ func (e *stopError) Error() string { return e.reason }
 
 func (r *runner) run(j *job) error {
 	started := time.Now()
+	r.repeat = j.Repeat
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	go r.listen(cancel)
@@ -142,6 +143,9 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)
 	}
+	if j.Local {
+		bootNothing(h, starter)
+	}
 	return h, nil
 }
 
@@ -189,13 +193,18 @@ func ImageSpec(p config.Profile) image.Spec {
 	}
 }
 
+// emit sends an event to the dispatcher. It is encoded here and nowhere else.
 func (r *runner) emit(e event.Event) {
-	var frame bytes.Buffer
-	if err := event.NewEncoder(&frame).Encode(event.Envelope{Event: e}); err != nil {
+	if failed, ok := e.(event.TestFailed); ok {
+		failed.Reason = repeatable(failed.Reason, r.repeat)
+		e = failed
+	}
+	payload, err := event.EncodePayload(e)
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
 		return
 	}
-	_ = r.pipe.send(&message{Event: frame.Bytes()})
+	_ = r.pipe.send(&message{Event: &encodedEvent{Kind: string(e.Kind()), Payload: payload}})
 }
 
 // ask sends a request to the pool and waits for the answer.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 
 	"provium/internal/fixture"
@@ -71,7 +70,7 @@ func (s *session) dependOnVMs() error {
 			continue
 		}
 		for _, path := range vm.DiskImages() {
-			if err := s.build.Uses(s.inProject(path)); err != nil {
+			if err := s.build.Uses(s.InProject(path)); err != nil {
 				return fmt.Errorf("disk of vm `%s`: %w", vm.Name(), err)
 			}
 		}
@@ -117,133 +116,4 @@ func (s *session) snapshotOf(v lua.Value) (*fixture.Built, error) {
 		}
 	}
 	return nil, nil
-}
-
-// fixtureFunction is lab.vm_fixture or lab.lab_fixture of the lab behind obj, callable with
-// `.` and with `:`. A lab given as first argument is the lab of that call only.
-func (s *session) fixtureFunction(obj any, name string) *lua.Function {
-	return s.state.NewFunction("lab."+name, func(c *lua.Call) ([]lua.Value, error) {
-		a := value.FunctionArgs(c, "lab:"+name)
-		target := obj
-		if u, ok := a.Value(1).(*lua.Userdata); ok {
-			if _, isLab := labOf(u.Object()); isLab {
-				target = u.Object()
-				a.Values = a.Values[1:]
-			}
-		}
-		l, _ := labOf(target)
-		if err := s.ended(a, "lab", l.Name(), l); err != nil {
-			return nil, err
-		}
-		if name == "vm_fixture" {
-			return s.vmFixture(a, l)
-		}
-		return s.labFixture(a, l)
-	})
-}
-
-// vmFixture is lab:vm_fixture(name).
-func (s *session) vmFixture(a value.Args, l *lab.Lab) ([]lua.Value, error) {
-	source, err := s.fixtureArg(a)
-	if err != nil {
-		return nil, err
-	}
-	var vm *lab.VM
-	err = s.op(a, nil, func(ctx context.Context) error {
-		return s.restore(ctx, source, fixture.VM, func(e *fixture.Entry) (err error) {
-			if vm == nil { // else another entry goes into the same VM
-				if vm, err = l.DeclareFrom(e.Label, e.Profile); err != nil {
-					return err
-				}
-			}
-			return vm.Restore(ctx, e.Path)
-		})
-	})
-	if err != nil {
-		if vm != nil {
-			_ = l.Remove(vm) // it never was what was asked for; the scope still closes it
-		}
-		return nil, a.Errorf("%w", err)
-	}
-	s.current.touch(vm)
-	return []lua.Value{s.vmHandle(vm)}, nil
-}
-
-// labFixture is lab:lab_fixture(name).
-func (s *session) labFixture(a value.Args, l *lab.Lab) ([]lua.Value, error) {
-	source, err := s.fixtureArg(a)
-	if err != nil {
-		return nil, err
-	}
-	var sub *lab.Lab
-	err = s.op(a, nil, func(ctx context.Context) error {
-		return s.restore(ctx, source, fixture.Lab, func(e *fixture.Entry) (err error) {
-			sub, err = l.SubLabFrom(ctx, e.Path)
-			return err
-		})
-	})
-	if err != nil {
-		return nil, a.Errorf("%w", err)
-	}
-	for _, vm := range sub.AllVMs() {
-		s.current.touch(vm)
-	}
-	return []lua.Value{s.labHandle(sub)}, nil
-}
-
-// fixtureArg reads the name and finds the file.
-func (s *session) fixtureArg(a value.Args) (source fixture.Source, err error) {
-	name, err := a.Path(1, "name")
-	if err != nil {
-		return source, err
-	}
-	if s.store == nil {
-		return source, a.Errorf("there are no fixtures here")
-	}
-	if source, err = s.store.Find(s.build, name); err != nil {
-		return source, a.Errorf("%w", err)
-	}
-	return source, nil
-}
-
-// restore restores a fixture without the baton. Its entry stays in the cache until the
-// session is closed.
-func (s *session) restore(ctx context.Context, source fixture.Source, kind fixture.Kind, restore func(*fixture.Entry) error) error {
-	e, err := s.store.Restore(ctx, builder{s.world}, s.build, source, kind, restore)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.entries = append(s.entries, e)
-	return nil
-}
-
-// labDependsOnFile is lab:depends_on_file(path).
-func (s *session) labDependsOnFile(a value.Args, _ *lab.Lab) ([]lua.Value, error) {
-	path, err := a.Path(1, "path")
-	if err != nil {
-		return nil, err
-	}
-	path = s.hostPath(a.Call, path)
-	if _, err := os.Stat(path); err != nil {
-		return nil, a.Errorf("%w", err)
-	}
-	if err := s.build.Uses(path); err != nil {
-		return nil, a.Errorf("%w", err)
-	}
-	return nil, nil
-}
-
-// makes records that a build writes a file: it is no dependency then when it is read.
-func (s *session) makes(path string) { s.build.Makes(s.inProject(path)) }
-
-// restores records that a build depends on a snapshot which it does not make. A missing one
-// is left to the restore to report.
-func (s *session) restores(path string) error {
-	path = s.inProject(path)
-	if _, err := os.Stat(path); err != nil {
-		return nil
-	}
-	return s.build.Uses(path)
 }

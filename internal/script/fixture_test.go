@@ -155,13 +155,11 @@ func TestPanicInTheChunkPoisons(t *testing.T) {
 	}
 }
 
-// testEnv is an Env of a project with fixtures, on a host that boots no guests.
+// testEnv is an Env of a project with fixtures, on a host of fake machines.
 func testEnv(t *testing.T, project string) Env {
 	return Env{
 		Project: project, Roots: []string{filepath.Join(project, "tests")},
-		Host: &lab.Host{
-			File: "provium", Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TempDir: t.TempDir(), NoGuests: true,
-		},
+		Host:     testHost(t),
 		Fixtures: &fixture.Cache{Dir: filepath.Join(t.TempDir(), "cache"), Program: "test"},
 	}
 }

@@ -2,14 +2,12 @@ package script
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 
 	"provium/internal/event"
 	"provium/internal/lab"
-	"provium/internal/lua"
 )
 
 // baseline is the root lab as the chunk left it, for provium.reset_between_tests.
@@ -18,21 +16,8 @@ type baseline struct {
 	used     bool             // a test has run since
 }
 
-// setReset is provium.reset_between_tests = v.
-func (s *session) setReset(v lua.Value) error {
-	wanted, ok := v.(bool)
-	if !ok && v != nil {
-		return fmt.Errorf("provium.reset_between_tests: expected boolean, got %s", lua.TypeName(v))
-	}
-	if s.inTest() {
-		return errors.New("provium.reset_between_tests: cannot be set inside a test body (set it at file scope)")
-	}
-	s.wantReset = wanted
-	return nil
-}
-
-// takeBaseline saves what the chunk has made, where tests are to start from it. It tells
-// whether they may run.
+// takeBaseline saves what the chunk has made, where tests are to start from it. It
+// reports whether they may run.
 func (r *testRun) takeBaseline() bool {
 	if !r.wantReset {
 		return true
@@ -70,7 +55,7 @@ func (r *testRun) takeBaseline() bool {
 	return true
 }
 
-// resetLab has a test start from the baseline. more tells that other tests follow.
+// resetLab brings back the baseline for a test. more says whether other tests follow.
 func (r *testRun) resetLab(more bool) error {
 	b := &r.base
 	if b.snapshot == nil {

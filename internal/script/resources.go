@@ -2,52 +2,35 @@ package script
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"provium/internal/lab"
-	"provium/internal/lua"
+	"provium/internal/script/binding"
 )
 
-// resources are what a scope has opened beside VMs and labs, by kind in the
-// order they are closed in, within a kind in order of creation.
-type resources [resourceKinds][]resource
+// resources are what a scope has opened beside VMs and labs, by kind in the order in which
+// they are closed, within a kind in order of creation.
+type resources [binding.Kinds][]binding.Resource
 
-// Kinds of resources, in the order they are closed in.
-const (
-	streamResource = iota
-	processResource
-	callResource // system calls that nobody has awaited
-	fileResource
-	workerResource
-	resourceKinds
-)
-
-// resource is one of them; close is silent about a guest that is gone.
-type resource interface {
-	fmt.Stringer
-	Close(ctx context.Context) error
-}
-
-// own registers a resource with the running scope.
-func (f *file) own(kind int, r resource) {
-	if f.opened == nil {
-		f.opened = map[*lab.Lab]*resources{}
+// Own implements binding.Runner.
+func (s *session) Own(kind binding.Kind, r binding.Resource) {
+	if s.opened == nil {
+		s.opened = map[*lab.Lab]*resources{}
 	}
-	all := f.opened[f.scope]
+	all := s.opened[s.scope]
 	if all == nil {
 		all = &resources{}
-		f.opened[f.scope] = all
+		s.opened[s.scope] = all
 	}
 	all[kind] = append(all[kind], r)
 }
 
-// disown takes off what the test has closed itself.
-func (f *file) disown(kind int, r resource) {
-	for _, all := range f.opened {
-		all[kind] = slices.DeleteFunc(all[kind], func(x resource) bool { return x == r })
+// Disown implements binding.Runner.
+func (s *session) Disown(kind binding.Kind, r binding.Resource) {
+	for _, all := range s.opened {
+		all[kind] = slices.DeleteFunc(all[kind], func(x binding.Resource) bool { return x == r })
 	}
 }
 
@@ -58,7 +41,7 @@ const closeTurns = 2 * time.Second
 // closeResources closes what a scope has opened, kind by kind and each kind in
 // order of creation, without the baton. Some need long; after closeTurns the
 // rest of a kind is closed side by side.
-func closeResources(ctx context.Context, all *resources, warn func(resource, error)) {
+func closeResources(ctx context.Context, all *resources, warn func(binding.Resource, error)) {
 	if all == nil {
 		return
 	}
@@ -89,23 +72,4 @@ func closeResources(ctx context.Context, all *resources, warn func(resource, err
 			}
 		}
 	}
-}
-
-// site is the line of a test or fixture that calls.
-func (f *file) site(c *lua.Call) lab.Site {
-	at := c.CallerFile()
-	s := lab.Site{File: at.Source, Line: at.Line}
-	if f.current != nil {
-		s.Test = f.current.name
-	}
-	return s
-}
-
-// streamResource's Close cannot fail.
-type ownedStream struct{ *lab.Stream }
-
-// Close implements resource.
-func (s ownedStream) Close(context.Context) error {
-	s.Stream.Close()
-	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"provium/internal/event"
-	"provium/internal/lab"
 )
 
 // outcome is what a run of a file showed from outside.
@@ -119,7 +118,7 @@ func write(t *testing.T, files map[string]string) (project string) {
 
 const testPath = "tests/x.test.lua"
 
-// runFile runs tests/x.test.lua of a project on a host that boots no guests.
+// runFile runs tests/x.test.lua of a project on a host of fake machines.
 func runFile(t *testing.T, ctx context.Context, project string, change func(*Config)) outcome {
 	t.Helper()
 	var out outcome
@@ -128,10 +127,7 @@ func runFile(t *testing.T, ctx context.Context, project string, change func(*Con
 	cfg := Config{
 		Env: Env{
 			Project: project, Roots: []string{filepath.Join(project, "tests")},
-			Host: &lab.Host{
-				Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, ConfigPath: "provium.toml",
-				TempDir: t.TempDir(), NoGuests: true,
-			},
+			Host:   testHost(t),
 			Stdout: &stdout, Stderr: &stderr,
 			Emit: func(e event.Event) {
 				mu.Lock()
@@ -474,5 +470,33 @@ func TestJSONFromLua(t *testing.T) {
 		if want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("%s: got\n%s\nwant %q", source, got, want)
 		}
+	}
+}
+
+// One rule for relative paths of the host, and errors that show where was looked.
+func TestRelativeHostPaths(t *testing.T) {
+	project := write(t, map[string]string{
+		testPath: `
+local helper = require("lib.helper")
+local vm = provium:vm("v", "host"):boot()
+test("push", function() vm:push_file("gone", "/x") end)
+test("push in a helper", function() helper.push(vm) end)
+test("depends", function() provium:depends_on_file("gone") end)
+test("wrong state", function() provium:vm("w", "host"):snapshot("gone.snap") end)`,
+		"tests/lib/helper.lua": "return {push = function(v) v:push_file('gone', '/x') end}",
+	})
+	o := runFile(t, context.Background(), project, nil)
+	for name, want := range map[string]string{
+		"push":             "tests/gone: no such file or directory",
+		"push in a helper": "tests/lib/gone: no such file or directory",
+		"depends":          "tests/gone: no such file or directory",
+	} {
+		e := o.failed(t, name, want)
+		if !strings.Contains(e.Reason, filepath.Join(project, want[:strings.IndexByte(want+":", ':')])) {
+			t.Errorf("%s does not show the path that was tried:\n%s", name, e.Reason)
+		}
+	}
+	if e := o.failed(t, "wrong state"); strings.Contains(e.Reason, "tried") {
+		t.Error(e.Reason)
 	}
 }

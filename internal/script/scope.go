@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"provium/internal/lab"
-	"provium/internal/script/value"
+	"provium/internal/script/binding"
 )
 
 // closeLimit bounds how long the end of a scope may take.
@@ -21,7 +21,7 @@ func (s *session) closeScope(what string, scope *lab.Lab) {
 	opened := s.opened[scope]
 	delete(s.opened, scope)
 	_ = s.state.Block(func() error {
-		closeResources(ctx, opened, func(r resource, err error) {
+		closeResources(ctx, opened, func(r binding.Resource, err error) {
 			s.warn("close of %s in %s: %v", r, what, err)
 		})
 		for _, err := range scope.CloseScope(ctx) {
@@ -63,12 +63,4 @@ func reach(scope *lab.Lab) map[any]bool {
 	}
 	walk(scope)
 	return seen
-}
-
-// ended is the error of an operation on a handle whose scope has ended, nil while it lasts.
-func (s *session) ended(a value.Args, kind, name string, object any) error {
-	if scope, gone := s.gone[object]; gone {
-		return a.Errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
-	}
-	return nil
 }

@@ -27,11 +27,9 @@ type session struct {
 	scope   *lab.Lab // of the running test, else root
 	build   *fixtures.Build
 
-	state   *lua.State
-	types   types
-	provium *lua.Userdata
-	packing map[string]*lua.Function // lab.pack and lab.unpack
-	equal   *lua.Function            // the operator ==
+	state    *lua.State
+	testType *lua.Type     // of t
+	equal    *lua.Function // the operator ==
 
 	claimed   bool // provium:claim was called
 	wantReset bool // provium.reset_between_tests
@@ -39,13 +37,10 @@ type session struct {
 	gone      map[any]string   // VMs, bridges and labs whose scope has ended, with its name
 	entries   []*fixture.Entry // in use
 
-	mu      sync.Mutex
-	current *execution
-	setting setting // provium.timeout
+	mu           sync.Mutex
+	current      *execution
+	defaultLimit timeLimit // provium.timeout
 }
-
-// file is the session that a binding works for.
-type file = session
 
 // newSession prepares a session for the file at absPath, which errors call path. It has no
 // state yet. build is nil for a test file.
@@ -133,27 +128,6 @@ func (w *world) chunkName(path string) string {
 		return rel
 	}
 	return path
-}
-
-// hostPath resolves a path of the host that a Lua file names: a relative one starts at the
-// directory of that file.
-func (s *session) hostPath(c *lua.Call, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	from := filepath.Dir(c.CallerFile().Source)
-	if !filepath.IsAbs(from) {
-		from = filepath.Join(s.Project, from)
-	}
-	return filepath.Join(from, path)
-}
-
-// inProject makes a path absolute that is relative to the working directory.
-func (w *world) inProject(path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(w.Project, path)
 }
 
 func (s *session) setCurrent(e *execution) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"provium/internal/lua"
+	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
 
@@ -69,7 +70,7 @@ func (t *task) leave() {
 }
 
 // luaParallel is parallel{f, g, ...}.
-func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
+func (s *session) luaParallel(c *lua.Call) ([]lua.Value, error) {
 	a := value.FunctionArgs(c, "parallel")
 	t, ok := a.Value(1).(*lua.Table)
 	if !ok || a.Len() != 1 {
@@ -87,15 +88,15 @@ func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
 			return nil, a.Errorf("entry %d must be a function, got %s", i+1, lua.TypeName(fn))
 		}
 	}
-	e := f.current
+	e := s.current
 	if e == nil {
-		return nil, errIdle
+		return nil, binding.ErrIdle
 	}
 	tasks := make([]*task, len(fns))
 	for i, fn := range fns {
 		tasks[i] = e.spawn(c.Context(), c, fn)
 	}
-	results, err := f.join(c, e, tasks)
+	results, err := e.join(c, tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func (f *file) luaParallel(c *lua.Call) ([]lua.Value, error) {
 
 // join waits for tasks and gives what they returned, or the error of the one that
 // failed first.
-func (f *file) join(c *lua.Call, e *execution, tasks []*task) ([][]lua.Value, error) {
+func (e *execution) join(c *lua.Call, tasks []*task) ([][]lua.Value, error) {
 	// While the others run this one waits for nothing but them.
 	e.tasks.live--
 	blockErr := c.Block(func(context.Context) error {
@@ -156,32 +157,32 @@ func awaitAll(tasks []*task) {
 }
 
 // coFunctions is the global co: the coroutine library with a wrap of its own.
-func (f *file) coFunctions() (*lua.Table, error) {
-	library, ok := f.state.Global("coroutine").(*lua.Table)
+func (s *session) coFunctions() (*lua.Table, error) {
+	library, ok := s.state.Global("coroutine").(*lua.Table)
 	if !ok {
 		return nil, errors.New("the coroutine library is missing")
 	}
-	t := f.state.NewTable()
+	t := s.state.NewTable()
 	for k, v := range library.All() {
 		value.MustSet(t, k, v)
 	}
-	value.MustSet(t, "wrap", f.state.NewFunction("co.wrap", f.coWrap))
+	value.MustSet(t, "wrap", s.state.NewFunction("co.wrap", s.coWrap))
 	return t, nil
 }
 
 // coWrap is co.wrap(fn): a function whose call runs fn as background task.
-func (f *file) coWrap(c *lua.Call) ([]lua.Value, error) {
+func (s *session) coWrap(c *lua.Call) ([]lua.Value, error) {
 	a := value.FunctionArgs(c, "co.wrap")
 	fn, err := a.Function(1, "fn")
 	if err != nil {
 		return nil, err
 	}
 	var started *task
-	return []lua.Value{f.state.NewFunction("co.wrap task", func(c *lua.Call) ([]lua.Value, error) {
-		e := f.current
+	return []lua.Value{s.state.NewFunction("co.wrap task", func(c *lua.Call) ([]lua.Value, error) {
+		e := s.current
 		switch {
 		case e == nil:
-			return nil, errIdle
+			return nil, binding.ErrIdle
 		case started != nil:
 			select {
 			case <-started.th.Done():
@@ -191,7 +192,7 @@ func (f *file) coWrap(c *lua.Call) ([]lua.Value, error) {
 			}
 		}
 		began := make(chan struct{})
-		started = e.spawn(e.ctx, c, f.state.NewFunction("co.wrap task", func(inner *lua.Call) ([]lua.Value, error) {
+		started = e.spawn(e.ctx, c, s.state.NewFunction("co.wrap task", func(inner *lua.Call) ([]lua.Value, error) {
 			close(began)
 			return inner.Call(fn, inner.Args()...)
 		}), c.Args()...)

@@ -11,7 +11,7 @@ import (
 )
 
 // luaWaitUntil is wait_until(predicate, opts?).
-func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
+func (s *session) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 	a := value.FunctionArgs(c, "wait_until")
 	predicate, err := a.Function(1, "predicate")
 	if err != nil {
@@ -33,7 +33,7 @@ func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	began := f.Now()
+	began := s.Now()
 	for {
 		values, err := c.Call(predicate)
 		if err != nil {
@@ -42,11 +42,11 @@ func (f *file) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 		if len(values) > 0 && values[0] != nil && values[0] != false {
 			return values[:1], nil
 		}
-		left := timeout - f.Now().Sub(began)
+		left := timeout - s.Now().Sub(began)
 		if left <= 0 {
 			return nil, fmt.Errorf("wait_until: %s not met within %s", desc, value.FormatSeconds(timeout))
 		}
-		if err := f.nap(c, desc, min(interval, left)); err != nil {
+		if err := s.nap(c, desc, min(interval, left)); err != nil {
 			return nil, err
 		}
 	}
@@ -63,10 +63,10 @@ func waitDuration(o value.Options, key string, absent time.Duration) (time.Durat
 
 // nap lets time pass between two looks. It shows as operation in flight, but is not worth a
 // line among the last operations.
-func (f *file) nap(c *lua.Call, desc string, d time.Duration) error {
+func (s *session) nap(c *lua.Call, desc string, d time.Duration) error {
 	end := func() {}
-	if f.current != nil {
-		end = f.current.trace.silent(operation{text: describe("wait_until", desc), where: c.CallerFile().String()})
+	if s.current != nil {
+		end = s.current.trace.silent(operation{text: describe("wait_until", desc), where: c.CallerFile().String()})
 	}
 	defer end()
 	return c.Block(func(ctx context.Context) error {

@@ -1,0 +1,72 @@
+package report
+
+import (
+	"slices"
+	"time"
+
+	"provium/internal/event"
+)
+
+// Collector makes the result of one test file from the file's events, as they
+// come or from a saved stream. It is used from one goroutine at a time.
+type Collector struct {
+	path     string
+	tests    []TestResult
+	running  *event.TestStarted
+	expected []string // tests without a result
+}
+
+// NewCollector returns a Collector for the file at path.
+func NewCollector(path string) *Collector { return &Collector{path: path} }
+
+// Expect sets the names of the tests that must have a result.
+func (c *Collector) Expect(tests []string) { c.expected = slices.Clone(tests) }
+
+// Add takes an event of the file. Those that are not about tests change nothing.
+func (c *Collector) Add(e event.Event) {
+	switch e := e.(type) {
+	case event.TestStarted:
+		c.running = &e
+	case event.TestPassed:
+		c.finished(TestResult{Name: e.Name, Status: TestPassed, Log: e.Log, Duration: duration(e.DurationNS)})
+	case event.TestFailed:
+		c.finished(TestResult{
+			Name: e.Name, Status: TestFailed, Message: e.Reason, Log: e.Log,
+			Duration: duration(e.DurationNS), ConsoleExcerpt: e.ConsoleExcerpt,
+		})
+	case event.TestSkipped:
+		c.finished(TestResult{Name: e.Name, Status: TestSkipped, Message: e.Reason})
+	}
+}
+
+func (c *Collector) finished(t TestResult) {
+	c.running = nil
+	c.expected = slices.DeleteFunc(c.expected, func(name string) bool { return name == t.Name })
+	c.tests = append(c.tests, t)
+}
+
+// Running returns the test that has started and not ended, or nil.
+func (c *Collector) Running() *event.TestStarted { return c.running }
+
+// Missing returns the names of the expected tests without a result, in order.
+func (c *Collector) Missing() []string { return slices.Clone(c.expected) }
+
+// Tests returns how many tests have a result.
+func (c *Collector) Tests() int { return len(c.tests) }
+
+// Failed reports whether a test has failed.
+func (c *Collector) Failed() bool {
+	return slices.ContainsFunc(c.tests, func(t TestResult) bool { return t.Status == TestFailed })
+}
+
+// Result returns the file's result. Status, chunk error and duration are not told
+// by the events of its tests.
+func (c *Collector) Result(status FileStatus, chunkError string, took time.Duration) FileResult {
+	return FileResult{Path: c.path, Status: status, ChunkError: chunkError, Tests: slices.Clone(c.tests), Duration: took}
+}
+
+// duration converts without overflow: a stream is not to be trusted.
+func duration(ns uint64) time.Duration {
+	const most = 1<<63 - 1
+	return time.Duration(min(ns, most))
+}

@@ -1,0 +1,133 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+	"provium/internal/script/binding"
+	"provium/internal/script/value"
+)
+
+// batch collects the operations of one vm:batch.
+type batch struct {
+	ops    []lab.BatchOp
+	closed bool
+}
+
+// batchRead reads the arguments of one operation of a batch.
+type batchRead func(a value.Args) (lab.BatchOp, error)
+
+func newBatchType() *lua.Type {
+	t := &lua.Type{Name: "batch", Methods: map[string]lua.GoFunc{}}
+	for name, read := range map[string]batchRead{
+		"run": func(a value.Args) (lab.BatchOp, error) {
+			r, err := runRequest(a)
+			return lab.RunOp{RunRequest: r}, err
+		},
+		"read_file": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
+			return lab.ReadFileOp{Path: path}, err
+		},
+		"write_file": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
+			if err != nil {
+				return nil, err
+			}
+			data, err := a.Str(2, "data")
+			return lab.WriteFileOp{Path: path, Data: []byte(data)}, err
+		},
+		"stat": func(a value.Args) (lab.BatchOp, error) {
+			path, follow, err := statArgs(a)
+			return lab.StatOp{Path: path, Follow: follow}, err
+		},
+		"listdir": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
+			return lab.ListDirOp{Path: path}, err
+		},
+		"mkdir": func(a value.Args) (lab.BatchOp, error) {
+			path, parents, mode, err := mkdirArgs(a)
+			return lab.MkdirOp{Path: path, Parents: parents, Perm: mode}, err
+		},
+		"unlink": func(a value.Args) (lab.BatchOp, error) {
+			path, err := a.Path(1, "path")
+			return lab.UnlinkOp{Path: path}, err
+		},
+		"syscall": func(a value.Args) (lab.BatchOp, error) {
+			if _, isTable := a.Value(2).(*lua.Table); isTable {
+				return nil, a.Errorf("the table form is not possible in a batch (use vm:syscall)")
+			}
+			s, err := syscallArgs(a)
+			return lab.SyscallOp{Syscall: s}, err
+		},
+		"rename": func(a value.Args) (lab.BatchOp, error) {
+			from, to, err := renameArgs(a)
+			return lab.RenameOp{From: from, To: to}, err
+		},
+	} {
+		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
+			b := binding.Object(c).(*batch)
+			if b.closed {
+				return nil, fmt.Errorf("batch:%s: this batch was sent already", name)
+			}
+			op, err := read(value.MethodArgs(c, "batch:"+name))
+			if err == nil {
+				b.ops = append(b.ops, op)
+			}
+			return nil, err
+		}
+	}
+	return t
+}
+
+func vmBatch(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	fn, err := a.Function(1, "fn")
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{}
+	_, err = a.Call.Call(fn, x.State.NewUserdata(x.Types.Batch, b))
+	b.closed = true
+	if err != nil {
+		return nil, err
+	}
+	var results []lab.BatchResult
+	err = x.Op(a, vm, func(ctx context.Context) (err error) {
+		results, err = vm.Batch(ctx, b.ops)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != len(b.ops) {
+		return nil, a.Errorf("the agent answered %d of %d operations", len(results), len(b.ops))
+	}
+	out := x.State.NewTable()
+	for i, r := range results {
+		value.MustSet(out, int64(i+1), batchEntry(x, b.ops[i], r))
+	}
+	return []lua.Value{out}, nil
+}
+
+// batchEntry is {ok=value} or {err=message}.
+func batchEntry(x *env, op lab.BatchOp, r lab.BatchResult) *lua.Table {
+	t := x.State.NewTable()
+	if r.Err != nil {
+		value.MustSet(t, "err", r.Err.Error())
+		return t
+	}
+	switch op.(type) {
+	case lab.RunOp:
+		value.MustSet(t, "ok", resultHandle(x, r.Run))
+	case lab.ReadFileOp:
+		value.MustSet(t, "ok", r.Data)
+	case lab.StatOp:
+		value.MustSet(t, "ok", statTable(x, r.Stat))
+	case lab.SyscallOp:
+		value.MustSet(t, "ok", syscallResult(x, r.Syscall))
+	case lab.ListDirOp:
+		value.MustSet(t, "ok", entriesTable(x, r.Entries))
+	}
+	return t
+}

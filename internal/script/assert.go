@@ -1,0 +1,214 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"provium/internal/lua"
+	"provium/internal/script/binding"
+	"provium/internal/script/textdiff"
+	"provium/internal/script/value"
+)
+
+const (
+	messageValue   = 1024 // bytes of a value within a message
+	messageContain = 4096 // bytes of the text that assert_contains searched
+)
+
+// testObject is `t`: what a test body is called with.
+type testObject struct {
+	e    *execution
+	test *testCase
+}
+
+func (s *session) newTestObject(e *execution, t *testCase) *lua.Userdata {
+	return s.state.NewUserdata(s.testType, &testObject{e, t})
+}
+
+// testMethod is a method of t. e is the execution t belongs to, which is running.
+type testMethod func(s *session, a value.Args, e *execution) ([]lua.Value, error)
+
+func (s *session) newTestType() *lua.Type {
+	t := &lua.Type{
+		Name:    "t",
+		Methods: map[string]lua.GoFunc{},
+		Fields:  []string{"name", "meta"},
+		Index: func(_ *lua.Call, obj any, key lua.Value) (lua.Value, bool, error) {
+			switch o := obj.(*testObject); key {
+			case "name":
+				return o.test.name, true, nil
+			case "meta":
+				return o.test.raw, true, nil
+			}
+			return nil, false, nil
+		},
+		ToString: func(_ *lua.Call, obj any) string { return "t(" + obj.(*testObject).test.name + ")" },
+	}
+	for name, method := range map[string]testMethod{
+		"assert":          (*session).tAssert,
+		"assert_eq":       (*session).tAssertEq,
+		"assert_neq":      (*session).tAssertNeq,
+		"assert_contains": (*session).tAssertContains,
+		"assert_raises":   (*session).tAssertRaises,
+		"fail":            (*session).tFail,
+		"skip":            (*session).tSkip,
+		"log":             (*session).tLog,
+	} {
+		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
+			o := binding.Object(c).(*testObject)
+			if o.e.ended {
+				return nil, fmt.Errorf("t:%s: this t belongs to test `%s`, which has ended", name, o.test.name)
+			}
+			return method(s, value.MethodArgs(c, "t:"+name), o.e)
+		}
+	}
+	return t
+}
+
+// failed notes a failure that no pcall undoes, and gives the error to raise. Inside
+// assert_raises it is the raise wanted and only raised.
+func (e *execution) failed(c *lua.Call, message, diff string) error {
+	text := message
+	if at := c.Caller().String(); at != "" {
+		text = at + ": " + message
+	}
+	if e.failure == nil && e.isolating[c.Thread()] == 0 {
+		e.failure = &failure{message: text, diff: diff, traceback: cleanTraceback(c.Traceback()), ops: e.trace.report()}
+	}
+	return &lua.Raise{Value: text}
+}
+
+// message is the optional text of an assertion at argument i.
+func message(a value.Args, i int, absent string) string {
+	if a.Value(i) == nil {
+		return absent
+	}
+	return binding.String(a.Call, a.Value(i))
+}
+
+func (s *session) tAssert(a value.Args, e *execution) ([]lua.Value, error) {
+	if v := a.Value(1); v == nil || v == false {
+		return nil, e.failed(a.Call, message(a, 2, "assertion failed"), "")
+	}
+	return nil, nil
+}
+
+// same is Lua's ==.
+func (s *session) same(a value.Args) (bool, error) {
+	values, err := a.Call.Call(s.equal, a.Value(1), a.Value(2))
+	if err != nil {
+		return false, err
+	}
+	return values[0] == true, nil
+}
+
+func (s *session) tAssertEq(a value.Args, e *execution) ([]lua.Value, error) {
+	same, err := s.same(a)
+	if err != nil || same {
+		return nil, err
+	}
+	left, right := a.Value(1), a.Value(2)
+	l, r := binding.String(a.Call, left), binding.String(a.Call, right)
+	if l == r {
+		l, r = l+" ("+lua.TypeName(left)+")", r+" ("+lua.TypeName(right)+")"
+	}
+	text := fmt.Sprintf("%s: %s ~= %s", message(a, 3, "assert_eq failed"), value.Clip(l, messageValue), value.Clip(r, messageValue))
+	return nil, e.failed(a.Call, text, s.diff(a.Call, left, right))
+}
+
+func (s *session) tAssertNeq(a value.Args, e *execution) ([]lua.Value, error) {
+	same, err := s.same(a)
+	if err != nil || !same {
+		return nil, err
+	}
+	text := fmt.Sprintf("%s: %s == %s", message(a, 3, "assert_neq failed"),
+		value.Clip(binding.String(a.Call, a.Value(1)), messageValue), value.Clip(binding.String(a.Call, a.Value(2)), messageValue))
+	return nil, e.failed(a.Call, text, "")
+}
+
+// diff shows where two long strings or two tables differ.
+func (s *session) diff(c *lua.Call, left, right lua.Value) string {
+	if l, ok := left.(string); ok {
+		if r, ok := right.(string); ok {
+			return titled(textdiff.Strings(l, r))
+		}
+		return ""
+	}
+	l, ok1 := left.(*lua.Table)
+	r, ok2 := right.(*lua.Table)
+	if !ok1 || !ok2 {
+		return ""
+	}
+	leaf := func(v lua.Value) string { return binding.String(c, v) }
+	lText, rText := value.Render(l, leaf), value.Render(r, leaf)
+	if lText == rText {
+		return "both tables hold the same, but assert_eq compares tables by identity:\n" + value.Clip(lText, messageContain)
+	}
+	return titled(textdiff.Lines(lText, rText))
+}
+
+func titled(diff string) string {
+	if diff == "" {
+		return ""
+	}
+	return "difference (- first, + second):\n" + diff
+}
+
+func (s *session) tAssertContains(a value.Args, e *execution) ([]lua.Value, error) {
+	text, ok1 := a.Value(1).(string)
+	needle, ok2 := a.Value(2).(string)
+	name := message(a, 3, "assert_contains failed")
+	if !ok1 || !ok2 {
+		return nil, e.failed(a.Call, fmt.Sprintf("%s: needs two strings, got %s and %s", name,
+			lua.TypeName(a.Value(1)), lua.TypeName(a.Value(2))), "")
+	}
+	if strings.Contains(text, needle) {
+		return nil, nil
+	}
+	return nil, e.failed(a.Call, fmt.Sprintf("%s: %s not found in: %s", name,
+		value.Clip(needle, messageValue), value.Clip(text, messageContain)), "")
+}
+
+func (s *session) tAssertRaises(a value.Args, e *execution) ([]lua.Value, error) {
+	fn, err := a.Function(1, "fn")
+	if err != nil {
+		return nil, err
+	}
+	thread, skipped := a.Call.Thread(), e.skipped
+	e.isolating[thread]++
+	_, err = a.Call.Call(fn)
+	e.isolating[thread]--
+	switch {
+	case thread != nil && thread.Interrupted() != nil, e.skipped != skipped && err != nil:
+		return nil, err // the end of the test is not what was meant
+	case err == nil:
+		return nil, e.failed(a.Call, message(a, 2, "assert_raises")+": expected to raise", "")
+	}
+	var raised *lua.Error
+	if !errors.As(err, &raised) {
+		return nil, err
+	}
+	return []lua.Value{raised.Value}, nil
+}
+
+func (s *session) tFail(a value.Args, e *execution) ([]lua.Value, error) {
+	return nil, e.failed(a.Call, message(a, 1, "explicit failure (t:fail)"), "")
+}
+
+func (s *session) tSkip(a value.Args, e *execution) ([]lua.Value, error) {
+	reason := message(a, 1, "skipped (t:skip)")
+	if e.skipped == nil {
+		e.skipped = &reason
+	}
+	return nil, &lua.Raise{Value: "test skipped: " + reason, Level: 1}
+}
+
+func (s *session) tLog(a value.Args, e *execution) ([]lua.Value, error) {
+	text, err := a.Call.ToString(a.Value(1))
+	if err != nil {
+		return nil, err
+	}
+	e.log = append(e.log, text)
+	return nil, nil
+}

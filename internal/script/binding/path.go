@@ -1,0 +1,20 @@
+package binding
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// ShowPath returns err with the absolute path that was tried, when err names a relative path
+// of the project. It returns other errors unchanged.
+func (x *Env) ShowPath(err error, path string) error {
+	if err == nil || filepath.IsAbs(path) {
+		return err
+	}
+	tried, text := x.InProject(path), err.Error()
+	if !strings.Contains(text, path) || strings.Contains(text, tried) {
+		return err
+	}
+	return fmt.Errorf("%w (tried `%s`)", err, tried)
+}

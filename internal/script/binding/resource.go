@@ -1,0 +1,61 @@
+package binding
+
+import (
+	"context"
+	"fmt"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+	"provium/internal/script/value"
+)
+
+// Kind is a kind of resource. The end of a scope closes its resources in the order of their
+// kinds.
+type Kind int
+
+// Kinds of resources.
+const (
+	StreamResource Kind = iota
+	ProcessResource
+	CallResource // system calls that nobody has awaited
+	FileResource
+	WorkerResource
+	Kinds // their number
+)
+
+// Resource is what a scope has opened beside VMs and labs.
+type Resource interface {
+	fmt.Stringer
+	// Close is silent about a guest that is gone.
+	Close(ctx context.Context) error
+}
+
+// streamResource is a stream as a Resource: its Close cannot fail.
+type streamResource struct{ *lab.Stream }
+
+// Close implements Resource.
+func (s streamResource) Close(context.Context) error {
+	s.Stream.Close()
+	return nil
+}
+
+// OpenStream opens a stream and returns its handle. vm is the VM that it concerns, or nil.
+func (x *Env) OpenStream(a value.Args, vm lab.HandleVM, open func(ctx context.Context, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+	site := x.Site(a.Call)
+	var s *lab.Stream
+	err := x.Op(a, vm, func(ctx context.Context) (err error) {
+		s, err = open(ctx, site)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	x.Own(StreamResource, streamResource{s})
+	return []lua.Value{x.State.NewUserdata(x.Types.Stream, s)}, nil
+}
+
+// CloseStream closes a stream that OpenStream has opened.
+func (x *Env) CloseStream(a value.Args, s *lab.Stream) error {
+	x.Disown(StreamResource, streamResource{s})
+	return x.Op(a, nil, func(context.Context) error { s.Close(); return nil })
+}

@@ -1,0 +1,58 @@
+package script
+
+import (
+	"context"
+	"errors"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+)
+
+// This file is the execution as explorations of disks see it: it implements
+// diskapi.Execution.
+
+// Parallel implements diskapi.Execution.
+func (e *execution) Parallel(c *lua.Call, what string, n int, work func(c *lua.Call, i int) error) error {
+	tasks := make([]*task, n)
+	for i := range tasks {
+		tasks[i] = e.spawn(c.Context(), c, e.s.state.NewFunction(what, func(inner *lua.Call) ([]lua.Value, error) {
+			return nil, work(inner, i)
+		}))
+	}
+	_, err := e.join(c, tasks)
+	return err
+}
+
+// Try implements diskapi.Execution.
+func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Function, values ...lua.Value) ([]lua.Value, string, error) {
+	thread, skipped := c.Thread(), e.skipped
+	end := e.trace.silent(operation{text: text, vm: vm.Name(), where: where})
+	e.isolating[thread]++
+	results, err := c.Call(fn, values...)
+	e.isolating[thread]--
+	end()
+	var raised *lua.Error
+	switch {
+	case err == nil:
+		return results, "", nil
+	case thread.Interrupted() != nil, e.skipped != skipped, c.Context().Err() != nil, !errors.As(err, &raised):
+		return nil, "", err
+	}
+	return nil, errorText(raised), nil
+}
+
+// Findings implements diskapi.Execution.
+func (e *execution) Findings(c *lua.Call, vm *lab.VM) ([]string, error) {
+	var findings []string
+	err := c.Block(func(context.Context) error {
+		findings = describeFindings(vm)
+		return nil
+	})
+	if e.meta != nil && e.meta.AllowOops {
+		findings = nil
+	}
+	return findings, err
+}
+
+// Fail implements diskapi.Execution.
+func (e *execution) Fail(c *lua.Call, text string) error { return e.failed(c, text, "") }

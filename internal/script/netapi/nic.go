@@ -1,0 +1,110 @@
+package netapi
+
+import (
+	"context"
+
+	"provium/internal/lab"
+	"provium/internal/lua"
+	"provium/internal/script/binding"
+	"provium/internal/script/value"
+)
+
+type nicMethod = binding.Method[*env, *lab.NIC]
+
+func newNICType(x *env) *lua.Type {
+	return &lua.Type{
+		Name: "nic",
+		ToString: func(_ *lua.Call, obj any) string {
+			n := obj.(*lab.NIC)
+			return "nic(" + n.VMName() + " on " + n.Bridge().Name() + ")"
+		},
+		Methods: binding.MethodTable(x, "nic", map[string]nicMethod{
+			"vm_name": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) { return []lua.Value{n.VMName()}, nil },
+			"bridge": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
+				return []lua.Value{n.Bridge().Name()}, nil
+			},
+			"mac": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) { return []lua.Value{n.MAC()}, nil },
+			"ip": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
+				if ip := n.IP(); ip != "" {
+					return []lua.Value{ip}, nil
+				}
+				return []lua.Value{nil}, nil
+			},
+			"counters":   nicCounters,
+			"capture":    nicCapture,
+			"disconnect": plainNICOp((*lab.NIC).Disconnect),
+			"reconnect":  plainNICOp((*lab.NIC).Reconnect),
+		}),
+	}
+}
+
+func plainNICOp(do func(*lab.NIC, context.Context) error) nicMethod {
+	return func(x *env, a value.Args, n *lab.NIC) ([]lua.Value, error) {
+		if err := x.Ended(a, "bridge", n.Bridge().Name(), n.Bridge()); err != nil {
+			return nil, err
+		}
+		return nil, x.Op(a, nil, func(ctx context.Context) error { return do(n, ctx) })
+	}
+}
+
+func nicCounters(x *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
+	c := n.Counters()
+	t := x.State.NewTable()
+	for key, v := range map[string]uint64{"rx_bytes": c.RxBytes, "tx_bytes": c.TxBytes,
+		"rx_packets": c.RxPackets, "tx_packets": c.TxPackets, "errors": c.Errors} {
+		value.MustSet(t, key, int64(v))
+	}
+	return []lua.Value{t}, nil
+}
+
+// bridgeNIC is bridge:nic(vm).
+func bridgeNIC(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+	names, err := endpoints(x, a, "vm")
+	if err != nil {
+		return nil, err
+	}
+	n, err := b.NIC(names[0])
+	if err != nil {
+		return nil, a.Errorf("%w", err)
+	}
+	return []lua.Value{x.NIC(n)}, nil
+}
+
+// vmNIC is vm:nic(name).
+func vmNIC(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	name, err := a.Str(1, "name")
+	if err != nil {
+		return nil, err
+	}
+	n, err := vm.NIC(name)
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{x.NIC(n)}, nil
+}
+
+// capture opens a stream of frames.
+func capture(x *env, a value.Args, open func(o lab.CaptureOpts, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+	o, err := a.Options(1, "nanoseconds", "filter")
+	if err != nil {
+		return nil, err
+	}
+	var how lab.CaptureOpts
+	if how.Nanoseconds, err = o.Bool("nanoseconds", false); err != nil {
+		return nil, err
+	}
+	if how.Filter, err = o.Str("filter", ""); err != nil {
+		return nil, err
+	}
+	return x.OpenStream(a, nil, func(_ context.Context, site lab.Site) (*lab.Stream, error) {
+		return open(how, site)
+	})
+}
+
+func nicCapture(x *env, a value.Args, n *lab.NIC) ([]lua.Value, error) {
+	return capture(x, a, n.Capture)
+}
+
+func bridgeCapture(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+	return capture(x, a, b.Capture)
+}

@@ -1,0 +1,148 @@
+package script
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"provium/internal/fixture"
+	"provium/internal/lab"
+	"provium/internal/lua"
+	"provium/internal/script/binding"
+	"provium/internal/script/diskapi"
+	"provium/internal/script/fixtures"
+	"provium/internal/script/value"
+)
+
+// This file is the session as the methods of the API see it: it implements api.Session.
+
+// Op implements binding.Runner.
+func (s *session) Op(a value.Args, on lab.HandleVM, do func(ctx context.Context) error) error {
+	vm, _ := on.(*lab.VM)
+	e := s.current
+	if e == nil {
+		return binding.ErrIdle
+	}
+	if vm != nil && a.Func != "vm:shutdown" && a.Func != "vm:close" {
+		if err := s.Ended(a, "vm", vm.Name(), vm); err != nil {
+			return err
+		}
+	}
+	record := operation{text: describe(a.Func, a.Values...), where: a.Call.CallerFile().String()}
+	if vm != nil {
+		record.vm = vm.Name()
+		e.touch(vm)
+	}
+	end := e.trace.begin(record)
+	err := a.Call.Block(do)
+	end(err != nil)
+	return err
+}
+
+// Touch implements binding.Runner.
+func (s *session) Touch(vms ...*lab.VM) {
+	if s.current == nil {
+		return
+	}
+	for _, vm := range vms {
+		s.current.touch(vm)
+	}
+}
+
+// Warn implements binding.Runner.
+func (s *session) Warn(text string) {
+	if s.current != nil {
+		s.current.warn(text)
+	}
+}
+
+// Ended implements binding.Runner.
+func (s *session) Ended(a value.Args, kind, name string, object any) error {
+	if scope, gone := s.gone[object]; gone {
+		return a.Errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
+	}
+	return nil
+}
+
+// Site implements binding.Runner.
+func (s *session) Site(c *lua.Call) lab.Site {
+	at := c.CallerFile()
+	site := lab.Site{File: at.Source, Line: at.Line}
+	if s.current != nil {
+		site.Test = s.current.name
+	}
+	return site
+}
+
+// Root implements binding.Runner.
+func (s *session) Root() *lab.Lab { return s.root }
+
+// Scope implements binding.Runner.
+func (s *session) Scope() *lab.Lab { return s.scope }
+
+// Seed implements binding.Runner.
+func (w *world) Seed() uint64 { return w.Host.Seed }
+
+// BesideFile implements binding.Runner.
+func (s *session) BesideFile(c *lua.Call, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(s.InProject(filepath.Dir(c.CallerFile().Source)), path)
+}
+
+// InProject implements binding.Runner.
+func (w *world) InProject(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(w.Project, path)
+}
+
+// Running implements api.Session.
+func (s *session) Running() (diskapi.Execution, error) {
+	if s.current == nil {
+		return nil, binding.ErrIdle
+	}
+	return s.current, nil
+}
+
+// Build implements api.Session.
+func (s *session) Build() *fixtures.Build { return s.build }
+
+// FindFixture implements api.Session.
+func (s *session) FindFixture(name string) (fixture.Source, error) {
+	if s.store == nil {
+		return fixture.Source{}, errors.New("there are no fixtures here")
+	}
+	return s.store.Find(s.build, name)
+}
+
+// RestoreFixture implements api.Session. The entry stays in the cache until the session is
+// closed.
+func (s *session) RestoreFixture(ctx context.Context, source fixture.Source, kind fixture.Kind, restore func(*fixture.Entry) error) error {
+	e, err := s.store.Restore(ctx, builder{s.world}, s.build, source, kind, restore)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries = append(s.entries, e)
+	return nil
+}
+
+// Claim implements api.Session. It does nothing in the build of a fixture: the budget is
+// that of the file that asked for the fixture.
+func (s *session) Claim(a value.Args, l *lab.Lab, memory int64, cpus int) error {
+	if s.build != nil {
+		return nil
+	}
+	if s.claimed {
+		return a.Errorf("claim already taken: a claim is one-shot, the file's one claim holds to its end")
+	}
+	if err := s.Op(a, nil, func(ctx context.Context) error { return l.Claim(ctx, memory, cpus) }); err != nil {
+		return err
+	}
+	s.claimed = true
+	return nil
+}
