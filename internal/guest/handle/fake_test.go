@@ -165,7 +165,8 @@ type fakeProcess struct {
 }
 
 func newGuest(t *testing.T) *fakeGuest {
-	g := &fakeGuest{t: t, dir: t.TempDir(), lives: map[uint64]uint64{0: 1}, processes: map[uint64]*fakeProcess{}, calls: map[uint64]chan struct{}{},
+	g := &fakeGuest{t: t, dir: t.TempDir(), lives: map[uint64]uint64{0: 1}, processes: map[uint64]*fakeProcess{},
+		calls:  map[uint64]chan struct{}{},
 		refuse: map[string]*wire.Error{}, syscalls: map[int64]func(*wire.Syscall, [][]byte) (int64, uint32){}}
 	return g
 }
@@ -408,7 +409,8 @@ func (g *fakeGuest) fileOp(op *localvmm.Op) (wire.Value, *wire.Error) {
 		if err := stat(g.path(r.Path), &st); err != nil {
 			return nil, failed(err)
 		}
-		return &wire.StatValue{Size: uint64(st.Size), MtimeNS: st.Mtim.Nano(), Perm: st.Mode & 0o7777, Type: entryType(st.Mode >> 12)}, nil
+		return &wire.StatValue{Size: uint64(st.Size), MtimeNS: st.Mtim.Nano(), Perm: st.Mode & 0o7777,
+			Type: entryType(st.Mode >> 12)}, nil
 	case *wire.ListDir:
 		entries, err := os.ReadDir(g.path(r.Path))
 		out := wire.EntriesValue{}
@@ -441,7 +443,8 @@ func (g *fakeGuest) fileOp(op *localvmm.Op) (wire.Value, *wire.Error) {
 }
 
 // pathArguments says which buffers of a call are paths, from the first on.
-var pathArguments = map[int64]int{unix.SYS_OPEN: 1, unix.SYS_OPENAT: 1, unix.SYS_STAT: 1, unix.SYS_LSTAT: 1, unix.SYS_MKDIR: 1, unix.SYS_RMDIR: 1,
+var pathArguments = map[int64]int{unix.SYS_OPEN: 1, unix.SYS_OPENAT: 1, unix.SYS_STAT: 1, unix.SYS_LSTAT: 1,
+	unix.SYS_MKDIR: 1, unix.SYS_RMDIR: 1,
 	unix.SYS_UNLINK: 1, unix.SYS_RENAME: 2, unix.SYS_CHMOD: 1}
 
 func (g *fakeGuest) syscall(op *localvmm.Op, r *wire.Syscall) (wire.Value, *wire.Error) {

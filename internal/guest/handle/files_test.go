@@ -108,7 +108,8 @@ func TestPushAndPullOfEveryActor(t *testing.T) {
 				t.Errorf("%+v, %v", info, err)
 			}
 			wantError(t, a.PushFile(ctx, filepath.Join(host, "none"), to, guest.Perm{}), "host file", "no such file")
-			wantError(t, a.PushFile(ctx, filepath.Join(host, "fifo"), to, guest.Perm{}), "neither a regular file nor a directory")
+			wantError(t, a.PushFile(ctx, filepath.Join(host, "fifo"), to, guest.Perm{}),
+				"neither a regular file nor a directory")
 			wantError(t, a.PushFile(ctx, filepath.Join(host, "tree"), to+"/sub/f/x", guest.Perm{}), "mkdir", "ENOTDIR")
 
 			back := filepath.Join(t.TempDir(), "back")
@@ -171,11 +172,15 @@ func TestFilesThatBreakOff(t *testing.T) {
 		{unix.SYS_FCHMOD, fails, push, "push_file /f: Input/output error (EIO)"},
 		{unix.SYS_GETDENTS64, fails, list, "listdir /d: Input/output error (EIO)"},
 		{unix.SYS_GETDENTS64, returns(7), list, "directory entry"},
-		{unix.SYS_CHMOD, fails, func() error { return a.Mkdir(ctx, "/new", false, guest.Mode(0o700)) }, "mkdir /new: Input/output error (EIO)"},
+		{unix.SYS_CHMOD, fails, func() error { return a.Mkdir(ctx, "/new", false, guest.Mode(0o700)) },
+			"mkdir /new: Input/output error (EIO)"},
 		{unix.SYS_UNLINK, fails, func() error { return a.Unlink(ctx, "/f") }, "unlink /f: Input/output error (EIO)"},
-		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/new/sub/x", true, guest.Perm{}) }, "mkdir /new/sub: Input/output error (EIO)"},
-		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/d/x", true, guest.Perm{}) }, "mkdir /d/x: Input/output error (EIO)"},
-		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/f", true, guest.Perm{}) }, "mkdir /f: Not a directory (ENOTDIR)"},
+		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/new/sub/x", true, guest.Perm{}) },
+			"mkdir /new/sub: Input/output error (EIO)"},
+		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/d/x", true, guest.Perm{}) },
+			"mkdir /d/x: Input/output error (EIO)"},
+		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/f", true, guest.Perm{}) },
+			"mkdir /f: Not a directory (ENOTDIR)"},
 		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/d", true, guest.Perm{}) }, ""}, // it is there
 	} {
 		g.onSyscall(tc.nr, tc.how)
@@ -234,7 +239,7 @@ func TestReadFileHasALimit(t *testing.T) {
 func TestWriteStopsWithItsSource(t *testing.T) {
 	_, all := actors(t)
 	broken := errors.New("broken disk")
-	f := callFiles{all["worker"]}
+	f := syscallFiles{all["worker"]}
 	err := f.PushFile(t.Context(), "/f", failingReader{broken}, guest.Perm{})
 	if err != broken {
 		t.Error(err)
@@ -267,7 +272,8 @@ func TestFilesOfAClosedWorker(t *testing.T) {
 }
 
 func TestEntryTypes(t *testing.T) {
-	for n, want := range map[uint32]string{unix.DT_REG: "file", unix.DT_DIR: "directory", unix.DT_LNK: "symlink", unix.DT_FIFO: "fifo",
+	for n, want := range map[uint32]string{unix.DT_REG: "file", unix.DT_DIR: "directory", unix.DT_LNK: "symlink",
+		unix.DT_FIFO: "fifo",
 		unix.DT_SOCK: "socket", unix.DT_BLK: "block_device", unix.DT_CHR: "char_device", unix.DT_UNKNOWN: "other"} {
 		if got := entryType(n).String(); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)

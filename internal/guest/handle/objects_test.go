@@ -464,7 +464,8 @@ func TestSyscalls(t *testing.T) {
 		if err != nil || string(r.Bufs[0]) != "OUTa----" {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
-		want := &wire.Syscall{Executor: a.executor(), Nr: unix.SYS_IOCTL, Args: []int64{4, 0x5401}, Lens: []uint64{8, 3, 3}, Ptrs: []uint64{2, 0},
+		want := &wire.Syscall{Executor: a.executor(), Nr: unix.SYS_IOCTL, Args: []int64{4, 0x5401}, Lens: []uint64{8, 3, 3},
+			Ptrs:   []uint64{2, 0},
 			Nested: []uint64{0, 1, 0}, Data: wire.Bulk{Inline: []byte("OUTa----onetwo")}}
 		if !reflect.DeepEqual(seen, want) {
 			t.Errorf("%s: %+v", name, seen)
