@@ -14,6 +14,9 @@ import (
 	"testing"
 )
 
+// testMachines is the package that only tests may import.
+const testMachines = "internal/fakemachine"
+
 // allowed says which package of ours may import which, and why. What is not
 // listed is not allowed; an entry covers the subpackages of its key and of its
 // values.
@@ -36,7 +39,7 @@ var allowed = map[string]struct {
 	"internal/config":   {nil, "a file format"},
 	"internal/lua":      {nil, "a general binding, without a domain word"},
 	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "the Lua API over the domain; only it and its subpackages import lua"},
-	"internal/run":      {[]string{"internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/run":      {[]string{"internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu", "internal/localvmm"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":    {nil, "knows no VM"},
 	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/blockdev", "internal/snapshot", "internal/image", "internal/console", "internal/event", "internal/stream"}, "the domain over its backends"},
 	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
@@ -52,6 +55,8 @@ var allowed = map[string]struct {
 	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
 	"internal/console":  {nil, "text"},
 	"internal/proc":     {nil, "the only starter of host processes"},
+	"internal/localvmm": {[]string{"internal/proc", "internal/wire"}, "a QEMU without CPUs, at the seam of qemu.Starter"},
+	testMachines:        {[]string{"internal/localvmm", "internal/wire", "internal/image"}, "machines of unit tests"},
 	"internal/event":    {nil, "a file format"},
 	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
 	"tests":             {nil, "runs the built program, as its users do"},
@@ -132,6 +137,9 @@ func TestImports(t *testing.T) {
 			if !ours || covers(key, target) {
 				continue
 			}
+			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm") {
+				continue // tests run fake machines
+			}
 			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) && target == "internal/script/apitest" {
 				continue // tests of methods run them in its session
 			}
@@ -161,6 +169,15 @@ func TestConfinedImports(t *testing.T) {
 			if special && !slices.ContainsFunc(homes, func(h string) bool { return covers(h, pkg) }) {
 				t.Errorf("%s: only %v may import %s", file, homes, imp)
 			}
+		}
+	})
+}
+
+// TestOnlyTestsImportTestMachines keeps the fake machines out of the program.
+func TestOnlyTestsImportTestMachines(t *testing.T) {
+	eachGoFile(t, func(file, pkg string) {
+		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) && slices.Contains(imports(t, file), "provium/"+testMachines) {
+			t.Errorf("%s: only tests may import %s", file, testMachines)
 		}
 	})
 }

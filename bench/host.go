@@ -159,15 +159,16 @@ func (b *bench) rawBoot(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	start := time.Now()
-	if err := b.starter.Start(cmd); err != nil {
+	child, err := b.starter.Launch(cmd)
+	if err != nil {
 		return 0, err
 	}
-	stop := context.AfterFunc(ctx, func() { proc.KillGroup(cmd.Process.Pid) })
+	stop := context.AfterFunc(ctx, child.Kill)
 	defer stop()
 	said, err := readUntil(out, "refinit: up")
 	took := time.Since(start)
-	proc.KillGroup(cmd.Process.Pid)
-	_ = cmd.Wait() // it was killed
+	child.Kill()
+	_ = child.Wait() // it was killed
 	if err != nil {
 		return 0, fmt.Errorf("reference guest: %w; its console:\n%s", errors.Join(ctx.Err(), err), said)
 	}

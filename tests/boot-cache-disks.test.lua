@@ -159,7 +159,7 @@ test("a disk of a cached boot is a disk as any", function(t)
   wait_until(function() return sh(vm, "cat /sys/block/vda/size") == tostring(80 << 11) end, {desc = "the guest knows the size"})
   local tmpl = vm:disk("tmpl")
   tmpl:detach()
-  t:assert(not pcall(vm.stat, vm, "/dev/disk/by-id/virtio-tmpl"))
+  t:assert_contains(t:assert_raises(function() vm:stat("/dev/disk/by-id/virtio-tmpl") end), "ENOENT")
   -- Power.
   put(vm, "data", "flushed")
   sh(vm, "printf cached | dd of=" .. dev .. " bs=512 seek=8 conv=sync oflag=direct status=none")

@@ -6,10 +6,6 @@ import (
 	"testing"
 )
 
-func networkHost() *Host {
-	return &Host{File: "net.test.lua", NoGuests: true, Profiles: map[string]*Profile{"p": {Name: "p"}}}
-}
-
 func declareVM(t *testing.T, l *Lab, name string) *VM {
 	t.Helper()
 	vm, err := l.DeclareVM(name, "p", nil)
@@ -30,7 +26,7 @@ func makeBridge(t *testing.T, l *Lab, name string) *Bridge {
 }
 
 func TestBridgeScopes(t *testing.T) {
-	file := New(networkHost())
+	file := newLab(t, noGuests(t))
 	wan := makeBridge(t, file, "wan")
 	body := file.OpenScope()
 	if b, err := body.Bridge("wan", nil); b != wan || err != nil {
@@ -61,7 +57,7 @@ func TestBridgeScopes(t *testing.T) {
 }
 
 func TestBridgeHeldByTwoLabs(t *testing.T) {
-	file := New(networkHost())
+	file := newLab(t, noGuests(t))
 	body := file.OpenScope()
 	b := makeBridge(t, body, "b")
 	if err := file.Include([]Member{b}); err != nil {
@@ -77,7 +73,7 @@ func TestBridgeHeldByTwoLabs(t *testing.T) {
 }
 
 func TestNamesDeclaredLater(t *testing.T) {
-	l := New(networkHost())
+	l := newLab(t, noGuests(t))
 	b := makeBridge(t, l, "b")
 	if err := b.Attach(t.Context(), []Endpoint{{nil, "late"}}); err != nil {
 		t.Fatal(err)
@@ -90,14 +86,14 @@ func TestNamesDeclaredLater(t *testing.T) {
 	if err := b.Attach(t.Context(), []Endpoint{{vm, "late"}}); err != nil || len(b.Members()) != 1 {
 		t.Error(err, b.Members())
 	}
-	other := declareVM(t, New(networkHost()), "late")
+	other := declareVM(t, newLab(t, noGuests(t)), "late")
 	if err := b.Attach(t.Context(), []Endpoint{{other, "late"}}); err == nil {
 		t.Error("two members of one name")
 	}
 }
 
 func TestAddresses(t *testing.T) {
-	l := New(networkHost())
+	l := newLab(t, noGuests(t))
 	b, c := makeBridge(t, l, "b"), makeBridge(t, l, "c")
 	var ends []Endpoint
 	for i := range lastHost - firstHost + 1 {
@@ -127,7 +123,7 @@ func TestAddresses(t *testing.T) {
 			}
 		}
 	}
-	again := makeBridge(t, New(networkHost()), "b")
+	again := makeBridge(t, newLab(t, noGuests(t)), "b")
 	if err := again.Attach(t.Context(), ends[:1]); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +135,7 @@ func TestAddresses(t *testing.T) {
 }
 
 func TestHosts(t *testing.T) {
-	l := New(networkHost())
+	l := newLab(t, noGuests(t))
 	vm := declareVM(t, l, "v")
 	for _, name := range []string{"b", "a"} {
 		if err := makeBridge(t, l, name).Attach(t.Context(), []Endpoint{{vm, "v"}, {nil, "w"}}); err != nil {
@@ -163,7 +159,7 @@ func TestHosts(t *testing.T) {
 }
 
 func TestNICNames(t *testing.T) {
-	l := New(networkHost())
+	l := newLab(t, noGuests(t))
 	vm := declareVM(t, l, "v")
 	for _, name := range []string{"c", "a", "b"} {
 		if err := makeBridge(t, l, name).Attach(t.Context(), []Endpoint{{vm, "v"}}); err != nil {

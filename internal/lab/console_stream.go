@@ -21,10 +21,10 @@ const consoleChunk = 64 << 10
 // its beginning, later ones from where the previous one stopped.
 func (c Console) Read(site Site) (*Stream, error) {
 	log := c.log()
+	if log != nil && c.vm.host.Local {
+		return nil, errors.New("console:read: VMM does not expose a console socket")
+	}
 	if log == nil {
-		if c.vm.host.NoGuests {
-			return nil, errors.New("console:read: VMM does not expose a console socket")
-		}
 		return nil, c.vm.stateError("console:read", Booted)
 	}
 	c.vm.mu.Lock()
@@ -76,7 +76,7 @@ func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) er
 	if err != nil {
 		return err
 	}
-	if inst == nil {
+	if c.vm.host.Local {
 		return errors.New("console:write: VMM does not expose a console socket")
 	}
 	hvc := false

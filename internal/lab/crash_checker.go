@@ -39,7 +39,7 @@ func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 		opts = v.inst.plan.opts
 	}
 	v.mu.Unlock()
-	if v.host.NoGuests {
+	if v.host.Local {
 		return nil, errNoGuest
 	}
 	own := opts.Merge(nil)

@@ -72,9 +72,6 @@ func newDisk(ctx context.Context, v *VM, spec DiskSpec) (*Disk, error) {
 	if err := spec.DiskModel.Check(); err != nil {
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
 	}
-	if v.host.NoGuests {
-		return d, nil
-	}
 	var err error
 	d.data, err = v.host.openImage(ctx, &spec, d.warn)
 	if err != nil {
@@ -184,11 +181,8 @@ func (d *Disk) contents() *blockdev.Disk {
 func (d *Disk) backend() (*blockdev.Disk, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.detached:
+	if d.detached {
 		return nil, errDetached
-	case d.data == nil:
-		return nil, errNoGuest
 	}
 	return d.data, nil
 }

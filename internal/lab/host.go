@@ -71,9 +71,9 @@ type Host struct {
 
 	Emit func(event.Event)                // nil drops events
 	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
-	// NoGuests makes Boot succeed without a guest: declarations, states and
-	// listings work, guest operations fail.
-	NoGuests bool
+	// Local is set where the Starter's machines boot no kernel (package localvmm):
+	// operations of tests on guests and their consoles are refused.
+	Local bool
 
 	observers observers
 

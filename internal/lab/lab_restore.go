@@ -35,9 +35,6 @@ func (l *Lab) Restore(ctx context.Context, dir string) error { return l.restore(
 
 // restore is Restore; as a copy it has bridges with identities of their own.
 func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
-	if l.host.NoGuests {
-		return errNoGuest
-	}
 	lf, err := readLabFile(dir)
 	if err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", l.name, err)

@@ -7,11 +7,6 @@ import (
 	"testing"
 )
 
-// noGuests is a host on which VMs change their states without a guest.
-func noGuests() *Host {
-	return &Host{NoGuests: true, ConfigPath: "provium.toml", Profiles: map[string]*Profile{"p": {Name: "p"}, "q": {Name: "q"}}}
-}
-
 func declare(t *testing.T, l *Lab, name string) *VM {
 	t.Helper()
 	vm, err := l.DeclareVM(name, "p", nil)
@@ -35,7 +30,7 @@ func wantError(t *testing.T, err error, parts ...string) {
 }
 
 func TestDeclareErrors(t *testing.T) {
-	l := New(noGuests())
+	l := newLab(t, noGuests(t))
 	declare(t, l, "a")
 	for _, tc := range []struct {
 		name, profile string
@@ -57,7 +52,7 @@ func TestDeclareErrors(t *testing.T) {
 }
 
 func TestLookupGoesOutwardAndNeverIntoSubLabs(t *testing.T) {
-	file := New(noGuests())
+	file := newLab(t, noGuests(t))
 	a := declare(t, file, "a")
 	sub, err := file.Lab("inner")
 	if err != nil {
@@ -92,7 +87,7 @@ func TestLookupGoesOutwardAndNeverIntoSubLabs(t *testing.T) {
 }
 
 func TestAnonymousLabs(t *testing.T) {
-	l := New(noGuests())
+	l := newLab(t, noGuests(t))
 	for _, want := range []string{"__lab_0", "__lab_1"} {
 		s, err := l.Lab("")
 		if err != nil || s.Name() != want {
@@ -102,7 +97,7 @@ func TestAnonymousLabs(t *testing.T) {
 }
 
 func TestIncludeIsAllOrNothing(t *testing.T) {
-	l := New(noGuests())
+	l := newLab(t, noGuests(t))
 	one, _ := l.Lab("one")
 	two, _ := l.Lab("two")
 	a, b := declare(t, one, "a"), declare(t, one, "b")
@@ -133,7 +128,7 @@ func TestIncludeIsAllOrNothing(t *testing.T) {
 
 func TestAScopeClosesWhatItHolds(t *testing.T) {
 	ctx := context.Background()
-	file := New(noGuests())
+	file := newLab(t, noGuests(t))
 	group, _ := file.Lab("group")
 	shared := declare(t, group, "shared")
 	test := file.OpenScope()
@@ -171,7 +166,7 @@ func TestAScopeClosesWhatItHolds(t *testing.T) {
 
 func TestBatchCallsCheckBeforeTheyTouch(t *testing.T) {
 	ctx := context.Background()
-	l := New(noGuests())
+	l := newLab(t, noGuests(t))
 	a, b := declare(t, l, "a"), declare(t, l, "b")
 	if err := a.Boot(ctx, nil); err != nil {
 		t.Fatal(err)
@@ -209,18 +204,5 @@ func TestStateErrorsNameTheWayOut(t *testing.T) {
 		{Dead, "run", Booted, []string{"dead", "it broke", "create a new"}},
 	} {
 		wantError(t, &StateError{VM: "n1", Op: tc.op, State: tc.state, Need: tc.need, Reason: "it broke"}, tc.parts...)
-	}
-}
-
-func TestGuestOperationsNeedAGuest(t *testing.T) {
-	ctx := context.Background()
-	vm := declare(t, New(noGuests()), "a")
-	wantError(t, vm.Ping(ctx), "cannot ping", "created")
-	if err := vm.Boot(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
-	wantError(t, vm.Ping(ctx), "boots no guests")
-	if _, ok := vm.CID(); ok {
-		t.Error("a VM without a guest has a CID")
 	}
 }

@@ -13,12 +13,9 @@ import (
 // end of a snapshot and while the guest reboots. It fails at once when the VM is not
 // booted or its guest ends, with the reason.
 func (v *VM) BeginOp(ctx context.Context, op string) (*guest.Client, *handle.Epoch, error) {
-	inst, err := v.running(op, Booted)
+	inst, err := v.serving(op)
 	if err != nil {
 		return nil, nil, err
-	}
-	if inst == nil {
-		return nil, nil, errNoGuest
 	}
 	if inst.isSuspended() {
 		return nil, nil, fmt.Errorf("cannot %s: vm `%s` is suspended (S3); call vm:wakeup() first", op, v.name)
@@ -64,12 +61,9 @@ func (v *VM) EndOp(op string) {
 
 // Epoch implements handle.VM: it returns the epoch of the running guest.
 func (v *VM) Epoch(op string) (*handle.Epoch, error) {
-	inst, err := v.running(op, Booted)
+	inst, err := v.serving(op)
 	if err != nil {
 		return nil, err
-	}
-	if inst == nil {
-		return nil, errNoGuest
 	}
 	return inst.currentEpoch(), nil
 }

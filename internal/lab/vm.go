@@ -119,6 +119,15 @@ func (v *VM) running(op string, need State) (*instance, error) {
 	return v.inst, nil
 }
 
+// serving returns the instance on which an operation of a test may run.
+func (v *VM) serving(op string) (*instance, error) {
+	inst, err := v.running(op, Booted)
+	if err == nil && v.host.Local {
+		return nil, errNoGuest
+	}
+	return inst, err
+}
+
 // Boot boots the guest and returns when its agent answers. opts lie on top of
 // those of the declaration, for this boot only.
 func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
@@ -141,10 +150,6 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	merged := v.opts.Merge(opts)
 	if err := v.declareDisks(ctx, merged); err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
-	}
-	if v.host.NoGuests {
-		v.setState(Booted)
-		return nil
 	}
 	return v.bootGuest(ctx, merged)
 }
@@ -181,12 +186,6 @@ func (v *VM) prepareDir() error {
 	return nil
 }
 
-func (v *VM) setState(s State) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.state, v.reason = s, ""
-}
-
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
 	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.stopMachine(ctx) })
@@ -214,10 +213,8 @@ func (v *VM) transition(ctx context.Context, op string, from, to State, do func(
 	if err != nil {
 		return err
 	}
-	if inst != nil {
-		if err := do(inst); err != nil {
-			return fmt.Errorf("vm `%s` %s: %w", v.name, op, err)
-		}
+	if err := do(inst); err != nil {
+		return fmt.Errorf("vm `%s` %s: %w", v.name, op, err)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -248,11 +245,8 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 	}
 	defer release()
 	inst, err := v.running("power_button", Booted)
-	if err != nil || inst == nil {
-		if err == nil {
-			v.setState(Shutdown)
-		}
-		return err == nil, err
+	if err != nil {
+		return false, err
 	}
 	inst.expectEnd()
 	if err := inst.machine.PowerDown(ctx); err != nil && !inst.ended() {

@@ -105,11 +105,12 @@ func (s *Starter) Run(ctx context.Context, dir string, env []string, name string
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	// Grandchildren may hold the pipes open after a kill.
 	cmd.WaitDelay = 5 * time.Second
-	if err := s.Start(cmd); err != nil {
+	child, err := s.StartChild(cmd)
+	if err != nil {
 		return nil, nil, fmt.Errorf("%s start: %w", name, err)
 	}
-	stop := context.AfterFunc(ctx, func() { KillGroup(cmd.Process.Pid) })
-	err = cmd.Wait()
+	stop := context.AfterFunc(ctx, child.Kill)
+	err = child.Wait()
 	if !stop() && ctx.Err() != nil {
 		err = ctx.Err()
 	}
@@ -117,12 +118,4 @@ func (s *Starter) Run(ctx context.Context, dir string, env []string, name string
 		err = &RunError{Name: name, Err: err, Stdout: out.Bytes(), Stderr: errOut.Bytes()}
 	}
 	return out.Bytes(), errOut.Bytes(), err
-}
-
-// KillGroup sends SIGKILL to the process group that pid leads. A group that is
-// gone is fine.
-func KillGroup(pid int) {
-	if pid > 1 {
-		_ = syscall.Kill(-pid, syscall.SIGKILL)
-	}
 }

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"provium/internal/proc"
 )
 
 // ramAlign is the granularity of guest RAM in bytes: a page, on every host.
@@ -57,9 +59,13 @@ type Config struct {
 	Starter Starter
 }
 
-// Starter starts a process that cannot outlive us.
+// Starter starts processes that cannot outlive us. It is the seam at which tests
+// put other machines in QEMU's place.
 type Starter interface {
+	// Start starts a program beside QEMU; the caller must call cmd.Wait.
 	Start(cmd *exec.Cmd) error
+	// Launch starts a QEMU, which inherits cmd's files.
+	Launch(cmd *exec.Cmd) (proc.Process, error)
 }
 
 // cpuModel is the richest model of each accelerator: tests want the features

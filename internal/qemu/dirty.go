@@ -39,12 +39,12 @@ func (m *Machine) dirtyRAM(ctx context.Context, visit func(offset int64, p []byt
 	if err != nil {
 		return err
 	}
-	pagemap, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", m.PID()))
+	pagemap, err := os.Open(m.proc.Dir() + "/pagemap")
 	if err != nil {
 		return err
 	}
 	defer pagemap.Close()
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", m.PID()))
+	mem, err := os.Open(m.proc.Dir() + "/mem")
 	if err != nil {
 		return err
 	}

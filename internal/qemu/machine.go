@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +42,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 // Machine is a running QEMU process. It is safe for concurrent use.
 type Machine struct {
 	cfg    Config
-	cmd    *exec.Cmd
+	proc   proc.Process
 	qmp    *qmp.Client
 	ram    *os.File // the memfd, or the snapshot's file
 	agent  string   // socket path
@@ -93,12 +92,12 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		m.closeFiles()
 		return nil, err
 	}
-	m.cmd = exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
-	m.cmd.Dir = cfg.Dir
-	m.cmd.Env = append(m.cmd.Environ(), mallocTunables)
-	m.cmd.ExtraFiles = child.files
-	m.cmd.Stderr = m.stderr
-	if err := cfg.Starter.Start(m.cmd); err != nil {
+	cmd := exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
+	cmd.Dir = cfg.Dir
+	cmd.Env = append(cmd.Environ(), mallocTunables)
+	cmd.ExtraFiles = child.files
+	cmd.Stderr = m.stderr
+	if m.proc, err = cfg.Starter.Launch(cmd); err != nil {
 		ends.close()
 		m.closeFiles()
 		return nil, &StartError{Err: err}
@@ -277,7 +276,7 @@ func newRAM(size int64) (*os.File, error) {
 }
 
 func (m *Machine) reap() {
-	err := m.cmd.Wait()
+	err := m.proc.Wait()
 	if err != nil {
 		m.exit = fmt.Errorf("qemu ended: %w", err)
 	}
@@ -308,11 +307,11 @@ func (m *Machine) Done() <-chan struct{} { return m.done }
 // is the end of what it printed.
 func (m *Machine) Exit() (stderr string, err error) { return m.stderr.String(), m.exit }
 
-// Kill ends the process at once.
-func (m *Machine) Kill() { proc.KillGroup(m.cmd.Process.Pid) }
+// Kill ends the process at once. It does nothing when the process has ended.
+func (m *Machine) Kill() { m.proc.Kill() }
 
-// PID is the process id on the host.
-func (m *Machine) PID() int { return m.cmd.Process.Pid }
+// PID returns the process id on the host.
+func (m *Machine) PID() int { return m.proc.PID() }
 
 // Accel is the accelerator in use, "kvm" or "tcg".
 func (m *Machine) Accel() string { return m.cfg.Accel }
@@ -488,14 +487,4 @@ func complaint(stderr string) string {
 		}
 	}
 	return lines[len(lines)-1]
-}
-
-// KilledBy tells whether err, as returned by Exit, is an end by that signal.
-func KilledBy(err error, sig syscall.Signal) bool {
-	var ee *exec.ExitError
-	if !errors.As(err, &ee) {
-		return false
-	}
-	ws, ok := ee.Sys().(syscall.WaitStatus)
-	return ok && ws.Signaled() && ws.Signal() == sig
 }

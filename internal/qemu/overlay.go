@@ -30,7 +30,7 @@ func (m *Machine) overlay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", m.PID()), os.O_WRONLY, 0)
+	mem, err := os.OpenFile(m.proc.Dir()+"/mem", os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

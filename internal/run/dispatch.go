@@ -135,14 +135,18 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 func (o *Options) job(c Candidate, temp string) *job {
 	cfg := o.Config
 	bootCache := o.BootCache
-	if o.Cold {
+	if o.Cold || o.Local {
 		bootCache = ""
+	}
+	fixtures := cfg.CacheDir
+	if o.Local {
+		fixtures = localFixtures(temp)
 	}
 	return &job{
 		ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
 		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: o.ImageCache, BootCache: bootCache,
-		Fixtures: cfg.CacheDir, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Seed: o.Seed,
+		Fixtures: fixtures, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed,
 	}
 }
 

@@ -97,7 +97,7 @@ func eventStatus(s report.FileStatus) event.FileStatus {
 	return event.FileFailed
 }
 
-func (f *fileRun) start() (*exec.Cmd, net.Conn, error) {
+func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("runner pipe: %w", err)
@@ -113,17 +113,18 @@ func (f *fileRun) start() (*exec.Cmd, net.Conn, error) {
 	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stdout, cmd.Stderr = f.stdout, f.stderr
-	if err := f.starter.Start(cmd); err != nil {
+	child, err := f.starter.StartChild(cmd)
+	if err != nil {
 		conn.Close()
 		return nil, nil, fmt.Errorf("runner start: %w", err)
 	}
-	return cmd, conn, nil
+	return child, conn, nil
 }
 
 // supervise talks to the runner until its process is gone. An error says why
 // there is no complete report.
 func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) error {
-	cmd, conn, err := f.start()
+	child, conn, err := f.start()
 	if err != nil {
 		return err
 	}
@@ -150,11 +151,12 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			}
 		}
 	}()
-	go func() { ended <- cmd.Wait() }()
+	// Whatever the test left running in the runner's process group goes too.
+	go func() { ended <- child.WaitGroup() }()
 	answers := make(chan answer)
 	defer cancel() // after the loop nobody listens
 	if err := f.pipe.send(&message{Job: f.job}); err != nil {
-		proc.KillGroup(cmd.Process.Pid)
+		child.Kill()
 	}
 
 	clock := newStopwatch(f.limit)
@@ -168,7 +170,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		clock.stop()
 		kill, quiet = time.After(stopGrace), time.After(stopQuiet)
 		if f.pipe.send(&message{Interrupt: &s}) != nil {
-			proc.KillGroup(cmd.Process.Pid)
+			child.Kill()
 		}
 	}
 	for messages != nil {
@@ -198,18 +200,16 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			halt(*why)
 		case <-killAll:
 			killAll = nil
-			proc.KillGroup(cmd.Process.Pid)
+			child.Kill()
 		case <-kill:
-			proc.KillGroup(cmd.Process.Pid)
+			child.Kill()
 			kill = nil
 		case <-quiet:
-			proc.KillGroup(cmd.Process.Pid)
+			child.Kill()
 			quiet = nil
 		}
 	}
 	err = <-ended
-	// Whatever the test left running in the runner's process group goes too.
-	proc.KillGroup(cmd.Process.Pid)
 	switch {
 	case f.done != nil:
 		return nil

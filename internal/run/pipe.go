@@ -56,6 +56,7 @@ type job struct {
 	Overlay     string // of $PROVIUM_OVERLAY, or ""
 	Self        string // our program, beside which an installed overlay is looked for
 	QEMU        string
+	Local       bool // no kernel is booted
 	JSONOutput  bool // stdout carries JSON: print goes to stderr
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state

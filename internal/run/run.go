@@ -84,6 +84,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 
 // build runs the build commands of the profiles. The first signal ends it.
 func (o *Options) build(ctx context.Context, starter *proc.Starter) (interrupted bool, err error) {
+	if o.Local {
+		return false, nil // what they build is not booted
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	built := make(chan error, 1)

@@ -147,6 +147,9 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)
 	}
+	if j.Local {
+		bootNothing(h, starter)
+	}
 	return h, nil
 }
 

@@ -155,7 +155,7 @@ func TestPanicInTheChunkPoisons(t *testing.T) {
 	}
 }
 
-// testEnv is an Env of a project with fixtures, on a host that boots no guests.
+// testEnv is an Env of a project with fixtures, on a host of fake machines.
 func testEnv(t *testing.T, project string) Env {
 	return Env{
 		Project: project, Roots: []string{filepath.Join(project, "tests")},

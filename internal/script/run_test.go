@@ -118,7 +118,7 @@ func write(t *testing.T, files map[string]string) (project string) {
 
 const testPath = "tests/x.test.lua"
 
-// runFile runs tests/x.test.lua of a project on a host that boots no guests.
+// runFile runs tests/x.test.lua of a project on a host of fake machines.
 func runFile(t *testing.T, ctx context.Context, project string, change func(*Config)) outcome {
 	t.Helper()
 	var out outcome

@@ -3,13 +3,15 @@ package script
 import (
 	"testing"
 
+	"provium/internal/fakemachine"
 	"provium/internal/lab"
 )
 
-// testHost is a host that boots no guests, with the profile `host`.
+// testHost returns a host of fake machines with the profile `host`.
 func testHost(t testing.TB) *lab.Host {
+	machines := fakemachine.New(t)
 	return &lab.Host{
-		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, ConfigPath: "provium.toml",
-		TempDir: t.TempDir(), NoGuests: true,
+		Profiles: map[string]*lab.Profile{"host": {Name: "host", Accel: "tcg"}}, ConfigPath: "provium.toml",
+		TempDir: t.TempDir(), Starter: machines, Images: machines,
 	}
 }

@@ -217,7 +217,9 @@ func (p *gatePool) Claim(ctx context.Context, _ int64, _ int) error {
 
 func TestOperationsInReports(t *testing.T) {
 	pool := &gatePool{make(chan struct{}, 9), make(chan struct{}, 9)}
-	pool.granted <- struct{}{}
+	for range 2 { // the boot and the claim
+		pool.granted <- struct{}{}
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	project := write(t, map[string]string{testPath: `
 local vm = provium:vm("n1", "host"):boot()

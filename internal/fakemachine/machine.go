@@ -1,0 +1,250 @@
+package fakemachine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"provium/internal/localvmm"
+	"provium/internal/wire"
+)
+
+// AgentFault is what is wrong with a machine's agent.
+type AgentFault int
+
+// The faults of agents.
+const (
+	AgentWorks      AgentFault = iota
+	AgentSilent                // answers nothing, as a guest does that hangs
+	AgentHangsUp               // closes the connection at once
+	AgentOfVersion0            // speaks another version of the protocol
+	AgentTalksNoise            // breaks the protocol after the handshake
+)
+
+// OpFunc carries out an operation in place of the fake agent.
+type OpFunc func(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Error)
+
+// Machine is a running machine as a test sees it. It is safe for concurrent use.
+type Machine struct {
+	*localvmm.Machine
+	Files *Files // of the guest
+
+	mu         sync.Mutex
+	faults     map[string]localvmm.Reply // by monitor command
+	commands   []string                  // that came
+	requests   []wire.Request            // that came
+	agent      AgentFault
+	ops        map[string]OpFunc
+	programs   map[string]Program
+	syscalls   map[int64]SyscallFunc
+	stubborn   bool // ignores the power button
+	conn       net.Conn
+	stop       context.CancelFunc // ends the agent's present session
+	boots      int
+	guest      *state // of this boot
+	clockShift int64  // of the wall clock against the host's, in nanoseconds
+	entropy    [][]byte
+}
+
+func newMachine(m *localvmm.Machine) *Machine {
+	out := &Machine{Machine: m, faults: map[string]localvmm.Reply{}, ops: map[string]OpFunc{}, programs: map[string]Program{},
+		syscalls: map[int64]SyscallFunc{}, Files: newFiles()}
+	out.guest = newState()
+	return out
+}
+
+// OnCommand has a monitor command answered in that way from now on.
+func (m *Machine) OnCommand(name string, how localvmm.Reply) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.faults[name] = how
+}
+
+// Commands returns the names of the monitor commands that came so far.
+func (m *Machine) Commands() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.commands)
+}
+
+// Requests returns the requests that came to the agent so far.
+func (m *Machine) Requests() []wire.Request {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.requests)
+}
+
+// SetAgent changes what is wrong with the agent, for connections from now on.
+func (m *Machine) SetAgent(f AgentFault) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.agent = f
+}
+
+// OnOp has an operation, named as on the wire, carried out by do; nil gives it back
+// to the fake agent.
+func (m *Machine) OnOp(name string, do OpFunc) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ops[name] = do
+}
+
+// Hang is an OpFunc that answers when the host gives up.
+func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
+	<-ctx.Done()
+	return nil, Errno(wireECANCELED)
+}
+
+const wireECANCELED = 125
+
+// Errno is a failure with a Linux errno.
+func Errno(n uint32) *wire.Error { return wire.ErrnoError(n) }
+
+// IgnorePowerButton keeps the guest running at the ACPI power button.
+func (m *Machine) IgnorePowerButton() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stubborn = true
+}
+
+// DropLink closes the present connection of the agent, as a crash of it does.
+func (m *Machine) DropLink() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		m.conn.Close()
+	}
+}
+
+// Panic prints a kernel panic.
+func (m *Machine) Panic(why string) {
+	m.Print(false, "[    1.000000] Kernel panic - not syncing: "+why+"\n[    1.000000] ---[ end Kernel panic - not syncing: "+why+" ]---\n")
+}
+
+// Crash ends QEMU with a message on its standard error.
+func (m *Machine) Crash(message string) {
+	m.Complain("qemu-system-x86_64: " + message + "\n")
+	m.End(errors.New("exit status 1"))
+}
+
+// Reboot restarts the guest from inside.
+func (m *Machine) Reboot() { m.Reset(true) }
+
+// Boots returns how often the guest has started.
+func (m *Machine) Boots() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.boots
+}
+
+// Entropy returns what the host has mixed into the guest's random generator.
+func (m *Machine) Entropy() [][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.entropy)
+}
+
+// guest is the Machine as package localvmm sees it.
+type guest struct{ m *Machine }
+
+// Boot begins with an empty guest. The agent of the boot before is gone without a
+// trace on its connection.
+func (g *guest) Boot() {
+	m := g.m
+	m.mu.Lock()
+	m.boots++
+	old := m.guest
+	m.guest = newState()
+	m.clockShift = 0
+	if m.stop != nil {
+		m.stop()
+	}
+	first := m.boots == 1
+	m.mu.Unlock()
+	if !first {
+		m.Files.clear()
+	}
+	old.end()
+}
+
+func (g *guest) PowerButton() bool {
+	g.m.mu.Lock()
+	defer g.m.mu.Unlock()
+	return !g.m.stubborn
+}
+
+func (g *guest) Command(name string) localvmm.Reply {
+	g.m.mu.Lock()
+	defer g.m.mu.Unlock()
+	g.m.commands = append(g.m.commands, name)
+	return g.m.faults[name]
+}
+
+// saved is what a snapshot has of a guest.
+type saved struct {
+	Files map[string]*File
+	State *state
+}
+
+func (g *guest) Save() ([]byte, error) {
+	g.m.mu.Lock()
+	defer g.m.mu.Unlock()
+	return json.Marshal(saved{g.m.Files.all(), g.m.guest.copy()})
+}
+
+func (g *guest) Load(p []byte) error {
+	s := saved{State: newState()}
+	if err := json.Unmarshal(p, &s); err != nil {
+		return err
+	}
+	g.m.mu.Lock()
+	defer g.m.mu.Unlock()
+	g.m.Files.set(s.Files)
+	g.m.guest = s.State
+	g.m.guest.loaded()
+	return nil
+}
+
+func (g *guest) Serve(ctx context.Context, conn net.Conn) {
+	m := g.m
+	if m.AwaitRunning(ctx) != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.mu.Lock()
+	m.conn, m.stop = conn, cancel
+	fault := m.agent
+	m.mu.Unlock()
+	a := localvmm.Agent{Hello: wire.HelloOk{AgentVersion: "fake", GuestOS: "linux 6.1.0-fake", BootID: "fake", Init: "minimal"},
+		Await: m.AwaitRunning, Do: m.do}
+	switch fault {
+	case AgentSilent:
+	case AgentHangsUp:
+		conn.Close()
+	case AgentOfVersion0:
+		a.Hello.ProtocolVersion = 1000
+		a.Serve(ctx, conn)
+	case AgentTalksNoise:
+		a.Do = func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) {
+			_, _ = conn.Write(make([]byte, 64)) // the link is to end
+			return nil, nil
+		}
+		a.Serve(ctx, conn)
+	default:
+		a.Serve(ctx, conn)
+	}
+	// The port stays connected until the host hangs up.
+	for {
+		_ = conn.SetReadDeadline(time.Time{}) // a closed one is not read
+		if _, err := io.Copy(io.Discard, conn); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+	}
+}

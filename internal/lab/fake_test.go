@@ -1,0 +1,43 @@
+package lab
+
+import (
+	"context"
+	"testing"
+
+	"provium/internal/fakemachine"
+)
+
+// fakeHost returns a host whose machines are fakes.
+func fakeHost(t *testing.T) (*Host, *fakemachine.Machines) {
+	t.Helper()
+	f := fakemachine.New(t)
+	h := &Host{File: "x.test.lua", ConfigPath: "provium.toml", TempDir: t.TempDir(), Starter: f, Images: f,
+		Profiles: map[string]*Profile{"p": {Name: "p", Accel: "tcg"}, "q": {Name: "q", Accel: "tcg"}},
+		Warn:     func(format string, args ...any) { t.Errorf("warning: "+format, args...) }}
+	return h, f
+}
+
+// noGuests returns a host of fakes for tests that look at states only.
+func noGuests(t *testing.T) *Host {
+	h, _ := fakeHost(t)
+	return h
+}
+
+// newLab returns a lab that is closed at the end of the test.
+func newLab(t *testing.T, h *Host) *Lab {
+	t.Helper()
+	l := New(h)
+	t.Cleanup(func() {
+		for _, err := range l.CloseScope(context.Background()) {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// fakeLab returns a lab of fakes.
+func fakeLab(t *testing.T) (*Lab, *fakemachine.Machines) {
+	t.Helper()
+	h, f := fakeHost(t)
+	return newLab(t, h), f
+}
