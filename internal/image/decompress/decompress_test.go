@@ -74,7 +74,9 @@ func TestStreamsEndWhereTheyEnd(t *testing.T) {
 // encoders are those of the libraries in use.
 var encoders = map[Format]func(io.Writer) (io.WriteCloser, error){
 	Gzip: func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
-	Zstd: func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w, zstd.WithZeroFrames(true), zstd.WithEncoderConcurrency(1)) },
+	Zstd: func(w io.Writer) (io.WriteCloser, error) {
+		return zstd.NewWriter(w, zstd.WithZeroFrames(true), zstd.WithEncoderConcurrency(1))
+	},
 	XZ: func(w io.Writer) (io.WriteCloser, error) {
 		return xz.WriterConfig{BlockSize: 128 << 10, DictCap: 64 << 10}.NewWriter(w)
 	},
