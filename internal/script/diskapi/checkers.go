@@ -68,7 +68,7 @@ func (k *checkers) block(do func(context.Context) error) error {
 // open boots a guest with the content, has it prepared, and freezes it for n of
 // them. close must follow, also after an error.
 func (k *checkers) open(n int, content lab.Content) error {
-	k.env.Touch(k.disk.VM())
+	k.env.Touch(lab.VMOf(k.disk))
 	k.where = k.a.Call.CallerFile().String()
 	for range min(n, k.guests) {
 		c, err := k.env.Scope().NewChecker(k.disk, k.reuse)

@@ -105,7 +105,7 @@ func (x *exploration) read() (err error) {
 			return o.TypeError("recording", "a recording, or the path of a saved one")
 		}
 		if of := x.record.Disk(); of != x.disk {
-			return o.Errorf("recording", "is of disk `%s` of vm `%s`", of.ID(), of.VM().Name())
+			return o.Errorf("recording", "is of disk `%s` of vm `%s`", of.ID(), of.Owner().Name())
 		}
 	default:
 		return o.TypeError("recording", "a recording, or the path of a saved one")
@@ -145,7 +145,7 @@ func (x *exploration) run() (err error) {
 		}); err != nil {
 			return err
 		}
-		_, err := x.a.Call.Call(x.workload, x.env.VM(x.disk.VM()), x.env.Disk(x.disk))
+		_, err := x.a.Call.Call(x.workload, x.env.VM(lab.VMOf(x.disk)), x.env.Disk(x.disk))
 		x.record.Stop()
 		if err != nil {
 			return err

@@ -22,7 +22,7 @@ func newDiskType(x *env) *lua.Type {
 		Name: "disk",
 		ToString: func(_ *lua.Call, obj any) string {
 			d := obj.(*lab.Disk)
-			return fmt.Sprintf("disk(%s of vm %s)", d.ID(), d.VM().Name())
+			return fmt.Sprintf("disk(%s of vm %s)", d.ID(), d.Owner().Name())
 		},
 		Methods: binding.MethodTable(x, "disk", diskMethods()),
 	}
@@ -30,7 +30,7 @@ func newDiskType(x *env) *lua.Type {
 
 // diskOp is Op with the method's name before the error.
 func diskOp(x *env, a value.Args, d *lab.Disk, do func(ctx context.Context) error) error {
-	if err := x.Op(a, d.VM(), do); err != nil {
+	if err := x.Op(a, lab.VMOf(d), do); err != nil {
 		return fmt.Errorf("%s: %w", a.Func, err)
 	}
 	return nil

@@ -102,7 +102,7 @@ func (x *sweep) read(a value.Args) error {
 // other.
 func (x *sweep) run() (err error) {
 	if err := x.block(func(context.Context) (err error) {
-		x.content, err = x.disk.Moment()
+		x.content, err = x.disk.Present()
 		return err
 	}); err != nil {
 		return err
