@@ -246,7 +246,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"second", ok + ok[:9], ErrTruncated, "5 of", int64(len(ok))},
 		{"length", "\x7f\xff\xff\xff", ErrTooLarge, "2147483647 bytes", 0},
 		{"text", "PASS tests/boot.test.lua", ErrTooLarge, "frame too large", 0},
-		{"empty", wrap(""), ErrMalformed, "EOF", 4},
+		{"empty", wrap(""), ErrMalformed, "a value is missing", 4},
 		{"not a map", wrap("\x93\x01\x02\x03"), ErrMalformed, "expected a map", 4},
 		{"trailing", wrap(ok[4:] + "\x00"), ErrMalformed, "1 bytes after", 0},
 		{"kind", envelope("file_lost", "\x80"), ErrUnknownKind, "unknown kind `file_lost`", 14},
@@ -354,6 +354,39 @@ func FuzzDecode(f *testing.F) {
 			if errX != nil || errY != nil || !bytes.Equal(x, y) && !bytes.Contains(y, []byte(" cut")) {
 				t.Fatalf("%s\n%s", x, y)
 			}
+		}
+	})
+}
+
+// FuzzPayload has every payload that is accepted encoded again. That must be
+// accepted, too, and encoded to the same bytes.
+func FuzzPayload(f *testing.F) {
+	for _, env := range samples() {
+		payload, err := EncodePayload(env.Event)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(env.Event.Kind()), payload)
+	}
+	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
+		e, err := DecodePayload(Kind(kind), payload)
+		if err != nil {
+			return
+		}
+		again, err := EncodePayload(e)
+		if errors.Is(err, ErrTooLarge) {
+			return // escapes make it longer
+		}
+		if err != nil {
+			t.Fatalf("%+v: %v", e, err)
+		}
+		back, err := DecodePayload(Kind(kind), again)
+		if err != nil {
+			t.Fatalf("%+v: %v", e, err)
+		}
+		third, err := EncodePayload(back)
+		if err != nil || !bytes.Equal(third, again) && !bytes.Contains(again, []byte(" cut")) {
+			t.Errorf("%x\n%x, %v", again, third, err)
 		}
 	})
 }

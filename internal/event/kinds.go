@@ -47,6 +47,8 @@ type Envelope struct {
 	// TS is the host clock at emission, in nanoseconds since 1970.
 	TS    int64
 	Event Event
+
+	payload []byte // of the event as it stands in a frame, or nil
 }
 
 // Amount is a share of the pool.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -31,7 +32,7 @@ type standby struct {
 	machine *qemu.Machine
 	link    *guest.Client
 	cables  []*cable
-	drives  []*drive
+	drives  disk.Drives
 	output  [2]heldWriter
 	events  heldEvents
 	lost    heldLoss
@@ -121,7 +122,7 @@ func (h *Host) prepare(p *startPlan, limit time.Duration) {
 	b := &standby{key: key, dir: fmt.Sprintf("%s/s%d", h.TempDir, s.next), built: make(chan struct{})}
 	cfg, err := b.config(h, p)
 	if err != nil {
-		_ = closeDrives(b.drives)
+		_ = b.drives.Close()
 		_ = os.RemoveAll(b.dir)
 		return
 	}
@@ -170,11 +171,11 @@ func (b *standby) config(h *Host, p *startPlan) (*qemu.Config, error) {
 	}
 	cfg.Restore = &restore
 	if len(p.disks) > 0 { // copies of its own
-		if b.drives, err = h.openDrives(p.disks, b.dir); err != nil {
+		if b.drives, err = h.diskEnv().OpenDrives(p.disks, b.dir); err != nil {
 			closeRestore(&restore)
 			return nil, err
 		}
-		connectDrives(&cfg, b.drives)
+		b.drives.Connect(&cfg)
 	}
 	cfg.Name, cfg.Dir = "standby", b.dir
 	cfg.Serial, cfg.HVC, cfg.OnEvent = &b.output[deviceSerial], &b.output[deviceHVC], b.events.add
@@ -217,15 +218,11 @@ func (b *standby) build(ctx context.Context, cfg *qemu.Config, p *startPlan) err
 	if err := renew(ctx, b.link, p); err != nil {
 		return err
 	}
-	for _, d := range b.drives {
-		d.data.HoldFlushes()
-	}
+	b.drives.HoldFlushes()
 	if err := b.machine.Stop(ctx); err != nil {
 		return err
 	}
-	for _, d := range b.drives {
-		d.data.IgnoreFlushes()
-	}
+	b.drives.IgnoreFlushes()
 	b.machine.SyncConsole()
 	for _, e := range b.events.take() {
 		switch e.Name {
@@ -288,10 +285,8 @@ func (h *Host) takeStandby(ctx context.Context, p *startPlan) *standby {
 
 // cont has the guest go on.
 func (b *standby) cont(ctx context.Context) error {
-	for _, d := range b.drives {
-		if err := d.data.ObeyFlushes(); err != nil {
-			return err
-		}
+	if err := b.drives.ObeyFlushes(); err != nil {
+		return err
 	}
 	return b.machine.Cont(ctx)
 }
@@ -321,7 +316,7 @@ func (s *standbys) removeLocked(b *standby) {
 		for _, c := range b.cables {
 			c.close()
 		}
-		_ = closeDrives(b.drives) // nobody has seen them
+		_ = b.drives.Close() // nobody has seen them
 		_ = os.RemoveAll(b.dir)
 	}()
 }

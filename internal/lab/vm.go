@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 )
@@ -40,7 +41,7 @@ type VM struct {
 	holders   int            // labs that hold this VM
 
 	nics  []*NIC // attached, in order of attaching
-	disks diskShelf
+	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests
 
@@ -51,6 +52,7 @@ func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	v := &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
 		inFlight: map[string]int{}}
 	v.Actor = handle.NewActor(v)
+	v.disks = disk.NewShelf(h.diskEnv(), v)
 	return v
 }
 
@@ -304,7 +306,7 @@ func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
 	}
-	err := v.closeDisks()
+	err := v.disks.Close()
 	v.mu.Lock()
 	dir := v.dir
 	v.mu.Unlock()

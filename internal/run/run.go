@@ -84,6 +84,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 
 // build runs the build commands of the profiles. The first signal ends it.
 func (o *Options) build(ctx context.Context, starter *proc.Starter) (interrupted bool, err error) {
+	if o.Local {
+		return false, nil // what they build is not booted
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	built := make(chan error, 1)
@@ -183,20 +186,19 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 // iteration runs the candidates once.
 func (s *session) iteration(ctx context.Context, candidates []Candidate) (code int, stopped bool, err error) {
 	started := time.Now()
-	emit := func(e event.Event) { s.bus.Emit(e) }
 	pool, err := sched.New(sched.Config{
 		Total: s.budget, Jobs: s.o.Jobs,
 		Blocked: func(file string, waitingFor sched.Amount, why sched.Reason) {
-			emit(event.FileBlocked{Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why)})
+			s.bus.Emit(event.FileBlocked{Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why)})
 		},
 	})
 	if err != nil {
 		return ExitError, false, fmt.Errorf("pool: %w", err)
 	}
 	for _, c := range candidates {
-		emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
+		s.bus.Emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
 	}
-	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, emit: emit, filter: s.filter,
+	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, bus: s.bus, filter: s.filter,
 		stopAll: make(chan struct{}), killAll: make(chan struct{})}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
