@@ -1,5 +1,5 @@
 -- The test framework itself: assertions, skipping, metadata, wait_until, scopes. No guest
--- is booted. What a failing test reports is checked by the project's Go tests.
+-- is booted. The project's Go tests check the reports of failing tests.
 
 local chunk_done = false
 local order = {}
@@ -145,7 +145,7 @@ test("os.exit raises instead of ending the run", function(t)
   t:assert_contains(raised(t, function() os.exit(0) end), "os.exit: the host program cannot be ended from Lua")
 end)
 
--- The results of another run of this program, which consists of one file with the content.
+-- run_apart runs this program on a test file with the content and returns its result.
 local function run_apart(content)
   local dir = os.tmpname()
   os.remove(dir)

@@ -1,4 +1,4 @@
--- Guest files through the agent. One guest serves the whole file.
+-- Guest files through the agent. All tests use one guest.
 
 local vm = provium:vm("files", "host"):boot()
 vm:mkdir("/srv/t", {parents = true})

@@ -1,4 +1,4 @@
--- The states of a VM and the calls that lead from one to the next.
+-- The states of a VM and the calls that change them.
 
 local function refused(t, fn, ...)
   local err = t:assert_raises(fn)
