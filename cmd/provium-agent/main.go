@@ -43,7 +43,8 @@ func ignoreChildSignals() {
 		handler, flags, restorer uintptr
 		mask                     uint64
 	}
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0, unsafe.Sizeof(def.mask), 0, 0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0,
+		unsafe.Sizeof(def.mask), 0, 0)
 }
 
 // report writes to the console, one line per failure.

@@ -128,7 +128,8 @@ func (p *program) loadConfig(path, kernel string) (*config.Config, error) {
 		}
 	}
 	return config.Load(path, config.Env{
-		Home: p.getenv("HOME"), CacheHome: p.cacheHome(), BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")), Kernel: p.absolute(kernel),
+		Home: p.getenv("HOME"), CacheHome: p.cacheHome(), BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")),
+		Kernel: p.absolute(kernel),
 	})
 }
 

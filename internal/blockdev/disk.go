@@ -160,17 +160,18 @@ func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([
 		return nil, err
 	}
 	p := make([]byte, n*SectorSize)
-	err := d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: first * SectorSize, N: n * SectorSize}, func(fault.Deed) error {
-		d.mu.RLock()
-		defer d.mu.RUnlock()
-		switch {
-		case d.closed:
-			return ErrClosed
-		case pending:
-			return d.cache.read(p, first*SectorSize, d.medium.readAt)
-		}
-		return d.medium.readAt(p, first*SectorSize)
-	})
+	err := d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: first * SectorSize, N: n * SectorSize},
+		func(fault.Deed) error {
+			d.mu.RLock()
+			defer d.mu.RUnlock()
+			switch {
+			case d.closed:
+				return ErrClosed
+			case pending:
+				return d.cache.read(p, first*SectorSize, d.medium.readAt)
+			}
+			return d.medium.readAt(p, first*SectorSize)
+		})
 	return p, err
 }
 
@@ -282,14 +283,15 @@ func (d *Disk) Flush() error {
 // guestRead, and the other requests of guests below, take ranges of whole sectors
 // within the disk.
 func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
-	return d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: int64(len(p)), Guest: true}, func(e fault.Deed) error {
-		d.mu.RLock()
-		defer d.mu.RUnlock()
-		if d.closed {
-			return ErrClosed
-		}
-		return d.read(e, p, off)
-	})
+	return d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: int64(len(p)), Guest: true},
+		func(e fault.Deed) error {
+			d.mu.RLock()
+			defer d.mu.RUnlock()
+			if d.closed {
+				return ErrClosed
+			}
+			return d.read(e, p, off)
+		})
 }
 
 // read reads what the guest sees. Held: d.mu.
@@ -306,7 +308,8 @@ func (d *Disk) read(e fault.Deed, p []byte, off int64) error {
 }
 
 // change runs a request of the guest that changes the disk.
-func (d *Disk) change(ctx context.Context, r fault.Request, fua bool, do func(e fault.Deed, r fault.Request) error) error {
+func (d *Disk) change(ctx context.Context, r fault.Request, fua bool,
+	do func(e fault.Deed, r fault.Request) error) error {
 	return d.faults.Run(ctx, r, func(e fault.Deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -341,9 +344,10 @@ func (d *Disk) change(ctx context.Context, r fault.Request, fua bool, do func(e 
 
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
 	fua = fua && !d.faults.LosesFUA()
-	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p)), Guest: true}, fua, func(e fault.Deed, r fault.Request) error {
-		return d.put(p[:r.N], e, r.Off, fua)
-	})
+	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p)), Guest: true}, fua,
+		func(e fault.Deed, r fault.Request) error {
+			return d.put(p[:r.N], e, r.Off, fua)
+		})
 }
 
 // put writes p to the cache. Held: d.mu.
@@ -360,13 +364,14 @@ func (d *Disk) put(p []byte, e fault.Deed, off int64, fua bool) error {
 
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
 	fua = fua && !d.faults.LosesFUA()
-	return d.change(ctx, fault.Request{Op: fault.Discard, Off: off, N: n, Guest: true}, fua, func(_ fault.Deed, r fault.Request) error {
-		if err := d.note(r.Off, r.N, nil, fua); err != nil {
-			return err
-		}
-		d.cache.table.set(r.Off/SectorSize, r.N/SectorSize, zeroed)
-		return nil
-	})
+	return d.change(ctx, fault.Request{Op: fault.Discard, Off: off, N: n, Guest: true}, fua,
+		func(_ fault.Deed, r fault.Request) error {
+			if err := d.note(r.Off, r.N, nil, fua); err != nil {
+				return err
+			}
+			d.cache.table.set(r.Off/SectorSize, r.N/SectorSize, zeroed)
+			return nil
+		})
 }
 
 func (d *Disk) guestFlush(ctx context.Context) error {
@@ -416,7 +421,8 @@ func (d *Disk) hole(off, limit int64) (bool, int64) {
 // report tells of trouble of the host's own. The guest only sees EIO.
 // Trouble that repeats itself is told of once.
 func (d *Disk) report(err error) error {
-	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) || errors.Is(err, nbd.ErrGone) {
+	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) ||
+		errors.Is(err, nbd.ErrGone) {
 		return err
 	}
 	d.telling.Lock()

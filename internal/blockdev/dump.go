@@ -80,7 +80,8 @@ func (i *Image) dumpMedium(d *Dump, put func(p []byte) error) error {
 		}
 		var written bitmap
 		for s := range int64(len(part) / SectorSize) {
-			if sector := part[s*SectorSize:][:SectorSize]; slices.IndexFunc(sector, func(b byte) bool { return b != 0 }) >= 0 {
+			if sector := part[s*SectorSize:][:SectorSize]; slices.IndexFunc(sector,
+				func(b byte) bool { return b != 0 }) >= 0 {
 				written.set(s, 1)
 			}
 		}
@@ -189,7 +190,8 @@ func (d *Dump) check() error {
 	if d.Size <= 0 || d.Size%SectorSize != 0 || d.Size > maxSize {
 		return fmt.Errorf("%d bytes of disk", d.Size)
 	}
-	if d.Medium < 0 || d.Pending < 0 || d.Medium > len(d.Map) || d.Pending > len(d.Map) || (d.Medium+d.Pending)*MapEntry != len(d.Map) {
+	if d.Medium < 0 || d.Pending < 0 || d.Medium > len(d.Map) || d.Pending > len(d.Map) ||
+		(d.Medium+d.Pending)*MapEntry != len(d.Map) {
 		return fmt.Errorf("%d and %d chunks in a map of %d bytes", d.Medium, d.Pending, len(d.Map))
 	}
 	text := d.Map

@@ -26,7 +26,8 @@ func (d *Disk) Seal() (*Image, error) {
 	if d.closed {
 		return nil, ErrClosed
 	}
-	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(), state: State{d.faults.State(), d.cut}}
+	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(),
+		state: State{d.faults.State(), d.cut}}
 	i.refs.Store(1)
 	return i, nil
 }

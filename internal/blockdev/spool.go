@@ -19,7 +19,8 @@ type spool struct {
 }
 
 func newSpool(f *os.File) *spool {
-	s := &spool{f: f, full: make(chan []byte, spoolChunks), free: make(chan []byte, spoolChunks+2), done: make(chan struct{})}
+	s := &spool{f: f, full: make(chan []byte, spoolChunks), free: make(chan []byte, spoolChunks+2),
+		done: make(chan struct{})}
 	go s.run()
 	return s
 }

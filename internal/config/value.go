@@ -306,7 +306,8 @@ func ParseDuration(s string) (time.Duration, error) {
 	}
 	n, ok := parseDecimal(digits)
 	if !ok || bare && strings.Contains(s, ".") {
-		return 0, fmt.Errorf("duration: cannot parse `%s` (a whole number of seconds, or a number with ms, s, m or h)", s)
+		return 0, fmt.Errorf("duration: cannot parse `%s` (a whole number of seconds, or a number with ms, s, m or h)",
+			s)
 	}
 	d := n * float64(unit)
 	switch {

@@ -140,7 +140,8 @@ func readListing(r io.Reader, name string) (*listing, error) {
 		} else {
 			seg.format = decompress.Detect(prefix)
 			if seg.format == decompress.None {
-				return nil, corrupt(fmt.Errorf("neither a cpio archive nor a known compression (it begins with % x)", prefix))
+				return nil, corrupt(fmt.Errorf("neither a cpio archive nor a known compression (it begins with % x)",
+					prefix))
 			}
 			z, err := decompress.NewReader(seg.format, src)
 			if err != nil {

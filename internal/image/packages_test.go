@@ -25,7 +25,8 @@ type fakeApt struct {
 	ran     []string
 }
 
-func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, args ...string) ([]byte, []byte, error) {
+func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, args ...string) ([]byte, []byte,
+	error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var words []string
@@ -91,8 +92,10 @@ func TestDownload(t *testing.T) {
 		release string
 		ran     string
 	}{
-		{"debian", &fakeApt{depends: debian}, "6.1.0-56-cloud-amd64", "apt-get download linux-image-6.1.0-56-cloud-amd64"},
-		{"ubuntu", &fakeApt{depends: ubuntu}, "6.8.0-41-generic", "apt-get download linux-image-6.8.0-41-generic linux-modules-6.8.0-41-generic"},
+		{"debian", &fakeApt{depends: debian}, "6.1.0-56-cloud-amd64",
+			"apt-get download linux-image-6.1.0-56-cloud-amd64"},
+		{"ubuntu", &fakeApt{depends: ubuntu}, "6.8.0-41-generic",
+			"apt-get download linux-image-6.8.0-41-generic linux-modules-6.8.0-41-generic"},
 		{"no lists", &fakeApt{depends: debian, stale: true}, "6.1.0-56-cloud-amd64", "apt-get update"},
 	} {
 		apt := c.apt
@@ -113,7 +116,8 @@ func TestDownload(t *testing.T) {
 		if all := strings.Join(apt.ran, "\n"); !strings.Contains(all, c.ran) {
 			t.Errorf("%s: ran\n%s", c.name, all)
 		}
-		if all := strings.Join(notices, "\n"); !strings.Contains(all, "downloading the kernel package linux-image-"+c.release) {
+		if all := strings.Join(notices, "\n"); !strings.Contains(all, "downloading the kernel package linux-image-"+
+			c.release) {
 			t.Errorf("%s: notices %q", c.name, all)
 		}
 		// The second time nothing is asked.

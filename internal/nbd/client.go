@@ -119,7 +119,8 @@ const maxReplies = 64
 
 // call makes one request. It calls got for each chunk of the reply: with the data of
 // a read, without a reader for zeroes, or with the body of a block status.
-func (c *Client) call(kind, flags uint16, off, n int64, payload []byte, got func(off, n int64, p io.Reader) error) error {
+func (c *Client) call(kind, flags uint16, off, n int64, payload []byte,
+	got func(off, n int64, p io.Reader) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -325,15 +326,16 @@ func (c *Client) Hole(off, limit int64) (bool, int64) {
 		return false, limit
 	}
 	zero, length := false, limit
-	err := c.call(cmdBlockStatus, cmdFlagReqOne, off, min(limit, c.size-off, 1<<30), nil, func(_, _ int64, r io.Reader) error {
-		var p [12]byte // context, length, state
-		if _, err := io.ReadFull(r, p[:]); err != nil {
-			return violation("short block status")
-		}
-		zero = binary.BigEndian.Uint32(p[8:])&stateZero != 0
-		length = min(limit, max(1, int64(binary.BigEndian.Uint32(p[4:]))))
-		return nil
-	})
+	err := c.call(cmdBlockStatus, cmdFlagReqOne, off, min(limit, c.size-off, 1<<30), nil,
+		func(_, _ int64, r io.Reader) error {
+			var p [12]byte // context, length, state
+			if _, err := io.ReadFull(r, p[:]); err != nil {
+				return violation("short block status")
+			}
+			zero = binary.BigEndian.Uint32(p[8:])&stateZero != 0
+			length = min(limit, max(1, int64(binary.BigEndian.Uint32(p[4:]))))
+			return nil
+		})
 	if err != nil {
 		return false, limit // a read will fail with it
 	}

@@ -106,7 +106,8 @@ func (r FileResult) count() (passed, failed, skipped int) {
 
 // Summary is the last line of a run, without a newline.
 func Summary(c Counts, elapsed time.Duration) string {
-	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs", c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
+	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs", c.Files, c.Passed, c.Failed, c.Skipped,
+		elapsed.Seconds())
 	if c.NotStarted > 0 {
 		s += fmt.Sprintf("; %d file(s) not started", c.NotStarted)
 	}

@@ -125,7 +125,8 @@ const (
 // New returns a pool. The budget must have room for one file.
 func New(cfg Config) (*Pool, error) {
 	if cfg.Total.Memory < FileOverhead {
-		return nil, fmt.Errorf("memory budget %s is below the %s that one file needs", formatBytes(cfg.Total.Memory), formatBytes(FileOverhead))
+		return nil, fmt.Errorf("memory budget %s is below the %s that one file needs", formatBytes(cfg.Total.Memory),
+			formatBytes(FileOverhead))
 	}
 	if cfg.Total.CPUs < 1 {
 		return nil, fmt.Errorf("cpu budget %d is below 1", cfg.Total.CPUs)

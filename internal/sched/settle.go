@@ -122,7 +122,8 @@ func (p *Pool) untangle() bool {
 	}
 	for _, w := range slices.Backward(p.waiting) {
 		if w.kind == wantCharge {
-			p.finish(w, fmt.Errorf("%s needs %s, but %w: every running file waits for memory that the others hold (%s of %s are in use); reserve the file's peak with provium:claim, or raise --mem",
+			p.finish(w, fmt.Errorf("%s needs %s, but %w: every running file waits for memory that the others hold"+
+				"(%s of %s are in use); reserve the file's peak with provium:claim, or raise --mem",
 				w.what, w.need, ErrDeadlock, p.used(), p.cfg.Total))
 			return true
 		}

@@ -203,7 +203,8 @@ func (r *Reader) verify(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := r.verifyRange(ctx, &blocks{fmt.Sprintf("section %q", name), s.Offset, s.Length, sums}); err != nil {
+			if err := r.verifyRange(ctx, &blocks{fmt.Sprintf("section %q", name), s.Offset, s.Length,
+				sums}); err != nil {
 				return err
 			}
 		} else if name != sectionBlocks {

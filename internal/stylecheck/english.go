@@ -48,7 +48,8 @@ func commentStarts(f *file) (found []finding) {
 				return
 			}
 		}
-		found = append(found, f.at(doc.Pos(), fmt.Sprintf("the comment of %s does not start with its name", names[0].Name)))
+		found = append(found, f.at(doc.Pos(), fmt.Sprintf("the comment of %s does not start with its name",
+			names[0].Name)))
 	}
 	for _, d := range f.syntax.Decls {
 		switch d := d.(type) {

@@ -30,7 +30,8 @@ const (
 )
 
 // kindNames are those of files and messages.
-var kindNames = [kinds]string{"latency_ms", "jitter_ms", "drop_pct", "duplicate_pct", "reorder_pct", "corrupt_pct", "bandwidth_bps",
+var kindNames = [kinds]string{"latency_ms", "jitter_ms", "drop_pct", "duplicate_pct", "reorder_pct", "corrupt_pct",
+	"bandwidth_bps",
 	"jitter_distribution", "burst_enter_pct", "burst_leave_pct", "burst_good_pct", "burst_bad_pct", "queue_bytes"}
 
 // String names the kind.

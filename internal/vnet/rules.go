@@ -20,7 +20,8 @@ type rules struct {
 }
 
 func newRules() rules {
-	return rules{pairs: map[pair]*override{}, partitions: map[pair]bool{}, oneWay: map[pair]bool{}, isolated: map[string]bool{}}
+	return rules{pairs: map[pair]*override{}, partitions: map[pair]bool{}, oneWay: map[pair]bool{},
+		isolated: map[string]bool{}}
 }
 
 // Rule is one impairment with its details.
@@ -57,7 +58,8 @@ func (r *Rule) put(v *values) {
 	case Jitter:
 		v[jitterShape] = float64(r.Distribution)
 	case Loss:
-		v[burstEnter], v[burstLeave], v[burstGood], v[burstBad] = r.Burst.Enter, r.Burst.Leave, r.Burst.Good, r.Burst.Bad
+		v[burstEnter], v[burstLeave], v[burstGood], v[burstBad] = r.Burst.Enter, r.Burst.Leave, r.Burst.Good,
+			r.Burst.Bad
 	case Bandwidth:
 		v[queueLimit] = float64(r.Queue)
 	}

@@ -65,8 +65,9 @@ func New(cfg Config) *Switch {
 
 // newSwitch makes one whose delayed frames somebody else releases.
 func newSwitch(cfg Config) *Switch {
-	s := &Switch{seed: cfg.Seed, now: cfg.Now, ports: map[string]*Port{}, table: map[address]sighting{}, rules: newRules(),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	s := &Switch{seed: cfg.Seed, now: cfg.Now, ports: map[string]*Port{}, table: map[address]sighting{},
+		rules: newRules(),
+		wake:  make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
 	}

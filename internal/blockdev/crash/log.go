@@ -213,7 +213,8 @@ func (v *View) Runs(first, count int64, visit func(first, count int64, op int) e
 			first = next
 		}
 		op, n := v.from(first, i), int64(0)
-		for first+n < end && i < len(keys) && int64(keys[i]>>opBits) == first+n && (n == 0 || v.from(first+n, i) == op) {
+		for first+n < end && i < len(keys) && int64(keys[i]>>opBits) == first+n &&
+			(n == 0 || v.from(first+n, i) == op) {
 			sector := first + n
 			for i < len(keys) && int64(keys[i]>>opBits) == sector {
 				i++

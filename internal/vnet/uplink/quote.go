@@ -102,9 +102,11 @@ func (s *Stack) refuse(f flow, err error) bool {
 // reason is what an error of the host's sockets is to a guest.
 func reason(err error) (gateway.Reason, bool) {
 	switch {
-	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.EAFNOSUPPORT):
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EADDRNOTAVAIL),
+		errors.Is(err, unix.EAFNOSUPPORT):
 		return gateway.NoNetwork, true
-	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EHOSTDOWN), errors.Is(err, unix.ETIMEDOUT), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EHOSTDOWN), errors.Is(err, unix.ETIMEDOUT),
+		errors.Is(err, os.ErrDeadlineExceeded):
 		return gateway.NoHost, true
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):
 		return gateway.Prohibited, true
