@@ -111,7 +111,8 @@ func (b *bench) netPair(ctx context.Context) (p *netPair, err error) {
 			return nil, err
 		}
 		for wire, network := range []string{oursNet, bareNet} {
-			text := fmt.Sprintf("for d in /sys/class/net/*; do [ $(cat $d/address) = 02:00:00:00:0%d:0%d ] || continue; "+
+			text := fmt.Sprintf("for d in /sys/class/net/*; do [ $(cat $d/address) = 02:00:00:00:0%d:0%d ] || "+
+				"continue; "+
 				"ip addr add %s%d/24 dev ${d##*/}; ip link set ${d##*/} up; exit; done; exit 1", wire+1, i+1, network,
 				i+1)
 			if _, err := g.shell(ctx, text); err != nil {
@@ -124,7 +125,7 @@ func (b *bench) netPair(ctx context.Context) (p *netPair, err error) {
 
 // background starts a sink and waits until it listens. What it prints goes to a file.
 func (g *linkGuest) background(ctx context.Context, args, out string) error {
-	_, err := g.shell(ctx, fmt.Sprintf("rm -f %[2]s; /tmp/netbench %[1]s </dev/null >%[2]s 2>&1 & until grep -q"+
+	_, err := g.shell(ctx, fmt.Sprintf("rm -f %[2]s; /tmp/netbench %[1]s </dev/null >%[2]s 2>&1 & until grep -q "+
 		"ready %[2]s 2>/dev/null; do sleep 0.05; done", args, out))
 	return err
 }

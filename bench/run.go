@@ -88,7 +88,7 @@ func (b *bench) wholeRun(ctx context.Context) error {
 	for file, guests := range []int{3, 3, 2, 2} {
 		var text strings.Builder
 		for i := range guests {
-			fmt.Fprintf(&text, "test(\"boots %d\", function(t)\n  local vm = provium:vm(\"v%d\", \"host\", {cold ="+
+			fmt.Fprintf(&text, "test(\"boots %d\", function(t)\n  local vm = provium:vm(\"v%d\", \"host\", {cold = "+
 				"true}):boot()\n  t:assert(vm:run(\"true\"):ok())\nend)\n", i, i)
 		}
 		total += guests

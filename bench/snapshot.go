@@ -27,7 +27,7 @@ const (
 	isolatedTests  = 200
 )
 
-// withVM gives do a VM in a lab of its own, and closes that.
+// withVM returns do a VM in a lab of its own, and closes that.
 func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *lab.BootOpts, do func(vm *lab.VM) error) (err error) {
 	l := lab.New(h)
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
@@ -266,7 +266,7 @@ func (b *bench) derived(ctx context.Context, h *lab.Host, path string) error {
 	return err
 }
 
-// guestMemoryUse gives what a guest's QEMU has for itself, and of it what is of
+// guestMemoryUse returns what a guest's QEMU has for itself, and of it what is of
 // the guest's memory.
 func guestMemoryUse(vm *lab.VM) (private, all uint64, err error) {
 	cid, ok := vm.CID()

@@ -52,40 +52,59 @@ func report(err error) {
 	fmt.Fprintln(os.Stderr, "provium-agent: "+strings.ReplaceAll(err.Error(), "\n", "\nprovium-agent: "))
 }
 
-func run(args []string) error {
+// initPipe returns the descriptor of the pipe to the stub that is PID 1, or -1.
+func initPipe(args []string) (int, error) {
 	pipe := -1
 	for _, a := range args {
 		v, ok := strings.CutPrefix(a, "--init-pipe=")
 		n, err := strconv.Atoi(v)
 		if !ok || err != nil || n < 0 {
-			return fmt.Errorf("argument %q: only --init-pipe=N is known", a)
+			return -1, fmt.Errorf("argument %q: only --init-pipe=N is known", a)
 		}
 		pipe = n
 		unix.CloseOnExec(pipe)
+	}
+	return pipe, nil
+}
+
+// start loads the drivers and, as part of the boot, prepares the system.
+func start(system *boot.System, pipe int) (kind boot.Init, err error) {
+	if pipe < 0 {
+		if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
+			report(err)
+		}
+		return boot.InitOther, nil
+	}
+	if err := boot.LoadEarly(); err != nil {
+		report(err)
+	}
+	// While the kernel sets the port up, the rest can be done. The link answers only
+	// after that: NICs and disks attached by the first operations find their drivers.
+	if err := boot.LoadLate(); err != nil {
+		report(err)
+	}
+	if kind, err = system.Prepare(pipe, report); err != nil {
+		return kind, err
+	}
+	if kind == boot.InitMinimal {
+		system.WatchPowerButton(report)
+	}
+	return kind, nil
+}
+
+// run starts the agent and serves the host. It returns only with an error.
+func run(args []string) error {
+	pipe, err := initPipe(args)
+	if err != nil {
+		return err
 	}
 	system, err := boot.Open()
 	if err != nil {
 		return err
 	}
-	kind := boot.InitOther
-	if pipe >= 0 {
-		if err := boot.LoadEarly(); err != nil {
-			report(err)
-		}
-		// While the kernel sets the port up, the rest can be done. The link
-		// answers only after that: NICs and disks attached by the first
-		// operations find their drivers.
-		if err := boot.LoadLate(); err != nil {
-			report(err)
-		}
-		if kind, err = system.Prepare(pipe, report); err != nil {
-			return err
-		}
-		if kind == boot.InitMinimal {
-			system.WatchPowerButton(report)
-		}
-	} else if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
-		report(err)
+	kind, err := start(system, pipe)
+	if err != nil {
+		return err
 	}
 	// The drivers are there, and with them the disks of the start.
 	if err := system.LinkDisks(); err != nil {

@@ -133,7 +133,7 @@ func (p *program) loadConfig(path, kernel string) (*config.Config, error) {
 	})
 }
 
-// colors tells whether standard output is a terminal that shows colours.
+// colors reports whether standard output is a terminal that shows colours.
 func (p *program) colors() bool {
 	if p.getenv("NO_COLOR") != "" || p.getenv("TERM") == "dumb" {
 		return false

@@ -139,7 +139,7 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// finish gives a command its flags and the help that shows them in groups.
+// finish adds to a command its flags and the help that shows them in groups.
 func finish(cmd *cobra.Command, groups ...flagGroup) {
 	for _, g := range groups {
 		cmd.Flags().AddFlagSet(g.flags)

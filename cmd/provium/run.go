@@ -201,5 +201,6 @@ func (p *program) preflight() error {
 	for _, r := range failed {
 		lines = append(lines, fmt.Sprintf("%s: %s: %s; %s", r.Name, r.Found, r.Effect, r.Remedy))
 	}
-	return fmt.Errorf("this machine cannot run guests:\n  %s\n(`provium doctor` tells more, --no-preflight skips these checks)", strings.Join(lines, "\n  "))
+	return fmt.Errorf("this machine cannot run guests:\n  %s\n(`provium doctor` tells more, --no-preflight "+
+		"skips these checks)", strings.Join(lines, "\n  "))
 }

@@ -130,7 +130,7 @@ func isZero(p []byte) bool {
 // errNoRecordingFile is a file of another kind.
 var errNoRecordingFile = errors.New("is not a saved recording")
 
-// LoadRecording gives a recording that was saved. It has ended.
+// LoadRecording returns a recording that was saved. It has ended.
 func LoadRecording(path string) (*Recording, error) {
 	f, err := os.Open(path)
 	if err != nil {

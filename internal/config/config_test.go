@@ -143,13 +143,13 @@ func TestForcedKernel(t *testing.T) {
 func TestInvalid(t *testing.T) {
 	const p = "[profiles.p]\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"guest_os": {p + "guest_os = 'bsd'", "invalid config in `/proj/provium.toml`: profile `p` has" +
+		"guest_os": {p + "guest_os = 'bsd'", "invalid config in `/proj/provium.toml`: profile `p` has " +
 			"guest_os = `bsd`, only `linux` and `peios` are supported (line 2)"},
 		"blank cmdline": {p + "cmdline = ' '", "profile `p` has empty cmdline (line 2)"},
 		"no cmdline": {p + "kernel = 'k'",
 			"profile `p` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file (line 1)"},
 		"top level": {"\n\nx = 1", "unknown key `x` in the top level (valid: provium, profiles) (line 3)"},
-		"general key": {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir," +
+		"general key": {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir, " +
 			"cache_max_size, oops_patterns, oops_ignore); did you mean `roots`? (line 2)"},
 		"profile key": {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'",
 			"unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},
@@ -186,12 +186,12 @@ func TestInvalid(t *testing.T) {
 		"timeout text":    {p + "agent_boot_timeout = '3s'", "expected a positive number of seconds, got a string"},
 		"module":          {p + "modules = ['']", "entry 1: expected a name"},
 		"kernel and root": {p + "kernel = 'k'\nroot = 'r'\ncmdline = 'x'", "profile `p` has both kernel and root"},
-		"disk kinds": {p + "disks = [{path = 'a', scratch = '1M'}]", "profile `p` disks[1]: exactly one of" +
+		"disk kinds": {p + "disks = [{path = 'a', scratch = '1M'}]", "profile `p` disks[1]: exactly one of " +
 			"path, scratch and template is needed, given are path and scratch (line 2)"},
 		"disk none": {p + "disks = [{id = 'a'}]",
 			"exactly one of path, scratch and template is needed, none is given"},
-		"disk key": {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template," +
-			"id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache); did you" +
+		"disk key": {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template, " +
+			"id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache); did you " +
 			"mean `path`?"},
 		"disk type": {p + "disks = ['a']", "disks[1]: expected a table, got a string"},
 		"disk id": {p + "[[profiles.p.disks]]\npath = 'a'\nid='x'\n[[profiles.p.disks]]\npath = 'b'\nid='x'",
@@ -279,7 +279,8 @@ func TestProfilesFromDir(t *testing.T) {
 func TestFindAndRead(t *testing.T) {
 	dir := t.TempDir()
 	deep := filepath.Join(dir, "a/b")
-	if err := os.MkdirAll(filepath.Join(deep, FileName), 0o755); err != nil { // a directory of that name is none
+	// a directory of that name is no configuration
+	if err := os.MkdirAll(filepath.Join(deep, FileName), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Find(deep)
@@ -349,7 +350,7 @@ func TestParseDuration(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(""))
 	f.Add([]byte("[provium]\nroots = ['tests']\ncache_max_size = '1.5G'\noops_patterns = ['x']\n"))
-	f.Add([]byte("[profiles.p]\nkernel = '{out}/k'\ncmdline = 'quiet'\ndisks = [{scratch = '1M'}, {path = 'x', id =" +
+	f.Add([]byte("[profiles.p]\nkernel = '{out}/k'\ncmdline = 'quiet'\ndisks = [{scratch = '1M'}, {path = 'x', id = " +
 		"'d'}]\nagent_boot_timeout = 1e-9\n"))
 	f.Add([]byte("profiles = { p = { kernal = 1 } }\n"))
 	f.Add([]byte("[profiles.'a.b']\n[[profiles.'a.b'.disks]]\npath = 1\n"))

@@ -160,7 +160,8 @@ func TestRules(t *testing.T) {
 		}
 		return l
 	}
-	oops := "[    1.000000] BUG: unable to handle page fault for address: 0\n[    1.000001] Oops: 0000 [#1] SMP\n[    1.000002] ---[ end trace 0 ]---\n"
+	oops := "[    1.000000] BUG: unable to handle page fault for address: 0\n" +
+		"[    1.000001] Oops: 0000 [#1] SMP\n[    1.000002] ---[ end trace 0 ]---\n"
 	for _, tc := range []struct {
 		name, log string
 		rules     Rules

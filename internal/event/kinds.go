@@ -70,7 +70,7 @@ const (
 	FileCrashed  FileStatus = "crashed"
 )
 
-// FileDiscovered tells of one selected file; all come before the first dispatch.
+// FileDiscovered reports one selected file. All come before the first dispatch.
 type FileDiscovered struct {
 	Path string `msgpack:"path"`
 	// FixtureRefs holds the fixture names written literally in the file.

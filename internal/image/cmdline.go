@@ -80,7 +80,7 @@ func Cmdline(c CmdlineSpec) (string, error) {
 		case key == "rdinit" && value == agentPath:
 			hasAgent = true
 		case key == "rdinit" && c.Inject:
-			return "", fmt.Errorf("profile `%s`: the kernel command line has rdinit=%s, but the agent has to start"+
+			return "", fmt.Errorf("profile `%s`: the kernel command line has rdinit=%s, but the agent has to start "+
 				"as rdinit=%s: remove it, or set inject_agent = false and start a compatible agent yourself",
 				c.Profile, value, agentPath)
 		}

@@ -56,7 +56,7 @@ func TestBadCmdline(t *testing.T) {
 		{"blank beside a file", CmdlineSpec{Cmdline: ptr(""), File: ptr("a")}, "profile `p` has empty cmdline"},
 		{"blank file", CmdlineSpec{File: ptr("\n")}, "profile `p` has empty cmdline"},
 		{"absent with a kernel", CmdlineSpec{ExplicitKernel: true}, "profile `p` has empty cmdline"},
-		{"rdinit", CmdlineSpec{Cmdline: ptr("rdinit=/init"), Inject: true}, "rdinit=/init, but the agent has to" +
+		{"rdinit", CmdlineSpec{Cmdline: ptr("rdinit=/init"), Inject: true}, "rdinit=/init, but the agent has to " +
 			"start as rdinit=/sbin/provium-agent: remove it, or set inject_agent = false"},
 		{"rdinit appended", CmdlineSpec{Append: "rdinit=/init", Inject: true},
 			"remove it, or set inject_agent = false"},

@@ -35,9 +35,10 @@ func TestResolveAutomatic(t *testing.T) {
 	}
 	files := contents(t, img.Initrd)
 	for name, want := range map[string]string{
-		"sbin/provium-agent":             "INIT",
-		".provium/agent":                 "AGENT",
-		".provium/modules.early":         "virtio.ko\nvirtio_ring.ko\nvirtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
+		"sbin/provium-agent": "INIT",
+		".provium/agent":     "AGENT",
+		".provium/modules.early": "virtio.ko\nvirtio_ring.ko\n" +
+			"virtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
 		".provium/modules.late":          "virtio_net.ko\nvirtio_blk.ko\nvirtio_rng.ko\ndummy.ko numdummies=2\n",
 		".provium/modules/virtio_pci.ko": string(testKo("virtio,virtio_ring")),
 		"bin/busybox":                    "BUSYBOX",

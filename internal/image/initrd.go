@@ -236,7 +236,7 @@ func (l *listing) size() int64 {
 	return n
 }
 
-// has tells whether one of the segments is compressed in the given way.
+// has reports whether one of the segments is compressed in the given way.
 func (l *listing) has(f decompress.Format) bool {
 	for _, s := range l.segments {
 		if s.format == f {

@@ -109,7 +109,7 @@ func TestCorruptInitrds(t *testing.T) {
 		{"cut stream", z[:len(z)-10], "offset 0: read gzip stream: unexpected EOF"},
 		{"damaged stream", damaged, "is corrupt at offset 0"},
 		{"junk behind it", join(main, []byte("junk")), "neither a cpio archive nor"},
-		{"text in a stream", gzipped(t, []byte("hello, world, this is no archive, but it is long enough to be a"+
+		{"text in a stream", gzipped(t, []byte("hello, world, this is no archive, but it is long enough to be a "+
 			"header of one, and even a bit longer than that")), "bad magic number"},
 		{"unaligned", join(main, []byte{0}, main), "multiple of four"},
 	} {

@@ -78,12 +78,14 @@ func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, 
 
 func TestDownload(t *testing.T) {
 	debian := map[string]string{
-		"linux-image-cloud-amd64":          "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n",
-		"linux-image-6.1.0-56-cloud-amd64": "x\n  PreDepends: linux-base\n  Depends: kmod\n |Depends: initramfs-tools\n",
+		"linux-image-cloud-amd64": "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n",
+		"linux-image-6.1.0-56-cloud-amd64": "x\n  PreDepends: linux-base\n" +
+			"  Depends: kmod\n |Depends: initramfs-tools\n",
 	}
 	ubuntu := map[string]string{
-		"linux-image-virtual":            "linux-image-virtual\n  Depends: linux-image-6.8.0-41-generic\n",
-		"linux-image-6.8.0-41-generic":   "x\n |Depends: linux-modules-extra-6.8.0-41-generic\n  Depends: linux-modules-6.8.0-41-generic\n",
+		"linux-image-virtual": "linux-image-virtual\n  Depends: linux-image-6.8.0-41-generic\n",
+		"linux-image-6.8.0-41-generic": "x\n |Depends: linux-modules-extra-6.8.0-41-generic\n" +
+			"  Depends: linux-modules-6.8.0-41-generic\n",
 		"linux-modules-6.8.0-41-generic": "x\n",
 	}
 	for _, c := range []struct {

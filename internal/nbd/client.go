@@ -194,18 +194,10 @@ func (c *Client) reply(kind uint16, off, n int64, got func(off, n int64, p io.Re
 		var err error
 		switch {
 		case chunk == chunkOffsetData && kind == cmdRead, chunk == chunkOffsetHole && kind == cmdRead:
-			var at [12]byte
-			head := at[:8]
-			if chunk == chunkOffsetHole {
-				head = at[:]
-			}
-			if _, err := io.ReadFull(body, head); err != nil {
-				return violation("short chunk")
-			}
-			o, k := int64(be.Uint64(at[:])), body.N
-			var p io.Reader = body
-			if chunk == chunkOffsetHole {
-				k, p = int64(be.Uint32(at[8:])), nil
+			var o, k int64
+			var p io.Reader
+			if o, k, p, err = dataChunk(chunk, body); err != nil {
+				return err
 			}
 			if o < off || k < 0 || k > left || o-off > n-k {
 				return violation("data that nobody asked for")
@@ -240,6 +232,25 @@ func (c *Client) reply(kind uint16, off, n int64, got func(off, n int64, p io.Re
 		}
 	}
 	return violation("no end of a reply")
+}
+
+// dataChunk reads the head of a chunk of data: their offset and length, and a reader of
+// them, which is nil for zeroes.
+func dataChunk(chunk uint16, body *io.LimitedReader) (off, n int64, p io.Reader, err error) {
+	be := binary.BigEndian
+	var at [12]byte
+	head := at[:8]
+	if chunk == chunkOffsetHole {
+		head = at[:]
+	}
+	if _, err := io.ReadFull(body, head); err != nil {
+		return 0, 0, nil, violation("short chunk")
+	}
+	off = int64(be.Uint64(at[:]))
+	if chunk == chunkOffsetHole {
+		return off, int64(be.Uint32(at[8:])), nil, nil
+	}
+	return off, body.N, body, nil
 }
 
 // pieces calls do for parts of p that fit into a request. It returns how many bytes

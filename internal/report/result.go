@@ -53,7 +53,7 @@ type FileResult struct {
 	ChunkError string
 	Tests      []TestResult
 	Duration   time.Duration
-	// Warnings do not count as failures, like trouble in closing a resource.
+	// Warnings do not count as failures, for instance a resource that cannot be closed.
 	Warnings []string
 }
 
@@ -87,7 +87,7 @@ func (c *Counts) Add(r FileResult) {
 	c.Skipped += s
 }
 
-// OK tells whether no file failed.
+// OK reports whether no file failed.
 func (c Counts) OK() bool { return c.FilesFailed == 0 }
 
 func (r FileResult) count() (passed, failed, skipped int) {

@@ -32,7 +32,8 @@ func (e *BuildError) Unwrap() error { return e.Err }
 
 // BuildProfiles runs the build command of each profile that has one, in order
 // of name, once.
-func BuildProfiles(ctx context.Context, starter *proc.Starter, profiles map[string]config.Profile, notes io.Writer) error {
+func BuildProfiles(ctx context.Context, starter *proc.Starter, profiles map[string]config.Profile,
+	notes io.Writer) error {
 	names := make([]string, 0, len(profiles))
 	for name, p := range profiles {
 		if p.Build != "" {

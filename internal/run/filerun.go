@@ -28,14 +28,14 @@ const (
 	poisoned = "failed-due-to-poisoned-state"
 )
 
-// funds is what a running file may draw on. Implementations answer from other
-// goroutines.
-type funds interface {
+// poolAccess is what a running file may request of the pool. Implementations answer
+// from other goroutines.
+type poolAccess interface {
 	// Charge asks for one VM, Claim for the file's claim. answer is called
 	// exactly once, now or later, also when the request is dropped.
 	Charge(id uint64, vm string, memory int64, cpus int, answer func(error))
 	Claim(id uint64, memory int64, cpus int, answer func(error))
-	// Drop gives back what was granted under id, or forgets the request.
+	// Drop releases what was granted under id, or withdraws the request.
 	Drop(id uint64)
 }
 
@@ -46,8 +46,8 @@ type fileRun struct {
 	verb    string // its hidden verb
 	filter  string // for PROVIUM_TEST_FILTER
 	starter *proc.Starter
-	funds   funds
-	limit   time.Duration                       // 0: none; waiting for funds does not count
+	pool    poolAccess
+	limit   time.Duration                       // 0: none; waiting for the pool does not count
 	emit    func(e event.Event, payload []byte) // payload as for event.Bus.Forward
 	stdout  *os.File
 	stderr  *os.File
@@ -120,8 +120,29 @@ func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	return child, conn, nil
 }
 
-// supervise talks to the runner until its process is gone. An error says why
-// there is no complete report.
+// receive passes on the runner's messages until its connection or ctx ends, and closes
+// messages.
+func (f *fileRun) receive(ctx context.Context, messages chan<- *message) {
+	defer close(messages)
+	for {
+		m, err := f.pipe.receive()
+		if err != nil {
+			// A runner that is killed may reset the connection.
+			if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+				fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
+			}
+			return
+		}
+		select {
+		case messages <- m:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// supervise talks to the runner until its process is gone. It returns an error if there
+// is no complete report.
 func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) error {
 	child, conn, err := f.start()
 	if err != nil {
@@ -132,25 +153,8 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	messages := make(chan *message)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() {
-		defer close(messages)
-		for {
-			m, err := f.pipe.receive()
-			if err != nil {
-				// A runner that is killed may reset the connection.
-				if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
-					fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
-				}
-				return
-			}
-			select {
-			case messages <- m:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	// Whatever the test left running in the runner's process group goes too.
+	go f.receive(ctx, messages)
+	// This also ends what the test left running in the runner's process group.
 	go func() { ended <- child.WaitGroup() }()
 	answers := make(chan answer)
 	defer cancel() // after the loop nobody listens
@@ -193,7 +197,8 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			clock.hold(f.waits > 0)
 			_ = f.pipe.send(&message{Answer: &a})
 		case <-clock.expired():
-			halt(stopNow{Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit), Status: string(report.FileTimedOut)})
+			halt(stopNow{Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit),
+				Status: string(report.FileTimedOut)})
 		case <-stopAll:
 			stopAll = nil
 			halt(*why)
@@ -240,14 +245,14 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	case m.Registered != nil:
 		f.result.Expect(m.Registered.Tests)
 	case m.Acquire != nil:
-		f.funds.Charge(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
+		f.pool.Charge(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
 	case m.Claim != nil:
 		if f.claimed == nil { // a second one is refused
 			f.claim = m.Claim
 		}
-		f.funds.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
+		f.pool.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
 	case m.Release != nil:
-		f.funds.Drop(m.Release.ID)
+		f.pool.Drop(m.Release.ID)
 	case m.Waits != nil && m.Waits.Begin:
 		f.waits++
 	case m.Waits != nil:

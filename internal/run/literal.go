@@ -73,7 +73,7 @@ func scanLiterals(text []byte) (fixtures []string, claim *event.Amount) {
 	}
 }
 
-// endsStatement tells whether a name behind this token begins a statement.
+// endsStatement reports whether a name behind this token begins a statement.
 func endsStatement(t luaToken) bool {
 	switch t.kind {
 	case tokenName:

@@ -50,7 +50,7 @@ type Options struct {
 	RerunState string // file, or "" for none
 
 	Stdout, Stderr *os.File
-	// Signals tells of Ctrl-C: once to stop, twice to stop without a summary.
+	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
 }
 

@@ -20,7 +20,8 @@ func newPrinter(o *Options) *printer {
 	if o.JSON {
 		return &printer{o: o, json: report.NewJSON(o.Stdout)}
 	}
-	return &printer{o: o, text: report.NewTerminal(report.TerminalConfig{Out: o.Stdout, Err: o.Stderr, Verbosity: o.Verbosity, Color: o.Color})}
+	return &printer{o: o, text: report.NewTerminal(report.TerminalConfig{Out: o.Stdout, Err: o.Stderr,
+		Verbosity: o.Verbosity, Color: o.Color})}
 }
 
 func (p *printer) file(r *report.FileResult) {

@@ -135,7 +135,8 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event
 	}
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
+		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit,
+		BootCache: j.BootCache, Seed: j.Seed,
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
@@ -170,7 +171,8 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 }
 
 func labProfile(name string, p config.Profile) *lab.Profile {
-	out := &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
+	out := &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout,
+		Image:       ImageSpec(p),
 		NoBootCache: !p.BootCache}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {
@@ -180,7 +182,8 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 	}
 	switch {
 	case p.Transport != "virtio-serial":
-		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)", p.Transport)
+		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)",
+			p.Transport)
 	}
 	return out
 }
@@ -188,8 +191,9 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 // ImageSpec is what a profile says about its image.
 func ImageSpec(p config.Profile) image.Spec {
 	return image.Spec{
-		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
-		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules, ForcedKernel: p.KernelForced,
+		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Cmdline: p.Cmdline,
+		CmdlineFile: p.CmdlineFile,
+		NoAgent:     !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules, ForcedKernel: p.KernelForced,
 	}
 }
 

@@ -395,7 +395,8 @@ func TestDifferences(t *testing.T) {
 	b := a
 	b.QEMU, b.CPUs, b.Devices = "8", 4, []string{"a", "b"}
 	got := strings.Join(a.Differences(&b), "; ")
-	want := "QEMU version: the snapshot has 7, here is 8; cpus: the snapshot has 2, here is 4; devices: the snapshot has a, here is a, b"
+	want := "QEMU version: the snapshot has 7, here is 8; cpus: the snapshot has 2, here is 4; " +
+		"devices: the snapshot has a, here is a, b"
 	if got != want {
 		t.Error(got)
 	}

@@ -295,7 +295,7 @@ func (w *Writer) finish(m *Manifest) error {
 	return err
 }
 
-// Abort gives up what was not committed. It may be called at any time.
+// Abort discards what was not committed. It may be called at any time.
 func (w *Writer) Abort() {
 	if w.f == nil {
 		return

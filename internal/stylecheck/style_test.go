@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestChecks gives each check a file with one fault on the marked lines.
+// TestChecks runs each check on a file with faults on the listed lines.
 func TestChecks(t *testing.T) {
 	long := strings.Repeat("x ", 60)
 	body := strings.Repeat("\tprintln()\n", 80)
@@ -16,7 +16,8 @@ func TestChecks(t *testing.T) {
 		check            func(*file) []finding
 		want             []int
 	}{
-		{"comments", "a.go", "package a\n\n// Does it.\nfunc F() {}\n\n// The F2 does.\nfunc F2() {}\n\n// Gs.\nvar G int\n",
+		{"comments", "a.go", "package a\n\n// Does it.\nfunc F() {}\n\n" +
+			"// The F2 does.\nfunc F2() {}\n\n// Gs.\nvar G int\n",
 			commentStarts, []int{3, 9}},
 		{"groups", "a.go", "package a\n\n// Some numbers.\nconst (\n\tA = 1\n\t// C is two.\n\tB = 2\n)\n",
 			commentStarts, []int{6}},
@@ -30,6 +31,7 @@ func TestChecks(t *testing.T) {
 			long[:60] + "\n",
 			longLines, []int{3, 5}},
 		{"addresses", "a.go", "package a\n\n// https://" + strings.Repeat("x", 200) + "\n", longLines, nil},
+		{"raw strings", "a.go", "package a\n\nvar x = `\n" + long + "\n`\n", longLines, nil},
 		{"test lines", "a_test.go", "package a\n\n// " + long + "\n", longLines, nil},
 		{"test lines 2", "a_test.go", "package a\n\n// " + long + "\n", longTestLines, []int{3}},
 		{"functions", "a.go", "package a\n\nfunc f() {\n" + body + "}\n", longFunctions, []int{3}},

@@ -207,7 +207,7 @@ func shape(now time.Duration, free *time.Duration, bps float64, queue int64, siz
 	return *free, true
 }
 
-// arrive gives what is due.
+// arrive returns what is due.
 func (m *model) arrive(now time.Duration) (out []arrival) {
 	m.pending = slices.DeleteFunc(m.pending, func(a arrival) bool {
 		if a.at > now {

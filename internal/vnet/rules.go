@@ -27,7 +27,7 @@ func newRules() rules {
 // Rule is one impairment with its details.
 type Rule struct {
 	Kind  Kind
-	Value float64 // in the unit of the kind; 0 is none
+	Value float64 // in the unit of the kind; 0 is off
 	// Distribution is for Jitter.
 	Distribution Distribution
 	// Burst is for Loss, whose Value is its mean then.
@@ -65,7 +65,7 @@ func (r *Rule) put(v *values) {
 	}
 }
 
-// rule gives a kind's rule back.
+// rule returns a kind's rule.
 func (v *values) rule(k Kind) Rule {
 	r := Rule{Kind: k, Value: v[k]}
 	switch k {
@@ -95,7 +95,7 @@ func (r *rules) setPair(p pair, k Kind, v float64) {
 	}
 }
 
-// of gives the values in force for a pair. Whole-switch bandwidth is not among
+// of returns the values in force for a pair. Whole-switch bandwidth is not among
 // them: it is one budget for everybody.
 func (r *rules) of(p pair) values {
 	v := r.whole
@@ -119,7 +119,7 @@ func (o *override) over(v *values) {
 	}
 }
 
-// partitioned tells whether a partition of either kind stops from from sending to to.
+// partitioned reports whether a partition of either kind stops from from sending to to.
 func (r *rules) partitioned(p pair) bool { return r.partitions[p] || r.oneWay[p] }
 
 func (r *rules) blocked(p pair) bool {
@@ -234,7 +234,7 @@ func (s *Switch) RestoreAll() {
 	})
 }
 
-// IsPartitioned tells whether a partition stops from from sending to to.
+// IsPartitioned reports whether a partition stops from from sending to to.
 func (s *Switch) IsPartitioned(from, to string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,7 +252,7 @@ func (s *Switch) Isolate(name string, isolated bool) {
 	})
 }
 
-// IsIsolated tells whether a port is cut off.
+// IsIsolated reports whether a port is cut off.
 func (s *Switch) IsIsolated(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

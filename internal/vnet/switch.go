@@ -171,7 +171,7 @@ func (s *Switch) eachLink(do func(*link)) {
 }
 
 // applyRules brings every link up to date with the rules, and what is under way
-// with it. Held: s.mu.
+// with it. The caller must hold s.mu.
 func (s *Switch) applyRules() {
 	now := s.elapsed()
 	unlimited := s.shaper.rate > 0 && s.rules.whole[Bandwidth] == 0
@@ -270,7 +270,7 @@ func (s *Switch) learn(now time.Duration, p *Port, a address) {
 	s.table[a] = sighting{p, now}
 }
 
-// sweep forgets what has not been heard of for long and tells whether there is room.
+// sweep forgets what has not been heard of for long and reports whether there is room.
 func (s *Switch) sweep(now time.Duration) bool {
 	if now-s.swept < sweepEvery {
 		return false

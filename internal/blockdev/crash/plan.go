@@ -131,7 +131,7 @@ func (s *stage) prefixes() int {
 	return s.fresh
 }
 
-// listsPrefix tells whether a mask of the first writes is among the prefixes.
+// listsPrefix reports whether a mask of the first writes is among the prefixes.
 func (s *stage) listsPrefix(mask int) bool {
 	n := 0
 	for ; mask > 0; mask >>= 1 {
@@ -244,7 +244,7 @@ func (p *Plan) Point(number int) Point {
 	return pt
 }
 
-// reorders tells whether a stage has drops, onlys and subsets.
+// reorders reports whether a stage has drops, onlys and subsets.
 func (s *stage) reorders(p *Plan) bool {
 	return p.o.Reorder && s.masks == nil && len(s.pending) > exhaustive
 }

@@ -17,7 +17,7 @@ type Config struct {
 	V4, V6 netip.Prefix
 	// Send puts a frame on the bridge, which keeps nothing of it.
 	Send func(frame []byte)
-	// Isolated tells whether the guest with a hardware address is cut off from all
+	// Isolated reports whether the guest with a hardware address is cut off from all
 	// others; nil: nobody is.
 	Isolated func(at [6]byte) bool
 	// Now is the clock; nil is time.Now. Retry is the time between two questions

@@ -58,8 +58,8 @@ func (q *quotes) of(f flow) []byte {
 	return q.kept[f]
 }
 
-// begins tells of which flow a packet is, if that may be refused: one of UDP, or
-// the first one of TCP. Packets with extension headers count as none.
+// begins returns the flow of a packet that may be refused: any of UDP, or the first one
+// of TCP. It returns false for packets with extension headers.
 func begins(b []byte) (f flow, ok bool) {
 	if len(b) < 20 {
 		return f, false

@@ -284,7 +284,7 @@ func (s *Stack) target(to netip.AddrPort) netip.AddrPort {
 	return to
 }
 
-// forNames tells whether a flow is one of name queries to the gateway.
+// forNames reports whether a flow is one of name queries to the gateway.
 func (s *Stack) forNames(f flow) bool {
 	return f.to.Port() == namePort && (f.to.Addr() == s.addr4 || f.to.Addr() == s.addr6)
 }

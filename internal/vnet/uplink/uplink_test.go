@@ -112,7 +112,7 @@ func (w *world) nextRefusal() refusal {
 	panic("unreachable")
 }
 
-// echoServer listens on the host's loopback and gives back what comes.
+// echoServer listens on the host's loopback and sends back what it receives.
 func echoServer(t *testing.T) uint16 {
 	t.Helper()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -440,7 +440,8 @@ func TestForward(t *testing.T) {
 // FuzzInject checks that guests get valid packets only, and that what is refused was sent.
 func FuzzInject(f *testing.F) {
 	f.Add(gateway.EchoReply(guestNet.Addr(), outsider, 1, []byte("data")))
-	f.Add([]byte("\x45\x00\x00\x20\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x4d\x00\x02\xc0\x00\x02\x01\x00\x10\x00\x35\x00\x0c\x00\x00abcd"))
+	f.Add([]byte("\x45\x00\x00\x20\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x4d\x00\x02" +
+		"\xc0\x00\x02\x01\x00\x10\x00\x35\x00\x0c\x00\x00abcd"))
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		s, err := New(Config{V4: net4, V6: net6, Dial: failing(syscall.ENETUNREACH),
 			Deliver: func(p []byte) {

@@ -112,7 +112,7 @@ func Accelerator(h Host) Result {
 		r.Remedy = "get access to " + kvmDevice +
 			": sudo usermod -aG kvm $USER, then log in again; in a container, pass --device " + kvmDevice
 	case err != nil:
-		r.Remedy = "load the module (sudo modprobe kvm_intel, or kvm_amd) after enabling virtualisation in the" +
+		r.Remedy = "load the module (sudo modprobe kvm_intel, or kvm_amd) after enabling virtualisation in the " +
 			"firmware; in a VM, enable nested virtualisation; in a container, pass --device " + kvmDevice
 	default:
 		r.Remedy = "enable virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation if this is a VM"
@@ -158,7 +158,7 @@ func Kernel(ctx context.Context, h Host) Result {
 	return r
 }
 
-// namesKernels tells whether some profile of the project brings its own kernel.
+// namesKernels reports whether some profile of the project brings its own kernel.
 func (h Host) namesKernels() bool {
 	cfg, err := h.Config()
 	if err != nil {
