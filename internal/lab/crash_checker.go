@@ -56,7 +56,7 @@ func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 			return nil, err
 		}
 		vm.expendable = true
-		l.host.bind(vm)
+		l.host.network().Bind(vm)
 		return &Checker{lab: l, of: of, vm: vm, Reuse: reuse}, nil
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"provium/internal/network"
 )
 
 // Fork makes n running copies of a running or paused VM in scope: with names,
@@ -44,10 +46,8 @@ func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks 
 			return forks, err
 		}
 		forks = append(forks, fork)
-		for _, nic := range v.attached() {
-			if _, err := nic.bridge.join([]Endpoint{{VM: fork, Name: fork.name}}); err != nil {
-				return forks, err
-			}
+		if err := v.host.network().AttachLike(v, fork); err != nil {
+			return forks, err
 		}
 	}
 	errs := make([]error, n)
@@ -63,12 +63,11 @@ func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks 
 	if err := errors.Join(errs...); err != nil {
 		return forks, err
 	}
-	for _, nic := range v.attached() {
-		if err := nic.bridge.tell(ctx, forks); err != nil {
-			return forks, err
-		}
+	copies := make([]network.Station, n)
+	for i, fork := range forks {
+		copies[i] = fork
 	}
-	return forks, nil
+	return forks, v.host.network().Announce(ctx, v, copies)
 }
 
 // declareFork makes a VM like v, called v-1, v-2, ...: the first name that is free.
@@ -81,7 +80,7 @@ func (l *Lab) declareFork(v *VM) (*VM, error) {
 		}
 		fork, err := l.declare(name, v.profile, v.opts)
 		if err == nil {
-			l.host.bind(fork)
+			l.host.network().Bind(fork)
 			return fork, nil
 		}
 		if _, taken := l.VM(name); !taken {

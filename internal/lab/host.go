@@ -13,6 +13,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -77,8 +78,6 @@ type Host struct {
 
 	observers observers
 
-	routing sync.Mutex // guards the services of all bridges
-
 	// NoStandbys has no guest restored ahead of need.
 	NoStandbys bool
 
@@ -90,10 +89,9 @@ type Host struct {
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
-	nextBridge   int
 	nextDisk     int
 	labCall      chan struct{}             // see wholeLab
-	bridges      []*Bridge                 // open ones
+	net          *network.Network          // made at the first use, see network
 	images       map[*Profile]*image.Image // the latest of each profile
 	digests      map[*Profile]string       // see ProfileDigest
 }

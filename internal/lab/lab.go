@@ -10,9 +10,17 @@ import (
 )
 
 // Member is what a lab can hold: a *VM, a *Bridge or a *Lab.
-type Member interface {
-	Name() string
-	memberKind() string
+type Member interface{ Name() string }
+
+// kindOf returns what MemberInfo calls a member.
+func kindOf(m Member) string {
+	switch m.(type) {
+	case *VM:
+		return "vm"
+	case *Bridge:
+		return "bridge"
+	}
+	return "sub_lab"
 }
 
 // MemberInfo names one member; Kind is "vm", "bridge" or "sub_lab".
@@ -54,8 +62,6 @@ func (l *Lab) Apart() *Lab { return &Lab{host: l.host, name: rootName} }
 // Name is the lab's name; a root lab is called "provium".
 func (l *Lab) Name() string { return l.name }
 
-func (l *Lab) memberKind() string { return "sub_lab" }
-
 // reserved are the names that dot-lookup on a lab needs for itself.
 var reserved = [...]string{"pack", "unpack", "vm_fixture", "lab_fixture"}
 
@@ -93,7 +99,7 @@ func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.host.bind(vm)
+	l.host.network().Bind(vm)
 	return vm, nil
 }
 
@@ -263,8 +269,8 @@ func (l *Lab) Include(members []Member) error {
 			if slices.Contains(l.bridges, m) || slices.Contains(bridges, m) {
 				continue
 			}
-			if findBridge(l.bridges, m.name) != nil || findBridge(bridges, m.name) != nil {
-				return fmt.Errorf("DuplicateBridgeName: bridge name `%s` is already used in lab `%s`", m.name, l.name)
+			if findBridge(l.bridges, m.Name()) != nil || findBridge(bridges, m.Name()) != nil {
+				return fmt.Errorf("DuplicateBridgeName: bridge name `%s` is already used in lab `%s`", m.Name(), l.name)
 			}
 			bridges = append(bridges, m)
 		case *Lab:
@@ -284,7 +290,7 @@ func (l *Lab) Include(members []Member) error {
 		v.hold(1)
 	}
 	for _, b := range bridges {
-		b.hold(1)
+		b.Hold(1)
 	}
 	for _, s := range labs {
 		s.hold(1)
@@ -329,7 +335,7 @@ func (l *Lab) Remove(m Member) error {
 	case *Bridge:
 		if i := slices.Index(l.bridges, m); i >= 0 {
 			l.bridges = slices.Delete(l.bridges, i, i+1)
-			m.hold(-1)
+			m.Hold(-1)
 			return nil
 		}
 	case *Lab:
@@ -339,7 +345,7 @@ func (l *Lab) Remove(m Member) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s `%s` is no member of lab `%s`", m.memberKind(), m.Name(), l.name)
+	return fmt.Errorf("%s `%s` is no member of lab `%s`", kindOf(m), m.Name(), l.name)
 }
 
 // RemoveName ends the membership of the VM of that name, or else of the
@@ -376,13 +382,13 @@ func (l *Lab) Members() []MemberInfo {
 	defer l.mu.Unlock()
 	all := make([]MemberInfo, 0, len(l.vms)+len(l.subLabs))
 	for _, v := range l.vms {
-		all = append(all, MemberInfo{v.memberKind(), v.name})
+		all = append(all, MemberInfo{kindOf(v), v.name})
 	}
 	for _, b := range l.bridges {
-		all = append(all, MemberInfo{b.memberKind(), b.name})
+		all = append(all, MemberInfo{kindOf(b), b.Name()})
 	}
 	for _, s := range l.subLabs {
-		all = append(all, MemberInfo{s.memberKind(), s.name})
+		all = append(all, MemberInfo{kindOf(s), s.name})
 	}
 	return all
 }
@@ -540,7 +546,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 			if err := v.Close(ctx); err != nil {
 				errs[i] = fmt.Errorf("vm `%s` close: %w", v.name, err)
 			}
-			if err := v.leaveBridges(ctx); err != nil {
+			if err := v.host.network().Leave(ctx, v); err != nil {
 				errs[i] = errors.Join(errs[i], err)
 			}
 		}()
@@ -560,7 +566,12 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	for _, b := range closingBridges {
 		if err := b.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("bridge `%s` close: %w", b.name, err))
+			errs = append(errs, fmt.Errorf("bridge `%s` close: %w", b.Name(), err))
+		}
+	}
+	if l.root {
+		if err := l.host.network().Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("bridges: %w", err))
 		}
 	}
 	return errs

@@ -186,10 +186,7 @@ func (s *labShot) each(action string, do func(*vmShot) error) error {
 // eachNamed does something to all VMs at once; its error names those that failed.
 func eachNamed(l *Lab, action string, vms []*VM, do func(*VM) error) error {
 	errs := make([]error, len(vms))
-	_ = eachVM(vms, func(v *VM) error {
-		errs[slices.Index(vms, v)] = do(v)
-		return nil
-	})
+	eachVM(vms, func(v *VM) { errs[slices.Index(vms, v)] = do(v) })
 	var failed []string
 	for i, err := range errs {
 		if err != nil {
@@ -328,7 +325,7 @@ func (s *labShot) describe() labState {
 		seen[l] = true
 		for _, b := range l.memberBridges() {
 			if paths[b] == "" {
-				paths[b] = path + b.name
+				paths[b] = path + b.Name()
 			}
 		}
 		_, subs := l.vmsAndLabs()
@@ -358,8 +355,8 @@ func (s *labShot) describe() labState {
 			out.VMs = append(out.VMs, vmState{Name: v.name, Profile: v.profile.Name, State: state, File: shot.file, Opts: v.opts})
 		}
 		for _, b := range l.memberBridges() {
-			if paths[b] == path+b.name { // one of several labs is described once
-				out.Bridges = append(out.Bridges, b.save(paths))
+			if paths[b] == path+b.Name() { // one of several labs is described once
+				out.Bridges = append(out.Bridges, b.Save(func(o *Bridge) string { return paths[o] }))
 			}
 		}
 		for _, sub := range subs {

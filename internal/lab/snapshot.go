@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"provium/internal/guest/handle"
+	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -233,7 +234,7 @@ func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form diskForm
 		return nil, errors.Join(err, disks.Close())
 	}
 	cfg := *i.plan.cfg
-	cfg.NICs = describeNICs(moment.nics)
+	cfg.NICs = network.Devices(moment.nics)
 	cfg.Disks = nil
 	for _, d := range disks {
 		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel})
@@ -263,7 +264,7 @@ func (i *instance) writeSections(w *snapshot.Writer, moment *frozenGuest, disks 
 		return err
 	}
 	if len(moment.nics) > 0 {
-		text, err := encodeNICs(moment.nics)
+		text, err := network.EncodeNICs(moment.nics)
 		if err != nil {
 			return err
 		}
@@ -330,8 +331,8 @@ type frozenGuest struct {
 	state, console []byte
 	search         int64
 	disks          sealedDisks
-	nics           []plannedNIC     // some may have come while the guest ran
-	changed        []snapshot.Range // of a restored guest's memory, since then
+	nics           []network.PlannedNIC // some may have come while the guest ran
+	changed        []snapshot.Range     // of a restored guest's memory, since then
 }
 
 // capture takes what a stopped guest is. RAM goes to w.
@@ -356,7 +357,7 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if g.console, g.search, err = i.vm.log.Content(); err != nil {
 		return nil, err
 	}
-	g.nics = i.wiring.planned()
+	g.nics = i.netdevs.Planned()
 	g.disks, err = i.vm.sealDisks()
 	return g, err
 }
@@ -474,7 +475,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	if p.nics, err = v.savedNICs(r); err != nil {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
-	p.cfg.NICs = describeNICs(p.nics)
+	p.cfg.NICs = network.Devices(p.nics)
 	if p.disks, err = v.host.savedDisks(r); err != nil {
 		return nil, err
 	}

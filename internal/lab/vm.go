@@ -39,7 +39,6 @@ type VM struct {
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
 
-	nics  []*NIC // attached, in order of attaching
 	disks diskShelf
 
 	opened handle.Opened // what is open in its guests
@@ -53,8 +52,6 @@ func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	v.Actor = handle.NewActor(v)
 	return v
 }
-
-func (v *VM) memberKind() string { return "vm" }
 
 func (v *VM) hold(n int) int {
 	v.mu.Lock()
