@@ -16,7 +16,7 @@ AGENT_INIT_SRC := $(wildcard internal/agent/init/*.c)
 AGENT_INIT_HDR := $(wildcard internal/agent/init/*.h)
 EXECUTOR_SRC   := $(wildcard internal/agent/executor/program/*.c)
 EXECUTOR_HDR   := $(wildcard internal/agent/executor/program/*.h)
-AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire -name '*.go' ! -name '*_test.go' ! -path '*/agenttest/*' 2>/dev/null)
+AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire internal/msgpack -name '*.go' ! -name '*_test.go' ! -path '*/agenttest/*' 2>/dev/null)
 
 .PHONY: payload payload-clean
 

@@ -1,5 +1,5 @@
--- Boots with disks that are served from a post-boot snapshot. As in boot-cache, the
--- kernel's boot id tells whether two guests come from one boot.
+-- Boots with disks which are served from a post-boot snapshot. As in boot-cache, the
+-- kernel's boot id shows whether two guests come from one boot.
 local S = 512
 local function sh(vm, text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
 local function id(vm) return sh(vm, "cat /proc/sys/kernel/random/boot_id") end
@@ -14,7 +14,7 @@ local function put(vm, disk, text)
   sh(vm, ("printf %s | dd of=/dev/disk/by-id/virtio-%s bs=512 conv=sync,notrunc,fsync status=none"):format(text, disk))
 end
 
--- What most of these boots have: each is in a sub-lab of its own, so names do not meet.
+-- The options of most of these boots. Each is in its own sub-lab, so that names do not collide.
 local image, template = file_of(("raw."):rep(300)), file_of(("tmpl"):rep(64 << 10))
 local function plain()
   return {{scratch = "64M", id = "data"}, {template = template, id = "tmpl"}, {path = image, id = "ro", readonly = true}}
@@ -45,18 +45,18 @@ test("a second boot with the same disks comes from the cache, and has its own", 
   t:assert_eq(b:disk("data"):read_sectors(0, 1), ("\0"):rep(S))
   t:assert_eq(sh(b, "head -c 8 /dev/vda | tr '\\0' z; head -c 8 /dev/vdb"), "zzzzzzzztmpltmpl")
   t:assert_contains(a:disk("tmpl"):read_sectors(1, 1), "tmpl")
-  -- A later guest is as independent, and so is the image.
+  -- A later guest is independent, too, and so is the image.
   local c = boot(plain())
   t:assert_eq(id(c), first)
   t:assert_eq(sh(c, "head -c 4 /dev/vdb"), "tmpl")
   t:assert_eq(assert(io.open(template, "rb")):read(8), "tmpltmpl")
-  -- What was written stays through a power cycle, whose boot is a real one.
+  -- Written data survive a power cycle, whose boot does not use the cache.
   a:shutdown()
   a:boot()
   t:assert_neq(id(a), first)
   t:assert_eq(sh(a, "head -c 4 /dev/vda; head -c 4 /dev/vdb"), "mineours")
   b:shutdown()
-  b:boot() -- nobody has written to these
+  b:boot() -- these have not been written to
   t:assert_eq(id(b), first)
 end)
 
@@ -92,7 +92,7 @@ test("an image that is used in place, and disks that something was done to, real
   t:assert_neq(id(vm), first)
   put(vm, "ro", "new")
   t:assert_eq(assert(io.open(own, "rb")):read(4), "new\0")
-  -- The boot is part of what a rule counts, and of what a recording has.
+  -- Rules count the requests of the boot, and a recording contains them.
   vm = declare(plain())
   vm:disk("data"):inject{op = "read", sectors = 0, delay = "1ms"}
   vm:disk("tmpl"):write_sectors(0, "changed")
@@ -151,7 +151,7 @@ test("a disk of a cached boot is a disk as any", function(t)
   vm:restore(s)
   t:assert_eq(sh(vm, "mount -t ext4 " .. dev .. " /mnt && cat /mnt/f"), "kept")
   sh(vm, "umount /mnt")
-  -- Another one, a larger one, one less.
+  -- Attach one disk, resize one, detach one.
   local more = vm:attach_disk({id = "more", size = "1M"})
   put(vm, "more", "hello")
   t:assert_contains(more:read_sectors(0, 1), "hello\0")
@@ -159,7 +159,7 @@ test("a disk of a cached boot is a disk as any", function(t)
   wait_until(function() return sh(vm, "cat /sys/block/vda/size") == tostring(80 << 11) end, {desc = "the guest knows the size"})
   local tmpl = vm:disk("tmpl")
   tmpl:detach()
-  t:assert(not pcall(vm.stat, vm, "/dev/disk/by-id/virtio-tmpl"))
+  t:assert_contains(t:assert_raises(function() vm:stat("/dev/disk/by-id/virtio-tmpl") end), "ENOENT")
   -- Power.
   put(vm, "data", "flushed")
   sh(vm, "printf cached | dd of=" .. dev .. " bs=512 seek=8 conv=sync oflag=direct status=none")

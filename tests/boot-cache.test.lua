@@ -1,5 +1,5 @@
--- Boots served from a post-boot snapshot. The kernel's boot id tells them apart:
--- guests from one snapshot share it.
+-- Boots served from a post-boot snapshot. Guests from one snapshot have the same
+-- kernel boot id.
 local function sh(vm, text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
 local function id(vm) return sh(vm, "cat /proc/sys/kernel/random/boot_id") end
 
@@ -47,7 +47,7 @@ test("the console log begins with the boot, once", function(t)
     t:assert_eq(n, 1)
     vm:console():expect("Linux version")
   end
-  -- A power cycle adds a boot, from the cache or not.
+  -- A power cycle adds a boot, with or without the cache.
   vm:shutdown()
   vm:boot()
   local _, n = vm:console():read_log():gsub("Linux version", "")

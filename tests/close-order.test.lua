@@ -1,5 +1,5 @@
--- What a test leaves open is closed at its end: streams, processes, files, workers, and
--- within a kind what was opened first.
+-- What a test leaves open is closed at its end: first streams, then processes, files and
+-- workers, and within a kind in the order of opening.
 
 local vm = provium:vm("order", "host"):boot()
 local names = {"stream", "first-process", "second-process", "first-file", "second-file", "worker"}
@@ -7,7 +7,7 @@ local names = {"stream", "first-process", "second-process", "first-file", "secon
 vm:mkdir("/tmp/order")
 for _, name in ipairs(names) do vm:write_file("/tmp/order/" .. name, "") end
 
--- A watch of the kernel's on each of the files: IN_CLOSE_WRITE and IN_CLOSE_NOWRITE.
+-- An inotify watch on each file: IN_CLOSE_WRITE and IN_CLOSE_NOWRITE.
 local INOTIFY_INIT1, INOTIFY_ADD_WATCH, IN_CLOSE = 294, 254, 0x18
 local inotify = vm:syscall(INOTIFY_INIT1, 2048).ret -- does not block
 local watched = {}
@@ -17,7 +17,7 @@ for _, name in ipairs(names) do
 end
 
 test("everything is left open", function(t)
-  -- Created against the order of closing.
+  -- Opened in the reverse order of closing.
   local w = vm:spawn_worker()
   t:assert(w:syscall(2, {args = {0, 1}, bufs = {"/tmp/order/worker\0"}, ptrs = {0}}).ret > 0)
   vm:open_file("/tmp/order/first-file", {write = true})

@@ -1,5 +1,5 @@
--- Every state that a power cut could have left: a store that forgets to sync, and
--- SQLite, are caught; those that do it right are not.
+-- All states that a power cut could leave. A store and SQLite are found faulty when they
+-- do not sync, and correct when they do.
 local vm = provium:vm("v", "host"):boot()
 local DEV, MNT = "/dev/disk/by-id/virtio-fs", "/mnt"
 local MOUNT = ("mkdir -p %s && mount -t ext4 -o noauto_da_alloc %s %s"):format(MNT, DEV, MNT)
@@ -20,8 +20,8 @@ local function refused(t, fn, ...)
   return tostring(err)
 end
 
--- The store has one value, and replaces it by a rename. Each time it returns, the
--- rename is on the disk, since another file was synced. `flags` may forget the value.
+-- The store has one value, which it replaces by a rename. When it returns, the rename is
+-- on the disk, since another file was synced. `flags` can leave out the sync of the value.
 local function store(flags)
   return function(vm, disk)
     vm:run(MOUNT):assert_ok()
@@ -53,7 +53,7 @@ test("a store that renames without fsync is caught, and the point can be repeate
   t:assert_eq(r.failed[1].number, n)
   t:assert_contains(text, r.failed[1].text)
   t:assert_contains(r.failed[1].error, "stored")
-  -- Also in another run: the recording can be kept.
+  -- The recording can be saved and used in another run.
   local kept = os.tmpname()
   text = refused(t, function() d:crash_points{check = intact, prepare = prepare, seed = 1, only = n, save = kept} end,
     ("{recording = %q, only = %d} looks at the first one alone"):format(kept, n))
@@ -66,7 +66,7 @@ test("a store that renames without fsync is caught, and the point can be repeate
   t:assert_eq(same:load_recording(kept):count(), r.entries)
   same:detach()
   os.remove(kept)
-  -- As many failures as are wanted, in guests that are used again.
+  -- Stops after the wanted number of failures, with guests that are reused.
   r = d:crash_points{check = intact, prepare = prepare, seed = 1, sample = 60, stop_after = 5, guest = "reuse", raise = false}
   t:assert(#r.failed >= 5, #r.failed .. " failures")
 end)
@@ -74,16 +74,16 @@ end)
 test("a store that syncs before it renames passes", function(t)
   local d = blank()
   local r = d:crash_points{workload = store("conv=fsync"), check = intact, prepare = prepare, sample = 80, guest = "reuse",
-    torn = true, unit = 8} -- a torn sector of a superblock is more than ext4 can take
+    torn = true, unit = 8} -- ext4 does not survive a torn sector of the superblock
   t:assert_eq(#r.failed, 0)
   t:assert_eq(r.checked, 80)
   t:assert(r.points > 80 and r.distinct > 40 and r.distinct <= 80, json.encode(r))
-  -- A fresh guest for each point says the same.
+  -- A fresh guest for each point has the same result.
   r = d:crash_points{check = intact, prepare = prepare, sample = 6, seed = 2}
   t:assert_eq(r.checked, 6)
 end)
 
--- SQLite: each transaction adds 20 rows, and to a total.
+-- SQLite: each transaction adds 20 rows and increases a total.
 local LIBS
 local function with_sqlite(vm)
   if not LIBS then
@@ -106,7 +106,7 @@ local function sqlite(t, mode, sync, opts)
   local d = blank()
   vm:run(MOUNT):assert_ok()
   sql(vm, "PRAGMA journal_mode=" .. mode .. "; CREATE TABLE row(batch, n); CREATE TABLE total(n); INSERT INTO total VALUES(0);")
-  -- A second connection keeps the write-ahead log from being folded in after each transaction.
+  -- A second connection prevents a checkpoint of the write-ahead log after each transaction.
   vm:run("rm -f /tmp/held"):assert_ok()
   local holder = vm:run_async("(echo 'SELECT * FROM total;'; echo '.system touch /tmp/held'; exec sleep 1000) | sqlite3 /mnt/db")
   vm:run("until [ -e /tmp/held ]; do sleep 0.01; done; sync", {timeout = "60s"}):assert_ok()
@@ -178,7 +178,7 @@ test("a recording made by hand, and what a check is told", function(t)
   end}
   t:assert_eq(r.entries, 4)
   t:assert_eq(r.checked, r.points)
-  t:assert_eq(r.distinct, 16) -- the subsets of three writes, before the mark and after it
+  t:assert_eq(r.distinct, 16) -- the subsets of three writes, before and after the mark
   t:assert_eq(#r.failed, 4)
   t:assert_contains(r.failed[1].error, "none has A")
   t:assert_eq(r.failed[1].at, 4)
@@ -246,7 +246,7 @@ test("bad input", function(t)
   rec:close()
   rec:close()
   refused(t, function() other:crash_points{check = check, recording = rec} end, "the recording was closed")
-  -- What the workload raises is raised.
+  -- An error of the workload is raised.
   refused(t, function() other:crash_points{check = check, workload = function() error("no work") end} end, "no work")
   refused(t, function() other:crash_points{check = check, workload = check, prepare = function() error("not ready") end} end, "not ready")
   other:detach()

@@ -1,4 +1,4 @@
--- The built-in userland's dd, which has direct I/O.
+-- The dd of the built-in userland, which supports direct I/O.
 local vm = provium:vm("v", "host"):boot()
 local function sh(text) return (vm:run("{ " .. text .. "; } 2>&1").stdout:gsub("\n$", "")) end
 

@@ -135,7 +135,7 @@ test("a power cut loses what was not flushed, and only that", function(t)
   t:assert_eq(d:read_sectors(0, 2, {pending = true}), ("B"):rep(S) .. ("C"):rep(S))
   d:power_cut()
   t:assert_eq(d:read_sectors(0, 2, {pending = true}), ("A"):rep(S) .. ("\0"):rep(S))
-  -- Nothing that the guest does until the reset reaches the disk.
+  -- Until the reset, no write of the guest reaches the disk.
   t:assert(not cut:run("dd if=/dev/zero of=/dev/vda bs=512 count=1 oflag=direct conv=notrunc 2>&1"):ok())
   cut:reset()
   t:assert_eq(d:read_sectors(0, 2), ("A"):rep(S) .. ("\0"):rep(S))
@@ -159,7 +159,7 @@ test("faults stay through a reset", function(t)
   t:assert_eq(d:active_faults()[1], "eio_write")
   t:assert(not other:run("dd if=/dev/zero of=/dev/vda bs=512 count=1 oflag=direct conv=notrunc 2>&1"):ok())
   t:assert(not other:run("dd if=/dev/vda of=/dev/null bs=512 skip=7 count=1 iflag=direct 2>&1"):ok())
-  -- A failing disk does not keep the machine from being paused.
+  -- A machine with a failing disk can be paused.
   other:pause()
   other:resume()
   d:clear_faults()
@@ -203,7 +203,7 @@ test("ext4 goes read-only on a failing disk, and recovers", function(t)
   d:clear_faults()
   fs:run("umount /mnt && mount -t ext4 /dev/disk/by-id/virtio-fs /mnt && echo again > /mnt/e && sync"):assert_ok()
   t:assert_eq(fs:run("cat /mnt/a /mnt/e").stdout, "safe\nagain\n")
-  -- What was synced survives the loss of power.
+  -- Synced data survive the loss of power.
   fs:run("dd if=/dev/zero of=/mnt/f bs=4k count=1 conv=fsync status=none"):assert_ok()
   d:power_cut()
   fs:reset()

@@ -1,5 +1,5 @@
--- What a disk presents itself as, what its image may be, and what can be done with it
--- as a whole: block sizes, discard, write cache, formats, resize, export.
+-- The model of a disk, the formats of its image, and operations on whole disks: block
+-- sizes, discard, write cache, formats, resize, export.
 local S = 512
 local vm = provium:vm("v", "host"):boot()
 local function sh(text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
@@ -78,7 +78,7 @@ test("a disk grows under the guest", function(t)
     d:resize("4M")
     t:assert_eq(d:size(), 4 << 20)
     wait_until(function() return sh("blockdev --getsize64 " .. dev(d)) == "4194304" end)
-    -- What was not flushed still is not.
+    -- Unflushed data stay unflushed.
     t:assert_neq(d:read_sectors(0, 1), ("U"):rep(S), name)
     t:assert_eq(d:read_sectors(0, 1, {pending = true}), ("U"):rep(S))
     t:assert_eq(d:read_sectors(8191, 1), ("\0"):rep(S))
@@ -177,7 +177,7 @@ test("images in other formats", function(t)
     d:write_sectors(200, "test")
     sh("blkdiscard -o 0 -l 32768 " .. dev(d) .. " && sync " .. dev(d) .. " 2>/dev/null || true")
     d:detach()
-    -- Its file has it all; and a disk made from it is a private copy.
+    -- Its file is complete, and a disk made from it is a private copy.
     local copy = provium:vm("copy" .. format, "host", {disks = {{template = path, id = "t"}}}):disk("t")
     t:assert_contains(copy:read_sectors(100, 1), "guest\n", format)
     t:assert_eq(copy:read_sectors(200, 1):sub(1, 5), "testr")
@@ -195,7 +195,7 @@ test("images in other formats", function(t)
   local d = vm:attach_disk({id = "q", image = path})
   refused(t, function() d:resize("8M") end, "disk:resize", "it is raw, and this one is not")
   d:detach()
-  -- A raw disk that looks like something else.
+  -- A raw disk whose content looks like another format.
   local lie = temp("QFI\xfb\0\0\0\3" .. ("z"):rep(4088))
   refused(t, function() vm:attach_disk({id = "lie", image = lie}) end, "qcow2 image `" .. lie .. "`")
   d = vm:attach_disk({id = "lie", image = lie, format = "raw"})
@@ -209,7 +209,7 @@ end)
 test("an image that another program has", function(t)
   local path, words = temp(("i"):rep(1 << 20)), os.tmpname()
   local function held(format, read_only, fn)
-    assert(io.open(words, "w")):close() -- no words of the one before
+    assert(io.open(words, "w")):close() -- remove the output of the previous one
     local p = io.popen(("qemu-io -f %s %s %s >%s 2>&1"):format(format, read_only and "-r" or "", path, words), "w")
     p:write("length\n")
     p:flush()
@@ -228,7 +228,7 @@ test("an image that another program has", function(t)
       refused(t, function() provium:vm("held-" .. format, "host", {disks = {{template = path}}}):boot() end, "is in use by another program")
     end)
     held(format, true, function() vm:attach_disk({id = "shared", image = path, readonly = true}):detach() end)
-    -- Others see it as well.
+    -- Other programs see it, too.
     local d = vm:attach_disk({id = "ours", image = path})
     refused(t, function() host("qemu-io -f %s -c 'write 0 512' %s", format, path) end, "lock")
     d:detach()

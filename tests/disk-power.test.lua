@@ -1,8 +1,8 @@
--- What a power cut keeps of what was not flushed, and the log of a disk's writes.
+-- Which unflushed data survive a power cut, and the log of a disk's writes.
 local S = 512
 local vm = provium:vm("v", "host"):boot()
 local d = vm:attach_disk({id = "d", size = "4M"})
--- dd with direct I/O: each block is one write, and nothing is flushed but by fsync.
+-- dd with direct I/O: each block is one write, and only fsync flushes.
 local function dd(seek, count, flags, block)
   return ("tr '\\0' %s < /dev/zero | dd of=/dev/vda bs=%d seek=%d count=%d iflag=fullblock oflag=direct conv=notrunc%s status=none"):format(
     flags == "fsync" and "K" or "L", block or S, seek, count, flags == "fsync" and ",fsync" or "")
@@ -38,7 +38,7 @@ test("prefix keeps the first writes, all keeps all", function(t)
   t:assert_eq(d:power_cut({keep = "all"}).sectors, 8)
   t:assert_eq(text(0, 8), "LLLLLLLL")
   d:power_on()
-  -- Without a count the seed says how many.
+  -- Without a count, the seed determines how many.
   local seen = {}
   for seed = 1, 12 do
     wipe(8)

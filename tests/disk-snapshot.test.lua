@@ -1,4 +1,4 @@
--- Disks in snapshots: contents, what is not flushed, faults; by reference and in one file.
+-- Disks in snapshots: contents, unflushed data, faults; by reference and in one file.
 local S = 512
 local function sh(vm, text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
 local function refused(t, fn, ...)
@@ -19,7 +19,7 @@ local function content(path)
   f:close()
   return all
 end
--- Direct I/O, so that the guest's page cache hides nothing. No flush.
+-- Direct I/O, which bypasses the guest's page cache. No flush.
 local function put(vm, dev, letter, sector, flush)
   sh(vm, ("tr '\\0' %s </dev/zero | dd of=/dev/disk/by-id/virtio-%s bs=512 seek=%d count=8 iflag=fullblock oflag=direct conv=notrunc%s 2>/dev/null")
     :format(letter, dev, sector, flush and ",fsync" or ""))
@@ -39,7 +39,7 @@ test("contents, pending writes and faults come back; handles stay good", functio
   b:fail_range(100, 2)
   b:fault_inject("slow")
   local s = vm:snapshot()
-  -- The VM goes on, and what it does is not in the snapshot.
+  -- The VM continues, and its later writes are not in the snapshot.
   t:assert_eq(a:read_sectors(8, 1, {pending = true}), ("P"):rep(S))
   t:assert_eq(a:read_sectors(8, 1), ("\0"):rep(S))
   put(vm, "a", "X", 0, true)
@@ -73,7 +73,7 @@ test("contents, pending writes and faults come back; handles stay good", functio
     put(vm, "a", "Y", 0, true)
     vm:shutdown()
   end
-  vm:boot() -- a power cycle keeps the disks there are
+  vm:boot() -- a power cycle keeps the disks
   t:assert_eq(get(vm, "a", 0), "Y")
 end)
 
@@ -89,7 +89,7 @@ test("a power cut after a restore loses what was not flushed", function(t)
   for _ = 1, 2 do
     vm:shutdown()
     vm:restore(s)
-    -- Starting the machine has not used the requests up.
+    -- Starting the machine does not count as requests.
     for _ = 1, 3 do d:read_sectors(0, 1) end
     refused(t, function() d:read_sectors(0, 1) end, "EIO (fail_after)")
     d:clear_policy()
@@ -126,7 +126,7 @@ test("a snapshot with a path is complete, and images stay as they are", function
   vm:shutdown()
   vm:close()
   local before = content(raw)
-  os.remove(template) -- nothing of it is needed
+  os.remove(template) -- it is not needed any more
   assert(os.execute(("cp --sparse=never '%s' '%s.copy'"):format(path, path)))
   for _, from in ipairs {path, path .. ".copy"} do
     local c = provium:vm("c" .. #from, "host")
@@ -140,7 +140,7 @@ test("a snapshot with a path is complete, and images stay as they are", function
     t:assert_eq(sh(c, "cat /sys/block/vdd/ro; readlink /dev/disk/by-id/virtio-blank"), "1\n../../vdc")
     put(c, "raw", "Q", 0, true)
     t:assert_eq(content(raw), before)
-    -- A snapshot of what was restored is as complete.
+    -- A snapshot of a restored VM is complete, too.
     local second = c:snapshot(from .. "2")
     c:shutdown()
     c:restore(second)
@@ -148,7 +148,7 @@ test("a snapshot with a path is complete, and images stay as they are", function
     second:delete()
     c:close()
   end
-  local own = provium:vm("own", "host", {disks = {{path = raw, id = "raw"}}}) -- the image is nobody's now
+  local own = provium:vm("own", "host", {disks = {{path = raw, id = "raw"}}}) -- the image is free again
   own:disk("raw"):write_sectors(0, "mine")
   os.remove(path .. ".copy")
   s:delete()
@@ -171,7 +171,7 @@ test("many VMs run from one snapshot, each with disks of its own", function(t)
     local c = provium:vm("c" .. i)
     t:assert_eq(c:disk("d"):read_sectors(0, 1):sub(1, 1), tostring(i))
     t:assert_eq(get(c, "d", 9), "v")
-    c:attach_disk({id = "more", size = "1M"}) -- hot-plug goes on beside it
+    c:attach_disk({id = "more", size = "1M"}) -- hot-plug works beside it
     t:assert_eq(sh(c, "readlink /dev/disk/by-id/virtio-more"), "../../vdb")
   end
 end)
@@ -211,7 +211,7 @@ test("damaged disks, and disks that are gone", function(t)
   refused(t, function() vm:restore(path) end, path, "is damaged", "disks.data")
   t:assert_eq(vm:state(), "shutdown")
   t:assert_eq(d:read_sectors(100, 1):sub(1, 6), "needle") -- a failed restore changes nothing
-  -- A temporary one refers to what this run has, also where the file was copied.
+  -- A temporary snapshot refers to files of this run, also when its file is copied.
   local copy = os.tmpname()
   assert(os.execute(("cp '%s' '%s'"):format(temporary:path(), copy)))
   vm:restore(copy)

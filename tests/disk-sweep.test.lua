@@ -1,4 +1,4 @@
--- One run per request of a disk, each with only that one failing.
+-- One run per request of a disk, in which only that request fails.
 local vm = provium:vm("v", "host"):boot()
 local d = vm:attach_disk({id = "d", size = "1M"})
 d:write_sectors(100, "before")
@@ -8,7 +8,7 @@ local function refused(t, fn, ...)
   for _, want in ipairs {...} do t:assert_contains(tostring(err), want) end
   return tostring(err)
 end
--- Five writes, and a flush that the device is asked for.
+-- Five writes and one flush request.
 local function dd(vm, flags)
   return vm:run(("dd if=/dev/zero of=%s bs=512 count=5 %s conv=notrunc,fsync 2>&1"):format(DEV, flags or "oflag=direct"))
 end

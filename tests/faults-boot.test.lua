@@ -1,4 +1,4 @@
--- Boots that fail. Each error says why and shows what the console had to say.
+-- Boots that fail. Each error has the reason and shows the console.
 
 test("a kernel that panics at boot", {allow_oops = true}, function(t)
   local vm = provium:vm("panics", "broken-agent", {kernel_cmdline_append = "fate=exit"})
@@ -8,7 +8,7 @@ test("a kernel that panics at boot", {allow_oops = true}, function(t)
   t:assert_contains(err, "broken agent: fate is exit")
   t:assert_eq(vm:state(), "dead")
   t:assert_contains(t:assert_raises(function() vm:run("true") end), "Attempted to kill init")
-  -- The console stays readable, and there is a way on.
+  -- The console stays readable, and the VM can be booted again.
   t:assert_contains(vm:console():read_log(), "Attempted to kill init")
   vm:shutdown()
   t:assert_eq(vm:state(), "shutdown")
@@ -24,7 +24,7 @@ test("an agent that never answers", function(t)
 end)
 
 test("a guest that resets itself over and over", function(t)
-  -- The kernel does not fit, and the CPU starts over. That buys it no time.
+  -- The kernel does not fit, and the CPU resets. That does not extend the time limit.
   local vm = provium:vm("crammed", "host", {memory = "32M", agent_timeout = 1.5})
   local err = t:assert_raises(function() vm:boot() end)
   t:assert_contains(err, "no agent answered within 1.5s, in which the guest reset itself")
@@ -35,7 +35,7 @@ test("a boot that failed may be tried again", function(t)
   local vm = provium:vm("hasty", "host", {agent_timeout = 0.001})
   t:assert_contains(t:assert_raises(function() vm:boot() end), "no agent answered within 1ms")
   vm:shutdown()
-  -- No size of memory is too odd.
+  -- Unusual sizes of memory work.
   vm:boot({agent_timeout = 120, memory = (192 << 20) + 1})
   t:assert_eq(vm:run("echo at last").stdout, "at last\n")
 end)

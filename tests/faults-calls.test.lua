@@ -1,5 +1,5 @@
--- System calls that a test may get wrong: each is an error, an errno or a dead executor, and
--- the guest, the other operations and the next test are none the worse.
+-- Wrong system calls of a test: each is an error, an errno or a dead executor, and does not
+-- harm the guest, other operations or the next test.
 
 local vm = provium:vm("calls", "host", {memory = "256M"}):boot()
 
@@ -7,7 +7,7 @@ local READ, WRITE, OPEN, CLOSE, MMAP, PIPE, NANOSLEEP, GETPID, EXIT_GROUP = 0, 1
 local KILL, PRCTL, PRLIMIT, READV, PAUSE = 62, 157, 302, 19, 34
 local EBADF, EFAULT, EMFILE, ENOSYS = 9, 14, 24, 38
 
--- blocked waits until some process of the guest sits in this system call.
+-- blocked waits until a process of the guest is blocked in this system call.
 local function blocked(nr)
   wait_until(function() return vm:run("grep -l '^" .. nr .. " ' /proc/[0-9]*/syscall"):ok() end, {desc = "the call blocks"})
 end
@@ -23,7 +23,7 @@ test("pointers to nowhere are EFAULT, wherever the kernel reads or writes", func
     t:assert_eq(data, nil)
     t:assert_eq(errno, EFAULT)
   end
-  -- A structure in a good buffer that points to nowhere itself.
+  -- A structure in a valid buffer which contains an invalid pointer.
   vm:syscall(WRITE, {args = {to, 0, 3}, bufs = {"abc"}, ptrs = {1}})
   local iov = string.pack("<i8i8", 1, 3)
   t:assert_eq(vm:syscall(READV, {args = {from, 0, 1}, bufs = {iov}, ptrs = {1}}).errno, EFAULT)
@@ -39,7 +39,7 @@ test("numbers of no system call are ENOSYS", function(t)
 end)
 
 test("256 buffers with 4,096 nested pointers in chains", function(t)
-  -- Each buffer but the last points to the next one, sixteen times and more.
+  -- Each buffer but the last points to the next one, more than sixteen times.
   local bufs, nested = {}, {}
   for i = 1, 256 do bufs[i] = ("\0"):rep(8 * 17) end
   for i = 0, 4095 do
@@ -78,7 +78,7 @@ test("a call that blocks for ever ends with its task, and others go on meanwhile
     }
   end)
   t:assert_contains(err, "enough")
-  -- Interrupted, not killed: both are the processes they were.
+  -- Interrupted, not killed: both are the same processes as before.
   t:assert_eq(vm:syscall(GETPID).ret, pid)
   t:assert(w:syscall(GETPID).ret > 1)
 end)
@@ -86,7 +86,7 @@ end)
 test("a call that cannot be interrupted costs its executor, not the guest", function(t)
   local w = vm:spawn_worker()
   local pid = w:syscall(GETPID).ret
-  -- All signals that can be blocked are.
+  -- Block all signals that can be blocked.
   t:assert_eq(w:syscall(14, {args = {0, 0, 0, 8}, bufs = {("\xff"):rep(8)}, ptrs = {1}}).ret, 0)
   t:assert_contains(t:assert_raises(function()
     parallel{
@@ -95,7 +95,7 @@ test("a call that cannot be interrupted costs its executor, not the guest", func
     }
   end), "enough")
   t:assert_contains(t:assert_raises(function() w:syscall(GETPID) end), "worker was killed by signal 9 (SIGKILL)")
-  t:assert(not pcall(vm.stat, vm, "/proc/" .. pid))
+  t:assert_contains(t:assert_raises(function() vm:stat("/proc/" .. pid) end), "ENOENT")
 end)
 
 test("closing a worker ends the call it sits in", function(t)
@@ -114,7 +114,7 @@ test("what kills the executor is named, and a fresh one takes over", function(t)
     ["exited with code 7"] = function() vm:syscall(EXIT_GROUP, 7) end,
     ["SIGKILL"] = function() vm:syscall(KILL, vm:syscall(GETPID).ret, 9) end,
     ["SIGSEGV"] = function() vm:syscall(KILL, vm:syscall(GETPID).ret, 11) end,
-    ["(SIGKILL)"] = function() vm:syscall(PRCTL, 22, 1) end, -- strict seccomp: not even the answer may be sent
+    ["(SIGKILL)"] = function() vm:syscall(PRCTL, 22, 1) end, -- strict seccomp: even sending the answer is forbidden
   }
   for how, kill in pairs(lethal) do
     local before = vm:syscall(GETPID).ret
@@ -196,7 +196,7 @@ end)
 
 test("a worker that takes all memory is killed, or refused", {allow_oops = true}, function(t)
   local w = vm:spawn_worker()
-  -- All of a mapping that is larger than the guest, present at once.
+  -- Populate a mapping that is larger than the guest's memory.
   local ok, r = pcall(w.syscall, w, MMAP, 0, 512 << 20, 3, 0x8022, -1, 0)
   if ok then t:assert_eq(r.errno, 12) else t:assert_contains(r, "worker was killed by signal 9 (SIGKILL)") end
   t:assert_eq(vm:run("echo alive").stdout, "alive\n")

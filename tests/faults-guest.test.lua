@@ -1,9 +1,9 @@
--- What a guest may do to its operations: much output, any bytes, a full disk, and
--- its end in the middle of one. The guest has 128 MiB, the least that is promised.
+-- How a guest can disturb its operations: much output, any bytes, a full disk, and its
+-- end in the middle of one. The guest has 128 MiB, the documented minimum.
 
 local vm = provium:vm("small", "host", {memory = "128M"}):boot()
 
--- all_bytes is a string with every byte value, in an order that no text has.
+-- all_bytes contains every byte value, in an order unlike text.
 local bytes = {}
 for i = 0, 255 do bytes[i + 1] = string.char((i * 167 + 13) % 256) end
 local all_bytes = table.concat(bytes)
@@ -90,8 +90,8 @@ test("a reboot from within ends the operation and keeps the VM", function(t)
   t:assert_eq(vm:run("echo back").stdout, "back\n")
 end)
 
--- ends carries out op, which ends the guest, and asserts that the operation fails
--- with the reason, and so does the next one; then the VM is booted again.
+-- ends runs op, which ends the guest, asserts that it and the next operation fail with
+-- the reason, and boots the VM again.
 local function ends(t, op, ...)
   local err = t:assert_raises(op)
   local later = t:assert_raises(function() vm:read_file("/proc/version") end)
@@ -122,7 +122,7 @@ end)
 
 test("the end of QEMU itself", function(t)
   vm:boot()
-  -- The number that no other VM of the host has is the one of its process.
+  -- The CID, which is unique on the host, is the process id of its QEMU.
   t:assert(os.execute("kill -9 " .. vm:cid()))
   ends(t, function() vm:run("sleep 1000") end, "qemu ended", "killed")
 end)

@@ -1,9 +1,9 @@
--- What is refused before any guest is asked: names, options, sizes, durations,
--- calls in the wrong state. No guest boots here.
+-- Input that is refused without a guest: names, options, sizes, durations, calls in the
+-- wrong state. No guest boots here.
 
 local count = 0
 
--- refused asserts that fn raises, and that the error has every needle in it.
+-- refused asserts that fn raises an error which contains every needle.
 local function refused(t, fn, ...)
   local err = t:assert_raises(fn)
   t:assert_eq(type(err), "string")

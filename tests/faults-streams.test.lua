@@ -1,9 +1,9 @@
--- What happens to the bytes that a guest gives over time: slow and absent readers, files that
--- vanish, and a guest that ends with everything open.
+-- Streams under stress: slow and absent readers, files that vanish, and a guest that ends
+-- with everything open.
 
 local vm = provium:vm("bytes", "host"):boot()
 
--- total reads a stream to its end and gives the number of its bytes and its text, without NULs.
+-- total reads a stream to its end and returns the number of its bytes and its text without NULs.
 local function total(s)
   local n, text = 0, {}
   while true do
@@ -27,7 +27,7 @@ test("a reader that does not read stops the writer, and loses nothing", function
     return written == before and written > 0
   end, {interval = "0.5s", timeout = "60s", desc = "the writer stands still"})
   t:log("the writer was stopped after " .. written .. " bytes")
-  -- 64 MiB are kept in the guest; what is on its way to the host is little.
+  -- The guest keeps 64 MiB; little is on its way to the host.
   t:assert(written >= 64 << 20 and written < 80 << 20, written .. " bytes")
   t:assert_eq(p:status(), "running")
   t:assert_eq((total(s)), size)
@@ -91,7 +91,7 @@ test("rotations one after the other, by rename and by truncation", function(t)
     vm:run("echo line-" .. i .. " >> /tmp/rotated")
     s:expect("line-" .. i .. "\n")
     vm:run(i % 2 == 0 and "mv /tmp/rotated /tmp/rotated." .. i .. "; : > /tmp/rotated" or ": > /tmp/rotated")
-    -- A truncation is seen at the next look; until then the file may not be longer again.
+    -- A truncation is seen at the next poll, before which the file must not grow again.
     vm:run("echo after-" .. i .. " >> /tmp/rotated")
     s:expect("after-" .. i .. "\n")
   end

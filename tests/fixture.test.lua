@@ -1,4 +1,4 @@
--- Fixtures: snapshots that are built once and restored from then on.
+-- Fixtures: snapshots that are built once and then restored.
 
 local shared = provium:vm_fixture("setups/base")
 
@@ -78,7 +78,7 @@ test("a build that fails raises its error in the caller, and nothing stays", fun
     syntax = "syntax.fixture.lua:1:",
     ["circle-a"] = "fixtures need each other: `setups/bad/circle-a` -> `setups/bad/circle-b` -> `setups/bad/circle-a`",
   }) do
-    for _ = 1, 2 do -- it is tried again: nothing is cached
+    for _ = 1, 2 do -- failures are not cached: it is tried again
       local err = t:assert_raises(function() provium:vm_fixture("setups/bad/" .. name) end)
       t:assert_contains(err, "fixture `setups/bad/" .. name .. "`: build failed: ")
       t:assert_contains(err, text)
@@ -90,7 +90,7 @@ end)
 test("a lab fixture gives a sub-lab with all that the lab had, a new one each time", function(t)
   local one, two = provium:lab_fixture("setups/pair"), provium.lab_fixture("setups/pair")
   t:assert_eq(table.concat(provium:sub_lab_names(), " "), one:name() .. " " .. two:name())
-  t:assert_eq(provium.left, nil) -- sub-labs keep to themselves
+  t:assert_eq(provium.left, nil) -- sub-labs are separate
   for _, lab in ipairs({one, two}) do
     t:assert_eq(table.concat(lab:vm_names(), " "), "left right")
     t:assert_eq(lab.left:state() .. lab.right:state() .. lab.store.spare:state(), "bootedbootedcreated")

@@ -68,8 +68,13 @@ test("malformed text is refused with its position", function(t)
   raises(t, "line 2 column 3", json.decode, "[1,\n  x]")
   raises(t, "trailing", json.decode, "{} {}")
   raises(t, "must be a string, got table", json.decode, {})
-  for _, text in ipairs({"", "[1,]", "{a:1}", "01", "1.", "'x'", '"\1"', "nul", "[", '"open'}) do
-    t:assert(not pcall(json.decode, text), "accepted: " .. text)
+  for text, reason in pairs({
+    [""] = "unexpected end of text", ["[1,]"] = "unexpected `]`, expected a value",
+    ["{a:1}"] = "unexpected `a`, expected a string as key", ["01"] = "leading zero",
+    ["1."] = "unexpected end of text, expected a digit", ["'x'"] = "unexpected `'`", ['"\1"'] = "control character 0x01",
+    nul = "unexpected `n`", ["["] = "unexpected end of text", ['"open'] = "unfinished string",
+  }) do
+    raises(t, reason, json.decode, text)
   end
 end)
 

@@ -1,4 +1,4 @@
--- File systems and what watches them: a loop-mounted ext4 image, inotify, fanotify.
+-- File systems and watches on them: a loop-mounted ext4 image, inotify, fanotify.
 
 local vm = provium:vm("files", "modules"):boot()
 

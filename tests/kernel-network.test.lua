@@ -1,5 +1,5 @@
--- Sockets of the kernel, by system calls alone: raw frames on a veth pair, and
--- dumps of rtnetlink that the test decodes itself.
+-- Sockets, by system calls alone: raw frames on a veth pair, and dumps of rtnetlink,
+-- which the test decodes itself.
 
 local vm = provium:vm("net", "modules"):boot()
 

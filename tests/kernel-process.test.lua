@@ -29,7 +29,7 @@ test("SIGBUS ends an asynchronous read of an empty pipe with EINTR", function(t)
   local pid = vm:syscall(GETPID).ret
   local before = vm:listdir("/proc/" .. pid .. "/task")
   local call = vm:syscall_async(READ, {args = {a, 0, 10}, bufs = {("\0"):rep(10)}, ptrs = {1}})
-  -- The thread really sits in read(2): number 0, with the pipe as first argument.
+  -- The thread is blocked in read(2): number 0, with the pipe as first argument.
   local tid
   wait_until(function()
     for _, e in ipairs(vm:listdir("/proc/" .. pid .. "/task")) do
@@ -46,7 +46,7 @@ test("SIGBUS ends an asynchronous read of an empty pipe with EINTR", function(t)
   t:assert_eq(r.ret, -1)
   t:assert_eq(r.errno, 4)
   t:assert_contains(t:assert_raises(function() call:await() end), "handle already awaited")
-  -- And one that gets its bytes.
+  -- And one which gets its bytes.
   call = vm:syscall_async(READ, {args = {a, 0, 10}, bufs = {("\0"):rep(10)}, ptrs = {1}})
   vm:syscall(WRITE, {args = {b, 0, 5}, bufs = {"bytes"}, ptrs = {1}})
   r = call:await("10s")
@@ -65,7 +65,7 @@ test("a user namespace with a root file system of its own", function(t)
   end
   local function call(nr, ...) t:assert_eq(w:syscall(nr, {args = {0, 0}, bufs = {...}, ptrs = {0, 1}}).errno, 0, "call " .. nr) end
   local function enter(path, nr) t:assert_eq(w:syscall(nr, {bufs = {path .. "\0"}, ptrs = {0}}).errno, 0, path) end
-  -- The initramfs cannot be pivoted away: a mount to be in comes first.
+  -- pivot_root does not work from the initramfs, so a mount is entered first.
   mount("none", "/tmp", "tmpfs")
   w:run([[mkdir -p /tmp/bin /tmp/new && cp /bin/busybox /tmp/bin/ && for p in sh mkdir cp ls; do ln -s busybox /tmp/bin/$p; done]]):assert_ok()
   enter("/tmp", CHDIR)
@@ -88,10 +88,10 @@ test("a processor is taken off and put back", function(t)
   vm:write_file(online, "0")
   t:assert_eq(vm:read_file("/sys/devices/system/cpu/online"), "0\n")
   t:assert_eq(vm:run("grep -c ^processor /proc/cpuinfo").stdout, "1\n")
-  t:assert_eq(vm:syscall(GETUID).ret, 0) -- the executor goes on
+  t:assert_eq(vm:syscall(GETUID).ret, 0) -- the executor continues
   vm:write_file(online, "1")
   t:assert_eq(vm:read_file("/sys/devices/system/cpu/online"), "0-1\n")
-  -- sched_setaffinity pins the executor to the one that came back
+  -- sched_setaffinity pins the executor to the CPU which came back
   local r = vm:syscall(203, {args = {0, 8, 0}, bufs = {string.pack("<I8", 2)}, ptrs = {2}})
   t:assert_eq(r.errno, 0)
   local cpu = vm:syscall(309, {args = {0, 0, 0}, bufs = {("\0"):rep(4)}, ptrs = {0}}) -- getcpu

@@ -21,7 +21,7 @@ test("copies go on from this moment, each on its own", function(t)
   t:assert_eq(sh(a2, "cat /tmp/x"), "before")
   local n = tonumber(sh(a2, "wc -l < /tmp/ticks"))
   wait_until(function() return tonumber(sh(a2, "wc -l < /tmp/ticks")) > n end)
-  -- Memory, disks and bridges are apart.
+  -- Memory, disks and bridges are separate.
   sh(a, "echo original > /tmp/x")
   sh(a2, "echo copy > /tmp/x")
   a2:disk("d"):write_sectors(0, "copied")
@@ -31,7 +31,7 @@ test("copies go on from this moment, each on its own", function(t)
   net2:partition(a2, b2)
   t:assert(not net:is_partitioned(a, b))
   net2:reset()
-  -- Identities are new, and names mean the copies.
+  -- Identities are new, and names resolve to the copies.
   t:assert_neq(net2:nic(a2):mac(), net:nic(a):mac())
   t:assert_neq(net2:nic(a2):ip(), net:nic(a):ip())
   t:assert_contains(sh(a2, "ip -4 addr show eth0"), net2:nic(a2):ip())

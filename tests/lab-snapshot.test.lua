@@ -92,7 +92,7 @@ test("a directory is complete: sub-labs, bridges and VMs are made anew from it",
   low:attach_disk({id = "d", size = "8M"}):write_sectors(7, "kept")
   sh(top, "echo top > /tmp/x")
   t:assert_eq(lab:snapshot(dir), dir)
-  t:assert_eq(lab:snapshot(dir), dir) -- replaces a lab snapshot as a whole
+  t:assert_eq(lab:snapshot(dir), dir) -- replaces the whole lab snapshot
   local names = {}
   for name in io.popen("cd '" .. dir .. "' && find . -type f | sort"):lines() do names[#names + 1] = name end
   t:assert_eq(table.concat(names, " "), "./lab.json ./sub/low.snap ./top.snap")
@@ -171,7 +171,7 @@ test("bad input and damage change nothing", function(t)
   refused(t, function() lab:restore(dir) end, "vm `a`", "is damaged")
   t:assert_eq(a:state(), "booted")
   t:assert_eq(sh(a, "cat /tmp/x"), "here")
-  -- Names that something else has.
+  -- Names that are taken.
   lab:snapshot(dir)
   local l2 = provium:lab("l2")
   l2:bridge("a")

@@ -1,4 +1,4 @@
--- Labs, scopes and membership. Most of it needs no guest; the end boots two.
+-- Labs, scopes and membership. Most tests need no guest; the last ones boot two.
 
 local shared = provium:vm("shared", "host")
 local group = provium:lab("group")

@@ -36,7 +36,7 @@ test("packets are tables, chosen by filters", function(t)
   local dns = wan:capture({filter = "udp port 53 and dst host " .. ip.b})
   local pings = wan:nic(b):capture({filter = "icmp[icmptype] = icmp-echo"})
   a:run("ping -c 2 -i 0.1 -W 2 -s 100 b"):assert_ok()
-  a:run("nslookup -timeout=1 provium.example " .. ip.b) -- nobody answers
+  a:run("nslookup -timeout=1 provium.example " .. ip.b) -- there is no answer
   b:run("nc -l -p 8080 < /dev/null & sleep 0.2; true"):assert_ok()
   wait_until(function() return a:run("echo hello | nc -w 2 " .. ip.b .. " 8080"):ok() end)
 
@@ -122,7 +122,7 @@ end)
 
 test("loss in bursts is the same twice for one seed, and not for another rule", function(t)
   b:run("arp -s " .. ip.a .. " " .. wan:nic(a):mac()):assert_ok()
-  -- arrive sends 40 numbered packets and gives those that arrive.
+  -- arrive sends 40 numbered packets and returns those that arrive.
   local function arrive(rule)
     for _ = 1, 5 do
       wan:reset()

@@ -1,5 +1,5 @@
--- A bridge without addressing is silent: a test brings its own DHCP. The server is
--- this file, by system calls of one guest; the client is busybox's.
+-- A bridge without addressing is silent, so that a test can run its own DHCP. This file
+-- is the server, by system calls of one guest; the client is busybox's.
 
 local small = {memory = "128M"}
 local server = provium:vm("server", "host", small)
@@ -12,7 +12,7 @@ local AF_PACKET, ETH_P_IP = 17, 0x0800
 local SOCKET, SENDTO, RECVFROM, CLOSE = 41, 44, 45, 3
 local serverIP, clientIP = "\xc0\x00\x02\x01", "\xc0\x00\x02\x4d" -- 192.0.2.1 and .77
 
--- checksum is that of IP.
+-- checksum returns the checksum of IP.
 local function checksum(s)
   local sum = 0
   for i = 1, #s, 2 do sum = sum + (string.unpack(">I2", s .. "\0", i)) end
@@ -20,7 +20,7 @@ local function checksum(s)
   return ~sum & 0xffff
 end
 
--- option finds an option of DHCP in a message.
+-- option returns an option of a DHCP message.
 local function option(message, wanted)
   local at = 241
   while at < #message and message:byte(at) ~= 255 do
@@ -30,7 +30,7 @@ local function option(message, wanted)
   end
 end
 
--- answer makes the frame that answers a client's message with one of that kind.
+-- answer returns the frame with a message of a kind that answers a client's message.
 local function answer(message, kind, mac)
   local options = "\x63\x82\x53\x63" .. "\x35\x01" .. string.char(kind) .. "\x36\x04" .. serverIP
     .. "\x33\x04\0\0\x0e\x10" .. "\x01\x04\xff\xff\xff\0" .. "\x03\x04" .. serverIP .. "\xff"

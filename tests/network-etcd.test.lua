@@ -1,5 +1,5 @@
--- A real cluster on a network that breaks: three nodes of etcd (see scripts/setup),
--- of which one is cut off and comes back.
+-- A real cluster on a network with faults: three nodes of etcd (see scripts/setup), of
+-- which one is cut off and comes back.
 
 local bridge = provium:bridge("db")
 local nodes, names = {}, {"n1", "n2", "n3"}
@@ -7,23 +7,23 @@ for i, name in ipairs(names) do nodes[i] = provium:vm(name, "host", {memory = "5
 bridge:attach(nodes)
 local n1, n2, n3 = nodes[1], nodes[2], nodes[3]
 
--- etcdctl asks the node that it runs on.
+-- etcdctl queries the node that it runs on.
 local function etcdctl(node, args)
   return node:run("etcdctl --command-timeout=15s --dial-timeout=15s " .. args, {env = {ETCDCTL_API = "3"}, timeout = "2m"})
 end
 
 local function put(node, key, value) return etcdctl(node, "put " .. key .. " " .. value):ok() end
 
--- own is what a node itself knows, whatever the others say; nil without an answer.
+-- own returns what a node itself knows, independent of the others, or nil without an answer.
 local function own(node, key)
   local r = etcdctl(node, "get --consistency=s --print-value-only " .. key)
   return r:ok() and r.stdout or nil
 end
 
--- eventually allows for elections, and for a machine that is busy.
+-- eventually waits long enough for elections on a busy machine.
 local function eventually(what, fn) return wait_until(fn, {timeout = "90s", interval = "200ms", desc = what}) end
 
--- What is started here runs until the end of the file.
+-- Processes started here run until the end of the file.
 n1:boot()
 parallel({function() n2:boot() end, function() n3:boot() end})
 local cluster = {}

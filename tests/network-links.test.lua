@@ -1,6 +1,6 @@
 -- Impairments of links in detail: distributions of jitter, loss in bursts, queues and
--- seeds. What happens to each frame is pinned under a clock of their own by the tests of
--- the switch; here are the calls, and what two guests see.
+-- seeds. The tests of the switch pin the fate of each frame, with a clock of their
+-- own; here are the calls, and what two guests see.
 
 local function refused(t, fn, ...)
   local err = t:assert_raises(fn)

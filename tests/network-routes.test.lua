@@ -1,4 +1,4 @@
--- Routes between bridges: what their gateways carry, and what they refuse.
+-- Routes between bridges: what their gateways forward, and what they refuse.
 
 local function refused(t, fn, ...)
   local err = t:assert_raises(fn)
@@ -14,13 +14,13 @@ local right = provium:bridge("right")
 left:attach(a)
 right:attach(b)
 
--- reaches tells whether an answer comes. Where one is due it may take its time.
+-- reaches reports whether an answer comes. An expected one has much time.
 local function reaches(from, to, seconds)
   return from:run(("ping -c 1 -W %d %s"):format(seconds or 2, to)):ok()
 end
 local function arrives(from, to) return reaches(from, to, 30) end
 
--- gateway is the first address of a guest's network.
+-- gateway returns the first address of a guest's network.
 local function gateway(nic) return (nic:ip():gsub("%d+$", "1")) end
 
 test("bad routes say what is wrong", function(t)
@@ -47,7 +47,7 @@ test("guests of routed bridges reach each other, by both versions of IP", functi
   t:assert(arrives(a, gateway(left:nic(a))))
   t:assert(arrives(a, gateway(right:nic(b))))
   a:run("ping6 -c 1 -W 30 b.right"):assert_ok()
-  -- One station lies between: the time to live shows it.
+  -- There is one hop between them, as the time to live shows.
   t:assert_contains(a:run("ping -c 1 -W 2 b"):assert_ok().stdout, "ttl=63")
 end)
 

@@ -1,19 +1,18 @@
--- Bandwidth and directions, as guests see them. Only what a busy host cannot change is
--- checked: the least time that something takes. The exact model is checked elsewhere,
--- under a clock of its own.
+-- Bandwidth and directions, as guests see them. Only the least duration is checked, which
+-- a busy host does not change. Unit tests check the exact model, with a clock of their own.
 
 local net = provium:bridge("net")
 local a, b = provium:vm("a", "host"):boot(), provium:vm("b", "host"):boot()
 net:attach({a, b})
 
--- The round trip of one ping in milliseconds.
+-- rtt returns the round-trip time of one ping in milliseconds.
 local function rtt(from, to)
   local out = from:run("ping -c 1 -w 30 " .. to):assert_ok().stdout
   return tonumber(out:match("time=([%d.]+) ms"))
 end
 
--- Seconds that sending so many bytes from one guest to the other takes, by the clock
--- of the receiver.
+-- Returns the seconds that sending so many bytes from one guest to the other takes, by the
+-- clock of the receiver.
 local function transfer(from, to, bytes)
   local now = "cut -d' ' -f1 /proc/uptime"
   local sink = to:run_async(("nc -l -p 7000 | { head -c 1 > /dev/null; s=$(%s); n=$(wc -c); echo $s $(%s) $((n + 1)); }"):format(now, now))
@@ -28,7 +27,7 @@ test("a limit holds for its direction alone", function(t)
   net:bandwidth_limit({from = a, to = b, bps = 2e6})
   t:assert_eq(net:bandwidth_bps(a, b), 2e6)
   t:assert_eq(net:bandwidth_bps(b, a), 0)
-  -- 500 kB at 2 Mbit/s are two seconds, of which the queue may hold some.
+  -- 500 kB at 2 Mbit/s take two seconds, less what fits in the queue.
   local slow = transfer(a, b, 500000)
   t:assert(slow > 1, "500 kB took " .. slow .. " s")
   net:bandwidth_limit({from = a, to = b, bps = 0})
@@ -55,7 +54,7 @@ test("loss of one direction lets the other one through", function(t)
   local before = a:nic("net"):counters().rx_packets
   t:assert(not a:run("ping -c 2 -w 3 b"):ok())
   t:assert_eq(a:nic("net"):counters().rx_packets, before)
-  b:run("ping -c 2 -w 3 a") -- its requests arrive, the answers do not
+  b:run("ping -c 2 -w 3 a") -- the requests arrive, the answers do not
   t:assert(a:nic("net"):counters().rx_packets > before)
   net:reset()
   t:assert(a:run("ping -c 1 -w 30 b"):ok())

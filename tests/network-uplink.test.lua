@@ -1,5 +1,5 @@
--- The uplink: guests reach out with the rights of the user who runs the tests. And
--- forwarded ports: programs of the host reach into guests.
+-- The uplink, over which guests connect outwards with the rights of the user who runs the
+-- tests, and forwarded ports, over which programs of the host connect to guests.
 
 local function refused(t, fn, ...)
   local err = t:assert_raises(fn)
@@ -18,19 +18,19 @@ local function shell(line)
   return out, p:close()
 end
 
--- talk sends a text to an address of the host, which is "host:port", and gives what
--- comes back within a while. wait is how much of that is wanted: "cat" is all.
+-- talk sends a text to an address of the host, "host:port", and returns what comes back
+-- within a while. wait is the command that reads it: "cat" reads all.
 local function talk(address, text, wait)
   return (shell(("timeout 30 bash -c 'exec 3<>/dev/tcp/%s; printf \"%s\" >&3; %s <&3' 2>/dev/null"):format((address:gsub(":", "/")), text, wait)))
 end
 
--- fetch is an HTTP client: the body of the answer.
+-- fetch is an HTTP client of the host. It returns the body of the answer.
 local function fetch(address, path)
   return talk(address, "GET " .. path .. " HTTP/1.0\\r\\n\\r\\n", "cat"):match("\r\n\r\n(.*)")
 end
 
--- web starts an HTTP server on the host's loopback. Whether the port is really its
--- own is seen by what it serves.
+-- web starts an HTTP server on the host's loopback. What it serves shows whether the port
+-- is really its own.
 local function web()
   local dir = os.tmpname()
   os.remove(dir)
@@ -71,7 +71,7 @@ test("bad forwards and bridges without addresses say what is wrong", function(t)
   refused(t, function() lan:forward({vm = "z", port = 80}) end, "not attached", "bridge:attach")
   refused(t, function() lan:forward({vm = a, port = 80, protocol = "sctp"}) end, "tcp", "udp", "sctp")
   refused(t, function() lan:forward({vm = a, port = 80, host = 1}) end, "unknown option", "host")
-  lan:disable_uplink() -- which it is
+  lan:disable_uplink() -- it is enabled
 end)
 
 test("without an uplink there is no way out", function(t)
@@ -95,7 +95,7 @@ test("a guest reaches an HTTP server on the host's loopback", function(t)
   t:assert_eq(get(a, host, server.port), server.token)
   t:assert(not a:run("ping -c 1 -W 1 b"):ok())
   lan:unisolate(a)
-  -- Nobody listens at port 1, and the guest learns that at once.
+  -- Nothing listens on port 1, which the guest learns at once.
   t:assert_contains(a:run("nc -w 20 host.provium.internal 1").stderr, "refused")
 end)
 
@@ -134,7 +134,7 @@ test("a program of the host reaches a guest by a forwarded port", function(t)
   t:assert(address:match("^127%.0%.0%.1:%d+$"), address)
   t:assert_eq(lan:forward({vm = "a", port = 80, protocol = "tcp"}), address)
   t:assert_eq(fetch(address, "/token"), "hello from a\n")
-  -- And from there another guest.
+  -- Another guest does so from there.
   lan:enable_uplink()
   local port = address:match("%d+$")
   t:assert_eq(get(b, "host.provium.internal", port), "hello from a\n")

@@ -1,5 +1,5 @@
--- Bridges, NICs and their rules. The first part needs no guest; then three small
--- ones share bridges.
+-- Bridges, NICs and their rules. The first part needs no guest; then three small guests
+-- share bridges.
 
 local function refused(t, fn, ...)
   local err = t:assert_raises(fn)
@@ -13,7 +13,7 @@ local c = provium:vm("c", "host", small)
 local wan = provium:bridge("wan", {seed = 7})
 wan:attach({a, b})
 
--- reaches tells whether a ping gets an answer.
+-- reaches reports whether a ping gets an answer.
 local function reaches(from, to)
   return from:run("ping -c 1 -W 1 " .. to):ok()
 end
@@ -150,7 +150,7 @@ end)
 
 test("the same seed loses the same frames", function(t)
   b:run("arp -s " .. wan:nic(a):ip() .. " " .. wan:nic(a):mac()):assert_ok()
-  -- lost gives the numbers of the pings that were answered.
+  -- lost returns the numbers of the pings that were answered.
   local function lost()
     for attempt = 1, 5 do
       wan:drop_rate({from = b, to = a, p = 50})
@@ -158,7 +158,7 @@ test("the same seed loses the same frames", function(t)
       local out = b:run("ping -c 30 -i 0.05 -W 3 " .. wan:nic(a):ip()).stdout
       local sent = wan:nic(b):counters().tx_packets - before
       wan:reset()
-      if sent == 30 then -- else the guest had something of its own to say meanwhile
+      if sent == 30 then -- otherwise the guest sent frames of its own meanwhile
         local got = {}
         for seq in out:gmatch("seq=(%d+)") do got[#got + 1] = seq end
         return table.concat(got, " ")
@@ -271,7 +271,7 @@ test("addressing can be left to the guests", function(t)
   wait_until(function() return reaches(a, "192.0.2.2") end)
 end)
 
--- pcap reads a capture back: the sizes of its frames.
+-- pcap returns the sizes of the frames in a capture.
 local function pcap(bytes)
   local magic, linktype = string.unpack("<I4", bytes), string.unpack("<I4", bytes, 21)
   assert(magic == 0xa1b2c3d4 and linktype == 1, "no pcap file")
@@ -292,7 +292,7 @@ test("captures are pcap files", function(t)
   local all, mine = wan:capture(), wan:nic(a):capture()
   t:assert_eq(a:open_stream_count(), 2)
   refused(t, function() a:snapshot() end, "live streams", "bridge_capture(wan)", "nic_capture(a on wan)")
-  -- b knows a's MAC from here on: it could not ask for it behind the partition
+  -- b learns a's MAC here, since it cannot ask for it behind the partition
   wait_until(function() return reaches(b, wan:nic(a):ip()) end)
   wan:partition({from = b, to = a})
   b:run("ping -c 3 -s 500 -i 0.1 -W 1 " .. wan:nic(a):ip())

@@ -7,7 +7,7 @@ test("operations of tasks overlap", function(t)
   for i = 1, 8 do
     fns[i] = function() return tonumber((vm:run("sleep 0.2; echo " .. i).stdout)) end
   end
-  -- One after the other they would take 1.6 s of the guest's time.
+  -- In sequence they would take 1.6 s.
   local before = vm:clock():get_ns()
   local results = table.pack(parallel(fns))
   local spent = vm:clock():get_ns() - before

@@ -1,4 +1,4 @@
--- vm:run_async and what can be done with a process.
+-- vm:run_async and the methods of a process.
 
 local vm = provium:vm("proc", "host"):boot()
 
@@ -88,7 +88,7 @@ end)
 
 local left
 
--- whether a process with these words in its command line runs
+-- runs reports whether a process with these words in its command line runs.
 local function runs(words) return vm:run("ps -o args | grep -v grep | grep -qF -- '" .. words .. "'"):ok() end
 
 test("what a test leaves running", function(t)

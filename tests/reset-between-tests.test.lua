@@ -24,7 +24,7 @@ local function expect_baseline(t)
   t:assert(not net:is_partitioned("a", "b"))
   t:assert_eq(table.concat(net:members(), " "), "a b")
   f:seek(0)
-  t:assert_eq(f:read(10), "0123456789") -- a handle of file scope stays good
+  t:assert_eq(f:read(10), "0123456789") -- a handle of file scope stays valid
   b:resume()
   sh(a, "ping -c 1 -w 20 b")
 end

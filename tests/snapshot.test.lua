@@ -96,7 +96,7 @@ test("snapshots of a restored guest", function(t)
     list[i] = s
     sh(vm, "sha256sum -c /tmp/sum")
   end
-  -- Each is complete in itself.
+  -- Each is self-contained.
   list[1]:delete()
   list[2]:delete()
   vm:shutdown()
@@ -145,7 +145,7 @@ test("an explicit path is replaced as a whole", function(t)
   old:restore(path)
   sh(vm, "echo new > /tmp/x")
   vm:snapshot(path)
-  sh(old, "true") -- runs on from the file that was replaced
+  sh(old, "true") -- continues to run from the replaced file
   local new = provium:vm("new", "host")
   new:restore(path)
   t:assert_eq(sh(new, "cat /tmp/x"), "new")
@@ -209,7 +209,7 @@ test("bad files and arguments", function(t)
   refused(t, function() vm:restore(path) end, path, "is no snapshot")
   t:assert_eq(vm:state(), "shutdown")
   copy(function(f) f:close() end)
-  vm:restore(path) -- a copy is as good
+  vm:restore(path) -- a copy works as well
   refused(t, function() vm:snapshot("/no/such/dir/x.snap") end, "/no/such/dir")
   sh(vm, "true")
   os.remove(path)
@@ -219,7 +219,7 @@ test("bad files and arguments", function(t)
 end)
 
 test("a temporary snapshot of a restored guest holds what changed since", function(t)
-  local s0 = boot():snapshot() -- of a guest that is a restored one where its boot was cached
+  local s0 = boot():snapshot() -- the guest is a restored one where its boot was cached
   local a = provium:vm("delta-a", "host"); a:restore(s0)
   a:write_file("/tmp/step", "1")
   local s1 = a:snapshot()
@@ -230,12 +230,12 @@ test("a temporary snapshot of a restored guest holds what changed since", functi
   t:assert_contains(t:assert_raises(function() b:stat("/tmp/noise") end), "ENOENT")
   local s2 = a:snapshot()
   s0:delete()
-  s1:delete() -- a delta lies over a complete snapshot, which is kept for it
+  s1:delete() -- a diff needs its base, a full snapshot, which is kept for it
   local c = provium:vm("delta-c", "host"); c:restore(s2)
   t:assert_eq(c:read_file("/tmp/step"), "2")
   c:run("sha256sum -c /tmp/sum"):assert_ok()
   t:assert(s2:size() < 64 << 20, "a delta of " .. s2:size() .. " bytes")
-  -- A delta of a guest that runs from one, and a complete file from it.
+  -- A diff of a guest that runs from one, and a full snapshot from it.
   c:write_file("/tmp/step", "3")
   local s3 = c:snapshot()
   local path = os.tmpname()

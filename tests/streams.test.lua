@@ -57,7 +57,7 @@ test("a tail gives what is added, from wherever it starts", function(t)
   t:assert_eq(whole:read_until("new\n"), "old\nnew\n")
   t:assert_eq(last:read_until("new\n"), "d\nnew\n")
   t:assert_eq(at:read_until("new\n"), "ld\nnew\n")
-  -- Before the beginning is the beginning, behind the end is a place to come.
+  -- A position before the beginning is the beginning; one behind the end is reached later.
   t:assert_eq(vm:tail_file("/tmp/log", {start = -1000}):read_until("new\n"), "old\nnew\n")
   local later = vm:tail_file("/tmp/log", {start = 10})
   vm:run("echo 89abcd >> /tmp/log")

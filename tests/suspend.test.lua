@@ -1,4 +1,4 @@
--- Suspend-to-RAM: the guest sleeps by its own doing, the test wakes it.
+-- Suspend-to-RAM: the guest puts itself to sleep, the test wakes it up.
 local vm = provium:vm("sleeper", "host"):boot()
 
 test("a guest that is awake is not woken", function(t)

@@ -51,7 +51,7 @@ end)
 test("sendmmsg with 1,024 messages through nested", function(t)
   local fds = vm:syscall(SOCKETPAIR, {args = {1, 2, 0, 0}, bufs = {("\0"):rep(8)}, ptrs = {3}}).out_bufs[1]
   local a, b = string.unpack("<i4i4", fds)
-  -- struct mmsghdr: msghdr (56 bytes) and a length; one iovec serves all
+  -- struct mmsghdr: msghdr (56 bytes) and a length; all share one iovec
   local n = 1024
   local iov = string.pack("<i8i8", 0, 4)
   local one = string.pack("<i8i4i4i8i8i8i8i4i4i4i4", 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
@@ -81,7 +81,7 @@ test("ioctl with data and with nested buffers", function(t)
   t:assert_eq(conf.ret, 0)
   t:assert_eq(#conf.out_bufs[1], 400)
   t:assert_contains(conf.out_bufs[1], "lo\0")
-  -- As with ptrs, there may be fewer offsets than buffers.
+  -- As with ptrs, there can be fewer offsets than buffers.
   t:assert_eq(vm:ioctl(from, 0x541B, ("\0"):rep(4), {bufs = {"unused"}}).out_bufs[1], "unused")
   r = vm:ioctl(from, 0x5450) -- FIONCLEX has no argument
   t:assert_eq(r.ret, 0)

@@ -1,4 +1,4 @@
--- What can be set for a boot.
+-- Options of a boot.
 
 local full = provium:vm("full", "host", {
   memory = "384M",

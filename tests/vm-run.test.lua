@@ -1,4 +1,4 @@
--- vm:run and its result. One guest serves the whole file.
+-- vm:run and its result. All tests use one guest.
 
 local vm = provium:vm("runner", "host"):boot()
 

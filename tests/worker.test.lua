@@ -1,4 +1,4 @@
--- Workers: processes of the guest with credentials and namespaces of their own.
+-- Workers: processes of the guest with their own credentials and namespaces.
 
 local vm = provium:vm("work", "host"):boot()
 
@@ -141,7 +141,7 @@ test("files are pushed, pulled and followed with the worker's credentials and na
   f:close()
   os.remove(host)
   os.remove(host .. ".back")
-  -- A tail follows what the worker finds there, also after a rotation.
+  -- A tail follows the file as the worker sees it, also after a rotation.
   w:write_file("/mnt/log", "old\n")
   local s = w:tail_file("/mnt/log")
   w:run("echo new >> /mnt/log; mv /mnt/log /mnt/log.1; echo next > /mnt/log"):assert_ok()
@@ -206,7 +206,7 @@ end)
 
 test("workers work side by side", function(t)
   vm:run("mkfifo /tmp/one /tmp/two"):assert_ok()
-  -- Each open waits for one of the other end: one after the other they would never end.
+  -- Each open waits for an open of the other end, so in sequence they would never return.
   local function opens(path, flags)
     local w = vm:spawn_worker()
     return function() return w:syscall(2, {args = {0, flags}, bufs = {path .. "\0"}, ptrs = {0}}).ret end

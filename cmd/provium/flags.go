@@ -65,6 +65,15 @@ func parseCount(text string) (int, error) {
 	return int(n), nil
 }
 
+// parseVMM reports whether a run boots no kernel.
+func parseVMM(text string) (local bool, err error) {
+	switch text {
+	case "qemu", "local":
+		return text == "local", nil
+	}
+	return false, errors.New("expected qemu or local")
+}
+
 func parseSeed(text string) (uint64, error) {
 	n, err := strconv.ParseUint(text, 0, 64)
 	if err != nil {

@@ -36,6 +36,7 @@ type runFlags struct {
 	cpus, jobs int
 	overcommit float64
 	unchecked  bool // --no-preflight
+	local      bool // --vmm local
 
 	verbose, quiet, json bool
 	saveEvents           string
@@ -63,6 +64,7 @@ func (f *runFlags) groups() []flagGroup {
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout", "limit of each file, `DUR`: 90, 90s, 5m, 1h; 0 is none (default 300)")
 	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) { n, err := parseSeed(text); return &n, err }), "seed", "base of what chance decides, `N`; 0 if it is not given")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
+	how.flags.Var(value(&f.local, "vmm", parseVMM), "vmm", "what runs guests, `VMM`: qemu, or local, which boots no kernel (default qemu)")
 	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 
 	pool := newGroup("What they share")
@@ -103,7 +105,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if err != nil {
 		return run.Options{}, err
 	}
-	if !f.unchecked {
+	if !f.unchecked && !f.local {
 		if err := p.preflight(); err != nil {
 			return run.Options{}, err
 		}
@@ -115,7 +117,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	o := run.Options{
 		Config: cfg, Select: sel, Filter: f.filter,
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast, FileTimeout: run.DefaultFileTimeout,
-		Memory: f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold,
+		Memory: f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
 		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(), Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(), RerunState: p.rerunState(),
 		Stdout: p.stdout, Stderr: p.stderr,

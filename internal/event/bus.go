@@ -14,12 +14,6 @@ type Sink interface {
 	Put(Envelope) error
 }
 
-// SinkFunc makes a function a [Sink].
-type SinkFunc func(Envelope) error
-
-// Put implements [Sink].
-func (f SinkFunc) Put(env Envelope) error { return f(env) }
-
 // Bus stamps events and hands each to every sink, in one order for all. It is
 // safe for concurrent use; the zero value is not ready, see [NewBus].
 type Bus struct {
@@ -38,18 +32,17 @@ func NewBus(now func() time.Time, sinks ...Sink) *Bus {
 }
 
 // Emit stamps e with the clock and distributes it. A sink that fails gets no
-// more events; [Bus.Err] tells of it.
-func (b *Bus) Emit(e Event) { b.put(func() int64 { return b.now().UnixNano() }, e) }
+// more events; [Bus.Err] returns why.
+func (b *Bus) Emit(e Event) { b.Forward(e, nil) }
 
-// Forward distributes an event that was stamped elsewhere, as by the process
-// of a test file. Its stamp is kept unless the stream is already past it.
-func (b *Bus) Forward(env Envelope) { b.put(func() int64 { return env.TS }, env.Event) }
-
-func (b *Bus) put(stamp func() int64, e Event) {
+// Forward is Emit for an event that was encoded elsewhere, as by the process of a
+// test file: payload, if not nil, is what [EncodePayload] returned for e. Sinks
+// write it as it is.
+func (b *Bus) Forward(e Event, payload []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.last = max(b.last, stamp())
-	env := Envelope{TS: b.last, Event: e}
+	b.last = max(b.last, b.now().UnixNano())
+	env := Envelope{TS: b.last, Event: e, payload: payload}
 	kept := b.sinks[:0]
 	for _, s := range b.sinks {
 		if err := s.Put(env); err != nil {

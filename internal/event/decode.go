@@ -8,10 +8,8 @@ import (
 	"io"
 	"math"
 	"reflect"
-	"unicode/utf8"
 
-	"github.com/vmihailenco/msgpack/v5"
-	"github.com/vmihailenco/msgpack/v5/msgpcode"
+	"provium/internal/msgpack"
 )
 
 // What a [DecodeError] can wrap, beside [ErrTooLarge].
@@ -22,7 +20,7 @@ var (
 	ErrUnknownKind = errors.New("unknown kind")
 	// ErrUnknownField marks a map key that this version does not have.
 	ErrUnknownField = errors.New("unknown field")
-	// ErrMalformed marks bytes that are no event frame.
+	// ErrMalformed marks bytes that are not an event frame.
 	ErrMalformed = errors.New("malformed frame")
 )
 
@@ -58,9 +56,6 @@ type Decoder struct {
 // NewDecoder returns a decoder that reads from r, which should be buffered:
 // each frame takes at least two reads.
 func NewDecoder(r io.Reader) *Decoder { return &Decoder{r: r} }
-
-// Offset returns how many bytes of whole frames have been consumed.
-func (d *Decoder) Offset() int64 { return d.offset }
 
 // Decode returns the next event. At the end of the stream it returns io.EOF,
 // and inside a frame a *DecodeError that wraps ErrTruncated. After a
@@ -105,196 +100,40 @@ func (d *Decoder) Decode() (Envelope, error) {
 
 // decodeBody decodes the msgpack part of a frame; at is where an error is.
 func decodeBody(b []byte) (env Envelope, at int64, err error) {
-	r := bytes.NewReader(b)
-	d := &decoder{r: r, size: len(b), dec: msgpack.NewDecoder(r)}
+	d := newDecoder(b)
 	env = d.envelope()
-	if d.err == nil && r.Len() > 0 {
-		d.fail("%w: %d bytes after the event", ErrMalformed, r.Len())
-	}
-	if d.err != nil {
-		return Envelope{}, d.at, d.err
+	if err := d.End(); err != nil {
+		return Envelope{}, int64(d.ErrOffset()), err
 	}
 	return env, 0, nil
 }
 
-// decoder stops at its first error and remembers the place; after one, every
-// method returns zero values.
-type decoder struct {
-	r     *bytes.Reader
-	dec   *msgpack.Decoder
-	size  int
-	start int64 // of the value being read
-	nodes int
-	err   error
-	at    int64
+// DecodePayload decodes what [EncodePayload] returned for an event of a kind.
+func DecodePayload(kind Kind, payload []byte) (Event, error) {
+	if zeroEvent(kind) == nil {
+		return nil, fmt.Errorf("%w `%.40s`", ErrUnknownKind, kind)
+	}
+	d := newDecoder(payload)
+	e := d.payload(kind)
+	if err := d.End(); err != nil {
+		return nil, fmt.Errorf("event decode %s at offset %d: %w", kind, d.ErrOffset(), err)
+	}
+	return e, nil
 }
 
-func (d *decoder) fail(format string, args ...any) {
-	if d.err == nil {
-		d.err, d.at = fmt.Errorf(format, args...), d.start
-	}
+// decoder reads the msgpack part of a frame. It stops at its first error; after
+// one, every method returns zero values.
+type decoder struct{ msgpack.Decoder }
+
+func newDecoder(b []byte) *decoder {
+	d := &decoder{msgpack.NewDecoder(b, ErrMalformed)}
+	d.LimitValues(maxNodes)
+	return d
 }
 
-func (d *decoder) check(err error) {
-	if err != nil {
-		d.fail("%w: %v", ErrMalformed, err)
-	}
-}
-
-// code peeks at the type of the next value.
-func (d *decoder) code() byte {
-	if d.err != nil {
-		return 0
-	}
-	d.start = int64(d.size - d.r.Len())
-	if d.nodes++; d.nodes > maxNodes {
-		d.fail("%w: more than %d values", ErrMalformed, maxNodes)
-		return 0
-	}
-	c, err := d.dec.PeekCode()
-	d.check(err)
-	return c
-}
-
-func (d *decoder) mismatch(want string, c byte) {
-	d.fail("%w: expected %s, found type byte 0x%02x", ErrMalformed, want, c)
-}
-
-// fits checks a claimed length against what is left of the frame.
-func (d *decoder) fits(n int) bool {
-	if d.err == nil && (n < 0 || n > d.r.Len()) {
-		d.fail("%w: length %d with %d bytes left", ErrMalformed, n, d.r.Len())
-	}
-	return d.err == nil
-}
-
-func isMap(c byte) bool {
-	return msgpcode.IsFixedMap(c) || c == msgpcode.Map16 || c == msgpcode.Map32
-}
-
-func isArray(c byte) bool {
-	return msgpcode.IsFixedArray(c) || c == msgpcode.Array16 || c == msgpcode.Array32
-}
-
-func isStr(c byte) bool {
-	return msgpcode.IsFixedString(c) || c == msgpcode.Str8 || c == msgpcode.Str16 || c == msgpcode.Str32
-}
-
-func isInt(c byte) bool {
-	return msgpcode.IsFixedNum(c) || (c >= msgpcode.Uint8 && c <= msgpcode.Int64)
-}
-
-func (d *decoder) mapLen() int {
-	c := d.code()
-	if d.err != nil {
-		return 0
-	}
-	if !isMap(c) {
-		d.mismatch("a map", c)
-		return 0
-	}
-	n, err := d.dec.DecodeMapLen()
-	d.check(err)
-	if !d.fits(n) {
-		return 0
-	}
-	return n
-}
-
-func (d *decoder) arrayLen() int {
-	c := d.code()
-	if d.err != nil {
-		return 0
-	}
-	if !isArray(c) {
-		d.mismatch("an array", c)
-		return 0
-	}
-	n, err := d.dec.DecodeArrayLen()
-	d.check(err)
-	if !d.fits(n) {
-		return 0
-	}
-	return n
-}
-
-func (d *decoder) str() string {
-	c := d.code()
-	if d.err != nil {
-		return ""
-	}
-	if !isStr(c) {
-		d.mismatch("a string", c)
-		return ""
-	}
-	n, err := d.dec.DecodeBytesLen()
-	d.check(err)
-	b := d.take(n)
-	if d.err == nil && !utf8.Valid(b) {
-		d.fail("%w: string is not UTF-8", ErrMalformed)
-		return ""
-	}
-	return string(b)
-}
-
-func (d *decoder) take(n int) []byte {
-	if !d.fits(n) {
-		return nil
-	}
-	b := make([]byte, n)
-	d.check(d.dec.ReadFull(b))
-	return b
-}
-
-// i64 reads an integer of any width; those above the signed range are errors.
-func (d *decoder) i64() int64 {
-	c := d.code()
-	if d.err != nil {
-		return 0
-	}
-	if !isInt(c) {
-		d.mismatch("an integer", c)
-		return 0
-	}
-	if c == msgpcode.Uint64 {
-		if u := d.rawUint(); d.err != nil {
-			return 0
-		} else if u > math.MaxInt64 {
-			d.fail("%w: integer %d is out of range", ErrMalformed, u)
-			return 0
-		} else {
-			return int64(u)
-		}
-	}
-	v, err := d.dec.DecodeInt64()
-	d.check(err)
-	return v
-}
-
-func (d *decoder) rawUint() uint64 {
-	v, err := d.dec.DecodeUint64()
-	d.check(err)
-	return v
-}
-
-func (d *decoder) uint(limit uint64) uint64 {
-	c := d.code()
-	if d.err != nil {
-		return 0
-	}
-	if c == msgpcode.Uint64 {
-		v := d.rawUint()
-		if d.err == nil && v > limit {
-			d.fail("%w: integer %d is above %d", ErrMalformed, v, limit)
-		}
-		return v
-	}
-	d.nodes--
-	v := d.i64()
-	if d.err == nil && (v < 0 || uint64(v) > limit) {
-		d.fail("%w: integer %d is not within 0 and %d", ErrMalformed, v, limit)
-	}
-	return uint64(v)
+// fail stops with one of the errors that are not ErrMalformed.
+func (d *decoder) fail(err error, format string, args ...any) {
+	d.FailAt(d.Start(), fmt.Errorf("%w "+format, append([]any{err}, args...)...))
 }
 
 // envelope wants the kind before the payload, which is how frames are written.
@@ -302,32 +141,32 @@ func (d *decoder) envelope() Envelope {
 	var env Envelope
 	var ts bool
 	var kind Kind
-	n := d.mapLen()
+	n := d.MapLen()
 	for range n {
-		key := d.str()
-		if d.err != nil {
+		key := d.Text()
+		if !d.OK() {
 			return Envelope{}
 		}
 		switch {
 		case key == "ts" && !ts:
-			env.TS, ts = d.i64(), true
+			env.TS, ts = d.Int(), true
 		case key == "kind" && kind == "":
-			kind = Kind(d.str())
-			if d.err == nil && zeroEvent(kind) == nil {
-				d.fail("%w `%.40s`", ErrUnknownKind, kind)
+			kind = Kind(d.Text())
+			if d.OK() && zeroEvent(kind) == nil {
+				d.fail(ErrUnknownKind, "`%.40s`", kind)
 			}
 		case key == "payload" && kind == "":
-			d.fail("%w: payload before kind", ErrMalformed)
+			d.Fail("payload before kind")
 		case key == "payload" && env.Event == nil:
 			env.Event = d.payload(kind)
 		case key == "ts" || key == "kind" || key == "payload":
-			d.fail("%w: `%s` twice", ErrMalformed, key)
+			d.Fail("`%s` twice", key)
 		default:
-			d.fail("%w `%.40s` in the frame (valid: ts, kind, payload)", ErrUnknownField, key)
+			d.fail(ErrUnknownField, "`%.40s` in the frame (valid: ts, kind, payload)", key)
 		}
 	}
-	if d.err == nil && (!ts || env.Event == nil) {
-		d.fail("%w: ts, kind or payload is missing", ErrMalformed)
+	if d.OK() && (!ts || env.Event == nil) {
+		d.Fail("ts, kind or payload is missing")
 	}
 	return env
 }
@@ -335,7 +174,7 @@ func (d *decoder) envelope() Envelope {
 func (d *decoder) payload(k Kind) Event {
 	v := reflect.New(reflect.TypeOf(zeroEvent(k))).Elem()
 	d.structure(v, string(k))
-	if d.err != nil {
+	if !d.OK() {
 		return nil
 	}
 	return v.Interface().(Event)
@@ -343,30 +182,29 @@ func (d *decoder) payload(k Kind) Event {
 
 // structure fills a struct; every field must be there once.
 func (d *decoder) structure(v reflect.Value, what string) {
-	n := d.mapLen()
-	whole := d.start
+	n := d.MapLen()
+	whole := d.Start()
 	var seen uint64
 	for range n {
-		key := d.str()
-		if d.err != nil {
+		key := d.Text()
+		if !d.OK() {
 			return
 		}
 		i := fieldIndex(v.Type(), key)
 		if i < 0 {
-			d.fail("%w `%.40s` in %s", ErrUnknownField, key, what)
+			d.fail(ErrUnknownField, "`%.40s` in %s", key, what)
 			return
 		}
 		if seen&(1<<i) != 0 {
-			d.fail("%w: field `%s` twice in %s", ErrMalformed, key, what)
+			d.Fail("field `%s` twice in %s", key, what)
 			return
 		}
 		seen |= 1 << i
 		d.field(v.Field(i), what+"."+key)
 	}
 	for i := range v.NumField() {
-		if d.err == nil && seen&(1<<i) == 0 {
-			d.start = whole
-			d.fail("%w: field `%s` is missing in %s", ErrMalformed, fieldName(v.Type(), i), what)
+		if d.OK() && seen&(1<<i) == 0 {
+			d.FailAt(whole, fmt.Errorf("%w: field `%s` is missing in %s", ErrMalformed, fieldName(v.Type(), i), what))
 		}
 	}
 }
@@ -374,25 +212,24 @@ func (d *decoder) structure(v reflect.Value, what string) {
 func (d *decoder) field(v reflect.Value, what string) {
 	switch v.Interface().(type) {
 	case uint64:
-		v.SetUint(d.uint(math.MaxUint64))
+		v.SetUint(d.Uint())
 	case uint32:
-		v.SetUint(d.uint(math.MaxUint32))
+		v.SetUint(d.UintUpTo(math.MaxUint32))
 	case Amount:
 		d.structure(v, what)
 	case *Amount:
-		if d.code() == msgpcode.Nil && d.err == nil {
-			d.check(d.dec.DecodeNil())
+		if d.Nil() {
 			return
 		}
 		p := reflect.New(reflect.TypeOf(Amount{}))
 		d.structure(p.Elem(), what)
 		v.Set(p)
 	case []string:
-		n := d.arrayLen()
+		n := d.ArrayLen()
 		list := make([]string, 0, min(n, 1024))
 		for range n {
-			s := d.str()
-			if d.err != nil {
+			s := d.Text()
+			if !d.OK() {
 				return
 			}
 			list = append(list, s)
@@ -401,23 +238,23 @@ func (d *decoder) field(v reflect.Value, what string) {
 	case Meta:
 		v.Set(reflect.ValueOf(Meta(d.metaMap(1))))
 	default:
-		v.SetString(d.str())
-		if d.err == nil && !validEnum(v.Interface()) {
-			d.fail("%w: %s is `%.40s`", ErrMalformed, what, v.String())
+		v.SetString(d.Text())
+		if d.OK() && !validEnum(v.Interface()) {
+			d.Fail("%s is `%.40s`", what, v.String())
 		}
 	}
 }
 
 func (d *decoder) metaMap(depth int) map[string]any {
-	n := d.mapLen()
+	n := d.MapLen()
 	m := make(map[string]any, min(n, 64))
 	for range n {
-		key := d.str()
-		if d.err != nil {
+		key := d.Text()
+		if !d.OK() {
 			return nil
 		}
 		if _, dup := m[key]; dup {
-			d.fail("%w: meta key `%.40s` twice", ErrMalformed, key)
+			d.Fail("meta key `%.40s` twice", key)
 			return nil
 		}
 		m[key] = d.metaValue(depth)
@@ -426,51 +263,38 @@ func (d *decoder) metaMap(depth int) map[string]any {
 }
 
 func (d *decoder) metaValue(depth int) any {
-	c := d.code()
-	if d.err == nil && depth > MaxMetaDepth {
-		d.fail("%w: meta is nested deeper than %d levels", ErrMalformed, MaxMetaDepth)
-	}
-	if d.err != nil {
+	if depth > MaxMetaDepth {
+		d.Fail("meta is nested deeper than %d levels", MaxMetaDepth)
 		return nil
 	}
-	switch {
-	case isInt(c), isStr(c), isArray(c), isMap(c):
-		d.nodes-- // counted again by the reader of the value
-	}
-	switch {
-	case c == msgpcode.Nil:
-		d.check(d.dec.DecodeNil())
+	switch d.Peek() {
+	case msgpack.Nil:
+		d.Nil()
 		return nil
-	case c == msgpcode.True, c == msgpcode.False:
-		b, err := d.dec.DecodeBool()
-		d.check(err)
-		return b
-	case c == msgpcode.Float, c == msgpcode.Double:
-		f, err := d.dec.DecodeFloat64()
-		d.check(err)
-		return f
-	case isInt(c):
-		return d.i64()
-	case isStr(c):
-		return d.str()
-	case c == msgpcode.Bin8, c == msgpcode.Bin16, c == msgpcode.Bin32:
-		n, err := d.dec.DecodeBytesLen()
-		d.check(err)
-		return d.take(n)
-	case isArray(c):
-		n := d.arrayLen()
+	case msgpack.Bool:
+		return d.Bool()
+	case msgpack.Float:
+		return d.Float()
+	case msgpack.Int:
+		return d.Int()
+	case msgpack.String:
+		return d.Text()
+	case msgpack.Binary:
+		return bytes.Clone(d.Bin())
+	case msgpack.Array:
+		n := d.ArrayLen()
 		list := make([]any, 0, min(n, 1024))
 		for range n {
 			v := d.metaValue(depth + 1)
-			if d.err != nil {
+			if !d.OK() {
 				return nil
 			}
 			list = append(list, v)
 		}
 		return list
-	case isMap(c):
+	case msgpack.Map:
 		return d.metaMap(depth + 1)
 	}
-	d.mismatch("a meta value", c)
+	d.Fail("no meta value")
 	return nil
 }

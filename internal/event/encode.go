@@ -1,15 +1,13 @@
 package event
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"unicode/utf8"
 
-	"github.com/vmihailenco/msgpack/v5"
+	"provium/internal/msgpack"
 )
 
 const (
@@ -35,73 +33,71 @@ func AppendFrame(dst []byte, env Envelope) ([]byte, error) {
 	if env.Event == nil {
 		return dst, errors.New("event encode: no event")
 	}
-	start := len(dst)
-	buf := bytes.NewBuffer(append(dst, 0, 0, 0, 0))
-	e := &encoder{enc: msgpack.NewEncoder(buf)}
-	e.enc.UseCompactInts(true)
-	e.envelope(env)
-	if e.err != nil {
-		return dst, fmt.Errorf("event encode %s: %w", env.Event.Kind(), e.err)
+	kind := env.Event.Kind()
+	out := append(dst, 0, 0, 0, 0)
+	out = msgpack.AppendMapHeader(out, 3)
+	out = msgpack.AppendInt(msgpack.AppendString(out, "ts"), env.TS)
+	out = msgpack.AppendString(msgpack.AppendString(out, "kind"), string(kind))
+	out = msgpack.AppendString(out, "payload")
+	if env.payload != nil {
+		out = append(out, env.payload...)
+	} else {
+		var err error
+		if out, err = appendPayload(out, env.Event); err != nil {
+			return dst, err
+		}
 	}
-	out := buf.Bytes()
-	n := len(out) - start - headerLen
+	n := len(out) - len(dst) - headerLen
 	if n > MaxFrame {
-		return dst, fmt.Errorf("event encode %s: %w (%d bytes, at most %d)", env.Event.Kind(), ErrTooLarge, n, MaxFrame)
+		return dst, errTooLarge(kind, n)
 	}
-	binary.BigEndian.PutUint32(out[start:], uint32(n))
+	binary.BigEndian.PutUint32(out[len(dst):], uint32(n))
 	return out, nil
 }
 
-// An Encoder writes frames to a stream, each with one Write. It is not safe
-// for concurrent use.
-type Encoder struct {
-	w   io.Writer
-	buf []byte
+func errTooLarge(k Kind, size int) error {
+	return fmt.Errorf("event encode %s: %w (%d bytes, at most %d)", k, ErrTooLarge, size, MaxFrame)
 }
 
-// NewEncoder returns an encoder that writes to w.
-func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
+// envelopeLen is how many bytes of a frame's msgpack part are not its payload, at
+// most.
+const envelopeLen = 64
 
-// Encode writes the frame of env.
-func (e *Encoder) Encode(env Envelope) error {
-	var err error
-	if e.buf, err = AppendFrame(e.buf[:0], env); err != nil {
-		return err
+// EncodePayload returns the payload of e as it stands in a frame, for
+// [Bus.Forward]. It fails as AppendFrame does.
+func EncodePayload(e Event) ([]byte, error) {
+	b, err := appendPayload(nil, e)
+	if err == nil && len(b) > MaxFrame-envelopeLen {
+		err = errTooLarge(e.Kind(), len(b)+envelopeLen)
 	}
-	if _, err = e.w.Write(e.buf); err != nil {
-		return fmt.Errorf("event write: %w", err)
-	}
-	if cap(e.buf) > 1<<20 {
-		e.buf = nil // one huge event must not pin its size for good
-	}
-	return nil
+	return b, err
 }
 
-// encoder remembers the first error, so that the code below reads as a layout.
+func appendPayload(b []byte, event Event) ([]byte, error) {
+	e := &encoder{b: b}
+	e.structure(reflect.ValueOf(event))
+	if e.err != nil {
+		return nil, fmt.Errorf("event encode %s: %w", event.Kind(), e.err)
+	}
+	return e.b, nil
+}
+
+// encoder appends to b and remembers the first error, so that the code below reads
+// as a layout.
 type encoder struct {
-	enc *msgpack.Encoder
+	b   []byte
 	err error
 }
 
-func (e *encoder) do(err error) {
+func (e *encoder) fail(err error) {
 	if e.err == nil {
 		e.err = err
 	}
 }
 
-func (e *encoder) str(s string)  { e.do(e.enc.EncodeString(s)) }
-func (e *encoder) mapLen(n int)  { e.do(e.enc.EncodeMapLen(n)) }
+func (e *encoder) str(s string)  { e.b = msgpack.AppendString(e.b, s) }
+func (e *encoder) mapLen(n int)  { e.b = msgpack.AppendMapHeader(e.b, n) }
 func (e *encoder) text(s string) { e.str(cutMiddle(validText(s), maxText)) }
-
-func (e *encoder) envelope(env Envelope) {
-	e.mapLen(3)
-	e.str("ts")
-	e.do(e.enc.EncodeInt(env.TS))
-	e.str("kind")
-	e.str(string(env.Event.Kind()))
-	e.str("payload")
-	e.structure(reflect.ValueOf(env.Event))
-}
 
 func (e *encoder) structure(v reflect.Value) {
 	e.mapLen(v.NumField())
@@ -114,20 +110,20 @@ func (e *encoder) structure(v reflect.Value) {
 func (e *encoder) field(v reflect.Value) {
 	switch x := v.Interface().(type) {
 	case uint64:
-		e.do(e.enc.EncodeUint(x))
+		e.b = msgpack.AppendUint(e.b, x)
 	case uint32:
-		e.do(e.enc.EncodeUint(uint64(x)))
+		e.b = msgpack.AppendUint(e.b, uint64(x))
 	case Amount:
 		e.structure(v)
 	case *Amount:
 		if x == nil {
-			e.do(e.enc.EncodeNil())
+			e.b = msgpack.AppendNil(e.b)
 		} else {
 			e.structure(v.Elem())
 		}
 	case []string:
 		x = clampLog(x)
-		e.do(e.enc.EncodeArrayLen(len(x)))
+		e.b = msgpack.AppendArrayHeader(e.b, len(x))
 		for _, s := range x {
 			e.text(s)
 		}
@@ -135,7 +131,7 @@ func (e *encoder) field(v reflect.Value) {
 		e.metaMap(x, 1)
 	default:
 		if !validEnum(x) {
-			e.do(fmt.Errorf("invalid value %q", v.String()))
+			e.fail(fmt.Errorf("invalid value %q", v.String()))
 		}
 		e.text(v.String())
 	}
@@ -147,7 +143,7 @@ func (e *encoder) metaMap(m map[string]any, depth int) {
 	for _, k := range sortedKeys(m) {
 		key := validText(k)
 		if seen[key] {
-			e.do(fmt.Errorf("duplicate meta key %.80q", key))
+			e.fail(fmt.Errorf("duplicate meta key %.80q", key))
 		}
 		seen[key] = true
 		e.str(key)
@@ -157,38 +153,35 @@ func (e *encoder) metaMap(m map[string]any, depth int) {
 
 func (e *encoder) metaValue(v any, depth int) {
 	if depth > MaxMetaDepth {
-		e.do(errMetaDepth)
+		e.fail(errMetaDepth)
 		return
 	}
 	switch v := v.(type) {
 	case nil:
-		e.do(e.enc.EncodeNil())
+		e.b = msgpack.AppendNil(e.b)
 	case bool:
-		e.do(e.enc.EncodeBool(v))
+		e.b = msgpack.AppendBool(e.b, v)
 	case int64:
-		e.do(e.enc.EncodeInt(v))
+		e.b = msgpack.AppendInt(e.b, v)
 	case float64:
-		e.do(e.enc.EncodeFloat64(v))
+		e.b = msgpack.AppendFloat(e.b, v)
 	case string:
 		if utf8.ValidString(v) {
 			e.str(v)
 		} else {
-			e.do(e.enc.EncodeBytes([]byte(v)))
+			e.b = msgpack.AppendBin(e.b, []byte(v))
 		}
 	case []byte:
-		if v == nil {
-			v = []byte{} // a nil slice would be encoded as nil
-		}
-		e.do(e.enc.EncodeBytes(v))
+		e.b = msgpack.AppendBin(e.b, v)
 	case []any:
-		e.do(e.enc.EncodeArrayLen(len(v)))
+		e.b = msgpack.AppendArrayHeader(e.b, len(v))
 		for _, x := range v {
 			e.metaValue(x, depth+1)
 		}
 	case map[string]any:
 		e.metaMap(v, depth+1)
 	default:
-		e.do(fmt.Errorf("unsupported meta type %T", v))
+		e.fail(fmt.Errorf("unsupported meta type %T", v))
 	}
 }
 

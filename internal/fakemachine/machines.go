@@ -110,6 +110,18 @@ func (f *Machines) Named(name string) *Machine {
 	return nil
 }
 
+// WithPID returns the machine of that process id, which is a VM's CID; nil without any.
+func (f *Machines) WithPID(pid int) *Machine {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.list {
+		if m.PID() == pid {
+			return m
+		}
+	}
+	return nil
+}
+
 // Await waits until n machines were started, and returns the nth.
 func (f *Machines) Await(ctx context.Context, n int) (*Machine, error) {
 	for {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
@@ -30,9 +31,19 @@ type startPlan struct {
 	lower    *os.File        // the parent of a delta, until the guest runs
 	text     []byte          // console log that came with it
 	nics     []network.PlannedNIC
-	disks    []plannedDisk // of a restore
-	drives   []*drive      // made from disks for this start
-	mark     handle.Mark   // what the agent held at the snapshot
+	disks    disk.Plan   // of a restore
+	drives   disk.Drives // made from disks for this start
+	mark     handle.Mark // what the agent held at the snapshot
+}
+
+// release releases what the plan holds. A guest that was started from it goes on.
+func (p *startPlan) release() {
+	p.disks.Release()
+	p.disks = nil
+	if p.lower != nil {
+		p.lower.Close()
+		p.lower = nil
+	}
 }
 
 // bootGuest boots, or serves the boot from the cache.
@@ -43,7 +54,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 	}
 	plan, err := v.planBoot(ctx, opts, "")
 	if err == nil {
-		plan.cfg.Disks, err = v.diskDevices()
+		plan.cfg.Disks, err = v.disks.Devices(v.dir)
 	}
 	if err != nil {
 		giveBack()

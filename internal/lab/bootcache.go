@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/disk"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -26,12 +27,12 @@ const fairTimeout = 10 * time.Second
 // cacheable is a boot that the cache can serve, or learn.
 type cacheable struct {
 	key   string
-	disks *bootDisks
+	disks *disk.Origins
 }
 
 func (c *cacheable) close() {
 	if c != nil {
-		c.disks.close()
+		c.disks.Close()
 	}
 }
 
@@ -41,14 +42,14 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 	if !v.mayCache(p) {
 		return nil
 	}
-	disks := v.bootDisks(ctx, p.cfg.Disks)
+	disks := v.disks.Origins(ctx, v.host.Images, p.cfg.Disks)
 	if disks == nil {
 		return nil
 	}
-	if key := v.bootKey(p, disks.disks); key != "" {
+	if key := v.bootKey(p, disks.List()); key != "" {
 		return &cacheable{key, disks}
 	}
-	disks.close()
+	disks.Close()
 	return nil
 }
 
@@ -66,7 +67,7 @@ func (v *VM) mayCache(p *startPlan) bool {
 
 // bootKey names the post-boot snapshot of a plan: a digest over everything that the
 // guest's state after its first answer depends on. "" is none.
-func (v *VM) bootKey(p *startPlan, disks []bootDisk) string {
+func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	binary, err := programID(p.cfg.Binary)
 	if err != nil {
 		return "" // the boot itself says what is wrong
@@ -79,7 +80,7 @@ func (v *VM) bootKey(p *startPlan, disks []bootDisk) string {
 		Hardware qemu.Hardware
 		CPU      string
 		Files    []BootFile
-		Disks    []bootDisk `json:",omitempty"`
+		Disks    []disk.Origin `json:",omitempty"`
 	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg, "").CPU, p.opts.Files, disks})
 	if err != nil {
 		return ""
@@ -148,7 +149,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 		unusable(err)
 		return nil, nil
 	}
-	if err := v.applyBoot(r); err != nil {
+	if err := v.disks.Apply(r); err != nil {
 		unusable(err)
 		return nil, v.bootInstead(p, giveBack)
 	}
@@ -180,7 +181,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 
 // bootInstead prepares for the guest that boots in the place of one from the cache.
 func (v *VM) bootInstead(p *startPlan, giveBack func()) (err error) {
-	if p.cfg.Disks, err = v.revertDisks(); err != nil {
+	if p.cfg.Disks, err = v.disks.Revert(v.dir); err != nil {
 		giveBack()
 	}
 	return err
@@ -237,7 +238,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *instance) {
 		return // somebody else was faster
 	}
 	valid := func() error {
-		if !c.disks.unchanged(ctx, v.host.Images) {
+		if !c.disks.Unchanged(ctx, v.host.Images) {
 			return errMeddled
 		}
 		return nil
@@ -245,7 +246,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *instance) {
 	w, err := cache.Create(c.key, inst.plan.cfg.Memory)
 	if err == nil {
 		var taken *takenSnapshot
-		taken, err = inst.save(ctx, w, saving{running: true, disks: diskForm{changes: true}, valid: valid})
+		taken, err = inst.save(ctx, w, saving{running: true, disks: disk.Form{Changes: true}, valid: valid})
 		if err == nil {
 			err = cache.Trust(c.key, taken.id)
 		}

@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
 
@@ -33,7 +31,7 @@ func TestBootCacheDamage(t *testing.T) {
 		must(t, v.Boot(t.Context(), nil))
 		id := shell(t, v, bootID)
 		shell(t, v, "echo "+id+" | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null")
-		if p, err := v.disks.all()[0].ReadSectors(t.Context(), 0, 1, false); err != nil || !strings.HasPrefix(string(p), id) {
+		if p, err := v.disks.All()[0].ReadSectors(t.Context(), 0, 1, false); err != nil || !strings.HasPrefix(string(p), id) {
 			t.Errorf("the disk has %q, %v", p, err)
 		}
 		must(t, v.Shutdown(t.Context()))
@@ -186,60 +184,5 @@ func TestBootCacheDiskFull(t *testing.T) {
 	must(t, err)
 	if len(list) > 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "no space left") {
 		t.Errorf("%v, warnings %q", list, warnings)
-	}
-}
-
-// TestBootDisks looks at which disks a boot can be cached with, and when not any more.
-func TestBootDisks(t *testing.T) {
-	l, h := guestLab(t)
-	n := 0
-	describe := func(specs ...DiskSpec) (*VM, *bootDisks) {
-		t.Helper()
-		n++
-		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: specs})
-		must(t, err)
-		must(t, v.declareDisks(t.Context(), v.opts))
-		var devices []qemu.Disk
-		for i, s := range specs {
-			devices = append(devices, qemu.Disk{Slot: i + 1, Serial: s.ID, Socket: fmt.Sprint("socket", n)})
-		}
-		b := v.bootDisks(t.Context(), devices)
-		if b != nil {
-			t.Cleanup(b.close)
-		}
-		return v, b
-	}
-	image := func(content string) string {
-		path := filepath.Join(h.TempDir, fmt.Sprint("image", n, len(content)))
-		must(t, os.WriteFile(path, []byte(content), 0o600))
-		return path
-	}
-	a, same := image("same content"), image("same content\x00")
-	specs := func(path string) []DiskSpec {
-		return []DiskSpec{{ID: "s", Scratch: 1 << 20}, {ID: "t", Template: path}, {ID: "r", Path: a, ReadOnly: true}}
-	}
-	v, first := describe(specs(a)...)
-	_, second := describe(specs(same)...)
-	if !reflect.DeepEqual(first.disks, second.disks) || first.disks[1].Content == "" || first.disks[0].Content != "" {
-		t.Errorf("%+v and %+v", first.disks, second.disks)
-	}
-	if !first.unchanged(t.Context(), h.Images) {
-		t.Error("changed at once")
-	}
-	must(t, v.disks.all()[0].WriteSectors(t.Context(), 0, []byte("x")))
-	if first.unchanged(t.Context(), h.Images) || v.bootDisks(t.Context(), make([]qemu.Disk, 3)) != nil {
-		t.Error("a write was not seen")
-	}
-	own := image("of its own")
-	_, third := describe(DiskSpec{ID: "t", Template: own})
-	must(t, os.WriteFile(own, []byte("of others."), 0o600))
-	if third.unchanged(t.Context(), h.Images) {
-		t.Error("another content was not seen")
-	}
-	if _, b := describe(DiskSpec{ID: "p", Path: image("in place")}); b != nil {
-		t.Errorf("%+v", b.disks)
-	}
-	if _, b := describe(); b == nil || len(b.disks) > 0 {
-		t.Error("without disks")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -86,20 +85,21 @@ func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) er
 			hvc = device == "hvc0"
 		}
 	}
-	var deadline time.Time
+	limited, cancel := ctx, context.CancelFunc(func() {})
 	if limit > 0 {
-		deadline = time.Now().Add(limit)
+		limited, cancel = context.WithTimeoutCause(ctx, limit, errWriteLimit)
 	}
-	stop := context.AfterFunc(ctx, func() { inst.machine.InterruptConsole(hvc) })
-	defer stop()
-	n, err := inst.machine.WriteConsole(hvc, data, deadline)
+	defer cancel()
+	n, err := inst.machine.WriteConsole(limited, hvc, data)
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, errWriteLimit):
 		return fmt.Errorf("console:write timed out after %v: the guest took %d of %d bytes", limit, n, len(data))
 	}
 	return err
 }
+
+var errWriteLimit = errors.New("console:write timed out")

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"provium/internal/disk"
 )
 
 // Checker is a guest in which contents of a disk are looked at, one after the
@@ -26,13 +28,10 @@ type Checker struct {
 	number   string // its major:minor
 }
 
-// Content gives a disk something to be looked at.
-type Content func(*Disk) error
-
 // NewChecker declares a checker's VM, which has what the disk's has, other disks
 // and networks excepted.
 func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
-	v := of.vm
+	v := VMOf(of)
 	v.mu.Lock()
 	opts := v.opts
 	if v.inst != nil {
@@ -80,7 +79,7 @@ func (c *Checker) Boot(ctx context.Context, content Content) error {
 // each content.
 func (c *Checker) Freeze(ctx context.Context) error {
 	if err := c.release(ctx); err != nil {
-		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.name, c.of.spec.ID, err)
+		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.name, c.of.ID(), err)
 	}
 	s, err := c.vm.Snapshot(ctx, "")
 	if err != nil {
@@ -95,7 +94,6 @@ func (c *Checker) From(o *Checker) { c.snapshot, c.device, c.number = o.snapshot
 
 // plug gives the running guest the disk.
 func (c *Checker) plug(ctx context.Context, content Content) error {
-	spec := DiskSpec{ID: c.of.spec.ID, Scratch: c.of.data.Size(), ReadOnly: c.of.spec.ReadOnly, DiskModel: c.of.spec.DiskModel}
 	release, err := c.vm.lifecycle(ctx)
 	if err != nil {
 		return err
@@ -105,7 +103,7 @@ func (c *Checker) plug(ctx context.Context, content Content) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.vm.disks.add(ctx, c.vm, spec)
+	d, err := c.vm.disks.Add(ctx, c.of.Blank())
 	if err != nil {
 		return err
 	}
@@ -113,8 +111,8 @@ func (c *Checker) plug(ctx context.Context, content Content) error {
 		err = c.vm.plug(ctx, inst, d, true)
 	}
 	if err != nil {
-		c.vm.disks.remove(d)
-		return errors.Join(err, d.close(false))
+		c.vm.disks.Remove(d)
+		return errors.Join(err, d.Close(false))
 	}
 	c.disk = d
 	return c.find(ctx)
@@ -131,7 +129,7 @@ func (c *Checker) find(ctx context.Context) error {
 			continue
 		}
 		serial, err := c.vm.ReadFile(ctx, "/sys/block/"+e.Name+"/serial")
-		if err != nil || strings.TrimSpace(string(serial)) != serialOf(c.of.spec.ID) {
+		if err != nil || strings.TrimSpace(string(serial)) != disk.Serial(c.of.ID()) {
 			continue
 		}
 		number, err := c.vm.ReadFile(ctx, "/sys/block/"+e.Name+"/dev")
@@ -141,7 +139,7 @@ func (c *Checker) find(ctx context.Context) error {
 		c.device, c.number = e.Name, strings.TrimSpace(string(number))
 		return nil
 	}
-	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.name, c.of.spec.ID)
+	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.name, c.of.ID())
 }
 
 // Load gives the guest, a fresh one unless the checker reuses it, a content.
@@ -160,7 +158,7 @@ func (c *Checker) Load(ctx context.Context, content Content, spoiled bool) error
 	if err != nil {
 		return err
 	}
-	if c.disk, err = c.vm.Disk(ctx, c.of.spec.ID); err != nil {
+	if c.disk, err = c.vm.Disk(ctx, c.of.ID()); err != nil {
 		return err
 	}
 	_, err = c.swap(ctx, content)

@@ -57,7 +57,7 @@ func TestFakeSnapshotChain(t *testing.T) {
 	const at, untouched = 1 << 20, 2 << 20
 	change := func(text string) {
 		t.Helper()
-		must(t, f.Named("a").WriteMemory(at, []byte(text)))
+		must(t, machineOf(f, v).WriteMemory(at, []byte(text)))
 		must(t, v.WriteFile(ctx, "/tmp/x", []byte(text)))
 	}
 	restored := func(path, want string) {

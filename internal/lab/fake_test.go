@@ -35,6 +35,12 @@ func newLab(t *testing.T, h *Host) *Lab {
 	return l
 }
 
+// machineOf returns the machine on which a booted or paused VM runs.
+func machineOf(f *fakemachine.Machines, v *VM) *fakemachine.Machine {
+	cid, _ := v.CID()
+	return f.WithPID(int(cid))
+}
+
 // fakeLab returns a lab of fakes.
 func fakeLab(t *testing.T) (*Lab, *fakemachine.Machines) {
 	t.Helper()

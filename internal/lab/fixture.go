@@ -103,21 +103,3 @@ func (l *Lab) SubLabFrom(ctx context.Context, dir string) (*Lab, error) {
 	err = errors.Join(err, l.Remove(sub))
 	return nil, errors.Join(append([]error{err}, sub.CloseScope(context.WithoutCancel(ctx))...)...)
 }
-
-// DiskImages are the files of the host that the contents of the VM's present disks
-// came from. An image that the guest may write to is not among them.
-func (v *VM) DiskImages() []string {
-	var out []string
-	for _, d := range v.disks.all() {
-		d.mu.Lock()
-		spec := d.spec
-		d.mu.Unlock()
-		switch {
-		case spec.Template != "":
-			out = append(out, spec.Template)
-		case spec.Path != "" && spec.ReadOnly:
-			out = append(out, spec.Path)
-		}
-	}
-	return out
-}

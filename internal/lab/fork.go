@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"provium/internal/network"
@@ -29,11 +28,20 @@ func (v *VM) Fork(ctx context.Context, scope *Lab, n int) ([]*VM, error) {
 	return forks, nil
 }
 
-// forkRefusal says fork where the snapshot behind it says snapshot.
+// forkRefusal names the fork in an error of the snapshot behind it.
 func forkRefusal(err error) error {
-	if text := err.Error(); strings.Contains(text, "vm:snapshot() refused") || strings.HasPrefix(text, "cannot snapshot") {
-		text = strings.Replace(text, "vm:snapshot() refused", "vm:fork() refused", 1)
-		return errors.New(strings.Replace(text, "cannot snapshot", "cannot fork", 1))
+	var state *StateError
+	var suspended *SuspendedError
+	var busy *BusyError
+	switch {
+	case errors.As(err, &state):
+		own := *state
+		own.Op = "fork"
+		return &own
+	case errors.As(err, &suspended):
+		return &SuspendedError{VM: suspended.VM, Op: "fork"}
+	case errors.As(err, &busy):
+		return &BusyError{Call: "vm:fork()", Why: busy.Why}
 	}
 	return err
 }

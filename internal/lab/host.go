@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
@@ -78,18 +80,23 @@ type Host struct {
 
 	observers observers
 
+	// membership is held while labs get or lose members that exist elsewhere too. It
+	// is locked before any lab's own lock.
+	membership sync.Mutex
+
 	// NoStandbys has no guest restored ahead of need.
 	NoStandbys bool
 
 	// snapshots is what this process knows of the snapshot files it has taken or
 	// read. Closed with the root lab.
-	snapshots snapshot.Store[handle.Mark, sealedDisks]
+	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	standbys  standbys
 
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
-	nextDisk     int
+	nextDisk     atomic.Int64
+	disks        *disk.Env                 // see diskEnv
 	labCall      chan struct{}             // see wholeLab
 	net          *network.Network          // made at the first use, see network
 	images       map[*Profile]*image.Image // the latest of each profile
@@ -144,13 +151,8 @@ func (h *Host) image(ctx context.Context, p *Profile, key string) (*image.Image,
 	return img, nil
 }
 
-// nextSocket is a number for the socket of a disk.
-func (h *Host) nextSocket() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.nextDisk++
-	return h.nextDisk
-}
+// nextSocket returns a number for the socket of a disk.
+func (h *Host) nextSocket() int { return int(h.nextDisk.Add(1)) }
 
 // snapshotPath is a new one in the run's temporary directory.
 func (h *Host) snapshotPath() string {

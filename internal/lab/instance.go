@@ -70,8 +70,8 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 		}
 		own := *cfg
 		if len(p.disks) > 0 {
-			if p.drives, err = v.host.openDrives(p.disks, cfg.Dir); err == nil {
-				connectDrives(&own, p.drives)
+			if p.drives, err = v.host.diskEnv().OpenDrives(p.disks, cfg.Dir); err == nil {
+				p.drives.Connect(&own)
 			}
 		}
 		if err == nil {
@@ -223,7 +223,7 @@ func (i *instance) onReset() {
 	default:
 	}
 	i.vm.log.MarkBoot()
-	i.vm.powerDisksOn()
+	i.vm.disks.PowerOn()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.boot++

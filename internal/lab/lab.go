@@ -10,7 +10,11 @@ import (
 )
 
 // Member is what a lab can hold: a *VM, a *Bridge or a *Lab.
-type Member interface{ Name() string }
+type Member interface {
+	Name() string
+	// Hold adds n to the number of labs that hold it and returns that number.
+	Hold(n int) int
+}
 
 // kindOf returns what MemberInfo calls a member.
 func kindOf(m Member) string {
@@ -120,7 +124,7 @@ func (l *Lab) declare(name string, p *Profile, opts *BootOpts) (*VM, error) {
 // Held: l.mu.
 func (l *Lab) freeVMName(name string) error {
 	if findVM(l.vms, name) != nil {
-		return fmt.Errorf("DuplicateVmName: vm name `%s` is already used in lab `%s`", name, l.name)
+		return &DuplicateNameError{Kind: "vm", Name: name, Lab: l.name}
 	}
 	for up := l.parent; up != nil; up = up.parent {
 		up.mu.Lock()
@@ -247,6 +251,28 @@ func (l *Lab) LookupLab(name string) (*Lab, bool) {
 // Include makes existing VMs and labs members here too: all of them or none.
 // Something that is a member already stays one.
 func (l *Lab) Include(members []Member) error {
+	// One at a time: whether a lab contains another is asked without any lab's lock,
+	// since of two labs neither comes first.
+	l.host.membership.Lock()
+	defer l.host.membership.Unlock()
+	for _, m := range members {
+		if sub, ok := m.(*Lab); ok && (sub == l || sub.contains(l)) {
+			return fmt.Errorf("lab `%s` cannot include lab `%s`: it would contain itself", l.name, sub.name)
+		}
+	}
+	added, err := l.join(members)
+	if err != nil {
+		return err
+	}
+	for _, m := range added {
+		m.Hold(1)
+	}
+	return nil
+}
+
+// join makes members of all that are none yet, or of none of them, and returns those.
+// The caller must hold host.membership.
+func (l *Lab) join(members []Member) (added []Member, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var vms []*VM
@@ -259,10 +285,10 @@ func (l *Lab) Include(members []Member) error {
 				continue
 			}
 			if err := l.freeVMName(m.name); err != nil {
-				return err
+				return nil, err
 			}
 			if findVM(vms, m.name) != nil {
-				return fmt.Errorf("DuplicateVmName: two vms of the list are called `%s`", m.name)
+				return nil, &DuplicateNameError{Kind: "vm", Name: m.name}
 			}
 			vms = append(vms, m)
 		case *Bridge:
@@ -270,45 +296,36 @@ func (l *Lab) Include(members []Member) error {
 				continue
 			}
 			if findBridge(l.bridges, m.Name()) != nil || findBridge(bridges, m.Name()) != nil {
-				return fmt.Errorf("DuplicateBridgeName: bridge name `%s` is already used in lab `%s`", m.Name(), l.name)
+				return nil, &DuplicateNameError{Kind: "bridge", Name: m.Name(), Lab: l.name}
 			}
 			bridges = append(bridges, m)
 		case *Lab:
-			if m == l || m.contains(l) {
-				return fmt.Errorf("lab `%s` cannot include lab `%s`: it would contain itself", l.name, m.name)
-			}
 			if slices.Contains(l.subLabs, m) || slices.Contains(labs, m) {
 				continue
 			}
 			if findLab(l.subLabs, m.name) != nil || findLab(labs, m.name) != nil {
-				return fmt.Errorf("DuplicateLabName: lab name `%s` is already used in lab `%s`", m.name, l.name)
+				return nil, &DuplicateNameError{Kind: "lab", Name: m.name, Lab: l.name}
 			}
 			labs = append(labs, m)
 		}
-	}
-	for _, v := range vms {
-		v.hold(1)
-	}
-	for _, b := range bridges {
-		b.Hold(1)
-	}
-	for _, s := range labs {
-		s.hold(1)
+		added = append(added, m)
 	}
 	l.vms = append(l.vms, vms...)
 	l.bridges = append(l.bridges, bridges...)
 	l.subLabs = append(l.subLabs, labs...)
-	return nil
+	return added, nil
 }
 
-func (l *Lab) hold(n int) int {
+// Hold adds n to the number of labs that hold l and returns that number.
+func (l *Lab) Hold(n int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holders += n
 	return l.holders
 }
 
-// contains tells whether other is somewhere below l.
+// contains reports whether other is somewhere below l. The caller must hold
+// host.membership and no lab's lock.
 func (l *Lab) contains(other *Lab) bool {
 	l.mu.Lock()
 	subs := slices.Clone(l.subLabs)
@@ -323,29 +340,36 @@ func (l *Lab) contains(other *Lab) bool {
 
 // Remove ends a membership; nothing is stopped.
 func (l *Lab) Remove(m Member) error {
+	l.host.membership.Lock()
+	defer l.host.membership.Unlock()
+	if !l.leave(m) {
+		return fmt.Errorf("%s `%s` is no member of lab `%s`", kindOf(m), m.Name(), l.name)
+	}
+	m.Hold(-1)
+	return nil
+}
+
+// leave ends a membership and reports whether there was one. The caller must hold
+// host.membership.
+func (l *Lab) leave(m Member) (was bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch m := m.(type) {
 	case *VM:
-		if i := slices.Index(l.vms, m); i >= 0 {
-			l.vms = slices.Delete(l.vms, i, i+1)
-			m.hold(-1)
-			return nil
-		}
+		l.vms, was = without(l.vms, m)
 	case *Bridge:
-		if i := slices.Index(l.bridges, m); i >= 0 {
-			l.bridges = slices.Delete(l.bridges, i, i+1)
-			m.Hold(-1)
-			return nil
-		}
+		l.bridges, was = without(l.bridges, m)
 	case *Lab:
-		if i := slices.Index(l.subLabs, m); i >= 0 {
-			l.subLabs = slices.Delete(l.subLabs, i, i+1)
-			m.hold(-1)
-			return nil
-		}
+		l.subLabs, was = without(l.subLabs, m)
 	}
-	return fmt.Errorf("%s `%s` is no member of lab `%s`", kindOf(m), m.Name(), l.name)
+	return was
+}
+
+func without[T comparable](list []T, v T) (rest []T, was bool) {
+	if i := slices.Index(list, v); i >= 0 {
+		return slices.Delete(list, i, i+1), true
+	}
+	return list, false
 }
 
 // RemoveName ends the membership of the VM of that name, or else of the
@@ -518,26 +542,11 @@ func (l *Lab) AllVMs() []*VM {
 // stays until the last of them is closed. Errors are warnings: the rest is
 // closed all the same.
 func (l *Lab) CloseScope(ctx context.Context) []error {
-	l.mu.Lock()
-	vms, labs := l.vms, l.subLabs
-	closingVMs, closingLabs := l.ownedVMs, l.ownedLabs
-	closingBridges := l.closingBridges()
-	l.vms, l.subLabs, l.ownedVMs, l.ownedLabs = nil, nil, nil, nil
-	l.mu.Unlock()
-	for _, v := range vms {
-		if v.hold(-1) == 0 && !slices.Contains(closingVMs, v) {
-			closingVMs = append(closingVMs, v)
-		}
-	}
-	for _, s := range labs {
-		if s.hold(-1) == 0 && !slices.Contains(closingLabs, s) {
-			closingLabs = append(closingLabs, s)
-		}
-	}
+	closingVMs, closingLabs, closingBridges := l.leaveAll()
 	errs := make([]error, len(closingVMs))
 	var wg sync.WaitGroup
 	for i, v := range closingVMs {
-		if v.hold(0) > 0 {
+		if v.Hold(0) > 0 {
 			continue
 		}
 		wg.Add(1)
@@ -554,7 +563,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	wg.Wait()
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	for _, s := range closingLabs {
-		if s.hold(0) <= 0 {
+		if s.Hold(0) <= 0 {
 			errs = append(errs, s.CloseScope(ctx)...)
 		}
 	}
@@ -575,6 +584,30 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 		}
 	}
 	return errs
+}
+
+// leaveAll ends all memberships and returns what is to be closed: what was made here,
+// and what no lab holds any more.
+func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*Bridge) {
+	l.host.membership.Lock()
+	defer l.host.membership.Unlock()
+	l.mu.Lock()
+	memberVMs, memberLabs := l.vms, l.subLabs
+	vms, labs = l.ownedVMs, l.ownedLabs
+	bridges = l.closingBridges()
+	l.vms, l.subLabs, l.ownedVMs, l.ownedLabs = nil, nil, nil, nil
+	l.mu.Unlock()
+	for _, v := range memberVMs {
+		if v.Hold(-1) == 0 && !slices.Contains(vms, v) {
+			vms = append(vms, v)
+		}
+	}
+	for _, s := range memberLabs {
+		if s.Hold(-1) == 0 && !slices.Contains(labs, s) {
+			labs = append(labs, s)
+		}
+	}
+	return vms, labs, bridges
 }
 
 // errNoGuest is what guest operations return where no guests are booted.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/disk"
 	"provium/internal/snapshot"
 )
 
@@ -228,7 +229,7 @@ func (s *labShot) take(ctx context.Context) (err error) {
 		if s.token {
 			token = rand.Text()
 		}
-		v.taken, err = v.inst.finish(v.w, v.moment, diskForm{token: token})
+		v.taken, err = v.inst.finish(v.w, v.moment, disk.Form{Token: token})
 		return err
 	})
 }

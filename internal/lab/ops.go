@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"fmt"
 
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
@@ -18,7 +17,7 @@ func (v *VM) BeginOp(ctx context.Context, op string) (*guest.Client, *handle.Epo
 		return nil, nil, err
 	}
 	if inst.isSuspended() {
-		return nil, nil, fmt.Errorf("cannot %s: vm `%s` is suspended (S3); call vm:wakeup() first", op, v.name)
+		return nil, nil, &SuspendedError{VM: v.name, Op: op}
 	}
 	if err := v.enterOp(ctx, op); err != nil {
 		return nil, nil, err

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/network"
 	"provium/internal/qemu"
@@ -67,11 +68,6 @@ const (
 	sectionConsole = "console" // the log up to the snapshot
 	sectionFiles   = "files"   // JSON of the boot files, for a later reset
 	sectionNICs    = "nics"    // JSON of the network interfaces; absent without any
-
-	sectionDisks    = "disks"     // JSON of the disks; absent without any
-	sectionDiskMap  = "disks.map" // which sectors are where in disks.data
-	sectionDiskData = "disks.data"
-	sectionDiskSums = "disks.sums"
 )
 
 // freeze keeps operations on the VMs from starting, unless one is under way.
@@ -86,7 +82,7 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 		}
 	}
 	if len(live) > 0 {
-		return nil, fmt.Errorf("%s refused: file `%s` has live streams:%s\nclose them first", what, vms[0].host.File, strings.Join(live, ""))
+		return nil, &BusyError{what, fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
 	}
 	frozen := make(chan struct{})
 	thawAll := func(vms []*VM) {
@@ -103,8 +99,8 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 			names := slices.Sorted(maps.Keys(v.inFlight))
 			v.mu.Unlock()
 			thawAll(vms[:i])
-			return nil, fmt.Errorf("%s refused: vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-				what, v.name, strings.Join(names, "\n  - "))
+			return nil, &BusyError{what, fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+				v.name, strings.Join(names, "\n  - "))}
 		}
 		v.frozen = frozen
 		v.mu.Unlock()
@@ -138,7 +134,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 	}
 	v.mu.Unlock()
 	if inst.isSuspended() {
-		return nil, fmt.Errorf("cannot snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", v.name)
+		return nil, &SuspendedError{VM: v.name, Op: "snapshot"}
 	}
 	thaw, err := freeze("vm:snapshot()", []*VM{v})
 	if err != nil {
@@ -154,7 +150,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
 	diff := inst.plan.restored && (token != "" || lasts(inst.plan.parent.Path))
-	taken, err := inst.save(ctx, w, saving{running: state == Booted, diff: diff, disks: diskForm{token: token}})
+	taken, err := inst.save(ctx, w, saving{running: state == Booted, diff: diff, disks: disk.Form{Token: token}})
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)
@@ -169,7 +165,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 type saving struct {
 	running bool // the guest is stopped meanwhile
 	diff    bool // if it pays
-	disks   diskForm
+	disks   disk.Form
 	valid   func() error // asked before the file is there; nil has nothing against it
 }
 
@@ -178,7 +174,7 @@ type takenSnapshot struct {
 	id    snapshot.FileID
 	base  string // path of the full snapshot that a diff lies over; "" for a full one
 	token string
-	disks sealedDisks // open, unless token is ""
+	disks disk.Sealed // open, unless token is ""
 }
 
 // save writes the guest to w. record must follow, unless nobody is to know of the
@@ -218,7 +214,7 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (ta
 
 // record makes the host know of a snapshot of this guest. It owns the disks.
 func (i *instance) record(taken *takenSnapshot) error {
-	t := snapshot.Taken[handle.Mark, sealedDisks]{Epoch: i.currentEpoch().Mark(), Token: taken.token, Disks: taken.disks}
+	t := snapshot.Taken[handle.Mark, disk.Sealed]{Epoch: i.currentEpoch().Mark(), Token: taken.token, Disks: taken.disks}
 	if taken.base != "" && taken.token != "" { // nobody else knows of it
 		t.BaseID, t.Base = i.plan.parent.ID, i.machine.RAM()
 	}
@@ -227,7 +223,7 @@ func (i *instance) record(taken *takenSnapshot) error {
 
 // finish writes what was captured, beside the RAM. It owns the disks, which stay
 // open only in a snapshot with a token.
-func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form diskForm) (taken *takenSnapshot, err error) {
+func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form disk.Form) (taken *takenSnapshot, err error) {
 	disks := moment.disks
 	moment.disks = nil
 	if err := i.writeSections(w, moment, disks, form); err != nil {
@@ -235,19 +231,16 @@ func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form diskForm
 	}
 	cfg := *i.plan.cfg
 	cfg.NICs = network.Devices(moment.nics)
-	cfg.Disks = nil
-	for _, d := range disks {
-		cfg.Disks = append(cfg.Disks, qemu.Disk{Slot: d.slot, Serial: serialOf(d.spec.ID), ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel})
-	}
+	cfg.Disks = disks.Devices()
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
-	taken = &takenSnapshot{token: form.token, disks: disks}
+	taken = &takenSnapshot{token: form.Token, disks: disks}
 	taken.id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
 		Machine: i.vm.hardware(&cfg, i.machine.Version())})
 	if err != nil {
 		return nil, errors.Join(err, disks.Close())
 	}
-	if form.token == "" {
+	if form.Token == "" {
 		taken.disks = nil
 		return taken, disks.Close()
 	}
@@ -255,8 +248,8 @@ func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form diskForm
 }
 
 // writeSections writes the sections of all devices.
-func (i *instance) writeSections(w *snapshot.Writer, moment *frozenGuest, disks sealedDisks, form diskForm) error {
-	if err := putDisks(w, disks, form); err != nil {
+func (i *instance) writeSections(w *snapshot.Writer, moment *frozenGuest, disks disk.Sealed, form disk.Form) error {
+	if err := disks.Save(w, form); err != nil {
 		return err
 	}
 	files, err := json.Marshal(i.plan.opts.Files)
@@ -330,7 +323,7 @@ const contLimit = 30 * time.Second
 type frozenGuest struct {
 	state, console []byte
 	search         int64
-	disks          sealedDisks
+	disks          disk.Sealed
 	nics           []network.PlannedNIC // some may have come while the guest ran
 	changed        []snapshot.Range     // of a restored guest's memory, since then
 }
@@ -358,7 +351,7 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 		return nil, err
 	}
 	g.nics = i.netdevs.Planned()
-	g.disks, err = i.vm.sealDisks()
+	g.disks, err = i.vm.disks.Seal()
 	return g, err
 }
 
@@ -417,9 +410,9 @@ func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader) error {
 	defer plan.release()
 	inst, err := v.startRestored(ctx, plan, giveBack)
 	if err != nil {
-		return errors.Join(err, closeDrives(plan.drives))
+		return errors.Join(err, plan.drives.Close())
 	}
-	if err := v.takeDrives(plan.drives); err != nil {
+	if err := v.disks.Take(plan.drives, v.declaredDisks(v.opts)); err != nil {
 		v.host.warn("vm `%s` restore: %v", v.name, err) // of the disks there were
 	}
 	if err := v.started(ctx, inst); err != nil {
@@ -476,10 +469,10 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
 	p.cfg.NICs = network.Devices(p.nics)
-	if p.disks, err = v.host.savedDisks(r); err != nil {
+	if p.disks, err = disk.Load(r, &v.host.snapshots); err != nil {
 		return nil, err
 	}
-	p.cfg.Disks = describeDisks(p.disks)
+	p.cfg.Disks = p.disks.Devices()
 	if err := v.runFrom(ctx, p, r); err != nil {
 		p.release()
 		return nil, err

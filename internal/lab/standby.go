@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/network"
 	"provium/internal/qemu"
@@ -32,7 +33,7 @@ type standby struct {
 	machine *qemu.Machine
 	link    *guest.Client
 	netdevs *network.Netdevs
-	drives  []*drive
+	drives  disk.Drives
 	output  [2]heldWriter
 	events  heldEvents
 	lost    heldLoss
@@ -123,7 +124,7 @@ func (h *Host) prepare(p *startPlan, limit time.Duration) {
 	b.netdevs = h.network().NewNetdevs(nil, b.dir)
 	cfg, err := b.config(h, p)
 	if err != nil {
-		_ = closeDrives(b.drives)
+		_ = b.drives.Close()
 		_ = os.RemoveAll(b.dir)
 		return
 	}
@@ -172,11 +173,11 @@ func (b *standby) config(h *Host, p *startPlan) (*qemu.Config, error) {
 	}
 	cfg.Restore = &restore
 	if len(p.disks) > 0 { // copies of its own
-		if b.drives, err = h.openDrives(p.disks, b.dir); err != nil {
+		if b.drives, err = h.diskEnv().OpenDrives(p.disks, b.dir); err != nil {
 			closeRestore(&restore)
 			return nil, err
 		}
-		connectDrives(&cfg, b.drives)
+		b.drives.Connect(&cfg)
 	}
 	cfg.Name, cfg.Dir = "standby", b.dir
 	cfg.Serial, cfg.HVC, cfg.OnEvent = &b.output[deviceSerial], &b.output[deviceHVC], b.events.add
@@ -213,15 +214,11 @@ func (b *standby) build(ctx context.Context, cfg *qemu.Config, p *startPlan) err
 	if err := renew(ctx, b.link, p); err != nil {
 		return err
 	}
-	for _, d := range b.drives {
-		d.data.HoldFlushes()
-	}
+	b.drives.HoldFlushes()
 	if err := b.machine.Stop(ctx); err != nil {
 		return err
 	}
-	for _, d := range b.drives {
-		d.data.IgnoreFlushes()
-	}
+	b.drives.IgnoreFlushes()
 	b.machine.SyncConsole()
 	for _, e := range b.events.take() {
 		switch e.Name {
@@ -284,10 +281,8 @@ func (h *Host) takeStandby(ctx context.Context, p *startPlan) *standby {
 
 // cont has the guest go on.
 func (b *standby) cont(ctx context.Context) error {
-	for _, d := range b.drives {
-		if err := d.data.ObeyFlushes(); err != nil {
-			return err
-		}
+	if err := b.drives.ObeyFlushes(); err != nil {
+		return err
 	}
 	return b.machine.Cont(ctx)
 }
@@ -315,7 +310,7 @@ func (s *standbys) removeLocked(b *standby) {
 			_ = b.link.Close() // nothing is under way
 		}
 		b.netdevs.Close()
-		_ = closeDrives(b.drives) // nobody has seen them
+		_ = b.drives.Close() // nobody has seen them
 		_ = os.RemoveAll(b.dir)
 	}()
 }

@@ -52,6 +52,40 @@ func (e *StateError) Error() string {
 	return s + fmt.Sprintf("dead: %s; create a new VM, or call vm:shutdown() and boot it again", reason)
 }
 
+// SuspendedError is an operation on a guest in suspend-to-RAM. Nothing was changed.
+type SuspendedError struct {
+	VM string
+	Op string // method name
+}
+
+func (e *SuspendedError) Error() string {
+	return fmt.Sprintf("cannot %s: vm `%s` is suspended (S3); call vm:wakeup() first", e.Op, e.VM)
+}
+
+// BusyError is a snapshot or fork that was refused because something is under way, or
+// open. Nothing was changed.
+type BusyError struct {
+	Call string // as in Lua: "vm:snapshot()"
+	Why  string
+}
+
+func (e *BusyError) Error() string { return e.Call + " refused: " + e.Why }
+
+// DuplicateNameError is a name that another member of a lab has. Nothing was changed.
+type DuplicateNameError struct {
+	Kind string // "vm", "bridge" or "lab"
+	Name string
+	Lab  string // "" when two of the given list have the name
+}
+
+func (e *DuplicateNameError) Error() string {
+	code := map[string]string{"vm": "DuplicateVmName", "bridge": "DuplicateBridgeName", "lab": "DuplicateLabName"}[e.Kind]
+	if e.Lab == "" {
+		return fmt.Sprintf("%s: two %ss of the list are called `%s`", code, e.Kind, e.Name)
+	}
+	return fmt.Sprintf("%s: %s name `%s` is already used in lab `%s`", code, e.Kind, e.Name, e.Lab)
+}
+
 // BootError is a boot that yielded no agent. The guest was torn down.
 type BootError struct {
 	VM      string

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 )
@@ -39,7 +40,8 @@ type VM struct {
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
 
-	disks diskShelf
+	nics  []*NIC // attached, in order of attaching
+	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests
 
@@ -50,10 +52,12 @@ func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	v := &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
 		inFlight: map[string]int{}}
 	v.Actor = handle.NewActor(v)
+	v.disks = disk.NewShelf(h.diskEnv(), v)
 	return v
 }
 
-func (v *VM) hold(n int) int {
+// Hold adds n to the number of labs that hold v and returns that number.
+func (v *VM) Hold(n int) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.holders += n
@@ -301,7 +305,7 @@ func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
 	}
-	err := v.closeDisks()
+	err := v.disks.Close()
 	v.mu.Lock()
 	dir := v.dir
 	v.mu.Unlock()

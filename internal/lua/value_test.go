@@ -151,18 +151,23 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
+// FuzzLoadString compares with the function load.
 func FuzzLoadString(f *testing.F) {
 	for _, code := range []string{"", "return 1", "x =", "\x1bLua", "#!x", "goto a ::a::", "local x <const> = 1 x = 2", "[==[", "'\\u{7fffffff}'", strings.Repeat("(", 300)} {
 		f.Add(code)
 	}
-	s, err := New(Config{})
-	if err != nil {
-		f.Fatal(err)
-	}
+	s := newState(f, Config{})
 	f.Fuzz(func(t *testing.T, code string) {
 		fn, err := s.LoadString(code, "fuzz.lua")
 		if (fn == nil) == (err == nil) {
-			t.Errorf("got %v, %v", fn, err)
+			t.Fatalf("got %v, %v", fn, err)
+		}
+		lua := mustEval(t, s, "return load(..., '@fuzz.lua', 't')", code)
+		if (fn == nil) != (lua[0] == nil) {
+			t.Fatalf("LoadString(%q): %v, but load returns %v", code, err, lua)
+		}
+		if fn == nil && err.Error() != lua[1] {
+			t.Errorf("LoadString(%q): %v, but load says %v", code, err, lua[1])
 		}
 	})
 }

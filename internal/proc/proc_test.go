@@ -92,3 +92,64 @@ func TestChildrenDieWithParent(t *testing.T) {
 		t.Fatalf("child %d outlived its parent", pid)
 	}
 }
+
+// TestKillAfterReaping has the number of a reaped process belong to another one, which
+// must live on.
+func TestKillAfterReaping(t *testing.T) {
+	s := NewStarter()
+	defer s.Close()
+	gone, err := s.StartChild(exec.Command("/bin/true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gone.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := s.StartChild(exec.Command("/bin/sleep", "1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.cmd.Process = other.cmd.Process // as the kernel may give the number again
+	gone.Kill()
+	fd, err := pidfdOpen(other.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if waitPidfd(fd, 100*time.Millisecond) {
+		t.Error("a process was killed that has the number of a reaped one")
+	}
+	other.Kill()
+	if err := other.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Error(err)
+	}
+}
+
+func TestWaitGroupEndsWhatIsLeft(t *testing.T) {
+	s := NewStarter()
+	defer s.Close()
+	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $!")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.StartChild(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := pidfdOpen(atoi(strings.TrimSpace(line)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := c.WaitGroup(); err != nil {
+		t.Error(err)
+	}
+	if !waitPidfd(fd, 30*time.Second) {
+		t.Error("a process of the group is left")
+	}
+}

@@ -363,33 +363,18 @@ func (m *Machine) dialAgent(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// WriteConsole sends input to ttyS0, or to hvc0. It blocks while the guest
-// does not read; a deadline bounds it (zero: none). It returns how many bytes
-// were taken.
-func (m *Machine) WriteConsole(hvc bool, data []byte, deadline time.Time) (int, error) {
-	f := m.serial.file
+// WriteConsole sends input to ttyS0, or to hvc0. It blocks while the guest does not
+// read, or another call writes, until ctx ends. It returns how many bytes were taken.
+func (m *Machine) WriteConsole(ctx context.Context, hvc bool, data []byte) (int, error) {
+	p := m.serial
 	if hvc {
-		f = m.hvc.file
+		p = m.hvc
 	}
-	if err := f.SetWriteDeadline(deadline); err != nil {
-		return 0, fmt.Errorf("qemu console write: %w", err)
-	}
-	n, err := f.Write(data)
+	n, err := p.write(ctx, data)
 	if err != nil {
 		return n, fmt.Errorf("qemu console write: %w", err)
 	}
 	return n, nil
-}
-
-// InterruptConsole ends a WriteConsole that is under way.
-func (m *Machine) InterruptConsole(hvc bool) {
-	f := m.serial.file
-	if hvc {
-		f = m.hvc.file
-	}
-	// Without a deadline the write goes on, as it would for a caller that does
-	// not want to stop.
-	_ = f.SetWriteDeadline(time.Unix(1, 0))
 }
 
 // SyncConsole delivers what the guest has printed so far to Config.Serial and Config.HVC.

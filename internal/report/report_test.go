@@ -205,40 +205,36 @@ func TestResultSurvivesEncoding(t *testing.T) {
 }
 
 func TestCollector(t *testing.T) {
-	var got []FileResult
-	c := NewCollector(func(r FileResult) { got = append(got, r) })
-	put := func(ts int64, e event.Event) {
-		if err := c.Put(event.Envelope{TS: ts, Event: e}); err != nil {
-			t.Fatal(err)
-		}
+	c := NewCollector("a")
+	c.Expect([]string{"one", "two", "three", "four", "five"})
+	for _, e := range []event.Event{
+		event.FileDispatched{Path: "a"},
+		event.TestStarted{Path: "a", Name: "one"},
+		event.VMSpawned{File: "a", VMName: "n1"},
+		event.TestPassed{Path: "a", Name: "one", DurationNS: 1<<64 - 1, Log: []string{"x"}},
+		event.TestStarted{Path: "a", Name: "three"},
+		event.TestSkipped{Path: "a", Name: "three", Reason: "todo"},
+		event.TestStarted{Path: "a", Name: "four"},
+	} {
+		c.Add(e)
 	}
-	put(1, event.FileDiscovered{Path: "a"})
-	put(2, event.FileDispatched{Path: "b"})
-	put(3, event.FileDispatched{Path: "a"})
-	put(4, event.TestStarted{Path: "a", Name: "one"})
-	put(5, event.VMSpawned{File: "a", VMName: "n1"})
-	put(6, event.TestPassed{Path: "a", Name: "one", DurationNS: 9, Log: []string{"x"}})
-	put(7, event.TestStarted{Path: "a", Name: "two"})
-	put(8, event.TestFailed{Path: "a", Name: "two", Reason: "why", ConsoleExcerpt: "panic"})
-	put(9, event.TestStarted{Path: "a", Name: "three"})
-	put(10, event.TestSkipped{Path: "a", Name: "three", Reason: "todo"})
-	put(11, event.TestStarted{Path: "b", Name: "long"})
-	put(12, event.FileCompleted{Path: "a", Status: event.FileFailed, DurationNS: 1<<64 - 1})
-	want := []FileResult{{Path: "a", Status: FileFailed, Duration: 1<<63 - 1, Tests: []TestResult{
-		{Name: "one", Status: TestPassed, Duration: 9, Log: []string{"x"}},
-		{Name: "two", Status: TestFailed, Message: "why", ConsoleExcerpt: "panic"},
+	if t4 := c.Running(); t4 == nil || t4.Name != "four" || c.Failed() || c.Tests() != 2 {
+		t.Errorf("running %+v, failed %v, %d tests", t4, c.Failed(), c.Tests())
+	}
+	if got := c.Missing(); !reflect.DeepEqual(got, []string{"two", "four", "five"}) {
+		t.Error(got)
+	}
+	c.Add(event.TestFailed{Path: "a", Name: "four", DurationNS: 9, Reason: "why", ConsoleExcerpt: "panic"})
+	if c.Running() != nil || !c.Failed() {
+		t.Error("the failure is missing")
+	}
+	want := FileResult{Path: "a", Status: FileFailed, ChunkError: "chunk", Duration: 7, Tests: []TestResult{
+		{Name: "one", Status: TestPassed, Duration: 1<<63 - 1, Log: []string{"x"}},
 		{Name: "three", Status: TestSkipped, Message: "todo"},
-	}}}
-	if !reflect.DeepEqual(got, want) {
+		{Name: "four", Status: TestFailed, Message: "why", ConsoleExcerpt: "panic", Duration: 9},
+	}}
+	if got := c.Result(FileFailed, "chunk", 7); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
-	}
-	want = []FileResult{{Path: "b", Status: FileInterrupted, Duration: 18, Tests: []TestResult{
-		{Name: "long", Status: TestFailed, Message: "interrupted", Duration: 9},
-	}}}
-	for range 2 {
-		if got := c.Unfinished(20); !reflect.DeepEqual(got, want) {
-			t.Errorf("got %+v, want %+v", got, want)
-		}
 	}
 }
 

@@ -21,7 +21,7 @@ type dispatcher struct {
 	starter *proc.Starter
 	pool    *sched.Pool
 	temp    *tempDir
-	emit    func(event.Event)
+	bus     *event.Bus
 	filter  string // JSON form of the per-test filter
 
 	// stopAll is closed to end all running files, why is set before; killAll to
@@ -90,7 +90,7 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 		return nil
 	}
 	held := file.Reservation()
-	d.emit(event.FileDispatched{Path: c.Path, Reservation: event.Amount{MemoryBytes: uint64(held.Memory), CPUs: uint32(held.CPUs)}})
+	d.bus.Emit(event.FileDispatched{Path: c.Path, Reservation: event.Amount{MemoryBytes: uint64(held.Memory), CPUs: uint32(held.CPUs)}})
 	fileCtx, cancel := context.WithCancel(context.Background())
 	money := newPoolFunds(fileCtx, file)
 	defer func() {
@@ -104,7 +104,7 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 	defer os.RemoveAll(job.TempDir)
 	f := &fileRun{
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, funds: money,
-		limit: d.o.FileTimeout, emit: d.emit, repeat: d.o.repeat(), stdout: d.o.Stdout, stderr: d.o.Stderr,
+		limit: d.o.FileTimeout, emit: d.bus.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
@@ -115,8 +115,8 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 
 // refuse reports a file that cannot be run at all.
 func (d *dispatcher) refuse(c Candidate, err error) *report.FileResult {
-	d.emit(event.FileDispatched{Path: c.Path})
-	d.emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
+	d.bus.Emit(event.FileDispatched{Path: c.Path})
+	d.bus.Emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
 	return &report.FileResult{Path: c.Path, Status: report.FileFailed, ChunkError: err.Error()}
 }
 
@@ -135,14 +135,18 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 func (o *Options) job(c Candidate, temp string) *job {
 	cfg := o.Config
 	bootCache := o.BootCache
-	if o.Cold {
+	if o.Cold || o.Local {
 		bootCache = ""
 	}
+	fixtures := cfg.CacheDir
+	if o.Local {
+		fixtures = localFixtures(temp)
+	}
 	return &job{
-		ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
+		Repeat: o.repeat(), ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
 		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: o.ImageCache, BootCache: bootCache,
-		Fixtures: cfg.CacheDir, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Seed: o.Seed,
+		Fixtures: fixtures, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed,
 	}
 }
 
@@ -154,7 +158,7 @@ func (d *dispatcher) reportPool(ctx context.Context) {
 		select {
 		case <-tick.C:
 			used, free := d.pool.State()
-			d.emit(event.PoolState{Used: eventAmount(used), Available: eventAmount(free)})
+			d.bus.Emit(event.PoolState{Used: eventAmount(used), Available: eventAmount(free)})
 		case <-ctx.Done():
 			return
 		}

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -49,16 +47,15 @@ type fileRun struct {
 	filter  string // for PROVIUM_TEST_FILTER
 	starter *proc.Starter
 	funds   funds
-	limit   time.Duration // 0: none; waiting for funds does not count
-	emit    func(event.Event)
-	repeat  string // flags that repeat what chance decided, "" if a run without flags does
+	limit   time.Duration                       // 0: none; waiting for funds does not count
+	emit    func(e event.Event, payload []byte) // payload as for event.Bus.Forward
 	stdout  *os.File
 	stderr  *os.File
 
 	pipe     *messagePipe
-	result   report.FileResult
-	expected []string // registered tests without a result, in order
-	running  *event.TestStarted
+	result   *report.Collector
+	status   report.FileStatus
+	chunkErr string
 	vms      map[string]time.Time // spawned and not shut down, by name
 	waits    int                  // requests to the pool without an answer, and other waits that count against no limit
 	claim    *acquire             // the file's claim, from when it is asked for
@@ -71,18 +68,20 @@ type fileRun struct {
 // ended early, for the reason in why; when killAll is, at once.
 func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.FileResult {
 	started := time.Now()
-	f.result = report.FileResult{Path: f.job.Path}
+	f.result = report.NewCollector(f.job.Path)
 	f.vms = map[string]time.Time{}
 	if err := f.supervise(stopAll, killAll, why); err != nil {
 		f.fail(err)
 	}
 	f.settle()
-	f.result.Duration = time.Since(started)
+	result := f.result.Result(f.status, f.chunkErr, time.Since(started))
 	if f.claimed != nil {
-		f.emit(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed})
+		f.emit(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed}, nil)
 	}
-	f.emit(event.FileCompleted{Path: f.job.Path, Status: eventStatus(f.result.Status), DurationNS: uint64(f.result.Duration)})
-	return f.result
+	f.emit(event.FileCompleted{
+		Path: f.job.Path, Status: eventStatus(result.Status), DurationNS: uint64(result.Duration),
+	}, nil)
+	return result
 }
 
 func eventStatus(s report.FileStatus) event.FileStatus {
@@ -189,7 +188,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			f.waits--
 			if f.claim != nil && a.ID == f.claim.ID && a.Err == "" {
 				f.claimed = &event.Amount{MemoryBytes: uint64(f.claim.Memory), CPUs: uint32(f.claim.CPUs)}
-				f.emit(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed})
+				f.emit(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed}, nil)
 			}
 			clock.hold(f.waits > 0)
 			_ = f.pipe.send(&message{Answer: &a})
@@ -239,7 +238,7 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	case m.Event != nil:
 		f.handleEvent(m.Event)
 	case m.Registered != nil:
-		f.expected = m.Registered.Tests
+		f.result.Expect(m.Registered.Tests)
 	case m.Acquire != nil:
 		f.funds.Charge(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
 	case m.Claim != nil:
@@ -258,60 +257,49 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	}
 }
 
-func (f *fileRun) handleEvent(frame []byte) {
-	envelope, err := event.NewDecoder(bytes.NewReader(frame)).Decode()
+// handleEvent takes an event of the runner. Its bytes go into the event stream as
+// they are; to decode them shows that they can be read by others.
+func (f *fileRun) handleEvent(m *encodedEvent) {
+	e, err := event.DecodePayload(event.Kind(m.Kind), m.Payload)
 	if err != nil {
 		fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
 		return
 	}
-	f.tell(envelope.Event)
+	f.record(e, m.Payload)
 }
 
-// tell takes an event of the file into its report and passes it on.
+// tell adds an event that the runner did not send.
 func (f *fileRun) tell(e event.Event) {
 	if failed, ok := e.(event.TestFailed); ok {
-		failed.Reason = f.repeatable(failed.Reason)
+		failed.Reason = repeatable(failed.Reason, f.job.Repeat)
 		e = failed
 	}
-	f.note(e)
-	f.emit(e)
+	f.record(e, nil)
 }
 
-// repeatable adds to the reason of a failure how to have chance decide the same again,
-// in the text that all reports show.
-func (f *fileRun) repeatable(reason string) string {
-	if f.repeat == "" || strings.HasPrefix(reason, poisoned) {
+// record takes an event into the file's report and passes it on.
+func (f *fileRun) record(e event.Event, payload []byte) {
+	switch e := e.(type) {
+	case event.VMSpawned:
+		f.vms[e.VMName] = time.Now()
+	case event.VMShutdown:
+		delete(f.vms, e.VMName)
+	default:
+		f.result.Add(e)
+	}
+	f.emit(e, payload)
+}
+
+// repeatable adds to the reason of a failure the flags with which chance decides
+// the same again, in the text that all reports show.
+func repeatable(reason, flags string) string {
+	if flags == "" || strings.HasPrefix(reason, poisoned) {
 		return reason
 	}
 	if reason != "" && !strings.HasSuffix(reason, "\n") {
 		reason += "\n"
 	}
-	return reason + "repeat with: " + f.repeat
-}
-
-// note keeps book of what the file has reported.
-func (f *fileRun) note(e event.Event) {
-	switch e := e.(type) {
-	case event.TestStarted:
-		f.running = &e
-	case event.TestPassed:
-		f.finished(report.TestResult{Name: e.Name, Status: report.TestPassed, Log: e.Log, Duration: time.Duration(e.DurationNS)})
-	case event.TestFailed:
-		f.finished(report.TestResult{Name: e.Name, Status: report.TestFailed, Message: e.Reason, Log: e.Log,
-			Duration: time.Duration(e.DurationNS), ConsoleExcerpt: e.ConsoleExcerpt})
-	case event.TestSkipped:
-		f.finished(report.TestResult{Name: e.Name, Status: report.TestSkipped, Message: e.Reason})
-	case event.VMSpawned:
-		f.vms[e.VMName] = time.Now()
-	case event.VMShutdown:
-		delete(f.vms, e.VMName)
-	}
-}
-
-func (f *fileRun) finished(t report.TestResult) {
-	f.running = nil
-	f.expected = slices.DeleteFunc(f.expected, func(name string) bool { return name == t.Name })
-	f.result.Tests = append(f.result.Tests, t)
+	return reason + "repeat with: " + flags
 }
 
 // fail completes the report of a runner that could not do so itself.
@@ -321,10 +309,10 @@ func (f *fileRun) fail(cause error) {
 	if f.stop != nil {
 		reason = f.stop.Reason
 	}
-	if f.running != nil {
-		f.tell(event.TestFailed{Path: f.job.Path, Name: f.running.Name, Reason: reason, Meta: f.running.Meta})
+	if t := f.result.Running(); t != nil {
+		f.tell(event.TestFailed{Path: f.job.Path, Name: t.Name, Reason: reason, Meta: t.Meta})
 	}
-	for _, name := range slices.Clone(f.expected) {
+	for _, name := range f.result.Missing() {
 		f.tell(event.TestStarted{Path: f.job.Path, Name: name})
 		if f.stop != nil {
 			f.tell(event.TestSkipped{Path: f.job.Path, Name: name, Reason: "not run: " + reason})
@@ -335,15 +323,15 @@ func (f *fileRun) fail(cause error) {
 	for name, since := range f.vms {
 		f.tell(event.VMShutdown{File: f.job.Path, VMName: name, DurationNS: uint64(time.Since(since))})
 	}
-	if len(f.result.Tests) == 0 {
-		f.result.ChunkError = f.repeatable(reason)
+	if f.result.Tests() == 0 {
+		f.chunkErr = repeatable(reason, f.job.Repeat)
 	}
-	f.result.Status = report.FileCrashed
+	f.status = report.FileCrashed
 	switch {
 	case timedOut:
-		f.result.Status = report.FileTimedOut
+		f.status = report.FileTimedOut
 	case f.stop != nil:
-		f.result.Status = report.FileInterrupted
+		f.status = report.FileInterrupted
 	}
 }
 
@@ -352,26 +340,25 @@ func (f *fileRun) settle() {
 	if f.done == nil {
 		return
 	}
-	if f.done.ChunkError == "" && len(f.expected) > 0 {
+	if f.done.ChunkError == "" && len(f.result.Missing()) > 0 {
 		// A test without a result must not make the file look passed.
 		f.fail(errors.New("no result was reported"))
 		return
 	}
 	if f.done.ChunkError != "" {
-		f.result.ChunkError = f.repeatable(f.done.ChunkError)
+		f.chunkErr = repeatable(f.done.ChunkError, f.job.Repeat)
 	}
-	failed := slices.ContainsFunc(f.result.Tests, func(t report.TestResult) bool { return t.Status == report.TestFailed })
 	switch {
 	case f.stop != nil && f.stop.Status == string(report.FileTimedOut):
-		f.result.Status = report.FileTimedOut
+		f.status = report.FileTimedOut
 	case f.stop != nil:
-		f.result.Status = report.FileInterrupted
+		f.status = report.FileInterrupted
 	case f.done.Poisoned:
-		f.result.Status = report.FileCrashed
-	case failed || f.done.ChunkError != "":
-		f.result.Status = report.FileFailed
+		f.status = report.FileCrashed
+	case f.result.Failed() || f.done.ChunkError != "":
+		f.status = report.FileFailed
 	default:
-		f.result.Status = report.FilePassed
+		f.status = report.FilePassed
 	}
 }
 

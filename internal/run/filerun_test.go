@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -34,6 +35,7 @@ func fakeRunner(behaviour string) {
 		os.Exit(9)
 	}
 	path := first.Job.Path
+	r.repeat = first.Job.Repeat
 	start := func(name string) { r.emit(event.TestStarted{Path: path, Name: name}) }
 	pass := func(name string) { start(name); r.emit(event.TestPassed{Path: path, Name: name}) }
 	tests := func(names ...string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) }
@@ -118,8 +120,23 @@ func (r *recordedFunds) Drop(id uint64) { r.note("drop %d", id) }
 
 type fakeRun struct {
 	*fileRun
-	funds  *recordedFunds
-	events []event.Event
+	t       *testing.T
+	funds   *recordedFunds
+	events  []event.Event
+	encoded int // events with a payload
+}
+
+// emitted checks that a payload is the event's.
+func (r *fakeRun) emitted(e event.Event, payload []byte) {
+	r.events = append(r.events, e)
+	if payload == nil {
+		return
+	}
+	r.encoded++
+	want, err := event.EncodePayload(e)
+	if err != nil || !bytes.Equal(payload, want) {
+		r.t.Errorf("payload %q of %+v, want %q, %v", payload, e, want, err)
+	}
 }
 
 func newFakeRun(t *testing.T, behaviour string) *fakeRun {
@@ -127,10 +144,10 @@ func newFakeRun(t *testing.T, behaviour string) *fakeRun {
 	t.Setenv(fakeRunnerVar, behaviour)
 	starter := proc.NewStarter()
 	t.Cleanup(starter.Close)
-	r := &fakeRun{funds: &recordedFunds{}}
+	r := &fakeRun{t: t, funds: &recordedFunds{}}
 	r.fileRun = &fileRun{
 		job: &job{Path: "x.test.lua"}, self: os.Args[0], verb: "-test.run=^$", starter: starter, funds: r.funds,
-		emit: func(e event.Event) { r.events = append(r.events, e) }, stdout: os.Stdout, stderr: os.Stderr,
+		emit: func(e event.Event, payload []byte) { r.emitted(e, payload) }, stdout: os.Stdout, stderr: os.Stderr,
 	}
 	return r
 }
@@ -162,6 +179,9 @@ func TestFileRunOutcomes(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
 			}
 			checkPairs(t, r.events)
+			if tc.behaviour == "pass" && r.encoded != 4 {
+				t.Errorf("%d of the runner's 4 events came encoded", r.encoded)
+			}
 		})
 	}
 }
@@ -177,7 +197,7 @@ func TestFileRunTellsHowToRepeat(t *testing.T) {
 		{"exit", "crashed chunk=runner ended without a report" + again},
 	} {
 		r := newFakeRun(t, tc.behaviour)
-		r.repeat = (&Options{Seed: 7, ShuffleSeed: 9, Select: Selection{Shuffle: true}}).repeat()
+		r.job.Repeat = (&Options{Seed: 7, ShuffleSeed: 9, Select: Selection{Shuffle: true}}).repeat()
 		got := strings.ReplaceAll(describeResult(r.run(nil, nil, nil)), " (core dumped)", "")
 		if got != tc.want {
 			t.Errorf("%s: got  %s\nwant %s", tc.behaviour, got, tc.want)
@@ -251,8 +271,8 @@ func TestFileRunKillsWhatDoesNotStop(t *testing.T) {
 	kill := make(chan struct{})
 	stop := make(chan struct{})
 	emit := r.emit
-	r.emit = func(e event.Event) {
-		emit(e)
+	r.emit = func(e event.Event, payload []byte) {
+		emit(e, payload)
 		if s, ok := e.(event.TestStarted); ok && s.Name == "b" {
 			close(stop)
 			close(kill)

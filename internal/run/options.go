@@ -39,6 +39,7 @@ type Options struct {
 	SaveEvents string // file, or ""
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
+	Local      bool   // no kernel is booted: machines of package localvmm
 	Self       string // our own program, started as runner
 	RunnerVerb string // its hidden verb
 	ImageCache string

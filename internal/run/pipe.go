@@ -9,32 +9,42 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vmihailenco/msgpack/v5"
-
 	"provium/internal/config"
+	"provium/internal/msgpack"
 )
 
 // maxMessage caps one message between dispatcher and runner. The largest are
 // events with the log of a test.
 const maxMessage = 256 << 20
 
+const headLen = 4
+
+var errMalformed = errors.New("malformed message")
+
 // message is what dispatcher and runner tell each other over their pipe: a
 // 4-byte big-endian length and this struct as msgpack. Exactly one field is
 // set.
 type message struct {
 	// From the dispatcher.
-	Job       *job     `msgpack:",omitempty"` // first message: the file to run
-	Answer    *answer  `msgpack:",omitempty"` // to an acquire or a claim
-	Interrupt *stopNow `msgpack:",omitempty"` // end the file: Ctrl-C or its time is up
+	Job       *job     // first message: the file to run
+	Answer    *answer  // to an acquire or a claim
+	Interrupt *stopNow // end the file: Ctrl-C or its time is up
 
 	// From the runner.
-	Event      []byte      `msgpack:",omitempty"` // a frame of package event
-	Registered *registered `msgpack:",omitempty"` // the chunk has run
-	Acquire    *acquire    `msgpack:",omitempty"`
-	Release    *release    `msgpack:",omitempty"`
-	Claim      *acquire    `msgpack:",omitempty"`
-	Waits      *waits      `msgpack:",omitempty"`
-	Done       *done       `msgpack:",omitempty"` // last message
+	Event      *encodedEvent
+	Registered *registered // the chunk has run
+	Acquire    *acquire
+	Release    *release
+	Claim      *acquire
+	Waits      *waits
+	Done       *done // last message
+}
+
+// encodedEvent is an event on its way to the event stream, which has the payload
+// as the runner has encoded it.
+type encodedEvent struct {
+	Kind    string
+	Payload []byte // of event.EncodePayload
 }
 
 // job is one test file and all that its runner needs to know.
@@ -56,11 +66,11 @@ type job struct {
 	Overlay     string // of $PROVIUM_OVERLAY, or ""
 	Self        string // our program, beside which an installed overlay is looked for
 	QEMU        string
-	JSONOutput  bool // stdout carries JSON: print goes to stderr
+	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
+	Local       bool   // no kernel is booted
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64
-	NoKSM       bool
 }
 
 type stopNow struct {
@@ -108,16 +118,14 @@ func newMessagePipe(r io.Reader, w io.Writer) *messagePipe {
 }
 
 func (p *messagePipe) send(m *message) error {
-	body, err := msgpack.Marshal(m)
+	frame, err := msgpack.AppendStruct(make([]byte, headLen, 256), m)
 	if err != nil {
 		return fmt.Errorf("runner message encode: %w", err)
 	}
-	if len(body) > maxMessage {
-		return fmt.Errorf("runner message encode: %d bytes exceed %d", len(body), maxMessage)
+	if n := len(frame) - headLen; n > maxMessage {
+		return fmt.Errorf("runner message encode: %d bytes exceed %d", n, maxMessage)
 	}
-	frame := make([]byte, 4, 4+len(body))
-	binary.BigEndian.PutUint32(frame, uint32(len(body)))
-	frame = append(frame, body...)
+	binary.BigEndian.PutUint32(frame, uint32(len(frame)-headLen))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, err := p.w.Write(frame); err != nil {
@@ -132,7 +140,7 @@ func (p *messagePipe) receive() (*message, error) {
 }
 
 func readMessage(r io.Reader) (*message, error) {
-	var head [4]byte
+	var head [headLen]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = io.EOF
@@ -151,9 +159,10 @@ func readMessage(r io.Reader) (*message, error) {
 	if len(body) < int(n) {
 		return nil, io.EOF
 	}
-	var m message
-	if err := msgpack.Unmarshal(body, &m); err != nil {
-		return nil, fmt.Errorf("runner message decode: %w", err)
+	m := &message{}
+	d := msgpack.NewDecoder(body, errMalformed)
+	if d.Struct(m); d.End() != nil {
+		return nil, fmt.Errorf("runner message decode: %w", d.Err())
 	}
-	return &m, nil
+	return m, nil
 }

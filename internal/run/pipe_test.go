@@ -13,18 +13,22 @@ import (
 	"provium/internal/config"
 )
 
-func TestMessagesSurviveThePipe(t *testing.T) {
+func messages() []*message {
 	cmdline := "quiet"
-	for _, m := range []*message{
+	return []*message{
 		{Job: &job{Path: "a.test.lua", Profiles: map[string]config.Profile{"p": {Name: "p", Cmdline: &cmdline, Disks: []config.Disk{{ID: "d", Scratch: 1 << 40}}}}, Seed: 1 << 63}},
 		{Answer: &answer{ID: 7, Err: "no"}},
 		{Interrupt: &stopNow{Reason: "r", Status: "timed_out"}},
-		{Event: []byte{0, 1, 0xff}},
+		{Event: &encodedEvent{Kind: "k", Payload: []byte{0, 1, 0xff}}},
 		{Registered: &registered{Tests: []string{"ä", ""}}},
 		{Acquire: &acquire{ID: 1, VM: "v", Memory: 1 << 40, CPUs: 3}},
 		{Release: &release{ID: 1 << 60}},
 		{Done: &done{ChunkError: "x", Poisoned: true, Duration: time.Second}},
-	} {
+	}
+}
+
+func TestMessagesSurviveThePipe(t *testing.T) {
+	for _, m := range messages() {
 		var buf bytes.Buffer
 		p := newMessagePipe(&buf, &buf)
 		if err := p.send(m); err != nil {
@@ -58,9 +62,29 @@ func FuzzReadMessage(f *testing.F) {
 	}
 	add([]byte{0x80})
 	add([]byte{0x81, 0xa4, 'D', 'o', 'n', 'e', 0xc0})
-	add([]byte{0x81, 0xa5, 'E', 'v', 'e', 'n', 't', 0xc4, 2, 1, 2})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	for _, m := range messages() {
+		var b bytes.Buffer
+		if err := newMessagePipe(&b, &b).send(m); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = readMessage(bytes.NewReader(b))
+		m, err := readMessage(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		var once, twice bytes.Buffer
+		if err := newMessagePipe(nil, &once).send(m); err != nil {
+			t.Fatalf("%+v: %v", m, err)
+		}
+		again, err := readMessage(bytes.NewReader(once.Bytes()))
+		if err != nil {
+			t.Fatalf("%+v: %v", m, err)
+		}
+		if err := newMessagePipe(nil, &twice).send(again); err != nil || !bytes.Equal(once.Bytes(), twice.Bytes()) {
+			t.Errorf("%x became %x, %v", once.Bytes(), twice.Bytes(), err)
+		}
 	})
 }

@@ -84,6 +84,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 
 // build runs the build commands of the profiles. The first signal ends it.
 func (o *Options) build(ctx context.Context, starter *proc.Starter) (interrupted bool, err error) {
+	if o.Local {
+		return false, nil // what they build is not booted
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	built := make(chan error, 1)
@@ -130,6 +133,8 @@ type session struct {
 
 	bus    *event.Bus
 	events *event.FileSink // of --save-events, or nil
+
+	ran map[string]bool // the files that ran in any iteration; true when one of them failed there
 }
 
 func (s *session) openEvents() error {
@@ -183,20 +188,19 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 // iteration runs the candidates once.
 func (s *session) iteration(ctx context.Context, candidates []Candidate) (code int, stopped bool, err error) {
 	started := time.Now()
-	emit := func(e event.Event) { s.bus.Emit(e) }
 	pool, err := sched.New(sched.Config{
 		Total: s.budget, Jobs: s.o.Jobs,
 		Blocked: func(file string, waitingFor sched.Amount, why sched.Reason) {
-			emit(event.FileBlocked{Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why)})
+			s.bus.Emit(event.FileBlocked{Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why)})
 		},
 	})
 	if err != nil {
 		return ExitError, false, fmt.Errorf("pool: %w", err)
 	}
 	for _, c := range candidates {
-		emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
+		s.bus.Emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
 	}
-	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, emit: emit, filter: s.filter,
+	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, bus: s.bus, filter: s.filter,
 		stopAll: make(chan struct{}), killAll: make(chan struct{})}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
@@ -240,19 +244,26 @@ func notStarted(results []*report.FileResult) int {
 	return n
 }
 
-// remember writes the rerun state.
+// remember updates the rerun state after an iteration. A file that failed in one
+// iteration stays in the state, also when it passes in a later one.
 func (s *session) remember(candidates []Candidate, results []*report.FileResult) error {
 	if s.o.RerunState == "" {
 		return nil
 	}
-	var ran, failed []string
+	if s.ran == nil {
+		s.ran = map[string]bool{}
+	}
 	for i, r := range results {
-		if r == nil {
-			continue
+		if r != nil {
+			path := candidates[i].Abs
+			s.ran[path] = s.ran[path] || r.Status != report.FilePassed
 		}
-		ran = append(ran, candidates[i].Abs)
-		if r.Status != report.FilePassed {
-			failed = append(failed, candidates[i].Abs)
+	}
+	var ran, failed []string
+	for path, hasFailed := range s.ran {
+		ran = append(ran, path)
+		if hasFailed {
+			failed = append(failed, path)
 		}
 	}
 	return UpdateRerun(s.o.RerunState, ran, failed)

@@ -1,11 +1,9 @@
 package run
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"sync"
@@ -42,7 +40,8 @@ func Runner(pipe *os.File, filter string) error {
 }
 
 type runner struct {
-	pipe *messagePipe
+	pipe   *messagePipe
+	repeat string // of the job
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -56,6 +55,7 @@ func (e *stopError) Error() string { return e.reason }
 
 func (r *runner) run(j *job) error {
 	started := time.Now()
+	r.repeat = j.Repeat
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	go r.listen(cancel)
@@ -101,10 +101,6 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
-	stdout := io.Writer(os.Stdout)
-	if j.JSONOutput {
-		stdout = os.Stderr
-	}
 	filter, err := ParseTestFilter([]byte(j.Filter))
 	if err != nil {
 		return script.Result{}, err
@@ -116,7 +112,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	return script.Run(ctx, script.Config{
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
-			Waits: r.waits, Stdout: stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
+			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle,
 		Filter:     func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
@@ -146,6 +142,9 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event
 	}
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)
+	}
+	if j.Local {
+		bootNothing(h, starter)
 	}
 	return h, nil
 }
@@ -194,13 +193,18 @@ func ImageSpec(p config.Profile) image.Spec {
 	}
 }
 
+// emit sends an event to the dispatcher. It is encoded here and nowhere else.
 func (r *runner) emit(e event.Event) {
-	var frame bytes.Buffer
-	if err := event.NewEncoder(&frame).Encode(event.Envelope{Event: e}); err != nil {
+	if failed, ok := e.(event.TestFailed); ok {
+		failed.Reason = repeatable(failed.Reason, r.repeat)
+		e = failed
+	}
+	payload, err := event.EncodePayload(e)
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
 		return
 	}
-	_ = r.pipe.send(&message{Event: frame.Bytes()})
+	_ = r.pipe.send(&message{Event: &encodedEvent{Kind: string(e.Kind()), Payload: payload}})
 }
 
 // ask sends a request to the pool and waits for the answer.

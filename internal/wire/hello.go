@@ -1,5 +1,7 @@
 package wire
 
+import "provium/internal/msgpack"
+
 // Hello opens a session.
 type Hello struct {
 	ProtocolVersion uint32
@@ -7,29 +9,29 @@ type Hello struct {
 
 // Append encodes the message.
 func (m Hello) Append(b []byte) []byte {
-	f := openFields(b)
-	f.uint("protocol_version", uint64(m.ProtocolVersion))
-	return f.b
+	f := msgpack.OpenFields(b)
+	f.Uint("protocol_version", uint64(m.ProtocolVersion))
+	return f.Buf
 }
 
 // DecodeHello decodes a Hello.
 func DecodeHello(p []byte) (Hello, error) {
 	var m Hello
-	d := decoder{b: p}
+	d := newDecoder(p)
 	// A Hello of another version may have fields this one does not know; all
 	// that matters then is that the version is read and refused.
-	n := d.mapHeader()
-	for i := 0; i < n && d.err == nil; i++ {
-		if string(d.raw()) == "protocol_version" {
-			m.ProtocolVersion = d.uint32()
+	n := d.MapLen()
+	for i := 0; i < n && d.OK(); i++ {
+		if string(d.Raw()) == "protocol_version" {
+			m.ProtocolVersion = d.Uint32()
 			if m.ProtocolVersion != ProtocolVersion {
-				return m, d.err
+				return m, d.Err()
 			}
 			continue
 		}
-		d.fail("unknown field of hello")
+		d.Fail("unknown field of hello")
 	}
-	return m, d.end()
+	return m, d.End()
 }
 
 // HelloOk accepts a session and says who answers.
@@ -44,44 +46,44 @@ type HelloOk struct {
 
 // Append encodes the message.
 func (m HelloOk) Append(b []byte) []byte {
-	f := openFields(b)
-	f.uint("protocol_version", uint64(m.ProtocolVersion))
-	f.str("agent_version", m.AgentVersion)
-	f.str("guest_os", m.GuestOS)
-	f.key("agent_features")
-	f.b = appendArrayHeader(f.b, len(m.AgentFeatures))
+	f := msgpack.OpenFields(b)
+	f.Uint("protocol_version", uint64(m.ProtocolVersion))
+	f.Str("agent_version", m.AgentVersion)
+	f.Str("guest_os", m.GuestOS)
+	f.Key("agent_features")
+	f.Buf = msgpack.AppendArrayHeader(f.Buf, len(m.AgentFeatures))
 	for _, s := range m.AgentFeatures {
-		f.b = appendString(f.b, s)
+		f.Buf = msgpack.AppendString(f.Buf, s)
 	}
-	f.optStr("boot_id", m.BootID)
-	f.optStr("init", m.Init)
-	return f.b
+	f.OptStr("boot_id", m.BootID)
+	f.OptStr("init", m.Init)
+	return f.Buf
 }
 
 // DecodeHelloOk decodes a HelloOk.
 func DecodeHelloOk(p []byte) (HelloOk, error) {
 	var m HelloOk
-	d := decoder{b: p}
-	d.eachField("hello_ok", func(key string) bool {
+	d := newDecoder(p)
+	d.EachField("hello_ok", func(key string) bool {
 		switch key {
 		case "protocol_version":
-			m.ProtocolVersion = d.uint32()
+			m.ProtocolVersion = d.Uint32()
 		case "agent_version":
-			m.AgentVersion = d.string()
+			m.AgentVersion = d.Str()
 		case "guest_os":
-			m.GuestOS = d.string()
+			m.GuestOS = d.Str()
 		case "agent_features":
-			m.AgentFeatures = d.strings()
+			m.AgentFeatures = d.Strs()
 		case "boot_id":
-			m.BootID = d.string()
+			m.BootID = d.Str()
 		case "init":
-			m.Init = d.string()
+			m.Init = d.Str()
 		default:
 			return false
 		}
 		return true
 	})
-	return m, d.end()
+	return m, d.End()
 }
 
 // HelloErr refuses a session.
@@ -92,26 +94,26 @@ type HelloErr struct {
 
 // Append encodes the message.
 func (m HelloErr) Append(b []byte) []byte {
-	f := openFields(b)
-	f.uint("protocol_version", uint64(m.ProtocolVersion))
-	f.str("text", m.Text)
-	return f.b
+	f := msgpack.OpenFields(b)
+	f.Uint("protocol_version", uint64(m.ProtocolVersion))
+	f.Str("text", m.Text)
+	return f.Buf
 }
 
 // DecodeHelloErr decodes a HelloErr.
 func DecodeHelloErr(p []byte) (HelloErr, error) {
 	var m HelloErr
-	d := decoder{b: p}
-	d.eachField("hello_err", func(key string) bool {
+	d := newDecoder(p)
+	d.EachField("hello_err", func(key string) bool {
 		switch key {
 		case "protocol_version":
-			m.ProtocolVersion = d.uint32()
+			m.ProtocolVersion = d.Uint32()
 		case "text":
-			m.Text = d.string()
+			m.Text = d.Str()
 		default:
 			return false
 		}
 		return true
 	})
-	return m, d.end()
+	return m, d.End()
 }

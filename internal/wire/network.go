@@ -1,5 +1,7 @@
 package wire
 
+import "provium/internal/msgpack"
+
 // Network has the guest's network interfaces and its file of host names be as
 // told. Interfaces that it does not name are left alone.
 type Network struct {
@@ -39,29 +41,29 @@ const MaxInterfaces = 64
 func (*Network) Op() string { return "network" }
 
 func (r *Network) fields(f *fields) {
-	f.key("interfaces")
-	f.b = appendArrayHeader(f.b, len(r.Interfaces))
+	f.Key("interfaces")
+	f.Buf = msgpack.AppendArrayHeader(f.Buf, len(r.Interfaces))
 	for i := range r.Interfaces {
-		f.b = r.Interfaces[i].append(f.b)
+		f.Buf = r.Interfaces[i].append(f.Buf)
 	}
-	f.optStr("hosts", r.Hosts)
-	f.optStr("resolver", r.Resolver)
+	f.OptStr("hosts", r.Hosts)
+	f.OptStr("resolver", r.Resolver)
 }
 
 func (r *Network) field(d *decoder, key string) bool {
 	switch key {
 	case "interfaces":
-		n := d.arrayHeader()
+		n := d.ArrayLen()
 		if n > MaxInterfaces {
-			d.fail("%d interfaces, limit %d", n, MaxInterfaces)
+			d.Fail("%d interfaces, limit %d", n, MaxInterfaces)
 		}
-		for i := 0; i < n && d.err == nil; i++ {
+		for i := 0; i < n && d.OK(); i++ {
 			r.Interfaces = append(r.Interfaces, d.netInterface())
 		}
 	case "hosts":
-		r.Hosts = d.string()
+		r.Hosts = d.Str()
 	case "resolver":
-		r.Resolver = d.string()
+		r.Resolver = d.Str()
 	default:
 		return false
 	}
@@ -69,36 +71,36 @@ func (r *Network) field(d *decoder, key string) bool {
 }
 
 func (i *Interface) append(b []byte) []byte {
-	f := openFields(b)
-	f.str("path", i.Path)
-	f.str("name", i.Name)
-	f.bin("mac", i.MAC)
+	f := msgpack.OpenFields(b)
+	f.Str("path", i.Path)
+	f.Str("name", i.Name)
+	f.Bin("mac", i.MAC)
 	putStrings(&f, "addresses", i.Addresses)
 	putStrings(&f, "routes", i.Routes)
 	putStrings(&f, "gateways", i.Gateways)
-	f.optUint("metric", i.Metric)
-	return f.b
+	f.OptUint("metric", i.Metric)
+	return f.Buf
 }
 
 func (d *decoder) netInterface() (i Interface) {
-	d.eachField("interface", func(key string) bool {
+	d.EachField("interface", func(key string) bool {
 		switch key {
 		case "path":
-			i.Path = d.string()
+			i.Path = d.Str()
 		case "name":
-			i.Name = d.string()
+			i.Name = d.Str()
 		case "mac":
-			if i.MAC = d.bin(); d.err == nil && len(i.MAC) != 6 {
-				d.fail("hardware address of %d bytes", len(i.MAC))
+			if i.MAC = d.Bytes(); d.OK() && len(i.MAC) != 6 {
+				d.Fail("hardware address of %d bytes", len(i.MAC))
 			}
 		case "addresses":
-			i.Addresses = d.strings()
+			i.Addresses = d.Strs()
 		case "routes":
-			i.Routes = d.strings()
+			i.Routes = d.Strs()
 		case "gateways":
-			i.Gateways = d.strings()
+			i.Gateways = d.Strs()
 		case "metric":
-			i.Metric = d.uint()
+			i.Metric = d.Uint()
 		default:
 			return false
 		}

@@ -1,5 +1,7 @@
 package wire
 
+import "provium/internal/msgpack"
+
 // Requests about things that outlive the operation that made them: processes
 // and, in the files beside this one, executors. The agent names each by a
 // handle, a number that is never used twice in one boot.
@@ -106,12 +108,12 @@ func newProcessRequest(op string) Request {
 
 func (r *ProcStart) fields(f *fields) {
 	r.Run.fields(f)
-	f.optUint("worker", r.Worker)
+	f.OptUint("worker", r.Worker)
 }
 
 func (r *ProcStart) field(d *decoder, key string) bool {
 	if key == "worker" {
-		r.Worker = d.uint()
+		r.Worker = d.Uint()
 		return true
 	}
 	return r.Run.field(d, key)
@@ -121,13 +123,13 @@ func onlyUint(d *decoder, key, want string, v *uint64) bool {
 	if key != want {
 		return false
 	}
-	*v = d.uint()
+	*v = d.Uint()
 	return true
 }
 
 func (r *ProcWait) fields(f *fields) {
-	f.uint("handle", r.Handle)
-	f.optUint("timeout_ns", r.TimeoutNS)
+	f.Uint("handle", r.Handle)
+	f.OptUint("timeout_ns", r.TimeoutNS)
 }
 
 func (r *ProcWait) field(d *decoder, key string) bool {
@@ -135,33 +137,33 @@ func (r *ProcWait) field(d *decoder, key string) bool {
 }
 
 func (r *ProcSignal) fields(f *fields) {
-	f.uint("handle", r.Handle)
-	f.uint("signal", uint64(r.Signal))
+	f.Uint("handle", r.Handle)
+	f.Uint("signal", uint64(r.Signal))
 }
 
 func (r *ProcSignal) field(d *decoder, key string) bool {
 	if key == "signal" {
-		r.Signal = d.uint32()
+		r.Signal = d.Uint32()
 		return true
 	}
 	return onlyUint(d, key, "handle", &r.Handle)
 }
 
-func (r *ProcStatus) fields(f *fields) { f.uint("handle", r.Handle) }
+func (r *ProcStatus) fields(f *fields) { f.Uint("handle", r.Handle) }
 
 func (r *ProcStatus) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle)
 }
 
 func (r *ProcWrite) fields(f *fields) {
-	f.uint("handle", r.Handle)
+	f.Uint("handle", r.Handle)
 	r.Data.put(f, "data", "data_len")
 }
 
 func (r *ProcWrite) field(d *decoder, key string) bool {
 	switch key {
 	case "data":
-		r.Data.Inline = d.bin()
+		r.Data.Inline = d.Bytes()
 	case "data_len":
 		r.Data.length(d)
 	default:
@@ -170,48 +172,48 @@ func (r *ProcWrite) field(d *decoder, key string) bool {
 	return true
 }
 
-func (r *ProcCloseStdin) fields(f *fields) { f.uint("handle", r.Handle) }
+func (r *ProcCloseStdin) fields(f *fields) { f.Uint("handle", r.Handle) }
 
 func (r *ProcCloseStdin) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle)
 }
 
 func (r *ProcOutput) fields(f *fields) {
-	f.uint("handle", r.Handle)
-	f.optBool("stderr", r.Stderr)
+	f.Uint("handle", r.Handle)
+	f.OptBool("stderr", r.Stderr)
 }
 
 func (r *ProcOutput) field(d *decoder, key string) bool {
 	if key == "stderr" {
-		r.Stderr = d.bool()
+		r.Stderr = d.Bool()
 		return true
 	}
 	return onlyUint(d, key, "handle", &r.Handle)
 }
 
-func (r *ProcClose) fields(f *fields) { f.uint("handle", r.Handle) }
+func (r *ProcClose) fields(f *fields) { f.Uint("handle", r.Handle) }
 
 func (r *ProcClose) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle)
 }
 
 func (r *TailFile) fields(f *fields) {
-	f.str("path", r.Path)
-	f.optBool("from_end", r.FromEnd)
+	f.Str("path", r.Path)
+	f.OptBool("from_end", r.FromEnd)
 	if r.Start != 0 {
-		f.int("start", r.Start)
+		f.Int("start", r.Start)
 	}
-	f.optUint("worker", r.Worker)
+	f.OptUint("worker", r.Worker)
 }
 
 func (r *TailFile) field(d *decoder, key string) bool {
 	switch key {
 	case "path":
-		r.Path = d.string()
+		r.Path = d.Str()
 	case "from_end":
-		r.FromEnd = d.bool()
+		r.FromEnd = d.Bool()
 	case "start":
-		r.Start = d.int()
+		r.Start = d.Int()
 	default:
 		return onlyUint(d, key, "worker", &r.Worker)
 	}
@@ -222,25 +224,25 @@ func (*ProcValue) kind() string { return "proc" }
 func (CountValue) kind() string { return "count" }
 
 func (v *ProcValue) append(b []byte) []byte {
-	f := openFields(b)
-	f.uint("handle", v.Handle)
-	f.uint("pid", uint64(v.PID))
+	f := msgpack.OpenFields(b)
+	f.Uint("handle", v.Handle)
+	f.Uint("pid", uint64(v.PID))
 	if v.Ended {
-		f.str("status", v.Status.String())
+		f.Str("status", v.Status.String())
 	}
-	return f.b
+	return f.Buf
 }
 
-func (v CountValue) append(b []byte) []byte { return appendUint(b, uint64(v)) }
+func (v CountValue) append(b []byte) []byte { return msgpack.AppendUint(b, uint64(v)) }
 
 func (d *decoder) procValue() Value {
 	v := &ProcValue{}
-	d.eachField("proc", func(key string) bool {
+	d.EachField("proc", func(key string) bool {
 		switch key {
 		case "handle":
-			v.Handle = d.uint()
+			v.Handle = d.Uint()
 		case "pid":
-			v.PID = d.uint32()
+			v.PID = d.Uint32()
 		case "status":
 			v.Ended, v.Status = true, d.runStatus()
 		default:
@@ -252,12 +254,12 @@ func (d *decoder) procValue() Value {
 }
 
 func (d *decoder) runStatus() RunStatus {
-	s := d.raw()
+	s := d.Raw()
 	for _, v := range []RunStatus{Exited, Signalled, TimedOut} {
 		if v.String() == string(s) {
 			return v
 		}
 	}
-	d.fail("run status %.20q", s)
+	d.Fail("run status %.20q", s)
 	return Exited
 }

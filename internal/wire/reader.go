@@ -116,6 +116,9 @@ func (r *Reader) ReadInto(p []byte) error {
 		return nil
 	}
 	_, err := io.ReadFull(r.r, p[n:])
+	if err == io.EOF && n > 0 {
+		err = io.ErrUnexpectedEOF
+	}
 	return err
 }
 

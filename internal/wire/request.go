@@ -1,5 +1,7 @@
 package wire
 
+import "provium/internal/msgpack"
+
 // Request is one of the request types below; Op is its name on the wire.
 type Request interface {
 	Op() string
@@ -22,15 +24,15 @@ const UntilEnd = -1
 func (b Bulk) Streamed() bool { return b.Length != 0 }
 
 func (b Bulk) put(f *fields, inlineKey, lengthKey string) {
-	f.optBin(inlineKey, b.Inline)
+	f.OptBin(inlineKey, b.Inline)
 	if b.Length != 0 {
-		f.int(lengthKey, b.Length)
+		f.Int(lengthKey, b.Length)
 	}
 }
 
 func (b *Bulk) length(d *decoder) {
-	if b.Length = d.int(); b.Length < UntilEnd {
-		d.fail("bulk length %d", b.Length)
+	if b.Length = d.Int(); b.Length < UntilEnd {
+		d.Fail("bulk length %d", b.Length)
 	}
 }
 
@@ -186,10 +188,10 @@ func newRequest(op []byte) Request {
 
 // AppendRequest encodes a request: a map whose first field is "op".
 func AppendRequest(b []byte, r Request) []byte {
-	f := openFields(b)
-	f.str("op", r.Op())
+	f := msgpack.OpenFields(b)
+	f.Str("op", r.Op())
 	r.fields(&f)
-	return f.b
+	return f.Buf
 }
 
 // DecodeRequest decodes a request. A message that is well formed but names an
@@ -198,32 +200,32 @@ func DecodeRequest(p []byte) (Request, error) {
 	if len(p) > MaxRequest {
 		return nil, malformed("request of %d bytes, limit %d", len(p), MaxRequest)
 	}
-	d := decoder{b: p}
+	d := newDecoder(p)
 	r := d.request(true)
-	if err := d.end(); err != nil {
+	if err := d.End(); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
 func (d *decoder) request(batch bool) Request {
-	n := d.mapHeader()
-	if key := d.raw(); d.err == nil && (n == 0 || string(key) != "op") {
-		d.fail("request does not begin with its op")
+	n := d.MapLen()
+	if key := d.Raw(); d.OK() && (n == 0 || string(key) != "op") {
+		d.Fail("request does not begin with its op")
 	}
-	op := d.raw()
-	if d.err != nil {
+	op := d.Raw()
+	if !d.OK() {
 		return nil
 	}
 	r := newRequest(op)
 	if _, nested := r.(*Batch); r == nil || nested && !batch {
-		d.fail("unknown op %.40q", op)
+		d.Fail("unknown op %.40q", op)
 		return nil
 	}
-	for i := 1; i < n && d.err == nil; i++ {
-		key := d.raw()
-		if d.err == nil && !r.field(d, string(key)) {
-			d.fail("unknown field %.40q of %s", key, r.Op())
+	for i := 1; i < n && d.OK(); i++ {
+		key := d.Raw()
+		if d.OK() && !r.field(d, string(key)) {
+			d.Fail("unknown field %.40q of %s", key, r.Op())
 		}
 	}
 	return r
@@ -233,36 +235,36 @@ func (*Ping) fields(*fields)              {}
 func (*Ping) field(*decoder, string) bool { return false }
 
 func (r *Run) fields(f *fields) {
-	f.optStr("shell", r.Shell)
+	f.OptStr("shell", r.Shell)
 	putStrings(f, "args", r.Args)
 	putStrings(f, "env", r.Env)
-	f.optBool("env_clear", r.EnvClear)
-	f.optStr("cwd", r.Cwd)
+	f.OptBool("env_clear", r.EnvClear)
+	f.OptStr("cwd", r.Cwd)
 	r.Stdin.put(f, "stdin", "stdin_len")
-	f.optStr("user", r.User)
-	f.optUint("timeout_ns", r.TimeoutNS)
+	f.OptStr("user", r.User)
+	f.OptUint("timeout_ns", r.TimeoutNS)
 }
 
 func (r *Run) field(d *decoder, key string) bool {
 	switch key {
 	case "shell":
-		r.Shell = d.string()
+		r.Shell = d.Str()
 	case "args":
-		r.Args = d.strings()
+		r.Args = d.Strs()
 	case "env":
-		r.Env = d.strings()
+		r.Env = d.Strs()
 	case "env_clear":
-		r.EnvClear = d.bool()
+		r.EnvClear = d.Bool()
 	case "cwd":
-		r.Cwd = d.string()
+		r.Cwd = d.Str()
 	case "stdin":
-		r.Stdin.Inline = d.bin()
+		r.Stdin.Inline = d.Bytes()
 	case "stdin_len":
 		r.Stdin.length(d)
 	case "user":
-		r.User = d.string()
+		r.User = d.Str()
 	case "timeout_ns":
-		r.TimeoutNS = d.uint()
+		r.TimeoutNS = d.Uint()
 	default:
 		return false
 	}
@@ -273,24 +275,24 @@ func putStrings(f *fields, key string, v []string) {
 	if len(v) == 0 {
 		return
 	}
-	f.key(key)
-	f.b = appendArrayHeader(f.b, len(v))
+	f.Key(key)
+	f.Buf = msgpack.AppendArrayHeader(f.Buf, len(v))
 	for _, s := range v {
-		f.b = appendString(f.b, s)
+		f.Buf = msgpack.AppendString(f.Buf, s)
 	}
 }
 
 func (r *ReadFile) fields(f *fields) {
-	f.str("path", r.Path)
-	f.optUint("max", r.Max)
+	f.Str("path", r.Path)
+	f.OptUint("max", r.Max)
 }
 
 func (r *ReadFile) field(d *decoder, key string) bool {
 	switch key {
 	case "path":
-		r.Path = d.string()
+		r.Path = d.Str()
 	case "max":
-		r.Max = d.uint()
+		r.Max = d.Uint()
 	default:
 		return false
 	}
@@ -299,21 +301,21 @@ func (r *ReadFile) field(d *decoder, key string) bool {
 
 func putPerm(f *fields, set bool, perm uint32) {
 	if set {
-		f.uint("perm", uint64(perm))
+		f.Uint("perm", uint64(perm))
 	}
 }
 
 func (d *decoder) perm() (bool, uint32) {
-	v := d.uint()
+	v := d.Uint()
 	if v > 0o7777 {
-		d.fail("permission bits 0%o", v)
+		d.Fail("permission bits 0%o", v)
 		return false, 0
 	}
 	return true, uint32(v)
 }
 
 func (r *WriteFile) fields(f *fields) {
-	f.str("path", r.Path)
+	f.Str("path", r.Path)
 	putPerm(f, r.SetPerm, r.Perm)
 	r.Data.put(f, "data", "data_len")
 }
@@ -321,11 +323,11 @@ func (r *WriteFile) fields(f *fields) {
 func (r *WriteFile) field(d *decoder, key string) bool {
 	switch key {
 	case "path":
-		r.Path = d.string()
+		r.Path = d.Str()
 	case "perm":
 		r.SetPerm, r.Perm = d.perm()
 	case "data":
-		r.Data.Inline = d.bin()
+		r.Data.Inline = d.Bytes()
 	case "data_len":
 		r.Data.length(d)
 	default:
@@ -335,23 +337,23 @@ func (r *WriteFile) field(d *decoder, key string) bool {
 }
 
 func (r *Stat) fields(f *fields) {
-	f.str("path", r.Path)
-	f.optBool("no_follow", r.NoFollow)
+	f.Str("path", r.Path)
+	f.OptBool("no_follow", r.NoFollow)
 }
 
 func (r *Stat) field(d *decoder, key string) bool {
 	switch key {
 	case "path":
-		r.Path = d.string()
+		r.Path = d.Str()
 	case "no_follow":
-		r.NoFollow = d.bool()
+		r.NoFollow = d.Bool()
 	default:
 		return false
 	}
 	return true
 }
 
-func (r *ListDir) fields(f *fields) { f.str("path", r.Path) }
+func (r *ListDir) fields(f *fields) { f.Str("path", r.Path) }
 
 func (r *ListDir) field(d *decoder, key string) bool { return onlyString(d, key, "path", &r.Path) }
 
@@ -359,22 +361,22 @@ func onlyString(d *decoder, key, want string, v *string) bool {
 	if key != want {
 		return false
 	}
-	*v = d.string()
+	*v = d.Str()
 	return true
 }
 
 func (r *Mkdir) fields(f *fields) {
-	f.str("path", r.Path)
-	f.optBool("parents", r.Parents)
+	f.Str("path", r.Path)
+	f.OptBool("parents", r.Parents)
 	putPerm(f, r.SetPerm, r.Perm)
 }
 
 func (r *Mkdir) field(d *decoder, key string) bool {
 	switch key {
 	case "path":
-		r.Path = d.string()
+		r.Path = d.Str()
 	case "parents":
-		r.Parents = d.bool()
+		r.Parents = d.Bool()
 	case "perm":
 		r.SetPerm, r.Perm = d.perm()
 	default:
@@ -383,13 +385,13 @@ func (r *Mkdir) field(d *decoder, key string) bool {
 	return true
 }
 
-func (r *Unlink) fields(f *fields) { f.str("path", r.Path) }
+func (r *Unlink) fields(f *fields) { f.Str("path", r.Path) }
 
 func (r *Unlink) field(d *decoder, key string) bool { return onlyString(d, key, "path", &r.Path) }
 
 func (r *Rename) fields(f *fields) {
-	f.str("from", r.From)
-	f.str("to", r.To)
+	f.Str("from", r.From)
+	f.Str("to", r.To)
 }
 
 func (r *Rename) field(d *decoder, key string) bool {
@@ -399,70 +401,70 @@ func (r *Rename) field(d *decoder, key string) bool {
 func (*ClockGet) fields(*fields)              {}
 func (*ClockGet) field(*decoder, string) bool { return false }
 
-func (r *ClockSet) fields(f *fields) { f.int("realtime_ns", r.RealtimeNS) }
+func (r *ClockSet) fields(f *fields) { f.Int("realtime_ns", r.RealtimeNS) }
 
 func (r *ClockSet) field(d *decoder, key string) bool {
 	if key != "realtime_ns" {
 		return false
 	}
-	r.RealtimeNS = d.int()
+	r.RealtimeNS = d.Int()
 	return true
 }
 
-func (r *ClockAdvance) fields(f *fields) { f.int("by_ns", r.ByNS) }
+func (r *ClockAdvance) fields(f *fields) { f.Int("by_ns", r.ByNS) }
 
 func (r *ClockAdvance) field(d *decoder, key string) bool {
 	if key != "by_ns" {
 		return false
 	}
-	r.ByNS = d.int()
+	r.ByNS = d.Int()
 	return true
 }
 
 func (r *AwaitDisk) fields(f *fields) {
-	f.str("serial", r.Serial)
-	f.optBool("gone", r.Gone)
+	f.Str("serial", r.Serial)
+	f.OptBool("gone", r.Gone)
 }
 
 func (r *AwaitDisk) field(d *decoder, key string) bool {
 	switch key {
 	case "serial":
-		if r.Serial = d.string(); len(r.Serial) > MaxSerial {
-			d.fail("serial number of %d bytes", len(r.Serial))
+		if r.Serial = d.Str(); len(r.Serial) > MaxSerial {
+			d.Fail("serial number of %d bytes", len(r.Serial))
 		}
 	case "gone":
-		r.Gone = d.bool()
+		r.Gone = d.Bool()
 	default:
 		return false
 	}
 	return true
 }
 
-func (r *Sleep) fields(f *fields) { f.uint("ns", r.NS) }
+func (r *Sleep) fields(f *fields) { f.Uint("ns", r.NS) }
 
 func (r *Sleep) field(d *decoder, key string) bool {
 	if key != "ns" {
 		return false
 	}
-	r.NS = d.uint()
+	r.NS = d.Uint()
 	return true
 }
 
 func (r *Renew) fields(f *fields) {
-	f.optBin("entropy", r.Entropy)
+	f.OptBin("entropy", r.Entropy)
 	if r.RealtimeNS != 0 {
-		f.int("realtime_ns", r.RealtimeNS)
+		f.Int("realtime_ns", r.RealtimeNS)
 	}
 }
 
 func (r *Renew) field(d *decoder, key string) bool {
 	switch key {
 	case "entropy":
-		if r.Entropy = d.bin(); len(r.Entropy) > MaxEntropy {
-			d.fail("entropy of %d bytes, limit %d", len(r.Entropy), MaxEntropy)
+		if r.Entropy = d.Bytes(); len(r.Entropy) > MaxEntropy {
+			d.Fail("entropy of %d bytes, limit %d", len(r.Entropy), MaxEntropy)
 		}
 	case "realtime_ns":
-		r.RealtimeNS = d.int()
+		r.RealtimeNS = d.Int()
 	default:
 		return false
 	}
@@ -470,10 +472,10 @@ func (r *Renew) field(d *decoder, key string) bool {
 }
 
 func (r *Batch) fields(f *fields) {
-	f.key("ops")
-	f.b = appendArrayHeader(f.b, len(r.Ops))
+	f.Key("ops")
+	f.Buf = msgpack.AppendArrayHeader(f.Buf, len(r.Ops))
 	for _, op := range r.Ops {
-		f.b = AppendRequest(f.b, op)
+		f.Buf = AppendRequest(f.Buf, op)
 	}
 }
 
@@ -481,11 +483,11 @@ func (r *Batch) field(d *decoder, key string) bool {
 	if key != "ops" {
 		return false
 	}
-	n := d.arrayHeader()
+	n := d.ArrayLen()
 	if n > MaxBatch {
-		d.fail("batch of %d ops, limit %d", n, MaxBatch)
+		d.Fail("batch of %d ops, limit %d", n, MaxBatch)
 	}
-	for i := 0; i < n && d.err == nil; i++ {
+	for i := 0; i < n && d.OK(); i++ {
 		r.Ops = append(r.Ops, d.request(false))
 	}
 	return true

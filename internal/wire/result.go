@@ -1,5 +1,7 @@
 package wire
 
+import "provium/internal/msgpack"
+
 // Result is how an operation ended: with Err, or with the Value that its type
 // calls for (nil for those that answer nothing).
 type Result struct {
@@ -127,36 +129,36 @@ func (BatchValue) kind() string   { return "batch" }
 
 // AppendResult encodes a result.
 func AppendResult(b []byte, r *Result) []byte {
-	f := openFields(b)
+	f := msgpack.OpenFields(b)
 	if r.Err != nil {
-		f.str("outcome", "err")
-		f.key("value")
-		e := openFields(f.b)
-		e.uint("errno", uint64(r.Err.Errno))
-		e.str("name", r.Err.Name)
-		e.str("text", r.Err.Text)
-		f.b = e.b
+		f.Str("outcome", "err")
+		f.Key("value")
+		e := msgpack.OpenFields(f.Buf)
+		e.Uint("errno", uint64(r.Err.Errno))
+		e.Str("name", r.Err.Name)
+		e.Str("text", r.Err.Text)
+		f.Buf = e.Buf
 	} else {
-		f.str("outcome", "ok")
-		f.key("value")
+		f.Str("outcome", "ok")
+		f.Key("value")
 		if r.Value == nil {
-			f.b = appendNil(f.b)
+			f.Buf = msgpack.AppendNil(f.Buf)
 		} else {
 			// {"<kind>": …}: the receiver can check that it got what it asked
 			// for, and a capture of the link can be read without context.
-			f.b = appendMapHeader(f.b, 1)
-			f.b = appendString(f.b, r.Value.kind())
-			f.b = r.Value.append(f.b)
+			f.Buf = msgpack.AppendMapHeader(f.Buf, 1)
+			f.Buf = msgpack.AppendString(f.Buf, r.Value.kind())
+			f.Buf = r.Value.append(f.Buf)
 		}
 	}
 	if r.Streamed != [Streams]uint64{} {
-		f.key("streamed")
-		f.b = appendArrayHeader(f.b, int(Streams))
+		f.Key("streamed")
+		f.Buf = msgpack.AppendArrayHeader(f.Buf, int(Streams))
 		for _, n := range r.Streamed {
-			f.b = appendUint(f.b, n)
+			f.Buf = msgpack.AppendUint(f.Buf, n)
 		}
 	}
-	return f.b
+	return f.Buf
 }
 
 // DecodeResult decodes a result.
@@ -164,9 +166,9 @@ func DecodeResult(p []byte) (*Result, error) {
 	if len(p) > MaxResult {
 		return nil, malformed("result of %d bytes, limit %d", len(p), MaxResult)
 	}
-	d := decoder{b: p}
+	d := newDecoder(p)
 	r := d.result(true)
-	if err := d.end(); err != nil {
+	if err := d.End(); err != nil {
 		return nil, err
 	}
 	return &r, nil
@@ -175,12 +177,12 @@ func DecodeResult(p []byte) (*Result, error) {
 func (d *decoder) result(batch bool) Result {
 	var r Result
 	outcome := ""
-	d.eachField("result", func(key string) bool {
+	d.EachField("result", func(key string) bool {
 		switch key {
 		case "outcome":
-			outcome = d.string()
-			if d.err == nil && outcome != "ok" && outcome != "err" {
-				d.fail("outcome %.20q", outcome)
+			outcome = d.Str()
+			if d.OK() && outcome != "ok" && outcome != "err" {
+				d.Fail("outcome %.20q", outcome)
 			}
 		case "value":
 			switch outcome {
@@ -189,14 +191,14 @@ func (d *decoder) result(batch bool) Result {
 			case "err":
 				r.Err = d.error()
 			default:
-				d.fail("value before outcome")
+				d.Fail("value before outcome")
 			}
 		case "streamed":
-			if n := d.arrayHeader(); n != int(Streams) {
-				d.fail("%d streams", n)
+			if n := d.ArrayLen(); n != int(Streams) {
+				d.Fail("%d streams", n)
 			}
 			for i := range r.Streamed {
-				r.Streamed[i] = d.uint()
+				r.Streamed[i] = d.Uint()
 			}
 		default:
 			return false
@@ -204,21 +206,21 @@ func (d *decoder) result(batch bool) Result {
 		return true
 	})
 	if outcome == "" || outcome == "err" && r.Err == nil {
-		d.fail("result without outcome and value")
+		d.Fail("result without outcome and value")
 	}
 	return r
 }
 
 func (d *decoder) error() *Error {
 	e := &Error{}
-	d.eachField("error", func(key string) bool {
+	d.EachField("error", func(key string) bool {
 		switch key {
 		case "errno":
-			e.Errno = d.uint32()
+			e.Errno = d.Uint32()
 		case "name":
-			e.Name = d.string()
+			e.Name = d.Str()
 		case "text":
-			e.Text = d.string()
+			e.Text = d.Str()
 		default:
 			return false
 		}
@@ -228,15 +230,15 @@ func (d *decoder) error() *Error {
 }
 
 func (d *decoder) value(batch bool) Value {
-	if d.isNil() {
+	if d.Nil() {
 		return nil
 	}
-	if n := d.mapHeader(); n != 1 {
-		d.fail("value with %d kinds", n)
+	if n := d.MapLen(); n != 1 {
+		d.Fail("value with %d kinds", n)
 	}
-	kind := string(d.raw())
+	kind := string(d.Raw())
 	switch {
-	case d.err != nil:
+	case !d.OK():
 	case kind == "run":
 		return d.runValue()
 	case kind == "proc":
@@ -244,13 +246,13 @@ func (d *decoder) value(batch bool) Value {
 	case kind == "syscall":
 		return d.syscallValue()
 	case kind == "count":
-		return CountValue(d.uint())
+		return CountValue(d.Uint())
 	case kind == "file":
 		v := &FileValue{}
-		d.eachField(kind, func(key string) bool {
+		d.EachField(kind, func(key string) bool {
 			switch key {
 			case "data":
-				v.Data = d.bin()
+				v.Data = d.Bytes()
 			case "perm":
 				_, v.Perm = d.perm()
 			default:
@@ -261,12 +263,12 @@ func (d *decoder) value(batch bool) Value {
 		return v
 	case kind == "stat":
 		v := &StatValue{}
-		d.eachField(kind, func(key string) bool {
+		d.EachField(kind, func(key string) bool {
 			switch key {
 			case "size":
-				v.Size = d.uint()
+				v.Size = d.Uint()
 			case "mtime_ns":
-				v.MtimeNS = d.int()
+				v.MtimeNS = d.Int()
 			case "perm":
 				_, v.Perm = d.perm()
 			case "entry_type":
@@ -278,25 +280,25 @@ func (d *decoder) value(batch bool) Value {
 		})
 		return v
 	case kind == "entries":
-		n := d.arrayHeader()
+		n := d.ArrayLen()
 		v := make(EntriesValue, 0, min(n, 1024))
-		for i := 0; i < n && d.err == nil; i++ {
-			if d.arrayHeader() != 2 {
-				d.fail("directory entry")
+		for i := 0; i < n && d.OK(); i++ {
+			if d.ArrayLen() != 2 {
+				d.Fail("directory entry")
 			}
-			v = append(v, Entry{Name: d.string(), Type: d.entryType()})
+			v = append(v, Entry{Name: d.Str(), Type: d.entryType()})
 		}
 		return v
 	case kind == "clock":
 		v := &ClockValue{}
-		d.eachField(kind, func(key string) bool {
+		d.EachField(kind, func(key string) bool {
 			switch key {
 			case "realtime_ns":
-				v.RealtimeNS = d.int()
+				v.RealtimeNS = d.Int()
 			case "monotonic_ns":
-				v.MonotonicNS = d.int()
+				v.MonotonicNS = d.Int()
 			case "boottime_ns":
-				v.BoottimeNS = d.int()
+				v.BoottimeNS = d.Int()
 			default:
 				return false
 			}
@@ -304,35 +306,35 @@ func (d *decoder) value(batch bool) Value {
 		})
 		return v
 	case kind == "batch" && batch:
-		n := d.arrayHeader()
+		n := d.ArrayLen()
 		if n > MaxBatch {
-			d.fail("batch of %d results, limit %d", n, MaxBatch)
+			d.Fail("batch of %d results, limit %d", n, MaxBatch)
 		}
 		v := BatchValue{}
-		for i := 0; i < n && d.err == nil; i++ {
+		for i := 0; i < n && d.OK(); i++ {
 			v = append(v, d.result(false))
 		}
 		return v
 	default:
-		d.fail("unknown kind %.40q of value", kind)
+		d.Fail("unknown kind %.40q of value", kind)
 	}
 	return nil
 }
 
 func (d *decoder) runValue() Value {
 	v := &RunValue{}
-	d.eachField("run", func(key string) bool {
+	d.EachField("run", func(key string) bool {
 		switch key {
 		case "status":
 			v.Status = d.runStatus()
 		case "code":
-			v.Code = d.uint32()
+			v.Code = d.Uint32()
 		case "stdout":
-			v.Stdout = d.bin()
+			v.Stdout = d.Bytes()
 		case "stderr":
-			v.Stderr = d.bin()
+			v.Stderr = d.Bytes()
 		case "truncated":
-			v.Truncated = d.bool()
+			v.Truncated = d.Bool()
 		default:
 			return false
 		}
@@ -342,24 +344,24 @@ func (d *decoder) runValue() Value {
 }
 
 func (d *decoder) entryType() EntryType {
-	s := d.raw()
+	s := d.Raw()
 	for t := range entryTypeEnd {
 		if t.String() == string(s) {
 			return t
 		}
 	}
-	d.fail("entry type %.20q", s)
+	d.Fail("entry type %.20q", s)
 	return TypeOther
 }
 
 func (v *RunValue) append(b []byte) []byte {
-	f := openFields(b)
-	f.str("status", v.Status.String())
-	f.uint("code", uint64(v.Code))
-	f.optBin("stdout", v.Stdout)
-	f.optBin("stderr", v.Stderr)
-	f.optBool("truncated", v.Truncated)
-	return f.b
+	f := msgpack.OpenFields(b)
+	f.Str("status", v.Status.String())
+	f.Uint("code", uint64(v.Code))
+	f.OptBin("stdout", v.Stdout)
+	f.OptBin("stderr", v.Stderr)
+	f.OptBool("truncated", v.Truncated)
+	return f.Buf
 }
 
 // String gives the name used in the API and on the wire.
@@ -374,41 +376,41 @@ func (s RunStatus) String() string {
 }
 
 func (v *FileValue) append(b []byte) []byte {
-	f := openFields(b)
-	f.optBin("data", v.Data)
-	f.uint("perm", uint64(v.Perm))
-	return f.b
+	f := msgpack.OpenFields(b)
+	f.OptBin("data", v.Data)
+	f.Uint("perm", uint64(v.Perm))
+	return f.Buf
 }
 
 func (v *StatValue) append(b []byte) []byte {
-	f := openFields(b)
-	f.uint("size", v.Size)
-	f.int("mtime_ns", v.MtimeNS)
-	f.uint("perm", uint64(v.Perm))
-	f.str("entry_type", v.Type.String())
-	return f.b
+	f := msgpack.OpenFields(b)
+	f.Uint("size", v.Size)
+	f.Int("mtime_ns", v.MtimeNS)
+	f.Uint("perm", uint64(v.Perm))
+	f.Str("entry_type", v.Type.String())
+	return f.Buf
 }
 
 func (v EntriesValue) append(b []byte) []byte {
-	b = appendArrayHeader(b, len(v))
+	b = msgpack.AppendArrayHeader(b, len(v))
 	for _, e := range v {
-		b = appendArrayHeader(b, 2)
-		b = appendString(b, e.Name)
-		b = appendString(b, e.Type.String())
+		b = msgpack.AppendArrayHeader(b, 2)
+		b = msgpack.AppendString(b, e.Name)
+		b = msgpack.AppendString(b, e.Type.String())
 	}
 	return b
 }
 
 func (v *ClockValue) append(b []byte) []byte {
-	f := openFields(b)
-	f.int("realtime_ns", v.RealtimeNS)
-	f.int("monotonic_ns", v.MonotonicNS)
-	f.int("boottime_ns", v.BoottimeNS)
-	return f.b
+	f := msgpack.OpenFields(b)
+	f.Int("realtime_ns", v.RealtimeNS)
+	f.Int("monotonic_ns", v.MonotonicNS)
+	f.Int("boottime_ns", v.BoottimeNS)
+	return f.Buf
 }
 
 func (v BatchValue) append(b []byte) []byte {
-	b = appendArrayHeader(b, len(v))
+	b = msgpack.AppendArrayHeader(b, len(v))
 	for i := range v {
 		b = AppendResult(b, &v[i])
 	}

@@ -1,6 +1,10 @@
 package wire
 
-import "fmt"
+import (
+	"fmt"
+
+	"provium/internal/msgpack"
+)
 
 // MaxReadMem is the most memory that one ReadMem returns, in bytes.
 const MaxReadMem = 4 << 20
@@ -133,77 +137,77 @@ func putUints(f *fields, key string, v []uint64) {
 	if len(v) == 0 {
 		return
 	}
-	f.key(key)
-	f.b = appendArrayHeader(f.b, len(v))
+	f.Key(key)
+	f.Buf = msgpack.AppendArrayHeader(f.Buf, len(v))
 	for _, n := range v {
-		f.b = appendUint(f.b, n)
+		f.Buf = msgpack.AppendUint(f.Buf, n)
 	}
 }
 
 func (d *decoder) uints(what string, limit int) []uint64 {
-	n := d.arrayHeader()
+	n := d.ArrayLen()
 	if n > limit {
-		d.fail("%v", tooMany(what, n, limit))
+		d.Fail("%v", tooMany(what, n, limit))
 	}
-	if n == 0 || d.err != nil {
+	if n == 0 || !d.OK() {
 		return nil
 	}
 	out := make([]uint64, 0, n)
-	for i := 0; i < n && d.err == nil; i++ {
-		out = append(out, d.uint())
+	for i := 0; i < n && d.OK(); i++ {
+		out = append(out, d.Uint())
 	}
 	return out
 }
 
 func (r *Syscall) fields(f *fields) {
-	f.optUint("executor", r.Executor)
-	f.optUint("life", r.Life)
-	f.int("nr", r.Nr)
+	f.OptUint("executor", r.Executor)
+	f.OptUint("life", r.Life)
+	f.Int("nr", r.Nr)
 	if len(r.Args) > 0 {
-		f.key("args")
-		f.b = appendArrayHeader(f.b, len(r.Args))
+		f.Key("args")
+		f.Buf = msgpack.AppendArrayHeader(f.Buf, len(r.Args))
 		for _, a := range r.Args {
-			f.b = appendInt(f.b, a)
+			f.Buf = msgpack.AppendInt(f.Buf, a)
 		}
 	}
 	putUints(f, "lens", r.Lens)
 	putUints(f, "ptrs", r.Ptrs)
 	putUints(f, "nested", r.Nested)
 	r.Data.put(f, "data", "data_len")
-	f.optBool("async", r.Async)
+	f.OptBool("async", r.Async)
 }
 
 func (r *Syscall) field(d *decoder, key string) bool {
 	switch key {
 	case "nr":
-		r.Nr = d.int()
+		r.Nr = d.Int()
 	case "args":
-		n := d.arrayHeader()
+		n := d.ArrayLen()
 		if n > MaxArgs {
-			d.fail("%v", tooMany("arguments", n, MaxArgs))
+			d.Fail("%v", tooMany("arguments", n, MaxArgs))
 		}
-		for i := 0; i < n && d.err == nil; i++ {
-			r.Args = append(r.Args, d.int())
+		for i := 0; i < n && d.OK(); i++ {
+			r.Args = append(r.Args, d.Int())
 		}
 	case "lens":
 		r.Lens = d.uints("buffers", MaxBuffers)
 		if err := checkBuffers(r.Lens); err != nil {
-			d.fail("%v", err)
+			d.Fail("%v", err)
 		}
 	case "ptrs":
 		if r.Ptrs = d.uints("numbers for pointers", 2*MaxArgs); len(r.Ptrs)%2 != 0 {
-			d.fail("%d numbers for pointers, which come in pairs", len(r.Ptrs))
+			d.Fail("%d numbers for pointers, which come in pairs", len(r.Ptrs))
 		}
 	case "nested":
 		if r.Nested = d.uints("numbers for nested addresses", 3*MaxNested); len(r.Nested)%3 != 0 {
-			d.fail("%d numbers for nested addresses, which come in threes", len(r.Nested))
+			d.Fail("%d numbers for nested addresses, which come in threes", len(r.Nested))
 		}
 	case "data":
-		r.Data.Inline = d.bin()
+		r.Data.Inline = d.Bytes()
 	case "data_len":
 		r.Data.length(d)
 	case "async":
-		r.Async = d.bool()
+		r.Async = d.Bool()
 	default:
 		return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "life", &r.Life)
 	}
@@ -211,24 +215,24 @@ func (r *Syscall) field(d *decoder, key string) bool {
 }
 
 func (r *SyscallAwait) fields(f *fields) {
-	f.uint("handle", r.Handle)
-	f.optUint("timeout_ns", r.TimeoutNS)
+	f.Uint("handle", r.Handle)
+	f.OptUint("timeout_ns", r.TimeoutNS)
 }
 
 func (r *SyscallAwait) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle) || onlyUint(d, key, "timeout_ns", &r.TimeoutNS)
 }
 
-func (r *SyscallDrop) fields(f *fields) { f.uint("handle", r.Handle) }
+func (r *SyscallDrop) fields(f *fields) { f.Uint("handle", r.Handle) }
 
 func (r *SyscallDrop) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle)
 }
 
 func (r *ReadMem) fields(f *fields) {
-	f.optUint("executor", r.Executor)
-	f.uint("address", r.Address)
-	f.uint("length", r.Length)
+	f.OptUint("executor", r.Executor)
+	f.Uint("address", r.Address)
+	f.Uint("length", r.Length)
 }
 
 func (r *ReadMem) field(d *decoder, key string) bool {
@@ -236,13 +240,13 @@ func (r *ReadMem) field(d *decoder, key string) bool {
 }
 
 func (r *FDTail) fields(f *fields) {
-	f.optUint("executor", r.Executor)
-	f.int("fd", r.FD)
+	f.OptUint("executor", r.Executor)
+	f.Int("fd", r.FD)
 }
 
 func (r *FDTail) field(d *decoder, key string) bool {
 	if key == "fd" {
-		r.FD = d.int()
+		r.FD = d.Int()
 		return true
 	}
 	return onlyUint(d, key, "executor", &r.Executor)
@@ -251,7 +255,7 @@ func (r *FDTail) field(d *decoder, key string) bool {
 func (*WorkerSpawn) fields(*fields)              {}
 func (*WorkerSpawn) field(*decoder, string) bool { return false }
 
-func (r *WorkerClose) fields(f *fields) { f.uint("handle", r.Handle) }
+func (r *WorkerClose) fields(f *fields) { f.Uint("handle", r.Handle) }
 
 func (r *WorkerClose) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle)
@@ -260,26 +264,26 @@ func (r *WorkerClose) field(d *decoder, key string) bool {
 func (*SyscallValue) kind() string { return "syscall" }
 
 func (v *SyscallValue) append(b []byte) []byte {
-	f := openFields(b)
-	f.int("ret", v.Ret)
-	f.optUint("errno", uint64(v.Errno))
-	f.optUint("life", v.Life)
-	f.optBin("data", v.Data)
-	return f.b
+	f := msgpack.OpenFields(b)
+	f.Int("ret", v.Ret)
+	f.OptUint("errno", uint64(v.Errno))
+	f.OptUint("life", v.Life)
+	f.OptBin("data", v.Data)
+	return f.Buf
 }
 
 func (d *decoder) syscallValue() Value {
 	v := &SyscallValue{}
-	d.eachField("syscall", func(key string) bool {
+	d.EachField("syscall", func(key string) bool {
 		switch key {
 		case "ret":
-			v.Ret = d.int()
+			v.Ret = d.Int()
 		case "errno":
-			v.Errno = d.uint32()
+			v.Errno = d.Uint32()
 		case "life":
-			v.Life = d.uint()
+			v.Life = d.Uint()
 		case "data":
-			v.Data = d.bin()
+			v.Data = d.Bytes()
 		default:
 			return false
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"reflect"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"provium/internal/msgpack"
 )
 
 // The encoded bytes are the protocol: a change here is a new ProtocolVersion.
@@ -170,10 +173,10 @@ func TestGoldenSession(t *testing.T) {
 }
 
 func TestHelloOfAnotherVersion(t *testing.T) {
-	f := openFields(nil)
-	f.uint("protocol_version", 7)
-	f.str("something", "new")
-	if m, err := DecodeHello(f.b); err != nil || m.ProtocolVersion != 7 {
+	f := msgpack.OpenFields(nil)
+	f.Uint("protocol_version", 7)
+	f.Str("something", "new")
+	if m, err := DecodeHello(f.Buf); err != nil || m.ProtocolVersion != 7 {
 		t.Error(m, err)
 	}
 }
@@ -362,37 +365,76 @@ func FuzzHello(f *testing.F) {
 	f.Add(HelloOk{ProtocolVersion: 1, AgentFeatures: []string{"a"}}.Append(nil))
 	f.Add(HelloErr{ProtocolVersion: 1, Text: "x"}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = DecodeHello(b)
-		_, _ = DecodeHelloOk(b)
-		_, _ = DecodeHelloErr(b)
-	})
-}
-
-func FuzzReader(f *testing.F) {
-	f.Add(AppendFrame(AppendPreamble(nil, Nonce{1}), Header{Type: FrameHello}, []byte("abc")))
-	f.Add(AppendCredit(AppendPreamble([]byte("x\xff"), Nonce{}), 1, 1, 1))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := NewReader(bytes.NewReader(b), 0)
-		for {
-			if _, err := r.Resync(); err != nil {
-				return
+		if m, err := DecodeHello(b); err == nil {
+			if again, err := DecodeHello(m.Append(nil)); err != nil || again != m {
+				t.Errorf("%+v became %+v, %v", m, again, err)
 			}
-			for {
-				h, err := r.Next()
-				if err != nil {
-					if !errors.Is(err, ErrDesync) {
-						return
-					}
-					break
-				}
-				p, err := r.Payload(int(h.Length))
-				if err != nil {
-					return
-				}
-				if len(p) != int(h.Length) {
-					t.Fatal(len(p), h)
-				}
+		}
+		if m, err := DecodeHelloOk(b); err == nil {
+			if again, err := DecodeHelloOk(m.Append(nil)); err != nil || !reflect.DeepEqual(again, m) {
+				t.Errorf("%+v became %+v, %v", m, again, err)
+			}
+		}
+		if m, err := DecodeHelloErr(b); err == nil {
+			if again, err := DecodeHelloErr(m.Append(nil)); err != nil || again != m {
+				t.Errorf("%+v became %+v, %v", m, again, err)
 			}
 		}
 	})
+}
+
+func FuzzCredit(f *testing.F) {
+	f.Add(AppendCredit(nil, 1, StreamData, 4096)[HeaderSize:])
+	f.Add([]byte{0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := ParseCredit(b)
+		if err == nil && !bytes.Equal(AppendCredit(nil, 1, StreamData, n)[HeaderSize:], b) {
+			t.Errorf("%d from %x", n, b)
+		}
+	})
+}
+
+// FuzzReader compares what a Reader finds in a stream that comes at once with
+// what it finds when the stream comes byte by byte.
+func FuzzReader(f *testing.F) {
+	f.Add(AppendFrame(AppendPreamble(nil, Nonce{1}), Header{Type: FrameHello}, []byte("abc")))
+	f.Add(AppendCredit(AppendPreamble([]byte("x\xff"), Nonce{}), 1, 1, 1))
+	f.Add(AppendPreamble(append(AppendPreamble(nil, Nonce{2}), make([]byte, ResyncPadding)...), Nonce{3}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		whole, bytewise := readAll(t, b, bytes.NewReader(b)), readAll(t, b, iotest.OneByteReader(bytes.NewReader(b)))
+		if !slices.Equal(whole, bytewise) {
+			t.Errorf("at once: %q\nbyte by byte: %q", whole, bytewise)
+		}
+	})
+}
+
+// readAll describes the sessions and frames of a stream. Each frame must stand in
+// the stream as it would be encoded.
+func readAll(t *testing.T, stream []byte, from io.Reader) (found []string) {
+	r := NewReader(from, 0)
+	for {
+		nonce, err := r.Resync()
+		if err != nil {
+			return append(found, err.Error())
+		}
+		found = append(found, fmt.Sprintf("session %x", nonce))
+		for {
+			h, err := r.Next()
+			if err != nil {
+				found = append(found, err.Error())
+				if !errors.Is(err, ErrDesync) {
+					return found
+				}
+				break
+			}
+			p, err := r.Payload(int(h.Length))
+			if err != nil {
+				return append(found, err.Error())
+			}
+			if frame := AppendFrame(nil, h, p); len(p) != int(h.Length) || !bytes.Contains(stream, frame) {
+				t.Fatalf("frame %+v with %d bytes is not in the stream", h, len(p))
+			}
+			found = append(found, fmt.Sprintf("%+v %x", h, p))
+		}
+	}
 }

@@ -2,6 +2,7 @@ package decompress
 
 import (
 	"bytes"
+	stdgzip "compress/gzip"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -70,33 +71,44 @@ func TestStreamsEndWhereTheyEnd(t *testing.T) {
 	}
 }
 
+// encoders are those of the libraries in use.
+var encoders = map[Format]func(io.Writer) (io.WriteCloser, error){
+	Gzip: func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+	Zstd: func(w io.Writer) (io.WriteCloser, error) {
+		return zstd.NewWriter(w, zstd.WithZeroFrames(true), zstd.WithEncoderConcurrency(1))
+	},
+	XZ: func(w io.Writer) (io.WriteCloser, error) {
+		return xz.WriterConfig{BlockSize: 128 << 10, DictCap: 64 << 10}.NewWriter(w)
+	},
+}
+
+// encoded returns a source of the compressed content with tail behind it, and the size of the
+// content when compressed.
+func encoded(t *testing.T, encoder func(io.Writer) (io.WriteCloser, error), content, tail []byte) (int64, *Source) {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := encoder(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	size := int64(b.Len())
+	b.Write(tail)
+	return size, NewSource(&b)
+}
+
 // TestLongStreams uses content that takes many blocks and does not compress.
 func TestLongStreams(t *testing.T) {
 	content := make([]byte, 512<<10)
 	rand.New(rand.NewSource(1)).Read(content)
 	copy(content[200<<10:], bytes.Repeat([]byte("abc"), 50<<10))
-	encoders := map[Format]func(io.Writer) (io.WriteCloser, error){
-		Gzip: func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
-		Zstd: func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
-		XZ: func(w io.Writer) (io.WriteCloser, error) {
-			return xz.WriterConfig{BlockSize: 128 << 10}.NewWriter(w)
-		},
-	}
 	for f, encoder := range encoders {
-		var b bytes.Buffer
-		w, err := encoder(&b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(content); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		size := int64(b.Len())
-		b.WriteString("tail")
-		src := NewSource(&b)
+		size, src := encoded(t, encoder, content, []byte("tail"))
 		r, err := NewReader(f, src)
 		if err != nil {
 			t.Fatalf("%s: %v", f, err)
@@ -164,12 +176,50 @@ func FuzzReader(f *testing.F) {
 			return
 		}
 		defer r.Close()
-		_, err = io.Copy(io.Discard, io.LimitReader(r, 4<<20))
+		out, err := io.ReadAll(io.LimitReader(r, 4<<20))
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("io.EOF as an error: %v", err)
 		}
 		if src.Offset() > int64(len(data)) {
 			t.Fatalf("took %d of %d bytes", src.Offset(), len(data))
+		}
+		if format != Gzip {
+			return
+		}
+		// The standard library's decoder, which is not the one in use.
+		z, zerr := stdgzip.NewReader(bytes.NewReader(data))
+		if zerr != nil {
+			t.Fatalf("accepted a header that the standard library does not: %v", zerr)
+		}
+		z.Multistream(false)
+		want, zerr := io.ReadAll(io.LimitReader(z, 4<<20))
+		if (zerr == nil) != (err == nil) || err == nil && !bytes.Equal(out, want) {
+			t.Errorf("%d bytes, %v; the standard library: %d bytes, %v", len(out), err, len(want), zerr)
+		}
+	})
+}
+
+// FuzzRoundTrip checks that content survives, and that reading ends at its end.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte(sample), []byte("tail"))
+	f.Add([]byte{}, []byte{0, 0, 0, 0})
+	f.Add(bytes.Repeat([]byte("ab"), 5000), []byte{})
+	f.Fuzz(func(t *testing.T, content, tail []byte) {
+		for format, encoder := range encoders {
+			data, src := encoded(t, encoder, content, tail)
+			r, err := NewReader(format, src)
+			if err != nil {
+				t.Fatalf("%s: %v", format, err)
+			}
+			if out, err := io.ReadAll(r); err != nil || !bytes.Equal(out, content) {
+				t.Errorf("%s: %d bytes became %d, %v", format, len(content), len(out), err)
+			}
+			if src.Offset() != data {
+				t.Errorf("%s: took %d bytes of %d", format, src.Offset(), data)
+			}
+			if err := r.Close(); err != nil {
+				t.Errorf("%s: %v", format, err)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"strings"
 	"testing"
 
@@ -167,17 +168,54 @@ func FuzzKernel(f *testing.F) {
 			t.Fatalf("version %q", h.Version)
 		}
 		if h.Kind == ELF {
-			_, _ = Inspect(r, int64(len(data)))
+			v, err := Inspect(r, int64(len(data)))
+			if err == nil && !bytes.Contains(data, []byte(banner+v.Version)) && v.Version != "" {
+				t.Errorf("version %q is not in the file", v.Version)
+			}
+			if err == nil && v.VirtioConsole != bytes.Contains(data, []byte(consoleMark)) {
+				t.Errorf("virtio console: %v", v.VirtioConsole)
+			}
 			return
 		}
-		_ = h.Extract(new(limited), r)
+		var first, second limited
+		err1, err2 := h.Extract(&first, r), h.Extract(&second, r)
+		if (err1 == nil) != (err2 == nil) || first.sum != second.sum {
+			t.Errorf("extracted twice: %v and %v, sums %x and %x", err1, err2, first.sum, second.sum)
+		}
 	})
 }
 
-// limited takes 4 MiB.
-type limited struct{ n int }
+// FuzzExtract checks that the content of a bzImage comes out as it went in.
+func FuzzExtract(f *testing.F) {
+	f.Add("6.6.6-test+", vmlinux(notePVH, text))
+	f.Add("", []byte{})
+	f.Fuzz(func(t *testing.T, version string, content []byte) {
+		if len(version) > 40 || strings.ContainsAny(version, "\x00") {
+			return
+		}
+		image := bzImage(version, 0x20f, 1, gz(t, content))
+		h, err := ReadHeader(bytes.NewReader(image), int64(len(image)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := firstWord([]byte(version + "\x00")); h.Version != want {
+			t.Errorf("version %q, want %q", h.Version, want)
+		}
+		var out bytes.Buffer
+		if err := h.Extract(&out, bytes.NewReader(image)); err != nil || !bytes.Equal(out.Bytes(), content) {
+			t.Errorf("%d bytes became %d, %v", len(content), out.Len(), err)
+		}
+	})
+}
+
+// limited takes 4 MiB, of which it keeps a checksum.
+type limited struct {
+	n   int
+	sum uint32
+}
 
 func (l *limited) Write(p []byte) (int, error) {
+	l.sum = crc32.Update(l.sum, crc32.IEEETable, p)
 	if l.n += len(p); l.n > 4<<20 {
 		return 0, errors.New("enough")
 	}

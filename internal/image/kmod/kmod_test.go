@@ -177,6 +177,27 @@ func FuzzModinfo(f *testing.F) {
 	})
 }
 
+// FuzzModinfoRoundTrip checks that the names in a module come out as they went in.
+func FuzzModinfoRoundTrip(f *testing.F) {
+	f.Add("a-b", "c", "alias=x")
+	f.Add("", "", "")
+	f.Fuzz(func(t *testing.T, first, second, other string) {
+		for _, s := range []string{first, second} {
+			if strings.ContainsAny(s, ",:=\x00") || len(strings.Fields(s)) != 1 || s != strings.TrimSpace(s) {
+				return
+			}
+		}
+		if key, _, _ := strings.Cut(other, "="); strings.Contains(other, "\x00") || key == "depends" || key == "softdep" {
+			return
+		}
+		info, err := modinfo(ko("depends="+first+","+second, other, "softdep=pre: "+second+" post: "+first+" pre: "+first))
+		want := modInfo{depends: []string{Name(first), Name(second)}, softPre: []string{Name(second), Name(first)}}
+		if err != nil || !slices.Equal(info.depends, want.depends) || !slices.Equal(info.softPre, want.softPre) {
+			t.Errorf("got %+v, %v; want %+v", info, err, want)
+		}
+	})
+}
+
 func FuzzIndex(f *testing.F) {
 	f.Add("kernel/a.ko: kernel/b.ko\nkernel/b.ko:\n")
 	f.Add("/lib/modules/x/kernel/a.ko: b.ko")

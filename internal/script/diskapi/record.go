@@ -162,7 +162,7 @@ func newRecordingType(x *env) *lua.Type {
 		Name: "recording",
 		ToString: func(_ *lua.Call, obj any) string {
 			r := obj.(*lab.Recording)
-			return fmt.Sprintf("recording(%s of vm %s, %d entries)", r.Disk().ID(), r.Disk().VM().Name(), r.Len())
+			return fmt.Sprintf("recording(%s of vm %s, %d entries)", r.Disk().ID(), r.Disk().Owner().Name(), r.Len())
 		},
 		Methods: binding.MethodTable(x, "recording", map[string]recordingMethod{
 			"stop": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
@@ -189,7 +189,10 @@ func newRecordingType(x *env) *lua.Type {
 			"count": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
 				return []lua.Value{int64(r.Len())}, nil
 			},
-			"bytes":   func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) { return []lua.Value{r.Bytes()}, nil },
+			"bytes": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value,
+				error) {
+				return []lua.Value{r.Bytes()}, nil
+			},
 			"ended":   recordingEnded,
 			"entries": recordingEntries,
 		}),
@@ -214,7 +217,7 @@ func recordingSave(x *env, a value.Args, r *lab.Recording) ([]lua.Value, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := x.Op(a, r.Disk().VM(), func(context.Context) error { return r.Save(x.InProject(path)) }); err != nil {
+	if err := x.Op(a, lab.VMOf(r.Disk()), func(context.Context) error { return r.Save(x.InProject(path)) }); err != nil {
 		return nil, a.Errorf("%w", err)
 	}
 	return nil, nil

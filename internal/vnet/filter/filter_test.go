@@ -314,6 +314,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// FuzzFilter checks that an expression in parentheses selects the same frames, and its
+// negation the others.
 func FuzzFilter(f *testing.F) {
 	frames := traffic()
 	for i, text := range expressions {
@@ -329,9 +331,23 @@ func FuzzFilter(f *testing.F) {
 			}
 			return
 		}
-		x.Match(data)
-		for _, f := range frames {
-			x.Match(f)
+		same, err := Parse("(" + text + ")")
+		opposite, err2 := Parse("not (" + text + ")")
+		if err != nil || err2 != nil || strings.TrimSpace(text) == "" {
+			return // too long, too deep, or empty parentheses
+		}
+		for _, data := range append(frames, data) {
+			if x.Match(data) != same.Match(data) {
+				t.Errorf("%q: %v for % x, and in parentheses %v", text, x.Match(data), data, same.Match(data))
+			}
+			short := frame{b: data}
+			if x.keep(&short); short.short {
+				if x.Match(data) || opposite.Match(data) {
+					t.Errorf("%q selects % x, which is too short", text, data)
+				}
+			} else if x.Match(data) == opposite.Match(data) {
+				t.Errorf("%q and its opposite: %v for % x", text, x.Match(data), data)
+			}
 		}
 	})
 }

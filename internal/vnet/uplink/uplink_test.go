@@ -14,6 +14,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -430,11 +431,32 @@ func TestForward(t *testing.T) {
 }
 
 // FuzzInject hands a stack whatever comes.
+// FuzzInject checks that guests get valid packets only, and that what is refused was sent.
 func FuzzInject(f *testing.F) {
 	f.Add(gateway.EchoReply(guestNet.Addr(), outsider, 1, []byte("data")))
 	f.Add([]byte("\x45\x00\x00\x20\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x4d\x00\x02\xc0\x00\x02\x01\x00\x10\x00\x35\x00\x0c\x00\x00abcd"))
 	f.Fuzz(func(t *testing.T, packet []byte) {
-		s, err := New(Config{V4: net4, V6: net6, Deliver: func([]byte) {}, Refuse: func([]byte, gateway.Reason) {}, Dial: failing(syscall.ENETUNREACH)})
+		s, err := New(Config{V4: net4, V6: net6, Dial: failing(syscall.ENETUNREACH),
+			Deliver: func(p []byte) {
+				switch header.IPVersion(p) {
+				case header.IPv4Version:
+					ip := header.IPv4(p)
+					if !ip.IsValid(len(p)) || int(ip.TotalLength()) != len(p) || !ip.IsChecksumValid() {
+						t.Errorf("delivered % x", p)
+					}
+				case header.IPv6Version:
+					if ip := header.IPv6(p); !ip.IsValid(len(p)) || header.IPv6MinimumSize+int(ip.PayloadLength()) != len(p) {
+						t.Errorf("delivered % x", p)
+					}
+				default:
+					t.Errorf("delivered % x", p)
+				}
+			},
+			Refuse: func(start []byte, _ gateway.Reason) {
+				if len(start) == 0 || len(start) > len(packet) {
+					t.Errorf("refused % x of % x", start, packet)
+				}
+			}})
 		if err != nil {
 			t.Fatal(err)
 		}

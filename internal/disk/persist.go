@@ -1,4 +1,4 @@
-package lab
+package disk
 
 import (
 	"encoding/json"
@@ -11,41 +11,50 @@ import (
 	"provium/internal/snapshot"
 )
 
-// sealedDisk is a disk at one moment.
-type sealedDisk struct {
-	spec  DiskSpec
+// Sections of a snapshot.
+const (
+	sectionDisks    = "disks"     // JSON; absent without any
+	sectionDiskMap  = "disks.map" // which sectors are where in disks.data
+	sectionDiskData = "disks.data"
+	sectionDiskSums = "disks.sums"
+)
+
+// Sealed are the disks of a stopped guest, in order of their slots.
+type Sealed []sealed
+
+type sealed struct {
+	spec  Spec
 	slot  int
 	image *blockdev.Image
 }
 
-// plannedDisk is a disk that a restored machine is to have.
-type plannedDisk struct {
-	spec  DiskSpec
+// Plan is the disks that a restored machine will have. It must be released.
+type Plan []planned
+
+type planned struct {
+	spec  Spec
 	slot  int
-	image *blockdev.Image // to be released
+	image *blockdev.Image
 	state blockdev.State
 }
 
-// sealDisks gives the disks of a stopped guest, in order of their slots.
-func (v *VM) sealDisks() (sealed sealedDisks, err error) {
-	for _, d := range v.disks.all() {
+// Seal returns the disks of a stopped guest. They must be closed.
+func (s *Shelf) Seal() (all Sealed, err error) {
+	for _, d := range s.All() {
 		image, err := d.contents().Seal()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("disk `%s`: %w", d.spec.ID, err), sealed.Close())
+			return nil, errors.Join(fmt.Errorf("disk `%s`: %w", d.id, err), all.Close())
 		}
 		d.mu.Lock()
-		sealed = append(sealed, sealedDisk{d.spec, d.slot, image})
+		all = append(all, sealed{d.spec, d.slot, image})
 		d.mu.Unlock()
 	}
-	slices.SortFunc(sealed, func(a, b sealedDisk) int { return a.slot - b.slot })
-	return sealed, nil
+	slices.SortFunc(all, func(a, b sealed) int { return a.slot - b.slot })
+	return all, nil
 }
 
-// sealedDisks are the disks of a stopped guest, in order of their slots.
-type sealedDisks []sealedDisk
-
 // Close releases the images.
-func (disks sealedDisks) Close() error {
+func (disks Sealed) Close() error {
 	var errs []error
 	for _, d := range disks {
 		errs = append(errs, d.image.Release())
@@ -54,7 +63,7 @@ func (disks sealedDisks) Close() error {
 }
 
 // retain returns the images, each retained.
-func (disks sealedDisks) retain() []*blockdev.Image {
+func (disks Sealed) retain() []*blockdev.Image {
 	images := make([]*blockdev.Image, len(disks))
 	for i, d := range disks {
 		images[i] = d.image.Retain()
@@ -65,7 +74,7 @@ func (disks sealedDisks) retain() []*blockdev.Image {
 // savedDisk is a disk in a snapshot: complete, or with its contents in the process
 // that took it.
 type savedDisk struct {
-	Spec     DiskSpec       `json:"spec"`
+	Spec     Spec           `json:"spec"`
 	Slot     int            `json:"slot"`
 	Contents *blockdev.Dump `json:"contents,omitempty"`
 }
@@ -79,28 +88,29 @@ type savedDisks struct {
 	Changes bool `json:"changes,omitempty"`
 }
 
-// diskForm is how a snapshot has disks; the zero value has it complete in itself.
-type diskForm struct {
-	token   string // not "": the contents stay in this process
-	changes bool   // only what was written to them since they were opened
+// Form is how a snapshot contains disks. The zero value is complete in itself.
+type Form struct {
+	Token   string // not "": the contents stay in this process
+	Changes bool   // only what was written to the disks since they were opened
 }
 
-// putDisks writes disks to a snapshot. Changes that there are none of are left out.
-func putDisks(w *snapshot.Writer, disks sealedDisks, form diskForm) error {
-	none := func(d sealedDisk) bool { return form.changes && !d.image.Changed() }
-	if !slices.ContainsFunc(disks, func(d sealedDisk) bool { return !none(d) }) {
+// Save writes the disks to a snapshot. With form.Changes, nothing is written when no
+// disk has any.
+func (disks Sealed) Save(w *snapshot.Writer, form Form) error {
+	wanted := func(d sealed) bool { return !form.Changes || d.image.Changed() }
+	if !slices.ContainsFunc(disks, wanted) {
 		return nil
 	}
-	all := savedDisks{Token: form.token, Changes: form.changes}
+	all := savedDisks{Token: form.Token, Changes: form.Changes}
 	for _, d := range disks {
 		all.Disks = append(all.Disks, savedDisk{Spec: d.spec, Slot: d.slot})
 	}
-	if form.token == "" {
+	if form.Token == "" {
 		var sectors []byte
 		err := w.PutData(sectionDiskData, sectionDiskSums, func(add func([]byte) error) error {
 			for i, d := range disks {
 				put := d.image.Dump
-				if form.changes {
+				if form.Changes {
 					put = d.image.DumpChanges
 				}
 				dump, err := put(add)
@@ -126,7 +136,7 @@ func putDisks(w *snapshot.Writer, disks sealedDisks, form diskForm) error {
 	return w.PutSection(sectionDisks, text)
 }
 
-// decodeDisks reads what putDisks has written, or somebody else.
+// decodeDisks verifies what Save has written, or another program.
 func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 	all := &savedDisks{}
 	if err := json.Unmarshal(text, all); err != nil {
@@ -139,15 +149,15 @@ func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 		if d.Slot < 1 || d.Slot > qemu.DiskSlots || i > 0 && d.Slot <= all.Disks[i-1].Slot {
 			return nil, fmt.Errorf("disks: slot %d", d.Slot)
 		}
-		if err := CheckDiskID(d.Spec.ID); err != nil {
+		if err := CheckID(d.Spec.ID); err != nil {
 			return nil, fmt.Errorf("disks: %w", err)
 		}
 		if err := d.Spec.DiskModel.Check(); err != nil {
 			return nil, fmt.Errorf("disks: %w", err)
 		}
 		for _, o := range all.Disks[:i] {
-			if serialOf(o.Spec.ID) == serialOf(d.Spec.ID) {
-				return nil, fmt.Errorf("disks: two are called `%s`", serialOf(d.Spec.ID))
+			if Serial(o.Spec.ID) == Serial(d.Spec.ID) {
+				return nil, fmt.Errorf("disks: two are called `%s`", Serial(d.Spec.ID))
 			}
 		}
 		if all.Token != "" {
@@ -188,7 +198,7 @@ func readDisks(r *snapshot.Reader) (*savedDisks, error) {
 	return all, nil
 }
 
-// loadDisks gives the contents that are in a snapshot. They must be released.
+// loadDisks returns the contents that are in a snapshot. They must be released.
 func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*blockdev.Image, err error) {
 	at := r.Manifest().Sections[sectionDiskData].Offset
 	for _, d := range all.Disks {
@@ -205,8 +215,16 @@ func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*blockdev.Image, e
 	return images, nil
 }
 
-// savedDisks are the disks of a snapshot. They must be released.
-func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error) {
+// Kept finds the disks of temporary snapshots, which are in the process that took
+// them.
+type Kept interface {
+	// UseDisks calls use with the disks of a token, which stay open meanwhile. It
+	// reports whether there are any.
+	UseDisks(token string, use func(Sealed)) bool
+}
+
+// Load returns the disks of a snapshot.
+func Load(r *snapshot.Reader, kept Kept) (plan Plan, err error) {
 	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
 		return nil, nil
 	}
@@ -219,7 +237,7 @@ func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error)
 	}
 	var images []*blockdev.Image
 	if all.Token != "" {
-		ok := h.snapshots.UseDisks(all.Token, func(disks sealedDisks) { images = disks.retain() })
+		ok := kept.UseDisks(all.Token, func(disks Sealed) { images = disks.retain() })
 		if !ok || len(images) != len(all.Disks) {
 			for _, i := range images {
 				_ = i.Release()
@@ -230,95 +248,33 @@ func (h *Host) savedDisks(r *snapshot.Reader) (planned []plannedDisk, err error)
 		return nil, err
 	}
 	for i, d := range all.Disks {
-		planned = append(planned, plannedDisk{d.Spec, d.Slot, images[i], images[i].State()})
+		plan = append(plan, planned{d.Spec, d.Slot, images[i], images[i].State()})
 	}
-	return planned, nil
+	return plan, nil
 }
 
-// release lets go of what the plan holds. What was started from it goes on.
-func (p *startPlan) release() {
-	for _, d := range p.disks {
-		_ = d.image.Release() // files that were only read
-	}
-	p.disks = nil
-	if p.lower != nil {
-		p.lower.Close()
-		p.lower = nil
+// Release releases the saved contents. Drives that were opened from them stay.
+func (plan Plan) Release() {
+	for _, p := range plan {
+		_ = p.image.Release() // files that were only read
 	}
 }
 
-// describeDisks is what a plan's disks are for QEMU, as far as they make a
-// difference to a saved state.
-func describeDisks(planned []plannedDisk) []qemu.Disk {
-	out := make([]qemu.Disk, len(planned))
-	for i, p := range planned {
-		out[i] = qemu.Disk{Slot: p.slot, Serial: serialOf(p.spec.ID), ReadOnly: p.spec.ReadOnly, Model: p.spec.DiskModel}
+// Devices describes the disks to QEMU, as far as they make a difference to a saved
+// state.
+func (plan Plan) Devices() []qemu.Disk {
+	out := make([]qemu.Disk, len(plan))
+	for i := range plan {
+		out[i] = plan[i].spec.device(plan[i].slot)
 	}
 	return out
 }
 
-// connectDrives completes the description of a machine's disks with its drives.
-func connectDrives(cfg *qemu.Config, drives []*drive) {
-	cfg.Disks = slices.Clone(cfg.Disks)
-	for i, d := range drives {
-		cfg.Disks[i].Socket = d.server.socket
+// Devices is that of a Plan.
+func (disks Sealed) Devices() []qemu.Disk {
+	var out []qemu.Disk
+	for i := range disks {
+		out = append(out, disks[i].spec.device(disks[i].slot))
 	}
-	// Faults are for the guest, which goes on after that.
-	check := cfg.Restore.Check
-	restore := *cfg.Restore
-	restore.Check = func(version string) error {
-		if check != nil {
-			if err := check(version); err != nil {
-				return err
-			}
-		}
-		armDrives(drives)
-		return nil
-	}
-	cfg.Restore = &restore
-}
-
-// takeDrives makes the disks of a machine that was restored the VM's, in place of
-// those it had. Where one of the same id was, its handle stays good.
-func (v *VM) takeDrives(drives []*drive) error {
-	s := &v.disks
-	s.mu.Lock()
-	before := s.list
-	s.list = nil
-	var errs []error
-	for _, d := range drives {
-		var disk *Disk
-		if i := slices.IndexFunc(before, func(o *Disk) bool { return o.spec.ID == d.saved.spec.ID }); i >= 0 {
-			disk = before[i]
-			before = slices.Delete(slices.Clone(before), i, i+1)
-		} else {
-			disk = &Disk{vm: v, id: d.saved.spec.ID}
-		}
-		errs = append(errs, disk.become(d))
-		s.list = append(s.list, disk)
-	}
-	if s.declared == nil {
-		s.declared = map[string]DiskSpec{}
-	}
-	for _, spec := range v.declaredDisks(v.opts) {
-		s.declared[spec.ID] = spec
-	}
-	for _, d := range s.list {
-		s.declared[d.spec.ID] = d.spec
-	}
-	s.mu.Unlock()
-	for _, d := range before {
-		errs = append(errs, d.close(false))
-	}
-	return errors.Join(errs...)
-}
-
-// become puts a restored disk in the place of what the disk was.
-func (d *Disk) become(from *drive) error {
-	d.mu.Lock()
-	server, data, recordings := d.server, d.data, d.recordings
-	d.spec, d.slot, d.node, d.data, d.server, d.recordings = from.saved.spec, from.saved.slot, 0, from.data, from.server, nil
-	d.mu.Unlock()
-	from.teller.set(d.warn)
-	return endDisk(d.spec.ID, server, data, recordings, false)
+	return out
 }

@@ -1,4 +1,4 @@
-package lab
+package disk
 
 import (
 	"context"
@@ -32,12 +32,12 @@ func TestHangingImageProgram(t *testing.T) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	starter := proc.NewStarter()
 	defer starter.Close()
-	h := &Host{TempDir: dir, Starter: starter}
+	env := &Env{TempDir: dir, Starter: starter, NextSocket: func() int { return 1 }}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	patience := errors.New("no more patience")
 	done := make(chan error, 1)
 	go func() {
-		d, err := h.openImage(ctx, &DiskSpec{Path: image}, nil)
+		d, err := env.openImage(ctx, &Spec{Path: image}, nil)
 		if err == nil {
 			d.Close()
 		}

@@ -1,4 +1,4 @@
-package lab
+package disk
 
 import (
 	"encoding/json"
@@ -10,7 +10,7 @@ import (
 
 func TestDecodeDisks(t *testing.T) {
 	entry := func(id string, slot int, chunks int) savedDisk {
-		return savedDisk{Spec: DiskSpec{ID: id}, Slot: slot, Contents: &blockdev.Dump{Size: 1 << 20, Medium: chunks}}
+		return savedDisk{Spec: Spec{ID: id}, Slot: slot, Contents: &blockdev.Dump{Size: 1 << 20, Medium: chunks}}
 	}
 	decode := func(all savedDisks, chunks int) error {
 		text, err := json.Marshal(all)
@@ -31,7 +31,7 @@ func TestDecodeDisks(t *testing.T) {
 		"two are called":             {Disks: []savedDisk{entry(strings.Repeat("a", 21), 1, 0), entry(strings.Repeat("a", 20), 2, 0)}},
 		"contents of `a` are miss":   {Disks: []savedDisk{entry("a", 1, 4)}},
 		"contents of `b` are miss":   {Disks: []savedDisk{entry("a", 1, 3), entry("b", 2, 1)}},
-		"contents of `n` are miss":   {Disks: []savedDisk{{Spec: DiskSpec{ID: "n"}, Slot: 1}}},
+		"contents of `n` are miss":   {Disks: []savedDisk{{Spec: Spec{ID: "n"}, Slot: 1}}},
 		"contents have another size": {Disks: []savedDisk{entry("a", 1, 1)}},
 		"at most 31 are possible":    {Disks: make([]savedDisk, 32)},
 	} {

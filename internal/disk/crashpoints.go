@@ -1,4 +1,4 @@
-package lab
+package disk
 
 import (
 	"errors"
@@ -9,18 +9,15 @@ import (
 	"provium/internal/blockdev/crash"
 )
 
-// CrashOptions say which points an exploration has.
-type CrashOptions = crash.Options
-
-// Exploration is the list of the states that a power cut could have left on a
-// recorded disk. It is of use while the recording's disk is.
+// Exploration is the states that a power cut could have left on a recorded disk. It
+// must not be used after the recording's disk is closed.
 type Exploration struct {
 	states *blockdev.States
 	plan   *crash.Plan
 	marks  []int // entries that are marks
 }
 
-// CrashPoint is one of them.
+// CrashPoint is one of the states of an Exploration.
 type CrashPoint struct {
 	crash.Point
 	Text  string   // what it is, in words
@@ -34,8 +31,8 @@ type CrashKey struct {
 	marks   int
 }
 
-// Explore stops the recording and lists its points.
-func (r *Recording) Explore(o CrashOptions) (*Exploration, error) {
+// Explore stops the recording and returns its points.
+func (r *Recording) Explore(o crash.Options) (*Exploration, error) {
 	d := r.disk
 	d.mu.Lock()
 	detached, known := d.detached, slices.Contains(d.recordings, r.rec)
@@ -60,16 +57,16 @@ func (r *Recording) Explore(o CrashOptions) (*Exploration, error) {
 	return x, nil
 }
 
-// Points is how many there are; their numbers begin with 1.
+// Points returns the number of points, which are numbered from 1.
 func (x *Exploration) Points() int { return x.plan.Len() }
 
-// Entries is how many entries the log has.
+// Entries returns the number of entries of the log.
 func (x *Exploration) Entries() int { return len(x.states.Log()) }
 
-// Sample chooses n of the points.
+// Sample returns the numbers of n of the points, chosen by seed.
 func (x *Exploration) Sample(n int, seed uint64) []int { return x.plan.Sample(n, seed) }
 
-// Point gives one by its number.
+// Point returns the point of a number.
 func (x *Exploration) Point(number int) *CrashPoint {
 	p := &CrashPoint{Point: x.plan.Point(number)}
 	log := x.states.Log()
@@ -93,16 +90,19 @@ func (x *Exploration) marksBefore(at int) int {
 	return n
 }
 
-// Key tells points apart.
+// Key returns the key of a point.
 func (x *Exploration) Key(p *CrashPoint) CrashKey {
 	return CrashKey{x.states.Fingerprint(p.State), x.marksBefore(p.At)}
 }
 
-// Content is what the point leaves on the disk.
+// Content returns what the point leaves on the disk.
 func (x *Exploration) Content(p *CrashPoint) Content { return contentOf(x.states, p.State) }
 
-// End is what the recorded disk had at the end, with nothing lost.
+// End returns what the recorded disk had at the end, with nothing lost.
 func (x *Exploration) End() Content { return contentOf(x.states, crash.Whole(x.states.Log())) }
+
+// Content fills a disk with something to be checked.
+type Content func(*Disk) error
 
 func contentOf(states *blockdev.States, s crash.State) Content {
 	return func(d *Disk) error {
@@ -111,20 +111,20 @@ func contentOf(states *blockdev.States, s crash.State) Content {
 			return err
 		}
 		if err := data.Load(states.Content(s)); err != nil {
-			return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+			return fmt.Errorf("disk `%s`: %w", d.id, err)
 		}
 		return nil
 	}
 }
 
-// Moment is the content of the disk as the guest sees it at present. It is of use
-// while the disk is.
-func (d *Disk) Moment() (Content, error) {
-	rec, err := d.record(DiskRecordLimit)
+// Present returns the content of the disk as the guest sees it now. It must not be
+// used after the disk is closed.
+func (d *Disk) Present() (Content, error) {
+	rec, err := d.record(blockdev.RecordLimit)
 	if err != nil {
 		return nil, err
 	}
-	d.data.StopRecording()
+	d.contents().StopRecording()
 	states, err := rec.States()
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package lab
+package disk
 
 import (
 	"bytes"
@@ -16,9 +16,6 @@ import (
 	"provium/internal/blockdev"
 )
 
-// DiskFormats lists the formats that an image can have.
-func DiskFormats() []string { return blockdev.Formats() }
-
 // qemuFormats are QEMU's names of formats.
 var qemuFormats = map[string]string{blockdev.FormatQCOW2: "qcow2", blockdev.FormatVHD: "vpc", blockdev.FormatVHDX: "vhdx", blockdev.FormatVMDK: "vmdk"}
 
@@ -31,9 +28,9 @@ var errImageTimeout = fmt.Errorf("no answer within %v", imageTimeout)
 // imageProgram knows the formats of images.
 const imageProgram = "qemu-nbd"
 
-// openImage opens the contents of a disk, with help if its image is not raw.
-func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) (*blockdev.Disk, error) {
-	cfg := blockdev.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly, TempDir: h.TempDir, OnError: warn}
+// openImage opens the contents of a disk, through qemu-nbd if its image is not raw.
+func (e *Env) openImage(ctx context.Context, spec *Spec, warn func(error)) (*blockdev.Disk, error) {
+	cfg := blockdev.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly, TempDir: e.TempDir, OnError: warn}
 	path, write := spec.Path, !spec.ReadOnly
 	if path == "" {
 		path, write = spec.Template, false
@@ -51,7 +48,7 @@ func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) 
 			}
 			limited, cancel := context.WithTimeoutCause(ctx, imageTimeout, errImageTimeout)
 			defer cancel()
-			conn, err := h.serveImage(limited, path, format, write)
+			conn, err := e.serveImage(limited, path, format, write)
 			if err != nil {
 				return nil, fmt.Errorf("%s image `%s`: %w", format, path, err)
 			}
@@ -73,7 +70,7 @@ func (h *Host) openImage(ctx context.Context, spec *DiskSpec, warn func(error)) 
 	return blockdev.Open(cfg)
 }
 
-// writable gives the reason why an image cannot be written to, in our own words.
+// writable returns why an image cannot be written to, in our own words.
 func writable(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -94,7 +91,7 @@ type imageConn struct {
 	err  error
 }
 
-// Read explains an end with what the program said.
+// Read explains the end of the connection with the program's output.
 func (c *imageConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil && n == 0 {
@@ -110,8 +107,8 @@ func (c *imageConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// wait returns when the program has ended, which it is to do without its connection,
-// and tells whether it did so by itself.
+// wait returns when the program has ended, which it does when its connection is
+// closed. It reports whether the program did so by itself.
 func (c *imageConn) wait() bool {
 	late := time.NewTimer(imageTimeout)
 	defer late.Stop()
@@ -138,9 +135,9 @@ func (c *imageConn) Close() error {
 	return c.err
 }
 
-// serveImage starts qemu-nbd on an image, and connects to it. There is no moment at
-// which it must be waited for: it is given a socket that has our connection already.
-func (h *Host) serveImage(ctx context.Context, path, format string, write bool) (*imageConn, error) {
+// serveImage starts qemu-nbd on an image, and connects to it. Nothing waits for the
+// program to be ready: it gets a socket that has our connection already.
+func (e *Env) serveImage(ctx context.Context, path, format string, write bool) (*imageConn, error) {
 	program, err := exec.LookPath(imageProgram)
 	if err != nil {
 		return nil, fmt.Errorf("%s, which reads it, is not installed (package qemu-utils)", imageProgram)
@@ -148,7 +145,7 @@ func (h *Host) serveImage(ctx context.Context, path, format string, write bool) 
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
-	socket := fmt.Sprintf("%s/image%d", h.TempDir, h.nextSocket())
+	socket := fmt.Sprintf("%s/image%d", e.TempDir, e.NextSocket())
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
 		return nil, err
@@ -176,7 +173,7 @@ func (h *Host) serveImage(ctx context.Context, path, format string, write bool) 
 	cmd.WaitDelay = time.Second // for its output, which another process may have as well
 	output := &lastWords{}
 	cmd.Stdout, cmd.Stderr = output, output
-	if err := h.Starter.Start(cmd); err != nil {
+	if err := e.Starter.Start(cmd); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -189,7 +186,7 @@ func (h *Host) serveImage(ctx context.Context, path, format string, write bool) 
 	return &imageConn{Conn: conn, kill: kill, ended: ended, output: output}, nil
 }
 
-// lastWords keeps the beginning of what a program says.
+// lastWords keeps the first 4 KiB of a program's output.
 type lastWords struct {
 	mu sync.Mutex
 	b  bytes.Buffer

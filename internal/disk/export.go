@@ -1,4 +1,4 @@
-package lab
+package disk
 
 import (
 	"context"
@@ -9,64 +9,37 @@ import (
 	"path/filepath"
 
 	"provium/internal/blockdev"
-	"provium/internal/qemu"
 )
 
-// Resize makes the disk longer, by zeroes. A guest that runs is told; what it had not
-// flushed stays like that.
-func (d *Disk) Resize(ctx context.Context, size int64) error {
-	v := d.vm
-	release, err := v.lifecycle(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
+// Grow makes the contents longer, by zeroes. It reports whether their size has
+// changed, so that the machine has to be told.
+func (d *Disk) Grow(size int64) (grown bool, err error) {
 	data, err := d.backend()
 	if err != nil {
-		return err
+		return false, err
 	}
-	logical, _ := d.spec.Blocks()
-	if size%int64(logical) != 0 {
-		return fmt.Errorf("size %d is no multiple of the disk's logical block size %d", size, logical)
+	spec := d.Spec()
+	if logical, _ := spec.Blocks(); size%int64(logical) != 0 {
+		return false, fmt.Errorf("size %d is no multiple of the disk's logical block size %d", size, logical)
 	}
-	if size > MaxDiskSize {
-		return fmt.Errorf("size %d is more than %d bytes", size, int64(MaxDiskSize))
+	if size > MaxSize {
+		return false, fmt.Errorf("size %d is more than %d bytes", size, int64(MaxSize))
 	}
 	if size == data.Size() {
-		return nil
+		return false, nil
 	}
-	if err := data.Resize(size); err != nil {
-		return err
-	}
-	v.mu.Lock()
-	inst := v.inst
-	v.mu.Unlock()
-	d.mu.Lock()
-	device := qemu.Disk{Slot: d.slot, Node: d.node, ReadOnly: d.spec.ReadOnly}
-	if d.server != nil {
-		device.Socket = d.server.socket
-	}
-	d.mu.Unlock()
-	if inst == nil || device.Slot == 0 {
-		return nil // the next machine asks for the size
-	}
-	return inst.machine.ResizeDisk(ctx, device, size, func() {
-		data.Retire()
-		d.mu.Lock()
-		d.node++
-		d.mu.Unlock()
-	})
+	return true, data.Resize(size)
 }
 
-// Export writes what the disk has on its medium, or with pending what the guest sees,
-// to a raw file with holes. The file is there when it is complete; one that was there
-// is replaced.
+// Export writes what is on the medium, or with pending what the guest sees, to a raw
+// file with holes. The file appears when it is complete, and replaces an older one.
 func (d *Disk) Export(ctx context.Context, path string, pending bool) (err error) {
 	data, err := d.backend()
 	if err != nil {
 		return err
 	}
-	if own := d.spec.Path + d.spec.Template; own != "" {
+	spec := d.Spec()
+	if own := spec.Path + spec.Template; own != "" {
 		a, errA := os.Stat(own)
 		b, errB := os.Stat(path)
 		if errA == nil && errB == nil && os.SameFile(a, b) {

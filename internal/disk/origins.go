@@ -1,4 +1,4 @@
-package lab
+package disk
 
 import (
 	"context"
@@ -12,18 +12,18 @@ import (
 	"provium/internal/snapshot"
 )
 
-// bootDisk is a disk as far as it makes a difference to a guest that boots.
-type bootDisk struct {
+// Origin is a disk as far as it makes a difference to a guest that boots.
+type Origin struct {
 	Device  qemu.Disk
 	Size    int64
 	Content string // digest of what it begins with; "" is nothing
 }
 
-// bootDisks are the disks of a machine that is about to boot. They hold the images
-// that the disks are made of open.
-type bootDisks struct {
+// Origins are the disks of a machine that is about to boot. They hold the images
+// that the disks are made of open, and must be closed.
+type Origins struct {
 	of        []*Disk
-	disks     []bootDisk
+	disks     []Origin
 	bases     []*os.File // of each; nil is a blank disk
 	meddlings int64      // with all of them, so far
 }
@@ -32,24 +32,31 @@ type bootDisks struct {
 // be cached: reading more takes longer than to boot.
 const imageLimit = 2 << 30
 
-// bootDisks describes the disks; nil if one of them may have what no other disk has: it
-// was written to, it is an image that is used in place, or not raw, or has faults.
-func (v *VM) bootDisks(ctx context.Context, devices []qemu.Disk) *bootDisks {
-	b := &bootDisks{of: v.disks.all()}
+// Images digests the contents of images.
+type Images interface {
+	// ContentDigest returns a digest of the file at path.
+	ContentDigest(ctx context.Context, path string) (string, error)
+}
+
+// Origins describes the disks, whose devices are those of the machine. It returns nil
+// if one of them may have what no other disk has: it was written to, it is an image
+// that is used in place, or not raw, or has faults.
+func (s *Shelf) Origins(ctx context.Context, images Images, devices []qemu.Disk) *Origins {
+	b := &Origins{of: s.All()}
 	if len(b.of) != len(devices) {
 		return nil // somebody is giving the VM one
 	}
 	for i, d := range b.of {
-		if !b.add(ctx, v.host.Images, devices[i], d.contents()) {
-			b.close()
+		if !b.add(ctx, images, devices[i], d.contents()) {
+			b.Close()
 			return nil
 		}
 	}
 	return b
 }
 
-// add describes one more disk, if that is possible.
-func (b *bootDisks) add(ctx context.Context, images Images, device qemu.Disk, data *blockdev.Disk) bool {
+// add describes one more disk, and reports whether that is possible.
+func (b *Origins) add(ctx context.Context, images Images, device qemu.Disk, data *blockdev.Disk) bool {
 	b.meddlings += data.Meddlings()
 	origin, ok, err := data.Origin()
 	if err != nil || !ok {
@@ -57,7 +64,7 @@ func (b *bootDisks) add(ctx context.Context, images Images, device qemu.Disk, da
 	}
 	b.bases = append(b.bases, origin.Base)
 	device.Socket = ""
-	disk := bootDisk{Device: device, Size: origin.Size}
+	disk := Origin{Device: device, Size: origin.Size}
 	if origin.Base != nil {
 		if info, err := origin.Base.Stat(); err != nil || info.Sys().(*syscall.Stat_t).Blocks*512 > imageLimit {
 			return false
@@ -74,9 +81,12 @@ func imageContent(ctx context.Context, images Images, f *os.File) (string, error
 	return images.ContentDigest(ctx, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 }
 
-// unchanged tells whether nobody but the guest has touched the disks, or what they are
-// made of, since they were described.
-func (b *bootDisks) unchanged(ctx context.Context, images Images) bool {
+// List returns the descriptions, in the order of the devices.
+func (b *Origins) List() []Origin { return b.disks }
+
+// Unchanged reports whether only the guest has changed the disks since they were
+// described, and nobody the images that they are made of.
+func (b *Origins) Unchanged(ctx context.Context, images Images) bool {
 	now := int64(0)
 	for _, d := range b.of {
 		now += d.contents().Meddlings()
@@ -95,7 +105,8 @@ func (b *bootDisks) unchanged(ctx context.Context, images Images) bool {
 	return true
 }
 
-func (b *bootDisks) close() {
+// Close closes the images.
+func (b *Origins) Close() {
 	for _, f := range b.bases {
 		if f != nil {
 			_ = f.Close() // it was only read
@@ -103,8 +114,8 @@ func (b *bootDisks) close() {
 	}
 }
 
-// applyBoot gives the disks what the guest of a post-boot snapshot has written to them.
-func (v *VM) applyBoot(r *snapshot.Reader) (err error) {
+// Apply writes to the disks what the guest of a post-boot snapshot has written.
+func (s *Shelf) Apply(r *snapshot.Reader) (err error) {
 	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
 		return nil
 	}
@@ -112,7 +123,7 @@ func (v *VM) applyBoot(r *snapshot.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	disks := v.disks.all()
+	disks := s.All()
 	if !all.Changes || all.Token != "" || len(all.Disks) != len(disks) {
 		return fmt.Errorf("snapshot `%s` is damaged: its disks are no others' changes", r.Path())
 	}
@@ -121,7 +132,7 @@ func (v *VM) applyBoot(r *snapshot.Reader) (err error) {
 		return err
 	}
 	for i, image := range images {
-		if err == nil && all.Disks[i].Slot != disks[i].present() {
+		if err == nil && all.Disks[i].Slot != disks[i].Slot() {
 			err = fmt.Errorf("snapshot `%s` is damaged: disk in slot %d", r.Path(), all.Disks[i].Slot)
 		}
 		if err == nil {
@@ -132,17 +143,10 @@ func (v *VM) applyBoot(r *snapshot.Reader) (err error) {
 	return err
 }
 
-// present is the slot in the present machine.
-func (d *Disk) present() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.slot
-}
-
-// revertDisks makes the disks what they were before a guest that did not come to be,
-// and describes them to the next one.
-func (v *VM) revertDisks() ([]qemu.Disk, error) {
-	for _, d := range v.disks.all() {
+// Revert undoes what a guest that failed to start has written, and describes the
+// disks to the next one, as Devices does.
+func (s *Shelf) Revert(dir string) ([]qemu.Disk, error) {
+	for _, d := range s.All() {
 		d.mu.Lock()
 		server := d.server
 		d.server = nil
@@ -154,5 +158,5 @@ func (v *VM) revertDisks() ([]qemu.Disk, error) {
 			return nil, fmt.Errorf("disk `%s`: %w", d.id, err)
 		}
 	}
-	return v.diskDevices()
+	return s.Devices(dir)
 }

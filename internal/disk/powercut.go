@@ -1,0 +1,22 @@
+package disk
+
+import "provium/internal/blockdev"
+
+// PowerCut drops what the guest has not flushed, except for what c keeps. Until the
+// machine is reset or booted again, the guest can read the disk but not change it.
+func (d *Disk) PowerCut(c blockdev.Cut) (blockdev.CutResult, error) {
+	data, err := d.backend()
+	if err != nil {
+		return blockdev.CutResult{}, err
+	}
+	return data.PowerCut(c)
+}
+
+// PowerOn ends a power cut without a reset of the machine.
+func (d *Disk) PowerOn() error {
+	data, err := d.backend()
+	if err == nil {
+		data.PowerOn()
+	}
+	return err
+}

@@ -1,0 +1,202 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"provium/internal/disk"
+	"provium/internal/guest"
+	"provium/internal/qemu"
+)
+
+// plugTimeout is how long a guest may take to notice a disk, or to release one.
+const plugTimeout = 60 * time.Second
+
+var errPlugTimeout = fmt.Errorf("the guest did not react within %v", plugTimeout)
+
+// VMOf returns the VM that a disk belongs, or belonged, to.
+func VMOf(d *disk.Disk) *VM { return d.Owner().(*VM) }
+
+// diskEnv returns what the disks of all VMs of the host share.
+func (h *Host) diskEnv() *disk.Env {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.disks == nil {
+		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn, NextSocket: h.nextSocket,
+			Digest: func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
+	}
+	return h.disks
+}
+
+// declaredDisks returns the disks of the profile and of boot opts, with their ids.
+func (v *VM) declaredDisks(opts *BootOpts) []disk.Spec {
+	specs := slices.Clone(v.profile.Disks)
+	if opts != nil {
+		for i, spec := range opts.Disks {
+			if spec.ID == "" {
+				spec.ID = fmt.Sprintf("boot%d", i)
+			}
+			specs = append(specs, spec)
+		}
+	}
+	return specs
+}
+
+// declareDisks opens the disks of the profile and of boot opts that were not opened
+// yet.
+func (v *VM) declareDisks(ctx context.Context, opts *BootOpts) error {
+	return v.disks.Declare(ctx, v.declaredDisks(opts))
+}
+
+// Disk returns the disk of an id.
+func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
+	if v.State() == Created {
+		// Disks are there before the boot, and a test may prepare them.
+		if err := v.declareDisks(ctx, v.opts); err != nil {
+			return nil, err
+		}
+	}
+	return v.disks.Find(id)
+}
+
+// AttachDisk adds a disk to the VM: from its next boot on or, when it has a guest, at
+// once. It returns when a guest that runs has it.
+func (v *VM) AttachDisk(ctx context.Context, spec disk.Spec) (*disk.Disk, error) {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	v.mu.Lock()
+	state, inst := v.state, v.inst
+	if state == Dead {
+		defer v.mu.Unlock()
+		return nil, v.stateErrorLocked("attach_disk", Booted)
+	}
+	v.mu.Unlock()
+	if state == Created {
+		if err := v.declareDisks(ctx, v.opts); err != nil {
+			return nil, err
+		}
+	}
+	d, err := v.disks.Add(ctx, spec)
+	if err != nil || inst == nil {
+		return d, err
+	}
+	if err := v.plug(ctx, inst, d, state == Booted); err != nil {
+		v.disks.Remove(d)
+		return nil, errors.Join(err, d.Close(false))
+	}
+	return d, nil
+}
+
+// plug adds a disk to the machine and waits until a guest that runs has noticed.
+func (v *VM) plug(ctx context.Context, inst *instance, d *disk.Disk, runs bool) error {
+	device, err := d.Device(v.dir, v.disks.FreeSlot(d))
+	if err != nil {
+		return err
+	}
+	if !runs {
+		d.IgnoreFlushes()
+	}
+	if err := inst.machine.PlugDisk(ctx, device); err != nil {
+		return fmt.Errorf("disk `%s`: %w", d.ID(), err)
+	}
+	if !runs {
+		return nil
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
+	defer cancel()
+	err = v.guestOp(limited, "attach_disk", func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
+	if err != nil {
+		// Its slot stays taken in this guest, as far as anybody knows.
+		return fmt.Errorf("disk `%s`: %w", d.ID(), err)
+	}
+	return nil
+}
+
+// DetachDisk takes a disk from the VM: a guest that runs is asked to release it.
+// Repeating it does nothing.
+func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if d.IsDetached() {
+		return nil
+	}
+	v.mu.Lock()
+	state, inst := v.state, v.inst
+	if state == Paused {
+		defer v.mu.Unlock()
+		return v.stateErrorLocked("detach", Booted)
+	}
+	v.mu.Unlock()
+	if state == Booted && inst != nil {
+		if err := v.unplug(ctx, inst, d); err != nil {
+			return fmt.Errorf("disk `%s`: %w", d.ID(), err)
+		}
+	}
+	v.disks.Remove(d)
+	return d.Close(true)
+}
+
+func (v *VM) unplug(ctx context.Context, inst *instance, d *disk.Disk) error {
+	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
+	defer cancel()
+	device := d.Plugged()
+	if err := inst.machine.UnplugDisk(limited, qemu.Disk{Slot: device.Slot, Node: device.Node}); err != nil {
+		return err
+	}
+	return v.guestOp(limited, "detach", func(c *guest.Client) error {
+		return c.AwaitDisk(limited, disk.Serial(d.ID()), true)
+	})
+}
+
+// ResizeDisk makes a disk longer, by zeroes. A guest that runs is told; what it had
+// not flushed stays un-flushed.
+func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if grown, err := d.Grow(size); err != nil || !grown {
+		return err
+	}
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	device := d.Plugged()
+	if inst == nil || device.Slot == 0 {
+		return nil // the next machine asks for the size
+	}
+	return inst.machine.ResizeDisk(ctx, device, size, d.Reconnected)
+}
+
+// DiskImages returns the files of the host that the contents of the VM's present disks
+// came from. An image that the guest may write to is not among them.
+func (v *VM) DiskImages() []string { return v.disks.Images() }
+
+// stopMachine stops the vCPUs. QEMU flushes its disks then, which must not make
+// permanent what the guest has not flushed.
+func (i *instance) stopMachine(ctx context.Context) error {
+	i.vm.disks.HoldFlushes()
+	if err := i.machine.Stop(ctx); err != nil {
+		return errors.Join(err, i.vm.disks.ObeyFlushes())
+	}
+	i.vm.disks.IgnoreFlushes()
+	return nil
+}
+
+// contMachine starts the vCPUs again.
+func (i *instance) contMachine(ctx context.Context) error {
+	if err := i.vm.disks.ObeyFlushes(); err != nil {
+		return err
+	}
+	return i.machine.Cont(ctx)
+}
