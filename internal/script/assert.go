@@ -66,7 +66,7 @@ func (s *session) newTestType() *lua.Type {
 	return t
 }
 
-// failed notes a failure that no pcall undoes, and gives the error to raise. Inside
+// failed records a failure that no pcall undoes, and returns the error to raise. Inside
 // assert_raises it is the raise wanted and only raised.
 func (e *execution) failed(c *lua.Call, message, diff string) error {
 	text := message
@@ -113,7 +113,8 @@ func (s *session) tAssertEq(a value.Args, e *execution) ([]lua.Value, error) {
 	if l == r {
 		l, r = l+" ("+lua.TypeName(left)+")", r+" ("+lua.TypeName(right)+")"
 	}
-	text := fmt.Sprintf("%s: %s ~= %s", message(a, 3, "assert_eq failed"), value.Clip(l, messageValue), value.Clip(r, messageValue))
+	text := fmt.Sprintf("%s: %s ~= %s", message(a, 3, "assert_eq failed"), value.Clip(l, messageValue),
+		value.Clip(r, messageValue))
 	return nil, e.failed(a.Call, text, s.diff(a.Call, left, right))
 }
 
@@ -123,7 +124,8 @@ func (s *session) tAssertNeq(a value.Args, e *execution) ([]lua.Value, error) {
 		return nil, err
 	}
 	text := fmt.Sprintf("%s: %s == %s", message(a, 3, "assert_neq failed"),
-		value.Clip(binding.String(a.Call, a.Value(1)), messageValue), value.Clip(binding.String(a.Call, a.Value(2)), messageValue))
+		value.Clip(binding.String(a.Call, a.Value(1)), messageValue), value.Clip(binding.String(a.Call, a.Value(2)),
+			messageValue))
 	return nil, e.failed(a.Call, text, "")
 }
 
@@ -143,7 +145,8 @@ func (s *session) diff(c *lua.Call, left, right lua.Value) string {
 	leaf := func(v lua.Value) string { return binding.String(c, v) }
 	lText, rText := value.Render(l, leaf), value.Render(r, leaf)
 	if lText == rText {
-		return "both tables hold the same, but assert_eq compares tables by identity:\n" + value.Clip(lText, messageContain)
+		return "both tables hold the same, but assert_eq compares tables by identity:\n" + value.Clip(lText,
+			messageContain)
 	}
 	return titled(textdiff.Lines(lText, rText))
 }

@@ -79,19 +79,21 @@ func (s *session) Barrier(a value.Args, l *lab.Lab, name string, count int, limi
 		delete(e.tasks.barriers, key)
 	}
 	if timedOut {
-		return a.Errorf("`%s`: timed out after %s: %d of %d tasks have arrived", name, value.FormatSeconds(limit), arrived, count)
+		return a.Errorf("`%s`: timed out after %s: %d of %d tasks have arrived", name, value.FormatSeconds(limit),
+			arrived, count)
 	}
 	return err
 }
 
 // checkBarriers opens all barriers with an error when every task that is left
-// waits at one: nobody could arrive any more.
+// waits at one: no other task could arrive.
 func (e *execution) checkBarriers() {
 	if e.tasks.waiting == 0 || e.tasks.waiting < e.tasks.live {
 		return
 	}
 	for key, b := range e.tasks.barriers {
-		b.err = fmt.Errorf("lab:barrier: `%s`: %d of %d tasks have arrived, and no task is left that could arrive", key.name, b.arrived, b.count)
+		b.err = fmt.Errorf("lab:barrier: `%s`: %d of %d tasks have arrived, and no task is left that could arrive",
+			key.name, b.arrived, b.count)
 		e.tasks.waiting -= b.arrived
 		delete(e.tasks.barriers, key)
 		close(b.open)

@@ -63,7 +63,7 @@ func (s *session) newExecution(name string, meta *Meta) *execution {
 	return e
 }
 
-// run calls fn with a time limit and gives its error: nil, an error of Lua, or one that
+// run calls fn with a time limit and returns its error: nil, an error of Lua, or one that
 // wraps a *stopError.
 func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(e.s.ctx))
@@ -148,7 +148,7 @@ func (e *execution) guestPanicked(vm *lab.VM, title string) {
 	e.stop(fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), title), nil)
 }
 
-// warn puts a warning into the test's log; the chunk has none, its warnings go to stderr.
+// warn puts a warning into the test's log; those of the chunk go to stderr.
 func (e *execution) warn(text string) {
 	if e.meta == nil {
 		e.s.warn("%s", text)
@@ -157,7 +157,7 @@ func (e *execution) warn(text string) {
 	e.log = append(e.log, "warning: "+text)
 }
 
-// touch notes that an operation concerns vm.
+// touch records that an operation concerns vm.
 func (e *execution) touch(vm *lab.VM) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -24,7 +24,8 @@ func (e *execution) Parallel(c *lua.Call, what string, n int, work func(c *lua.C
 }
 
 // Try implements diskapi.Execution.
-func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Function, values ...lua.Value) ([]lua.Value, string, error) {
+func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Function,
+	values ...lua.Value) ([]lua.Value, string, error) {
 	thread, skipped := c.Thread(), e.skipped
 	end := e.trace.silent(operation{text: text, vm: vm.Name(), where: where})
 	e.isolating[thread]++

@@ -104,13 +104,15 @@ func (s *session) snapshotOf(v lua.Value) (*fixture.Built, error) {
 	switch v := v.(type) {
 	case string: // what lab:snapshot(dir) returns
 		if !s.build.Wrote(v) {
-			return nil, fmt.Errorf("it returned the string %s, where no lab:snapshot(dir) of it went", value.Quote(value.Clip(v, 80)))
+			return nil, fmt.Errorf("it returned the string %s, where no lab:snapshot(dir) of it went",
+				value.Quote(value.Clip(v, 80)))
 		}
 		return &fixture.Built{Kind: fixture.Lab, Path: v}, nil
 	case *lua.Userdata:
 		switch o := v.Object().(type) {
 		case *lab.Snapshot:
-			return &fixture.Built{Kind: fixture.VM, Label: o.VM(), Profile: o.Profile(), Path: o.Path(), Over: o.Over()}, nil
+			return &fixture.Built{Kind: fixture.VM, Label: o.VM(), Profile: o.Profile(), Path: o.Path(),
+				Over: o.Over()}, nil
 		case *lab.LabSnapshot:
 			return &fixture.Built{Kind: fixture.Lab, Path: o.Path()}, nil
 		}

@@ -17,7 +17,7 @@ type Meta struct {
 	Skip       bool   // meta.skip asks to skip the test
 	SkipReason string // the text of meta.skip when it is one
 	Tags       []string
-	Timeout    time.Duration // limit of the test; 0 is none
+	Timeout    time.Duration // limit of the test; 0 is no limit
 	HasTimeout bool
 	AllowOops  bool
 	Values     event.Meta // never nil
@@ -172,7 +172,8 @@ func (c metaConverter) value(path string, v lua.Value, depth int) (any, error) {
 		defer delete(c.above, v.Pointer())
 		return c.table(path, v, depth)
 	default:
-		return nil, fmt.Errorf("%s is a %s (valid: bool, integer, float, string and tables of these)", path, lua.TypeName(v))
+		return nil, fmt.Errorf("%s is a %s (valid: bool, integer, float, string and tables of these)", path,
+			lua.TypeName(v))
 	}
 }
 

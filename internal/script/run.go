@@ -33,7 +33,8 @@ type testCase struct {
 // skipped.
 func Run(ctx context.Context, cfg Config) Result {
 	w := newWorld(cfg.Env, cfg.Path)
-	r := &testRun{session: w.newSession(ctx, cfg.Path, cfg.AbsPath, w.root, nil), cfg: cfg, byName: map[string]*testCase{}}
+	r := &testRun{session: w.newSession(ctx, cfg.Path, cfg.AbsPath, w.root, nil), cfg: cfg,
+		byName: map[string]*testCase{}}
 	defer r.watchHost()()
 	if err := r.open(map[string]lua.GoFunc{"test": r.luaTest, "todo": r.luaTodo}); err != nil {
 		return Result{ChunkError: err.Error(), Poisoned: true}

@@ -120,7 +120,8 @@ func (s *session) FindFixture(name string) (fixture.Source, error) {
 
 // RestoreFixture implements api.Session. The entry stays in the cache until the session is
 // closed.
-func (s *session) RestoreFixture(ctx context.Context, source fixture.Source, kind fixture.Kind, restore func(*fixture.Entry) error) error {
+func (s *session) RestoreFixture(ctx context.Context, source fixture.Source, kind fixture.Kind,
+	restore func(*fixture.Entry) error) error {
 	e, err := s.store.Restore(ctx, builder{s.world}, s.build, source, kind, restore)
 	if err != nil {
 		return err

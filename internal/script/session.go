@@ -45,7 +45,8 @@ type session struct {
 // newSession prepares a session for the file at absPath, which errors call path. It has no
 // state yet. build is nil for a test file.
 func (w *world) newSession(ctx context.Context, path, absPath string, root *lab.Lab, build *fixtures.Build) *session {
-	return &session{world: w, ctx: ctx, path: path, absPath: absPath, root: root, scope: root, build: build, gone: map[any]string{}}
+	return &session{world: w, ctx: ctx, path: path, absPath: absPath, root: root, scope: root, build: build,
+		gone: map[any]string{}}
 }
 
 // open makes the state. more are the global functions beside those that all sessions have.

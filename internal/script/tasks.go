@@ -109,7 +109,7 @@ func (s *session) luaParallel(c *lua.Call) ([]lua.Value, error) {
 	return out, nil
 }
 
-// join waits for tasks and gives what they returned, or the error of the one that
+// join waits for tasks and returns what they returned, or the error of the one that
 // failed first.
 func (e *execution) join(c *lua.Call, tasks []*task) ([][]lua.Value, error) {
 	// While the others run this one waits for nothing but them.
@@ -212,7 +212,7 @@ func (s *session) coWrap(c *lua.Call) ([]lua.Value, error) {
 	})}, nil
 }
 
-// awaitBackground ends the execution's background tasks and gives the error of
+// awaitBackground ends the execution's background tasks and returns the error of
 // the body or else the first of theirs. They are stopped when the body failed.
 func (e *execution) awaitBackground(err error) error {
 	e.tasks.live--

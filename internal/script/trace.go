@@ -72,7 +72,7 @@ func (t *trace) start(op operation) *operation {
 	return &op
 }
 
-// remove takes an operation off those in flight. Held: t.mu.
+// remove takes an operation off those in flight. The caller must hold t.mu.
 func (t *trace) remove(op *operation) {
 	if i := slices.Index(t.running, op); i >= 0 {
 		t.running = slices.Delete(t.running, i, i+1)
@@ -80,7 +80,7 @@ func (t *trace) remove(op *operation) {
 }
 
 // inFlight describes the operations that run now, each with its place:
-// `vm:run("make") at tests/build.test.lua:31`. It is empty when none does.
+// `vm:run("make") at tests/build.test.lua:31`. It is empty when nothing runs.
 func (t *trace) inFlight() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

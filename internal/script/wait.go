@@ -52,7 +52,7 @@ func (s *session) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 	}
 }
 
-// waitDuration reads a duration option; a string that is none is called a timeout string.
+// waitDuration reads a duration option; the error of a string names the option.
 func waitDuration(o value.Options, key string, absent time.Duration) (time.Duration, error) {
 	d, err := o.Duration(key, absent)
 	if text, ok := o.Get(key).(string); ok && err != nil {

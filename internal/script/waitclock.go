@@ -42,13 +42,13 @@ func (w *waitClock) pause() (resume func()) {
 	})
 }
 
-// wake tells readers of a change. Held: w.mu.
+// wake wakes the readers. The caller must hold w.mu.
 func (w *waitClock) wake() {
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
 
-// read gives the time waited so far, whether a wait is under way, and a channel that is
+// read returns the time waited so far, whether a wait is under way, and a channel that is
 // closed when that changes.
 func (w *waitClock) read() (total time.Duration, waiting bool, changed <-chan struct{}) {
 	w.mu.Lock()

@@ -33,7 +33,9 @@ func SpawnWorker(ctx context.Context, vm VM) (*Worker, error) {
 	w := &Worker{Actor: Actor{vm: vm}}
 	agent := NewActor(vm)
 	var err error
-	w.object, err = agent.create(ctx, "spawn_worker", "worker", func(c *guest.Client) (uint64, error) { return c.SpawnWorker(ctx) })
+	w.object, err = agent.create(ctx, "spawn_worker", "worker", func(c *guest.Client) (uint64, error) {
+		return c.SpawnWorker(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +164,8 @@ func (w *Worker) Close(ctx context.Context) error {
 		closing.Go(func() { errs[i] = p.Close(ctx) })
 	}
 	closing.Wait()
-	errs = append(errs, w.object.do(ctx, "worker:close", func(c *guest.Client, _ *Epoch) error { return c.CloseWorker(ctx, w.handle) }))
+	errs = append(errs, w.object.do(ctx, "worker:close", func(c *guest.Client, _ *Epoch) error {
+		return c.CloseWorker(ctx, w.handle)
+	}))
 	return errors.Join(errs...)
 }

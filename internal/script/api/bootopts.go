@@ -102,14 +102,16 @@ func readTimes(o value.Options, b *lab.BootOpts) error {
 			whole, fraction := math.Modf(v)
 			at = time.Unix(int64(whole), int64(math.Round(fraction*1e9)))
 		default:
-			return fmt.Errorf("%s: opts.initial_time: expected number (seconds since epoch), got %s", o.Func, lua.TypeName(v))
+			return fmt.Errorf("%s: opts.initial_time: expected number (seconds since epoch), got %s", o.Func,
+				lua.TypeName(v))
 		}
 		b.InitialTime = &at
 	}
 	if v := o.Get("agent_timeout"); v != nil {
 		d, err := value.ParseDuration(v)
 		if err != nil || d == 0 {
-			return fmt.Errorf("%s: opts.agent_timeout: expected a positive number of seconds, got %s", o.Func, value.Format(v))
+			return fmt.Errorf("%s: opts.agent_timeout: expected a positive number of seconds, got %s", o.Func,
+				value.Format(v))
 		}
 		b.AgentTimeout = d
 	}
@@ -162,7 +164,8 @@ func bootFile(what string, t *lua.Table) (lab.BootFile, error) {
 	if v := o.Get("mode"); v != nil {
 		n, ok := value.ToInteger(v)
 		if !ok || n < 0 || n > 0o7777 {
-			return f, fmt.Errorf("%s: mode must be an integer between 0 and 4095 (mode 7777), got %s", what, value.Format(v))
+			return f, fmt.Errorf("%s: mode must be an integer between 0 and 4095 (mode 7777), got %s", what,
+				value.Format(v))
 		}
 		f.Mode, f.HasMode = uint32(n), true
 	}

@@ -17,7 +17,7 @@ import (
 // the file. The handle stays the same, so that a script may keep it.
 type rootLab struct{ x *env }
 
-// labOf is the lab behind a handle.
+// labOf returns the lab behind a handle.
 func labOf(obj any) (*lab.Lab, bool) {
 	switch o := obj.(type) {
 	case *rootLab:
@@ -28,7 +28,7 @@ func labOf(obj any) (*lab.Lab, bool) {
 	return nil, false
 }
 
-// labHandle is the one handle of a lab.
+// labHandle returns the handle of a lab.
 func labHandle(x *env, l *lab.Lab) lua.Value {
 	if l == x.Root() || l == x.Scope() {
 		return x.provium
@@ -55,7 +55,8 @@ func newLabType(x *env) *lua.Type {
 				return x.session.Assign(key, v)
 			}
 			l, _ := labOf(obj)
-			return fmt.Errorf("lab `%s`: cannot assign %s (settings are assigned on provium: %s)", l.Name(), value.FormatKey(key), Settings)
+			return fmt.Errorf("lab `%s`: cannot assign %s (settings are assigned on provium: %s)", l.Name(),
+				value.FormatKey(key), Settings)
 		},
 		ToString: func(c *lua.Call, obj any) string {
 			l, _ := labOf(obj)
@@ -102,7 +103,8 @@ func newLabType(x *env) *lua.Type {
 	return t
 }
 
-// labIndex is lab.<key> for what is no method: a setting, a VM, a bridge, a sub-lab, or nil.
+// labIndex is lab.<key> for a key that is not a method: a setting, a VM, a bridge, a sub-lab,
+// or nil.
 func labIndex(x *env, obj any, key lua.Value) lua.Value {
 	name, ok := key.(string)
 	if !ok {

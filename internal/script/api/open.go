@@ -28,7 +28,8 @@ type Session interface {
 	FindFixture(name string) (fixture.Source, error)
 	// RestoreFixture calls restore with a valid entry of a fixture, which is built first
 	// where there is none. It is called without the baton.
-	RestoreFixture(ctx context.Context, source fixture.Source, kind fixture.Kind, restore func(*fixture.Entry) error) error
+	RestoreFixture(ctx context.Context, source fixture.Source, kind fixture.Kind,
+		restore func(*fixture.Entry) error) error
 	// Claim makes the one claim of the file; zero is what was not given.
 	Claim(a value.Args, l *lab.Lab, memory int64, cpus int) error
 	// Barrier waits at the barrier of a lab until count tasks have come.

@@ -41,12 +41,13 @@ func newProcessType(x *env) *lua.Type {
 	}
 }
 
-// startProcess reads the arguments of run_async and gives the process's handle.
+// startProcess reads the arguments of run_async and returns the handle of the process.
 func startProcess(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if t, ok := a.Value(2).(*lua.Table); ok {
 		for _, key := range []string{"timeout", "timeout_ms"} {
 			if t.Get(key) != nil {
-				return nil, a.Errorf("opts.%s is not possible here: a process runs until it ends or is ended (use proc:wait(timeout))", key)
+				return nil, a.Errorf("opts.%s is not possible here: a process runs until it ends or is ended "+
+					"(use proc:wait(timeout))", key)
 			}
 		}
 	}
@@ -74,7 +75,8 @@ func procWait(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
 			return nil, err
 		}
 		if limit == 0 {
-			return nil, a.Errorf("timeout=0 would SIGKILL the process at once; proc:status() tells how it is without waiting")
+			return nil, a.Errorf("timeout=0 would SIGKILL the process at once; " +
+				"proc:status() tells how it is without waiting")
 		}
 	}
 	var r *lab.RunResult
@@ -115,7 +117,8 @@ func signalArg(a value.Args, absent int) (int, error) {
 		}
 		var err error
 		if n, err = strconv.ParseInt(v, 10, 64); err != nil {
-			return 0, a.Errorf("unknown signal name `%s` (a number from 1 to %d, or a name such as term, kill, int, hup, usr1)", value.Clip(v, 80), maxSignal)
+			return 0, a.Errorf("unknown signal name `%s` (a number from 1 to %d, or a name "+
+				"such as term, kill, int, hup, usr1)", value.Clip(v, 80), maxSignal)
 		}
 	default:
 		return 0, a.Errorf("signal must be int or string, got %s", lua.TypeName(v))

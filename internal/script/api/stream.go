@@ -61,7 +61,7 @@ func streamNext(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
 	return []lua.Value{p}, nil
 }
 
-// pattern reads the arguments of read_until and expect.
+// search is read_until and expect: it returns what comes before and with the match.
 func search(x *env, a value.Args, op string, s *lab.Stream) (found []byte, err error) {
 	pattern, err := a.Str(1, "pattern")
 	if err != nil {
@@ -134,7 +134,8 @@ func tailStart(o value.Options) (start int64, fromEnd bool, err error) {
 		case "beginning", "start":
 			return 0, false, nil
 		}
-		return 0, false, o.Errorf("start", "= `%s` is no place (use \"beginning\", \"end\" or a byte offset)", value.Clip(v, 80))
+		return 0, false, o.Errorf("start", "= `%s` is no place (use \"beginning\", \"end\" or a byte offset)",
+			value.Clip(v, 80))
 	case int64:
 		return v, v < 0, nil
 	case float64:
@@ -169,5 +170,6 @@ func consoleWrite(x *env, a value.Args, console lab.Console) ([]lua.Value, error
 	if err != nil {
 		return nil, err
 	}
-	return nil, x.Op(a, console.VM(), func(ctx context.Context) error { return console.Write(ctx, []byte(data), limit) })
+	return nil, x.Op(a, console.VM(),
+		func(ctx context.Context) error { return console.Write(ctx, []byte(data), limit) })
 }

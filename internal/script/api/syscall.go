@@ -55,7 +55,7 @@ func syscallArgs(a value.Args) (s lab.Syscall, err error) {
 	return s, nil
 }
 
-// badNumber describes what is no integer: a float by its value.
+// badNumber describes a value that is not an integer: a float by its value, others by type.
 func badNumber(v lua.Value) string {
 	if _, ok := v.(float64); ok {
 		return value.Format(v)
@@ -77,7 +77,8 @@ func syscallTable(a value.Args, t *lua.Table, s *lab.Syscall) error {
 		for _, p := range value.SortedPairs(list) {
 			i, ok := p.Key.(int64)
 			if !ok || i < 1 || i > maxSyscallArgs {
-				return o.Errorf("args", "has the key %s: at most %d arguments are possible", value.FormatKey(p.Key), maxSyscallArgs)
+				return o.Errorf("args", "has the key %s: at most %d arguments are possible", value.FormatKey(p.Key),
+					maxSyscallArgs)
 			}
 			if s.Args[i-1], ok = value.ToInteger(p.Value); !ok {
 				return o.Errorf("args", "entry %d must be an integer, got %s", i, badNumber(p.Value))
@@ -175,21 +176,24 @@ func nested(o value.Options, s *lab.Syscall) error {
 		var n [3]int64
 		for j, key := range []string{"parent", "child", "offset"} {
 			if n[j], ok = value.ToInteger(entry.Get(key)); !ok {
-				return o.Errorf("nested", "entry %d: %s must be an integer, got %s", i+1, key, badNumber(entry.Get(key)))
+				return o.Errorf("nested", "entry %d: %s must be an integer, got %s", i+1, key,
+					badNumber(entry.Get(key)))
 			}
 			if j < 2 && (n[j] < 1 || n[j] > int64(len(s.Bufs))) {
-				return o.Errorf("nested", "entry %d: %s must be a buffer from 1 to %d, got %d", i+1, key, len(s.Bufs), n[j])
+				return o.Errorf("nested", "entry %d: %s must be a buffer from 1 to %d, got %d", i+1, key, len(s.Bufs),
+					n[j])
 			}
 		}
 		if room := int64(len(s.Bufs[n[0]-1])); n[2] < 0 || n[2] > room-8 {
-			return o.Errorf("nested", "entry %d: offset %d leaves no room for 8 bytes in buffer %d of %d bytes", i+1, n[2], n[0], room)
+			return o.Errorf("nested", "entry %d: offset %d leaves no room for 8 bytes in buffer %d of %d bytes", i+1,
+				n[2], n[0], room)
 		}
 		s.Nested = append(s.Nested, lab.Nested{Parent: int(n[0] - 1), Child: int(n[1] - 1), Offset: uint64(n[2])})
 	}
 	return nil
 }
 
-// syscallResult is the table a call gives.
+// syscallResult is the table that a system call returns.
 func syscallResult(x *env, r *lab.SyscallResult) *lua.Table {
 	t := x.State.NewTable()
 	value.MustSet(t, "ret", r.Ret)
@@ -232,11 +236,12 @@ func startSyscall(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{x.State.NewUserdata(x.Types.Call, call)}, nil
 }
 
-// newCallType is the handle of an asynchronous system call.
+// newCallType makes the type of asynchronous system calls.
 func newCallType(x *env) *lua.Type {
 	return &lua.Type{
 		Name: "syscall",
-		Methods: binding.MethodTable(x, "handle", map[string]func(*env, value.Args, *lab.AsyncSyscall) ([]lua.Value, error){
+		Methods: binding.MethodTable(x, "handle", map[string]func(*env, value.Args, *lab.AsyncSyscall) ([]lua.Value,
+			error){
 			"await": func(x *env, a value.Args, call *lab.AsyncSyscall) ([]lua.Value, error) {
 				limit, err := a.Duration(1, "timeout", 0)
 				if err != nil {
@@ -255,7 +260,8 @@ func newCallType(x *env) *lua.Type {
 				}
 				var failed *lab.OpError
 				if errors.As(err, &failed) && failed.Name == "ETIMEDOUT" {
-					return nil, a.Errorf("timed out after %s: the system call has not returned", value.FormatSeconds(limit))
+					return nil, a.Errorf("timed out after %s: the system call has not returned",
+						value.FormatSeconds(limit))
 				}
 				if err != nil {
 					return nil, err
@@ -336,7 +342,8 @@ func ioctl(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	offsets := make([]uint64, len(at))
 	for i, n := range at {
 		if n < 0 || n > int64(len(data))-8 {
-			return nil, o.Errorf("ptr_offsets", "entry %d: %d leaves no room for 8 bytes in data of %d bytes", i+1, n, len(data))
+			return nil, o.Errorf("ptr_offsets", "entry %d: %d leaves no room for 8 bytes in data of %d bytes", i+1, n,
+				len(data))
 		}
 		offsets[i] = uint64(n)
 	}

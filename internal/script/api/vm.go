@@ -110,7 +110,8 @@ func vmPowerButton(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 		return err
 	})
 	if err == nil && !graceful {
-		x.Warn(fmt.Sprintf("vm `%s` ignored the power button for %s and was stopped hard", vm.Name(), value.FormatSeconds(limit)))
+		x.Warn(fmt.Sprintf("vm `%s` ignored the power button for %s and was stopped hard", vm.Name(),
+			value.FormatSeconds(limit)))
 	}
 	return value.Results(err, graceful)
 }

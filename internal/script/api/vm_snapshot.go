@@ -17,7 +17,10 @@ func newSnapshotType(x *env) *lua.Type {
 		Name:     "snapshot",
 		ToString: func(_ *lua.Call, obj any) string { return "snapshot(" + obj.(*lab.Snapshot).Path() + ")" },
 		Methods: binding.MethodTable(x, "snapshot", map[string]snapshotMethod{
-			"path": func(_ *env, _ value.Args, s *lab.Snapshot) ([]lua.Value, error) { return []lua.Value{s.Path()}, nil },
+			"path": func(_ *env, _ value.Args, s *lab.Snapshot) ([]lua.Value,
+				error) {
+				return []lua.Value{s.Path()}, nil
+			},
 			"size": func(_ *env, _ value.Args, s *lab.Snapshot) ([]lua.Value, error) {
 				n, err := s.Size()
 				return value.Results(err, n)

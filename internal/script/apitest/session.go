@@ -49,7 +49,8 @@ type Session struct {
 // New returns a session on a host. It is closed when the test ends.
 func New(t testing.TB, host *lab.Host) *Session {
 	t.Helper()
-	s := &Session{Dir: t.TempDir(), Settings: map[string]lua.Value{}, Gone: map[any]string{}, host: host, root: lab.New(host), t: t}
+	s := &Session{Dir: t.TempDir(), Settings: map[string]lua.Value{}, Gone: map[any]string{}, host: host,
+		root: lab.New(host), t: t}
 	var err error
 	if s.State, err = lua.New(lua.Config{}); err != nil {
 		t.Fatal(err)
@@ -185,7 +186,8 @@ func (s *Session) FindFixture(name string) (fixture.Source, error) {
 
 // RestoreFixture implements api.Session: it restores the file or directory in the project
 // that is called as the fixture, as one of a VM `box` of profile `host`.
-func (s *Session) RestoreFixture(_ context.Context, source fixture.Source, kind fixture.Kind, restore func(*fixture.Entry) error) error {
+func (s *Session) RestoreFixture(_ context.Context, source fixture.Source, kind fixture.Kind,
+	restore func(*fixture.Entry) error) error {
 	return restore(&fixture.Entry{Kind: kind, Label: "box", Profile: "host", Path: s.InProject(source.Name)})
 }
 
@@ -239,7 +241,8 @@ func (execution) Parallel(c *lua.Call, _ string, n int, work func(c *lua.Call, i
 }
 
 // Try implements diskapi.Execution.
-func (execution) Try(c *lua.Call, _, _ string, _ *lab.VM, fn *lua.Function, values ...lua.Value) ([]lua.Value, string, error) {
+func (execution) Try(c *lua.Call, _, _ string, _ *lab.VM, fn *lua.Function, values ...lua.Value) ([]lua.Value, string,
+	error) {
 	results, err := c.Call(fn, values...)
 	if err != nil {
 		return nil, err.Error(), nil

@@ -40,7 +40,8 @@ func (s streamResource) Close(context.Context) error {
 }
 
 // OpenStream opens a stream and returns its handle. vm is the VM that it concerns, or nil.
-func (x *Env) OpenStream(a value.Args, vm lab.HandleVM, open func(ctx context.Context, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+func (x *Env) OpenStream(a value.Args, vm lab.HandleVM, open func(ctx context.Context, site lab.Site) (*lab.Stream,
+	error)) ([]lua.Value, error) {
 	site := x.Site(a.Call)
 	var s *lab.Stream
 	err := x.Op(a, vm, func(ctx context.Context) (err error) {

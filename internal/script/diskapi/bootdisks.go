@@ -29,7 +29,8 @@ func BootDisks(x *binding.Env, o value.Options, key string) ([]lab.DiskSpec, err
 		what := fmt.Sprintf("%s: opts.%s[%d]", o.Func, key, i+1)
 		t, ok := entry.(*lua.Table)
 		if !ok {
-			return nil, fmt.Errorf("%s must be a table {path=}, {scratch=} or {template=}, got %s", what, lua.TypeName(entry))
+			return nil, fmt.Errorf("%s must be a table {path=}, {scratch=} or {template=}, got %s", what,
+				lua.TypeName(entry))
 		}
 		spec, err := bootDisk(x, what, t)
 		if err != nil {
@@ -43,7 +44,8 @@ func BootDisks(x *binding.Env, o value.Options, key string) ([]lab.DiskSpec, err
 // bootDisk reads one entry. mediated has no meaning: every disk can be faulted.
 func bootDisk(x *binding.Env, what string, t *lua.Table) (lab.DiskSpec, error) {
 	var spec lab.DiskSpec
-	o, err := value.NewOptions(what, t, append([]string{"path", "scratch", "template", "id", "readonly", "mediated"}, diskModelOptions()...))
+	o, err := value.NewOptions(what, t, append([]string{"path", "scratch", "template", "id", "readonly", "mediated"},
+		diskModelOptions()...))
 	if err != nil {
 		return spec, err
 	}
@@ -58,7 +60,8 @@ func bootDisk(x *binding.Env, what string, t *lua.Table) (lab.DiskSpec, error) {
 	case 0:
 		return spec, fmt.Errorf("%s: exactly one of path, scratch and template is needed, none is given", what)
 	default:
-		return spec, fmt.Errorf("%s: exactly one of path, scratch and template is needed, given are %s", what, strings.Join(given, " and "))
+		return spec, fmt.Errorf("%s: exactly one of path, scratch and template is needed, given are %s", what,
+			strings.Join(given, " and "))
 	}
 	if spec.Path, err = imagePath(x, o, "path"); err != nil {
 		return spec, err
@@ -87,7 +90,7 @@ func diskModelOptions() []string {
 	return []string{"format", "logical_block_size", "physical_block_size", "discard", "write_cache"}
 }
 
-// diskModel reads them.
+// diskModel reads those options.
 func diskModel(o value.Options, spec *lab.DiskSpec) error {
 	var err error
 	if spec.Format, err = o.Str("format", ""); err != nil {
@@ -98,7 +101,8 @@ func diskModel(o value.Options, spec *lab.DiskSpec) error {
 		case spec.Path == "" && spec.Template == "":
 			return o.Errorf("format", "has no meaning without an image")
 		case !slices.Contains(valid, spec.Format):
-			return o.Errorf("format", "must be one of %s, got `%s`", strings.Join(valid, ", "), value.Clip(spec.Format, 80))
+			return o.Errorf("format", "must be one of %s, got `%s`", strings.Join(valid, ", "),
+				value.Clip(spec.Format, 80))
 		}
 	}
 	if spec.LogicalBlock, err = blockSize(o, "logical_block_size"); err != nil {
@@ -121,7 +125,8 @@ func diskModel(o value.Options, spec *lab.DiskSpec) error {
 	}
 	logical, _ := spec.Blocks()
 	if spec.Scratch%int64(logical) != 0 {
-		return fmt.Errorf("%s: opts: a size of %d bytes is no multiple of logical_block_size %d", o.Func, spec.Scratch, logical)
+		return fmt.Errorf("%s: opts: a size of %d bytes is no multiple of logical_block_size %d", o.Func, spec.Scratch,
+			logical)
 	}
 	return nil
 }
@@ -145,7 +150,8 @@ func diskSize(o value.Options, key string) (int64, error) {
 		return 0, fmt.Errorf("%s: opts.%s: %w", o.Func, key, err)
 	}
 	if n%lab.SectorSize != 0 || n > lab.MaxDiskSize {
-		return 0, o.Errorf(key, "must be a multiple of %d and at most %d bytes, got %d", lab.SectorSize, int64(lab.MaxDiskSize), n)
+		return 0, o.Errorf(key, "must be a multiple of %d and at most %d bytes, got %d", lab.SectorSize,
+			int64(lab.MaxDiskSize), n)
 	}
 	return n, nil
 }

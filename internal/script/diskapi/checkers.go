@@ -95,7 +95,7 @@ func (k *checkers) open(n int, content lab.Content) error {
 	return nil
 }
 
-// close ends the guests. Its error counts where there was none.
+// close ends the guests. It sets *err to the error of closing unless it is set.
 func (k *checkers) close(err *error) {
 	ctx := context.WithoutCancel(k.a.Call.Context())
 	closing := k.env.State.Block(func() error {
@@ -117,7 +117,8 @@ func (k *checkers) each(work func(c *lua.Call, checker *lab.Checker) error) erro
 
 // look runs fn on a checker's guest. why is why it failed, "" if it did not: fn raises or
 // returns false, or the guest's kernel reports a failure. An error ends the exploration.
-func (k *checkers) look(c *lua.Call, checker *lab.Checker, fn *lua.Function, what string, about lua.Value) (why string, err error) {
+func (k *checkers) look(c *lua.Call, checker *lab.Checker, fn *lua.Function, what string, about lua.Value) (why string,
+	err error) {
 	vm := checker.VM()
 	values, why, err := k.e.Try(c, what, k.where, vm, fn, k.env.VM(vm), k.env.Disk(checker.Disk()), about)
 	switch {

@@ -68,7 +68,8 @@ func (x *exploration) read() (err error) {
 	if x.a.Value(1) == nil {
 		return x.a.TypeError(1, "opts", "a table")
 	}
-	o, err := x.a.Options(1, append([]string{"check", "workload", "recording", "save", "limit", "sample", "seed", "torn", "reorder", "unit",
+	o, err := x.a.Options(1, append([]string{"check", "workload", "recording", "save", "limit", "sample", "seed",
+		"torn", "reorder", "unit",
 		"only"}, checkerOptions...)...)
 	if err != nil {
 		return err
@@ -80,7 +81,8 @@ func (x *exploration) read() (err error) {
 		return err
 	}
 	if x.check == nil {
-		return o.Errorf("check", "is missing: a function(vm, disk, point) that raises, or returns false, where the content is not good")
+		return o.Errorf("check",
+			"is missing: a function(vm, disk, point) that raises, or returns false, where the content is not good")
 	}
 	if x.workload, err = o.Function("workload"); err != nil {
 		return err
@@ -134,7 +136,7 @@ func (x *exploration) read() (err error) {
 	return err
 }
 
-// run records, if that is to be done, and looks at the points.
+// run records the workload, if there is one, and checks the points.
 func (x *exploration) run() (err error) {
 	if x.workload != nil {
 		if err := x.block(func(context.Context) (err error) {
@@ -159,7 +161,8 @@ func (x *exploration) run() (err error) {
 	}
 	if x.record == nil {
 		if x.record = x.disk.LastRecording(); x.record == nil {
-			return x.a.Errorf("disk `%s` has no recording: give a workload, or call disk:record() before it", x.disk.ID())
+			return x.a.Errorf("disk `%s` has no recording: give a workload, or call disk:record() before it",
+				x.disk.ID())
 		}
 	}
 	if err := x.block(func(context.Context) (err error) {
@@ -235,15 +238,16 @@ func (x *exploration) work(c *lua.Call, checker *lab.Checker) error {
 	return nil
 }
 
-// try runs the check on one point and tells why it failed, "" if it did not.
+// try runs the check on one point and returns why it failed, "" if it did not.
 func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, spoiled bool) (why string, err error) {
-	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) }); err != nil {
+	err = c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) })
+	if err != nil {
 		return "", fmt.Errorf("%s: point %d: %w", x.a.Func, p.Number, err)
 	}
 	return x.look(c, checker, x.check, fmt.Sprintf("point %d (%s)", p.Number, p.Text), x.pointTable(p))
 }
 
-// pointTable is what a check is told of its point.
+// pointTable returns what a check gets about its point.
 func (x *exploration) pointTable(p *lab.CrashPoint) *lua.Table {
 	t := x.env.State.NewTable()
 	value.MustSet(t, "number", int64(p.Number))
@@ -281,14 +285,16 @@ func (x *exploration) report() *lua.Table {
 // text is the outcome as an error.
 func (x *exploration) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d of %d checked points failed (the recording has %d points; seed %d)", x.a.Func, len(x.failed), x.checked,
+	fmt.Fprintf(&b, "%s: %d of %d checked points failed (the recording has %d points; seed %d)", x.a.Func,
+		len(x.failed), x.checked,
 		x.x.Points(), int64(x.options.Seed))
 	for i, p := range x.failed {
 		if i == shownFailures {
 			fmt.Fprintf(&b, "\n  and %d more", len(x.failed)-shownFailures)
 			break
 		}
-		fmt.Fprintf(&b, "\n  point %d: %s\n    %s", p.point.Number, p.point.Text, strings.ReplaceAll(value.Clip(p.err, 2000), "\n", "\n    "))
+		fmt.Fprintf(&b, "\n  point %d: %s\n    %s", p.point.Number, p.point.Text,
+			strings.ReplaceAll(value.Clip(p.err, 2000), "\n", "\n    "))
 	}
 	switch n := x.failed[0].point.Number; {
 	case x.save != "":
@@ -296,7 +302,8 @@ func (x *exploration) text() string {
 	case x.load != "":
 		fmt.Fprintf(&b, "\n{only = %d} looks at the first one alone", n)
 	default:
-		fmt.Fprintf(&b, "\n{only = %d} looks at the first one alone, on the same recording, which {save = PATH} keeps", n)
+		fmt.Fprintf(&b, "\n{only = %d} looks at the first one alone, on the same recording, which {save = PATH} keeps",
+			n)
 	}
 	return b.String()
 }

@@ -28,7 +28,7 @@ func newDiskType(x *env) *lua.Type {
 	}
 }
 
-// diskOp is op with the method's name before the error.
+// diskOp is Op with the method's name before the error.
 func diskOp(x *env, a value.Args, d *lab.Disk, do func(ctx context.Context) error) error {
 	if err := x.Op(a, lab.VMOf(d), do); err != nil {
 		return fmt.Errorf("%s: %w", a.Func, err)
@@ -59,7 +59,8 @@ func vmAttachDisk(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, err
 	}
 	if spec.Path != "" && spec.Template != "" {
-		return nil, o.Errorf("template", "and image exclude each other: an image is used in place, a template is copied")
+		return nil, o.Errorf("template",
+			"and image exclude each other: an image is used in place, a template is copied")
 	}
 	if spec.ReadOnly, err = o.Bool("readonly", false); err != nil {
 		return nil, err
@@ -127,7 +128,8 @@ func diskReadSectors(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 		return nil, err
 	}
 	if n > maxSectorRead {
-		return nil, a.Errorf("%d sectors are too many for one read (at most %d; the disk has %d bytes)", n, maxSectorRead, d.Size())
+		return nil, a.Errorf("%d sectors are too many for one read (at most %d; the disk has %d bytes)", n,
+			maxSectorRead, d.Size())
 	}
 	o, err := a.Options(3, "pending")
 	if err != nil {

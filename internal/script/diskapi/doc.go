@@ -31,7 +31,8 @@ type Execution interface {
 	// Try calls fn, whose failures do not fail the test: failure is the text of its error,
 	// "" without one. err is what ends the test, such as its time limit. Meanwhile text is
 	// shown as what goes on at the line where, on vm.
-	Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Function, values ...lua.Value) (results []lua.Value, failure string, err error)
+	Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Function, values ...lua.Value) (results []lua.Value,
+		failure string, err error)
 	// Findings takes the failures of a guest's kernel and describes those that count.
 	Findings(c *lua.Call, vm *lab.VM) ([]string, error)
 	// Fail fails the test and returns the error to raise.

@@ -189,7 +189,10 @@ func newRecordingType(x *env) *lua.Type {
 			"count": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
 				return []lua.Value{int64(r.Len())}, nil
 			},
-			"bytes":   func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) { return []lua.Value{r.Bytes()}, nil },
+			"bytes": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value,
+				error) {
+				return []lua.Value{r.Bytes()}, nil
+			},
 			"ended":   recordingEnded,
 			"entries": recordingEntries,
 		}),

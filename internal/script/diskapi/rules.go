@@ -64,7 +64,8 @@ func diskInject(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 		return nil, err
 	}
 	if o.Has("delay") && r.Delay == 0 || r.Delay > lab.MaxDiskDelay {
-		return nil, o.Errorf("delay", "must be more than 0 and at most %s, got %s", value.FormatSeconds(lab.MaxDiskDelay), value.Format(o.Get("delay")))
+		return nil, o.Errorf("delay", "must be more than 0 and at most %s, got %s",
+			value.FormatSeconds(lab.MaxDiskDelay), value.Format(o.Get("delay")))
 	}
 	seed, seeded, err := o.Integer("seed")
 	if err != nil {
@@ -99,7 +100,8 @@ func sectorsOption(o value.Options) (r lab.DiskRange, err error) {
 	first, okFirst := value.ToInteger(list[0])
 	count, okCount := value.ToInteger(list[1])
 	if !okFirst || !okCount {
-		return r, o.Errorf("sectors", "must be a sector or {first, count}, got {%s, %s}", value.Format(list[0]), value.Format(list[1]))
+		return r, o.Errorf("sectors", "must be a sector or {first, count}, got {%s, %s}", value.Format(list[0]),
+			value.Format(list[1]))
 	}
 	if count < 1 {
 		return r, o.Errorf("sectors", "must have a count of at least 1, got %d", count)
@@ -119,7 +121,8 @@ func probabilityOption(o value.Options) (float64, error) {
 		return 0, o.TypeError("probability", "a number")
 	}
 	if !(p > 0 && p <= 1) {
-		return 0, o.Errorf("probability", "must be more than 0 and at most 1, got %s", value.Format(o.Get("probability")))
+		return 0, o.Errorf("probability", "must be more than 0 and at most 1, got %s",
+			value.Format(o.Get("probability")))
 	}
 	return p, nil
 }
@@ -138,7 +141,8 @@ func diskRules(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 		value.MustSet(t, "probability", r.Probability)
 		value.MustSet(t, "seed", int64(r.Seed))
 		if r.Sectors != (lab.DiskRange{}) {
-			value.MustSet(t, "sectors", value.Array(x.State, []int64{r.Sectors.First, r.Sectors.Count}, func(n int64) lua.Value { return n }))
+			value.MustSet(t, "sectors", value.Array(x.State, []int64{r.Sectors.First, r.Sectors.Count},
+				func(n int64) lua.Value { return n }))
 		}
 		if r.Errno != "" {
 			value.MustSet(t, "errno", r.Errno)

@@ -12,7 +12,7 @@ import (
 	"provium/internal/script/value"
 )
 
-// sweep is one call of what disk:sweep{...} gives.
+// sweep is one call of the function that disk:sweep{...} returns.
 type sweep struct {
 	checkers
 	fn     *lua.Function
@@ -170,9 +170,10 @@ func (x *sweep) work(c *lua.Call, checker *lab.Checker) error {
 	return nil
 }
 
-// try runs the function with request n failing; with 0 none does. It tells why
+// try runs the function with request n failing; with 0 none does. It returns why
 // the run failed, how many requests there were, and which one failed.
-func (x *sweep) try(c *lua.Call, checker *lab.Checker, n int64, spoiled bool) (why string, seen int64, hit string, err error) {
+func (x *sweep) try(c *lua.Call, checker *lab.Checker, n int64, spoiled bool) (why string, seen int64, hit string,
+	err error) {
 	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.content, spoiled) }); err != nil {
 		return "", 0, "", fmt.Errorf("%s: request %d: %w", x.a.Func, n, err)
 	}
@@ -207,7 +208,8 @@ func (x *sweep) report() *lua.Table {
 // text is the outcome as an error.
 func (x *sweep) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d of %d runs failed, each with one of %d requests (%s) failing", x.a.Func, len(x.failed), x.runs, x.requests, x.op)
+	fmt.Fprintf(&b, "%s: %d of %d runs failed, each with one of %d requests (%s) failing", x.a.Func, len(x.failed),
+		x.runs, x.requests, x.op)
 	for i, r := range x.failed {
 		if i == shownFailures {
 			fmt.Fprintf(&b, "\n  and %d more", len(x.failed)-shownFailures)
@@ -217,7 +219,8 @@ func (x *sweep) text() string {
 		if what == "" {
 			what = "there were fewer requests, none failed"
 		}
-		fmt.Fprintf(&b, "\n  request %d (%s):\n    %s", r.n, what, strings.ReplaceAll(value.Clip(r.err, 2000), "\n", "\n    "))
+		fmt.Fprintf(&b, "\n  request %d (%s):\n    %s", r.n, what,
+			strings.ReplaceAll(value.Clip(r.err, 2000), "\n", "\n    "))
 	}
 	fmt.Fprintf(&b, "\n{only = %d} has the first one fail alone", x.failed[0].n)
 	return b.String()

@@ -215,7 +215,8 @@ func bridgeUnpartition(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error)
 	return partitionRule(x, a, b, false, b.Switch().Unpartition, b.Switch().UnpartitionOneWay)
 }
 
-func partitionRule(x *env, a value.Args, b *lab.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value, error) {
+func partitionRule(x *env, a value.Args, b *lab.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value,
+	error) {
 	if _, ok := a.Value(1).(*lua.Table); ok {
 		o, err := a.Options(1, "from", "to")
 		if err != nil {

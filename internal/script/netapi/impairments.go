@@ -26,12 +26,15 @@ type impairment struct {
 
 var impairments = [...]impairment{
 	{setter: "add_latency", getter: "latency_ms", key: "ms", kind: lab.Latency},
-	{setter: "add_jitter", getter: "jitter_ms", key: "ms", kind: lab.Jitter, detail: "distribution", describe: jitterDetail},
-	{setter: "drop_rate", getter: "drop_rate_pct", key: "p", kind: lab.Loss, percent: true, detail: "burst", describe: lossDetail},
+	{setter: "add_jitter", getter: "jitter_ms", key: "ms", kind: lab.Jitter, detail: "distribution",
+		describe: jitterDetail},
+	{setter: "drop_rate", getter: "drop_rate_pct", key: "p", kind: lab.Loss, percent: true, detail: "burst",
+		describe: lossDetail},
 	{setter: "duplicate_rate", getter: "duplicate_rate_pct", key: "p", kind: lab.Duplicate, percent: true},
 	{setter: "reorder_rate", getter: "reorder_rate_pct", key: "p", kind: lab.Reorder, percent: true},
 	{setter: "corrupt_rate", getter: "corrupt_rate_pct", key: "p", kind: lab.Corrupt, percent: true},
-	{setter: "bandwidth_limit", getter: "bandwidth_bps", key: "bps", kind: lab.Bandwidth, detail: "queue", describe: bandwidthDetail},
+	{setter: "bandwidth_limit", getter: "bandwidth_bps", key: "bps", kind: lab.Bandwidth, detail: "queue",
+		describe: bandwidthDetail},
 }
 
 // addImpairments adds the methods that set and get impairments.
@@ -45,7 +48,10 @@ func addImpairments(methods map[string]bridgeMethod) {
 	methods["jitter_distribution"] = getRule(lab.Jitter, func(_ *env, r lab.ImpairmentRule) lua.Value {
 		return distributions[r.Distribution]
 	})
-	methods["bandwidth_queue"] = getRule(lab.Bandwidth, func(_ *env, r lab.ImpairmentRule) lua.Value { return r.QueueBytes() })
+	methods["bandwidth_queue"] = getRule(lab.Bandwidth, func(_ *env,
+		r lab.ImpairmentRule) lua.Value {
+		return r.QueueBytes()
+	})
 	methods["gilbert_elliott"] = bridgeGilbertElliott
 	methods["loss_model"] = getRule(lab.Loss, lossModel)
 }
@@ -60,7 +66,8 @@ func jitterDetail(o value.Options, r *lab.ImpairmentRule) error {
 	}
 	i := slices.Index(distributions[:], name)
 	if i < 0 {
-		return o.Errorf("distribution", "= `%s` is none (use %s)", value.Clip(name, 80), strings.Join(distributions[:], ", "))
+		return o.Errorf("distribution", "= `%s` is none (use %s)", value.Clip(name, 80),
+			strings.Join(distributions[:], ", "))
 	}
 	r.Distribution = lab.Distribution(i)
 	return nil
@@ -73,7 +80,8 @@ func lossDetail(o value.Options, r *lab.ImpairmentRule) error {
 		return err
 	}
 	if burst < 1 {
-		return o.Errorf("burst", "must be at least 1 (frames lost in a row, on average), got %s", value.Format(o.Get("burst")))
+		return o.Errorf("burst", "must be at least 1 (frames lost in a row, on average), got %s",
+			value.Format(o.Get("burst")))
 	}
 	if r.Value == 0 || r.Value == 100 {
 		return nil
@@ -81,7 +89,8 @@ func lossDetail(o value.Options, r *lab.ImpairmentRule) error {
 	leave := 100 / burst
 	enter := leave * r.Value / (100 - r.Value)
 	if enter > 100 {
-		return o.Errorf("burst", "must be at least %.4g where %s %% of the frames are lost, got %s", r.Value/(100-r.Value), value.Format(number(r.Value)), value.Format(o.Get("burst")))
+		return o.Errorf("burst", "must be at least %.4g where %s %% of the frames are lost, got %s",
+			r.Value/(100-r.Value), value.Format(number(r.Value)), value.Format(o.Get("burst")))
 	}
 	r.Burst = lab.GilbertElliott{Enter: enter, Leave: leave, Bad: 100}
 	return nil
@@ -153,7 +162,8 @@ func (i impairment) set(whole bool) bridgeMethod {
 // bridgeGilbertElliott is bridge:gilbert_elliott{enter=, leave=, good=, bad=, from=, to=}.
 func bridgeGilbertElliott(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	if _, ok := a.Value(1).(*lua.Table); !ok {
-		return nil, a.TypeError(1, "rule", "a table {enter=, leave=, good=, bad=}, with from= and to= for one direction")
+		return nil, a.TypeError(1, "rule",
+			"a table {enter=, leave=, good=, bad=}, with from= and to= for one direction")
 	}
 	o, err := a.Options(1, "from", "to", "enter", "leave", "good", "bad")
 	if err != nil {
@@ -176,7 +186,8 @@ func bridgeGilbertElliott(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, err
 		}
 	}
 	if g.Enter > 0 && g.Leave == 0 {
-		return nil, a.Errorf("`leave` must be more than 0, got %s (a link that turned bad would stay so)", value.Format(o.Get("leave")))
+		return nil, a.Errorf("`leave` must be more than 0, got %s (a link that turned bad would stay so)",
+			value.Format(o.Get("leave")))
 	}
 	r := lab.ImpairmentRule{Kind: lab.Loss, Value: g.Mean(), Burst: g}
 	if g.Mean() == 0 {
@@ -227,7 +238,7 @@ func (i impairment) value(a value.Args, what string, v lua.Value, or string) (fl
 	return n, nil
 }
 
-// getRule is a method that tells something of the whole bridge's rule or, for two
+// getRule is a method that returns something of the whole bridge's rule or, for two
 // VMs, of the one in force between them.
 func getRule(kind lab.Impairment, tell func(x *env, r lab.ImpairmentRule) lua.Value) bridgeMethod {
 	return func(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {

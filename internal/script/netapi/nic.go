@@ -19,7 +19,10 @@ func newNICType(x *env) *lua.Type {
 			return "nic(" + n.VMName() + " on " + n.Bridge().Name() + ")"
 		},
 		Methods: binding.MethodTable(x, "nic", map[string]nicMethod{
-			"vm_name": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) { return []lua.Value{n.VMName()}, nil },
+			"vm_name": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value,
+				error) {
+				return []lua.Value{n.VMName()}, nil
+			},
 			"bridge": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
 				return []lua.Value{n.Bridge().Name()}, nil
 			},
@@ -84,7 +87,8 @@ func vmNIC(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 }
 
 // capture opens a stream of frames.
-func capture(x *env, a value.Args, open func(o lab.CaptureOpts, site lab.Site) (*lab.Stream, error)) ([]lua.Value, error) {
+func capture(x *env, a value.Args, open func(o lab.CaptureOpts, site lab.Site) (*lab.Stream, error)) ([]lua.Value,
+	error) {
 	o, err := a.Options(1, "nanoseconds", "filter")
 	if err != nil {
 		return nil, err
