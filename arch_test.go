@@ -63,6 +63,8 @@ var allowed = map[string]struct {
 	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
 	"tests":             {nil, "runs the built program, as its users do"},
 
+	"internal/stylecheck": {nil, "checks the sources, for make lint"},
+
 	"internal/script/api":      {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/script/binding", "internal/script/diskapi", "internal/script/fixtures", "internal/script/netapi", "internal/script/value"}, "methods of labs, VMs and guests; joins those of disks and networks"},
 	"internal/script/apitest":  {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/script"}, "a session for tests of the methods"},
 	"internal/script/binding":  {[]string{"internal/lua", "internal/lab", "internal/script/value"}, "what the methods share; below those who have them"},

@@ -170,12 +170,6 @@ func (s *Switch) ApplyPair(from, to string, rule Rule) {
 	})
 }
 
-// Value is the whole switch's value; 0 is none.
-func (s *Switch) Value(k Kind) float64 { return s.Rule(k).Value }
-
-// PairValue is the value in force for one direction.
-func (s *Switch) PairValue(from, to string, k Kind) float64 { return s.PairRule(from, to, k).Value }
-
 // Rule is the whole switch's rule of that kind.
 func (s *Switch) Rule(k Kind) Rule {
 	s.mu.Lock()
