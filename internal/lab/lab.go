@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"provium/internal/parallel"
 )
 
 // Member is what a lab can hold: a *VM, a *Bridge or a *Lab.
@@ -41,8 +43,9 @@ type Lab struct {
 	vms     []*VM // members in order of joining
 	bridges []*Bridge
 	subLabs []*Lab
-	anon    int
 	holders int // labs that hold this one, for sub-labs
+
+	nextAnonymous int // number of the next sub-lab without a name
 
 	// What was made here, in order of creation. It is closed with the scope
 	// even after its membership was ended.
@@ -107,6 +110,7 @@ func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
 	return vm, nil
 }
 
+// declare makes a VM that is not bound to the network yet.
 func (l *Lab) declare(name string, p *Profile, opts *BootOpts) (*VM, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,20 +223,57 @@ func (l *Lab) Lab(name string) (*Lab, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if name == "" {
-		for {
-			name = fmt.Sprintf("__lab_%d", l.anon)
-			l.anon++
-			if findLab(l.subLabs, name) == nil {
-				break
-			}
-		}
+		var n int
+		name, n = firstFree(l.nextAnonymous, func(n int) string { return fmt.Sprintf("__lab_%d", n) },
+			func(name string) bool { return findLab(l.subLabs, name) != nil })
+		l.nextAnonymous = n + 1
 	} else if found := findLab(l.subLabs, name); found != nil { // made meanwhile
 		return found, nil
 	}
+	return l.addLab(name), nil
+}
+
+// addLab makes a sub-lab. The caller must hold l.mu and know that the name is free.
+func (l *Lab) addLab(name string) *Lab {
 	sub := &Lab{host: l.host, name: name, holders: 1}
 	l.subLabs = append(l.subLabs, sub)
 	l.ownedLabs = append(l.ownedLabs, sub)
-	return sub, nil
+	return sub
+}
+
+// firstFree returns the first name that is not taken of those with the numbers from
+// "from" on, and its number.
+func firstFree(from int, name func(int) string, taken func(string) bool) (string, int) {
+	for n := from; ; n++ {
+		if s := name(n); !taken(s) {
+			return s, n
+		}
+	}
+}
+
+// declareNumbered declares a VM called base, suffix and the first number that makes the
+// name a free one. A base that is too long is cut.
+func (l *Lab) declareNumbered(base, suffix string, p *Profile, opts *BootOpts) (*VM, error) {
+	name := func(n int) string {
+		tail := fmt.Sprintf("%s%d", suffix, n)
+		return base[:min(len(base), maxName-len(tail))] + tail
+	}
+	taken := func(name string) bool {
+		_, found := l.VM(name)
+		return found
+	}
+	for n := 1; ; {
+		var free string
+		free, n = firstFree(n, name, taken)
+		vm, err := l.declare(free, p, opts)
+		if err == nil {
+			l.host.network().Bind(vm)
+			return vm, nil
+		}
+		if !taken(free) {
+			return nil, err
+		}
+	}
 }
 
 // LookupLab finds a sub-lab from this scope outward.
@@ -492,25 +533,23 @@ func (l *Lab) batch(ctx context.Context, action string, need, skip []State, do f
 	if len(failed) > 0 {
 		return fmt.Errorf("lab `%s` %s failed, nothing was changed: %s", l.name, action, strings.Join(failed, "; "))
 	}
-	errs := make([]error, len(todo))
-	var wg sync.WaitGroup
-	for i, v := range todo {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			errs[i] = do(ctx, v)
-		}()
-	}
-	wg.Wait()
+	return l.each(action, todo, func(v *VM) error { return do(ctx, v) })
+}
+
+// each does something to all VMs at once. The error names those that failed.
+func (l *Lab) each(action string, vms []*VM, do func(*VM) error) error {
+	errs := parallel.Each(vms, do)
+	var failed []string
 	for i, err := range errs {
 		if err != nil {
-			failed = append(failed, fmt.Sprintf("`%s`: %v", todo[i].name, err))
+			failed = append(failed, fmt.Sprintf("`%s`: %v", vms[i].name, err))
 		}
 	}
-	if len(failed) > 0 {
-		return &BatchError{text: fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; ")), errs: errs}
+	if len(failed) == 0 {
+		return nil
 	}
-	return nil
+	text := fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; "))
+	return &BatchError{text: text, errs: errs}
 }
 
 // BatchError is a lab-wide action that failed for some members.
@@ -543,24 +582,16 @@ func (l *Lab) AllVMs() []*VM {
 // closed all the same.
 func (l *Lab) CloseScope(ctx context.Context) []error {
 	closingVMs, closingLabs, closingBridges := l.leaveAll()
-	errs := make([]error, len(closingVMs))
-	var wg sync.WaitGroup
-	for i, v := range closingVMs {
+	errs := parallel.Each(closingVMs, func(v *VM) error {
 		if v.Hold(0) > 0 {
-			continue
+			return nil
 		}
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			if err := v.Close(ctx); err != nil {
-				errs[i] = fmt.Errorf("vm `%s` close: %w", v.name, err)
-			}
-			if err := v.host.network().Leave(ctx, v); err != nil {
-				errs[i] = errors.Join(errs[i], err)
-			}
-		}()
-	}
-	wg.Wait()
+		err := v.Close(ctx)
+		if err != nil {
+			err = fmt.Errorf("vm `%s` close: %w", v.name, err)
+		}
+		return errors.Join(err, v.host.network().Leave(ctx, v))
+	})
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	for _, s := range closingLabs {
 		if s.Hold(0) <= 0 {

@@ -161,11 +161,7 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 		r.vms = append(r.vms, &vmReturn{vm, saved})
 	}
 	for i := range s.Labs {
-		sub, err := l.ownLab(s.Labs[i].Name)
-		if err != nil {
-			return err
-		}
-		if err := r.declare(sub, &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
+		if err := r.declare(l.ownLab(s.Labs[i].Name), &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
 			return err
 		}
 	}
@@ -173,16 +169,13 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 }
 
 // ownLab is the sub-lab of that name here, made when it is missing.
-func (l *Lab) ownLab(name string) (*Lab, error) {
+func (l *Lab) ownLab(name string) *Lab {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if sub := findLab(l.subLabs, name); sub != nil {
-		return sub, nil
+		return sub
 	}
-	sub := &Lab{host: l.host, name: name, holders: 1}
-	l.subLabs = append(l.subLabs, sub)
-	l.ownedLabs = append(l.ownedLabs, sub)
-	return sub, nil
+	return l.addLab(name)
 }
 
 // run ends the guests there are, then brings bridges and VMs back.
@@ -191,7 +184,7 @@ func (r *labReturn) run(ctx context.Context, s *labState) error {
 	for i, v := range r.vms {
 		vms[i] = v.vm
 	}
-	if err := eachNamed(r.lab, "restore", vms, func(v *VM) error { return v.Shutdown(ctx) }); err != nil {
+	if err := r.lab.each("restore", vms, func(v *VM) error { return v.Shutdown(ctx) }); err != nil {
 		return err
 	}
 	if err := r.restoreBridges(r.lab, s, ""); err != nil {
@@ -200,7 +193,7 @@ func (r *labReturn) run(ctx context.Context, s *labState) error {
 	if err := r.lab.host.network().LoadServices(r.bridges); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	return eachNamed(r.lab, "restore", vms, func(v *VM) error {
+	return r.lab.each("restore", vms, func(v *VM) error {
 		return r.bringBack(ctx, r.vms[slices.Index(vms, v)])
 	})
 }
@@ -214,11 +207,8 @@ func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
 		r.bridges[path+b.Name()] = network.Loaded{Bridge: b, State: &s.Bridges[i]}
 	}
 	for i := range s.Labs {
-		sub, err := l.ownLab(s.Labs[i].Name)
-		if err == nil {
-			err = r.restoreBridges(sub, &s.Labs[i], path+s.Labs[i].Name+"/")
-		}
-		if err != nil {
+		sub := l.ownLab(s.Labs[i].Name)
+		if err := r.restoreBridges(sub, &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
 			return err
 		}
 	}

@@ -179,25 +179,9 @@ func (s *labShot) each(action string, do func(*vmShot) error) error {
 			running, vms = append(running, v), append(vms, v.vm)
 		}
 	}
-	return eachNamed(s.lab, action, vms, func(v *VM) error {
+	return s.lab.each(action, vms, func(v *VM) error {
 		return do(running[slices.Index(vms, v)])
 	})
-}
-
-// eachNamed does something to all VMs at once; its error names those that failed.
-func eachNamed(l *Lab, action string, vms []*VM, do func(*VM) error) error {
-	errs := make([]error, len(vms))
-	eachVM(vms, func(v *VM) { errs[slices.Index(vms, v)] = do(v) })
-	var failed []string
-	for i, err := range errs {
-		if err != nil {
-			failed = append(failed, fmt.Sprintf("`%s`: %v", vms[i].name, err))
-		}
-	}
-	if len(failed) == 0 {
-		return nil
-	}
-	return &BatchError{text: fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; ")), errs: errs}
 }
 
 // take writes the files of all VMs and describes the rest.

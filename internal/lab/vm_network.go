@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
-	"sync"
 
 	"provium/internal/guest"
 	"provium/internal/network"
@@ -87,15 +86,6 @@ func (v *VM) savedNICs(r *snapshot.Reader) ([]network.PlannedNIC, error) {
 		return nil, err
 	}
 	return v.host.network().DecodeNICs(v, text, checkName)
-}
-
-// eachVM does something to all VMs at once.
-func eachVM(vms []*VM, do func(*VM)) {
-	var wg sync.WaitGroup
-	for _, v := range vms {
-		wg.Go(func() { do(v) })
-	}
-	wg.Wait()
 }
 
 // digest returns a fingerprint of names.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"provium/internal/parallel"
 )
 
 // Env is what a Network needs to know of the run.
@@ -186,11 +188,6 @@ func (n *Network) rejoin(s Station, bridge string) *NIC {
 
 // syncAll updates the guests of all stations at once.
 func syncAll(ctx context.Context, stations []Station) error {
-	errs := make([]error, len(stations))
-	var wg sync.WaitGroup
-	for i, s := range stations {
-		wg.Go(func() { errs[i] = s.SyncNetwork(ctx) })
-	}
-	wg.Wait()
+	errs := parallel.Each(stations, func(s Station) error { return s.SyncNetwork(ctx) })
 	return errors.Join(errs...)
 }
