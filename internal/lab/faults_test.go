@@ -45,7 +45,7 @@ func TestIncludeWhileScopesClose(t *testing.T) {
 		both.Go(func() { _ = two.Include([]Member{v}) })
 		both.Wait()
 		two.CloseScope(t.Context())
-		if n := v.hold(0); n != 0 {
+		if n := v.Hold(0); n != 0 {
 			t.Fatalf("%d labs hold the vm", n)
 		}
 	}
