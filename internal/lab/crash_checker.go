@@ -172,7 +172,7 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 	if _, err := c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlFlushBuffers); err != nil {
 		return false, err
 	}
-	if err := c.clear(); err != nil {
+	if err := c.disk.ClearFaults(); err != nil {
 		return true, err
 	}
 	if err := content(c.disk); err != nil {
@@ -185,15 +185,6 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 	_, _ = c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlReadPartitions)
 	_, err = c.call(ctx, syscall.SYS_CLOSE, nil, uint64(fd))
 	return err == nil, err
-}
-
-// clear takes off the faults that the content before was looked at with.
-func (c *Checker) clear() error {
-	c.disk.StopCounting()
-	if err := errors.Join(c.disk.ClearModes(), c.disk.RemoveRules()); err != nil {
-		return err
-	}
-	return c.disk.ChangePolicy(func(p *DiskPolicy) { *p = DiskPolicy{} })
 }
 
 const (
