@@ -45,7 +45,7 @@ func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 	own.Disks = nil
 	profile := *v.profile
 	profile.Disks = nil
-	vm, err := l.declareNumbered(v.name, "-crash", &profile, own)
+	vm, err := l.declareFree(func(n int) string { return numbered(v.name, "-crash", n) }, &profile, own)
 	if err != nil {
 		return nil, err
 	}

@@ -243,13 +243,15 @@ func firstFree(from int, name func(int) string, taken func(string) bool) (string
 	}
 }
 
-// declareNumbered declares a VM called base, suffix and the first number that makes the
-// name a free one. A base that is too long is cut.
-func (l *Lab) declareNumbered(base, suffix string, p *Profile, opts *BootOpts) (*VM, error) {
-	name := func(n int) string {
-		tail := fmt.Sprintf("%s%d", suffix, n)
-		return base[:min(len(base), maxName-len(tail))] + tail
-	}
+// numbered returns base with a suffix and a number. A base that is too long for a name
+// is cut.
+func numbered(base, suffix string, n int) string {
+	tail := fmt.Sprintf("%s%d", suffix, n)
+	return base[:min(len(base), maxName-len(tail))] + tail
+}
+
+// declareFree declares a VM under the first free name of name(1), name(2), ...
+func (l *Lab) declareFree(name func(n int) string, p *Profile, opts *BootOpts) (*VM, error) {
 	taken := func(name string) bool {
 		_, found := l.VM(name)
 		return found
