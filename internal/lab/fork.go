@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"provium/internal/network"
 	"provium/internal/parallel"
 )
 
@@ -53,20 +54,17 @@ func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks 
 			return forks, err
 		}
 		forks = append(forks, fork)
-		for _, nic := range v.attached() {
-			if _, err := nic.bridge.join([]Endpoint{{VM: fork, Name: fork.name}}); err != nil {
-				return forks, err
-			}
+		if err := v.host.network().AttachLike(v, fork); err != nil {
+			return forks, err
 		}
 	}
 	errs := parallel.Each(forks, func(fork *VM) error { return fork.Restore(ctx, path) })
 	if err := errors.Join(errs...); err != nil {
 		return forks, err
 	}
-	for _, nic := range v.attached() {
-		if err := nic.bridge.tell(ctx, forks); err != nil {
-			return forks, err
-		}
+	copies := make([]network.Station, n)
+	for i, fork := range forks {
+		copies[i] = fork
 	}
-	return forks, nil
+	return forks, v.host.network().Announce(ctx, v, copies)
 }

@@ -14,9 +14,19 @@ import (
 // Member is what a lab can hold: a *VM, a *Bridge or a *Lab.
 type Member interface {
 	Name() string
-	memberKind() string
-	// hold adds n to the number of labs that hold it and returns that number.
-	hold(n int) int
+	// Hold adds n to the number of labs that hold it and returns that number.
+	Hold(n int) int
+}
+
+// kindOf returns what MemberInfo calls a member.
+func kindOf(m Member) string {
+	switch m.(type) {
+	case *VM:
+		return "vm"
+	case *Bridge:
+		return "bridge"
+	}
+	return "sub_lab"
 }
 
 // MemberInfo names one member; Kind is "vm", "bridge" or "sub_lab".
@@ -59,8 +69,6 @@ func (l *Lab) Apart() *Lab { return &Lab{host: l.host, name: rootName} }
 // Name is the lab's name; a root lab is called "provium".
 func (l *Lab) Name() string { return l.name }
 
-func (l *Lab) memberKind() string { return "sub_lab" }
-
 // reserved are the names that dot-lookup on a lab needs for itself.
 var reserved = [...]string{"pack", "unpack", "vm_fixture", "lab_fixture"}
 
@@ -98,7 +106,7 @@ func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.host.bind(vm)
+	l.host.network().Bind(vm)
 	return vm, nil
 }
 
@@ -261,7 +269,7 @@ func (l *Lab) declareFree(name func(n int) string, p *Profile, opts *BootOpts) (
 		free, n = firstFree(n, name, taken)
 		vm, err := l.declare(free, p, opts)
 		if err == nil {
-			l.host.bind(vm)
+			l.host.network().Bind(vm)
 			return vm, nil
 		}
 		if !taken(free) {
@@ -300,7 +308,7 @@ func (l *Lab) Include(members []Member) error {
 		return err
 	}
 	for _, m := range added {
-		m.hold(1)
+		m.Hold(1)
 	}
 	return nil
 }
@@ -330,8 +338,8 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 			if slices.Contains(l.bridges, m) || slices.Contains(bridges, m) {
 				continue
 			}
-			if findBridge(l.bridges, m.name) != nil || findBridge(bridges, m.name) != nil {
-				return nil, &DuplicateNameError{Kind: "bridge", Name: m.name, Lab: l.name}
+			if findBridge(l.bridges, m.Name()) != nil || findBridge(bridges, m.Name()) != nil {
+				return nil, &DuplicateNameError{Kind: "bridge", Name: m.Name(), Lab: l.name}
 			}
 			bridges = append(bridges, m)
 		case *Lab:
@@ -351,7 +359,8 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 	return added, nil
 }
 
-func (l *Lab) hold(n int) int {
+// Hold adds n to the number of labs that hold l and returns that number.
+func (l *Lab) Hold(n int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holders += n
@@ -377,9 +386,9 @@ func (l *Lab) Remove(m Member) error {
 	l.host.membership.Lock()
 	defer l.host.membership.Unlock()
 	if !l.leave(m) {
-		return fmt.Errorf("%s `%s` is no member of lab `%s`", m.memberKind(), m.Name(), l.name)
+		return fmt.Errorf("%s `%s` is no member of lab `%s`", kindOf(m), m.Name(), l.name)
 	}
-	m.hold(-1)
+	m.Hold(-1)
 	return nil
 }
 
@@ -440,13 +449,13 @@ func (l *Lab) Members() []MemberInfo {
 	defer l.mu.Unlock()
 	all := make([]MemberInfo, 0, len(l.vms)+len(l.subLabs))
 	for _, v := range l.vms {
-		all = append(all, MemberInfo{v.memberKind(), v.name})
+		all = append(all, MemberInfo{kindOf(v), v.name})
 	}
 	for _, b := range l.bridges {
-		all = append(all, MemberInfo{b.memberKind(), b.name})
+		all = append(all, MemberInfo{kindOf(b), b.Name()})
 	}
 	for _, s := range l.subLabs {
-		all = append(all, MemberInfo{s.memberKind(), s.name})
+		all = append(all, MemberInfo{kindOf(s), s.name})
 	}
 	return all
 }
@@ -576,18 +585,18 @@ func (l *Lab) AllVMs() []*VM {
 func (l *Lab) CloseScope(ctx context.Context) []error {
 	closingVMs, closingLabs, closingBridges := l.leaveAll()
 	errs := parallel.Each(closingVMs, func(v *VM) error {
-		if v.hold(0) > 0 {
+		if v.Hold(0) > 0 {
 			return nil
 		}
 		err := v.Close(ctx)
 		if err != nil {
 			err = fmt.Errorf("vm `%s` close: %w", v.name, err)
 		}
-		return errors.Join(err, v.leaveBridges(ctx))
+		return errors.Join(err, v.host.network().Leave(ctx, v))
 	})
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	for _, s := range closingLabs {
-		if s.hold(0) <= 0 {
+		if s.Hold(0) <= 0 {
 			errs = append(errs, s.CloseScope(ctx)...)
 		}
 	}
@@ -599,7 +608,12 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	for _, b := range closingBridges {
 		if err := b.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("bridge `%s` close: %w", b.name, err))
+			errs = append(errs, fmt.Errorf("bridge `%s` close: %w", b.Name(), err))
+		}
+	}
+	if l.root {
+		if err := l.host.network().Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("bridges: %w", err))
 		}
 	}
 	return errs
@@ -617,12 +631,12 @@ func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*Bridge) {
 	l.vms, l.subLabs, l.ownedVMs, l.ownedLabs = nil, nil, nil, nil
 	l.mu.Unlock()
 	for _, v := range memberVMs {
-		if v.hold(-1) == 0 && !slices.Contains(vms, v) {
+		if v.Hold(-1) == 0 && !slices.Contains(vms, v) {
 			vms = append(vms, v)
 		}
 	}
 	for _, s := range memberLabs {
-		if s.hold(-1) == 0 && !slices.Contains(labs, s) {
+		if s.Hold(-1) == 0 && !slices.Contains(labs, s) {
 			labs = append(labs, s)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/network"
 	"provium/internal/snapshot"
 )
 
@@ -18,8 +19,7 @@ type labReturn struct {
 	readers map[string]*snapshot.Reader // by file
 	vms     []*vmReturn
 	byFile  map[string]*VM
-	bridges map[string]*Bridge // by path
-	states  map[string]*bridgeState
+	bridges map[string]network.Loaded // by path
 }
 
 // vmReturn is one VM of it.
@@ -45,7 +45,7 @@ func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
 	}
 	defer release()
 	r := &labReturn{lab: l, dir: dir, asCopy: asCopy, readers: map[string]*snapshot.Reader{}, byFile: map[string]*VM{},
-		bridges: map[string]*Bridge{}, states: map[string]*bridgeState{}}
+		bridges: map[string]network.Loaded{}}
 	defer r.close()
 	if err := r.check(ctx, l, &lf.Lab); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", l.name, err)
@@ -190,7 +190,7 @@ func (r *labReturn) run(ctx context.Context, s *labState) error {
 	if err := r.restoreBridges(r.lab, s, ""); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	if err := restoreServices(r.bridges, r.states); err != nil {
+	if err := r.lab.host.network().LoadServices(r.bridges); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
 	return r.lab.each("restore", vms, func(v *VM) error {
@@ -204,7 +204,7 @@ func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
 		if err != nil {
 			return fmt.Errorf("bridge `%s`: %w", s.Bridges[i].Name, err)
 		}
-		r.bridges[path+b.name], r.states[path+b.name] = b, &s.Bridges[i]
+		r.bridges[path+b.Name()] = network.Loaded{Bridge: b, State: &s.Bridges[i]}
 	}
 	for i := range s.Labs {
 		sub := l.ownLab(s.Labs[i].Name)

@@ -310,7 +310,7 @@ func (s *labShot) describe() labState {
 		seen[l] = true
 		for _, b := range l.memberBridges() {
 			if paths[b] == "" {
-				paths[b] = path + b.name
+				paths[b] = path + b.Name()
 			}
 		}
 		_, subs := l.vmsAndLabs()
@@ -340,8 +340,8 @@ func (s *labShot) describe() labState {
 			out.VMs = append(out.VMs, vmState{Name: v.name, Profile: v.profile.Name, State: state, File: shot.file, Opts: v.opts})
 		}
 		for _, b := range l.memberBridges() {
-			if paths[b] == path+b.name { // one of several labs is described once
-				out.Bridges = append(out.Bridges, b.save(paths))
+			if paths[b] == path+b.Name() { // one of several labs is described once
+				out.Bridges = append(out.Bridges, b.Save(func(o *Bridge) string { return paths[o] }))
 			}
 		}
 		for _, sub := range subs {

@@ -29,7 +29,7 @@ func sampleLab(t *testing.T) (*Lab, *fakemachine.Machines) {
 	on, _ := l.VM("on")
 	b, err := l.Bridge("lan", nil)
 	must(t, err)
-	must(t, b.Attach(ctx, []Endpoint{{on, "on"}, {inner, "inner"}}))
+	must(t, b.Attach(ctx, []Endpoint{{VM: on, Name: "on"}, {VM: inner, Name: "inner"}}))
 	for _, name := range []string{"on", "paused", "off", "dead", "inner"} {
 		v, _ := l.VM(name)
 		must(t, v.Boot(ctx, nil))
