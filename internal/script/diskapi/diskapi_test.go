@@ -48,38 +48,47 @@ local A, B, ZERO = ("A"):rep(512), ("B"):rep(512), ("\0"):rep(512)
 
 func TestDisk(t *testing.T) {
 	apitest.Check(t, fakeHost, prefix, map[string]string{
-		`eq(d:id(), "d") eq(d:size(), 1 << 20) eq(tostring(d), "disk(d of vm a)") eq(vm:disk("d"), d)`:                        "",
-		`d:write_sectors(3, A .. B) eq(d:read_sectors(3, 2), A .. B) eq(d:read_sectors(2, 1), ZERO)`:                          "",
-		`eq(d:is_detached(), false) d:detach() eq(d:is_detached(), true)`:                                                     "",
-		`eq(provium:vm("b", "host"):attach_disk():size(), 4 << 30)`:                                                           "",
-		`eq(provium:vm("b", "host"):attach_disk({discard = false, write_cache = false, readonly = true}):id(), "attached-b")`: "",
-		`vm:boot() d:write_sectors(0, A) eq(d:read_sectors(0, 1, {pending = true}), A)`:                                       "",
+		`eq(d:id(), "d") eq(d:size(), 1 << 20) eq(tostring(d), "disk(d of vm a)") eq(vm:disk("d"), d)`: "",
+
+		`d:write_sectors(3, A .. B) eq(d:read_sectors(3, 2), A .. B) eq(d:read_sectors(2, 1), ZERO)`: "",
+
+		`eq(d:is_detached(), false) d:detach() eq(d:is_detached(), true)`: "",
+
+		`eq(provium:vm("b", "host"):attach_disk():size(), 4 << 30)`: "",
+
+		`eq(provium:vm("b", "host"):attach_disk({discard = false, write_cache = false,
+		   readonly = true}):id(), "attached-b")`: "",
+
+		`vm:boot() d:write_sectors(0, A) eq(d:read_sectors(0, 1, {pending = true}), A)`: "",
+
 		`provium:vm("b", "host"):boot({disks = {{scratch = "1M", id = "x", logical_block_size = 4096,
 			physical_block_size = 4096, mediated = true}}})`: "",
 
 		`vm:disk(1)`:      "vm:disk: argument 1 (id) must be a string, got number",
 		`vm:disk("none")`: "vm:disk: ",
-		`vm:attach_disk({id = "d", size = "1M"})`:                                "vm:attach_disk: ",
-		`vm:attach_disk({id = ""})`:                                              "opts.id",
-		`vm:attach_disk({id = 1})`:                                               "opts.id must be a string, got number",
-		`vm:attach_disk({size = "1000"})`:                                        "opts.size: cannot parse size `1000`",
-		`vm:attach_disk({size = 1000})`:                                          "opts.size must be a multiple of 512",
-		`vm:attach_disk({image = ""})`:                                           "opts.image must not be empty",
-		`vm:attach_disk({image = "/none.raw"})`:                                  "/none.raw",
-		`vm:attach_disk({template = 1})`:                                         "opts.template must be a string",
-		`vm:attach_disk({image = "x", template = "y"})`:                          "opts.template and image exclude each other",
-		`vm:attach_disk({readonly = 1})`:                                         "opts.readonly must be true or false, got number",
-		`vm:attach_disk({format = "raw"})`:                                       "opts.format has no meaning without an image",
-		`vm:attach_disk({format = "zip", image = "x"})`:                          "opts.format must be one of",
-		`vm:attach_disk({format = 1})`:                                           "opts.format must be a string",
-		`vm:attach_disk({logical_block_size = 1024})`:                            "opts.logical_block_size must be 512 or 4096, got 1024",
-		`vm:attach_disk({physical_block_size = "x"})`:                            "opts.physical_block_size must be an integer",
-		`vm:attach_disk({discard = 1})`:                                          "opts.discard must be true or false",
-		`vm:attach_disk({write_cache = 1})`:                                      "opts.write_cache must be true or false",
+		`vm:attach_disk({id = "d", size = "1M"})`:       "vm:attach_disk: ",
+		`vm:attach_disk({id = ""})`:                     "opts.id",
+		`vm:attach_disk({id = 1})`:                      "opts.id must be a string, got number",
+		`vm:attach_disk({size = "1000"})`:               "opts.size: cannot parse size `1000`",
+		`vm:attach_disk({size = 1000})`:                 "opts.size must be a multiple of 512",
+		`vm:attach_disk({image = ""})`:                  "opts.image must not be empty",
+		`vm:attach_disk({image = "/none.raw"})`:         "/none.raw",
+		`vm:attach_disk({template = 1})`:                "opts.template must be a string",
+		`vm:attach_disk({image = "x", template = "y"})`: "opts.template and image exclude each other",
+		`vm:attach_disk({readonly = 1})`:                "opts.readonly must be true or false, got number",
+		`vm:attach_disk({format = "raw"})`:              "opts.format has no meaning without an image",
+		`vm:attach_disk({format = "zip", image = "x"})`: "opts.format must be one of",
+		`vm:attach_disk({format = 1})`:                  "opts.format must be a string",
+		`vm:attach_disk({logical_block_size = 1024})`:   "opts.logical_block_size must be 512 or 4096, got 1024",
+		`vm:attach_disk({physical_block_size = "x"})`:   "opts.physical_block_size must be an integer",
+		`vm:attach_disk({discard = 1})`:                 "opts.discard must be true or false",
+		`vm:attach_disk({write_cache = 1})`:             "opts.write_cache must be true or false",
+
 		`vm:attach_disk({logical_block_size = 4096, physical_block_size = 512})`: "opts: ",
-		`vm:attach_disk({logical_block_size = 4096, size = 512})`:                "a size of 512 bytes is no multiple of logical_block_size 4096",
-		`vm:attach_disk({speed = 1})`:                                            "unknown option `speed`",
-		`vm:attach_disk(1)`:                                                      "argument 1 (opts) must be a table, got number",
+
+		`vm:attach_disk({logical_block_size = 4096, size = 512})`: "512 bytes is no multiple of logical_block_size 4096",
+		`vm:attach_disk({speed = 1})`:                             "unknown option `speed`",
+		`vm:attach_disk(1)`:                                       "argument 1 (opts) must be a table, got number",
 
 		`d:read_sectors("0", 1)`:              "disk:read_sectors: argument 1 (offset) must be an integer, got string",
 		`d:read_sectors(0.5, 1)`:              "argument 1 (offset) must be an integer, got 0.5",
@@ -99,8 +108,8 @@ func TestBootDisks(t *testing.T) {
 	apitest.Check(t, fakeHost, prefix, map[string]string{
 		boot(`5`):                                  "opts.disks must be an array of tables, got number",
 		boot(`{x = 1}`):                            "opts.disks must be an array, it has the key `x`",
-		boot(`{1}`):                                "opts.disks[1] must be a table {path=}, {scratch=} or {template=}, got number",
-		boot(`{{}}`):                               "opts.disks[1]: exactly one of path, scratch and template is needed, none is given",
+		boot(`{1}`):                                "disks[1] must be a table {path=}, {scratch=} or {template=}, got",
+		boot(`{{}}`):                               "exactly one of path, scratch and template is needed, none is",
 		boot(`{{path = "x", scratch = "1M"}}`):     "given are path and scratch",
 		boot(`{{scratch = "1M"}, {size = 1}}`):     "opts.disks[2]: unknown option `size`",
 		boot(`{{path = ""}}`):                      "opts.path must not be empty",
@@ -111,6 +120,7 @@ func TestBootDisks(t *testing.T) {
 		boot(`{{scratch = "1M", readonly = 1}}`):   "opts.readonly must be true or false",
 		boot(`{{scratch = "1M", format = "raw"}}`): "opts.format has no meaning without an image",
 		boot(`{{path = "none.raw"}}`):              "none.raw",
+
 		`vm:boot({disks = {{scratch = "1M", id = "e"}}}) eq(vm:disk("e"):size(), 1 << 20)`: "",
 	})
 }
@@ -118,6 +128,7 @@ func TestBootDisks(t *testing.T) {
 func TestFaults(t *testing.T) {
 	apitest.Check(t, fakeHost, prefix, map[string]string{
 		`d:fault_inject("eio_read") eq(d:active_faults()[1], "eio_read") d:clear_faults() eq(#d:active_faults(), 0)`: "",
+
 		`d:fail_reads() d:fail_writes() d:fail_after(3) d:delay(1.5) d:fail_range(5, 2) d:fail_range(9, 1)
 		 local p = d:fault_policy() eq(p.fail_reads, true) eq(p.fail_writes, true) eq(p.fail_after, 3) eq(p.delay, 1.5)
 		 eq(#p.fail_range, 2) eq(p.fail_range[1].sector, 5) eq(p.fail_range[1].count, 2)
@@ -142,11 +153,14 @@ func TestFaults(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	apitest.Check(t, fakeHost, prefix, map[string]string{
-		`local id = d:inject{op = "read", sectors = {8, 2}, errno = "EIO", count = 2, probability = 1, seed = 4, delay = "1ms"}
+		`local id = d:inject{op = "read", sectors = {8, 2}, errno = "EIO", count = 2, probability = 1, seed = 4,
+		   delay = "1ms"}
 		 local r = d:rules()[1] eq(r.id, id) eq(r.op, "read") eq(r.sectors[1], 8) eq(r.sectors[2], 2) eq(r.errno, "EIO")
 		 eq(r.count, 2) eq(r.probability, 1.0) eq(r.seed, 4) eq(r.delay, 0.001) eq(r.hits, 0) eq(r.effect, nil)
 		 eq(pcall(d.read_sectors, d, 8, 1), false) eq(d:rules()[1].hits, 1) d:clear_rule(id) eq(#d:rules(), 0)`: "",
-		`d:inject{op = "write", sectors = 5, effect = "lose"} eq(d:rules()[1].effect, "lose") d:clear_rules() eq(#d:rules(), 0)`: "",
+
+		`d:inject{op = "write", sectors = 5, effect = "lose"} eq(d:rules()[1].effect, "lose")
+		 d:clear_rules() eq(#d:rules(), 0)`: "",
 
 		`d:inject()`:                           "disk:inject: argument 1 (opts) must be a table, got nil",
 		`d:inject{x = 1}`:                      "unknown option `x`",
@@ -186,10 +200,13 @@ func TestRules(t *testing.T) {
 
 func TestPowerCut(t *testing.T) {
 	apitest.Check(t, fakeHost, prefix+`vm:boot() `, map[string]string{
-		`d:write_sectors(0, A) local r = d:power_cut({keep = "all", torn = true}) eq(r.keep, "all") eq(r.seed, 7) eq(r.unflushed, 0)
+		`d:write_sectors(0, A) local r = d:power_cut({keep = "all", torn = true}) eq(r.keep, "all") eq(r.seed, 7)
+		 eq(r.unflushed, 0)
 		 eq(r.kept, 0) eq(r.torn, 0) eq(r.sectors, 0) d:power_on()`: "",
+
 		`eq(d:power_cut({keep = "prefix", count = 2, seed = 3}).seed, 3)`: "",
-		`eq(d:power_cut().keep, "none")`:                                  "",
+
+		`eq(d:power_cut().keep, "none")`: "",
 
 		`d:power_cut({keep = "some"})`:                          "opts.keep `some` is unknown (valid: ",
 		`d:power_cut({seed = "x"})`:                             "opts.seed must be an integer",
@@ -217,7 +234,7 @@ func TestRecording(t *testing.T) {
 		`d:mark("x")`:                                     "disk:mark: disk `d`: ",
 		`d:mark({})`:                                      "argument 1 (label) must be a string or a number, got table",
 		`d:mark(("x"):rep(201))`:                          "the label has 201 bytes (at most 200)",
-		`d:record():mark()`:                               "recording:mark: argument 1 (label) must be a string or a number, got nil",
+		`d:record():mark()`:                               "recording:mark: argument 1 (label) must be a string or a number",
 		`local r = d:record() r:stop() r:mark("x")`:       "recording:mark: ",
 		`d:record():save()`:                               "argument 1 (path) must be a string, got nil",
 		`local r = d:record() r:stop() r:save("/none/x")`: "recording:save: ",
@@ -244,14 +261,16 @@ func TestCrashPoints(t *testing.T) {
 		 local r = explore{prepare = function(vm, d) prepared = d:id() end, check = function(vm, d, p)
 		   eq(d:read_sectors(0, 1), p.number >= 2 and A or ZERO) eq(d:read_sectors(1, 1), p.number >= 4 and B or ZERO)
 		   eq(p.kind, "none") eq(p.at, p.number - 1) eq(p.entries, 3) eq(p.unflushed, 0) eq(p.kept, 0)
-		   eq(p.mark, p.number >= 3 and "first" or nil) eq(#p.marks, p.number >= 3 and 1 or 0) assert(p.text:find("cut after entry"))
+		   eq(p.mark, p.number >= 3 and "first" or nil)
+		   eq(#p.marks, p.number >= 3 and 1 or 0) assert(p.text:find("cut after entry"))
 		   seen[p.number] = true
 		 end}
 		 eq(prepared, "d") eq(#seen, 4) eq(r.points, 4) eq(r.checked, 4) eq(r.distinct, 4) eq(r.rechecked, 0) eq(r.entries, 3)
 		 eq(r.seed, 7) eq(#r.failed, 0)`: "",
 		// Every way of failing, in guests that are fresh and in ones that are reused.
 		`local r = explore{guests = 1, raise = false, stop_after = 9, check = function(vm, d, p)
-		   if p.number == 1 then return false elseif p.number == 2 then return false, "no good" elseif p.number == 3 then error("bad") end
+		   if p.number == 1 then return false elseif p.number == 2 then return false, "no good"
+		   elseif p.number == 3 then error("bad") end
 		 end}
 		 eq(#r.failed, 3) eq(r.failed[1].error, "it returned false") eq(r.failed[2].error, "no good")
 		 assert(r.failed[3].error:find("bad")) eq(r.failed[3].number, 3) eq(r.failed[3].mark, "first")`: "",
@@ -262,16 +281,18 @@ func TestCrashPoints(t *testing.T) {
 		 eq(table.concat(seen, " "), "4 2") eq(r.checked, 2)`: "",
 		`local r = explore{sample = 2, seed = 5, torn = true, reorder = false, unit = 8, limit = "1M", check = function() end}
 		 eq(r.checked, 2) eq(r.seed, 5)`: "",
-		`local rec = d:record() d:write_sectors(0, A) rec:stop() eq(explore{recording = rec, check = function() end}.points, 2)
+		`local rec = d:record() d:write_sectors(0, A) rec:stop()
+		 eq(explore{recording = rec, check = function() end}.points, 2)
 		 rec:save("x.rec") eq(explore{recording = "x.rec", check = function() end}.points, 2)`: "",
+
 		`local rec = d:record() d:write_sectors(0, A) rec:stop() eq(d:crash_points{check = function() end}.points, 2)`: "",
 
 		`explore{check = function() return false end, stop_after = 2}`: "disk:crash_points: 2 of 2 checked points failed" +
 			" (the recording has 4 points; seed 7)\n  point 1: ",
-		`explore{check = function() error("x") end}`: "{only = 1} looks at the first one alone, on the same recording, which {save = PATH} keeps",
+		`explore{check = function() error("x") end}`: "alone, on the same recording, which {save = PATH} keeps",
 		`pcall(explore, {check = function() error("x") end, save = "x.rec"})
 		 explore{recording = "x.rec", check = function() error("x") end}`: "{only = 1} looks at the first one alone",
-		`explore{check = function() error("x") end, save = "x.rec"}`: `{recording = "x.rec", only = 1} looks at the first one alone`,
+		`explore{check = function() error("x") end, save = "x.rec"}`: `{recording = "x.rec", only = 1} looks at`,
 		`d:crash_points{check = function() end, workload = function() for i = 1, 15 do d:write_sectors(i, A) end end}
 		 d:crash_points{check = function() return false end, stop_after = 100}`: "\n  and 6 more",
 
@@ -283,26 +304,28 @@ func TestCrashPoints(t *testing.T) {
 		`explore{check = print, workload = 1}`:                      "opts.workload must be a function",
 		`explore{check = print, save = ""}`:                         "opts.save must not be empty",
 		`explore{check = print, workload = print, recording = "x"}`: "opts.recording and opts.workload exclude each other",
-		`explore{check = print, recording = 1}`:                     "opts.recording must be a recording, or the path of a saved one, got number",
-		`explore{check = print, recording = d}`:                     "opts.recording must be a recording, or the path of a saved one, got disk",
+		`explore{check = print, recording = 1}`:                     "opts.recording must be a recording, or the path of a saved one",
+		`explore{check = print, recording = d}`:                     "must be a recording, or the path of a saved one, got disk",
 		`explore{check = print, recording = ""}`:                    "opts.recording must not be empty",
 		`explore{check = print, recording = "none.rec"}`:            "none.rec",
 		`local e = vm:attach_disk({id = "e", size = "1M"}) local r = e:record() r:stop()
 		 explore{check = print, recording = r}`: "opts.recording is of disk `e` of vm `a`",
-		`explore{check = print, limit = "x"}`:                                "opts.limit: cannot parse size",
-		`explore{check = print, torn = 1}`:                                   "opts.torn must be true or false",
-		`explore{check = print, reorder = 1}`:                                "opts.reorder must be true or false",
-		`explore{check = print, seed = 0.5}`:                                 "opts.seed must be an integer, got 0.5",
-		`explore{check = print, unit = 0}`:                                   "opts.unit must be between 1 and 1048576, got 0",
-		`explore{check = print, sample = 0}`:                                 "opts.sample must be between 1 and 1000000, got 0",
-		`explore{check = print, only = {}}`:                                  "opts.only must not be empty",
-		`explore{check = print, only = 5}`:                                   "there is no point 5, the recording has 4",
-		`explore{check = print, prepare = 1}`:                                "opts.prepare must be a function",
-		`explore{check = print, raise = 1}`:                                  "opts.raise must be true or false",
-		`explore{check = print, guests = 65}`:                                "opts.guests must be between 1 and 64, got 65",
-		`explore{check = print, stop_after = 0}`:                             "opts.stop_after must be between 1 and 1000000, got 0",
-		`explore{check = print, guest = "old"}`:                              "opts.guest `old` is unknown (valid: fresh, reuse)",
-		`explore{check = print, workload = function() error("work") end}`:    "work",
+		`explore{check = print, limit = "x"}`:    "opts.limit: cannot parse size",
+		`explore{check = print, torn = 1}`:       "opts.torn must be true or false",
+		`explore{check = print, reorder = 1}`:    "opts.reorder must be true or false",
+		`explore{check = print, seed = 0.5}`:     "opts.seed must be an integer, got 0.5",
+		`explore{check = print, unit = 0}`:       "opts.unit must be between 1 and 1048576, got 0",
+		`explore{check = print, sample = 0}`:     "opts.sample must be between 1 and 1000000, got 0",
+		`explore{check = print, only = {}}`:      "opts.only must not be empty",
+		`explore{check = print, only = 5}`:       "there is no point 5, the recording has 4",
+		`explore{check = print, prepare = 1}`:    "opts.prepare must be a function",
+		`explore{check = print, raise = 1}`:      "opts.raise must be true or false",
+		`explore{check = print, guests = 65}`:    "opts.guests must be between 1 and 64, got 65",
+		`explore{check = print, stop_after = 0}`: "opts.stop_after must be between 1 and 1000000, got 0",
+		`explore{check = print, guest = "old"}`:  "opts.guest `old` is unknown (valid: fresh, reuse)",
+
+		`explore{check = print, workload = function() error("work") end}`: "work",
+
 		`explore{check = print, prepare = function() error("prepared") end}`: "prepared",
 	})
 }
@@ -314,8 +337,10 @@ func TestSweep(t *testing.T) {
 		 eq(r.requests, 0) eq(r.runs, 0) eq(r.missed, 0) eq(#r.failed, 0)`: "",
 		`local seen = {} local r = d:sweep{only = {3, 1}, guests = 1}(function(vm, d, n) seen[#seen + 1] = n end)
 		 eq(table.concat(seen, " "), "0 3 1") eq(r.runs, 2) eq(r.missed, 2)`: "",
-		`local r = d:sweep{only = {3, 1}, raise = false, stop_after = 5, guest = "reuse"}(function(vm, d, n) return n == 0 end)
-		 eq(#r.failed, 2) eq(r.failed[1].number, 1) eq(r.failed[1].error, "it returned false") eq(r.failed[1].request, nil)`: "",
+		`local r = d:sweep{only = {3, 1}, raise = false, stop_after = 5, guest = "reuse"}(
+		   function(vm, d, n) return n == 0 end)
+		 eq(#r.failed, 2) eq(r.failed[1].number, 1) eq(r.failed[1].error, "it returned false")
+		 eq(r.failed[1].request, nil)`: "",
 		`local only = {} for i = 1, 12 do only[i] = i end
 		 d:sweep{only = only, stop_after = 50}(function(vm, d, n) return n == 0 end)`: "\n  and 2 more",
 
@@ -342,7 +367,9 @@ func TestIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Idle = true
-	for _, source := range []string{`provium.kept:crash_points{check = print}`, `provium.swept(print)`, `provium.kept:fail_reads()`} {
+	for _, source := range []string{
+		`provium.kept:crash_points{check = print}`, `provium.swept(print)`, `provium.kept:fail_reads()`,
+	} {
 		if err := s.Run(source); err == nil || !strings.Contains(err.Error(), binding.ErrIdle.Error()) {
 			t.Errorf("%s: %v", source, err)
 		}
