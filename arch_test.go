@@ -42,7 +42,7 @@ var allowed = map[string]struct {
 	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "the Lua API over the domain; only it and its subpackages import lua"},
 	"internal/run":      {[]string{"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu", "internal/localvmm"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":    {nil, "knows no VM"},
-	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/vnet", "internal/blockdev", "internal/disk", "internal/snapshot", "internal/image", "internal/console", "internal/event", "internal/stream"}, "the domain over its backends"},
+	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/network", "internal/vnet", "internal/blockdev", "internal/disk", "internal/snapshot", "internal/image", "internal/console", "internal/event", "internal/parallel", "internal/stream"}, "the domain over its backends"},
 	"internal/disk":     {[]string{"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot"}, "the disks of a VM over their contents"},
 	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
 	"internal/snapshot": {nil, "a file format"},
@@ -52,6 +52,7 @@ var allowed = map[string]struct {
 	"internal/wire":     {[]string{"internal/msgpack"}, "a protocol"},
 	"internal/agent":    {[]string{"internal/wire"}, "guest side of the agent link"},
 	"internal/vnet":     {nil, "a network of its own"},
+	"internal/network":  {[]string{"internal/vnet", "internal/parallel", "internal/stream", "internal/qemu", "internal/guest"}, "bridges of a test file, and the netdevs of guests"},
 	"internal/nbd":      {nil, "a protocol"},
 	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
@@ -75,7 +76,8 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{"internal/script/value"}, "differences of texts; package value quotes them"},
 	"internal/script/value":    {[]string{"internal/lua"}, "Lua values to Go and back, without a domain word"},
 
-	"internal/guest/handle": {[]string{"internal/guest", "internal/stream"}, "objects of a guest that a test holds"},
+	"internal/parallel":     {nil, "goroutines, whatever they do"},
+	"internal/guest/handle": {[]string{"internal/guest", "internal/parallel", "internal/stream"}, "objects of a guest that a test holds"},
 	"internal/stream":       {nil, "bytes as they appear, from any source"},
 }
 
