@@ -146,8 +146,8 @@ func TestImports(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm") {
 				continue // tests run fake machines
 			}
-			if strings.HasSuffix(file, "_test.go") && key == "internal/guest/handle" && target == "internal/wire" {
-				continue // tests have a fake agent
+			if strings.HasSuffix(file, "_test.go") && (key == "internal/guest/handle" || key == "internal/lab") && target == "internal/wire" {
+				continue // tests look at what a fake agent gets
 			}
 			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) && target == "internal/script/apitest" {
 				continue // tests of methods run them in its session
