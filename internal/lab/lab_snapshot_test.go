@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"provium/internal/fakemachine"
+	"provium/internal/network"
+	"provium/internal/stream"
 )
 
 // sampleLab is a lab with VMs in every state, one of them in two labs, and a bridge.
@@ -29,7 +31,7 @@ func sampleLab(t *testing.T) (*Lab, *fakemachine.Machines) {
 	on, _ := l.VM("on")
 	b, err := l.Bridge("lan", nil)
 	must(t, err)
-	must(t, b.Attach(ctx, []Endpoint{{VM: on, Name: "on"}, {VM: inner, Name: "inner"}}))
+	must(t, b.Attach(ctx, []network.Endpoint{{VM: on, Name: "on"}, {VM: inner, Name: "inner"}}))
 	for _, name := range []string{"on", "paused", "off", "dead", "inner"} {
 		v, _ := l.VM(name)
 		must(t, v.Boot(ctx, nil))
@@ -142,7 +144,7 @@ func TestLabSnapshotsThatCannotBe(t *testing.T) {
 	refused(file, "exists and is no directory")
 	refused(full, "exists and is no lab snapshot")
 	refused(filepath.Join(full, "none", "lab"), "lab `net` snapshot", "no such file")
-	s, err := on.AsActor().TailFile(ctx, "/tmp/who", 0, false, Site{File: "x.test.lua", Line: 3})
+	s, err := on.AsActor().TailFile(ctx, "/tmp/who", 0, false, stream.Site{File: "x.test.lua", Line: 3})
 	must(t, err)
 	refused("", "lab:snapshot() refused", "live streams", `tail_file("/tmp/who") at x.test.lua:3`)
 	s.Close()

@@ -11,6 +11,8 @@ import (
 
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
+	"provium/internal/guest/handle"
+	"provium/internal/stream"
 )
 
 func TestMembersOfEveryKind(t *testing.T) {
@@ -124,14 +126,14 @@ func TestOperationsOfGuests(t *testing.T) {
 	}
 	quiet(true, "after the boot")
 	m.Files.Write("/tmp/x", nil)
-	file, err := v.OpenFile(ctx, "/tmp/x", FileMode{Read: true})
+	file, err := v.OpenFile(ctx, "/tmp/x", handle.FileMode{Read: true})
 	must(t, err)
 	if v.OpenFileCount() != 1 {
 		t.Error("no open file")
 	}
 	quiet(false, "a file is open")
 	must(t, file.Close(ctx))
-	stream, err := v.TailFile(ctx, "/tmp/x", 0, false, Site{})
+	stream, err := v.TailFile(ctx, "/tmp/x", 0, false, stream.Site{})
 	must(t, err)
 	if v.OpenStreamCount() != 1 || v.Streams()[0] != stream {
 		t.Error("no open stream")
@@ -142,7 +144,7 @@ func TestOperationsOfGuests(t *testing.T) {
 		<-ctx.Done()
 		return -1, uint32(unix.EINTR)
 	})
-	call, err := v.SyscallAsync(ctx, Syscall{Nr: unix.SYS_PAUSE})
+	call, err := v.SyscallAsync(ctx, guest.Syscall{Nr: unix.SYS_PAUSE})
 	must(t, err)
 	quiet(false, "a system call was not awaited")
 	must(t, call.Close(ctx))
@@ -183,7 +185,7 @@ func TestOperationsWaitForSnapshots(t *testing.T) {
 func TestOperationsOfAGuestThatIsGone(t *testing.T) {
 	ctx := t.Context()
 	v, _ := bootFake(t)
-	p, err := v.RunAsync(ctx, RunRequest{Shell: "sleep 100"})
+	p, err := v.RunAsync(ctx, guest.RunRequest{Shell: "sleep 100"})
 	must(t, err)
 	must(t, v.Reset(ctx))
 	_, _, err = p.Status(ctx, "proc:status")
