@@ -61,32 +61,12 @@ func (l *Lab) DeclareFrom(name, profile string) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm, err := l.declareFree(name, p)
-	if err != nil {
-		return nil, err
-	}
-	l.host.network().Bind(vm)
-	return vm, nil
-}
-
-func (l *Lab) declareFree(name string, p *Profile) (*VM, error) {
-	free := name
-	for n := 2; ; n++ {
-		if err := checkName("vm", free); err != nil {
-			return nil, err
+	return l.declareFree(func(n int) string {
+		if n == 1 {
+			return name
 		}
-		if _, taken := l.VM(free); !taken {
-			vm, err := l.declare(free, p, nil)
-			if err == nil {
-				return vm, nil
-			}
-			if _, taken := l.VM(free); !taken {
-				return nil, err
-			}
-		}
-		suffix := fmt.Sprintf("-%d", n)
-		free = name[:min(len(name), maxName-len(suffix))] + suffix
-	}
+		return numbered(name, "-", n)
+	}, p, nil)
 }
 
 // SubLabFrom makes a new sub-lab, __lab_0, __lab_1 and so on, that is the lab of a

@@ -49,7 +49,7 @@ func forkRefusal(err error) error {
 // copies declares the forks, puts them on the bridges, and restores them at once.
 func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks []*VM, err error) {
 	for range n {
-		fork, err := scope.declareNumbered(v.name, "-", v.profile, v.opts)
+		fork, err := scope.declareFree(func(n int) string { return numbered(v.name, "-", n) }, v.profile, v.opts)
 		if err != nil {
 			return forks, err
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"provium/internal/network"
 	"provium/internal/parallel"
 )
 
@@ -23,7 +24,7 @@ func kindOf(m Member) string {
 	switch m.(type) {
 	case *VM:
 		return "vm"
-	case *Bridge:
+	case *network.Bridge:
 		return "bridge"
 	}
 	return "sub_lab"
@@ -41,7 +42,7 @@ type Lab struct {
 
 	mu      sync.Mutex
 	vms     []*VM // members in order of joining
-	bridges []*Bridge
+	bridges []*network.Bridge
 	subLabs []*Lab
 	holders int // labs that hold this one, for sub-labs
 
@@ -50,7 +51,7 @@ type Lab struct {
 	// What was made here, in order of creation. It is closed with the scope
 	// even after its membership was ended.
 	ownedVMs     []*VM
-	ownedBridges []*Bridge
+	ownedBridges []*network.Bridge
 	ownedLabs    []*Lab
 }
 
@@ -251,13 +252,15 @@ func firstFree(from int, name func(int) string, taken func(string) bool) (string
 	}
 }
 
-// declareNumbered declares a VM called base, suffix and the first number that makes the
-// name a free one. A base that is too long is cut.
-func (l *Lab) declareNumbered(base, suffix string, p *Profile, opts *BootOpts) (*VM, error) {
-	name := func(n int) string {
-		tail := fmt.Sprintf("%s%d", suffix, n)
-		return base[:min(len(base), maxName-len(tail))] + tail
-	}
+// numbered returns base with a suffix and a number. A base that is too long for a name
+// is cut.
+func numbered(base, suffix string, n int) string {
+	tail := fmt.Sprintf("%s%d", suffix, n)
+	return base[:min(len(base), maxName-len(tail))] + tail
+}
+
+// declareFree declares a VM under the first free name of name(1), name(2), ...
+func (l *Lab) declareFree(name func(n int) string, p *Profile, opts *BootOpts) (*VM, error) {
 	taken := func(name string) bool {
 		_, found := l.VM(name)
 		return found
@@ -317,7 +320,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var vms []*VM
-	var bridges []*Bridge
+	var bridges []*network.Bridge
 	var labs []*Lab
 	for _, m := range members {
 		switch m := m.(type) {
@@ -332,7 +335,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				return nil, &DuplicateNameError{Kind: "vm", Name: m.name}
 			}
 			vms = append(vms, m)
-		case *Bridge:
+		case *network.Bridge:
 			if slices.Contains(l.bridges, m) || slices.Contains(bridges, m) {
 				continue
 			}
@@ -398,7 +401,7 @@ func (l *Lab) leave(m Member) (was bool) {
 	switch m := m.(type) {
 	case *VM:
 		l.vms, was = without(l.vms, m)
-	case *Bridge:
+	case *network.Bridge:
 		l.bridges, was = without(l.bridges, m)
 	case *Lab:
 		l.subLabs, was = without(l.subLabs, m)
@@ -619,7 +622,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 
 // leaveAll ends all memberships and returns what is to be closed: what was made here,
 // and what no lab holds any more.
-func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*Bridge) {
+func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*network.Bridge) {
 	l.host.membership.Lock()
 	defer l.host.membership.Unlock()
 	l.mu.Lock()
