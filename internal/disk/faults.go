@@ -115,12 +115,3 @@ func (d *Disk) ClearFaults() error {
 	return errors.Join(d.ClearModes(), d.RemoveRules(),
 		d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{} }))
 }
-
-// ClearFaults removes all modes, rules and counters, and the policy.
-func (d *Disk) ClearFaults() error {
-	d.StopCounting()
-	if err := errors.Join(d.ClearModes(), d.RemoveRules()); err != nil {
-		return err
-	}
-	return d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{} })
-}
