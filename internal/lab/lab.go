@@ -473,27 +473,47 @@ func (l *Lab) Claim(ctx context.Context, memory int64, cpus int) error {
 // memberVMs collects the VMs of this lab and of its sub-labs, each once.
 func (l *Lab) memberVMs() []*VM {
 	var all []*VM
-	seen := map[*Lab]bool{}
-	var walk func(*Lab)
-	walk = func(at *Lab) {
-		if seen[at] {
-			return
-		}
-		seen[at] = true
-		at.mu.Lock()
-		vms, subs := slices.Clone(at.vms), slices.Clone(at.subLabs)
-		at.mu.Unlock()
+	_ = l.walk(func(at *Lab, _ string) error {
+		vms, _ := at.vmsAndLabs()
 		for _, v := range vms {
 			if !slices.Contains(all, v) {
 				all = append(all, v)
 			}
 		}
-		for _, s := range subs {
-			walk(s)
-		}
-	}
-	walk(l)
+		return nil
+	})
 	return all
+}
+
+// walk calls visit for l and the labs below it, each once and before those below it.
+// The path of l is "", that of a sub-lab of a sub-lab "outer/inner/". It stops at the
+// first error and returns it.
+func (l *Lab) walk(visit func(at *Lab, path string) error) error {
+	seen := map[*Lab]bool{}
+	var walk func(at *Lab, path string) error
+	walk = func(at *Lab, path string) error {
+		if seen[at] {
+			return nil
+		}
+		seen[at] = true
+		if err := visit(at, path); err != nil {
+			return err
+		}
+		_, subs := at.vmsAndLabs()
+		for _, s := range subs {
+			if err := walk(s, path+s.name+"/"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return walk(l, "")
+}
+
+func (l *Lab) vmsAndLabs() ([]*VM, []*Lab) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.vms), slices.Clone(l.subLabs)
 }
 
 // Boot boots all VMs of the lab and its sub-labs at once, except those that run
@@ -536,12 +556,12 @@ func (l *Lab) batch(ctx context.Context, action string, need, skip []State, do f
 	if len(failed) > 0 {
 		return fmt.Errorf("lab `%s` %s failed, nothing was changed: %s", l.name, action, strings.Join(failed, "; "))
 	}
-	return l.each(action, todo, func(v *VM) error { return do(ctx, v) })
+	return l.batchError(action, todo, parallel.Each(todo, func(v *VM) error { return do(ctx, v) }))
 }
 
-// each does something to all VMs at once. The error names those that failed.
-func (l *Lab) each(action string, vms []*VM, do func(*VM) error) error {
-	errs := parallel.Each(vms, do)
+// batchError returns the errors of VMs as one that names those VMs, nil when there are
+// none.
+func (l *Lab) batchError(action string, vms []*VM, errs []error) error {
 	var failed []string
 	for i, err := range errs {
 		if err != nil {
