@@ -52,75 +52,86 @@ func report(err error) {
 	fmt.Fprintln(os.Stderr, "provium-agent: "+strings.ReplaceAll(err.Error(), "\n", "\nprovium-agent: "))
 }
 
-// initPipe returns the descriptor of the pipe to the stub that is PID 1, or -1.
-func initPipe(args []string) (int, error) {
+func run(args []string) error {
 	pipe := -1
 	for _, a := range args {
 		v, ok := strings.CutPrefix(a, "--init-pipe=")
 		n, err := strconv.Atoi(v)
 		if !ok || err != nil || n < 0 {
-			return -1, fmt.Errorf("argument %q: only --init-pipe=N is known", a)
+			return fmt.Errorf("argument %q: only --init-pipe=N is known", a)
 		}
 		pipe = n
 		unix.CloseOnExec(pipe)
-	}
-	return pipe, nil
-}
-
-// start loads the drivers and, as part of the boot, prepares the system.
-func start(system *boot.System, pipe int) (kind boot.Init, err error) {
-	if pipe < 0 {
-		if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
-			report(err)
-		}
-		return boot.InitOther, nil
-	}
-	if err := boot.LoadEarly(); err != nil {
-		report(err)
-	}
-	// While the kernel sets the port up, the rest can be done. The link answers only
-	// after that: NICs and disks attached by the first operations find their drivers.
-	if err := boot.LoadLate(); err != nil {
-		report(err)
-	}
-	if kind, err = system.Prepare(pipe, report); err != nil {
-		return kind, err
-	}
-	if kind == boot.InitMinimal {
-		system.WatchPowerButton(report)
-	}
-	return kind, nil
-}
-
-// run starts the agent and serves the host. It returns only with an error.
-func run(args []string) error {
-	pipe, err := initPipe(args)
-	if err != nil {
-		return err
 	}
 	system, err := boot.Open()
 	if err != nil {
 		return err
 	}
-	kind, err := start(system, pipe)
+	kind, err := bringUp(system, pipe)
 	if err != nil {
 		return err
+	}
+	a, err := newAgent(system, kind)
+	if err != nil {
+		return err
+	}
+	port, err := system.OpenPort()
+	if err != nil {
+		return err
+	}
+	for {
+		if err := a.Serve(port); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if err := port.AwaitHost(); err != nil {
+			return err
+		}
+	}
+}
+
+// bringUp prepares the guest for the link. pipe leads to PID 1, unless that is not
+// ours; then it is negative. Failures that leave a guest to work with are reported.
+func bringUp(system *boot.System, pipe int) (kind boot.Init, err error) {
+	kind = boot.InitOther
+	if pipe >= 0 {
+		if err := boot.LoadEarly(); err != nil {
+			report(err)
+		}
+		// While the kernel sets the port up, the rest can be done. The link
+		// answers only after that: NICs and disks attached by the first
+		// operations find their drivers.
+		if err := boot.LoadLate(); err != nil {
+			report(err)
+		}
+		if kind, err = system.Prepare(pipe, report); err != nil {
+			return kind, err
+		}
+		if kind == boot.InitMinimal {
+			system.WatchPowerButton(report)
+		}
+	} else if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
+		report(err)
 	}
 	// The drivers are there, and with them the disks of the start.
 	if err := system.LinkDisks(); err != nil {
 		report(err)
 	}
+	return kind, nil
+}
+
+// newAgent returns the agent with the descriptors that it keeps open.
+func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 	null, err := system.DevNull()
 	if err != nil {
-		return fmt.Errorf("open /dev/null: %w", err)
+		return nil, fmt.Errorf("open /dev/null: %w", err)
 	}
 	random, err := system.Random()
 	if err != nil {
-		return fmt.Errorf("open /dev/urandom: %w", err)
+		return nil, fmt.Errorf("open /dev/urandom: %w", err)
 	}
 	mounts, err := system.Mounts()
 	if err != nil {
-		return fmt.Errorf("open mount table: %w", err)
+		return nil, fmt.Errorf("open mount table: %w", err)
 	}
 	follow := system.Follow
 	if kind == boot.InitMinimal {
@@ -132,7 +143,7 @@ func run(args []string) error {
 	if err != nil {
 		executor = 0
 	}
-	a := agent.New(agent.Config{
+	return agent.New(agent.Config{
 		Version:  version,
 		GuestOS:  system.OS(),
 		BootID:   system.BootID(),
@@ -147,17 +158,5 @@ func run(args []string) error {
 		AwaitDisk: system.AwaitDisk,
 		Proc:      system.Proc(),
 		Sys:       system.Sys(),
-	})
-	port, err := system.OpenPort()
-	if err != nil {
-		return err
-	}
-	for {
-		if err := a.Serve(port); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
-		}
-		if err := port.AwaitHost(); err != nil {
-			return err
-		}
-	}
+	}), nil
 }

@@ -180,8 +180,8 @@ func golden(t *testing.T, name, got string) {
 // One frame is spelt out by hand, so that the golden file cannot drift with
 // the encoder.
 func TestFrameByHand(t *testing.T) {
-	got := frame(t, Envelope{TS: 5, Event: FileBlocked{Path: "a", WaitingFor: Amount{MemoryBytes: 256, CPUs: 1},
-		Reason: BlockedJobsLimit}})
+	got := frame(t, Envelope{TS: 5,
+		Event: FileBlocked{Path: "a", WaitingFor: Amount{MemoryBytes: 256, CPUs: 1}, Reason: BlockedJobsLimit}})
 	body := "\x83\xa2ts\x05\xa4kind\xacfile_blocked\xa7payload\x83\xa4path\xa1a" +
 		"\xabwaiting_for\x82\xacmemory_bytes\xcd\x01\x00\xa4cpus\x01" +
 		"\xa6reason\xaajobs_limit"
@@ -295,10 +295,11 @@ func TestDecodeErrors(t *testing.T) {
 		{"negative", envelope("vm_shutdown", "\x81\xabduration_ns\xff"), ErrMalformed, "integer -1", 0},
 		{"cid", envelope("vm_spawned", "\x81\xa3cid\xcf\x00\x00\x00\x01\x00\x00\x00\x00"), ErrMalformed, "4294967296",
 			0},
-		{"depth", envelope("test_started", "\x81\xa4meta\x81\xa1x"+strings.Repeat("\x91", 100000)+"\xc0"), ErrMalformed,
-			"deeper than 64", 0},
-		{"array bomb", envelope("file_discovered", "\x81\xacfixture_refs\xdd\x00\xff\xff\xff"+
-			strings.Repeat("\xa0", 1<<24-1)[:1<<23]), ErrMalformed, "bytes left", 0},
+		{"depth", envelope("test_started", "\x81\xa4meta\x81\xa1x"+strings.Repeat("\x91", 100000)+"\xc0"),
+			ErrMalformed, "deeper than 64", 0},
+		{"array bomb", envelope("file_discovered",
+			"\x81\xacfixture_refs\xdd\x00\xff\xff\xff"+strings.Repeat("\xa0",
+				1<<24-1)[:1<<23]), ErrMalformed, "bytes left", 0},
 		{"nodes", envelope("test_started", "\x81\xa4meta\x81\xa1x\xdd\x00\x20\x00\x00"+strings.Repeat("\xc0", 1<<21)),
 			ErrMalformed, "more than 1048576 values", 0},
 	} {

@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/network"
+	"provium/internal/parallel"
 	"provium/internal/snapshot"
 )
 
-// labReturn is the restore of a lab snapshot.
+// labReturn is the state of one restore of a lab snapshot.
 type labReturn struct {
 	lab     *Lab
 	dir     string
@@ -18,22 +20,21 @@ type labReturn struct {
 	readers map[string]*snapshot.Reader // by file
 	vms     []*vmReturn
 	byFile  map[string]*VM
-	bridges map[string]*Bridge // by path
-	states  map[string]*bridgeState
+	bridges map[string]network.Loaded // by path
 }
 
-// vmReturn is one VM of it.
+// vmReturn is a VM that is being restored.
 type vmReturn struct {
 	vm    *VM
 	saved *vmState
 }
 
-// Restore makes the lab what was saved in a directory: its own members in place,
-// so that handles stay good, and missing ones anew. Everything is checked before
-// anything is touched. Other members stay.
+// Restore returns the lab to what was saved in a directory. Members are restored in
+// place, so that handles stay valid; missing ones are created; other members stay as
+// they are. Everything is checked before anything is changed.
 func (l *Lab) Restore(ctx context.Context, dir string) error { return l.restore(ctx, dir, false) }
 
-// restore is Restore; as a copy it has bridges with identities of their own.
+// restore is Restore. With asCopy, the bridges get new MACs and addresses.
 func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
 	lf, err := readLabFile(dir)
 	if err != nil {
@@ -45,7 +46,7 @@ func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
 	}
 	defer release()
 	r := &labReturn{lab: l, dir: dir, asCopy: asCopy, readers: map[string]*snapshot.Reader{}, byFile: map[string]*VM{},
-		bridges: map[string]*Bridge{}, states: map[string]*bridgeState{}}
+		bridges: map[string]network.Loaded{}}
 	defer r.close()
 	if err := r.check(ctx, l, &lf.Lab); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", l.name, err)
@@ -62,8 +63,8 @@ func (r *labReturn) close() {
 	}
 }
 
-// check opens and verifies all files, and looks for names that are taken. l is nil
-// where the lab is not there yet.
+// check opens and verifies all files and returns an error when a name is taken. l is
+// nil for a lab that does not exist yet.
 func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 	for i := range s.VMs {
 		v := &s.VMs[i]
@@ -110,21 +111,24 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 	return nil
 }
 
-// mayReturn tells whether a member of that kind and name can come back.
+// mayReturn returns an error when a member of that kind and name cannot be restored.
 func (l *Lab) mayReturn(kind, name, profile string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	vm := findVM(l.vms, name)
-	have := map[string]bool{"vm": vm != nil, "bridge": findBridge(l.bridges, name) != nil, "lab": findLab(l.subLabs, name) != nil}
+	have := map[string]bool{"vm": vm != nil, "bridge": findBridge(l.bridges, name) != nil,
+		"lab": findLab(l.subLabs, name) != nil}
 	if have[kind] {
 		if vm != nil && kind == "vm" && vm.profile.Name != profile {
-			return fmt.Errorf("vm `%s` of the snapshot has profile `%s`, the one of lab `%s` has profile `%s`", name, profile, l.name, vm.profile.Name)
+			return fmt.Errorf("vm `%s` of the snapshot has profile `%s`, the one of lab `%s` has profile `%s`",
+				name, profile, l.name, vm.profile.Name)
 		}
 		return nil
 	}
 	for _, other := range []string{"vm", "bridge", "lab"} {
 		if have[other] {
-			return fmt.Errorf("%s `%s` of the snapshot cannot come back: the name is taken by a %s of lab `%s`", kind, name, other, l.name)
+			return fmt.Errorf("%s `%s` of the snapshot cannot come back: the name is taken by a %s of lab `%s`",
+				kind, name, other, l.name)
 		}
 	}
 	if kind == "vm" {
@@ -133,7 +137,7 @@ func (l *Lab) mayReturn(kind, name, profile string) error {
 	return nil
 }
 
-// declare makes what is missing and collects what is to be restored.
+// declare creates the missing VMs and labs, and collects the VMs to restore.
 func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 	for i := range s.VMs {
 		saved := &s.VMs[i]
@@ -161,48 +165,41 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 		r.vms = append(r.vms, &vmReturn{vm, saved})
 	}
 	for i := range s.Labs {
-		sub, err := l.ownLab(s.Labs[i].Name)
-		if err != nil {
-			return err
-		}
-		if err := r.declare(sub, &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
+		if err := r.declare(l.ownLab(s.Labs[i].Name), &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ownLab is the sub-lab of that name here, made when it is missing.
-func (l *Lab) ownLab(name string) (*Lab, error) {
+// ownLab returns the sub-lab of that name in l, and creates it when it is missing.
+func (l *Lab) ownLab(name string) *Lab {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if sub := findLab(l.subLabs, name); sub != nil {
-		return sub, nil
+		return sub
 	}
-	sub := &Lab{host: l.host, name: name, holders: 1}
-	l.subLabs = append(l.subLabs, sub)
-	l.ownedLabs = append(l.ownedLabs, sub)
-	return sub, nil
+	return l.addLab(name)
 }
 
-// run ends the guests there are, then brings bridges and VMs back.
+// run shuts the guests down, then restores bridges and VMs.
 func (r *labReturn) run(ctx context.Context, s *labState) error {
 	vms := make([]*VM, len(r.vms))
 	for i, v := range r.vms {
 		vms[i] = v.vm
 	}
-	if err := eachNamed(r.lab, "restore", vms, func(v *VM) error { return v.Shutdown(ctx) }); err != nil {
+	errs := parallel.Each(vms, func(v *VM) error { return v.Shutdown(ctx) })
+	if err := r.lab.batchError("restore", vms, errs); err != nil {
 		return err
 	}
 	if err := r.restoreBridges(r.lab, s, ""); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	if err := restoreServices(r.bridges, r.states); err != nil {
+	if err := r.lab.host.network().LoadServices(r.bridges); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	return eachNamed(r.lab, "restore", vms, func(v *VM) error {
-		return r.bringBack(ctx, r.vms[slices.Index(vms, v)])
-	})
+	errs = parallel.Each(r.vms, func(v *vmReturn) error { return r.bringBack(ctx, v) })
+	return r.lab.batchError("restore", vms, errs)
 }
 
 func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
@@ -211,26 +208,23 @@ func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
 		if err != nil {
 			return fmt.Errorf("bridge `%s`: %w", s.Bridges[i].Name, err)
 		}
-		r.bridges[path+b.name], r.states[path+b.name] = b, &s.Bridges[i]
+		r.bridges[path+b.Name()] = network.Loaded{Bridge: b, State: &s.Bridges[i]}
 	}
 	for i := range s.Labs {
-		sub, err := l.ownLab(s.Labs[i].Name)
-		if err == nil {
-			err = r.restoreBridges(sub, &s.Labs[i], path+s.Labs[i].Name+"/")
-		}
-		if err != nil {
+		sub := l.ownLab(s.Labs[i].Name)
+		if err := r.restoreBridges(sub, &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// bringBack gives a VM, which has no guest now, its state.
+// bringBack restores a VM that has no guest.
 func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 	if !v.saved.runs() {
 		state := v.saved.State
 		if state == Dead {
-			state = Shutdown // it has no reason any more
+			state = Shutdown // the reason of its death was not saved
 		}
 		v.vm.settle(state)
 		return nil
@@ -247,7 +241,7 @@ func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 	return err
 }
 
-// Prepare restores the VMs of a lab snapshot ahead of need, see (*VM).Prepare.
+// Prepare restores the VMs of a lab snapshot ahead of need, as (*VM).Prepare does.
 func (l *Lab) Prepare(ctx context.Context, dir string) error {
 	lf, err := readLabFile(dir)
 	if err != nil {

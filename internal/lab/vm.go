@@ -13,6 +13,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/network"
 )
 
 // VM is one virtual machine of a test. It outlives its guests: each boot makes
@@ -40,7 +41,7 @@ type VM struct {
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
 
-	nics  []*NIC // attached, in order of attaching
+	nics  []*network.NIC // attached, in order of attaching
 	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests
@@ -56,9 +57,8 @@ func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	return v
 }
 
-func (v *VM) memberKind() string { return "vm" }
-
-func (v *VM) hold(n int) int {
+// Hold adds n to the number of labs that hold v and returns that number.
+func (v *VM) Hold(n int) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.holders += n

@@ -36,16 +36,14 @@ func samples() []FileResult {
 		}},
 		{Path: "tests/rich.test.lua", Status: FileFailed, Tests: []TestResult{
 			{Name: "shows\nall of a failure \x1b[31mred\u202e", Status: TestFailed, Log: []string{"before"},
-				Message: "tests/rich.test.lua:31: assert_eq failed: a ~= b\n\n  - one\n  + two\n    " +
-					"three\n\ntraceback:\n  tests/rich.test.lua:31: in function <tests/rich.test.lua:20>\n\nlast " +
-					"operations:\n  0.012s vm:run(\"make\")\n",
+				Message: "tests/rich.test.lua:31: assert_eq failed: a ~= b\n\n  - one\n  + two\n    three\n\ntraceback:\n  tests/rich.test.lua:31: in function <tests/rich.test.lua:20>\n\nlast operations:\n  0.012s vm:run(\"make\")\n",
 				ConsoleExcerpt: strings.Repeat("[    1.000000] noise\r\n", 25) +
 					"[    2.000000] \x1b[1mBUG\x1b[0m: x\xff\n\x1b]0;title\x07\x1b]2;t\x1b\\end\x1b[2J\x07\x1b"},
 			{Name: "is skipped", Status: TestSkipped, Message: "filtered: slow tests skipped (pass --include-slow)"},
 			{Name: "is todo", Status: TestSkipped, Message: "todo"},
 		}},
-		{Path: "tests/broken.test.lua", Status: FileFailed, ChunkError: "tests/broken.test.lua:3: attempt to index a " +
-			"nil value (global 'vmm')\ntraceback:\n  tests/broken.test.lua:3: in main chunk"},
+		{Path: "tests/broken.test.lua", Status: FileFailed,
+			ChunkError: "tests/broken.test.lua:3: attempt to index a nil value (global 'vmm')\ntraceback:\n  tests/broken.test.lua:3: in main chunk"},
 		{Path: "tests/crash.test.lua", Status: FileCrashed, ChunkError: "runner died: signal: segmentation fault",
 			Tests: []TestResult{
 				{Name: "calls C", Status: TestFailed, Message: "failed-due-to-poisoned-state"},
@@ -164,8 +162,7 @@ func TestCounts(t *testing.T) {
 	if c != want || c.OK() {
 		t.Errorf("%+v", c)
 	}
-	if got := Summary(c, 1234*time.Millisecond); got != "8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; "+
-		"2 file(s) not started" {
+	if got := Summary(c, 1234*time.Millisecond); got != "8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; 2 file(s) not started" {
 		t.Error(got)
 	}
 	if !(Counts{Files: 1, Skipped: 3}).OK() {
@@ -177,7 +174,8 @@ func TestHeader(t *testing.T) {
 	for want, h := range map[string]Header{
 		"provium: 3 file(s), accelerator tcg (the CPU offers neither vmx nor svm), seed 7": {3, "tcg",
 			"the CPU offers neither vmx nor svm", []string{"seed 7"}},
-		"provium: 1 file(s), accelerator kvm": {Files: 1, Accelerator: "kvm"},
+		"provium: 1 file(s), accelerator kvm": {Files: 1,
+			Accelerator: "kvm"},
 	} {
 		if got := h.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -194,8 +192,8 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errPipe }
 func TestWriteErrors(t *testing.T) {
 	term := NewTerminal(TerminalConfig{Out: brokenWriter{}, Err: brokenWriter{}})
 	for _, err := range []error{
-		term.File(samples()[0]), term.File(samples()[1]), term.Summary(Counts{}, 0),
-		NewJSON(brokenWriter{}).File(samples()[0]),
+		term.File(samples()[0]), term.File(samples()[1]), term.Summary(Counts{},
+			0), NewJSON(brokenWriter{}).File(samples()[0]),
 	} {
 		if !errors.Is(err, errPipe) {
 			t.Error(err)

@@ -53,7 +53,7 @@ type FileResult struct {
 	ChunkError string
 	Tests      []TestResult
 	Duration   time.Duration
-	// Warnings do not count as failures, for instance a resource that cannot be closed.
+	// Warnings do not count as failures, like an error in closing a resource.
 	Warnings []string
 }
 
@@ -106,8 +106,8 @@ func (r FileResult) count() (passed, failed, skipped int) {
 
 // Summary is the last line of a run, without a newline.
 func Summary(c Counts, elapsed time.Duration) string {
-	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs", c.Files, c.Passed, c.Failed, c.Skipped,
-		elapsed.Seconds())
+	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs",
+		c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
 	if c.NotStarted > 0 {
 		s += fmt.Sprintf("; %d file(s) not started", c.NotStarted)
 	}

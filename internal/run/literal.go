@@ -15,7 +15,7 @@ import (
 const maxScan = 4 << 20
 
 // describe reads what a test file says about itself before it runs. A file that
-// cannot be read says nothing: its runner tells why.
+// cannot be read says nothing: its runner reports why.
 func describe(path, abs string) Candidate {
 	c := Candidate{Path: path, Abs: abs, FixtureRefs: []string{}}
 	f, err := os.Open(abs)

@@ -55,7 +55,7 @@ func (l *luaLexer) skipLine() {
 	l.at += n
 }
 
-// next returns the next token. After tokenEnd there are only such.
+// next returns the next token. After tokenEnd it returns that for ever.
 func (l *luaLexer) next() luaToken {
 	for l.at < len(l.src) {
 		c := l.src[l.at]

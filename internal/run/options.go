@@ -54,7 +54,7 @@ type Options struct {
 	Signals <-chan os.Signal
 }
 
-// repeat is the flags that make a further run decide like this one what is left to
+// repeat returns the flags that make a further run decide like this one what is left to
 // chance, "" if a run without flags does.
 func (o *Options) repeat() string {
 	var flags []string

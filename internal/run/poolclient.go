@@ -7,8 +7,7 @@ import (
 	"provium/internal/sched"
 )
 
-// poolClient passes the requests of one file's runner to the pool. It implements
-// poolAccess.
+// poolClient lets one file's runner draw on the pool. It implements resources.
 type poolClient struct {
 	file *sched.File
 	ctx  context.Context // ends with the file
@@ -16,29 +15,27 @@ type poolClient struct {
 	work sync.WaitGroup
 
 	mu   sync.Mutex
-	held map[uint64]func() // releases what was granted, or withdraws a request
+	held map[uint64]func() // gives back what was granted, or gives up a request
 }
 
-// newPoolClient returns the client of a file; ctx ends with the file.
 func newPoolClient(ctx context.Context, file *sched.File) *poolClient {
 	return &poolClient{file: file, ctx: ctx, held: map[uint64]func(){}}
 }
 
-// Charge implements poolAccess.
-func (p *poolClient) Charge(id uint64, vm string, memory int64, cpus int, answer func(error)) {
+// Acquire implements resources.
+func (p *poolClient) Acquire(id uint64, vm string, memory int64, cpus int, answer func(error)) {
 	p.request(id, answer, func(ctx context.Context) (func(), error) {
 		return p.file.Acquire(ctx, "vm `"+vm+"`", sched.Amount{Memory: memory, CPUs: cpus})
 	})
 }
 
-// Claim implements poolAccess.
+// Claim implements resources.
 func (p *poolClient) Claim(id uint64, memory int64, cpus int, answer func(error)) {
 	p.request(id, answer, func(ctx context.Context) (func(), error) {
 		return func() {}, p.file.Claim(ctx, sched.Amount{Memory: memory, CPUs: cpus})
 	})
 }
 
-// request starts a request, and calls answer with its result.
 func (p *poolClient) request(id uint64, answer func(error), ask func(context.Context) (func(), error)) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	p.mu.Lock()
@@ -58,15 +55,15 @@ func (p *poolClient) request(id uint64, answer func(error), ask func(context.Con
 		}
 		p.mu.Unlock()
 		cancel()
-		if err == nil && !wanted { // dropped while it was granted
+		if err == nil && !wanted { // dropped in the moment it was granted
 			release()
 		}
 		answer(err)
 	}()
 }
 
-// Drop implements poolAccess.
-func (p *poolClient) Drop(id uint64) {
+// Release implements resources.
+func (p *poolClient) Release(id uint64) {
 	p.mu.Lock()
 	release := p.held[id]
 	delete(p.held, id)

@@ -72,8 +72,8 @@ func TestDiscovery(t *testing.T) {
 		"tests/a/z.test.lua")
 	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{"tests/b.test.lua", "tests", "./tests/../tests"}}),
 		"tests/b.test.lua", "tests/a.test.lua", "tests/a/z.test.lua")
-	wantPaths(t, selectPaths(t, cfg, Selection{WorkDir: filepath.Join(cfg.Dir, "more"),
-		Paths: []string{".", "../top.test.lua"}}),
+	wantPaths(t, selectPaths(t, cfg,
+		Selection{WorkDir: filepath.Join(cfg.Dir, "more"), Paths: []string{".", "../top.test.lua"}}),
 		"more/m.test.lua", "top.test.lua")
 	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{filepath.Join(cfg.Dir, "tests/.hidden")}}),
 		"tests/.hidden/h.test.lua")
@@ -144,8 +144,8 @@ func TestNotices(t *testing.T) {
 	if err != nil || got.Notice != "no file is selected (1 found)" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = Select(cfg, Selection{WorkDir: cfg.Dir, RerunFailed: true,
-		RerunState: filepath.Join(cfg.Dir, "none.json")}, 0)
+	got, err = Select(cfg,
+		Selection{WorkDir: cfg.Dir, RerunFailed: true, RerunState: filepath.Join(cfg.Dir, "none.json")}, 0)
 	if err != nil || !strings.Contains(got.Notice, "nothing to re-run") {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -282,8 +282,8 @@ func TestParseShard(t *testing.T) {
 	}
 	for _, text := range []string{"", "x", "0/3", "4/3", "1", "1/", "/3", "1/0", "-1/3", "+1/3", "1/3/3", "1 /3",
 		"1/99999999999999999999"} {
-		if got, err := ParseShard(text); err == nil || !strings.Contains(err.Error(), "shard `"+text+
-			"`: expected I/N") {
+		if got, err := ParseShard(text); err == nil ||
+			!strings.Contains(err.Error(), "shard `"+text+"`: expected I/N") {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
@@ -323,8 +323,8 @@ func TestShardFromEnv(t *testing.T) {
 			"of SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_MIN, SLURM_ARRAY_TASK_COUNT some are set and some are not"},
 		"slurm with stride": {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "1",
 			"SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
-		"slurm, bad": {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "-1", "SLURM_ARRAY_TASK_COUNT": "3"},
-			Shard{}, "", "no valid shard"},
+		"slurm, bad": {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "-1",
+			"SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, from, err := ShardFromEnv(func(name string) (string, bool) { v, ok := c.env[name]; return v, ok })

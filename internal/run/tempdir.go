@@ -20,7 +20,7 @@ type tempDir struct {
 
 const lockSuffix = ".lock"
 
-// newTempDir makes the private directory of a run. The lock comes first: a
+// newTempDir creates the private directory of a run. The lock comes first: a
 // directory is never there without one.
 func newTempDir(base string) (*tempDir, error) {
 	for {

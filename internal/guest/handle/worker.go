@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"provium/internal/guest"
+	"provium/internal/parallel"
 )
 
 // Worker is a process of the guest that makes system calls and starts commands with
@@ -157,13 +158,7 @@ func (w *Worker) Close(ctx context.Context) error {
 	if closed || w.check("worker:close") != nil {
 		return nil
 	}
-	all := w.alive()
-	errs := make([]error, len(all), len(all)+1)
-	var closing sync.WaitGroup
-	for i, p := range all {
-		closing.Go(func() { errs[i] = p.Close(ctx) })
-	}
-	closing.Wait()
+	errs := parallel.Each(w.alive(), func(p *Process) error { return p.Close(ctx) })
 	errs = append(errs, w.object.do(ctx, "worker:close", func(c *guest.Client, _ *Epoch) error {
 		return c.CloseWorker(ctx, w.handle)
 	}))
