@@ -87,7 +87,7 @@ func (s *Session) close() {
 
 // Run runs Lua code and returns its error.
 func (s *Session) Run(source string) error {
-	chunk, err := s.State.LoadString(source, "@"+filepath.Join(s.Dir, "tests/x.lua"))
+	chunk, err := s.State.LoadString(source, filepath.Join(s.Dir, "tests/x.lua"))
 	if err != nil {
 		return err
 	}
