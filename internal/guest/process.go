@@ -7,7 +7,7 @@ import (
 	"provium/internal/wire"
 )
 
-// Process is what the agent tells about a process it has started.
+// Process describes a process that the agent has started.
 type Process struct {
 	Handle uint64
 	PID    int
@@ -16,7 +16,7 @@ type Process struct {
 }
 
 // StartProcess starts a command and leaves it running. Stdin is what it reads
-// first; its standard input stays open. worker is 0, or who starts it.
+// first; its standard input stays open. worker starts it; 0 is the agent.
 func (c *Client) StartProcess(ctx context.Context, r RunRequest, worker uint64) (Process, error) {
 	run := RunOp{r}.request().(*wire.Run)
 	req := &wire.ProcStart{Run: *run, Worker: worker}
@@ -86,7 +86,7 @@ func (c *Client) CloseProcessStdin(ctx context.Context, handle uint64) error {
 	return err
 }
 
-// CloseProcess has the agent forget a process; one that runs is ended first.
+// CloseProcess makes the agent forget a process; one that runs is ended first.
 func (c *Client) CloseProcess(ctx context.Context, handle uint64) error {
 	_, err := c.do(ctx, &wire.ProcClose{Handle: handle}, transfer{})
 	return err

@@ -12,6 +12,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
+	"provium/internal/network"
 	"provium/internal/qemu"
 )
 
@@ -24,7 +25,7 @@ type instance struct {
 	agentTimeout time.Duration
 	giveBack     func() // returns the pool's share
 	plan         *startPlan
-	wiring       wiring
+	netdevs      *network.Netdevs
 	made         *guest.Client // link of a stand-by, for the first boot
 	ownDir       string        // to be removed at the end; "" is none
 
@@ -56,13 +57,14 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 	i := &instance{vm: v, agentTimeout: agentTimeout, giveBack: giveBack, plan: p, epoch: p.mark.Restore(),
 		ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
+	i.netdevs = v.host.network().NewNetdevs(v, cfg.Dir)
 	i.watch = newConsoleWatch(v, i)
 	cfg.Serial, cfg.HVC, cfg.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
 	if b := v.host.takeStandby(ctx, p); b != nil {
 		i.adopt(b)
 	} else {
 		var err error
-		if cfg.NICs, err = i.wiring.wire(cfg.Dir, p.nics, p.restored); err != nil {
+		if cfg.NICs, err = i.netdevs.Create(p.nics, p.restored); err != nil {
 			i.cancel(err)
 			return nil, err
 		}
@@ -76,7 +78,7 @@ func startInstance(ctx context.Context, v *VM, p *startPlan, agentTimeout time.D
 			i.machine, err = qemu.Start(ctx, own)
 		}
 		if err != nil {
-			i.wiring.close()
+			i.netdevs.Close()
 			i.cancel(err)
 			return nil, err
 		}
@@ -123,7 +125,7 @@ func (i *instance) supervise() {
 		link.Fail(gone)
 	}
 	i.work.Wait()
-	i.wiring.close()
+	i.netdevs.Close()
 	if i.ownDir != "" {
 		_ = os.RemoveAll(i.ownDir) // with the run's directory, if not now
 	}

@@ -13,6 +13,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/guest"
+	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -31,7 +32,7 @@ type standby struct {
 	err     error
 	machine *qemu.Machine
 	link    *guest.Client
-	cables  []*cable
+	netdevs *network.Netdevs
 	drives  disk.Drives
 	output  [2]heldWriter
 	events  heldEvents
@@ -120,6 +121,7 @@ func (h *Host) prepare(p *startPlan, limit time.Duration) {
 	}
 	s.next++
 	b := &standby{key: key, dir: fmt.Sprintf("%s/s%d", h.TempDir, s.next), built: make(chan struct{})}
+	b.netdevs = h.network().NewNetdevs(nil, b.dir)
 	cfg, err := b.config(h, p)
 	if err != nil {
 		_ = b.drives.Close()
@@ -191,16 +193,10 @@ func closeRestore(r *qemu.Restore) {
 
 // build starts the guest, has its agent answer, and stops it.
 func (b *standby) build(ctx context.Context, cfg *qemu.Config, p *startPlan) error {
-	cfg.NICs = nil
-	for _, n := range p.nics {
-		c, err := newCable(b.dir, n.bridge, nil, n.slot, n.ifname)
-		if err != nil {
-			return err
-		}
-		b.cables = append(b.cables, c)
-		cfg.NICs = append(cfg.NICs, c.dev)
-	}
 	var err error
+	if cfg.NICs, err = b.netdevs.CreateUnbound(p.nics); err != nil {
+		return err
+	}
 	if b.machine, err = qemu.Start(ctx, *cfg); err != nil {
 		return err
 	}
@@ -313,9 +309,7 @@ func (s *standbys) removeLocked(b *standby) {
 		if b.link != nil {
 			_ = b.link.Close() // nothing is under way
 		}
-		for _, c := range b.cables {
-			c.close()
-		}
+		b.netdevs.Close()
 		_ = b.drives.Close() // nobody has seen them
 		_ = os.RemoveAll(b.dir)
 	}()
@@ -351,19 +345,7 @@ func (i *instance) adopt(b *standby) {
 	b.lost.set(i.whyLost)
 	b.output[deviceSerial].set(i.watch.device(deviceSerial))
 	b.output[deviceHVC].set(i.watch.device(deviceHVC))
-	for _, c := range b.cables {
-		for _, p := range i.plan.nics {
-			if p.slot != c.dev.Slot {
-				continue
-			}
-			c.bridge, c.ifname = p.bridge, p.ifname
-			if p.nic != nil {
-				c.bind(p.nic)
-				c.up = !p.nic.carrier() // QEMU is told in any case
-			}
-		}
-	}
-	i.wiring.cables = b.cables
+	i.netdevs.Adopt(b.netdevs, i.plan.nics)
 	i.plan.drives = b.drives
 	b.events.set(i.onEvent)
 }

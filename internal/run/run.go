@@ -42,7 +42,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return ExitOK, nil
 	}
 	sweepTempDirs(o.TempBase)
-	// A cache that cannot be used is told of by the build that needs it.
+	// The build that needs the cache reports one that cannot be used.
 	_ = (&fixture.Cache{Dir: o.Config.CacheDir, Limit: o.Config.CacheMaxSize}).Prune()
 	temp, err := newTempDir(o.TempBase)
 	if err != nil {
@@ -116,7 +116,8 @@ func (o *Options) budget() (sched.Amount, error) {
 	if o.CPUOvercommit != 0 {
 		cpus, clamped := sched.Overcommit(b.CPUs, o.CPUOvercommit)
 		if clamped {
-			fmt.Fprintf(o.Stderr, "provium: --cpu-overcommit %v is held within %v to %v\n", o.CPUOvercommit, sched.MinOvercommit, sched.MaxOvercommit)
+			fmt.Fprintf(o.Stderr, "provium: --cpu-overcommit %v is held within %v to %v\n",
+				o.CPUOvercommit, sched.MinOvercommit, sched.MaxOvercommit)
 		}
 		b.CPUs = cpus
 	}
@@ -133,6 +134,8 @@ type session struct {
 
 	bus    *event.Bus
 	events *event.FileSink // of --save-events, or nil
+
+	ran map[string]bool // the files that ran in any iteration; true when one of them failed there
 }
 
 func (s *session) openEvents() error {
@@ -189,7 +192,9 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	pool, err := sched.New(sched.Config{
 		Total: s.budget, Jobs: s.o.Jobs,
 		Blocked: func(file string, waitingFor sched.Amount, why sched.Reason) {
-			s.bus.Emit(event.FileBlocked{Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why)})
+			s.bus.Emit(event.FileBlocked{
+				Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why),
+			})
 		},
 	})
 	if err != nil {
@@ -242,19 +247,26 @@ func notStarted(results []*report.FileResult) int {
 	return n
 }
 
-// remember writes the rerun state.
+// remember updates the rerun state after an iteration. A file that failed in one
+// iteration stays in the state, also when it passes in a later one.
 func (s *session) remember(candidates []Candidate, results []*report.FileResult) error {
 	if s.o.RerunState == "" {
 		return nil
 	}
-	var ran, failed []string
+	if s.ran == nil {
+		s.ran = map[string]bool{}
+	}
 	for i, r := range results {
-		if r == nil {
-			continue
+		if r != nil {
+			path := candidates[i].Abs
+			s.ran[path] = s.ran[path] || r.Status != report.FilePassed
 		}
-		ran = append(ran, candidates[i].Abs)
-		if r.Status != report.FilePassed {
-			failed = append(failed, candidates[i].Abs)
+	}
+	var ran, failed []string
+	for path, hasFailed := range s.ran {
+		ran = append(ran, path)
+		if hasFailed {
+			failed = append(failed, path)
 		}
 	}
 	return UpdateRerun(s.o.RerunState, ran, failed)
