@@ -170,8 +170,8 @@ func (f *Files) Symlink(target, name string) (failure *wire.Error) {
 	return failure
 }
 
-// Mkdir creates a directory and those above it.
-func (f *Files) Mkdir(name string) *wire.Error {
+// MkdirAll creates a directory and the directories above it.
+func (f *Files) MkdirAll(name string) *wire.Error {
 	return f.mkdir(&wire.Mkdir{Path: name, Parents: true})
 }
 

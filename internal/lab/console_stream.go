@@ -18,7 +18,7 @@ const consoleChunk = 64 << 10
 
 // Read opens a stream of what the console prints: the first one of a boot from
 // its beginning, later ones from where the previous one stopped.
-func (c Console) Read(site Site) (*Stream, error) {
+func (c Console) Read(site stream.Site) (*stream.Stream, error) {
 	log := c.log()
 	if log != nil && c.vm.host.Local {
 		return nil, errors.New("console:read: VMM does not expose a console socket")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"provium/internal/network"
 	"provium/internal/parallel"
 )
 
@@ -23,7 +24,7 @@ func kindOf(m Member) string {
 	switch m.(type) {
 	case *VM:
 		return "vm"
-	case *Bridge:
+	case *network.Bridge:
 		return "bridge"
 	}
 	return "sub_lab"
@@ -41,7 +42,7 @@ type Lab struct {
 
 	mu      sync.Mutex
 	vms     []*VM // members in order of joining
-	bridges []*Bridge
+	bridges []*network.Bridge
 	subLabs []*Lab
 	holders int // labs that hold this one, for sub-labs
 
@@ -50,7 +51,7 @@ type Lab struct {
 	// What was made here, in order of creation. It is closed with the scope
 	// even after its membership was ended.
 	ownedVMs     []*VM
-	ownedBridges []*Bridge
+	ownedBridges []*network.Bridge
 	ownedLabs    []*Lab
 }
 
@@ -251,13 +252,15 @@ func firstFree(from int, name func(int) string, taken func(string) bool) (string
 	}
 }
 
-// declareNumbered declares a VM called base, suffix and the first number that makes the
-// name a free one. A base that is too long is cut.
-func (l *Lab) declareNumbered(base, suffix string, p *Profile, opts *BootOpts) (*VM, error) {
-	name := func(n int) string {
-		tail := fmt.Sprintf("%s%d", suffix, n)
-		return base[:min(len(base), maxName-len(tail))] + tail
-	}
+// numbered returns base with a suffix and a number. A base that is too long for a name
+// is cut.
+func numbered(base, suffix string, n int) string {
+	tail := fmt.Sprintf("%s%d", suffix, n)
+	return base[:min(len(base), maxName-len(tail))] + tail
+}
+
+// declareFree declares a VM under the first free name of name(1), name(2), ...
+func (l *Lab) declareFree(name func(n int) string, p *Profile, opts *BootOpts) (*VM, error) {
 	taken := func(name string) bool {
 		_, found := l.VM(name)
 		return found
@@ -317,7 +320,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var vms []*VM
-	var bridges []*Bridge
+	var bridges []*network.Bridge
 	var labs []*Lab
 	for _, m := range members {
 		switch m := m.(type) {
@@ -332,7 +335,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				return nil, &DuplicateNameError{Kind: "vm", Name: m.name}
 			}
 			vms = append(vms, m)
-		case *Bridge:
+		case *network.Bridge:
 			if slices.Contains(l.bridges, m) || slices.Contains(bridges, m) {
 				continue
 			}
@@ -398,7 +401,7 @@ func (l *Lab) leave(m Member) (was bool) {
 	switch m := m.(type) {
 	case *VM:
 		l.vms, was = without(l.vms, m)
-	case *Bridge:
+	case *network.Bridge:
 		l.bridges, was = without(l.bridges, m)
 	case *Lab:
 		l.subLabs, was = without(l.subLabs, m)
@@ -470,27 +473,47 @@ func (l *Lab) Claim(ctx context.Context, memory int64, cpus int) error {
 // memberVMs collects the VMs of this lab and of its sub-labs, each once.
 func (l *Lab) memberVMs() []*VM {
 	var all []*VM
-	seen := map[*Lab]bool{}
-	var walk func(*Lab)
-	walk = func(at *Lab) {
-		if seen[at] {
-			return
-		}
-		seen[at] = true
-		at.mu.Lock()
-		vms, subs := slices.Clone(at.vms), slices.Clone(at.subLabs)
-		at.mu.Unlock()
+	_ = l.walk(func(at *Lab, _ string) error {
+		vms, _ := at.vmsAndLabs()
 		for _, v := range vms {
 			if !slices.Contains(all, v) {
 				all = append(all, v)
 			}
 		}
-		for _, s := range subs {
-			walk(s)
-		}
-	}
-	walk(l)
+		return nil
+	})
 	return all
+}
+
+// walk calls visit for l and the labs below it, each once and before those below it.
+// The path of l is "", that of a sub-lab of a sub-lab "outer/inner/". It stops at the
+// first error and returns it.
+func (l *Lab) walk(visit func(at *Lab, path string) error) error {
+	seen := map[*Lab]bool{}
+	var walk func(at *Lab, path string) error
+	walk = func(at *Lab, path string) error {
+		if seen[at] {
+			return nil
+		}
+		seen[at] = true
+		if err := visit(at, path); err != nil {
+			return err
+		}
+		_, subs := at.vmsAndLabs()
+		for _, s := range subs {
+			if err := walk(s, path+s.name+"/"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return walk(l, "")
+}
+
+func (l *Lab) vmsAndLabs() ([]*VM, []*Lab) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.vms), slices.Clone(l.subLabs)
 }
 
 // Boot boots all VMs of the lab and its sub-labs at once, except those that run
@@ -533,12 +556,12 @@ func (l *Lab) batch(ctx context.Context, action string, need, skip []State, do f
 	if len(failed) > 0 {
 		return fmt.Errorf("lab `%s` %s failed, nothing was changed: %s", l.name, action, strings.Join(failed, "; "))
 	}
-	return l.each(action, todo, func(v *VM) error { return do(ctx, v) })
+	return l.batchError(action, todo, parallel.Each(todo, func(v *VM) error { return do(ctx, v) }))
 }
 
-// each does something to all VMs at once. The error names those that failed.
-func (l *Lab) each(action string, vms []*VM, do func(*VM) error) error {
-	errs := parallel.Each(vms, do)
+// batchError returns the errors of VMs as one that names those VMs, nil when there are
+// none.
+func (l *Lab) batchError(action string, vms []*VM, errs []error) error {
 	var failed []string
 	for i, err := range errs {
 		if err != nil {
@@ -619,7 +642,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 
 // leaveAll ends all memberships and returns what is to be closed: what was made here,
 // and what no lab holds any more.
-func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*Bridge) {
+func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*network.Bridge) {
 	l.host.membership.Lock()
 	defer l.host.membership.Unlock()
 	l.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/network"
 )
 
 // VM is one virtual machine of a test. It outlives its guests: each boot makes
@@ -40,7 +41,7 @@ type VM struct {
 	frozen    chan struct{}  // while a snapshot is taken: closed at its end
 	holders   int            // labs that hold this VM
 
-	nics  []*NIC // attached, in order of attaching
+	nics  []*network.NIC // attached, in order of attaching
 	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests

@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/console"
+	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/image"
 	"provium/internal/lab"
@@ -178,8 +179,8 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {
-		out.Disks = append(out.Disks, lab.DiskSpec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template,
-			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: lab.DiskModel{LogicalBlock: int(d.LogicalBlock),
+		out.Disks = append(out.Disks, disk.Spec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template,
+			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: qemu.DiskModel{LogicalBlock: int(d.LogicalBlock),
 				PhysicalBlock: int(d.PhysicalBlock), NoDiscard: d.NoDiscard, NoWriteCache: d.NoWriteCache}})
 	}
 	switch {
