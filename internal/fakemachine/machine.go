@@ -101,6 +101,11 @@ func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 	return nil, Errno(wireECANCELED)
 }
 
+// Refuse returns an OpFunc that fails with a Linux errno.
+func Refuse(errno uint32) OpFunc {
+	return func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) { return nil, Errno(errno) }
+}
+
 const wireECANCELED = 125
 
 // Errno is a failure with a Linux errno.
