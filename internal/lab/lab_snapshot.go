@@ -28,7 +28,7 @@ type labShot struct {
 // vmShot is one VM of it.
 type vmShot struct {
 	vm      *VM
-	inst    *instance // nil: it does not run
+	inst    *guestRun // nil: it does not run
 	state   State
 	file    string // relative; "" without a guest
 	w       *snapshot.Writer
@@ -157,7 +157,7 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 		if shot.inst == nil {
 			continue
 		}
-		if shot.inst.isSuspended() {
+		if shot.inst.IsSuspended() {
 			return nil, fmt.Errorf("lab `%s` snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", s.lab.name, v.name)
 		}
 		running = append(running, v)

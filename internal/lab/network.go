@@ -178,7 +178,7 @@ func (v *VM) syncNetwork(ctx context.Context) error {
 		return nil
 	}
 	err = inst.syncNetwork(ctx, state == Booted)
-	if err != nil && inst.ended() {
+	if err != nil && inst.IsOver() {
 		return nil // its next boot begins with what is right then
 	}
 	if err != nil {
@@ -189,12 +189,12 @@ func (v *VM) syncNetwork(ctx context.Context) error {
 
 // syncNetwork brings devices, carriers and the guest's configuration up to date.
 // A guest that does not run is told when it does.
-func (i *instance) syncNetwork(ctx context.Context, runs bool) error {
-	runs = runs && !i.isSuspended()
+func (i *guestRun) syncNetwork(ctx context.Context, runs bool) error {
+	runs = runs && !i.IsSuspended()
 	var link *guest.Client
 	if runs {
 		var err error
-		if link, err = i.client(ctx); err != nil {
+		if link, err = i.Client(ctx); err != nil {
 			return err
 		}
 	}
@@ -212,7 +212,7 @@ func (i *instance) syncNetwork(ctx context.Context, runs bool) error {
 }
 
 // syncCables plugs and unplugs. Held: i.wiring.mu.
-func (i *instance) syncCables(ctx context.Context, runs bool) error {
+func (i *guestRun) syncCables(ctx context.Context, runs bool) error {
 	w := &i.wiring
 	for _, n := range i.vm.attached() {
 		c := w.find(func(c *cable) bool { return c.nic == n })
@@ -260,7 +260,7 @@ func (w *wiring) find(is func(*cable) bool) *cable {
 }
 
 // plug gives a running guest one more interface.
-func (i *instance) plug(ctx context.Context, n *NIC) error {
+func (i *guestRun) plug(ctx context.Context, n *NIC) error {
 	w := &i.wiring
 	slot, number := 1, 0
 	for w.find(func(c *cable) bool { return c.dev.Slot == slot }) != nil {
@@ -286,7 +286,7 @@ func (i *instance) plug(ctx context.Context, n *NIC) error {
 }
 
 // configure tells the guest names and addresses, if it has any. Held: i.wiring.mu.
-func (i *instance) configure(ctx context.Context, link *guest.Client) error {
+func (i *guestRun) configure(ctx context.Context, link *guest.Client) error {
 	w := &i.wiring
 	if len(w.cables) == 0 {
 		w.stale = false
@@ -320,7 +320,7 @@ func (i *instance) configure(ctx context.Context, link *guest.Client) error {
 }
 
 // refreshNetwork tells a guest that runs again what it has missed.
-func (i *instance) refreshNetwork(ctx context.Context) error {
+func (i *guestRun) refreshNetwork(ctx context.Context) error {
 	i.wiring.mu.Lock()
 	stale := i.wiring.stale
 	i.wiring.mu.Unlock()
@@ -332,7 +332,7 @@ func (i *instance) refreshNetwork(ctx context.Context) error {
 
 // reconfigure is configure for the agent of a boot that the guest itself, or a
 // reset, has begun.
-func (i *instance) reconfigure(ctx context.Context, link *guest.Client) error {
+func (i *guestRun) reconfigure(ctx context.Context, link *guest.Client) error {
 	i.wiring.mu.Lock()
 	defer i.wiring.mu.Unlock()
 	return i.configure(ctx, link)
