@@ -194,7 +194,7 @@ type Content struct {
 	v *crash.View
 }
 
-// Content gives the one of a state that crash.Check has nothing against.
+// Content returns the content of a state of a crash.Plan.
 func (s *States) Content(st crash.State) *Content { return &Content{s, s.x.View(st)} }
 
 func (c *Content) readAt(p []byte, off int64) error {

@@ -14,12 +14,6 @@ type Sink interface {
 	Put(Envelope) error
 }
 
-// SinkFunc makes a function a [Sink].
-type SinkFunc func(Envelope) error
-
-// Put implements [Sink].
-func (f SinkFunc) Put(env Envelope) error { return f(env) }
-
 // Bus stamps events and hands each to every sink, in one order for all. It is
 // safe for concurrent use; the zero value is not ready, see [NewBus].
 type Bus struct {

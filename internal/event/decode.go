@@ -57,9 +57,6 @@ type Decoder struct {
 // each frame takes at least two reads.
 func NewDecoder(r io.Reader) *Decoder { return &Decoder{r: r} }
 
-// Offset returns how many bytes of whole frames have been consumed.
-func (d *Decoder) Offset() int64 { return d.offset }
-
 // Decode returns the next event. At the end of the stream it returns io.EOF,
 // and inside a frame a *DecodeError that wraps ErrTruncated. After a
 // *DecodeError that wraps ErrUnknownKind, ErrUnknownField or ErrMalformed the

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"unicode/utf8"
 
@@ -81,31 +80,6 @@ func appendPayload(b []byte, event Event) ([]byte, error) {
 		return nil, fmt.Errorf("event encode %s: %w", event.Kind(), e.err)
 	}
 	return e.b, nil
-}
-
-// An Encoder writes frames to a stream, each with one Write. It is not safe
-// for concurrent use.
-type Encoder struct {
-	w   io.Writer
-	buf []byte
-}
-
-// NewEncoder returns an encoder that writes to w.
-func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
-
-// Encode writes the frame of env.
-func (e *Encoder) Encode(env Envelope) error {
-	var err error
-	if e.buf, err = AppendFrame(e.buf[:0], env); err != nil {
-		return err
-	}
-	if _, err = e.w.Write(e.buf); err != nil {
-		return fmt.Errorf("event write: %w", err)
-	}
-	if cap(e.buf) > 1<<20 {
-		e.buf = nil // one huge event must not pin its size for good
-	}
-	return nil
 }
 
 // encoder appends to b and remembers the first error, so that the code below reads

@@ -8,11 +8,15 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -63,30 +67,47 @@ func frame(t testing.TB, env Envelope) []byte {
 	return b
 }
 
+// declaredKinds returns the kinds that kinds.go declares.
+func declaredKinds(t *testing.T) (kinds []Kind) {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "kinds.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if s, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(s.Names[0].Name, "Kind") {
+			name, err := strconv.Unquote(s.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kinds = append(kinds, Kind(name))
+		}
+		return true
+	})
+	return kinds
+}
+
 func TestSamplesCoverEveryKind(t *testing.T) {
 	seen := map[Kind]bool{}
 	for _, env := range samples() {
 		seen[env.Event.Kind()] = true
 	}
-	for _, k := range Kinds() {
+	kinds := declaredKinds(t)
+	for _, k := range kinds {
 		if !seen[k] || zeroEvent(k) == nil || zeroEvent(k).Kind() != k {
 			t.Errorf("kind %s: sample %v, zero %v", k, seen[k], zeroEvent(k))
 		}
 	}
-	if len(seen) != len(Kinds()) {
-		t.Errorf("%d kinds in samples, %d declared", len(seen), len(Kinds()))
+	if len(seen) != len(kinds) {
+		t.Errorf("%d kinds in samples, %d declared", len(seen), len(kinds))
 	}
 }
 
 func TestRoundTrip(t *testing.T) {
 	var stream bytes.Buffer
-	enc := NewEncoder(&stream)
 	for _, env := range samples() {
-		if err := enc.Encode(env); err != nil {
-			t.Fatal(err)
-		}
+		stream.Write(frame(t, env))
 	}
-	total := int64(stream.Len())
 	dec := NewDecoder(&stream)
 	for _, want := range samples() {
 		got, err := dec.Decode()
@@ -100,8 +121,8 @@ func TestRoundTrip(t *testing.T) {
 	if _, err := dec.Decode(); err != io.EOF {
 		t.Errorf("at the end: %v, want io.EOF", err)
 	}
-	if dec.Offset() != total {
-		t.Errorf("offset %d, want %d", dec.Offset(), total)
+	if stream.Len() > 0 {
+		t.Errorf("%d bytes are left", stream.Len())
 	}
 }
 

@@ -24,16 +24,6 @@ const (
 	KindFixtureCacheHit     Kind = "fixture_cache_hit"
 )
 
-// Kinds returns every kind, in the order of the documentation.
-func Kinds() []Kind {
-	return []Kind{
-		KindFileDiscovered, KindFileBlocked, KindFileDispatched, KindFileCompleted,
-		KindTestStarted, KindTestPassed, KindTestFailed, KindTestSkipped,
-		KindVMSpawned, KindVMShutdown, KindPoolState, KindClaimAcquired, KindClaimReleased,
-		KindFixtureBuildStarted, KindFixtureBuildWaiting, KindFixtureBuildDone, KindFixtureCacheHit,
-	}
-}
-
 // Event is one of the event structs of this package, passed by value. The set
 // is closed: no other package can add to it.
 type Event interface {

@@ -12,14 +12,13 @@ import (
 
 // transfer is the bulk data of one operation in both directions.
 type transfer struct {
-	from  io.Reader // bytes for the request's StreamData, nil for none
-	to    io.Writer // takes StreamData as it comes; nil keeps it in memory
-	limit int64     // bytes of a stream that may be kept in memory
-	// pulled tells that a Stream takes StreamData piece by piece.
-	pulled bool
+	from   io.Reader // bytes for the request's StreamData, nil for none
+	to     io.Writer // takes StreamData as it comes; nil keeps it in memory
+	limit  int64     // bytes of a stream that may be kept in memory
+	pulled bool      // a Stream takes StreamData piece by piece
 }
 
-// send decides how p goes over: inside the request, or after it.
+// send returns where p goes: inside the request, or in Data frames after it.
 func (t *transfer) send(p []byte) wire.Bulk {
 	if len(p) <= wire.InlineLimit {
 		return wire.Bulk{Inline: p}
@@ -28,7 +27,7 @@ func (t *transfer) send(p []byte) wire.Bulk {
 	return wire.Bulk{Length: int64(len(p))}
 }
 
-// answer is a finished operation: its value and what its streams brought.
+// answer is the outcome of an operation: its value and the bytes of its streams.
 type answer struct {
 	value wire.Value
 	in    [wire.Streams][]byte
@@ -150,7 +149,7 @@ func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer,
 		return nil, err
 	}
 	if err := op.move(ctx); err != nil {
-		op.giveUp()
+		op.abandon()
 		return nil, fmt.Errorf("%s: %w", req.Op(), err)
 	}
 	op.mu.Lock()
@@ -192,7 +191,7 @@ func (c *Client) begin(ctx context.Context, req wire.Request, t transfer) (*call
 		message = wire.AppendMessage(nil, wire.FrameRequest, op.id, message[wire.HeaderSize:])
 	}
 	if err := c.send(ctx, message); err != nil {
-		op.giveUp()
+		op.abandon()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return op, nil
@@ -252,7 +251,7 @@ func (op *call) move(ctx context.Context) error {
 	}
 }
 
-// lost gives the reason the link ended, unless the result came before that.
+// lost returns the reason why the link ended, nil when the result came before that.
 func (op *call) lost() error {
 	op.mu.Lock()
 	defer op.mu.Unlock()
@@ -262,7 +261,7 @@ func (op *call) lost() error {
 	return op.client.Err()
 }
 
-// allow tells the agent how much more it may send.
+// allow sends the agent credit for more bytes.
 func (op *call) allow(ctx context.Context, owed [wire.Streams]int64) error {
 	var p []byte
 	op.mu.Lock()
@@ -298,8 +297,9 @@ func (op *call) sendChunk(ctx context.Context, frame []byte, credit int64) error
 	return op.client.send(ctx, frame[:wire.HeaderSize+n])
 }
 
-// giveUp stops the operation in the guest and waits a bounded time for that.
-func (op *call) giveUp() {
+// abandon stops the operation in the guest and waits for that, at most for
+// Config.CancelGrace.
+func (op *call) abandon() {
 	c := op.client
 	defer c.forget(op.id)
 	if c.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -15,9 +16,9 @@ import (
 
 func TestHandshake(t *testing.T) {
 	c, _ := connect(t, Config{})
-	i := c.Info()
-	if i.AgentVersion != "1.2" || i.GuestOS != "linux 6.1" || i.BootID != "b" || i.Features[0] != "f" || i.Init != "minimal" {
-		t.Errorf("%+v", i)
+	want := Info{AgentVersion: "1.2", GuestOS: "linux 6.1", BootID: "b", Features: []string{"f"}, Init: "minimal"}
+	if got := c.Info(); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
 	}
 	if c.Err() != nil {
 		t.Error(c.Err())
@@ -98,9 +99,12 @@ func TestHandshakesThatFail(t *testing.T) {
 		want   string
 		is     error
 	}{
-		"version":           {wire.Header{Type: wire.FrameHelloOk}, other.Append(nil), "host speaks version 1, agent speaks version 2", ErrVersion},
-		"refusal":           {wire.Header{Type: wire.FrameHelloErr}, wire.HelloErr{ProtocolVersion: 1, Text: "busy"}.Append(nil), "agent refused the session: busy", nil},
-		"refusal version":   {wire.Header{Type: wire.FrameHelloErr}, wire.HelloErr{ProtocolVersion: 9, Text: "busy"}.Append(nil), "agent speaks version 9", ErrVersion},
+		"version": {wire.Header{Type: wire.FrameHelloOk}, other.Append(nil),
+			"host speaks version 1, agent speaks version 2", ErrVersion},
+		"refusal": {wire.Header{Type: wire.FrameHelloErr}, wire.HelloErr{ProtocolVersion: 1,
+			Text: "busy"}.Append(nil), "agent refused the session: busy", nil},
+		"refusal version": {wire.Header{Type: wire.FrameHelloErr}, wire.HelloErr{ProtocolVersion: 9,
+			Text: "busy"}.Append(nil), "agent speaks version 9", ErrVersion},
 		"malformed":         {wire.Header{Type: wire.FrameHelloOk}, []byte("\xc1"), "malformed", wire.ErrMalformed},
 		"malformed refusal": {wire.Header{Type: wire.FrameHelloErr}, []byte("\xc1"), "malformed", wire.ErrMalformed},
 	} {
@@ -122,7 +126,8 @@ func TestHandshakesThatFail(t *testing.T) {
 
 func TestHandshakeEndsWithTheConnectionAndWithTheContext(t *testing.T) {
 	for _, sent := range []string{"", "\xffPROVIUM", string(wire.AppendPreamble(nil, wire.Nonce{})), // of our nonce
-		string(wire.AppendPreamble(nil, wire.Nonce{})) + string(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloOk}, []byte("cut"))[:17])} {
+		string(wire.AppendPreamble(nil, wire.Nonce{})) + string(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloOk},
+			[]byte("cut"))[:17])} {
 		host, guest := sockets(t)
 		a := newFakeAgent(guest)
 		done := background(t, func() error {
@@ -150,7 +155,8 @@ func TestHandshakeEndsWithTheConnectionAndWithTheContext(t *testing.T) {
 	}
 
 	host, _ = sockets(t)
-	if _, err := Connect(ctx, host, Config{Nonce: failingReader{io.ErrUnexpectedEOF}}); err == nil || !strings.Contains(err.Error(), "nonce") {
+	if _, err := Connect(ctx, host,
+		Config{Nonce: failingReader{io.ErrUnexpectedEOF}}); err == nil || !strings.Contains(err.Error(), "nonce") {
 		t.Error(err)
 	}
 }
@@ -251,7 +257,10 @@ func TestHostileFrames(t *testing.T) {
 		"a bad result": {func(op uint64) []byte {
 			return wire.AppendFrame(nil, wire.Header{Type: wire.FrameResult, Op: op}, []byte{0xc1})
 		}, "malformed"},
-		"a bad end":   {func(uint64) []byte { return wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, []byte{0xc1}) }, "malformed"},
+		"a bad end": {func(uint64) []byte {
+			return wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr},
+				[]byte{0xc1})
+		}, "malformed"},
 		"no credit":   {func(op uint64) []byte { return wire.AppendCredit(nil, op, 0, 0) }, "credit for 0 bytes"},
 		"much credit": {func(op uint64) []byte { return wire.AppendCredit(nil, op, 0, wire.Window+1) }, "credit for"},
 		"an output file": {func(op uint64) []byte {
@@ -259,12 +268,14 @@ func TestHostileFrames(t *testing.T) {
 		}, "agent sent more than 0 bytes"},
 		"more than a window": {func(op uint64) (b []byte) {
 			for range wire.Window/wire.MaxPayload + 1 {
-				b = wire.AppendFrame(b, wire.Header{Type: wire.FrameData, Op: op, Stream: wire.StreamStdout}, make([]byte, wire.MaxPayload))
+				b = wire.AppendFrame(b, wire.Header{Type: wire.FrameData, Op: op, Stream: wire.StreamStdout}, make([]byte,
+					wire.MaxPayload))
 			}
 			return b
 		}, "agent sent more than"},
 		"an endless result": {func(op uint64) []byte {
-			frame := wire.AppendFrame(nil, wire.Header{Type: wire.FrameResult, Flags: wire.FlagMore, Op: op}, make([]byte, wire.MaxPayload))
+			frame := wire.AppendFrame(nil, wire.Header{Type: wire.FrameResult, Flags: wire.FlagMore, Op: op}, make([]byte,
+				wire.MaxPayload))
 			return bytes.Repeat(frame, wire.MaxResult/wire.MaxPayload+1)
 		}, "result above"},
 	} {

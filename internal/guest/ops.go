@@ -13,8 +13,8 @@ import (
 
 // Every operation below may be called from many goroutines at once. A context
 // that ends makes the guest stop the operation as well (a command is killed
-// with its process group) and gives the context's cause as the error. Failures
-// in the guest are *OpError, all others wrap the reason the link is gone.
+// with its process group) and returns the context's cause as the error. Failures
+// in the guest are *OpError, all others wrap the reason why the link is gone.
 
 // Ping makes one round trip to the agent.
 func (c *Client) Ping(ctx context.Context) error {
@@ -102,7 +102,7 @@ func (c *Client) WriteFile(ctx context.Context, path string, data []byte, perm P
 	return err
 }
 
-// PushFile is WriteFile with everything r gives, in bounded memory. When r
+// PushFile is WriteFile with everything from r, in bounded memory. When r
 // fails, the operation is stopped and its error returned; the guest file then
 // has some of the bytes.
 func (c *Client) PushFile(ctx context.Context, path string, r io.Reader, perm Perm) error {
@@ -217,8 +217,8 @@ func (c *Client) Network(ctx context.Context, r *Network) error {
 // MaxDiskSerial is what the serial number of a disk holds, in bytes.
 const MaxDiskSerial = wire.MaxSerial
 
-// AwaitDisk returns when the guest's kernel has the disk with that serial number
-// and programs find it under /dev/disk/by-id; with gone, when it has none any more.
+// AwaitDisk waits until the guest's kernel has the disk with that serial number
+// and programs find it under /dev/disk/by-id; with gone, until it has no such disk.
 func (c *Client) AwaitDisk(ctx context.Context, serial string, gone bool) error {
 	_, err := c.do(ctx, &wire.AwaitDisk{Serial: serial, Gone: gone}, transfer{})
 	return err

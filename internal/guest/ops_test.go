@@ -23,14 +23,16 @@ var operations = []struct {
 }{
 	{"ping", func(ctx context.Context, c *Client) (any, error) { return nil, c.Ping(ctx) }, &wire.Ping{}, nil, nil},
 	{"run", func(ctx context.Context, c *Client) (any, error) {
-		return c.Run(ctx, RunRequest{Path: "ls", Args: []string{"-l"}, Env: map[string]string{"B": "2", "A": "1"}, EnvClear: true,
-			Cwd: "/tmp", Stdin: []byte("in"), User: "u", Timeout: time.Second})
+		return c.Run(ctx, RunRequest{Path: "ls", Args: []string{"-l"}, Env: map[string]string{"B": "2", "A": "1"},
+			EnvClear: true,
+			Cwd:      "/tmp", Stdin: []byte("in"), User: "u", Timeout: time.Second})
 	}, &wire.Run{Args: []string{"ls", "-l"}, Env: []string{"A=1", "B=2"}, EnvClear: true, Cwd: "/tmp", User: "u",
 		Stdin: wire.Bulk{Inline: []byte("in")}, TimeoutNS: 1e9},
 		&wire.RunValue{Code: 3, Stdout: []byte("out"), Stderr: []byte("err"), Truncated: true},
 		&RunResult{ExitCode: 3, Stdout: []byte("out"), Stderr: []byte("err"), Truncated: true}},
 	{"run killed", func(ctx context.Context, c *Client) (any, error) { return c.Run(ctx, RunRequest{Shell: "x"}) },
-		&wire.Run{Shell: "x"}, &wire.RunValue{Status: wire.Signalled, Code: 9}, &RunResult{Status: Signalled, ExitCode: -1, Signal: 9}},
+		&wire.Run{Shell: "x"}, &wire.RunValue{Status: wire.Signalled, Code: 9}, &RunResult{Status: Signalled, ExitCode: -1,
+			Signal: 9}},
 	{"run late", func(ctx context.Context, c *Client) (any, error) {
 		return c.Run(ctx, RunRequest{Shell: "x", Timeout: -1})
 	},
@@ -49,10 +51,12 @@ var operations = []struct {
 		&wire.Stat{Path: "/f", NoFollow: true}, &wire.StatValue{Size: 5, MtimeNS: 6, Perm: 0o644, Type: wire.TypeFile},
 		&FileInfo{Size: 5, MtimeNS: 6, Perm: 0o644, Type: TypeFile}},
 	{"listdir", func(ctx context.Context, c *Client) (any, error) { return c.ListDir(ctx, "/d") },
-		&wire.ListDir{Path: "/d"}, wire.EntriesValue{{Name: "a", Type: wire.TypeDirectory}}, []DirEntry{{"a", TypeDirectory}}},
+		&wire.ListDir{Path: "/d"}, wire.EntriesValue{{Name: "a", Type: wire.TypeDirectory}}, []DirEntry{{"a",
+			TypeDirectory}}},
 	{"mkdir", func(ctx context.Context, c *Client) (any, error) { return nil, c.Mkdir(ctx, "/d", true, Mode(0o700)) },
 		&wire.Mkdir{Path: "/d", Parents: true, SetPerm: true, Perm: 0o700}, nil, nil},
-	{"unlink", func(ctx context.Context, c *Client) (any, error) { return nil, c.Unlink(ctx, "/f") }, &wire.Unlink{Path: "/f"}, nil, nil},
+	{"unlink", func(ctx context.Context, c *Client) (any, error) { return nil, c.Unlink(ctx, "/f") },
+		&wire.Unlink{Path: "/f"}, nil, nil},
 	{"rename", func(ctx context.Context, c *Client) (any, error) { return nil, c.Rename(ctx, "/a", "/b") },
 		&wire.Rename{From: "/a", To: "/b"}, nil, nil},
 	{"clock get", func(ctx context.Context, c *Client) (any, error) { return c.ClockGet(ctx) },
@@ -63,27 +67,33 @@ var operations = []struct {
 		&wire.ClockAdvance{ByNS: -9}, &wire.ClockValue{}, Clock{}},
 	{"renew", func(ctx context.Context, c *Client) (any, error) { return nil, c.Renew(ctx, []byte("e"), 4) },
 		&wire.Renew{Entropy: []byte("e"), RealtimeNS: 4}, nil, nil},
-	{"network", func(ctx context.Context, c *Client) (any, error) { return nil, c.Network(ctx, &Network{}) }, &wire.Network{}, nil, nil},
+	{"network", func(ctx context.Context, c *Client) (any, error) { return nil, c.Network(ctx, &Network{}) },
+		&wire.Network{}, nil, nil},
 	{"await disk", func(ctx context.Context, c *Client) (any, error) { return nil, c.AwaitDisk(ctx, "s", true) },
 		&wire.AwaitDisk{Serial: "s", Gone: true}, nil, nil},
-	{"sleep", func(ctx context.Context, c *Client) (any, error) { return nil, c.Sleep(ctx, time.Second) }, &wire.Sleep{NS: 1e9}, nil, nil},
+	{"sleep", func(ctx context.Context, c *Client) (any, error) { return nil, c.Sleep(ctx, time.Second) },
+		&wire.Sleep{NS: 1e9}, nil, nil},
 	{"start", func(ctx context.Context, c *Client) (any, error) {
 		return c.StartProcess(ctx, RunRequest{Shell: "x"}, 5)
 	},
-		&wire.ProcStart{Run: wire.Run{Shell: "x"}, Worker: 5}, &wire.ProcValue{Handle: 2, PID: 30}, Process{Handle: 2, PID: 30}},
+		&wire.ProcStart{Run: wire.Run{Shell: "x"}, Worker: 5}, &wire.ProcValue{Handle: 2, PID: 30}, Process{Handle: 2,
+			PID: 30}},
 	{"wait", func(ctx context.Context, c *Client) (any, error) { return c.WaitProcess(ctx, 2, time.Second) },
 		&wire.ProcWait{Handle: 2, TimeoutNS: 1e9}, &wire.RunValue{}, &RunResult{}},
 	{"signal", func(ctx context.Context, c *Client) (any, error) { return nil, c.SignalProcess(ctx, 2, 15) },
 		&wire.ProcSignal{Handle: 2, Signal: 15}, nil, nil},
 	{"status", func(ctx context.Context, c *Client) (any, error) { return c.ProcessStatus(ctx, 2) },
-		&wire.ProcStatus{Handle: 2}, &wire.ProcValue{Handle: 2, Ended: true, Status: wire.Signalled}, Process{Handle: 2, Ended: true, Status: Signalled}},
+		&wire.ProcStatus{Handle: 2}, &wire.ProcValue{Handle: 2, Ended: true, Status: wire.Signalled}, Process{Handle: 2,
+			Ended: true, Status: Signalled}},
 	{"stdin", func(ctx context.Context, c *Client) (any, error) { return c.WriteProcess(ctx, 2, []byte("in")) },
 		&wire.ProcWrite{Handle: 2, Data: wire.Bulk{Inline: []byte("in")}}, wire.CountValue(2), 2},
 	{"close stdin", func(ctx context.Context, c *Client) (any, error) { return nil, c.CloseProcessStdin(ctx, 2) },
 		&wire.ProcCloseStdin{Handle: 2}, nil, nil},
-	{"close", func(ctx context.Context, c *Client) (any, error) { return nil, c.CloseProcess(ctx, 2) }, &wire.ProcClose{Handle: 2}, nil, nil},
+	{"close", func(ctx context.Context, c *Client) (any, error) { return nil, c.CloseProcess(ctx, 2) },
+		&wire.ProcClose{Handle: 2}, nil, nil},
 	{"syscall", func(ctx context.Context, c *Client) (any, error) {
-		return c.Syscall(ctx, &Syscall{Executor: 1, Life: 2, Nr: 3, Args: [6]int64{0, 7}, Bufs: [][]byte{[]byte("ab"), []byte("c")},
+		return c.Syscall(ctx, &Syscall{Executor: 1, Life: 2, Nr: 3, Args: [6]int64{0, 7}, Bufs: [][]byte{[]byte("ab"),
+			[]byte("c")},
 			Slots: []int{0, -1}, Nested: []Nested{{Parent: 0, Child: 1, Offset: 0}}})
 	}, &wire.Syscall{Executor: 1, Life: 2, Nr: 3, Args: []int64{0, 7}, Lens: []uint64{2, 1}, Ptrs: []uint64{0, 0},
 		Nested: []uint64{0, 1, 0}, Data: wire.Bulk{Inline: []byte("abc")}},
@@ -94,8 +104,10 @@ var operations = []struct {
 	{"syscall await", func(ctx context.Context, c *Client) (any, error) {
 		return c.AwaitSyscall(ctx, 8, []int{1}, time.Second)
 	},
-		&wire.SyscallAwait{Handle: 8, TimeoutNS: 1e9}, &wire.SyscallValue{Ret: 1, Data: []byte("x")}, &SyscallResult{Ret: 1, Bufs: [][]byte{[]byte("x")}}},
-	{"syscall drop", func(ctx context.Context, c *Client) (any, error) { return nil, c.DropSyscall(ctx, 8) }, &wire.SyscallDrop{Handle: 8}, nil, nil},
+		&wire.SyscallAwait{Handle: 8, TimeoutNS: 1e9}, &wire.SyscallValue{Ret: 1, Data: []byte("x")}, &SyscallResult{Ret: 1,
+			Bufs: [][]byte{[]byte("x")}}},
+	{"syscall drop", func(ctx context.Context, c *Client) (any, error) { return nil, c.DropSyscall(ctx, 8) },
+		&wire.SyscallDrop{Handle: 8}, nil, nil},
 	{"read mem", func(ctx context.Context, c *Client) (any, error) {
 		p, errno, err := c.ReadMem(ctx, 1, 0x1000, 3)
 		return []any{string(p), errno}, err
@@ -104,8 +116,10 @@ var operations = []struct {
 		p, errno, err := c.ReadMem(ctx, 1, 0, 0)
 		return []any{string(p), errno}, err
 	}, &wire.ReadMem{Executor: 1}, &wire.SyscallValue{Ret: -1, Errno: 14}, []any{"", 14}},
-	{"worker", func(ctx context.Context, c *Client) (any, error) { return c.SpawnWorker(ctx) }, &wire.WorkerSpawn{}, wire.CountValue(6), uint64(6)},
-	{"worker close", func(ctx context.Context, c *Client) (any, error) { return nil, c.CloseWorker(ctx, 6) }, &wire.WorkerClose{Handle: 6}, nil, nil},
+	{"worker", func(ctx context.Context, c *Client) (any, error) { return c.SpawnWorker(ctx) }, &wire.WorkerSpawn{},
+		wire.CountValue(6), uint64(6)},
+	{"worker close", func(ctx context.Context, c *Client) (any, error) { return nil, c.CloseWorker(ctx, 6) },
+		&wire.WorkerClose{Handle: 6}, nil, nil},
 }
 
 func TestOperations(t *testing.T) {
@@ -151,22 +165,27 @@ func TestErrorsNameWhatTheyConcern(t *testing.T) {
 	ctx := testContext(t)
 	serve(t, a, func(wire.Request) wire.Result { return wire.Result{Err: &wire.Error{Text: "no"}} })
 	for want, do := range map[string]func() error{
-		"run sh: no":              func() error { _, err := c.Run(ctx, RunRequest{Path: "sh"}); return err },
-		"proc_start sh: no":       func() error { _, err := c.StartProcess(ctx, RunRequest{Path: "sh"}, 0); return err },
-		"tail_file /f: no":        func() error { _, err := c.TailFile(ctx, "/f", 0, false, 0); return err },
-		"rename /a -> /b: no":     func() error { return c.Rename(ctx, "/a", "/b") },
-		"unlink /f: no":           func() error { return c.Unlink(ctx, "/f") },
-		"mkdir /f: no":            func() error { return c.Mkdir(ctx, "/f", false, Perm{}) },
-		"ping: no":                func() error { return c.Ping(ctx) },
-		"listdir /f: no":          func() error { _, err := c.ListDir(ctx, "/f"); return err },
-		"write_file /f: no":       func() error { return c.WriteFile(ctx, "/f", nil, Perm{}) },
-		"read_file /f: no":        func() error { _, err := c.ReadFile(ctx, "/f"); return err },
-		"stat /f: no":             func() error { _, err := c.Stat(ctx, "/f", true); return err },
-		"proc_write: no":          func() error { _, err := c.WriteProcess(ctx, 1, nil); return err },
-		"syscall: no":             func() error { _, err := c.Syscall(ctx, &Syscall{}); return err },
-		"proc_output: no":         func() error { _, err := c.ProcessOutput(ctx, 1, true); return err },
-		"fd_tail: no":             func() error { _, err := c.FDTail(ctx, 1, 3); return err },
-		"op /p: Not tty (ENOTTY)": func() error { e := ErrnoError("op", "/p", 25); e.Text = "Not tty (" + e.Name + ")"; return e },
+		"run sh: no":          func() error { _, err := c.Run(ctx, RunRequest{Path: "sh"}); return err },
+		"proc_start sh: no":   func() error { _, err := c.StartProcess(ctx, RunRequest{Path: "sh"}, 0); return err },
+		"tail_file /f: no":    func() error { _, err := c.TailFile(ctx, "/f", 0, false, 0); return err },
+		"rename /a -> /b: no": func() error { return c.Rename(ctx, "/a", "/b") },
+		"unlink /f: no":       func() error { return c.Unlink(ctx, "/f") },
+		"mkdir /f: no":        func() error { return c.Mkdir(ctx, "/f", false, Perm{}) },
+		"ping: no":            func() error { return c.Ping(ctx) },
+		"listdir /f: no":      func() error { _, err := c.ListDir(ctx, "/f"); return err },
+		"write_file /f: no":   func() error { return c.WriteFile(ctx, "/f", nil, Perm{}) },
+		"read_file /f: no":    func() error { _, err := c.ReadFile(ctx, "/f"); return err },
+		"stat /f: no":         func() error { _, err := c.Stat(ctx, "/f", true); return err },
+		"proc_write: no":      func() error { _, err := c.WriteProcess(ctx, 1, nil); return err },
+		"syscall: no":         func() error { _, err := c.Syscall(ctx, &Syscall{}); return err },
+		"proc_output: no":     func() error { _, err := c.ProcessOutput(ctx, 1, true); return err },
+		"fd_tail: no":         func() error { _, err := c.FDTail(ctx, 1, 3); return err },
+		"op /p: Not tty (ENOTTY)": func() error {
+			e := ErrnoError("op", "/p",
+				25)
+			e.Text = "Not tty (" + e.Name + ")"
+			return e
+		},
 	} {
 		if err := do(); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
@@ -375,7 +394,8 @@ func TestBatch(t *testing.T) {
 			{}, {}, {},
 		}})
 	})
-	results, err := c.Batch(ctx, []Op{RunOp{RunRequest{Shell: "cat", Stdin: large}}, WriteFileOp{Path: "/f", Data: []byte("small")},
+	results, err := c.Batch(ctx, []Op{RunOp{RunRequest{Shell: "cat", Stdin: large}}, WriteFileOp{Path: "/f",
+		Data: []byte("small")},
 		ReadFileOp{"/f"}, StatOp{Path: "/f"}, ListDirOp{"/"}, SyscallOp{Syscall{Nr: 1}},
 		MkdirOp{Path: "/d"}, UnlinkOp{"/f"}, RenameOp{"/a", "/b"}})
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"provium/internal/wire"
 )
 
-// Process is what the agent tells about a process it has started.
+// Process describes a process that the agent has started.
 type Process struct {
 	Handle uint64
 	PID    int
@@ -86,7 +86,7 @@ func (c *Client) CloseProcessStdin(ctx context.Context, handle uint64) error {
 	return err
 }
 
-// CloseProcess has the agent forget a process; one that runs is ended first.
+// CloseProcess makes the agent forget a process; one that runs is ended first.
 func (c *Client) CloseProcess(ctx context.Context, handle uint64) error {
 	_, err := c.do(ctx, &wire.ProcClose{Handle: handle}, transfer{})
 	return err

@@ -9,9 +9,9 @@ import (
 	"provium/internal/wire"
 )
 
-// Stream is an operation that gives bytes until it ends or is closed. The
-// agent sends no more than its reader has room for. Next is for one goroutine
-// at a time, the other methods are safe for concurrent use.
+// Stream is an operation that brings bytes until it ends or is closed. The
+// agent sends no more than a window ahead of the reader. Next must be called by
+// one goroutine at a time; the other methods are safe for concurrent use.
 type Stream struct {
 	op    *call
 	name  string
@@ -39,7 +39,7 @@ func (c *Client) openStream(ctx context.Context, req wire.Request) (*Stream, err
 			return s, nil
 		}
 		if err := op.await(ctx); err != nil {
-			op.giveUp()
+			op.abandon()
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -57,9 +57,9 @@ func (op *call) await(ctx context.Context) error {
 	}
 }
 
-// Next returns what has come, waiting for something. It gives io.EOF at the
-// end, the context's cause when that ends first, an *OpError when the guest
-// ended the stream, and else the reason the link is gone.
+// Next waits for bytes and returns those that have come. The error is io.EOF at
+// the end, the context's cause when that ends first, an *OpError when the guest
+// ended the stream, and else the reason why the link is gone.
 func (s *Stream) Next(ctx context.Context) ([]byte, error) {
 	op := s.op
 	for {
@@ -67,15 +67,15 @@ func (s *Stream) Next(ctx context.Context) ([]byte, error) {
 		p, end := op.in[wire.StreamData], op.end
 		op.in[wire.StreamData] = nil
 		owed := op.owed
-		// Each credit interrupts the guest, so they are few. What is not given
-		// back yet leaves the agent most of its window.
-		give := end == nil && owed[wire.StreamData] >= wire.Window/4
-		if give {
+		// Each credit interrupts the guest, so they are few. The agent still has
+		// most of its window.
+		allow := end == nil && owed[wire.StreamData] >= wire.Window/4
+		if allow {
 			op.owed = [wire.Streams]int64{}
 		}
 		op.mu.Unlock()
-		if give {
-			// A link that is gone is told of by the next call.
+		if allow {
+			// The next call returns the error of a link that is gone.
 			_ = op.allow(context.WithoutCancel(ctx), owed)
 		}
 		if len(p) > 0 {
@@ -96,15 +96,15 @@ func (s *Stream) Next(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// Ended tells whether the stream has ended and all its bytes were taken.
+// Ended reports whether the stream has ended and all its bytes were taken.
 func (s *Stream) Ended() bool {
 	s.op.mu.Lock()
 	defer s.op.mu.Unlock()
 	return s.op.end != nil && len(s.op.in[wire.StreamData]) == 0
 }
 
-// Close stops the operation in the guest, waiting a bounded time for that.
-// Nobody may be in Next.
+// Close stops the operation in the guest and waits for that, at most for
+// Config.CancelGrace. It must not be called during a call of Next.
 func (s *Stream) Close() {
 	s.close.Do(func() {
 		s.op.mu.Lock()
@@ -112,7 +112,7 @@ func (s *Stream) Close() {
 		s.op.in = [wire.Streams][]byte{}
 		s.op.mu.Unlock()
 		if !ended {
-			s.op.giveUp()
+			s.op.abandon()
 		}
 	})
 }

@@ -119,7 +119,8 @@ func (c *Client) SyscallAsync(ctx context.Context, s *Syscall) (uint64, error) {
 
 // AwaitSyscall waits for an asynchronous call with buffers of these lengths,
 // at most for limit, 0 for ever. Its result is given once.
-func (c *Client) AwaitSyscall(ctx context.Context, handle uint64, lens []int, limit time.Duration) (*SyscallResult, error) {
+func (c *Client) AwaitSyscall(ctx context.Context, handle uint64, lens []int, limit time.Duration) (
+	*SyscallResult, error) {
 	sum := int64(0)
 	for _, n := range lens {
 		sum += int64(n)
@@ -138,8 +139,8 @@ func (c *Client) DropSyscall(ctx context.Context, handle uint64) error {
 	return err
 }
 
-// ReadMem reads an executor's memory. An address that cannot be read gives an
-// errno.
+// ReadMem reads an executor's memory. For an address that cannot be read it
+// returns an errno.
 func (c *Client) ReadMem(ctx context.Context, executor, address uint64, n int) (data []byte, errno int, err error) {
 	a, err := c.do(ctx, &wire.ReadMem{Executor: executor, Address: address, Length: uint64(n)}, transfer{limit: int64(n)})
 	if err != nil {
@@ -159,7 +160,7 @@ func (r *SyscallResult) errno() int {
 	return r.Errno
 }
 
-// FDTail opens a stream of what a descriptor of an executor gives.
+// FDTail opens a stream of what can be read from a descriptor of an executor.
 func (c *Client) FDTail(ctx context.Context, executor uint64, fd int64) (*Stream, error) {
 	return c.openStream(ctx, &wire.FDTail{Executor: executor, FD: fd})
 }

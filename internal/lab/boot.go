@@ -15,6 +15,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -29,7 +30,7 @@ type startPlan struct {
 	parent   snapshot.Base   // the complete snapshot that its memory lies in: that one, or its parent
 	lower    *os.File        // the parent of a delta, until the guest runs
 	text     []byte          // console log that came with it
-	nics     []plannedNIC
+	nics     []network.PlannedNIC
 	disks    disk.Plan   // of a restore
 	drives   disk.Drives // made from disks for this start
 	mark     handle.Mark // what the agent held at the snapshot
@@ -230,8 +231,8 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime
 	}
-	nics := v.planNICs()
-	cfg.NICs = describeNICs(nics)
+	nics := v.host.network().Plan(v)
+	cfg.NICs = network.Devices(nics)
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
 }

@@ -35,7 +35,7 @@ func TestBridgeScopes(t *testing.T) {
 	lan := makeBridge(t, body, "lan")
 	vm := declareVM(t, body, "v")
 	for _, b := range []*Bridge{wan, lan} {
-		if err := b.Attach(t.Context(), []Endpoint{{vm, "v"}}); err != nil {
+		if err := b.Attach(t.Context(), []Endpoint{{VM: vm, Name: "v"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,7 +48,7 @@ func TestBridgeScopes(t *testing.T) {
 	if m := wan.Members(); len(m) != 0 {
 		t.Errorf("a VM of an ended scope is still on the bridge: %v", m)
 	}
-	if err := lan.Attach(t.Context(), []Endpoint{{nil, "x"}}); err == nil || !strings.Contains(err.Error(), "closed") {
+	if err := lan.Attach(t.Context(), []Endpoint{{Name: "x"}}); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Error(err)
 	}
 	if b, _ := file.LookupBridge("lan"); b != nil {
@@ -64,7 +64,7 @@ func TestBridgeHeldByTwoLabs(t *testing.T) {
 		t.Fatal(err)
 	}
 	body.CloseScope(t.Context())
-	if b.isClosed() {
+	if b.IsClosed() {
 		t.Error("closed while another lab holds it")
 	}
 	if err := file.RemoveName("b"); err != nil {
@@ -75,7 +75,7 @@ func TestBridgeHeldByTwoLabs(t *testing.T) {
 func TestNamesDeclaredLater(t *testing.T) {
 	l := newLab(t, noGuests(t))
 	b := makeBridge(t, l, "b")
-	if err := b.Attach(t.Context(), []Endpoint{{nil, "late"}}); err != nil {
+	if err := b.Attach(t.Context(), []Endpoint{{Name: "late"}}); err != nil {
 		t.Fatal(err)
 	}
 	vm := declareVM(t, l, "late")
@@ -83,115 +83,11 @@ func TestNamesDeclaredLater(t *testing.T) {
 	if err != nil || n.VMName() != "late" {
 		t.Error(n, err)
 	}
-	if err := b.Attach(t.Context(), []Endpoint{{vm, "late"}}); err != nil || len(b.Members()) != 1 {
+	if err := b.Attach(t.Context(), []Endpoint{{VM: vm, Name: "late"}}); err != nil || len(b.Members()) != 1 {
 		t.Error(err, b.Members())
 	}
 	other := declareVM(t, newLab(t, noGuests(t)), "late")
-	if err := b.Attach(t.Context(), []Endpoint{{other, "late"}}); err == nil {
+	if err := b.Attach(t.Context(), []Endpoint{{VM: other, Name: "late"}}); err == nil {
 		t.Error("two members of one name")
 	}
-}
-
-func TestAddresses(t *testing.T) {
-	l := newLab(t, noGuests(t))
-	b, c := makeBridge(t, l, "b"), makeBridge(t, l, "c")
-	var ends []Endpoint
-	for i := range lastHost - firstHost + 1 {
-		ends = append(ends, Endpoint{Name: fmt.Sprint("v", i)})
-	}
-	if err := b.Attach(t.Context(), ends); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Attach(t.Context(), []Endpoint{{nil, "more"}}); err == nil || !strings.Contains(err.Error(), "full") {
-		t.Error(err)
-	}
-	if err := c.Attach(t.Context(), ends[:1]); err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for _, bridge := range []*Bridge{b, c} {
-		for _, name := range bridge.Members() {
-			n, _ := bridge.NIC(name)
-			for _, a := range []string{n.MAC(), n.IP(), n.prefixes()[1].Addr().String()} {
-				if seen[a] {
-					t.Fatalf("%s twice", a)
-				}
-				seen[a] = true
-			}
-			if n.mac[0] != 2 || !n.bridge.v4.Contains(n.prefixes()[0].Addr()) || !n.bridge.v6.Contains(n.prefixes()[1].Addr()) {
-				t.Fatalf("%s %v", n.MAC(), n.prefixes())
-			}
-		}
-	}
-	again := makeBridge(t, newLab(t, noGuests(t)), "b")
-	if err := again.Attach(t.Context(), ends[:1]); err != nil {
-		t.Fatal(err)
-	}
-	x, _ := b.NIC("v0")
-	y, _ := again.NIC("v0")
-	if x.MAC() != y.MAC() || x.IP() != y.IP() {
-		t.Errorf("another run has %s %s, not %s %s", y.MAC(), y.IP(), x.MAC(), x.IP())
-	}
-}
-
-func TestHosts(t *testing.T) {
-	l := newLab(t, noGuests(t))
-	vm := declareVM(t, l, "v")
-	for _, name := range []string{"b", "a"} {
-		if err := makeBridge(t, l, name).Attach(t.Context(), []Endpoint{{vm, "v"}, {nil, "w"}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var text strings.Builder
-	bare := map[string]bool{}
-	for _, n := range vm.attached() {
-		n.bridge.hosts(&text, bare)
-	}
-	var names []string
-	for _, line := range strings.Split(strings.TrimSpace(text.String()), "\n") {
-		_, rest, _ := strings.Cut(line, " ")
-		names = append(names, rest)
-	}
-	want := "v.a v|v.a v|w.a w|w.a w|v.b|v.b|w.b|w.b"
-	if got := strings.Join(names, "|"); got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-}
-
-func TestNICNames(t *testing.T) {
-	l := newLab(t, noGuests(t))
-	vm := declareVM(t, l, "v")
-	for _, name := range []string{"c", "a", "b"} {
-		if err := makeBridge(t, l, name).Attach(t.Context(), []Endpoint{{vm, "v"}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, want := range map[string]string{"a": "a", "eth0": "a", "eth2": "c", "enp0s1": "b", "enp0s3": "a", "ens4": "b",
-		"eth3": "", "ens6": "", "x": "", "eth-1": ""} {
-		n, err := vm.NIC(name)
-		switch {
-		case want == "" && (err == nil || !strings.Contains(err.Error(), "vm:nic: no NIC `"+name+"` on vm `v`")):
-			t.Errorf("%s: %v", name, err)
-		case want != "" && (err != nil || n.bridge.name != want):
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-func FuzzSavedNICs(f *testing.F) {
-	f.Add([]byte(`[{"bridge":"wan","slot":1,"name":"eth0"},{"bridge":"lan","slot":31,"name":"eth1"}]`))
-	f.Add([]byte(`[{"bridge":"../x","slot":-1,"name":"lo"}]`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		saved, err := decodeNICs(text)
-		if err != nil {
-			return
-		}
-		slots := map[int]bool{}
-		for _, n := range saved {
-			if slots[n.Slot] || n.Slot < 1 || n.Slot > 31 || strings.ContainsAny(n.Bridge+n.Name, "/\n ") {
-				t.Fatalf("accepted %+v", saved)
-			}
-			slots[n.Slot] = true
-		}
-	})
 }

@@ -45,19 +45,12 @@ func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 	own.Disks = nil
 	profile := *v.profile
 	profile.Disks = nil
-	for n := 1; ; n++ {
-		name := fmt.Sprintf("%s-crash%d", v.name[:min(len(v.name), maxName-12)], n)
-		if _, taken := l.VM(name); taken {
-			continue
-		}
-		vm, err := l.declare(name, &profile, own)
-		if err != nil {
-			return nil, err
-		}
-		vm.expendable = true
-		l.host.bind(vm)
-		return &Checker{lab: l, of: of, vm: vm, Reuse: reuse}, nil
+	vm, err := l.declareNumbered(v.name, "-crash", &profile, own)
+	if err != nil {
+		return nil, err
 	}
+	vm.expendable = true
+	return &Checker{lab: l, of: of, vm: vm, Reuse: reuse}, nil
 }
 
 // VM is the checker's, Disk the one in it.

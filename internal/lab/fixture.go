@@ -65,7 +65,7 @@ func (l *Lab) DeclareFrom(name, profile string) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.host.bind(vm)
+	l.host.network().Bind(vm)
 	return vm, nil
 }
 

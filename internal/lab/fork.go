@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+
+	"provium/internal/network"
+	"provium/internal/parallel"
 )
 
 // Fork makes n running copies of a running or paused VM in scope: with names,
@@ -47,53 +49,22 @@ func forkRefusal(err error) error {
 // copies declares the forks, puts them on the bridges, and restores them at once.
 func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks []*VM, err error) {
 	for range n {
-		fork, err := scope.declareFork(v)
+		fork, err := scope.declareNumbered(v.name, "-", v.profile, v.opts)
 		if err != nil {
 			return forks, err
 		}
 		forks = append(forks, fork)
-		for _, nic := range v.attached() {
-			if _, err := nic.bridge.join([]Endpoint{{VM: fork, Name: fork.name}}); err != nil {
-				return forks, err
-			}
-		}
-	}
-	errs := make([]error, n)
-	var restoring sync.WaitGroup
-	for i, fork := range forks {
-		restoring.Add(1)
-		go func() {
-			defer restoring.Done()
-			errs[i] = fork.Restore(ctx, path)
-		}()
-	}
-	restoring.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return forks, err
-	}
-	for _, nic := range v.attached() {
-		if err := nic.bridge.tell(ctx, forks); err != nil {
+		if err := v.host.network().AttachLike(v, fork); err != nil {
 			return forks, err
 		}
 	}
-	return forks, nil
-}
-
-// declareFork makes a VM like v, called v-1, v-2, ...: the first name that is free.
-func (l *Lab) declareFork(v *VM) (*VM, error) {
-	for i := 1; ; i++ {
-		suffix := fmt.Sprintf("-%d", i)
-		name := v.name[:min(len(v.name), maxName-len(suffix))] + suffix
-		if _, taken := l.VM(name); taken {
-			continue
-		}
-		fork, err := l.declare(name, v.profile, v.opts)
-		if err == nil {
-			l.host.bind(fork)
-			return fork, nil
-		}
-		if _, taken := l.VM(name); !taken {
-			return nil, err
-		}
+	errs := parallel.Each(forks, func(fork *VM) error { return fork.Restore(ctx, path) })
+	if err := errors.Join(errs...); err != nil {
+		return forks, err
 	}
+	copies := make([]network.Station, n)
+	for i, fork := range forks {
+		copies[i] = fork
+	}
+	return forks, v.host.network().Announce(ctx, v, copies)
 }

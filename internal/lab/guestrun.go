@@ -9,6 +9,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/guest"
 	"provium/internal/instance"
+	"provium/internal/network"
 	"provium/internal/qemu"
 )
 
@@ -23,7 +24,7 @@ type guestRun struct {
 	vm      *VM
 	machine *qemu.Machine // the instance's
 	plan    *startPlan
-	wiring  wiring
+	netdevs *network.Netdevs
 	stood   time.Duration // for the last snapshot
 
 	mu        sync.Mutex
@@ -34,12 +35,14 @@ type guestRun struct {
 // startGuest starts the guest of a plan. giveBack is called when nothing of it is left,
 // unless there is an error.
 func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, giveBack func()) (*guestRun, error) {
-	i := &guestRun{vm: v, plan: p}
+	i := &guestRun{vm: v, plan: p, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir)}
 	warm := v.host.takePrewarmed(ctx, p)
 	cfg := *p.cfg
 	var err error
 	if warm != nil {
-		i.adopt(warm.Parts.(*warmParts))
+		parts := warm.Parts.(*warmParts)
+		i.netdevs.Adopt(parts.netdevs, p.nics)
+		p.drives = parts.drives
 	} else {
 		err = i.connectDevices(&cfg)
 	}
@@ -52,7 +55,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	}
 	if err != nil {
 		v.host.prewarmed.CountRunning(-1)
-		i.wiring.close()
+		i.netdevs.Close()
 		return nil, err
 	}
 	i.machine = i.Machine()
@@ -61,7 +64,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 
 // connectDevices makes the NICs and disks of a machine that is about to start.
 func (i *guestRun) connectDevices(cfg *qemu.Config) (err error) {
-	if cfg.NICs, err = i.wiring.wire(cfg.Dir, i.plan.nics, i.plan.restored); err != nil {
+	if cfg.NICs, err = i.netdevs.Create(i.plan.nics, i.plan.restored); err != nil {
 		return err
 	}
 	if len(i.plan.disks) == 0 {
@@ -87,7 +90,7 @@ func (i *guestRun) hooks(giveBack func()) instance.Hooks {
 
 // released is called when the instance is gone.
 func (i *guestRun) released(giveBack func()) {
-	i.wiring.close()
+	i.netdevs.Close()
 	i.vm.host.prewarmed.CountRunning(-1)
 	i.mu.Lock()
 	startedAt := i.startedAt

@@ -15,6 +15,7 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
+	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -79,7 +80,6 @@ type Host struct {
 
 	observers observers
 
-	routing sync.Mutex // guards the services of all bridges
 	// membership is held while labs get or lose members that exist elsewhere too. It
 	// is locked before any lab's own lock.
 	membership sync.Mutex
@@ -95,11 +95,10 @@ type Host struct {
 	mu           sync.Mutex
 	nextVM       int
 	nextSnapshot int
-	nextBridge   int
 	nextDisk     atomic.Int64
 	disks        *disk.Env                 // see diskEnv
 	labCall      chan struct{}             // see wholeLab
-	bridges      []*Bridge                 // open ones
+	net          *network.Network          // made at the first use, see network
 	images       map[*Profile]*image.Image // the latest of each profile
 	digests      map[*Profile]string       // see ProfileDigest
 }

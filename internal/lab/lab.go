@@ -7,14 +7,26 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"provium/internal/parallel"
 )
 
 // Member is what a lab can hold: a *VM, a *Bridge or a *Lab.
 type Member interface {
 	Name() string
-	memberKind() string
-	// hold adds n to the number of labs that hold it and returns that number.
-	hold(n int) int
+	// Hold adds n to the number of labs that hold it and returns that number.
+	Hold(n int) int
+}
+
+// kindOf returns what MemberInfo calls a member.
+func kindOf(m Member) string {
+	switch m.(type) {
+	case *VM:
+		return "vm"
+	case *Bridge:
+		return "bridge"
+	}
+	return "sub_lab"
 }
 
 // MemberInfo names one member; Kind is "vm", "bridge" or "sub_lab".
@@ -31,8 +43,9 @@ type Lab struct {
 	vms     []*VM // members in order of joining
 	bridges []*Bridge
 	subLabs []*Lab
-	anon    int
 	holders int // labs that hold this one, for sub-labs
+
+	nextAnonymous int // number of the next sub-lab without a name
 
 	// What was made here, in order of creation. It is closed with the scope
 	// even after its membership was ended.
@@ -55,8 +68,6 @@ func (l *Lab) Apart() *Lab { return &Lab{host: l.host, name: rootName} }
 
 // Name is the lab's name; a root lab is called "provium".
 func (l *Lab) Name() string { return l.name }
-
-func (l *Lab) memberKind() string { return "sub_lab" }
 
 // reserved are the names that dot-lookup on a lab needs for itself.
 var reserved = [...]string{"pack", "unpack", "vm_fixture", "lab_fixture"}
@@ -95,10 +106,11 @@ func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.host.bind(vm)
+	l.host.network().Bind(vm)
 	return vm, nil
 }
 
+// declare makes a VM that is not bound to the network yet.
 func (l *Lab) declare(name string, p *Profile, opts *BootOpts) (*VM, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -211,20 +223,57 @@ func (l *Lab) Lab(name string) (*Lab, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if name == "" {
-		for {
-			name = fmt.Sprintf("__lab_%d", l.anon)
-			l.anon++
-			if findLab(l.subLabs, name) == nil {
-				break
-			}
-		}
+		var n int
+		name, n = firstFree(l.nextAnonymous, func(n int) string { return fmt.Sprintf("__lab_%d", n) },
+			func(name string) bool { return findLab(l.subLabs, name) != nil })
+		l.nextAnonymous = n + 1
 	} else if found := findLab(l.subLabs, name); found != nil { // made meanwhile
 		return found, nil
 	}
+	return l.addLab(name), nil
+}
+
+// addLab makes a sub-lab. The caller must hold l.mu and know that the name is free.
+func (l *Lab) addLab(name string) *Lab {
 	sub := &Lab{host: l.host, name: name, holders: 1}
 	l.subLabs = append(l.subLabs, sub)
 	l.ownedLabs = append(l.ownedLabs, sub)
-	return sub, nil
+	return sub
+}
+
+// firstFree returns the first name that is not taken of those with the numbers from
+// "from" on, and its number.
+func firstFree(from int, name func(int) string, taken func(string) bool) (string, int) {
+	for n := from; ; n++ {
+		if s := name(n); !taken(s) {
+			return s, n
+		}
+	}
+}
+
+// declareNumbered declares a VM called base, suffix and the first number that makes the
+// name a free one. A base that is too long is cut.
+func (l *Lab) declareNumbered(base, suffix string, p *Profile, opts *BootOpts) (*VM, error) {
+	name := func(n int) string {
+		tail := fmt.Sprintf("%s%d", suffix, n)
+		return base[:min(len(base), maxName-len(tail))] + tail
+	}
+	taken := func(name string) bool {
+		_, found := l.VM(name)
+		return found
+	}
+	for n := 1; ; {
+		var free string
+		free, n = firstFree(n, name, taken)
+		vm, err := l.declare(free, p, opts)
+		if err == nil {
+			l.host.network().Bind(vm)
+			return vm, nil
+		}
+		if !taken(free) {
+			return nil, err
+		}
+	}
 }
 
 // LookupLab finds a sub-lab from this scope outward.
@@ -257,7 +306,7 @@ func (l *Lab) Include(members []Member) error {
 		return err
 	}
 	for _, m := range added {
-		m.hold(1)
+		m.Hold(1)
 	}
 	return nil
 }
@@ -287,8 +336,8 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 			if slices.Contains(l.bridges, m) || slices.Contains(bridges, m) {
 				continue
 			}
-			if findBridge(l.bridges, m.name) != nil || findBridge(bridges, m.name) != nil {
-				return nil, &DuplicateNameError{Kind: "bridge", Name: m.name, Lab: l.name}
+			if findBridge(l.bridges, m.Name()) != nil || findBridge(bridges, m.Name()) != nil {
+				return nil, &DuplicateNameError{Kind: "bridge", Name: m.Name(), Lab: l.name}
 			}
 			bridges = append(bridges, m)
 		case *Lab:
@@ -308,7 +357,8 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 	return added, nil
 }
 
-func (l *Lab) hold(n int) int {
+// Hold adds n to the number of labs that hold l and returns that number.
+func (l *Lab) Hold(n int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holders += n
@@ -334,9 +384,9 @@ func (l *Lab) Remove(m Member) error {
 	l.host.membership.Lock()
 	defer l.host.membership.Unlock()
 	if !l.leave(m) {
-		return fmt.Errorf("%s `%s` is no member of lab `%s`", m.memberKind(), m.Name(), l.name)
+		return fmt.Errorf("%s `%s` is no member of lab `%s`", kindOf(m), m.Name(), l.name)
 	}
-	m.hold(-1)
+	m.Hold(-1)
 	return nil
 }
 
@@ -397,13 +447,13 @@ func (l *Lab) Members() []MemberInfo {
 	defer l.mu.Unlock()
 	all := make([]MemberInfo, 0, len(l.vms)+len(l.subLabs))
 	for _, v := range l.vms {
-		all = append(all, MemberInfo{v.memberKind(), v.name})
+		all = append(all, MemberInfo{kindOf(v), v.name})
 	}
 	for _, b := range l.bridges {
-		all = append(all, MemberInfo{b.memberKind(), b.name})
+		all = append(all, MemberInfo{kindOf(b), b.Name()})
 	}
 	for _, s := range l.subLabs {
-		all = append(all, MemberInfo{s.memberKind(), s.name})
+		all = append(all, MemberInfo{kindOf(s), s.name})
 	}
 	return all
 }
@@ -483,25 +533,23 @@ func (l *Lab) batch(ctx context.Context, action string, need, skip []State, do f
 	if len(failed) > 0 {
 		return fmt.Errorf("lab `%s` %s failed, nothing was changed: %s", l.name, action, strings.Join(failed, "; "))
 	}
-	errs := make([]error, len(todo))
-	var wg sync.WaitGroup
-	for i, v := range todo {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			errs[i] = do(ctx, v)
-		}()
-	}
-	wg.Wait()
+	return l.each(action, todo, func(v *VM) error { return do(ctx, v) })
+}
+
+// each does something to all VMs at once. The error names those that failed.
+func (l *Lab) each(action string, vms []*VM, do func(*VM) error) error {
+	errs := parallel.Each(vms, do)
+	var failed []string
 	for i, err := range errs {
 		if err != nil {
-			failed = append(failed, fmt.Sprintf("`%s`: %v", todo[i].name, err))
+			failed = append(failed, fmt.Sprintf("`%s`: %v", vms[i].name, err))
 		}
 	}
-	if len(failed) > 0 {
-		return &BatchError{text: fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; ")), errs: errs}
+	if len(failed) == 0 {
+		return nil
 	}
-	return nil
+	text := fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; "))
+	return &BatchError{text: text, errs: errs}
 }
 
 // BatchError is a lab-wide action that failed for some members.
@@ -534,27 +582,19 @@ func (l *Lab) AllVMs() []*VM {
 // closed all the same.
 func (l *Lab) CloseScope(ctx context.Context) []error {
 	closingVMs, closingLabs, closingBridges := l.leaveAll()
-	errs := make([]error, len(closingVMs))
-	var wg sync.WaitGroup
-	for i, v := range closingVMs {
-		if v.hold(0) > 0 {
-			continue
+	errs := parallel.Each(closingVMs, func(v *VM) error {
+		if v.Hold(0) > 0 {
+			return nil
 		}
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			if err := v.Close(ctx); err != nil {
-				errs[i] = fmt.Errorf("vm `%s` close: %w", v.name, err)
-			}
-			if err := v.leaveBridges(ctx); err != nil {
-				errs[i] = errors.Join(errs[i], err)
-			}
-		}()
-	}
-	wg.Wait()
+		err := v.Close(ctx)
+		if err != nil {
+			err = fmt.Errorf("vm `%s` close: %w", v.name, err)
+		}
+		return errors.Join(err, v.host.network().Leave(ctx, v))
+	})
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	for _, s := range closingLabs {
-		if s.hold(0) <= 0 {
+		if s.Hold(0) <= 0 {
 			errs = append(errs, s.CloseScope(ctx)...)
 		}
 	}
@@ -566,7 +606,12 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 	}
 	for _, b := range closingBridges {
 		if err := b.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("bridge `%s` close: %w", b.name, err))
+			errs = append(errs, fmt.Errorf("bridge `%s` close: %w", b.Name(), err))
+		}
+	}
+	if l.root {
+		if err := l.host.network().Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("bridges: %w", err))
 		}
 	}
 	return errs
@@ -584,12 +629,12 @@ func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*Bridge) {
 	l.vms, l.subLabs, l.ownedVMs, l.ownedLabs = nil, nil, nil, nil
 	l.mu.Unlock()
 	for _, v := range memberVMs {
-		if v.hold(-1) == 0 && !slices.Contains(vms, v) {
+		if v.Hold(-1) == 0 && !slices.Contains(vms, v) {
 			vms = append(vms, v)
 		}
 	}
 	for _, s := range memberLabs {
-		if s.hold(-1) == 0 && !slices.Contains(labs, s) {
+		if s.Hold(-1) == 0 && !slices.Contains(labs, s) {
 			labs = append(labs, s)
 		}
 	}

@@ -2,10 +2,12 @@ package lab
 
 import (
 	"slices"
+
+	"provium/internal/network"
 )
 
 func findBridge(bridges []*Bridge, name string) *Bridge {
-	if i := slices.IndexFunc(bridges, func(b *Bridge) bool { return b.name == name }); i >= 0 {
+	if i := slices.IndexFunc(bridges, func(b *Bridge) bool { return b.Name() == name }); i >= 0 {
 		return bridges[i]
 	}
 	return nil
@@ -31,14 +33,14 @@ func (l *Lab) Bridge(name string, opts *BridgeOpts) (*Bridge, error) {
 		return nil, err
 	}
 	if found, ok := l.LookupBridge(name); ok {
-		return found, found.fits(opts)
+		return found, found.Fits(opts)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if found := findBridge(l.bridges, name); found != nil { // made meanwhile
-		return found, found.fits(opts)
+		return found, found.Fits(opts)
 	}
-	b := newBridge(l, name, opts)
+	b := l.host.network().NewBridge(network.BridgeConfig{Name: name, Lab: l.name, Lookup: l.station, Opts: opts})
 	l.bridges = append(l.bridges, b)
 	l.ownedBridges = append(l.ownedBridges, b)
 	return b, nil
@@ -50,7 +52,7 @@ func (l *Lab) BridgeNames() []string {
 	defer l.mu.Unlock()
 	names := make([]string, 0, len(l.bridges))
 	for _, b := range l.bridges {
-		names = append(names, b.name)
+		names = append(names, b.Name())
 	}
 	slices.Sort(names)
 	return names
@@ -76,9 +78,33 @@ func (l *Lab) closingBridges() []*Bridge {
 	bridges, closing := l.bridges, l.ownedBridges
 	l.bridges, l.ownedBridges = nil, nil
 	for _, b := range bridges {
-		if b.hold(-1) == 0 && !slices.Contains(closing, b) {
+		if b.Hold(-1) == 0 && !slices.Contains(closing, b) {
 			closing = append(closing, b)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(closing), func(b *Bridge) bool { return b.hold(0) > 0 })
+	return slices.DeleteFunc(slices.Clone(closing), func(b *Bridge) bool { return b.Hold(0) > 0 })
+}
+
+// station is VM for bridges that are created here.
+func (l *Lab) station(name string) (network.Station, bool) {
+	vm, ok := l.VM(name)
+	if !ok {
+		return nil, false
+	}
+	return vm, true
+}
+
+// restoreBridge makes a bridge of the lab the one that was saved, and creates it if
+// it is missing. No guest is told. Routes and uplink follow when all bridges are
+// there.
+func (l *Lab) restoreBridge(s *network.State, asCopy bool) (*Bridge, error) {
+	l.mu.Lock()
+	b := findBridge(l.bridges, s.Name)
+	if b == nil {
+		b = l.host.network().NewBridgeFrom(s, l.name, l.station, asCopy)
+		l.bridges = append(l.bridges, b)
+		l.ownedBridges = append(l.ownedBridges, b)
+	}
+	l.mu.Unlock()
+	return b, b.Load(s, asCopy)
 }

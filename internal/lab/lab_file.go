@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/network"
 	"provium/internal/snapshot"
 )
 
@@ -30,10 +31,10 @@ type labFile struct {
 
 // labState is a lab, or a lab in one.
 type labState struct {
-	Name    string        `json:"name"`
-	VMs     []vmState     `json:"vms,omitempty"`
-	Bridges []bridgeState `json:"bridges,omitempty"`
-	Labs    []labState    `json:"labs,omitempty"`
+	Name    string          `json:"name"`
+	VMs     []vmState       `json:"vms,omitempty"`
+	Bridges []network.State `json:"bridges,omitempty"`
+	Labs    []labState      `json:"labs,omitempty"`
 }
 
 // vmState is a VM. What it was is in File, when it ran.
@@ -191,7 +192,7 @@ func (s *labState) check(depth int) error {
 		}
 	}
 	for i := range s.Bridges {
-		if err := s.Bridges[i].check(); err != nil {
+		if err := s.Bridges[i].Check(checkName); err != nil {
 			return err
 		}
 		if err := twice("bridge", s.Bridges[i].Name); err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/network"
 	"provium/internal/snapshot"
 )
 
@@ -18,8 +19,7 @@ type labReturn struct {
 	readers map[string]*snapshot.Reader // by file
 	vms     []*vmReturn
 	byFile  map[string]*VM
-	bridges map[string]*Bridge // by path
-	states  map[string]*bridgeState
+	bridges map[string]network.Loaded // by path
 }
 
 // vmReturn is one VM of it.
@@ -45,7 +45,7 @@ func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
 	}
 	defer release()
 	r := &labReturn{lab: l, dir: dir, asCopy: asCopy, readers: map[string]*snapshot.Reader{}, byFile: map[string]*VM{},
-		bridges: map[string]*Bridge{}, states: map[string]*bridgeState{}}
+		bridges: map[string]network.Loaded{}}
 	defer r.close()
 	if err := r.check(ctx, l, &lf.Lab); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", l.name, err)
@@ -161,11 +161,7 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 		r.vms = append(r.vms, &vmReturn{vm, saved})
 	}
 	for i := range s.Labs {
-		sub, err := l.ownLab(s.Labs[i].Name)
-		if err != nil {
-			return err
-		}
-		if err := r.declare(sub, &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
+		if err := r.declare(l.ownLab(s.Labs[i].Name), &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
 			return err
 		}
 	}
@@ -173,16 +169,13 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 }
 
 // ownLab is the sub-lab of that name here, made when it is missing.
-func (l *Lab) ownLab(name string) (*Lab, error) {
+func (l *Lab) ownLab(name string) *Lab {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if sub := findLab(l.subLabs, name); sub != nil {
-		return sub, nil
+		return sub
 	}
-	sub := &Lab{host: l.host, name: name, holders: 1}
-	l.subLabs = append(l.subLabs, sub)
-	l.ownedLabs = append(l.ownedLabs, sub)
-	return sub, nil
+	return l.addLab(name)
 }
 
 // run ends the guests there are, then brings bridges and VMs back.
@@ -191,16 +184,16 @@ func (r *labReturn) run(ctx context.Context, s *labState) error {
 	for i, v := range r.vms {
 		vms[i] = v.vm
 	}
-	if err := eachNamed(r.lab, "restore", vms, func(v *VM) error { return v.Shutdown(ctx) }); err != nil {
+	if err := r.lab.each("restore", vms, func(v *VM) error { return v.Shutdown(ctx) }); err != nil {
 		return err
 	}
 	if err := r.restoreBridges(r.lab, s, ""); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	if err := restoreServices(r.bridges, r.states); err != nil {
+	if err := r.lab.host.network().LoadServices(r.bridges); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	return eachNamed(r.lab, "restore", vms, func(v *VM) error {
+	return r.lab.each("restore", vms, func(v *VM) error {
 		return r.bringBack(ctx, r.vms[slices.Index(vms, v)])
 	})
 }
@@ -211,14 +204,11 @@ func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
 		if err != nil {
 			return fmt.Errorf("bridge `%s`: %w", s.Bridges[i].Name, err)
 		}
-		r.bridges[path+b.name], r.states[path+b.name] = b, &s.Bridges[i]
+		r.bridges[path+b.Name()] = network.Loaded{Bridge: b, State: &s.Bridges[i]}
 	}
 	for i := range s.Labs {
-		sub, err := l.ownLab(s.Labs[i].Name)
-		if err == nil {
-			err = r.restoreBridges(sub, &s.Labs[i], path+s.Labs[i].Name+"/")
-		}
-		if err != nil {
+		sub := l.ownLab(s.Labs[i].Name)
+		if err := r.restoreBridges(sub, &s.Labs[i], path+s.Labs[i].Name+"/"); err != nil {
 			return err
 		}
 	}

@@ -179,28 +179,9 @@ func (s *labShot) each(action string, do func(*vmShot) error) error {
 			running, vms = append(running, v), append(vms, v.vm)
 		}
 	}
-	return eachNamed(s.lab, action, vms, func(v *VM) error {
+	return s.lab.each(action, vms, func(v *VM) error {
 		return do(running[slices.Index(vms, v)])
 	})
-}
-
-// eachNamed does something to all VMs at once; its error names those that failed.
-func eachNamed(l *Lab, action string, vms []*VM, do func(*VM) error) error {
-	errs := make([]error, len(vms))
-	_ = eachVM(vms, func(v *VM) error {
-		errs[slices.Index(vms, v)] = do(v)
-		return nil
-	})
-	var failed []string
-	for i, err := range errs {
-		if err != nil {
-			failed = append(failed, fmt.Sprintf("`%s`: %v", vms[i].name, err))
-		}
-	}
-	if len(failed) == 0 {
-		return nil
-	}
-	return &BatchError{text: fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; ")), errs: errs}
 }
 
 // take writes the files of all VMs and describes the rest.
@@ -329,7 +310,7 @@ func (s *labShot) describe() labState {
 		seen[l] = true
 		for _, b := range l.memberBridges() {
 			if paths[b] == "" {
-				paths[b] = path + b.name
+				paths[b] = path + b.Name()
 			}
 		}
 		_, subs := l.vmsAndLabs()
@@ -359,8 +340,8 @@ func (s *labShot) describe() labState {
 			out.VMs = append(out.VMs, vmState{Name: v.name, Profile: v.profile.Name, State: state, File: shot.file, Opts: v.opts})
 		}
 		for _, b := range l.memberBridges() {
-			if paths[b] == path+b.name { // one of several labs is described once
-				out.Bridges = append(out.Bridges, b.save(paths))
+			if paths[b] == path+b.Name() { // one of several labs is described once
+				out.Bridges = append(out.Bridges, b.Save(func(o *Bridge) string { return paths[o] }))
 			}
 		}
 		for _, sub := range subs {

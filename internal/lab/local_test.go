@@ -24,7 +24,7 @@ func TestLocal(t *testing.T) {
 	wantError(t, v.Ping(ctx), "cannot ping", "created")
 	b, err := l.Bridge("lan", nil)
 	must(t, err)
-	must(t, b.Attach(ctx, []Endpoint{{v, "a"}}))
+	must(t, b.Attach(ctx, []Endpoint{{VM: v, Name: "a"}}))
 	must(t, v.Boot(ctx, nil))
 	if cid, ok := v.CID(); !ok || cid == 0 {
 		t.Error("no CID")

@@ -101,7 +101,7 @@ func (v *VM) OpenStreamCount() int { return len(v.Streams()) }
 // Streams returns the open streams that concern the VM, in order of opening, then the
 // captures on its bridges. Streams of an agent that is gone are left out.
 func (v *VM) Streams() []*stream.Stream {
-	return append(v.opened.Streams(v.lastEpoch()), v.captured()...)
+	return append(v.opened.Streams(v.lastEpoch()), v.host.network().Captures(v)...)
 }
 
 // guestOp runs one operation on the agent.

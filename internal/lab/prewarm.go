@@ -9,6 +9,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/instance"
+	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -79,7 +80,7 @@ func (h *Host) takePrewarmed(ctx context.Context, p *startPlan) *instance.Prewar
 // planPrewarmed describes a machine in dir, which has nothing of the plan's VM.
 func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.Parts, error) {
 	cfg := *p.cfg
-	parts := &warmParts{}
+	parts := &warmParts{netdevs: h.network().NewNetdevs(nil, dir)}
 	if len(p.opts.Files) > 0 { // the initrd is the VM's own
 		cfg.Initrd = filepath.Join(dir, "initrd")
 		if err := os.Link(p.cfg.Initrd, cfg.Initrd); err != nil {
@@ -93,14 +94,8 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 		}
 		parts.drives.Connect(&cfg)
 	}
-	cfg.NICs = nil
-	for _, n := range p.nics {
-		c, err := newCable(dir, n.bridge, nil, n.slot, n.ifname)
-		if err != nil {
-			return nil, parts, err
-		}
-		parts.cables = append(parts.cables, c)
-		cfg.NICs = append(cfg.NICs, c.dev)
+	if cfg.NICs, err = parts.netdevs.CreateUnbound(p.nics); err != nil {
+		return nil, parts, err
 	}
 	restore := *p.cfg.Restore
 	if restore.File, err = snapshot.Dup(p.cfg.Restore.File); err != nil {
@@ -118,8 +113,8 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 
 // warmParts are the devices of a guest that is restored ahead of need.
 type warmParts struct {
-	cables []*cable
-	drives disk.Drives
+	netdevs *network.Netdevs
+	drives  disk.Drives
 }
 
 func (w *warmParts) Stopping()     { w.drives.HoldFlushes() }
@@ -127,26 +122,6 @@ func (w *warmParts) Stopped()      { w.drives.IgnoreFlushes() }
 func (w *warmParts) Resume() error { return w.drives.ObeyFlushes() }
 
 func (w *warmParts) Close() {
-	for _, c := range w.cables {
-		c.close()
-	}
+	w.netdevs.Close()
 	_ = w.drives.Close() // nobody has seen them
-}
-
-// adopt makes the devices of a prewarmed guest those of this run.
-func (i *guestRun) adopt(w *warmParts) {
-	for _, c := range w.cables {
-		for _, p := range i.plan.nics {
-			if p.slot != c.dev.Slot {
-				continue
-			}
-			c.bridge, c.ifname = p.bridge, p.ifname
-			if p.nic != nil {
-				c.bind(p.nic)
-				c.up = !p.nic.carrier() // QEMU is told in any case
-			}
-		}
-	}
-	i.wiring.cables = w.cables
-	i.plan.drives = w.drives
 }

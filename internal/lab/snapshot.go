@@ -15,6 +15,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/guest/handle"
+	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -229,7 +230,7 @@ func (i *guestRun) finish(w *snapshot.Writer, moment *frozenGuest, form disk.For
 		return nil, errors.Join(err, disks.Close())
 	}
 	cfg := *i.plan.cfg
-	cfg.NICs = describeNICs(moment.nics)
+	cfg.NICs = network.Devices(moment.nics)
 	cfg.Disks = disks.Devices()
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
@@ -256,7 +257,7 @@ func (i *guestRun) writeSections(w *snapshot.Writer, moment *frozenGuest, disks 
 		return err
 	}
 	if len(moment.nics) > 0 {
-		text, err := encodeNICs(moment.nics)
+		text, err := network.EncodeNICs(moment.nics)
 		if err != nil {
 			return err
 		}
@@ -323,8 +324,8 @@ type frozenGuest struct {
 	state, console []byte
 	search         int64
 	disks          disk.Sealed
-	nics           []plannedNIC     // some may have come while the guest ran
-	changed        []snapshot.Range // of a restored guest's memory, since then
+	nics           []network.PlannedNIC // some may have come while the guest ran
+	changed        []snapshot.Range     // of a restored guest's memory, since then
 }
 
 // capture takes what a stopped guest is. RAM goes to w.
@@ -349,7 +350,7 @@ func (i *guestRun) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	if g.console, g.search, err = i.vm.console.Content(); err != nil {
 		return nil, err
 	}
-	g.nics = i.wiring.planned()
+	g.nics = i.netdevs.Planned()
 	g.disks, err = i.vm.disks.Seal()
 	return g, err
 }
@@ -467,7 +468,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (*startPlan, e
 	if p.nics, err = v.savedNICs(r); err != nil {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
-	p.cfg.NICs = describeNICs(p.nics)
+	p.cfg.NICs = network.Devices(p.nics)
 	if p.disks, err = disk.Load(r, &v.host.snapshots); err != nil {
 		return nil, err
 	}

@@ -55,9 +55,8 @@ func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
 	return v
 }
 
-func (v *VM) memberKind() string { return "vm" }
-
-func (v *VM) hold(n int) int {
+// Hold adds n to the number of labs that hold v and returns that number.
+func (v *VM) Hold(n int) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.holders += n

@@ -286,9 +286,17 @@ func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
 	if err == nil {
 		err = m.migration.wait(ctx, m.qmp.Done())
 	}
-	l.Close() // ends an Accept that nobody came to
+	defer l.Close()
+	if err != nil {
+		l.Close() // ends an Accept that nobody came to
+		return nil, errors.Join(err, (<-received).err)
+	}
+	// QEMU has connected, which Accept may not have seen yet: a small state fits into
+	// the socket's buffer.
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
 	r := <-received
-	return r.state, errors.Join(err, r.err)
+	return r.state, r.err
 }
 
 func readState(r io.Reader) ([]byte, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +16,7 @@ type rerunFile struct {
 	Failed []string `json:"failed"`
 }
 
-// canonical is a file's absolute path without symbolic links.
+// canonical returns a file's absolute path without symbolic links.
 func canonical(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		return real
@@ -23,6 +24,7 @@ func canonical(path string) string {
 	return filepath.Clean(path)
 }
 
+// readRerun returns the files of the state, nil when there is no state.
 func readRerun(path string) (map[string]bool, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,20 +44,15 @@ func readRerun(path string) (map[string]bool, error) {
 	return failed, nil
 }
 
-// UpdateRerun records the files that failed: those of this run and earlier ones
-// that it did not run. A run without failures leaves the state untouched, so
-// that a green partial run forgets nothing.
+// UpdateRerun brings the state at path up to date after a run: files that failed
+// enter it, other files that ran leave it, and files that did not run stay as
+// they were. A state that would not change is not written. A damaged one is
+// replaced by what this run knows.
 func UpdateRerun(path string, ran, failed []string) error {
-	if len(failed) == 0 {
-		return nil
-	}
-	before, err := readRerun(path)
-	if err != nil { // damaged: what this run knows is better
-		before = nil
-	}
-	state := map[string]bool{}
-	for p := range before {
-		state[p] = true
+	before, readErr := readRerun(path)
+	state := maps.Clone(before)
+	if state == nil {
+		state = map[string]bool{}
 	}
 	for _, p := range ran {
 		delete(state, canonical(p))
@@ -63,6 +60,13 @@ func UpdateRerun(path string, ran, failed []string) error {
 	for _, p := range failed {
 		state[canonical(p)] = true
 	}
+	if readErr == nil && maps.Equal(before, state) {
+		return nil
+	}
+	return writeRerun(path, state)
+}
+
+func writeRerun(path string, state map[string]bool) error {
 	out := rerunFile{Failed: make([]string, 0, len(state))}
 	for p := range state {
 		out.Failed = append(out.Failed, p)

@@ -133,6 +133,8 @@ type session struct {
 
 	bus    *event.Bus
 	events *event.FileSink // of --save-events, or nil
+
+	ran map[string]bool // the files that ran in any iteration; true when one of them failed there
 }
 
 func (s *session) openEvents() error {
@@ -242,19 +244,26 @@ func notStarted(results []*report.FileResult) int {
 	return n
 }
 
-// remember writes the rerun state.
+// remember updates the rerun state after an iteration. A file that failed in one
+// iteration stays in the state, also when it passes in a later one.
 func (s *session) remember(candidates []Candidate, results []*report.FileResult) error {
 	if s.o.RerunState == "" {
 		return nil
 	}
-	var ran, failed []string
+	if s.ran == nil {
+		s.ran = map[string]bool{}
+	}
 	for i, r := range results {
-		if r == nil {
-			continue
+		if r != nil {
+			path := candidates[i].Abs
+			s.ran[path] = s.ran[path] || r.Status != report.FilePassed
 		}
-		ran = append(ran, candidates[i].Abs)
-		if r.Status != report.FilePassed {
-			failed = append(failed, candidates[i].Abs)
+	}
+	var ran, failed []string
+	for path, hasFailed := range s.ran {
+		ran = append(ran, path)
+		if hasFailed {
+			failed = append(failed, path)
 		}
 	}
 	return UpdateRerun(s.o.RerunState, ran, failed)

@@ -3,6 +3,7 @@ package run
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"provium/internal/config"
+	"provium/internal/report"
 )
 
 // project makes a project with these files, each holding nothing.
@@ -330,8 +332,11 @@ func TestRerunState(t *testing.T) {
 	for _, step := range []struct{ ran, failed, want []string }{
 		{abs("a"), nil, nil},                              // no failure: no state
 		{abs("a", "b"), abs("a", "b"), abs("a", "b")},     //
-		{abs("a"), nil, abs("a", "b")},                    // a green partial run forgets nothing
+		{abs("a"), nil, abs("b")},                         // a green partial run clears what it ran
+		{abs("c"), nil, abs("b")},                         // and nothing else
+		{nil, nil, abs("b")},                              // nothing ran
 		{abs("a", "c"), abs("c"), abs("b", "c")},          // of what it ran only the failures
+		{abs("a", "b", "c"), nil, nil},                    // all green
 		{abs("a", "b", "c"), abs("a"), abs("a")},          //
 		{abs("b"), abs("b", "b"), abs("a", "b")},          //
 		{abs("gone"), abs("gone"), abs("a", "b", "gone")}, // a file that was removed
@@ -348,6 +353,25 @@ func TestRerunState(t *testing.T) {
 				t.Errorf("%+v: %s is missing", step, f)
 			}
 		}
+	}
+
+	// A state that does not change keeps its file.
+	was, err := os.Stat(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := UpdateRerun(state, abs("c"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if is, err := os.Stat(state); err != nil || !os.SameFile(was, is) {
+		t.Errorf("the state was written again: %v", err)
+	}
+	none := filepath.Join(cfg.Dir, "none.json")
+	if err := UpdateRerun(none, abs("a"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(none); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a green run made a state: %v", err)
 	}
 
 	link := filepath.Join(cfg.Dir, "link")
@@ -371,11 +395,42 @@ func TestRerunState(t *testing.T) {
 	if _, err := readRerun(state); err == nil || !strings.Contains(err.Error(), "rerun state `"+state+"` is damaged") {
 		t.Errorf("damaged: %v", err)
 	}
-	if err := UpdateRerun(state, nil, abs("a")); err != nil {
+	if err := UpdateRerun(state, abs("b"), nil); err != nil {
 		t.Errorf("over a damaged one: %v", err)
+	}
+	if failed, err := readRerun(state); err != nil || len(failed) != 0 {
+		t.Errorf("after a damaged one: %v, %v", failed, err)
 	}
 	var pe *os.PathError
 	if err := UpdateRerun(filepath.Join(state, "x"), nil, abs("a")); !errors.As(err, &pe) {
 		t.Errorf("unwritable: %v", err)
+	}
+}
+
+// TestRerunStateOfIterations has a file fail in one iteration and pass in the
+// next: it is still one to run again.
+func TestRerunStateOfIterations(t *testing.T) {
+	cfg := project(t, "flaky.test.lua", "good.test.lua", "late.test.lua")
+	state := filepath.Join(cfg.Dir, "rerun.json")
+	var candidates []Candidate
+	for _, name := range []string{"flaky", "good", "late"} {
+		candidates = append(candidates, Candidate{Abs: filepath.Join(cfg.Dir, name+".test.lua")})
+	}
+	if err := UpdateRerun(state, nil, []string{candidates[1].Abs, candidates[2].Abs}); err != nil {
+		t.Fatal(err)
+	}
+	s := &session{o: &Options{RerunState: state}}
+	passed, failed := &report.FileResult{Status: report.FilePassed}, &report.FileResult{Status: report.FileTimedOut}
+	for _, results := range [][]*report.FileResult{{failed, passed, nil}, {passed, passed, nil}} {
+		if err := s.remember(candidates, results); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readRerun(state)
+		if err != nil || len(got) != 2 || !got[candidates[0].Abs] || !got[candidates[2].Abs] {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+	if err := (&session{o: &Options{}}).remember(candidates, []*report.FileResult{failed, nil, nil}); err != nil {
+		t.Error(err)
 	}
 }

@@ -169,13 +169,6 @@ func (p *Port) SetUp(up bool) {
 	p.up = up
 }
 
-// IsUp tells whether the port is on the switch.
-func (p *Port) IsUp() bool {
-	p.sw.mu.Lock()
-	defer p.sw.mu.Unlock()
-	return p.up
-}
-
 // IsLive tells whether the port has a connection.
 func (p *Port) IsLive() bool {
 	p.sw.mu.Lock()

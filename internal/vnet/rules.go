@@ -127,21 +127,25 @@ func (r *rules) blocked(p pair) bool {
 	return (r.isolated[p.from] || r.isolated[p.to]) && p.from != GatewayName && p.to != GatewayName
 }
 
-// forget drops every rule that names a port.
-func (r *rules) forget(name string) {
+// forget removes every rule that names a port and reports whether there were any.
+func (r *rules) forget(name string) (changed bool) {
 	for _, m := range []map[pair]bool{r.partitions, r.oneWay} {
 		for p := range m {
 			if p.from == name || p.to == name {
 				delete(m, p)
+				changed = true
 			}
 		}
 	}
 	for p := range r.pairs {
 		if p.from == name || p.to == name {
 			delete(r.pairs, p)
+			changed = true
 		}
 	}
+	changed = changed || r.isolated[name]
 	delete(r.isolated, name)
+	return changed
 }
 
 // Set sets the value of the whole switch, in the unit of its kind; 0 removes it.
@@ -169,12 +173,6 @@ func (s *Switch) ApplyPair(from, to string, rule Rule) {
 		}
 	})
 }
-
-// Value is the whole switch's value; 0 is none.
-func (s *Switch) Value(k Kind) float64 { return s.Rule(k).Value }
-
-// PairValue is the value in force for one direction.
-func (s *Switch) PairValue(from, to string, k Kind) float64 { return s.PairRule(from, to, k).Value }
 
 // Rule is the whole switch's rule of that kind.
 func (s *Switch) Rule(k Kind) Rule {
@@ -263,8 +261,14 @@ func (s *Switch) IsIsolated(name string) bool {
 	return s.rules.isolated[name]
 }
 
-// Forget drops every rule that names a port.
-func (s *Switch) Forget(name string) { s.change(func(r *rules) { r.forget(name) }) }
+// Forget removes every rule that names a port.
+func (s *Switch) Forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rules.forget(name) {
+		s.applyRules()
+	}
+}
 
 // Reset removes all impairments and partitions. Isolation stays.
 func (s *Switch) Reset() {

@@ -44,7 +44,7 @@ func TestStateRoundTrip(t *testing.T) {
 	if got := s.Save(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if !s.IsPartitioned("c", "b") || !s.IsPartitioned("c", "a") || s.IsPartitioned("a", "c") || s.IsIsolated("a") || s.PairValue("a", "b", Latency) != 5 {
+	if !s.IsPartitioned("c", "b") || !s.IsPartitioned("c", "a") || s.IsPartitioned("a", "c") || s.IsIsolated("a") || s.PairRule("a", "b", Latency).Value != 5 {
 		t.Error("the rules differ")
 	}
 	if r := s.PairRule("b", "a", Loss); r.Burst != (GilbertElliott{1, 9, 0, 100}) || s.Rule(Bandwidth).Queue != 5000 || s.PairRule("c", "b", Jitter).Distribution != Pareto {

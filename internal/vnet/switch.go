@@ -116,24 +116,26 @@ func (s *Switch) AddPort(name string) *Port {
 			s.connect(q, p)
 		}
 	}
-	s.applyRules()
 	return p
 }
 
+// connect creates the link from one port to another. The caller must hold s.mu.
 func (s *Switch) connect(from, to *Port) {
 	row := s.from[from.slot]
 	for len(row) <= to.slot {
 		row = append(row, nil)
 	}
-	row[to.slot] = &link{from: from, to: to, key: linkKey(s.seed, from.name, to.name), at: -1}
+	l := &link{from: from, to: to, key: linkKey(s.seed, from.name, to.name), at: -1}
+	row[to.slot] = l
 	s.from[from.slot] = row
+	s.applyRulesTo(l, s.elapsed(), false)
 }
 
 // RemovePort ends a port with its connection and drops every rule that names it.
 func (s *Switch) RemovePort(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rules.forget(name)
+	changed := s.rules.forget(name)
 	if p := s.ports[name]; p != nil {
 		p.hangUp()
 		delete(s.ports, name)
@@ -156,7 +158,9 @@ func (s *Switch) RemovePort(name string) {
 		p.gone = true
 		s.endCaptures(p)
 	}
-	s.applyRules()
+	if changed {
+		s.applyRules()
+	}
 }
 
 func (s *Switch) eachLink(do func(*link)) {
@@ -169,30 +173,34 @@ func (s *Switch) eachLink(do func(*link)) {
 	}
 }
 
-// applyRules brings every link up to date with the rules, and what is under way
-// with it. Held: s.mu.
+// applyRules brings every link, and the frames under way, up to date with the
+// rules. The caller must hold s.mu.
 func (s *Switch) applyRules() {
 	now := s.elapsed()
 	unlimited := s.shaper.rate > 0 && s.rules.whole[Bandwidth] == 0
 	s.shaper.set(&s.rules.whole)
-	s.eachLink(func(l *link) {
-		p := pair{l.from.name, l.to.name}
-		v := s.rules.of(p)
-		if v != l.values {
-			l.shaper.set(&v)
-			if !l.values.any() {
-				l.index = 0
-			}
-			l.badAt = 0
-			l.values, l.impaired = v, v.any()
-			s.hasten(l, now)
-		} else if unlimited {
-			s.hasten(l, now)
+	s.eachLink(func(l *link) { s.applyRulesTo(l, now, unlimited) })
+}
+
+// applyRulesTo brings one link up to date with the rules. unlimited is set when the
+// whole switch has just lost its bandwidth limit. The caller must hold s.mu.
+func (s *Switch) applyRulesTo(l *link, now time.Duration, unlimited bool) {
+	p := pair{l.from.name, l.to.name}
+	v := s.rules.of(p)
+	if v != l.values {
+		l.shaper.set(&v)
+		if !l.values.any() {
+			l.index = 0
 		}
-		if l.blocked = s.rules.blocked(p); l.blocked {
-			s.drain(l)
-		}
-	})
+		l.badAt = 0
+		l.values, l.impaired = v, v.any()
+		s.hasten(l, now)
+	} else if unlimited {
+		s.hasten(l, now)
+	}
+	if l.blocked = s.rules.blocked(p); l.blocked {
+		s.drain(l)
+	}
 }
 
 // hasten has nothing under way on a link wait longer than a frame sent now could.

@@ -186,21 +186,21 @@ func TestValues(t *testing.T) {
 	s.Set(Latency, 20)
 	s.SetPair("a", "b", Latency, 5)
 	s.SetPair("a", "b", Loss, 7)
-	if v := s.PairValue("a", "b", Latency); v != 5 {
+	if v := s.PairRule("a", "b", Latency).Value; v != 5 {
 		t.Error(v)
 	}
-	if v := s.PairValue("b", "a", Latency); v != 20 {
+	if v := s.PairRule("b", "a", Latency).Value; v != 20 {
 		t.Error(v)
 	}
 	s.SetPair("a", "b", Latency, 0)
-	if v := s.PairValue("a", "b", Latency); v != 20 {
+	if v := s.PairRule("a", "b", Latency).Value; v != 20 {
 		t.Error(v)
 	}
-	if v := s.PairValue("a", "b", Loss); v != 7 || s.Value(Loss) != 0 {
+	if v := s.PairRule("a", "b", Loss).Value; v != 7 || s.Rule(Loss).Value != 0 {
 		t.Error(v)
 	}
 	s.Reset()
-	if v := s.PairValue("a", "b", Loss); v != 0 || s.Value(Latency) != 0 {
+	if v := s.PairRule("a", "b", Loss).Value; v != 0 || s.Rule(Latency).Value != 0 {
 		t.Error(v)
 	}
 }

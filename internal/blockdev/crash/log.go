@@ -12,7 +12,6 @@
 package crash
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -75,31 +74,6 @@ func Whole(log []Op) State {
 		}
 	}
 	return s
-}
-
-// Check tells what is wrong with a state: a power cut cannot leave it.
-func Check(log []Op, s *State) error {
-	if s.At < 0 || s.At > len(log) || s.InFlight && s.At == 0 {
-		return fmt.Errorf("cut after %d of %d entries", s.At, len(log))
-	}
-	flush := SettledBefore(log, s.At)
-	last := Piece{Op: -1}
-	for _, p := range s.Keep {
-		switch {
-		case p.Op < 0 || p.Op >= s.At:
-			return fmt.Errorf("entry %d is kept, and the cut comes after %d", p.Op+1, s.At)
-		case log[p.Op].Kind != Write:
-			return fmt.Errorf("entry %d is kept, and is no write", p.Op+1)
-		case s.settled(log, flush, p.Op):
-			return fmt.Errorf("entry %d is settled, and listed", p.Op+1)
-		case p.Count < 1 || p.First < log[p.Op].First || p.First+p.Count > log[p.Op].First+log[p.Op].Count:
-			return fmt.Errorf("sectors %d+%d are not those of entry %d", p.First, p.Count, p.Op+1)
-		case p.Op < last.Op || p.Op == last.Op && p.First < last.First+last.Count:
-			return fmt.Errorf("entry %d is out of order", p.Op+1)
-		}
-		last = p
-	}
-	return nil
 }
 
 // Index finds the write that a sector's content comes from.

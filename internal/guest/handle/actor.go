@@ -53,7 +53,8 @@ func (a *Actor) do(ctx context.Context, op string, do func(*guest.Client, *Epoch
 
 // create carries out an operation that creates an object, and returns the object. The
 // error of a refusal names op.
-func (a *Actor) create(ctx context.Context, op, what string, do func(*guest.Client) (handle uint64, err error)) (object, error) {
+func (a *Actor) create(ctx context.Context, op, what string,
+	do func(*guest.Client) (handle uint64, err error)) (object, error) {
 	o := object{vm: a.vm, what: what}
 	err := a.do(ctx, op, func(c *guest.Client, epoch *Epoch) (err error) {
 		o.epoch = epoch

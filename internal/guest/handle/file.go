@@ -77,7 +77,8 @@ func (a *Actor) OpenFile(ctx context.Context, path string, mode FileMode) (*File
 
 // leaveZero moves the file from descriptor 0 to another one.
 func (f *File) leaveZero(ctx context.Context) error {
-	r, err := f.by.Syscall(ctx, "open_file", guest.Syscall{Life: f.life, Nr: unix.SYS_FCNTL, Args: [6]int64{0, unix.F_DUPFD_CLOEXEC, 3}})
+	r, err := f.by.Syscall(ctx, "open_file", guest.Syscall{Life: f.life, Nr: unix.SYS_FCNTL,
+		Args: [6]int64{0, unix.F_DUPFD_CLOEXEC, 3}})
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (f *File) FD() int64 {
 	return f.fd
 }
 
-// call makes a system call whose first argument is the descriptor.
+// call makes a system call with the descriptor as its first argument.
 func (f *File) call(ctx context.Context, op string, s guest.Syscall) (*guest.SyscallResult, error) {
 	fd := f.FD()
 	if fd == 0 {
@@ -137,7 +138,7 @@ func (f *File) Read(ctx context.Context, n int) ([]byte, error) {
 	var all []byte
 	for {
 		want := min(n-len(all), maxPiece)
-		r, err := f.call(ctx, "read", guest.Syscall{Nr: unix.SYS_READ, Args: [6]int64{0, 0, int64(want)}, Bufs: [][]byte{make([]byte, want)}, Slots: []int{1}})
+		r, err := f.call(ctx, "read", bufferCall(unix.SYS_READ, 0, make([]byte, want)))
 		if err != nil {
 			if len(all) > 0 {
 				return all, nil
@@ -170,7 +171,7 @@ func (f *File) ReadAll(ctx context.Context) ([]byte, error) {
 // Write writes at most 1 MiB and returns the number of bytes written.
 func (f *File) Write(ctx context.Context, p []byte) (int, error) {
 	p = p[:min(len(p), maxPiece)]
-	r, err := f.call(ctx, "write", guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{0, 0, int64(len(p))}, Bufs: [][]byte{p}, Slots: []int{1}})
+	r, err := f.call(ctx, "write", bufferCall(unix.SYS_WRITE, 0, p))
 	if err != nil {
 		return 0, err
 	}

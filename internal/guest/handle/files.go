@@ -12,7 +12,7 @@ import (
 )
 
 // fileOps are the operations on whole files. A *guest.Client has the agent do them, as
-// root; callFiles makes them of system calls.
+// root; syscallFiles makes them of system calls.
 type fileOps interface {
 	ReadFile(ctx context.Context, path string) ([]byte, error)
 	WriteFile(ctx context.Context, path string, data []byte, perm guest.Perm) error
@@ -29,7 +29,7 @@ type fileOps interface {
 // the guest.
 func files[T any](ctx context.Context, a *Actor, op string, do func(fileOps) (T, error)) (T, error) {
 	if a.worker != nil {
-		return do(callFiles{a})
+		return do(syscallFiles{a})
 	}
 	c, _, err := a.vm.BeginOp(ctx, op)
 	if err != nil {

@@ -18,7 +18,8 @@ func (a *Actor) Syscall(ctx context.Context, op string, s guest.Syscall) (*guest
 }
 
 // syscall is Syscall. It also returns the epoch in which the call was made.
-func (a *Actor) syscall(ctx context.Context, op string, s *guest.Syscall) (r *guest.SyscallResult, in *Epoch, err error) {
+func (a *Actor) syscall(ctx context.Context, op string, s *guest.Syscall) (
+	r *guest.SyscallResult, in *Epoch, err error) {
 	err = a.do(ctx, op, func(c *guest.Client, epoch *Epoch) (err error) {
 		in = epoch
 		s.Executor = a.executor()
@@ -29,10 +30,17 @@ func (a *Actor) syscall(ctx context.Context, op string, s *guest.Syscall) (r *gu
 	return r, in, err
 }
 
+// bufferCall is a system call on a descriptor with a buffer and its length, such as
+// read.
+func bufferCall(nr, fd int64, p []byte) guest.Syscall {
+	return guest.Syscall{Nr: nr, Args: [6]int64{fd, 0, int64(len(p))}, Bufs: [][]byte{p}, Slots: []int{1}}
+}
+
 // Ioctl makes an ioctl with data behind its third argument, nil for none. The address
 // of bufs[i] is stored in data at offsets[i]; there may be fewer offsets. The result's
 // first buffer is data, if there is any.
-func (a *Actor) Ioctl(ctx context.Context, fd, cmd int64, data []byte, bufs [][]byte, offsets []uint64) (*guest.SyscallResult, error) {
+func (a *Actor) Ioctl(ctx context.Context, fd, cmd int64, data []byte, bufs [][]byte, offsets []uint64) (
+	*guest.SyscallResult, error) {
 	s := guest.Syscall{Nr: unix.SYS_IOCTL, Args: [6]int64{fd, cmd}, Bufs: bufs}
 	if data != nil {
 		s.Bufs, s.Slots = append([][]byte{data}, bufs...), []int{2}

@@ -32,7 +32,8 @@ func (a agentSource) Close(int)                                { a.s.Close() }
 // TailFile opens a stream of what is added to a file behind start, or with fromEnd
 // behind its end plus start. The file is the one that the actor finds under the path,
 // with its credentials.
-func (a *Actor) TailFile(ctx context.Context, path string, start int64, fromEnd bool, site stream.Site) (*stream.Stream, error) {
+func (a *Actor) TailFile(ctx context.Context, path string, start int64, fromEnd bool, site stream.Site) (
+	*stream.Stream, error) {
 	return a.openStream(ctx, "tail_file", strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
 		return c.TailFile(ctx, path, start, fromEnd, a.executor())
 	})

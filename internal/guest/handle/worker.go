@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"provium/internal/guest"
+	"provium/internal/parallel"
 )
 
 // Worker is a process of the guest that makes system calls and starts commands with
@@ -33,7 +34,9 @@ func SpawnWorker(ctx context.Context, vm VM) (*Worker, error) {
 	w := &Worker{Actor: Actor{vm: vm}}
 	agent := NewActor(vm)
 	var err error
-	w.object, err = agent.create(ctx, "spawn_worker", "worker", func(c *guest.Client) (uint64, error) { return c.SpawnWorker(ctx) })
+	w.object, err = agent.create(ctx, "spawn_worker", "worker", func(c *guest.Client) (uint64, error) {
+		return c.SpawnWorker(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -155,13 +158,9 @@ func (w *Worker) Close(ctx context.Context) error {
 	if closed || w.check("worker:close") != nil {
 		return nil
 	}
-	all := w.alive()
-	errs := make([]error, len(all), len(all)+1)
-	var closing sync.WaitGroup
-	for i, p := range all {
-		closing.Go(func() { errs[i] = p.Close(ctx) })
-	}
-	closing.Wait()
-	errs = append(errs, w.object.do(ctx, "worker:close", func(c *guest.Client, _ *Epoch) error { return c.CloseWorker(ctx, w.handle) }))
+	errs := parallel.Each(w.alive(), func(p *Process) error { return p.Close(ctx) })
+	errs = append(errs, w.object.do(ctx, "worker:close", func(c *guest.Client, _ *Epoch) error {
+		return c.CloseWorker(ctx, w.handle)
+	}))
 	return errors.Join(errs...)
 }

@@ -19,7 +19,6 @@ const (
 	TypeSocket  = 0o140000
 	TypeSymlink = 0o120000
 	TypeRegular = 0o100000
-	TypeBlock   = 0o060000
 	TypeDir     = 0o040000
 	TypeChar    = 0o020000
 	TypeFIFO    = 0o010000

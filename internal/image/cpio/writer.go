@@ -121,6 +121,3 @@ func (w *Writer) Close() error {
 	}
 	return err
 }
-
-// Size is the number of bytes written so far.
-func (w *Writer) Size() int64 { return w.off }

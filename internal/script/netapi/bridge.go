@@ -184,8 +184,8 @@ func bridgeAttach(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 		ends = append(ends, e)
 	}
 	for _, e := range ends {
-		if e.VM != nil {
-			x.Touch(e.VM)
+		if vm, ok := e.VM.(*lab.VM); ok {
+			x.Touch(vm)
 		}
 	}
 	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Attach(ctx, ends) })

@@ -1,4 +1,4 @@
-package lab
+package network
 
 import (
 	"fmt"
@@ -9,14 +9,14 @@ import (
 	"provium/internal/vnet/uplink"
 )
 
-// ForwardOpts describe a port of a guest that the host's loopback shall have.
+// ForwardOpts name a port of a guest that is to be reached from the host.
 type ForwardOpts struct {
 	VM   string
 	Port int
 	UDP  bool
 }
 
-// forward is such a port. Its address on the host is taken as long as it is there.
+// forward is an open forward. It has its address on the host until it is closed.
 type forward struct {
 	opts    ForwardOpts
 	address string
@@ -26,36 +26,33 @@ type forward struct {
 
 const maxPort = 65535
 
-// Forward gives an address of the host's loopback at which the port of a member
-// answers. Repeated, it is the same address.
+// Forward returns an address of the host's loopback at which a port of a member
+// answers. It returns the same address for the same options.
 func (b *Bridge) Forward(opts ForwardOpts) (address string, err error) {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
 	if err := b.mayServe(); err != nil {
 		return "", err
 	}
 	if opts.Port < 1 || opts.Port > maxPort {
-		return "", fmt.Errorf("port %d is none (1 to %d)", opts.Port, maxPort)
+		return "", fmt.Errorf("port %d is out of range (1 to %d)", opts.Port, maxPort)
 	}
-	n, err := b.NIC(opts.VM)
-	if err != nil {
-		return "", err
+	n := b.nics[opts.VM]
+	if n == nil || !n.attached {
+		return "", b.notAttached(opts.VM)
 	}
-	h := b.host
-	h.routing.Lock()
-	defer h.routing.Unlock()
-	s := &b.services
-	if at := slices.IndexFunc(s.forwards, func(f *forward) bool { return f.opts == opts }); at >= 0 {
-		return s.forwards[at].address, nil
+	if at := slices.IndexFunc(b.forwards, func(f *forward) bool { return f.opts == opts }); at >= 0 {
+		return b.forwards[at].address, nil
 	}
-	if err := b.openGate(); err != nil {
+	if err := b.openGateway(); err != nil {
 		return "", fmt.Errorf("bridge `%s` forward: %w", b.name, err)
 	}
+	defer b.syncGateway()
 	f := &forward{opts: opts, done: make(chan struct{})}
-	if err := f.start(s.gate.stack, netip.AddrPortFrom(n.prefixes()[0].Addr(), uint16(opts.Port))); err != nil {
-		b.settleGate()
+	if err := f.start(b.gateway.stack, netip.AddrPortFrom(n.addresses()[0].Addr(), uint16(opts.Port))); err != nil {
 		return "", fmt.Errorf("bridge `%s` forward: %w", b.name, err)
 	}
-	s.forwards = append(s.forwards, f)
-	b.settleGate()
+	b.forwards = append(b.forwards, f)
 	return f.address, nil
 }
 
@@ -74,14 +71,14 @@ func (f *forward) start(stack *uplink.Stack, to netip.AddrPort) error {
 		}()
 		return nil
 	}
-	ln, err := net.Listen("tcp4", loopback)
+	listener, err := net.Listen("tcp4", loopback)
 	if err != nil {
 		return err
 	}
-	f.address, f.stop = ln.Addr().String(), ln.Close
+	f.address, f.stop = listener.Addr().String(), listener.Close
 	go func() {
 		defer close(f.done)
-		stack.Forward(ln, to)
+		stack.Forward(listener, to)
 	}()
 	return nil
 }
@@ -90,13 +87,4 @@ func (f *forward) start(stack *uplink.Stack, to netip.AddrPort) error {
 func (f *forward) close() {
 	_ = f.stop() // it can only be closed already
 	<-f.done
-}
-
-// takeForwards gives the forwards, which are none any more.
-func (b *Bridge) takeForwards() []*forward {
-	b.host.routing.Lock()
-	defer b.host.routing.Unlock()
-	all := b.services.forwards
-	b.services.forwards = nil
-	return all
 }

@@ -15,13 +15,13 @@ import (
 	"provium/internal/guest"
 )
 
-// callFiles are file operations made of the system calls of an actor, so that its
+// syscallFiles are file operations made of the system calls of an actor, so that its
 // credentials and namespaces decide.
-type callFiles struct{ by *Actor }
+type syscallFiles struct{ by *Actor }
 
-// pathCall makes a call whose argument 0 is a path, and fails as operation op
-// when it does.
-func (f callFiles) pathCall(ctx context.Context, op, path string, s guest.Syscall) (*guest.SyscallResult, error) {
+// pathCall makes a system call with a path as argument 0. It returns an error of
+// operation op when the call fails.
+func (f syscallFiles) pathCall(ctx context.Context, op, path string, s guest.Syscall) (*guest.SyscallResult, error) {
 	s.Bufs = append([][]byte{append([]byte(path), 0)}, s.Bufs...)
 	s.Slots = append([]int{0}, s.Slots...)
 	r, err := f.by.Syscall(ctx, op, s)
@@ -32,16 +32,17 @@ func (f callFiles) pathCall(ctx context.Context, op, path string, s guest.Syscal
 }
 
 // open opens a file for one operation.
-func (f callFiles) open(ctx context.Context, op, path string, flags int64) (fd int64, err error) {
-	r, err := f.pathCall(ctx, op, path, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags | unix.O_CLOEXEC | unix.O_NOCTTY, 0o644}})
+func (f syscallFiles) open(ctx context.Context, op, path string, flags int64) (fd int64, err error) {
+	flags |= unix.O_CLOEXEC | unix.O_NOCTTY
+	r, err := f.pathCall(ctx, op, path, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags, 0o644}})
 	if err != nil {
 		return 0, err
 	}
 	return r.Ret, nil
 }
 
-// moved checks how many bytes a call says it has moved: it is the guest's word,
-// and a test may have any call answer anything.
+// moved returns how many bytes a call has moved, or an error when that cannot be: the
+// number comes from the guest, whose kernel may be the thing under test.
 func moved(op, path string, r *guest.SyscallResult, most int) (int, error) {
 	switch {
 	case r.Errno != 0:
@@ -52,15 +53,15 @@ func moved(op, path string, r *guest.SyscallResult, most int) (int, error) {
 	return int(r.Ret), nil
 }
 
-func (f callFiles) closeFD(ctx context.Context, op string, fd int64) {
-	// An error here is one of the worker, which the next call tells of.
+func (f syscallFiles) closeFD(ctx context.Context, op string, fd int64) {
+	// An error is one of the worker, which the next call returns, too.
 	_, _ = f.by.Syscall(context.WithoutCancel(ctx), op, guest.Syscall{Nr: unix.SYS_CLOSE, Args: [6]int64{fd}})
 }
 
-// pieces calls with a buffer of n bytes until the call gives none.
-func (f callFiles) pieces(ctx context.Context, op, path string, nr, fd int64, n int, take func([]byte) error) error {
+// pieces repeats a call with a buffer of n bytes until it returns none.
+func (f syscallFiles) pieces(ctx context.Context, op, path string, nr, fd int64, n int, take func([]byte) error) error {
 	for {
-		r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: nr, Args: [6]int64{fd, 0, int64(n)}, Bufs: [][]byte{make([]byte, n)}, Slots: []int{1}})
+		r, err := f.by.Syscall(ctx, op, bufferCall(nr, fd, make([]byte, n)))
 		if err != nil {
 			return err
 		}
@@ -75,8 +76,8 @@ func (f callFiles) pieces(ctx context.Context, op, path string, nr, fd int64, n 
 }
 
 // fstat describes an open file.
-func (f callFiles) fstat(ctx context.Context, op, path string, fd int64) (*guest.FileInfo, error) {
-	r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: unix.SYS_FSTAT, Args: [6]int64{fd}, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
+func (f syscallFiles) fstat(ctx context.Context, op, path string, fd int64) (*guest.FileInfo, error) {
+	r, err := f.by.Syscall(ctx, op, bufferCall(unix.SYS_FSTAT, fd, make([]byte, statSize)))
 	if err == nil && r.Errno != 0 {
 		err = guest.ErrnoError(op, path, r.Errno)
 	}
@@ -87,7 +88,7 @@ func (f callFiles) fstat(ctx context.Context, op, path string, fd int64) (*guest
 }
 
 // ReadFile returns the contents of a file of at most 96 MiB.
-func (f callFiles) ReadFile(ctx context.Context, path string) ([]byte, error) {
+func (f syscallFiles) ReadFile(ctx context.Context, path string) ([]byte, error) {
 	fd, err := f.open(ctx, "read_file", path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -98,7 +99,8 @@ func (f callFiles) ReadFile(ctx context.Context, path string) ([]byte, error) {
 		return nil, err
 	}
 	tooLarge := func(what string, n int64) error {
-		return fmt.Errorf("read_file %s: File too large: %s %d bytes, and read_file takes at most %d; use tail_file or open_file", path, what, n, guest.MaxReadFile)
+		return fmt.Errorf("read_file %s: File too large: %s %d bytes, and read_file takes at most %d; "+
+			"use tail_file or open_file", path, what, n, guest.MaxReadFile)
 	}
 	if info.Type == guest.TypeFile && info.Size > guest.MaxReadFile {
 		return nil, tooLarge("file has", info.Size)
@@ -114,17 +116,17 @@ func (f callFiles) ReadFile(ctx context.Context, path string) ([]byte, error) {
 }
 
 // WriteFile creates a file or replaces its contents.
-func (f callFiles) WriteFile(ctx context.Context, path string, data []byte, perm guest.Perm) error {
+func (f syscallFiles) WriteFile(ctx context.Context, path string, data []byte, perm guest.Perm) error {
 	return f.write(ctx, "write_file", path, bytes.NewReader(data), perm)
 }
 
 // PushFile creates a file or replaces its contents with everything from from.
-func (f callFiles) PushFile(ctx context.Context, path string, from io.Reader, perm guest.Perm) error {
+func (f syscallFiles) PushFile(ctx context.Context, path string, from io.Reader, perm guest.Perm) error {
 	return f.write(ctx, "push_file", path, from, perm)
 }
 
 // write replaces the contents of a file with everything from from.
-func (f callFiles) write(ctx context.Context, op, path string, from io.Reader, perm guest.Perm) error {
+func (f syscallFiles) write(ctx context.Context, op, path string, from io.Reader, perm guest.Perm) error {
 	fd, err := f.open(ctx, op, path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return err
@@ -134,7 +136,7 @@ func (f callFiles) write(ctx context.Context, op, path string, from io.Reader, p
 	for {
 		n, end := io.ReadFull(from, piece)
 		for p := piece[:n]; len(p) > 0; {
-			r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd, 0, int64(len(p))}, Bufs: [][]byte{p}, Slots: []int{1}})
+			r, err := f.by.Syscall(ctx, op, bufferCall(unix.SYS_WRITE, fd, p))
 			if err != nil {
 				return err
 			}
@@ -167,7 +169,7 @@ func (f callFiles) write(ctx context.Context, op, path string, from io.Reader, p
 }
 
 // PullFile copies the contents of a file to w and returns its permission bits.
-func (f callFiles) PullFile(ctx context.Context, path string, w io.Writer) (perm uint32, err error) {
+func (f syscallFiles) PullFile(ctx context.Context, path string, w io.Writer) (perm uint32, err error) {
 	fd, err := f.open(ctx, "pull_file", path, unix.O_RDONLY)
 	if err != nil {
 		return 0, err
@@ -184,7 +186,7 @@ func (f callFiles) PullFile(ctx context.Context, path string, w io.Writer) (perm
 }
 
 // Stat describes a file; without follow a symbolic link itself.
-func (f callFiles) Stat(ctx context.Context, path string, follow bool) (*guest.FileInfo, error) {
+func (f syscallFiles) Stat(ctx context.Context, path string, follow bool) (*guest.FileInfo, error) {
 	nr := int64(unix.SYS_STAT)
 	if !follow {
 		nr = unix.SYS_LSTAT
@@ -199,7 +201,7 @@ func (f callFiles) Stat(ctx context.Context, path string, follow bool) (*guest.F
 // statSize is the size of struct stat on x86-64.
 const statSize = 144
 
-// fileInfo reads a struct stat.
+// fileInfo decodes a struct stat.
 func fileInfo(b []byte) *guest.FileInfo {
 	le := binary.LittleEndian
 	mode := le.Uint32(b[24:])
@@ -211,8 +213,8 @@ func fileInfo(b []byte) *guest.FileInfo {
 	}
 }
 
-// entryType is the kind of file of a directory entry, whose numbers are those
-// of a mode's upper bits.
+// entryType returns the kind of file of a directory entry. Its numbers are those of a
+// mode's upper bits.
 func entryType(n uint32) guest.EntryType {
 	switch n {
 	case unix.DT_REG:
@@ -234,7 +236,7 @@ func entryType(n uint32) guest.EntryType {
 }
 
 // ListDir lists a directory.
-func (f callFiles) ListDir(ctx context.Context, path string) ([]guest.DirEntry, error) {
+func (f syscallFiles) ListDir(ctx context.Context, path string) ([]guest.DirEntry, error) {
 	fd, err := f.open(ctx, "listdir", path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
@@ -257,7 +259,7 @@ func (f callFiles) ListDir(ctx context.Context, path string) ([]guest.DirEntry, 
 	return all, err
 }
 
-var errDirectoryEntry = errors.New("the guest gave a directory entry that is none")
+var errDirectoryEntry = errors.New("the guest returned a malformed directory entry")
 
 // directoryEntry decodes the first struct linux_dirent64 of b.
 func directoryEntry(b []byte) (e guest.DirEntry, rest []byte, err error) {
@@ -276,9 +278,9 @@ func directoryEntry(b []byte) (e guest.DirEntry, rest []byte, err error) {
 	return guest.DirEntry{Name: string(name), Type: entryType(uint32(b[18]))}, b[n:], nil
 }
 
-// Mkdir makes a directory; with parents also what is missing above it, and an
-// existing one is no error then.
-func (f callFiles) Mkdir(ctx context.Context, path string, parents bool, perm guest.Perm) error {
+// Mkdir creates a directory. With parents it also creates what is missing above it, and
+// accepts an existing directory.
+func (f syscallFiles) Mkdir(ctx context.Context, path string, parents bool, perm guest.Perm) error {
 	if parents {
 		for i := 1; i < len(path); i++ {
 			if path[i] == '/' && path[i-1] != '/' && strings.Trim(path[i:], "/") != "" {
@@ -291,8 +293,9 @@ func (f callFiles) Mkdir(ctx context.Context, path string, parents bool, perm gu
 	return f.makeDir(ctx, path, perm, parents)
 }
 
-// makeDir makes one directory, with exactly this mode if one is given.
-func (f callFiles) makeDir(ctx context.Context, path string, perm guest.Perm, existing bool) error {
+// makeDir creates one directory, with exactly this mode if one is given. existing says
+// whether a directory that exists is accepted.
+func (f syscallFiles) makeDir(ctx context.Context, path string, perm guest.Perm, existing bool) error {
 	bits, given := perm.Bits()
 	if !given {
 		bits = 0o755
@@ -303,8 +306,8 @@ func (f callFiles) makeDir(ctx context.Context, path string, perm guest.Perm, ex
 	case err == nil && given:
 		_, err = f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: unix.SYS_CHMOD, Args: [6]int64{0, int64(bits)}})
 	case existing && errors.As(err, &failed):
-		// There are other reasons than EEXIST to refuse a directory that is
-		// there: a read-only file system, a missing permission.
+		// EEXIST is not the only refusal for an existing directory: the file system
+		// may be read-only, or the permission missing.
 		info, statErr := f.Stat(ctx, path, true)
 		switch {
 		case statErr != nil:
@@ -318,7 +321,7 @@ func (f callFiles) makeDir(ctx context.Context, path string, perm guest.Perm, ex
 }
 
 // Unlink removes a file or an empty directory.
-func (f callFiles) Unlink(ctx context.Context, path string) error {
+func (f syscallFiles) Unlink(ctx context.Context, path string) error {
 	_, err := f.pathCall(ctx, "unlink", path, guest.Syscall{Nr: unix.SYS_UNLINK})
 	var failed *guest.OpError
 	if errors.As(err, &failed) && failed.Name == "EISDIR" {
@@ -328,8 +331,9 @@ func (f callFiles) Unlink(ctx context.Context, path string) error {
 }
 
 // Rename renames within one file system.
-func (f callFiles) Rename(ctx context.Context, from, to string) error {
-	_, err := f.pathCall(ctx, "rename", from, guest.Syscall{Nr: unix.SYS_RENAME, Bufs: [][]byte{append([]byte(to), 0)}, Slots: []int{1}})
+func (f syscallFiles) Rename(ctx context.Context, from, to string) error {
+	_, err := f.pathCall(ctx, "rename", from, guest.Syscall{Nr: unix.SYS_RENAME,
+		Bufs: [][]byte{append([]byte(to), 0)}, Slots: []int{1}})
 	var failed *guest.OpError
 	if errors.As(err, &failed) && failed.Errno != 0 {
 		failed.Path = from + " -> " + to

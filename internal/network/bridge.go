@@ -1,0 +1,384 @@
+package network
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"provium/internal/qemu"
+	"provium/internal/vnet"
+)
+
+// BridgeOpts are the options of a bridge at its creation.
+type BridgeOpts struct {
+	Seed         *uint64 // of the impairments; nil: from the run's seed, file, lab and name
+	NoAddressing bool    // guests get neither addresses nor names
+}
+
+// BridgeConfig describes a bridge to be created.
+type BridgeConfig struct {
+	Name   string
+	Lab    string // that creates it; MACs and the seed follow from it
+	Lookup Lookup // finds the VMs that may be attached by name
+	Opts   *BridgeOpts
+}
+
+// Bridge is a layer-2 switch between VMs. It outlives their guests.
+type Bridge struct {
+	net        *Network
+	lookup     Lookup
+	lab        string
+	name       string
+	seed       uint64
+	addressing bool
+	sw         *vnet.Switch
+
+	// Guarded by net.mu.
+	v4, v6   netip.Prefix
+	nics     map[string]*NIC // by VM name. A NIC stays when its VM leaves, with MAC and address.
+	members  []*NIC          // attached, in order of attaching
+	holders  int             // number of labs that hold the bridge
+	closed   bool
+	routes   []*Bridge // in order of routing
+	uplink   bool
+	forwards []*forward
+	gateway  *bridgeGateway // nil while nothing needs it
+}
+
+// firstHost and lastHost bound the last byte of a guest's IPv4 address. The
+// gateway has 1.
+const firstHost, lastHost = 2, 254
+
+// NewBridge creates a bridge, with one holder.
+func (n *Network) NewBridge(cfg BridgeConfig) *Bridge {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	id := digest(n.env.File, cfg.Lab, cfg.Name)
+	b := &Bridge{net: n, lookup: cfg.Lookup, lab: cfg.Lab, name: cfg.Name, addressing: true,
+		// Mixing by XOR: a run without a seed draws the same numbers each time.
+		seed: binary.BigEndian.Uint64(id[8:]) ^ n.env.Seed*0x9e3779b97f4a7c15,
+		nics: map[string]*NIC{}, holders: 1}
+	if cfg.Opts != nil {
+		b.addressing = !cfg.Opts.NoAddressing
+		if cfg.Opts.Seed != nil {
+			b.seed = *cfg.Opts.Seed
+		}
+	}
+	for { // a restored bridge may have the networks of this number
+		b.v4, b.v6 = prefixes(n.created, id)
+		n.created++
+		if !n.inUse(b.v4, b.v6, b) {
+			break
+		}
+	}
+	b.sw = vnet.New(vnet.Config{Seed: b.seed})
+	n.bridges = append(n.bridges, b)
+	return b
+}
+
+// prefixes returns the networks of the bridge with that number.
+func prefixes(number int, id [sha256.Size]byte) (v4, v6 netip.Prefix) {
+	v4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(77 + number>>8), byte(number), 0}), 24)
+	a := [16]byte{0: 0xfd, 6: byte(number >> 8), 7: byte(number)}
+	copy(a[1:6], id[:])
+	return v4, netip.PrefixFrom(netip.AddrFrom16(a), 64)
+}
+
+// inUse reports whether a bridge other than b has one of the networks. The caller
+// must hold n.mu.
+func (n *Network) inUse(v4, v6 netip.Prefix, b *Bridge) bool {
+	return slices.ContainsFunc(n.bridges, func(o *Bridge) bool { return o != b && (o.v4 == v4 || o.v6 == v6) })
+}
+
+// digest returns a fingerprint of names.
+func digest(names ...string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(strings.Join(names, "\x00")))
+}
+
+// Name returns the name given at creation.
+func (b *Bridge) Name() string { return b.name }
+
+// Seed returns the seed of the bridge's impairments, which the run's seed is part
+// of.
+func (b *Bridge) Seed() uint64 { return b.seed }
+
+// Switch returns the switch, which has the bridge's rules. Its ports are named
+// like the VMs.
+func (b *Bridge) Switch() *vnet.Switch { return b.sw }
+
+// Hold adds n to the number of labs that hold the bridge and returns the result.
+func (b *Bridge) Hold(n int) int {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	b.holders += n
+	return b.holders
+}
+
+// Fits returns an error if opts ask for something that the bridge was not created
+// with. It accepts nil.
+func (b *Bridge) Fits(opts *BridgeOpts) error {
+	if opts == nil {
+		return nil
+	}
+	if opts.Seed != nil && *opts.Seed != b.seed {
+		return fmt.Errorf("bridge `%s` exists with seed %d, not %d", b.name, int64(b.seed), int64(*opts.Seed))
+	}
+	if opts.NoAddressing && b.addressing {
+		return fmt.Errorf("bridge `%s` exists with addressing", b.name)
+	}
+	return nil
+}
+
+// Endpoint is a VM, or the name of one that may not be declared yet.
+type Endpoint struct {
+	VM   Station // nil where only the name is known
+	Name string
+}
+
+// Attach attaches VMs to the bridge: all of them or, if one cannot be attached,
+// none. It returns when running guests have their addresses.
+func (b *Bridge) Attach(ctx context.Context, ends []Endpoint) error {
+	added, err := b.join(ends)
+	if err != nil {
+		return err
+	}
+	b.net.mu.Lock()
+	joined := stationsOf(added)
+	b.net.mu.Unlock()
+	if err := syncAll(ctx, joined); err != nil {
+		b.net.mu.Lock()
+		for _, n := range added {
+			n.leave()
+		}
+		b.net.mu.Unlock()
+		return fmt.Errorf("bridge `%s` attach: %w", b.name, err)
+	}
+	return b.announce(ctx, joined)
+}
+
+// join makes VMs members and returns the NICs of those that were none before.
+// No guest is told.
+func (b *Bridge) join(ends []Endpoint) (added []*NIC, err error) {
+	ends = slices.Clone(ends)
+	for i := range ends {
+		if ends[i].VM == nil {
+			if found, ok := b.lookup(ends[i].Name); ok {
+				ends[i].VM = found
+			}
+		}
+	}
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	if err := b.mayJoin(ends); err != nil {
+		return nil, err
+	}
+	for _, e := range ends {
+		n := b.nics[e.Name]
+		if n == nil {
+			id := digest(b.lab, e.Name, b.name)
+			n = b.newNIC(e.Name, b.freeHost(), net.HardwareAddr{0x02, id[0], id[1], id[2], id[3], id[4]})
+		}
+		if n.attached {
+			continue
+		}
+		n.attached, n.station = true, e.VM
+		n.port.SetUp(!n.down)
+		b.members = append(b.members, n)
+		added = append(added, n)
+		if e.VM != nil {
+			b.net.attached[e.VM] = append(b.net.attached[e.VM], n)
+		}
+	}
+	return added, nil
+}
+
+// mayJoin returns an error if one of ends cannot become a member. The caller must
+// hold net.mu.
+func (b *Bridge) mayJoin(ends []Endpoint) error {
+	if b.closed {
+		return fmt.Errorf("bridge `%s` is closed", b.name)
+	}
+	fresh := map[string]Station{}
+	for _, e := range ends {
+		n := b.nics[e.Name]
+		other, twice := fresh[e.Name]
+		if twice && other != e.VM || n != nil && n.attached && n.station != nil && n.station != e.VM {
+			return fmt.Errorf("bridge `%s` cannot have two members called `%s`", b.name, e.Name)
+		}
+		if n == nil {
+			fresh[e.Name] = e.VM
+		}
+		if e.VM != nil && (n == nil || !n.attached) && len(b.net.attached[e.VM]) >= qemu.MaxSlot {
+			return fmt.Errorf("vm `%s` is on %d bridges already, which is the most", e.Name, qemu.MaxSlot)
+		}
+	}
+	const most = lastHost - firstHost + 1
+	if had := len(b.nics); had+len(fresh) > most {
+		return fmt.Errorf("bridge `%s` is full: it has had %d of at most %d VMs, and %d more do not fit",
+			b.name, had, most, len(fresh))
+	}
+	return nil
+}
+
+// newNIC creates the NIC of a VM, which is not attached. The caller must hold
+// net.mu.
+func (b *Bridge) newNIC(vm string, host int, mac net.HardwareAddr) *NIC {
+	n := &NIC{bridge: b, vmName: vm, host: host, mac: mac, port: b.sw.AddPort(vm)}
+	b.nics[vm] = n
+	return n
+}
+
+// freeHost returns the lowest last byte of an address that no NIC has. The caller
+// must hold net.mu.
+func (b *Bridge) freeHost() int {
+	used := map[int]bool{}
+	for _, n := range b.nics {
+		used[n.host] = true
+	}
+	host := firstHost
+	for used[host] {
+		host++
+	}
+	return host
+}
+
+// Detach takes a VM off the bridge and drops all rules that name it.
+func (b *Bridge) Detach(ctx context.Context, name string) error {
+	b.net.mu.Lock()
+	n := b.nics[name]
+	if n == nil || !n.attached {
+		defer b.net.mu.Unlock()
+		return b.notAttached(name)
+	}
+	s := n.station
+	n.leave()
+	b.net.mu.Unlock()
+	var err error
+	if s != nil {
+		err = s.SyncNetwork(ctx)
+	}
+	return errors.Join(err, b.announce(ctx, nil))
+}
+
+// notAttached returns the error for a VM that is no member. The caller must hold
+// net.mu.
+func (b *Bridge) notAttached(name string) error {
+	members := strings.Join(b.memberNames(), ", ")
+	if members == "" {
+		members = "none"
+	}
+	return fmt.Errorf("vm `%s` is not attached to bridge `%s` (members: %s); attach it with bridge:attach first",
+		name, b.name, members)
+}
+
+// announce updates the guests of all members, and those of routed bridges, except
+// the listed ones. It does nothing without addressing.
+func (b *Bridge) announce(ctx context.Context, except []Station) error {
+	if !b.addressing {
+		return nil
+	}
+	b.net.mu.Lock()
+	all := membersOf(append(slices.Clone(b.routes), b)...)
+	b.net.mu.Unlock()
+	all = slices.DeleteFunc(all, func(s Station) bool { return slices.Contains(except, s) })
+	if err := syncAll(ctx, all); err != nil {
+		return fmt.Errorf("bridge `%s` names: %w", b.name, err)
+	}
+	return nil
+}
+
+// membersOf returns the declared VMs that are members of the bridges, each once.
+// The caller must hold net.mu.
+func membersOf(bridges ...*Bridge) (all []Station) {
+	for _, b := range bridges {
+		for _, s := range stationsOf(b.members) {
+			if !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
+}
+
+// stationsOf returns the declared VMs of NICs. The caller must hold net.mu.
+func stationsOf(nics []*NIC) (all []Station) {
+	for _, n := range nics {
+		if n.station != nil {
+			all = append(all, n.station)
+		}
+	}
+	return all
+}
+
+// Members returns the names of the attached VMs in order of attaching.
+func (b *Bridge) Members() []string {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	return b.memberNames()
+}
+
+// memberNames is Members. The caller must hold net.mu.
+func (b *Bridge) memberNames() []string {
+	names := make([]string, len(b.members))
+	for i, n := range b.members {
+		names[i] = n.vmName
+	}
+	return names
+}
+
+// NIC returns the NIC of an attached VM.
+func (b *Bridge) NIC(name string) (*NIC, error) {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	n := b.nics[name]
+	if n == nil || !n.attached {
+		return nil, b.notAttached(name)
+	}
+	return n, nil
+}
+
+// PartitionAll partitions every pair of present members.
+func (b *Bridge) PartitionAll() { b.sw.PartitionAll(b.Members()) }
+
+// Close detaches all members, unplugs the NICs of running guests, and closes
+// forwards, gateway and switch. Closing again does nothing.
+func (b *Bridge) Close(ctx context.Context) error {
+	n := b.net
+	n.mu.Lock()
+	b.closed = true
+	forwards := b.forwards
+	b.forwards = nil
+	n.bridges = slices.DeleteFunc(n.bridges, func(o *Bridge) bool { return o == b })
+	n.mu.Unlock()
+	for _, f := range forwards {
+		f.close()
+	}
+	n.mu.Lock()
+	routed := b.dropServices()
+	for _, nic := range slices.Clone(b.members) {
+		nic.leave()
+	}
+	all := membersOf(routed...)
+	for _, nic := range b.nics { // also those that left: their interfaces are still plugged
+		if nic.station != nil && !slices.Contains(all, nic.station) {
+			all = append(all, nic.station)
+		}
+	}
+	n.mu.Unlock()
+	err := syncAll(ctx, all)
+	b.sw.Close()
+	return err
+}
+
+// IsClosed reports whether Close was called.
+func (b *Bridge) IsClosed() bool {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	return b.closed
+}

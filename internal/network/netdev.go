@@ -1,0 +1,110 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"provium/internal/qemu"
+)
+
+// netdev is a network interface of a running guest: the socket that QEMU connects
+// to, and the NIC that its frames go to.
+type netdev struct {
+	dev    qemu.NIC
+	bridge string // name
+	nic    *NIC   // nil while there is no such bridge
+	ifname string // in the guest
+	up     bool   // the carrier that QEMU was last told of
+
+	listener *net.UnixListener
+	bound    chan *NIC // receives the NIC that the connection is for
+	done     chan struct{}
+
+	mu      sync.Mutex
+	conn    net.Conn
+	closed  bool
+	isBound bool
+}
+
+// noMAC is the address of an interface that is on no bridge. Its link is down.
+const noMAC = "02:00:00:00:00:01"
+
+// newNetdev listens for QEMU in dir. nic may be nil. The caller must close the
+// netdev.
+func newNetdev(dir string, p PlannedNIC) (*netdev, error) {
+	path := filepath.Join(dir, fmt.Sprintf("nic%d", p.Slot))
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("network socket: %w", err)
+	}
+	d := &netdev{dev: qemu.NIC{Slot: p.Slot, Socket: path, MAC: noMAC}, bridge: p.Bridge, ifname: p.Name, up: true,
+		listener: listener, bound: make(chan *NIC, 1), done: make(chan struct{})}
+	if p.NIC != nil {
+		d.dev.MAC = p.NIC.MAC()
+		d.bind(p.NIC)
+	}
+	go d.run()
+	return d, nil
+}
+
+// bind connects the interface to a NIC. It must be called at most once. On a
+// closed netdev it does nothing.
+func (d *netdev) bind(nic *NIC) {
+	d.nic = nic
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.bound <- nic
+		close(d.bound)
+		d.isBound = true
+	}
+}
+
+// run moves the frames of QEMU's connection until it ends.
+func (d *netdev) run() {
+	defer close(d.done)
+	conn, err := d.listener.Accept()
+	d.listener.Close()
+	if err != nil {
+		return
+	}
+	d.mu.Lock()
+	d.conn = conn
+	closed := d.closed
+	d.mu.Unlock()
+	if closed {
+		conn.Close()
+		return
+	}
+	nic, ok := <-d.bound
+	if !ok {
+		conn.Close()
+		return
+	}
+	// An error is dropped: the end of QEMU, which causes it, is reported elsewhere.
+	_ = nic.port.Serve(conn)
+}
+
+// close ends the connection and returns when no goroutine of the netdev is left.
+func (d *netdev) close() {
+	d.mu.Lock()
+	first := !d.closed
+	d.closed = true
+	if d.conn != nil {
+		d.conn.Close()
+	}
+	if first && !d.isBound {
+		close(d.bound)
+	}
+	d.mu.Unlock()
+	d.listener.Close()
+	<-d.done
+}

@@ -1,0 +1,193 @@
+package network
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"provium/internal/parallel"
+)
+
+// Env is what a Network needs to know of the run.
+type Env struct {
+	// File is the test file. Seeds and IPv6 networks of bridges follow from it.
+	File string
+	// Seed changes the seeds of all bridges that have none of their own; with 0
+	// they follow from names alone.
+	Seed uint64
+}
+
+// Station is a VM as a bridge sees it.
+type Station interface {
+	Name() string
+	// SyncNetwork updates the devices and the configuration of the VM's guest, if
+	// one runs.
+	SyncNetwork(ctx context.Context) error
+}
+
+// Lookup finds the declared VM of that name. It is called without locks.
+type Lookup func(name string) (Station, bool)
+
+// Network is all bridges of one test file. It is safe for concurrent use.
+type Network struct {
+	env Env
+
+	mu       sync.Mutex
+	created  int                // number of bridges created so far
+	bridges  []*Bridge          // open ones, in order of creation
+	attached map[Station][]*NIC // in order of attaching
+	captures []openCapture
+}
+
+// New returns a network without bridges. The caller must close it.
+func New(env Env) *Network {
+	return &Network{env: env, attached: map[Station][]*NIC{}}
+}
+
+// Close closes all bridges.
+func (n *Network) Close(ctx context.Context) error {
+	var errs []error
+	for _, b := range n.open() {
+		errs = append(errs, b.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// open returns the open bridges in order of creation.
+func (n *Network) open() []*Bridge {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.bridges)
+}
+
+// NICs returns the NICs with which a VM is attached, in order of bridge names.
+func (n *Network) NICs(s Station) []*NIC {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sortedNICs(s)
+}
+
+// sortedNICs is NICs. The caller must hold n.mu.
+func (n *Network) sortedNICs(s Station) []*NIC {
+	nics := slices.Clone(n.attached[s])
+	slices.SortStableFunc(nics, func(a, b *NIC) int { return cmp.Compare(a.bridge.name, b.bridge.name) })
+	return nics
+}
+
+var (
+	guestName = regexp.MustCompile(`^(eth|enp0s|ens)([0-9]{1,3})$`)
+	ethName   = regexp.MustCompile(`^eth[0-9]{1,3}$`)
+)
+
+// FindNIC returns the NIC of a VM by the name of its bridge, or by the name that
+// a guest may have for the interface: eth0, enp0s3, ens3 and so on.
+func (n *Network) FindNIC(s Station, name string) (*NIC, error) {
+	nics := n.NICs(s)
+	bridges := make([]string, len(nics))
+	for i, nic := range nics {
+		if nic.bridge.name == name {
+			return nic, nil
+		}
+		bridges[i] = "`" + nic.bridge.name + "`"
+	}
+	if m := guestName.FindStringSubmatch(name); m != nil {
+		i, _ := strconv.Atoi(m[2]) // at most three digits
+		if i >= len(nics) && i >= 3 && m[1] != "eth" {
+			i -= 3 // PCI slots of a distribution's guest start at 3
+		}
+		if i < len(nics) {
+			return nics[i], nil
+		}
+	}
+	hint := "it is on no bridge; attach it with bridge:attach"
+	if len(bridges) > 0 {
+		hint = fmt.Sprintf("its bridges: %s; by guest name: eth0 to eth%d", strings.Join(bridges, ", "), len(bridges)-1)
+	}
+	return nil, fmt.Errorf("vm:nic: no NIC `%s` on vm `%s` (%s)", name, s.Name(), hint)
+}
+
+// Bind connects a VM that was just declared to the bridges to which its name was
+// attached before.
+func (n *Network) Bind(s Station) {
+	for _, b := range n.open() {
+		if found, ok := b.lookup(s.Name()); !ok || found != s {
+			continue
+		}
+		n.mu.Lock()
+		if nic := b.nics[s.Name()]; nic != nil && nic.attached && nic.station == nil {
+			nic.station = s
+			n.attached[s] = append(n.attached[s], nic)
+		}
+		n.mu.Unlock()
+	}
+}
+
+// AttachLike attaches a copy of a VM, under its own name, to the bridges of the
+// original. No guest is told.
+func (n *Network) AttachLike(original, copied Station) error {
+	for _, nic := range n.NICs(original) {
+		if _, err := nic.bridge.join([]Endpoint{{VM: copied, Name: copied.Name()}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Announce updates the guests of all VMs that share a bridge, or a route, with s,
+// except those listed.
+func (n *Network) Announce(ctx context.Context, s Station, except []Station) error {
+	for _, nic := range n.NICs(s) {
+		if err := nic.bridge.announce(ctx, except); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Leave ends all memberships of a VM that is closed. Its NICs wait for another VM
+// of that name.
+func (n *Network) Leave(ctx context.Context, s Station) error {
+	var errs []error
+	for _, nic := range n.NICs(s) {
+		n.mu.Lock()
+		nic.leave()
+		nic.station = nil
+		n.mu.Unlock()
+		errs = append(errs, nic.bridge.announce(ctx, nil))
+	}
+	return errors.Join(errs...)
+}
+
+// rejoin attaches a VM to the bridge of that name in its lab. It returns nil when
+// there is none, or it has no room.
+func (n *Network) rejoin(s Station, bridge string) *NIC {
+	for _, nic := range n.NICs(s) {
+		if nic.bridge.name == bridge {
+			return nic
+		}
+	}
+	for _, b := range slices.Backward(n.open()) {
+		if b.name != bridge {
+			continue
+		}
+		if found, ok := b.lookup(s.Name()); !ok || found != s {
+			continue
+		}
+		if added, err := b.join([]Endpoint{{VM: s, Name: s.Name()}}); err == nil && len(added) == 1 {
+			return added[0]
+		}
+	}
+	return nil
+}
+
+// syncAll updates the guests of all stations at once.
+func syncAll(ctx context.Context, stations []Station) error {
+	errs := parallel.Each(stations, func(s Station) error { return s.SyncNetwork(ctx) })
+	return errors.Join(errs...)
+}

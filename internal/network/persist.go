@@ -1,0 +1,285 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"provium/internal/qemu"
+	"provium/internal/vnet"
+)
+
+// State is a bridge in a lab snapshot, as JSON.
+type State struct {
+	Name       string     `json:"name"`
+	Seed       uint64     `json:"seed"`
+	Addressing bool       `json:"addressing"`
+	V4         string     `json:"ipv4"`
+	V6         string     `json:"ipv6"`
+	NICs       []NICState `json:"nics,omitempty"` // members in order of attaching, then those that left
+	Switch     vnet.State `json:"switch"`
+	Routes     []string   `json:"routes,omitempty"` // paths of bridges in the snapshot, in order of routing
+	Uplink     bool       `json:"uplink,omitempty"`
+}
+
+// NICState is a VM's place on a bridge.
+type NICState struct {
+	VM       string `json:"vm"`
+	Attached bool   `json:"attached"`
+	Down     bool   `json:"down,omitempty"` // by nic:disconnect()
+	Host     int    `json:"host"`           // last byte of its addresses
+	MAC      string `json:"mac"`
+}
+
+// CheckName returns an error for a name that a VM or a bridge cannot have. kind is
+// "vm" or "bridge".
+type CheckName func(kind, name string) error
+
+// Save returns the state of the bridge. path returns where the snapshot has
+// another bridge, or "" where it does not have it. It is called with locks held.
+func (b *Bridge) Save(path func(*Bridge) string) State {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	s := State{Name: b.name, Seed: b.seed, Switch: b.sw.Save(), Uplink: b.uplink,
+		Addressing: b.addressing, V4: b.v4.String(), V6: b.v6.String()}
+	for _, o := range b.routes {
+		if p := path(o); p != "" {
+			s.Routes = append(s.Routes, p)
+		}
+	}
+	nics := slices.Clone(b.members)
+	for _, n := range b.nics {
+		if !n.attached {
+			nics = append(nics, n)
+		}
+	}
+	slices.SortFunc(nics[len(b.members):], func(a, b *NIC) int { return a.host - b.host })
+	for _, n := range nics {
+		s.NICs = append(s.NICs, NICState{n.vmName, n.attached, n.down, n.host, n.mac.String()})
+	}
+	return s
+}
+
+// Check verifies a state that was read from a file.
+func (s *State) Check(checkName CheckName) error {
+	if err := checkName("bridge", s.Name); err != nil {
+		return err
+	}
+	v4, err4 := netip.ParsePrefix(s.V4)
+	v6, err6 := netip.ParsePrefix(s.V6)
+	if err4 != nil || err6 != nil || !v4.Addr().Is4() || v4.Bits() != 24 || !v6.Addr().Is6() || v6.Bits() != 64 {
+		return fmt.Errorf("bridge `%s`: networks %q and %q", s.Name, s.V4, s.V6)
+	}
+	vms, hosts := map[string]bool{}, map[int]bool{}
+	for _, n := range s.NICs {
+		mac, err := net.ParseMAC(n.MAC)
+		if err := checkName("vm", n.VM); err != nil {
+			return fmt.Errorf("bridge `%s`: %w", s.Name, err)
+		}
+		if err != nil || len(mac) != 6 || vms[n.VM] || hosts[n.Host] || n.Host < firstHost || n.Host > lastHost {
+			return fmt.Errorf("bridge `%s`: nic of vm `%s`", s.Name, n.VM)
+		}
+		vms[n.VM], hosts[n.Host] = true, true
+	}
+	return nil
+}
+
+// NewBridgeFrom creates the bridge of a checked state, without members and rules.
+// It has the networks that were saved unless another bridge has them. A copy has
+// networks of its own.
+func (n *Network) NewBridgeFrom(s *State, lab string, lookup Lookup, asCopy bool) *Bridge {
+	b := n.NewBridge(BridgeConfig{Name: s.Name, Lab: lab, Lookup: lookup,
+		Opts: &BridgeOpts{Seed: &s.Seed, NoAddressing: !s.Addressing}})
+	if asCopy {
+		return b
+	}
+	v4, v6 := netip.MustParsePrefix(s.V4), netip.MustParsePrefix(s.V6) // checked
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.inUse(v4, v6, b) {
+		b.v4, b.v6 = v4, v6
+	}
+	return b
+}
+
+// Load restores members and rules from a checked state. No guest is told. Routes
+// and uplink follow with LoadServices, when all bridges are there. In a copy, NICs
+// have addresses and MACs of their own.
+func (b *Bridge) Load(s *State, asCopy bool) error {
+	b.net.mu.Lock()
+	for _, n := range slices.Clone(b.members) {
+		if at := s.find(n.vmName); at < 0 || !s.NICs[at].Attached {
+			n.leave()
+		}
+	}
+	if !asCopy {
+		for i := range s.NICs {
+			b.reserve(&s.NICs[i])
+		}
+	}
+	b.net.mu.Unlock()
+	var ends []Endpoint
+	for _, n := range s.NICs {
+		if n.Attached {
+			ends = append(ends, Endpoint{Name: n.VM})
+		}
+	}
+	if _, err := b.join(ends); err != nil {
+		return err
+	}
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	for _, saved := range s.NICs {
+		if n := b.nics[saved.VM]; n != nil { // a copy has no NICs of VMs that left
+			n.down = saved.Down
+			n.port.SetUp(n.attached && !n.down)
+		}
+	}
+	slices.SortStableFunc(b.members, func(x, y *NIC) int { return s.find(x.vmName) - s.find(y.vmName) })
+	return b.sw.Load(s.Switch)
+}
+
+// find returns the index of a VM's NIC, or -1.
+func (s *State) find(vm string) int {
+	return slices.IndexFunc(s.NICs, func(n NICState) bool { return n.VM == vm })
+}
+
+// reserve creates the NIC of a VM, unless there is one, with the MAC that was
+// saved and, unless another has it, the address. The caller must hold net.mu.
+func (b *Bridge) reserve(s *NICState) {
+	if b.nics[s.VM] != nil {
+		return
+	}
+	host := s.Host
+	for _, n := range b.nics {
+		if n.host == host {
+			host = b.freeHost()
+			break
+		}
+	}
+	mac, _ := net.ParseMAC(s.MAC) // checked
+	b.newNIC(s.VM, host, mac)
+}
+
+// Loaded is a bridge that was loaded from a snapshot.
+type Loaded struct {
+	Bridge *Bridge
+	State  *State
+}
+
+// LoadServices restores routes, in the order in which they were declared, and
+// uplinks of all bridges of a snapshot. The keys are their paths in it. No guest
+// is told.
+func (n *Network) LoadServices(bridges map[string]Loaded) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	paths := slices.Sorted(maps.Keys(bridges))
+	wanted := wantedRoutes(bridges, paths)
+	var errs []error
+	for _, path := range paths {
+		b := bridges[path].Bridge
+		for _, o := range b.routes {
+			if !slices.Contains(wanted[b], o) {
+				b.disconnect(o)
+				o.syncGateway()
+			}
+		}
+		if len(wanted[b]) > 0 || bridges[path].State.Uplink {
+			err := b.mayServe()
+			if err == nil {
+				err = b.openGateway()
+			}
+			errs = append(errs, err)
+		}
+	}
+	err := errors.Join(errs...)
+	if err == nil {
+		for _, l := range bridges {
+			l.Bridge.routes, l.Bridge.uplink = wanted[l.Bridge], l.State.Uplink
+		}
+	}
+	for _, path := range paths {
+		bridges[path].Bridge.syncGateway()
+	}
+	return err
+}
+
+// wantedRoutes returns the routes of each bridge in the order of its state. paths
+// are the keys of bridges.
+func wantedRoutes(bridges map[string]Loaded, paths []string) map[*Bridge][]*Bridge {
+	wanted := map[*Bridge][]*Bridge{}
+	add := func(b, o *Bridge) {
+		if b != o && !slices.Contains(wanted[b], o) {
+			wanted[b] = append(wanted[b], o)
+		}
+	}
+	for _, l := range bridges {
+		for _, path := range l.State.Routes {
+			if o, ok := bridges[path]; ok {
+				add(l.Bridge, o.Bridge)
+			}
+		}
+	}
+	for _, path := range paths { // a file may name a route in one direction only
+		b := bridges[path].Bridge
+		for _, o := range slices.Clone(wanted[b]) {
+			add(o, b)
+		}
+	}
+	return wanted
+}
+
+// savedNIC is a network interface in the snapshot of a VM.
+type savedNIC struct {
+	Bridge string `json:"bridge"`
+	Slot   int    `json:"slot"`
+	Name   string `json:"name"` // in the guest
+}
+
+// EncodeNICs returns the section of a VM's snapshot that has its interfaces.
+func EncodeNICs(planned []PlannedNIC) ([]byte, error) {
+	saved := make([]savedNIC, len(planned))
+	for i, p := range planned {
+		saved[i] = savedNIC{p.Bridge, p.Slot, p.Name}
+	}
+	return json.Marshal(saved)
+}
+
+// decodeNICs verifies a section of EncodeNICs.
+func decodeNICs(text []byte, checkName CheckName) ([]savedNIC, error) {
+	var saved []savedNIC
+	if err := json.Unmarshal(text, &saved); err != nil {
+		return nil, fmt.Errorf("network interfaces: %w", err)
+	}
+	if len(saved) > qemu.MaxSlot {
+		return nil, fmt.Errorf("network interfaces: %d, at most %d are possible", len(saved), qemu.MaxSlot)
+	}
+	for i, n := range saved {
+		if n.Slot < 1 || n.Slot > qemu.MaxSlot || i > 0 && n.Slot <= saved[i-1].Slot {
+			return nil, fmt.Errorf("network interfaces: slot %d", n.Slot)
+		}
+		if !ethName.MatchString(n.Name) || checkName("bridge", n.Bridge) != nil {
+			return nil, fmt.Errorf("network interfaces: name %q on bridge %q", n.Name, n.Bridge)
+		}
+	}
+	return saved, nil
+}
+
+// DecodeNICs returns the interfaces of a section of EncodeNICs, for a restore of s.
+// s is attached to the bridges of their names in its lab, where there are any with
+// room.
+func (n *Network) DecodeNICs(s Station, text []byte, checkName CheckName) ([]PlannedNIC, error) {
+	saved, err := decodeNICs(text, checkName)
+	if err != nil {
+		return nil, err
+	}
+	planned := make([]PlannedNIC, len(saved))
+	for i, v := range saved {
+		planned[i] = PlannedNIC{n.rejoin(s, v.Bridge), v.Bridge, v.Slot, v.Name}
+	}
+	return planned, nil
+}
