@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"provium/internal/disk"
 	"provium/internal/lab"
 )
 
@@ -27,7 +28,7 @@ func (b *bench) cachedDiskBoots(ctx context.Context) error {
 			return 0, err
 		}
 		h.BootCache = dir
-		opts := &lab.BootOpts{Cold: &really, Disks: []lab.DiskSpec{{ID: "data", Scratch: cachedDiskSize}}}
+		opts := &lab.BootOpts{Cold: &really, Disks: []disk.Spec{{ID: "data", Scratch: cachedDiskSize}}}
 		err = b.withVM(ctx, h, opts, func(vm *lab.VM) error {
 			t, err = clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
 			return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/fixture"
+	"provium/internal/guest"
 	"provium/internal/lab"
 )
 
@@ -137,7 +138,7 @@ func setUpGuest(ctx context.Context, l *lab.Lab) (*lab.VM, error) {
 	if err := vm.Boot(ctx, nil); err != nil {
 		return nil, err
 	}
-	r, err := vm.Run(ctx, lab.RunRequest{Shell: fixtureSetUp})
+	r, err := vm.Run(ctx, guest.RunRequest{Shell: fixtureSetUp})
 	if err == nil && r.ExitCode != 0 {
 		err = fmt.Errorf("set-up: exit code %d: %s", r.ExitCode, r.Stderr)
 	}

@@ -10,17 +10,18 @@ import (
 	"strconv"
 	"strings"
 
+	"provium/internal/guest"
 	"provium/internal/lab"
 )
 
 // runner runs commands in a guest: a lab's VM or a bare agent link.
 type runner interface {
-	Run(ctx context.Context, r lab.RunRequest) (*lab.RunResult, error)
+	Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error)
 }
 
 // kilobytes reads the lines "Name:  N kB" of a file in the guest's /proc.
 func kilobytes(ctx context.Context, g runner, command string) (map[string]uint64, error) {
-	r, err := g.Run(ctx, lab.RunRequest{Shell: command})
+	r, err := g.Run(ctx, guest.RunRequest{Shell: command})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/disk"
+	"provium/internal/guest"
 	"provium/internal/lab"
 )
 
@@ -169,7 +171,7 @@ func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sam
 				return err
 			}
 			// What a test does, for as long as a stand-by needs.
-			if _, err := vm.Run(ctx, lab.RunRequest{Shell: "sleep 1"}); err != nil {
+			if _, err := vm.Run(ctx, guest.RunRequest{Shell: "sleep 1"}); err != nil {
 				return err
 			}
 			t, err := clock(ctx, vm, func() error {
@@ -364,7 +366,7 @@ func (b *bench) withDisk(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	disk, err := vms[1].AttachDisk(ctx, lab.DiskSpec{ID: "d", Scratch: size})
+	d, err := vms[1].AttachDisk(ctx, disk.Spec{ID: "d", Scratch: size})
 	if err != nil {
 		return err
 	}
@@ -375,7 +377,7 @@ func (b *bench) withDisk(ctx context.Context) (err error) {
 	write := func(from, to int64) error {
 		for at := from; at < to; at += int64(len(p)) {
 			p[0]++
-			if err := disk.WriteSectors(ctx, at/lab.SectorSize, p); err != nil {
+			if err := d.WriteSectors(ctx, at/disk.SectorSize, p); err != nil {
 				return err
 			}
 		}

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"time"
 
 	"provium/internal/blockdev/fault"
@@ -108,4 +109,13 @@ func (d *Disk) CountRequests(kind fault.Op, n int64) (*fault.Count, error) {
 // StopCounting ends CountRequests.
 func (d *Disk) StopCounting() {
 	d.contents().StopCounting()
+}
+
+// ClearFaults removes all modes, rules and counters, and the policy.
+func (d *Disk) ClearFaults() error {
+	d.StopCounting()
+	if err := errors.Join(d.ClearModes(), d.RemoveRules()); err != nil {
+		return err
+	}
+	return d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{} })
 }

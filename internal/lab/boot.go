@@ -15,6 +15,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/instance"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -153,7 +154,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	v.mu.Lock()
 	if v.inst != inst {
 		defer v.mu.Unlock()
-		return &GuestGoneError{VM: v.name, Reason: v.reason}
+		return &instance.GoneError{VM: v.name, Reason: v.reason}
 	}
 	v.state, v.reason, v.cid = Booted, "", cid
 	v.mu.Unlock()

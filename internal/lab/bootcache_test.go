@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/disk"
 	"provium/internal/snapshot"
 )
 
@@ -26,7 +27,7 @@ func TestBootCacheDamage(t *testing.T) {
 	boot := func() string {
 		t.Helper()
 		n++
-		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: []DiskSpec{{ID: "d", Scratch: 1 << 20}}})
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 		must(t, err)
 		must(t, v.Boot(t.Context(), nil))
 		id := shell(t, v, bootID)
@@ -176,7 +177,7 @@ func TestBootCacheDiskFull(t *testing.T) {
 	defer unix.Unmount(h.BootCache, unix.MNT_DETACH)
 	var warnings []string
 	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	v, err := l.DeclareVM("a", "host", &BootOpts{Disks: []DiskSpec{{ID: "d", Scratch: 1 << 20}}})
+	v, err := l.DeclareVM("a", "host", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 	must(t, err)
 	must(t, v.Boot(t.Context(), nil))
 	shell(t, v, "cat /dev/vda >/dev/null")

@@ -9,9 +9,6 @@ import (
 	"provium/internal/stream"
 )
 
-// Finding is a failure of a guest's kernel, as seen on its console.
-type Finding = instance.Finding
-
 // Console is a VM's console: what ttyS0 and hvc0 printed.
 type Console struct{ vm *VM }
 
@@ -57,7 +54,7 @@ func (c Console) Expect(ctx context.Context, pattern string, timeout time.Durati
 
 // Read opens a stream of what the console prints: the first one of a boot from its
 // beginning, later ones from where the previous one stopped.
-func (c Console) Read(site Site) (*Stream, error) {
+func (c Console) Read(site stream.Site) (*stream.Stream, error) {
 	p := c.printed()
 	switch {
 	case p == nil:

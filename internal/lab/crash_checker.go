@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"provium/internal/disk"
+	"provium/internal/guest"
 )
 
 // Checker is a guest in which contents of a disk are looked at, one after the
@@ -16,9 +17,9 @@ import (
 // id. It is made for one caller at a time.
 type Checker struct {
 	lab  *Lab
-	of   *Disk
+	of   *disk.Disk
 	vm   *VM
-	disk *Disk
+	disk *disk.Disk
 	// Reuse has the guest go on from one content to the next. Else each has a guest
 	// that was restored from a snapshot.
 	Reuse bool
@@ -30,7 +31,7 @@ type Checker struct {
 
 // NewChecker declares a checker's VM, which has what the disk's has, other disks
 // and networks excepted.
-func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
+func (l *Lab) NewChecker(of *disk.Disk, reuse bool) (*Checker, error) {
 	v := VMOf(of)
 	v.mu.Lock()
 	opts := v.opts
@@ -57,11 +58,11 @@ func (l *Lab) NewChecker(of *Disk, reuse bool) (*Checker, error) {
 func (c *Checker) VM() *VM { return c.vm }
 
 // Disk is the disk whose contents are to be checked; nil before Boot or From.
-func (c *Checker) Disk() *Disk { return c.disk }
+func (c *Checker) Disk() *disk.Disk { return c.disk }
 
 // Boot boots the guest and gives it the disk. What the caller does to it before
 // Freeze is there with each content.
-func (c *Checker) Boot(ctx context.Context, content Content) error {
+func (c *Checker) Boot(ctx context.Context, content disk.Content) error {
 	if err := c.vm.Boot(ctx, nil); err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (c *Checker) Freeze(ctx context.Context) error {
 func (c *Checker) From(o *Checker) { c.snapshot, c.device, c.number = o.snapshot, o.device, o.number }
 
 // plug gives the running guest the disk.
-func (c *Checker) plug(ctx context.Context, content Content) error {
+func (c *Checker) plug(ctx context.Context, content disk.Content) error {
 	release, err := c.vm.lifecycle(ctx)
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func (c *Checker) find(ctx context.Context) error {
 
 // Load gives the guest, a fresh one unless the checker reuses it, a content.
 // spoiled says that the guest is not to be reused.
-func (c *Checker) Load(ctx context.Context, content Content, spoiled bool) error {
+func (c *Checker) Load(ctx context.Context, content disk.Content, spoiled bool) error {
 	if c.Reuse && !spoiled && c.disk != nil && c.vm.State() == Booted {
 		done, err := c.swap(ctx, content)
 		if done || ctx.Err() != nil {
@@ -160,7 +161,7 @@ func (c *Checker) Load(ctx context.Context, content Content, spoiled bool) error
 
 // swap has the guest go on with another content under the same device, if it has
 // let go of the one before.
-func (c *Checker) swap(ctx context.Context, content Content) (done bool, err error) {
+func (c *Checker) swap(ctx context.Context, content disk.Content) (done bool, err error) {
 	if err := c.release(ctx); err != nil {
 		return false, err
 	}
@@ -172,7 +173,7 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 	if _, err := c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlFlushBuffers); err != nil {
 		return false, err
 	}
-	if err := c.clear(); err != nil {
+	if err := c.disk.ClearFaults(); err != nil {
 		return true, err
 	}
 	if err := content(c.disk); err != nil {
@@ -185,15 +186,6 @@ func (c *Checker) swap(ctx context.Context, content Content) (done bool, err err
 	_, _ = c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlReadPartitions)
 	_, err = c.call(ctx, syscall.SYS_CLOSE, nil, uint64(fd))
 	return err == nil, err
-}
-
-// clear takes off the faults that the content before was looked at with.
-func (c *Checker) clear() error {
-	c.disk.StopCounting()
-	if err := errors.Join(c.disk.ClearModes(), c.disk.RemoveRules()); err != nil {
-		return err
-	}
-	return c.disk.ChangePolicy(func(p *DiskPolicy) { *p = DiskPolicy{} })
 }
 
 const (
@@ -250,7 +242,7 @@ func (c *Checker) open(ctx context.Context) (fd int64, err error) {
 
 // call makes a system call in the guest; text becomes its first argument.
 func (c *Checker) call(ctx context.Context, nr int64, text *string, args ...uint64) (int64, error) {
-	s := Syscall{Nr: nr}
+	s := guest.Syscall{Nr: nr}
 	at := 0
 	if text != nil {
 		s.Bufs, s.Slots, at = [][]byte{append([]byte(*text), 0)}, []int{0}, 1
@@ -258,7 +250,7 @@ func (c *Checker) call(ctx context.Context, nr int64, text *string, args ...uint
 	for i, a := range args {
 		s.Args[at+i] = int64(a)
 	}
-	r, err := MakeSyscall(ctx, c.vm, "syscall", s)
+	r, err := c.vm.AsActor().Syscall(ctx, "syscall", s)
 	switch {
 	case err != nil:
 		return 0, err

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest/handle"
 )
 
 func bootFake(t *testing.T) (*VM, *fakemachine.Machine) {
@@ -36,7 +37,7 @@ func TestFakeGuestOperations(t *testing.T) {
 	if p, failure := m.Files.Read("/tmp/x"); failure != nil || string(p) != "content" {
 		t.Errorf("%q %v", p, failure)
 	}
-	f, err := OpenFile(ctx, v, "/tmp/x", FileMode{Read: true})
+	f, err := v.AsActor().OpenFile(ctx, "/tmp/x", handle.FileMode{Read: true})
 	must(t, err)
 	p, err := f.Read(ctx, 100)
 	if err != nil || string(p) != "content" {

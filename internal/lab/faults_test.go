@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest"
 )
 
 // TestIncludeEachOther has two labs include each other at once, and their scopes work
@@ -73,7 +74,7 @@ func TestTypedErrors(t *testing.T) {
 	defer cancel()
 	ran := make(chan error)
 	go func() {
-		_, err := v.Run(given, RunRequest{Shell: "true"})
+		_, err := v.Run(given, guest.RunRequest{Shell: "true"})
 		ran <- err
 	}()
 	for !v.busy() {

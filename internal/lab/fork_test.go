@@ -2,6 +2,9 @@ package lab
 
 import (
 	"testing"
+
+	"provium/internal/disk"
+	"provium/internal/network"
 )
 
 // TestForkDisks forks a VM with disks: each copy has disks of its own, which it changes
@@ -9,20 +12,20 @@ import (
 func TestForkDisks(t *testing.T) {
 	ctx := t.Context()
 	l, f := fakeLab(t)
-	v, err := l.DeclareVM("a", "p", &BootOpts{Disks: []DiskSpec{{ID: "d", Scratch: 1 << 20}}})
+	v, err := l.DeclareVM("a", "p", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 	must(t, err)
 	b, err := l.Bridge("lan", nil)
 	must(t, err)
-	must(t, b.Attach(ctx, []Endpoint{{v, "a"}}))
+	must(t, b.Attach(ctx, []network.Endpoint{{VM: v, Name: "a"}}))
 	must(t, v.Boot(ctx, nil))
 	must(t, v.WriteFile(ctx, "/tmp/x", []byte("common")))
 	forks, err := v.Fork(ctx, l, 2)
 	must(t, err)
 	seen := map[int]bool{}
 	for _, fork := range append(forks, v) {
-		d, ok := fork.Disk("d")
-		if !ok || d.Size() != 1<<20 {
-			t.Fatalf("vm `%s`: %v", fork.Name(), ok)
+		d, err := fork.Disk(ctx, "d")
+		if err != nil || d.Size() != 1<<20 {
+			t.Fatalf("vm `%s`: %v", fork.Name(), err)
 		}
 		if got, err := fork.ReadFile(ctx, "/tmp/x"); err != nil || string(got) != "common" {
 			t.Errorf("vm `%s`: %q, %v", fork.Name(), got, err)

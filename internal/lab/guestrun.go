@@ -13,10 +13,6 @@ import (
 	"provium/internal/qemu"
 )
 
-// GuestGoneError fails the operations that were in flight when their guest, or its
-// present boot, ended.
-type GuestGoneError = instance.GoneError
-
 // guestRun is one run of a VM's guest: the instance, what it was started from, and its
 // network devices.
 type guestRun struct {
@@ -121,7 +117,7 @@ func (i *guestRun) announceEnd(startedAt time.Time) {
 func (i *guestRun) firstAnswer(ctx context.Context) error {
 	link, err := i.Client(ctx)
 	if err != nil {
-		var gone *GuestGoneError
+		var gone *instance.GoneError
 		if errors.As(err, &gone) {
 			return errors.New(gone.Reason)
 		}

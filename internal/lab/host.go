@@ -28,7 +28,7 @@ type Profile struct {
 	Accel        string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
 	NoBootCache  bool          // every boot really boots
-	Disks        []DiskSpec    // attached first, with ids
+	Disks        []disk.Spec   // attached first, with ids
 	Unavailable  string        // what the profile asks for that this version cannot do; "" is nothing
 }
 

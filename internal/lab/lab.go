@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"provium/internal/network"
 	"provium/internal/parallel"
 )
 
@@ -23,7 +24,7 @@ func kindOf(m Member) string {
 	switch m.(type) {
 	case *VM:
 		return "vm"
-	case *Bridge:
+	case *network.Bridge:
 		return "bridge"
 	}
 	return "sub_lab"
@@ -41,7 +42,7 @@ type Lab struct {
 
 	mu      sync.Mutex
 	vms     []*VM // members in order of joining
-	bridges []*Bridge
+	bridges []*network.Bridge
 	subLabs []*Lab
 	holders int // labs that hold this one, for sub-labs
 
@@ -50,7 +51,7 @@ type Lab struct {
 	// What was made here, in order of creation. It is closed with the scope
 	// even after its membership was ended.
 	ownedVMs     []*VM
-	ownedBridges []*Bridge
+	ownedBridges []*network.Bridge
 	ownedLabs    []*Lab
 }
 
@@ -317,7 +318,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var vms []*VM
-	var bridges []*Bridge
+	var bridges []*network.Bridge
 	var labs []*Lab
 	for _, m := range members {
 		switch m := m.(type) {
@@ -332,7 +333,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				return nil, &DuplicateNameError{Kind: "vm", Name: m.name}
 			}
 			vms = append(vms, m)
-		case *Bridge:
+		case *network.Bridge:
 			if slices.Contains(l.bridges, m) || slices.Contains(bridges, m) {
 				continue
 			}
@@ -398,7 +399,7 @@ func (l *Lab) leave(m Member) (was bool) {
 	switch m := m.(type) {
 	case *VM:
 		l.vms, was = without(l.vms, m)
-	case *Bridge:
+	case *network.Bridge:
 		l.bridges, was = without(l.bridges, m)
 	case *Lab:
 		l.subLabs, was = without(l.subLabs, m)
@@ -619,7 +620,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 
 // leaveAll ends all memberships and returns what is to be closed: what was made here,
 // and what no lab holds any more.
-func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*Bridge) {
+func (l *Lab) leaveAll() (vms []*VM, labs []*Lab, bridges []*network.Bridge) {
 	l.host.membership.Lock()
 	defer l.host.membership.Unlock()
 	l.mu.Lock()

@@ -6,15 +6,15 @@ import (
 	"provium/internal/network"
 )
 
-func findBridge(bridges []*Bridge, name string) *Bridge {
-	if i := slices.IndexFunc(bridges, func(b *Bridge) bool { return b.Name() == name }); i >= 0 {
+func findBridge(bridges []*network.Bridge, name string) *network.Bridge {
+	if i := slices.IndexFunc(bridges, func(b *network.Bridge) bool { return b.Name() == name }); i >= 0 {
 		return bridges[i]
 	}
 	return nil
 }
 
 // LookupBridge finds a bridge from this scope outward.
-func (l *Lab) LookupBridge(name string) (*Bridge, bool) {
+func (l *Lab) LookupBridge(name string) (*network.Bridge, bool) {
 	for at := l; at != nil; at = at.parent {
 		at.mu.Lock()
 		b := findBridge(at.bridges, name)
@@ -28,7 +28,7 @@ func (l *Lab) LookupBridge(name string) (*Bridge, bool) {
 
 // Bridge finds the bridge of that name from this scope outward, or makes it here.
 // opts of an existing one must be what it was created with; nil are any.
-func (l *Lab) Bridge(name string, opts *BridgeOpts) (*Bridge, error) {
+func (l *Lab) Bridge(name string, opts *network.BridgeOpts) (*network.Bridge, error) {
 	if err := checkName("bridge", name); err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (l *Lab) BridgeNames() []string {
 
 // Bridges lists the bridges that are members here, and those made here that are
 // members no more.
-func (l *Lab) Bridges() []*Bridge {
+func (l *Lab) Bridges() []*network.Bridge {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := slices.Clone(l.bridges)
@@ -74,7 +74,7 @@ func (l *Lab) Bridges() []*Bridge {
 
 // closingBridges takes the bridges out of a lab that is closed and gives those
 // that no other holds. Held: l.mu.
-func (l *Lab) closingBridges() []*Bridge {
+func (l *Lab) closingBridges() []*network.Bridge {
 	bridges, closing := l.bridges, l.ownedBridges
 	l.bridges, l.ownedBridges = nil, nil
 	for _, b := range bridges {
@@ -82,7 +82,7 @@ func (l *Lab) closingBridges() []*Bridge {
 			closing = append(closing, b)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(closing), func(b *Bridge) bool { return b.Hold(0) > 0 })
+	return slices.DeleteFunc(slices.Clone(closing), func(b *network.Bridge) bool { return b.Hold(0) > 0 })
 }
 
 // station is VM for bridges that are created here.
@@ -97,7 +97,7 @@ func (l *Lab) station(name string) (network.Station, bool) {
 // restoreBridge makes a bridge of the lab the one that was saved, and creates it if
 // it is missing. No guest is told. Routes and uplink follow when all bridges are
 // there.
-func (l *Lab) restoreBridge(s *network.State, asCopy bool) (*Bridge, error) {
+func (l *Lab) restoreBridge(s *network.State, asCopy bool) (*network.Bridge, error) {
 	l.mu.Lock()
 	b := findBridge(l.bridges, s.Name)
 	if b == nil {

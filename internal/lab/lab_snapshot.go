@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/disk"
+	"provium/internal/network"
 	"provium/internal/snapshot"
 )
 
@@ -300,7 +301,7 @@ func (s *labShot) of(v *VM) *vmShot {
 
 // describe is the lab at this moment.
 func (s *labShot) describe() labState {
-	paths := map[*Bridge]string{}
+	paths := map[*network.Bridge]string{}
 	seen := map[*Lab]bool{}
 	var name func(l *Lab, path string)
 	name = func(l *Lab, path string) {
@@ -341,7 +342,7 @@ func (s *labShot) describe() labState {
 		}
 		for _, b := range l.memberBridges() {
 			if paths[b] == path+b.Name() { // one of several labs is described once
-				out.Bridges = append(out.Bridges, b.Save(func(o *Bridge) string { return paths[o] }))
+				out.Bridges = append(out.Bridges, b.Save(func(o *network.Bridge) string { return paths[o] }))
 			}
 		}
 		for _, sub := range subs {
@@ -352,7 +353,7 @@ func (s *labShot) describe() labState {
 	return walk(s.lab, "")
 }
 
-func (l *Lab) memberBridges() []*Bridge {
+func (l *Lab) memberBridges() []*network.Bridge {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.bridges)

@@ -5,6 +5,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"provium/internal/disk"
 )
 
 const (
@@ -24,8 +26,8 @@ type BootOpts struct {
 	InitialTime   *time.Time
 	AgentTimeout  time.Duration
 	Files         []BootFile
-	Cold          *bool      // true refuses the boot cache
-	Disks         []DiskSpec // beside those of the profile; default ids boot0, boot1, ...
+	Cold          *bool       // true refuses the boot cache
+	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
 }
 
 // BootFile is written into the guest's file system before its init starts.

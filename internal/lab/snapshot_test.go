@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/guest"
 	"provium/internal/image"
 	"provium/internal/proc"
 	"provium/internal/qemu"
@@ -52,7 +53,7 @@ func guestLab(t *testing.T) (*Lab, *Host) {
 
 func shell(t *testing.T, v *VM, text string) string {
 	t.Helper()
-	r, err := v.Run(t.Context(), RunRequest{Shell: text})
+	r, err := v.Run(t.Context(), guest.RunRequest{Shell: text})
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", text, err, v.Console().Tail(4096))
 	}

@@ -13,6 +13,7 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
+	"provium/internal/network"
 )
 
 // VM is one virtual machine of a test. It outlives its guests: each boot makes
@@ -34,12 +35,12 @@ type VM struct {
 	cid      uint32 // of the last guest
 	dir      string
 	console  *instance.Console
-	findings []Finding
+	findings []instance.Finding
 	inFlight map[string]int // operations under way, by name
 	frozen   chan struct{}  // while a snapshot is taken: closed at its end
 	holders  int            // labs that hold this VM
 
-	nics  []*NIC // attached, in order of attaching
+	nics  []*network.NIC // attached, in order of attaching
 	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests
@@ -338,7 +339,7 @@ func (v *VM) died(inst *guestRun, reason string) {
 
 // TakeFindings returns the guest failures seen on the console since the last
 // call, all that the guest has printed by now included.
-func (v *VM) TakeFindings() []Finding {
+func (v *VM) TakeFindings() []instance.Finding {
 	v.mu.Lock()
 	inst := v.inst
 	v.mu.Unlock()
@@ -352,7 +353,7 @@ func (v *VM) TakeFindings() []Finding {
 	return f
 }
 
-func (v *VM) found(f Finding) {
+func (v *VM) found(f instance.Finding) {
 	v.mu.Lock()
 	v.findings = append(v.findings, f)
 	v.mu.Unlock()

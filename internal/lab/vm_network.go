@@ -22,7 +22,7 @@ func (h *Host) network() *network.Network {
 }
 
 // NIC returns the VM's NIC by the name of its bridge, or by a guest's name for it.
-func (v *VM) NIC(name string) (*NIC, error) { return v.host.network().FindNIC(v, name) }
+func (v *VM) NIC(name string) (*network.NIC, error) { return v.host.network().FindNIC(v, name) }
 
 // SyncNetwork updates the network devices and the configuration of the guest, if
 // one runs, to what the VM is attached to.

@@ -36,7 +36,9 @@ type dispatcher struct {
 // run runs the candidates and returns their results in candidate order; nil
 // stands for a file that never started. done is called for each file in
 // candidate order as soon as it and those before it have ended.
-func (d *dispatcher) run(ctx context.Context, candidates []Candidate, done func(*report.FileResult)) []*report.FileResult {
+func (d *dispatcher) run(
+	ctx context.Context, candidates []Candidate, done func(*report.FileResult),
+) []*report.FileResult {
 	results := make([]*report.FileResult, len(candidates))
 	noMore, stopStarting := context.WithCancelCause(ctx)
 	defer stopStarting(nil)
@@ -90,12 +92,12 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 		return nil
 	}
 	held := file.Reservation()
-	d.bus.Emit(event.FileDispatched{Path: c.Path, Reservation: event.Amount{MemoryBytes: uint64(held.Memory), CPUs: uint32(held.CPUs)}})
+	d.bus.Emit(event.FileDispatched{Path: c.Path, Reservation: eventAmount(held)})
 	fileCtx, cancel := context.WithCancel(context.Background())
-	money := newPoolFunds(fileCtx, file)
+	client := newPoolClient(fileCtx, file)
 	defer func() {
 		cancel()
-		money.wait()
+		client.wait()
 	}()
 	job, err := d.job(c)
 	if err != nil {
@@ -103,7 +105,7 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 	}
 	defer os.RemoveAll(job.TempDir)
 	f := &fileRun{
-		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, funds: money,
+		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
 		limit: d.o.FileTimeout, emit: d.bus.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
@@ -145,8 +147,9 @@ func (o *Options) job(c Candidate, temp string) *job {
 	return &job{
 		Repeat: o.repeat(), ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
-		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: o.ImageCache, BootCache: bootCache,
-		Fixtures: fixtures, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed,
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,
+		ImageCache: o.ImageCache, BootCache: bootCache, Fixtures: fixtures, Version: o.Version,
+		Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed,
 	}
 }
 

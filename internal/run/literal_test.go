@@ -15,23 +15,26 @@ func TestScanFixtures(t *testing.T) {
 		text string
 		want []string
 	}{
-		"none":            {"local x = 1", nil},
-		"methods":         {`local a = provium:vm_fixture("setups/bare"); local p = lab:lab_fixture('pair')`, []string{"setups/bare", "pair"}},
+		"none": {"local x = 1", nil},
+		"methods": {`local a = provium:vm_fixture("setups/bare"); local p = lab:lab_fixture('pair')`,
+			[]string{"setups/bare", "pair"}},
 		"dot, no paren":   {"provium.vm_fixture \"a\"\nprovium:vm_fixture[[b]]", []string{"a", "b"}},
 		"second argument": {`provium:vm_fixture("a", {})`, []string{"a"}},
 		"in a function":   {`test("x", function(t) if y then provium:vm_fixture("a") end end)`, []string{"a"}},
 		"each once":       {`f:vm_fixture("b") f:vm_fixture("a") f:lab_fixture("b")`, []string{"b", "a"}},
 		"computed":        {`f:vm_fixture("a" .. x) f:vm_fixture(name) f:vm_fixture(("a")) f:vm_fixture{} f:vm_fixture("")`, nil},
-		"comments":        {"-- f:vm_fixture('a')\n--[==[ f:vm_fixture('b') ]] ]==] f:vm_fixture('c') --[[ x", []string{"c"}},
-		"strings":         {`x = "f:vm_fixture('a')" y = [[f:vm_fixture('b')]] z = 'it\'s' f:vm_fixture('c')`, []string{"c"}},
-		"other names":     {`f:my_vm_fixture("a") f:vm_fixtures("b")`, nil},
-		"escapes":         {`f:vm_fixture("a\x2fb\047c\u{2f}d\z` + "\n   " + `e")`, []string{"a/b/c/de"}},
-		"long bracket":    {"f:vm_fixture[==[\r\na]]b]==]", []string{"a]]b"}},
-		"shebang":         {"#!f:vm_fixture('a') \"\nf:vm_fixture('b')", []string{"b"}},
-		"no Lua":          {"f:vm_fixture('a') \"open\nf:vm_fixture('b')", []string{"a"}},
-		"bad escape":      {`f:vm_fixture('a') x = "\q" f:vm_fixture('b')`, []string{"a"}},
-		"indices":         {"x = t[1] y = t[ [[k]] ] f:vm_fixture('a')", []string{"a"}},
-		"numbers":         {"x = 0x1p-3..'' y = 1e+5 z = .5 f:vm_fixture('a')", []string{"a"}},
+		"comments": {"-- f:vm_fixture('a')\n--[==[ f:vm_fixture('b') ]] ]==] f:vm_fixture('c') --[[ x",
+			[]string{"c"}},
+		"strings": {`x = "f:vm_fixture('a')" y = [[f:vm_fixture('b')]] z = 'it\'s' f:vm_fixture('c')`,
+			[]string{"c"}},
+		"other names":  {`f:my_vm_fixture("a") f:vm_fixtures("b")`, nil},
+		"escapes":      {`f:vm_fixture("a\x2fb\047c\u{2f}d\z` + "\n   " + `e")`, []string{"a/b/c/de"}},
+		"long bracket": {"f:vm_fixture[==[\r\na]]b]==]", []string{"a]]b"}},
+		"shebang":      {"#!f:vm_fixture('a') \"\nf:vm_fixture('b')", []string{"b"}},
+		"no Lua":       {"f:vm_fixture('a') \"open\nf:vm_fixture('b')", []string{"a"}},
+		"bad escape":   {`f:vm_fixture('a') x = "\q" f:vm_fixture('b')`, []string{"a"}},
+		"indices":      {"x = t[1] y = t[ [[k]] ] f:vm_fixture('a')", []string{"a"}},
+		"numbers":      {"x = 0x1p-3..'' y = 1e+5 z = .5 f:vm_fixture('a')", []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, claim := scanLiterals([]byte(c.text))
@@ -105,7 +108,8 @@ func TestScanClaim(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.test.lua")
-	if c := describe("a.test.lua", path); c.Path != "a.test.lua" || c.Abs != path || c.FixtureRefs == nil || c.Claim != nil {
+	if c := describe("a.test.lua", path); c.Path != "a.test.lua" || c.Abs != path || c.FixtureRefs == nil ||
+		c.Claim != nil {
 		t.Errorf("missing: %+v", c)
 	}
 	if err := os.WriteFile(path, []byte("provium:claim({cpus = 2})\nprovium:vm_fixture('x')"), 0o644); err != nil {
@@ -121,8 +125,10 @@ func TestDescribe(t *testing.T) {
 // moves on, and that a claim is one that could be made.
 func FuzzScanLiterals(f *testing.F) {
 	for _, seed := range []string{
-		"", "#!x\nprovium:claim({memory = \"3G\", cpus = 2})", "f:vm_fixture[==[\na]==] --[[ x ]] 'a\\z  b\\x41\\u{41}\\065'",
-		"provium:claim{[\"cpus\"]=0x1;memory=1e9}", "\"\\", "\"\\u{", "[==", "--[=", "0x", "1e+", "'\\1", "provium:claim({",
+		"", "#!x\nprovium:claim({memory = \"3G\", cpus = 2})",
+		"f:vm_fixture[==[\na]==] --[[ x ]] 'a\\z  b\\x41\\u{41}\\065'",
+		"provium:claim{[\"cpus\"]=0x1;memory=1e9}", "\"\\", "\"\\u{", "[==", "--[=", "0x", "1e+", "'\\1",
+		"provium:claim({",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/console"
 	"provium/internal/lab"
 )
 
@@ -18,7 +19,7 @@ const aliveLimit = 10 * time.Second
 func (s *session) watchHost() (stop func()) {
 	return s.Host.Observe(lab.Observer{
 		PoolWait: s.clock.pause,
-		Finding: func(vm *lab.VM, finding lab.Finding) {
+		Finding: func(vm *lab.VM, finding console.Finding) {
 			s.mu.Lock()
 			e := s.current
 			s.mu.Unlock()

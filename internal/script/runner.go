@@ -6,18 +6,20 @@ import (
 	"path/filepath"
 
 	"provium/internal/fixture"
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/diskapi"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // This file is the session as the methods of the API see it: it implements api.Session.
 
 // Op implements binding.Runner.
-func (s *session) Op(a value.Args, on lab.HandleVM, do func(ctx context.Context) error) error {
+func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) error) error {
 	vm, _ := on.(*lab.VM)
 	e := s.current
 	if e == nil {
@@ -65,9 +67,9 @@ func (s *session) Ended(a value.Args, kind, name string, object any) error {
 }
 
 // Site implements binding.Runner.
-func (s *session) Site(c *lua.Call) lab.Site {
+func (s *session) Site(c *lua.Call) stream.Site {
 	at := c.CallerFile()
-	site := lab.Site{File: at.Source, Line: at.Line}
+	site := stream.Site{File: at.Source, Line: at.Line}
 	if s.current != nil {
 		site.Test = s.current.name
 	}

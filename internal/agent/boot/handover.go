@@ -132,7 +132,8 @@ func (s *System) prepareRoot(c cmdline, files *files) error {
 		}
 	}
 	// Most inits expect the kernel to have mounted this one.
-	if err := unix.Mount("devtmpfs", newRoot+"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"); err != nil && err != unix.ENOENT {
+	err = unix.Mount("devtmpfs", newRoot+"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755")
+	if err != nil && err != unix.ENOENT {
 		return fmt.Errorf("mount %s/dev: %w", c.root, err)
 	}
 	return nil

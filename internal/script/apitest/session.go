@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"provium/internal/fixture"
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
@@ -25,6 +26,7 @@ import (
 	"provium/internal/script/diskapi"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // Session implements api.Session for one test.
@@ -113,7 +115,7 @@ func Check(t *testing.T, host func(testing.TB) *lab.Host, prefix string, cases m
 }
 
 // Op implements binding.Runner.
-func (s *Session) Op(a value.Args, _ lab.HandleVM, do func(ctx context.Context) error) error {
+func (s *Session) Op(a value.Args, _ handle.VM, do func(ctx context.Context) error) error {
 	if s.Idle {
 		return binding.ErrIdle
 	}
@@ -145,9 +147,9 @@ func (s *Session) Disown(kind binding.Kind, r binding.Resource) {
 }
 
 // Site implements binding.Runner.
-func (s *Session) Site(c *lua.Call) lab.Site {
+func (s *Session) Site(c *lua.Call) stream.Site {
 	at := c.CallerFile()
-	return lab.Site{File: at.Source, Line: at.Line, Test: "it"}
+	return stream.Site{File: at.Source, Line: at.Line, Test: "it"}
 }
 
 // Root implements binding.Runner.
