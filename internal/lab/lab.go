@@ -622,7 +622,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 		}
 	}
 	if l.root {
-		l.host.standbys.close()
+		l.host.prewarmed.Close()
 		if err := l.host.snapshots.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("snapshots close: %w", err))
 		}

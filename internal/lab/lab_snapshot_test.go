@@ -150,7 +150,7 @@ func TestLabSnapshotsThatCannotBe(t *testing.T) {
 	s.Close()
 	m := machineOf(f, on)
 	m.Suspend()
-	for !on.inst.isSuspended() {
+	for !on.inst.IsSuspended() {
 		time.Sleep(time.Millisecond)
 	}
 	_, err = l.Snapshot(ctx, "")
