@@ -28,8 +28,9 @@ var phrases = []struct {
 // absent is what may be said of what is not there.
 var absent = regexp.MustCompile(`\b[Tt]here (is|are) none\b`)
 
-// givesStart is a comment that uses "gives" for "returns".
-var givesStart = regexp.MustCompile(`^\S+ gives\b`)
+// givesStart is the start of a comment that uses "gives" for "returns", unless it is
+// "gives up" or "gives way".
+var givesStart = regexp.MustCompile(`^\S+ gives ([^uw]|u[^p]|w[^a])`)
 
 // commentStarts finds comments of exported names that do not start with the name. An
 // article may come before it.
