@@ -69,8 +69,9 @@ func (b *bench) attach(ctx context.Context) (err error) {
 		}
 	}
 	const limit = 500 * time.Millisecond
-	b.table.compare(row{figure: "hot attach to the first answered ping", value: hot.String(), reference: settled.String() + " (a ping alone)",
-		target: "<= " + short(limit)}, hot.median() <= limit)
+	b.table.compare(row{figure: "hot attach to the first answered ping", value: hot.String(),
+		reference: settled.String() + " (a ping alone)",
+		target:    "<= " + short(limit)}, hot.median() <= limit)
 	return nil
 }
 

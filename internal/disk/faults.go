@@ -107,15 +107,11 @@ func (d *Disk) CountRequests(kind fault.Op, n int64) (*fault.Count, error) {
 }
 
 // StopCounting ends CountRequests.
-func (d *Disk) StopCounting() {
-	d.contents().StopCounting()
-}
+func (d *Disk) StopCounting() { d.contents().StopCounting() }
 
-// ClearFaults removes all modes, rules and counters, and the policy.
+// ClearFaults ends the modes, the policy, the rules and the count of CountRequests.
 func (d *Disk) ClearFaults() error {
 	d.StopCounting()
-	if err := errors.Join(d.ClearModes(), d.RemoveRules()); err != nil {
-		return err
-	}
-	return d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{} })
+	return errors.Join(d.ClearModes(), d.RemoveRules(),
+		d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{} }))
 }

@@ -36,14 +36,17 @@ func samples() []FileResult {
 		}},
 		{Path: "tests/rich.test.lua", Status: FileFailed, Tests: []TestResult{
 			{Name: "shows\nall of a failure \x1b[31mred\u202e", Status: TestFailed, Log: []string{"before"},
-				Message: "tests/rich.test.lua:31: assert_eq failed: a ~= b\n\n  - one\n  + two\n    three\n\ntraceback:\n  tests/rich.test.lua:31: in function <tests/rich.test.lua:20>\n\nlast operations:\n  0.012s vm:run(\"make\")\n",
+				Message: "tests/rich.test.lua:31: assert_eq failed: a ~= b\n\n  - one\n  + two\n    " +
+					"three\n\ntraceback:\n  tests/rich.test.lua:31: in function <tests/rich.test.lua:20>\n\nlast " +
+					"operations:\n  0.012s vm:run(\"make\")\n",
 				ConsoleExcerpt: strings.Repeat("[    1.000000] noise\r\n", 25) +
 					"[    2.000000] \x1b[1mBUG\x1b[0m: x\xff\n\x1b]0;title\x07\x1b]2;t\x1b\\end\x1b[2J\x07\x1b"},
 			{Name: "is skipped", Status: TestSkipped, Message: "filtered: slow tests skipped (pass --include-slow)"},
 			{Name: "is todo", Status: TestSkipped, Message: "todo"},
 		}},
 		{Path: "tests/broken.test.lua", Status: FileFailed,
-			ChunkError: "tests/broken.test.lua:3: attempt to index a nil value (global 'vmm')\ntraceback:\n  tests/broken.test.lua:3: in main chunk"},
+			ChunkError: "tests/broken.test.lua:3: attempt to index a nil value (global 'vmm')\ntraceback:\n  " +
+				"tests/broken.test.lua:3: in main chunk"},
 		{Path: "tests/crash.test.lua", Status: FileCrashed, ChunkError: "runner died: signal: segmentation fault",
 			Tests: []TestResult{
 				{Name: "calls C", Status: TestFailed, Message: "failed-due-to-poisoned-state"},
@@ -162,7 +165,8 @@ func TestCounts(t *testing.T) {
 	if c != want || c.OK() {
 		t.Errorf("%+v", c)
 	}
-	if got := Summary(c, 1234*time.Millisecond); got != "8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; 2 file(s) not started" {
+	if got := Summary(c, 1234*time.Millisecond); got !=
+		"8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; 2 file(s) not started" {
 		t.Error(got)
 	}
 	if !(Counts{Files: 1, Skipped: 3}).OK() {

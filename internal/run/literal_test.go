@@ -22,7 +22,8 @@ func TestScanFixtures(t *testing.T) {
 		"second argument": {`provium:vm_fixture("a", {})`, []string{"a"}},
 		"in a function":   {`test("x", function(t) if y then provium:vm_fixture("a") end end)`, []string{"a"}},
 		"each once":       {`f:vm_fixture("b") f:vm_fixture("a") f:lab_fixture("b")`, []string{"b", "a"}},
-		"computed":        {`f:vm_fixture("a" .. x) f:vm_fixture(name) f:vm_fixture(("a")) f:vm_fixture{} f:vm_fixture("")`, nil},
+		"computed": {
+			`f:vm_fixture("a" .. x) f:vm_fixture(name) f:vm_fixture(("a")) f:vm_fixture{} f:vm_fixture("")`, nil},
 		"comments": {"-- f:vm_fixture('a')\n--[==[ f:vm_fixture('b') ]] ]==] f:vm_fixture('c') --[[ x",
 			[]string{"c"}},
 		"strings": {`x = "f:vm_fixture('a')" y = [[f:vm_fixture('b')]] z = 'it\'s' f:vm_fixture('c')`,
@@ -54,13 +55,17 @@ func TestScanClaim(t *testing.T) {
 		text string
 		want *event.Amount
 	}{
-		"both":              {`provium:claim({memory = "3G", cpus = 2})`, amount(3<<30, 2)},
-		"no parentheses":    {`provium:claim{memory = "1.5G"; cpus = 0x4,}`, amount(3<<29, 4)},
-		"memory only":       {`provium:claim({["memory"] = 1073741824})`, amount(1<<30, 0)},
-		"memory_bytes":      {`provium:claim({memory_bytes = 1048576.0})`, amount(1<<20, 0)},
-		"cpus only":         {`provium:claim({cpus = 3})`, amount(0, 3)},
-		"after code":        {"local a = f(1)\nif a then b() end\nfor i = 1, 2 do x() end\nrepeat y() until z\nprovium:claim({cpus = 1})", amount(0, 1)},
-		"after a test":      {"test('a', function(t)\n  while true do if x then break end end\nend)\nprovium:claim({cpus = 1})", amount(0, 1)},
+		"both":           {`provium:claim({memory = "3G", cpus = 2})`, amount(3<<30, 2)},
+		"no parentheses": {`provium:claim{memory = "1.5G"; cpus = 0x4,}`, amount(3<<29, 4)},
+		"memory only":    {`provium:claim({["memory"] = 1073741824})`, amount(1<<30, 0)},
+		"memory_bytes":   {`provium:claim({memory_bytes = 1048576.0})`, amount(1<<20, 0)},
+		"cpus only":      {`provium:claim({cpus = 3})`, amount(0, 3)},
+		"after code": {
+			"local a = f(1)\nif a then b() end\nfor i = 1, 2 do x() end\nrepeat y() until z\nprovium:claim({cpus = 1})",
+			amount(0, 1)},
+		"after a test": {
+			"test('a', function(t)\n  while true do if x then break end end\nend)\nprovium:claim({cpus = 1})",
+			amount(0, 1)},
 		"after a comment":   {"--[[ provium:claim({cpus = 9}) ]] provium:claim({cpus = 1}) -- x", amount(0, 1)},
 		"after a string":    {`local s = "provium:claim({cpus = 9})" provium:claim({cpus = 1})`, amount(0, 1)},
 		"first one":         {"provium:claim({cpus = 1})\nprovium:claim({cpus = 2})", amount(0, 1)},

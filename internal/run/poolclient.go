@@ -15,7 +15,7 @@ type poolClient struct {
 	work sync.WaitGroup
 
 	mu   sync.Mutex
-	held map[uint64]func() // gives back what was granted, or gives up a request
+	held map[uint64]func() // releases what was granted, or withdraws a request
 }
 
 func newPoolClient(ctx context.Context, file *sched.File) *poolClient {

@@ -30,7 +30,7 @@ func BuildFixture(ctx context.Context, env Env, source fixture.Source) (built bo
 	return built, nil
 }
 
-// builder implements fixtures.Runner: it runs fixture files in sessions of their own.
+// builder implements fixtures.Runner: it runs each fixture file in a separate session.
 type builder struct{ w *world }
 
 // RunFixture implements fixtures.Runner.

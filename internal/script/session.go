@@ -116,7 +116,7 @@ func (e *chunkError) Error() string { return e.text }
 // Unwrap returns the error of the run.
 func (e *chunkError) Unwrap() error { return e.err }
 
-// crashIn returns the failure of Provium itself that is behind err, nil when there is none.
+// crashIn returns the failure of Provium itself that is behind err, or nil.
 func crashIn(err error) *lua.PanicError {
 	var crash *lua.PanicError
 	errors.As(err, &crash)

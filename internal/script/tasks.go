@@ -156,7 +156,7 @@ func awaitAll(tasks []*task) {
 	watchers.Wait()
 }
 
-// coFunctions is the global co: the coroutine library with a wrap of its own.
+// coFunctions is the global co: the coroutine library with another wrap.
 func (s *session) coFunctions() (*lua.Table, error) {
 	library, ok := s.state.Global("coroutine").(*lua.Table)
 	if !ok {

@@ -71,7 +71,7 @@ type ProcValue struct {
 // CountValue is a number of bytes.
 type CountValue uint64
 
-// The names of the operations.
+// Op returns the name of the operation.
 func (*ProcStart) Op() string      { return "proc_start" }
 func (*ProcWait) Op() string       { return "proc_wait" }
 func (*ProcSignal) Op() string     { return "proc_signal" }

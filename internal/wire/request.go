@@ -128,7 +128,7 @@ const MaxEntropy = 512
 // the next. Their bulk bytes follow each other on the batch's own streams.
 type Batch struct{ Ops []Request }
 
-// The names of the operations.
+// Op returns the name of the operation.
 func (*Ping) Op() string         { return "ping" }
 func (*Run) Op() string          { return "run" }
 func (*ReadFile) Op() string     { return "read_file" }

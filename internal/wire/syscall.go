@@ -105,7 +105,7 @@ type SyscallValue struct {
 	Data  []byte // what was not streamed
 }
 
-// The names of the operations.
+// Op returns the name of the operation.
 func (*Syscall) Op() string      { return "syscall" }
 func (*SyscallAwait) Op() string { return "syscall_await" }
 func (*SyscallDrop) Op() string  { return "syscall_drop" }

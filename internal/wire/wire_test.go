@@ -25,7 +25,8 @@ var goldenRequests = []struct {
 	{&Run{Shell: "true"}, `\x82\xa2op\xa3run\xa5shell\xa4true`},
 	{&Run{Args: []string{"a", "b"}, Env: []string{"K=v"}, EnvClear: true, Cwd: "/x",
 		Stdin: Bulk{Inline: []byte{0, 255}}, User: "u", TimeoutNS: 1e9},
-		`\x88\xa2op\xa3run\xa4args\x92\xa1a\xa1b\xa3env\x91\xa3K=v\xa9env_clear\xc3\xa3cwd\xa2/x\xa5stdin\xc4\x02\x00\xff\xa4user\xa1u\xaatimeout_ns\xce\x3b\x9a\xca\x00`},
+		`\x88\xa2op\xa3run\xa4args\x92\xa1a\xa1b\xa3env\x91\xa3K=v\xa9env_clear\xc3\xa3cwd\xa2/x\xa5stdin\xc4\x02\x00` +
+			`\xff\xa4user\xa1u\xaatimeout_ns\xce\x3b\x9a\xca\x00`},
 	{&Run{Shell: "cat", Stdin: Bulk{Length: UntilEnd}}, `\x83\xa2op\xa3run\xa5shell\xa3cat\xa9stdin_len\xff`},
 	{&ReadFile{Path: "/f", Max: 96 << 20}, `\x83\xa2op\xa9read_file\xa4path\xa2/f\xa3max\xce\x06\x00\x00\x00`},
 	{&WriteFile{Path: "/f", SetPerm: true, Perm: 0o755, Data: Bulk{Length: 70000}},
@@ -44,10 +45,12 @@ var goldenRequests = []struct {
 		`\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
 	{&Network{Interfaces: []Interface{{Path: "1e.0/01.0", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1},
 		Addresses: []string{"10.0.0.2/24"}}}, Hosts: "x"},
-		`\x83\xa2op\xa7network\xaainterfaces\x91\x84\xa4path\xa91e.0/01.0\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00\x01\xa9addresses\x91\xab10.0.0.2/24\xa5hosts\xa1x`},
+		`\x83\xa2op\xa7network\xaainterfaces\x91\x84\xa4path\xa91e.0/01.0\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00` +
+			`\x00\x00\x01\xa9addresses\x91\xab10.0.0.2/24\xa5hosts\xa1x`},
 	{&Network{Interfaces: []Interface{{Path: "1", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1},
 		Routes: []string{"0.0.0.0/0"}, Gateways: []string{"10.0.0.1"}, Metric: 101}}, Resolver: "y"},
-		`\x83\xa2op\xa7network\xaainterfaces\x91\x86\xa4path\xa11\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
+		`\x83\xa2op\xa7network\xaainterfaces\x91\x86\xa4path\xa11\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00` +
+			`\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
 	{&AwaitDisk{Serial: "d1", Gone: true}, `\x83\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
 	{&ProcStart{Run: Run{Shell: "cat"}, Worker: 7}, `\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa6worker\x07`},
@@ -63,7 +66,8 @@ var goldenRequests = []struct {
 	{&Syscall{Executor: 7, Nr: 39}, `\x83\xa2op\xa7syscall\xa8executor\x07\xa2nr\x27`},
 	{&Syscall{Args: []int64{-1, 2}, Lens: []uint64{2, 8}, Ptrs: []uint64{1, 0}, Nested: []uint64{1, 0, 0},
 		Data: Bulk{Inline: []byte("ab01234567")}, Async: true},
-		`\x88\xa2op\xa7syscall\xa2nr\x00\xa4args\x92\xff\x02\xa4lens\x92\x02\x08\xa4ptrs\x92\x01\x00\xa6nested\x93\x01\x00\x00\xa4data\xc4\x0aab01234567\xa5async\xc3`},
+		`\x88\xa2op\xa7syscall\xa2nr\x00\xa4args\x92\xff\x02\xa4lens\x92\x02\x08\xa4ptrs\x92\x01\x00\xa6nested\x93` +
+			`\x01\x00\x00\xa4data\xc4\x0aab01234567\xa5async\xc3`},
 	{&Syscall{Life: 9, Nr: 3}, `\x83\xa2op\xa7syscall\xa4life\x09\xa2nr\x03`},
 	{&SyscallAwait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xadsyscall_await\xa6handle\x03\xaatimeout_ns\x05`},
 	{&ReadMem{Address: 1 << 40, Length: 16},
@@ -83,14 +87,17 @@ var goldenResults = []struct {
 }{
 	{Result{}, `\x82\xa7outcome\xa2ok\xa5value\xc0`},
 	{Result{Err: ErrnoError(2)},
-		`\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd9\x22No such file or directory (ENOENT)`},
+		`\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd9\x22No such file or directory ` +
+			`(ENOENT)`},
 	{Result{Value: &RunValue{Status: Signalled, Code: 11, Stdout: []byte("x"), Truncated: true},
 		Streamed: [Streams]uint64{0, 300, 0}},
-		`\x83\xa7outcome\xa2ok\xa5value\x81\xa3run\x84\xa6status\xa9signalled\xa4code\x0b\xa6stdout\xc4\x01x\xa9truncated\xc3\xa8streamed\x93\x00\xcd\x01\x2c\x00`},
+		`\x83\xa7outcome\xa2ok\xa5value\x81\xa3run\x84\xa6status\xa9signalled\xa4code\x0b\xa6stdout\xc4\x01x` +
+			`\xa9truncated\xc3\xa8streamed\x93\x00\xcd\x01\x2c\x00`},
 	{Result{Value: &FileValue{Data: []byte("hi"), Perm: 0o644}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4file\x82\xa4data\xc4\x02hi\xa4perm\xcd\x01\xa4`},
 	{Result{Value: &StatValue{Size: 5, MtimeNS: -1, Perm: 0o755, Type: TypeDirectory}},
-		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4stat\x84\xa4size\x05\xa8mtime_ns\xff\xa4perm\xcd\x01\xed\xaaentry_type\xa9directory`},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4stat\x84\xa4size\x05\xa8mtime_ns\xff\xa4perm\xcd\x01\xed\xaaentry_type` +
+			`\xa9directory`},
 	{Result{Value: EntriesValue{{"a", TypeFile}}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\x91\x92\xa1a\xa4file`},
 	{Result{Value: &ClockValue{1, 2, 3}},
@@ -104,7 +111,8 @@ var goldenResults = []struct {
 	{Result{Value: &SyscallValue{Life: 9}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa7syscall\x82\xa3ret\x00\xa4life\x09`},
 	{Result{Value: CountValue(300)}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5count\xcd\x01\x2c`},
 	{Result{Value: BatchValue{{}, {Err: ErrnoError(13)}}},
-		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err` +
+			`\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
 }
 
 // escaped writes bytes the way the golden tables have them.
@@ -172,7 +180,8 @@ func TestGoldenSession(t *testing.T) {
 	}
 	ok := HelloOk{ProtocolVersion: 1, AgentVersion: "v", GuestOS: "linux 6", BootID: "b",
 		AgentFeatures: []string{"f"}, Init: "image"}
-	want = `\x86\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image`
+	want = `\x86\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6` +
+		`\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image`
 	if got := escaped(ok.Append(nil)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // guestSide runs commands in a guest and works with its files: a VM, or a
-// worker with credentials and namespaces of its own.
+// worker, which has separate credentials and namespaces.
 type guestSide interface {
 	handle.Caller
 	Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error)

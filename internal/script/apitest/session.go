@@ -89,7 +89,7 @@ func (s *Session) close() {
 
 // Run runs Lua code and returns its error.
 func (s *Session) Run(source string) error {
-	chunk, err := s.State.LoadString(source, "@"+filepath.Join(s.Dir, "tests/x.lua"))
+	chunk, err := s.State.LoadString(source, filepath.Join(s.Dir, "tests/x.lua"))
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (s *Session) Run(source string) error {
 	return err
 }
 
-// Check runs each Lua source, after prefix, in a session of its own. Its error must contain
+// Check runs each Lua source, after prefix, in a separate session. Its error must contain
 // the wanted text; it must have none where that is empty.
 func Check(t *testing.T, host func(testing.TB) *lab.Host, prefix string, cases map[string]string) {
 	t.Helper()

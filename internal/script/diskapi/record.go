@@ -220,7 +220,8 @@ func recordingSave(x *env, a value.Args, r *disk.Recording) ([]lua.Value, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := x.Op(a, lab.VMOf(r.Disk()), func(context.Context) error { return r.Save(x.InProject(path)) }); err != nil {
+	err = x.Op(a, lab.VMOf(r.Disk()), func(context.Context) error { return r.Save(x.InProject(path)) })
+	if err != nil {
 		return nil, a.Errorf("%w", err)
 	}
 	return nil, nil
