@@ -15,6 +15,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/instance"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -60,7 +61,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		giveBack()
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
-	v.log.MarkBoot()
+	v.console.MarkBoot()
 	cached := v.cacheable(ctx, plan)
 	defer cached.close()
 	if cached != nil {
@@ -72,7 +73,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 			return v.started(ctx, inst)
 		}
 	}
-	first := v.log.Len() == 0
+	first := v.console.Len() == 0
 	inst, err := v.start(ctx, plan, giveBack)
 	if err != nil {
 		return v.bootError(ctx, err)
@@ -120,8 +121,8 @@ func (e *AdmissionError) Unwrap() error { return e.Err }
 
 // start starts a guest and returns when its agent has answered; then started
 // must follow. giveBack is its responsibility from the call on.
-func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instance, error) {
-	inst, err := startInstance(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), giveBack)
+func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*guestRun, error) {
+	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), giveBack)
 	if err != nil {
 		giveBack()
 		return nil, err
@@ -131,7 +132,7 @@ func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instanc
 	v.inst = inst
 	v.mu.Unlock()
 	if err := inst.firstAnswer(ctx); err != nil {
-		inst.end(err.Error())
+		inst.End(err.Error())
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -141,9 +142,9 @@ func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instanc
 }
 
 // started connects the guest to its bridges and makes the VM booted.
-func (v *VM) started(ctx context.Context, inst *instance) error {
+func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	if err := inst.syncNetwork(ctx, true); err != nil {
-		inst.end(err.Error())
+		inst.End(err.Error())
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -153,7 +154,7 @@ func (v *VM) started(ctx context.Context, inst *instance) error {
 	v.mu.Lock()
 	if v.inst != inst {
 		defer v.mu.Unlock()
-		return &GuestGoneError{VM: v.name, Reason: v.reason}
+		return &instance.GoneError{VM: v.name, Reason: v.reason}
 	}
 	v.state, v.reason, v.cid = Booted, "", cid
 	v.mu.Unlock()
@@ -162,54 +163,29 @@ func (v *VM) started(ctx context.Context, inst *instance) error {
 	return nil
 }
 
-// firstAnswer waits for the agent and has the guest be what it is to be.
-func (i *instance) firstAnswer(ctx context.Context) error {
-	link, err := i.client(ctx)
-	if err != nil {
-		var gone *GuestGoneError
-		if errors.As(err, &gone) {
-			return errors.New(gone.Reason)
-		}
-		return err
-	}
-	fixed := i.plan.guest.InitialTime
-	if !i.plan.restored {
-		if fixed == nil {
-			return nil
-		}
-		// The RTC counts whole seconds: the fraction, and what the boot took from
-		// the clock's point of view, are set here.
-		c, err := link.ClockGet(ctx)
-		if err == nil {
-			_, err = link.ClockSet(ctx, fixed.UnixNano()+c.BoottimeNS)
-		}
-		return err
-	}
-	return renew(ctx, link, i.plan)
+// freshEntropy is what a restored guest's random generator gets, in bytes: twice what it
+// takes to be as good as new.
+const freshEntropy = 64
+
+// reseed makes the restored guest differ from others that run from the same snapshot.
+func (p *startPlan) reseed(ctx context.Context, link *guest.Client) error {
+	return reseed(ctx, link, p.guest.RNGSeed != nil, p.guest.InitialTime != nil)
 }
 
-// renew makes a restored guest differ from others that run from the same snapshot.
-func renew(ctx context.Context, link *guest.Client, p *startPlan) error {
+// reseed mixes entropy into a guest's random generator, unless that is seeded, and sets
+// its clock to the host's, unless that is fixed.
+func reseed(ctx context.Context, link *guest.Client, seeded, fixedTime bool) error {
 	var entropy []byte
 	var now int64
-	if p.guest.RNGSeed == nil {
+	if !seeded {
 		entropy = make([]byte, freshEntropy)
 		_, _ = rand.Read(entropy) // never fails
 	}
-	if p.guest.InitialTime == nil {
+	if !fixedTime {
 		now = time.Now().UnixNano()
 	}
 	return link.Renew(ctx, entropy, now)
 }
-
-const (
-	// freshEntropy is what a restored guest's random generator gets, in bytes:
-	// twice what it takes to be as good as new.
-	freshEntropy = 64
-	// restoredResend is how soon a handshake is repeated with a guest that goes
-	// on in the middle of whatever its agent did when it was saved.
-	restoredResend = time.Second
-)
 
 func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 	switch {

@@ -115,7 +115,7 @@ func (v *VM) bootCache() *snapshot.Cache {
 
 // bootFromCache serves a boot from its snapshot. It gives nil without an error
 // when there is none that works; giveBack is still the caller's then.
-func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBack func()) (*instance, error) {
+func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBack func()) (*guestRun, error) {
 	cache := v.bootCache()
 	unusable := func(err error) {
 		var answer *answerError
@@ -154,8 +154,8 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 		return nil, v.bootInstead(p, giveBack)
 	}
 	before := v.State()
-	first := v.log.Len() == 0
-	if _, err := v.log.Write(fast.text); err != nil {
+	first := v.console.Len() == 0
+	if _, err := v.console.Write(fast.text); err != nil {
 		v.host.warn("vm `%s` console log: %v", v.name, err)
 	}
 	share := &poolShare{giveBack: giveBack}
@@ -170,9 +170,9 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 	// The share is for the guest that boots instead.
 	unusable(err)
 	v.settle(before)
-	v.log.MarkBoot()
+	v.console.MarkBoot()
 	if first {
-		if err := v.log.Replace(nil, 0); err != nil {
+		if err := v.console.Replace(nil, 0); err != nil {
 			v.host.warn("vm `%s` console log: %v", v.name, err)
 		}
 	}
@@ -224,7 +224,7 @@ var errMeddled = errors.New("a disk was changed during the boot")
 
 // storeBoot puts the guest, which has just answered for the first time, into the
 // cache. Trouble with the cache does not concern the boot.
-func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *instance) {
+func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	// A boot that the kernel complained about must be seen by every test.
 	inst.machine.SyncConsole()
 	v.mu.Lock()

@@ -11,7 +11,7 @@ const diffShare = 4
 
 // chooseForm makes a snapshot of a restored guest a diff and returns the path of its
 // base, or makes it full and returns "" where too much has changed.
-func (i *instance) chooseForm(w *snapshot.Writer, changed []snapshot.Range) (base string, err error) {
+func (i *guestRun) chooseForm(w *snapshot.Writer, changed []snapshot.Range) (base string, err error) {
 	var sum int64
 	for _, c := range changed {
 		sum += c.Length

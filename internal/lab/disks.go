@@ -94,7 +94,7 @@ func (v *VM) AttachDisk(ctx context.Context, spec disk.Spec) (*disk.Disk, error)
 }
 
 // plug adds a disk to the machine and waits until a guest that runs has noticed.
-func (v *VM) plug(ctx context.Context, inst *instance, d *disk.Disk, runs bool) error {
+func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) error {
 	device, err := d.Device(v.dir, v.disks.FreeSlot(d))
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	return d.Close(true)
 }
 
-func (v *VM) unplug(ctx context.Context, inst *instance, d *disk.Disk) error {
+func (v *VM) unplug(ctx context.Context, inst *guestRun, d *disk.Disk) error {
 	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
 	defer cancel()
 	device := d.Plugged()
@@ -184,7 +184,7 @@ func (v *VM) DiskImages() []string { return v.disks.Images() }
 
 // stopMachine stops the vCPUs. QEMU flushes its disks then, which must not make
 // permanent what the guest has not flushed.
-func (i *instance) stopMachine(ctx context.Context) error {
+func (i *guestRun) stopMachine(ctx context.Context) error {
 	i.vm.disks.HoldFlushes()
 	if err := i.machine.Stop(ctx); err != nil {
 		return errors.Join(err, i.vm.disks.ObeyFlushes())
@@ -194,7 +194,7 @@ func (i *instance) stopMachine(ctx context.Context) error {
 }
 
 // contMachine starts the vCPUs again.
-func (i *instance) contMachine(ctx context.Context) error {
+func (i *guestRun) contMachine(ctx context.Context) error {
 	if err := i.vm.disks.ObeyFlushes(); err != nil {
 		return err
 	}

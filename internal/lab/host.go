@@ -10,11 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/instance"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -56,7 +56,7 @@ type Host struct {
 	ConfigPath string              // provium.toml, named when a profile is unknown
 	TempDir    string              // private and short, see qemu.Config.Dir
 	QEMU       string              // program; "" is qemu-system-x86_64 on PATH
-	Oops       console.Rules       // guest failures to watch for
+	Oops       instance.Rules      // guest failures to watch for
 
 	// Seed is the base of what chance decides; 0 changes nothing of what follows
 	// from names.
@@ -90,7 +90,7 @@ type Host struct {
 	// snapshots is what this process knows of the snapshot files it has taken or
 	// read. Closed with the root lab.
 	snapshots snapshot.Store[handle.Mark, disk.Sealed]
-	standbys  standbys
+	prewarmed instance.Pool
 
 	mu           sync.Mutex
 	nextVM       int

@@ -244,7 +244,7 @@ func (l *Lab) CloseScope(ctx context.Context) []error {
 		errs = append(errs, s.CloseScope(ctx)...)
 	}
 	if l.root {
-		l.host.standbys.close()
+		l.host.prewarmed.Close()
 		if err := l.host.snapshots.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("snapshots close: %w", err))
 		}

@@ -51,7 +51,7 @@ func (s *Snapshot) Size() (int64, error) { return snapshot.DiskSize(s.path) }
 // Delete removes the file. VMs that were restored from it are not concerned.
 func (s *Snapshot) Delete() error {
 	if id, err := snapshot.Identify(s.path); err == nil {
-		s.host.standbys.drop(id) // they keep the file's space on the disk
+		s.host.prewarmed.Drop(id) // they keep the file's space on the disk
 		if err := s.host.snapshots.Forget(id); err != nil {
 			return fmt.Errorf("snapshot delete: %w", err)
 		}
@@ -133,7 +133,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, v.stateErrorLocked("snapshot", Booted)
 	}
 	v.mu.Unlock()
-	if inst.isSuspended() {
+	if inst.IsSuspended() {
 		return nil, &SuspendedError{VM: v.name, Op: "snapshot"}
 	}
 	thaw, err := freeze("vm:snapshot()", []*VM{v})
@@ -179,7 +179,7 @@ type takenSnapshot struct {
 
 // save writes the guest to w. record must follow, unless nobody is to know of the
 // file and how.disks has no token.
-func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (taken *takenSnapshot, err error) {
+func (i *guestRun) save(ctx context.Context, w *snapshot.Writer, how saving) (taken *takenSnapshot, err error) {
 	if !how.diff {
 		// What the guest does not change meanwhile is copied while it runs.
 		if err := w.CopyRAM(i.machine.RAM()); err != nil {
@@ -213,8 +213,8 @@ func (i *instance) save(ctx context.Context, w *snapshot.Writer, how saving) (ta
 }
 
 // record makes the host know of a snapshot of this guest. It owns the disks.
-func (i *instance) record(taken *takenSnapshot) error {
-	t := snapshot.Taken[handle.Mark, disk.Sealed]{Epoch: i.currentEpoch().Mark(), Token: taken.token, Disks: taken.disks}
+func (i *guestRun) record(taken *takenSnapshot) error {
+	t := snapshot.Taken[handle.Mark, disk.Sealed]{Epoch: i.Epoch().Mark(), Token: taken.token, Disks: taken.disks}
 	if taken.base != "" && taken.token != "" { // nobody else knows of it
 		t.BaseID, t.Base = i.plan.parent.ID, i.machine.RAM()
 	}
@@ -223,7 +223,7 @@ func (i *instance) record(taken *takenSnapshot) error {
 
 // finish writes what was captured, beside the RAM. It owns the disks, which stay
 // open only in a snapshot with a token.
-func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form disk.Form) (taken *takenSnapshot, err error) {
+func (i *guestRun) finish(w *snapshot.Writer, moment *frozenGuest, form disk.Form) (taken *takenSnapshot, err error) {
 	disks := moment.disks
 	moment.disks = nil
 	if err := i.writeSections(w, moment, disks, form); err != nil {
@@ -248,7 +248,7 @@ func (i *instance) finish(w *snapshot.Writer, moment *frozenGuest, form disk.For
 }
 
 // writeSections writes the sections of all devices.
-func (i *instance) writeSections(w *snapshot.Writer, moment *frozenGuest, disks disk.Sealed, form disk.Form) error {
+func (i *guestRun) writeSections(w *snapshot.Writer, moment *frozenGuest, disks disk.Sealed, form disk.Form) error {
 	if err := disks.Save(w, form); err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (i *instance) writeSections(w *snapshot.Writer, moment *frozenGuest, disks 
 }
 
 // stopped captures a running guest and has it go on.
-func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
+func (i *guestRun) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
 	if err := i.halt(ctx); err != nil {
 		return nil, err
 	}
@@ -291,8 +291,8 @@ func (i *instance) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 
 // halt stops a running guest at a moment when nothing is under way on the link:
 // the restored agent finds the next session at once.
-func (i *instance) halt(ctx context.Context) error {
-	link, err := i.client(ctx)
+func (i *guestRun) halt(ctx context.Context) error {
+	link, err := i.Client(ctx)
 	if err != nil {
 		return err
 	}
@@ -310,7 +310,7 @@ func (i *instance) halt(ctx context.Context) error {
 }
 
 // goOn ends what halt began, also when the caller does not want to wait any more.
-func (i *instance) goOn(ctx context.Context) error {
+func (i *guestRun) goOn(ctx context.Context) error {
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
 	defer cancel()
 	return i.contMachine(again)
@@ -329,7 +329,7 @@ type frozenGuest struct {
 }
 
 // capture takes what a stopped guest is. RAM goes to w.
-func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
+func (i *guestRun) capture(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
 	g := &frozenGuest{}
 	var err error
 	if g.state, err = i.machine.SaveState(ctx); err != nil {
@@ -347,7 +347,7 @@ func (i *instance) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 		return nil, err
 	}
 	i.machine.SyncConsole()
-	if g.console, g.search, err = i.vm.log.Content(); err != nil {
+	if g.console, g.search, err = i.vm.console.Content(); err != nil {
 		return nil, err
 	}
 	g.nics = i.netdevs.Planned()
@@ -423,8 +423,8 @@ func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader) error {
 }
 
 // startRestored is start for a plan of planRestore.
-func (v *VM) startRestored(ctx context.Context, p *startPlan, giveBack func()) (*instance, error) {
-	if err := v.log.Replace(p.text, p.guest.ConsoleSearch); err != nil {
+func (v *VM) startRestored(ctx context.Context, p *startPlan, giveBack func()) (*guestRun, error) {
+	if err := v.console.Replace(p.text, p.guest.ConsoleSearch); err != nil {
 		giveBack()
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func TestRestoreLoop(t *testing.T) {
 			shell(t, v, "true")
 		}
 		must(t, v.Shutdown(t.Context()))
-		h.standbys.close()
+		h.prewarmed.Close()
 		n, list := openFiles(t), listDir(t, h.TempDir)
 		if i == 6 {
 			files, entries = n, list

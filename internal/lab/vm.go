@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/instance"
 	"provium/internal/network"
 )
 
@@ -28,18 +28,17 @@ type VM struct {
 
 	life chan struct{} // held by the one life-cycle call at a time
 
-	mu        sync.Mutex
-	state     State
-	reason    string // why it is dead
-	inst      *instance
-	cid       uint32 // of the last guest
-	dir       string
-	log       *console.Log
-	findings  []console.Finding
-	inFlight  map[string]int // operations under way, by name
-	consoleAt int64          // where the last console stream stopped
-	frozen    chan struct{}  // while a snapshot is taken: closed at its end
-	holders   int            // labs that hold this VM
+	mu       sync.Mutex
+	state    State
+	reason   string // why it is dead
+	inst     *guestRun
+	cid      uint32 // of the last guest
+	dir      string
+	console  *instance.Console
+	findings []instance.Finding
+	inFlight map[string]int // operations under way, by name
+	frozen   chan struct{}  // while a snapshot is taken: closed at its end
+	holders  int            // labs that hold this VM
 
 	nics  []*network.NIC // attached, in order of attaching
 	disks *disk.Shelf
@@ -112,7 +111,7 @@ func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
 }
 
 // running gives the instance when the VM is in state need.
-func (v *VM) running(op string, need State) (*instance, error) {
+func (v *VM) running(op string, need State) (*guestRun, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.state != need {
@@ -122,7 +121,7 @@ func (v *VM) running(op string, need State) (*instance, error) {
 }
 
 // serving returns the instance on which an operation of a test may run.
-func (v *VM) serving(op string) (*instance, error) {
+func (v *VM) serving(op string) (*guestRun, error) {
 	inst, err := v.running(op, Booted)
 	if err == nil && v.host.Local {
 		return nil, errNoGuest
@@ -173,29 +172,29 @@ func imageFiles(files []BootFile) []image.File {
 func (v *VM) prepareDir() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.log != nil {
+	if v.console != nil {
 		return os.MkdirAll(v.dir, 0o700) // it was closed in between
 	}
 	dir, err := v.host.vmDir()
 	if err != nil {
 		return err
 	}
-	log, err := console.CreateLog(filepath.Join(dir, "console.log"), console.LogConfig{})
+	console, err := instance.CreateConsole(filepath.Join(dir, "console.log"), v.name)
 	if err != nil {
 		return err
 	}
-	v.dir, v.log = dir, log
+	v.dir, v.console = dir, console
 	return nil
 }
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", Booted, Paused, func(i *instance) error { return i.stopMachine(ctx) })
+	return v.transition(ctx, "pause", Booted, Paused, func(i *guestRun) error { return i.stopMachine(ctx) })
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *instance) error {
+	return v.transition(ctx, "resume", Paused, Booted, func(i *guestRun) error {
 		if err := i.contMachine(ctx); err != nil {
 			return err
 		}
@@ -205,7 +204,7 @@ func (v *VM) Resume(ctx context.Context) error {
 
 // transition carries out do in state from and leaves the VM in state to, unless
 // the guest ended meanwhile.
-func (v *VM) transition(ctx context.Context, op string, from, to State, do func(*instance) error) error {
+func (v *VM) transition(ctx context.Context, op string, from, to State, do func(*guestRun) error) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return err
@@ -229,12 +228,12 @@ func (v *VM) transition(ctx context.Context, op string, from, to State, do func(
 
 // Reset presses the reset button and returns when the new agent serves.
 func (v *VM) Reset(ctx context.Context) error {
-	return v.transition(ctx, "reset", Booted, Booted, func(i *instance) error { return i.reset(ctx) })
+	return v.transition(ctx, "reset", Booted, Booted, func(i *guestRun) error { return i.Reset(ctx) })
 }
 
 // Wakeup wakes the guest from suspend-to-RAM.
 func (v *VM) Wakeup(ctx context.Context) error {
-	return v.transition(ctx, "wakeup", Booted, Booted, func(i *instance) error { return i.wakeup(ctx) })
+	return v.transition(ctx, "wakeup", Booted, Booted, func(i *guestRun) error { return i.wakeup(ctx) })
 }
 
 // PowerButton presses the ACPI power button and waits until the guest has
@@ -250,24 +249,24 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 	if err != nil {
 		return false, err
 	}
-	inst.expectEnd()
-	if err := inst.machine.PowerDown(ctx); err != nil && !inst.ended() {
-		inst.unexpectEnd()
+	inst.Expect(true)
+	if err := inst.machine.PowerDown(ctx); err != nil && !inst.IsOver() {
+		inst.Expect(false)
 		return false, fmt.Errorf("vm `%s` power_button: %w", v.name, err)
 	}
 	limit, cancel := context.WithTimeoutCause(ctx, timeout, errTooSlow)
 	defer cancel()
 	select {
-	case <-inst.done:
+	case <-inst.Done():
 		graceful = true
 	case <-limit.Done():
 		if errors.Is(context.Cause(limit), errTooSlow) {
 			break
 		}
-		inst.unexpectEnd()
+		inst.Expect(false)
 		return false, context.Cause(limit)
 	}
-	inst.end("power button")
+	inst.End("power button")
 	v.settle(Shutdown)
 	return graceful, nil
 }
@@ -286,8 +285,8 @@ func (v *VM) Shutdown(ctx context.Context) error {
 	inst := v.inst
 	v.mu.Unlock()
 	if inst != nil {
-		inst.expectEnd()
-		inst.end("the vm was shut down")
+		inst.Expect(true)
+		inst.End("the vm was shut down")
 	}
 	v.settle(Shutdown)
 	return nil
@@ -325,12 +324,12 @@ func (v *VM) MarkDead(reason string) {
 	inst := v.inst
 	v.mu.Unlock()
 	if inst != nil {
-		inst.end(reason)
+		inst.End(reason)
 	}
 }
 
 // died is called by the instance when its guest ended unexpectedly.
-func (v *VM) died(inst *instance, reason string) {
+func (v *VM) died(inst *guestRun, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.inst == inst {
@@ -340,13 +339,12 @@ func (v *VM) died(inst *instance, reason string) {
 
 // TakeFindings returns the guest failures seen on the console since the last
 // call, all that the guest has printed by now included.
-func (v *VM) TakeFindings() []console.Finding {
+func (v *VM) TakeFindings() []instance.Finding {
 	v.mu.Lock()
 	inst := v.inst
 	v.mu.Unlock()
 	if inst != nil {
-		inst.machine.SyncConsole()
-		inst.watch.flush()
+		inst.SyncConsole()
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -355,7 +353,7 @@ func (v *VM) TakeFindings() []console.Finding {
 	return f
 }
 
-func (v *VM) found(f console.Finding) {
+func (v *VM) found(f instance.Finding) {
 	v.mu.Lock()
 	v.findings = append(v.findings, f)
 	v.mu.Unlock()
