@@ -114,13 +114,10 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, err
 	}
 	defer release()
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state != Booted && state != Paused {
-		defer v.mu.Unlock()
-		return nil, v.stateErrorLocked("snapshot", Booted)
+	state, inst, err := v.inState("snapshot", Booted, Booted, Paused)
+	if err != nil {
+		return nil, err
 	}
-	v.mu.Unlock()
 	if inst.IsSuspended() {
 		return nil, &SuspendedError{VM: v.name, Op: "snapshot"}
 	}
