@@ -25,8 +25,9 @@ func (h *Host) diskEnv() *disk.Env {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.disks == nil {
-		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn, NextSocket: h.nextSocket,
-			Digest: func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
+		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn,
+			NextSocket: h.nextSocket,
+			Digest:     func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
 	}
 	return h.disks
 }
@@ -110,7 +111,8 @@ func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) 
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
 	defer cancel()
-	err = v.guestOp(limited, "attach_disk", func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
+	err = v.guestOp(limited, "attach_disk",
+		func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
 	if err != nil {
 		// Its slot stays taken in this guest, as far as anybody knows.
 		return fmt.Errorf("disk `%s`: %w", d.ID(), err)

@@ -16,17 +16,17 @@ import (
 	"provium/internal/network"
 )
 
-// VM is one virtual machine of a test. It outlives its guests: each boot makes
-// a new instance.
+// VM is one virtual machine of a test. It outlives its guests: each boot starts a new
+// one.
 type VM struct {
 	handle.Actor // commands, files and system calls of the agent
 
 	host    *Host
 	name    string
 	profile *Profile
-	opts    *BootOpts // given at creation
+	opts    *BootOpts // given at declaration
 
-	life chan struct{} // held by the one life-cycle call at a time
+	life chan struct{} // has a token while a life-cycle call is under way
 
 	mu       sync.Mutex
 	state    State
@@ -64,32 +64,32 @@ func (v *VM) Hold(n int) int {
 	return v.holders
 }
 
-// Name is the name given at declaration.
+// Name returns the name given at declaration.
 func (v *VM) Name() string { return v.name }
 
-// Expendable tells whether the guest is one that looks at something that may kill
-// it: its failures are for the caller that made it.
+// Expendable reports whether the guest may die without failing the test, as the guests
+// of crash checkers may.
 func (v *VM) Expendable() bool { return v.expendable }
 
-// Profile is the name of the profile.
+// Profile returns the name of the profile.
 func (v *VM) Profile() string { return v.profile.Name }
 
-// State is the present state.
+// State returns the present state.
 func (v *VM) State() State {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.state
 }
 
-// CID is a number that no other running VM of the host has, false before the
-// first boot: the process id of its QEMU.
+// CID returns a number that no other running VM of the host has, the process id of its
+// QEMU. It returns false before the first boot.
 func (v *VM) CID() (uint32, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.cid, v.cid != 0
 }
 
-// stateError says that op needs another state.
+// stateError returns the error that op needs another state.
 func (v *VM) stateError(op string, need State) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -100,7 +100,7 @@ func (v *VM) stateErrorLocked(op string, need State) error {
 	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
 }
 
-// lifecycle takes the VM for one life-cycle call.
+// lifecycle acquires the VM for one life-cycle call.
 func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
 	select {
 	case v.life <- struct{}{}:
@@ -110,7 +110,7 @@ func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// running gives the instance when the VM is in state need.
+// running returns the guest when the VM is in state need.
 func (v *VM) running(op string, need State) (*guestRun, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -120,7 +120,7 @@ func (v *VM) running(op string, need State) (*guestRun, error) {
 	return v.inst, nil
 }
 
-// serving returns the instance on which an operation of a test may run.
+// serving returns the guest when operations of a test can run on it.
 func (v *VM) serving(op string) (*guestRun, error) {
 	inst, err := v.running(op, Booted)
 	if err == nil && v.host.Local {
@@ -129,8 +129,8 @@ func (v *VM) serving(op string) (*guestRun, error) {
 	return inst, err
 }
 
-// Boot boots the guest and returns when its agent answers. opts lie on top of
-// those of the declaration, for this boot only.
+// Boot boots the guest and returns when its agent answers. opts go before those of the
+// declaration, for this boot only.
 func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	if opts != nil {
 		if err := opts.validate(); err != nil {
@@ -167,13 +167,13 @@ func imageFiles(files []BootFile) []image.File {
 	return out
 }
 
-// prepareDir makes the VM's directory and console log at its first boot. Held:
-// the life cycle.
+// prepareDir creates the VM's directory and console log at its first boot. The caller
+// must hold the life cycle.
 func (v *VM) prepareDir() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.console != nil {
-		return os.MkdirAll(v.dir, 0o700) // it was closed in between
+		return os.MkdirAll(v.dir, 0o700) // the VM was closed since then
 	}
 	dir, err := v.host.vmDir()
 	if err != nil {
@@ -202,8 +202,8 @@ func (v *VM) Resume(ctx context.Context) error {
 	})
 }
 
-// transition carries out do in state from and leaves the VM in state to, unless
-// the guest ended meanwhile.
+// transition carries out do in state from. The VM is in state to then, unless the guest
+// ended meanwhile.
 func (v *VM) transition(ctx context.Context, op string, from, to State, do func(*guestRun) error) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {

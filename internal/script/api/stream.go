@@ -16,37 +16,38 @@ import (
 // streamWait is how long the methods of streams wait by default.
 const streamWait = 10 * time.Second
 
+// streamMethod is a method of streams.
+type streamMethod = binding.Method[*env, *stream.Stream]
+
 func newStreamType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "stream",
 		ToString: func(_ *lua.Call, obj any) string { return "stream(" + obj.(*stream.Stream).String() + ")" },
-		Methods: binding.MethodTable(x, "stream",
-			map[string]func(*env, value.Args, *stream.Stream) ([]lua.Value, error){
-				"next":       streamNext,
-				"read_until": streamReadUntil,
-				"expect":     streamExpect,
-				"drain":      streamDrain,
-				"packets": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
-					return netapi.StreamPackets(x.Env, a, s)
-				},
-				"eof": func(_ *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) {
-					return []lua.Value{s.EOF()},
-						nil
-				},
-				"close": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
-					return nil, x.CloseStream(a, s)
-				},
-				"creation_site": func(x *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) {
-					site := s.Site()
-					if site.Line == 0 {
-						return []lua.Value{nil}, nil
-					}
-					t := x.State.NewTable()
-					value.MustSet(t, "file", site.File)
-					value.MustSet(t, "line", int64(site.Line))
-					return []lua.Value{t}, nil
-				},
-			}),
+		Methods: binding.MethodTable(x, "stream", map[string]streamMethod{
+			"next":       streamNext,
+			"read_until": streamReadUntil,
+			"expect":     streamExpect,
+			"drain":      streamDrain,
+			"packets": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
+				return netapi.StreamPackets(x.Env, a, s)
+			},
+			"eof": func(_ *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) {
+				return []lua.Value{s.EOF()}, nil
+			},
+			"close": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
+				return nil, x.CloseStream(a, s)
+			},
+			"creation_site": func(x *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) {
+				site := s.Site()
+				if site.Line == 0 {
+					return []lua.Value{nil}, nil
+				}
+				t := x.State.NewTable()
+				value.MustSet(t, "file", site.File)
+				value.MustSet(t, "line", int64(site.Line))
+				return []lua.Value{t}, nil
+			},
+		}),
 	}
 }
 
