@@ -21,15 +21,15 @@ import (
 	"provium/internal/snapshot"
 )
 
-// startPlan is all that is known of a guest before it starts.
+// startPlan describes a guest before it is started.
 type startPlan struct {
 	opts     *BootOpts
 	cfg      *qemu.Config
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
 	origin   snapshot.FileID // of that snapshot
-	parent   snapshot.Base   // the complete snapshot that its memory lies in: that one, or its parent
-	lower    *os.File        // the parent of a delta, until the guest runs
+	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
+	baseFile *os.File        // the base of a diff, until the guest runs
 	text     []byte          // console log that came with it
 	nics     []network.PlannedNIC
 	disks    disk.Plan   // of a restore
@@ -41,15 +41,15 @@ type startPlan struct {
 func (p *startPlan) release() {
 	p.disks.Release()
 	p.disks = nil
-	if p.lower != nil {
-		p.lower.Close()
-		p.lower = nil
+	if p.baseFile != nil {
+		p.baseFile.Close()
+		p.baseFile = nil
 	}
 }
 
-// bootGuest boots, or serves the boot from the cache.
+// bootGuest boots the VM, or serves the boot from the cache.
 func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
-	giveBack, err := v.admit(ctx, opts.memory(), opts.cpus())
+	releaseShare, err := v.admit(ctx, opts.memory(), opts.cpus())
 	if err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
@@ -58,14 +58,14 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		plan.cfg.Disks, err = v.disks.Devices(v.dir)
 	}
 	if err != nil {
-		giveBack()
+		releaseShare()
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	v.console.MarkBoot()
 	cached := v.cacheable(ctx, plan)
 	defer cached.close()
 	if cached != nil {
-		inst, err := v.bootFromCache(ctx, cached.key, plan, giveBack)
+		inst, err := v.bootFromCache(ctx, cached.key, plan, releaseShare)
 		if err != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 		}
@@ -74,11 +74,11 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		}
 	}
 	first := v.console.Len() == 0
-	inst, err := v.start(ctx, plan, giveBack)
+	inst, err := v.start(ctx, plan, releaseShare)
 	if err != nil {
 		return v.bootError(ctx, err)
 	}
-	// A log of earlier boots is no part of this one.
+	// An entry must not have the log of earlier boots.
 	if cached != nil && first {
 		v.storeBoot(ctx, cached, inst)
 	}
@@ -93,38 +93,38 @@ func (v *VM) bootError(ctx context.Context, err error) error {
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }
 
-// answerError is a guest that ran and whose agent did not answer.
+// answerError is returned for a guest that was started and whose agent did not answer.
 type answerError struct{ err error }
 
 func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-// admit takes a guest's share of the pool.
-func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func(), err error) {
+// admit acquires a guest's share of the pool.
+func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare func(), err error) {
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	giveBack, err = v.host.acquire(ctx, v.name, memory, cpus)
+	releaseShare, err = v.host.acquire(ctx, v.name, memory, cpus)
 	if err != nil && ctx.Err() == nil {
 		err = &AdmissionError{err}
 	}
-	return giveBack, err
+	return releaseShare, err
 }
 
-// AdmissionError is a guest that the pool refuses: it never started.
+// AdmissionError is returned for a guest that the pool refuses. It was not started.
 type AdmissionError struct{ Err error }
 
 func (e *AdmissionError) Error() string { return e.Err.Error() }
 
 func (e *AdmissionError) Unwrap() error { return e.Err }
 
-// start starts a guest and returns when its agent has answered; then started
-// must follow. giveBack is its responsibility from the call on.
-func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*guestRun, error) {
-	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), giveBack)
+// start starts a guest and returns when its agent has answered; started must be called
+// then. It owns releaseShare.
+func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
+	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
-		giveBack()
+		releaseShare()
 		return nil, err
 	}
 	// From here on the end of the guest, whatever the cause, makes the VM dead.
@@ -163,8 +163,8 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	return nil
 }
 
-// freshEntropy is what a restored guest's random generator gets, in bytes: twice what it
-// takes to be as good as new.
+// freshEntropy is what a restored guest's random generator gets, in bytes: twice what a
+// full reseed takes.
 const freshEntropy = 64
 
 // reseed makes the restored guest differ from others that run from the same snapshot.
@@ -199,8 +199,8 @@ func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 	return agentTimeoutTCG
 }
 
-// planBoot resolves the profile and the opts to files and a machine. An image of
-// the given key will do if it was resolved before; "" has everything looked at.
+// planBoot resolves the profile and the opts to files and a machine. An image of that key
+// is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPlan, error) {
 	if v.profile.Unavailable != "" {
 		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
@@ -238,7 +238,7 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
 }
 
-// initrd is the image's, or one with files added.
+// initrd returns the path of the image's initrd, or of a copy with files added.
 func (v *VM) initrd(ctx context.Context, img *image.Image, files []BootFile) (string, error) {
 	if len(files) == 0 {
 		return img.Initrd, nil
