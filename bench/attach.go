@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"time"
 
+	"provium/internal/guest"
 	"provium/internal/lab"
+	"provium/internal/network"
 )
 
 const attachRounds = 15
@@ -23,7 +25,7 @@ func (b *bench) attach(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
 	var vms [2]*lab.VM
-	var ends [2]lab.Endpoint
+	var ends [2]network.Endpoint
 	old, err := l.Bridge("old", nil)
 	if err != nil {
 		return err
@@ -32,7 +34,7 @@ func (b *bench) attach(ctx context.Context) (err error) {
 		if vms[i], err = l.DeclareVM(name, "host", &lab.BootOpts{Memory: guestMemory}); err != nil {
 			return err
 		}
-		ends[i] = lab.Endpoint{VM: vms[i], Name: name}
+		ends[i] = network.Endpoint{VM: vms[i], Name: name}
 	}
 	if err := old.Attach(ctx, ends[:]); err != nil {
 		return err
@@ -67,13 +69,14 @@ func (b *bench) attach(ctx context.Context) (err error) {
 		}
 	}
 	const limit = 500 * time.Millisecond
-	b.table.compare(row{figure: "hot attach to the first answered ping", value: hot.String(), reference: settled.String() + " (a ping alone)",
-		target: "<= " + short(limit)}, hot.median() <= limit)
+	b.table.compare(row{figure: "hot attach to the first answered ping", value: hot.String(),
+		reference: settled.String() + " (a ping alone)",
+		target:    "<= " + short(limit)}, hot.median() <= limit)
 	return nil
 }
 
 func ping(ctx context.Context, vm *lab.VM, to string) error {
-	r, err := vm.Run(ctx, lab.RunRequest{Shell: "ping -c 1 -W 10 " + to})
+	r, err := vm.Run(ctx, guest.RunRequest{Shell: "ping -c 1 -W 10 " + to})
 	if err == nil && r.ExitCode != 0 {
 		err = fmt.Errorf("ping %s: %s%s", to, r.Stdout, r.Stderr)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"provium/internal/guest"
 	"provium/internal/lab"
 )
 
@@ -52,6 +53,6 @@ func (b *bench) labBoot(ctx context.Context) (op, run time.Duration, err error) 
 	}
 	op = time.Since(start)
 	start = time.Now()
-	_, err = vm.Run(ctx, lab.RunRequest{Shell: "true"})
+	_, err = vm.Run(ctx, guest.RunRequest{Shell: "true"})
 	return op, time.Since(start), err
 }

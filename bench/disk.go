@@ -95,7 +95,8 @@ func (b *bench) disks(ctx context.Context) (err error) {
 		return err
 	}
 	work := func(serial, mode string, count int) (time.Duration, error) {
-		text := fmt.Sprintf("d=$(grep -l '^%s' /sys/block/*/serial); d=${d%%/serial}; /tmp/ref disk /dev/${d##*/} %s %d", serial, mode, count)
+		text := fmt.Sprintf("d=$(grep -l '^%s' /sys/block/*/serial); d=${d%%/serial}; "+
+			"/tmp/ref disk /dev/${d##*/} %s %d", serial, mode, count)
 		r, err := agent.Run(ctx, guest.RunRequest{Shell: text})
 		if err != nil {
 			return 0, err
@@ -106,6 +107,11 @@ func (b *bench) disks(ctx context.Context) (err error) {
 		}
 		return time.Duration(ns), nil
 	}
+	return b.compareDisks(disk, work)
+}
+
+// compareDisks does the work on both disks in turns, without rules and with many.
+func (b *bench) compareDisks(disk *blockdev.Disk, work func(serial, mode string, n int) (time.Duration, error)) error {
 	for _, rules := range []int{0, diskRules} {
 		limit, with := 0.8, ""
 		if rules > 0 {

@@ -44,7 +44,8 @@ func (b *bench) explorer(ctx context.Context) error {
 	}
 	for _, guest := range []string{"reuse", "fresh"} {
 		perSecond := number[guest+"-checked"] / number[guest+"-seconds"]
-		figure := fmt.Sprintf("crash points of ext4, 2 guests, %s: %.0f, of which %.0f distinct", guest, number[guest+"-checked"], number[guest+"-distinct"])
+		figure := fmt.Sprintf("crash points of ext4, 2 guests, %s: %.0f, of which %.0f distinct", guest,
+			number[guest+"-checked"], number[guest+"-distinct"])
 		value := fmt.Sprintf("%.1f /s", perSecond)
 		if guest == "reuse" {
 			b.table.judge(figure, value, ">= 10 /s", perSecond >= 10)

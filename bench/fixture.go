@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/fixture"
+	"provium/internal/guest"
 	"provium/internal/lab"
 )
 
@@ -43,12 +44,15 @@ func (b *bench) fixture(ctx context.Context) error {
 	}
 	var f fixtureSamples
 	for range fixtureRounds {
-		err := b.onHost(ctx, cache, func(l *lab.Lab, h *lab.Host) error { return f.round(ctx, l, h, cache, source, files) })
+		err := b.onHost(ctx, cache, func(l *lab.Lab, h *lab.Host) error {
+			return f.round(ctx, l, h, cache, source, files)
+		})
 		if err != nil {
 			return err
 		}
 	}
-	b.table.atMost(fmt.Sprintf("fixture of %d files, first in a file, to first completed op / cold boot and set-up", fixtureFiles), f.first, 0.04, f.cold)
+	b.table.atMost(fmt.Sprintf("fixture of %d files, first in a file, to first completed op / cold boot and set-up",
+		fixtureFiles), f.first, 0.04, f.cold)
 	b.table.atMost("  the third in a file / cold boot and set-up", f.third, 0.02, f.cold)
 	b.table.info("  of it looking it up / a stat of each file", f.find.String(), f.stat.String(),
 		fmt.Sprintf("%.2f", float64(f.find.median())/float64(f.stat.median())))
@@ -71,7 +75,8 @@ type fixtureSamples struct{ first, third, find, stat, cold sample }
 
 // round restores three times. The last one finds a guest that was restored while
 // the reference ran.
-func (f *fixtureSamples) round(ctx context.Context, l *lab.Lab, h *lab.Host, cache *fixture.Cache, source fixture.Source, files []string) error {
+func (f *fixtureSamples) round(ctx context.Context, l *lab.Lab, h *lab.Host, cache *fixture.Cache,
+	source fixture.Source, files []string) error {
 	restore := func() (took time.Duration, err error) {
 		start := time.Now()
 		e, reason, err := cache.Find(ctx, source)
@@ -137,14 +142,15 @@ func setUpGuest(ctx context.Context, l *lab.Lab) (*lab.VM, error) {
 	if err := vm.Boot(ctx, nil); err != nil {
 		return nil, err
 	}
-	r, err := vm.Run(ctx, lab.RunRequest{Shell: fixtureSetUp})
+	r, err := vm.Run(ctx, guest.RunRequest{Shell: fixtureSetUp})
 	if err == nil && r.ExitCode != 0 {
 		err = fmt.Errorf("set-up: exit code %d: %s", r.ExitCode, r.Stderr)
 	}
 	return vm, err
 }
 
-func buildFixture(ctx context.Context, l *lab.Lab, h *lab.Host, cache *fixture.Cache, source fixture.Source, files []string) error {
+func buildFixture(ctx context.Context, l *lab.Lab, h *lab.Host, cache *fixture.Cache, source fixture.Source,
+	files []string) error {
 	vm, err := setUpGuest(ctx, l)
 	if err != nil {
 		return err
@@ -169,7 +175,8 @@ func buildFixture(ctx context.Context, l *lab.Lab, h *lab.Host, cache *fixture.C
 	if err != nil {
 		return err
 	}
-	e, err := cache.Install(source, &trace, fixture.Built{Kind: fixture.VM, Label: s.VM(), Profile: s.Profile(), Path: path})
+	e, err := cache.Install(source, &trace, fixture.Built{Kind: fixture.VM, Label: s.VM(), Profile: s.Profile(),
+		Path: path})
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,8 @@ func (b *bench) buildReferences(ctx context.Context) error {
 		return err
 	}
 	program := filepath.Join(b.dir, "refinit")
-	if err := compile(program, "bench/guest/refinit.c", "-Os", "-nostdlib", "-s", "-Wl,-z,norelro", "-Wl,--build-id=none"); err != nil {
+	if err := compile(program, "bench/guest/refinit.c", "-Os", "-nostdlib", "-s", "-Wl,-z,norelro",
+		"-Wl,--build-id=none"); err != nil {
 		return err
 	}
 	text, err := os.ReadFile(program)

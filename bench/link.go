@@ -331,7 +331,8 @@ func (b *bench) bulkMemory(ctx context.Context, g *linkGuest, file string, data 
 	}
 	const limit = 16 << 20
 	b.table.judge("host heap during push and pull of 64 MiB", mib(grown), "<= 16 MiB", grown <= limit)
-	b.table.judge("agent's peak RSS after 64 MiB both ways", mib(status["VmHWM"]), "<= 32 MiB", status["VmHWM"] <= 2*limit)
+	b.table.judge("agent's peak RSS after 64 MiB both ways", mib(status["VmHWM"]), "<= 32 MiB",
+		status["VmHWM"] <= 2*limit)
 	return nil
 }
 

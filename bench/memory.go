@@ -10,17 +10,18 @@ import (
 	"strconv"
 	"strings"
 
+	"provium/internal/guest"
 	"provium/internal/lab"
 )
 
 // runner runs commands in a guest: a lab's VM or a bare agent link.
 type runner interface {
-	Run(ctx context.Context, r lab.RunRequest) (*lab.RunResult, error)
+	Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error)
 }
 
 // kilobytes reads the lines "Name:  N kB" of a file in the guest's /proc.
 func kilobytes(ctx context.Context, g runner, command string) (map[string]uint64, error) {
-	r, err := g.Run(ctx, lab.RunRequest{Shell: command})
+	r, err := g.Run(ctx, guest.RunRequest{Shell: command})
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,8 @@ func kilobytes(ctx context.Context, g runner, command string) (map[string]uint64
 
 // agentStatus reads /proc/PID/status of the agent.
 func agentStatus(ctx context.Context, g runner) (map[string]uint64, error) {
-	return kilobytes(ctx, g, `for d in /proc/[0-9]*; do case "$(tr '\0' ' ' <$d/cmdline)" in @provium-agent*) cat $d/status;; esac; done`)
+	return kilobytes(ctx, g,
+		`for d in /proc/[0-9]*; do case "$(tr '\0' ' ' <$d/cmdline)" in @provium-agent*) cat $d/status;; esac; done`)
 }
 
 func mib(bytes uint64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
@@ -84,6 +86,7 @@ func (b *bench) memory(ctx context.Context) (err error) {
 	}
 	free, err := kilobytes(ctx, vm, "cat /proc/meminfo")
 	ok := err == nil && free["MemAvailable"] > 0
-	b.table.judge("guest of 128 MiB: memory available", mib(free["MemAvailable"])+" of "+mib(free["MemTotal"]), "runs commands", ok)
+	b.table.judge("guest of 128 MiB: memory available", mib(free["MemAvailable"])+" of "+mib(free["MemTotal"]),
+		"runs commands", ok)
 	return nil
 }

@@ -55,7 +55,8 @@ func (b *bench) netPair(ctx context.Context) (p *netPair, err error) {
 		}
 	}()
 	tool := filepath.Join(b.dir, "netbench")
-	if _, stderr, err := b.starter.Run(ctx, "", nil, "gcc", "-O2", "-static", "-o", tool, "bench/guest/netbench.c"); err != nil {
+	if _, stderr, err := b.starter.Run(ctx, "", nil, "gcc", "-O2", "-static", "-o", tool,
+		"bench/guest/netbench.c"); err != nil {
 		return nil, fmt.Errorf("compile netbench: %w\n%s", err, stderr)
 	}
 	program, err := os.ReadFile(tool)
@@ -90,8 +91,10 @@ func (b *bench) netPair(ctx context.Context) (p *netPair, err error) {
 		g.machine, err = qemu.Start(ctx, qemu.Config{Name: "net", Dir: home, Accel: b.accel.Name, Memory: guestMemory,
 			Kernel: b.image.Kernel, Initrd: b.image.Initrd, Cmdline: b.image.Cmdline, Starter: b.starter,
 			ExtraArg: []string{
-				"-netdev", "stream,id=ours,server=off,addr.type=unix,addr.path=" + path, "-device", fmt.Sprintf(device, "ours", 1, i+1),
-				"-netdev", "stream,id=bare,server=" + server + ",addr.type=unix,addr.path=" + bare, "-device", fmt.Sprintf(device, "bare", 2, i+1),
+				"-netdev", "stream,id=ours,server=off,addr.type=unix,addr.path=" + path, "-device",
+				fmt.Sprintf(device, "ours", 1, i+1),
+				"-netdev", "stream,id=bare,server=" + server + ",addr.type=unix,addr.path=" + bare, "-device",
+				fmt.Sprintf(device, "bare", 2, i+1),
 			}})
 		if err != nil {
 			return nil, err
@@ -103,12 +106,15 @@ func (b *bench) netPair(ctx context.Context) (p *netPair, err error) {
 		if g.agent, err = guest.Connect(ctx, conn, guest.Config{}); err != nil {
 			return nil, err
 		}
-		if err := g.agent.PushFile(ctx, "/tmp/netbench", strings.NewReader(string(program)), guest.Mode(0o755)); err != nil {
+		if err := g.agent.PushFile(ctx, "/tmp/netbench", strings.NewReader(string(program)),
+			guest.Mode(0o755)); err != nil {
 			return nil, err
 		}
 		for wire, network := range []string{oursNet, bareNet} {
-			text := fmt.Sprintf("for d in /sys/class/net/*; do [ $(cat $d/address) = 02:00:00:00:0%d:0%d ] || continue; "+
-				"ip addr add %s%d/24 dev ${d##*/}; ip link set ${d##*/} up; exit; done; exit 1", wire+1, i+1, network, i+1)
+			text := fmt.Sprintf("for d in /sys/class/net/*; do [ $(cat $d/address) = 02:00:00:00:0%d:0%d ] || "+
+				"continue; "+
+				"ip addr add %s%d/24 dev ${d##*/}; ip link set ${d##*/} up; exit; done; exit 1", wire+1, i+1, network,
+				i+1)
 			if _, err := g.shell(ctx, text); err != nil {
 				return nil, err
 			}
@@ -119,7 +125,8 @@ func (b *bench) netPair(ctx context.Context) (p *netPair, err error) {
 
 // background starts a sink and waits until it listens. What it prints goes to a file.
 func (g *linkGuest) background(ctx context.Context, args, out string) error {
-	_, err := g.shell(ctx, fmt.Sprintf("rm -f %[2]s; /tmp/netbench %[1]s </dev/null >%[2]s 2>&1 & until grep -q ready %[2]s 2>/dev/null; do sleep 0.05; done", args, out))
+	_, err := g.shell(ctx, fmt.Sprintf("rm -f %[2]s; /tmp/netbench %[1]s </dev/null >%[2]s 2>&1 & until grep -q "+
+		"ready %[2]s 2>/dev/null; do sleep 0.05; done", args, out))
 	return err
 }
 
@@ -188,7 +195,8 @@ func (p *netPair) udp(ctx context.Context, network string, size, count, rest int
 	if err := p.guests[1].background(ctx, "udpsink 5002", "/tmp/udp"); err != nil {
 		return 0, 0, err
 	}
-	if _, err := p.guests[0].shell(ctx, fmt.Sprintf("/tmp/netbench udpsource %s2 5002 %d %d %d", network, size, count, rest)); err != nil {
+	if _, err := p.guests[0].shell(ctx, fmt.Sprintf("/tmp/netbench udpsource %s2 5002 %d %d %d", network, size, count,
+		rest)); err != nil {
 		return 0, 0, err
 	}
 	out, err := p.guests[1].shell(ctx, "until grep -q ' ' /tmp/udp; do sleep 0.1; done; tail -n 1 /tmp/udp")
@@ -228,7 +236,8 @@ func (b *bench) latencyFigure(ctx context.Context, p *netPair) error {
 	if err != nil {
 		return err
 	}
-	b.table.judge("latency of 100 ms, from the shortest of 30 round trips with and without", fmt.Sprintf("%.2f ms", with-without), "100 +- 3 ms",
+	b.table.judge("latency of 100 ms, from the shortest of 30 round trips with and without",
+		fmt.Sprintf("%.2f ms", with-without), "100 +- 3 ms",
 		with-without > 97 && with-without < 103)
 	return nil
 }
@@ -243,6 +252,7 @@ func (b *bench) bandwidthFigure(ctx context.Context, p *netPair) error {
 		return err
 	}
 	rate := float64(count-1) * onWire * 8 / took.Seconds()
-	b.table.judge("bandwidth limit of 5 Mbit/s, as the receiver sees it", fmt.Sprintf("%.3f Mbit/s", rate/1e6), "5 +- 5 %", rate > 0.95*bps && rate < 1.05*bps)
+	b.table.judge("bandwidth limit of 5 Mbit/s, as the receiver sees it", fmt.Sprintf("%.3f Mbit/s", rate/1e6),
+		"5 +- 5 %", rate > 0.95*bps && rate < 1.05*bps)
 	return nil
 }

@@ -88,7 +88,8 @@ func (b *bench) wholeRun(ctx context.Context) error {
 	for file, guests := range []int{3, 3, 2, 2} {
 		var text strings.Builder
 		for i := range guests {
-			fmt.Fprintf(&text, "test(\"boots %d\", function(t)\n  local vm = provium:vm(\"v%d\", \"host\", {cold = true}):boot()\n  t:assert(vm:run(\"true\"):ok())\nend)\n", i, i)
+			fmt.Fprintf(&text, "test(\"boots %d\", function(t)\n  local vm = provium:vm(\"v%d\", \"host\", {cold = "+
+				"true}):boot()\n  t:assert(vm:run(\"true\"):ok())\nend)\n", i, i)
 		}
 		total += guests
 		files[fmt.Sprintf("f%d.test.lua", file)] = text.String()
@@ -112,7 +113,8 @@ func (b *bench) wholeRun(ctx context.Context) error {
 		}
 		raw = append(raw, time.Since(start))
 	}
-	b.table.info(fmt.Sprintf("provium, 4 files, %d guests / as many raw boots in a row", total), ours.String(), raw.String(),
+	b.table.info(fmt.Sprintf("provium, 4 files, %d guests / as many raw boots in a row", total), ours.String(),
+		raw.String(),
 		fmt.Sprintf("%.2f", float64(ours.median())/float64(raw.median())))
 	info, err := os.Stat(p.program)
 	if err != nil {

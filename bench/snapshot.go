@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/disk"
+	"provium/internal/guest"
 	"provium/internal/lab"
 )
 
@@ -27,7 +29,7 @@ const (
 	isolatedTests  = 200
 )
 
-// withVM gives do a VM in a lab of its own, and closes that.
+// withVM returns do a VM in a lab of its own, and closes that.
 func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *lab.BootOpts, do func(vm *lab.VM) error) (err error) {
 	l := lab.New(h)
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
@@ -87,7 +89,8 @@ func (b *bench) snapshots(ctx context.Context) error {
 			return err
 		}
 	}
-	b.table.judge("snapshot of a booted guest: it stands still for", stood.String(), "<= 50 ms", stood.median() <= 50*time.Millisecond)
+	b.table.judge("snapshot of a booted guest: it stands still for", stood.String(), "<= 50 ms",
+		stood.median() <= 50*time.Millisecond)
 	b.table.info("  the whole snapshot", whole.String(), "", "")
 	for _, take := range []func() error{
 		func() error { return b.restores(ctx, path, cold) },
@@ -169,7 +172,7 @@ func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sam
 				return err
 			}
 			// What a test does, for as long as a stand-by needs.
-			if _, err := vm.Run(ctx, lab.RunRequest{Shell: "sleep 1"}); err != nil {
+			if _, err := vm.Run(ctx, guest.RunRequest{Shell: "sleep 1"}); err != nil {
 				return err
 			}
 			t, err := clock(ctx, vm, func() error {
@@ -189,8 +192,10 @@ func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sam
 		return nil
 	})
 	if err == nil {
-		b.table.compare(row{figure: "reset with a stand-by, to first completed op", value: all.String(), reference: cold.String(),
-			ratio: fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 35 ms"}, all.median() <= 35*time.Millisecond)
+		b.table.compare(row{figure: "reset with a stand-by, to first completed op", value: all.String(),
+			reference: cold.String(),
+			ratio:     fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 35 ms"},
+			all.median() <= 35*time.Millisecond)
 	}
 	return err
 }
@@ -216,8 +221,10 @@ func (b *bench) cachedBoots(ctx context.Context, cold sample) error {
 			return err
 		}
 	}
-	b.table.compare(row{figure: "boot from the boot cache to first completed op", value: all.String(), reference: cold.String(),
-		ratio: fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 80 ms"}, all.median() <= 80*time.Millisecond)
+	b.table.compare(row{figure: "boot from the boot cache to first completed op", value: all.String(),
+		reference: cold.String(),
+		ratio:     fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 80 ms"},
+		all.median() <= 80*time.Millisecond)
 	return nil
 }
 
@@ -249,7 +256,8 @@ func (b *bench) derived(ctx context.Context, h *lab.Host, path string) error {
 		}
 		private, _, err := guestMemoryUse(vm)
 		if err == nil {
-			b.table.compare(row{figure: "snapshot of a restored guest, 2 MiB written: on disk", value: mib(uint64(size)), reference: "dirty: " + mib(private),
+			b.table.compare(row{figure: "snapshot of a restored guest, 2 MiB written: on disk",
+				value: mib(uint64(size)), reference: "dirty: " + mib(private),
 				target: "<= 2 x"}, uint64(size) <= 2*private)
 		}
 		return err
@@ -260,7 +268,7 @@ func (b *bench) derived(ctx context.Context, h *lab.Host, path string) error {
 	return err
 }
 
-// guestMemoryUse gives what a guest's QEMU has for itself, and of it what is of
+// guestMemoryUse returns what a guest's QEMU has for itself, and of it what is of
 // the guest's memory.
 func guestMemoryUse(vm *lab.VM) (private, all uint64, err error) {
 	cid, ok := vm.CID()
@@ -315,7 +323,8 @@ func (b *bench) clones(ctx context.Context, h *lab.Host, path string) (err error
 		}
 		most, sum = max(most, private), sum+private
 	}
-	b.table.judge(fmt.Sprintf("private memory of each of %d clones: most", clones), mib(most), "<= 45 MiB", most <= 45<<20)
+	b.table.judge(fmt.Sprintf("private memory of each of %d clones: most", clones), mib(most), "<= 45 MiB",
+		most <= 45<<20)
 	b.table.info("  on average", mib(sum/clones), "", "")
 	return nil
 }
@@ -342,7 +351,8 @@ end
 		return err
 	}
 	rate := isolatedTests / time.Since(start).Minutes()
-	b.table.judge(fmt.Sprintf("isolated tests a minute (%d in two files)", isolatedTests), fmt.Sprintf("%.0f", rate), ">= 400", rate >= 400)
+	b.table.judge(fmt.Sprintf("isolated tests a minute (%d in two files)", isolatedTests), fmt.Sprintf("%.0f", rate),
+		">= 400", rate >= 400)
 	return nil
 }
 
@@ -364,7 +374,7 @@ func (b *bench) withDisk(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	disk, err := vms[1].AttachDisk(ctx, lab.DiskSpec{ID: "d", Scratch: size})
+	d, err := vms[1].AttachDisk(ctx, disk.Spec{ID: "d", Scratch: size})
 	if err != nil {
 		return err
 	}
@@ -375,7 +385,7 @@ func (b *bench) withDisk(ctx context.Context) (err error) {
 	write := func(from, to int64) error {
 		for at := from; at < to; at += int64(len(p)) {
 			p[0]++
-			if err := disk.WriteSectors(ctx, at/lab.SectorSize, p); err != nil {
+			if err := d.WriteSectors(ctx, at/disk.SectorSize, p); err != nil {
 				return err
 			}
 		}
@@ -402,7 +412,8 @@ func (b *bench) withDisk(ctx context.Context) (err error) {
 		}
 	}
 	more := took[1].median() - took[0].median()
-	b.table.judge("snapshot with a disk of 1 GiB, 10 MiB changed", fmt.Sprintf("%s more than %s without", short(more), short(took[0].median())),
+	b.table.judge("snapshot with a disk of 1 GiB, 10 MiB changed",
+		fmt.Sprintf("%s more than %s without", short(more), short(took[0].median())),
 		"<= 20ms more", more <= 20*time.Millisecond)
 	return nil
 }

@@ -183,7 +183,8 @@ func (b *bench) workers(ctx context.Context, g *linkGuest) error {
 func (b *bench) tails(ctx context.Context, g *linkGuest) error {
 	const path = "/tmp/tailed"
 	name := append([]byte(path), 0)
-	r, err := g.agent.Syscall(ctx, &guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, unix.O_CREAT | unix.O_WRONLY | unix.O_APPEND, 0o600},
+	r, err := g.agent.Syscall(ctx, &guest.Syscall{Nr: unix.SYS_OPEN,
+		Args: [6]int64{0, unix.O_CREAT | unix.O_WRONLY | unix.O_APPEND, 0o600},
 		Bufs: [][]byte{name}, Slots: []int{0}})
 	if err != nil {
 		return err
@@ -197,7 +198,8 @@ func (b *bench) tails(ctx context.Context, g *linkGuest) error {
 	}
 	defer s.Close()
 	line := []byte("a line of the log\n")
-	write := &guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{r.Ret, 0, int64(len(line))}, Bufs: [][]byte{line}, Slots: []int{1}}
+	write := &guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{r.Ret, 0, int64(len(line))}, Bufs: [][]byte{line},
+		Slots: []int{1}}
 	var op, arrival sample
 	for range tailRounds {
 		start := time.Now()
@@ -224,7 +226,8 @@ func (b *bench) outputs(ctx context.Context, g *linkGuest) error {
 	var ours, bare sample
 	for range streamRounds {
 		start := time.Now()
-		p, err := g.agent.StartProcess(ctx, guest.RunRequest{Path: "/tmp/ref", Args: []string{"pour", strconv.Itoa(streamBytes)}}, 0)
+		p, err := g.agent.StartProcess(ctx, guest.RunRequest{Path: "/tmp/ref",
+			Args: []string{"pour", strconv.Itoa(streamBytes)}}, 0)
 		if err != nil {
 			return err
 		}

@@ -120,7 +120,8 @@ func (b *bench) switchAlone() error {
 		many = append(many, t)
 	}
 	rate := float64(time.Second) / float64(none.median())
-	b.table.judge("switch alone, frames of 64 bytes per second of CPU time", fmt.Sprintf("%.2f M/s", rate/1e6), ">= 1 M/s", rate >= 1e6)
+	b.table.judge("switch alone, frames of 64 bytes per second of CPU time", fmt.Sprintf("%.2f M/s", rate/1e6),
+		">= 1 M/s", rate >= 1e6)
 	b.table.judge("  allocations per frame", fmt.Sprintf("%.4f", allocations), "0", allocations < 0.001)
 	b.table.atMost("  a frame with 1,000 rules / with one", many, 1.1, none)
 	return nil

@@ -89,7 +89,8 @@ func (t *table) atMost(figure string, value sample, limit float64, references ..
 func (t *table) atLeast(figure string, bytes int, value, reference sample, limit float64) {
 	ratio := float64(reference.median()) / float64(value.median())
 	t.compare(row{figure, mbps(bytes, value), mbps(bytes, reference), fmt.Sprintf("%.2f", ratio),
-		fmt.Sprintf("%.2f", float64(reference.best())/float64(value.best())), fmt.Sprintf(">= %.2f", limit), ""}, ratio >= limit)
+		fmt.Sprintf("%.2f", float64(reference.best())/float64(value.best())), fmt.Sprintf(">= %.2f", limit), ""},
+		ratio >= limit)
 }
 
 // compareBulk is atLeast without a target.
@@ -104,7 +105,8 @@ func (t *table) print(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "figure\tvalue\treference\tratio\tbest 10%\ttarget\t")
 	for _, r := range t.rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.figure, r.value, dash(r.reference), dash(r.ratio), dash(r.best), dash(r.target), r.verdict)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.figure, r.value, dash(r.reference), dash(r.ratio),
+			dash(r.best), dash(r.target), r.verdict)
 	}
 	_ = tw.Flush() // a standard output that is gone has nobody to tell
 }

@@ -43,7 +43,8 @@ func ignoreChildSignals() {
 		handler, flags, restorer uintptr
 		mask                     uint64
 	}
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0, unsafe.Sizeof(def.mask), 0, 0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0,
+		unsafe.Sizeof(def.mask), 0, 0)
 }
 
 // report writes to the console, one line per failure.
@@ -66,7 +67,32 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	kind := boot.InitOther
+	kind, err := bringUp(system, pipe)
+	if err != nil {
+		return err
+	}
+	a, err := newAgent(system, kind)
+	if err != nil {
+		return err
+	}
+	port, err := system.OpenPort()
+	if err != nil {
+		return err
+	}
+	for {
+		if err := a.Serve(port); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if err := port.AwaitHost(); err != nil {
+			return err
+		}
+	}
+}
+
+// bringUp prepares the guest for the link. pipe leads to PID 1, unless that is not
+// ours; then it is negative. Failures that leave a guest to work with are reported.
+func bringUp(system *boot.System, pipe int) (kind boot.Init, err error) {
+	kind = boot.InitOther
 	if pipe >= 0 {
 		if err := boot.LoadEarly(); err != nil {
 			report(err)
@@ -78,7 +104,7 @@ func run(args []string) error {
 			report(err)
 		}
 		if kind, err = system.Prepare(pipe, report); err != nil {
-			return err
+			return kind, err
 		}
 		if kind == boot.InitMinimal {
 			system.WatchPowerButton(report)
@@ -90,17 +116,22 @@ func run(args []string) error {
 	if err := system.LinkDisks(); err != nil {
 		report(err)
 	}
+	return kind, nil
+}
+
+// newAgent returns the agent with the descriptors that it keeps open.
+func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 	null, err := system.DevNull()
 	if err != nil {
-		return fmt.Errorf("open /dev/null: %w", err)
+		return nil, fmt.Errorf("open /dev/null: %w", err)
 	}
 	random, err := system.Random()
 	if err != nil {
-		return fmt.Errorf("open /dev/urandom: %w", err)
+		return nil, fmt.Errorf("open /dev/urandom: %w", err)
 	}
 	mounts, err := system.Mounts()
 	if err != nil {
-		return fmt.Errorf("open mount table: %w", err)
+		return nil, fmt.Errorf("open mount table: %w", err)
 	}
 	follow := system.Follow
 	if kind == boot.InitMinimal {
@@ -112,7 +143,7 @@ func run(args []string) error {
 	if err != nil {
 		executor = 0
 	}
-	a := agent.New(agent.Config{
+	return agent.New(agent.Config{
 		Version:  version,
 		GuestOS:  system.OS(),
 		BootID:   system.BootID(),
@@ -127,17 +158,5 @@ func run(args []string) error {
 		AwaitDisk: system.AwaitDisk,
 		Proc:      system.Proc(),
 		Sys:       system.Sys(),
-	})
-	port, err := system.OpenPort()
-	if err != nil {
-		return err
-	}
-	for {
-		if err := a.Serve(port); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
-		}
-		if err := port.AwaitHost(); err != nil {
-			return err
-		}
-	}
+	}), nil
 }

@@ -40,11 +40,13 @@ func newCLI(t *testing.T, files map[string]string) *cli {
 			t.Fatal(err)
 		}
 	}
-	c := &cli{t: t, vars: map[string]string{"HOME": filepath.Join(dir, "home"), "PATH": filepath.Join(dir, "path"), "TMPDIR": "/tmp"}}
+	c := &cli{t: t, vars: map[string]string{"HOME": filepath.Join(dir, "home"), "PATH": filepath.Join(dir, "path"),
+		"TMPDIR": "/tmp"}}
 	if err := os.Mkdir(c.vars["PATH"], 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(c.vars["PATH"], "qemu-system-x86_64"), []byte("#!/bin/sh\necho QEMU emulator version 9.1.0\n"), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(c.vars["PATH"], "qemu-system-x86_64"),
+		[]byte("#!/bin/sh\necho QEMU emulator version 9.1.0\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	c.program = program{
@@ -90,7 +92,8 @@ const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
 
 func TestHelp(t *testing.T) {
 	c := newCLI(t, nil)
-	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build", "image list", "image clean", "image overlay",
+	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build",
+		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {
@@ -142,7 +145,8 @@ func TestOptions(t *testing.T) {
 		{"--shard 2/5", func(o *run.Options) { o.Select.Shard = run.Shard{Index: 2, Count: 5} }},
 		{"--shard off", func(*run.Options) {}},
 		{"--tag a --tag b,c --no-tag d --tag-meta k=v=w --no-tag-meta l= --include-slow", func(o *run.Options) {
-			o.Filter = run.TestFilter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"}, NoTagMeta: []string{"l="}, IncludeSlow: true}
+			o.Filter = run.TestFilter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"},
+				NoTagMeta: []string{"l="}, IncludeSlow: true}
 		}},
 		{"--repeat 3", func(o *run.Options) { o.Repeat = 3 }},
 		{"--until-fail", func(o *run.Options) { o.UntilFail = true }},
@@ -193,7 +197,9 @@ func TestOptions(t *testing.T) {
 			want := run.Options{
 				Config: got.Config, FileTimeout: 300 * time.Second, Notes: []string{"seed 0"},
 				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
-				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"), BootCache: filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Version: p.identity(), TempBase: "/tmp",
+				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"),
+				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Version: p.identity(),
+				TempBase:   "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
 				Stdout:     got.Stdout, Stderr: got.Stderr,
 			}
@@ -271,21 +277,26 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestConfigSearch(t *testing.T) {
-	p := newCLI(t, map[string]string{"provium.toml": autoConfig, "deep/er/x": "", "other.toml": "", "bad.toml": "[provium]\nrots = []\n", "broken.toml": "["})
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig, "deep/er/x": "", "other.toml": "",
+		"bad.toml": "[provium]\nrots = []\n", "broken.toml": "["})
 	project := p.dir
 	p.dir = filepath.Join(project, "deep", "er")
 	if code, _, stderr := p.run(); code != 1 || p.started[0].Config.Dir != project {
 		t.Errorf("upward: %d, %s", code, stderr)
 	}
-	if code, _, stderr := p.run("--config", "../../other.toml"); code != 1 || p.started[1].Config.Path != filepath.Join(project, "other.toml") {
+	if code, _, stderr := p.run("--config", "../../other.toml"); code != 1 ||
+		p.started[1].Config.Path != filepath.Join(project, "other.toml") {
 		t.Errorf("--config: %d, %s", code, stderr)
 	}
-	for path, want := range map[string]string{"bad.toml": "invalid config in `", "broken.toml": "parse `", "deep": "read `"} {
-		if code, _, stderr := p.run("--config", filepath.Join(project, path)); code != 2 || !strings.Contains(stderr, want) {
+	for path, want := range map[string]string{"bad.toml": "invalid config in `", "broken.toml": "parse `",
+		"deep": "read `"} {
+		if code, _, stderr := p.run("--config", filepath.Join(project, path)); code != 2 ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("%s: %d, %s", path, code, stderr)
 		}
 	}
-	if code, _, _ := p.run("--kernel", "bzImage"); code != 1 || p.started[2].Config.Profiles["host"].Kernel != filepath.Join(p.dir, "bzImage") {
+	if code, _, _ := p.run("--kernel", "bzImage"); code != 1 ||
+		p.started[2].Config.Profiles["host"].Kernel != filepath.Join(p.dir, "bzImage") {
 		t.Errorf("--kernel: %+v", p.started[2].Config.Profiles)
 	}
 }
@@ -294,7 +305,8 @@ func TestPreflight(t *testing.T) {
 	p := newCLI(t, map[string]string{"provium.toml": autoConfig})
 	p.vars["PATH"] = p.dir
 	code, _, stderr := p.run()
-	if code != 2 || !strings.Contains(stderr, "qemu-system-x86_64 is not on PATH") || !strings.Contains(stderr, "install it: ") {
+	if code != 2 || !strings.Contains(stderr, "qemu-system-x86_64 is not on PATH") ||
+		!strings.Contains(stderr, "install it: ") {
 		t.Errorf("no QEMU: %d, %s", code, stderr)
 	}
 	p.vars["TMPDIR"] = filepath.Join(p.dir, "gone")
@@ -312,13 +324,15 @@ func TestEnvironment(t *testing.T) {
 	p.vars["CI_NODE_INDEX"], p.vars["CI_NODE_TOTAL"] = "2", "3"
 	p.vars["PROVIUM_RERUN_STATE"] = "state.json"
 	code, _, stderr := p.run()
-	if code != 1 || p.started[0].Select.Shard != (run.Shard{Index: 2, Count: 3}) || !strings.Contains(stderr, "shard 2/3, from CI_NODE_INDEX") {
+	if code != 1 || p.started[0].Select.Shard != (run.Shard{Index: 2, Count: 3}) ||
+		!strings.Contains(stderr, "shard 2/3, from CI_NODE_INDEX") {
 		t.Errorf("%d, %s, %+v", code, stderr, p.started)
 	}
 	if got := p.started[0].RerunState; got != filepath.Join(p.dir, "state.json") {
 		t.Errorf("rerun state %s", got)
 	}
-	if _, _, stderr := p.run("--shard", "off"); p.started[1].Select.Shard != (run.Shard{}) || strings.Contains(stderr, "shard") {
+	if _, _, stderr := p.run("--shard", "off"); p.started[1].Select.Shard != (run.Shard{}) ||
+		strings.Contains(stderr, "shard") {
 		t.Errorf("--shard off: %s", stderr)
 	}
 	if p.run("--shard", "1/2"); p.started[2].Select.Shard != (run.Shard{Index: 1, Count: 2}) {
@@ -329,7 +343,8 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("half a pair: %d, %s", code, stderr)
 	}
 	p.vars = map[string]string{"PATH": p.vars["PATH"]}
-	if p.run(); p.started[3].RerunState != "/tmp/provium-rerun.json" || p.started[3].TempBase != "/tmp" || p.started[3].ImageCache != "/tmp/provium-cache-1000/provium/images" {
+	if p.run(); p.started[3].RerunState != "/tmp/provium-rerun.json" || p.started[3].TempBase != "/tmp" ||
+		p.started[3].ImageCache != "/tmp/provium-cache-1000/provium/images" {
 		t.Errorf("without HOME: %+v", p.started[3])
 	}
 }
@@ -344,7 +359,8 @@ func TestInitAndList(t *testing.T) {
 	if err := os.WriteFile(toml, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := p.run("init", "new/project"); code != 2 || !strings.Contains(stderr, "`new/project/provium.toml` exists") {
+	if code, _, stderr := p.run("init", "new/project"); code != 2 ||
+		!strings.Contains(stderr, "`new/project/provium.toml` exists") {
 		t.Errorf("again: %d, %s", code, stderr)
 	}
 	if text, _ := os.ReadFile(toml); len(text) != 0 {
@@ -367,7 +383,8 @@ func TestInitAndList(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	p := newCLI(t, map[string]string{"provium.toml": autoConfig + "[profiles.mine]\n"})
-	for shell, want := range map[string]string{"bash": "__start_provium", "zsh": "#compdef provium", "fish": "complete -c provium"} {
+	for shell, want := range map[string]string{"bash": "__start_provium", "zsh": "#compdef provium",
+		"fish": "complete -c provium"} {
 		if code, stdout, stderr := p.run("completion", shell); code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("%s: %d, %s", shell, code, stderr)
 		}
@@ -385,7 +402,8 @@ func TestDoctorWithoutQEMU(t *testing.T) {
 	if code != 2 || stderr != "" {
 		t.Errorf("%d, %s", code, stderr)
 	}
-	for _, want := range []string{"failure  qemu: qemu-system-x86_64 is not on PATH", "remedy: install it: ", "failure  configuration: invalid config in", "Guests cannot boot: qemu"} {
+	for _, want := range []string{"failure  qemu: qemu-system-x86_64 is not on PATH", "remedy: install it: ",
+		"failure  configuration: invalid config in", "Guests cannot boot: qemu"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is missing in:\n%s", want, stdout)
 		}
@@ -407,7 +425,8 @@ func TestImageCache(t *testing.T) {
 
 func TestRunnerVerbIsNoCommand(t *testing.T) {
 	p := newCLI(t, map[string]string{"provium.toml": autoConfig})
-	if code, _, stderr := p.run(runnerVerb, "x"); code != 1 || !slices.Equal(p.started[0].Select.Paths, []string{runnerVerb, "x"}) {
+	if code, _, stderr := p.run(runnerVerb, "x"); code != 1 ||
+		!slices.Equal(p.started[0].Select.Paths, []string{runnerVerb, "x"}) {
 		t.Errorf("%d, %s", code, stderr)
 	}
 }
@@ -415,9 +434,12 @@ func TestRunnerVerbIsNoCommand(t *testing.T) {
 func TestWriteImage(t *testing.T) {
 	var b strings.Builder
 	err := writeImage(&b, &image.Image{
-		Profile: "host", Kernel: "/c/vmlinux", KernelFile: "/boot/vmlinuz-6", Origin: image.Newest, Release: "6.1", ModulesDir: "/lib/modules/6.1",
-		Early: []image.Module{{Name: "virtio_pci"}, {Name: "virtio_console"}}, Late: []image.Module{{Name: "loop", Params: "max_loop=8"}},
-		Initrd: "/c/initrd", Inject: true, Overlay: "this binary", Cmdline: "quiet", Notes: []string{"skipped /boot/vmlinuz-7"},
+		Profile: "host", Kernel: "/c/vmlinux", KernelFile: "/boot/vmlinuz-6", Origin: image.Newest, Release: "6.1",
+		ModulesDir: "/lib/modules/6.1",
+		Early:      []image.Module{{Name: "virtio_pci"}, {Name: "virtio_console"}},
+		Late:       []image.Module{{Name: "loop", Params: "max_loop=8"}},
+		Initrd:     "/c/initrd", Inject: true, Overlay: "this binary", Cmdline: "quiet",
+		Notes: []string{"skipped /boot/vmlinuz-7"},
 	})
 	want := `profile host
   kernel    /boot/vmlinuz-6 (newest kernel of the host), 6.1
@@ -434,13 +456,16 @@ func TestWriteImage(t *testing.T) {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 	b.Reset()
-	if err := writeImage(&b, &image.Image{Profile: "own", Kernel: "/k", KernelFile: "/k", Origin: image.Explicit, Initrd: "/i", BaseInitrd: "/i"}); err != nil || !strings.Contains(b.String(), "not added (inject_agent = false)") {
+	if err := writeImage(&b, &image.Image{Profile: "own", Kernel: "/k", KernelFile: "/k", Origin: image.Explicit,
+		Initrd: "/i", BaseInitrd: "/i"}); err != nil || !strings.Contains(b.String(),
+		"not added (inject_agent = false)") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
 
 func TestSizeText(t *testing.T) {
-	for n, want := range map[int64]string{0: "0B", 1023: "1023B", 1024: "1.00KiB", 106503840: "101.57MiB", 1 << 62: "4194304.00TiB"} {
+	for n, want := range map[int64]string{0: "0B", 1023: "1023B", 1024: "1.00KiB", 106503840: "101.57MiB",
+		1 << 62: "4194304.00TiB"} {
 		if got := sizeText(n); got != want {
 			t.Errorf("%d: %s", n, got)
 		}

@@ -45,7 +45,8 @@ func (p *program) doctor(cmd *cobra.Command, configPath string) error {
 	starter := proc.NewStarter()
 	defer starter.Close()
 	// Without a Runner the store downloads nothing.
-	images, err := image.NewStore(image.Config{CacheDir: p.imageCache(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), Executable: p.self})
+	images, err := image.NewStore(image.Config{CacheDir: p.imageCache(),
+		Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), Executable: p.self})
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,10 @@ func (p *program) fixtureCommand() *cobra.Command {
 			return usage(cmd, "expected a command: list, build, rebuild, clean or stale")
 		},
 	}
-	cmd.AddCommand(p.fixtureListCommand(), p.fixtureBuildCommand("build", "Build a fixture unless it has a valid entry", false),
-		p.fixtureBuildCommand("rebuild", "Drop all entries of a fixture and build it", true), p.fixtureCleanCommand(), p.fixtureStaleCommand())
+	cmd.AddCommand(p.fixtureListCommand(), p.fixtureBuildCommand("build", "Build a fixture unless it has a valid entry",
+		false),
+		p.fixtureBuildCommand("rebuild", "Drop all entries of a fixture and build it", true), p.fixtureCleanCommand(),
+		p.fixtureStaleCommand())
 	finish(cmd)
 	return cmd
 }
@@ -119,7 +121,8 @@ func (p *program) fixtureBuildCommand(verb, short string, drop bool) *cobra.Comm
 			return nil
 		},
 	}
-	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, o *run.Options, w *run.Workshop, args []string) error {
+	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, o *run.Options, w *run.Workshop,
+		args []string) error {
 		s, err := o.Source(args[0])
 		if err != nil {
 			return err
@@ -143,8 +146,10 @@ func (p *program) fixtureBuildCommand(verb, short string, drop bool) *cobra.Comm
 }
 
 func (p *program) fixtureStaleCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "stale [FLAGS]", Short: "List the fixtures without a valid entry, and why", Args: noArguments}
-	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop, _ []string) error {
+	cmd := &cobra.Command{Use: "stale [FLAGS]", Short: "List the fixtures without a valid entry, and why",
+		Args: noArguments}
+	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop,
+		_ []string) error {
 		all, err := w.Stale(ctx)
 		if err != nil {
 			return err
@@ -163,7 +168,8 @@ func (p *program) prepareCommand() *cobra.Command {
 		Short:             "Run the profiles' builds, fill the boot cache, build the fixtures that tests name",
 		ValidArgsFunction: completeFiles,
 	}
-	return p.withWorkshop(cmd, true, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop, _ []string) error {
+	return p.withWorkshop(cmd, true, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop,
+		_ []string) error {
 		return w.Prepare(ctx, func(format string, values ...any) {
 			fmt.Fprintf(out, format+"\n", values...)
 		})

@@ -30,7 +30,8 @@ func (p *program) imageCommand() *cobra.Command {
 			if len(args) == 0 {
 				return usage(cmd, "expected one of %s", strings.Join(names, ", "))
 			}
-			return usage(cmd, "unknown command `image %s`%s (valid: %s)", args[0], didYouMean(args[0], names), strings.Join(names, ", "))
+			return usage(cmd, "unknown command `image %s`%s (valid: %s)", args[0], didYouMean(args[0], names),
+				strings.Join(names, ", "))
 		},
 	}
 	cmd.AddCommand(
@@ -68,7 +69,8 @@ func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Co
 	flags := newGroup("Flags")
 	flags.flags.Var(value(&name, "name", parseNonEmpty), "profile", "only the profile `P` (default all)")
 	if export {
-		flags.flags.Var(value(&out, "path", parsePath), "out", "copy kernel, initrd and cmdline to the directory `DIR`, with several profiles to one below it for each")
+		flags.flags.Var(value(&out, "path", parsePath), "out",
+			"copy kernel, initrd and cmdline to the directory `DIR`, with several profiles to one below it for each")
 	}
 	flags.config(&configPath)
 	flags.flags.Var(value(&kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
@@ -126,7 +128,8 @@ func chooseProfiles(cfg *config.Config, name string) ([]config.Profile, error) {
 
 // resolveProfiles builds and shows what the profiles boot from. With out it is
 // copied there too.
-func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []config.Profile, several bool, out string) error {
+func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []config.Profile, several bool,
+	out string) error {
 	starter := proc.NewStarter()
 	defer starter.Close()
 	store, err := p.imageStore(starter)
@@ -252,7 +255,8 @@ func (p *program) imageListCommand() *cobra.Command {
 func writeEntries(w io.Writer, entries []image.CacheEntry) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, e := range entries {
-		fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s\t%s\t%s", e.Kind, sizeText(e.Size), e.Used.Format("2006-01-02 15:04"), e.Name, e.Note), "\t"))
+		fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s\t%s\t%s", e.Kind, sizeText(e.Size),
+			e.Used.Format("2006-01-02 15:04"), e.Name, e.Note), "\t"))
 	}
 	if err := t.Flush(); err != nil {
 		return outputError(err)

@@ -70,7 +70,8 @@ func (p *program) initProject(cmd *cobra.Command, dir string, force bool) error 
 		for _, f := range starter {
 			_, err := os.Lstat(filepath.Join(abs, f.path))
 			if err == nil {
-				return fmt.Errorf("init: `%s` exists; nothing was written (--force overwrites)", filepath.Join(dir, f.path))
+				return fmt.Errorf("init: `%s` exists; nothing was written (--force overwrites)",
+					filepath.Join(dir, f.path))
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("init: %w", err)

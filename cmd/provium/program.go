@@ -128,11 +128,12 @@ func (p *program) loadConfig(path, kernel string) (*config.Config, error) {
 		}
 	}
 	return config.Load(path, config.Env{
-		Home: p.getenv("HOME"), CacheHome: p.cacheHome(), BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")), Kernel: p.absolute(kernel),
+		Home: p.getenv("HOME"), CacheHome: p.cacheHome(), BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")),
+		Kernel: p.absolute(kernel),
 	})
 }
 
-// colors tells whether standard output is a terminal that shows colours.
+// colors reports whether standard output is a terminal that shows colours.
 func (p *program) colors() bool {
 	if p.getenv("NO_COLOR") != "" || p.getenv("TERM") == "dumb" {
 		return false

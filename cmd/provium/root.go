@@ -49,7 +49,8 @@ func (f *selectFlags) group() flagGroup {
 	g.flags.StringVar(&f.filter, "filter", "", "files whose path contains `STR`")
 	g.flags.BoolVar(&f.rerunFailed, "rerun-failed", false, "files that failed in the last runs")
 	g.flags.Var(value(&f.since, "path", parsePath), "since", "files modified after the file `PATH`")
-	g.flags.Var(value(&f.shard, "shard", parseShard), "shard", "the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
+	g.flags.Var(value(&f.shard, "shard", parseShard), "shard",
+		"the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
 	return g
 }
 
@@ -116,7 +117,8 @@ func (p *program) rootCommand() *cobra.Command {
 	}
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
-	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(), p.prepareCommand(), p.completionCommand())
+	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
+		p.prepareCommand(), p.completionCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
 	return cmd
@@ -137,7 +139,7 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// finish gives a command its flags and the help that shows them in groups.
+// finish adds to a command its flags and the help that shows them in groups.
 func finish(cmd *cobra.Command, groups ...flagGroup) {
 	for _, g := range groups {
 		cmd.Flags().AddFlagSet(g.flags)
@@ -198,7 +200,8 @@ func (p *program) misspelt(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if hint := didYouMean(args[0], names); hint != "" {
-		return usage(cmd, "`%s` is neither a file nor a directory nor a command%s (commands: %s)", args[0], hint, strings.Join(names, ", "))
+		return usage(cmd, "`%s` is neither a file nor a directory nor a command%s (commands: %s)", args[0], hint,
+			strings.Join(names, ", "))
 	}
 	return nil
 }
@@ -211,12 +214,15 @@ func profile(cfg *config.Config, name string) (config.Profile, error) {
 	}
 	names := cfg.ProfileNames()
 	if len(names) == 0 {
-		return p, fmt.Errorf("unknown profile `%s`: %s defines none; add `[profiles.%s]`", name, filepath.Base(cfg.Path), name)
+		return p, fmt.Errorf("unknown profile `%s`: %s defines none; add `[profiles.%s]`", name,
+			filepath.Base(cfg.Path), name)
 	}
-	return p, fmt.Errorf("unknown profile `%s`%s (%s has: %s)", name, didYouMean(name, slices.Clone(names)), filepath.Base(cfg.Path), strings.Join(names, ", "))
+	return p, fmt.Errorf("unknown profile `%s`%s (%s has: %s)", name, didYouMean(name, slices.Clone(names)),
+		filepath.Base(cfg.Path), strings.Join(names, ", "))
 }
 
 // programs are those on the user's PATH; start may be nil if none is run.
-func (p *program) programs(start func(ctx context.Context, path string, args ...string) ([]byte, error)) hostcheck.PathPrograms {
+func (p *program) programs(start func(ctx context.Context, path string, args ...string) ([]byte,
+	error)) hostcheck.PathPrograms {
 	return hostcheck.PathPrograms{Path: p.getenv("PATH"), Start: start}
 }

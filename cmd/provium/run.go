@@ -48,29 +48,42 @@ func (f *runFlags) groups() []flagGroup {
 	project.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
 
 	tests := newGroup("Which tests")
-	tests.flags.Var(list(&f.filter.Tags, "tag", parseNonEmpty), "tag", "tests with the tag `T`; repeat for any of several")
-	tests.flags.Var(list(&f.filter.NoTags, "tag", parseNonEmpty), "no-tag", "no tests with the tag `T`; may be repeated")
-	tests.flags.Var(list(&f.filter.TagMeta, "meta", parseMeta), "tag-meta", "tests whose meta field K is V, `K=V`; may be repeated")
-	tests.flags.Var(list(&f.filter.NoTagMeta, "meta", parseMeta), "no-tag-meta", "no tests whose meta field K is V, `K=V`; may be repeated")
+	tests.flags.Var(list(&f.filter.Tags, "tag", parseNonEmpty), "tag",
+		"tests with the tag `T`; repeat for any of several")
+	tests.flags.Var(list(&f.filter.NoTags, "tag", parseNonEmpty), "no-tag",
+		"no tests with the tag `T`; may be repeated")
+	tests.flags.Var(list(&f.filter.TagMeta, "meta", parseMeta), "tag-meta",
+		"tests whose meta field K is V, `K=V`; may be repeated")
+	tests.flags.Var(list(&f.filter.NoTagMeta, "meta", parseMeta), "no-tag-meta",
+		"no tests whose meta field K is V, `K=V`; may be repeated")
 	tests.flags.BoolVar(&f.filter.IncludeSlow, "include-slow", false, "run slow tests too")
 
 	how := newGroup("How they run")
 	shuffle := how.flags.VarPF(&f.shuffle, "shuffle", "", "random order; `[SEED]` repeats that of an earlier run")
 	shuffle.NoOptDefVal = "true"
 	how.flags.Var(value(&f.repeat, "count", parseCount), "repeat", "run the selection `N` times (default 1)")
-	how.flags.BoolVar(&f.untilFail, "until-fail", false, "repeat until a failure, at most --repeat times if that is given")
+	how.flags.BoolVar(&f.untilFail, "until-fail", false,
+		"repeat until a failure, at most --repeat times if that is given")
 	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
-	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout", "limit of each file, `DUR`: 90, 90s, 5m, 1h; 0 is none (default 300)")
-	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) { n, err := parseSeed(text); return &n, err }), "seed", "base of what chance decides, `N`; 0 if it is not given")
+	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
+		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0 is none (default 300)")
+	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
+		n, err := parseSeed(text)
+		return &n,
+			err
+	}), "seed", "base of what chance decides, `N`; 0 if it is not given")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
-	how.flags.Var(value(&f.local, "vmm", parseVMM), "vmm", "what runs guests, `VMM`: qemu, or local, which boots no kernel (default qemu)")
+	how.flags.Var(value(&f.local, "vmm", parseVMM), "vmm",
+		"what runs guests, `VMM`: qemu, or local, which boots no kernel (default qemu)")
 	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 
 	pool := newGroup("What they share")
-	pool.flags.Var(value(&f.memory, "size", parseMemory), "mem", "memory for all guests, `SIZE` such as 6G (default 80 % of the RAM)")
+	pool.flags.Var(value(&f.memory, "size", parseMemory), "mem",
+		"memory for all guests, `SIZE` such as 6G (default 80 % of the RAM)")
 	pool.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "CPUs for all guests, `N` (default those online)")
-	pool.flags.Var(value(&f.overcommit, "factor", parseFactor), "cpu-overcommit", "factor `F` on the CPUs, 0.5 to 8 (default 1)")
+	pool.flags.Var(value(&f.overcommit, "factor", parseFactor), "cpu-overcommit",
+		"factor `F` on the CPUs, 0.5 to 8 (default 1)")
 	pool.flags.Var(value(&f.jobs, "count", parseCount), "jobs", "at most `N` files at a time (default no limit)")
 
 	output := newGroup("Output")
@@ -116,11 +129,14 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	}
 	o := run.Options{
 		Config: cfg, Select: sel, Filter: f.filter,
-		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast, FileTimeout: run.DefaultFileTimeout,
-		Memory: f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
+		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
+		FileTimeout: run.DefaultFileTimeout,
+		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
 		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
-		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(), Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(), RerunState: p.rerunState(),
-		Stdout: p.stdout, Stderr: p.stderr,
+		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(),
+		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
+		RerunState: p.rerunState(),
+		Stdout:     p.stdout, Stderr: p.stderr,
 	}
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout
@@ -167,7 +183,8 @@ func (p *program) overcommit(cmd *cobra.Command, f *runFlags) float64 {
 	}
 	held := math.Min(math.Max(f.overcommit, sched.MinOvercommit), sched.MaxOvercommit)
 	if held != f.overcommit {
-		fmt.Fprintf(p.stderr, "provium: --cpu-overcommit %v is held within %v to %v: %v\n", f.overcommit, sched.MinOvercommit, sched.MaxOvercommit, held)
+		fmt.Fprintf(p.stderr, "provium: --cpu-overcommit %v is held within %v to %v: %v\n", f.overcommit,
+			sched.MinOvercommit, sched.MaxOvercommit, held)
 	}
 	return held
 }
@@ -184,5 +201,6 @@ func (p *program) preflight() error {
 	for _, r := range failed {
 		lines = append(lines, fmt.Sprintf("%s: %s: %s; %s", r.Name, r.Found, r.Effect, r.Remedy))
 	}
-	return fmt.Errorf("this machine cannot run guests:\n  %s\n(`provium doctor` tells more, --no-preflight skips these checks)", strings.Join(lines, "\n  "))
+	return fmt.Errorf("this machine cannot run guests:\n  %s\n(`provium doctor` tells more, --no-preflight "+
+		"skips these checks)", strings.Join(lines, "\n  "))
 }

@@ -19,7 +19,8 @@ import (
 // connect joins a Client and an Agent by a socket pair, both on this machine.
 func connect(t testing.TB) *guest.Client {
 	t.Helper()
-	return agenttest.Connect(t, agent.Config{Version: "test", GuestOS: "linux test", Features: []string{"x"}}, guest.Config{})
+	return agenttest.Connect(t, agent.Config{Version: "test", GuestOS: "linux test", Features: []string{"x"}},
+		guest.Config{})
 }
 
 func hasErrno(err error, name string) bool {
@@ -129,7 +130,8 @@ func TestManyAtOnce(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			for range 10 {
-				if r, err := c.Run(t.Context(), guest.RunRequest{Path: "cat", Stdin: blob[:100_000]}); err != nil || !bytes.Equal(r.Stdout, blob[:100_000]) {
+				if r, err := c.Run(t.Context(), guest.RunRequest{Path: "cat", Stdin: blob[:100_000]}); err != nil ||
+					!bytes.Equal(r.Stdout, blob[:100_000]) {
 					t.Error(err)
 				}
 			}

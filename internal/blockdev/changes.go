@@ -6,11 +6,12 @@ import (
 	"os"
 )
 
-// Origin is what a disk is that nothing was done to.
+// Origin describes a disk that is blank or has the contents of a raw image, and no
+// faults.
 type Origin struct {
 	Size int64 // of the disk in bytes
-	// Base is the raw image that the disk has its contents from, a descriptor of its
-	// own, to be closed; nil is a blank disk.
+	// Base is a descriptor of the raw image with the disk's contents, which the caller
+	// closes. It is nil for a blank disk.
 	Base *os.File
 }
 
@@ -21,9 +22,8 @@ func (o *Origin) Close() {
 	}
 }
 
-// Origin tells what the disk is, if it is just that: blank, or what a raw image has
-// that nobody writes to, and without faults or anybody who listens. False is any
-// other disk.
+// Origin returns the origin of a disk that was not changed since it was opened, and has
+// no faults, counts or recordings. It returns false for any other disk.
 func (d *Disk) Origin() (*Origin, bool, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -53,22 +53,22 @@ func (d *Disk) Origin() (*Origin, bool, error) {
 	return o, true, nil
 }
 
-// disturbed tells whether requests may fail, wait, or are taken note of. Held: d.mu.
+// disturbed reports whether requests may fail, wait, or are recorded or counted. The caller must hold d.mu.
 func (d *Disk) disturbed() bool {
 	return d.cut || d.faults.Active() || d.recording.goesOn()
 }
 
-// Meddlings counts what was done to the disk and not by its guest: sector writes,
-// faults, power cuts, recordings, another size.
+// Meddlings returns how often the disk was changed by other means than its guest: sector
+// writes, faults, power cuts, recordings, another size.
 func (d *Disk) Meddlings() int64 { return d.meddlings.Load() + d.faults.Changes() }
 
-// Changed tells whether the disk was anything else than its Origin at that moment.
+// Changed reports whether the disk differed from its Origin at that moment.
 func (i *Image) Changed() bool {
 	return !i.medium.over.table.empty() || !i.cache.table.empty()
 }
 
-// DumpChanges is Dump of what was written since the disk was opened, for a disk that
-// began as the same Origin.
+// DumpChanges is Dump for what was written since the disk was opened. It can be applied
+// to a disk with the same Origin.
 func (i *Image) DumpChanges(put func(p []byte) error) (*Dump, error) {
 	d := &Dump{Size: i.size}
 	var err error
@@ -81,9 +81,8 @@ func (i *Image) DumpChanges(put func(p []byte) error) (*Dump, error) {
 	return d, nil
 }
 
-// Apply makes what an image has, one that was loaded from a dump of changes, the only
-// thing that was written to the disk. Nil takes back all that was. It is for a disk
-// that nobody uses.
+// Apply replaces all that was written to the disk by an image that was loaded from a dump
+// of changes, or by nothing if it is nil. The disk must not be in use.
 func (d *Disk) Apply(changes *Image) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -79,7 +79,8 @@ func TestChanges(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, p[:1], err)
 		}
 		must(t, b.Apply(nil))
-		if !isOrigin(t, b) || !bytes.Equal(everything(t, b, true), fresh) || !bytes.Equal(everything(t, b, false), fresh) {
+		if !isOrigin(t, b) || !bytes.Equal(everything(t, b, true), fresh) ||
+			!bytes.Equal(everything(t, b, false), fresh) {
 			t.Errorf("%s: it is not what it was", name)
 		}
 		if other := open(t, Config{Size: ChunkSize}); other.Apply(image) == nil {

@@ -14,19 +14,19 @@ import (
 	"provium/internal/nbd"
 )
 
-// Config says what a Disk is made of: exactly one of Image, Template, Size and From.
+// Config is what a Disk is made of: exactly one of Image, Template, Size and From.
 type Config struct {
 	Image    string // file, used in place
 	Template string // file of which the disk is a private copy
-	// Server is a connection to an NBD server that has the contents of Image or
-	// Template, which is not raw then; the server's default export. Open owns it.
+	// Server is a connection to an NBD server whose default export has the contents
+	// of Image or Template, which is not raw then. Open owns it.
 	Server   net.Conn
 	Size     int64  // of a blank disk in bytes, a multiple of SectorSize
-	From     *Image // what another disk was; this one is a private copy, without faults until Arm
-	ReadOnly bool   // nobody can write
-	TempDir  string // for what is not in an image; "" is the system's
-	// OnError is told why a request failed that should not have: trouble of the
-	// host's own. It must not block. Nil drops it.
+	From     *Image // snapshot of a disk; this one is a private copy, without faults until Arm
+	ReadOnly bool   // writes fail
+	TempDir  string // for temporary files; "" is the system's
+	// OnError is called with an error of the host that let a request fail. It must
+	// not block. Nil ignores errors.
 	OnError func(error)
 }
 
@@ -52,22 +52,22 @@ type Disk struct {
 	meddlings atomic.Int64 // see Meddlings
 
 	telling sync.Mutex
-	told    map[string]bool // trouble that was reported
+	told    map[string]bool // errors that were reported
 
 	epoch atomic.Int64 // see Resize
 	valid atomic.Int64 // the first epoch whose sessions' flushes count
 }
 
-// flushing is what a flush does.
+// flushing is what a flush of the guest does.
 type flushing uint8
 
 const (
-	commits  flushing = iota // writes the cache to the medium
-	waits                    // see HoldFlushes
-	pretends                 // see IgnoreFlushes
+	commits  flushing = iota // it writes the cache to the medium
+	waits                    // it does so later, see HoldFlushes
+	pretends                 // it does nothing, see IgnoreFlushes
 )
 
-// Open makes a disk. It must be closed.
+// Open makes a disk. The caller must close it.
 func Open(cfg Config) (*Disk, error) {
 	d := &Disk{cfg: cfg}
 	if cfg.From != nil {
@@ -104,7 +104,7 @@ func openMedium(cfg *Config) (store, int64, error) {
 	case cfg.Size <= 0 || cfg.Size%SectorSize != 0:
 		return nil, 0, fmt.Errorf("size: %d is not a positive multiple of %d", cfg.Size, SectorSize)
 	}
-	// Such a size may be more than a file can have: better to know at once.
+	// The size may be more than a file can have, which is an error now.
 	f, err := temporary(cfg.TempDir, cfg.Size)
 	if err != nil {
 		return nil, 0, fmt.Errorf("scratch disk of %d bytes: %w", cfg.Size, err)
@@ -115,10 +115,10 @@ func openMedium(cfg *Config) (store, int64, error) {
 
 func wholeSectors(n int64) int64 { return (n + SectorSize - 1) / SectorSize * SectorSize }
 
-// Size is the capacity in bytes.
+// Size returns the capacity in bytes.
 func (d *Disk) Size() int64 { return d.size.Load() }
 
-// FileSize is the present length of an image that is used in place, else the
+// FileSize returns the present length of an image that is used in place, else the
 // capacity, in bytes.
 func (d *Disk) FileSize() int64 {
 	if d.cfg.Image != "" && d.cfg.Server == nil {
@@ -129,10 +129,10 @@ func (d *Disk) FileSize() int64 {
 	return d.size.Load()
 }
 
-// ReadOnly tells whether nobody can write.
+// ReadOnly reports whether writes fail.
 func (d *Disk) ReadOnly() bool { return d.cfg.ReadOnly }
 
-// Close gives the files back. What was not flushed is lost.
+// Close closes the files. What was not flushed is lost.
 func (d *Disk) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -153,24 +153,25 @@ var errPowerCut = errors.New("EIO (power_cut)")
 // errReadOnly is returned for writes to a read-only disk.
 var errReadOnly = nbd.ErrReadOnly
 
-// ReadSectors returns n sectors from sector first on as they are on the medium,
-// or, with pending, as the guest sees them.
+// ReadSectors returns n sectors from sector first on, as they are on the medium, or
+// with pending as the guest sees them.
 func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([]byte, error) {
 	if err := d.inRange(first, n); err != nil {
 		return nil, err
 	}
 	p := make([]byte, n*SectorSize)
-	err := d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: first * SectorSize, N: n * SectorSize}, func(fault.Deed) error {
-		d.mu.RLock()
-		defer d.mu.RUnlock()
-		switch {
-		case d.closed:
-			return ErrClosed
-		case pending:
-			return d.cache.read(p, first*SectorSize, d.medium.readAt)
-		}
-		return d.medium.readAt(p, first*SectorSize)
-	})
+	err := d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: first * SectorSize, N: n * SectorSize},
+		func(fault.Deed) error {
+			d.mu.RLock()
+			defer d.mu.RUnlock()
+			switch {
+			case d.closed:
+				return ErrClosed
+			case pending:
+				return d.cache.read(p, first*SectorSize, d.medium.readAt)
+			}
+			return d.medium.readAt(p, first*SectorSize)
+		})
 	return p, err
 }
 
@@ -223,17 +224,17 @@ func (d *Disk) inRange(first, n int64) error {
 	return fault.Range{First: first, Count: n}.Check(d.size.Load())
 }
 
-// PowerOn ends what PowerCut began.
+// PowerOn ends a power cut: writes and flushes succeed again.
 func (d *Disk) PowerOn() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.cut = false
 }
 
-// HoldFlushes is to be called before the emulator is told to stop the machine. It
-// flushes once more then, behind everything that the guest did, and that flush
-// must not count: a guest that is paused has flushed nothing. So flushes succeed
-// at once, and take effect when something comes after them.
+// HoldFlushes must be called before the emulator is told to stop the machine. The
+// emulator flushes once more then, after everything that the guest did, and that flush
+// must not count: a guest that is paused has flushed nothing. So flushes succeed at
+// once, and take effect when another request follows.
 func (d *Disk) HoldFlushes() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -243,8 +244,8 @@ func (d *Disk) HoldFlushes() {
 	}
 }
 
-// IgnoreFlushes is to be called when the machine has stopped: the flush that was
-// last is forgotten, and those that come have no effect.
+// IgnoreFlushes must be called when the machine has stopped. The last flush is
+// forgotten, and later ones have no effect.
 func (d *Disk) IgnoreFlushes() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -252,7 +253,7 @@ func (d *Disk) IgnoreFlushes() {
 	d.flushing, d.postponed = pretends, false
 }
 
-// ObeyFlushes is to be called before the machine goes on.
+// ObeyFlushes must be called before the machine resumes.
 func (d *Disk) ObeyFlushes() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -260,7 +261,7 @@ func (d *Disk) ObeyFlushes() error {
 	return d.catchUp()
 }
 
-// catchUp carries a postponed flush out. Held: d.mu.
+// catchUp carries out a postponed flush. The caller must hold d.mu.
 func (d *Disk) catchUp() error {
 	if !d.postponed {
 		return nil
@@ -279,20 +280,21 @@ func (d *Disk) Flush() error {
 	return d.commit()
 }
 
-// guestRead, and the other requests of guests below, take ranges of whole sectors
-// within the disk.
+// guestRead reads what the guest sees. Like all requests of guests it takes a range of
+// whole sectors within the disk.
 func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
-	return d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: int64(len(p)), Guest: true}, func(e fault.Deed) error {
-		d.mu.RLock()
-		defer d.mu.RUnlock()
-		if d.closed {
-			return ErrClosed
-		}
-		return d.read(e, p, off)
-	})
+	return d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: int64(len(p)), Guest: true},
+		func(e fault.Deed) error {
+			d.mu.RLock()
+			defer d.mu.RUnlock()
+			if d.closed {
+				return ErrClosed
+			}
+			return d.read(e, p, off)
+		})
 }
 
-// read reads what the guest sees. Held: d.mu.
+// read reads what the guest sees, with the deed of a fault. The caller must hold d.mu.
 func (d *Disk) read(e fault.Deed, p []byte, off int64) error {
 	from := off
 	if e.Effect == fault.Misdirect {
@@ -305,8 +307,9 @@ func (d *Disk) read(e fault.Deed, p []byte, off int64) error {
 	return err
 }
 
-// change runs a request of the guest that changes the disk.
-func (d *Disk) change(ctx context.Context, r fault.Request, fua bool, do func(e fault.Deed, r fault.Request) error) error {
+// change carries out a request of the guest that changes the disk.
+func (d *Disk) change(ctx context.Context, r fault.Request, fua bool,
+	do func(e fault.Deed, r fault.Request) error) error {
 	return d.faults.Run(ctx, r, func(e fault.Deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -339,14 +342,16 @@ func (d *Disk) change(ctx context.Context, r fault.Request, fua bool, do func(e 
 	})
 }
 
+// guestWrite writes p to the cache, and with fua to the medium.
 func (d *Disk) guestWrite(ctx context.Context, p []byte, off int64, fua bool) error {
 	fua = fua && !d.faults.LosesFUA()
-	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p)), Guest: true}, fua, func(e fault.Deed, r fault.Request) error {
-		return d.put(p[:r.N], e, r.Off, fua)
-	})
+	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p)), Guest: true}, fua,
+		func(e fault.Deed, r fault.Request) error {
+			return d.put(p[:r.N], e, r.Off, fua)
+		})
 }
 
-// put writes p to the cache. Held: d.mu.
+// put writes p to the cache. The caller must hold d.mu.
 func (d *Disk) put(p []byte, e fault.Deed, off int64, fua bool) error {
 	if e.Effect == fault.Corrupt {
 		p = corrupted(e, p)
@@ -358,23 +363,26 @@ func (d *Disk) put(p []byte, e fault.Deed, off int64, fua bool) error {
 	return d.cache.write(p, off)
 }
 
+// guestZero writes zeroes to the cache, and with fua to the medium.
 func (d *Disk) guestZero(ctx context.Context, off, n int64, fua bool) error {
 	fua = fua && !d.faults.LosesFUA()
-	return d.change(ctx, fault.Request{Op: fault.Discard, Off: off, N: n, Guest: true}, fua, func(_ fault.Deed, r fault.Request) error {
-		if err := d.note(r.Off, r.N, nil, fua); err != nil {
-			return err
-		}
-		d.cache.table.set(r.Off/SectorSize, r.N/SectorSize, zeroed)
-		return nil
-	})
+	return d.change(ctx, fault.Request{Op: fault.Discard, Off: off, N: n, Guest: true}, fua,
+		func(_ fault.Deed, r fault.Request) error {
+			if err := d.note(r.Off, r.N, nil, fua); err != nil {
+				return err
+			}
+			d.cache.table.set(r.Off/SectorSize, r.N/SectorSize, zeroed)
+			return nil
+		})
 }
 
+// guestFlush writes the cache to the medium, see HoldFlushes and IgnoreFlushes.
 func (d *Disk) guestFlush(ctx context.Context) error {
 	d.mu.RLock()
 	stopped := d.flushing == pretends
 	d.mu.RUnlock()
 	if stopped {
-		return nil // not the guest's: neither faults nor a power cut concern it
+		return nil // not the guest's: it meets neither faults nor a power cut
 	}
 	return d.faults.Run(ctx, fault.Request{Op: fault.Flush, Guest: true}, func(e fault.Deed) error {
 		d.mu.Lock()
@@ -399,7 +407,7 @@ func (d *Disk) guestFlush(ctx context.Context) error {
 	})
 }
 
-// hole is the store's, for what the guest sees.
+// hole is store.hole for what the guest sees.
 func (d *Disk) hole(off, limit int64) (bool, int64) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -413,10 +421,11 @@ func (d *Disk) hole(off, limit int64) (bool, int64) {
 	return p == zeroed, n * SectorSize
 }
 
-// report tells of trouble of the host's own. The guest only sees EIO.
-// Trouble that repeats itself is told of once.
+// report passes an error of the host to OnError, the same text once. The guest only
+// sees EIO.
 func (d *Disk) report(err error) error {
-	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) || errors.Is(err, nbd.ErrGone) {
+	if err == nil || d.cfg.OnError == nil || errors.Is(err, ErrClosed) || errors.Is(err, errReadOnly) ||
+		errors.Is(err, nbd.ErrGone) {
 		return err
 	}
 	d.telling.Lock()
@@ -436,10 +445,10 @@ func (d *Disk) report(err error) error {
 	return err
 }
 
-// maxTold is how many kinds of trouble are told of.
+// maxTold limits the different errors that are reported.
 const maxTold = 32
 
-// commit writes the cache to the medium. Held: d.mu.
+// commit writes the cache to the medium. The caller must hold d.mu.
 func (d *Disk) commit() error {
 	if d.cache.table.empty() {
 		return nil
@@ -460,7 +469,7 @@ func (d *Disk) commit() error {
 	return err
 }
 
-// settle moves one run of the cache to the medium.
+// settle moves one range of the cache to the medium.
 func (d *Disk) settle(p place, off, n int64) error {
 	if p == absent {
 		return nil
@@ -472,11 +481,11 @@ func (d *Disk) settle(p place, off, n int64) error {
 	return nil
 }
 
-// cacheKept is how much the cache's file may keep while the cache is empty, in bytes.
+// cacheKept is the size that the cache's file may have while the cache is empty, in
+// bytes.
 const cacheKept = 64 << 20
 
-// emptyCache forgets what is in the cache, and gives its space back if that is
-// worth it. Held: d.mu.
+// emptyCache drops the contents of the cache, and frees its file if that is large. The caller must hold d.mu.
 func (d *Disk) emptyCache() {
 	spare := d.spent >= cacheKept
 	if spare {

@@ -59,7 +59,8 @@ func sector(t *testing.T, d *Disk, n int64, pending bool) byte {
 func TestWritesCountOnceFlushed(t *testing.T) {
 	ctx := context.Background()
 	path := image(t, 'i', 64*SectorSize)
-	for name, cfg := range map[string]Config{"image": {Image: path}, "template": {Template: image(t, 'i', 64*SectorSize)}} {
+	for name, cfg := range map[string]Config{"image": {Image: path},
+		"template": {Template: image(t, 'i', 64*SectorSize)}} {
 		t.Run(name, func(t *testing.T) {
 			d := open(t, cfg)
 			expect := func(n int64, committed, seen byte) {
@@ -178,7 +179,8 @@ func TestFaults(t *testing.T) {
 	d := open(t, Config{Size: 1 << 20})
 	try := func() string {
 		var out []string
-		for _, err := range []error{d.guestRead(ctx, make([]byte, SectorSize), 5*SectorSize), d.guestWrite(ctx, block('x', 1), 5*SectorSize, false), d.guestFlush(ctx)} {
+		for _, err := range []error{d.guestRead(ctx, make([]byte, SectorSize), 5*SectorSize),
+			d.guestWrite(ctx, block('x', 1), 5*SectorSize, false), d.guestFlush(ctx)} {
 			var f *fault.Error
 			switch {
 			case err == nil:
@@ -203,15 +205,18 @@ func TestFaults(t *testing.T) {
 		{rule(func(p *fault.Policy) { p.FailReads = true }), "fail_reads ok ok"},
 		{rule(func(p *fault.Policy) { p.FailWrites = true }), "ok fail_writes fail_writes"},
 		{rule(func(p *fault.Policy) { p.FailAfter = 2 }), "ok ok fail_after"},
-		{rule(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 5, Count: 1}} }), "fail_range fail_range ok"},
-		{rule(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 0, Count: 5}, {First: 6, Count: 10}} }), "ok ok ok"},
+		{rule(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 5, Count: 1}} }),
+			"fail_range fail_range ok"},
+		{rule(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 0, Count: 5}, {First: 6, Count: 10}} }),
+			"ok ok ok"},
 		{rule(func(p *fault.Policy) { p.Delay = time.Millisecond }), "ok ok ok"},
 	} {
 		must(t, tc.set())
 		if got := try(); got != tc.want {
 			t.Errorf("%v %+v: %s, want %s", d.ActiveModes(), d.Policy(), got, tc.want)
 		}
-		if _, err := d.ReadSectors(ctx, 5, 1, false); (err == nil) != strings.HasPrefix(tc.want, "ok ok ok") && strings.HasPrefix(tc.want, "f") {
+		if _, err := d.ReadSectors(ctx, 5, 1, false); (err == nil) != strings.HasPrefix(tc.want, "ok ok ok") &&
+			strings.HasPrefix(tc.want, "f") {
 			t.Errorf("%v: sector op: %v", d.ActiveModes(), err)
 		}
 		d.ClearModes()
@@ -221,8 +226,11 @@ func TestFaults(t *testing.T) {
 		t.Error(err)
 	}
 	for _, bad := range []func(*fault.Policy){
-		func(p *fault.Policy) { p.FailAfter = -3 }, func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 0, Count: 0}} },
-		func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 2047, Count: 2}} }, func(p *fault.Policy) { p.Delay = -1 },
+		func(p *fault.Policy) { p.FailAfter = -3 }, func(p *fault.Policy) {
+			p.FailRanges = []fault.Range{{First: 0, Count: 0}}
+		},
+		func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 2047, Count: 2}} },
+		func(p *fault.Policy) { p.Delay = -1 },
 	} {
 		if d.ChangePolicy(bad) == nil {
 			t.Error("a bad rule was accepted")
@@ -242,7 +250,8 @@ func TestFaultDuringARequest(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, d.ChangePolicy(func(p *fault.Policy) { p.Delay = 0 }))
-	err := d.faults.Run(context.Background(), fault.Request{Op: fault.Read, N: SectorSize}, func(fault.Deed) error { return d.Inject(fault.ModeReadEIO) })
+	err := d.faults.Run(context.Background(), fault.Request{Op: fault.Read, N: SectorSize},
+		func(fault.Deed) error { return d.Inject(fault.ModeReadEIO) })
 	var f *fault.Error
 	if !errors.As(err, &f) {
 		t.Error(err)
@@ -278,12 +287,14 @@ func TestOpenErrors(t *testing.T) {
 func TestRanges(t *testing.T) {
 	ctx := context.Background()
 	d := open(t, Config{Size: 4 * SectorSize})
-	for _, r := range []fault.Range{{First: -1, Count: 1}, {First: 0, Count: 0}, {First: 0, Count: -1}, {First: 4, Count: 1}, {First: 3, Count: 2}, {First: 1 << 62, Count: 1 << 62}} {
+	for _, r := range []fault.Range{{First: -1, Count: 1}, {First: 0, Count: 0}, {First: 0, Count: -1},
+		{First: 4, Count: 1}, {First: 3, Count: 2}, {First: 1 << 62, Count: 1 << 62}} {
 		if _, err := d.ReadSectors(ctx, r.First, r.Count, false); err == nil {
 			t.Errorf("%+v was read", r)
 		}
 	}
-	if err := d.WriteSectors(ctx, 3, make([]byte, SectorSize+1)); err == nil || !strings.Contains(err.Error(), "4 sectors (2048 bytes)") {
+	if err := d.WriteSectors(ctx, 3, make([]byte, SectorSize+1)); err == nil ||
+		!strings.Contains(err.Error(), "4 sectors (2048 bytes)") {
 		t.Error(err)
 	}
 	if err := d.WriteSectors(ctx, 0, nil); err == nil {
@@ -300,7 +311,8 @@ func TestShrunkImage(t *testing.T) {
 	var told error
 	d := open(t, Config{Image: path, OnError: func(err error) { told = err }})
 	must(t, os.Truncate(path, 2*SectorSize))
-	if err := d.guestRead(context.Background(), make([]byte, SectorSize), 6*SectorSize); err == nil || told == nil || !strings.Contains(told.Error(), "shrunk") {
+	if err := d.guestRead(context.Background(), make([]byte, SectorSize), 6*SectorSize); err == nil || told == nil ||
+		!strings.Contains(told.Error(), "shrunk") {
 		t.Errorf("%v, %v", err, told)
 	}
 	if d.FileSize() != 2*SectorSize {

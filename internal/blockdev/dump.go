@@ -8,11 +8,11 @@ import (
 	"slices"
 )
 
-// ChunkSize is the unit in which the contents of an Image are written to a file,
-// in bytes.
+// ChunkSize is the unit in which the contents of an Image are written to a file, in
+// bytes.
 const ChunkSize = chunkBytes
 
-// Dump says what of an Image was written to a file, chunk by chunk: Medium chunks
+// Dump describes the contents of an Image in a file, chunk by chunk: Medium chunks
 // of what is on the medium, then Pending ones of what was not flushed. Map has an
 // entry for each: its index on the disk in eight bytes, then a bit for each sector
 // that is in the file, and a bit for each that is zeroes, all little endian. On the
@@ -26,7 +26,7 @@ type Dump struct {
 	Map     []byte `json:"-"`
 }
 
-// MapEntry is what a chunk takes in a Dump's Map, in bytes.
+// MapEntry is the size of a chunk's entry in a Dump's Map, in bytes.
 const MapEntry = 8 + 2*chunkSectors/8
 
 // bitmap has a bit per sector of a chunk.
@@ -38,8 +38,8 @@ func (b *bitmap) set(at, n int64) {
 	}
 }
 
-// Dump gives the contents chunk by chunk, in the order that the result describes.
-// put must not keep p.
+// Dump calls put with the contents, chunk by chunk, in the order that the result
+// describes. put must not keep p.
 func (i *Image) Dump(put func(p []byte) error) (*Dump, error) {
 	d := &Dump{Size: i.size, State: i.state}
 	err := i.dumpMedium(d, put)
@@ -63,7 +63,7 @@ func (d *Dump) emit(index int64, written, zero *bitmap, p []byte, put func(p []b
 	return put(p)
 }
 
-// dumpMedium dumps all that is on the medium and not zero.
+// dumpMedium dumps what is on the medium and is not zero.
 func (i *Image) dumpMedium(d *Dump, put func(p []byte) error) error {
 	p := make([]byte, ChunkSize)
 	for at := int64(0); at < i.size; {
@@ -80,7 +80,8 @@ func (i *Image) dumpMedium(d *Dump, put func(p []byte) error) error {
 		}
 		var written bitmap
 		for s := range int64(len(part) / SectorSize) {
-			if sector := part[s*SectorSize:][:SectorSize]; slices.IndexFunc(sector, func(b byte) bool { return b != 0 }) >= 0 {
+			if sector := part[s*SectorSize:][:SectorSize]; slices.IndexFunc(sector,
+				func(b byte) bool { return b != 0 }) >= 0 {
 				written.set(s, 1)
 			}
 		}
@@ -95,7 +96,7 @@ func (i *Image) dumpMedium(d *Dump, put func(p []byte) error) error {
 	return nil
 }
 
-// dumpLayer dumps what a layer has, zeroes included, and counts the chunks.
+// dumpLayer dumps a layer, zeroes included, and returns the number of chunks.
 func dumpLayer(d *Dump, l *layer, put func(p []byte) error) (chunks int, err error) {
 	p := make([]byte, ChunkSize)
 	var written, zero bitmap
@@ -131,9 +132,8 @@ func dumpLayer(d *Dump, l *layer, put func(p []byte) error) (chunks int, err err
 	return chunks, err
 }
 
-// LoadImage makes the image that a Dump describes, whose chunks are in f from at
-// on. f must not change as long as anybody uses the image; it stays the caller's,
-// who may close it.
+// LoadImage makes the image that a Dump describes, whose chunks are in f from at on.
+// The file must not change while the image is in use. The caller may close f.
 func LoadImage(d *Dump, f *os.File, at int64) (*Image, error) {
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("disk contents: %w", err)
@@ -184,12 +184,13 @@ func LoadImage(d *Dump, f *os.File, at int64) (*Image, error) {
 	return i, nil
 }
 
-// check verifies what comes from a file.
+// check verifies a Dump that comes from a file.
 func (d *Dump) check() error {
 	if d.Size <= 0 || d.Size%SectorSize != 0 || d.Size > maxSize {
 		return fmt.Errorf("%d bytes of disk", d.Size)
 	}
-	if d.Medium < 0 || d.Pending < 0 || d.Medium > len(d.Map) || d.Pending > len(d.Map) || (d.Medium+d.Pending)*MapEntry != len(d.Map) {
+	if d.Medium < 0 || d.Pending < 0 || d.Medium > len(d.Map) || d.Pending > len(d.Map) ||
+		(d.Medium+d.Pending)*MapEntry != len(d.Map) {
 		return fmt.Errorf("%d and %d chunks in a map of %d bytes", d.Medium, d.Pending, len(d.Map))
 	}
 	text := d.Map
@@ -219,5 +220,5 @@ func (d *Dump) check() error {
 	return d.State.Check(d.Size)
 }
 
-// maxSize is more than any disk has, in bytes.
+// maxSize is the largest size of a disk that is accepted from a file, in bytes.
 const maxSize = 1 << 50

@@ -129,13 +129,15 @@ func TestLibnbd(t *testing.T) {
 		t.Errorf("what was copied out differs: %v", err)
 	}
 	info := tool(t, "nbdinfo", url)
-	for _, want := range []string{"newstyle-fixed", "using structured packets", "export-size: 3145728", "base:allocation", "can_flush: true",
+	for _, want := range []string{"newstyle-fixed", "using structured packets", "export-size: 3145728",
+		"base:allocation", "can_flush: true",
 		"can_fua: true", "can_trim: true", "can_zero: true", "block_size_minimum: 512"} {
 		if !strings.Contains(info, want) {
 			t.Errorf("nbdinfo has no %q:\n%s", want, info)
 		}
 	}
-	if m := strings.Fields(tool(t, "nbdinfo", "--map", url)); strings.Join(m, " ") != "0 1048576 0 data 1048576 1048576 3 hole,zero 2097152 1048576 0 data" {
+	if m := strings.Fields(tool(t, "nbdinfo", "--map", url)); strings.Join(m,
+		" ") != "0 1048576 0 data 1048576 1048576 3 hole,zero 2097152 1048576 0 data" {
 		t.Errorf("map: %q", m)
 	}
 }
@@ -188,7 +190,8 @@ func TestQEMUIO(t *testing.T) {
 		}
 		return tool(t, "qemu-io", append(args, url)...)
 	}
-	out := run("write -P 0x11 0 1M", "read -P 0x11 512 4k", "write -f -P 0x22 2M 64k", "read -P 0x22 2M 64k", "write -z 512k 64k",
+	out := run("write -P 0x11 0 1M", "read -P 0x11 512 4k", "write -f -P 0x22 2M 64k", "read -P 0x22 2M 64k",
+		"write -z 512k 64k",
 		"read -P 0 512k 64k", "discard 0 4k", "read -P 0 0 4k", "read -P 0 32M 16M", "map")
 	if strings.Contains(out, "failed") || strings.Contains(out, "mismatch") {
 		t.Error(out)
@@ -199,7 +202,8 @@ func TestQEMUIO(t *testing.T) {
 		}
 	}
 	must(t, d.ChangePolicy(func(p *fault.Policy) { p.FailRanges = []fault.Range{{First: 100, Count: 1}} }))
-	failing, err := exec.Command("qemu-io", "-f", "raw", "-c", "read 0 50k", "-c", "read 50k 4k", "-c", "read 51200 512", "-c", "read 51712 512", url).CombinedOutput()
+	failing, err := exec.Command("qemu-io", "-f", "raw", "-c", "read 0 50k", "-c", "read 50k 4k", "-c",
+		"read 51200 512", "-c", "read 51712 512", url).CombinedOutput()
 	if n := strings.Count(string(failing), "Input/output error"); n != 2 || err == nil {
 		t.Errorf("%d requests failed, want 2:\n%s", n, failing)
 	}
@@ -238,7 +242,9 @@ func TestQEMUImg(t *testing.T) {
 		t.Errorf("what was copied in differs: %v", err)
 	}
 	// The zeroes in the middle were not stored.
-	if out := tool(t, "qemu-img", "map", "-f", "raw", "--output=json", "nbd+unix:///?socket="+listen(t, d)); !strings.Contains(out, `"start": 1048576, "length": 1048576, "depth": 0, "present": true, "zero": true`) &&
+	if out := tool(t, "qemu-img", "map", "-f", "raw", "--output=json", "nbd+unix:///?socket="+
+		listen(t, d)); !strings.Contains(out,
+		`"start": 1048576, "length": 1048576, "depth": 0, "present": true, "zero": true`) &&
 		!strings.Contains(out, `"zero": true, "data": false`) {
 		t.Errorf("map: %s", out)
 	}

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Formats of images. All but FormatRaw are read and written by a program that knows
-// them, see Config.Image.
+// Formats of images. All but FormatRaw need a program that serves their contents, see
+// Config.Server.
 const (
 	FormatRaw   = "raw"
 	FormatQCOW2 = "qcow2"
@@ -17,13 +17,13 @@ const (
 	FormatVMDK  = "vmdk"
 )
 
-// Formats lists them.
+// Formats lists the formats.
 func Formats() []string {
 	return []string{FormatRaw, FormatQCOW2, FormatVHD, FormatVHDX, FormatVMDK}
 }
 
-// DetectFormat tells the format of an image by its content; what is in none of the
-// others is raw, and so is what cannot be read.
+// DetectFormat returns the format of an image by its content. An image in no other
+// format is raw, and so is one that cannot be read.
 func DetectFormat(path string) string {
 	info, err := os.Stat(path) // a FIFO would block in open
 	if err != nil || !info.Mode().IsRegular() {
@@ -37,8 +37,8 @@ func DetectFormat(path string) string {
 	return formatOf(f, info.Size())
 }
 
-// formatOf looks at the marks that the formats have at their beginning and, of a VHD
-// of fixed size, at the end.
+// formatOf looks at the marks of the formats at the beginning of a file and, for a VHD of
+// fixed size, at its end.
 func formatOf(r io.ReaderAt, size int64) string {
 	var head [SectorSize]byte
 	n, _ := r.ReadAt(head[:], 0)

@@ -5,10 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// Image is what a disk was at one moment: the medium, what was written and not
-// flushed, and the faults. It does not change, and takes no more space than what
-// disks made from it, or the disk it is of, write later. It is safe for concurrent
-// use, and closed by the last Release.
+// Image is a snapshot of a disk: the medium, the write cache and the faults. It does not
+// change, and needs only as much space as its disk, or disks made from it, write later.
+// It is safe for concurrent use. The last Release closes it.
 type Image struct {
 	size   int64
 	medium *stack
@@ -18,20 +17,21 @@ type Image struct {
 	refs   atomic.Int32
 }
 
-// Seal gives what the disk is now, without copying it. No request may be under way
-// that is to be seen as a whole: the machine is stopped, or nobody writes.
+// Seal returns a snapshot of the disk, without copying it. A request that is carried out
+// meanwhile may be in it in part: the machine should be stopped.
 func (d *Disk) Seal() (*Image, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return nil, ErrClosed
 	}
-	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(), state: State{d.faults.State(), d.cut}}
+	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(),
+		state: State{d.faults.State(), d.cut}}
 	i.refs.Store(1)
 	return i, nil
 }
 
-// become makes a disk without contents a private copy of an image.
+// become makes d, which has no contents, a private copy of an image.
 func (d *Disk) become(i *Image) {
 	d.derived = true
 	d.size.Store(i.size)
@@ -44,7 +44,7 @@ func (d *Disk) become(i *Image) {
 	d.unflushed = i.writes.copy()
 }
 
-// Size is the capacity in bytes.
+// Size returns the capacity in bytes.
 func (i *Image) Size() int64 { return i.size }
 
 // ReadAt reads what was on the medium, or with pending what the guest saw.
@@ -55,7 +55,7 @@ func (i *Image) ReadAt(p []byte, off int64, pending bool) error {
 	return i.cache.read(p, off, i.medium.readAt)
 }
 
-// Hole tells whether off, a multiple of SectorSize, is known to read as zeroes, and
+// Hole reports whether off, a multiple of SectorSize, is known to read as zeroes, and
 // for how many bytes of at most limit, whole sectors, the answer holds.
 func (i *Image) Hole(off, limit int64, pending bool) (bool, int64) {
 	if pending {
@@ -72,16 +72,16 @@ func (i *Image) Hole(off, limit int64, pending bool) (bool, int64) {
 	return hole, n
 }
 
-// State is what the disk was beside its contents.
+// State returns what the disk was beside its contents.
 func (i *Image) State() State { return i.state }
 
-// Retain lets one more hold the image, and returns it.
+// Retain adds a reference to the image, which Release must remove, and returns it.
 func (i *Image) Retain() *Image {
 	i.refs.Add(1)
 	return i
 }
 
-// Release lets go of the image. Disks made from it are not concerned.
+// Release removes a reference. Disks made from the image do not need it.
 func (i *Image) Release() error {
 	if i.refs.Add(-1) > 0 {
 		return nil

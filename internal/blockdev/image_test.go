@@ -107,13 +107,15 @@ func TestImages(t *testing.T) {
 					if rnd.IntN(3) == 0 {
 						image = dumped(t, image)
 					}
-					family = append(family, &member{open(t, Config{From: image}), slices.Clone(m.medium), slices.Clone(m.seen)})
+					family = append(family, &member{open(t, Config{From: image}), slices.Clone(m.medium),
+						slices.Clone(m.seen)})
 				}
 				if i%10 > 0 {
 					continue
 				}
 				for k, m := range family {
-					if !bytes.Equal(everything(t, m.d, false), m.medium) || !bytes.Equal(everything(t, m.d, true), m.seen) {
+					if !bytes.Equal(everything(t, m.d, false), m.medium) ||
+						!bytes.Equal(everything(t, m.d, true), m.seen) {
 						t.Fatalf("step %d: disk %d of %d differs", i, k, len(family))
 					}
 				}

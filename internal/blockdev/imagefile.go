@@ -13,8 +13,8 @@ import (
 	"provium/internal/nbd"
 )
 
-// imageBytes are where the contents of an image are: its file, or a program that
-// knows its format.
+// imageBytes are the contents of an image: its file, or a program that knows its
+// format.
 type imageBytes interface {
 	io.ReaderAt
 	io.WriterAt
@@ -25,16 +25,16 @@ type imageBytes interface {
 	Close() error
 }
 
-// imageFile is an image. As a source it must not be written to.
+// imageFile is an open image. As a source it must not be written to.
 type imageFile struct {
 	imageBytes
 	lock   *os.File     // the image's file, locked
-	length atomic.Int64 // that the contents are to have; up to a sector less than the disk
+	length atomic.Int64 // expected, of the contents; up to a sector less than the disk
 	refs   atomic.Int32
 }
 
-// openImage opens an image. A writer has it for itself. A raw one is its file; the
-// contents of any other are behind conn.
+// openImage opens an image, for writing exclusively. Without conn it is raw; else conn
+// serves its contents.
 func openImage(path string, write bool, conn net.Conn) (*imageFile, error) {
 	f, err := lockImage(path, write, conn != nil)
 	if err != nil {
@@ -70,10 +70,10 @@ func openImage(path string, write bool, conn net.Conn) (*imageFile, error) {
 	return i, nil
 }
 
-// maxImage is how large an image can be that is not raw, in bytes.
+// maxImage is the largest image that is not raw, in bytes.
 const maxImage = 1 << 50
 
-// readAt fills p. Where an image has become shorter than it was there is no content.
+// readAt fills p. It fails where an image has become shorter.
 func (i *imageFile) readAt(p []byte, off int64) error {
 	n, err := i.ReadAt(p, off)
 	if err == io.EOF {

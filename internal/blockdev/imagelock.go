@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrInUse is that somebody else's program has an image open in a way that does not
-// go with ours. A Config.Server whose program has found that says it by this error.
+// ErrInUse is returned for an image that another program has open in a way that conflicts
+// with our use. The connection of Config.Server returns it if its program found that.
 var ErrInUse = errors.New("is in use by another program")
 
-// lockImage opens the file of an image, if nobody has it who would be in the way: no
-// other disk, and, unless served, no other program. The program that serves an image
-// sees to the other ones itself, and is one of them to us.
+// lockImage opens and locks the file of an image. It fails if another disk uses the image
+// in a way that conflicts or, unless served, another program. The program that serves an
+// image checks for others itself, and is one of them to us.
 func lockImage(path string, write, served bool) (*os.File, error) {
 	flags, lock := os.O_RDONLY, unix.LOCK_SH
 	if write {
@@ -55,10 +55,10 @@ func lockImage(path string, write, served bool) (*os.File, error) {
 	return f, nil
 }
 
-// imageUse is what is done with an image, in the language of QEMU's programs. Each
-// locks a byte of the image's file per thing that it does, and another byte per thing
-// that others must not do. The locks are shared ones, so that many can do the same;
-// what the others have locked is looked at.
+// imageUse is what is done with an image, in the protocol of QEMU's programs. Each locks
+// a byte of the image's file for each thing that it does, and another byte for each thing
+// that others must not do. The locks are shared, so that many can do the same; then each
+// looks at the locks of the others.
 type imageUse struct{ does, forbids []int64 }
 
 const (
@@ -79,12 +79,12 @@ func useOf(write bool) imageUse {
 }
 
 // declare locks the bytes, for as long as the file is open, and then looks at those of
-// the others: of two that do so at the same time, one at least sees the other.
+// the others: of two that do so at the same time, at least one sees the other.
 func (u imageUse) declare(f *os.File) error {
 	for _, at := range u.bytes(byteDoes, byteForbids) {
 		err := lockByte(f, unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: at, Len: 1})
 		if err == unix.EAGAIN || err == unix.EACCES {
-			return ErrInUse // somebody, not QEMU, has the byte for himself
+			return ErrInUse // a program other than QEMU has locked the byte exclusively
 		}
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func (u imageUse) declare(f *os.File) error {
 	return nil
 }
 
-// bytes are where the locks for the use are, or those that are in its way.
+// bytes returns the offsets of the locks for the use, or of those that conflict with it.
 func (u imageUse) bytes(does, forbids int64) (at []int64) {
 	for _, n := range u.does {
 		at = append(at, does+n)

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blob is a file with sectors of disks in it. Those that refer to it are counted;
-// the last one closes it.
+// blob is a file with sectors of disks in it. It counts its references; the last release
+// closes it.
 type blob struct {
 	f    *os.File
 	refs atomic.Int32
-	// slots tells where in the file a chunk is, by its index on the disk; nil is a
-	// file in which everything is where it is on the disk.
+	// slots has the offset in the file of each chunk, by its index on the disk. Nil is
+	// a file with the same offsets as the disk.
 	slots map[int64]int64
 	mapped
 }
@@ -60,9 +60,9 @@ func (b *blob) readAt(p []byte, off int64) error {
 	return nil
 }
 
-// layer holds some sectors of a disk: in a file of its own, that it writes to, and
-// in files that it shares with layers that were made from it, or it from them. Its
-// zero value, with a size, holds nothing. Reads may overlap, all else may not.
+// layer has some sectors of a disk: in a file that it writes to, its own, and in files
+// that it shares with copies. Its zero value, with a size, has no sectors. Reads may
+// run at once; all other calls must be alone.
 type layer struct {
 	dir     string // for its files
 	size    int64  // of the disk in bytes
@@ -92,7 +92,7 @@ func temporary(dir string, size int64) (*os.File, error) {
 
 func (l *layer) file(p place) *blob { return l.files[p-firstFile] }
 
-// each splits a range into runs of one place.
+// each calls visit for the parts of a range that are in one place each.
 func (l *layer) each(off, n int64, visit func(p place, off, n int64) error) error {
 	for n > 0 {
 		p, sectors := l.table.run(off/SectorSize, (off%SectorSize+n+SectorSize-1)/SectorSize)
@@ -105,7 +105,7 @@ func (l *layer) each(off, n int64, visit func(p place, off, n int64) error) erro
 	return nil
 }
 
-// read reads what is held from the layer, and the rest with below.
+// read reads the sectors that the layer has, and the others by below.
 func (l *layer) read(p []byte, off int64, below func(p []byte, off int64) error) error {
 	return l.each(off, int64(len(p)), func(at place, o, n int64) error {
 		part := p[o-off : o-off+n]
@@ -120,13 +120,13 @@ func (l *layer) read(p []byte, off int64, below func(p []byte, off int64) error)
 	})
 }
 
-// zeroes is what lies below a layer that has nothing below it.
+// zeroes is the contents below a layer without a base.
 func zeroes(p []byte, _ int64) error {
 	clear(p)
 	return nil
 }
 
-// write takes whole sectors.
+// write writes whole sectors.
 func (l *layer) write(p []byte, off int64) error {
 	if err := l.store(p, off); err != nil {
 		return err
@@ -135,7 +135,7 @@ func (l *layer) write(p []byte, off int64) error {
 	return nil
 }
 
-// store writes to the layer's own file, which it makes if there is none.
+// store writes to the layer's own file, which it makes if necessary.
 func (l *layer) store(p []byte, off int64) error {
 	if l.own == 0 {
 		if len(l.files) >= maxFiles {
@@ -157,8 +157,8 @@ func (l *layer) store(p []byte, off int64) error {
 	return nil
 }
 
-// memory gives a range of the layer's own file as memory to store to, or nil. What
-// is stored counts once the table has it.
+// memory returns a range of the layer's own file as memory to store to, or nil. What is
+// stored there counts once the table refers to it.
 func (l *layer) memory(off, n int64) []byte {
 	if l.own == 0 {
 		return nil
@@ -167,13 +167,13 @@ func (l *layer) memory(off, n int64) []byte {
 	return own.memory(int(own.f.Fd()), l.size, off, n)
 }
 
-// maxFiles is how many files a layer can refer to: what a place can tell apart.
+// maxFiles is the number of files that a layer can refer to, limited by place.
 const maxFiles = 1<<16 - 1 - int(firstFile)
 
 // zero makes whole sectors zeroes.
 func (l *layer) zero(off, n int64) {
 	l.table.set(off/SectorSize, n/SectorSize, zeroed)
-	if l.own != 0 { // only to give space back
+	if l.own != 0 { // only to free space
 		_ = unix.Fallocate(int(l.file(l.own).f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	}
 }
@@ -200,8 +200,8 @@ func (l *layer) clear(spare bool) {
 	}
 }
 
-// seal makes a layer that holds what this one holds now, and is never to be
-// written to. Both share all there is; what comes goes to another file.
+// seal returns a copy of the layer that must never be written to. Both share all files;
+// l writes to another file from now on.
 func (l *layer) seal() *layer {
 	if len(l.files) > l.compact {
 		l.drop(l.table.places())
@@ -211,15 +211,14 @@ func (l *layer) seal() *layer {
 	}
 	l.table.mine = nil
 	out := l.copy()
-	if l.own != 0 { // nothing of it is in use
+	if l.own != 0 { // the table does not refer to it
 		_ = out.files[len(out.files)-1].release() // it is still l's
 		out.files = out.files[:len(out.files)-1]
 	}
 	return out
 }
 
-// copy makes a layer that holds what l, a sealed one, holds. Any number may be
-// made at once.
+// copy returns a copy of l, which must be sealed. Several copies may be made at once.
 func (l *layer) copy() *layer {
 	out := &layer{dir: l.dir, size: l.size, table: table{chunks: maps.Clone(l.table.chunks)}, compact: l.compact}
 	for _, b := range l.files {
@@ -228,7 +227,7 @@ func (l *layer) copy() *layer {
 	return out
 }
 
-// drop lets go of the files that are not used.
+// drop releases the files that are not used.
 func (l *layer) drop(used map[place]bool) {
 	moved := map[place]place{}
 	var kept []*blob
@@ -253,7 +252,7 @@ func (l *layer) drop(used map[place]bool) {
 	l.compact = 2*len(kept) + 16
 }
 
-// close lets go of all files.
+// close releases all files.
 func (l *layer) close() error {
 	var errs []error
 	for _, b := range l.files {

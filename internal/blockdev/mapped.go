@@ -4,21 +4,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapped is a file as memory, for the kernel to store into: a request's data go
-// from the socket to the file in one copy. That pays for pages that the file has.
-// A new page costs more this way than by a write, so those count that were written
-// before. No code of ours touches the memory: a page that cannot be had would end
-// the process. Its zero value has no page.
+// mapped is a file as memory, for the kernel to store into: the data of a request go from
+// the socket to the file in one copy. Only pages that were written before are used, since
+// a new page costs more this way than by a write. Our code never accesses the memory: a
+// page that cannot be allocated would kill the process. The zero value has no pages.
 type mapped struct {
 	mem     []byte
-	refused bool             // there is no memory for it
+	refused bool             // the file cannot be mapped
 	written map[int64]uint64 // a bit per page, 64 to an entry
 }
 
 const (
 	pageBytes = 4 << 10
-	// maxMapped is how large a file can be to be mapped, in bytes: a few of them
-	// have to fit into a process.
+	// maxMapped is the largest file that is mapped, in bytes: a few of them must fit
+	// into a process.
 	maxMapped = 1 << 40
 )
 
@@ -33,7 +32,7 @@ func (m *mapped) wrote(off, n int64) {
 	}
 }
 
-// has tells whether all pages of a range were written.
+// has reports whether all pages of a range were written.
 func (m *mapped) has(off, n int64) bool {
 	first, end := off/pageBytes, (off+n+pageBytes-1)/pageBytes
 	for ; first < end; first += 64 - first%64 {
@@ -44,14 +43,14 @@ func (m *mapped) has(off, n int64) bool {
 	return true
 }
 
-// bitsOf has a bit for each page from first on, up to end or the end of the entry.
+// bitsOf returns a bit for each page from first on, up to end or the end of the entry.
 func bitsOf(first, end int64) uint64 {
 	low := uint(first % 64)
 	n := uint(min(end-first, 64-first%64))
-	return (1<<n - 1) << low // with 64 of them the shift gives 0, less one all
+	return (1<<n - 1) << low // with 64 of them the shift is 0, less one all
 }
 
-// memory gives a range of the file of fd, which has size bytes, as memory, or nil.
+// memory returns a range of the file of fd, which has size bytes, as memory, or nil.
 func (m *mapped) memory(fd int, size, off, n int64) []byte {
 	if m.refused || !m.has(off, n) {
 		return nil

@@ -23,18 +23,19 @@ func (d *Disk) takes(off, n int64) bool {
 // After an error the caller skips the rest of the data.
 func (d *Disk) guestReceive(ctx context.Context, in *nbd.Incoming, off, n int64, fua bool) error {
 	fua = fua && !d.faults.LosesFUA()
-	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: n, Guest: true}, fua, func(e fault.Deed, r fault.Request) error {
-		if e.Effect == "" {
-			if mem := d.cache.memory(off, n); mem != nil {
-				return d.take(in, mem, off, fua)
+	return d.change(ctx, fault.Request{Op: fault.Write, Off: off, N: n, Guest: true}, fua,
+		func(e fault.Deed, r fault.Request) error {
+			if e.Effect == "" {
+				if mem := d.cache.memory(off, n); mem != nil {
+					return d.take(in, mem, off, fua)
+				}
 			}
-		}
-		p := make([]byte, n)
-		if _, err := in.Receive(p); err != nil {
-			return err
-		}
-		return d.put(p[:r.N], e, r.Off, fua)
-	})
+			p := make([]byte, n)
+			if _, err := in.Receive(p); err != nil {
+				return err
+			}
+			return d.put(p[:r.N], e, r.Off, fua)
+		})
 }
 
 // take receives data into mem, which is the memory of the cache's file for off. The

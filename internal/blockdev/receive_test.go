@@ -122,21 +122,24 @@ func TestDirectWriteFaults(t *testing.T) {
 	c := dial(t, d)
 	writeAll := func(b byte) error { return write(c, block(b, 2048), 0) }
 	must(t, writeAll('a'))
-	if !d.takes(0, 1<<20) || d.takes(1<<20, 1<<20) || d.takes(0, 512) || d.takes(1<<20-4096, 8192) || !d.takes(1<<20-8192, 8192) {
+	if !d.takes(0, 1<<20) || d.takes(1<<20, 1<<20) || d.takes(0, 512) || d.takes(1<<20-4096, 8192) ||
+		!d.takes(1<<20-8192, 8192) {
 		t.Error("takes is wrong")
 	}
 	id, err := d.AddRule(fault.Rule{Op: fault.Write, Effect: fault.Torn, Seed: 3})
 	must(t, err)
 	must(t, writeAll('b'))
 	p := everything(t, d, true)
-	if n := bytes.Count(p, []byte{'b'}); n == 0 || n >= 1<<20 || n%SectorSize != 0 || bytes.Count(p, []byte{'a'}) != 1<<20-n {
+	if n := bytes.Count(p, []byte{'b'}); n == 0 || n >= 1<<20 || n%SectorSize != 0 ||
+		bytes.Count(p, []byte{'a'}) != 1<<20-n {
 		t.Errorf("torn: %d", n)
 	}
 	must(t, d.RemoveRule(id))
 	id, err = d.AddRule(fault.Rule{Op: fault.Write, Effect: fault.Misdirect, Seed: 3})
 	must(t, err)
 	must(t, writeAll('c'))
-	if p := everything(t, d, true); bytes.Count(p[1<<20:], []byte{'c'}) != 1<<20 || bytes.Count(p[:1<<20], []byte{'c'}) != 0 {
+	if p := everything(t, d, true); bytes.Count(p[1<<20:], []byte{'c'}) != 1<<20 ||
+		bytes.Count(p[:1<<20], []byte{'c'}) != 0 {
 		t.Error("misdirected")
 	}
 	must(t, d.RemoveRule(id))

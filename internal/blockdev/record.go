@@ -11,8 +11,8 @@ import (
 	"provium/internal/blockdev/crash"
 )
 
-// Recording is what was written to a disk and flushed, from a moment on, and what
-// the disk had on its medium then. It is safe for concurrent use.
+// Recording is a log of the writes and flushes of a disk, with the data, and the medium
+// as it was before. It is safe for concurrent use.
 type Recording struct {
 	limit int64
 	size  int64 // of the disk
@@ -31,16 +31,16 @@ type Recording struct {
 	failed  bool   // it does not have everything
 }
 
-// maxRecorded is how many entries a recording can have.
+// maxRecorded is the number of entries that a recording can have.
 const maxRecorded = crash.MaxOps
 
-// RecordLimit is how much a recording keeps of the data written, in bytes.
+// RecordLimit is the default limit for the data of a recording, in bytes.
 const RecordLimit = 8 << 30
 
-// ErrRecording is a disk that is being recorded already.
+// ErrRecording is returned for a disk that is being recorded already.
 var ErrRecording = errors.New("is being recorded already")
 
-// Record begins a recording of at most limit bytes of data. It must be closed.
+// Record begins a recording of at most limit bytes of data. The caller must close it.
 func (d *Disk) Record(limit int64) (*Recording, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,7 +84,7 @@ func (d *Disk) StopRecording() {
 	d.stopRecording("it was stopped")
 }
 
-// stopRecording has a reason. Held: d.mu.
+// stopRecording ends the recording, if there is one, with a reason. The caller must hold d.mu.
 func (d *Disk) stopRecording(why string) {
 	if d.recording != nil {
 		d.recording.end(why)
@@ -98,7 +98,7 @@ func (r *Recording) end(why string) {
 	r.endLocked(why, false)
 }
 
-// endLocked ends the recording, unless it has ended. Held: r.mu.
+// endLocked ends the recording, unless it has ended. The caller must hold r.mu.
 func (r *Recording) endLocked(why string, failed bool) {
 	if r.ended != "" {
 		return
@@ -117,7 +117,7 @@ func (r *Recording) goesOn() bool {
 	return why == ""
 }
 
-// dataSource gives the data of a write, piece by piece.
+// dataSource fills p with the next data of a write.
 type dataSource func(p []byte) error
 
 func memorySource(p []byte) dataSource {
@@ -135,7 +135,7 @@ func fileSource(b *blob, at int64) dataSource {
 	}
 }
 
-// write notes a write; data is nil for zeroes.
+// write adds a write to the log; data is nil for zeroes.
 func (r *Recording) write(first, count int64, data dataSource, fua bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +156,7 @@ func (r *Recording) write(first, count int64, data dataSource, fua bool) {
 	r.add(crash.Op{First: first, Count: count, FUA: fua}, at)
 }
 
-// add takes an entry. Held: r.mu.
+// add adds an entry to the log. The caller must hold r.mu.
 func (r *Recording) add(op crash.Op, at int64) {
 	if r.ended == "" && len(r.log) == maxRecorded {
 		r.endLocked(fmt.Sprintf("it has %d entries, more are not kept", maxRecorded), true)
@@ -172,7 +172,7 @@ func (r *Recording) flush() {
 	r.add(crash.Op{Kind: crash.Flush}, 0)
 }
 
-// Mark notes that all that the log has so far was done before now.
+// Mark adds a mark to the log: all entries before it were done when it was called.
 func (r *Recording) Mark(label string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,32 +183,32 @@ func (r *Recording) Mark(label string) error {
 	return nil
 }
 
-// Size is that of the disk, in bytes.
+// Size returns the size of the disk in bytes.
 func (r *Recording) Size() int64 { return r.size }
 
-// Log is what was noted so far.
+// Log returns the entries so far.
 func (r *Recording) Log() []crash.Op {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.log)
 }
 
-// Len is how many entries were noted so far.
+// Len returns the number of entries so far.
 func (r *Recording) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.log)
 }
 
-// Bytes is how many bytes of data were noted so far.
+// Bytes returns how many bytes of data the recording has so far.
 func (r *Recording) Bytes() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.written
 }
 
-// Ended tells why the recording ended, "" while it goes on. An error tells that
-// it does not have everything.
+// Ended returns why the recording ended, or "" while it goes on. It returns an error if
+// the recording is not complete.
 func (r *Recording) Ended() (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -218,8 +218,8 @@ func (r *Recording) Ended() (string, error) {
 	return r.ended, nil
 }
 
-// Close gives the files back, as soon as no disk has a content of the recording.
-// Nobody may use its states any more.
+// Close closes the files, as soon as no disk has a content of the recording. Its States
+// must not be used any more.
 func (r *Recording) Close() error {
 	r.end("it was closed")
 	return r.release()
@@ -232,8 +232,8 @@ func (r *Recording) release() error {
 	return errors.Join(r.base.close(), r.data.Close())
 }
 
-// note is called before a write of whole sectors, for power cuts and recordings;
-// p is nil for zeroes. Held: d.mu.
+// note must be called before a write of whole sectors, for power cuts and recordings; p
+// is nil for zeroes. The caller must hold d.mu.
 func (d *Disk) note(off, n int64, p []byte, settled bool) error {
 	if err := d.unflushed.note(d.cache, d.cfg.TempDir, off, n, settled); err != nil {
 		return err
@@ -249,7 +249,7 @@ func (d *Disk) note(off, n int64, p []byte, settled bool) error {
 }
 
 // noteSectors is note for a write of sectors to the medium. The rest of a sector
-// that is covered in part is as the medium has it. Held: d.mu.
+// that is covered in part is as the medium has it. The caller must hold d.mu.
 func (d *Disk) noteSectors(first int64, p []byte) error {
 	n := wholeSectors(int64(len(p)))
 	if d.recording == nil || n == int64(len(p)) {

@@ -130,7 +130,7 @@ func isZero(p []byte) bool {
 // errNoRecordingFile is a file of another kind.
 var errNoRecordingFile = errors.New("is not a saved recording")
 
-// LoadRecording gives a recording that was saved. It has ended.
+// LoadRecording returns a recording that was saved. It has ended.
 func LoadRecording(path string) (*Recording, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -170,7 +170,8 @@ func readRecording(f *os.File) (*Recording, error) {
 		return nil, fmt.Errorf("is damaged: %w", err)
 	}
 	sum := crc32.New(castagnoli)
-	if _, err := io.Copy(sum, bufio.NewReaderSize(io.NewSectionReader(f, recordHead, int64(at)-recordHead), 1<<20)); err != nil {
+	if _, err := io.Copy(sum, bufio.NewReaderSize(io.NewSectionReader(f, recordHead, int64(at)-recordHead),
+		1<<20)); err != nil {
 		return nil, err
 	}
 	if sum.Sum32() != le.Uint32(end) {
@@ -180,7 +181,8 @@ func readRecording(f *os.File) (*Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Recording{size: s.Dump.Size, base: base.medium, data: f, log: log, written: s.Data, ended: "it was loaded from a file",
+	r := &Recording{size: s.Dump.Size, base: base.medium, data: f, log: log, written: s.Data,
+		ended:  "it was loaded from a file",
 		dataAt: recordHead + int64(s.Dump.Medium)*ChunkSize}
 	r.refs.Store(1)
 	for _, e := range s.Entries {

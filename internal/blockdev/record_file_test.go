@@ -85,7 +85,8 @@ func TestSavedRecording(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := LoadRecording(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if _, err := LoadRecording(filepath.Join(t.TempDir(), "none")); err == nil ||
+		!strings.Contains(err.Error(), "no such file") {
 		t.Error(err)
 	}
 }
@@ -126,7 +127,8 @@ func FuzzLoadRecording(f *testing.F) {
 		}
 		for i, op := range log {
 			data := s.Entries[i][4]
-			if op.Kind == crash.Write && (op.First < 0 || op.First+op.Count > s.Dump.Size/SectorSize || data+op.Count*SectorSize > s.Data && data >= 0) {
+			if op.Kind == crash.Write && (op.First < 0 || op.First+op.Count > s.Dump.Size/SectorSize || data+
+				op.Count*SectorSize > s.Data && data >= 0) {
 				t.Fatalf("%+v", op)
 			}
 		}

@@ -142,7 +142,8 @@ func TestRecordingEnds(t *testing.T) {
 	}
 	must(t, d.guestWrite(ctx, block('a', 8), 0, false))
 	must(t, d.guestWrite(ctx, block('b', 8), 0, false)) // the disk does not mind
-	if _, err := rec.Ended(); err == nil || !strings.Contains(err.Error(), "more than its limit of 5120 bytes was written") {
+	if _, err := rec.Ended(); err == nil || !strings.Contains(err.Error(),
+		"more than its limit of 5120 bytes was written") {
 		t.Error(err)
 	}
 	if _, err := rec.States(); err == nil {

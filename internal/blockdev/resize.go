@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Resize makes the disk longer, by zeroes. A client learns of it when it connects
-// anew: see Retire.
+// Resize makes the disk longer, by zeroes. A client sees the new size when it connects
+// again, see Retire.
 func (d *Disk) Resize(size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -35,7 +35,6 @@ func (d *Disk) Resize(size int64) error {
 	return nil
 }
 
-// Retire has flushes of clients that connected before the latest Resize mean nothing
-// from now on. An emulator flushes when it closes a connection, which is not the
-// guest's doing.
+// Retire makes flushes of clients that connected before the latest Resize have no effect.
+// An emulator flushes when it closes a connection, and that flush is not the guest's.
 func (d *Disk) Retire() { d.valid.Store(d.epoch.Load()) }

@@ -7,8 +7,8 @@ const (
 	spoolChunks = 16      // that wait to be written, at most
 )
 
-// spool appends to a file in the background, since the one who appends answers a
-// guest's request. It is made for one caller at a time.
+// spool appends to a file in the background, since a request of the guest waits for the
+// caller. One caller may use it at a time.
 type spool struct {
 	f    *os.File
 	cur  []byte
@@ -19,7 +19,8 @@ type spool struct {
 }
 
 func newSpool(f *os.File) *spool {
-	s := &spool{f: f, full: make(chan []byte, spoolChunks), free: make(chan []byte, spoolChunks+2), done: make(chan struct{})}
+	s := &spool{f: f, full: make(chan []byte, spoolChunks), free: make(chan []byte, spoolChunks+2),
+		done: make(chan struct{})}
 	go s.run()
 	return s
 }
@@ -39,8 +40,8 @@ func (s *spool) run() {
 	}
 }
 
-// append takes n bytes, which fill gives piece by piece; after an error of it the
-// spool is of no use. It waits while too much is to be written.
+// append appends n bytes, which it gets from fill piece by piece. After an error of fill
+// the spool must not be used. It waits while too much is queued.
 func (s *spool) append(n int64, fill func(p []byte) error) error {
 	for n > 0 {
 		if s.cur == nil {
@@ -65,7 +66,7 @@ func (s *spool) append(n int64, fill func(p []byte) error) error {
 	return nil
 }
 
-// finish writes the rest. Nothing may be appended any more.
+// finish writes the rest. append must not be called after it.
 func (s *spool) finish() error {
 	if s.cur != nil {
 		s.full <- s.cur

@@ -10,9 +10,8 @@ import (
 	"provium/internal/blockdev/crash"
 )
 
-// States are the contents that power cuts could have left on a disk, according
-// to a recording. It is safe for concurrent use, and of use until the recording
-// is closed.
+// States are the contents that power cuts could have left on a disk, according to a
+// recording. It is safe for concurrent use, and valid until the recording is closed.
 type States struct {
 	rec *Recording
 	at  []int64
@@ -30,10 +29,10 @@ type sum struct {
 	sum   uint64
 }
 
-// maxCovered bounds the memory that States take: some 24 bytes per sector.
+// maxCovered limits the memory of States, which is about 24 bytes per sector.
 const maxCovered = 1 << 25
 
-// States gives those of a recording that has ended and has everything.
+// States returns the states of a recording that has ended and is complete.
 func (r *Recording) States() (*States, error) {
 	r.mu.Lock()
 	ended, log, at := r.ended, slices.Clone(r.log), slices.Clone(r.at)
@@ -57,10 +56,10 @@ func (r *Recording) States() (*States, error) {
 	return s, s.fingerprint()
 }
 
-// Log is the recording's.
+// Log returns the log of the recording.
 func (s *States) Log() []crash.Op { return s.x.Log() }
 
-// fingerprint reads all data once.
+// fingerprint reads all data once, and computes the fingerprints of sectors.
 func (s *States) fingerprint() error {
 	n := s.x.Entries()
 	s.entries, s.base = make([]uint64, n), make([]uint64, n)
@@ -125,7 +124,7 @@ func (s *States) print(sector int64, p []byte) uint64 {
 	return h.Sum64()
 }
 
-// of is the fingerprint of a sector as write op, or -1 for none, has it.
+// of returns the fingerprint of a sector after write op, or with -1 before all writes.
 func (s *States) of(sector int64, op int) uint64 {
 	if op < 0 {
 		return s.base[s.x.Find(sector, 0)]
@@ -133,8 +132,8 @@ func (s *States) of(sector int64, op int) uint64 {
 	return s.entries[s.x.Find(sector, op)]
 }
 
-// Fingerprint is equal for states with equal contents, and for no others but by a
-// chance of one in 2^64.
+// Fingerprint returns a number that is equal for states with equal contents. For others
+// it is equal with a chance of one in 2^64.
 func (s *States) Fingerprint(st crash.State) uint64 {
 	log := s.Log()
 	flush := crash.SettledBefore(log, st.At)
@@ -188,7 +187,7 @@ func (s *States) readRun(op int, first, count int64, p []byte) error {
 	return err
 }
 
-// Content is what a disk can be made to have, see Disk.Load. It does not change.
+// Content is the content of one state, for Disk.Load. It does not change.
 type Content struct {
 	s *States
 	v *crash.View
@@ -208,7 +207,7 @@ func (c *Content) readAt(p []byte, off int64) error {
 	})
 }
 
-// errEnough ends a walk.
+// errEnough ends a walk over runs.
 var errEnough = errors.New("enough")
 
 func (c *Content) hole(off, limit int64) (hole bool, n int64) {
@@ -228,8 +227,8 @@ func (c *Content) retain() { c.s.rec.refs.Add(1) }
 
 func (c *Content) release() error { return c.s.rec.release() }
 
-// Load makes a disk, other than an image used in place, have a content of the
-// same size: all that it had is gone. What is written later stays in the disk.
+// Load replaces the contents of the disk, which must not be an image used in place and
+// must have the same size. Later writes go to the disk and not to c.
 func (d *Disk) Load(c *Content) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

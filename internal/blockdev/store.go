@@ -8,19 +8,19 @@ import (
 	"sync/atomic"
 )
 
-// store is the contents of a disk as they are on the medium. Offsets and lengths
-// are in bytes and lie within the disk; those of zero are whole sectors. It is
-// not safe for concurrent use, except that reads may overlap.
+// store is the contents of a disk as they are on the medium. Offsets and lengths are in
+// bytes and lie within the disk; those of zero are whole sectors. Reads may run at once;
+// all other calls must be alone.
 type store interface {
 	contents
 	writeAt(p []byte, off int64) error
 	zero(off, n int64) error
-	// flush has what was written where others see it.
+	// flush returns when other users of an image see what was written.
 	flush() error
 	// resize makes the contents longer by zeroes; size is in whole sectors.
 	resize(size int64) error
-	// seal gives the present contents as something that does not change any more,
-	// without copying them.
+	// seal returns the present contents as ones that do not change, without copying
+	// them.
 	seal() *stack
 	close() error
 }
@@ -28,21 +28,19 @@ type store interface {
 // contents are a store that is only read.
 type contents interface {
 	readAt(p []byte, off int64) error
-	// hole tells whether off is known to read as zeroes, and for how many bytes
+	// hole reports whether off is known to read as zeroes, and for how many bytes
 	// of at most limit the answer holds.
 	hole(off, limit int64) (bool, int64)
 }
 
-// source is contents that do not change, and that others may refer to as well. A
-// read that begins or ends within a sector is one of an image.
+// source is contents that do not change and may be shared; it counts its references.
 type source interface {
 	contents
 	retain()
 	release() error
 }
 
-// stack is a layer over contents that do not change. As a store it is a private
-// copy of base.
+// stack is a layer over contents that do not change: a private copy of base.
 type stack struct {
 	over *layer
 	base source // nil: zeroes
@@ -58,7 +56,7 @@ func (s *stack) below(p []byte, off int64) error {
 func (s *stack) readAt(p []byte, off int64) error { return s.over.read(p, off, s.below) }
 
 func (s *stack) writeAt(p []byte, off int64) error {
-	// Sectors that are covered in part keep the rest of what they had.
+	// A sector that is covered in part keeps the rest.
 	first, end := off/SectorSize*SectorSize, (off+int64(len(p))+SectorSize-1)/SectorSize*SectorSize
 	if first == off && end == off+int64(len(p)) {
 		return s.over.write(p, off)
@@ -89,8 +87,8 @@ func (s *stack) hole(off, limit int64) (bool, int64) {
 
 func (s *stack) flush() error { return nil }
 
-// resize has nothing to do but to say so: what no layer has is zeroes, also behind
-// the end of the base.
+// resize only sets the size: sectors that no layer has are zeroes, also behind the end of
+// the base.
 func (s *stack) resize(size int64) error {
 	s.over.size = size
 	return nil
@@ -111,17 +109,17 @@ func (s *stack) close() error {
 	return err
 }
 
-// inPlace is an image whose bytes are the disk's. What was sealed is kept for
-// those who have it before it is written over.
+// inPlace is an image that is written to. Before a write it copies for each view, that
+// is a snapshot, what the view does not have yet.
 type inPlace struct {
 	*imageFile
-	dir string // for what is kept
+	dir string // for the copies
 
 	mu    sync.RWMutex // reads of views against writes
 	views []*view
 }
 
-// view is what an image was at one moment.
+// view is a snapshot of an image.
 type view struct {
 	of   *inPlace
 	refs atomic.Int32
@@ -172,7 +170,7 @@ func (s *inPlace) seal() *stack {
 	return &stack{&layer{dir: s.dir, size: size}, v}
 }
 
-// close gives the image back; who has a view of it gets a copy of the rest.
+// close releases the image. Views of it get a copy of what they do not have.
 func (s *inPlace) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +185,7 @@ func (s *inPlace) close() error {
 	return errors.Join(append(errs, s.release())...)
 }
 
-// keep copies what a range of the image has and the view has not. Held: v.of.mu.
+// keep copies what a range of the image has and the view has not. The caller must hold v.of.mu.
 func (v *view) keep(off, n int64) error {
 	first, end := off/SectorSize*SectorSize, (off+n+SectorSize-1)/SectorSize*SectorSize
 	buf := make([]byte, min(end-first, chunkBytes))

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// place says where the contents of a sector are.
+// place is where the contents of a sector are.
 type place uint16
 
 const (
@@ -15,21 +15,21 @@ const (
 )
 
 const (
-	// chunkSectors is how many sectors share an entry of a table: 1 MiB.
+	// chunkSectors is the number of sectors that share an entry of a table: 1 MiB.
 	chunkSectors = 2048
 	chunkBytes   = chunkSectors * SectorSize
 )
 
-// table has the place of each sector. It costs nothing for what is absent and
-// little for large ranges of one kind. Its zero value holds nothing.
+// table has the place of each sector. It needs no memory for absent sectors, and little
+// for large ranges of one kind. In the zero value all are absent.
 type table struct {
 	chunks map[int64]chunk
-	// mine is the owner of the entries that may be changed in place. Without one,
-	// as after the map was copied, all are shared.
+	// mine is the owner of the entries that may be changed in place. If it is nil, as
+	// after the map was copied, all are shared.
 	mine *owner
 }
 
-// owner is somebody, told from others by address.
+// owner identifies a table by its address.
 type owner struct{ _ byte }
 
 // chunk describes chunkSectors sectors: all alike, or one by one.
@@ -43,7 +43,7 @@ func (t *table) empty() bool { return len(t.chunks) == 0 }
 
 func (t *table) clear() { t.chunks = nil }
 
-// set records n sectors from first on.
+// set sets the place of n sectors from first on.
 func (t *table) set(first, n int64, p place) {
 	if t.chunks == nil {
 		t.chunks = map[int64]chunk{}
@@ -77,7 +77,7 @@ func (t *table) set(first, n int64, p place) {
 	}
 }
 
-// each has the places one by one.
+// each returns the places one by one.
 func (c chunk) each() *[chunkSectors]place {
 	out := new([chunkSectors]place)
 	if c.sectors != nil {
@@ -90,8 +90,8 @@ func (c chunk) each() *[chunkSectors]place {
 	return out
 }
 
-// run tells the place of sector first, and how many sectors from there on, at
-// most limit, are alike.
+// run returns the place of sector first, and how many sectors from there on, at most
+// limit, have the same.
 func (t *table) run(first, limit int64) (p place, n int64) {
 	for n < limit {
 		index, at := (first+n)/chunkSectors, (first+n)%chunkSectors

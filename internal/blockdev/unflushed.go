@@ -10,19 +10,19 @@ import (
 	"provium/internal/blockdev/crash"
 )
 
-// unflushed knows the writes since the last flush one by one, so that a power
-// cut can keep some of them. The cache itself has only the latest content of a
-// sector: what a write replaces there is saved first.
+// unflushed has each write since the last flush, so that a power cut can keep some of
+// them. The cache has only the latest content of a sector: what a write replaces there
+// is saved first.
 type unflushed struct {
 	writes  []pendingWrite
 	files   []*blob  // with what was replaced
-	old     *os.File // the last of them, which is written to; nil while there is none
+	old     *os.File // the last of them, which is written to; nil if there is none
 	oldSize int64
 	covered int64 // sectors of all writes together
-	coarse  bool  // until the next flush they are not told apart
+	coarse  bool  // until the next flush they count as one write
 }
 
-// pendingWrite is one of them, in sectors.
+// pendingWrite is a write since the last flush, in sectors.
 type pendingWrite struct {
 	first, count int64
 	settled      bool // it is on the medium already: FUA, or a sector write
@@ -36,15 +36,15 @@ type savedRun struct {
 	at           int64 // in it; -1 for zeroes
 }
 
-// The cache is taken as one write, up to the next flush, once it would cost more
-// than this to tell its writes apart.
+// Limits of an unflushed. Beyond them the cache counts as one write up to the next
+// flush.
 const (
 	maxUnflushed = 1 << 17  // writes
 	maxReplaced  = 32 << 20 // bytes that later writes replaced
 	maxSectors   = 1 << 22  // of all writes together
 )
 
-// note is to be called before a write of whole sectors changes the cache.
+// note must be called before a write of whole sectors changes the cache.
 func (u *unflushed) note(cache *layer, dir string, off, n int64, settled bool) error {
 	if u.coarse {
 		return nil
@@ -75,7 +75,7 @@ func (u *unflushed) note(cache *layer, dir string, off, n int64, settled bool) e
 	return err
 }
 
-// dropLast takes back what was noted last: the write did not come about.
+// dropLast undoes the last note, for a write that failed.
 func (u *unflushed) dropLast() {
 	if n := len(u.writes); n > 0 && !u.coarse {
 		u.covered -= u.writes[n-1].count
@@ -115,7 +115,7 @@ func copyRange(from *blob, at, n int64, to *os.File, toAt int64) error {
 	return nil
 }
 
-// forget makes one write of all that is in the cache, or nothing of an empty one.
+// forget drops all writes: what is in the cache counts as one write.
 func (u *unflushed) forget() {
 	u.covered, u.coarse = 0, false
 	u.writes = u.writes[:0]
@@ -132,13 +132,13 @@ func (u *unflushed) forget() {
 	u.oldSize = 0
 }
 
-// seal gives what is known now. What comes goes to another file.
+// seal returns a copy that does not change. Later writes are saved in another file.
 func (u *unflushed) seal() unflushed {
 	u.old, u.oldSize = nil, 0
 	return u.copy()
 }
 
-// copy gives what a sealed one knows.
+// copy returns a copy of u, which must be sealed.
 func (u *unflushed) copy() unflushed {
 	out := unflushed{writes: slices.Clone(u.writes), files: slices.Clone(u.files), covered: u.covered, coarse: u.coarse}
 	for _, b := range out.files {
@@ -156,7 +156,7 @@ func (u *unflushed) close() error {
 	return errors.Join(errs...)
 }
 
-// Keep says what a power cut keeps of the writes that were not flushed.
+// Keep is what a power cut keeps of the writes that were not flushed.
 type Keep string
 
 // What a power cut can keep.
@@ -164,30 +164,30 @@ const (
 	KeepNone   Keep = "none"
 	KeepAll    Keep = "all"
 	KeepPrefix Keep = "prefix" // the first ones
-	KeepRandom Keep = "random" // any, chosen by chance
+	KeepRandom Keep = "random" // some, chosen at random
 )
 
-// Keeps lists them.
+// Keeps lists the values of Keep.
 func Keeps() []Keep { return []Keep{KeepNone, KeepAll, KeepPrefix, KeepRandom} }
 
-// Cut is how a power cut is to go. Its zero value keeps nothing.
+// Cut are the options of a power cut. Its zero value keeps nothing.
 type Cut struct {
 	Keep  Keep // "" is KeepNone
 	Seed  uint64
-	Count int64 // for KeepPrefix: how many writes; -1 leaves it to chance
+	Count int64 // for KeepPrefix: how many writes; -1 is a random number
 	Torn  bool  // writes may be kept in part, down to a sector; the last one of a prefix is
 }
 
 // CutResult is what a power cut did.
 type CutResult struct {
-	Unflushed   int   // writes there were; what cannot be told apart is one
+	Unflushed   int   // number of writes; those of a coarse cache count as one
 	Kept        int   // of them, also those that were kept in part
 	Torn        int   // of those, the ones in part
 	KeptSectors int64 // that now have what an un-flushed write wrote
 }
 
-// PowerCut loses what was not flushed, except for what c keeps. Until PowerOn the
-// disk can be read but not changed.
+// PowerCut drops what was not flushed, except for what c keeps. Until PowerOn writes and
+// flushes fail.
 func (d *Disk) PowerCut(c Cut) (CutResult, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -207,7 +207,7 @@ func (d *Disk) PowerCut(c Cut) (CutResult, error) {
 	return r, err
 }
 
-// keep writes to the medium what a power cut keeps. Held: d.mu.
+// keep writes to the medium what a power cut keeps. The caller must hold d.mu.
 func (d *Disk) keep(c Cut) (r CutResult, err error) {
 	u := &d.unflushed
 	var log []crash.Op
@@ -255,8 +255,8 @@ func (d *Disk) keep(c Cut) (r CutResult, err error) {
 	return r, err
 }
 
-// choose says what a power cut keeps, and whether it keeps what is older than
-// the log, if there is such.
+// choose returns what a power cut keeps, and whether it keeps what is older than the
+// log, if older is set.
 func choose(c Cut, log []crash.Op, pending []int, older bool) (pieces []crash.Piece, withOlder bool) {
 	r := rand.New(rand.NewPCG(c.Seed, 0))
 	whole := func(n int) {
@@ -317,8 +317,8 @@ func (s *sectorSet) held(first, count int64, visit func(first, count int64) erro
 	return nil
 }
 
-// olderThan are the sectors of which the cache had something before the writes
-// that it knows one by one.
+// olderThan returns the sectors that were in the cache before the first of the writes in
+// the log.
 func (d *Disk) olderThan(x *crash.Index) *sectorSet {
 	s := &sectorSet{}
 	_ = d.cache.table.held(d.size.Load()/SectorSize, func(first, n int64, _ place) error {
@@ -342,7 +342,7 @@ func (d *Disk) olderThan(x *crash.Index) *sectorSet {
 	return s
 }
 
-// before is what the cache had of a sector before the write.
+// before returns what the cache had of a sector before the write.
 func (w *pendingWrite) before(sector int64) (savedRun, bool) {
 	i, found := slices.BinarySearchFunc(w.saved, sector, func(r savedRun, s int64) int {
 		switch {
@@ -359,8 +359,8 @@ func (w *pendingWrite) before(sector int64) (savedRun, bool) {
 	return w.saved[i], true
 }
 
-// restore writes to the medium what write op, or with -1 what came before all,
-// put into some sectors. Held: d.mu.
+// restore writes some sectors to the medium as write op left them, or with -1 as they
+// were before all writes. The caller must hold d.mu.
 func (d *Disk) restore(x *crash.Index, op int, first, count int64) error {
 	for count > 0 {
 		// The next write of a sector saved it; without one the cache has it.
@@ -389,7 +389,7 @@ func (d *Disk) restore(x *crash.Index, op int, first, count int64) error {
 	return nil
 }
 
-// settled writes to the medium what the cache has in one place. Held: d.mu.
+// settled writes to the medium a range that is in one place of the cache. The caller must hold d.mu.
 func (d *Disk) settled(p place, off, n int64) error {
 	if p == zeroed {
 		return d.medium.zero(off, n)

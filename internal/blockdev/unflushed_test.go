@@ -78,9 +78,11 @@ func TestPowerCutKeepsWhatIsPermitted(t *testing.T) {
 			case k == 1:
 				must(t, d.WriteSectors(ctx, first, block(note(crash.Op{First: first, Count: n, FUA: true}), int(n))))
 			case k == 2:
-				must(t, d.guestWrite(ctx, block(note(crash.Op{First: first, Count: n, FUA: true}), int(n)), first*SectorSize, true))
+				must(t, d.guestWrite(ctx, block(note(crash.Op{First: first, Count: n, FUA: true}), int(n)),
+					first*SectorSize, true))
 			default:
-				must(t, d.guestWrite(ctx, block(note(crash.Op{First: first, Count: n}), int(n)), first*SectorSize, false))
+				must(t, d.guestWrite(ctx, block(note(crash.Op{First: first, Count: n}), int(n)), first*SectorSize,
+					false))
 			}
 		}
 		if seed%5 == 0 {
@@ -120,7 +122,8 @@ func TestPowerCutKeepsWhatIsPermitted(t *testing.T) {
 				owned[newer[len(newer)-1]]++
 			}
 			if !ok {
-				t.Fatalf("seed %d, %+v: sector %d has write %d, settled is %d and then came %v", seed, c, s, got, settled, newer)
+				t.Fatalf("seed %d, %+v: sector %d has write %d, settled is %d and then came %v", seed, c, s, got,
+					settled, newer)
 			}
 		}
 		for i, n := range kept {

@@ -125,7 +125,8 @@ func (e *ParseError) Error() string {
 	var de *toml.DecodeError
 	if errors.As(e.Err, &de) {
 		line, col := de.Position()
-		return fmt.Sprintf("parse `%s`: line %d, column %d: %s", e.Path, line, col, strings.TrimPrefix(de.Error(), "toml: "))
+		return fmt.Sprintf("parse `%s`: line %d, column %d: %s", e.Path, line, col,
+			strings.TrimPrefix(de.Error(), "toml: "))
 	}
 	return fmt.Sprintf("parse `%s`: %s", e.Path, strings.TrimPrefix(e.Err.Error(), "toml: "))
 }

@@ -85,8 +85,10 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 		Profiles: map[string]Profile{
 			"full": {
 				Name: "full", Dir: "/proj", Kernel: "/proj/out/arch/x86/boot/bzImage", Initrd: "/proj/initrd.img",
-				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios", AgentOverlayPath: "/proj/overlay.cpio.gz",
-				Build: "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc", Accel: "tcg",
+				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios",
+				AgentOverlayPath: "/proj/overlay.cpio.gz",
+				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
+				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
 				Disks: []Disk{
 					{ID: "data", Path: "/proj/a.img", ReadOnly: true},
@@ -132,7 +134,8 @@ func TestForcedKernel(t *testing.T) {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
-	if c := mustParse(t, "[profiles.tree]\nroot = \"deb\"\n", testEnv); c.Profiles["tree"].Root != "/proj/deb" || c.Profiles["tree"].KernelForced {
+	if c := mustParse(t, "[profiles.tree]\nroot = \"deb\"\n", testEnv); c.Profiles["tree"].Root != "/proj/deb" ||
+		c.Profiles["tree"].KernelForced {
 		t.Errorf("unforced: %+v", c.Profiles["tree"])
 	}
 }
@@ -140,45 +143,62 @@ func TestForcedKernel(t *testing.T) {
 func TestInvalid(t *testing.T) {
 	const p = "[profiles.p]\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"guest_os":        {p + "guest_os = 'bsd'", "invalid config in `/proj/provium.toml`: profile `p` has guest_os = `bsd`, only `linux` and `peios` are supported (line 2)"},
-		"blank cmdline":   {p + "cmdline = ' '", "profile `p` has empty cmdline (line 2)"},
-		"no cmdline":      {p + "kernel = 'k'", "profile `p` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file (line 1)"},
-		"top level":       {"\n\nx = 1", "unknown key `x` in the top level (valid: provium, profiles) (line 3)"},
-		"general key":     {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir, cache_max_size, oops_patterns, oops_ignore); did you mean `roots`? (line 2)"},
-		"profile key":     {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'", "unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},
-		"suggestion":      {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},
-		"dotted key":      {"profiles.p.accel = 'hvf'", "profile `p` accel: unknown value `hvf` (valid: auto, kvm, tcg) (line 1)"},
-		"inline table":    {"\nprofiles = { p = { accel = 'hvf' } }", "(line 2)"},
-		"wrong type":      {p + "boot_cache = 'yes'", "profile `p` boot_cache: expected true or false, got a string (line 2)"},
-		"date":            {p + "machine = 2020-01-01", "expected a string, got a date or time"},
-		"profile type":    {"[profiles]\np = 1", "[profiles] p: expected a table [profiles.p], got an integer (line 2)"},
-		"profile name":    {"[profiles.'../x']", "profile name `../x` is not valid"},
-		"empty name":      {"[profiles.'']", "profile name `` is not valid"},
-		"transport":       {p + "transport = 'tcp'", "unknown value `tcp` (valid: virtio-serial, vsock)"},
-		"roots":           {"[provium]\nroots = 'tests'", "[provium] roots: expected an array of strings, got a string"},
-		"root entry":      {"[provium]\nroots = ['a', 1]", "[provium] roots: entry 2: expected a string, got an integer"},
-		"empty path":      {"[provium]\nroots = ['']", "entry 1: expected a path, got an empty string"},
-		"NUL path":        {p + `initrd = "a\u0000b"`, "contains a NUL byte"},
-		"misplaced out":   {p + "build_out = '{out}/x'", "`{out}` has no meaning"},
-		"pattern":         {"[provium]\noops_patterns = ['a(']", "[provium] oops_patterns: `a(` is no regular expression: "},
-		"empty pattern":   {"[provium]\noops_ignore = ['']", "entry 1: an empty pattern matches every line"},
-		"size text":       {"[provium]\ncache_max_size = '2X'", "[provium] cache_max_size: size: cannot parse `2X`"},
-		"size unit":       {"[provium]\ncache_max_size = '20'", "cannot parse `20` (a string needs K, M, G or T"},
-		"size zero":       {"[provium]\ncache_max_size = 0", "expected a positive number of bytes, got 0"},
-		"size float":      {"[provium]\ncache_max_size = 1.5", "got a float"},
-		"timeout":         {p + "agent_boot_timeout = 0", "expected a positive number of seconds, got 0"},
-		"timeout NaN":     {p + "agent_boot_timeout = nan", "expected a positive number of seconds, got NaN"},
-		"timeout inf":     {p + "agent_boot_timeout = inf", "expected a positive number of seconds, at most 1000000, got +Inf"},
+		"guest_os": {p + "guest_os = 'bsd'", "invalid config in `/proj/provium.toml`: profile `p` has " +
+			"guest_os = `bsd`, only `linux` and `peios` are supported (line 2)"},
+		"blank cmdline": {p + "cmdline = ' '", "profile `p` has empty cmdline (line 2)"},
+		"no cmdline": {p + "kernel = 'k'",
+			"profile `p` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file (line 1)"},
+		"top level": {"\n\nx = 1", "unknown key `x` in the top level (valid: provium, profiles) (line 3)"},
+		"general key": {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir, " +
+			"cache_max_size, oops_patterns, oops_ignore); did you mean `roots`? (line 2)"},
+		"profile key": {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'",
+			"unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},
+		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},
+		"dotted key": {"profiles.p.accel = 'hvf'",
+			"profile `p` accel: unknown value `hvf` (valid: auto, kvm, tcg) (line 1)"},
+		"inline table": {"\nprofiles = { p = { accel = 'hvf' } }", "(line 2)"},
+		"wrong type": {p + "boot_cache = 'yes'",
+			"profile `p` boot_cache: expected true or false, got a string (line 2)"},
+		"date": {p + "machine = 2020-01-01", "expected a string, got a date or time"},
+		"profile type": {"[profiles]\np = 1",
+			"[profiles] p: expected a table [profiles.p], got an integer (line 2)"},
+		"profile name": {"[profiles.'../x']", "profile name `../x` is not valid"},
+		"empty name":   {"[profiles.'']", "profile name `` is not valid"},
+		"transport":    {p + "transport = 'tcp'", "unknown value `tcp` (valid: virtio-serial, vsock)"},
+		"roots": {"[provium]\nroots = 'tests'",
+			"[provium] roots: expected an array of strings, got a string"},
+		"root entry": {"[provium]\nroots = ['a', 1]",
+			"[provium] roots: entry 2: expected a string, got an integer"},
+		"empty path":    {"[provium]\nroots = ['']", "entry 1: expected a path, got an empty string"},
+		"NUL path":      {p + `initrd = "a\u0000b"`, "contains a NUL byte"},
+		"misplaced out": {p + "build_out = '{out}/x'", "`{out}` has no meaning"},
+		"pattern": {"[provium]\noops_patterns = ['a(']",
+			"[provium] oops_patterns: `a(` is no regular expression: "},
+		"empty pattern": {"[provium]\noops_ignore = ['']", "entry 1: an empty pattern matches every line"},
+		"size text":     {"[provium]\ncache_max_size = '2X'", "[provium] cache_max_size: size: cannot parse `2X`"},
+		"size unit":     {"[provium]\ncache_max_size = '20'", "cannot parse `20` (a string needs K, M, G or T"},
+		"size zero":     {"[provium]\ncache_max_size = 0", "expected a positive number of bytes, got 0"},
+		"size float":    {"[provium]\ncache_max_size = 1.5", "got a float"},
+		"timeout":       {p + "agent_boot_timeout = 0", "expected a positive number of seconds, got 0"},
+		"timeout NaN":   {p + "agent_boot_timeout = nan", "expected a positive number of seconds, got NaN"},
+		"timeout inf": {p + "agent_boot_timeout = inf",
+			"expected a positive number of seconds, at most 1000000, got +Inf"},
 		"timeout text":    {p + "agent_boot_timeout = '3s'", "expected a positive number of seconds, got a string"},
 		"module":          {p + "modules = ['']", "entry 1: expected a name"},
 		"kernel and root": {p + "kernel = 'k'\nroot = 'r'\ncmdline = 'x'", "profile `p` has both kernel and root"},
-		"disk kinds":      {p + "disks = [{path = 'a', scratch = '1M'}]", "profile `p` disks[1]: exactly one of path, scratch and template is needed, given are path and scratch (line 2)"},
-		"disk none":       {p + "disks = [{id = 'a'}]", "exactly one of path, scratch and template is needed, none is given"},
-		"disk key":        {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template, id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache); did you mean `path`?"},
-		"disk type":       {p + "disks = ['a']", "disks[1]: expected a table, got a string"},
-		"disk id":         {p + "[[profiles.p.disks]]\npath = 'a'\nid='x'\n[[profiles.p.disks]]\npath = 'b'\nid='x'", "disks[2]: id `x` is used twice"},
-		"from_dir":        {"[profiles]\nfrom_dir = '/does/not/exist'", "[profiles] from_dir: open /does/not/exist"},
-		"from_dir type":   {"[profiles]\nfrom_dir = 1", "[profiles] from_dir: expected a string, got an integer (line 2)"},
+		"disk kinds": {p + "disks = [{path = 'a', scratch = '1M'}]", "profile `p` disks[1]: exactly one of " +
+			"path, scratch and template is needed, given are path and scratch (line 2)"},
+		"disk none": {p + "disks = [{id = 'a'}]",
+			"exactly one of path, scratch and template is needed, none is given"},
+		"disk key": {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template, " +
+			"id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache); did you " +
+			"mean `path`?"},
+		"disk type": {p + "disks = ['a']", "disks[1]: expected a table, got a string"},
+		"disk id": {p + "[[profiles.p.disks]]\npath = 'a'\nid='x'\n[[profiles.p.disks]]\npath = 'b'\nid='x'",
+			"disks[2]: id `x` is used twice"},
+		"from_dir": {"[profiles]\nfrom_dir = '/does/not/exist'", "[profiles] from_dir: open /does/not/exist"},
+		"from_dir type": {"[profiles]\nfrom_dir = 1",
+			"[profiles] from_dir: expected a string, got an integer (line 2)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parseText(t, c.text, testEnv)
@@ -186,7 +206,8 @@ func TestInvalid(t *testing.T) {
 			if !errors.As(err, &invalid) {
 				t.Fatalf("got %v", err)
 			}
-			if !strings.HasPrefix(err.Error(), "invalid config in `/proj/provium.toml`: ") || !strings.Contains(err.Error(), c.want) {
+			if !strings.HasPrefix(err.Error(), "invalid config in `/proj/provium.toml`: ") ||
+				!strings.Contains(err.Error(), c.want) {
 				t.Errorf("got  %v\nwant %s", err, c.want)
 			}
 		})
@@ -219,7 +240,8 @@ func TestParseErrors(t *testing.T) {
 func TestProfilesFromDir(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, FileName), "[profiles]\nfrom_dir = 'profiles'\n[profiles.own]\n")
-	write(t, filepath.Join(dir, "profiles/mine/profile.provium.toml"), "kernel = 'k'\ncmdline = 'quiet'\nbuild = 'make'\nbuild_out = 'o'\n")
+	write(t, filepath.Join(dir, "profiles/mine/profile.provium.toml"),
+		"kernel = 'k'\ncmdline = 'quiet'\nbuild = 'make'\nbuild_out = 'o'\n")
 	write(t, filepath.Join(dir, "profiles/other/README"), "no profile")
 	write(t, filepath.Join(dir, "profiles/file"), "no directory")
 	c, err := Load(filepath.Join(dir, FileName), testEnv)
@@ -230,7 +252,8 @@ func TestProfilesFromDir(t *testing.T) {
 		t.Fatalf("profiles %q", got)
 	}
 	mine, at := c.Profiles["mine"], filepath.Join(dir, "profiles/mine")
-	if mine.Name != "mine" || mine.Dir != at || mine.Kernel != filepath.Join(at, "k") || mine.BuildOut != filepath.Join(at, "o") {
+	if mine.Name != "mine" || mine.Dir != at || mine.Kernel != filepath.Join(at, "k") ||
+		mine.BuildOut != filepath.Join(at, "o") {
 		t.Errorf("%+v", mine)
 	}
 
@@ -242,11 +265,13 @@ func TestProfilesFromDir(t *testing.T) {
 	bad := filepath.Join(dir, "profiles/own/profile.provium.toml")
 	write(t, bad, "\naccel = 'x'")
 	if _, err := Load(filepath.Join(dir, FileName), testEnv); err == nil ||
-		err.Error() != "invalid config in `"+bad+"`: profile `own` accel: unknown value `x` (valid: auto, kvm, tcg) (line 2)" {
+		err.Error() != "invalid config in `"+bad+
+			"`: profile `own` accel: unknown value `x` (valid: auto, kvm, tcg) (line 2)" {
 		t.Errorf("invalid: %v", err)
 	}
 	write(t, bad, "=")
-	if _, err := Load(filepath.Join(dir, FileName), testEnv); err == nil || !strings.HasPrefix(err.Error(), "parse `"+bad+"`: line 1") {
+	if _, err := Load(filepath.Join(dir, FileName), testEnv); err == nil ||
+		!strings.HasPrefix(err.Error(), "parse `"+bad+"`: line 1") {
 		t.Errorf("no TOML: %v", err)
 	}
 }
@@ -254,12 +279,14 @@ func TestProfilesFromDir(t *testing.T) {
 func TestFindAndRead(t *testing.T) {
 	dir := t.TempDir()
 	deep := filepath.Join(dir, "a/b")
-	if err := os.MkdirAll(filepath.Join(deep, FileName), 0o755); err != nil { // a directory of that name is none
+	// a directory of that name is no configuration
+	if err := os.MkdirAll(filepath.Join(deep, FileName), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Find(deep)
 	var re *ReadError
-	if !errors.As(err, &re) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no such file, nor in a directory above; `provium init` writes one") {
+	if !errors.As(err, &re) || !errors.Is(err, fs.ErrNotExist) ||
+		!strings.Contains(err.Error(), "no such file, nor in a directory above; `provium init` writes one") {
 		t.Errorf("none: %v", err)
 	}
 	path := filepath.Join(dir, FileName)
@@ -269,27 +296,31 @@ func TestFindAndRead(t *testing.T) {
 	}
 
 	missing := filepath.Join(dir, "x.toml")
-	if _, err := Load(missing, testEnv); err == nil || !strings.HasPrefix(err.Error(), "read `"+missing+"`: no such file; ") {
+	if _, err := Load(missing, testEnv); err == nil || !strings.HasPrefix(err.Error(), "read `"+missing+
+		"`: no such file; ") {
 		t.Errorf("missing: %v", err)
 	}
 	if _, err := Load(dir, testEnv); err == nil || err.Error() != "read `"+dir+"`: is a directory" {
 		t.Errorf("directory: %v", err)
 	}
 	write(t, missing, strings.Repeat("#", maxFileSize+1))
-	if _, err := Load(missing, testEnv); err == nil || !strings.Contains(err.Error(), "more than 4 MiB are no configuration") {
+	if _, err := Load(missing, testEnv); err == nil || !strings.Contains(err.Error(),
+		"more than 4 MiB are no configuration") {
 		t.Errorf("too large: %v", err)
 	}
 }
 
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
-		"1": 1, "4096": 4096, "1K": 1 << 10, "512M": 512 << 20, "2G": 2 << 30, "1T": 1 << 40, "0.5K": 512, "1.5G": 3 << 29, "8191T": 8191 << 40,
+		"1": 1, "4096": 4096, "1K": 1 << 10, "512M": 512 << 20, "2G": 2 << 30, "1T": 1 << 40, "0.5K": 512,
+		"1.5G": 3 << 29, "8191T": 8191 << 40,
 	} {
 		if got, err := ParseSize(text); err != nil || got != want {
 			t.Errorf("%q: %d, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "0", "0G", "-1", "+1", "2X", "2k", "2 G", " 2G", "G", ".", "1e3", "0x10", "1_0", "nan", "inf", "1.5", "0.3K", "2GB", "9999999T", "1.2.3G"} {
+	for _, text := range []string{"", "0", "0G", "-1", "+1", "2X", "2k", "2 G", " 2G", "G", ".", "1e3", "0x10", "1_0",
+		"nan", "inf", "1.5", "0.3K", "2GB", "9999999T", "1.2.3G"} {
 		if got, err := ParseSize(text); err == nil || !strings.Contains(err.Error(), "`"+text+"`") {
 			t.Errorf("%q: %d, %v", text, got, err)
 		}
@@ -298,14 +329,16 @@ func TestParseSize(t *testing.T) {
 
 func TestParseDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
-		"0": 0, "0s": 0, "300": 300 * time.Second, "5s": 5 * time.Second, "500ms": 500 * time.Millisecond, "2m": 2 * time.Minute,
+		"0": 0, "0s": 0, "300": 300 * time.Second, "5s": 5 * time.Second, "500ms": 500 * time.Millisecond,
+		"2m": 2 * time.Minute,
 		"1h": time.Hour, "1.5s": 1500 * time.Millisecond, "0.1ms": 100 * time.Microsecond, "0.0000000001ms": 1,
 	} {
 		if got, err := ParseDuration(text); err != nil || got != want {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "s", "-1", "-1s", "5 s", "1d", "1.5", "1e3s", "nan", "inf", "infs", "0x1s", "99999999h", "5S"} {
+	for _, text := range []string{"", "s", "-1", "-1s", "5 s", "1d", "1.5", "1e3s", "nan", "inf", "infs", "0x1s",
+		"99999999h", "5S"} {
 		if got, err := ParseDuration(text); err == nil || !strings.Contains(err.Error(), "`"+text+"`") {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
@@ -317,7 +350,8 @@ func TestParseDuration(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(""))
 	f.Add([]byte("[provium]\nroots = ['tests']\ncache_max_size = '1.5G'\noops_patterns = ['x']\n"))
-	f.Add([]byte("[profiles.p]\nkernel = '{out}/k'\ncmdline = 'quiet'\ndisks = [{scratch = '1M'}, {path = 'x', id = 'd'}]\nagent_boot_timeout = 1e-9\n"))
+	f.Add([]byte("[profiles.p]\nkernel = '{out}/k'\ncmdline = 'quiet'\ndisks = [{scratch = '1M'}, {path = 'x', id = " +
+		"'d'}]\nagent_boot_timeout = 1e-9\n"))
 	f.Add([]byte("profiles = { p = { kernal = 1 } }\n"))
 	f.Add([]byte("[profiles.'a.b']\n[[profiles.'a.b'.disks]]\npath = 1\n"))
 	f.Add([]byte("[profiles]\nfrom_dir = '/none'\n"))

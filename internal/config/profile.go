@@ -23,7 +23,8 @@ func readProfile(name, key string, table map[string]any, dir string, env Env) (P
 }
 
 func readProfileTable(name, full string, table map[string]any, dir string, env Env) (Profile, error) {
-	p := Profile{Name: name, Dir: dir, GuestOS: "linux", InjectAgent: true, Accel: "auto", BootCache: true, Transport: "virtio-serial"}
+	p := Profile{Name: name, Dir: dir, GuestOS: "linux", InjectAgent: true, Accel: "auto", BootCache: true,
+		Transport: "virtio-serial"}
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		// It names directories below the cache.
 		return p, fmt.Errorf("profile name `%s` is not valid: it must not be empty, `.` or `..`, or contain `/`", name)
@@ -110,7 +111,8 @@ func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 	case given:
 		p.Cmdline = &cmdline
 	case p.CmdlineFile == "" && p.Kernel != "":
-		return fmt.Errorf("profile `%s` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file", p.Name)
+		return fmt.Errorf("profile `%s` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file",
+			p.Name)
 	}
 	return nil
 }
@@ -165,7 +167,8 @@ func readDisk(v any, at base) (Disk, error) {
 		return d, errors.New("format: a scratch disk has none")
 	}
 	if d.PhysicalBlock != 0 && d.PhysicalBlock < d.LogicalBlock {
-		return d, fmt.Errorf("physical_block_size %d is less than logical_block_size %d", d.PhysicalBlock, d.LogicalBlock)
+		return d, fmt.Errorf("physical_block_size %d is less than logical_block_size %d", d.PhysicalBlock,
+			d.LogicalBlock)
 	}
 	switch len(given) {
 	case 1:
@@ -173,5 +176,6 @@ func readDisk(v any, at base) (Disk, error) {
 	case 0:
 		return d, errors.New("exactly one of path, scratch and template is needed, none is given")
 	}
-	return d, fmt.Errorf("exactly one of path, scratch and template is needed, given are %s", strings.Join(given, " and "))
+	return d, fmt.Errorf("exactly one of path, scratch and template is needed, given are %s",
+		strings.Join(given, " and "))
 }

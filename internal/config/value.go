@@ -197,7 +197,8 @@ func (b base) resolve(s string) (string, error) {
 		return "", fmt.Errorf("path %q contains a NUL byte", s)
 	case strings.Contains(s, outMark):
 		if b.out == "" {
-			return "", fmt.Errorf("`%s` has no meaning in `%s`; it stands for build_out in build and in a profile's other paths", outMark, s)
+			return "", fmt.Errorf("`%s` has no meaning in `%s`; it stands for build_out in build and in a "+
+				"profile's other paths", outMark, s)
 		}
 		s = strings.ReplaceAll(s, outMark, b.out)
 	case s == "~" || strings.HasPrefix(s, "~/"):
@@ -253,7 +254,8 @@ func sizeInto(to *int64) func(any) error {
 			return nil
 		case string:
 			if v != "" && !strings.ContainsRune(sizeUnits, rune(v[len(v)-1])) {
-				return fmt.Errorf("size: cannot parse `%s` (a string needs K, M, G or T, as in \"512M\"; an integer is bytes)", v)
+				return fmt.Errorf("size: cannot parse `%s` (a string needs K, M, G or T, as in \"512M\"; an "+
+					"integer is bytes)", v)
 			}
 			n, err := ParseSize(v)
 			if err == nil {
@@ -306,7 +308,8 @@ func ParseDuration(s string) (time.Duration, error) {
 	}
 	n, ok := parseDecimal(digits)
 	if !ok || bare && strings.Contains(s, ".") {
-		return 0, fmt.Errorf("duration: cannot parse `%s` (a whole number of seconds, or a number with ms, s, m or h)", s)
+		return 0, fmt.Errorf("duration: cannot parse `%s` (a whole number of seconds, or a number with ms, s, m or h)",
+			s)
 	}
 	d := n * float64(unit)
 	switch {

@@ -196,7 +196,7 @@ func (d *Detector) continued(line []byte) {
 	d.judge(line, parse(line))
 }
 
-// isWrapWidth tells whether a terminal may have broken a line of n columns.
+// isWrapWidth reports whether a terminal may have broken a line of n columns.
 func isWrapWidth(n int) bool { return n == 60 || n == 80 }
 
 func (d *Detector) judge(line []byte, m message) {
@@ -239,7 +239,7 @@ func matches(list []*regexp.Regexp, line, text []byte) bool {
 	return false
 }
 
-// absorbs tells whether a title belongs to the report that is open: a page
+// absorbs reports whether a title belongs to the report that is open: a page
 // fault goes on with "Oops: 0000 [#1]", "kernel BUG at" with "invalid opcode",
 // and a line of another console repeats the one before.
 func (d *Detector) absorbs(k Kind, text []byte) bool {

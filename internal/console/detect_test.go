@@ -27,7 +27,8 @@ func describe(findings []Finding) string {
 	var b strings.Builder
 	for _, f := range findings {
 		lines := strings.Split(strings.TrimSuffix(f.Excerpt, "\n"), "\n")
-		fmt.Fprintf(&b, "%s | %s\n\tpanic %v, %d lines, to %q\n", f.Kind, f.Title, f.Panic, len(lines), lines[len(lines)-1])
+		fmt.Fprintf(&b, "%s | %s\n\tpanic %v, %d lines, to %q\n", f.Kind, f.Title, f.Panic, len(lines),
+			lines[len(lines)-1])
 	}
 	if len(findings) == 0 {
 		return "nothing\n"
@@ -159,19 +160,27 @@ func TestRules(t *testing.T) {
 		}
 		return l
 	}
-	oops := "[    1.000000] BUG: unable to handle page fault for address: 0\n[    1.000001] Oops: 0000 [#1] SMP\n[    1.000002] ---[ end trace 0 ]---\n"
+	oops := "[    1.000000] BUG: unable to handle page fault for address: 0\n" +
+		"[    1.000001] Oops: 0000 [#1] SMP\n[    1.000002] ---[ end trace 0 ]---\n"
 	for _, tc := range []struct {
 		name, log string
 		rules     Rules
 		want      string
 	}{
-		{"extra", "[    1.000000] demo: ring corrupt\n", Rules{Extra: re("ring corrupt")}, "pattern | demo: ring corrupt | false\n"},
-		{"extra anchored behind the stamp", "[    1.000000] demo: ring corrupt\n", Rules{Extra: re("^demo: ")}, "pattern | demo: ring corrupt | false\n"},
-		{"extra anchored before the stamp", "[    1.000000] demo: ring corrupt\n", Rules{Extra: re(`^\[ +1\.0+\] demo`)}, "pattern | demo: ring corrupt | false\n"},
-		{"extra keeps the kind of known ones", oops, Rules{Extra: re("BUG")}, "BUG | BUG: unable to handle page fault for address: 0 | false\n"},
-		{"warning made a failure", "[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2\n[    1.000001] ---[ end trace 0 ]---\n", Rules{Extra: re("^WARNING: CPU")}, "pattern | WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2 | false\n"},
+		{"extra", "[    1.000000] demo: ring corrupt\n", Rules{Extra: re("ring corrupt")},
+			"pattern | demo: ring corrupt | false\n"},
+		{"extra anchored behind the stamp", "[    1.000000] demo: ring corrupt\n", Rules{Extra: re("^demo: ")},
+			"pattern | demo: ring corrupt | false\n"},
+		{"extra anchored before the stamp", "[    1.000000] demo: ring corrupt\n",
+			Rules{Extra: re(`^\[ +1\.0+\] demo`)}, "pattern | demo: ring corrupt | false\n"},
+		{"extra keeps the kind of known ones", oops, Rules{Extra: re("BUG")},
+			"BUG | BUG: unable to handle page fault for address: 0 | false\n"},
+		{"warning made a failure",
+			"[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2\n[    1.000001] ---[ end trace 0 ]---\n",
+			Rules{Extra: re("^WARNING: CPU")}, "pattern | WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2 | false\n"},
 		{"ignored with its report", oops, Rules{Ignore: re("page fault for address: 0$")}, ""},
-		{"ignored, then another", oops + "[    2.000000] BUG: unable to handle page fault for address: 1\n", Rules{Ignore: re("address: 0$")}, "BUG | BUG: unable to handle page fault for address: 1 | false\n"},
+		{"ignored, then another", oops + "[    2.000000] BUG: unable to handle page fault for address: 1\n",
+			Rules{Ignore: re("address: 0$")}, "BUG | BUG: unable to handle page fault for address: 1 | false\n"},
 		{"ignored panic", "[    1.000000] Kernel panic - not syncing: x\n", Rules{Ignore: re("^Kernel panic")}, ""},
 		{"ignore beats extra", "demo: x\n", Rules{Extra: re("demo"), Ignore: re("x$")}, ""},
 	} {
@@ -256,7 +265,8 @@ func FuzzDetector(f *testing.F) {
 			t.Fatalf("whole:\n%sin parts:\n%s", describe(whole), describe(parts))
 		}
 		for _, f := range whole {
-			if f.Title == "" || strings.ContainsAny(f.Title, "\n\x1b") || len(f.Title) > maxTitle || len(f.Excerpt) > maxExcerpt || f.Kind == "" {
+			if f.Title == "" || strings.ContainsAny(f.Title, "\n\x1b") || len(f.Title) > maxTitle ||
+				len(f.Excerpt) > maxExcerpt || f.Kind == "" {
 				t.Fatalf("%+v", f)
 			}
 		}
@@ -272,10 +282,11 @@ func BenchmarkDetectorInnocent(b *testing.B) {
 		text = append(text, all["ok-innocent-text"]...)
 	}
 	for name, log := range map[string][]byte{
-		"mixed":  text,
-		"stack":  []byte(strings.Repeat("[   48.002000]  dump_stack_lvl+0x44/0x5c\n", 20000)),
-		"blob":   []byte(strings.Repeat("no newline at all ", 60000)),
-		"colour": []byte(strings.Repeat("[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mdemo.service\x1b[0m - Demo.\r\n", 12000)),
+		"mixed": text,
+		"stack": []byte(strings.Repeat("[   48.002000]  dump_stack_lvl+0x44/0x5c\n", 20000)),
+		"blob":  []byte(strings.Repeat("no newline at all ", 60000)),
+		"colour": []byte(strings.Repeat("[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mdemo.service\x1b[0m - Demo.\r\n",
+			12000)),
 	} {
 		b.Run(name, func(b *testing.B) {
 			d := NewDetector(Rules{})

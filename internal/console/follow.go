@@ -80,7 +80,7 @@ func (l *Log) piece(from, to int64) ([]byte, int64, error) {
 	return b, to, err
 }
 
-// Exhausted tells whether a boot has ended and nothing of it lies behind a
+// Exhausted reports whether a boot has ended and nothing of it lies behind a
 // position.
 func (l *Log) Exhausted(boot int, from int64) bool {
 	l.mu.Lock()

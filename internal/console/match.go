@@ -205,7 +205,7 @@ func isDie(text []byte) bool {
 	return true
 }
 
-// endsReport tells whether the text is the last line of a report of the kind;
+// endsReport reports whether the text is the last line of a report of the kind;
 // died tells that the report has a line of die(), which prints more.
 func endsReport(k Kind, died bool, text []byte) bool {
 	if has(text, "---[ end ") {

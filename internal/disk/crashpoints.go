@@ -3,14 +3,13 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"provium/internal/blockdev"
 	"provium/internal/blockdev/crash"
 )
 
 // Exploration is the states that a power cut could have left on a recorded disk. It
-// must not be used after the recording's disk is closed.
+// is safe for concurrent use. It must not be used after the recording is closed.
 type Exploration struct {
 	states *blockdev.States
 	plan   *crash.Plan
@@ -20,12 +19,12 @@ type Exploration struct {
 // CrashPoint is one of the states of an Exploration.
 type CrashPoint struct {
 	crash.Point
-	Text  string   // what it is, in words
+	Text  string   // description
 	Marks []string // labels of the marks before the cut
 	Kept  int      // writes that are kept, whole or in part
 }
 
-// CrashKey is equal for points that no check can tell apart.
+// CrashKey is equal for points that no check can distinguish.
 type CrashKey struct {
 	content uint64
 	marks   int
@@ -33,18 +32,7 @@ type CrashKey struct {
 
 // Explore stops the recording and returns its points.
 func (r *Recording) Explore(o crash.Options) (*Exploration, error) {
-	d := r.disk
-	d.mu.Lock()
-	detached, known := d.detached, slices.Contains(d.recordings, r.rec)
-	d.mu.Unlock()
-	switch {
-	case detached:
-		return nil, errDetached
-	case !known:
-		return nil, errors.New("the recording was closed")
-	}
-	r.Stop()
-	states, err := r.rec.States()
+	states, err := r.states()
 	if err != nil {
 		return nil, err
 	}
@@ -118,16 +106,15 @@ func contentOf(states *blockdev.States, s crash.State) Content {
 }
 
 // Present returns the content of the disk as the guest sees it now. It must not be
-// used after the disk is closed.
+// used after the disk is closed or restored.
 func (d *Disk) Present() (Content, error) {
-	rec, err := d.record(blockdev.RecordLimit)
+	r, err := d.record(blockdev.RecordLimit)
 	if err != nil {
 		return nil, err
 	}
-	d.contents().StopRecording()
-	states, err := rec.States()
+	states, err := r.states()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, r.Close())
 	}
 	return contentOf(states, crash.Whole(states.Log())), nil
 }

@@ -29,16 +29,17 @@ type Disk struct {
 
 	mu       sync.Mutex
 	spec     Spec
-	data     *blockdev.Disk
-	server   *server // nil before the first machine has it
-	slot     int     // in the present machine, 0 while there is none
-	node     int     // which of the connections of the present machine is in use, see qemu.Disk
-	detached bool    // from its VM, or closed with it
+	data     *blockdev.Disk // replaced by a restore
+	server   *server        // nil before the first machine has the disk
+	slot     int            // in the present machine, 0 without one
+	node     int            // which connection of the present machine is in use, see qemu.Disk
+	detached bool           // from its VM, or closed with it
 
-	recordings []*blockdev.Recording // all that are open
+	recordings []*blockdev.Recording // all that are open, closed together with data
 	recording  *Recording            // the latest one that a caller has
 }
 
+// open opens the disk that spec describes.
 func open(ctx context.Context, env *Env, owner Owner, spec Spec) (*Disk, error) {
 	if err := CheckID(spec.ID); err != nil {
 		return nil, err
@@ -48,8 +49,7 @@ func open(ctx context.Context, env *Env, owner Owner, spec Spec) (*Disk, error) 
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
 	}
 	var err error
-	d.data, err = env.openImage(ctx, &spec, d.warn)
-	if err != nil {
+	if d.data, err = env.openImage(ctx, &spec, d.warn); err != nil {
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
 	}
 	if logical, _ := spec.Blocks(); d.data.Size()%int64(logical) != 0 {
@@ -112,9 +112,9 @@ func (d *Disk) Reconnected() {
 	data.Retire()
 }
 
-// Close ends the disk. What the guest did not flush is lost, unless destage.
+// Close ends the disk. What the guest did not flush is lost, unless flush is set.
 // Repeating it does nothing.
-func (d *Disk) Close(destage bool) error {
+func (d *Disk) Close(flush bool) error {
 	d.mu.Lock()
 	again := d.detached
 	d.detached = true
@@ -124,19 +124,22 @@ func (d *Disk) Close(destage bool) error {
 	if again {
 		return nil
 	}
-	return closeParts(d.id, server, data, recordings, destage)
+	return closeParts(d.id, server, data, recordings, flush)
 }
 
-// closeParts closes what a disk, or a disk before a restore, is made of.
-func closeParts(id string, s *server, data *blockdev.Disk, recordings []*blockdev.Recording, destage bool) error {
+// closeParts closes what a disk, or a disk before a restore, is made of. data is nil for
+// a disk that a restore has brought.
+func closeParts(id string, s *server, data *blockdev.Disk, recordings []*blockdev.Recording, flush bool) error {
 	if s != nil {
 		s.close()
 	}
 	var err error
-	if destage {
+	if flush {
 		err = data.Flush()
 	}
-	err = errors.Join(err, data.Close())
+	if data != nil {
+		err = errors.Join(err, data.Close())
+	}
 	for _, r := range recordings {
 		err = errors.Join(err, r.Close())
 	}
@@ -168,18 +171,14 @@ func (d *Disk) Slot() int {
 
 // Size returns the capacity in bytes; of an image that is used in place the file's
 // present length.
-func (d *Disk) Size() int64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.data.FileSize()
-}
+func (d *Disk) Size() int64 { return d.contents().FileSize() }
 
 // Blank returns the spec of a blank disk with the id, the capacity and the model of
 // this one.
 func (d *Disk) Blank() Spec {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Spec{ID: d.spec.ID, Scratch: d.data.Size(), ReadOnly: d.spec.ReadOnly, DiskModel: d.spec.DiskModel}
+	return Spec{ID: d.id, Scratch: d.data.Size(), ReadOnly: d.spec.ReadOnly, DiskModel: d.spec.DiskModel}
 }
 
 // IsDetached reports whether the VM has released the disk.
@@ -199,14 +198,14 @@ func (d *Disk) Resize(ctx context.Context, size int64) error { return d.owner.Re
 
 var errDetached = errors.New("disk is detached")
 
-// contents returns what the disk has now, for the life cycle.
+// contents returns what the disk has now, also when it is detached.
 func (d *Disk) contents() *blockdev.Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.data
 }
 
-// backend returns the contents for an operation of a test.
+// backend returns what the disk has now, or an error if it is detached.
 func (d *Disk) backend() (*blockdev.Disk, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -219,7 +219,8 @@ func TestSlots(t *testing.T) {
 	}
 	devices, err := s.Devices(env.TempDir)
 	must(t, err)
-	if len(devices) != 2 || devices[0].Slot != 1 || devices[1].Slot != 2 || devices[1].Serial != "b" || !devices[1].ReadOnly {
+	if len(devices) != 2 || devices[0].Slot != 1 || devices[1].Slot != 2 ||
+		devices[1].Serial != "b" || !devices[1].ReadOnly {
 		t.Errorf("%+v", devices)
 	}
 	if d := b.Plugged(); d.Slot != 2 || d.Socket != devices[1].Socket || !d.ReadOnly {

@@ -43,55 +43,51 @@ func (t *lateWarn) set(to func(error)) {
 }
 
 // OpenDrives makes private copies of the disks of a plan, with sockets in dir.
-func (e *Env) OpenDrives(plan Plan, dir string) (drives Drives, err error) {
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, drives.Close())
-			drives = nil
-		}
-	}()
+func (e *Env) OpenDrives(plan Plan, dir string) (Drives, error) {
+	var drives Drives
 	for i := range plan {
-		p := &plan[i]
-		d := &drive{saved: p, warn: &lateWarn{}}
-		d.data, err = blockdev.Open(blockdev.Config{From: p.image, ReadOnly: p.spec.ReadOnly, TempDir: e.TempDir, OnError: d.warn.call})
+		d, err := e.openDrive(&plan[i], dir)
 		if err != nil {
-			return drives, fmt.Errorf("disk `%s`: %w", p.spec.ID, err)
+			return nil, errors.Join(fmt.Errorf("disk `%s`: %w", plan[i].spec.ID, err), drives.Close())
 		}
 		drives = append(drives, d)
-		d.server, err = serve(d.data, fmt.Sprintf("%s/drive%d", dir, e.NextSocket()), d.warn.call)
-		if err != nil {
-			return drives, fmt.Errorf("disk `%s`: %w", p.spec.ID, err)
-		}
 	}
 	return drives, nil
 }
 
-// Close closes the copies, of which nobody has seen anything.
+func (e *Env) openDrive(p *planned, dir string) (*drive, error) {
+	d := &drive{saved: p, warn: &lateWarn{}}
+	var err error
+	d.data, err = blockdev.Open(blockdev.Config{From: p.image, ReadOnly: p.spec.ReadOnly,
+		TempDir: e.TempDir, OnError: d.warn.call})
+	if err != nil {
+		return nil, err
+	}
+	d.server, err = serve(d.data, fmt.Sprintf("%s/drive%d", dir, e.NextSocket()), d.warn.call)
+	if err != nil {
+		return nil, errors.Join(err, d.data.Close())
+	}
+	return d, nil
+}
+
+// Close closes copies that no Shelf has taken.
 func (drives Drives) Close() error {
 	var errs []error
 	for _, d := range drives {
-		if d.server != nil {
-			d.server.close()
-		}
+		d.server.close()
 		errs = append(errs, d.data.Close())
 	}
 	return errors.Join(errs...)
 }
 
-// arm installs the faults of the saved disks.
-func (drives Drives) arm() {
-	for _, d := range drives {
-		d.data.Arm(d.saved.state)
-	}
-}
-
-// Connect completes the description of a machine's disks with its drives.
+// Connect completes the description of a machine whose disks are Plan.Devices: it sets
+// their sockets. It also makes Restore.Check install the faults of the disks: QEMU has
+// opened them by then, and no fault must meet those reads.
 func (drives Drives) Connect(cfg *qemu.Config) {
 	cfg.Disks = slices.Clone(cfg.Disks)
 	for i, d := range drives {
 		cfg.Disks[i].Socket = d.server.socket
 	}
-	// Faults are for the guest, which goes on after that.
 	check := cfg.Restore.Check
 	restore := *cfg.Restore
 	restore.Check = func(version string) error {
@@ -100,7 +96,9 @@ func (drives Drives) Connect(cfg *qemu.Config) {
 				return err
 			}
 		}
-		drives.arm()
+		for _, d := range drives {
+			d.data.Arm(d.saved.state)
+		}
 		return nil
 	}
 	cfg.Restore = &restore
@@ -134,26 +132,28 @@ func (drives Drives) ObeyFlushes() error {
 // handle of a disk with the same id stays valid. declared are the specs that a later
 // boot declares again.
 func (s *Shelf) Take(drives Drives, declared []Spec) error {
-	s.mu.Lock()
-	before := s.list
-	s.list = nil
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	before := s.All()
+	var list []*Disk
 	var errs []error
-	for _, d := range drives {
-		var disk *Disk
-		if i := slices.IndexFunc(before, func(o *Disk) bool { return o.id == d.saved.spec.ID }); i >= 0 {
-			disk = before[i]
-			before = slices.Delete(slices.Clone(before), i, i+1)
-		} else {
-			disk = &Disk{env: s.env, owner: s.owner, id: d.saved.spec.ID}
+	for _, from := range drives {
+		i := slices.IndexFunc(before, func(o *Disk) bool { return o.id == from.saved.spec.ID })
+		if i < 0 {
+			list = append(list, from.disk(s))
+			continue
 		}
-		errs = append(errs, disk.become(d))
-		s.list = append(s.list, disk)
+		list = append(list, before[i])
+		errs = append(errs, before[i].become(from))
+		before = slices.Delete(before, i, i+1)
 	}
+	s.mu.Lock()
+	s.list = list
 	for _, spec := range declared {
 		s.declared[spec.ID] = spec
 	}
-	for _, d := range s.list {
-		s.declared[d.spec.ID] = d.spec
+	for _, from := range drives {
+		s.declared[from.saved.spec.ID] = from.saved.spec
 	}
 	s.mu.Unlock()
 	for _, d := range before {
@@ -162,12 +162,21 @@ func (s *Shelf) Take(drives Drives, declared []Spec) error {
 	return errors.Join(errs...)
 }
 
+// disk returns a new disk of the shelf's VM that is made of the drive.
+func (from *drive) disk(s *Shelf) *Disk {
+	d := &Disk{env: s.env, owner: s.owner, id: from.saved.spec.ID,
+		spec: from.saved.spec, slot: from.saved.slot, data: from.data, server: from.server}
+	from.warn.set(d.warn)
+	return d
+}
+
 // become replaces what the disk is made of by a restored drive.
 func (d *Disk) become(from *drive) error {
 	d.mu.Lock()
 	server, data, recordings := d.server, d.data, d.recordings
-	d.spec, d.slot, d.node, d.data, d.server, d.recordings = from.saved.spec, from.saved.slot, 0, from.data, from.server, nil
+	d.spec, d.slot, d.node = from.saved.spec, from.saved.slot, 0
+	d.data, d.server, d.recordings = from.data, from.server, nil
 	d.mu.Unlock()
 	from.warn.set(d.warn)
-	return closeParts(d.spec.ID, server, data, recordings, false)
+	return closeParts(d.id, server, data, recordings, false)
 }

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"time"
 
 	"provium/internal/blockdev/fault"
@@ -106,6 +107,11 @@ func (d *Disk) CountRequests(kind fault.Op, n int64) (*fault.Count, error) {
 }
 
 // StopCounting ends CountRequests.
-func (d *Disk) StopCounting() {
-	d.contents().StopCounting()
+func (d *Disk) StopCounting() { d.contents().StopCounting() }
+
+// ClearFaults ends the modes, the policy, the rules and the count of CountRequests.
+func (d *Disk) ClearFaults() error {
+	d.StopCounting()
+	return errors.Join(d.ClearModes(), d.RemoveRules(),
+		d.ChangePolicy(func(p *fault.Policy) { *p = fault.Policy{} }))
 }

@@ -12,24 +12,25 @@ import (
 	"provium/internal/snapshot"
 )
 
-// Origin is a disk as far as it makes a difference to a guest that boots.
+// Origin is a disk as far as it matters to a guest that boots. Its JSON is part of the
+// names of entries of the boot cache.
 type Origin struct {
 	Device  qemu.Disk
 	Size    int64
-	Content string // digest of what it begins with; "" is nothing
+	Content string // digest of the image that it is made of; "" is a blank disk
 }
 
 // Origins are the disks of a machine that is about to boot. They hold the images
 // that the disks are made of open, and must be closed.
 type Origins struct {
-	of        []*Disk
-	disks     []Origin
-	bases     []*os.File // of each; nil is a blank disk
-	meddlings int64      // with all of them, so far
+	disks   []*Disk
+	list    []Origin
+	images  []*os.File // of each; nil is a blank disk
+	changes int64      // of all disks by others than their guest, so far
 }
 
 // imageLimit is how much an image may take on the host, in bytes, for boots with it to
-// be cached: reading more takes longer than to boot.
+// be cached: to read more takes longer than to boot.
 const imageLimit = 2 << 30
 
 // Images digests the contents of images.
@@ -42,38 +43,38 @@ type Images interface {
 // if one of them may have what no other disk has: it was written to, it is an image
 // that is used in place, or not raw, or has faults.
 func (s *Shelf) Origins(ctx context.Context, images Images, devices []qemu.Disk) *Origins {
-	b := &Origins{of: s.All()}
-	if len(b.of) != len(devices) {
-		return nil // somebody is giving the VM one
+	o := &Origins{disks: s.All()}
+	if len(o.disks) != len(devices) {
+		return nil // a disk is being attached
 	}
-	for i, d := range b.of {
-		if !b.add(ctx, images, devices[i], d.contents()) {
-			b.Close()
+	for i, d := range o.disks {
+		if !o.add(ctx, images, devices[i], d.contents()) {
+			o.Close()
 			return nil
 		}
 	}
-	return b
+	return o
 }
 
 // add describes one more disk, and reports whether that is possible.
-func (b *Origins) add(ctx context.Context, images Images, device qemu.Disk, data *blockdev.Disk) bool {
-	b.meddlings += data.Meddlings()
+func (o *Origins) add(ctx context.Context, images Images, device qemu.Disk, data *blockdev.Disk) bool {
+	o.changes += data.Meddlings()
 	origin, ok, err := data.Origin()
 	if err != nil || !ok {
 		return false
 	}
-	b.bases = append(b.bases, origin.Base)
+	o.images = append(o.images, origin.Base)
 	device.Socket = ""
-	disk := Origin{Device: device, Size: origin.Size}
+	described := Origin{Device: device, Size: origin.Size}
 	if origin.Base != nil {
 		if info, err := origin.Base.Stat(); err != nil || info.Sys().(*syscall.Stat_t).Blocks*512 > imageLimit {
 			return false
 		}
-		if disk.Content, err = imageContent(ctx, images, origin.Base); err != nil {
+		if described.Content, err = imageContent(ctx, images, origin.Base); err != nil {
 			return false
 		}
 	}
-	b.disks = append(b.disks, disk)
+	o.list = append(o.list, described)
 	return true
 }
 
@@ -82,23 +83,23 @@ func imageContent(ctx context.Context, images Images, f *os.File) (string, error
 }
 
 // List returns the descriptions, in the order of the devices.
-func (b *Origins) List() []Origin { return b.disks }
+func (o *Origins) List() []Origin { return o.list }
 
 // Unchanged reports whether only the guest has changed the disks since they were
 // described, and nobody the images that they are made of.
-func (b *Origins) Unchanged(ctx context.Context, images Images) bool {
+func (o *Origins) Unchanged(ctx context.Context, images Images) bool {
 	now := int64(0)
-	for _, d := range b.of {
+	for _, d := range o.disks {
 		now += d.contents().Meddlings()
 	}
-	if now != b.meddlings {
+	if now != o.changes {
 		return false
 	}
-	for i, f := range b.bases {
+	for i, f := range o.images {
 		if f == nil {
 			continue
 		}
-		if content, err := imageContent(ctx, images, f); err != nil || content != b.disks[i].Content {
+		if content, err := imageContent(ctx, images, f); err != nil || content != o.list[i].Content {
 			return false
 		}
 	}
@@ -106,8 +107,8 @@ func (b *Origins) Unchanged(ctx context.Context, images Images) bool {
 }
 
 // Close closes the images.
-func (b *Origins) Close() {
-	for _, f := range b.bases {
+func (o *Origins) Close() {
+	for _, f := range o.images {
 		if f != nil {
 			_ = f.Close() // it was only read
 		}
@@ -115,32 +116,28 @@ func (b *Origins) Close() {
 }
 
 // Apply writes to the disks what the guest of a post-boot snapshot has written.
-func (s *Shelf) Apply(r *snapshot.Reader) (err error) {
-	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
-		return nil
-	}
+func (s *Shelf) Apply(r *snapshot.Reader) error {
 	all, err := readDisks(r)
-	if err != nil {
+	if all == nil || err != nil {
 		return err
 	}
 	disks := s.All()
 	if !all.Changes || all.Token != "" || len(all.Disks) != len(disks) {
-		return fmt.Errorf("snapshot `%s` is damaged: its disks are no others' changes", r.Path())
+		return damaged(r, errors.New("its disks are no others' changes"))
 	}
-	images, err := loadDisks(r, all)
+	images, err := all.images(r)
 	if err != nil {
 		return err
 	}
 	for i, image := range images {
 		if err == nil && all.Disks[i].Slot != disks[i].Slot() {
-			err = fmt.Errorf("snapshot `%s` is damaged: disk in slot %d", r.Path(), all.Disks[i].Slot)
+			err = damaged(r, fmt.Errorf("disk in slot %d", all.Disks[i].Slot))
 		}
 		if err == nil {
 			err = disks[i].contents().Apply(image)
 		}
-		err = errors.Join(err, image.Release())
 	}
-	return err
+	return errors.Join(err, release(images))
 }
 
 // Revert undoes what a guest that failed to start has written, and describes the

@@ -62,35 +62,24 @@ func (disks Sealed) Close() error {
 	return errors.Join(errs...)
 }
 
-// retain returns the images, each retained.
-func (disks Sealed) retain() []*blockdev.Image {
-	images := make([]*blockdev.Image, len(disks))
-	for i, d := range disks {
-		images[i] = d.image.Retain()
-	}
-	return images
-}
-
-// savedDisk is a disk in a snapshot: complete, or with its contents in the process
-// that took it.
-type savedDisk struct {
-	Spec     Spec           `json:"spec"`
-	Slot     int            `json:"slot"`
-	Contents *blockdev.Dump `json:"contents,omitempty"`
-}
-
-// savedDisks is the section about them.
-type savedDisks struct {
-	Disks []savedDisk `json:"disks"`
-	Token string      `json:"token,omitempty"` // the contents are in this process under it
+// section is what a snapshot says about disks.
+type section struct {
+	Disks []entry `json:"disks"`
+	Token string  `json:"token,omitempty"` // see Form
 	// Changes says that the contents are only what was written to the disks since
 	// they were opened.
 	Changes bool `json:"changes,omitempty"`
 }
 
+type entry struct {
+	Spec     Spec           `json:"spec"`
+	Slot     int            `json:"slot"`
+	Contents *blockdev.Dump `json:"contents,omitempty"` // nil with a token
+}
+
 // Form is how a snapshot contains disks. The zero value is complete in itself.
 type Form struct {
-	Token   string // not "": the contents stay in this process
+	Token   string // not "": the contents stay in this process, under that name
 	Changes bool   // only what was written to the disks since they were opened
 }
 
@@ -101,31 +90,12 @@ func (disks Sealed) Save(w *snapshot.Writer, form Form) error {
 	if !slices.ContainsFunc(disks, wanted) {
 		return nil
 	}
-	all := savedDisks{Token: form.Token, Changes: form.Changes}
+	all := section{Token: form.Token, Changes: form.Changes}
 	for _, d := range disks {
-		all.Disks = append(all.Disks, savedDisk{Spec: d.spec, Slot: d.slot})
+		all.Disks = append(all.Disks, entry{Spec: d.spec, Slot: d.slot})
 	}
 	if form.Token == "" {
-		var sectors []byte
-		err := w.PutData(sectionDiskData, sectionDiskSums, func(add func([]byte) error) error {
-			for i, d := range disks {
-				put := d.image.Dump
-				if form.Changes {
-					put = d.image.DumpChanges
-				}
-				dump, err := put(add)
-				if err != nil {
-					return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
-				}
-				all.Disks[i].Contents = dump
-				sectors = append(sectors, dump.Map...)
-			}
-			return nil
-		})
-		if err == nil {
-			err = w.PutSection(sectionDiskMap, sectors)
-		}
-		if err != nil {
+		if err := disks.saveContents(w, &all); err != nil {
 			return err
 		}
 	}
@@ -136,9 +106,34 @@ func (disks Sealed) Save(w *snapshot.Writer, form Form) error {
 	return w.PutSection(sectionDisks, text)
 }
 
-// decodeDisks verifies what Save has written, or another program.
-func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
-	all := &savedDisks{}
+// saveContents writes the contents, and describes them in all.
+func (disks Sealed) saveContents(w *snapshot.Writer, all *section) error {
+	var sectors []byte
+	err := w.PutData(sectionDiskData, sectionDiskSums, func(put func([]byte) error) error {
+		for i, d := range disks {
+			dump := d.image.Dump
+			if all.Changes {
+				dump = d.image.DumpChanges
+			}
+			contents, err := dump(put)
+			if err != nil {
+				return fmt.Errorf("disk `%s`: %w", d.spec.ID, err)
+			}
+			all.Disks[i].Contents = contents
+			sectors = append(sectors, contents.Map...)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return w.PutSection(sectionDiskMap, sectors)
+}
+
+// decodeDisks verifies what Save has written, or another program. sectors is
+// sectionDiskMap, dataLength the length of sectionDiskData.
+func decodeDisks(text, sectors []byte, dataLength int64) (*section, error) {
+	all := &section{}
 	if err := json.Unmarshal(text, all); err != nil {
 		return nil, fmt.Errorf("disks: %w", err)
 	}
@@ -146,19 +141,8 @@ func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 		return nil, fmt.Errorf("disks: %d, at most %d are possible", len(all.Disks), qemu.DiskSlots)
 	}
 	for i, d := range all.Disks {
-		if d.Slot < 1 || d.Slot > qemu.DiskSlots || i > 0 && d.Slot <= all.Disks[i-1].Slot {
-			return nil, fmt.Errorf("disks: slot %d", d.Slot)
-		}
-		if err := CheckID(d.Spec.ID); err != nil {
+		if err := d.check(all.Disks[:i]); err != nil {
 			return nil, fmt.Errorf("disks: %w", err)
-		}
-		if err := d.Spec.DiskModel.Check(); err != nil {
-			return nil, fmt.Errorf("disks: %w", err)
-		}
-		for _, o := range all.Disks[:i] {
-			if Serial(o.Spec.ID) == Serial(d.Spec.ID) {
-				return nil, fmt.Errorf("disks: two are called `%s`", Serial(d.Spec.ID))
-			}
 		}
 		if all.Token != "" {
 			continue
@@ -178,8 +162,31 @@ func decodeDisks(text, sectors []byte, dataLength int64) (*savedDisks, error) {
 	return all, nil
 }
 
-// readDisks reads what a snapshot says about its disks.
-func readDisks(r *snapshot.Reader) (*savedDisks, error) {
+// check returns an error if a disk cannot come after others in a snapshot.
+func (d *entry) check(before []entry) error {
+	n := len(before)
+	if d.Slot < 1 || d.Slot > qemu.DiskSlots || n > 0 && d.Slot <= before[n-1].Slot {
+		return fmt.Errorf("slot %d", d.Slot)
+	}
+	if err := CheckID(d.Spec.ID); err != nil {
+		return err
+	}
+	if err := d.Spec.DiskModel.Check(); err != nil {
+		return err
+	}
+	for _, o := range before {
+		if Serial(o.Spec.ID) == Serial(d.Spec.ID) {
+			return fmt.Errorf("two are called `%s`", Serial(d.Spec.ID))
+		}
+	}
+	return nil
+}
+
+// readDisks reads what a snapshot says about its disks, nil if it has none.
+func readDisks(r *snapshot.Reader) (*section, error) {
+	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
+		return nil, nil
+	}
 	text, err := r.Section(sectionDisks)
 	if err != nil {
 		return nil, err
@@ -193,26 +200,36 @@ func readDisks(r *snapshot.Reader) (*savedDisks, error) {
 	}
 	all, err := decodeDisks(text, sectors, data.Length)
 	if err != nil {
-		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+		return nil, damaged(r, err)
 	}
 	return all, nil
 }
 
-// loadDisks returns the contents that are in a snapshot. They must be released.
-func loadDisks(r *snapshot.Reader, all *savedDisks) (images []*blockdev.Image, err error) {
+func damaged(r *snapshot.Reader, err error) error {
+	return fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+}
+
+// images returns the contents that are in a snapshot. They must be released.
+func (all *section) images(r *snapshot.Reader) ([]*blockdev.Image, error) {
+	var out []*blockdev.Image
 	at := r.Manifest().Sections[sectionDiskData].Offset
 	for _, d := range all.Disks {
 		image, err := blockdev.LoadImage(d.Contents, r.File(), at)
 		if err != nil {
-			for _, i := range images {
-				err = errors.Join(err, i.Release())
-			}
-			return nil, fmt.Errorf("snapshot `%s` is damaged: disk `%s`: %w", r.Path(), d.Spec.ID, err)
+			return nil, errors.Join(damaged(r, fmt.Errorf("disk `%s`: %w", d.Spec.ID, err)), release(out))
 		}
-		images = append(images, image)
+		out = append(out, image)
 		at += int64(d.Contents.Medium+d.Contents.Pending) * blockdev.ChunkSize
 	}
-	return images, nil
+	return out, nil
+}
+
+func release(images []*blockdev.Image) error {
+	var errs []error
+	for _, i := range images {
+		errs = append(errs, i.Release())
+	}
+	return errors.Join(errs...)
 }
 
 // Kept finds the disks of temporary snapshots, which are in the process that took
@@ -223,34 +240,45 @@ type Kept interface {
 	UseDisks(token string, use func(Sealed)) bool
 }
 
-// Load returns the disks of a snapshot.
-func Load(r *snapshot.Reader, kept Kept) (plan Plan, err error) {
-	if _, ok := r.Manifest().Sections[sectionDisks]; !ok {
-		return nil, nil
-	}
+// Load returns the disks of a snapshot. They must be released.
+func Load(r *snapshot.Reader, kept Kept) (Plan, error) {
 	all, err := readDisks(r)
-	if err != nil {
+	if all == nil || err != nil {
 		return nil, err
 	}
 	if all.Changes {
 		return nil, fmt.Errorf("snapshot `%s` is one of the boot cache: what its disks began with is not in it", r.Path())
 	}
 	var images []*blockdev.Image
-	if all.Token != "" {
-		ok := kept.UseDisks(all.Token, func(disks Sealed) { images = disks.retain() })
-		if !ok || len(images) != len(all.Disks) {
-			for _, i := range images {
-				_ = i.Release()
-			}
-			return nil, fmt.Errorf("snapshot `%s`: the contents of its disks were in the run that took it, or were deleted; vm:snapshot(path) makes a file that is complete in itself", r.Path())
-		}
-	} else if images, err = loadDisks(r, all); err != nil {
+	if all.Token == "" {
+		images, err = all.images(r)
+	} else {
+		images, err = all.keptImages(r, kept)
+	}
+	if err != nil {
 		return nil, err
 	}
+	var plan Plan
 	for i, d := range all.Disks {
 		plan = append(plan, planned{d.Spec, d.Slot, images[i], images[i].State()})
 	}
 	return plan, nil
+}
+
+// keptImages returns the contents that are in this process. They must be released.
+func (all *section) keptImages(r *snapshot.Reader, kept Kept) ([]*blockdev.Image, error) {
+	var images []*blockdev.Image
+	kept.UseDisks(all.Token, func(disks Sealed) {
+		for _, d := range disks {
+			images = append(images, d.image.Retain())
+		}
+	})
+	if len(images) != len(all.Disks) {
+		err := fmt.Errorf("snapshot `%s`: the contents of its disks were in the run that took it, or were deleted; "+
+			"vm:snapshot(path) makes a file that is complete in itself", r.Path())
+		return nil, errors.Join(err, release(images))
+	}
+	return images, nil
 }
 
 // Release releases the saved contents. Drives that were opened from them stay.

@@ -17,61 +17,64 @@ import (
 )
 
 // qemuFormats are QEMU's names of formats.
-var qemuFormats = map[string]string{blockdev.FormatQCOW2: "qcow2", blockdev.FormatVHD: "vpc", blockdev.FormatVHDX: "vhdx", blockdev.FormatVMDK: "vmdk"}
+var qemuFormats = map[string]string{
+	blockdev.FormatQCOW2: "qcow2",
+	blockdev.FormatVHD:   "vpc",
+	blockdev.FormatVHDX:  "vhdx",
+	blockdev.FormatVMDK:  "vmdk",
+}
 
-// imageTimeout is how long the program that knows the format of an image may take to
-// open it, or to end.
+// imageTimeout is how long imageProgram may take to open an image, or to end.
 const imageTimeout = 30 * time.Second
 
 var errImageTimeout = fmt.Errorf("no answer within %v", imageTimeout)
 
-// imageProgram knows the formats of images.
+// imageProgram reads and writes images that are not raw.
 const imageProgram = "qemu-nbd"
 
-// openImage opens the contents of a disk, through qemu-nbd if its image is not raw.
+// openImage opens the contents of a disk. An image that is not raw is read and written
+// by imageProgram.
 func (e *Env) openImage(ctx context.Context, spec *Spec, warn func(error)) (*blockdev.Disk, error) {
-	cfg := blockdev.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch, ReadOnly: spec.ReadOnly, TempDir: e.TempDir, OnError: warn}
-	path, write := spec.Path, !spec.ReadOnly
-	if path == "" {
-		path, write = spec.Template, false
+	cfg := blockdev.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch,
+		ReadOnly: spec.ReadOnly, TempDir: e.TempDir, OnError: warn}
+	path, write := spec.image()
+	format := spec.Format
+	if format == "" && path != "" {
+		format = blockdev.DetectFormat(path)
 	}
-	if path != "" {
-		format := spec.Format
-		if format == "" {
-			format = blockdev.DetectFormat(path)
-		}
-		if format != blockdev.FormatRaw {
-			if write {
-				if err := writable(path); err != nil {
-					return nil, err
-				}
-			}
-			limited, cancel := context.WithTimeoutCause(ctx, imageTimeout, errImageTimeout)
-			defer cancel()
-			conn, err := e.serveImage(limited, path, format, write)
-			if err != nil {
-				return nil, fmt.Errorf("%s image `%s`: %w", format, path, err)
-			}
-			// Without the program the connection ends.
-			stop := context.AfterFunc(limited, conn.kill)
-			cfg.Server = conn
-			d, err := blockdev.Open(cfg)
-			switch {
-			case !stop() && err == nil:
-				return nil, errors.Join(fmt.Errorf("%s image `%s`: %s: %w", format, path, imageProgram, context.Cause(limited)), d.Close())
-			case err != nil && limited.Err() != nil:
-				return nil, fmt.Errorf("%s image `%s`: %s: %w", format, path, imageProgram, context.Cause(limited))
-			case err != nil:
-				return nil, fmt.Errorf("%s %w", format, err)
-			}
-			return d, nil
+	if path == "" || format == blockdev.FormatRaw {
+		return blockdev.Open(cfg)
+	}
+	if write {
+		if err := checkWritable(path); err != nil {
+			return nil, err
 		}
 	}
-	return blockdev.Open(cfg)
+	limited, cancel := context.WithTimeoutCause(ctx, imageTimeout, errImageTimeout)
+	defer cancel()
+	conn, err := e.serveImage(limited, path, format, write)
+	if err != nil {
+		return nil, fmt.Errorf("%s image `%s`: %w", format, path, err)
+	}
+	// Without the program the connection ends, and so does Open.
+	stop := context.AfterFunc(limited, conn.kill)
+	cfg.Server = conn
+	d, err := blockdev.Open(cfg)
+	late := !stop()
+	if err == nil && !late {
+		return d, nil
+	}
+	if err == nil || limited.Err() != nil {
+		err = fmt.Errorf("image `%s`: %s: %w", path, imageProgram, context.Cause(limited))
+		if d != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}
+	return nil, fmt.Errorf("%s %w", format, err)
 }
 
-// writable returns why an image cannot be written to, in our own words.
-func writable(path string) error {
+// checkWritable returns an error of ours if an image cannot be written to.
+func checkWritable(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("image `%s`: %w", path, errors.Unwrap(err))
@@ -79,13 +82,15 @@ func writable(path string) error {
 	return f.Close()
 }
 
-// imageConn is a connection to the program that knows the format of an image. Its
-// Close returns when the program has ended, and the image's file is up to date.
+// imageConn is a connection to an imageProgram. Close returns when the program has
+// ended and the image's file is up to date.
 type imageConn struct {
 	net.Conn
 	kill   func() // ends the program
 	ended  <-chan struct{}
-	output *lastWords
+	output *head
+
+	endLimit time.Duration // after which wait kills the program
 
 	once sync.Once
 	err  error
@@ -110,7 +115,7 @@ func (c *imageConn) Read(p []byte) (int, error) {
 // wait returns when the program has ended, which it does when its connection is
 // closed. It reports whether the program did so by itself.
 func (c *imageConn) wait() bool {
-	late := time.NewTimer(imageTimeout)
+	late := time.NewTimer(c.endLimit)
 	defer late.Stop()
 	select {
 	case <-c.ended:
@@ -122,6 +127,7 @@ func (c *imageConn) wait() bool {
 	}
 }
 
+// Close disconnects, and returns when the program has ended.
 func (c *imageConn) Close() error {
 	c.once.Do(func() {
 		c.err = c.Conn.Close()
@@ -129,7 +135,8 @@ func (c *imageConn) Close() error {
 			c.err = nil
 		}
 		if !c.wait() {
-			c.err = errors.Join(c.err, fmt.Errorf("%s did not end within %v, and was killed: what it had not written is lost", imageProgram, imageTimeout))
+			c.err = errors.Join(c.err, fmt.Errorf("%s did not end within %v, and was killed: what it had not written is lost",
+				imageProgram, c.endLimit))
 		}
 	})
 	return c.err
@@ -161,8 +168,9 @@ func (e *Env) serveImage(ctx context.Context, path, format string, write bool) (
 		return nil, err
 	}
 	defer passed.Close()
-	// LISTEN_PID is to be the program's own number, which the shell hands on.
-	options := fmt.Sprintf("driver=%s,file.driver=file,file.filename=%s", qemuFormats[format], strings.ReplaceAll(path, ",", ",,"))
+	options := fmt.Sprintf("driver=%s,file.driver=file,file.filename=%s",
+		qemuFormats[format], strings.ReplaceAll(path, ",", ",,"))
+	// LISTEN_PID must be the process id of the program, which it has from the shell.
 	args := []string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh", program, "--image-opts", "--cache=unsafe", "--discard=unmap"}
 	if !write {
 		args = append(args, "--read-only")
@@ -170,8 +178,8 @@ func (e *Env) serveImage(ctx context.Context, path, format string, write bool) (
 	cmd := exec.Command("/bin/sh", append(args, options)...)
 	cmd.Env = append(cmd.Environ(), "LISTEN_FDS=1", "LC_ALL=C")
 	cmd.ExtraFiles = []*os.File{passed}
-	cmd.WaitDelay = time.Second // for its output, which another process may have as well
-	output := &lastWords{}
+	cmd.WaitDelay = time.Second // for its output, which another process may hold open
+	output := &head{}
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := e.Starter.Start(cmd); err != nil {
 		conn.Close()
@@ -180,19 +188,19 @@ func (e *Env) serveImage(ctx context.Context, path, format string, write bool) (
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // what it said tells more
+		_ = cmd.Wait() // its output says more
 	}()
 	kill := func() { _ = cmd.Process.Kill() } // it may have ended
-	return &imageConn{Conn: conn, kill: kill, ended: ended, output: output}, nil
+	return &imageConn{Conn: conn, kill: kill, ended: ended, output: output, endLimit: imageTimeout}, nil
 }
 
-// lastWords keeps the first 4 KiB of a program's output.
-type lastWords struct {
+// head keeps the first 4 KiB of a program's output.
+type head struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (w *lastWords) Write(p []byte) (int, error) {
+func (w *head) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if room := 4096 - w.b.Len(); room > 0 {
@@ -201,7 +209,7 @@ func (w *lastWords) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (w *lastWords) String() string {
+func (w *head) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.TrimSpace(w.b.String())

@@ -13,23 +13,24 @@ import (
 // the disk and ends with it. It is safe for concurrent use.
 type Recording struct {
 	disk *Disk
+	data *blockdev.Disk // that is recorded; a restore gives the disk another
 	rec  *blockdev.Recording
 }
 
 // Record starts a recording of at most limit bytes of data.
 func (d *Disk) Record(limit int64) (*Recording, error) {
-	rec, err := d.record(limit)
+	r, err := d.record(limit)
 	if err != nil {
 		return nil, err
 	}
-	r := &Recording{d, rec}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.recording = r
 	return r, nil
 }
 
-func (d *Disk) record(limit int64) (*blockdev.Recording, error) {
+// record starts a recording that LastRecording does not return.
+func (d *Disk) record(limit int64) (*Recording, error) {
 	data, err := d.backend()
 	if err != nil {
 		return nil, err
@@ -38,18 +39,24 @@ func (d *Disk) record(limit int64) (*blockdev.Recording, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rec, d.own(rec)
+	return d.own(data, rec)
 }
 
-// own makes the disk close a recording with itself.
-func (d *Disk) own(rec *blockdev.Recording) error {
+// errRestored is returned when a restore has replaced the contents meanwhile.
+var errRestored = errors.New("disk was restored meanwhile")
+
+// own makes the disk close a recording together with the contents data.
+func (d *Disk) own(data *blockdev.Disk, rec *blockdev.Recording) (*Recording, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.detached {
-		return errors.Join(errDetached, rec.Close())
+	switch {
+	case d.detached:
+		return nil, errors.Join(errDetached, rec.Close())
+	case d.data != data:
+		return nil, errors.Join(errRestored, rec.Close())
 	}
 	d.recordings = append(d.recordings, rec)
-	return nil
+	return &Recording{d, data, rec}, nil
 }
 
 // LoadRecording opens a saved recording of a disk of the same size.
@@ -66,7 +73,7 @@ func (d *Disk) LoadRecording(path string) (*Recording, error) {
 		return nil, errors.Join(fmt.Errorf("recording `%s` is of a disk of %d bytes, disk `%s` has %d",
 			path, rec.Size(), d.id, data.Size()), rec.Close())
 	}
-	return &Recording{d, rec}, d.own(rec)
+	return d.own(data, rec)
 }
 
 // LastRecording returns the latest recording of the disk, nil without one.
@@ -76,7 +83,7 @@ func (d *Disk) LastRecording() *Recording {
 	return d.recording
 }
 
-// errNoRecording is a disk without a recording, or one that has ended.
+// errNoRecording is returned for a mark on a disk that has no recording.
 var errNoRecording = errors.New("is not being recorded; disk:record() begins a recording")
 
 // Mark adds a mark to the disk's recording: all earlier entries were done before it.
@@ -97,7 +104,7 @@ func (r *Recording) Disk() *Disk { return r.disk }
 // Stop ends the recording. Repeating it does nothing.
 func (r *Recording) Stop() {
 	if why, _ := r.rec.Ended(); why == "" {
-		r.disk.contents().StopRecording()
+		r.data.StopRecording()
 	}
 }
 
@@ -138,3 +145,20 @@ func (r *Recording) Bytes() int64 { return r.rec.Bytes() }
 // Ended returns why the recording ended, "" while it goes on. An error says that it
 // is not complete.
 func (r *Recording) Ended() (string, error) { return r.rec.Ended() }
+
+// states stops the recording and returns the states that a power cut could have
+// left.
+func (r *Recording) states() (*blockdev.States, error) {
+	d := r.disk
+	d.mu.Lock()
+	detached, open := d.detached, slices.Contains(d.recordings, r.rec)
+	d.mu.Unlock()
+	switch {
+	case detached:
+		return nil, errDetached
+	case !open:
+		return nil, errors.New("the recording was closed")
+	}
+	r.Stop()
+	return r.rec.States()
+}

@@ -17,11 +17,11 @@ type Shelf struct {
 	env   *Env
 	owner Owner
 
+	opening sync.Mutex // held while the list changes, which may take long; taken before mu
+
 	mu       sync.Mutex
 	list     []*Disk         // in the order they were attached
 	declared map[string]Spec // by id: opened already, perhaps detached since
-
-	declaring sync.Mutex // held while declared disks are opened
 }
 
 // NewShelf creates the empty shelf of a VM.
@@ -60,18 +60,19 @@ func (s *Shelf) Find(id string) (*Disk, error) {
 	return nil, fmt.Errorf("no disk `%s` attached to vm `%s` (%s)", id, s.owner.Name(), known)
 }
 
-// fits checks that a disk of that id can be added. The caller must hold s.mu.
+// fits returns an error if no disk of that id can be added.
 func (s *Shelf) fits(id string) error {
-	if len(s.list) == qemu.DiskSlots {
-		return fmt.Errorf("vm `%s` has %d disks, more are not possible", s.owner.Name(), len(s.list))
+	list := s.All()
+	if len(list) == qemu.DiskSlots {
+		return fmt.Errorf("vm `%s` has %d disks, more are not possible", s.owner.Name(), len(list))
 	}
-	for _, d := range s.list {
+	for _, d := range list {
 		switch {
 		case d.id == id:
 			return fmt.Errorf("vm `%s` has a disk `%s` already", s.owner.Name(), id)
 		case Serial(d.id) == Serial(id):
-			return fmt.Errorf("disk `%s` and disk `%s` of vm `%s` are alike in the first %d bytes, which is all that the guest sees",
-				id, d.id, s.owner.Name(), SerialSize)
+			return fmt.Errorf("disk `%s` and disk `%s` of vm `%s` are alike in the first %d bytes, "+
+				"which is all that the guest sees", id, d.id, s.owner.Name(), SerialSize)
 		}
 	}
 	return nil
@@ -79,8 +80,13 @@ func (s *Shelf) fits(id string) error {
 
 // Add opens a disk and puts it on the shelf.
 func (s *Shelf) Add(ctx context.Context, spec Spec) (*Disk, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	return s.add(ctx, spec)
+}
+
+// add is Add. The caller must hold s.opening.
+func (s *Shelf) add(ctx context.Context, spec Spec) (*Disk, error) {
 	if err := s.fits(spec.ID); err != nil {
 		return nil, err
 	}
@@ -88,6 +94,8 @@ func (s *Shelf) Add(ctx context.Context, spec Spec) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.list = append(s.list, d)
 	return d, nil
 }
@@ -102,8 +110,8 @@ func (s *Shelf) Remove(d *Disk) {
 // Declare opens the disks of specs that were not opened yet. A disk is declared once:
 // repeating it, with the opts of another boot, means the same disk.
 func (s *Shelf) Declare(ctx context.Context, specs []Spec) error {
-	s.declaring.Lock()
-	defer s.declaring.Unlock()
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	for _, spec := range specs {
 		s.mu.Lock()
 		known, seen := s.declared[spec.ID]
@@ -111,7 +119,7 @@ func (s *Shelf) Declare(ctx context.Context, specs []Spec) error {
 		if seen && known == spec {
 			continue
 		}
-		if _, err := s.Add(ctx, spec); err != nil {
+		if _, err := s.add(ctx, spec); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -197,16 +205,18 @@ func (s *Shelf) PowerOn() {
 	}
 }
 
-// Close closes all disks. The shelf is as new then.
+// Close closes all disks. What was not flushed is lost. The shelf can be used again.
 func (s *Shelf) Close() error {
-	var errs []error
-	for _, d := range s.All() {
-		errs = append(errs, d.Close(false))
-		s.Remove(d)
-	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	s.mu.Lock()
-	s.declared = map[string]Spec{}
+	list := s.list
+	s.list, s.declared = nil, map[string]Spec{}
 	s.mu.Unlock()
+	var errs []error
+	for _, d := range list {
+		errs = append(errs, d.Close(false))
+	}
 	return errors.Join(errs...)
 }
 
@@ -215,11 +225,9 @@ func (s *Shelf) Close() error {
 func (s *Shelf) Images() []string {
 	var out []string
 	for _, d := range s.All() {
-		switch spec := d.Spec(); {
-		case spec.Template != "":
-			out = append(out, spec.Template)
-		case spec.Path != "" && spec.ReadOnly:
-			out = append(out, spec.Path)
+		spec := d.Spec()
+		if path, writable := spec.image(); path != "" && !writable {
+			out = append(out, path)
 		}
 	}
 	return out

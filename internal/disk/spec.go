@@ -50,6 +50,15 @@ func CheckID(id string) error {
 	return nil
 }
 
+// image returns the image that the disk is made of, "" for a blank disk, and whether
+// the guest can write to it.
+func (s *Spec) image() (path string, writable bool) {
+	if s.Path != "" {
+		return s.Path, !s.ReadOnly
+	}
+	return s.Template, false
+}
+
 // device describes a disk to QEMU, as far as it makes a difference to a saved state.
 func (s *Spec) device(slot int) qemu.Disk {
 	return qemu.Disk{Slot: slot, Serial: Serial(s.ID), ReadOnly: s.ReadOnly, Model: s.DiskModel}

@@ -169,7 +169,8 @@ func TestForwardedEventsAreWrittenAsTheyCame(t *testing.T) {
 }
 
 func TestPayloadErrors(t *testing.T) {
-	if _, err := EncodePayload(TestStarted{Meta: Meta{"x": strings.Repeat("x", MaxFrame-64)}}); !errors.Is(err, ErrTooLarge) {
+	if _, err := EncodePayload(TestStarted{Meta: Meta{"x": strings.Repeat("x", MaxFrame-64)}}); !errors.Is(err,
+		ErrTooLarge) {
 		t.Error(err)
 	}
 	if _, err := DecodePayload("file_lost", []byte{0x80}); !errors.Is(err, ErrUnknownKind) {

@@ -39,7 +39,8 @@ func samples() []Envelope {
 		FileCompleted{Path: "tests/a.test.lua", Status: FileTimedOut, DurationNS: 300e9},
 		TestStarted{Path: "tests/a.test.lua", Name: "boots", Meta: Meta{}},
 		TestPassed{Path: "tests/a.test.lua", Name: "boots", DurationNS: 12, Meta: meta, Log: []string{"one", ""}},
-		TestFailed{Path: "tests/a.test.lua", Name: "heals", DurationNS: math.MaxUint64, Reason: "a\nb", ConsoleExcerpt: "panic", Meta: Meta{}, Log: []string{}},
+		TestFailed{Path: "tests/a.test.lua", Name: "heals", DurationNS: math.MaxUint64, Reason: "a\nb",
+			ConsoleExcerpt: "panic", Meta: Meta{}, Log: []string{}},
 		TestSkipped{Path: "tests/a.test.lua", Name: "soaks", Reason: "todo", Meta: Meta{"slow": true}},
 		VMSpawned{File: "tests/a.test.lua", VMName: "n1", Profile: "host", MemoryBytes: 512 << 20, CID: math.MaxUint32},
 		VMShutdown{File: "tests/a.test.lua", VMName: "n1", DurationNS: 1},
@@ -150,7 +151,8 @@ func TestGoldenJSON(t *testing.T) {
 		fmt.Fprintf(&b, "%s\n", line)
 	}
 	golden(t, "events.jsonl.golden", b.String())
-	if _, err := json.Marshal(Envelope{Event: TestStarted{Meta: Meta{"nan": math.NaN(), "inf": []any{math.Inf(-1)}}}}); err != nil {
+	if _, err := json.Marshal(Envelope{Event: TestStarted{Meta: Meta{"nan": math.NaN(),
+		"inf": []any{math.Inf(-1)}}}}); err != nil {
 		t.Errorf("json of NaN: %v", err)
 	}
 }
@@ -178,7 +180,8 @@ func golden(t *testing.T, name, got string) {
 // One frame is spelt out by hand, so that the golden file cannot drift with
 // the encoder.
 func TestFrameByHand(t *testing.T) {
-	got := frame(t, Envelope{TS: 5, Event: FileBlocked{Path: "a", WaitingFor: Amount{MemoryBytes: 256, CPUs: 1}, Reason: BlockedJobsLimit}})
+	got := frame(t, Envelope{TS: 5,
+		Event: FileBlocked{Path: "a", WaitingFor: Amount{MemoryBytes: 256, CPUs: 1}, Reason: BlockedJobsLimit}})
 	body := "\x83\xa2ts\x05\xa4kind\xacfile_blocked\xa7payload\x83\xa4path\xa1a" +
 		"\xabwaiting_for\x82\xacmemory_bytes\xcd\x01\x00\xa4cpus\x01" +
 		"\xa6reason\xaajobs_limit"
@@ -199,7 +202,8 @@ func TestTextIsMadeFit(t *testing.T) {
 	if got.Name != `a\xffb` || got.Log[0] != `\xfe` {
 		t.Errorf("name %q, log %q", got.Name, got.Log)
 	}
-	if len(got.Reason) > maxText+100 || !strings.Contains(got.Reason, "bytes cut") || !strings.HasSuffix(got.Reason, "ü") {
+	if len(got.Reason) > maxText+100 || !strings.Contains(got.Reason, "bytes cut") ||
+		!strings.HasSuffix(got.Reason, "ü") {
 		t.Errorf("reason of %d bytes", len(got.Reason))
 	}
 	if !reflect.DeepEqual(got.Meta, Meta{"s": []byte{0xff}, `k\xff`: int64(1)}) {
@@ -211,7 +215,8 @@ func TestTextIsMadeFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if log := env.Event.(TestPassed).Log; len(log) != maxLogLines+1 || log[maxLogLines] != "[... 5 more log entries cut]" {
+	if log := env.Event.(TestPassed).Log; len(log) != maxLogLines+1 ||
+		log[maxLogLines] != "[... 5 more log entries cut]" {
 		t.Errorf("%d lines, last %q", len(log), log[len(log)-1])
 	}
 }
@@ -231,11 +236,13 @@ func TestEncodeRefuses(t *testing.T) {
 		{"status", FileCompleted{Status: "gone"}, `invalid value "gone"`},
 		{"size", TestStarted{Meta: Meta{"x": strings.Repeat("x", MaxFrame)}}, "frame too large"},
 	} {
-		if b, err := AppendFrame([]byte("kept"), Envelope{Event: tc.e}); err == nil || !strings.Contains(err.Error(), tc.want) || string(b) != "kept" {
+		if b, err := AppendFrame([]byte("kept"), Envelope{Event: tc.e}); err == nil ||
+			!strings.Contains(err.Error(), tc.want) || string(b) != "kept" {
 			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
 		}
 	}
-	if err := (Meta{"a": []any{map[string]any{"b": int32(1)}}}).Check(); err == nil || err.Error() != "value of meta.a[1].b: unsupported type int32" {
+	if err := (Meta{"a": []any{map[string]any{"b": int32(1)}}}).Check(); err == nil ||
+		err.Error() != "value of meta.a[1].b: unsupported type int32" {
 		t.Error(err)
 	}
 	if err := (Meta{"x": cycle}).Check(); !errors.Is(err, errMetaDepth) {
@@ -271,22 +278,30 @@ func TestDecodeErrors(t *testing.T) {
 		{"not a map", wrap("\x93\x01\x02\x03"), ErrMalformed, "expected a map", 4},
 		{"trailing", wrap(ok[4:] + "\x00"), ErrMalformed, "1 bytes after", 0},
 		{"kind", envelope("file_lost", "\x80"), ErrUnknownKind, "unknown kind `file_lost`", 14},
-		{"field", envelope("fixture_cache_hit", "\x81\xa4name\xa1x"), ErrUnknownField, "unknown field `name` in fixture_cache_hit", 41},
+		{"field", envelope("fixture_cache_hit", "\x81\xa4name\xa1x"), ErrUnknownField,
+			"unknown field `name` in fixture_cache_hit", 41},
 		{"missing", envelope("fixture_cache_hit", "\x80"), ErrMalformed, "`path` is missing", 40},
 		{"twice", envelope("fixture_cache_hit", "\x82\xa4path\xa1x\xa4path\xa1x"), ErrMalformed, "`path` twice", 48},
-		{"bin for str", envelope("fixture_cache_hit", "\x81\xa4path\xc4\x01x"), ErrMalformed, "expected a string, found type byte 0xc4", 46},
+		{"bin for str", envelope("fixture_cache_hit", "\x81\xa4path\xc4\x01x"), ErrMalformed,
+			"expected a string, found type byte 0xc4", 46},
 		{"utf8", envelope("fixture_cache_hit", "\x81\xa4path\xa1\xff"), ErrMalformed, "not UTF-8", 46},
 		{"long str", envelope("fixture_cache_hit", "\x81\xa4path\xdb\xff\xff\xff\xff"), ErrMalformed, "bytes left", 46},
 		{"long map", wrap("\xdf\xff\xff\xff\xff"), ErrMalformed, "bytes left", 4},
 		{"envelope field", wrap("\x81\xa1x\x00"), ErrUnknownField, "unknown field `x` in the frame", 5},
 		{"envelope empty", wrap("\x80"), ErrMalformed, "missing", 4},
 		{"order", wrap("\x82\xa2ts\x00\xa7payload\x80"), ErrMalformed, "payload before kind", 9},
-		{"enum", envelope("file_completed", "\x83\xa4path\xa1x\xa6status\xa4good\xabduration_ns\x00"), ErrMalformed, "file_completed.status is `good`", 0},
+		{"enum", envelope("file_completed", "\x83\xa4path\xa1x\xa6status\xa4good\xabduration_ns\x00"), ErrMalformed,
+			"file_completed.status is `good`", 0},
 		{"negative", envelope("vm_shutdown", "\x81\xabduration_ns\xff"), ErrMalformed, "integer -1", 0},
-		{"cid", envelope("vm_spawned", "\x81\xa3cid\xcf\x00\x00\x00\x01\x00\x00\x00\x00"), ErrMalformed, "4294967296", 0},
-		{"depth", envelope("test_started", "\x81\xa4meta\x81\xa1x"+strings.Repeat("\x91", 100000)+"\xc0"), ErrMalformed, "deeper than 64", 0},
-		{"array bomb", envelope("file_discovered", "\x81\xacfixture_refs\xdd\x00\xff\xff\xff"+strings.Repeat("\xa0", 1<<24-1)[:1<<23]), ErrMalformed, "bytes left", 0},
-		{"nodes", envelope("test_started", "\x81\xa4meta\x81\xa1x\xdd\x00\x20\x00\x00"+strings.Repeat("\xc0", 1<<21)), ErrMalformed, "more than 1048576 values", 0},
+		{"cid", envelope("vm_spawned", "\x81\xa3cid\xcf\x00\x00\x00\x01\x00\x00\x00\x00"), ErrMalformed, "4294967296",
+			0},
+		{"depth", envelope("test_started", "\x81\xa4meta\x81\xa1x"+strings.Repeat("\x91", 100000)+"\xc0"),
+			ErrMalformed, "deeper than 64", 0},
+		{"array bomb", envelope("file_discovered",
+			"\x81\xacfixture_refs\xdd\x00\xff\xff\xff"+strings.Repeat("\xa0",
+				1<<24-1)[:1<<23]), ErrMalformed, "bytes left", 0},
+		{"nodes", envelope("test_started", "\x81\xa4meta\x81\xa1x\xdd\x00\x20\x00\x00"+strings.Repeat("\xc0", 1<<21)),
+			ErrMalformed, "more than 1048576 values", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := NewDecoder(strings.NewReader(tc.in))

@@ -17,9 +17,8 @@ type FileSink struct {
 	end int64 // end of the last whole frame
 }
 
-// CreateFile opens the file at path for a new stream, emptying it. The error
-// names the path: a directory or an unwritable place is told here, before
-// anything has run.
+// CreateFile opens the file at path for a new stream, emptying it. A directory or
+// an unwritable place is an error with the path, before anything has run.
 func CreateFile(path string) (*FileSink, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {

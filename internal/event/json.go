@@ -8,8 +8,8 @@ import (
 	"reflect"
 )
 
-// MarshalJSON gives the event as one line for people who look into a stream:
-// the same keys as on the wire. Bytes in meta become {"bytes": base64}, and
+// MarshalJSON returns the event as one line, for people who look into a stream. It
+// has the same keys as on the wire. Bytes in meta become {"bytes": base64}, and
 // NaN and infinities strings, since JSON has neither. There is no way back.
 func (env Envelope) MarshalJSON() ([]byte, error) {
 	if env.Event == nil {

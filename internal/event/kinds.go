@@ -70,7 +70,7 @@ const (
 	FileCrashed  FileStatus = "crashed"
 )
 
-// FileDiscovered tells of one selected file; all come before the first dispatch.
+// FileDiscovered announces one selected file. All come before the first dispatch.
 type FileDiscovered struct {
 	Path string `msgpack:"path"`
 	// FixtureRefs holds the fixture names written literally in the file.
@@ -79,21 +79,21 @@ type FileDiscovered struct {
 	DeclaredClaim *Amount `msgpack:"declared_claim"`
 }
 
-// FileBlocked tells that a file starts to wait, or that its reason changed.
+// FileBlocked is emitted when a file starts to wait, or waits for another reason.
 type FileBlocked struct {
 	Path       string      `msgpack:"path"`
 	WaitingFor Amount      `msgpack:"waiting_for"`
 	Reason     BlockReason `msgpack:"reason"`
 }
 
-// FileDispatched tells that a file starts.
+// FileDispatched is emitted when a file starts.
 type FileDispatched struct {
 	Path string `msgpack:"path"`
 	// Reservation is the overhead of a file plus its claim.
 	Reservation Amount `msgpack:"reservation"`
 }
 
-// FileCompleted tells that a dispatched file ended.
+// FileCompleted is emitted when a dispatched file has ended.
 type FileCompleted struct {
 	Path       string     `msgpack:"path"`
 	Status     FileStatus `msgpack:"status"`
@@ -138,7 +138,7 @@ type TestSkipped struct {
 	Meta   Meta   `msgpack:"meta"`
 }
 
-// VMSpawned tells that a guest runs and its agent answered.
+// VMSpawned is emitted when a guest runs and its agent has answered.
 type VMSpawned struct {
 	File        string `msgpack:"file"`
 	VMName      string `msgpack:"vm_name"`
@@ -147,7 +147,7 @@ type VMSpawned struct {
 	CID         uint32 `msgpack:"cid"`
 }
 
-// VMShutdown tells that a spawned guest ended, in whatever way.
+// VMShutdown is emitted when a spawned guest has ended, in whatever way.
 type VMShutdown struct {
 	File   string `msgpack:"file"`
 	VMName string `msgpack:"vm_name"`
@@ -161,13 +161,13 @@ type PoolState struct {
 	Available Amount `msgpack:"available"`
 }
 
-// ClaimAcquired tells that a file's claim was granted.
+// ClaimAcquired is emitted when a file's claim is granted.
 type ClaimAcquired struct {
 	Path   string `msgpack:"path"`
 	Amount Amount `msgpack:"amount"`
 }
 
-// ClaimReleased tells that a file's claim was given back.
+// ClaimReleased is emitted when a file's claim is released.
 type ClaimReleased struct {
 	Path   string `msgpack:"path"`
 	Amount Amount `msgpack:"amount"`
@@ -178,7 +178,7 @@ type FixtureBuildStarted struct {
 	Path string `msgpack:"path"`
 }
 
-// FixtureBuildWaiting tells that a file waits for another file's build.
+// FixtureBuildWaiting is emitted when a file waits for another file's build.
 type FixtureBuildWaiting struct {
 	Path       string `msgpack:"path"`
 	HeldByFile string `msgpack:"held_by_file"`
@@ -192,7 +192,7 @@ type FixtureBuildDone struct {
 	SnapshotBytes uint64 `msgpack:"snapshot_bytes"`
 }
 
-// FixtureCacheHit tells that a restore from the cache succeeded.
+// FixtureCacheHit is emitted when a restore from the cache has succeeded.
 type FixtureCacheHit struct {
 	Path string `msgpack:"path"`
 }

@@ -63,8 +63,8 @@ func sortedKeys[M ~map[string]V, V any](m M) []string {
 	return keys
 }
 
-// validText makes s valid UTF-8, as fields of the kind str must be. Bytes that
-// are not are shown as \xNN so that nothing is lost to a reader.
+// validText returns s as valid UTF-8, as fields of the kind str must be. Bytes that
+// are not are shown as \xNN, so that a reader loses nothing.
 func validText(s string) string {
 	if utf8.ValidString(s) {
 		return s

@@ -170,6 +170,11 @@ func (f *Files) Symlink(target, name string) (failure *wire.Error) {
 	return failure
 }
 
+// MkdirAll creates a directory and the directories above it.
+func (f *Files) MkdirAll(name string) *wire.Error {
+	return f.mkdir(&wire.Mkdir{Path: name, Parents: true})
+}
+
 func (f *Files) mkdir(r *wire.Mkdir) (failure *wire.Error) {
 	perm := uint32(0o755)
 	if r.SetPerm {

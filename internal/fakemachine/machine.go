@@ -47,6 +47,7 @@ type Machine struct {
 	conn       net.Conn
 	stop       context.CancelFunc // ends the agent's present session
 	boots      int
+	started    bool   // booted, or loaded from a snapshot
 	guest      *state // of this boot
 	clockShift int64  // of the wall clock against the host's, in nanoseconds
 	entropy    [][]byte
@@ -99,6 +100,11 @@ func (m *Machine) OnOp(name string, do OpFunc) {
 func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 	<-ctx.Done()
 	return nil, Errno(wireECANCELED)
+}
+
+// Refuse returns an OpFunc that fails with a Linux errno.
+func Refuse(errno uint32) OpFunc {
+	return func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) { return nil, Errno(errno) }
 }
 
 const wireECANCELED = 125
@@ -165,9 +171,10 @@ func (g *guest) Boot() {
 	if m.stop != nil {
 		m.stop()
 	}
-	first := m.boots == 1
+	again := m.started // what a test has put there before is there at the first boot
+	m.started = true
 	m.mu.Unlock()
-	if !first {
+	if again {
 		m.Files.clear()
 	}
 	old.end()
@@ -206,7 +213,7 @@ func (g *guest) Load(p []byte) error {
 	g.m.mu.Lock()
 	defer g.m.mu.Unlock()
 	g.m.Files.set(s.Files)
-	g.m.guest = s.State
+	g.m.guest, g.m.started = s.State, true
 	g.m.guest.loaded()
 	return nil
 }

@@ -78,7 +78,7 @@ func (op *call) addCredit(n uint32) {
 	op.notify()
 }
 
-// expect makes room for a stream that is kept in memory.
+// expect allocates memory for a stream that is kept whole.
 func (op *call) expect(stream uint16, n uint64) {
 	op.mu.Lock()
 	defer op.mu.Unlock()

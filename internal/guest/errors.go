@@ -10,7 +10,7 @@ import (
 var (
 	// ErrLinkLost is wrapped by the error of every operation that was under
 	// way, or was begun, after the connection to the agent ended without a
-	// better reason having been given to Client.Fail or by Config.Lost.
+	// better reason having come from Client.Fail or Config.Lost.
 	ErrLinkLost = errors.New("agent link lost")
 	// ErrVersion is wrapped when host and agent speak different versions of
 	// the protocol; the text names both.

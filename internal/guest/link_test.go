@@ -37,7 +37,8 @@ func TestHandshakeSkipsWhatIsNotItsAnswer(t *testing.T) {
 		}
 		// The answer to an earlier session, a preamble without a frame behind it,
 		// and a frame that no handshake has.
-		if err := a.answerHello(wire.Nonce{1}, wire.Header{Type: wire.FrameHelloOk}, goodHello.Append(nil)); err != nil {
+		if err := a.answerHello(wire.Nonce{1}, wire.Header{Type: wire.FrameHelloOk},
+			goodHello.Append(nil)); err != nil {
 			return err
 		}
 		if err := a.write(append(wire.AppendPreamble(nil, a.nonce), make([]byte, wire.HeaderSize)...)); err != nil {
@@ -126,7 +127,8 @@ func TestHandshakesThatFail(t *testing.T) {
 
 func TestHandshakeEndsWithTheConnectionAndWithTheContext(t *testing.T) {
 	for _, sent := range []string{"", "\xffPROVIUM", string(wire.AppendPreamble(nil, wire.Nonce{})), // of our nonce
-		string(wire.AppendPreamble(nil, wire.Nonce{})) + string(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloOk},
+		string(wire.AppendPreamble(nil, wire.Nonce{})) + string(wire.AppendFrame(nil,
+			wire.Header{Type: wire.FrameHelloOk},
 			[]byte("cut"))[:17])} {
 		host, guest := sockets(t)
 		a := newFakeAgent(guest)
@@ -166,7 +168,10 @@ func TestTheEndOfTheLink(t *testing.T) {
 	panicked := errors.New("guest panicked")
 	for name, end := range map[string]func(c *Client, a *fakeAgent) (want error){
 		"closed by the guest": func(_ *Client, a *fakeAgent) error { a.conn.Close(); return panicked },
-		"failed":              func(c *Client, _ *fakeAgent) error { c.Fail(io.ErrClosedPipe); return io.ErrClosedPipe },
+		"failed": func(c *Client, _ *fakeAgent) error {
+			c.Fail(io.ErrClosedPipe)
+			return io.ErrClosedPipe
+		},
 		"failed without a reason": func(c *Client, _ *fakeAgent) error {
 			c.Fail(nil)
 			c.Fail(io.ErrClosedPipe) // only the first reason counts
@@ -268,14 +273,16 @@ func TestHostileFrames(t *testing.T) {
 		}, "agent sent more than 0 bytes"},
 		"more than a window": {func(op uint64) (b []byte) {
 			for range wire.Window/wire.MaxPayload + 1 {
-				b = wire.AppendFrame(b, wire.Header{Type: wire.FrameData, Op: op, Stream: wire.StreamStdout}, make([]byte,
-					wire.MaxPayload))
+				b = wire.AppendFrame(b, wire.Header{Type: wire.FrameData, Op: op, Stream: wire.StreamStdout},
+					make([]byte,
+						wire.MaxPayload))
 			}
 			return b
 		}, "agent sent more than"},
 		"an endless result": {func(op uint64) []byte {
-			frame := wire.AppendFrame(nil, wire.Header{Type: wire.FrameResult, Flags: wire.FlagMore, Op: op}, make([]byte,
-				wire.MaxPayload))
+			frame := wire.AppendFrame(nil, wire.Header{Type: wire.FrameResult, Flags: wire.FlagMore, Op: op},
+				make([]byte,
+					wire.MaxPayload))
 			return bytes.Repeat(frame, wire.MaxResult/wire.MaxPayload+1)
 		}, "result above"},
 	} {
@@ -369,12 +376,13 @@ func TestCancelWaitsForTheGuestToStop(t *testing.T) {
 
 func TestCancelOfAGuestThatDoesNotStop(t *testing.T) {
 	late := make(chan time.Time)
-	c, a := connect(t, Config{Resend: time.Hour, CancelGrace: time.Minute, After: func(d time.Duration) <-chan time.Time {
-		if d == time.Minute {
-			return late
-		}
-		return nil
-	}})
+	c, a := connect(t, Config{Resend: time.Hour, CancelGrace: time.Minute,
+		After: func(d time.Duration) <-chan time.Time {
+			if d == time.Minute {
+				return late
+			}
+			return nil
+		}})
 	ctx, cancel := context.WithCancel(testContext(t))
 	background(t, func() error {
 		if _, _, err := a.request(); err != nil {

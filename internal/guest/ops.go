@@ -150,8 +150,8 @@ func dirEntries(a *answer) ([]DirEntry, error) {
 	return out, nil
 }
 
-// Mkdir makes a directory with mode perm, 0755 by default. With parents it
-// makes what is missing above it and accepts an existing directory.
+// Mkdir creates a directory with mode perm, 0755 by default. With parents it
+// creates what is missing above it and accepts an existing directory.
 func (c *Client) Mkdir(ctx context.Context, path string, parents bool, perm Perm) error {
 	_, err := c.do(ctx, MkdirOp{path, parents, perm}.request(), transfer{})
 	return err
@@ -198,7 +198,7 @@ func (c *Client) clock(ctx context.Context, req wire.Request) (Clock, error) {
 	return Clock(*v), nil
 }
 
-// Renew makes a guest that was restored differ from others of the same snapshot:
+// Renew makes a restored guest differ from others of the same snapshot:
 // it mixes entropy (at most wire.MaxEntropy bytes; none leaves it alone) into the
 // kernel's random generator and sets the wall clock, in nanoseconds since 1970
 // (0 leaves it alone).

@@ -31,7 +31,8 @@ var operations = []struct {
 		&wire.RunValue{Code: 3, Stdout: []byte("out"), Stderr: []byte("err"), Truncated: true},
 		&RunResult{ExitCode: 3, Stdout: []byte("out"), Stderr: []byte("err"), Truncated: true}},
 	{"run killed", func(ctx context.Context, c *Client) (any, error) { return c.Run(ctx, RunRequest{Shell: "x"}) },
-		&wire.Run{Shell: "x"}, &wire.RunValue{Status: wire.Signalled, Code: 9}, &RunResult{Status: Signalled, ExitCode: -1,
+		&wire.Run{Shell: "x"}, &wire.RunValue{Status: wire.Signalled, Code: 9},
+		&RunResult{Status: Signalled, ExitCode: -1,
 			Signal: 9}},
 	{"run late", func(ctx context.Context, c *Client) (any, error) {
 		return c.Run(ctx, RunRequest{Shell: "x", Timeout: -1})
@@ -104,14 +105,16 @@ var operations = []struct {
 	{"syscall await", func(ctx context.Context, c *Client) (any, error) {
 		return c.AwaitSyscall(ctx, 8, []int{1}, time.Second)
 	},
-		&wire.SyscallAwait{Handle: 8, TimeoutNS: 1e9}, &wire.SyscallValue{Ret: 1, Data: []byte("x")}, &SyscallResult{Ret: 1,
+		&wire.SyscallAwait{Handle: 8, TimeoutNS: 1e9}, &wire.SyscallValue{Ret: 1, Data: []byte("x")},
+		&SyscallResult{Ret: 1,
 			Bufs: [][]byte{[]byte("x")}}},
 	{"syscall drop", func(ctx context.Context, c *Client) (any, error) { return nil, c.DropSyscall(ctx, 8) },
 		&wire.SyscallDrop{Handle: 8}, nil, nil},
 	{"read mem", func(ctx context.Context, c *Client) (any, error) {
 		p, errno, err := c.ReadMem(ctx, 1, 0x1000, 3)
 		return []any{string(p), errno}, err
-	}, &wire.ReadMem{Executor: 1, Address: 0x1000, Length: 3}, &wire.SyscallValue{Data: []byte("mem")}, []any{"mem", 0}},
+	}, &wire.ReadMem{Executor: 1, Address: 0x1000, Length: 3}, &wire.SyscallValue{Data: []byte("mem")},
+		[]any{"mem", 0}},
 	{"read mem fault", func(ctx context.Context, c *Client) (any, error) {
 		p, errno, err := c.ReadMem(ctx, 1, 0, 0)
 		return []any{string(p), errno}, err

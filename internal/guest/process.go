@@ -16,7 +16,7 @@ type Process struct {
 }
 
 // StartProcess starts a command and leaves it running. Stdin is what it reads
-// first; its standard input stays open. worker is 0, or who starts it.
+// first; its standard input stays open. worker starts it; 0 is the agent.
 func (c *Client) StartProcess(ctx context.Context, r RunRequest, worker uint64) (Process, error) {
 	run := RunOp{r}.request().(*wire.Run)
 	req := &wire.ProcStart{Run: *run, Worker: worker}

@@ -93,7 +93,7 @@ func syscallResult(op string, a *answer, lens []int) (*SyscallResult, error) {
 	return r, nil
 }
 
-// Syscall makes a system call. A call that fails is no error.
+// Syscall makes a system call. It returns no error for a call that fails.
 func (c *Client) Syscall(ctx context.Context, s *Syscall) (*SyscallResult, error) {
 	req, t := s.request()
 	if err := req.Check(); err != nil {
@@ -118,7 +118,7 @@ func (c *Client) SyscallAsync(ctx context.Context, s *Syscall) (uint64, error) {
 }
 
 // AwaitSyscall waits for an asynchronous call with buffers of these lengths,
-// at most for limit, 0 for ever. Its result is given once.
+// at most for limit, 0 for ever. It returns the result once.
 func (c *Client) AwaitSyscall(ctx context.Context, handle uint64, lens []int, limit time.Duration) (
 	*SyscallResult, error) {
 	sum := int64(0)
@@ -142,7 +142,8 @@ func (c *Client) DropSyscall(ctx context.Context, handle uint64) error {
 // ReadMem reads an executor's memory. For an address that cannot be read it
 // returns an errno.
 func (c *Client) ReadMem(ctx context.Context, executor, address uint64, n int) (data []byte, errno int, err error) {
-	a, err := c.do(ctx, &wire.ReadMem{Executor: executor, Address: address, Length: uint64(n)}, transfer{limit: int64(n)})
+	req := &wire.ReadMem{Executor: executor, Address: address, Length: uint64(n)}
+	a, err := c.do(ctx, req, transfer{limit: int64(n)})
 	if err != nil {
 		return nil, 0, err
 	}

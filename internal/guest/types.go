@@ -12,7 +12,7 @@ type Info struct {
 	GuestOS      string   // "linux" and the kernel's release
 	BootID       string   // differs with every boot of a guest
 	Features     []string // of the agent
-	Init         string   // who is PID 1: "minimal", "image" or "other"
+	Init         string   // what PID 1 is: "minimal", "image" or "other"
 }
 
 // Status says how a command ended.
@@ -25,7 +25,7 @@ const (
 	TimedOut  = wire.TimedOut
 )
 
-// RunRequest is a command. Either Shell or Path is given.
+// RunRequest is a command. Either Shell or Path is set.
 type RunRequest struct {
 	Shell    string            // text for /bin/sh -c
 	Path     string            // program, searched in the command's PATH
@@ -64,7 +64,7 @@ type DirEntry struct {
 	Type wire.EntryType
 }
 
-// Perm is a file mode given by the caller, or the default when it is zero.
+// Perm is a file mode, or the default when it is zero.
 type Perm struct {
 	set  bool
 	bits uint32
@@ -105,7 +105,7 @@ type (
 	}
 	// ListDirOp lists a directory; its Result has Entries.
 	ListDirOp struct{ Path string }
-	// MkdirOp makes a directory.
+	// MkdirOp creates a directory.
 	MkdirOp struct {
 		Path    string
 		Parents bool

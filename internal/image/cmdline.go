@@ -80,7 +80,8 @@ func Cmdline(c CmdlineSpec) (string, error) {
 		case key == "rdinit" && value == agentPath:
 			hasAgent = true
 		case key == "rdinit" && c.Inject:
-			return "", fmt.Errorf("profile `%s`: the kernel command line has rdinit=%s, but the agent has to start as rdinit=%s: remove it, or set inject_agent = false and start a compatible agent yourself",
+			return "", fmt.Errorf("profile `%s`: the kernel command line has rdinit=%s, but the agent has to start "+
+				"as rdinit=%s: remove it, or set inject_agent = false and start a compatible agent yourself",
 				c.Profile, value, agentPath)
 		}
 	}
@@ -96,7 +97,8 @@ func Cmdline(c CmdlineSpec) (string, error) {
 	}
 	out := strings.Join(params, " ")
 	if len(out) > maxCmdline {
-		return "", fmt.Errorf("profile `%s`: the kernel command line has %d bytes, and the kernel takes at most %d", c.Profile, len(out), maxCmdline)
+		return "", fmt.Errorf("profile `%s`: the kernel command line has %d bytes, and the kernel takes at most %d",
+			c.Profile, len(out), maxCmdline)
 	}
 	return out, nil
 }

@@ -41,7 +41,8 @@ func CheckFiles(files []File) error {
 		case f.Mode > 0o7777:
 			return fmt.Errorf("files[%d]: mode %#o of %q is out of range (0 to 0o7777)", i+1, f.Mode, f.Path)
 		case int64(len(f.Content)) > cpio.MaxSize:
-			return fmt.Errorf("files[%d]: %q has %d bytes, an initrd takes at most %d", i+1, f.Path, len(f.Content), int64(cpio.MaxSize))
+			return fmt.Errorf("files[%d]: %q has %d bytes, an initrd takes at most %d", i+1, f.Path, len(f.Content),
+				int64(cpio.MaxSize))
 		}
 	}
 	return nil

@@ -97,7 +97,8 @@ func putKernel(t testing.TB, root, release string) string {
 		put(t, testKo(deps), root, "lib/modules", release, "kernel", name+".ko")
 	}
 	put(t, []byte("kernel/button.ko\nkernel/evdev.ko\n"), root, "lib/modules", release, "modules.builtin")
-	return put(t, testBzImage(t, release, testVmlinux(18, "Linux version "+release+" ()")), root, "boot", "vmlinuz-"+release)
+	return put(t, testBzImage(t, release, testVmlinux(18, "Linux version "+release+" ()")), root, "boot", "vmlinuz-"+
+		release)
 }
 
 func testPayload() fstest.MapFS {
@@ -112,7 +113,8 @@ func testPayload() fstest.MapFS {
 
 func testStore(t testing.TB, change func(*Config)) *Store {
 	t.Helper()
-	cfg := Config{CacheDir: filepath.Join(t.TempDir(), "cache"), Payload: testPayload(), HostRoot: t.TempDir(), HostRelease: "1.0-host"}
+	cfg := Config{CacheDir: filepath.Join(t.TempDir(), "cache"), Payload: testPayload(), HostRoot: t.TempDir(),
+		HostRelease: "1.0-host"}
 	if change != nil {
 		change(&cfg)
 	}

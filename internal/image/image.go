@@ -146,8 +146,8 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	}
 	if spec.Initrd != "" {
 		if err := checkReadable(spec.Initrd); err != nil {
-			return nil, fmt.Errorf("profile `%s`: initrd %s: %w; give a readable initramfs, or leave initrd out for the "+
-				"built-in one", spec.Profile, spec.Initrd, err)
+			return nil, fmt.Errorf("profile `%s`: initrd %s: %w; give a readable initramfs, or leave initrd out for "+
+				"the built-in one", spec.Profile, spec.Initrd, err)
 		}
 	}
 	k, err := s.chooseKernel(ctx, spec)

@@ -26,7 +26,8 @@ func TestResolveAutomatic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if img.KernelFile != newest || img.Origin != Newest || img.Release != "6.1.0-10" || !img.PVH || !img.Inject || img.Overlay != embeddedOverlay {
+	if img.KernelFile != newest || img.Origin != Newest || img.Release != "6.1.0-10" || !img.PVH || !img.Inject ||
+		img.Overlay != embeddedOverlay {
 		t.Errorf("%+v", img)
 	}
 	if b, err := os.ReadFile(img.Kernel); err != nil || !bytes.HasPrefix(b, []byte("\x7fELF")) {
@@ -34,9 +35,10 @@ func TestResolveAutomatic(t *testing.T) {
 	}
 	files := contents(t, img.Initrd)
 	for name, want := range map[string]string{
-		"sbin/provium-agent":             "INIT",
-		".provium/agent":                 "AGENT",
-		".provium/modules.early":         "virtio.ko\nvirtio_ring.ko\nvirtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
+		"sbin/provium-agent": "INIT",
+		".provium/agent":     "AGENT",
+		".provium/modules.early": "virtio.ko\nvirtio_ring.ko\n" +
+			"virtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
 		".provium/modules.late":          "virtio_net.ko\nvirtio_blk.ko\nvirtio_rng.ko\ndummy.ko numdummies=2\n",
 		".provium/modules/virtio_pci.ko": string(testKo("virtio,virtio_ring")),
 		"bin/busybox":                    "BUSYBOX",
@@ -61,8 +63,11 @@ func TestResolveAutomatic(t *testing.T) {
 	for name, change := range map[string]func(*Spec){
 		"cmdline": func(s *Spec) { s.Cmdline = ptr("x") },
 		"modules": func(s *Spec) { s.Modules = nil },
-		"kernel":  func(s *Spec) { s.Kernel, s.ForcedKernel = filepath.Join(filepath.Dir(newest), "vmlinuz-6.1.0-9"), true },
-		"agent":   func(s *Spec) { s.NoAgent, s.Modules = true, nil },
+		"kernel": func(s *Spec) {
+			s.Kernel, s.ForcedKernel = filepath.Join(filepath.Dir(newest), "vmlinuz-6.1.0-9"),
+				true
+		},
+		"agent": func(s *Spec) { s.NoAgent, s.Modules = true, nil },
 	} {
 		other := spec
 		change(&other)
@@ -93,7 +98,8 @@ func TestAutoSkips(t *testing.T) {
 	put(t, testBzImage(t, "8.0", testVmlinux(18, "")), root, "boot/vmlinuz-8.0")
 	put(t, []byte("kernel/virtio_pci.ko\n"), root, "lib/modules/8.0/modules.builtin")
 	put(t, []byte("?"), root, "boot/vmlinuz-7.0")
-	wants := []string{"vmlinuz-9.0 has no modules in", "vmlinuz-8.0 has no virtio console (CONFIG_VIRTIO_CONSOLE)", "vmlinuz-7.0: not an x86-64 Linux kernel"}
+	wants := []string{"vmlinuz-9.0 has no modules in", "vmlinuz-8.0 has no virtio console (CONFIG_VIRTIO_CONSOLE)",
+		"vmlinuz-7.0: not an x86-64 Linux kernel"}
 	if os.Geteuid() != 0 { // root reads everything
 		if err := os.Chmod(putKernel(t, root, "10.0"), 0); err != nil {
 			t.Fatal(err)
@@ -140,7 +146,8 @@ func TestExplicitKernels(t *testing.T) {
 		{kernel: elfNoPVH, want: "no PVH entry point (CONFIG_PVH)"},
 		{kernel: text, want: "profile `p`: kernel " + text + ": not an x86-64 Linux kernel"},
 		{kernel: root, want: "not a regular file"},
-		{kernel: root + "/none", want: "profile `p`: kernel " + root + "/none: no such file or directory; give the path"},
+		{kernel: root + "/none", want: "profile `p`: kernel " + root +
+			"/none: no such file or directory; give the path"},
 	} {
 		img, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: c.kernel, Cmdline: ptr("quiet")})
 		if c.want != "" {
@@ -172,18 +179,22 @@ func TestExplicitKernels(t *testing.T) {
 	if got := explicitRemedy(fmt.Errorf("kernel x: %w", fs.ErrPermission)); !strings.Contains(got, "chmod a+r") {
 		t.Errorf("remedy %q", got)
 	}
-	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: builtin, Cmdline: ptr("q"), Modules: []string{"ext4"}}); err == nil ||
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: builtin, Cmdline: ptr("q"),
+		Modules: []string{"ext4"}}); err == nil ||
 		!strings.Contains(err.Error(), "kernel module `ext4` is not in "+root+"/build/lib/modules/5.6, ") {
 		t.Errorf("module without a tree: %v", err)
 	}
-	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, Cmdline: ptr("q"), Modules: []string{"ext4"}}); err == nil ||
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, Cmdline: ptr("q"),
+		Modules: []string{"ext4"}}); err == nil ||
 		!strings.Contains(err.Error(), "kernel module `ext4` is not in "+root+"/lib/modules/5.5") {
 		t.Errorf("missing module: %v", err)
 	}
-	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree}); err == nil || !strings.Contains(err.Error(), "profile `p` has empty cmdline") {
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree}); err == nil ||
+		!strings.Contains(err.Error(), "profile `p` has empty cmdline") {
 		t.Errorf("no command line: %v", err)
 	}
-	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, CmdlineFile: root + "/none"}); err == nil || !strings.Contains(err.Error(), "cmdline_file "+root+"/none: no such file") {
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Kernel: withTree, CmdlineFile: root +
+		"/none"}); err == nil || !strings.Contains(err.Error(), "cmdline_file "+root+"/none: no such file") {
 		t.Errorf("no command line file: %v", err)
 	}
 	file := put(t, []byte("from=file\n"), root, "cmdline")
@@ -202,7 +213,8 @@ func TestRootTree(t *testing.T) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Root: root}); err == nil || !strings.Contains(err.Error(), "no readable kernel in the tree "+root) {
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Root: root}); err == nil ||
+		!strings.Contains(err.Error(), "no readable kernel in the tree "+root) {
 		t.Errorf("empty: %v", err)
 	}
 	putKernel(t, root, "4.9")
@@ -244,18 +256,22 @@ func TestProfileInitrd(t *testing.T) {
 		if err != nil || plain.Initrd != initrd || plain.Inject || strings.Contains(plain.Cmdline, "rdinit") {
 			t.Errorf("%s without agent: %+v, %v", name, plain, err)
 		}
-		if err := plain.Compose(t.Context(), filepath.Join(t.TempDir(), "x"), []File{{Path: "/x"}}); err == nil || !strings.Contains(err.Error(), "inject_agent is false") {
+		if err := plain.Compose(t.Context(), filepath.Join(t.TempDir(), "x"), []File{{Path: "/x"}}); err == nil ||
+			!strings.Contains(err.Error(), "inject_agent is false") {
 			t.Errorf("files without agent: %v", err)
 		}
 	}
 	corrupt := put(t, main[:500], t.TempDir(), "initrd")
-	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: corrupt}); err == nil || !strings.Contains(err.Error(), "initrd "+corrupt+" is corrupt at offset") {
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: corrupt}); err == nil ||
+		!strings.Contains(err.Error(), "initrd "+corrupt+" is corrupt at offset") {
 		t.Errorf("corrupt: %v", err)
 	}
-	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: "/none"}); err == nil || !strings.Contains(err.Error(), "initrd /none: no such file") {
+	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: "/none"}); err == nil ||
+		!strings.Contains(err.Error(), "initrd /none: no such file") {
 		t.Errorf("missing: %v", err)
 	}
-	if items, err := os.ReadDir(s.cache.Path(kindInitrd)); err != nil || slices.ContainsFunc(items, func(e os.DirEntry) bool { return e.Name()[0] == '.' }) {
+	if items, err := os.ReadDir(s.cache.Path(kindInitrd)); err != nil ||
+		slices.ContainsFunc(items, func(e os.DirEntry) bool { return e.Name()[0] == '.' }) {
 		t.Errorf("left over: %v, %v", items, err)
 	}
 }
@@ -274,13 +290,15 @@ func TestCompose(t *testing.T) {
 	}
 	files := contents(t, dst)
 	want := "0644 \"/etc/a b\" 0\n7755 \"/x/\\xff\\n\" 1\n"
-	if files[".provium/files/manifest"] != want || files[".provium/files/0"] != "one" || files[".provium/agent"] != "AGENT" {
+	if files[".provium/files/manifest"] != want || files[".provium/files/0"] != "one" ||
+		files[".provium/agent"] != "AGENT" {
 		t.Errorf("manifest %q", files[".provium/files/manifest"])
 	}
 	if err := img.Compose(t.Context(), dst, nil); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("over an existing file: %v", err)
 	}
-	for _, f := range []File{{Path: "etc/x"}, {Path: "/"}, {Path: "/x/"}, {Path: "/a\x00b"}, {Path: "/a/.."}, {Path: "/x", Mode: 0o10000}, {Path: "/" + strings.Repeat("x", 5000)}} {
+	for _, f := range []File{{Path: "etc/x"}, {Path: "/"}, {Path: "/x/"}, {Path: "/a\x00b"}, {Path: "/a/.."},
+		{Path: "/x", Mode: 0o10000}, {Path: "/" + strings.Repeat("x", 5000)}} {
 		if err := CheckFiles([]File{{Path: "/ok"}, f}); err == nil || !strings.HasPrefix(err.Error(), "files[2]: ") {
 			t.Errorf("%.20q: %v", f.Path, err)
 		}
@@ -295,7 +313,8 @@ func TestOverlaySearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	items, err := readOverlay(put(t, b.Bytes(), dir, "o.cpio.gz"))
-	if got := placedNames(items); err != nil || !slices.Equal(got, []string{".provium/", "sbin/provium-agent", ".provium/agent", ".provium/executor"}) {
+	if got := placedNames(items); err != nil || !slices.Equal(got,
+		[]string{".provium/", "sbin/provium-agent", ".provium/agent", ".provium/executor"}) {
 		t.Errorf("overlay: %v, %v", got, err)
 	}
 	check := func(profile, want string) {
@@ -312,17 +331,21 @@ func TestOverlaySearch(t *testing.T) {
 	s.cfg.Overlay = put(t, b.Bytes(), dir, "env")
 	check("", s.cfg.Overlay)
 	check(dist, dist)
-	if _, err := s.findOverlay("/none"); err == nil || !strings.Contains(err.Error(), "agent overlay /none (from agent_overlay_path): no such file") {
+	if _, err := s.findOverlay("/none"); err == nil || !strings.Contains(err.Error(),
+		"agent overlay /none (from agent_overlay_path): no such file") {
 		t.Errorf("named and missing: %v", err)
 	}
-	for name, data := range map[string][]byte{"empty": nil, "text": []byte("text"), "no agent": archiveOf(t, mergedUsr()...)} {
-		if _, err := readOverlay(put(t, data, dir, "bad")); err == nil || !strings.Contains(err.Error(), "read agent overlay "+dir+"/bad: ") {
+	for name, data := range map[string][]byte{"empty": nil, "text": []byte("text"),
+		"no agent": archiveOf(t, mergedUsr()...)} {
+		if _, err := readOverlay(put(t, data, dir, "bad")); err == nil ||
+			!strings.Contains(err.Error(), "read agent overlay "+dir+"/bad: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// The overlay's content is used in place of the payload.
 	putKernel(t, s.cfg.HostRoot, "6.1")
-	own := put(t, archiveOf(t, fileItem(guestInit, 0o755, []byte("OWN")), fileItem("opt/x", 0o644, []byte("X"))), dir, "own")
+	own := put(t, archiveOf(t, fileItem(guestInit, 0o755, []byte("OWN")), fileItem("opt/x", 0o644, []byte("X"))), dir,
+		"own")
 	img, err := s.Resolve(t.Context(), Spec{Profile: "p", Overlay: own})
 	if err != nil || img.Overlay != own {
 		t.Fatalf("%+v, %v", img, err)
@@ -367,7 +390,8 @@ func TestCache(t *testing.T) {
 		return
 	}
 	entries, err := s.List()
-	if err != nil || len(entries) != 2 || entries[0].Kind != kindVmlinux || entries[0].Note != "6.1" || entries[1].Kind != kindInitrd || entries[1].Size == 0 {
+	if err != nil || len(entries) != 2 || entries[0].Kind != kindVmlinux || entries[0].Note != "6.1" ||
+		entries[1].Kind != kindInitrd || entries[1].Size == 0 {
 		t.Fatalf("%+v, %v", entries, err)
 	}
 	// What a crash cut off is made again.
@@ -425,7 +449,8 @@ func TestCache(t *testing.T) {
 }
 
 func TestCompareReleases(t *testing.T) {
-	order := []string{"", "5.10", "6.1-rc3", "6.1", "6.1.0-9-amd64", "6.1.0-10-amd64", "6.1.0-10-cloud-amd64", "6.10.0-1", "6.12.9+deb13-amd64"}
+	order := []string{"", "5.10", "6.1-rc3", "6.1", "6.1.0-9-amd64", "6.1.0-10-amd64", "6.1.0-10-cloud-amd64",
+		"6.10.0-1", "6.12.9+deb13-amd64"}
 	for i, a := range order {
 		for j, b := range order {
 			if got := compareReleases(a, b); (got < 0) != (i < j) || (got > 0) != (i > j) {

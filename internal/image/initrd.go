@@ -140,7 +140,8 @@ func readListing(r io.Reader, name string) (*listing, error) {
 		} else {
 			seg.format = decompress.Detect(prefix)
 			if seg.format == decompress.None {
-				return nil, corrupt(fmt.Errorf("neither a cpio archive nor a known compression (it begins with % x)", prefix))
+				return nil, corrupt(fmt.Errorf("neither a cpio archive nor a known compression (it begins with % x)",
+					prefix))
 			}
 			z, err := decompress.NewReader(seg.format, src)
 			if err != nil {
@@ -235,7 +236,7 @@ func (l *listing) size() int64 {
 	return n
 }
 
-// has tells whether one of the segments is compressed in the given way.
+// has reports whether one of the segments is compressed in the given way.
 func (l *listing) has(f decompress.Format) bool {
 	for _, s := range l.segments {
 		if s.format == f {

@@ -109,7 +109,8 @@ func TestCorruptInitrds(t *testing.T) {
 		{"cut stream", z[:len(z)-10], "offset 0: read gzip stream: unexpected EOF"},
 		{"damaged stream", damaged, "is corrupt at offset 0"},
 		{"junk behind it", join(main, []byte("junk")), "neither a cpio archive nor"},
-		{"text in a stream", gzipped(t, []byte("hello, world, this is no archive, but it is long enough to be a header of one, and even a bit longer than that")), "bad magic number"},
+		{"text in a stream", gzipped(t, []byte("hello, world, this is no archive, but it is long enough to be a "+
+			"header of one, and even a bit longer than that")), "bad magic number"},
 		{"unaligned", join(main, []byte{0}, main), "multiple of four"},
 	} {
 		_, err := readListing(bytes.NewReader(c.data), "/x/initrd")
@@ -133,20 +134,26 @@ func placedNames(items []item) []string {
 }
 
 func TestPlace(t *testing.T) {
-	agent := []item{dirItem("sbin", 0o755), fileItem(guestInit, 0o755, nil), dirItem(guestDir, 0o755), fileItem(guestAgent, 0o755, nil)}
+	agent := []item{dirItem("sbin", 0o755), fileItem(guestInit, 0o755, nil), dirItem(guestDir, 0o755),
+		fileItem(guestAgent, 0o755, nil)}
 	for _, c := range []struct {
 		name string
 		base []item
 		want []string
 	}{
-		{"bare", []item{fileItem("init", 0o755, nil)}, []string{"sbin/", "sbin/provium-agent", ".provium/", ".provium/agent"}},
+		{"bare", []item{fileItem("init", 0o755, nil)}, []string{"sbin/", "sbin/provium-agent", ".provium/",
+			".provium/agent"}},
 		{"plain sbin", []item{dirItem("sbin", 0o755)}, []string{"sbin/provium-agent", ".provium/", ".provium/agent"}},
 		{"merged", mergedUsr(), []string{"usr/sbin/provium-agent", ".provium/", ".provium/agent"}},
-		{"absolute link", []item{dirItem("usr", 0o755), dirItem("usr/bin", 0o755), linkItem("usr/sbin", "bin"), linkItem("sbin", "/usr/sbin")},
+		{"absolute link", []item{dirItem("usr", 0o755), dirItem("usr/bin", 0o755), linkItem("usr/sbin", "bin"),
+			linkItem("sbin", "/usr/sbin")},
 			[]string{"usr/bin/provium-agent", ".provium/", ".provium/agent"}},
-		{"dangling link", []item{linkItem("sbin", "usr/sbin")}, []string{"usr/", "usr/sbin/", "usr/sbin/provium-agent", ".provium/", ".provium/agent"}},
-		{"link out of the root", []item{linkItem("sbin", "../../../s")}, []string{"s/", "s/provium-agent", ".provium/", ".provium/agent"}},
-		{"earlier agent", []item{dirItem("./sbin", 0o755), fileItem("/sbin/provium-agent", 0, nil), dirItem(guestDir, 0o755)}, []string{"sbin/provium-agent", ".provium/agent"}},
+		{"dangling link", []item{linkItem("sbin", "usr/sbin")},
+			[]string{"usr/", "usr/sbin/", "usr/sbin/provium-agent", ".provium/", ".provium/agent"}},
+		{"link out of the root", []item{linkItem("sbin", "../../../s")},
+			[]string{"s/", "s/provium-agent", ".provium/", ".provium/agent"}},
+		{"earlier agent", []item{dirItem("./sbin", 0o755), fileItem("/sbin/provium-agent", 0, nil),
+			dirItem(guestDir, 0o755)}, []string{"sbin/provium-agent", ".provium/agent"}},
 	} {
 		l, err := listItems(c.base)
 		if err != nil {
@@ -162,8 +169,10 @@ func TestPlace(t *testing.T) {
 		base []item
 		want string
 	}{
-		{"file for a directory", []item{fileItem("sbin", 0o644, nil)}, "a file at /sbin, where the agent needs a directory"},
-		{"directory for the agent", []item{dirItem("sbin", 0o755), dirItem("sbin/provium-agent", 0o755)}, "a directory at /sbin/provium-agent"},
+		{"file for a directory", []item{fileItem("sbin", 0o644, nil)},
+			"a file at /sbin, where the agent needs a directory"},
+		{"directory for the agent", []item{dirItem("sbin", 0o755), dirItem("sbin/provium-agent", 0o755)},
+			"a directory at /sbin/provium-agent"},
 		{"link loop", []item{linkItem("sbin", "a"), linkItem("a", "sbin")}, "too many symlinks"},
 	} {
 		l, err := listItems(c.base)

@@ -130,9 +130,9 @@ func (k *chosenKernel) checkLink(v *vmlinuxInfo) error {
 		if !v.Inspected {
 			return nil
 		}
-		return noLink("kernel %s has no virtio console built in (CONFIG_VIRTIO_CONSOLE) and no modules in %s: the agent "+
-			"cannot be reached; build the kernel with CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y, or install its "+
-			"modules there", k.file, k.searched)
+		return noLink("kernel %s has no virtio console built in (CONFIG_VIRTIO_CONSOLE) and no modules in %s: the "+
+			"agent cannot be reached; build the kernel with CONFIG_VIRTIO_PCI=y and CONFIG_VIRTIO_CONSOLE=y, or "+
+			"install its modules there", k.file, k.searched)
 	}
 	for _, m := range []struct{ name, option, what string }{
 		{"virtio_console", "CONFIG_VIRTIO_CONSOLE", "virtio console"},

@@ -82,7 +82,8 @@ func (s *Store) payloadItems() ([]item, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []item{fileItem(guestInit, 0o755, boot), fileItem(guestAgent, 0o755, agent), fileItem(guestExecutor, 0o755, executor)}, nil
+	return []item{fileItem(guestInit, 0o755, boot), fileItem(guestAgent, 0o755, agent),
+		fileItem(guestExecutor, 0o755, executor)}, nil
 }
 
 // findOverlay returns the overlay file to use, or "" for the payload. A file that

@@ -25,7 +25,8 @@ type fakeApt struct {
 	ran     []string
 }
 
-func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, args ...string) ([]byte, []byte, error) {
+func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, args ...string) ([]byte, []byte,
+	error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var words []string
@@ -77,12 +78,14 @@ func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, 
 
 func TestDownload(t *testing.T) {
 	debian := map[string]string{
-		"linux-image-cloud-amd64":          "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n",
-		"linux-image-6.1.0-56-cloud-amd64": "x\n  PreDepends: linux-base\n  Depends: kmod\n |Depends: initramfs-tools\n",
+		"linux-image-cloud-amd64": "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n",
+		"linux-image-6.1.0-56-cloud-amd64": "x\n  PreDepends: linux-base\n" +
+			"  Depends: kmod\n |Depends: initramfs-tools\n",
 	}
 	ubuntu := map[string]string{
-		"linux-image-virtual":            "linux-image-virtual\n  Depends: linux-image-6.8.0-41-generic\n",
-		"linux-image-6.8.0-41-generic":   "x\n |Depends: linux-modules-extra-6.8.0-41-generic\n  Depends: linux-modules-6.8.0-41-generic\n",
+		"linux-image-virtual": "linux-image-virtual\n  Depends: linux-image-6.8.0-41-generic\n",
+		"linux-image-6.8.0-41-generic": "x\n |Depends: linux-modules-extra-6.8.0-41-generic\n" +
+			"  Depends: linux-modules-6.8.0-41-generic\n",
 		"linux-modules-6.8.0-41-generic": "x\n",
 	}
 	for _, c := range []struct {
@@ -91,8 +94,10 @@ func TestDownload(t *testing.T) {
 		release string
 		ran     string
 	}{
-		{"debian", &fakeApt{depends: debian}, "6.1.0-56-cloud-amd64", "apt-get download linux-image-6.1.0-56-cloud-amd64"},
-		{"ubuntu", &fakeApt{depends: ubuntu}, "6.8.0-41-generic", "apt-get download linux-image-6.8.0-41-generic linux-modules-6.8.0-41-generic"},
+		{"debian", &fakeApt{depends: debian}, "6.1.0-56-cloud-amd64",
+			"apt-get download linux-image-6.1.0-56-cloud-amd64"},
+		{"ubuntu", &fakeApt{depends: ubuntu}, "6.8.0-41-generic",
+			"apt-get download linux-image-6.8.0-41-generic linux-modules-6.8.0-41-generic"},
 		{"no lists", &fakeApt{depends: debian, stale: true}, "6.1.0-56-cloud-amd64", "apt-get update"},
 	} {
 		apt := c.apt
@@ -113,7 +118,8 @@ func TestDownload(t *testing.T) {
 		if all := strings.Join(apt.ran, "\n"); !strings.Contains(all, c.ran) {
 			t.Errorf("%s: ran\n%s", c.name, all)
 		}
-		if all := strings.Join(notices, "\n"); !strings.Contains(all, "downloading the kernel package linux-image-"+c.release) {
+		if all := strings.Join(notices, "\n"); !strings.Contains(all, "downloading the kernel package linux-image-"+
+			c.release) {
 			t.Errorf("%s: notices %q", c.name, all)
 		}
 		// The second time nothing is asked.

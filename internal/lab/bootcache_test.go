@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/disk"
 	"provium/internal/snapshot"
 )
 
@@ -26,7 +27,7 @@ func TestBootCacheDamage(t *testing.T) {
 	boot := func() string {
 		t.Helper()
 		n++
-		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: []DiskSpec{{ID: "d", Scratch: 1 << 20}}})
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 		must(t, err)
 		must(t, v.Boot(t.Context(), nil))
 		id := shell(t, v, bootID)
@@ -84,7 +85,7 @@ func TestBootCacheDamage(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			at := r.Manifest().Sections[sectionState].Offset
+			at := r.Manifest().Sections["state"].Offset
 			if err := write(at, strings.Repeat("?", 100))(path); err != nil {
 				return err
 			}
@@ -122,15 +123,15 @@ func TestBootCacheDamage(t *testing.T) {
 func TestPoolShare(t *testing.T) {
 	for _, early := range []bool{true, false} {
 		out := 1
-		s := &poolShare{giveBack: func() { out-- }}
+		s := &poolShare{releaseShare: func() { out-- }}
 		if early {
 			s.release()
 			if out != 1 {
-				t.Error("released before it was settled")
+				t.Error("released before it was final")
 			}
-			s.settle()
+			s.finalize()
 		} else {
-			s.settle()
+			s.finalize()
 			s.release()
 		}
 		if out != 0 {
@@ -176,7 +177,7 @@ func TestBootCacheDiskFull(t *testing.T) {
 	defer unix.Unmount(h.BootCache, unix.MNT_DETACH)
 	var warnings []string
 	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	v, err := l.DeclareVM("a", "host", &BootOpts{Disks: []DiskSpec{{ID: "d", Scratch: 1 << 20}}})
+	v, err := l.DeclareVM("a", "host", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 	must(t, err)
 	must(t, v.Boot(t.Context(), nil))
 	shell(t, v, "cat /dev/vda >/dev/null")

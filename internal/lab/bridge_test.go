@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"provium/internal/network"
 )
 
 func declareVM(t *testing.T, l *Lab, name string) *VM {
@@ -15,7 +17,7 @@ func declareVM(t *testing.T, l *Lab, name string) *VM {
 	return vm
 }
 
-func makeBridge(t *testing.T, l *Lab, name string) *Bridge {
+func makeBridge(t *testing.T, l *Lab, name string) *network.Bridge {
 	t.Helper()
 	b, err := l.Bridge(name, nil)
 	if err != nil {
@@ -34,8 +36,8 @@ func TestBridgeScopes(t *testing.T) {
 	}
 	lan := makeBridge(t, body, "lan")
 	vm := declareVM(t, body, "v")
-	for _, b := range []*Bridge{wan, lan} {
-		if err := b.Attach(t.Context(), []Endpoint{{VM: vm, Name: "v"}}); err != nil {
+	for _, b := range []*network.Bridge{wan, lan} {
+		if err := b.Attach(t.Context(), []network.Endpoint{{VM: vm, Name: "v"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,7 +50,8 @@ func TestBridgeScopes(t *testing.T) {
 	if m := wan.Members(); len(m) != 0 {
 		t.Errorf("a VM of an ended scope is still on the bridge: %v", m)
 	}
-	if err := lan.Attach(t.Context(), []Endpoint{{Name: "x"}}); err == nil || !strings.Contains(err.Error(), "closed") {
+	if err := lan.Attach(t.Context(), []network.Endpoint{{Name: "x"}}); err == nil ||
+		!strings.Contains(err.Error(), "closed") {
 		t.Error(err)
 	}
 	if b, _ := file.LookupBridge("lan"); b != nil {
@@ -75,7 +78,7 @@ func TestBridgeHeldByTwoLabs(t *testing.T) {
 func TestNamesDeclaredLater(t *testing.T) {
 	l := newLab(t, noGuests(t))
 	b := makeBridge(t, l, "b")
-	if err := b.Attach(t.Context(), []Endpoint{{Name: "late"}}); err != nil {
+	if err := b.Attach(t.Context(), []network.Endpoint{{Name: "late"}}); err != nil {
 		t.Fatal(err)
 	}
 	vm := declareVM(t, l, "late")
@@ -83,11 +86,11 @@ func TestNamesDeclaredLater(t *testing.T) {
 	if err != nil || n.VMName() != "late" {
 		t.Error(n, err)
 	}
-	if err := b.Attach(t.Context(), []Endpoint{{VM: vm, Name: "late"}}); err != nil || len(b.Members()) != 1 {
+	if err := b.Attach(t.Context(), []network.Endpoint{{VM: vm, Name: "late"}}); err != nil || len(b.Members()) != 1 {
 		t.Error(err, b.Members())
 	}
 	other := declareVM(t, newLab(t, noGuests(t)), "late")
-	if err := b.Attach(t.Context(), []Endpoint{{VM: other, Name: "late"}}); err == nil {
+	if err := b.Attach(t.Context(), []network.Endpoint{{VM: other, Name: "late"}}); err == nil {
 		t.Error("two members of one name")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest/handle"
 )
 
 func bootFake(t *testing.T) (*VM, *fakemachine.Machine) {
@@ -36,7 +37,7 @@ func TestFakeGuestOperations(t *testing.T) {
 	if p, failure := m.Files.Read("/tmp/x"); failure != nil || string(p) != "content" {
 		t.Errorf("%q %v", p, failure)
 	}
-	f, err := OpenFile(ctx, v, "/tmp/x", FileMode{Read: true})
+	f, err := v.AsActor().OpenFile(ctx, "/tmp/x", handle.FileMode{Read: true})
 	must(t, err)
 	p, err := f.Read(ctx, 100)
 	if err != nil || string(p) != "content" {
@@ -63,7 +64,7 @@ func TestFakeSnapshotChain(t *testing.T) {
 	restored := func(path, want string) {
 		t.Helper()
 		must(t, v.Shutdown(ctx))
-		v.host.standbys.close()
+		v.host.prewarmed.Close()
 		must(t, v.Restore(ctx, path))
 		m := f.Last()
 		if got, err := m.ReadMemory(at, len(want)); err != nil || string(got) != want {
@@ -103,7 +104,7 @@ func TestFakePanicKills(t *testing.T) {
 	go func() { failed <- v.Ping(ctx) }()
 	m.Panic("no reason")
 	wantError(t, <-failed, "guest panicked: ", "no reason")
-	<-inst.done
+	<-inst.Done()
 	wantError(t, v.Ping(ctx), "vm `a` is dead")
 	if f := v.TakeFindings(); len(f) != 1 || !strings.Contains(f[0].Title, "no reason") {
 		t.Errorf("%+v", f)

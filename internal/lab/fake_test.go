@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"provium/internal/fakemachine"
@@ -46,4 +47,13 @@ func fakeLab(t *testing.T) (*Lab, *fakemachine.Machines) {
 	t.Helper()
 	h, f := fakeHost(t)
 	return newLab(t, h), f
+}
+
+var errGivenUp = errors.New("given up")
+
+// canceled returns a context that has ended with errGivenUp.
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errGivenUp)
+	return ctx
 }

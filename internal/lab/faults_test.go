@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest"
 )
 
 // TestIncludeEachOther has two labs include each other at once, and their scopes work
@@ -73,7 +74,7 @@ func TestTypedErrors(t *testing.T) {
 	defer cancel()
 	ran := make(chan error)
 	go func() {
-		_, err := v.Run(given, RunRequest{Shell: "true"})
+		_, err := v.Run(given, guest.RunRequest{Shell: "true"})
 		ran <- err
 	}()
 	for !v.busy() {
@@ -88,7 +89,7 @@ func TestTypedErrors(t *testing.T) {
 	cancel()
 	<-ran
 	m.Suspend()
-	for !v.inst.isSuspended() {
+	for !v.inst.IsSuspended() {
 		time.Sleep(time.Millisecond)
 	}
 	_, err = v.Fork(ctx, l, 1)
@@ -134,16 +135,21 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	count := func() int {
-		list, err := os.ReadDir("/proc/self/fd")
+	list := func() (open []string) {
+		all, err := os.ReadDir("/proc/self/fd")
 		must(t, err)
-		return len(list)
+		for _, e := range all {
+			if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // not the one of ReadDir
+				open = append(open, to)
+			}
+		}
+		return open
 	}
 	round()
-	before := count()
+	before := list()
 	round()
-	if after := count(); after != before {
-		t.Errorf("%d descriptors are open, %d were after the first round", after, before)
+	if after := list(); len(after) != len(before) {
+		t.Errorf("open are %q, and were after the first round %q", after, before)
 	}
 }
 

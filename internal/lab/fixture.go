@@ -11,16 +11,15 @@ import (
 	"provium/internal/snapshot"
 )
 
-// Trust has the host take snapshot files for good that somebody else has read
-// through.
+// Trust marks snapshot files as verified, so that they are not read through again.
 func (h *Host) Trust(files ...snapshot.FileID) {
 	for _, id := range files {
 		h.snapshots.Trust(id)
 	}
 }
 
-// ProfileDigest names what a profile boots: kernel, initrd, modules, agent,
-// command line, machine and accelerator. It looks once.
+// ProfileDigest returns a digest of what a profile boots: kernel, initrd, modules,
+// agent, command line, machine and accelerator. The first result is kept.
 func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	p, err := h.profile(name)
 	if err != nil {
@@ -51,8 +50,8 @@ func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	return digest, nil
 }
 
-// DeclareFrom makes a VM of that name, or of that name with -2, -3, ... when it is
-// taken, for a snapshot to be restored into.
+// DeclareFrom declares a VM for a snapshot to be restored into. When the name is taken,
+// it gets a number: -2, -3 and so on.
 func (l *Lab) DeclareFrom(name, profile string) (*VM, error) {
 	if err := checkName("vm", name); err != nil {
 		return nil, err
@@ -61,36 +60,16 @@ func (l *Lab) DeclareFrom(name, profile string) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm, err := l.declareFree(name, p)
-	if err != nil {
-		return nil, err
-	}
-	l.host.network().Bind(vm)
-	return vm, nil
+	return l.declareFree(func(n int) string {
+		if n == 1 {
+			return name
+		}
+		return numbered(name, "-", n)
+	}, p, nil)
 }
 
-func (l *Lab) declareFree(name string, p *Profile) (*VM, error) {
-	free := name
-	for n := 2; ; n++ {
-		if err := checkName("vm", free); err != nil {
-			return nil, err
-		}
-		if _, taken := l.VM(free); !taken {
-			vm, err := l.declare(free, p, nil)
-			if err == nil {
-				return vm, nil
-			}
-			if _, taken := l.VM(free); !taken {
-				return nil, err
-			}
-		}
-		suffix := fmt.Sprintf("-%d", n)
-		free = name[:min(len(name), maxName-len(suffix))] + suffix
-	}
-}
-
-// SubLabFrom makes a new sub-lab, __lab_0, __lab_1 and so on, that is the lab of a
-// snapshot. One that does not restore leaves nothing.
+// SubLabFrom restores a lab snapshot into a new sub-lab called __lab_0, __lab_1 and so
+// on. When that fails, no sub-lab is left.
 func (l *Lab) SubLabFrom(ctx context.Context, dir string) (*Lab, error) {
 	sub, err := l.Lab("")
 	if err != nil {
@@ -99,7 +78,7 @@ func (l *Lab) SubLabFrom(ctx context.Context, dir string) (*Lab, error) {
 	if err = sub.Restore(ctx, dir); err == nil {
 		return sub, nil
 	}
-	// It is a member, since that was not ended.
+	// Remove cannot fail: it is a member.
 	err = errors.Join(err, l.Remove(sub))
 	return nil, errors.Join(append([]error{err}, sub.CloseScope(context.WithoutCancel(ctx))...)...)
 }

@@ -9,10 +9,9 @@ import (
 	"provium/internal/parallel"
 )
 
-// Fork makes n running copies of a running or paused VM in scope: with names,
-// CIDs, MACs and addresses of their own, on the same bridges, sharing memory and
-// disks copy-on-write with the moment they were made at. It makes all of them or
-// none.
+// Fork creates n running copies of a running or paused VM in scope. They have new
+// names, CIDs, MACs and addresses, are on the same bridges, and share memory and disks
+// copy-on-write. Either all copies are created or none.
 func (v *VM) Fork(ctx context.Context, scope *Lab, n int) ([]*VM, error) {
 	s, err := v.Snapshot(ctx, "")
 	if err != nil {
@@ -46,10 +45,10 @@ func forkRefusal(err error) error {
 	return err
 }
 
-// copies declares the forks, puts them on the bridges, and restores them at once.
+// copies declares the forks, attaches them to the bridges, and restores all at once.
 func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks []*VM, err error) {
 	for range n {
-		fork, err := scope.declareNumbered(v.name, "-", v.profile, v.opts)
+		fork, err := scope.declareFree(func(n int) string { return numbered(v.name, "-", n) }, v.profile, v.opts)
 		if err != nil {
 			return forks, err
 		}

@@ -20,16 +20,17 @@ const (
 	labFileName    = "lab.json"
 	labFileVersion = 1
 	maxLabFile     = 64 << 20 // bytes
-	maxLabDepth    = 16       // of labs in labs
+	maxLabDepth    = 16       // of nested sub-labs
 )
 
-// labFile is lab.json: a lab at one moment. docs/snapshots.md describes it.
+// labFile is the contents of lab.json: a lab at one moment, as docs/snapshots.md
+// describes it.
 type labFile struct {
 	Version int      `json:"version"`
 	Lab     labState `json:"lab"`
 }
 
-// labState is a lab, or a lab in one.
+// labState describes a lab or a sub-lab.
 type labState struct {
 	Name    string          `json:"name"`
 	VMs     []vmState       `json:"vms,omitempty"`
@@ -37,7 +38,7 @@ type labState struct {
 	Labs    []labState      `json:"labs,omitempty"`
 }
 
-// vmState is a VM. What it was is in File, when it ran.
+// vmState describes a VM. Its guest, if it had one, is in File.
 type vmState struct {
 	Name    string    `json:"name"`
 	Profile string    `json:"profile"`
@@ -46,19 +47,20 @@ type vmState struct {
 	Opts    *BootOpts `json:"opts,omitempty"` // given at its declaration
 }
 
-// runs tells whether the VM had a guest.
+// runs reports whether the VM had a guest.
 func (s *vmState) runs() bool { return s.State == Booted || s.State == Paused }
 
-// LabSnapshot is a snapshot of a lab: a directory.
+// LabSnapshot is a snapshot of a lab, which is a directory.
 type LabSnapshot struct {
 	host *Host
 	path string
 }
 
-// Path is the directory.
+// Path returns the directory.
 func (s *LabSnapshot) Path() string { return s.path }
 
-// Size is what the files in the directory take on disk, in bytes; 0 when it is gone.
+// Size returns the space on disk of the files in the directory, in bytes; 0 when the
+// directory is gone.
 func (s *LabSnapshot) Size() (int64, error) {
 	entries, err := os.ReadDir(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -80,15 +82,15 @@ func (s *LabSnapshot) Size() (int64, error) {
 	return total, nil
 }
 
-// Delete removes the directory with all in it. VMs that were restored from it are
-// not concerned.
+// Delete removes the directory and its contents. VMs that were restored from it go
+// on.
 func (s *LabSnapshot) Delete() error {
 	var errs []error
 	_ = filepath.WalkDir(s.path, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".snap") {
 			errs = append(errs, (&Snapshot{host: s.host, path: path}).Delete())
 		}
-		return nil // what cannot be read cannot be removed either, which is told below
+		return nil // what cannot be read cannot be removed either: RemoveAll returns the error
 	})
 	if err := os.RemoveAll(s.path); err != nil {
 		errs = append(errs, fmt.Errorf("lab snapshot delete: %w", err))
@@ -96,13 +98,13 @@ func (s *LabSnapshot) Delete() error {
 	return errors.Join(errs...)
 }
 
-// isLabSnapshot tells whether a directory is one, or was one.
+// isLabSnapshot reports whether a directory is a lab snapshot, or what is left of one.
 func isLabSnapshot(dir string) bool {
 	info, err := os.Lstat(filepath.Join(dir, labFileName))
 	return err == nil && info.Mode().IsRegular()
 }
 
-// readLabFile reads the lab.json of a directory.
+// readLabFile reads and verifies the lab.json of a directory.
 func readLabFile(dir string) (*labFile, error) {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("`%s` is no lab snapshot (it is a file, and a lab's is a directory)", dir)
@@ -128,7 +130,7 @@ func readLabFile(dir string) (*labFile, error) {
 	return lf, nil
 }
 
-// decodeLabFile verifies a lab.json.
+// decodeLabFile decodes and verifies a lab.json.
 func decodeLabFile(text []byte) (*labFile, error) {
 	damaged := func(err error) error { return fmt.Errorf("is damaged: %s: %w", labFileName, err) }
 	if len(text) > maxLabFile {
@@ -139,7 +141,8 @@ func decodeLabFile(text []byte) (*labFile, error) {
 		return nil, damaged(err)
 	}
 	if head.Version != labFileVersion {
-		return nil, fmt.Errorf("is in version %d of the lab snapshot format; this program reads version %d", head.Version, labFileVersion)
+		return nil, fmt.Errorf("is in version %d of the lab snapshot format; this program reads version %d",
+			head.Version, labFileVersion)
 	}
 	lf := &labFile{}
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -156,7 +159,7 @@ func decodeLabFile(text []byte) (*labFile, error) {
 // check verifies names, states and paths.
 func (s *labState) check(depth int) error {
 	if depth > maxLabDepth {
-		return errors.New("labs in labs in labs")
+		return fmt.Errorf("sub-labs are nested more than %d deep", maxLabDepth)
 	}
 	if depth > 0 {
 		if err := checkName("lab", s.Name); err != nil {
@@ -210,7 +213,7 @@ func (s *labState) check(depth int) error {
 	return nil
 }
 
-// write puts the file into a directory.
+// write creates lab.json in a directory.
 func (lf *labFile) write(dir string) error {
 	text, err := json.MarshalIndent(lf, "", "  ")
 	if err != nil {

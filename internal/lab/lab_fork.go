@@ -5,9 +5,9 @@ import (
 	"errors"
 )
 
-// Fork makes a running copy of the lab: a new sub-lab of scope with VMs of the same
-// names, which go on from this moment, sharing memory and disks copy-on-write. It
-// has bridges of its own, on which the copies have MACs and addresses of their own.
+// Fork creates a running copy of the lab as a new sub-lab of scope. Its VMs have the
+// same names, go on from this moment, and share memory and disks copy-on-write. Its
+// bridges are new ones, on which the copies have new MACs and addresses.
 func (l *Lab) Fork(ctx context.Context, scope *Lab) (*Lab, error) {
 	s, err := l.Snapshot(ctx, "")
 	if err != nil {

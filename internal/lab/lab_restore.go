@@ -8,10 +8,11 @@ import (
 	"slices"
 
 	"provium/internal/network"
+	"provium/internal/parallel"
 	"provium/internal/snapshot"
 )
 
-// labReturn is the restore of a lab snapshot.
+// labReturn is the state of one restore of a lab snapshot.
 type labReturn struct {
 	lab     *Lab
 	dir     string
@@ -22,18 +23,18 @@ type labReturn struct {
 	bridges map[string]network.Loaded // by path
 }
 
-// vmReturn is one VM of it.
+// vmReturn is a VM that is being restored.
 type vmReturn struct {
 	vm    *VM
 	saved *vmState
 }
 
-// Restore makes the lab what was saved in a directory: its own members in place,
-// so that handles stay good, and missing ones anew. Everything is checked before
-// anything is touched. Other members stay.
+// Restore returns the lab to what was saved in a directory. Members are restored in
+// place, so that handles stay valid; missing ones are created; other members stay as
+// they are. Everything is checked before anything is changed.
 func (l *Lab) Restore(ctx context.Context, dir string) error { return l.restore(ctx, dir, false) }
 
-// restore is Restore; as a copy it has bridges with identities of their own.
+// restore is Restore. With asCopy, the bridges get new MACs and addresses.
 func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
 	lf, err := readLabFile(dir)
 	if err != nil {
@@ -62,8 +63,8 @@ func (r *labReturn) close() {
 	}
 }
 
-// check opens and verifies all files, and looks for names that are taken. l is nil
-// where the lab is not there yet.
+// check opens and verifies all files and returns an error when a name is taken. l is
+// nil for a lab that does not exist yet.
 func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 	for i := range s.VMs {
 		v := &s.VMs[i]
@@ -101,7 +102,7 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 				return err
 			}
 			_, subs := l.vmsAndLabs()
-			sub = findLab(subs, s.Labs[i].Name)
+			sub = find(subs, s.Labs[i].Name)
 		}
 		if err := r.check(ctx, sub, &s.Labs[i]); err != nil {
 			return err
@@ -110,21 +111,24 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 	return nil
 }
 
-// mayReturn tells whether a member of that kind and name can come back.
+// mayReturn returns an error when a member of that kind and name cannot be restored.
 func (l *Lab) mayReturn(kind, name, profile string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	vm := findVM(l.vms, name)
-	have := map[string]bool{"vm": vm != nil, "bridge": findBridge(l.bridges, name) != nil, "lab": findLab(l.subLabs, name) != nil}
+	vm := find(l.vms, name)
+	have := map[string]bool{"vm": vm != nil, "bridge": find(l.bridges, name) != nil,
+		"lab": find(l.subLabs, name) != nil}
 	if have[kind] {
 		if vm != nil && kind == "vm" && vm.profile.Name != profile {
-			return fmt.Errorf("vm `%s` of the snapshot has profile `%s`, the one of lab `%s` has profile `%s`", name, profile, l.name, vm.profile.Name)
+			return fmt.Errorf("vm `%s` of the snapshot has profile `%s`, the one of lab `%s` has profile `%s`",
+				name, profile, l.name, vm.profile.Name)
 		}
 		return nil
 	}
 	for _, other := range []string{"vm", "bridge", "lab"} {
 		if have[other] {
-			return fmt.Errorf("%s `%s` of the snapshot cannot come back: the name is taken by a %s of lab `%s`", kind, name, other, l.name)
+			return fmt.Errorf("%s `%s` of the snapshot cannot come back: the name is taken by a %s of lab `%s`",
+				kind, name, other, l.name)
 		}
 	}
 	if kind == "vm" {
@@ -133,12 +137,12 @@ func (l *Lab) mayReturn(kind, name, profile string) error {
 	return nil
 }
 
-// declare makes what is missing and collects what is to be restored.
+// declare creates the missing VMs and labs, and collects the VMs to restore.
 func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 	for i := range s.VMs {
 		saved := &s.VMs[i]
 		vms, _ := l.vmsAndLabs()
-		vm := findVM(vms, saved.Name)
+		vm := find(vms, saved.Name)
 		if vm == nil && r.byFile[saved.File] != nil {
 			vm = r.byFile[saved.File] // a member of several labs
 			if err := l.Include([]Member{vm}); err != nil {
@@ -168,23 +172,24 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 	return nil
 }
 
-// ownLab is the sub-lab of that name here, made when it is missing.
+// ownLab returns the sub-lab of that name in l, and creates it when it is missing.
 func (l *Lab) ownLab(name string) *Lab {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sub := findLab(l.subLabs, name); sub != nil {
+	if sub := find(l.subLabs, name); sub != nil {
 		return sub
 	}
 	return l.addLab(name)
 }
 
-// run ends the guests there are, then brings bridges and VMs back.
+// run shuts the guests down, then restores bridges and VMs.
 func (r *labReturn) run(ctx context.Context, s *labState) error {
 	vms := make([]*VM, len(r.vms))
 	for i, v := range r.vms {
 		vms[i] = v.vm
 	}
-	if err := r.lab.each("restore", vms, func(v *VM) error { return v.Shutdown(ctx) }); err != nil {
+	errs := parallel.Each(vms, func(v *VM) error { return v.Shutdown(ctx) })
+	if err := r.lab.batchError("restore", vms, errs); err != nil {
 		return err
 	}
 	if err := r.restoreBridges(r.lab, s, ""); err != nil {
@@ -193,9 +198,8 @@ func (r *labReturn) run(ctx context.Context, s *labState) error {
 	if err := r.lab.host.network().LoadServices(r.bridges); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	return r.lab.each("restore", vms, func(v *VM) error {
-		return r.bringBack(ctx, r.vms[slices.Index(vms, v)])
-	})
+	errs = parallel.Each(r.vms, func(v *vmReturn) error { return r.bringBack(ctx, v) })
+	return r.lab.batchError("restore", vms, errs)
 }
 
 func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
@@ -215,14 +219,14 @@ func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
 	return nil
 }
 
-// bringBack gives a VM, which has no guest now, its state.
+// bringBack restores a VM that has no guest.
 func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 	if !v.saved.runs() {
 		state := v.saved.State
 		if state == Dead {
-			state = Shutdown // it has no reason any more
+			state = Shutdown // the reason of its death was not saved
 		}
-		v.vm.settle(state)
+		v.vm.clearGuest(state)
 		return nil
 	}
 	release, err := v.vm.lifecycle(ctx)
@@ -237,7 +241,7 @@ func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 	return err
 }
 
-// Prepare restores the VMs of a lab snapshot ahead of need, see (*VM).Prepare.
+// Prepare restores the VMs of a lab snapshot ahead of need, as (*VM).Prepare does.
 func (l *Lab) Prepare(ctx context.Context, dir string) error {
 	lf, err := readLabFile(dir)
 	if err != nil {
@@ -248,12 +252,12 @@ func (l *Lab) Prepare(ctx context.Context, dir string) error {
 	walk = func(l *Lab, s *labState) {
 		vms, subs := l.vmsAndLabs()
 		for _, saved := range s.VMs {
-			if vm := findVM(vms, saved.Name); vm != nil && saved.runs() {
+			if vm := find(vms, saved.Name); vm != nil && saved.runs() {
 				errs = append(errs, vm.Prepare(ctx, filepath.Join(dir, saved.File)))
 			}
 		}
 		for i := range s.Labs {
-			if sub := findLab(subs, s.Labs[i].Name); sub != nil {
+			if sub := find(subs, s.Labs[i].Name); sub != nil {
 				walk(sub, &s.Labs[i])
 			}
 		}

@@ -13,22 +13,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/disk"
+	"provium/internal/network"
+	"provium/internal/parallel"
 	"provium/internal/snapshot"
 )
 
-// labShot is a lab snapshot that is being taken.
+// labShot is the state of one lab snapshot that is being taken.
 type labShot struct {
 	lab   *Lab
 	dir   string // temporary
-	token bool   // disks may stay in this process
+	token bool   // the contents of disks stay in this process
 	vms   []*vmShot
 	state labState
 }
 
-// vmShot is one VM of it.
+// vmShot is a VM of a lab snapshot.
 type vmShot struct {
 	vm      *VM
-	inst    *instance // nil: it does not run
+	inst    *guestRun // nil: it has no guest
 	state   State
 	file    string // relative; "" without a guest
 	w       *snapshot.Writer
@@ -37,9 +39,9 @@ type vmShot struct {
 	taken   *takenSnapshot
 }
 
-// Snapshot freezes all VMs of the lab and of its sub-labs at one moment into a
-// directory, with the bridges. dir is made, or replaced when it is a lab snapshot;
-// "" is one in the temporary directory of the run.
+// Snapshot saves all VMs of the lab and of its sub-labs, and the bridges, as they are
+// at one moment. dir is created, or replaced when it is a lab snapshot; "" is a new
+// directory in the temporary directory of the run.
 func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 	h := l.host
 	temporary := dir == ""
@@ -80,7 +82,7 @@ func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 	return &LabSnapshot{h, dir}, nil
 }
 
-// wholeLab takes the host for one call that concerns many VMs at once.
+// wholeLab acquires the host for one call that concerns many VMs at once.
 func (h *Host) wholeLab(ctx context.Context) (release func(), err error) {
 	h.mu.Lock()
 	if h.labCall == nil {
@@ -96,11 +98,12 @@ func (h *Host) wholeLab(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// mayInstall tells whether a lab snapshot can go to dir.
+// mayInstall returns an error when dir exists and is something else than a lab
+// snapshot.
 func mayInstall(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil || info.IsDir() && isLabSnapshot(dir) {
-		return nil // a missing parent is told by who makes the directory
+		return nil // the error of a missing parent comes from creating the directory
 	}
 	if !info.IsDir() {
 		return fmt.Errorf("%s exists and is no directory", dir)
@@ -111,11 +114,11 @@ func mayInstall(dir string) error {
 	return nil
 }
 
-// install moves a complete directory to its place, at once.
+// install moves a complete directory to its place in one step.
 func install(from, to string) error {
 	err := os.Rename(from, to)
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		// The old one takes the temporary name, and is removed under it.
+		// The old directory gets the temporary name, under which it is removed.
 		err = unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
 	}
 	if err == nil {
@@ -124,7 +127,8 @@ func install(from, to string) error {
 	return err
 }
 
-// hold takes the life cycles of all VMs, and keeps operations from starting.
+// hold acquires the life cycles of all VMs and keeps operations from starting. It
+// returns what undoes that.
 func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 	var undo []func()
 	undoAll := func() {
@@ -157,7 +161,7 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 		if shot.inst == nil {
 			continue
 		}
-		if shot.inst.isSuspended() {
+		if shot.inst.IsSuspended() {
 			return nil, fmt.Errorf("lab `%s` snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", s.lab.name, v.name)
 		}
 		running = append(running, v)
@@ -170,7 +174,7 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 	return undoAll, nil
 }
 
-// each does something for all VMs with a guest at once.
+// each calls do for all VMs that have a guest, at once.
 func (s *labShot) each(action string, do func(*vmShot) error) error {
 	var running []*vmShot
 	var vms []*VM
@@ -179,12 +183,10 @@ func (s *labShot) each(action string, do func(*vmShot) error) error {
 			running, vms = append(running, v), append(vms, v.vm)
 		}
 	}
-	return s.lab.each(action, vms, func(v *VM) error {
-		return do(running[slices.Index(vms, v)])
-	})
+	return s.lab.batchError(action, vms, parallel.Each(running, do))
 }
 
-// take writes the files of all VMs and describes the rest.
+// take writes the files of all VMs and describes the rest in s.state.
 func (s *labShot) take(ctx context.Context) (err error) {
 	if err := s.layOut(); err != nil {
 		return fmt.Errorf("lab `%s` snapshot: %w", s.lab.name, err)
@@ -200,7 +202,7 @@ func (s *labShot) take(ctx context.Context) (err error) {
 		if v.w, err = snapshot.Create(filepath.Join(s.dir, v.file), v.inst.plan.cfg.Memory); err != nil {
 			return err
 		}
-		return v.w.CopyRAM(v.inst.machine.RAM()) // what does not change meanwhile is copied while they run
+		return v.w.CopyRAM(v.inst.machine.RAM()) // copied before the stop, as far as it stays unchanged
 	})
 	if err == nil {
 		err = s.moment(ctx)
@@ -232,13 +234,13 @@ func (s *labShot) releaseDisks() error {
 	return errors.Join(errs...)
 }
 
-// moment stops all VMs, takes what they are, and has those that ran go on.
+// moment stops all VMs, captures their state, and resumes those that were running.
 func (s *labShot) moment(ctx context.Context) error {
 	err := s.each("snapshot", func(v *vmShot) error {
 		if v.state != Booted {
 			return nil
 		}
-		v.stopped = true // goOn is right also where halt has failed
+		v.stopped = true // goOn must be called also when halt fails
 		return v.inst.halt(ctx)
 	})
 	if err == nil {
@@ -256,41 +258,24 @@ func (s *labShot) moment(ctx context.Context) error {
 	}))
 }
 
-// layOut gives each VM with a guest its file, in a directory for each sub-lab.
+// layOut chooses the file of each VM that has a guest, and creates a directory for each
+// sub-lab.
 func (s *labShot) layOut() error {
-	seen := map[*Lab]bool{}
-	var walk func(l *Lab, dir string) error
-	walk = func(l *Lab, dir string) error {
-		if seen[l] {
-			return nil
-		}
-		seen[l] = true
-		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o700); err != nil {
+	return s.lab.walk(func(l *Lab, path string) error {
+		if err := os.MkdirAll(filepath.Join(s.dir, path), 0o700); err != nil {
 			return err
 		}
-		vms, subs := l.vmsAndLabs()
+		vms, _ := l.vmsAndLabs()
 		for _, v := range vms {
 			if shot := s.of(v); shot != nil && shot.inst != nil && shot.file == "" {
-				shot.file = filepath.Join(dir, v.name+".snap")
-			}
-		}
-		for _, sub := range subs {
-			if err := walk(sub, filepath.Join(dir, sub.name)); err != nil {
-				return err
+				shot.file = filepath.Join(path, v.name+".snap")
 			}
 		}
 		return nil
-	}
-	return walk(s.lab, "")
+	})
 }
 
-func (l *Lab) vmsAndLabs() ([]*VM, []*Lab) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.vms), slices.Clone(l.subLabs)
-}
-
-// of is the shot of a VM; nil of one that was declared in this very moment.
+// of returns the shot of a VM, nil when the VM was declared after hold.
 func (s *labShot) of(v *VM) *vmShot {
 	if i := slices.IndexFunc(s.vms, func(shot *vmShot) bool { return shot.vm == v }); i >= 0 {
 		return s.vms[i]
@@ -298,61 +283,53 @@ func (s *labShot) of(v *VM) *vmShot {
 	return nil
 }
 
-// describe is the lab at this moment.
+// describe returns the description of the lab at this moment.
 func (s *labShot) describe() labState {
-	paths := map[*Bridge]string{}
-	seen := map[*Lab]bool{}
-	var name func(l *Lab, path string)
-	name = func(l *Lab, path string) {
-		if seen[l] {
-			return
-		}
-		seen[l] = true
+	paths := map[*network.Bridge]string{}
+	_ = s.lab.walk(func(l *Lab, path string) error {
 		for _, b := range l.memberBridges() {
 			if paths[b] == "" {
 				paths[b] = path + b.Name()
 			}
 		}
-		_, subs := l.vmsAndLabs()
-		for _, sub := range subs {
-			name(sub, path+sub.name+"/")
-		}
-	}
-	name(s.lab, "")
-	seen = map[*Lab]bool{}
-	var walk func(l *Lab, path string) labState
-	walk = func(l *Lab, path string) labState {
+		return nil
+	})
+	described := map[*Lab]bool{}
+	var describe func(l *Lab, path string) labState
+	describe = func(l *Lab, path string) labState {
 		out := labState{Name: l.name}
-		if seen[l] {
+		if described[l] {
 			return out
 		}
-		seen[l] = true
+		described[l] = true
 		vms, subs := l.vmsAndLabs()
 		for _, v := range vms {
-			shot := s.of(v)
-			if shot == nil {
-				continue
+			if shot := s.of(v); shot != nil {
+				out.VMs = append(out.VMs, shot.describe())
 			}
-			state := shot.state
-			if shot.inst == nil && (state == Booted || state == Paused) {
-				state = Dead
-			}
-			out.VMs = append(out.VMs, vmState{Name: v.name, Profile: v.profile.Name, State: state, File: shot.file, Opts: v.opts})
 		}
 		for _, b := range l.memberBridges() {
 			if paths[b] == path+b.Name() { // one of several labs is described once
-				out.Bridges = append(out.Bridges, b.Save(func(o *Bridge) string { return paths[o] }))
+				out.Bridges = append(out.Bridges, b.Save(func(o *network.Bridge) string { return paths[o] }))
 			}
 		}
 		for _, sub := range subs {
-			out.Labs = append(out.Labs, walk(sub, path+sub.name+"/"))
+			out.Labs = append(out.Labs, describe(sub, path+sub.name+"/"))
 		}
 		return out
 	}
-	return walk(s.lab, "")
+	return describe(s.lab, "")
 }
 
-func (l *Lab) memberBridges() []*Bridge {
+func (v *vmShot) describe() vmState {
+	state := v.state
+	if v.inst == nil && (state == Booted || state == Paused) {
+		state = Dead
+	}
+	return vmState{Name: v.vm.name, Profile: v.vm.profile.Name, State: state, File: v.file, Opts: v.vm.opts}
+}
+
+func (l *Lab) memberBridges() []*network.Bridge {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.bridges)

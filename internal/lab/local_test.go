@@ -4,7 +4,10 @@ import (
 	"testing"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest/handle"
 	"provium/internal/localvmm"
+	"provium/internal/network"
+	"provium/internal/stream"
 )
 
 // localHost returns a host whose machines boot no kernel, as that of --vmm local.
@@ -24,7 +27,7 @@ func TestLocal(t *testing.T) {
 	wantError(t, v.Ping(ctx), "cannot ping", "created")
 	b, err := l.Bridge("lan", nil)
 	must(t, err)
-	must(t, b.Attach(ctx, []Endpoint{{VM: v, Name: "a"}}))
+	must(t, b.Attach(ctx, []network.Endpoint{{VM: v, Name: "a"}}))
 	must(t, v.Boot(ctx, nil))
 	if cid, ok := v.CID(); !ok || cid == 0 {
 		t.Error("no CID")
@@ -32,9 +35,9 @@ func TestLocal(t *testing.T) {
 	wantError(t, v.Ping(ctx), "boots no guests (--vmm local)")
 	_, err = v.Clock().GetNS(ctx)
 	wantError(t, err, "boots no guests")
-	_, err = OpenFile(ctx, v, "/x", FileMode{})
+	_, err = v.AsActor().OpenFile(ctx, "/x", handle.FileMode{})
 	wantError(t, err, "boots no guests")
-	_, err = v.Console().Read(Site{})
+	_, err = v.Console().Read(stream.Site{})
 	wantError(t, err, "console:read: VMM does not expose a console socket")
 	wantError(t, v.Console().Write(ctx, []byte("x"), 0), "console:write: VMM does not expose a console socket")
 	for _, step := range []struct {

@@ -5,6 +5,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"provium/internal/disk"
 )
 
 const (
@@ -13,22 +15,24 @@ const (
 	maxCPUs       = 255 // QEMU's q35 limit without extra interrupt set-up
 )
 
-// BootOpts change how a VM boots; zero fields leave what is below them: the
-// creation opts, then the profile, then the default.
+// BootOpts say how a VM boots. Those of a boot go before those of the declaration,
+// those before the profile and the defaults; a zero field leaves the choice to the
+// next.
 type BootOpts struct {
 	Memory        int64   // bytes
 	CPUs          int     //
 	Cmdline       *string // replaces the profile's
-	CmdlineAppend string  // goes after everything else, so that its parameters win
+	CmdlineAppend string  // added at the end, so that its parameters win
 	RNGSeed       *uint64 // fixes the byte stream of the virtio-rng device
 	InitialTime   *time.Time
 	AgentTimeout  time.Duration
 	Files         []BootFile
-	Cold          *bool      // true refuses the boot cache
-	Disks         []DiskSpec // beside those of the profile; default ids boot0, boot1, ...
+	Cold          *bool       // true refuses the boot cache
+	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
 }
 
-// BootFile is written into the guest's file system before its init starts.
+// BootFile is a file that is written into the guest's file system before its init
+// starts.
 type BootFile struct {
 	Path    string // absolute
 	Content string
@@ -36,8 +40,8 @@ type BootFile struct {
 	HasMode bool
 }
 
-// Merge returns o with what over sets laid on top. Lists of files are joined;
-// the later entry wins per path.
+// Merge returns the options of o, replaced by those that over sets. Lists are joined;
+// of two files with one path, the later one counts.
 func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
 	var m BootOpts
 	for _, from := range []*BootOpts{o, over} {
@@ -89,7 +93,7 @@ func joinFiles(base, over []BootFile) []BootFile {
 	return joined
 }
 
-// validate checks everything before anything boots.
+// validate returns an error when an option cannot be carried out.
 func (o *BootOpts) validate() error {
 	switch {
 	case o.Memory < 0:

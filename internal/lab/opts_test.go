@@ -4,13 +4,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"provium/internal/disk"
 )
 
 func TestMergeOpts(t *testing.T) {
 	quiet, loud := "quiet", "loud"
 	seed := uint64(0)
-	base := &BootOpts{Memory: 1 << 30, Cmdline: &quiet, RNGSeed: &seed, Files: []BootFile{{Path: "/a", Content: "1"}, {Path: "/b", Content: "2"}}}
-	over := &BootOpts{CPUs: 2, Cmdline: &loud, Files: []BootFile{{Path: "//a", Content: "3"}, {Path: "/c", Content: "4"}}}
+	base := &BootOpts{Memory: 1 << 30, Cmdline: &quiet, RNGSeed: &seed,
+		Files: []BootFile{{Path: "/a", Content: "1"}, {Path: "/b", Content: "2"}}}
+	over := &BootOpts{CPUs: 2, Cmdline: &loud,
+		Files: []BootFile{{Path: "//a", Content: "3"}, {Path: "/c", Content: "4"}}}
 	m := base.Merge(over)
 	if m.Memory != 1<<30 || m.CPUs != 2 || *m.Cmdline != "loud" || m.RNGSeed != &seed {
 		t.Errorf("merged: %+v", m)
@@ -24,6 +28,12 @@ func TestMergeOpts(t *testing.T) {
 	}
 	if len(base.Files) != 2 || base.Files[0].Content != "1" {
 		t.Error("merging changed the base")
+	}
+	when, cold := time.Unix(5, 0), true
+	all := &BootOpts{CmdlineAppend: "x", InitialTime: &when, AgentTimeout: 3, Cold: &cold, Disks: []disk.Spec{{ID: "d"}}}
+	if m := base.Merge(all); m.CmdlineAppend != "x" || m.InitialTime != &when || m.AgentTimeout != 3 ||
+		m.Cold != &cold || len(m.Disks) != 1 {
+		t.Errorf("merged: %+v", m)
 	}
 	var none *BootOpts
 	if m := none.Merge(nil); m.memory() != 512<<20 || m.cpus() != 1 {

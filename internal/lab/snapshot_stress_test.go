@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"provium/internal/guest"
 )
 
 func bootedVM(t *testing.T) *VM {
@@ -25,7 +27,7 @@ func TestSnapshotRefusedDuringOperation(t *testing.T) {
 	busy.Add(1)
 	go func() {
 		defer busy.Done()
-		_, _ = v.Run(ctx, RunRequest{Shell: "sleep 1000"})
+		_, _ = v.Run(ctx, guest.RunRequest{Shell: "sleep 1000"})
 	}()
 	for v.IsQuiescent() {
 		time.Sleep(time.Millisecond)
@@ -56,7 +58,7 @@ func TestSnapshotsBesideOperations(t *testing.T) {
 					return
 				case <-time.After(20 * time.Millisecond): // room for a snapshot to begin
 				}
-				if _, err := v.Run(t.Context(), RunRequest{Shell: "head -c 300000 /dev/zero"}); err != nil {
+				if _, err := v.Run(t.Context(), guest.RunRequest{Shell: "head -c 300000 /dev/zero"}); err != nil {
 					t.Error(err)
 					return
 				}

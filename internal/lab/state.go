@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// State is where a VM is in its life.
+// State is the state of a VM.
 type State string
 
 // The states of a VM.
@@ -17,7 +17,8 @@ const (
 	Dead     State = "dead" // the guest ended by itself: power-off, panic, QEMU gone, agent lost
 )
 
-// StateError is a call that the VM's state does not allow. Nothing was changed.
+// StateError is returned for a call that the state of the VM does not allow. Nothing
+// was changed.
 type StateError struct {
 	VM     string
 	Op     string // method name
@@ -62,8 +63,8 @@ func (e *SuspendedError) Error() string {
 	return fmt.Sprintf("cannot %s: vm `%s` is suspended (S3); call vm:wakeup() first", e.Op, e.VM)
 }
 
-// BusyError is a snapshot or fork that was refused because something is under way, or
-// open. Nothing was changed.
+// BusyError is returned for a snapshot or fork while an operation is in flight, or
+// something is open. Nothing was changed.
 type BusyError struct {
 	Call string // as in Lua: "vm:snapshot()"
 	Why  string
@@ -71,7 +72,8 @@ type BusyError struct {
 
 func (e *BusyError) Error() string { return e.Call + " refused: " + e.Why }
 
-// DuplicateNameError is a name that another member of a lab has. Nothing was changed.
+// DuplicateNameError is returned when a member of the lab has the name. Nothing was
+// changed.
 type DuplicateNameError struct {
 	Kind string // "vm", "bridge" or "lab"
 	Name string
@@ -86,7 +88,7 @@ func (e *DuplicateNameError) Error() string {
 	return fmt.Sprintf("%s: %s name `%s` is already used in lab `%s`", code, e.Kind, e.Name, e.Lab)
 }
 
-// BootError is a boot that yielded no agent. The guest was torn down.
+// BootError is returned for a boot in which no agent answered. The guest was ended.
 type BootError struct {
 	VM      string
 	Err     error
@@ -103,25 +105,9 @@ func (e *BootError) Error() string {
 
 func (e *BootError) Unwrap() error { return e.Err }
 
-// GuestGoneError fails the operations that were in flight when their guest, or
-// its present boot, ended.
-type GuestGoneError struct {
-	VM     string
-	Reason string
-}
-
-func (e *GuestGoneError) Error() string {
-	return fmt.Sprintf("vm `%s`: %s", e.VM, e.Reason)
-}
-
 const (
 	bootConsoleTail = 8 << 10 // bytes of console in a BootError
 
 	agentTimeoutKVM = 30 * time.Second
 	agentTimeoutTCG = 120 * time.Second
-
-	// lostPortGrace is how long an agent's port may stay closed before the
-	// agent counts as lost: going to sleep (S3) closes it a moment before QEMU
-	// says so, and a power-off closes it a moment before QEMU ends.
-	lostPortGrace = 5 * time.Second
 )

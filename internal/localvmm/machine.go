@@ -227,7 +227,8 @@ func (m *Machine) AwaitRunning(ctx context.Context) error {
 // Event sends an event to the host.
 func (m *Machine) Event(name string, data map[string]any) {
 	now := time.Now()
-	e := map[string]any{"event": name, "timestamp": map[string]int64{"seconds": now.Unix(), "microseconds": int64(now.Nanosecond() / 1000)}}
+	e := map[string]any{"event": name, "timestamp": map[string]int64{"seconds": now.Unix(),
+		"microseconds": int64(now.Nanosecond() / 1000)}}
 	if data != nil {
 		e["data"] = data
 	}

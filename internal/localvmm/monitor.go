@@ -12,7 +12,8 @@ import (
 )
 
 // version is the QEMU whose monitor is spoken.
-const greeting = `{"QMP":{"version":{"qemu":{"major":7,"minor":2,"micro":0},"package":"local"},"capabilities":[]}}` + "\n"
+const greeting = `{"QMP":{"version":{"qemu":{"major":7,"minor":2,"micro":0},"package":"local"},"capabilities":[]}}` +
+	"\n"
 
 // monitor is QEMU's end of the QMP connection. Its zero value is ready.
 type monitor struct {

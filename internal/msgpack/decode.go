@@ -45,7 +45,8 @@ func (d *Decoder) Start() int { return d.start }
 // Left returns how many bytes are left.
 func (d *Decoder) Left() int { return len(d.b) }
 
-// Fail makes the message malformed for a reason of the caller's.
+// Fail stops the decoder: the message is malformed for a reason that the caller
+// has found.
 func (d *Decoder) Fail(format string, args ...any) {
 	if d.err == nil {
 		d.FailAt(d.start, fmt.Errorf("%w: %s", d.malformed, fmt.Sprintf(format, args...)))
@@ -214,7 +215,7 @@ func (d *Decoder) Raw() []byte {
 }
 
 // raw reads the length and the bytes of a value with a head of c. A string has
-// str as head, a binary has bin; the other is given as 0.
+// str as head, a binary has bin; the other one is 0.
 func (d *Decoder) raw(str, bin byte, want string) []byte {
 	var n uint64
 	switch {

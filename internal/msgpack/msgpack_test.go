@@ -196,7 +196,8 @@ func TestDecoderRefuses(t *testing.T) {
 		if !errors.Is(err, errBad) || !strings.Contains(err.Error(), tc.want) || d.ErrOffset() != tc.at {
 			t.Errorf("%q: %v at %d, want %s at %d", tc.in, err, d.ErrOffset(), tc.want, tc.at)
 		}
-		if d.Int() != 0 || d.Str() != "" || d.Bytes() != nil || d.Float() != 0 || d.Bool() || d.Nil() || d.MapLen() != 0 {
+		if d.Int() != 0 || d.Str() != "" || d.Bytes() != nil || d.Float() != 0 || d.Bool() || d.Nil() ||
+			d.MapLen() != 0 {
 			t.Errorf("%q: values after the error", tc.in)
 		}
 	}
@@ -224,7 +225,8 @@ func TestStructs(t *testing.T) {
 	for _, v := range []outer{
 		{},
 		{Yes: true, Small: 65535, Big: math.MaxUint64, Text: "\xff", Bytes: []byte{0}, Pointer: &text},
-		{List: []inner{{N: -128}, {Rest: []string{"", "x"}}}, Table: map[string]inner{"b": {N: 1}, "a": {}}, Nested: &inner{}},
+		{List: []inner{{N: -128}, {Rest: []string{"", "x"}}}, Table: map[string]inner{"b": {N: 1}, "a": {}},
+			Nested: &inner{}},
 	} {
 		b, err := AppendStruct(nil, &v)
 		if err != nil {

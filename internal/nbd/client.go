@@ -119,7 +119,8 @@ const maxReplies = 64
 
 // call makes one request. It calls got for each chunk of the reply: with the data of
 // a read, without a reader for zeroes, or with the body of a block status.
-func (c *Client) call(kind, flags uint16, off, n int64, payload []byte, got func(off, n int64, p io.Reader) error) error {
+func (c *Client) call(kind, flags uint16, off, n int64, payload []byte,
+	got func(off, n int64, p io.Reader) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -193,18 +194,10 @@ func (c *Client) reply(kind uint16, off, n int64, got func(off, n int64, p io.Re
 		var err error
 		switch {
 		case chunk == chunkOffsetData && kind == cmdRead, chunk == chunkOffsetHole && kind == cmdRead:
-			var at [12]byte
-			head := at[:8]
-			if chunk == chunkOffsetHole {
-				head = at[:]
-			}
-			if _, err := io.ReadFull(body, head); err != nil {
-				return violation("short chunk")
-			}
-			o, k := int64(be.Uint64(at[:])), body.N
-			var p io.Reader = body
-			if chunk == chunkOffsetHole {
-				k, p = int64(be.Uint32(at[8:])), nil
+			var o, k int64
+			var p io.Reader
+			if o, k, p, err = dataChunk(chunk, body); err != nil {
+				return err
 			}
 			if o < off || k < 0 || k > left || o-off > n-k {
 				return violation("data that nobody asked for")
@@ -239,6 +232,25 @@ func (c *Client) reply(kind uint16, off, n int64, got func(off, n int64, p io.Re
 		}
 	}
 	return violation("no end of a reply")
+}
+
+// dataChunk reads the head of a chunk of data: their offset and length, and a reader of
+// them, which is nil for zeroes.
+func dataChunk(chunk uint16, body *io.LimitedReader) (off, n int64, p io.Reader, err error) {
+	be := binary.BigEndian
+	var at [12]byte
+	head := at[:8]
+	if chunk == chunkOffsetHole {
+		head = at[:]
+	}
+	if _, err := io.ReadFull(body, head); err != nil {
+		return 0, 0, nil, violation("short chunk")
+	}
+	off = int64(be.Uint64(at[:]))
+	if chunk == chunkOffsetHole {
+		return off, int64(be.Uint32(at[8:])), nil, nil
+	}
+	return off, body.N, body, nil
 }
 
 // pieces calls do for parts of p that fit into a request. It returns how many bytes
@@ -325,15 +337,16 @@ func (c *Client) Hole(off, limit int64) (bool, int64) {
 		return false, limit
 	}
 	zero, length := false, limit
-	err := c.call(cmdBlockStatus, cmdFlagReqOne, off, min(limit, c.size-off, 1<<30), nil, func(_, _ int64, r io.Reader) error {
-		var p [12]byte // context, length, state
-		if _, err := io.ReadFull(r, p[:]); err != nil {
-			return violation("short block status")
-		}
-		zero = binary.BigEndian.Uint32(p[8:])&stateZero != 0
-		length = min(limit, max(1, int64(binary.BigEndian.Uint32(p[4:]))))
-		return nil
-	})
+	err := c.call(cmdBlockStatus, cmdFlagReqOne, off, min(limit, c.size-off, 1<<30), nil,
+		func(_, _ int64, r io.Reader) error {
+			var p [12]byte // context, length, state
+			if _, err := io.ReadFull(r, p[:]); err != nil {
+				return violation("short block status")
+			}
+			zero = binary.BigEndian.Uint32(p[8:])&stateZero != 0
+			length = min(limit, max(1, int64(binary.BigEndian.Uint32(p[4:]))))
+			return nil
+		})
 	if err != nil {
 		return false, limit // a read will fail with it
 	}

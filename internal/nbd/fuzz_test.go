@@ -82,7 +82,8 @@ func FuzzSession(f *testing.F) {
 		opt(optInfo, info), opt(optGo, info), request(0, cmdRead, 1, 0, 512),
 		append(request(cmdFlagFUA, cmdWrite, 2, 512, 512), blocks('x', 1)...), request(0, cmdBlockStatus, 3, 0, 4096),
 		request(0, cmdFlush, 4, 0, 0), request(0, cmdTrim, 5, 0, 1<<20), request(0, cmdDisc, 6, 0, 0)}, nil))
-	f.Add(bytes.Join([][]byte{start, opt(optList, nil), opt(optExportName, []byte("x")), request(0, cmdRead, 1, 1<<63, 1<<31)}, nil))
+	f.Add(bytes.Join([][]byte{start, opt(optList, nil), opt(optExportName, []byte("x")),
+		request(0, cmdRead, 1, 1<<63, 1<<31)}, nil))
 	f.Add(bytes.Join([][]byte{start, opt(optAbort, nil)}, nil))
 	f.Add(bytes.Join([][]byte{start, opt(optGo, []byte("\xff\xff\xff\xff\x00\x00"))}, nil))
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -246,7 +247,8 @@ func FuzzClient(f *testing.F) {
 			if n < 0 || n > 4096 || int64(n) > c.size || err == nil && n != 4096 {
 				t.Errorf("read: %d, %v", n, err)
 			}
-			if rest := bytes.Repeat([]byte{0xa5}, 4096); !bytes.Equal(buf[:4096], rest) || !bytes.Equal(buf[8192:], rest) {
+			if rest := bytes.Repeat([]byte{0xa5}, 4096); !bytes.Equal(buf[:4096], rest) ||
+				!bytes.Equal(buf[8192:], rest) {
 				t.Error("read: bytes around the range were changed")
 			}
 			if _, k := c.Hole(0, 4096); k < 1 || k > 4096 {

@@ -63,7 +63,8 @@ func Serve(ctx context.Context, conn net.Conn, disk Backend) error {
 	if err == nil {
 		err = s.transmit(ctx)
 	}
-	if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errAborted) ||
+	if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, errAborted) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		return nil
 	}

@@ -146,7 +146,8 @@ func TestBackendErrors(t *testing.T) {
 	for _, disk := range []Backend{d, d.memory} {
 		c := dial(t, disk)
 		for _, tc := range []struct{ err, want error }{
-			{syscall.ENOMEDIUM, syscall.EIO}, {ErrReadOnly, syscall.EPERM}, {fmt.Errorf("x: %w", syscall.ENOSPC), syscall.ENOSPC},
+			{syscall.ENOMEDIUM, syscall.EIO}, {ErrReadOnly, syscall.EPERM},
+			{fmt.Errorf("x: %w", syscall.ENOSPC), syscall.ENOSPC},
 			{ErrClosed, syscall.ESHUTDOWN}, {nil, nil},
 		} {
 			d.mu.Lock()

@@ -53,7 +53,8 @@ func newSocket(conn *net.UnixConn) (*socket, error) {
 func (s *socket) hangUp() {
 	raw, err := s.SyscallConn()
 	if err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) }) // a closed one waits for nothing
+		// a closed one waits for nothing
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
 	}
 }
 

@@ -58,7 +58,7 @@ func (e *StateError) Error() string {
 
 func (e *StateError) Unwrap() error { return e.Err }
 
-// openRAM gives the file behind the guest's memory.
+// openRAM opens the file behind the guest's memory.
 func (c *Config) openRAM() (*os.File, error) {
 	if c.Restore == nil {
 		return newRAM(c.Memory)
@@ -78,7 +78,8 @@ func dup(f *os.File) (*os.File, error) {
 // reads on from a position of its own.
 func (r *Restore) openState() (*os.File, error) {
 	if r.StateLen < 0 || r.StateLen > maxState {
-		return nil, &StateError{Op: "load", Err: fmt.Errorf("%d bytes of state, at most %d are possible", r.StateLen, maxState)}
+		return nil, &StateError{Op: "load",
+			Err: fmt.Errorf("%d bytes of state, at most %d are possible", r.StateLen, maxState)}
 	}
 	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", r.stateFile().Fd()))
 	if err == nil {
@@ -286,9 +287,17 @@ func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
 	if err == nil {
 		err = m.migration.wait(ctx, m.qmp.Done())
 	}
-	l.Close() // ends an Accept that nobody came to
+	defer l.Close()
+	if err != nil {
+		l.Close() // ends an Accept that nobody came to
+		return nil, errors.Join(err, (<-received).err)
+	}
+	// QEMU has connected, which Accept may not have seen yet: a small state fits into
+	// the socket's buffer.
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
 	r := <-received
-	return r.state, errors.Join(err, r.err)
+	return r.state, r.err
 }
 
 func readState(r io.Reader) ([]byte, error) {

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-const greeting = `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": ["oob"]}}` + "\r\n"
+const greeting = `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, ` +
+	`"capabilities": ["oob"]}}` + "\r\n"
 
 // fakeQEMU greets, accepts capabilities and answers with reply(command, id).
 func fakeQEMU(t *testing.T, conn net.Conn, reply func(command, id string) string) {
@@ -59,7 +60,8 @@ func TestRepliesMatchByIDAndEventsGoApart(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			var out struct{ Name string }
-			if err := c.Execute(context.Background(), name, map[string]int{"x": 1}, &out); err != nil || out.Name != name {
+			if err := c.Execute(context.Background(), name, map[string]int{"x": 1}, &out); err != nil ||
+				out.Name != name {
 				t.Errorf("%s: got %q, %v", name, out.Name, err)
 			}
 		}()
@@ -84,7 +86,8 @@ func TestRefusalAndClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	var qe *Error
-	if err := c.Execute(context.Background(), "device_del", nil, nil); !errors.As(err, &qe) || qe.Desc != "no such thing" {
+	if err := c.Execute(context.Background(), "device_del", nil, nil); !errors.As(err, &qe) ||
+		qe.Desc != "no such thing" {
 		t.Errorf("err = %v", err)
 	}
 	if err := c.Execute(context.Background(), "quit", nil, nil); !errors.Is(err, ErrClosed) {
@@ -135,7 +138,8 @@ func TestOversizedMessageEndsTheSession(t *testing.T) {
 }
 
 func FuzzDecodeMessage(f *testing.F) {
-	for _, s := range []string{greeting, `{"return":{},"id":"1"}`, `{"event":"RESET","data":{"guest":true},"timestamp":{"seconds":1,"microseconds":2}}`,
+	for _, s := range []string{greeting, `{"return":{},"id":"1"}`,
+		`{"event":"RESET","data":{"guest":true},"timestamp":{"seconds":1,"microseconds":2}}`,
 		`{"error":{"class":"GenericError","desc":"x"},"id":"9"}`, `{"id":3}`, `[]`, `{"timestamp":"x"}`} {
 		f.Add([]byte(s))
 	}

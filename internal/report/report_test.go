@@ -24,25 +24,33 @@ func samples() []FileResult {
 			{Name: "boots", Status: TestPassed, Log: []string{"kernel 6.1.0", "", "two\nlines"}},
 			{Name: "runs commands", Status: TestPassed},
 		}},
-		{Path: "tests/net/split.test.lua", Status: FileFailed, Warnings: []string{"close vm `n2`: no answer"}, Tests: []TestResult{
-			{Name: "cluster forms", Status: TestPassed},
-			{Name: "cluster heals", Status: TestFailed, Message: "no leader: nil ~= n1"},
-		}},
+		{Path: "tests/net/split.test.lua", Status: FileFailed, Warnings: []string{"close vm `n2`: no answer"},
+			Tests: []TestResult{
+				{Name: "cluster forms", Status: TestPassed},
+				{Name: "cluster heals", Status: TestFailed, Message: "no leader: nil ~= n1"},
+			}},
 		{Path: "tests/soak.test.lua", Status: FileTimedOut, Tests: []TestResult{
 			{Name: "starts", Status: TestPassed},
-			{Name: "soaks", Status: TestFailed, Message: "timed out after 300s in vm:run(\"sleep 1000\") at tests/soak.test.lua:12"},
+			{Name: "soaks", Status: TestFailed,
+				Message: "timed out after 300s in vm:run(\"sleep 1000\") at tests/soak.test.lua:12"},
 		}},
 		{Path: "tests/rich.test.lua", Status: FileFailed, Tests: []TestResult{
 			{Name: "shows\nall of a failure \x1b[31mred\u202e", Status: TestFailed, Log: []string{"before"},
-				Message:        "tests/rich.test.lua:31: assert_eq failed: a ~= b\n\n  - one\n  + two\n    three\n\ntraceback:\n  tests/rich.test.lua:31: in function <tests/rich.test.lua:20>\n\nlast operations:\n  0.012s vm:run(\"make\")\n",
-				ConsoleExcerpt: strings.Repeat("[    1.000000] noise\r\n", 25) + "[    2.000000] \x1b[1mBUG\x1b[0m: x\xff\n\x1b]0;title\x07\x1b]2;t\x1b\\end\x1b[2J\x07\x1b"},
+				Message: "tests/rich.test.lua:31: assert_eq failed: a ~= b\n\n  - one\n  + two\n    " +
+					"three\n\ntraceback:\n  tests/rich.test.lua:31: in function <tests/rich.test.lua:20>\n\nlast " +
+					"operations:\n  0.012s vm:run(\"make\")\n",
+				ConsoleExcerpt: strings.Repeat("[    1.000000] noise\r\n", 25) +
+					"[    2.000000] \x1b[1mBUG\x1b[0m: x\xff\n\x1b]0;title\x07\x1b]2;t\x1b\\end\x1b[2J\x07\x1b"},
 			{Name: "is skipped", Status: TestSkipped, Message: "filtered: slow tests skipped (pass --include-slow)"},
 			{Name: "is todo", Status: TestSkipped, Message: "todo"},
 		}},
-		{Path: "tests/broken.test.lua", Status: FileFailed, ChunkError: "tests/broken.test.lua:3: attempt to index a nil value (global 'vmm')\ntraceback:\n  tests/broken.test.lua:3: in main chunk"},
-		{Path: "tests/crash.test.lua", Status: FileCrashed, ChunkError: "runner died: signal: segmentation fault", Tests: []TestResult{
-			{Name: "calls C", Status: TestFailed, Message: "failed-due-to-poisoned-state"},
-		}},
+		{Path: "tests/broken.test.lua", Status: FileFailed,
+			ChunkError: "tests/broken.test.lua:3: attempt to index a nil value (global 'vmm')\ntraceback:\n  " +
+				"tests/broken.test.lua:3: in main chunk"},
+		{Path: "tests/crash.test.lua", Status: FileCrashed, ChunkError: "runner died: signal: segmentation fault",
+			Tests: []TestResult{
+				{Name: "calls C", Status: TestFailed, Message: "failed-due-to-poisoned-state"},
+			}},
 		{Path: "tests/late.test.lua", Status: FileInterrupted, Tests: []TestResult{
 			{Name: "runs long", Status: TestFailed, Message: "interrupted"},
 		}},
@@ -157,7 +165,8 @@ func TestCounts(t *testing.T) {
 	if c != want || c.OK() {
 		t.Errorf("%+v", c)
 	}
-	if got := Summary(c, 1234*time.Millisecond); got != "8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; 2 file(s) not started" {
+	if got := Summary(c, 1234*time.Millisecond); got !=
+		"8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; 2 file(s) not started" {
 		t.Error(got)
 	}
 	if !(Counts{Files: 1, Skipped: 3}).OK() {
@@ -167,8 +176,10 @@ func TestCounts(t *testing.T) {
 
 func TestHeader(t *testing.T) {
 	for want, h := range map[string]Header{
-		"provium: 3 file(s), accelerator tcg (the CPU offers neither vmx nor svm), seed 7": {3, "tcg", "the CPU offers neither vmx nor svm", []string{"seed 7"}},
-		"provium: 1 file(s), accelerator kvm":                                              {Files: 1, Accelerator: "kvm"},
+		"provium: 3 file(s), accelerator tcg (the CPU offers neither vmx nor svm), seed 7": {3, "tcg",
+			"the CPU offers neither vmx nor svm", []string{"seed 7"}},
+		"provium: 1 file(s), accelerator kvm": {Files: 1,
+			Accelerator: "kvm"},
 	} {
 		if got := h.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -185,7 +196,8 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errPipe }
 func TestWriteErrors(t *testing.T) {
 	term := NewTerminal(TerminalConfig{Out: brokenWriter{}, Err: brokenWriter{}})
 	for _, err := range []error{
-		term.File(samples()[0]), term.File(samples()[1]), term.Summary(Counts{}, 0), NewJSON(brokenWriter{}).File(samples()[0]),
+		term.File(samples()[0]), term.File(samples()[1]), term.Summary(Counts{},
+			0), NewJSON(brokenWriter{}).File(samples()[0]),
 	} {
 		if !errors.Is(err, errPipe) {
 			t.Error(err)
@@ -240,7 +252,8 @@ func TestCollector(t *testing.T) {
 
 func TestStatusesAreThoseOfEvents(t *testing.T) {
 	for a, b := range map[FileStatus]event.FileStatus{
-		FilePassed: event.FilePassed, FileFailed: event.FileFailed, FileTimedOut: event.FileTimedOut, FileCrashed: event.FileCrashed,
+		FilePassed: event.FilePassed, FileFailed: event.FileFailed, FileTimedOut: event.FileTimedOut,
+		FileCrashed: event.FileCrashed,
 	} {
 		if string(a) != string(b) {
 			t.Errorf("%s and %s", a, b)

@@ -53,7 +53,7 @@ type FileResult struct {
 	ChunkError string
 	Tests      []TestResult
 	Duration   time.Duration
-	// Warnings do not count as failures, like trouble in closing a resource.
+	// Warnings do not count as failures, like an error in closing a resource.
 	Warnings []string
 }
 
@@ -87,7 +87,7 @@ func (c *Counts) Add(r FileResult) {
 	c.Skipped += s
 }
 
-// OK tells whether no file failed.
+// OK reports whether no file failed.
 func (c Counts) OK() bool { return c.FilesFailed == 0 }
 
 func (r FileResult) count() (passed, failed, skipped int) {
@@ -106,7 +106,8 @@ func (r FileResult) count() (passed, failed, skipped int) {
 
 // Summary is the last line of a run, without a newline.
 func Summary(c Counts, elapsed time.Duration) string {
-	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs", c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
+	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs",
+		c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
 	if c.NotStarted > 0 {
 		s += fmt.Sprintf("; %d file(s) not started", c.NotStarted)
 	}

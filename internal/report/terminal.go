@@ -29,7 +29,7 @@ type TerminalConfig struct {
 	// Err takes warnings; nil drops them.
 	Err       io.Writer
 	Verbosity Verbosity
-	// Color tells that Out is a terminal that shows colours.
+	// Color says that Out is a terminal that shows colours.
 	Color bool
 }
 
@@ -255,7 +255,8 @@ func plain(s string) string {
 // isControl includes C1, which some terminals obey, and the characters that
 // change the direction of text.
 func isControl(r rune) bool {
-	return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+	return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 ||
+		r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
 // escapeLen returns the length of the escape sequence s starts with.

@@ -21,6 +21,7 @@ type BuildError struct {
 	Err     error
 }
 
+// Error describes how the command ended.
 func (e *BuildError) Error() string {
 	if e.Code == 0 {
 		return fmt.Sprintf("profile `%s`: build command: %v", e.Profile, e.Err)
@@ -28,11 +29,14 @@ func (e *BuildError) Error() string {
 	return fmt.Sprintf("profile `%s`: build command failed (exit code %d)\n%s", e.Profile, e.Code, e.Output)
 }
 
+// Unwrap returns Err.
 func (e *BuildError) Unwrap() error { return e.Err }
 
 // BuildProfiles runs the build command of each profile that has one, in order
 // of name, once.
-func BuildProfiles(ctx context.Context, starter *proc.Starter, profiles map[string]config.Profile, notes io.Writer) error {
+func BuildProfiles(
+	ctx context.Context, starter *proc.Starter, profiles map[string]config.Profile, notes io.Writer,
+) error {
 	names := make([]string, 0, len(profiles))
 	for name, p := range profiles {
 		if p.Build != "" {

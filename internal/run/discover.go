@@ -59,7 +59,7 @@ func discover(cfg *config.Config, workDir string, paths []string, suffix string)
 	return found, nil
 }
 
-// inDir makes a path absolute that is relative to dir.
+// inDir returns the absolute form of a path that is relative to dir.
 func inDir(dir, path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
@@ -101,8 +101,8 @@ func filesBelow(path, suffix string) ([]string, error) {
 	return found, err
 }
 
-// isFile tells whether an entry is a regular file or a symbolic link that is
-// none to something else; one to nowhere is a file that cannot be read.
+// isFile reports whether an entry is a regular file or a symbolic link to one. A link to
+// a missing file counts as a file that cannot be read.
 func isFile(path string, d fs.DirEntry) bool {
 	if d.Type()&fs.ModeSymlink == 0 {
 		return d.Type().IsRegular()

@@ -36,7 +36,9 @@ type dispatcher struct {
 // run runs the candidates and returns their results in candidate order; nil
 // stands for a file that never started. done is called for each file in
 // candidate order as soon as it and those before it have ended.
-func (d *dispatcher) run(ctx context.Context, candidates []Candidate, done func(*report.FileResult)) []*report.FileResult {
+func (d *dispatcher) run(
+	ctx context.Context, candidates []Candidate, done func(*report.FileResult),
+) []*report.FileResult {
 	results := make([]*report.FileResult, len(candidates))
 	noMore, stopStarting := context.WithCancelCause(ctx)
 	defer stopStarting(nil)
@@ -45,10 +47,15 @@ func (d *dispatcher) run(ctx context.Context, candidates []Candidate, done func(
 	for i, c := range candidates {
 		files[i], rejected[i] = d.pool.Enqueue(c.Path, claimAmount(c))
 	}
+	failed := func() {
+		if d.o.FailFast {
+			stopStarting(errors.New("an earlier file failed"))
+		}
+	}
 	ended := make(chan int)
 	for i := range candidates {
 		go func() {
-			results[i] = d.one(noMore, candidates[i], files[i], rejected[i])
+			results[i] = d.one(noMore, candidates[i], files[i], rejected[i], failed)
 			ended <- i
 		}()
 	}
@@ -57,9 +64,6 @@ func (d *dispatcher) run(ctx context.Context, candidates []Candidate, done func(
 	for range candidates {
 		i := <-ended
 		finished[i] = true
-		if r := results[i]; r != nil && r.Status != report.FilePassed && d.o.FailFast {
-			stopStarting(errors.New("an earlier file failed"))
-		}
 		for next < len(candidates) && finished[next] {
 			if results[next] != nil {
 				done(results[next])
@@ -77,12 +81,22 @@ func claimAmount(c Candidate) sched.Amount {
 	return sched.Amount{Memory: int64(c.Claim.MemoryBytes), CPUs: int(c.Claim.CPUs)}
 }
 
-// one runs one file when the pool lets it start; nil when it never started.
-func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rejected error) *report.FileResult {
+// one runs one file when the pool lets it start. It returns nil when the file never
+// started. It calls failed for a file that did not pass, before the file's share of
+// the pool lets another one start.
+func (d *dispatcher) one(
+	ctx context.Context, c Candidate, file *sched.File, rejected error, failed func(),
+) (result *report.FileResult) {
 	if rejected != nil {
+		failed()
 		return d.refuse(c, rejected)
 	}
 	defer file.Done()
+	defer func() {
+		if result != nil && result.Status != report.FilePassed {
+			failed()
+		}
+	}()
 	if err := file.Start(ctx); err != nil {
 		return nil
 	}
@@ -90,12 +104,12 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 		return nil
 	}
 	held := file.Reservation()
-	d.bus.Emit(event.FileDispatched{Path: c.Path, Reservation: event.Amount{MemoryBytes: uint64(held.Memory), CPUs: uint32(held.CPUs)}})
+	d.bus.Emit(event.FileDispatched{Path: c.Path, Reservation: eventAmount(held)})
 	fileCtx, cancel := context.WithCancel(context.Background())
-	money := newPoolFunds(fileCtx, file)
+	client := newPoolClient(fileCtx, file)
 	defer func() {
 		cancel()
-		money.wait()
+		client.wait()
 	}()
 	job, err := d.job(c)
 	if err != nil {
@@ -103,14 +117,14 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 	}
 	defer os.RemoveAll(job.TempDir)
 	f := &fileRun{
-		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, funds: money,
+		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
 		limit: d.o.FileTimeout, emit: d.bus.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
 	}
-	result := f.run(d.stopAll, d.killAll, &d.why)
-	return &result
+	r := f.run(d.stopAll, d.killAll, &d.why)
+	return &r
 }
 
 // refuse reports a file that cannot be run at all.
@@ -145,8 +159,9 @@ func (o *Options) job(c Candidate, temp string) *job {
 	return &job{
 		Repeat: o.repeat(), ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
-		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp, ImageCache: o.ImageCache, BootCache: bootCache,
-		Fixtures: fixtures, Version: o.Version, Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed,
+		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,
+		ImageCache: o.ImageCache, BootCache: bootCache, Fixtures: fixtures, Version: o.Version,
+		Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed,
 	}
 }
 

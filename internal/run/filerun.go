@@ -28,29 +28,29 @@ const (
 	poisoned = "failed-due-to-poisoned-state"
 )
 
-// funds is what a running file may draw on. Implementations answer from other
+// resources is what a running file may draw on. Implementations answer from other
 // goroutines.
-type funds interface {
-	// Charge asks for one VM, Claim for the file's claim. answer is called
+type resources interface {
+	// Acquire asks for one VM, Claim for the file's claim. answer is called
 	// exactly once, now or later, also when the request is dropped.
-	Charge(id uint64, vm string, memory int64, cpus int, answer func(error))
+	Acquire(id uint64, vm string, memory int64, cpus int, answer func(error))
 	Claim(id uint64, memory int64, cpus int, answer func(error))
-	// Drop gives back what was granted under id, or forgets the request.
-	Drop(id uint64)
+	// Release releases what was granted under id, or forgets the request.
+	Release(id uint64)
 }
 
 // fileRun supervises the runner process of one file.
 type fileRun struct {
-	job     *job
-	self    string // program to start
-	verb    string // its hidden verb
-	filter  string // for PROVIUM_TEST_FILTER
-	starter *proc.Starter
-	funds   funds
-	limit   time.Duration                       // 0: none; waiting for funds does not count
-	emit    func(e event.Event, payload []byte) // payload as for event.Bus.Forward
-	stdout  *os.File
-	stderr  *os.File
+	job       *job
+	self      string // program to start
+	verb      string // its hidden verb
+	filter    string // for PROVIUM_TEST_FILTER
+	starter   *proc.Starter
+	resources resources
+	limit     time.Duration                       // 0: none; waiting for resources does not count
+	emit      func(e event.Event, payload []byte) // payload as for event.Bus.Forward
+	stdout    *os.File
+	stderr    *os.File
 
 	pipe     *messagePipe
 	result   *report.Collector
@@ -73,7 +73,7 @@ func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.Fil
 	if err := f.supervise(stopAll, killAll, why); err != nil {
 		f.fail(err)
 	}
-	f.settle()
+	f.setStatus()
 	result := f.result.Result(f.status, f.chunkErr, time.Since(started))
 	if f.claimed != nil {
 		f.emit(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed}, nil)
@@ -132,28 +132,11 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	messages := make(chan *message)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() {
-		defer close(messages)
-		for {
-			m, err := f.pipe.receive()
-			if err != nil {
-				// A runner that is killed may reset the connection.
-				if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
-					fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
-				}
-				return
-			}
-			select {
-			case messages <- m:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	go f.receive(ctx, messages)
 	// Whatever the test left running in the runner's process group goes too.
 	go func() { ended <- child.WaitGroup() }()
 	answers := make(chan answer)
-	defer cancel() // after the loop nobody listens
+	defer cancel() // after the loop nothing is received
 	if err := f.pipe.send(&message{Job: f.job}); err != nil {
 		child.Kill()
 	}
@@ -185,15 +168,13 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 				quiet = time.After(stopQuiet)
 			}
 		case a := <-answers:
-			f.waits--
-			if f.claim != nil && a.ID == f.claim.ID && a.Err == "" {
-				f.claimed = &event.Amount{MemoryBytes: uint64(f.claim.Memory), CPUs: uint32(f.claim.CPUs)}
-				f.emit(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed}, nil)
-			}
+			f.answer(a)
 			clock.hold(f.waits > 0)
-			_ = f.pipe.send(&message{Answer: &a})
 		case <-clock.expired():
-			halt(stopNow{Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit), Status: string(report.FileTimedOut)})
+			halt(stopNow{
+				Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit),
+				Status: string(report.FileTimedOut),
+			})
 		case <-stopAll:
 			stopAll = nil
 			halt(*why)
@@ -218,6 +199,37 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	return errors.New("runner ended without a report")
 }
 
+// receive passes the runner's messages on until the runner or ctx ends.
+func (f *fileRun) receive(ctx context.Context, messages chan<- *message) {
+	defer close(messages)
+	for {
+		m, err := f.pipe.receive()
+		if err != nil {
+			// A runner that is killed may reset the connection.
+			if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+				fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
+			}
+			return
+		}
+		select {
+		case messages <- m:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// answer sends the runner the pool's answer to a request.
+func (f *fileRun) answer(a answer) {
+	f.waits--
+	if f.claim != nil && a.ID == f.claim.ID && a.Err == "" {
+		f.claimed = &event.Amount{MemoryBytes: uint64(f.claim.Memory), CPUs: uint32(f.claim.CPUs)}
+		f.emit(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed}, nil)
+	}
+	_ = f.pipe.send(&message{Answer: &a})
+}
+
+// handle takes one message of the runner.
 func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer) {
 	reply := func(id uint64) func(error) {
 		f.waits++
@@ -240,14 +252,14 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	case m.Registered != nil:
 		f.result.Expect(m.Registered.Tests)
 	case m.Acquire != nil:
-		f.funds.Charge(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
+		f.resources.Acquire(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
 	case m.Claim != nil:
 		if f.claimed == nil { // a second one is refused
 			f.claim = m.Claim
 		}
-		f.funds.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
+		f.resources.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
 	case m.Release != nil:
-		f.funds.Drop(m.Release.ID)
+		f.resources.Release(m.Release.ID)
 	case m.Waits != nil && m.Waits.Begin:
 		f.waits++
 	case m.Waits != nil:
@@ -335,8 +347,8 @@ func (f *fileRun) fail(cause error) {
 	}
 }
 
-// settle decides how the file ended, from its own report if there is one.
-func (f *fileRun) settle() {
+// setStatus decides how the file ended, from its own report if there is one.
+func (f *fileRun) setStatus() {
 	if f.done == nil {
 		return
 	}

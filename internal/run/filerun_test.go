@@ -20,7 +20,15 @@ import (
 const fakeRunnerVar = "RUN_TEST_FAKE_RUNNER"
 
 func TestMain(m *testing.M) {
-	if behaviour := os.Getenv(fakeRunnerVar); behaviour != "" {
+	switch behaviour := os.Getenv(fakeRunnerVar); behaviour {
+	case "": // the tests themselves
+	case "real":
+		if err := Runner(os.NewFile(RunnerFD, "pipe"), os.Getenv("PROVIUM_TEST_FILTER")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	default:
 		fakeRunner(behaviour)
 		return
 	}
@@ -93,37 +101,37 @@ func fakeRunner(behaviour string) {
 	}
 }
 
-// recordedFunds grants or refuses everything and writes down what was asked.
-type recordedFunds struct {
+// recordedResources grants or refuses everything and writes down what was asked.
+type recordedResources struct {
 	mu    sync.Mutex
 	calls []string
 	err   error
 }
 
-func (r *recordedFunds) note(format string, args ...any) {
+func (r *recordedResources) note(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, fmt.Sprintf(format, args...))
 }
 
-func (r *recordedFunds) Charge(id uint64, vm string, memory int64, cpus int, answer func(error)) {
+func (r *recordedResources) Acquire(id uint64, vm string, memory int64, cpus int, answer func(error)) {
 	r.note("charge %d %s %d %d", id, vm, memory, cpus)
 	answer(r.err)
 }
 
-func (r *recordedFunds) Claim(id uint64, memory int64, cpus int, answer func(error)) {
+func (r *recordedResources) Claim(id uint64, memory int64, cpus int, answer func(error)) {
 	r.note("claim %d", id)
 	answer(r.err)
 }
 
-func (r *recordedFunds) Drop(id uint64) { r.note("drop %d", id) }
+func (r *recordedResources) Release(id uint64) { r.note("drop %d", id) }
 
 type fakeRun struct {
 	*fileRun
-	t       *testing.T
-	funds   *recordedFunds
-	events  []event.Event
-	encoded int // events with a payload
+	t         *testing.T
+	resources *recordedResources
+	events    []event.Event
+	encoded   int // events with a payload
 }
 
 // emitted checks that a payload is the event's.
@@ -144,9 +152,9 @@ func newFakeRun(t *testing.T, behaviour string) *fakeRun {
 	t.Setenv(fakeRunnerVar, behaviour)
 	starter := proc.NewStarter()
 	t.Cleanup(starter.Close)
-	r := &fakeRun{t: t, funds: &recordedFunds{}}
+	r := &fakeRun{t: t, resources: &recordedResources{}}
 	r.fileRun = &fileRun{
-		job: &job{Path: "x.test.lua"}, self: os.Args[0], verb: "-test.run=^$", starter: starter, funds: r.funds,
+		job: &job{Path: "x.test.lua"}, self: os.Args[0], verb: "-test.run=^$", starter: starter, resources: r.resources,
 		emit: func(e event.Event, payload []byte) { r.emitted(e, payload) }, stdout: os.Stdout, stderr: os.Stderr,
 	}
 	return r
@@ -193,7 +201,8 @@ func TestFileRunTellsHowToRepeat(t *testing.T) {
 	for _, tc := range []struct{ behaviour, want string }{
 		{"pass", "passed; a passed ; b passed "},
 		{"chunk", "failed chunk=no such profile" + again},
-		{"crash", "crashed; a passed ; b failed runner ended: signal: killed" + again + "; c failed failed-due-to-poisoned-state"},
+		{"crash", "crashed; a passed ; b failed runner ended: signal: killed" + again +
+			"; c failed failed-due-to-poisoned-state"},
 		{"exit", "crashed chunk=runner ended without a report" + again},
 	} {
 		r := newFakeRun(t, tc.behaviour)
@@ -203,7 +212,8 @@ func TestFileRunTellsHowToRepeat(t *testing.T) {
 			t.Errorf("%s: got  %s\nwant %s", tc.behaviour, got, tc.want)
 		}
 		for _, e := range r.events {
-			if failed, ok := e.(event.TestFailed); ok && failed.Name == "b" && !strings.HasSuffix(failed.Reason, again) {
+			if failed, ok := e.(event.TestFailed); ok && failed.Name == "b" &&
+				!strings.HasSuffix(failed.Reason, again) {
 				t.Errorf("the event has %q", failed.Reason)
 			}
 		}
@@ -302,7 +312,7 @@ func TestFileRunAnnouncesItsClaim(t *testing.T) {
 func TestFileRunAsksForFunds(t *testing.T) {
 	for _, err := range []error{nil, fmt.Errorf("exceeds pool total")} {
 		r := newFakeRun(t, "charge")
-		r.funds.err = err
+		r.resources.err = err
 		got := describeResult(r.run(nil, nil, nil))
 		want := "failed; a failed 5"
 		if err != nil {
@@ -313,7 +323,7 @@ func TestFileRunAsksForFunds(t *testing.T) {
 		if strings.TrimSpace(got) != strings.TrimSpace(want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if calls := strings.Join(r.funds.calls, ", "); calls != "charge 5 v 1 1, drop 5" {
+		if calls := strings.Join(r.resources.calls, ", "); calls != "charge 5 v 1 1, drop 5" {
 			t.Errorf("calls: %s", calls)
 		}
 	}

@@ -61,7 +61,7 @@ func (f TestFilter) Validate() error {
 	return nil
 }
 
-// Skip tells whether a test with this meta is left out, and why. The order of
+// Skip reports whether a test with this meta is left out, and why. The order of
 // the checks is that of the documentation: exclusion wins.
 func (f TestFilter) Skip(meta map[string]any) (skip bool, reason string) {
 	if !f.IncludeSlow && truthy(meta["slow"]) {
@@ -111,7 +111,7 @@ func matchesEntry(meta map[string]any, entry string) bool {
 	return matches(meta[key], value)
 }
 
-// matches tells whether a meta value is the string, holds it in an array, or is
+// matches reports whether a meta value is the string, holds it in an array, or is
 // the boolean of that name. Numbers and maps never match.
 func matches(v any, want string) bool {
 	switch v := v.(type) {

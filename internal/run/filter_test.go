@@ -14,39 +14,57 @@ func TestFilterSkip(t *testing.T) {
 		meta   meta
 		want   string // reason, "" to run
 	}{
-		"no meta":              {TestFilter{}, nil, ""},
-		"slow":                 {TestFilter{}, meta{"slow": true}, "filtered: slow tests skipped (pass --include-slow)"},
-		"slow integer":         {TestFilter{}, meta{"slow": int64(2)}, "filtered: slow tests skipped (pass --include-slow)"},
-		"not slow":             {TestFilter{}, meta{"slow": int64(0)}, ""},
-		"slow is false":        {TestFilter{}, meta{"slow": false}, ""},
-		"slow included":        {TestFilter{IncludeSlow: true}, meta{"slow": true}, ""},
-		"slow as tag":          {TestFilter{}, tags("slow"), ""},
-		"tag":                  {TestFilter{Tags: []string{"smoke"}}, tags("net", "smoke"), ""},
-		"tag as string":        {TestFilter{Tags: []string{"smoke"}}, meta{"tags": "smoke"}, ""},
-		"tag as bytes":         {TestFilter{Tags: []string{"\xff"}}, meta{"tags": []any{[]byte("\xff")}}, ""},
-		"any tag":              {TestFilter{Tags: []string{"x", "net"}}, tags("net"), ""},
-		"no such tag":          {TestFilter{Tags: []string{"smoke"}}, tags("smoky"), "filtered: did not match --tag smoke"},
-		"no tags":              {TestFilter{Tags: []string{"smoke", "net"}}, meta{}, "filtered: did not match --tag smoke, --tag net"},
-		"excluded tag":         {TestFilter{NoTags: []string{"x", "net"}}, tags("net"), "filtered: matched --no-tag net"},
-		"exclusion wins":       {TestFilter{Tags: []string{"net"}, NoTags: []string{"flaky"}}, tags("net", "flaky"), "filtered: matched --no-tag flaky"},
-		"slow first":           {TestFilter{NoTags: []string{"net"}}, meta{"slow": true, "tags": "net"}, "filtered: slow tests skipped (pass --include-slow)"},
-		"meta":                 {TestFilter{TagMeta: []string{"area=net"}}, meta{"area": "net"}, ""},
-		"meta in array":        {TestFilter{TagMeta: []string{"area=net"}}, meta{"area": []any{"fs", "net"}}, ""},
-		"meta boolean":         {TestFilter{TagMeta: []string{"root=true", "kvm=false"}}, meta{"root": true, "kvm": false}, ""},
-		"meta number":          {TestFilter{TagMeta: []string{"n=1"}}, meta{"n": int64(1)}, "filtered: did not match --tag-meta n=1"},
-		"meta float":           {TestFilter{TagMeta: []string{"n=1.5"}}, meta{"n": 1.5}, "filtered: did not match --tag-meta n=1.5"},
-		"meta map":             {TestFilter{TagMeta: []string{"m=a"}}, meta{"m": meta{"a": "a"}}, "filtered: did not match --tag-meta m=a"},
-		"numbers in array":     {TestFilter{TagMeta: []string{"n=1"}}, meta{"n": []any{int64(1), true}}, "filtered: did not match --tag-meta n=1"},
-		"meta absent":          {TestFilter{TagMeta: []string{"area=net"}}, meta{}, "filtered: did not match --tag-meta area=net"},
-		"every key":            {TestFilter{TagMeta: []string{"a=1", "b=2"}}, meta{"a": "1", "b": "3"}, "filtered: did not match --tag-meta b=2"},
-		"one value of a key":   {TestFilter{TagMeta: []string{"a=1", "b=2", "a=3"}}, meta{"a": "3", "b": "2"}, ""},
-		"no value of a key":    {TestFilter{TagMeta: []string{"a=1", "b=2", "a=3"}}, meta{"a": "2", "b": "2"}, "filtered: did not match --tag-meta a=1, --tag-meta a=3"},
-		"first equals sign":    {TestFilter{TagMeta: []string{"a=b=c"}}, meta{"a": "b=c"}, ""},
-		"empty value":          {TestFilter{TagMeta: []string{"a="}}, meta{"a": ""}, ""},
-		"excluded meta":        {TestFilter{NoTagMeta: []string{"a=1", "b=2"}}, meta{"b": "2"}, "filtered: matched --no-tag-meta b=2"},
-		"excluded before meta": {TestFilter{TagMeta: []string{"a=1"}, NoTagMeta: []string{"b=2"}}, meta{"b": "2"}, "filtered: matched --no-tag-meta b=2"},
-		"tag before meta":      {TestFilter{Tags: []string{"x"}, NoTagMeta: []string{"b=2"}}, meta{"b": "2"}, "filtered: did not match --tag x"},
-		"tags as meta":         {TestFilter{TagMeta: []string{"tags=net"}}, tags("net"), ""},
+		"no meta": {TestFilter{}, nil, ""},
+		"slow": {TestFilter{}, meta{"slow": true},
+			"filtered: slow tests skipped (pass --include-slow)"},
+		"slow integer": {TestFilter{}, meta{"slow": int64(2)},
+			"filtered: slow tests skipped (pass --include-slow)"},
+		"not slow":      {TestFilter{}, meta{"slow": int64(0)}, ""},
+		"slow is false": {TestFilter{}, meta{"slow": false}, ""},
+		"slow included": {TestFilter{IncludeSlow: true}, meta{"slow": true}, ""},
+		"slow as tag":   {TestFilter{}, tags("slow"), ""},
+		"tag":           {TestFilter{Tags: []string{"smoke"}}, tags("net", "smoke"), ""},
+		"tag as string": {TestFilter{Tags: []string{"smoke"}}, meta{"tags": "smoke"}, ""},
+		"tag as bytes":  {TestFilter{Tags: []string{"\xff"}}, meta{"tags": []any{[]byte("\xff")}}, ""},
+		"any tag":       {TestFilter{Tags: []string{"x", "net"}}, tags("net"), ""},
+		"no such tag": {TestFilter{Tags: []string{"smoke"}}, tags("smoky"),
+			"filtered: did not match --tag smoke"},
+		"no tags": {TestFilter{Tags: []string{"smoke", "net"}}, meta{},
+			"filtered: did not match --tag smoke, --tag net"},
+		"excluded tag": {TestFilter{NoTags: []string{"x", "net"}}, tags("net"),
+			"filtered: matched --no-tag net"},
+		"exclusion wins": {TestFilter{Tags: []string{"net"}, NoTags: []string{"flaky"}}, tags("net", "flaky"),
+			"filtered: matched --no-tag flaky"},
+		"slow first": {TestFilter{NoTags: []string{"net"}}, meta{"slow": true, "tags": "net"},
+			"filtered: slow tests skipped (pass --include-slow)"},
+		"meta":          {TestFilter{TagMeta: []string{"area=net"}}, meta{"area": "net"}, ""},
+		"meta in array": {TestFilter{TagMeta: []string{"area=net"}}, meta{"area": []any{"fs", "net"}}, ""},
+		"meta boolean": {TestFilter{TagMeta: []string{"root=true", "kvm=false"}},
+			meta{"root": true, "kvm": false}, ""},
+		"meta number": {TestFilter{TagMeta: []string{"n=1"}}, meta{"n": int64(1)},
+			"filtered: did not match --tag-meta n=1"},
+		"meta float": {TestFilter{TagMeta: []string{"n=1.5"}}, meta{"n": 1.5},
+			"filtered: did not match --tag-meta n=1.5"},
+		"meta map": {TestFilter{TagMeta: []string{"m=a"}}, meta{"m": meta{"a": "a"}},
+			"filtered: did not match --tag-meta m=a"},
+		"numbers in array": {TestFilter{TagMeta: []string{"n=1"}}, meta{"n": []any{int64(1), true}},
+			"filtered: did not match --tag-meta n=1"},
+		"meta absent": {TestFilter{TagMeta: []string{"area=net"}}, meta{},
+			"filtered: did not match --tag-meta area=net"},
+		"every key": {TestFilter{TagMeta: []string{"a=1", "b=2"}}, meta{"a": "1", "b": "3"},
+			"filtered: did not match --tag-meta b=2"},
+		"one value of a key": {TestFilter{TagMeta: []string{"a=1", "b=2", "a=3"}}, meta{"a": "3", "b": "2"}, ""},
+		"no value of a key": {TestFilter{TagMeta: []string{"a=1", "b=2", "a=3"}}, meta{"a": "2", "b": "2"},
+			"filtered: did not match --tag-meta a=1, --tag-meta a=3"},
+		"first equals sign": {TestFilter{TagMeta: []string{"a=b=c"}}, meta{"a": "b=c"}, ""},
+		"empty value":       {TestFilter{TagMeta: []string{"a="}}, meta{"a": ""}, ""},
+		"excluded meta": {TestFilter{NoTagMeta: []string{"a=1", "b=2"}}, meta{"b": "2"},
+			"filtered: matched --no-tag-meta b=2"},
+		"excluded before meta": {TestFilter{TagMeta: []string{"a=1"}, NoTagMeta: []string{"b=2"}}, meta{"b": "2"},
+			"filtered: matched --no-tag-meta b=2"},
+		"tag before meta": {TestFilter{Tags: []string{"x"}, NoTagMeta: []string{"b=2"}}, meta{"b": "2"},
+			"filtered: did not match --tag x"},
+		"tags as meta": {TestFilter{TagMeta: []string{"tags=net"}}, tags("net"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			skip, reason := c.filter.Skip(c.meta)
@@ -59,10 +77,12 @@ func TestFilterSkip(t *testing.T) {
 
 func TestFilterJSON(t *testing.T) {
 	text, err := TestFilter{}.JSON()
-	if want := `{"include_slow":false,"tags":[],"no_tags":[],"tag_meta":[],"no_tag_meta":[]}`; err != nil || string(text) != want {
+	if want := `{"include_slow":false,"tags":[],"no_tags":[],"tag_meta":[],"no_tag_meta":[]}`; err != nil ||
+		string(text) != want {
 		t.Errorf("zero: %s, %v", text, err)
 	}
-	full := TestFilter{IncludeSlow: true, Tags: []string{"a"}, NoTags: []string{"b"}, TagMeta: []string{"k=v"}, NoTagMeta: []string{"k=w"}}
+	full := TestFilter{IncludeSlow: true, Tags: []string{"a"}, NoTags: []string{"b"}, TagMeta: []string{"k=v"},
+		NoTagMeta: []string{"k=w"}}
 	text, err = full.JSON()
 	if err != nil {
 		t.Fatal(err)

@@ -94,11 +94,15 @@ func (o *Options) Source(nameOrPath string) (fixture.Source, error) {
 		}
 		switch len(names) {
 		case 0:
-			return fixture.Source{}, fmt.Errorf("fixture `%s` is below no root (roots: %s)", nameOrPath, strings.Join(cfg.Roots, ", "))
+			return fixture.Source{}, fmt.Errorf("fixture `%s` is below no root (roots: %s)",
+				nameOrPath, strings.Join(cfg.Roots, ", "))
 		case 1:
-			return fixture.Source{}, fmt.Errorf("fixture `%s` is ambiguous: another root has a `%s`, which is found first", nameOrPath, names[0])
+			return fixture.Source{}, fmt.Errorf(
+				"fixture `%s` is ambiguous: another root has a `%s`, which is found first", nameOrPath, names[0])
 		}
-		return fixture.Source{}, fmt.Errorf("fixture `%s` is ambiguous: roots give it the names `%s` (give the one you mean)", nameOrPath, strings.Join(names, "`, `"))
+		return fixture.Source{}, fmt.Errorf(
+			"fixture `%s` is ambiguous: roots give it the names `%s` (give the one you mean)",
+			nameOrPath, strings.Join(names, "`, `"))
 	}
 	var known []string
 	if all, err := o.fixtures(); err == nil {
@@ -140,7 +144,8 @@ func (o *Options) fixtures() ([]fixture.Source, error) {
 // Build builds a fixture unless it has a valid entry.
 func (w *Workshop) Build(ctx context.Context, s fixture.Source) (built bool, err error) {
 	return script.BuildFixture(ctx, script.Env{
-		Project: w.o.Config.Dir, Roots: w.o.Config.Roots, Host: w.host, Fixtures: w.cache, Stdout: w.o.Stdout, Stderr: w.o.Stderr,
+		Project: w.o.Config.Dir, Roots: w.o.Config.Roots, Host: w.host, Fixtures: w.cache,
+		Stdout: w.o.Stdout, Stderr: w.o.Stderr,
 	}, s)
 }
 
@@ -184,7 +189,7 @@ func (w *Workshop) Boot(ctx context.Context, profile string) (err error) {
 
 // Prepare runs the build commands, fills the boot cache, and builds the fixtures
 // that the selected tests name literally. One that fails does not keep it from the
-// others. A profile that does not boot is only told of: not all need to on this
+// others. A profile that does not boot is only reported: not all need to on this
 // machine, and tests that use it will fail by themselves.
 func (w *Workshop) Prepare(ctx context.Context, note func(format string, values ...any)) error {
 	candidates, err := Select(w.o.Config, w.o.Select, 0)

@@ -15,7 +15,7 @@ import (
 const maxScan = 4 << 20
 
 // describe reads what a test file says about itself before it runs. A file that
-// cannot be read says nothing: its runner tells why.
+// cannot be read says nothing: its runner reports why.
 func describe(path, abs string) Candidate {
 	c := Candidate{Path: path, Abs: abs, FixtureRefs: []string{}}
 	f, err := os.Open(abs)
@@ -73,7 +73,7 @@ func scanLiterals(text []byte) (fixtures []string, claim *event.Amount) {
 	}
 }
 
-// endsStatement tells whether a name behind this token begins a statement.
+// endsStatement reports whether a name behind this token begins a statement.
 func endsStatement(t luaToken) bool {
 	switch t.kind {
 	case tokenName:

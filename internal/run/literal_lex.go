@@ -55,7 +55,7 @@ func (l *luaLexer) skipLine() {
 	l.at += n
 }
 
-// next gives the next token. After tokenEnd there are only such.
+// next returns the next token. After tokenEnd it returns that for ever.
 func (l *luaLexer) next() luaToken {
 	for l.at < len(l.src) {
 		c := l.src[l.at]
@@ -140,7 +140,7 @@ func (l *luaLexer) number() luaToken {
 	return luaToken{tokenNumber, string(l.src[from:l.at])}
 }
 
-// longBracket tells whether a [[ or [==[ stands here; it does not move.
+// longBracket reports whether a [[ or [==[ stands here; it does not move.
 func (l *luaLexer) longBracket() (level int, ok bool) {
 	if l.byteAt(l.at) != '[' {
 		return 0, false
@@ -194,7 +194,7 @@ func (l *luaLexer) quoted(quote byte) luaToken {
 	return l.end()
 }
 
-// simpleEscape gives the byte of an escape of one letter.
+// simpleEscape returns the byte of an escape of one letter.
 func simpleEscape(c byte) (byte, bool) {
 	switch c {
 	case 'a':

@@ -15,23 +15,27 @@ func TestScanFixtures(t *testing.T) {
 		text string
 		want []string
 	}{
-		"none":            {"local x = 1", nil},
-		"methods":         {`local a = provium:vm_fixture("setups/bare"); local p = lab:lab_fixture('pair')`, []string{"setups/bare", "pair"}},
+		"none": {"local x = 1", nil},
+		"methods": {`local a = provium:vm_fixture("setups/bare"); local p = lab:lab_fixture('pair')`,
+			[]string{"setups/bare", "pair"}},
 		"dot, no paren":   {"provium.vm_fixture \"a\"\nprovium:vm_fixture[[b]]", []string{"a", "b"}},
 		"second argument": {`provium:vm_fixture("a", {})`, []string{"a"}},
 		"in a function":   {`test("x", function(t) if y then provium:vm_fixture("a") end end)`, []string{"a"}},
 		"each once":       {`f:vm_fixture("b") f:vm_fixture("a") f:lab_fixture("b")`, []string{"b", "a"}},
-		"computed":        {`f:vm_fixture("a" .. x) f:vm_fixture(name) f:vm_fixture(("a")) f:vm_fixture{} f:vm_fixture("")`, nil},
-		"comments":        {"-- f:vm_fixture('a')\n--[==[ f:vm_fixture('b') ]] ]==] f:vm_fixture('c') --[[ x", []string{"c"}},
-		"strings":         {`x = "f:vm_fixture('a')" y = [[f:vm_fixture('b')]] z = 'it\'s' f:vm_fixture('c')`, []string{"c"}},
-		"other names":     {`f:my_vm_fixture("a") f:vm_fixtures("b")`, nil},
-		"escapes":         {`f:vm_fixture("a\x2fb\047c\u{2f}d\z` + "\n   " + `e")`, []string{"a/b/c/de"}},
-		"long bracket":    {"f:vm_fixture[==[\r\na]]b]==]", []string{"a]]b"}},
-		"shebang":         {"#!f:vm_fixture('a') \"\nf:vm_fixture('b')", []string{"b"}},
-		"no Lua":          {"f:vm_fixture('a') \"open\nf:vm_fixture('b')", []string{"a"}},
-		"bad escape":      {`f:vm_fixture('a') x = "\q" f:vm_fixture('b')`, []string{"a"}},
-		"indices":         {"x = t[1] y = t[ [[k]] ] f:vm_fixture('a')", []string{"a"}},
-		"numbers":         {"x = 0x1p-3..'' y = 1e+5 z = .5 f:vm_fixture('a')", []string{"a"}},
+		"computed": {
+			`f:vm_fixture("a" .. x) f:vm_fixture(name) f:vm_fixture(("a")) f:vm_fixture{} f:vm_fixture("")`, nil},
+		"comments": {"-- f:vm_fixture('a')\n--[==[ f:vm_fixture('b') ]] ]==] f:vm_fixture('c') --[[ x",
+			[]string{"c"}},
+		"strings": {`x = "f:vm_fixture('a')" y = [[f:vm_fixture('b')]] z = 'it\'s' f:vm_fixture('c')`,
+			[]string{"c"}},
+		"other names":  {`f:my_vm_fixture("a") f:vm_fixtures("b")`, nil},
+		"escapes":      {`f:vm_fixture("a\x2fb\047c\u{2f}d\z` + "\n   " + `e")`, []string{"a/b/c/de"}},
+		"long bracket": {"f:vm_fixture[==[\r\na]]b]==]", []string{"a]]b"}},
+		"shebang":      {"#!f:vm_fixture('a') \"\nf:vm_fixture('b')", []string{"b"}},
+		"no Lua":       {"f:vm_fixture('a') \"open\nf:vm_fixture('b')", []string{"a"}},
+		"bad escape":   {`f:vm_fixture('a') x = "\q" f:vm_fixture('b')`, []string{"a"}},
+		"indices":      {"x = t[1] y = t[ [[k]] ] f:vm_fixture('a')", []string{"a"}},
+		"numbers":      {"x = 0x1p-3..'' y = 1e+5 z = .5 f:vm_fixture('a')", []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, claim := scanLiterals([]byte(c.text))
@@ -51,13 +55,17 @@ func TestScanClaim(t *testing.T) {
 		text string
 		want *event.Amount
 	}{
-		"both":              {`provium:claim({memory = "3G", cpus = 2})`, amount(3<<30, 2)},
-		"no parentheses":    {`provium:claim{memory = "1.5G"; cpus = 0x4,}`, amount(3<<29, 4)},
-		"memory only":       {`provium:claim({["memory"] = 1073741824})`, amount(1<<30, 0)},
-		"memory_bytes":      {`provium:claim({memory_bytes = 1048576.0})`, amount(1<<20, 0)},
-		"cpus only":         {`provium:claim({cpus = 3})`, amount(0, 3)},
-		"after code":        {"local a = f(1)\nif a then b() end\nfor i = 1, 2 do x() end\nrepeat y() until z\nprovium:claim({cpus = 1})", amount(0, 1)},
-		"after a test":      {"test('a', function(t)\n  while true do if x then break end end\nend)\nprovium:claim({cpus = 1})", amount(0, 1)},
+		"both":           {`provium:claim({memory = "3G", cpus = 2})`, amount(3<<30, 2)},
+		"no parentheses": {`provium:claim{memory = "1.5G"; cpus = 0x4,}`, amount(3<<29, 4)},
+		"memory only":    {`provium:claim({["memory"] = 1073741824})`, amount(1<<30, 0)},
+		"memory_bytes":   {`provium:claim({memory_bytes = 1048576.0})`, amount(1<<20, 0)},
+		"cpus only":      {`provium:claim({cpus = 3})`, amount(0, 3)},
+		"after code": {
+			"local a = f(1)\nif a then b() end\nfor i = 1, 2 do x() end\nrepeat y() until z\nprovium:claim({cpus = 1})",
+			amount(0, 1)},
+		"after a test": {
+			"test('a', function(t)\n  while true do if x then break end end\nend)\nprovium:claim({cpus = 1})",
+			amount(0, 1)},
 		"after a comment":   {"--[[ provium:claim({cpus = 9}) ]] provium:claim({cpus = 1}) -- x", amount(0, 1)},
 		"after a string":    {`local s = "provium:claim({cpus = 9})" provium:claim({cpus = 1})`, amount(0, 1)},
 		"first one":         {"provium:claim({cpus = 1})\nprovium:claim({cpus = 2})", amount(0, 1)},
@@ -105,7 +113,8 @@ func TestScanClaim(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.test.lua")
-	if c := describe("a.test.lua", path); c.Path != "a.test.lua" || c.Abs != path || c.FixtureRefs == nil || c.Claim != nil {
+	if c := describe("a.test.lua", path); c.Path != "a.test.lua" || c.Abs != path || c.FixtureRefs == nil ||
+		c.Claim != nil {
 		t.Errorf("missing: %+v", c)
 	}
 	if err := os.WriteFile(path, []byte("provium:claim({cpus = 2})\nprovium:vm_fixture('x')"), 0o644); err != nil {
@@ -121,8 +130,10 @@ func TestDescribe(t *testing.T) {
 // moves on, and that a claim is one that could be made.
 func FuzzScanLiterals(f *testing.F) {
 	for _, seed := range []string{
-		"", "#!x\nprovium:claim({memory = \"3G\", cpus = 2})", "f:vm_fixture[==[\na]==] --[[ x ]] 'a\\z  b\\x41\\u{41}\\065'",
-		"provium:claim{[\"cpus\"]=0x1;memory=1e9}", "\"\\", "\"\\u{", "[==", "--[=", "0x", "1e+", "'\\1", "provium:claim({",
+		"", "#!x\nprovium:claim({memory = \"3G\", cpus = 2})",
+		"f:vm_fixture[==[\na]==] --[[ x ]] 'a\\z  b\\x41\\u{41}\\065'",
+		"provium:claim{[\"cpus\"]=0x1;memory=1e9}", "\"\\", "\"\\u{", "[==", "--[=", "0x", "1e+", "'\\1",
+		"provium:claim({",
 	} {
 		f.Add([]byte(seed))
 	}

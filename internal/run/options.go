@@ -50,11 +50,11 @@ type Options struct {
 	RerunState string // file, or "" for none
 
 	Stdout, Stderr *os.File
-	// Signals tells of Ctrl-C: once to stop, twice to stop without a summary.
+	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
 }
 
-// repeat is the flags that make a further run decide like this one what is left to
+// repeat returns the flags that make a further run decide like this one what is left to
 // chance, "" if a run without flags does.
 func (o *Options) repeat() string {
 	var flags []string

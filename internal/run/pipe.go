@@ -21,7 +21,7 @@ const headLen = 4
 
 var errMalformed = errors.New("malformed message")
 
-// message is what dispatcher and runner tell each other over their pipe: a
+// message is what dispatcher and runner send each other over their pipe: a
 // 4-byte big-endian length and this struct as msgpack. Exactly one field is
 // set.
 type message struct {
@@ -87,7 +87,7 @@ type acquire struct {
 
 type release struct{ ID uint64 }
 
-// waits tells that a wait which counts against no limit begins, or has ended.
+// waits says that a wait which counts against no limit begins, or has ended.
 type waits struct{ Begin bool }
 
 type answer struct {

@@ -16,7 +16,9 @@ import (
 func messages() []*message {
 	cmdline := "quiet"
 	return []*message{
-		{Job: &job{Path: "a.test.lua", Profiles: map[string]config.Profile{"p": {Name: "p", Cmdline: &cmdline, Disks: []config.Disk{{ID: "d", Scratch: 1 << 40}}}}, Seed: 1 << 63}},
+		{Job: &job{Path: "a.test.lua",
+			Profiles: map[string]config.Profile{"p": {Name: "p", Cmdline: &cmdline,
+				Disks: []config.Disk{{ID: "d", Scratch: 1 << 40}}}}, Seed: 1 << 63}},
 		{Answer: &answer{ID: 7, Err: "no"}},
 		{Interrupt: &stopNow{Reason: "r", Status: "timed_out"}},
 		{Event: &encodedEvent{Kind: "k", Payload: []byte{0, 1, 0xff}}},

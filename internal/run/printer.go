@@ -20,30 +20,31 @@ func newPrinter(o *Options) *printer {
 	if o.JSON {
 		return &printer{o: o, json: report.NewJSON(o.Stdout)}
 	}
-	return &printer{o: o, text: report.NewTerminal(report.TerminalConfig{Out: o.Stdout, Err: o.Stderr, Verbosity: o.Verbosity, Color: o.Color})}
+	cfg := report.TerminalConfig{Out: o.Stdout, Err: o.Stderr, Verbosity: o.Verbosity, Color: o.Color}
+	return &printer{o: o, text: report.NewTerminal(cfg)}
 }
 
 func (p *printer) file(r *report.FileResult) {
 	p.counts.Add(*r)
 	if p.json != nil {
-		p.note(p.json.File(*r))
+		p.keepError(p.json.File(*r))
 		return
 	}
-	p.note(p.text.File(*r))
+	p.keepError(p.text.File(*r))
 }
 
 func (p *printer) summary(elapsed time.Duration, notStarted int) {
 	p.counts.NotStarted = notStarted
 	if p.text != nil {
-		p.note(p.text.Summary(p.counts, elapsed))
+		p.keepError(p.text.Summary(p.counts, elapsed))
 		return
 	}
 	fmt.Fprintln(p.o.Stderr, report.Summary(p.counts, elapsed))
 }
 
-// note keeps the first error. A reader that has gone away (a pager, head) is
+// keepError keeps the first error. A reader that has gone away (a pager, head) is
 // no reason to stop the tests.
-func (p *printer) note(err error) {
+func (p *printer) keepError(err error) {
 	if p.err == nil && err != nil {
 		p.err = fmt.Errorf("output: %w", err)
 	}

@@ -42,7 +42,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return ExitOK, nil
 	}
 	sweepTempDirs(o.TempBase)
-	// A cache that cannot be used is told of by the build that needs it.
+	// The build that needs the cache reports one that cannot be used.
 	_ = (&fixture.Cache{Dir: o.Config.CacheDir, Limit: o.Config.CacheMaxSize}).Prune()
 	temp, err := newTempDir(o.TempBase)
 	if err != nil {
@@ -116,7 +116,8 @@ func (o *Options) budget() (sched.Amount, error) {
 	if o.CPUOvercommit != 0 {
 		cpus, clamped := sched.Overcommit(b.CPUs, o.CPUOvercommit)
 		if clamped {
-			fmt.Fprintf(o.Stderr, "provium: --cpu-overcommit %v is held within %v to %v\n", o.CPUOvercommit, sched.MinOvercommit, sched.MaxOvercommit)
+			fmt.Fprintf(o.Stderr, "provium: --cpu-overcommit %v is held within %v to %v\n",
+				o.CPUOvercommit, sched.MinOvercommit, sched.MaxOvercommit)
 		}
 		b.CPUs = cpus
 	}
@@ -191,7 +192,9 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	pool, err := sched.New(sched.Config{
 		Total: s.budget, Jobs: s.o.Jobs,
 		Blocked: func(file string, waitingFor sched.Amount, why sched.Reason) {
-			s.bus.Emit(event.FileBlocked{Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why)})
+			s.bus.Emit(event.FileBlocked{
+				Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why),
+			})
 		},
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/console"
+	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/image"
 	"provium/internal/lab"
@@ -51,6 +52,7 @@ type runner struct {
 // stopError ends a file from outside.
 type stopError struct{ reason, status string }
 
+// Error returns the reason.
 func (e *stopError) Error() string { return e.reason }
 
 func (r *runner) run(j *job) error {
@@ -135,7 +137,8 @@ func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event
 	}
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images, Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
+		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
+		Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
@@ -170,17 +173,20 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 }
 
 func labProfile(name string, p config.Profile) *lab.Profile {
-	out := &lab.Profile{Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
-		NoBootCache: !p.BootCache}
+	out := &lab.Profile{
+		Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
+		NoBootCache: !p.BootCache,
+	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {
-		out.Disks = append(out.Disks, lab.DiskSpec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template,
-			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: lab.DiskModel{LogicalBlock: int(d.LogicalBlock),
+		out.Disks = append(out.Disks, disk.Spec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template,
+			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: qemu.DiskModel{LogicalBlock: int(d.LogicalBlock),
 				PhysicalBlock: int(d.PhysicalBlock), NoDiscard: d.NoDiscard, NoWriteCache: d.NoWriteCache}})
 	}
 	switch {
 	case p.Transport != "virtio-serial":
-		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)", p.Transport)
+		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)",
+			p.Transport)
 	}
 	return out
 }
@@ -188,7 +194,8 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 // ImageSpec is what a profile says about its image.
 func ImageSpec(p config.Profile) image.Spec {
 	return image.Spec{
-		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
+		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd,
+		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
 		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules, ForcedKernel: p.KernelForced,
 	}
 }
@@ -242,7 +249,7 @@ func (r *runner) Acquire(ctx context.Context, vm string, memory int64, cpus int)
 	return func() { _ = r.pipe.send(&message{Release: &release{ID: id}}) }, nil
 }
 
-// waits tells the dispatcher of a wait that counts against no limit.
+// waits informs the dispatcher of a wait that counts against no limit.
 func (r *runner) waits() (goOn func()) {
 	_ = r.pipe.send(&message{Waits: &waits{Begin: true}})
 	return func() { _ = r.pipe.send(&message{Waits: &waits{}}) }

@@ -29,7 +29,8 @@ func project(t *testing.T, files ...string) *config.Config {
 			t.Fatal(err)
 		}
 	}
-	return &config.Config{Path: filepath.Join(dir, config.FileName), Dir: dir, Roots: []string{filepath.Join(dir, "tests")}}
+	return &config.Config{Path: filepath.Join(dir, config.FileName), Dir: dir,
+		Roots: []string{filepath.Join(dir, "tests")}}
 }
 
 func selectPaths(t *testing.T, cfg *config.Config, s Selection) []string {
@@ -62,16 +63,20 @@ func wantPaths(t *testing.T, got []string, want ...string) {
 }
 
 func TestDiscovery(t *testing.T) {
-	cfg := project(t, "tests/b.test.lua", "tests/a/z.test.lua", "tests/a.test.lua", "tests/helper.lua", "tests/x.fixture.lua",
+	cfg := project(t, "tests/b.test.lua", "tests/a/z.test.lua", "tests/a.test.lua", "tests/helper.lua",
+		"tests/x.fixture.lua",
 		"tests/.hidden/h.test.lua", "more/m.test.lua", "top.test.lua")
 	all := []string{"tests/a.test.lua", "tests/a/z.test.lua", "tests/b.test.lua"}
 	wantPaths(t, selectPaths(t, cfg, Selection{}), all...)
-	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{"more", "tests/a"}}), "more/m.test.lua", "tests/a/z.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{"more", "tests/a"}}), "more/m.test.lua",
+		"tests/a/z.test.lua")
 	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{"tests/b.test.lua", "tests", "./tests/../tests"}}),
 		"tests/b.test.lua", "tests/a.test.lua", "tests/a/z.test.lua")
-	wantPaths(t, selectPaths(t, cfg, Selection{WorkDir: filepath.Join(cfg.Dir, "more"), Paths: []string{".", "../top.test.lua"}}),
+	wantPaths(t, selectPaths(t, cfg,
+		Selection{WorkDir: filepath.Join(cfg.Dir, "more"), Paths: []string{".", "../top.test.lua"}}),
 		"more/m.test.lua", "top.test.lua")
-	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{filepath.Join(cfg.Dir, "tests/.hidden")}}), "tests/.hidden/h.test.lua")
+	wantPaths(t, selectPaths(t, cfg, Selection{Paths: []string{filepath.Join(cfg.Dir, "tests/.hidden")}}),
+		"tests/.hidden/h.test.lua")
 
 	cfg.Roots = nil
 	wantPaths(t, selectPaths(t, cfg, Selection{WorkDir: filepath.Join(cfg.Dir, "more")}), "more/m.test.lua")
@@ -111,7 +116,8 @@ func TestDiscoveryErrors(t *testing.T) {
 		want string
 	}{
 		{Selection{Paths: []string{"nope"}}, "no such file or directory: `nope`"},
-		{Selection{Paths: []string{"tests/helper.lua"}}, "path `tests/helper.lua`: not a directory and not a `*.test.lua` file"},
+		{Selection{Paths: []string{"tests/helper.lua"}},
+			"path `tests/helper.lua`: not a directory and not a `*.test.lua` file"},
 		{Selection{Since: "nope"}, "--since: no such file: `nope`"},
 	} {
 		c.s.WorkDir = cfg.Dir
@@ -121,7 +127,8 @@ func TestDiscoveryErrors(t *testing.T) {
 	}
 	cfg.Roots = []string{filepath.Join(cfg.Dir, "gone")}
 	_, err := Select(cfg, Selection{WorkDir: cfg.Dir}, 0)
-	if want := fmt.Sprintf("root `%s/gone` of `%s/provium.toml`: no such directory", cfg.Dir, cfg.Dir); err == nil || err.Error() != want {
+	if want := fmt.Sprintf("root `%s/gone` of `%s/provium.toml`: no such directory", cfg.Dir, cfg.Dir); err == nil ||
+		err.Error() != want {
 		t.Errorf("root: %v", err)
 	}
 }
@@ -137,7 +144,8 @@ func TestNotices(t *testing.T) {
 	if err != nil || got.Notice != "no file is selected (1 found)" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = Select(cfg, Selection{WorkDir: cfg.Dir, RerunFailed: true, RerunState: filepath.Join(cfg.Dir, "none.json")}, 0)
+	got, err = Select(cfg,
+		Selection{WorkDir: cfg.Dir, RerunFailed: true, RerunState: filepath.Join(cfg.Dir, "none.json")}, 0)
 	if err != nil || !strings.Contains(got.Notice, "nothing to re-run") {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -272,8 +280,10 @@ func TestParseShard(t *testing.T) {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "x", "0/3", "4/3", "1", "1/", "/3", "1/0", "-1/3", "+1/3", "1/3/3", "1 /3", "1/99999999999999999999"} {
-		if got, err := ParseShard(text); err == nil || !strings.Contains(err.Error(), "shard `"+text+"`: expected I/N") {
+	for _, text := range []string{"", "x", "0/3", "4/3", "1", "1/", "/3", "1/0", "-1/3", "+1/3", "1/3/3", "1 /3",
+		"1/99999999999999999999"} {
+		if got, err := ParseShard(text); err == nil ||
+			!strings.Contains(err.Error(), "shard `"+text+"`: expected I/N") {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
@@ -287,22 +297,34 @@ func TestShardFromEnv(t *testing.T) {
 		from string
 		err  string
 	}{
-		"none":              {env{}, Shard{}, "", ""},
-		"own":               {env{"PROVIUM_SHARD": "2/3", "CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "9"}, Shard{2, 3}, "PROVIUM_SHARD", ""},
-		"own, empty":        {env{"PROVIUM_SHARD": ""}, Shard{}, "", ""},
-		"own, bad":          {env{"PROVIUM_SHARD": "x"}, Shard{}, "PROVIUM_SHARD", "PROVIUM_SHARD: shard `x`: expected I/N"},
-		"from one":          {env{"CI_NODE_INDEX": "3", "CI_NODE_TOTAL": "3"}, Shard{3, 3}, "CI_NODE_INDEX/CI_NODE_TOTAL", ""},
-		"circle":            {env{"CIRCLE_NODE_INDEX": "0", "CIRCLE_NODE_TOTAL": "2"}, Shard{1, 2}, "CIRCLE_NODE_INDEX/CIRCLE_NODE_TOTAL", ""},
-		"buildkite":         {env{"BUILDKITE_PARALLEL_JOB": "1", "BUILDKITE_PARALLEL_JOB_COUNT": "2"}, Shard{2, 2}, "BUILDKITE_PARALLEL_JOB/BUILDKITE_PARALLEL_JOB_COUNT", ""},
-		"slurm":             {env{"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}, Shard{3, 4}, "SLURM_ARRAY_TASK_ID", ""},
-		"not split":         {env{"CI_NODE_TOTAL": "1"}, Shard{}, "", ""},
-		"only the total":    {env{"CI_NODE_TOTAL": "3"}, Shard{}, "", "CI_NODE_TOTAL is set (`3`) and CI_NODE_INDEX is not; set both, or pass --shard off"},
-		"only the index":    {env{"CIRCLE_NODE_INDEX": "0"}, Shard{}, "", "CIRCLE_NODE_INDEX is set (`0`) and CIRCLE_NODE_TOTAL is not"},
-		"beyond":            {env{"CIRCLE_NODE_INDEX": "2", "CIRCLE_NODE_TOTAL": "2"}, Shard{}, "", "CIRCLE_NODE_INDEX=`2` and CIRCLE_NODE_TOTAL=`2` are no valid shard"},
-		"no number":         {env{"CI_NODE_INDEX": "a", "CI_NODE_TOTAL": "2"}, Shard{}, "", "are no valid shard"},
-		"part of slurm":     {env{"SLURM_ARRAY_TASK_ID": "7"}, Shard{}, "", "of SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_MIN, SLURM_ARRAY_TASK_COUNT some are set and some are not"},
-		"slurm with stride": {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
-		"slurm, bad":        {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "-1", "SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
+		"none": {env{}, Shard{}, "", ""},
+		"own": {env{"PROVIUM_SHARD": "2/3", "CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "9"}, Shard{2, 3},
+			"PROVIUM_SHARD", ""},
+		"own, empty": {env{"PROVIUM_SHARD": ""}, Shard{}, "", ""},
+		"own, bad": {env{"PROVIUM_SHARD": "x"}, Shard{}, "PROVIUM_SHARD",
+			"PROVIUM_SHARD: shard `x`: expected I/N"},
+		"from one": {env{"CI_NODE_INDEX": "3", "CI_NODE_TOTAL": "3"}, Shard{3, 3},
+			"CI_NODE_INDEX/CI_NODE_TOTAL", ""},
+		"circle": {env{"CIRCLE_NODE_INDEX": "0", "CIRCLE_NODE_TOTAL": "2"}, Shard{1, 2},
+			"CIRCLE_NODE_INDEX/CIRCLE_NODE_TOTAL", ""},
+		"buildkite": {env{"BUILDKITE_PARALLEL_JOB": "1", "BUILDKITE_PARALLEL_JOB_COUNT": "2"}, Shard{2, 2},
+			"BUILDKITE_PARALLEL_JOB/BUILDKITE_PARALLEL_JOB_COUNT", ""},
+		"slurm": {env{"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5",
+			"SLURM_ARRAY_TASK_COUNT": "4"}, Shard{3, 4}, "SLURM_ARRAY_TASK_ID", ""},
+		"not split": {env{"CI_NODE_TOTAL": "1"}, Shard{}, "", ""},
+		"only the total": {env{"CI_NODE_TOTAL": "3"}, Shard{}, "",
+			"CI_NODE_TOTAL is set (`3`) and CI_NODE_INDEX is not; set both, or pass --shard off"},
+		"only the index": {env{"CIRCLE_NODE_INDEX": "0"}, Shard{}, "",
+			"CIRCLE_NODE_INDEX is set (`0`) and CIRCLE_NODE_TOTAL is not"},
+		"beyond": {env{"CIRCLE_NODE_INDEX": "2", "CIRCLE_NODE_TOTAL": "2"}, Shard{}, "",
+			"CIRCLE_NODE_INDEX=`2` and CIRCLE_NODE_TOTAL=`2` are no valid shard"},
+		"no number": {env{"CI_NODE_INDEX": "a", "CI_NODE_TOTAL": "2"}, Shard{}, "", "are no valid shard"},
+		"part of slurm": {env{"SLURM_ARRAY_TASK_ID": "7"}, Shard{}, "",
+			"of SLURM_ARRAY_TASK_ID, SLURM_ARRAY_TASK_MIN, SLURM_ARRAY_TASK_COUNT some are set and some are not"},
+		"slurm with stride": {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "1",
+			"SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
+		"slurm, bad": {env{"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "-1",
+			"SLURM_ARRAY_TASK_COUNT": "3"}, Shard{}, "", "no valid shard"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, from, err := ShardFromEnv(func(name string) (string, bool) { v, ok := c.env[name]; return v, ok })

@@ -12,7 +12,7 @@ import (
 // one file at most.
 type Shard struct{ Index, Count int } // Index from 1; Count 0 is everything
 
-// split gives the paths that are in the shard: of all paths in sorted order,
+// split returns the paths that are in the shard: of all paths in sorted order,
 // every Count-th. Order and repetition in paths have no influence.
 func (s Shard) split(paths []string) map[string]bool {
 	sorted := slices.Compact(slices.Sorted(slices.Values(paths)))
@@ -38,7 +38,7 @@ func ParseShard(text string) (Shard, error) {
 	return newShard(left, right, 1, bad)
 }
 
-// newShard makes a shard from two numbers, the index counting from first.
+// newShard returns a shard for two numbers, the index counting from first.
 func newShard(index, count string, first int, bad error) (Shard, error) {
 	i, ok1 := shardNumber(index)
 	n, ok2 := shardNumber(count)
@@ -84,16 +84,19 @@ func ShardFromEnv(lookup func(string) (string, bool)) (s Shard, from string, err
 		case !haveIndex && count == "1":
 			continue // GitLab says so of every job that is not split
 		case !haveCount:
-			return s, "", fmt.Errorf("%s is set (`%s`) and %s is not; set both, or pass --shard off", pair.index, index, pair.count)
+			return s, "", fmt.Errorf(halfSet, pair.index, index, pair.count)
 		case !haveIndex:
-			return s, "", fmt.Errorf("%s is set (`%s`) and %s is not; set both, or pass --shard off", pair.count, count, pair.index)
+			return s, "", fmt.Errorf(halfSet, pair.count, count, pair.index)
 		}
-		bad := fmt.Errorf("%s=`%s` and %s=`%s` are no valid shard; pass --shard off to ignore them", pair.index, index, pair.count, count)
+		bad := fmt.Errorf("%s=`%s` and %s=`%s` are no valid shard; pass --shard off to ignore them",
+			pair.index, index, pair.count, count)
 		s, err = newShard(index, count, pair.first, bad)
 		return s, pair.index + "/" + pair.count, err
 	}
 	return slurmShard(lookup)
 }
+
+const halfSet = "%s is set (`%s`) and %s is not; set both, or pass --shard off"
 
 // slurmShard reads a job array, whose numbers start at SLURM_ARRAY_TASK_MIN.
 func slurmShard(lookup func(string) (string, bool)) (Shard, string, error) {
@@ -111,7 +114,8 @@ func slurmShard(lookup func(string) (string, bool)) (Shard, string, error) {
 		return Shard{}, "", nil
 	case len(names):
 	default:
-		return Shard{}, "", fmt.Errorf("of %s some are set and some are not; set all, or pass --shard off", strings.Join(names[:], ", "))
+		return Shard{}, "", fmt.Errorf("of %s some are set and some are not; set all, or pass --shard off",
+			strings.Join(names[:], ", "))
 	}
 	bad := fmt.Errorf("%s=`%s` with %s=`%s` and %s=`%s` is no valid shard; pass --shard off to ignore them",
 		names[0], values[0], names[1], values[1], names[2], values[2])

@@ -20,7 +20,7 @@ type tempDir struct {
 
 const lockSuffix = ".lock"
 
-// newTempDir makes the private directory of a run. The lock comes first: a
+// newTempDir creates the private directory of a run. The lock comes first: a
 // directory is never there without one.
 func newTempDir(base string) (*tempDir, error) {
 	for {
@@ -46,7 +46,7 @@ func newTempDir(base string) (*tempDir, error) {
 	}
 }
 
-// hold locks the lock file, and tells whether it is still there then.
+// hold locks the lock file, and reports whether it is still there then.
 func (t *tempDir) hold() (bool, error) {
 	if err := unix.Flock(int(t.lock.Fd()), unix.LOCK_EX); err != nil {
 		return false, fmt.Errorf("lock %s: %w", t.lock.Name(), err)

@@ -126,7 +126,7 @@ func parseCPUList(s string) (map[int]bool, error) {
 	return cpus, nil
 }
 
-// limits are those of control groups; 0 is none.
+// limits are limits of control groups; 0 is no limit.
 type limits struct {
 	memory int64
 	cpus   float64

@@ -1,9 +1,11 @@
 // Package sched admits files, and what they run, under one budget of memory
 // and CPUs.
 //
-// It only counts. It does not start anything, does not measure what is really
-// used, and does not know what is charged: callers give names for messages. A
-// part of its own reads the budget of the host.
+// It only counts. It starts nothing, does not measure what is really used, and does
+// not know what is charged: callers pass names for messages.
+//
+// Start reading at Pool in pool.go; schedule.go decides who is next, and budget.go
+// reads the budget of the host.
 package sched
 
 import (

@@ -125,7 +125,8 @@ const (
 // New returns a pool. The budget must have room for one file.
 func New(cfg Config) (*Pool, error) {
 	if cfg.Total.Memory < FileOverhead {
-		return nil, fmt.Errorf("memory budget %s is below the %s that one file needs", formatBytes(cfg.Total.Memory), formatBytes(FileOverhead))
+		return nil, fmt.Errorf("memory budget %s is below the %s that one file needs", formatBytes(cfg.Total.Memory),
+			formatBytes(FileOverhead))
 	}
 	if cfg.Total.CPUs < 1 {
 		return nil, fmt.Errorf("cpu budget %d is below 1", cfg.Total.CPUs)
@@ -166,7 +167,7 @@ func (p *Pool) Enqueue(name string, claim Amount) (*File, error) {
 	f := &File{pool: p, name: name, claim: claim, limit: claim}
 	f.start = &waiter{file: f, kind: wantStart, done: make(chan struct{})}
 	p.queue = append(p.queue, f.start)
-	p.settle()
+	p.schedule()
 	return f, nil
 }
 
@@ -215,7 +216,7 @@ func (f *File) charge(what string, need Amount) (*waiter, error) {
 	}
 	w := &waiter{file: f, kind: wantCharge, what: what, need: need, done: make(chan struct{})}
 	p.waiting = append(p.waiting, w)
-	p.settle()
+	p.schedule()
 	return w, nil
 }
 
@@ -237,7 +238,7 @@ func (f *File) refund(need Amount) {
 		return // everything was given back with the file
 	}
 	f.charged = f.charged.minus(need)
-	f.pool.settle()
+	f.pool.schedule()
 }
 
 // Claim reserves the file's budget for all its charges, also those it has
@@ -264,7 +265,8 @@ func (f *File) request(size Amount) (*waiter, error) {
 	case size.Memory < 0 || size.CPUs < 0 || size == Amount{}:
 		return nil, fmt.Errorf("claim: memory %d and cpus %d, expected positive numbers", size.Memory, size.CPUs)
 	case size.Memory > 0 && size.Memory < f.charged.Memory || size.CPUs > 0 && size.CPUs < f.charged.CPUs:
-		return nil, fmt.Errorf("what runs is %w: the file's claim is %s, and %s are in use already; raise provium:claim", ErrBeyondClaim, size.given(), f.charged)
+		return nil, fmt.Errorf("what runs is %w: the file's claim is %s, and %s are in use already; raise "+
+			"provium:claim", ErrBeyondClaim, size.given(), f.charged)
 	}
 	if err := p.possible("claim", size); err != nil {
 		return nil, err
@@ -273,12 +275,12 @@ func (f *File) request(size Amount) (*waiter, error) {
 	p.recheck(f)
 	w := &waiter{file: f, kind: wantClaim, need: size, done: make(chan struct{})}
 	p.waiting = append(p.waiting, w)
-	p.settle()
+	p.schedule()
 	return w, nil
 }
 
-// Done gives back everything the file holds and takes its requests back. It
-// may be called again.
+// Done releases everything that the file holds and withdraws its requests. It may be
+// called again.
 func (f *File) Done() {
 	p := f.pool
 	p.mu.Lock()
@@ -294,7 +296,7 @@ func (f *File) Done() {
 		}
 	}
 	p.running = slices.DeleteFunc(p.running, func(r *File) bool { return r == f })
-	p.settle()
+	p.schedule()
 }
 
 func (f *File) notRunning() error {
@@ -329,7 +331,7 @@ func (p *Pool) wait(ctx context.Context, w *waiter) error {
 			w.file.taken, w.file.limit = false, w.file.claim
 		}
 		p.finish(w, context.Cause(ctx))
-		p.settle()
+		p.schedule()
 	}
 	return w.err
 }

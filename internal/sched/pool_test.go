@@ -28,9 +28,10 @@ type fixture struct {
 func newFixture(t *testing.T, memoryMiB int64, cpus int, change ...func(*Config)) *fixture {
 	t.Helper()
 	fx := &fixture{T: t, clock: &clock{time.Unix(1e9, 0)}}
-	cfg := Config{Total: Amount{memoryMiB * mib, cpus}, Now: fx.clock.now, Blocked: func(file string, a Amount, why Reason) {
-		fx.blocked = append(fx.blocked, fmt.Sprintf("%s %d+%d %s", file, a.Memory/mib, a.CPUs, why))
-	}}
+	cfg := Config{Total: Amount{memoryMiB * mib, cpus}, Now: fx.clock.now,
+		Blocked: func(file string, a Amount, why Reason) {
+			fx.blocked = append(fx.blocked, fmt.Sprintf("%s %d+%d %s", file, a.Memory/mib, a.CPUs, why))
+		}}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -226,13 +227,15 @@ func TestChargesWithinClaim(t *testing.T) {
 	fx.wantUsed(1050, 2)
 	for _, need := range []Amount{{401 * mib, 1}, {1, 2}} {
 		_, err := a.charge("vm `n2`", need)
-		if !errors.Is(err, ErrBeyondClaim) || !strings.Contains(err.Error(), "the file's claim is 1000MiB and 2 CPUs") ||
+		if !errors.Is(err, ErrBeyondClaim) || !strings.Contains(err.Error(),
+			"the file's claim is 1000MiB and 2 CPUs") ||
 			!strings.Contains(err.Error(), "raise provium:claim") || !strings.Contains(err.Error(), "vm `n2`") {
 			t.Error(err)
 		}
 	}
 	fx.want("granted", fx.vm(a, 400, 1))
-	if _, err := a.request(Amount{Memory: mib}); !errors.Is(err, ErrClaimTaken) || !strings.Contains(err.Error(), "claim already taken") || !strings.Contains(err.Error(), "one-shot") {
+	if _, err := a.request(Amount{Memory: mib}); !errors.Is(err, ErrClaimTaken) ||
+		!strings.Contains(err.Error(), "claim already taken") || !strings.Contains(err.Error(), "one-shot") {
 		t.Error(err)
 	}
 }
@@ -266,7 +269,8 @@ func TestClaimAfterCharge(t *testing.T) {
 	fx := newFixture(t, 2000, 2)
 	a := fx.file("a", 0, 0)
 	fx.vm(a, 600, 1)
-	if _, err := a.request(Amount{Memory: 500 * mib}); !errors.Is(err, ErrBeyondClaim) || !strings.Contains(err.Error(), "raise provium:claim") {
+	if _, err := a.request(Amount{Memory: 500 * mib}); !errors.Is(err, ErrBeyondClaim) ||
+		!strings.Contains(err.Error(), "raise provium:claim") {
 		t.Error(err)
 	}
 	fx.want("granted", fx.claim(a, 1000, 0))
@@ -289,7 +293,8 @@ func TestNeverFits(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	for _, cfg := range []Config{{}, {Total: Amount{FileOverhead, 0}}, {Total: Amount{FileOverhead - 1, 1}}, {Total: Amount{FileOverhead, 1}, Jobs: -1}} {
+	for _, cfg := range []Config{{}, {Total: Amount{FileOverhead, 0}}, {Total: Amount{FileOverhead - 1, 1}},
+		{Total: Amount{FileOverhead, 1}, Jobs: -1}} {
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)
 		}
@@ -352,7 +357,8 @@ func TestDeadlockFailsTheBootThatClosesTheCircle(t *testing.T) {
 	v := fx.vm(a, 400, 1)
 	fx.want("waiting", v)
 	w := fx.vm(b, 400, 1)
-	if !errors.Is(w.err, ErrDeadlock) || !strings.Contains(w.state(), "the pool is deadlocked") || !strings.Contains(w.state(), "provium:claim") {
+	if !errors.Is(w.err, ErrDeadlock) || !strings.Contains(w.state(), "the pool is deadlocked") ||
+		!strings.Contains(w.state(), "provium:claim") {
 		t.Error(w.state())
 	}
 	fx.want("waiting", v)
@@ -473,7 +479,8 @@ func TestRandomHistories(t *testing.T) {
 				t.Fatalf("seed %d: %d files with limit %d", seed, len(fx.running), fx.cfg.Jobs)
 			}
 			for _, f := range fx.running {
-				if f.limit.Memory > 0 && f.charged.Memory > f.limit.Memory || f.charged.Memory < 0 || f.charged.CPUs < 0 {
+				if f.limit.Memory > 0 && f.charged.Memory > f.limit.Memory || f.charged.Memory < 0 ||
+					f.charged.CPUs < 0 {
 					t.Fatalf("seed %d: %s has %v of %v", seed, f.name, f.charged, f.limit)
 				}
 			}

@@ -3,7 +3,7 @@
 //
 // It decides what a test's result is and says why. It does not find files or
 // choose tests (package run), has no methods of the Lua API beside those of `t`
-// (package api below it), has no VM logic of its own (package lab) and renders
+// (package api below it), has no logic of VMs (package lab) and renders
 // no reports: results leave it as events.
 //
 // Start with Run in run.go, then session.go and execution.go.

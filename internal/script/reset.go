@@ -40,8 +40,8 @@ func (r *testRun) takeBaseline() bool {
 		}
 	}
 	if len(live) > 0 {
-		r.result.ChunkError = fmt.Sprintf("provium.reset_between_tests: the baseline after the chunk of `%s` would auto-snapshot "+
-			"a live stream:%s\nclose it before the end of the chunk, or open it in the tests",
+		r.result.ChunkError = fmt.Sprintf("provium.reset_between_tests: the baseline after the chunk of `%s` "+
+			"would auto-snapshot a live stream:%s\nclose it before the end of the chunk, or open it in the tests",
 			r.cfg.Path, lines.String())
 		return false
 	}

@@ -22,7 +22,7 @@ type outcome struct {
 	registered []string
 }
 
-// test gives the final event of a test.
+// test returns the final event of a test.
 func (o outcome) test(t *testing.T, name string) event.Event {
 	t.Helper()
 	var found event.Event

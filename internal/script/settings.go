@@ -16,7 +16,7 @@ type timeLimit struct {
 	limit time.Duration // 0 is no limit
 }
 
-// timeout returns the limit of tests without one of their own; 0 is no limit.
+// timeout returns the limit of tests whose metadata have no limit; 0 is no limit.
 func (s *session) timeout() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

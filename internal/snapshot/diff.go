@@ -102,7 +102,8 @@ func decodeRanges(text []byte, ram int64) ([]Range, error) {
 	next := int64(0)
 	for ; len(text) > 0; text = text[16:] {
 		r := Range{int64(binary.LittleEndian.Uint64(text)), int64(binary.LittleEndian.Uint64(text[8:]))}
-		if r.At < next || r.At%PageSize != 0 || r.Length <= 0 || r.Length%PageSize != 0 || r.At > ram || r.Length > ram-r.At {
+		if r.At < next || r.At%PageSize != 0 || r.Length <= 0 || r.Length%PageSize != 0 || r.At > ram ||
+			r.Length > ram-r.At {
 			return nil, damaged("a changed part of %d bytes at %d", r.Length, r.At)
 		}
 		out = append(out, r)

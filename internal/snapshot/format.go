@@ -49,10 +49,10 @@ var magic = [8]byte{'P', 'R', 'O', 'V', 'S', 'N', 'A', 'P'}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrNotSnapshot is a file that is none.
+// ErrNotSnapshot is returned for a file that is not a snapshot.
 var ErrNotSnapshot = errors.New("is no snapshot")
 
-// VersionError is a snapshot in another version of the format.
+// VersionError is returned for a snapshot in another version of the format.
 type VersionError struct{ Version uint32 }
 
 func (e *VersionError) Error() string {

@@ -55,7 +55,7 @@ type Reader struct {
 	manifest *Manifest
 }
 
-// Error is trouble with the snapshot at Path.
+// Error is returned when the snapshot at Path cannot be used.
 type Error struct {
 	Path string
 	Err  error
@@ -71,9 +71,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Open opens a snapshot and verifies its manifest. Errors are *Error; what they
-// wrap tells a file that is none (ErrNotSnapshot), of another version
-// (*VersionError) and damaged (*DamagedError) apart.
+// Open opens a snapshot and verifies its manifest. Errors are *Error, and wrap
+// ErrNotSnapshot for a file that is not a snapshot, *VersionError for one of another
+// version, and *DamagedError for a damaged one.
 func Open(path string) (*Reader, error) {
 	r, err := open(path)
 	if err != nil {
@@ -203,7 +203,8 @@ func (r *Reader) verify(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := r.verifyRange(ctx, &blocks{fmt.Sprintf("section %q", name), s.Offset, s.Length, sums}); err != nil {
+			if err := r.verifyRange(ctx, &blocks{fmt.Sprintf("section %q", name), s.Offset, s.Length,
+				sums}); err != nil {
 				return err
 			}
 		} else if name != sectionBlocks {

@@ -33,7 +33,8 @@ func memory(t testing.TB) *os.File {
 	if err := f.Truncate(testRAM); err != nil {
 		t.Fatal(err)
 	}
-	for at, p := range map[int64][]byte{0: page(1), blockSize + PageSize: page(2), 3 * blockSize: make([]byte, blockSize),
+	for at, p := range map[int64][]byte{0: page(1), blockSize + PageSize: page(2),
+		3 * blockSize:      make([]byte, blockSize),
 		testRAM - PageSize: page(3)} {
 		if _, err := f.WriteAt(p, at); err != nil {
 			t.Fatal(err)
@@ -96,7 +97,8 @@ func TestRoundTrip(t *testing.T) {
 	if err := r.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if d := r.Manifest().Machine.Differences(&manifest().Machine); len(d) > 0 || r.Manifest().Guest != manifest().Guest {
+	if d := r.Manifest().Machine.Differences(&manifest().Machine); len(d) > 0 ||
+		r.Manifest().Guest != manifest().Guest {
 		t.Errorf("%+v: %v", r.Manifest(), d)
 	}
 	for name, want := range map[string]string{"state": "device state", "empty": ""} {
@@ -289,7 +291,8 @@ func TestMissingBlock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, blockSize); err != nil {
+	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0,
+		blockSize); err != nil {
 		t.Skip(err)
 	}
 	f.Close()
@@ -324,7 +327,8 @@ func TestOpenErrors(t *testing.T) {
 	b, _ := os.ReadFile(path)
 	b[len(b)-trailerSize+8] = 9
 	os.WriteFile(path, b, 0o600)
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "version 9") || !strings.Contains(err.Error(), path) {
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "version 9") ||
+		!strings.Contains(err.Error(), path) {
 		t.Error(err)
 	}
 }
@@ -391,7 +395,8 @@ func TestDifferences(t *testing.T) {
 	b := a
 	b.QEMU, b.CPUs, b.Devices = "8", 4, []string{"a", "b"}
 	got := strings.Join(a.Differences(&b), "; ")
-	want := "QEMU version: the snapshot has 7, here is 8; cpus: the snapshot has 2, here is 4; devices: the snapshot has a, here is a, b"
+	want := "QEMU version: the snapshot has 7, here is 8; cpus: the snapshot has 2, here is 4; " +
+		"devices: the snapshot has a, here is a, b"
 	if got != want {
 		t.Error(got)
 	}

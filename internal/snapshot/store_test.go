@@ -180,11 +180,13 @@ func TestStoreHoldsBases(t *testing.T) {
 	if err := s.Close(); err != nil || len(s.bases) != 0 {
 		t.Errorf("close: %v, %d bases are held", err, len(s.bases))
 	}
-	if _, err := s.OpenBase(context.Background(), b); err == nil || !strings.Contains(err.Error(), "only what changed since another one") {
+	if _, err := s.OpenBase(context.Background(), b); err == nil ||
+		!strings.Contains(err.Error(), "only what changed since another one") {
 		t.Errorf("a base that is gone: %v", err)
 	}
 	write(t, full)
-	if _, err := s.OpenBase(context.Background(), b); err == nil || !strings.Contains(err.Error(), "which is another file by now") {
+	if _, err := s.OpenBase(context.Background(), b); err == nil ||
+		!strings.Contains(err.Error(), "which is another file by now") {
 		t.Errorf("another file in the base's place: %v", err)
 	}
 	disks := &contents{}

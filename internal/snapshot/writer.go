@@ -180,7 +180,8 @@ func (w *Writer) PutRAM(at int64, p []byte) error {
 	}
 	err := eachRun(p, func(off int64, run []byte, zero bool) error {
 		if zero {
-			err := unix.Fallocate(int(w.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at+off, int64(len(run)))
+			err := unix.Fallocate(int(w.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at+off,
+				int64(len(run)))
 			if err == nil || !errors.Is(err, unix.EOPNOTSUPP) {
 				return err
 			}
@@ -294,7 +295,7 @@ func (w *Writer) finish(m *Manifest) error {
 	return err
 }
 
-// Abort gives up what was not committed. It may be called at any time.
+// Abort discards what was not committed. It may be called at any time.
 func (w *Writer) Abort() {
 	if w.f == nil {
 		return

@@ -188,9 +188,13 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(newSource())
 		for name, call := range map[string]func(context.Context) error{
-			"next":       func(ctx context.Context) error { _, err := s.Next(ctx, time.Hour); return err },
-			"drain":      func(ctx context.Context) error { _, err := s.Drain(ctx, time.Hour); return err },
-			"read_until": func(ctx context.Context) error { _, err := s.ReadUntil(ctx, "expect", "x", time.Hour); return err },
+			"next":  func(ctx context.Context) error { _, err := s.Next(ctx, time.Hour); return err },
+			"drain": func(ctx context.Context) error { _, err := s.Drain(ctx, time.Hour); return err },
+			"read_until": func(ctx context.Context) error {
+				_,
+					err := s.ReadUntil(ctx, "expect", "x", time.Hour)
+				return err
+			},
 		} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(time.Second, func() { cancel(cause) })

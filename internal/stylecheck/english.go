@@ -19,14 +19,18 @@ var phrases = []struct {
 	{regexp.MustCompile(`\b(is|are) none\b`), "there is no ..., is not a ..."},
 	{regexp.MustCompile(`\btroubles?\b`), "error, failure"},
 	{regexp.MustCompile(`\b(is|are) (only )?told of\b`), "the report has ..."},
-	{regexp.MustCompile(`\bof (one's|its|their) own\b`), "a separate ..."},
+	{regexp.MustCompile(`\bof one's own\b`), "a separate ..."},
 	{regexp.MustCompile(`\btells of\b`), "reports"},
 	{regexp.MustCompile(`\bkindly\b`), "the signal, and the time"},
 	{regexp.MustCompile(`\bgives? back\b`), "returns, releases"},
 }
 
-// givesStart is a comment that uses "gives" for "returns".
-var givesStart = regexp.MustCompile(`^\S+ gives\b`)
+// absent is what may be said of what is not there.
+var absent = regexp.MustCompile(`\b[Tt]here (is|are) none\b`)
+
+// givesStart is the start of a comment that uses "gives" for "returns", unless it is
+// "gives up" or "gives way".
+var givesStart = regexp.MustCompile(`^\S+ gives ([^uw]|u[^p]|w[^a])`)
 
 // commentStarts finds comments of exported names that do not start with the name. An
 // article may come before it.
@@ -48,7 +52,8 @@ func commentStarts(f *file) (found []finding) {
 				return
 			}
 		}
-		found = append(found, f.at(doc.Pos(), fmt.Sprintf("the comment of %s does not start with its name", names[0].Name)))
+		found = append(found, f.at(doc.Pos(), fmt.Sprintf("the comment of %s does not start with its name",
+			names[0].Name)))
 	}
 	for _, d := range f.syntax.Decls {
 		switch d := d.(type) {
@@ -109,7 +114,7 @@ func commentPhrases(f *file) (found []finding) {
 // banned finds banned phrases in a text.
 func (f *file) banned(pos token.Pos, text string) (found []finding) {
 	for _, p := range phrases {
-		if w := p.words.FindString(text); w != "" {
+		if w := p.words.FindString(absent.ReplaceAllString(text, "")); w != "" {
 			found = append(found, f.at(pos, fmt.Sprintf("`%s`: write `%s`", w, p.instead)))
 		}
 	}
@@ -123,7 +128,7 @@ func pagePhrases(f *file) (found []finding) {
 	}
 	for i, line := range f.lines {
 		for _, p := range phrases {
-			if w := p.words.FindString(line); w != "" {
+			if w := p.words.FindString(absent.ReplaceAllString(line, "")); w != "" {
 				found = append(found, finding{f.path, i + 1, fmt.Sprintf("`%s`: write `%s`", w, p.instead)})
 			}
 		}

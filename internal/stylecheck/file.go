@@ -26,7 +26,8 @@ func load(root string) ([]*file, error) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != root || d.Name() == "testdata" || d.Name() == "dist"):
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != root || d.Name() == "testdata" ||
+			d.Name() == "dist"):
 			return filepath.SkipDir
 		case d.IsDir():
 			return nil

@@ -56,8 +56,8 @@ func (s *Switch) capture(p *Port, how Selection) *Capture {
 	return c
 }
 
-// record gives a frame that enters at p, or with out reaches it, to the captures
-// it is for. Held: s.mu.
+// record returns a frame that enters at p, or with out reaches it, to the captures
+// it is for. The caller must hold s.mu.
 func (s *Switch) record(p *Port, frame []byte, out bool) {
 	for _, c := range s.captures {
 		if (c.port == p || c.port == nil && !out) && (c.how.Keep == nil || c.how.Keep(frame)) {
@@ -120,7 +120,7 @@ func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 // Nanoseconds tells how exact the times of the file are.
 func (c *Capture) Nanoseconds() bool { return c.how.Nanoseconds }
 
-// Ended tells whether nothing will come any more.
+// Ended reports whether nothing will come any more.
 func (c *Capture) Ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,7 +142,7 @@ func (c *Capture) finish() {
 	c.signal()
 }
 
-// endCaptures ends those of a port, or all for nil. Held: s.mu.
+// endCaptures ends those of a port, or all for nil. The caller must hold s.mu.
 func (s *Switch) endCaptures(p *Port) {
 	s.captures = slices.DeleteFunc(s.captures, func(c *Capture) bool {
 		if p != nil && c.port != p {

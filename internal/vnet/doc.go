@@ -2,7 +2,7 @@
 // ports are stream connections to guests, with impairments and partitions per
 // ordered pair of ports, and a writer for captures.
 //
-// It gives nobody an address, routes nothing, sends no frame of its own and
+// It assigns no addresses, routes nothing, sends no frame of its own and
 // knows neither virtual machines nor how their ends of the connections are made.
 //
 // # Model

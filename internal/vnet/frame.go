@@ -164,5 +164,5 @@ func (q *fifo[T]) pop() T {
 	return v
 }
 
-// all gives the queued items, first one first.
+// all returns the queued items, first one first.
 func (q *fifo[T]) all() []T { return q.items[q.head:] }

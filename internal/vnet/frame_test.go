@@ -82,7 +82,8 @@ func parsePcap(p []byte) (frames [][]byte, times []time.Time, ok bool) {
 		if n > PcapSnapLen || len(p) < 16+n {
 			return frames, times, false
 		}
-		times = append(times, time.Unix(int64(binary.LittleEndian.Uint32(p)), int64(binary.LittleEndian.Uint32(p[4:]))*unit))
+		times = append(times, time.Unix(int64(binary.LittleEndian.Uint32(p)),
+			int64(binary.LittleEndian.Uint32(p[4:]))*unit))
 		frames = append(frames, p[16:16+n])
 		p = p[16+n:]
 	}
@@ -100,7 +101,8 @@ func FuzzPcap(f *testing.F) {
 			t.Fatalf("%d frames, %v", len(frames), ok)
 		}
 		records, err := ReadPcapFrames(file[PcapHeader:], nano)
-		if err != nil || len(records) != 2 || !records[0].At.Equal(times[0]) || records[0].Length != len(data) || !bytes.Equal(records[0].Frame, frames[0]) {
+		if err != nil || len(records) != 2 || !records[0].At.Equal(times[0]) || records[0].Length != len(data) ||
+			!bytes.Equal(records[0].Frame, frames[0]) {
 			t.Fatalf("%+v, %v", records, err)
 		}
 		if _, err := ReadPcapFrames(data, nano); err == nil && len(data)%16 != 0 && len(data) < 16 {

@@ -43,7 +43,7 @@ func (i *Inside) Close() {
 	<-i.ended
 }
 
-// IsolatedAddress tells whether the port that a hardware address was last heard at
+// IsolatedAddress reports whether the port that a hardware address was last heard at
 // is cut off from all others.
 func (s *Switch) IsolatedAddress(at [6]byte) bool {
 	s.mu.Lock()

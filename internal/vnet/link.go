@@ -43,7 +43,7 @@ func (l *link) fate(size int) fate {
 	return f
 }
 
-// idle tells whether nothing is under way.
+// idle reports whether nothing is under way.
 func (l *link) idle() bool { return l.ordered.len() == 0 && l.overtaking.len() == 0 }
 
 // next is the queue whose first frame is due first. The link must not be idle.
@@ -73,7 +73,7 @@ const (
 	queueBytes = 32 << 10
 )
 
-// admit gives the time at which a frame of size bytes has passed, or false when
+// admit returns the time at which a frame of size bytes has passed, or false when
 // the queue is full.
 func (s *shaper) admit(now time.Duration, size int) (time.Duration, bool) {
 	if s.rate <= 0 {

@@ -50,7 +50,8 @@ type arrival struct {
 
 func newModel(seed uint64, names []string) *model {
 	m := &model{names: names, seed: seed, up: map[string]bool{}, stations: map[string]station{}, rules: map[Kind]Rule{},
-		pairs: map[pair]map[Kind]Rule{}, blocked: map[pair]bool{}, isolated: map[string]bool{}, links: map[pair]*modelLink{},
+		pairs: map[pair]map[Kind]Rule{}, blocked: map[pair]bool{}, isolated: map[string]bool{},
+		links:    map[pair]*modelLink{},
 		counters: map[string]*Counters{}, overtook: map[uint32]bool{}}
 	for _, a := range names {
 		m.up[a], m.counters[a] = true, &Counters{}
@@ -206,7 +207,7 @@ func shape(now time.Duration, free *time.Duration, bps float64, queue int64, siz
 	return *free, true
 }
 
-// arrive gives what is due.
+// arrive returns what is due.
 func (m *model) arrive(now time.Duration) (out []arrival) {
 	m.pending = slices.DeleteFunc(m.pending, func(a arrival) bool {
 		if a.at > now {
@@ -239,7 +240,8 @@ func (m *model) cut() {
 func sorted(all []arrival) []string {
 	lines := make([]string, len(all))
 	for i, a := range all {
-		lines[i] = fmt.Sprintf("%015d to %s: frame %d of %d bytes, %x", a.at, a.on.to, number([]byte(a.body)), len(a.body), a.body[:min(len(a.body), 64)])
+		lines[i] = fmt.Sprintf("%015d to %s: frame %d of %d bytes, %x", a.at, a.on.to, number([]byte(a.body)),
+			len(a.body), a.body[:min(len(a.body), 64)])
 	}
 	slices.Sort(lines)
 	return lines
@@ -379,8 +381,10 @@ func compareWithModel(t *testing.T, seed uint64) {
 	g, w := sorted(got), sorted(want)
 	for i := range max(len(g), len(w)) {
 		if i >= len(g) || i >= len(w) || g[i] != w[i] {
-			t.Fatalf("seed %d: %d frames arrived, %d were to; the first difference is\n got %s\nwant %s\nafter %q", seed, len(g), len(w),
-				slices.Concat(g, []string{"nothing"})[min(i, len(g))], slices.Concat(w, []string{"nothing"})[min(i, len(w))], history)
+			t.Fatalf("seed %d: %d frames arrived, %d were to; the first difference is\n got %s\nwant %s\nafter %q",
+				seed, len(g), len(w),
+				slices.Concat(g, []string{"nothing"})[min(i, len(g))],
+				slices.Concat(w, []string{"nothing"})[min(i, len(w))], history)
 		}
 	}
 	for _, name := range names {

@@ -135,7 +135,7 @@ func (ses *session) push(frame []byte) bool {
 	return true
 }
 
-// receive gives a frame to the port's guest. Held: the switch's lock.
+// receive sends a frame to the port's guest. The caller must hold the switch's lock.
 func (p *Port) receive(frame []byte) {
 	if !p.up || p.live == nil {
 		return
@@ -151,7 +151,7 @@ func (p *Port) receive(frame []byte) {
 	p.counters.RxBytes += uint64(len(frame))
 }
 
-// hangUp ends the connection, if there is one. Held: the switch's lock.
+// hangUp ends the connection, if there is one. The caller must hold the switch's lock.
 func (p *Port) hangUp() {
 	if p.live != nil {
 		p.live.close()
@@ -169,14 +169,14 @@ func (p *Port) SetUp(up bool) {
 	p.up = up
 }
 
-// IsLive tells whether the port has a connection.
+// IsLive reports whether the port has a connection.
 func (p *Port) IsLive() bool {
 	p.sw.mu.Lock()
 	defer p.sw.mu.Unlock()
 	return p.live != nil
 }
 
-// Counters gives the present numbers.
+// Counters returns the present numbers.
 func (p *Port) Counters() Counters {
 	p.sw.mu.Lock()
 	defer p.sw.mu.Unlock()

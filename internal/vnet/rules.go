@@ -20,13 +20,14 @@ type rules struct {
 }
 
 func newRules() rules {
-	return rules{pairs: map[pair]*override{}, partitions: map[pair]bool{}, oneWay: map[pair]bool{}, isolated: map[string]bool{}}
+	return rules{pairs: map[pair]*override{}, partitions: map[pair]bool{}, oneWay: map[pair]bool{},
+		isolated: map[string]bool{}}
 }
 
 // Rule is one impairment with its details.
 type Rule struct {
 	Kind  Kind
-	Value float64 // in the unit of the kind; 0 is none
+	Value float64 // in the unit of the kind; 0 is off
 	// Distribution is for Jitter.
 	Distribution Distribution
 	// Burst is for Loss, whose Value is its mean then.
@@ -57,13 +58,14 @@ func (r *Rule) put(v *values) {
 	case Jitter:
 		v[jitterShape] = float64(r.Distribution)
 	case Loss:
-		v[burstEnter], v[burstLeave], v[burstGood], v[burstBad] = r.Burst.Enter, r.Burst.Leave, r.Burst.Good, r.Burst.Bad
+		v[burstEnter], v[burstLeave], v[burstGood], v[burstBad] = r.Burst.Enter, r.Burst.Leave, r.Burst.Good,
+			r.Burst.Bad
 	case Bandwidth:
 		v[queueLimit] = float64(r.Queue)
 	}
 }
 
-// rule gives a kind's rule back.
+// rule returns a kind's rule.
 func (v *values) rule(k Kind) Rule {
 	r := Rule{Kind: k, Value: v[k]}
 	switch k {
@@ -93,7 +95,7 @@ func (r *rules) setPair(p pair, k Kind, v float64) {
 	}
 }
 
-// of gives the values in force for a pair. Whole-switch bandwidth is not among
+// of returns the values in force for a pair. Whole-switch bandwidth is not among
 // them: it is one budget for everybody.
 func (r *rules) of(p pair) values {
 	v := r.whole
@@ -117,7 +119,7 @@ func (o *override) over(v *values) {
 	}
 }
 
-// partitioned tells whether a partition of either kind stops from from sending to to.
+// partitioned reports whether a partition of either kind stops from from sending to to.
 func (r *rules) partitioned(p pair) bool { return r.partitions[p] || r.oneWay[p] }
 
 func (r *rules) blocked(p pair) bool {
@@ -236,7 +238,7 @@ func (s *Switch) RestoreAll() {
 	})
 }
 
-// IsPartitioned tells whether a partition stops from from sending to to.
+// IsPartitioned reports whether a partition stops from from sending to to.
 func (s *Switch) IsPartitioned(from, to string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,7 +256,7 @@ func (s *Switch) Isolate(name string, isolated bool) {
 	})
 }
 
-// IsIsolated tells whether a port is cut off.
+// IsIsolated reports whether a port is cut off.
 func (s *Switch) IsIsolated(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,13 +44,16 @@ func TestStateRoundTrip(t *testing.T) {
 	if got := s.Save(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	if !s.IsPartitioned("c", "b") || !s.IsPartitioned("c", "a") || s.IsPartitioned("a", "c") || s.IsIsolated("a") || s.PairRule("a", "b", Latency).Value != 5 {
+	if !s.IsPartitioned("c", "b") || !s.IsPartitioned("c", "a") || s.IsPartitioned("a", "c") || s.IsIsolated("a") ||
+		s.PairRule("a", "b", Latency).Value != 5 {
 		t.Error("the rules differ")
 	}
-	if r := s.PairRule("b", "a", Loss); r.Burst != (GilbertElliott{1, 9, 0, 100}) || s.Rule(Bandwidth).Queue != 5000 || s.PairRule("c", "b", Jitter).Distribution != Pareto {
+	if r := s.PairRule("b", "a", Loss); r.Burst != (GilbertElliott{1, 9, 0, 100}) || s.Rule(Bandwidth).Queue != 5000 ||
+		s.PairRule("c", "b", Jitter).Distribution != Pareto {
 		t.Errorf("details differ: %+v", r)
 	}
-	for _, bad := range []map[string]float64{{"jitter_distribution": 7}, {"burst_enter_pct": 101}, {"speed": 1}, {"drop_pct": -1}} {
+	for _, bad := range []map[string]float64{{"jitter_distribution": 7}, {"burst_enter_pct": 101}, {"speed": 1},
+		{"drop_pct": -1}} {
 		if err := s.Load(State{Whole: bad}); err == nil {
 			t.Errorf("%v was taken", bad)
 		}

@@ -65,8 +65,9 @@ func New(cfg Config) *Switch {
 
 // newSwitch makes one whose delayed frames somebody else releases.
 func newSwitch(cfg Config) *Switch {
-	s := &Switch{seed: cfg.Seed, now: cfg.Now, ports: map[string]*Port{}, table: map[address]sighting{}, rules: newRules(),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	s := &Switch{seed: cfg.Seed, now: cfg.Now, ports: map[string]*Port{}, table: map[address]sighting{},
+		rules: newRules(),
+		wake:  make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -277,7 +278,7 @@ func (s *Switch) learn(now time.Duration, p *Port, a address) {
 	s.table[a] = sighting{p, now}
 }
 
-// sweep forgets what has not been heard of for long and tells whether there is room.
+// sweep forgets what has not been heard of for long and reports whether there is room.
 func (s *Switch) sweep(now time.Duration) bool {
 	if now-s.swept < sweepEvery {
 		return false

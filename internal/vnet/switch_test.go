@@ -47,7 +47,7 @@ func (b *bench) pass(d time.Duration) {
 
 func (b *bench) send(from string, frames ...[]byte) { b.s.enter(b.ids[from], frames) }
 
-// take gives the frames that a port was given since the last call.
+// take returns the frames that a port was given since the last call.
 func (b *bench) take(name string) (out [][]byte) {
 	live := b.ids[name].live
 	stream := live.pending

@@ -27,11 +27,11 @@ const (
 	// Window is the credit each stream of an operation starts with: a sender
 	// never has more unacknowledged Data bytes than this under way.
 	Window = 2 << 20
-	// InlineLimit is how much bulk data rides inside a request or result
-	// instead of in Data frames of its own.
+	// InlineLimit is how much bulk data is inside a request or result instead of
+	// in Data frames.
 	InlineLimit = 32 << 10
-	// CallInline is the same for a system call's buffers, which the agent gives
-	// to the kernel in one piece.
+	// CallInline is the same for a system call's buffers, which the agent hands
+	// to the executor in one piece.
 	CallInline = 64 << 10
 	// MaxRequest is the largest request, all its frames together.
 	MaxRequest = 4 << 20

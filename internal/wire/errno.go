@@ -136,7 +136,7 @@ var errnoTable = [...]struct{ name, text string }{
 	132: {"ERFKILL", "Operation not possible due to RF-kill"},
 }
 
-// ErrnoName gives the symbolic name of a Linux errno, or "" for none.
+// ErrnoName returns the symbolic name of a Linux errno, or "" for an unknown one.
 func ErrnoName(errno uint32) string {
 	if errno < uint32(len(errnoTable)) {
 		return errnoTable[errno].name

@@ -67,7 +67,7 @@ type Header struct {
 	Op     uint64
 }
 
-// ErrDesync is reported when the bytes where a header belongs are none: the
+// ErrDesync is returned for bytes that are not a header where one belongs: the
 // stream position is lost, and only a new session finds it again.
 var ErrDesync = errors.New("link out of step")
 

@@ -34,14 +34,14 @@ func DecodeHello(p []byte) (Hello, error) {
 	return m, d.End()
 }
 
-// HelloOk accepts a session and says who answers.
+// HelloOk accepts a session and describes the agent.
 type HelloOk struct {
 	ProtocolVersion uint32
 	AgentVersion    string
 	GuestOS         string   // "linux", and the kernel's release behind a blank
 	BootID          string   // the kernel's, a fresh one with every boot
 	AgentFeatures   []string // what this agent can do beyond the version's ops
-	Init            string   // who is PID 1: "minimal", "image" or "other"
+	Init            string   // what PID 1 is: "minimal", "image" or "other"
 }
 
 // Append encodes the message.

@@ -2,8 +2,8 @@ package wire
 
 import "provium/internal/msgpack"
 
-// Network has the guest's network interfaces and its file of host names be as
-// told. Interfaces that it does not name are left alone.
+// Network configures the guest's network interfaces and its file of host names.
+// Interfaces that it does not name are left alone.
 type Network struct {
 	Interfaces []Interface
 	// Hosts goes into /etc/hosts in place of what the operation put there
@@ -16,7 +16,7 @@ type Network struct {
 // Interface is one network interface. Its device may still be on its way: the
 // agent waits for it until the operation is cancelled.
 type Interface struct {
-	// Path tells which one: device and function of each step on PCI from the
+	// Path identifies it: device and function of each step on PCI from the
 	// root bus, as in "1e.0/01.0".
 	Path string
 	Name string

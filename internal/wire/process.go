@@ -11,7 +11,7 @@ import "provium/internal/msgpack"
 // TimeoutNS is not used.
 type ProcStart struct {
 	Run
-	Worker uint64 // executor that starts it, whose credentials and namespaces it has; 0: the agent
+	Worker uint64 // executor that starts it, with its credentials and namespaces; 0: the agent
 }
 
 // ProcWait waits for the end of a process and answers with a RunValue. At the
@@ -52,7 +52,7 @@ type ProcOutput struct {
 type ProcClose struct{ Handle uint64 }
 
 // TailFile streams what is added to a file on StreamData until it is
-// cancelled. An empty Data frame tells that the file is open.
+// cancelled. An empty Data frame says that the file is open.
 type TailFile struct {
 	Path    string
 	FromEnd bool   // Start counts from the end of the file, and is not positive
@@ -71,7 +71,7 @@ type ProcValue struct {
 // CountValue is a number of bytes.
 type CountValue uint64
 
-// The names of the operations.
+// Op returns the name of the operation.
 func (*ProcStart) Op() string      { return "proc_start" }
 func (*ProcWait) Op() string       { return "proc_wait" }
 func (*ProcSignal) Op() string     { return "proc_signal" }

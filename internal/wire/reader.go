@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// Nonce tells one session's preamble from another's.
+// Nonce distinguishes one session's preamble from another's.
 type Nonce [16]byte
 
 // magic begins a preamble. Its first byte makes it an impossible header (the
@@ -37,7 +37,7 @@ func NewReader(r io.Reader, size int) *Reader {
 	return &Reader{r: r, buf: make([]byte, max(size, 4096))}
 }
 
-// fill has at least n bytes buffered; n must not exceed the buffer.
+// fill reads until at least n bytes are buffered. The buffer must have room for n.
 func (r *Reader) fill(n int) error {
 	if r.hi-r.lo >= n {
 		return nil
@@ -75,9 +75,9 @@ func (r *Reader) Next() (Header, error) {
 	return h, err
 }
 
-// Buffered gives up to n bytes that have been read already; they are valid
-// until the next call and count as consumed. It gives none when the buffer is
-// empty, and the caller then asks ReadInto or Payload.
+// Buffered consumes and returns up to n bytes that have been read already. They are
+// valid until the next call. It returns none when the buffer is empty; the caller
+// then calls ReadInto or Payload.
 func (r *Reader) Buffered(n int) []byte {
 	p := r.buf[r.lo:min(r.hi, r.lo+n)]
 	r.lo += len(p)

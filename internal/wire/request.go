@@ -20,7 +20,7 @@ type Bulk struct {
 // UntilEnd is the Length of bulk data that ends with its stream.
 const UntilEnd = -1
 
-// Streamed says whether any bytes come over the stream.
+// Streamed reports whether any bytes come over the stream.
 func (b Bulk) Streamed() bool { return b.Length != 0 }
 
 func (b Bulk) put(f *fields, inlineKey, lengthKey string) {
@@ -53,7 +53,7 @@ type Run struct {
 
 // ReadFile answers with the contents of a file. A regular file of more than
 // Max bytes is refused before any is read, with EFBIG; so is any other once it
-// has given more. Max 0 means no limit.
+// has more. Max 0 means no limit.
 type ReadFile struct {
 	Path string
 	Max  uint64
@@ -62,7 +62,7 @@ type ReadFile struct {
 // WriteFile creates a file or replaces its contents.
 type WriteFile struct {
 	Path    string
-	SetPerm bool   // give the file mode Perm, also when it exists already
+	SetPerm bool   // set the mode to Perm, also when the file exists already
 	Perm    uint32 // permission bits, at most 0o7777
 	Data    Bulk
 }
@@ -76,8 +76,8 @@ type Stat struct {
 // ListDir lists a directory without "." and "..".
 type ListDir struct{ Path string }
 
-// Mkdir makes a directory; with Parents also what is missing above it, and an
-// existing directory is then no error.
+// Mkdir creates a directory. With Parents it also creates those that are missing
+// above it, and accepts an existing directory.
 type Mkdir struct {
 	Path    string
 	Parents bool
@@ -114,8 +114,8 @@ type AwaitDisk struct {
 // MaxSerial is what the serial number of a disk holds, in bytes.
 const MaxSerial = 20
 
-// Renew makes a guest that was restored from a snapshot differ from others
-// restored from the same one.
+// Renew reseeds the random generator and sets the clock of a guest that was restored
+// from a snapshot, so that it differs from others restored from the same one.
 type Renew struct {
 	Entropy    []byte // mixed into the kernel's random generator, which is reseeded; none: left alone
 	RealtimeNS int64  // the wall clock, in nanoseconds since 1970; 0: left alone
@@ -128,7 +128,7 @@ const MaxEntropy = 512
 // the next. Their bulk bytes follow each other on the batch's own streams.
 type Batch struct{ Ops []Request }
 
-// The names of the operations.
+// Op returns the name of the operation.
 func (*Ping) Op() string         { return "ping" }
 func (*Run) Op() string          { return "run" }
 func (*ReadFile) Op() string     { return "read_file" }

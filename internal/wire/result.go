@@ -29,8 +29,8 @@ type Value interface {
 	append(b []byte) []byte
 }
 
-// RunValue tells how a command ended and what it printed, without what was
-// streamed before.
+// RunValue is how a command ended and what it printed, without what was streamed
+// before.
 type RunValue struct {
 	Status    RunStatus
 	Code      uint32 // exit code or signal number
@@ -80,7 +80,7 @@ const (
 	entryTypeEnd
 )
 
-// String gives the name used in the API and on the wire.
+// String returns the name used in the API and on the wire.
 func (t EntryType) String() string {
 	switch t {
 	case TypeFile:
@@ -248,77 +248,97 @@ func (d *decoder) value(batch bool) Value {
 	case kind == "count":
 		return CountValue(d.Uint())
 	case kind == "file":
-		v := &FileValue{}
-		d.EachField(kind, func(key string) bool {
-			switch key {
-			case "data":
-				v.Data = d.Bytes()
-			case "perm":
-				_, v.Perm = d.perm()
-			default:
-				return false
-			}
-			return true
-		})
-		return v
+		return d.fileValue()
 	case kind == "stat":
-		v := &StatValue{}
-		d.EachField(kind, func(key string) bool {
-			switch key {
-			case "size":
-				v.Size = d.Uint()
-			case "mtime_ns":
-				v.MtimeNS = d.Int()
-			case "perm":
-				_, v.Perm = d.perm()
-			case "entry_type":
-				v.Type = d.entryType()
-			default:
-				return false
-			}
-			return true
-		})
-		return v
+		return d.statValue()
 	case kind == "entries":
-		n := d.ArrayLen()
-		v := make(EntriesValue, 0, min(n, 1024))
-		for i := 0; i < n && d.OK(); i++ {
-			if d.ArrayLen() != 2 {
-				d.Fail("directory entry")
-			}
-			v = append(v, Entry{Name: d.Str(), Type: d.entryType()})
-		}
-		return v
+		return d.entriesValue()
 	case kind == "clock":
-		v := &ClockValue{}
-		d.EachField(kind, func(key string) bool {
-			switch key {
-			case "realtime_ns":
-				v.RealtimeNS = d.Int()
-			case "monotonic_ns":
-				v.MonotonicNS = d.Int()
-			case "boottime_ns":
-				v.BoottimeNS = d.Int()
-			default:
-				return false
-			}
-			return true
-		})
-		return v
+		return d.clockValue()
 	case kind == "batch" && batch:
-		n := d.ArrayLen()
-		if n > MaxBatch {
-			d.Fail("batch of %d results, limit %d", n, MaxBatch)
-		}
-		v := BatchValue{}
-		for i := 0; i < n && d.OK(); i++ {
-			v = append(v, d.result(false))
-		}
-		return v
+		return d.batchValue()
 	default:
 		d.Fail("unknown kind %.40q of value", kind)
 	}
 	return nil
+}
+
+func (d *decoder) fileValue() Value {
+	v := &FileValue{}
+	d.EachField("file", func(key string) bool {
+		switch key {
+		case "data":
+			v.Data = d.Bytes()
+		case "perm":
+			_, v.Perm = d.perm()
+		default:
+			return false
+		}
+		return true
+	})
+	return v
+}
+
+func (d *decoder) statValue() Value {
+	v := &StatValue{}
+	d.EachField("stat", func(key string) bool {
+		switch key {
+		case "size":
+			v.Size = d.Uint()
+		case "mtime_ns":
+			v.MtimeNS = d.Int()
+		case "perm":
+			_, v.Perm = d.perm()
+		case "entry_type":
+			v.Type = d.entryType()
+		default:
+			return false
+		}
+		return true
+	})
+	return v
+}
+
+func (d *decoder) entriesValue() Value {
+	n := d.ArrayLen()
+	v := make(EntriesValue, 0, min(n, 1024))
+	for i := 0; i < n && d.OK(); i++ {
+		if d.ArrayLen() != 2 {
+			d.Fail("directory entry")
+		}
+		v = append(v, Entry{Name: d.Str(), Type: d.entryType()})
+	}
+	return v
+}
+
+func (d *decoder) clockValue() Value {
+	v := &ClockValue{}
+	d.EachField("clock", func(key string) bool {
+		switch key {
+		case "realtime_ns":
+			v.RealtimeNS = d.Int()
+		case "monotonic_ns":
+			v.MonotonicNS = d.Int()
+		case "boottime_ns":
+			v.BoottimeNS = d.Int()
+		default:
+			return false
+		}
+		return true
+	})
+	return v
+}
+
+func (d *decoder) batchValue() Value {
+	n := d.ArrayLen()
+	if n > MaxBatch {
+		d.Fail("batch of %d results, limit %d", n, MaxBatch)
+	}
+	v := BatchValue{}
+	for i := 0; i < n && d.OK(); i++ {
+		v = append(v, d.result(false))
+	}
+	return v
 }
 
 func (d *decoder) runValue() Value {
@@ -364,7 +384,7 @@ func (v *RunValue) append(b []byte) []byte {
 	return f.Buf
 }
 
-// String gives the name used in the API and on the wire.
+// String returns the name used in the API and on the wire.
 func (s RunStatus) String() string {
 	switch s {
 	case Signalled:

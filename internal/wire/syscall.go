@@ -24,15 +24,15 @@ const (
 // other in Data, and in the SyscallValue that it answers with.
 type Syscall struct {
 	Executor uint64 // 0: the VM's; else a worker's handle
-	Life     uint64 // of the executor that is meant, 0: any; a fresh one must not meet the descriptors of one that died
+	Life     uint64 // of the executor that is meant, whose descriptors a fresh one does not have; 0: any
 	Nr       int64
 	Args     []int64  // at most 6
 	Lens     []uint64 // of the buffers
 	Ptrs     []uint64 // pairs: argument slot, buffer whose address it gets; from 0
 	Nested   []uint64 // triples: buffer that gets, at which offset, the address of which buffer: parent, child, offset
 	Data     Bulk
-	// Async has the call made on a further thread, and the answer be a
-	// CountValue, the handle for SyscallAwait.
+	// Async makes the call on a further thread. The answer is a CountValue, the
+	// handle for SyscallAwait.
 	Async bool
 }
 
@@ -82,7 +82,8 @@ type ReadMem struct {
 	Length   uint64
 }
 
-// FDTail streams what a descriptor of an executor gives, as TailFile does.
+// FDTail streams what can be read from a descriptor of an executor, as TailFile
+// does.
 type FDTail struct {
 	Executor uint64
 	FD       int64
@@ -104,7 +105,7 @@ type SyscallValue struct {
 	Data  []byte // what was not streamed
 }
 
-// The names of the operations.
+// Op returns the name of the operation.
 func (*Syscall) Op() string      { return "syscall" }
 func (*SyscallAwait) Op() string { return "syscall_await" }
 func (*SyscallDrop) Op() string  { return "syscall_drop" }
@@ -236,7 +237,8 @@ func (r *ReadMem) fields(f *fields) {
 }
 
 func (r *ReadMem) field(d *decoder, key string) bool {
-	return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "address", &r.Address) || onlyUint(d, key, "length", &r.Length)
+	return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "address", &r.Address) ||
+		onlyUint(d, key, "length", &r.Length)
 }
 
 func (r *FDTail) fields(f *fields) {

@@ -23,25 +23,34 @@ var goldenRequests = []struct {
 }{
 	{&Ping{}, `\x81\xa2op\xa4ping`},
 	{&Run{Shell: "true"}, `\x82\xa2op\xa3run\xa5shell\xa4true`},
-	{&Run{Args: []string{"a", "b"}, Env: []string{"K=v"}, EnvClear: true, Cwd: "/x", Stdin: Bulk{Inline: []byte{0, 255}}, User: "u", TimeoutNS: 1e9},
-		`\x88\xa2op\xa3run\xa4args\x92\xa1a\xa1b\xa3env\x91\xa3K=v\xa9env_clear\xc3\xa3cwd\xa2/x\xa5stdin\xc4\x02\x00\xff\xa4user\xa1u\xaatimeout_ns\xce\x3b\x9a\xca\x00`},
+	{&Run{Args: []string{"a", "b"}, Env: []string{"K=v"}, EnvClear: true, Cwd: "/x",
+		Stdin: Bulk{Inline: []byte{0, 255}}, User: "u", TimeoutNS: 1e9},
+		`\x88\xa2op\xa3run\xa4args\x92\xa1a\xa1b\xa3env\x91\xa3K=v\xa9env_clear\xc3\xa3cwd\xa2/x\xa5stdin\xc4\x02\x00` +
+			`\xff\xa4user\xa1u\xaatimeout_ns\xce\x3b\x9a\xca\x00`},
 	{&Run{Shell: "cat", Stdin: Bulk{Length: UntilEnd}}, `\x83\xa2op\xa3run\xa5shell\xa3cat\xa9stdin_len\xff`},
 	{&ReadFile{Path: "/f", Max: 96 << 20}, `\x83\xa2op\xa9read_file\xa4path\xa2/f\xa3max\xce\x06\x00\x00\x00`},
-	{&WriteFile{Path: "/f", SetPerm: true, Perm: 0o755, Data: Bulk{Length: 70000}}, `\x84\xa2op\xaawrite_file\xa4path\xa2/f\xa4perm\xcd\x01\xed\xa8data_len\xce\x00\x01\x11p`},
+	{&WriteFile{Path: "/f", SetPerm: true, Perm: 0o755, Data: Bulk{Length: 70000}},
+		`\x84\xa2op\xaawrite_file\xa4path\xa2/f\xa4perm\xcd\x01\xed\xa8data_len\xce\x00\x01\x11p`},
 	{&Stat{Path: "/f", NoFollow: true}, `\x83\xa2op\xa4stat\xa4path\xa2/f\xa9no_follow\xc3`},
 	{&ListDir{Path: "/"}, `\x82\xa2op\xa7listdir\xa4path\xa1/`},
 	{&Mkdir{Path: "/d", Parents: true, SetPerm: true}, `\x84\xa2op\xa5mkdir\xa4path\xa2/d\xa7parents\xc3\xa4perm\x00`},
 	{&Unlink{Path: "/f"}, `\x82\xa2op\xa6unlink\xa4path\xa2/f`},
 	{&Rename{From: "/a", To: "/b"}, `\x83\xa2op\xa6rename\xa4from\xa2/a\xa2to\xa2/b`},
 	{&ClockGet{}, `\x81\xa2op\xa9clock_get`},
-	{&ClockSet{RealtimeNS: math.MinInt64}, `\x82\xa2op\xa9clock_set\xabrealtime_ns\xd3\x80\x00\x00\x00\x00\x00\x00\x00`},
+	{&ClockSet{RealtimeNS: math.MinInt64},
+		`\x82\xa2op\xa9clock_set\xabrealtime_ns\xd3\x80\x00\x00\x00\x00\x00\x00\x00`},
 	{&ClockAdvance{ByNS: -129}, `\x82\xa2op\xadclock_advance\xa5by_ns\xd1\xff\x7f`},
 	{&Renew{}, `\x81\xa2op\xa5renew`},
-	{&Renew{Entropy: []byte("abc"), RealtimeNS: 300}, `\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
-	{&Network{Interfaces: []Interface{{Path: "1e.0/01.0", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1}, Addresses: []string{"10.0.0.2/24"}}}, Hosts: "x"},
-		`\x83\xa2op\xa7network\xaainterfaces\x91\x84\xa4path\xa91e.0/01.0\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00\x01\xa9addresses\x91\xab10.0.0.2/24\xa5hosts\xa1x`},
-	{&Network{Interfaces: []Interface{{Path: "1", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1}, Routes: []string{"0.0.0.0/0"}, Gateways: []string{"10.0.0.1"}, Metric: 101}}, Resolver: "y"},
-		`\x83\xa2op\xa7network\xaainterfaces\x91\x86\xa4path\xa11\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
+	{&Renew{Entropy: []byte("abc"), RealtimeNS: 300},
+		`\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
+	{&Network{Interfaces: []Interface{{Path: "1e.0/01.0", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1},
+		Addresses: []string{"10.0.0.2/24"}}}, Hosts: "x"},
+		`\x83\xa2op\xa7network\xaainterfaces\x91\x84\xa4path\xa91e.0/01.0\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00` +
+			`\x00\x00\x01\xa9addresses\x91\xab10.0.0.2/24\xa5hosts\xa1x`},
+	{&Network{Interfaces: []Interface{{Path: "1", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1},
+		Routes: []string{"0.0.0.0/0"}, Gateways: []string{"10.0.0.1"}, Metric: 101}}, Resolver: "y"},
+		`\x83\xa2op\xa7network\xaainterfaces\x91\x86\xa4path\xa11\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00\x00\x00` +
+			`\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
 	{&AwaitDisk{Serial: "d1", Gone: true}, `\x83\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
 	{&ProcStart{Run: Run{Shell: "cat"}, Worker: 7}, `\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa6worker\x07`},
@@ -52,19 +61,24 @@ var goldenRequests = []struct {
 	{&ProcCloseStdin{Handle: 3}, `\x82\xa2op\xb0proc_close_stdin\xa6handle\x03`},
 	{&ProcOutput{Handle: 3, Stderr: true}, `\x83\xa2op\xabproc_output\xa6handle\x03\xa6stderr\xc3`},
 	{&ProcClose{Handle: 3}, `\x82\xa2op\xaaproc_close\xa6handle\x03`},
-	{&TailFile{Path: "/l", FromEnd: true, Start: -10}, `\x84\xa2op\xa9tail_file\xa4path\xa2/l\xa8from_end\xc3\xa5start\xf6`},
+	{&TailFile{Path: "/l", FromEnd: true, Start: -10},
+		`\x84\xa2op\xa9tail_file\xa4path\xa2/l\xa8from_end\xc3\xa5start\xf6`},
 	{&Syscall{Executor: 7, Nr: 39}, `\x83\xa2op\xa7syscall\xa8executor\x07\xa2nr\x27`},
-	{&Syscall{Args: []int64{-1, 2}, Lens: []uint64{2, 8}, Ptrs: []uint64{1, 0}, Nested: []uint64{1, 0, 0}, Data: Bulk{Inline: []byte("ab01234567")}, Async: true},
-		`\x88\xa2op\xa7syscall\xa2nr\x00\xa4args\x92\xff\x02\xa4lens\x92\x02\x08\xa4ptrs\x92\x01\x00\xa6nested\x93\x01\x00\x00\xa4data\xc4\x0aab01234567\xa5async\xc3`},
+	{&Syscall{Args: []int64{-1, 2}, Lens: []uint64{2, 8}, Ptrs: []uint64{1, 0}, Nested: []uint64{1, 0, 0},
+		Data: Bulk{Inline: []byte("ab01234567")}, Async: true},
+		`\x88\xa2op\xa7syscall\xa2nr\x00\xa4args\x92\xff\x02\xa4lens\x92\x02\x08\xa4ptrs\x92\x01\x00\xa6nested\x93` +
+			`\x01\x00\x00\xa4data\xc4\x0aab01234567\xa5async\xc3`},
 	{&Syscall{Life: 9, Nr: 3}, `\x83\xa2op\xa7syscall\xa4life\x09\xa2nr\x03`},
 	{&SyscallAwait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xadsyscall_await\xa6handle\x03\xaatimeout_ns\x05`},
-	{&ReadMem{Address: 1 << 40, Length: 16}, `\x83\xa2op\xa8read_mem\xa7address\xcf\x00\x00\x01\x00\x00\x00\x00\x00\xa6length\x10`},
+	{&ReadMem{Address: 1 << 40, Length: 16},
+		`\x83\xa2op\xa8read_mem\xa7address\xcf\x00\x00\x01\x00\x00\x00\x00\x00\xa6length\x10`},
 	{&TailFile{Path: "l", Worker: 7}, `\x83\xa2op\xa9tail_file\xa4path\xa1l\xa6worker\x07`},
 	{&SyscallDrop{Handle: 9}, `\x82\xa2op\xacsyscall_drop\xa6handle\x09`},
 	{&FDTail{Executor: 7, FD: 4}, `\x83\xa2op\xa7fd_tail\xa8executor\x07\xa2fd\x04`},
 	{&WorkerSpawn{}, `\x81\xa2op\xacworker_spawn`},
 	{&WorkerClose{Handle: 7}, `\x82\xa2op\xacworker_close\xa6handle\x07`},
-	{&Batch{Ops: []Request{&Ping{}, &Unlink{Path: "/f"}}}, `\x82\xa2op\xa5batch\xa3ops\x92\x81\xa2op\xa4ping\x82\xa2op\xa6unlink\xa4path\xa2/f`},
+	{&Batch{Ops: []Request{&Ping{}, &Unlink{Path: "/f"}}},
+		`\x82\xa2op\xa5batch\xa3ops\x92\x81\xa2op\xa4ping\x82\xa2op\xa6unlink\xa4path\xa2/f`},
 }
 
 var goldenResults = []struct {
@@ -72,15 +86,24 @@ var goldenResults = []struct {
 	want   string
 }{
 	{Result{}, `\x82\xa7outcome\xa2ok\xa5value\xc0`},
-	{Result{Err: ErrnoError(2)}, `\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd9\x22No such file or directory (ENOENT)`},
-	{Result{Value: &RunValue{Status: Signalled, Code: 11, Stdout: []byte("x"), Truncated: true}, Streamed: [Streams]uint64{0, 300, 0}},
-		`\x83\xa7outcome\xa2ok\xa5value\x81\xa3run\x84\xa6status\xa9signalled\xa4code\x0b\xa6stdout\xc4\x01x\xa9truncated\xc3\xa8streamed\x93\x00\xcd\x01\x2c\x00`},
-	{Result{Value: &FileValue{Data: []byte("hi"), Perm: 0o644}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa4file\x82\xa4data\xc4\x02hi\xa4perm\xcd\x01\xa4`},
+	{Result{Err: ErrnoError(2)},
+		`\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd9\x22No such file or directory ` +
+			`(ENOENT)`},
+	{Result{Value: &RunValue{Status: Signalled, Code: 11, Stdout: []byte("x"), Truncated: true},
+		Streamed: [Streams]uint64{0, 300, 0}},
+		`\x83\xa7outcome\xa2ok\xa5value\x81\xa3run\x84\xa6status\xa9signalled\xa4code\x0b\xa6stdout\xc4\x01x` +
+			`\xa9truncated\xc3\xa8streamed\x93\x00\xcd\x01\x2c\x00`},
+	{Result{Value: &FileValue{Data: []byte("hi"), Perm: 0o644}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4file\x82\xa4data\xc4\x02hi\xa4perm\xcd\x01\xa4`},
 	{Result{Value: &StatValue{Size: 5, MtimeNS: -1, Perm: 0o755, Type: TypeDirectory}},
-		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4stat\x84\xa4size\x05\xa8mtime_ns\xff\xa4perm\xcd\x01\xed\xaaentry_type\xa9directory`},
-	{Result{Value: EntriesValue{{"a", TypeFile}}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\x91\x92\xa1a\xa4file`},
-	{Result{Value: &ClockValue{1, 2, 3}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5clock\x83\xabrealtime_ns\x01\xacmonotonic_ns\x02\xabboottime_ns\x03`},
-	{Result{Value: &ProcValue{Handle: 3, PID: 99}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa4proc\x82\xa6handle\x03\xa3pidc`},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4stat\x84\xa4size\x05\xa8mtime_ns\xff\xa4perm\xcd\x01\xed\xaaentry_type` +
+			`\xa9directory`},
+	{Result{Value: EntriesValue{{"a", TypeFile}}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\x91\x92\xa1a\xa4file`},
+	{Result{Value: &ClockValue{1, 2, 3}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5clock\x83\xabrealtime_ns\x01\xacmonotonic_ns\x02\xabboottime_ns\x03`},
+	{Result{Value: &ProcValue{Handle: 3, PID: 99}},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4proc\x82\xa6handle\x03\xa3pidc`},
 	{Result{Value: &ProcValue{Handle: 3, PID: 99, Ended: true, Status: Signalled}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa4proc\x83\xa6handle\x03\xa3pidc\xa6status\xa9signalled`},
 	{Result{Value: &SyscallValue{Ret: -1, Errno: 14, Data: []byte("x")}},
@@ -88,7 +111,8 @@ var goldenResults = []struct {
 	{Result{Value: &SyscallValue{Life: 9}}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa7syscall\x82\xa3ret\x00\xa4life\x09`},
 	{Result{Value: CountValue(300)}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5count\xcd\x01\x2c`},
 	{Result{Value: BatchValue{{}, {Err: ErrnoError(13)}}},
-		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
+		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err` +
+			`\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
 }
 
 // escaped writes bytes the way the golden tables have them.
@@ -154,8 +178,10 @@ func TestGoldenSession(t *testing.T) {
 	if got := escaped(b); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	ok := HelloOk{ProtocolVersion: 1, AgentVersion: "v", GuestOS: "linux 6", BootID: "b", AgentFeatures: []string{"f"}, Init: "image"}
-	want = `\x86\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image`
+	ok := HelloOk{ProtocolVersion: 1, AgentVersion: "v", GuestOS: "linux 6", BootID: "b",
+		AgentFeatures: []string{"f"}, Init: "image"}
+	want = `\x86\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6` +
+		`\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image`
 	if got := escaped(ok.Append(nil)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -182,7 +208,8 @@ func TestHelloOfAnotherVersion(t *testing.T) {
 }
 
 func TestModeBits(t *testing.T) {
-	if got := []uint32{ModeRead, ModeWrite, ModeCreate, ModeTruncate, ModeAppend, ModeExclusive}; !reflect.DeepEqual(got, []uint32{1, 2, 4, 8, 16, 32}) {
+	if got := []uint32{ModeRead, ModeWrite, ModeCreate, ModeTruncate, ModeAppend,
+		ModeExclusive}; !reflect.DeepEqual(got, []uint32{1, 2, 4, 8, 16, 32}) {
 		t.Error(got)
 	}
 }
@@ -190,7 +217,8 @@ func TestModeBits(t *testing.T) {
 func TestErrno(t *testing.T) {
 	for n, want := range map[uint32]string{
 		2: "No such file or directory (ENOENT)", 11: "Resource temporarily unavailable (EAGAIN)",
-		28: "No space left on device (ENOSPC)", 95: "Operation not supported (EOPNOTSUPP)", 0: "errno 0", 4000: "errno 4000",
+		28: "No space left on device (ENOSPC)", 95: "Operation not supported (EOPNOTSUPP)", 0: "errno 0",
+		4000: "errno 4000",
 	} {
 		if got := ErrnoError(n); got.Text != want || got.Errno != n {
 			t.Errorf("%d: %+v", n, got)
@@ -248,11 +276,13 @@ func TestSyscallLimits(t *testing.T) {
 		call Syscall
 		want string // "" when it is accepted
 	}{
-		"nothing":             {Syscall{}, ""},
-		"most data":           {Syscall{Lens: lens(MaxBuffers, MaxBuffer)}, ""},
-		"many buffers":        {Syscall{Lens: lens(MaxBuffers+1, 0)}, "257 buffers, at most 256 are possible"},
-		"long buffer":         {Syscall{Lens: []uint64{0, MaxBuffer + 1}}, "buffer 2 has 1048577 bytes, at most 1048576 are possible"},
-		"huge buffer":         {Syscall{Lens: []uint64{1<<64 - 1}}, "buffer 1 has 18446744073709551615 bytes, at most 1048576 are possible"},
+		"nothing":      {Syscall{}, ""},
+		"most data":    {Syscall{Lens: lens(MaxBuffers, MaxBuffer)}, ""},
+		"many buffers": {Syscall{Lens: lens(MaxBuffers+1, 0)}, "257 buffers, at most 256 are possible"},
+		"long buffer": {Syscall{Lens: []uint64{0, MaxBuffer + 1}},
+			"buffer 2 has 1048577 bytes, at most 1048576 are possible"},
+		"huge buffer": {Syscall{Lens: []uint64{1<<64 - 1}},
+			"buffer 1 has 18446744073709551615 bytes, at most 1048576 are possible"},
 		"most arguments":      {Syscall{Args: make([]int64, MaxArgs)}, ""},
 		"many arguments":      {Syscall{Args: make([]int64, MaxArgs+1)}, "7 arguments, at most 6 are possible"},
 		"most nested":         {Syscall{Nested: make([]uint64, 3*MaxNested)}, ""},

@@ -52,8 +52,10 @@ func TestFixtureIsBuiltOnce(t *testing.T) {
 	// Its limits would be over if waiting counted: those of a third run are, which have
 	// begun later.
 	const limit = "15s"
-	p.write("tests/b.test.lua", "test(\"x\", {timeout = \""+limit+"\"}, function()\n  provium:vm_fixture(\"slow\"):read_file(\"/tmp/made\")\nend)\n")
-	p.write("tests/c.test.lua", "test(\"x\", {timeout = \""+limit+"\"}, function()\n  wait_until(function() return false end, {timeout = 240})\nend)\n")
+	p.write("tests/b.test.lua", "test(\"x\", {timeout = \""+limit+
+		"\"}, function()\n  provium:vm_fixture(\"slow\"):read_file(\"/tmp/made\")\nend)\n")
+	p.write("tests/c.test.lua", "test(\"x\", {timeout = \""+limit+
+		"\"}, function()\n  wait_until(function() return false end, {timeout = 240})\nend)\n")
 	first := p.start("tests/a.test.lua")
 	first.awaitNote("half way")
 	second := p.start("--save-events", "events", "--timeout", limit, "tests/b.test.lua")
@@ -67,7 +69,8 @@ func TestFixtureIsBuiltOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(events)
-	if !strings.Contains(text, "tests/a.test.lua") || !strings.Contains(text, "fixture_cache_hit") || strings.Contains(text, "fixture_build_started") {
+	if !strings.Contains(text, "tests/a.test.lua") || !strings.Contains(text, "fixture_cache_hit") ||
+		strings.Contains(text, "fixture_build_started") {
 		t.Errorf("the second run's events:\n%q", text)
 	}
 	if n := len(p.entries()); n != 1 {
@@ -120,7 +123,7 @@ func TestKilledBuilder(t *testing.T) {
 	p.run().expect(0, "1 passed, 0 failed") // and removes what the killed run has left
 }
 
-// What is damaged on disk is told of, and built again.
+// What is damaged on disk is reported, and built again.
 func TestDamagedFixture(t *testing.T) {
 	p := newProject(t, fixtureProject)
 	p.write("tests/slow.fixture.lua", slowFixture)
@@ -175,7 +178,9 @@ func TestLabFixture(t *testing.T) {
 	p.write("tests/lab.fixture.lua", labFixture)
 	p.write("tests/low.fixture.lua", "return provium:lab_fixture(\"lab\").sub.low:snapshot()\n")
 	p.write("tests/a.test.lua", usesLab)
-	p.write("tests/b.test.lua", "test(\"x\", function(t) t:assert_eq(provium:vm_fixture(\"low\"):read_file(\"/tmp/made\"), \"made low\") end)\n")
+	p.write("tests/b.test.lua",
+		"test(\"x\", function(t) t:assert_eq(provium:vm_fixture(\"low\"):read_file(\"/tmp/made\"), "+
+			"\"made low\") end)\n")
 	p.run().expect(0, "2 passed")
 	p.run("fixture", "list").expect(0, "lab  ", "vm   ", "2 entries, ")
 	if _, err := os.Stat(filepath.Join(p.dir, "kept", "lab.json")); err != nil {
@@ -240,8 +245,11 @@ return vm:snapshot()
 func TestFixtureCommands(t *testing.T) {
 	p := newProject(t, fixtureProject)
 	p.write("tests/tool.txt", "1\n")
-	p.write("tests/base.fixture.lua", "local vm = provium:vm(\"box\", \"host\"):boot()\nvm:push_file(\"tool.txt\", \"/tool\")\nreturn vm:snapshot()\n")
-	p.write("tests/a.test.lua", "test(\"x\", function(t) t:assert_eq(provium:vm_fixture(\"base\"):read_file(\"/tool\"), \"1\\n\") end)\n")
+	p.write("tests/base.fixture.lua",
+		"local vm = provium:vm(\"box\", \"host\"):boot()\nvm:push_file(\"tool.txt\", \"/tool\")\n"+
+			"return vm:snapshot()\n")
+	p.write("tests/a.test.lua",
+		"test(\"x\", function(t) t:assert_eq(provium:vm_fixture(\"base\"):read_file(\"/tool\"), \"1\\n\") end)\n")
 	p.run("fixture", "list").expect(0, "0 entries, 0.00MiB")
 	p.run("fixture", "stale").expect(0, "base: never built", "1 stale fixture(s)")
 	p.run("fixture", "build", "base").expect(0, "built: base")
@@ -267,14 +275,16 @@ func TestPrepareGoesOn(t *testing.T) {
 	p := newProject(t, fixtureProject+"[profiles.broken]\nkernel = \"missing\"\ncmdline = \"quiet\"\n")
 	p.write("tests/bad.fixture.lua", "error(\"the set-up went wrong\")\n")
 	p.write("tests/good.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
-	p.write("tests/a.test.lua", "test(\"y\", function() provium:vm_fixture(\"absent\") provium:vm_fixture(\"bad\") provium:vm_fixture(\"good\") end)\n")
-	p.run("prepare").expect(2, "provium: profile `broken` does not boot: ", "unknown fixture `absent` (known: bad, good)",
+	p.write("tests/a.test.lua", "test(\"y\", function() provium:vm_fixture(\"absent\") provium:vm_fixture(\"bad\") "+
+		"provium:vm_fixture(\"good\") end)\n")
+	p.run("prepare").expect(2, "provium: profile `broken` does not boot: ",
+		"unknown fixture `absent` (known: bad, good)",
 		"fixture `bad`: build failed: ", "the set-up went wrong", "built fixture `good`")
 	p.write("tests/a.test.lua", "test(\"y\", function() provium:vm_fixture(\"good\") end)\n")
 	p.run("prepare").expect(0, "fixture `good` is already built")
 }
 
-// A directory that cannot be used is told of by the build.
+// A directory that cannot be used is an error of the build.
 func TestUnusableFixtureCache(t *testing.T) {
 	p := newProject(t, strings.Replace(fixtureProject, "\"cache\"", "\"provium.toml/cache\"", 1))
 	p.write("tests/base.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
@@ -289,8 +299,10 @@ func TestFixtureDiskFull(t *testing.T) {
 	p.small(cache, "4m")
 	p.write("tests/vm.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
 	p.write("tests/lab.fixture.lua", "provium:vm(\"box\", \"host\"):boot()\nreturn provium:snapshot()\n")
-	p.write("tests/a.test.lua", "test(\"vm\", function() provium:vm_fixture(\"vm\") end)\ntest(\"lab\", function() provium:lab_fixture(\"lab\") end)\n")
-	p.run().expect(1, "0 passed, 2 failed", "fixture `vm`: build failed", "fixture `lab`: build failed", "no space left on device")
+	p.write("tests/a.test.lua", "test(\"vm\", function() provium:vm_fixture(\"vm\") end)\ntest(\"lab\", function() "+
+		"provium:lab_fixture(\"lab\") end)\n")
+	p.run().expect(1, "0 passed, 2 failed", "fixture `vm`: build failed", "fixture `lab`: build failed",
+		"no space left on device")
 	left, err := os.ReadDir(cache)
 	if err != nil {
 		t.Fatal(err)
@@ -310,9 +322,12 @@ func TestFixtureDiskFull(t *testing.T) {
 // with that one.
 func TestFixtureOverFixture(t *testing.T) {
 	p := newProject(t, fixtureProject)
-	p.write("tests/base.fixture.lua", "local vm = provium:vm(\"box\", \"host\"):boot()\nvm:write_file(\"/one\", \"1\")\nreturn vm:snapshot()\n")
-	p.write("tests/derived.fixture.lua", "local vm = provium:vm_fixture(\"base\")\nvm:write_file(\"/two\", \"2\")\nreturn vm:snapshot()\n")
-	p.write("tests/top.fixture.lua", "local vm = provium:vm_fixture(\"derived\")\nvm:write_file(\"/three\", \"3\")\nreturn vm:snapshot()\n")
+	p.write("tests/base.fixture.lua",
+		"local vm = provium:vm(\"box\", \"host\"):boot()\nvm:write_file(\"/one\", \"1\")\nreturn vm:snapshot()\n")
+	p.write("tests/derived.fixture.lua",
+		"local vm = provium:vm_fixture(\"base\")\nvm:write_file(\"/two\", \"2\")\nreturn vm:snapshot()\n")
+	p.write("tests/top.fixture.lua",
+		"local vm = provium:vm_fixture(\"derived\")\nvm:write_file(\"/three\", \"3\")\nreturn vm:snapshot()\n")
 	p.write("tests/a.test.lua", "test(\"x\", function(t) local vm = provium:vm_fixture(\"top\")\n"+
 		"t:assert_eq(vm:read_file(\"/one\") .. vm:read_file(\"/two\") .. vm:read_file(\"/three\"), \"123\") end)\n")
 	p.run().expect(0, "1 passed")

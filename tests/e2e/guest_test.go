@@ -76,7 +76,8 @@ test("crash", function() os.execute("kill -9 $PPID") end)
 		}
 	}
 	r.await("ready")
-	r.wait().expect(1, "CRASH tests/crash.test.lua (0 passed, 1 failed, 0 skipped)", "FAIL tests/killed.test.lua (1 passed, 1 failed, 0 skipped)", "qemu ended: signal: killed",
+	r.wait().expect(1, "CRASH tests/crash.test.lua (0 passed, 1 failed, 0 skipped)",
+		"FAIL tests/killed.test.lua (1 passed, 1 failed, 0 skipped)", "qemu ended: signal: killed",
 		"TIME tests/late.test.lua (0 passed, 1 failed, 1 skipped)", "the file's limit of 12s (--timeout) has passed")
 }
 

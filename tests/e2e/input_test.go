@@ -13,19 +13,22 @@ func TestConfigurationErrors(t *testing.T) {
 		toml string
 		want []string
 	}{
-		"no TOML":             {"[provium\n", []string{"parse `", "provium.toml`", "line 1"}},
-		"unknown section":     {"[provum]\n", []string{"invalid config in `", "provum", "provium", "profiles"}},
-		"unknown key":         {"[provium]\nrots = []\n", []string{"invalid config in `", "rots", "roots", "cache_dir"}},
-		"unknown profile key": {"[profiles.x]\nkernal = \"y\"\n", []string{"kernal", "profile `x`", "kernel", "initrd"}},
-		"wrong type":          {"[provium]\nroots = \"tests\"\n", []string{"roots", "string"}},
-		"size":                {"[provium]\ncache_max_size = \"2X\"\n", []string{"cache_max_size", "2X"}},
-		"zero size":           {"[provium]\ncache_max_size = \"0\"\n", []string{"cache_max_size"}},
-		"duration":            {"[profiles.x]\nagent_boot_timeout = \"soon\"\n", []string{"agent_boot_timeout"}},
-		"pattern":             {"[provium]\noops_patterns = [\"(\"]\n", []string{"oops_patterns", "("}},
-		"guest_os":            {"[profiles.x]\nguest_os = \"bsd\"\n", []string{"profile `x` has guest_os = `bsd`, only `linux` and `peios` are supported"}},
-		"accelerator":         {"[profiles.x]\naccel = \"xen\"\n", []string{"accel", "xen", "kvm", "tcg"}},
-		"empty command line":  {"[profiles.x]\ncmdline = \" \"\n", []string{"profile `x` has empty cmdline"}},
-		"root that is none":   {"[provium]\nroots = [\"missing\"]\n", []string{"missing"}},
+		"no TOML":         {"[provium\n", []string{"parse `", "provium.toml`", "line 1"}},
+		"unknown section": {"[provum]\n", []string{"invalid config in `", "provum", "provium", "profiles"}},
+		"unknown key": {"[provium]\nrots = []\n", []string{"invalid config in `", "rots", "roots",
+			"cache_dir"}},
+		"unknown profile key": {"[profiles.x]\nkernal = \"y\"\n",
+			[]string{"kernal", "profile `x`", "kernel", "initrd"}},
+		"wrong type": {"[provium]\nroots = \"tests\"\n", []string{"roots", "string"}},
+		"size":       {"[provium]\ncache_max_size = \"2X\"\n", []string{"cache_max_size", "2X"}},
+		"zero size":  {"[provium]\ncache_max_size = \"0\"\n", []string{"cache_max_size"}},
+		"duration":   {"[profiles.x]\nagent_boot_timeout = \"soon\"\n", []string{"agent_boot_timeout"}},
+		"pattern":    {"[provium]\noops_patterns = [\"(\"]\n", []string{"oops_patterns", "("}},
+		"guest_os": {"[profiles.x]\nguest_os = \"bsd\"\n",
+			[]string{"profile `x` has guest_os = `bsd`, only `linux` and `peios` are supported"}},
+		"accelerator":        {"[profiles.x]\naccel = \"xen\"\n", []string{"accel", "xen", "kvm", "tcg"}},
+		"empty command line": {"[profiles.x]\ncmdline = \" \"\n", []string{"profile `x` has empty cmdline"}},
+		"root that is none":  {"[provium]\nroots = [\"missing\"]\n", []string{"missing"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

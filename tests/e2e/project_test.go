@@ -281,7 +281,8 @@ func (p *project) run(args ...string) *run {
 }
 
 func (r *run) report() string {
-	return fmt.Sprintf("%s\n--- exit code %d\n--- stdout\n%s--- stderr\n%s", strings.Join(r.cmd.Args, " "), r.code, &r.stdout, &r.stderr)
+	return fmt.Sprintf("%s\n--- exit code %d\n--- stdout\n%s--- stderr\n%s", strings.Join(r.cmd.Args, " "), r.code,
+		&r.stdout, &r.stderr)
 }
 
 // expect checks the exit code, and that the texts were printed, on whichever

@@ -47,11 +47,13 @@ test("next", function() end)
 		timeout string
 		tests   map[string]result
 	}{
-		"tests/popen.test.lua": {"timed_out", map[string]result{"before": {"passed", ""}, "popen": {"failed", limit}, "after": {"skipped", cutOff}}},
+		"tests/popen.test.lua": {"timed_out", map[string]result{"before": {"passed", ""}, "popen": {"failed", limit},
+			"after": {"skipped", cutOff}}},
 		"tests/find.test.lua":  {"timed_out", map[string]result{"find": {"failed", limit}}},
 		"tests/loop.test.lua":  {"timed_out", map[string]result{"loop": {"failed", limit}}},
 		"tests/chunk.test.lua": {"timed_out", nil},
-		"tests/crash.test.lua": {"in_time", map[string]result{"first": {"passed", ""}, "second": {"failed", "runner ended"}, "third": {"failed", "failed-due-to-poisoned-state"}}},
+		"tests/crash.test.lua": {"in_time", map[string]result{"first": {"passed", ""},
+			"second": {"failed", "runner ended"}, "third": {"failed", "failed-due-to-poisoned-state"}}},
 		"tests/limited.test.lua": {"in_time", map[string]result{
 			"short": {"failed", "timed out after 0.1s"}, "next": {"passed", ""}}},
 		"tests/fine.test.lua": {"in_time", map[string]result{"fine": {"passed", ""}}},
@@ -61,7 +63,8 @@ test("next", function() end)
 			t.Errorf("%s was not reported", path)
 			continue
 		}
-		if f.Timeout != want.timeout || len(f.Tests) != len(want.tests) && want.tests != nil || f.Passed != (path == "tests/fine.test.lua") {
+		if f.Timeout != want.timeout || len(f.Tests) != len(want.tests) && want.tests != nil ||
+			f.Passed != (path == "tests/fine.test.lua") {
 			t.Errorf("%s: %+v", path, f)
 		}
 		for _, got := range f.Tests {

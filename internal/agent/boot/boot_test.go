@@ -63,7 +63,8 @@ func TestParseCmdline(t *testing.T) {
 func TestRootMatcher(t *testing.T) {
 	device := properties("MAJOR=254\nMINOR=1\nDEVNAME=vda1\nPARTN=1\nPARTUUID=ab-01\nPARTNAME=root\n")
 	for root, want := range map[string]bool{
-		"/dev/vda1": true, "/dev/vda": false, "PARTUUID=AB-01": true, "PARTLABEL=root": true, "254:1": true, "254:2": false,
+		"/dev/vda1": true, "/dev/vda": false, "PARTUUID=AB-01": true, "PARTLABEL=root": true, "254:1": true,
+		"254:2": false,
 	} {
 		match, err := rootMatcher(root)
 		if err != nil || match(device) != want {

@@ -17,7 +17,7 @@ const (
 	linkPrefix = "virtio-"    // as device managers name virtio disks
 )
 
-// LinkDisks makes the links in /dev/disk/by-id for the virtio disks that the kernel
+// LinkDisks creates the links in /dev/disk/by-id for the virtio disks that the kernel
 // has, as a device manager would, and removes those of disks that are gone. It is
 // for guests without a device manager; one that comes later makes the same.
 func (s *System) LinkDisks() error {
@@ -148,7 +148,7 @@ func (s *System) AwaitDisk(ctx context.Context, serial string, gone bool) error 
 	}
 }
 
-// opens tells whether a device that the kernel lists can be used already; its
+// opens reports whether a device that the kernel lists can be used already; its
 // announcement comes after that.
 func (s *System) opens(name string) bool {
 	fd, err := unix.Openat(s.dev, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -161,7 +161,8 @@ func (s *System) opens(name string) bool {
 
 // listenDevices opens the kernel's announcements of devices.
 func listenDevices() (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	const kind = unix.SOCK_RAW | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	fd, err := unix.Socket(unix.AF_NETLINK, kind, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,8 @@ func TestLinkDisks(t *testing.T) {
 	if err := os.MkdirAll(ids, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, target := range map[string]string{"virtio-two": "../../vdz", "virtio-gone": "../../vdy", "virtio-elsewhere": "../../sdb", "ata-x": "../../sda"} {
+	for name, target := range map[string]string{"virtio-two": "../../vdz", "virtio-gone": "../../vdy",
+		"virtio-elsewhere": "../../sdb", "ata-x": "../../sda"} {
 		if err := os.Symlink(target, filepath.Join(ids, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +70,8 @@ func TestLinkDisks(t *testing.T) {
 	for _, e := range entries {
 		got[e.Name()], _ = os.Readlink(filepath.Join(ids, e.Name()))
 	}
-	want := map[string]string{"virtio-one": "../../vda", "virtio-two": "../../vdb", "virtio-elsewhere": "../../sdb", "ata-x": "../../sda"}
+	want := map[string]string{"virtio-one": "../../vda", "virtio-two": "../../vdb", "virtio-elsewhere": "../../sdb",
+		"ata-x": "../../sda"}
 	for name, target := range want {
 		if got[name] != target {
 			t.Errorf("%s -> %q, want %q", name, got[name], target)

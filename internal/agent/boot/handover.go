@@ -55,7 +55,7 @@ func (s *System) Prepare(pipe int, report func(error)) (Init, error) {
 	return kind, s.tell(pipe, word)
 }
 
-// tell gives PID 1 its word and waits until it has closed the pipe, which it
+// tell sends PID 1 its word and waits until it has closed the pipe, which it
 // does when it executes an init, or starts being one.
 func (s *System) tell(pipe int, word string) error {
 	defer unix.Close(pipe)
@@ -132,7 +132,8 @@ func (s *System) prepareRoot(c cmdline, files *files) error {
 		}
 	}
 	// Most inits expect the kernel to have mounted this one.
-	if err := unix.Mount("devtmpfs", newRoot+"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"); err != nil && err != unix.ENOENT {
+	err = unix.Mount("devtmpfs", newRoot+"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755")
+	if err != nil && err != unix.ENOENT {
 		return fmt.Errorf("mount %s/dev: %w", c.root, err)
 	}
 	return nil

@@ -32,7 +32,7 @@ var deviceLinks = [...]struct{ target, path string }{
 	{"/proc/self/fd/2", "/dev/stderr"},
 }
 
-// minimal makes the system that an image without an init of its own gets. What
+// minimal sets up the system of an image without an init of its own. What
 // fails is reported together: a guest without cgroups is still a guest.
 func minimal() error {
 	var failed []error

@@ -30,7 +30,7 @@ type Port struct {
 // patience is how long a read looks for bytes that are expected soon.
 const patience = 200 * time.Microsecond
 
-// pageSize is the most that one read of a port gives.
+// pageSize is the most that one read of a port returns.
 const pageSize = 4096
 
 // ExpectSoon tells the next Read that more is likely to come at once: it then
@@ -103,7 +103,7 @@ func (s *System) findPort() (string, error) {
 	return "", nil
 }
 
-// Read reads what is there, waiting for something. It gives io.EOF while no
+// Read reads what is there, waiting for something. It returns io.EOF while no
 // host is connected; AwaitHost then waits for one.
 func (p *Port) Read(b []byte) (int, error) {
 	if len(b) == 0 {
@@ -116,7 +116,7 @@ func (p *Port) Read(b []byte) (int, error) {
 	done := 0
 	err := p.raw.Read(func(fd uintptr) bool {
 		n, errno = transfer(unix.SYS_READ, fd, b)
-		// The driver gives a page at a time. After a full one there is
+		// The driver returns a page at a time. After a full one there is
 		// likely to be another.
 		for errno == 0 && n == pageSize && len(b) > pageSize {
 			done += int(n)

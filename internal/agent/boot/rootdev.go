@@ -71,7 +71,8 @@ func rootMatcher(root string) (func(map[string]string) bool, error) {
 			return func(p map[string]string) bool { return p["MAJOR"] == a && p["MINOR"] == b }, nil
 		}
 	}
-	return nil, fmt.Errorf("root=%s: without an initrd only /dev/NAME, PARTUUID=, PARTLABEL= and MAJOR:MINOR can be found", root)
+	const known = "/dev/NAME, PARTUUID=, PARTLABEL= and MAJOR:MINOR"
+	return nil, fmt.Errorf("root=%s: without an initrd only %s can be found", root, known)
 }
 
 func (s *System) findBlockDevice(match func(map[string]string) bool) (major, minor uint32, found bool, err error) {

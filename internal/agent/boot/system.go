@@ -20,7 +20,7 @@ type System struct {
 	root identity   // where the agent is
 }
 
-// identity tells one root directory from another.
+// identity distinguishes one root directory from another.
 type identity struct {
 	mount, ino uint64
 	major      uint32
@@ -165,7 +165,7 @@ func (s *System) Random() (int, error) {
 	return unix.Openat(s.dev, "urandom", unix.O_RDWR|unix.O_CLOEXEC, 0)
 }
 
-// Mounts opens the table of mounts, whose descriptor tells of its changes.
+// Mounts opens the table of mounts, whose descriptor can be polled for changes.
 func (s *System) Mounts() (int, error) {
 	return unix.Openat(s.proc, "self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }

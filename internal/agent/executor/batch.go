@@ -110,7 +110,7 @@ func (s *Pool) someCalls(
 	return done, err
 }
 
-// encodeBatch makes the file's contents.
+// encodeBatch returns the file's contents.
 func encodeBatch(ops []wire.Request) []byte {
 	e := binary.NativeEndian
 	b := make([]byte, batchHead+len(ops)*batchCall)

@@ -55,7 +55,7 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 	return callValue(o, x, a)
 }
 
-// callRequest is what the executor is asked for.
+// callRequest returns the request for the executor.
 func callRequest(r *wire.Syscall, data []byte) (*request, error) {
 	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested}
 	copy(req.args[:], r.Args)
@@ -72,7 +72,7 @@ func callRequest(r *wire.Syscall, data []byte) (*request, error) {
 	return req, nil
 }
 
-// isMeant fails when the caller knew another executor.
+// isMeant returns an error when the caller means an executor that has died.
 func (x *Executor) isMeant(r *wire.Syscall) error {
 	if r.Life != 0 && r.Life != x.life {
 		return &wire.Error{Text: "the executor that had it open has died"}
@@ -198,7 +198,7 @@ func (s *Pool) Drop(ctx context.Context, r *wire.SyscallDrop) error {
 			return nil
 		default:
 		}
-		// A failure is that of the executor, whose end the answer tells.
+		// A failure is that of the executor, and the answer says how it ended.
 		_, _ = c.x.do(ctx, &request{kind: execCancel, args: [6]int64{int64(c.id)}})
 		select {
 		case <-c.answer:
@@ -215,7 +215,8 @@ func (s *Pool) Drop(ctx context.Context, r *wire.SyscallDrop) error {
 // ReadMem returns bytes of an executor's memory.
 func (s *Pool) ReadMem(o *session.Op, r *wire.ReadMem) (wire.Value, error) {
 	if r.Length > wire.MaxReadMem {
-		return nil, &wire.Error{Text: fmt.Sprintf("%d bytes of memory: at most %d are possible", r.Length, wire.MaxReadMem)}
+		text := fmt.Sprintf("%d bytes of memory: at most %d are possible", r.Length, wire.MaxReadMem)
+		return nil, &wire.Error{Text: text}
 	}
 	x, err := s.Get(r.Executor)
 	if err != nil {

@@ -34,12 +34,11 @@ const (
 	execFirst = 1 << 20
 )
 
-// An answer that comes within execPatience is taken on the spot, by a system
-// call that blocks without the Go scheduler's knowledge: to tell it wakes the
-// runtime's monitor, whose looks (every 20 us) cost an emulated guest ten times
-// what a call does. The agent does nothing else meanwhile, so after a call that
-// took longer the next ones are waited for by a goroutine, up to one that was
-// quick.
+// An answer that comes within execPatience is taken on the spot, by a system call
+// that blocks without the Go scheduler's knowledge. To tell the scheduler wakes the
+// runtime's monitor, whose wake-ups (every 20 us) cost an emulated guest ten times
+// what a call does. The agent does nothing else meanwhile. So after a call that
+// took longer, a goroutine waits for the next ones, up to one that was quick.
 const execPatience = 5 * time.Millisecond // more than a tick of 4 ms: the first one may come at once
 
 // execStall is how many times execPatience an executor may take in the middle
@@ -57,7 +56,7 @@ type request struct {
 	data        []byte   // of the buffers
 	fds         []int
 
-	id uint64 // given when it is sent
+	id uint64 // set when it is sent
 }
 
 // execAnswer is what came back: errno, or how the executor died.
@@ -69,7 +68,7 @@ type execAnswer struct {
 	err   error
 }
 
-// pendingAnswer is what somebody waits for.
+// pendingAnswer is an answer that an operation waits for.
 type pendingAnswer struct {
 	answer chan execAnswer // has room for it
 	begun  time.Time
@@ -128,8 +127,8 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	x.mu.Unlock()
 
 	x.out = r.encode(x.out[:0], id)
-	// After a failure the executor has died or is about to, and whoever waits
-	// is told.
+	// After a failure the executor has died or is about to, which ends all that
+	// wait for it.
 	err := x.send(x.out, r.data, r.fds)
 	if err != nil {
 		x.cmd.Kill(false)
@@ -158,21 +157,23 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	return nil, ch, nil
 }
 
-// idle tells whether an answer may be waited for on the spot. Held: x.mu.
+// idle reports whether an answer may be waited for on the spot. The caller must
+// hold x.mu.
 func (x *Executor) idle() bool { return !x.patient && len(x.pending) == 0 }
 
-// expect has somebody wait for an answer. Held: x.mu.
+// expect registers a request whose answer comes on the returned channel. The caller
+// must hold x.mu.
 func (x *Executor) expect(id uint64, r *request, begun time.Time) chan execAnswer {
 	ch := make(chan execAnswer, 1)
 	x.pending[id] = pendingAnswer{ch, begun, r.single()}
 	return ch
 }
 
-// single tells a single call on the main thread.
+// single reports whether it is a single call on the main thread.
 func (r *request) single() bool { return r.kind == execCall && r.flags == 0 }
 
-// read has a goroutine take answers as long as somebody waits for some. Held:
-// x.sending.
+// read starts a goroutine that takes answers while any is pending, unless there is
+// one. The caller must hold x.sending.
 func (x *Executor) read() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -189,7 +190,7 @@ func (x *Executor) read() {
 		}
 	}
 	if err != nil {
-		x.cmd.Kill(false) // nobody could ever learn of its answers
+		x.cmd.Kill(false) // its answers could not be read
 		return
 	}
 	ended := make(chan struct{})
@@ -208,8 +209,8 @@ func (x *Executor) read() {
 	}()
 }
 
-// answers takes answers until nobody waits for one or the executor is at its
-// end, which is an error.
+// answers takes answers until none is pending. The end of the executor is an
+// error.
 func (x *Executor) answers(w *sys.Waiter) error {
 	var in answerReader
 	for {
@@ -296,7 +297,7 @@ type answer struct {
 	id uint64
 }
 
-// drop closes a descriptor that nobody will have.
+// drop closes the descriptor of an answer that is not used.
 func (a *execAnswer) drop() {
 	if a.fd >= 0 {
 		sys.CloseNow(a.fd)
@@ -321,8 +322,8 @@ type answerReader struct {
 	}
 }
 
-// read gives the next answer. Without one it gives EAGAIN after the socket's
-// limit or, with MSG_DONTWAIT, at once; and io.EOF at the end.
+// read returns the next answer. Without one it returns EAGAIN after the socket's
+// limit or, with MSG_DONTWAIT, at once. At the end it returns io.EOF.
 func (r *answerReader) read(sock, flags int) (answer, error) {
 	for stalled := 0; ; {
 		if r.have == 0 {
@@ -383,7 +384,8 @@ func (r *answerReader) receive(sock int, p []byte, flags int) (int, error) {
 	s := &r.message
 	s.iov = unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))}
 	s.head = unix.Msghdr{Iov: &s.iov, Iovlen: 1, Control: &s.control[0], Controllen: uint64(len(s.control))}
-	n, err := sys.Call(unix.SYS_RECVMSG, uintptr(sock), uintptr(unsafe.Pointer(&s.head)), uintptr(flags|unix.MSG_CMSG_CLOEXEC))
+	n, err := sys.Call(unix.SYS_RECVMSG, uintptr(sock),
+		uintptr(unsafe.Pointer(&s.head)), uintptr(flags|unix.MSG_CMSG_CLOEXEC))
 	if err != nil {
 		return 0, err
 	}
@@ -405,7 +407,7 @@ func (x *Executor) send(head, data []byte, fds []int) error {
 			continue
 		}
 		if err == unix.EAGAIN {
-			// Full: somebody has to wait, and the scheduler should know.
+			// Full: this waits, and the scheduler should know.
 			_, err = unix.Poll([]unix.PollFd{{Fd: int32(x.sock), Events: unix.POLLOUT}}, -1)
 			if err == nil || err == unix.EINTR {
 				continue
@@ -421,8 +423,8 @@ func (x *Executor) send(head, data []byte, fds []int) error {
 }
 
 // transmit writes once, without waiting: both pieces with one system call, since
-// the first byte wakes the executor, which then had to wait for the rest. Held:
-// x.sending.
+// the first byte wakes the executor, which then had to wait for the rest. The
+// caller must hold x.sending.
 func (x *Executor) transmit(head, data []byte, fds []int) (uintptr, error) {
 	const flags = unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
 	s := &x.message

@@ -12,15 +12,15 @@ import (
 	"provium/internal/wire"
 )
 
-// errNoExecutor is the answer where the image has none.
+// errNoExecutor is returned in a guest whose image has no executor.
 var errNoExecutor = &wire.Error{Text: "this guest has no executor for system calls (/.provium/executor is missing)"}
 
-// Executor is the agent's side of one. It is safe for concurrent use; how it is
-// talked to is in exchange.go.
+// Executor is one process that makes system calls. It is safe for concurrent use;
+// exchange.go has the protocol with it.
 type Executor struct {
 	pool *Pool
 	id   uint64
-	life uint64 // never given twice
+	life uint64 // unique among all executors
 	cmd  *process.Command
 	sock int           // blocks, with execPatience as limit of a read
 	dead chan struct{} // closed when it was reaped
@@ -28,8 +28,8 @@ type Executor struct {
 	// sending is held for a request, and for its answer where that comes at
 	// once.
 	sending sync.Mutex
-	in      answerReader // of who holds sending, unless there is a reader
-	out     []byte       // a request; of who holds sending
+	in      answerReader // of the holder of sending, unless there is a reader
+	out     []byte       // a request; of the holder of sending
 	message struct {     // of the system call that sends it
 		head unix.Msghdr
 		iov  [2]unix.Iovec
@@ -38,9 +38,9 @@ type Executor struct {
 	mu      sync.Mutex
 	last    uint64
 	pending map[uint64]pendingAnswer
-	reader  chan struct{} // closed when the goroutine has ended that takes pending answers; nil without one
+	reader  chan struct{} // closed when the goroutine that takes pending answers has ended; nil without one
 	patient bool          // the last call took long, or this is the first: it is not waited for on the spot
-	gone    error         // why it is no more
+	gone    error         // why it has ended
 	closing bool
 }
 
@@ -85,7 +85,7 @@ func (s *Pool) start(id uint64) (*Executor, error) {
 	return x, nil
 }
 
-// reap waits for the executor's end and takes it off the kernel's table.
+// reap waits for the executor's end, and ends what waits for its answers.
 func (x *Executor) reap() {
 	sys.AwaitExit(x.cmd.Pidfd)
 	ws, _ := x.cmd.Wait()
@@ -95,7 +95,7 @@ func (x *Executor) reap() {
 	x.mu.Lock()
 	x.gone = x.epitaph(ws)
 	x.mu.Unlock()
-	// Nobody begins any more, and who has begun is done soon.
+	// No exchange begins any more, and those that have begun end soon.
 	x.sending.Lock()
 	x.mu.Lock()
 	reader := x.reader
@@ -125,7 +125,8 @@ func (x *Executor) epitaph(ws unix.WaitStatus) error {
 	case x.closing:
 		return &wire.Error{Text: who + " was closed"}
 	case ws.Signaled():
-		return &wire.Error{Text: fmt.Sprintf("%s was killed by signal %d (%s)", who, ws.Signal(), unix.SignalName(ws.Signal()))}
+		sig := ws.Signal()
+		return &wire.Error{Text: fmt.Sprintf("%s was killed by signal %d (%s)", who, sig, unix.SignalName(sig))}
 	}
 	return &wire.Error{Text: fmt.Sprintf("%s exited with code %d", who, ws.ExitStatus())}
 }

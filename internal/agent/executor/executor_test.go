@@ -34,7 +34,8 @@ func withExecutor(t *testing.T) *guest.Client {
 		args = append(args, "--coverage", "-DCOVERAGE", "-fprofile-update=atomic", "-dumpdir", dir+"/")
 	}
 	if _, err := os.Stat(program); err != nil {
-		if out, err := exec.Command("gcc", slices.Concat(args, []string{"-o", program}, sources)...).CombinedOutput(); err != nil {
+		if out, err := exec.Command("gcc",
+			slices.Concat(args, []string{"-o", program}, sources)...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
@@ -62,27 +63,32 @@ func TestSyscall(t *testing.T) {
 	if pid.Ret <= 1 || pid.Errno != 0 {
 		t.Fatalf("%+v", pid)
 	}
-	if r := call(t, c, guest.Syscall{Nr: unix.SYS_CLOSE, Args: [6]int64{999}}); r.Ret != -1 || r.Errno != int(unix.EBADF) {
+	if r := call(t, c, guest.Syscall{Nr: unix.SYS_CLOSE, Args: [6]int64{999}}); r.Ret != -1 ||
+		r.Errno != int(unix.EBADF) {
 		t.Errorf("%+v", r)
 	}
 	// Descriptors persist, and buffers go both ways, also large ones.
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	path := append([]byte(filepath.Join(t.TempDir(), "f")), 0)
-	fd := call(t, c, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, unix.O_RDWR | unix.O_CREAT, 0o600}, Bufs: [][]byte{path}, Slots: []int{0}})
+	fd := call(t, c, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, unix.O_RDWR | unix.O_CREAT, 0o600},
+		Bufs: [][]byte{path}, Slots: []int{0}})
 	if fd.Ret < 3 {
 		t.Fatalf("%+v", fd)
 	}
-	if r := call(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd.Ret, 0, int64(len(big))}, Bufs: [][]byte{big}, Slots: []int{1}}); r.Ret != int64(len(big)) {
+	if r := call(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd.Ret, 0, int64(len(big))},
+		Bufs: [][]byte{big}, Slots: []int{1}}); r.Ret != int64(len(big)) {
 		t.Fatal(r.Ret, r.Errno)
 	}
-	r := call(t, c, guest.Syscall{Nr: unix.SYS_PREAD64, Args: [6]int64{fd.Ret, 0, int64(len(big)), 0}, Bufs: [][]byte{make([]byte, len(big))}, Slots: []int{1}})
+	r := call(t, c, guest.Syscall{Nr: unix.SYS_PREAD64, Args: [6]int64{fd.Ret, 0, int64(len(big)), 0},
+		Bufs: [][]byte{make([]byte, len(big))}, Slots: []int{1}})
 	if r.Ret != int64(len(big)) || !bytes.Equal(r.Bufs[0], big) {
 		t.Errorf("read %d", r.Ret)
 	}
 	// writev with the iovec's address filled in; empty buffers stay.
 	iov := make([]byte, 16)
 	iov[8] = 3
-	r = call(t, c, guest.Syscall{Nr: unix.SYS_PWRITEV, Args: [6]int64{fd.Ret, 0, 1}, Bufs: [][]byte{iov, []byte("xyz"), nil}, Slots: []int{1},
+	r = call(t, c, guest.Syscall{Nr: unix.SYS_PWRITEV, Args: [6]int64{fd.Ret, 0, 1},
+		Bufs: [][]byte{iov, []byte("xyz"), nil}, Slots: []int{1},
 		Nested: []guest.Nested{{Parent: 0, Child: 1, Offset: 0}}})
 	if r.Ret != 3 || len(r.Bufs) != 3 || len(r.Bufs[2]) != 0 {
 		t.Errorf("%+v", r)
@@ -91,7 +97,8 @@ func TestSyscall(t *testing.T) {
 		t.Errorf("bad pointer: %+v", r)
 	}
 	// Its own memory.
-	m := call(t, c, guest.Syscall{Nr: unix.SYS_MMAP, Args: [6]int64{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE, fd.Ret, 0}})
+	m := call(t, c, guest.Syscall{Nr: unix.SYS_MMAP,
+		Args: [6]int64{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE, fd.Ret, 0}})
 	if data, errno, err := c.ReadMem(ctx, 0, uint64(m.Ret), 3); string(data) != "xyz" || errno != 0 || err != nil {
 		t.Errorf("%q %d %v", data, errno, err)
 	}
@@ -103,7 +110,8 @@ func TestSyscall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd.Ret, 0, 4}, Bufs: [][]byte{[]byte("end\n")}, Slots: []int{1}})
+	call(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd.Ret, 0, 4}, Bufs: [][]byte{[]byte("end\n")},
+		Slots: []int{1}})
 	agenttest.ReadUntil(t, s, "end\n")
 	s.Close()
 	if _, err := c.FDTail(ctx, 0, 777); err == nil || !strings.Contains(err.Error(), "EBADF") {
@@ -142,23 +150,28 @@ func TestAsyncSyscall(t *testing.T) {
 	ctx := t.Context()
 	fds := call(t, c, guest.Syscall{Nr: unix.SYS_PIPE2, Bufs: [][]byte{make([]byte, 8)}, Slots: []int{0}})
 	in, out := int64(fds.Bufs[0][0]), int64(fds.Bufs[0][4])
-	read := guest.Syscall{Nr: unix.SYS_READ, Args: [6]int64{in, 0, 10}, Bufs: [][]byte{make([]byte, 10)}, Slots: []int{1}}
+	read := guest.Syscall{Nr: unix.SYS_READ, Args: [6]int64{in, 0, 10}, Bufs: [][]byte{make([]byte, 10)},
+		Slots: []int{1}}
 	h, err := c.SyscallAsync(ctx, &read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.AwaitSyscall(ctx, h, read.Lens(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "ETIMEDOUT") {
+	if _, err := c.AwaitSyscall(ctx, h, read.Lens(), time.Millisecond); err == nil ||
+		!strings.Contains(err.Error(), "ETIMEDOUT") {
 		t.Error(err)
 	}
-	call(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{out, 0, 2}, Bufs: [][]byte{[]byte("hi")}, Slots: []int{1}})
+	call(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{out, 0, 2}, Bufs: [][]byte{[]byte("hi")},
+		Slots: []int{1}})
 	r, err := c.AwaitSyscall(ctx, h, read.Lens(), 0)
 	if err != nil || r.Ret != 2 || !bytes.HasPrefix(r.Bufs[0], []byte("hi")) {
 		t.Fatal(r, err)
 	}
 	// The thread is gone before the next call.
 	dir := append([]byte("/proc/self/task"), 0)
-	fd := call(t, c, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, unix.O_RDONLY | unix.O_DIRECTORY}, Bufs: [][]byte{dir}, Slots: []int{0}})
-	r = call(t, c, guest.Syscall{Nr: unix.SYS_GETDENTS64, Args: [6]int64{fd.Ret, 0, 4096}, Bufs: [][]byte{make([]byte, 4096)}, Slots: []int{1}})
+	fd := call(t, c, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, unix.O_RDONLY | unix.O_DIRECTORY},
+		Bufs: [][]byte{dir}, Slots: []int{0}})
+	r = call(t, c, guest.Syscall{Nr: unix.SYS_GETDENTS64, Args: [6]int64{fd.Ret, 0, 4096},
+		Bufs: [][]byte{make([]byte, 4096)}, Slots: []int{1}})
 	if n := bytes.Count(r.Bufs[0][:r.Ret], []byte{4}); r.Ret > 80 {
 		t.Errorf("%d bytes of threads (%d)", r.Ret, n)
 	}
@@ -181,7 +194,8 @@ func TestLethalSyscall(t *testing.T) {
 		}
 	}
 	pid := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID}).Ret
-	if _, err := c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_KILL, Args: [6]int64{pid, 9}}); err == nil || !strings.Contains(err.Error(), "SIGKILL") {
+	if _, err := c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_KILL, Args: [6]int64{pid, 9}}); err == nil ||
+		!strings.Contains(err.Error(), "SIGKILL") {
 		t.Error(err)
 	}
 	// A call that never returns is interrupted, and the executor lives on.
@@ -223,13 +237,15 @@ func TestWorkerProcess(t *testing.T) {
 	if r, err := c.WaitProcess(ctx, p.Handle, 0); err != nil || string(r.Stdout) != "1234\n" || r.ExitCode != 5 {
 		t.Errorf("%+v %v", r, err)
 	}
-	if _, err := c.StartProcess(ctx, guest.RunRequest{Path: "no-such-program"}, w); err == nil || !strings.Contains(err.Error(), "ENOENT") {
+	if _, err := c.StartProcess(ctx, guest.RunRequest{Path: "no-such-program"}, w); err == nil ||
+		!strings.Contains(err.Error(), "ENOENT") {
 		t.Error(err)
 	}
 	if err := c.CloseWorker(ctx, w); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Syscall(ctx, &guest.Syscall{Executor: w, Nr: 39}); err == nil || !strings.Contains(err.Error(), "no worker") {
+	if _, err := c.Syscall(ctx, &guest.Syscall{Executor: w, Nr: 39}); err == nil ||
+		!strings.Contains(err.Error(), "no worker") {
 		t.Error(err)
 	}
 }

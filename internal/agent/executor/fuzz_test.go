@@ -14,8 +14,8 @@ import (
 	"provium/internal/wire"
 )
 
-// FuzzExecutorRequest gives the executor's decoder, built with the compiler's
-// memory checks, what the agent's encoder makes and what is near it.
+// FuzzExecutorRequest feeds the executor's decoder, built with the compiler's memory
+// checks, with what the agent's encoder makes and what is near it.
 func FuzzExecutorRequest(f *testing.F) {
 	program := filepath.Join(f.TempDir(), "decode")
 	build := exec.Command("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
@@ -52,8 +52,8 @@ func FuzzExecutorRequest(f *testing.F) {
 	})
 }
 
-// FuzzExecutorAnswer gives the reader of answers, as both its users call it, what an
-// executor may send that a test has broken.
+// FuzzExecutorAnswer feeds the reader of answers, as both its users call it, with
+// what an executor may send that a test has broken.
 func FuzzExecutorAnswer(f *testing.F) {
 	answer := func(id, ret, total uint64, errno uint32, data []byte) []byte {
 		e := binary.NativeEndian
@@ -88,13 +88,15 @@ func FuzzExecutorAnswer(f *testing.F) {
 			for {
 				a, err := in.read(pair[0], flags)
 				if err != nil {
-					if err == io.EOF && len(rest) >= answerSize && binary.NativeEndian.Uint64(rest[16:]) <= uint64(len(rest)-answerSize) {
+					if err == io.EOF && len(rest) >= answerSize &&
+						binary.NativeEndian.Uint64(rest[16:]) <= uint64(len(rest)-answerSize) {
 						t.Fatalf("an answer was lost in %x", rest)
 					}
 					break
 				}
 				n := answerSize + len(a.data)
-				if n > len(rest) || a.id != binary.NativeEndian.Uint64(rest) || !bytes.Equal(a.data, rest[answerSize:n]) || a.fd != -1 {
+				if n > len(rest) || a.id != binary.NativeEndian.Uint64(rest) ||
+					!bytes.Equal(a.data, rest[answerSize:n]) || a.fd != -1 {
 					t.Fatalf("%+v from %x", a, rest)
 				}
 				rest = rest[n:]

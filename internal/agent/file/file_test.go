@@ -30,7 +30,8 @@ func TestFiles(t *testing.T) {
 			t.Fatal(n, len(got), err)
 		}
 	}
-	if st, err := c.Stat(ctx, at("f"), true); err != nil || st.Size != int64(len(big)) || st.Perm != 0o644 || st.Type.String() != "file" || st.MtimeNS == 0 {
+	if st, err := c.Stat(ctx, at("f"), true); err != nil || st.Size != int64(len(big)) || st.Perm != 0o644 ||
+		st.Type.String() != "file" || st.MtimeNS == 0 {
 		t.Error(st, err)
 	}
 	if err := c.PushFile(ctx, at("g"), bytes.NewReader(big), guest.Mode(0o4755)); err != nil {
@@ -97,7 +98,8 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.ReadFile(ctx, at("huge"))
-	if !hasErrno(err, "EFBIG") || !strings.Contains(err.Error(), "tail_file") || !strings.Contains(err.Error(), "open_file") {
+	if !hasErrno(err, "EFBIG") || !strings.Contains(err.Error(), "tail_file") ||
+		!strings.Contains(err.Error(), "open_file") {
 		t.Error(err)
 	}
 	if _, err = c.ReadFile(ctx, "/dev/zero"); !hasErrno(err, "EFBIG") {

@@ -16,7 +16,7 @@ import (
 // tail follows one file.
 type tail struct {
 	op   *session.Op
-	path string // "" when the file was given as descriptor
+	path string // "" for a descriptor
 	fd   int    // -1 while the path leads nowhere
 	at   int64  // offset of the next byte, in a file that has offsets
 	size int64  // of the file, as far as was seen; one that is less now was truncated
@@ -209,8 +209,8 @@ func (t *tail) followDevice() error {
 		n, readErr := 0, error(nil)
 		err := raw.Read(func(fd uintptr) bool {
 			n, readErr = unix.Read(int(fd), t.b.Payload()[:wire.ChunkSize])
-			// An end of file may be the present end of something under /proc
-			// that tells when there is more.
+			// An end of file may be the present end of a file under /proc
+			// that can be polled for more.
 			return n > 0 || readErr != nil && readErr != unix.EAGAIN && readErr != unix.EINTR
 		})
 		switch {

@@ -38,7 +38,8 @@ func (r *rtnetlink) do(kind, flags uint16, body []byte) error {
 	m = binary.NativeEndian.AppendUint32(m, r.seq)
 	m = binary.NativeEndian.AppendUint32(m, 0)
 	m = append(m, body...)
-	if err := sys.Retry(func() error { return unix.Sendto(r.fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) }); err != nil {
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := sys.Retry(func() error { return unix.Sendto(r.fd, m, 0, kernel) }); err != nil {
 		return err
 	}
 	buf := make([]byte, 8192)

@@ -82,7 +82,7 @@ type found struct {
 }
 
 // awaitInterfaces finds the interfaces of all paths, waiting for those that the
-// kernel has not made yet.
+// kernel has not created yet.
 func (n *Network) awaitInterfaces(ctx context.Context, wanted []wire.Interface) (map[string]found, error) {
 	all, missing, err := interfaces(n.sys, wanted)
 	if err != nil || missing == "" {
@@ -212,8 +212,8 @@ func (n *Network) setInterface(link *rtnetlink, want *wire.Interface, is found) 
 	return n.addRoutes(link, want, is.index)
 }
 
-// setNames names interfaces, also those that have their name already: udev leaves
-// alone what somebody has named.
+// setNames names interfaces, also those that have their name already: udev does not
+// rename an interface that was named.
 func (n *Network) setNames(link *rtnetlink, wanted []wire.Interface, all map[string]found) error {
 	var todo []*wire.Interface
 	for i := range wanted {
@@ -248,8 +248,8 @@ func hexMAC(mac []byte) string {
 	return strings.Join(parts, ":")
 }
 
-// openAt opens a file of a pseudo file system: below a descriptor of its root, or
-// at its usual place where there is none.
+// openAt opens a file of a pseudo file system below a descriptor of its root, or at
+// its usual place for a root of 0.
 func openAt(root int, place, name string, flags int) (*os.File, error) {
 	at, full := root, name
 	if root == 0 {

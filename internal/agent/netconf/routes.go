@@ -103,7 +103,10 @@ func routeBody(index int, r route) []byte {
 	if r.to.Addr().Is4() {
 		family = unix.AF_INET
 	}
-	b := []byte{family, byte(r.to.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}
+	b := []byte{
+		family, byte(r.to.Bits()), 0, 0,
+		unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0,
+	}
 	b = attribute(b, unix.RTA_DST, r.to.Addr().AsSlice())
 	b = attribute(b, unix.RTA_GATEWAY, r.via.AsSlice())
 	b = attribute(b, unix.RTA_OIF, nativeUint32(uint32(index)))
@@ -114,11 +117,13 @@ func (r *rtnetlink) addRoute(index int, to route) error {
 	return r.do(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, routeBody(index, to))
 }
 
-// removeRoute removes a route; that it is gone already is no error.
+// removeRoute removes a route. It succeeds if the route is gone already.
 func (r *rtnetlink) removeRoute(index int, to route) error {
 	err := r.do(unix.RTM_DELROUTE, 0, routeBody(index, to))
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil
+	for _, gone := range []error{unix.ESRCH, unix.ENODEV, unix.EAFNOSUPPORT, unix.EOPNOTSUPP} {
+		if errors.Is(err, gone) {
+			return nil
+		}
 	}
 	return err
 }

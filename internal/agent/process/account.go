@@ -28,6 +28,14 @@ func (a *account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.uid, Gid: a.gid, Groups: a.groups}
 }
 
+// runUser returns the account that a command runs as, nil for the agent's own.
+func runUser(r *wire.Run) (*account, error) {
+	if r.User == "" {
+		return nil, nil
+	}
+	return lookUpAccount(r.User)
+}
+
 // lookUpAccount finds a user by name or number. A number without an entry is
 // an account too, with a group of the same number.
 func lookUpAccount(user string) (*account, error) {

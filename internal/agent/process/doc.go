@@ -3,6 +3,6 @@
 // and signals (table.go, ops.go). It decides what a command's environment, user
 // and program are, and keeps outputs for later readers (spool.go).
 //
-// It does not know the executors: who starts a program in an executor hands a
+// It does not know the executors: to start a program in one, the caller hands a
 // Launch to Table.Start. Start with start.go, which every program goes through.
 package process

@@ -11,14 +11,14 @@ import (
 	"provium/internal/wire"
 )
 
-// feeder writes a process's standard input: pieces in the order they were
-// given, then its end. It is safe for concurrent use.
+// feeder writes a process's standard input: pieces in the order of the calls, then
+// its end. It is safe for concurrent use.
 type feeder struct {
 	f    *os.File // non-blocking
 	turn chan struct{}
 
 	mu     sync.Mutex
-	closed bool // no more is taken
+	closed bool // nothing more is accepted
 	gone   bool // the process has ended
 	queued int  // writers in line or at work
 }
@@ -30,7 +30,7 @@ func newFeeder(f *os.File, initial []byte) *feeder {
 		s.turn <- struct{}{}
 		s.queued++
 		go func() {
-			_, _ = f.Write(initial) // nobody is left to tell
+			_, _ = f.Write(initial) // no operation waits for it
 			s.leave()
 		}()
 	}
@@ -42,7 +42,7 @@ var (
 	errStdinGone   = wire.ErrnoText(uint32(unix.EPIPE), "the process has exited or closed its standard input")
 )
 
-// write returns when all of p is written, or nobody reads any more.
+// write returns when all of p is written, or the process does not read any more.
 func (s *feeder) write(ctx context.Context, p []byte) (int, error) {
 	s.mu.Lock()
 	switch {

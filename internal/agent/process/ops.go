@@ -12,7 +12,8 @@ import (
 	"provium/internal/wire"
 )
 
-// Wait waits for the end and gives what the process printed.
+// Wait waits for the end of a process, and returns how it ended and what it
+// printed.
 func (t *Table) Wait(o *session.Op, r *wire.ProcWait) (wire.Value, error) {
 	p, err := t.get(r.Handle)
 	if err != nil {
@@ -46,7 +47,7 @@ func (t *Table) Wait(o *session.Op, r *wire.ProcWait) (wire.Value, error) {
 // sendKept streams what stays of an output, except for a small end, which it
 // returns.
 func (s *spool) sendKept(o *session.Op, stream uint16) ([]byte, error) {
-	r := spoolReader{s: s} // not registered: what stays needs nobody to hold it
+	r := spoolReader{s: s} // not registered: what stays is not freed
 	b := o.Buffer()
 	defer o.Release(b)
 	for {

@@ -30,9 +30,9 @@ const (
 	widePipe = 512 << 10
 )
 
-// open makes the pipe. The command gets s.writer, which stays open here as well
-// until the command has ended: else its exit would wake the agent for the end of
-// each output, in the middle of it, and then for its own.
+// open creates the pipe. The command gets s.writer, which stays open here as well
+// until the command has ended. Otherwise its exit would wake the agent for the end
+// of each output, and then once more for its own.
 func (s *output) open(o *session.Op, stream uint16) error {
 	var p [2]int
 	if err := sys.Pipe(&p); err != nil {
@@ -55,9 +55,9 @@ func (s *output) close() {
 	}
 	s.closeWriter()
 	if s.fd >= 0 {
-		// Somebody still has the other end open, a background child as a
-		// rule. It must neither block nor die of SIGPIPE on account of an
-		// output that nobody wants any more.
+		// The other end is still open elsewhere, as a rule in a background
+		// child. That must neither block nor die of SIGPIPE because its output
+		// is no longer wanted.
 		discard(s.fd)
 		s.fd = -1
 	}
@@ -85,7 +85,7 @@ func discard(fd int) {
 	}()
 }
 
-// take reads once; up to limit bytes if that is not negative. It says how many
+// take reads once, up to limit bytes if that is not negative. It returns how many
 // came, 0 at the end of the output.
 func (s *output) take(limit int) (int, error) {
 	if s.b == nil {
@@ -105,8 +105,8 @@ func (s *output) take(limit int) (int, error) {
 		return 0, nil
 	}
 	if k >= widenAt && !s.wide {
-		// A command with much to say gets a wider pipe: fewer switches between
-		// it and the agent. Without the permission it stays as it is.
+		// A command that prints much gets a wider pipe: fewer switches between it
+		// and the agent. Without the permission it stays as it is.
 		s.wide = true
 		_, _ = sys.Call(unix.SYS_FCNTL, uintptr(s.fd), unix.F_SETPIPE_SZ, widePipe)
 	}
@@ -191,8 +191,8 @@ func (t *Table) collect(pidfd int, out, err2 *output) (err error) {
 	}
 }
 
-// drain takes what is in the pipe now. More may be added meanwhile by somebody
-// who outlives the command; that is not waited for.
+// drain takes what is in the pipe now. It does not wait for what a process that
+// outlives the command adds meanwhile.
 func (s *output) drain() error {
 	s.closeWriter()
 	if s.fd < 0 {
@@ -209,8 +209,7 @@ func (s *output) drain() error {
 		}
 		left -= k
 	}
-	// Without POLLIN asked for only a hang-up is reported: nobody holds the
-	// other end any more.
+	// Without POLLIN only a hang-up is reported: the other end is closed.
 	fd := []unix.PollFd{{Fd: int32(s.fd)}}
 	if n, err := sys.PollNow(fd); err == nil && n == 1 {
 		sys.CloseNow(s.fd)

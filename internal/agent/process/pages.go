@@ -6,20 +6,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pageChunk is how much memory pages takes and gives back at once, in bytes.
+// pageChunk is how much memory pages maps and unmaps at once, in bytes.
 const pageChunk = 2 << 20
 
-// pages is memory of the process's own, outside of Go's heap, that is addressed
-// by offsets from 0 on and may have holes. Its zero value is empty.
+// pages is memory outside of Go's heap, addressed by offsets from 0. It may have
+// holes. Its zero value is empty.
 type pages struct{ chunks map[int64]unsafe.Pointer }
 
-// at gives the memory from an offset on, up to the end of its chunk.
+// at returns the memory from an offset to the end of its chunk, which it maps if
+// need be.
 func (m *pages) at(offset int64) ([]byte, error) {
 	i := offset / pageChunk
 	p := m.chunks[i]
 	if p == nil {
 		var err error
-		if p, err = unix.MmapPtr(-1, 0, nil, pageChunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+		const readWrite, private = unix.PROT_READ | unix.PROT_WRITE, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
+		p, err = unix.MmapPtr(-1, 0, nil, pageChunk, readWrite, private)
+		if err != nil {
 			return nil, err
 		}
 		if m.chunks == nil {
@@ -30,7 +33,7 @@ func (m *pages) at(offset int64) ([]byte, error) {
 	return unsafe.Slice((*byte)(p), pageChunk)[offset%pageChunk:], nil
 }
 
-// free gives back the chunks that lie between two offsets.
+// free unmaps the chunks that lie between two offsets.
 func (m *pages) free(from, to int64) {
 	for i := (from + pageChunk - 1) / pageChunk; i < to/pageChunk; i++ {
 		if p := m.chunks[i]; p != nil {
@@ -40,7 +43,7 @@ func (m *pages) free(from, to int64) {
 	}
 }
 
-// close gives all back.
+// close unmaps everything.
 func (m *pages) close() {
 	for _, p := range m.chunks {
 		_ = unix.MunmapPtr(p, pageChunk)

@@ -63,10 +63,12 @@ func TestProcess(t *testing.T) {
 			t.Errorf("%d bytes, %q, %d", len(r.Stdout), r.Stderr, r.ExitCode)
 		}
 		var failed *guest.OpError
-		if _, err := c.WriteProcess(ctx, h, []byte("x")); !errors.As(err, &failed) || !strings.Contains(failed.Text, "exited") {
+		if _, err := c.WriteProcess(ctx, h, []byte("x")); !errors.As(err, &failed) ||
+			!strings.Contains(failed.Text, "exited") {
 			t.Error(err)
 		}
-		if err := c.SignalProcess(ctx, h, 15); !errors.As(err, &failed) || !strings.Contains(failed.Text, "has exited") {
+		if err := c.SignalProcess(ctx, h, 15); !errors.As(err, &failed) ||
+			!strings.Contains(failed.Text, "has exited") {
 			t.Error(err)
 		}
 		if p, err := c.ProcessStatus(ctx, h); !p.Ended || p.Status != guest.Exited || err != nil {
@@ -168,7 +170,8 @@ func TestOutputBounds(t *testing.T) {
 		t.Errorf("%d bytes, truncated %v", len(r.Stdout), r.Truncated)
 	}
 	got = agenttest.ReadAll(t, out)
-	if len(got) >= 200<<20 || !bytes.Contains(got, []byte("bytes of output lost")) || !bytes.HasSuffix(got, []byte("end\n")) {
+	if len(got) >= 200<<20 || !bytes.Contains(got, []byte("bytes of output lost")) ||
+		!bytes.HasSuffix(got, []byte("end\n")) {
 		t.Errorf("%d bytes", len(got))
 	}
 }

@@ -15,12 +15,9 @@ import (
 
 // Run starts a command, takes its outputs and returns once it has ended.
 func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body) (wire.Value, error) {
-	var user *account
-	if r.User != "" {
-		var err error
-		if user, err = lookUpAccount(r.User); err != nil {
-			return nil, err
-		}
+	user, err := runUser(r)
+	if err != nil {
+		return nil, err
 	}
 	env := environment(r, user)
 	path, argv, err := program(r, env)
@@ -55,11 +52,7 @@ func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body) (wire.Value,
 
 	var feeder sync.WaitGroup
 	if in != nil {
-		feeder.Add(1)
-		go func() {
-			defer feeder.Done()
-			feed(in, body)
-		}()
+		feeder.Go(func() { feed(in, body) })
 	}
 	if r.TimeoutNS > 0 {
 		t := time.AfterFunc(time.Duration(min(r.TimeoutNS, 1<<62)), func() { c.Kill(true) })
@@ -74,8 +67,8 @@ func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body) (wire.Value,
 	}
 	ws, err := c.Wait()
 	if in != nil {
-		// Nobody reads what is left, unless a child has it open: then its
-		// standard input ends here.
+		// What is left is not read, unless a child has it open: then its standard
+		// input ends here.
 		in.Close()
 		feeder.Wait()
 	}
@@ -133,7 +126,7 @@ func (t *Table) stdin(r *wire.Run, body *session.Body) (ours *os.File, child int
 	return os.NewFile(uintptr(p[1]), "stdin"), p[0], nil
 }
 
-// feed writes standard input until its end, or until nobody reads it.
+// feed writes standard input until its end, or until it is not read any more.
 func feed(w *os.File, body *session.Body) {
 	defer w.Close()
 	for {

@@ -35,7 +35,8 @@ type slots struct {
 // maxKnown bounds slots.known.
 const maxKnown = 64
 
-// newSlots gets the descriptor of the mount table, 0 for none.
+// newSlots returns slots that learn of mounts from a descriptor of the mount
+// table, 0 for none.
 func newSlots(mounts int) slots {
 	s := slots{single: runtime.GOMAXPROCS(0) == 1, root: "/", mounts: mounts}
 	if s.single && (mounts <= 0 || !s.rootInMemory()) {
@@ -58,7 +59,7 @@ func (s *slots) reserve(program, dir string) {
 	}
 }
 
-// atOnce tells that a program loads, or that a directory is entered, without
+// atOnce reports whether a program loads, or a directory is entered, without
 // waiting for anything. What look found out holds until something is mounted.
 func (s *slots) atOnce(path string, look func(path string) bool) bool {
 	fd := []unix.PollFd{{Fd: int32(s.mounts), Events: unix.POLLPRI}}
@@ -76,15 +77,15 @@ func (s *slots) atOnce(path string, look func(path string) bool) bool {
 	return at
 }
 
-// onlyMemory tells that a path is on a file system in memory. On one that
+// onlyMemory reports whether a path is on a file system in memory. On one that
 // answers late this waits, without holding the slot.
 func onlyMemory(path string) bool {
 	var fs unix.Statfs_t
 	return unix.Statfs(path, &fs) == nil && sys.InMemory(&fs)
 }
 
-// isInMemory tells that a program is in memory and no script, whose interpreter
-// might be elsewhere. It looks without holding the slot, too.
+// isInMemory reports whether a program is in memory, and is not a script, whose
+// interpreter might be elsewhere. It looks without holding the slot, too.
 func (s *slots) isInMemory(program string) bool {
 	path, err := filepath.EvalSymlinks(program)
 	if err != nil {
@@ -102,5 +103,6 @@ func (s *slots) isInMemory(program string) bool {
 	var fs unix.Statfs_t
 	magic := make([]byte, 4)
 	_, err = io.ReadFull(f, magic)
-	return err == nil && string(magic) == "\x7fELF" && unix.Fstatfs(int(f.Fd()), &fs) == nil && sys.InMemory(&fs) && s.rootInMemory()
+	return err == nil && string(magic) == "\x7fELF" &&
+		unix.Fstatfs(int(f.Fd()), &fs) == nil && sys.InMemory(&fs) && s.rootInMemory()
 }

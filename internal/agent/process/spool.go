@@ -14,11 +14,12 @@ const (
 	spoolAhead = 64 << 20
 )
 
-// spool keeps one output of a process. The first wire.MaxOutput bytes stay for
-// whoever waits for the process; what is behind them is kept for open readers
-// only, as far as spoolAhead before the slowest. With readers and nobody who
-// waits for the process, the writer is stopped there; else bytes are lost, and
-// a mark in the reader's stream says how many. It is safe for concurrent use.
+// spool keeps one output of a process. The first wire.MaxOutput bytes stay for the
+// operations that wait for the process. Those behind them are kept for open
+// readers only, as far as spoolAhead before the slowest. There the writer is held
+// up while there are readers and no operation waits for the process. Otherwise
+// bytes are lost, and a mark in the reader's stream says how many. A spool is safe
+// for concurrent use.
 type spool struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change
@@ -30,7 +31,7 @@ type spool struct {
 	done    bool          // nothing follows
 	closed  bool
 	readers []*spoolReader
-	waiting int // who must not be held up by readers
+	waiting int // operations that must not be held up by readers
 }
 
 // spoolReader is a position in a spool. It belongs to one goroutine.
@@ -41,7 +42,7 @@ type spoolReader struct {
 
 func newSpool() *spool { return &spool{changed: make(chan struct{})} }
 
-// wake tells everybody of a change. Held: s.mu.
+// wake announces a change. The caller must hold s.mu.
 func (s *spool) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -51,7 +52,8 @@ func (s *spool) wake() {
 func (s *spool) room() {
 	for {
 		s.mu.Lock()
-		full := !s.ended && !s.closed && s.waiting == 0 && len(s.readers) > 0 && s.size-s.slowest() >= spoolAhead
+		full := !s.ended && !s.closed && s.waiting == 0 &&
+			len(s.readers) > 0 && s.size-s.slowest() >= spoolAhead
 		changed := s.changed
 		s.mu.Unlock()
 		if !full {
@@ -61,8 +63,8 @@ func (s *spool) room() {
 	}
 }
 
-// slowest is the position of the reader that is furthest behind, of those that
-// are there. Held: s.mu.
+// slowest returns the position of the reader that is furthest behind, or the end
+// of the output. The caller must hold s.mu.
 func (s *spool) slowest() int64 {
 	pos := s.size
 	for _, r := range s.readers {
@@ -71,13 +73,13 @@ func (s *spool) slowest() int64 {
 	return pos
 }
 
-// keeps tells whether what comes next is kept. Held: s.mu.
+// keeps reports whether what comes next is kept. The caller must hold s.mu.
 func (s *spool) keeps() bool {
 	return !s.closed && (len(s.readers) > 0 || s.size < wire.MaxOutput && s.from <= s.kept)
 }
 
-// space gives memory for what comes next, for one who alone adds: the spool's own,
-// so that nothing is copied, or spare where nothing is kept.
+// space returns memory for what comes next: the spool's own, so that nothing is
+// copied, or spare where nothing is kept. One goroutine may add at a time.
 func (s *spool) space(spare []byte) (p []byte, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +91,7 @@ func (s *spool) space(spare []byte) (p []byte, own bool) {
 	return spare, false
 }
 
-// add says how many bytes were put into space. Those in spare are lost.
+// add adds the n bytes that were put into space. Those in spare are lost.
 func (s *spool) add(n int, own bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +109,7 @@ func (s *spool) add(n int, own bool) {
 	s.wake()
 }
 
-// trim gives back what no reader needs any more. Held: s.mu.
+// trim frees what no reader needs any more. The caller must hold s.mu.
 func (s *spool) trim() {
 	if s.size <= wire.MaxOutput {
 		return
@@ -136,7 +138,7 @@ func (s *spool) finish() {
 	s.mu.Unlock()
 }
 
-// wait has the spool not be held up by readers until the returned function is
+// wait keeps readers from holding the spool up until the returned function is
 // called.
 func (s *spool) wait() (stop func()) {
 	s.mu.Lock()
@@ -159,7 +161,8 @@ func (s *spool) close() {
 	s.mu.Unlock()
 }
 
-// free is close's second half. Held: s.mu.
+// free frees the bytes of a closed spool without readers. The caller must hold
+// s.mu.
 func (s *spool) free() {
 	if s.closed && len(s.readers) == 0 {
 		s.memory.close()
@@ -167,7 +170,7 @@ func (s *spool) free() {
 	}
 }
 
-// open gives a reader at the first byte.
+// open returns a reader at the first byte.
 func (s *spool) open() *spoolReader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,7 +211,7 @@ func (r *spoolReader) read(ctx context.Context, p []byte) (int, error) {
 	}
 }
 
-// readAt takes what is there. Held: s.mu.
+// readAt copies what is there into p. The caller must hold s.mu.
 func (s *spool) readAt(r *spoolReader, p []byte) (int, error) {
 	end := s.size
 	if r.pos < s.kept {
@@ -231,7 +234,7 @@ func (s *spool) readAt(r *spoolReader, p []byte) (int, error) {
 	return n, nil
 }
 
-// truncated tells whether bytes are missing from what stays.
+// truncated reports whether bytes are missing from what stays.
 func (s *spool) truncated() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 )
 
 // maxStdin bounds the initial bytes of a process's standard input, which are
-// held here until it reads them.
+// kept here until the process reads them.
 const maxStdin = 64 << 20
 
 // closeGrace is how long a process that is closed has after SIGTERM.
@@ -79,16 +79,16 @@ func (t *Table) remove(id uint64) {
 
 // Start starts a command that outlives the operation. worker returns how the
 // executor that the request names starts programs.
-func (t *Table) Start(r *wire.ProcStart, body *session.Body, worker func(id uint64) (Launch, error)) (wire.Value, error) {
+func (t *Table) Start(
+	r *wire.ProcStart, body *session.Body, worker func(id uint64) (Launch, error),
+) (wire.Value, error) {
 	initial, err := body.All(maxStdin)
 	if err != nil {
 		return nil, err
 	}
-	var user *account
-	if r.User != "" {
-		if user, err = lookUpAccount(r.User); err != nil {
-			return nil, err
-		}
+	user, err := runUser(&r.Run)
+	if err != nil {
+		return nil, err
 	}
 	env := environment(&r.Run, user)
 	start, dir := t.starter.launch(user), cwd(&r.Run)
@@ -96,7 +96,8 @@ func (t *Table) Start(r *wire.ProcStart, body *session.Body, worker func(id uint
 	var argv []string
 	if r.Worker != 0 {
 		if r.User != "" {
-			return nil, &wire.Error{Text: "a worker's commands run with its own credentials: change those, `user` is not possible"}
+			const text = "a worker's commands run with its own credentials: change those, `user` is not possible"
+			return nil, &wire.Error{Text: text}
 		}
 		if start, err = worker(r.Worker); err != nil {
 			return nil, err
@@ -178,8 +179,8 @@ func (p *process) follow(outputs [2]*os.File) {
 	close(p.ended)
 }
 
-// collect takes an output until its end or, once the process has ended, what
-// is in the pipe then. Who still has the other end open writes into the void.
+// collect takes an output until its end or, once the process has ended, what is
+// in the pipe then. What others write to it later is dropped.
 func (s *spool) collect(f *os.File) {
 	defer s.finish()
 	raw, err := f.SyscallConn()
@@ -204,7 +205,9 @@ func (s *spool) collect(f *os.File) {
 		if n >= widenAt && !wide {
 			// As for the outputs of run.
 			wide = true
-			_ = raw.Control(func(fd uintptr) { _, _ = sys.Call(unix.SYS_FCNTL, fd, unix.F_SETPIPE_SZ, widePipe) })
+			_ = raw.Control(func(fd uintptr) {
+				_, _ = sys.Call(unix.SYS_FCNTL, fd, unix.F_SETPIPE_SZ, widePipe)
+			})
 		}
 		switch {
 		case err == nil && failed == nil && n > 0:
@@ -230,7 +233,7 @@ func (s *spool) collect(f *os.File) {
 	}
 }
 
-// drain takes what a pipe holds now and tells whether that was its end.
+// drain takes what a pipe holds now, and reports whether that was its end.
 func (s *spool) drain(f *os.File, spare []byte) (end bool) {
 	raw, err := f.SyscallConn()
 	if err != nil {

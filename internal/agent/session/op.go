@@ -120,7 +120,7 @@ func (o *Op) Expect(n uint64) {
 
 // Finish ends the operation and sends its result.
 func (o *Op) Finish(result *wire.Result) {
-	// From here on frames for this op find nobody; the id is never used again.
+	// From here on frames for this op are dropped; the id is never used again.
 	o.session.forget(o.id)
 	o.cancel()
 	o.drop()
@@ -138,7 +138,7 @@ func (o *Op) Finish(result *wire.Result) {
 	o.session.send(b)
 }
 
-// drop frees chunks nobody will read.
+// drop frees the chunks that were not read.
 func (o *Op) drop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

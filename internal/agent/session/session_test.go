@@ -27,7 +27,8 @@ func TestLateAgent(t *testing.T) {
 	var c *guest.Client
 	go func() {
 		var err error
-		c, err = guest.Connect(t.Context(), host, guest.Config{After: func(time.Duration) <-chan time.Time { return ticks }})
+		c, err = guest.Connect(t.Context(), host,
+			guest.Config{After: func(time.Duration) <-chan time.Time { return ticks }})
 		connected <- err
 	}()
 	// The first copy, and the beginning of the next, are in the socket.
@@ -67,7 +68,8 @@ func TestNextSessionAmidFrames(t *testing.T) {
 	}
 	ticks := make(chan time.Time, 1)
 	ticks <- time.Time{}
-	c, err := guest.Connect(t.Context(), host, guest.Config{After: func(time.Duration) <-chan time.Time { return ticks }})
+	c, err := guest.Connect(t.Context(), host,
+		guest.Config{After: func(time.Duration) <-chan time.Time { return ticks }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +88,8 @@ func TestVersionMismatch(t *testing.T) {
 		a := agent.New(agent.Config{})
 		served := make(chan error, 1)
 		go func() { served <- a.Serve(far) }()
-		hello := wire.AppendFrame(wire.AppendPreamble(nil, wire.Nonce{1}), wire.Header{Type: wire.FrameHello}, wire.Hello{ProtocolVersion: 99}.Append(nil))
+		hello := wire.AppendFrame(wire.AppendPreamble(nil, wire.Nonce{1}), wire.Header{Type: wire.FrameHello},
+			wire.Hello{ProtocolVersion: 99}.Append(nil))
 		if _, err := host.Write(hello); err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +117,8 @@ func TestVersionMismatch(t *testing.T) {
 			return wire.AppendFrame(wire.AppendPreamble(nil, n), wire.Header{Type: wire.FrameHelloErr},
 				wire.HelloErr{ProtocolVersion: 7, Text: "x"}.Append(nil))
 		})
-		if !errors.Is(err, guest.ErrVersion) || !strings.Contains(err.Error(), "host speaks version 1, agent speaks version 7") {
+		if !errors.Is(err, guest.ErrVersion) ||
+			!strings.Contains(err.Error(), "host speaks version 1, agent speaks version 7") {
 			t.Error(err)
 		}
 	})

@@ -119,7 +119,8 @@ func WaitNow(pid int, ws *unix.WaitStatus) error {
 
 // epollControl adds a descriptor to an epoll instance, changes it or removes it.
 func epollControl(epfd, how, fd int, e *unix.EpollEvent) error {
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(how), uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(how), uintptr(fd),
+		uintptr(unsafe.Pointer(e)), 0, 0)
 	if errno != 0 {
 		return errno
 	}

@@ -94,7 +94,8 @@ func TestEveryPointIsPermitted(t *testing.T) {
 			if err := check(log, &pt.State); err != nil {
 				t.Fatalf("seed %d point %d (%s): %v", seed, n, Describe(log, &pt), err)
 			}
-			if pt.How == Torn && !slices.ContainsFunc(pt.Keep, func(k Piece) bool { return k.Count < log[k.Op].Count }) {
+			if pt.How == Torn && !slices.ContainsFunc(pt.Keep,
+				func(k Piece) bool { return k.Count < log[k.Op].Count }) {
 				t.Fatalf("seed %d point %d is not torn: %s", seed, n, Describe(log, &pt))
 			}
 			for _, k := range pt.Keep {
@@ -204,16 +205,28 @@ func TestKnownBugs(t *testing.T) {
 		bad       func(c content, marks int) bool
 		found     bool
 	}{
-		{"rename without fsync", "w8 w1 f", Options{Reorder: true}, func(c content, _ int) bool { return c[name] >= 0 && c[data] < 0 }, true},
-		{"in order it is not seen", "w8 w1 f", Options{}, func(c content, _ int) bool { return c[name] >= 0 && c[data] < 0 }, false},
-		{"fsync, then rename", "w8 f w1 f", Options{Reorder: true, Torn: true}, func(c content, _ int) bool { return c[name] >= 0 && c[data] < 0 }, false},
-		{"FUA instead of a flush before", "w8 W1", Options{Reorder: true}, func(c content, _ int) bool { return c[name] >= 0 && c[data] < 0 }, true},
-		{"a promise without a flush", "w8 m:done", Options{}, func(c content, marks int) bool { return marks > 0 && c[data] < 0 }, true},
-		{"a promise with one", "w8 f m:done w9", Options{Reorder: true, Torn: true}, func(c content, marks int) bool { return marks > 0 && c[data] < 0 }, false},
-		{"a record without checksum", "w8+4 f", Options{Torn: true}, func(c content, _ int) bool { return (c[8] < 0) != (c[11] < 0) }, true},
-		{"commit overtakes its journal among many", "w3 w4 w5 w6 w7 w8 w9 w2 f", Options{Reorder: true}, func(c content, _ int) bool { return c[commit] >= 0 && c[5] < 0 }, true},
-		{"no unit is torn", "w8+4 f", Options{Torn: true, Reorder: true, Unit: 8}, func(c content, _ int) bool { return (c[8] < 0) != (c[11] < 0) }, false},
-		{"FUA is torn while it is under way", "W8+4", Options{Torn: true}, func(c content, _ int) bool { return (c[8] < 0) != (c[11] < 0) }, true},
+		{"rename without fsync", "w8 w1 f", Options{Reorder: true},
+			func(c content, _ int) bool { return c[name] >= 0 && c[data] < 0 }, true},
+		{"in order it is not seen", "w8 w1 f", Options{}, func(c content, _ int) bool {
+			return c[name] >= 0 &&
+				c[data] < 0
+		}, false},
+		{"fsync, then rename", "w8 f w1 f", Options{Reorder: true, Torn: true},
+			func(c content, _ int) bool { return c[name] >= 0 && c[data] < 0 }, false},
+		{"FUA instead of a flush before", "w8 W1", Options{Reorder: true},
+			func(c content, _ int) bool { return c[name] >= 0 && c[data] < 0 }, true},
+		{"a promise without a flush", "w8 m:done", Options{},
+			func(c content, marks int) bool { return marks > 0 && c[data] < 0 }, true},
+		{"a promise with one", "w8 f m:done w9", Options{Reorder: true, Torn: true},
+			func(c content, marks int) bool { return marks > 0 && c[data] < 0 }, false},
+		{"a record without checksum", "w8+4 f", Options{Torn: true},
+			func(c content, _ int) bool { return (c[8] < 0) != (c[11] < 0) }, true},
+		{"commit overtakes its journal among many", "w3 w4 w5 w6 w7 w8 w9 w2 f", Options{Reorder: true},
+			func(c content, _ int) bool { return c[commit] >= 0 && c[5] < 0 }, true},
+		{"no unit is torn", "w8+4 f", Options{Torn: true, Reorder: true, Unit: 8},
+			func(c content, _ int) bool { return (c[8] < 0) != (c[11] < 0) }, false},
+		{"FUA is torn while it is under way", "W8+4", Options{Torn: true},
+			func(c content, _ int) bool { return (c[8] < 0) != (c[11] < 0) }, true},
 	} {
 		found := false
 		for w := range listed(parse(t, c.log), c.o) {

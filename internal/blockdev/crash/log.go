@@ -15,7 +15,7 @@ import (
 	"slices"
 )
 
-// Kind is what an entry of a log is.
+// Kind is the kind of an entry of a log.
 type Kind uint8
 
 const (
@@ -60,7 +60,7 @@ func SettledBefore(log []Op, at int) int {
 	return 0
 }
 
-// settled tells whether a write is settled in s, given SettledBefore of s.
+// settled reports whether a write is settled in s, given SettledBefore of s.
 func (s *State) settled(log []Op, flush, op int) bool {
 	return op < flush || log[op].FUA && !(s.InFlight && op == s.At-1)
 }
@@ -140,7 +140,7 @@ func (x *Index) Find(sector int64, op int) int {
 	return i
 }
 
-// has tells whether a write reached the disk at a sector of it.
+// has reports whether a write reached the disk at a sector of it.
 func (v *View) has(op int, sector int64) bool {
 	if v.state.settled(v.x.log, v.flush, op) {
 		return true
@@ -213,7 +213,8 @@ func (v *View) Runs(first, count int64, visit func(first, count int64, op int) e
 			first = next
 		}
 		op, n := v.from(first, i), int64(0)
-		for first+n < end && i < len(keys) && int64(keys[i]>>opBits) == first+n && (n == 0 || v.from(first+n, i) == op) {
+		for first+n < end && i < len(keys) && int64(keys[i]>>opBits) == first+n &&
+			(n == 0 || v.from(first+n, i) == op) {
 			sector := first + n
 			for i < len(keys) && int64(keys[i]>>opBits) == sector {
 				i++

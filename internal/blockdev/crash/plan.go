@@ -131,7 +131,7 @@ func (s *stage) prefixes() int {
 	return s.fresh
 }
 
-// listsPrefix tells whether a mask of the first writes is among the prefixes.
+// listsPrefix reports whether a mask of the first writes is among the prefixes.
 func (s *stage) listsPrefix(mask int) bool {
 	n := 0
 	for ; mask > 0; mask >>= 1 {
@@ -244,7 +244,7 @@ func (p *Plan) Point(number int) Point {
 	return pt
 }
 
-// reorders tells whether a stage has drops, onlys and subsets.
+// reorders reports whether a stage has drops, onlys and subsets.
 func (s *stage) reorders(p *Plan) bool {
 	return p.o.Reorder && s.masks == nil && len(s.pending) > exhaustive
 }
@@ -361,7 +361,8 @@ func Describe(log []Op, pt *Point) string {
 	}
 	const shown = 8
 	if len(names) > shown {
-		names = append(append(names[:shown/2:shown/2], fmt.Sprintf("... %d more ...", len(names)-shown)), names[len(names)-shown/2:]...)
+		names = append(append(names[:shown/2:shown/2], fmt.Sprintf("... %d more ...", len(names)-shown)),
+			names[len(names)-shown/2:]...)
 	}
 	switch {
 	case pt.Pending == 0 && kept == 0:
@@ -371,7 +372,8 @@ func Describe(log []Op, pt *Point) string {
 	case pt.How == Drop:
 		fmt.Fprintf(&b, ": %d of %d un-flushed writes kept, all but #%d", kept, pt.Pending, dropped(log, pt)+1)
 	default:
-		fmt.Fprintf(&b, ": %d of %d un-flushed writes kept (%s): %s", kept, max(pt.Pending, kept), pt.How, strings.Join(names, ", "))
+		fmt.Fprintf(&b, ": %d of %d un-flushed writes kept (%s): %s", kept, max(pt.Pending, kept), pt.How,
+			strings.Join(names, ", "))
 	}
 	return b.String()
 }

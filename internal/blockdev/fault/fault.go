@@ -95,9 +95,10 @@ func (e *RangeError) Error() string {
 
 // Policy makes requests fail or wait, beside the modes. Its zero value lets all pass.
 type Policy struct {
-	FailReads  bool          `json:"fail_reads,omitempty"`
-	FailWrites bool          `json:"fail_writes,omitempty"` // and flushes
-	FailAfter  int64         `json:"fail_after,omitempty"`  // so many requests pass, those after them fail; 0: no such limit
+	FailReads  bool `json:"fail_reads,omitempty"`
+	FailWrites bool `json:"fail_writes,omitempty"` // and flushes
+	// so many requests pass, those after them fail; 0: no such limit
+	FailAfter  int64         `json:"fail_after,omitempty"`
 	FailRanges []Range       `json:"fail_ranges,omitempty"` // reads and writes that touch one fail
 	Delay      time.Duration `json:"delay,omitempty"`       // each request is held so long first
 }

@@ -118,7 +118,8 @@ func TestState(t *testing.T) {
 	must(t, f.Inject(ModeSlow))
 	must(t, f.Inject(ModeReadEIO))
 	for range 3 {
-		_, err := f.AddRule(size, Rule{Op: Write, Sectors: Range{1, 2}, Delay: time.Millisecond, Probability: 0.25, Seed: 9})
+		_, err := f.AddRule(size, Rule{Op: Write, Sectors: Range{1, 2}, Delay: time.Millisecond, Probability: 0.25,
+			Seed: 9})
 		must(t, err)
 	}
 	must(t, f.RemoveRule(2))

@@ -45,20 +45,24 @@ func compare(t *testing.T, rules []*rule, requests []Range) {
 
 func TestRuleIndex(t *testing.T) {
 	const end = math.MaxInt64 / sectorSize // of the largest disk
-	requests := []Range{{0, 1}, {0, 9}, {0, 100}, {0, end}, {9, 1}, {9, 2}, {10, 1}, {10, 5}, {12, 3}, {14, 1}, {14, 2}, {15, 1}, {15, 5},
+	requests := []Range{{0, 1}, {0, 9}, {0, 100}, {0, end}, {9, 1}, {9, 2}, {10, 1}, {10, 5}, {12, 3}, {14, 1}, {14, 2},
+		{15, 1}, {15, 5},
 		{19, 1}, {20, 1}, {25, 50}, {99, 1}, {100, 1}, {end - 1, 1}, {end - 9, 9}}
 	for name, list := range map[string][]Rule{
-		"none":              nil,
-		"everywhere":        {{Op: Write}, {Op: Any}, {Op: Flush}},
-		"one sector":        {{Op: Read, Sectors: Range{10, 1}}},
-		"first sector":      {{Op: Any, Sectors: Range{0, 1}}},
-		"last sector":       {{Op: Any, Sectors: Range{end - 1, 1}}},
-		"whole disk":        {{Op: Any, Sectors: Range{0, end}}, {Op: Read, Sectors: Range{10, 5}}},
-		"the same":          {{Op: Read, Sectors: Range{10, 5}}, {Op: Read, Sectors: Range{10, 5}}, {Op: Write, Sectors: Range{10, 5}}},
-		"side by side":      {{Op: Any, Sectors: Range{10, 5}}, {Op: Any, Sectors: Range{15, 5}}},
-		"with a gap":        {{Op: Any, Sectors: Range{15, 1}}, {Op: Any, Sectors: Range{10, 1}}, {Op: Discard, Sectors: Range{99, 1}}},
-		"overlapping":       {{Op: Any, Sectors: Range{12, 5}}, {Op: Any, Sectors: Range{10, 5}}},
-		"one in the other":  {{Op: Any, Sectors: Range{0, 100}}, {Op: Any, Sectors: Range{10, 5}}, {Op: Any, Sectors: Range{12, 1}}},
+		"none":         nil,
+		"everywhere":   {{Op: Write}, {Op: Any}, {Op: Flush}},
+		"one sector":   {{Op: Read, Sectors: Range{10, 1}}},
+		"first sector": {{Op: Any, Sectors: Range{0, 1}}},
+		"last sector":  {{Op: Any, Sectors: Range{end - 1, 1}}},
+		"whole disk":   {{Op: Any, Sectors: Range{0, end}}, {Op: Read, Sectors: Range{10, 5}}},
+		"the same": {{Op: Read, Sectors: Range{10, 5}}, {Op: Read, Sectors: Range{10, 5}},
+			{Op: Write, Sectors: Range{10, 5}}},
+		"side by side": {{Op: Any, Sectors: Range{10, 5}}, {Op: Any, Sectors: Range{15, 5}}},
+		"with a gap": {{Op: Any, Sectors: Range{15, 1}}, {Op: Any, Sectors: Range{10, 1}},
+			{Op: Discard, Sectors: Range{99, 1}}},
+		"overlapping": {{Op: Any, Sectors: Range{12, 5}}, {Op: Any, Sectors: Range{10, 5}}},
+		"one in the other": {{Op: Any, Sectors: Range{0, 100}}, {Op: Any, Sectors: Range{10, 5}},
+			{Op: Any, Sectors: Range{12, 1}}},
 		"flushes and reads": {{Op: Flush}, {Op: Any, Sectors: Range{10, 5}}, {Op: Read}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,7 +106,8 @@ func FuzzRuleIndex(f *testing.F) {
 		requests := []Range{{0, 1 << 25}}
 		for ; len(p) >= 7 && len(rules) < MaxRules; p = p[7:] {
 			one := Rule{Op: ruleOps[int(p[0])%len(ruleOps)]}
-			sectors := Range{int64(binary.BigEndian.Uint32(p) & 0xffffff), int64(binary.BigEndian.Uint32(p[3:]) & 0xffffff)}
+			sectors := Range{int64(binary.BigEndian.Uint32(p) & 0xffffff),
+				int64(binary.BigEndian.Uint32(p[3:]) & 0xffffff)}
 			if sectors.Count > 0 {
 				requests = requests[:min(len(requests), 40)] // for speed
 				requests = append(requests, sectors, Range{sectors.First + sectors.Count, 1})

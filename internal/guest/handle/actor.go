@@ -6,6 +6,12 @@ import (
 	"provium/internal/guest"
 )
 
+// Caller is who makes operations in a guest: a VM or one of its workers.
+type Caller interface {
+	VM() VM
+	AsActor() *Actor
+}
+
 // Actor does the work of a test in a guest: it runs commands, uses files and makes
 // system calls. A VM's actor is the agent, with an executor of its own for system
 // calls; a worker is an actor with its own credentials, namespaces and descriptors. An

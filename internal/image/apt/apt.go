@@ -18,7 +18,8 @@ import (
 
 // metaPackages depend on the newest kernel of a distribution: Debian's cloud
 // kernel, Ubuntu's for virtual machines, and the general ones.
-var metaPackages = [...]string{"linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64", "linux-image-generic"}
+var metaPackages = [...]string{"linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64",
+	"linux-image-generic"}
 
 // kernelPackage matches the packages that hold a kernel and its modules.
 var kernelPackage = regexp.MustCompile(`^linux-(image|modules)-[0-9][A-Za-z0-9.+~_-]*$`)

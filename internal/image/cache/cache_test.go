@@ -45,7 +45,8 @@ func TestInstall(t *testing.T) {
 	}
 	must(t, c.InstallNamed("b", func(tmp string) (string, error) { return "three", write("123")(tmp) }))
 	list, err := c.List()
-	if err != nil || len(list) != 2 || list[0].Name != "one" || list[0].Size != 5 || list[1].Kind != "b" || list[1].Name != "three" {
+	if err != nil || len(list) != 2 || list[0].Name != "one" || list[0].Size != 5 || list[1].Kind != "b" ||
+		list[1].Name != "three" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	gone, err := c.Clean()
@@ -183,8 +184,9 @@ func TestContentDigest(t *testing.T) {
 	const mib = 1 << 20
 	base := digest(100*mib, map[int64]string{3*mib + 5: "some", 50 * mib: "more"})
 	for name, same := range map[string]string{
-		"zeroes for holes": digest(100*mib, map[int64]string{3*mib + 5: "some", 50 * mib: "more", 10 * mib: string(make([]byte, 2*mib))}),
-		"another length":   digest(51*mib+1, map[int64]string{3*mib + 5: "some", 50 * mib: "more"}),
+		"zeroes for holes": digest(100*mib, map[int64]string{3*mib + 5: "some", 50 * mib: "more",
+			10 * mib: string(make([]byte, 2*mib))}),
+		"another length": digest(51*mib+1, map[int64]string{3*mib + 5: "some", 50 * mib: "more"}),
 	} {
 		if same != base {
 			t.Errorf("%s: another digest", name)

@@ -71,7 +71,8 @@ func hashBlocks(ctx context.Context, f *os.File, h hash.Hash) error {
 }
 
 // digest returns a file's digest of a kind, from memory or computed by add.
-func (c *Cache) digest(ctx context.Context, path, kind string, add func(f *os.File, h hash.Hash) error) (string, error) {
+func (c *Cache) digest(ctx context.Context, path, kind string, add func(f *os.File, h hash.Hash) error) (string,
+	error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

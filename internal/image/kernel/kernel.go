@@ -73,7 +73,8 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, err
 	}
 	if n >= 20 && string(h[:4]) == elf.ELFMAG {
-		if elf.Class(h[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Machine(binary.LittleEndian.Uint16(h[18:])) != elf.EM_X86_64 {
+		if elf.Class(h[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Machine(
+			binary.LittleEndian.Uint16(h[18:])) != elf.EM_X86_64 {
 			return nil, fmt.Errorf("ELF file for another machine: %w", ErrFormat)
 		}
 		return &Header{Kind: ELF}, nil
@@ -105,7 +106,8 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 		out.payloadLen = int64(binary.LittleEndian.Uint32(h[offPayloadLength:]))
 	}
 	if out.payload+out.payloadLen > size {
-		return nil, fmt.Errorf("bzImage is cut short: %d bytes, and its payload ends at %d", size, out.payload+out.payloadLen)
+		return nil, fmt.Errorf("bzImage is cut short: %d bytes, and its payload ends at %d", size, out.payload+
+			out.payloadLen)
 	}
 	return out, nil
 }

@@ -138,7 +138,8 @@ func TestBadKernels(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
-		if err := h.Extract(new(bytes.Buffer), bytes.NewReader(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := h.Extract(new(bytes.Buffer), bytes.NewReader(c.data)); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}

@@ -213,10 +213,10 @@ func (t *Tree) walk() error {
 	})
 }
 
-// Builtin tells whether the module is part of the kernel itself.
+// Builtin reports whether the module is part of the kernel itself.
 func (t *Tree) Builtin(name string) bool { return t.builtin[Name(name)] }
 
-// Has tells whether the module is built in or a file of the tree.
+// Has reports whether the module is built in or a file of the tree.
 func (t *Tree) Has(name string) bool {
 	_, ok := t.files[Name(name)]
 	return ok || t.Builtin(name)

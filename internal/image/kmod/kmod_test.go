@@ -101,11 +101,13 @@ kernel/crc-x.ko:
 		}
 		early, err := tr.Closure([]string{"virtio-pci", "virtio_console"}, nil)
 		if got, want := names(early), []string{"virtio", "virtio_ring", "virtio_pci"}; err != nil ||
-			len(got) != 3 || got[2] != "virtio_pci" || !slices.Contains(got, "virtio") || slices.Index(got, "virtio") > slices.Index(got, "virtio_ring") {
+			len(got) != 3 || got[2] != "virtio_pci" || !slices.Contains(got, "virtio") ||
+			slices.Index(got, "virtio") > slices.Index(got, "virtio_ring") {
 			t.Errorf("early: %v, %v; want %v", got, err, want)
 		}
 		late, err := tr.Closure([]string{"virtio_net napi=0  x=1", "virtio_pci"}, early)
-		if got, want := names(late), []string{"crc_x", "virtio_net napi=0  x=1"}; err != nil || !slices.Equal(got, want) {
+		if got, want := names(late), []string{"crc_x", "virtio_net napi=0  x=1"}; err != nil ||
+			!slices.Equal(got, want) {
 			t.Errorf("late: %v, %v; want %v", got, err, want)
 		}
 		if !bytes.HasPrefix(late[1].Data, []byte("\x7fELF")) {
@@ -187,10 +189,12 @@ func FuzzModinfoRoundTrip(f *testing.F) {
 				return
 			}
 		}
-		if key, _, _ := strings.Cut(other, "="); strings.Contains(other, "\x00") || key == "depends" || key == "softdep" {
+		if key, _, _ := strings.Cut(other, "="); strings.Contains(other, "\x00") || key == "depends" ||
+			key == "softdep" {
 			return
 		}
-		info, err := modinfo(ko("depends="+first+","+second, other, "softdep=pre: "+second+" post: "+first+" pre: "+first))
+		info, err := modinfo(ko("depends="+first+","+second, other, "softdep=pre: "+second+" post: "+first+" pre: "+
+			first))
 		want := modInfo{depends: []string{Name(first), Name(second)}, softPre: []string{Name(second), Name(first)}}
 		if err != nil || !slices.Equal(info.depends, want.depends) || !slices.Equal(info.softPre, want.softPre) {
 			t.Errorf("got %+v, %v; want %+v", info, err, want)

@@ -17,7 +17,7 @@ import (
 var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_append", "rng_seed",
 	"initial_time", "agent_timeout", "files", "cold", "disks"}
 
-// bootOpts reads the optional table of boot opts at argument i; nil when there is none.
+// bootOpts reads the optional table of boot opts at argument i, or nil when it is absent.
 func bootOpts(x *env, a value.Args, i int) (*lab.BootOpts, error) {
 	o, err := a.Options(i, bootOptions...)
 	if err != nil || o.Table == nil {

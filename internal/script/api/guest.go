@@ -5,25 +5,26 @@ import (
 	"fmt"
 	"os"
 
-	"provium/internal/lab"
+	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
 
 // guestSide runs commands in a guest and works with its files: a VM, or a
-// worker with credentials and namespaces of its own.
+// worker, which has separate credentials and namespaces.
 type guestSide interface {
-	lab.Caller
-	Run(ctx context.Context, r lab.RunRequest) (*lab.RunResult, error)
-	RunAsync(ctx context.Context, r lab.RunRequest) (*lab.Process, error)
+	handle.Caller
+	Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error)
+	RunAsync(ctx context.Context, r guest.RunRequest) (*handle.Process, error)
 	ReadFile(ctx context.Context, path string) ([]byte, error)
 	WriteFile(ctx context.Context, path string, data []byte) error
-	PushFile(ctx context.Context, hostPath, guestPath string, perm lab.Perm) error
+	PushFile(ctx context.Context, hostPath, guestPath string, perm guest.Perm) error
 	PullFile(ctx context.Context, guestPath, hostPath string) error
-	Stat(ctx context.Context, path string, follow bool) (*lab.FileInfo, error)
-	ListDir(ctx context.Context, path string) ([]lab.DirEntry, error)
-	Mkdir(ctx context.Context, path string, parents bool, perm lab.Perm) error
+	Stat(ctx context.Context, path string, follow bool) (*guest.FileInfo, error)
+	ListDir(ctx context.Context, path string) ([]guest.DirEntry, error)
+	Mkdir(ctx context.Context, path string, parents bool, perm guest.Perm) error
 	Unlink(ctx context.Context, path string) error
 	Rename(ctx context.Context, from, to string) error
 }
@@ -61,7 +62,7 @@ func guestRun(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r *lab.RunResult
+	var r *guest.RunResult
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
 		r, err = by.Run(ctx, request)
 		return err
@@ -131,11 +132,11 @@ func guestPush(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 }
 
 // perm is a mode that may be absent.
-func perm(bits *uint32) lab.Perm {
+func perm(bits *uint32) guest.Perm {
 	if bits == nil {
-		return lab.Perm{}
+		return guest.Perm{}
 	}
-	return lab.Mode(*bits)
+	return guest.Mode(*bits)
 }
 
 func guestPull(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
@@ -170,7 +171,7 @@ func guestStat(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var info *lab.FileInfo
+	var info *guest.FileInfo
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
 		info, err = by.Stat(ctx, path, follow)
 		return err
@@ -181,7 +182,7 @@ func guestStat(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{statTable(x, info)}, nil
 }
 
-func statTable(x *env, info *lab.FileInfo) *lua.Table {
+func statTable(x *env, info *guest.FileInfo) *lua.Table {
 	t := x.State.NewTable()
 	value.MustSet(t, "size", info.Size)
 	value.MustSet(t, "mtime", float64(info.MtimeNS)/1e9)
@@ -196,7 +197,7 @@ func guestListDir(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var entries []lab.DirEntry
+	var entries []guest.DirEntry
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
 		entries, err = by.ListDir(ctx, path)
 		return err
@@ -207,8 +208,8 @@ func guestListDir(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{entriesTable(x, entries)}, nil
 }
 
-func entriesTable(x *env, entries []lab.DirEntry) *lua.Table {
-	return value.Array(x.State, entries, func(e lab.DirEntry) lua.Value {
+func entriesTable(x *env, entries []guest.DirEntry) *lua.Table {
+	return value.Array(x.State, entries, func(e guest.DirEntry) lua.Value {
 		t := x.State.NewTable()
 		value.MustSet(t, "name", e.Name)
 		value.MustSet(t, "entry_type", fmt.Sprint(e.Type))
@@ -217,7 +218,7 @@ func entriesTable(x *env, entries []lab.DirEntry) *lua.Table {
 }
 
 // mkdirArgs reads path and {parents=, perm=}.
-func mkdirArgs(a value.Args) (path string, parents bool, mode lab.Perm, err error) {
+func mkdirArgs(a value.Args) (path string, parents bool, mode guest.Perm, err error) {
 	if path, err = a.Path(1, "path"); err != nil {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/netapi"
 	"provium/internal/script/value"
@@ -231,7 +232,7 @@ func member(x *env, a value.Args, v lua.Value) (lab.Member, error) {
 		if vm, ok := u.Object().(*lab.VM); ok {
 			return vm, nil
 		}
-		if b, ok := u.Object().(*lab.Bridge); ok {
+		if b, ok := u.Object().(*network.Bridge); ok {
 			return b, nil
 		}
 		if l, ok := labOf(u.Object()); ok {

@@ -27,7 +27,7 @@ type Session interface {
 	// FindFixture returns the source of a fixture.
 	FindFixture(name string) (fixture.Source, error)
 	// RestoreFixture calls restore with a valid entry of a fixture, which is built first
-	// where there is none. It is called without the baton.
+	// when the cache has no valid one. It is called without the baton.
 	RestoreFixture(ctx context.Context, source fixture.Source, kind fixture.Kind,
 		restore func(*fixture.Entry) error) error
 	// Claim makes the one claim of the file; zero is what was not given.

@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 
-	"provium/internal/lab"
+	"provium/internal/guest/handle"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
@@ -22,7 +22,7 @@ func openFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	mode := lab.FileMode{Perm: 0o644}
+	mode := handle.FileMode{Perm: 0o644}
 	for key, to := range map[string]*bool{"read": &mode.Read, "write": &mode.Write, "append": &mode.Append,
 		"create": &mode.Create, "truncate": &mode.Truncate, "exclusive": &mode.Exclusive} {
 		if *to, err = o.Bool(key, false); err != nil {
@@ -39,9 +39,9 @@ func openFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if bits != nil {
 		mode.Perm = *bits
 	}
-	var opened *lab.File
+	var opened *handle.File
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
-		opened, err = lab.OpenFile(ctx, by, path, mode)
+		opened, err = by.AsActor().OpenFile(ctx, path, mode)
 		return err
 	})
 	if err != nil {
@@ -51,25 +51,25 @@ func openFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{x.State.NewUserdata(x.Types.File, opened)}, nil
 }
 
-type fileMethod = binding.Method[*env, *lab.File]
+type fileMethod = binding.Method[*env, *handle.File]
 
 func newFileType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "file",
-		ToString: func(_ *lua.Call, obj any) string { return obj.(*lab.File).String() },
+		ToString: func(_ *lua.Call, obj any) string { return obj.(*handle.File).String() },
 		Methods: binding.MethodTable(x, "file", map[string]fileMethod{
 			"read":     fileRead,
 			"read_all": fileReadAll,
 			"write":    fileWrite,
 			"seek":     fileSeek,
-			"tell": func(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
+			"tell": func(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 				return seek(x, a, g, "tell", 0, 1)
 			},
-			"fd": func(_ *env, _ value.Args, g *lab.File) ([]lua.Value, error) { return []lua.Value{g.FD()}, nil },
-			"tail_stream": func(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
+			"fd": func(_ *env, _ value.Args, g *handle.File) ([]lua.Value, error) { return []lua.Value{g.FD()}, nil },
+			"tail_stream": func(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 				return x.OpenStream(a, g.VM(), g.TailStream)
 			},
-			"close": func(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
+			"close": func(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 				x.Disown(binding.FileResource, g)
 				return nil, x.Op(a, g.VM(), g.Close)
 			},
@@ -80,7 +80,7 @@ func newFileType(x *env) *lua.Type {
 // maxRead bounds what one read may ask for, in bytes.
 const maxRead = 1 << 30
 
-func fileRead(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
+func fileRead(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 	n, ok := value.ToInteger(a.Value(1))
 	if !ok {
 		return nil, a.TypeError(1, "n", "an integer")
@@ -91,11 +91,11 @@ func fileRead(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
 	return readFile(x, a, g, func(ctx context.Context) ([]byte, error) { return g.Read(ctx, int(n)) })
 }
 
-func fileReadAll(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
+func fileReadAll(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 	return readFile(x, a, g, g.ReadAll)
 }
 
-func readFile(x *env, a value.Args, g *lab.File, read func(context.Context) ([]byte, error)) ([]lua.Value, error) {
+func readFile(x *env, a value.Args, g *handle.File, read func(context.Context) ([]byte, error)) ([]lua.Value, error) {
 	var data []byte
 	err := x.Op(a, g.VM(), func(ctx context.Context) (err error) {
 		data, err = read(ctx)
@@ -104,7 +104,7 @@ func readFile(x *env, a value.Args, g *lab.File, read func(context.Context) ([]b
 	return value.Results(err, string(data))
 }
 
-func fileWrite(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
+func fileWrite(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 	data, err := a.Str(1, "data")
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func fileWrite(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
 	return value.Results(err, int64(n))
 }
 
-func fileSeek(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
+func fileSeek(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 	offset, ok := value.ToInteger(a.Value(1))
 	if !ok {
 		return nil, a.TypeError(1, "offset", "an integer")
@@ -136,7 +136,7 @@ func fileSeek(x *env, a value.Args, g *lab.File) ([]lua.Value, error) {
 	return seek(x, a, g, "seek", offset, whence)
 }
 
-func seek(x *env, a value.Args, g *lab.File, op string, offset int64, whence int) ([]lua.Value, error) {
+func seek(x *env, a value.Args, g *handle.File, op string, offset int64, whence int) ([]lua.Value, error) {
 	var at int64
 	err := x.Op(a, g.VM(), func(ctx context.Context) (err error) {
 		at, err = g.Seek(ctx, op, offset, whence)

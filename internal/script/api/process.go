@@ -6,18 +6,20 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/lab"
+	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
-type processMethod = binding.Method[*env, *lab.Process]
+type processMethod = binding.Method[*env, *handle.Process]
 
 func newProcessType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "process",
-		ToString: func(_ *lua.Call, obj any) string { return obj.(*lab.Process).String() },
+		ToString: func(_ *lua.Call, obj any) string { return obj.(*handle.Process).String() },
 		Methods: binding.MethodTable(x, "proc", map[string]processMethod{
 			"wait":          procWait,
 			"kill":          procKill,
@@ -27,13 +29,13 @@ func newProcessType(x *env) *lua.Type {
 			"stdin_write":   procStdinWrite,
 			"stdout_stream": procOutput(false),
 			"stderr_stream": procOutput(true),
-			"handle": func(_ *env, _ value.Args, p *lab.Process) ([]lua.Value, error) {
+			"handle": func(_ *env, _ value.Args, p *handle.Process) ([]lua.Value, error) {
 				return []lua.Value{int64(p.Handle())}, nil
 			},
-			"close_stdin": func(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+			"close_stdin": func(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 				return nil, x.Op(a, p.VM(), p.CloseStdin)
 			},
-			"close": func(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+			"close": func(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 				x.Disown(binding.ProcessResource, p)
 				return nil, x.Op(a, p.VM(), p.Close)
 			},
@@ -55,7 +57,7 @@ func startProcess(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var p *lab.Process
+	var p *handle.Process
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
 		p, err = by.RunAsync(ctx, request)
 		return err
@@ -67,7 +69,7 @@ func startProcess(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	return []lua.Value{x.State.NewUserdata(x.Types.Process, p)}, nil
 }
 
-func procWait(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+func procWait(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 	var limit time.Duration
 	if a.Value(1) != nil {
 		var err error
@@ -79,7 +81,7 @@ func procWait(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
 				"proc:status() tells how it is without waiting")
 		}
 	}
-	var r *lab.RunResult
+	var r *guest.RunResult
 	err := x.Op(a, p.VM(), func(ctx context.Context) (err error) {
 		r, err = p.Wait(ctx, limit)
 		return err
@@ -129,24 +131,24 @@ func signalArg(a value.Args, absent int) (int, error) {
 	return int(n), nil
 }
 
-func procKill(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+func procKill(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 	signal, err := signalArg(a, signals["term"])
 	return nil, sendSignal(x, a, p, signal, err)
 }
 
-func procSignal(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+func procSignal(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 	signal, err := signalArg(a, 0)
 	return nil, sendSignal(x, a, p, signal, err)
 }
 
-func sendSignal(x *env, a value.Args, p *lab.Process, signal int, err error) error {
+func sendSignal(x *env, a value.Args, p *handle.Process, signal int, err error) error {
 	if err != nil {
 		return err
 	}
 	return x.Op(a, p.VM(), func(ctx context.Context) error { return p.Signal(ctx, a.Func, signal) })
 }
 
-func processStatus(x *env, a value.Args, p *lab.Process) (status string, pid int, err error) {
+func processStatus(x *env, a value.Args, p *handle.Process) (status string, pid int, err error) {
 	err = x.Op(a, p.VM(), func(ctx context.Context) (err error) {
 		status, pid, err = p.Status(ctx, a.Func)
 		return err
@@ -154,17 +156,17 @@ func processStatus(x *env, a value.Args, p *lab.Process) (status string, pid int
 	return status, pid, err
 }
 
-func procStatus(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+func procStatus(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 	status, _, err := processStatus(x, a, p)
 	return value.Results(err, status)
 }
 
-func procPID(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+func procPID(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 	_, pid, err := processStatus(x, a, p)
 	return value.Results(err, int64(pid))
 }
 
-func procStdinWrite(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
+func procStdinWrite(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
 	data, err := a.Str(1, "data")
 	if err != nil {
 		return nil, err
@@ -178,8 +180,8 @@ func procStdinWrite(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
 }
 
 func procOutput(stderr bool) processMethod {
-	return func(x *env, a value.Args, p *lab.Process) ([]lua.Value, error) {
-		return x.OpenStream(a, p.VM(), func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
+	return func(x *env, a value.Args, p *handle.Process) ([]lua.Value, error) {
+		return x.OpenStream(a, p.VM(), func(ctx context.Context, site stream.Site) (*stream.Stream, error) {
 			return p.Output(ctx, stderr, site)
 		})
 	}

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"provium/internal/lab"
+	"provium/internal/guest"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
@@ -18,16 +18,16 @@ import (
 const resultOutput = 4096
 
 // commandError is the error of assert_ok, nil when the command succeeded.
-func commandError(r *lab.RunResult) error {
+func commandError(r *guest.RunResult) error {
 	if r.ExitCode == 0 {
 		return nil
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "command failed: status=%s", r.Status)
 	switch r.Status {
-	case lab.Exited:
+	case guest.Exited:
 		fmt.Fprintf(&b, " code=%d", r.ExitCode)
-	case lab.Signalled:
+	case guest.Signalled:
 		fmt.Fprintf(&b, " signal=%d (%s)", r.Signal, signalName(r.Signal))
 	}
 	fmt.Fprintf(&b, " stdout=%s stderr=%s", quoteEnd(r.Stdout), quoteEnd(r.Stderr))
@@ -55,7 +55,7 @@ func signalName(n int) string {
 }
 
 // resultText is tostring of a result.
-func resultText(r *lab.RunResult) string {
+func resultText(r *guest.RunResult) string {
 	return fmt.Sprintf("RunResult{ status=%s, stdout=<%d bytes>, stderr=<%d bytes> }",
 		r.Status, len(r.Stdout), len(r.Stderr))
 }
@@ -65,19 +65,19 @@ func newResultType() *lua.Type {
 		Name:   "RunResult",
 		Fields: []string{"exit_code", "status", "signal", "timed_out", "stdout", "stderr", "truncated"},
 		Index: func(_ *lua.Call, obj any, key lua.Value) (lua.Value, bool, error) {
-			r := obj.(*lab.RunResult)
+			r := obj.(*guest.RunResult)
 			switch key {
 			case "exit_code":
 				return int64(r.ExitCode), true, nil
 			case "status":
 				return fmt.Sprint(r.Status), true, nil
 			case "signal":
-				if r.Status == lab.Signalled {
+				if r.Status == guest.Signalled {
 					return int64(r.Signal), true, nil
 				}
 				return nil, true, nil
 			case "timed_out":
-				return r.Status == lab.TimedOut, true, nil
+				return r.Status == guest.TimedOut, true, nil
 			case "stdout":
 				return r.Stdout, true, nil
 			case "stderr":
@@ -87,18 +87,18 @@ func newResultType() *lua.Type {
 			}
 			return nil, false, nil
 		},
-		ToString: func(_ *lua.Call, obj any) string { return resultText(obj.(*lab.RunResult)) },
+		ToString: func(_ *lua.Call, obj any) string { return resultText(obj.(*guest.RunResult)) },
 		Methods: map[string]lua.GoFunc{
 			"ok": func(c *lua.Call) ([]lua.Value, error) {
-				return []lua.Value{binding.Object(c).(*lab.RunResult).ExitCode == 0}, nil
+				return []lua.Value{binding.Object(c).(*guest.RunResult).ExitCode == 0}, nil
 			},
 			"assert_ok": func(c *lua.Call) ([]lua.Value, error) {
-				return value.Results(commandError(binding.Object(c).(*lab.RunResult)), c.Arg(1))
+				return value.Results(commandError(binding.Object(c).(*guest.RunResult)), c.Arg(1))
 			},
 		},
 	}
 }
 
-func resultHandle(x *env, r *lab.RunResult) lua.Value {
+func resultHandle(x *env, r *guest.RunResult) lua.Value {
 	return x.State.NewUserdata(x.Types.Result, r)
 }

@@ -10,28 +10,34 @@ import (
 	"provium/internal/script/binding"
 	"provium/internal/script/netapi"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // streamWait is how long the methods of streams wait by default.
 const streamWait = 10 * time.Second
 
+// streamMethod is a method of streams.
+type streamMethod = binding.Method[*env, *stream.Stream]
+
 func newStreamType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "stream",
-		ToString: func(_ *lua.Call, obj any) string { return "stream(" + obj.(*lab.Stream).String() + ")" },
-		Methods: binding.MethodTable(x, "stream", map[string]func(*env, value.Args, *lab.Stream) ([]lua.Value, error){
+		ToString: func(_ *lua.Call, obj any) string { return "stream(" + obj.(*stream.Stream).String() + ")" },
+		Methods: binding.MethodTable(x, "stream", map[string]streamMethod{
 			"next":       streamNext,
 			"read_until": streamReadUntil,
 			"expect":     streamExpect,
 			"drain":      streamDrain,
-			"packets": func(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
+			"packets": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 				return netapi.StreamPackets(x.Env, a, s)
 			},
-			"eof": func(_ *env, _ value.Args, s *lab.Stream) ([]lua.Value, error) { return []lua.Value{s.EOF()}, nil },
-			"close": func(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
+			"eof": func(_ *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) {
+				return []lua.Value{s.EOF()}, nil
+			},
+			"close": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 				return nil, x.CloseStream(a, s)
 			},
-			"creation_site": func(x *env, _ value.Args, s *lab.Stream) ([]lua.Value, error) {
+			"creation_site": func(x *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) {
 				site := s.Site()
 				if site.Line == 0 {
 					return []lua.Value{nil}, nil
@@ -45,7 +51,7 @@ func newStreamType(x *env) *lua.Type {
 	}
 }
 
-func streamNext(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
+func streamNext(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 	limit, err := a.Duration(1, "timeout", streamWait)
 	if err != nil {
 		return nil, err
@@ -62,7 +68,7 @@ func streamNext(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
 }
 
 // search is read_until and expect: it returns what comes before and with the match.
-func search(x *env, a value.Args, op string, s *lab.Stream) (found []byte, err error) {
+func search(x *env, a value.Args, op string, s *stream.Stream) (found []byte, err error) {
 	pattern, err := a.Str(1, "pattern")
 	if err != nil {
 		return nil, err
@@ -78,17 +84,17 @@ func search(x *env, a value.Args, op string, s *lab.Stream) (found []byte, err e
 	return found, err
 }
 
-func streamReadUntil(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
+func streamReadUntil(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 	found, err := search(x, a, "read_until", s)
 	return value.Results(err, string(found))
 }
 
-func streamExpect(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
+func streamExpect(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 	_, err := search(x, a, "expect", s)
 	return nil, err
 }
 
-func streamDrain(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
+func streamDrain(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 	limit, err := a.Duration(1, "timeout", netapi.DrainWait)
 	if err != nil {
 		return nil, err
@@ -117,8 +123,8 @@ func tailFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return x.OpenStream(a, by.VM(), func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
-		return lab.TailFile(ctx, by, path, start, fromEnd, site)
+	return x.OpenStream(a, by.VM(), func(ctx context.Context, site stream.Site) (*stream.Stream, error) {
+		return by.AsActor().TailFile(ctx, path, start, fromEnd, site)
 	})
 }
 
@@ -149,7 +155,7 @@ func tailStart(o value.Options) (start int64, fromEnd bool, err error) {
 }
 
 func consoleRead(x *env, a value.Args, console lab.Console) ([]lua.Value, error) {
-	return x.OpenStream(a, console.VM(), func(_ context.Context, site lab.Site) (*lab.Stream, error) {
+	return x.OpenStream(a, console.VM(), func(_ context.Context, site stream.Site) (*stream.Stream, error) {
 		return console.Read(site)
 	})
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"time"
 
-	"provium/internal/lab"
+	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // Limits of a system call, as the agent has them.
@@ -29,7 +31,7 @@ func syscallNumber(v lua.Value) (int64, bool) {
 }
 
 // syscallArgs reads a call in either form.
-func syscallArgs(a value.Args) (s lab.Syscall, err error) {
+func syscallArgs(a value.Args) (s guest.Syscall, err error) {
 	if a.Value(1) == nil {
 		return s, a.Errorf("missing nr")
 	}
@@ -64,7 +66,7 @@ func badNumber(v lua.Value) string {
 }
 
 // syscallTable reads {args=, bufs=, ptrs=, nested=}.
-func syscallTable(a value.Args, t *lua.Table, s *lab.Syscall) error {
+func syscallTable(a value.Args, t *lua.Table, s *guest.Syscall) error {
 	o, err := value.NewOptions(a.Func, t, []string{"args", "bufs", "ptrs", "nested"})
 	if err != nil {
 		return err
@@ -153,7 +155,7 @@ func integers(o value.Options, key string) ([]int64, error) {
 }
 
 // nested reads opts.nested: the address of bufs[child] goes into bufs[parent].
-func nested(o value.Options, s *lab.Syscall) error {
+func nested(o value.Options, s *guest.Syscall) error {
 	if !o.Has("nested") {
 		return nil
 	}
@@ -188,13 +190,13 @@ func nested(o value.Options, s *lab.Syscall) error {
 			return o.Errorf("nested", "entry %d: offset %d leaves no room for 8 bytes in buffer %d of %d bytes", i+1,
 				n[2], n[0], room)
 		}
-		s.Nested = append(s.Nested, lab.Nested{Parent: int(n[0] - 1), Child: int(n[1] - 1), Offset: uint64(n[2])})
+		s.Nested = append(s.Nested, guest.Nested{Parent: int(n[0] - 1), Child: int(n[1] - 1), Offset: uint64(n[2])})
 	}
 	return nil
 }
 
 // syscallResult is the table that a system call returns.
-func syscallResult(x *env, r *lab.SyscallResult) *lua.Table {
+func syscallResult(x *env, r *guest.SyscallResult) *lua.Table {
 	t := x.State.NewTable()
 	value.MustSet(t, "ret", r.Ret)
 	value.MustSet(t, "result", r.Ret)
@@ -208,9 +210,9 @@ func makeSyscall(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r *lab.SyscallResult
+	var r *guest.SyscallResult
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
-		r, err = lab.MakeSyscall(ctx, by, "syscall", s)
+		r, err = by.AsActor().Syscall(ctx, "syscall", s)
 		return err
 	})
 	if err != nil {
@@ -224,9 +226,9 @@ func startSyscall(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var call *lab.AsyncSyscall
+	var call *handle.AsyncSyscall
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
-		call, err = lab.StartSyscall(ctx, by, s)
+		call, err = by.AsActor().SyscallAsync(ctx, s)
 		return err
 	})
 	if err != nil {
@@ -240,9 +242,9 @@ func startSyscall(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 func newCallType(x *env) *lua.Type {
 	return &lua.Type{
 		Name: "syscall",
-		Methods: binding.MethodTable(x, "handle", map[string]func(*env, value.Args, *lab.AsyncSyscall) ([]lua.Value,
+		Methods: binding.MethodTable(x, "handle", map[string]func(*env, value.Args, *handle.AsyncSyscall) ([]lua.Value,
 			error){
-			"await": func(x *env, a value.Args, call *lab.AsyncSyscall) ([]lua.Value, error) {
+			"await": func(x *env, a value.Args, call *handle.AsyncSyscall) ([]lua.Value, error) {
 				limit, err := a.Duration(1, "timeout", 0)
 				if err != nil {
 					return nil, err
@@ -250,7 +252,7 @@ func newCallType(x *env) *lua.Type {
 				if a.Value(1) != nil {
 					limit = max(limit, time.Nanosecond)
 				}
-				var r *lab.SyscallResult
+				var r *guest.SyscallResult
 				err = x.Op(a, call.VM(), func(ctx context.Context) (err error) {
 					r, err = call.Await(ctx, limit)
 					return err
@@ -258,7 +260,7 @@ func newCallType(x *env) *lua.Type {
 				if call.Done() {
 					x.Disown(binding.CallResource, call)
 				}
-				var failed *lab.OpError
+				var failed *guest.OpError
 				if errors.As(err, &failed) && failed.Name == "ETIMEDOUT" {
 					return nil, a.Errorf("timed out after %s: the system call has not returned",
 						value.FormatSeconds(limit))
@@ -287,7 +289,7 @@ func readMem(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	var data []byte
 	var errno int
 	err := x.Op(a, by.VM(), func(ctx context.Context) (err error) {
-		data, errno, err = lab.ReadMem(ctx, by, uint64(address), int(n))
+		data, errno, err = by.AsActor().ReadMem(ctx, uint64(address), int(n))
 		return err
 	})
 	switch {
@@ -347,9 +349,9 @@ func ioctl(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 		}
 		offsets[i] = uint64(n)
 	}
-	var r *lab.SyscallResult
+	var r *guest.SyscallResult
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
-		r, err = lab.Ioctl(ctx, by, numbers[0], numbers[1], data, bufs, offsets)
+		r, err = by.AsActor().Ioctl(ctx, numbers[0], numbers[1], data, bufs, offsets)
 		return err
 	})
 	if err != nil {
@@ -374,7 +376,7 @@ func fdStream(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 			return nil, a.Errorf("argument 1 (fd) must be a descriptor, got %s", value.Format(v))
 		}
 	case *lua.Userdata:
-		file, ok := v.Object().(*lab.File)
+		file, ok := v.Object().(*handle.File)
 		if !ok {
 			return nil, a.TypeError(1, "fd_or_file", "an integer or a file")
 		}
@@ -387,7 +389,7 @@ func fdStream(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	default:
 		return nil, a.TypeError(1, "fd_or_file", "an integer or a file")
 	}
-	return x.OpenStream(a, by.VM(), func(ctx context.Context, site lab.Site) (*lab.Stream, error) {
-		return lab.FDStream(ctx, by, "fd_stream", fd, site)
+	return x.OpenStream(a, by.VM(), func(ctx context.Context, site stream.Site) (*stream.Stream, error) {
+		return by.AsActor().FDStream(ctx, fd, site)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"provium/internal/guest"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -12,58 +13,58 @@ import (
 
 // batch collects the operations of one vm:batch.
 type batch struct {
-	ops    []lab.BatchOp
+	ops    []guest.Op
 	closed bool
 }
 
 // batchRead reads the arguments of one operation of a batch.
-type batchRead func(a value.Args) (lab.BatchOp, error)
+type batchRead func(a value.Args) (guest.Op, error)
 
 func newBatchType() *lua.Type {
 	t := &lua.Type{Name: "batch", Methods: map[string]lua.GoFunc{}}
 	for name, read := range map[string]batchRead{
-		"run": func(a value.Args) (lab.BatchOp, error) {
+		"run": func(a value.Args) (guest.Op, error) {
 			r, err := runRequest(a)
-			return lab.RunOp{RunRequest: r}, err
+			return guest.RunOp{RunRequest: r}, err
 		},
-		"read_file": func(a value.Args) (lab.BatchOp, error) {
+		"read_file": func(a value.Args) (guest.Op, error) {
 			path, err := a.Path(1, "path")
-			return lab.ReadFileOp{Path: path}, err
+			return guest.ReadFileOp{Path: path}, err
 		},
-		"write_file": func(a value.Args) (lab.BatchOp, error) {
+		"write_file": func(a value.Args) (guest.Op, error) {
 			path, err := a.Path(1, "path")
 			if err != nil {
 				return nil, err
 			}
 			data, err := a.Str(2, "data")
-			return lab.WriteFileOp{Path: path, Data: []byte(data)}, err
+			return guest.WriteFileOp{Path: path, Data: []byte(data)}, err
 		},
-		"stat": func(a value.Args) (lab.BatchOp, error) {
+		"stat": func(a value.Args) (guest.Op, error) {
 			path, follow, err := statArgs(a)
-			return lab.StatOp{Path: path, Follow: follow}, err
+			return guest.StatOp{Path: path, Follow: follow}, err
 		},
-		"listdir": func(a value.Args) (lab.BatchOp, error) {
+		"listdir": func(a value.Args) (guest.Op, error) {
 			path, err := a.Path(1, "path")
-			return lab.ListDirOp{Path: path}, err
+			return guest.ListDirOp{Path: path}, err
 		},
-		"mkdir": func(a value.Args) (lab.BatchOp, error) {
+		"mkdir": func(a value.Args) (guest.Op, error) {
 			path, parents, mode, err := mkdirArgs(a)
-			return lab.MkdirOp{Path: path, Parents: parents, Perm: mode}, err
+			return guest.MkdirOp{Path: path, Parents: parents, Perm: mode}, err
 		},
-		"unlink": func(a value.Args) (lab.BatchOp, error) {
+		"unlink": func(a value.Args) (guest.Op, error) {
 			path, err := a.Path(1, "path")
-			return lab.UnlinkOp{Path: path}, err
+			return guest.UnlinkOp{Path: path}, err
 		},
-		"syscall": func(a value.Args) (lab.BatchOp, error) {
+		"syscall": func(a value.Args) (guest.Op, error) {
 			if _, isTable := a.Value(2).(*lua.Table); isTable {
 				return nil, a.Errorf("the table form is not possible in a batch (use vm:syscall)")
 			}
 			s, err := syscallArgs(a)
-			return lab.SyscallOp{Syscall: s}, err
+			return guest.SyscallOp{Syscall: s}, err
 		},
-		"rename": func(a value.Args) (lab.BatchOp, error) {
+		"rename": func(a value.Args) (guest.Op, error) {
 			from, to, err := renameArgs(a)
-			return lab.RenameOp{From: from, To: to}, err
+			return guest.RenameOp{From: from, To: to}, err
 		},
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
@@ -92,7 +93,7 @@ func vmBatch(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var results []lab.BatchResult
+	var results []guest.Result
 	err = x.Op(a, vm, func(ctx context.Context) (err error) {
 		results, err = vm.Batch(ctx, b.ops)
 		return err
@@ -111,22 +112,22 @@ func vmBatch(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 }
 
 // batchEntry is {ok=value} or {err=message}.
-func batchEntry(x *env, op lab.BatchOp, r lab.BatchResult) *lua.Table {
+func batchEntry(x *env, op guest.Op, r guest.Result) *lua.Table {
 	t := x.State.NewTable()
 	if r.Err != nil {
 		value.MustSet(t, "err", r.Err.Error())
 		return t
 	}
 	switch op.(type) {
-	case lab.RunOp:
+	case guest.RunOp:
 		value.MustSet(t, "ok", resultHandle(x, r.Run))
-	case lab.ReadFileOp:
+	case guest.ReadFileOp:
 		value.MustSet(t, "ok", r.Data)
-	case lab.StatOp:
+	case guest.StatOp:
 		value.MustSet(t, "ok", statTable(x, r.Stat))
-	case lab.SyscallOp:
+	case guest.SyscallOp:
 		value.MustSet(t, "ok", syscallResult(x, r.Syscall))
-	case lab.ListDirOp:
+	case guest.ListDirOp:
 		value.MustSet(t, "ok", entriesTable(x, r.Entries))
 	}
 	return t

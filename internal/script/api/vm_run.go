@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/lab"
+	"provium/internal/guest"
 	"provium/internal/lua"
 	"provium/internal/script/value"
 )
@@ -15,8 +15,8 @@ import (
 var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout", "timeout_ms", "user"}
 
 // runRequest reads the arguments of run, in any of its forms.
-func runRequest(a value.Args) (lab.RunRequest, error) {
-	var r lab.RunRequest
+func runRequest(a value.Args) (guest.RunRequest, error) {
+	var r guest.RunRequest
 	if a.Len() == 0 || a.Value(1) == nil {
 		return r, a.Errorf("expects at least a command string")
 	}
@@ -62,7 +62,7 @@ func runRequest(a value.Args) (lab.RunRequest, error) {
 }
 
 // fillRunRequest reads the option form of run.
-func fillRunRequest(r *lab.RunRequest, command string, o value.Options) error {
+func fillRunRequest(r *guest.RunRequest, command string, o value.Options) error {
 	r.Shell = command
 	var err error
 	switch t := o.Get("args").(type) {

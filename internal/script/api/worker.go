@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -22,7 +23,7 @@ func vmSpawnWorker(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	if thread {
 		return nil, a.Errorf("`thread=true` is not yet supported (use parallel{...} to do several things at once)")
 	}
-	var w *lab.Worker
+	var w *handle.Worker
 	err = x.Op(a, vm, func(ctx context.Context) (err error) {
 		w, err = vm.SpawnWorker(ctx)
 		return err
@@ -34,15 +35,15 @@ func vmSpawnWorker(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	return []lua.Value{x.State.NewUserdata(x.Types.Worker, w)}, nil
 }
 
-type workerMethod = binding.Method[*env, *lab.Worker]
+type workerMethod = binding.Method[*env, *handle.Worker]
 
 func newWorkerType(x *env) *lua.Type {
 	t := &lua.Type{
 		Name:     "worker",
-		ToString: func(_ *lua.Call, obj any) string { return obj.(*lab.Worker).String() },
+		ToString: func(_ *lua.Call, obj any) string { return obj.(*handle.Worker).String() },
 		Methods: binding.MethodTable(x, "worker", map[string]workerMethod{
 			"kill": workerKill,
-			"join": func(x *env, a value.Args, w *lab.Worker) ([]lua.Value, error) {
+			"join": func(x *env, a value.Args, w *handle.Worker) ([]lua.Value, error) {
 				var code int
 				err := x.Op(a, w.VM(), func(ctx context.Context) (err error) {
 					code, err = w.Join(ctx)
@@ -50,20 +51,20 @@ func newWorkerType(x *env) *lua.Type {
 				})
 				return value.Results(err, int64(code))
 			},
-			"handle": func(_ *env, _ value.Args, w *lab.Worker) ([]lua.Value, error) {
+			"handle": func(_ *env, _ value.Args, w *handle.Worker) ([]lua.Value, error) {
 				return []lua.Value{int64(w.Handle())}, nil
 			},
-			"close": func(x *env, a value.Args, w *lab.Worker) ([]lua.Value, error) {
+			"close": func(x *env, a value.Args, w *handle.Worker) ([]lua.Value, error) {
 				x.Disown(binding.WorkerResource, w)
 				return nil, x.Op(a, w.VM(), w.Close)
 			},
 		}),
 	}
-	maps.Copy(t.Methods, guestMethods[*lab.Worker](x, "worker"))
+	maps.Copy(t.Methods, guestMethods[*handle.Worker](x, "worker"))
 	return t
 }
 
-func workerKill(x *env, a value.Args, w *lab.Worker) ([]lua.Value, error) {
+func workerKill(x *env, a value.Args, w *handle.Worker) ([]lua.Value, error) {
 	signal, err := signalArg(a, signals["term"])
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"provium/internal/fixture"
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
@@ -25,6 +26,7 @@ import (
 	"provium/internal/script/diskapi"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // Session implements api.Session for one test.
@@ -87,7 +89,7 @@ func (s *Session) close() {
 
 // Run runs Lua code and returns its error.
 func (s *Session) Run(source string) error {
-	chunk, err := s.State.LoadString(source, "@"+filepath.Join(s.Dir, "tests/x.lua"))
+	chunk, err := s.State.LoadString(source, filepath.Join(s.Dir, "tests/x.lua"))
 	if err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func (s *Session) Run(source string) error {
 	return err
 }
 
-// Check runs each Lua source, after prefix, in a session of its own. Its error must contain
+// Check runs each Lua source, after prefix, in a separate session. Its error must contain
 // the wanted text; it must have none where that is empty.
 func Check(t *testing.T, host func(testing.TB) *lab.Host, prefix string, cases map[string]string) {
 	t.Helper()
@@ -113,7 +115,7 @@ func Check(t *testing.T, host func(testing.TB) *lab.Host, prefix string, cases m
 }
 
 // Op implements binding.Runner.
-func (s *Session) Op(a value.Args, _ lab.HandleVM, do func(ctx context.Context) error) error {
+func (s *Session) Op(a value.Args, _ handle.VM, do func(ctx context.Context) error) error {
 	if s.Idle {
 		return binding.ErrIdle
 	}
@@ -145,9 +147,9 @@ func (s *Session) Disown(kind binding.Kind, r binding.Resource) {
 }
 
 // Site implements binding.Runner.
-func (s *Session) Site(c *lua.Call) lab.Site {
+func (s *Session) Site(c *lua.Call) stream.Site {
 	at := c.CallerFile()
-	return lab.Site{File: at.Source, Line: at.Line, Test: "it"}
+	return stream.Site{File: at.Source, Line: at.Line, Test: "it"}
 }
 
 // Root implements binding.Runner.

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 
+	"provium/internal/disk"
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/network"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // Runner is the execution of a chunk or test body, as the methods of the API see it. Its
@@ -15,7 +19,7 @@ type Runner interface {
 	// Op carries out the blocking operation that a call asks for, without the baton. The
 	// operation appears in failure reports with the text of the call. on is the VM that it
 	// concerns, or nil. Op returns ErrIdle outside of the chunk and of test bodies.
-	Op(a value.Args, on lab.HandleVM, do func(ctx context.Context) error) error
+	Op(a value.Args, on handle.VM, do func(ctx context.Context) error) error
 	// Touch records that the execution concerns VMs: a failure report shows their consoles.
 	Touch(vms ...*lab.VM)
 	// Warn puts a warning into the log of the test.
@@ -27,7 +31,7 @@ type Runner interface {
 	Own(kind Kind, r Resource)
 	Disown(kind Kind, r Resource)
 	// Site returns the line of the test file that calls.
-	Site(c *lua.Call) lab.Site
+	Site(c *lua.Call) stream.Site
 	// Root is the lab of file scope, Scope the one of the running test, or else Root.
 	Root() *lab.Lab
 	Scope() *lab.Lab
@@ -64,10 +68,10 @@ type Env struct {
 func (x *Env) VM(vm *lab.VM) lua.Value { return x.State.NewUserdata(x.Types.VM, vm) }
 
 // Disk returns the handle of a disk.
-func (x *Env) Disk(d *lab.Disk) lua.Value { return x.State.NewUserdata(x.Types.Disk, d) }
+func (x *Env) Disk(d *disk.Disk) lua.Value { return x.State.NewUserdata(x.Types.Disk, d) }
 
 // Bridge returns the handle of a bridge.
-func (x *Env) Bridge(b *lab.Bridge) lua.Value { return x.State.NewUserdata(x.Types.Bridge, b) }
+func (x *Env) Bridge(b *network.Bridge) lua.Value { return x.State.NewUserdata(x.Types.Bridge, b) }
 
 // NIC returns the handle of a NIC.
-func (x *Env) NIC(n *lab.NIC) lua.Value { return x.State.NewUserdata(x.Types.NIC, n) }
+func (x *Env) NIC(n *network.NIC) lua.Value { return x.State.NewUserdata(x.Types.NIC, n) }

@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 
-	"provium/internal/lab"
+	"provium/internal/guest/handle"
 	"provium/internal/lua"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // Kind is a kind of resource. The end of a scope closes its resources in the order of their
@@ -31,7 +32,7 @@ type Resource interface {
 }
 
 // streamResource is a stream as a Resource: its Close cannot fail.
-type streamResource struct{ *lab.Stream }
+type streamResource struct{ *stream.Stream }
 
 // Close implements Resource.
 func (s streamResource) Close(context.Context) error {
@@ -40,10 +41,10 @@ func (s streamResource) Close(context.Context) error {
 }
 
 // OpenStream opens a stream and returns its handle. vm is the VM that it concerns, or nil.
-func (x *Env) OpenStream(a value.Args, vm lab.HandleVM, open func(ctx context.Context, site lab.Site) (*lab.Stream,
+func (x *Env) OpenStream(a value.Args, vm handle.VM, open func(ctx context.Context, site stream.Site) (*stream.Stream,
 	error)) ([]lua.Value, error) {
 	site := x.Site(a.Call)
-	var s *lab.Stream
+	var s *stream.Stream
 	err := x.Op(a, vm, func(ctx context.Context) (err error) {
 		s, err = open(ctx, site)
 		return err
@@ -56,7 +57,7 @@ func (x *Env) OpenStream(a value.Args, vm lab.HandleVM, open func(ctx context.Co
 }
 
 // CloseStream closes a stream that OpenStream has opened.
-func (x *Env) CloseStream(a value.Args, s *lab.Stream) error {
+func (x *Env) CloseStream(a value.Args, s *stream.Stream) error {
 	x.Disown(StreamResource, streamResource{s})
 	return x.Op(a, nil, func(context.Context) error { s.Close(); return nil })
 }

@@ -5,14 +5,14 @@ import (
 	"slices"
 	"strings"
 
-	"provium/internal/lab"
+	"provium/internal/disk"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
 
 // BootDisks reads the disks of boot opts.
-func BootDisks(x *binding.Env, o value.Options, key string) ([]lab.DiskSpec, error) {
+func BootDisks(x *binding.Env, o value.Options, key string) ([]disk.Spec, error) {
 	if !o.Has(key) {
 		return nil, nil
 	}
@@ -24,7 +24,7 @@ func BootDisks(x *binding.Env, o value.Options, key string) ([]lab.DiskSpec, err
 	if err != nil {
 		return nil, o.Errorf(key, "%w", err)
 	}
-	var disks []lab.DiskSpec
+	var disks []disk.Spec
 	for i, entry := range entries {
 		what := fmt.Sprintf("%s: opts.%s[%d]", o.Func, key, i+1)
 		t, ok := entry.(*lua.Table)
@@ -42,8 +42,8 @@ func BootDisks(x *binding.Env, o value.Options, key string) ([]lab.DiskSpec, err
 }
 
 // bootDisk reads one entry. mediated has no meaning: every disk can be faulted.
-func bootDisk(x *binding.Env, what string, t *lua.Table) (lab.DiskSpec, error) {
-	var spec lab.DiskSpec
+func bootDisk(x *binding.Env, what string, t *lua.Table) (disk.Spec, error) {
+	var spec disk.Spec
 	o, err := value.NewOptions(what, t, append([]string{"path", "scratch", "template", "id", "readonly", "mediated"},
 		diskModelOptions()...))
 	if err != nil {
@@ -91,13 +91,13 @@ func diskModelOptions() []string {
 }
 
 // diskModel reads those options.
-func diskModel(o value.Options, spec *lab.DiskSpec) error {
+func diskModel(o value.Options, spec *disk.Spec) error {
 	var err error
 	if spec.Format, err = o.Str("format", ""); err != nil {
 		return err
 	}
 	if o.Has("format") {
-		switch valid := lab.DiskFormats(); {
+		switch valid := disk.Formats(); {
 		case spec.Path == "" && spec.Template == "":
 			return o.Errorf("format", "has no meaning without an image")
 		case !slices.Contains(valid, spec.Format):
@@ -149,9 +149,9 @@ func diskSize(o value.Options, key string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: opts.%s: %w", o.Func, key, err)
 	}
-	if n%lab.SectorSize != 0 || n > lab.MaxDiskSize {
-		return 0, o.Errorf(key, "must be a multiple of %d and at most %d bytes, got %d", lab.SectorSize,
-			int64(lab.MaxDiskSize), n)
+	if n%disk.SectorSize != 0 || n > disk.MaxSize {
+		return 0, o.Errorf(key, "must be a multiple of %d and at most %d bytes, got %d", disk.SectorSize,
+			int64(disk.MaxSize), n)
 	}
 	return n, nil
 }
@@ -162,7 +162,7 @@ func diskID(o value.Options, key string) (string, error) {
 	if err != nil || !o.Has(key) {
 		return "", err
 	}
-	if err := lab.CheckDiskID(id); err != nil {
+	if err := disk.CheckID(id); err != nil {
 		return "", fmt.Errorf("%s: opts.%s: %w", o.Func, key, err)
 	}
 	return id, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"provium/internal/disk"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -26,7 +27,7 @@ type checkers struct {
 	env     *env
 	a       value.Args
 	e       Execution
-	disk    *lab.Disk     // that they have one like
+	disk    *disk.Disk    // that they have one like
 	prepare *lua.Function // nil without one
 	guests  int
 	reuse   bool // guests go on from one content to the next
@@ -67,7 +68,7 @@ func (k *checkers) block(do func(context.Context) error) error {
 
 // open boots a guest with the content, has it prepared, and freezes it for n of
 // them. close must follow, also after an error.
-func (k *checkers) open(n int, content lab.Content) error {
+func (k *checkers) open(n int, content disk.Content) error {
 	k.env.Touch(lab.VMOf(k.disk))
 	k.where = k.a.Call.CallerFile().String()
 	for range min(n, k.guests) {

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/blockdev"
+	"provium/internal/blockdev/crash"
+	"provium/internal/disk"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/value"
@@ -21,31 +24,31 @@ type exploration struct {
 	checkers
 	check    *lua.Function
 	workload *lua.Function // nil without one
-	record   *lab.Recording
+	record   *disk.Recording
 	load     string // path of a saved one, "" without
 	save     string // path to save it to when points fail, "" without
 	limit    int64
-	options  lab.CrashOptions
+	options  crash.Options
 	sample   int
 	only     []int64
 
-	x        *lab.Exploration
+	x        *disk.Exploration
 	queue    []int
-	seen     map[lab.CrashKey]bool // points that were looked at
-	checked  int                   // points, those counted that equal another one
+	seen     map[disk.CrashKey]bool // points that were looked at
+	checked  int                    // points, those counted that equal another one
 	distinct int
 	again    int // points that failed in a guest that had seen others, and passed in a fresh one
 	failed   []failedPoint
 }
 
 type failedPoint struct {
-	point *lab.CrashPoint
+	point *disk.CrashPoint
 	err   string
 }
 
 // diskCrashPoints is disk:crash_points{check=, ...}.
-func diskCrashPoints(env *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
-	x := &exploration{checkers: checkers{env: env, a: a, disk: d}, seen: map[lab.CrashKey]bool{}}
+func diskCrashPoints(env *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
+	x := &exploration{checkers: checkers{env: env, a: a, disk: d}, seen: map[disk.CrashKey]bool{}}
 	if err := x.read(); err != nil {
 		return nil, err
 	}
@@ -101,7 +104,7 @@ func (x *exploration) read() (err error) {
 		}
 	case *lua.Userdata:
 		var ok bool
-		if x.record, ok = r.Object().(*lab.Recording); !ok {
+		if x.record, ok = r.Object().(*disk.Recording); !ok {
 			return o.TypeError("recording", "a recording, or the path of a saved one")
 		}
 		if of := x.record.Disk(); of != x.disk {
@@ -110,7 +113,7 @@ func (x *exploration) read() (err error) {
 	default:
 		return o.TypeError("recording", "a recording, or the path of a saved one")
 	}
-	if x.limit, err = o.Size("limit", lab.DiskRecordLimit); err != nil {
+	if x.limit, err = o.Size("limit", blockdev.RecordLimit); err != nil {
 		return err
 	}
 	if x.options.Torn, err = o.Bool("torn", false); err != nil {
@@ -204,7 +207,7 @@ func (x *exploration) work(c *lua.Call, checker *lab.Checker) error {
 	for len(x.queue) > 0 && len(x.failed) < x.stop {
 		p := x.x.Point(x.queue[0])
 		x.queue = x.queue[1:]
-		var key lab.CrashKey
+		var key disk.CrashKey
 		err := c.Block(func(ctx context.Context) error {
 			key = x.x.Key(p)
 			return nil
@@ -239,7 +242,7 @@ func (x *exploration) work(c *lua.Call, checker *lab.Checker) error {
 }
 
 // try runs the check on one point and returns why it failed, "" if it did not.
-func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, spoiled bool) (why string, err error) {
+func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *disk.CrashPoint, spoiled bool) (why string, err error) {
 	err = c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) })
 	if err != nil {
 		return "", fmt.Errorf("%s: point %d: %w", x.a.Func, p.Number, err)
@@ -248,7 +251,7 @@ func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *lab.CrashPoint, 
 }
 
 // pointTable returns what a check gets about its point.
-func (x *exploration) pointTable(p *lab.CrashPoint) *lua.Table {
+func (x *exploration) pointTable(p *disk.CrashPoint) *lua.Table {
 	t := x.env.State.NewTable()
 	value.MustSet(t, "number", int64(p.Number))
 	value.MustSet(t, "text", p.Text)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"provium/internal/disk"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -15,13 +16,13 @@ const (
 	maxSectorRead   = 1 << 21 // sectors in one read: 1 GiB, which is to fit in memory
 )
 
-type diskMethod = binding.Method[*env, *lab.Disk]
+type diskMethod = binding.Method[*env, *disk.Disk]
 
 func newDiskType(x *env) *lua.Type {
 	return &lua.Type{
 		Name: "disk",
 		ToString: func(_ *lua.Call, obj any) string {
-			d := obj.(*lab.Disk)
+			d := obj.(*disk.Disk)
 			return fmt.Sprintf("disk(%s of vm %s)", d.ID(), d.Owner().Name())
 		},
 		Methods: binding.MethodTable(x, "disk", diskMethods()),
@@ -29,7 +30,7 @@ func newDiskType(x *env) *lua.Type {
 }
 
 // diskOp is Op with the method's name before the error.
-func diskOp(x *env, a value.Args, d *lab.Disk, do func(ctx context.Context) error) error {
+func diskOp(x *env, a value.Args, d *disk.Disk, do func(ctx context.Context) error) error {
 	if err := x.Op(a, lab.VMOf(d), do); err != nil {
 		return fmt.Errorf("%s: %w", a.Func, err)
 	}
@@ -42,7 +43,7 @@ func vmAttachDisk(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := lab.DiskSpec{ID: "attached-" + vm.Name()}
+	spec := disk.Spec{ID: "attached-" + vm.Name()}
 	if o.Has("id") {
 		if spec.ID, err = diskID(o, "id"); err != nil {
 			return nil, err
@@ -74,7 +75,7 @@ func vmAttachDisk(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	if err := diskModel(o, &spec); err != nil {
 		return nil, err
 	}
-	var d *lab.Disk
+	var d *disk.Disk
 	err = x.Op(a, vm, func(ctx context.Context) (err error) {
 		d, err = vm.AttachDisk(ctx, spec)
 		return err
@@ -91,7 +92,7 @@ func vmDisk(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var d *lab.Disk
+	var d *disk.Disk
 	err = a.Call.Block(func(ctx context.Context) (err error) {
 		d, err = vm.Disk(ctx, id)
 		return err
@@ -102,7 +103,7 @@ func vmDisk(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	return []lua.Value{x.Disk(d)}, nil
 }
 
-func diskDetach(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskDetach(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	return nil, diskOp(x, a, d, d.Detach)
 }
 
@@ -118,7 +119,7 @@ func sectorArg(a value.Args, i int, name string) (int64, error) {
 	return n, nil
 }
 
-func diskReadSectors(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskReadSectors(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	first, err := sectorArg(a, 1, "offset")
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func diskReadSectors(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	return value.Results(err, string(p))
 }
 
-func diskWriteSectors(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskWriteSectors(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	first, err := sectorArg(a, 1, "offset")
 	if err != nil {
 		return nil, err

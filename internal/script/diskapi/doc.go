@@ -11,6 +11,7 @@ package diskapi
 import (
 	"maps"
 
+	"provium/internal/disk"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -53,9 +54,9 @@ func Open(shared *binding.Env, running func() (Execution, error)) (vm map[string
 
 func diskMethods() map[string]diskMethod {
 	methods := map[string]diskMethod{
-		"id":   func(_ *env, _ value.Args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.ID()}, nil },
-		"size": func(_ *env, _ value.Args, d *lab.Disk) ([]lua.Value, error) { return []lua.Value{d.Size()}, nil },
-		"is_detached": func(_ *env, _ value.Args, d *lab.Disk) ([]lua.Value, error) {
+		"id":   func(_ *env, _ value.Args, d *disk.Disk) ([]lua.Value, error) { return []lua.Value{d.ID()}, nil },
+		"size": func(_ *env, _ value.Args, d *disk.Disk) ([]lua.Value, error) { return []lua.Value{d.Size()}, nil },
+		"is_detached": func(_ *env, _ value.Args, d *disk.Disk) ([]lua.Value, error) {
 			return []lua.Value{d.IsDetached()}, nil
 		},
 		"detach":        diskDetach,

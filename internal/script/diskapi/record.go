@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"provium/internal/blockdev"
+	"provium/internal/blockdev/crash"
+	"provium/internal/disk"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -14,7 +17,7 @@ import (
 func diskCrashMethods() map[string]diskMethod {
 	return map[string]diskMethod{
 		"power_cut": diskPowerCut,
-		"power_on":  diskCall((*lab.Disk).PowerOn),
+		"power_on":  diskCall((*disk.Disk).PowerOn),
 		"record":    diskRecord,
 		"mark":      diskMark,
 
@@ -26,21 +29,21 @@ func diskCrashMethods() map[string]diskMethod {
 }
 
 // diskPowerCut is disk:power_cut({keep=, seed=, count=, torn=}?).
-func diskPowerCut(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskPowerCut(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	o, err := a.Options(1, "keep", "seed", "count", "torn")
 	if err != nil {
 		return nil, err
 	}
-	c := lab.DiskCut{Count: -1}
+	c := blockdev.Cut{Count: -1}
 	var names []string
-	for _, k := range lab.DiskKeeps() {
+	for _, k := range blockdev.Keeps() {
 		names = append(names, string(k))
 	}
-	keep, err := o.Choice("keep", string(lab.KeepNone), names...)
+	keep, err := o.Choice("keep", string(blockdev.KeepNone), names...)
 	if err != nil {
 		return nil, err
 	}
-	c.Keep = lab.DiskKeep(keep)
+	c.Keep = blockdev.Keep(keep)
 	seed, err := seed(x, o)
 	if err != nil {
 		return nil, err
@@ -50,7 +53,7 @@ func diskPowerCut(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case given && c.Keep != lab.KeepPrefix:
+	case given && c.Keep != blockdev.KeepPrefix:
 		return nil, o.Errorf("count", "is for keep = \"prefix\"")
 	case given && count < 0:
 		return nil, o.Errorf("count", "must not be negative, got %d", count)
@@ -60,7 +63,7 @@ func diskPowerCut(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	if c.Torn, err = o.Bool("torn", false); err != nil {
 		return nil, err
 	}
-	var r lab.DiskCutResult
+	var r blockdev.CutResult
 	err = diskOp(x, a, d, func(context.Context) (err error) {
 		r, err = d.PowerCut(c)
 		return err
@@ -89,16 +92,16 @@ func seed(x *env, o value.Options) (int64, error) {
 }
 
 // diskRecord is disk:record({limit=}?).
-func diskRecord(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskRecord(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	o, err := a.Options(1, "limit")
 	if err != nil {
 		return nil, err
 	}
-	limit, err := o.Size("limit", lab.DiskRecordLimit)
+	limit, err := o.Size("limit", blockdev.RecordLimit)
 	if err != nil {
 		return nil, err
 	}
-	var r *lab.Recording
+	var r *disk.Recording
 	err = diskOp(x, a, d, func(context.Context) (err error) {
 		r, err = d.Record(limit)
 		return err
@@ -110,12 +113,12 @@ func diskRecord(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 }
 
 // diskLoadRecording is disk:load_recording(path).
-func diskLoadRecording(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskLoadRecording(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
-	var r *lab.Recording
+	var r *disk.Recording
 	err = diskOp(x, a, d, func(context.Context) (err error) {
 		r, err = d.LoadRecording(x.InProject(path))
 		return err
@@ -144,7 +147,7 @@ func labelArg(a value.Args) (string, error) {
 }
 
 // diskMark is disk:mark(label).
-func diskMark(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskMark(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	label, err := labelArg(a)
 	if err != nil {
 		return nil, err
@@ -155,28 +158,28 @@ func diskMark(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	return nil, nil
 }
 
-type recordingMethod = binding.Method[*env, *lab.Recording]
+type recordingMethod = binding.Method[*env, *disk.Recording]
 
 func newRecordingType(x *env) *lua.Type {
 	return &lua.Type{
 		Name: "recording",
 		ToString: func(_ *lua.Call, obj any) string {
-			r := obj.(*lab.Recording)
+			r := obj.(*disk.Recording)
 			return fmt.Sprintf("recording(%s of vm %s, %d entries)", r.Disk().ID(), r.Disk().Owner().Name(), r.Len())
 		},
 		Methods: binding.MethodTable(x, "recording", map[string]recordingMethod{
-			"stop": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
+			"stop": func(_ *env, _ value.Args, r *disk.Recording) ([]lua.Value, error) {
 				r.Stop()
 				return nil, nil
 			},
 			"save": recordingSave,
-			"close": func(_ *env, a value.Args, r *lab.Recording) ([]lua.Value, error) {
+			"close": func(_ *env, a value.Args, r *disk.Recording) ([]lua.Value, error) {
 				if err := r.Close(); err != nil {
 					return nil, a.Errorf("%w", err)
 				}
 				return nil, nil
 			},
-			"mark": func(_ *env, a value.Args, r *lab.Recording) ([]lua.Value, error) {
+			"mark": func(_ *env, a value.Args, r *disk.Recording) ([]lua.Value, error) {
 				label, err := labelArg(a)
 				if err != nil {
 					return nil, err
@@ -186,10 +189,10 @@ func newRecordingType(x *env) *lua.Type {
 				}
 				return nil, nil
 			},
-			"count": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
+			"count": func(_ *env, _ value.Args, r *disk.Recording) ([]lua.Value, error) {
 				return []lua.Value{int64(r.Len())}, nil
 			},
-			"bytes": func(_ *env, _ value.Args, r *lab.Recording) ([]lua.Value,
+			"bytes": func(_ *env, _ value.Args, r *disk.Recording) ([]lua.Value,
 				error) {
 				return []lua.Value{r.Bytes()}, nil
 			},
@@ -200,7 +203,7 @@ func newRecordingType(x *env) *lua.Type {
 }
 
 // recordingEnded is rec:ended(): why the recording ended, nil while it goes on.
-func recordingEnded(x *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
+func recordingEnded(x *env, _ value.Args, r *disk.Recording) ([]lua.Value, error) {
 	why, err := r.Ended()
 	switch {
 	case err != nil:
@@ -212,25 +215,26 @@ func recordingEnded(x *env, _ value.Args, r *lab.Recording) ([]lua.Value, error)
 }
 
 // recordingSave is rec:save(path).
-func recordingSave(x *env, a value.Args, r *lab.Recording) ([]lua.Value, error) {
+func recordingSave(x *env, a value.Args, r *disk.Recording) ([]lua.Value, error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
 	}
-	if err := x.Op(a, lab.VMOf(r.Disk()), func(context.Context) error { return r.Save(x.InProject(path)) }); err != nil {
+	err = x.Op(a, lab.VMOf(r.Disk()), func(context.Context) error { return r.Save(x.InProject(path)) })
+	if err != nil {
 		return nil, a.Errorf("%w", err)
 	}
 	return nil, nil
 }
 
 // recordingEntries is rec:entries(): an array of what was noted, in order.
-func recordingEntries(x *env, _ value.Args, r *lab.Recording) ([]lua.Value, error) {
-	return []lua.Value{value.Array(x.State, r.Log(), func(op lab.DiskOp) lua.Value {
+func recordingEntries(x *env, _ value.Args, r *disk.Recording) ([]lua.Value, error) {
+	return []lua.Value{value.Array(x.State, r.Log(), func(op crash.Op) lua.Value {
 		t := x.State.NewTable()
 		switch op.Kind {
-		case lab.DiskFlush:
+		case crash.Flush:
 			value.MustSet(t, "kind", "flush")
-		case lab.DiskMark:
+		case crash.Mark:
 			value.MustSet(t, "kind", "mark")
 			value.MustSet(t, "label", op.Label)
 		default:

@@ -4,7 +4,8 @@ import (
 	"context"
 	"time"
 
-	"provium/internal/lab"
+	"provium/internal/blockdev/fault"
+	"provium/internal/disk"
 	"provium/internal/lua"
 	"provium/internal/script/value"
 )
@@ -14,7 +15,7 @@ func diskRuleMethods() map[string]diskMethod {
 		"inject":      diskInject,
 		"rules":       diskRules,
 		"clear_rule":  diskClearRule,
-		"clear_rules": diskCall((*lab.Disk).RemoveRules),
+		"clear_rules": diskCall((*disk.Disk).RemoveRules),
 		"resize":      diskResize,
 		"export":      diskExport,
 	}
@@ -22,7 +23,7 @@ func diskRuleMethods() map[string]diskMethod {
 
 // diskInject is disk:inject{op=, sectors=, errno=, effect=, probability=, count=,
 // delay=, seed=}.
-func diskInject(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskInject(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	if a.Value(1) == nil {
 		return nil, a.TypeError(1, "opts", "a table")
 	}
@@ -30,12 +31,12 @@ func diskInject(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var r lab.DiskRule
+	var r fault.Rule
 	op, err := o.Str("op", "any")
 	if err != nil {
 		return nil, err
 	}
-	r.Op = lab.DiskRequest(op)
+	r.Op = fault.Op(op)
 	if r.Sectors, err = sectorsOption(o); err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func diskInject(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Effect = lab.DiskEffect(effect); o.Has("effect") && effect == "" || o.Has("errno") && r.Errno == "" {
+	if r.Effect = fault.Effect(effect); o.Has("effect") && effect == "" || o.Has("errno") && r.Errno == "" {
 		return nil, a.Errorf("errno and effect must not be empty")
 	}
 	if r.Probability, err = probabilityOption(o); err != nil {
@@ -63,9 +64,9 @@ func diskInject(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 	if r.Delay, err = o.Duration("delay", 0); err != nil {
 		return nil, err
 	}
-	if o.Has("delay") && r.Delay == 0 || r.Delay > lab.MaxDiskDelay {
+	if o.Has("delay") && r.Delay == 0 || r.Delay > disk.MaxDelay {
 		return nil, o.Errorf("delay", "must be more than 0 and at most %s, got %s",
-			value.FormatSeconds(lab.MaxDiskDelay), value.Format(o.Get("delay")))
+			value.FormatSeconds(disk.MaxDelay), value.Format(o.Get("delay")))
 	}
 	seed, seeded, err := o.Integer("seed")
 	if err != nil {
@@ -81,7 +82,7 @@ func diskInject(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 }
 
 // sectorsOption reads a sector, or {first, count}.
-func sectorsOption(o value.Options) (r lab.DiskRange, err error) {
+func sectorsOption(o value.Options) (r fault.Range, err error) {
 	t, isTable := o.Get("sectors").(*lua.Table)
 	switch {
 	case !o.Has("sectors"):
@@ -91,7 +92,7 @@ func sectorsOption(o value.Options) (r lab.DiskRange, err error) {
 		if !ok {
 			return r, o.TypeError("sectors", "a sector or {first, count}")
 		}
-		return lab.DiskRange{First: first, Count: 1}, nil
+		return fault.Range{First: first, Count: 1}, nil
 	}
 	list, err := value.Sequence(t)
 	if err != nil || len(list) != 2 {
@@ -106,7 +107,7 @@ func sectorsOption(o value.Options) (r lab.DiskRange, err error) {
 	if count < 1 {
 		return r, o.Errorf("sectors", "must have a count of at least 1, got %d", count)
 	}
-	return lab.DiskRange{First: first, Count: count}, nil
+	return fault.Range{First: first, Count: count}, nil
 }
 
 func probabilityOption(o value.Options) (float64, error) {
@@ -128,19 +129,19 @@ func probabilityOption(o value.Options) (float64, error) {
 }
 
 // diskRules is disk:rules(): the rules in force, each as disk:inject takes it.
-func diskRules(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskRules(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	rules, err := d.Rules()
 	if err != nil {
 		return nil, a.Errorf("%w", err)
 	}
-	return []lua.Value{value.Array(x.State, rules, func(r lab.DiskRule) lua.Value {
+	return []lua.Value{value.Array(x.State, rules, func(r fault.Rule) lua.Value {
 		t := x.State.NewTable()
 		value.MustSet(t, "id", r.ID)
 		value.MustSet(t, "op", string(r.Op))
 		value.MustSet(t, "hits", r.Hits)
 		value.MustSet(t, "probability", r.Probability)
 		value.MustSet(t, "seed", int64(r.Seed))
-		if r.Sectors != (lab.DiskRange{}) {
+		if r.Sectors != (fault.Range{}) {
 			value.MustSet(t, "sectors", value.Array(x.State, []int64{r.Sectors.First, r.Sectors.Count},
 				func(n int64) lua.Value { return n }))
 		}
@@ -161,7 +162,7 @@ func diskRules(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 }
 
 // diskClearRule is disk:clear_rule(id).
-func diskClearRule(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskClearRule(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	id, err := sectorArg(a, 1, "id")
 	if err != nil {
 		return nil, err
@@ -170,19 +171,19 @@ func diskClearRule(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
 }
 
 // diskResize is disk:resize(size).
-func diskResize(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskResize(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	n, err := value.ParseSize(a.Value(1))
 	if err != nil {
 		return nil, a.Errorf("argument 1 (size): %w", err)
 	}
-	if n%lab.SectorSize != 0 {
-		return nil, a.Errorf("argument 1 (size) must be a multiple of %d, got %d", lab.SectorSize, n)
+	if n%disk.SectorSize != 0 {
+		return nil, a.Errorf("argument 1 (size) must be a multiple of %d, got %d", disk.SectorSize, n)
 	}
 	return nil, diskOp(x, a, d, func(ctx context.Context) error { return d.Resize(ctx, n) })
 }
 
 // diskExport is disk:export(path, {pending=}?).
-func diskExport(x *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskExport(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err

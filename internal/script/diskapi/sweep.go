@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/blockdev/fault"
+	"provium/internal/disk"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/value"
@@ -16,12 +18,12 @@ import (
 type sweep struct {
 	checkers
 	fn     *lua.Function
-	op     lab.DiskRequest
+	op     fault.Op
 	sample int // 0: all
 	seed   int64
 	only   []int64
 
-	content  lab.Content
+	content  disk.Content
 	requests int64 // of the run without a fault
 	queue    []int64
 	runs     int
@@ -35,7 +37,7 @@ type failedRun struct {
 }
 
 // diskSweep is disk:sweep{op=, ...}: a function that takes the one to be run.
-func diskSweep(env *env, a value.Args, d *lab.Disk) ([]lua.Value, error) {
+func diskSweep(env *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	var proto sweep
 	proto.checkers = checkers{env: env, disk: d}
 	if err := proto.read(a); err != nil {
@@ -71,14 +73,14 @@ func (x *sweep) read(a value.Args) error {
 		return err
 	}
 	var valid []string
-	for _, r := range lab.DiskRequests() {
+	for _, r := range fault.CountOps() {
 		valid = append(valid, string(r))
 	}
-	op, err := o.Choice("op", string(lab.WriteRequest), valid...)
+	op, err := o.Choice("op", string(fault.Write), valid...)
 	if err != nil {
 		return err
 	}
-	x.op = lab.DiskRequest(op)
+	x.op = fault.Op(op)
 	sample, err := o.IntegerWithin("sample", 0, 1, maxSample)
 	if err != nil {
 		return err

@@ -5,16 +5,17 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
 
-type bridgeMethod = binding.Method[*env, *lab.Bridge]
+type bridgeMethod = binding.Method[*env, *network.Bridge]
 
 func newBridgeType(x *env) *lua.Type {
 	methods := map[string]bridgeMethod{
-		"name":    bridgeValue(func(b *lab.Bridge) lua.Value { return b.Name() }),
-		"seed":    bridgeValue(func(b *lab.Bridge) lua.Value { return int64(b.Seed()) }),
+		"name":    bridgeValue(func(b *network.Bridge) lua.Value { return b.Name() }),
+		"seed":    bridgeValue(func(b *network.Bridge) lua.Value { return int64(b.Seed()) }),
 		"attach":  bridgeAttach,
 		"detach":  bridgeDetach,
 		"members": bridgeMembers,
@@ -24,19 +25,19 @@ func newBridgeType(x *env) *lua.Type {
 
 		"partition":      bridgePartition,
 		"unpartition":    bridgeUnpartition,
-		"partition_all":  plainBridgeOp((*lab.Bridge).PartitionAll),
-		"restore_all":    plainBridgeOp(func(b *lab.Bridge) { b.Switch().RestoreAll() }),
+		"partition_all":  plainBridgeOp((*network.Bridge).PartitionAll),
+		"restore_all":    plainBridgeOp(func(b *network.Bridge) { b.Switch().RestoreAll() }),
 		"is_partitioned": bridgeIsPartitioned,
 		"isolate":        isolate(true),
 		"unisolate":      isolate(false),
 		"is_isolated":    bridgeIsIsolated,
-		"reset":          plainBridgeOp(func(b *lab.Bridge) { b.Switch().Reset() }),
+		"reset":          plainBridgeOp(func(b *network.Bridge) { b.Switch().Reset() }),
 	}
 	addImpairments(methods)
 	addRouting(methods)
 	table := map[string]bridgeMethod{}
 	for name, method := range methods {
-		table[name] = func(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+		table[name] = func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 			if name != "name" && name != "close" {
 				if err := x.Ended(a, "bridge", b.Name(), b); err != nil {
 					return nil, err
@@ -48,16 +49,16 @@ func newBridgeType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "bridge",
 		Methods:  binding.MethodTable(x, "bridge", table),
-		ToString: func(_ *lua.Call, obj any) string { return "bridge(" + obj.(*lab.Bridge).Name() + ")" },
+		ToString: func(_ *lua.Call, obj any) string { return "bridge(" + obj.(*network.Bridge).Name() + ")" },
 	}
 }
 
-func bridgeValue(get func(*lab.Bridge) lua.Value) bridgeMethod {
-	return func(_ *env, _ value.Args, b *lab.Bridge) ([]lua.Value, error) { return []lua.Value{get(b)}, nil }
+func bridgeValue(get func(*network.Bridge) lua.Value) bridgeMethod {
+	return func(_ *env, _ value.Args, b *network.Bridge) ([]lua.Value, error) { return []lua.Value{get(b)}, nil }
 }
 
-func plainBridgeOp(do func(*lab.Bridge)) bridgeMethod {
-	return func(_ *env, _ value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func plainBridgeOp(do func(*network.Bridge)) bridgeMethod {
+	return func(_ *env, _ value.Args, b *network.Bridge) ([]lua.Value, error) {
 		do(b)
 		return nil, nil
 	}
@@ -73,7 +74,7 @@ func LabBridge(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var opts lab.BridgeOpts
+	var opts network.BridgeOpts
 	seed, given, err := o.Integer("seed")
 	if err != nil {
 		return nil, err
@@ -102,22 +103,22 @@ func LabBridgeNames(x *env, _ value.Args, l *lab.Lab) ([]lua.Value, error) {
 }
 
 // endpoint is a VM or the name of one; what names the argument in errors.
-func endpoint(x *env, a value.Args, v lua.Value, what string) (lab.Endpoint, error) {
+func endpoint(x *env, a value.Args, v lua.Value, what string) (network.Endpoint, error) {
 	switch v := v.(type) {
 	case string:
 		if v == "" {
-			return lab.Endpoint{}, a.Errorf("%s must not be empty", what)
+			return network.Endpoint{}, a.Errorf("%s must not be empty", what)
 		}
-		return lab.Endpoint{Name: v}, nil
+		return network.Endpoint{Name: v}, nil
 	case *lua.Userdata:
 		if vm, ok := v.Object().(*lab.VM); ok {
 			if err := x.Ended(a, "vm", vm.Name(), vm); err != nil {
-				return lab.Endpoint{}, err
+				return network.Endpoint{}, err
 			}
-			return lab.Endpoint{VM: vm, Name: vm.Name()}, nil
+			return network.Endpoint{VM: vm, Name: vm.Name()}, nil
 		}
 	}
-	return lab.Endpoint{}, a.Errorf("%s must be a vm or the name of one, got %s", what, lua.TypeName(v))
+	return network.Endpoint{}, a.Errorf("%s must be a vm or the name of one, got %s", what, lua.TypeName(v))
 }
 
 // endpoints reads as many VMs as there are names, and checks that they differ.
@@ -137,7 +138,7 @@ func endpoints(x *env, a value.Args, names ...string) ([]string, error) {
 }
 
 // direction reads from and to of a table, which must both be attached if so wanted.
-func direction(x *env, a value.Args, b *lab.Bridge, o value.Options, attached bool) (from, to string, err error) {
+func direction(x *env, a value.Args, b *network.Bridge, o value.Options, attached bool) (from, to string, err error) {
 	var names [2]string
 	for i, key := range []string{"from", "to"} {
 		if !o.Has(key) {
@@ -162,8 +163,8 @@ func direction(x *env, a value.Args, b *lab.Bridge, o value.Options, attached bo
 	return names[0], names[1], nil
 }
 
-func bridgeAttach(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
-	var ends []lab.Endpoint
+func bridgeAttach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
+	var ends []network.Endpoint
 	if t, ok := a.Value(1).(*lua.Table); ok {
 		given, err := value.Sequence(t)
 		if err != nil {
@@ -191,7 +192,7 @@ func bridgeAttach(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Attach(ctx, ends) })
 }
 
-func bridgeDetach(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeDetach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	names, err := endpoints(x, a, "vm")
 	if err != nil {
 		return nil, err
@@ -199,23 +200,23 @@ func bridgeDetach(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Detach(ctx, names[0]) })
 }
 
-func bridgeClose(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeClose(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	return nil, x.Op(a, nil, b.Close)
 }
 
-func bridgeMembers(x *env, _ value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeMembers(x *env, _ value.Args, b *network.Bridge) ([]lua.Value, error) {
 	return []lua.Value{value.Array(x.State, b.Members(), binding.StringValue)}, nil
 }
 
-func bridgePartition(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgePartition(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	return partitionRule(x, a, b, true, b.Switch().Partition, b.Switch().PartitionOneWay)
 }
 
-func bridgeUnpartition(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeUnpartition(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	return partitionRule(x, a, b, false, b.Switch().Unpartition, b.Switch().UnpartitionOneWay)
 }
 
-func partitionRule(x *env, a value.Args, b *lab.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value,
+func partitionRule(x *env, a value.Args, b *network.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value,
 	error) {
 	if _, ok := a.Value(1).(*lua.Table); ok {
 		o, err := a.Options(1, "from", "to")
@@ -237,7 +238,7 @@ func partitionRule(x *env, a value.Args, b *lab.Bridge, attached bool, both, one
 	return nil, nil
 }
 
-func bridgeIsPartitioned(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeIsPartitioned(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	names, err := endpoints(x, a, "a", "b")
 	if err != nil {
 		return nil, err
@@ -246,7 +247,7 @@ func bridgeIsPartitioned(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, erro
 }
 
 func isolate(on bool) bridgeMethod {
-	return func(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+	return func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 		names, err := endpoints(x, a, "vm")
 		if err != nil {
 			return nil, err
@@ -256,7 +257,7 @@ func isolate(on bool) bridgeMethod {
 	}
 }
 
-func bridgeIsIsolated(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeIsIsolated(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	names, err := endpoints(x, a, "vm")
 	if err != nil {
 		return nil, err

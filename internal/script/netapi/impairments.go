@@ -6,9 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/network"
 	"provium/internal/script/value"
+	"provium/internal/vnet"
 )
 
 // elementName names an element of a list in errors.
@@ -18,22 +19,22 @@ func elementName(i int) string { return fmt.Sprintf("element %d of the list", i)
 type impairment struct {
 	setter, getter string
 	key            string // of the value in a table
-	kind           lab.Impairment
+	kind           vnet.Kind
 	percent        bool
 	detail         string // key of what else can be said; "" is nothing
-	describe       func(o value.Options, r *lab.ImpairmentRule) error
+	describe       func(o value.Options, r *vnet.Rule) error
 }
 
 var impairments = [...]impairment{
-	{setter: "add_latency", getter: "latency_ms", key: "ms", kind: lab.Latency},
-	{setter: "add_jitter", getter: "jitter_ms", key: "ms", kind: lab.Jitter, detail: "distribution",
+	{setter: "add_latency", getter: "latency_ms", key: "ms", kind: vnet.Latency},
+	{setter: "add_jitter", getter: "jitter_ms", key: "ms", kind: vnet.Jitter, detail: "distribution",
 		describe: jitterDetail},
-	{setter: "drop_rate", getter: "drop_rate_pct", key: "p", kind: lab.Loss, percent: true, detail: "burst",
+	{setter: "drop_rate", getter: "drop_rate_pct", key: "p", kind: vnet.Loss, percent: true, detail: "burst",
 		describe: lossDetail},
-	{setter: "duplicate_rate", getter: "duplicate_rate_pct", key: "p", kind: lab.Duplicate, percent: true},
-	{setter: "reorder_rate", getter: "reorder_rate_pct", key: "p", kind: lab.Reorder, percent: true},
-	{setter: "corrupt_rate", getter: "corrupt_rate_pct", key: "p", kind: lab.Corrupt, percent: true},
-	{setter: "bandwidth_limit", getter: "bandwidth_bps", key: "bps", kind: lab.Bandwidth, detail: "queue",
+	{setter: "duplicate_rate", getter: "duplicate_rate_pct", key: "p", kind: vnet.Duplicate, percent: true},
+	{setter: "reorder_rate", getter: "reorder_rate_pct", key: "p", kind: vnet.Reorder, percent: true},
+	{setter: "corrupt_rate", getter: "corrupt_rate_pct", key: "p", kind: vnet.Corrupt, percent: true},
+	{setter: "bandwidth_limit", getter: "bandwidth_bps", key: "bps", kind: vnet.Bandwidth, detail: "queue",
 		describe: bandwidthDetail},
 }
 
@@ -41,26 +42,26 @@ var impairments = [...]impairment{
 func addImpairments(methods map[string]bridgeMethod) {
 	for _, i := range impairments {
 		methods[i.setter] = i.set(true)
-		methods[i.getter] = getRule(i.kind, func(_ *env, r lab.ImpairmentRule) lua.Value { return number(r.Value) })
+		methods[i.getter] = getRule(i.kind, func(_ *env, r vnet.Rule) lua.Value { return number(r.Value) })
 	}
 	methods["add_directional_latency"] = impairments[0].set(false)
 	methods["directional_drop_rate"] = impairments[2].set(false)
-	methods["jitter_distribution"] = getRule(lab.Jitter, func(_ *env, r lab.ImpairmentRule) lua.Value {
+	methods["jitter_distribution"] = getRule(vnet.Jitter, func(_ *env, r vnet.Rule) lua.Value {
 		return distributions[r.Distribution]
 	})
-	methods["bandwidth_queue"] = getRule(lab.Bandwidth, func(_ *env,
-		r lab.ImpairmentRule) lua.Value {
+	methods["bandwidth_queue"] = getRule(vnet.Bandwidth, func(_ *env,
+		r vnet.Rule) lua.Value {
 		return r.QueueBytes()
 	})
 	methods["gilbert_elliott"] = bridgeGilbertElliott
-	methods["loss_model"] = getRule(lab.Loss, lossModel)
+	methods["loss_model"] = getRule(vnet.Loss, lossModel)
 }
 
 // distributions are the names of those of jitter.
-var distributions = [...]string{lab.Uniform: "uniform", lab.Normal: "normal", lab.Pareto: "pareto"}
+var distributions = [...]string{vnet.Uniform: "uniform", vnet.Normal: "normal", vnet.Pareto: "pareto"}
 
-func jitterDetail(o value.Options, r *lab.ImpairmentRule) error {
-	name, err := o.Str("distribution", distributions[lab.Uniform])
+func jitterDetail(o value.Options, r *vnet.Rule) error {
+	name, err := o.Str("distribution", distributions[vnet.Uniform])
 	if err != nil {
 		return err
 	}
@@ -69,12 +70,12 @@ func jitterDetail(o value.Options, r *lab.ImpairmentRule) error {
 		return o.Errorf("distribution", "= `%s` is none (use %s)", value.Clip(name, 80),
 			strings.Join(distributions[:], ", "))
 	}
-	r.Distribution = lab.Distribution(i)
+	r.Distribution = vnet.Distribution(i)
 	return nil
 }
 
 // lossDetail has losses come in bursts of so many frames on average.
-func lossDetail(o value.Options, r *lab.ImpairmentRule) error {
+func lossDetail(o value.Options, r *vnet.Rule) error {
 	burst, given, err := o.Number("burst")
 	if err != nil || !given {
 		return err
@@ -92,11 +93,11 @@ func lossDetail(o value.Options, r *lab.ImpairmentRule) error {
 		return o.Errorf("burst", "must be at least %.4g where %s %% of the frames are lost, got %s",
 			r.Value/(100-r.Value), value.Format(number(r.Value)), value.Format(o.Get("burst")))
 	}
-	r.Burst = lab.GilbertElliott{Enter: enter, Leave: leave, Bad: 100}
+	r.Burst = vnet.GilbertElliott{Enter: enter, Leave: leave, Bad: 100}
 	return nil
 }
 
-func bandwidthDetail(o value.Options, r *lab.ImpairmentRule) error {
+func bandwidthDetail(o value.Options, r *vnet.Rule) error {
 	if !o.Has("queue") {
 		return nil
 	}
@@ -111,8 +112,8 @@ func bandwidthDetail(o value.Options, r *lab.ImpairmentRule) error {
 // set is a method that takes a number for the whole bridge, if whole, or a table
 // for one direction.
 func (i impairment) set(whole bool) bridgeMethod {
-	return func(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
-		r := lab.ImpairmentRule{Kind: i.kind}
+	return func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
+		r := vnet.Rule{Kind: i.kind}
 		var details []string
 		if i.detail != "" {
 			details = []string{i.detail}
@@ -160,7 +161,7 @@ func (i impairment) set(whole bool) bridgeMethod {
 }
 
 // bridgeGilbertElliott is bridge:gilbert_elliott{enter=, leave=, good=, bad=, from=, to=}.
-func bridgeGilbertElliott(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeGilbertElliott(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	if _, ok := a.Value(1).(*lua.Table); !ok {
 		return nil, a.TypeError(1, "rule",
 			"a table {enter=, leave=, good=, bad=}, with from= and to= for one direction")
@@ -175,7 +176,7 @@ func bridgeGilbertElliott(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, err
 		}
 		return impairments[2].value(a, "`"+key+"`", o.Get(key), "")
 	}
-	var g lab.GilbertElliott
+	var g vnet.GilbertElliott
 	for _, field := range []struct {
 		key    string
 		absent float64
@@ -189,9 +190,9 @@ func bridgeGilbertElliott(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, err
 		return nil, a.Errorf("`leave` must be more than 0, got %s (a link that turned bad would stay so)",
 			value.Format(o.Get("leave")))
 	}
-	r := lab.ImpairmentRule{Kind: lab.Loss, Value: g.Mean(), Burst: g}
+	r := vnet.Rule{Kind: vnet.Loss, Value: g.Mean(), Burst: g}
 	if g.Mean() == 0 {
-		r.Burst = lab.GilbertElliott{} // removes
+		r.Burst = vnet.GilbertElliott{} // removes
 	}
 	if !o.Has("from") && !o.Has("to") {
 		b.Switch().Apply(r)
@@ -206,8 +207,8 @@ func bridgeGilbertElliott(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, err
 }
 
 // lossModel is nil for loss that looks at each frame on its own.
-func lossModel(x *env, r lab.ImpairmentRule) lua.Value {
-	if r.Burst == (lab.GilbertElliott{}) {
+func lossModel(x *env, r vnet.Rule) lua.Value {
+	if r.Burst == (vnet.GilbertElliott{}) {
 		return nil
 	}
 	t := x.State.NewTable()
@@ -240,8 +241,8 @@ func (i impairment) value(a value.Args, what string, v lua.Value, or string) (fl
 
 // getRule is a method that returns something of the whole bridge's rule or, for two
 // VMs, of the one in force between them.
-func getRule(kind lab.Impairment, tell func(x *env, r lab.ImpairmentRule) lua.Value) bridgeMethod {
-	return func(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func getRule(kind vnet.Kind, tell func(x *env, r vnet.Rule) lua.Value) bridgeMethod {
+	return func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 		if a.Len() == 0 {
 			return []lua.Value{tell(x, b.Switch().Rule(kind))}, nil
 		}

@@ -5,29 +5,31 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
-type nicMethod = binding.Method[*env, *lab.NIC]
+type nicMethod = binding.Method[*env, *network.NIC]
 
 func newNICType(x *env) *lua.Type {
 	return &lua.Type{
 		Name: "nic",
 		ToString: func(_ *lua.Call, obj any) string {
-			n := obj.(*lab.NIC)
+			n := obj.(*network.NIC)
 			return "nic(" + n.VMName() + " on " + n.Bridge().Name() + ")"
 		},
 		Methods: binding.MethodTable(x, "nic", map[string]nicMethod{
-			"vm_name": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value,
+			"vm_name": func(_ *env, _ value.Args, n *network.NIC) ([]lua.Value,
 				error) {
 				return []lua.Value{n.VMName()}, nil
 			},
-			"bridge": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
+			"bridge": func(_ *env, _ value.Args, n *network.NIC) ([]lua.Value, error) {
 				return []lua.Value{n.Bridge().Name()}, nil
 			},
-			"mac": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) { return []lua.Value{n.MAC()}, nil },
-			"ip": func(_ *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
+			"mac": func(_ *env, _ value.Args, n *network.NIC) ([]lua.Value, error) { return []lua.Value{n.MAC()}, nil },
+			"ip": func(_ *env, _ value.Args, n *network.NIC) ([]lua.Value, error) {
 				if ip := n.IP(); ip != "" {
 					return []lua.Value{ip}, nil
 				}
@@ -35,14 +37,14 @@ func newNICType(x *env) *lua.Type {
 			},
 			"counters":   nicCounters,
 			"capture":    nicCapture,
-			"disconnect": plainNICOp((*lab.NIC).Disconnect),
-			"reconnect":  plainNICOp((*lab.NIC).Reconnect),
+			"disconnect": plainNICOp((*network.NIC).Disconnect),
+			"reconnect":  plainNICOp((*network.NIC).Reconnect),
 		}),
 	}
 }
 
-func plainNICOp(do func(*lab.NIC, context.Context) error) nicMethod {
-	return func(x *env, a value.Args, n *lab.NIC) ([]lua.Value, error) {
+func plainNICOp(do func(*network.NIC, context.Context) error) nicMethod {
+	return func(x *env, a value.Args, n *network.NIC) ([]lua.Value, error) {
 		if err := x.Ended(a, "bridge", n.Bridge().Name(), n.Bridge()); err != nil {
 			return nil, err
 		}
@@ -50,7 +52,7 @@ func plainNICOp(do func(*lab.NIC, context.Context) error) nicMethod {
 	}
 }
 
-func nicCounters(x *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
+func nicCounters(x *env, _ value.Args, n *network.NIC) ([]lua.Value, error) {
 	c := n.Counters()
 	t := x.State.NewTable()
 	for key, v := range map[string]uint64{"rx_bytes": c.RxBytes, "tx_bytes": c.TxBytes,
@@ -61,7 +63,7 @@ func nicCounters(x *env, _ value.Args, n *lab.NIC) ([]lua.Value, error) {
 }
 
 // bridgeNIC is bridge:nic(vm).
-func bridgeNIC(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeNIC(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	names, err := endpoints(x, a, "vm")
 	if err != nil {
 		return nil, err
@@ -87,28 +89,28 @@ func vmNIC(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 }
 
 // capture opens a stream of frames.
-func capture(x *env, a value.Args, open func(o lab.CaptureOpts, site lab.Site) (*lab.Stream, error)) ([]lua.Value,
-	error) {
+func capture(x *env, a value.Args,
+	open func(o network.CaptureOpts, site stream.Site) (*stream.Stream, error)) ([]lua.Value, error) {
 	o, err := a.Options(1, "nanoseconds", "filter")
 	if err != nil {
 		return nil, err
 	}
-	var how lab.CaptureOpts
+	var how network.CaptureOpts
 	if how.Nanoseconds, err = o.Bool("nanoseconds", false); err != nil {
 		return nil, err
 	}
 	if how.Filter, err = o.Str("filter", ""); err != nil {
 		return nil, err
 	}
-	return x.OpenStream(a, nil, func(_ context.Context, site lab.Site) (*lab.Stream, error) {
+	return x.OpenStream(a, nil, func(_ context.Context, site stream.Site) (*stream.Stream, error) {
 		return open(how, site)
 	})
 }
 
-func nicCapture(x *env, a value.Args, n *lab.NIC) ([]lua.Value, error) {
+func nicCapture(x *env, a value.Args, n *network.NIC) ([]lua.Value, error) {
 	return capture(x, a, n.Capture)
 }
 
-func bridgeCapture(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeCapture(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	return capture(x, a, b.Capture)
 }

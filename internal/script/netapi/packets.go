@@ -4,30 +4,31 @@ import (
 	"context"
 	"net/netip"
 
-	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/network"
 	"provium/internal/script/value"
+	"provium/internal/stream"
 )
 
 // StreamPackets is capture:packets(timeout?).
-func StreamPackets(x *env, a value.Args, s *lab.Stream) ([]lua.Value, error) {
+func StreamPackets(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 	limit, err := a.Duration(1, "timeout", DrainWait)
 	if err != nil {
 		return nil, err
 	}
-	var all []lab.Packet
+	var all []network.Packet
 	err = x.Op(a, nil, func(ctx context.Context) (err error) {
-		all, err = lab.Packets(ctx, s, limit)
+		all, err = network.Packets(ctx, s, limit)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return []lua.Value{value.Array(x.State, all, func(p lab.Packet) lua.Value { return packet(x, &p) })}, nil
+	return []lua.Value{value.Array(x.State, all, func(p network.Packet) lua.Value { return packet(x, &p) })}, nil
 }
 
 // packet is a frame as a table. What it does not have is absent.
-func packet(x *env, p *lab.Packet) lua.Value {
+func packet(x *env, p *network.Packet) lua.Value {
 	t := x.State.NewTable()
 	value.MustSet(t, "time", float64(p.At.UnixNano())/1e9)
 	value.MustSet(t, "time_ns", p.At.UnixNano())

@@ -3,8 +3,8 @@ package netapi
 import (
 	"context"
 
-	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
@@ -12,24 +12,24 @@ import (
 // addRouting adds the methods that concern a bridge's gateway.
 func addRouting(methods map[string]bridgeMethod) {
 	methods["route"] = bridgeRoute
-	methods["routes"] = func(x *env, _ value.Args, b *lab.Bridge) ([]lua.Value, error) {
+	methods["routes"] = func(x *env, _ value.Args, b *network.Bridge) ([]lua.Value, error) {
 		return []lua.Value{value.Array(x.State, b.Routes(), binding.StringValue)}, nil
 	}
-	methods["enable_uplink"] = blockingBridgeOp((*lab.Bridge).EnableUplink)
-	methods["disable_uplink"] = blockingBridgeOp((*lab.Bridge).DisableUplink)
+	methods["enable_uplink"] = blockingBridgeOp((*network.Bridge).EnableUplink)
+	methods["disable_uplink"] = blockingBridgeOp((*network.Bridge).DisableUplink)
 	methods["forward"] = bridgeForward
 }
 
-func blockingBridgeOp(do func(*lab.Bridge, context.Context) error) bridgeMethod {
-	return func(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func blockingBridgeOp(do func(*network.Bridge, context.Context) error) bridgeMethod {
+	return func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 		return nil, x.Op(a, nil, func(ctx context.Context) error { return do(b, ctx) })
 	}
 }
 
 // otherBridge is a bridge among the arguments; what names it in errors.
-func otherBridge(x *env, a value.Args, v lua.Value, what string) (*lab.Bridge, error) {
+func otherBridge(x *env, a value.Args, v lua.Value, what string) (*network.Bridge, error) {
 	if u, ok := v.(*lua.Userdata); ok {
-		if b, ok := u.Object().(*lab.Bridge); ok {
+		if b, ok := u.Object().(*network.Bridge); ok {
 			return b, x.Ended(a, "bridge", b.Name(), b)
 		}
 	}
@@ -37,8 +37,8 @@ func otherBridge(x *env, a value.Args, v lua.Value, what string) (*lab.Bridge, e
 }
 
 // bridgeRoute is bridge:route(other) and bridge:route({others}).
-func bridgeRoute(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
-	var others []*lab.Bridge
+func bridgeRoute(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
+	var others []*network.Bridge
 	if t, ok := a.Value(1).(*lua.Table); ok {
 		given, err := value.Sequence(t)
 		if err != nil {
@@ -62,7 +62,7 @@ func bridgeRoute(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 }
 
 // bridgeForward is bridge:forward{vm=, port=, protocol=}.
-func bridgeForward(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
+func bridgeForward(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	if _, ok := a.Value(1).(*lua.Table); !ok {
 		return nil, a.TypeError(1, "opts", "a table {vm=, port=}")
 	}
@@ -87,7 +87,7 @@ func bridgeForward(x *env, a value.Args, b *lab.Bridge) ([]lua.Value, error) {
 	if port < 1 || port > 65535 {
 		return nil, o.Errorf("port", "must be from 1 to 65535, got %d", port)
 	}
-	opts := lab.ForwardOpts{VM: vm.Name, Port: int(port)}
+	opts := network.ForwardOpts{VM: vm.Name, Port: int(port)}
 	switch v := o.Get("protocol"); v {
 	case nil, "tcp":
 	case "udp":

@@ -13,7 +13,7 @@ type token struct {
 
 // Error is an expression that says nothing, and where.
 type Error struct {
-	Column int // of the trouble, from 1
+	Column int // of the error, from 1
 	Reason string
 }
 
@@ -22,7 +22,7 @@ func (e *Error) Error() string { return fmt.Sprintf("column %d: %s", e.Column, e
 // operators that are two bytes long.
 var twoBytes = []string{"&&", "||", "!=", "==", "<=", ">=", "<<", ">>"}
 
-// split gives the tokens of an expression. Inside of brackets a colon stands between
+// split returns the tokens of an expression. Inside of brackets a colon stands between
 // offset and size, elsewhere it belongs to an address.
 func split(text string) (tokens []token, err error) {
 	depth := 0

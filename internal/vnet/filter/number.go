@@ -189,7 +189,8 @@ func (p *parser) bytes() (term, error) {
 	case "icmp6":
 		base, given = func(*frame) int { return l.net() + 40 }, both(l.etherType(typeIPv6), l.byteIs(6, protoICMPv6))
 	default:
-		return term{}, p.fail(at, "`%s` has no bytes to look at (ether, ip, ip6, arp, rarp, tcp, udp, sctp, icmp, icmp6)", proto)
+		return term{}, p.fail(at,
+			"`%s` has no bytes to look at (ether, ip, ip6, arp, rarp, tcp, udp, sctp, icmp, icmp6)", proto)
 	}
 	value := func(f *frame) uint32 {
 		n := offset.value(f)

@@ -8,7 +8,7 @@ import (
 // Filter selects frames.
 type Filter struct{ keep test }
 
-// Match tells whether a frame is selected.
+// Match reports whether a frame is selected.
 func (x *Filter) Match(b []byte) bool {
 	f := frame{b: b}
 	return x.keep(&f) && !f.short
@@ -236,7 +236,7 @@ func (p *parser) vlan() (test, error) {
 	return both(tagged, func(f *frame) bool { return f.bytes(at+2, 2)&0xfff == id }), nil
 }
 
-// isNumber tells whether a relation of numbers comes next, rather than an address
+// isNumber reports whether a relation of numbers comes next, rather than an address
 // or a port that is about what was last named.
 func (p *parser) isNumber() bool {
 	word := p.peek()
@@ -257,6 +257,8 @@ func (p *parser) isNumber() bool {
 }
 
 // unsupported are words of the language that mean something elsewhere.
-var unsupported = strings.Fields(`gateway inbound outbound ifindex ifname on rnr rset reason action mpls pppoed pppoes geneve
-	iso clnp esis isis l1 l2 iih lsp snp csnp psnp decnet atalk aarp sca lat mopdl moprc stp ipx netbeui llc lane
-	metac bcc oam oamf4 oamf4ec oamf4sc wlan type subtype dir protochain link fddi tr ppp slip igmp pim vrrp carp ah esp igrp`)
+var unsupported = strings.Fields(`gateway inbound outbound ifindex ifname on rnr rset reason action mpls
+	pppoed pppoes geneve iso clnp esis isis l1 l2 iih lsp snp csnp psnp decnet atalk aarp sca lat mopdl moprc stp ipx
+	netbeui llc lane
+	metac bcc oam oamf4 oamf4ec oamf4sc wlan type subtype dir protochain link fddi tr ppp slip
+	igmp pim vrrp carp ah esp igrp`)

@@ -20,7 +20,8 @@ type subject struct {
 // etherTypes are the protocols that Ethernet carries, ipProtos those that IP does.
 var (
 	etherTypes = map[string]uint32{"ip": typeIPv4, "ip6": typeIPv6, "arp": typeARP, "rarp": typeRARP}
-	ipProtos   = map[string]uint32{"tcp": protoTCP, "udp": protoUDP, "sctp": protoSCTP, "icmp": protoICMP, "icmp6": protoICMPv6}
+	ipProtos   = map[string]uint32{"tcp": protoTCP, "udp": protoUDP, "sctp": protoSCTP, "icmp": protoICMP,
+		"icmp6": protoICMPv6}
 )
 
 var kindWords = []string{"host", "net", "port", "portrange", "proto"}
@@ -39,7 +40,8 @@ func (p *parser) subject() (*subject, error) {
 		if p.tokens[p.next-1].text == "dst" {
 			s.dir = destination
 		}
-		if p.next+1 < len(p.tokens) && indexOf([]string{"or", "and"}, p.peek()) >= 0 && indexOf([]string{"src", "dst"}, p.tokens[p.next+1].text) >= 0 {
+		if p.next+1 < len(p.tokens) && indexOf([]string{"or", "and"}, p.peek()) >= 0 &&
+			indexOf([]string{"src", "dst"}, p.tokens[p.next+1].text) >= 0 {
 			joined, other := p.take(), source
 			if p.take() == "dst" {
 				other = destination
@@ -78,7 +80,8 @@ func (p *parser) subject() (*subject, error) {
 
 // isID tells an address, a port or a name from what else may come.
 func isID(word string) bool {
-	return word != "" && (isWord(word[0]) || word[0] == ':' || word[0] == '\\') && indexOf([]string{"and", "or", "not"}, word) < 0
+	return word != "" && (isWord(word[0]) || word[0] == ':' || word[0] == '\\') &&
+		indexOf([]string{"and", "or", "not"}, word) < 0
 }
 
 // protocol is the test that a protocol's name is.
@@ -93,7 +96,9 @@ func (s *subject) protocol(p *parser, l layer) (test, error) {
 		case s.proto == "ip6" && word == "multicast":
 			return both(l.etherType(typeIPv6), l.byteIs(24, 255)), nil
 		}
-		return nil, p.fail(p.next-1, "`%s %s` is not supported (ether broadcast, ether multicast, ip multicast and ip6 multicast are)", s.proto, word)
+		return nil, p.fail(p.next-1,
+			"`%s %s` is not supported (ether broadcast, ether multicast, ip multicast and ip6 multicast are)", s.proto,
+			word)
 	}
 	switch {
 	case s.proto == "ether":
@@ -112,7 +117,8 @@ func (s *subject) protocol(p *parser, l layer) (test, error) {
 // about reads the address, port or number of a test.
 func (p *parser) about(s *subject) (test, error) {
 	if !isID(p.peek()) {
-		return nil, p.wrong(map[string]string{"host": "an address", "net": "a network", "port": "a port", "portrange": "two ports", "proto": "a protocol"}[s.kind])
+		return nil, p.wrong(map[string]string{"host": "an address", "net": "a network", "port": "a port",
+			"portrange": "two ports", "proto": "a protocol"}[s.kind])
 	}
 	switch s.kind {
 	case "port", "portrange":
@@ -228,7 +234,8 @@ func (p *parser) ipv4(s *subject, at int, want, mask []byte) (test, error) {
 }
 
 // services are the ports that have a name here.
-var services = map[string]uint32{"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "bootps": 67, "bootpc": 68, "tftp": 69,
+var services = map[string]uint32{"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "bootps": 67,
+	"bootpc": 68, "tftp": 69,
 	"http": 80, "ntp": 123, "snmp": 161, "bgp": 179, "https": 443, "syslog": 514}
 
 func (p *parser) ports(s *subject) (test, error) {
@@ -265,7 +272,8 @@ func (p *parser) ports(s *subject) (test, error) {
 	l := p.layer()
 	switch s.proto {
 	case "":
-		return either(l.ports(s.dir, protoSCTP, from, to), l.ports(s.dir, protoTCP, from, to), l.ports(s.dir, protoUDP, from, to)), nil
+		return either(l.ports(s.dir, protoSCTP, from, to), l.ports(s.dir, protoTCP, from, to),
+			l.ports(s.dir, protoUDP, from, to)), nil
 	case "tcp", "udp", "sctp":
 		return l.ports(s.dir, ipProtos[s.proto], from, to), nil
 	}

@@ -17,7 +17,7 @@ type Config struct {
 	V4, V6 netip.Prefix
 	// Send puts a frame on the bridge, which keeps nothing of it.
 	Send func(frame []byte)
-	// Isolated tells whether the guest with a hardware address is cut off from all
+	// Isolated reports whether the guest with a hardware address is cut off from all
 	// others; nil: nobody is.
 	Isolated func(at [6]byte) bool
 	// Now is the clock; nil is time.Now. Retry is the time between two questions
@@ -62,7 +62,8 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway of %v and %v at %v: not possible", cfg.V4, cfg.V6, cfg.MAC)
 	}
 	g := &Gateway{cfg: cfg, mac: mac(cfg.MAC), v4: cfg.V4.Masked(), v6: cfg.V6.Masked(), now: cfg.Now, retry: cfg.Retry,
-		neighbors: map[netip.Addr]*neighbor{}, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+		neighbors: map[netip.Addr]*neighbor{}, wake: make(chan struct{}, 1), stop: make(chan struct{}),
+		done: make(chan struct{})}
 	g.addr4, g.addr6 = First(g.v4), First(g.v6)
 	if g.now == nil {
 		g.now = time.Now
@@ -305,7 +306,8 @@ func parseAny(b []byte) (packet, bool) {
 func parseStart(b []byte) (p packet, ok bool) {
 	switch {
 	case len(b) >= ipv6Header && b[0]>>4 == 6:
-		return packet{b: b, v6: true, src: netip.AddrFrom16([16]byte(b[8:24])), dst: netip.AddrFrom16([16]byte(b[24:40])),
+		return packet{b: b, v6: true, src: netip.AddrFrom16([16]byte(b[8:24])),
+			dst:   netip.AddrFrom16([16]byte(b[24:40])),
 			proto: b[6], transport: ipv6Header}, true
 	case len(b) >= ipv4Header && b[0]>>4 == 4 && len(b) >= int(b[0]&15)*4:
 		return packet{b: b, src: netip.AddrFrom4([4]byte(b[12:16])), dst: netip.AddrFrom4([4]byte(b[16:20])),

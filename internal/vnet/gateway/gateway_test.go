@@ -30,8 +30,10 @@ func newStation(t *testing.T, n byte) *station {
 	s := &station{t: t, mac: mac{2, 0, 0, 0, n, 2}, addr4: netip.AddrFrom4([4]byte{10, 77, n, 2}),
 		addr6: netip.AddrFrom16([16]byte{0xfd, 7: n, 15: 2}), new: make(chan struct{}, 1000)}
 	var err error
-	s.g, err = New(Config{MAC: net.HardwareAddr{2, 0, 0, 0, n, 1}, V4: netip.PrefixFrom(s.addr4, 24), V6: netip.PrefixFrom(s.addr6, 64),
-		Send: s.receive, Isolated: func(at [6]byte) bool { return s.isolated && at == s.mac }, Retry: 10 * time.Millisecond})
+	s.g, err = New(Config{MAC: net.HardwareAddr{2, 0, 0, 0, n, 1}, V4: netip.PrefixFrom(s.addr4, 24),
+		V6:   netip.PrefixFrom(s.addr6, 64),
+		Send: s.receive, Isolated: func(at [6]byte) bool { return s.isolated && at == s.mac },
+		Retry: 10 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +185,8 @@ func TestNoErrorAboutErrors(t *testing.T) {
 	binary.BigEndian.PutUint16(fragment.b[10:], 0)
 	binary.BigEndian.PutUint16(fragment.b[10:], ^sum(fragment.b[:ipv4Header], 0))
 	a.send(fragment)
-	for _, to := range []string{"224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "169.254.169.254", "ff02::1", "10.77.2.255", "10.77.2.0"} {
+	for _, to := range []string{"224.0.0.1", "255.255.255.255", "127.0.0.1", "0.0.0.0", "169.254.169.254", "ff02::1",
+		"10.77.2.255", "10.77.2.0"} {
 		a.send(a.udp(netip.MustParseAddr(to), 64))
 	}
 	for _, from := range []string{"127.0.0.1", "0.0.0.0", "224.0.0.1"} {
@@ -203,7 +206,8 @@ func TestEcho(t *testing.T) {
 		a.send(icmp(from, to, proto, 64, []byte{kind, 0, 0, 0, 1, 2, 3, 4, 'x'}))
 		got := a.next()
 		m, ok := got.message()
-		if !ok || got.src != to || got.dst != from || string(m[4:]) != "\x01\x02\x03\x04x" || m[0] != echoReply && m[0] != v6EchoReply {
+		if !ok || got.src != to || got.dst != from || string(m[4:]) != "\x01\x02\x03\x04x" || m[0] != echoReply &&
+			m[0] != v6EchoReply {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -213,7 +217,8 @@ func TestAnswersForItsAddress(t *testing.T) {
 	s := newStation(t, 1)
 	s.g.Receive(buildFrame(broadcast, s.mac, typeARP, arp(arpRequest, s.mac, s.addr4, mac{}, s.g.addr4)))
 	<-s.new
-	if f := s.got[0]; f.kind != typeARP || f.dst != s.mac || !bytes.Equal(f.payload, arp(arpReply, s.g.mac, s.g.addr4, s.mac, s.addr4)) {
+	if f := s.got[0]; f.kind != typeARP || f.dst != s.mac ||
+		!bytes.Equal(f.payload, arp(arpReply, s.g.mac, s.g.addr4, s.mac, s.addr4)) {
 		t.Errorf("%+v", f)
 	}
 	s.got = nil
@@ -305,7 +310,8 @@ func FuzzReceive(f *testing.F) {
 	for _, p := range []packet{
 		build(a, netip.MustParseAddr("10.77.2.2"), protoUDP, 64, make([]byte, 8)),
 		build(a, netip.MustParseAddr("192.0.2.1"), protoTCP, 1, make([]byte, 20)),
-		build(netip.MustParseAddr("fd00:0:0:1::2"), netip.MustParseAddr("fd00:0:0:2::2"), protoHopByHop, 64, []byte{protoUDP, 0, 1, 2, 3, 4, 5, 6, 7, 8}),
+		build(netip.MustParseAddr("fd00:0:0:1::2"), netip.MustParseAddr("fd00:0:0:2::2"), protoHopByHop, 64,
+			[]byte{protoUDP, 0, 1, 2, 3, 4, 5, 6, 7, 8}),
 		icmp(a, netip.MustParseAddr("10.77.1.1"), protoICMP, 64, []byte{echoRequest, 0, 0, 0, 1, 2, 3, 4}),
 	} {
 		f.Add(uint16(p.kind()), p.b)
@@ -316,7 +322,8 @@ func FuzzReceive(f *testing.F) {
 		for i := range gs {
 			n := byte(i + 1)
 			var err error
-			gs[i], err = New(Config{MAC: net.HardwareAddr{2, 0, 0, 0, n, 1}, V4: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, n, 0}), 24),
+			gs[i], err = New(Config{MAC: net.HardwareAddr{2, 0, 0, 0, n, 1},
+				V4: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, n, 0}), 24),
 				V6: netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 7: n}), 64), Send: func(b []byte) {
 					sent, ok := parseFrame(b)
 					if !ok || len(b) > etherHeader+len(payload)+maxError6 {

@@ -94,7 +94,7 @@ func (p *packet) message() ([]byte, bool) {
 	return nil, false
 }
 
-// isError tells whether a packet is an error itself, or cannot be told from one.
+// isError reports whether a packet is an error itself, or cannot be told from one.
 func isError(p *packet) bool {
 	switch {
 	case !p.v6 && p.proto == protoICMP:
@@ -107,7 +107,7 @@ func isError(p *packet) bool {
 	return false
 }
 
-// isHost tells whether an address is that of one station that packets may be
+// isHost reports whether an address is that of one station that packets may be
 // carried to over networks.
 func isHost(a netip.Addr) bool {
 	if a.Is4() {
@@ -119,7 +119,7 @@ func isHost(a netip.Addr) bool {
 	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && !a.IsLinkLocalUnicast()
 }
 
-// answerEcho makes the reply to a request; false: it is none.
+// answerEcho returns the reply to an echo request, or false for any other packet.
 func answerEcho(p *packet) (packet, bool) {
 	m, ok := p.message()
 	if !ok {

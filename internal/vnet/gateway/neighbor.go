@@ -58,7 +58,7 @@ func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
 	}
 }
 
-// forgetOne makes room in the table; false when all of it is in use. Held: g.mu.
+// forgetOne makes room in the table; false when all of it is in use. The caller must hold g.mu.
 func (g *Gateway) forgetOne() bool {
 	for a, n := range g.neighbors {
 		if len(n.waiting) == 0 && g.now().Sub(n.since) > trustFor {
@@ -191,7 +191,8 @@ func (g *Gateway) hearARP(b []byte) {
 	}
 }
 
-// hearNeighbor is hearARP for IPv6; false: the packet is none of neighbour discovery.
+// hearNeighbor is hearARP for IPv6. It returns false for a packet that is not one of
+// neighbour discovery.
 func (g *Gateway) hearNeighbor(p *packet) bool {
 	m, ok := p.message()
 	if !ok || m[0] < 133 || m[0] > 137 {

@@ -99,7 +99,8 @@ func parseIPv4(b []byte) (p packet, ok bool) {
 		return p, false
 	}
 	flags := binary.BigEndian.Uint16(b[6:])
-	return packet{b: b[:total:total], src: netip.AddrFrom4([4]byte(b[12:16])), dst: netip.AddrFrom4([4]byte(b[16:20])), ttl: b[8],
+	return packet{b: b[:total:total], src: netip.AddrFrom4([4]byte(b[12:16])), dst: netip.AddrFrom4([4]byte(b[16:20])),
+		ttl:   b[8],
 		proto: b[9], transport: header, fragment: flags&0x1fff != 0, partial: flags&0x3fff != 0}, true
 }
 
@@ -114,7 +115,8 @@ func parseIPv6(b []byte) (p packet, ok bool) {
 	if total > len(b) {
 		return p, false
 	}
-	p = packet{b: b[:total:total], v6: true, src: netip.AddrFrom16([16]byte(b[8:24])), dst: netip.AddrFrom16([16]byte(b[24:40])), ttl: b[7],
+	p = packet{b: b[:total:total], v6: true, src: netip.AddrFrom16([16]byte(b[8:24])),
+		dst: netip.AddrFrom16([16]byte(b[24:40])), ttl: b[7],
 		proto: b[6], transport: ipv6Header}
 	if p.src.Is4In6() || p.dst.Is4In6() {
 		return p, false

@@ -182,7 +182,8 @@ func (p *Packet) transport() {
 			return
 		}
 		ports("tcp", header)
-		p.TCP = &TCP{Flags: b[13], Seq: binary.BigEndian.Uint32(b[4:]), Ack: binary.BigEndian.Uint32(b[8:]), Window: binary.BigEndian.Uint16(b[14:])}
+		p.TCP = &TCP{Flags: b[13], Seq: binary.BigEndian.Uint32(b[4:]), Ack: binary.BigEndian.Uint32(b[8:]),
+			Window: binary.BigEndian.Uint16(b[14:])}
 	case udp:
 		if len(b) < 8 {
 			return

@@ -27,17 +27,23 @@ var frames = []struct{ hex, want string }{
 	{"", " >  ether 0 bytes"},
 	{macs + "88b5" + text, "02:00:00:00:00:01 > 02:00:00:00:00:02 ether 5 bytes"},
 	{macs + "0800" + v4 + segment + text, "10.77.0.2:80 > 10.77.0.3:4711 tcp [syn ack] 5 bytes"},
-	{macs + "0800" + strings.Replace(v4, "45000000", "4500002d", 1) + segment + text + "0000000000", "10.77.0.2:80 > 10.77.0.3:4711 tcp [syn ack] 5 bytes"},
+	{macs + "0800" + strings.Replace(v4, "45000000", "4500002d", 1) + segment + text + "0000000000",
+		"10.77.0.2:80 > 10.77.0.3:4711 tcp [syn ack] 5 bytes"},
 	{macs + "81002005" + "0800" + v4 + segment + text, "10.77.0.2:80 > 10.77.0.3:4711 tcp [syn ack] 5 bytes"},
 	{macs + "0800" + v4 + segment[:30], "10.77.0.2 > 10.77.0.3 ip 15 bytes"},
 	{macs + "0800" + strings.Replace(v4, "4000", "2001", 1) + segment, "10.77.0.2 > 10.77.0.3 ip 20 bytes"},
 	{macs + "0800" + v4[:20], "02:00:00:00:00:01 > 02:00:00:00:00:02 ether 10 bytes"},
 	{macs + "0800" + strings.Replace(v4, "45", "4f", 1), "02:00:00:00:00:01 > 02:00:00:00:00:02 ether 20 bytes"},
-	{macs + "86dd" + v6 + "0035" + "14e9" + "000d" + "0000" + text + "ffff", "[fd00::2]:53 > [fd00::3]:5353 udp 5 bytes"},
-	{macs + "86dd" + strings.Replace(v6, "00001140", "00000040", 1) + "1100000000000000" + "0035" + "14e9" + "000d" + "0000" + text, "[fd00::2]:53 > [fd00::3]:5353 udp 5 bytes"},
-	{macs + "86dd" + strings.Replace(v6, "00001140", "00002c40", 1) + "1100000800000001" + "0035" + "14e9", "fd00::2 > fd00::3 ip6 4 bytes"},
-	{macs + "86dd" + strings.Replace(v6, "00001140", "00003a40", 1) + "80000000" + "00010001", "fd00::2 > fd00::3 icmp6 4 bytes"},
-	{macs + "0806" + "0001080006040001" + "020000000001" + "0a4d0002" + "000000000000" + "0a4d0003", "10.77.0.2 > 10.77.0.3 arp 0 bytes"},
+	{macs + "86dd" + v6 + "0035" + "14e9" + "000d" + "0000" + text + "ffff",
+		"[fd00::2]:53 > [fd00::3]:5353 udp 5 bytes"},
+	{macs + "86dd" + strings.Replace(v6, "00001140", "00000040", 1) + "1100000000000000" + "0035" + "14e9" + "000d" +
+		"0000" + text, "[fd00::2]:53 > [fd00::3]:5353 udp 5 bytes"},
+	{macs + "86dd" + strings.Replace(v6, "00001140", "00002c40", 1) + "1100000800000001" + "0035" + "14e9",
+		"fd00::2 > fd00::3 ip6 4 bytes"},
+	{macs + "86dd" + strings.Replace(v6, "00001140", "00003a40", 1) + "80000000" + "00010001",
+		"fd00::2 > fd00::3 icmp6 4 bytes"},
+	{macs + "0806" + "0001080006040001" + "020000000001" + "0a4d0002" + "000000000000" + "0a4d0003",
+		"10.77.0.2 > 10.77.0.3 arp 0 bytes"},
 	{macs + "0806" + "0001080006", "02:00:00:00:00:01 > 02:00:00:00:00:02 ether 5 bytes"},
 }
 
@@ -57,7 +63,8 @@ func TestDecode(t *testing.T) {
 		}
 	}
 	p := Decode(raw(t, macs+"88a80007"+"81002005"+"0800"+v4+segment+text))
-	if len(p.VLANs) != 2 || p.VLANs[0] != 7 || p.VLANs[1] != 5 || p.EtherType != typeIPv4 || string(p.Payload) != "hello" ||
+	if len(p.VLANs) != 2 || p.VLANs[0] != 7 || p.VLANs[1] != 5 || p.EtherType != typeIPv4 ||
+		string(p.Payload) != "hello" ||
 		p.TTL != 64 || p.TCP.Seq != 1 || p.TCP.Ack != 2 || p.TCP.Window != 256 {
 		t.Errorf("%+v", p)
 	}
@@ -121,7 +128,8 @@ func FuzzEncoded(f *testing.F) {
 			ip := make([]byte, header.IPv6MinimumSize)
 			header.IPv6(ip).Encode(&header.IPv6Fields{PayloadLength: uint16(len(transport)), HopLimit: 64,
 				TransportProtocol: tcpip.TransportProtocolNumber(want.IPProto),
-				SrcAddr:           tcpip.AddrFromSlice(want.Src.AsSlice()), DstAddr: tcpip.AddrFromSlice(want.Dst.AsSlice())})
+				SrcAddr:           tcpip.AddrFromSlice(want.Src.AsSlice()),
+				DstAddr:           tcpip.AddrFromSlice(want.Dst.AsSlice())})
 			transport = append(ip, transport...)
 		}
 		frame = append(binary.BigEndian.AppendUint16(frame, want.EtherType), transport...)

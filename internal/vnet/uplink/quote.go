@@ -58,8 +58,8 @@ func (q *quotes) of(f flow) []byte {
 	return q.kept[f]
 }
 
-// begins tells of which flow a packet is, if that may be refused: one of UDP, or
-// the first one of TCP. Packets with extension headers count as none.
+// begins returns the flow of a packet that may be refused: any of UDP, or the first one
+// of TCP. It returns false for packets with extension headers.
 func begins(b []byte) (f flow, ok bool) {
 	if len(b) < 20 {
 		return f, false
@@ -102,9 +102,11 @@ func (s *Stack) refuse(f flow, err error) bool {
 // reason is what an error of the host's sockets is to a guest.
 func reason(err error) (gateway.Reason, bool) {
 	switch {
-	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.EAFNOSUPPORT):
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EADDRNOTAVAIL),
+		errors.Is(err, unix.EAFNOSUPPORT):
 		return gateway.NoNetwork, true
-	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EHOSTDOWN), errors.Is(err, unix.ETIMEDOUT), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EHOSTDOWN), errors.Is(err, unix.ETIMEDOUT),
+		errors.Is(err, os.ErrDeadlineExceeded):
 		return gateway.NoHost, true
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL):
 		return gateway.Prohibited, true

@@ -114,12 +114,14 @@ func (s *Stack) configure() error {
 	if err := s.ip.SetSpoofing(nicID, true); err != nil {
 		return errors.New(err.String())
 	}
-	s.ip.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}, {Destination: header.IPv6EmptySubnet, NIC: nicID}})
+	s.ip.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID},
+		{Destination: header.IPv6EmptySubnet, NIC: nicID}})
 	sack := tcpip.TCPSACKEnabled(true)
 	if err := s.ip.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
 		return errors.New(err.String())
 	}
-	s.ip.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s.ip, 0, maxConnects, s.acceptTCP).HandlePacket)
+	s.ip.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s.ip, 0, maxConnects,
+		s.acceptTCP).HandlePacket)
 	s.ip.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s.ip, s.acceptUDP).HandlePacket)
 	return nil
 }
@@ -282,7 +284,7 @@ func (s *Stack) target(to netip.AddrPort) netip.AddrPort {
 	return to
 }
 
-// forNames tells whether a flow is one of name queries to the gateway.
+// forNames reports whether a flow is one of name queries to the gateway.
 func (s *Stack) forNames(f flow) bool {
 	return f.to.Port() == namePort && (f.to.Addr() == s.addr4 || f.to.Addr() == s.addr6)
 }

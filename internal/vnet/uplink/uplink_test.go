@@ -60,7 +60,8 @@ func newWorld(t *testing.T, cfg Config) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.up.Close)
-	w.guest, err = New(Config{V4: netip.MustParsePrefix("10.77.0.1/31"), V6: netip.MustParsePrefix("fd00:1::/64"), Refuse: func([]byte, gateway.Reason) {},
+	w.guest, err = New(Config{V4: netip.MustParsePrefix("10.77.0.1/31"), V6: netip.MustParsePrefix("fd00:1::/64"),
+		Refuse: func([]byte, gateway.Reason) {},
 		Deliver: func(p []byte) {
 			p = bytes.Clone(p)
 			if netip.AddrFrom4([4]byte(p[16:20])) == w.up.addr4 {
@@ -73,7 +74,8 @@ func newWorld(t *testing.T, cfg Config) *world {
 		t.Fatal(err)
 	}
 	own := tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(guestNet.Addr().AsSlice()), PrefixLen: 24}
-	if err := w.guest.ip.AddProtocolAddress(nicID, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber, AddressWithPrefix: own}, stack.AddressProperties{}); err != nil {
+	if err := w.guest.ip.AddProtocolAddress(nicID, tcpip.ProtocolAddress{Protocol: ipv4.ProtocolNumber,
+		AddressWithPrefix: own}, stack.AddressProperties{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.guest.Close)
@@ -110,7 +112,7 @@ func (w *world) nextRefusal() refusal {
 	panic("unreachable")
 }
 
-// echoServer listens on the host's loopback and gives back what comes.
+// echoServer listens on the host's loopback and sends back what it receives.
 func echoServer(t *testing.T) uint16 {
 	t.Helper()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -215,8 +217,9 @@ func failing(errno syscall.Errno) func(context.Context, string, string) (net.Con
 }
 
 func TestRefusals(t *testing.T) {
-	for errno, want := range map[syscall.Errno]gateway.Reason{syscall.ENETUNREACH: gateway.NoNetwork, syscall.EHOSTUNREACH: gateway.NoHost,
-		syscall.ETIMEDOUT: gateway.NoHost, syscall.EACCES: gateway.Prohibited} {
+	for errno, want := range map[syscall.Errno]gateway.Reason{syscall.ENETUNREACH: gateway.NoNetwork,
+		syscall.EHOSTUNREACH: gateway.NoHost,
+		syscall.ETIMEDOUT:    gateway.NoHost, syscall.EACCES: gateway.Prohibited} {
 		w := newWorld(t, Config{Dial: failing(errno)})
 		w.up.Enable()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -224,10 +227,12 @@ func TestRefusals(t *testing.T) {
 		go func() {
 			defer close(done)
 			from := tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(guestNet.Addr().AsSlice())}
-			_, _ = gonet.DialTCPWithBind(ctx, w.guest.ip, from, fullAddress(netip.AddrPortFrom(outsider, 80)), ipv4.ProtocolNumber)
+			_, _ = gonet.DialTCPWithBind(ctx, w.guest.ip, from, fullAddress(netip.AddrPortFrom(outsider, 80)),
+				ipv4.ProtocolNumber)
 		}()
 		r := w.nextRefusal()
-		if f, ok := begins(r.start); !ok || r.why != want || f.to != netip.AddrPortFrom(outsider, 80) || f.proto != protoTCP {
+		if f, ok := begins(r.start); !ok || r.why != want || f.to != netip.AddrPortFrom(outsider, 80) ||
+			f.proto != protoTCP {
 			t.Errorf("%v: %v % x", errno, r.why, r.start)
 		}
 		cancel()
@@ -345,7 +350,8 @@ func TestNames(t *testing.T) {
 }
 
 func TestResolvers(t *testing.T) {
-	got := ParseResolvers([]byte("# x\nsearch y\nnameserver 192.0.2.53\n nameserver\t2001:db8::53 \nnameserver x\nnameserver\n"))
+	got := ParseResolvers([]byte(
+		"# x\nsearch y\nnameserver 192.0.2.53\n nameserver\t2001:db8::53 \nnameserver x\nnameserver\n"))
 	if len(got) != 2 || got[0].String() != "192.0.2.53:53" || got[1].String() != "[2001:db8::53]:53" {
 		t.Error(got)
 	}
@@ -434,7 +440,8 @@ func TestForward(t *testing.T) {
 // FuzzInject checks that guests get valid packets only, and that what is refused was sent.
 func FuzzInject(f *testing.F) {
 	f.Add(gateway.EchoReply(guestNet.Addr(), outsider, 1, []byte("data")))
-	f.Add([]byte("\x45\x00\x00\x20\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x4d\x00\x02\xc0\x00\x02\x01\x00\x10\x00\x35\x00\x0c\x00\x00abcd"))
+	f.Add([]byte("\x45\x00\x00\x20\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x4d\x00\x02" +
+		"\xc0\x00\x02\x01\x00\x10\x00\x35\x00\x0c\x00\x00abcd"))
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		s, err := New(Config{V4: net4, V6: net6, Dial: failing(syscall.ENETUNREACH),
 			Deliver: func(p []byte) {
@@ -445,7 +452,8 @@ func FuzzInject(f *testing.F) {
 						t.Errorf("delivered % x", p)
 					}
 				case header.IPv6Version:
-					if ip := header.IPv6(p); !ip.IsValid(len(p)) || header.IPv6MinimumSize+int(ip.PayloadLength()) != len(p) {
+					if ip := header.IPv6(p); !ip.IsValid(len(p)) || header.IPv6MinimumSize+
+						int(ip.PayloadLength()) != len(p) {
 						t.Errorf("delivered % x", p)
 					}
 				default:

@@ -109,9 +109,11 @@ func Accelerator(h Host) Result {
 	r.Effect = "guests are emulated: everything works, several times slower"
 	switch err := h.Open(kvmDevice); {
 	case errors.Is(err, fs.ErrPermission):
-		r.Remedy = "get access to " + kvmDevice + ": sudo usermod -aG kvm $USER, then log in again; in a container, pass --device " + kvmDevice
+		r.Remedy = "get access to " + kvmDevice +
+			": sudo usermod -aG kvm $USER, then log in again; in a container, pass --device " + kvmDevice
 	case err != nil:
-		r.Remedy = "load the module (sudo modprobe kvm_intel, or kvm_amd) after enabling virtualisation in the firmware; in a VM, enable nested virtualisation; in a container, pass --device " + kvmDevice
+		r.Remedy = "load the module (sudo modprobe kvm_intel, or kvm_amd) after enabling virtualisation in the " +
+			"firmware; in a VM, enable nested virtualisation; in a container, pass --device " + kvmDevice
 	default:
 		r.Remedy = "enable virtualisation (VT-x, AMD-V) in the firmware, or nested virtualisation if this is a VM"
 	}
@@ -138,7 +140,8 @@ func Kernel(ctx context.Context, h Host) Result {
 	if lerr == nil {
 		r.Status = Note
 		r.Found = "no usable kernel on this machine"
-		r.Effect = "the first run of a profile without a kernel downloads the distribution's one with " + filepath.Base(tool) + ", which needs no privileges"
+		r.Effect = "the first run of a profile without a kernel downloads the distribution's one with " +
+			filepath.Base(tool) + ", which needs no privileges"
 		r.Remedy = "without a network: name a kernel in the profile (`kernel = \"PATH\"`) or with --kernel PATH"
 		if ctx.Err() == nil {
 			r.Effect += fmt.Sprintf(" (%v)", shortened(err))
@@ -155,7 +158,7 @@ func Kernel(ctx context.Context, h Host) Result {
 	return r
 }
 
-// namesKernels tells whether some profile of the project brings its own kernel.
+// namesKernels reports whether some profile of the project brings its own kernel.
 func (h Host) namesKernels() bool {
 	cfg, err := h.Config()
 	if err != nil {

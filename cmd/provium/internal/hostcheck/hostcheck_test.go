@@ -104,16 +104,22 @@ func TestFindings(t *testing.T) {
 		want   Status
 		texts  string // parts, separated by |
 	}{
-		{"no QEMU", func(h *Host) { h.Programs = programs{} }, FindQEMU, Failure, "not on PATH|sudo apt-get install qemu-system-x86"},
-		{"no image tool", func(h *Host) { h.Programs = programs{} }, ImageTool, Note, "qemu-nbd is not on PATH|only raw|sudo apt-get install qemu-utils"},
-		{"no image tool elsewhere", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=other\n")(h) }, ImageTool, Note, "package of qemu-nbd"},
-		{"no QEMU, as root", func(h *Host) { h.Programs = programs{}; h.UID = 0 }, FindQEMU, Failure, "install it: apt-get"},
-		{"no QEMU on Fedora", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=fedora\n")(h) }, FindQEMU, Failure, "sudo dnf install"},
+		{"no QEMU", func(h *Host) { h.Programs = programs{} }, FindQEMU, Failure,
+			"not on PATH|sudo apt-get install qemu-system-x86"},
+		{"no image tool", func(h *Host) { h.Programs = programs{} }, ImageTool, Note,
+			"qemu-nbd is not on PATH|only raw|sudo apt-get install qemu-utils"},
+		{"no image tool elsewhere", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=other\n")(h) },
+			ImageTool, Note, "package of qemu-nbd"},
+		{"no QEMU, as root", func(h *Host) { h.Programs = programs{}; h.UID = 0 }, FindQEMU, Failure,
+			"install it: apt-get"},
+		{"no QEMU on Fedora", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=fedora\n")(h) },
+			FindQEMU, Failure, "sudo dnf install"},
 		{"no QEMU on a derivative", func(h *Host) {
 			h.Programs = programs{}
 			file("etc/os-release", "ID=mint\nID_LIKE=\"ubuntu debian\"\n")(h)
 		}, FindQEMU, Failure, "apt-get"},
-		{"no QEMU on something else", func(h *Host) { h.Programs = programs{}; gone("etc/os-release")(h) }, FindQEMU, Failure, "the distribution's package"},
+		{"no QEMU on something else", func(h *Host) { h.Programs = programs{}; gone("etc/os-release")(h) }, FindQEMU,
+			Failure, "the distribution's package"},
 		{"QEMU does not start", func(h *Host) {
 			h.Programs = programs{have: map[string]string{QEMUProgram: "/q"}, err: errors.New("libfoo is missing")}
 		}, func(h Host) Result { return QEMU(ctx, h) }, Failure, "/q does not start: libfoo is missing|repair"},
@@ -124,12 +130,16 @@ func TestFindings(t *testing.T) {
 			h.Programs = programs{have: map[string]string{QEMUProgram: "/q"}, out: "hello"}
 		}, func(h Host) Result { return QEMU(ctx, h) }, Warning, "tells no version"},
 
-		{"no KVM", func(h *Host) { h.Open = openError(kvmDevice, fs.ErrNotExist) }, Accelerator, Note, "tcg|modprobe kvm_intel"},
-		{"KVM forbidden", func(h *Host) { h.Open = openError(kvmDevice, fs.ErrPermission) }, Accelerator, Note, "tcg|usermod -aG kvm"},
-		{"KVM without virtualisation", file("proc/cpuinfo", "flags : fpu\n"), Accelerator, Note, "tcg|neither vmx nor svm|firmware"},
+		{"no KVM", func(h *Host) { h.Open = openError(kvmDevice, fs.ErrNotExist) }, Accelerator, Note,
+			"tcg|modprobe kvm_intel"},
+		{"KVM forbidden", func(h *Host) { h.Open = openError(kvmDevice, fs.ErrPermission) }, Accelerator, Note,
+			"tcg|usermod -aG kvm"},
+		{"KVM without virtualisation", file("proc/cpuinfo", "flags : fpu\n"), Accelerator, Note,
+			"tcg|neither vmx nor svm|firmware"},
 
 		{"kernel with notes", func(h *Host) {
-			h.Kernels = kernels{img: &image.Image{KernelFile: "/boot/k", Origin: image.Newest, Notes: []string{"/boot/l is not readable"}}}
+			h.Kernels = kernels{img: &image.Image{KernelFile: "/boot/k", Origin: image.Newest,
+				Notes: []string{"/boot/l is not readable"}}}
 		}, func(h Host) Result { return Kernel(ctx, h) }, Note, "/boot/k|/boot/l is not readable"},
 		{"kernel to be downloaded", func(h *Host) {
 			h.Kernels = kernels{err: errors.New("none " + strings.Repeat("é", 500))}
@@ -144,8 +154,10 @@ func TestFindings(t *testing.T) {
 			}
 		}, func(h Host) Result { return Kernel(ctx, h) }, Warning, "name no kernel cannot boot"},
 
-		{"temporary directory missing", func(h *Host) { h.TempBase += "/gone" }, TempDir, Failure, "not writable|TMPDIR"},
-		{"temporary directory too deep", func(h *Host) { h.TempBase += strings.Repeat("/deep", 20) }, TempDir, Failure, "sockets|TMPDIR"},
+		{"temporary directory missing", func(h *Host) { h.TempBase += "/gone" }, TempDir, Failure,
+			"not writable|TMPDIR"},
+		{"temporary directory too deep", func(h *Host) { h.TempBase += strings.Repeat("/deep", 20) }, TempDir, Failure,
+			"sockets|TMPDIR"},
 		{"cache is no directory", func(h *Host) { h.Cache = "/dev/null/x" }, CacheDir, Failure, "not writable|HOME"},
 
 		{"pool unknown", func(h *Host) {
@@ -155,7 +167,8 @@ func TestFindings(t *testing.T) {
 			h.Budget = func() (sched.Amount, error) { return sched.Amount{Memory: 256 << 20, CPUs: 1}, nil }
 		}, Pool, Warning, "does not fit|--mem"},
 		{"root", func(h *Host) { h.UID = 0 }, Privileges, OK, "root"},
-		{"no vsock", func(h *Host) { h.Open = openError(vsockDevice, fs.ErrNotExist) }, Vsock, OK, "file does not exist|transport"},
+		{"no vsock", func(h *Host) { h.Open = openError(vsockDevice, fs.ErrNotExist) }, Vsock, OK,
+			"file does not exist|transport"},
 		{"no PSI", gone("proc/pressure/cpu"), Pressure, Note, "psi=1"},
 		{"no KSM", gone("sys/kernel/mm/ksm/run"), KSM, Note, "no KSM"},
 		{"KSM off", file("sys/kernel/mm/ksm/run", "0\n"), KSM, Note, "KSM is off|tee"},
@@ -203,7 +216,8 @@ func TestPathPrograms(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "0", "tool"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	p := PathPrograms{Path: strings.Join([]string{dir + "/gone", "", dir + "/0", dir + "/a", dir + "/b", dir + "/c"}, ":")}
+	p := PathPrograms{Path: strings.Join([]string{dir + "/gone", "", dir + "/0", dir + "/a", dir + "/b", dir + "/c"},
+		":")}
 	if path, err := p.Look("tool"); err != nil || path != filepath.Join(dir, "b/tool") {
 		t.Errorf("got %s, %v", path, err)
 	}

@@ -27,7 +27,8 @@ func TempDir(h Host) Result {
 		return r
 	}
 	if len(h.TempBase) > maxTempBase {
-		return fail(fmt.Sprintf("the path has %d bytes, and more than %d leave no room for the sockets of guests", len(h.TempBase), maxTempBase))
+		return fail(fmt.Sprintf("the path has %d bytes, and more than %d leave no room for the sockets of guests",
+			len(h.TempBase), maxTempBase))
 	}
 	if err := writable(h.TempBase); err != nil {
 		return fail(fmt.Sprintf("not writable: %v", err))
@@ -103,14 +104,16 @@ func Pool(h Host) Result {
 		r.Remedy = "declare smaller guests (memory = \"256M\"), or allow more with --mem"
 	default:
 		r.Found = b.String()
-		r.Effect = fmt.Sprintf("shared by the files that run at a time, room for %d guests of the default size", b.Memory/defaultGuest)
+		r.Effect = fmt.Sprintf("shared by the files that run at a time, room for %d guests of the default size",
+			b.Memory/defaultGuest)
 	}
 	return r
 }
 
 // Privileges tells as whom guests run.
 func Privileges(h Host) Result {
-	r := Result{Name: "privileges", Found: fmt.Sprintf("user %d", h.UID), Effect: "guests need no privileges on the host"}
+	r := Result{Name: "privileges", Found: fmt.Sprintf("user %d", h.UID),
+		Effect: "guests need no privileges on the host"}
 	if h.UID == 0 {
 		r.Found = "root"
 		r.Effect = "guests need no privileges, QEMU runs with root's all the same"

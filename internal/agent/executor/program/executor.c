@@ -356,7 +356,9 @@ int main(void)
 		while (have < sizeof head) {
 			char control[CMSG_SPACE(sizeof fds)];
 			struct iovec v = { (char *)&head + have, sizeof head - have };
-			struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+			struct msghdr m = {
+			.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
+		};
 			ssize_t k = recvmsg(link_fd, &m, MSG_CMSG_CLOEXEC);
 			struct cmsghdr *c;
 

@@ -62,7 +62,9 @@ func (c *Collector) Failed() bool {
 // Result returns the file's result. Status, chunk error and duration are not told
 // by the events of its tests.
 func (c *Collector) Result(status FileStatus, chunkError string, took time.Duration) FileResult {
-	return FileResult{Path: c.path, Status: status, ChunkError: chunkError, Tests: slices.Clone(c.tests), Duration: took}
+	return FileResult{
+		Path: c.path, Status: status, ChunkError: chunkError, Tests: slices.Clone(c.tests), Duration: took,
+	}
 }
 
 // duration converts without overflow: a stream is not to be trusted.

@@ -30,13 +30,14 @@ const (
 )
 
 // kindNames are those of files and messages.
-var kindNames = [kinds]string{"latency_ms", "jitter_ms", "drop_pct", "duplicate_pct", "reorder_pct", "corrupt_pct", "bandwidth_bps",
+var kindNames = [kinds]string{"latency_ms", "jitter_ms", "drop_pct", "duplicate_pct", "reorder_pct", "corrupt_pct",
+	"bandwidth_bps",
 	"jitter_distribution", "burst_enter_pct", "burst_leave_pct", "burst_good_pct", "burst_bad_pct", "queue_bytes"}
 
 // String names the kind.
 func (k Kind) String() string { return kindNames[k] }
 
-// takes tells whether a value can be one of the kind.
+// takes reports whether a value can be one of the kind.
 func (k Kind) takes(v float64) bool {
 	switch k {
 	case jitterShape:
@@ -143,7 +144,7 @@ func (g GilbertElliott) badAt(key, index uint64, before *bool) bool {
 // maxLookBack bounds the work for links that hardly ever change their state.
 const maxLookBack = 1 << 20
 
-// values has a number per kind; 0 is none.
+// values has a number for each kind of impairment; 0 is off.
 type values [kinds]float64
 
 func (v *values) any() bool { return *v != values{} }
@@ -179,7 +180,7 @@ const (
 	drawJitterToo
 )
 
-// decide gives the fate of frame number index of a link. It depends on nothing
+// decide returns the fate of frame number index of a link. It depends on nothing
 // but its arguments; bad is the state of the link's loss model at that frame.
 func decide(v *values, key, index uint64, size int, bad bool) fate {
 	hit := func(percent float64, purpose uint64) bool {

@@ -43,7 +43,7 @@ func (w *waiter) after() Amount {
 	return f.reserved()
 }
 
-// fit tells whether a request fits, for memory and for CPUs.
+// fit reports whether a request fits, for memory and for CPUs.
 func (p *Pool) fit(w *waiter) (memory, cpus bool) {
 	var before Amount
 	if w.file.state == running {
@@ -56,15 +56,15 @@ func (p *Pool) fit(w *waiter) (memory, cpus bool) {
 	return memory, cpus
 }
 
-// settle grants what can be granted, after any change.
-func (p *Pool) settle() {
+// schedule grants what can be granted, after any change.
+func (p *Pool) schedule() {
 	for p.scan() || p.untangle() {
 	}
 	p.tell()
 }
 
 // scan goes over all requests in order, grants the first that fits and that
-// may go before those in front of it, and tells whether there was one.
+// may go before those in front of it, and reports whether there was one.
 func (p *Pool) scan() bool {
 	now := p.cfg.Now()
 	var passed []*waiter
@@ -91,7 +91,7 @@ func (p *Pool) scan() bool {
 }
 
 // untangle acts when every running file waits, so that none can free anything,
-// and tells whether it changed something.
+// and reports whether it changed something.
 func (p *Pool) untangle() bool {
 	if len(p.running) == 0 || len(p.waiting) == 0 {
 		return false
@@ -122,7 +122,8 @@ func (p *Pool) untangle() bool {
 	}
 	for _, w := range slices.Backward(p.waiting) {
 		if w.kind == wantCharge {
-			p.finish(w, fmt.Errorf("%s needs %s, but %w: every running file waits for memory that the others hold (%s of %s are in use); reserve the file's peak with provium:claim, or raise --mem",
+			p.finish(w, fmt.Errorf("%s needs %s, but %w: every running file waits for memory that the others hold"+
+				"(%s of %s are in use); reserve the file's peak with provium:claim, or raise --mem",
 				w.what, w.need, ErrDeadlock, p.used(), p.cfg.Total))
 			return true
 		}

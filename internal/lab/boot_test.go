@@ -1,0 +1,265 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/fakemachine"
+	"provium/internal/wire"
+)
+
+// countingPool counts the shares that are out.
+type countingPool struct {
+	out    int
+	refuse error
+}
+
+func (p *countingPool) Acquire(context.Context, string, int64, int) (func(), error) {
+	if p.refuse != nil {
+		return nil, p.refuse
+	}
+	p.out++
+	return func() { p.out-- }, nil
+}
+
+func (p *countingPool) Claim(context.Context, int64, int) error { return p.refuse }
+
+// TestBootsThatFail leave nothing behind: neither a guest, nor a share of the pool.
+func TestBootsThatFail(t *testing.T) {
+	broken := errors.New("broken")
+	for name, tc := range map[string]struct {
+		prepare func(h *Host, f *fakemachine.Machines, p *countingPool)
+		want    string
+	}{
+		"image": {func(_ *Host, f *fakemachine.Machines, _ *countingPool) { f.SetImage("", broken) },
+			"vm `a` boot: broken"},
+		"pool": {func(_ *Host, _ *fakemachine.Machines, p *countingPool) { p.refuse = broken }, "vm `a` boot: broken"},
+		"unavailable": {func(h *Host, _ *fakemachine.Machines,
+			_ *countingPool) {
+			h.Profiles["p"].Unavailable = "no such accelerator"
+		}, "profile `p`: no such accelerator"},
+		"accel": {func(h *Host, _ *fakemachine.Machines, _ *countingPool) { h.Profiles["p"].Accel = "abacus" },
+			"abacus"},
+		"no answer": {func(h *Host, f *fakemachine.Machines, _ *countingPool) {
+			h.Profiles["p"].AgentTimeout = 50 * time.Millisecond
+			f.Prepare(func(m *fakemachine.Machine) {
+				m.SetAgent(fakemachine.AgentSilent)
+				m.Print(false, "Kernel is stuck\n")
+			})
+		}, "no agent answered within 50ms"},
+		"version": {func(_ *Host, f *fakemachine.Machines, _ *countingPool) {
+			f.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentOfVersion0) })
+		}, "agent speaks version 1000"},
+		"panic": {func(_ *Host, f *fakemachine.Machines, _ *countingPool) {
+			f.Prepare(func(m *fakemachine.Machine) {
+				m.SetAgent(fakemachine.AgentSilent)
+				time.AfterFunc(20*time.Millisecond, func() { m.Panic("no init") })
+			})
+		}, "guest panicked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, f := fakeHost(t)
+			pool := &countingPool{}
+			h.Pool = pool
+			tc.prepare(h, f, pool)
+			v := declare(t, newLab(t, h), "a")
+			err := v.Boot(t.Context(), nil)
+			wantError(t, err, tc.want)
+			var boot *BootError
+			if errors.As(err, &boot) {
+				wantError(t, boot.Unwrap(), strings.TrimPrefix(tc.want, "vm `a` boot: "))
+				if name == "no answer" {
+					wantError(t, err, "the guest's console ends with:", "Kernel is stuck")
+				}
+			}
+			var admission *AdmissionError
+			if errors.As(err, &admission) != (name == "pool") {
+				t.Errorf("%#v", err)
+			}
+			if v.State() == Booted || pool.out != 0 {
+				t.Errorf("state %s, %d shares are out", v.State(), pool.out)
+			}
+		})
+	}
+}
+
+func TestBootOfAnEmptyConsole(t *testing.T) {
+	wantError(t, &BootError{VM: "a", Err: errors.New("late")}, "vm `a` boot: late (the guest's console is empty)")
+}
+
+func TestBootThatIsGivenUp(t *testing.T) {
+	h, f := fakeHost(t)
+	f.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+	cause := errors.New("test over")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
+	v := declare(t, newLab(t, h), "a")
+	if err := v.Boot(ctx, nil); !errors.Is(err, cause) {
+		t.Error(err)
+	}
+}
+
+// TestBootOptions looks at what the machine and the agent get of them.
+func TestBootOptions(t *testing.T) {
+	l, f := fakeLab(t)
+	h := l.host
+	var events []event.Event
+	h.Emit = func(e event.Event) { events = append(events, e) }
+	when := time.Date(2030, 1, 2, 3, 4, 5, 600, time.UTC)
+	seed := uint64(7)
+	v, err := l.DeclareVM("a", "p", &BootOpts{Memory: 256 << 20, CPUs: 2, InitialTime: &when, RNGSeed: &seed})
+	must(t, err)
+	must(t, v.Boot(t.Context(), &BootOpts{CPUs: 3, AgentTimeout: time.Hour}))
+	cfg := v.inst.plan.cfg
+	if cfg.Memory != 256<<20 || cfg.CPUs != 3 || !cfg.RTCBase.Equal(when) || *cfg.RNGSeed != 7 {
+		t.Errorf("%+v", cfg)
+	}
+	set := slices.ContainsFunc(f.Last().Requests(), func(r wire.Request) bool { _, ok := r.(*wire.ClockSet); return ok })
+	if !set {
+		t.Error("the guest's clock was not set")
+	}
+	must(t, v.Shutdown(t.Context()))
+	if len(events) != 2 {
+		t.Errorf("events %+v", events)
+	}
+	wantError(t, v.Boot(t.Context(), &BootOpts{Memory: -1}), "memory")
+}
+
+func TestAgentTimeouts(t *testing.T) {
+	v := &VM{profile: &Profile{}}
+	for _, tc := range []struct {
+		opts    BootOpts
+		profile time.Duration
+		accel   string
+		want    time.Duration
+	}{
+		{BootOpts{AgentTimeout: 1}, 2, "kvm", 1},
+		{BootOpts{}, 2, "kvm", 2},
+		{BootOpts{}, 0, "kvm", agentTimeoutKVM},
+		{BootOpts{}, 0, "tcg", agentTimeoutTCG},
+	} {
+		v.profile.AgentTimeout = tc.profile
+		if got := v.agentTimeout(&tc.opts, tc.accel); got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
+	}
+}
+
+// cachedLab returns a lab with a boot cache, and the warnings that come.
+func cachedLab(t *testing.T) (*Lab, *fakemachine.Machines, *[]string) {
+	t.Helper()
+	h, f := fakeHost(t)
+	h.BootCache = filepath.Join(t.TempDir(), "boots")
+	h.QEMU = filepath.Join(t.TempDir(), "qemu")
+	must(t, os.WriteFile(h.QEMU, nil, 0o700))
+	h.NoStandbys = true
+	warnings := &[]string{}
+	h.Warn = func(format string, args ...any) { *warnings = append(*warnings, fmt.Sprintf(format, args...)) }
+	return newLab(t, h), f, warnings
+}
+
+func cacheEntries(t *testing.T, h *Host) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(h.BootCache, "*.snap"))
+	must(t, err)
+	return list
+}
+
+// TestFakeBootCache boots, is served by the cache, and boots again where the entry
+// cannot be used.
+func TestFakeBootCache(t *testing.T) {
+	ctx := t.Context()
+	l, f, warnings := cachedLab(t)
+	v := declare(t, l, "a")
+	boots := func() int {
+		t.Helper()
+		before := len(f.All())
+		must(t, v.Boot(ctx, nil))
+		must(t, v.Ping(ctx))
+		must(t, v.Shutdown(ctx))
+		booted := 0
+		for _, m := range f.All()[before:] {
+			booted += m.Boots()
+		}
+		return booted
+	}
+	if n := boots(); n != 1 || len(cacheEntries(t, l.host)) != 1 {
+		t.Errorf("%d boots, entries %v", n, cacheEntries(t, l.host))
+	}
+	if n := boots(); n != 0 {
+		t.Errorf("%d boots although there is an entry", n)
+	}
+	must(t, os.Truncate(cacheEntries(t, l.host)[0], 100))
+	if n := boots(); n != 1 || len(*warnings) != 1 || !strings.Contains((*warnings)[0],
+		"the boot cache's entry cannot be used") {
+		t.Errorf("%d boots, warnings %q", n, *warnings)
+	}
+	// A guest that does not answer after its restore is proof against the entry.
+	*warnings = nil
+	silent := true
+	f.Prepare(func(m *fakemachine.Machine) {
+		if silent {
+			m.SetAgent(fakemachine.AgentHangsUp)
+		}
+		silent = false
+	})
+	if n := boots(); n != 1 || len(*warnings) != 1 {
+		t.Errorf("%d boots, warnings %q", n, *warnings)
+	}
+	f.SetImage("another", nil)
+	if n := boots(); n != 1 || len(cacheEntries(t, l.host)) != 2 {
+		t.Errorf("another image: %d boots, entries %v", n, cacheEntries(t, l.host))
+	}
+}
+
+// TestBootsThatAreNotCached are wanted cold, fixed in what is random, or not clean.
+func TestBootsThatAreNotCached(t *testing.T) {
+	ctx := t.Context()
+	cold, seed := true, uint64(1)
+	now := time.Now()
+	for name, tc := range map[string]struct {
+		opts    BootOpts
+		prepare func(h *Host, f *fakemachine.Machines)
+	}{
+		"cold":    {BootOpts{Cold: &cold}, nil},
+		"seed":    {BootOpts{RNGSeed: &seed}, nil},
+		"time":    {BootOpts{InitialTime: &now}, nil},
+		"profile": {BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.Profiles["p"].NoBootCache = true }},
+		"no qemu": {BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.QEMU += "-none" }},
+		"oops": {BootOpts{}, func(_ *Host, f *fakemachine.Machines) {
+			f.Prepare(func(m *fakemachine.Machine) {
+				m.Print(false, "[    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n"+
+					"[    1.000000] ---[ end trace 0000000000000000 ]---\n")
+			})
+		}},
+	} {
+		l, f, warnings := cachedLab(t)
+		if tc.prepare != nil {
+			tc.prepare(l.host, f)
+		}
+		v, err := l.DeclareVM("a", "p", &tc.opts)
+		must(t, err)
+		must(t, v.Boot(ctx, nil))
+		if list := cacheEntries(t, l.host); len(list) > 0 || len(*warnings) > 0 {
+			t.Errorf("%s: entries %v, warnings %q", name, list, *warnings)
+		}
+		must(t, v.Shutdown(ctx))
+	}
+}
+
+func TestBootCacheThatCannotBeWritten(t *testing.T) {
+	l, _, warnings := cachedLab(t)
+	must(t, os.WriteFile(l.host.BootCache, nil, 0o600))
+	must(t, declare(t, l, "a").Boot(t.Context(), nil))
+	if len(*warnings) == 0 {
+		t.Error("no warning")
+	}
+}
