@@ -18,12 +18,9 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 		return err
 	}
 	defer release()
-	v.mu.Lock()
-	if v.state != Created && v.state != Shutdown {
-		defer v.mu.Unlock()
-		return v.stateErrorLocked("restore", Created)
+	if _, _, err := v.inState("restore", Created, Created, Shutdown); err != nil {
+		return err
 	}
-	v.mu.Unlock()
 	if err := v.restoreFile(ctx, path); err != nil {
 		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
 	}
