@@ -24,26 +24,51 @@ var allowed = map[string]struct {
 	may []string
 	why string
 }{
-	"internal/msgpack":         {nil, "a format"},
-	"internal/agent/sys":       {nil, "system calls"},
-	"internal/agent/boot":      {nil, "brings a guest up, before there is a link"},
-	"internal/agent/session":   {[]string{"internal/wire"}, "frames and operations, whatever those do"},
-	"internal/agent/process":   {[]string{"internal/agent/session", "internal/agent/sys", "internal/wire"}, "commands"},
-	"internal/agent/executor":  {[]string{"internal/agent/process", "internal/agent/session", "internal/agent/sys", "internal/wire"}, "system calls of tests, by programs that it starts"},
-	"internal/agent/file":      {[]string{"internal/agent/session", "internal/agent/sys", "internal/wire"}, "the guest's files"},
-	"internal/agent/netconf":   {[]string{"internal/agent/sys", "internal/wire"}, "the guest's network, without a link of its own"},
-	"internal/agent/agenttest": {[]string{"internal/agent", "internal/guest"}, "joins an agent and a client, for tests"},
+	"internal/msgpack":       {nil, "a format"},
+	"internal/agent/sys":     {nil, "system calls"},
+	"internal/agent/boot":    {nil, "brings a guest up, before there is a link"},
+	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
+	"internal/agent/process": {[]string{
+		"internal/agent/session", "internal/agent/sys", "internal/wire",
+	}, "commands"},
+	"internal/agent/executor": {[]string{
+		"internal/agent/process", "internal/agent/session", "internal/agent/sys", "internal/wire",
+	}, "system calls of tests, by programs that it starts"},
+	"internal/agent/file": {[]string{
+		"internal/agent/session", "internal/agent/sys", "internal/wire",
+	}, "the guest's files"},
+	"internal/agent/netconf": {[]string{
+		"internal/agent/sys", "internal/wire",
+	}, "the guest's network, without a link of its own"},
+	"internal/agent/agenttest": {[]string{
+		"internal/agent", "internal/guest",
+	}, "joins an agent and a client, for tests"},
 
 	"cmd/provium":       {[]string{"internal"}, "wires everything together"},
 	"cmd/provium-agent": {[]string{"internal/agent"}, "the guest binary's main"},
 	"bench":             {[]string{"internal"}, "measures every layer"},
 	"internal/config":   {nil, "a file format"},
 	"internal/lua":      {nil, "a general binding, without a domain word"},
-	"internal/script":   {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console", "internal/guest", "internal/stream"}, "runs test files over the Lua API; only it and its subpackages import lua"},
-	"internal/run":      {[]string{"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab", "internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/image", "internal/console", "internal/qemu", "internal/localvmm"}, "dispatcher and runner: builds the Host of a lab from the configuration"},
-	"internal/sched":    {nil, "knows no VM"},
-	"internal/lab":      {[]string{"internal/qemu", "internal/guest", "internal/network", "internal/disk", "internal/snapshot", "internal/image", "internal/console", "internal/event", "internal/parallel", "internal/stream"}, "topology and life cycle over its backends"},
-	"internal/disk":     {[]string{"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot"}, "the disks of a VM over their contents"},
+	"internal/script": {[]string{
+		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
+		"internal/guest", "internal/stream",
+	}, "runs test files over the Lua API; only it and its subpackages import lua"},
+	"internal/run": {[]string{
+		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
+		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
+		"internal/image", "internal/console", "internal/qemu", "internal/localvmm",
+	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/sched": {nil, "knows no VM"},
+	"internal/lab": {[]string{
+		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
+		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
+	}, "topology and life cycle over its backends"},
+	"internal/disk": {[]string{
+		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
+	}, "the disks of a VM over their contents"},
+	"internal/instance": {[]string{
+		"internal/qemu", "internal/guest", "internal/console", "internal/stream", "internal/snapshot",
+	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
 	"internal/snapshot": {nil, "a file format"},
 	"internal/qemu":     {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
@@ -52,33 +77,61 @@ var allowed = map[string]struct {
 	"internal/wire":     {[]string{"internal/msgpack"}, "a protocol"},
 	"internal/agent":    {[]string{"internal/wire"}, "guest side of the agent link"},
 	"internal/vnet":     {nil, "a network of its own"},
-	"internal/network":  {[]string{"internal/vnet", "internal/parallel", "internal/stream", "internal/qemu", "internal/guest"}, "bridges of a test file, and the netdevs of guests"},
+	"internal/network": {[]string{
+		"internal/vnet", "internal/parallel", "internal/stream", "internal/qemu", "internal/guest",
+	}, "bridges of a test file, and the netdevs of guests"},
 	"internal/nbd":      {nil, "a protocol"},
 	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
 	"internal/console":  {nil, "text"},
 	"internal/proc":     {nil, "the only starter of host processes"},
-	"internal/localvmm": {[]string{"internal/proc", "internal/wire"}, "a QEMU without CPUs, at the seam of qemu.Starter"},
-	testMachines:        {[]string{"internal/localvmm", "internal/wire", "internal/image"}, "machines of unit tests"},
-	"internal/event":    {[]string{"internal/msgpack"}, "a file format"},
-	"internal/report":   {[]string{"internal/event"}, "renders events and results"},
-	"tests":             {nil, "runs the built program, as its users do"},
+	"internal/localvmm": {[]string{
+		"internal/proc", "internal/wire",
+	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
+	testMachines: {[]string{
+		"internal/localvmm", "internal/wire", "internal/image",
+	}, "machines of unit tests"},
+	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
+	"internal/report": {[]string{"internal/event"}, "renders events and results"},
+	"tests":           {nil, "runs the built program, as its users do"},
 
 	"internal/stylecheck": {nil, "checks the sources, for make lint"},
 
-	"internal/script/api":      {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network", "internal/stream", "internal/script/binding", "internal/script/diskapi", "internal/script/fixtures", "internal/script/netapi", "internal/script/value"}, "methods of labs, VMs and guests; joins those of disks and networks"},
-	"internal/script/apitest":  {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream", "internal/script"}, "a session for tests of the methods"},
-	"internal/script/binding":  {[]string{"internal/lua", "internal/lab", "internal/disk", "internal/network", "internal/guest/handle", "internal/stream", "internal/script/value"}, "what the methods share; below those who have them"},
-	"internal/script/diskapi":  {[]string{"internal/lua", "internal/lab", "internal/disk", "internal/blockdev", "internal/script/binding", "internal/script/value"}, "methods of disks"},
-	"internal/script/netapi":   {[]string{"internal/lua", "internal/lab", "internal/network", "internal/vnet", "internal/stream", "internal/script/binding", "internal/script/value"}, "methods of bridges and NICs"},
-	"internal/script/fixtures": {[]string{"internal/lua", "internal/lab", "internal/fixture", "internal/event"}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
-	"internal/script/luajson":  {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
-	"internal/script/textdiff": {[]string{"internal/script/value"}, "differences of texts; package value quotes them"},
-	"internal/script/value":    {[]string{"internal/lua"}, "Lua values to Go and back, without a domain word"},
+	"internal/script/api": {[]string{
+		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
+		"internal/stream", "internal/script/binding", "internal/script/diskapi",
+		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
+	}, "methods of labs, VMs and guests; joins those of disks and networks"},
+	"internal/script/apitest": {[]string{
+		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
+		"internal/script",
+	}, "a session for tests of the methods"},
+	"internal/script/binding": {[]string{
+		"internal/lua", "internal/lab", "internal/disk", "internal/network", "internal/guest/handle",
+		"internal/stream", "internal/script/value",
+	}, "what the methods share; below those who have them"},
+	"internal/script/diskapi": {[]string{
+		"internal/lua", "internal/lab", "internal/disk", "internal/blockdev", "internal/script/binding",
+		"internal/script/value",
+	}, "methods of disks"},
+	"internal/script/netapi": {[]string{
+		"internal/lua", "internal/lab", "internal/network", "internal/vnet", "internal/stream",
+		"internal/script/binding", "internal/script/value",
+	}, "methods of bridges and NICs"},
+	"internal/script/fixtures": {[]string{
+		"internal/lua", "internal/lab", "internal/fixture", "internal/event",
+	}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
+	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/textdiff": {[]string{
+		"internal/script/value",
+	}, "differences of texts; package value quotes them"},
+	"internal/script/value": {[]string{"internal/lua"}, "Lua values to Go and back, without a domain word"},
 
-	"internal/parallel":     {nil, "goroutines, whatever they do"},
-	"internal/guest/handle": {[]string{"internal/guest", "internal/parallel", "internal/stream"}, "objects of a guest that a test holds"},
-	"internal/stream":       {nil, "bytes as they appear, from any source"},
+	"internal/parallel": {nil, "goroutines, whatever they do"},
+	"internal/guest/handle": {[]string{
+		"internal/guest", "internal/parallel", "internal/stream",
+	}, "objects of a guest that a test holds"},
+	"internal/stream": {nil, "bytes as they appear, from any source"},
 }
 
 func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }

@@ -127,7 +127,8 @@ func (d *Disk) Close(flush bool) error {
 	return closeParts(d.id, server, data, recordings, flush)
 }
 
-// closeParts closes what a disk, or a disk before a restore, is made of.
+// closeParts closes what a disk, or a disk before a restore, is made of. data is nil for
+// a disk that a restore has brought.
 func closeParts(id string, s *server, data *blockdev.Disk, recordings []*blockdev.Recording, flush bool) error {
 	if s != nil {
 		s.close()
@@ -136,7 +137,9 @@ func closeParts(id string, s *server, data *blockdev.Disk, recordings []*blockde
 	if flush {
 		err = data.Flush()
 	}
-	err = errors.Join(err, data.Close())
+	if data != nil {
+		err = errors.Join(err, data.Close())
+	}
 	for _, r := range recordings {
 		err = errors.Join(err, r.Close())
 	}

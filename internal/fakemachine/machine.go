@@ -47,6 +47,7 @@ type Machine struct {
 	conn       net.Conn
 	stop       context.CancelFunc // ends the agent's present session
 	boots      int
+	started    bool   // booted, or loaded from a snapshot
 	guest      *state // of this boot
 	clockShift int64  // of the wall clock against the host's, in nanoseconds
 	entropy    [][]byte
@@ -80,6 +81,17 @@ func (m *Machine) Requests() []wire.Request {
 	return slices.Clone(m.requests)
 }
 
+// Asked returns how many requests for an operation, named as on the wire, came so far.
+func (m *Machine) Asked(op string) int {
+	n := 0
+	for _, r := range m.Requests() {
+		if r.Op() == op {
+			n++
+		}
+	}
+	return n
+}
+
 // SetAgent changes what is wrong with the agent, for connections from now on.
 func (m *Machine) SetAgent(f AgentFault) {
 	m.mu.Lock()
@@ -99,6 +111,16 @@ func (m *Machine) OnOp(name string, do OpFunc) {
 func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 	<-ctx.Done()
 	return nil, Errno(wireECANCELED)
+}
+
+// Refuse returns an OpFunc that fails with a Linux errno.
+func Refuse(errno uint32) OpFunc {
+	return func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) { return nil, Errno(errno) }
+}
+
+// Fail returns an OpFunc that fails with a Linux errno.
+func Fail(errno uint32) OpFunc {
+	return func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) { return nil, Errno(errno) }
 }
 
 const wireECANCELED = 125
@@ -165,9 +187,10 @@ func (g *guest) Boot() {
 	if m.stop != nil {
 		m.stop()
 	}
-	first := m.boots == 1
+	again := m.started // what a test has put there before is there at the first boot
+	m.started = true
 	m.mu.Unlock()
-	if !first {
+	if again {
 		m.Files.clear()
 	}
 	old.end()
@@ -206,7 +229,7 @@ func (g *guest) Load(p []byte) error {
 	g.m.mu.Lock()
 	defer g.m.mu.Unlock()
 	g.m.Files.set(s.Files)
-	g.m.guest = s.State
+	g.m.guest, g.m.started = s.State, true
 	g.m.guest.loaded()
 	return nil
 }

@@ -15,20 +15,21 @@ import (
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/instance"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
 
-// startPlan is all that is known of a guest before it starts.
+// startPlan describes a guest before it is started.
 type startPlan struct {
 	opts     *BootOpts
 	cfg      *qemu.Config
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
 	origin   snapshot.FileID // of that snapshot
-	parent   snapshot.Base   // the complete snapshot that its memory lies in: that one, or its parent
-	lower    *os.File        // the parent of a delta, until the guest runs
+	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
+	baseFile *os.File        // the base of a diff, until the guest runs
 	text     []byte          // console log that came with it
 	nics     []network.PlannedNIC
 	disks    disk.Plan   // of a restore
@@ -40,15 +41,15 @@ type startPlan struct {
 func (p *startPlan) release() {
 	p.disks.Release()
 	p.disks = nil
-	if p.lower != nil {
-		p.lower.Close()
-		p.lower = nil
+	if p.baseFile != nil {
+		p.baseFile.Close()
+		p.baseFile = nil
 	}
 }
 
-// bootGuest boots, or serves the boot from the cache.
+// bootGuest boots the VM, or serves the boot from the cache.
 func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
-	giveBack, err := v.admit(ctx, opts.memory(), opts.cpus())
+	releaseShare, err := v.admit(ctx, opts.memory(), opts.cpus())
 	if err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
@@ -57,14 +58,14 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		plan.cfg.Disks, err = v.disks.Devices(v.dir)
 	}
 	if err != nil {
-		giveBack()
+		releaseShare()
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
-	v.log.MarkBoot()
+	v.console.MarkBoot()
 	cached := v.cacheable(ctx, plan)
 	defer cached.close()
 	if cached != nil {
-		inst, err := v.bootFromCache(ctx, cached.key, plan, giveBack)
+		inst, err := v.bootFromCache(ctx, cached.key, plan, releaseShare)
 		if err != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 		}
@@ -72,12 +73,12 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 			return v.started(ctx, inst)
 		}
 	}
-	first := v.log.Len() == 0
-	inst, err := v.start(ctx, plan, giveBack)
+	first := v.console.Len() == 0
+	inst, err := v.start(ctx, plan, releaseShare)
 	if err != nil {
 		return v.bootError(ctx, err)
 	}
-	// A log of earlier boots is no part of this one.
+	// An entry must not have the log of earlier boots.
 	if cached != nil && first {
 		v.storeBoot(ctx, cached, inst)
 	}
@@ -92,38 +93,38 @@ func (v *VM) bootError(ctx context.Context, err error) error {
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }
 
-// answerError is a guest that ran and whose agent did not answer.
+// answerError is returned for a guest that was started and whose agent did not answer.
 type answerError struct{ err error }
 
 func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-// admit takes a guest's share of the pool.
-func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func(), err error) {
+// admit acquires a guest's share of the pool.
+func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare func(), err error) {
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	giveBack, err = v.host.acquire(ctx, v.name, memory, cpus)
+	releaseShare, err = v.host.acquire(ctx, v.name, memory, cpus)
 	if err != nil && ctx.Err() == nil {
 		err = &AdmissionError{err}
 	}
-	return giveBack, err
+	return releaseShare, err
 }
 
-// AdmissionError is a guest that the pool refuses: it never started.
+// AdmissionError is returned for a guest that the pool refuses. It was not started.
 type AdmissionError struct{ Err error }
 
 func (e *AdmissionError) Error() string { return e.Err.Error() }
 
 func (e *AdmissionError) Unwrap() error { return e.Err }
 
-// start starts a guest and returns when its agent has answered; then started
-// must follow. giveBack is its responsibility from the call on.
-func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instance, error) {
-	inst, err := startInstance(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), giveBack)
+// start starts a guest and returns when its agent has answered; started must be called
+// then. It owns releaseShare.
+func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
+	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
-		giveBack()
+		releaseShare()
 		return nil, err
 	}
 	// From here on the end of the guest, whatever the cause, makes the VM dead.
@@ -131,7 +132,7 @@ func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instanc
 	v.inst = inst
 	v.mu.Unlock()
 	if err := inst.firstAnswer(ctx); err != nil {
-		inst.end(err.Error())
+		inst.End(err.Error())
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -141,9 +142,9 @@ func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*instanc
 }
 
 // started connects the guest to its bridges and makes the VM booted.
-func (v *VM) started(ctx context.Context, inst *instance) error {
+func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	if err := inst.syncNetwork(ctx, true); err != nil {
-		inst.end(err.Error())
+		inst.End(err.Error())
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -153,7 +154,7 @@ func (v *VM) started(ctx context.Context, inst *instance) error {
 	v.mu.Lock()
 	if v.inst != inst {
 		defer v.mu.Unlock()
-		return &GuestGoneError{VM: v.name, Reason: v.reason}
+		return &instance.GoneError{VM: v.name, Reason: v.reason}
 	}
 	v.state, v.reason, v.cid = Booted, "", cid
 	v.mu.Unlock()
@@ -162,54 +163,29 @@ func (v *VM) started(ctx context.Context, inst *instance) error {
 	return nil
 }
 
-// firstAnswer waits for the agent and has the guest be what it is to be.
-func (i *instance) firstAnswer(ctx context.Context) error {
-	link, err := i.client(ctx)
-	if err != nil {
-		var gone *GuestGoneError
-		if errors.As(err, &gone) {
-			return errors.New(gone.Reason)
-		}
-		return err
-	}
-	fixed := i.plan.guest.InitialTime
-	if !i.plan.restored {
-		if fixed == nil {
-			return nil
-		}
-		// The RTC counts whole seconds: the fraction, and what the boot took from
-		// the clock's point of view, are set here.
-		c, err := link.ClockGet(ctx)
-		if err == nil {
-			_, err = link.ClockSet(ctx, fixed.UnixNano()+c.BoottimeNS)
-		}
-		return err
-	}
-	return renew(ctx, link, i.plan)
+// freshEntropy is what a restored guest's random generator gets, in bytes: twice what a
+// full reseed takes.
+const freshEntropy = 64
+
+// reseed makes the restored guest differ from others that run from the same snapshot.
+func (p *startPlan) reseed(ctx context.Context, link *guest.Client) error {
+	return reseed(ctx, link, p.guest.RNGSeed != nil, p.guest.InitialTime != nil)
 }
 
-// renew makes a restored guest differ from others that run from the same snapshot.
-func renew(ctx context.Context, link *guest.Client, p *startPlan) error {
+// reseed mixes entropy into a guest's random generator, unless that is seeded, and sets
+// its clock to the host's, unless that is fixed.
+func reseed(ctx context.Context, link *guest.Client, seeded, fixedTime bool) error {
 	var entropy []byte
 	var now int64
-	if p.guest.RNGSeed == nil {
+	if !seeded {
 		entropy = make([]byte, freshEntropy)
 		_, _ = rand.Read(entropy) // never fails
 	}
-	if p.guest.InitialTime == nil {
+	if !fixedTime {
 		now = time.Now().UnixNano()
 	}
 	return link.Renew(ctx, entropy, now)
 }
-
-const (
-	// freshEntropy is what a restored guest's random generator gets, in bytes:
-	// twice what it takes to be as good as new.
-	freshEntropy = 64
-	// restoredResend is how soon a handshake is repeated with a guest that goes
-	// on in the middle of whatever its agent did when it was saved.
-	restoredResend = time.Second
-)
 
 func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 	switch {
@@ -223,8 +199,8 @@ func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 	return agentTimeoutTCG
 }
 
-// planBoot resolves the profile and the opts to files and a machine. An image of
-// the given key will do if it was resolved before; "" has everything looked at.
+// planBoot resolves the profile and the opts to files and a machine. An image of that key
+// is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPlan, error) {
 	if v.profile.Unavailable != "" {
 		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
@@ -262,7 +238,7 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
 }
 
-// initrd is the image's, or one with files added.
+// initrd returns the path of the image's initrd, or of a copy with files added.
 func (v *VM) initrd(ctx context.Context, img *image.Image, files []BootFile) (string, error) {
 	if len(files) == 0 {
 		return img.Initrd, nil

@@ -1,164 +1,80 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"sync"
 	"time"
 
-	"provium/internal/console"
+	"provium/internal/instance"
+	"provium/internal/stream"
 )
 
 // Console is a VM's console: what ttyS0 and hvc0 printed.
 type Console struct{ vm *VM }
 
-// Console is the VM's console; it is checked when used.
+// Console returns the VM's console; it is checked when used.
 func (v *VM) Console() Console { return Console{v} }
 
-// VM is the machine whose console it is.
+// VM returns the machine whose console it is.
 func (c Console) VM() *VM { return c.vm }
 
-func (c Console) log() *console.Log {
+// printed returns what the VM has printed; nil before the first boot.
+func (c Console) printed() *instance.Console {
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
-	return c.vm.log
+	return c.vm.console
 }
 
-// ReadLog returns everything printed since the first boot, also after the
-// guest's end.
+// ReadLog returns everything printed since the first boot, also after the guest's end.
 func (c Console) ReadLog() ([]byte, error) {
-	log := c.log()
-	if log == nil {
-		return nil, nil
+	if p := c.printed(); p != nil {
+		return p.ReadAll()
 	}
-	return log.ReadAll()
+	return nil, nil
 }
 
-// Tail returns the last n bytes printed. A log that cannot be read is said to
-// be so in the text, which is only for people.
+// Tail returns the last n bytes printed. If the log cannot be read, the text, which is
+// only for people, says so.
 func (c Console) Tail(n int) string {
-	log := c.log()
-	if log == nil {
-		return ""
+	if p := c.printed(); p != nil {
+		return p.Tail(n)
 	}
-	b, err := log.Tail(n)
-	if err != nil {
-		return fmt.Sprintf("(%v)", err)
-	}
-	return string(b)
+	return ""
 }
 
-// expectTail is how much of the console the error of a failed Expect shows.
-const expectTail = 1 << 10
-
-// Expect waits until pattern has been printed after the previous match, or
-// since the last boot. The position is one per VM.
+// Expect waits until pattern has been printed after the previous match, or since the
+// last boot. The position is one per VM.
 func (c Console) Expect(ctx context.Context, pattern string, timeout time.Duration) error {
-	log := c.log()
-	if log == nil {
+	p := c.printed()
+	if p == nil {
 		return c.vm.stateError("console:expect", Booted)
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, timeout, errExpectTimeout)
-	defer cancel()
-	err := log.Expect(limited, []byte(pattern))
-	if err != nil && errors.Is(context.Cause(limited), errExpectTimeout) {
-		return fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`; it ends with:\n%s", pattern, c.vm.name, c.Tail(expectTail))
-	}
-	return err
+	return p.Expect(ctx, pattern, timeout)
 }
 
-var errExpectTimeout = errors.New("expect timed out")
-
-// reportQuiet ends a failure report that the kernel has stopped adding to.
-const reportQuiet = 300 * time.Millisecond
-
-// consoleWatch takes what the guest prints into the VM's log and looks for
-// failures of the guest in it.
-type consoleWatch struct {
-	vm   *VM
-	inst *instance
-
-	mu       sync.Mutex
-	detector *console.Detector
-	partial  [2][]byte   // unfinished line of each device
-	quiet    *time.Timer // runs while a report is unfinished
-	lossy    bool        // the log could not be written, and that was said
+// Read opens a stream of what the console prints: the first one of a boot from its
+// beginning, later ones from where the previous one stopped.
+func (c Console) Read(site stream.Site) (*stream.Stream, error) {
+	p := c.printed()
+	switch {
+	case p == nil:
+		return nil, c.vm.stateError("console:read", Booted)
+	case c.vm.host.Local:
+		return nil, errors.New("console:read: VMM does not expose a console socket")
+	}
+	return c.vm.opened.AddStream(stream.Config{Kind: "console_read", Detail: c.vm.name, Noun: "console", Site: site,
+		Source: p.NewSource(c.vm.opened.Streams(nil))}), nil
 }
 
-// Devices whose output lands in one log.
-const (
-	deviceSerial = iota
-	deviceHVC
-)
-
-// maxPartial is where a line without an end is given to the detector as it is.
-const maxPartial = 4 << 10
-
-func newConsoleWatch(v *VM, i *instance) *consoleWatch {
-	w := &consoleWatch{vm: v, inst: i, detector: console.NewDetector(v.host.Oops)}
-	w.quiet = time.AfterFunc(reportQuiet, w.flush)
-	w.quiet.Stop()
-	return w
-}
-
-// device is the writer for the output of one device.
-func (w *consoleWatch) device(n int) io.Writer {
-	return writerFunc(func(p []byte) (int, error) {
-		w.write(n, p)
-		// A log that cannot be written must not stop the guest's console.
-		return len(p), nil
-	})
-}
-
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-func (w *consoleWatch) write(device int, p []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, err := w.vm.log.Write(p); err != nil && !w.lossy {
-		// Once: a guest may print as fast as a full disk can refuse it.
-		w.lossy = true
-		w.vm.host.warn("vm `%s` console log: %v; what does not fit is lost", w.vm.name, err)
+// Write sends input to the console: to the device that the last console= of the command
+// line names. limit 0 is none.
+func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) error {
+	inst, err := c.vm.running("console:write", Booted)
+	switch {
+	case err != nil:
+		return err
+	case c.vm.host.Local:
+		return errors.New("console:write: VMM does not expose a console socket")
 	}
-	// The detector sees whole lines, so that two devices do not mix in one.
-	held := &w.partial[device]
-	*held = append(*held, p...)
-	end := bytes.LastIndexByte(*held, '\n') + 1
-	if len(*held)-end > maxPartial {
-		end = len(*held)
-	}
-	w.report(w.detector.Feed((*held)[:end]))
-	*held = append((*held)[:0], (*held)[end:]...)
-	if _, open := w.detector.Open(); open {
-		w.quiet.Reset(reportQuiet)
-	} else {
-		w.quiet.Stop()
-	}
-}
-
-// flush reports what is half seen: the guest has ended, has printed nothing for
-// a while, or somebody asks.
-func (w *consoleWatch) flush() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.quiet.Stop()
-	for i, held := range w.partial {
-		w.report(w.detector.Feed(held))
-		w.partial[i] = nil
-	}
-	w.report(w.detector.Flush())
-}
-
-func (w *consoleWatch) report(findings []console.Finding) {
-	for _, f := range findings {
-		if f.Panic {
-			w.inst.fail("guest panicked: " + f.Title)
-		}
-		w.vm.found(f)
-	}
+	return inst.WriteConsole(ctx, data, limit)
 }

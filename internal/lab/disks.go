@@ -25,8 +25,9 @@ func (h *Host) diskEnv() *disk.Env {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.disks == nil {
-		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn, NextSocket: h.nextSocket,
-			Digest: func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
+		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn,
+			NextSocket: h.nextSocket,
+			Digest:     func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
 	}
 	return h.disks
 }
@@ -62,21 +63,18 @@ func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
 	return v.disks.Find(id)
 }
 
-// AttachDisk adds a disk to the VM: from its next boot on or, when it has a guest, at
-// once. It returns when a guest that runs has it.
+// AttachDisk adds a disk to the VM: at once when it has a guest, else from its next boot
+// on. A running guest has noticed the disk when AttachDisk returns.
 func (v *VM) AttachDisk(ctx context.Context, spec disk.Spec) (*disk.Disk, error) {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state == Dead {
-		defer v.mu.Unlock()
-		return nil, v.stateErrorLocked("attach_disk", Booted)
+	state, inst, err := v.inState("attach_disk", Booted, Created, Booted, Paused, Shutdown)
+	if err != nil {
+		return nil, err
 	}
-	v.mu.Unlock()
 	if state == Created {
 		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
@@ -93,8 +91,9 @@ func (v *VM) AttachDisk(ctx context.Context, spec disk.Spec) (*disk.Disk, error)
 	return d, nil
 }
 
-// plug adds a disk to the machine and waits until a guest that runs has noticed.
-func (v *VM) plug(ctx context.Context, inst *instance, d *disk.Disk, runs bool) error {
+// plug adds a disk to the machine and, when the guest is running, waits until that has
+// noticed.
+func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) error {
 	device, err := d.Device(v.dir, v.disks.FreeSlot(d))
 	if err != nil {
 		return err
@@ -110,16 +109,17 @@ func (v *VM) plug(ctx context.Context, inst *instance, d *disk.Disk, runs bool) 
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
 	defer cancel()
-	err = v.guestOp(limited, "attach_disk", func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
+	err = v.guestOp(limited, "attach_disk",
+		func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
 	if err != nil {
-		// Its slot stays taken in this guest, as far as anybody knows.
+		// The guest may still notice the disk: its slot stays taken.
 		return fmt.Errorf("disk `%s`: %w", d.ID(), err)
 	}
 	return nil
 }
 
-// DetachDisk takes a disk from the VM: a guest that runs is asked to release it.
-// Repeating it does nothing.
+// DetachDisk removes a disk from the VM. A running guest is asked to release it. Only the
+// first call has an effect.
 func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -129,13 +129,10 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	if d.IsDetached() {
 		return nil
 	}
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state == Paused {
-		defer v.mu.Unlock()
-		return v.stateErrorLocked("detach", Booted)
+	state, inst, err := v.inState("detach", Booted, Created, Booted, Shutdown, Dead)
+	if err != nil {
+		return err
 	}
-	v.mu.Unlock()
 	if state == Booted && inst != nil {
 		if err := v.unplug(ctx, inst, d); err != nil {
 			return fmt.Errorf("disk `%s`: %w", d.ID(), err)
@@ -145,7 +142,7 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	return d.Close(true)
 }
 
-func (v *VM) unplug(ctx context.Context, inst *instance, d *disk.Disk) error {
+func (v *VM) unplug(ctx context.Context, inst *guestRun, d *disk.Disk) error {
 	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
 	defer cancel()
 	device := d.Plugged()
@@ -157,8 +154,8 @@ func (v *VM) unplug(ctx context.Context, inst *instance, d *disk.Disk) error {
 	})
 }
 
-// ResizeDisk makes a disk longer, by zeroes. A guest that runs is told; what it had
-// not flushed stays un-flushed.
+// ResizeDisk makes a disk longer, by zeroes. A running guest notices. What it has not
+// flushed stays unflushed.
 func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -179,12 +176,12 @@ func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 }
 
 // DiskImages returns the files of the host that the contents of the VM's present disks
-// came from. An image that the guest may write to is not among them.
+// come from, without images that the guest may write to.
 func (v *VM) DiskImages() []string { return v.disks.Images() }
 
 // stopMachine stops the vCPUs. QEMU flushes its disks then, which must not make
 // permanent what the guest has not flushed.
-func (i *instance) stopMachine(ctx context.Context) error {
+func (i *guestRun) stopMachine(ctx context.Context) error {
 	i.vm.disks.HoldFlushes()
 	if err := i.machine.Stop(ctx); err != nil {
 		return errors.Join(err, i.vm.disks.ObeyFlushes())
@@ -194,7 +191,7 @@ func (i *instance) stopMachine(ctx context.Context) error {
 }
 
 // contMachine starts the vCPUs again.
-func (i *instance) contMachine(ctx context.Context) error {
+func (i *guestRun) contMachine(ctx context.Context) error {
 	if err := i.vm.disks.ObeyFlushes(); err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func TestFakeSnapshotChain(t *testing.T) {
 	restored := func(path, want string) {
 		t.Helper()
 		must(t, v.Shutdown(ctx))
-		v.host.standbys.close()
+		v.host.prewarmed.Close()
 		must(t, v.Restore(ctx, path))
 		m := f.Last()
 		if got, err := m.ReadMemory(at, len(want)); err != nil || string(got) != want {
@@ -104,7 +104,7 @@ func TestFakePanicKills(t *testing.T) {
 	go func() { failed <- v.Ping(ctx) }()
 	m.Panic("no reason")
 	wantError(t, <-failed, "guest panicked: ", "no reason")
-	<-inst.done
+	<-inst.Done()
 	wantError(t, v.Ping(ctx), "vm `a` is dead")
 	if f := v.TakeFindings(); len(f) != 1 || !strings.Contains(f[0].Title, "no reason") {
 		t.Errorf("%+v", f)

@@ -89,7 +89,7 @@ func TestTypedErrors(t *testing.T) {
 	cancel()
 	<-ran
 	m.Suspend()
-	for !v.inst.isSuspended() {
+	for !v.inst.IsSuspended() {
 		time.Sleep(time.Millisecond)
 	}
 	_, err = v.Fork(ctx, l, 1)

@@ -102,7 +102,7 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 				return err
 			}
 			_, subs := l.vmsAndLabs()
-			sub = findLab(subs, s.Labs[i].Name)
+			sub = find(subs, s.Labs[i].Name)
 		}
 		if err := r.check(ctx, sub, &s.Labs[i]); err != nil {
 			return err
@@ -115,9 +115,9 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
 func (l *Lab) mayReturn(kind, name, profile string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	vm := findVM(l.vms, name)
-	have := map[string]bool{"vm": vm != nil, "bridge": findBridge(l.bridges, name) != nil,
-		"lab": findLab(l.subLabs, name) != nil}
+	vm := find(l.vms, name)
+	have := map[string]bool{"vm": vm != nil, "bridge": find(l.bridges, name) != nil,
+		"lab": find(l.subLabs, name) != nil}
 	if have[kind] {
 		if vm != nil && kind == "vm" && vm.profile.Name != profile {
 			return fmt.Errorf("vm `%s` of the snapshot has profile `%s`, the one of lab `%s` has profile `%s`",
@@ -142,7 +142,7 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 	for i := range s.VMs {
 		saved := &s.VMs[i]
 		vms, _ := l.vmsAndLabs()
-		vm := findVM(vms, saved.Name)
+		vm := find(vms, saved.Name)
 		if vm == nil && r.byFile[saved.File] != nil {
 			vm = r.byFile[saved.File] // a member of several labs
 			if err := l.Include([]Member{vm}); err != nil {
@@ -176,7 +176,7 @@ func (r *labReturn) declare(l *Lab, s *labState, path string) error {
 func (l *Lab) ownLab(name string) *Lab {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sub := findLab(l.subLabs, name); sub != nil {
+	if sub := find(l.subLabs, name); sub != nil {
 		return sub
 	}
 	return l.addLab(name)
@@ -226,7 +226,7 @@ func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 		if state == Dead {
 			state = Shutdown // the reason of its death was not saved
 		}
-		v.vm.settle(state)
+		v.vm.clearGuest(state)
 		return nil
 	}
 	release, err := v.vm.lifecycle(ctx)
@@ -252,12 +252,12 @@ func (l *Lab) Prepare(ctx context.Context, dir string) error {
 	walk = func(l *Lab, s *labState) {
 		vms, subs := l.vmsAndLabs()
 		for _, saved := range s.VMs {
-			if vm := findVM(vms, saved.Name); vm != nil && saved.runs() {
+			if vm := find(vms, saved.Name); vm != nil && saved.runs() {
 				errs = append(errs, vm.Prepare(ctx, filepath.Join(dir, saved.File)))
 			}
 		}
 		for i := range s.Labs {
-			if sub := findLab(subs, s.Labs[i].Name); sub != nil {
+			if sub := find(subs, s.Labs[i].Name); sub != nil {
 				walk(sub, &s.Labs[i])
 			}
 		}

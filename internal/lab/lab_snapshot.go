@@ -30,7 +30,7 @@ type labShot struct {
 // vmShot is a VM of a lab snapshot.
 type vmShot struct {
 	vm      *VM
-	inst    *instance // nil: it has no guest
+	inst    *guestRun // nil: it has no guest
 	state   State
 	file    string // relative; "" without a guest
 	w       *snapshot.Writer
@@ -161,7 +161,7 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 		if shot.inst == nil {
 			continue
 		}
-		if shot.inst.isSuspended() {
+		if shot.inst.IsSuspended() {
 			return nil, fmt.Errorf("lab `%s` snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", s.lab.name, v.name)
 		}
 		running = append(running, v)

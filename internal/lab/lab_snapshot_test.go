@@ -150,7 +150,7 @@ func TestLabSnapshotsThatCannotBe(t *testing.T) {
 	s.Close()
 	m := machineOf(f, on)
 	m.Suspend()
-	for !on.inst.isSuspended() {
+	for !on.inst.IsSuspended() {
 		time.Sleep(time.Millisecond)
 	}
 	_, err = l.Snapshot(ctx, "")
@@ -293,7 +293,7 @@ func TestFork(t *testing.T) {
 	before := l.VMNames()
 	f.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentOfVersion0) })
 	l.host.NoStandbys = true
-	l.host.standbys.close()
+	l.host.prewarmed.Close()
 	_, err = v.Fork(ctx, l, 2)
 	wantError(t, err, "vm `a` fork: ", "agent speaks version 1000")
 	if got := l.VMNames(); fmt.Sprint(got) != fmt.Sprint(before) {

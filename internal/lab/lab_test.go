@@ -148,7 +148,8 @@ func TestAScopeClosesWhatItHolds(t *testing.T) {
 	if errs := test.CloseScope(ctx); len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	for vm, want := range map[*VM]State{shared: Booted, own: Shutdown, removed: Shutdown, inner: Shutdown, kept: Booted} {
+	for vm, want := range map[*VM]State{shared: Booted, own: Shutdown, removed: Shutdown, inner: Shutdown,
+		kept: Booted} {
 		if vm.State() != want {
 			t.Errorf("%s is %s, want %s", vm.Name(), vm.State(), want)
 		}
@@ -178,7 +179,8 @@ func TestBatchCallsCheckBeforeTheyTouch(t *testing.T) {
 	for _, step := range []struct {
 		do   func(context.Context) error
 		want State
-	}{{l.Boot, Booted}, {l.Pause, Paused}, {l.Pause, Paused}, {l.Resume, Booted}, {l.Shutdown, Shutdown}, {l.Boot, Booted}} {
+	}{{l.Boot, Booted}, {l.Pause, Paused}, {l.Pause, Paused}, {l.Resume, Booted}, {l.Shutdown, Shutdown}, {l.Boot,
+		Booted}} {
 		if err := step.do(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -5,14 +5,14 @@ import (
 	"slices"
 	"sync"
 
-	"provium/internal/console"
+	"provium/internal/instance"
 )
 
 // Observer is told what happens on a host. Nil functions are skipped.
 type Observer struct {
 	// Finding is called for each guest failure as soon as it is seen, from a
 	// goroutine of the VM. It must not block.
-	Finding func(vm *VM, f console.Finding)
+	Finding func(vm *VM, f instance.Finding)
 	// PoolWait is called before the pool is asked for a share, and what it
 	// returns when the pool has answered.
 	PoolWait func() (done func())
@@ -47,7 +47,7 @@ func (o *observers) current() []*Observer {
 }
 
 // found tells the observers of a guest failure.
-func (h *Host) found(vm *VM, f console.Finding) {
+func (h *Host) found(vm *VM, f instance.Finding) {
 	for _, o := range h.observers.current() {
 		if o.Finding != nil {
 			o.Finding(vm, f)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"provium/internal/console"
+	"provium/internal/instance"
 )
 
 // recordingPool notes its calls in a log that it shares with observers.
@@ -26,7 +26,7 @@ func TestObserversComeAndGo(t *testing.T) {
 	h := &Host{Pool: recordingPool{&log}}
 	observe := func(name string) (stop func()) {
 		return h.Observe(Observer{
-			Finding: func(_ *VM, f console.Finding) { log = append(log, name+" "+f.Title) },
+			Finding: func(_ *VM, f instance.Finding) { log = append(log, name+" "+f.Title) },
 			PoolWait: func() func() {
 				log = append(log, name+" waits")
 				return func() { log = append(log, name+" goes on") }
@@ -42,20 +42,20 @@ func TestObserversComeAndGo(t *testing.T) {
 	}
 	stopA, stopB := observe("a"), observe("b")
 	defer h.Observe(Observer{})()
-	h.found(nil, console.Finding{Title: "oops"})
+	h.found(nil, instance.Finding{Title: "oops"})
 	expect("a oops", "b oops")
 	if _, err := h.acquire(t.Context(), "vm", 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	expect("a waits", "b waits", "acquire", "b goes on", "a goes on")
 	stopA()
-	h.found(nil, console.Finding{Title: "oops"})
+	h.found(nil, instance.Finding{Title: "oops"})
 	if err := New(h).Claim(t.Context(), 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	expect("b oops", "b waits", "claim", "b goes on")
 	stopB()
 	stopB() // does nothing again
-	h.found(nil, console.Finding{Title: "oops"})
+	h.found(nil, instance.Finding{Title: "oops"})
 	expect()
 }

@@ -16,13 +16,13 @@ func (v *VM) BeginOp(ctx context.Context, op string) (*guest.Client, *handle.Epo
 	if err != nil {
 		return nil, nil, err
 	}
-	if inst.isSuspended() {
+	if inst.IsSuspended() {
 		return nil, nil, &SuspendedError{VM: v.name, Op: op}
 	}
 	if err := v.enterOp(ctx, op); err != nil {
 		return nil, nil, err
 	}
-	link, epoch, err := inst.session(ctx)
+	link, epoch, err := inst.Session(ctx)
 	if err != nil {
 		v.EndOp(op)
 		return nil, nil, err
@@ -64,7 +64,7 @@ func (v *VM) Epoch(op string) (*handle.Epoch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return inst.currentEpoch(), nil
+	return inst.Epoch(), nil
 }
 
 // Opened implements handle.VM: it returns the list of what is open in the guests.
@@ -79,7 +79,7 @@ func (v *VM) lastEpoch() *handle.Epoch {
 	if inst == nil {
 		return nil
 	}
-	return inst.currentEpoch()
+	return inst.Epoch()
 }
 
 // IsQuiescent reports whether no operation is in flight, nothing is open, and every

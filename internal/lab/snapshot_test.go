@@ -29,8 +29,9 @@ func guestLab(t *testing.T) (*Lab, *Host) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	images, err := image.NewStore(image.Config{CacheDir: filepath.Join(cache, "provium", "images"), Runner: starter, HostRoot: "/",
-		Notice: func(text string) { t.Log(text) }})
+	images, err := image.NewStore(image.Config{CacheDir: filepath.Join(cache, "provium", "images"), Runner: starter,
+		HostRoot: "/",
+		Notice:   func(text string) { t.Log(text) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,13 +122,14 @@ func TestRestoreLoop(t *testing.T) {
 			shell(t, v, "true")
 		}
 		must(t, v.Shutdown(t.Context()))
-		h.standbys.close()
+		h.prewarmed.Close()
 		n, list := openFiles(t), listDir(t, h.TempDir)
 		if i == 6 {
 			files, entries = n, list
 		}
 		if i > 6 && (n > files+2 || list != entries) {
-			t.Fatalf("round %d: %d open files, %d at first; %d temporary files, %d at first", i, n, files, list, entries)
+			t.Fatalf("round %d: %d open files, %d at first; %d temporary files, %d at first", i, n, files, list,
+				entries)
 		}
 	}
 	slices.Sort(took)

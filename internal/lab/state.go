@@ -105,25 +105,9 @@ func (e *BootError) Error() string {
 
 func (e *BootError) Unwrap() error { return e.Err }
 
-// GuestGoneError is returned by operations that were in flight when their guest, or
-// its present boot, ended.
-type GuestGoneError struct {
-	VM     string
-	Reason string
-}
-
-func (e *GuestGoneError) Error() string {
-	return fmt.Sprintf("vm `%s`: %s", e.VM, e.Reason)
-}
-
 const (
 	bootConsoleTail = 8 << 10 // bytes of console in a BootError
 
 	agentTimeoutKVM = 30 * time.Second
 	agentTimeoutTCG = 120 * time.Second
-
-	// lostPortGrace is how long an agent's port may stay closed before the
-	// agent counts as lost: going to sleep (S3) closes it a moment before QEMU
-	// says so, and a power-off closes it a moment before QEMU ends.
-	lostPortGrace = 5 * time.Second
 )

@@ -8,7 +8,6 @@ import (
 
 	"provium/internal/guest"
 	"provium/internal/network"
-	"provium/internal/snapshot"
 )
 
 // network returns the bridges of the file.
@@ -39,7 +38,7 @@ func (v *VM) SyncNetwork(ctx context.Context) error {
 		return nil
 	}
 	err = inst.syncNetwork(ctx, state == Booted)
-	if err != nil && inst.ended() {
+	if err != nil && inst.IsOver() {
 		return nil // its next boot begins with what is right then
 	}
 	if err != nil {
@@ -50,11 +49,11 @@ func (v *VM) SyncNetwork(ctx context.Context) error {
 
 // syncNetwork is SyncNetwork for this guest. One that does not run is told when it
 // does.
-func (i *instance) syncNetwork(ctx context.Context, runs bool) error {
-	if !runs || i.isSuspended() {
+func (i *guestRun) syncNetwork(ctx context.Context, runs bool) error {
+	if !runs || i.IsSuspended() {
 		return i.netdevs.Sync(ctx, i.machine, nil)
 	}
-	link, err := i.client(ctx)
+	link, err := i.Client(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,7 +61,7 @@ func (i *instance) syncNetwork(ctx context.Context, runs bool) error {
 }
 
 // refreshNetwork tells a guest that runs again what it has missed.
-func (i *instance) refreshNetwork(ctx context.Context) error {
+func (i *guestRun) refreshNetwork(ctx context.Context) error {
 	if !i.netdevs.IsStale() {
 		return nil
 	}
@@ -71,21 +70,8 @@ func (i *instance) refreshNetwork(ctx context.Context) error {
 
 // reconfigure configures the network for the agent of a boot that the guest itself,
 // or a reset, has begun.
-func (i *instance) reconfigure(ctx context.Context, link *guest.Client) error {
+func (i *guestRun) reconfigure(ctx context.Context, link *guest.Client) error {
 	return i.netdevs.Configure(ctx, link)
-}
-
-// savedNICs returns the interfaces of a snapshot. They are attached to the bridges
-// of their names where the VM is, or may be, a member.
-func (v *VM) savedNICs(r *snapshot.Reader) ([]network.PlannedNIC, error) {
-	if _, ok := r.Manifest().Sections[sectionNICs]; !ok {
-		return nil, nil
-	}
-	text, err := r.Section(sectionNICs)
-	if err != nil {
-		return nil, err
-	}
-	return v.host.network().DecodeNICs(v, text, checkName)
 }
 
 // digest returns a fingerprint of names.

@@ -47,10 +47,15 @@ func (d *dispatcher) run(
 	for i, c := range candidates {
 		files[i], rejected[i] = d.pool.Enqueue(c.Path, claimAmount(c))
 	}
+	failed := func() {
+		if d.o.FailFast {
+			stopStarting(errors.New("an earlier file failed"))
+		}
+	}
 	ended := make(chan int)
 	for i := range candidates {
 		go func() {
-			results[i] = d.one(noMore, candidates[i], files[i], rejected[i])
+			results[i] = d.one(noMore, candidates[i], files[i], rejected[i], failed)
 			ended <- i
 		}()
 	}
@@ -59,9 +64,6 @@ func (d *dispatcher) run(
 	for range candidates {
 		i := <-ended
 		finished[i] = true
-		if r := results[i]; r != nil && r.Status != report.FilePassed && d.o.FailFast {
-			stopStarting(errors.New("an earlier file failed"))
-		}
 		for next < len(candidates) && finished[next] {
 			if results[next] != nil {
 				done(results[next])
@@ -79,12 +81,22 @@ func claimAmount(c Candidate) sched.Amount {
 	return sched.Amount{Memory: int64(c.Claim.MemoryBytes), CPUs: int(c.Claim.CPUs)}
 }
 
-// one runs one file when the pool lets it start; nil when it never started.
-func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rejected error) *report.FileResult {
+// one runs one file when the pool lets it start. It returns nil when the file never
+// started. It calls failed for a file that did not pass, before the file's share of
+// the pool lets another one start.
+func (d *dispatcher) one(
+	ctx context.Context, c Candidate, file *sched.File, rejected error, failed func(),
+) (result *report.FileResult) {
 	if rejected != nil {
+		failed()
 		return d.refuse(c, rejected)
 	}
 	defer file.Done()
+	defer func() {
+		if result != nil && result.Status != report.FilePassed {
+			failed()
+		}
+	}()
 	if err := file.Start(ctx); err != nil {
 		return nil
 	}
@@ -111,8 +123,8 @@ func (d *dispatcher) one(ctx context.Context, c Candidate, file *sched.File, rej
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
 	}
-	result := f.run(d.stopAll, d.killAll, &d.why)
-	return &result
+	r := f.run(d.stopAll, d.killAll, &d.why)
+	return &r
 }
 
 // refuse reports a file that cannot be run at all.

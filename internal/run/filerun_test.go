@@ -20,7 +20,15 @@ import (
 const fakeRunnerVar = "RUN_TEST_FAKE_RUNNER"
 
 func TestMain(m *testing.M) {
-	if behaviour := os.Getenv(fakeRunnerVar); behaviour != "" {
+	switch behaviour := os.Getenv(fakeRunnerVar); behaviour {
+	case "": // the tests themselves
+	case "real":
+		if err := Runner(os.NewFile(RunnerFD, "pipe"), os.Getenv("PROVIUM_TEST_FILTER")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	default:
 		fakeRunner(behaviour)
 		return
 	}

@@ -17,6 +17,7 @@ func TestShowPath(t *testing.T) {
 		{"open x.snap: no such file", "x.snap", "open x.snap: no such file (tried `/p/x.snap`)"},
 		{"open /p/x.snap: no such file", "x.snap", "open /p/x.snap: no such file"},
 		{"open /x.snap: no such file", "/x.snap", "open /x.snap: no such file"},
+		{"open d/.temp: no such file", "d/x.snap", "open d/.temp: no such file (tried `/p/d/x.snap`)"},
 		{"vm is not booted", "x.snap", "vm is not booted"},
 	} {
 		err := errors.New(c.err)

@@ -1,0 +1,223 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"provium/internal/console"
+	"provium/internal/guest"
+	"provium/internal/guest/handle"
+	"provium/internal/qemu"
+)
+
+// The types of what consoles show, for callers that see only this package.
+type (
+	Finding = console.Finding
+	Rules   = console.Rules
+)
+
+// GoneError fails the operations that were in flight when their guest, or its present
+// boot, ended.
+type GoneError struct {
+	VM     string
+	Reason string
+}
+
+func (e *GoneError) Error() string { return fmt.Sprintf("vm `%s`: %s", e.VM, e.Reason) }
+
+// Config describes an instance.
+type Config struct {
+	VM           string        // name, in errors
+	QEMU         *qemu.Config  // Serial, HVC and OnEvent are set by Start
+	AgentTimeout time.Duration // how long an agent may take to answer after a boot or reset
+	// Grace is how long an agent's port may stay closed, or its connection broken,
+	// before the agent counts as lost: going to sleep (S3) closes the port a moment
+	// before QEMU says so, and a power-off a moment before QEMU ends. 0 is 5 s.
+	Grace    time.Duration
+	Restored bool          // the guest goes on from a snapshot
+	Epoch    *handle.Epoch // of what the agent holds
+	Console  *Console      // of the VM
+	Oops     Rules         // guest failures to watch for
+	Hooks    Hooks
+}
+
+// Hooks are called as things happen to an instance. They must not block, unless they
+// say otherwise. All are required.
+type Hooks struct {
+	// Finding is called for each failure that the guest's kernel has printed.
+	Finding func(Finding)
+	// Reset is called when the guest begins a further boot.
+	Reset func()
+	// Configure prepares the guest of a further boot for operations. It may block.
+	Configure func(context.Context, *guest.Client) error
+	// Died is called when the guest has ended and nobody has said that it would.
+	Died func(reason string)
+	// Released is called last: nothing of the instance is left. It may block.
+	Released func()
+	// Warn is told of what fails nothing.
+	Warn func(format string, args ...any)
+}
+
+// Instance is one boot of a VM. It is safe for concurrent use.
+type Instance struct {
+	cfg     Config
+	machine *qemu.Machine
+	watch   *watch
+	warm    *Prewarmed // what it was made of; nil for a machine of its own
+
+	ready  chan struct{}   // closed when machine is set
+	ctx    context.Context // ends with the instance
+	cancel context.CancelCauseFunc
+	work   sync.WaitGroup // linkers
+	done   chan struct{}  // closed when the process is gone and the VM knows
+
+	mu        sync.Mutex
+	boot      int           // counts boots: resets and reboots of the guest
+	epoch     *handle.Epoch // of what the agent holds
+	link      *guest.Client // nil while no agent answers
+	linked    chan struct{} // closed when link is set, or the instance ended
+	linker    *linker       // makes, or keeps, the link of this boot
+	deadline  time.Time     // by which an agent has to answer; resets on the way do not move it
+	fruitless int           // resets since the last link
+	expected  bool          // the caller ends the guest and settles what follows
+	reason    string        // why it ended; the first one counts
+	suspended bool
+	closedAt  *time.Timer // runs while the agent's port is closed
+}
+
+// Start starts the machine of cfg, or goes on with one that was made ahead of need.
+// It returns when QEMU runs; Client waits for the agent. The caller must call End, or
+// wait for Done.
+func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) {
+	if cfg.Grace == 0 {
+		cfg.Grace = defaultGrace
+	}
+	i := &Instance{cfg: cfg, epoch: cfg.Epoch, ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
+	i.ctx, i.cancel = context.WithCancelCause(context.Background())
+	i.watch = newWatch(i)
+	if warm != nil {
+		i.adopt(warm)
+	} else {
+		own := *cfg.QEMU
+		own.Serial, own.HVC, own.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
+		var err error
+		if i.machine, err = qemu.Start(ctx, own); err != nil {
+			i.cancel(err)
+			return nil, err
+		}
+	}
+	close(i.ready)
+	go i.supervise()
+	i.mu.Lock()
+	i.deadline = time.Now().Add(cfg.AgentTimeout)
+	i.relink()
+	i.mu.Unlock()
+	return i, nil
+}
+
+// supervise waits for the end of the process and tells everybody.
+func (i *Instance) supervise() {
+	<-i.machine.Done()
+	i.watch.flush()
+	i.cfg.Console.log.End()
+	i.mu.Lock()
+	if i.reason == "" {
+		i.reason = "qemu ended"
+		if stderr, err := i.machine.Exit(); err != nil {
+			i.reason = err.Error()
+			if stderr != "" {
+				i.reason += ": " + stderr
+			}
+		}
+	}
+	reason, expected, link := i.reason, i.expected, i.link
+	i.portOpened()
+	i.mu.Unlock()
+	// The state first: who is told that the guest is gone finds it dead.
+	if !expected {
+		i.cfg.Hooks.Died(reason)
+	}
+	gone := &GoneError{VM: i.cfg.VM, Reason: reason}
+	if link != nil {
+		link.Fail(gone) // before its linker closes it without a reason
+	}
+	i.cancel(gone)
+	i.work.Wait()
+	if i.warm != nil {
+		_ = os.RemoveAll(i.warm.dir) // with the run's directory, if not now
+	}
+	i.cfg.Hooks.Released()
+	close(i.done)
+}
+
+// Machine returns the QEMU process.
+func (i *Instance) Machine() *qemu.Machine { return i.machine }
+
+// Done is closed when the process is gone and every hook was called.
+func (i *Instance) Done() <-chan struct{} { return i.done }
+
+// IsSuspended reports whether the guest is in suspend-to-RAM.
+func (i *Instance) IsSuspended() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.suspended
+}
+
+// SetAwake records that the guest was woken; QEMU's event says so a moment later.
+func (i *Instance) SetAwake() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.suspended = false
+}
+
+func (i *Instance) setReason(reason string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.reason == "" {
+		i.reason = reason
+	}
+}
+
+// Expect says whether the guest is about to end because a caller wants it to: Died is
+// not called then.
+func (i *Instance) Expect(end bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.expected = end
+}
+
+// IsOver reports whether Done is closed.
+func (i *Instance) IsOver() bool {
+	select {
+	case <-i.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// fail stops QEMU with a reason, from goroutines that the end waits for.
+func (i *Instance) fail(reason string) {
+	i.setReason(reason)
+	select {
+	case <-i.ready:
+		i.machine.Kill()
+	default: // QEMU is still starting; without an agent it will not get far
+	}
+}
+
+// End stops QEMU with a reason and returns when Done is closed.
+func (i *Instance) End(reason string) {
+	i.fail(reason)
+	<-i.done
+}
+
+// SyncConsole delivers all that the guest has printed so far, and the failure reports
+// in it.
+func (i *Instance) SyncConsole() {
+	i.machine.SyncConsole()
+	i.watch.flush()
+}

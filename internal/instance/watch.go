@@ -1,0 +1,100 @@
+package instance
+
+import (
+	"bytes"
+	"io"
+	"sync"
+	"time"
+
+	"provium/internal/console"
+)
+
+// reportQuiet ends a failure report that the kernel has stopped adding to.
+const reportQuiet = 300 * time.Millisecond
+
+// watch takes what the guest prints into the VM's log and looks for failures of the
+// guest in it.
+type watch struct {
+	inst *Instance
+
+	mu       sync.Mutex
+	detector *console.Detector
+	partial  [2][]byte   // unfinished line of each device
+	quiet    *time.Timer // runs while a report is unfinished
+	lossy    bool        // the log could not be written, and that was said
+}
+
+// Devices whose output lands in one log.
+const (
+	deviceSerial = iota
+	deviceHVC
+)
+
+// maxPartial is where a line without an end is given to the detector as it is.
+const maxPartial = 4 << 10
+
+func newWatch(i *Instance) *watch {
+	w := &watch{inst: i, detector: console.NewDetector(i.cfg.Oops)}
+	w.quiet = time.AfterFunc(reportQuiet, w.flush)
+	w.quiet.Stop()
+	return w
+}
+
+// device returns the writer for the output of one device.
+func (w *watch) device(n int) io.Writer {
+	return writerFunc(func(p []byte) (int, error) {
+		w.write(n, p)
+		// A log that cannot be written must not stop the guest's console.
+		return len(p), nil
+	})
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func (w *watch) write(device int, p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, err := w.inst.cfg.Console.Write(p); err != nil && !w.lossy {
+		// Once: a guest may print as fast as a full disk can refuse it.
+		w.lossy = true
+		w.inst.cfg.Hooks.Warn("vm `%s` console log: %v; what does not fit is lost", w.inst.cfg.VM, err)
+	}
+	// The detector sees whole lines, so that two devices do not mix in one.
+	held := &w.partial[device]
+	*held = append(*held, p...)
+	end := bytes.LastIndexByte(*held, '\n') + 1
+	if len(*held)-end > maxPartial {
+		end = len(*held)
+	}
+	w.report(w.detector.Feed((*held)[:end]))
+	*held = append((*held)[:0], (*held)[end:]...)
+	if _, open := w.detector.Open(); open {
+		w.quiet.Reset(reportQuiet)
+	} else {
+		w.quiet.Stop()
+	}
+}
+
+// flush reports what is half seen: the guest has ended, has printed nothing for a
+// while, or somebody asks.
+func (w *watch) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.quiet.Stop()
+	for i, held := range w.partial {
+		w.report(w.detector.Feed(held))
+		w.partial[i] = nil
+	}
+	w.report(w.detector.Flush())
+}
+
+func (w *watch) report(findings []Finding) {
+	for _, f := range findings {
+		if f.Panic {
+			w.inst.fail("guest panicked: " + f.Title)
+		}
+		w.inst.cfg.Hooks.Finding(f)
+	}
+}

@@ -1,0 +1,179 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/guest"
+	"provium/internal/instance"
+	"provium/internal/network"
+	"provium/internal/qemu"
+)
+
+// guestRun is one run of a VM's guest: the instance, what it was started from, and its
+// network devices.
+type guestRun struct {
+	*instance.Instance
+	vm      *VM
+	machine *qemu.Machine // the instance's
+	plan    *startPlan
+	netdevs *network.Netdevs
+	stood   time.Duration // for the last snapshot
+
+	mu        sync.Mutex
+	startedAt time.Time // when it was announced by vm_spawned; zero: not announced
+	over      bool      // released has looked at startedAt
+}
+
+// startGuest starts the guest of a plan. releaseShare is called when nothing of it is left,
+// unless there is an error.
+func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, releaseShare func()) (
+	*guestRun, error) {
+	i := &guestRun{vm: v, plan: p, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir)}
+	warm := v.host.takePrewarmed(ctx, p)
+	cfg := *p.cfg
+	var err error
+	if warm != nil {
+		parts := warm.Parts.(*warmParts)
+		i.netdevs.Adopt(parts.netdevs, p.nics)
+		p.drives = parts.drives
+	} else {
+		err = i.connectDevices(&cfg)
+	}
+	v.host.prewarmed.CountRunning(+1)
+	if err == nil {
+		i.Instance, err = instance.Start(ctx, instance.Config{
+			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout, Restored: p.restored, Epoch: p.mark.Restore(),
+			Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare),
+		}, warm)
+	}
+	if err != nil {
+		v.host.prewarmed.CountRunning(-1)
+		i.netdevs.Close()
+		return nil, err
+	}
+	i.machine = i.Machine()
+	return i, nil
+}
+
+// connectDevices makes the NICs and disks of a machine that is about to start.
+func (i *guestRun) connectDevices(cfg *qemu.Config) (err error) {
+	if cfg.NICs, err = i.netdevs.Create(i.plan.nics, i.plan.restored); err != nil {
+		return err
+	}
+	if len(i.plan.disks) == 0 {
+		return nil
+	}
+	if i.plan.drives, err = i.vm.host.diskEnv().OpenDrives(i.plan.disks, cfg.Dir); err == nil {
+		i.plan.drives.Connect(cfg)
+	}
+	return err
+}
+
+func (i *guestRun) hooks(releaseShare func()) instance.Hooks {
+	v := i.vm
+	return instance.Hooks{
+		Finding:   v.found,
+		Reset:     v.disks.PowerOn,
+		Configure: i.reconfigure,
+		Died:      func(reason string) { v.died(i, reason) },
+		Released:  func() { i.released(releaseShare) },
+		Warn:      v.host.warn,
+	}
+}
+
+// released is called when the instance is gone.
+func (i *guestRun) released(releaseShare func()) {
+	i.netdevs.Close()
+	i.vm.host.prewarmed.CountRunning(-1)
+	i.mu.Lock()
+	startedAt := i.startedAt
+	i.over = true
+	i.mu.Unlock()
+	if !startedAt.IsZero() {
+		i.announceEnd(startedAt)
+	}
+	releaseShare()
+}
+
+// spawned announces the guest. Its end is announced exactly once after that.
+func (i *guestRun) spawned(e event.VMSpawned) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.startedAt = time.Now()
+	i.vm.host.emit(e)
+	if i.over { // it died in this very moment
+		i.announceEnd(i.startedAt)
+	}
+}
+
+func (i *guestRun) announceEnd(startedAt time.Time) {
+	i.vm.host.emit(event.VMShutdown{File: i.vm.host.File, VMName: i.vm.name, DurationNS: uint64(time.Since(startedAt))})
+}
+
+// firstAnswer waits for the agent and prepares the guest for operations.
+func (i *guestRun) firstAnswer(ctx context.Context) error {
+	link, err := i.Client(ctx)
+	if err != nil {
+		var gone *instance.GoneError
+		if errors.As(err, &gone) {
+			return errors.New(gone.Reason)
+		}
+		return err
+	}
+	if i.plan.restored {
+		return i.plan.reseed(ctx, link)
+	}
+	return i.plan.setClock(ctx, link)
+}
+
+// setClock sets the wall clock that the test has fixed. The RTC counts whole seconds:
+// the fraction, and what the boot took from the clock's point of view, are set here.
+func (p *startPlan) setClock(ctx context.Context, link *guest.Client) error {
+	fixed := p.guest.InitialTime
+	if fixed == nil {
+		return nil
+	}
+	c, err := link.ClockGet(ctx)
+	if err == nil {
+		_, err = link.ClockSet(ctx, fixed.UnixNano()+c.BoottimeNS)
+	}
+	return err
+}
+
+// wakeup ends suspend-to-RAM.
+func (i *guestRun) wakeup(ctx context.Context) error {
+	status, err := i.machine.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if status != "suspended" {
+		return errors.New("the guest is not suspended")
+	}
+	if !i.machine.CanWake() {
+		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to " +
+			"one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
+	}
+	asleep, err := i.machine.Asleep(ctx)
+	if err != nil {
+		return err
+	}
+	if err := i.machine.Wakeup(ctx); err != nil {
+		return err
+	}
+	// Giving up now would leave the guest stopped.
+	sure, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	defer cancel()
+	err = i.stopMachine(sure)
+	if err == nil {
+		err = i.machine.Awake(sure, asleep)
+	}
+	if err := errors.Join(err, i.contMachine(sure)); err != nil {
+		return err
+	}
+	i.SetAwake()
+	return i.refreshNetwork(ctx)
+}

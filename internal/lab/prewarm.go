@@ -1,0 +1,127 @@
+package lab
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"provium/internal/disk"
+	"provium/internal/guest"
+	"provium/internal/instance"
+	"provium/internal/network"
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// Prepare restores a snapshot ahead of need, in the background: the next Restore of
+// this file, by whatever VM of the same Host, takes what it has made and goes on from
+// there. Of each snapshot one is kept, and no more than there are guests that run.
+// Errors after the checks are left for Restore to report.
+func (v *VM) Prepare(ctx context.Context, path string) error {
+	r, err := snapshot.Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := v.host.snapshots.Verify(ctx, r); err != nil {
+		return err
+	}
+	p, err := v.planRestore(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer p.release()
+	v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
+	return nil
+}
+
+// restored counts a guest that was started from a snapshot. What is restored twice is
+// likely to be restored again.
+func (v *VM) restored(p *startPlan) {
+	if v.host.snapshots.Restored(p.origin) > 1 {
+		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
+	}
+}
+
+func (p *startPlan) prewarmKey() instance.Key {
+	k := instance.Key{Snapshot: p.origin}
+	if p.cfg.RNGSeed != nil {
+		k.Seeded, k.Seed = true, *p.cfg.RNGSeed
+	}
+	if !p.cfg.RTCBase.IsZero() {
+		k.Start = p.cfg.RTCBase.UnixNano()
+	}
+	return k
+}
+
+// prewarm begins to restore the guest of a plan ahead of need.
+func (h *Host) prewarm(p *startPlan, limit time.Duration) {
+	if h.NoStandbys {
+		return
+	}
+	guestOf := p.guest // the plan is the caller's
+	h.prewarmed.Prepare(h.TempDir, instance.Order{
+		Key: p.prewarmKey(), Limit: limit,
+		Plan: func(dir string) (*qemu.Config, instance.Parts, error) { return h.planPrewarmed(p, dir) },
+		Reseed: func(ctx context.Context, link *guest.Client) error {
+			return reseed(ctx, link, guestOf.RNGSeed != nil, guestOf.InitialTime != nil)
+		},
+	})
+}
+
+func (h *Host) takePrewarmed(ctx context.Context, p *startPlan) *instance.Prewarmed {
+	if !p.restored {
+		return nil
+	}
+	return h.prewarmed.Take(ctx, p.prewarmKey())
+}
+
+// planPrewarmed describes a machine in dir, which has nothing of the plan's VM.
+func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.Parts, error) {
+	cfg := *p.cfg
+	parts := &warmParts{netdevs: h.network().NewNetdevs(nil, dir)}
+	if len(p.opts.Files) > 0 { // the initrd is the VM's own
+		cfg.Initrd = filepath.Join(dir, "initrd")
+		if err := os.Link(p.cfg.Initrd, cfg.Initrd); err != nil {
+			return nil, parts, err
+		}
+	}
+	var err error
+	if len(p.disks) > 0 { // copies of its own
+		if parts.drives, err = h.diskEnv().OpenDrives(p.disks, dir); err != nil {
+			return nil, parts, err
+		}
+		parts.drives.Connect(&cfg)
+	}
+	if cfg.NICs, err = parts.netdevs.CreateUnbound(p.nics); err != nil {
+		return nil, parts, err
+	}
+	restore := *p.cfg.Restore
+	if restore.File, err = snapshot.Dup(p.cfg.Restore.File); err != nil {
+		return nil, parts, err
+	}
+	if p.cfg.Restore.State != nil {
+		if restore.State, err = snapshot.Dup(p.cfg.Restore.State); err != nil {
+			restore.File.Close()
+			return nil, parts, err
+		}
+	}
+	cfg.Restore = &restore
+	return &cfg, parts, nil
+}
+
+// warmParts are the devices of a guest that is restored ahead of need.
+type warmParts struct {
+	netdevs *network.Netdevs
+	drives  disk.Drives
+}
+
+func (w *warmParts) Stopping()     { w.drives.HoldFlushes() }
+func (w *warmParts) Stopped()      { w.drives.IgnoreFlushes() }
+func (w *warmParts) Resume() error { return w.drives.ObeyFlushes() }
+
+func (w *warmParts) Close() {
+	w.netdevs.Close()
+	_ = w.drives.Close() // nobody has seen them
+}

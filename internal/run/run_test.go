@@ -1,0 +1,352 @@
+package run
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"provium/internal/config"
+	"provium/internal/event"
+	"provium/internal/report"
+)
+
+// localRun is a run of files in a temporary project, on machines without a kernel.
+// Its runners are processes of the test binary.
+type localRun struct {
+	t              *testing.T
+	o              Options
+	stdout, stderr string
+	events         []event.Event
+}
+
+const brokenProfile = `
+[profiles.broken]
+build = "echo why >&2; exit 3"
+`
+
+// newLocalRun writes the files, which are named without their suffix.
+func newLocalRun(t *testing.T, toml string, files map[string]string) *localRun {
+	t.Helper()
+	t.Setenv(fakeRunnerVar, "real")
+	// Not t.TempDir: its names are long, which a socket's path must not be.
+	temp, err := os.MkdirTemp("/tmp", "run-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(temp) })
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name+testSuffix), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, config.FileName)
+	if err := os.WriteFile(path, []byte(toml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(path, config.Env{CacheHome: filepath.Join(dir, "cache")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &localRun{t: t, o: Options{
+		Config: cfg, Select: Selection{WorkDir: dir, Paths: []string{dir}}, Local: true,
+		Memory: 4 << 30, CPUs: 8, FileTimeout: time.Minute, JSON: true,
+		SaveEvents: filepath.Join(dir, "events"), RerunState: filepath.Join(dir, "rerun.json"),
+		Self: os.Args[0], RunnerVerb: "-test.run=^$", Version: "test",
+		ImageCache: filepath.Join(dir, "images"), TempBase: temp,
+	}}
+}
+
+// run carries the run out and reads what it has printed and saved.
+func (l *localRun) run() (code int, err error) {
+	l.t.Helper()
+	dir := l.t.TempDir()
+	var files [2]*os.File
+	for i := range files {
+		if files[i], err = os.Create(filepath.Join(dir, string('0'+rune(i)))); err != nil {
+			l.t.Fatal(err)
+		}
+		defer files[i].Close()
+	}
+	l.o.Stdout, l.o.Stderr = files[0], files[1]
+	code, err = Run(l.t.Context(), l.o)
+	for i, text := range []*string{&l.stdout, &l.stderr} {
+		b, err := os.ReadFile(files[i].Name())
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		*text = string(b)
+	}
+	l.events = nil
+	f, openErr := os.Open(l.o.SaveEvents)
+	if openErr != nil || err != nil {
+		return code, err
+	}
+	defer f.Close()
+	for d := event.NewDecoder(f); ; {
+		e, decodeErr := d.Decode()
+		if decodeErr == io.EOF {
+			break
+		}
+		if decodeErr != nil {
+			l.t.Fatal(decodeErr)
+		}
+		l.events = append(l.events, e.Event)
+	}
+	if left, err := os.ReadDir(l.o.TempBase); err != nil || len(left) > 0 {
+		l.t.Errorf("temporary files are left: %v, %v", left, err)
+	}
+	return code, err
+}
+
+// results describes the JSON lines.
+func (l *localRun) results() string {
+	l.t.Helper()
+	var out []string
+	for line := range strings.Lines(l.stdout) {
+		var f struct {
+			Path       string
+			Passed     bool
+			ChunkError *string `json:"chunk_error"`
+			Tests      []struct{ Name, Status string }
+		}
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			l.t.Fatalf("%v: %s", err, line)
+		}
+		s := strings.TrimSuffix(f.Path, testSuffix)
+		if f.ChunkError != nil {
+			s += " chunk error"
+		}
+		for _, t := range f.Tests {
+			s += " " + t.Name + "=" + t.Status
+		}
+		if f.Passed {
+			s += " ok"
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, "; ")
+}
+
+func (l *localRun) kinds() (kinds []event.Kind) {
+	for _, e := range l.events {
+		kinds = append(kinds, e.Kind())
+	}
+	return kinds
+}
+
+const (
+	passes = `test("p", function(t) print("hello") end)`
+	fails  = `test("f", function(t) t:fail("why") end)`
+	guest  = `
+provium:claim({memory = "1G", cpus = 2})
+test("g", function(t)
+  local vm = provium:vm("v", "p")
+  vm:boot()
+  vm:close()
+end)`
+)
+
+func TestRun(t *testing.T) {
+	l := newLocalRun(t, "[profiles.p]\n", map[string]string{
+		"a": passes, "b": fails, "c": "error('at file scope')", "d": guest,
+	})
+	l.o.Seed = 7
+	code, err := l.run()
+	if code != ExitFailed || err != nil {
+		t.Errorf("%d, %v", code, err)
+	}
+	if got := l.results(); got != "a p=passed ok; b f=failed; c chunk error; d g=passed ok" {
+		t.Errorf("%s\n%s", got, l.stderr)
+	}
+	for _, want := range []string{"hello\n", "provium: 4 file(s), accelerator ",
+		"4 file(s); 2 passed, 1 failed, 0 skipped"} {
+		if !strings.Contains(l.stderr, want) {
+			t.Errorf("%q is missing in %s", want, l.stderr)
+		}
+	}
+	if !strings.Contains(l.stdout, `repeat with: --seed 7`) {
+		t.Errorf("the failure says nothing of the seed: %s", l.stdout)
+	}
+	kinds := l.kinds()
+	for _, want := range []event.Kind{
+		event.KindFileDispatched, event.KindTestPassed, event.KindTestFailed, event.KindFileCompleted,
+		event.KindClaimAcquired, event.KindVMSpawned, event.KindVMShutdown, event.KindClaimReleased,
+	} {
+		if !slices.Contains(kinds, want) {
+			t.Errorf("no %s in %v", want, kinds)
+		}
+	}
+	if !slices.Equal(kinds[:4], slices.Repeat([]event.Kind{event.KindFileDiscovered}, 4)) {
+		t.Errorf("the files are discovered first: %v", kinds)
+	}
+
+	failed, err := readRerun(l.o.RerunState)
+	if err != nil || len(failed) != 2 {
+		t.Errorf("%v, %v", failed, err)
+	}
+	l.o.Select.RerunFailed, l.o.Select.RerunState = true, l.o.RerunState
+	if code, err = l.run(); code != ExitFailed || err != nil || l.results() != "b f=failed; c chunk error" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	// They are mended: nothing is left to run again.
+	for _, name := range []string{"b", "c"} {
+		path := filepath.Join(l.o.Config.Dir, name+testSuffix)
+		if err := os.WriteFile(path, []byte(passes), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, err = l.run(); code != ExitOK || err != nil || l.results() != "b p=passed ok; c p=passed ok" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	if code, err = l.run(); code != ExitOK || err != nil || !strings.Contains(l.stderr, "nothing to re-run") {
+		t.Errorf("%d, %v, %s", code, err, l.stderr)
+	}
+}
+
+func TestRunForPeople(t *testing.T) {
+	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes, "b": fails})
+	l.o.JSON, l.o.SaveEvents = false, ""
+	code, err := l.run()
+	if code != ExitFailed || err != nil {
+		t.Errorf("%d, %v", code, err)
+	}
+	for _, want := range []string{"hello\n", "PASS a" + testSuffix, "FAIL b" + testSuffix,
+		"2 file(s); 1 passed, 1 failed"} {
+		if !strings.Contains(l.stdout, want) {
+			t.Errorf("%q is missing in %s", want, l.stdout)
+		}
+	}
+}
+
+func TestRunStopsAtTheFirstFailure(t *testing.T) {
+	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": fails, "b": passes, "c": passes})
+	l.o.FailFast, l.o.Jobs = true, 1
+	code, err := l.run()
+	if code != ExitFailed || err != nil || l.results() != "a f=failed" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	if !strings.Contains(l.stderr, "2 file(s) not started") {
+		t.Error(l.stderr)
+	}
+}
+
+func TestRunRepeats(t *testing.T) {
+	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes})
+	l.o.Repeat = 2
+	if code, err := l.run(); code != ExitOK || err != nil || l.results() != "a p=passed ok; a p=passed ok" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	if !strings.Contains(l.stderr, "iteration 2") {
+		t.Error(l.stderr)
+	}
+	// It passes until a file is there that its first run has left.
+	l = newLocalRun(t, "[profiles.p]\n", map[string]string{"a": `
+test("p", function(t)
+  t:assert(not io.open("seen"), "seen before")
+  io.open("seen", "w"):close()
+end)`})
+	l.o.UntilFail = true
+	if code, err := l.run(); code != ExitFailed || err != nil || l.results() != "a p=passed ok; a p=failed" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+}
+
+func TestRunIsInterrupted(t *testing.T) {
+	l := newLocalRun(t, "[profiles.p]\n", map[string]string{
+		"a": `
+test("w", function(t)
+  io.open("up", "w"):close()
+  while true do end
+end)
+test("n", function(t) end)`,
+		"b": passes,
+	})
+	l.o.Jobs = 1
+	signals := make(chan os.Signal, 1)
+	l.o.Signals = signals
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		for {
+			if _, err := os.Stat(filepath.Join(l.o.Config.Dir, "up")); err == nil {
+				signals <- syscall.SIGINT
+				return
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
+	code, err := l.run()
+	if code != ExitFailed || err != nil || l.results() != "a w=failed n=skipped" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	if !strings.Contains(l.stderr, "closing what runs; once more kills it") ||
+		!strings.Contains(l.stderr, "1 file(s) not started") {
+		t.Error(l.stderr)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Run("a claim beyond the pool", func(t *testing.T) {
+		l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": `provium:claim({memory = "64G"})`})
+		if code, err := l.run(); code != ExitFailed || err != nil || l.results() != "a chunk error" {
+			t.Errorf("%d, %v, %s", code, err, l.results())
+		}
+	})
+	t.Run("a build that fails", func(t *testing.T) {
+		l := newLocalRun(t, brokenProfile, map[string]string{"a": passes})
+		l.o.Local = false // machines without a kernel need no build
+		code, err := l.run()
+		var build *BuildError
+		if code != ExitError || !errors.As(err, &build) || build.Profile != "broken" || build.Code != 3 {
+			t.Errorf("%d, %v", code, err)
+		}
+		const want = "profile `broken`: build command failed (exit code 3)\nwhy\n"
+		if err == nil || err.Error() != want {
+			t.Errorf("%q, want %q", err, want)
+		}
+	})
+	t.Run("an events file that cannot be written", func(t *testing.T) {
+		l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes})
+		l.o.SaveEvents = l.o.Config.Dir
+		if code, err := l.run(); code != ExitError || err == nil || !strings.Contains(err.Error(), "--save-events: ") {
+			t.Errorf("%d, %v", code, err)
+		}
+	})
+	t.Run("no files", func(t *testing.T) {
+		l := newLocalRun(t, "[profiles.p]\n", nil)
+		if code, err := l.run(); code != ExitOK || err != nil ||
+			!strings.Contains(l.stderr, "no *.test.lua files found") {
+			t.Errorf("%d, %v, %s", code, err, l.stderr)
+		}
+	})
+}
+
+// TestPrinterKeepsTheFirstError has the reader of the results gone.
+func TestPrinterKeepsTheFirstError(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	for _, asJSON := range []bool{false, true} {
+		p := newPrinter(&Options{JSON: asJSON, Stdout: w, Stderr: w})
+		p.file(&report.FileResult{Path: "a", Status: report.FileFailed})
+		p.summary(time.Second, 1)
+		if !errors.Is(p.err, syscall.EPIPE) || p.counts.FilesFailed != 1 || p.counts.NotStarted != 1 {
+			t.Errorf("%v, %+v", p.err, p.counts)
+		}
+	}
+}
