@@ -199,13 +199,16 @@ func TestImports(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm") {
 				continue // tests run fake machines
 			}
-			if strings.HasSuffix(file, "_test.go") && (key == "internal/guest/handle" || key == "internal/lab") && target == "internal/wire" {
+			if strings.HasSuffix(file, "_test.go") && (key == "internal/guest/handle" || key == "internal/lab") &&
+				target == "internal/wire" {
 				continue // tests look at what a fake agent gets
 			}
-			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) && target == "internal/script/apitest" {
+			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) &&
+				target == "internal/script/apitest" {
 				continue // tests of methods run them in its session
 			}
-			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || covers("internal/agent", key) && (covers("internal/agent", target) || target == "internal/guest")) {
+			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || covers("internal/agent", key) &&
+				(covers("internal/agent", target) || target == "internal/guest")) {
 				continue // tests start real processes, and link both ends of the protocol
 			}
 			if !slices.ContainsFunc(allowed[key].may, func(m string) bool { return covers(m, target) }) {
@@ -238,7 +241,8 @@ func TestConfinedImports(t *testing.T) {
 // TestOnlyTestsImportTestMachines keeps the fake machines out of the program.
 func TestOnlyTestsImportTestMachines(t *testing.T) {
 	eachGoFile(t, func(file, pkg string) {
-		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) && slices.Contains(imports(t, file), "provium/"+testMachines) {
+		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) &&
+			slices.Contains(imports(t, file), "provium/"+testMachines) {
 			t.Errorf("%s: only tests may import %s", file, testMachines)
 		}
 	})
