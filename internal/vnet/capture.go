@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// captureChunk is the most that Capture.Next gives at once, in bytes.
+	// captureChunk is the most that Capture.Next returns at once, in bytes.
 	captureChunk = 64 << 10
 	// captureLimit is how much may wait for the reader of a capture, in bytes.
 	// Frames beyond it are left out.
@@ -93,7 +93,7 @@ func (c *Capture) signal() {
 }
 
 // Next waits for the next records. The first ones begin with the header of the
-// file. It gives io.EOF when the switch, the port or the capture is closed and
+// file. It returns io.EOF when the switch, the port or the capture is closed and
 // nothing is left, and the context's cause when that ends.
 func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 	for {
@@ -117,7 +117,7 @@ func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// Nanoseconds tells how exact the times of the file are.
+// Nanoseconds reports whether the times of the file are exact to the nanosecond.
 func (c *Capture) Nanoseconds() bool { return c.how.Nanoseconds }
 
 // Ended reports whether nothing will come any more.

@@ -98,11 +98,11 @@ func addressAt(b []byte) address {
 	return address(b[0])<<40 | address(b[1])<<32 | address(binary.BigEndian.Uint32(b[2:]))
 }
 
-// group tells multicast and broadcast from the address of one station.
+// group reports whether a is a multicast or broadcast address.
 func (a address) group() bool { return a>>40&1 != 0 }
 
-// bufferPool keeps the copies of delayed frames. Its zero value is ready; the
-// switch's lock guards it.
+// bufferPool reuses the copies of delayed frames. Its zero value is ready to use.
+// The switch's lock guards it.
 type bufferPool struct{ small, large [][]byte }
 
 const (

@@ -94,15 +94,15 @@ func (d Distribution) spread(u, w float64) float64 {
 	return 2*u - 1
 }
 
-// GilbertElliott is loss in bursts: a link is in a good or a bad state, may change
-// it with each frame, and loses frames at a rate of its own in each. The zero value
-// is loss that looks at each frame on its own. All numbers are percents.
+// GilbertElliott is loss in bursts: a link is in a good or a bad state, which may
+// change with each frame and has its own loss rate. The zero value is loss that is
+// independent for each frame. All numbers are percents.
 type GilbertElliott struct {
 	Enter, Leave float64 // of frames at which a good link turns bad, and a bad one good
 	Good, Bad    float64 // of frames that are lost in either state
 }
 
-// Mean is the percentage of frames lost in the long run.
+// Mean returns the percentage of frames lost in the long run.
 func (g GilbertElliott) Mean() float64 {
 	bad := g.badShare()
 	return g.Good*(1-bad) + g.Bad*bad
@@ -115,9 +115,9 @@ func (g GilbertElliott) badShare() float64 {
 	return g.Enter / (g.Enter + g.Leave)
 }
 
-// badAt is the state of a link at frame index, worked out from nothing but the
-// random numbers: looking back, some frame's number leaves no choice. before tells
-// the state of the frame before, if known.
+// badAt reports whether a link is bad at frame index. It depends on the random numbers
+// alone: somewhere before index there is a frame whose number forces the state.
+// before is the state at the frame before, or nil if it is not known.
 func (g GilbertElliott) badAt(key, index uint64, before *bool) bool {
 	flips := false
 	for i := index; ; i-- {
@@ -125,7 +125,7 @@ func (g GilbertElliott) badAt(key, index uint64, before *bool) bool {
 			return *before != flips
 		}
 		if i == 0 || index-i >= maxLookBack {
-			// The first frame finds a link that has been there for long.
+			// The link starts in the long-run distribution of its states.
 			return (uniform(key, i, drawState) < g.badShare()) != flips
 		}
 		u := uniform(key, i, drawState) * 100
@@ -155,13 +155,13 @@ func (v *values) model() GilbertElliott {
 	return GilbertElliott{v[burstEnter], v[burstLeave], v[burstGood], v[burstBad]}
 }
 
-// latest is the longest delay, in milliseconds.
+// latest returns the longest possible delay, in milliseconds.
 func (v *values) latest() float64 {
 	return min(v[Latency]+v[Jitter]*v.distribution().tail(), maxDelay)
 }
 
-// fate is what happens to one frame on a link.
-type fate struct {
+// effect is what happens to one frame on a link.
+type effect struct {
 	lost, duplicated, overtakes bool
 	corrupt                     bool
 	bit                         int // that is flipped when corrupt
@@ -180,9 +180,9 @@ const (
 	drawJitterToo
 )
 
-// decide returns the fate of frame number index of a link. It depends on nothing
+// decide returns the effect on frame number index of a link. It depends on nothing
 // but its arguments; bad is the state of the link's loss model at that frame.
-func decide(v *values, key, index uint64, size int, bad bool) fate {
+func decide(v *values, key, index uint64, size int, bad bool) effect {
 	hit := func(percent float64, purpose uint64) bool {
 		return percent > 0 && uniform(key, index, purpose)*100 < percent
 	}
@@ -193,7 +193,7 @@ func decide(v *values, key, index uint64, size int, bad bool) fate {
 			loss = v[burstBad]
 		}
 	}
-	f := fate{lost: hit(loss, drawLoss)}
+	f := effect{lost: hit(loss, drawLoss)}
 	if f.lost {
 		return f
 	}

@@ -12,8 +12,8 @@ type Inside struct {
 	ended chan struct{} // has a token per goroutine that has ended
 }
 
-// Join makes the port live and has its frames handed to receive, one at a time,
-// valid during the call. It must be closed.
+// Join makes the port live and calls receive with each of its frames, one at a
+// time. A frame is valid during the call. The caller must close the result.
 func (p *Port) Join(receive func(frame []byte)) *Inside {
 	i := &Inside{ended: make(chan struct{}, 2)}
 	i.ends[0], i.ends[1] = net.Pipe()
@@ -32,7 +32,7 @@ func (p *Port) Join(receive func(frame []byte)) *Inside {
 	return i
 }
 
-// Send has the port send a frame, which stays the caller's.
+// Send sends a frame as if the port had sent it. The frame is not kept.
 func (p *Port) Send(frame []byte) { p.sw.enter(p, [][]byte{frame}) }
 
 // Close ends the membership and returns when no call of receive is left.

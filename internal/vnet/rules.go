@@ -183,7 +183,7 @@ func (s *Switch) Rule(k Kind) Rule {
 	return s.rules.whole.rule(k)
 }
 
-// PairRule is the rule of that kind in force for one direction.
+// PairRule returns the rule of that kind that applies to one direction.
 func (s *Switch) PairRule(from, to string, k Kind) Rule {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,7 +281,7 @@ func (s *Switch) Reset() {
 	})
 }
 
-// change alters the rules and has them act on what is under way.
+// change alters the rules and applies them, also to frames under way.
 func (s *Switch) change(alter func(*rules)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

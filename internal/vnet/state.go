@@ -30,7 +30,8 @@ type PairState struct {
 	Values map[string]float64 `json:"values"`
 }
 
-// LinkState is the number of the next frame of a link, which decides on its fate.
+// LinkState has the number of the next frame of a link, from which its impairments
+// follow.
 type LinkState struct {
 	Pair
 	Next uint64 `json:"next"`
@@ -84,8 +85,8 @@ func (s *Switch) Save() State {
 	return out
 }
 
-// Load makes the switch what Save has described, ports excepted: those that links
-// are named of must be there. What is under way is dropped. An error changes nothing.
+// Load restores what Save has returned. Ports are not created: links of missing ports
+// are ignored. Frames under way are dropped. On an error nothing is changed.
 func (s *Switch) Load(state State) error {
 	r := newRules()
 	setAll := func(values map[string]float64, set func(Kind, float64)) error {

@@ -92,7 +92,8 @@ func (s *Switch) Close() {
 	<-s.done
 }
 
-// AddPort makes the port of that name, or gives it when it is there. Its link is up.
+// AddPort creates the port of that name, with its link up, or returns the one there
+// is.
 func (s *Switch) AddPort(name string) *Port {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -319,7 +320,7 @@ func (s *Switch) send(now time.Duration, l *link, frame []byte) {
 		l.to.receive(frame)
 		return
 	}
-	f := l.fate(len(frame))
+	f := l.impair(len(frame))
 	if f.lost {
 		return
 	}
@@ -330,7 +331,7 @@ func (s *Switch) send(now time.Duration, l *link, frame []byte) {
 }
 
 // carry delivers a frame when its time has come.
-func (s *Switch) carry(now time.Duration, l *link, frame []byte, f *fate) {
+func (s *Switch) carry(now time.Duration, l *link, frame []byte, f *effect) {
 	due, ok := s.shaper.admit(now, len(frame))
 	if ok {
 		due, ok = l.shaper.admit(due, len(frame))
@@ -382,8 +383,8 @@ func (s *Switch) wakeUp() {
 	}
 }
 
-// release delivers what is due and tells how long to wait for the next frame;
-// false is for ever.
+// release delivers the frames that are due and returns how long to wait for the
+// next one, or false if there is none.
 func (s *Switch) release() (wait time.Duration, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,7 +18,7 @@ type Config struct {
 	// Send puts a frame on the bridge, which keeps nothing of it.
 	Send func(frame []byte)
 	// Isolated reports whether the guest with a hardware address is cut off from all
-	// others; nil: nobody is.
+	// others. nil: no guest is.
 	Isolated func(at [6]byte) bool
 	// Now is the clock; nil is time.Now. Retry is the time between two questions
 	// for the same guest; 0 is a second.
@@ -51,7 +51,7 @@ type Gateway struct {
 	uplink    Uplink
 	closed    bool
 
-	wake chan struct{} // has a token when somebody was asked
+	wake chan struct{} // has a token when a question was asked
 	stop chan struct{}
 	done chan struct{}
 }
@@ -101,7 +101,7 @@ func (g *Gateway) SetPeers(peers []*Gateway) {
 	}
 }
 
-// SetUplink says who takes what is for no bridge; nil: nobody.
+// SetUplink sets what carries packets that are for no bridge. nil: they are refused.
 func (g *Gateway) SetUplink(u Uplink) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -151,11 +151,11 @@ func (g *Gateway) Receive(b []byte) {
 		return
 	}
 	if f.kind == typeARP {
-		g.hearARP(f.payload)
+		g.receiveARP(f.payload)
 		return
 	}
 	p, ok := parsePacket(f.kind, f.payload)
-	if !ok || p.v6 && p.proto == protoICMPv6 && g.hearNeighbor(&p) || f.dst != g.mac || !isHost(p.src) {
+	if !ok || p.v6 && p.proto == protoICMPv6 && g.receiveNeighbor(&p) || f.dst != g.mac || !isHost(p.src) {
 		return
 	}
 	g.route(&p, f.src)
@@ -185,18 +185,18 @@ func (g *Gateway) route(p *packet, from mac) {
 	switch {
 	case !isHost(p.dst):
 	case g.v4.Contains(p.dst) || g.v6.Contains(p.dst):
-		g.refuse(p, Prohibited) // who is on the same bridge is reached without a gateway
+		g.refuse(p, Prohibited) // members of the same bridge need no gateway
 	case uplink == nil:
 		g.refuse(p, NoNetwork)
 	case !g.v4.Contains(p.src) && !g.v6.Contains(p.src):
 		g.refuse(p, Prohibited) // the answer would not find back
 	default:
-		g.takeOut(p, uplink)
+		g.sendOut(p, uplink)
 	}
 }
 
-// takeOut hands a packet for other networks to the uplink.
-func (g *Gateway) takeOut(p *packet, uplink Uplink) {
+// sendOut passes a packet for other networks to the uplink.
+func (g *Gateway) sendOut(p *packet, uplink Uplink) {
 	carry := uplink.Outside
 	if p.proto == protoICMP || p.proto == protoICMPv6 {
 		if _, ok := ParseEcho(p.b); !ok {
@@ -229,7 +229,7 @@ func (g *Gateway) enter(p *packet, from *Gateway) {
 	}
 }
 
-// last is the broadcast address of a network.
+// last returns the broadcast address of a network.
 func last(p netip.Prefix) netip.Addr {
 	a := p.Masked().Addr().As4()
 	for i := range a {
@@ -254,13 +254,13 @@ func (g *Gateway) local(p *packet) {
 	g.refuse(p, NoPort)
 }
 
-// refuse tells the sender of a packet why it goes no further.
+// refuse sends the sender of a packet an ICMP error with the reason.
 func (g *Gateway) refuse(p *packet, why Reason) {
 	from := g.addr4
 	if p.v6 {
 		from = g.addr6
 	}
-	if e, ok := complain(from, p, why); ok {
+	if e, ok := icmpError(from, p, why); ok {
 		g.emit(&e)
 	}
 }
@@ -287,8 +287,8 @@ func (g *Gateway) Deliver(b []byte) {
 	}
 }
 
-// Refuse tells the sender of a packet, of which at least the start is there, why an
-// uplink does not carry it.
+// Refuse sends the sender of a packet an ICMP error with the reason why an uplink
+// does not carry it. start is at least the beginning of the packet.
 func (g *Gateway) Refuse(start []byte, why Reason) {
 	if p, ok := parseStart(start); ok {
 		g.refuse(&p, why)

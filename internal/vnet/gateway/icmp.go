@@ -30,12 +30,12 @@ type Reason int
 const (
 	Expired    Reason = iota // its time to live is used up
 	NoNetwork                // there is no way to that network
-	NoHost                   // nobody answers at that address
-	NoPort                   // nobody listens at that port
+	NoHost                   // no answer from that address
+	NoPort                   // no listener at that port
 	Prohibited               // it may not go there
 )
 
-// codes are type and code of a reason in ICMP, then in ICMPv6.
+// codes has type and code of each reason, in ICMP and then in ICMPv6.
 var codes = [...][4]uint8{
 	Expired:    {timeExceeded, 0, v6TimeExceeded, 0},
 	NoNetwork:  {unreachable, 0, v6Unreachable, 0},
@@ -51,9 +51,9 @@ const (
 	maxError6 = 1280
 )
 
-// complain makes the error about a packet, false for those about which there may
-// be none.
-func complain(from netip.Addr, about *packet, why Reason) (packet, bool) {
+// icmpError returns the error about a packet, or false for a packet about which no
+// error may be sent.
+func icmpError(from netip.Addr, about *packet, why Reason) (packet, bool) {
 	if about.fragment || !isHost(about.src) || !isHost(about.dst) || isError(about) {
 		return packet{}, false
 	}
@@ -68,7 +68,7 @@ func complain(from netip.Addr, about *packet, why Reason) (packet, bool) {
 	return icmp(from, about.src, proto, startTTL, body), true
 }
 
-// icmp makes a packet of a message whose checksum is still missing.
+// icmp returns a packet with a message, whose checksum it fills in.
 func icmp(src, dst netip.Addr, proto, ttl uint8, body []byte) packet {
 	var start uint32
 	if proto == protoICMPv6 {
@@ -79,7 +79,8 @@ func icmp(src, dst netip.Addr, proto, ttl uint8, body []byte) packet {
 	return build(src, dst, proto, ttl, body)
 }
 
-// message is the ICMP in a whole packet, with a right checksum.
+// message returns the ICMP message of a packet that is whole and has a valid
+// checksum.
 func (p *packet) message() ([]byte, bool) {
 	m := p.payload()
 	if p.partial || len(m) < icmpHeader {
@@ -94,7 +95,7 @@ func (p *packet) message() ([]byte, bool) {
 	return nil, false
 }
 
-// isError reports whether a packet is an error itself, or cannot be told from one.
+// isError reports whether a packet is, or may be, an ICMP error.
 func isError(p *packet) bool {
 	switch {
 	case !p.v6 && p.proto == protoICMP:
@@ -107,8 +108,8 @@ func isError(p *packet) bool {
 	return false
 }
 
-// isHost reports whether an address is that of one station that packets may be
-// carried to over networks.
+// isHost reports whether an address is a unicast address that packets may be routed
+// to.
 func isHost(a netip.Addr) bool {
 	if a.Is4() {
 		b := a.As4()

@@ -1,6 +1,6 @@
 // Package packet reads what an Ethernet frame holds, as far as a test asks for it:
 // addresses, protocol, ports, flags and payload. It verifies no checksum, puts no
-// fragments together, and takes every byte for hostile.
+// fragments together, and treats every byte as hostile.
 package packet
 
 import (

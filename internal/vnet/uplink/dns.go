@@ -70,19 +70,19 @@ func (s *Stack) serveNames(ctx context.Context, guest net.Conn) {
 		select {
 		case slots <- struct{}{}:
 		default:
-			continue // as many are lost as are too many
+			continue // too many at once: this one is lost
 		}
 		work.Add(1)
 		go func() {
 			defer work.Done()
-			_, _ = guest.Write(s.ask(ctx, query)) // who is gone needs no answer
+			_, _ = guest.Write(s.ask(ctx, query)) // an error means that the guest is gone
 			<-slots
 		}()
 	}
 }
 
-// ask has the host's name servers answer a query, one after the other. Without an
-// answer it is the one that says so.
+// ask sends a query to the host's name servers, one after the other, and returns the
+// first answer, or SERVFAIL without one.
 func (s *Stack) ask(ctx context.Context, query []byte) []byte {
 	for _, server := range s.resolvers() {
 		if answer, err := s.askOne(ctx, server, query); err == nil {

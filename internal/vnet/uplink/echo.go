@@ -15,7 +15,8 @@ import (
 	"provium/internal/vnet/gateway"
 )
 
-// Echo takes a request of ping for other networks; false: nothing is carried out now.
+// Echo carries a request of ping to other networks. It returns false while the
+// uplink is disabled.
 func (s *Stack) Echo(packet []byte) bool {
 	e, ok := s.begin()
 	if !ok {
@@ -60,8 +61,8 @@ func (s *Stack) echoSocket(o *outward) *echoSocket {
 	return o.echo
 }
 
-// openEcho makes the socket of a flow and has its replies delivered. The caller is
-// part of the era.
+// openEcho opens the socket of a flow and starts delivering its replies. The caller
+// must have begun the era.
 func (s *Stack) openEcho(e *era, f flow, o *outward) error {
 	socket, err := dialEcho(f.to.Addr())
 	if err != nil {
@@ -99,8 +100,8 @@ type echoSocket struct {
 	id      uint16 // of raw sockets; the kernel chooses that of others
 }
 
-// dialEcho makes a socket for which no privilege is needed where the host allows
-// that (net.ipv4.ping_group_range), and else a raw one.
+// dialEcho opens an unprivileged socket for ping where the host allows that
+// (net.ipv4.ping_group_range), and a raw one otherwise.
 func dialEcho(to netip.Addr) (*echoSocket, error) {
 	family, proto := unix.AF_INET, unix.IPPROTO_ICMP
 	var addr unix.Sockaddr
@@ -144,7 +145,8 @@ func (s *echoSocket) send(rest []byte) error {
 	return err
 }
 
-// reply takes what follows the identifier out of a reply to this socket.
+// reply returns what follows the identifier in a reply to this socket, or false for
+// any other message.
 func (s *echoSocket) reply(b []byte) (rest []byte, ok bool) {
 	want := uint8(0)
 	if s.v6 {

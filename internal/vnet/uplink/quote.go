@@ -85,8 +85,8 @@ func begins(b []byte) (f flow, ok bool) {
 	return f, true
 }
 
-// refuse tells a guest why its flow is not carried, and whether there was a way to.
-// A connection that was refused by its peer is not for it.
+// refuse sends a guest the reason why its flow is not carried. It returns false if
+// ICMP has no such reason, as for a connection that the peer refused.
 func (s *Stack) refuse(f flow, err error) bool {
 	start := s.quotes.of(f)
 	if start == nil {
@@ -99,7 +99,7 @@ func (s *Stack) refuse(f flow, err error) bool {
 	return ok
 }
 
-// reason is what an error of the host's sockets is to a guest.
+// reason returns the reason that a guest is sent for an error of the host's sockets.
 func reason(err error) (gateway.Reason, bool) {
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EADDRNOTAVAIL),

@@ -22,15 +22,16 @@ import (
 	"provium/internal/vnet/gateway"
 )
 
-// Config describes the way out of one bridge.
+// Config describes the uplink of one bridge.
 type Config struct {
 	// V4 and V6 are the bridge's networks; their first addresses are the gateway's.
 	V4, V6 netip.Prefix
-	// Deliver brings a packet to a guest.
+	// Deliver sends a packet to a guest.
 	Deliver func(packet []byte)
-	// Refuse tells a guest why a packet was not carried, of which it has the start.
+	// Refuse sends a guest the reason why a packet was not carried. start is the
+	// beginning of the packet.
 	Refuse func(start []byte, why gateway.Reason)
-	// Dial makes connections of the host; nil is an ordinary net.Dialer.
+	// Dial opens connections of the host. nil is an ordinary net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Resolvers are the name servers of the host. They are asked for at each query.
 	Resolvers func() []netip.AddrPort
@@ -39,11 +40,11 @@ type Config struct {
 const (
 	// mtu is the longest packet of the stack itself.
 	mtu = 1500
-	// maxQueued is how many packets may wait for Deliver; more are dropped, as a
-	// network does.
+	// maxQueued is the number of packets that may wait for Deliver. More are dropped,
+	// as by a network.
 	maxQueued = 2048
-	// maxConnects is how many connections may be in the making, and maxFlows how
-	// many flows of each protocol there may be.
+	// maxConnects is the number of connections that may be in the making, and maxFlows
+	// the number of flows of each protocol.
 	maxConnects = 512
 	maxFlows    = 4096
 
@@ -59,7 +60,7 @@ type Stack struct {
 	quotes       quotes
 	queued       chan struct{} // has a token when the stack has sent something
 	stop, pumped chan struct{}
-	delivering   sync.Mutex // held by whoever takes packets off the queue
+	delivering   sync.Mutex // held while packets are taken off the queue
 
 	mu     sync.Mutex
 	era    *era // nil while disabled
@@ -95,7 +96,7 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// configure has the stack take packets for all addresses.
+// configure makes the stack accept packets for all addresses.
 func (s *Stack) configure() error {
 	if err := s.ip.CreateNIC(nicID, s.link); err != nil {
 		return errors.New(err.String())
@@ -154,7 +155,7 @@ func (s *Stack) Enable() {
 	}
 }
 
-// Disable ends what was carried out, and returns when nothing of it is left.
+// Disable ends all outgoing flows. It returns when they are gone.
 func (s *Stack) Disable() {
 	s.mu.Lock()
 	e := s.era
@@ -163,11 +164,12 @@ func (s *Stack) Disable() {
 	if e != nil {
 		e.cancel()
 		e.work.Wait()
-		s.deliver() // guests hear of the end before who may have them cut off
+		s.deliver() // before the caller cuts the guests off
 	}
 }
 
-// begin makes a part of the present era, false when there is none. end must be called.
+// begin adds an operation to the present era. It returns false while the uplink is
+// disabled. The caller must call e.work.Done.
 func (s *Stack) begin() (e *era, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,8 +219,8 @@ func (s *Stack) Local(packet []byte) {
 	s.inject(packet)
 }
 
-// Outside takes a packet of TCP or UDP for other networks; false: nothing is
-// carried out now.
+// Outside carries a packet of TCP or UDP to other networks. It returns false while
+// the uplink is disabled.
 func (s *Stack) Outside(packet []byte) bool {
 	if e, ok := s.begin(); ok {
 		defer e.work.Done()
@@ -250,7 +252,7 @@ func (s *Stack) DialTCP(ctx context.Context, to netip.AddrPort) (*gonet.TCPConn,
 	return gonet.DialContextTCP(ctx, s.ip, fullAddress(to), protocolOf(to.Addr()))
 }
 
-// DialUDP makes a socket to a guest, from the gateway's address.
+// DialUDP opens a socket to a guest, from the gateway's address.
 func (s *Stack) DialUDP(to netip.AddrPort) (*gonet.UDPConn, error) {
 	remote := fullAddress(to)
 	return gonet.DialUDP(s.ip, nil, &remote, protocolOf(to.Addr()))
@@ -260,20 +262,21 @@ func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(a.Addr().AsSlice()), Port: a.Port()}
 }
 
-// flow is who speaks to whom.
+// flow is a protocol and its two ends.
 type flow struct {
 	proto    uint8
 	from, to netip.AddrPort
 }
 
-// flowOf is that of an endpoint, whose local end is the one that a guest speaks to.
+// flowOf returns the flow of an endpoint. The local end is the one that the guest
+// sends to.
 func flowOf(proto uint8, id stack.TransportEndpointID) (flow, bool) {
 	from, ok1 := netip.AddrFromSlice(id.RemoteAddress.AsSlice())
 	to, ok2 := netip.AddrFromSlice(id.LocalAddress.AsSlice())
 	return flow{proto, netip.AddrPortFrom(from, id.RemotePort), netip.AddrPortFrom(to, id.LocalPort)}, ok1 && ok2
 }
 
-// target is the host's address for what a guest speaks to.
+// target returns the host's address for the destination of a guest.
 func (s *Stack) target(to netip.AddrPort) netip.AddrPort {
 	switch to.Addr() {
 	case s.addr4:
