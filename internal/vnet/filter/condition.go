@@ -86,7 +86,7 @@ func (l layer) ipv6Proto(p uint32) test {
 // whole reports whether an IPv4 packet is not fragmented, or a first fragment.
 func (l layer) whole(f *frame) bool { return f.bytes(l.net()+6, 2)&0x1fff == 0 }
 
-// ipv4Payload returns the offset of the payload of IPv4.
+// ipv4Payload returns where the payload of IPv4 begins.
 func (l layer) ipv4Payload(f *frame) int { return l.net() + 4*int(f.bytes(l.net(), 1)&0xf) }
 
 // direction is which end of a frame a test is about.

@@ -1,11 +1,13 @@
 // Package gateway is the router of one bridge: the station at the first address of
 // its networks. It answers for that address (ARP, neighbour discovery, echo),
-// forwards packets to the gateways of routed bridges and to an Uplink, and reports
-// packets that it cannot forward: time exceeded, unreachable.
+// passes packets on to the gateways of routed bridges and to the uplink that carries them
+// out of the lab, and says so when it cannot: time exceeded, unreachable.
 //
-// It sends frames only as an answer, or to find the hardware address of a guest that
-// it has a packet for. It knows neither switches nor connections: frames come by
-// Receive and leave by Config.Send.
+// It sends only answers, and questions for the hardware address of a guest that it has a
+// packet for. It knows neither switches nor connections: frames come by Receive and go
+// by Config.Send.
+//
+// Start reading at Gateway.Receive in gateway.go.
 //
 // # Routing
 //

@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	// maxNeighbors is the number of guest addresses that are kept, and maxWaiting the
-	// number of packets that may wait for each.
+	// maxNeighbors is the number of addresses of guests that are kept, and maxWaiting
+	// the number of packets that wait for one of them.
 	maxNeighbors = 1024
 	maxWaiting   = 32
-	// trustFor is how long an address is used before it is asked for again. It is
-	// still used while it is asked for.
+	// trustFor is the time after which an address is asked for again. It is used until
+	// the answer.
 	trustFor = 30 * time.Second
 	// attempts is the number of questions before a guest counts as absent.
 	attempts = 3
@@ -27,14 +27,14 @@ type neighbor struct {
 	waiting []waiting
 }
 
-// waiting is a packet whose receiver's hardware address is being asked for.
+// waiting is a packet for a guest whose hardware address was asked for.
 type waiting struct {
 	packet  packet
 	carried bool // for others: it is not a gateway's own
 }
 
-// learn records the hardware address of a guest. A new guest is recorded only if it
-// was asked for, or with eager, which means that it will be answered.
+// learn records a hardware address. A new one is kept only if it was asked for, or with
+// eager, since an answer to it will follow.
 func (g *Gateway) learn(a netip.Addr, at mac, eager bool) {
 	if at.group() || !g.v4.Contains(a) && !g.v6.Contains(a) || a == g.addr4 || a == g.addr6 {
 		return
@@ -58,7 +58,7 @@ func (g *Gateway) learn(a netip.Addr, at mac, eager bool) {
 	}
 }
 
-// evict removes an old entry from the table. It returns false if all are in use. The
+// evict makes room in the table. It returns false if all entries are in use. The
 // caller must hold g.mu.
 func (g *Gateway) evict() bool {
 	for a, n := range g.neighbors {
@@ -70,8 +70,7 @@ func (g *Gateway) evict() bool {
 	return false
 }
 
-// send sends a packet to a guest of this bridge, after asking for its hardware
-// address if necessary. carried is set for packets of other stations.
+// send sends a packet to a guest of this bridge.
 func (g *Gateway) send(p *packet, carried bool) {
 	g.mu.Lock()
 	n := g.neighbors[p.dst]
@@ -103,8 +102,8 @@ func (g *Gateway) send(p *packet, carried bool) {
 	}
 }
 
-// transmit sends a packet to a known station. Packets of other stations do not reach
-// an isolated guest.
+// transmit sends a packet to a known station. A packet of another station does not reach a
+// guest that is isolated.
 func (g *Gateway) transmit(at mac, p *packet, carried bool) {
 	if carried && g.isolated(at) {
 		return
@@ -128,9 +127,8 @@ func (g *Gateway) solicit(a netip.Addr) {
 	g.cfg.Send(buildFrame(mac{0x33, 0x33, 0xff, to[13], to[14], to[15]}, g.mac, typeIPv6, p.b))
 }
 
-// repeat asks again for addresses without an answer, and refuses the packets that
-// wait for an address after the last attempt. It returns when to call it again, or
-// false if no question is open.
+// repeat asks again for addresses without an answer, or gives up after enough attempts.
+// It returns when to call it again, or false if no question is open.
 func (g *Gateway) repeat() (wait time.Duration, more bool) {
 	var again []netip.Addr
 	var lost []waiting
@@ -170,7 +168,7 @@ const (
 	arpLength  = 28
 )
 
-// arpStart is the start of every ARP message for IPv4 on Ethernet.
+// arpStart has hardware and protocol of every ARP message for IPv4 on Ethernet.
 var arpStart = [6]byte{0, 1, 8, 0, 6, 4}
 
 func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []byte {
@@ -180,7 +178,7 @@ func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []
 	return append(append(b, to[:]...), toAddr.AsSlice()...)
 }
 
-// receiveARP answers questions for the gateway's address and learns addresses.
+// receiveARP answers questions for the gateway's address and records other addresses.
 func (g *Gateway) receiveARP(b []byte) {
 	if len(b) < arpLength || [6]byte(b[:6]) != arpStart {
 		return

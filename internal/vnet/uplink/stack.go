@@ -41,9 +41,9 @@ const (
 	// mtu is the longest packet of the stack itself.
 	mtu = 1500
 	// maxQueued is the number of packets that may wait for Deliver. More are dropped,
-	// as by a network.
+	// as in a network.
 	maxQueued = 2048
-	// maxConnects is the number of connections that may be in the making, and maxFlows
+	// maxConnects is the number of connections that may be opened at once, and maxFlows
 	// the number of flows of each protocol.
 	maxConnects = 512
 	maxFlows    = 4096
@@ -51,7 +51,7 @@ const (
 	nicID = 1
 )
 
-// Stack is the end of the guests' connections.
+// Stack terminates the guests' connections.
 type Stack struct {
 	cfg          Config
 	addr4, addr6 netip.Addr
@@ -67,7 +67,7 @@ type Stack struct {
 	closed bool
 }
 
-// era is the time between enabling and disabling, and what lives in it.
+// era is the time from Enable to Disable, with all flows in it.
 type era struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -75,7 +75,7 @@ type era struct {
 	work   sync.WaitGroup
 }
 
-// New starts a stack that carries nothing out yet. It must be closed.
+// New starts a stack that carries nothing out yet. The caller must close it.
 func New(cfg Config) (*Stack, error) {
 	s := &Stack{cfg: cfg, addr4: gateway.First(cfg.V4), addr6: gateway.First(cfg.V6),
 		queued: make(chan struct{}, 1), stop: make(chan struct{}), pumped: make(chan struct{})}
@@ -127,7 +127,7 @@ func (s *Stack) configure() error {
 	return nil
 }
 
-// Close ends all connections and joins everything.
+// Close ends all connections and returns when all goroutines have ended.
 func (s *Stack) Close() {
 	s.Disable()
 	s.mu.Lock()
@@ -144,7 +144,7 @@ func (s *Stack) Close() {
 	s.link.Close()
 }
 
-// Enable carries packets out from now on.
+// Enable starts to carry packets out.
 func (s *Stack) Enable() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,7 +155,7 @@ func (s *Stack) Enable() {
 	}
 }
 
-// Disable ends all outgoing flows. It returns when they are gone.
+// Disable ends all flows, and returns when their goroutines have ended.
 func (s *Stack) Disable() {
 	s.mu.Lock()
 	e := s.era
@@ -168,8 +168,8 @@ func (s *Stack) Disable() {
 	}
 }
 
-// begin adds an operation to the present era. It returns false while the uplink is
-// disabled. The caller must call e.work.Done.
+// begin adds a goroutine to the present era, and returns false if there is no era. The
+// caller must call end.
 func (s *Stack) begin() (e *era, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,7 +180,7 @@ func (s *Stack) begin() (e *era, ok bool) {
 	return s.era, true
 }
 
-// WriteNotify is called by the stack when it has sent something.
+// WriteNotify implements channel.Notification: the stack has sent a packet.
 func (s *Stack) WriteNotify() {
 	select {
 	case s.queued <- struct{}{}:
@@ -201,7 +201,7 @@ func (s *Stack) pump() {
 	}
 }
 
-// deliver delivers what the stack has sent by now.
+// deliver delivers what the stack has sent so far.
 func (s *Stack) deliver() {
 	s.delivering.Lock()
 	defer s.delivering.Unlock()
@@ -213,14 +213,14 @@ func (s *Stack) deliver() {
 	}
 }
 
-// Local takes a packet for the gateway itself.
+// Local accepts a packet for the gateway itself.
 func (s *Stack) Local(packet []byte) {
 	s.quotes.note(packet)
 	s.inject(packet)
 }
 
-// Outside carries a packet of TCP or UDP to other networks. It returns false while
-// the uplink is disabled.
+// Outside accepts a packet of TCP or UDP for other networks. It returns false if nothing
+// is carried out now.
 func (s *Stack) Outside(packet []byte) bool {
 	if e, ok := s.begin(); ok {
 		defer e.work.Done()
@@ -262,21 +262,21 @@ func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(a.Addr().AsSlice()), Port: a.Port()}
 }
 
-// flow is a protocol and its two ends.
+// flow is a pair of endpoints and a protocol.
 type flow struct {
 	proto    uint8
 	from, to netip.AddrPort
 }
 
-// flowOf returns the flow of an endpoint. The local end is the one that the guest
-// sends to.
+// flowOf returns the flow of an endpoint, whose local end is the one that a guest
+// speaks to.
 func flowOf(proto uint8, id stack.TransportEndpointID) (flow, bool) {
 	from, ok1 := netip.AddrFromSlice(id.RemoteAddress.AsSlice())
 	to, ok2 := netip.AddrFromSlice(id.LocalAddress.AsSlice())
 	return flow{proto, netip.AddrPortFrom(from, id.RemotePort), netip.AddrPortFrom(to, id.LocalPort)}, ok1 && ok2
 }
 
-// target returns the host's address for the destination of a guest.
+// target returns the host's address for what a guest speaks to.
 func (s *Stack) target(to netip.AddrPort) netip.AddrPort {
 	switch to.Addr() {
 	case s.addr4:
@@ -287,7 +287,7 @@ func (s *Stack) target(to netip.AddrPort) netip.AddrPort {
 	return to
 }
 
-// forNames reports whether a flow is one of name queries to the gateway.
+// forNames reports whether a flow has name queries to the gateway.
 func (s *Stack) forNames(f flow) bool {
 	return f.to.Port() == namePort && (f.to.Addr() == s.addr4 || f.to.Addr() == s.addr6)
 }

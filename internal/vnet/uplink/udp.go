@@ -18,13 +18,14 @@ import (
 )
 
 const (
-	// idleLimit is how long a flow without connection lives in silence.
+	// idleLimit is the time without datagrams after which a flow ends.
 	idleLimit = 60 * time.Second
 	// maxDatagram is the longest datagram in bytes.
 	maxDatagram = 65535
 )
 
-// open enters a new flow into an era; false when it is there or there are too many.
+// open adds a new flow to an era. It returns false if the flow exists already or there
+// are too many.
 func (s *Stack) open(e *era, f flow) (*outward, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +43,7 @@ func (s *Stack) forget(e *era, f flow) {
 	delete(e.flows, f)
 }
 
-// outward is the host's side of a flow that has no connection.
+// outward is the host's side of a flow of datagrams.
 type outward struct {
 	echo *echoSocket // set when a flow of echo is opened; the stack's lock guards it
 
@@ -56,20 +57,20 @@ func (o *outward) touch() {
 	o.used = time.Now()
 }
 
-// left is how much longer the flow may be silent.
+// left returns the time until the flow ends without datagrams.
 func (o *outward) left() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return time.Until(o.used.Add(idleLimit))
 }
 
-// deadliner is a connection that can be read with a deadline.
+// deadliner is a connection that has a deadline for reads.
 type deadliner interface {
 	Read(p []byte) (int, error)
 	SetReadDeadline(t time.Time) error
 }
 
-// read is conn.Read, which fails when the flow has been idle for idleLimit.
+// read is conn.Read that ends when the flow was silent for idleLimit.
 func (o *outward) read(conn deadliner, buf []byte) (int, error) {
 	for {
 		left := o.left()
@@ -105,9 +106,8 @@ func (o *outward) relay(to, from net.Conn) (reading, writing error) {
 	}
 }
 
-// exchange moves datagrams both ways until the flow has been idle for idleLimit, the
-// context ends or the host's side fails. It closes both and returns the error of the
-// host's side.
+// exchange moves datagrams both ways until the flow was silent for idleLimit, the context
+// ends or the host's side fails, whose error it returns. It closes both.
 func exchange(ctx context.Context, guest, host net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { guest.Close(); host.Close() })
 	defer stop()
@@ -176,8 +176,8 @@ func (s *Stack) acceptUDP(r *udp.ForwarderRequest) bool {
 	return true
 }
 
-// ForwardDatagrams is Forward for datagrams. Each sender gets its own socket to the
-// guest.
+// ForwardDatagrams is Forward for datagrams: each sender has a separate socket towards
+// the guest.
 func (s *Stack) ForwardDatagrams(in net.PacketConn, to netip.AddrPort) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
@@ -224,7 +224,7 @@ type client struct {
 	flow  outward
 }
 
-// back sends the guest's answers to the client.
+// back passes the guest's answers to the sender.
 func (c *client) back(ctx context.Context, in net.PacketConn, to net.Addr) {
 	defer c.guest.Close()
 	stop := context.AfterFunc(ctx, func() { c.guest.Close() })
