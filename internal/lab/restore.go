@@ -9,6 +9,7 @@ import (
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // Restore makes the VM continue as the one that was saved at path.
@@ -19,9 +20,9 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 	}
 	defer release()
 	v.mu.Lock()
-	if v.state != Created && v.state != Shutdown {
+	if v.state != topology.Created && v.state != topology.Shutdown {
 		defer v.mu.Unlock()
-		return v.stateErrorLocked("restore", Created)
+		return v.stateErrorLocked("restore", topology.Created)
 	}
 	v.mu.Unlock()
 	if err := v.restoreFile(ctx, path); err != nil {
@@ -87,10 +88,10 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 	if g.Profile != v.profile.Name {
 		return nil, fmt.Errorf("snapshot `%s` is of profile `%s`, the vm has profile `%s`", r.Path(), g.Profile, v.profile.Name)
 	}
-	if m.Machine.Memory != m.RAM || m.Machine.CPUs < 1 || m.Machine.CPUs > maxCPUs {
+	if m.Machine.Memory != m.RAM || m.Machine.CPUs < 1 || m.Machine.CPUs > topology.MaxCPUs {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %d bytes of memory in %d, %d cpus", r.Path(), m.Machine.Memory, m.RAM, m.Machine.CPUs)
 	}
-	opts := &BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline, RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
+	opts := &topology.BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline, RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
 	if v.opts != nil {
 		opts.AgentTimeout = v.opts.AgentTimeout
 	}
@@ -104,7 +105,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 		}
 	}()
 	opts.Files = saved.files
-	if err := opts.validate(); err != nil {
+	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
 	if p, err = v.planBoot(ctx, opts, g.Image); err != nil {

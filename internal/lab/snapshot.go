@@ -14,6 +14,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // Snapshot is a snapshot of one VM: the file at a path.
@@ -116,9 +117,9 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 	defer release()
 	v.mu.Lock()
 	state, inst := v.state, v.inst
-	if state != Booted && state != Paused {
+	if state != topology.Booted && state != topology.Paused {
 		defer v.mu.Unlock()
-		return nil, v.stateErrorLocked("snapshot", Booted)
+		return nil, v.stateErrorLocked("snapshot", topology.Booted)
 	}
 	v.mu.Unlock()
 	if inst.IsSuspended() {
@@ -138,7 +139,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
 	diff := inst.plan.restored && (token != "" || lasts(inst.plan.base.Path))
-	taken, err := inst.save(ctx, w, saving{running: state == Booted, diff: diff, disks: disk.Form{Token: token}})
+	taken, err := inst.save(ctx, w, saving{running: state == topology.Booted, diff: diff, disks: disk.Form{Token: token}})
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)

@@ -14,6 +14,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/instance"
 	"provium/internal/network"
+	"provium/internal/topology"
 )
 
 // VM is one virtual machine of a test. It outlives its guests: each boot starts a new
@@ -24,12 +25,12 @@ type VM struct {
 	host    *Host
 	name    string
 	profile *Profile
-	opts    *BootOpts // given at declaration
+	opts    *topology.BootOpts // given at declaration
 
 	life chan struct{} // has a token while a life-cycle call is under way
 
 	mu       sync.Mutex
-	state    State
+	state    topology.State
 	reason   string // why it is dead
 	inst     *guestRun
 	cid      uint32 // of the last guest
@@ -48,8 +49,8 @@ type VM struct {
 	expendable bool
 }
 
-func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
-	v := &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
+func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
+	v := &VM{host: h, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
 		inFlight: map[string]int{}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
@@ -75,7 +76,7 @@ func (v *VM) Expendable() bool { return v.expendable }
 func (v *VM) Profile() string { return v.profile.Name }
 
 // State returns the present state.
-func (v *VM) State() State {
+func (v *VM) State() topology.State {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.state
@@ -90,13 +91,13 @@ func (v *VM) CID() (uint32, bool) {
 }
 
 // stateError returns the error that op needs another state.
-func (v *VM) stateError(op string, need State) error {
+func (v *VM) stateError(op string, need topology.State) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.stateErrorLocked(op, need)
 }
 
-func (v *VM) stateErrorLocked(op string, need State) error {
+func (v *VM) stateErrorLocked(op string, need topology.State) error {
 	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
 }
 
@@ -111,7 +112,7 @@ func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
 }
 
 // running returns the guest when the VM is in state need.
-func (v *VM) running(op string, need State) (*guestRun, error) {
+func (v *VM) running(op string, need topology.State) (*guestRun, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.state != need {
@@ -122,7 +123,7 @@ func (v *VM) running(op string, need State) (*guestRun, error) {
 
 // serving returns the guest when operations of a test can run on it.
 func (v *VM) serving(op string) (*guestRun, error) {
-	inst, err := v.running(op, Booted)
+	inst, err := v.running(op, topology.Booted)
 	if err == nil && v.host.Local {
 		return nil, errNoGuest
 	}
@@ -131,9 +132,9 @@ func (v *VM) serving(op string) (*guestRun, error) {
 
 // Boot boots the guest and returns when its agent answers. opts go before those of the
 // declaration, for this boot only.
-func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
+func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
 	if opts != nil {
-		if err := opts.validate(); err != nil {
+		if err := opts.Validate(); err != nil {
 			return err
 		}
 	}
@@ -143,9 +144,9 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	}
 	defer release()
 	v.mu.Lock()
-	if v.state != Created && v.state != Shutdown {
+	if v.state != topology.Created && v.state != topology.Shutdown {
 		defer v.mu.Unlock()
-		return v.stateErrorLocked("boot", Created)
+		return v.stateErrorLocked("boot", topology.Created)
 	}
 	v.mu.Unlock()
 	merged := v.opts.Merge(opts)
@@ -155,7 +156,7 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	return v.bootGuest(ctx, merged)
 }
 
-func imageFiles(files []BootFile) []image.File {
+func imageFiles(files []topology.BootFile) []image.File {
 	out := make([]image.File, len(files))
 	for i, f := range files {
 		mode := uint32(0o644)
@@ -189,12 +190,12 @@ func (v *VM) prepareDir() error {
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", Booted, Paused, func(i *guestRun) error { return i.stopMachine(ctx) })
+	return v.transition(ctx, "pause", topology.Booted, topology.Paused, func(i *guestRun) error { return i.stopMachine(ctx) })
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *guestRun) error {
+	return v.transition(ctx, "resume", topology.Paused, topology.Booted, func(i *guestRun) error {
 		if err := i.contMachine(ctx); err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func (v *VM) Resume(ctx context.Context) error {
 
 // transition carries out do in state from. The VM is in state to then, unless the guest
 // ended meanwhile.
-func (v *VM) transition(ctx context.Context, op string, from, to State, do func(*guestRun) error) error {
+func (v *VM) transition(ctx context.Context, op string, from, to topology.State, do func(*guestRun) error) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return err
@@ -228,12 +229,12 @@ func (v *VM) transition(ctx context.Context, op string, from, to State, do func(
 
 // Reset presses the reset button and returns when the new agent serves.
 func (v *VM) Reset(ctx context.Context) error {
-	return v.transition(ctx, "reset", Booted, Booted, func(i *guestRun) error { return i.Reset(ctx) })
+	return v.transition(ctx, "reset", topology.Booted, topology.Booted, func(i *guestRun) error { return i.Reset(ctx) })
 }
 
 // Wakeup wakes the guest from suspend-to-RAM.
 func (v *VM) Wakeup(ctx context.Context) error {
-	return v.transition(ctx, "wakeup", Booted, Booted, func(i *guestRun) error { return i.wakeup(ctx) })
+	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error { return i.wakeup(ctx) })
 }
 
 // PowerButton presses the ACPI power button and waits until the guest has
@@ -245,7 +246,7 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 		return false, err
 	}
 	defer release()
-	inst, err := v.running("power_button", Booted)
+	inst, err := v.running("power_button", topology.Booted)
 	if err != nil {
 		return false, err
 	}
@@ -267,7 +268,7 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 		return false, context.Cause(limit)
 	}
 	inst.End("power button")
-	v.settle(Shutdown)
+	v.settle(topology.Shutdown)
 	return graceful, nil
 }
 
@@ -288,12 +289,12 @@ func (v *VM) Shutdown(ctx context.Context) error {
 		inst.Expect(true)
 		inst.End("the vm was shut down")
 	}
-	v.settle(Shutdown)
+	v.settle(topology.Shutdown)
 	return nil
 }
 
 // settle records a state without a guest.
-func (v *VM) settle(s State) {
+func (v *VM) settle(s topology.State) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.state, v.reason, v.inst = s, "", nil
@@ -333,7 +334,7 @@ func (v *VM) died(inst *guestRun, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.inst == inst {
-		v.state, v.reason, v.inst = Dead, reason, nil
+		v.state, v.reason, v.inst = topology.Dead, reason, nil
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/console"
 	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
 // aliveLimit is how long a VM may take to answer after a test was stopped.
@@ -80,13 +81,13 @@ func (s *session) checkAlive() {
 	_ = s.state.Block(func() error {
 		var asking sync.WaitGroup
 		for _, vm := range s.root.AllVMs() {
-			if vm.State() != lab.Booted {
+			if vm.State() != topology.Booted {
 				continue
 			}
 			asking.Go(func() {
 				ctx, cancel := context.WithTimeout(s.ctx, aliveLimit)
 				defer cancel()
-				if err := vm.Ping(ctx); err != nil && s.ctx.Err() == nil && vm.State() == lab.Booted {
+				if err := vm.Ping(ctx); err != nil && s.ctx.Err() == nil && vm.State() == topology.Booted {
 					vm.MarkDead(fmt.Sprintf("no sign of life after a test was stopped: %v", err))
 				}
 			})
