@@ -22,7 +22,7 @@ import (
 	"provium/internal/topology"
 )
 
-// startPlan is all that is known of a guest before it starts.
+// startPlan describes a guest before it is started.
 type startPlan struct {
 	opts     *topology.BootOpts
 	cfg      *qemu.Config
@@ -48,7 +48,7 @@ func (p *startPlan) release() {
 	}
 }
 
-// bootGuest boots, or serves the boot from the cache.
+// bootGuest boots the VM, or serves the boot from the cache.
 func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts) error {
 	releaseShare, err := v.admit(ctx, opts.MemoryBytes(), opts.VCPUs())
 	if err != nil {
@@ -79,7 +79,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts) error {
 	if err != nil {
 		return v.bootError(ctx, err)
 	}
-	// A log of earlier boots is no part of this one.
+	// An entry must not have the log of earlier boots.
 	if cached != nil && first {
 		v.storeBoot(ctx, cached, inst)
 	}
@@ -94,14 +94,14 @@ func (v *VM) bootError(ctx context.Context, err error) error {
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }
 
-// answerError is a guest that ran and whose agent did not answer.
+// answerError is returned for a guest that was started and whose agent did not answer.
 type answerError struct{ err error }
 
 func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-// admit takes a guest's share of the pool.
+// admit acquires a guest's share of the pool.
 func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare func(), err error) {
 	if v.host.Pool == nil {
 		return func() {}, nil
@@ -113,15 +113,15 @@ func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare fu
 	return releaseShare, err
 }
 
-// AdmissionError is a guest that the pool refuses: it never started.
+// AdmissionError is returned for a guest that the pool refuses. It was not started.
 type AdmissionError struct{ Err error }
 
 func (e *AdmissionError) Error() string { return e.Err.Error() }
 
 func (e *AdmissionError) Unwrap() error { return e.Err }
 
-// start starts a guest and returns when its agent has answered; then started
-// must follow. releaseShare is its responsibility from the call on.
+// start starts a guest and returns when its agent has answered; started must be called
+// then. It owns releaseShare.
 func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
 	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
@@ -164,8 +164,8 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	return nil
 }
 
-// freshEntropy is what a restored guest's random generator gets, in bytes: twice what it
-// takes to be as good as new.
+// freshEntropy is what a restored guest's random generator gets, in bytes: twice what a
+// full reseed takes.
 const freshEntropy = 64
 
 // reseed makes the restored guest differ from others that run from the same snapshot.
@@ -200,8 +200,8 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 	return agentTimeoutTCG
 }
 
-// planBoot resolves the profile and the opts to files and a machine. An image of
-// the given key will do if it was resolved before; "" has everything looked at.
+// planBoot resolves the profile and the opts to files and a machine. An image of that key
+// is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
 	if v.profile.Unavailable != "" {
 		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
@@ -239,7 +239,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
 }
 
-// initrd is the image's, or one with files added.
+// initrd returns the path of the image's initrd, or of a copy with files added.
 func (v *VM) initrd(ctx context.Context, img *image.Image, files []topology.BootFile) (string, error) {
 	if len(files) == 0 {
 		return img.Initrd, nil

@@ -128,11 +128,11 @@ func TestPoolShare(t *testing.T) {
 		if early {
 			s.release()
 			if out != 1 {
-				t.Error("released before it was settled")
+				t.Error("released before it was final")
 			}
-			s.settle()
+			s.finalize()
 		} else {
-			s.settle()
+			s.finalize()
 			s.release()
 		}
 		if out != 0 {

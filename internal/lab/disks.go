@@ -64,8 +64,8 @@ func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
 	return v.disks.Find(id)
 }
 
-// AttachDisk adds a disk to the VM: from its next boot on or, when it has a guest, at
-// once. It returns when a guest that runs has it.
+// AttachDisk adds a disk to the VM: at once when it has a guest, else from its next boot
+// on. A running guest has noticed the disk when AttachDisk returns.
 func (v *VM) AttachDisk(ctx context.Context, spec disk.Spec) (*disk.Disk, error) {
 	return v.AttachFilled(ctx, spec, func(*disk.Disk) error { return nil })
 }
@@ -77,13 +77,10 @@ func (v *VM) AttachFilled(ctx context.Context, spec disk.Spec, fill disk.Content
 		return nil, err
 	}
 	defer release()
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state == topology.Dead {
-		defer v.mu.Unlock()
-		return nil, v.stateErrorLocked("attach_disk", topology.Booted)
+	state, inst, err := v.inState("attach_disk", topology.Booted, topology.Created, topology.Booted, topology.Paused, topology.Shutdown)
+	if err != nil {
+		return nil, err
 	}
-	v.mu.Unlock()
 	if state == topology.Created {
 		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
@@ -104,7 +101,8 @@ func (v *VM) AttachFilled(ctx context.Context, spec disk.Spec, fill disk.Content
 	return d, nil
 }
 
-// plug adds a disk to the machine and waits until a guest that runs has noticed.
+// plug adds a disk to the machine and, when the guest is running, waits until that has
+// noticed.
 func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) error {
 	device, err := d.Device(v.dir, v.disks.FreeSlot(d))
 	if err != nil {
@@ -124,14 +122,14 @@ func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) 
 	err = v.guestOp(limited, "attach_disk",
 		func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
 	if err != nil {
-		// Its slot stays taken in this guest, as far as anybody knows.
+		// The guest may still notice the disk: its slot stays taken.
 		return fmt.Errorf("disk `%s`: %w", d.ID(), err)
 	}
 	return nil
 }
 
-// DetachDisk takes a disk from the VM: a guest that runs is asked to release it.
-// Repeating it does nothing.
+// DetachDisk removes a disk from the VM. A running guest is asked to release it. Only the
+// first call has an effect.
 func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -141,13 +139,10 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	if d.IsDetached() {
 		return nil
 	}
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state == topology.Paused {
-		defer v.mu.Unlock()
-		return v.stateErrorLocked("detach", topology.Booted)
+	state, inst, err := v.inState("detach", topology.Booted, topology.Created, topology.Booted, topology.Shutdown, topology.Dead)
+	if err != nil {
+		return err
 	}
-	v.mu.Unlock()
 	if state == topology.Booted && inst != nil {
 		if err := v.unplug(ctx, inst, d); err != nil {
 			return fmt.Errorf("disk `%s`: %w", d.ID(), err)
@@ -169,8 +164,8 @@ func (v *VM) unplug(ctx context.Context, inst *guestRun, d *disk.Disk) error {
 	})
 }
 
-// ResizeDisk makes a disk longer, by zeroes. A guest that runs is told; what it had
-// not flushed stays un-flushed.
+// ResizeDisk makes a disk longer, by zeroes. A running guest notices. What it has not
+// flushed stays unflushed.
 func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -191,7 +186,7 @@ func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 }
 
 // DiskImages returns the files of the host that the contents of the VM's present disks
-// came from. An image that the guest may write to is not among them.
+// come from, without images that the guest may write to.
 func (v *VM) DiskImages() []string { return v.disks.Images() }
 
 // stopMachine stops the vCPUs. QEMU flushes its disks then, which must not make

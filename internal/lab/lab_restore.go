@@ -227,7 +227,7 @@ func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 		if state == topology.Dead {
 			state = topology.Shutdown // the reason of its death was not saved
 		}
-		v.vm.settle(state)
+		v.vm.clearGuest(state)
 		return nil
 	}
 	release, err := v.vm.lifecycle(ctx)

@@ -19,12 +19,9 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 		return err
 	}
 	defer release()
-	v.mu.Lock()
-	if v.state != topology.Created && v.state != topology.Shutdown {
-		defer v.mu.Unlock()
-		return v.stateErrorLocked("restore", topology.Created)
+	if _, _, err := v.inState("restore", topology.Created, topology.Created, topology.Shutdown); err != nil {
+		return err
 	}
-	v.mu.Unlock()
 	if err := v.restoreFile(ctx, path); err != nil {
 		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
 	}

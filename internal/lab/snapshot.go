@@ -71,7 +71,8 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 		}
 	}
 	if len(live) > 0 {
-		return nil, &BusyError{what, fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
+		return nil, &BusyError{what,
+			fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
 	}
 	frozen := make(chan struct{})
 	thawAll := func(vms []*VM) {
@@ -88,8 +89,9 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 			names := slices.Sorted(maps.Keys(v.inFlight))
 			v.mu.Unlock()
 			thawAll(vms[:i])
-			return nil, &BusyError{what, fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-				v.name, strings.Join(names, "\n  - "))}
+			return nil, &BusyError{what,
+				fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+					v.name, strings.Join(names, "\n  - "))}
 		}
 		v.frozen = frozen
 		v.mu.Unlock()
@@ -115,13 +117,10 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, err
 	}
 	defer release()
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state != topology.Booted && state != topology.Paused {
-		defer v.mu.Unlock()
-		return nil, v.stateErrorLocked("snapshot", topology.Booted)
+	state, inst, err := v.inState("snapshot", topology.Booted, topology.Booted, topology.Paused)
+	if err != nil {
+		return nil, err
 	}
-	v.mu.Unlock()
 	if inst.IsSuspended() {
 		return nil, &SuspendedError{VM: v.name, Op: "snapshot"}
 	}

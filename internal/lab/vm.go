@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,6 +122,17 @@ func (v *VM) running(op string, need topology.State) (*guestRun, error) {
 	return v.inst, nil
 }
 
+// inState returns the state and the guest when the state is one of those allowed. The
+// error says that op is for state need.
+func (v *VM) inState(op string, need topology.State, allowed ...topology.State) (topology.State, *guestRun, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !slices.Contains(allowed, v.state) {
+		return v.state, nil, v.stateErrorLocked(op, need)
+	}
+	return v.state, v.inst, nil
+}
+
 // serving returns the guest when operations of a test can run on it.
 func (v *VM) serving(op string) (*guestRun, error) {
 	inst, err := v.running(op, topology.Booted)
@@ -143,12 +155,9 @@ func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
 		return err
 	}
 	defer release()
-	v.mu.Lock()
-	if v.state != topology.Created && v.state != topology.Shutdown {
-		defer v.mu.Unlock()
-		return v.stateErrorLocked("boot", topology.Created)
+	if _, _, err := v.inState("boot", topology.Created, topology.Created, topology.Shutdown); err != nil {
+		return err
 	}
-	v.mu.Unlock()
 	merged := v.opts.Merge(opts)
 	if err := v.declareDisks(ctx, merged); err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
@@ -237,9 +246,8 @@ func (v *VM) Wakeup(ctx context.Context) error {
 	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error { return i.wakeup(ctx) })
 }
 
-// PowerButton presses the ACPI power button and waits until the guest has
-// powered off. A guest that has not done so within timeout is stopped hard, and
-// graceful is false.
+// PowerButton presses the ACPI power button and waits until the guest has powered off.
+// After timeout the guest is ended, and graceful is false.
 func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful bool, err error) {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -268,14 +276,14 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 		return false, context.Cause(limit)
 	}
 	inst.End("power button")
-	v.settle(topology.Shutdown)
+	v.clearGuest(topology.Shutdown)
 	return graceful, nil
 }
 
 var errTooSlow = errors.New("guest did not power off in time")
 
-// Shutdown ends the guest at once, in whatever state it is. Repeating it does
-// nothing.
+// Shutdown ends the guest at once, in whatever state it is. It does nothing when there is
+// no guest.
 func (v *VM) Shutdown(ctx context.Context) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -289,19 +297,19 @@ func (v *VM) Shutdown(ctx context.Context) error {
 		inst.Expect(true)
 		inst.End("the vm was shut down")
 	}
-	v.settle(topology.Shutdown)
+	v.clearGuest(topology.Shutdown)
 	return nil
 }
 
-// settle records a state without a guest.
-func (v *VM) settle(s topology.State) {
+// clearGuest records that the VM has no guest and is in state s.
+func (v *VM) clearGuest(s topology.State) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.state, v.reason, v.inst = s, "", nil
 }
 
-// Close shuts the VM down and deletes what it kept on disk. Its console log
-// stays readable through the open file.
+// Close shuts the VM down and removes its directory. Its console log stays readable
+// through the open file.
 func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
@@ -329,7 +337,7 @@ func (v *VM) MarkDead(reason string) {
 	}
 }
 
-// died is called by the instance when its guest ended unexpectedly.
+// died records that a guest ended unexpectedly.
 func (v *VM) died(inst *guestRun, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -338,8 +346,8 @@ func (v *VM) died(inst *guestRun, reason string) {
 	}
 }
 
-// TakeFindings returns the guest failures seen on the console since the last
-// call, all that the guest has printed by now included.
+// TakeFindings returns the guest failures on the console since the last call, up to
+// what the guest has printed by now.
 func (v *VM) TakeFindings() []instance.Finding {
 	v.mu.Lock()
 	inst := v.inst
