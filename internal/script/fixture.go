@@ -17,6 +17,11 @@ import (
 // BuildFixture builds a fixture on behalf of no test file, unless it has a valid entry.
 func BuildFixture(ctx context.Context, env Env, source fixture.Source) (built bool, err error) {
 	w := newWorld(env, env.Host.File)
+	defer func() {
+		for _, err := range w.fileLab.CloseScope(context.WithoutCancel(ctx)) {
+			fmt.Fprintf(w.Stderr, "provium: %v\n", err)
+		}
+	}()
 	e, built, err := w.store.Entry(ctx, builder{w}, nil, source)
 	if crash := crashIn(err); crash != nil {
 		err = fmt.Errorf("%w\n%s", err, crash.Stack)
@@ -25,9 +30,6 @@ func BuildFixture(ctx context.Context, env Env, source fixture.Source) (built bo
 		return false, err
 	}
 	e.Close()
-	for _, err := range w.fileLab.CloseScope(context.WithoutCancel(ctx)) {
-		fmt.Fprintf(w.Stderr, "provium: %v\n", err)
-	}
 	return built, nil
 }
 

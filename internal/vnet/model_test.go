@@ -189,7 +189,7 @@ func (l *modelLink) state(key uint64) (bad bool) {
 	return bad
 }
 
-// shape tells when a frame has passed a limit of so many bits per second.
+// shape returns when a frame has passed a limit of so many bits per second.
 func shape(now time.Duration, free *time.Duration, bps float64, queue int64, size int) (time.Duration, bool) {
 	if bps == 0 {
 		return now, true

@@ -86,7 +86,7 @@ func (l layer) ipv6Proto(p uint32) test {
 // whole are packets of IPv4 that begin with their first byte.
 func (l layer) whole(f *frame) bool { return f.bytes(l.net()+6, 2)&0x1fff == 0 }
 
-// ipv4Payload is where the payload of IPv4 begins.
+// ipv4Payload returns where the payload of IPv4 begins.
 func (l layer) ipv4Payload(f *frame) int { return l.net() + 4*int(f.bytes(l.net(), 1)&0xf) }
 
 // direction is which end of a frame a test is about.

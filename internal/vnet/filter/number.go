@@ -52,7 +52,7 @@ func (p *parser) relation() (test, error) {
 	return both(t.given, compare), nil
 }
 
-// precedence tells how tightly an operator binds, 0 for none.
+// precedence returns how tightly an operator binds, 0 for none.
 func precedence(op string) int {
 	switch op {
 	case "|", "^":

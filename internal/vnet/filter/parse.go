@@ -56,7 +56,7 @@ func (p *parser) layer() layer { return layer{p.tags} }
 
 func (p *parser) more() bool { return p.next < len(p.tokens) }
 
-// peek is the next token, "" at the end.
+// peek returns the next token, "" at the end.
 func (p *parser) peek() string {
 	if p.more() {
 		return p.tokens[p.next].text

@@ -78,13 +78,13 @@ func (p *parser) subject() (*subject, error) {
 	return s, nil
 }
 
-// isID tells an address, a port or a name from what else may come.
+// isID reports whether a token can be an address, a port or a name.
 func isID(word string) bool {
 	return word != "" && (isWord(word[0]) || word[0] == ':' || word[0] == '\\') &&
 		indexOf([]string{"and", "or", "not"}, word) < 0
 }
 
-// protocol is the test that a protocol's name is.
+// protocol returns the test that a protocol's name is.
 func (s *subject) protocol(p *parser, l layer) (test, error) {
 	if p.accept("broadcast", "multicast") {
 		word := p.tokens[p.next-1].text

@@ -1,11 +1,13 @@
 // Package gateway is the router of one bridge: the station at the first address of
 // its networks. It answers for that address (ARP, neighbour discovery, echo),
-// passes packets on to the gateways of routed bridges and to whoever carries them
+// passes packets on to the gateways of routed bridges and to the uplink that carries them
 // out of the lab, and says so when it cannot: time exceeded, unreachable.
 //
-// It speaks only when it was asked, or has a packet for a guest whose hardware
-// address it does not know. It knows neither switches nor connections: frames come
-// by Receive and go by Config.Send.
+// It sends only answers, and questions for the hardware address of a guest that it has a
+// packet for. It knows neither switches nor connections: frames come by Receive and go
+// by Config.Send.
+//
+// Start reading at Gateway.Receive in gateway.go.
 //
 // # Routing
 //

@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// maxNeighbors is how many addresses of guests are kept, and maxWaiting how
-	// many packets wait for one of them.
+	// maxNeighbors is the number of addresses of guests that are kept, and maxWaiting
+	// the number of packets that wait for one of them.
 	maxNeighbors = 1024
 	maxWaiting   = 32
-	// trustFor is how long an address is used without being asked for again. It is
-	// used further while it is.
+	// trustFor is the time after which an address is asked for again. It is used until
+	// the answer.
 	trustFor = 30 * time.Second
-	// attempts is how often is asked before a guest counts as absent.
+	// attempts is the number of questions before a guest counts as absent.
 	attempts = 3
 )
 
@@ -27,14 +27,14 @@ type neighbor struct {
 	waiting []waiting
 }
 
-// waiting is a packet whose receiver's hardware address is being asked for.
+// waiting is a packet for a guest whose hardware address was asked for.
 type waiting struct {
 	packet  packet
 	carried bool // for others: it is not a gateway's own
 }
 
-// hear notes where an address is. A new one is kept only if it was asked for, or
-// with eager, for then there will be an answer.
+// hear records a hardware address. A new one is kept only if it was asked for, or with
+// eager, since an answer to it will follow.
 func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
 	if at.group() || !g.v4.Contains(a) && !g.v6.Contains(a) || a == g.addr4 || a == g.addr6 {
 		return
@@ -58,7 +58,8 @@ func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
 	}
 }
 
-// forgetOne makes room in the table; false when all of it is in use. The caller must hold g.mu.
+// forgetOne makes room in the table. It returns false if all entries are in use. The
+// caller must hold g.mu.
 func (g *Gateway) forgetOne() bool {
 	for a, n := range g.neighbors {
 		if len(n.waiting) == 0 && g.now().Sub(n.since) > trustFor {
@@ -69,7 +70,7 @@ func (g *Gateway) forgetOne() bool {
 	return false
 }
 
-// send brings a packet to a guest of this bridge.
+// send sends a packet to a guest of this bridge.
 func (g *Gateway) send(p *packet, carried bool) {
 	g.mu.Lock()
 	n := g.neighbors[p.dst]
@@ -101,8 +102,8 @@ func (g *Gateway) send(p *packet, carried bool) {
 	}
 }
 
-// put sends a packet to a known station. What is carried for others does not
-// reach a guest that is cut off from them.
+// put sends a packet to a known station. A packet of another station does not reach a
+// guest that is isolated.
 func (g *Gateway) put(at mac, p *packet, carried bool) {
 	if carried && g.isolated(at) {
 		return
@@ -110,7 +111,7 @@ func (g *Gateway) put(at mac, p *packet, carried bool) {
 	g.cfg.Send(buildFrame(at, g.mac, p.kind(), p.b))
 }
 
-// ask says that a guest's hardware address is wanted.
+// ask asks for a guest's hardware address.
 func (g *Gateway) ask(a netip.Addr) {
 	if a.Is4() {
 		g.cfg.Send(buildFrame(broadcast, g.mac, typeARP, arp(arpRequest, g.mac, g.addr4, mac{}, a)))
@@ -126,8 +127,8 @@ func (g *Gateway) ask(a netip.Addr) {
 	g.cfg.Send(buildFrame(mac{0x33, 0x33, 0xff, to[13], to[14], to[15]}, g.mac, typeIPv6, p.b))
 }
 
-// repeat asks again where nobody has answered, gives up where nobody will, and
-// says when to come back; false: not before somebody is asked.
+// repeat asks again for addresses without an answer, or gives up after enough attempts.
+// It returns when to call it again, or false if no question is open.
 func (g *Gateway) repeat() (wait time.Duration, more bool) {
 	var again []netip.Addr
 	var lost []waiting
@@ -167,7 +168,7 @@ const (
 	arpLength  = 28
 )
 
-// arpStart is hardware and protocol of every ARP message for IPv4 on Ethernet.
+// arpStart has hardware and protocol of every ARP message for IPv4 on Ethernet.
 var arpStart = [6]byte{0, 1, 8, 0, 6, 4}
 
 func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []byte {
@@ -177,7 +178,7 @@ func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []
 	return append(append(b, to[:]...), toAddr.AsSlice()...)
 }
 
-// hearARP answers questions for the gateway's address and learns from what is said.
+// hearARP answers questions for the gateway's address and records other addresses.
 func (g *Gateway) hearARP(b []byte) {
 	if len(b) < arpLength || [6]byte(b[:6]) != arpStart {
 		return

@@ -209,7 +209,7 @@ func TestDisableLeavesTheSilent(t *testing.T) {
 	}
 }
 
-// failing is a Dial of a host without that network.
+// failing returns a Dial of a host without that network.
 func failing(errno syscall.Errno) func(context.Context, string, string) (net.Conn, error) {
 	return func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
