@@ -11,6 +11,7 @@ import (
 	"provium/internal/lua"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/value"
+	"provium/internal/topology"
 )
 
 // BuildFixture builds a fixture on behalf of no test file, unless it has a valid entry.
@@ -71,7 +72,7 @@ func (b builder) RunFixture(ctx context.Context, build *fixtures.Build) (made *f
 // booted.
 func (s fixtureRun) dependOnVMs() error {
 	for _, vm := range s.root.AllVMs() {
-		if vm.State() == lab.Created {
+		if vm.State() == topology.Created {
 			continue
 		}
 		for _, path := range vm.DiskImages() {
