@@ -9,6 +9,7 @@ import (
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // Restore makes the VM continue as the one that was saved at path.
@@ -18,7 +19,7 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 		return err
 	}
 	defer release()
-	if _, _, err := v.inState("restore", Created, Created, Shutdown); err != nil {
+	if _, _, err := v.inState("restore", topology.Created, topology.Created, topology.Shutdown); err != nil {
 		return err
 	}
 	if err := v.restoreFile(ctx, path); err != nil {
@@ -84,10 +85,10 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 	if g.Profile != v.profile.Name {
 		return nil, fmt.Errorf("snapshot `%s` is of profile `%s`, the vm has profile `%s`", r.Path(), g.Profile, v.profile.Name)
 	}
-	if m.Machine.Memory != m.RAM || m.Machine.CPUs < 1 || m.Machine.CPUs > maxCPUs {
+	if m.Machine.Memory != m.RAM || m.Machine.CPUs < 1 || m.Machine.CPUs > topology.MaxCPUs {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %d bytes of memory in %d, %d cpus", r.Path(), m.Machine.Memory, m.RAM, m.Machine.CPUs)
 	}
-	opts := &BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline, RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
+	opts := &topology.BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline, RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
 	if v.opts != nil {
 		opts.AgentTimeout = v.opts.AgentTimeout
 	}
@@ -101,7 +102,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 		}
 	}()
 	opts.Files = saved.files
-	if err := opts.validate(); err != nil {
+	if err := opts.Validate(); err != nil {
 		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
 	}
 	if p, err = v.planBoot(ctx, opts, g.Image); err != nil {

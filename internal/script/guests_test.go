@@ -12,6 +12,7 @@ import (
 
 	"provium/internal/fakemachine"
 	"provium/internal/fixture"
+	"provium/internal/lab"
 )
 
 // runOn runs one file on a host whose machines are prepared by do.
@@ -306,5 +307,25 @@ func TestCloseWarnings(t *testing.T) {
 	if !strings.Contains(o.stderr, "provium: tests/x.test.lua: close of process(proc#") ||
 		!strings.Contains(o.stderr, "in test `it`: ") {
 		t.Errorf("%q", o.stderr)
+	}
+}
+
+// A panic beside the Lua code of a build poisons, too, and closes what the build has made.
+func TestPanicAfterABuild(t *testing.T) {
+	host, _ := fakeHost(t)
+	images := &struct{ lab.Images }{host.Images} // without the inner one, its methods panic
+	host.Images = images
+	project := write(t, map[string]string{
+		testPath:              `test("it", function() pcall(provium.vm_fixture, provium, "x") end)`,
+		"tests/x.fixture.lua": `local vm = provium:vm("x", "host"):boot() print("arm") return vm:snapshot()`,
+	})
+	cache := &fixture.Cache{Dir: filepath.Join(t.TempDir(), "cache"), Program: "test", Profile: host.ProfileDigest}
+	o := runFile(t, context.Background(), project, func(c *Config) {
+		c.Host, c.Fixtures = host, cache
+		c.Stdout = writerFunc(func([]byte) { images.Images = nil })
+	})
+	o.failed(t, "it", "internal error: panic in the build: runtime error: invalid memory address", "goroutine ", "dependOnVMs")
+	if !o.Poisoned {
+		t.Error("not poisoned")
 	}
 }
