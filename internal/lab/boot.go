@@ -28,8 +28,8 @@ type startPlan struct {
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
 	origin   snapshot.FileID // of that snapshot
-	parent   snapshot.Base   // the complete snapshot that its memory lies in: that one, or its parent
-	lower    *os.File        // the parent of a delta, until the guest runs
+	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
+	baseFile *os.File        // the base of a diff, until the guest runs
 	text     []byte          // console log that came with it
 	nics     []network.PlannedNIC
 	disks    disk.Plan   // of a restore
@@ -41,15 +41,15 @@ type startPlan struct {
 func (p *startPlan) release() {
 	p.disks.Release()
 	p.disks = nil
-	if p.lower != nil {
-		p.lower.Close()
-		p.lower = nil
+	if p.baseFile != nil {
+		p.baseFile.Close()
+		p.baseFile = nil
 	}
 }
 
 // bootGuest boots, or serves the boot from the cache.
 func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
-	giveBack, err := v.admit(ctx, opts.memory(), opts.cpus())
+	releaseShare, err := v.admit(ctx, opts.memory(), opts.cpus())
 	if err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
@@ -58,14 +58,14 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		plan.cfg.Disks, err = v.disks.Devices(v.dir)
 	}
 	if err != nil {
-		giveBack()
+		releaseShare()
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
 	v.console.MarkBoot()
 	cached := v.cacheable(ctx, plan)
 	defer cached.close()
 	if cached != nil {
-		inst, err := v.bootFromCache(ctx, cached.key, plan, giveBack)
+		inst, err := v.bootFromCache(ctx, cached.key, plan, releaseShare)
 		if err != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 		}
@@ -74,7 +74,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 		}
 	}
 	first := v.console.Len() == 0
-	inst, err := v.start(ctx, plan, giveBack)
+	inst, err := v.start(ctx, plan, releaseShare)
 	if err != nil {
 		return v.bootError(ctx, err)
 	}
@@ -101,15 +101,15 @@ func (e *answerError) Error() string { return e.err.Error() }
 func (e *answerError) Unwrap() error { return e.err }
 
 // admit takes a guest's share of the pool.
-func (v *VM) admit(ctx context.Context, memory int64, cpus int) (giveBack func(), err error) {
+func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare func(), err error) {
 	if v.host.Pool == nil {
 		return func() {}, nil
 	}
-	giveBack, err = v.host.acquire(ctx, v.name, memory, cpus)
+	releaseShare, err = v.host.acquire(ctx, v.name, memory, cpus)
 	if err != nil && ctx.Err() == nil {
 		err = &AdmissionError{err}
 	}
-	return giveBack, err
+	return releaseShare, err
 }
 
 // AdmissionError is a guest that the pool refuses: it never started.
@@ -120,11 +120,11 @@ func (e *AdmissionError) Error() string { return e.Err.Error() }
 func (e *AdmissionError) Unwrap() error { return e.Err }
 
 // start starts a guest and returns when its agent has answered; then started
-// must follow. giveBack is its responsibility from the call on.
-func (v *VM) start(ctx context.Context, p *startPlan, giveBack func()) (*guestRun, error) {
-	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), giveBack)
+// must follow. releaseShare is its responsibility from the call on.
+func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
+	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
-		giveBack()
+		releaseShare()
 		return nil, err
 	}
 	// From here on the end of the guest, whatever the cause, makes the VM dead.

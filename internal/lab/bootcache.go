@@ -114,8 +114,8 @@ func (v *VM) bootCache() *snapshot.Cache {
 }
 
 // bootFromCache serves a boot from its snapshot. It gives nil without an error
-// when there is none that works; giveBack is still the caller's then.
-func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBack func()) (*guestRun, error) {
+// when there is none that works; releaseShare is still the caller's then.
+func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releaseShare func()) (*guestRun, error) {
 	cache := v.bootCache()
 	unusable := func(err error) {
 		var answer *answerError
@@ -135,7 +135,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 		if r != nil {
 			r.Close()
 		}
-		giveBack()
+		releaseShare()
 		return nil, context.Cause(ctx)
 	case err != nil:
 		unusable(err)
@@ -145,20 +145,24 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 	fast := *p
 	cfg := *p.cfg
 	fast.cfg = &cfg
-	if err := v.runFrom(ctx, &fast, r); err != nil {
+	saved, err := v.loadSections(r, coreSections())
+	if err == nil {
+		err = v.runFrom(ctx, &fast, r, saved)
+	}
+	if err != nil {
 		unusable(err)
 		return nil, nil
 	}
 	if err := v.disks.Apply(r); err != nil {
 		unusable(err)
-		return nil, v.bootInstead(p, giveBack)
+		return nil, v.bootInstead(p, releaseShare)
 	}
 	before := v.State()
 	first := v.console.Len() == 0
 	if _, err := v.console.Write(fast.text); err != nil {
 		v.host.warn("vm `%s` console log: %v", v.name, err)
 	}
-	share := &poolShare{giveBack: giveBack}
+	share := &poolShare{releaseShare: releaseShare}
 	inst, err := v.start(ctx, &fast, share.release)
 	if err == nil || ctx.Err() != nil {
 		share.settle()
@@ -176,13 +180,13 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, giveBa
 			v.host.warn("vm `%s` console log: %v", v.name, err)
 		}
 	}
-	return nil, v.bootInstead(p, giveBack)
+	return nil, v.bootInstead(p, releaseShare)
 }
 
 // bootInstead prepares for the guest that boots in the place of one from the cache.
-func (v *VM) bootInstead(p *startPlan, giveBack func()) (err error) {
+func (v *VM) bootInstead(p *startPlan, releaseShare func()) (err error) {
 	if p.cfg.Disks, err = v.disks.Revert(v.dir); err != nil {
-		giveBack()
+		releaseShare()
 	}
 	return err
 }
@@ -190,7 +194,7 @@ func (v *VM) bootInstead(p *startPlan, giveBack func()) (err error) {
 // poolShare holds a guest's release of its share back until it is known that no
 // other guest takes the share over.
 type poolShare struct {
-	giveBack func()
+	releaseShare func()
 
 	mu       sync.Mutex
 	settled  bool
@@ -203,7 +207,7 @@ func (s *poolShare) release() {
 	settled := s.settled
 	s.mu.Unlock()
 	if settled {
-		s.giveBack()
+		s.releaseShare()
 	}
 }
 
@@ -214,7 +218,7 @@ func (s *poolShare) settle() {
 	released := s.released
 	s.mu.Unlock()
 	if released {
-		s.giveBack()
+		s.releaseShare()
 	}
 }
 

@@ -85,7 +85,7 @@ func TestBootCacheDamage(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			at := r.Manifest().Sections[sectionState].Offset
+			at := r.Manifest().Sections["state"].Offset
 			if err := write(at, strings.Repeat("?", 100))(path); err != nil {
 				return err
 			}
@@ -123,7 +123,7 @@ func TestBootCacheDamage(t *testing.T) {
 func TestPoolShare(t *testing.T) {
 	for _, early := range []bool{true, false} {
 		out := 1
-		s := &poolShare{giveBack: func() { out-- }}
+		s := &poolShare{releaseShare: func() { out-- }}
 		if early {
 			s.release()
 			if out != 1 {

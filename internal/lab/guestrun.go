@@ -28,9 +28,9 @@ type guestRun struct {
 	over      bool      // released has looked at startedAt
 }
 
-// startGuest starts the guest of a plan. giveBack is called when nothing of it is left,
+// startGuest starts the guest of a plan. releaseShare is called when nothing of it is left,
 // unless there is an error.
-func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, giveBack func()) (*guestRun, error) {
+func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, releaseShare func()) (*guestRun, error) {
 	i := &guestRun{vm: v, plan: p, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir)}
 	warm := v.host.takePrewarmed(ctx, p)
 	cfg := *p.cfg
@@ -46,7 +46,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	if err == nil {
 		i.Instance, err = instance.Start(ctx, instance.Config{
 			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout, Restored: p.restored, Epoch: p.mark.Restore(),
-			Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(giveBack),
+			Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare),
 		}, warm)
 	}
 	if err != nil {
@@ -72,20 +72,20 @@ func (i *guestRun) connectDevices(cfg *qemu.Config) (err error) {
 	return err
 }
 
-func (i *guestRun) hooks(giveBack func()) instance.Hooks {
+func (i *guestRun) hooks(releaseShare func()) instance.Hooks {
 	v := i.vm
 	return instance.Hooks{
 		Finding:   v.found,
 		Reset:     v.disks.PowerOn,
 		Configure: i.reconfigure,
 		Died:      func(reason string) { v.died(i, reason) },
-		Released:  func() { i.released(giveBack) },
+		Released:  func() { i.released(releaseShare) },
 		Warn:      v.host.warn,
 	}
 }
 
 // released is called when the instance is gone.
-func (i *guestRun) released(giveBack func()) {
+func (i *guestRun) released(releaseShare func()) {
 	i.netdevs.Close()
 	i.vm.host.prewarmed.CountRunning(-1)
 	i.mu.Lock()
@@ -95,7 +95,7 @@ func (i *guestRun) released(giveBack func()) {
 	if !startedAt.IsZero() {
 		i.announceEnd(startedAt)
 	}
-	giveBack()
+	releaseShare()
 }
 
 // spawned announces the guest. Its end is announced exactly once after that.

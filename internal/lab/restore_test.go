@@ -16,7 +16,7 @@ func remake(t *testing.T, from string, change func(m *snapshot.Manifest, section
 	defer r.Close()
 	m := *r.Manifest()
 	sections := map[string][]byte{}
-	for _, name := range []string{sectionState, sectionConsole, sectionFiles} {
+	for _, name := range []string{"state", "console", "files"} {
 		sections[name], err = r.Section(name)
 		must(t, err)
 	}
@@ -58,12 +58,12 @@ func TestRestoreForeign(t *testing.T) {
 		"memory":  {func(m *snapshot.Manifest, _ sections) { m.Machine.Memory = 1 << 40 }, "is damaged"},
 		"profile": {func(m *snapshot.Manifest, _ sections) { m.Guest.Profile = "other" }, "is of profile `other`, the vm has profile `host`"},
 		"image":   {func(m *snapshot.Manifest, _ sections) { m.Guest.Image = "x" }, "has changed since it was taken"},
-		"no state": {func(_ *snapshot.Manifest, s sections) { delete(s, sectionState) },
+		"no state": {func(_ *snapshot.Manifest, s sections) { delete(s, "state") },
 			"is damaged: it has no section \"state\""},
-		"garbage":   {func(_ *snapshot.Manifest, s sections) { s[sectionState] = []byte(strings.Repeat("garbage", 1000)) }, "qemu state load"},
-		"no bytes":  {func(_ *snapshot.Manifest, s sections) { s[sectionState] = nil }, "qemu state load"},
-		"cut state": {func(_ *snapshot.Manifest, s sections) { s[sectionState] = s[sectionState][:300_000] }, "qemu state load"},
-		"files":     {func(_ *snapshot.Manifest, s sections) { s[sectionFiles] = []byte(`[{"Path":"relative"}]`) }, "is damaged: files[1]"},
+		"garbage":   {func(_ *snapshot.Manifest, s sections) { s["state"] = []byte(strings.Repeat("garbage", 1000)) }, "qemu state load"},
+		"no bytes":  {func(_ *snapshot.Manifest, s sections) { s["state"] = nil }, "qemu state load"},
+		"cut state": {func(_ *snapshot.Manifest, s sections) { s["state"] = s["state"][:300_000] }, "qemu state load"},
+		"files":     {func(_ *snapshot.Manifest, s sections) { s["files"] = []byte(`[{"Path":"relative"}]`) }, "is damaged: files[1]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := remake(t, s.Path(), tc.change)

@@ -8,7 +8,6 @@ import (
 
 	"provium/internal/guest"
 	"provium/internal/network"
-	"provium/internal/snapshot"
 )
 
 // network returns the bridges of the file.
@@ -73,19 +72,6 @@ func (i *guestRun) refreshNetwork(ctx context.Context) error {
 // or a reset, has begun.
 func (i *guestRun) reconfigure(ctx context.Context, link *guest.Client) error {
 	return i.netdevs.Configure(ctx, link)
-}
-
-// savedNICs returns the interfaces of a snapshot. They are attached to the bridges
-// of their names where the VM is, or may be, a member.
-func (v *VM) savedNICs(r *snapshot.Reader) ([]network.PlannedNIC, error) {
-	if _, ok := r.Manifest().Sections[sectionNICs]; !ok {
-		return nil, nil
-	}
-	text, err := r.Section(sectionNICs)
-	if err != nil {
-		return nil, err
-	}
-	return v.host.network().DecodeNICs(v, text, checkName)
 }
 
 // digest returns a fingerprint of names.

@@ -1,0 +1,172 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"provium/internal/network"
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// Restore makes the VM continue as the one that was saved at path.
+func (v *VM) Restore(ctx context.Context, path string) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	v.mu.Lock()
+	if v.state != Created && v.state != Shutdown {
+		defer v.mu.Unlock()
+		return v.stateErrorLocked("restore", Created)
+	}
+	v.mu.Unlock()
+	if err := v.restoreFile(ctx, path); err != nil {
+		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
+	}
+	return nil
+}
+
+func (v *VM) restoreFile(ctx context.Context, path string) error {
+	r, err := snapshot.Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := v.host.snapshots.Verify(ctx, r); err != nil {
+		return err
+	}
+	return v.restoreReader(ctx, r)
+}
+
+// restoreReader restores a verified snapshot. The caller must hold the life cycle, and
+// there must be no guest.
+func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader) error {
+	m := r.Manifest().Machine
+	releaseShare, err := v.admit(ctx, m.Memory, m.CPUs)
+	if err != nil {
+		return err
+	}
+	plan, err := v.planRestore(ctx, r)
+	if err != nil {
+		releaseShare()
+		return err
+	}
+	defer plan.release()
+	inst, err := v.startRestored(ctx, plan, releaseShare)
+	if err != nil {
+		return errors.Join(err, plan.drives.Close())
+	}
+	if err := v.disks.Take(plan.drives, v.declaredDisks(v.opts)); err != nil {
+		v.host.warn("vm `%s` restore: %v", v.name, err) // of the disks there were
+	}
+	if err := v.started(ctx, inst); err != nil {
+		return err
+	}
+	v.restored(plan)
+	return nil
+}
+
+// startRestored is start for a plan of planRestore.
+func (v *VM) startRestored(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
+	if err := v.console.Replace(p.text, p.guest.ConsoleSearch); err != nil {
+		releaseShare()
+		return nil, err
+	}
+	return v.start(ctx, p, releaseShare)
+}
+
+// planRestore makes the plan for the guest of a snapshot, or returns why the VM cannot
+// be it. The plan must be released.
+func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan, err error) {
+	m := r.Manifest()
+	g := m.Guest
+	if g.Profile != v.profile.Name {
+		return nil, fmt.Errorf("snapshot `%s` is of profile `%s`, the vm has profile `%s`", r.Path(), g.Profile, v.profile.Name)
+	}
+	if m.Machine.Memory != m.RAM || m.Machine.CPUs < 1 || m.Machine.CPUs > maxCPUs {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: %d bytes of memory in %d, %d cpus", r.Path(), m.Machine.Memory, m.RAM, m.Machine.CPUs)
+	}
+	opts := &BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline, RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
+	if v.opts != nil {
+		opts.AgentTimeout = v.opts.AgentTimeout
+	}
+	saved, err := v.loadSections(r, sections())
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			saved.disks.Release()
+		}
+	}()
+	opts.Files = saved.files
+	if err := opts.validate(); err != nil {
+		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+	}
+	if p, err = v.planBoot(ctx, opts, g.Image); err != nil {
+		return nil, err
+	}
+	if p.guest.Image != g.Image {
+		return nil, fmt.Errorf("snapshot `%s` does not fit: the kernel, the initrd or the agent of profile `%s` has changed since it was taken", r.Path(), g.Profile)
+	}
+	// The command line is the one that booted, with everything in it.
+	p.cfg.Cmdline = g.Cmdline
+	p.guest = g
+	p.nics, p.disks = saved.nics, saved.disks
+	p.cfg.NICs, p.cfg.Disks = network.Devices(p.nics), p.disks.Devices()
+	return p, v.runFrom(ctx, p, r, saved)
+}
+
+// runFrom completes p, which describes the machine, to start from a snapshot of it.
+func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, saved *savedGuest) error {
+	m := r.Manifest()
+	fits := func(version string) error {
+		here := v.hardware(p.cfg, version)
+		if d := m.Machine.Differences(&here); len(d) > 0 {
+			return fmt.Errorf("snapshot `%s` does not fit: %s", r.Path(), strings.Join(d, "; "))
+		}
+		return nil
+	}
+	// Only QEMU itself knows its version; all else is compared before it starts.
+	if err := fits(m.Machine.QEMU); err != nil {
+		return err
+	}
+	p.text = saved.console
+	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: saved.state.Offset, StateLen: saved.state.Length, Check: fits}
+	p.base = snapshot.Base{Path: r.Path(), ID: r.ID()}
+	if m.Base != nil {
+		changed, err := r.Changed()
+		if err != nil {
+			return err
+		}
+		if p.baseFile, err = v.host.snapshots.OpenBase(ctx, r); err != nil {
+			return err
+		}
+		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.baseFile, r.File(), ranges(changed)
+		p.base = *m.Base
+	}
+	p.restored, p.origin, p.mark = true, r.ID(), v.host.snapshots.Epoch(r.ID())
+	return nil
+}
+
+// hardware describes the machine of cfg for a manifest.
+func (v *VM) hardware(cfg *qemu.Config, version string) snapshot.Machine {
+	h := cfg.Hardware()
+	if h.Accel == "kvm" {
+		h.CPU += " of " + qemu.HostCPU(v.host.AccelHost)
+	}
+	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel, Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}
+}
+
+// ranges returns the ranges as package qemu has them.
+func ranges(changed []snapshot.Range) []qemu.Range {
+	out := make([]qemu.Range, len(changed))
+	for i, c := range changed {
+		out[i] = qemu.Range{At: c.At, Length: c.Length}
+	}
+	return out
+}
