@@ -101,8 +101,8 @@ func addressAt(b []byte) address {
 // group reports whether the address is multicast or broadcast.
 func (a address) group() bool { return a>>40&1 != 0 }
 
-// bufferPool keeps the copies of delayed frames. Its zero value is ready; the
-// switch's lock guards it.
+// bufferPool reuses the copies of delayed frames. Its zero value is ready to use.
+// The switch's lock guards it.
 type bufferPool struct{ small, large [][]byte }
 
 const (

@@ -160,8 +160,8 @@ func (v *values) latest() float64 {
 	return min(v[Latency]+v[Jitter]*v.distribution().tail(), maxDelay)
 }
 
-// fate is what happens to one frame on a link.
-type fate struct {
+// effect is what happens to one frame on a link.
+type effect struct {
 	lost, duplicated, overtakes bool
 	corrupt                     bool
 	bit                         int // that is flipped when corrupt
@@ -180,9 +180,9 @@ const (
 	drawJitterToo
 )
 
-// decide returns the fate of frame number index of a link. It depends on its arguments
+// decide returns the effect on frame number index of a link. It depends on its arguments
 // only; bad is the state of the link's loss model at that frame.
-func decide(v *values, key, index uint64, size int, bad bool) fate {
+func decide(v *values, key, index uint64, size int, bad bool) effect {
 	hit := func(percent float64, purpose uint64) bool {
 		return percent > 0 && uniform(key, index, purpose)*100 < percent
 	}
@@ -193,7 +193,7 @@ func decide(v *values, key, index uint64, size int, bad bool) fate {
 			loss = v[burstBad]
 		}
 	}
-	f := fate{lost: hit(loss, drawLoss)}
+	f := effect{lost: hit(loss, drawLoss)}
 	if f.lost {
 		return f
 	}

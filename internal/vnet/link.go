@@ -28,8 +28,8 @@ type delayed struct {
 	frame []byte
 }
 
-// fate decides on the next frame.
-func (l *link) fate(size int) fate {
+// impair returns what happens to the next frame.
+func (l *link) impair(size int) effect {
 	if l.values[burstEnter] > 0 {
 		var before *bool
 		if l.badAt == l.index && l.index > 0 {

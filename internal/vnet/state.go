@@ -30,7 +30,8 @@ type PairState struct {
 	Values map[string]float64 `json:"values"`
 }
 
-// LinkState is the number of the next frame of a link, which decides on its fate.
+// LinkState has the number of the next frame of a link, from which its impairments
+// follow.
 type LinkState struct {
 	Pair
 	Next uint64 `json:"next"`

@@ -320,7 +320,7 @@ func (s *Switch) send(now time.Duration, l *link, frame []byte) {
 		l.to.receive(frame)
 		return
 	}
-	f := l.fate(len(frame))
+	f := l.impair(len(frame))
 	if f.lost {
 		return
 	}
@@ -331,7 +331,7 @@ func (s *Switch) send(now time.Duration, l *link, frame []byte) {
 }
 
 // carry delivers a frame when its time has come.
-func (s *Switch) carry(now time.Duration, l *link, frame []byte, f *fate) {
+func (s *Switch) carry(now time.Duration, l *link, frame []byte, f *effect) {
 	due, ok := s.shaper.admit(now, len(frame))
 	if ok {
 		due, ok = l.shaper.admit(due, len(frame))

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// subject is what comes before an address, a port or a number: what it is of.
+// subject is the part of a test before its value: protocol, direction and kind.
 type subject struct {
 	proto string // "", "ether", "ip", "tcp" ...
 	dir   direction
@@ -199,7 +199,7 @@ func within(b, mask []byte) bool {
 	return true
 }
 
-// addresses is for packets from or to a network.
+// addresses returns a test for packets from or to a network.
 func (p *parser) addresses(s *subject, at int, prefix netip.Prefix) (test, error) {
 	want := prefix.Addr().AsSlice()
 	mask := make([]byte, len(want))
@@ -233,7 +233,7 @@ func (p *parser) ipv4(s *subject, at int, want, mask []byte) (test, error) {
 	return nil, p.fail(at, "`%s` has no IPv4 addresses", s.proto)
 }
 
-// services are the ports that have a name here.
+// services are the named ports.
 var services = map[string]uint32{"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "bootps": 67,
 	"bootpc": 68, "tftp": 69,
 	"http": 80, "ntp": 123, "snmp": 161, "bgp": 179, "https": 443, "syslog": 514}

@@ -13,9 +13,9 @@
 //
 // Peers are the gateways of the bridges that are routed to. A packet for the
 // network of a peer is handed to it and goes to a guest there, never further: two
-// bridges are joined by a route of their own, not by way of a third, so that
-// circles of routes have no loops in them. Each gateway that a packet enters by
-// takes one from its time to live.
+// bridges are connected by a route between them, not through a third bridge, so that
+// circles of routes cause no loops. Each gateway that a packet enters decrements its
+// time to live.
 //
 // # Concurrency
 //

@@ -51,7 +51,7 @@ type Gateway struct {
 	uplink    Uplink
 	closed    bool
 
-	wake chan struct{} // has a token when somebody was asked
+	wake chan struct{} // has a token when a question was asked
 	stop chan struct{}
 	done chan struct{}
 }
@@ -151,11 +151,11 @@ func (g *Gateway) Receive(b []byte) {
 		return
 	}
 	if f.kind == typeARP {
-		g.hearARP(f.payload)
+		g.receiveARP(f.payload)
 		return
 	}
 	p, ok := parsePacket(f.kind, f.payload)
-	if !ok || p.v6 && p.proto == protoICMPv6 && g.hearNeighbor(&p) || f.dst != g.mac || !isHost(p.src) {
+	if !ok || p.v6 && p.proto == protoICMPv6 && g.receiveNeighbor(&p) || f.dst != g.mac || !isHost(p.src) {
 		return
 	}
 	g.route(&p, f.src)
@@ -185,18 +185,18 @@ func (g *Gateway) route(p *packet, from mac) {
 	switch {
 	case !isHost(p.dst):
 	case g.v4.Contains(p.dst) || g.v6.Contains(p.dst):
-		g.refuse(p, Prohibited) // who is on the same bridge is reached without a gateway
+		g.refuse(p, Prohibited) // members of the same bridge need no gateway
 	case uplink == nil:
 		g.refuse(p, NoNetwork)
 	case !g.v4.Contains(p.src) && !g.v6.Contains(p.src):
 		g.refuse(p, Prohibited) // the answer would not find back
 	default:
-		g.takeOut(p, uplink)
+		g.sendOut(p, uplink)
 	}
 }
 
-// takeOut passes a packet for other networks to the uplink.
-func (g *Gateway) takeOut(p *packet, uplink Uplink) {
+// sendOut passes a packet for other networks to the uplink.
+func (g *Gateway) sendOut(p *packet, uplink Uplink) {
 	carry := uplink.Outside
 	if p.proto == protoICMP || p.proto == protoICMPv6 {
 		if _, ok := ParseEcho(p.b); !ok {
@@ -260,7 +260,7 @@ func (g *Gateway) refuse(p *packet, why Reason) {
 	if p.v6 {
 		from = g.addr6
 	}
-	if e, ok := complain(from, p, why); ok {
+	if e, ok := icmpError(from, p, why); ok {
 		g.emit(&e)
 	}
 }

@@ -30,8 +30,8 @@ type Reason int
 const (
 	Expired    Reason = iota // its time to live is used up
 	NoNetwork                // there is no way to that network
-	NoHost                   // nobody answers at that address
-	NoPort                   // nobody listens at that port
+	NoHost                   // no answer from that address
+	NoPort                   // no listener at that port
 	Prohibited               // it may not go there
 )
 
@@ -51,9 +51,9 @@ const (
 	maxError6 = 1280
 )
 
-// complain returns the error for a packet, or false for a packet that must not be
+// icmpError returns the error for a packet, or false for a packet that must not be
 // answered by an error.
-func complain(from netip.Addr, about *packet, why Reason) (packet, bool) {
+func icmpError(from netip.Addr, about *packet, why Reason) (packet, bool) {
 	if about.fragment || !isHost(about.src) || !isHost(about.dst) || isError(about) {
 		return packet{}, false
 	}

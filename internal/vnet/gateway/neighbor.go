@@ -18,7 +18,7 @@ const (
 	attempts = 3
 )
 
-// neighbor is what is known of a guest's address.
+// neighbor is the state of a guest's address.
 type neighbor struct {
 	at      mac
 	since   time.Time // when that was heard; zero: never
@@ -33,16 +33,16 @@ type waiting struct {
 	carried bool // for others: it is not a gateway's own
 }
 
-// hear records a hardware address. A new one is kept only if it was asked for, or with
+// learn records a hardware address. A new one is kept only if it was asked for, or with
 // eager, since an answer to it will follow.
-func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
+func (g *Gateway) learn(a netip.Addr, at mac, eager bool) {
 	if at.group() || !g.v4.Contains(a) && !g.v6.Contains(a) || a == g.addr4 || a == g.addr6 {
 		return
 	}
 	g.mu.Lock()
 	n := g.neighbors[a]
 	if n == nil {
-		if !eager || len(g.neighbors) >= maxNeighbors && !g.forgetOne() {
+		if !eager || len(g.neighbors) >= maxNeighbors && !g.evict() {
 			g.mu.Unlock()
 			return
 		}
@@ -54,13 +54,13 @@ func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
 	n.waiting = nil
 	g.mu.Unlock()
 	for _, w := range todo {
-		g.put(at, &w.packet, w.carried)
+		g.transmit(at, &w.packet, w.carried)
 	}
 }
 
-// forgetOne makes room in the table. It returns false if all entries are in use. The
+// evict makes room in the table. It returns false if all entries are in use. The
 // caller must hold g.mu.
-func (g *Gateway) forgetOne() bool {
+func (g *Gateway) evict() bool {
 	for a, n := range g.neighbors {
 		if len(n.waiting) == 0 && g.now().Sub(n.since) > trustFor {
 			delete(g.neighbors, a)
@@ -74,7 +74,7 @@ func (g *Gateway) forgetOne() bool {
 func (g *Gateway) send(p *packet, carried bool) {
 	g.mu.Lock()
 	n := g.neighbors[p.dst]
-	if n == nil && !g.closed && (len(g.neighbors) < maxNeighbors || g.forgetOne()) {
+	if n == nil && !g.closed && (len(g.neighbors) < maxNeighbors || g.evict()) {
 		n = &neighbor{}
 		g.neighbors[p.dst] = n
 	}
@@ -95,24 +95,24 @@ func (g *Gateway) send(p *packet, carried bool) {
 	}
 	g.mu.Unlock()
 	if known {
-		g.put(at, p, carried)
+		g.transmit(at, p, carried)
 	}
 	if ask {
-		g.ask(p.dst)
+		g.solicit(p.dst)
 	}
 }
 
-// put sends a packet to a known station. A packet of another station does not reach a
+// transmit sends a packet to a known station. A packet of another station does not reach a
 // guest that is isolated.
-func (g *Gateway) put(at mac, p *packet, carried bool) {
+func (g *Gateway) transmit(at mac, p *packet, carried bool) {
 	if carried && g.isolated(at) {
 		return
 	}
 	g.cfg.Send(buildFrame(at, g.mac, p.kind(), p.b))
 }
 
-// ask asks for a guest's hardware address.
-func (g *Gateway) ask(a netip.Addr) {
+// solicit asks for a guest's hardware address.
+func (g *Gateway) solicit(a netip.Addr) {
 	if a.Is4() {
 		g.cfg.Send(buildFrame(broadcast, g.mac, typeARP, arp(arpRequest, g.mac, g.addr4, mac{}, a)))
 		return
@@ -154,7 +154,7 @@ func (g *Gateway) repeat() (wait time.Duration, more bool) {
 	}
 	g.mu.Unlock()
 	for _, a := range again {
-		g.ask(a)
+		g.solicit(a)
 	}
 	for i := range lost {
 		g.refuse(&lost[i].packet, NoHost)
@@ -178,23 +178,23 @@ func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []
 	return append(append(b, to[:]...), toAddr.AsSlice()...)
 }
 
-// hearARP answers questions for the gateway's address and records other addresses.
-func (g *Gateway) hearARP(b []byte) {
+// receiveARP answers questions for the gateway's address and records other addresses.
+func (g *Gateway) receiveARP(b []byte) {
 	if len(b) < arpLength || [6]byte(b[:6]) != arpStart {
 		return
 	}
 	op, from, fromAddr := binary.BigEndian.Uint16(b[6:]), mac(b[8:14]), netip.AddrFrom4([4]byte(b[14:18]))
 	toAddr := netip.AddrFrom4([4]byte(b[24:28]))
 	asked := op == arpRequest && toAddr == g.addr4
-	g.hear(fromAddr, from, asked)
+	g.learn(fromAddr, from, asked)
 	if asked && !from.group() {
 		g.cfg.Send(buildFrame(from, g.mac, typeARP, arp(arpReply, g.mac, g.addr4, from, fromAddr)))
 	}
 }
 
-// hearNeighbor is hearARP for IPv6. It returns false for a packet that is not one of
+// receiveNeighbor is receiveARP for IPv6. It returns false for a packet that is not one of
 // neighbour discovery.
-func (g *Gateway) hearNeighbor(p *packet) bool {
+func (g *Gateway) receiveNeighbor(p *packet) bool {
 	m, ok := p.message()
 	if !ok || m[0] < 133 || m[0] > 137 {
 		return false
@@ -210,12 +210,12 @@ func (g *Gateway) hearNeighbor(p *packet) bool {
 	at, found := linkOption(m[24:], wanted)
 	if m[0] == v6Advertise {
 		if found {
-			g.hear(target, at, false)
+			g.learn(target, at, false)
 		}
 		return true
 	}
 	if found && !p.src.IsUnspecified() {
-		g.hear(p.src, at, target == g.addr6)
+		g.learn(p.src, at, target == g.addr6)
 	}
 	if target != g.addr6 {
 		return true
@@ -240,7 +240,7 @@ func (g *Gateway) hearNeighbor(p *packet) bool {
 	return true
 }
 
-// linkOption finds a hardware address among the options of neighbour discovery.
+// linkOption returns a hardware address from the options of neighbour discovery.
 func linkOption(b []byte, kind uint8) (at mac, ok bool) {
 	for len(b) >= 8 {
 		size := int(b[1]) * 8

@@ -70,12 +70,12 @@ func (s *Stack) serveNames(ctx context.Context, guest net.Conn) {
 		select {
 		case slots <- struct{}{}:
 		default:
-			continue // as many are lost as are too many
+			continue // too many at once: this one is lost
 		}
 		work.Add(1)
 		go func() {
 			defer work.Done()
-			_, _ = guest.Write(s.ask(ctx, query)) // who is gone needs no answer
+			_, _ = guest.Write(s.ask(ctx, query)) // an error means that the guest is gone
 			<-slots
 		}()
 	}

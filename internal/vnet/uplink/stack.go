@@ -28,9 +28,10 @@ type Config struct {
 	V4, V6 netip.Prefix
 	// Deliver sends a packet to a guest.
 	Deliver func(packet []byte)
-	// Refuse tells a guest why a packet was not carried, of which it has the start.
+	// Refuse sends a guest the reason why a packet was not carried. start is the
+	// beginning of the packet.
 	Refuse func(start []byte, why gateway.Reason)
-	// Dial makes connections of the host; nil is an ordinary net.Dialer.
+	// Dial opens connections of the host. nil is an ordinary net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Resolvers are the name servers of the host. They are asked for at each query.
 	Resolvers func() []netip.AddrPort
@@ -59,7 +60,7 @@ type Stack struct {
 	quotes       quotes
 	queued       chan struct{} // has a token when the stack has sent something
 	stop, pumped chan struct{}
-	delivering   sync.Mutex // held by whoever takes packets off the queue
+	delivering   sync.Mutex // held while packets are taken off the queue
 
 	mu     sync.Mutex
 	era    *era // nil while disabled
@@ -163,7 +164,7 @@ func (s *Stack) Disable() {
 	if e != nil {
 		e.cancel()
 		e.work.Wait()
-		s.deliver() // guests hear of the end before who may have them cut off
+		s.deliver() // before the caller cuts the guests off
 	}
 }
 
@@ -251,7 +252,7 @@ func (s *Stack) DialTCP(ctx context.Context, to netip.AddrPort) (*gonet.TCPConn,
 	return gonet.DialContextTCP(ctx, s.ip, fullAddress(to), protocolOf(to.Addr()))
 }
 
-// DialUDP makes a socket to a guest, from the gateway's address.
+// DialUDP opens a socket to a guest, from the gateway's address.
 func (s *Stack) DialUDP(to netip.AddrPort) (*gonet.UDPConn, error) {
 	remote := fullAddress(to)
 	return gonet.DialUDP(s.ip, nil, &remote, protocolOf(to.Addr()))

@@ -119,7 +119,7 @@ func splice(ctx context.Context, a, b net.Conn) {
 			return
 		}
 		if c, ok := to.(interface{ CloseWrite() error }); ok {
-			_ = c.CloseWrite() // who is gone needs no word of the end
+			_ = c.CloseWrite() // an error means that the peer is gone
 		}
 	}
 	both.Add(2)

@@ -45,7 +45,7 @@ func (s *Stack) forget(e *era, f flow) {
 
 // outward is the host's side of a flow of datagrams.
 type outward struct {
-	echo *echoSocket // set by whoever has opened a flow of echo; the stack's lock guards it
+	echo *echoSocket // set when a flow of echo is opened; the stack's lock guards it
 
 	mu   sync.Mutex
 	used time.Time
@@ -135,7 +135,7 @@ func exchange(ctx context.Context, guest, host net.Conn) error {
 func (s *Stack) acceptUDP(r *udp.ForwarderRequest) bool {
 	e, ok := s.begin()
 	if !ok {
-		return false // the stack answers that nobody listens
+		return false // the stack answers: no listener
 	}
 	f, ok := flowOf(protoUDP, r.ID())
 	if ok {
@@ -192,7 +192,7 @@ func (s *Stack) ForwardDatagrams(in net.PacketConn, to netip.AddrPort) {
 			return
 		}
 		if err != nil {
-			continue // a client that is gone, as the kernel says
+			continue // the kernel reports a client that is gone
 		}
 		mu.Lock()
 		c := clients[from.String()]

@@ -436,7 +436,6 @@ func TestForward(t *testing.T) {
 	<-done
 }
 
-// FuzzInject hands a stack whatever comes.
 // FuzzInject checks that guests get valid packets only, and that what is refused was sent.
 func FuzzInject(f *testing.F) {
 	f.Add(gateway.EchoReply(guestNet.Addr(), outsider, 1, []byte("data")))
