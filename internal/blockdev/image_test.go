@@ -22,7 +22,7 @@ func seal(t *testing.T, d *Disk) *Image {
 	return i
 }
 
-// dumped is an image that went through a file.
+// dumped returns an image that went through a file.
 func dumped(t *testing.T, i *Image) *Image {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "dump"))

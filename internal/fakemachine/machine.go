@@ -81,6 +81,17 @@ func (m *Machine) Requests() []wire.Request {
 	return slices.Clone(m.requests)
 }
 
+// Asked returns how many requests for an operation, named as on the wire, came so far.
+func (m *Machine) Asked(op string) int {
+	n := 0
+	for _, r := range m.Requests() {
+		if r.Op() == op {
+			n++
+		}
+	}
+	return n
+}
+
 // SetAgent changes what is wrong with the agent, for connections from now on.
 func (m *Machine) SetAgent(f AgentFault) {
 	m.mu.Lock()
@@ -104,6 +115,11 @@ func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 
 // Refuse returns an OpFunc that fails with a Linux errno.
 func Refuse(errno uint32) OpFunc {
+	return func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) { return nil, Errno(errno) }
+}
+
+// Fail returns an OpFunc that fails with a Linux errno.
+func Fail(errno uint32) OpFunc {
 	return func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) { return nil, Errno(errno) }
 }
 

@@ -146,6 +146,12 @@ func (f *Machines) SetImage(key string, err error) {
 	f.key, f.resolve = key, err
 }
 
+// BootFiles returns the paths of a kernel and an initrd for machines that no profile
+// describes.
+func (f *Machines) BootFiles() (kernel, initrd string) {
+	return filepath.Join(f.dir, "kernel"), filepath.Join(f.dir, "initrd")
+}
+
 // Resolve returns the image of a profile.
 func (f *Machines) Resolve(ctx context.Context, spec image.Spec) (*image.Image, error) {
 	f.mu.Lock()
@@ -153,7 +159,8 @@ func (f *Machines) Resolve(ctx context.Context, spec image.Spec) (*image.Image, 
 	if f.resolve != nil {
 		return nil, f.resolve
 	}
-	return &image.Image{Profile: spec.Profile, Kernel: filepath.Join(f.dir, "kernel"), Initrd: filepath.Join(f.dir, "initrd"),
+	kernel, initrd := f.BootFiles()
+	return &image.Image{Profile: spec.Profile, Kernel: kernel, Initrd: initrd,
 		Inject: true, Key: f.key}, nil
 }
 

@@ -8,10 +8,8 @@ import (
 	"provium/internal/qemu"
 )
 
-// lostPortGrace is how long an agent's port may stay closed before the agent counts as
-// lost: going to sleep (S3) closes it a moment before QEMU says so, and a power-off
-// closes it a moment before QEMU ends.
-const lostPortGrace = 5 * time.Second
+// defaultGrace is the Grace of a Config that has none.
+const defaultGrace = 5 * time.Second
 
 // onEvent is told of QEMU's events. It runs on the monitor's reader and must not block.
 func (i *Instance) onEvent(e qemu.Event) {
@@ -56,7 +54,7 @@ func (i *Instance) onPort(open bool) {
 		return
 	}
 	link := i.link
-	i.closedAt = time.AfterFunc(lostPortGrace, func() {
+	i.closedAt = time.AfterFunc(i.cfg.Grace, func() {
 		i.mu.Lock()
 		lost := i.closedAt != nil && i.link == link && !i.suspended
 		i.mu.Unlock()

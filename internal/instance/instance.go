@@ -33,11 +33,15 @@ type Config struct {
 	VM           string        // name, in errors
 	QEMU         *qemu.Config  // Serial, HVC and OnEvent are set by Start
 	AgentTimeout time.Duration // how long an agent may take to answer after a boot or reset
-	Restored     bool          // the guest goes on from a snapshot
-	Epoch        *handle.Epoch // of what the agent holds
-	Console      *Console      // of the VM
-	Oops         Rules         // guest failures to watch for
-	Hooks        Hooks
+	// Grace is how long an agent's port may stay closed, or its connection broken,
+	// before the agent counts as lost: going to sleep (S3) closes the port a moment
+	// before QEMU says so, and a power-off a moment before QEMU ends. 0 is 5 s.
+	Grace    time.Duration
+	Restored bool          // the guest goes on from a snapshot
+	Epoch    *handle.Epoch // of what the agent holds
+	Console  *Console      // of the VM
+	Oops     Rules         // guest failures to watch for
+	Hooks    Hooks
 }
 
 // Hooks are called as things happen to an instance. They must not block, unless they
@@ -88,6 +92,9 @@ type Instance struct {
 // It returns when QEMU runs; Client waits for the agent. The caller must call End, or
 // wait for Done.
 func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) {
+	if cfg.Grace == 0 {
+		cfg.Grace = defaultGrace
+	}
 	i := &Instance{cfg: cfg, epoch: cfg.Epoch, ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newWatch(i)

@@ -123,7 +123,7 @@ func (i *Instance) whyLost(err error) error {
 	select {
 	case <-i.ctx.Done():
 		return context.Cause(i.ctx)
-	case <-time.After(lostPortGrace):
+	case <-time.After(i.cfg.Grace):
 		return err
 	}
 }

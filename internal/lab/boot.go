@@ -19,11 +19,12 @@ import (
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
-// startPlan is all that is known of a guest before it starts.
+// startPlan describes a guest before it is started.
 type startPlan struct {
-	opts     *BootOpts
+	opts     *topology.BootOpts
 	cfg      *qemu.Config
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
@@ -47,9 +48,9 @@ func (p *startPlan) release() {
 	}
 }
 
-// bootGuest boots, or serves the boot from the cache.
-func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
-	releaseShare, err := v.admit(ctx, opts.memory(), opts.cpus())
+// bootGuest boots the VM, or serves the boot from the cache.
+func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts) error {
+	releaseShare, err := v.admit(ctx, opts.MemoryBytes(), opts.VCPUs())
 	if err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
@@ -78,7 +79,7 @@ func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
 	if err != nil {
 		return v.bootError(ctx, err)
 	}
-	// A log of earlier boots is no part of this one.
+	// An entry must not have the log of earlier boots.
 	if cached != nil && first {
 		v.storeBoot(ctx, cached, inst)
 	}
@@ -93,14 +94,14 @@ func (v *VM) bootError(ctx context.Context, err error) error {
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }
 
-// answerError is a guest that ran and whose agent did not answer.
+// answerError is returned for a guest that was started and whose agent did not answer.
 type answerError struct{ err error }
 
 func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-// admit takes a guest's share of the pool.
+// admit acquires a guest's share of the pool.
 func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare func(), err error) {
 	if v.host.Pool == nil {
 		return func() {}, nil
@@ -112,15 +113,15 @@ func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare fu
 	return releaseShare, err
 }
 
-// AdmissionError is a guest that the pool refuses: it never started.
+// AdmissionError is returned for a guest that the pool refuses. It was not started.
 type AdmissionError struct{ Err error }
 
 func (e *AdmissionError) Error() string { return e.Err.Error() }
 
 func (e *AdmissionError) Unwrap() error { return e.Err }
 
-// start starts a guest and returns when its agent has answered; then started
-// must follow. releaseShare is its responsibility from the call on.
+// start starts a guest and returns when its agent has answered; started must be called
+// then. It owns releaseShare.
 func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
 	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
@@ -156,15 +157,15 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 		defer v.mu.Unlock()
 		return &instance.GoneError{VM: v.name, Reason: v.reason}
 	}
-	v.state, v.reason, v.cid = Booted, "", cid
+	v.state, v.reason, v.cid = topology.Booted, "", cid
 	v.mu.Unlock()
 	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
 		MemoryBytes: uint64(inst.plan.cfg.Memory), CID: cid})
 	return nil
 }
 
-// freshEntropy is what a restored guest's random generator gets, in bytes: twice what it
-// takes to be as good as new.
+// freshEntropy is what a restored guest's random generator gets, in bytes: twice what a
+// full reseed takes.
 const freshEntropy = 64
 
 // reseed makes the restored guest differ from others that run from the same snapshot.
@@ -187,7 +188,7 @@ func reseed(ctx context.Context, link *guest.Client, seeded, fixedTime bool) err
 	return link.Renew(ctx, entropy, now)
 }
 
-func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
+func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 	switch {
 	case opts.AgentTimeout != 0:
 		return opts.AgentTimeout
@@ -199,9 +200,9 @@ func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 	return agentTimeoutTCG
 }
 
-// planBoot resolves the profile and the opts to files and a machine. An image of
-// the given key will do if it was resolved before; "" has everything looked at.
-func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPlan, error) {
+// planBoot resolves the profile and the opts to files and a machine. An image of that key
+// is not resolved again; with "", the image is always resolved.
+func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
 	if v.profile.Unavailable != "" {
 		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
 	}
@@ -226,7 +227,7 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 	}
 	cfg := &qemu.Config{
 		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
-		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
+		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
 	}
 	if opts.InitialTime != nil {
@@ -238,8 +239,8 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
 }
 
-// initrd is the image's, or one with files added.
-func (v *VM) initrd(ctx context.Context, img *image.Image, files []BootFile) (string, error) {
+// initrd returns the path of the image's initrd, or of a copy with files added.
+func (v *VM) initrd(ctx context.Context, img *image.Image, files []topology.BootFile) (string, error) {
 	if len(files) == 0 {
 		return img.Initrd, nil
 	}

@@ -15,16 +15,17 @@ import (
 	"provium/internal/disk"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
-// bootCacheLimit is how much post-boot snapshots may take on disk, in bytes.
+// bootCacheLimit is the most that post-boot snapshots take on disk, in bytes.
 const bootCacheLimit = 4 << 30
 
-// fairTimeout is the time to answer below which a restored guest that did not is
-// no proof against its snapshot.
+// fairTimeout is the least agent timeout after which a restored guest that did not answer
+// is proof against its snapshot.
 const fairTimeout = 10 * time.Second
 
-// cacheable is a boot that the cache can serve, or learn.
+// cacheable is a boot that the cache can serve or store.
 type cacheable struct {
 	key   string
 	disks *disk.Origins
@@ -36,8 +37,8 @@ func (c *cacheable) close() {
 	}
 }
 
-// cacheable describes the boot of a plan to the cache; nil is one that is not to be
-// cached. It must be closed.
+// cacheable returns the description of a plan's boot for the cache, nil when it must not
+// be cached. The result must be closed.
 func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 	if !v.mayCache(p) {
 		return nil
@@ -53,8 +54,8 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 	return nil
 }
 
-// mayCache tells whether nobody wants the boot cold, and it does not fix what every
-// boot otherwise has of its own.
+// mayCache reports whether a boot may be cached: it is not wanted cold, and it fixes
+// neither the random seed nor the time.
 func (v *VM) mayCache(p *startPlan) bool {
 	switch {
 	case v.host.BootCache == "" || v.profile.NoBootCache || p.opts.Cold != nil && *p.opts.Cold:
@@ -65,8 +66,8 @@ func (v *VM) mayCache(p *startPlan) bool {
 	return p.cfg.Memory%snapshot.PageSize == 0
 }
 
-// bootKey names the post-boot snapshot of a plan: a digest over everything that the
-// guest's state after its first answer depends on. "" is none.
+// bootKey returns the key of a plan's post-boot snapshot: a digest of everything that the
+// guest's state after its first answer depends on. It returns "" when that is unknown.
 func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	binary, err := programID(p.cfg.Binary)
 	if err != nil {
@@ -79,9 +80,10 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		Cmdline  string
 		Hardware qemu.Hardware
 		CPU      string
-		Files    []BootFile
+		Files    []topology.BootFile
 		Disks    []disk.Origin `json:",omitempty"`
-	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg, "").CPU, p.opts.Files, disks})
+	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg,
+		"").CPU, p.opts.Files, disks})
 	if err != nil {
 		return ""
 	}
@@ -89,7 +91,7 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	return hex.EncodeToString(sum[:20])
 }
 
-// programID tells one version of a program from another without running it.
+// programID returns what differs between versions of a program, without running it.
 func programID(name string) (string, error) {
 	if name == "" {
 		name = qemu.DefaultBinary
@@ -113,8 +115,8 @@ func (v *VM) bootCache() *snapshot.Cache {
 	return &snapshot.Cache{Dir: v.host.BootCache, Limit: bootCacheLimit}
 }
 
-// bootFromCache serves a boot from its snapshot. It gives nil without an error
-// when there is none that works; releaseShare is still the caller's then.
+// bootFromCache serves a boot from its snapshot. It returns nil without an error when no
+// snapshot works; the caller still owns releaseShare then.
 func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releaseShare func()) (*guestRun, error) {
 	cache := v.bootCache()
 	unusable := func(err error) {
@@ -165,15 +167,15 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	share := &poolShare{releaseShare: releaseShare}
 	inst, err := v.start(ctx, &fast, share.release)
 	if err == nil || ctx.Err() != nil {
-		share.settle()
-		if err == nil && len(fast.cfg.Disks) == 0 { // a stand-by has no disks of the VM's
+		share.finalize()
+		if err == nil && len(fast.cfg.Disks) == 0 { // a prewarmed guest does not have the VM's disks
 			v.restored(&fast)
 		}
 		return inst, err
 	}
-	// The share is for the guest that boots instead.
+	// The guest that boots instead takes the share over.
 	unusable(err)
-	v.settle(before)
+	v.clearGuest(before)
 	v.console.MarkBoot()
 	if first {
 		if err := v.console.Replace(nil, 0); err != nil {
@@ -183,7 +185,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	return nil, v.bootInstead(p, releaseShare)
 }
 
-// bootInstead prepares for the guest that boots in the place of one from the cache.
+// bootInstead prepares the boot in place of a guest from the cache.
 func (v *VM) bootInstead(p *startPlan, releaseShare func()) (err error) {
 	if p.cfg.Disks, err = v.disks.Revert(v.dir); err != nil {
 		releaseShare()
@@ -191,30 +193,30 @@ func (v *VM) bootInstead(p *startPlan, releaseShare func()) (err error) {
 	return err
 }
 
-// poolShare holds a guest's release of its share back until it is known that no
+// poolShare delays the release of a guest's share of the pool until it is known that no
 // other guest takes the share over.
 type poolShare struct {
 	releaseShare func()
 
 	mu       sync.Mutex
-	settled  bool
+	final    bool // no other guest takes the share over
 	released bool
 }
 
 func (s *poolShare) release() {
 	s.mu.Lock()
 	s.released = true
-	settled := s.settled
+	final := s.final
 	s.mu.Unlock()
-	if settled {
+	if final {
 		s.releaseShare()
 	}
 }
 
-// settle lets the release through, also one that has come already.
-func (s *poolShare) settle() {
+// finalize lets the release through, also one that came before.
+func (s *poolShare) finalize() {
 	s.mu.Lock()
-	s.settled = true
+	s.final = true
 	released := s.released
 	s.mu.Unlock()
 	if released {
@@ -222,12 +224,12 @@ func (s *poolShare) settle() {
 	}
 }
 
-// errMeddled is a boot that others will not have: the test did something to a disk
-// meanwhile.
-var errMeddled = errors.New("a disk was changed during the boot")
+// errDiskChanged is returned when a test changed a disk during the boot: the boot is not
+// one that others can have.
+var errDiskChanged = errors.New("a disk was changed during the boot")
 
-// storeBoot puts the guest, which has just answered for the first time, into the
-// cache. Trouble with the cache does not concern the boot.
+// storeBoot adds the guest, which has just answered for the first time, to the cache. Its
+// errors are warnings.
 func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	// A boot that the kernel complained about must be seen by every test.
 	inst.machine.SyncConsole()
@@ -239,11 +241,11 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	}
 	cache := v.bootCache()
 	if _, err := os.Stat(cache.Path(c.key)); err == nil {
-		return // somebody else was faster
+		return // another process was faster
 	}
 	valid := func() error {
 		if !c.disks.Unchanged(ctx, v.host.Images) {
-			return errMeddled
+			return errDiskChanged
 		}
 		return nil
 	}
@@ -259,7 +261,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	if err == nil {
 		err = cache.Prune(time.Now())
 	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errMeddled) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errDiskChanged) {
 		v.host.warn("vm `%s`: the boot is not cached: %v", v.name, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 const bootID = "cat /proc/sys/kernel/random/boot_id"
@@ -27,7 +28,7 @@ func TestBootCacheDamage(t *testing.T) {
 	boot := func() string {
 		t.Helper()
 		n++
-		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "host", &topology.BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 		must(t, err)
 		must(t, v.Boot(t.Context(), nil))
 		id := shell(t, v, bootID)
@@ -127,11 +128,11 @@ func TestPoolShare(t *testing.T) {
 		if early {
 			s.release()
 			if out != 1 {
-				t.Error("released before it was settled")
+				t.Error("released before it was final")
 			}
-			s.settle()
+			s.finalize()
 		} else {
-			s.settle()
+			s.finalize()
 			s.release()
 		}
 		if out != 0 {
@@ -177,7 +178,7 @@ func TestBootCacheDiskFull(t *testing.T) {
 	defer unix.Unmount(h.BootCache, unix.MNT_DETACH)
 	var warnings []string
 	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	v, err := l.DeclareVM("a", "host", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
+	v, err := l.DeclareVM("a", "host", &topology.BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 	must(t, err)
 	must(t, v.Boot(t.Context(), nil))
 	shell(t, v, "cat /dev/vda >/dev/null")

@@ -50,7 +50,8 @@ func TestBridgeScopes(t *testing.T) {
 	if m := wan.Members(); len(m) != 0 {
 		t.Errorf("a VM of an ended scope is still on the bridge: %v", m)
 	}
-	if err := lan.Attach(t.Context(), []network.Endpoint{{Name: "x"}}); err == nil || !strings.Contains(err.Error(), "closed") {
+	if err := lan.Attach(t.Context(), []network.Endpoint{{Name: "x"}}); err == nil ||
+		!strings.Contains(err.Error(), "closed") {
 		t.Error(err)
 	}
 	if b, _ := file.LookupBridge("lan"); b != nil {

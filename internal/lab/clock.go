@@ -24,13 +24,15 @@ func (c Clock) GetNS(ctx context.Context) (int64, error) {
 
 // SetNS sets the wall clock, in nanoseconds since 1970, also before.
 func (c Clock) SetNS(ctx context.Context, ns int64) error {
-	_, err := guestValue(ctx, c.vm, "clock:set", func(g *guest.Client) (guest.Clock, error) { return g.ClockSet(ctx, ns) })
+	_, err := guestValue(ctx, c.vm, "clock:set",
+		func(g *guest.Client) (guest.Clock, error) { return g.ClockSet(ctx, ns) })
 	return err
 }
 
 // AdvanceNS makes the wall clock jump.
 func (c Clock) AdvanceNS(ctx context.Context, ns int64) error {
-	_, err := guestValue(ctx, c.vm, "clock:advance", func(g *guest.Client) (guest.Clock, error) { return g.ClockAdvance(ctx, ns) })
+	_, err := guestValue(ctx, c.vm, "clock:advance",
+		func(g *guest.Client) (guest.Clock, error) { return g.ClockAdvance(ctx, ns) })
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/qemu"
+	"provium/internal/topology"
 )
 
 // plugTimeout is how long a guest may take to notice a disk, or to release one.
@@ -25,14 +26,15 @@ func (h *Host) diskEnv() *disk.Env {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.disks == nil {
-		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn, NextSocket: h.nextSocket,
-			Digest: func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
+		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn,
+			NextSocket: h.nextSocket,
+			Digest:     func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
 	}
 	return h.disks
 }
 
 // declaredDisks returns the disks of the profile and of boot opts, with their ids.
-func (v *VM) declaredDisks(opts *BootOpts) []disk.Spec {
+func (v *VM) declaredDisks(opts *topology.BootOpts) []disk.Spec {
 	specs := slices.Clone(v.profile.Disks)
 	if opts != nil {
 		for i, spec := range opts.Disks {
@@ -47,13 +49,13 @@ func (v *VM) declaredDisks(opts *BootOpts) []disk.Spec {
 
 // declareDisks opens the disks of the profile and of boot opts that were not opened
 // yet.
-func (v *VM) declareDisks(ctx context.Context, opts *BootOpts) error {
+func (v *VM) declareDisks(ctx context.Context, opts *topology.BootOpts) error {
 	return v.disks.Declare(ctx, v.declaredDisks(opts))
 }
 
 // Disk returns the disk of an id.
 func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
-	if v.State() == Created {
+	if v.State() == topology.Created {
 		// Disks are there before the boot, and a test may prepare them.
 		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
@@ -62,38 +64,46 @@ func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
 	return v.disks.Find(id)
 }
 
-// AttachDisk adds a disk to the VM: from its next boot on or, when it has a guest, at
-// once. It returns when a guest that runs has it.
+// AttachDisk adds a disk to the VM: at once when it has a guest, else from its next boot
+// on. A running guest has noticed the disk when AttachDisk returns.
 func (v *VM) AttachDisk(ctx context.Context, spec disk.Spec) (*disk.Disk, error) {
+	return v.AttachFilled(ctx, spec, func(*disk.Disk) error { return nil })
+}
+
+// AttachFilled is AttachDisk of a disk that fill writes to before the guest has it.
+func (v *VM) AttachFilled(ctx context.Context, spec disk.Spec, fill disk.Content) (*disk.Disk, error) {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state == Dead {
-		defer v.mu.Unlock()
-		return nil, v.stateErrorLocked("attach_disk", Booted)
+	state, inst, err := v.inState("attach_disk", topology.Booted,
+		topology.Created, topology.Booted, topology.Paused, topology.Shutdown)
+	if err != nil {
+		return nil, err
 	}
-	v.mu.Unlock()
-	if state == Created {
+	if state == topology.Created {
 		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
 		}
 	}
 	d, err := v.disks.Add(ctx, spec)
-	if err != nil || inst == nil {
-		return d, err
+	if err != nil {
+		return nil, err
 	}
-	if err := v.plug(ctx, inst, d, state == Booted); err != nil {
+	err = fill(d)
+	if err == nil && inst != nil {
+		err = v.plug(ctx, inst, d, state == topology.Booted)
+	}
+	if err != nil {
 		v.disks.Remove(d)
 		return nil, errors.Join(err, d.Close(false))
 	}
 	return d, nil
 }
 
-// plug adds a disk to the machine and waits until a guest that runs has noticed.
+// plug adds a disk to the machine and, when the guest is running, waits until that has
+// noticed.
 func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) error {
 	device, err := d.Device(v.dir, v.disks.FreeSlot(d))
 	if err != nil {
@@ -110,16 +120,17 @@ func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) 
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
 	defer cancel()
-	err = v.guestOp(limited, "attach_disk", func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
+	err = v.guestOp(limited, "attach_disk",
+		func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
 	if err != nil {
-		// Its slot stays taken in this guest, as far as anybody knows.
+		// The guest may still notice the disk: its slot stays taken.
 		return fmt.Errorf("disk `%s`: %w", d.ID(), err)
 	}
 	return nil
 }
 
-// DetachDisk takes a disk from the VM: a guest that runs is asked to release it.
-// Repeating it does nothing.
+// DetachDisk removes a disk from the VM. A running guest is asked to release it. Only the
+// first call has an effect.
 func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -129,14 +140,12 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	if d.IsDetached() {
 		return nil
 	}
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state == Paused {
-		defer v.mu.Unlock()
-		return v.stateErrorLocked("detach", Booted)
+	state, inst, err := v.inState("detach", topology.Booted,
+		topology.Created, topology.Booted, topology.Shutdown, topology.Dead)
+	if err != nil {
+		return err
 	}
-	v.mu.Unlock()
-	if state == Booted && inst != nil {
+	if state == topology.Booted && inst != nil {
 		if err := v.unplug(ctx, inst, d); err != nil {
 			return fmt.Errorf("disk `%s`: %w", d.ID(), err)
 		}
@@ -157,8 +166,8 @@ func (v *VM) unplug(ctx context.Context, inst *guestRun, d *disk.Disk) error {
 	})
 }
 
-// ResizeDisk makes a disk longer, by zeroes. A guest that runs is told; what it had
-// not flushed stays un-flushed.
+// ResizeDisk makes a disk longer, by zeroes. A running guest notices. What it has not
+// flushed stays unflushed.
 func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -179,7 +188,7 @@ func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 }
 
 // DiskImages returns the files of the host that the contents of the VM's present disks
-// came from. An image that the guest may write to is not among them.
+// come from, without images that the guest may write to.
 func (v *VM) DiskImages() []string { return v.disks.Images() }
 
 // stopMachine stops the vCPUs. QEMU flushes its disks then, which must not make

@@ -30,7 +30,8 @@ type guestRun struct {
 
 // startGuest starts the guest of a plan. releaseShare is called when nothing of it is left,
 // unless there is an error.
-func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, releaseShare func()) (*guestRun, error) {
+func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, releaseShare func()) (
+	*guestRun, error) {
 	i := &guestRun{vm: v, plan: p, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir)}
 	warm := v.host.takePrewarmed(ctx, p)
 	cfg := *p.cfg
@@ -153,7 +154,8 @@ func (i *guestRun) wakeup(ctx context.Context) error {
 		return errors.New("the guest is not suspended")
 	}
 	if !i.machine.CanWake() {
-		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
+		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to " +
+			"one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
 	}
 	asleep, err := i.machine.Asleep(ctx)
 	if err != nil {

@@ -27,17 +27,17 @@ type Profile struct {
 	Machine      string        // QEMU machine type; "" is ours
 	Accel        string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
-	NoBootCache  bool          // every boot really boots
+	NoBootCache  bool          // boots are not served from the cache
 	Disks        []disk.Spec   // attached first, with ids
-	Unavailable  string        // what the profile asks for that this version cannot do; "" is nothing
+	Unavailable  string        // why this version cannot boot the profile; "" when it can
 }
 
 // Pool is the admission control of a run as a lab sees it.
 type Pool interface {
-	// Acquire charges one running VM and returns how to give it back. It waits
-	// while the pool is full and fails when the request can never fit.
+	// Acquire takes the share of one running VM and returns what releases it. It waits
+	// while the pool is full, and fails when the request can never be met.
 	Acquire(ctx context.Context, vm string, memory int64, cpus int) (release func(), err error)
-	// Claim makes the file's one claim; zero is a field that was not given.
+	// Claim makes the one claim of the file; zero means not given.
 	Claim(ctx context.Context, memory int64, cpus int) error
 }
 
@@ -48,8 +48,8 @@ type Images interface {
 	ContentDigest(ctx context.Context, path string) (string, error)
 }
 
-// Host is what all labs of one test file share. It is not changed after the
-// first use.
+// Host is what all labs of one test file share. Its exported fields must not be changed
+// after the first use.
 type Host struct {
 	File       string              // the test file in events; "" in a REPL
 	Profiles   map[string]*Profile // by name
@@ -58,8 +58,7 @@ type Host struct {
 	QEMU       string              // program; "" is qemu-system-x86_64 on PATH
 	Oops       instance.Rules      // guest failures to watch for
 
-	// Seed is the base of what chance decides; 0 changes nothing of what follows
-	// from names.
+	// Seed changes everything that is random; with 0, that follows from names alone.
 	Seed uint64
 
 	Starter   qemu.Starter
@@ -68,12 +67,12 @@ type Host struct {
 
 	Images Images
 
-	// BootCache is the directory of post-boot snapshots, from which boots are
-	// served; "" has every boot really boot.
+	// BootCache is the directory of the post-boot snapshots from which boots are served;
+	// "" serves none from a cache.
 	BootCache string
 
 	Emit func(event.Event)                // nil drops events
-	Warn func(format string, args ...any) // trouble that fails nothing; nil drops it
+	Warn func(format string, args ...any) // gets what fails nothing; nil drops it
 	// Local is set where the Starter's machines boot no kernel (package localvmm):
 	// operations of tests on guests and their consoles are refused.
 	Local bool
@@ -84,11 +83,11 @@ type Host struct {
 	// is locked before any lab's own lock.
 	membership sync.Mutex
 
-	// NoStandbys has no guest restored ahead of need.
+	// NoStandbys turns off the restoring of guests ahead of need.
 	NoStandbys bool
 
-	// snapshots is what this process knows of the snapshot files it has taken or
-	// read. Closed with the root lab.
+	// snapshots is what this process knows of the snapshot files that it has taken or
+	// read. It is closed with the root lab.
 	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	prewarmed instance.Pool
 
@@ -115,8 +114,8 @@ func (h *Host) warn(format string, args ...any) {
 	}
 }
 
-// vmDir makes the private directory of a VM. Its name is a number, since the
-// path of a unix socket must stay below 108 bytes.
+// vmDir creates the private directory of a VM. Its name is a number, since the path of
+// a unix socket must stay below 108 bytes.
 func (h *Host) vmDir() (string, error) {
 	h.mu.Lock()
 	h.nextVM++
@@ -129,8 +128,8 @@ func (h *Host) vmDir() (string, error) {
 	return dir, nil
 }
 
-// image resolves a profile's image, or gives the one of that key if it is the
-// latest.
+// image resolves the image of a profile. The latest one is returned without that when
+// it has this key.
 func (h *Host) image(ctx context.Context, p *Profile, key string) (*image.Image, error) {
 	h.mu.Lock()
 	latest := h.images[p]
@@ -176,7 +175,8 @@ func (h *Host) profile(name string) (*Profile, error) {
 		config = "provium.toml"
 	}
 	if len(known) == 0 {
-		return nil, fmt.Errorf("unknown profile `%s`: %s defines none; add a [profiles.%s] section to provium.toml", name, config, name)
+		return nil, fmt.Errorf("unknown profile `%s`: %s defines none; add a [profiles.%s] section to provium.toml",
+			name, config, name)
 	}
 	return nil, fmt.Errorf("unknown profile `%s` in %s (provium.toml has: %s)", name, config, strings.Join(known, ", "))
 }

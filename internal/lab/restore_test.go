@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // remake writes a snapshot anew with something changed, its checksums right.
@@ -50,28 +51,36 @@ func TestRestoreForeign(t *testing.T) {
 		change func(m *snapshot.Manifest, s sections)
 		want   string
 	}{
-		"version": {func(m *snapshot.Manifest, _ sections) { m.Machine.QEMU = "1.2.3" }, "QEMU version: the snapshot has 1.2.3, here is "},
-		"devices": {func(m *snapshot.Manifest, _ sections) { m.Machine.Devices = nil }, "devices: the snapshot has , here is virtio-serial"},
-		"accel":   {func(m *snapshot.Manifest, _ sections) { m.Machine.Accel = "kvm" }, "accelerator: the snapshot has kvm, here is tcg"},
-		"type":    {func(m *snapshot.Manifest, _ sections) { m.Machine.Type = "pc" }, "machine type: the snapshot has pc"},
-		"cpus":    {func(m *snapshot.Manifest, _ sections) { m.Machine.CPUs = 1 << 20 }, "is damaged"},
-		"memory":  {func(m *snapshot.Manifest, _ sections) { m.Machine.Memory = 1 << 40 }, "is damaged"},
-		"profile": {func(m *snapshot.Manifest, _ sections) { m.Guest.Profile = "other" }, "is of profile `other`, the vm has profile `host`"},
-		"image":   {func(m *snapshot.Manifest, _ sections) { m.Guest.Image = "x" }, "has changed since it was taken"},
+		"version": {func(m *snapshot.Manifest, _ sections) { m.Machine.QEMU = "1.2.3" },
+			"QEMU version: the snapshot has 1.2.3, here is "},
+		"devices": {func(m *snapshot.Manifest, _ sections) { m.Machine.Devices = nil },
+			"devices: the snapshot has , here is virtio-serial"},
+		"accel": {func(m *snapshot.Manifest, _ sections) { m.Machine.Accel = "kvm" },
+			"accelerator: the snapshot has kvm, here is tcg"},
+		"type": {func(m *snapshot.Manifest, _ sections) { m.Machine.Type = "pc" },
+			"machine type: the snapshot has pc"},
+		"cpus":   {func(m *snapshot.Manifest, _ sections) { m.Machine.CPUs = 1 << 20 }, "is damaged"},
+		"memory": {func(m *snapshot.Manifest, _ sections) { m.Machine.Memory = 1 << 40 }, "is damaged"},
+		"profile": {func(m *snapshot.Manifest, _ sections) { m.Guest.Profile = "other" },
+			"is of profile `other`, the vm has profile `host`"},
+		"image": {func(m *snapshot.Manifest, _ sections) { m.Guest.Image = "x" }, "has changed since it was taken"},
 		"no state": {func(_ *snapshot.Manifest, s sections) { delete(s, "state") },
 			"is damaged: it has no section \"state\""},
-		"garbage":   {func(_ *snapshot.Manifest, s sections) { s["state"] = []byte(strings.Repeat("garbage", 1000)) }, "qemu state load"},
+		"garbage": {func(_ *snapshot.Manifest, s sections) { s["state"] = []byte(strings.Repeat("garbage", 1000)) },
+			"qemu state load"},
 		"no bytes":  {func(_ *snapshot.Manifest, s sections) { s["state"] = nil }, "qemu state load"},
 		"cut state": {func(_ *snapshot.Manifest, s sections) { s["state"] = s["state"][:300_000] }, "qemu state load"},
-		"files":     {func(_ *snapshot.Manifest, s sections) { s["files"] = []byte(`[{"Path":"relative"}]`) }, "is damaged: files[1]"},
+		"files": {func(_ *snapshot.Manifest, s sections) { s["files"] = []byte(`[{"Path":"relative"}]`) },
+			"is damaged: files[1]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := remake(t, s.Path(), tc.change)
 			err := v.Restore(t.Context(), path)
-			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "vm `a` restore") {
+			if err == nil || !strings.Contains(err.Error(), tc.want) ||
+				!strings.Contains(err.Error(), "vm `a` restore") {
 				t.Errorf("err = %v, want %q", err, tc.want)
 			}
-			if v.State() != Shutdown {
+			if v.State() != topology.Shutdown {
 				t.Errorf("state %s", v.State())
 			}
 		})

@@ -14,6 +14,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // Snapshot is a snapshot of one VM: the file at a path.
@@ -70,7 +71,8 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 		}
 	}
 	if len(live) > 0 {
-		return nil, &BusyError{what, fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
+		return nil, &BusyError{what,
+			fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
 	}
 	frozen := make(chan struct{})
 	thawAll := func(vms []*VM) {
@@ -87,8 +89,9 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 			names := slices.Sorted(maps.Keys(v.inFlight))
 			v.mu.Unlock()
 			thawAll(vms[:i])
-			return nil, &BusyError{what, fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-				v.name, strings.Join(names, "\n  - "))}
+			return nil, &BusyError{what,
+				fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+					v.name, strings.Join(names, "\n  - "))}
 		}
 		v.frozen = frozen
 		v.mu.Unlock()
@@ -114,13 +117,10 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, err
 	}
 	defer release()
-	v.mu.Lock()
-	state, inst := v.state, v.inst
-	if state != Booted && state != Paused {
-		defer v.mu.Unlock()
-		return nil, v.stateErrorLocked("snapshot", Booted)
+	state, inst, err := v.inState("snapshot", topology.Booted, topology.Booted, topology.Paused)
+	if err != nil {
+		return nil, err
 	}
-	v.mu.Unlock()
 	if inst.IsSuspended() {
 		return nil, &SuspendedError{VM: v.name, Op: "snapshot"}
 	}
@@ -138,7 +138,8 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
 	diff := inst.plan.restored && (token != "" || lasts(inst.plan.base.Path))
-	taken, err := inst.save(ctx, w, saving{running: state == Booted, diff: diff, disks: disk.Form{Token: token}})
+	how := saving{running: state == topology.Booted, diff: diff, disks: disk.Form{Token: token}}
+	taken, err := inst.save(ctx, w, how)
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)

@@ -29,8 +29,9 @@ func guestLab(t *testing.T) (*Lab, *Host) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	images, err := image.NewStore(image.Config{CacheDir: filepath.Join(cache, "provium", "images"), Runner: starter, HostRoot: "/",
-		Notice: func(text string) { t.Log(text) }})
+	images, err := image.NewStore(image.Config{CacheDir: filepath.Join(cache, "provium", "images"), Runner: starter,
+		HostRoot: "/",
+		Notice:   func(text string) { t.Log(text) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,8 @@ func TestRestoreLoop(t *testing.T) {
 			files, entries = n, list
 		}
 		if i > 6 && (n > files+2 || list != entries) {
-			t.Fatalf("round %d: %d open files, %d at first; %d temporary files, %d at first", i, n, files, list, entries)
+			t.Fatalf("round %d: %d open files, %d at first; %d temporary files, %d at first", i, n, files, list,
+				entries)
 		}
 	}
 	slices.Sort(took)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,22 +15,23 @@ import (
 	"provium/internal/image"
 	"provium/internal/instance"
 	"provium/internal/network"
+	"provium/internal/topology"
 )
 
-// VM is one virtual machine of a test. It outlives its guests: each boot makes
-// a new instance.
+// VM is one virtual machine of a test. It outlives its guests: each boot starts a new
+// one.
 type VM struct {
 	handle.Actor // commands, files and system calls of the agent
 
 	host    *Host
 	name    string
 	profile *Profile
-	opts    *BootOpts // given at creation
+	opts    *topology.BootOpts // given at declaration
 
-	life chan struct{} // held by the one life-cycle call at a time
+	life chan struct{} // has a token while a life-cycle call is under way
 
 	mu       sync.Mutex
-	state    State
+	state    topology.State
 	reason   string // why it is dead
 	inst     *guestRun
 	cid      uint32 // of the last guest
@@ -48,8 +50,8 @@ type VM struct {
 	expendable bool
 }
 
-func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
-	v := &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
+func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
+	v := &VM{host: h, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
 		inFlight: map[string]int{}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
@@ -64,43 +66,43 @@ func (v *VM) Hold(n int) int {
 	return v.holders
 }
 
-// Name is the name given at declaration.
+// Name returns the name given at declaration.
 func (v *VM) Name() string { return v.name }
 
-// Expendable tells whether the guest is one that looks at something that may kill
-// it: its failures are for the caller that made it.
+// Expendable reports whether the guest may die without failing the test, as the guests
+// of crash checkers may.
 func (v *VM) Expendable() bool { return v.expendable }
 
-// Profile is the name of the profile.
+// Profile returns the name of the profile.
 func (v *VM) Profile() string { return v.profile.Name }
 
-// State is the present state.
-func (v *VM) State() State {
+// State returns the present state.
+func (v *VM) State() topology.State {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.state
 }
 
-// CID is a number that no other running VM of the host has, false before the
-// first boot: the process id of its QEMU.
+// CID returns a number that no other running VM of the host has, the process id of its
+// QEMU. It returns false before the first boot.
 func (v *VM) CID() (uint32, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.cid, v.cid != 0
 }
 
-// stateError says that op needs another state.
-func (v *VM) stateError(op string, need State) error {
+// stateError returns the error that op needs another state.
+func (v *VM) stateError(op string, need topology.State) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.stateErrorLocked(op, need)
 }
 
-func (v *VM) stateErrorLocked(op string, need State) error {
+func (v *VM) stateErrorLocked(op string, need topology.State) error {
 	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
 }
 
-// lifecycle takes the VM for one life-cycle call.
+// lifecycle acquires the VM for one life-cycle call.
 func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
 	select {
 	case v.life <- struct{}{}:
@@ -110,8 +112,8 @@ func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// running gives the instance when the VM is in state need.
-func (v *VM) running(op string, need State) (*guestRun, error) {
+// running returns the guest when the VM is in state need.
+func (v *VM) running(op string, need topology.State) (*guestRun, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.state != need {
@@ -120,20 +122,31 @@ func (v *VM) running(op string, need State) (*guestRun, error) {
 	return v.inst, nil
 }
 
-// serving returns the instance on which an operation of a test may run.
+// inState returns the state and the guest when the state is one of those allowed. The
+// error says that op is for state need.
+func (v *VM) inState(op string, need topology.State, allowed ...topology.State) (topology.State, *guestRun, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !slices.Contains(allowed, v.state) {
+		return v.state, nil, v.stateErrorLocked(op, need)
+	}
+	return v.state, v.inst, nil
+}
+
+// serving returns the guest when operations of a test can run on it.
 func (v *VM) serving(op string) (*guestRun, error) {
-	inst, err := v.running(op, Booted)
+	inst, err := v.running(op, topology.Booted)
 	if err == nil && v.host.Local {
 		return nil, errNoGuest
 	}
 	return inst, err
 }
 
-// Boot boots the guest and returns when its agent answers. opts lie on top of
-// those of the declaration, for this boot only.
-func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
+// Boot boots the guest and returns when its agent answers. opts go before those of the
+// declaration, for this boot only.
+func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
 	if opts != nil {
-		if err := opts.validate(); err != nil {
+		if err := opts.Validate(); err != nil {
 			return err
 		}
 	}
@@ -142,12 +155,9 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 		return err
 	}
 	defer release()
-	v.mu.Lock()
-	if v.state != Created && v.state != Shutdown {
-		defer v.mu.Unlock()
-		return v.stateErrorLocked("boot", Created)
+	if _, _, err := v.inState("boot", topology.Created, topology.Created, topology.Shutdown); err != nil {
+		return err
 	}
-	v.mu.Unlock()
 	merged := v.opts.Merge(opts)
 	if err := v.declareDisks(ctx, merged); err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
@@ -155,7 +165,7 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	return v.bootGuest(ctx, merged)
 }
 
-func imageFiles(files []BootFile) []image.File {
+func imageFiles(files []topology.BootFile) []image.File {
 	out := make([]image.File, len(files))
 	for i, f := range files {
 		mode := uint32(0o644)
@@ -167,13 +177,13 @@ func imageFiles(files []BootFile) []image.File {
 	return out
 }
 
-// prepareDir makes the VM's directory and console log at its first boot. Held:
-// the life cycle.
+// prepareDir creates the VM's directory and console log at its first boot. The caller
+// must hold the life cycle.
 func (v *VM) prepareDir() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.console != nil {
-		return os.MkdirAll(v.dir, 0o700) // it was closed in between
+		return os.MkdirAll(v.dir, 0o700) // the VM was closed since then
 	}
 	dir, err := v.host.vmDir()
 	if err != nil {
@@ -189,12 +199,14 @@ func (v *VM) prepareDir() error {
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", Booted, Paused, func(i *guestRun) error { return i.stopMachine(ctx) })
+	return v.transition(ctx, "pause", topology.Booted, topology.Paused, func(i *guestRun) error {
+		return i.stopMachine(ctx)
+	})
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *guestRun) error {
+	return v.transition(ctx, "resume", topology.Paused, topology.Booted, func(i *guestRun) error {
 		if err := i.contMachine(ctx); err != nil {
 			return err
 		}
@@ -202,9 +214,9 @@ func (v *VM) Resume(ctx context.Context) error {
 	})
 }
 
-// transition carries out do in state from and leaves the VM in state to, unless
-// the guest ended meanwhile.
-func (v *VM) transition(ctx context.Context, op string, from, to State, do func(*guestRun) error) error {
+// transition carries out do in state from. The VM is in state to then, unless the guest
+// ended meanwhile.
+func (v *VM) transition(ctx context.Context, op string, from, to topology.State, do func(*guestRun) error) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return err
@@ -228,24 +240,25 @@ func (v *VM) transition(ctx context.Context, op string, from, to State, do func(
 
 // Reset presses the reset button and returns when the new agent serves.
 func (v *VM) Reset(ctx context.Context) error {
-	return v.transition(ctx, "reset", Booted, Booted, func(i *guestRun) error { return i.Reset(ctx) })
+	return v.transition(ctx, "reset", topology.Booted, topology.Booted, func(i *guestRun) error { return i.Reset(ctx) })
 }
 
 // Wakeup wakes the guest from suspend-to-RAM.
 func (v *VM) Wakeup(ctx context.Context) error {
-	return v.transition(ctx, "wakeup", Booted, Booted, func(i *guestRun) error { return i.wakeup(ctx) })
+	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error {
+		return i.wakeup(ctx)
+	})
 }
 
-// PowerButton presses the ACPI power button and waits until the guest has
-// powered off. A guest that has not done so within timeout is stopped hard, and
-// graceful is false.
+// PowerButton presses the ACPI power button and waits until the guest has powered off.
+// After timeout the guest is ended, and graceful is false.
 func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful bool, err error) {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer release()
-	inst, err := v.running("power_button", Booted)
+	inst, err := v.running("power_button", topology.Booted)
 	if err != nil {
 		return false, err
 	}
@@ -267,14 +280,14 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 		return false, context.Cause(limit)
 	}
 	inst.End("power button")
-	v.settle(Shutdown)
+	v.clearGuest(topology.Shutdown)
 	return graceful, nil
 }
 
 var errTooSlow = errors.New("guest did not power off in time")
 
-// Shutdown ends the guest at once, in whatever state it is. Repeating it does
-// nothing.
+// Shutdown ends the guest at once, in whatever state it is. It does nothing when there is
+// no guest.
 func (v *VM) Shutdown(ctx context.Context) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
@@ -288,19 +301,19 @@ func (v *VM) Shutdown(ctx context.Context) error {
 		inst.Expect(true)
 		inst.End("the vm was shut down")
 	}
-	v.settle(Shutdown)
+	v.clearGuest(topology.Shutdown)
 	return nil
 }
 
-// settle records a state without a guest.
-func (v *VM) settle(s State) {
+// clearGuest records that the VM has no guest and is in state s.
+func (v *VM) clearGuest(s topology.State) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.state, v.reason, v.inst = s, "", nil
 }
 
-// Close shuts the VM down and deletes what it kept on disk. Its console log
-// stays readable through the open file.
+// Close shuts the VM down and removes its directory. Its console log stays readable
+// through the open file.
 func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
@@ -328,17 +341,17 @@ func (v *VM) MarkDead(reason string) {
 	}
 }
 
-// died is called by the instance when its guest ended unexpectedly.
+// died records that a guest ended unexpectedly.
 func (v *VM) died(inst *guestRun, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.inst == inst {
-		v.state, v.reason, v.inst = Dead, reason, nil
+		v.state, v.reason, v.inst = topology.Dead, reason, nil
 	}
 }
 
-// TakeFindings returns the guest failures seen on the console since the last
-// call, all that the guest has printed by now included.
+// TakeFindings returns the guest failures on the console since the last call, up to
+// what the guest has printed by now.
 func (v *VM) TakeFindings() []instance.Finding {
 	v.mu.Lock()
 	inst := v.inst

@@ -51,9 +51,13 @@ type Bridge struct {
 	gateway  *bridgeGateway // nil while nothing needs it
 }
 
-// firstHost and lastHost bound the last byte of a guest's IPv4 address. The
-// gateway has 1.
-const firstHost, lastHost = 2, 254
+const (
+	// firstHost and lastHost bound the last byte of a guest's IPv4 address. The
+	// gateway has 1.
+	firstHost, lastHost = 2, 254
+	// maxNICs is the number of NICs that a bridge can have, with those that left.
+	maxNICs = lastHost - firstHost + 1
+)
 
 // NewBridge creates a bridge, with one holder.
 func (n *Network) NewBridge(cfg BridgeConfig) *Bridge {
@@ -218,10 +222,9 @@ func (b *Bridge) mayJoin(ends []Endpoint) error {
 			return fmt.Errorf("vm `%s` is on %d bridges already, which is the most", e.Name, qemu.MaxSlot)
 		}
 	}
-	const most = lastHost - firstHost + 1
-	if had := len(b.nics); had+len(fresh) > most {
+	if had := len(b.nics); had+len(fresh) > maxNICs {
 		return fmt.Errorf("bridge `%s` is full: it has had %d of at most %d VMs, and %d more do not fit",
-			b.name, had, most, len(fresh))
+			b.name, had, maxNICs, len(fresh))
 	}
 	return nil
 }

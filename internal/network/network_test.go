@@ -5,52 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
-
-	"provium/internal/guest"
 )
-
-// fakeVM is a station whose guest, if it runs, records its configurations.
-type fakeVM struct {
-	name string
-	err  error // of SyncNetwork
-
-	mu      sync.Mutex
-	synced  int
-	machine *fakeMachine // nil: no guest runs
-	devices *Netdevs
-	config  *guest.Network // the latest
-}
-
-func (v *fakeVM) Name() string { return v.name }
-
-func (v *fakeVM) SyncNetwork(ctx context.Context) error {
-	v.mu.Lock()
-	v.synced++
-	err, machine := v.err, v.machine
-	v.mu.Unlock()
-	if err != nil || machine == nil {
-		return err
-	}
-	return v.devices.Sync(ctx, machine, v)
-}
-
-// Network is the guest's agent.
-func (v *fakeVM) Network(_ context.Context, config *guest.Network) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.config = config
-	return nil
-}
-
-func (v *fakeVM) syncs() int {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	n := v.synced
-	v.synced = 0
-	return n
-}
 
 // site is a network whose bridges look VMs up among its own.
 type site struct {
@@ -114,7 +70,7 @@ func TestAddresses(t *testing.T) {
 	s := newSite(t)
 	b, c := s.bridge("b", nil), s.bridge("c", nil)
 	var names []string
-	for i := range lastHost - firstHost + 1 {
+	for i := range maxNICs {
 		names = append(names, fmt.Sprint("v", i))
 	}
 	attach(t, b, names...)
@@ -199,4 +155,129 @@ func TestAttachAllOrNone(t *testing.T) {
 		t.Errorf("NICs %v", n)
 	}
 	bad.err = nil // it has still an interface to unplug
+}
+
+func TestFits(t *testing.T) {
+	s := newSite(t)
+	seed := uint64(7)
+	b := s.bridge("b", &BridgeOpts{Seed: &seed})
+	if b.Seed() != seed || b.Name() != "b" {
+		t.Error(b.Seed(), b.Name())
+	}
+	must(t, b.Fits(nil))
+	must(t, b.Fits(&BridgeOpts{Seed: &seed}))
+	other := uint64(8)
+	wantError(t, b.Fits(&BridgeOpts{Seed: &other}), "exists with seed 7, not 8")
+	wantError(t, b.Fits(&BridgeOpts{NoAddressing: true}), "exists with addressing")
+	if one, two := s.bridge("c", nil).Seed(), New(Env{File: "net.test.lua", Seed: 1}).env; one == 0 || two.Seed != 1 {
+		t.Error("the seed does not follow from the names")
+	}
+}
+
+func TestJoinRefusals(t *testing.T) {
+	s := newSite(t)
+	v := s.vm("v")
+	b := s.bridge("b", nil)
+	attach(t, b, "v", "v") // twice is once
+	if m := b.Members(); len(m) != 1 {
+		t.Errorf("members %v", m)
+	}
+	stranger := &fakeVM{name: "v"}
+	wantError(t, b.Attach(t.Context(), []Endpoint{{VM: stranger, Name: "v"}}), "two members called `v`")
+	wantError(t, b.Attach(t.Context(), []Endpoint{{VM: stranger, Name: "w"}, {Name: "w"}}), "two members called `w`")
+	for i := range 30 {
+		attach(t, s.bridge(fmt.Sprint("more", i), nil), "v")
+	}
+	wantError(t, s.bridge("last", nil).Attach(t.Context(), []Endpoint{{VM: v, Name: "v"}}), "on 31 bridges already")
+	must(t, b.Close(t.Context()))
+	if !b.IsClosed() {
+		t.Error("not closed")
+	}
+	wantError(t, b.Attach(t.Context(), endpoints("x")), "bridge `b` is closed")
+	must(t, b.Close(t.Context()))
+}
+
+// TestLateVM gives a VM that is declared later the place that its name has.
+func TestLateVM(t *testing.T) {
+	s := newSite(t)
+	b := s.bridge("b", nil)
+	attach(t, b, "late")
+	stranger := &fakeVM{name: "late"}
+	s.Bind(stranger) // of another lab
+	v := s.vm("late")
+	s.Bind(v)
+	if n, err := s.FindNIC(v, "b"); err != nil || n.VMName() != "late" || len(s.NICs(stranger)) != 0 {
+		t.Fatal(n, err)
+	}
+	must(t, s.Leave(t.Context(), v))
+	if len(b.Members()) != 0 || len(s.NICs(v)) != 0 {
+		t.Error("it is still a member")
+	}
+	if len(s.attached) != 0 {
+		t.Error("the network remembers a VM that has left")
+	}
+}
+
+// TestAnnounce tells the members of a bridge, and of routed ones, of changes.
+func TestAnnounce(t *testing.T) {
+	s := newSite(t)
+	a, c := s.vm("a"), s.vm("c")
+	lan, wan := s.bridge("lan", nil), s.bridge("wan", nil)
+	plain := s.bridge("plain", &BridgeOpts{NoAddressing: true})
+	attach(t, lan, "a")
+	attach(t, wan, "c")
+	must(t, lan.Route(t.Context(), []*Bridge{wan}))
+	a.syncs()
+	c.syncs()
+	v := s.vm("v")
+	attach(t, lan, "v")
+	if a.syncs() != 1 || c.syncs() != 1 || v.syncs() != 1 {
+		t.Error("somebody was not told once of an attach")
+	}
+	attach(t, plain, "v")
+	if a.syncs() != 0 {
+		t.Error("told of a bridge without addressing")
+	}
+	copied := s.vm("v-1")
+	must(t, s.AttachLike(v, copied))
+	if n := s.NICs(copied); len(n) != 2 || copied.syncs() != 0 {
+		t.Error(n)
+	}
+	must(t, s.Announce(t.Context(), v, []Station{copied}))
+	if a.syncs() != 1 || c.syncs() != 1 || copied.syncs() != 0 {
+		t.Error("an announcement went to the wrong VMs")
+	}
+	must(t, lan.Detach(t.Context(), "v"))
+	wantError(t, lan.Detach(t.Context(), "v"), "not attached to bridge `lan` (members: a, v-1)")
+	wantError(t, s.bridge("empty", nil).Detach(t.Context(), "v"), "(members: none)")
+	if v.syncs() == 0 || a.syncs() != 1 {
+		t.Error("somebody was not told of a detach")
+	}
+	must(t, lan.Detach(t.Context(), "v-1"))
+	a.set(func() { a.err = errFake })
+	wantError(t, s.Announce(t.Context(), a, nil), "bridge `lan` names", errFake.Error())
+	a.set(func() { a.err = nil })
+}
+
+func TestPartitionAll(t *testing.T) {
+	s := newSite(t)
+	b := s.bridge("b", nil)
+	attach(t, b, "x", "y")
+	b.PartitionAll()
+	if !b.Switch().IsPartitioned("x", "y") {
+		t.Error("not partitioned")
+	}
+	must(t, b.Detach(t.Context(), "x"))
+	if b.Switch().IsPartitioned("x", "y") {
+		t.Error("a rule names a VM that has left")
+	}
+	if b.Hold(1) != 2 || b.Hold(0) != 2 {
+		t.Error("wrong number of holders")
+	}
+	n, err := b.NIC("y")
+	must(t, err)
+	must(t, n.Disconnect(t.Context())) // no VM is declared
+	if n.carrier() {
+		t.Error("it has a carrier")
+	}
 }

@@ -117,8 +117,9 @@ func (b *Bridge) Load(s *State, asCopy bool) error {
 		}
 	}
 	if !asCopy {
-		for i := range s.NICs {
-			b.reserve(&s.NICs[i])
+		if err := b.reserve(s.NICs); err != nil {
+			b.net.mu.Unlock()
+			return err
 		}
 	}
 	b.net.mu.Unlock()
@@ -148,21 +149,27 @@ func (s *State) find(vm string) int {
 	return slices.IndexFunc(s.NICs, func(n NICState) bool { return n.VM == vm })
 }
 
-// reserve creates the NIC of a VM, unless there is one, with the MAC that was
-// saved and, unless another has it, the address. The caller must hold net.mu.
-func (b *Bridge) reserve(s *NICState) {
-	if b.nics[s.VM] != nil {
-		return
-	}
-	host := s.Host
-	for _, n := range b.nics {
-		if n.host == host {
-			host = b.freeHost()
-			break
+// reserve creates the NICs that were saved, except those there are, with their MACs
+// and, unless other NICs have them, their addresses. The caller must hold net.mu.
+func (b *Bridge) reserve(saved []NICState) error {
+	for _, s := range saved {
+		if b.nics[s.VM] != nil {
+			continue
 		}
+		if len(b.nics) >= maxNICs {
+			return fmt.Errorf("bridge `%s` is full: there is no room for vm `%s` among %d", b.name, s.VM, maxNICs)
+		}
+		host := s.Host
+		for _, n := range b.nics {
+			if n.host == host {
+				host = b.freeHost()
+				break
+			}
+		}
+		mac, _ := net.ParseMAC(s.MAC) // checked
+		b.newNIC(s.VM, host, mac)
 	}
-	mac, _ := net.ParseMAC(s.MAC) // checked
-	b.newNIC(s.VM, host, mac)
+	return nil
 }
 
 // Loaded is a bridge that was loaded from a snapshot.

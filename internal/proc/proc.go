@@ -98,7 +98,8 @@ func (e *RunError) Unwrap() error { return e.Err }
 
 // Run runs a command to its end and returns what it wrote. env is added to our
 // own environment. When ctx ends the whole process group is killed.
-func (s *Starter) Run(ctx context.Context, dir string, env []string, name string, args ...string) (stdout, stderr []byte, err error) {
+func (s *Starter) Run(ctx context.Context, dir string, env []string,
+	name string, args ...string) (stdout, stderr []byte, err error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = dir, append(cmd.Environ(), env...)
 	var out, errOut bytes.Buffer

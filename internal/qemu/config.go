@@ -151,7 +151,8 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-cpu", c.cpuModel(),
 		"-smp", fmt.Sprint(c.CPUs),
 		"-m", mb,
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=%s", mb, fd.ram, c.ramSharing()),
+		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=%s",
+			mb, fd.ram, c.ramSharing()),
 		"-kernel", c.Kernel,
 	}
 	if c.Initrd != "" {
@@ -230,7 +231,8 @@ func (c *Config) Hardware() Hardware {
 	for i := range d.NICs {
 		d.NICs[i] = NIC{Slot: d.NICs[i].Slot} // who it is for does not matter
 	}
-	h := Hardware{Type: d.Machine + d.machineExtras(), CPU: d.cpuModel(), Accel: d.Accel, Memory: d.Memory, CPUs: d.CPUs}
+	h := Hardware{Type: d.Machine + d.machineExtras(), CPU: d.cpuModel(), Accel: d.Accel,
+		Memory: d.Memory, CPUs: d.CPUs}
 	args := d.args(fds{}, "")
 	for i, a := range args {
 		if a == "-device" && i+1 < len(args) {

@@ -43,7 +43,7 @@ func (p *consolePipe) sync() {
 	_ = p.raw.Control(func(fd uintptr) { p.drain(int(fd)) })
 }
 
-// drain delivers what there is and tells whether the stream has ended.
+// drain delivers what has arrived and reports whether the stream has ended.
 func (p *consolePipe) drain(fd int) (ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -98,8 +98,8 @@ func (d *Disk) backend() map[string]any {
 // default would stop the machine when the host's disk is full.
 func (d *Disk) frontend() map[string]any {
 	out := map[string]any{
-		"driver": "virtio-blk-pci", "id": d.device(), "bus": plugBus, "addr": fmt.Sprintf("%#x", d.Slot), "drive": d.node(),
-		"serial": d.Serial, "werror": "report", "rerror": "report",
+		"driver": "virtio-blk-pci", "id": d.device(), "bus": plugBus, "addr": fmt.Sprintf("%#x", d.Slot),
+		"drive": d.node(), "serial": d.Serial, "werror": "report", "rerror": "report",
 		// A request is sent to the server by the thread that makes it; with an
 		// eventfd it wakes another one to do that.
 		"ioeventfd": false,
@@ -152,7 +152,9 @@ func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced f
 	if err := m.qmp.Execute(ctx, "blockdev-add", next.backend(), nil); err != nil {
 		return fmt.Errorf("qemu disk resize: %w", err)
 	}
-	err := m.qmp.Execute(ctx, "qom-set", map[string]any{"path": "/machine/peripheral/" + d.device(), "property": "drive", "value": next.node()}, nil)
+	err := m.qmp.Execute(ctx, "qom-set", map[string]any{
+		"path": "/machine/peripheral/" + d.device(), "property": "drive", "value": next.node(),
+	}, nil)
 	if err != nil {
 		_ = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": next.node()}, nil)
 		return fmt.Errorf("qemu disk resize: %w", err)

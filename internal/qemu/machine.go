@@ -409,7 +409,7 @@ func (m *Machine) Wakeup(ctx context.Context) error {
 	return m.qmp.Execute(ctx, "system_wakeup", nil, nil)
 }
 
-// CanWake tells whether a guest can come back from suspend-to-RAM. The firmware
+// CanWake reports whether a guest can come back from suspend-to-RAM. The firmware
 // wakes it after a reset of the machine, at which QEMU loads an ELF kernel into
 // the guest's memory again, over the one that sleeps there.
 func (m *Machine) CanWake() bool {

@@ -54,12 +54,14 @@ func (n *NIC) Path() string { return fmt.Sprintf("%s/%02x.0", nicBridgeAt, n.Slo
 // args are the options for a NIC that is there from the start. Nobody boots
 // from it: without its ROM the firmware has less to do.
 func (n *NIC) args() []string {
-	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,bus=%s,addr=%#x,disable-legacy=on,guest_announce=off,romfile=", n.ID(), n.netdev(), nicBus, n.Slot)
+	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,bus=%s,addr=%#x,"+
+		"disable-legacy=on,guest_announce=off,romfile=", n.ID(), n.netdev(), nicBus, n.Slot)
 	if n.MAC != "" {
 		device += ",mac=" + n.MAC
 	}
 	return []string{
-		"-netdev", fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s", n.netdev(), escapeComma(n.Socket)),
+		"-netdev", fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s",
+			n.netdev(), escapeComma(n.Socket)),
 		"-device", device,
 	}
 }
@@ -72,8 +74,11 @@ func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 	if err != nil {
 		return err
 	}
-	err = m.qmp.Execute(ctx, "device_add", map[string]any{"driver": "virtio-net-pci", "id": n.ID(), "netdev": n.netdev(),
-		"bus": nicBus, "addr": fmt.Sprintf("%#x", n.Slot), "disable-legacy": "on", "guest_announce": "off", "romfile": "", "mac": n.MAC}, nil)
+	err = m.qmp.Execute(ctx, "device_add", map[string]any{
+		"driver": "virtio-net-pci", "id": n.ID(), "netdev": n.netdev(),
+		"bus": nicBus, "addr": fmt.Sprintf("%#x", n.Slot), "disable-legacy": "on",
+		"guest_announce": "off", "romfile": "", "mac": n.MAC,
+	}, nil)
 	if err != nil {
 		_ = m.qmp.Execute(ctx, "netdev_del", map[string]string{"id": n.netdev()}, nil)
 	}
@@ -97,7 +102,7 @@ func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
 	return m.qmp.Execute(ctx, "netdev_del", map[string]string{"id": n.netdev()}, nil)
 }
 
-// SetLink gives a NIC a carrier, or takes it away.
+// SetLink sets the carrier of a NIC.
 func (m *Machine) SetLink(ctx context.Context, n NIC, up bool) error {
 	return m.qmp.Execute(ctx, "set_link", map[string]any{"name": n.ID(), "up": up}, nil)
 }

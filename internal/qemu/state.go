@@ -58,7 +58,7 @@ func (e *StateError) Error() string {
 
 func (e *StateError) Unwrap() error { return e.Err }
 
-// openRAM gives the file behind the guest's memory.
+// openRAM opens the file behind the guest's memory.
 func (c *Config) openRAM() (*os.File, error) {
 	if c.Restore == nil {
 		return newRAM(c.Memory)
@@ -78,7 +78,8 @@ func dup(f *os.File) (*os.File, error) {
 // reads on from a position of its own.
 func (r *Restore) openState() (*os.File, error) {
 	if r.StateLen < 0 || r.StateLen > maxState {
-		return nil, &StateError{Op: "load", Err: fmt.Errorf("%d bytes of state, at most %d are possible", r.StateLen, maxState)}
+		return nil, &StateError{Op: "load",
+			Err: fmt.Errorf("%d bytes of state, at most %d are possible", r.StateLen, maxState)}
 	}
 	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", r.stateFile().Fd()))
 	if err == nil {

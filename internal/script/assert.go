@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,14 +23,39 @@ type testObject struct {
 	test *testCase
 }
 
-func (s *session) newTestObject(e *execution, t *testCase) *lua.Userdata {
-	return s.state.NewUserdata(s.testType, &testObject{e, t})
+// equalSource returns the operator ==, which runs __eq where Lua's rules say so.
+const equalSource = `return function(a, b) return a == b end`
+
+// assertions are the methods of `t` in one Lua state.
+type assertions struct {
+	state  *lua.State
+	equal  *lua.Function // the operator ==
+	object *lua.Type     // of t
 }
 
-// testMethod is a method of t. e is the execution t belongs to, which is running.
-type testMethod func(s *session, a value.Args, e *execution) ([]lua.Value, error)
+func newAssertions(ctx context.Context, state *lua.State) (*assertions, error) {
+	chunk, err := state.LoadString(equalSource, "=equal")
+	if err != nil {
+		return nil, err
+	}
+	made, err := state.Call(ctx, chunk)
+	if err != nil {
+		return nil, err
+	}
+	s := &assertions{state: state, equal: made[0].(*lua.Function)}
+	s.object = s.newType()
+	return s, nil
+}
 
-func (s *session) newTestType() *lua.Type {
+// newObject returns the `t` of a test.
+func (s *assertions) newObject(e *execution, t *testCase) *lua.Userdata {
+	return s.state.NewUserdata(s.object, &testObject{e, t})
+}
+
+// assertion is a method of t. e is the execution t belongs to, which is running.
+type assertion func(s *assertions, a value.Args, e *execution) ([]lua.Value, error)
+
+func (s *assertions) newType() *lua.Type {
 	t := &lua.Type{
 		Name:    "t",
 		Methods: map[string]lua.GoFunc{},
@@ -45,15 +71,15 @@ func (s *session) newTestType() *lua.Type {
 		},
 		ToString: func(_ *lua.Call, obj any) string { return "t(" + obj.(*testObject).test.name + ")" },
 	}
-	for name, method := range map[string]testMethod{
-		"assert":          (*session).tAssert,
-		"assert_eq":       (*session).tAssertEq,
-		"assert_neq":      (*session).tAssertNeq,
-		"assert_contains": (*session).tAssertContains,
-		"assert_raises":   (*session).tAssertRaises,
-		"fail":            (*session).tFail,
-		"skip":            (*session).tSkip,
-		"log":             (*session).tLog,
+	for name, method := range map[string]assertion{
+		"assert":          (*assertions).tAssert,
+		"assert_eq":       (*assertions).tAssertEq,
+		"assert_neq":      (*assertions).tAssertNeq,
+		"assert_contains": (*assertions).tAssertContains,
+		"assert_raises":   (*assertions).tAssertRaises,
+		"fail":            (*assertions).tFail,
+		"skip":            (*assertions).tSkip,
+		"log":             (*assertions).tLog,
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
 			o := binding.Object(c).(*testObject)
@@ -87,7 +113,7 @@ func message(a value.Args, i int, absent string) string {
 	return binding.String(a.Call, a.Value(i))
 }
 
-func (s *session) tAssert(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tAssert(a value.Args, e *execution) ([]lua.Value, error) {
 	if v := a.Value(1); v == nil || v == false {
 		return nil, e.failed(a.Call, message(a, 2, "assertion failed"), "")
 	}
@@ -95,7 +121,7 @@ func (s *session) tAssert(a value.Args, e *execution) ([]lua.Value, error) {
 }
 
 // same is Lua's ==.
-func (s *session) same(a value.Args) (bool, error) {
+func (s *assertions) same(a value.Args) (bool, error) {
 	values, err := a.Call.Call(s.equal, a.Value(1), a.Value(2))
 	if err != nil {
 		return false, err
@@ -103,7 +129,7 @@ func (s *session) same(a value.Args) (bool, error) {
 	return values[0] == true, nil
 }
 
-func (s *session) tAssertEq(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tAssertEq(a value.Args, e *execution) ([]lua.Value, error) {
 	same, err := s.same(a)
 	if err != nil || same {
 		return nil, err
@@ -118,7 +144,7 @@ func (s *session) tAssertEq(a value.Args, e *execution) ([]lua.Value, error) {
 	return nil, e.failed(a.Call, text, s.diff(a.Call, left, right))
 }
 
-func (s *session) tAssertNeq(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tAssertNeq(a value.Args, e *execution) ([]lua.Value, error) {
 	same, err := s.same(a)
 	if err != nil || !same {
 		return nil, err
@@ -130,7 +156,7 @@ func (s *session) tAssertNeq(a value.Args, e *execution) ([]lua.Value, error) {
 }
 
 // diff shows where two long strings or two tables differ.
-func (s *session) diff(c *lua.Call, left, right lua.Value) string {
+func (s *assertions) diff(c *lua.Call, left, right lua.Value) string {
 	if l, ok := left.(string); ok {
 		if r, ok := right.(string); ok {
 			return titled(textdiff.Strings(l, r))
@@ -158,7 +184,7 @@ func titled(diff string) string {
 	return "difference (- first, + second):\n" + diff
 }
 
-func (s *session) tAssertContains(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tAssertContains(a value.Args, e *execution) ([]lua.Value, error) {
 	text, ok1 := a.Value(1).(string)
 	needle, ok2 := a.Value(2).(string)
 	name := message(a, 3, "assert_contains failed")
@@ -173,7 +199,7 @@ func (s *session) tAssertContains(a value.Args, e *execution) ([]lua.Value, erro
 		value.Clip(needle, messageValue), value.Clip(text, messageContain)), "")
 }
 
-func (s *session) tAssertRaises(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tAssertRaises(a value.Args, e *execution) ([]lua.Value, error) {
 	fn, err := a.Function(1, "fn")
 	if err != nil {
 		return nil, err
@@ -195,11 +221,11 @@ func (s *session) tAssertRaises(a value.Args, e *execution) ([]lua.Value, error)
 	return []lua.Value{raised.Value}, nil
 }
 
-func (s *session) tFail(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tFail(a value.Args, e *execution) ([]lua.Value, error) {
 	return nil, e.failed(a.Call, message(a, 1, "explicit failure (t:fail)"), "")
 }
 
-func (s *session) tSkip(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tSkip(a value.Args, e *execution) ([]lua.Value, error) {
 	reason := message(a, 1, "skipped (t:skip)")
 	if e.skipped == nil {
 		e.skipped = &reason
@@ -207,7 +233,7 @@ func (s *session) tSkip(a value.Args, e *execution) ([]lua.Value, error) {
 	return nil, &lua.Raise{Value: "test skipped: " + reason, Level: 1}
 }
 
-func (s *session) tLog(a value.Args, e *execution) ([]lua.Value, error) {
+func (s *assertions) tLog(a value.Args, e *execution) ([]lua.Value, error) {
 	text, err := a.Call.ToString(a.Value(1))
 	if err != nil {
 		return nil, err

@@ -65,9 +65,9 @@ type Result struct {
 // for it.
 type world struct {
 	Env
-	root  *lab.Lab // of file scope
-	clock *waitClock
-	store *fixtures.Store // nil without a cache
+	fileLab *lab.Lab // of file scope
+	clock   *waitClock
+	store   *fixtures.Store // nil without a cache
 
 	mu    sync.Mutex
 	crash *lua.PanicError // the first failure of Provium itself
@@ -87,7 +87,7 @@ func newWorld(env Env, path string) *world {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
-	w := &world{Env: env, root: lab.New(env.Host), clock: newWaitClock(env.Now)}
+	w := &world{Env: env, fileLab: lab.New(env.Host), clock: newWaitClock(env.Now)}
 	if env.Fixtures != nil {
 		w.store = &fixtures.Store{
 			Cache: env.Fixtures, Roots: env.Roots, File: env.Host.File, Emit: env.Emit, Now: env.Now,

@@ -56,7 +56,7 @@ func (e *stopError) Error() string {
 func (e *stopError) Unwrap() error { return e.cause }
 
 // newExecution prepares a run; meta is nil for the chunk.
-func (s *session) newExecution(name string, meta *Meta) *execution {
+func newExecution(s *session, name string, meta *Meta) *execution {
 	e := &execution{s: s, name: name, meta: meta, trace: newTrace(s.Now), started: s.Now(),
 		limitChanged: make(chan struct{}, 1), isolating: map[*lua.Thread]int{}}
 	e.waited, _, _ = s.clock.read()

@@ -7,34 +7,19 @@ import (
 	"sync"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/lab"
+	"provium/internal/lua"
+	"provium/internal/topology"
 )
 
 // aliveLimit is how long a VM may take to answer after a test was stopped.
 const aliveLimit = 10 * time.Second
 
-// watchHost stops the running execution when a guest panics, and keeps waits for the pool
-// from counting against its time limit, until stop is called.
-func (s *session) watchHost() (stop func()) {
-	return s.Host.Observe(lab.Observer{
-		PoolWait: s.clock.pause,
-		Finding: func(vm *lab.VM, finding console.Finding) {
-			s.mu.Lock()
-			e := s.current
-			s.mu.Unlock()
-			if finding.Panic && e != nil && !vm.Expendable() {
-				e.guestPanicked(vm, finding.Title)
-			}
-		},
-	})
-}
-
 // takeFindings describes the guest failures seen since it was last called. It waits for
 // what is on its way from the consoles.
-func (s *session) takeFindings(vms []*lab.VM) []string {
+func takeFindings(state *lua.State, vms []*lab.VM) []string {
 	var out []string
-	_ = s.state.Block(func() error {
+	_ = state.Block(func() error {
 		for _, vm := range vms {
 			out = append(out, describeFindings(vm)...)
 		}
@@ -74,19 +59,19 @@ func consoles(vms []*lab.VM) string {
 	return b.String()
 }
 
-// checkAlive pings each VM of file scope. One that does not answer is dead from then on, so
+// checkAlive pings VMs that run. One that does not answer is dead from then on, so
 // that the next test does not wait for it.
-func (s *session) checkAlive() {
-	_ = s.state.Block(func() error {
+func checkAlive(ctx context.Context, state *lua.State, vms []*lab.VM) {
+	_ = state.Block(func() error {
 		var asking sync.WaitGroup
-		for _, vm := range s.root.AllVMs() {
-			if vm.State() != lab.Booted {
+		for _, vm := range vms {
+			if vm.State() != topology.Booted {
 				continue
 			}
 			asking.Go(func() {
-				ctx, cancel := context.WithTimeout(s.ctx, aliveLimit)
+				limited, cancel := context.WithTimeout(ctx, aliveLimit)
 				defer cancel()
-				if err := vm.Ping(ctx); err != nil && s.ctx.Err() == nil && vm.State() == lab.Booted {
+				if err := vm.Ping(limited); err != nil && ctx.Err() == nil && vm.State() == topology.Booted {
 					vm.MarkDead(fmt.Sprintf("no sign of life after a test was stopped: %v", err))
 				}
 			})

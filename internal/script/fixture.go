@@ -11,11 +11,17 @@ import (
 	"provium/internal/lua"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/value"
+	"provium/internal/topology"
 )
 
 // BuildFixture builds a fixture on behalf of no test file, unless it has a valid entry.
 func BuildFixture(ctx context.Context, env Env, source fixture.Source) (built bool, err error) {
 	w := newWorld(env, env.Host.File)
+	defer func() {
+		for _, err := range w.fileLab.CloseScope(context.WithoutCancel(ctx)) {
+			fmt.Fprintf(w.Stderr, "provium: %v\n", err)
+		}
+	}()
 	e, built, err := w.store.Entry(ctx, builder{w}, nil, source)
 	if crash := crashIn(err); crash != nil {
 		err = fmt.Errorf("%w\n%s", err, crash.Stack)
@@ -24,11 +30,11 @@ func BuildFixture(ctx context.Context, env Env, source fixture.Source) (built bo
 		return false, err
 	}
 	e.Close()
-	for _, err := range w.root.CloseScope(context.WithoutCancel(ctx)) {
-		fmt.Fprintf(w.Stderr, "provium: %v\n", err)
-	}
 	return built, nil
 }
+
+// fixtureRun runs the file of a fixture in its session.
+type fixtureRun struct{ *session }
 
 // builder implements fixtures.Runner: it runs each fixture file in a separate session.
 type builder struct{ w *world }
@@ -44,7 +50,7 @@ func (b builder) RunFixture(ctx context.Context, build *fixtures.Build) (made *f
 		}
 	}()
 	source := build.Source()
-	s := b.w.newSession(ctx, b.w.chunkName(source.Path), source.Path, b.w.root.Apart(), build)
+	s := fixtureRun{b.w.newSession(ctx, b.w.chunkName(source.Path), source.Path, b.w.fileLab.Apart(), build)}
 	if err := s.open(nil); err != nil {
 		return nil, err
 	}
@@ -56,7 +62,7 @@ func (b builder) RunFixture(ctx context.Context, build *fixtures.Build) (made *f
 	if err != nil {
 		return nil, err
 	}
-	if made, err = s.fixtureResult(values); err != nil {
+	if made, err = s.result(values); err != nil {
 		return nil, err
 	}
 	return made, s.dependOnVMs()
@@ -64,9 +70,9 @@ func (b builder) RunFixture(ctx context.Context, build *fixtures.Build) (made *f
 
 // dependOnVMs makes the build depend on the disk images and profiles of the VMs that were
 // booted.
-func (s *session) dependOnVMs() error {
+func (s fixtureRun) dependOnVMs() error {
 	for _, vm := range s.root.AllVMs() {
-		if vm.State() == lab.Created {
+		if vm.State() == topology.Created {
 			continue
 		}
 		for _, path := range vm.DiskImages() {
@@ -83,8 +89,8 @@ func (s *session) dependOnVMs() error {
 	return nil
 }
 
-// fixtureResult reads what a fixture returns, and makes it ready to be installed.
-func (s *session) fixtureResult(values []lua.Value) (*fixture.Built, error) {
+// result reads what a fixture returns, and makes it ready to be installed.
+func (s fixtureRun) result(values []lua.Value) (*fixture.Built, error) {
 	const want = "it must end in `return vm:snapshot()` or `return provium:snapshot()`"
 	if len(values) == 0 || values[0] == nil {
 		return nil, errors.New("it returned nothing: " + want)
@@ -100,7 +106,7 @@ func (s *session) fixtureResult(values []lua.Value) (*fixture.Built, error) {
 }
 
 // snapshotOf returns the snapshot that a value stands for, nil for another value.
-func (s *session) snapshotOf(v lua.Value) (*fixture.Built, error) {
+func (s fixtureRun) snapshotOf(v lua.Value) (*fixture.Built, error) {
 	switch v := v.(type) {
 	case string: // what lab:snapshot(dir) returns
 		if !s.build.Wrote(v) {

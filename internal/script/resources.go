@@ -2,37 +2,15 @@ package script
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
-	"provium/internal/lab"
 	"provium/internal/script/binding"
 )
 
 // resources are what a scope has opened beside VMs and labs, by kind in the order in which
 // they are closed, within a kind in order of creation.
 type resources [binding.Kinds][]binding.Resource
-
-// Own implements binding.Runner.
-func (s *session) Own(kind binding.Kind, r binding.Resource) {
-	if s.opened == nil {
-		s.opened = map[*lab.Lab]*resources{}
-	}
-	all := s.opened[s.scope]
-	if all == nil {
-		all = &resources{}
-		s.opened[s.scope] = all
-	}
-	all[kind] = append(all[kind], r)
-}
-
-// Disown implements binding.Runner.
-func (s *session) Disown(kind binding.Kind, r binding.Resource) {
-	for _, all := range s.opened {
-		all[kind] = slices.DeleteFunc(all[kind], func(x binding.Resource) bool { return x == r })
-	}
-}
 
 // closeTurns is how long the resources of a kind are closed one after the other:
 // as long as a process has that ignores SIGTERM.

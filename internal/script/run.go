@@ -14,6 +14,7 @@ import (
 type testRun struct {
 	*session
 	cfg    Config
+	t      *assertions
 	tests  []*testCase
 	byName map[string]*testCase
 	todo   *string // reason of todo()
@@ -33,13 +34,17 @@ type testCase struct {
 // skipped.
 func Run(ctx context.Context, cfg Config) Result {
 	w := newWorld(cfg.Env, cfg.Path)
-	r := &testRun{session: w.newSession(ctx, cfg.Path, cfg.AbsPath, w.root, nil), cfg: cfg,
+	r := &testRun{session: w.newSession(ctx, cfg.Path, cfg.AbsPath, w.fileLab, nil), cfg: cfg,
 		byName: map[string]*testCase{}}
 	defer r.watchHost()()
-	if err := r.open(map[string]lua.GoFunc{"test": r.luaTest, "todo": r.luaTodo}); err != nil {
+	err := r.open(map[string]lua.GoFunc{"test": r.luaTest, "todo": r.luaTodo})
+	if err != nil {
 		return Result{ChunkError: err.Error(), Poisoned: true}
 	}
 	defer r.close("file scope")
+	if r.t, err = newAssertions(ctx, r.state); err != nil {
+		return Result{ChunkError: "lua globals: " + err.Error(), Poisoned: true}
+	}
 	if !r.runFile() || !r.takeBaseline() {
 		return r.result
 	}
@@ -112,9 +117,9 @@ func (r *testRun) runTest(t *testCase, more bool) {
 		r.failReset(t, err)
 		return
 	}
-	e := r.newExecution(t.name, &t.meta)
+	e := newExecution(r.session, t.name, &t.meta)
 	r.scope = r.root.OpenScope()
-	err := e.run(t.fn, r.newTestObject(e, t))
+	err := e.run(t.fn, r.t.newObject(e, t))
 	spent := uint64(max(0, r.Now().Sub(e.started)))
 	reason, failed := r.judge(e, err)
 	excerpt := ""
@@ -125,7 +130,7 @@ func (r *testRun) runTest(t *testCase, more bool) {
 	r.scope = r.root
 	var stop *stopError
 	if errors.As(err, &stop) && stop.cause == nil {
-		r.checkAlive()
+		checkAlive(r.ctx, r.state, r.root.AllVMs())
 	}
 	log := append([]string{}, e.log...)
 	switch {
@@ -166,7 +171,7 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	case err != nil && e.skipped == nil:
 		reasons = append(reasons, e.explain(err).String())
 	}
-	findings := r.takeFindings(append(r.root.AllVMs(), r.scope.AllVMs()...))
+	findings := takeFindings(r.state, append(r.root.AllVMs(), r.scope.AllVMs()...))
 	if !e.meta.AllowOops {
 		reasons = append(reasons, findings...)
 	}

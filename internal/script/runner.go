@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"time"
 
 	"provium/internal/fixture"
 	"provium/internal/guest/handle"
@@ -58,14 +59,6 @@ func (s *session) Warn(text string) {
 	}
 }
 
-// Ended implements binding.Runner.
-func (s *session) Ended(a value.Args, kind, name string, object any) error {
-	if scope, gone := s.gone[object]; gone {
-		return a.Errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
-	}
-	return nil
-}
-
 // Site implements binding.Runner.
 func (s *session) Site(c *lua.Call) stream.Site {
 	at := c.CallerFile()
@@ -75,12 +68,6 @@ func (s *session) Site(c *lua.Call) stream.Site {
 	}
 	return site
 }
-
-// Root implements binding.Runner.
-func (s *session) Root() *lab.Lab { return s.root }
-
-// Scope implements binding.Runner.
-func (s *session) Scope() *lab.Lab { return s.scope }
 
 // Seed implements binding.Runner.
 func (w *world) Seed() uint64 { return w.Host.Seed }
@@ -148,4 +135,42 @@ func (s *session) Claim(a value.Args, l *lab.Lab, memory int64, cpus int) error 
 	}
 	s.claimed = true
 	return nil
+}
+
+// Barrier implements api.Session.
+func (s *session) Barrier(a value.Args, l *lab.Lab, name string, count int, limit time.Duration) error {
+	e := s.current
+	if e == nil {
+		return binding.ErrIdle
+	}
+	b, err := e.tasks.arrive(barrierKey{l, name}, count)
+	if err != nil {
+		return a.Errorf("`%s`: %w", name, err)
+	}
+	if b.isOpen() && b.err == nil {
+		return nil
+	}
+	timedOut := false
+	err = s.Op(a, nil, func(ctx context.Context) error {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		select {
+		case <-b.open:
+			return nil
+		case <-timer.C:
+			timedOut = true
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	if b.isOpen() { // be it while the timer ran out
+		return b.err
+	}
+	arrived := e.tasks.leave(b)
+	if timedOut {
+		return a.Errorf("`%s`: timed out after %s: %d of %d tasks have arrived", name, value.FormatSeconds(limit),
+			arrived, count)
+	}
+	return err
 }

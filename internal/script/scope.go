@@ -1,40 +1,55 @@
 package script
 
 import (
-	"context"
-	"fmt"
-	"time"
+	"slices"
 
 	"provium/internal/lab"
 	"provium/internal/script/binding"
+	"provium/internal/script/value"
 )
 
-// closeLimit bounds how long the end of a scope may take.
-const closeLimit = 60 * time.Second
+// scopes are the labs that a session's code works in, and what belongs to each. Fields are
+// used with the baton of the state held.
+type scopes struct {
+	root   *lab.Lab // of file scope
+	scope  *lab.Lab // of the running test, else root
+	opened map[*lab.Lab]*resources
+	gone   map[any]string // VMs, bridges and labs whose scope has ended, with its name
+}
 
-// closeScope closes what a scope owns and no other scope holds. Errors are warnings.
-func (s *session) closeScope(what string, scope *lab.Lab) {
-	inside := reach(scope)
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(s.ctx), closeLimit,
-		fmt.Errorf("closing took longer than %v", closeLimit))
-	defer cancel()
-	opened := s.opened[scope]
-	delete(s.opened, scope)
-	_ = s.state.Block(func() error {
-		closeResources(ctx, opened, func(r binding.Resource, err error) {
-			s.warn("close of %s in %s: %v", r, what, err)
-		})
-		for _, err := range scope.CloseScope(ctx) {
-			s.warn("close of %s: %v", what, err)
-		}
-		return nil
-	})
-	held := reach(s.root)
-	for o := range inside {
-		if !held[o] {
-			s.gone[o] = what
-		}
+func newScopes(root *lab.Lab) scopes {
+	return scopes{root: root, scope: root, opened: map[*lab.Lab]*resources{}, gone: map[any]string{}}
+}
+
+// Root implements binding.Runner.
+func (s *scopes) Root() *lab.Lab { return s.root }
+
+// Scope implements binding.Runner.
+func (s *scopes) Scope() *lab.Lab { return s.scope }
+
+// Own implements binding.Runner.
+func (s *scopes) Own(kind binding.Kind, r binding.Resource) {
+	all := s.opened[s.scope]
+	if all == nil {
+		all = &resources{}
+		s.opened[s.scope] = all
 	}
+	all[kind] = append(all[kind], r)
+}
+
+// Disown implements binding.Runner.
+func (s *scopes) Disown(kind binding.Kind, r binding.Resource) {
+	for _, all := range s.opened {
+		all[kind] = slices.DeleteFunc(all[kind], func(x binding.Resource) bool { return x == r })
+	}
+}
+
+// Ended implements binding.Runner.
+func (s *scopes) Ended(a value.Args, kind, name string, object any) error {
+	if scope, gone := s.gone[object]; gone {
+		return a.Errorf("%s `%s` belongs to %s, which has ended", kind, name, scope)
+	}
+	return nil
 }
 
 // reach lists the VMs, bridges and labs that a scope owns or holds, itself included.

@@ -8,11 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
+	"provium/internal/console"
 	"provium/internal/fixture"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/api"
+	"provium/internal/script/binding"
 	"provium/internal/script/fixtures"
+	"provium/internal/script/luajson"
 )
 
 // session is one Lua state with the API in it, and all that its code makes. A test file and
@@ -20,21 +25,15 @@ import (
 // except for those that mu guards.
 type session struct {
 	*world
+	scopes
 	ctx     context.Context
 	path    string // the file as shown in errors: relative to the project
 	absPath string
-	root    *lab.Lab // of file scope
-	scope   *lab.Lab // of the running test, else root
 	build   *fixtures.Build
+	state   *lua.State
 
-	state    *lua.State
-	testType *lua.Type     // of t
-	equal    *lua.Function // the operator ==
-
-	claimed   bool // provium:claim was called
-	wantReset bool // provium.reset_between_tests
-	opened    map[*lab.Lab]*resources
-	gone      map[any]string   // VMs, bridges and labs whose scope has ended, with its name
+	claimed   bool             // provium:claim was called
+	wantReset bool             // provium.reset_between_tests
 	entries   []*fixture.Entry // in use
 
 	mu           sync.Mutex
@@ -45,8 +44,7 @@ type session struct {
 // newSession prepares a session for the file at absPath, which errors call path. It has no
 // state yet. build is nil for a test file.
 func (w *world) newSession(ctx context.Context, path, absPath string, root *lab.Lab, build *fixtures.Build) *session {
-	return &session{world: w, ctx: ctx, path: path, absPath: absPath, root: root, scope: root, build: build,
-		gone: map[any]string{}}
+	return &session{world: w, scopes: newScopes(root), ctx: ctx, path: path, absPath: absPath, build: build}
 }
 
 // open makes the state. more are the global functions beside those that all sessions have.
@@ -81,6 +79,62 @@ func (s *session) close(what string) {
 	s.state.Close()
 }
 
+// openGlobals puts the Lua API into the state, and the functions more.
+func (s *session) openGlobals(more map[string]lua.GoFunc) error {
+	provium, err := api.Open(s.state, s)
+	if err != nil {
+		return err
+	}
+	co, err := taskAPI{s}.coFunctions()
+	if err != nil {
+		return err
+	}
+	globals := map[string]lua.Value{
+		"provium":    provium,
+		"json":       luajson.NewLibrary(s.state),
+		"wait_until": s.state.NewFunction("wait_until", taskAPI{s}.luaWaitUntil),
+		"parallel":   s.state.NewFunction("parallel", taskAPI{s}.luaParallel),
+		"co":         co,
+	}
+	for name, fn := range more {
+		globals[name] = s.state.NewFunction(name, fn)
+	}
+	for name, v := range globals {
+		if err := s.state.SetGlobal(name, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeLimit bounds how long the end of a scope may take.
+const closeLimit = 60 * time.Second
+
+// closeScope closes what a scope owns and no other scope holds. Errors are warnings.
+func (s *session) closeScope(what string, scope *lab.Lab) {
+	inside := reach(scope)
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(s.ctx), closeLimit,
+		fmt.Errorf("closing took longer than %v", closeLimit))
+	defer cancel()
+	opened := s.opened[scope]
+	delete(s.opened, scope)
+	_ = s.state.Block(func() error {
+		closeResources(ctx, opened, func(r binding.Resource, err error) {
+			s.warn("close of %s in %s: %v", r, what, err)
+		})
+		for _, err := range scope.CloseScope(ctx) {
+			s.warn("close of %s: %v", what, err)
+		}
+		return nil
+	})
+	held := reach(s.root)
+	for o := range inside {
+		if !held[o] {
+			s.gone[o] = what
+		}
+	}
+}
+
 // runChunk runs the file's top level and returns what it returned. The error says all that
 // helps to understand why it failed, a failure of Provium itself among it.
 func (s *session) runChunk() ([]lua.Value, error) {
@@ -88,13 +142,13 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := s.newExecution("", nil)
+	e := newExecution(s, "", nil)
 	err = e.run(chunk)
 	var reasons []string
 	if err != nil {
 		reasons = append(reasons, e.explain(err).String())
 	}
-	reasons = append(reasons, s.takeFindings(s.root.AllVMs())...)
+	reasons = append(reasons, takeFindings(s.state, s.root.AllVMs())...)
 	if len(reasons) == 0 {
 		return e.values, nil
 	}
@@ -129,6 +183,22 @@ func (w *world) chunkName(path string) string {
 		return rel
 	}
 	return path
+}
+
+// watchHost stops the running execution when a guest panics, and keeps waits for the pool
+// from counting against its time limit, until stop is called.
+func (s *session) watchHost() (stop func()) {
+	return s.Host.Observe(lab.Observer{
+		PoolWait: s.clock.pause,
+		Finding: func(vm *lab.VM, finding console.Finding) {
+			s.mu.Lock()
+			e := s.current
+			s.mu.Unlock()
+			if finding.Panic && e != nil && !vm.Expendable() {
+				e.guestPanicked(vm, finding.Title)
+			}
+		},
+	})
 }
 
 func (s *session) setCurrent(e *execution) {

@@ -66,11 +66,14 @@ func (t *task) leave() {
 	t.left = true
 	t.e.tasks.live--
 	delete(t.e.isolating, t.th)
-	t.e.checkBarriers()
+	t.e.tasks.checkBarriers()
 }
 
+// taskAPI has the global functions that concern tasks and time: parallel, co and wait_until.
+type taskAPI struct{ *session }
+
 // luaParallel is parallel{f, g, ...}.
-func (s *session) luaParallel(c *lua.Call) ([]lua.Value, error) {
+func (s taskAPI) luaParallel(c *lua.Call) ([]lua.Value, error) {
 	a := value.FunctionArgs(c, "parallel")
 	t, ok := a.Value(1).(*lua.Table)
 	if !ok || a.Len() != 1 {
@@ -157,7 +160,7 @@ func awaitAll(tasks []*task) {
 }
 
 // coFunctions is the global co: the coroutine library with another wrap.
-func (s *session) coFunctions() (*lua.Table, error) {
+func (s taskAPI) coFunctions() (*lua.Table, error) {
 	library, ok := s.state.Global("coroutine").(*lua.Table)
 	if !ok {
 		return nil, errors.New("the coroutine library is missing")
@@ -171,7 +174,7 @@ func (s *session) coFunctions() (*lua.Table, error) {
 }
 
 // coWrap is co.wrap(fn): a function whose call runs fn as background task.
-func (s *session) coWrap(c *lua.Call) ([]lua.Value, error) {
+func (s taskAPI) coWrap(c *lua.Call) ([]lua.Value, error) {
 	a := value.FunctionArgs(c, "co.wrap")
 	fn, err := a.Function(1, "fn")
 	if err != nil {
@@ -216,7 +219,7 @@ func (s *session) coWrap(c *lua.Call) ([]lua.Value, error) {
 // the body or else the first of theirs. They are stopped when the body failed.
 func (e *execution) awaitBackground(err error) error {
 	e.tasks.live--
-	e.checkBarriers()
+	e.tasks.checkBarriers()
 	for i := 0; i < len(e.tasks.background); i++ { // tasks may start tasks
 		t := e.tasks.background[i]
 		if err != nil {

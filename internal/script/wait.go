@@ -11,7 +11,7 @@ import (
 )
 
 // luaWaitUntil is wait_until(predicate, opts?).
-func (s *session) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
+func (s taskAPI) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 	a := value.FunctionArgs(c, "wait_until")
 	predicate, err := a.Function(1, "predicate")
 	if err != nil {
@@ -63,7 +63,7 @@ func waitDuration(o value.Options, key string, absent time.Duration) (time.Durat
 
 // nap lets time pass between two looks. It shows as operation in flight, but is not worth a
 // line among the last operations.
-func (s *session) nap(c *lua.Call, desc string, d time.Duration) error {
+func (s taskAPI) nap(c *lua.Call, desc string, d time.Duration) error {
 	end := func() {}
 	if s.current != nil {
 		end = s.current.trace.silent(operation{text: describe("wait_until", desc), where: c.CallerFile().String()})

@@ -57,7 +57,7 @@ func (s *System) Prepare(pipe int, report func(error)) (Init, error) {
 	return kind, s.tell(pipe, word)
 }
 
-// tell gives PID 1 its word and waits until it has closed the pipe, which it
+// tell sends PID 1 its word and waits until it has closed the pipe, which it
 // does when it executes an init, or starts being one.
 func (s *System) tell(pipe int, word string) error {
 	defer unix.Close(pipe)

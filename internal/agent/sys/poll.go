@@ -16,7 +16,7 @@ var (
 	Never time.Time
 )
 
-// Pollable gives a descriptor to the runtime's poller. The File owns it; after a
+// Pollable adds a descriptor to the runtime's poller. The File owns it; after a
 // failure it is closed.
 func Pollable(fd int, name string) (*os.File, syscall.RawConn, error) {
 	if _, err := Call(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK); err != nil {

@@ -53,7 +53,9 @@ func (a *Actor) ReadFile(ctx context.Context, path string) ([]byte, error) {
 
 // WriteFile creates a file or replaces its contents.
 func (a *Actor) WriteFile(ctx context.Context, path string, data []byte) error {
-	return changeFiles(ctx, a, "write_file", func(f fileOps) error { return f.WriteFile(ctx, path, data, guest.Perm{}) })
+	return changeFiles(ctx, a, "write_file", func(f fileOps) error {
+		return f.WriteFile(ctx, path, data, guest.Perm{})
+	})
 }
 
 // Stat describes a file; without follow a symbolic link itself.

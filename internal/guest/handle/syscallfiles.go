@@ -191,7 +191,8 @@ func (f syscallFiles) Stat(ctx context.Context, path string, follow bool) (*gues
 	if !follow {
 		nr = unix.SYS_LSTAT
 	}
-	r, err := f.pathCall(ctx, "stat", path, guest.Syscall{Nr: nr, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
+	r, err := f.pathCall(ctx, "stat", path,
+		guest.Syscall{Nr: nr, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
 	if err != nil {
 		return nil, err
 	}

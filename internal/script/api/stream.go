@@ -16,11 +16,14 @@ import (
 // streamWait is how long the methods of streams wait by default.
 const streamWait = 10 * time.Second
 
+// streamMethod is a method of streams.
+type streamMethod = binding.Method[*env, *stream.Stream]
+
 func newStreamType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "stream",
 		ToString: func(_ *lua.Call, obj any) string { return "stream(" + obj.(*stream.Stream).String() + ")" },
-		Methods: binding.MethodTable(x, "stream", map[string]func(*env, value.Args, *stream.Stream) ([]lua.Value, error){
+		Methods: binding.MethodTable(x, "stream", map[string]streamMethod{
 			"next":       streamNext,
 			"read_until": streamReadUntil,
 			"expect":     streamExpect,
@@ -28,7 +31,9 @@ func newStreamType(x *env) *lua.Type {
 			"packets": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 				return netapi.StreamPackets(x.Env, a, s)
 			},
-			"eof": func(_ *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) { return []lua.Value{s.EOF()}, nil },
+			"eof": func(_ *env, _ value.Args, s *stream.Stream) ([]lua.Value, error) {
+				return []lua.Value{s.EOF()}, nil
+			},
 			"close": func(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 				return nil, x.CloseStream(a, s)
 			},

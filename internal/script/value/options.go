@@ -23,7 +23,8 @@ func NewOptions(name string, t *lua.Table, valid []string) (Options, error) {
 		if key, ok := p.Key.(string); ok && slices.Contains(valid, key) {
 			continue
 		}
-		return Options{}, fmt.Errorf("%s: unknown option %s (valid: %s)", name, FormatKey(p.Key), strings.Join(valid, ", "))
+		return Options{}, fmt.Errorf("%s: unknown option %s (valid: %s)",
+			name, FormatKey(p.Key), strings.Join(valid, ", "))
 	}
 	return Options{name, t}, nil
 }

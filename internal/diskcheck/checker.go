@@ -1,27 +1,27 @@
-package lab
+package diskcheck
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"syscall"
 
 	"provium/internal/disk"
 	"provium/internal/guest"
+	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
-// Checker is a guest in which contents of a disk are looked at, one after the
-// other: a VM of its own with a disk like the one that they are of, and the same
-// id. It is made for one caller at a time.
+// Checker is a VM that checks contents of another VM's disk, one after the other. It
+// has a disk of the same kind and id. It must be used by one caller at a time.
 type Checker struct {
-	lab  *Lab
+	lab  *lab.Lab
 	of   *disk.Disk
-	vm   *VM
+	vm   *lab.VM
 	disk *disk.Disk
-	// Reuse has the guest go on from one content to the next. Else each has a guest
-	// that was restored from a snapshot.
+	// Reuse keeps the guest from one content to the next. Without it, each content has
+	// a guest that was restored from a snapshot.
 	Reuse bool
 
 	snapshot string // path
@@ -29,39 +29,24 @@ type Checker struct {
 	number   string // its major:minor
 }
 
-// NewChecker declares a checker's VM, which has what the disk's has, other disks
-// and networks excepted.
-func (l *Lab) NewChecker(of *disk.Disk, reuse bool) (*Checker, error) {
-	v := VMOf(of)
-	v.mu.Lock()
-	opts := v.opts
-	if v.inst != nil {
-		opts = v.inst.plan.opts
-	}
-	v.mu.Unlock()
-	if v.host.Local {
-		return nil, errNoGuest
-	}
-	own := opts.Merge(nil)
-	own.Disks = nil
-	profile := *v.profile
-	profile.Disks = nil
-	vm, err := l.declareFree(func(n int) string { return numbered(v.name, "-crash", n) }, &profile, own)
+// New declares a checker's VM in scope. It is like the VM of the disk, without its
+// other disks and networks. With reuse the guest is kept from one content to the next.
+func New(scope *lab.Lab, of *disk.Disk, reuse bool) (*Checker, error) {
+	vm, err := scope.DeclareExpendable(lab.VMOf(of), "-crash")
 	if err != nil {
 		return nil, err
 	}
-	vm.expendable = true
-	return &Checker{lab: l, of: of, vm: vm, Reuse: reuse}, nil
+	return &Checker{lab: scope, of: of, vm: vm, Reuse: reuse}, nil
 }
 
-// VM is the checker's, Disk the one in it.
-func (c *Checker) VM() *VM { return c.vm }
+// VM returns the checker's VM.
+func (c *Checker) VM() *lab.VM { return c.vm }
 
-// Disk is the disk whose contents are to be checked; nil before Boot or From.
+// Disk returns the checker's disk, nil before Boot or Load.
 func (c *Checker) Disk() *disk.Disk { return c.disk }
 
-// Boot boots the guest and gives it the disk. What the caller does to it before
-// Freeze is there with each content.
+// Boot boots the guest and attaches the disk. What the caller does in the guest before
+// Freeze is done for every content.
 func (c *Checker) Boot(ctx context.Context, content disk.Content) error {
 	if err := c.vm.Boot(ctx, nil); err != nil {
 		return err
@@ -69,11 +54,10 @@ func (c *Checker) Boot(ctx context.Context, content disk.Content) error {
 	return c.plug(ctx, content)
 }
 
-// Freeze makes the guest, as it is with the disk unmounted, the one that looks at
-// each content.
+// Freeze unmounts the disk and saves the guest, with which Load starts.
 func (c *Checker) Freeze(ctx context.Context) error {
 	if err := c.release(ctx); err != nil {
-		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.name, c.of.ID(), err)
+		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.Name(), c.of.ID(), err)
 	}
 	s, err := c.vm.Snapshot(ctx, "")
 	if err != nil {
@@ -83,36 +67,20 @@ func (c *Checker) Freeze(ctx context.Context) error {
 	return nil
 }
 
-// From has the guest begin as that of another checker, which was frozen.
+// From makes c start with the saved guest of o, which must be frozen.
 func (c *Checker) From(o *Checker) { c.snapshot, c.device, c.number = o.snapshot, o.device, o.number }
 
-// plug gives the running guest the disk.
+// plug attaches the disk to the running guest.
 func (c *Checker) plug(ctx context.Context, content disk.Content) error {
-	release, err := c.vm.lifecycle(ctx)
+	d, err := c.vm.AttachFilled(ctx, c.of.Blank(), content)
 	if err != nil {
 		return err
-	}
-	defer release()
-	inst, err := c.vm.running("attach_disk", Booted)
-	if err != nil {
-		return err
-	}
-	d, err := c.vm.disks.Add(ctx, c.of.Blank())
-	if err != nil {
-		return err
-	}
-	if err = content(d); err == nil {
-		err = c.vm.plug(ctx, inst, d, true)
-	}
-	if err != nil {
-		c.vm.disks.Remove(d)
-		return errors.Join(err, d.Close(false))
 	}
 	c.disk = d
 	return c.find(ctx)
 }
 
-// find finds the disk's device in the guest.
+// find looks up the disk's device in the guest.
 func (c *Checker) find(ctx context.Context) error {
 	entries, err := c.vm.ListDir(ctx, "/sys/block")
 	if err != nil {
@@ -133,13 +101,13 @@ func (c *Checker) find(ctx context.Context) error {
 		c.device, c.number = e.Name, strings.TrimSpace(string(number))
 		return nil
 	}
-	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.name, c.of.ID())
+	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.Name(), c.of.ID())
 }
 
-// Load gives the guest, a fresh one unless the checker reuses it, a content.
-// spoiled says that the guest is not to be reused.
+// Load puts a content on the disk of a restored guest, or of the present one when the
+// checker reuses guests and this one is not spoiled.
 func (c *Checker) Load(ctx context.Context, content disk.Content, spoiled bool) error {
-	if c.Reuse && !spoiled && c.disk != nil && c.vm.State() == Booted {
+	if c.Reuse && !spoiled && c.disk != nil && c.vm.State() == topology.Booted {
 		done, err := c.swap(ctx, content)
 		if done || ctx.Err() != nil {
 			return err
@@ -159,8 +127,8 @@ func (c *Checker) Load(ctx context.Context, content disk.Content, spoiled bool) 
 	return err
 }
 
-// swap has the guest go on with another content under the same device, if it has
-// let go of the one before.
+// swap replaces the content under the running guest. done is false when the guest still
+// uses the content before, and another guest is needed.
 func (c *Checker) swap(ctx context.Context, content disk.Content) (done bool, err error) {
 	if err := c.release(ctx); err != nil {
 		return false, err
@@ -169,7 +137,7 @@ func (c *Checker) swap(ctx context.Context, content disk.Content) (done bool, er
 	if err != nil {
 		return false, err
 	}
-	// What is still to be written belongs to the content before.
+	// Unwritten data belong to the content before.
 	if _, err := c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlFlushBuffers); err != nil {
 		return false, err
 	}
@@ -182,7 +150,7 @@ func (c *Checker) swap(ctx context.Context, content disk.Content) (done bool, er
 	if _, err := c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlFlushBuffers); err != nil {
 		return false, err
 	}
-	// It is refused where partitions are not possible.
+	// The kernel refuses it for a disk that cannot have partitions.
 	_, _ = c.call(ctx, syscall.SYS_IOCTL, nil, uint64(fd), ioctlReadPartitions)
 	_, err = c.call(ctx, syscall.SYS_CLOSE, nil, uint64(fd))
 	return err == nil, err
@@ -193,7 +161,7 @@ const (
 	ioctlReadPartitions = 0x125f // BLKRRPART
 )
 
-// release unmounts what the guest has mounted of the disk.
+// release unmounts the file systems of the disk.
 func (c *Checker) release(ctx context.Context) error {
 	if c.disk == nil {
 		return nil
@@ -203,7 +171,7 @@ func (c *Checker) release(ctx context.Context) error {
 		return err
 	}
 	lines := strings.Split(string(table), "\n")
-	for i := len(lines) - 1; i >= 0; i-- { // what lies on top comes later
+	for i := len(lines) - 1; i >= 0; i-- { // a mount on top of another comes later
 		fields := strings.Fields(lines[i])
 		if len(fields) < 5 || !c.isPart(fields[2]) {
 			continue
@@ -216,7 +184,8 @@ func (c *Checker) release(ctx context.Context) error {
 	return nil
 }
 
-// isPart tells whether a device number is that of the disk, or of a partition.
+// isPart reports whether a device number is that of the disk or of one of its
+// partitions.
 func (c *Checker) isPart(number string) bool {
 	var major, minor, ourMajor, ourMinor int
 	if n, _ := fmt.Sscanf(number, "%d:%d", &major, &minor); n != 2 {
@@ -229,18 +198,19 @@ func (c *Checker) isPart(number string) bool {
 	return major == ourMajor && minor >= ourMinor && minor < ourMinor+minors
 }
 
-// unescape undoes what the kernel does to spaces and the like in its tables.
+// unescape decodes the characters that the kernel escapes in its tables.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// open opens the device, unless somebody uses it.
+// open opens the device. It fails while the device is in use.
 func (c *Checker) open(ctx context.Context) (fd int64, err error) {
 	path := "/dev/" + c.device
 	return c.call(ctx, syscall.SYS_OPEN, &path, syscall.O_RDONLY|syscall.O_EXCL)
 }
 
-// call makes a system call in the guest; text becomes its first argument.
+// call makes a system call in the guest. The address of text, unless that is nil, is the
+// first argument.
 func (c *Checker) call(ctx context.Context, nr int64, text *string, args ...uint64) (int64, error) {
 	s := guest.Syscall{Nr: nr}
 	at := 0
@@ -260,16 +230,7 @@ func (c *Checker) call(ctx context.Context, nr int64, text *string, args ...uint
 	return r.Ret, nil
 }
 
-// Close ends the checker and its VM.
+// Close closes the checker's VM.
 func (c *Checker) Close(ctx context.Context) error {
-	return errors.Join(c.vm.Close(ctx), c.lab.forget(c.vm))
-}
-
-// forget ends a VM's membership for good: it was closed.
-func (l *Lab) forget(v *VM) error {
-	err := l.Remove(v)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ownedVMs = slices.DeleteFunc(l.ownedVMs, func(o *VM) bool { return o == v })
-	return err
+	return errors.Join(c.vm.Close(ctx), c.lab.Forget(c.vm))
 }
