@@ -26,7 +26,7 @@ var allowed = map[string]struct {
 }{
 	"internal/msgpack":       {nil, "a format"},
 	"internal/agent/sys":     {nil, "system calls"},
-	"internal/agent/boot":    {nil, "brings a guest up, before there is a link"},
+	"internal/agent/boot":    {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
 	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
 	"internal/agent/process": {[]string{
 		"internal/agent/session", "internal/agent/sys", "internal/wire",
@@ -52,6 +52,7 @@ var allowed = map[string]struct {
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
+		"internal/topology",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -62,6 +63,7 @@ var allowed = map[string]struct {
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
+		"internal/topology",
 	}, "topology and life cycle over its backends"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
@@ -69,6 +71,9 @@ var allowed = map[string]struct {
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/stream", "internal/snapshot",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
+	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
+		"guests that check contents of disks"},
+	"internal/topology": {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
 	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
 	"internal/snapshot": {nil, "a file format"},
 	"internal/qemu":     {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
@@ -101,6 +106,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
 		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
+		"internal/topology",
 	}, "methods of labs, VMs and guests; joins those of disks and networks"},
 	"internal/script/apitest": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
@@ -113,6 +119,7 @@ var allowed = map[string]struct {
 	"internal/script/diskapi": {[]string{
 		"internal/lua", "internal/lab", "internal/disk", "internal/blockdev", "internal/script/binding",
 		"internal/script/value",
+		"internal/diskcheck",
 	}, "methods of disks"},
 	"internal/script/netapi": {[]string{
 		"internal/lua", "internal/lab", "internal/network", "internal/vnet", "internal/stream",
@@ -133,6 +140,9 @@ var allowed = map[string]struct {
 	}, "objects of a guest that a test holds"},
 	"internal/stream": {nil, "bytes as they appear, from any source"},
 }
+
+// looksAtRequests are the packages whose tests look at what a fake agent gets.
+var looksAtRequests = map[string]bool{"internal/guest/handle": true, "internal/lab": true, "internal/diskcheck": true}
 
 func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }
 
@@ -199,13 +209,15 @@ func TestImports(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm") {
 				continue // tests run fake machines
 			}
-			if strings.HasSuffix(file, "_test.go") && (key == "internal/guest/handle" || key == "internal/lab") && target == "internal/wire" {
+			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets
 			}
-			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) && target == "internal/script/apitest" {
+			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) &&
+				target == "internal/script/apitest" {
 				continue // tests of methods run them in its session
 			}
-			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || covers("internal/agent", key) && (covers("internal/agent", target) || target == "internal/guest")) {
+			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || covers("internal/agent", key) &&
+				(covers("internal/agent", target) || target == "internal/guest")) {
 				continue // tests start real processes, and link both ends of the protocol
 			}
 			if !slices.ContainsFunc(allowed[key].may, func(m string) bool { return covers(m, target) }) {
@@ -238,7 +250,8 @@ func TestConfinedImports(t *testing.T) {
 // TestOnlyTestsImportTestMachines keeps the fake machines out of the program.
 func TestOnlyTestsImportTestMachines(t *testing.T) {
 	eachGoFile(t, func(file, pkg string) {
-		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) && slices.Contains(imports(t, file), "provium/"+testMachines) {
+		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) &&
+			slices.Contains(imports(t, file), "provium/"+testMachines) {
 			t.Errorf("%s: only tests may import %s", file, testMachines)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/lab"
 	"provium/internal/network"
+	"provium/internal/topology"
 )
 
 const attachRounds = 15
@@ -31,7 +32,7 @@ func (b *bench) attach(ctx context.Context) (err error) {
 		return err
 	}
 	for i, name := range []string{"a", "b"} {
-		if vms[i], err = l.DeclareVM(name, "host", &lab.BootOpts{Memory: guestMemory}); err != nil {
+		if vms[i], err = l.DeclareVM(name, "host", &topology.BootOpts{Memory: guestMemory}); err != nil {
 			return err
 		}
 		ends[i] = network.Endpoint{VM: vms[i], Name: name}

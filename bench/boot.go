@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"provium/internal/guest"
-	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
 const bootRounds = 9
@@ -40,7 +40,7 @@ func (b *bench) labBoot(ctx context.Context) (op, run time.Duration, err error) 
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
-	vm, err := l.DeclareVM("a", "host", &lab.BootOpts{Memory: guestMemory, Cold: new(true)})
+	vm, err := l.DeclareVM("a", "host", &topology.BootOpts{Memory: guestMemory, Cold: new(true)})
 	if err != nil {
 		return 0, 0, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
 const (
@@ -28,7 +29,7 @@ func (b *bench) cachedDiskBoots(ctx context.Context) error {
 			return 0, err
 		}
 		h.BootCache = dir
-		opts := &lab.BootOpts{Cold: &really, Disks: []disk.Spec{{ID: "data", Scratch: cachedDiskSize}}}
+		opts := &topology.BootOpts{Cold: &really, Disks: []disk.Spec{{ID: "data", Scratch: cachedDiskSize}}}
 		err = b.withVM(ctx, h, opts, func(vm *lab.VM) error {
 			t, err = clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
 			return err

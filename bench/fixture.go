@@ -13,6 +13,7 @@ import (
 	"provium/internal/fixture"
 	"provium/internal/guest"
 	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
 const (
@@ -135,7 +136,7 @@ func (f *fixtureSamples) round(ctx context.Context, l *lab.Lab, h *lab.Host, cac
 
 // setUpGuest boots a guest and does what the fixture is there for.
 func setUpGuest(ctx context.Context, l *lab.Lab) (*lab.VM, error) {
-	vm, err := l.DeclareVM("box", "host", &lab.BootOpts{Memory: guestMemory, Cold: new(true)})
+	vm, err := l.DeclareVM("box", "host", &topology.BootOpts{Memory: guestMemory, Cold: new(true)})
 	if err != nil {
 		return nil, err
 	}

@@ -124,7 +124,7 @@ func (b *bench) lab() (*lab.Lab, error) {
 	return lab.New(h), nil
 }
 
-// host is what that lab stands on.
+// host returns what that lab stands on.
 func (b *bench) host() (*lab.Host, error) {
 	dir, err := os.MkdirTemp(b.dir, "lab")
 	if err != nil {

@@ -336,7 +336,7 @@ func (b *bench) bulkMemory(ctx context.Context, g *linkGuest, file string, data 
 	return nil
 }
 
-// heapGrowth tells how far the heap rose while do ran.
+// heapGrowth returns how far the heap rose while do ran.
 func heapGrowth(do func() error) (uint64, error) {
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	now := func() uint64 {

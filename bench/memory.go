@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"provium/internal/guest"
-	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
 // runner runs commands in a guest: a lab's VM or a bare agent link.
@@ -58,7 +58,7 @@ func (b *bench) memory(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
-	idle, err := l.DeclareVM("idle", "host", &lab.BootOpts{Memory: guestMemory, Cold: new(true)})
+	idle, err := l.DeclareVM("idle", "host", &topology.BootOpts{Memory: guestMemory, Cold: new(true)})
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (b *bench) memory(ctx context.Context) (err error) {
 		return err
 	}
 	const small = 128 << 20
-	vm, err := l.DeclareVM("small", "host", &lab.BootOpts{Memory: small, Cold: new(true)})
+	vm, err := l.DeclareVM("small", "host", &topology.BootOpts{Memory: small, Cold: new(true)})
 	if err != nil {
 		return err
 	}

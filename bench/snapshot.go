@@ -16,6 +16,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 )
 
 // withVM returns do a VM in a lab of its own, and closes that.
-func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *lab.BootOpts, do func(vm *lab.VM) error) (err error) {
+func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *topology.BootOpts, do func(vm *lab.VM) error) (err error) {
 	l := lab.New(h)
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
 	opts.Memory = guestMemory
@@ -63,7 +64,7 @@ func (b *bench) snapshots(ctx context.Context) error {
 	var cold, whole, stood sample
 	var path string
 	for range 3 {
-		err := b.withVM(ctx, h, &lab.BootOpts{Cold: new(true)}, func(vm *lab.VM) error {
+		err := b.withVM(ctx, h, &topology.BootOpts{Cold: new(true)}, func(vm *lab.VM) error {
 			t, err := clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
 			if err != nil {
 				return err
@@ -120,7 +121,7 @@ func (b *bench) restores(ctx context.Context, path string, cold sample) error {
 	h.NoStandbys = true
 	var all sample
 	before := 0
-	err = b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+	err = b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
 		for round := range restoreRounds {
 			t, err := clock(ctx, vm, func() error { return vm.Restore(ctx, path) })
 			if err == nil {
@@ -163,7 +164,7 @@ func openFiles() int {
 // restored meanwhile takes its place.
 func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sample) error {
 	var all sample
-	err := b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+	err := b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
 		for range resetRounds {
 			if err := vm.Restore(ctx, path); err != nil {
 				return err
@@ -210,7 +211,7 @@ func (b *bench) cachedBoots(ctx context.Context, cold sample) error {
 			return err
 		}
 		h.BootCache = dir
-		err = b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+		err = b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
 			t, err := clock(ctx, vm, func() error { return vm.Boot(ctx, nil) })
 			if round > 1 { // the first fills the cache
 				all = append(all, t)
@@ -233,7 +234,7 @@ func (b *bench) derived(ctx context.Context, h *lab.Host, path string) error {
 	const changed = 2 << 20
 	var all sample
 	var size int64
-	err := b.withVM(ctx, h, &lab.BootOpts{}, func(vm *lab.VM) error {
+	err := b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
 		if err := vm.Restore(ctx, path); err != nil {
 			return err
 		}
@@ -305,7 +306,7 @@ func (b *bench) clones(ctx context.Context, h *lab.Host, path string) (err error
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
 	var most, sum uint64
 	for i := range clones {
-		vm, err := l.DeclareVM(fmt.Sprint("c", i), "host", &lab.BootOpts{Memory: guestMemory})
+		vm, err := l.DeclareVM(fmt.Sprint("c", i), "host", &topology.BootOpts{Memory: guestMemory})
 		if err != nil {
 			return err
 		}
@@ -367,7 +368,7 @@ func (b *bench) withDisk(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
 	var vms [2]*lab.VM
 	for i, name := range []string{"without", "with"} {
-		if vms[i], err = l.DeclareVM(name, "host", &lab.BootOpts{Memory: guestMemory}); err != nil {
+		if vms[i], err = l.DeclareVM(name, "host", &topology.BootOpts{Memory: guestMemory}); err != nil {
 			return err
 		}
 		if err := vms[i].Boot(ctx, nil); err != nil {
@@ -426,7 +427,7 @@ func (b *bench) labResets(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
-	vm, err := l.DeclareVM("vm", "host", &lab.BootOpts{Memory: guestMemory})
+	vm, err := l.DeclareVM("vm", "host", &topology.BootOpts{Memory: guestMemory})
 	if err != nil {
 		return err
 	}

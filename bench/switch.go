@@ -127,7 +127,7 @@ func (b *bench) switchAlone() error {
 	return nil
 }
 
-// cpuTime is what this process has used.
+// cpuTime returns what this process has used.
 func cpuTime() time.Duration {
 	var u unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // cannot fail with these arguments

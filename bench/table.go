@@ -16,7 +16,7 @@ type sample []time.Duration
 
 func (s sample) median() time.Duration { return s.quantile(0.5) }
 
-// best is the first decile: what a busy machine hides in the median.
+// best returns the first decile: what a busy machine hides in the median.
 func (s sample) best() time.Duration { return s.quantile(0.1) }
 
 // quantile is interpolated between the two nearest values.

@@ -73,7 +73,7 @@ func (p *program) withCache(cmd *cobra.Command, do func(out io.Writer, cache *fi
 	return cmd
 }
 
-// mib is a size as listings show it.
+// mib returns a size as listings show it.
 func mib(n int64) string { return fmt.Sprintf("%.2fMiB", float64(n)/(1<<20)) }
 
 func (p *program) fixtureListCommand() *cobra.Command {

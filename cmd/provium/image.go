@@ -272,7 +272,7 @@ func total(entries []image.CacheEntry) (sum int64) {
 	return sum
 }
 
-// sizeText is a size for people.
+// sizeText returns a size for people.
 func sizeText(n int64) string {
 	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
 	f, i := float64(n), 0

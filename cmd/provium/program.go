@@ -87,7 +87,7 @@ func (p *program) absolute(path string) string {
 	return filepath.Join(p.dir, path)
 }
 
-// tempBase is where temporary directories go.
+// tempBase returns where temporary directories go.
 func (p *program) tempBase() string {
 	if dir := p.getenv("TMPDIR"); dir != "" {
 		return p.absolute(dir)
@@ -95,7 +95,7 @@ func (p *program) tempBase() string {
 	return "/tmp"
 }
 
-// cacheHome is the user's cache directory.
+// cacheHome returns the user's cache directory.
 func (p *program) cacheHome() string {
 	if home := p.getenv("HOME"); home != "" {
 		return filepath.Join(p.absolute(home), ".cache")
@@ -107,7 +107,7 @@ func (p *program) imageCache() string { return filepath.Join(p.cacheHome(), "pro
 
 func (p *program) bootCache() string { return filepath.Join(p.cacheHome(), "provium", "boots") }
 
-// rerunState is the file that remembers which files failed.
+// rerunState returns the file that remembers which files failed.
 func (p *program) rerunState() string {
 	if path := p.getenv("PROVIUM_RERUN_STATE"); path != "" {
 		return p.absolute(path)

@@ -68,7 +68,7 @@ func parseShard(text string) (string, error) {
 	return text, err
 }
 
-// selection is what the flags and arguments choose.
+// selection returns what the flags and arguments choose.
 func (p *program) selection(f *selectFlags, paths []string) (run.Selection, error) {
 	s := run.Selection{
 		WorkDir: p.dir, Paths: paths, Filter: f.filter, RerunFailed: f.rerunFailed, RerunState: p.rerunState(),
@@ -221,7 +221,7 @@ func profile(cfg *config.Config, name string) (config.Profile, error) {
 		filepath.Base(cfg.Path), strings.Join(names, ", "))
 }
 
-// programs are those on the user's PATH; start may be nil if none is run.
+// programs returns those on the user's PATH; start may be nil if none is run.
 func (p *program) programs(start func(ctx context.Context, path string, args ...string) ([]byte,
 	error)) hostcheck.PathPrograms {
 	return hostcheck.PathPrograms{Path: p.getenv("PATH"), Start: start}

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// commit names what the binary was built from.
+// commit returns what the binary was built from.
 func commit() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -28,8 +28,8 @@ func commit() string {
 	return revision + dirty
 }
 
-// identity tells one build of the program from another. Where the commit does
-// not, the file does.
+// identity returns a text that differs between builds of the program: by the commit or,
+// if that is unknown, by the file.
 func (p *program) identity() string {
 	text := version + " " + commit()
 	if strings.Contains(text, "unknown") || strings.Contains(text, "modified") {

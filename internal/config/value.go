@@ -59,7 +59,7 @@ func (s section) unknown(name string) error {
 	return fmt.Errorf("unknown key `%s` in %s (valid: %s)%s", name, s.where, strings.Join(names, ", "), hint)
 }
 
-// kindOf names a TOML value's type for errors.
+// kindOf returns a TOML value's type for errors.
 func kindOf(v any) string {
 	switch v.(type) {
 	case string:

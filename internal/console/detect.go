@@ -21,7 +21,7 @@ const (
 type Rules struct {
 	// Extra are further lines that are a failure.
 	Extra []*regexp.Regexp
-	// Ignore are lines that are no failure, whatever else they match.
+	// Ignore are lines that are not failures, even if they match other rules.
 	Ignore []*regexp.Regexp
 }
 
@@ -32,7 +32,7 @@ type Finding struct {
 	Title string
 	// Excerpt has the report's lines, each ended by a newline, at most 16 KiB.
 	Excerpt string
-	// Panic tells that the kernel has stopped.
+	// Panic is set if the kernel has stopped.
 	Panic bool
 }
 
@@ -221,7 +221,7 @@ func (d *Detector) judge(line []byte, m message) {
 	}
 }
 
-// kind says what a line begins, "" for nothing.
+// kind returns the kind of report that a line begins, or "".
 func (d *Detector) kind(line []byte, m message) Kind {
 	k := match(m.text, len(m.stamp) > 0)
 	if k == "" && matches(d.rules.Extra, line, m.text) {

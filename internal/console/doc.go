@@ -4,4 +4,7 @@
 //
 // It does not read from a guest or write to one, starts no goroutines, keeps
 // no time, and does not decide what a finding means for a test.
+//
+// Start reading at Log in log.go for the text, and at Detector in detect.go for the
+// findings; match.go has the words of the kernel's reports.
 package console

@@ -5,21 +5,21 @@ import (
 	"fmt"
 )
 
-// Boot is the number of the present boot: how often MarkBoot was called.
+// Boot returns the number of the present boot: how often MarkBoot was called.
 func (l *Log) Boot() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.boots)
 }
 
-// BootStart is the position where a boot's output begins.
+// BootStart returns the position where a boot's output begins.
 func (l *Log) BootStart(boot int) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.bootStart(boot)
 }
 
-// bootStart is called with the lock held.
+// bootStart is BootStart for a caller that holds the lock.
 func (l *Log) bootStart(boot int) int64 {
 	if boot < 1 || boot > len(l.boots) {
 		return 0
@@ -27,8 +27,8 @@ func (l *Log) bootStart(boot int) int64 {
 	return l.boots[boot-1]
 }
 
-// limit is where a boot's output ends, and whether nothing will follow it. It
-// is called with the lock held.
+// limit returns where a boot's output ends, and whether nothing will follow it. The
+// caller must hold the lock.
 func (l *Log) limit(boot int) (end int64, over bool) {
 	if boot < len(l.boots) {
 		return l.boots[boot], true
@@ -65,8 +65,8 @@ func (l *Log) Next(ctx context.Context, boot int, from int64, limit int) ([]byte
 	}
 }
 
-// piece reads what lies in one piece, or says what is missing. It is called
-// with the lock held.
+// piece reads what is in the file in one piece, or a line about missing bytes. The caller
+// must hold the lock.
 func (l *Log) piece(from, to int64) ([]byte, int64, error) {
 	switch start := l.resume(); {
 	case from < l.head:

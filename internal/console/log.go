@@ -12,7 +12,7 @@ import (
 // MaxLog is the default bound of a log file, in bytes.
 const MaxLog = 64 << 20
 
-// ErrEnded tells that the guest's console will print nothing more.
+// ErrEnded is returned when the guest's console will print nothing more.
 var ErrEnded = errors.New("console EOF")
 
 // LogConfig is how a [Log] is kept. The zero value is ready for use.
@@ -84,7 +84,7 @@ func (l *Log) place(pos int64) (at, room int64) {
 	return l.head + in, l.ring - in
 }
 
-// wake is called with the lock held.
+// wake wakes all waiting callers. The caller must hold the lock.
 func (l *Log) wake() {
 	if l.changed != nil {
 		close(l.changed)
@@ -134,7 +134,7 @@ func (l *Log) Tail(n int) ([]byte, error) {
 // resume returns the first position behind the head that is still there.
 func (l *Log) resume() int64 { return max(l.head, l.size-l.ring) }
 
-// read is called with the lock held, for bytes that are there.
+// read reads bytes that are in the file. The caller must hold the lock.
 func (l *Log) read(from, to int64) ([]byte, error) {
 	b := make([]byte, max(0, to-from))
 	for done := int64(0); done < int64(len(b)); {
@@ -225,8 +225,8 @@ func (l *Log) Expect(ctx context.Context, pattern []byte) error {
 	}
 }
 
-// MarkBoot tells that the guest starts anew: output goes on after an end, and
-// nothing from before matches in [Log.Expect] any more.
+// MarkBoot marks the start of a boot: output goes on after an end, and [Log.Expect]
+// matches no earlier output any more.
 func (l *Log) MarkBoot() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,7 +236,7 @@ func (l *Log) MarkBoot() {
 	l.wake()
 }
 
-// End tells that no output will follow, unless the guest boots again.
+// End marks the end of output, until the next MarkBoot.
 func (l *Log) End() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,7 +244,7 @@ func (l *Log) End() {
 	l.wake()
 }
 
-// Close ends the log and closes its file, which stays where it is.
+// Close ends the log and closes its file, which is not removed.
 func (l *Log) Close() error {
 	l.End()
 	if err := l.file.Close(); err != nil {

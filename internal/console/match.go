@@ -24,10 +24,10 @@ const (
 	KindPattern Kind = "pattern"
 )
 
-// match says which report the text of a kernel message begins, or "". The
+// match returns which report the text of a kernel message begins, or "". The
 // text must begin with the report's own words: kernel messages that merely
-// quote them, and what programs print, are innocent. stamped tells that the
-// line carries a kernel time stamp.
+// quote them, and what programs print, are innocent. stamped means that
+// the line has a kernel time stamp.
 func match(text []byte, stamped bool) Kind {
 	if len(text) < 4 {
 		return ""
@@ -206,7 +206,7 @@ func isDie(text []byte) bool {
 }
 
 // endsReport reports whether the text is the last line of a report of the kind;
-// died tells that the report has a line of die(), which prints more.
+// died means that the report has a line of die(), which prints more.
 func endsReport(k Kind, died bool, text []byte) bool {
 	if has(text, "---[ end ") {
 		return true

@@ -19,7 +19,7 @@ func (l *Log) Content() (text []byte, search int64, err error) {
 
 // Replace makes text the log's whole content, with search, a position in it, as
 // the place where the next Expect starts. Output goes on behind it. It must not
-// be called while somebody writes.
+// be called at the same time as Write.
 func (l *Log) Replace(text []byte, search int64) error {
 	l.mu.Lock()
 	err := l.file.Truncate(0)

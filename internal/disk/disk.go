@@ -162,7 +162,7 @@ func (d *Disk) Spec() Spec {
 	return d.spec
 }
 
-// Slot returns the place in the present machine, 0 while there is none.
+// Slot returns the place in the present machine, 0 without one.
 func (d *Disk) Slot() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

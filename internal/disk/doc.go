@@ -6,5 +6,7 @@
 // and the VM that owns them does the rest. The contents, rules and records are
 // package blockdev's, the protocol package nbd's.
 //
-// Start reading at Shelf, which holds the disks of one VM, and Disk.
+// Start reading at Shelf in shelf.go, which holds the disks of one VM, and at Disk in
+// disk.go. persist.go has the sections of a snapshot, drives.go the disks of a machine
+// that is restored from them, origins.go what the boot cache asks.
 package disk

@@ -13,7 +13,7 @@ import (
 // the disk and ends with it. It is safe for concurrent use.
 type Recording struct {
 	disk *Disk
-	data *blockdev.Disk // that is recorded; a restore gives the disk another
+	data *blockdev.Disk // that is recorded; a restore replaces that of the disk
 	rec  *blockdev.Recording
 }
 

@@ -48,7 +48,7 @@ const (
 	busyboxDD = "bin/de"
 )
 
-// baseItems is the built-in initrd: busybox with all its applets and the few
+// baseItems returns the built-in initrd: busybox with all its applets and the few
 // files that programs expect. It has no /init: the agent's stub is a minimal one.
 func (s *Store) baseItems() ([]item, error) {
 	busybox, err := s.readPayload(payloadBusybox)

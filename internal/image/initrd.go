@@ -227,7 +227,7 @@ func (l *listing) archive(src *decompress.Source) (int64, error) {
 	}
 }
 
-// size is the length of all segments when decompressed.
+// size returns the length of all segments when decompressed.
 func (l *listing) size() int64 {
 	var n int64
 	for _, s := range l.segments {

@@ -47,7 +47,7 @@ func zstded(t testing.TB, data []byte) []byte {
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-// mergedUsr is an initrd with /sbin as a symlink.
+// mergedUsr returns an initrd with /sbin as a symlink.
 func mergedUsr() []item {
 	return []item{
 		dirItem(".", 0o755), dirItem("usr", 0o755), dirItem("usr/sbin", 0o755),

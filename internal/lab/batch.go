@@ -7,31 +7,32 @@ import (
 	"strings"
 
 	"provium/internal/parallel"
+	"provium/internal/topology"
 )
 
 // Boot boots all VMs of the lab and its sub-labs at once, except those that are booted.
 func (l *Lab) Boot(ctx context.Context) error {
-	return l.batch("boot", "", Booted, func(v *VM) error { return v.Boot(ctx, nil) })
+	return l.batch("boot", "", topology.Booted, func(v *VM) error { return v.Boot(ctx, nil) })
 }
 
 // Shutdown shuts all VMs down at once.
 func (l *Lab) Shutdown(ctx context.Context) error {
-	return l.batch("shutdown", "", Shutdown, func(v *VM) error { return v.Shutdown(ctx) })
+	return l.batch("shutdown", "", topology.Shutdown, func(v *VM) error { return v.Shutdown(ctx) })
 }
 
 // Pause pauses all VMs at once. The states of all are checked before one is changed.
 func (l *Lab) Pause(ctx context.Context) error {
-	return l.batch("pause", Booted, Paused, func(v *VM) error { return v.Pause(ctx) })
+	return l.batch("pause", topology.Booted, topology.Paused, func(v *VM) error { return v.Pause(ctx) })
 }
 
 // Resume resumes all VMs at once. The states of all are checked before one is changed.
 func (l *Lab) Resume(ctx context.Context) error {
-	return l.batch("resume", Paused, Booted, func(v *VM) error { return v.Resume(ctx) })
+	return l.batch("resume", topology.Paused, topology.Booted, func(v *VM) error { return v.Resume(ctx) })
 }
 
 // batch carries out an action on all VMs at once, except those in state done. Unless
 // need is "", all others must be in that state, or nothing is changed.
-func (l *Lab) batch(action string, need, done State, do func(*VM) error) error {
+func (l *Lab) batch(action string, need, done topology.State, do func(*VM) error) error {
 	var todo []*VM
 	var failed []string
 	for _, v := range l.memberVMs() {

@@ -19,11 +19,12 @@ import (
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // startPlan describes a guest before it is started.
 type startPlan struct {
-	opts     *BootOpts
+	opts     *topology.BootOpts
 	cfg      *qemu.Config
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
@@ -48,8 +49,8 @@ func (p *startPlan) release() {
 }
 
 // bootGuest boots the VM, or serves the boot from the cache.
-func (v *VM) bootGuest(ctx context.Context, opts *BootOpts) error {
-	releaseShare, err := v.admit(ctx, opts.memory(), opts.cpus())
+func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts) error {
+	releaseShare, err := v.admit(ctx, opts.MemoryBytes(), opts.VCPUs())
 	if err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
@@ -156,7 +157,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 		defer v.mu.Unlock()
 		return &instance.GoneError{VM: v.name, Reason: v.reason}
 	}
-	v.state, v.reason, v.cid = Booted, "", cid
+	v.state, v.reason, v.cid = topology.Booted, "", cid
 	v.mu.Unlock()
 	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
 		MemoryBytes: uint64(inst.plan.cfg.Memory), CID: cid})
@@ -187,7 +188,7 @@ func reseed(ctx context.Context, link *guest.Client, seeded, fixedTime bool) err
 	return link.Renew(ctx, entropy, now)
 }
 
-func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
+func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 	switch {
 	case opts.AgentTimeout != 0:
 		return opts.AgentTimeout
@@ -201,7 +202,7 @@ func (v *VM) agentTimeout(opts *BootOpts, accel string) time.Duration {
 
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
-func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPlan, error) {
+func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
 	if v.profile.Unavailable != "" {
 		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
 	}
@@ -226,7 +227,7 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 	}
 	cfg := &qemu.Config{
 		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
-		CPUs: opts.cpus(), Memory: opts.memory(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
+		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
 	}
 	if opts.InitialTime != nil {
@@ -239,7 +240,7 @@ func (v *VM) planBoot(ctx context.Context, opts *BootOpts, key string) (*startPl
 }
 
 // initrd returns the path of the image's initrd, or of a copy with files added.
-func (v *VM) initrd(ctx context.Context, img *image.Image, files []BootFile) (string, error) {
+func (v *VM) initrd(ctx context.Context, img *image.Image, files []topology.BootFile) (string, error) {
 	if len(files) == 0 {
 		return img.Initrd, nil
 	}

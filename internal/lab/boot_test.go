@@ -13,6 +13,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/fakemachine"
+	"provium/internal/topology"
 	"provium/internal/wire"
 )
 
@@ -84,7 +85,7 @@ func TestBootsThatFail(t *testing.T) {
 			if errors.As(err, &admission) != (name == "pool") {
 				t.Errorf("%#v", err)
 			}
-			if v.State() == Booted || pool.out != 0 {
+			if v.State() == topology.Booted || pool.out != 0 {
 				t.Errorf("state %s, %d shares are out", v.State(), pool.out)
 			}
 		})
@@ -115,9 +116,9 @@ func TestBootOptions(t *testing.T) {
 	h.Emit = func(e event.Event) { events = append(events, e) }
 	when := time.Date(2030, 1, 2, 3, 4, 5, 600, time.UTC)
 	seed := uint64(7)
-	v, err := l.DeclareVM("a", "p", &BootOpts{Memory: 256 << 20, CPUs: 2, InitialTime: &when, RNGSeed: &seed})
+	v, err := l.DeclareVM("a", "p", &topology.BootOpts{Memory: 256 << 20, CPUs: 2, InitialTime: &when, RNGSeed: &seed})
 	must(t, err)
-	must(t, v.Boot(t.Context(), &BootOpts{CPUs: 3, AgentTimeout: time.Hour}))
+	must(t, v.Boot(t.Context(), &topology.BootOpts{CPUs: 3, AgentTimeout: time.Hour}))
 	cfg := v.inst.plan.cfg
 	if cfg.Memory != 256<<20 || cfg.CPUs != 3 || !cfg.RTCBase.Equal(when) || *cfg.RNGSeed != 7 {
 		t.Errorf("%+v", cfg)
@@ -130,21 +131,21 @@ func TestBootOptions(t *testing.T) {
 	if len(events) != 2 {
 		t.Errorf("events %+v", events)
 	}
-	wantError(t, v.Boot(t.Context(), &BootOpts{Memory: -1}), "memory")
+	wantError(t, v.Boot(t.Context(), &topology.BootOpts{Memory: -1}), "memory")
 }
 
 func TestAgentTimeouts(t *testing.T) {
 	v := &VM{profile: &Profile{}}
 	for _, tc := range []struct {
-		opts    BootOpts
+		opts    topology.BootOpts
 		profile time.Duration
 		accel   string
 		want    time.Duration
 	}{
-		{BootOpts{AgentTimeout: 1}, 2, "kvm", 1},
-		{BootOpts{}, 2, "kvm", 2},
-		{BootOpts{}, 0, "kvm", agentTimeoutKVM},
-		{BootOpts{}, 0, "tcg", agentTimeoutTCG},
+		{topology.BootOpts{AgentTimeout: 1}, 2, "kvm", 1},
+		{topology.BootOpts{}, 2, "kvm", 2},
+		{topology.BootOpts{}, 0, "kvm", agentTimeoutKVM},
+		{topology.BootOpts{}, 0, "tcg", agentTimeoutTCG},
 	} {
 		v.profile.AgentTimeout = tc.profile
 		if got := v.agentTimeout(&tc.opts, tc.accel); got != tc.want {
@@ -226,15 +227,15 @@ func TestBootsThatAreNotCached(t *testing.T) {
 	cold, seed := true, uint64(1)
 	now := time.Now()
 	for name, tc := range map[string]struct {
-		opts    BootOpts
+		opts    topology.BootOpts
 		prepare func(h *Host, f *fakemachine.Machines)
 	}{
-		"cold":    {BootOpts{Cold: &cold}, nil},
-		"seed":    {BootOpts{RNGSeed: &seed}, nil},
-		"time":    {BootOpts{InitialTime: &now}, nil},
-		"profile": {BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.Profiles["p"].NoBootCache = true }},
-		"no qemu": {BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.QEMU += "-none" }},
-		"oops": {BootOpts{}, func(_ *Host, f *fakemachine.Machines) {
+		"cold":    {topology.BootOpts{Cold: &cold}, nil},
+		"seed":    {topology.BootOpts{RNGSeed: &seed}, nil},
+		"time":    {topology.BootOpts{InitialTime: &now}, nil},
+		"profile": {topology.BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.Profiles["p"].NoBootCache = true }},
+		"no qemu": {topology.BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.QEMU += "-none" }},
+		"oops": {topology.BootOpts{}, func(_ *Host, f *fakemachine.Machines) {
 			f.Prepare(func(m *fakemachine.Machine) {
 				m.Print(false, "[    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n"+
 					"[    1.000000] ---[ end trace 0000000000000000 ]---\n")

@@ -15,6 +15,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // bootCacheLimit is the most that post-boot snapshots take on disk, in bytes.
@@ -79,7 +80,7 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		Cmdline  string
 		Hardware qemu.Hardware
 		CPU      string
-		Files    []BootFile
+		Files    []topology.BootFile
 		Disks    []disk.Origin `json:",omitempty"`
 	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg,
 		"").CPU, p.opts.Files, disks})

@@ -16,6 +16,7 @@ import (
 	"provium/internal/fakemachine"
 	"provium/internal/localvmm"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 	"provium/internal/wire"
 )
 
@@ -49,7 +50,7 @@ func TestBootCacheDamage(t *testing.T) {
 	boot := func() string {
 		t.Helper()
 		n++
-		v, err := l.DeclareVM(fmt.Sprint("v", n), "p", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "p", &topology.BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 		must(t, err)
 		must(t, v.Boot(t.Context(), nil))
 		id := shell(t, v, bootID)
@@ -199,7 +200,7 @@ func TestBootCacheDiskFull(t *testing.T) {
 	defer unix.Unmount(h.BootCache, unix.MNT_DETACH)
 	var warnings []string
 	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	v, err := l.DeclareVM("a", "p", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
+	v, err := l.DeclareVM("a", "p", &topology.BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 	must(t, err)
 	must(t, v.Boot(t.Context(), nil))
 	shell(t, v, bootID)

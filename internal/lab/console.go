@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/instance"
 	"provium/internal/stream"
+	"provium/internal/topology"
 )
 
 // Console is a VM's console: what ttyS0 and hvc0 printed.
@@ -47,7 +48,7 @@ func (c Console) Tail(n int) string {
 func (c Console) Expect(ctx context.Context, pattern string, timeout time.Duration) error {
 	p := c.printed()
 	if p == nil {
-		return c.vm.stateError("console:expect", Booted)
+		return c.vm.stateError("console:expect", topology.Booted)
 	}
 	return p.Expect(ctx, pattern, timeout)
 }
@@ -58,7 +59,7 @@ func (c Console) Read(site stream.Site) (*stream.Stream, error) {
 	p := c.printed()
 	switch {
 	case p == nil:
-		return nil, c.vm.stateError("console:read", Booted)
+		return nil, c.vm.stateError("console:read", topology.Booted)
 	case c.vm.host.Local:
 		return nil, errors.New("console:read: VMM does not expose a console socket")
 	}
@@ -69,7 +70,7 @@ func (c Console) Read(site stream.Site) (*stream.Stream, error) {
 // Write sends input to the console: to the device that the last console= of the command
 // line names. limit 0 is none.
 func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) error {
-	inst, err := c.vm.running("console:write", Booted)
+	inst, err := c.vm.running("console:write", topology.Booted)
 	switch {
 	case err != nil:
 		return err

@@ -10,6 +10,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/qemu"
+	"provium/internal/topology"
 )
 
 // plugTimeout is how long a guest may take to notice a disk, or to release one.
@@ -33,7 +34,7 @@ func (h *Host) diskEnv() *disk.Env {
 }
 
 // declaredDisks returns the disks of the profile and of boot opts, with their ids.
-func (v *VM) declaredDisks(opts *BootOpts) []disk.Spec {
+func (v *VM) declaredDisks(opts *topology.BootOpts) []disk.Spec {
 	specs := slices.Clone(v.profile.Disks)
 	if opts != nil {
 		for i, spec := range opts.Disks {
@@ -48,13 +49,13 @@ func (v *VM) declaredDisks(opts *BootOpts) []disk.Spec {
 
 // declareDisks opens the disks of the profile and of boot opts that were not opened
 // yet.
-func (v *VM) declareDisks(ctx context.Context, opts *BootOpts) error {
+func (v *VM) declareDisks(ctx context.Context, opts *topology.BootOpts) error {
 	return v.disks.Declare(ctx, v.declaredDisks(opts))
 }
 
 // Disk returns the disk of an id.
 func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
-	if v.State() == Created {
+	if v.State() == topology.Created {
 		// Disks are there before the boot, and a test may prepare them.
 		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
@@ -66,25 +67,35 @@ func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
 // AttachDisk adds a disk to the VM: at once when it has a guest, else from its next boot
 // on. A running guest has noticed the disk when AttachDisk returns.
 func (v *VM) AttachDisk(ctx context.Context, spec disk.Spec) (*disk.Disk, error) {
+	return v.AttachFilled(ctx, spec, func(*disk.Disk) error { return nil })
+}
+
+// AttachFilled is AttachDisk of a disk that fill writes to before the guest has it.
+func (v *VM) AttachFilled(ctx context.Context, spec disk.Spec, fill disk.Content) (*disk.Disk, error) {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	state, inst, err := v.inState("attach_disk", Booted, Created, Booted, Paused, Shutdown)
+	state, inst, err := v.inState("attach_disk", topology.Booted,
+		topology.Created, topology.Booted, topology.Paused, topology.Shutdown)
 	if err != nil {
 		return nil, err
 	}
-	if state == Created {
+	if state == topology.Created {
 		if err := v.declareDisks(ctx, v.opts); err != nil {
 			return nil, err
 		}
 	}
 	d, err := v.disks.Add(ctx, spec)
-	if err != nil || inst == nil {
-		return d, err
+	if err != nil {
+		return nil, err
 	}
-	if err := v.plug(ctx, inst, d, state == Booted); err != nil {
+	err = fill(d)
+	if err == nil && inst != nil {
+		err = v.plug(ctx, inst, d, state == topology.Booted)
+	}
+	if err != nil {
 		v.disks.Remove(d)
 		return nil, errors.Join(err, d.Close(false))
 	}
@@ -129,11 +140,12 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	if d.IsDetached() {
 		return nil
 	}
-	state, inst, err := v.inState("detach", Booted, Created, Booted, Shutdown, Dead)
+	state, inst, err := v.inState("detach", topology.Booted,
+		topology.Created, topology.Booted, topology.Shutdown, topology.Dead)
 	if err != nil {
 		return err
 	}
-	if state == Booted && inst != nil {
+	if state == topology.Booted && inst != nil {
 		if err := v.unplug(ctx, inst, d); err != nil {
 			return fmt.Errorf("disk `%s`: %w", d.ID(), err)
 		}

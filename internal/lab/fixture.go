@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // Trust marks snapshot files as verified, so that they are not read through again.
@@ -53,7 +54,7 @@ func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 // DeclareFrom declares a VM for a snapshot to be restored into. When the name is taken,
 // it gets a number: -2, -3 and so on.
 func (l *Lab) DeclareFrom(name, profile string) (*VM, error) {
-	if err := checkName("vm", name); err != nil {
+	if err := topology.CheckName("vm", name); err != nil {
 		return nil, err
 	}
 	p, err := l.host.profile(profile)
@@ -64,7 +65,7 @@ func (l *Lab) DeclareFrom(name, profile string) (*VM, error) {
 		if n == 1 {
 			return name
 		}
-		return numbered(name, "-", n)
+		return topology.Numbered(name, "-", n)
 	}, p, nil)
 }
 

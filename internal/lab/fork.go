@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/network"
 	"provium/internal/parallel"
+	"provium/internal/topology"
 )
 
 // Fork creates n running copies of a running or paused VM in scope. They have new
@@ -48,7 +49,8 @@ func forkRefusal(err error) error {
 // copies declares the forks, attaches them to the bridges, and restores all at once.
 func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks []*VM, err error) {
 	for range n {
-		fork, err := scope.declareFree(func(n int) string { return numbered(v.name, "-", n) }, v.profile, v.opts)
+		name := func(n int) string { return topology.Numbered(v.name, "-", n) }
+		fork, err := scope.declareFree(name, v.profile, v.opts)
 		if err != nil {
 			return forks, err
 		}
@@ -66,4 +68,25 @@ func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks 
 		copies[i] = fork
 	}
 	return forks, v.host.network().Announce(ctx, v, copies)
+}
+
+// Fork creates a running copy of the lab as a new sub-lab of scope. Its VMs have the
+// same names, go on from this moment, and share memory and disks copy-on-write. Its
+// bridges are new ones, on which the copies have new MACs and addresses.
+func (l *Lab) Fork(ctx context.Context, scope *Lab) (*Lab, error) {
+	s, err := l.Snapshot(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	fork, err := scope.Lab("")
+	if err == nil {
+		err = fork.restore(ctx, s.path, true)
+	}
+	if err = errors.Join(err, s.Delete()); err != nil { // guests keep what they run from
+		if fork != nil {
+			_ = scope.Remove(fork) // the scope still closes it
+		}
+		return nil, err
+	}
+	return fork, nil
 }

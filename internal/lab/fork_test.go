@@ -5,6 +5,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/network"
+	"provium/internal/topology"
 )
 
 // TestForkDisks forks a VM with disks: each copy has disks of its own, which it changes
@@ -12,7 +13,7 @@ import (
 func TestForkDisks(t *testing.T) {
 	ctx := t.Context()
 	l, f := fakeLab(t)
-	v, err := l.DeclareVM("a", "p", &BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
+	v, err := l.DeclareVM("a", "p", &topology.BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 	must(t, err)
 	b, err := l.Bridge("lan", nil)
 	must(t, err)

@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/network"
 	"provium/internal/parallel"
+	"provium/internal/topology"
 )
 
 // Lab is a container of VMs, bridges and sub-labs.
@@ -49,8 +50,8 @@ func (l *Lab) Apart() *Lab { return &Lab{host: l.host, name: rootName} }
 func (l *Lab) Name() string { return l.name }
 
 // DeclareVM creates a VM in state created.
-func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
-	if err := checkName("vm", name); err != nil {
+func (l *Lab) DeclareVM(name, profile string, opts *topology.BootOpts) (*VM, error) {
+	if err := topology.CheckName("vm", name); err != nil {
 		return nil, err
 	}
 	p, err := l.host.profile(profile)
@@ -58,7 +59,7 @@ func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
 		return nil, err
 	}
 	if opts != nil {
-		if err := opts.validate(); err != nil {
+		if err := opts.Validate(); err != nil {
 			return nil, err
 		}
 	}
@@ -71,7 +72,7 @@ func (l *Lab) DeclareVM(name, profile string, opts *BootOpts) (*VM, error) {
 }
 
 // declare creates a VM that is not bound to the network yet.
-func (l *Lab) declare(name string, p *Profile, opts *BootOpts) (*VM, error) {
+func (l *Lab) declare(name string, p *Profile, opts *topology.BootOpts) (*VM, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.freeVMName(name); err != nil {
@@ -106,7 +107,7 @@ func (l *Lab) freeVMName(name string) error {
 // when there is none. An empty name creates a new one: __lab_0, __lab_1 and so on.
 func (l *Lab) Lab(name string) (*Lab, error) {
 	if name != "" {
-		if err := checkName("lab", name); err != nil {
+		if err := topology.CheckName("lab", name); err != nil {
 			return nil, err
 		}
 		if found, ok := l.LookupLab(name); ok {
@@ -117,7 +118,7 @@ func (l *Lab) Lab(name string) (*Lab, error) {
 	defer l.mu.Unlock()
 	if name == "" {
 		var n int
-		name, n = firstFree(l.nextAnonymous, func(n int) string { return fmt.Sprintf("__lab_%d", n) },
+		name, n = topology.FirstFree(l.nextAnonymous, func(n int) string { return fmt.Sprintf("__lab_%d", n) },
 			func(name string) bool { return find(l.subLabs, name) != nil })
 		l.nextAnonymous = n + 1
 	} else if found := find(l.subLabs, name); found != nil { // made meanwhile
@@ -135,14 +136,14 @@ func (l *Lab) addLab(name string) *Lab {
 }
 
 // declareFree declares a VM under the first free name of name(1), name(2), ...
-func (l *Lab) declareFree(name func(n int) string, p *Profile, opts *BootOpts) (*VM, error) {
+func (l *Lab) declareFree(name func(n int) string, p *Profile, opts *topology.BootOpts) (*VM, error) {
 	taken := func(name string) bool {
 		_, found := l.VM(name)
 		return found
 	}
 	for n := 1; ; {
 		var free string
-		free, n = firstFree(n, name, taken)
+		free, n = topology.FirstFree(n, name, taken)
 		vm, err := l.declare(free, p, opts)
 		if err == nil {
 			l.host.network().Bind(vm)
@@ -152,6 +153,40 @@ func (l *Lab) declareFree(name func(n int) string, p *Profile, opts *BootOpts) (
 			return nil, err
 		}
 	}
+}
+
+// DeclareExpendable declares a VM like another one, booted with the same options,
+// without its disks and networks. Its name is that of the other with suffix and a
+// number. See (*VM).Expendable.
+func (l *Lab) DeclareExpendable(like *VM, suffix string) (*VM, error) {
+	like.mu.Lock()
+	opts := like.opts
+	if like.inst != nil {
+		opts = like.inst.plan.opts
+	}
+	like.mu.Unlock()
+	if like.host.Local {
+		return nil, errNoGuest
+	}
+	own := opts.Merge(nil)
+	own.Disks = nil
+	profile := *like.profile
+	profile.Disks = nil
+	vm, err := l.declareFree(func(n int) string { return topology.Numbered(like.name, suffix, n) }, &profile, own)
+	if err != nil {
+		return nil, err
+	}
+	vm.expendable = true
+	return vm, nil
+}
+
+// Forget removes a closed VM from the lab for good.
+func (l *Lab) Forget(v *VM) error {
+	err := l.Remove(v)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ownedVMs = slices.DeleteFunc(l.ownedVMs, func(o *VM) bool { return o == v })
+	return err
 }
 
 // Hold adds n to the number of labs that hold l and returns that number.

@@ -10,6 +10,7 @@ import (
 	"provium/internal/network"
 	"provium/internal/parallel"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // labReturn is the state of one restore of a lab snapshot.
@@ -26,7 +27,7 @@ type labReturn struct {
 // vmReturn is a VM that is being restored.
 type vmReturn struct {
 	vm    *VM
-	saved *vmState
+	saved *topology.VM
 }
 
 // Restore returns the lab to what was saved in a directory. Members are restored in
@@ -36,7 +37,7 @@ func (l *Lab) Restore(ctx context.Context, dir string) error { return l.restore(
 
 // restore is Restore. With asCopy, the bridges get new MACs and addresses.
 func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
-	lf, err := readLabFile(dir)
+	lf, err := topology.Read(dir)
 	if err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", l.name, err)
 	}
@@ -48,13 +49,13 @@ func (l *Lab) restore(ctx context.Context, dir string, asCopy bool) error {
 	r := &labReturn{lab: l, dir: dir, asCopy: asCopy, readers: map[string]*snapshot.Reader{}, byFile: map[string]*VM{},
 		bridges: map[string]network.Loaded{}}
 	defer r.close()
-	if err := r.check(ctx, l, &lf.Lab); err != nil {
+	if err := r.check(ctx, l, lf); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", l.name, err)
 	}
-	if err := r.declare(l, &lf.Lab, ""); err != nil {
+	if err := r.declare(l, lf, ""); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", l.name, err)
 	}
-	return r.run(ctx, &lf.Lab)
+	return r.run(ctx, lf)
 }
 
 func (r *labReturn) close() {
@@ -65,7 +66,7 @@ func (r *labReturn) close() {
 
 // check opens and verifies all files and returns an error when a name is taken. l is
 // nil for a lab that does not exist yet.
-func (r *labReturn) check(ctx context.Context, l *Lab, s *labState) error {
+func (r *labReturn) check(ctx context.Context, l *Lab, s *topology.Lab) error {
 	for i := range s.VMs {
 		v := &s.VMs[i]
 		if _, err := r.lab.host.profile(v.Profile); err != nil {
@@ -138,7 +139,7 @@ func (l *Lab) mayReturn(kind, name, profile string) error {
 }
 
 // declare creates the missing VMs and labs, and collects the VMs to restore.
-func (r *labReturn) declare(l *Lab, s *labState, path string) error {
+func (r *labReturn) declare(l *Lab, s *topology.Lab, path string) error {
 	for i := range s.VMs {
 		saved := &s.VMs[i]
 		vms, _ := l.vmsAndLabs()
@@ -183,7 +184,7 @@ func (l *Lab) ownLab(name string) *Lab {
 }
 
 // run shuts the guests down, then restores bridges and VMs.
-func (r *labReturn) run(ctx context.Context, s *labState) error {
+func (r *labReturn) run(ctx context.Context, s *topology.Lab) error {
 	vms := make([]*VM, len(r.vms))
 	for i, v := range r.vms {
 		vms[i] = v.vm
@@ -202,7 +203,7 @@ func (r *labReturn) run(ctx context.Context, s *labState) error {
 	return r.lab.batchError("restore", vms, errs)
 }
 
-func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
+func (r *labReturn) restoreBridges(l *Lab, s *topology.Lab, path string) error {
 	for i := range s.Bridges {
 		b, err := l.restoreBridge(&s.Bridges[i], r.asCopy)
 		if err != nil {
@@ -221,10 +222,10 @@ func (r *labReturn) restoreBridges(l *Lab, s *labState, path string) error {
 
 // bringBack restores a VM that has no guest.
 func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
-	if !v.saved.runs() {
+	if !v.saved.Runs() {
 		state := v.saved.State
-		if state == Dead {
-			state = Shutdown // the reason of its death was not saved
+		if state == topology.Dead {
+			state = topology.Shutdown // the reason of its death was not saved
 		}
 		v.vm.clearGuest(state)
 		return nil
@@ -235,7 +236,7 @@ func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 	}
 	err = v.vm.restoreReader(ctx, r.readers[v.saved.File])
 	release()
-	if err == nil && v.saved.State == Paused {
+	if err == nil && v.saved.State == topology.Paused {
 		err = v.vm.Pause(ctx)
 	}
 	return err
@@ -243,16 +244,16 @@ func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 
 // Prepare restores the VMs of a lab snapshot ahead of need, as (*VM).Prepare does.
 func (l *Lab) Prepare(ctx context.Context, dir string) error {
-	lf, err := readLabFile(dir)
+	lf, err := topology.Read(dir)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	var walk func(l *Lab, s *labState)
-	walk = func(l *Lab, s *labState) {
+	var walk func(l *Lab, s *topology.Lab)
+	walk = func(l *Lab, s *topology.Lab) {
 		vms, subs := l.vmsAndLabs()
 		for _, saved := range s.VMs {
-			if vm := find(vms, saved.Name); vm != nil && saved.runs() {
+			if vm := find(vms, saved.Name); vm != nil && saved.Runs() {
 				errs = append(errs, vm.Prepare(ctx, filepath.Join(dir, saved.File)))
 			}
 		}
@@ -262,6 +263,6 @@ func (l *Lab) Prepare(ctx context.Context, dir string) error {
 			}
 		}
 	}
-	walk(l, &lf.Lab)
+	walk(l, lf)
 	return errors.Join(errs...)
 }

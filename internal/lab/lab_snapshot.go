@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"provium/internal/network"
 	"provium/internal/parallel"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // labShot is the state of one lab snapshot that is being taken.
@@ -24,14 +26,14 @@ type labShot struct {
 	dir   string // temporary
 	token bool   // the contents of disks stay in this process
 	vms   []*vmShot
-	state labState
+	state topology.Lab
 }
 
 // vmShot is a VM of a lab snapshot.
 type vmShot struct {
 	vm      *VM
 	inst    *guestRun // nil: it has no guest
-	state   State
+	state   topology.State
 	file    string // relative; "" without a guest
 	w       *snapshot.Writer
 	moment  *frozenGuest
@@ -69,7 +71,7 @@ func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 	if err := s.take(ctx); err != nil {
 		return nil, errors.Join(err, s.releaseDisks())
 	}
-	if err = (&labFile{labFileVersion, s.state}).write(s.dir); err == nil {
+	if err = s.state.Write(s.dir); err == nil {
 		err = install(s.dir, dir)
 	}
 	if err != nil {
@@ -102,7 +104,7 @@ func (h *Host) wholeLab(ctx context.Context) (release func(), err error) {
 // snapshot.
 func mayInstall(dir string) error {
 	info, err := os.Stat(dir)
-	if err != nil || info.IsDir() && isLabSnapshot(dir) {
+	if err != nil || info.IsDir() && topology.IsLab(dir) {
 		return nil // the error of a missing parent comes from creating the directory
 	}
 	if !info.IsDir() {
@@ -154,7 +156,7 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 		v.mu.Lock()
 		shot := &vmShot{vm: v, state: v.state, inst: v.inst}
 		v.mu.Unlock()
-		if shot.state != Booted && shot.state != Paused {
+		if shot.state != topology.Booted && shot.state != topology.Paused {
 			shot.inst = nil
 		}
 		s.vms = append(s.vms, shot)
@@ -162,7 +164,8 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 			continue
 		}
 		if shot.inst.IsSuspended() {
-			return nil, fmt.Errorf("lab `%s` snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", s.lab.name, v.name)
+			return nil, fmt.Errorf("lab `%s` snapshot: vm `%s` is suspended (S3); call vm:wakeup() first",
+				s.lab.name, v.name)
 		}
 		running = append(running, v)
 	}
@@ -237,7 +240,7 @@ func (s *labShot) releaseDisks() error {
 // moment stops all VMs, captures their state, and resumes those that were running.
 func (s *labShot) moment(ctx context.Context) error {
 	err := s.each("snapshot", func(v *vmShot) error {
-		if v.state != Booted {
+		if v.state != topology.Booted {
 			return nil
 		}
 		v.stopped = true // goOn must be called also when halt fails
@@ -284,7 +287,7 @@ func (s *labShot) of(v *VM) *vmShot {
 }
 
 // describe returns the description of the lab at this moment.
-func (s *labShot) describe() labState {
+func (s *labShot) describe() topology.Lab {
 	paths := map[*network.Bridge]string{}
 	_ = s.lab.walk(func(l *Lab, path string) error {
 		for _, b := range l.memberBridges() {
@@ -295,9 +298,9 @@ func (s *labShot) describe() labState {
 		return nil
 	})
 	described := map[*Lab]bool{}
-	var describe func(l *Lab, path string) labState
-	describe = func(l *Lab, path string) labState {
-		out := labState{Name: l.name}
+	var describe func(l *Lab, path string) topology.Lab
+	describe = func(l *Lab, path string) topology.Lab {
+		out := topology.Lab{Name: l.name}
 		if described[l] {
 			return out
 		}
@@ -321,16 +324,64 @@ func (s *labShot) describe() labState {
 	return describe(s.lab, "")
 }
 
-func (v *vmShot) describe() vmState {
+func (v *vmShot) describe() topology.VM {
 	state := v.state
-	if v.inst == nil && (state == Booted || state == Paused) {
-		state = Dead
+	if v.inst == nil && (state == topology.Booted || state == topology.Paused) {
+		state = topology.Dead
 	}
-	return vmState{Name: v.vm.name, Profile: v.vm.profile.Name, State: state, File: v.file, Opts: v.vm.opts}
+	return topology.VM{Name: v.vm.name, Profile: v.vm.profile.Name, State: state, File: v.file, Opts: v.vm.opts}
 }
 
 func (l *Lab) memberBridges() []*network.Bridge {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.bridges)
+}
+
+// LabSnapshot is a snapshot of a lab, which is a directory.
+type LabSnapshot struct {
+	host *Host
+	path string
+}
+
+// Path returns the directory.
+func (s *LabSnapshot) Path() string { return s.path }
+
+// Size returns the space on disk of the files in the directory, in bytes; 0 when the
+// directory is gone.
+func (s *LabSnapshot) Size() (int64, error) {
+	entries, err := os.ReadDir(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("lab snapshot size: %w", err)
+	}
+	var total int64
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			n, err := snapshot.DiskSize(filepath.Join(s.path, e.Name()))
+			if err != nil {
+				return 0, err
+			}
+			total += n
+		}
+	}
+	return total, nil
+}
+
+// Delete removes the directory and its contents. VMs that were restored from it go
+// on.
+func (s *LabSnapshot) Delete() error {
+	var errs []error
+	_ = filepath.WalkDir(s.path, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".snap") {
+			errs = append(errs, (&Snapshot{host: s.host, path: path}).Delete())
+		}
+		return nil // what cannot be read cannot be removed either: RemoveAll returns the error
+	})
+	if err := os.RemoveAll(s.path); err != nil {
+		errs = append(errs, fmt.Errorf("lab snapshot delete: %w", err))
+	}
+	return errors.Join(errs...)
 }

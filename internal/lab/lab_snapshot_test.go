@@ -12,6 +12,7 @@ import (
 	"provium/internal/fakemachine"
 	"provium/internal/network"
 	"provium/internal/stream"
+	"provium/internal/topology"
 )
 
 // sampleLab is a lab with VMs in every state, one of them in two labs, and a bridge.
@@ -223,7 +224,7 @@ func TestLabRestoresThatCannotBe(t *testing.T) {
 	wantError(t, other.Restore(ctx, dir), "vm `on`", "no such file")
 	delete(h.Profiles, "p")
 	wantError(t, other.Restore(ctx, dir), "unknown profile `p`")
-	must(t, os.Remove(filepath.Join(dir, labFileName)))
+	must(t, os.Remove(filepath.Join(dir, topology.FileName)))
 	wantError(t, other.Restore(ctx, dir), "is no lab snapshot (it has no lab.json)")
 	wantError(t, other.Restore(ctx, filepath.Join(dir, "paused.snap")), "is no lab snapshot (it is a file")
 	wantError(t, other.Prepare(ctx, dir), "is no lab snapshot")
@@ -302,8 +303,8 @@ func TestFork(t *testing.T) {
 }
 
 func TestNumberedNamesHaveRoom(t *testing.T) {
-	long := strings.Repeat("x", maxName)
-	if got := numbered(long, "-crash", 12); len(got) != maxName || !strings.HasSuffix(got, "x-crash12") {
+	long := strings.Repeat("x", topology.MaxName)
+	if got := topology.Numbered(long, "-crash", 12); len(got) != topology.MaxName || !strings.HasSuffix(got, "x-crash12") {
 		t.Error(got)
 	}
 }

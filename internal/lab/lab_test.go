@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"provium/internal/topology"
 )
 
 func declare(t *testing.T, l *Lab, name string) *VM {
@@ -148,8 +150,8 @@ func TestAScopeClosesWhatItHolds(t *testing.T) {
 	if errs := test.CloseScope(ctx); len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	for vm, want := range map[*VM]State{shared: Booted, own: Shutdown, removed: Shutdown, inner: Shutdown,
-		kept: Booted} {
+	for vm, want := range map[*VM]topology.State{shared: topology.Booted, own: topology.Shutdown, removed: topology.Shutdown, inner: topology.Shutdown,
+		kept: topology.Booted} {
 		if vm.State() != want {
 			t.Errorf("%s is %s, want %s", vm.Name(), vm.State(), want)
 		}
@@ -157,7 +159,7 @@ func TestAScopeClosesWhatItHolds(t *testing.T) {
 	if errs := file.CloseScope(ctx); len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	if shared.State() != Shutdown || kept.State() != Shutdown {
+	if shared.State() != topology.Shutdown || kept.State() != topology.Shutdown {
 		t.Errorf("after the file: %s, %s", shared.State(), kept.State())
 	}
 	if _, err := test.DeclareVM("own", "p", nil); err != nil {
@@ -173,14 +175,14 @@ func TestBatchCallsCheckBeforeTheyTouch(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantError(t, l.Pause(ctx), "pause failed, nothing was changed", "`b`", "created")
-	if a.State() != Booted {
+	if a.State() != topology.Booted {
 		t.Errorf("a is %s", a.State())
 	}
 	for _, step := range []struct {
 		do   func(context.Context) error
-		want State
-	}{{l.Boot, Booted}, {l.Pause, Paused}, {l.Pause, Paused}, {l.Resume, Booted}, {l.Shutdown, Shutdown}, {l.Boot,
-		Booted}} {
+		want topology.State
+	}{{l.Boot, topology.Booted}, {l.Pause, topology.Paused}, {l.Pause, topology.Paused}, {l.Resume, topology.Booted}, {l.Shutdown, topology.Shutdown}, {l.Boot,
+		topology.Booted}} {
 		if err := step.do(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -192,18 +194,18 @@ func TestBatchCallsCheckBeforeTheyTouch(t *testing.T) {
 
 func TestStateErrorsNameTheWayOut(t *testing.T) {
 	for _, tc := range []struct {
-		state State
+		state topology.State
 		op    string
-		need  State
+		need  topology.State
 		parts []string
 	}{
-		{Created, "reset", Booted, []string{"cannot reset: vm `n1` is created (not booted)"}},
-		{Booted, "boot", Created, []string{"cannot boot: vm `n1` is already booted"}},
-		{Booted, "resume", Paused, []string{"booted (not paused)"}},
-		{Paused, "run", Booted, []string{"paused", "resume"}},
-		{Paused, "boot", Created, []string{"paused", "resume"}},
-		{Shutdown, "run", Booted, []string{"shutdown", "boot", "create a new"}},
-		{Dead, "run", Booted, []string{"dead", "it broke", "create a new"}},
+		{topology.Created, "reset", topology.Booted, []string{"cannot reset: vm `n1` is created (not booted)"}},
+		{topology.Booted, "boot", topology.Created, []string{"cannot boot: vm `n1` is already booted"}},
+		{topology.Booted, "resume", topology.Paused, []string{"booted (not paused)"}},
+		{topology.Paused, "run", topology.Booted, []string{"paused", "resume"}},
+		{topology.Paused, "boot", topology.Created, []string{"paused", "resume"}},
+		{topology.Shutdown, "run", topology.Booted, []string{"shutdown", "boot", "create a new"}},
+		{topology.Dead, "run", topology.Booted, []string{"dead", "it broke", "create a new"}},
 	} {
 		wantError(t, &StateError{VM: "n1", Op: tc.op, State: tc.state, Need: tc.need, Reason: "it broke"}, tc.parts...)
 	}

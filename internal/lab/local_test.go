@@ -8,6 +8,7 @@ import (
 	"provium/internal/localvmm"
 	"provium/internal/network"
 	"provium/internal/stream"
+	"provium/internal/topology"
 )
 
 // localHost returns a host whose machines boot no kernel, as that of --vmm local.
@@ -42,11 +43,11 @@ func TestLocal(t *testing.T) {
 	wantError(t, v.Console().Write(ctx, []byte("x"), 0), "console:write: VMM does not expose a console socket")
 	for _, step := range []struct {
 		do   func() error
-		want State
+		want topology.State
 	}{
-		{func() error { return v.Pause(ctx) }, Paused},
-		{func() error { return v.Resume(ctx) }, Booted},
-		{func() error { return v.Reset(ctx) }, Booted},
+		{func() error { return v.Pause(ctx) }, topology.Paused},
+		{func() error { return v.Resume(ctx) }, topology.Booted},
+		{func() error { return v.Reset(ctx) }, topology.Booted},
 	} {
 		must(t, step.do())
 		if got := v.State(); got != step.want {
@@ -58,7 +59,7 @@ func TestLocal(t *testing.T) {
 	must(t, v.Shutdown(ctx))
 	must(t, v.Restore(ctx, s.Path()))
 	graceful, err := v.PowerButton(ctx, contLimit)
-	if err != nil || !graceful || v.State() != Shutdown {
+	if err != nil || !graceful || v.State() != topology.Shutdown {
 		t.Error(graceful, err, v.State())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // remake writes a snapshot anew with something changed, its checksums right.
@@ -77,7 +78,7 @@ func TestRestoreForeign(t *testing.T) {
 				!strings.Contains(err.Error(), "vm `a` restore") {
 				t.Errorf("err = %v, want %q", err, tc.want)
 			}
-			if v.State() != Shutdown {
+			if v.State() != topology.Shutdown {
 				t.Errorf("state %s", v.State())
 			}
 		})

@@ -13,6 +13,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/stream"
+	"provium/internal/topology"
 )
 
 func TestMembersOfEveryKind(t *testing.T) {
@@ -73,10 +74,10 @@ func TestMembersOfEveryKind(t *testing.T) {
 	wantError(t, err, "not valid")
 	_, err = l.Bridge("", nil)
 	wantError(t, err, "not valid")
-	_, err = l.DeclareVM("b", "p", &BootOpts{CPUs: -1})
+	_, err = l.DeclareVM("b", "p", &topology.BootOpts{CPUs: -1})
 	wantError(t, err, "cpus")
 	must(t, l.Boot(ctx)) // those of sub-labs, each once
-	if a.State() != Booted {
+	if a.State() != topology.Booted {
 		t.Error(a.State())
 	}
 }
@@ -109,7 +110,7 @@ func TestBatchCallsNameWhoFailed(t *testing.T) {
 	if !errors.As(err, &batch) || len(batch.Unwrap()) != 1 || !errors.As(err, &boot) {
 		t.Errorf("%#v", err)
 	}
-	if good.State() != Booted {
+	if good.State() != topology.Booted {
 		t.Error(good.State())
 	}
 }

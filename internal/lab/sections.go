@@ -7,6 +7,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/network"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // section is a part of a snapshot file beside the RAM. Its device saves it from what
@@ -21,7 +22,7 @@ type section struct {
 type savedGuest struct {
 	state   snapshot.Section // of the devices, where it is in the file
 	console []byte
-	files   []BootFile
+	files   []topology.BootFile
 	nics    []network.PlannedNIC
 	disks   disk.Plan
 }
@@ -126,7 +127,7 @@ func (v *VM) loadNICs(s *savedGuest, r *snapshot.Reader) error {
 	}
 	text, err := r.Section("nics")
 	if err == nil {
-		s.nics, err = v.host.network().DecodeNICs(v, text, checkName)
+		s.nics, err = v.host.network().DecodeNICs(v, text, topology.CheckName)
 	}
 	if err != nil {
 		return damaged(r, err)

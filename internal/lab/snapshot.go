@@ -14,6 +14,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // Snapshot is a snapshot of one VM: the file at a path.
@@ -116,7 +117,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, err
 	}
 	defer release()
-	state, inst, err := v.inState("snapshot", Booted, Booted, Paused)
+	state, inst, err := v.inState("snapshot", topology.Booted, topology.Booted, topology.Paused)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +138,8 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
 	diff := inst.plan.restored && (token != "" || lasts(inst.plan.base.Path))
-	taken, err := inst.save(ctx, w, saving{running: state == Booted, diff: diff, disks: disk.Form{Token: token}})
+	how := saving{running: state == topology.Booted, diff: diff, disks: disk.Form{Token: token}}
+	taken, err := inst.save(ctx, w, how)
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)

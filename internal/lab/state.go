@@ -3,18 +3,8 @@ package lab
 import (
 	"fmt"
 	"time"
-)
 
-// State is the state of a VM.
-type State string
-
-// The states of a VM.
-const (
-	Created  State = "created"
-	Booted   State = "booted"
-	Paused   State = "paused"
-	Shutdown State = "shutdown"
-	Dead     State = "dead" // the guest ended by itself: power-off, panic, QEMU gone, agent lost
+	"provium/internal/topology"
 )
 
 // StateError is returned for a call that the state of the VM does not allow. Nothing
@@ -22,28 +12,28 @@ const (
 type StateError struct {
 	VM     string
 	Op     string // method name
-	State  State
-	Need   State  // the state the call is for
-	Reason string // why a dead VM died
+	State  topology.State
+	Need   topology.State // the state the call is for
+	Reason string         // why a dead VM died
 }
 
 func (e *StateError) Error() string {
 	s := fmt.Sprintf("cannot %s: vm `%s` is ", e.Op, e.VM)
 	switch e.State {
-	case Created:
+	case topology.Created:
 		// Also where paused is needed: booting is the first step to it.
 		return s + "created (not booted); call vm:boot() first"
-	case Booted:
-		if e.Op == "boot" || e.Need == Created {
+	case topology.Booted:
+		if e.Op == "boot" || e.Need == topology.Created {
 			return s + "already booted"
 		}
 		return s + fmt.Sprintf("booted (not %s)", e.Need)
-	case Paused:
-		if e.Need == Created {
+	case topology.Paused:
+		if e.Need == topology.Created {
 			return s + "paused (already booted); call vm:resume() to go on, or vm:shutdown() first"
 		}
 		return s + fmt.Sprintf("paused (not %s); call vm:resume() first", e.Need)
-	case Shutdown:
+	case topology.Shutdown:
 		return s + "shutdown; boot it again with vm:boot(), or create a new VM"
 	}
 	reason := e.Reason
@@ -81,7 +71,9 @@ type DuplicateNameError struct {
 }
 
 func (e *DuplicateNameError) Error() string {
-	code := map[string]string{"vm": "DuplicateVmName", "bridge": "DuplicateBridgeName", "lab": "DuplicateLabName"}[e.Kind]
+	code := map[string]string{
+		"vm": "DuplicateVmName", "bridge": "DuplicateBridgeName", "lab": "DuplicateLabName",
+	}[e.Kind]
 	if e.Lab == "" {
 		return fmt.Sprintf("%s: two %ss of the list are called `%s`", code, e.Kind, e.Name)
 	}

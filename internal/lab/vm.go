@@ -15,6 +15,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/instance"
 	"provium/internal/network"
+	"provium/internal/topology"
 )
 
 // VM is one virtual machine of a test. It outlives its guests: each boot starts a new
@@ -25,12 +26,12 @@ type VM struct {
 	host    *Host
 	name    string
 	profile *Profile
-	opts    *BootOpts // given at declaration
+	opts    *topology.BootOpts // given at declaration
 
 	life chan struct{} // has a token while a life-cycle call is under way
 
 	mu       sync.Mutex
-	state    State
+	state    topology.State
 	reason   string // why it is dead
 	inst     *guestRun
 	cid      uint32 // of the last guest
@@ -49,8 +50,8 @@ type VM struct {
 	expendable bool
 }
 
-func newVM(h *Host, name string, p *Profile, opts *BootOpts) *VM {
-	v := &VM{host: h, name: name, profile: p, opts: opts, state: Created, life: make(chan struct{}, 1),
+func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
+	v := &VM{host: h, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
 		inFlight: map[string]int{}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
@@ -76,7 +77,7 @@ func (v *VM) Expendable() bool { return v.expendable }
 func (v *VM) Profile() string { return v.profile.Name }
 
 // State returns the present state.
-func (v *VM) State() State {
+func (v *VM) State() topology.State {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.state
@@ -91,13 +92,13 @@ func (v *VM) CID() (uint32, bool) {
 }
 
 // stateError returns the error that op needs another state.
-func (v *VM) stateError(op string, need State) error {
+func (v *VM) stateError(op string, need topology.State) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.stateErrorLocked(op, need)
 }
 
-func (v *VM) stateErrorLocked(op string, need State) error {
+func (v *VM) stateErrorLocked(op string, need topology.State) error {
 	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
 }
 
@@ -112,7 +113,7 @@ func (v *VM) lifecycle(ctx context.Context) (release func(), err error) {
 }
 
 // running returns the guest when the VM is in state need.
-func (v *VM) running(op string, need State) (*guestRun, error) {
+func (v *VM) running(op string, need topology.State) (*guestRun, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.state != need {
@@ -123,7 +124,7 @@ func (v *VM) running(op string, need State) (*guestRun, error) {
 
 // inState returns the state and the guest when the state is one of those allowed. The
 // error says that op is for state need.
-func (v *VM) inState(op string, need State, allowed ...State) (State, *guestRun, error) {
+func (v *VM) inState(op string, need topology.State, allowed ...topology.State) (topology.State, *guestRun, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !slices.Contains(allowed, v.state) {
@@ -134,7 +135,7 @@ func (v *VM) inState(op string, need State, allowed ...State) (State, *guestRun,
 
 // serving returns the guest when operations of a test can run on it.
 func (v *VM) serving(op string) (*guestRun, error) {
-	inst, err := v.running(op, Booted)
+	inst, err := v.running(op, topology.Booted)
 	if err == nil && v.host.Local {
 		return nil, errNoGuest
 	}
@@ -143,9 +144,9 @@ func (v *VM) serving(op string) (*guestRun, error) {
 
 // Boot boots the guest and returns when its agent answers. opts go before those of the
 // declaration, for this boot only.
-func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
+func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
 	if opts != nil {
-		if err := opts.validate(); err != nil {
+		if err := opts.Validate(); err != nil {
 			return err
 		}
 	}
@@ -154,7 +155,7 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 		return err
 	}
 	defer release()
-	if _, _, err := v.inState("boot", Created, Created, Shutdown); err != nil {
+	if _, _, err := v.inState("boot", topology.Created, topology.Created, topology.Shutdown); err != nil {
 		return err
 	}
 	merged := v.opts.Merge(opts)
@@ -164,7 +165,7 @@ func (v *VM) Boot(ctx context.Context, opts *BootOpts) error {
 	return v.bootGuest(ctx, merged)
 }
 
-func imageFiles(files []BootFile) []image.File {
+func imageFiles(files []topology.BootFile) []image.File {
 	out := make([]image.File, len(files))
 	for i, f := range files {
 		mode := uint32(0o644)
@@ -198,12 +199,14 @@ func (v *VM) prepareDir() error {
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", Booted, Paused, func(i *guestRun) error { return i.stopMachine(ctx) })
+	return v.transition(ctx, "pause", topology.Booted, topology.Paused, func(i *guestRun) error {
+		return i.stopMachine(ctx)
+	})
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
-	return v.transition(ctx, "resume", Paused, Booted, func(i *guestRun) error {
+	return v.transition(ctx, "resume", topology.Paused, topology.Booted, func(i *guestRun) error {
 		if err := i.contMachine(ctx); err != nil {
 			return err
 		}
@@ -213,7 +216,7 @@ func (v *VM) Resume(ctx context.Context) error {
 
 // transition carries out do in state from. The VM is in state to then, unless the guest
 // ended meanwhile.
-func (v *VM) transition(ctx context.Context, op string, from, to State, do func(*guestRun) error) error {
+func (v *VM) transition(ctx context.Context, op string, from, to topology.State, do func(*guestRun) error) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return err
@@ -237,12 +240,14 @@ func (v *VM) transition(ctx context.Context, op string, from, to State, do func(
 
 // Reset presses the reset button and returns when the new agent serves.
 func (v *VM) Reset(ctx context.Context) error {
-	return v.transition(ctx, "reset", Booted, Booted, func(i *guestRun) error { return i.Reset(ctx) })
+	return v.transition(ctx, "reset", topology.Booted, topology.Booted, func(i *guestRun) error { return i.Reset(ctx) })
 }
 
 // Wakeup wakes the guest from suspend-to-RAM.
 func (v *VM) Wakeup(ctx context.Context) error {
-	return v.transition(ctx, "wakeup", Booted, Booted, func(i *guestRun) error { return i.wakeup(ctx) })
+	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error {
+		return i.wakeup(ctx)
+	})
 }
 
 // PowerButton presses the ACPI power button and waits until the guest has powered off.
@@ -253,7 +258,7 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 		return false, err
 	}
 	defer release()
-	inst, err := v.running("power_button", Booted)
+	inst, err := v.running("power_button", topology.Booted)
 	if err != nil {
 		return false, err
 	}
@@ -275,7 +280,7 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 		return false, context.Cause(limit)
 	}
 	inst.End("power button")
-	v.clearGuest(Shutdown)
+	v.clearGuest(topology.Shutdown)
 	return graceful, nil
 }
 
@@ -296,12 +301,12 @@ func (v *VM) Shutdown(ctx context.Context) error {
 		inst.Expect(true)
 		inst.End("the vm was shut down")
 	}
-	v.clearGuest(Shutdown)
+	v.clearGuest(topology.Shutdown)
 	return nil
 }
 
 // clearGuest records that the VM has no guest and is in state s.
-func (v *VM) clearGuest(s State) {
+func (v *VM) clearGuest(s topology.State) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.state, v.reason, v.inst = s, "", nil
@@ -341,7 +346,7 @@ func (v *VM) died(inst *guestRun, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.inst == inst {
-		v.state, v.reason, v.inst = Dead, reason, nil
+		v.state, v.reason, v.inst = topology.Dead, reason, nil
 	}
 }
 

@@ -179,7 +179,7 @@ func serve(t *testing.T, disk Backend, conns func() (client, server net.Conn)) (
 	return client, done
 }
 
-// sockets are a pair of unix sockets.
+// sockets returns a pair of unix sockets.
 func sockets(t *testing.T) func() (client, server net.Conn) {
 	return func() (client, server net.Conn) {
 		t.Helper()

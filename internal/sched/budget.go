@@ -20,7 +20,7 @@ const (
 )
 
 // Overcommit multiplies a number of CPUs, at least to 1. The factor is held
-// within its bounds; clamped tells that it was outside.
+// within its bounds; clamped reports that it was outside.
 func Overcommit(cpus int, factor float64) (result int, clamped bool) {
 	held := min(max(factor, MinOvercommit), MaxOvercommit)
 	if math.IsNaN(factor) {

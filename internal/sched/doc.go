@@ -25,7 +25,7 @@ func (a Amount) plus(b Amount) Amount { return Amount{a.Memory + b.Memory, a.CPU
 
 func (a Amount) minus(b Amount) Amount { return Amount{a.Memory - b.Memory, a.CPUs - b.CPUs} }
 
-// String is the amount for people, "1.5GiB and 2 CPUs".
+// String returns the amount for people, "1.5GiB and 2 CPUs".
 func (a Amount) String() string {
 	cpus := fmt.Sprintf("%d CPUs", a.CPUs)
 	if a.CPUs == 1 {

@@ -19,7 +19,7 @@ const (
 	DefaultMaxBypassTime = 60 * time.Second
 )
 
-// What the pool's errors wrap.
+// Errors that the pool's errors wrap.
 var (
 	// ErrExceedsTotal is about a request that could never be granted.
 	ErrExceedsTotal = errors.New("exceeds pool total")
@@ -33,7 +33,7 @@ var (
 	ErrEnded = errors.New("file has ended")
 )
 
-// Reason says why a file is not dispatched.
+// Reason is why a file is not dispatched.
 type Reason string
 
 // The reasons.
@@ -174,7 +174,7 @@ func (p *Pool) Enqueue(name string, claim Amount) (*File, error) {
 // Start waits until the file is dispatched.
 func (f *File) Start(ctx context.Context) error { return f.pool.wait(ctx, f.start) }
 
-// Reservation is what the file holds from its start: its overhead and its
+// Reservation returns what the file holds from its start: its overhead and its
 // claim as far as known.
 func (f *File) Reservation() Amount {
 	f.pool.mu.Lock()
@@ -184,8 +184,9 @@ func (f *File) Reservation() Amount {
 
 // Acquire charges the file for something it is about to run, named by what,
 // and waits until that fits: into the file's claim if there is one, else into
-// the pool. What it returns gives the charge back, once however often it is
-// called; the end of the file does too.
+// the pool. The function that it
+// returns releases the charge, and may be called more than once; so does the end of
+// the file.
 func (f *File) Acquire(ctx context.Context, what string, need Amount) (release func(), err error) {
 	w, err := f.charge(what, need)
 	if err != nil {
@@ -316,8 +317,8 @@ func (p *Pool) possible(what string, need Amount) error {
 	return nil
 }
 
-// wait returns when the request was decided, or given up by the caller. One
-// that was granted in the moment it was given up counts as granted.
+// wait returns when the request was decided or the caller gave up. A request that was
+// granted at that moment counts as granted.
 func (p *Pool) wait(ctx context.Context, w *waiter) error {
 	select {
 	case <-w.done:

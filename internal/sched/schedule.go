@@ -5,12 +5,12 @@ import (
 	"slices"
 )
 
-// All of this file is called with the pool locked.
+// The caller of every function in this file must hold the pool's lock.
 
-// reserved is what the file takes out of the pool while it runs.
+// reserved returns what the file takes out of the pool while it runs.
 func (f *File) reserved() Amount { return reservation(f.claim, f.charged) }
 
-// reservation is the overhead of a file plus its claim; where there is no
+// reservation returns the overhead of a file plus its claim; where there is no
 // claim, charges count by themselves.
 func reservation(claim, charged Amount) Amount {
 	r := Amount{Memory: FileOverhead + charged.Memory, CPUs: charged.CPUs}
@@ -31,7 +31,7 @@ func (p *Pool) used() Amount {
 	return sum
 }
 
-// after is what the file would reserve once the request is granted.
+// after returns what the file would reserve once the request is granted.
 func (w *waiter) after() Amount {
 	f := w.file
 	switch w.kind {
@@ -101,7 +101,7 @@ func (p *Pool) untangle() bool {
 			return false
 		}
 	}
-	// Waiting for one's turn is of no use now, and CPUs only ever delay.
+	// A request that waits for its turn would wait for ever, and CPUs only cause delay.
 	for _, w := range p.waiting {
 		if memory, cpus := p.fit(w); memory && cpus {
 			p.grant(w)
@@ -169,7 +169,7 @@ func (p *Pool) finish(w *waiter, err error) {
 	close(w.done)
 }
 
-// tell reports the queued files whose reason to wait is new.
+// tell reports the queued files whose reason to wait has changed.
 func (p *Pool) tell() {
 	for _, w := range p.queue {
 		why := PoolFull

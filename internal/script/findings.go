@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/topology"
 )
 
 // aliveLimit is how long a VM may take to answer after a test was stopped.
@@ -64,13 +65,13 @@ func checkAlive(ctx context.Context, state *lua.State, vms []*lab.VM) {
 	_ = state.Block(func() error {
 		var asking sync.WaitGroup
 		for _, vm := range vms {
-			if vm.State() != lab.Booted {
+			if vm.State() != topology.Booted {
 				continue
 			}
 			asking.Go(func() {
 				limited, cancel := context.WithTimeout(ctx, aliveLimit)
 				defer cancel()
-				if err := vm.Ping(limited); err != nil && ctx.Err() == nil && vm.State() == lab.Booted {
+				if err := vm.Ping(limited); err != nil && ctx.Err() == nil && vm.State() == topology.Booted {
 					vm.MarkDead(fmt.Sprintf("no sign of life after a test was stopped: %v", err))
 				}
 			})

@@ -11,11 +11,17 @@ import (
 	"provium/internal/lua"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/value"
+	"provium/internal/topology"
 )
 
 // BuildFixture builds a fixture on behalf of no test file, unless it has a valid entry.
 func BuildFixture(ctx context.Context, env Env, source fixture.Source) (built bool, err error) {
 	w := newWorld(env, env.Host.File)
+	defer func() {
+		for _, err := range w.fileLab.CloseScope(context.WithoutCancel(ctx)) {
+			fmt.Fprintf(w.Stderr, "provium: %v\n", err)
+		}
+	}()
 	e, built, err := w.store.Entry(ctx, builder{w}, nil, source)
 	if crash := crashIn(err); crash != nil {
 		err = fmt.Errorf("%w\n%s", err, crash.Stack)
@@ -24,9 +30,6 @@ func BuildFixture(ctx context.Context, env Env, source fixture.Source) (built bo
 		return false, err
 	}
 	e.Close()
-	for _, err := range w.fileLab.CloseScope(context.WithoutCancel(ctx)) {
-		fmt.Fprintf(w.Stderr, "provium: %v\n", err)
-	}
 	return built, nil
 }
 
@@ -69,7 +72,7 @@ func (b builder) RunFixture(ctx context.Context, build *fixtures.Build) (made *f
 // booted.
 func (s fixtureRun) dependOnVMs() error {
 	for _, vm := range s.root.AllVMs() {
-		if vm.State() == lab.Created {
+		if vm.State() == topology.Created {
 			continue
 		}
 		for _, path := range vm.DiskImages() {

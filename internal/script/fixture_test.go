@@ -67,15 +67,20 @@ func TestEventsOfFailedBuilds(t *testing.T) {
 func TestWaitersBuildAfterAFailure(t *testing.T) {
 	o := runFixtures(t, map[string]string{
 		testPath: `test("it", function(t)
-			local function try() t:assert_contains(t:assert_raises(function() provium:lab_fixture("x") end), "no luck") end
+			local function try()
+				t:assert_contains(t:assert_raises(function() provium:lab_fixture("x") end), "no luck")
+			end
 			parallel({try, try})
 		end)`,
 		// Long enough for the other task to look at the lock.
-		"tests/x.fixture.lua": "local n = 0 wait_until(function() n = n + 1 return n > 5 end, {interval = '100ms'}) error('no luck')",
+		"tests/x.fixture.lua": "local n = 0 wait_until(function() n = n + 1 return n > 5 end, {interval = '100ms'}) " +
+			"error('no luck')",
 	})
 	o.passed(t, "it")
 	got := o.fixtureEvents()
-	if at := slices.Index(got, "waiting x"); at < 0 || !slices.Equal(slices.Delete(slices.Clone(got), at, at+1), []string{"started x", "done x 0", "started x", "done x 0"}) {
+	if at := slices.Index(got, "waiting x"); at < 0 ||
+		!slices.Equal(slices.Delete(slices.Clone(got), at, at+1),
+			[]string{"started x", "done x 0", "started x", "done x 0"}) {
 		t.Errorf("%q", got)
 	}
 }
@@ -140,13 +145,15 @@ func TestPanicInTheChunkPoisons(t *testing.T) {
 		"build":     `provium:vm_fixture("x")`,
 		"swallowed": `pcall(provium.vm_fixture, provium, "x")`,
 	} {
-		files := map[string]string{testPath: source + ` test("it", function() end)`, "tests/x.fixture.lua": "print('boom')"}
+		files := map[string]string{testPath: source + ` test("it", function() end)`,
+			"tests/x.fixture.lua": "print('boom')"}
 		dir := t.TempDir()
 		o := runFile(t, context.Background(), write(t, files), func(c *Config) {
 			c.Fixtures = &fixture.Cache{Dir: filepath.Join(dir, "cache"), Program: "test"}
 			c.Stdout = panicOn("boom")
 		})
-		if !o.Poisoned || !strings.Contains(o.ChunkError, "broken boom") || !strings.Contains(o.ChunkError, "goroutine ") {
+		if !o.Poisoned || !strings.Contains(o.ChunkError, "broken boom") ||
+			!strings.Contains(o.ChunkError, "goroutine ") {
 			t.Errorf("%s: poisoned %v, chunk error %s", name, o.Poisoned, o.ChunkError)
 		}
 		if len(o.events) > 2 || o.registered != nil {
@@ -195,7 +202,8 @@ func TestBuildFixtureReportsWhyItFails(t *testing.T) {
 // Builds and runs leave the hooks of their host as they were.
 func TestHostIsLeftAsItWas(t *testing.T) {
 	project := write(t, map[string]string{
-		testPath:              `provium:claim({cpus = 1}) test("it", function(t) pcall(provium.vm_fixture, provium, "x") end)`,
+		testPath: `provium:claim({cpus = 1})
+			test("it", function(t) pcall(provium.vm_fixture, provium, "x") end)`,
 		"tests/x.fixture.lua": "error('no luck')",
 	})
 	env := testEnv(t, project)
@@ -209,7 +217,8 @@ func TestHostIsLeftAsItWas(t *testing.T) {
 	if _, err := BuildFixture(context.Background(), env, source); err == nil {
 		t.Error("it was built")
 	}
-	if r := Run(context.Background(), Config{Env: env, Path: testPath, AbsPath: filepath.Join(project, testPath)}); r.Passed != 1 {
+	if r := Run(context.Background(),
+		Config{Env: env, Path: testPath, AbsPath: filepath.Join(project, testPath)}); r.Passed != 1 {
 		t.Errorf("%+v", r)
 	}
 	if env.Host.Pool != lab.Pool(pool) {
@@ -224,7 +233,8 @@ func TestFixtureFunctionKeepsItsLab(t *testing.T) {
 		test("makes it", function() other = provium:lab("other") end)
 		test("uses it", function(t)
 			local f = provium.vm_fixture
-			t:assert_contains(t:assert_raises(function() f(other, "a") end), "lab \x60other\x60 belongs to test \x60makes it\x60, which has ended")
+			t:assert_contains(t:assert_raises(function() f(other, "a") end),
+				"lab \x60other\x60 belongs to test \x60makes it\x60, which has ended")
 			t:assert_contains(t:assert_raises(function() f("b") end), "fixture \x60b\x60 not found")
 			t:assert_contains(t:assert_raises(function() f(provium, "c") end), "fixture \x60c\x60 not found")
 		end)`})

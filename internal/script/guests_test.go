@@ -12,6 +12,7 @@ import (
 
 	"provium/internal/fakemachine"
 	"provium/internal/fixture"
+	"provium/internal/lab"
 )
 
 // runOn runs one file on a host whose machines are prepared by do.
@@ -47,7 +48,8 @@ func TestGuestFailures(t *testing.T) {
 	o := runOn(t, `
 local vm = provium:vm("n1", "host")
 test("panic", function(t) provium:vm("a", "host"):boot():run("panic") end)
-test("panic below pcall", function(t) local b = provium:vm("b", "host"):boot() pcall(b.run, b, "panic") while true do end end)
+test("panic below pcall", function(t) local b = provium:vm("b", "host"):boot() pcall(b.run, b, "panic") while
+true do end end)
 test("panic is allowed", {allow_oops = true}, function(t)
   local vm = provium:vm("c", "host"):boot()
   t:assert_contains(t:assert_raises(function() vm:run("panic") end), "panic")
@@ -67,7 +69,8 @@ test("after", function(t) vm:boot() end)
 	o.passed(t, "oops is allowed")
 	o.passed(t, "after")
 	o = runOn(t, `provium:vm("n1", "host"):boot():run("oops") test("it", function() end)`, addFaults, nil)
-	if !strings.Contains(o.ChunkError, "guest failure on vm `n1`: BUG: unable") || !strings.Contains(o.ChunkError, "--- console of vm `n1` ---") {
+	if !strings.Contains(o.ChunkError, "guest failure on vm `n1`: BUG: unable") ||
+		!strings.Contains(o.ChunkError, "--- console of vm `n1` ---") {
 		t.Error(o.ChunkError)
 	}
 }
@@ -123,7 +126,8 @@ end)`, nil, nil)
 func TestWarnings(t *testing.T) {
 	o := runOn(t, `
 provium:vm("a", "host"):boot():power_button("20ms")
-test("it", function(t) provium:vm("b", "host"):boot():power_button("20ms") end)`, (*fakemachine.Machine).IgnorePowerButton, nil)
+test("it", function(t) provium:vm("b", "host"):boot():power_button("20ms")
+end)`, (*fakemachine.Machine).IgnorePowerButton, nil)
 	e := o.passed(t, "it")
 	if len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "warning: vm `b` ignored the power button") {
 		t.Errorf("%q", e.Log)
@@ -160,7 +164,8 @@ end`
 	}
 	for name, c := range map[string]struct{ source, want string }{
 		"type": {`provium.reset_between_tests = 1`, "provium.reset_between_tests: expected boolean, got number"},
-		"stream": {`provium.reset_between_tests = true local vm = provium:vm("n1", "host"):boot() vm:write_file("/f", "") vm:tail_file("/f")
+		"stream": {`provium.reset_between_tests = true local vm = provium:vm("n1", "host"):boot()
+			vm:write_file("/f", "") vm:tail_file("/f")
 			test("a", print) test("b", print)`, "would auto-snapshot a live stream:\n  - "},
 		"file": {`provium.reset_between_tests = true local vm = provium:vm("n1", "host"):boot() vm:pause()
 			test("a", print) test("b", print)`, ""},
@@ -188,9 +193,12 @@ func TestFixturesOfGuests(t *testing.T) {
 			f(provium:lab("m"), "base") t:assert_eq(f("base"):name(), "vm") t:assert_eq(#l:vm_names(), 1)
 			t:assert_contains(t:assert_raises(function() provium:lab_fixture("base") end), "is a vm: use vm_fixture")
 		end)`,
-		"tests/base.fixture.lua":    `local vm = provium:vm("vm", "host", {disks = {{template = "disk.img"}}}):boot() vm:write_file("/base", "1") return vm:snapshot()`,
-		"tests/derived.fixture.lua": `local vm = provium:vm_fixture("base") vm:write_file("/derived", "2") return vm:snapshot()`,
-		"tests/pair.fixture.lua": `for _, n in ipairs{"a", "b"} do provium:vm(n, "host"):boot():write_file("/name", n) end
+		"tests/base.fixture.lua": `local vm = provium:vm("vm", "host", {disks = {{template =
+			"disk.img"}}}):boot() vm:write_file("/base", "1") return vm:snapshot()`,
+		"tests/derived.fixture.lua": `local vm = provium:vm_fixture("base") vm:write_file("/derived", "2")
+			return vm:snapshot()`,
+		"tests/pair.fixture.lua": `for _, n in ipairs{"a", "b"} do provium:vm(n,
+			"host"):boot():write_file("/name", n) end
 			provium:claim({cpus = 2}) return provium:snapshot()`,
 		"disk.img": strings.Repeat("x", 4096),
 	})
@@ -198,7 +206,8 @@ func TestFixturesOfGuests(t *testing.T) {
 	o := runFile(t, context.Background(), project, func(c *Config) { c.Host, c.Fixtures = host, cache })
 	o.passed(t, "it")
 	got := strings.Join(o.fixtureEvents(), ", ")
-	if strings.Count(got, "started") != 3 || !strings.Contains(got, "hit derived") || !strings.Contains(got, "hit base") {
+	if strings.Count(got, "started") != 3 || !strings.Contains(got, "hit derived") ||
+		!strings.Contains(got, "hit base") {
 		t.Error(got)
 	}
 	source := fixture.Source{Name: "base", Path: filepath.Join(project, "tests/base.fixture.lua")}
@@ -228,7 +237,8 @@ func addDevice(m *fakemachine.Machine) {
 	addFaults(m)
 	m.Files.MkdirAll("/sys/block/vda")
 	m.Files.MkdirAll("/proc/self")
-	for name, text := range map[string]string{"/sys/block/vda/serial": "data\n", "/sys/block/vda/dev": "254:0\n", "/proc/self/mountinfo": ""} {
+	for name, text := range map[string]string{"/sys/block/vda/serial": "data\n", "/sys/block/vda/dev": "254:0\n",
+		"/proc/self/mountinfo": ""} {
 		m.Files.Write(name, []byte(text))
 	}
 	for _, nr := range []int64{unix.SYS_OPEN, unix.SYS_IOCTL, unix.SYS_CLOSE} {
@@ -268,7 +278,8 @@ func TestPathsOfSnapshots(t *testing.T) {
 	project := write(t, map[string]string{testPath: `
 local vm = provium:vm("v", "host"):boot()
 test("kept", function(t)
-  local s = vm:snapshot("kept.snap") t:assert_eq(s:path(), "kept.snap") vm:shutdown() vm:restore("kept.snap") vm:shutdown()
+  local s = vm:snapshot("kept.snap") t:assert_eq(s:path(), "kept.snap") vm:shutdown() vm:restore("kept.snap")
+vm:shutdown()
 end)
 test("restore", function() vm:restore("gone.snap") end)
 test("restore absolute", function() vm:restore("/no/such.snap") end)
@@ -277,7 +288,8 @@ test("snapshot", function() vm:boot() vm:snapshot("gone/x.snap") end)`})
 	t.Chdir(project)
 	o := runFile(t, context.Background(), project, nil)
 	o.passed(t, "kept")
-	for name, path := range map[string]string{"restore": "gone.snap", "lab restore": "gone", "snapshot": "gone/x.snap"} {
+	for name, path := range map[string]string{"restore": "gone.snap", "lab restore": "gone",
+		"snapshot": "gone/x.snap"} {
 		o.failed(t, name, "(tried `"+filepath.Join(project, path)+"`)")
 	}
 	if e := o.failed(t, "restore absolute", "/no/such.snap"); strings.Contains(e.Reason, "tried") {
@@ -292,7 +304,28 @@ func TestCloseWarnings(t *testing.T) {
 			m.OnOp("proc_close", fakemachine.Refuse(uint32(unix.EIO)))
 		}, nil)
 	o.passed(t, "it")
-	if !strings.Contains(o.stderr, "provium: tests/x.test.lua: close of process(proc#") || !strings.Contains(o.stderr, "in test `it`: ") {
+	if !strings.Contains(o.stderr, "provium: tests/x.test.lua: close of process(proc#") ||
+		!strings.Contains(o.stderr, "in test `it`: ") {
 		t.Errorf("%q", o.stderr)
+	}
+}
+
+// A panic beside the Lua code of a build poisons, too, and closes what the build has made.
+func TestPanicAfterABuild(t *testing.T) {
+	host, _ := fakeHost(t)
+	images := &struct{ lab.Images }{host.Images} // without the inner one, its methods panic
+	host.Images = images
+	project := write(t, map[string]string{
+		testPath:              `test("it", function() pcall(provium.vm_fixture, provium, "x") end)`,
+		"tests/x.fixture.lua": `local vm = provium:vm("x", "host"):boot() print("arm") return vm:snapshot()`,
+	})
+	cache := &fixture.Cache{Dir: filepath.Join(t.TempDir(), "cache"), Program: "test", Profile: host.ProfileDigest}
+	o := runFile(t, context.Background(), project, func(c *Config) {
+		c.Host, c.Fixtures = host, cache
+		c.Stdout = writerFunc(func([]byte) { images.Images = nil })
+	})
+	o.failed(t, "it", "internal error: panic in the build: runtime error: invalid memory address", "goroutine ", "dependOnVMs")
+	if !o.Poisoned {
+		t.Error("not poisoned")
 	}
 }

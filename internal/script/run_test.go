@@ -259,20 +259,22 @@ func TestChunkErrors(t *testing.T) {
 func TestAssertions(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	for source, want := range map[string]string{
-		"t:assert(1)":                                   "",
-		"t:assert(false)":                               "tests/x.test.lua:2: assertion failed",
-		"t:assert(nil, 'why')":                          "tests/x.test.lua:2: why",
-		"t:assert_eq(1, 1.0)":                           "",
-		"t:assert_eq('a', 'b', 'leader')":               "leader: a ~= b",
-		"t:assert_eq(nil, 'n1')":                        "assert_eq failed: nil ~= n1",
-		"t:assert_eq(1, '1')":                           "assert_eq failed: 1 (number) ~= 1 (string)",
-		"t:assert_neq(1, 2)":                            "",
-		"t:assert_neq(2, 2)":                            "assert_neq failed: 2 == 2",
-		"t:assert_neq({}, {})":                          "",
-		"t:assert_contains('hay', 'a')":                 "",
-		"t:assert_contains('hay', 'a.')":                "assert_contains failed: a. not found in: hay",
-		"t:assert_contains('hay', 'b', 'm')":            "m: b not found in: hay",
-		"t:assert_contains(nil, 1)":                     "assert_contains failed: needs two strings, got nil and number",
+		"t:assert(1)":                        "",
+		"t:assert(false)":                    "tests/x.test.lua:2: assertion failed",
+		"t:assert(nil, 'why')":               "tests/x.test.lua:2: why",
+		"t:assert_eq(1, 1.0)":                "",
+		"t:assert_eq('a', 'b', 'leader')":    "leader: a ~= b",
+		"t:assert_eq(nil, 'n1')":             "assert_eq failed: nil ~= n1",
+		"t:assert_eq(1, '1')":                "assert_eq failed: 1 (number) ~= 1 (string)",
+		"t:assert_neq(1, 2)":                 "",
+		"t:assert_neq(2, 2)":                 "assert_neq failed: 2 == 2",
+		"t:assert_neq({}, {})":               "",
+		"t:assert_contains('hay', 'a')":      "",
+		"t:assert_contains('hay', 'a.')":     "assert_contains failed: a. not found in: hay",
+		"t:assert_contains('hay', 'b', 'm')": "m: b not found in: hay",
+
+		"t:assert_contains(nil, 1)": "assert_contains failed: needs two strings, got nil and number",
+
 		"t:assert_raises(error)":                        "",
 		"t:assert_raises(function() end)":               "assert_raises: expected to raise",
 		"t:assert_raises(function() end, 'm')":          "m: expected to raise",
@@ -285,8 +287,10 @@ func TestAssertions(t *testing.T) {
 		"t:assert_eq('a\\nb\\nc', 'a\\nB\\nc')":         "difference (- first, + second):\n  a\n- b\n+ B\n  c",
 		"t:assert_eq('" + long + "1', '" + long + "2')": "first difference at byte 101",
 		"t:assert_eq({1, a = {2}}, {1, a = {3}})":       "  {\n    1,\n    a = {\n-     2,\n+     3,\n    },\n  }",
-		"t:assert_eq({1}, {1})":                         "both tables hold the same, but assert_eq compares tables by identity",
-		"local x = {} x.x = x; t:assert_eq(x, {})":      "x = <cycle to the outermost table>",
+
+		"t:assert_eq({1}, {1})": "both tables hold the same, but assert_eq compares tables by identity",
+
+		"local x = {} x.x = x; t:assert_eq(x, {})":                                     "= <cycle to the outermost table>",
 		"t:assert_eq(setmetatable({}, {__eq = function() return true end}), {})":       "",
 		"local r = t:assert_raises(function() error({c = 1}) end) t:assert_eq(r.c, 1)": "",
 	} {
@@ -351,7 +355,8 @@ test("slow", {slow = 1, tags = "x"}, function(t) end)
 	o.skipped(t, "b", "todo")
 	o = run(t, `todo("next week") test("a", print)`)
 	o.skipped(t, "a", "next week")
-	if o := run(t, `todo({})`); !strings.Contains(o.ChunkError, "todo: argument 1 (reason) must be a string, got table") {
+	o = run(t, `todo({})`)
+	if !strings.Contains(o.ChunkError, "todo: argument 1 (reason) must be a string, got table") {
 		t.Error(o.ChunkError)
 	}
 }
@@ -363,7 +368,9 @@ local helper = require("lib.helper")
 test("error in a helper", function(t) helper.fail(t) end)
 test("relative push", function(t) provium:vm("v", "host"):push_file("gone", "/x") end)
 test("helper push", function(t) helper.push(provium:vm("v", "host")) end)`,
-		"tests/lib/helper.lua": "return {\nfail = function(t) t:assert(false) end,\npush = function(v) v:push_file('gone', '/x') end}",
+
+		"tests/lib/helper.lua": "return {\nfail = function(t) t:assert(false) end,\n" +
+			"push = function(v) v:push_file('gone', '/x') end}",
 	}), nil)
 	if o.ChunkError != "" {
 		t.Fatal(o.ChunkError)
@@ -428,9 +435,13 @@ func TestWaitUntil(t *testing.T) {
 	for source, want := range map[string]string{
 		"local n = 0; t:assert_eq(wait_until(function() n = n + 1 return n > 2 and n end, {interval = 0}), 3)": "",
 		"t:assert_eq(wait_until(function() return 7 end, {timeout = 0}), 7)":                                   "",
-		"wait_until(function() end, {timeout = 0})":                                                            "wait_until: condition not met within 0s",
-		"wait_until(function() end, {timeout = '20ms', desc = 'x'})":                                           "wait_until: x not met within 0.02s",
-		"wait_until(function() error('broken') end)":                                                           "tests/x.test.lua:2: broken",
+
+		"wait_until(function() end, {timeout = 0})": "wait_until: condition not met within 0s",
+
+		"wait_until(function() end, {timeout = '20ms', desc = 'x'})": "wait_until: x not met within 0.02s",
+
+		"wait_until(function() error('broken') end)": "tests/x.test.lua:2: broken",
+
 		"wait_until()":                         "wait_until: argument 1 (predicate) must be a function, got nil",
 		"wait_until(print, {timeout = '5 s'})": "wait_until: bad timeout string `5 s`",
 		"wait_until(print, {timout = 1})":      "unknown option `timout` (valid: timeout, interval, desc)",
@@ -457,14 +468,22 @@ func TestJSONFromLua(t *testing.T) {
 		`t:assert_eq(json.encode(3.0), "3.0")`:                                                 "",
 		`t:assert_eq(json.decode('[1,null,3]')[3], 3)`:                                         "",
 		`t:assert_eq(json.decode('{"a":18446744073709551615}').a, -1)`:                         "",
-		`json.encode({a = {print}})`:                                                           "json.encode: value.a[1] is a function, which JSON cannot hold",
-		`local c = {} c[1] = c json.encode(c)`:                                                 "json.encode: value[1] is a cycle",
-		`json.encode({[1.5] = 1})`:                                                             "json.encode: value has a key of type number",
-		`json.encode({[1] = 1, [9999999] = 1})`:                                                "is an array with 9999997 gaps",
-		`json.encode({[1] = 1, ["1"] = 1})`:                                                    "has the key `1` as integer and as string",
-		`json.encode(0/0)`:                                                                     "value is ",
-		`json.decode('{')`:                                                                     "json.decode: unexpected end of text, expected a string as key at line 1 column 2",
-		`json.decode(7)`:                                                                       "json.decode: argument 1 must be a string, got number",
+
+		`json.encode({a = {print}})`: "json.encode: value.a[1] is a function, which JSON cannot hold",
+
+		`local c = {} c[1] = c json.encode(c)`: "json.encode: value[1] is a cycle",
+
+		`json.encode({[1.5] = 1})`: "json.encode: value has a key of type number",
+
+		`json.encode({[1] = 1, [9999999] = 1})`: "is an array with 9999997 gaps",
+
+		`json.encode({[1] = 1, ["1"] = 1})`: "has the key `1` as integer and as string",
+
+		`json.encode(0/0)`: "value is ",
+
+		`json.decode('{')`: "json.decode: unexpected end of text, expected a string as key at line 1 column 2",
+
+		`json.decode(7)`: "json.decode: argument 1 must be a string, got number",
 	} {
 		got := body(t, source)
 		if want == "" && got != "" || !strings.Contains(got, want) {

@@ -36,13 +36,16 @@ func check(t *testing.T, prefix string, cases map[string]string) {
 
 func TestVMArguments(t *testing.T) {
 	check(t, `local vm = provium:vm("n1", "host")`, map[string]string{
-		`vm:run()`:                                   "vm:run: expects at least a command string",
-		`vm:run(7)`:                                  "vm:run: first argument must be a string, got number",
-		`vm:run("")`:                                 "vm:run: the command must not be empty",
-		`vm:run("a\0b")`:                             `vm:run: the command holds a NUL byte: "a\x00b"`,
-		`vm:run("a", "b")`:                           "vm:run: second argument must be a table, got string",
-		`vm:run("a", {"x", cwd = "/"})`:              "vm:run: the options have array entries beside keys",
-		`vm:run("a", {timout = 1})`:                  "vm:run: unknown option `timout` (valid: args, env, env_clear, cwd, stdin, timeout, timeout_ms, user)",
+		`vm:run()`:                      "vm:run: expects at least a command string",
+		`vm:run(7)`:                     "vm:run: first argument must be a string, got number",
+		`vm:run("")`:                    "vm:run: the command must not be empty",
+		`vm:run("a\0b")`:                `vm:run: the command holds a NUL byte: "a\x00b"`,
+		`vm:run("a", "b")`:              "vm:run: second argument must be a table, got string",
+		`vm:run("a", {"x", cwd = "/"})`: "vm:run: the options have array entries beside keys",
+
+		`vm:run("a", {timout =
+			1})`: "vm:run: unknown option `timout` (valid: args, env, env_clear, cwd, stdin, timeout, timeout_ms, user)",
+
 		`vm:run("a", {timeout = -1})`:                "must be a finite, non-negative number",
 		`vm:run("a", {timeout = "10"})`:              "vm:run: opts.timeout: duration: cannot parse `10`",
 		`vm:run("a", {timeout = 1, timeout_ms = 1})`: "opts.timeout and opts.timeout_ms are the same limit",
@@ -100,33 +103,60 @@ func TestVMArguments(t *testing.T) {
 		`t:assert_eq(vm:clock(), vm:clock()) t:assert_eq(vm:console(), vm:console())`:                 "",
 		`t:assert_eq(vm:console():read_log() or "", "")`:                                              "",
 		`vm:boot() vm:pause() t:assert_eq(vm:state(), "paused") vm:resume() vm:shutdown() vm:close()`: "",
-		`vm:boot() vm:pause() vm:run("true")`:                                                         "vm `n1` is paused (not booted); call vm:resume() first",
+
+		`vm:boot() vm:pause() vm:run("true")`: "vm `n1` is paused (not booted); call vm:resume() first",
 	})
 }
 
 func TestBootOptions(t *testing.T) {
 	check(t, "", map[string]string{
-		`provium:vm("v", "host", {memroy = 1})`:                                       "lab:vm: unknown option `memroy` (valid: memory, cpus, kernel_cmdline,",
-		`provium:vm("v", "host", {memory = 0})`:                                       "lab:vm: opts.memory: size must be positive, got 0",
-		`provium:vm("v", "host", {memory = "2X"})`:                                    "opts.memory: cannot parse size `2X`",
-		`provium:vm("v", "host", {memory = 1.5})`:                                     "opts.memory: size must be a whole number of bytes, got 1.5",
-		`provium:vm("v", "host", {cpus = 0})`:                                         "opts.cpus must be an integer of at least 1, got 0",
-		`provium:vm("v", "host", {cpus = "2"})`:                                       "opts.cpus must be an integer, got string",
-		`provium:vm("v", "host", {initial_time = 0/0})`:                               "initial_time: NaN/inf not allowed",
-		`provium:vm("v", "host", {initial_time = "x"})`:                               "initial_time: expected number (seconds since epoch), got string",
-		`provium:vm("v", "host", {agent_timeout = 0})`:                                "agent_timeout: expected a positive number of seconds, got 0",
-		`provium:vm("v", "host", {agent_timeout = "x"})`:                              "agent_timeout: expected a positive number of seconds, got x",
-		`provium:vm("v", "host", {rng_seed = 1.5})`:                                   "opts.rng_seed must be an integer, got 1.5",
-		`provium:vm("v", "host", {cold = 1})`:                                         "opts.cold must be true or false, got number",
-		`provium:vm("v", "host", {kernel_cmdline = 7})`:                               "opts.kernel_cmdline must be a string, got number",
-		`provium:vm("v", "host", {files = {{path = "/a"}}})`:                          "opts.files[1]: content must be a string, got nil",
-		`provium:vm("v", "host", {files = {{path = "a", content = ""}}})`:             "opts.files[1]: path must be the absolute path of a file",
-		`provium:vm("v", "host", {files = {{path = "/a", content = "", mode = -1}}})`: "mode must be an integer between 0 and 4095",
-		`provium:vm("v", "host", {files = {{path = "/a", content = "", perm = 1}}})`:  "opts.files[1]: unknown option `perm` (valid: path, content, mode)",
-		`provium:vm("v", "host", {files = "x"})`:                                      "opts.files must be an array",
-		`provium:vm("v", "host", "512M")`:                                             "argument 3 (opts) must be a table, got string",
-		`provium:vm("v", "hots")`:                                                     "unknown profile `hots` in provium.toml",
-		`provium:vm("v", nil, {})`:                                                    "argument 2 (profile) must be a string, got nil",
+		`provium:vm("v", "host", {memroy =
+			1})`: "lab:vm: unknown option `memroy` (valid: memory, cpus, kernel_cmdline,",
+
+		`provium:vm("v", "host", {memory = 0})`: "lab:vm: opts.memory: size must be positive, got 0",
+
+		`provium:vm("v", "host", {memory = "2X"})`: "opts.memory: cannot parse size `2X`",
+
+		`provium:vm("v", "host", {memory = 1.5})`: "opts.memory: size must be a whole number of bytes, got 1.5",
+
+		`provium:vm("v", "host", {cpus = 0})`: "opts.cpus must be an integer of at least 1, got 0",
+
+		`provium:vm("v", "host", {cpus = "2"})`: "opts.cpus must be an integer, got string",
+
+		`provium:vm("v", "host", {initial_time = 0/0})`: "initial_time: NaN/inf not allowed",
+
+		`provium:vm("v", "host", {initial_time =
+			"x"})`: "initial_time: expected number (seconds since epoch), got string",
+
+		`provium:vm("v", "host", {agent_timeout = 0})`: "agent_timeout: expected a positive number of seconds, got 0",
+
+		`provium:vm("v", "host", {agent_timeout = "x"})`: "agent_timeout: expected a positive number of seconds, got x",
+
+		`provium:vm("v", "host", {rng_seed = 1.5})`: "opts.rng_seed must be an integer, got 1.5",
+
+		`provium:vm("v", "host", {cold = 1})`: "opts.cold must be true or false, got number",
+
+		`provium:vm("v", "host", {kernel_cmdline = 7})`: "opts.kernel_cmdline must be a string, got number",
+
+		`provium:vm("v", "host", {files = {{path = "/a"}}})`: "opts.files[1]: content must be a string, got nil",
+
+		`provium:vm("v", "host", {files = {{path = "a", content =
+			""}}})`: "opts.files[1]: path must be the absolute path of a file",
+
+		`provium:vm("v", "host", {files = {{path = "/a", content = "", mode =
+			-1}}})`: "mode must be an integer between 0 and 4095",
+
+		`provium:vm("v", "host", {files = {{path = "/a", content = "", perm =
+			1}}})`: "opts.files[1]: unknown option `perm` (valid: path, content, mode)",
+
+		`provium:vm("v", "host", {files = "x"})`: "opts.files must be an array",
+
+		`provium:vm("v", "host", "512M")`: "argument 3 (opts) must be a table, got string",
+
+		`provium:vm("v", "hots")`: "unknown profile `hots` in provium.toml",
+
+		`provium:vm("v", nil, {})`: "argument 2 (profile) must be a string, got nil",
+
 		`provium:vm("v", "host", {memory = "1G", cpus = 4.0, rng_seed = -1, initial_time = 1.5, cold = true,
 			agent_timeout = "5s", kernel_cmdline = "quiet", kernel_cmdline_append = "x=1",
 			files = {{path = "/a", content = "\0", mode = 493}}})`: "",
@@ -136,28 +166,45 @@ func TestBootOptions(t *testing.T) {
 func TestLabs(t *testing.T) {
 	check(t, "", map[string]string{
 		`provium:vm("x")`: "no vm named `x`",
-		`t:assert_eq(provium.x, nil) t:assert_eq(provium[1], nil)`:                                  "",
-		`provium:vm("pack", "host")`:                                                                "reserved: pack, unpack, vm_fixture, lab_fixture",
+		`t:assert_eq(provium.x, nil) t:assert_eq(provium[1], nil)`: "",
+
+		`provium:vm("pack", "host")`: "reserved: pack, unpack, vm_fixture, lab_fixture",
+
 		`provium:vm("a", "host") provium:vm("a", "host")`:                                           "already used",
 		`t:assert_eq(tostring(provium), "lab(provium)")`:                                            "",
 		`t:assert_eq(provium:boot(), provium)`:                                                      "",
 		`t:assert_eq(provium.pack("<i2", 1), "\1\0") t:assert_eq(provium:unpack("<i2", "\1\0"), 1)`: "",
-		`provium:lab("z").pack("y")`:                                                                "invalid format option 'y'",
-		`provium:lab("z").timeout = 1`:                                                              "lab `z`: cannot assign `timeout`",
-		`provium:lab("")`:                                                                           "argument 1 (name) must not be empty",
-		`provium:lab(7)`:                                                                            "argument 1 (name) must be a string, got number",
-		`provium:include(7)`:                                                                        "lab:include: expected a vm, a bridge or a lab, got number",
-		`provium:include({provium:lab("a"), 1})`:                                                    "lab:include: expected a vm, a bridge or a lab, got number",
-		`provium:remove(7)`:                                                                         "lab:remove: expected a name, a vm, a bridge or a lab, got number",
-		`provium:remove("no")`:                                                                      "no member `no`",
-		`provium:claim()`:                                                                           "lab:claim: nothing is claimed",
-		`provium:claim({disk = 1})`:                                                                 "unknown option `disk` (valid: memory, memory_bytes, cpus)",
-		`provium:claim({memory = -1})`:                                                              "memory: size must be positive, got -1",
-		`provium:claim({memory_bytes = "1G"})`:                                                      "memory_bytes must be an integer, got string",
-		`provium:claim({cpus = 1.5})`:                                                               "opts.cpus must be an integer, got 1.5",
-		`provium.vm("x")`:                                                                           "call it with ':'",
+
+		`provium:lab("z").pack("y")`: "invalid format option 'y'",
+
+		`provium:lab("z").timeout = 1`: "lab `z`: cannot assign `timeout`",
+
+		`provium:lab("")`: "argument 1 (name) must not be empty",
+
+		`provium:lab(7)`: "argument 1 (name) must be a string, got number",
+
+		`provium:include(7)`: "lab:include: expected a vm, a bridge or a lab, got number",
+
+		`provium:include({provium:lab("a"), 1})`: "lab:include: expected a vm, a bridge or a lab, got number",
+
+		`provium:remove(7)`: "lab:remove: expected a name, a vm, a bridge or a lab, got number",
+
+		`provium:remove("no")`: "no member `no`",
+
+		`provium:claim()`: "lab:claim: nothing is claimed",
+
+		`provium:claim({disk = 1})`: "unknown option `disk` (valid: memory, memory_bytes, cpus)",
+
+		`provium:claim({memory = -1})`: "memory: size must be positive, got -1",
+
+		`provium:claim({memory_bytes = "1G"})`: "memory_bytes must be an integer, got string",
+
+		`provium:claim({cpus = 1.5})`: "opts.cpus must be an integer, got 1.5",
+
+		`provium.vm("x")`: "call it with ':'",
 		`local l = provium:lab("a") l:vm("v", "host") t:assert_eq(l.v, l:vm("v")) t:assert_eq(provium.v, nil)`: "",
-		`provium:vm("a", "host"):boot() provium:vm("b", "host") provium:pause()`:                               "`b`: cannot pause",
+
+		`provium:vm("a", "host"):boot() provium:vm("b", "host") provium:pause()`: "`b`: cannot pause",
 	})
 	o := run(t, `
 local file_vm = provium:vm("f", "host"):boot()

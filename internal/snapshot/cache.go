@@ -22,10 +22,10 @@ type Cache struct {
 	Limit int64 // bytes on disk that Prune leaves; 0 is no limit
 }
 
-// ErrMiss is a key without an entry.
+// ErrMiss is returned for a key without an entry.
 var ErrMiss = errors.New("snapshot is not in the cache")
 
-// Path is where the entry of a key is, or goes. Keys are file names.
+// Path returns the path of a key's entry. Keys are file names.
 func (c *Cache) Path(key string) string { return filepath.Join(c.Dir, key+".snap") }
 
 func (c *Cache) notePath(key string) string { return filepath.Join(c.Dir, key+".ok") }
@@ -56,7 +56,7 @@ func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, e
 	return r, nil
 }
 
-// Trust notes that the entry of a key, if it still is this file, is good.
+// Trust marks the entry of a key as verified, if it still is this file.
 func (c *Cache) Trust(key string, id FileID) error {
 	f, err := os.CreateTemp(c.Dir, tempPrefix+"*")
 	if err != nil {
@@ -105,17 +105,16 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// abandoned is how old the temporary file of a writer is that did not live to
-// remove it.
+// abandoned is the age from which on a temporary file is that of a writer that was killed.
 const abandoned = time.Hour
 
-// trialShare is how much of the limit the entries that were never used may take, as a
-// divisor, before they go first: what is made and not used again, as is a guest whose
-// disks differ each time, must not drive out what is.
+// trialShare is the share of the limit, as a divisor, above which entries that were never
+// used are removed first: entries that are made and not used again, as those of a guest
+// whose disks differ each time, must not displace used ones.
 const trialShare = 4
 
-// Prune removes the entries that were not used for the longest time, until what
-// is left fits the limit, and what writers left behind.
+// Prune removes the entries that were not used for the longest time, until the rest fits
+// the limit, and the temporary files of writers that were killed.
 func (c *Cache) Prune(now time.Time) error {
 	entries, err := os.ReadDir(c.Dir)
 	if errors.Is(err, fs.ErrNotExist) {

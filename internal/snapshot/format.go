@@ -1,11 +1,12 @@
-// Package snapshot reads and writes the file that holds one stopped virtual
-// machine: its memory as a sparse image that can be mapped, the state of its
-// devices, its console log, the contents of its disks, and a manifest that says what machine it was. It
-// also keeps directories of such files within a size. docs/snapshots.md
-// describes the format.
+// Package snapshot reads and writes the file of one stopped virtual machine: its memory
+// as a sparse image that can be mapped, the state of its devices, its console log, the
+// contents of its disks, and a manifest that describes the machine. It also keeps
+// directories of such files within a size. docs/snapshots.md describes the format.
 //
-// It starts and stops no machine, and the meaning of what is in the sections
-// and in the manifest is its callers' business.
+// It starts and stops no machine, and does not know what sections and manifest mean.
+//
+// Start reading at the layout in format.go, then Open in reader.go and Create in
+// writer.go.
 package snapshot
 
 import (
@@ -59,7 +60,7 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("is in version %d of the snapshot format; this program reads version %d", e.Version, Version)
 }
 
-// DamagedError is a file that was a snapshot once.
+// DamagedError is returned for a snapshot that was changed or cut.
 type DamagedError struct{ What string }
 
 func (e *DamagedError) Error() string { return "is damaged: " + e.What }
@@ -79,7 +80,7 @@ type Machine struct {
 	Devices []string `json:"devices"` // in the order in which they are made
 }
 
-// Differences lists in what other, the machine at hand, is not the one saved.
+// Differences lists how other, the present machine, differs from the saved one.
 func (m *Machine) Differences(other *Machine) []string {
 	var out []string
 	differ := func(what, saved, here string) {

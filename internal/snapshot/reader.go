@@ -16,8 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FileID identifies the content of a file as long as nobody sets its times
-// back.
+// FileID identifies the content of a file, as long as its times are not set back.
 type FileID struct {
 	Dev     uint64 `json:"dev"`
 	Ino     uint64 `json:"ino"`
@@ -37,7 +36,7 @@ func fileID(st *unix.Stat_t) FileID {
 	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MtimeNS: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UnixNano()}
 }
 
-// Identify is the identity of the file at path.
+// Identify returns the identity of the file at path.
 func Identify(path string) (FileID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -133,7 +132,8 @@ func readManifest(f io.ReaderAt, size int64) (*Manifest, error) {
 	return decodeManifest(text, t)
 }
 
-// readError: a file that ends early was cut after it was opened.
+// readError returns the error of a read. A file that ends early was cut after it was
+// opened.
 func readError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return damaged("it ends early")
@@ -141,13 +141,13 @@ func readError(err error) error {
 	return err
 }
 
-// Close closes the file. Machines that run from it are not concerned.
+// Close closes the file. Machines that run from it go on.
 func (r *Reader) Close() error { return r.f.Close() }
 
-// Path is where it was opened.
+// Path returns the path that was opened.
 func (r *Reader) Path() string { return r.path }
 
-// File is the file: the RAM from byte 0 on, sections where Manifest says.
+// File returns the file: the RAM from byte 0 on, sections where Manifest says.
 func (r *Reader) File() *os.File { return r.f }
 
 // ID identifies the file.
@@ -305,8 +305,8 @@ func (b *blocks) verify(f *os.File, buf []byte, at, end int64) error {
 	return nil
 }
 
-// DiskSize is what a file takes on disk, in bytes, holes not counted; 0 when
-// there is no file.
+// DiskSize returns the space that a file takes on disk, in bytes, without holes. It is 0
+// for a missing file.
 func DiskSize(path string) (int64, error) {
 	var st unix.Stat_t
 	err := unix.Stat(path, &st)

@@ -22,7 +22,7 @@ func sum256(p []byte) [sha256.Size]byte { return sha256.Sum256(p) }
 
 func page(b byte) []byte { return bytes.Repeat([]byte{b}, PageSize) }
 
-// memory is a sparse file as a guest's RAM is: data, zeros and holes.
+// memory returns a sparse file as a guest's RAM is: data, zeros and holes.
 func memory(t testing.TB) *os.File {
 	t.Helper()
 	f, err := os.CreateTemp(t.TempDir(), "ram")
@@ -48,7 +48,7 @@ func manifest() *Manifest {
 		Memory: testRAM, CPUs: 2, Devices: []string{"a"}}, Guest: Guest{Profile: "p", Image: "i"}}
 }
 
-// data is what a section of data has: something, zeros, and a short end.
+// data returns what a section of data has: something, zeros, and a short end.
 func data() []byte {
 	p := make([]byte, 2*blockSize+7)
 	copy(p[blockSize+PageSize:], page(5))

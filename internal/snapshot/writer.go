@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writer makes a snapshot. Nothing is visible at its path before Commit. It is
-// for one goroutine.
+// Writer makes a snapshot. Nothing is visible at its path before Commit. It is not safe
+// for concurrent use.
 type Writer struct {
 	path string
 	f    *os.File // unnamed to others: a temporary name beside path
@@ -26,7 +26,7 @@ type Writer struct {
 	// copied are hashes of the blocks that CopyRAM wrote, 0 for none.
 	copied []uint64
 	seed   maphash.Seed
-	// stale are the blocks whose sums must be taken anew.
+	// stale are the blocks whose sums must be computed again.
 	stale    map[int64]bool
 	end      int64
 	sections map[string]Section
@@ -212,8 +212,8 @@ func (w *Writer) PutSection(name string, p []byte) error {
 	return nil
 }
 
-// PutData adds a section of any size: what fill gives to add, in pieces of whole
-// 64 KiB except for the last one. Pages of zeros become holes where the section
+// PutData adds a section of any size: the data that fill passes to add, in pieces of
+// whole 64 KiB except for the last one. Pages of zeros become holes where the section
 // begins at a page. Its checksums go to a section named sums.
 func (w *Writer) PutData(name, sums string, fill func(add func(p []byte) error) error) error {
 	if _, twice := w.sections[name]; twice || len(w.sections) >= maxSections {
@@ -245,9 +245,9 @@ func (w *Writer) PutData(name, sums string, fill func(add func(p []byte) error) 
 	return w.PutSection(sums, table)
 }
 
-// Commit completes the snapshot and puts it in place, over what is there. m.RAM
-// and m.Sections are filled in. The result identifies what was written. The
-// Writer is done, whatever happened.
+// Commit completes the snapshot and renames it to its path. It sets m.RAM and m.Sections,
+// and returns the identity of the file. The Writer cannot be used after it, even if it
+// fails.
 //
 // Nothing is forced to the disk: after a crash of the host the file may be
 // damaged, which its reader sees.
@@ -305,8 +305,8 @@ func (w *Writer) Abort() {
 	w.f = nil
 }
 
-// dataExtents calls visit for the parts of a range of f that are no holes. Where
-// the file system does not know, that is all of it.
+// dataExtents calls visit for the parts of a range of f that are not holes. On a file
+// system without holes that is the whole range.
 func dataExtents(f *os.File, at, size int64, visit func(at, end int64) error) error {
 	for at < size {
 		start, err := seek(f, at, unix.SEEK_DATA)
@@ -334,8 +334,8 @@ func dataExtents(f *os.File, at, size int64, visit func(at, end int64) error) er
 	return nil
 }
 
-// seek finds data or a hole in a file that somebody may be closing: a guest's memory
-// goes with the guest.
+// seek finds data or a hole in a file that may be closed meanwhile, as a guest's memory
+// is with the guest.
 func seek(f *os.File, at int64, whence int) (int64, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// captureChunk is the most that Capture.Next gives at once, in bytes.
+	// captureChunk is the most that Capture.Next returns at once, in bytes.
 	captureChunk = 64 << 10
-	// captureLimit is how much may wait for the reader of a capture, in bytes.
-	// Frames beyond it are left out.
+	// captureLimit is the most that may wait for the reader of a capture, in bytes.
+	// Frames beyond it are dropped.
 	captureLimit = 64 << 20
 )
 
@@ -28,17 +28,17 @@ type Capture struct {
 	wake   chan struct{} // has a token when there is something new
 }
 
-// Selection is which frames a capture has, and how.
+// Selection is which frames a capture has, and how exact their times are.
 type Selection struct {
 	Nanoseconds bool                    // times of the file are that exact, else to the microsecond
 	Keep        func(frame []byte) bool // nil: all; called with the switch's lock held
 }
 
-// Capture records every frame once, as it enters the switch. It must be closed.
+// Capture records every frame once, as it enters the switch. The caller must close it.
 func (s *Switch) Capture(how Selection) *Capture { return s.capture(nil, how) }
 
-// Capture records what the port sends, and what reaches it after all rules. It
-// must be closed.
+// Capture records what the port sends, and what reaches it after all rules. The
+// caller must close it.
 func (p *Port) Capture(how Selection) *Capture { return p.sw.capture(p, how) }
 
 func (s *Switch) capture(p *Port, how Selection) *Capture {
@@ -56,8 +56,8 @@ func (s *Switch) capture(p *Port, how Selection) *Capture {
 	return c
 }
 
-// record returns a frame that enters at p, or with out reaches it, to the captures
-// it is for. The caller must hold s.mu.
+// record adds a frame that enters at p, or with out reaches it, to the captures that
+// want it. The caller must hold s.mu.
 func (s *Switch) record(p *Port, frame []byte, out bool) {
 	for _, c := range s.captures {
 		if (c.port == p || c.port == nil && !out) && (c.how.Keep == nil || c.how.Keep(frame)) {
@@ -93,8 +93,8 @@ func (c *Capture) signal() {
 }
 
 // Next waits for the next records. The first ones begin with the header of the
-// file. It gives io.EOF when the switch, the port or the capture is closed and
-// nothing is left, and the context's cause when that ends.
+// file. It returns io.EOF when the switch, the port or the capture is closed and
+// nothing is left, and the context's cause when the context ends.
 func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 	for {
 		c.mu.Lock()
@@ -117,17 +117,17 @@ func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// Nanoseconds tells how exact the times of the file are.
+// Nanoseconds returns how exact the times of the file are.
 func (c *Capture) Nanoseconds() bool { return c.how.Nanoseconds }
 
-// Ended reports whether nothing will come any more.
+// Ended reports whether no more records will follow.
 func (c *Capture) Ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.end && c.chunks.len() == 0
 }
 
-// Close ends the capture. It may be repeated.
+// Close ends the capture. It may be called again.
 func (c *Capture) Close() {
 	c.sw.mu.Lock()
 	c.sw.captures = slices.DeleteFunc(c.sw.captures, func(o *Capture) bool { return o == c })
@@ -142,7 +142,7 @@ func (c *Capture) finish() {
 	c.signal()
 }
 
-// endCaptures ends those of a port, or all for nil. The caller must hold s.mu.
+// endCaptures ends the captures of a port, or all for nil. The caller must hold s.mu.
 func (s *Switch) endCaptures(p *Port) {
 	s.captures = slices.DeleteFunc(s.captures, func(c *Capture) bool {
 		if p != nil && c.port != p {

@@ -55,7 +55,7 @@ func join(t *testing.T, s *vnet.Switch, name string) *member {
 	return m
 }
 
-// address is that of guest number n.
+// address returns the address of guest number n.
 func address(n int) [6]byte { return [6]byte{2, 0, 0, 0, 0, byte(n)} }
 
 func (m *member) send(dst, src [6]byte, text string) {
@@ -67,7 +67,7 @@ func (m *member) send(dst, src [6]byte, text string) {
 	}
 }
 
-// next is the text of the next frame.
+// next returns the text of the next frame.
 func (m *member) next() string {
 	m.t.Helper()
 	_ = m.conn.SetReadDeadline(time.Now().Add(30 * time.Second))

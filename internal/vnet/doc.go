@@ -2,6 +2,9 @@
 // ports are stream connections to guests, with impairments and partitions per
 // ordered pair of ports, and a writer for captures.
 //
+// Start reading at Switch in switch.go: enter and send take a frame from one port to
+// others, impair.go decides what happens to it, rules.go has what is in force.
+//
 // It assigns no addresses, routes nothing, sends no frame of its own and
 // knows neither virtual machines nor how their ends of the connections are made.
 //

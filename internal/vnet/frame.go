@@ -11,28 +11,28 @@ import (
 const (
 	// MaxPayload is the largest payload that passes the switch.
 	MaxPayload = 9216
-	// MaxFrame is the largest frame: two VLAN tags may come with it.
+	// MaxFrame is the largest frame, with two VLAN tags.
 	MaxFrame = headerLen + 2*vlanTagLen + MaxPayload
 
 	headerLen  = 14
 	vlanTagLen = 4
 
 	prefixLen = 4 // big-endian length before each frame of a stream
-	// maxWire is the longest frame that a length may announce: what QEMU's own
-	// buffers hold. Beyond it the stream is out of step.
+	// maxWire is the longest frame that a length may announce, which is the size of
+	// QEMU's buffers. A longer one means that the stream is out of step.
 	maxWire = 4096 + 65536
 )
 
-// LengthError is a stream whose next frame cannot be as long as it says. Where
-// the one after it begins is unknown, so the connection is of no more use.
+// LengthError is returned for a stream whose next frame cannot be as long as announced.
+// The start of the frame after it is unknown, so the connection cannot be used further.
 type LengthError struct{ Length uint32 }
 
 func (e *LengthError) Error() string {
 	return fmt.Sprintf("frame of %d bytes announced, at most %d are possible", e.Length, maxWire)
 }
 
-// cut takes the first whole frame off a stream's bytes. Without one, frame is
-// nil; size is how much of b the frame and its length take.
+// cut returns the first frame in a stream's bytes, and its size with its length. Without
+// a whole frame, it returns nil.
 func cut(b []byte) (frame []byte, size int, err error) {
 	if len(b) < prefixLen {
 		return nil, 0, nil
@@ -54,10 +54,10 @@ func appendFrame(b, frame []byte) []byte {
 	return append(b, frame...)
 }
 
-// readBuffer is how much of a connection is read at once; it holds any frame.
+// readBuffer is the size of one read from a connection; it holds any frame.
 const readBuffer = 256 << 10
 
-// readFrames hands on the frames of a stream, as many at a time as have come. They are
+// readFrames passes on the frames of a stream, as many at a time as have come. They are
 // valid during the call. It returns io.EOF at the end of the stream.
 func readFrames(r io.Reader, handle func(frames [][]byte)) error {
 	buf := make([]byte, readBuffer)
@@ -98,11 +98,11 @@ func addressAt(b []byte) address {
 	return address(b[0])<<40 | address(b[1])<<32 | address(binary.BigEndian.Uint32(b[2:]))
 }
 
-// group tells multicast and broadcast from the address of one station.
+// group reports whether the address is multicast or broadcast.
 func (a address) group() bool { return a>>40&1 != 0 }
 
-// bufferPool keeps the copies of delayed frames. Its zero value is ready; the
-// switch's lock guards it.
+// bufferPool reuses the copies of delayed frames. Its zero value is ready to use.
+// The switch's lock guards it.
 type bufferPool struct{ small, large [][]byte }
 
 const (
@@ -164,5 +164,5 @@ func (q *fifo[T]) pop() T {
 	return v
 }
 
-// all returns the queued items, first one first.
+// all returns the queued items in order.
 func (q *fifo[T]) all() []T { return q.items[q.head:] }

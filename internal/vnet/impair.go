@@ -29,12 +29,12 @@ const (
 	kinds // how many there are
 )
 
-// kindNames are those of files and messages.
+// kindNames are the names in files and messages.
 var kindNames = [kinds]string{"latency_ms", "jitter_ms", "drop_pct", "duplicate_pct", "reorder_pct", "corrupt_pct",
 	"bandwidth_bps",
 	"jitter_distribution", "burst_enter_pct", "burst_leave_pct", "burst_good_pct", "burst_bad_pct", "queue_bytes"}
 
-// String names the kind.
+// String returns the name of the kind.
 func (k Kind) String() string { return kindNames[k] }
 
 // takes reports whether a value can be one of the kind.
@@ -48,7 +48,7 @@ func (k Kind) takes(v float64) bool {
 	return v >= 0 && !math.IsInf(v, 0)
 }
 
-// detailsOf are the kinds that describe a kind more closely.
+// detailsOf returns the kinds that describe a kind more closely.
 func detailsOf(k Kind) (first, end Kind) {
 	switch k {
 	case Jitter:
@@ -61,7 +61,7 @@ func detailsOf(k Kind) (first, end Kind) {
 	return kinds, kinds
 }
 
-// Distribution says how jitter is spread.
+// Distribution is the distribution of jitter.
 type Distribution int
 
 // The distributions of jitter j around a latency. No delay is negative.
@@ -71,7 +71,7 @@ const (
 	Pareto                      // never early, late by j on average with a long tail, cut at twenty times j
 )
 
-// tail is the most that jitter adds, as a multiple of its value.
+// tail returns the most that jitter adds, as a multiple of its value.
 func (d Distribution) tail() float64 {
 	switch d {
 	case Normal:
@@ -94,15 +94,15 @@ func (d Distribution) spread(u, w float64) float64 {
 	return 2*u - 1
 }
 
-// GilbertElliott is loss in bursts: a link is in a good or a bad state, may change
-// it with each frame, and loses frames at a rate of its own in each. The zero value
-// is loss that looks at each frame on its own. All numbers are percents.
+// GilbertElliott is loss in bursts: a link is in a good or a bad state, may change it
+// with each frame, and has a rate of loss for each state. With the zero value losses are
+// independent. All numbers are percents.
 type GilbertElliott struct {
 	Enter, Leave float64 // of frames at which a good link turns bad, and a bad one good
 	Good, Bad    float64 // of frames that are lost in either state
 }
 
-// Mean is the percentage of frames lost in the long run.
+// Mean returns the percentage of frames lost in the long run.
 func (g GilbertElliott) Mean() float64 {
 	bad := g.badShare()
 	return g.Good*(1-bad) + g.Bad*bad
@@ -115,9 +115,9 @@ func (g GilbertElliott) badShare() float64 {
 	return g.Enter / (g.Enter + g.Leave)
 }
 
-// badAt is the state of a link at frame index, worked out from nothing but the
-// random numbers: looking back, some frame's number leaves no choice. before tells
-// the state of the frame before, if known.
+// badAt reports whether a link is bad at frame index, computed from the random numbers
+// only: it looks back to a frame whose number decides the state. before is the state of
+// the frame before, if known.
 func (g GilbertElliott) badAt(key, index uint64, before *bool) bool {
 	flips := false
 	for i := index; ; i-- {
@@ -141,7 +141,7 @@ func (g GilbertElliott) badAt(key, index uint64, before *bool) bool {
 	}
 }
 
-// maxLookBack bounds the work for links that hardly ever change their state.
+// maxLookBack limits the work for links that rarely change their state.
 const maxLookBack = 1 << 20
 
 // values has a number for each kind of impairment; 0 is off.
@@ -155,20 +155,20 @@ func (v *values) model() GilbertElliott {
 	return GilbertElliott{v[burstEnter], v[burstLeave], v[burstGood], v[burstBad]}
 }
 
-// latest is the longest delay, in milliseconds.
+// latest returns the longest delay, in milliseconds.
 func (v *values) latest() float64 {
 	return min(v[Latency]+v[Jitter]*v.distribution().tail(), maxDelay)
 }
 
-// fate is what happens to one frame on a link.
-type fate struct {
+// effect is what happens to one frame on a link.
+type effect struct {
 	lost, duplicated, overtakes bool
 	corrupt                     bool
 	bit                         int // that is flipped when corrupt
 	delay                       time.Duration
 }
 
-// What a random number is drawn for. The numbers are part of what a seed means.
+// The uses of random numbers. Their values are part of the meaning of a seed.
 const (
 	drawLoss = iota + 1
 	drawDuplicate
@@ -180,9 +180,9 @@ const (
 	drawJitterToo
 )
 
-// decide returns the fate of frame number index of a link. It depends on nothing
-// but its arguments; bad is the state of the link's loss model at that frame.
-func decide(v *values, key, index uint64, size int, bad bool) fate {
+// decide returns the effect on frame number index of a link. It depends on its arguments
+// only; bad is the state of the link's loss model at that frame.
+func decide(v *values, key, index uint64, size int, bad bool) effect {
 	hit := func(percent float64, purpose uint64) bool {
 		return percent > 0 && uniform(key, index, purpose)*100 < percent
 	}
@@ -193,7 +193,7 @@ func decide(v *values, key, index uint64, size int, bad bool) fate {
 			loss = v[burstBad]
 		}
 	}
-	f := fate{lost: hit(loss, drawLoss)}
+	f := effect{lost: hit(loss, drawLoss)}
 	if f.lost {
 		return f
 	}
@@ -213,14 +213,14 @@ func decide(v *values, key, index uint64, size int, bad bool) fate {
 // maxDelay is a year in milliseconds: larger values would overflow a clock.
 const maxDelay = 365 * 24 * 3600 * 1000
 
-// uniform is a number in [0,1) that depends on its arguments only.
+// uniform returns a number in [0,1) that depends on its arguments only.
 func uniform(key, index, purpose uint64) float64 {
 	x := mix(key + index*0x9e3779b97f4a7c15)
 	x = mix(x ^ purpose*0xd1342543de82ef95)
 	return float64(x>>11) / (1 << 53)
 }
 
-// mix is the finaliser of SplitMix64: each bit of the input changes half of the
+// mix returns the finaliser of SplitMix64: each bit of the input changes half of the
 // output's.
 func mix(x uint64) uint64 {
 	x ^= x >> 30
@@ -230,7 +230,8 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// linkKey makes the streams of numbers of two links, or of two seeds, independent.
+// linkKey returns a key that makes the random numbers of two links, or of two seeds,
+// independent.
 func linkKey(seed uint64, from, to string) uint64 {
 	// FNV-1a, with the ends told apart by their lengths.
 	h := mix(seed ^ 0x6a09e667f3bcc909)

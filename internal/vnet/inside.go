@@ -2,8 +2,8 @@ package vnet
 
 import "net"
 
-// GatewayName is the port of a bridge's gateway. No guest is called so. It stays
-// reachable for ports that are isolated.
+// GatewayName is the port of a bridge's gateway, which no guest can have as a name.
+// Isolated ports can still reach it.
 const GatewayName = ".1"
 
 // Inside is a member of a switch that lives in this process.
@@ -12,8 +12,8 @@ type Inside struct {
 	ended chan struct{} // has a token per goroutine that has ended
 }
 
-// Join makes the port live and has its frames handed to receive, one at a time,
-// valid during the call. It must be closed.
+// Join makes the port live and calls receive with its frames, one at a time. They are
+// valid during the call. The caller must close it.
 func (p *Port) Join(receive func(frame []byte)) *Inside {
 	i := &Inside{ended: make(chan struct{}, 2)}
 	i.ends[0], i.ends[1] = net.Pipe()
@@ -32,10 +32,10 @@ func (p *Port) Join(receive func(frame []byte)) *Inside {
 	return i
 }
 
-// Send has the port send a frame, which stays the caller's.
+// Send sends a frame from the port. The caller may reuse frame.
 func (p *Port) Send(frame []byte) { p.sw.enter(p, [][]byte{frame}) }
 
-// Close ends the membership and returns when no call of receive is left.
+// Close ends the membership and returns when no call of receive is running.
 func (i *Inside) Close() {
 	i.ends[1].Close()
 	i.ends[0].Close()

@@ -28,8 +28,8 @@ type delayed struct {
 	frame []byte
 }
 
-// fate decides on the next frame.
-func (l *link) fate(size int) fate {
+// impair returns what happens to the next frame.
+func (l *link) impair(size int) effect {
 	if l.values[burstEnter] > 0 {
 		var before *bool
 		if l.badAt == l.index && l.index > 0 {
@@ -43,10 +43,10 @@ func (l *link) fate(size int) fate {
 	return f
 }
 
-// idle reports whether nothing is under way.
+// idle reports whether no frame is under way.
 func (l *link) idle() bool { return l.ordered.len() == 0 && l.overtaking.len() == 0 }
 
-// next is the queue whose first frame is due first. The link must not be idle.
+// next returns the queue whose first frame is due first. The link must not be idle.
 func (l *link) next() *fifo[delayed] {
 	switch {
 	case l.ordered.len() == 0:
@@ -59,7 +59,7 @@ func (l *link) next() *fifo[delayed] {
 
 func (l *link) due() time.Duration { return l.next().front().due }
 
-// shaper lets frames pass at a rate. Its zero value has no limit.
+// shaper limits the rate of frames. Its zero value has no limit.
 type shaper struct {
 	rate  float64       // bits per second; 0: no limit
 	queue float64       // bytes that may wait; 0: queueTime
@@ -67,8 +67,8 @@ type shaper struct {
 }
 
 const (
-	// queueTime is how much traffic may wait at a shaper, and queueBytes what
-	// may wait at least, where no limit was set.
+	// queueTime is how much traffic may wait at a shaper if no limit was set, but
+	// queueBytes at least.
 	queueTime  = 500 * time.Millisecond
 	queueBytes = 32 << 10
 )
@@ -96,7 +96,7 @@ func (s *shaper) time(bytes float64) time.Duration {
 	return time.Duration(min(seconds, maxDelay/1000) * float64(time.Second))
 }
 
-// set changes the rate; what has passed already is not charged again.
+// set changes the rate for later frames.
 func (s *shaper) set(v *values) {
 	if s.rate != v[Bandwidth] {
 		*s = shaper{rate: v[Bandwidth]}
@@ -104,8 +104,8 @@ func (s *shaper) set(v *values) {
 	s.queue = v[queueLimit]
 }
 
-// agenda is a heap (container/heap) of the links with frames under way, the one
-// due first at its top.
+// agenda is a heap (container/heap) of the links with frames under way, by the time at
+// which the next frame is due.
 type agenda []*link
 
 func (a agenda) Len() int           { return len(a) }

@@ -11,7 +11,7 @@ import (
 )
 
 // model is a network worked out frame by frame: when each one is due follows from
-// the rules and from its fate alone. It knows no queue, heap, buffer or timer.
+// the rules and from the effect on it alone. It knows no queue, heap, buffer or timer.
 type model struct {
 	names    []string
 	seed     uint64
@@ -189,7 +189,7 @@ func (l *modelLink) state(key uint64) (bad bool) {
 	return bad
 }
 
-// shape tells when a frame has passed a limit of so many bits per second.
+// shape returns when a frame has passed a limit of so many bits per second.
 func shape(now time.Duration, free *time.Duration, bps float64, queue int64, size int) (time.Duration, bool) {
 	if bps == 0 {
 		return now, true
@@ -460,7 +460,7 @@ func TestBursts(t *testing.T) {
 		const frames = 200_000
 		lost, bursts, in := 0, 0, false
 		for i := range uint64(frames) {
-			f := l.fate(100)
+			f := l.impair(100)
 			if bad := g.badAt(l.key, i, nil); bad != l.bad {
 				t.Fatalf("%+v: state at frame %d is %v looking back and %v step by step", g, i, bad, l.bad)
 			}

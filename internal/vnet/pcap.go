@@ -13,12 +13,12 @@ const (
 	pcapMajor    = 2
 	pcapMinor    = 4
 	pcapEthernet = 1
-	// PcapSnapLen is how much of a frame is kept, in bytes.
+	// PcapSnapLen is the most that is kept of a frame, in bytes.
 	PcapSnapLen = 65535
 
 	pcapRecord = 16 // bytes before each frame
 
-	// PcapHeader is how many bytes AppendPcapHeader adds.
+	// PcapHeader is the number of bytes that AppendPcapHeader adds.
 	PcapHeader = 24
 )
 
@@ -54,7 +54,7 @@ func AppendPcapFrame(b []byte, at time.Time, frame []byte, nanoseconds bool) []b
 type Record struct {
 	At     time.Time
 	Frame  []byte
-	Length int // on the wire; more than there is of Frame when that was cut
+	Length int // on the wire; more than len(Frame) if that was cut
 }
 
 // ReadPcapFrames reads what AppendPcapFrame has written, without the header of the

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Counters are what one port has seen, from its guest's point of view: received
-// is what the switch delivered.
+// Counters count the traffic of a port as its guest sees it: received frames are those
+// that the switch delivered.
 type Counters struct {
 	RxBytes, TxBytes     uint64
 	RxPackets, TxPackets uint64
@@ -29,7 +29,7 @@ type Port struct {
 	counters Counters
 }
 
-// maxQueue is how much may wait for a guest that does not read, in bytes.
+// maxQueue is the most that may wait for a guest that does not read, in bytes.
 const maxQueue = 4 << 20
 
 // session is a port's connection.
@@ -42,11 +42,11 @@ type session struct {
 	wake    chan struct{} // has a token when there is something new
 }
 
-// ErrClosed is a connection of a port that was removed, or of a closed switch.
+// ErrClosed is returned for a port that was removed, or a closed switch.
 var ErrClosed = errors.New("the port is closed")
 
-// Serve moves frames between a connection and the port until the connection
-// ends or another takes its place, and closes it. It returns nil when the peer hung up or the switch did.
+// Serve moves frames between a connection and the port until the connection ends or
+// another takes its place, and closes it. It returns nil when either side hung up.
 func (p *Port) Serve(conn net.Conn) error {
 	defer conn.Close()
 	ses := &session{conn: conn, wake: make(chan struct{}, 1)}
@@ -85,7 +85,7 @@ func (p *Port) Serve(conn net.Conn) error {
 	return err
 }
 
-// write sends what is pending, as much as there is at a time.
+// write sends all that is pending at once, until the session ends.
 func (ses *session) write() {
 	var out []byte
 	for range ses.wake {
@@ -121,7 +121,7 @@ func (ses *session) signal() {
 	}
 }
 
-// push queues a frame, false when the queue is full.
+// push queues a frame, and returns false if the queue is full.
 func (ses *session) push(frame []byte) bool {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
@@ -159,7 +159,7 @@ func (p *Port) hangUp() {
 	}
 }
 
-// Name is the port's name.
+// Name returns the port's name.
 func (p *Port) Name() string { return p.name }
 
 // SetUp takes the port off the switch, or puts it back. The connection stays.
@@ -176,7 +176,7 @@ func (p *Port) IsLive() bool {
 	return p.live != nil
 }
 
-// Counters returns the present numbers.
+// Counters returns the present counts.
 func (p *Port) Counters() Counters {
 	p.sw.mu.Lock()
 	defer p.sw.mu.Unlock()

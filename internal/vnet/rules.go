@@ -9,8 +9,7 @@ type override struct {
 	values values
 }
 
-// rules is what was asked of a switch. Names need not be of ports that are
-// there: a rule waits for them.
+// rules are the rules of a switch. The ports that they name need not exist yet.
 type rules struct {
 	whole      values
 	pairs      map[pair]*override
@@ -37,7 +36,7 @@ type Rule struct {
 	Queue int64
 }
 
-// QueueBytes is how much may wait for bandwidth; 0 is where there is no limit.
+// QueueBytes returns how much may wait for bandwidth; it is 0 without a limit.
 func (r *Rule) QueueBytes() int64 {
 	if r.Value == 0 || r.Queue > 0 {
 		return r.Queue
@@ -95,8 +94,8 @@ func (r *rules) setPair(p pair, k Kind, v float64) {
 	}
 }
 
-// of returns the values in force for a pair. Whole-switch bandwidth is not among
-// them: it is one budget for everybody.
+// of returns the values in force for a pair. They do not include the bandwidth of the
+// whole switch, which all pairs share.
 func (r *rules) of(p pair) values {
 	v := r.whole
 	v[Bandwidth], v[queueLimit] = 0, 0
@@ -106,7 +105,7 @@ func (r *rules) of(p pair) values {
 	return v
 }
 
-// over puts what is set in the place of other values, kinds with their details.
+// over replaces values by those that are set, each kind with its details.
 func (o *override) over(v *values) {
 	for k, set := range o.set {
 		if !set {
@@ -176,14 +175,14 @@ func (s *Switch) ApplyPair(from, to string, rule Rule) {
 	})
 }
 
-// Rule is the whole switch's rule of that kind.
+// Rule returns the whole switch's rule of that kind.
 func (s *Switch) Rule(k Kind) Rule {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rules.whole.rule(k)
 }
 
-// PairRule is the rule of that kind in force for one direction.
+// PairRule returns the rule of that kind in force for one direction.
 func (s *Switch) PairRule(from, to string, k Kind) Rule {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,7 +244,7 @@ func (s *Switch) IsPartitioned(from, to string) bool {
 	return s.rules.partitioned(pair{from, to})
 }
 
-// Isolate cuts a port off from all others, or takes that back.
+// Isolate cuts a port off from all others, or ends that.
 func (s *Switch) Isolate(name string, isolated bool) {
 	s.change(func(r *rules) {
 		if isolated {
@@ -281,7 +280,7 @@ func (s *Switch) Reset() {
 	})
 }
 
-// change alters the rules and has them act on what is under way.
+// change changes the rules and applies them to the frames under way.
 func (s *Switch) change(alter func(*rules)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// State is what a switch does to frames, for a file: the rules, and how far the
-// random numbers of each link have come. What is under way is no part of it.
+// State is what a switch does to frames, for a file: the rules, and the position in the
+// random numbers of each link. Frames under way are not part of it.
 type State struct {
 	Whole      map[string]float64 `json:"whole,omitempty"` // by kind
 	Pairs      []PairState        `json:"pairs,omitempty"`
@@ -30,7 +30,8 @@ type PairState struct {
 	Values map[string]float64 `json:"values"`
 }
 
-// LinkState is the number of the next frame of a link, which decides on its fate.
+// LinkState has the number of the next frame of a link, from which its impairments
+// follow.
 type LinkState struct {
 	Pair
 	Next uint64 `json:"next"`
@@ -50,7 +51,7 @@ func listPairs(of map[pair]bool, once bool) (out []Pair) {
 	return out
 }
 
-// Save describes the switch.
+// Save returns the state of the switch.
 func (s *Switch) Save() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,8 +85,8 @@ func (s *Switch) Save() State {
 	return out
 }
 
-// Load makes the switch what Save has described, ports excepted: those that links
-// are named of must be there. What is under way is dropped. An error changes nothing.
+// Load restores a state. The ports that its links name must exist. Frames under way are
+// dropped. After an error nothing is changed.
 func (s *Switch) Load(state State) error {
 	r := newRules()
 	setAll := func(values map[string]float64, set func(Kind, float64)) error {

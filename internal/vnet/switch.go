@@ -15,13 +15,14 @@ type Config struct {
 }
 
 const (
-	// maxHeld is how much may be delayed in one switch, in bytes.
+	// maxHeld is the most that may be delayed in one switch, in bytes.
 	maxHeld = 64 << 20
-	// maxLearned is how many addresses are remembered; frames to others flood.
+	// maxLearned is the number of addresses that are remembered; frames to others are
+	// flooded.
 	maxLearned = 16 << 10
-	// ageLimit is how long an address is remembered without being heard of.
+	// ageLimit is how long an address is remembered after its last frame.
 	ageLimit = 5 * time.Minute
-	// sweepEvery bounds the work that a guest with ever new addresses causes.
+	// sweepEvery limits the work that a guest with many addresses causes.
 	sweepEvery = time.Second
 )
 
@@ -50,7 +51,7 @@ type Switch struct {
 	stop chan struct{}
 }
 
-// sighting is where an address was last heard of.
+// sighting is an FDB entry: the port of the last frame from an address.
 type sighting struct {
 	port *Port
 	at   time.Duration
@@ -63,7 +64,7 @@ func New(cfg Config) *Switch {
 	return s
 }
 
-// newSwitch makes one whose delayed frames somebody else releases.
+// newSwitch makes a switch without the goroutine that releases delayed frames.
 func newSwitch(cfg Config) *Switch {
 	s := &Switch{seed: cfg.Seed, now: cfg.Now, ports: map[string]*Port{}, table: map[address]sighting{},
 		rules: newRules(),
@@ -75,8 +76,8 @@ func newSwitch(cfg Config) *Switch {
 	return s
 }
 
-// Close ends all connections and returns when no goroutine of the switch is
-// left, except those in Port.Serve, which are about to return.
+// Close ends all connections and returns when all goroutines of the switch have ended,
+// except those in Port.Serve, which are about to return.
 func (s *Switch) Close() {
 	s.mu.Lock()
 	first := !s.closed
@@ -92,7 +93,7 @@ func (s *Switch) Close() {
 	<-s.done
 }
 
-// AddPort makes the port of that name, or gives it when it is there. Its link is up.
+// AddPort returns the port with a name, which it makes if necessary. Its link is up.
 func (s *Switch) AddPort(name string) *Port {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,7 +205,7 @@ func (s *Switch) applyRulesTo(l *link, now time.Duration, unlimited bool) {
 	}
 }
 
-// hasten has nothing under way on a link wait longer than a frame sent now could.
+// hasten reduces the delay of frames under way on a link to that of a frame sent now.
 func (s *Switch) hasten(l *link, now time.Duration) {
 	if l.idle() {
 		return
@@ -241,7 +242,7 @@ func (s *Switch) drain(l *link) {
 
 func (s *Switch) elapsed() time.Duration { return s.now().Sub(s.epoch) }
 
-// enter takes frames that a port sent. They are the caller's again afterwards.
+// enter handles frames that a port sent. The caller may reuse them afterwards.
 func (s *Switch) enter(p *Port, frames [][]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,7 +279,7 @@ func (s *Switch) learn(now time.Duration, p *Port, a address) {
 	s.table[a] = sighting{p, now}
 }
 
-// sweep forgets what has not been heard of for long and reports whether there is room.
+// sweep removes addresses that are too old and reports whether there is room.
 func (s *Switch) sweep(now time.Duration) bool {
 	if now-s.swept < sweepEvery {
 		return false
@@ -319,7 +320,7 @@ func (s *Switch) send(now time.Duration, l *link, frame []byte) {
 		l.to.receive(frame)
 		return
 	}
-	f := l.fate(len(frame))
+	f := l.impair(len(frame))
 	if f.lost {
 		return
 	}
@@ -330,7 +331,7 @@ func (s *Switch) send(now time.Duration, l *link, frame []byte) {
 }
 
 // carry delivers a frame when its time has come.
-func (s *Switch) carry(now time.Duration, l *link, frame []byte, f *fate) {
+func (s *Switch) carry(now time.Duration, l *link, frame []byte, f *effect) {
 	due, ok := s.shaper.admit(now, len(frame))
 	if ok {
 		due, ok = l.shaper.admit(due, len(frame))
@@ -382,8 +383,8 @@ func (s *Switch) wakeUp() {
 	}
 }
 
-// release delivers what is due and tells how long to wait for the next frame;
-// false is for ever.
+// release delivers the frames that are due and returns the time until the next one, or
+// false if there is none.
 func (s *Switch) release() (wait time.Duration, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -131,7 +131,7 @@ type world struct {
 	marks int
 }
 
-// all are the worlds that the rules permit, by trying everything.
+// all returns the worlds that the rules permit, by trying everything.
 func all(log []Op) map[world]bool {
 	out := map[world]bool{}
 	marks := 0

@@ -49,7 +49,7 @@ type State struct {
 	Keep []Piece
 }
 
-// SettledBefore is the index of the last flush before at; all writes before it
+// SettledBefore returns the index of the last flush before at; all writes before it
 // are settled.
 func SettledBefore(log []Op, at int) int {
 	for at--; at >= 0; at-- {
@@ -65,7 +65,7 @@ func (s *State) settled(log []Op, flush, op int) bool {
 	return op < flush || log[op].FUA && !(s.InFlight && op == s.At-1)
 }
 
-// Whole is the state at the end of a log with everything kept.
+// Whole returns the state at the end of a log with everything kept.
 func Whole(log []Op) State {
 	s := State{At: len(log)}
 	for i := SettledBefore(log, s.At); i < len(log); i++ {
@@ -109,14 +109,14 @@ func NewIndex(log []Op) *Index {
 	return x
 }
 
-// Log is what the index is of.
+// Log returns what the index is of.
 func (x *Index) Log() []Op { return x.log }
 
-// Entries are all pairs of a sector and a write to it, by sector, then in the
+// Entries returns all pairs of a sector and a write to it, by sector, then in the
 // log's order.
 func (x *Index) Entries() int { return len(x.keys) }
 
-// Entry is one of them.
+// Entry returns one of them.
 func (x *Index) Entry(i int) (sector int64, op int) { return split(x.keys[i]) }
 
 func split(key uint64) (sector int64, op int) {
@@ -133,7 +133,7 @@ type View struct {
 // View makes the view of a state that Check has nothing against.
 func (x *Index) View(s State) *View { return &View{x, s, SettledBefore(x.log, s.At)} }
 
-// Find is the place of the first entry of a sector that is of write op or a later
+// Find returns the place of the first entry of a sector that is of write op or a later
 // one.
 func (x *Index) Find(sector int64, op int) int {
 	i, _ := slices.BinarySearch(x.keys, uint64(sector)<<opBits|uint64(op))
@@ -155,7 +155,7 @@ func (v *View) has(op int, sector int64) bool {
 	return false
 }
 
-// entry is the entry that a sector has its content from, or -1; i is the place of
+// entry returns the entry that a sector has its content from, or -1; i is the place of
 // its first one, or of the next sector's.
 func (v *View) entry(sector int64, i int) int {
 	found := -1
@@ -229,7 +229,7 @@ func (v *View) Runs(first, count int64, visit func(first, count int64, op int) e
 	return nil
 }
 
-// Next is the first write to a sector after write op, or -1.
+// Next returns the first write to a sector after write op, or -1.
 func (x *Index) Next(sector int64, op int) int {
 	if i := x.Find(sector, op+1); i < len(x.keys) {
 		if at, n := split(x.keys[i]); at == sector {

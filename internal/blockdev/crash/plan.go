@@ -122,7 +122,7 @@ func (p *Plan) add(s stage) {
 	p.stages = append(p.stages, s)
 }
 
-// prefixes is how many prefixes a stage lists: up to each of its own writes, or
+// prefixes returns how many prefixes a stage lists: up to each of its own writes, or
 // what was written before it.
 func (s *stage) prefixes() int {
 	if s.fresh == 0 && len(s.pending) > 0 {
@@ -151,7 +151,7 @@ func (s *stage) onlys() int {
 	return s.fresh
 }
 
-// tearable are the writes of a stage that consist of several units.
+// tearable returns the writes of a stage that consist of several units.
 func (p *Plan) tearable(s *stage) []int {
 	var out []int
 	for _, op := range s.pending[len(s.pending)-s.fresh:] {
@@ -171,7 +171,7 @@ func (p *Plan) units(op int) int64 {
 	return (w.First+w.Count-1)/p.o.Unit - w.First/p.o.Unit + 1
 }
 
-// Len is how many points there are.
+// Len returns how many points there are.
 func (p *Plan) Len() int {
 	if len(p.stages) == 0 {
 		return 0
@@ -339,7 +339,7 @@ func (p *Plan) Sample(n int, seed uint64) []int {
 	return out
 }
 
-// Describe says in words what a point is.
+// Describe returns the description of a point.
 func Describe(log []Op, pt *Point) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cut after entry %d of %d", pt.At, len(log))
@@ -378,7 +378,7 @@ func Describe(log []Op, pt *Point) string {
 	return b.String()
 }
 
-// dropped is the one write of a Drop that is not kept.
+// dropped returns the one write of a Drop that is not kept.
 func dropped(log []Op, pt *Point) int {
 	i := 0
 	for op := SettledBefore(log, pt.At); op < pt.At; op++ {
@@ -393,7 +393,7 @@ func dropped(log []Op, pt *Point) int {
 	return -1
 }
 
-// LastMark is the label of the last mark before at.
+// LastMark returns the label of the last mark before at.
 func LastMark(log []Op, at int) (label string, ok bool) {
 	for at--; at >= 0; at-- {
 		if log[at].Kind == Mark {

@@ -418,7 +418,7 @@ func (s *ruleSet) state() (out Rules) {
 	return out
 }
 
-// set is the reverse of state, for rules that passed check.
+// set returns the rules of a state that passed check.
 func (r Rules) set() *ruleSet {
 	var rules []*rule
 	for i, one := range r.List {

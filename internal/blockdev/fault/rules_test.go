@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// met is what an index finds, by looking at each rule.
+// met returns what an index finds, by looking at each rule.
 func met(rules []*rule, op Op, first, count int64) (out ruleBits) {
 	for i, r := range rules {
 		switch s := r.Sectors; {

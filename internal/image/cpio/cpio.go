@@ -56,7 +56,7 @@ type Entry struct {
 	Major, Minor uint32
 }
 
-// Type is the file type part of the mode.
+// Type returns the file type part of the mode.
 func (e *Entry) Type() uint32 { return e.Mode & TypeMask }
 
 // FormatError reports bytes that are no valid archive.
@@ -178,7 +178,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Offset is the number of bytes read so far.
+// Offset returns the number of bytes read so far.
 func (r *Reader) Offset() int64 { return r.off }
 
 // full reads p. A plain io.EOF or io.ErrUnexpectedEOF means that the input ended

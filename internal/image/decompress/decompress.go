@@ -58,7 +58,7 @@ var magics = [...]struct {
 	{LZMA, "\x5d\x00\x00"},
 }
 
-// Detect names the compression that prefix begins with, or None.
+// Detect returns the compression that prefix begins with, or None.
 func Detect(prefix []byte) Format {
 	for _, m := range magics {
 		if bytes.HasPrefix(prefix, []byte(m.magic)) {
@@ -81,7 +81,7 @@ func NewSource(r io.Reader) *Source {
 	return &Source{r: bufio.NewReaderSize(r, 64<<10)}
 }
 
-// Offset is the number of bytes taken so far.
+// Offset returns the number of bytes taken so far.
 func (s *Source) Offset() int64 { return s.off }
 
 // Peek returns up to n bytes without taking them; fewer only at the end of the

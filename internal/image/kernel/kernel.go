@@ -112,7 +112,7 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 	return out, nil
 }
 
-// firstWord is the printable text before the first blank or NUL, or nothing.
+// firstWord returns the printable text before the first blank or NUL, or nothing.
 func firstWord(b []byte) string {
 	end := bytes.IndexAny(b, " \x00")
 	if end < 0 {

@@ -72,7 +72,7 @@ type Tree struct {
 	builtin map[string]bool
 }
 
-// Dir is the directory of the tree.
+// Dir returns the directory of the tree.
 func (t *Tree) Dir() string { return t.dir }
 
 // Open reads the index of the tree in dir, or finds the modules by walking it.
@@ -108,7 +108,7 @@ func Open(dir string) (*Tree, error) {
 	return t, nil
 }
 
-// Name is the canonical name of a module file or of a module as users write it.
+// Name returns the canonical name of a module file or of a module as users write it.
 func Name(s string) string {
 	s = path.Base(strings.TrimSpace(s))
 	s, _, _ = strings.Cut(s, ".ko")

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/diskapi"
 	"provium/internal/script/value"
+	"provium/internal/topology"
 )
 
 // bootOptions are the keys of boot opts.
@@ -18,13 +18,15 @@ var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_a
 	"initial_time", "agent_timeout", "files", "cold", "disks"}
 
 // bootOpts reads the optional table of boot opts at argument i, or nil when it is absent.
-func bootOpts(x *env, a value.Args, i int) (*lab.BootOpts, error) {
+func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
 	o, err := a.Options(i, bootOptions...)
 	if err != nil || o.Table == nil {
 		return nil, err
 	}
-	b := &lab.BootOpts{}
-	for _, read := range []func(value.Options, *lab.BootOpts) error{readMachine, readCmdline, readTimes, readFiles} {
+	b := &topology.BootOpts{}
+	for _, read := range []func(value.Options, *topology.BootOpts) error{
+		readMachine, readCmdline, readTimes, readFiles,
+	} {
 		if err := read(o, b); err != nil {
 			return nil, err
 		}
@@ -36,7 +38,7 @@ func bootOpts(x *env, a value.Args, i int) (*lab.BootOpts, error) {
 }
 
 // readMachine reads what the machine is made of.
-func readMachine(o value.Options, b *lab.BootOpts) (err error) {
+func readMachine(o value.Options, b *topology.BootOpts) (err error) {
 	if o.Has("memory") {
 		if b.Memory, err = value.ParseSize(o.Get("memory")); err != nil {
 			return fmt.Errorf("%s: opts.memory: %w", o.Func, err)
@@ -68,7 +70,7 @@ func readMachine(o value.Options, b *lab.BootOpts) (err error) {
 	return nil
 }
 
-func readCmdline(o value.Options, b *lab.BootOpts) (err error) {
+func readCmdline(o value.Options, b *topology.BootOpts) (err error) {
 	for _, key := range []string{"kernel_cmdline", "kernel_cmdline_append"} {
 		text, err := o.Str(key, "")
 		if err != nil {
@@ -86,7 +88,7 @@ func readCmdline(o value.Options, b *lab.BootOpts) (err error) {
 	return err
 }
 
-func readTimes(o value.Options, b *lab.BootOpts) error {
+func readTimes(o value.Options, b *topology.BootOpts) error {
 	if v := o.Get("initial_time"); v != nil {
 		var at time.Time
 		switch v := v.(type) {
@@ -118,7 +120,7 @@ func readTimes(o value.Options, b *lab.BootOpts) error {
 	return nil
 }
 
-func readFiles(o value.Options, b *lab.BootOpts) error {
+func readFiles(o value.Options, b *topology.BootOpts) error {
 	if !o.Has("files") {
 		return nil
 	}
@@ -145,8 +147,8 @@ func readFiles(o value.Options, b *lab.BootOpts) error {
 	return nil
 }
 
-func bootFile(what string, t *lua.Table) (lab.BootFile, error) {
-	var f lab.BootFile
+func bootFile(what string, t *lua.Table) (topology.BootFile, error) {
+	var f topology.BootFile
 	o, err := value.NewOptions(what, t, []string{"path", "content", "mode"})
 	if err != nil {
 		return f, err

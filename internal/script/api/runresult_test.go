@@ -18,10 +18,21 @@ func TestRunResultTexts(t *testing.T) {
 		t.Error(got)
 	}
 	for want, r := range map[string]*guest.RunResult{
-		`command failed: status=exited code=3 stdout="a\n" stderr="\x00"`:             {Status: guest.Exited, ExitCode: 3, Stdout: []byte("a\n"), Stderr: []byte{0}},
-		`command failed: status=signalled signal=9 (SIGKILL) stdout="" stderr=""`:     {Status: guest.Signalled, ExitCode: -1, Signal: 9},
-		`command failed: status=signalled signal=35 (SIGRTMIN+1) stdout="" stderr=""`: {Status: guest.Signalled, ExitCode: -1, Signal: 35},
-		`command failed: status=timed_out stdout="" stderr=""`:                        {Status: guest.TimedOut, ExitCode: -2},
+		`command failed: status=exited code=3 stdout="a\n" stderr="\x00"`: {
+			Status: guest.Exited, ExitCode: 3, Stdout: []byte("a\n"), Stderr: []byte{0},
+		},
+
+		`command failed: status=signalled signal=9 (SIGKILL) stdout="" stderr=""`: {
+			Status: guest.Signalled, ExitCode: -1, Signal: 9,
+		},
+
+		`command failed: status=signalled signal=35 (SIGRTMIN+1) stdout="" stderr=""`: {
+			Status: guest.Signalled, ExitCode: -1, Signal: 35,
+		},
+
+		`command failed: status=timed_out stdout="" stderr=""`: {
+			Status: guest.TimedOut, ExitCode: -2,
+		},
 	} {
 		if got := commandError(r); got == nil || got.Error() != want {
 			t.Errorf("got %v, want %s", got, want)

@@ -24,7 +24,8 @@ func host(t testing.TB) *lab.Host {
 // An open stream is a resource of its scope until it is closed.
 func TestStreams(t *testing.T) {
 	s := apitest.New(t, host(t))
-	if err := s.Run(`vm = provium:vm("n1", "host"):boot() vm:write_file("/f", "") a = vm:tail_file("/f") b = vm:tail_file("/f")`); err != nil {
+	if err := s.Run(`vm = provium:vm("n1", "host"):boot() vm:write_file("/f", "") a = vm:tail_file("/f") b =
+		vm:tail_file("/f")`); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Owned[binding.StreamResource]; len(got) != 2 || !strings.Contains(got[0].String(), "/f") {
@@ -53,7 +54,8 @@ func TestHandles(t *testing.T) {
 		local vm = provium:vm("n1", "host", {disks = {{scratch = "1M", id = "d"}}}):boot()
 		local net = provium:bridge("net") net:attach(vm)
 		local seen = {[vm] = 1, [vm:disk("d")] = 2, [net] = 3, [net:nic(vm)] = 4}
-		assert(seen[provium.n1] == 1 and seen[vm:disk("d")] == 2 and seen[provium.net] == 3 and seen[vm:nic("net")] == 4)
+		assert(seen[provium.n1] == 1 and seen[vm:disk("d")] == 2 and seen[provium.net] == 3 and
+		seen[vm:nic("net")] == 4)
 	`); err != nil {
 		t.Error(err)
 	}
@@ -78,8 +80,9 @@ func TestMethodTable(t *testing.T) {
 	}
 	for source, want := range map[string]string{
 		`return thing:show(7)`: "env thing:show it 7",
-		`return thing:show(setmetatable({}, {__tostring = function() return "mine" end}))`:    "env thing:show it mine",
-		`return thing:show(setmetatable({}, {__tostring = function() error("no text") end}))`: "env thing:show it table",
+		`return thing:show(setmetatable({}, {__tostring = function() return "mine" end}))`: "env thing:show it mine",
+		`return thing:show(setmetatable({}, {__tostring = function() error("no text")
+			end}))`: "env thing:show it table",
 	} {
 		chunk, err := state.LoadString(source, "test")
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"provium/internal/disk"
+	"provium/internal/diskcheck"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -34,7 +35,7 @@ type checkers struct {
 	stop    int  // failures that are enough
 	raise   bool // failures are one of the test
 
-	list  []*lab.Checker
+	list  []*diskcheck.Checker
 	where string // file:line of the call
 }
 
@@ -72,7 +73,7 @@ func (k *checkers) open(n int, content disk.Content) error {
 	k.env.Touch(lab.VMOf(k.disk))
 	k.where = k.a.Call.CallerFile().String()
 	for range min(n, k.guests) {
-		c, err := k.env.Scope().NewChecker(k.disk, k.reuse)
+		c, err := diskcheck.New(k.env.Scope(), k.disk, k.reuse)
 		if err != nil {
 			return k.a.Errorf("%w", err)
 		}
@@ -112,14 +113,14 @@ func (k *checkers) close(err *error) {
 }
 
 // each runs work in a task per guest.
-func (k *checkers) each(work func(c *lua.Call, checker *lab.Checker) error) error {
+func (k *checkers) each(work func(c *lua.Call, checker *diskcheck.Checker) error) error {
 	return k.e.Parallel(k.a.Call, k.a.Func, len(k.list), func(c *lua.Call, i int) error { return work(c, k.list[i]) })
 }
 
 // look runs fn on a checker's guest. why is why it failed, "" if it did not: fn raises or
 // returns false, or the guest's kernel reports a failure. An error ends the exploration.
-func (k *checkers) look(c *lua.Call, checker *lab.Checker, fn *lua.Function, what string, about lua.Value) (why string,
-	err error) {
+func (k *checkers) look(c *lua.Call, checker *diskcheck.Checker,
+	fn *lua.Function, what string, about lua.Value) (why string, err error) {
 	vm := checker.VM()
 	values, why, err := k.e.Try(c, what, k.where, vm, fn, k.env.VM(vm), k.env.Disk(checker.Disk()), about)
 	switch {

@@ -9,6 +9,7 @@ import (
 	"provium/internal/blockdev"
 	"provium/internal/blockdev/crash"
 	"provium/internal/disk"
+	"provium/internal/diskcheck"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/value"
@@ -202,7 +203,7 @@ func (x *exploration) choose() error {
 }
 
 // work takes points off the queue until it is empty or enough of them failed.
-func (x *exploration) work(c *lua.Call, checker *lab.Checker) error {
+func (x *exploration) work(c *lua.Call, checker *diskcheck.Checker) error {
 	spoiled := true
 	for len(x.queue) > 0 && len(x.failed) < x.stop {
 		p := x.x.Point(x.queue[0])
@@ -242,7 +243,8 @@ func (x *exploration) work(c *lua.Call, checker *lab.Checker) error {
 }
 
 // try runs the check on one point and returns why it failed, "" if it did not.
-func (x *exploration) try(c *lua.Call, checker *lab.Checker, p *disk.CrashPoint, spoiled bool) (why string, err error) {
+func (x *exploration) try(c *lua.Call, checker *diskcheck.Checker,
+	p *disk.CrashPoint, spoiled bool) (why string, err error) {
 	err = c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) })
 	if err != nil {
 		return "", fmt.Errorf("%s: point %d: %w", x.a.Func, p.Number, err)

@@ -86,9 +86,10 @@ func TestDisk(t *testing.T) {
 
 		`vm:attach_disk({logical_block_size = 4096, physical_block_size = 512})`: "opts: ",
 
-		`vm:attach_disk({logical_block_size = 4096, size = 512})`: "512 bytes is no multiple of logical_block_size 4096",
-		`vm:attach_disk({speed = 1})`:                             "unknown option `speed`",
-		`vm:attach_disk(1)`:                                       "argument 1 (opts) must be a table, got number",
+		`vm:attach_disk({logical_block_size = 4096, size = 512})`: "bytes is no multiple of logical_block_size 4096",
+
+		`vm:attach_disk({speed = 1})`: "unknown option `speed`",
+		`vm:attach_disk(1)`:           "argument 1 (opts) must be a table, got number",
 
 		`d:read_sectors("0", 1)`:              "disk:read_sectors: argument 1 (offset) must be an integer, got string",
 		`d:read_sectors(0.5, 1)`:              "argument 1 (offset) must be an integer, got 0.5",
@@ -228,13 +229,15 @@ func TestRecording(t *testing.T) {
 		 r:stop() eq(r:ended(), "it was stopped") r:save("x.rec") r:close()
 		 eq(d:load_recording("x.rec"):count(), 4)`: "",
 
-		`d:record({limit = 0})`:                           "opts.limit: size must be positive",
-		`d:record({x = 1})`:                               "unknown option `x`",
-		`d:record() d:record()`:                           "disk:record: ",
-		`d:mark("x")`:                                     "disk:mark: disk `d`: ",
-		`d:mark({})`:                                      "argument 1 (label) must be a string or a number, got table",
-		`d:mark(("x"):rep(201))`:                          "the label has 201 bytes (at most 200)",
-		`d:record():mark()`:                               "recording:mark: argument 1 (label) must be a string or a number",
+		`d:record({limit = 0})`:  "opts.limit: size must be positive",
+		`d:record({x = 1})`:      "unknown option `x`",
+		`d:record() d:record()`:  "disk:record: ",
+		`d:mark("x")`:            "disk:mark: disk `d`: ",
+		`d:mark({})`:             "argument 1 (label) must be a string or a number, got table",
+		`d:mark(("x"):rep(201))`: "the label has 201 bytes (at most 200)",
+
+		`d:record():mark()`: "recording:mark: argument 1 (label) must be a string or a number",
+
 		`local r = d:record() r:stop() r:mark("x")`:       "recording:mark: ",
 		`d:record():save()`:                               "argument 1 (path) must be a string, got nil",
 		`local r = d:record() r:stop() r:save("/none/x")`: "recording:save: ",
@@ -288,6 +291,7 @@ func TestCrashPoints(t *testing.T) {
 		`local rec = d:record() d:write_sectors(0, A) rec:stop() eq(d:crash_points{check = function() end}.points, 2)`: "",
 
 		`explore{check = function() return false end, stop_after = 2}`: "disk:crash_points: 2 of 2 checked points failed" +
+
 			" (the recording has 4 points; seed 7)\n  point 1: ",
 		`explore{check = function() error("x") end}`: "alone, on the same recording, which {save = PATH} keeps",
 		`pcall(explore, {check = function() error("x") end, save = "x.rec"})
@@ -296,18 +300,22 @@ func TestCrashPoints(t *testing.T) {
 		`d:crash_points{check = function() end, workload = function() for i = 1, 15 do d:write_sectors(i, A) end end}
 		 d:crash_points{check = function() return false end, stop_after = 100}`: "\n  and 6 more",
 
-		`d:crash_points()`:                                          "argument 1 (opts) must be a table, got nil",
-		`d:crash_points{x = 1}`:                                     "unknown option `x`",
-		`d:crash_points{}`:                                          "opts.check is missing",
-		`d:crash_points{check = 1}`:                                 "opts.check must be a function, got number",
-		`d:crash_points{check = print}`:                             "disk `d` has no recording",
-		`explore{check = print, workload = 1}`:                      "opts.workload must be a function",
-		`explore{check = print, save = ""}`:                         "opts.save must not be empty",
-		`explore{check = print, workload = print, recording = "x"}`: "opts.recording and opts.workload exclude each other",
-		`explore{check = print, recording = 1}`:                     "opts.recording must be a recording, or the path of a saved one",
-		`explore{check = print, recording = d}`:                     "must be a recording, or the path of a saved one, got disk",
-		`explore{check = print, recording = ""}`:                    "opts.recording must not be empty",
-		`explore{check = print, recording = "none.rec"}`:            "none.rec",
+		`d:crash_points()`:                     "argument 1 (opts) must be a table, got nil",
+		`d:crash_points{x = 1}`:                "unknown option `x`",
+		`d:crash_points{}`:                     "opts.check is missing",
+		`d:crash_points{check = 1}`:            "opts.check must be a function, got number",
+		`d:crash_points{check = print}`:        "disk `d` has no recording",
+		`explore{check = print, workload = 1}`: "opts.workload must be a function",
+		`explore{check = print, save = ""}`:    "opts.save must not be empty",
+
+		`explore{check = print, workload = print, recording = "x"}`: "and opts.workload exclude each other",
+
+		`explore{check = print, recording = 1}`: "opts.recording must be a recording, or the path of a saved one",
+
+		`explore{check = print, recording = d}`: "must be a recording, or the path of a saved one, got disk",
+
+		`explore{check = print, recording = ""}`:         "opts.recording must not be empty",
+		`explore{check = print, recording = "none.rec"}`: "none.rec",
 		`local e = vm:attach_disk({id = "e", size = "1M"}) local r = e:record() r:stop()
 		 explore{check = print, recording = r}`: "opts.recording is of disk `e` of vm `a`",
 		`explore{check = print, limit = "x"}`:    "opts.limit: cannot parse size",
@@ -345,6 +353,7 @@ func TestSweep(t *testing.T) {
 		 d:sweep{only = only, stop_after = 50}(function(vm, d, n) return n == 0 end)`: "\n  and 2 more",
 
 		`d:sweep{only = 2}(function(vm, d, n) if n == 2 then error("broken") end end)`: "disk:sweep: 1 of 1 runs failed," +
+
 			" each with one of 0 requests (write) failing\n  request 2 (there were fewer requests, none failed):",
 		`d:sweep()(function() return false, "at once" end)`: "disk:sweep: the run without a fault failed: at once",
 		`d:sweep()()`:                 "disk:sweep: argument 1 (fn) must be a function, got nil",

@@ -32,11 +32,14 @@ func TestDiskPaths(t *testing.T) {
 		}
 	}
 	for i, source := range []string{
-		`vm:attach_disk({id = "x", image = "gone"})`, `vm:attach_disk({id = "x", template = "gone"})`, `d:load_recording("gone")`,
-		`d:export("gone/x")`, `local r = d:record() r:stop() r:save("gone/x")`, `d:crash_points({check = print, recording = "gone"})`,
+		`vm:attach_disk({id = "x", image = "gone"})`, `vm:attach_disk({id = "x", template =
+			"gone"})`, `d:load_recording("gone")`,
+		`d:export("gone/x")`, `local r = d:record() r:stop() r:save("gone/x")`, `d:crash_points({check = print,
+			recording = "gone"})`,
 		`provium:vm("m", "host", {disks = {{path = "gone"}}}):boot()`,
 	} {
-		prefix := fmt.Sprintf(`local vm = provium:vm("v%d", "host", {disks = {{scratch = "1M", id = "d"}}}):boot() local d = vm:disk("d") `, i)
+		prefix := fmt.Sprintf(`local vm = provium:vm("v%d", "host", {disks = {{scratch = "1M", id =
+			"d"}}}):boot() local d = vm:disk("d") `, i)
 		if err := s.Run(prefix + source); err == nil || !strings.Contains(err.Error(), filepath.Join(s.Dir, "gone")) {
 			t.Errorf("%s: %v", source, err)
 		}

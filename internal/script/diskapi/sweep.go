@@ -9,7 +9,7 @@ import (
 
 	"provium/internal/blockdev/fault"
 	"provium/internal/disk"
-	"provium/internal/lab"
+	"provium/internal/diskcheck"
 	"provium/internal/lua"
 	"provium/internal/script/value"
 )
@@ -146,7 +146,7 @@ func (x *sweep) choose() error {
 }
 
 // work takes numbers off the queue until it is empty or enough of them failed.
-func (x *sweep) work(c *lua.Call, checker *lab.Checker) error {
+func (x *sweep) work(c *lua.Call, checker *diskcheck.Checker) error {
 	spoiled := true
 	for len(x.queue) > 0 && len(x.failed) < x.stop {
 		n := x.queue[0]
@@ -174,7 +174,7 @@ func (x *sweep) work(c *lua.Call, checker *lab.Checker) error {
 
 // try runs the function with request n failing; with 0 none does. It returns why
 // the run failed, how many requests there were, and which one failed.
-func (x *sweep) try(c *lua.Call, checker *lab.Checker, n int64, spoiled bool) (why string, seen int64, hit string,
+func (x *sweep) try(c *lua.Call, checker *diskcheck.Checker, n int64, spoiled bool) (why string, seen int64, hit string,
 	err error) {
 	if err := c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.content, spoiled) }); err != nil {
 		return "", 0, "", fmt.Errorf("%s: request %d: %w", x.a.Func, n, err)

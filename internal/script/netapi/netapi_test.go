@@ -31,32 +31,50 @@ end
 
 func TestBridges(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
-		`eq(net:name(), "net") eq(net:seed(), 7) eq(tostring(net), "bridge(net)") eq(provium.net, net) eq(provium:bridge_names()[1], "net")`: "",
-		`eq(table.concat(net:members(), " "), "a b") net:attach(c) net:detach(a) eq(table.concat(net:members(), " "), "b c")`:                "",
-		`net:attach("c") eq(#net:members(), 3) net:close() eq(net:name(), "net")`:                                                            "",
-		`eq(provium:members()[4].kind, "bridge") provium:remove(net) eq(provium.net, nil)`:                                                   "",
-		`provium:bridge("plain", {addressing = "none"}) provium:bridge("auto", {addressing = "auto"})`:                                       "",
+		`eq(net:name(), "net") eq(net:seed(), 7) eq(tostring(net), "bridge(net)") eq(provium.net, net)
+			eq(provium:bridge_names()[1], "net")`: "",
+
+		`eq(table.concat(net:members(), " "), "a b") net:attach(c) net:detach(a) eq(table.concat(net:members(), " "),
+			"b c")`: "",
+
+		`net:attach("c") eq(#net:members(), 3) net:close() eq(net:name(), "net")`: "",
+
+		`eq(provium:members()[4].kind, "bridge") provium:remove(net) eq(provium.net, nil)`: "",
+
+		`provium:bridge("plain", {addressing = "none"}) provium:bridge("auto", {addressing = "auto"})`: "",
+
 		`provium:bridge()`:                           "lab:bridge: argument 1 (name) must be a string, got nil",
 		`provium:bridge("x", 7)`:                     "argument 2 (opts) must be a table",
 		`provium:bridge("x", {mtu = 1})`:             "unknown option `mtu` (valid: seed, addressing)",
 		`provium:bridge("x", {seed = "a"})`:          "opts.seed must be an integer",
 		`provium:bridge("x", {addressing = "dhcp"})`: "opts.addressing must be \"none\" or \"auto\", got dhcp",
-		`net:attach()`:                               "bridge:attach: argument 1 (vm) must be a vm or the name of one, got nil",
-		`net:attach("")`:                             "argument 1 (vm) must not be empty",
-		`net:attach({a, 7})`:                         "element 2 of the list must be a vm or the name of one, got number",
-		`net:attach({x = a})`:                        "argument 1 must be an array",
-		`net:attach(net)`:                            "must be a vm or the name of one, got bridge",
-		`net:detach(7)`:                              "argument 1 (vm) must be a vm",
-		`net:detach(c)`:                              "c",
+
+		`net:attach()`: "bridge:attach: argument 1 (vm) must be a vm or the name of one, got nil",
+
+		`net:attach("")`: "argument 1 (vm) must not be empty",
+
+		`net:attach({a, 7})`: "element 2 of the list must be a vm or the name of one, got number",
+
+		`net:attach({x = a})`: "argument 1 must be an array",
+		`net:attach(net)`:     "must be a vm or the name of one, got bridge",
+		`net:detach(7)`:       "argument 1 (vm) must be a vm",
+		`net:detach(c)`:       "c",
 	})
 }
 
 func TestPartitions(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
-		`net:partition(a, "b") eq(net:is_partitioned(a, b), true) net:unpartition(b, a) eq(net:is_partitioned(a, b), false)`:                               "",
-		`net:partition({from = a, to = b}) eq(net:is_partitioned(a, b), true) eq(net:is_partitioned(b, a), false) net:unpartition({from = "a", to = "b"})`: "",
-		`net:partition_all() eq(net:is_partitioned(a, b), true) net:restore_all() eq(net:is_partitioned(a, b), false)`:                                     "",
-		`net:isolate(a) eq(net:is_isolated(a), true) net:unisolate("a") eq(net:is_isolated(a), false) net:reset()`:                                         "",
+		`net:partition(a, "b") eq(net:is_partitioned(a, b), true) net:unpartition(b, a) eq(net:is_partitioned(a, b),
+			false)`: "",
+
+		`net:partition({from = a, to = b}) eq(net:is_partitioned(a, b), true) eq(net:is_partitioned(b, a), false)
+			net:unpartition({from = "a", to = "b"})`: "",
+
+		`net:partition_all() eq(net:is_partitioned(a, b), true) net:restore_all() eq(net:is_partitioned(a, b),
+			false)`: "",
+
+		`net:isolate(a) eq(net:is_isolated(a), true) net:unisolate("a") eq(net:is_isolated(a), false) net:reset()`: "",
+
 		`net:partition(a)`:                         "argument 2 (b) must be a vm or the name of one, got nil",
 		`net:partition(a, a)`:                      "both are vm `a` (they must differ)",
 		`net:partition({from = a})`:                "`to` is missing",
@@ -72,39 +90,70 @@ func TestPartitions(t *testing.T) {
 
 func TestImpairments(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
-		`net:add_latency(5) eq(net:latency_ms(), 5) eq(net:latency_ms(a, b), 5) net:add_latency({from = a, to = b, ms = 1.5}) eq(net:latency_ms(a, b), 1.5) eq(net:latency_ms(b, a), 5)`: "",
-		`net:add_directional_latency({from = a, to = b, ms = 2}) eq(net:latency_ms(a, b), 2) eq(net:latency_ms(), 0)`:                                                                    "",
-		`net:add_jitter(5, {distribution = "normal"}) eq(net:jitter_ms(), 5) eq(net:jitter_distribution(), "normal")`:                                                                    "",
-		`net:add_jitter({from = a, to = b, ms = 5, distribution = "pareto"}) eq(net:jitter_distribution(a, b), "pareto")`:                                                                "",
-		`net:drop_rate(150) eq(net:drop_rate_pct(), 100) eq(net:loss_model(), nil)`:                                                                                                      "",
-		`net:drop_rate(10, {burst = 4}) eq(net:drop_rate_pct(), 10) eq(net:loss_model().leave, 25) eq(net:loss_model().bad, 100)`:                                                        "",
-		`net:drop_rate(0, {burst = 4}) eq(net:loss_model(), nil)`:                                                                                                                        "",
-		`net:directional_drop_rate({from = a, to = b, p = 3}) eq(net:drop_rate_pct(a, b), 3)`:                                                                                            "",
-		`net:duplicate_rate(1) net:reorder_rate(2) net:corrupt_rate(3) eq(net:duplicate_rate_pct() + net:reorder_rate_pct() + net:corrupt_rate_pct(), 6)`:                                "",
-		`net:bandwidth_limit(1000000, {queue = "64K"}) eq(net:bandwidth_bps(), 1000000) eq(net:bandwidth_queue(), 65536)`:                                                                "",
-		`net:gilbert_elliott({enter = 1, leave = 25}) local m = net:loss_model() eq(m.enter, 1) eq(m.good, 0)`:                                                                           "",
-		`net:gilbert_elliott({enter = 1, leave = 25, good = 1, bad = 50, from = a, to = b}) eq(net:loss_model(a, b).bad, 50) eq(net:loss_model(), nil)`:                                  "",
-		`net:gilbert_elliott({enter = 0, leave = 0}) eq(net:loss_model(), nil)`:                                                                                                          "",
-		`net:add_latency()`:                                              "argument 1 must be a number or a table {from=, to=, ms=}, got nil",
-		`net:add_latency(-1)`:                                            "argument 1 must be a finite, non-negative number, got -1",
-		`net:add_latency(1, {x = 1})`:                                    "unknown option `x`",
-		`net:add_latency({from = a, to = b})`:                            "`ms` must be a number, got nil",
-		`net:add_latency({from = a, ms = 1})`:                            "`to` is missing",
-		`net:add_latency({from = a, to = b, ms = 1, p = 1})`:             "unknown option `p`",
-		`net:add_directional_latency(5)`:                                 "argument 1 (rule) must be a table {from=, to=, ms=}, got number",
-		`net:add_jitter(1, {distribution = "cauchy"})`:                   "opts.distribution = `cauchy` is none (use uniform, normal, pareto)",
+		`net:add_latency(5) eq(net:latency_ms(), 5) eq(net:latency_ms(a, b), 5) net:add_latency({from = a, to = b, ms
+			= 1.5}) eq(net:latency_ms(a, b), 1.5) eq(net:latency_ms(b, a), 5)`: "",
+
+		`net:add_directional_latency({from = a, to = b, ms = 2}) eq(net:latency_ms(a, b), 2)
+			eq(net:latency_ms(), 0)`: "",
+
+		`net:add_jitter(5, {distribution = "normal"}) eq(net:jitter_ms(), 5) eq(net:jitter_distribution(),
+			"normal")`: "",
+
+		`net:add_jitter({from = a, to = b, ms = 5, distribution = "pareto"}) eq(net:jitter_distribution(a, b),
+			"pareto")`: "",
+
+		`net:drop_rate(150) eq(net:drop_rate_pct(), 100) eq(net:loss_model(), nil)`: "",
+
+		`net:drop_rate(10, {burst = 4}) eq(net:drop_rate_pct(), 10) eq(net:loss_model().leave, 25)
+			eq(net:loss_model().bad, 100)`: "",
+
+		`net:drop_rate(0, {burst = 4}) eq(net:loss_model(), nil)`: "",
+
+		`net:directional_drop_rate({from = a, to = b, p = 3}) eq(net:drop_rate_pct(a, b), 3)`: "",
+
+		`net:duplicate_rate(1) net:reorder_rate(2) net:corrupt_rate(3) eq(net:duplicate_rate_pct() +
+			net:reorder_rate_pct() + net:corrupt_rate_pct(), 6)`: "",
+
+		`net:bandwidth_limit(1000000, {queue = "64K"}) eq(net:bandwidth_bps(), 1000000) eq(net:bandwidth_queue(),
+			65536)`: "",
+
+		`net:gilbert_elliott({enter = 1, leave = 25}) local m = net:loss_model() eq(m.enter, 1) eq(m.good, 0)`: "",
+
+		`net:gilbert_elliott({enter = 1, leave = 25, good = 1, bad = 50, from = a, to = b}) eq(net:loss_model(a,
+			b).bad, 50) eq(net:loss_model(), nil)`: "",
+
+		`net:gilbert_elliott({enter = 0, leave = 0}) eq(net:loss_model(), nil)`: "",
+
+		`net:add_latency()`: "argument 1 must be a number or a table {from=, to=, ms=}, got nil",
+
+		`net:add_latency(-1)`: "argument 1 must be a finite, non-negative number, got -1",
+
+		`net:add_latency(1, {x = 1})`:                        "unknown option `x`",
+		`net:add_latency({from = a, to = b})`:                "`ms` must be a number, got nil",
+		`net:add_latency({from = a, ms = 1})`:                "`to` is missing",
+		`net:add_latency({from = a, to = b, ms = 1, p = 1})`: "unknown option `p`",
+
+		`net:add_directional_latency(5)`: "argument 1 (rule) must be a table {from=, to=, ms=}, got number",
+
+		`net:add_jitter(1, {distribution =
+			"cauchy"})`: "opts.distribution = `cauchy` is none (use uniform, normal, pareto)",
+
 		`net:add_jitter(1, {distribution = 7})`:                          "opts.distribution must be a string",
 		`net:add_jitter({from = a, to = b, ms = 1, distribution = "x"})`: "opts.distribution = `x` is none",
 		`net:drop_rate(10, {burst = "x"})`:                               "opts.burst must be a number",
 		`net:drop_rate(10, {burst = 0.5})`:                               "opts.burst must be at least 1",
-		`net:drop_rate(90, {burst = 1})`:                                 "opts.burst must be at least 9 where 90 % of the frames are lost, got 1",
-		`net:bandwidth_limit(1000, {queue = "x"})`:                       "opts.queue cannot parse size",
-		`net:gilbert_elliott(7)`:                                         "argument 1 (rule) must be a table {enter=, leave=, good=, bad=}",
-		`net:gilbert_elliott({enter = 1, x = 1})`:                        "unknown option `x`",
-		`net:gilbert_elliott({enter = 1})`:                               "`leave` must be a number, got nil",
-		`net:gilbert_elliott({enter = 1, leave = 0})`:                    "`leave` must be more than 0, got 0",
-		`net:gilbert_elliott({enter = 1, leave = 1, from = a})`:          "`to` is missing",
-		`net:latency_ms(a)`:                                              "argument 2 (to)",
+
+		`net:drop_rate(90, {burst = 1})`: "opts.burst must be at least 9 where 90 % of the frames are lost, got 1",
+
+		`net:bandwidth_limit(1000, {queue = "x"})`: "opts.queue cannot parse size",
+
+		`net:gilbert_elliott(7)`: "argument 1 (rule) must be a table {enter=, leave=, good=, bad=}",
+
+		`net:gilbert_elliott({enter = 1, x = 1})`:               "unknown option `x`",
+		`net:gilbert_elliott({enter = 1})`:                      "`leave` must be a number, got nil",
+		`net:gilbert_elliott({enter = 1, leave = 0})`:           "`leave` must be more than 0, got 0",
+		`net:gilbert_elliott({enter = 1, leave = 1, from = a})`: "`to` is missing",
+		`net:latency_ms(a)`:                                     "argument 2 (to)",
 	})
 }
 
@@ -130,10 +179,15 @@ func TestRouting(t *testing.T) {
 
 func TestNICs(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
-		`local n = net:nic(a) eq(n, net:nic("a")) eq(n:vm_name(), "a") eq(n:bridge(), "net") eq(#n:mac(), 17) eq(tostring(n), "nic(a on net)") eq(type(n:ip()), "string")`: "",
-		`eq(provium:bridge("plain", {addressing = "none"}):attach(a), nil) eq(provium.plain:nic(a):ip(), nil)`:                                                             "",
-		`local c = net:nic(a):counters() eq(c.rx_bytes, 0) eq(c.errors, 0)`:                                                                                                "",
-		`net:nic(a):disconnect() net:nic(a):reconnect()`:                                                                                                                   "",
+		`local n = net:nic(a) eq(n, net:nic("a")) eq(n:vm_name(), "a") eq(n:bridge(), "net") eq(#n:mac(), 17)
+			eq(tostring(n), "nic(a on net)") eq(type(n:ip()), "string")`: "",
+
+		`eq(provium:bridge("plain", {addressing = "none"}):attach(a), nil) eq(provium.plain:nic(a):ip(), nil)`: "",
+
+		`local c = net:nic(a):counters() eq(c.rx_bytes, 0) eq(c.errors, 0)`: "",
+
+		`net:nic(a):disconnect() net:nic(a):reconnect()`: "",
+
 		`eq(a:nic("net"), net:nic(a))`: "",
 		`a:nic(7)`:                     "vm:nic: argument 1 (name) must be a string",
 		`a:nic("gone")`:                "gone",
@@ -143,16 +197,20 @@ func TestNICs(t *testing.T) {
 		`a:boot() net:nic(a):capture({nanoseconds = true, filter = "tcp"}):close()`: "",
 		`net:capture({filter = "no such filter ((("})`:                              "filter",
 		`net:capture({filter = 7})`:                                                 "opts.filter must be a string",
-		`net:capture({nanoseconds = 7})`:                                            "opts.nanoseconds must be true or false",
-		`net:capture({x = 7})`:                                                      "unknown option `x`",
-		`net:capture():packets("x")`:                                                "stream:packets: argument 1 (timeout): duration",
+
+		`net:capture({nanoseconds = 7})`: "opts.nanoseconds must be true or false",
+
+		`net:capture({x = 7})`: "unknown option `x`",
+
+		`net:capture():packets("x")`: "stream:packets: argument 1 (timeout): duration",
 	})
 }
 
 // What belongs to a scope that has ended is refused.
 func TestEnded(t *testing.T) {
 	s := apitest.New(t, host(t))
-	if err := s.Run(`vm = provium:vm("a", "host") net = provium:bridge("net") net:attach(vm) nic = net:nic(vm) other = provium:bridge("other")`); err != nil {
+	if err := s.Run(`vm = provium:vm("a", "host") net = provium:bridge("net") net:attach(vm) nic = net:nic(vm)
+		other = provium:bridge("other")`); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"vm", "net"} {

@@ -2,8 +2,8 @@ package filter
 
 import "encoding/binary"
 
-// frame is what is looked at. short is set when a test wanted more than there is:
-// the frame is out then, whatever else is said of it.
+// frame is the frame under test. short is set when a test needed bytes behind its
+// end: the frame does not match then, whatever other tests return.
 type frame struct {
 	b     []byte
 	short bool
@@ -63,7 +63,7 @@ const (
 	protoSCTP   = 132
 )
 
-// layer tells where things are behind so many bytes of VLAN tags.
+// layer knows the offsets of headers behind a number of bytes of VLAN tags.
 type layer struct{ tags int }
 
 func (l layer) net() int { return netAt + l.tags }
@@ -83,10 +83,10 @@ func (l layer) ipv6Proto(p uint32) test {
 	return both(l.etherType(typeIPv6), either(l.byteIs(6, p), both(l.byteIs(6, protoFrag), l.byteIs(40, p))))
 }
 
-// whole are packets of IPv4 that begin with their first byte.
+// whole reports whether an IPv4 packet is not fragmented, or a first fragment.
 func (l layer) whole(f *frame) bool { return f.bytes(l.net()+6, 2)&0x1fff == 0 }
 
-// ipv4Payload is where the payload of IPv4 begins.
+// ipv4Payload returns where the payload of IPv4 begins.
 func (l layer) ipv4Payload(f *frame) int { return l.net() + 4*int(f.bytes(l.net(), 1)&0xf) }
 
 // direction is which end of a frame a test is about.
@@ -99,7 +99,7 @@ const (
 	destination
 )
 
-// ends applies a test that is made for a place to source or destination or both.
+// ends combines the tests of source and destination for a direction.
 func (d direction) ends(src, dst test) test {
 	switch d {
 	case source:
@@ -112,7 +112,7 @@ func (d direction) ends(src, dst test) test {
 	return either(src, dst)
 }
 
-// masked compares an address.
+// masked returns a test that compares the masked bytes at an offset with want.
 func masked(at int, want, mask []byte) test {
 	return func(f *frame) bool {
 		if at > len(f.b)-len(want) {
@@ -128,13 +128,13 @@ func masked(at int, want, mask []byte) test {
 	}
 }
 
-// address compares addresses of a protocol whose ends are at two places behind the
-// Ethernet header.
+// address returns a test of the addresses of a protocol, which are at the offsets src
+// and dst behind the Ethernet header.
 func (l layer) address(d direction, t uint32, src, dst int, want, mask []byte) test {
 	return both(l.etherType(t), d.ends(masked(l.net()+src, want, mask), masked(l.net()+dst, want, mask)))
 }
 
-// ports compares ports of a protocol.
+// ports returns a test for ports of a protocol from low to high.
 func (l layer) ports(d direction, proto, low, high uint32) test {
 	in := func(p uint32) bool { return p >= low && p <= high }
 	v4 := func(end int) test {
@@ -151,7 +151,7 @@ func (l layer) ports(d direction, proto, low, high uint32) test {
 // number is a value taken from a frame.
 type number func(f *frame) uint32
 
-// term is a number and what a frame must be for it to be there.
+// term is a number and the condition under which a frame has it.
 type term struct {
 	value number
 	given test // nil: nothing

@@ -62,7 +62,7 @@ func arp(src, dst string) []byte {
 	return append(b, netip.MustParseAddr(dst).AsSlice()...)
 }
 
-// traffic has a bit of everything, and frames that end too early.
+// traffic returns a bit of everything, and frames that end too early.
 func traffic() (frames [][]byte) {
 	vlan := func(id byte) []byte { return []byte{0x81, 0, 0x20, id} }
 	frames = [][]byte{

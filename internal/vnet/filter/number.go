@@ -1,6 +1,6 @@
 package filter
 
-// constants are the numbers that have a name.
+// constants are the named numbers.
 var constants = map[string]uint32{
 	"tcpflags": 13, "icmptype": 0, "icmpcode": 1, "icmp6type": 0, "icmp6code": 1,
 	"tcp-fin": 1, "tcp-syn": 2, "tcp-rst": 4, "tcp-push": 8, "tcp-ack": 16,
@@ -52,7 +52,7 @@ func (p *parser) relation() (test, error) {
 	return both(t.given, compare), nil
 }
 
-// precedence tells how tightly an operator binds, 0 for none.
+// precedence returns how tightly an operator binds, 0 for none.
 func precedence(op string) int {
 	switch op {
 	case "|", "^":

@@ -56,7 +56,7 @@ func (p *parser) layer() layer { return layer{p.tags} }
 
 func (p *parser) more() bool { return p.next < len(p.tokens) }
 
-// peek is the next token, "" at the end.
+// peek returns the next token, "" at the end.
 func (p *parser) peek() string {
 	if p.more() {
 		return p.tokens[p.next].text
@@ -79,7 +79,7 @@ func (p *parser) accept(words ...string) bool {
 	return false
 }
 
-// fail is an error at a token.
+// fail returns an error at a token.
 func (p *parser) fail(at int, format string, args ...any) error {
 	column := p.end + 1
 	if at < len(p.tokens) {
@@ -88,7 +88,7 @@ func (p *parser) fail(at int, format string, args ...any) error {
 	return &Error{column, fmt.Sprintf(format, args...)}
 }
 
-// wrong is an error at the next token.
+// wrong returns an error at the next token.
 func (p *parser) wrong(want string) error {
 	if !p.more() {
 		return p.fail(p.next, "%s is missing at the end", want)
@@ -206,7 +206,7 @@ func (p *parser) primitive() (test, error) {
 	return p.about(s)
 }
 
-// etherGroup is for frames to all, or to a group.
+// etherGroup returns a test for frames to all stations, or to a group.
 func etherGroup(word string) test {
 	if word == "broadcast" {
 		all := []byte{255, 255, 255, 255, 255, 255}
@@ -236,8 +236,8 @@ func (p *parser) vlan() (test, error) {
 	return both(tagged, func(f *frame) bool { return f.bytes(at+2, 2)&0xfff == id }), nil
 }
 
-// isNumber reports whether a relation of numbers comes next, rather than an address
-// or a port that is about what was last named.
+// isNumber reports whether a relation of numbers comes next, and not an address or
+// a port without its own subject.
 func (p *parser) isNumber() bool {
 	word := p.peek()
 	if word == "len" || isConstant(word) || word == "-" {
@@ -256,7 +256,7 @@ func (p *parser) isNumber() bool {
 	return indexOf(relations, after) >= 0 || indexOf(calculations, after) >= 0
 }
 
-// unsupported are words of the language that mean something elsewhere.
+// unsupported are words of tcpdump's language that this package does not implement.
 var unsupported = strings.Fields(`gateway inbound outbound ifindex ifname on rnr rset reason action mpls
 	pppoed pppoes geneve iso clnp esis isis l1 l2 iih lsp snp csnp psnp decnet atalk aarp sca lat mopdl moprc stp ipx
 	netbeui llc lane

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// subject is what comes before an address, a port or a number: what it is of.
+// subject is the part of a test before its value: protocol, direction and kind.
 type subject struct {
 	proto string // "", "ether", "ip", "tcp" ...
 	dir   direction
@@ -78,13 +78,13 @@ func (p *parser) subject() (*subject, error) {
 	return s, nil
 }
 
-// isID tells an address, a port or a name from what else may come.
+// isID reports whether a token can be an address, a port or a name.
 func isID(word string) bool {
 	return word != "" && (isWord(word[0]) || word[0] == ':' || word[0] == '\\') &&
 		indexOf([]string{"and", "or", "not"}, word) < 0
 }
 
-// protocol is the test that a protocol's name is.
+// protocol returns the test that a protocol's name is.
 func (s *subject) protocol(p *parser, l layer) (test, error) {
 	if p.accept("broadcast", "multicast") {
 		word := p.tokens[p.next-1].text
@@ -199,7 +199,7 @@ func within(b, mask []byte) bool {
 	return true
 }
 
-// addresses is for packets from or to a network.
+// addresses returns a test for packets from or to a network.
 func (p *parser) addresses(s *subject, at int, prefix netip.Prefix) (test, error) {
 	want := prefix.Addr().AsSlice()
 	mask := make([]byte, len(want))
@@ -233,7 +233,7 @@ func (p *parser) ipv4(s *subject, at int, want, mask []byte) (test, error) {
 	return nil, p.fail(at, "`%s` has no IPv4 addresses", s.proto)
 }
 
-// services are the ports that have a name here.
+// services are the named ports.
 var services = map[string]uint32{"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "bootps": 67,
 	"bootpc": 68, "tftp": 69,
 	"http": 80, "ntp": 123, "snmp": 161, "bgp": 179, "https": 443, "syslog": 514}

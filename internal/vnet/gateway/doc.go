@@ -1,19 +1,21 @@
 // Package gateway is the router of one bridge: the station at the first address of
 // its networks. It answers for that address (ARP, neighbour discovery, echo),
-// passes packets on to the gateways of routed bridges and to whoever carries them
+// passes packets on to the gateways of routed bridges and to the uplink that carries them
 // out of the lab, and says so when it cannot: time exceeded, unreachable.
 //
-// It speaks only when it was asked, or has a packet for a guest whose hardware
-// address it does not know. It knows neither switches nor connections: frames come
-// by Receive and go by Config.Send.
+// It sends only answers, and questions for the hardware address of a guest that it has a
+// packet for. It knows neither switches nor connections: frames come by Receive and go
+// by Config.Send.
+//
+// Start reading at Gateway.Receive in gateway.go.
 //
 // # Routing
 //
 // Peers are the gateways of the bridges that are routed to. A packet for the
 // network of a peer is handed to it and goes to a guest there, never further: two
-// bridges are joined by a route of their own, not by way of a third, so that
-// circles of routes have no loops in them. Each gateway that a packet enters by
-// takes one from its time to live.
+// bridges are connected by a route between them, not through a third bridge, so that
+// circles of routes cause no loops. Each gateway that a packet enters decrements its
+// time to live.
 //
 // # Concurrency
 //

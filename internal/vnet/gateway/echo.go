@@ -9,7 +9,7 @@ type Echo struct {
 	Rest     []byte // number and data
 }
 
-// ParseEcho reads a whole packet that is a request.
+// ParseEcho decodes a whole packet that is a request.
 func ParseEcho(b []byte) (e Echo, ok bool) {
 	p, ok := parseAny(b)
 	if !ok {
@@ -22,7 +22,7 @@ func ParseEcho(b []byte) (e Echo, ok bool) {
 	return Echo{p.src, p.dst, uint16(m[4])<<8 | uint16(m[5]), m[6:]}, true
 }
 
-// EchoReply makes the packet of a reply; rest is what the request had.
+// EchoReply returns the packet of a reply; rest is that of the request.
 func EchoReply(from, to netip.Addr, id uint16, rest []byte) []byte {
 	body := append([]byte{echoReply, 0, 0, 0, byte(id >> 8), byte(id)}, rest...)
 	proto := uint8(protoICMP)
@@ -33,5 +33,5 @@ func EchoReply(from, to netip.Addr, id uint16, rest []byte) []byte {
 	return p.b
 }
 
-// Checksum is that of IP over bytes in which it is 0.
+// Checksum returns the checksum of IP over bytes in which it is 0.
 func Checksum(b []byte) uint16 { return ^sum(b, 0) }

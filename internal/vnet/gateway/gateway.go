@@ -15,10 +15,10 @@ type Config struct {
 	// V4 and V6 are the networks of the bridge. The gateway has the first address
 	// of both.
 	V4, V6 netip.Prefix
-	// Send puts a frame on the bridge, which keeps nothing of it.
+	// Send sends a frame on the bridge. It must not keep the frame.
 	Send func(frame []byte)
 	// Isolated reports whether the guest with a hardware address is cut off from all
-	// others; nil: nobody is.
+	// others. Nil means that no guest is.
 	Isolated func(at [6]byte) bool
 	// Now is the clock; nil is time.Now. Retry is the time between two questions
 	// for the same guest; 0 is a second.
@@ -26,12 +26,12 @@ type Config struct {
 	Retry time.Duration
 }
 
-// Uplink takes packets that are for no bridge. They are its own.
+// Uplink accepts packets that are for no bridge. It may keep them.
 type Uplink interface {
-	// Local takes those of TCP and UDP for the gateway itself.
+	// Local accepts packets of TCP and UDP for the gateway itself.
 	Local(packet []byte)
-	// Outside takes those of TCP and UDP for other networks, and Echo the whole
-	// requests of ping; false: it does not carry them, now.
+	// Outside accepts packets of TCP and UDP for other networks, and Echo whole
+	// requests of ping. They return false if the uplink does not carry them now.
 	Outside(packet []byte) bool
 	Echo(packet []byte) bool
 }
@@ -51,12 +51,12 @@ type Gateway struct {
 	uplink    Uplink
 	closed    bool
 
-	wake chan struct{} // has a token when somebody was asked
+	wake chan struct{} // has a token when a question was asked
 	stop chan struct{}
 	done chan struct{}
 }
 
-// New starts a gateway, which must be closed.
+// New starts a gateway. The caller must close it.
 func New(cfg Config) (*Gateway, error) {
 	if len(cfg.MAC) != len(mac{}) || !cfg.V4.Addr().Is4() || !cfg.V6.Addr().Is6() {
 		return nil, fmt.Errorf("gateway of %v and %v at %v: not possible", cfg.V4, cfg.V6, cfg.MAC)
@@ -75,10 +75,10 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// First is the first address of a network: a gateway's.
+// First returns the first address of a network: a gateway's.
 func First(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
 
-// Close ends the gateway. What still comes is dropped.
+// Close ends the gateway. Later frames are dropped.
 func (g *Gateway) Close() {
 	g.mu.Lock()
 	first := !g.closed
@@ -92,7 +92,7 @@ func (g *Gateway) Close() {
 	<-g.done
 }
 
-// SetPeers says which gateways packets are handed to.
+// SetPeers sets the gateways of the bridges that are routed to.
 func (g *Gateway) SetPeers(peers []*Gateway) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -101,7 +101,7 @@ func (g *Gateway) SetPeers(peers []*Gateway) {
 	}
 }
 
-// SetUplink says who takes what is for no bridge; nil: nobody.
+// SetUplink sets the uplink; nil is no uplink.
 func (g *Gateway) SetUplink(u Uplink) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -144,18 +144,18 @@ func (g *Gateway) wakeUp() {
 
 func (g *Gateway) isolated(at mac) bool { return g.cfg.Isolated != nil && g.cfg.Isolated(at) }
 
-// Receive takes a frame from the bridge. It may be changed, and is not kept.
+// Receive handles a frame from the bridge. It may change the frame, and does not keep it.
 func (g *Gateway) Receive(b []byte) {
 	f, ok := parseFrame(b)
 	if !ok || f.dst != g.mac && !f.dst.group() {
 		return
 	}
 	if f.kind == typeARP {
-		g.hearARP(f.payload)
+		g.receiveARP(f.payload)
 		return
 	}
 	p, ok := parsePacket(f.kind, f.payload)
-	if !ok || p.v6 && p.proto == protoICMPv6 && g.hearNeighbor(&p) || f.dst != g.mac || !isHost(p.src) {
+	if !ok || p.v6 && p.proto == protoICMPv6 && g.receiveNeighbor(&p) || f.dst != g.mac || !isHost(p.src) {
 		return
 	}
 	g.route(&p, f.src)
@@ -185,18 +185,18 @@ func (g *Gateway) route(p *packet, from mac) {
 	switch {
 	case !isHost(p.dst):
 	case g.v4.Contains(p.dst) || g.v6.Contains(p.dst):
-		g.refuse(p, Prohibited) // who is on the same bridge is reached without a gateway
+		g.refuse(p, Prohibited) // members of the same bridge need no gateway
 	case uplink == nil:
 		g.refuse(p, NoNetwork)
 	case !g.v4.Contains(p.src) && !g.v6.Contains(p.src):
 		g.refuse(p, Prohibited) // the answer would not find back
 	default:
-		g.takeOut(p, uplink)
+		g.sendOut(p, uplink)
 	}
 }
 
-// takeOut hands a packet for other networks to the uplink.
-func (g *Gateway) takeOut(p *packet, uplink Uplink) {
+// sendOut passes a packet for other networks to the uplink.
+func (g *Gateway) sendOut(p *packet, uplink Uplink) {
 	carry := uplink.Outside
 	if p.proto == protoICMP || p.proto == protoICMPv6 {
 		if _, ok := ParseEcho(p.b); !ok {
@@ -213,7 +213,7 @@ func (g *Gateway) takeOut(p *packet, uplink Uplink) {
 	}
 }
 
-// enter takes a packet from the gateway of another bridge.
+// enter handles a packet from the gateway of another bridge.
 func (g *Gateway) enter(p *packet, from *Gateway) {
 	switch {
 	case p.dst == g.addr4 || p.dst == g.addr6:
@@ -229,7 +229,7 @@ func (g *Gateway) enter(p *packet, from *Gateway) {
 	}
 }
 
-// last is the broadcast address of a network.
+// last returns the broadcast address of a network.
 func last(p netip.Prefix) netip.Addr {
 	a := p.Masked().Addr().As4()
 	for i := range a {
@@ -238,7 +238,7 @@ func last(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// local takes a packet for the gateway's own address.
+// local handles a packet for the gateway's own address.
 func (g *Gateway) local(p *packet) {
 	if reply, ok := answerEcho(p); ok {
 		g.emit(&reply)
@@ -254,13 +254,13 @@ func (g *Gateway) local(p *packet) {
 	g.refuse(p, NoPort)
 }
 
-// refuse tells the sender of a packet why it goes no further.
+// refuse tells the sender of a packet why it was not delivered.
 func (g *Gateway) refuse(p *packet, why Reason) {
 	from := g.addr4
 	if p.v6 {
 		from = g.addr6
 	}
-	if e, ok := complain(from, p, why); ok {
+	if e, ok := icmpError(from, p, why); ok {
 		g.emit(&e)
 	}
 }
@@ -280,15 +280,15 @@ func (g *Gateway) emit(p *packet) {
 	}
 }
 
-// Deliver brings a packet of an uplink to a guest of this bridge.
+// Deliver sends a packet of an uplink to a guest of this bridge.
 func (g *Gateway) Deliver(b []byte) {
 	if p, ok := parseAny(b); ok && (g.v4.Contains(p.dst) || g.v6.Contains(p.dst)) {
 		g.send(&p, false)
 	}
 }
 
-// Refuse tells the sender of a packet, of which at least the start is there, why an
-// uplink does not carry it.
+// Refuse tells the sender of a packet why an uplink does not carry it. At least the start
+// of the packet is needed.
 func (g *Gateway) Refuse(start []byte, why Reason) {
 	if p, ok := parseStart(start); ok {
 		g.refuse(&p, why)

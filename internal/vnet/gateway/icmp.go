@@ -23,19 +23,19 @@ const (
 	icmpHeader = 8
 )
 
-// Reason is why a packet goes no further.
+// Reason is why a packet was not delivered.
 type Reason int
 
-// The reasons.
+// Reasons.
 const (
 	Expired    Reason = iota // its time to live is used up
 	NoNetwork                // there is no way to that network
-	NoHost                   // nobody answers at that address
-	NoPort                   // nobody listens at that port
+	NoHost                   // no answer from that address
+	NoPort                   // no listener at that port
 	Prohibited               // it may not go there
 )
 
-// codes are type and code of a reason in ICMP, then in ICMPv6.
+// codes are type and code of each reason in ICMP, then in ICMPv6.
 var codes = [...][4]uint8{
 	Expired:    {timeExceeded, 0, v6TimeExceeded, 0},
 	NoNetwork:  {unreachable, 0, v6Unreachable, 0},
@@ -45,15 +45,15 @@ var codes = [...][4]uint8{
 }
 
 const (
-	// maxError4 and maxError6 are the longest errors in bytes: what every
-	// station takes.
+	// maxError4 and maxError6 are the longest errors in bytes, which every station
+	// accepts.
 	maxError4 = 576
 	maxError6 = 1280
 )
 
-// complain makes the error about a packet, false for those about which there may
-// be none.
-func complain(from netip.Addr, about *packet, why Reason) (packet, bool) {
+// icmpError returns the error for a packet, or false for a packet that must not be
+// answered by an error.
+func icmpError(from netip.Addr, about *packet, why Reason) (packet, bool) {
 	if about.fragment || !isHost(about.src) || !isHost(about.dst) || isError(about) {
 		return packet{}, false
 	}
@@ -68,7 +68,7 @@ func complain(from netip.Addr, about *packet, why Reason) (packet, bool) {
 	return icmp(from, about.src, proto, startTTL, body), true
 }
 
-// icmp makes a packet of a message whose checksum is still missing.
+// icmp returns a packet with a message, and sets the checksum.
 func icmp(src, dst netip.Addr, proto, ttl uint8, body []byte) packet {
 	var start uint32
 	if proto == protoICMPv6 {
@@ -79,7 +79,7 @@ func icmp(src, dst netip.Addr, proto, ttl uint8, body []byte) packet {
 	return build(src, dst, proto, ttl, body)
 }
 
-// message is the ICMP in a whole packet, with a right checksum.
+// message returns the ICMP in a whole packet, with a right checksum.
 func (p *packet) message() ([]byte, bool) {
 	m := p.payload()
 	if p.partial || len(m) < icmpHeader {
@@ -94,7 +94,7 @@ func (p *packet) message() ([]byte, bool) {
 	return nil, false
 }
 
-// isError reports whether a packet is an error itself, or cannot be told from one.
+// isError reports whether a packet is an error itself, or may be one.
 func isError(p *packet) bool {
 	switch {
 	case !p.v6 && p.proto == protoICMP:
@@ -107,8 +107,8 @@ func isError(p *packet) bool {
 	return false
 }
 
-// isHost reports whether an address is that of one station that packets may be
-// carried to over networks.
+// isHost reports whether an address belongs to one station, and packets may be carried
+// to it over networks.
 func isHost(a netip.Addr) bool {
 	if a.Is4() {
 		b := a.As4()

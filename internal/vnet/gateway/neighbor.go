@@ -7,18 +7,18 @@ import (
 )
 
 const (
-	// maxNeighbors is how many addresses of guests are kept, and maxWaiting how
-	// many packets wait for one of them.
+	// maxNeighbors is the number of addresses of guests that are kept, and maxWaiting
+	// the number of packets that wait for one of them.
 	maxNeighbors = 1024
 	maxWaiting   = 32
-	// trustFor is how long an address is used without being asked for again. It is
-	// used further while it is.
+	// trustFor is the time after which an address is asked for again. It is used until
+	// the answer.
 	trustFor = 30 * time.Second
-	// attempts is how often is asked before a guest counts as absent.
+	// attempts is the number of questions before a guest counts as absent.
 	attempts = 3
 )
 
-// neighbor is what is known of a guest's address.
+// neighbor is the state of a guest's address.
 type neighbor struct {
 	at      mac
 	since   time.Time // when that was heard; zero: never
@@ -27,22 +27,22 @@ type neighbor struct {
 	waiting []waiting
 }
 
-// waiting is a packet whose receiver's hardware address is being asked for.
+// waiting is a packet for a guest whose hardware address was asked for.
 type waiting struct {
 	packet  packet
 	carried bool // for others: it is not a gateway's own
 }
 
-// hear notes where an address is. A new one is kept only if it was asked for, or
-// with eager, for then there will be an answer.
-func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
+// learn records a hardware address. A new one is kept only if it was asked for, or with
+// eager, since an answer to it will follow.
+func (g *Gateway) learn(a netip.Addr, at mac, eager bool) {
 	if at.group() || !g.v4.Contains(a) && !g.v6.Contains(a) || a == g.addr4 || a == g.addr6 {
 		return
 	}
 	g.mu.Lock()
 	n := g.neighbors[a]
 	if n == nil {
-		if !eager || len(g.neighbors) >= maxNeighbors && !g.forgetOne() {
+		if !eager || len(g.neighbors) >= maxNeighbors && !g.evict() {
 			g.mu.Unlock()
 			return
 		}
@@ -54,12 +54,13 @@ func (g *Gateway) hear(a netip.Addr, at mac, eager bool) {
 	n.waiting = nil
 	g.mu.Unlock()
 	for _, w := range todo {
-		g.put(at, &w.packet, w.carried)
+		g.transmit(at, &w.packet, w.carried)
 	}
 }
 
-// forgetOne makes room in the table; false when all of it is in use. The caller must hold g.mu.
-func (g *Gateway) forgetOne() bool {
+// evict makes room in the table. It returns false if all entries are in use. The
+// caller must hold g.mu.
+func (g *Gateway) evict() bool {
 	for a, n := range g.neighbors {
 		if len(n.waiting) == 0 && g.now().Sub(n.since) > trustFor {
 			delete(g.neighbors, a)
@@ -69,11 +70,11 @@ func (g *Gateway) forgetOne() bool {
 	return false
 }
 
-// send brings a packet to a guest of this bridge.
+// send sends a packet to a guest of this bridge.
 func (g *Gateway) send(p *packet, carried bool) {
 	g.mu.Lock()
 	n := g.neighbors[p.dst]
-	if n == nil && !g.closed && (len(g.neighbors) < maxNeighbors || g.forgetOne()) {
+	if n == nil && !g.closed && (len(g.neighbors) < maxNeighbors || g.evict()) {
 		n = &neighbor{}
 		g.neighbors[p.dst] = n
 	}
@@ -94,24 +95,24 @@ func (g *Gateway) send(p *packet, carried bool) {
 	}
 	g.mu.Unlock()
 	if known {
-		g.put(at, p, carried)
+		g.transmit(at, p, carried)
 	}
 	if ask {
-		g.ask(p.dst)
+		g.solicit(p.dst)
 	}
 }
 
-// put sends a packet to a known station. What is carried for others does not
-// reach a guest that is cut off from them.
-func (g *Gateway) put(at mac, p *packet, carried bool) {
+// transmit sends a packet to a known station. A packet of another station does not reach a
+// guest that is isolated.
+func (g *Gateway) transmit(at mac, p *packet, carried bool) {
 	if carried && g.isolated(at) {
 		return
 	}
 	g.cfg.Send(buildFrame(at, g.mac, p.kind(), p.b))
 }
 
-// ask says that a guest's hardware address is wanted.
-func (g *Gateway) ask(a netip.Addr) {
+// solicit asks for a guest's hardware address.
+func (g *Gateway) solicit(a netip.Addr) {
 	if a.Is4() {
 		g.cfg.Send(buildFrame(broadcast, g.mac, typeARP, arp(arpRequest, g.mac, g.addr4, mac{}, a)))
 		return
@@ -126,8 +127,8 @@ func (g *Gateway) ask(a netip.Addr) {
 	g.cfg.Send(buildFrame(mac{0x33, 0x33, 0xff, to[13], to[14], to[15]}, g.mac, typeIPv6, p.b))
 }
 
-// repeat asks again where nobody has answered, gives up where nobody will, and
-// says when to come back; false: not before somebody is asked.
+// repeat asks again for addresses without an answer, or gives up after enough attempts.
+// It returns when to call it again, or false if no question is open.
 func (g *Gateway) repeat() (wait time.Duration, more bool) {
 	var again []netip.Addr
 	var lost []waiting
@@ -153,7 +154,7 @@ func (g *Gateway) repeat() (wait time.Duration, more bool) {
 	}
 	g.mu.Unlock()
 	for _, a := range again {
-		g.ask(a)
+		g.solicit(a)
 	}
 	for i := range lost {
 		g.refuse(&lost[i].packet, NoHost)
@@ -167,7 +168,7 @@ const (
 	arpLength  = 28
 )
 
-// arpStart is hardware and protocol of every ARP message for IPv4 on Ethernet.
+// arpStart has hardware and protocol of every ARP message for IPv4 on Ethernet.
 var arpStart = [6]byte{0, 1, 8, 0, 6, 4}
 
 func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []byte {
@@ -177,23 +178,23 @@ func arp(op uint16, from mac, fromAddr netip.Addr, to mac, toAddr netip.Addr) []
 	return append(append(b, to[:]...), toAddr.AsSlice()...)
 }
 
-// hearARP answers questions for the gateway's address and learns from what is said.
-func (g *Gateway) hearARP(b []byte) {
+// receiveARP answers questions for the gateway's address and records other addresses.
+func (g *Gateway) receiveARP(b []byte) {
 	if len(b) < arpLength || [6]byte(b[:6]) != arpStart {
 		return
 	}
 	op, from, fromAddr := binary.BigEndian.Uint16(b[6:]), mac(b[8:14]), netip.AddrFrom4([4]byte(b[14:18]))
 	toAddr := netip.AddrFrom4([4]byte(b[24:28]))
 	asked := op == arpRequest && toAddr == g.addr4
-	g.hear(fromAddr, from, asked)
+	g.learn(fromAddr, from, asked)
 	if asked && !from.group() {
 		g.cfg.Send(buildFrame(from, g.mac, typeARP, arp(arpReply, g.mac, g.addr4, from, fromAddr)))
 	}
 }
 
-// hearNeighbor is hearARP for IPv6. It returns false for a packet that is not one of
+// receiveNeighbor is receiveARP for IPv6. It returns false for a packet that is not one of
 // neighbour discovery.
-func (g *Gateway) hearNeighbor(p *packet) bool {
+func (g *Gateway) receiveNeighbor(p *packet) bool {
 	m, ok := p.message()
 	if !ok || m[0] < 133 || m[0] > 137 {
 		return false
@@ -209,12 +210,12 @@ func (g *Gateway) hearNeighbor(p *packet) bool {
 	at, found := linkOption(m[24:], wanted)
 	if m[0] == v6Advertise {
 		if found {
-			g.hear(target, at, false)
+			g.learn(target, at, false)
 		}
 		return true
 	}
 	if found && !p.src.IsUnspecified() {
-		g.hear(p.src, at, target == g.addr6)
+		g.learn(p.src, at, target == g.addr6)
 	}
 	if target != g.addr6 {
 		return true
@@ -239,7 +240,7 @@ func (g *Gateway) hearNeighbor(p *packet) bool {
 	return true
 }
 
-// linkOption finds a hardware address among the options of neighbour discovery.
+// linkOption returns a hardware address from the options of neighbour discovery.
 func linkOption(b []byte, kind uint8) (at mac, ok bool) {
 	for len(b) >= 8 {
 		size := int(b[1]) * 8

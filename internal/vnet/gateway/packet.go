@@ -10,7 +10,7 @@ type mac [6]byte
 
 var broadcast = mac{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// group tells multicast and broadcast from the address of one station.
+// group reports whether the address is multicast or broadcast.
 func (m mac) group() bool { return m[0]&1 != 0 }
 
 // Ethernet.
@@ -78,8 +78,8 @@ type packet struct {
 	partial   bool  // a fragment, first or not
 }
 
-// parsePacket reads a packet of either version. It refuses what no station may
-// act on.
+// parsePacket decodes a packet of either version. It refuses packets that every station
+// must ignore.
 func parsePacket(kind uint16, b []byte) (packet, bool) {
 	switch kind {
 	case typeIPv4:
@@ -104,7 +104,7 @@ func parseIPv4(b []byte) (p packet, ok bool) {
 		proto: b[9], transport: header, fragment: flags&0x1fff != 0, partial: flags&0x3fff != 0}, true
 }
 
-// maxExtensions is how many headers of IPv6 are looked behind.
+// maxExtensions is the number of extension headers of IPv6 that are skipped.
 const maxExtensions = 8
 
 func parseIPv6(b []byte) (p packet, ok bool) {
@@ -151,10 +151,10 @@ func parseIPv6(b []byte) (p packet, ok bool) {
 	return p, false
 }
 
-// payload is what follows the headers.
+// payload returns what follows the headers.
 func (p *packet) payload() []byte { return p.b[p.transport:] }
 
-// kind is the Ethernet type.
+// kind returns the Ethernet type.
 func (p *packet) kind() uint16 {
 	if p.v6 {
 		return typeIPv6
@@ -162,7 +162,7 @@ func (p *packet) kind() uint16 {
 	return typeIPv4
 }
 
-// age takes one from the time to live.
+// age reduces the time to live by one.
 func (p *packet) age() {
 	p.ttl--
 	if p.v6 {
@@ -174,7 +174,7 @@ func (p *packet) age() {
 	binary.BigEndian.PutUint16(p.b[10:], ^sum(p.b[:p.transport], 0))
 }
 
-// sum is the ones' complement sum over b, begun with start.
+// sum returns the ones' complement sum over b, begun with start.
 func sum(b []byte, start uint32) uint16 {
 	s := uint64(start)
 	for len(b) >= 2 {
@@ -190,13 +190,13 @@ func sum(b []byte, start uint32) uint16 {
 	return uint16(s)
 }
 
-// pseudo is the sum over what of IPv6 stands in a checksum.
+// pseudo returns the sum over the pseudo header of IPv6.
 func pseudo(src, dst netip.Addr, proto uint8, length int) uint32 {
 	s, d := src.As16(), dst.As16()
 	return uint32(sum(s[:], 0)) + uint32(sum(d[:], 0)) + uint32(proto) + uint32(length)
 }
 
-// build makes a packet of a gateway's own.
+// build makes a packet that the gateway sends itself.
 func build(src, dst netip.Addr, proto, ttl uint8, payload []byte) packet {
 	p := packet{v6: src.Is6(), src: src, dst: dst, ttl: ttl, proto: proto, transport: ipv4Header}
 	if p.v6 {

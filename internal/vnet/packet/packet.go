@@ -1,6 +1,7 @@
-// Package packet reads what an Ethernet frame holds, as far as a test asks for it:
-// addresses, protocol, ports, flags and payload. It verifies no checksum, puts no
-// fragments together, and takes every byte for hostile.
+// Package packet decodes the parts of an Ethernet frame that a test asks for: addresses,
+// protocol, ports, flags and payload. Every byte is treated as hostile.
+//
+// It verifies no checksum and does not reassemble fragments.
 package packet
 
 import (
@@ -221,7 +222,7 @@ func (t *TCP) FlagNames() (names []string) {
 	return names
 }
 
-// String is the packet in a line: "10.0.0.1:80 > 10.0.0.2:4711 tcp [syn ack] 5 bytes".
+// String returns the packet in a line: "10.0.0.1:80 > 10.0.0.2:4711 tcp [syn ack] 5 bytes".
 func (p *Packet) String() string {
 	end := func(a netip.Addr, port uint16, mac net.HardwareAddr) string {
 		switch {

@@ -13,9 +13,9 @@ import (
 
 const (
 	namePort = 53
-	// maxQueries is how many queries of one socket may be under way.
+	// maxQueries is the number of queries of one socket that may be under way.
 	maxQueries = 64
-	// nameLimit is how long one name server may take.
+	// nameLimit is the time limit for one name server.
 	nameLimit = 3 * time.Second
 	// queryHeader is the length of the header of queries and answers.
 	queryHeader = 12
@@ -30,8 +30,8 @@ func (s *Stack) resolvers() []netip.AddrPort {
 	return s.cfg.Resolvers()
 }
 
-// ParseResolvers takes the name servers out of a file like /etc/resolv.conf. One
-// that names none means the host itself.
+// ParseResolvers returns the name servers in a file like /etc/resolv.conf. Without any
+// it is the host itself.
 func ParseResolvers(text []byte) (servers []netip.AddrPort) {
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for lines.Scan() {
@@ -70,19 +70,19 @@ func (s *Stack) serveNames(ctx context.Context, guest net.Conn) {
 		select {
 		case slots <- struct{}{}:
 		default:
-			continue // as many are lost as are too many
+			continue // too many at once: this one is lost
 		}
 		work.Add(1)
 		go func() {
 			defer work.Done()
-			_, _ = guest.Write(s.ask(ctx, query)) // who is gone needs no answer
+			_, _ = guest.Write(s.ask(ctx, query)) // an error means that the guest is gone
 			<-slots
 		}()
 	}
 }
 
-// ask has the host's name servers answer a query, one after the other. Without an
-// answer it is the one that says so.
+// ask passes a query to the host's name servers, one after the other, and returns the
+// first answer, or one that reports the failure.
 func (s *Stack) ask(ctx context.Context, query []byte) []byte {
 	for _, server := range s.resolvers() {
 		if answer, err := s.askOne(ctx, server, query); err == nil {

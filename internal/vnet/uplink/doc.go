@@ -11,4 +11,7 @@
 //
 // It knows no frames and no bridges: IP packets come by Outside and Local and go by
 // Config.Deliver.
+//
+// Start reading at Stack in stack.go; tcp.go, udp.go, echo.go and dns.go carry one
+// protocol each.
 package uplink

@@ -15,7 +15,8 @@ import (
 	"provium/internal/vnet/gateway"
 )
 
-// Echo takes a request of ping for other networks; false: nothing is carried out now.
+// Echo accepts a request of ping for other networks. It returns false if nothing is
+// carried out now.
 func (s *Stack) Echo(packet []byte) bool {
 	e, ok := s.begin()
 	if !ok {
@@ -60,8 +61,8 @@ func (s *Stack) echoSocket(o *outward) *echoSocket {
 	return o.echo
 }
 
-// openEcho makes the socket of a flow and has its replies delivered. The caller is
-// part of the era.
+// openEcho makes the socket of a flow and starts to deliver its replies. The caller must
+// be part of the era.
 func (s *Stack) openEcho(e *era, f flow, o *outward) error {
 	socket, err := dialEcho(f.to.Addr())
 	if err != nil {
@@ -99,8 +100,8 @@ type echoSocket struct {
 	id      uint16 // of raw sockets; the kernel chooses that of others
 }
 
-// dialEcho makes a socket for which no privilege is needed where the host allows
-// that (net.ipv4.ping_group_range), and else a raw one.
+// dialEcho makes a socket that needs no privilege if the host allows that
+// (net.ipv4.ping_group_range), and else a raw one.
 func dialEcho(to netip.Addr) (*echoSocket, error) {
 	family, proto := unix.AF_INET, unix.IPPROTO_ICMP
 	var addr unix.Sockaddr
@@ -144,7 +145,7 @@ func (s *echoSocket) send(rest []byte) error {
 	return err
 }
 
-// reply takes what follows the identifier out of a reply to this socket.
+// reply returns what follows the identifier in a reply to this socket.
 func (s *echoSocket) reply(b []byte) (rest []byte, ok bool) {
 	want := uint8(0)
 	if s.v6 {

@@ -12,8 +12,8 @@ import (
 	"provium/internal/vnet/gateway"
 )
 
-// quotes keeps the starts of packets that may have to be refused later: errors
-// quote them, and a guest believes no error without. Its zero value is ready.
+// quotes keeps the starts of packets that may have to be refused later: an error quotes
+// the packet, and a guest ignores errors without. Its zero value is ready.
 type quotes struct {
 	mu    sync.Mutex
 	kept  map[flow][]byte
@@ -21,7 +21,7 @@ type quotes struct {
 }
 
 const (
-	// maxQuotes is how many are kept. The oldest ones go first.
+	// maxQuotes is the number that is kept. The oldest are dropped.
 	maxQuotes = 2 * maxFlows
 	// quoteSize is how much follows the header of IPv6 or IPv4 with options.
 	quoteSize = 80
@@ -30,7 +30,7 @@ const (
 	protoUDP = 17
 )
 
-// note keeps the start of a packet that begins something.
+// note keeps the start of a packet that may be refused.
 func (q *quotes) note(packet []byte) {
 	f, ok := begins(packet)
 	if !ok {
@@ -85,8 +85,8 @@ func begins(b []byte) (f flow, ok bool) {
 	return f, true
 }
 
-// refuse tells a guest why its flow is not carried, and whether there was a way to.
-// A connection that was refused by its peer is not for it.
+// refuse tells a guest why its flow is not carried, and reports whether that was
+// possible. It is not for a connection that its peer refused.
 func (s *Stack) refuse(f flow, err error) bool {
 	start := s.quotes.of(f)
 	if start == nil {
@@ -99,7 +99,7 @@ func (s *Stack) refuse(f flow, err error) bool {
 	return ok
 }
 
-// reason is what an error of the host's sockets is to a guest.
+// reason returns the reason that a guest is told for an error of the host's sockets.
 func reason(err error) (gateway.Reason, bool) {
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EADDRNOTAVAIL),

@@ -22,15 +22,16 @@ import (
 	"provium/internal/vnet/gateway"
 )
 
-// Config describes the way out of one bridge.
+// Config describes the uplink of one bridge.
 type Config struct {
 	// V4 and V6 are the bridge's networks; their first addresses are the gateway's.
 	V4, V6 netip.Prefix
-	// Deliver brings a packet to a guest.
+	// Deliver sends a packet to a guest.
 	Deliver func(packet []byte)
-	// Refuse tells a guest why a packet was not carried, of which it has the start.
+	// Refuse sends a guest the reason why a packet was not carried. start is the
+	// beginning of the packet.
 	Refuse func(start []byte, why gateway.Reason)
-	// Dial makes connections of the host; nil is an ordinary net.Dialer.
+	// Dial opens connections of the host. nil is an ordinary net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Resolvers are the name servers of the host. They are asked for at each query.
 	Resolvers func() []netip.AddrPort
@@ -39,18 +40,18 @@ type Config struct {
 const (
 	// mtu is the longest packet of the stack itself.
 	mtu = 1500
-	// maxQueued is how many packets may wait for Deliver; more are dropped, as a
-	// network does.
+	// maxQueued is the number of packets that may wait for Deliver. More are dropped,
+	// as in a network.
 	maxQueued = 2048
-	// maxConnects is how many connections may be in the making, and maxFlows how
-	// many flows of each protocol there may be.
+	// maxConnects is the number of connections that may be opened at once, and maxFlows
+	// the number of flows of each protocol.
 	maxConnects = 512
 	maxFlows    = 4096
 
 	nicID = 1
 )
 
-// Stack is the end of the guests' connections.
+// Stack terminates the guests' connections.
 type Stack struct {
 	cfg          Config
 	addr4, addr6 netip.Addr
@@ -59,14 +60,14 @@ type Stack struct {
 	quotes       quotes
 	queued       chan struct{} // has a token when the stack has sent something
 	stop, pumped chan struct{}
-	delivering   sync.Mutex // held by whoever takes packets off the queue
+	delivering   sync.Mutex // held while packets are taken off the queue
 
 	mu     sync.Mutex
 	era    *era // nil while disabled
 	closed bool
 }
 
-// era is the time between enabling and disabling, and what lives in it.
+// era is the time from Enable to Disable, with all flows in it.
 type era struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -74,7 +75,7 @@ type era struct {
 	work   sync.WaitGroup
 }
 
-// New starts a stack that carries nothing out yet. It must be closed.
+// New starts a stack that carries nothing out yet. The caller must close it.
 func New(cfg Config) (*Stack, error) {
 	s := &Stack{cfg: cfg, addr4: gateway.First(cfg.V4), addr6: gateway.First(cfg.V6),
 		queued: make(chan struct{}, 1), stop: make(chan struct{}), pumped: make(chan struct{})}
@@ -95,7 +96,7 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// configure has the stack take packets for all addresses.
+// configure makes the stack accept packets for all addresses.
 func (s *Stack) configure() error {
 	if err := s.ip.CreateNIC(nicID, s.link); err != nil {
 		return errors.New(err.String())
@@ -126,7 +127,7 @@ func (s *Stack) configure() error {
 	return nil
 }
 
-// Close ends all connections and joins everything.
+// Close ends all connections and returns when all goroutines have ended.
 func (s *Stack) Close() {
 	s.Disable()
 	s.mu.Lock()
@@ -143,7 +144,7 @@ func (s *Stack) Close() {
 	s.link.Close()
 }
 
-// Enable carries packets out from now on.
+// Enable starts to carry packets out.
 func (s *Stack) Enable() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +155,7 @@ func (s *Stack) Enable() {
 	}
 }
 
-// Disable ends what was carried out, and returns when nothing of it is left.
+// Disable ends all flows, and returns when their goroutines have ended.
 func (s *Stack) Disable() {
 	s.mu.Lock()
 	e := s.era
@@ -163,11 +164,12 @@ func (s *Stack) Disable() {
 	if e != nil {
 		e.cancel()
 		e.work.Wait()
-		s.deliver() // guests hear of the end before who may have them cut off
+		s.deliver() // before the caller cuts the guests off
 	}
 }
 
-// begin makes a part of the present era, false when there is none. end must be called.
+// begin adds a goroutine to the present era, and returns false if there is no era. The
+// caller must call end.
 func (s *Stack) begin() (e *era, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,7 +180,7 @@ func (s *Stack) begin() (e *era, ok bool) {
 	return s.era, true
 }
 
-// WriteNotify is called by the stack when it has sent something.
+// WriteNotify implements channel.Notification: the stack has sent a packet.
 func (s *Stack) WriteNotify() {
 	select {
 	case s.queued <- struct{}{}:
@@ -199,7 +201,7 @@ func (s *Stack) pump() {
 	}
 }
 
-// deliver delivers what the stack has sent by now.
+// deliver delivers what the stack has sent so far.
 func (s *Stack) deliver() {
 	s.delivering.Lock()
 	defer s.delivering.Unlock()
@@ -211,14 +213,14 @@ func (s *Stack) deliver() {
 	}
 }
 
-// Local takes a packet for the gateway itself.
+// Local accepts a packet for the gateway itself.
 func (s *Stack) Local(packet []byte) {
 	s.quotes.note(packet)
 	s.inject(packet)
 }
 
-// Outside takes a packet of TCP or UDP for other networks; false: nothing is
-// carried out now.
+// Outside accepts a packet of TCP or UDP for other networks. It returns false if nothing
+// is carried out now.
 func (s *Stack) Outside(packet []byte) bool {
 	if e, ok := s.begin(); ok {
 		defer e.work.Done()
@@ -250,7 +252,7 @@ func (s *Stack) DialTCP(ctx context.Context, to netip.AddrPort) (*gonet.TCPConn,
 	return gonet.DialContextTCP(ctx, s.ip, fullAddress(to), protocolOf(to.Addr()))
 }
 
-// DialUDP makes a socket to a guest, from the gateway's address.
+// DialUDP opens a socket to a guest, from the gateway's address.
 func (s *Stack) DialUDP(to netip.AddrPort) (*gonet.UDPConn, error) {
 	remote := fullAddress(to)
 	return gonet.DialUDP(s.ip, nil, &remote, protocolOf(to.Addr()))
@@ -260,20 +262,21 @@ func fullAddress(a netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(a.Addr().AsSlice()), Port: a.Port()}
 }
 
-// flow is who speaks to whom.
+// flow is a pair of endpoints and a protocol.
 type flow struct {
 	proto    uint8
 	from, to netip.AddrPort
 }
 
-// flowOf is that of an endpoint, whose local end is the one that a guest speaks to.
+// flowOf returns the flow of an endpoint, whose local end is the one that a guest
+// speaks to.
 func flowOf(proto uint8, id stack.TransportEndpointID) (flow, bool) {
 	from, ok1 := netip.AddrFromSlice(id.RemoteAddress.AsSlice())
 	to, ok2 := netip.AddrFromSlice(id.LocalAddress.AsSlice())
 	return flow{proto, netip.AddrPortFrom(from, id.RemotePort), netip.AddrPortFrom(to, id.LocalPort)}, ok1 && ok2
 }
 
-// target is the host's address for what a guest speaks to.
+// target returns the host's address for what a guest speaks to.
 func (s *Stack) target(to netip.AddrPort) netip.AddrPort {
 	switch to.Addr() {
 	case s.addr4:
@@ -284,7 +287,7 @@ func (s *Stack) target(to netip.AddrPort) netip.AddrPort {
 	return to
 }
 
-// forNames reports whether a flow is one of name queries to the gateway.
+// forNames reports whether a flow has name queries to the gateway.
 func (s *Stack) forNames(f flow) bool {
 	return f.to.Port() == namePort && (f.to.Addr() == s.addr4 || f.to.Addr() == s.addr6)
 }

@@ -14,8 +14,8 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// connectLimit is how long a connection of the host may take to come about; the
-// guest's own patience is usually shorter.
+// connectLimit is the time limit for a connection of the host. The guest's own limit is
+// usually shorter.
 const connectLimit = 60 * time.Second
 
 // acceptTCP carries one connection of a guest.
@@ -33,7 +33,7 @@ func (s *Stack) acceptTCP(r *tcp.ForwarderRequest) {
 	}
 	out, err := s.connect(e.ctx, f)
 	if err != nil {
-		// With a reset, or an error, never with both.
+		// By a reset or by an error, never by both.
 		r.Complete(!s.refuse(f, err))
 		return
 	}
@@ -47,9 +47,9 @@ func (s *Stack) acceptTCP(r *tcp.ForwarderRequest) {
 	splice(e.ctx, guestConn{gonet.NewTCPConn(&queue, ep), ep}, out)
 }
 
-// handshake makes the guest's side of a connection. A guest that is gone would have
-// the stack wait for minutes, which listens to nothing but its queue: when the
-// context ends, that wakes it until it has given up.
+// handshake makes the guest's side of a connection. For a guest that is gone the stack
+// would wait for minutes, and it can be woken by its queue only: when the context ends,
+// handshake notifies the queue until the stack has given up.
 func handshake(ctx context.Context, r *tcp.ForwarderRequest, queue *waiter.Queue) (tcpip.Endpoint, tcpip.Error) {
 	done := make(chan struct{})
 	defer close(done)
@@ -94,7 +94,7 @@ type guestConn struct {
 
 func (c guestConn) abort() { c.ep.Abort() }
 
-// abort ends a connection by a reset, as far as it can.
+// abort ends a connection by a reset, if possible.
 func abort(c net.Conn) {
 	switch c := c.(type) {
 	case interface{ abort() }:
@@ -119,7 +119,7 @@ func splice(ctx context.Context, a, b net.Conn) {
 			return
 		}
 		if c, ok := to.(interface{ CloseWrite() error }); ok {
-			_ = c.CloseWrite() // who is gone needs no word of the end
+			_ = c.CloseWrite() // an error means that the peer is gone
 		}
 	}
 	both.Add(2)
@@ -131,7 +131,7 @@ func splice(ctx context.Context, a, b net.Conn) {
 }
 
 // Forward carries connections of a listener of the host to a guest until the
-// listener is closed, and then ends them. It returns when all are over.
+// listener is closed, and then ends them. It returns when all have ended.
 func (s *Stack) Forward(ln net.Listener, to netip.AddrPort) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup

@@ -18,13 +18,14 @@ import (
 )
 
 const (
-	// idleLimit is how long a flow without connection lives in silence.
+	// idleLimit is the time without datagrams after which a flow ends.
 	idleLimit = 60 * time.Second
 	// maxDatagram is the longest datagram in bytes.
 	maxDatagram = 65535
 )
 
-// open enters a new flow into an era; false when it is there or there are too many.
+// open adds a new flow to an era. It returns false if the flow exists already or there
+// are too many.
 func (s *Stack) open(e *era, f flow) (*outward, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,9 +43,9 @@ func (s *Stack) forget(e *era, f flow) {
 	delete(e.flows, f)
 }
 
-// outward is the host's side of a flow that has no connection.
+// outward is the host's side of a flow of datagrams.
 type outward struct {
-	echo *echoSocket // set by whoever has opened a flow of echo; the stack's lock guards it
+	echo *echoSocket // set when a flow of echo is opened; the stack's lock guards it
 
 	mu   sync.Mutex
 	used time.Time
@@ -56,20 +57,20 @@ func (o *outward) touch() {
 	o.used = time.Now()
 }
 
-// left is how much longer the flow may be silent.
+// left returns the time until the flow ends without datagrams.
 func (o *outward) left() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return time.Until(o.used.Add(idleLimit))
 }
 
-// deadliner is what can be read with a limit.
+// deadliner is a connection that has a deadline for reads.
 type deadliner interface {
 	Read(p []byte) (int, error)
 	SetReadDeadline(t time.Time) error
 }
 
-// read is conn.Read, which gives up when the flow has been silent for long.
+// read is conn.Read that ends when the flow was silent for idleLimit.
 func (o *outward) read(conn deadliner, buf []byte) (int, error) {
 	for {
 		left := o.left()
@@ -105,8 +106,8 @@ func (o *outward) relay(to, from net.Conn) (reading, writing error) {
 	}
 }
 
-// exchange moves datagrams both ways until the flow has been silent for long, the
-// context ends or the host's side fails, whose error it gives. It closes both.
+// exchange moves datagrams both ways until the flow was silent for idleLimit, the context
+// ends or the host's side fails, whose error it returns. It closes both.
 func exchange(ctx context.Context, guest, host net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { guest.Close(); host.Close() })
 	defer stop()
@@ -134,7 +135,7 @@ func exchange(ctx context.Context, guest, host net.Conn) error {
 func (s *Stack) acceptUDP(r *udp.ForwarderRequest) bool {
 	e, ok := s.begin()
 	if !ok {
-		return false // the stack answers that nobody listens
+		return false // the stack answers: no listener
 	}
 	f, ok := flowOf(protoUDP, r.ID())
 	if ok {
@@ -175,8 +176,8 @@ func (s *Stack) acceptUDP(r *udp.ForwarderRequest) bool {
 	return true
 }
 
-// ForwardDatagrams is Forward for datagrams: each sender has a socket of its own
-// towards the guest.
+// ForwardDatagrams is Forward for datagrams: each sender has a separate socket towards
+// the guest.
 func (s *Stack) ForwardDatagrams(in net.PacketConn, to netip.AddrPort) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
@@ -191,7 +192,7 @@ func (s *Stack) ForwardDatagrams(in net.PacketConn, to netip.AddrPort) {
 			return
 		}
 		if err != nil {
-			continue // a client that is gone, as the kernel says
+			continue // the kernel reports a client that is gone
 		}
 		mu.Lock()
 		c := clients[from.String()]
@@ -217,13 +218,13 @@ func (s *Stack) ForwardDatagrams(in net.PacketConn, to netip.AddrPort) {
 	}
 }
 
-// client is somebody who sends datagrams to a forwarded port.
+// client is a sender of datagrams to a forwarded port.
 type client struct {
 	guest *gonet.UDPConn
 	flow  outward
 }
 
-// back brings the guest's answers.
+// back passes the guest's answers to the sender.
 func (c *client) back(ctx context.Context, in net.PacketConn, to net.Addr) {
 	defer c.guest.Close()
 	stop := context.AfterFunc(ctx, func() { c.guest.Close() })

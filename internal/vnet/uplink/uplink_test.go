@@ -209,7 +209,7 @@ func TestDisableLeavesTheSilent(t *testing.T) {
 	}
 }
 
-// failing is a Dial of a host without that network.
+// failing returns a Dial of a host without that network.
 func failing(errno syscall.Errno) func(context.Context, string, string) (net.Conn, error) {
 	return func(context.Context, string, string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
@@ -436,7 +436,6 @@ func TestForward(t *testing.T) {
 	<-done
 }
 
-// FuzzInject hands a stack whatever comes.
 // FuzzInject checks that guests get valid packets only, and that what is refused was sent.
 func FuzzInject(f *testing.F) {
 	f.Add(gateway.EchoReply(guestNet.Addr(), outsider, 1, []byte("data")))

@@ -172,7 +172,7 @@ func (h Host) namesKernels() bool {
 	return false
 }
 
-// shortened is the first part of a long error.
+// shortened returns the first part of a long error.
 func shortened(err error) string {
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	const limit = 200

@@ -103,7 +103,7 @@ func All(ctx context.Context, h Host) []Result {
 	}
 }
 
-// accel is the machine as the choice of the accelerator sees it.
+// accel returns the machine as the choice of the accelerator sees it.
 func (h Host) accel() qemu.AccelHost {
 	host := qemu.AccelHost{OpenKVM: func() error { return h.Open(kvmDevice) }}
 	if proc, err := fs.Sub(h.Root, "proc"); err == nil {
@@ -157,7 +157,7 @@ func distribution(root fs.FS) []string {
 	return ids
 }
 
-// install is the command that installs a program of QEMU here.
+// install returns the command that installs a program of QEMU here.
 func install(h Host, program string) string {
 	for _, id := range distribution(h.Root) {
 		var with, machine, images string

@@ -40,7 +40,7 @@ type kernels struct {
 
 func (k kernels) Resolve(context.Context, image.Spec) (*image.Image, error) { return k.img, k.err }
 
-// goodHost is a machine on which everything is as it should be.
+// goodHost returns a machine on which everything is as it should be.
 func goodHost(t *testing.T) Host {
 	dir := t.TempDir()
 	short, err := os.MkdirTemp("/tmp", "hc")

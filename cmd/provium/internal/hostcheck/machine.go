@@ -72,7 +72,7 @@ func CacheDir(h Host) Result {
 	return r
 }
 
-// existing is the nearest directory that is there.
+// existing returns the nearest directory that is there.
 func existing(dir string) string {
 	for {
 		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -110,7 +110,7 @@ func Pool(h Host) Result {
 	return r
 }
 
-// Privileges tells as whom guests run.
+// Privileges reports the user that guests run as.
 func Privileges(h Host) Result {
 	r := Result{Name: "privileges", Found: fmt.Sprintf("user %d", h.UID),
 		Effect: "guests need no privileges on the host"}

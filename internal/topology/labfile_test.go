@@ -1,4 +1,4 @@
-package lab
+package topology
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-const goodLabFile = `{"version":1,"lab":{"name":"provium",
+const goodFile = `{"version":1,"lab":{"name":"provium",
 "vms":[{"name":"a","profile":"p","state":"booted","file":"a.snap"},
 {"name":"b","profile":"p","state":"created","opts":{"Memory":1048576}}],
 "bridges":[{"name":"n","seed":1,"addressing":true,"ipv4":"10.77.0.0/24","ipv6":"fd00::/64",
@@ -15,7 +15,7 @@ const goodLabFile = `{"version":1,"lab":{"name":"provium",
 "labs":[{"name":"sub"}]}}`
 
 func TestDecodeLabFile(t *testing.T) {
-	if _, err := decodeLabFile([]byte(goodLabFile)); err != nil {
+	if _, err := decode([]byte(goodFile)); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ from, to, want string }{
@@ -34,15 +34,15 @@ func TestDecodeLabFile(t *testing.T) {
 		{`"seed":1`, `"seed":"x"`, "cannot unmarshal"},
 		{`"seed":1`, `"speed":1`, "unknown field"},
 		{`{"version":1`, ``, "is damaged"},
-		{`"labs":[{"name":"sub"}]`, deepLabs(maxLabDepth + 1), "nested more than 16 deep"},
-		{`"labs":[{"name":"sub"}]`, deepLabs(maxLabDepth), ""},
+		{`"labs":[{"name":"sub"}]`, deepLabs(maxDepth + 1), "nested more than 16 deep"},
+		{`"labs":[{"name":"sub"}]`, deepLabs(maxDepth), ""},
 	} {
-		_, err := decodeLabFile([]byte(strings.Replace(goodLabFile, tc.from, tc.to, 1)))
+		_, err := decode([]byte(strings.Replace(goodFile, tc.from, tc.to, 1)))
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %s", tc.to, err, tc.want)
 		}
 	}
-	_, err := decodeLabFile(make([]byte, maxLabFile+1))
+	_, err := decode(make([]byte, maxFile+1))
 	wantError(t, err, "more than 67108864 bytes")
 }
 
@@ -52,17 +52,17 @@ func deepLabs(depth int) string {
 }
 
 func FuzzDecodeLabFile(f *testing.F) {
-	f.Add([]byte(goodLabFile))
+	f.Add([]byte(goodFile))
 	f.Add([]byte(`{"version":1,"lab":{"labs":[{"name":"a","labs":[{"name":"a"}]}]}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		lf, err := decodeLabFile(text)
+		lf, err := decode(text)
 		if err != nil {
 			return
 		}
 		// What was accepted is accepted again, with the same meaning.
 		first, err := json.Marshal(lf)
 		must(t, err)
-		lf, err = decodeLabFile(first)
+		lf, err = decode(first)
 		must(t, err)
 		second, err := json.Marshal(lf)
 		must(t, err)

@@ -1,23 +1,24 @@
-package lab
+package diskcheck
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"syscall"
 
 	"provium/internal/disk"
 	"provium/internal/guest"
+	"provium/internal/lab"
+	"provium/internal/topology"
 )
 
 // Checker is a VM that checks contents of another VM's disk, one after the other. It
 // has a disk of the same kind and id. It must be used by one caller at a time.
 type Checker struct {
-	lab  *Lab
+	lab  *lab.Lab
 	of   *disk.Disk
-	vm   *VM
+	vm   *lab.VM
 	disk *disk.Disk
 	// Reuse keeps the guest from one content to the next. Without it, each content has
 	// a guest that was restored from a snapshot.
@@ -28,33 +29,18 @@ type Checker struct {
 	number   string // its major:minor
 }
 
-// NewChecker declares a checker's VM. It is like the VM of the disk, without its other
-// disks and networks.
-func (l *Lab) NewChecker(of *disk.Disk, reuse bool) (*Checker, error) {
-	v := VMOf(of)
-	v.mu.Lock()
-	opts := v.opts
-	if v.inst != nil {
-		opts = v.inst.plan.opts
-	}
-	v.mu.Unlock()
-	if v.host.Local {
-		return nil, errNoGuest
-	}
-	own := opts.Merge(nil)
-	own.Disks = nil
-	profile := *v.profile
-	profile.Disks = nil
-	vm, err := l.declareFree(func(n int) string { return numbered(v.name, "-crash", n) }, &profile, own)
+// New declares a checker's VM in scope. It is like the VM of the disk, without its
+// other disks and networks. With reuse the guest is kept from one content to the next.
+func New(scope *lab.Lab, of *disk.Disk, reuse bool) (*Checker, error) {
+	vm, err := scope.DeclareExpendable(lab.VMOf(of), "-crash")
 	if err != nil {
 		return nil, err
 	}
-	vm.expendable = true
-	return &Checker{lab: l, of: of, vm: vm, Reuse: reuse}, nil
+	return &Checker{lab: scope, of: of, vm: vm, Reuse: reuse}, nil
 }
 
 // VM returns the checker's VM.
-func (c *Checker) VM() *VM { return c.vm }
+func (c *Checker) VM() *lab.VM { return c.vm }
 
 // Disk returns the checker's disk, nil before Boot or Load.
 func (c *Checker) Disk() *disk.Disk { return c.disk }
@@ -71,7 +57,7 @@ func (c *Checker) Boot(ctx context.Context, content disk.Content) error {
 // Freeze unmounts the disk and saves the guest, with which Load starts.
 func (c *Checker) Freeze(ctx context.Context) error {
 	if err := c.release(ctx); err != nil {
-		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.name, c.of.ID(), err)
+		return fmt.Errorf("vm `%s` uses disk `%s` still: %w", c.vm.Name(), c.of.ID(), err)
 	}
 	s, err := c.vm.Snapshot(ctx, "")
 	if err != nil {
@@ -86,25 +72,9 @@ func (c *Checker) From(o *Checker) { c.snapshot, c.device, c.number = o.snapshot
 
 // plug attaches the disk to the running guest.
 func (c *Checker) plug(ctx context.Context, content disk.Content) error {
-	release, err := c.vm.lifecycle(ctx)
+	d, err := c.vm.AttachFilled(ctx, c.of.Blank(), content)
 	if err != nil {
 		return err
-	}
-	defer release()
-	inst, err := c.vm.running("attach_disk", Booted)
-	if err != nil {
-		return err
-	}
-	d, err := c.vm.disks.Add(ctx, c.of.Blank())
-	if err != nil {
-		return err
-	}
-	if err = content(d); err == nil {
-		err = c.vm.plug(ctx, inst, d, true)
-	}
-	if err != nil {
-		c.vm.disks.Remove(d)
-		return errors.Join(err, d.Close(false))
 	}
 	c.disk = d
 	return c.find(ctx)
@@ -131,13 +101,13 @@ func (c *Checker) find(ctx context.Context) error {
 		c.device, c.number = e.Name, strings.TrimSpace(string(number))
 		return nil
 	}
-	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.name, c.of.ID())
+	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.Name(), c.of.ID())
 }
 
 // Load puts a content on the disk of a restored guest, or of the present one when the
 // checker reuses guests and this one is not spoiled.
 func (c *Checker) Load(ctx context.Context, content disk.Content, spoiled bool) error {
-	if c.Reuse && !spoiled && c.disk != nil && c.vm.State() == Booted {
+	if c.Reuse && !spoiled && c.disk != nil && c.vm.State() == topology.Booted {
 		done, err := c.swap(ctx, content)
 		if done || ctx.Err() != nil {
 			return err
@@ -262,14 +232,5 @@ func (c *Checker) call(ctx context.Context, nr int64, text *string, args ...uint
 
 // Close closes the checker's VM.
 func (c *Checker) Close(ctx context.Context) error {
-	return errors.Join(c.vm.Close(ctx), c.lab.forget(c.vm))
-}
-
-// forget removes a closed VM from the lab, which no longer owns it either.
-func (l *Lab) forget(v *VM) error {
-	err := l.Remove(v)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ownedVMs = slices.DeleteFunc(l.ownedVMs, func(o *VM) bool { return o == v })
-	return err
+	return errors.Join(c.vm.Close(ctx), c.lab.Forget(c.vm))
 }

@@ -1,4 +1,4 @@
-package lab
+package topology
 
 import (
 	"fmt"
@@ -12,8 +12,11 @@ import (
 const (
 	defaultMemory = 512 << 20 // bytes
 	defaultCPUs   = 1
-	maxCPUs       = 255 // QEMU's q35 limit without extra interrupt set-up
 )
+
+// MaxCPUs is the largest number of vCPUs: QEMU's q35 limit without extra interrupt
+// set-up.
+const MaxCPUs = 255
 
 // BootOpts say how a VM boots. Those of a boot go before those of the declaration,
 // those before the profile and the defaults; a zero field leaves the choice to the
@@ -93,13 +96,13 @@ func joinFiles(base, over []BootFile) []BootFile {
 	return joined
 }
 
-// validate returns an error when an option cannot be carried out.
-func (o *BootOpts) validate() error {
+// Validate returns an error when an option cannot be carried out.
+func (o *BootOpts) Validate() error {
 	switch {
 	case o.Memory < 0:
 		return fmt.Errorf("memory: %d is not positive", o.Memory)
-	case o.CPUs < 0 || o.CPUs > maxCPUs:
-		return fmt.Errorf("cpus: %d is not between 1 and %d", o.CPUs, maxCPUs)
+	case o.CPUs < 0 || o.CPUs > MaxCPUs:
+		return fmt.Errorf("cpus: %d is not between 1 and %d", o.CPUs, MaxCPUs)
 	case o.AgentTimeout < 0:
 		return fmt.Errorf("agent_timeout: expected a positive number of seconds, got %v", o.AgentTimeout)
 	case o.InitialTime != nil && (o.InitialTime.Year() < 1970 || o.InitialTime.Year() > 9999):
@@ -118,14 +121,16 @@ func (o *BootOpts) validate() error {
 	return nil
 }
 
-func (o *BootOpts) memory() int64 {
+// MemoryBytes returns the size of the memory, or the default, in bytes.
+func (o *BootOpts) MemoryBytes() int64 {
 	if o.Memory == 0 {
 		return defaultMemory
 	}
 	return o.Memory
 }
 
-func (o *BootOpts) cpus() int {
+// VCPUs returns the number of vCPUs, or the default.
+func (o *BootOpts) VCPUs() int {
 	if o.CPUs == 0 {
 		return defaultCPUs
 	}

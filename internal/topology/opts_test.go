@@ -1,4 +1,4 @@
-package lab
+package topology
 
 import (
 	"strings"
@@ -36,7 +36,7 @@ func TestMergeOpts(t *testing.T) {
 		t.Errorf("merged: %+v", m)
 	}
 	var none *BootOpts
-	if m := none.Merge(nil); m.memory() != 512<<20 || m.cpus() != 1 {
+	if m := none.Merge(nil); m.MemoryBytes() != 512<<20 || m.VCPUs() != 1 {
 		t.Errorf("defaults: %+v", m)
 	}
 }
@@ -56,6 +56,22 @@ func TestInvalidOpts(t *testing.T) {
 		{BootOpts{Files: []BootFile{{Path: "/a\x00"}}}, "NUL"},
 		{BootOpts{Files: []BootFile{{Path: "/a", Mode: 0o10000}}}, "mode 010000"},
 	} {
-		wantError(t, tc.opts.validate(), tc.part)
+		wantError(t, tc.opts.Validate(), tc.part)
+	}
+}
+
+func wantError(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("error %v, want %q", err, part)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
