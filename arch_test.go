@@ -26,7 +26,7 @@ var allowed = map[string]struct {
 }{
 	"internal/msgpack":       {nil, "a format"},
 	"internal/agent/sys":     {nil, "system calls"},
-	"internal/agent/boot":    {nil, "brings a guest up, before there is a link"},
+	"internal/agent/boot":    {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
 	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
 	"internal/agent/process": {[]string{
 		"internal/agent/session", "internal/agent/sys", "internal/wire",
