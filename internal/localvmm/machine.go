@@ -138,14 +138,14 @@ func (m *Machine) run() {
 	if err != nil {
 		start(func() error { return err })
 	} else {
+		if !m.opts.incoming {
+			m.guest.Boot() // before the host can connect to its agent
+		}
 		for i, name := range [...]string{"ttyS0", "hvc0"} {
 			start(func() error { return m.consoles[i].serve(m.take(m.opts.fds[name])) })
 		}
 		start(func() error { return m.monitor.serve(m, m.take(m.opts.fds["qmp"])) })
 		start(func() error { m.serveAgent(ctx, agent); return nil })
-		if !m.opts.incoming {
-			m.guest.Boot()
-		}
 		for id, path := range m.opts.nics {
 			if err := m.nics.plug(m, id, path); err != nil {
 				start(func() error { return err })
