@@ -96,7 +96,8 @@ func testSaveRestore(t *testing.T, form Form) {
 	must(t, err)
 	defer sealed.Close()
 	for i, device := range sealed.Devices() {
-		if device.Slot != i+1 || device.Serial != specs[i].ID || device.ReadOnly != specs[i].ReadOnly || device.Socket != "" {
+		if device.Slot != i+1 || device.Serial != specs[i].ID || device.ReadOnly != specs[i].ReadOnly ||
+			device.Socket != "" {
 			t.Errorf("%+v", device)
 		}
 	}
@@ -170,7 +171,7 @@ func TestRestoreErrors(t *testing.T) {
 	_, err = Load(r, &keptDisks{"x", append(sealed[:1:1], sealed...)})
 	wantError(t, err, "were in the run that took it, or were deleted")
 	wantError(t, s.Apply(r), "is damaged: its disks are no others' changes")
-	// Changes that are none are left out.
+	// Disks without changes are skipped.
 	r = openSnapshot(t, savedAt(t, env, sealed, Form{Changes: true}))
 	if _, ok := r.Manifest().Sections[sectionDisks]; ok {
 		t.Error("a section without changes")

@@ -193,7 +193,8 @@ func TestImageProgramKilled(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	ended := make(chan struct{})
-	c := &imageConn{Conn: ours, kill: func() { close(ended) }, ended: ended, output: &head{}, endLimit: time.Millisecond}
+	c := &imageConn{Conn: ours, kill: func() { close(ended) }, ended: ended, output: &head{},
+		endLimit: time.Millisecond}
 	wantError(t, c.Close(), "did not end within 1ms, and was killed: what it had not written is lost")
 	wantError(t, c.Close(), "was killed")
 }
