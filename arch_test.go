@@ -26,7 +26,7 @@ var allowed = map[string]struct {
 }{
 	"internal/msgpack":       {nil, "a format"},
 	"internal/agent/sys":     {nil, "system calls"},
-	"internal/agent/boot":    {nil, "brings a guest up, before there is a link"},
+	"internal/agent/boot":    {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
 	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
 	"internal/agent/process": {[]string{
 		"internal/agent/session", "internal/agent/sys", "internal/wire",
@@ -71,16 +71,17 @@ var allowed = map[string]struct {
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/stream", "internal/snapshot",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
-	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"}, "guests that check contents of disks"},
-	"internal/topology":  {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
-	"internal/fixture":   {[]string{"internal/snapshot"}, "a cache of snapshots"},
-	"internal/snapshot":  {nil, "a file format"},
-	"internal/qemu":      {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
-	"internal/qmp":       {nil, "a protocol"},
-	"internal/guest":     {[]string{"internal/wire"}, "host side of the agent link"},
-	"internal/wire":      {[]string{"internal/msgpack"}, "a protocol"},
-	"internal/agent":     {[]string{"internal/wire"}, "guest side of the agent link"},
-	"internal/vnet":      {nil, "a network of its own"},
+	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
+		"guests that check contents of disks"},
+	"internal/topology": {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
+	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
+	"internal/snapshot": {nil, "a file format"},
+	"internal/qemu":     {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
+	"internal/qmp":      {nil, "a protocol"},
+	"internal/guest":    {[]string{"internal/wire"}, "host side of the agent link"},
+	"internal/wire":     {[]string{"internal/msgpack"}, "a protocol"},
+	"internal/agent":    {[]string{"internal/wire"}, "guest side of the agent link"},
+	"internal/vnet":     {nil, "a network of its own"},
 	"internal/network": {[]string{
 		"internal/vnet", "internal/parallel", "internal/stream", "internal/qemu", "internal/guest",
 	}, "bridges of a test file, and the netdevs of guests"},
@@ -211,10 +212,12 @@ func TestImports(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets
 			}
-			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) && target == "internal/script/apitest" {
+			if strings.HasSuffix(file, "_test.go") && covers("internal/script", key) &&
+				target == "internal/script/apitest" {
 				continue // tests of methods run them in its session
 			}
-			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || covers("internal/agent", key) && (covers("internal/agent", target) || target == "internal/guest")) {
+			if strings.HasSuffix(file, "_test.go") && (target == "internal/proc" || covers("internal/agent", key) &&
+				(covers("internal/agent", target) || target == "internal/guest")) {
 				continue // tests start real processes, and link both ends of the protocol
 			}
 			if !slices.ContainsFunc(allowed[key].may, func(m string) bool { return covers(m, target) }) {
@@ -247,7 +250,8 @@ func TestConfinedImports(t *testing.T) {
 // TestOnlyTestsImportTestMachines keeps the fake machines out of the program.
 func TestOnlyTestsImportTestMachines(t *testing.T) {
 	eachGoFile(t, func(file, pkg string) {
-		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) && slices.Contains(imports(t, file), "provium/"+testMachines) {
+		if !strings.HasSuffix(file, "_test.go") && !covers(testMachines, pkg) &&
+			slices.Contains(imports(t, file), "provium/"+testMachines) {
 			t.Errorf("%s: only tests may import %s", file, testMachines)
 		}
 	})

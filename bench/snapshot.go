@@ -31,7 +31,8 @@ const (
 )
 
 // withVM returns do a VM in a lab of its own, and closes that.
-func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *topology.BootOpts, do func(vm *lab.VM) error) (err error) {
+func (b *bench) withVM(ctx context.Context, h *lab.Host, opts *topology.BootOpts,
+	do func(vm *lab.VM) error) (err error) {
 	l := lab.New(h)
 	defer func() { err = errors.Join(append(l.CloseScope(ctx), err)...) }()
 	opts.Memory = guestMemory

@@ -3,6 +3,7 @@ package blockdev
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +107,8 @@ func TestSaveRefuses(t *testing.T) {
 	must(t, rec.Close())
 }
 
+// FuzzLoadRecording decodes hostile descriptions of recordings. Those that are accepted
+// keep within the disk, and are the same after encoding.
 func FuzzLoadRecording(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "rec")
 	recorded(f, path)
@@ -118,12 +121,19 @@ func FuzzLoadRecording(f *testing.F) {
 	f.Add(text[begin:])
 	f.Add([]byte(`{"dump":{"size":1048576},"entries":[[0,0,8,0,-1],[1],[2],[0,4,8,1,-1]],"labels":["x"]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s, log, err := decodeRecording(text, at)
+		place := at
+		s, log, err := decodeRecording(text, place)
 		if err != nil {
-			s, log, err = decodeRecording(text, recordHead)
+			place = recordHead
+			s, log, err = decodeRecording(text, place)
 		}
 		if err != nil {
 			return
+		}
+		encoded, err := json.Marshal(s)
+		must(t, err)
+		if _, again, err := decodeRecording(encoded, place); err != nil || !slices.Equal(again, log) {
+			t.Fatalf("encoded and decoded again: %v, %v, want %v", again, err, log)
 		}
 		for i, op := range log {
 			data := s.Entries[i][4]

@@ -7,7 +7,8 @@
 // names the byte offset it was found at.
 //
 // The package does not decide when an event is due, does not render events
-// for people (see package report) and knows nothing of sockets.
+// for people (see package report) and knows nothing of sockets. Start with the
+// kinds in kinds.go, then AppendFrame.
 package event
 
 // ProtocolVersion is raised whenever a kind or a field is added, renamed or

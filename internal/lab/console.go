@@ -68,7 +68,7 @@ func (c Console) Read(site stream.Site) (*stream.Stream, error) {
 }
 
 // Write sends input to the console: to the device that the last console= of the command
-// line names. limit 0 is none.
+// line names. A limit of 0 waits without limit.
 func (c Console) Write(ctx context.Context, data []byte, limit time.Duration) error {
 	inst, err := c.vm.running("console:write", topology.Booted)
 	switch {

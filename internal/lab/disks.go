@@ -77,7 +77,8 @@ func (v *VM) AttachFilled(ctx context.Context, spec disk.Spec, fill disk.Content
 		return nil, err
 	}
 	defer release()
-	state, inst, err := v.inState("attach_disk", topology.Booted, topology.Created, topology.Booted, topology.Paused, topology.Shutdown)
+	state, inst, err := v.inState("attach_disk", topology.Booted,
+		topology.Created, topology.Booted, topology.Paused, topology.Shutdown)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,8 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 	if d.IsDetached() {
 		return nil
 	}
-	state, inst, err := v.inState("detach", topology.Booted, topology.Created, topology.Booted, topology.Shutdown, topology.Dead)
+	state, inst, err := v.inState("detach", topology.Booted,
+		topology.Created, topology.Booted, topology.Shutdown, topology.Dead)
 	if err != nil {
 		return err
 	}

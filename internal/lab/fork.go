@@ -49,7 +49,8 @@ func forkRefusal(err error) error {
 // copies declares the forks, attaches them to the bridges, and restores all at once.
 func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks []*VM, err error) {
 	for range n {
-		fork, err := scope.declareFree(func(n int) string { return topology.Numbered(v.name, "-", n) }, v.profile, v.opts)
+		name := func(n int) string { return topology.Numbered(v.name, "-", n) }
+		fork, err := scope.declareFree(name, v.profile, v.opts)
 		if err != nil {
 			return forks, err
 		}

@@ -164,7 +164,8 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 			continue
 		}
 		if shot.inst.IsSuspended() {
-			return nil, fmt.Errorf("lab `%s` snapshot: vm `%s` is suspended (S3); call vm:wakeup() first", s.lab.name, v.name)
+			return nil, fmt.Errorf("lab `%s` snapshot: vm `%s` is suspended (S3); call vm:wakeup() first",
+				s.lab.name, v.name)
 		}
 		running = append(running, v)
 	}

@@ -83,12 +83,14 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 	m := r.Manifest()
 	g := m.Guest
 	if g.Profile != v.profile.Name {
-		return nil, fmt.Errorf("snapshot `%s` is of profile `%s`, the vm has profile `%s`", r.Path(), g.Profile, v.profile.Name)
+		return nil, fmt.Errorf("snapshot `%s` is of profile `%s`, the vm has profile `%s`",
+			r.Path(), g.Profile, v.profile.Name)
 	}
 	if m.Machine.Memory != m.RAM || m.Machine.CPUs < 1 || m.Machine.CPUs > topology.MaxCPUs {
-		return nil, fmt.Errorf("snapshot `%s` is damaged: %d bytes of memory in %d, %d cpus", r.Path(), m.Machine.Memory, m.RAM, m.Machine.CPUs)
+		return nil, damaged(r, fmt.Errorf("%d bytes of memory in %d, %d cpus", m.Machine.Memory, m.RAM, m.Machine.CPUs))
 	}
-	opts := &topology.BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline, RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
+	opts := &topology.BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline,
+		RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
 	if v.opts != nil {
 		opts.AgentTimeout = v.opts.AgentTimeout
 	}
@@ -103,13 +105,14 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 	}()
 	opts.Files = saved.files
 	if err := opts.Validate(); err != nil {
-		return nil, fmt.Errorf("snapshot `%s` is damaged: %w", r.Path(), err)
+		return nil, damaged(r, err)
 	}
 	if p, err = v.planBoot(ctx, opts, g.Image); err != nil {
 		return nil, err
 	}
 	if p.guest.Image != g.Image {
-		return nil, fmt.Errorf("snapshot `%s` does not fit: the kernel, the initrd or the agent of profile `%s` has changed since it was taken", r.Path(), g.Profile)
+		return nil, fmt.Errorf("snapshot `%s` does not fit: the kernel, the initrd or the agent of profile `%s` "+
+			"has changed since it was taken", r.Path(), g.Profile)
 	}
 	// The command line is the one that booted, with everything in it.
 	p.cfg.Cmdline = g.Cmdline
@@ -134,7 +137,8 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, save
 		return err
 	}
 	p.text = saved.console
-	p.cfg.Restore = &qemu.Restore{File: r.File(), StateAt: saved.state.Offset, StateLen: saved.state.Length, Check: fits}
+	p.cfg.Restore = &qemu.Restore{File: r.File(), Check: fits,
+		StateAt: saved.state.Offset, StateLen: saved.state.Length}
 	p.base = snapshot.Base{Path: r.Path(), ID: r.ID()}
 	if m.Base != nil {
 		changed, err := r.Changed()
@@ -157,7 +161,8 @@ func (v *VM) hardware(cfg *qemu.Config, version string) snapshot.Machine {
 	if h.Accel == "kvm" {
 		h.CPU += " of " + qemu.HostCPU(v.host.AccelHost)
 	}
-	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel, Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}
+	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel,
+		Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}
 }
 
 // ranges returns the ranges as package qemu has them.

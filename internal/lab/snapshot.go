@@ -138,7 +138,8 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
 	diff := inst.plan.restored && (token != "" || lasts(inst.plan.base.Path))
-	taken, err := inst.save(ctx, w, saving{running: state == topology.Booted, diff: diff, disks: disk.Form{Token: token}})
+	how := saving{running: state == topology.Booted, diff: diff, disks: disk.Form{Token: token}}
+	taken, err := inst.save(ctx, w, how)
 	if err != nil {
 		w.Abort()
 		return nil, fmt.Errorf("vm `%s` snapshot: %w", v.name, err)

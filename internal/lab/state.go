@@ -71,7 +71,9 @@ type DuplicateNameError struct {
 }
 
 func (e *DuplicateNameError) Error() string {
-	code := map[string]string{"vm": "DuplicateVmName", "bridge": "DuplicateBridgeName", "lab": "DuplicateLabName"}[e.Kind]
+	code := map[string]string{
+		"vm": "DuplicateVmName", "bridge": "DuplicateBridgeName", "lab": "DuplicateLabName",
+	}[e.Kind]
 	if e.Lab == "" {
 		return fmt.Sprintf("%s: two %ss of the list are called `%s`", code, e.Kind, e.Name)
 	}

@@ -199,7 +199,9 @@ func (v *VM) prepareDir() error {
 
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
-	return v.transition(ctx, "pause", topology.Booted, topology.Paused, func(i *guestRun) error { return i.stopMachine(ctx) })
+	return v.transition(ctx, "pause", topology.Booted, topology.Paused, func(i *guestRun) error {
+		return i.stopMachine(ctx)
+	})
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
@@ -243,7 +245,9 @@ func (v *VM) Reset(ctx context.Context) error {
 
 // Wakeup wakes the guest from suspend-to-RAM.
 func (v *VM) Wakeup(ctx context.Context) error {
-	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error { return i.wakeup(ctx) })
+	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error {
+		return i.wakeup(ctx)
+	})
 }
 
 // PowerButton presses the ACPI power button and waits until the guest has powered off.

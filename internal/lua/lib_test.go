@@ -236,10 +236,12 @@ math.abs(1)
 debug.sethook()
 return lines, counts, calls, m, n, debug.gethook()`)
 	lines, counts, calls := got[0].(int64), got[1].(int64), got[2].(int64)
-	if lines != 3 || counts < 100 || counts > 130 || calls != 2 || got[3] != "" || got[4] != int64(100000) || got[5] != nil {
+	if lines != 3 || counts < 100 || counts > 130 || calls != 2 || got[3] != "" || got[4] != int64(100000) ||
+		got[5] != nil {
 		t.Errorf("got %v", got)
 	}
-	if _, err := eval(t, s, "debug.sethook(function() error('from hook') end, 'l')\nlocal x = 1"); err == nil || !strings.Contains(err.Error(), "from hook") {
+	if _, err := eval(t, s, "debug.sethook(function() error('from hook') end, 'l')\nlocal x = 1"); err == nil ||
+		!strings.Contains(err.Error(), "from hook") {
 		t.Errorf("got %v", err)
 	}
 	mustEval(t, s, "debug.sethook()")

@@ -12,25 +12,35 @@ import (
 
 // interruptible are programs that would never end by themselves.
 var interruptible = map[string]string{
-	"loop":                  "started() while true do end",
-	"pcall":                 "started() while true do pcall(function() while true do end end) end",
-	"pcall of Go":           "started() while true do pcall(nop) end",
-	"xpcall handler":        "started() while true do xpcall(function() while true do end end, function() while true do end end) end",
-	"deep pcall":            "started() local function f(n) if n == 0 then while true do end end while true do pcall(f, n - 1) end end f(50)",
-	"coroutine":             "started() while true do coroutine.wrap(function() while true do end end)() end",
-	"resume":                "started() while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
-	"deep resume":           "local function f(n) if n == 0 then started() while true do end end while true do coroutine.resume(coroutine.create(f), n - 1) end end f(6)",
-	"older coroutine":       "local co = coroutine.wrap(function() coroutine.yield() while true do end end) co() started() co()",
-	"close":                 "started() local x <close> = setmetatable({}, {__close = function() while true do end end}) while true do end",
-	"close in coroutine":    "started() while true do pcall(coroutine.wrap(function() local x <close> = setmetatable({}, {__close = function() while true do end end}) while true do end end)) end",
-	"close of coroutine":    "started() local co = coroutine.create(function() local x <close> = setmetatable({}, {__close = function() while true do end end}) while true do end end) coroutine.resume(co) coroutine.close(co) while true do end",
-	"tail call":             "started() local function f() return pcall(f) end while true do f() end",
-	"tail of loop":          "started() return pcall(function() while true do end end)",
-	"metamethod":            "started() local t = setmetatable({}, {__index = function() while true do end end}) return t.x",
-	"sort":                  "started() table.sort({3, 2, 1}, function() while true do end end)",
-	"gsub":                  "started() string.gsub('abc', '.', function() while true do end end)",
-	"gc":                    "setmetatable({}, {__gc = function() started() while true do end end}) while true do local x = {} end",
-	"gc in pcall":           "setmetatable({}, {__gc = function() started() while true do pcall(function() while true do end end) end end}) while true do local x = {} end",
+	"loop":        "started() while true do end",
+	"pcall":       "started() while true do pcall(function() while true do end end) end",
+	"pcall of Go": "started() while true do pcall(nop) end",
+	"xpcall handler": "started() while true do xpcall(function() while true do end end, function() while true do end " +
+		"end) end",
+	"deep pcall": "started() local function f(n) if n == 0 then while true do end end while true do pcall(f, n - 1) " +
+		"end end f(50)",
+	"coroutine": "started() while true do coroutine.wrap(function() while true do end end)() end",
+	"resume":    "started() while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+	"deep resume": "local function f(n) if n == 0 then started() while true do end end while true do " +
+		"coroutine.resume(coroutine.create(f), n - 1) end end f(6)",
+	"older coroutine": "local co = coroutine.wrap(function() coroutine.yield() while true do end end) co() started() " +
+		"co()",
+	"close": "started() local x <close> = setmetatable({}, {__close = function() while true do end end}) while true " +
+		"do end",
+	"close in coroutine": "started() while true do pcall(coroutine.wrap(function() local x <close> = " +
+		"setmetatable({}, {__close = function() while true do end end}) while true do end end)) end",
+	"close of coroutine": "started() local co = coroutine.create(function() local x <close> = setmetatable({}, " +
+		"{__close = function() while true do end end}) while true do end end) coroutine.resume(co) " +
+		"coroutine.close(co) while true do end",
+	"tail call":    "started() local function f() return pcall(f) end while true do f() end",
+	"tail of loop": "started() return pcall(function() while true do end end)",
+	"metamethod":   "started() local t = setmetatable({}, {__index = function() while true do end end}) return t.x",
+	"sort":         "started() table.sort({3, 2, 1}, function() while true do end end)",
+	"gsub":         "started() string.gsub('abc', '.', function() while true do end end)",
+	"gc": "setmetatable({}, {__gc = function() started() while true do end end}) while true do local x = " +
+		"{} end",
+	"gc in pcall": "setmetatable({}, {__gc = function() started() while true do pcall(function() while " +
+		"true do end end) end end}) while true do local x = {} end",
 	"error object":          "started() error(setmetatable({}, {__tostring = function() while true do end end}))",
 	"sethook":               "debug.sethook() started() while true do end",
 	"sethook line":          "debug.sethook(function() end, 'l') started() while true do local x = 1 end",
@@ -163,7 +173,8 @@ func TestBlockFromAnywhere(t *testing.T) {
 		"local _ = setmetatable({}, {__index = function() meet(8) return 1 end}).x",
 		"local co = coroutine.wrap(function() coroutine.yield(1) meet(8) coroutine.yield(2) end) co() assert(co() == 2)",
 		"require 'mod'",
-		"for _ in function() if not DONE then DONE = true meet(8) return 1 end end do end do local c <close> = setmetatable({}, {__close = function() end}) end",
+		"for _ in function() if not DONE then DONE = true meet(8) return 1 end end do end do local c <close> = " +
+			"setmetatable({}, {__close = function() end}) end",
 	} {
 		fn, err := s.LoadString(code+fmt.Sprintf(" for i = 1, 100 do meet(8) end return %d", i), "t.lua")
 		if err != nil {
@@ -264,7 +275,8 @@ func TestCloseWithEndlessFinalizer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustEval(t, s, "X = setmetatable({}, {__gc = function() while true do pcall(function() while true do end end) end end})")
+	mustEval(t, s,
+		"X = setmetatable({}, {__gc = function() while true do pcall(function() while true do end end) end end})")
 	s.Close()
 }
 

@@ -43,7 +43,8 @@ func TestValueRoundTrip(t *testing.T) {
 	for i := range many {
 		many[i] = i
 	}
-	if got, err := s.Call(context.Background(), id, many...); err != nil || len(got) != len(many) || got[4999] != int64(4999) {
+	if got, err := s.Call(context.Background(), id, many...); err != nil || len(got) != len(many) ||
+		got[4999] != int64(4999) {
 		t.Errorf("many: %d, %v", len(got), err)
 	}
 }
@@ -53,7 +54,8 @@ func TestReferences(t *testing.T) {
 	got := mustEval(t, s, `
 		local t = {}
 		return t, t, {}, print, coroutine.create(print), io.stdout, io.stdout`)
-	if !same(t, s, got[0], got[1]) || same(t, s, got[0], got[2]) || same(t, s, got[0], got[3]) || !same(t, s, got[5], got[6]) {
+	if !same(t, s, got[0], got[1]) || same(t, s, got[0], got[2]) || same(t, s, got[0], got[3]) ||
+		!same(t, s, got[5], got[6]) {
 		t.Error("identity is wrong")
 	}
 	for i, want := range []string{"table", "table", "table", "function", "thread", "userdata", "userdata"} {
@@ -61,7 +63,8 @@ func TestReferences(t *testing.T) {
 			t.Errorf("value %d: got %s, want %s", i, n, want)
 		}
 	}
-	back := mustEval(t, s, "local a, b, c, d = ... return a == b, d == io.stdout, coroutine.status(c)", got[0], got[1], got[4], got[5])
+	back := mustEval(t, s, "local a, b, c, d = ... return a == b, d == io.stdout, coroutine.status(c)", got[0], got[1],
+		got[4], got[5])
 	if back[0] != true || back[1] != true || back[2] != "suspended" {
 		t.Errorf("got %v", back)
 	}
@@ -74,7 +77,8 @@ func TestReferences(t *testing.T) {
 func TestTable(t *testing.T) {
 	s := newState(t, Config{})
 	tbl := s.NewTable()
-	for _, kv := range [][2]Value{{"a", 1}, {1, "one"}, {2.5, true}, {true, "t"}, {2, "two"}, {"gone", 1}, {"gone", nil}} {
+	for _, kv := range [][2]Value{{"a", 1}, {1, "one"}, {2.5, true}, {true, "t"}, {2, "two"}, {"gone", 1},
+		{"gone", nil}} {
 		if err := tbl.Set(kv[0], kv[1]); err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +157,8 @@ func FuzzRoundTrip(f *testing.F) {
 
 // FuzzLoadString compares with the function load.
 func FuzzLoadString(f *testing.F) {
-	for _, code := range []string{"", "return 1", "x =", "\x1bLua", "#!x", "goto a ::a::", "local x <const> = 1 x = 2", "[==[", "'\\u{7fffffff}'", strings.Repeat("(", 300)} {
+	for _, code := range []string{"", "return 1", "x =", "\x1bLua", "#!x", "goto a ::a::", "local x <const> = 1 x = 2",
+		"[==[", "'\\u{7fffffff}'", strings.Repeat("(", 300)} {
 		f.Add(code)
 	}
 	s := newState(f, Config{})

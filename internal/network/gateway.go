@@ -91,7 +91,8 @@ func (b *Bridge) mayServe() error {
 		return fmt.Errorf("bridge `%s` is closed", b.name)
 	}
 	if !b.addressing {
-		return fmt.Errorf("bridge `%s` has no addressing (addressing = \"none\"), and a gateway needs an address", b.name)
+		return fmt.Errorf("bridge `%s` has no addressing (addressing = \"none\"), and a gateway needs an address",
+			b.name)
 	}
 	return nil
 }

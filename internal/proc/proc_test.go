@@ -29,7 +29,8 @@ func TestRunReturnsOutputAndError(t *testing.T) {
 func TestRunMissingProgram(t *testing.T) {
 	s := NewStarter()
 	defer s.Close()
-	if _, _, err := s.Run(context.Background(), "", nil, "/no/such/program"); err == nil || !strings.Contains(err.Error(), "/no/such/program start") {
+	if _, _, err := s.Run(context.Background(), "", nil, "/no/such/program"); err == nil ||
+		!strings.Contains(err.Error(), "/no/such/program start") {
 		t.Fatalf("err = %v", err)
 	}
 }

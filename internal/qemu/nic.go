@@ -54,8 +54,8 @@ func (n *NIC) Path() string { return fmt.Sprintf("%s/%02x.0", nicBridgeAt, n.Slo
 // args are the options for a NIC that is there from the start. Nobody boots
 // from it: without its ROM the firmware has less to do.
 func (n *NIC) args() []string {
-	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,bus=%s,addr=%#x,disable-legacy=on,guest_announce=off,romfile=",
-		n.ID(), n.netdev(), nicBus, n.Slot)
+	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,bus=%s,addr=%#x,"+
+		"disable-legacy=on,guest_announce=off,romfile=", n.ID(), n.netdev(), nicBus, n.Slot)
 	if n.MAC != "" {
 		device += ",mac=" + n.MAC
 	}

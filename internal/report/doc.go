@@ -4,5 +4,5 @@
 //
 // It does not run anything, does not decide in which order files are shown or
 // what the exit code is, and does not find out whether its output is a
-// terminal.
+// terminal. Start with FileResult.
 package report

@@ -5,6 +5,7 @@
 // It holds both ends of the pipe between the dispatcher (Run, in the process
 // the user started) and the runner (Runner, one process per file). It knows no
 // Lua, which is package script, and prints nothing but through package report.
+// Start with Run, then fileRun.supervise; the runner's side begins at Runner.
 package run
 
 import (

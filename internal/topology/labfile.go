@@ -137,7 +137,8 @@ func (s *Lab) check(depth int) error {
 		if !slices.Contains([]State{Created, Booted, Paused, Shutdown, Dead}, v.State) {
 			return fmt.Errorf("vm `%s`: state %q", v.Name, v.State)
 		}
-		if v.Runs() != (v.File != "") || v.File != "" && (!filepath.IsLocal(v.File) || filepath.Ext(v.File) != ".snap") {
+		if v.Runs() != (v.File != "") ||
+			v.File != "" && (!filepath.IsLocal(v.File) || filepath.Ext(v.File) != ".snap") {
 			return fmt.Errorf("vm `%s`: file %q", v.Name, v.File)
 		}
 		if v.Opts != nil {

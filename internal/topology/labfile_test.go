@@ -3,6 +3,9 @@ package topology
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -70,4 +73,59 @@ func FuzzDecodeLabFile(f *testing.F) {
 			t.Errorf("%s became %s", first, second)
 		}
 	})
+}
+
+func TestWriteAndRead(t *testing.T) {
+	dir := t.TempDir()
+	want, err := decode([]byte(goodFile))
+	must(t, err)
+	if IsLab(dir) {
+		t.Error("an empty directory is a lab snapshot")
+	}
+	_, err = Read(dir)
+	wantError(t, err, "is no lab snapshot (it has no lab.json)")
+	must(t, want.Lab.Write(dir))
+	got, err := Read(dir)
+	must(t, err)
+	if !IsLab(dir) || !reflect.DeepEqual(*got, want.Lab) {
+		t.Errorf("%+v, want %+v", *got, want.Lab)
+	}
+	if !got.VMs[0].Runs() || got.VMs[1].Runs() {
+		t.Errorf("%+v", got.VMs)
+	}
+	path := filepath.Join(dir, FileName)
+	_, err = Read(path)
+	wantError(t, err, "it is a file, and a lab's is a directory")
+	_, err = Read(filepath.Join(dir, "none"))
+	wantError(t, err, "lab snapshot `"+filepath.Join(dir, "none")+"`: no such file or directory")
+	must(t, os.WriteFile(path, []byte("{}"), 0o600))
+	_, err = Read(dir)
+	wantError(t, err, "lab snapshot `"+dir+"` is in version 0")
+	must(t, os.Remove(path))
+	must(t, os.Mkdir(path, 0o700))
+	_, err = Read(dir)
+	wantError(t, err, "is a directory")
+	huge := Lab{Name: strings.Repeat("x", maxFile)}
+	wantError(t, huge.Write(t.TempDir()), "at most 67108864 are possible")
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"ok-1_A": "", "": "is not valid", "a b": "is not valid", strings.Repeat("x", MaxName): "",
+		strings.Repeat("x", MaxName+1): "1 to 63", "pack": "is reserved",
+	} {
+		if err := CheckName("vm", name); want == "" {
+			must(t, err)
+		} else {
+			wantError(t, err, want)
+		}
+	}
+	taken := map[string]bool{"a-1": true, "a-2": true}
+	free, n := FirstFree(1, func(n int) string { return Numbered("a", "-", n) }, func(s string) bool { return taken[s] })
+	if free != "a-3" || n != 3 {
+		t.Errorf("%s, %d", free, n)
+	}
+	if long := Numbered(strings.Repeat("x", MaxName), "-", 12); len(long) != MaxName || !strings.HasSuffix(long, "x-12") {
+		t.Error(long)
+	}
 }

@@ -7,6 +7,9 @@
 // Everything decoded here came from the other side of a machine boundary and
 // is treated as hostile: every length is compared with a cap and with the
 // bytes that are really there before anything is allocated.
+//
+// Start with frame.go for what goes over the link, and with request.go for what it
+// says; package msgpack encodes the values.
 package wire
 
 // ProtocolVersion is the version of the link (and of the event stream). Any

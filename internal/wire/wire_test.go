@@ -245,13 +245,14 @@ func TestDecodersRefuse(t *testing.T) {
 		}
 	}
 	for name, b := range map[string]string{
-		"empty":         "",
-		"no outcome":    "\x80",
-		"no value":      "\x81\xa7outcome\xa3err",
-		"outcome":       "\x82\xa7outcome\xa3meh\xa5value\xc0",
-		"value first":   "\x82\xa5value\xc0\xa7outcome\xa2ok",
-		"unknown kind":  "\x82\xa7outcome\xa2ok\xa5value\x81\xa4what\x01",
-		"nested batch":  "\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x91\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x90",
+		"empty":        "",
+		"no outcome":   "\x80",
+		"no value":     "\x81\xa7outcome\xa3err",
+		"outcome":      "\x82\xa7outcome\xa3meh\xa5value\xc0",
+		"value first":  "\x82\xa5value\xc0\xa7outcome\xa2ok",
+		"unknown kind": "\x82\xa7outcome\xa2ok\xa5value\x81\xa4what\x01",
+		"nested batch": "\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x91\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch" +
+			"\x90",
 		"streams":       "\x83\xa7outcome\xa2ok\xa5value\xc0\xa8streamed\x91\x01",
 		"entry type":    "\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\x91\x92\xa1a\xa3dog",
 		"too many dirs": "\x82\xa7outcome\xa2ok\xa5value\x81\xa7entries\xdd\x7f\xff\xff\xff",

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/sys"
 )
 
 // Init says what PID 1 becomes.
@@ -63,7 +65,7 @@ func (s *System) tell(pipe int, word string) error {
 		return fmt.Errorf("hand over to init: %w", err)
 	}
 	fds := []unix.PollFd{{Fd: int32(pipe)}}
-	if err := retry(func() error {
+	if err := sys.Retry(func() error {
 		_, err := unix.Poll(fds, -1)
 		return err
 	}); err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/sys"
 )
 
 // LoadEarly loads the modules that the link needs, LoadLate the others. A list
@@ -56,7 +58,7 @@ func loadModule(m module) error {
 		return fmt.Errorf("load module %s: %w", m.path, err)
 	}
 	defer unix.Close(fd)
-	err = retry(func() error { return unix.FinitModule(fd, m.params, 0) })
+	err = sys.Retry(func() error { return unix.FinitModule(fd, m.params, 0) })
 	if err != nil && err != unix.EEXIST {
 		return fmt.Errorf("load module %s: %w", m.path, err)
 	}

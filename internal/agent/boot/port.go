@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/sys"
 )
 
 // PortName is the name of the virtio-serial port that is the agent link.
@@ -68,7 +70,7 @@ func (s *System) OpenPort() (*Port, error) {
 			}
 			return p, nil
 		}
-		err = retry(func() error {
+		err = sys.Retry(func() error {
 			_, err := unix.Read(events, message)
 			return err
 		})
@@ -190,7 +192,7 @@ func (p *Port) AwaitHost() error {
 	var failed error
 	err := p.raw.Read(func(fd uintptr) bool {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		failed = retry(func() error {
+		failed = sys.Retry(func() error {
 			_, err := unix.Poll(fds, 0)
 			return err
 		})

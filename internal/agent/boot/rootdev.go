@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/sys"
 )
 
 // awaitBlockDevice waits for the device that root= names, makes a node for it
@@ -39,7 +41,7 @@ func (s *System) awaitBlockDevice(root string) (string, error) {
 			}
 			return node, nil
 		}
-		err = retry(func() error {
+		err = sys.Retry(func() error {
 			_, err := unix.Read(events, message)
 			return err
 		})

@@ -14,8 +14,8 @@ import (
 	"provium/internal/wire"
 )
 
-// FuzzExecutorRequest feeds the executor's decoder, built with the compiler's memory
-// checks, with what the agent's encoder makes and what is near it.
+// FuzzExecutorRequest compares the executor's decoder, built with the compiler's
+// memory checks, with a second one. It begins with what the agent's encoder makes.
 func FuzzExecutorRequest(f *testing.F) {
 	program := filepath.Join(f.TempDir(), "decode")
 	build := exec.Command("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
@@ -32,7 +32,7 @@ func FuzzExecutorRequest(f *testing.F) {
 		{kind: execCall, lens: []uint64{7}, nested: []uint64{0, 0, 0}, data: make([]byte, 7)},
 		{kind: execCall, lens: []uint64{8}, nested: []uint64{0, 0, 1<<64 - 8}, data: make([]byte, 8)},
 		{kind: execCall, lens: []uint64{1 << 63}, ptrs: []uint32{6, 0}},
-		{kind: execCall, lens: []uint64{wire.MaxBuffer}, data: make([]byte, wire.MaxBuffer)},
+		{kind: execCall, lens: []uint64{wire.MaxBuffer}},
 		{kind: execCall, lens: []uint64{wire.MaxBuffer + 1}},
 		{kind: execReadMem, lens: []uint64{wire.MaxReadMem}},
 		{kind: execReadMem, lens: []uint64{wire.MaxReadMem + 1}},
@@ -46,10 +46,68 @@ func FuzzExecutorRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		cmd := exec.Command(program)
 		cmd.Stdin = bytes.NewReader(b)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
+		out, _ := cmd.CombinedOutput()
+		if got, want := cmd.ProcessState.ExitCode(), decodeRequest(b); got != want {
+			t.Fatalf("the executor's decoder ended with %d (%s), want %d", got, out, want)
 		}
 	})
+}
+
+// What comes of a request, as the status of program/testdata/decode.c.
+const (
+	accepted = 0
+	refused  = 42
+	cutShort = 43
+)
+
+// decodeRequest is a second decoder of requests. It returns what must come of one.
+func decodeRequest(b []byte) int {
+	e := binary.NativeEndian
+	const head = 88
+	if len(b) < head {
+		return cutShort
+	}
+	kind, arg := e.Uint32(b[8:]), int64(e.Uint64(b[24:]))
+	bufs, ptrs, nested := e.Uint32(b[72:]), e.Uint32(b[76:]), e.Uint32(b[80:])
+	switch {
+	case kind < execCall || kind > execCancel, bufs > wire.MaxBuffers, ptrs > wire.MaxArgs, nested > wire.MaxNested,
+		kind == execReadMem && bufs != 1, kind == execSpawn && bufs != 4,
+		kind == execBatch && (bufs != 0 || arg < 1 || arg > 1<<16):
+		return refused
+	}
+	if b = b[head:]; len(b) < int(8*bufs+8*ptrs+16*nested) {
+		return cutShort
+	}
+	limit := map[uint32]uint64{execReadMem: wire.MaxReadMem, execSpawn: wire.MaxRequest + 4096}[kind]
+	if limit == 0 {
+		limit = wire.MaxBuffer
+	}
+	lens := make([]uint64, bufs)
+	var sum uint64
+	for i := range lens {
+		if lens[i] = e.Uint64(b[8*i:]); lens[i] > limit {
+			return refused
+		}
+		sum += lens[i]
+	}
+	tables := b[8*bufs:]
+	if data := tables[8*ptrs+16*nested:]; kind != execReadMem && uint64(len(data)) < sum {
+		return cutShort
+	}
+	for i := range ptrs {
+		if slot, buf := e.Uint32(tables[8*i:]), e.Uint32(tables[8*i+4:]); slot >= wire.MaxArgs || buf >= bufs {
+			return refused
+		}
+	}
+	tables = tables[8*ptrs:]
+	for i := range nested {
+		n := tables[16*i:]
+		parent, child, offset := e.Uint32(n), e.Uint32(n[4:]), e.Uint64(n[8:])
+		if parent >= bufs || child >= bufs || lens[parent] < 8 || offset > lens[parent]-8 {
+			return refused
+		}
+	}
+	return accepted
 }
 
 // FuzzExecutorAnswer feeds the reader of answers, as both its users call it, with

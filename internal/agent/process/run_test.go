@@ -41,7 +41,8 @@ func TestRun(t *testing.T) {
 		"direct": {guest.RunRequest{Path: "echo", Args: []string{"a  b", "$HOME"}},
 			guest.RunResult{Stdout: []byte("a  b $HOME\n")}},
 		"defaults": {guest.RunRequest{Shell: "echo $PATH $HOME $TERM $LANG; umask; pwd"},
-			guest.RunResult{Stdout: []byte("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root linux C.UTF-8\n0022\n/\n")}},
+			guest.RunResult{Stdout: []byte(
+				"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /root linux C.UTF-8\n0022\n/\n")}},
 		"env": {guest.RunRequest{Shell: "echo $HOME $K", Env: map[string]string{"K": "v", "HOME": "/x"}},
 			guest.RunResult{Stdout: []byte("/x v\n")}},
 		"env clear": {guest.RunRequest{Path: "/usr/bin/env", EnvClear: true, Env: map[string]string{"K": "v"}},
@@ -56,7 +57,9 @@ func TestRun(t *testing.T) {
 			guest.RunResult{Stdout: []byte(blob), Stderr: []byte(blob)}},
 		"timeout": {guest.RunRequest{Shell: "echo soon; sleep 1000 & sleep 1000", Timeout: 2 * time.Second},
 			guest.RunResult{Status: guest.TimedOut, ExitCode: -2, Stdout: []byte("soon\n")}},
-		"own group": {guest.RunRequest{Shell: `cut -d" " -f5,6 /proc/$$/stat | { read g s; [ $g = $$ ] && [ $s = $$ ] && echo own; }`}, guest.RunResult{Stdout: []byte("own\n")}},
+		"own group": {guest.RunRequest{
+			Shell: `cut -d" " -f5,6 /proc/$$/stat | { read g s; [ $g = $$ ] && [ $s = $$ ] && echo own; }`},
+			guest.RunResult{Stdout: []byte("own\n")}},
 		"user": {guest.RunRequest{Shell: "id -u; id -g; echo $HOME", User: "daemon"},
 			guest.RunResult{Stdout: []byte("1\n1\n/usr/sbin\n")}},
 		"user number": {guest.RunRequest{Shell: "id -u; id -g", User: "4321"},

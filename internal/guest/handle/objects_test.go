@@ -351,8 +351,12 @@ func TestObjectsOfOtherEpochs(t *testing.T) {
 	uses := func(want string) {
 		t.Helper()
 		for name, do := range map[string]func() error{
-			"process":     func() error { _, _, err := p.Status(ctx, "proc:status"); return err },
-			"worker":      func() error { _, err := w.Syscall(ctx, "syscall", guest.Syscall{Nr: unix.SYS_GETPID}); return err },
+			"process": func() error { _, _, err := p.Status(ctx, "proc:status"); return err },
+			"worker": func() error {
+				_, err := w.Syscall(ctx, "syscall",
+					guest.Syscall{Nr: unix.SYS_GETPID})
+				return err
+			},
 			"file":        func() error { _, err := f.Seek(ctx, "seek", 0, 0); return err },
 			"system call": func() error { _, err := call.Await(ctx, time.Nanosecond); return err },
 		} {
@@ -438,7 +442,8 @@ func TestStreams(t *testing.T) {
 			requests := vm.guest.sawRequests()
 			last := requests[len(requests)-1]
 			executor := a.executor()
-			if !reflect.DeepEqual(last, wire.Request(&wire.TailFile{Path: "/f", Start: -5, FromEnd: true, Worker: executor})) &&
+			if !reflect.DeepEqual(last, wire.Request(&wire.TailFile{Path: "/f", Start: -5, FromEnd: true,
+				Worker: executor})) &&
 				!reflect.DeepEqual(last, wire.Request(&wire.FDTail{Executor: executor, FD: 9})) {
 				t.Errorf("%+v", last)
 			}
@@ -464,7 +469,8 @@ func TestSyscalls(t *testing.T) {
 		if err != nil || string(r.Bufs[0]) != "OUTa----" {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
-		want := &wire.Syscall{Executor: a.executor(), Nr: unix.SYS_IOCTL, Args: []int64{4, 0x5401}, Lens: []uint64{8, 3, 3},
+		want := &wire.Syscall{Executor: a.executor(), Nr: unix.SYS_IOCTL, Args: []int64{4, 0x5401},
+			Lens:   []uint64{8, 3, 3},
 			Ptrs:   []uint64{2, 0},
 			Nested: []uint64{0, 1, 0}, Data: wire.Bulk{Inline: []byte("OUTa----onetwo")}}
 		if !reflect.DeepEqual(seen, want) {
@@ -547,7 +553,8 @@ func TestFile(t *testing.T) {
 	vm, all := actors(t)
 	ctx := t.Context()
 	for name, a := range all {
-		f, err := a.OpenFile(ctx, "/"+name, FileMode{Read: true, Write: true, Create: true, Exclusive: true, Perm: 0o640})
+		f, err := a.OpenFile(ctx, "/"+name, FileMode{Read: true, Write: true, Create: true, Exclusive: true,
+			Perm: 0o640})
 		must(t, err)
 		if f.String() != "file(/"+name+")" || f.By() != a || f.VM() != VM(vm) || f.FD() == 0 {
 			t.Errorf("%s", f)

@@ -24,7 +24,9 @@ func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
 		return nil, err
 	}
 	b := &topology.BootOpts{}
-	for _, read := range []func(value.Options, *topology.BootOpts) error{readMachine, readCmdline, readTimes, readFiles} {
+	for _, read := range []func(value.Options, *topology.BootOpts) error{
+		readMachine, readCmdline, readTimes, readFiles,
+	} {
 		if err := read(o, b); err != nil {
 			return nil, err
 		}

@@ -119,8 +119,8 @@ func (k *checkers) each(work func(c *lua.Call, checker *diskcheck.Checker) error
 
 // look runs fn on a checker's guest. why is why it failed, "" if it did not: fn raises or
 // returns false, or the guest's kernel reports a failure. An error ends the exploration.
-func (k *checkers) look(c *lua.Call, checker *diskcheck.Checker, fn *lua.Function, what string, about lua.Value) (why string,
-	err error) {
+func (k *checkers) look(c *lua.Call, checker *diskcheck.Checker,
+	fn *lua.Function, what string, about lua.Value) (why string, err error) {
 	vm := checker.VM()
 	values, why, err := k.e.Try(c, what, k.where, vm, fn, k.env.VM(vm), k.env.Disk(checker.Disk()), about)
 	switch {

@@ -243,7 +243,8 @@ func (x *exploration) work(c *lua.Call, checker *diskcheck.Checker) error {
 }
 
 // try runs the check on one point and returns why it failed, "" if it did not.
-func (x *exploration) try(c *lua.Call, checker *diskcheck.Checker, p *disk.CrashPoint, spoiled bool) (why string, err error) {
+func (x *exploration) try(c *lua.Call, checker *diskcheck.Checker,
+	p *disk.CrashPoint, spoiled bool) (why string, err error) {
 	err = c.Block(func(ctx context.Context) error { return checker.Load(ctx, x.x.Content(p), spoiled) })
 	if err != nil {
 		return "", fmt.Errorf("%s: point %d: %w", x.a.Func, p.Number, err)

@@ -75,7 +75,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil && !errors.As(err, &syntax) {
 			t.Fatalf("parse(%q): %v, want a SyntaxError", s, err)
 		}
-		if err != nil && (strings.Contains(err.Error(), "out of range") || strings.Contains(err.Error(), "nesting deeper")) {
+		if err != nil && (strings.Contains(err.Error(), "out of range") ||
+			strings.Contains(err.Error(), "nesting deeper")) {
 			return
 		}
 		if valid := json.Valid([]byte(s)); valid != (err == nil) {
