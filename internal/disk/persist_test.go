@@ -109,8 +109,8 @@ func testSaveRestore(t *testing.T, form Form) {
 	// In the same VM the handle stays valid, and a disk that was attached since goes.
 	extra := add(t, s, Spec{ID: "extra", Scratch: mib})
 	cfg := restore(t, s, path, kept)
-	if got, err := s.Find("a"); got != d || err != nil || !extra.IsDetached() || s.Len() != 2 {
-		t.Errorf("%v %v, %d disks", got, err, s.Len())
+	if got, err := s.Find("a"); got != d || err != nil || !extra.IsDetached() || len(s.All()) != 2 {
+		t.Errorf("%v %v, %d disks", got, err, len(s.All()))
 	}
 	got, was := cfg.Disks[0], devices[0]
 	if got.Slot != was.Slot || got.Serial != was.Serial || got.Socket == was.Socket {
@@ -132,8 +132,8 @@ func testSaveRestore(t *testing.T, form Form) {
 		wantError(t, s.All()[1].WriteSectors(t.Context(), 0, sector("x")), "disk is read-only")
 		// They count as declared.
 		must(t, s.Declare(t.Context(), specs))
-		if s.Len() != 2 {
-			t.Errorf("%d disks", s.Len())
+		if len(s.All()) != 2 {
+			t.Errorf("%d disks", len(s.All()))
 		}
 		must(t, a.ClearFaults())
 		must(t, a.WriteSectors(t.Context(), 0, sector(a.Owner().Name())))

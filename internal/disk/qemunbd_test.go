@@ -176,8 +176,8 @@ func TestSilentImageProgram(t *testing.T) {
 	}()
 	await(t, image+".silent")
 	s.PowerOn() // as a reset of the machine does
-	if s.Len() != 0 {
-		t.Errorf("%d disks", s.Len())
+	if len(s.All()) != 0 {
+		t.Errorf("%d disks", len(s.All()))
 	}
 	cancel(patience)
 	// Add returns when the program has ended, and names it.
