@@ -304,7 +304,8 @@ func TestFork(t *testing.T) {
 
 func TestNumberedNamesHaveRoom(t *testing.T) {
 	long := strings.Repeat("x", topology.MaxName)
-	if got := topology.Numbered(long, "-crash", 12); len(got) != topology.MaxName || !strings.HasSuffix(got, "x-crash12") {
+	if got := topology.Numbered(long, "-crash", 12); len(got) != topology.MaxName ||
+		!strings.HasSuffix(got, "x-crash12") {
 		t.Error(got)
 	}
 }

@@ -38,10 +38,8 @@ func remake(t *testing.T, from string, change func(m *snapshot.Manifest, section
 
 // TestRestoreForeign offers snapshots that are intact, and not of this machine.
 func TestRestoreForeign(t *testing.T) {
-	l, h := guestLab(t)
-	h.Profiles["other"] = &Profile{Name: "other"}
-	v, err := l.DeclareVM("a", "host", nil)
-	must(t, err)
+	l, _ := fakeLab(t)
+	v := declare(t, l, "a")
 	must(t, v.Boot(t.Context(), nil))
 	s, err := v.Snapshot(t.Context(), "")
 	must(t, err)
@@ -61,15 +59,16 @@ func TestRestoreForeign(t *testing.T) {
 			"machine type: the snapshot has pc"},
 		"cpus":   {func(m *snapshot.Manifest, _ sections) { m.Machine.CPUs = 1 << 20 }, "is damaged"},
 		"memory": {func(m *snapshot.Manifest, _ sections) { m.Machine.Memory = 1 << 40 }, "is damaged"},
-		"profile": {func(m *snapshot.Manifest, _ sections) { m.Guest.Profile = "other" },
-			"is of profile `other`, the vm has profile `host`"},
+		"profile": {func(m *snapshot.Manifest, _ sections) { m.Guest.Profile = "q" },
+			"is of profile `q`, the vm has profile `p`"},
 		"image": {func(m *snapshot.Manifest, _ sections) { m.Guest.Image = "x" }, "has changed since it was taken"},
 		"no state": {func(_ *snapshot.Manifest, s sections) { delete(s, "state") },
 			"is damaged: it has no section \"state\""},
 		"garbage": {func(_ *snapshot.Manifest, s sections) { s["state"] = []byte(strings.Repeat("garbage", 1000)) },
 			"qemu state load"},
-		"no bytes":  {func(_ *snapshot.Manifest, s sections) { s["state"] = nil }, "qemu state load"},
-		"cut state": {func(_ *snapshot.Manifest, s sections) { s["state"] = s["state"][:300_000] }, "qemu state load"},
+		"no bytes": {func(_ *snapshot.Manifest, s sections) { s["state"] = nil }, "qemu state load"},
+		"cut state": {func(_ *snapshot.Manifest, s sections) { s["state"] = s["state"][:len(s["state"])/2] },
+			"qemu state load"},
 		"files": {func(_ *snapshot.Manifest, s sections) { s["files"] = []byte(`[{"Path":"relative"}]`) },
 			"is damaged: files[1]"},
 	} {

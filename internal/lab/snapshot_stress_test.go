@@ -7,14 +7,20 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/fakemachine"
 	"provium/internal/guest"
 )
 
 func bootedVM(t *testing.T) *VM {
 	t.Helper()
-	l, _ := guestLab(t)
-	v, err := l.DeclareVM("a", "host", nil)
-	must(t, err)
+	l, f := fakeLab(t)
+	f.Prepare(func(m *fakemachine.Machine) {
+		m.Program("produce", func(p *fakemachine.Process) int {
+			p.Print(strings.Repeat("x", 300_000))
+			return 0
+		})
+	})
+	v := declare(t, l, "a")
 	must(t, v.Boot(t.Context(), nil))
 	return v
 }
@@ -56,9 +62,9 @@ func TestSnapshotsBesideOperations(t *testing.T) {
 				select {
 				case <-done:
 					return
-				case <-time.After(20 * time.Millisecond): // room for a snapshot to begin
+				case <-time.After(2 * time.Millisecond): // room for a snapshot to begin
 				}
-				if _, err := v.Run(t.Context(), guest.RunRequest{Shell: "head -c 300000 /dev/zero"}); err != nil {
+				if _, err := v.Run(t.Context(), guest.RunRequest{Shell: "produce"}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -78,7 +84,7 @@ func TestSnapshotsBesideOperations(t *testing.T) {
 		case !strings.Contains(err.Error(), "refused"):
 			t.Fatal(err)
 		default:
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(time.Millisecond)
 		}
 	}
 	close(done)
@@ -97,7 +103,7 @@ func TestSnapshotGivenUp(t *testing.T) {
 	v := bootedVM(t)
 	try := func() {
 		for i := range 12 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*i)*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i*i)*100*time.Microsecond)
 			s, err := v.Snapshot(ctx, "")
 			cancel()
 			if err == nil {

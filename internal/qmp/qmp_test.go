@@ -2,6 +2,7 @@ package qmp
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -144,9 +145,26 @@ func FuzzDecodeMessage(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
+		encode := func(m message) string {
+			text, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(text)
+		}
+		line = bytes.Clone(line)
 		m, err := decodeMessage(line)
-		if err == nil && m.Error != nil && m.Return != nil {
-			_ = m.Error.Desc
+		if err != nil {
+			return
+		}
+		want := encode(m)
+		clear(line)
+		if got := encode(m); got != want {
+			t.Errorf("the message changed with its line: %s, was %s", got, want)
+		}
+		again, err := decodeMessage([]byte(want))
+		if got := encode(again); err != nil || got != want {
+			t.Errorf("encoded and decoded again: %s, %v, want %s", got, err, want)
 		}
 	})
 }

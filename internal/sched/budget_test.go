@@ -1,8 +1,10 @@
 package sched
 
 import (
+	"maps"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -98,8 +100,16 @@ func FuzzCPUList(f *testing.F) {
 	f.Add("1-")
 	f.Fuzz(func(t *testing.T, s string) {
 		cpus, err := parseCPUList(s)
-		if err == nil && len(cpus) == 0 {
-			t.Error("no cpus and no error")
+		if err != nil {
+			return
+		}
+		var list []string
+		for cpu := range cpus {
+			list = append(list, strconv.Itoa(cpu))
+		}
+		again, err := parseCPUList(strings.Join(list, ","))
+		if err != nil || len(cpus) == 0 || !maps.Equal(again, cpus) {
+			t.Errorf("one by one: %v, %v, want %v", again, err, cpus)
 		}
 	})
 }
