@@ -157,10 +157,9 @@ func TestLabSnapshotsThatCannotBe(t *testing.T) {
 	_, err = l.Snapshot(ctx, "")
 	wantError(t, err, "vm `on` is suspended (S3)")
 	must(t, on.Wakeup(ctx))
-	held, release := canceled(t), func() {}
-	if release, err = l.host.wholeLab(ctx); err != nil {
-		t.Fatal(err)
-	}
+	held := canceled(t)
+	release, err := l.host.wholeLab(ctx)
+	must(t, err)
 	if _, err := l.Snapshot(held, ""); !errors.Is(err, errGivenUp) {
 		t.Error(err)
 	}
