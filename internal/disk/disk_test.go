@@ -126,8 +126,8 @@ func TestShelf(t *testing.T) {
 	wantError(t, err, "no disk `a` attached to vm `v`", "it has none")
 	a := add(t, s, Spec{ID: "a", Scratch: mib})
 	b := add(t, s, Spec{ID: "b", Scratch: 2 * mib})
-	if got, err := s.Find("b"); got != b || err != nil || s.Len() != 2 {
-		t.Errorf("find: %v %v of %d", got, err, s.Len())
+	if got, err := s.Find("b"); got != b || err != nil || len(s.All()) != 2 {
+		t.Errorf("find: %v %v of %d", got, err, len(s.All()))
 	}
 	_, err = s.Find("c")
 	wantError(t, err, "attached: a, b")
@@ -137,7 +137,7 @@ func TestShelf(t *testing.T) {
 	add(t, s, Spec{ID: long + "1", Scratch: mib})
 	_, err = s.Add(t.Context(), Spec{ID: long + "2", Scratch: mib})
 	wantError(t, err, "are alike in the first 20 bytes")
-	for i := s.Len(); i < 31; i++ {
+	for i := len(s.All()); i < 31; i++ {
 		add(t, s, Spec{ID: fmt.Sprint("n", i), Scratch: mib})
 	}
 	_, err = s.Add(t.Context(), Spec{ID: "more", Scratch: mib})
@@ -150,8 +150,8 @@ func TestShelf(t *testing.T) {
 	}
 	must(t, a.Detach(t.Context()))
 	must(t, a.Detach(t.Context()))
-	if !a.IsDetached() || s.Len() != 30 {
-		t.Errorf("detached: %v of %d", a.IsDetached(), s.Len())
+	if !a.IsDetached() || len(s.All()) != 30 {
+		t.Errorf("detached: %v of %d", a.IsDetached(), len(s.All()))
 	}
 	_, err = a.ReadSectors(t.Context(), 0, 1, false)
 	wantError(t, err, "disk is detached")
@@ -183,8 +183,8 @@ func TestSpecs(t *testing.T) {
 	odd.LogicalBlock = 4096
 	_, err := s.Add(t.Context(), odd)
 	wantError(t, err, "no multiple of its logical_block_size 4096")
-	if s.Len() != 0 {
-		t.Errorf("%d disks", s.Len())
+	if len(s.All()) != 0 {
+		t.Errorf("%d disks", len(s.All()))
 	}
 }
 
@@ -194,19 +194,19 @@ func TestDeclare(t *testing.T) {
 	specs := []Spec{{ID: "a", Scratch: mib}, {ID: "b", Scratch: mib}}
 	must(t, s.Declare(t.Context(), specs))
 	must(t, s.Declare(t.Context(), specs))
-	if s.Len() != 2 {
-		t.Errorf("%d disks", s.Len())
+	if len(s.All()) != 2 {
+		t.Errorf("%d disks", len(s.All()))
 	}
 	wantError(t, s.Declare(t.Context(), []Spec{{ID: "a", Scratch: 2 * mib}}), "has a disk `a` already")
 	must(t, s.All()[0].Detach(t.Context()))
 	must(t, s.Declare(t.Context(), specs)) // a detached one does not come back
-	if s.Len() != 1 {
-		t.Errorf("%d disks", s.Len())
+	if len(s.All()) != 1 {
+		t.Errorf("%d disks", len(s.All()))
 	}
 	must(t, s.Close())
 	must(t, s.Declare(t.Context(), specs))
-	if s.Len() != 2 {
-		t.Errorf("%d disks after a close", s.Len())
+	if len(s.All()) != 2 {
+		t.Errorf("%d disks after a close", len(s.All()))
 	}
 }
 

@@ -46,7 +46,8 @@ func TestOrigins(t *testing.T) {
 	}
 	s, first := describe(specs(a)...)
 	_, second := describe(specs(same)...)
-	if !reflect.DeepEqual(first.List(), second.List()) || first.List()[1].Content == "" || first.List()[0].Content != "" {
+	if !reflect.DeepEqual(first.List(), second.List()) || first.List()[1].Content == "" ||
+		first.List()[0].Content != "" {
 		t.Errorf("%+v and %+v", first.List(), second.List())
 	}
 	if !first.Unchanged(t.Context(), digests{}) {

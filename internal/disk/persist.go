@@ -247,7 +247,8 @@ func Load(r *snapshot.Reader, kept Kept) (Plan, error) {
 		return nil, err
 	}
 	if all.Changes {
-		return nil, fmt.Errorf("snapshot `%s` is one of the boot cache: what its disks began with is not in it", r.Path())
+		return nil, fmt.Errorf("snapshot `%s` is one of the boot cache: what its disks began with is not in it",
+			r.Path())
 	}
 	var images []*blockdev.Image
 	if all.Token == "" {

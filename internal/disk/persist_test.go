@@ -96,7 +96,8 @@ func testSaveRestore(t *testing.T, form Form) {
 	must(t, err)
 	defer sealed.Close()
 	for i, device := range sealed.Devices() {
-		if device.Slot != i+1 || device.Serial != specs[i].ID || device.ReadOnly != specs[i].ReadOnly || device.Socket != "" {
+		if device.Slot != i+1 || device.Serial != specs[i].ID || device.ReadOnly != specs[i].ReadOnly ||
+			device.Socket != "" {
 			t.Errorf("%+v", device)
 		}
 	}
@@ -108,8 +109,8 @@ func testSaveRestore(t *testing.T, form Form) {
 	// In the same VM the handle stays valid, and a disk that was attached since goes.
 	extra := add(t, s, Spec{ID: "extra", Scratch: mib})
 	cfg := restore(t, s, path, kept)
-	if got, err := s.Find("a"); got != d || err != nil || !extra.IsDetached() || s.Len() != 2 {
-		t.Errorf("%v %v, %d disks", got, err, s.Len())
+	if got, err := s.Find("a"); got != d || err != nil || !extra.IsDetached() || len(s.All()) != 2 {
+		t.Errorf("%v %v, %d disks", got, err, len(s.All()))
 	}
 	got, was := cfg.Disks[0], devices[0]
 	if got.Slot != was.Slot || got.Serial != was.Serial || got.Socket == was.Socket {
@@ -131,8 +132,8 @@ func testSaveRestore(t *testing.T, form Form) {
 		wantError(t, s.All()[1].WriteSectors(t.Context(), 0, sector("x")), "disk is read-only")
 		// They count as declared.
 		must(t, s.Declare(t.Context(), specs))
-		if s.Len() != 2 {
-			t.Errorf("%d disks", s.Len())
+		if len(s.All()) != 2 {
+			t.Errorf("%d disks", len(s.All()))
 		}
 		must(t, a.ClearFaults())
 		must(t, a.WriteSectors(t.Context(), 0, sector(a.Owner().Name())))
@@ -170,7 +171,7 @@ func TestRestoreErrors(t *testing.T) {
 	_, err = Load(r, &keptDisks{"x", append(sealed[:1:1], sealed...)})
 	wantError(t, err, "were in the run that took it, or were deleted")
 	wantError(t, s.Apply(r), "is damaged: its disks are no others' changes")
-	// Changes that are none are left out.
+	// Disks without changes are skipped.
 	r = openSnapshot(t, savedAt(t, env, sealed, Form{Changes: true}))
 	if _, ok := r.Manifest().Sections[sectionDisks]; ok {
 		t.Error("a section without changes")

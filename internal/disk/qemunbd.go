@@ -135,8 +135,9 @@ func (c *imageConn) Close() error {
 			c.err = nil
 		}
 		if !c.wait() {
-			c.err = errors.Join(c.err, fmt.Errorf("%s did not end within %v, and was killed: what it had not written is lost",
-				imageProgram, c.endLimit))
+			c.err = errors.Join(c.err,
+				fmt.Errorf("%s did not end within %v, and was killed: what it had not written is lost",
+					imageProgram, c.endLimit))
 		}
 	})
 	return c.err
@@ -171,7 +172,8 @@ func (e *Env) serveImage(ctx context.Context, path, format string, write bool) (
 	options := fmt.Sprintf("driver=%s,file.driver=file,file.filename=%s",
 		qemuFormats[format], strings.ReplaceAll(path, ",", ",,"))
 	// LISTEN_PID must be the process id of the program, which it has from the shell.
-	args := []string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh", program, "--image-opts", "--cache=unsafe", "--discard=unmap"}
+	args := []string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh", program, "--image-opts", "--cache=unsafe",
+		"--discard=unmap"}
 	if !write {
 		args = append(args, "--read-only")
 	}

@@ -176,8 +176,8 @@ func TestSilentImageProgram(t *testing.T) {
 	}()
 	await(t, image+".silent")
 	s.PowerOn() // as a reset of the machine does
-	if s.Len() != 0 {
-		t.Errorf("%d disks", s.Len())
+	if len(s.All()) != 0 {
+		t.Errorf("%d disks", len(s.All()))
 	}
 	cancel(patience)
 	// Add returns when the program has ended, and names it.
@@ -193,7 +193,8 @@ func TestImageProgramKilled(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	ended := make(chan struct{})
-	c := &imageConn{Conn: ours, kill: func() { close(ended) }, ended: ended, output: &head{}, endLimit: time.Millisecond}
+	c := &imageConn{Conn: ours, kill: func() { close(ended) }, ended: ended, output: &head{},
+		endLimit: time.Millisecond}
 	wantError(t, c.Close(), "did not end within 1ms, and was killed: what it had not written is lost")
 	wantError(t, c.Close(), "was killed")
 }

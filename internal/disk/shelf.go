@@ -36,13 +36,6 @@ func (s *Shelf) All() []*Disk {
 	return slices.Clone(s.list)
 }
 
-// Len returns the number of disks.
-func (s *Shelf) Len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.list)
-}
-
 // Find returns the disk of an id, or an error that lists the ids there are.
 func (s *Shelf) Find(id string) (*Disk, error) {
 	all := s.All()

@@ -108,7 +108,8 @@ func sleep(ctx context.Context, d time.Duration) *wire.Error {
 	}
 }
 
-func (m *Machine) fileOp(ctx context.Context, op *localvmm.Op, r wire.Request) (v wire.Value, failure *wire.Error, known bool) {
+func (m *Machine) fileOp(ctx context.Context, op *localvmm.Op, r wire.Request) (v wire.Value, failure *wire.Error,
+	known bool) {
 	switch r := r.(type) {
 	case *wire.ReadFile:
 		p, failure := m.Files.Read(r.Path)

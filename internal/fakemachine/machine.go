@@ -54,7 +54,8 @@ type Machine struct {
 }
 
 func newMachine(m *localvmm.Machine) *Machine {
-	out := &Machine{Machine: m, faults: map[string]localvmm.Reply{}, ops: map[string]OpFunc{}, programs: map[string]Program{},
+	out := &Machine{Machine: m, faults: map[string]localvmm.Reply{}, ops: map[string]OpFunc{},
+		programs: map[string]Program{},
 		syscalls: map[int64]SyscallFunc{}, Files: newFiles()}
 	out.guest = newState()
 	return out
@@ -146,7 +147,8 @@ func (m *Machine) DropLink() {
 
 // Panic prints a kernel panic.
 func (m *Machine) Panic(why string) {
-	m.Print(false, "[    1.000000] Kernel panic - not syncing: "+why+"\n[    1.000000] ---[ end Kernel panic - not syncing: "+why+" ]---\n")
+	m.Print(false, "[    1.000000] Kernel panic - not syncing: "+why+
+		"\n[    1.000000] ---[ end Kernel panic - not syncing: "+why+" ]---\n")
 }
 
 // Crash ends QEMU with a message on its standard error.
@@ -245,7 +247,8 @@ func (g *guest) Serve(ctx context.Context, conn net.Conn) {
 	m.conn, m.stop = conn, cancel
 	fault := m.agent
 	m.mu.Unlock()
-	a := localvmm.Agent{Hello: wire.HelloOk{AgentVersion: "fake", GuestOS: "linux 6.1.0-fake", BootID: "fake", Init: "minimal"},
+	a := localvmm.Agent{Hello: wire.HelloOk{AgentVersion: "fake", GuestOS: "linux 6.1.0-fake", BootID: "fake",
+		Init: "minimal"},
 		Await: m.AwaitRunning, Do: m.do}
 	switch fault {
 	case AgentSilent:

@@ -79,7 +79,7 @@ type process struct {
 	stdin       []byte
 	stdinClosed bool
 	frozen      bool          // no Program runs
-	signal      uint32        // that killed it, 0 is none
+	signal      uint32        // that killed it, or 0
 	changed     chan struct{} // closed and replaced at each change
 }
 
@@ -92,7 +92,8 @@ func (p *process) init() {
 func (p *process) copy() *process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &process{PID: p.PID, Ended: p.Ended, Status: p.Status, Code: p.Code, Stdout: slices.Clone(p.Stdout), Stderr: slices.Clone(p.Stderr)}
+	return &process{PID: p.PID, Ended: p.Ended, Status: p.Status, Code: p.Code, Stdout: slices.Clone(p.Stdout),
+		Stderr: slices.Clone(p.Stderr)}
 }
 
 func (p *process) update(do func()) {
@@ -143,7 +144,7 @@ func (p *process) until(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// wait waits for the end of the process, which is killed at the limit (0 is none).
+// wait waits for the end of the process, which is killed at the limit (0 is no limit).
 func (p *process) wait(ctx context.Context, limit time.Duration) (wire.Value, *wire.Error) {
 	timedOut := false
 	limited := ctx
@@ -218,7 +219,8 @@ func (m *Machine) start(r *wire.Run, stdin []byte, closed bool) (uint64, *proces
 	return handle, p, nil
 }
 
-func (m *Machine) processOp(ctx context.Context, op *localvmm.Op, r wire.Request) (v wire.Value, failure *wire.Error, known bool) {
+func (m *Machine) processOp(ctx context.Context, op *localvmm.Op, r wire.Request) (v wire.Value, failure *wire.Error,
+	known bool) {
 	s := m.state()
 	find := func(handle uint64) *process {
 		s.mu.Lock()
@@ -266,7 +268,9 @@ func (m *Machine) processOp(ctx context.Context, op *localvmm.Op, r wire.Request
 	case *wire.ProcStatus:
 		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) { return p.value(r.Handle), nil })
 	case *wire.ProcWait:
-		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) { return p.wait(ctx, time.Duration(r.TimeoutNS)) })
+		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) {
+			return p.wait(ctx, time.Duration(r.TimeoutNS))
+		})
 	case *wire.ProcSignal:
 		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) { return nil, p.signalled(r.Signal) })
 	case *wire.ProcWrite:

@@ -32,7 +32,8 @@ func newState() *state {
 func (s *state) copy() *state {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := &state{Last: s.Last, LastLife: s.LastLife, Processes: map[uint64]*process{}, Executors: map[uint64]*executor{}}
+	out := &state{Last: s.Last, LastLife: s.LastLife, Processes: map[uint64]*process{},
+		Executors: map[uint64]*executor{}}
 	for h, p := range s.Processes {
 		out.Processes[h] = p.copy()
 	}

@@ -82,7 +82,8 @@ func (m *Machine) KillExecutor(handle uint64) {
 	}
 }
 
-func (m *Machine) syscallOp(ctx context.Context, op *localvmm.Op, r wire.Request) (v wire.Value, failure *wire.Error, known bool) {
+func (m *Machine) syscallOp(ctx context.Context, op *localvmm.Op, r wire.Request) (v wire.Value, failure *wire.Error,
+	known bool) {
 	s := m.state()
 	switch r := r.(type) {
 	case *wire.WorkerSpawn:
@@ -228,7 +229,8 @@ func (m *Machine) carryOut(ctx context.Context, e *executor, s *Syscall) (ret in
 	f := e.Open[s.Args[0]]
 	if f == nil {
 		switch s.Nr {
-		case unix.SYS_CLOSE, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_PREAD64, unix.SYS_PWRITE64, unix.SYS_LSEEK, unix.SYS_FTRUNCATE, unix.SYS_FSYNC:
+		case unix.SYS_CLOSE, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_PREAD64, unix.SYS_PWRITE64, unix.SYS_LSEEK,
+			unix.SYS_FTRUNCATE, unix.SYS_FSYNC:
 			return -1, uint32(unix.EBADF)
 		}
 		return -1, uint32(unix.ENOSYS)

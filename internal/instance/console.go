@@ -73,7 +73,8 @@ func (c *Console) Expect(ctx context.Context, pattern string, timeout time.Durat
 	defer cancel()
 	err := c.log.Expect(limited, []byte(pattern))
 	if err != nil && errors.Is(context.Cause(limited), errExpectTimeout) {
-		return fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`; it ends with:\n%s", pattern, c.vm, c.Tail(expectTail))
+		return fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`; it ends with:\n%s", pattern,
+			c.vm, c.Tail(expectTail))
 	}
 	return err
 }
@@ -129,7 +130,7 @@ func (s *consoleSource) Close(unread int) {
 var errWriteLimit = errors.New("console:write timed out")
 
 // WriteConsole sends input to the console: to the device that the last console= of the
-// command line names. limit 0 is none.
+// command line names. A limit of 0 is no limit.
 func (i *Instance) WriteConsole(ctx context.Context, data []byte, limit time.Duration) error {
 	hvc := false
 	for _, word := range strings.Fields(i.cfg.QEMU.Cmdline) {

@@ -38,7 +38,8 @@ func TestExpect(t *testing.T) {
 		}
 	}
 	err := c.Expect(t.Context(), "one", 10*time.Millisecond)
-	if err == nil || err.Error() != "expect timed out waiting for `one` on the console of vm `a`; it ends with:\none two three\n" {
+	if err == nil || err.Error() !=
+		"expect timed out waiting for `one` on the console of vm `a`; it ends with:\none two three\n" {
 		t.Error(err)
 	}
 	text, search, err := c.Content()
@@ -77,7 +78,8 @@ func TestStreamsGoOn(t *testing.T) {
 		t.Errorf("%q %v", p, err)
 	}
 	i.End("over")
-	if _, err := three.ReadUntil(t.Context(), "read_until", "more", patience); err == nil || !strings.Contains(err.Error(), "EOF") {
+	if _, err := three.ReadUntil(t.Context(), "read_until", "more", patience); err == nil ||
+		!strings.Contains(err.Error(), "EOF") {
 		t.Error(err)
 	}
 	if !three.EOF() {

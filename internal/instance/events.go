@@ -11,7 +11,7 @@ import (
 // defaultGrace is the Grace of a Config that has none.
 const defaultGrace = 5 * time.Second
 
-// onEvent is told of QEMU's events. It runs on the monitor's reader and must not block.
+// onEvent handles QEMU's events. It runs on the monitor's reader and must not block.
 func (i *Instance) onEvent(e qemu.Event) {
 	switch e.Name {
 	case "RESET":

@@ -57,7 +57,7 @@ type Hooks struct {
 	Died func(reason string)
 	// Released is called last: nothing of the instance is left. It may block.
 	Released func()
-	// Warn is told of what fails nothing.
+	// Warn is called for failures that fail no operation.
 	Warn func(format string, args ...any)
 }
 
@@ -95,7 +95,8 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	if cfg.Grace == 0 {
 		cfg.Grace = defaultGrace
 	}
-	i := &Instance{cfg: cfg, epoch: cfg.Epoch, ready: make(chan struct{}), done: make(chan struct{}), linked: make(chan struct{})}
+	i := &Instance{cfg: cfg, epoch: cfg.Epoch, ready: make(chan struct{}), done: make(chan struct{}),
+		linked: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newWatch(i)
 	if warm != nil {

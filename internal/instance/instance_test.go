@@ -41,7 +41,8 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.cfg = Config{VM: "a", QEMU: b.describe(), AgentTimeout: patience, Grace: 20 * time.Millisecond, Epoch: &handle.Epoch{}, Console: console}
+	b.cfg = Config{VM: "a", QEMU: b.describe(), AgentTimeout: patience, Grace: 20 * time.Millisecond,
+		Epoch: &handle.Epoch{}, Console: console}
 	count := func(n *int) func() {
 		return func() {
 			b.mu.Lock()
@@ -77,7 +78,8 @@ func newBench(t *testing.T) *bench {
 
 func (b *bench) describe() *qemu.Config {
 	kernel, initrd := b.machines.BootFiles()
-	return &qemu.Config{Starter: b.machines, Name: "a", Dir: b.t.TempDir(), Memory: 64 << 20, Kernel: kernel, Initrd: initrd}
+	return &qemu.Config{Starter: b.machines, Name: "a", Dir: b.t.TempDir(), Memory: 64 << 20, Kernel: kernel,
+		Initrd: initrd}
 }
 
 // start starts an instance, which is ended with the test.
@@ -160,15 +162,19 @@ func TestDeaths(t *testing.T) {
 		do   func(*bench, *Instance, *fakemachine.Machine)
 		want []string
 	}{
-		"power-off": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.PowerOff() }, []string{"guest powered off"}},
+		"power-off": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.PowerOff() },
+			[]string{"guest powered off"}},
 		"crash": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.Crash("no luck") },
 			[]string{"qemu ended: exit status 1: qemu-system-x86_64: no luck"}},
 		"exit": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.End(nil) }, []string{"qemu ended"}},
 		"panic": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.Panic("no reason") },
 			[]string{"guest panicked: ", "no reason"}},
-		"dropped link": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.DropLink() }, []string{"the agent is lost: ", "agent link lost"}},
-		"closed port":  {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.PortChanged(false) }, []string{"the agent is lost: it closed its port"}},
-		"marked dead":  {func(_ *bench, i *Instance, _ *fakemachine.Machine) { i.End("a reason") }, []string{"a reason"}},
+		"dropped link": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.DropLink() },
+			[]string{"the agent is lost: ", "agent link lost"}},
+		"closed port": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.PortChanged(false) },
+			[]string{"the agent is lost: it closed its port"}},
+		"marked dead": {func(_ *bench, i *Instance, _ *fakemachine.Machine) { i.End("a reason") },
+			[]string{"a reason"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)

@@ -86,7 +86,8 @@ func (i *Instance) noAnswer() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.fruitless > 1 {
-		return fmt.Errorf("no agent answered within %v, in which the guest reset itself %d times", i.cfg.AgentTimeout, i.fruitless)
+		return fmt.Errorf("no agent answered within %v, in which the guest reset itself %d times", i.cfg.AgentTimeout,
+			i.fruitless)
 	}
 	return fmt.Errorf("no agent answered within %v", i.cfg.AgentTimeout)
 }

@@ -41,7 +41,7 @@ type Key struct {
 	Snapshot snapshot.FileID
 	Seeded   bool
 	Seed     uint64
-	Start    int64 // the fixed wall clock, in nanoseconds since 1970; 0 is none
+	Start    int64 // the fixed wall clock, in nanoseconds since 1970; 0 if it is not fixed
 }
 
 // Parts are the disks and NICs of a prewarmed machine.
@@ -180,7 +180,8 @@ func (b *Prewarmed) build(ctx context.Context, cfg *qemu.Config, o Order) error 
 
 // usable reports whether a built guest is still what it was.
 func (b *Prewarmed) usable() bool {
-	if b.err != nil || b.link.Err() != nil || b.events.overflown() || b.output[0].overflown() || b.output[1].overflown() {
+	if b.err != nil || b.link.Err() != nil || b.events.overflown() || b.output[0].overflown() ||
+		b.output[1].overflown() {
 		return false
 	}
 	select {

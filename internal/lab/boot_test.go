@@ -123,7 +123,11 @@ func TestBootOptions(t *testing.T) {
 	if cfg.Memory != 256<<20 || cfg.CPUs != 3 || !cfg.RTCBase.Equal(when) || *cfg.RNGSeed != 7 {
 		t.Errorf("%+v", cfg)
 	}
-	set := slices.ContainsFunc(f.Last().Requests(), func(r wire.Request) bool { _, ok := r.(*wire.ClockSet); return ok })
+	set := slices.ContainsFunc(f.Last().Requests(), func(r wire.Request) bool {
+		_,
+			ok := r.(*wire.ClockSet)
+		return ok
+	})
 	if !set {
 		t.Error("the guest's clock was not set")
 	}

@@ -22,7 +22,7 @@ import (
 
 const bootID = "cat /tmp/boot_id"
 
-// identify gives each boot an id of its own, and so many bytes of memory that its
+// identify sets a separate id for each boot, and so many bytes of memory that its
 // snapshot has.
 func identify(f *fakemachine.Machines, memory int) {
 	f.Prepare(func(m *fakemachine.Machine) {
@@ -50,7 +50,8 @@ func TestBootCacheDamage(t *testing.T) {
 	boot := func() string {
 		t.Helper()
 		n++
-		v, err := l.DeclareVM(fmt.Sprint("v", n), "p", &topology.BootOpts{Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
+		v, err := l.DeclareVM(fmt.Sprint("v", n), "p", &topology.BootOpts{
+			Disks: []disk.Spec{{ID: "d", Scratch: 1 << 20}}})
 		must(t, err)
 		must(t, v.Boot(t.Context(), nil))
 		id := shell(t, v, bootID)

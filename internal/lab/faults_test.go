@@ -160,7 +160,8 @@ func TestConsoleWriteLimit(t *testing.T) {
 	v, m := bootFake(t)
 	release := m.HoldConsole(false)
 	big := make([]byte, 4<<20)
-	wantError(t, v.Console().Write(ctx, big, 20*time.Millisecond), "console:write timed out after 20ms: the guest took ")
+	wantError(t, v.Console().Write(ctx, big, 20*time.Millisecond),
+		"console:write timed out after 20ms: the guest took ")
 	stopped, cancel := context.WithCancelCause(ctx)
 	errStop := errors.New("stop")
 	time.AfterFunc(20*time.Millisecond, func() { cancel(errStop) })

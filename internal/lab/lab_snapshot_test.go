@@ -157,10 +157,9 @@ func TestLabSnapshotsThatCannotBe(t *testing.T) {
 	_, err = l.Snapshot(ctx, "")
 	wantError(t, err, "vm `on` is suspended (S3)")
 	must(t, on.Wakeup(ctx))
-	held, release := canceled(t), func() {}
-	if release, err = l.host.wholeLab(ctx); err != nil {
-		t.Fatal(err)
-	}
+	held := canceled(t)
+	release, err := l.host.wholeLab(ctx)
+	must(t, err)
 	if _, err := l.Snapshot(held, ""); !errors.Is(err, errGivenUp) {
 		t.Error(err)
 	}
@@ -304,7 +303,8 @@ func TestFork(t *testing.T) {
 
 func TestNumberedNamesHaveRoom(t *testing.T) {
 	long := strings.Repeat("x", topology.MaxName)
-	if got := topology.Numbered(long, "-crash", 12); len(got) != topology.MaxName || !strings.HasSuffix(got, "x-crash12") {
+	if got := topology.Numbered(long, "-crash", 12); len(got) != topology.MaxName ||
+		!strings.HasSuffix(got, "x-crash12") {
 		t.Error(got)
 	}
 }

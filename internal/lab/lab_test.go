@@ -150,7 +150,8 @@ func TestAScopeClosesWhatItHolds(t *testing.T) {
 	if errs := test.CloseScope(ctx); len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	for vm, want := range map[*VM]topology.State{shared: topology.Booted, own: topology.Shutdown, removed: topology.Shutdown, inner: topology.Shutdown,
+	for vm, want := range map[*VM]topology.State{shared: topology.Booted, own: topology.Shutdown,
+		removed: topology.Shutdown, inner: topology.Shutdown,
 		kept: topology.Booted} {
 		if vm.State() != want {
 			t.Errorf("%s is %s, want %s", vm.Name(), vm.State(), want)
@@ -181,8 +182,9 @@ func TestBatchCallsCheckBeforeTheyTouch(t *testing.T) {
 	for _, step := range []struct {
 		do   func(context.Context) error
 		want topology.State
-	}{{l.Boot, topology.Booted}, {l.Pause, topology.Paused}, {l.Pause, topology.Paused}, {l.Resume, topology.Booted}, {l.Shutdown, topology.Shutdown}, {l.Boot,
-		topology.Booted}} {
+	}{{l.Boot, topology.Booted}, {l.Pause, topology.Paused}, {l.Pause, topology.Paused}, {l.Resume, topology.Booted},
+		{l.Shutdown, topology.Shutdown}, {l.Boot,
+			topology.Booted}} {
 		if err := step.do(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -66,8 +66,9 @@ func TestRestoreForeign(t *testing.T) {
 			"is damaged: it has no section \"state\""},
 		"garbage": {func(_ *snapshot.Manifest, s sections) { s["state"] = []byte(strings.Repeat("garbage", 1000)) },
 			"qemu state load"},
-		"no bytes":  {func(_ *snapshot.Manifest, s sections) { s["state"] = nil }, "qemu state load"},
-		"cut state": {func(_ *snapshot.Manifest, s sections) { s["state"] = s["state"][:len(s["state"])/2] }, "qemu state load"},
+		"no bytes": {func(_ *snapshot.Manifest, s sections) { s["state"] = nil }, "qemu state load"},
+		"cut state": {func(_ *snapshot.Manifest, s sections) { s["state"] = s["state"][:len(s["state"])/2] },
+			"qemu state load"},
 		"files": {func(_ *snapshot.Manifest, s sections) { s["files"] = []byte(`[{"Path":"relative"}]`) },
 			"is damaged: files[1]"},
 	} {

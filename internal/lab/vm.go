@@ -14,7 +14,6 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
-	"provium/internal/network"
 	"provium/internal/topology"
 )
 
@@ -42,7 +41,6 @@ type VM struct {
 	frozen   chan struct{}  // while a snapshot is taken: closed at its end
 	holders  int            // labs that hold this VM
 
-	nics  []*network.NIC // attached, in order of attaching
 	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests

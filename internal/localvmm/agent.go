@@ -64,9 +64,8 @@ type session struct {
 
 	writing sync.Mutex // held while a frame is written
 
-	mu    sync.Mutex
-	ops   map[uint64]*Op
-	ended bool
+	mu  sync.Mutex
+	ops map[uint64]*Op
 }
 
 // run takes frames until the session ends. Its error wraps wire.ErrDesync when

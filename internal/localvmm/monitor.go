@@ -183,6 +183,7 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 		}, nil
 	case "system_wakeup":
 		if m.Status() != statusSuspended {
+			//lint:ignore ST1005 these are QEMU's words
 			return nil, nil, errors.New("Unable to wake up: guest is not in suspended state")
 		}
 		m.setStatus(statusRunning)
@@ -210,6 +211,7 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 		text, err := m.hmp(args.Command)
 		return text, nil, err
 	}
+	//lint:ignore ST1005 these are QEMU's words
 	return nil, nil, fmt.Errorf("The command %s has not been found", c.Execute)
 }
 

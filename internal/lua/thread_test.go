@@ -171,7 +171,8 @@ func TestBlockFromAnywhere(t *testing.T) {
 		"string.gsub('a', '.', function() meet(8) end)",
 		"local once; table.sort({3, 2, 1}, function(a, b) if not once then once = true meet(8) end return a < b end)",
 		"local _ = setmetatable({}, {__index = function() meet(8) return 1 end}).x",
-		"local co = coroutine.wrap(function() coroutine.yield(1) meet(8) coroutine.yield(2) end) co() assert(co() == 2)",
+		"local co = coroutine.wrap(function() coroutine.yield(1) meet(8) coroutine.yield(2) end) co() " +
+			"assert(co() == 2)",
 		"require 'mod'",
 		"for _ in function() if not DONE then DONE = true meet(8) return 1 end end do end do local c <close> = " +
 			"setmetatable({}, {__close = function() end}) end",

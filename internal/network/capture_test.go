@@ -38,7 +38,8 @@ func TestCaptures(t *testing.T) {
 	c.awaitFrame(t, 1, isARP(arpRequest, []byte{10, 0, 0, 2}))
 	packets, err := Packets(t.Context(), whole, 0)
 	must(t, err)
-	if len(packets) != 2 || !hasText("hello")(packets[0].Frame) || packets[0].Length != 19 || packets[1].Proto != "arp" {
+	if len(packets) != 2 || !hasText("hello")(packets[0].Frame) || packets[0].Length != 19 ||
+		packets[1].Proto != "arp" {
 		t.Errorf("packets %+v", packets)
 	}
 	if n := time.Since(packets[0].At); n < 0 || n > time.Minute {

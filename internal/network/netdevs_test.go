@@ -198,7 +198,7 @@ func TestCreateFails(t *testing.T) {
 	}
 }
 
-// TestAdopt gives the guest of a snapshot to a VM, with its interfaces.
+// TestAdopt passes the guest of a snapshot to a VM, with its interfaces.
 func TestAdopt(t *testing.T) {
 	s := newSite(t)
 	v, w := s.vm("v"), s.vm("w")

@@ -197,7 +197,7 @@ func TestJoinRefusals(t *testing.T) {
 	must(t, b.Close(t.Context()))
 }
 
-// TestLateVM gives a VM that is declared later the place that its name has.
+// TestLateVM declares a VM later, which gets the place that its name has.
 func TestLateVM(t *testing.T) {
 	s := newSite(t)
 	b := s.bridge("b", nil)

@@ -114,7 +114,7 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 }
 
-// TestRestoreCopy gives a copy networks, addresses and MACs of its own.
+// TestRestoreCopy checks that a copy has its own networks, addresses and MACs.
 func TestRestoreCopy(t *testing.T) {
 	s := sample(t)
 	state := save(t, s)
@@ -284,7 +284,8 @@ func FuzzDecodeNICs(f *testing.F) {
 		}
 		var planned []PlannedNIC
 		for i, n := range nics {
-			if n.Slot < 1 || n.Slot > 31 || i > 0 && n.Slot <= nics[i-1].Slot || strings.ContainsAny(n.Bridge+n.Name, "/\n ") {
+			if n.Slot < 1 || n.Slot > 31 || i > 0 && n.Slot <= nics[i-1].Slot ||
+				strings.ContainsAny(n.Bridge+n.Name, "/\n ") {
 				t.Fatalf("accepted %+v", nics)
 			}
 			planned = append(planned, PlannedNIC{nil, n.Bridge, n.Slot, n.Name})
@@ -303,7 +304,8 @@ func FuzzDecodeNICs(f *testing.F) {
 // FuzzState restores whatever a file may hold and has it saved again.
 func FuzzState(f *testing.F) {
 	f.Add([]byte(`{"name":"b","seed":1,"addressing":true,"ipv4":"10.77.0.0/24","ipv6":"fd00::/64","nics":[` +
-		`{"vm":"a","attached":true,"host":2,"mac":"02:00:00:00:00:01"},{"vm":"b","attached":false,"down":true,"host":9,` +
+		`{"vm":"a","attached":true,"host":2,"mac":"02:00:00:00:00:01"},` +
+		`{"vm":"b","attached":false,"down":true,"host":9,` +
 		`"mac":"02:00:00:00:00:02"}],"switch":{"whole":{"drop_pct":1}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		s := &State{}

@@ -6,14 +6,16 @@ import (
 )
 
 func TestDiskArgs(t *testing.T) {
-	c := Config{Memory: 512 << 20, Kernel: "k", Disks: []Disk{{Slot: 1, Socket: "/run/v,1/disk1", Serial: "a"}, {Slot: 2, Socket: "s", Serial: "b", ReadOnly: true}}}
+	c := Config{Memory: 512 << 20, Kernel: "k", Disks: []Disk{{Slot: 1, Socket: "/run/v,1/disk1", Serial: "a"},
+		{Slot: 2, Socket: "s", Serial: "b", ReadOnly: true}}}
 	d := c.withDefaults()
 	got := strings.Join(d.args(fds{}, "agent"), "\n") + "\n"
 	last := -1
 	for _, want := range []string{
 		"-device\npcie-pci-bridge,id=plug\n",
 		`"path":"/run/v,1/disk1","type":"unix"`,
-		"-device\n" + `{"addr":"0x1","bus":"plug","drive":"disk1-data","driver":"virtio-blk-pci","id":"disk1","ioeventfd":false,"rerror":"report","serial":"a","werror":"report"}` + "\n",
+		"-device\n" + `{"addr":"0x1","bus":"plug","drive":"disk1-data","driver":"virtio-blk-pci","id":"disk1","ioeven` +
+			`tfd":false,"rerror":"report","serial":"a","werror":"report"}` + "\n",
 		`"node-name":"disk2-data","read-only":true`,
 		`"serial":"b"`,
 	} {
@@ -26,7 +28,8 @@ func TestDiskArgs(t *testing.T) {
 }
 
 func TestPlugBridge(t *testing.T) {
-	for machine, want := range map[string]string{"q35": "pcie-pci-bridge,", "pc-q35-7.2": "pcie-pci-bridge,", "pc": "pci-bridge,", "pc-i440fx-7.2": "pci-bridge,", "microvm": ""} {
+	for machine, want := range map[string]string{"q35": "pcie-pci-bridge,", "pc-q35-7.2": "pcie-pci-bridge,",
+		"pc": "pci-bridge,", "pc-i440fx-7.2": "pci-bridge,", "microvm": ""} {
 		c := Config{Machine: machine}
 		if got := c.plugBridge(); !strings.HasPrefix(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q", machine, got)

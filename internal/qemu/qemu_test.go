@@ -14,14 +14,18 @@ import (
 )
 
 func TestArgs(t *testing.T) {
-	c := Config{Name: "a,b", Memory: 512 << 20, Kernel: "/k/vmlinux", Initrd: "/k/initrd", Cmdline: "quiet console=ttyS0",
+	c := Config{Name: "a,b", Memory: 512 << 20, Kernel: "/k/vmlinux", Initrd: "/k/initrd",
+		Cmdline: "quiet console=ttyS0",
 		RTCBase: time.Unix(1700000000, 0), ExtraArg: []string{"-device", "x"}}
 	d := c.withDefaults()
 	got := strings.Join(d.args(fds{ram: 3, qmp: 4, serial: 5, hvc: 6, rng: 7}, "/run/v,1/agent"), " ")
 	for _, want := range []string{
-		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,suppress-vmdesc=on,vmport=off,hpet=off ", "-cpu max,erms=off,fsrm=off ", "-smp 1 ",
-		"id=ram,size=536870912B,mem-path=/proc/self/fd/3,share=on ", "-kernel /k/vmlinux -initrd /k/initrd -append quiet console=ttyS0 ",
-		"-rtc base=2023-11-14T22:13:20,clock=vm ", "socket,id=qmp,fd=4 ", "path=/run/v,,1/agent ", "name=org.provium.agent ",
+		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,suppress-vmdesc=on,vmport=off,hpet=off ",
+		"-cpu max,erms=off,fsrm=off ", "-smp 1 ",
+		"id=ram,size=536870912B,mem-path=/proc/self/fd/3,share=on ",
+		"-kernel /k/vmlinux -initrd /k/initrd -append quiet console=ttyS0 ",
+		"-rtc base=2023-11-14T22:13:20,clock=vm ", "socket,id=qmp,fd=4 ", "path=/run/v,,1/agent ",
+		"name=org.provium.agent ",
 		"rng-egd,id=rng0,chardev=rng ", " -device x",
 	} {
 		if !strings.Contains(got+" ", want) && !strings.HasSuffix(got, want) {
@@ -72,7 +76,8 @@ func TestStartReportsQEMUsWords(t *testing.T) {
 	}
 	_, err := Start(context.Background(), Config{Starter: s, Dir: t.TempDir(), Memory: 64 << 20, Kernel: kernel})
 	var se *StartError
-	if !errors.As(err, &se) || !strings.Contains(se.Stderr, "invalid kernel header") || !strings.Contains(err.Error(), "invalid kernel header") {
+	if !errors.As(err, &se) || !strings.Contains(se.Stderr, "invalid kernel header") ||
+		!strings.Contains(err.Error(), "invalid kernel header") {
 		t.Fatalf("err = %v", err)
 	}
 }
@@ -100,8 +105,10 @@ func TestEntropyIsAFunctionOfTheSeed(t *testing.T) {
 
 func TestComplaint(t *testing.T) {
 	for stderr, want := range map[string]string{
-		"qemu-system-x86_64: unsupported machine type\nUse -machine help to list supported machines\n": "unsupported machine type",
-		"/usr/bin/qemu-system-x86_64: warning: slow\nqemu-system-x86_64: -m x: bad size\n":             "-m x: bad size",
+		"qemu-system-x86_64: unsupported machine type\n" +
+			"Use -machine help to list supported machines\n": "unsupported machine type",
+		"/usr/bin/qemu-system-x86_64: warning: slow\n" +
+			"qemu-system-x86_64: -m x: bad size\n": "-m x: bad size",
 		"libfoo.so: cannot open\n": "libfoo.so: cannot open",
 		"":                         "",
 	} {

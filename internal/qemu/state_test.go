@@ -13,7 +13,8 @@ import (
 func TestDirtyRuns(t *testing.T) {
 	const file = pagePresent | pageOfFile
 	var entries []byte
-	for _, e := range []uint64{0, file, pagePresent, pagePresent | 7, pageSwapped, 0, pagePresent, pagePresent, pagePresent, file, pagePresent} {
+	for _, e := range []uint64{0, file, pagePresent, pagePresent | 7, pageSwapped, 0, pagePresent, pagePresent,
+		pagePresent, file, pagePresent} {
 		entries = binary.LittleEndian.AppendUint64(entries, e)
 	}
 	var got []string
@@ -30,10 +31,12 @@ func TestDirtyRuns(t *testing.T) {
 }
 
 func TestParseAddress(t *testing.T) {
-	if n, err := parseAddress("Host virtual address for 0x0 (ram) is 0x7f1234560000\r\n"); err != nil || n != 0x7f1234560000 {
+	if n, err := parseAddress("Host virtual address for 0x0 (ram) is 0x7f1234560000\r\n"); err != nil ||
+		n != 0x7f1234560000 {
 		t.Error(n, err)
 	}
-	for _, bad := range []string{"", "No memory is mapped at address 0x0", "x is 0x", "x is 0x123", "x is 0xffffffffffffffffff"} {
+	for _, bad := range []string{"", "No memory is mapped at address 0x0", "x is 0x", "x is 0x123",
+		"x is 0xffffffffffffffffff"} {
 		if _, err := parseAddress(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}

@@ -180,6 +180,7 @@ func TestHeader(t *testing.T) {
 			"the CPU offers neither vmx nor svm", []string{"seed 7"}},
 		"provium: 1 file(s), accelerator kvm": {Files: 1,
 			Accelerator: "kvm"},
+		"provium: 2 file(s), no guests (--vmm local), seed 0": {Files: 2, Notes: []string{"seed 0"}},
 	} {
 		if got := h.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

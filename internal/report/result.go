@@ -118,7 +118,8 @@ func Summary(c Counts, elapsed time.Duration) string {
 type Header struct {
 	// Files is how many files are selected.
 	Files int
-	// Accelerator is what guests run on, "kvm" or "tcg", and Why the reason.
+	// Accelerator is what guests run on, "kvm" or "tcg", and Why the reason. "" is a run
+	// without guests.
 	Accelerator string
 	Why         string
 	// Notes are further facts, like a seed that was drawn.
@@ -127,7 +128,12 @@ type Header struct {
 
 // String is the header as one line, without a newline.
 func (h Header) String() string {
-	s := fmt.Sprintf("provium: %d file(s), accelerator %s", h.Files, h.Accelerator)
+	s := fmt.Sprintf("provium: %d file(s), ", h.Files)
+	if h.Accelerator == "" {
+		s += "no guests (--vmm local)"
+	} else {
+		s += "accelerator " + h.Accelerator
+	}
 	if h.Why != "" {
 		s += " (" + h.Why + ")"
 	}

@@ -52,11 +52,14 @@ func Run(ctx context.Context, o Options) (int, error) {
 	defer temp.remove()
 	starter := proc.NewStarter()
 	defer starter.Close()
-	accel, err := qemu.ChooseAccel("auto", qemu.ThisHost())
-	if err != nil {
-		return ExitError, err
+	header := report.Header{Files: len(candidates.Files), Notes: o.Notes}
+	if !o.Local {
+		accel, err := qemu.ChooseAccel("auto", qemu.ThisHost())
+		if err != nil {
+			return ExitError, err
+		}
+		header.Accelerator, header.Why = accel.Name, accel.Why
 	}
-	header := report.Header{Files: len(candidates.Files), Accelerator: accel.Name, Why: accel.Why, Notes: o.Notes}
 	fmt.Fprintln(o.Stderr, header)
 	budget, err := o.budget()
 	if err != nil {

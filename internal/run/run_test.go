@@ -166,7 +166,7 @@ func TestRun(t *testing.T) {
 	if got := l.results(); got != "a p=passed ok; b f=failed; c chunk error; d g=passed ok" {
 		t.Errorf("%s\n%s", got, l.stderr)
 	}
-	for _, want := range []string{"hello\n", "provium: 4 file(s), accelerator ",
+	for _, want := range []string{"hello\n", "provium: 4 file(s), no guests (--vmm local)",
 		"4 file(s); 2 passed, 1 failed, 0 skipped"} {
 		if !strings.Contains(l.stderr, want) {
 			t.Errorf("%q is missing in %s", want, l.stderr)

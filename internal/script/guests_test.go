@@ -324,7 +324,8 @@ func TestPanicAfterABuild(t *testing.T) {
 		c.Host, c.Fixtures = host, cache
 		c.Stdout = writerFunc(func([]byte) { images.Images = nil })
 	})
-	o.failed(t, "it", "internal error: panic in the build: runtime error: invalid memory address", "goroutine ", "dependOnVMs")
+	o.failed(t, "it", "internal error: panic in the build: runtime error: invalid memory address", "goroutine ",
+		"dependOnVMs")
 	if !o.Poisoned {
 		t.Error("not poisoned")
 	}

@@ -290,7 +290,8 @@ func TestAssertions(t *testing.T) {
 
 		"t:assert_eq({1}, {1})": "both tables hold the same, but assert_eq compares tables by identity",
 
-		"local x = {} x.x = x; t:assert_eq(x, {})":                                     "= <cycle to the outermost table>",
+		"local x = {} x.x = x; t:assert_eq(x, {})": "= <cycle to the outermost " +
+			"table>",
 		"t:assert_eq(setmetatable({}, {__eq = function() return true end}), {})":       "",
 		"local r = t:assert_raises(function() error({c = 1}) end) t:assert_eq(r.c, 1)": "",
 	} {

@@ -28,19 +28,19 @@ type check struct {
 // checks are all rules. To make one fatal, set its second field.
 var checks = []check{
 	{"comments of exported names start with the name", true, commentStarts},
-	{"banned phrases in comments", false, commentPhrases},
+	{"banned phrases in comments", true, commentPhrases},
 	{"banned phrases in pages", true, pagePhrases},
-	{"lines over 120 columns", false, longLines},
-	{"lines over 120 columns in tests", false, longTestLines},
+	{"lines over 120 columns", true, longLines},
+	{"lines over 120 columns in tests", true, longTestLines},
 	{"functions over 80 lines without a reason", true, longFunctions},
-	{"files over 600 lines", false, longFiles},
+	{"files over 600 lines", true, longFiles},
 }
 
 // packageCheck is the name of the rule about whole directories, and packageFatal is as
 // check.fatal.
 const (
 	packageCheck = "packages over 25 files or 4500 lines"
-	packageFatal = false
+	packageFatal = true
 )
 
 // finding is a place that breaks a rule.

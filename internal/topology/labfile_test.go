@@ -121,11 +121,13 @@ func TestNames(t *testing.T) {
 		}
 	}
 	taken := map[string]bool{"a-1": true, "a-2": true}
-	free, n := FirstFree(1, func(n int) string { return Numbered("a", "-", n) }, func(s string) bool { return taken[s] })
+	free, n := FirstFree(1, func(n int) string { return Numbered("a", "-", n) },
+		func(s string) bool { return taken[s] })
 	if free != "a-3" || n != 3 {
 		t.Errorf("%s, %d", free, n)
 	}
-	if long := Numbered(strings.Repeat("x", MaxName), "-", 12); len(long) != MaxName || !strings.HasSuffix(long, "x-12") {
+	if long := Numbered(strings.Repeat("x", MaxName), "-", 12); len(long) != MaxName ||
+		!strings.HasSuffix(long, "x-12") {
 		t.Error(long)
 	}
 }

@@ -30,7 +30,8 @@ func TestMergeOpts(t *testing.T) {
 		t.Error("merging changed the base")
 	}
 	when, cold := time.Unix(5, 0), true
-	all := &BootOpts{CmdlineAppend: "x", InitialTime: &when, AgentTimeout: 3, Cold: &cold, Disks: []disk.Spec{{ID: "d"}}}
+	all := &BootOpts{CmdlineAppend: "x", InitialTime: &when, AgentTimeout: 3, Cold: &cold,
+		Disks: []disk.Spec{{ID: "d"}}}
 	if m := base.Merge(all); m.CmdlineAppend != "x" || m.InitialTime != &when || m.AgentTimeout != 3 ||
 		m.Cold != &cold || len(m.Disks) != 1 {
 		t.Errorf("merged: %+v", m)

@@ -326,7 +326,8 @@ func (g *fakeGuest) processOp(ctx context.Context, op *localvmm.Op) (v wire.Valu
 		})
 	case *wire.ProcStatus:
 		return on(r.Handle, func(p *fakeProcess) (wire.Value, *wire.Error) {
-			return &wire.ProcValue{Handle: r.Handle, PID: uint32(1000 + r.Handle), Ended: p.ended(), Status: p.status}, nil
+			return &wire.ProcValue{Handle: r.Handle, PID: uint32(1000 + r.Handle), Ended: p.ended(), Status: p.status},
+				nil
 		})
 	case *wire.ProcWrite:
 		return on(r.Handle, func(p *fakeProcess) (wire.Value, *wire.Error) {

@@ -132,7 +132,10 @@ func TestPushAndPullOfEveryActor(t *testing.T) {
 			}
 		})
 	}
-	if ops := vm.opsOf(func() { _ = all["vm"].PullFile(ctx, "/vm/sub/f", filepath.Join(host, "p")) }); ops != "pull_file" {
+	if ops := vm.opsOf(func() {
+		_ = all["vm"].PullFile(ctx, "/vm/sub/f",
+			filepath.Join(host, "p"))
+	}); ops != "pull_file" {
 		t.Errorf("operations: %s", ops)
 	}
 }

@@ -15,7 +15,8 @@ import (
 func fakeHost(t testing.TB) *lab.Host {
 	f := fakemachine.New(t)
 	f.Prepare(func(m *fakemachine.Machine) { addDevice(t, m) })
-	return &lab.Host{File: "x.test.lua", ConfigPath: "provium.toml", TempDir: t.TempDir(), Starter: f, Images: f, Seed: 7,
+	return &lab.Host{File: "x.test.lua", ConfigPath: "provium.toml", TempDir: t.TempDir(), Starter: f, Images: f,
+		Seed:     7,
 		Profiles: map[string]*lab.Profile{"host": {Name: "host", Accel: "tcg"}},
 		Warn:     func(format string, args ...any) { t.Errorf("warning: "+format, args...) }}
 }
@@ -128,7 +129,8 @@ func TestBootDisks(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	apitest.Check(t, fakeHost, prefix, map[string]string{
-		`d:fault_inject("eio_read") eq(d:active_faults()[1], "eio_read") d:clear_faults() eq(#d:active_faults(), 0)`: "",
+		`d:fault_inject("eio_read") eq(d:active_faults()[1], "eio_read") ` +
+			`d:clear_faults() eq(#d:active_faults(), 0)`: "",
 
 		`d:fail_reads() d:fail_writes() d:fail_after(3) d:delay(1.5) d:fail_range(5, 2) d:fail_range(9, 1)
 		 local p = d:fault_policy() eq(p.fail_reads, true) eq(p.fail_writes, true) eq(p.fail_after, 3) eq(p.delay, 1.5)
@@ -288,9 +290,11 @@ func TestCrashPoints(t *testing.T) {
 		 eq(explore{recording = rec, check = function() end}.points, 2)
 		 rec:save("x.rec") eq(explore{recording = "x.rec", check = function() end}.points, 2)`: "",
 
-		`local rec = d:record() d:write_sectors(0, A) rec:stop() eq(d:crash_points{check = function() end}.points, 2)`: "",
+		`local rec = d:record() d:write_sectors(0, A) rec:stop() ` +
+			`eq(d:crash_points{check = function() end}.points, 2)`: "",
 
-		`explore{check = function() return false end, stop_after = 2}`: "disk:crash_points: 2 of 2 checked points failed" +
+		`explore{check = function() return false end, stop_after = 2}`: "disk:crash_points: 2 of 2 checked points " +
+			"failed" +
 
 			" (the recording has 4 points; seed 7)\n  point 1: ",
 		`explore{check = function() error("x") end}`: "alone, on the same recording, which {save = PATH} keeps",
@@ -352,7 +356,8 @@ func TestSweep(t *testing.T) {
 		`local only = {} for i = 1, 12 do only[i] = i end
 		 d:sweep{only = only, stop_after = 50}(function(vm, d, n) return n == 0 end)`: "\n  and 2 more",
 
-		`d:sweep{only = 2}(function(vm, d, n) if n == 2 then error("broken") end end)`: "disk:sweep: 1 of 1 runs failed," +
+		`d:sweep{only = 2}(function(vm, d, n) if n == 2 then error("broken") end end)`: "disk:sweep: 1 of 1 runs " +
+			"failed," +
 
 			" each with one of 0 requests (write) failing\n  request 2 (there were fewer requests, none failed):",
 		`d:sweep()(function() return false, "at once" end)`: "disk:sweep: the run without a fault failed: at once",

@@ -66,9 +66,11 @@ func TestEncodeErrors(t *testing.T) {
 		`{["1"] = 1, [1] = 1, a = 1}`:  "value has the key `1` as integer and as string",
 		`{x = {[1000002] = 1}}`:        "value.x is an array with 1000001 gaps (at most 1000000)",
 		`{x = {y = {[1] = {0, 0/0}}}}`: "value.x.y[1][2] is",
-		`(function() local t = {} t[1] = {x = t} return t end)()`:                     "value[1].x is a cycle",
-		`(function() local t = {} for _ = 1, 1000 do t = {t} end return t end)()`:     "nesting deeper than 1000 levels",
-		`(function() local t = {} for _ = 1, 2000 do t = {x = t} end return t end)()`: "nesting deeper than 1000 levels",
+		`(function() local t = {} t[1] = {x = t} return t end)()`: "value[1].x is a cycle",
+		`(function() local t = {} ` +
+			`for _ = 1, 1000 do t = {t} end return t end)()`: "nesting deeper than 1000 levels",
+		`(function() local t = {} ` +
+			`for _ = 1, 2000 do t = {x = t} end return t end)()`: "nesting deeper than 1000 levels",
 	} {
 		got, err := Encode(eval(t, s, in))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -96,7 +98,8 @@ func TestLibrary(t *testing.T) {
 		`json.decode('{"a":[10,null,30]}').a[2] == nil`: true,
 		`next(json.decode('{"a":null}'))`:               nil,
 		`json.decode("null")`:                           nil,
-		`select(2, pcall(json.decode, 1))`:              "=test:1: json.decode: argument 1 must be a string, got number",
+		`select(2, pcall(json.decode, 1))`: "=test:1: json.decode: argument 1 must be a string, " +
+			"got number",
 		`select(2, pcall(json.decode, "["))`: "=test:1: json.decode: unexpected end of text" +
 			" at line 1 column 2 (byte 2)",
 		`select(2, pcall(json.encode, print))`: "=test:1: json.encode: value is a function," +
