@@ -101,7 +101,7 @@ func Connect(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, 
 		return nil, fmt.Errorf("qmp greeting: %w", c.err)
 	case <-ctx.Done():
 		c.Close()
-		return nil, fmt.Errorf("qmp greeting: %w", ctx.Err())
+		return nil, fmt.Errorf("qmp greeting: %w", context.Cause(ctx))
 	}
 	if err := c.Execute(ctx, "qmp_capabilities", nil, nil); err != nil {
 		c.Close()
@@ -257,7 +257,7 @@ func (c *Client) Execute(ctx context.Context, command string, args, out any) err
 		return nil
 	case <-ctx.Done():
 		c.forget(id)
-		return fmt.Errorf("qmp %s: %w", command, ctx.Err())
+		return fmt.Errorf("qmp %s: %w", command, context.Cause(ctx))
 	}
 }
 
