@@ -96,7 +96,7 @@ func (b *bench) snapshots(ctx context.Context) error {
 	b.table.info("  the whole snapshot", whole.String(), "", "")
 	for _, take := range []func() error{
 		func() error { return b.restores(ctx, path, cold) },
-		func() error { return b.standbys(ctx, h, path, cold) },
+		func() error { return b.prewarmed(ctx, h, path, cold) },
 		func() error { return b.cachedBoots(ctx, cold) },
 		func() error { return b.cachedDiskBoots(ctx) },
 		func() error { return b.derived(ctx, h, path) },
@@ -112,14 +112,14 @@ func (b *bench) snapshots(ctx context.Context) error {
 	return nil
 }
 
-// restores measures restores without a stand-by. What the process holds must not
+// restores measures restores without a prewarmed guest. What the process holds must not
 // grow over them.
 func (b *bench) restores(ctx context.Context, path string, cold sample) error {
 	h, err := b.host()
 	if err != nil {
 		return err
 	}
-	h.NoStandbys = true
+	h.NoPrewarming = true
 	var all sample
 	before := 0
 	err = b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
@@ -161,9 +161,9 @@ func openFiles() int {
 	return len(all)
 }
 
-// standbys measures a reset between tests: the guest ends, and the one that was
+// prewarmed measures a reset between tests: the guest ends, and the one that was
 // restored meanwhile takes its place.
-func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sample) error {
+func (b *bench) prewarmed(ctx context.Context, h *lab.Host, path string, cold sample) error {
 	var all sample
 	err := b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
 		for range resetRounds {
@@ -173,7 +173,7 @@ func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sam
 			if err := vm.Prepare(ctx, path); err != nil {
 				return err
 			}
-			// What a test does, for as long as a stand-by needs.
+			// What a test does, for as long as a prewarmed guest needs.
 			if _, err := vm.Run(ctx, guest.RunRequest{Shell: "sleep 1"}); err != nil {
 				return err
 			}
@@ -194,7 +194,7 @@ func (b *bench) standbys(ctx context.Context, h *lab.Host, path string, cold sam
 		return nil
 	})
 	if err == nil {
-		b.table.compare(row{figure: "reset with a stand-by, to first completed op", value: all.String(),
+		b.table.compare(row{figure: "reset with a prewarmed guest, to first completed op", value: all.String(),
 			reference: cold.String(),
 			ratio:     fmt.Sprintf("%.3f", float64(all.median())/float64(cold.median())), target: "<= 35 ms"},
 			all.median() <= 35*time.Millisecond)

@@ -97,6 +97,23 @@ func (d *Detector) Open() (Finding, bool) {
 	return f, true
 }
 
+// Begin judges a line that has no end yet. It reports whether a report begins with the
+// line, or the open one repeats it; the caller must not feed the rest of the line then.
+// Otherwise nothing has changed, and the caller feeds the whole line when it has ended.
+func (d *Detector) Begin(raw []byte) bool {
+	d.clean = growTo(d.clean, len(raw))
+	line := stripANSI(raw, d.clean)
+	m := parse(line)
+	k := d.kind(line, m)
+	if k == "" || d.absorbs(k, m.text) {
+		return false
+	}
+	d.begin(k, line, m)
+	d.titled = true
+	d.wrapped = d.wrapped[:0]
+	return true
+}
+
 // Flush ends the open report, if any, and judges a line that has no end yet.
 // The caller does this when the console was quiet for a while, and at its end.
 func (d *Detector) Flush() []Finding {

@@ -304,3 +304,21 @@ func BenchmarkDetectorInnocent(b *testing.B) {
 		})
 	}
 }
+
+// TestBegin judges lines without an end.
+func TestBegin(t *testing.T) {
+	var d Detector
+	if d.Begin([]byte("[    1.000000] kernel BU")) {
+		t.Error("a report began with half a title")
+	}
+	got := append(d.Feed([]byte("[    1.000000] kernel BUG at fs/x.c:1!\n")), d.Flush()...)
+	if len(got) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if !d.Begin([]byte("[    2.000000] Kernel panic - not syncing: x")) {
+		t.Error("a panic without an end was not seen")
+	}
+	if got := d.Flush(); len(got) != 1 || !got[0].Panic {
+		t.Errorf("%+v", got)
+	}
+}

@@ -39,7 +39,7 @@ func checkedDisk(t *testing.T) (*disk.Disk, *Checker, *fakemachine.Machines) {
 	t.Helper()
 	ctx := t.Context()
 	f := fakemachine.New(t)
-	l := lab.New(&lab.Host{File: "x.test.lua", TempDir: t.TempDir(), Starter: f, Images: f, NoStandbys: true,
+	l := lab.New(&lab.Host{File: "x.test.lua", TempDir: t.TempDir(), Starter: f, Images: f, NoPrewarming: true,
 		Profiles: map[string]*lab.Profile{"p": {Name: "p", Accel: "tcg"}},
 		Warn:     func(format string, args ...any) { t.Errorf("warning: "+format, args...) }})
 	t.Cleanup(func() {

@@ -98,7 +98,7 @@ func (f *Machines) Last() *Machine {
 }
 
 // Named returns the latest machine of the VM of that name; nil without any.
-// Machines that are restored ahead of need are called "standby".
+// Machines that are restored ahead of need are called "prewarmed".
 func (f *Machines) Named(name string) *Machine {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -27,6 +27,38 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestFindingInPieces looks at a title that a look at the console cuts in two, and at one
+// whose line does not end.
+func TestFindingInPieces(t *testing.T) {
+	b := newBench(t)
+	i, m := b.boot()
+	seen := func(n int) func() bool {
+		return func() bool {
+			i.SyncConsole()
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return len(b.findings) == n
+		}
+	}
+	printed := func(hvc bool, text string) {
+		t.Helper()
+		before := b.cfg.Console.Len()
+		m.Print(hvc, text)
+		eventually(t, "the text", func() bool {
+			i.SyncConsole()
+			return b.cfg.Console.Len() == before+int64(len(text))
+		})
+	}
+	printed(false, "[    1.000000] kernel BU")
+	printed(true, "another device")
+	printed(false, "G at fs/x.c:1!\n")
+	eventually(t, "a finding", seen(1))
+	printed(false, "[    2.000000] kernel BUG at fs/y.c")
+	eventually(t, "a finding in a line without an end", seen(2))
+	printed(false, ":1! kernel BUG\n[    3.000000] all is well\n")
+	eventually(t, "no finding in the rest of the line", seen(2))
+}
+
 func TestExpect(t *testing.T) {
 	b := newBench(t)
 	_, m := b.boot()

@@ -131,7 +131,7 @@ func (b *Prewarmed) plan(o Order) (*qemu.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Name, cfg.Dir, cfg.Restore.Hold = "standby", b.dir, true
+	cfg.Name, cfg.Dir, cfg.Restore.Hold = "prewarmed", b.dir, true
 	cfg.Serial, cfg.HVC, cfg.OnEvent = &b.output[deviceSerial], &b.output[deviceHVC], b.events.add
 	return cfg, nil
 }

@@ -20,6 +20,7 @@ type watch struct {
 	mu       sync.Mutex
 	detector *console.Detector
 	partial  [2][]byte   // unfinished line of each device
+	begun    [2]bool     // a report has begun with the unfinished line, whose rest is dropped
 	quiet    *time.Timer // runs while a report is unfinished
 	lossy    bool        // the log could not be written, and that was said
 }
@@ -63,6 +64,13 @@ func (w *watch) write(device int, p []byte) {
 	}
 	// The detector sees whole lines, so that two devices do not mix in one.
 	held := &w.partial[device]
+	if w.begun[device] {
+		end := bytes.IndexByte(p, '\n') + 1
+		if end == 0 {
+			return
+		}
+		p, w.begun[device] = p[end:], false
+	}
 	*held = append(*held, p...)
 	end := bytes.LastIndexByte(*held, '\n') + 1
 	if len(*held)-end > maxPartial {
@@ -77,15 +85,17 @@ func (w *watch) write(device int, p []byte) {
 	}
 }
 
-// flush reports what is half seen: the guest has ended, has printed nothing for a
-// while, or somebody asks.
+// flush reports what is known so far: the guest has ended, has printed nothing for a
+// while, or the caller asks.
 func (w *watch) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.quiet.Stop()
 	for i, held := range w.partial {
-		w.report(w.detector.Feed(held))
-		w.partial[i] = nil
+		// A line that is cut in two here would not be recognised.
+		if len(held) > 0 && w.detector.Begin(held) {
+			w.partial[i], w.begun[i] = nil, true
+		}
 	}
 	w.report(w.detector.Flush())
 }

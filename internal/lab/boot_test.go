@@ -165,7 +165,7 @@ func cachedLab(t *testing.T) (*Lab, *fakemachine.Machines, *[]string) {
 	h.BootCache = filepath.Join(t.TempDir(), "boots")
 	h.QEMU = filepath.Join(t.TempDir(), "qemu")
 	must(t, os.WriteFile(h.QEMU, nil, 0o700))
-	h.NoStandbys = true
+	h.NoPrewarming = true
 	warnings := &[]string{}
 	h.Warn = func(format string, args ...any) { *warnings = append(*warnings, fmt.Sprintf(format, args...)) }
 	return newLab(t, h), f, warnings

@@ -49,7 +49,7 @@ func TestFakeGuestOperations(t *testing.T) {
 }
 
 // TestFakeSnapshotChain restores a complete snapshot, changes memory and files, and
-// restores what was taken of that: a delta.
+// restores what was taken of that: a diff.
 func TestFakeSnapshotChain(t *testing.T) {
 	ctx := t.Context()
 	l, f := fakeLab(t)
@@ -83,15 +83,15 @@ func TestFakeSnapshotChain(t *testing.T) {
 	must(t, err)
 	change("lost")
 	restored(complete.Path(), "first")
-	v.host.NoStandbys = true
+	v.host.NoPrewarming = true
 	must(t, f.Last().WriteMemory(at, []byte("other")))
 	must(t, v.WriteFile(ctx, "/tmp/x", []byte("other")))
-	delta, err := v.Snapshot(ctx, "")
+	diff, err := v.Snapshot(ctx, "")
 	must(t, err)
-	if delta.Over() != complete.Path() {
-		t.Errorf("the snapshot lies over %q", delta.Over())
+	if diff.Base() != complete.Path() {
+		t.Errorf("the base is %q", diff.Base())
 	}
-	restored(delta.Path(), "other")
+	restored(diff.Path(), "other")
 	restored(complete.Path(), "first")
 }
 

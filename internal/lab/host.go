@@ -83,8 +83,8 @@ type Host struct {
 	// is locked before any lab's own lock.
 	membership sync.Mutex
 
-	// NoStandbys turns off the restoring of guests ahead of need.
-	NoStandbys bool
+	// NoPrewarming turns off the restoring of guests ahead of need.
+	NoPrewarming bool
 
 	// snapshots is what this process knows of the snapshot files that it has taken or
 	// read. It is closed with the root lab.

@@ -236,7 +236,7 @@ func TestLabRestoreThatBreaksOff(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
 	_, err := l.Snapshot(ctx, dir)
 	must(t, err)
-	l.host.NoStandbys = true
+	l.host.NoPrewarming = true
 	f.Prepare(func(m *fakemachine.Machine) {
 		if m.Name() == "on" {
 			m.SetAgent(fakemachine.AgentOfVersion0)
@@ -292,7 +292,7 @@ func TestFork(t *testing.T) {
 	// Of forks that do not all start there are none.
 	before := l.VMNames()
 	f.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentOfVersion0) })
-	l.host.NoStandbys = true
+	l.host.NoPrewarming = true
 	l.host.prewarmed.Close()
 	_, err = v.Fork(ctx, l, 2)
 	wantError(t, err, "vm `a` fork: ", "agent speaks version 1000")

@@ -57,7 +57,7 @@ func (p *startPlan) prewarmKey() instance.Key {
 
 // prewarm begins to restore the guest of a plan ahead of need.
 func (h *Host) prewarm(p *startPlan, limit time.Duration) {
-	if h.NoStandbys {
+	if h.NoPrewarming {
 		return
 	}
 	guestOf := p.guest // the plan is the caller's

@@ -15,7 +15,7 @@ func awaitPrewarmed(t *testing.T, f *fakemachine.Machines, n int) *fakemachine.M
 	for {
 		var found []*fakemachine.Machine
 		for _, m := range f.All() {
-			if m.Name() == "standby" {
+			if m.Name() == "prewarmed" {
 				found = append(found, m)
 			}
 		}
@@ -40,7 +40,7 @@ func TestPrewarmed(t *testing.T) {
 	s, err := v.Snapshot(ctx, "")
 	must(t, err)
 	must(t, v.Shutdown(ctx))
-	isPrewarmed := func(v *VM) bool { return machineOf(f, v).Name() == "standby" }
+	isPrewarmed := func(v *VM) bool { return machineOf(f, v).Name() == "prewarmed" }
 	restore := func(v *VM, want bool) {
 		t.Helper()
 		must(t, v.Restore(ctx, s.Path()))

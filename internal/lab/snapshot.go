@@ -23,12 +23,12 @@ type Snapshot struct {
 	path        string
 	vm, profile string
 	paused      time.Duration
-	over        string
+	base        string
 }
 
-// Over is the path of the complete snapshot that this one, a delta, lies over; ""
-// for one that is complete itself.
-func (s *Snapshot) Over() string { return s.over }
+// Base returns the path of the full snapshot that a diff lies over, and "" for a full
+// one.
+func (s *Snapshot) Base() string { return s.base }
 
 // Paused is how long the guest stood still for it.
 func (s *Snapshot) Paused() time.Duration { return s.paused }
@@ -105,9 +105,9 @@ func (v *VM) Snapshot(ctx context.Context, path string) (*Snapshot, error) {
 	return v.snapshot(ctx, path, func(string) bool { return false })
 }
 
-// SnapshotOver is Snapshot of a path. The file is a diff if the guest was restored from
+// SnapshotDiff is Snapshot of a path. The file is a diff if the guest was restored from
 // a file that lasts reports to stay.
-func (v *VM) SnapshotOver(ctx context.Context, path string, lasts func(path string) bool) (*Snapshot, error) {
+func (v *VM) SnapshotDiff(ctx context.Context, path string, lasts func(path string) bool) (*Snapshot, error) {
 	return v.snapshot(ctx, path, lasts)
 }
 

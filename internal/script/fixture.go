@@ -118,7 +118,7 @@ func (s fixtureRun) snapshotOf(v lua.Value) (*fixture.Built, error) {
 		switch o := v.Object().(type) {
 		case *lab.Snapshot:
 			return &fixture.Built{Kind: fixture.VM, Label: o.VM(), Profile: o.Profile(), Path: o.Path(),
-				Over: o.Over()}, nil
+				Base: o.Base()}, nil
 		case *lab.LabSnapshot:
 			return &fixture.Built{Kind: fixture.Lab, Path: o.Path()}, nil
 		}

@@ -34,7 +34,7 @@ func TestDiff(t *testing.T) {
 	const ram = 64 * PageSize
 	base := filepath.Join(dir, "base")
 	id := complete(t, base, ram, map[int64]byte{1: 1, 2: 2, 40: 40})
-	path := filepath.Join(dir, "delta")
+	path := filepath.Join(dir, "diff")
 	w, err := Create(path, ram)
 	if err != nil {
 		t.Fatal(err)

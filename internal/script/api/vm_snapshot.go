@@ -46,7 +46,7 @@ func vmSnapshot(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 		}
 		// What is built on another fixture holds what it changed.
 		take = func(ctx context.Context, path string) (*lab.Snapshot, error) {
-			return vm.SnapshotOver(ctx, path, build.Holds)
+			return vm.SnapshotDiff(ctx, path, build.Holds)
 		}
 	}
 	var s *lab.Snapshot
