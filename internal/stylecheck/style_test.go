@@ -77,12 +77,3 @@ func TestPackages(t *testing.T) {
 		t.Error(got)
 	}
 }
-
-func TestBelow(t *testing.T) {
-	for path, want := range map[string]bool{"a/b.go": true, "a/c/d.go": true, "ab/c.go": false, "x.go": true,
-		"c.go": false} {
-		if below(path, []string{"a", "x.go"}) != want {
-			t.Errorf("%s: %v", path, !want)
-		}
-	}
-}
