@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/console"
 	"provium/internal/fakemachine"
 	"provium/internal/stream"
 )
@@ -57,6 +58,20 @@ func TestFindingInPieces(t *testing.T) {
 	eventually(t, "a finding in a line without an end", seen(2))
 	printed(false, ":1! kernel BUG\n[    3.000000] all is well\n")
 	eventually(t, "no finding in the rest of the line", seen(2))
+}
+
+func TestIsReporting(t *testing.T) {
+	i := &Instance{watch: &watch{detector: console.NewDetector(console.Rules{})}}
+	if i.IsReporting() {
+		t.Error("a report of nothing")
+	}
+	i.watch.detector.Feed([]byte("[    0.500000] BUG: kernel NULL pointer dereference, address: 0\n"))
+	if !i.IsReporting() {
+		t.Error("no report")
+	}
+	if got := i.watch.detector.Flush(); len(got) != 1 || i.IsReporting() {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestExpect(t *testing.T) {

@@ -108,3 +108,11 @@ func (w *watch) report(findings []Finding) {
 		w.inst.cfg.Hooks.Finding(f)
 	}
 }
+
+// IsReporting reports whether the kernel prints a failure report that has not ended yet.
+func (i *Instance) IsReporting() bool {
+	i.watch.mu.Lock()
+	defer i.watch.mu.Unlock()
+	_, open := i.watch.detector.Open()
+	return open
+}

@@ -236,7 +236,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	v.mu.Lock()
 	clean := len(v.findings) == 0
 	v.mu.Unlock()
-	if !clean {
+	if !clean || inst.IsReporting() {
 		return
 	}
 	cache := v.bootCache()
