@@ -3,9 +3,11 @@
 package provium
 
 import (
+	"bytes"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -255,6 +257,29 @@ func TestOnlyTestsImportTestMachines(t *testing.T) {
 			t.Errorf("%s: only tests may import %s", file, testMachines)
 		}
 	})
+}
+
+// TestPackageSizes finds packages with a second job, by their size without tests.
+func TestPackageSizes(t *testing.T) {
+	const maxFiles, maxLines = 25, 4500
+	files, lines := map[string]int{}, map[string]int{}
+	eachGoFile(t, func(file, pkg string) {
+		if strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[pkg]++
+		lines[pkg] += bytes.Count(text, []byte{'\n'})
+	})
+	for pkg := range files {
+		if files[pkg] > maxFiles || lines[pkg] > maxLines {
+			t.Errorf("%s has %d files and %d lines, at most %d and %d are allowed", pkg, files[pkg], lines[pkg],
+				maxFiles, maxLines)
+		}
+	}
 }
 
 func TestNoJunkDrawers(t *testing.T) {

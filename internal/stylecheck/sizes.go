@@ -3,20 +3,15 @@ package main
 import (
 	"fmt"
 	"go/ast"
-	"maps"
-	"path/filepath"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
-// Limits of sizes. Package limits do not count tests.
+// Limits of sizes.
 const (
-	maxColumns      = 120
-	maxFunction     = 80
-	maxFile         = 600
-	maxPackage      = 4500
-	maxPackageFiles = 25
+	maxColumns  = 120
+	maxFunction = 80
+	maxFile     = 600
 
 	tabColumns = 4
 	// reason begins the line of a function's comment that says why it is long.
@@ -88,22 +83,4 @@ func longFiles(f *file) []finding {
 		return nil
 	}
 	return []finding{{f.path, 1, fmt.Sprintf("%d lines", len(f.lines))}}
-}
-
-// largePackages finds directories with too many Go files or lines.
-func largePackages(files []*file) (found []finding) {
-	count, lines := map[string]int{}, map[string]int{}
-	for _, f := range files {
-		if f.syntax != nil && !f.test {
-			dir := filepath.Dir(f.path)
-			count[dir]++
-			lines[dir] += len(f.lines)
-		}
-	}
-	for _, dir := range slices.Sorted(maps.Keys(count)) {
-		if count[dir] > maxPackageFiles || lines[dir] > maxPackage {
-			found = append(found, finding{dir, 1, fmt.Sprintf("%d files, %d lines", count[dir], lines[dir])})
-		}
-	}
-	return found
 }

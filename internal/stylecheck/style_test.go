@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -50,30 +49,5 @@ func TestChecks(t *testing.T) {
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%s: lines %v, want %v", tc.name, got, tc.want)
 		}
-	}
-}
-
-func TestPackages(t *testing.T) {
-	var files []*file
-	add := func(path string, lines int) {
-		f, err := parse(path, "package a\n"+strings.Repeat("\n", lines-1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, f)
-	}
-	for i := range 26 {
-		add(fmt.Sprintf("many/f%d.go", i), 1)
-	}
-	add("long/a.go", 4000)
-	add("long/b.go", 501)
-	add("fine/a.go", 4500)
-	add("fine/a_test.go", 4500)
-	var got []string
-	for _, f := range largePackages(files) {
-		got = append(got, f.path)
-	}
-	if !slices.Equal(got, []string{"long", "many"}) {
-		t.Error(got)
 	}
 }
