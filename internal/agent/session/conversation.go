@@ -66,7 +66,7 @@ func (s *Server) Serve(conn io.ReadWriter) error {
 }
 
 // readBuffer is what one read from the link may bring. A virtio-serial port
-// gives at most 4 KiB at a time; a socket gives more. A system call that carries
+// returns at most 4 KiB at a time; a socket returns more. A system call that carries
 // its buffers itself fits in.
 const readBuffer = wire.CallInline + 8<<10
 
