@@ -67,7 +67,7 @@ func (f *runFlags) groups() []flagGroup {
 	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
-		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0 is none (default 300)")
+		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0: no limit (default 300)")
 	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
 		n, err := parseSeed(text)
 		return &n,

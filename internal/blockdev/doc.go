@@ -3,7 +3,7 @@
 // and snapshots that copy nothing.
 //
 // It knows no guest and no emulator, starts no process and opens no socket.
-// Disk.Serve gives a client the disk through package nbd, which has the protocol.
+// Disk.Serve serves the disk to a client through package nbd, which has the protocol.
 //
 // Start reading at Disk in disk.go: guestRead and change carry out a request. Below
 // it are the medium (store.go), layers of sectors in files (layer.go, table.go) and

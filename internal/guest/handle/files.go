@@ -11,7 +11,7 @@ import (
 	"provium/internal/guest"
 )
 
-// fileOps are the operations on whole files. A *guest.Client has the agent do them, as
+// fileOps are the operations on whole files. A *guest.Client asks the agent for them, as
 // root; syscallFiles makes them of system calls.
 type fileOps interface {
 	ReadFile(ctx context.Context, path string) ([]byte, error)
