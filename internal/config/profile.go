@@ -38,12 +38,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		}
 	}
 	if p.BuildOut == "" {
-		switch {
-		case env.BuildDir != "":
-			p.BuildOut = filepath.Join(env.BuildDir, name)
-		default:
-			p.BuildOut = filepath.Join(env.CacheHome, "provium", "builds", name)
-		}
+		p.BuildOut = env.buildOut(name)
 	}
 	at.out = p.BuildOut
 	path := func(to *string) func(any) error { return pathInto(to, at) }
@@ -65,6 +60,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
 		{"modules", namesInto(&p.Modules)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
+		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
 		{"disks", listInto(&disks)},
 	}}.read(table)
 	if err != nil {
@@ -101,6 +97,14 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		p.Kernel, p.KernelForced, p.Root = env.Kernel, true, ""
 	}
 	return p, nil
+}
+
+// buildOut is where a profile's build goes that does not say it.
+func (env Env) buildOut(profile string) string {
+	if env.BuildDir != "" {
+		return filepath.Join(env.BuildDir, profile)
+	}
+	return filepath.Join(env.CacheHome, "provium", "builds", profile)
 }
 
 func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {

@@ -46,6 +46,7 @@ type Machine struct {
 	stubborn   bool // ignores the power button
 	conn       net.Conn
 	stop       context.CancelFunc // ends the agent's present session
+	panicked   bool
 	boots      int
 	started    bool   // booted, or loaded from a snapshot
 	guest      *state // of this boot
@@ -145,8 +146,11 @@ func (m *Machine) DropLink() {
 	}
 }
 
-// Panic prints a kernel panic.
+// Panic prints a kernel panic. The agent answers nothing until the next boot.
 func (m *Machine) Panic(why string) {
+	m.mu.Lock()
+	m.panicked = true
+	m.mu.Unlock()
 	m.Print(false, "[    1.000000] Kernel panic - not syncing: "+why+
 		"\n[    1.000000] ---[ end Kernel panic - not syncing: "+why+" ]---\n")
 }
@@ -184,7 +188,7 @@ func (g *guest) Boot() {
 	m.mu.Lock()
 	m.boots++
 	old := m.guest
-	m.guest = newState()
+	m.guest, m.panicked = newState(), false
 	m.clockShift = 0
 	if m.stop != nil {
 		m.stop()

@@ -15,7 +15,9 @@ const defaultGrace = 5 * time.Second
 func (i *Instance) onEvent(e qemu.Event) {
 	switch e.Name {
 	case "RESET":
-		i.onReset()
+		var d struct{ Guest bool }
+		_ = json.Unmarshal(e.Data, &d) // without it, the reset counts as ours
+		i.onReset(d.Guest)
 	case "SHUTDOWN":
 		var d struct {
 			Guest  bool
@@ -73,12 +75,20 @@ func (i *Instance) portOpened() {
 }
 
 // onReset starts over with the agent of the new boot. Resets may follow each other
-// before an agent has answered, as with a guest that reboots in a loop.
-func (i *Instance) onReset() {
+// before an agent has answered, as with a guest that reboots in a loop. byGuest tells
+// a reset by the guest from one by the reset button.
+func (i *Instance) onReset(byGuest bool) {
 	select {
 	case <-i.ready:
 		i.machine.SyncConsole()
 	default:
+	}
+	i.lastWords()
+	i.mu.Lock()
+	over := i.reason != ""
+	i.mu.Unlock()
+	if over {
+		return // QEMU is about to end, with what the kernel said last
 	}
 	i.cfg.Console.MarkBoot()
 	i.cfg.Hooks.Reset()
@@ -87,15 +97,22 @@ func (i *Instance) onReset() {
 	i.boot++
 	i.epoch = &handle.Epoch{}
 	i.portOpened()
-	i.suspended = false
+	i.suspended, i.resend = false, false
 	if i.ctx.Err() != nil {
 		return
 	}
-	i.fruitless++
-	if link := i.link; link != nil {
-		i.link, i.linked = nil, make(chan struct{})
-		i.deadline, i.fruitless = time.Now().Add(i.cfg.AgentTimeout), 0
-		link.Fail(&GoneError{VM: i.cfg.VM, Reason: "the guest was reset"})
+	switch {
+	case i.link != nil:
+		i.unlink("the guest was reset")
+	case i.panicked:
+		i.expectAnswer() // the reboot after the panic
+		i.panicked = false
+	case byGuest:
+		if reason := i.countReset(); reason != "" {
+			i.setReasonLocked(reason)
+			i.kill()
+			return
+		}
 	}
 	i.relink()
 }

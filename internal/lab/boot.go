@@ -123,8 +123,10 @@ func (e *AdmissionError) Unwrap() error { return e.Err }
 // start starts a guest and returns when its agent has answered; started must be called
 // then. It owns releaseShare.
 func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
+	v.findings.Begin()
 	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
+		v.findings.Failed()
 		releaseShare()
 		return nil, err
 	}
@@ -134,10 +136,14 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 	v.mu.Unlock()
 	if err := inst.firstAnswer(ctx); err != nil {
 		inst.End(err.Error())
+		reports := v.findings.Failed()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, &answerError{err}
+		return nil, &answerError{instance.Explain(err, reports)}
+	}
+	for _, f := range v.findings.Answered(inst.StampsLines()) {
+		v.host.found(v, f)
 	}
 	return inst, nil
 }

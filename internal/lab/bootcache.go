@@ -233,10 +233,7 @@ var errDiskChanged = errors.New("a disk was changed during the boot")
 func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	// A boot that the kernel complained about must be seen by every test.
 	inst.machine.SyncConsole()
-	v.mu.Lock()
-	clean := len(v.findings) == 0
-	v.mu.Unlock()
-	if !clean || inst.IsReporting() {
+	if !v.findings.IsEmpty() || inst.IsReporting() {
 		return
 	}
 	cache := v.bootCache()

@@ -76,8 +76,12 @@ func (i *guestRun) connectDevices(cfg *qemu.Config) (err error) {
 func (i *guestRun) hooks(releaseShare func()) instance.Hooks {
 	v := i.vm
 	return instance.Hooks{
-		Finding:   v.found,
-		Reset:     v.disks.PowerOn,
+		Finding:      v.found,
+		ExpectsPanic: func() bool { return i.plan.opts.ExpectPanic || v.host.expectsPanic() },
+		Reset: func() {
+			v.findings.Rebooted()
+			v.disks.PowerOn()
+		},
 		Configure: i.reconfigure,
 		Died:      func(reason string) { v.died(i, reason) },
 		Released:  func() { i.released(releaseShare) },

@@ -175,7 +175,7 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 func labProfile(name string, p config.Profile) *lab.Profile {
 	out := &lab.Profile{
 		Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
-		NoBootCache: !p.BootCache,
+		NoBootCache: !p.BootCache, NoteWarnings: p.KernelWarnings == "note",
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {

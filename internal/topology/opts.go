@@ -31,6 +31,7 @@ type BootOpts struct {
 	AgentTimeout  time.Duration
 	Files         []BootFile
 	Cold          *bool       // true refuses the boot cache
+	ExpectPanic   bool        // a panic does not end the guest: it reboots, or starts a crash kernel
 	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
 }
 
@@ -75,6 +76,7 @@ func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
 		if from.Cold != nil {
 			m.Cold = from.Cold
 		}
+		m.ExpectPanic = m.ExpectPanic || from.ExpectPanic
 		m.Disks = append(m.Disks, from.Disks...)
 		m.Files = joinFiles(m.Files, from.Files)
 	}

@@ -15,7 +15,7 @@ import (
 
 // bootOptions are the keys of boot opts.
 var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_append", "rng_seed",
-	"initial_time", "agent_timeout", "files", "cold", "disks"}
+	"initial_time", "agent_timeout", "files", "cold", "disks", "expect_panic"}
 
 // bootOpts reads the optional table of boot opts at argument i, or nil when it is absent.
 func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
@@ -67,7 +67,8 @@ func readMachine(o value.Options, b *topology.BootOpts) (err error) {
 		}
 		b.Cold = &cold
 	}
-	return nil
+	b.ExpectPanic, err = o.Bool("expect_panic", false)
+	return err
 }
 
 func readCmdline(o value.Options, b *topology.BootOpts) (err error) {
