@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"provium/internal/disk"
@@ -48,11 +49,14 @@ func (p *startPlan) release() {
 	}
 }
 
-// bootGuest boots the VM, or serves the boot from the cache.
-func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts) error {
-	releaseShare, err := v.admit(ctx, opts.MemoryBytes(), opts.VCPUs())
-	if err != nil {
-		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+// bootGuest boots the VM, or serves the boot from the cache. releaseShare is nil for a
+// guest whose share of the pool is still to be acquired.
+func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShare func()) error {
+	if releaseShare == nil {
+		var err error
+		if releaseShare, err = v.admit(ctx, bootShare(opts)); err != nil {
+			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+		}
 	}
 	plan, err := v.planBoot(ctx, opts, "")
 	if err == nil {
@@ -101,19 +105,44 @@ func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-// admit acquires a guest's share of the pool.
-func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare func(), err error) {
-	if v.host.Pool == nil {
-		return func() {}, nil
+// Share is what one running guest takes of the pool.
+type Share struct {
+	Memory int64 // bytes
+	CPUs   int
+}
+
+func bootShare(opts *topology.BootOpts) Share { return Share{opts.MemoryBytes(), opts.VCPUs()} }
+
+func restoreShare(r *snapshot.Reader) Share {
+	m := r.Manifest().Machine
+	return Share{m.Memory, m.CPUs}
+}
+
+// admit acquires the shares of guests, all at once, and returns what releases each. what
+// names the guests in messages.
+func (h *Host) admit(ctx context.Context, what string, shares []Share) (release []func(), err error) {
+	if h.Pool == nil || len(shares) == 0 {
+		return slices.Repeat([]func(){func() {}}, len(shares)), nil
 	}
-	releaseShare, err = v.host.acquire(ctx, v.name, memory, cpus)
+	waited := h.poolWait()
+	defer waited()
+	release, err = h.Pool.Acquire(ctx, what, shares)
 	if err != nil && ctx.Err() == nil {
 		err = &AdmissionError{err}
 	}
-	return releaseShare, err
+	return release, err
 }
 
-// AdmissionError is returned for a guest that the pool refuses. It was not started.
+// admit acquires the share of one guest.
+func (v *VM) admit(ctx context.Context, s Share) (releaseShare func(), err error) {
+	release, err := v.host.admit(ctx, "vm `"+v.name+"`", []Share{s})
+	if err != nil {
+		return nil, err
+	}
+	return release[0], nil
+}
+
+// AdmissionError is returned for guests that the pool refuses. They were not started.
 type AdmissionError struct{ Err error }
 
 func (e *AdmissionError) Error() string { return e.Err.Error() }

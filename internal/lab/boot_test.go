@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,18 +18,30 @@ import (
 	"provium/internal/wire"
 )
 
-// countingPool counts the shares that are out.
+// countingPool counts the shares that are out, and notes what they were for.
 type countingPool struct {
+	mu     sync.Mutex
 	out    int
+	asked  []string
 	refuse error
 }
 
-func (p *countingPool) Acquire(context.Context, string, int64, int) (func(), error) {
+func (p *countingPool) Acquire(_ context.Context, what string, shares []Share) (release []func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.refuse != nil {
 		return nil, p.refuse
 	}
-	p.out++
-	return func() { p.out-- }, nil
+	p.asked = append(p.asked, what)
+	for range shares {
+		p.out++
+		release = append(release, sync.OnceFunc(func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.out--
+		}))
+	}
+	return release, nil
 }
 
 func (p *countingPool) Claim(context.Context, int64, int) error { return p.refuse }

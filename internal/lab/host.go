@@ -34,9 +34,10 @@ type Profile struct {
 
 // Pool is the admission control of a run as a lab sees it.
 type Pool interface {
-	// Acquire takes the share of one running VM and returns what releases it. It waits
-	// while the pool is full, and fails when the request can never be met.
-	Acquire(ctx context.Context, vm string, memory int64, cpus int) (release func(), err error)
+	// Acquire takes the shares of running VMs, all at once, and returns what releases
+	// each. what names them in messages. It waits while the pool is full, and fails
+	// when the request can never be met.
+	Acquire(ctx context.Context, what string, shares []Share) (release []func(), err error)
 	// Claim makes the one claim of the file; zero means not given.
 	Claim(ctx context.Context, memory int64, cpus int) error
 }

@@ -248,8 +248,8 @@ type gatePool struct {
 	granted chan struct{}
 }
 
-func (p *gatePool) Acquire(ctx context.Context, _ string, _ int64, _ int) (func(), error) {
-	return func() {}, p.Claim(ctx, 0, 0)
+func (p *gatePool) Acquire(ctx context.Context, _ string, _ []lab.Share) ([]func(), error) {
+	return []func(){func() {}}, p.Claim(ctx, 0, 0)
 }
 
 func (p *gatePool) Claim(ctx context.Context, _ int64, _ int) error {
@@ -332,8 +332,8 @@ end)`})
 // brokenPool fails as only a mistake in the program can.
 type brokenPool struct{}
 
-func (brokenPool) Acquire(context.Context, string, int64, int) (func(), error) { panic("broken") }
-func (brokenPool) Claim(context.Context, int64, int) error                     { panic("broken") }
+func (brokenPool) Acquire(context.Context, string, []lab.Share) ([]func(), error) { panic("broken") }
+func (brokenPool) Claim(context.Context, int64, int) error                        { panic("broken") }
 
 func TestPanicPoisons(t *testing.T) {
 	project := write(t, map[string]string{testPath: `
