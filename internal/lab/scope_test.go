@@ -3,8 +3,8 @@ package lab
 import (
 	"context"
 	"errors"
-	"slices"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 

@@ -65,7 +65,7 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 	var live []string
 	for _, v := range vms {
 		for _, s := range v.Streams() {
-			if text := "\n  - " + s.String(); !slices.Contains(live, text) {
+			if text := "\n  - open stream " + s.String(); !slices.Contains(live, text) {
 				live = append(live, text)
 			}
 		}

@@ -101,7 +101,8 @@ func (d *dispatched) play(j *job, refuse string, on func(m *message)) string {
 func TestRunner(t *testing.T) {
 	d, j := dispatch(t, guest)
 	got := d.play(j, "", nil)
-	const want = "claim 1073741824 2; registered [g]; test_started; acquire vm `v`; vm_spawned; vm_shutdown; release; " +
+	const want = "claim 1073741824 2; registered [g]; test_started; acquire vm `v`; vm_spawned; vm_shutdown; " +
+		"release; " +
 		"test_passed; done \"\""
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -183,9 +183,9 @@ func TestLabs(t *testing.T) {
 
 		`provium:lab(7)`: "argument 1 (name) must be a string, got number",
 
-		`provium:include(7)`: "lab:include: expected a vm, a bridge or a lab, got number",
+		`provium:include(7)`: "lab:include: expected a userdata (vm, bridge or lab), got number",
 
-		`provium:include({provium:lab("a"), 1})`: "lab:include: expected a vm, a bridge or a lab, got number",
+		`provium:include({provium:lab("a"), 1})`: "lab:include: expected a userdata (vm, bridge or lab), got number",
 
 		`provium:remove(7)`: "lab:remove: expected a name, a vm, a bridge or a lab, got number",
 
