@@ -55,6 +55,9 @@ func (i *guestRun) syncNetwork(ctx context.Context, runs bool) error {
 	if !runs || i.IsSuspended() {
 		return i.netdevs.Sync(ctx, i.machine, nil)
 	}
+	if i.isForeign() {
+		return i.netdevs.Sync(ctx, i.machine, network.Foreign{})
+	}
 	link, err := i.Client(ctx)
 	if err != nil {
 		return err
@@ -73,7 +76,25 @@ func (i *guestRun) refreshNetwork(ctx context.Context) error {
 // reconfigure configures the network for the agent of a boot that the guest itself,
 // or a reset, has begun.
 func (i *guestRun) reconfigure(ctx context.Context, link *guest.Client) error {
+	if i.isForeign() {
+		return nil
+	}
 	return i.netdevs.Configure(ctx, link)
+}
+
+// isForeign reports whether the guest configures its network itself: it boots an image
+// that Provium adds no agent to. Its NICs have their MACs on the device.
+func (i *guestRun) isForeign() bool { return i.vm.profile.Image.NoAgent }
+
+// fixedMACs returns the MACs that the state of a planned boot depends on: those that no
+// agent can change afterwards.
+func (v *VM) fixedMACs(p *startPlan) (macs []string) {
+	if v.profile.Image.NoAgent {
+		for _, n := range p.nics {
+			macs = append(macs, n.NIC.MAC())
+		}
+	}
+	return macs
 }
 
 // digest returns a fingerprint of names.
