@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/admission"
 	"provium/internal/parallel"
 	"provium/internal/topology"
 )
@@ -13,7 +14,7 @@ import (
 // Boot boots all VMs of the lab and its sub-labs at once, except those that are booted.
 func (l *Lab) Boot(ctx context.Context) error {
 	todo, _ := l.todo("boot", "", topology.Booted)
-	shares := map[*VM]Share{}
+	shares := map[*VM]admission.Share{}
 	for _, v := range todo {
 		if s := v.State(); s == topology.Created || s == topology.Shutdown { // the others cannot boot
 			shares[v] = bootShare(v.opts.Merge(nil))
@@ -33,10 +34,11 @@ func (l *Lab) Boot(ctx context.Context) error {
 }
 
 // admit acquires the shares of those VMs of the lab that have one, all at once.
-func (l *Lab) admit(ctx context.Context, vms []*VM, shares map[*VM]Share) (release map[*VM]func(), err error) {
+func (l *Lab) admit(ctx context.Context, vms []*VM, shares map[*VM]admission.Share) (
+	release map[*VM]func(), err error) {
 	var admitted []*VM
 	var names []string
-	var list []Share
+	var list []admission.Share
 	for _, v := range vms {
 		if s, ok := shares[v]; ok {
 			admitted, names, list = append(admitted, v), append(names, "`"+v.name+"`"), append(list, s)
@@ -46,7 +48,7 @@ func (l *Lab) admit(ctx context.Context, vms []*VM, shares map[*VM]Share) (relea
 	if len(names) == 1 {
 		what = "vm " + names[0]
 	}
-	releases, err := l.host.admit(ctx, what, list)
+	releases, err := l.host.gate().Acquire(ctx, what, list...)
 	if err != nil {
 		return nil, err
 	}

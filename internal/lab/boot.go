@@ -8,9 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest"
@@ -105,49 +105,26 @@ func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-// Share is what one running guest takes of the pool.
-type Share struct {
-	Memory int64 // bytes
-	CPUs   int
+func bootShare(opts *topology.BootOpts) admission.Share {
+	return admission.Share{Memory: opts.MemoryBytes(), CPUs: opts.VCPUs()}
 }
 
-func bootShare(opts *topology.BootOpts) Share { return Share{opts.MemoryBytes(), opts.VCPUs()} }
-
-func restoreShare(r *snapshot.Reader) Share {
+func restoreShare(r *snapshot.Reader) admission.Share {
 	m := r.Manifest().Machine
-	return Share{m.Memory, m.CPUs}
+	return admission.Share{Memory: m.Memory, CPUs: m.CPUs}
 }
 
-// admit acquires the shares of guests, all at once, and returns what releases each. what
-// names the guests in messages.
-func (h *Host) admit(ctx context.Context, what string, shares []Share) (release []func(), err error) {
-	if h.Pool == nil || len(shares) == 0 {
-		return slices.Repeat([]func(){func() {}}, len(shares)), nil
-	}
-	waited := h.poolWait()
-	defer waited()
-	release, err = h.Pool.Acquire(ctx, what, shares)
-	if err != nil && ctx.Err() == nil {
-		err = &AdmissionError{err}
-	}
-	return release, err
-}
+// gate returns the way to the pool.
+func (h *Host) gate() admission.Gate { return admission.Gate{Pool: h.Pool, Wait: h.poolWait} }
 
 // admit acquires the share of one guest.
-func (v *VM) admit(ctx context.Context, s Share) (releaseShare func(), err error) {
-	release, err := v.host.admit(ctx, "vm `"+v.name+"`", []Share{s})
+func (v *VM) admit(ctx context.Context, s admission.Share) (releaseShare func(), err error) {
+	release, err := v.host.gate().Acquire(ctx, "vm `"+v.name+"`", s)
 	if err != nil {
 		return nil, err
 	}
 	return release[0], nil
 }
-
-// AdmissionError is returned for guests that the pool refuses. They were not started.
-type AdmissionError struct{ Err error }
-
-func (e *AdmissionError) Error() string { return e.Err.Error() }
-
-func (e *AdmissionError) Unwrap() error { return e.Err }
 
 // start starts a guest and returns when its agent has answered; started must be called
 // then. It owns releaseShare.

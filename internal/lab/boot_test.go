@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/event"
 	"provium/internal/fakemachine"
 	"provium/internal/topology"
@@ -26,7 +27,7 @@ type countingPool struct {
 	refuse error
 }
 
-func (p *countingPool) Acquire(_ context.Context, what string, shares []Share) (release []func(), err error) {
+func (p *countingPool) Acquire(_ context.Context, what string, shares []admission.Share) (release []func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.refuse != nil {
@@ -94,7 +95,7 @@ func TestBootsThatFail(t *testing.T) {
 					wantError(t, err, "the guest's console ends with:", "Kernel is stuck")
 				}
 			}
-			var admission *AdmissionError
+			var admission *admission.Error
 			if errors.As(err, &admission) != (name == "pool") {
 				t.Errorf("%#v", err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"provium/internal/admission"
 	"provium/internal/network"
 	"provium/internal/parallel"
 	"provium/internal/snapshot"
@@ -31,18 +32,18 @@ func (v *VM) Fork(ctx context.Context, scope *Lab, n int) ([]*VM, error) {
 
 // forkRefusal names the fork in an error of the snapshot behind it.
 func forkRefusal(err error) error {
-	var state *StateError
-	var suspended *SuspendedError
-	var busy *BusyError
+	var state *topology.StateError
+	var suspended *topology.SuspendedError
+	var busy *topology.BusyError
 	switch {
 	case errors.As(err, &state):
 		own := *state
 		own.Op = "fork"
 		return &own
 	case errors.As(err, &suspended):
-		return &SuspendedError{VM: suspended.VM, Op: "fork"}
+		return &topology.SuspendedError{VM: suspended.VM, Op: "fork"}
 	case errors.As(err, &busy):
-		return &BusyError{Call: "vm:fork()", Why: busy.Why}
+		return &topology.BusyError{Call: "vm:fork()", Why: busy.Why}
 	}
 	return err
 }
@@ -88,7 +89,7 @@ func (v *VM) admitCopies(ctx context.Context, scope *Lab, forks []*VM, path stri
 		return nil, err
 	}
 	defer r.Close()
-	shares := map[*VM]Share{}
+	shares := map[*VM]admission.Share{}
 	for _, fork := range forks {
 		shares[fork] = restoreShare(r)
 	}

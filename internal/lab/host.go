@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest/handle"
@@ -30,16 +31,6 @@ type Profile struct {
 	NoBootCache  bool          // boots are not served from the cache
 	Disks        []disk.Spec   // attached first, with ids
 	Unavailable  string        // why this version cannot boot the profile; "" when it can
-}
-
-// Pool is the admission control of a run as a lab sees it.
-type Pool interface {
-	// Acquire takes the shares of running VMs, all at once, and returns what releases
-	// each. what names them in messages. It waits while the pool is full, and fails
-	// when the request can never be met.
-	Acquire(ctx context.Context, what string, shares []Share) (release []func(), err error)
-	// Claim makes the one claim of the file; zero means not given.
-	Claim(ctx context.Context, memory int64, cpus int) error
 }
 
 // Images turns profiles into files to boot.
@@ -64,7 +55,7 @@ type Host struct {
 
 	Starter   qemu.Starter
 	AccelHost qemu.AccelHost
-	Pool      Pool // nil: no limit
+	Pool      admission.Pool // nil: no limit
 
 	Images Images
 

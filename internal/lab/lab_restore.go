@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/admission"
 	"provium/internal/network"
 	"provium/internal/parallel"
 	"provium/internal/snapshot"
@@ -199,7 +200,7 @@ func (r *labReturn) run(ctx context.Context, s *topology.Lab) error {
 	if err := r.lab.host.network().LoadServices(r.bridges); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	shares := map[*VM]Share{}
+	shares := map[*VM]admission.Share{}
 	for _, v := range r.vms {
 		if v.saved.Runs() {
 			shares[v.vm] = restoreShare(r.readers[v.saved.File])

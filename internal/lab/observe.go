@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"slices"
 	"sync"
 
@@ -69,10 +68,4 @@ func (h *Host) poolWait() (done func()) {
 			end()
 		}
 	}
-}
-
-// claim makes the file's one claim on the host's pool.
-func (h *Host) claim(ctx context.Context, memory int64, cpus int) error {
-	defer h.poolWait()()
-	return h.Pool.Claim(ctx, memory, cpus)
 }

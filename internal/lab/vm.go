@@ -97,7 +97,7 @@ func (v *VM) stateError(op string, need topology.State) error {
 }
 
 func (v *VM) stateErrorLocked(op string, need topology.State) error {
-	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
+	return &topology.StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
 }
 
 // lifecycle acquires the VM for one life-cycle call.

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/admission"
 	"provium/internal/event"
-	"provium/internal/lab"
 	"provium/internal/proc"
 	"provium/internal/report"
 )
@@ -34,7 +34,7 @@ const (
 type resources interface {
 	// Acquire asks for the shares of guests, Claim for the file's claim. answer is
 	// called exactly once, now or later, also when the request is dropped.
-	Acquire(id uint64, what string, shares []lab.Share, answer func(error))
+	Acquire(id uint64, what string, shares []admission.Share, answer func(error))
 	Claim(id uint64, memory int64, cpus int, answer func(error))
 	// Release releases a share that was granted under id.
 	Release(id uint64, share int)

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/event"
-	"provium/internal/lab"
 	"provium/internal/proc"
 	"provium/internal/report"
 )
@@ -93,7 +93,8 @@ func fakeRunner(behaviour string) {
 		finish(done{})
 	case "charge":
 		tests("a")
-		_ = r.pipe.send(&message{Acquire: &acquire{ID: 5, What: "vm `v`", Shares: []lab.Share{{Memory: 1, CPUs: 1}}}})
+		shares := []admission.Share{{Memory: 1, CPUs: 1}}
+		_ = r.pipe.send(&message{Acquire: &acquire{ID: 5, What: "vm `v`", Shares: shares}})
 		m, _ := r.pipe.receive()
 		start("a")
 		r.emit(event.TestFailed{Path: path, Name: "a", Reason: fmt.Sprint(m.Answer.ID, " ", m.Answer.Err)})
@@ -115,7 +116,7 @@ func (r *recordedResources) note(format string, args ...any) {
 	r.calls = append(r.calls, fmt.Sprintf(format, args...))
 }
 
-func (r *recordedResources) Acquire(id uint64, what string, shares []lab.Share, answer func(error)) {
+func (r *recordedResources) Acquire(id uint64, what string, shares []admission.Share, answer func(error)) {
 	r.note("charge %d %s %v", id, what, shares)
 	answer(r.err)
 }

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/config"
-	"provium/internal/lab"
 	"provium/internal/msgpack"
 )
 
@@ -83,7 +83,7 @@ type stopNow struct {
 type acquire struct {
 	ID     uint64
 	What   string // in messages
-	Shares []lab.Share
+	Shares []admission.Share
 }
 
 // release releases one of the shares that were granted under an id, by its number, or

@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"provium/internal/lab"
+	"provium/internal/admission"
 	"provium/internal/sched"
 )
 
@@ -30,7 +30,7 @@ func newPoolClient(ctx context.Context, file *sched.File) *poolClient {
 }
 
 // Acquire implements resources.
-func (p *poolClient) Acquire(id uint64, what string, shares []lab.Share, answer func(error)) {
+func (p *poolClient) Acquire(id uint64, what string, shares []admission.Share, answer func(error)) {
 	parts := make([]sched.Amount, len(shares))
 	for i, s := range shares {
 		parts[i] = sched.Amount{Memory: s.Memory, CPUs: s.CPUs}

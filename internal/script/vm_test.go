@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/lab"
 	"provium/internal/script/value"
 )
@@ -248,7 +249,7 @@ type gatePool struct {
 	granted chan struct{}
 }
 
-func (p *gatePool) Acquire(ctx context.Context, _ string, _ []lab.Share) ([]func(), error) {
+func (p *gatePool) Acquire(ctx context.Context, _ string, _ []admission.Share) ([]func(), error) {
 	return []func(){func() {}}, p.Claim(ctx, 0, 0)
 }
 
@@ -332,8 +333,10 @@ end)`})
 // brokenPool fails as only a mistake in the program can.
 type brokenPool struct{}
 
-func (brokenPool) Acquire(context.Context, string, []lab.Share) ([]func(), error) { panic("broken") }
-func (brokenPool) Claim(context.Context, int64, int) error                        { panic("broken") }
+func (brokenPool) Acquire(context.Context, string, []admission.Share) ([]func(), error) {
+	panic("broken")
+}
+func (brokenPool) Claim(context.Context, int64, int) error { panic("broken") }
 
 func TestPanicPoisons(t *testing.T) {
 	project := write(t, map[string]string{testPath: `
