@@ -253,16 +253,21 @@ func (l *Lab) MustVM(name string) (*VM, error) {
 	if vm, ok := l.VM(name); ok {
 		return vm, nil
 	}
-	var known []string
-	for at := l; at != nil; at = at.parent {
-		known = append(known, at.VMNames()...)
-	}
-	slices.Sort(known)
+	known := l.VisibleVMs()
 	if len(known) == 0 {
 		return nil, fmt.Errorf("no vm named `%s` (none is declared; "+
 			"declare it with a profile: lab:vm(\"%s\", \"PROFILE\"))", name, name)
 	}
 	return nil, fmt.Errorf("no vm named `%s` (known: %s)", name, strings.Join(known, ", "))
+}
+
+// VisibleVMs returns the names of the VMs from this scope outward, sorted.
+func (l *Lab) VisibleVMs() (names []string) {
+	for at := l; at != nil; at = at.parent {
+		names = append(names, at.VMNames()...)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // VMNames returns the names of the VMs of this lab, sorted.
