@@ -71,8 +71,8 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 		}
 	}
 	if len(live) > 0 {
-		return nil, &topology.BusyError{Call: what, Why:
-			fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
+		return nil, &topology.BusyError{Call: what, Why: fmt.Sprintf(
+			"file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
 	}
 	frozen := make(chan struct{})
 	thawAll := func(vms []*VM) {
@@ -89,9 +89,9 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 			names := slices.Sorted(maps.Keys(v.inFlight))
 			v.mu.Unlock()
 			thawAll(vms[:i])
-			return nil, &topology.BusyError{Call: what, Why:
-				fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-					v.name, strings.Join(names, "\n  - "))}
+			return nil, &topology.BusyError{Call: what, Why: fmt.Sprintf(
+				"vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+				v.name, strings.Join(names, "\n  - "))}
 		}
 		v.frozen = frozen
 		v.mu.Unlock()
