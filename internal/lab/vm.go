@@ -98,7 +98,7 @@ func (v *VM) stateError(op string, need topology.State) error {
 }
 
 func (v *VM) stateErrorLocked(op string, need topology.State) error {
-	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
+	return &topology.StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
 }
 
 // lifecycle acquires the VM for one life-cycle call.
@@ -143,7 +143,11 @@ func (v *VM) serving(op string) (*guestRun, error) {
 
 // Boot boots the guest and returns when its agent answers. opts go before those of the
 // declaration, for this boot only.
-func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
+func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error { return v.boot(ctx, opts, nil) }
+
+// boot is Boot. releaseShare releases a share of the pool that was acquired before, and
+// is nil where there is none. The caller releases it when boot fails.
+func (v *VM) boot(ctx context.Context, opts *topology.BootOpts, releaseShare func()) error {
 	if opts != nil {
 		if err := opts.Validate(); err != nil {
 			return err
@@ -161,7 +165,7 @@ func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
 	if err := v.declareDisks(ctx, merged); err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
-	return v.bootGuest(ctx, merged)
+	return v.bootGuest(ctx, merged, releaseShare)
 }
 
 func imageFiles(files []topology.BootFile) []image.File {
