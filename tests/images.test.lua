@@ -31,7 +31,7 @@ mount_bottom() { :; }
     {path = "/scripts/provium", content = script},
     {path = "/busybox.static", content = busybox(), mode = 0x1ed},
   }})
-  provium:bridge("lan"):attach({vm, "friend"})
+  provium:bridge("lan"):attach({vm, provium:vm("friend", "host")})
   vm:boot()
   -- The agent serves while /init still runs, and follows it to the new root. For a
   -- moment neither root has its files.
