@@ -69,7 +69,7 @@ func TestVMArguments(t *testing.T) {
 		`vm:read_file()`:                             "vm:read_file: argument 1 (path) must be a string, got nil",
 		`vm:read_file("")`:                           "argument 1 (path) must not be empty",
 		`vm:write_file("/x")`:                        "vm:write_file: argument 2 (data) must be a string, got nil",
-		`vm:mkdir("/x", {parent = true})`:            "vm:mkdir: unknown option `parent` (valid: parents, perm)",
+		`vm:mkdir("/x", {parent = true})`:            "vm:mkdir: unknown option `parent` (valid: parents, perm, timeout)",
 		`vm:mkdir("/x", {perm = 4096})`:              "opts.perm must be an integer between 0 and 4095",
 		`vm:mkdir("/x", 1)`:                          "vm:mkdir: argument 2 (opts) must be a table, got number",
 		`vm:stat("/x", {follow = "no"})`:             "opts.follow must be true or false, got string",
