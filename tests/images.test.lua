@@ -31,7 +31,7 @@ mount_bottom() { :; }
     {path = "/scripts/provium", content = script},
     {path = "/busybox.static", content = busybox(), mode = 0x1ed},
   }})
-  provium:bridge("lan"):attach({vm, "friend"})
+  provium:bridge("lan"):attach({vm, provium:vm("friend", "host")})
   vm:boot()
   -- The agent serves while /init still runs, and follows it to the new root. For a
   -- moment neither root has its files.
@@ -66,7 +66,7 @@ test("an image may start the agent itself", function(t)
   t:assert_contains(vm:console():read_log(), "own init: starting the agent")
   t:assert_contains(vm:read_file("/proc/1/cmdline"), "/init")
   t:assert_eq(pid1(vm), "/bin/busybox\n")
-  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "agent\n")
+  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "provium-agent\n")
   t:assert(not vm:read_file("/proc/cmdline"):find("rdinit", 1, true), "rdinit was added")
   -- The agent comes back by itself after a reset.
   vm:reset()

@@ -82,6 +82,7 @@ func New(cfg Config) *Agent {
 		BootID:        cfg.BootID,
 		AgentFeatures: cfg.Features,
 		Init:          cfg.Init,
+		AgentID:       identity(cfg.Random),
 	})
 	return a
 }

@@ -15,6 +15,9 @@ var (
 	// ErrVersion is wrapped when host and agent speak different versions of
 	// the protocol; the text names both.
 	ErrVersion = errors.New("protocol version mismatch")
+	// ErrReplaced is wrapped when another run of the agent answers on the link: the
+	// guest's kernel or its agent was replaced without a reset.
+	ErrReplaced = errors.New("another agent answers")
 	// ErrClosed is the reason after Client.Close.
 	ErrClosed = errors.New("agent link closed")
 )

@@ -19,8 +19,9 @@ type Nested struct {
 const FilesExecutor = wire.FilesExecutor
 
 // Syscall is a system call to make. Executor 0 is the VM's, FilesExecutor the
-// agent, which makes only calls on files, else a worker's handle. Slots[i] is the argument that gets the address of Bufs[i], -1 for
-// none; there may be fewer of them than buffers.
+// agent, which makes only calls on files, else a worker's handle. Slots[i] is the
+// argument that gets the address of Bufs[i], -1 for none; there may be fewer of them
+// than buffers.
 type Syscall struct {
 	Executor uint64
 	Life     uint64 // of the executor that is meant, as in an earlier result; 0: any

@@ -13,6 +13,7 @@ type Info struct {
 	BootID       string   // differs with every boot of a guest
 	Features     []string // of the agent
 	Init         string   // what PID 1 is: "minimal", "image" or "other"
+	AgentID      string   // of this run of the agent: no other run has it
 }
 
 // Status says how a command ended.

@@ -6,6 +6,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/stream"
+	"provium/internal/topology"
 )
 
 // BeginOp implements handle.VM: it begins an operation on the agent. It waits for the
@@ -17,7 +18,7 @@ func (v *VM) BeginOp(ctx context.Context, op string) (*guest.Client, *handle.Epo
 		return nil, nil, err
 	}
 	if inst.IsSuspended() {
-		return nil, nil, &SuspendedError{VM: v.name, Op: op}
+		return nil, nil, &topology.SuspendedError{VM: v.name, Op: op}
 	}
 	if err := v.enterOp(ctx, op); err != nil {
 		return nil, nil, err

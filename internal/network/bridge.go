@@ -23,16 +23,16 @@ type BridgeOpts struct {
 
 // BridgeConfig describes a bridge to be created.
 type BridgeConfig struct {
-	Name   string
-	Lab    string // that creates it; MACs and the seed follow from it
-	Lookup Lookup // finds the VMs that may be attached by name
-	Opts   *BridgeOpts
+	Name  string
+	Lab   string // that creates it; MACs and the seed follow from it
+	Scope Scope  // finds the VMs and bridges that may be named
+	Opts  *BridgeOpts
 }
 
 // Bridge is a layer-2 switch between VMs. It outlives their guests.
 type Bridge struct {
 	net        *Network
-	lookup     Lookup
+	scope      Scope
 	lab        string
 	name       string
 	seed       uint64
@@ -41,9 +41,10 @@ type Bridge struct {
 
 	// Guarded by net.mu.
 	v4, v6   netip.Prefix
-	nics     map[string]*NIC // by VM name. A NIC stays when its VM leaves, with MAC and address.
-	members  []*NIC          // attached, in order of attaching
-	holders  int             // number of labs that hold the bridge
+	nics     map[string]*NIC    // by VM name. A NIC stays when its VM leaves, with MAC and address.
+	members  []*NIC             // attached, in order of attaching
+	awaited  map[string]Station // VMs that are not attached, of which there are rules
+	holders  int                // number of labs that hold the bridge
 	closed   bool
 	routes   []*Bridge // in order of routing
 	uplink   bool
@@ -64,10 +65,10 @@ func (n *Network) NewBridge(cfg BridgeConfig) *Bridge {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	id := digest(n.env.File, cfg.Lab, cfg.Name)
-	b := &Bridge{net: n, lookup: cfg.Lookup, lab: cfg.Lab, name: cfg.Name, addressing: true,
+	b := &Bridge{net: n, scope: cfg.Scope, lab: cfg.Lab, name: cfg.Name, addressing: true,
 		// Mixing by XOR: a run without a seed draws the same numbers each time.
 		seed: binary.BigEndian.Uint64(id[8:]) ^ n.env.Seed*0x9e3779b97f4a7c15,
-		nics: map[string]*NIC{}, holders: 1}
+		nics: map[string]*NIC{}, awaited: map[string]Station{}, holders: 1}
 	if cfg.Opts != nil {
 		b.addressing = !cfg.Opts.NoAddressing
 		if cfg.Opts.Seed != nil {
@@ -108,6 +109,9 @@ func digest(names ...string) [sha256.Size]byte {
 // Name returns the name given at creation.
 func (b *Bridge) Name() string { return b.name }
 
+// Lab returns the name of the lab that the bridge was created in.
+func (b *Bridge) Lab() string { return b.lab }
+
 // Seed returns the seed of the bridge's impairments, which the run's seed is part
 // of.
 func (b *Bridge) Seed() uint64 { return b.seed }
@@ -137,6 +141,42 @@ func (b *Bridge) Fits(opts *BridgeOpts) error {
 		return fmt.Errorf("bridge `%s` exists with addressing", b.name)
 	}
 	return nil
+}
+
+// Find returns the VM that a name means here: the member, else the VM that is declared in
+// the bridge's lab or outward.
+func (b *Bridge) Find(name string) (Endpoint, bool) {
+	b.net.mu.Lock()
+	n := b.nics[name]
+	if n != nil && n.attached {
+		defer b.net.mu.Unlock()
+		return Endpoint{VM: n.station, Name: name}, true
+	}
+	b.net.mu.Unlock()
+	if found, ok := b.scope.Station(name); ok {
+		return Endpoint{VM: found, Name: name}, true
+	}
+	return Endpoint{}, false
+}
+
+// VMNames returns the names of the VMs that are members, or are declared in the bridge's
+// lab or outward, sorted.
+func (b *Bridge) VMNames() []string {
+	names := append(b.Members(), b.scope.VMNames()...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Await makes the rules that name VMs wait for those that are not attached. They end with
+// the VM.
+func (b *Bridge) Await(ends ...Endpoint) {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	for _, e := range ends {
+		if n := b.nics[e.Name]; e.VM != nil && (n == nil || !n.attached) {
+			b.awaited[e.Name] = e.VM
+		}
+	}
 }
 
 // Endpoint is a VM, or the name of one that may not be declared yet.
@@ -172,7 +212,7 @@ func (b *Bridge) join(ends []Endpoint) (added []*NIC, err error) {
 	ends = slices.Clone(ends)
 	for i := range ends {
 		if ends[i].VM == nil {
-			if found, ok := b.lookup(ends[i].Name); ok {
+			if found, ok := b.scope.Station(ends[i].Name); ok {
 				ends[i].VM = found
 			}
 		}
@@ -192,6 +232,7 @@ func (b *Bridge) join(ends []Endpoint) (added []*NIC, err error) {
 			continue
 		}
 		n.attached, n.station = true, e.VM
+		delete(b.awaited, e.Name)
 		n.port.SetUp(!n.down)
 		b.members = append(b.members, n)
 		added = append(added, n)
@@ -345,9 +386,6 @@ func (b *Bridge) NIC(name string) (*NIC, error) {
 	}
 	return n, nil
 }
-
-// PartitionAll partitions every pair of present members.
-func (b *Bridge) PartitionAll() { b.sw.PartitionAll(b.Members()) }
 
 // Close detaches all members, unplugs the NICs of running guests, and closes
 // forwards, gateway and switch. Closing again does nothing.

@@ -25,6 +25,12 @@ type Agent interface {
 	Network(ctx context.Context, config *guest.Network) error
 }
 
+// Foreign is the Agent of a guest that configures its network itself. It does nothing.
+type Foreign struct{}
+
+// Network implements Agent.
+func (Foreign) Network(context.Context, *guest.Network) error { return nil }
+
 // PlannedNIC is an interface that a guest starts with, or has at a snapshot.
 type PlannedNIC struct {
 	NIC    *NIC   // nil: the VM is on no such bridge

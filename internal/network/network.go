@@ -31,8 +31,14 @@ type Station interface {
 	SyncNetwork(ctx context.Context) error
 }
 
-// Lookup finds the declared VM of that name. It is called without locks.
-type Lookup func(name string) (Station, bool)
+// Scope is the lab in which a bridge is created: it finds what is declared there and
+// outward. Its methods are called without locks.
+type Scope interface {
+	Station(name string) (Station, bool)
+	Bridge(name string) (*Bridge, bool)
+	// VMNames returns the names of all stations that can be found.
+	VMNames() []string
+}
 
 // Network is all bridges of one test file. It is safe for concurrent use.
 type Network struct {
@@ -116,7 +122,7 @@ func (n *Network) FindNIC(s Station, name string) (*NIC, error) {
 // attached before.
 func (n *Network) Bind(s Station) {
 	for _, b := range n.open() {
-		if found, ok := b.lookup(s.Name()); !ok || found != s {
+		if found, ok := b.scope.Station(s.Name()); !ok || found != s {
 			continue
 		}
 		n.mu.Lock()
@@ -153,6 +159,14 @@ func (n *Network) Announce(ctx context.Context, s Station, except []Station) err
 // Leave ends all memberships of a VM that is closed. Its NICs wait for another VM
 // of that name.
 func (n *Network) Leave(ctx context.Context, s Station) error {
+	n.mu.Lock()
+	for _, b := range n.bridges {
+		if b.awaited[s.Name()] == s {
+			delete(b.awaited, s.Name())
+			b.sw.Forget(s.Name())
+		}
+	}
+	n.mu.Unlock()
 	var errs []error
 	for _, nic := range n.NICs(s) {
 		n.mu.Lock()
@@ -176,7 +190,7 @@ func (n *Network) rejoin(s Station, bridge string) *NIC {
 		if b.name != bridge {
 			continue
 		}
-		if found, ok := b.lookup(s.Name()); !ok || found != s {
+		if found, ok := b.scope.Station(s.Name()); !ok || found != s {
 			continue
 		}
 		if added, err := b.join([]Endpoint{{VM: s, Name: s.Name()}}); err == nil && len(added) == 1 {

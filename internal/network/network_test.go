@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,12 +22,23 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-func (s *site) lookup(name string) (Station, bool) {
+func (s *site) Station(name string) (Station, bool) {
 	if v, ok := s.vms[name]; ok {
 		return v, true
 	}
 	return nil, false
 }
+
+func (s *site) Bridge(name string) (*Bridge, bool) {
+	for _, b := range s.open() {
+		if b.name == name {
+			return b, true
+		}
+	}
+	return nil, false
+}
+
+func (s *site) VMNames() []string { return slices.Sorted(maps.Keys(s.vms)) }
 
 func (s *site) vm(name string) *fakeVM {
 	v := &fakeVM{name: name}
@@ -34,7 +47,7 @@ func (s *site) vm(name string) *fakeVM {
 }
 
 func (s *site) bridge(name string, opts *BridgeOpts) *Bridge {
-	return s.NewBridge(BridgeConfig{Name: name, Lab: "provium", Lookup: s.lookup, Opts: opts})
+	return s.NewBridge(BridgeConfig{Name: name, Lab: "provium", Scope: s, Opts: opts})
 }
 
 // attach attaches VMs by name.
@@ -259,17 +272,51 @@ func TestAnnounce(t *testing.T) {
 	a.set(func() { a.err = nil })
 }
 
+// Rules wait for a VM that is not attached, and end with it.
+func TestAwaitedVM(t *testing.T) {
+	s := newSite(t)
+	b := s.bridge("b", nil)
+	v := s.vm("v")
+	attach(t, b, "x")
+	for _, joins := range []bool{false, true} {
+		e, ok := b.Find("v")
+		if !ok || e.VM != v {
+			t.Fatal("not found", e)
+		}
+		b.Await(e)
+		b.Switch().Partition("v", "x")
+		if joins {
+			attach(t, b, "v")
+			if !b.Switch().IsPartitioned("x", "v") {
+				t.Error("the rule did not wait")
+			}
+		}
+		must(t, s.Leave(t.Context(), v))
+		if b.Switch().IsPartitioned("v", "x") {
+			t.Error("the rule outlives its VM")
+		}
+	}
+	if _, ok := b.Find("w"); ok {
+		t.Error("found a VM that nobody declared")
+	}
+	if names := strings.Join(b.VMNames(), " "); names != "v x" {
+		t.Error(names)
+	}
+}
+
 func TestPartitionAll(t *testing.T) {
 	s := newSite(t)
 	b := s.bridge("b", nil)
 	attach(t, b, "x", "y")
-	b.PartitionAll()
+	b.Switch().PartitionAll()
 	if !b.Switch().IsPartitioned("x", "y") {
 		t.Error("not partitioned")
 	}
+	b.Switch().Unpartition("x", "y")
 	must(t, b.Detach(t.Context(), "x"))
-	if b.Switch().IsPartitioned("x", "y") {
-		t.Error("a rule names a VM that has left")
+	attach(t, b, "x")
+	if !b.Switch().IsPartitioned("x", "y") {
+		t.Error("a VM that was attached later does not fall under the partition of all")
 	}
 	if b.Hold(1) != 2 || b.Hold(0) != 2 {
 		t.Error("wrong number of holders")

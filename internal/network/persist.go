@@ -91,8 +91,8 @@ func (s *State) Check(checkName CheckName) error {
 // NewBridgeFrom creates the bridge of a checked state, without members and rules.
 // It has the networks that were saved unless another bridge has them. A copy has
 // networks of its own.
-func (n *Network) NewBridgeFrom(s *State, lab string, lookup Lookup, asCopy bool) *Bridge {
-	b := n.NewBridge(BridgeConfig{Name: s.Name, Lab: lab, Lookup: lookup,
+func (n *Network) NewBridgeFrom(s *State, lab string, scope Scope, asCopy bool) *Bridge {
+	b := n.NewBridge(BridgeConfig{Name: s.Name, Lab: lab, Scope: scope,
 		Opts: &BridgeOpts{Seed: &s.Seed, NoAddressing: !s.Addressing}})
 	if asCopy {
 		return b

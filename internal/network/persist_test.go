@@ -54,7 +54,7 @@ func (all saved) restore(t *testing.T, s *site, asCopy bool) map[string]*Bridge 
 	for _, name := range names {
 		b := have[name]
 		if b == nil {
-			b = s.NewBridgeFrom(all[name], "provium", s.lookup, asCopy)
+			b = s.NewBridgeFrom(all[name], "provium", s, asCopy)
 		}
 		must(t, b.Load(all[name], asCopy))
 		bridges[name], loaded[name] = b, Loaded{b, all[name]}
@@ -314,8 +314,7 @@ func FuzzState(f *testing.F) {
 		}
 		n := New(Env{})
 		defer n.Close(t.Context())
-		nobody := func(string) (Station, bool) { return nil, false }
-		b := n.NewBridgeFrom(s, "provium", nobody, false)
+		b := n.NewBridgeFrom(s, "provium", &site{Network: n}, false)
 		if b.Load(s, false) != nil {
 			return
 		}

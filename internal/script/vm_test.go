@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/lab"
 	"provium/internal/script/value"
 )
@@ -183,9 +184,9 @@ func TestLabs(t *testing.T) {
 
 		`provium:lab(7)`: "argument 1 (name) must be a string, got number",
 
-		`provium:include(7)`: "lab:include: expected a vm, a bridge or a lab, got number",
+		`provium:include(7)`: "lab:include: expected a userdata (vm, bridge or lab), got number",
 
-		`provium:include({provium:lab("a"), 1})`: "lab:include: expected a vm, a bridge or a lab, got number",
+		`provium:include({provium:lab("a"), 1})`: "lab:include: expected a userdata (vm, bridge or lab), got number",
 
 		`provium:remove(7)`: "lab:remove: expected a name, a vm, a bridge or a lab, got number",
 
@@ -248,8 +249,8 @@ type gatePool struct {
 	granted chan struct{}
 }
 
-func (p *gatePool) Acquire(ctx context.Context, _ string, _ int64, _ int) (func(), error) {
-	return func() {}, p.Claim(ctx, 0, 0)
+func (p *gatePool) Acquire(ctx context.Context, _ string, _ []admission.Share) ([]func(), error) {
+	return []func(){func() {}}, p.Claim(ctx, 0, 0)
 }
 
 func (p *gatePool) Claim(ctx context.Context, _ int64, _ int) error {
@@ -332,8 +333,10 @@ end)`})
 // brokenPool fails as only a mistake in the program can.
 type brokenPool struct{}
 
-func (brokenPool) Acquire(context.Context, string, int64, int) (func(), error) { panic("broken") }
-func (brokenPool) Claim(context.Context, int64, int) error                     { panic("broken") }
+func (brokenPool) Acquire(context.Context, string, []admission.Share) ([]func(), error) {
+	panic("broken")
+}
+func (brokenPool) Claim(context.Context, int64, int) error { panic("broken") }
 
 func TestPanicPoisons(t *testing.T) {
 	project := write(t, map[string]string{testPath: `

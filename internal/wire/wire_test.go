@@ -180,9 +180,9 @@ func TestGoldenSession(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	ok := HelloOk{ProtocolVersion: 1, AgentVersion: "v", GuestOS: "linux 6", BootID: "b",
-		AgentFeatures: []string{"f"}, Init: "image"}
-	want = `\x86\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6` +
-		`\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image`
+		AgentFeatures: []string{"f"}, Init: "image", AgentID: "i"}
+	want = `\x87\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6` +
+		`\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image\xa8agent_id\xa1i`
 	if got := escaped(ok.Append(nil)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -91,7 +91,8 @@ func TestFiles(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = c.ReadFile(ctx, at("missing"))
-	if err == nil || !strings.HasSuffix(err.Error(), "missing: No such file or directory (ENOENT, os error 2) [errno 2]") {
+	if err == nil || !strings.HasSuffix(err.Error(),
+		"missing: No such file or directory (ENOENT, os error 2) [errno 2]") {
 		t.Error(err)
 	}
 	if p, err := c.ReadFile(ctx, "/proc/self/status"); err != nil || !bytes.Contains(p, []byte("VmRSS")) {

@@ -90,7 +90,9 @@ func (a *Actor) Rename(ctx context.Context, from, to string) error {
 // Permission bits are kept, unless perm is given for the files; directories keep
 // theirs. Symbolic links of the host are followed.
 func (a *Actor) PushFile(ctx context.Context, hostPath, guestPath string, perm guest.Perm) error {
-	return changeFiles(ctx, a, "push_file", guestPath, func(f fileOps) error { return push(ctx, f, hostPath, guestPath, perm) })
+	return changeFiles(ctx, a, "push_file", guestPath, func(f fileOps) error {
+		return push(ctx, f, hostPath, guestPath, perm)
+	})
 }
 
 func push(ctx context.Context, to fileOps, hostPath, guestPath string, perm guest.Perm) error {
@@ -154,7 +156,9 @@ func (a *Actor) PullFile(ctx context.Context, guestPath, hostPath string) error 
 	}
 	defer os.Remove(to.Name())
 	defer to.Close()
-	perm, err := files(ctx, a, "pull_file", guestPath, func(f fileOps) (uint32, error) { return f.PullFile(ctx, guestPath, to) })
+	perm, err := files(ctx, a, "pull_file", guestPath, func(f fileOps) (uint32, error) {
+		return f.PullFile(ctx, guestPath, to)
+	})
 	if err != nil {
 		return err
 	}

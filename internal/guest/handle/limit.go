@@ -15,7 +15,7 @@ type LimitError struct{ Limit time.Duration }
 func (e *LimitError) Error() string { return fmt.Sprintf("timed out after %v", e.Limit) }
 
 // WithLimit returns a context that ends after limit, with a LimitError as its cause. A
-// limit of 0 is none.
+// limit of 0 is no limit.
 func WithLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	if limit <= 0 {
 		return ctx, func() {}

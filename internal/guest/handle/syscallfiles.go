@@ -49,8 +49,8 @@ func (a *Actor) moved(op, path string, r *guest.SyscallResult, most int) (int, e
 	case r.Errno != 0:
 		return 0, a.errno(op, path, r.Errno)
 	case r.Ret < 0 || r.Ret > int64(most):
-		return 0, fmt.Errorf("vm `%s`: %s %s: the guest's kernel says that it moved %d of %d bytes", a.vm.Name(), op, path,
-			r.Ret, most)
+		return 0, fmt.Errorf("vm `%s`: %s %s: the guest's kernel says that it moved %d of %d bytes", a.vm.Name(), op,
+			path, r.Ret, most)
 	}
 	return int(r.Ret), nil
 }

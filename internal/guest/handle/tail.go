@@ -14,7 +14,8 @@ func (a *Actor) openStream(ctx context.Context, kind, detail string, site stream
 	err = a.do(ctx, kind, func(c *guest.Client, epoch *Epoch) error {
 		source, err := open(c)
 		if err == nil {
-			cfg := stream.Config{Kind: kind, Detail: detail, Noun: "stream", Site: site, Source: agentSource{source, a.vm, kind}}
+			cfg := stream.Config{Kind: kind, Detail: detail, Noun: "stream", Site: site,
+				Source: agentSource{source, a.vm, kind}}
 			s = a.vm.Opened().addStream(cfg, epoch)
 		}
 		return err

@@ -12,7 +12,7 @@ import (
 	"provium/internal/script/value"
 )
 
-// fileLimit reads opts.timeout, the limit of an operation on files. Zero is none. A
+// fileLimit reads opts.timeout, the limit of an operation on files. Zero is no limit. A
 // timeout of 0 ends the operation at once.
 func fileLimit(o value.Options) (time.Duration, error) {
 	limit, err := o.Duration("timeout", 0)

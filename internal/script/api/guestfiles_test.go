@@ -17,7 +17,8 @@ import (
 func TestFileTimeouts(t *testing.T) {
 	h, machines := newHost(t)
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for _, op := range []string{"read_file", "write_file", "stat", "listdir", "mkdir", "unlink", "rename", "tail_file"} {
+		for _, op := range []string{"read_file", "write_file", "stat", "listdir", "mkdir", "unlink", "rename",
+			"tail_file"} {
 			m.OnOp(op, func(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 				<-ctx.Done()
 				return nil, wire.ErrnoError(uint32(unix.ECANCELED))

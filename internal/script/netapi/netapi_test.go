@@ -73,6 +73,35 @@ func TestPartitions(t *testing.T) {
 		`net:partition_all() eq(net:is_partitioned(a, b), true) net:restore_all() eq(net:is_partitioned(a, b),
 			false)`: "",
 
+		`net:partition_all() net:attach(c) eq(net:is_partitioned(c, a), true) net:unpartition(a, c)
+			eq(net:is_partitioned(a, c), false) eq(net:is_partitioned(a, b), true)`: "",
+
+		`net:partition_all() net:partition({from = a, to = b}) net:unpartition(a, b) eq(net:is_partitioned(a, b), true)
+			eq(net:is_partitioned(b, a), false)`: "",
+
+		// A declared VM may be attached later.
+		`net:partition(a, c) net:isolate("c") net:attach(c) eq(net:is_partitioned(c, a), true) eq(net:is_isolated(c),
+			true)`: "",
+		`local l = provium:lab("inner") local n = l:bridge("n") l:vm("d", "host") n:attach({"d", "a"})
+			n:partition("d", a) eq(table.concat(n:members(), " "), "d a")`: "",
+
+		`provium:vm("shop", "host") net:partition(a, "shpo")`: "bridge:partition: argument 2 (b): no vm named " +
+			"`shpo` is declared in lab `provium` or outward (did you mean `shop`?)",
+		`net:unpartition(a, "nobody")`: "no vm named `nobody` is declared in lab `provium` or outward (known: a, b, c)",
+		`net:is_partitioned("x1", a)`:  "argument 1 (a): no vm named `x1`",
+		`net:isolate("nobody")`:        "bridge:isolate: argument 1 (vm): no vm named `nobody`",
+		`net:unisolate("nobody")`:      "no vm named `nobody`",
+		`net:is_isolated("nobody")`:    "no vm named `nobody`",
+		`net:latency_ms("nobody", a)`:  "argument 1 (from): no vm named `nobody`",
+		`net:attach({a, "nobody"})`:    "bridge:attach: element 2 of the list: no vm named `nobody`",
+		`net:detach("nobody")`: "vm `nobody` is not attached to bridge `net` (members: a, b); attach it with " +
+			"bridge:attach first: no vm named `nobody` is declared",
+		`net:drop_rate({from = a, to = "nobody", p = 1})`: "vm `nobody` is not attached",
+		`net:drop_rate({from = a, to = c, p = 1})`:        "vm `c` is not attached",
+		`net:unpartition({from = a, to = "nobody"})`:      "`to`: no vm named `nobody`",
+		`net:unpartition({from = a, to = c})`:             "",
+		`net:forward({vm = "nobody", port = 1})`:          "no vm named `nobody`",
+
 		`net:isolate(a) eq(net:is_isolated(a), true) net:unisolate("a") eq(net:is_isolated(a), false) net:reset()`: "",
 
 		`net:partition(a)`:                         "argument 2 (b) must be a vm or the name of one, got nil",

@@ -64,11 +64,11 @@ func nicCounters(x *env, _ value.Args, n *network.NIC) ([]lua.Value, error) {
 
 // bridgeNIC is bridge:nic(vm).
 func bridgeNIC(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	names, err := endpoints(x, a, "vm")
+	name, err := member(x, a, b, a.Value(1), "argument 1 (vm)")
 	if err != nil {
 		return nil, err
 	}
-	n, err := b.NIC(names[0])
+	n, err := b.NIC(name)
 	if err != nil {
 		return nil, a.Errorf("%w", err)
 	}

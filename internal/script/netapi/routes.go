@@ -73,7 +73,7 @@ func bridgeForward(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error)
 	if !o.Has("vm") {
 		return nil, a.Errorf("`vm` is missing (whose port: a vm or the name of one)")
 	}
-	vm, err := endpoint(x, a, o.Get("vm"), "`vm`")
+	vm, err := member(x, a, b, o.Get("vm"), "`vm`")
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func bridgeForward(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error)
 	if port < 1 || port > 65535 {
 		return nil, o.Errorf("port", "must be from 1 to 65535, got %d", port)
 	}
-	opts := network.ForwardOpts{VM: vm.Name, Port: int(port)}
+	opts := network.ForwardOpts{VM: vm, Port: int(port)}
 	switch v := o.Get("protocol"); v {
 	case nil, "tcp":
 	case "udp":
