@@ -66,7 +66,7 @@ test("an image may start the agent itself", function(t)
   t:assert_contains(vm:console():read_log(), "own init: starting the agent")
   t:assert_contains(vm:read_file("/proc/1/cmdline"), "/init")
   t:assert_eq(pid1(vm), "/bin/busybox\n")
-  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "agent\n")
+  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "provium-agent\n")
   t:assert(not vm:read_file("/proc/cmdline"):find("rdinit", 1, true), "rdinit was added")
   -- The agent comes back by itself after a reset.
   vm:reset()

@@ -35,8 +35,7 @@ func TestResolveAutomatic(t *testing.T) {
 	}
 	files := contents(t, img.Initrd)
 	for name, want := range map[string]string{
-		"sbin/provium-agent": "INIT",
-		".provium/agent":     "AGENT",
+		"sbin/provium-agent": "AGENT",
 		".provium/modules.early": "virtio.ko\nvirtio_ring.ko\n" +
 			"virtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
 		".provium/modules.late":          "virtio_net.ko\nvirtio_blk.ko\nvirtio_rng.ko\ndummy.ko numdummies=2\n",
@@ -249,7 +248,7 @@ func TestProfileInitrd(t *testing.T) {
 			t.Errorf("%s: the initrd does not begin with the profile's", name)
 		}
 		over := put(t, got[len(kept):], t.TempDir(), "over")
-		if files := contents(t, over); files["usr/sbin/provium-agent"] != "INIT" || files[".provium/agent"] != "AGENT" {
+		if files := contents(t, over); files["usr/sbin/provium-agent"] != "AGENT" {
 			t.Errorf("%s: %v", name, files)
 		}
 		plain, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: initrd, NoAgent: true})
@@ -291,7 +290,7 @@ func TestCompose(t *testing.T) {
 	files := contents(t, dst)
 	want := "0644 \"/etc/a b\" 0\n7755 \"/x/\\xff\\n\" 1\n"
 	if files[".provium/files/manifest"] != want || files[".provium/files/0"] != "one" ||
-		files[".provium/agent"] != "AGENT" {
+		files["sbin/provium-agent"] != "AGENT" {
 		t.Errorf("manifest %q", files[".provium/files/manifest"])
 	}
 	if err := img.Compose(t.Context(), dst, nil); !errors.Is(err, fs.ErrExist) {
@@ -314,7 +313,7 @@ func TestOverlaySearch(t *testing.T) {
 	}
 	items, err := readOverlay(put(t, b.Bytes(), dir, "o.cpio.gz"))
 	if got := placedNames(items); err != nil || !slices.Equal(got,
-		[]string{".provium/", "sbin/provium-agent", ".provium/agent", ".provium/executor"}) {
+		[]string{"sbin/provium-agent"}) {
 		t.Errorf("overlay: %v, %v", got, err)
 	}
 	check := func(profile, want string) {
@@ -324,8 +323,22 @@ func TestOverlaySearch(t *testing.T) {
 		}
 	}
 	check("", "")
+	binary := put(t, nil, s.cfg.Executable)
 	dist := put(t, b.Bytes(), dir, "dist", overlayName)
 	check("", dist)
+	now := time.Now()
+	if err := errors.Join(os.Chtimes(dist, now, now), os.Chtimes(binary, now, now.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	check("", "") // it is left from the build before
+	if err := os.Chtimes(binary, now, now.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	check("", dist)
+	if own, err := s.payloadItems(); err != nil || !isArchiveOf(dist, own) || isArchiveOf(binary, own) ||
+		isArchiveOf(dist, append(own, fileItem("x", 0, nil))) {
+		t.Errorf("the overlay of this build: %v", err)
+	}
 	share := put(t, b.Bytes(), dir, "a/share/provium", overlayName)
 	check("", share)
 	s.cfg.Overlay = put(t, b.Bytes(), dir, "env")
@@ -344,13 +357,13 @@ func TestOverlaySearch(t *testing.T) {
 	}
 	// The overlay's content is used in place of the payload.
 	putKernel(t, s.cfg.HostRoot, "6.1")
-	own := put(t, archiveOf(t, fileItem(guestInit, 0o755, []byte("OWN")), fileItem("opt/x", 0o644, []byte("X"))), dir,
+	own := put(t, archiveOf(t, fileItem(guestAgent, 0o755, []byte("OWN")), fileItem("opt/x", 0o644, []byte("X"))), dir,
 		"own")
 	img, err := s.Resolve(t.Context(), Spec{Profile: "p", Overlay: own})
 	if err != nil || img.Overlay != own {
 		t.Fatalf("%+v, %v", img, err)
 	}
-	if files := contents(t, img.Initrd); files[guestInit] != "OWN" || files["opt/x"] != "X" || files[guestAgent] != "" {
+	if files := contents(t, img.Initrd); files[guestAgent] != "OWN" || files["opt/x"] != "X" {
 		t.Errorf("%v", files)
 	}
 }

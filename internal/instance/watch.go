@@ -36,6 +36,8 @@ const maxPartial = 4 << 10
 
 func newWatch(i *Instance) *watch {
 	w := &watch{inst: i, detector: console.NewDetector(i.cfg.Oops)}
+	w.mu.Lock() // on a busy machine the timer may run before it is known
+	defer w.mu.Unlock()
 	w.quiet = time.AfterFunc(reportQuiet, w.flush)
 	w.quiet.Stop()
 	return w

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"provium/internal/network"
+	"provium/internal/topology"
 )
 
 // Member is what a lab can hold: a *VM, a *network.Bridge or a *Lab.
@@ -69,7 +70,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				return nil, err
 			}
 			if find(vms, m.name) != nil {
-				return nil, &DuplicateNameError{Kind: "vm", Name: m.name}
+				return nil, &topology.DuplicateNameError{Kind: "vm", Name: m.name}
 			}
 			vms = append(vms, m)
 		case *network.Bridge:
@@ -77,7 +78,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				continue
 			}
 			if find(l.bridges, m.Name()) != nil || find(bridges, m.Name()) != nil {
-				return nil, &DuplicateNameError{Kind: "bridge", Name: m.Name(), Lab: l.name}
+				return nil, &topology.DuplicateNameError{Kind: "bridge", Name: m.Name(), Lab: l.name}
 			}
 			bridges = append(bridges, m)
 		case *Lab:
@@ -85,7 +86,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				continue
 			}
 			if find(l.subLabs, m.name) != nil || find(labs, m.name) != nil {
-				return nil, &DuplicateNameError{Kind: "lab", Name: m.name, Lab: l.name}
+				return nil, &topology.DuplicateNameError{Kind: "lab", Name: m.name, Lab: l.name}
 			}
 			labs = append(labs, m)
 		}
