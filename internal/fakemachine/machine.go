@@ -111,6 +111,16 @@ func (m *Machine) OnOp(name string, do OpFunc) {
 	m.ops[name] = do
 }
 
+// Block has operations wait until they are cancelled.
+func (m *Machine) Block(names ...string) {
+	for _, name := range names {
+		m.OnOp(name, func(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
+			<-ctx.Done()
+			return nil, Errno(wireECANCELED)
+		})
+	}
+}
+
 // Hang is an OpFunc that answers when the host gives up.
 func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 	<-ctx.Done()

@@ -57,6 +57,7 @@ type FileInfo struct {
 	MtimeNS int64 // nanoseconds since 1970
 	Perm    uint32
 	Type    wire.EntryType // its String is the name tests see
+	FileNumbers
 }
 
 // DirEntry is one entry of a directory.
@@ -64,6 +65,9 @@ type DirEntry struct {
 	Name string
 	Type wire.EntryType
 }
+
+// FileNumbers are what else a file system knows of a file.
+type FileNumbers = wire.FileNumbers
 
 // Perm is a file mode, or the default when it is zero.
 type Perm struct {

@@ -76,8 +76,8 @@ func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 		return err
 	}
 	if img.Initrd == "" {
-		return fmt.Errorf("profile `%s`: files need an initrd to stand in: inject_agent is false, and the profile has none",
-			img.Profile)
+		return fmt.Errorf("profile `%s`: files need an initrd to stand in: inject_agent is false, and the profile has "+
+			"none", img.Profile)
 	}
 	in, err := os.Open(img.Initrd)
 	if err != nil {

@@ -309,8 +309,8 @@ func TestCompose(t *testing.T) {
 }
 
 func TestPlaceFiles(t *testing.T) {
-	base := append(mergedUsr(), dirItem("bin", 0o755), dirItem("empty", 0o755), dirItem("full", 0o755), fileItem("full/x", 0o644, nil),
-		fileItem("bin/busybox", 0o755, nil), linkItem("link", "elsewhere"))
+	base := append(mergedUsr(), dirItem("bin", 0o755), dirItem("empty", 0o755), dirItem("full", 0o755),
+		fileItem("full/x", 0o644, nil), fileItem("bin/busybox", 0o755, nil), linkItem("link", "elsewhere"))
 	place := func(files ...File) ([]item, error) {
 		t.Helper()
 		l, err := listItems(base)
