@@ -54,18 +54,19 @@ var allowed = map[string]struct {
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
-		"internal/topology",
+		"internal/topology", "internal/admission",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
-		"internal/image", "internal/console", "internal/qemu", "internal/localvmm",
+		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
-	"internal/sched": {nil, "knows no VM"},
+	"internal/sched":     {nil, "knows no VM"},
+	"internal/admission": {nil, "the pool as labs see it"},
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
-		"internal/topology",
+		"internal/topology", "internal/admission",
 	}, "topology and life cycle over its backends"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
@@ -125,10 +126,10 @@ var allowed = map[string]struct {
 	}, "methods of disks"},
 	"internal/script/netapi": {[]string{
 		"internal/lua", "internal/lab", "internal/network", "internal/vnet", "internal/stream",
-		"internal/script/binding", "internal/script/value",
+		"internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
 	"internal/script/fixtures": {[]string{
-		"internal/lua", "internal/lab", "internal/fixture", "internal/event",
+		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/admission",
 	}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/textdiff": {[]string{

@@ -99,6 +99,7 @@ test("a power cut after a restore loses what was not flushed", function(t)
     t:assert_eq(d:read_sectors(0, 1), ("K"):rep(S))
   end
   t:assert_eq(kept[1], kept[2])
+  vm:disk("d"):power_cut({off = true})
   local cut = vm:snapshot() -- without power
   vm:shutdown()
   vm:restore(cut)

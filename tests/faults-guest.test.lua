@@ -53,7 +53,7 @@ end)
 
 test("a full disk is an error with its name, and the guest lives on", function(t)
   vm:run("mkdir /tmp/disk; mount -t tmpfs -o size=1m disk /tmp/disk"):assert_ok()
-  local full = "No space left on device (ENOSPC)"
+  local full = "No space left on device (ENOSPC, os error 28) [errno 28]"
   local err = t:assert_raises(function() vm:write_file("/tmp/disk/big", ("x"):rep(4 << 20)) end)
   t:assert_contains(err, full)
   t:assert_contains(err, "/tmp/disk/big")

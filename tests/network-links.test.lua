@@ -7,9 +7,14 @@ local function refused(t, fn, ...)
   for _, needle in ipairs({...}) do t:assert_contains(err, needle) end
 end
 
+-- members declares VMs, which are never booted, and attaches them.
+local function members(lan, ...)
+  for _, name in ipairs({...}) do lan:attach(provium:vm(name, "host")) end
+end
+
 test("jitter has a distribution", function(t)
   local lan = provium:bridge("jitter")
-  lan:attach({"x", "y"})
+  members(lan, "x", "y")
   t:assert_eq(lan:jitter_distribution(), "uniform")
   lan:add_jitter(5, {distribution = "normal"})
   lan:add_jitter({from = "x", to = "y", ms = 2.5, distribution = "pareto"})
@@ -35,7 +40,7 @@ end)
 test("loss comes in bursts", function(t)
   local function text(m) return table.concat({m.enter, m.leave, m.good, m.bad}, " ") end
   local lan = provium:bridge("bursts")
-  lan:attach({"x", "y"})
+  members(lan, "x", "y")
   lan:drop_rate(20)
   t:assert_eq(lan:loss_model(), nil)
   lan:drop_rate(20, {burst = 4})
@@ -70,7 +75,7 @@ end)
 
 test("the queue of a bandwidth limit has a size", function(t)
   local lan = provium:bridge("queues")
-  lan:attach({"x", "y"})
+  members(lan, "x", "y")
   t:assert_eq(lan:bandwidth_queue(), 0)
   lan:bandwidth_limit(8e6)
   t:assert_eq(lan:bandwidth_queue(), 500000, "half a second of traffic")

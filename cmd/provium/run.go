@@ -183,8 +183,8 @@ func (p *program) overcommit(cmd *cobra.Command, f *runFlags) float64 {
 	}
 	held := math.Min(math.Max(f.overcommit, sched.MinOvercommit), sched.MaxOvercommit)
 	if held != f.overcommit {
-		fmt.Fprintf(p.stderr, "provium: --cpu-overcommit %v is held within %v to %v: %v\n", f.overcommit,
-			sched.MinOvercommit, sched.MaxOvercommit, held)
+		fmt.Fprintf(p.stderr, "provium: --cpu-overcommit %v is clamped to %v (valid: %v to %v)\n", f.overcommit, held,
+			sched.MinOvercommit, sched.MaxOvercommit)
 	}
 	return held
 }

@@ -69,6 +69,8 @@ func New(cfg Config) *Agent {
 	if cfg.Shield == nil {
 		cfg.Shield = func() func() { return func() {} }
 	}
+	// A kernel that refuses leaves blocked file operations to the host's patience.
+	_ = sys.PrepareInterrupts()
 	a := &Agent{cfg: cfg, waiters: sys.NewWaiters(), net: netconf.New(cfg.Proc, cfg.Sys)}
 	newHandle := func() uint64 { return a.handles.Add(1) }
 	starter := process.NewStarter(cfg.DevNull, cfg.Mounts, cfg.Shield)
@@ -80,6 +82,7 @@ func New(cfg Config) *Agent {
 		BootID:        cfg.BootID,
 		AgentFeatures: cfg.Features,
 		Init:          cfg.Init,
+		AgentID:       identity(cfg.Random),
 	})
 	return a
 }

@@ -126,7 +126,7 @@ func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Res
 		v, err = file.Read(o, r, !inBatch)
 	case *wire.WriteFile:
 		body = o.Body(r.Data)
-		err = file.Write(r, body)
+		err = file.Write(o, r, body)
 	case *wire.Stat:
 		v, err = file.Stat(r)
 	case *wire.ListDir:
@@ -196,7 +196,11 @@ func (d dispatcher) object(o *session.Op, req wire.Request) (v wire.Value, body 
 		err = d.tail(o, r)
 	case *wire.Syscall:
 		body = o.Body(r.Data)
-		v, err = d.execs.Call(o, r, body)
+		if r.Executor == wire.FilesExecutor {
+			v, err = file.Call(o, r, body)
+		} else {
+			v, err = d.execs.Call(o, r, body)
+		}
 	case *wire.SyscallAwait:
 		v, err = d.execs.Await(o, r)
 	case *wire.SyscallDrop:

@@ -55,7 +55,7 @@ func (d *Disk) Origin() (*Origin, bool, error) {
 
 // disturbed reports whether requests may fail, wait, or are recorded or counted. The caller must hold d.mu.
 func (d *Disk) disturbed() bool {
-	return d.cut || d.faults.Active() || d.recording.goesOn()
+	return d.off || d.faults.Active() || d.recording.goesOn()
 }
 
 // Meddlings returns how often the disk was changed by other means than its guest: sector

@@ -126,9 +126,13 @@ func TestOrigin(t *testing.T) {
 		"cut": {blank(), func(d *Disk) error {
 			_, err := d.PowerCut(Cut{})
 			return err
+		}, true, true},
+		"off": {blank(), func(d *Disk) error {
+			_, err := d.PowerCut(Cut{Off: true})
+			return err
 		}, false, true},
-		"cut and on": {blank(), func(d *Disk) error {
-			_, err := d.PowerCut(Cut{})
+		"off and on": {blank(), func(d *Disk) error {
+			_, err := d.PowerCut(Cut{Off: true})
 			d.PowerOn()
 			return err
 		}, true, true},

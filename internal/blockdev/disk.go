@@ -43,7 +43,7 @@ type Disk struct {
 	spent     int64  // bytes written to the cache's file since it was last emptied
 	flushing  flushing
 	postponed bool // see HoldFlushes
-	cut       bool // see PowerCut
+	off       bool // without power, see Cut.Off
 	closed    bool
 	unflushed unflushed
 	recording *Recording // nil while there is none
@@ -147,7 +147,7 @@ func (d *Disk) Close() error {
 // ErrClosed is returned for requests after Close.
 var ErrClosed = nbd.ErrClosed
 
-// errPowerCut is returned for writes and flushes between a power cut and PowerOn.
+// errPowerCut is returned for all requests while the disk has no power, see Cut.Off.
 var errPowerCut = errors.New("EIO (power_cut)")
 
 // errReadOnly is returned for writes to a read-only disk.
@@ -164,9 +164,9 @@ func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([
 		func(fault.Deed) error {
 			d.mu.RLock()
 			defer d.mu.RUnlock()
-			switch {
-			case d.closed:
-				return ErrClosed
+			switch err := d.powered(); {
+			case err != nil:
+				return err
 			case pending:
 				return d.cache.read(p, first*SectorSize, d.medium.readAt)
 			}
@@ -185,9 +185,9 @@ func (d *Disk) WriteSectors(ctx context.Context, first int64, p []byte) error {
 	return d.faults.Run(ctx, fault.Request{Op: fault.Write, Off: off, N: int64(len(p))}, func(fault.Deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		switch {
-		case d.closed:
-			return ErrClosed
+		switch err := d.powered(); {
+		case err != nil:
+			return err
 		case d.cfg.ReadOnly:
 			return errReadOnly
 		}
@@ -224,11 +224,24 @@ func (d *Disk) inRange(first, n int64) error {
 	return fault.Range{First: first, Count: n}.Check(d.size.Load())
 }
 
-// PowerOn ends a power cut: writes and flushes succeed again.
+// PowerOn returns the power to a disk that a power cut left without: requests succeed
+// again.
 func (d *Disk) PowerOn() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cut = false
+	d.off = false
+}
+
+// powered returns an error for a disk that is closed or has no power. The caller must
+// hold d.mu.
+func (d *Disk) powered() error {
+	switch {
+	case d.closed:
+		return ErrClosed
+	case d.off:
+		return errPowerCut
+	}
+	return nil
 }
 
 // HoldFlushes must be called before the emulator is told to stop the machine. The
@@ -287,8 +300,8 @@ func (d *Disk) guestRead(ctx context.Context, p []byte, off int64) error {
 		func(e fault.Deed) error {
 			d.mu.RLock()
 			defer d.mu.RUnlock()
-			if d.closed {
-				return ErrClosed
+			if err := d.powered(); err != nil {
+				return err
 			}
 			return d.read(e, p, off)
 		})
@@ -313,15 +326,14 @@ func (d *Disk) change(ctx context.Context, r fault.Request, fua bool,
 	return d.faults.Run(ctx, r, func(e fault.Deed) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
+		err := d.powered()
 		switch {
-		case d.closed:
-			return ErrClosed
+		case err != nil:
+			return err
 		case d.cfg.ReadOnly:
 			return errReadOnly
-		case d.cut:
-			return errPowerCut
 		}
-		err := d.catchUp()
+		err = d.catchUp()
 		switch {
 		case err != nil || e.Effect == fault.Lose:
 			return d.report(err)
@@ -392,7 +404,7 @@ func (d *Disk) guestFlush(ctx context.Context) error {
 			return ErrClosed
 		case d.cfg.ReadOnly || d.flushing == pretends:
 			return nil
-		case d.cut:
+		case d.off:
 			return errPowerCut
 		}
 		err := d.catchUp()

@@ -83,13 +83,29 @@ func TestWritesCountOnceFlushed(t *testing.T) {
 			expect(9, 'f', 'f')
 			cut(t, d, Cut{})
 			expect(8, 'a', 'a')
-			if err := d.guestWrite(ctx, block('c', 1), 8*SectorSize, false); err == nil {
-				t.Error("a disk without power was written")
-			}
-			if err := d.guestFlush(ctx); err == nil {
-				t.Error("a disk without power was flushed")
+			must(t, d.guestWrite(ctx, block('c', 1), 8*SectorSize, false))
+			expect(8, 'a', 'c')
+			cut(t, d, Cut{Off: true})
+			for name, do := range map[string]func() error{
+				"write": func() error { return d.guestWrite(ctx, block('c', 1), 8*SectorSize, false) },
+				"zero":  func() error { return d.guestZero(ctx, 8*SectorSize, SectorSize, true) },
+				"flush": func() error { return d.guestFlush(ctx) },
+				"read":  func() error { return d.guestRead(ctx, make([]byte, SectorSize), 8*SectorSize) },
+				"extents": func() error {
+					x, _, err := d.guestExtents(ctx, 8*SectorSize, SectorSize)
+					x.Release()
+					return err
+				},
+				"read sectors":  func() error { _, err := d.ReadSectors(ctx, 8, 1, false); return err },
+				"write sectors": func() error { return d.WriteSectors(ctx, 8, []byte("x")) },
+				"second cut":    func() error { cut(t, d, Cut{}); return d.guestFlush(ctx) },
+			} {
+				if err := do(); err == nil || err.Error() != "EIO (power_cut)" {
+					t.Errorf("%s of a disk without power: %v", name, err)
+				}
 			}
 			d.PowerOn()
+			expect(8, 'a', 'a')
 			must(t, d.guestWrite(ctx, block('d', 1), 8*SectorSize, false))
 			must(t, d.guestFlush(ctx))
 			expect(8, 'd', 'd')

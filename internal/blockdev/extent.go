@@ -112,8 +112,8 @@ func (d *Disk) guestExtents(ctx context.Context, off, n int64) (x nbd.Extents, p
 	err = d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: n, Guest: true}, func(e fault.Deed) error {
 		d.mu.RLock()
 		defer d.mu.RUnlock()
-		if d.closed {
-			return ErrClosed
+		if err := d.powered(); err != nil {
+			return err
 		}
 		if e.Effect == "" {
 			err := d.cache.extents(off, n, add, func(off, n int64) error { return extentsOf(d.medium, off, n, add) })

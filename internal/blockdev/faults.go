@@ -64,7 +64,7 @@ func (d *Disk) noteRequest(op fault.Op, off, n int64) error {
 // State is what a disk is beside its contents.
 type State struct {
 	fault.State
-	Cut bool `json:"cut,omitempty"` // between a power cut and PowerOn
+	Off bool `json:"cut,omitempty"` // without power, see Cut.Off
 }
 
 // Arm installs the faults of an Image, in place of all others. It is a step of its own,
@@ -74,7 +74,7 @@ func (d *Disk) Arm(s State) {
 	d.faults.Restore(s.State)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cut = s.Cut
+	d.off = s.Off
 }
 
 // corrupted returns a copy of p with the deed's corruption.

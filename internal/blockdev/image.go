@@ -26,7 +26,7 @@ func (d *Disk) Seal() (*Image, error) {
 		return nil, ErrClosed
 	}
 	i := &Image{size: d.size.Load(), medium: d.medium.seal(), cache: d.cache.seal(), writes: d.unflushed.seal(),
-		state: State{d.faults.State(), d.cut}}
+		state: State{d.faults.State(), d.off}}
 	i.refs.Store(1)
 	return i, nil
 }

@@ -140,7 +140,7 @@ func TestImageOfFaults(t *testing.T) {
 		p.FailAfter, p.Delay, p.FailRanges = 2, time.Millisecond, []fault.Range{{First: 3, Count: 4}}
 	}))
 	must(t, d.guestFlush(ctx))
-	cut(t, d, Cut{})
+	cut(t, d, Cut{Off: true})
 	i := dumped(t, seal(t, d))
 	d.ClearModes()
 	for range 2 {

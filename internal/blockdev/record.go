@@ -49,8 +49,8 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 		return nil, ErrClosed
 	case d.recording.goesOn():
 		return nil, ErrRecording
-	case d.cut:
-		return nil, errors.New("has no power: reset the VM first")
+	case d.off:
+		return nil, errors.New("has no power: call disk:power_on() or reset the VM first")
 	}
 	r := &Recording{limit: limit, size: d.size.Load()}
 	var err error

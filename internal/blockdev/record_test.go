@@ -160,7 +160,7 @@ func TestRecordingEnds(t *testing.T) {
 	if rec.Len() != 1 {
 		t.Errorf("what was in the cache gave %d entries", rec.Len())
 	}
-	cut(t, d, Cut{})
+	cut(t, d, Cut{Off: true})
 	if why, err := rec.Ended(); err != nil || why != "the power was cut" {
 		t.Error(why, err)
 	}

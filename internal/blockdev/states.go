@@ -246,6 +246,6 @@ func (d *Disk) Load(c *Content) error {
 	d.medium = &stack{&layer{dir: d.cfg.TempDir, size: d.size.Load()}, c}
 	d.emptyCache()
 	d.unflushed.forget()
-	d.cut, d.postponed = false, false
+	d.off, d.postponed = false, false
 	return err
 }

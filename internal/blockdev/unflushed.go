@@ -170,12 +170,13 @@ const (
 // Keeps lists the values of Keep.
 func Keeps() []Keep { return []Keep{KeepNone, KeepAll, KeepPrefix, KeepRandom} }
 
-// Cut are the options of a power cut. Its zero value keeps nothing.
+// Cut are the options of a power cut. Its zero value keeps nothing, and the disk works on.
 type Cut struct {
 	Keep  Keep // "" is KeepNone
 	Seed  uint64
 	Count int64 // for KeepPrefix: how many writes; -1 is a random number
 	Torn  bool  // writes may be kept in part, down to a sector; the last one of a prefix is
+	Off   bool  // the disk has no power until PowerOn: all requests fail with EIO
 }
 
 // CutResult is what a power cut did.
@@ -186,8 +187,8 @@ type CutResult struct {
 	KeptSectors int64 // that now have what an un-flushed write wrote
 }
 
-// PowerCut drops what was not flushed, except for what c keeps. Until PowerOn writes and
-// flushes fail.
+// PowerCut drops what was not flushed, except for what c keeps. The disk goes on with
+// what is left, at once or, with c.Off, from PowerOn on.
 func (d *Disk) PowerCut(c Cut) (CutResult, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -201,7 +202,7 @@ func (d *Disk) PowerCut(c Cut) (CutResult, error) {
 	if !d.cfg.ReadOnly {
 		r, err = d.keep(c)
 	}
-	d.cut, d.postponed = true, false
+	d.off, d.postponed = d.off || c.Off, false
 	d.emptyCache()
 	d.unflushed.forget()
 	return r, err

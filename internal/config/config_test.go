@@ -318,13 +318,14 @@ func TestFindAndRead(t *testing.T) {
 func TestParseSize(t *testing.T) {
 	for text, want := range map[string]int64{
 		"1": 1, "4096": 4096, "1K": 1 << 10, "512M": 512 << 20, "2G": 2 << 30, "1T": 1 << 40, "0.5K": 512,
+		"2k": 2 << 10, "4g": 4 << 30, "512m": 512 << 20, "1t": 1 << 40,
 		"1.5G": 3 << 29, "8191T": 8191 << 40,
 	} {
 		if got, err := ParseSize(text); err != nil || got != want {
 			t.Errorf("%q: %d, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "0", "0G", "-1", "+1", "2X", "2k", "2 G", " 2G", "G", ".", "1e3", "0x10", "1_0",
+	for _, text := range []string{"", "0", "0G", "-1", "+1", "2X", "2 G", " 2G", "G", ".", "1e3", "0x10", "1_0",
 		"nan", "inf", "1.5", "0.3K", "2GB", "9999999T", "1.2.3G"} {
 		if got, err := ParseSize(text); err == nil || !strings.Contains(err.Error(), "`"+text+"`") {
 			t.Errorf("%q: %d, %v", text, got, err)

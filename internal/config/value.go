@@ -253,7 +253,7 @@ func sizeInto(to *int64) func(any) error {
 			*to = v
 			return nil
 		case string:
-			if v != "" && !strings.ContainsRune(sizeUnits, rune(v[len(v)-1])) {
+			if v != "" && sizeUnit(v[len(v)-1]) < 0 {
 				return fmt.Errorf("size: cannot parse `%s` (a string needs K, M, G or T, as in \"512M\"; an "+
 					"integer is bytes)", v)
 			}
@@ -270,12 +270,15 @@ func sizeInto(to *int64) func(any) error {
 // sizeUnits are powers of 1024, ascending.
 const sizeUnits = "KMGT"
 
+// sizeUnit returns the index of a unit in either case, -1 for another byte.
+func sizeUnit(c byte) int { return strings.Index(sizeUnits, strings.ToUpper(string(c))) }
+
 // ParseSize reads a size of the command line: a positive number of bytes, or a
 // number with K, M, G or T, which are powers of 1024.
 func ParseSize(s string) (int64, error) {
 	digits, unit := s, float64(1)
 	if n := len(s); n > 0 {
-		if i := strings.IndexByte(sizeUnits, s[n-1]); i >= 0 {
+		if i := sizeUnit(s[n-1]); i >= 0 {
 			digits, unit = s[:n-1], math.Pow(1024, float64(i+1))
 		}
 	}

@@ -2,8 +2,8 @@ package disk
 
 import "provium/internal/blockdev"
 
-// PowerCut drops what the guest has not flushed, except for what c keeps. Until the
-// machine is reset or booted again, the guest can read the disk but not change it.
+// PowerCut drops what the guest has not flushed, except for what c keeps. With c.Off the
+// disk answers EIO until PowerOn, or until the machine is reset or booted again.
 func (d *Disk) PowerCut(c blockdev.Cut) (blockdev.CutResult, error) {
 	data, err := d.backend()
 	if err != nil {
@@ -12,7 +12,7 @@ func (d *Disk) PowerCut(c blockdev.Cut) (blockdev.CutResult, error) {
 	return data.PowerCut(c)
 }
 
-// PowerOn ends a power cut without a reset of the machine.
+// PowerOn ends a power cut with Cut.Off without a reset of the machine.
 func (d *Disk) PowerOn() error {
 	data, err := d.backend()
 	if err == nil {

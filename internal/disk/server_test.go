@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"provium/internal/blockdev"
 	"provium/internal/nbd"
 	"provium/internal/qemu"
 )
@@ -142,16 +143,24 @@ func TestPowerCut(t *testing.T) {
 		if result.Unflushed != 1 || result.Kept != 0 || clientRead(t, c) == "lost" {
 			t.Errorf("%+v, the guest reads %q", result, clientRead(t, c))
 		}
+		clientWrite(t, c, "later") // the disk works on
+		must(t, c.Flush())
+		if got := read(t, d, false); got != "later" {
+			t.Errorf("%q on the medium after the power cut", got)
+		}
+		_, err = d.PowerCut(blockdev.Cut{Off: true})
+		must(t, err)
 		if _, err := c.WriteAt(sector("x"), 0); err == nil {
 			t.Error("a write without power")
+		}
+		if _, err := c.ReadAt(make([]byte, SectorSize), 0); err == nil {
+			t.Error("a read without power")
 		}
 		powerOn()
 		if _, err := c.WriteAt(sector("x"), 0); err != nil {
 			t.Errorf("power on %s: %v", name, err)
 		}
-		_, err = d.PowerCut(noCut)
-		must(t, err)
-		must(t, d.PowerOn())
+		must(t, c.Flush())
 	}
 }
 

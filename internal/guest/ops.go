@@ -126,7 +126,8 @@ func fileInfo(a *answer) (*FileInfo, error) {
 	if !ok {
 		return nil, badAnswer("stat", a.value)
 	}
-	return &FileInfo{Size: int64(v.Size), MtimeNS: v.MtimeNS, Perm: v.Perm, Type: v.Type}, nil
+	return &FileInfo{Size: int64(v.Size), MtimeNS: v.MtimeNS, Perm: v.Perm, Type: v.Type,
+		FileNumbers: v.FileNumbers}, nil
 }
 
 // ListDir lists a directory without "." and "..", sorted by name.

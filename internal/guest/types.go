@@ -13,6 +13,7 @@ type Info struct {
 	BootID       string   // differs with every boot of a guest
 	Features     []string // of the agent
 	Init         string   // what PID 1 is: "minimal", "image" or "other"
+	AgentID      string   // of this run of the agent: no other run has it
 }
 
 // Status says how a command ended.
@@ -56,6 +57,7 @@ type FileInfo struct {
 	MtimeNS int64 // nanoseconds since 1970
 	Perm    uint32
 	Type    wire.EntryType // its String is the name tests see
+	FileNumbers
 }
 
 // DirEntry is one entry of a directory.
@@ -63,6 +65,9 @@ type DirEntry struct {
 	Name string
 	Type wire.EntryType
 }
+
+// FileNumbers are what else a file system knows of a file.
+type FileNumbers = wire.FileNumbers
 
 // Perm is a file mode, or the default when it is zero.
 type Perm struct {

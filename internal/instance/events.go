@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"time"
 
-	"provium/internal/guest/handle"
 	"provium/internal/qemu"
 )
 
@@ -16,7 +15,9 @@ func (i *Instance) onEvent(e qemu.Event) {
 	switch e.Name {
 	case "RESET":
 		var d struct{ Guest bool }
-		_ = json.Unmarshal(e.Data, &d) // without it, the reset counts as ours
+		if err := json.Unmarshal(e.Data, &d); err != nil {
+			d.Guest = false
+		}
 		i.onReset(d.Guest)
 	case "SHUTDOWN":
 		var d struct {
@@ -44,39 +45,9 @@ func (i *Instance) onEvent(e qemu.Event) {
 	}
 }
 
-// onPort follows the agent's port as the guest opens and closes it.
-func (i *Instance) onPort(open bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if open {
-		i.portOpened()
-		return
-	}
-	if i.link == nil || i.suspended || i.closedAt != nil {
-		return
-	}
-	link := i.link
-	i.closedAt = time.AfterFunc(i.cfg.Grace, func() {
-		i.mu.Lock()
-		lost := i.closedAt != nil && i.link == link && !i.suspended
-		i.mu.Unlock()
-		if lost {
-			i.fail("the agent is lost: it closed its port")
-		}
-	})
-}
-
-// portOpened stops the wait for a port that is closed. The caller must hold i.mu.
-func (i *Instance) portOpened() {
-	if i.closedAt != nil {
-		i.closedAt.Stop()
-		i.closedAt = nil
-	}
-}
-
 // onReset starts over with the agent of the new boot. Resets may follow each other
-// before an agent has answered, as with a guest that reboots in a loop. byGuest tells
-// a reset by the guest from one by the reset button.
+// before an agent has answered, as with a guest that reboots in a loop. byGuest says
+// that the guest has rebooted, and nobody has pressed the reset button.
 func (i *Instance) onReset(byGuest bool) {
 	select {
 	case <-i.ready:
@@ -90,20 +61,16 @@ func (i *Instance) onReset(byGuest bool) {
 	if over {
 		return // QEMU is about to end, with what the kernel said last
 	}
-	i.cfg.Console.MarkBoot()
+	i.cfg.Console.markReset(byGuest)
 	i.cfg.Hooks.Reset()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.boot++
-	i.epoch = &handle.Epoch{}
-	i.portOpened()
-	i.suspended, i.resend = false, false
-	if i.ctx.Err() != nil {
-		return
+	if !byGuest {
+		i.awaited = i.reboots + 1
 	}
+	i.resend = false
 	switch {
-	case i.link != nil:
-		i.unlink("the guest was reset")
+	case i.link != nil || i.ctx.Err() != nil:
 	case i.panicked:
 		i.expectAnswer() // the reboot after the panic
 		i.panicked = false
@@ -114,5 +81,5 @@ func (i *Instance) onReset(byGuest bool) {
 			return
 		}
 	}
-	i.relink()
+	i.startOver("the guest was reset")
 }

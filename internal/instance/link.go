@@ -60,7 +60,9 @@ func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	if current {
 		i.link, i.panic, i.panicked, i.resend, i.answered = link, "", false, false, true
 		i.answerBy.Stop()
+		i.recordAgent(link.Info().AgentID, boot)
 		close(i.linked)
+		i.watchPort()
 	}
 	i.mu.Unlock()
 	if !current {
@@ -110,6 +112,9 @@ func (i *Instance) noAnswer() string {
 	switch {
 	case i.panic != "":
 		return i.panic + "; " + reason + " after that"
+	case i.lost:
+		return fmt.Sprintf("the agent is lost: it closed its port, and no other one answered within %v",
+			i.cfg.AgentTimeout)
 	case i.fruitless > 1 && !i.answered: // a firmware resets itself when it starts again
 		return fmt.Sprintf("%s, in which the guest reset itself %d times", reason, i.fruitless)
 	}
@@ -157,22 +162,11 @@ func (i *Instance) connect(ctx context.Context, boot int, resend bool) (*guest.C
 	if err != nil {
 		return nil, err
 	}
-	cfg := guest.Config{Lost: i.whyLost}
+	cfg := guest.Config{Lost: i.whyLost(boot)}
 	if resend {
 		cfg.Resend = restoredResend
 	}
 	return guest.Connect(ctx, conn, cfg)
-}
-
-// whyLost finds the reason for the end of the agent's connection, which comes a moment
-// before the reason is known: QEMU closes its sockets as it exits.
-func (i *Instance) whyLost(err error) error {
-	select {
-	case <-i.ctx.Done():
-		return context.Cause(i.ctx)
-	case <-time.After(i.cfg.Grace):
-		return err
-	}
 }
 
 // Client returns the link to the agent. It waits while the guest boots or reboots, and

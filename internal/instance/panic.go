@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"provium/internal/guest"
-	"provium/internal/guest/handle"
 )
 
 // panicGrace is how long the agent of a guest whose kernel seems to have panicked may
@@ -26,7 +25,7 @@ func (i *Instance) mayHavePanicked(f Finding, over bool) {
 	link := i.link
 	if link == nil || over {
 		i.mu.Unlock()
-		i.confirm(f)
+		i.confirmPanic(f)
 		return
 	}
 	defer i.mu.Unlock()
@@ -70,7 +69,7 @@ func (i *Instance) settle(c *panicCheck, real bool) {
 	i.check = nil
 	i.mu.Unlock()
 	if real {
-		i.confirm(c.finding)
+		i.confirmPanic(c.finding)
 	}
 	close(c.done)
 }
@@ -100,8 +99,8 @@ func (i *Instance) awaitChecks() {
 	}
 }
 
-// confirm acts on a panic: the guest has ended, unless the test expects it.
-func (i *Instance) confirm(f Finding) {
+// confirmPanic acts on a panic: the guest has ended, unless the test expects it.
+func (i *Instance) confirmPanic(f Finding) {
 	reason := "guest panicked: " + f.Title
 	f.Expected = i.cfg.Hooks.ExpectsPanic()
 	if f.Expected {
@@ -125,18 +124,6 @@ func (i *Instance) goOn(reason string) {
 		return
 	}
 	i.panicked = true
-	i.boot++
-	i.epoch = &handle.Epoch{}
-	i.portOpened()
-	i.unlink(reason)
 	i.resend = true // the kernel that has ended may take what is sent first
-	i.relink()
-}
-
-// unlink ends the present link with a reason. The caller must hold i.mu.
-func (i *Instance) unlink(reason string) {
-	link := i.link
-	i.link, i.linked = nil, make(chan struct{})
-	i.expectAnswer()
-	link.Fail(&GoneError{VM: i.cfg.VM, Reason: reason})
+	i.startOver(reason)
 }

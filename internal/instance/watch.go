@@ -40,6 +40,8 @@ func newWatch(i *Instance) *watch {
 	rules := i.cfg.Oops
 	rules.Stamps = console.StampsOf(i.cfg.QEMU.Cmdline)
 	w := &watch{inst: i, detector: console.NewDetector(rules)}
+	w.mu.Lock() // on a busy machine the timer may run before it is known
+	defer w.mu.Unlock()
 	w.quiet = time.AfterFunc(reportQuiet, func() { w.flush(false) })
 	w.quiet.Stop()
 	return w

@@ -6,13 +6,57 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/admission"
 	"provium/internal/parallel"
 	"provium/internal/topology"
 )
 
 // Boot boots all VMs of the lab and its sub-labs at once, except those that are booted.
 func (l *Lab) Boot(ctx context.Context) error {
-	return l.batch("boot", "", topology.Booted, func(v *VM) error { return v.Boot(ctx, nil) })
+	todo, _ := l.todo("boot", "", topology.Booted)
+	shares := map[*VM]admission.Share{}
+	for _, v := range todo {
+		if s := v.State(); s == topology.Created || s == topology.Shutdown { // the others cannot boot
+			shares[v] = bootShare(v.opts.Merge(nil))
+		}
+	}
+	release, err := l.admit(ctx, todo, shares)
+	if err != nil {
+		return fmt.Errorf("lab `%s` boot: %w", l.name, err)
+	}
+	return l.batchError("boot", todo, parallel.Each(todo, func(v *VM) error {
+		err := v.boot(ctx, nil, release[v])
+		if err != nil && release[v] != nil {
+			release[v]()
+		}
+		return err
+	}))
+}
+
+// admit acquires the shares of those VMs of the lab that have one, all at once.
+func (l *Lab) admit(ctx context.Context, vms []*VM, shares map[*VM]admission.Share) (
+	release map[*VM]func(), err error) {
+	var admitted []*VM
+	var names []string
+	var list []admission.Share
+	for _, v := range vms {
+		if s, ok := shares[v]; ok {
+			admitted, names, list = append(admitted, v), append(names, "`"+v.name+"`"), append(list, s)
+		}
+	}
+	what := "lab `" + l.name + "` (vms " + strings.Join(names, ", ") + ")"
+	if len(names) == 1 {
+		what = "vm " + names[0]
+	}
+	releases, err := l.host.gate().Acquire(ctx, what, list...)
+	if err != nil {
+		return nil, err
+	}
+	release = map[*VM]func(){}
+	for i, v := range admitted {
+		release[v] = releases[i]
+	}
+	return release, nil
 }
 
 // Shutdown shuts all VMs down at once.
@@ -33,7 +77,16 @@ func (l *Lab) Resume(ctx context.Context) error {
 // batch carries out an action on all VMs at once, except those in state done. Unless
 // need is "", all others must be in that state, or nothing is changed.
 func (l *Lab) batch(action string, need, done topology.State, do func(*VM) error) error {
-	var todo []*VM
+	todo, err := l.todo(action, need, done)
+	if err != nil {
+		return err
+	}
+	return l.batchError(action, todo, parallel.Each(todo, do))
+}
+
+// todo returns the VMs that are not in state done. Unless need is "", all of them must
+// be in that state.
+func (l *Lab) todo(action string, need, done topology.State) (todo []*VM, err error) {
 	var failed []string
 	for _, v := range l.memberVMs() {
 		state := v.State()
@@ -46,9 +99,10 @@ func (l *Lab) batch(action string, need, done topology.State, do func(*VM) error
 		todo = append(todo, v)
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("lab `%s` %s failed, nothing was changed: %s", l.name, action, strings.Join(failed, "; "))
+		return nil, fmt.Errorf("lab `%s` %s failed, nothing was changed: %s", l.name, action,
+			strings.Join(failed, "; "))
 	}
-	return l.batchError(action, todo, parallel.Each(todo, do))
+	return todo, nil
 }
 
 // batchError returns the errors of VMs as one that names those VMs, nil when there are

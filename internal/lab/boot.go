@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest"
@@ -48,11 +49,14 @@ func (p *startPlan) release() {
 	}
 }
 
-// bootGuest boots the VM, or serves the boot from the cache.
-func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts) error {
-	releaseShare, err := v.admit(ctx, opts.MemoryBytes(), opts.VCPUs())
-	if err != nil {
-		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+// bootGuest boots the VM, or serves the boot from the cache. releaseShare is nil for a
+// guest whose share of the pool is still to be acquired.
+func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShare func()) error {
+	if releaseShare == nil {
+		var err error
+		if releaseShare, err = v.admit(ctx, bootShare(opts)); err != nil {
+			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
+		}
 	}
 	plan, err := v.planBoot(ctx, opts, "")
 	if err == nil {
@@ -101,24 +105,26 @@ func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-// admit acquires a guest's share of the pool.
-func (v *VM) admit(ctx context.Context, memory int64, cpus int) (releaseShare func(), err error) {
-	if v.host.Pool == nil {
-		return func() {}, nil
-	}
-	releaseShare, err = v.host.acquire(ctx, v.name, memory, cpus)
-	if err != nil && ctx.Err() == nil {
-		err = &AdmissionError{err}
-	}
-	return releaseShare, err
+func bootShare(opts *topology.BootOpts) admission.Share {
+	return admission.Share{Memory: opts.MemoryBytes(), CPUs: opts.VCPUs()}
 }
 
-// AdmissionError is returned for a guest that the pool refuses. It was not started.
-type AdmissionError struct{ Err error }
+func restoreShare(r *snapshot.Reader) admission.Share {
+	m := r.Manifest().Machine
+	return admission.Share{Memory: m.Memory, CPUs: m.CPUs}
+}
 
-func (e *AdmissionError) Error() string { return e.Err.Error() }
+// gate returns the way to the pool.
+func (h *Host) gate() admission.Gate { return admission.Gate{Pool: h.Pool, Wait: h.poolWait} }
 
-func (e *AdmissionError) Unwrap() error { return e.Err }
+// admit acquires the share of one guest.
+func (v *VM) admit(ctx context.Context, s admission.Share) (releaseShare func(), err error) {
+	release, err := v.host.gate().Acquire(ctx, "vm `"+v.name+"`", s)
+	if err != nil {
+		return nil, err
+	}
+	return release[0], nil
+}
 
 // start starts a guest and returns when its agent has answered; started must be called
 // then. It owns releaseShare.

@@ -8,27 +8,41 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/event"
 	"provium/internal/fakemachine"
 	"provium/internal/topology"
 	"provium/internal/wire"
 )
 
-// countingPool counts the shares that are out.
+// countingPool counts the shares that are out, and notes what they were for.
 type countingPool struct {
+	mu     sync.Mutex
 	out    int
+	asked  []string
 	refuse error
 }
 
-func (p *countingPool) Acquire(context.Context, string, int64, int) (func(), error) {
+func (p *countingPool) Acquire(_ context.Context, what string, shares []admission.Share) (release []func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.refuse != nil {
 		return nil, p.refuse
 	}
-	p.out++
-	return func() { p.out-- }, nil
+	p.asked = append(p.asked, what)
+	for range shares {
+		p.out++
+		release = append(release, sync.OnceFunc(func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.out--
+		}))
+	}
+	return release, nil
 }
 
 func (p *countingPool) Claim(context.Context, int64, int) error { return p.refuse }
@@ -81,7 +95,7 @@ func TestBootsThatFail(t *testing.T) {
 					wantError(t, err, "the guest's console ends with:", "Kernel is stuck")
 				}
 			}
-			var admission *AdmissionError
+			var admission *admission.Error
 			if errors.As(err, &admission) != (name == "pool") {
 				t.Errorf("%#v", err)
 			}

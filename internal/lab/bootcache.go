@@ -82,8 +82,9 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		CPU      string
 		Files    []topology.BootFile
 		Disks    []disk.Origin `json:",omitempty"`
+		MACs     []string      `json:",omitempty"`
 	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg,
-		"").CPU, p.opts.Files, disks})
+		"").CPU, p.opts.Files, disks, v.fixedMACs(p)})
 	if err != nil {
 		return ""
 	}

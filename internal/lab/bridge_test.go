@@ -2,9 +2,11 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"provium/internal/image"
 	"provium/internal/network"
 )
 
@@ -92,5 +94,70 @@ func TestNamesDeclaredLater(t *testing.T) {
 	other := declareVM(t, newLab(t, noGuests(t)), "late")
 	if err := b.Attach(t.Context(), []network.Endpoint{{VM: other, Name: "late"}}); err == nil {
 		t.Error("two members of one name")
+	}
+}
+
+// The network of a guest whose image Provium adds no agent to is the guest's own, at its
+// boot, at attach, at a change of members and after its reset.
+func TestForeignNetwork(t *testing.T) {
+	ctx := t.Context()
+	h, f := fakeHost(t)
+	h.Profiles["foreign"] = &Profile{Name: "foreign", Accel: "tcg", Image: image.Spec{NoAgent: true}}
+	h.BootCache = t.TempDir()
+	l := newLab(t, h)
+	v, err := l.DeclareVM("v", "foreign", nil)
+	must(t, err)
+	other := declare(t, l, "other")
+	wan, late := makeBridge(t, l, "wan"), makeBridge(t, l, "late")
+	attach := func(b *network.Bridge, vm *VM) {
+		t.Helper()
+		must(t, b.Attach(ctx, []network.Endpoint{{VM: vm, Name: vm.Name()}}))
+	}
+	attach(wan, v)
+	must(t, v.Boot(ctx, nil))
+	m := machineOf(f, v)
+	must(t, other.Boot(ctx, nil))
+	attach(wan, other)
+	attach(late, v)
+	must(t, v.Reset(ctx))
+	must(t, late.Close(ctx))
+	if n := m.Asked("network"); n != 0 {
+		t.Errorf("the guest was configured %d times", n)
+	}
+	if n := machineOf(f, other).Asked("network"); n == 0 {
+		t.Error("the guest with an agent was not configured")
+	}
+	commands := m.Commands()
+	if !slices.Contains(commands, "device_add") || !slices.Contains(commands, "device_del") {
+		t.Errorf("no device was plugged and unplugged: %v", commands)
+	}
+}
+
+// A cached boot of such a guest has the MACs that it was booted with, so only a boot with
+// these is served.
+func TestForeignBootCache(t *testing.T) {
+	ctx := t.Context()
+	h, f := fakeHost(t)
+	h.Profiles["foreign"] = &Profile{Name: "foreign", Accel: "tcg", Image: image.Spec{NoAgent: true}}
+	h.BootCache = t.TempDir()
+	identify(f, 1<<20)
+	boot := func(name string) string {
+		t.Helper()
+		l := newLab(t, h)
+		v, err := l.DeclareVM(name, "foreign", nil)
+		must(t, err)
+		b := makeBridge(t, l, "wan")
+		must(t, b.Attach(ctx, []network.Endpoint{{VM: v, Name: name}}))
+		must(t, v.Boot(ctx, nil))
+		id := shell(t, v, bootID)
+		must(t, v.Shutdown(ctx))
+		return id
+	}
+	first := boot("a")
+	if boot("b") == first {
+		t.Error("a VM with another MAC got the cached guest")
+	}
+	if boot("a") != first {
+		t.Error("the boot was not cached")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
+	"provium/internal/topology"
 )
 
 // TestIncludeEachOther has two labs include each other at once, and their scopes work
@@ -58,13 +59,13 @@ func TestTypedErrors(t *testing.T) {
 	l, f := fakeLab(t)
 	v := declare(t, l, "a")
 	_, err := v.Fork(ctx, l, 1)
-	var state *StateError
+	var state *topology.StateError
 	if !errors.As(err, &state) || state.Op != "fork" {
 		t.Errorf("%#v", err)
 	}
 	wantError(t, err, "cannot fork: vm `a` is created")
 	_, err = l.DeclareVM("a", "p", nil)
-	var duplicate *DuplicateNameError
+	var duplicate *topology.DuplicateNameError
 	if !errors.As(err, &duplicate) || duplicate.Kind != "vm" || duplicate.Name != "a" {
 		t.Errorf("%#v", err)
 	}
@@ -82,7 +83,7 @@ func TestTypedErrors(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	_, err = v.Fork(ctx, l, 1)
-	var busy *BusyError
+	var busy *topology.BusyError
 	if !errors.As(err, &busy) || busy.Call != "vm:fork()" {
 		t.Errorf("%#v", err)
 	}
@@ -94,7 +95,7 @@ func TestTypedErrors(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	_, err = v.Fork(ctx, l, 1)
-	var suspended *SuspendedError
+	var suspended *topology.SuspendedError
 	if !errors.As(err, &suspended) || suspended.Op != "fork" {
 		t.Errorf("%#v", err)
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 
+	"provium/internal/admission"
 	"provium/internal/network"
 	"provium/internal/parallel"
+	"provium/internal/snapshot"
 	"provium/internal/topology"
 )
 
@@ -30,18 +32,18 @@ func (v *VM) Fork(ctx context.Context, scope *Lab, n int) ([]*VM, error) {
 
 // forkRefusal names the fork in an error of the snapshot behind it.
 func forkRefusal(err error) error {
-	var state *StateError
-	var suspended *SuspendedError
-	var busy *BusyError
+	var state *topology.StateError
+	var suspended *topology.SuspendedError
+	var busy *topology.BusyError
 	switch {
 	case errors.As(err, &state):
 		own := *state
 		own.Op = "fork"
 		return &own
 	case errors.As(err, &suspended):
-		return &SuspendedError{VM: suspended.VM, Op: "fork"}
+		return &topology.SuspendedError{VM: suspended.VM, Op: "fork"}
 	case errors.As(err, &busy):
-		return &BusyError{Call: "vm:fork()", Why: busy.Why}
+		return &topology.BusyError{Call: "vm:fork()", Why: busy.Why}
 	}
 	return err
 }
@@ -59,7 +61,17 @@ func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks 
 			return forks, err
 		}
 	}
-	errs := parallel.Each(forks, func(fork *VM) error { return fork.Restore(ctx, path) })
+	release, err := v.admitCopies(ctx, scope, forks, path)
+	if err != nil {
+		return forks, err
+	}
+	errs := parallel.Each(forks, func(fork *VM) error {
+		err := fork.restore(ctx, path, release[fork])
+		if err != nil {
+			release[fork]()
+		}
+		return err
+	})
 	if err := errors.Join(errs...); err != nil {
 		return forks, err
 	}
@@ -68,6 +80,20 @@ func (v *VM) copies(ctx context.Context, scope *Lab, n int, path string) (forks 
 		copies[i] = fork
 	}
 	return forks, v.host.network().Announce(ctx, v, copies)
+}
+
+// admitCopies acquires the shares of copies of a snapshot's guest.
+func (v *VM) admitCopies(ctx context.Context, scope *Lab, forks []*VM, path string) (map[*VM]func(), error) {
+	r, err := snapshot.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	shares := map[*VM]admission.Share{}
+	for _, fork := range forks {
+		shares[fork] = restoreShare(r)
+	}
+	return scope.admit(ctx, forks, shares)
 }
 
 // Fork creates a running copy of the lab as a new sub-lab of scope. Its VMs have the

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest/handle"
@@ -31,15 +32,6 @@ type Profile struct {
 	NoteWarnings bool          // WARNING reports of the kernel fail nothing
 	Disks        []disk.Spec   // attached first, with ids
 	Unavailable  string        // why this version cannot boot the profile; "" when it can
-}
-
-// Pool is the admission control of a run as a lab sees it.
-type Pool interface {
-	// Acquire takes the share of one running VM and returns what releases it. It waits
-	// while the pool is full, and fails when the request can never be met.
-	Acquire(ctx context.Context, vm string, memory int64, cpus int) (release func(), err error)
-	// Claim makes the one claim of the file; zero means not given.
-	Claim(ctx context.Context, memory int64, cpus int) error
 }
 
 // Images turns profiles into files to boot.
@@ -64,7 +56,7 @@ type Host struct {
 
 	Starter   qemu.Starter
 	AccelHost qemu.AccelHost
-	Pool      Pool // nil: no limit
+	Pool      admission.Pool // nil: no limit
 
 	Images Images
 

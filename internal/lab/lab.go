@@ -89,7 +89,7 @@ func (l *Lab) declare(name string, p *Profile, opts *topology.BootOpts) (*VM, er
 // caller must hold l.mu.
 func (l *Lab) freeVMName(name string) error {
 	if find(l.vms, name) != nil {
-		return &DuplicateNameError{Kind: "vm", Name: name, Lab: l.name}
+		return &topology.DuplicateNameError{Kind: "vm", Name: name, Lab: l.name}
 	}
 	for up := l.parent; up != nil; up = up.parent {
 		up.mu.Lock()
@@ -199,10 +199,7 @@ func (l *Lab) Hold(n int) int {
 
 // Claim makes the one claim of the file on the pool; zero means not given.
 func (l *Lab) Claim(ctx context.Context, memory int64, cpus int) error {
-	if l.host.Pool == nil {
-		return nil
-	}
-	return l.host.claim(ctx, memory, cpus)
+	return l.host.gate().Claim(ctx, memory, cpus)
 }
 
 // memberVMs returns the VMs of this lab and of its sub-labs, each once.

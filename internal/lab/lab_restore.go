@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/admission"
 	"provium/internal/network"
 	"provium/internal/parallel"
 	"provium/internal/snapshot"
@@ -199,7 +200,23 @@ func (r *labReturn) run(ctx context.Context, s *topology.Lab) error {
 	if err := r.lab.host.network().LoadServices(r.bridges); err != nil {
 		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
 	}
-	errs = parallel.Each(r.vms, func(v *vmReturn) error { return r.bringBack(ctx, v) })
+	shares := map[*VM]admission.Share{}
+	for _, v := range r.vms {
+		if v.saved.Runs() {
+			shares[v.vm] = restoreShare(r.readers[v.saved.File])
+		}
+	}
+	release, err := r.lab.admit(ctx, vms, shares)
+	if err != nil {
+		return fmt.Errorf("lab `%s` restore: %w", r.lab.name, err)
+	}
+	errs = parallel.Each(r.vms, func(v *vmReturn) error {
+		err := r.bringBack(ctx, v, release[v.vm])
+		if err != nil && release[v.vm] != nil {
+			release[v.vm]()
+		}
+		return err
+	})
 	return r.lab.batchError("restore", vms, errs)
 }
 
@@ -220,8 +237,8 @@ func (r *labReturn) restoreBridges(l *Lab, s *topology.Lab, path string) error {
 	return nil
 }
 
-// bringBack restores a VM that has no guest.
-func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
+// bringBack restores a VM that has no guest. releaseShare is as in (*VM).boot.
+func (r *labReturn) bringBack(ctx context.Context, v *vmReturn, releaseShare func()) error {
 	if !v.saved.Runs() {
 		state := v.saved.State
 		if state == topology.Dead {
@@ -234,7 +251,7 @@ func (r *labReturn) bringBack(ctx context.Context, v *vmReturn) error {
 	if err != nil {
 		return err
 	}
-	err = v.vm.restoreReader(ctx, r.readers[v.saved.File])
+	err = v.vm.restoreReader(ctx, r.readers[v.saved.File], releaseShare)
 	release()
 	if err == nil && v.saved.State == topology.Paused {
 		err = v.vm.Pause(ctx)

@@ -209,6 +209,7 @@ func TestStateErrorsNameTheWayOut(t *testing.T) {
 		{topology.Shutdown, "run", topology.Booted, []string{"shutdown", "boot", "create a new"}},
 		{topology.Dead, "run", topology.Booted, []string{"dead", "it broke", "create a new"}},
 	} {
-		wantError(t, &StateError{VM: "n1", Op: tc.op, State: tc.state, Need: tc.need, Reason: "it broke"}, tc.parts...)
+		err := &topology.StateError{VM: "n1", Op: tc.op, State: tc.state, Need: tc.need, Reason: "it broke"}
+		wantError(t, err, tc.parts...)
 	}
 }

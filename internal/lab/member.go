@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"provium/internal/network"
+	"provium/internal/topology"
 )
 
 // Member is what a lab can hold: a *VM, a *network.Bridge or a *Lab.
@@ -69,7 +70,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				return nil, err
 			}
 			if find(vms, m.name) != nil {
-				return nil, &DuplicateNameError{Kind: "vm", Name: m.name}
+				return nil, &topology.DuplicateNameError{Kind: "vm", Name: m.name}
 			}
 			vms = append(vms, m)
 		case *network.Bridge:
@@ -77,7 +78,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				continue
 			}
 			if find(l.bridges, m.Name()) != nil || find(bridges, m.Name()) != nil {
-				return nil, &DuplicateNameError{Kind: "bridge", Name: m.Name(), Lab: l.name}
+				return nil, &topology.DuplicateNameError{Kind: "bridge", Name: m.Name(), Lab: l.name}
 			}
 			bridges = append(bridges, m)
 		case *Lab:
@@ -85,7 +86,7 @@ func (l *Lab) join(members []Member) (added []Member, err error) {
 				continue
 			}
 			if find(l.subLabs, m.name) != nil || find(labs, m.name) != nil {
-				return nil, &DuplicateNameError{Kind: "lab", Name: m.name, Lab: l.name}
+				return nil, &topology.DuplicateNameError{Kind: "lab", Name: m.name, Lab: l.name}
 			}
 			labs = append(labs, m)
 		}
@@ -252,16 +253,21 @@ func (l *Lab) MustVM(name string) (*VM, error) {
 	if vm, ok := l.VM(name); ok {
 		return vm, nil
 	}
-	var known []string
-	for at := l; at != nil; at = at.parent {
-		known = append(known, at.VMNames()...)
-	}
-	slices.Sort(known)
+	known := l.VisibleVMs()
 	if len(known) == 0 {
 		return nil, fmt.Errorf("no vm named `%s` (none is declared; "+
 			"declare it with a profile: lab:vm(\"%s\", \"PROFILE\"))", name, name)
 	}
 	return nil, fmt.Errorf("no vm named `%s` (known: %s)", name, strings.Join(known, ", "))
+}
+
+// VisibleVMs returns the names of the VMs from this scope outward, sorted.
+func (l *Lab) VisibleVMs() (names []string) {
+	for at := l; at != nil; at = at.parent {
+		names = append(names, at.VMNames()...)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // VMNames returns the names of the VMs of this lab, sorted.

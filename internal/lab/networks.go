@@ -55,6 +55,9 @@ func (i *guestRun) syncNetwork(ctx context.Context, runs bool) error {
 	if !runs || i.IsSuspended() {
 		return i.netdevs.Sync(ctx, i.machine, nil)
 	}
+	if i.isForeign() {
+		return i.netdevs.Sync(ctx, i.machine, network.Foreign{})
+	}
 	link, err := i.Client(ctx)
 	if err != nil {
 		return err
@@ -73,7 +76,25 @@ func (i *guestRun) refreshNetwork(ctx context.Context) error {
 // reconfigure configures the network for the agent of a boot that the guest itself,
 // or a reset, has begun.
 func (i *guestRun) reconfigure(ctx context.Context, link *guest.Client) error {
+	if i.isForeign() {
+		return nil
+	}
 	return i.netdevs.Configure(ctx, link)
+}
+
+// isForeign reports whether the guest configures its network itself: it boots an image
+// that Provium adds no agent to. Its NICs have their MACs on the device.
+func (i *guestRun) isForeign() bool { return i.vm.profile.Image.NoAgent }
+
+// fixedMACs returns the MACs that the state of a planned boot depends on: those that no
+// agent can change afterwards.
+func (v *VM) fixedMACs(p *startPlan) (macs []string) {
+	if v.profile.Image.NoAgent {
+		for _, n := range p.nics {
+			macs = append(macs, n.NIC.MAC())
+		}
+	}
+	return macs
 }
 
 // digest returns a fingerprint of names.
@@ -92,14 +113,15 @@ func (l *Lab) Bridge(name string, opts *network.BridgeOpts) (*network.Bridge, er
 		return found, found.Fits(opts)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if found := find(l.bridges, name); found != nil { // made meanwhile
+		l.mu.Unlock()
 		return found, found.Fits(opts)
 	}
-	b := l.host.network().NewBridge(network.BridgeConfig{Name: name, Lab: l.name, Lookup: l.station, Opts: opts})
+	b := l.host.network().NewBridge(network.BridgeConfig{Name: name, Lab: l.name, Scope: Scope{l}, Opts: opts})
 	l.bridges = append(l.bridges, b)
 	l.ownedBridges = append(l.ownedBridges, b)
-	return b, nil
+	l.mu.Unlock()
+	return b, b.ConnectAwaited()
 }
 
 // Bridges returns the bridges that are members here, then those created here whose
@@ -116,14 +138,23 @@ func (l *Lab) Bridges() []*network.Bridge {
 	return all
 }
 
-// station is VM, for bridges that are created here.
-func (l *Lab) station(name string) (network.Station, bool) {
-	vm, ok := l.VM(name)
+// Scope is a lab as bridges see it.
+type Scope struct{ *Lab }
+
+// Station implements network.Scope.
+func (s Scope) Station(name string) (network.Station, bool) {
+	vm, ok := s.VM(name)
 	if !ok {
 		return nil, false
 	}
 	return vm, true
 }
+
+// Bridge implements network.Scope.
+func (s Scope) Bridge(name string) (*network.Bridge, bool) { return s.LookupBridge(name) }
+
+// VMNames implements network.Scope.
+func (s Scope) VMNames() []string { return s.VisibleVMs() }
 
 // restoreBridge restores a bridge of the lab, and creates it when it is missing. It does
 // not change guests. Routes and uplink are restored when all bridges exist.
@@ -131,7 +162,7 @@ func (l *Lab) restoreBridge(s *network.State, asCopy bool) (*network.Bridge, err
 	l.mu.Lock()
 	b := find(l.bridges, s.Name)
 	if b == nil {
-		b = l.host.network().NewBridgeFrom(s, l.name, l.station, asCopy)
+		b = l.host.network().NewBridgeFrom(s, l.name, Scope{l}, asCopy)
 		l.bridges = append(l.bridges, b)
 		l.ownedBridges = append(l.ownedBridges, b)
 	}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"slices"
 	"sync"
 
@@ -78,16 +77,4 @@ func (h *Host) poolWait() (done func()) {
 			end()
 		}
 	}
-}
-
-// acquire asks the host's pool for one running VM's share.
-func (h *Host) acquire(ctx context.Context, vm string, memory int64, cpus int) (release func(), err error) {
-	defer h.poolWait()()
-	return h.Pool.Acquire(ctx, vm, memory, cpus)
-}
-
-// claim makes the file's one claim on the host's pool.
-func (h *Host) claim(ctx context.Context, memory int64, cpus int) error {
-	defer h.poolWait()()
-	return h.Pool.Claim(ctx, memory, cpus)
 }

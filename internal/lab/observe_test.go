@@ -5,15 +5,16 @@ import (
 	"slices"
 	"testing"
 
+	"provium/internal/admission"
 	"provium/internal/instance"
 )
 
 // recordingPool notes its calls in a log that it shares with observers.
 type recordingPool struct{ log *[]string }
 
-func (p recordingPool) Acquire(context.Context, string, int64, int) (func(), error) {
+func (p recordingPool) Acquire(context.Context, string, []admission.Share) ([]func(), error) {
 	*p.log = append(*p.log, "acquire")
-	return func() {}, nil
+	return []func(){func() {}}, nil
 }
 
 func (p recordingPool) Claim(context.Context, int64, int) error {
@@ -44,7 +45,7 @@ func TestObserversComeAndGo(t *testing.T) {
 	defer h.Observe(Observer{})()
 	h.found(nil, instance.Finding{Title: "oops"})
 	expect("a oops", "b oops")
-	if _, err := h.acquire(t.Context(), "vm", 1, 1); err != nil {
+	if _, err := h.gate().Acquire(t.Context(), "vm", admission.Share{Memory: 1, CPUs: 1}); err != nil {
 		t.Fatal(err)
 	}
 	expect("a waits", "b waits", "acquire", "b goes on", "a goes on")

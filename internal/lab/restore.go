@@ -13,7 +13,10 @@ import (
 )
 
 // Restore makes the VM continue as the one that was saved at path.
-func (v *VM) Restore(ctx context.Context, path string) error {
+func (v *VM) Restore(ctx context.Context, path string) error { return v.restore(ctx, path, nil) }
+
+// restore is Restore. releaseShare is as in boot.
+func (v *VM) restore(ctx context.Context, path string, releaseShare func()) error {
 	release, err := v.lifecycle(ctx)
 	if err != nil {
 		return err
@@ -22,13 +25,13 @@ func (v *VM) Restore(ctx context.Context, path string) error {
 	if _, _, err := v.inState("restore", topology.Created, topology.Created, topology.Shutdown); err != nil {
 		return err
 	}
-	if err := v.restoreFile(ctx, path); err != nil {
+	if err := v.restoreFile(ctx, path, releaseShare); err != nil {
 		return fmt.Errorf("vm `%s` restore: %w", v.name, err)
 	}
 	return nil
 }
 
-func (v *VM) restoreFile(ctx context.Context, path string) error {
+func (v *VM) restoreFile(ctx context.Context, path string, releaseShare func()) error {
 	r, err := snapshot.Open(path)
 	if err != nil {
 		return err
@@ -37,16 +40,17 @@ func (v *VM) restoreFile(ctx context.Context, path string) error {
 	if err := v.host.snapshots.Verify(ctx, r); err != nil {
 		return err
 	}
-	return v.restoreReader(ctx, r)
+	return v.restoreReader(ctx, r, releaseShare)
 }
 
 // restoreReader restores a verified snapshot. The caller must hold the life cycle, and
-// there must be no guest.
-func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader) error {
-	m := r.Manifest().Machine
-	releaseShare, err := v.admit(ctx, m.Memory, m.CPUs)
-	if err != nil {
-		return err
+// there must be no guest. releaseShare is as in boot.
+func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader, releaseShare func()) error {
+	if releaseShare == nil {
+		var err error
+		if releaseShare, err = v.admit(ctx, restoreShare(r)); err != nil {
+			return err
+		}
 	}
 	plan, err := v.planRestore(ctx, r)
 	if err != nil {

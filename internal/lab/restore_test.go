@@ -52,7 +52,7 @@ func TestRestoreForeign(t *testing.T) {
 		"version": {func(m *snapshot.Manifest, _ sections) { m.Machine.QEMU = "1.2.3" },
 			"QEMU version: the snapshot has 1.2.3, here is "},
 		"devices": {func(m *snapshot.Manifest, _ sections) { m.Machine.Devices = nil },
-			"devices: the snapshot has , here is virtio-serial"},
+			"devices: the snapshot has none of them, here is {\"driver\":\"virtio-serial-pci\""},
 		"accel": {func(m *snapshot.Manifest, _ sections) { m.Machine.Accel = "kvm" },
 			"accelerator: the snapshot has kvm, here is tcg"},
 		"type": {func(m *snapshot.Manifest, _ sections) { m.Machine.Type = "pc" },

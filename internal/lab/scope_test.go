@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -112,6 +113,54 @@ func TestBatchCallsNameWhoFailed(t *testing.T) {
 	}
 	if good.State() != topology.Booted {
 		t.Error(good.State())
+	}
+}
+
+// TestLabsAreAdmittedAtOnce asks the pool once for all members of a lab, and gives each
+// share back with its guest.
+func TestLabsAreAdmittedAtOnce(t *testing.T) {
+	ctx := t.Context()
+	h, _ := fakeHost(t)
+	pool := &countingPool{}
+	h.Pool = pool
+	l := newLab(t, h)
+	a := declare(t, l, "a")
+	declare(t, l, "b")
+	if err := l.Boot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if pool.out != 1 {
+		t.Errorf("%d shares are out after a shutdown", pool.out)
+	}
+	if err := l.Boot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Snapshot(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Restore(ctx, s.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Fork(ctx, l, 2); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"lab `provium` (vms `a`, `b`)", "vm `a`", "lab `provium` (vms `a`, `b`)",
+		"lab `provium` (vms `a-1`, `a-2`)"}
+	if !slices.Equal(pool.asked, want) || pool.out != 4 {
+		t.Errorf("asked for %q, %d are out, want %q, 4", pool.asked, pool.out, want)
+	}
+	if err := l.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	pool.refuse = errors.New("full")
+	wantError(t, l.Boot(ctx), "lab `provium` boot: full")
+	wantError(t, l.Restore(ctx, s.Path()), "lab `provium` restore: full")
+	if pool.out != 0 {
+		t.Errorf("%d shares are out", pool.out)
 	}
 }
 

@@ -65,14 +65,14 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 	var live []string
 	for _, v := range vms {
 		for _, s := range v.Streams() {
-			if text := "\n  - " + s.String(); !slices.Contains(live, text) {
+			if text := "\n  - open stream " + s.String(); !slices.Contains(live, text) {
 				live = append(live, text)
 			}
 		}
 	}
 	if len(live) > 0 {
-		return nil, &BusyError{what,
-			fmt.Sprintf("file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
+		return nil, &topology.BusyError{Call: what, Why: fmt.Sprintf(
+			"file `%s` has live streams:%s\nclose them first", vms[0].host.File, strings.Join(live, ""))}
 	}
 	frozen := make(chan struct{})
 	thawAll := func(vms []*VM) {
@@ -89,9 +89,9 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 			names := slices.Sorted(maps.Keys(v.inFlight))
 			v.mu.Unlock()
 			thawAll(vms[:i])
-			return nil, &BusyError{what,
-				fmt.Sprintf("vm `%s` has operations in flight:\n  - %s\nwait for their end first",
-					v.name, strings.Join(names, "\n  - "))}
+			return nil, &topology.BusyError{Call: what, Why: fmt.Sprintf(
+				"vm `%s` has operations in flight:\n  - %s\nwait for their end first",
+				v.name, strings.Join(names, "\n  - "))}
 		}
 		v.frozen = frozen
 		v.mu.Unlock()
@@ -122,7 +122,7 @@ func (v *VM) snapshot(ctx context.Context, path string, lasts func(path string) 
 		return nil, err
 	}
 	if inst.IsSuspended() {
-		return nil, &SuspendedError{VM: v.name, Op: "snapshot"}
+		return nil, &topology.SuspendedError{VM: v.name, Op: "snapshot"}
 	}
 	thaw, err := freeze("vm:snapshot()", []*VM{v})
 	if err != nil {

@@ -44,6 +44,7 @@ type VM struct {
 	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests
+	agents handle.Agents // that have answered in its guests
 
 	expendable bool
 }
@@ -100,7 +101,7 @@ func (v *VM) stateError(op string, need topology.State) error {
 }
 
 func (v *VM) stateErrorLocked(op string, need topology.State) error {
-	return &StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
+	return &topology.StateError{VM: v.name, Op: op, State: v.state, Need: need, Reason: v.reason}
 }
 
 // lifecycle acquires the VM for one life-cycle call.
@@ -145,7 +146,11 @@ func (v *VM) serving(op string) (*guestRun, error) {
 
 // Boot boots the guest and returns when its agent answers. opts go before those of the
 // declaration, for this boot only.
-func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
+func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error { return v.boot(ctx, opts, nil) }
+
+// boot is Boot. releaseShare releases a share of the pool that was acquired before, and
+// is nil where there is none. The caller releases it when boot fails.
+func (v *VM) boot(ctx context.Context, opts *topology.BootOpts, releaseShare func()) error {
 	if opts != nil {
 		if err := opts.Validate(); err != nil {
 			return err
@@ -163,7 +168,7 @@ func (v *VM) Boot(ctx context.Context, opts *topology.BootOpts) error {
 	if err := v.declareDisks(ctx, merged); err != nil {
 		return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 	}
-	return v.bootGuest(ctx, merged)
+	return v.bootGuest(ctx, merged, releaseShare)
 }
 
 func imageFiles(files []topology.BootFile) []image.File {
@@ -242,6 +247,16 @@ func (v *VM) transition(ctx context.Context, op string, from, to topology.State,
 // Reset presses the reset button and returns when the new agent serves.
 func (v *VM) Reset(ctx context.Context) error {
 	return v.transition(ctx, "reset", topology.Booted, topology.Booted, func(i *guestRun) error { return i.Reset(ctx) })
+}
+
+// WaitReboot waits until the guest has rebooted by itself and its agent answers, as
+// instance.WaitReboot does; a negative limit is the time that an agent has after a boot.
+func (v *VM) WaitReboot(ctx context.Context, limit time.Duration) error {
+	inst, err := v.serving("wait_reboot")
+	if err != nil {
+		return err
+	}
+	return inst.WaitReboot(ctx, limit)
 }
 
 // Wakeup wakes the guest from suspend-to-RAM.

@@ -10,6 +10,7 @@
 package localvmm
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -98,7 +99,14 @@ func parseArgs(args []string) (*options, error) {
 			break
 		}
 		option, value := args[i], args[i+1]
-		fields := optionFields(value)
+		var fields map[string]string
+		switch option {
+		case "-name", "-object", "-chardev", "-netdev":
+			var err error
+			if fields, err = optionFields(value); err != nil {
+				return nil, err
+			}
+		}
 		switch option {
 		case "-name":
 			o.name = fields["guest"]
@@ -109,10 +117,10 @@ func parseArgs(args []string) (*options, error) {
 				break
 			}
 			var err error
-			if o.memory, err = strconv.ParseInt(strings.TrimSuffix(fields["size"], "B"), 10, 64); err != nil {
+			if o.memory, err = strconv.ParseInt(fields["size"], 10, 64); err != nil {
 				return nil, fmt.Errorf("memory size: %w", err)
 			}
-			o.shared = fields["share"] == "on"
+			o.shared = fields["share"] == "true"
 			if o.fds["ram"], err = strconv.Atoi(strings.TrimPrefix(fields["mem-path"], "/proc/self/fd/")); err != nil {
 				return nil, fmt.Errorf("memory file: %w", err)
 			}
@@ -135,15 +143,37 @@ func parseArgs(args []string) (*options, error) {
 	return o, nil
 }
 
-// optionFields splits an option list, in which a doubled comma is a comma.
-func optionFields(list string) map[string]string {
-	const comma = "\x00"
+// optionFields splits an option list, in which a doubled comma is a comma, or reads the
+// JSON form of one, in which numbers and booleans are as they stand there. Names of
+// nested fields are joined with dots.
+func optionFields(list string) (map[string]string, error) {
 	fields := map[string]string{}
+	if strings.HasPrefix(list, "{") {
+		var values map[string]any
+		d := json.NewDecoder(strings.NewReader(list))
+		d.UseNumber()
+		if err := d.Decode(&values); err != nil {
+			return nil, fmt.Errorf("option %s: %w", list, err)
+		}
+		addFields(fields, "", values)
+		return fields, nil
+	}
+	const comma = "\x00"
 	for _, f := range strings.Split(strings.ReplaceAll(list, ",,", comma), ",") {
 		key, value, _ := strings.Cut(f, "=")
 		fields[key] = strings.ReplaceAll(value, comma, ",")
 	}
-	return fields
+	return fields, nil
+}
+
+func addFields(fields map[string]string, prefix string, values map[string]any) {
+	for key, v := range values {
+		if nested, ok := v.(map[string]any); ok {
+			addFields(fields, prefix+key+".", nested)
+			continue
+		}
+		fields[prefix+key] = fmt.Sprint(v)
+	}
 }
 
 // files are a machine's own copies of what it inherited. It is safe for

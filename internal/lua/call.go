@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"runtime/cgo"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"unsafe"
 )
 
@@ -152,6 +154,18 @@ func (c *Call) Caller() Position {
 // that has a name.
 func (c *Call) CallerFile() Position {
 	return c.st.nearest(func(p Position) bool { return p.File })
+}
+
+// CallerIn returns the nearest line on the stack that is in a file whose name ends in one
+// of the suffixes. Where there is none, it is that of CallerFile.
+func (c *Call) CallerIn(suffixes ...string) Position {
+	at := c.st.nearest(func(p Position) bool {
+		return p.File && slices.ContainsFunc(suffixes, func(s string) bool { return strings.HasSuffix(p.Source, s) })
+	})
+	if at.Line == 0 {
+		return c.CallerFile()
+	}
+	return at
 }
 
 // Traceback returns the Lua stack as text, from the caller on.

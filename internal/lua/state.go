@@ -23,7 +23,7 @@ type Config struct {
 	// Stdout receives the output of print. Nil is os.Stdout.
 	Stdout io.Writer
 	// Roots are the directories that require searches, in order: "a.b" is
-	// <root>/a/b.lua. package.preload is searched before them, package.path
+	// <root>/a/b.lua or <root>/a/b/init.lua. package.preload is searched before them, package.path
 	// (initially empty) after them. Libraries in C are never loaded.
 	Roots []string
 	// ChunkName returns the name that errors show for a file found by require.
@@ -32,6 +32,9 @@ type Config struct {
 	// Opened, when set, is called with each file that require reads or, looking
 	// for a module, does not find. Its error becomes that of require.
 	Opened func(path string) error
+	// Running, when set, is called before the chunk of a module that require has found
+	// runs, and done afterwards.
+	Running func(path string) (done func() error, err error)
 }
 
 // State is one Lua interpreter. Only Close frees its memory.

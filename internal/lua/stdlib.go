@@ -110,12 +110,31 @@ func (s *State) searchModule(c *Call) ([]Value, error) {
 			// As it is: it names the file and the line.
 			return nil, err
 		}
-		return []Value{fn, path}, nil
+		return []Value{s.moduleLoader(fn, path), path}, nil
 	}
 	if len(tried) == 0 {
 		return []Value{fmt.Sprintf("no root to look for '%s' in", name)}, nil
 	}
 	return []Value{strings.Join(tried, "\n\t")}, nil
+}
+
+// moduleLoader returns what require calls to run the chunk of a module.
+func (s *State) moduleLoader(chunk *Function, path string) *Function {
+	if s.cfg.Running == nil {
+		return chunk
+	}
+	return s.NewFunction("require", func(c *Call) ([]Value, error) {
+		done, err := s.cfg.Running(path)
+		if err != nil {
+			return nil, err
+		}
+		args := make([]Value, c.NArgs())
+		for i := range args {
+			args[i] = c.Arg(i + 1)
+		}
+		values, err := c.Call(chunk, args...)
+		return values, errors.Join(err, done())
+	})
 }
 
 // modulePaths returns the files that may contain a module, in order.
@@ -126,7 +145,7 @@ func (s *State) modulePaths(name string) ([]string, error) {
 	rel := strings.ReplaceAll(name, ".", string(filepath.Separator))
 	var paths []string
 	for _, root := range s.cfg.Roots {
-		paths = append(paths, filepath.Join(root, rel+".lua"))
+		paths = append(paths, filepath.Join(root, rel+".lua"), filepath.Join(root, rel, "init.lua"))
 	}
 	pkg, ok := s.Global("package").(*Table)
 	if !ok {

@@ -12,6 +12,6 @@
 // # Locks
 //
 // Network.mu guards bridges and NICs. It may be held while methods of a switch, a
-// gateway or an uplink are called, which never call back. A Lookup and a Station
+// gateway or an uplink are called, which never call back. A Scope and a Station
 // are called without it. Netdevs.mu is locked before Network.mu.
 package network

@@ -25,10 +25,17 @@ type Agent interface {
 	Network(ctx context.Context, config *guest.Network) error
 }
 
+// Foreign is the Agent of a guest that configures its network itself. It does nothing.
+type Foreign struct{}
+
+// Network implements Agent.
+func (Foreign) Network(context.Context, *guest.Network) error { return nil }
+
 // PlannedNIC is an interface that a guest starts with, or has at a snapshot.
 type PlannedNIC struct {
 	NIC    *NIC   // nil: the VM is on no such bridge
 	Bridge string // name
+	Label  string // of the NIC
 	Slot   int    // of the device, 1 to qemu.MaxSlot
 	Name   string // in the guest
 }
@@ -37,7 +44,7 @@ type PlannedNIC struct {
 func (n *Network) Plan(s Station) []PlannedNIC {
 	var out []PlannedNIC
 	for i, nic := range n.NICs(s) {
-		out = append(out, PlannedNIC{nic, nic.bridge.name, i + 1, fmt.Sprintf("eth%d", i)})
+		out = append(out, PlannedNIC{nic, nic.bridge.name, nic.label, i + 1, fmt.Sprintf("eth%d", i)})
 	}
 	return out
 }
@@ -117,7 +124,7 @@ func (d *Netdevs) Adopt(from *Netdevs, planned []PlannedNIC) {
 		if at < 0 {
 			continue
 		}
-		c.bridge, c.ifname = planned[at].Bridge, planned[at].Name
+		c.bridge, c.label, c.ifname = planned[at].Bridge, planned[at].Label, planned[at].Name
 		if planned[at].NIC != nil {
 			c.bind(planned[at].NIC)
 			c.assumeLink()
@@ -153,7 +160,7 @@ func (d *Netdevs) Planned() []PlannedNIC {
 	defer d.mu.Unlock()
 	out := make([]PlannedNIC, len(d.list))
 	for i, c := range d.list {
-		out[i] = PlannedNIC{c.nic, c.bridge, c.dev.Slot, c.ifname}
+		out[i] = PlannedNIC{c.nic, c.bridge, c.label, c.dev.Slot, c.ifname}
 	}
 	slices.SortFunc(out, func(a, b PlannedNIC) int { return a.Slot - b.Slot })
 	return out
@@ -204,7 +211,8 @@ func (d *Netdevs) plugMissing(ctx context.Context, m Machine) error {
 			continue
 		}
 		// The interface of a snapshot that was taken on a bridge of that name.
-		if c := d.find(func(c *netdev) bool { return c.nic == nil && c.bridge == n.bridge.name }); c != nil {
+		same := func(c *netdev) bool { return c.nic == nil && c.bridge == n.bridge.name && c.label == n.label }
+		if c := d.find(same); c != nil {
 			c.bind(n)
 		} else if err := d.plug(ctx, m, n); err != nil {
 			return err
@@ -227,7 +235,7 @@ func (d *Netdevs) plug(ctx context.Context, m Machine, n *NIC) error {
 	if slot > qemu.MaxSlot {
 		return fmt.Errorf("it has %d network interfaces already", qemu.MaxSlot)
 	}
-	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, slot, name()})
+	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, n.label, slot, name()})
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (c *Config) validate() error {
 		return fmt.Errorf("qemu config: %d CPUs", c.CPUs)
 	case c.Kernel == "":
 		return errors.New("qemu config: no kernel")
-	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == "":
+	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == nil:
 		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35 and pc can)", c.Machine)
 	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
 		return fmt.Errorf("qemu config: unknown accelerator `%s` (valid: kvm, tcg)", c.Accel)
@@ -151,8 +151,6 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-cpu", c.cpuModel(),
 		"-smp", fmt.Sprint(c.CPUs),
 		"-m", mb,
-		"-object", fmt.Sprintf("memory-backend-file,id=ram,size=%s,mem-path=/proc/self/fd/%d,share=%s",
-			mb, fd.ram, c.ramSharing()),
 		"-kernel", c.Kernel,
 	}
 	if c.Initrd != "" {
@@ -161,6 +159,11 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	if c.Cmdline != "" {
 		a = append(a, "-append", c.Cmdline)
 	}
+	// A booting guest's RAM is a memfd of ours, mapped shared, so that a snapshot reads
+	// it without QEMU's help (and a file on disk made a boot 1 s slower). A restored
+	// guest's is the snapshot's file, mapped copy-on-write.
+	a = append(a, option("-object", memoryObject{Type: "memory-backend-file", ID: "ram", Size: c.Memory,
+		Path: fmt.Sprintf("/proc/self/fd/%d", fd.ram), Share: c.Restore == nil})...)
 	rtc := "base=utc,clock=host"
 	if !c.RTCBase.IsZero() {
 		rtc = "base=" + c.RTCBase.UTC().Format("2006-01-02T15:04:05") + ",clock=vm"
@@ -170,32 +173,23 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=ttyS0,fd=%d", fd.serial),
 		"-serial", "chardev:ttyS0",
-		// Without an ioeventfd a notification is served where it is raised:
-		// with one, another thread is woken first, and its completion then
-		// wakes the guest a second time. Ports cost queues, which cost boot
-		// time. With an interrupt for each queue the driver need not look
-		// through all of them, and wake a thread for one of them, each time.
-		"-device", "virtio-serial-pci,id=vser,ioeventfd=off,max_ports=4,vectors=10",
 		"-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket),
-		"-device", "virtserialport,bus=vser.0,nr=1,chardev="+agentChardev+",id=agentport,name="+AgentPort,
 		"-chardev", fmt.Sprintf("socket,id=hvc0,fd=%d", fd.hvc),
-		"-device", "virtconsole,bus=vser.0,nr=2,chardev=hvc0",
 	)
+	rng := rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"}
 	if fd.rng != 0 {
-		a = append(a, "-chardev", fmt.Sprintf("socket,id=rng,fd=%d", fd.rng), "-object", "rng-egd,id=rng0,chardev=rng")
-	} else {
-		a = append(a, "-object", "rng-random,id=rng0,filename=/dev/urandom")
+		a = append(a, "-chardev", fmt.Sprintf("socket,id=rng,fd=%d", fd.rng))
+		rng = rngObject{Type: "rng-egd", ID: "rng0", Chardev: "rng"}
 	}
-	a = append(a, "-device", "virtio-rng-pci,rng=rng0", "-device", "pvpanic", "-device", "vmcoreinfo")
-	if bridge := c.plugBridge(); bridge != "" {
-		a = append(a, "-device", bridge)
-	}
-	a = append(a, diskArgs(c.Disks)...)
-	if bridge := c.nicBridge(); bridge != "" {
-		a = append(a, "-device", bridge)
+	a = append(a, option("-object", rng)...)
+	for i := range c.Disks {
+		a = append(a, option("-blockdev", c.Disks[i].backend())...)
 	}
 	for i := range c.NICs {
-		a = append(a, c.NICs[i].args()...)
+		a = append(a, option("-netdev", c.NICs[i].backend())...)
+	}
+	for _, d := range c.devices() {
+		a = append(a, option("-device", d)...)
 	}
 	if c.Restore != nil {
 		// Nothing runs before the state is loaded and the caller says so.
@@ -204,14 +198,34 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	return append(a, c.ExtraArg...)
 }
 
-// ramSharing: a booting guest's RAM is a memfd of ours, mapped shared, so that a
-// snapshot reads it without QEMU's help (and a file on disk made a boot 1 s
-// slower). A restored guest's is the snapshot's file, mapped copy-on-write.
-func (c *Config) ramSharing() string {
-	if c.Restore != nil {
-		return "off"
+// devices are the descriptions of all devices, in the order in which they are made.
+func (c *Config) devices() []any {
+	out := []any{
+		// Without an ioeventfd a notification is served where it is raised:
+		// with one, another thread is woken first, and its completion then
+		// wakes the guest a second time. Ports cost queues, which cost boot
+		// time. With an interrupt for each queue the driver need not look
+		// through all of them, and wake a thread for one of them, each time.
+		serialBus{Driver: "virtio-serial-pci", ID: "vser", IOEventFD: false, MaxPorts: 4, Vectors: 10},
+		serialPort{Driver: "virtserialport", ID: "agentport", Bus: "vser.0", Number: 1, Chardev: agentChardev,
+			Name: AgentPort},
+		serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"},
+		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0"},
+		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"},
 	}
-	return "on"
+	if bridge := c.plugBridge(); bridge != nil {
+		out = append(out, bridge)
+	}
+	for i := range c.Disks {
+		out = append(out, c.Disks[i].frontend())
+	}
+	if bridge := c.nicBridge(); bridge != nil {
+		out = append(out, bridge)
+	}
+	for i := range c.NICs {
+		out = append(out, c.NICs[i].device())
+	}
+	return out
 }
 
 // Hardware is what a saved state depends on, beside the version of QEMU.
@@ -233,11 +247,8 @@ func (c *Config) Hardware() Hardware {
 	}
 	h := Hardware{Type: d.Machine + d.machineExtras(), CPU: d.cpuModel(), Accel: d.Accel,
 		Memory: d.Memory, CPUs: d.CPUs}
-	args := d.args(fds{}, "")
-	for i, a := range args {
-		if a == "-device" && i+1 < len(args) {
-			h.Devices = append(h.Devices, args[i+1])
-		}
+	for _, device := range d.devices() {
+		h.Devices = append(h.Devices, option("-device", device)[1])
 	}
 	return h
 }

@@ -65,16 +65,16 @@ const (
 	plugBus = "plug"
 )
 
-// plugBridge is the device that makes the plugBus on this type of machine; "" is
+// plugBridge is the device that makes the plugBus on this type of machine; nil is
 // a machine without one.
-func (c *Config) plugBridge() string {
+func (c *Config) plugBridge() *bridgeDevice {
 	switch {
 	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
-		return "pci-bridge,chassis_nr=1,id=" + plugBus
+		return &bridgeDevice{Driver: "pci-bridge", ID: plugBus, Chassis: 1}
 	case strings.Contains(c.Machine, "q35"):
-		return "pcie-pci-bridge,id=" + plugBus
+		return &bridgeDevice{Driver: "pcie-pci-bridge", ID: plugBus}
 	}
-	return ""
+	return nil
 }
 
 func (d *Disk) node() string {
@@ -86,57 +86,40 @@ func (d *Disk) node() string {
 
 func (d *Disk) device() string { return fmt.Sprintf("disk%d", d.Slot) }
 
-// backend is the description of the contents, for the command line and the monitor.
-func (d *Disk) backend() map[string]any {
-	return map[string]any{
-		"driver": "nbd", "node-name": d.node(), "server": map[string]any{"type": "unix", "path": d.Socket},
-		"read-only": d.ReadOnly, "discard": "unmap",
-	}
+// backend is the description of the contents.
+func (d *Disk) backend() blockBackend {
+	return blockBackend{Driver: "nbd", Node: d.node(), Server: unixAddress{"unix", d.Socket}, ReadOnly: d.ReadOnly,
+		Discard: "unmap"}
 }
 
 // frontend is the description of the device. An error is the guest's to see: the
 // default would stop the machine when the host's disk is full.
-func (d *Disk) frontend() map[string]any {
-	out := map[string]any{
-		"driver": "virtio-blk-pci", "id": d.device(), "bus": plugBus, "addr": fmt.Sprintf("%#x", d.Slot),
-		"drive": d.node(), "serial": d.Serial, "werror": "report", "rerror": "report",
+func (d *Disk) frontend() diskDevice {
+	out := diskDevice{Driver: "virtio-blk-pci", ID: d.device(), Bus: plugBus, Addr: slot(d.Slot), Drive: d.node(),
+		Serial: d.Serial, WriteError: "report", ReadError: "report",
 		// A request is sent to the server by the thread that makes it; with an
 		// eventfd it wakes another one to do that.
-		"ioeventfd": false,
+		IOEventFD: false,
 	}
 	if d.Model != (DiskModel{}) {
-		logical, physical := d.Model.Blocks()
-		out["logical_block_size"], out["physical_block_size"] = logical, physical
-		out["discard"], out["write-cache"] = !d.Model.NoDiscard, "on"
+		out.LogicalBlock, out.PhysicalBlock = d.Model.Blocks()
+		discard := !d.Model.NoDiscard
+		out.Discard, out.WriteCache = &discard, on
 		if d.Model.NoWriteCache {
-			out["write-cache"] = "off"
+			out.WriteCache = off
 		}
 	}
 	return out
 }
 
-// diskArgs is the part of the command line about disks that are there from the start.
-func diskArgs(disks []Disk) (a []string) {
-	for i := range disks {
-		for _, part := range []struct {
-			option string
-			value  map[string]any
-		}{{"-blockdev", disks[i].backend()}, {"-device", disks[i].frontend()}} {
-			text, _ := json.Marshal(part.value) // strings and booleans cannot fail
-			a = append(a, part.option, string(text))
-		}
-	}
-	return a
-}
-
 // PlugDisk plugs a disk into the running or stopped machine. It returns when QEMU
 // has it; a guest that runs needs a moment more.
 func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
-	if err := m.qmp.Execute(ctx, "blockdev-add", d.backend(), nil); err != nil {
+	if err := m.monitor().blockdevAdd(ctx, d.backend()); err != nil {
 		return fmt.Errorf("qemu disk plug: %w", err)
 	}
-	if err := m.qmp.Execute(ctx, "device_add", d.frontend(), nil); err != nil {
-		_ = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": d.node()}, nil)
+	if err := m.monitor().deviceAdd(ctx, d.frontend()); err != nil {
+		_ = m.monitor().blockdevDel(ctx, d.node())
 		return fmt.Errorf("qemu disk plug: %w", err)
 	}
 	return nil
@@ -149,20 +132,18 @@ func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
 func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced func()) error {
 	next := d
 	next.Node++
-	if err := m.qmp.Execute(ctx, "blockdev-add", next.backend(), nil); err != nil {
+	if err := m.monitor().blockdevAdd(ctx, next.backend()); err != nil {
 		return fmt.Errorf("qemu disk resize: %w", err)
 	}
-	err := m.qmp.Execute(ctx, "qom-set", map[string]any{
-		"path": "/machine/peripheral/" + d.device(), "property": "drive", "value": next.node(),
-	}, nil)
+	err := m.monitor().setDrive(ctx, d.device(), next.node())
 	if err != nil {
-		_ = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": next.node()}, nil)
+		_ = m.monitor().blockdevDel(ctx, next.node())
 		return fmt.Errorf("qemu disk resize: %w", err)
 	}
 	replaced()
-	err = m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": d.node()}, nil)
+	err = m.monitor().blockdevDel(ctx, d.node())
 	if err == nil {
-		err = m.qmp.Execute(ctx, "block_resize", map[string]any{"node-name": next.node(), "size": size}, nil)
+		err = m.monitor().blockResize(ctx, next.node(), size)
 	}
 	if err != nil {
 		return fmt.Errorf("qemu disk resize: %w", err)
@@ -175,7 +156,7 @@ func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced f
 func (m *Machine) UnplugDisk(ctx context.Context, d Disk) error {
 	gone := m.deleted.expect(d.device())
 	defer m.deleted.forget(d.device())
-	if err := m.qmp.Execute(ctx, "device_del", map[string]string{"id": d.device()}, nil); err != nil {
+	if err := m.monitor().deviceDel(ctx, d.device()); err != nil {
 		return fmt.Errorf("qemu disk unplug: %w", err)
 	}
 	select {
@@ -185,7 +166,7 @@ func (m *Machine) UnplugDisk(ctx context.Context, d Disk) error {
 	case <-ctx.Done():
 		return fmt.Errorf("qemu disk unplug: the guest did not release the disk: %w", context.Cause(ctx))
 	}
-	if err := m.qmp.Execute(ctx, "blockdev-del", map[string]string{"node-name": d.node()}, nil); err != nil {
+	if err := m.monitor().blockdevDel(ctx, d.node()); err != nil {
 		return fmt.Errorf("qemu disk unplug: %w", err)
 	}
 	return nil

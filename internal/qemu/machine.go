@@ -383,30 +383,32 @@ func (m *Machine) SyncConsole() {
 	m.hvc.sync()
 }
 
+func (m *Machine) monitor() monitor { return monitor{m.qmp} }
+
 // Stop stops the vCPUs, Cont starts them again, Reset presses the reset
 // button, PowerDown the ACPI power button, Wakeup ends suspend-to-RAM. All
 // return when QEMU has taken the command, not when the guest has reacted.
-func (m *Machine) Stop(ctx context.Context) error { return m.qmp.Execute(ctx, "stop", nil, nil) }
+func (m *Machine) Stop(ctx context.Context) error { return m.monitor().run(ctx, "stop") }
 
 // Cont starts the vCPUs.
 func (m *Machine) Cont(ctx context.Context) error {
 	m.saved = nil
-	return m.qmp.Execute(ctx, "cont", nil, nil)
+	return m.monitor().run(ctx, "cont")
 }
 
 // Reset presses the reset button.
 func (m *Machine) Reset(ctx context.Context) error {
-	return m.qmp.Execute(ctx, "system_reset", nil, nil)
+	return m.monitor().run(ctx, "system_reset")
 }
 
 // PowerDown presses the ACPI power button.
 func (m *Machine) PowerDown(ctx context.Context) error {
-	return m.qmp.Execute(ctx, "system_powerdown", nil, nil)
+	return m.monitor().run(ctx, "system_powerdown")
 }
 
 // Wakeup ends suspend-to-RAM.
 func (m *Machine) Wakeup(ctx context.Context) error {
-	return m.qmp.Execute(ctx, "system_wakeup", nil, nil)
+	return m.monitor().run(ctx, "system_wakeup")
 }
 
 // CanWake reports whether a guest can come back from suspend-to-RAM. The firmware
@@ -423,20 +425,8 @@ func (m *Machine) CanWake() bool {
 	return err != nil || string(magic[:]) != "\x7fELF"
 }
 
-// hmp carries out a command of the monitor for people, where the other one has
-// none, and gives what it prints.
-func (m *Machine) hmp(ctx context.Context, command string) (string, error) {
-	var text string
-	err := m.qmp.Execute(ctx, "human-monitor-command", map[string]string{"command-line": command}, &text)
-	return text, err
-}
-
 // Status is QEMU's run state, e.g. "running", "paused", "suspended".
-func (m *Machine) Status(ctx context.Context) (string, error) {
-	var s struct{ Status string }
-	err := m.qmp.Execute(ctx, "query-status", nil, &s)
-	return s.Status, err
-}
+func (m *Machine) Status(ctx context.Context) (string, error) { return m.monitor().status(ctx) }
 
 // tailBuffer keeps the last limit bytes written.
 type tailBuffer struct {

@@ -18,16 +18,16 @@ const (
 	MaxSlot = 31
 )
 
-// nicBridge is the device that makes the nicBus on this type of machine; "" is a
+// nicBridge is the device that makes the nicBus on this type of machine; nil is a
 // machine without one.
-func (c *Config) nicBridge() string {
+func (c *Config) nicBridge() *bridgeDevice {
 	switch {
 	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
-		return "pci-bridge,chassis_nr=2,id=" + nicBus + ",addr=" + nicBridgeAt
+		return &bridgeDevice{Driver: "pci-bridge", ID: nicBus, Chassis: 2, Addr: nicBridgeAt}
 	case strings.Contains(c.Machine, "q35"):
-		return "pcie-pci-bridge,id=" + nicBus + ",addr=" + nicBridgeAt
+		return &bridgeDevice{Driver: "pcie-pci-bridge", ID: nicBus, Addr: nicBridgeAt}
 	}
-	return ""
+	return nil
 }
 
 // NIC is a network interface of the guest (virtio-net). It exchanges Ethernet
@@ -51,36 +51,27 @@ func (n *NIC) Path() string { return fmt.Sprintf("%s/%02x.0", nicBridgeAt, n.Slo
 // QEMU 7.2 loses the timer of the guest's own announcements at a restore and
 // crashes over it at the next reset: guests are not offered them (guest_announce).
 
-// args are the options for a NIC that is there from the start. Nobody boots
-// from it: without its ROM the firmware has less to do.
-func (n *NIC) args() []string {
-	device := fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,bus=%s,addr=%#x,"+
-		"disable-legacy=on,guest_announce=off,romfile=", n.ID(), n.netdev(), nicBus, n.Slot)
-	if n.MAC != "" {
-		device += ",mac=" + n.MAC
-	}
-	return []string{
-		"-netdev", fmt.Sprintf("stream,id=%s,server=off,addr.type=unix,addr.path=%s",
-			n.netdev(), escapeComma(n.Socket)),
-		"-device", device,
-	}
+// device is the description of the interface. Nobody boots from it: without its ROM the
+// firmware has less to do.
+func (n *NIC) device() netDevice {
+	return netDevice{Driver: "virtio-net-pci", ID: n.ID(), Netdev: n.netdev(), Bus: nicBus, Addr: slot(n.Slot),
+		DisableLegacy: on, GuestAnnounce: false, MAC: n.MAC}
+}
+
+// backend is the description of its connection.
+func (n *NIC) backend() netBackend {
+	return netBackend{Type: "stream", ID: n.netdev(), Addr: unixAddress{"unix", n.Socket}}
 }
 
 // PlugNIC adds a NIC to a machine that runs or is paused. It returns when QEMU
 // has it, which is before the guest has.
 func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
-	err := m.qmp.Execute(ctx, "netdev_add", map[string]any{"type": "stream", "id": n.netdev(), "server": false,
-		"addr": map[string]string{"type": "unix", "path": n.Socket}}, nil)
-	if err != nil {
+	if err := m.monitor().netdevAdd(ctx, n.backend()); err != nil {
 		return err
 	}
-	err = m.qmp.Execute(ctx, "device_add", map[string]any{
-		"driver": "virtio-net-pci", "id": n.ID(), "netdev": n.netdev(),
-		"bus": nicBus, "addr": fmt.Sprintf("%#x", n.Slot), "disable-legacy": "on",
-		"guest_announce": "off", "romfile": "", "mac": n.MAC,
-	}, nil)
+	err := m.monitor().deviceAdd(ctx, n.device())
 	if err != nil {
-		_ = m.qmp.Execute(ctx, "netdev_del", map[string]string{"id": n.netdev()}, nil)
+		_ = m.monitor().netdevDel(ctx, n.netdev())
 	}
 	return err
 }
@@ -89,7 +80,7 @@ func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
 	gone := m.deleted.expect(n.ID())
 	defer m.deleted.forget(n.ID())
-	if err := m.qmp.Execute(ctx, "device_del", map[string]string{"id": n.ID()}, nil); err != nil {
+	if err := m.monitor().deviceDel(ctx, n.ID()); err != nil {
 		return err
 	}
 	select {
@@ -99,10 +90,10 @@ func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return m.qmp.Execute(ctx, "netdev_del", map[string]string{"id": n.netdev()}, nil)
+	return m.monitor().netdevDel(ctx, n.netdev())
 }
 
 // SetLink sets the carrier of a NIC.
 func (m *Machine) SetLink(ctx context.Context, n NIC, up bool) error {
-	return m.qmp.Execute(ctx, "set_link", map[string]any{"name": n.ID(), "up": up}, nil)
+	return m.monitor().setLink(ctx, n.ID(), up)
 }

@@ -22,11 +22,11 @@ func TestArgs(t *testing.T) {
 	for _, want := range []string{
 		"-name guest=a,,b ", "-machine q35,accel=tcg,memory-backend=ram,suppress-vmdesc=on,vmport=off,hpet=off ",
 		"-cpu max,erms=off,fsrm=off ", "-smp 1 ",
-		"id=ram,size=536870912B,mem-path=/proc/self/fd/3,share=on ",
+		`"id":"ram","size":536870912,"mem-path":"/proc/self/fd/3","share":true} `,
 		"-kernel /k/vmlinux -initrd /k/initrd -append quiet console=ttyS0 ",
 		"-rtc base=2023-11-14T22:13:20,clock=vm ", "socket,id=qmp,fd=4 ", "path=/run/v,,1/agent ",
-		"name=org.provium.agent ",
-		"rng-egd,id=rng0,chardev=rng ", " -device x",
+		`"name":"org.provium.agent"} `,
+		`"qom-type":"rng-egd","id":"rng0","chardev":"rng"} `, " -device x",
 	} {
 		if !strings.Contains(got+" ", want) && !strings.HasSuffix(got, want) {
 			t.Errorf("%q not in %s", want, got)

@@ -150,16 +150,9 @@ func (w *migrationWatch) wait(ctx context.Context, gone <-chan struct{}) error {
 	}
 }
 
-type capability struct {
-	Name  string `json:"capability"`
-	State bool   `json:"state"`
-}
-
 // prepare sets how state is saved and loaded: without the RAM, and with reports.
 func (m *Machine) prepare(ctx context.Context) error {
-	return m.qmp.Execute(ctx, "migrate-set-capabilities", map[string]any{"capabilities": []capability{
-		{"events", true}, {"x-ignore-shared", true},
-	}}, nil)
+	return m.monitor().setCapabilities(ctx, "events", "x-ignore-shared")
 }
 
 // load takes the machine over into this process and, unless it is held, sets it
@@ -191,15 +184,14 @@ func (m *Machine) load(ctx context.Context) error {
 	}
 	// A restored machine is where it was: it announces itself to nobody.
 	if len(m.cfg.NICs) > 0 {
-		if err := m.qmp.Execute(ctx, "migrate-set-parameters", map[string]int{"announce-rounds": 0}, nil); err != nil {
+		if err := m.monitor().setAnnounceRounds(ctx, 0); err != nil {
 			return fail(err)
 		}
 	}
 	if err := m.overlay(ctx); err != nil {
 		return fail(err)
 	}
-	uri := map[string]string{"uri": fmt.Sprintf("fd:%d", m.stateFD)}
-	if err := m.qmp.Execute(ctx, "migrate-incoming", uri, nil); err != nil {
+	if err := m.monitor().migrateIncoming(ctx, fmt.Sprintf("fd:%d", m.stateFD)); err != nil {
 		return fail(err)
 	}
 	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
@@ -218,8 +210,8 @@ func (m *Machine) load(ctx context.Context) error {
 // which it does between two commands.
 func (m *Machine) agentAccepted(ctx context.Context) error {
 	for {
-		var devices []struct{ Label, Filename string }
-		if err := m.qmp.Execute(ctx, "query-chardev", nil, &devices); err != nil {
+		devices, err := m.monitor().chardevs(ctx)
+		if err != nil {
 			return err
 		}
 		for _, d := range devices {
@@ -283,7 +275,7 @@ func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
 		received <- result{state, err}
 	}()
 	m.migration.forget()
-	err = m.qmp.Execute(ctx, "migrate", map[string]string{"uri": "unix:" + path}, nil)
+	err = m.monitor().migrate(ctx, "unix:"+path)
 	if err == nil {
 		err = m.migration.wait(ctx, m.qmp.Done())
 	}
@@ -315,9 +307,7 @@ func readState(r io.Reader) ([]byte, error) {
 func (m *Machine) saveRestored(ctx context.Context) ([]byte, error) {
 	path := filepath.Join(m.cfg.Dir, "devices")
 	defer os.Remove(path)
-	// Without live=false QEMU would give up its disks, and abort at the next save.
-	args := map[string]any{"filename": path, "live": false}
-	if err := m.qmp.Execute(ctx, "xen-save-devices-state", args, nil); err != nil {
+	if err := m.monitor().saveDevices(ctx, path); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(path)

@@ -120,7 +120,7 @@ func TestRestoreArgs(t *testing.T) {
 	}
 	d := c.withDefaults()
 	args := strings.Join(d.args(fds{ram: 3}, "s"), " ")
-	if !strings.Contains(args, "/proc/self/fd/3,share=off ") || !strings.Contains(args, "-S -incoming defer") {
+	if !strings.Contains(args, `/proc/self/fd/3","share":false} `) || !strings.Contains(args, "-S -incoming defer") {
 		t.Error(args)
 	}
 	c.Restore.StateLen = maxState + 1

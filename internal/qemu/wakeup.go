@@ -86,7 +86,7 @@ func (m *Machine) readLPC(ctx context.Context, offset uint32) (uint32, error) {
 
 // inl reads a 32-bit I/O port as a vCPU does.
 func (m *Machine) inl(ctx context.Context, port uint32) (uint32, error) {
-	text, err := m.hmp(ctx, fmt.Sprintf("i /w %#x", port))
+	text, err := m.monitor().hmp(ctx, fmt.Sprintf("i /w %#x", port))
 	if err != nil {
 		return 0, err
 	}
@@ -98,7 +98,7 @@ func (m *Machine) inl(ctx context.Context, port uint32) (uint32, error) {
 }
 
 func (m *Machine) outl(ctx context.Context, port, v uint32) error {
-	text, err := m.hmp(ctx, fmt.Sprintf("o /w %#x %#x", port, v))
+	text, err := m.monitor().hmp(ctx, fmt.Sprintf("o /w %#x %#x", port, v))
 	if err == nil && strings.TrimSpace(text) != "" {
 		err = fmt.Errorf("qemu monitor: port %#x: %q", port, text)
 	}

@@ -30,13 +30,7 @@ type Candidate struct {
 // the roots, or below the working directory. Files come in the order of the
 // paths, sorted within each, each once.
 func discover(cfg *config.Config, workDir string, paths []string, suffix string) ([]string, error) {
-	what := "path"
-	if len(paths) == 0 {
-		paths, what = cfg.Roots, "root"
-	}
-	if len(paths) == 0 {
-		paths, what = []string{"."}, "path"
-	}
+	paths, what := searchPaths(cfg, paths)
 	var found []string
 	seen := map[string]bool{}
 	for _, given := range paths {
@@ -57,6 +51,17 @@ func discover(cfg *config.Config, workDir string, paths []string, suffix string)
 		}
 	}
 	return found, nil
+}
+
+// searchPaths returns a copy of the paths to look in, and what they are called in messages.
+func searchPaths(cfg *config.Config, given []string) (paths []string, what string) {
+	switch {
+	case len(given) > 0:
+		return slices.Clone(given), "path"
+	case len(cfg.Roots) > 0:
+		return slices.Clone(cfg.Roots), "root"
+	}
+	return []string{"."}, "path"
 }
 
 // inDir returns the absolute form of a path that is relative to dir.

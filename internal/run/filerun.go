@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/admission"
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -31,12 +32,14 @@ const (
 // resources is what a running file may draw on. Implementations answer from other
 // goroutines.
 type resources interface {
-	// Acquire asks for one VM, Claim for the file's claim. answer is called
-	// exactly once, now or later, also when the request is dropped.
-	Acquire(id uint64, vm string, memory int64, cpus int, answer func(error))
+	// Acquire asks for the shares of guests, Claim for the file's claim. answer is
+	// called exactly once, now or later, also when the request is dropped.
+	Acquire(id uint64, what string, shares []admission.Share, answer func(error))
 	Claim(id uint64, memory int64, cpus int, answer func(error))
-	// Release releases what was granted under id, or forgets the request.
-	Release(id uint64)
+	// Release releases a share that was granted under id.
+	Release(id uint64, share int)
+	// Forget withdraws the request, or releases all that was granted for it.
+	Forget(id uint64)
 }
 
 // fileRun supervises the runner process of one file.
@@ -58,7 +61,7 @@ type fileRun struct {
 	chunkErr string
 	vms      map[string]time.Time // spawned and not shut down, by name
 	waits    int                  // requests to the pool without an answer, and other waits that count against no limit
-	claim    *acquire             // the file's claim, from when it is asked for
+	claim    *claim               // the file's claim, from when it is asked for
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
 	stop     *stopNow
@@ -252,14 +255,16 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	case m.Registered != nil:
 		f.result.Expect(m.Registered.Tests)
 	case m.Acquire != nil:
-		f.resources.Acquire(m.Acquire.ID, m.Acquire.VM, m.Acquire.Memory, m.Acquire.CPUs, reply(m.Acquire.ID))
+		f.resources.Acquire(m.Acquire.ID, m.Acquire.What, m.Acquire.Shares, reply(m.Acquire.ID))
 	case m.Claim != nil:
 		if f.claimed == nil { // a second one is refused
 			f.claim = m.Claim
 		}
 		f.resources.Claim(m.Claim.ID, m.Claim.Memory, m.Claim.CPUs, reply(m.Claim.ID))
+	case m.Release != nil && m.Release.Forget:
+		f.resources.Forget(m.Release.ID)
 	case m.Release != nil:
-		f.resources.Release(m.Release.ID)
+		f.resources.Release(m.Release.ID, m.Release.Share)
 	case m.Waits != nil && m.Waits.Begin:
 		f.waits++
 	case m.Waits != nil:

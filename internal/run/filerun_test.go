@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -86,13 +87,14 @@ func fakeRunner(behaviour string) {
 	case "claim":
 		tests()
 		for id := range uint64(2) {
-			_ = r.pipe.send(&message{Claim: &acquire{ID: id, Memory: 7, CPUs: 1}})
+			_ = r.pipe.send(&message{Claim: &claim{ID: id, Memory: 7, CPUs: 1}})
 			_, _ = r.pipe.receive()
 		}
 		finish(done{})
 	case "charge":
 		tests("a")
-		_ = r.pipe.send(&message{Acquire: &acquire{ID: 5, VM: "v", Memory: 1, CPUs: 1}})
+		shares := []admission.Share{{Memory: 1, CPUs: 1}}
+		_ = r.pipe.send(&message{Acquire: &acquire{ID: 5, What: "vm `v`", Shares: shares}})
 		m, _ := r.pipe.receive()
 		start("a")
 		r.emit(event.TestFailed{Path: path, Name: "a", Reason: fmt.Sprint(m.Answer.ID, " ", m.Answer.Err)})
@@ -114,8 +116,8 @@ func (r *recordedResources) note(format string, args ...any) {
 	r.calls = append(r.calls, fmt.Sprintf(format, args...))
 }
 
-func (r *recordedResources) Acquire(id uint64, vm string, memory int64, cpus int, answer func(error)) {
-	r.note("charge %d %s %d %d", id, vm, memory, cpus)
+func (r *recordedResources) Acquire(id uint64, what string, shares []admission.Share, answer func(error)) {
+	r.note("charge %d %s %v", id, what, shares)
 	answer(r.err)
 }
 
@@ -124,7 +126,9 @@ func (r *recordedResources) Claim(id uint64, memory int64, cpus int, answer func
 	answer(r.err)
 }
 
-func (r *recordedResources) Release(id uint64) { r.note("drop %d", id) }
+func (r *recordedResources) Release(id uint64, share int) { r.note("release %d %d", id, share) }
+
+func (r *recordedResources) Forget(id uint64) { r.note("drop %d", id) }
 
 type fakeRun struct {
 	*fileRun
@@ -323,7 +327,7 @@ func TestFileRunAsksForFunds(t *testing.T) {
 		if strings.TrimSpace(got) != strings.TrimSpace(want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if calls := strings.Join(r.resources.calls, ", "); calls != "charge 5 v 1 1, drop 5" {
+		if calls := strings.Join(r.resources.calls, ", "); calls != "charge 5 vm `v` [{1 1}], release 5 0" {
 			t.Errorf("calls: %s", calls)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/config"
 	"provium/internal/msgpack"
 )
@@ -35,7 +36,7 @@ type message struct {
 	Registered *registered // the chunk has run
 	Acquire    *acquire
 	Release    *release
-	Claim      *acquire
+	Claim      *claim
 	Waits      *waits
 	Done       *done // last message
 }
@@ -78,14 +79,26 @@ type stopNow struct {
 	Status string // "timed_out" or "interrupted"
 }
 
+// acquire asks for the shares of guests, all at once.
 type acquire struct {
 	ID     uint64
-	VM     string
+	What   string // in messages
+	Shares []admission.Share
+}
+
+// release releases one of the shares that were granted under an id, by its number, or
+// forgets the request when it is withdrawn.
+type release struct {
+	ID     uint64
+	Share  int
+	Forget bool
+}
+
+type claim struct {
+	ID     uint64
 	Memory int64 // bytes
 	CPUs   int
 }
-
-type release struct{ ID uint64 }
 
 // waits says that a wait which counts against no limit begins, or has ended.
 type waits struct{ Begin bool }

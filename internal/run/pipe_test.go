@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/config"
 )
 
@@ -23,7 +24,7 @@ func messages() []*message {
 		{Interrupt: &stopNow{Reason: "r", Status: "timed_out"}},
 		{Event: &encodedEvent{Kind: "k", Payload: []byte{0, 1, 0xff}}},
 		{Registered: &registered{Tests: []string{"ä", ""}}},
-		{Acquire: &acquire{ID: 1, VM: "v", Memory: 1 << 40, CPUs: 3}},
+		{Acquire: &acquire{ID: 1, What: "vm `v`", Shares: []admission.Share{{Memory: 1 << 40, CPUs: 3}}}},
 		{Release: &release{ID: 1 << 60}},
 		{Done: &done{ChunkError: "x", Poisoned: true, Duration: time.Second}},
 	}

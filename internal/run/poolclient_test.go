@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"provium/internal/admission"
 	"provium/internal/sched"
 )
 
@@ -35,25 +36,27 @@ func TestPoolClient(t *testing.T) {
 	answer := func(err error) { answers <- err }
 	const most = 600 << 20
 
-	b.Acquire(1, "v", most, 1, answer)
+	b.Acquire(1, "vm `v`", []admission.Share{{Memory: most, CPUs: 1}}, answer)
 	if err := <-answers; err != nil {
 		t.Fatal(err)
 	}
 	// The other file waits for that memory.
-	a.Acquire(1, "w", most, 1, answer)
-	b.Release(1)
+	a.Acquire(1, "vm `w`", []admission.Share{{Memory: most, CPUs: 1}}, answer)
+	b.Release(1, 0)
 	if err := <-answers; err != nil {
 		t.Fatal(err)
 	}
 	// A request that is released while it waits is answered, and holds nothing.
-	b.Acquire(2, "x", most, 1, answer)
-	b.Release(2)
+	b.Acquire(2, "vm `x`", []admission.Share{{Memory: most, CPUs: 1}}, answer)
+	b.Forget(2)
 	if err := <-answers; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	a.Release(1)
-	a.Release(1) // known no more
-	b.Acquire(3, "y", 2<<30, 1, answer)
+	a.Release(1, 1) // is not one of its shares
+	a.Forget(1)
+	a.Release(1, 0) // known no more
+	a.Forget(1)
+	b.Acquire(3, "vm `y`", []admission.Share{{Memory: 2 << 30, CPUs: 1}}, answer)
 	if err := <-answers; err == nil || !strings.Contains(err.Error(), "vm `y`") {
 		t.Error(err)
 	}
@@ -62,12 +65,12 @@ func TestPoolClient(t *testing.T) {
 		t.Error(err)
 	}
 	// The end of its file ends what a request waits for.
-	a.Acquire(2, "v", most, 1, answer)
+	a.Acquire(2, "vm `v`", []admission.Share{{Memory: most, CPUs: 1}}, answer)
 	if err := <-answers; err != nil {
 		t.Fatal(err)
 	}
 	c := client("c")
-	c.Acquire(1, "w", most, 1, answer)
+	c.Acquire(1, "vm `w`", []admission.Share{{Memory: most, CPUs: 1}}, answer)
 	cancel()
 	if err := <-answers; !errors.Is(err, context.Canceled) {
 		t.Error(err)

@@ -39,7 +39,13 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return ExitError, err
 	}
 	if len(candidates.Files) == 0 {
-		fmt.Fprintf(o.Stderr, "provium: %s\n", candidates.Notice)
+		out := o.Stdout
+		if o.JSON {
+			out = o.Stderr // what is on stdout is JSON
+		}
+		if _, err := fmt.Fprintln(out, candidates.Notice); err != nil {
+			return ExitError, fmt.Errorf("output: %w", err)
+		}
 		return ExitOK, nil
 	}
 	sweepTempDirs(o.TempBase)
@@ -120,7 +126,7 @@ func (o *Options) budget() (sched.Amount, error) {
 	if o.CPUOvercommit != 0 {
 		cpus, clamped := sched.Overcommit(b.CPUs, o.CPUOvercommit)
 		if clamped {
-			fmt.Fprintf(o.Stderr, "provium: --cpu-overcommit %v is held within %v to %v\n",
+			fmt.Fprintf(o.Stderr, "provium: --cpu-overcommit %v is clamped (valid: %v to %v)\n",
 				o.CPUOvercommit, sched.MinOvercommit, sched.MaxOvercommit)
 		}
 		b.CPUs = cpus

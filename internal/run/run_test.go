@@ -326,9 +326,15 @@ func TestRunRefuses(t *testing.T) {
 	})
 	t.Run("no files", func(t *testing.T) {
 		l := newLocalRun(t, "[profiles.p]\n", nil)
+		l.o.JSON = false
 		if code, err := l.run(); code != ExitOK || err != nil ||
-			!strings.Contains(l.stderr, "no *.test.lua files found") {
-			t.Errorf("%d, %v, %s", code, err, l.stderr)
+			!strings.Contains(l.stdout, "no *.test.lua files found in `"+l.o.Config.Dir+"`\n") {
+			t.Errorf("%d, %v, %s", code, err, l.stdout)
+		}
+		l.o.JSON = true
+		if code, err := l.run(); code != ExitOK || err != nil || l.stdout != "" ||
+			!strings.Contains(l.stderr, "no *.test.lua files found in `") {
+			t.Errorf("%d, %v, %s", code, err, l.stdout)
 		}
 	})
 }

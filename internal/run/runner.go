@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/config"
 	"provium/internal/console"
 	"provium/internal/disk"
@@ -123,7 +124,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 }
 
 // newHost builds what the labs of one process share.
-func newHost(j *job, starter *proc.Starter, pool lab.Pool, emit func(event.Event)) (*lab.Host, error) {
+func newHost(j *job, starter *proc.Starter, pool admission.Pool, emit func(event.Event)) (*lab.Host, error) {
 	rules, err := oopsRules(j.Oops, j.OopsIgnore)
 	if err != nil {
 		return nil, err
@@ -233,20 +234,27 @@ func (r *runner) ask(ctx context.Context, fill func(id uint64) *message) (id uin
 		return id, nil
 	case <-ctx.Done():
 		// The dispatcher drops the request, or takes back what it granted.
-		_ = r.pipe.send(&message{Release: &release{ID: id}})
+		_ = r.pipe.send(&message{Release: &release{ID: id, Forget: true}})
 		return 0, context.Cause(ctx)
 	}
 }
 
-// Acquire implements lab.Pool.
-func (r *runner) Acquire(ctx context.Context, vm string, memory int64, cpus int) (func(), error) {
+// Acquire implements admission.Pool.
+func (r *runner) Acquire(ctx context.Context, what string, shares []admission.Share) (release []func(), err error) {
 	id, err := r.ask(ctx, func(id uint64) *message {
-		return &message{Acquire: &acquire{ID: id, VM: vm, Memory: memory, CPUs: cpus}}
+		return &message{Acquire: &acquire{ID: id, What: what, Shares: shares}}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = r.pipe.send(&message{Release: &release{ID: id}}) }, nil
+	for i := range shares {
+		release = append(release, func() { r.release(id, i) })
+	}
+	return release, nil
+}
+
+func (r *runner) release(id uint64, share int) {
+	_ = r.pipe.send(&message{Release: &release{ID: id, Share: share}})
 }
 
 // waits informs the dispatcher of a wait that counts against no limit.
@@ -255,10 +263,10 @@ func (r *runner) waits() (goOn func()) {
 	return func() { _ = r.pipe.send(&message{Waits: &waits{}}) }
 }
 
-// Claim implements lab.Pool.
+// Claim implements admission.Pool.
 func (r *runner) Claim(ctx context.Context, memory int64, cpus int) error {
 	_, err := r.ask(ctx, func(id uint64) *message {
-		return &message{Claim: &acquire{ID: id, Memory: memory, CPUs: cpus}}
+		return &message{Claim: &claim{ID: id, Memory: memory, CPUs: cpus}}
 	})
 	return err
 }

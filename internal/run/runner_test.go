@@ -78,7 +78,7 @@ func (d *dispatched) play(j *job, refuse string, on func(m *message)) string {
 			log = append(log, fmt.Sprintf("claim %d %d", m.Claim.Memory, m.Claim.CPUs))
 			err = d.send(&message{Answer: &answer{ID: m.Claim.ID, Err: refuse}})
 		case m.Acquire != nil:
-			log = append(log, fmt.Sprintf("acquire %s", m.Acquire.VM))
+			log = append(log, fmt.Sprintf("acquire %s", m.Acquire.What))
 			err = d.send(&message{Answer: &answer{ID: m.Acquire.ID, Err: refuse}})
 		case m.Release != nil:
 			log = append(log, "release")
@@ -101,7 +101,8 @@ func (d *dispatched) play(j *job, refuse string, on func(m *message)) string {
 func TestRunner(t *testing.T) {
 	d, j := dispatch(t, guest)
 	got := d.play(j, "", nil)
-	const want = "claim 1073741824 2; registered [g]; test_started; acquire v; vm_spawned; vm_shutdown; release; " +
+	const want = "claim 1073741824 2; registered [g]; test_started; acquire vm `v`; vm_spawned; vm_shutdown; " +
+		"release; " +
 		"test_passed; done \"\""
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

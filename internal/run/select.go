@@ -63,7 +63,7 @@ func choose(cfg *config.Config, s Selection, suffix string) (files []foundFile, 
 		return nil, "", err
 	}
 	if len(all) == 0 {
-		return nil, fmt.Sprintf("no *%s files found", suffix), nil
+		return nil, fmt.Sprintf("no *%s files found in %s", suffix, searched(cfg, s)), nil
 	}
 	var failed map[string]bool
 	if s.RerunFailed {
@@ -90,6 +90,15 @@ func choose(cfg *config.Config, s Selection, suffix string) (files []foundFile, 
 		notice = fmt.Sprintf("no file is selected (%d found)", len(all))
 	}
 	return files, notice, nil
+}
+
+// searched names the directories that files were looked for in.
+func searched(cfg *config.Config, s Selection) string {
+	paths, _ := searchPaths(cfg, s.Paths)
+	for i, path := range paths {
+		paths[i] = "`" + inDir(s.WorkDir, path) + "`"
+	}
+	return strings.Join(paths, ", ")
 }
 
 func newerThan(s Selection) (func(path string) bool, error) {

@@ -136,7 +136,7 @@ func TestDiscoveryErrors(t *testing.T) {
 func TestNotices(t *testing.T) {
 	cfg := project(t, "tests/helper.lua")
 	got, err := Select(cfg, Selection{WorkDir: cfg.Dir}, 0)
-	if err != nil || got.Files != nil || got.Notice != "no *.test.lua files found" {
+	if err != nil || got.Files != nil || got.Notice != fmt.Sprintf("no *.test.lua files found in `%s/tests`", cfg.Dir) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	cfg = project(t, "tests/a.test.lua")

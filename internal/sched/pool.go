@@ -182,32 +182,37 @@ func (f *File) Reservation() Amount {
 	return f.reserved()
 }
 
-// Acquire charges the file for something it is about to run, named by what,
-// and waits until that fits: into the file's claim if there is one, else into
-// the pool. The function that it
-// returns releases the charge, and may be called more than once; so does the end of
-// the file.
-func (f *File) Acquire(ctx context.Context, what string, need Amount) (release func(), err error) {
-	w, err := f.charge(what, need)
+// Acquire charges the file for what it is about to run, named by what, and waits until
+// all parts fit at once: into the file's claim if there is one, else into the pool. Of
+// the functions that it returns, each releases one part, and may be called more than
+// once; the end of the file releases all.
+func (f *File) Acquire(ctx context.Context, what string, parts ...Amount) (release []func(), err error) {
+	w, err := f.charge(what, parts)
 	if err != nil {
 		return nil, err
 	}
 	if err := f.pool.wait(ctx, w); err != nil {
 		return nil, err
 	}
-	var once sync.Once
-	return func() { once.Do(func() { f.refund(need) }) }, nil
+	for _, part := range parts {
+		release = append(release, sync.OnceFunc(func() { f.refund(part) }))
+	}
+	return release, nil
 }
 
-func (f *File) charge(what string, need Amount) (*waiter, error) {
+func (f *File) charge(what string, parts []Amount) (*waiter, error) {
+	var need Amount
+	for _, part := range parts {
+		if part.Memory < 0 || part.CPUs < 0 {
+			return nil, fmt.Errorf("charge of %s: negative amount %s", what, part)
+		}
+		need = need.plus(part)
+	}
 	p := f.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if f.state != running {
 		return nil, fmt.Errorf("charge of %s: %w", what, f.notRunning())
-	}
-	if need.Memory < 0 || need.CPUs < 0 {
-		return nil, fmt.Errorf("charge of %s: negative amount %s", what, need)
 	}
 	if err := f.withinClaim(what, need); err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ func (fx *fixture) file(name string, claimMiB int64, cpus int) *File {
 
 func (fx *fixture) vm(f *File, memMiB int64, cpus int) *waiter {
 	fx.Helper()
-	w, err := f.charge("vm", Amount{memMiB * mib, cpus})
+	w, err := f.charge("vm", []Amount{{memMiB * mib, cpus}})
 	if err != nil {
 		fx.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestChargesWithinClaim(t *testing.T) {
 	fx.want("granted", fx.vm(a, 600, 1))
 	fx.wantUsed(1050, 2)
 	for _, need := range []Amount{{401 * mib, 1}, {1, 2}} {
-		_, err := a.charge("vm `n2`", need)
+		_, err := a.charge("vm `n2`", []Amount{need})
 		if !errors.Is(err, ErrBeyondClaim) || !strings.Contains(err.Error(),
 			"the file's claim is 1000MiB and 2 CPUs") ||
 			!strings.Contains(err.Error(), "raise provium:claim") || !strings.Contains(err.Error(), "vm `n2`") {
@@ -255,7 +255,7 @@ func TestDeclaredClaimIsTakenOnce(t *testing.T) {
 	fx := newFixture(t, 2000, 2)
 	a := fx.file("a", 1000, 1)
 	fx.wantUsed(1050, 1)
-	if _, err := a.charge("vm", Amount{1001 * mib, 1}); !errors.Is(err, ErrBeyondClaim) {
+	if _, err := a.charge("vm", []Amount{{1001 * mib, 1}}); !errors.Is(err, ErrBeyondClaim) {
 		t.Error(err)
 	}
 	fx.want("granted", fx.claim(a, 1000, 1))
@@ -281,7 +281,7 @@ func TestNeverFits(t *testing.T) {
 	fx := newFixture(t, 1000, 2)
 	a := fx.file("a", 0, 0)
 	_, errClaim := a.request(Amount{951 * mib, 1})
-	_, errVM := a.charge("vm `n1`", Amount{951 * mib, 1})
+	_, errVM := a.charge("vm `n1`", []Amount{{951 * mib, 1}})
 	_, errFile := fx.Enqueue("b", Amount{951 * mib, 1})
 	for _, err := range []error{errClaim, errVM, errFile} {
 		if !errors.Is(err, ErrExceedsTotal) || !strings.Contains(err.Error(), "exceeds pool total") ||
@@ -306,15 +306,15 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("claim of %v was taken", size)
 		}
 	}
-	if _, err := a.charge("vm", Amount{-1, 0}); err == nil {
+	if _, err := a.charge("vm", []Amount{{-1, 0}}); err == nil {
 		t.Error("negative charge was taken")
 	}
 	big := fx.file("big", 920, 0)
-	if _, err := big.charge("vm", Amount{1, 1}); err == nil || !strings.Contains(err.Error(), "not started") {
+	if _, err := big.charge("vm", []Amount{{1, 1}}); err == nil || !strings.Contains(err.Error(), "not started") {
 		t.Error(err)
 	}
 	a.Done()
-	if _, err := a.charge("vm", Amount{1, 1}); !errors.Is(err, ErrEnded) {
+	if _, err := a.charge("vm", []Amount{{1, 1}}); !errors.Is(err, ErrEnded) {
 		t.Error(err)
 	}
 	if _, err := a.request(Amount{1, 1}); !errors.Is(err, ErrEnded) {
@@ -402,7 +402,7 @@ func TestClaimHoldsForChargesThatWait(t *testing.T) {
 		t.Error(v.state())
 	}
 	fx.want("granted", fx.vm(a, 100, 1))
-	if _, err := a.charge("vm", Amount{250 * mib, 0}); !errors.Is(err, ErrBeyondClaim) {
+	if _, err := a.charge("vm", []Amount{{250 * mib, 0}}); !errors.Is(err, ErrBeyondClaim) {
 		t.Error(err)
 	}
 	b.Done()
@@ -433,15 +433,15 @@ func TestGivingUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	fx.wantUsed(950, 2)
-	release()
-	release()
+	release[0]()
+	release[0]()
 	fx.wantUsed(900, 1)
 	a.Done()
 	if err := b.Claim(context.Background(), Amount{500 * mib, 1}); err != nil {
 		t.Errorf("a claim given up can be made again: %v", err)
 	}
 	b.Done()
-	release()
+	release[0]()
 	fx.wantUsed(0, 0)
 }
 
@@ -499,7 +499,7 @@ func TestRandomHistories(t *testing.T) {
 				}
 			case len(files) == 0:
 			case n < 6:
-				if w, err := files[rng.IntN(len(files))].charge("vm", amount()); err == nil {
+				if w, err := files[rng.IntN(len(files))].charge("vm", []Amount{amount()}); err == nil {
 					charges = append(charges, w)
 					all = append(all, w)
 				}
@@ -576,13 +576,62 @@ func TestManyFilesAtOnce(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				release()
+				release[0]()
 			}
 		}()
 	}
 	wg.Wait()
 	if used, available := p.State(); used != (Amount{}) || available != (Amount{2000 * mib, 2}) {
 		t.Errorf("used %v, available %v", used, available)
+	}
+}
+
+// TestPartsAreAcquiredAtOnce runs files whose peaks together exceed the pool: none holds a
+// part of what it needs while it waits for the rest, so they run one after the other.
+func TestPartsAreAcquiredAtOnce(t *testing.T) {
+	p, err := New(Config{Total: Amount{900 * mib, 8}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 3 {
+		f, err := p.Enqueue(fmt.Sprint(i), Amount{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			defer f.Done()
+			if err := f.Start(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+			for range 50 {
+				release, err := f.Acquire(t.Context(), "lab", Amount{300 * mib, 1}, Amount{200 * mib, 1})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				release[0]()
+				release[0]() // does nothing again
+				release[1]()
+			}
+		})
+	}
+	wg.Wait()
+	if used, _ := p.State(); used != (Amount{}) {
+		t.Errorf("used %v", used)
+	}
+	f, err := p.Enqueue("x", Amount{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Done()
+	_, err = f.Acquire(t.Context(), "x", Amount{600 * mib, 1}, Amount{600 * mib, 1})
+	if !errors.Is(err, ErrExceedsTotal) {
+		t.Error(err)
+	}
+	if _, err := f.Acquire(t.Context(), "x", Amount{mib, 1}, Amount{-mib, 1}); err == nil {
+		t.Error("a negative part was taken")
 	}
 }
 

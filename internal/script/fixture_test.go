@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"provium/internal/admission"
 	"provium/internal/event"
 	"provium/internal/fixture"
-	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/fixtures"
 )
@@ -221,7 +221,7 @@ func TestHostIsLeftAsItWas(t *testing.T) {
 		Config{Env: env, Path: testPath, AbsPath: filepath.Join(project, testPath)}); r.Passed != 1 {
 		t.Errorf("%+v", r)
 	}
-	if env.Host.Pool != lab.Pool(pool) {
+	if env.Host.Pool != admission.Pool(pool) {
 		t.Errorf("the pool is a %T", env.Host.Pool)
 	}
 }

@@ -180,6 +180,23 @@ end)`, func(m *fakemachine.Machine) {
 	o.passed(t, "after")
 }
 
+// TestSitesAreInTestFiles has a helper module open what a test asks for: messages name
+// the line of the test.
+func TestSitesAreInTestFiles(t *testing.T) {
+	o := runOn(t, `
+package.preload.helper = load("return {tail = function(vm) " ..
+  "vm:write_file('/f', '') return (vm:tail_file('/f')) end}", "@tests/lib/helper.lua")
+local helper = require("helper")
+local vm = provium:vm("n1", "host"):boot()
+test("helper", function(t)
+  local stream = helper.tail(vm)
+  t:assert_eq(stream:creation_site().file, "tests/x.test.lua") t:assert_eq(stream:creation_site().line, 7)
+  t:assert_contains(t:assert_raises(function() vm:snapshot() end),
+    "open stream tail_file(\"/f\") at tests/x.test.lua:7")
+end)`, nil, nil)
+	o.passed(t, "helper")
+}
+
 // A scope closes what its test has left open.
 func TestResourcesOfATest(t *testing.T) {
 	o := runOn(t, `
@@ -251,7 +268,7 @@ end`
 		"type": {`provium.reset_between_tests = 1`, "provium.reset_between_tests: expected boolean, got number"},
 		"stream": {`provium.reset_between_tests = true local vm = provium:vm("n1", "host"):boot()
 			vm:write_file("/f", "") vm:tail_file("/f")
-			test("a", print) test("b", print)`, "would auto-snapshot a live stream:\n  - "},
+			test("a", print)`, "would auto-snapshot a live stream:\n  - open stream tail_file(\"/f\") at tests/x.test.lua:2"},
 		"file": {`provium.reset_between_tests = true local vm = provium:vm("n1", "host"):boot() vm:pause()
 			test("a", print) test("b", print)`, ""},
 	} {

@@ -26,16 +26,13 @@ func (r *testRun) takeBaseline() bool {
 		order := rand.New(rand.NewPCG(*r.cfg.Shuffle, 1))
 		order.Shuffle(len(r.tests), func(i, j int) { r.tests[i], r.tests[j] = r.tests[j], r.tests[i] })
 	}
-	if len(r.tests) < 2 {
-		return true
-	}
 	live := map[string]bool{}
 	var lines strings.Builder
 	for _, vm := range r.root.AllVMs() {
 		for _, s := range vm.Streams() {
 			if text := s.String(); !live[text] {
 				live[text] = true
-				lines.WriteString("\n  - " + text)
+				lines.WriteString("\n  - open stream " + text)
 			}
 		}
 	}
@@ -44,6 +41,9 @@ func (r *testRun) takeBaseline() bool {
 			"would auto-snapshot a live stream:%s\nclose it before the end of the chunk, or open it in the tests",
 			r.cfg.Path, lines.String())
 		return false
+	}
+	if len(r.tests) < 2 { // nobody goes back to it
+		return true
 	}
 	err := r.state.Block(func() (err error) {
 		r.base.snapshot, err = r.root.Snapshot(r.ctx, "")

@@ -387,6 +387,35 @@ test("helper push", function(t) helper.push(provium:vm("v", "host")) end)`,
 	o.failed(t, "helper push", "/tests/lib/gone: no such file")
 }
 
+// TestSourcePath has the running chunk know where it is.
+func TestSourcePath(t *testing.T) {
+	dir := write(t, map[string]string{
+		testPath: `
+local before = _PROVIUM_SOURCE_PATH
+local pkg = require("lib.pkg")
+local after = _PROVIUM_SOURCE_PATH
+pcall(require, "lib.bad")
+test("paths", function(t)
+  t:assert_contains(before, "/tests/x.test.lua")
+  t:assert_eq(before:sub(1, 1), "/")
+  t:assert_contains(pkg.path, "/tests/lib/pkg/init.lua")
+  t:assert_contains(pkg.inner, "/tests/lib/inner.lua")
+  t:assert_eq(pkg.after, pkg.path)
+  t:assert_eq(pkg.name, "lib.pkg")
+  t:assert_eq(after, before) t:assert_eq(_PROVIUM_SOURCE_PATH, before)
+end)`,
+		"tests/lib/pkg/init.lua": `local path, inner = _PROVIUM_SOURCE_PATH, require("lib.inner")
+return {path = path, inner = inner, after = _PROVIUM_SOURCE_PATH, name = ...}`,
+		"tests/lib/inner.lua": "return _PROVIUM_SOURCE_PATH",
+		"tests/lib/bad.lua":   "error('no')",
+	})
+	o := runFile(t, context.Background(), dir, nil)
+	if o.ChunkError != "" {
+		t.Fatal(o.ChunkError)
+	}
+	o.passed(t, "paths")
+}
+
 func TestTimeouts(t *testing.T) {
 	o := run(t, `
 test("loop", {timeout = "50ms"}, function(t)
@@ -504,7 +533,6 @@ local helper = require("lib.helper")
 local vm = provium:vm("v", "host"):boot()
 test("push", function() vm:push_file("gone", "/x") end)
 test("push in a helper", function() helper.push(vm) end)
-test("depends", function() provium:depends_on_file("gone") end)
 test("wrong state", function() provium:vm("w", "host"):snapshot("gone.snap") end)`,
 		"tests/lib/helper.lua": "return {push = function(v) v:push_file('gone', '/x') end}",
 	})
@@ -512,7 +540,6 @@ test("wrong state", function() provium:vm("w", "host"):snapshot("gone.snap") end
 	for name, want := range map[string]string{
 		"push":             "tests/gone: no such file or directory",
 		"push in a helper": "tests/lib/gone: no such file or directory",
-		"depends":          "tests/gone: no such file or directory",
 	} {
 		e := o.failed(t, name, want)
 		if !strings.Contains(e.Reason, filepath.Join(project, want[:strings.IndexByte(want+":", ':')])) {

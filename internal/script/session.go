@@ -54,7 +54,8 @@ func (s *session) open(more map[string]lua.GoFunc) error {
 	if s.build != nil {
 		opened = s.build.Uses
 	}
-	state, err := lua.New(lua.Config{Stdout: s.Stdout, Roots: s.Roots, ChunkName: s.chunkName, Opened: opened})
+	state, err := lua.New(lua.Config{Stdout: s.Stdout, Roots: s.Roots, ChunkName: s.chunkName, Opened: opened,
+		Running: s.running})
 	if err != nil {
 		return err
 	}
@@ -142,6 +143,9 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.state.SetGlobal(sourcePath, s.absPath); err != nil {
+		return nil, err
+	}
 	e := newExecution(s, "", nil)
 	err = e.run(chunk)
 	var reasons []string
@@ -156,6 +160,18 @@ func (s *session) runChunk() ([]lua.Value, error) {
 		reasons = append(reasons, strings.TrimRight(excerpt, "\n"))
 	}
 	return nil, &chunkError{text: strings.Join(reasons, "\n"), err: err}
+}
+
+// sourcePath is the global variable with the absolute path of the running chunk.
+const sourcePath = "_PROVIUM_SOURCE_PATH"
+
+// running sets the global variable while the chunk of a module runs.
+func (s *session) running(path string) (done func() error, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	before := s.state.Global(sourcePath)
+	return func() error { return s.state.SetGlobal(sourcePath, before) }, s.state.SetGlobal(sourcePath, path)
 }
 
 // chunkError is why a chunk failed.

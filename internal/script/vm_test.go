@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/admission"
 	"provium/internal/lab"
 	"provium/internal/script/value"
 )
@@ -69,17 +70,18 @@ func TestVMArguments(t *testing.T) {
 		`vm:read_file()`:                             "vm:read_file: argument 1 (path) must be a string, got nil",
 		`vm:read_file("")`:                           "argument 1 (path) must not be empty",
 		`vm:write_file("/x")`:                        "vm:write_file: argument 2 (data) must be a string, got nil",
-		`vm:mkdir("/x", {parent = true})`:            "vm:mkdir: unknown option `parent` (valid: parents, perm)",
-		`vm:mkdir("/x", {perm = 4096})`:              "opts.perm must be an integer between 0 and 4095",
-		`vm:mkdir("/x", 1)`:                          "vm:mkdir: argument 2 (opts) must be a table, got number",
-		`vm:stat("/x", {follow = "no"})`:             "opts.follow must be true or false, got string",
-		`vm:rename("/x")`:                            "vm:rename: argument 2 (to) must be a string, got nil",
-		`vm:push_file("x", "/x", {auto_dep = 1})`:    "opts.auto_dep must be true or false",
-		`vm:power_button("5 s")`:                     "vm:power_button: argument 1 (timeout): duration: cannot parse",
-		`vm:batch()`:                                 "vm:batch: argument 1 (fn) must be a function, got nil",
-		`vm:batch(function(b) b:run() end)`:          "batch:run: expects at least a command string",
-		`vm:batch(function(b) b:syscal(1) end)`:      "unknown method `syscal` on batch",
-		`vm:batch(function(b) error("no") end)`:      "no",
+		`vm:mkdir("/x", {parent = true})`: "vm:mkdir: unknown option `parent` " +
+			"(valid: parents, perm, timeout)",
+		`vm:mkdir("/x", {perm = 4096})`:           "opts.perm must be an integer between 0 and 4095",
+		`vm:mkdir("/x", 1)`:                       "vm:mkdir: argument 2 (opts) must be a table, got number",
+		`vm:stat("/x", {follow = "no"})`:          "opts.follow must be true or false, got string",
+		`vm:rename("/x")`:                         "vm:rename: argument 2 (to) must be a string, got nil",
+		`vm:push_file("x", "/x", {auto_dep = 1})`: "opts.auto_dep must be true or false",
+		`vm:power_button("5 s")`:                  "vm:power_button: argument 1 (timeout): duration: cannot parse",
+		`vm:batch()`:                              "vm:batch: argument 1 (fn) must be a function, got nil",
+		`vm:batch(function(b) b:run() end)`:       "batch:run: expects at least a command string",
+		`vm:batch(function(b) b:syscal(1) end)`:   "unknown method `syscal` on batch",
+		`vm:batch(function(b) error("no") end)`:   "no",
 		`local b vm:boot() pcall(vm.batch, vm, function(x) b = x end) b:stat("/")`: "this batch was sent already",
 		`vm:reset()`:                        "cannot reset: vm `n1` is created (not booted)",
 		`vm:boot(7)`:                        "vm:boot: argument 1 (opts) must be a table, got number",
@@ -183,9 +185,9 @@ func TestLabs(t *testing.T) {
 
 		`provium:lab(7)`: "argument 1 (name) must be a string, got number",
 
-		`provium:include(7)`: "lab:include: expected a vm, a bridge or a lab, got number",
+		`provium:include(7)`: "lab:include: expected a userdata (vm, bridge or lab), got number",
 
-		`provium:include({provium:lab("a"), 1})`: "lab:include: expected a vm, a bridge or a lab, got number",
+		`provium:include({provium:lab("a"), 1})`: "lab:include: expected a userdata (vm, bridge or lab), got number",
 
 		`provium:remove(7)`: "lab:remove: expected a name, a vm, a bridge or a lab, got number",
 
@@ -248,8 +250,8 @@ type gatePool struct {
 	granted chan struct{}
 }
 
-func (p *gatePool) Acquire(ctx context.Context, _ string, _ int64, _ int) (func(), error) {
-	return func() {}, p.Claim(ctx, 0, 0)
+func (p *gatePool) Acquire(ctx context.Context, _ string, _ []admission.Share) ([]func(), error) {
+	return []func(){func() {}}, p.Claim(ctx, 0, 0)
 }
 
 func (p *gatePool) Claim(ctx context.Context, _ int64, _ int) error {
@@ -332,8 +334,10 @@ end)`})
 // brokenPool fails as only a mistake in the program can.
 type brokenPool struct{}
 
-func (brokenPool) Acquire(context.Context, string, int64, int) (func(), error) { panic("broken") }
-func (brokenPool) Claim(context.Context, int64, int) error                     { panic("broken") }
+func (brokenPool) Acquire(context.Context, string, []admission.Share) ([]func(), error) {
+	panic("broken")
+}
+func (brokenPool) Claim(context.Context, int64, int) error { panic("broken") }
 
 func TestPanicPoisons(t *testing.T) {
 	project := write(t, map[string]string{testPath: `

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"time"
 )
@@ -94,8 +95,24 @@ func (m *Machine) Differences(other *Machine) []string {
 	differ("accelerator", m.Accel, other.Accel)
 	differ("memory", fmt.Sprint(m.Memory), fmt.Sprint(other.Memory))
 	differ("cpus", fmt.Sprint(m.CPUs), fmt.Sprint(other.CPUs))
-	differ("devices", strings.Join(m.Devices, ", "), strings.Join(other.Devices, ", "))
+	saved, here := onlyIn(m.Devices, other.Devices), onlyIn(other.Devices, m.Devices)
+	if len(saved) == 0 && len(here) == 0 { // another order, if anything
+		saved, here = m.Devices, other.Devices
+	}
+	differ("devices", deviceList(saved), deviceList(here))
 	return out
+}
+
+// onlyIn returns what of list is not in other.
+func onlyIn(list, other []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(d string) bool { return slices.Contains(other, d) })
+}
+
+func deviceList(list []string) string {
+	if len(list) == 0 {
+		return "none of them"
+	}
+	return strings.Join(list, ", ")
 }
 
 // Guest is what ran on the machine.

@@ -396,8 +396,14 @@ func TestDifferences(t *testing.T) {
 	b.QEMU, b.CPUs, b.Devices = "8", 4, []string{"a", "b"}
 	got := strings.Join(a.Differences(&b), "; ")
 	want := "QEMU version: the snapshot has 7, here is 8; cpus: the snapshot has 2, here is 4; " +
-		"devices: the snapshot has a, here is a, b"
+		"devices: the snapshot has none of them, here is b"
 	if got != want {
+		t.Error(got)
+	}
+	b = a
+	a.Devices, b.Devices = []string{"a", "b"}, []string{"b", "a"}
+	got = strings.Join(a.Differences(&b), "; ")
+	if want := "devices: the snapshot has a, b, here is b, a"; got != want {
 		t.Error(got)
 	}
 }

@@ -1,5 +1,7 @@
 package vnet
 
+import "strings"
+
 // pair is an ordered pair of port names.
 type pair struct{ from, to string }
 
@@ -15,13 +17,19 @@ type rules struct {
 	pairs      map[pair]*override
 	partitions map[pair]bool // symmetric ones, both orders
 	oneWay     map[pair]bool
+	all        bool          // every pair is partitioned, also of ports that are added later
+	lifted     map[pair]bool // exceptions of all, both orders
 	isolated   map[string]bool
 }
 
 func newRules() rules {
 	return rules{pairs: map[pair]*override{}, partitions: map[pair]bool{}, oneWay: map[pair]bool{},
-		isolated: map[string]bool{}}
+		lifted: map[pair]bool{}, isolated: map[string]bool{}}
 }
+
+// isService reports whether a port is one of Provium itself, which no guest can have as a
+// name. Neither isolation nor PartitionAll stops its frames.
+func isService(name string) bool { return strings.HasPrefix(name, ".") }
 
 // Rule is one impairment with its details.
 type Rule struct {
@@ -119,18 +127,23 @@ func (o *override) over(v *values) {
 }
 
 // partitioned reports whether a partition of either kind stops from from sending to to.
-func (r *rules) partitioned(p pair) bool { return r.partitions[p] || r.oneWay[p] }
+func (r *rules) partitioned(p pair) bool {
+	return r.partitions[p] || r.oneWay[p] || r.all && !r.lifted[p] && !isService(p.from) && !isService(p.to)
+}
 
 func (r *rules) blocked(p pair) bool {
+	if p.from == p.to {
+		return false
+	}
 	if r.partitioned(p) {
 		return true
 	}
-	return (r.isolated[p.from] || r.isolated[p.to]) && p.from != GatewayName && p.to != GatewayName
+	return (r.isolated[p.from] || r.isolated[p.to]) && !isService(p.from) && !isService(p.to)
 }
 
 // forget removes every rule that names a port and reports whether there were any.
 func (r *rules) forget(name string) (changed bool) {
-	for _, m := range []map[pair]bool{r.partitions, r.oneWay} {
+	for _, m := range []map[pair]bool{r.partitions, r.oneWay, r.lifted} {
 		for p := range m {
 			if p.from == name || p.to == name {
 				delete(m, p)
@@ -195,14 +208,23 @@ func (s *Switch) PairRule(from, to string, k Kind) Rule {
 
 // Partition stops all frames between two ports.
 func (s *Switch) Partition(a, b string) {
-	s.change(func(r *rules) { r.partitions[pair{a, b}], r.partitions[pair{b, a}] = true, true })
+	s.change(func(r *rules) {
+		for _, p := range []pair{{a, b}, {b, a}} {
+			r.partitions[p] = true
+			delete(r.lifted, p)
+		}
+	})
 }
 
-// Unpartition undoes Partition.
+// Unpartition undoes Partition, and PartitionAll for these two ports.
 func (s *Switch) Unpartition(a, b string) {
 	s.change(func(r *rules) {
-		delete(r.partitions, pair{a, b})
-		delete(r.partitions, pair{b, a})
+		for _, p := range []pair{{a, b}, {b, a}} {
+			delete(r.partitions, p)
+			if r.all {
+				r.lifted[p] = true
+			}
+		}
 	})
 }
 
@@ -216,16 +238,11 @@ func (s *Switch) UnpartitionOneWay(from, to string) {
 	s.change(func(r *rules) { delete(r.oneWay, pair{from, to}) })
 }
 
-// PartitionAll partitions every pair of the given ports.
-func (s *Switch) PartitionAll(names []string) {
+// PartitionAll partitions every pair of ports, also of those that are added later.
+func (s *Switch) PartitionAll() {
 	s.change(func(r *rules) {
-		for _, a := range names {
-			for _, b := range names {
-				if a != b {
-					r.partitions[pair{a, b}] = true
-				}
-			}
-		}
+		r.all = true
+		clear(r.lifted)
 	})
 }
 
@@ -234,6 +251,8 @@ func (s *Switch) RestoreAll() {
 	s.change(func(r *rules) {
 		clear(r.partitions)
 		clear(r.oneWay)
+		clear(r.lifted)
+		r.all = false
 	})
 }
 

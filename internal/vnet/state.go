@@ -14,6 +14,8 @@ type State struct {
 	Pairs      []PairState        `json:"pairs,omitempty"`
 	Partitions []Pair             `json:"partitions,omitempty"` // each once, in either order
 	OneWay     []Pair             `json:"one_way,omitempty"`
+	All        bool               `json:"all,omitempty"`    // every pair is partitioned
+	Lifted     []Pair             `json:"lifted,omitempty"` // but these, each once, in either order
 	Isolated   []string           `json:"isolated,omitempty"`
 	Links      []LinkState        `json:"links,omitempty"`
 }
@@ -57,6 +59,7 @@ func (s *Switch) Save() State {
 	defer s.mu.Unlock()
 	r := &s.rules
 	out := State{Partitions: listPairs(r.partitions, true), OneWay: listPairs(r.oneWay, false),
+		All: r.all, Lifted: listPairs(r.lifted, true),
 		Isolated: slices.Sorted(maps.Keys(r.isolated))}
 	for k, v := range r.whole {
 		if v != 0 {
@@ -115,6 +118,10 @@ func (s *Switch) Load(state State) error {
 	}
 	for _, p := range state.OneWay {
 		r.oneWay[pair{p.From, p.To}] = true
+	}
+	r.all = state.All
+	for _, p := range state.Lifted {
+		r.lifted[pair{p.From, p.To}], r.lifted[pair{p.To, p.From}] = true, true
 	}
 	for _, name := range state.Isolated {
 		r.isolated[name] = true

@@ -23,12 +23,17 @@ func newBench(t testing.TB, seed uint64, names ...string) *bench {
 	b := &bench{t: t, at: time.Unix(1000, 0), ids: map[string]*Port{}}
 	b.s = newSwitch(Config{Seed: seed, Now: func() time.Time { return b.at }})
 	for _, n := range names {
-		p := b.s.AddPort(n)
-		conn, _ := net.Pipe()
-		p.live = &session{conn: conn, wake: make(chan struct{}, 1)}
-		b.ids[n] = p
+		b.add(n)
 	}
 	return b
+}
+
+// add adds a port.
+func (b *bench) add(name string) {
+	p := b.s.AddPort(name)
+	conn, _ := net.Pipe()
+	p.live = &session{conn: conn, wake: make(chan struct{}, 1)}
+	b.ids[name] = p
 }
 
 // pass lets time go by.
@@ -161,7 +166,11 @@ func TestPartitions(t *testing.T) {
 		{"unpartition", func() { b.s.Unpartition("b", "a") }, "ab ac ba bc cb "},
 		{"isolate", func() { b.s.Isolate("b", true) }, "ac "},
 		{"restore all", func() { b.s.RestoreAll() }, "ac ca "},
-		{"all", func() { b.s.PartitionAll([]string{"a", "b", "c"}) }, ""},
+		{"all", func() { b.s.PartitionAll() }, ""},
+		{"all but one pair", func() { b.s.Unpartition("c", "a") }, "ac ca "},
+		{"all again", func() { b.s.PartitionAll() }, ""},
+		{"restore all again", func() { b.s.RestoreAll() }, "ac ca "},
+		{"not all any more", func() { b.s.Unpartition("c", "a"); b.s.PartitionAll() }, ""},
 		{"reset keeps isolation", func() { b.s.Reset() }, "ac ca "},
 		{"unisolate", func() { b.s.Isolate("b", false) }, "ab ac ba bc ca cb "},
 		{"waits for the port", func() { b.s.Partition("a", "d") }, "ab ac ba bc ca cb "},
@@ -178,6 +187,21 @@ func TestPartitions(t *testing.T) {
 	b.s.RemovePort("d")
 	if b.s.IsPartitioned("d", "a") {
 		t.Error("a rule outlives its port")
+	}
+	b.s.PartitionAll()
+	b.add("d")
+	b.add(GatewayName)
+	b.send("a", frame(broadcast, mac('a'), 0, 60))
+	if len(b.take("d")) > 0 || len(b.take(GatewayName)) == 0 {
+		t.Error("the partition of all does not hold for a later port, or holds for the gateway")
+	}
+	b.s.Unpartition("a", "d")
+	b.s.RestoreAll()
+	b.s.PartitionAll()
+	b.s.PartitionOneWay("b", "a")
+	b.s.Unpartition("a", "b")
+	if !b.s.IsPartitioned("b", "a") || b.s.IsPartitioned("a", "b") || !b.s.IsPartitioned("a", "d") {
+		t.Error("wrong pairs are partitioned")
 	}
 }
 

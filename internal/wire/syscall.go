@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"math"
 
 	"provium/internal/msgpack"
 )
@@ -20,10 +21,13 @@ const (
 	MaxCallData = MaxBuffers * MaxBuffer
 )
 
+// FilesExecutor stands for the agent as the executor of a system call on files.
+const FilesExecutor = math.MaxUint64
+
 // Syscall makes a system call in an executor. The buffers' bytes follow each
 // other in Data, and in the SyscallValue that it answers with.
 type Syscall struct {
-	Executor uint64 // 0: the VM's; else a worker's handle
+	Executor uint64 // 0: the VM's; FilesExecutor; else a worker's handle
 	Life     uint64 // of the executor that is meant, whose descriptors a fresh one does not have; 0: any
 	Nr       int64
 	Args     []int64  // at most 6

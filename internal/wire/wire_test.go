@@ -87,8 +87,8 @@ var goldenResults = []struct {
 }{
 	{Result{}, `\x82\xa7outcome\xa2ok\xa5value\xc0`},
 	{Result{Err: ErrnoError(2)},
-		`\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd9\x22No such file or directory ` +
-			`(ENOENT)`},
+		`\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd98No such file or directory ` +
+			`(ENOENT, os error 2) [errno 2]`},
 	{Result{Value: &RunValue{Status: Signalled, Code: 11, Stdout: []byte("x"), Truncated: true},
 		Streamed: [Streams]uint64{0, 300, 0}},
 		`\x83\xa7outcome\xa2ok\xa5value\x81\xa3run\x84\xa6status\xa9signalled\xa4code\x0b\xa6stdout\xc4\x01x` +
@@ -112,7 +112,8 @@ var goldenResults = []struct {
 	{Result{Value: CountValue(300)}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5count\xcd\x01\x2c`},
 	{Result{Value: BatchValue{{}, {Err: ErrnoError(13)}}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err` +
-			`\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
+			`\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xd92Permission denied (EACCES, os error 13) ` +
+			`[errno 13]`},
 }
 
 // escaped writes bytes the way the golden tables have them.
@@ -179,9 +180,9 @@ func TestGoldenSession(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	ok := HelloOk{ProtocolVersion: 1, AgentVersion: "v", GuestOS: "linux 6", BootID: "b",
-		AgentFeatures: []string{"f"}, Init: "image"}
-	want = `\x86\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6` +
-		`\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image`
+		AgentFeatures: []string{"f"}, Init: "image", AgentID: "i"}
+	want = `\x87\xb0protocol_version\x01\xadagent_version\xa1v\xa8guest_os\xa7linux 6` +
+		`\xaeagent_features\x91\xa1f\xa7boot_id\xa1b\xa4init\xa5image\xa8agent_id\xa1i`
 	if got := escaped(ok.Append(nil)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -216,9 +217,12 @@ func TestModeBits(t *testing.T) {
 
 func TestErrno(t *testing.T) {
 	for n, want := range map[uint32]string{
-		2: "No such file or directory (ENOENT)", 11: "Resource temporarily unavailable (EAGAIN)",
-		28: "No space left on device (ENOSPC)", 95: "Operation not supported (EOPNOTSUPP)", 0: "errno 0",
-		4000: "errno 4000",
+		2:    "No such file or directory (ENOENT, os error 2) [errno 2]",
+		11:   "Resource temporarily unavailable (EAGAIN, os error 11) [errno 11]",
+		28:   "No space left on device (ENOSPC, os error 28) [errno 28]",
+		95:   "Operation not supported (EOPNOTSUPP, os error 95) [errno 95]",
+		0:    "Unknown error 0 (os error 0) [errno 0]",
+		4000: "Unknown error 4000 (os error 4000) [errno 4000]",
 	} {
 		if got := ErrnoError(n); got.Text != want || got.Errno != n {
 			t.Errorf("%d: %+v", n, got)

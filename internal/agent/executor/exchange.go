@@ -282,6 +282,11 @@ func (x *Executor) await(ctx context.Context, ch chan execAnswer) (execAnswer, e
 		x.cmd.SignalMain(unix.SIGBUS)
 		select {
 		case a := <-ch:
+			if a.err == nil && a.errno == 0 && a.fd < 0 {
+				// It has happened. The host undoes it, for instance closes a
+				// file that was opened.
+				return a, nil
+			}
 			a.drop()
 			return execAnswer{fd: -1}, context.Canceled
 		case <-limit:

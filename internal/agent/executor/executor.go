@@ -12,8 +12,11 @@ import (
 	"provium/internal/wire"
 )
 
-// errNoExecutor is returned in a guest whose image has no executor.
-var errNoExecutor = &wire.Error{Text: "this guest has no executor for system calls (/.provium/executor is missing)"}
+// errNoExecutor is returned by an agent that could not open its own file.
+var errNoExecutor = &wire.Error{Text: "this guest has no executor for system calls: the agent cannot open its own file"}
+
+// programName is what makes the program an executor (program/executor.h).
+const programName = "@provium-executor"
 
 // Executor is one process that makes system calls. It is safe for concurrent use;
 // exchange.go has the protocol with it.
@@ -66,7 +69,7 @@ func (s *Pool) start(id uint64) (*Executor, error) {
 	err = sys.SetReceiveLimit(pair[0], execPatience)
 	var cmd *process.Command
 	if err == nil {
-		cmd, err = s.starter.Start(sys.DescriptorPath(s.program), []string{"@provium-executor"}, &syscall.ProcAttr{
+		cmd, err = s.starter.Start(sys.DescriptorPath(s.program), []string{programName}, &syscall.ProcAttr{
 			Dir:   "/",
 			Env:   process.DefaultEnvironment(),
 			Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},

@@ -28,7 +28,7 @@ func withExecutor(t *testing.T) *guest.Client {
 		t.Fatal("no sources of the executor", err)
 	}
 	program := filepath.Join(t.TempDir(), "executor")
-	args := []string{"-static", "-O1", "-pthread"}
+	args := []string{"-static", "-O1", "-pthread", "-Drun_executor=main"}
 	if dir := os.Getenv("EXECUTOR_COVERAGE"); dir != "" { // of scripts/coverage, which wants one program
 		program = filepath.Join(dir, "executor")
 		args = append(args, "--coverage", "-DCOVERAGE", "-fprofile-update=atomic", "-dumpdir", dir+"/")

@@ -95,13 +95,17 @@ func TestRunErrors(t *testing.T) {
 		req  guest.RunRequest
 		want string
 	}{
-		"missing": {guest.RunRequest{Path: "no-such"}, "run no-such: No such file or directory (ENOENT)"},
-		"no exec": {guest.RunRequest{Path: "/etc/passwd"}, "run /etc/passwd: Permission denied (EACCES)"},
+		"missing": {guest.RunRequest{Path: "no-such"},
+			"run no-such: No such file or directory (ENOENT, os error 2) [errno 2]"},
+		"no exec": {guest.RunRequest{Path: "/etc/passwd"},
+			"run /etc/passwd: Permission denied (EACCES, os error 13) [errno 13]"},
+		"cwd is a file": {guest.RunRequest{Path: "true", Cwd: "/etc/passwd"},
+			"run true: cwd /etc/passwd: Not a directory (ENOTDIR, os error 20) [errno 20]"},
 		"cwd": {guest.RunRequest{Path: "true", Cwd: "/nowhere"},
-			"run true: cwd /nowhere: No such file or directory (ENOENT)"},
+			"run true: cwd /nowhere: No such file or directory (ENOENT, os error 2) [errno 2]"},
 		"user": {guest.RunRequest{Path: "true", User: "nobody-here"},
 			`run true: user "nobody-here" is not in the guest's /etc/passwd`},
-		"directory": {guest.RunRequest{Path: "/usr"}, "run /usr: Permission denied (EACCES)"},
+		"directory": {guest.RunRequest{Path: "/usr"}, "run /usr: Permission denied (EACCES, os error 13) [errno 13]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := c.Run(t.Context(), tc.req)

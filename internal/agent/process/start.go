@@ -77,6 +77,9 @@ func (s *Starter) launch(user *account) Launch {
 func startError(dir string, err error) error {
 	var st unix.Stat_t
 	reason := unix.Stat(dir, &st)
+	if reason == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		reason = unix.ENOTDIR
+	}
 	var errno syscall.Errno
 	if dir == "" || reason == nil || !errors.As(reason, &errno) {
 		return err

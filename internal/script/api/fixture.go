@@ -92,11 +92,14 @@ func fixtureArg(x *env, a value.Args) (source fixture.Source, err error) {
 	return source, nil
 }
 
-// labDependsOnFile is lab:depends_on_file(path).
+// labDependsOnFile is lab:depends_on_file(path). Outside of fixtures it does nothing.
 func labDependsOnFile(x *env, a value.Args, _ *lab.Lab) ([]lua.Value, error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return nil, err
+	}
+	if x.session.Build() == nil {
+		return nil, nil
 	}
 	path = x.BesideFile(a.Call, path)
 	if _, err := os.Stat(path); err != nil {

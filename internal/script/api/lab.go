@@ -239,7 +239,7 @@ func member(x *env, a value.Args, v lua.Value) (lab.Member, error) {
 			return l, nil
 		}
 	}
-	return nil, a.Errorf("expected a vm, a bridge or a lab, got %s", lua.TypeName(v))
+	return nil, a.Errorf("expected a userdata (vm, bridge or lab), got %s", lua.TypeName(v))
 }
 
 func labInclude(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
@@ -351,5 +351,8 @@ func labBarrier(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	if limit == 0 {
 		return nil, a.Errorf("argument 3 (timeout) must be above 0")
 	}
-	return nil, x.session.Barrier(a, l, name, int(count), limit)
+	if err := x.session.Barrier(a, l, name, int(count), limit); err != nil {
+		return nil, err
+	}
+	return []lua.Value{true}, nil
 }

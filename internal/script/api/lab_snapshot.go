@@ -74,12 +74,15 @@ func labRestore(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 		}
 	case *lua.Userdata:
 		s, ok := v.Object().(*lab.LabSnapshot)
+		if _, ofVM := v.Object().(*lab.Snapshot); ofVM {
+			return nil, a.Errorf("expected snapshot|string of a lab, got the snapshot of a vm")
+		}
 		if !ok {
-			return nil, a.Errorf("expected lab snapshot|string, got %s", lua.TypeName(v))
+			return nil, a.Errorf("expected snapshot|string, got %s", lua.TypeName(v))
 		}
 		dir = s.Path()
 	default:
-		return nil, a.Errorf("expected lab snapshot|string, got %s", lua.TypeName(v))
+		return nil, a.Errorf("expected snapshot|string, got %s", lua.TypeName(v))
 	}
 	err := labOp(x, a, l, func(l *lab.Lab, ctx context.Context) error { return l.Restore(ctx, dir) })
 	return nil, x.ShowPath(err, dir)

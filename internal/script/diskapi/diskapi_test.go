@@ -211,12 +211,19 @@ func TestPowerCut(t *testing.T) {
 
 		`eq(d:power_cut().keep, "none")`: "",
 
-		`d:power_cut({keep = "some"})`:                          "opts.keep `some` is unknown (valid: ",
-		`d:power_cut({seed = "x"})`:                             "opts.seed must be an integer",
-		`d:power_cut({count = 1})`:                              `opts.count is for keep = "prefix"`,
-		`d:power_cut({keep = "prefix", count = -1})`:            "opts.count must not be negative, got -1",
-		`d:power_cut({keep = "prefix", count = "x"})`:           "opts.count must be an integer",
-		`d:power_cut({torn = 1})`:                               "opts.torn must be true or false",
+		`d:power_cut({keep = "some"})`:                "opts.keep `some` is unknown (valid: ",
+		`d:power_cut({seed = "x"})`:                   "opts.seed must be an integer",
+		`d:power_cut({count = 1})`:                    `opts.count is for keep = "prefix"`,
+		`d:power_cut({keep = "prefix", count = -1})`:  "opts.count must not be negative, got -1",
+		`d:power_cut({keep = "prefix", count = "x"})`: "opts.count must be an integer",
+		`d:power_cut({torn = 1})`:                     "opts.torn must be true or false",
+		`d:power_cut({off = "x"})`:                    "opts.off must be true or false",
+		`d:power_cut() d:write_sectors(0, A) eq(d:read_sectors(0, 1), A) d:record():stop()`: "",
+		`d:power_cut({off = true}) local ok, e = pcall(d.read_sectors, d, 0, 1)
+		 assert(not ok and tostring(e):find("disk:read_sectors: EIO (power_cut)", 1, true), e)
+		 d:power_on() eq(#d:read_sectors(0, 1), 512)`: "",
+		`d:power_cut({off = true}) d:write_sectors(0, A)`:       "disk:write_sectors: EIO (power_cut)",
+		`d:power_cut({off = true}) d:record()`:                  "no power: call disk:power_on() or reset the VM",
 		`d:power_cut({x = 1})`:                                  "unknown option `x`",
 		`d:power_cut() d:power_cut() d:power_on() d:power_on()`: "",
 	})

@@ -28,9 +28,9 @@ func diskCrashMethods() map[string]diskMethod {
 	}
 }
 
-// diskPowerCut is disk:power_cut({keep=, seed=, count=, torn=}?).
+// diskPowerCut is disk:power_cut({keep=, seed=, count=, torn=, off=}?).
 func diskPowerCut(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
-	o, err := a.Options(1, "keep", "seed", "count", "torn")
+	o, err := a.Options(1, "keep", "seed", "count", "torn", "off")
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +61,9 @@ func diskPowerCut(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 		c.Count = count
 	}
 	if c.Torn, err = o.Bool("torn", false); err != nil {
+		return nil, err
+	}
+	if c.Off, err = o.Bool("off", false); err != nil {
 		return nil, err
 	}
 	var r blockdev.CutResult

@@ -2,6 +2,7 @@ package netapi
 
 import (
 	"context"
+	"fmt"
 
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -25,7 +26,7 @@ func newBridgeType(x *env) *lua.Type {
 
 		"partition":      bridgePartition,
 		"unpartition":    bridgeUnpartition,
-		"partition_all":  plainBridgeOp((*network.Bridge).PartitionAll),
+		"partition_all":  plainBridgeOp(func(b *network.Bridge) { b.Switch().PartitionAll() }),
 		"restore_all":    plainBridgeOp(func(b *network.Bridge) { b.Switch().RestoreAll() }),
 		"is_partitioned": bridgeIsPartitioned,
 		"isolate":        isolate(true),
@@ -94,73 +95,17 @@ func LabBridge(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.NeedsSync() {
+		if err := x.Op(a, nil, b.SyncRoutes); err != nil {
+			return nil, err
+		}
+	}
 	return []lua.Value{x.Bridge(b)}, nil
 }
 
 // LabBridgeNames is lab:bridge_names().
 func LabBridgeNames(x *env, _ value.Args, l *lab.Lab) ([]lua.Value, error) {
 	return []lua.Value{value.Array(x.State, l.BridgeNames(), binding.StringValue)}, nil
-}
-
-// endpoint is a VM or the name of one; what names the argument in errors.
-func endpoint(x *env, a value.Args, v lua.Value, what string) (network.Endpoint, error) {
-	switch v := v.(type) {
-	case string:
-		if v == "" {
-			return network.Endpoint{}, a.Errorf("%s must not be empty", what)
-		}
-		return network.Endpoint{Name: v}, nil
-	case *lua.Userdata:
-		if vm, ok := v.Object().(*lab.VM); ok {
-			if err := x.Ended(a, "vm", vm.Name(), vm); err != nil {
-				return network.Endpoint{}, err
-			}
-			return network.Endpoint{VM: vm, Name: vm.Name()}, nil
-		}
-	}
-	return network.Endpoint{}, a.Errorf("%s must be a vm or the name of one, got %s", what, lua.TypeName(v))
-}
-
-// endpoints reads as many VMs as there are names, and checks that they differ.
-func endpoints(x *env, a value.Args, names ...string) ([]string, error) {
-	out := make([]string, len(names))
-	for i, n := range names {
-		e, err := endpoint(x, a, a.Value(i+1), "argument "+string(rune('1'+i))+" ("+n+")")
-		if err != nil {
-			return nil, err
-		}
-		out[i] = e.Name
-	}
-	if len(out) == 2 && out[0] == out[1] {
-		return nil, a.Errorf("both are vm `%s` (they must differ)", out[0])
-	}
-	return out, nil
-}
-
-// direction reads from and to of a table, which must both be attached if so wanted.
-func direction(x *env, a value.Args, b *network.Bridge, o value.Options, attached bool) (from, to string, err error) {
-	var names [2]string
-	for i, key := range []string{"from", "to"} {
-		if !o.Has(key) {
-			return "", "", a.Errorf("`%s` is missing (a table needs from and to, each a vm or the name of one)", key)
-		}
-		e, err := endpoint(x, a, o.Get(key), "`"+key+"`")
-		if err != nil {
-			return "", "", err
-		}
-		names[i] = e.Name
-	}
-	if names[0] == names[1] {
-		return "", "", a.Errorf("from and to are both vm `%s` (they must differ)", names[0])
-	}
-	if attached {
-		for _, n := range names {
-			if _, err := b.NIC(n); err != nil {
-				return "", "", a.Errorf("%w", err)
-			}
-		}
-	}
-	return names[0], names[1], nil
 }
 
 func bridgeAttach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
@@ -171,33 +116,67 @@ func bridgeAttach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) 
 			return nil, a.Errorf("argument 1 %w", err)
 		}
 		for i, v := range given {
-			e, err := endpoint(x, a, v, elementName(i+1))
+			e, err := endpoint(x, a, b, v, elementName(i+1))
 			if err != nil {
 				return nil, err
 			}
 			ends = append(ends, e)
 		}
 	} else {
-		e, err := endpoint(x, a, a.Value(1), "argument 1 (vm)")
+		e, err := endpoint(x, a, b, a.Value(1), "argument 1 (vm)")
 		if err != nil {
 			return nil, err
 		}
 		ends = append(ends, e)
 	}
-	for _, e := range ends {
-		if vm, ok := e.VM.(*lab.VM); ok {
+	label, err := nicOption(a)
+	if err != nil {
+		return nil, err
+	}
+	for i := range ends {
+		ends[i].NIC = label
+		if vm, ok := ends[i].VM.(*lab.VM); ok {
 			x.Touch(vm)
+		}
+		if n, err := b.NIC(ends[i].Name, label); err == nil && n.Label() == label {
+			x.Warn(onBridge(b, ends[i]))
 		}
 	}
 	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Attach(ctx, ends) })
 }
 
+// nicOption reads the opts {nic=}, which name a further NIC of a VM on the bridge.
+func nicOption(a value.Args) (string, error) {
+	o, err := a.Options(2, "nic")
+	if err != nil {
+		return "", err
+	}
+	label, err := o.Str("nic", "")
+	if err == nil && label == "" && o.Has("nic") {
+		err = o.Errorf("nic", "must not be empty")
+	}
+	return label, err
+}
+
+// onBridge is the note for a VM that is to be attached again.
+func onBridge(b *network.Bridge, e network.Endpoint) string {
+	if e.NIC != "" {
+		return fmt.Sprintf("bridge:attach: vm `%s` has its NIC `%s` on bridge `%s` already", e.Name, e.NIC, b.Name())
+	}
+	return fmt.Sprintf("bridge:attach: vm `%s` is on bridge `%s` already; attach(vm, {nic = \"NAME\"}) gives it "+
+		"another NIC there", e.Name, b.Name())
+}
+
 func bridgeDetach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	names, err := endpoints(x, a, "vm")
+	name, err := member(x, a, b, a.Value(1), "argument 1 (vm)")
 	if err != nil {
 		return nil, err
 	}
-	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Detach(ctx, names[0]) })
+	label, err := nicOption(a)
+	if err != nil {
+		return nil, err
+	}
+	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Detach(ctx, name, label) })
 }
 
 func bridgeClose(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
@@ -216,6 +195,8 @@ func bridgeUnpartition(x *env, a value.Args, b *network.Bridge) ([]lua.Value, er
 	return partitionRule(x, a, b, false, b.Switch().Unpartition, b.Switch().UnpartitionOneWay)
 }
 
+// partitionRule is a method for two VMs, or for one direction between them, whose ends must
+// be attached if so wanted.
 func partitionRule(x *env, a value.Args, b *network.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value,
 	error) {
 	if _, ok := a.Value(1).(*lua.Table); ok {
@@ -230,37 +211,43 @@ func partitionRule(x *env, a value.Args, b *network.Bridge, attached bool, both,
 		oneWay(from, to)
 		return nil, nil
 	}
-	names, err := endpoints(x, a, "a", "b")
+	ends, err := endpoints(x, a, b, "a", "b")
 	if err != nil {
 		return nil, err
 	}
-	both(names[0], names[1])
+	if attached {
+		b.Await(ends...)
+	}
+	both(ends[0].Name, ends[1].Name)
 	return nil, nil
 }
 
 func bridgeIsPartitioned(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	names, err := endpoints(x, a, "a", "b")
+	ends, err := endpoints(x, a, b, "a", "b")
 	if err != nil {
 		return nil, err
 	}
-	return []lua.Value{b.Switch().IsPartitioned(names[0], names[1])}, nil
+	return []lua.Value{b.Switch().IsPartitioned(ends[0].Name, ends[1].Name)}, nil
 }
 
 func isolate(on bool) bridgeMethod {
 	return func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-		names, err := endpoints(x, a, "vm")
+		ends, err := endpoints(x, a, b, "vm")
 		if err != nil {
 			return nil, err
 		}
-		b.Switch().Isolate(names[0], on)
+		if on {
+			b.Await(ends...)
+		}
+		b.Switch().Isolate(ends[0].Name, on)
 		return nil, nil
 	}
 }
 
 func bridgeIsIsolated(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	names, err := endpoints(x, a, "vm")
+	ends, err := endpoints(x, a, b, "vm")
 	if err != nil {
 		return nil, err
 	}
-	return []lua.Value{b.Switch().IsIsolated(names[0])}, nil
+	return []lua.Value{b.Switch().IsIsolated(ends[0].Name)}, nil
 }

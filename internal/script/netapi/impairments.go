@@ -246,11 +246,11 @@ func getRule(kind vnet.Kind, tell func(x *env, r vnet.Rule) lua.Value) bridgeMet
 		if a.Len() == 0 {
 			return []lua.Value{tell(x, b.Switch().Rule(kind))}, nil
 		}
-		names, err := endpoints(x, a, "from", "to")
+		ends, err := endpoints(x, a, b, "from", "to")
 		if err != nil {
 			return nil, err
 		}
-		return []lua.Value{tell(x, b.Switch().PairRule(names[0], names[1], kind))}, nil
+		return []lua.Value{tell(x, b.Switch().PairRule(ends[0].Name, ends[1].Name, kind))}, nil
 	}
 }
 

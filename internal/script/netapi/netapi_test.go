@@ -49,6 +49,15 @@ func TestBridges(t *testing.T) {
 		`provium:bridge("x", {seed = "a"})`:          "opts.seed must be an integer",
 		`provium:bridge("x", {addressing = "dhcp"})`: "opts.addressing must be \"none\" or \"auto\", got dhcp",
 
+		`net:attach(a, {nic = "spare"}) local n = net:nic(a, {nic = "spare"}) eq(tostring(n), "nic(a/spare on net)")
+			eq(a:nic("spare"), n) eq(net:nic(a) == n, false) eq(#net:members(), 2) net:detach(a, {nic = "spare"})
+			eq(#net:members(), 2)`: "",
+		`net:attach(a, {nic = ""})`:      "bridge:attach: opts.nic must not be empty",
+		`net:attach(a, {nic = "x y"})`:   "nic name `x y` is not valid",
+		`net:attach(a, {nick = "x"})`:    "unknown option `nick` (valid: nic)",
+		`net:nic(a, {nic = "x"})`:        "bridge:nic: vm `a` has no NIC `x` on bridge `net`",
+		`net:detach(a, {nic = "spare"})`: "vm `a` has no NIC `spare` on bridge `net`",
+
 		`net:attach()`: "bridge:attach: argument 1 (vm) must be a vm or the name of one, got nil",
 
 		`net:attach("")`: "argument 1 (vm) must not be empty",
@@ -62,6 +71,20 @@ func TestBridges(t *testing.T) {
 	})
 }
 
+// A VM that is attached again stays as it is, and the test's log says so.
+func TestAttachedAgain(t *testing.T) {
+	s := apitest.New(t, host(t))
+	if err := s.Run(attached + `net:attach({c, a}) net:attach(b, {nic = "x"})
+		net:attach("b", {nic = "x"})`); err != nil {
+		t.Fatal(err)
+	}
+	want := "bridge:attach: vm `a` is on bridge `net` already; attach(vm, {nic = \"NAME\"}) gives it another " +
+		"NIC there\nbridge:attach: vm `b` has its NIC `x` on bridge `net` already"
+	if got := strings.Join(s.Warnings, "\n"); got != want {
+		t.Error(got)
+	}
+}
+
 func TestPartitions(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
 		`net:partition(a, "b") eq(net:is_partitioned(a, b), true) net:unpartition(b, a) eq(net:is_partitioned(a, b),
@@ -72,6 +95,35 @@ func TestPartitions(t *testing.T) {
 
 		`net:partition_all() eq(net:is_partitioned(a, b), true) net:restore_all() eq(net:is_partitioned(a, b),
 			false)`: "",
+
+		`net:partition_all() net:attach(c) eq(net:is_partitioned(c, a), true) net:unpartition(a, c)
+			eq(net:is_partitioned(a, c), false) eq(net:is_partitioned(a, b), true)`: "",
+
+		`net:partition_all() net:partition({from = a, to = b}) net:unpartition(a, b) eq(net:is_partitioned(a, b), true)
+			eq(net:is_partitioned(b, a), false)`: "",
+
+		// A declared VM may be attached later.
+		`net:partition(a, c) net:isolate("c") net:attach(c) eq(net:is_partitioned(c, a), true) eq(net:is_isolated(c),
+			true)`: "",
+		`local l = provium:lab("inner") local n = l:bridge("n") l:vm("d", "host") n:attach({"d", "a"})
+			n:partition("d", a) eq(table.concat(n:members(), " "), "d a")`: "",
+
+		`provium:vm("shop", "host") net:partition(a, "shpo")`: "bridge:partition: argument 2 (b): no vm named " +
+			"`shpo` is declared in lab `provium` or outward (did you mean `shop`?)",
+		`net:unpartition(a, "nobody")`: "no vm named `nobody` is declared in lab `provium` or outward (known: a, b, c)",
+		`net:is_partitioned("x1", a)`:  "argument 1 (a): no vm named `x1`",
+		`net:isolate("nobody")`:        "bridge:isolate: argument 1 (vm): no vm named `nobody`",
+		`net:unisolate("nobody")`:      "no vm named `nobody`",
+		`net:is_isolated("nobody")`:    "no vm named `nobody`",
+		`net:latency_ms("nobody", a)`:  "argument 1 (from): no vm named `nobody`",
+		`net:attach({a, "nobody"})`:    "bridge:attach: element 2 of the list: no vm named `nobody`",
+		`net:detach("nobody")`: "vm `nobody` is not attached to bridge `net` (members: a, b); attach it with " +
+			"bridge:attach first: no vm named `nobody` is declared",
+		`net:drop_rate({from = a, to = "nobody", p = 1})`: "vm `nobody` is not attached",
+		`net:drop_rate({from = a, to = c, p = 1})`:        "vm `c` is not attached",
+		`net:unpartition({from = a, to = "nobody"})`:      "`to`: no vm named `nobody`",
+		`net:unpartition({from = a, to = c})`:             "",
+		`net:forward({vm = "nobody", port = 1})`:          "no vm named `nobody`",
 
 		`net:isolate(a) eq(net:is_isolated(a), true) net:unisolate("a") eq(net:is_isolated(a), false) net:reset()`: "",
 
@@ -160,9 +212,17 @@ func TestImpairments(t *testing.T) {
 func TestRouting(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
 		`local other = provium:bridge("other") net:route(other) eq(net:routes()[1], "other") net:route({other})`: "",
-		`net:enable_uplink() net:disable_uplink()`:                                                               "",
-		`net:route()`:                                        "argument 1 (other) must be a bridge, got nil",
-		`net:route({net, 7})`:                                "element 2 of the list must be a bridge, got number",
+		`a:boot() net:route({"other", "net-9"}) eq(table.concat(net:routes(), " "), "other net-9")
+			local other = provium:bridge("other") eq(other:routes()[1], "net") eq(table.concat(net:routes(), " "),
+			"other net-9") net:route("other")`: "",
+		`net:route("net")`:         "bridge `net` cannot be routed to itself",
+		`net:route("")`:            "argument 1 (other) must not be empty",
+		`net:route({"ok", "a b"})`: "element 2 of the list: bridge name `a b` is not valid",
+		`net:route("x") provium:bridge("x", {addressing = "none"})`: "bridge `net` waits for a route to `x`: " +
+			"bridge `x` has no addressing",
+		`net:enable_uplink() net:disable_uplink()`: "",
+		`net:route()`:                                        "argument 1 (other) must be a bridge or the name of one",
+		`net:route({net, 7})`:                                "element 2 of the list must be a bridge or the name",
 		`net:route({x = net})`:                               "argument 1 must be an array",
 		`net:forward()`:                                      "argument 1 (opts) must be a table {vm=, port=}",
 		`net:forward({port = 1})`:                            "`vm` is missing",

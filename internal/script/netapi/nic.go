@@ -18,6 +18,9 @@ func newNICType(x *env) *lua.Type {
 		Name: "nic",
 		ToString: func(_ *lua.Call, obj any) string {
 			n := obj.(*network.NIC)
+			if n.Label() != "" {
+				return "nic(" + n.VMName() + "/" + n.Label() + " on " + n.Bridge().Name() + ")"
+			}
 			return "nic(" + n.VMName() + " on " + n.Bridge().Name() + ")"
 		},
 		Methods: binding.MethodTable(x, "nic", map[string]nicMethod{
@@ -64,11 +67,15 @@ func nicCounters(x *env, _ value.Args, n *network.NIC) ([]lua.Value, error) {
 
 // bridgeNIC is bridge:nic(vm).
 func bridgeNIC(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	names, err := endpoints(x, a, "vm")
+	name, err := member(x, a, b, a.Value(1), "argument 1 (vm)")
 	if err != nil {
 		return nil, err
 	}
-	n, err := b.NIC(names[0])
+	label, err := nicOption(a)
+	if err != nil {
+		return nil, err
+	}
+	n, err := b.NIC(name, label)
 	if err != nil {
 		return nil, a.Errorf("%w", err)
 	}

@@ -24,6 +24,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "executor.h"
 #include "protocol.h"
 #include "request.h"
 #include "spawn.h"
@@ -334,7 +335,7 @@ static void serve(struct request *r, const int *fds)
 	request_free(r);
 }
 
-int main(void)
+int run_executor(void)
 {
 	struct sigaction act;
 

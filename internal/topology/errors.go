@@ -1,39 +1,34 @@
-package lab
+package topology
 
-import (
-	"fmt"
-	"time"
-
-	"provium/internal/topology"
-)
+import "fmt"
 
 // StateError is returned for a call that the state of the VM does not allow. Nothing
 // was changed.
 type StateError struct {
 	VM     string
 	Op     string // method name
-	State  topology.State
-	Need   topology.State // the state the call is for
-	Reason string         // why a dead VM died
+	State  State
+	Need   State  // the state the call is for
+	Reason string // why a dead VM died
 }
 
 func (e *StateError) Error() string {
 	s := fmt.Sprintf("cannot %s: vm `%s` is ", e.Op, e.VM)
 	switch e.State {
-	case topology.Created:
+	case Created:
 		// Also where paused is needed: booting is the first step to it.
 		return s + "created (not booted); call vm:boot() first"
-	case topology.Booted:
-		if e.Op == "boot" || e.Need == topology.Created {
+	case Booted:
+		if e.Op == "boot" || e.Need == Created {
 			return s + "already booted"
 		}
 		return s + fmt.Sprintf("booted (not %s)", e.Need)
-	case topology.Paused:
-		if e.Need == topology.Created {
+	case Paused:
+		if e.Need == Created {
 			return s + "paused (already booted); call vm:resume() to go on, or vm:shutdown() first"
 		}
 		return s + fmt.Sprintf("paused (not %s); call vm:resume() first", e.Need)
-	case topology.Shutdown:
+	case Shutdown:
 		return s + "shutdown; boot it again with vm:boot(), or create a new VM"
 	}
 	reason := e.Reason
@@ -79,27 +74,3 @@ func (e *DuplicateNameError) Error() string {
 	}
 	return fmt.Sprintf("%s: %s name `%s` is already used in lab `%s`", code, e.Kind, e.Name, e.Lab)
 }
-
-// BootError is returned for a boot in which no agent answered. The guest was ended.
-type BootError struct {
-	VM      string
-	Err     error
-	Console string // the last 8 KiB of the guest's console
-}
-
-func (e *BootError) Error() string {
-	s := fmt.Sprintf("vm `%s` boot: %v", e.VM, e.Err)
-	if e.Console == "" {
-		return s + " (the guest's console is empty)"
-	}
-	return s + "; the guest's console ends with:\n" + e.Console
-}
-
-func (e *BootError) Unwrap() error { return e.Err }
-
-const (
-	bootConsoleTail = 8 << 10 // bytes of console in a BootError
-
-	agentTimeoutKVM = 30 * time.Second
-	agentTimeoutTCG = 120 * time.Second
-)

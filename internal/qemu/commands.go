@@ -1,0 +1,156 @@
+package qemu
+
+import (
+	"context"
+
+	"provium/internal/qmp"
+)
+
+// monitor has every command of QEMU's monitor that a machine uses, with arguments of
+// the types that QEMU has for them. Nothing else calls Execute.
+type monitor struct{ client *qmp.Client }
+
+// run carries out a command without arguments and without a result.
+func (m monitor) run(ctx context.Context, command string) error {
+	return m.client.Execute(ctx, command, nil, nil)
+}
+
+type idArguments struct {
+	ID string `json:"id"`
+}
+
+type nodeArguments struct {
+	Node string `json:"node-name"`
+}
+
+func (m monitor) deviceAdd(ctx context.Context, device any) error {
+	return m.client.Execute(ctx, "device_add", device, nil)
+}
+
+func (m monitor) deviceDel(ctx context.Context, id string) error {
+	return m.client.Execute(ctx, "device_del", idArguments{id}, nil)
+}
+
+func (m monitor) netdevAdd(ctx context.Context, b netBackend) error {
+	return m.client.Execute(ctx, "netdev_add", b, nil)
+}
+
+func (m monitor) netdevDel(ctx context.Context, id string) error {
+	return m.client.Execute(ctx, "netdev_del", idArguments{id}, nil)
+}
+
+type linkArguments struct {
+	Name string `json:"name"`
+	Up   bool   `json:"up"`
+}
+
+func (m monitor) setLink(ctx context.Context, device string, up bool) error {
+	return m.client.Execute(ctx, "set_link", linkArguments{device, up}, nil)
+}
+
+func (m monitor) blockdevAdd(ctx context.Context, b blockBackend) error {
+	return m.client.Execute(ctx, "blockdev-add", b, nil)
+}
+
+func (m monitor) blockdevDel(ctx context.Context, node string) error {
+	return m.client.Execute(ctx, "blockdev-del", nodeArguments{node}, nil)
+}
+
+type resizeArguments struct {
+	Node string `json:"node-name"`
+	Size int64  `json:"size"`
+}
+
+func (m monitor) blockResize(ctx context.Context, node string, size int64) error {
+	return m.client.Execute(ctx, "block_resize", resizeArguments{node, size}, nil)
+}
+
+type driveArguments struct {
+	Path     string `json:"path"`
+	Property string `json:"property"`
+	Value    string `json:"value"`
+}
+
+// setDrive connects the device of that name to other contents.
+func (m monitor) setDrive(ctx context.Context, device, node string) error {
+	return m.client.Execute(ctx, "qom-set", driveArguments{"/machine/peripheral/" + device, "drive", node}, nil)
+}
+
+type capability struct {
+	Name  string `json:"capability"`
+	State bool   `json:"state"`
+}
+
+type capabilityArguments struct {
+	Capabilities []capability `json:"capabilities"`
+}
+
+func (m monitor) setCapabilities(ctx context.Context, names ...string) error {
+	var a capabilityArguments
+	for _, name := range names {
+		a.Capabilities = append(a.Capabilities, capability{name, true})
+	}
+	return m.client.Execute(ctx, "migrate-set-capabilities", a, nil)
+}
+
+type migrationArguments struct {
+	AnnounceRounds int `json:"announce-rounds"`
+}
+
+func (m monitor) setAnnounceRounds(ctx context.Context, rounds int) error {
+	return m.client.Execute(ctx, "migrate-set-parameters", migrationArguments{rounds}, nil)
+}
+
+type uriArguments struct {
+	URI string `json:"uri"`
+}
+
+func (m monitor) migrate(ctx context.Context, uri string) error {
+	return m.client.Execute(ctx, "migrate", uriArguments{uri}, nil)
+}
+
+func (m monitor) migrateIncoming(ctx context.Context, uri string) error {
+	return m.client.Execute(ctx, "migrate-incoming", uriArguments{uri}, nil)
+}
+
+type saveArguments struct {
+	Filename string `json:"filename"`
+	Live     bool   `json:"live"`
+}
+
+// saveDevices saves the state of everything but RAM. Without live=false QEMU would give
+// up its disks, and abort at the next save.
+func (m monitor) saveDevices(ctx context.Context, path string) error {
+	return m.client.Execute(ctx, "xen-save-devices-state", saveArguments{path, false}, nil)
+}
+
+// chardev is a connection of QEMU's as `query-chardev` describes it.
+type chardev struct {
+	Label    string `json:"label"`
+	Filename string `json:"filename"`
+}
+
+func (m monitor) chardevs(ctx context.Context) (list []chardev, err error) {
+	err = m.client.Execute(ctx, "query-chardev", nil, &list)
+	return list, err
+}
+
+// status is the run state.
+func (m monitor) status(ctx context.Context) (string, error) {
+	var s struct {
+		Status string `json:"status"`
+	}
+	err := m.client.Execute(ctx, "query-status", nil, &s)
+	return s.Status, err
+}
+
+type hmpArguments struct {
+	CommandLine string `json:"command-line"`
+}
+
+// hmp carries out a command of the monitor for people, where the other one has none,
+// and returns what it prints.
+func (m monitor) hmp(ctx context.Context, command string) (text string, err error) {
+	err = m.client.Execute(ctx, "human-monitor-command", hmpArguments{command}, &text)
+	return text, err
+}
