@@ -245,13 +245,14 @@ type savedNIC struct {
 	Bridge string `json:"bridge"`
 	Slot   int    `json:"slot"`
 	Name   string `json:"name"` // in the guest
+	Gone   bool   `json:"gone,omitempty"`
 }
 
 // EncodeNICs returns the section of a VM's snapshot that has its interfaces.
 func EncodeNICs(planned []PlannedNIC) ([]byte, error) {
 	saved := make([]savedNIC, len(planned))
 	for i, p := range planned {
-		saved[i] = savedNIC{p.Bridge, p.Slot, p.Name}
+		saved[i] = savedNIC{p.Bridge, p.Slot, p.Name, p.Gone}
 	}
 	return json.Marshal(saved)
 }
@@ -266,7 +267,8 @@ func decodeNICs(text []byte, checkName CheckName) ([]savedNIC, error) {
 		return nil, fmt.Errorf("network interfaces: %d, at most %d are possible", len(saved), qemu.MaxSlot)
 	}
 	for i, n := range saved {
-		if n.Slot < 1 || n.Slot > qemu.MaxSlot || i > 0 && n.Slot <= saved[i-1].Slot {
+		if n.Slot < 1 || n.Slot > qemu.MaxSlot || i > 0 && n.Slot <= saved[i-1].Slot ||
+			n.Gone && n.Slot > qemu.RootSlots {
 			return nil, fmt.Errorf("network interfaces: slot %d", n.Slot)
 		}
 		if !ethName.MatchString(n.Name) || checkName("bridge", n.Bridge) != nil {
@@ -286,7 +288,10 @@ func (n *Network) DecodeNICs(s Station, text []byte, checkName CheckName) ([]Pla
 	}
 	planned := make([]PlannedNIC, len(saved))
 	for i, v := range saved {
-		planned[i] = PlannedNIC{n.rejoin(s, v.Bridge), v.Bridge, v.Slot, v.Name}
+		planned[i] = PlannedNIC{Bridge: v.Bridge, Slot: v.Slot, Name: v.Name, Gone: v.Gone}
+		if !v.Gone {
+			planned[i].NIC = n.rejoin(s, v.Bridge)
+		}
 	}
 	return planned, nil
 }
