@@ -17,6 +17,7 @@ setup:
 
 build: setup payload
 	@GO="$(GO)"; "$$GO" build -trimpath -o $(BIN) ./cmd/provium
+	@$(BIN) image overlay dist/agent-overlay.cpio.gz >/dev/null
 
 demo: build
 	@scripts/demo
@@ -39,4 +40,4 @@ bench: build
 	scripts/bench "$(GO)"
 
 clean:
-	rm -rf bin dist internal/image/payload/agent internal/image/payload/init internal/image/payload/executor internal/image/payload/busybox*
+	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox*

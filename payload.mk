@@ -10,28 +10,31 @@ BUSYBOX ?= /bin/busybox
 
 GUEST_CC     ?= gcc
 GUEST_CFLAGS ?= -static -Os -Wall -Wextra -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections
-GUEST_LDFLAGS ?= -Wl,--gc-sections -Wl,-z,norelro -s
+GUEST_LDFLAGS ?= -Wl,--gc-sections -Wl,-z,norelro -Wl,-z,noexecstack -s
 
-AGENT_INIT_SRC := $(wildcard internal/agent/init/*.c)
-AGENT_INIT_HDR := $(wildcard internal/agent/init/*.h)
-EXECUTOR_SRC   := $(wildcard internal/agent/executor/program/*.c)
-EXECUTOR_HDR   := $(wildcard internal/agent/executor/program/*.h)
+# provium-agent is one file: a C program, and the agent at the addresses where Go puts
+# it, from 0x400000 on. The C program ends before them.
+AGENT_C_SRC := $(wildcard internal/agent/init/*.c internal/agent/init/*.S internal/agent/executor/program/*.c)
+AGENT_C_HDR := $(wildcard internal/agent/init/*.h internal/agent/executor/program/*.h)
+AGENT_EMBED := internal/agent/init/embed.sh
+AGENT_C_AT  := 0x200000
+AGENT_PARTS := dist/payload
 AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire internal/msgpack -name '*.go' ! -name '*_test.go' ! -path '*/agenttest/*' 2>/dev/null)
 
 .PHONY: payload payload-clean
 
-payload: $(PAYLOAD)/agent $(PAYLOAD)/init $(PAYLOAD)/executor $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets
+payload: $(PAYLOAD)/provium-agent $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets
 
-$(PAYLOAD)/agent: $(AGENT_GO_SRC) go.mod go.sum | setup
+$(AGENT_PARTS)/agent: $(AGENT_GO_SRC) go.mod go.sum | setup
+	@mkdir -p $(AGENT_PARTS)
 	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 "$(GO)" build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o $@ ./cmd/provium-agent
 
-$(PAYLOAD)/init: $(AGENT_INIT_SRC) $(AGENT_INIT_HDR) | setup
-	@test -n "$(AGENT_INIT_SRC)" || { echo "no sources in internal/agent/init" >&2; exit 1; }
-	$(GUEST_CC) $(GUEST_CFLAGS) $(GUEST_LDFLAGS) -o $@ $(AGENT_INIT_SRC)
-
-$(PAYLOAD)/executor: $(EXECUTOR_SRC) $(EXECUTOR_HDR) | setup
-	@test -n "$(EXECUTOR_SRC)" || { echo "no sources in internal/agent/executor/program" >&2; exit 1; }
-	$(GUEST_CC) $(GUEST_CFLAGS) -pthread $(GUEST_LDFLAGS) -o $@ $(EXECUTOR_SRC)
+# The other names are those of a checkout that was built before it was one file.
+$(PAYLOAD)/provium-agent: $(AGENT_PARTS)/agent $(AGENT_C_SRC) $(AGENT_C_HDR) $(AGENT_EMBED) payload.mk | setup
+	@rm -f $(PAYLOAD)/agent $(PAYLOAD)/init $(PAYLOAD)/executor
+	$(AGENT_EMBED) $< $(AGENT_PARTS)/embedded
+	$(GUEST_CC) $(GUEST_CFLAGS) -pthread -o $@ $(AGENT_C_SRC) $(AGENT_PARTS)/embedded.S \
+		-Wl,-Ttext-segment=$(AGENT_C_AT) -Wl,-T,$(AGENT_PARTS)/embedded.ld $(GUEST_LDFLAGS)
 
 # A dynamic busybox could not run in the built-in initrd, which has no libraries.
 # Its shell prefers its own commands to those of PATH. Its dd cannot do direct I/O
@@ -50,4 +53,4 @@ $(BUSYBOX): | setup
 	@[ -e $@ ] || { echo "$@ is missing: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1; }
 
 payload-clean:
-	rm -f $(PAYLOAD)/agent $(PAYLOAD)/init $(PAYLOAD)/executor $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets
+	rm -rf $(PAYLOAD)/provium-agent $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(AGENT_PARTS)

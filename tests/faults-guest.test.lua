@@ -15,7 +15,7 @@ test("128 MiB are enough to run commands", function(t)
 end)
 
 test("the idle agent stays within 16 MiB", function(t)
-  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "agent\n")
+  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "provium-agent\n")
   local kib = tonumber(vm:run("grep ^Rss: /proc/$PPID/smaps_rollup"):assert_ok().stdout:match("%d+"))
   t:log("the agent has " .. kib .. " KiB resident")
   t:assert(kib <= 16 * 1024, "the agent has " .. kib .. " KiB resident")
@@ -53,7 +53,7 @@ end)
 
 test("a full disk is an error with its name, and the guest lives on", function(t)
   vm:run("mkdir /tmp/disk; mount -t tmpfs -o size=1m disk /tmp/disk"):assert_ok()
-  local full = "No space left on device (ENOSPC)"
+  local full = "No space left on device (ENOSPC, os error 28) [errno 28]"
   local err = t:assert_raises(function() vm:write_file("/tmp/disk/big", ("x"):rep(4 << 20)) end)
   t:assert_contains(err, full)
   t:assert_contains(err, "/tmp/disk/big")

@@ -1,6 +1,7 @@
 // Command provium-agent is the part of Provium that runs inside a guest and
-// carries out what tests ask for. It is started by the program at
-// /sbin/provium-agent, with --init-pipe=N when that one is PID 1.
+// carries out what tests ask for. It is a part of the file provium-agent, whose C
+// program (internal/agent/init) starts it: with --init-pipe=N and --init-name=PATH
+// when that one is PID 1.
 package main
 
 import (
@@ -34,17 +35,31 @@ func main() {
 	}
 }
 
+// ignoreGroupSignals has the agent survive a signal to its process group, which it
+// shares with commands: "kill 0" in a script must not end it. Executors take the
+// default actions back.
+func ignoreGroupSignals() {
+	for _, sig := range []unix.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+	} {
+		setAction(sig, 1) // SIG_IGN
+	}
+}
+
 // ignoreChildSignals takes the runtime's handler off SIGCHLD, which would do
 // nothing but interrupt a thread for every command that ends: children are
 // waited for by other means. The default action, unlike SIG_IGN, leaves them to
 // be reaped.
-func ignoreChildSignals() {
-	var def struct {
+func ignoreChildSignals() { setAction(unix.SIGCHLD, 0) }
+
+// setAction sets what a signal does: 0 is the default action, 1 to ignore it.
+func setAction(sig unix.Signal, handler uintptr) {
+	act := struct {
 		handler, flags, restorer uintptr
 		mask                     uint64
-	}
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0,
-		unsafe.Sizeof(def.mask), 0, 0)
+	}{handler: handler}
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&act)), 0,
+		unsafe.Sizeof(act.mask), 0, 0)
 }
 
 // report writes to the console, one line per failure.
@@ -53,21 +68,29 @@ func report(err error) {
 }
 
 func run(args []string) error {
-	pipe := -1
+	init := boot.PID1{Pipe: -1}
 	for _, a := range args {
+		if name, ok := strings.CutPrefix(a, "--init-name="); ok {
+			init.Name = name
+			continue
+		}
 		v, ok := strings.CutPrefix(a, "--init-pipe=")
 		n, err := strconv.Atoi(v)
 		if !ok || err != nil || n < 0 {
-			return fmt.Errorf("argument %q: only --init-pipe=N is known", a)
+			return fmt.Errorf("argument %q: only --init-pipe=N and --init-name=PATH are known", a)
 		}
-		pipe = n
-		unix.CloseOnExec(pipe)
+		init.Pipe = n
+		unix.CloseOnExec(n)
+	}
+	if init.Pipe >= 0 {
+		// A service is ended by its manager; this one by nobody.
+		ignoreGroupSignals()
 	}
 	system, err := boot.Open()
 	if err != nil {
 		return err
 	}
-	kind, err := bringUp(system, pipe)
+	kind, err := bringUp(system, init)
 	if err != nil {
 		return err
 	}
@@ -89,11 +112,11 @@ func run(args []string) error {
 	}
 }
 
-// bringUp prepares the guest for the link. pipe leads to PID 1, unless that is not
-// ours; then it is negative. Failures that leave a guest to work with are reported.
-func bringUp(system *boot.System, pipe int) (kind boot.Init, err error) {
+// bringUp prepares the guest for the link. The pipe of init is negative when PID 1 is
+// not ours. Failures that leave a guest to work with are reported.
+func bringUp(system *boot.System, init boot.PID1) (kind boot.Init, err error) {
 	kind = boot.InitOther
-	if pipe >= 0 {
+	if init.Pipe >= 0 {
 		if err := boot.LoadEarly(); err != nil {
 			report(err)
 		}
@@ -103,7 +126,7 @@ func bringUp(system *boot.System, pipe int) (kind boot.Init, err error) {
 		if err := boot.LoadLate(); err != nil {
 			report(err)
 		}
-		if kind, err = system.Prepare(pipe, report); err != nil {
+		if kind, err = system.Prepare(init, report); err != nil {
 			return kind, err
 		}
 		if kind == boot.InitMinimal {
@@ -139,7 +162,7 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 	}
 	// Held open, it is there also after the image's files are gone. Without it
 	// everything but system calls works.
-	executor, err := unix.Open("/.provium/executor", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	executor, err := system.Program()
 	if err != nil {
 		executor = 0
 	}

@@ -228,9 +228,19 @@ func (l *Log) Expect(ctx context.Context, pattern []byte) error {
 // MarkBoot marks the start of a boot: output goes on after an end, and [Log.Expect]
 // matches no earlier output any more.
 func (l *Log) MarkBoot() {
+	l.markBoot(true)
+}
+
+// MarkReboot is MarkBoot for a reboot that the guest makes by itself: [Log.Expect] still
+// finds what was printed before it.
+func (l *Log) MarkReboot() { l.markBoot(false) }
+
+func (l *Log) markBoot(search bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.search = l.size
+	if search {
+		l.search = l.size
+	}
 	l.boots = append(l.boots, l.size)
 	l.ended = false
 	l.wake()

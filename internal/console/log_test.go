@@ -162,6 +162,22 @@ func TestLogExpectMoves(t *testing.T) {
 	}
 }
 
+// TestLogExpectAcrossReboot has the guest reboot by itself, which moves nothing.
+func TestLogExpectAcrossReboot(t *testing.T) {
+	l, _ := newLog(t, 0)
+	write(t, l, "going down\n")
+	l.MarkReboot()
+	if got := l.BootStart(l.Boot()); got != 11 {
+		t.Errorf("the boot begins at %d", got)
+	}
+	write(t, l, "coming up\n")
+	for _, want := range []string{"going down", "coming up"} {
+		if err := l.Expect(context.Background(), []byte(want)); err != nil {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
 func TestLogExpectWaits(t *testing.T) {
 	l, _ := newLog(t, 0)
 	done := make(chan error)

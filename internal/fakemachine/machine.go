@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
+	"fmt"
 	"net"
-	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"provium/internal/localvmm"
 	"provium/internal/wire"
@@ -46,6 +44,11 @@ type Machine struct {
 	stubborn   bool // ignores the power button
 	conn       net.Conn
 	stop       context.CancelFunc // ends the agent's present session
+	stopped    chan struct{}      // closed when that has ended
+	agentID    string
+	agents     int                // how often an agent was taken away
+	closed     bool               // no agent has the port open, though the guest runs
+	opened     context.CancelFunc // ends the wait for the next agent
 	boots      int
 	started    bool   // booted, or loaded from a snapshot
 	guest      *state // of this boot
@@ -106,6 +109,16 @@ func (m *Machine) OnOp(name string, do OpFunc) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ops[name] = do
+}
+
+// Block has operations wait until they are cancelled.
+func (m *Machine) Block(names ...string) {
+	for _, name := range names {
+		m.OnOp(name, func(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
+			<-ctx.Done()
+			return nil, Errno(wireECANCELED)
+		})
+	}
 }
 
 // Hang is an OpFunc that answers when the host gives up.
@@ -186,6 +199,8 @@ func (g *guest) Boot() {
 	old := m.guest
 	m.guest = newState()
 	m.clockShift = 0
+	m.agentID = fmt.Sprintf("boot %d of %d", m.boots, m.PID())
+	m.closed = false
 	if m.stop != nil {
 		m.stop()
 	}
@@ -234,43 +249,4 @@ func (g *guest) Load(p []byte) error {
 	g.m.guest, g.m.started = s.State, true
 	g.m.guest.loaded()
 	return nil
-}
-
-func (g *guest) Serve(ctx context.Context, conn net.Conn) {
-	m := g.m
-	if m.AwaitRunning(ctx) != nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	m.mu.Lock()
-	m.conn, m.stop = conn, cancel
-	fault := m.agent
-	m.mu.Unlock()
-	a := localvmm.Agent{Hello: wire.HelloOk{AgentVersion: "fake", GuestOS: "linux 6.1.0-fake", BootID: "fake",
-		Init: "minimal"},
-		Await: m.AwaitRunning, Do: m.do}
-	switch fault {
-	case AgentSilent:
-	case AgentHangsUp:
-		conn.Close()
-	case AgentOfVersion0:
-		a.Hello.ProtocolVersion = 1000
-		a.Serve(ctx, conn)
-	case AgentTalksNoise:
-		a.Do = func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) {
-			_, _ = conn.Write(make([]byte, 64)) // the link is to end
-			return nil, nil
-		}
-		a.Serve(ctx, conn)
-	default:
-		a.Serve(ctx, conn)
-	}
-	// The port stays connected until the host hangs up.
-	for {
-		_ = conn.SetReadDeadline(time.Time{}) // a closed one is not read
-		if _, err := io.Copy(io.Discard, conn); !errors.Is(err, os.ErrDeadlineExceeded) {
-			return
-		}
-	}
 }

@@ -89,7 +89,7 @@ func (a *fakeAgent) hello() error {
 }
 
 var goodHello = wire.HelloOk{ProtocolVersion: wire.ProtocolVersion, AgentVersion: "1.2", GuestOS: "linux 6.1",
-	BootID: "b", AgentFeatures: []string{"f"}, Init: "minimal"}
+	BootID: "b", AgentFeatures: []string{"f"}, Init: "minimal", AgentID: "first"}
 
 func (a *fakeAgent) accept() error {
 	if err := a.hello(); err != nil {

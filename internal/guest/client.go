@@ -52,6 +52,9 @@ type Client struct {
 	ops    map[uint64]*call
 	nextID uint64
 	err    error
+	// confirmed is closed by the answer to a Confirm; nil while none is under way.
+	confirmed  chan struct{}
+	confirming chan struct{} // has a token while a Confirm is under way
 
 	done   chan struct{} // closed once err is set and the reader has ended
 	failed chan struct{} // closed once err is set
@@ -80,9 +83,12 @@ func Connect(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) {
 		cfg:     cfg,
 		conn:    conn,
 		sending: make(chan struct{}, 1),
-		ops:     make(map[uint64]*call),
-		done:    make(chan struct{}),
-		failed:  make(chan struct{}),
+
+		confirming: make(chan struct{}, 1),
+
+		ops:    make(map[uint64]*call),
+		done:   make(chan struct{}),
+		failed: make(chan struct{}),
 	}
 	r, err := c.handshake(ctx)
 	if err != nil {
@@ -150,9 +156,7 @@ func (c *Client) handshake(ctx context.Context) (*wire.Reader, error) {
 
 	// Ending the context unblocks both directions, and so does returning.
 	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
-	hello := wire.AppendPreamble(nil, c.nonce)
-	hello = wire.AppendFrame(hello, wire.Header{Type: wire.FrameHello},
-		wire.Hello{ProtocolVersion: wire.ProtocolVersion}.Append(nil))
+	hello := c.hello()
 
 	answered := make(chan struct{})
 	var sender sync.WaitGroup
@@ -228,6 +232,7 @@ func (c *Client) awaitHello(r *wire.Reader) error {
 				BootID:       m.BootID,
 				Features:     m.AgentFeatures,
 				Init:         m.Init,
+				AgentID:      m.AgentID,
 			}
 			return nil
 		case wire.FrameHelloErr:
@@ -337,6 +342,12 @@ func (c *Client) frames(r *wire.Reader) error {
 			} else if again {
 				continue
 			}
+			if c.isConfirming() {
+				if err := c.find(r); err != nil {
+					return err
+				}
+				continue
+			}
 		}
 		if err != nil {
 			return err
@@ -361,8 +372,14 @@ func (c *Client) frames(r *wire.Reader) error {
 			}
 			return fmt.Errorf("agent ended the session: %s", m.Text)
 		}
+		if h.Type == wire.FrameHelloOk {
+			if err := c.helloAgain(p); err != nil {
+				return err
+			}
+			continue
+		}
 		if op == nil {
-			continue // of an operation that was given up, or a second HelloOk
+			continue // of an operation that was given up
 		}
 		switch h.Type {
 		case wire.FrameCredit:

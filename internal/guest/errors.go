@@ -15,6 +15,9 @@ var (
 	// ErrVersion is wrapped when host and agent speak different versions of
 	// the protocol; the text names both.
 	ErrVersion = errors.New("protocol version mismatch")
+	// ErrReplaced is wrapped when another run of the agent answers on the link: the
+	// guest's kernel or its agent was replaced without a reset.
+	ErrReplaced = errors.New("another agent answers")
 	// ErrClosed is the reason after Client.Close.
 	ErrClosed = errors.New("agent link closed")
 )
@@ -22,18 +25,23 @@ var (
 // OpError is a failure the guest reported: the guest's fault or the test's,
 // never the link's.
 type OpError struct {
+	VM    string // the name of the guest's VM, or ""
 	Op    string // the operation, such as "read_file"
 	Path  string // the path or program concerned, or ""
 	Errno uint32 // Linux errno, 0 when no system call failed
 	Name  string // "ENOENT", or ""
-	Text  string // "No such file or directory (ENOENT)"
+	Text  string // "No such file or directory (ENOENT, os error 2) [errno 2]"
 }
 
 func (e *OpError) Error() string {
-	if e.Path == "" {
-		return e.Op + ": " + e.Text
+	text := e.Op + ": " + e.Text
+	if e.Path != "" {
+		text = e.Op + " " + e.Path + ": " + e.Text
 	}
-	return e.Op + " " + e.Path + ": " + e.Text
+	if e.VM != "" {
+		text = "vm `" + e.VM + "`: " + text
+	}
+	return text
 }
 
 func opError(req wire.Request, e *wire.Error) *OpError {

@@ -16,7 +16,8 @@ import (
 
 func TestHandshake(t *testing.T) {
 	c, _ := connect(t, Config{})
-	want := Info{AgentVersion: "1.2", GuestOS: "linux 6.1", BootID: "b", Features: []string{"f"}, Init: "minimal"}
+	want := Info{AgentVersion: "1.2", GuestOS: "linux 6.1", BootID: "b", Features: []string{"f"}, Init: "minimal",
+		AgentID: "first"}
 	if got := c.Info(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}

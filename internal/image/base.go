@@ -40,7 +40,7 @@ var baseFiles = [...]struct{ name, content string }{
 }
 
 const (
-	// directDD is the command that the agent's stub carries out, since busybox
+	// directDD is the command that the agent's file carries out, since busybox
 	// cannot read and write disks directly.
 	directDD = "bin/dd"
 	// busyboxDD is busybox's own under the name that the build gives it, so that
@@ -49,7 +49,7 @@ const (
 )
 
 // baseItems returns the built-in initrd: busybox with all its applets and the few
-// files that programs expect. It has no /init: the agent's stub is a minimal one.
+// files that programs expect. It has no /init: the agent is a minimal one.
 func (s *Store) baseItems() ([]item, error) {
 	busybox, err := s.readPayload(payloadBusybox)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *Store) baseItems() ([]item, error) {
 	for _, a := range applets {
 		dir := path.Dir(a)
 		switch {
-		case known[a] || a == guestInit:
+		case known[a] || a == guestAgent:
 			continue
 		case !known[dir]:
 			return nil, fmt.Errorf("%s: applet %q stands in an unknown directory", payloadApplets, a)

@@ -103,9 +103,7 @@ func putKernel(t testing.TB, root, release string) string {
 
 func testPayload() fstest.MapFS {
 	return fstest.MapFS{
-		"init":            {Data: []byte("INIT")},
-		"agent":           {Data: []byte("AGENT")},
-		"executor":        {Data: []byte("EXECUTOR")},
+		"provium-agent":   {Data: []byte("AGENT")},
 		"busybox":         {Data: []byte("BUSYBOX")},
 		"busybox.applets": {Data: []byte("bin/sh\nbin/busybox\nlinuxrc\nsbin/init\nusr/bin/env\n")},
 	}

@@ -35,8 +35,7 @@ func TestResolveAutomatic(t *testing.T) {
 	}
 	files := contents(t, img.Initrd)
 	for name, want := range map[string]string{
-		"sbin/provium-agent": "INIT",
-		".provium/agent":     "AGENT",
+		"sbin/provium-agent": "AGENT",
 		".provium/modules.early": "virtio.ko\nvirtio_ring.ko\n" +
 			"virtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
 		".provium/modules.late":          "virtio_net.ko\nvirtio_blk.ko\nvirtio_rng.ko\ndummy.ko numdummies=2\n",
@@ -272,16 +271,20 @@ func TestProfileInitrd(t *testing.T) {
 			t.Errorf("%s: the initrd does not begin with the profile's", name)
 		}
 		over := put(t, got[len(kept):], t.TempDir(), "over")
-		if files := contents(t, over); files["usr/sbin/provium-agent"] != "INIT" || files[".provium/agent"] != "AGENT" {
+		if files := contents(t, over); files["usr/sbin/provium-agent"] != "AGENT" {
 			t.Errorf("%s: %v", name, files)
 		}
 		plain, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: initrd, NoAgent: true})
 		if err != nil || plain.Initrd != initrd || plain.Inject || strings.Contains(plain.Cmdline, "rdinit") {
 			t.Errorf("%s without agent: %+v, %v", name, plain, err)
 		}
-		if err := plain.Compose(t.Context(), filepath.Join(t.TempDir(), "x"), []File{{Path: "/x"}}); err == nil ||
-			!strings.Contains(err.Error(), "inject_agent is false") {
-			t.Errorf("files without agent: %v", err)
+		dst := filepath.Join(t.TempDir(), "x")
+		if err := plain.Compose(t.Context(), dst, []File{{"/sbin/x", 0o640, []byte("X")}}); err != nil {
+			t.Errorf("%s: files without agent: %v", name, err)
+		} else if name == "zstd" {
+			continue // it stays compressed
+		} else if files := contents(t, dst); files["usr/sbin/x"] != "X" || files["init"] != "#!/bin/sh\n" {
+			t.Errorf("%s: files without agent: %v", name, files)
 		}
 	}
 	corrupt := put(t, main[:500], t.TempDir(), "initrd")
@@ -314,7 +317,7 @@ func TestCompose(t *testing.T) {
 	files := contents(t, dst)
 	want := "0644 \"/etc/a b\" 0\n7755 \"/x/\\xff\\n\" 1\n"
 	if files[".provium/files/manifest"] != want || files[".provium/files/0"] != "one" ||
-		files[".provium/agent"] != "AGENT" {
+		files["sbin/provium-agent"] != "AGENT" {
 		t.Errorf("manifest %q", files[".provium/files/manifest"])
 	}
 	if err := img.Compose(t.Context(), dst, nil); !errors.Is(err, fs.ErrExist) {
@@ -328,6 +331,44 @@ func TestCompose(t *testing.T) {
 	}
 }
 
+func TestPlaceFiles(t *testing.T) {
+	base := append(mergedUsr(), dirItem("bin", 0o755), dirItem("empty", 0o755), dirItem("full", 0o755),
+		fileItem("full/x", 0o644, nil), fileItem("bin/busybox", 0o755, nil), linkItem("link", "elsewhere"))
+	place := func(files ...File) ([]item, error) {
+		t.Helper()
+		l, err := listItems(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.placeFiles(files)
+	}
+	items, err := place(File{"/sbin/a", 0o4750, nil}, File{"/new/dir/b", 0o600, nil}, File{"/empty", 0o644, nil},
+		File{"/bin/busybox", 0o755, nil}, File{"/link", 0o644, nil}, File{"/new/dir/c", 0o600, nil})
+	// The directory before busybox makes the kernel unlink the old file.
+	want := []string{"usr/sbin/a", "new/", "new/dir/", "new/dir/b", "empty", "bin/busybox/", "bin/busybox", "link",
+		"new/dir/c"}
+	if got := placedNames(items); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	} else if items[0].Mode&0o7777 != 0o4750 {
+		t.Errorf("mode %o", items[0].Mode)
+	}
+	for want, files := range map[string][]File{
+		`files[1]: "/full" is a directory of the initrd that is not empty`: {{Path: "/full"}},
+		`files[2]: "/a" is a directory of the initrd that is not empty`:    {{Path: "/a/b"}, {Path: "/a"}},
+		`files[1] ("/init/x"): the initrd has a file at /init`:             {{Path: "/init/x"}},
+		`files[2] ("/a/b"): the initrd has a file at /a`:                   {{Path: "/a"}, {Path: "/a/b"}},
+	} {
+		if _, err := place(files...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
+	img := &Image{Profile: "p"}
+	if err := img.Compose(t.Context(), t.TempDir()+"/x", []File{{Path: "/x"}}); err == nil ||
+		!strings.Contains(err.Error(), "profile `p`: files need an initrd to stand in") {
+		t.Errorf("without an initrd: %v", err)
+	}
+}
+
 func TestOverlaySearch(t *testing.T) {
 	dir := t.TempDir()
 	s := testStore(t, func(c *Config) { c.Executable = filepath.Join(dir, "a/bin/provium") })
@@ -337,7 +378,7 @@ func TestOverlaySearch(t *testing.T) {
 	}
 	items, err := readOverlay(put(t, b.Bytes(), dir, "o.cpio.gz"))
 	if got := placedNames(items); err != nil || !slices.Equal(got,
-		[]string{".provium/", "sbin/provium-agent", ".provium/agent", ".provium/executor"}) {
+		[]string{"sbin/provium-agent"}) {
 		t.Errorf("overlay: %v, %v", got, err)
 	}
 	check := func(profile, want string) {
@@ -347,8 +388,22 @@ func TestOverlaySearch(t *testing.T) {
 		}
 	}
 	check("", "")
+	binary := put(t, nil, s.cfg.Executable)
 	dist := put(t, b.Bytes(), dir, "dist", overlayName)
 	check("", dist)
+	now := time.Now()
+	if err := errors.Join(os.Chtimes(dist, now, now), os.Chtimes(binary, now, now.Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	check("", "") // it is left from the build before
+	if err := os.Chtimes(binary, now, now.Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	check("", dist)
+	if own, err := s.payloadItems(); err != nil || !isArchiveOf(dist, own) || isArchiveOf(binary, own) ||
+		isArchiveOf(dist, append(own, fileItem("x", 0, nil))) {
+		t.Errorf("the overlay of this build: %v", err)
+	}
 	share := put(t, b.Bytes(), dir, "a/share/provium", overlayName)
 	check("", share)
 	s.cfg.Overlay = put(t, b.Bytes(), dir, "env")
@@ -367,13 +422,13 @@ func TestOverlaySearch(t *testing.T) {
 	}
 	// The overlay's content is used in place of the payload.
 	putKernel(t, s.cfg.HostRoot, "6.1")
-	own := put(t, archiveOf(t, fileItem(guestInit, 0o755, []byte("OWN")), fileItem("opt/x", 0o644, []byte("X"))), dir,
+	own := put(t, archiveOf(t, fileItem(guestAgent, 0o755, []byte("OWN")), fileItem("opt/x", 0o644, []byte("X"))), dir,
 		"own")
 	img, err := s.Resolve(t.Context(), Spec{Profile: "p", Overlay: own})
 	if err != nil || img.Overlay != own {
 		t.Fatalf("%+v, %v", img, err)
 	}
-	if files := contents(t, img.Initrd); files[guestInit] != "OWN" || files["opt/x"] != "X" || files[guestAgent] != "" {
+	if files := contents(t, img.Initrd); files[guestAgent] != "OWN" || files["opt/x"] != "X" {
 		t.Errorf("%v", files)
 	}
 }

@@ -134,26 +134,27 @@ func placedNames(items []item) []string {
 }
 
 func TestPlace(t *testing.T) {
-	agent := []item{dirItem("sbin", 0o755), fileItem(guestInit, 0o755, nil), dirItem(guestDir, 0o755),
-		fileItem(guestAgent, 0o755, nil)}
+	agent := []item{dirItem("sbin", 0o755), fileItem(guestAgent, 0o755, nil), dirItem(guestDir, 0o755),
+		fileItem(guestEarly, 0o644, nil)}
 	for _, c := range []struct {
 		name string
 		base []item
 		want []string
 	}{
 		{"bare", []item{fileItem("init", 0o755, nil)}, []string{"sbin/", "sbin/provium-agent", ".provium/",
-			".provium/agent"}},
-		{"plain sbin", []item{dirItem("sbin", 0o755)}, []string{"sbin/provium-agent", ".provium/", ".provium/agent"}},
-		{"merged", mergedUsr(), []string{"usr/sbin/provium-agent", ".provium/", ".provium/agent"}},
+			".provium/modules.early"}},
+		{"plain sbin", []item{dirItem("sbin", 0o755)}, []string{"sbin/provium-agent", ".provium/",
+			".provium/modules.early"}},
+		{"merged", mergedUsr(), []string{"usr/sbin/provium-agent", ".provium/", ".provium/modules.early"}},
 		{"absolute link", []item{dirItem("usr", 0o755), dirItem("usr/bin", 0o755), linkItem("usr/sbin", "bin"),
 			linkItem("sbin", "/usr/sbin")},
-			[]string{"usr/bin/provium-agent", ".provium/", ".provium/agent"}},
+			[]string{"usr/bin/provium-agent", ".provium/", ".provium/modules.early"}},
 		{"dangling link", []item{linkItem("sbin", "usr/sbin")},
-			[]string{"usr/", "usr/sbin/", "usr/sbin/provium-agent", ".provium/", ".provium/agent"}},
+			[]string{"usr/", "usr/sbin/", "usr/sbin/provium-agent", ".provium/", ".provium/modules.early"}},
 		{"link out of the root", []item{linkItem("sbin", "../../../s")},
-			[]string{"s/", "s/provium-agent", ".provium/", ".provium/agent"}},
+			[]string{"s/", "s/provium-agent", ".provium/", ".provium/modules.early"}},
 		{"earlier agent", []item{dirItem("./sbin", 0o755), fileItem("/sbin/provium-agent", 0, nil),
-			dirItem(guestDir, 0o755)}, []string{"sbin/provium-agent", ".provium/agent"}},
+			dirItem(guestDir, 0o755)}, []string{"sbin/provium-agent", ".provium/modules.early"}},
 	} {
 		l, err := listItems(c.base)
 		if err != nil {
@@ -170,7 +171,7 @@ func TestPlace(t *testing.T) {
 		want string
 	}{
 		{"file for a directory", []item{fileItem("sbin", 0o644, nil)},
-			"a file at /sbin, where the agent needs a directory"},
+			"a file at /sbin, where a directory is needed"},
 		{"directory for the agent", []item{dirItem("sbin", 0o755), dirItem("sbin/provium-agent", 0o755)},
 			"a directory at /sbin/provium-agent"},
 		{"link loop", []item{linkItem("sbin", "a"), linkItem("a", "sbin")}, "too many symlinks"},
@@ -199,7 +200,7 @@ func FuzzListing(f *testing.F) {
 			}
 			return
 		}
-		items, err := l.place([]item{fileItem(guestInit, 0o755, nil)})
+		items, err := l.place([]item{fileItem(guestAgent, 0o755, nil)})
 		if err != nil {
 			return
 		}

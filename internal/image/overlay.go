@@ -3,8 +3,10 @@ package image
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -20,14 +22,12 @@ import (
 // Places of our things in the guest. All but the agent's fixed path stand in one
 // directory.
 const (
-	guestInit     = "sbin/provium-agent"
-	guestDir      = ".provium"
-	guestAgent    = guestDir + "/agent"
-	guestExecutor = guestDir + "/executor"
-	guestModules  = guestDir + "/modules"
-	guestEarly    = guestDir + "/modules.early"
-	guestLate     = guestDir + "/modules.late"
-	guestFiles    = guestDir + "/files"
+	guestAgent   = "sbin/provium-agent"
+	guestDir     = ".provium"
+	guestModules = guestDir + "/modules"
+	guestEarly   = guestDir + "/modules.early"
+	guestLate    = guestDir + "/modules.late"
+	guestFiles   = guestDir + "/files"
 )
 
 const (
@@ -54,36 +54,55 @@ func linkItem(name, target string) item {
 	return item{Entry: cpio.Entry{Name: name, Mode: cpio.TypeSymlink | 0o777}, data: []byte(target)}
 }
 
-// agentItems returns what starts and is the agent: the content of the overlay
-// file that the search finds, else of the payload. source says which.
+// agentItems returns the agent: the content of the overlay file that the search finds,
+// else of the payload. source says which.
 func (s *Store) agentItems(profileOverlay string) (items []item, source string, err error) {
 	file, err := s.findOverlay(profileOverlay)
 	if err != nil {
 		return nil, "", err
 	}
-	if file != "" {
-		items, err := readOverlay(file)
-		return items, file, err
+	own, err := s.payloadItems()
+	if file == "" {
+		return own, embeddedOverlay, err
 	}
-	items, err = s.payloadItems()
-	return items, embeddedOverlay, err
+	if err == nil && isArchiveOf(file, own) {
+		return own, file, nil
+	}
+	items, err = readOverlay(file)
+	return items, file, err
+}
+
+// isArchiveOf reports whether a gzip file holds the archive of items, by length and
+// checksum: the overlay of this very build needs not be decompressed.
+func isArchiveOf(file string, items []item) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var trailer [8]byte // CRC-32 and length of what is compressed
+	end, err := f.Seek(-int64(len(trailer)), io.SeekEnd)
+	if err != nil {
+		return false
+	}
+	if _, err := f.ReadAt(trailer[:], end); err != nil {
+		return false
+	}
+	var archive bytes.Buffer
+	if err := writeArchive(&archive, items); err != nil {
+		return false
+	}
+	le := binary.LittleEndian
+	return le.Uint32(trailer[:]) == crc32.ChecksumIEEE(archive.Bytes()) &&
+		le.Uint32(trailer[4:]) == uint32(archive.Len())
 }
 
 func (s *Store) payloadItems() ([]item, error) {
-	boot, err := s.readPayload(payloadInit)
-	if err != nil {
-		return nil, err
-	}
 	agent, err := s.readPayload(payloadAgent)
 	if err != nil {
 		return nil, err
 	}
-	executor, err := s.readPayload(payloadExecutor)
-	if err != nil {
-		return nil, err
-	}
-	return []item{fileItem(guestInit, 0o755, boot), fileItem(guestAgent, 0o755, agent),
-		fileItem(guestExecutor, 0o755, executor)}, nil
+	return []item{fileItem(guestAgent, 0o755, agent)}, nil
 }
 
 // findOverlay returns the overlay file to use, or "" for the payload. A file that
@@ -104,21 +123,31 @@ func (s *Store) findOverlay(profileOverlay string) (string, error) {
 		return "", nil
 	}
 	dir := filepath.Dir(s.cfg.Executable)
-	near := []string{filepath.Join(dir, "..", "share", "provium", overlayName)}
+	if p := filepath.Join(dir, "..", "share", "provium", overlayName); checkReadable(p) == nil {
+		return p, nil
+	}
 	for {
-		near = append(near, filepath.Join(dir, "dist", overlayName))
+		p := filepath.Join(dir, "dist", overlayName)
+		if checkReadable(p) == nil && !older(p, s.cfg.Executable) {
+			return p, nil
+		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			break
+			return "", nil
 		}
 		dir = parent
 	}
-	for _, p := range near {
-		if checkReadable(p) == nil {
-			return p, nil
-		}
+}
+
+// older reports whether a file was written before another one. A build writes its
+// overlay last: one that is older than the binary is left from an earlier build.
+func older(file, other string) bool {
+	a, err := os.Stat(file)
+	if err != nil {
+		return false
 	}
-	return "", nil
+	b, err := os.Stat(other)
+	return err == nil && a.ModTime().Before(b.ModTime())
 }
 
 // checkReadable opens a regular file and reports why that is not possible.
@@ -198,10 +227,10 @@ func readOverlay(file string) ([]item, error) {
 			Entry: cpio.Entry{Name: name, Mode: e.Mode, UID: e.UID, GID: e.GID, Major: e.Major, Minor: e.Minor},
 			data:  data.Bytes(),
 		})
-		hasAgent = hasAgent || name == guestInit && e.Type() == cpio.TypeRegular
+		hasAgent = hasAgent || name == guestAgent && e.Type() == cpio.TypeRegular
 	}
 	if !hasAgent {
-		return fail(fmt.Errorf("it has no %s; write one with `provium image overlay PATH`", guestInit))
+		return fail(fmt.Errorf("it has no %s; write one with `provium image overlay PATH`", guestAgent))
 	}
 	return items, nil
 }
@@ -214,7 +243,6 @@ func (s *Store) WriteOverlay(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	items = append([]item{dirItem(guestDir, 0o755)}, items...)
 	z := gzip.NewWriter(w)
 	if err := writeArchive(z, items); err != nil {
 		return fmt.Errorf("write agent overlay: %w", err)
@@ -297,7 +325,7 @@ func (l *listing) ensure(dir string, made map[string]bool, out *[]item) (string,
 		}
 		if n, ok := l.nodes[p]; ok {
 			if n.mode&cpio.TypeMask != cpio.TypeDir {
-				return "", fmt.Errorf("the initrd has a file at /%s, where the agent needs a directory", p)
+				return "", fmt.Errorf("the initrd has a file at /%s, where a directory is needed", p)
 			}
 			continue
 		}

@@ -16,11 +16,9 @@ var embedded embed.FS
 
 // Names of the files in a payload.
 const (
-	payloadInit     = "init"            // PID 1 of the guest, static
-	payloadAgent    = "agent"           // the guest agent, static
-	payloadExecutor = "executor"        // makes system calls for the agent, static
-	payloadBusybox  = "busybox"         // static busybox for the built-in initrd
-	payloadApplets  = "busybox.applets" // its `--list-full`
+	payloadAgent   = "provium-agent"   // the guest agent, static
+	payloadBusybox = "busybox"         // static busybox for the built-in initrd
+	payloadApplets = "busybox.applets" // its `--list-full`
 )
 
 // errAgentMissing is the text users see from a binary that was built without
@@ -39,7 +37,7 @@ func embeddedPayload() fs.FS {
 func (s *Store) readPayload(name string) ([]byte, error) {
 	data, err := fs.ReadFile(s.cfg.Payload, name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
-		if name == payloadAgent || name == payloadInit || name == payloadExecutor {
+		if name == payloadAgent {
 			return nil, errAgentMissing
 		}
 		return nil, fmt.Errorf("%s for the built-in initrd missing: build with \"make build\"", name)

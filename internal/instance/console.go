@@ -39,6 +39,16 @@ func (c *Console) Write(p []byte) (int, error) { return c.log.Write(p) }
 // MarkBoot says that a boot begins.
 func (c *Console) MarkBoot() { c.log.MarkBoot() }
 
+// markReset says that a boot begins by a reset. One that the guest makes itself does not
+// move the position of Expect.
+func (c *Console) markReset(byGuest bool) {
+	if byGuest {
+		c.log.MarkReboot()
+	} else {
+		c.log.MarkBoot()
+	}
+}
+
 // Len returns the number of bytes printed since the first boot.
 func (c *Console) Len() int64 { return c.log.Len() }
 

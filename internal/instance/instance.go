@@ -37,10 +37,11 @@ type Config struct {
 	// before the agent counts as lost: going to sleep (S3) closes the port a moment
 	// before QEMU says so, and a power-off a moment before QEMU ends. 0 is 5 s.
 	Grace    time.Duration
-	Restored bool          // the guest goes on from a snapshot
-	Epoch    *handle.Epoch // of what the agent holds
-	Console  *Console      // of the VM
-	Oops     Rules         // guest failures to watch for
+	Restored bool           // the guest goes on from a snapshot
+	Epoch    *handle.Epoch  // of what the agent holds
+	Agents   *handle.Agents // of the VM
+	Console  *Console       // of the VM
+	Oops     Rules          // guest failures to watch for
 	Hooks    Hooks
 }
 
@@ -85,7 +86,15 @@ type Instance struct {
 	expected  bool          // the caller ends the guest and settles what follows
 	reason    string        // why it ended; the first one counts
 	suspended bool
-	closedAt  *time.Timer // runs while the agent's port is closed
+	closedAt  *time.Timer // runs while the agent's port is closed and there is a link
+	portOpen  bool        // the guest has opened the agent's port, as far as is known
+	portShut  bool        // the port was closed since the agent of the link opened it
+	linkedAt  int64       // the length of the console at the link's start
+	lost      bool        // the last agent closed its port; no other one has answered yet
+
+	reboots  int           // how often the guest got another agent
+	awaited  int           // of them those that WaitReboot does not wait for
+	rebooted chan struct{} // closed at the next of them
 }
 
 // Start starts the machine of cfg, or goes on with one that was made ahead of need.
@@ -96,7 +105,7 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 		cfg.Grace = defaultGrace
 	}
 	i := &Instance{cfg: cfg, epoch: cfg.Epoch, ready: make(chan struct{}), done: make(chan struct{}),
-		linked: make(chan struct{})}
+		linked: make(chan struct{}), rebooted: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.watch = newWatch(i)
 	if warm != nil {

@@ -171,8 +171,10 @@ func TestDeaths(t *testing.T) {
 			[]string{"guest panicked: ", "no reason"}},
 		"dropped link": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.DropLink() },
 			[]string{"the agent is lost: ", "agent link lost"}},
-		"closed port": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.PortChanged(false) },
-			[]string{"the agent is lost: it closed its port"}},
+		"closed port": {func(b *bench, _ *Instance, m *fakemachine.Machine) {
+			m.Print(false, "provium-agent: the agent has ended; this guest cannot be driven any more\n")
+			m.PortChanged(false)
+		}, []string{"the agent is lost: it closed its port"}},
 		"marked dead": {func(_ *bench, i *Instance, _ *fakemachine.Machine) { i.End("a reason") },
 			[]string{"a reason"}},
 	} {

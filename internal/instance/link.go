@@ -63,7 +63,9 @@ func (i *Instance) keepLink(ctx context.Context, boot int, deadline time.Time) {
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
 		i.link, i.fruitless = link, 0
+		i.recordAgent(link.Info().AgentID, boot)
 		close(i.linked)
+		i.watchPort()
 	}
 	i.mu.Unlock()
 	if !current {
@@ -85,6 +87,10 @@ var errNoAnswer = errors.New("no agent answered in time")
 func (i *Instance) noAnswer() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.lost {
+		return fmt.Errorf("the agent is lost: it closed its port, and no other one answered within %v",
+			i.cfg.AgentTimeout)
+	}
 	if i.fruitless > 1 {
 		return fmt.Errorf("no agent answered within %v, in which the guest reset itself %d times", i.cfg.AgentTimeout,
 			i.fruitless)
@@ -111,22 +117,11 @@ func (i *Instance) connect(ctx context.Context, boot int) (*guest.Client, error)
 	if err != nil {
 		return nil, err
 	}
-	cfg := guest.Config{Lost: i.whyLost}
+	cfg := guest.Config{Lost: i.whyLost(boot)}
 	if i.cfg.Restored && boot == 0 {
 		cfg.Resend = restoredResend
 	}
 	return guest.Connect(ctx, conn, cfg)
-}
-
-// whyLost finds the reason for the end of the agent's connection, which comes a moment
-// before the reason is known: QEMU closes its sockets as it exits.
-func (i *Instance) whyLost(err error) error {
-	select {
-	case <-i.ctx.Done():
-		return context.Cause(i.ctx)
-	case <-time.After(i.cfg.Grace):
-		return err
-	}
 }
 
 // Client returns the link to the agent. It waits while the guest boots or reboots, and

@@ -288,7 +288,7 @@ func (s *Pool) CountRunning(change int) {
 // adopt makes a prewarmed guest this instance's.
 func (i *Instance) adopt(b *Prewarmed) {
 	i.machine, i.warm = b.machine, b
-	b.lost.set(i.whyLost)
+	b.lost.set(i.whyLost(0))
 	b.output[deviceSerial].set(i.watch.device(deviceSerial))
 	b.output[deviceHVC].set(i.watch.device(deviceHVC))
 	b.events.set(i.onEvent)

@@ -47,7 +47,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	if err == nil {
 		i.Instance, err = instance.Start(ctx, instance.Config{
 			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout, Restored: p.restored, Epoch: p.mark.Restore(),
-			Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare),
+			Agents: &v.agents, Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare),
 		}, warm)
 	}
 	if err != nil {

@@ -44,6 +44,7 @@ type VM struct {
 	disks *disk.Shelf
 
 	opened handle.Opened // what is open in its guests
+	agents handle.Agents // that have answered in its guests
 
 	expendable bool
 }
@@ -243,6 +244,16 @@ func (v *VM) transition(ctx context.Context, op string, from, to topology.State,
 // Reset presses the reset button and returns when the new agent serves.
 func (v *VM) Reset(ctx context.Context) error {
 	return v.transition(ctx, "reset", topology.Booted, topology.Booted, func(i *guestRun) error { return i.Reset(ctx) })
+}
+
+// WaitReboot waits until the guest has rebooted by itself and its agent answers, as
+// instance.WaitReboot does; a negative limit is the time that an agent has after a boot.
+func (v *VM) WaitReboot(ctx context.Context, limit time.Duration) error {
+	inst, err := v.serving("wait_reboot")
+	if err != nil {
+		return err
+	}
+	return inst.WaitReboot(ctx, limit)
 }
 
 // Wakeup wakes the guest from suspend-to-RAM.

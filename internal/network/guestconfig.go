@@ -104,6 +104,9 @@ func (b *Bridge) writeHosts(text *strings.Builder, bare map[string]bool) {
 		return
 	}
 	for _, n := range b.members {
+		if n != b.nicOf(n.vmName) {
+			continue
+		}
 		names := n.vmName + "." + b.name
 		if !bare[n.vmName] {
 			bare[n.vmName] = true

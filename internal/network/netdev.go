@@ -17,6 +17,7 @@ import (
 type netdev struct {
 	dev    qemu.NIC
 	bridge string // name
+	label  string // of its NIC
 	nic    *NIC   // nil while there is no such bridge
 	ifname string // in the guest
 	up     bool   // the carrier that QEMU was last told of
@@ -46,9 +47,9 @@ func newNetdev(dir string, p PlannedNIC) (*netdev, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network socket: %w", err)
 	}
-	d := &netdev{dev: qemu.NIC{Slot: p.Slot, Socket: path, MAC: noMAC}, bridge: p.Bridge, ifname: p.Name, up: true,
-		gone:     p.Gone,
-		listener: listener, bound: make(chan *NIC, 1), done: make(chan struct{})}
+	d := &netdev{dev: qemu.NIC{Slot: p.Slot, Socket: path, MAC: noMAC}, bridge: p.Bridge, label: p.Label,
+		ifname: p.Name, up: true, gone: p.Gone, listener: listener,
+		bound: make(chan *NIC, 1), done: make(chan struct{})}
 	if p.NIC != nil {
 		d.dev.MAC = p.NIC.MAC()
 		d.bind(p.NIC)

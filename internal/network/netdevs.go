@@ -35,6 +35,7 @@ func (Foreign) Network(context.Context, *guest.Network) error { return nil }
 type PlannedNIC struct {
 	NIC    *NIC   // nil: the VM is on no such bridge
 	Bridge string // name
+	Label  string // of the NIC
 	Slot   int    // of the device, 1 to qemu.MaxSlot
 	Name   string // in the guest
 	// Gone is a device that the guest has been told to forget, since its bridge is closed
@@ -46,7 +47,7 @@ type PlannedNIC struct {
 func (n *Network) Plan(s Station) []PlannedNIC {
 	var out []PlannedNIC
 	for i, nic := range n.NICs(s) {
-		out = append(out, PlannedNIC{NIC: nic, Bridge: nic.bridge.name, Slot: i + 1, Name: fmt.Sprintf("eth%d", i)})
+		out = append(out, PlannedNIC{nic, nic.bridge.name, nic.label, i + 1, fmt.Sprintf("eth%d", i), false})
 	}
 	return out
 }
@@ -126,7 +127,8 @@ func (d *Netdevs) Adopt(from *Netdevs, planned []PlannedNIC) {
 		if at < 0 {
 			continue
 		}
-		c.bridge, c.ifname, c.gone = planned[at].Bridge, planned[at].Name, planned[at].Gone
+		c.bridge, c.label = planned[at].Bridge, planned[at].Label
+		c.ifname, c.gone = planned[at].Name, planned[at].Gone
 		if planned[at].NIC != nil {
 			c.bind(planned[at].NIC)
 			c.assumeLink()
@@ -162,7 +164,7 @@ func (d *Netdevs) Planned() []PlannedNIC {
 	defer d.mu.Unlock()
 	out := make([]PlannedNIC, len(d.list))
 	for i, c := range d.list {
-		out[i] = PlannedNIC{c.nic, c.bridge, c.dev.Slot, c.ifname, c.gone}
+		out[i] = PlannedNIC{c.nic, c.bridge, c.label, c.dev.Slot, c.ifname, c.gone}
 		if c.gone {
 			out[i].NIC = nil
 		}
@@ -216,7 +218,10 @@ func (d *Netdevs) plugMissing(ctx context.Context, m Machine) error {
 			continue
 		}
 		// The interface of a snapshot that was taken on a bridge of that name.
-		if c := d.find(func(c *netdev) bool { return !c.gone && c.nic == nil && c.bridge == n.bridge.name }); c != nil {
+		same := func(c *netdev) bool {
+			return !c.gone && c.nic == nil && c.bridge == n.bridge.name && c.label == n.label
+		}
+		if c := d.find(same); c != nil {
 			c.bind(n)
 		} else if err := d.plug(ctx, m, n); err != nil {
 			return err
@@ -240,7 +245,7 @@ func (d *Netdevs) plug(ctx context.Context, m Machine, n *NIC) error {
 		return fmt.Errorf("it has %d network interfaces already, of which %d came after its boot", len(d.list),
 			qemu.MaxNICs)
 	}
-	c, err := newNetdev(d.dir, PlannedNIC{NIC: n, Bridge: n.bridge.name, Slot: slot, Name: name()})
+	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, n.label, slot, name(), false})
 	if err != nil {
 		return err
 	}

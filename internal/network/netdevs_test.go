@@ -22,7 +22,7 @@ func TestGuestsExchangeFrames(t *testing.T) {
 	a.boot(t, s)
 	c.boot(t, s)
 	awaitLive(t, b)
-	from, _ := b.NIC("a")
+	from, _ := b.NIC("a", "")
 	a.sendFrame(t, 1, textFrame(from, "hello"))
 	c.awaitFrame(t, 1, hasText("hello"))
 	if n := from.Counters(); n.TxPackets != 1 {
@@ -32,7 +32,7 @@ func TestGuestsExchangeFrames(t *testing.T) {
 	if a.machine.link(1) {
 		t.Error("the guest still sees a carrier")
 	}
-	back, _ := b.NIC("c")
+	back, _ := b.NIC("c", "")
 	c.sendFrame(t, 1, textFrame(back, "lost"))
 	eventually(t, "a frame was not read", func() bool { return back.Counters().TxPackets == 1 })
 	must(t, from.Reconnect(t.Context()))
@@ -60,7 +60,7 @@ func TestConfiguration(t *testing.T) {
 	v.boot(t, s)
 	var want []guest.Interface
 	for i, b := range []*Bridge{lan, plain, wan} {
-		n, _ := b.NIC("v")
+		n, _ := b.NIC("v", "")
 		face := guest.Interface{Path: fmt.Sprintf("%02x.0", i+2), Name: fmt.Sprint("eth", i), MAC: n.mac}
 		if b != plain {
 			face.Addresses = []string{n.addresses()[0].String(), n.addresses()[1].String()}
@@ -110,7 +110,7 @@ func TestHotPlug(t *testing.T) {
 	if d := Devices(planned); len(d) != 2 || d[1].Slot != late || d[1].MAC != "" {
 		t.Errorf("%+v", d)
 	}
-	must(t, two.Detach(t.Context(), "v"))
+	must(t, two.Detach(t.Context(), "v", ""))
 	if v.machine.link(1) || len(v.config.Interfaces) != 2 || len(v.config.Interfaces[0].Addresses) != 0 {
 		t.Errorf("detached, it has a link or an address: %+v", v.config.Interfaces)
 	}
@@ -141,7 +141,8 @@ func TestHotPlug(t *testing.T) {
 	}
 	gone(0)
 	attach(t, s.bridge("two", nil), "v")
-	if planned := v.devices.Planned(); len(planned) != 2 || planned[0] != (PlannedNIC{nil, "two", 1, "eth0", true}) ||
+	if planned := v.devices.Planned(); len(planned) != 2 ||
+		planned[0] != (PlannedNIC{nil, "two", "", 1, "eth0", true}) ||
 		planned[1].Slot != late || planned[1].Name != "eth0" {
 		t.Errorf("%+v", planned)
 	}
@@ -165,7 +166,7 @@ func TestSyncErrors(t *testing.T) {
 			v.machine.fail = ""
 			attach(t, b, "v")
 		case "link":
-			n, _ := b.NIC("v")
+			n, _ := b.NIC("v", "")
 			err = n.Disconnect(t.Context())
 		case "unplug":
 			err = b.Close(t.Context())
@@ -186,7 +187,7 @@ func TestFullMachine(t *testing.T) {
 	v := s.vm("v")
 	var planned []PlannedNIC
 	for slot := 1; slot <= 55; slot++ {
-		planned = append(planned, PlannedNIC{nil, fmt.Sprint("old", slot), slot, fmt.Sprint("eth", slot-1), false})
+		planned = append(planned, PlannedNIC{nil, fmt.Sprint("old", slot), "", slot, fmt.Sprint("eth", slot-1), false})
 	}
 	v.start(t, s.NewNetdevs(v, t.TempDir()), planned, true)
 	wantError(t, s.bridge("b", nil).Attach(t.Context(), endpoints("v")),
@@ -214,7 +215,7 @@ func TestCreateFails(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "nic2", "full"), 0o700))
 	devices = s.NewNetdevs(v, dir)
-	planned := []PlannedNIC{{nil, "x", 1, "eth0", false}, {nil, "x", 2, "eth1", false}}
+	planned := []PlannedNIC{{nil, "x", "", 1, "eth0", false}, {nil, "x", "", 2, "eth1", false}}
 	if _, err := devices.Create(planned, false); err == nil || len(devices.Planned()) != 0 {
 		t.Error("interfaces are left after an error", err)
 	}
@@ -228,11 +229,12 @@ func TestAdopt(t *testing.T) {
 	attach(t, b, "v", "w")
 	w.boot(t, s)
 	standby := s.NewNetdevs(nil, t.TempDir())
-	nics, err := standby.CreateUnbound([]PlannedNIC{{nil, "b", 1, "eth0", false}, {nil, "gone", 2, "eth1", false},
-		{nil, "x", 3, "eth2", false}})
+	nics, err := standby.CreateUnbound([]PlannedNIC{{nil, "b", "", 1, "eth0", false},
+		{nil, "gone", "", 2, "eth1", false},
+		{nil, "x", "", 3, "eth2", false}})
 	must(t, err)
 	devices := s.NewNetdevs(v, t.TempDir())
-	devices.Adopt(standby, append(s.Plan(v), PlannedNIC{nil, "gone", 2, "eth5", false}))
+	devices.Adopt(standby, append(s.Plan(v), PlannedNIC{nil, "gone", "", 2, "eth5", false}))
 	standby.Close() // it has nothing any more
 	v.run(t, devices, nics)
 	awaitLive(t, b)
@@ -242,7 +244,7 @@ func TestAdopt(t *testing.T) {
 	if p := devices.Planned(); len(p) != 3 || p[1].Name != "eth5" {
 		t.Errorf("%+v", p)
 	}
-	from, _ := b.NIC("w")
+	from, _ := b.NIC("w", "")
 	w.sendFrame(t, 1, textFrame(from, "hello"))
 	v.awaitFrame(t, 1, hasText("hello"))
 }
@@ -254,7 +256,7 @@ func TestCloseUnconnected(t *testing.T) {
 	v := s.vm("v")
 	attach(t, s.bridge("b", nil), "v")
 	devices := s.NewNetdevs(v, t.TempDir())
-	_, err := devices.Create(append(s.Plan(v), PlannedNIC{nil, "x", 2, "eth1", false}), false)
+	_, err := devices.Create(append(s.Plan(v), PlannedNIC{nil, "x", "", 2, "eth1", false}), false)
 	must(t, err)
 	devices.Close()
 	devices.Close()

@@ -42,6 +42,7 @@ type HelloOk struct {
 	BootID          string   // the kernel's, a fresh one with every boot
 	AgentFeatures   []string // what this agent can do beyond the version's ops
 	Init            string   // what PID 1 is: "minimal", "image" or "other"
+	AgentID         string   // of this run of the agent: no other run has it
 }
 
 // Append encodes the message.
@@ -57,6 +58,7 @@ func (m HelloOk) Append(b []byte) []byte {
 	}
 	f.OptStr("boot_id", m.BootID)
 	f.OptStr("init", m.Init)
+	f.OptStr("agent_id", m.AgentID)
 	return f.Buf
 }
 
@@ -78,6 +80,8 @@ func DecodeHelloOk(p []byte) (HelloOk, error) {
 			m.BootID = d.Str()
 		case "init":
 			m.Init = d.Str()
+		case "agent_id":
+			m.AgentID = d.Str()
 		default:
 			return false
 		}

@@ -11,17 +11,17 @@ import "provium/internal/msgpack"
 // TimeoutNS is not used.
 type ProcStart struct {
 	Run
-	Worker uint64 // executor that starts it, with its credentials and namespaces; 0: the agent
+	Worker uint64 // executor that starts it, with its credentials and namespaces; 0: the VM's
 }
 
 // ProcWait waits for the end of a process and answers with a RunValue. At the
-// limit its group is killed.
+// limit it is killed with its descendants.
 type ProcWait struct {
 	Handle    uint64
 	TimeoutNS uint64 // 0: none
 }
 
-// ProcSignal sends a signal to the group of a process that runs.
+// ProcSignal sends a signal to a process that runs, and to its descendants.
 type ProcSignal struct {
 	Handle uint64
 	Signal uint32

@@ -51,11 +51,11 @@ func FuzzManifest(f *testing.F) {
 
 func TestParseCmdline(t *testing.T) {
 	got := parseCmdline("quiet root=/dev/vda1 rw rootfstype=ext4 rootflags=noatime init=/bin/init -- init=/x ro")
-	want := cmdline{root: "/dev/vda1", init: "/bin/init", fstype: "ext4", options: "noatime"}
+	want := cmdline{rdinit: "/init", root: "/dev/vda1", init: "/bin/init", fstype: "ext4", options: "noatime"}
 	if got != want {
 		t.Errorf("%+v", got)
 	}
-	if got := parseCmdline("console=ttyS0"); got != (cmdline{init: "/sbin/init", readOnly: true}) {
+	if got := parseCmdline("console=ttyS0"); got != (cmdline{rdinit: "/init", init: "/sbin/init", readOnly: true}) {
 		t.Errorf("%+v", got)
 	}
 }

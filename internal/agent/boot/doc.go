@@ -16,4 +16,5 @@ const (
 	filesDir     = dir + "/files"
 	manifest     = filesDir + "/manifest"
 	newRoot      = dir + "/root"
+	imageInit    = "/init"
 )

@@ -1,8 +1,10 @@
 package boot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -24,26 +26,41 @@ const (
 	InitOther Init = "other"
 )
 
+// PID1 is what the agent knows of PID 1 when that has started it.
+type PID1 struct {
+	// Pipe is where PID 1 waits for its word.
+	Pipe int
+	// Name is the path with which PID 1 was executed.
+	Name string
+}
+
 // Prepare finishes the guest on behalf of PID 1, which waits at the pipe, and
 // tells it what to become: the image's /init if there is one, else the init of
-// the root device that the command line names, else the minimal init. It
+// the root device that the command line names, else the minimal init. Where PID 1 is
+// the image's /init, or was executed by it, only the last is left. It
 // returns once PID 1 has become that, so that the first operation finds the
 // guest as it will be. Errors that leave a usable guest go to report.
-func (s *System) Prepare(pipe int, report func(error)) (Init, error) {
+func (s *System) Prepare(pid1 PID1, report func(error)) (Init, error) {
 	files, err := openFiles()
 	if err != nil {
 		return "", err
 	}
 	kind, word := InitMinimal, "M\x00"
 	cmdline := parseCmdline(firstLine(s.proc, "cmdline"))
-	if runnable("/init") {
+	// What the kernel has started first may hand over to the rest of the image.
+	// Anything else that is PID 1 was handed over to.
+	first := pid1.Name == cmdline.rdinit
+	if first && pid1.Name != imageInit && runnable(imageInit) && !s.isProgram(imageInit) {
 		kind, word = InitImage, "I\x00"
 		err = files.write()
-	} else if cmdline.root != "" {
+	} else if first && cmdline.root != "" {
 		kind, word = InitImage, "R"+newRoot+"\x00"+cmdline.init+"\x00"
 		err = s.prepareRoot(cmdline, files)
 	} else {
 		if err := minimal(); err != nil {
+			report(err)
+		}
+		if err := s.modprobe(); err != nil {
 			report(err)
 		}
 		err = files.write()
@@ -54,7 +71,7 @@ func (s *System) Prepare(pipe int, report func(error)) (Init, error) {
 	if err != nil {
 		return "", err
 	}
-	return kind, s.tell(pipe, word)
+	return kind, s.tell(pid1.Pipe, word)
 }
 
 // tell sends PID 1 its word and waits until it has closed the pipe, which it
@@ -79,17 +96,48 @@ func runnable(path string) bool {
 	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0
 }
 
-// cmdline is what of the kernel's command line concerns the root device.
+// isProgram reports whether a file is the program that this process executes, or a copy
+// of it. A signature may follow either.
+func (s *System) isProgram(path string) bool {
+	own, err := unix.Openat(s.proc, "self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	a := os.NewFile(uintptr(own), "self/exe")
+	defer a.Close()
+	b, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer b.Close()
+	p, q := make([]byte, 64<<10), make([]byte, 64<<10)
+	for same := int64(0); ; {
+		n, _ := io.ReadFull(a, p)
+		m, _ := io.ReadFull(b, q)
+		k := min(n, m)
+		if !bytes.Equal(p[:k], q[:k]) {
+			return false
+		}
+		if same += int64(k); k < len(p) {
+			return same > int64(len(p)) // the shorter one has ended
+		}
+	}
+}
+
+// cmdline is what of the kernel's command line concerns the first program and the root
+// device.
 type cmdline struct {
-	root, init, fstype, options string
-	readOnly                    bool
+	rdinit, root, init, fstype, options string
+	readOnly                            bool
 }
 
 func parseCmdline(text string) cmdline {
-	c := cmdline{init: "/sbin/init", readOnly: true}
+	c := cmdline{rdinit: imageInit, init: "/sbin/init", readOnly: true}
 	for _, word := range strings.Fields(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
+		case "rdinit":
+			c.rdinit = value
 		case "root":
 			c.root = value
 		case "init":

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,9 @@ func minimal() error {
 			}
 			continue
 		}
+		if mountPoint(m.path) {
+			continue // by who was PID 1 before
+		}
 		err := unix.Mount(m.fs, m.path, m.fs, m.flags, m.options)
 		if err != nil && err != unix.ENODEV && err != unix.EBUSY {
 			failed = append(failed, fmt.Errorf("mount %s: %w", m.path, err))
@@ -58,6 +62,12 @@ func minimal() error {
 		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
+}
+
+// mountPoint reports whether something is mounted at a directory.
+func mountPoint(dir string) bool {
+	var st, parent unix.Stat_t
+	return unix.Lstat(dir, &st) == nil && unix.Lstat(path.Dir(dir), &parent) == nil && st.Dev != parent.Dev
 }
 
 // setHostname applies the image's or the boot files' /etc/hostname.

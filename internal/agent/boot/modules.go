@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +35,39 @@ func loadModules(list string) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// modprobe loads the drivers of the guest's devices by the image's own modprobe, where
+// the image has its kernel's modules and no lists of ours: a builder has put them there.
+func (s *System) modprobe() error {
+	if exists(earlyModules) || !exists("/lib/modules/"+firstLine(s.proc, "sys/kernel/osrelease")) {
+		return nil
+	}
+	for _, dir := range []string{"/sbin", "/usr/sbin", "/bin", "/usr/bin"} {
+		program := dir + "/modprobe"
+		if !runnable(program) {
+			continue
+		}
+		argv := append([]string{program, "-a", "-q"}, drivers[:]...)
+		pid, err := syscall.ForkExec(program, argv, &syscall.ProcAttr{Dir: "/", Files: []uintptr{0, 1, 2}})
+		if err != nil {
+			return fmt.Errorf("load drivers: %s: %w", program, err)
+		}
+		// A driver that the kernel lacks, or has built in, is a failure to modprobe.
+		if err := sys.Retry(func() error { _, err := unix.Wait4(pid, nil, 0, nil); return err }); err != nil {
+			return fmt.Errorf("load drivers: %s: %w", program, err)
+		}
+		return nil
+	}
+	return nil
+}
+
+// drivers are those of the machine's devices, the link's first.
+var drivers = [...]string{"virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "virtio_rng", "button", "evdev"}
+
+func exists(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil
 }
 
 // module is a line of a list: a path below modulesDir and parameters.

@@ -27,14 +27,19 @@ type identity struct {
 	minor      uint32
 }
 
-// Open mounts what a System needs and exempts the process from the OOM killer.
+// Open mounts what a System needs, if the process may, and exempts the process from the
+// OOM killer.
 func Open() (*System, error) {
 	s := &System{oom: -1}
 	for _, m := range []struct {
-		fs string
-		fd *int
-	}{{"proc", &s.proc}, {"sysfs", &s.sys}, {"devtmpfs", &s.dev}} {
+		fs, place string
+		fd        *int
+	}{{"proc", "/proc", &s.proc}, {"sysfs", "/sys", &s.sys}, {"devtmpfs", "/dev", &s.dev}} {
 		fd, err := detached(m.fs)
+		if os.IsPermission(err) {
+			// Another user than root may not mount, and has those of the guest.
+			fd, err = unix.Open(m.place, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", m.fs, err)
 		}
@@ -158,6 +163,11 @@ func rootIdentity(at int, path string) (identity, error) {
 // DevNull opens /dev/null for reading.
 func (s *System) DevNull() (int, error) {
 	return unix.Openat(s.dev, "null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// Program opens the file that the process executes, to execute it again.
+func (s *System) Program() (int, error) {
+	return unix.Openat(s.proc, "self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
 // Random opens /dev/urandom for reading and writing.

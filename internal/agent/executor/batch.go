@@ -27,7 +27,7 @@ func PlainCalls(ops []wire.Request) int {
 	for i, r := range ops {
 		c, ok := r.(*wire.Syscall)
 		switch {
-		case !ok || c.Async || len(c.Lens) > 0 || i >= batchCalls:
+		case !ok || c.Async || c.ExactMode || len(c.Lens) > 0 || i >= batchCalls:
 			return i
 		case first == nil:
 			first = c

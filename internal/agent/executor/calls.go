@@ -37,7 +37,7 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 		return nil, err
 	}
 	if r.Async {
-		req.flags = execAsync
+		req.flags = execAsync // beside other calls, which share the umask
 		_, ch, err := x.exchange(req, false)
 		if err != nil {
 			return nil, err
@@ -58,6 +58,9 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 // callRequest returns the request for the executor.
 func callRequest(r *wire.Syscall, data []byte) (*request, error) {
 	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested}
+	if r.ExactMode {
+		req.flags = execNoUmask
+	}
 	copy(req.args[:], r.Args)
 	var sum uint64
 	for _, n := range r.Lens {
@@ -111,7 +114,7 @@ func (s *Pool) Now(r *wire.Syscall) (*wire.SyscallValue, *Call) {
 			Text: fmt.Sprintf("the executor answered with %d bytes for buffers of %d", len(answer.data), len(req.data)),
 		}}
 		answer.drop()
-		x.cmd.Kill(false)
+		x.cmd.Kill()
 		return nil, &Call{x, ch, req.id}
 	}
 	return &wire.SyscallValue{Ret: answer.ret, Errno: answer.errno, Life: x.life, Data: answer.data}, nil

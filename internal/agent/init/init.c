@@ -1,7 +1,7 @@
 /*
- * /sbin/provium-agent: PID 1 of a guest until its real init takes over.
+ * PID 1 of a guest, under whatever name, until its real init takes over.
  *
- * As PID 1 it starts the agent (/.provium/agent) and waits for its word on a
+ * It starts the agent, which is this program too, and waits for its word on a
  * pipe; see handover.go of package boot for who decides what:
  *
  *   I\0              execute /init
@@ -9,24 +9,26 @@
  *   M\0              be the init: reap children, switch off when asked
  *
  * It does no more than must be done by PID 1 itself; mounting, modules and
- * files are the agent's work. When it is not PID 1 it becomes the agent, or dd
- * when it is called so (dd.c).
+ * files are the agent's work.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "dd.h"
+#include "init.h"
+#include "start.h"
 
-#define AGENT "/.provium/agent"
 /* systemd spares processes whose name begins so when it kills the rest. */
 #define AGENT_NAME "@provium-agent"
 #define AGENT_PIPE 3
@@ -63,23 +65,32 @@ static void open_console(void)
 		close(fd);
 }
 
-static pid_t start_agent(int out, char **envp)
+static pid_t fork_agent(int out, char **envp)
 {
-	char *argv[] = { AGENT_NAME, "--init-pipe=3", NULL };
+	const char *name = (const char *)getauxval(AT_EXECFN);
+	char started_as[PATH_MAX + 32] = "--init-name=";
+	char *argv[] = { AGENT_NAME, "--init-pipe=3", started_as, NULL };
 	sigset_t none;
 	pid_t pid = fork();
+	int self;
 
 	if (pid != 0)
 		return pid;
+	strncat(started_as, name ? name : "", PATH_MAX);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
+	self = open_self();
+	if (self < 0) {
+		say("open the file of this program", strerror(errno));
+		_exit(127);
+	}
 	if (out != AGENT_PIPE)
 		dup2(out, AGENT_PIPE);
 	else
 		fcntl(out, F_SETFD, 0);
-	execve(AGENT, argv, envp);
-	say("execute " AGENT, strerror(errno));
+	syscall(SYS_execveat, self, "", argv, envp, AT_EMPTY_PATH);
+	say("execute the agent", strerror(errno));
 	_exit(127);
 }
 
@@ -160,21 +171,12 @@ static void be_init(pid_t agent, const sigset_t *watched)
 	}
 }
 
-int main(int argc, char **argv, char **envp)
+int be_pid1(char **argv, char **envp)
 {
 	sigset_t watched;
 	pid_t agent;
 	int p[2];
 
-	if (getpid() != 1 && argc > 0 && strcmp(basename(argv[0]), "dd") == 0)
-		return dd(argc, argv, envp);
-	if (getpid() != 1) {
-		char *agent_argv[] = { AGENT_NAME, NULL };
-
-		execve(AGENT, agent_argv, envp);
-		say("execute " AGENT, strerror(errno));
-		return 127;
-	}
 	if (fcntl(2, F_GETFD) < 0)
 		open_console();
 	/* Signals wait until be_init asks for them, or an init that can. */
@@ -184,13 +186,14 @@ int main(int argc, char **argv, char **envp)
 		say("pipe", strerror(errno));
 		return 1;
 	}
-	agent = start_agent(p[1], envp);
+	agent = fork_agent(p[1], envp);
 	close(p[1]);
 	if (agent < 0)
 		say("fork", strerror(errno));
 	if (read_word(p[0]) == 0) {
+		/* /init may be what has executed this program. */
 		say("the agent ended before it could serve", NULL);
-		word[0] = access("/init", X_OK) == 0 ? 'I' : 'M';
+		word[0] = 'M';
 	}
 	if (word[0] == 'I')
 		become("/init", argv, envp);

@@ -16,7 +16,12 @@ import (
 
 func start(t *testing.T, c *guest.Client, shell string) uint64 {
 	t.Helper()
-	p, err := c.StartProcess(t.Context(), guest.RunRequest{Shell: shell}, 0)
+	return startCommand(t, c, guest.RunRequest{Shell: shell})
+}
+
+func startCommand(t *testing.T, c *guest.Client, r guest.RunRequest) uint64 {
+	t.Helper()
+	p, err := c.StartProcess(t.Context(), r, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

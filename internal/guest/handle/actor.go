@@ -51,10 +51,10 @@ func (a *Actor) do(ctx context.Context, op string, do func(*guest.Client, *Epoch
 	}
 	c, epoch, err := a.vm.BeginOp(ctx, op)
 	if err != nil {
-		return err
+		return Named(a.vm, op, "", err)
 	}
 	defer a.vm.EndOp(op)
-	return do(c, epoch)
+	return Named(a.vm, op, "", do(c, epoch))
 }
 
 // create carries out an operation that creates an object, and returns the object. The
@@ -82,7 +82,8 @@ func (a *Actor) Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, 
 		return nil, err
 	}
 	defer a.vm.EndOp("run")
-	return c.Run(ctx, r)
+	result, err := c.Run(ctx, r)
+	return result, Named(a.vm, "run", "", err)
 }
 
 // RunAsync starts a command and returns at once.

@@ -55,7 +55,7 @@ func (o *object) do(ctx context.Context, op string, do func(*guest.Client, *Epoc
 	if err := o.checkIn(epoch, op); err != nil {
 		return err
 	}
-	return rename(do(c, epoch), op)
+	return Named(o.vm, op, "", rename(do(c, epoch), op))
 }
 
 // check returns an error when the guest that had the object is gone.

@@ -41,6 +41,7 @@ func vmMethods() map[string]vmMethod {
 		"wakeup":   plainVMOp((*lab.VM).Wakeup),
 
 		"power_button": vmPowerButton,
+		"wait_reboot":  vmWaitReboot,
 		"snapshot":     vmSnapshot,
 		"restore":      vmRestore,
 		"fork":         vmFork,

@@ -10,6 +10,7 @@
  * next call on the main thread is made.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -24,6 +25,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "executor.h"
 #include "protocol.h"
 #include "request.h"
 #include "spawn.h"
@@ -34,10 +36,11 @@
 static int link_fd;
 static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
 
-/* An asynchronous call. */
+/* An asynchronous call. Its thread has no memory of its own, so that a fork on the
+ * main thread finds the library's lists of memory whole. */
 struct call {
 	struct call *next;
-	struct request *req; /* the thread's, which frees it */
+	struct request *req; /* in use by the thread until it is joined */
 	uint64_t id;
 	pthread_t thread;
 	int done;
@@ -119,9 +122,9 @@ extern void __gcov_dump(void), __gcov_reset(void);
 #endif
 
 /* The lock keeps answers whole, and signals of a test away from its holder. */
-static void answer(struct request *r, long ret, int error, const int *fd)
+static void answer_report(struct request *r, long ret, int error, int kind, const int *fd)
 {
-	struct answer a = { .id = r ? r->head.id : 0, .ret = ret, .error = error };
+	struct answer a = { .id = r ? r->head.id : 0, .ret = ret, .error = error, .kind = kind };
 	struct iovec v[1 + MAX_BUFS];
 	size_t i, n = 1;
 
@@ -141,6 +144,11 @@ static void answer(struct request *r, long ret, int error, const int *fd)
 	pthread_mutex_unlock(&sending);
 }
 
+static void answer(struct request *r, long ret, int error, const int *fd)
+{
+	answer_report(r, ret, error, 0, fd);
+}
+
 static long make_call(long nr, const long *a, int *error)
 {
 	long ret;
@@ -158,7 +166,6 @@ static void *call_thread(void *p)
 	long ret = make_call(c->req->head.nr, c->req->head.args, &error);
 
 	answer(c->req, ret, error, NULL);
-	request_free(c->req);
 	__atomic_store_n(&c->done, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
@@ -177,6 +184,7 @@ static void join_done(void)
 		}
 		pthread_join(c->thread, NULL);
 		*at = c->next;
+		request_free(c->req);
 		free(c);
 	}
 }
@@ -251,6 +259,17 @@ static long main_call(long nr, const long *args, int *error)
 	return ret;
 }
 
+/* A call that makes a file with exactly the mode it says. Threads share the umask,
+ * which is another one for the time of the call. */
+static long exact_call(long nr, const long *args, int *error)
+{
+	mode_t mask = umask(0);
+	long ret = main_call(nr, args, error);
+
+	umask(mask);
+	return ret;
+}
+
 /* Makes the calls in the file, one after the other. */
 static int batch(int fd, size_t count)
 {
@@ -277,6 +296,93 @@ static int batch(int fd, size_t count)
 	return 0;
 }
 
+/* Closes what an exec would close, but for one descriptor. */
+static void close_marked(int spared)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *e;
+	int fd;
+
+	if (!dir) {
+		for (fd = 0; fd < 4096; fd++)
+			if (fd != spared && (fcntl(fd, F_GETFD) & FD_CLOEXEC))
+				close(fd);
+		return;
+	}
+	while ((e = readdir(dir))) {
+		fd = atoi(e->d_name);
+		if (e->d_name[0] == '.' || fd == spared || fd == dirfd(dir))
+			continue;
+		if (fcntl(fd, F_GETFD) & FD_CLOEXEC)
+			close(fd);
+	}
+	closedir(dir);
+}
+
+/* What is left to do for a copy of this process: it serves another link, and has
+ * none of the threads. */
+static void become_worker(int link)
+{
+	struct call *c;
+	int at;
+
+	pthread_mutex_init(&sending, NULL); /* a thread may have held it */
+	while ((c = calls)) {
+		calls = c->next;
+		request_free(c->req);
+		free(c);
+	}
+	close_marked(link);
+	/* Lower where a test has set a limit. */
+	for (at = LINK_FD; (link_fd = fcntl(link, F_DUPFD_CLOEXEC, at)) < 0; at /= 2)
+		if (at == 0)
+			_exit(1);
+}
+
+static int follow(int root)
+{
+	return fchdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0 ? errno : 0;
+}
+
+/* Requests that are not about a call of a test. */
+static void serve_birth(struct request *r, const int *fds)
+{
+	struct spawned s;
+	pid_t pid;
+	int fd = -1, error;
+
+	join_done();
+	switch (r->head.kind) {
+	case KIND_SPAWN:
+		error = spawn(r, fds, &s) < 0 ? errno : s.failure.value;
+		r->head.nbufs = 0;
+		/* Also of a child that could not execute its program: it is to be
+		 * reaped. */
+		answer_report(r, s.pid, error, s.failure.kind, s.pidfd < 0 ? NULL : &s.pidfd);
+		if (s.pidfd >= 0)
+			close(s.pidfd);
+		break;
+	case KIND_FORK:
+		pid = fork_sibling(&fd);
+		error = pid < 0 ? errno : 0;
+		if (pid == 0)
+			become_worker(fds[0]);
+		else
+			answer(r, pid, error, pid < 0 || fd < 0 ? NULL : &fd);
+		if (pid > 0 && fd >= 0)
+			close(fd);
+		break;
+	case KIND_ADOPT:
+		error = adopt(fds[0], r->head.args[0]) < 0 ? errno : 0;
+		answer(r, error ? -1 : 0, error, NULL);
+		break;
+	case KIND_FOLLOW:
+		error = follow(fds[0]);
+		answer(r, error ? -1 : 0, error, NULL);
+		break;
+	}
+}
+
 static void serve(struct request *r, const int *fds)
 {
 	struct iovec local, remote;
@@ -290,7 +396,7 @@ static void serve(struct request *r, const int *fds)
 			return;
 		}
 		join_done();
-		ret = main_call(r->head.nr, r->head.args, &error);
+		ret = (r->head.flags & FLAG_NO_UMASK ? exact_call : main_call)(r->head.nr, r->head.args, &error);
 		answer(r, ret, error, NULL);
 		break;
 	case KIND_BATCH:
@@ -318,28 +424,23 @@ static void serve(struct request *r, const int *fds)
 		else
 			answer(r, fd, 0, &fd);
 		break;
-	case KIND_SPAWN:
-		join_done();
-		fd = -1;
-		ret = spawn(r, fds, &fd);
-		error = ret < 0 ? errno : 0;
-		r->head.nbufs = 0;
-		/* Also of a child that could not execute its program: it is to be
-		 * reaped. */
-		answer(r, ret, error, fd < 0 ? NULL : &fd);
-		if (fd >= 0)
-			close(fd);
-		break;
+	default:
+		serve_birth(r, fds);
 	}
 	request_free(r);
 }
 
-int main(void)
+int run_executor(void)
 {
+	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU };
 	struct sigaction act;
+	size_t k;
 
-	/* No restart: who signals a thread wants its call to return. */
+	/* The agent ignores these, and commands must not. */
 	memset(&act, 0, sizeof act);
+	for (k = 0; k < sizeof ignored / sizeof ignored[0]; k++)
+		sigaction(ignored[k], &act, NULL);
+	/* No restart: who signals a thread wants its call to return. */
 	act.sa_handler = on_signal;
 	sigaction(SIGBUS, &act, NULL);
 	sigaction(SIGPIPE, &act, NULL);
@@ -349,7 +450,7 @@ int main(void)
 	close(3);
 	for (;;) {
 		struct head head;
-		int fds[SPAWN_FDS] = { -1, -1, -1 };
+		int fds[SPAWN_FDS] = { -1, -1, -1, -1 };
 		size_t have = 0, i;
 		struct request *r;
 
@@ -371,6 +472,7 @@ int main(void)
 					memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
 			have += k;
 		}
+		reap_keepers();
 		r = request_read(&head, receive);
 		if (!r) {
 			answer(NULL, -1, EINVAL, NULL); /* id 0: the agent gives up on us */
