@@ -45,6 +45,8 @@ type Spec struct {
 	// Modules are further kernel modules to load, by name, optionally with parameters
 	// behind the name.
 	Modules []string
+	// Compressed boots a bzImage as it is, not the vmlinux in it (boot_compressed).
+	Compressed bool
 	// ForcedKernel is set if Kernel was named for the whole run, not by the profile.
 	// The profile needs no command line then.
 	ForcedKernel bool
@@ -154,6 +156,13 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	form := "image 1"
+	if spec.Compressed {
+		form = "image 1 compressed"
+		if err := k.compressed(spec.Profile); err != nil {
+			return nil, err
+		}
+	}
 	img.Kernel, img.KernelFile, img.Origin = k.boot, k.file, k.origin
 	img.Release, img.PVH, img.Notes = k.release, k.pvh, k.notes
 
@@ -181,7 +190,7 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 		}
 	}
-	img.Key = cache.Key("image 1", k.digest, initrdKey, img.Cmdline)
+	img.Key = cache.Key(form, k.digest, initrdKey, img.Cmdline)
 	return img, nil
 }
 

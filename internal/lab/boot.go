@@ -216,6 +216,10 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
+	binary, err := v.profile.program(v.host)
+	if err != nil {
+		return nil, err
+	}
 	img, err := v.host.image(ctx, v.profile, key)
 	if err != nil {
 		return nil, err
@@ -232,9 +236,9 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	cfg := &qemu.Config{
-		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
+		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
-		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
+		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Starter: v.host.Starter,
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime

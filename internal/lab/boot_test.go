@@ -282,3 +282,20 @@ func TestBootCacheThatCannotBeWritten(t *testing.T) {
 		t.Error("no warning")
 	}
 }
+
+// TestQEMUOfTheProfile boots a profile whose QEMU is not there.
+func TestQEMUOfTheProfile(t *testing.T) {
+	h, _ := fakeHost(t)
+	l := newLab(t, h)
+	for name, want := range map[string]string{
+		"/no/qemu":  "profile `own`: qemu `/no/qemu`: ",
+		"no-qemu-x": "profile `own`: qemu `no-qemu-x`: executable file not found in $PATH (give the path",
+	} {
+		h.Profiles["own"] = &Profile{Name: "own", QEMU: name, Accel: "tcg"}
+		v, err := l.DeclareVM("v"+name[1:3], "own", nil)
+		must(t, err)
+		if err := v.Boot(t.Context(), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

@@ -32,22 +32,24 @@ const DefaultBinary = "qemu-system-x86_64"
 
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
-	Binary   string // QEMU program; qemu-system-x86_64 from PATH
-	Name     string // shown in process lists
-	Dir      string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
-	Machine  string // "q35"
-	Accel    string // "tcg"; or "kvm"
-	CPUs     int    // 1
-	Memory   int64  // guest RAM in bytes, required; rounded up to whole pages
-	Kernel   string // ELF vmlinux with PVH entry, or bzImage, required
-	Initrd   string // none
-	Cmdline  string
-	RNGSeed  *uint64   // nil: the host's entropy
-	RTCBase  time.Time // zero: the host's clock
-	Disks    []Disk    // there from the start; the guest finds them in the order of their slots
-	ExtraArg []string  // appended as they are
-	Restore  *Restore  // start from a saved state instead of booting; nil boots
-	NICs     []NIC     // network interfaces
+	Binary  string // QEMU program; qemu-system-x86_64 from PATH
+	Name    string // shown in process lists
+	Dir     string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
+	Machine string // "q35"
+	Accel   string // "tcg"; or "kvm"
+	CPUs    int    // 1
+	Memory  int64  // guest RAM in bytes, required; rounded up to whole pages
+	Kernel  string // ELF vmlinux with PVH entry, or bzImage, required
+	Initrd  string // none
+	Cmdline string
+	RNGSeed *uint64   // nil: the host's entropy
+	RTCBase time.Time // zero: the host's clock
+	Disks   []Disk    // there from the start; the guest finds them in the order of their slots
+	// FirmwareConsole has the firmware print to ttyS0, and read from it.
+	FirmwareConsole bool
+	ExtraArg        []string // appended as they are
+	Restore         *Restore // start from a saved state instead of booting; nil boots
+	NICs            []NIC    // network interfaces
 
 	// Serial and HVC receive what ttyS0 and hvc0 print, in chunks, from one
 	// goroutine each; they must not block for long. Nil drops it.
@@ -206,11 +208,12 @@ func (c *Config) devices() []any {
 		// wakes the guest a second time. Ports cost queues, which cost boot
 		// time. With an interrupt for each queue the driver need not look
 		// through all of them, and wake a thread for one of them, each time.
-		serialBus{Driver: "virtio-serial-pci", ID: "vser", IOEventFD: false, MaxPorts: 4, Vectors: 10},
+		serialBus{Driver: "virtio-serial-pci", ID: "vser", IOEventFD: false, MaxPorts: 4, Vectors: 10,
+			Addr: c.fixedDevice(serialAt)},
 		serialPort{Driver: "virtserialport", ID: "agentport", Bus: "vser.0", Number: 1, Chardev: agentChardev,
 			Name: AgentPort},
 		serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"},
-		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0"},
+		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", Addr: c.fixedDevice(rngAt)},
 		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"},
 	}
 	if bridge := c.plugBridge(); bridge != nil {
@@ -223,7 +226,7 @@ func (c *Config) devices() []any {
 		out = append(out, bridge)
 	}
 	for i := range c.NICs {
-		out = append(out, c.NICs[i].device())
+		out = append(out, c.NICs[i].device(c.rootBus()))
 	}
 	return out
 }
@@ -254,10 +257,14 @@ func (c *Config) Hardware() Hardware {
 }
 
 func (c *Config) machineExtras() string {
-	if c.Machine != "q35" && c.Machine != "pc" {
-		return ""
+	var extras string
+	if c.Machine == "q35" || c.Machine == "pc" {
+		extras = ",vmport=off,hpet=off"
 	}
-	return ",vmport=off,hpet=off"
+	if c.FirmwareConsole {
+		extras += ",graphics=off"
+	}
+	return extras
 }
 
 // escapeComma protects a value inside a QEMU option list.

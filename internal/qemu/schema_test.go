@@ -210,7 +210,7 @@ func everyCommand(t *testing.T) func(m monitor) {
 			must(m.run(ctx, name))
 		}
 		must(m.netdevAdd(ctx, nic.backend()))
-		must(m.deviceAdd(ctx, nic.device()))
+		must(m.deviceAdd(ctx, nic.device("pcie.0")))
 		must(m.setLink(ctx, nic.ID(), true))
 		must(m.deviceDel(ctx, nic.ID()))
 		must(m.netdevDel(ctx, nic.netdev()))

@@ -175,7 +175,8 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 
 func labProfile(name string, p config.Profile) *lab.Profile {
 	out := &lab.Profile{
-		Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
+		Name: name, Machine: p.Machine, QEMU: p.QEMU, FirmwareConsole: p.FirmwareConsole,
+		Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
 		NoBootCache: !p.BootCache,
 	}
 	// Better no guest than one without what was asked for.
@@ -197,7 +198,8 @@ func ImageSpec(p config.Profile) image.Spec {
 	return image.Spec{
 		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
-		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules, ForcedKernel: p.KernelForced,
+		Compressed: p.BootCompressed, NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
+		ForcedKernel: p.KernelForced,
 	}
 }
 
