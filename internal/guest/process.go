@@ -16,10 +16,10 @@ type Process struct {
 }
 
 // StartProcess starts a command and leaves it running. Stdin is what it reads
-// first; its standard input stays open. worker starts it; 0 is the agent.
+// first; its standard input stays open unless there is none. worker starts it; 0 is the agent.
 func (c *Client) StartProcess(ctx context.Context, r RunRequest, worker uint64) (Process, error) {
 	run := RunOp{r}.request().(*wire.Run)
-	req := &wire.ProcStart{Run: *run, Worker: worker}
+	req := &wire.ProcStart{Run: *run, Worker: worker, NoStdin: r.NoStdin}
 	var t transfer
 	req.Stdin = t.send(r.Stdin)
 	return c.process(ctx, req, t)

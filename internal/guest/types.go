@@ -39,6 +39,8 @@ type RunRequest struct {
 	// Timeout is the limit on wall-clock time in the guest, 0 for none; a
 	// caller that wants an immediate expiry passes a nanosecond.
 	Timeout time.Duration
+	// NoStdin has StartProcess start it with /dev/null as standard input.
+	NoStdin bool
 	// Setsid makes the command the leader of a session of its own.
 	Setsid bool
 	// KillSession has whatever ends the command, or sends it a signal, reach also

@@ -12,6 +12,8 @@ import "provium/internal/msgpack"
 type ProcStart struct {
 	Run
 	Worker uint64 // executor that starts it, with its credentials and namespaces; 0: the VM's
+	// NoStdin has it start with /dev/null as standard input; there are no bytes.
+	NoStdin bool
 }
 
 // ProcWait waits for the end of a process and answers with a RunValue. At the
@@ -109,14 +111,19 @@ func newProcessRequest(op string) Request {
 func (r *ProcStart) fields(f *fields) {
 	r.Run.fields(f)
 	f.OptUint("worker", r.Worker)
+	f.OptBool("no_stdin", r.NoStdin)
 }
 
 func (r *ProcStart) field(d *decoder, key string) bool {
-	if key == "worker" {
+	switch key {
+	case "worker":
 		r.Worker = d.Uint()
-		return true
+	case "no_stdin":
+		r.NoStdin = d.Bool()
+	default:
+		return r.Run.field(d, key)
 	}
-	return r.Run.field(d, key)
+	return true
 }
 
 func onlyUint(d *decoder, key, want string, v *uint64) bool {

@@ -53,6 +53,8 @@ var goldenRequests = []struct {
 			`\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
 	{&AwaitDisk{Serial: "d1", Gone: true}, `\x83\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
+	{&ProcStart{Run: Run{Shell: "cat"}, NoStdin: true},
+		`\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa8no_stdin\xc3`},
 	{&ProcStart{Run: Run{Shell: "cat"}, Worker: 7}, `\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa6worker\x07`},
 	{&ProcWait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xa9proc_wait\xa6handle\x03\xaatimeout_ns\x05`},
 	{&ProcSignal{Handle: 3, Signal: 15}, `\x83\xa2op\xabproc_signal\xa6handle\x03\xa6signal\x0f`},

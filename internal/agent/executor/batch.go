@@ -86,7 +86,11 @@ func (s *Pool) someCalls(
 	stop := context.AfterFunc(ctx, func() {
 		_ = sys.PwriteNow(file, []byte{1}, 0)
 	})
-	a, err := x.do(ctx, &request{kind: execBatch, args: [6]int64{int64(len(ops))}, fds: []int{file}})
+	req := &request{kind: execBatch, args: [6]int64{int64(len(ops))}, fds: []int{file}}
+	for _, r := range ops {
+		req.enters = req.enters || enters(r.(*wire.Syscall).Nr)
+	}
+	a, err := x.do(ctx, req)
 	if !stop() && err == nil {
 		err = context.Canceled
 	}

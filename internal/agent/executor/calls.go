@@ -57,7 +57,7 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 
 // callRequest returns the request for the executor.
 func callRequest(r *wire.Syscall, data []byte) (*request, error) {
-	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested}
+	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested, enters: enters(r.Nr)}
 	if r.ExactMode {
 		req.flags = execNoUmask
 	}
@@ -73,6 +73,13 @@ func callRequest(r *wire.Syscall, data []byte) (*request, error) {
 		req.ptrs = append(req.ptrs, uint32(n))
 	}
 	return req, nil
+}
+
+// enters reports whether a call may change the namespaces of children.
+func enters(nr int64) bool {
+	const x32 = 1 << 30 // the bit of that way of calling
+	nr &^= x32
+	return nr == unix.SYS_UNSHARE || nr == unix.SYS_SETNS
 }
 
 // isMeant returns an error when the caller means an executor that has died.

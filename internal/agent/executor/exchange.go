@@ -70,7 +70,8 @@ type request struct {
 	data        []byte   // of the buffers
 	fds         []int
 
-	id uint64 // set when it is sent
+	enters bool   // it may change the namespaces of children
+	id     uint64 // set when it is sent
 }
 
 // execAnswer is what came back: errno, or how the executor died.
@@ -133,6 +134,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	id := x.last
 	r.id = id
 	x.touched = x.touched || r.kind == execCall || r.kind == execBatch
+	x.entered = x.entered || r.enters
 	if r.births() && x.isBusy() {
 		defer x.mu.Unlock()
 		return nil, nil, errBusy

@@ -43,6 +43,7 @@ type Executor struct {
 	last    uint64
 	pending map[uint64]pendingAnswer
 	reader  chan struct{} // closed when the goroutine that takes pending answers has ended; nil without one
+	entered bool          // a call may have changed the PID namespace of its children
 	touched bool          // it has made calls of a test, or is a copy of one that has
 	patient bool          // the last call took long, or this is the first: it is not waited for on the spot
 	gone    error         // why it has ended

@@ -331,13 +331,16 @@ func (x *Executor) fork(ctx context.Context, id uint64) (*Executor, error) {
 		sys.CloseNow(ours)
 		return nil, err
 	}
+	x.mu.Lock()
+	touched, entered := x.touched, x.entered
+	x.mu.Unlock()
 	nested := false
-	if a.fd >= 0 {
+	if entered && a.fd >= 0 {
 		// Where it has ended already, there is nothing to name.
 		_, nested, _ = identify(a.fd)
 	}
 	w := x.pool.newExecutor(id, child, ours)
-	w.nested, w.touched = nested, x.isTouched()
+	w.nested, w.touched, w.entered = nested, touched, entered
 	return w, nil
 }
 

@@ -84,6 +84,16 @@ func TestProcess(t *testing.T) {
 			t.Error("second stream", err)
 		}
 	})
+	t.Run("no input", func(t *testing.T) {
+		h := startCommand(t, c, guest.RunRequest{Shell: "cat; readlink /proc/$$/fd/0", NoStdin: true})
+		var failed *guest.OpError
+		if _, err := c.WriteProcess(ctx, h, []byte("x")); !errors.As(err, &failed) {
+			t.Error(err)
+		}
+		if r := wait(t, c, h, 0); string(r.Stdout) != "/dev/null\n" {
+			t.Errorf("%+v", r)
+		}
+	})
 	t.Run("limit", func(t *testing.T) {
 		h := start(t, c, "echo begun; sleep 1000 & sleep 1000")
 		out, err := c.ProcessOutput(ctx, h, false)

@@ -98,12 +98,14 @@ func (t *Table) Start(
 		return nil, err
 	}
 	p := &process{id: t.newHandle(), ended: make(chan struct{})}
-	cmd, ours, err := startPiped(ctx, by, l)
+	cmd, ours, err := startPiped(ctx, by, l, !r.NoStdin)
 	if err != nil {
 		return nil, err
 	}
 	p.cmd, p.pid = cmd, uint32(cmd.pid)
-	p.stdin = newFeeder(ours[0], initial)
+	if p.stdin = (&feeder{closed: true}); !r.NoStdin {
+		p.stdin = newFeeder(ours[0], initial)
+	}
 	for i := range p.out {
 		p.out[i] = newSpool()
 	}
@@ -112,20 +114,25 @@ func (t *Table) Start(
 	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil
 }
 
-// startPiped starts a program with three pipes and returns our ends, which are
-// in the runtime's poller.
-func startPiped(ctx context.Context, by Launcher, l *Launch) (cmd *Command, ours [3]*os.File, err error) {
+// startPiped starts a program with three pipes, or two without stdin, and returns our
+// ends, which are in the runtime's poller.
+func startPiped(
+	ctx context.Context, by Launcher, l *Launch, stdin bool,
+) (cmd *Command, ours [3]*os.File, err error) {
 	var child [3]int
-	made := 0
+	first, made := 0, 0
+	if !stdin {
+		first, made = 1, 1
+	}
 	defer func() {
-		for i := range made {
+		for i := first; i < made; i++ {
 			sys.CloseNow(child[i])
 			if err != nil && ours[i] != nil {
 				ours[i].Close()
 			}
 		}
 	}()
-	for i := range ours {
+	for i := first; i < len(ours); i++ {
 		var ends [2]int
 		if err = sys.Pipe(&ends); err != nil {
 			return nil, ours, err

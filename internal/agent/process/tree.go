@@ -151,7 +151,8 @@ func (t table) eldest(parent int) (pid int) {
 // target is a process that gets signals. Its number cannot become another one's.
 type target struct {
 	entry
-	pidfd int // -1 where the kernel has none
+	pidfd   int  // -1 where the kernel has none
+	refused bool // the agent may not signal it
 }
 
 // aim returns a target for an entry of the table, or false when the process has
@@ -171,7 +172,7 @@ func (t table) aim(e entry) (target, bool) {
 	if err != nil {
 		pidfd = -1 // a kernel before 5.3
 	}
-	return target{now, pidfd}, true
+	return target{entry: now, pidfd: pidfd}, true
 }
 
 func (g *target) send(sig syscall.Signal) error {
@@ -209,7 +210,7 @@ const (
 // left alone, and ends when it sees that its command has. The process must not be
 // reaped meanwhile.
 func (t table) end(root int, keeper bool) {
-	self := target{entry{pid: root}, -1} // ours: its number stays
+	self := target{entry: entry{pid: root}, pidfd: -1} // ours: its number stays
 	_ = self.send(unix.SIGSTOP)
 	targets := map[int]target{}
 	defer func() {
@@ -227,7 +228,9 @@ func (t table) end(root int, keeper bool) {
 		_ = g.send(unix.SIGKILL)
 	}
 	for _, g := range targets {
-		g.await(limit)
+		if !g.refused {
+			g.await(limit)
+		}
 	}
 	if keeper {
 		_ = self.send(unix.SIGCONT)
@@ -248,12 +251,12 @@ func (t table) stopNew(root int, targets map[int]target) (all bool) {
 			continue
 		}
 		if known, ok := targets[e.pid]; ok && known.start == e.start {
-			all = all && e.stands()
+			all = all && (e.stands() || known.refused)
 			continue
 		}
 		all = false
 		if g, ok := t.aim(e); ok {
-			_ = g.send(unix.SIGSTOP) // who may not be signalled stays
+			g.refused = g.send(unix.SIGSTOP) == unix.EPERM
 			targets[e.pid] = g
 		}
 	}

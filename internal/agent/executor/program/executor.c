@@ -48,6 +48,9 @@ struct call {
 
 static struct call *calls;
 
+/* A call was made: nobody knows which descriptors there are. */
+static int touched;
+
 static void on_signal(int sig)
 {
 	(void)sig; /* the call it interrupts returns EINTR */
@@ -296,27 +299,31 @@ static int batch(int fd, size_t count)
 	return 0;
 }
 
+/* Closes a descriptor that an exec would close. */
+static void close_if_marked(int fd, int spared)
+{
+	int flags = fd == spared ? -1 : fcntl(fd, F_GETFD);
+
+	if (flags >= 0 && (flags & FD_CLOEXEC))
+		close(fd);
+}
+
 /* Closes what an exec would close, but for one descriptor. */
 static void close_marked(int spared)
 {
-	DIR *dir = opendir("/proc/self/fd");
-	struct dirent *e;
+	static char entries[8 << 10] __attribute__((aligned(8)));
+	int dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+	long n, at;
 	int fd;
 
-	if (!dir) {
-		for (fd = 0; fd < 4096; fd++)
-			if (fd != spared && (fcntl(fd, F_GETFD) & FD_CLOEXEC))
-				close(fd);
-		return;
-	}
-	while ((e = readdir(dir))) {
-		fd = atoi(e->d_name);
-		if (e->d_name[0] == '.' || fd == spared || fd == dirfd(dir))
-			continue;
-		if (fcntl(fd, F_GETFD) & FD_CLOEXEC)
-			close(fd);
-	}
-	closedir(dir);
+	for (fd = 0; dir < 0 && fd < 4096; fd++)
+		close_if_marked(fd, spared);
+	while (dir >= 0 && (n = syscall(SYS_getdents64, dir, entries, sizeof entries)) > 0)
+		for (at = 0; at < n; at += ((struct dirent64 *)(entries + at))->d_reclen)
+			if (((struct dirent64 *)(entries + at))->d_name[0] != '.')
+				close_if_marked(atoi(((struct dirent64 *)(entries + at))->d_name), spared);
+	if (dir >= 0)
+		close(dir);
 }
 
 /* What is left to do for a copy of this process: it serves another link, and has
@@ -332,7 +339,10 @@ static void become_worker(int link)
 		request_free(c->req);
 		free(c);
 	}
-	close_marked(link);
+	if (touched)
+		close_marked(link);
+	else
+		close(link_fd);
 	/* Lower where a test has set a limit. */
 	for (at = LINK_FD; (link_fd = fcntl(link, F_DUPFD_CLOEXEC, at)) < 0; at /= 2)
 		if (at == 0)
@@ -391,6 +401,7 @@ static void serve(struct request *r, const int *fds)
 
 	switch (r->head.kind) {
 	case KIND_CALL:
+		touched = 1;
 		if (r->head.flags & FLAG_ASYNC) {
 			start_call(r);
 			return;
@@ -400,6 +411,7 @@ static void serve(struct request *r, const int *fds)
 		answer(r, ret, error, NULL);
 		break;
 	case KIND_BATCH:
+		touched = 1;
 		join_done();
 		error = batch(fds[0], r->head.args[0]);
 		answer(r, error ? -1 : 0, error, NULL);
