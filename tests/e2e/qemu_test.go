@@ -35,7 +35,7 @@ test("the fixture is there, the snapshot does not fit", function(t)
   t:assert_eq(box:read_file("/tmp/made"), "made")
   box:shutdown()
   local err = t:assert_raises(function() box:restore("saved.snap") end)
-  t:assert_contains(err, "saved.snap` + "`" + ` does not fit: QEMU version: the snapshot has ")
+  t:assert_contains(err, "saved.snap`+"`"+` does not fit: QEMU version: the snapshot has ")
   t:assert_contains(err, ", here is 10.")
   t:log(err)
   box:boot() -- from scratch: the boot cache has another guest
