@@ -241,8 +241,8 @@ func modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module,
 	}
 	if spec.Vsock {
 		if !k.tree.Has(vsockModule) {
-			return nil, nil, wrap(fmt.Errorf("it has no virtio vsock (CONFIG_VIRTIO_VSOCKETS), neither built in nor as a "+
-				"module in %s, which transport = \"vsock\" needs", k.tree.Dir()))
+			return nil, nil, wrap(fmt.Errorf("it has no virtio vsock (CONFIG_VIRTIO_VSOCKETS), neither built in nor "+
+				"as a module in %s, which transport = \"vsock\" needs", k.tree.Dir()))
 		}
 		need = append(need, vsockModule)
 	}

@@ -129,7 +129,8 @@ func TestVsock(t *testing.T) {
 		strings.Contains(args, "virtserialport") || strings.Contains(args, "/run/agent") {
 		t.Error(args)
 	}
-	if h := strings.Join(c.Hardware().Devices, " "); !strings.Contains(h, `"guest-cid":0,`) || strings.Contains(h, "vhostfd") {
+	h := strings.Join(c.Hardware().Devices, " ")
+	if !strings.Contains(h, `"guest-cid":0,`) || strings.Contains(h, "vhostfd") {
 		t.Error(h)
 	}
 	taken := map[uint32]bool{3: true, 4: true}

@@ -193,7 +193,8 @@ func ImageSpec(p config.Profile) image.Spec {
 	return image.Spec{
 		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
-		Compressed: p.BootCompressed, Vsock: p.Transport == "vsock", NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
+		Compressed: p.BootCompressed, Vsock: p.Transport == "vsock",
+		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
 		ForcedKernel: p.KernelForced,
 	}
 }

@@ -264,7 +264,8 @@ func Vsock(h Host) Result {
 		r.Effect = "profiles with transport = \"vsock\" cannot boot; the default, virtio-serial, needs nothing"
 		if names, _ := h.profiles(func(p config.Profile) bool { return p.Transport == "vsock" }); len(names) > 0 {
 			r.Status = Failure
-			r.Effect = fmt.Sprintf("profile `%s` has transport = \"vsock\" and cannot boot", strings.Join(names, "`, `"))
+			r.Effect = fmt.Sprintf("profile `%s` has transport = \"vsock\" and cannot boot",
+				strings.Join(names, "`, `"))
 			r.Remedy = "leave `transport` out (virtio-serial, the default, needs nothing), or load the module " +
 				"(sudo modprobe vhost_vsock) and get access to " + vsockDevice
 		}
