@@ -54,8 +54,8 @@ func (l Launcher) Root() (string, error) {
 	if !x.isTouched() {
 		return "", nil
 	}
-	if theirs, err := sys.Identify(path + "/."); err == nil {
-		if ours, err := sys.Identify("/"); err == nil && ours == theirs {
+	if theirs, err := sys.Identify(unix.AT_FDCWD, path+"/."); err == nil {
+		if ours, err := sys.Identify(unix.AT_FDCWD, "/"); err == nil && ours == theirs {
 			return "", nil
 		}
 	}

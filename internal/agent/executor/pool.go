@@ -33,14 +33,14 @@ func NewPool(program int, s *process.Starter, w *sys.Waiters, newHandle func() u
 		program: program, starter: s, waiters: w, newHandle: newHandle,
 		byID: make(map[uint64]*Executor), calls: make(map[uint64]*Call),
 	}
-	p.root, _ = sys.Identify("/") // without it, executors stay where they are
+	p.root, _ = sys.Identify(unix.AT_FDCWD, "/") // without it, executors stay where they are
 	return p
 }
 
 // Follow moves the executors to the agent's root directory, which is another one than
 // before, but for those that a test has moved elsewhere.
 func (s *Pool) Follow() error {
-	now, err := sys.Identify("/")
+	now, err := sys.Identify(unix.AT_FDCWD, "/")
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (s *Pool) Follow() error {
 	old := s.root
 	s.root = now
 	for _, x := range s.byID {
-		if at, err := sys.Identify(x.View("/.")); err != nil || at != old {
+		if at, err := sys.Identify(unix.AT_FDCWD, x.View("/.")); err != nil || at != old {
 			continue
 		}
 		// Without the right to move, it stays, as any process does. One that is

@@ -71,15 +71,14 @@ type Identity struct {
 	major, minor uint32
 }
 
-// Identify returns the identity of what a path leads to. No file system that could
-// block may be on the way.
-func Identify(path string) (Identity, error) {
+// Identify returns the identity of what a path leads to, seen from the directory at. No
+// file system that could block may be on the way.
+func Identify(at int, path string) (Identity, error) {
 	name, err := unix.BytePtrFromString(path)
 	if err != nil {
 		return Identity{}, err
 	}
 	var st unix.Statx_t
-	at := unix.AT_FDCWD
 	_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)),
 		unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(&st)), 0)
 	if errno != 0 {

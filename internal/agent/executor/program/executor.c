@@ -8,6 +8,8 @@
  * protocol.h. Calls are made on the main thread, one after the other; those
  * marked as asynchronous on a thread of their own, which is gone before the
  * next call on the main thread is made.
+ *
+ * Commands and workers are its forks (spawn.c). They are children of the agent.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
