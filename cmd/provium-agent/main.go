@@ -98,7 +98,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	port, err := system.OpenPort()
+	port, err := system.OpenLink()
 	if err != nil {
 		return err
 	}

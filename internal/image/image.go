@@ -47,6 +47,8 @@ type Spec struct {
 	Modules []string
 	// Compressed boots a bzImage as it is, not the vmlinux in it (boot_compressed).
 	Compressed bool
+	// Vsock loads the driver by which the agent is reached with transport = "vsock".
+	Vsock bool
 	// ForcedKernel is set if Kernel was named for the whole run, not by the profile.
 	// The profile needs no command line then.
 	ForcedKernel bool
@@ -126,6 +128,9 @@ var (
 	earlyModules = [...]string{"virtio_pci", "virtio_console"}
 	lateModules  = [...]string{"virtio_net", "virtio_blk", "virtio_rng", "button", "evdev"}
 )
+
+// vsockModule is the guest's driver of vsock.
+const vsockModule = "vmw_vsock_virtio_transport"
 
 // Resolve finds or makes everything that a guest of the profile boots from. Results are
 // cached; a second call with the same inputs reads little.
@@ -233,6 +238,13 @@ func modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module,
 		if k.tree.Has(n) {
 			need = append(need, n)
 		}
+	}
+	if spec.Vsock {
+		if !k.tree.Has(vsockModule) {
+			return nil, nil, wrap(fmt.Errorf("it has no virtio vsock (CONFIG_VIRTIO_VSOCKETS), neither built in nor "+
+				"as a module in %s, which transport = \"vsock\" needs", k.tree.Dir()))
+		}
+		need = append(need, vsockModule)
 	}
 	if early, err = k.tree.Closure(need, nil); err != nil {
 		return nil, nil, wrap(err)

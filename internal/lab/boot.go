@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"provium/internal/admission"
@@ -157,7 +158,10 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 		}
 		return fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	cid := uint32(inst.machine.PID())
+	cid := inst.machine.CID()
+	if cid == 0 {
+		cid = uint32(inst.machine.PID())
+	}
 	v.mu.Lock()
 	if v.inst != inst {
 		defer v.mu.Unlock()
@@ -209,9 +213,6 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
-	if v.profile.Unavailable != "" {
-		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
-	}
 	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
 	if err != nil {
 		return nil, err
@@ -224,7 +225,11 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
-	cmdline, err := img.CommandLine(opts.Cmdline, opts.CmdlineAppend)
+	appended, vsock := opts.CmdlineAppend, v.profile.Image.Vsock && !v.host.Local
+	if vsock {
+		appended = strings.TrimSpace(qemu.VsockOption + " " + appended)
+	}
+	cmdline, err := img.CommandLine(opts.Cmdline, appended)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +243,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	cfg := &qemu.Config{
 		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
-		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Starter: v.host.Starter,
+		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime

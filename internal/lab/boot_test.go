@@ -57,10 +57,8 @@ func TestBootsThatFail(t *testing.T) {
 		"image": {func(_ *Host, f *fakemachine.Machines, _ *countingPool) { f.SetImage("", broken) },
 			"vm `a` boot: broken"},
 		"pool": {func(_ *Host, _ *fakemachine.Machines, p *countingPool) { p.refuse = broken }, "vm `a` boot: broken"},
-		"unavailable": {func(h *Host, _ *fakemachine.Machines,
-			_ *countingPool) {
-			h.Profiles["p"].Unavailable = "no such accelerator"
-		}, "profile `p`: no such accelerator"},
+		"qemu": {func(h *Host, _ *fakemachine.Machines, _ *countingPool) { h.Profiles["p"].QEMU = "/no/qemu" },
+			"profile `p`: qemu `/no/qemu`"},
 		"accel": {func(h *Host, _ *fakemachine.Machines, _ *countingPool) { h.Profiles["p"].Accel = "abacus" },
 			"abacus"},
 		"no answer": {func(h *Host, f *fakemachine.Machines, _ *countingPool) {

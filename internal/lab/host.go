@@ -35,7 +35,6 @@ type Profile struct {
 	AgentTimeout    time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
 	NoBootCache     bool          // boots are not served from the cache
 	Disks           []disk.Spec   // attached first, with ids
-	Unavailable     string        // why this version cannot boot the profile; "" when it can
 }
 
 // Images turns profiles into files to boot.

@@ -45,6 +45,7 @@ type Config struct {
 	RNGSeed *uint64   // nil: the host's entropy
 	RTCBase time.Time // zero: the host's clock
 	Disks   []Disk    // there from the start; the guest finds them in the order of their slots
+	Vsock   bool      // the agent is reached by vsock, not by its port
 	// FirmwareConsole has the firmware print to ttyS0, and read from it.
 	FirmwareConsole bool
 	ExtraArg        []string // appended as they are
@@ -135,7 +136,9 @@ func (c *Config) validate() error {
 
 // fds are the descriptor numbers in the QEMU process.
 type fds struct {
-	ram, qmp, serial, hvc, rng, state int // rng is 0 without a seed, state without a Restore
+	ram, qmp, serial, hvc, rng, state int    // rng is 0 without a seed, state without a Restore
+	vsock                             int    // the device; 0 without it
+	cid                               uint32 // with vsock
 }
 
 // args builds the command line. It is pure, so that a change of the machine is
@@ -175,7 +178,6 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=ttyS0,fd=%d", fd.serial),
 		"-serial", "chardev:ttyS0",
-		"-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket),
 		"-chardev", fmt.Sprintf("socket,id=hvc0,fd=%d", fd.hvc),
 	)
 	rng := rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"}
@@ -190,8 +192,14 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	for i := range c.NICs {
 		a = append(a, option("-netdev", c.NICs[i].backend())...)
 	}
+	if !c.Vsock {
+		a = append(a, "-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket))
+	}
 	for _, d := range c.devices() {
 		a = append(a, option("-device", d)...)
+	}
+	if c.Vsock {
+		a = append(a, option("-device", c.vsockDevice(fd))...)
 	}
 	if c.Restore != nil {
 		// Nothing runs before the state is loaded and the caller says so.
@@ -210,12 +218,15 @@ func (c *Config) devices() []any {
 		// through all of them, and wake a thread for one of them, each time.
 		serialBus{Driver: "virtio-serial-pci", ID: "vser", IOEventFD: false, MaxPorts: 4, Vectors: 10,
 			Addr: c.fixedDevice(serialAt)},
-		serialPort{Driver: "virtserialport", ID: "agentport", Bus: "vser.0", Number: 1, Chardev: agentChardev,
-			Name: AgentPort},
+	}
+	if !c.Vsock {
+		out = append(out, serialPort{Driver: "virtserialport", ID: "agentport", Bus: "vser.0", Number: 1,
+			Chardev: agentChardev, Name: AgentPort})
+	}
+	out = append(out,
 		serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"},
 		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", Addr: c.fixedDevice(rngAt)},
-		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"},
-	}
+		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"})
 	if bridge := c.plugBridge(); bridge != nil {
 		out = append(out, bridge)
 	}
@@ -227,6 +238,16 @@ func (c *Config) devices() []any {
 	}
 	for i := range c.NICs {
 		out = append(out, c.NICs[i].device(c.rootBus()))
+	}
+	return out
+}
+
+// vsockDevice is the device by which the agent is reached. Its CID is no part of a saved
+// state: the guest asks for it again after a restore.
+func (c *Config) vsockDevice(fd fds) vsockDevice {
+	out := vsockDevice{Driver: "vhost-vsock-pci", CID: fd.cid, Addr: c.fixedDevice(vsockAt)}
+	if fd.vsock != 0 {
+		out.VHost = fmt.Sprint(fd.vsock)
 	}
 	return out
 }
@@ -252,6 +273,9 @@ func (c *Config) Hardware() Hardware {
 		Memory: d.Memory, CPUs: d.CPUs}
 	for _, device := range d.devices() {
 		h.Devices = append(h.Devices, option("-device", device)[1])
+	}
+	if c.Vsock {
+		h.Devices = append(h.Devices, option("-device", d.vsockDevice(fds{}))[1])
 	}
 	return h
 }

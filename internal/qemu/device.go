@@ -62,6 +62,14 @@ type rngDevice struct {
 	Addr   string `json:"addr,omitempty"`
 }
 
+// vsockDevice is the guest's end of vsock.
+type vsockDevice struct {
+	Driver string `json:"driver"` // vhost-vsock-pci
+	CID    uint32 `json:"guest-cid"`
+	VHost  string `json:"vhostfd,omitempty"` // number of the host's device
+	Addr   string `json:"addr,omitempty"`
+}
+
 // netDevice is a virtio network interface.
 type netDevice struct {
 	Driver        string `json:"driver"` // virtio-net-pci

@@ -52,6 +52,7 @@ const (
 	serialAt = firstRootNIC + RootSlots + iota // 0x1a
 	rngAt
 	plugBridgeAt
+	vsockAt
 )
 
 // nicBridge is the device that makes the nicBus on this type of machine; nil is a

@@ -313,7 +313,9 @@ func TestEveryArgumentHasQEMUsType(t *testing.T) {
 				}
 			}
 			for _, machine := range []string{"q35", "pc"} {
-				c := Config{Machine: machine, NICs: []NIC{everyNIC()}, Disks: []Disk{everyDisk()}}
+				c := Config{Machine: machine, NICs: []NIC{everyNIC()}, Disks: []Disk{everyDisk()},
+					Vsock: true}
+				checkDevice(t, q, overTheWire(t, c.vsockDevice(fds{vsock: 9, cid: 3})).(map[string]any))
 				for _, d := range c.devices() {
 					checkDevice(t, q, overTheWire(t, d).(map[string]any))
 				}

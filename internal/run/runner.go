@@ -185,11 +185,6 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: qemu.DiskModel{LogicalBlock: int(d.LogicalBlock),
 				PhysicalBlock: int(d.PhysicalBlock), NoDiscard: d.NoDiscard, NoWriteCache: d.NoWriteCache}})
 	}
-	switch {
-	case p.Transport != "virtio-serial":
-		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)",
-			p.Transport)
-	}
 	return out
 }
 
@@ -198,7 +193,8 @@ func ImageSpec(p config.Profile) image.Spec {
 	return image.Spec{
 		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
-		Compressed: p.BootCompressed, NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
+		Compressed: p.BootCompressed, Vsock: p.Transport == "vsock",
+		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
 		ForcedKernel: p.KernelForced,
 	}
 }

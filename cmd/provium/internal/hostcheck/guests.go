@@ -262,6 +262,13 @@ func Vsock(h Host) Result {
 	if err := h.Open(vsockDevice); err != nil {
 		r.Found = fmt.Sprintf("%s: %v", vsockDevice, plain(err))
 		r.Effect = "profiles with transport = \"vsock\" cannot boot; the default, virtio-serial, needs nothing"
+		if names, _ := h.profiles(func(p config.Profile) bool { return p.Transport == "vsock" }); len(names) > 0 {
+			r.Status = Failure
+			r.Effect = fmt.Sprintf("profile `%s` has transport = \"vsock\" and cannot boot",
+				strings.Join(names, "`, `"))
+			r.Remedy = "leave `transport` out (virtio-serial, the default, needs nothing), or load the module " +
+				"(sudo modprobe vhost_vsock) and get access to " + vsockDevice
+		}
 		return r
 	}
 	r.Found = vsockDevice + " opens"

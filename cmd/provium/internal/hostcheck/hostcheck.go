@@ -89,7 +89,7 @@ type Host struct {
 // failed.
 func Preflight(h Host) []Result {
 	var failed []Result
-	for _, r := range []Result{FindQEMU(h), TempDir(h)} {
+	for _, r := range []Result{FindQEMU(h), TempDir(h), Vsock(h)} {
 		if r.Status == Failure {
 			failed = append(failed, r)
 		}

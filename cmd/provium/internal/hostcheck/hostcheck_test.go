@@ -104,6 +104,30 @@ func TestQEMUsOfProfiles(t *testing.T) {
 	}
 }
 
+// TestVsockPreflight has a profile that needs a device which is not there.
+func TestVsockPreflight(t *testing.T) {
+	h := goodHost(t)
+	h.Config = func() (*config.Config, error) {
+		return &config.Config{Profiles: map[string]config.Profile{"v": {Transport: "vsock"}}}, nil
+	}
+	if failed := Preflight(h); len(failed) != 0 {
+		t.Errorf("%+v", failed)
+	}
+	h.Open = openError(vsockDevice, fs.ErrNotExist)
+	failed := Preflight(h)
+	if len(failed) != 1 || failed[0].Found != "/dev/vhost-vsock: file does not exist" ||
+		!strings.Contains(failed[0].Effect, "profile `v` has transport = \"vsock\" and cannot boot") ||
+		!strings.Contains(failed[0].Remedy, "modprobe vhost_vsock") {
+		t.Errorf("%+v", failed)
+	}
+	h.Config = func() (*config.Config, error) {
+		return &config.Config{Profiles: map[string]config.Profile{"v": {Transport: "virtio-serial"}}}, nil
+	}
+	if failed := Preflight(h); len(failed) != 0 {
+		t.Errorf("nobody needs it: %+v", failed)
+	}
+}
+
 func openError(path string, err error) func(string) error {
 	return func(p string) error {
 		if p == path {
