@@ -1,8 +1,9 @@
 package process
 
 import (
-	"bytes"
+	"fmt"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -51,44 +52,53 @@ func (t table) open(name string, flags int) (fd int, err error) {
 	return fd, err
 }
 
-// entry reads the line of one process.
-func (t table) entry(pid int) (entry, error) {
-	fd, err := t.open(strconv.Itoa(pid)+"/stat", unix.O_RDONLY)
+// read returns a file of procfs.
+func (t table) read(name string) (string, error) {
+	fd, err := t.open(name, unix.O_RDONLY)
 	if err != nil {
-		return entry{}, err
+		return "", err
 	}
 	defer unix.Close(fd)
-	p := make([]byte, 1024)
-	n, err := sys.Read(fd, p)
+	var text []byte
+	for p := make([]byte, 4096); ; {
+		n, err := sys.Read(fd, p)
+		if text = append(text, p[:n]...); err != nil || n == 0 {
+			return string(text), err
+		}
+	}
+}
+
+// entry reads the line of one process.
+func (t table) entry(pid int) (entry, error) {
+	line, err := t.read(strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return entry{}, err
 	}
-	return parseEntry(pid, p[:n])
+	return parseEntry(pid, line)
 }
 
 // parseEntry reads "PID (NAME) STATE PARENT …"; the name may have anything in it.
-func parseEntry(pid int, line []byte) (entry, error) {
-	rest := line[bytes.LastIndexByte(line, ')')+1:]
-	f := bytes.Fields(rest)
+func parseEntry(pid int, line string) (entry, error) {
+	f := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	const state, parent, start = 0, 1, 19
 	if len(f) <= start || len(f[state]) != 1 {
 		return entry{}, unix.EPROTO
 	}
-	number, err := strconv.Atoi(string(f[parent]))
+	number, err := strconv.Atoi(f[parent])
 	if err != nil {
 		return entry{}, unix.EPROTO
 	}
-	return entry{pid: pid, parent: number, state: f[state][0], start: string(f[start])}, nil
+	return entry{pid: pid, parent: number, state: f[state][0], start: f[start]}, nil
 }
 
-// children returns the processes by the parent they have now.
-func (t table) children() (map[int][]entry, error) {
-	fd, err := t.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
+// names returns the numbers that a directory of procfs has entries for.
+func (t table) names(dir string) ([]int, error) {
+	fd, err := t.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	all := map[int][]entry{}
+	var all []int
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := unix.ReadDirent(fd, buf)
@@ -100,48 +110,90 @@ func (t table) children() (map[int][]entry, error) {
 		}
 		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
 		for _, name := range names {
-			pid, err := strconv.Atoi(name)
-			if err != nil {
-				continue
-			}
-			if e, err := t.entry(pid); err == nil { // else it has ended meanwhile
-				all[e.parent] = append(all[e.parent], e)
+			if number, err := strconv.Atoi(name); err == nil {
+				all = append(all, number)
 			}
 		}
 	}
+}
+
+// children returns the children of a process. It fails with ENOENT where the process
+// has ended, or the kernel does not list them (CONFIG_PROC_CHILDREN).
+func (t table) children(pid int) ([]entry, error) {
+	tasks, err := t.names(fmt.Sprintf("%d/task", pid))
+	if err != nil {
+		return nil, err
+	}
+	var all []entry
+	for i, task := range tasks {
+		text, err := t.read(fmt.Sprintf("%d/task/%d/children", pid, task))
+		if err != nil && i == 0 {
+			return nil, err
+		}
+		for _, word := range strings.Fields(text) {
+			if child, err := strconv.Atoi(word); err == nil {
+				if e, err := t.entry(child); err == nil { // else it has ended meanwhile
+					all = append(all, e)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// all returns all processes by their parents.
+func (t table) all() map[int][]entry {
+	pids, err := t.names(".")
+	if err != nil {
+		return nil
+	}
+	all := map[int][]entry{}
+	for _, pid := range pids {
+		if e, err := t.entry(pid); err == nil {
+			all[e.parent] = append(all[e.parent], e)
+		}
+	}
+	return all
 }
 
 // descendants returns those of a process, each behind its parent.
 func (t table) descendants(root int) []entry {
-	children, err := t.children()
-	if err != nil {
-		return nil
+	children := func(pid int) []entry {
+		c, err := t.children(pid)
+		if err != nil {
+			return nil
+		}
+		return c
 	}
+	first, err := t.children(root)
+	if err != nil {
+		// Either it has ended, or the whole table has to be read.
+		table := t.all()
+		children = func(pid int) []entry { return table[pid] }
+		first = table[root]
+	}
+	seen := map[int]bool{root: true} // the table is not read at one moment
 	var found []entry
-	seen := map[int]bool{root: true}
-	for parents := []int{root}; len(parents) > 0; {
-		for _, e := range children[parents[0]] {
-			if !seen[e.pid] { // the table was not read at one moment
+	for i, next := 0, first; ; i++ {
+		for _, e := range next {
+			if !seen[e.pid] {
 				seen[e.pid] = true
 				found = append(found, e)
-				parents = append(parents, e.pid)
 			}
 		}
-		parents = parents[1:]
+		if i == len(found) {
+			return found
+		}
+		next = children(found[i].pid)
 	}
-	return found
 }
 
-// eldest returns the first child of a process.
+// eldest returns the first child of a process, 0 for none.
 func (t table) eldest(parent int) (pid int) {
-	children, err := t.children()
-	if err != nil {
-		return 0
-	}
 	var first entry
-	for _, e := range children[parent] {
-		if first.pid == 0 || len(e.start) < len(first.start) ||
-			len(e.start) == len(first.start) && e.start < first.start {
+	for _, e := range t.descendants(parent) {
+		if e.parent == parent && (first.pid == 0 || len(e.start) < len(first.start) ||
+			len(e.start) == len(first.start) && e.start < first.start) {
 			first = e
 		}
 	}

@@ -34,15 +34,6 @@ func Read(fd int, p []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// Write writes once. It may block.
-func Write(fd int, p []byte) (n int, err error) {
-	err = Retry(func() error {
-		n, err = unix.Write(fd, p)
-		return err
-	})
-	return max(n, 0), err
-}
-
 // ReadSmall returns the first 4 KiB of a file, which one read returns whole where
 // the file is one of procfs.
 func ReadSmall(path string) (string, error) {
