@@ -23,7 +23,7 @@ build: setup payload
 demo: build
 	@scripts/demo
 
-test: build lint newer-qemu test-go test-guest test-smoke
+test: build lint newer-qemu test-smoke test-go test-guest
 
 # The unit tests, with the race detector.
 test-go: setup payload
