@@ -15,7 +15,7 @@ test("128 MiB are enough to run commands", function(t)
 end)
 
 test("the idle agent stays within 16 MiB", function(t)
-  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "agent\n")
+  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "provium-agent\n")
   local kib = tonumber(vm:run("grep ^Rss: /proc/$PPID/smaps_rollup"):assert_ok().stdout:match("%d+"))
   t:log("the agent has " .. kib .. " KiB resident")
   t:assert(kib <= 16 * 1024, "the agent has " .. kib .. " KiB resident")

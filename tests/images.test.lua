@@ -33,6 +33,10 @@ mount_bottom() { :; }
   }})
   provium:bridge("lan"):attach({vm, provium:vm("friend", "host")})
   vm:boot()
+  local GETPID, UMASK = 39, 95
+  local executor = vm:syscall(GETPID).ret
+  vm:syscall(UMASK, 63)
+  local w = vm:spawn_worker()
   -- The agent serves while /init still runs, and follows it to the new root. For a
   -- moment neither root has its files.
   wait_until(function() return (pcall(vm.stat, vm, "/tmp/init-was-here")) end,
@@ -45,6 +49,12 @@ mount_bottom() { :; }
   t:assert_contains(vm:read_file("/etc/hosts"), "friend.lan friend\n")
   vm:write_file("/tmp/new", "in the new root")
   t:assert_eq(vm:run("cat /tmp/new").stdout, "in the new root")
+  -- The executor and the worker have followed, too.
+  t:assert_eq(vm:syscall(GETPID).ret, executor)
+  for _, by in ipairs{vm, w} do
+    t:assert_eq(by:open_file("/etc/motd", {read = true}):read_all(), "a tmpfs root\n")
+    t:assert_eq(by:run("umask; cat /etc/motd").stdout, "0077\na tmpfs root\n")
+  end
 end)
 
 test("an image with only its own /init keeps it as PID 1", function(t)

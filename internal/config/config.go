@@ -61,6 +61,9 @@ type Profile struct {
 	Build            string // shell command, {out} replaced
 	BuildOut         string // its output directory
 	Machine          string // "" is Provium's choice
+	QEMU             string // program, absolute or a name on PATH; "" is the default
+	FirmwareConsole  bool   // the firmware prints to the serial console
+	BootCompressed   bool   // a bzImage is booted as it is
 	Accel            string // "auto", "kvm", "tcg"
 	BootCache        bool
 	AgentBootTimeout time.Duration // 0: the default
@@ -90,6 +93,7 @@ type Env struct {
 	CacheHome string // the user's cache directory, e.g. ~/.cache
 	BuildDir  string // $PROVIUM_BUILD_DIR, or ""
 	Kernel    string // --kernel, absolute, or ""
+	QEMU      string // --qemu, absolute or a name on PATH, or ""
 }
 
 // ReadError is a file that cannot be read.

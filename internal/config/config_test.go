@@ -69,6 +69,9 @@ agent_overlay_path = "overlay.cpio.gz"
 build = "make O={out} bzImage && ls {out}"
 build_out = "out"
 machine = "pc"
+qemu = "build/qemu"
+firmware_console = true
+boot_compressed = true
 accel = "tcg"
 boot_cache = false
 agent_boot_timeout = 1.5
@@ -91,6 +94,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios",
 				AgentOverlayPath: "/proj/overlay.cpio.gz",
 				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
+				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: true,
 				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
 				KernelWarnings: "fail",
@@ -184,6 +188,8 @@ func TestInvalid(t *testing.T) {
 		"size unit":       {"[provium]\ncache_max_size = '20'", "cannot parse `20` (a string needs K, M, G or T"},
 		"size zero":       {"[provium]\ncache_max_size = 0", "expected a positive number of bytes, got 0"},
 		"size float":      {"[provium]\ncache_max_size = 1.5", "got a float"},
+		"qemu":            {p + "qemu = true", "profile `p` qemu: expected a string, got a boolean"},
+		"no qemu":         {p + "qemu = ''", "profile `p` qemu: "},
 		"timeout":         {p + "agent_boot_timeout = 0", "expected a positive number of seconds, got 0"},
 		"timeout NaN":     {p + "agent_boot_timeout = nan", "expected a positive number of seconds, got NaN"},
 		"timeout inf": {p + "agent_boot_timeout = inf",

@@ -13,7 +13,7 @@ import (
 
 // Every operation below may be called from many goroutines at once. A context
 // that ends makes the guest stop the operation as well (a command is killed
-// with its process group) and returns the context's cause as the error. Failures
+// with its descendants) and returns the context's cause as the error. Failures
 // in the guest are *OpError, all others wrap the reason why the link is gone.
 
 // Ping makes one round trip to the agent.

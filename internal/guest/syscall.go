@@ -30,6 +30,8 @@ type Syscall struct {
 	Bufs     [][]byte
 	Slots    []int
 	Nested   []Nested
+	// ExactMode has the call made without a umask.
+	ExactMode bool
 }
 
 // SyscallResult is what a call returned: -1 and the errno when it failed. Bufs
@@ -42,7 +44,7 @@ type SyscallResult struct {
 }
 
 func (s *Syscall) request() (*wire.Syscall, transfer) {
-	r := &wire.Syscall{Executor: s.Executor, Life: s.Life, Nr: s.Nr}
+	r := &wire.Syscall{Executor: s.Executor, Life: s.Life, Nr: s.Nr, ExactMode: s.ExactMode}
 	used := 0
 	for i, a := range s.Args {
 		if a != 0 {

@@ -206,6 +206,29 @@ func TestExplicitKernels(t *testing.T) {
 	}
 }
 
+// TestBootCompressed boots a bzImage as it is, although there is a vmlinux in it.
+func TestBootCompressed(t *testing.T) {
+	s := testStore(t, nil)
+	root := t.TempDir()
+	bz := put(t, testBzImage(t, "5.6", testVmlinux(18, consoleText)), root, "bzImage")
+	elf := put(t, testVmlinux(18, "Linux version 5.5 (x)"+consoleText), root, "vmlinux")
+	spec := Spec{Profile: "p", Kernel: bz, Cmdline: ptr("quiet")}
+	unpacked, err := s.Resolve(t.Context(), spec)
+	if err != nil || unpacked.Kernel == bz {
+		t.Fatalf("%+v, %v", unpacked, err)
+	}
+	spec.Compressed = true
+	img, err := s.Resolve(t.Context(), spec)
+	if err != nil || img.Kernel != bz || img.PVH || img.Key == unpacked.Key {
+		t.Errorf("%+v, %v", img, err)
+	}
+	spec.Kernel = elf
+	if _, err := s.Resolve(t.Context(), spec); err == nil || !strings.Contains(err.Error(),
+		"profile `p` has boot_compressed = true, and its kernel "+elf+" is an ELF vmlinux; give the bzImage") {
+		t.Error(err)
+	}
+}
+
 func TestRootTree(t *testing.T) {
 	s := testStore(t, nil)
 	root := filepath.Join(t.TempDir(), "tree[1]")

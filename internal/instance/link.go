@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"provium/internal/guest"
@@ -158,7 +159,7 @@ func (i *Instance) connect(ctx context.Context, boot int, resend bool) (*guest.C
 	if i.warm != nil && boot == 0 {
 		return i.warm.link, nil
 	}
-	conn, err := i.machine.DialAgent(ctx)
+	conn, err := i.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +168,14 @@ func (i *Instance) connect(ctx context.Context, boot int, resend bool) (*guest.C
 		cfg.Resend = restoredResend
 	}
 	return guest.Connect(ctx, conn, cfg)
+}
+
+// dial connects to the agent by the transport of the machine.
+func (i *Instance) dial(ctx context.Context) (net.Conn, error) {
+	if cid := i.machine.CID(); cid != 0 {
+		return guest.DialVsock(ctx, cid)
+	}
+	return i.machine.DialAgent(ctx)
 }
 
 // Client returns the link to the agent. It waits while the guest boots or reboots, and

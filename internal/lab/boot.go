@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"provium/internal/admission"
@@ -163,7 +164,10 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 		}
 		return fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	cid := uint32(inst.machine.PID())
+	cid := inst.machine.CID()
+	if cid == 0 {
+		cid = uint32(inst.machine.PID())
+	}
 	v.mu.Lock()
 	if v.inst != inst {
 		defer v.mu.Unlock()
@@ -215,10 +219,11 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
-	if v.profile.Unavailable != "" {
-		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
-	}
 	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := v.profile.program(v.host)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +231,11 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
-	cmdline, err := img.CommandLine(opts.Cmdline, opts.CmdlineAppend)
+	appended, vsock := opts.CmdlineAppend, v.profile.Image.Vsock && !v.host.Local
+	if vsock {
+		appended = strings.TrimSpace(qemu.VsockOption + " " + appended)
+	}
+	cmdline, err := img.CommandLine(opts.Cmdline, appended)
 	if err != nil {
 		return nil, err
 	}
@@ -238,9 +247,9 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	cfg := &qemu.Config{
-		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
+		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
-		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
+		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime

@@ -159,7 +159,7 @@ func (i *guestRun) wakeup(ctx context.Context) error {
 	}
 	if !i.machine.CanWake() {
 		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to " +
-			"one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
+			"one, back as it was at boot; boot a bzImage as it is (profile key `boot_compressed = true`)")
 	}
 	asleep, err := i.machine.Asleep(ctx)
 	if err != nil {

@@ -86,7 +86,7 @@ func (v *VM) State() topology.State {
 }
 
 // CID returns a number that no other running VM of the host has, the process id of its
-// QEMU. It returns false before the first boot.
+// QEMU or, with vsock, its CID. It returns false before the first boot.
 func (v *VM) CID() (uint32, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

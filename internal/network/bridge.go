@@ -272,8 +272,8 @@ func (b *Bridge) mayJoin(ends []Endpoint) error {
 		if n == nil {
 			fresh[at] = e.VM
 		}
-		if e.VM != nil && (n == nil || !n.attached) && len(b.net.attached[e.VM]) >= qemu.MaxSlot {
-			return fmt.Errorf("vm `%s` has %d NICs already, which is the most", e.Name, qemu.MaxSlot)
+		if e.VM != nil && (n == nil || !n.attached) && len(b.net.attached[e.VM]) >= qemu.MaxNICs {
+			return fmt.Errorf("vm `%s` has %d NICs already, which is the most", e.Name, qemu.MaxNICs)
 		}
 	}
 	if had := len(b.nics); had+len(fresh) > maxNICs {

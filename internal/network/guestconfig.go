@@ -26,6 +26,10 @@ func (d *Netdevs) guestConfig() *guest.Network {
 	attached := d.net.sortedNICs(d.station)
 	config := &guest.Network{}
 	for _, c := range d.list {
+		if c.gone {
+			config.Gone = append(config.Gone, c.dev.Path())
+			continue
+		}
 		if c.nic == nil {
 			continue
 		}

@@ -21,6 +21,7 @@ type netdev struct {
 	nic    *NIC   // nil while there is no such bridge
 	ifname string // in the guest
 	up     bool   // the carrier that QEMU was last told of
+	gone   bool   // see PlannedNIC
 
 	listener *net.UnixListener
 	bound    chan *NIC // receives the NIC that the connection is for
@@ -47,7 +48,8 @@ func newNetdev(dir string, p PlannedNIC) (*netdev, error) {
 		return nil, fmt.Errorf("network socket: %w", err)
 	}
 	d := &netdev{dev: qemu.NIC{Slot: p.Slot, Socket: path, MAC: noMAC}, bridge: p.Bridge, label: p.Label,
-		ifname: p.Name, up: true, listener: listener, bound: make(chan *NIC, 1), done: make(chan struct{})}
+		ifname: p.Name, up: true, gone: p.Gone, listener: listener,
+		bound: make(chan *NIC, 1), done: make(chan struct{})}
 	if p.NIC != nil {
 		d.dev.MAC = p.NIC.MAC()
 		d.bind(p.NIC)

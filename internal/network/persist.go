@@ -259,13 +259,14 @@ type savedNIC struct {
 	NIC    string `json:"nic,omitempty"` // label
 	Slot   int    `json:"slot"`
 	Name   string `json:"name"` // in the guest
+	Gone   bool   `json:"gone,omitempty"`
 }
 
 // EncodeNICs returns the section of a VM's snapshot that has its interfaces.
 func EncodeNICs(planned []PlannedNIC) ([]byte, error) {
 	saved := make([]savedNIC, len(planned))
 	for i, p := range planned {
-		saved[i] = savedNIC{p.Bridge, p.Label, p.Slot, p.Name}
+		saved[i] = savedNIC{p.Bridge, p.Label, p.Slot, p.Name, p.Gone}
 	}
 	return json.Marshal(saved)
 }
@@ -280,7 +281,8 @@ func decodeNICs(text []byte, checkName CheckName) ([]savedNIC, error) {
 		return nil, fmt.Errorf("network interfaces: %d, at most %d are possible", len(saved), qemu.MaxSlot)
 	}
 	for i, n := range saved {
-		if n.Slot < 1 || n.Slot > qemu.MaxSlot || i > 0 && n.Slot <= saved[i-1].Slot {
+		if n.Slot < 1 || n.Slot > qemu.MaxSlot || i > 0 && n.Slot <= saved[i-1].Slot ||
+			n.Gone && n.Slot > qemu.RootSlots {
 			return nil, fmt.Errorf("network interfaces: slot %d", n.Slot)
 		}
 		if !ethName.MatchString(n.Name) || !isLabel(n.NIC) || checkName("bridge", n.Bridge) != nil {
@@ -300,7 +302,10 @@ func (n *Network) DecodeNICs(s Station, text []byte, checkName CheckName) ([]Pla
 	}
 	planned := make([]PlannedNIC, len(saved))
 	for i, v := range saved {
-		planned[i] = PlannedNIC{n.rejoin(s, v.Bridge, v.NIC), v.Bridge, v.NIC, v.Slot, v.Name}
+		planned[i] = PlannedNIC{Bridge: v.Bridge, Label: v.NIC, Slot: v.Slot, Name: v.Name, Gone: v.Gone}
+		if !v.Gone {
+			planned[i].NIC = n.rejoin(s, v.Bridge, v.NIC)
+		}
 	}
 	return planned, nil
 }

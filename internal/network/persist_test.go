@@ -256,13 +256,13 @@ func TestDecodeNICs(t *testing.T) {
 	c := s.bridge("c", nil) // it is no member there yet
 	full := s.bridge("full", nil)
 	must(t, full.Close(t.Context()))
-	text, err := EncodeNICs([]PlannedNIC{{nil, "b", "", 1, "eth0"}, {nil, "c", "", 2, "eth1"},
-		{nil, "gone", "", 4, "eth2"}})
+	text, err := EncodeNICs([]PlannedNIC{{nil, "b", "", 1, "eth0", false}, {nil, "c", "", 2, "eth1", false},
+		{nil, "gone", "", 4, "eth2", false}})
 	must(t, err)
 	planned, err := s.DecodeNICs(v, text, plainName)
 	must(t, err)
 	if len(planned) != 3 || planned[0].NIC.Bridge() != b || planned[1].NIC.Bridge() != c ||
-		planned[2] != (PlannedNIC{nil, "gone", "", 4, "eth2"}) {
+		planned[2] != (PlannedNIC{nil, "gone", "", 4, "eth2", false}) {
 		t.Errorf("%+v", planned)
 	}
 	stranger := &fakeVM{name: "v"} // of another lab
@@ -271,9 +271,17 @@ func TestDecodeNICs(t *testing.T) {
 	}
 	_, err = s.DecodeNICs(v, []byte("["), plainName)
 	wantError(t, err, "network interfaces")
-	many := "[" + strings.Repeat(`{"bridge":"b","slot":1,"name":"eth0"},`, 31) + `{}]`
+	many := "[" + strings.Repeat(`{"bridge":"b","slot":1,"name":"eth0"},`, 55) + `{}]`
 	_, err = s.DecodeNICs(v, []byte(many), plainName)
-	wantError(t, err, "32, at most 31")
+	wantError(t, err, "56, at most 55")
+	_, err = s.DecodeNICs(v, []byte(`[{"bridge":"b","slot":25,"name":"eth0","gone":true}]`), plainName)
+	wantError(t, err, "slot 25")
+	gone := []PlannedNIC{{nil, "b", "", 1, "eth0", true}}
+	text, err = EncodeNICs(gone)
+	must(t, err)
+	if planned, err = s.DecodeNICs(v, text, plainName); err != nil || !slices.Equal(planned, gone) {
+		t.Errorf("%+v, %v", planned, err)
+	}
 }
 
 func FuzzDecodeNICs(f *testing.F) {
@@ -286,11 +294,11 @@ func FuzzDecodeNICs(f *testing.F) {
 		}
 		var planned []PlannedNIC
 		for i, n := range nics {
-			if n.Slot < 1 || n.Slot > 31 || i > 0 && n.Slot <= nics[i-1].Slot ||
+			if n.Slot < 1 || n.Slot > 55 || i > 0 && n.Slot <= nics[i-1].Slot ||
 				strings.ContainsAny(n.Bridge+n.Name, "/\n ") {
 				t.Fatalf("accepted %+v", nics)
 			}
-			planned = append(planned, PlannedNIC{nil, n.Bridge, n.NIC, n.Slot, n.Name})
+			planned = append(planned, PlannedNIC{nil, n.Bridge, n.NIC, n.Slot, n.Name, n.Gone})
 		}
 		again, err := EncodeNICs(planned)
 		if err != nil {

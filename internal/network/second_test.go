@@ -42,7 +42,7 @@ func TestSecondNIC(t *testing.T) {
 	}
 	b.Switch().Isolate("v", true)
 	if !b.Switch().IsolatedAddress([6]byte(n.mac)) {
-		v.sendFrame(t, 3, textFrame(n, "here I am"))
+		v.sendFrame(t, late, textFrame(n, "here I am"))
 		eventually(t, "its port is not isolated", func() bool { return b.Switch().IsolatedAddress([6]byte(n.mac)) })
 	}
 	wantError(t, b.Detach(ctx, "v", "bond2"), "vm `v` has no NIC `bond2` on bridge `b`")

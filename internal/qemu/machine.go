@@ -49,6 +49,7 @@ type Machine struct {
 	serial *consolePipe
 	hvc    *consolePipe
 	stderr *tailBuffer
+	cid    uint32 // on vsock, 0 without
 
 	migration *migrationWatch
 	deleted   deletionWatch
@@ -245,6 +246,13 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 		n.state = child.add(state)
 		m.stateFD = n.state
 	}
+	if m.cfg.Vsock {
+		v, err := openVsock(uint32(os.Getpid()))
+		if err != nil {
+			return ends, n, err
+		}
+		n.vsock, n.cid, m.cid = child.add(v.device), v.cid, v.cid
+	}
 	return ends, n, nil
 }
 
@@ -312,6 +320,9 @@ func (m *Machine) Kill() { m.proc.Kill() }
 
 // PID returns the process id on the host.
 func (m *Machine) PID() int { return m.proc.PID() }
+
+// CID returns the guest's id on vsock, 0 when its agent is reached by the port.
+func (m *Machine) CID() uint32 { return m.cid }
 
 // Accel is the accelerator in use, "kvm" or "tcg".
 func (m *Machine) Accel() string { return m.cfg.Accel }

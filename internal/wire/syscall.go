@@ -38,6 +38,9 @@ type Syscall struct {
 	// Async makes the call on a further thread. The answer is a CountValue, the
 	// handle for SyscallAwait.
 	Async bool
+	// ExactMode has the call made without a umask: a file that it creates has the
+	// mode that it says.
+	ExactMode bool
 }
 
 // Check returns an error with the value and the limit when a call is larger than
@@ -180,6 +183,7 @@ func (r *Syscall) fields(f *fields) {
 	putUints(f, "nested", r.Nested)
 	r.Data.put(f, "data", "data_len")
 	f.OptBool("async", r.Async)
+	f.OptBool("exact_mode", r.ExactMode)
 }
 
 func (r *Syscall) field(d *decoder, key string) bool {
@@ -213,6 +217,8 @@ func (r *Syscall) field(d *decoder, key string) bool {
 		r.Data.length(d)
 	case "async":
 		r.Async = d.Bool()
+	case "exact_mode":
+		r.ExactMode = d.Bool()
 	default:
 		return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "life", &r.Life)
 	}

@@ -17,6 +17,7 @@ type FileMode struct {
 	Read, Write, Append         bool
 	Create, Truncate, Exclusive bool
 	Perm                        uint32 // of a file made by the call
+	Exact                       bool   // Perm counts whatever the umask is
 }
 
 func (m FileMode) flags() int64 {
@@ -57,7 +58,7 @@ func (a *Actor) OpenFile(ctx context.Context, path string, mode FileMode) (*File
 	r, epoch, err := a.syscall(ctx, "open_file", &guest.Syscall{
 		Nr:   unix.SYS_OPENAT,
 		Args: [6]int64{unix.AT_FDCWD, 0, mode.flags(), int64(mode.Perm)},
-		Bufs: [][]byte{append([]byte(path), 0)}, Slots: []int{1},
+		Bufs: [][]byte{append([]byte(path), 0)}, Slots: []int{1}, ExactMode: mode.Create && mode.Exact,
 	})
 	if err != nil {
 		a.closeLate(ctx, "open_file", r)

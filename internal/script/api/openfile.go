@@ -37,7 +37,7 @@ func openFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 		return nil, err
 	}
 	if bits != nil {
-		mode.Perm = *bits
+		mode.Perm, mode.Exact = *bits, true
 	}
 	limit, err := fileLimit(o)
 	if err != nil {
