@@ -12,10 +12,10 @@ type Share struct {
 	released bool
 }
 
-// NewShare returns a share that release gives back.
+// NewShare returns a share that release releases.
 func NewShare(release func()) *Share { return &Share{releaseShare: release} }
 
-// Release gives the share back, when it is known that no other guest takes it over.
+// Release releases the share, when it is known that no other guest takes it over.
 func (s *Share) Release() {
 	s.mu.Lock()
 	s.released = true

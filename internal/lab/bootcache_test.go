@@ -173,26 +173,6 @@ func TestBootCacheOfAnotherQEMU(t *testing.T) {
 	}
 }
 
-func TestPoolShare(t *testing.T) {
-	for _, early := range []bool{true, false} {
-		out := 1
-		s := &poolShare{releaseShare: func() { out-- }}
-		if early {
-			s.release()
-			if out != 1 {
-				t.Error("released before it was final")
-			}
-			s.finalize()
-		} else {
-			s.finalize()
-			s.release()
-		}
-		if out != 0 {
-			t.Errorf("early %v: %d shares are out", early, out)
-		}
-	}
-}
-
 // TestBootCacheTogether has several VMs boot the same at once.
 func TestBootCacheTogether(t *testing.T) {
 	l, f := fakeLab(t)
