@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,8 @@ func CheckFiles(files []File) error {
 			return fmt.Errorf("files[%d]: path %q is not absolute", i+1, f.Path)
 		case clean == "/" || strings.HasSuffix(f.Path, "/"):
 			return fmt.Errorf("files[%d]: path %q names a directory", i+1, f.Path)
+		case slices.ContainsFunc(strings.Split(f.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
+			return fmt.Errorf("files[%d]: path %q has `.` or `..` among its parts", i+1, f.Path)
 		case strings.ContainsRune(f.Path, 0) || len(f.Path) > cpio.MaxName:
 			return fmt.Errorf("files[%d]: path %q has a NUL byte or more than %d bytes", i+1, f.Path, cpio.MaxName)
 		case f.Mode > 0o7777:

@@ -254,6 +254,9 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime
 	}
+	if err := image.CheckMemory(img.Kernel, initrd, cfg.Memory); err != nil && !v.host.Local {
+		return nil, err
+	}
 	nics := v.host.network().Plan(v)
 	cfg.NICs = network.Devices(nics)
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,

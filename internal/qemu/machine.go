@@ -34,7 +34,11 @@ func (e *StartError) Error() string {
 	if e.Stderr == "" {
 		return fmt.Sprintf("qemu start: %v", e.Err)
 	}
-	return fmt.Sprintf("qemu start: %v: %s", e.Err, complaint(e.Stderr))
+	said := complaint(e.Stderr)
+	if strings.Contains(said, "initrd is too large") {
+		said = "memory is too small: " + said
+	}
+	return fmt.Sprintf("qemu start: %v: %s", e.Err, said)
 }
 
 func (e *StartError) Unwrap() error { return e.Err }

@@ -144,6 +144,8 @@ func TestBootOptions(t *testing.T) {
 
 		`provium:vm("v", "host", {files = {{path = "a", content =
 			""}}})`: "opts.files[1]: path must be the absolute path of a file",
+		`provium:vm("v", "host", {files = {{path = "/etc/../x", content = ""}}})`: "opts.files[1]: path must not have `.` or " +
+			"`..` among its parts, got \"/etc/../x\"",
 
 		`provium:vm("v", "host", {files = {{path = "/a", content = "", mode =
 			-1}}})`: "mode must be an integer between 0 and 4095",

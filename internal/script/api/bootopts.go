@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"math"
-	"path"
 	"strings"
 	"time"
 
@@ -158,8 +157,8 @@ func bootFile(what string, t *lua.Table) (topology.BootFile, error) {
 	if f.Path, ok = o.Get("path").(string); !ok {
 		return f, fmt.Errorf("%s: path must be a string, got %s", what, lua.TypeName(o.Get("path")))
 	}
-	if !strings.HasPrefix(f.Path, "/") || path.Clean(f.Path) == "/" || strings.ContainsRune(f.Path, 0) {
-		return f, fmt.Errorf("%s: path must be the absolute path of a file, got %s", what, value.Quote(f.Path))
+	if err := topology.CheckFilePath(f.Path); err != nil {
+		return f, fmt.Errorf("%s: %w", what, err)
 	}
 	if f.Content, ok = o.Get("content").(string); !ok {
 		return f, fmt.Errorf("%s: content must be a string, got %s", what, lua.TypeName(o.Get("content")))
