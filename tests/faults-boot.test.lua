@@ -31,6 +31,22 @@ test("memory that no kernel can start in", function(t)
   end
 end)
 
+test("an agent that has ended fails the boot at once", function(t)
+  local vm = provium:vm("ended", "broken-agent", {kernel_cmdline_append = "fate=ended"})
+  local err = t:assert_raises(function() vm:boot() end)
+  t:assert_contains(err, "the agent has ended before it answered: out of luck")
+end)
+
+test("a boot that waits for the console needs no agent", function(t)
+  local vm = provium:vm("talks", "broken-agent", {kernel_cmdline_append = "fate=talk", agent_timeout = 60})
+  vm:boot({wait = "console:your name: "})
+  t:assert_eq(vm:state(), "booted")
+  vm:console():expect("your name: ")
+  vm:console():write("Ada\n")
+  vm:console():expect("hello, Ada")
+  t:assert_contains(t:assert_raises(function() vm:snapshot() end), "has no agent yet")
+end)
+
 test("a boot that failed may be tried again", function(t)
   local vm = provium:vm("hasty", "host", {agent_timeout = 0.001})
   t:assert_contains(t:assert_raises(function() vm:boot() end), "no agent answered within 1ms")

@@ -61,6 +61,7 @@ func (i *Instance) onReset(byGuest bool) {
 	if over {
 		return // QEMU is about to end, with what the kernel said last
 	}
+	i.watch.startOver()
 	i.cfg.Console.markReset(byGuest)
 	i.cfg.Hooks.Reset()
 	i.mu.Lock()

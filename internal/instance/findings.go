@@ -1,8 +1,6 @@
 package instance
 
 import (
-	"fmt"
-	"strings"
 	"sync"
 
 	"provium/internal/console"
@@ -100,13 +98,4 @@ func (f *Findings) Take() []Finding {
 	list := f.list
 	f.list, f.boot = nil, 0
 	return list
-}
-
-// Explain adds to the error of a boot what the guest's kernel reported during it, unless
-// the error says so already.
-func Explain(err error, reports []Finding) error {
-	if len(reports) == 0 || strings.Contains(err.Error(), reports[0].Title) {
-		return err
-	}
-	return fmt.Errorf("%w; the guest's kernel reported: %s", err, reports[0].Title)
 }

@@ -46,6 +46,9 @@ type Config struct {
 	Console    *Console       // of the VM
 	Oops       Rules          // guest failures to watch for
 	Hooks      Hooks
+	// Wait is what the boot waits for: WaitAgent, WaitNothing, or a text behind
+	// WaitConsole. A guest that is waited for otherwise may be without an agent.
+	Wait string
 }
 
 // Hooks are called as things happen to an instance. They must not block, unless they
@@ -93,6 +96,8 @@ type Instance struct {
 	printed   int64         // length of the console at the last reset
 	first     int64         // length of the console when the wait for an agent began
 	answered  bool          // an agent has answered since Start
+	waited    bool          // what the boot waits for has come, and that is not an agent
+	refused   error         // why the last attempt at an optional agent failed
 	panic     string        // the expected panic since the last link
 	panicked  bool          // that panic ended a link, and no reset has followed
 	check     *panicCheck   // nil while there is none
@@ -168,7 +173,9 @@ func (i *Instance) supervise() {
 	}
 	reason, expected, link := i.reason, i.expected, i.link
 	i.portOpened()
-	i.answerBy.Stop()
+	if i.answerBy != nil {
+		i.answerBy.Stop()
+	}
 	i.mu.Unlock()
 	// The state first: who is told that the guest is gone finds it dead.
 	if !expected {

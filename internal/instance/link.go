@@ -44,13 +44,19 @@ func (i *Instance) relink() {
 func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	link, err := i.connect(ctx, boot, resend)
 	if err != nil {
-		if ctx.Err() == nil {
+		i.mu.Lock()
+		fatal := ctx.Err() == nil && i.mustAnswer()
+		if i.refused == nil {
+			i.refused = err
+		}
+		i.mu.Unlock()
+		if fatal {
 			i.fail(err.Error())
 		}
 		return
 	}
 	defer link.Close()
-	if boot > 0 {
+	if boot > 0 || i.optional() {
 		if err := i.cfg.Hooks.Configure(ctx, link); err != nil && ctx.Err() == nil {
 			i.cfg.Hooks.Warn("vm `%s` after a reset: %v", i.cfg.VM, err)
 		}
@@ -60,7 +66,10 @@ func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
 		i.link, i.panic, i.panicked, i.resend, i.answered = link, "", false, false, true
-		i.answerBy.Stop()
+		i.refused = nil
+		if i.answerBy != nil {
+			i.answerBy.Stop()
+		}
 		i.recordAgent(link.Info().AgentID, boot)
 		close(i.linked)
 		i.watchPort()
@@ -95,6 +104,10 @@ func (i *Instance) expectAnswer() {
 	}
 	i.fruitless, i.boots, i.printed = 0, 0, i.cfg.Console.Len()
 	i.first = i.printed
+	if !i.mustAnswer() {
+		i.answerBy = nil
+		return
+	}
 	var timer *time.Timer
 	timer = time.AfterFunc(i.cfg.AgentTimeout, func() {
 		i.mu.Lock()
@@ -132,8 +145,8 @@ func (i *Instance) countReset() string {
 	i.printed = printed
 	i.fruitless++
 	switch {
-	case i.answered:
-		return "" // the time limit is enough
+	case i.answered, i.waited:
+		return "" // the time limit is enough, or the guest may do so
 	case printed == i.first && i.fruitless >= maxSilentResets:
 		return fmt.Sprintf("the guest reset itself %d times without an answer of an agent and without a word on its "+
 			"console: its memory of %s is perhaps too small for its kernel", i.fruitless,
@@ -187,6 +200,8 @@ func (i *Instance) Client(ctx context.Context) (*guest.Client, error) {
 
 // Session is Client. It also returns the epoch of what the agent holds.
 func (i *Instance) Session(ctx context.Context) (*guest.Client, *handle.Epoch, error) {
+	limited, cancel := i.sessionLimit(ctx)
+	defer cancel()
 	for {
 		i.mu.Lock()
 		link, linked, epoch := i.link, i.linked, i.epoch
@@ -198,7 +213,10 @@ func (i *Instance) Session(ctx context.Context) (*guest.Client, *handle.Epoch, e
 		case <-linked:
 		case <-i.ctx.Done():
 			return nil, nil, context.Cause(i.ctx)
-		case <-ctx.Done():
+		case <-limited.Done():
+			if ctx.Err() == nil {
+				return nil, nil, i.noAgentYet()
+			}
 			return nil, nil, context.Cause(ctx)
 		}
 	}
@@ -211,7 +229,8 @@ func (i *Instance) Epoch() *handle.Epoch {
 	return i.epoch
 }
 
-// Reset presses the reset button and returns when the new agent serves.
+// Reset presses the reset button and returns when the new agent serves, or at once when
+// the boot did not wait for an agent and none has answered.
 func (i *Instance) Reset(ctx context.Context) error {
 	i.mu.Lock()
 	boot := i.boot
@@ -222,18 +241,17 @@ func (i *Instance) Reset(ctx context.Context) error {
 	// The event comes right after the reply; until then the old link stands.
 	for {
 		i.mu.Lock()
-		again, linked, link := i.boot != boot, i.linked, i.link
+		again, over, must := i.boot != boot, i.rebooted, i.mustAnswer()
 		i.mu.Unlock()
+		if again && !must {
+			return nil
+		}
 		if again {
 			_, err := i.Client(ctx)
 			return err
 		}
-		var wait <-chan struct{} = linked
-		if link != nil {
-			wait = link.Done() // failed by onReset
-		}
 		select {
-		case <-wait:
+		case <-over:
 		case <-i.ctx.Done():
 			return context.Cause(i.ctx)
 		case <-ctx.Done():

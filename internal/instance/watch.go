@@ -25,6 +25,7 @@ type watch struct {
 	begun    [2]bool     // a report has begun with the unfinished line, whose rest is dropped
 	quiet    *time.Timer // runs while a report is unfinished
 	lossy    bool        // the log could not be written, and that was said
+	agent    agentWords
 }
 
 // Devices whose output lands in one log.
@@ -82,6 +83,9 @@ func (w *watch) write(device int, p []byte) {
 	if len(*held)-end > maxPartial {
 		end = len(*held)
 	}
+	if w.agent.take(string((*held)[:end])) {
+		w.inst.agentEndedEarly(w.agent.said)
+	}
 	w.report(w.detector.Feed((*held)[:end]), false)
 	*held = append((*held)[:0], (*held)[end:]...)
 	if _, open := w.detector.Open(); open {
@@ -114,6 +118,13 @@ func (w *watch) report(findings []Finding, over bool) {
 			w.inst.cfg.Hooks.Finding(f)
 		}
 	}
+}
+
+// startOver forgets what the agent of the last boot has said.
+func (w *watch) startOver() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.agent = agentWords{}
 }
 
 // stamps returns what is known of the kernel's time stamps.

@@ -94,10 +94,13 @@ func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShar
 func (v *VM) bootError(ctx context.Context, err error) error {
 	var answer *answerError
 	if errors.As(err, &answer) && ctx.Err() == nil {
-		return &BootError{VM: v.name, Err: answer.err, Console: v.Console().Tail(bootConsoleTail)}
+		return &instance.BootError{VM: v.name, Err: answer.err, Console: v.Console().Tail(bootConsoleTail)}
 	}
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }
+
+// BootError is returned for a boot in which no agent answered. The guest was ended.
+type BootError = instance.BootError
 
 // answerError is returned for a guest that was started and whose agent did not answer.
 type answerError struct{ err error }
@@ -274,3 +277,10 @@ func (v *VM) initrd(ctx context.Context, img *image.Image, files []topology.Boot
 	}
 	return path, img.Compose(ctx, path, imageFiles(files))
 }
+
+const (
+	bootConsoleTail = 8 << 10 // bytes of console in a BootError
+
+	agentTimeoutKVM = 30 * time.Second
+	agentTimeoutTCG = 120 * time.Second
+)

@@ -15,6 +15,7 @@ import (
 	"provium/internal/admission"
 	"provium/internal/event"
 	"provium/internal/fakemachine"
+	"provium/internal/instance"
 	"provium/internal/topology"
 	"provium/internal/wire"
 )
@@ -86,7 +87,7 @@ func TestBootsThatFail(t *testing.T) {
 			v := declare(t, newLab(t, h), "a")
 			err := v.Boot(t.Context(), nil)
 			wantError(t, err, tc.want)
-			var boot *BootError
+			var boot *instance.BootError
 			if errors.As(err, &boot) {
 				wantError(t, boot.Unwrap(), strings.TrimPrefix(tc.want, "vm `a` boot: "))
 				if name == "no answer" {
@@ -105,7 +106,36 @@ func TestBootsThatFail(t *testing.T) {
 }
 
 func TestBootOfAnEmptyConsole(t *testing.T) {
-	wantError(t, &BootError{VM: "a", Err: errors.New("late")}, "vm `a` boot: late (the guest's console is empty)")
+	wantError(t, &instance.BootError{VM: "a", Err: errors.New("late")},
+		"vm `a` boot: late (the guest's console is empty)")
+}
+
+// TestBootWithoutAnAgent has a VM booted, and announced, when its console shows a text.
+func TestBootWithoutAnAgent(t *testing.T) {
+	l, f := fakeLab(t)
+	var events []event.Event
+	l.host.Emit = func(e event.Event) { events = append(events, e) }
+	f.Prepare(func(m *fakemachine.Machine) {
+		m.SetAgent(fakemachine.AgentSilent)
+		m.Print(false, "login: ")
+	})
+	v := declare(t, l, "a")
+	must(t, v.Boot(t.Context(), &topology.BootOpts{Wait: "console:login: ", AgentTimeout: 50 * time.Millisecond}))
+	if v.State() != topology.Booted || len(events) != 1 || !v.IsAgentless() {
+		t.Errorf("state %s, events %+v", v.State(), events)
+	}
+	must(t, v.Console().Expect(t.Context(), "login: ", time.Minute))
+	must(t, v.Console().Write(t.Context(), []byte("root\n"), time.Minute))
+	wantError(t, v.Ping(t.Context()), "no agent answered within 50ms, and the boot did not wait for one")
+	_, err := v.Snapshot(t.Context(), "")
+	wantError(t, err, "vm:snapshot() refused: vm `a` has no agent yet")
+	must(t, v.Pause(t.Context()))
+	must(t, v.Resume(t.Context()))
+	must(t, v.Reset(t.Context()))
+	f.Last().SetAgent(fakemachine.AgentWorks)
+	f.Last().Reboot()
+	must(t, v.Ping(t.Context()))
+	must(t, v.Shutdown(t.Context()))
 }
 
 func TestBootThatIsGivenUp(t *testing.T) {

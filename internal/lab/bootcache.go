@@ -60,6 +60,8 @@ func (v *VM) mayCache(p *startPlan) bool {
 	switch {
 	case v.host.BootCache == "" || v.profile.NoBootCache || p.opts.Cold != nil && *p.opts.Cold:
 		return false
+	case p.opts.Wait != "" && p.opts.Wait != instance.WaitAgent:
+		return false
 	case p.opts.RNGSeed != nil || p.opts.InitialTime != nil:
 		return false
 	}

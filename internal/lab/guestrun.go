@@ -47,7 +47,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	if err == nil {
 		i.Instance, err = instance.Start(ctx, instance.Config{
 			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout, Restored: p.restored, Epoch: p.mark.Restore(),
-			Agents: &v.agents, Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare),
+			Agents: &v.agents, Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare), Wait: p.opts.Wait,
 		}, warm)
 	}
 	if err != nil {
@@ -120,12 +120,16 @@ func (i *guestRun) announceEnd(startedAt time.Time) {
 
 // firstAnswer waits for the agent and prepares the guest for operations.
 func (i *guestRun) firstAnswer(ctx context.Context) error {
+	err := i.AwaitBoot(ctx)
+	var gone *instance.GoneError
+	if errors.As(err, &gone) {
+		return errors.New(gone.Reason)
+	}
+	if err != nil || i.IsAgentless() {
+		return err
+	}
 	link, err := i.Client(ctx)
 	if err != nil {
-		var gone *instance.GoneError
-		if errors.As(err, &gone) {
-			return errors.New(gone.Reason)
-		}
 		return err
 	}
 	if i.plan.restored {

@@ -58,6 +58,9 @@ func (i *guestRun) syncNetwork(ctx context.Context, runs bool) error {
 	if i.isForeign() {
 		return i.netdevs.Sync(ctx, i.machine, network.Foreign{})
 	}
+	if i.IsAgentless() { // the agent is told when it answers
+		return i.netdevs.Sync(ctx, i.machine, nil)
+	}
 	link, err := i.Client(ctx)
 	if err != nil {
 		return err

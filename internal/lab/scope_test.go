@@ -13,6 +13,7 @@ import (
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
+	"provium/internal/instance"
 	"provium/internal/stream"
 	"provium/internal/topology"
 )
@@ -107,7 +108,7 @@ func TestBatchCallsNameWhoFailed(t *testing.T) {
 	err := l.Boot(ctx)
 	wantError(t, err, "lab `provium` boot failed for `bad`: vm `bad` boot: ", "agent speaks version 1000")
 	var batch *BatchError
-	var boot *BootError
+	var boot *instance.BootError
 	if !errors.As(err, &batch) || len(batch.Unwrap()) != 1 || !errors.As(err, &boot) {
 		t.Errorf("%#v", err)
 	}

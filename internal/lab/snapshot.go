@@ -64,6 +64,10 @@ func (s *Snapshot) Delete() error {
 func freeze(what string, vms []*VM) (thaw func(), err error) {
 	var live []string
 	for _, v := range vms {
+		if v.IsAgentless() {
+			return nil, &topology.BusyError{Call: what, Why: fmt.Sprintf(
+				"vm `%s` has no agent yet, since its boot did not wait for one, and a restored guest needs it", v.name)}
+		}
 		for _, s := range v.Streams() {
 			if text := "\n  - open stream " + s.String(); !slices.Contains(live, text) {
 				live = append(live, text)

@@ -75,6 +75,15 @@ func (v *VM) Expendable() bool { return v.expendable }
 // Profile returns the name of the profile.
 func (v *VM) Profile() string { return v.profile.Name }
 
+// IsAgentless reports whether the guest runs without an agent, for which its boot did not
+// wait.
+func (v *VM) IsAgentless() bool {
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	return inst != nil && inst.IsAgentless()
+}
+
 // NotesWarnings reports whether warnings of the guest's kernel fail nothing.
 func (v *VM) NotesWarnings() bool { return v.profile.NoteWarnings }
 

@@ -83,7 +83,7 @@ func checkAlive(ctx context.Context, state *lua.State, vms []*lab.VM) {
 	_ = state.Block(func() error {
 		var asking sync.WaitGroup
 		for _, vm := range vms {
-			if vm.State() != topology.Booted {
+			if vm.State() != topology.Booted || vm.IsAgentless() {
 				continue
 			}
 			asking.Go(func() {

@@ -98,6 +98,25 @@ test("raised", function(t) provium:vm("b", "host"):boot() end)
 	}
 }
 
+// A boot need not wait for an agent.
+func TestBootWithoutAnAgent(t *testing.T) {
+	o := runOn(t, `
+test("text", function(t)
+  local vm = provium:vm("a", "host", {agent_timeout = 0.05}):boot{wait = "console:login: "}
+  t:assert_eq(vm:state(), "booted")
+  t:assert_contains(t:assert_raises(function() vm:run("true") end), "no agent answered within 50ms")
+end)
+test("nothing", function(t) t:assert_eq(provium:vm("b", "host", {wait = "none"}):boot():state(), "booted") end)
+test("late", {timeout = "50ms"}, function(t) provium:vm("c", "host", {wait = "none"}):boot() while true do end end)
+`, func(m *fakemachine.Machine) {
+		m.SetAgent(fakemachine.AgentSilent)
+		m.Print(false, "login: ")
+	}, nil)
+	o.passed(t, "text")
+	o.passed(t, "nothing")
+	o.failed(t, "late", "timed out after 0.05s")
+}
+
 // A panic that the test expects fails nothing, nor does what led to it.
 func TestExpectedPanic(t *testing.T) {
 	o := runOn(t, `

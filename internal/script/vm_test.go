@@ -45,7 +45,7 @@ func TestVMArguments(t *testing.T) {
 		`vm:run("a", {"x", cwd = "/"})`: "vm:run: the options have array entries beside keys",
 
 		`vm:run("a", {timout =
-			1})`: "vm:run: unknown option `timout` (valid: args, env, env_clear, cwd, stdin, timeout, timeout_ms, user)",
+			1})`: "vm:run: unknown option `timout` (valid: args, env, env_clear, cwd, stdin, timeout, timeout_ms, user, setsid, kill_session)",
 
 		`vm:run("a", {timeout = -1})`:                "must be a finite, non-negative number",
 		`vm:run("a", {timeout = "10"})`:              "vm:run: opts.timeout: duration: cannot parse `10`",
@@ -144,8 +144,16 @@ func TestBootOptions(t *testing.T) {
 
 		`provium:vm("v", "host", {files = {{path = "a", content =
 			""}}})`: "opts.files[1]: path must be the absolute path of a file",
-		`provium:vm("v", "host", {files = {{path = "/etc/../x", content = ""}}})`: "opts.files[1]: path must not have `.` or " +
-			"`..` among its parts, got \"/etc/../x\"",
+		`provium:vm("v", "host", {files = {{path = "/etc/../x", content = ""}}})`: "opts.files[1]: path " +
+			"must not have `.` or `..` among its parts, got \"/etc/../x\"",
+
+		`provium:vm("v", "host"):boot{wait = "login:"}`: "opts.wait must be \"agent\", " +
+			"\"none\" or \"console:TEXT\", got login:",
+
+		`provium:vm("v", "host"):boot{wait = "console:"}`: "opts.wait must be \"agent\", " +
+			"\"none\" or \"console:TEXT\", got console:",
+
+		`provium:vm("v", "host"):boot{wait = 5}`: `opts.wait must be "agent", "none" or "console:TEXT", got 5`,
 
 		`provium:vm("v", "host", {files = {{path = "/a", content = "", mode =
 			-1}}})`: "mode must be an integer between 0 and 4095",

@@ -31,6 +31,7 @@ type BootOpts struct {
 	AgentTimeout  time.Duration
 	Files         []BootFile
 	Cold          *bool       // true refuses the boot cache
+	Wait          string      // what the boot waits for: "agent" (or ""), "none", "console:TEXT"
 	ExpectPanic   bool        // a panic does not end the guest: it reboots, or starts a crash kernel
 	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
 }
@@ -76,6 +77,9 @@ func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
 		if from.Cold != nil {
 			m.Cold = from.Cold
 		}
+		if from.Wait != "" {
+			m.Wait = from.Wait
+		}
 		m.ExpectPanic = m.ExpectPanic || from.ExpectPanic
 		m.Disks = append(m.Disks, from.Disks...)
 		m.Files = joinFiles(m.Files, from.Files)
@@ -110,6 +114,9 @@ func (o *BootOpts) Validate() error {
 	case o.InitialTime != nil && (o.InitialTime.Year() < 1970 || o.InitialTime.Year() > 9999):
 		return fmt.Errorf("initial_time: year %d is not between 1970 and 9999", o.InitialTime.Year())
 	}
+	if err := CheckWait(o.Wait); err != nil {
+		return err
+	}
 	for i, f := range o.Files {
 		switch {
 		case CheckFilePath(f.Path) != nil:
@@ -119,6 +126,18 @@ func (o *BootOpts) Validate() error {
 		}
 	}
 	return nil
+}
+
+// CheckWait returns an error for what a boot cannot wait for.
+func CheckWait(wait string) error {
+	if text, ok := strings.CutPrefix(wait, "console:"); ok && text != "" {
+		return nil
+	}
+	switch wait {
+	case "", "agent", "none":
+		return nil
+	}
+	return fmt.Errorf("wait must be \"agent\", \"none\" or \"console:TEXT\", got %q", wait)
 }
 
 // CheckFilePath returns an error for a path that a boot file cannot have: it must be

@@ -14,7 +14,7 @@ import (
 
 // bootOptions are the keys of boot opts.
 var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_append", "rng_seed",
-	"initial_time", "agent_timeout", "files", "cold", "disks", "expect_panic"}
+	"initial_time", "agent_timeout", "files", "cold", "disks", "expect_panic", "wait"}
 
 // bootOpts reads the optional table of boot opts at argument i, or nil when it is absent.
 func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
@@ -65,6 +65,17 @@ func readMachine(o value.Options, b *topology.BootOpts) (err error) {
 			return err
 		}
 		b.Cold = &cold
+	}
+	if o.Has("wait") {
+		wait, ok := o.Get("wait").(string)
+		if !ok {
+			wait = value.Format(o.Get("wait"))
+		}
+		if err := topology.CheckWait(wait); err != nil || !ok || wait == "" {
+			return o.Errorf("wait", "must be \"agent\", \"none\" or \"console:TEXT\", got %s",
+				value.Format(o.Get("wait")))
+		}
+		b.Wait = wait
 	}
 	b.ExpectPanic, err = o.Bool("expect_panic", false)
 	return err

@@ -1,8 +1,8 @@
-package lab
+package instance
 
 import (
 	"fmt"
-	"time"
+	"strings"
 )
 
 // BootError is returned for a boot in which no agent answered. The guest was ended.
@@ -22,9 +22,11 @@ func (e *BootError) Error() string {
 
 func (e *BootError) Unwrap() error { return e.Err }
 
-const (
-	bootConsoleTail = 8 << 10 // bytes of console in a BootError
-
-	agentTimeoutKVM = 30 * time.Second
-	agentTimeoutTCG = 120 * time.Second
-)
+// Explain adds to the error of a boot what the guest's kernel reported during it, unless
+// the error says so already.
+func Explain(err error, reports []Finding) error {
+	if len(reports) == 0 || strings.Contains(err.Error(), reports[0].Title) {
+		return err
+	}
+	return fmt.Errorf("%w; the guest's kernel reported: %s", err, reports[0].Title)
+}

@@ -1,0 +1,163 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"provium/internal/console"
+)
+
+// What a boot waits for, as Config.Wait has it. What a guest shall print stands behind
+// WaitConsole.
+const (
+	WaitAgent   = "agent" // also ""
+	WaitNothing = "none"
+	WaitConsole = "console:"
+)
+
+var errNotShown = errors.New("the console did not show it in time")
+
+// AwaitBoot waits for what the boot waits for. It fails with a *GoneError when the guest
+// ends before that.
+func (i *Instance) AwaitBoot(ctx context.Context) error {
+	if !i.optional() {
+		_, err := i.Client(ctx)
+		return err
+	}
+	if err := i.awaitText(ctx, i.cfg.Console.log.Boot()); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.waited = true
+	return nil
+}
+
+// optional reports whether the boot waits for something else than an agent.
+func (i *Instance) optional() bool { return i.cfg.Wait != "" && i.cfg.Wait != WaitAgent }
+
+// awaitText waits until a boot has printed what it shall, from the beginning of the boot
+// and without moving the position of Expect.
+func (i *Instance) awaitText(ctx context.Context, boot int) error {
+	want, ok := strings.CutPrefix(i.cfg.Wait, WaitConsole)
+	if !ok {
+		return nil
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, i.cfg.AgentTimeout, errNotShown)
+	defer cancel()
+	at, seen := i.cfg.Console.log.BootStart(boot), ""
+	for !strings.Contains(seen, want) {
+		p, next, err := i.cfg.Console.log.Next(limited, boot, at, consoleChunk)
+		switch {
+		case errors.Is(err, console.ErrEnded):
+			// The guest has ended, or has rebooted.
+			if now := i.cfg.Console.log.Boot(); now != boot {
+				boot, at, seen = now, i.cfg.Console.log.BootStart(now), ""
+				continue
+			}
+			<-i.ctx.Done()
+			return context.Cause(i.ctx)
+		case errors.Is(context.Cause(limited), errNotShown):
+			return fmt.Errorf("the console did not show `%s` within %v", want, i.cfg.AgentTimeout)
+		case err != nil:
+			return err
+		}
+		at = next
+		seen = seen[max(0, len(seen)-len(want)):] + string(p)
+	}
+	return nil
+}
+
+// IsAgentless reports whether no agent has answered yet in a guest whose boot does not
+// wait for one. Perhaps none ever will.
+func (i *Instance) IsAgentless() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.optional() && !i.answered
+}
+
+// noAgentYet returns the error of an operation that has waited for the first agent of a
+// guest whose boot does not wait for one.
+func (i *Instance) noAgentYet() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	text := fmt.Sprintf("no agent answered within %v, and the boot did not wait for one (wait = %q)",
+		i.cfg.AgentTimeout, i.cfg.Wait)
+	if i.refused != nil {
+		text += fmt.Sprintf("; the last attempt: %v", i.refused)
+	}
+	return errors.New(text)
+}
+
+// What the program at /sbin/provium-agent says when it is PID 1 and the agent has ended:
+// no other one will come.
+const (
+	agentSays    = "provium-agent: "
+	agentNever   = agentSays + "the agent ended before it could serve"
+	maxSaid      = 8   // lines of the agent that are kept
+	maxSaidBytes = 300 // of each
+)
+
+// agentWords keeps what the agent has said on the console before it has answered.
+type agentWords struct {
+	said []string
+	gone bool // it has said that it has ended
+}
+
+// take takes lines of the console, and reports whether they say that the agent has ended.
+func (w *agentWords) take(text string) bool {
+	if w.gone || !strings.Contains(text, agentSays) {
+		return false
+	}
+	for line := range strings.Lines(text) {
+		at := strings.Index(line, agentSays)
+		if at < 0 {
+			continue
+		}
+		line = strings.TrimRight(line[at:], "\r\n")
+		if strings.HasPrefix(line, agentEnded) || strings.HasPrefix(line, agentNever) {
+			w.gone = true
+			return true
+		}
+		if len(w.said) < maxSaid {
+			line = line[len(agentSays):]
+			w.said = append(w.said, strings.ToValidUTF8(line[:min(len(line), maxSaidBytes)], "?"))
+		}
+	}
+	return false
+}
+
+// agentEndedEarly ends a guest whose agent has ended before it has answered. A guest
+// whose boot does not wait for it lives on.
+func (i *Instance) agentEndedEarly(said []string) {
+	reason := "the agent has ended before it answered"
+	if len(said) > 0 {
+		reason += ": " + strings.Join(said, "; ")
+	}
+	i.mu.Lock()
+	early, optional := i.link == nil, i.optional() && !i.answered
+	if early && optional {
+		i.refused = errors.New(reason)
+	}
+	i.mu.Unlock()
+	if early && !optional {
+		i.fail(reason)
+	}
+}
+
+// sessionLimit returns a context for the wait for a link: it ends in time for operations
+// on a guest that may never have an agent.
+func (i *Instance) sessionLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !i.IsAgentless() {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, i.cfg.AgentTimeout, errNoAgentYet)
+}
+
+var errNoAgentYet = errors.New("no agent yet")
+
+// mustAnswer reports whether the guest ends when no agent answers. The caller must hold
+// i.mu.
+func (i *Instance) mustAnswer() bool { return !i.optional() || i.answered }

@@ -1,0 +1,100 @@
+package instance
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/fakemachine"
+)
+
+// TestBootThatWaitsForText lets a guest without an agent live on, and an agent that comes
+// later serve.
+func TestBootThatWaitsForText(t *testing.T) {
+	b := newBench(t)
+	b.cfg.Wait, b.cfg.AgentTimeout = "console:login: ", patience
+	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+	i, m := b.start(nil)
+	booted := make(chan error, 1)
+	go func() { booted <- i.AwaitBoot(t.Context()) }()
+	m.Print(false, "welcome\nlog")
+	m.Print(false, "in: ")
+	if err := <-booted; err != nil {
+		t.Fatal(err)
+	}
+	if !i.IsAgentless() {
+		t.Error("an agent has answered")
+	}
+	// The position of Expect has not moved.
+	if err := b.cfg.Console.Expect(t.Context(), "login: ", patience); err != nil {
+		t.Error(err)
+	}
+	if err := i.Reset(t.Context()); err != nil { // does not wait for an agent
+		t.Error(err)
+	}
+	m.SetAgent(fakemachine.AgentWorks)
+	m.Reboot()
+	if link, err := i.Client(t.Context()); err != nil || link.Ping(t.Context()) != nil || i.IsAgentless() {
+		t.Error(err)
+	}
+	if b.configured != 1 {
+		t.Errorf("configured %d times", b.configured)
+	}
+}
+
+// TestBootThatWaitsForNothing returns at once. Operations wait for an agent within their
+// limit, and resets are the guest's own affair.
+func TestBootThatWaitsForNothing(t *testing.T) {
+	b := newBench(t)
+	b.cfg.Wait, b.cfg.AgentTimeout = WaitNothing, 20*time.Millisecond
+	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+	i, m := b.start(nil)
+	if err := i.AwaitBoot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * maxResets {
+		m.Reboot()
+	}
+	_, err := i.Client(t.Context())
+	wantError(t, err, `no agent answered within 20ms, and the boot did not wait for one (wait = "none")`)
+	m.Print(false, "provium-agent: no port\nprovium-agent: the agent has ended; this guest cannot be driven any more\n")
+	eventually(t, "the agent's end is known", func() bool {
+		_, err := i.Client(t.Context())
+		return strings.Contains(err.Error(), "the last attempt: the agent has ended before it answered: no port")
+	})
+	if i.IsOver() {
+		t.Error("the guest has ended")
+	}
+}
+
+func TestBootsThatWaitInVain(t *testing.T) {
+	for name, c := range map[string]struct {
+		wait string
+		do   func(*fakemachine.Machine)
+		want string
+	}{
+		"text": {"console:login: ", func(*fakemachine.Machine) {}, "the console did not show `login: ` within 300ms"},
+		"panic": {"console:login: ", func(m *fakemachine.Machine) { m.Panic("no init") },
+			"guest panicked: Kernel panic - not syncing: no init"},
+		"power-off": {"console:login: ", (*fakemachine.Machine).PowerOff, "guest powered off"},
+		"agent's end": {WaitAgent, func(m *fakemachine.Machine) {
+			m.Print(false, "provium-agent: open the port: no such device\r\n")
+			m.Print(false, "provium-agent: the agent has ended; this guest cannot be driven any more\r\n")
+		}, "the agent has ended before it answered: open the port: no such device"},
+		"agent's early end": {"", func(m *fakemachine.Machine) {
+			m.Print(false, "provium-agent: the agent ended before it could serve\n")
+		}, "the agent has ended before it answered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.cfg.Wait, b.cfg.AgentTimeout = c.wait, patience
+			if name == "text" {
+				b.cfg.AgentTimeout = 300 * time.Millisecond
+			}
+			b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+			i, m := b.start(nil)
+			c.do(m)
+			wantError(t, i.AwaitBoot(t.Context()), c.want)
+		})
+	}
+}
