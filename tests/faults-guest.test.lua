@@ -84,7 +84,11 @@ test("the out-of-memory killer takes commands, not the agent", {allow_oops = tru
 end)
 
 test("a reboot from within ends the operation and keeps the VM", function(t)
-  local err = t:assert_raises(function() vm:run("reboot -f; sleep 1000") end)
+  t:assert_contains(t:assert_raises(function() vm:wait_reboot(0) end),
+    "wait_reboot timed out after 0s: vm `small` has not rebooted")
+  local err = t:assert_raises(function() vm:run("echo before the reboot >/dev/ttyS0; reboot -f; sleep 1000") end)
+  t:assert_eq(vm:wait_reboot("2m"), true)
+  vm:console():expect("before the reboot", "1s")
   t:assert_contains(err, "reset")
   t:assert_eq(vm:state(), "booted")
   t:assert_eq(vm:run("echo back").stdout, "back\n")
