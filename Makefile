@@ -1,12 +1,13 @@
 # make demo   installs, builds, boots a guest and runs the examples
 # make test   installs and runs all tests
+# make test-qemu QEMU=PATH   runs all that boots guests on another QEMU (Debian 13's)
 # make build  bin/provium   make bench  figures   make lint  checks
 
 SHELL := /bin/sh
 GO = $(shell scripts/find-go)
 BIN := bin/provium
 # Go rebuilds what changed by itself: these targets always ask it.
-.PHONY: all setup build demo test test-go test-guest bench lint clean
+.PHONY: all setup build demo test test-go test-guest test-smoke test-qemu newer-qemu bench lint clean
 
 all: build
 
@@ -22,7 +23,7 @@ build: setup payload
 demo: build
 	@scripts/demo
 
-test: build lint test-go test-guest
+test: build lint newer-qemu test-smoke test-go test-guest
 
 # The unit tests, with the race detector.
 test-go: setup payload
@@ -32,6 +33,22 @@ test-go: setup payload
 # The Lua suites, run by our own binary on real guests.
 test-guest: build
 	scripts/test-guest
+
+# The QEMU of Debian 13, unpacked beside the system's. Other systems than Debian may not
+# know where to get it: what needs it is skipped there.
+NEWER_QEMU := dist/qemu-trixie/qemu-system-x86_64
+newer-qemu: setup
+	@scripts/unpack-qemu trixie dist/qemu-trixie >/dev/null || [ $$? -eq 3 ]
+
+# Every capability that depends on QEMU, on the newer one.
+test-smoke: build newer-qemu
+	@if [ -x $(NEWER_QEMU) ]; then \
+		scripts/test-guest --qemu $(NEWER_QEMU) smoke; \
+	else echo "test-smoke: skipped, there is no $(NEWER_QEMU)"; fi
+
+QEMU ?= $(NEWER_QEMU)
+test-qemu: build newer-qemu
+	scripts/test-qemu "$(QEMU)" "$(GO)"
 
 lint: setup payload
 	GO="$(GO)"; scripts/lint "$$GO"

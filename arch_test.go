@@ -126,7 +126,7 @@ var allowed = map[string]struct {
 	}, "methods of disks"},
 	"internal/script/netapi": {[]string{
 		"internal/lua", "internal/lab", "internal/network", "internal/vnet", "internal/stream",
-		"internal/script/binding", "internal/script/value",
+		"internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
 	"internal/script/fixtures": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/admission",

@@ -156,7 +156,7 @@ test("out of descriptors", function(t)
   local err = t:assert_raises(function()
     for i = 1, 100 do open[i] = w:open_file("/dev/null", {read = true}) end
   end)
-  t:assert_contains(err, "Too many open files (EMFILE)")
+  t:assert_contains(err, "Too many open files (EMFILE, os error 24) [errno 24]")
   t:assert(#open > 20)
   t:assert_eq(w:syscall(PIPE, {bufs = {("\0"):rep(8)}, ptrs = {0}}).errno, EMFILE)
   t:assert_contains(t:assert_raises(function() w:read_file("/proc/version") end), "EMFILE")

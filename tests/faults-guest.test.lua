@@ -15,7 +15,7 @@ test("128 MiB are enough to run commands", function(t)
 end)
 
 test("the idle agent stays within 16 MiB", function(t)
-  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "agent\n")
+  t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "provium-agent\n")
   local kib = tonumber(vm:run("grep ^Rss: /proc/$PPID/smaps_rollup"):assert_ok().stdout:match("%d+"))
   t:log("the agent has " .. kib .. " KiB resident")
   t:assert(kib <= 16 * 1024, "the agent has " .. kib .. " KiB resident")
@@ -53,7 +53,7 @@ end)
 
 test("a full disk is an error with its name, and the guest lives on", function(t)
   vm:run("mkdir /tmp/disk; mount -t tmpfs -o size=1m disk /tmp/disk"):assert_ok()
-  local full = "No space left on device (ENOSPC)"
+  local full = "No space left on device (ENOSPC, os error 28) [errno 28]"
   local err = t:assert_raises(function() vm:write_file("/tmp/disk/big", ("x"):rep(4 << 20)) end)
   t:assert_contains(err, full)
   t:assert_contains(err, "/tmp/disk/big")
@@ -81,6 +81,37 @@ test("the out-of-memory killer takes commands, not the agent", {allow_oops = tru
   t:assert_eq(r.status, "signalled")
   t:assert_eq(r.signal, 9)
   t:assert_eq(vm:run("echo alive").stdout, "alive\n")
+end)
+
+-- lines are what kernels print when they fail. A program's lines have no time stamp.
+local lines = {
+  "Kernel panic - not syncing: from pstore", "---[ end Kernel panic - not syncing: from pstore ]---",
+  "BUG: kernel NULL pointer dereference, address: 0000000000000000", "BUG: my program failed",
+  "kernel BUG at fs/ext4/inode.c:1234!", "Oops: 0000 [#1] PREEMPT SMP", "Oops: try again",
+  "Internal error: Oops: 0000000096000004 [#1] SMP", "invalid opcode: 0000 [#1] PREEMPT SMP",
+  "general protection fault: 0000 [#1] PREEMPT SMP", "Unable to handle kernel paging request at virtual address 0",
+  "INFO: task scheduler blocked list for more than none", "INFO: task dd:312 blocked for more than 122 seconds.",
+  "INFO: rcu_sched self-detected stall on CPU", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+  "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]", "NMI watchdog: Watchdog detected hard LOCKUP on cpu 0",
+  "WARNING: CPU: 0 PID: 290 at kernel/demo.c:17 demo_warn+0x12/0x20", "WARNING: this script is old",
+  "WARNING: possible circular locking dependency detected", "BUG: KASAN: slab-out-of-bounds in demo+0x1/0x2",
+  "BUG: KFENCE: use-after-free read in demo", "UBSAN: array-index-out-of-bounds in demo.c:1:2",
+  "PANIC: double fault, error_code: 0x0", "[ BUG: held lock freed! ]",
+}
+
+test("a line that a program prints is not the kernel's", function(t)
+  for _, line in ipairs(lines) do vm:run("cat > /dev/console", {stdin = line .. "\n"}):assert_ok() end
+  vm:console():expect("[ BUG: held lock freed! ]")
+  t:assert_eq(vm:run("echo alive").stdout, "alive\n")
+  -- The kernel stamps what is written to its log, but it answers after this panic.
+  vm:run("echo '<2>Kernel panic - not syncing: from a log' > /dev/kmsg"):assert_ok()
+  vm:console():expect("not syncing: from a log")
+  t:assert_eq(vm:run("echo alive").stdout, "alive\n")
+end)
+
+test("a warning in the kernel's log can be allowed", {allow_warnings = true}, function(t)
+  vm:run("echo '<2>WARNING: CPU: 0 PID: 7 at kernel/demo.c:17 demo+0x1/0x2' > /dev/kmsg"):assert_ok()
+  vm:console():expect("kernel/demo.c:17")
 end)
 
 test("a reboot from within ends the operation and keeps the VM", function(t)
@@ -117,6 +148,19 @@ test("a kernel crash in the middle of an operation", {allow_oops = true}, functi
   vm:boot()
   ends(t, function() vm:run("echo c > /proc/sysrq-trigger; sleep 1000") end, "Kernel panic", "sysrq")
   t:assert_contains(vm:console():read_log(), "sysrq triggered crash")
+end)
+
+local function crash() vm:run("echo c > /proc/sysrq-trigger; sleep 1000") end
+
+test("an expected panic lets the kernel reboot", {expect_panic = true}, function(t)
+  vm:boot({kernel_cmdline_append = "panic=-1"})
+  t:assert_contains(t:assert_raises(crash), "vm `small`: guest panicked: Kernel panic - not syncing: sysrq")
+  t:assert_eq(vm:run("echo back").stdout, "back\n")
+  t:assert_eq(vm:state(), "booted")
+end)
+
+test("any other panic is the end, also where the kernel reboots", {allow_oops = true}, function(t)
+  ends(t, crash, "guest panicked: Kernel panic", "sysrq")
 end)
 
 test("the end of the agent in the middle of an operation", function(t)

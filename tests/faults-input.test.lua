@@ -43,7 +43,7 @@ test("unknown boot opts are named with the valid ones", function(t)
 end)
 
 test("sizes that are none", function(t)
-  for _, size in ipairs({"2X", "", "M", "1.5.1G", "0", "0M", "-1G", "1e3M", "0x10M", " 1G", "1 G", "512", "512MB", "512m",
+  for _, size in ipairs({"2X", "", "M", "1.5.1G", "0", "0M", "-1G", "1e3M", "0x10M", " 1G", "1 G", "512", "512MB",
                          0, -1, 1.5, 1 / 0, 0 / 0, "9999999T", true, {}}) do
     refused(t, function() declare({memory = size}) end, "memory")
   end

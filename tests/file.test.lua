@@ -27,6 +27,25 @@ test("read, write, seek and tell share one cursor", function(t)
   t:assert_contains(t:assert_raises(function() h:write("x") end), "file is closed")
 end)
 
+test("perm is exact whatever the umask", function(t)
+  local function makes(by, name, perm)
+    by:open_file(name, {write = true, create = true, perm = perm}):close()
+    return vm:stat(name).perm
+  end
+  local w = vm:spawn_worker()
+  w:syscall(95, 63) -- umask
+  for i, by in ipairs{vm, w} do
+    t:assert_eq(makes(by, "/tmp/perm" .. i, 0x1ff), 0x1ff)
+    t:assert_eq(makes(by, "/tmp/set-id" .. i, 0xfff), 0xfff)
+    t:assert_eq(makes(by, "/tmp/perm" .. i, 0x180), 0x1ff) -- it was there
+    by:mkdir("/tmp/dir" .. i, {perm = 0x1ff})
+    t:assert_eq(vm:stat("/tmp/dir" .. i).perm, 0x1ff)
+  end
+  t:assert_eq(makes(vm, "/tmp/plain"), 0x1a4)
+  t:assert_eq(makes(w, "/tmp/plain-too"), 0x180)
+  t:assert_eq(w:syscall(95, 18).ret, 63)
+end)
+
 test("the modes are those of open(2)", function(t)
   local function refused(needle, path, mode)
     t:assert_contains(t:assert_raises(function() vm:open_file(path, mode) end), needle)

@@ -33,6 +33,10 @@ mount_bottom() { :; }
   }})
   provium:bridge("lan"):attach({vm, provium:vm("friend", "host")})
   vm:boot()
+  local GETPID, UMASK = 39, 95
+  local executor = vm:syscall(GETPID).ret
+  vm:syscall(UMASK, 63)
+  local w = vm:spawn_worker()
   -- The agent serves while /init still runs, and follows it to the new root. For a
   -- moment neither root has its files.
   wait_until(function() return (pcall(vm.stat, vm, "/tmp/init-was-here")) end,
@@ -45,6 +49,12 @@ mount_bottom() { :; }
   t:assert_contains(vm:read_file("/etc/hosts"), "friend.lan friend\n")
   vm:write_file("/tmp/new", "in the new root")
   t:assert_eq(vm:run("cat /tmp/new").stdout, "in the new root")
+  -- The executor and the worker have followed, too.
+  t:assert_eq(vm:syscall(GETPID).ret, executor)
+  for _, by in ipairs{vm, w} do
+    t:assert_eq(by:open_file("/etc/motd", {read = true}):read_all(), "a tmpfs root\n")
+    t:assert_eq(by:run("umask; cat /etc/motd").stdout, "0077\na tmpfs root\n")
+  end
 end)
 
 test("an image with only its own /init keeps it as PID 1", function(t)
@@ -62,12 +72,23 @@ test("an image with only its own /init keeps it as PID 1", function(t)
 end)
 
 test("an image may start the agent itself", function(t)
-  local vm = provium:vm("own", "own-agent"):boot()
+  local vm = provium:vm("own", "own-agent", {files = {
+    {path = "/etc/new/name", content = "put there by the kernel\n", mode = 0x1a0}, -- 0640
+    {path = "/empty", content = "no directory\n"},
+    {path = "/other-name", content = "one link of two\n"},
+  }}):boot()
   t:assert_contains(vm:console():read_log(), "own init: starting the agent")
   t:assert_contains(vm:read_file("/proc/1/cmdline"), "/init")
   t:assert_eq(pid1(vm), "/bin/busybox\n")
   t:assert_eq(vm:run("cat /proc/$PPID/comm").stdout, "provium-agent\n")
   t:assert(not vm:read_file("/proc/cmdline"):find("rdinit", 1, true), "rdinit was added")
+  -- Nobody but the kernel has put the boot's files in place, before it started /init.
+  t:assert_eq(vm:read_file("/etc/new/name"), "put there by the kernel\n")
+  t:assert_eq(vm:stat("/etc/new/name").perm, 0x1a0)
+  t:assert_eq(vm:stat("/etc/new").perm, 0x1ed)
+  t:assert_eq(vm:read_file("/empty"), "no directory\n")
+  t:assert_eq(vm:read_file("/other-name"), "one link of two\n")
+  t:assert_contains(vm:read_file("/init"), "#!/bin/busybox sh")
   -- The agent comes back by itself after a reset.
   vm:reset()
   t:assert_eq(vm:run("echo again").stdout, "again\n")

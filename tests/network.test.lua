@@ -139,6 +139,18 @@ test("guests reach each other by name, before and after a hot attach", function(
   t:assert_contains(c:run("ip addr show eth0").stdout, wan:nic(c):ip() .. "/24")
 end)
 
+test("a second NIC on a bridge has its own device and address", function(t)
+  wan:attach(c, {nic = "spare"})
+  local spare = c:nic("spare")
+  local addresses = c:run("ip addr"):assert_ok().stdout
+  t:assert_contains(addresses, spare:mac())
+  t:assert_contains(addresses, spare:ip() .. "/24")
+  t:assert(spare:mac() ~= wan:nic(c):mac())
+  t:assert(a:run("ping -c 1 -W 1 " .. spare:ip()):ok())
+  wan:detach(c, {nic = "spare"})
+  t:assert(reaches(a, "c"))
+end)
+
 test("a partition cuts two guests, and healing joins them", function(t)
   wan:partition(a, b)
   t:assert(not reaches(a, "b"))

@@ -22,10 +22,43 @@ test("files of /proc are read although their size is 0", function(t)
   t:assert_contains(vm:read_file("/proc/version"), "Linux version")
 end)
 
+test("an operation on files that blocks ends with its task, and leaves nothing behind", function(t)
+  vm:run("mkfifo /srv/t/fifo"):assert_ok()
+  for _, blocked in ipairs{
+    function() vm:read_file("/srv/t/fifo") end,
+    function() vm:write_file("/srv/t/fifo", "late") end,
+    function() vm:open_file("/srv/t/fifo", {write = true}) end,
+  } do
+    t:assert_contains(t:assert_raises(function()
+      parallel{blocked, function() vm:run("sleep 0.2") error("the other task") end}
+    end), "the other task")
+    local r = vm:run("echo n >/srv/t/fifo", {timeout = "1s"}) -- a reader that was left would take it
+    t:assert_eq(r.status, "timed_out")
+    r = vm:run("cat /srv/t/fifo", {timeout = "1s"}) -- and a writer would end it
+    t:assert_eq(r.status, "timed_out")
+    t:assert_eq(r.stdout, "")
+  end
+end)
+
+test("operations on files take a timeout", function(t)
+  vm:run("mkfifo /srv/t/limit"):assert_ok()
+  for call, fn in pairs{
+    read_file = function(limit) vm:read_file("/srv/t/limit", limit) end,
+    write_file = function(limit) vm:write_file("/srv/t/limit", ("x"):rep(100000), limit) end,
+    push_file = function(limit) vm:push_file("vm-files.test.lua", "/srv/t/limit", limit) end,
+    open_file = function(limit) limit.read = true vm:open_file("/srv/t/limit", limit) end,
+  } do
+    t:assert_contains(t:assert_raises(function() fn{timeout = "100ms"} end),
+      "vm `files`: " .. call .. " /srv/t/limit: timed out after 100ms")
+  end
+  t:assert_contains(t:assert_raises(function() vm:read_file("/dev/kmsg", {timeout = "100ms"}) end), "timed out")
+  t:assert_eq(vm:run("echo n >/srv/t/limit", {timeout = "1s"}).status, "timed_out")
+end)
+
 test("errors carry the errno", function(t)
   local err = t:assert_raises(function() vm:read_file("/no/such/file") end)
-  t:assert_contains(err, "No such file or directory (ENOENT)")
-  t:assert_contains(err, "/no/such/file")
+  t:assert_contains(err, "No such file or directory (ENOENT, os error 2) [errno 2]")
+  t:assert_contains(err, "vm `files`: read_file /no/such/file: ")
   t:assert_contains(t:assert_raises(function() vm:read_file("/srv") end), "EISDIR")
 end)
 
@@ -128,7 +161,7 @@ test("file methods refuse bad arguments", function(t)
   local function refused(needle, fn) t:assert_contains(t:assert_raises(fn), needle) end
   refused("must be a string, got nil", function() vm:read_file() end)
   refused("got number", function() vm:write_file("/srv/t/n", 7) end)
-  refused("unknown option `parent` (valid: parents, perm)", function() vm:mkdir("/x", {parent = true}) end)
+  refused("unknown option `parent` (valid: parents, perm, timeout)", function() vm:mkdir("/x", {parent = true}) end)
   refused("perm", function() vm:mkdir("/x", {perm = 0x10000}) end)
   refused("NUL", function() vm:stat("/srv\0/t") end)
 end)

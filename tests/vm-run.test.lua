@@ -36,6 +36,7 @@ test("env_clear leaves only env", function(t)
 end)
 
 test("stdin is fed and ends", function(t)
+  t:assert_eq(vm:run("readlink /proc/$$/fd/0").stdout, "/dev/null\n")
   t:assert_eq(vm:run("cat", {stdin = "a\0b\n"}).stdout, "a\0b\n")
   t:assert_eq(vm:run("wc -c").stdout:match("%d+"), "0")
 end)
@@ -55,6 +56,69 @@ test("a timeout kills the group and keeps the output so far", function(t)
   t:assert_eq(r.exit_code, -2)
   t:assert_eq(r.stdout, "begun\n")
   t:assert_eq(vm:run("pidof sleep").exit_code, 1)
+end)
+
+-- Two sleeps of three sessions: one below the other, and one that init adopts.
+local scattered = "setsid sh -c 'sleep 1111; :' & sh -c 'setsid sleep 2222 &'; echo begun; sleep 1111"
+
+test("a limit ends descendants in any session, and daemons with kill_session", function(t)
+  for _, ends in ipairs{
+    function(opts) return vm:run(scattered, {timeout = "500ms", kill_session = opts.kill_session}) end,
+    function(opts)
+      local p = vm:run_async(scattered, opts)
+      p:stdout_stream():expect("begun\n")
+      return p:wait("1ms")
+    end,
+  } do
+    for _, kill in ipairs{true, false} do
+      local r = ends{kill_session = kill}
+      t:assert_eq(r.status, "timed_out")
+      t:assert_eq(r.stdout, "begun\n")
+      local left = vm:run("ps -o args | grep '^sleep'").stdout
+      t:assert_eq(left, kill and "" or "sleep 2222\n")
+    end
+    vm:run("killall sleep"):assert_ok()
+  end
+  local p = vm:run_async(scattered, {kill_session = true})
+  p:stdout_stream():expect("begun\n")
+  p:kill()
+  t:assert_eq(p:wait().signal, 15)
+  wait_until(function() return not vm:run("pidof sleep"):ok() end)
+end)
+
+test("a script that signals its own group does not end the guest", function(t)
+  t:assert_eq(vm:run("trap 'exit 3' TERM; kill 0; sleep 1000", {setsid = true}).exit_code, 3)
+  t:assert_eq(vm:run("kill 0; sleep 1000").signal, 15)
+  t:assert_eq(vm:run("echo on").stdout, "on\n")
+end)
+
+test("commands start while the executor is in a call, and raise when it is stopped", function(t)
+  local READ, PIPE, GETPID, KILL, UMASK = 0, 22, 39, 62, 95
+  local from, to = string.unpack("<i4i4", vm:syscall(PIPE, {bufs = {("\0"):rep(8)}, ptrs = {0}}).out_bufs[1])
+  local pid = vm:syscall(GETPID).ret
+  vm:syscall(UMASK, 63)
+  local read, umask, worker
+  parallel{
+    function() read = vm:syscall(READ, {args = {from, 0, 1}, bufs = {"\0"}, ptrs = {1}}) end,
+    function()
+      wait_until(function() return vm:run("grep -q '^0 ' /proc/" .. pid .. "/syscall"):ok() end)
+      umask = vm:run("umask").stdout
+      worker = vm:spawn_worker():syscall(UMASK, 0).ret
+      vm:run("echo x >/proc/" .. pid .. "/fd/" .. to):assert_ok()
+    end,
+  }
+  t:assert_eq(read.ret, 1)
+  t:assert_eq(umask, "0077\n")
+  t:assert_eq(worker, 63)
+  local w = vm:spawn_worker()
+  w:syscall(KILL, pid, 19)
+  wait_until(function() return vm:read_file("/proc/" .. pid .. "/status"):find("State:\tT", 1, true) end)
+  local text = "the VM's executor (process " .. pid .. ") is stopped"
+  t:assert_contains(t:assert_raises(function() vm:run("true") end), text)
+  t:assert_contains(t:assert_raises(function() vm:spawn_worker() end), text)
+  w:syscall(KILL, pid, 18)
+  t:assert_eq(vm:run("umask").stdout, "0077\n")
+  vm:syscall(UMASK, 18)
 end)
 
 test("run returns when the process ends, whatever its children do", function(t)
@@ -109,6 +173,8 @@ test("run refuses what it does not understand", function(t)
   refused("NUL", "echo a\0b")
   refused("args", "echo", {args = {{}}})
   refused("env", "echo", {env = {A = {}}})
+  refused("opts.setsid must be", "true", {setsid = 1})
+  refused("opts.kill_session must be", "true", {kill_session = "yes"})
 end)
 
 test("a dot instead of a colon is explained", function(t)

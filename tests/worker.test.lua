@@ -15,6 +15,49 @@ test("a worker is a process of its own", function(t)
   t:assert_eq(a:run("echo $PPID").stdout, b:run("echo $PPID").stdout)
 end)
 
+test("workers and commands are born from the VM's executor", function(t)
+  t:assert_eq(vm:syscall(UMASK, 63).ret, 18)
+  t:assert_eq(vm:syscall(80, {bufs = {"/tmp\0"}, ptrs = {0}}).ret, 0) -- chdir
+  t:assert_eq(vm:syscall(UNSHARE, CLONE_NEWUTS).ret, 0)
+  t:assert_eq(vm:syscall(170, {args = {0, 4}, bufs = {"born"}, ptrs = {0}}).ret, 0) -- sethostname
+  t:assert_eq(vm:syscall(160, {args = {7}, bufs = {string.pack("<i8i8", 99, 99)}, ptrs = {1}}).ret, 0) -- setrlimit
+  local w = vm:spawn_worker()
+  local look, want = "umask; pwd; uname -n; ulimit -n", "0077\n/tmp\nborn\n99\n"
+  for _, by in ipairs{vm, w} do
+    t:assert_eq(by:run(look).stdout, want)
+    t:assert_eq(by:run("sh", {"-c", look}).stdout, want)
+    t:assert_eq(by:run_async(look):wait().stdout, want)
+    t:assert_eq(by:run("cat; pwd", {cwd = "/", stdin = "in\n"}).stdout, "in\n/\n")
+  end
+  t:assert_eq(vm:batch(function(b) b:run(look) end)[1].ok.stdout, want)
+  vm:syscall(SETRESUID, 77, 77, 77)
+  t:assert_eq(vm:run("id -u").stdout, "77\n")
+  t:assert_eq(w:run("id -u").stdout, "0\n")
+  t:assert_eq(vm:spawn_worker():syscall(GETUID).ret, 77)
+  t:assert_contains(t:assert_raises(function() vm:run("id", {user = 1}) end), "user 1: Operation not permitted")
+  t:assert_raises(function() vm:syscall(231, 0) end)
+  t:assert_eq(vm:run("umask; pwd; id -u").stdout, "0022\n/\n0\n")
+end)
+
+test("sessions and process groups are the agent's unless setsid", function(t)
+  local GETPGRP, GETSID = 111, 124
+  local w = vm:spawn_worker()
+  local group, session = vm:syscall(GETPGRP).ret, vm:syscall(GETSID, 0).ret
+  t:assert_eq(w:syscall(GETPGRP).ret, group)
+  t:assert_eq(w:syscall(GETSID, 0).ret, session)
+  local look = "cut -d' ' -f5,6 /proc/$$/stat"
+  local same = group .. " " .. session .. "\n"
+  t:assert_eq(vm:run("cut -d' ' -f5,6 /proc/$PPID/stat").stdout, same)
+  for _, by in ipairs{vm, w} do
+    t:assert_eq(by:run(look).stdout, same)
+    t:assert_eq(by:run_async(look):wait().stdout, same)
+    for _, opts in ipairs{{setsid = true}, {setsid = true, kill_session = true}} do
+      local own, is = by:run("echo $$ $$; " .. look, opts).stdout:match("^(.-\n)(.*)$")
+      t:assert_eq(is, own)
+    end
+  end
+end)
+
 test("a credential drop is inherited by its children", function(t)
   local w = vm:spawn_worker()
   t:assert_eq(w:syscall(SETRESGID, 77, 77, 77).ret, 0)
@@ -46,6 +89,7 @@ test("run, run_async, kill and join", function(t)
   local w = vm:spawn_worker()
   t:assert_eq(w:run("echo", {"a b"}).stdout, "a b\n")
   t:assert_eq(w:run("exit 4").exit_code, 4)
+  t:assert_eq(w:run("cat; readlink /proc/$$/fd/0").stdout, "/dev/null\n")
   t:assert_eq(w:run("sleep 1000", {timeout = "200ms"}).status, "timed_out")
   t:assert_contains(t:assert_raises(function() w:run("no-such-program", {}) end), "No such file")
   t:assert_contains(t:assert_raises(function() w:run_async("true", {timeout = 1}) end), "proc:wait(timeout)")
@@ -102,14 +146,14 @@ test("a worker's errors are those of the VM", function(t)
   for needle, op in pairs{
     ["File too large"] = function(on) on:read_file("/tmp/large") end,
     ["use tail_file or open_file"] = function(on) on:read_file("/tmp/large") end,
-    ["read_file /tmp/none: No such file or directory (ENOENT)"] = function(on) on:read_file("/tmp/none") end,
-    ["listdir /tmp/large: Not a directory (ENOTDIR)"] = function(on) on:listdir("/tmp/large") end,
-    ["mkdir /tmp/large: Not a directory (ENOTDIR)"] = function(on) on:mkdir("/tmp/large", {parents = true}) end,
-    ["mkdir /tmp/large: File exists (EEXIST)"] = function(on) on:mkdir("/tmp/large") end,
-    ["rename /tmp/none -> /tmp/x: No such file or directory (ENOENT)"] = function(on) on:rename("/tmp/none", "/tmp/x") end,
-    ["unlink /tmp/none: No such file or directory (ENOENT)"] = function(on) on:unlink("/tmp/none") end,
-    ["tail_file /tmp: Is a directory (EISDIR)"] = function(on) on:tail_file("/tmp") end,
-    ["cwd /none: No such file or directory (ENOENT)"] = function(on) on:run_async("true", {cwd = "/none"}) end,
+    ["read_file /tmp/none: No such file or directory (ENOENT, os error 2) [errno 2]"] = function(on) on:read_file("/tmp/none") end,
+    ["listdir /tmp/large: Not a directory (ENOTDIR, os error 20) [errno 20]"] = function(on) on:listdir("/tmp/large") end,
+    ["mkdir /tmp/large: Not a directory (ENOTDIR, os error 20) [errno 20]"] = function(on) on:mkdir("/tmp/large", {parents = true}) end,
+    ["mkdir /tmp/large: File exists (EEXIST, os error 17) [errno 17]"] = function(on) on:mkdir("/tmp/large") end,
+    ["rename /tmp/none -> /tmp/x: No such file or directory (ENOENT, os error 2) [errno 2]"] = function(on) on:rename("/tmp/none", "/tmp/x") end,
+    ["unlink /tmp/none: No such file or directory (ENOENT, os error 2) [errno 2]"] = function(on) on:unlink("/tmp/none") end,
+    ["tail_file /tmp: Is a directory (EISDIR, os error 21) [errno 21]"] = function(on) on:tail_file("/tmp") end,
+    ["cwd /none: No such file or directory (ENOENT, os error 2) [errno 2]"] = function(on) on:run_async("true", {cwd = "/none"}) end,
     ["run_async no-such-program: No such file"] = function(on) on:run_async("no-such-program", {}) end,
     ["an integer or a file, got string"] = function(on) on:fd_stream("x") end,
     ["EBADF"] = function(on) on:fd_stream(900) end,

@@ -35,17 +35,31 @@ func main() {
 	}
 }
 
+// ignoreGroupSignals has the agent survive a signal to its process group, which it
+// shares with commands: "kill 0" in a script must not end it. Executors take the
+// default actions back.
+func ignoreGroupSignals() {
+	for _, sig := range []unix.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
+	} {
+		setAction(sig, 1) // SIG_IGN
+	}
+}
+
 // ignoreChildSignals takes the runtime's handler off SIGCHLD, which would do
 // nothing but interrupt a thread for every command that ends: children are
 // waited for by other means. The default action, unlike SIG_IGN, leaves them to
 // be reaped.
-func ignoreChildSignals() {
-	var def struct {
+func ignoreChildSignals() { setAction(unix.SIGCHLD, 0) }
+
+// setAction sets what a signal does: 0 is the default action, 1 to ignore it.
+func setAction(sig unix.Signal, handler uintptr) {
+	act := struct {
 		handler, flags, restorer uintptr
 		mask                     uint64
-	}
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&def)), 0,
-		unsafe.Sizeof(def.mask), 0, 0)
+	}{handler: handler}
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&act)), 0,
+		unsafe.Sizeof(act.mask), 0, 0)
 }
 
 // report writes to the console, one line per failure.
@@ -68,6 +82,10 @@ func run(args []string) error {
 		init.Pipe = n
 		unix.CloseOnExec(n)
 	}
+	if init.Pipe >= 0 {
+		// A service is ended by its manager; this one by nobody.
+		ignoreGroupSignals()
+	}
 	system, err := boot.Open()
 	if err != nil {
 		return err
@@ -80,7 +98,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	port, err := system.OpenPort()
+	port, err := system.OpenLink()
 	if err != nil {
 		return err
 	}

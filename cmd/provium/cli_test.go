@@ -319,6 +319,37 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
+func TestQEMUFlag(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": "[profiles.a]\nqemu = 'build/qemu'\n[profiles.b]\n",
+		"own-qemu": "#!/bin/sh\n"})
+	own := filepath.Join(p.dir, "own-qemu")
+	if err := os.Chmod(own, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := p.run("--qemu", "./own-qemu"); code != 2 ||
+		!strings.Contains(stderr, own+": permission denied") {
+		t.Errorf("%d, %s", code, stderr)
+	}
+	if err := os.Chmod(own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := p.run("--qemu", "./own-qemu"); code != 1 || p.started[0].QEMU != own ||
+		p.started[0].Config.Profiles["a"].QEMU != own || p.started[0].Config.Profiles["b"].QEMU != own {
+		t.Errorf("%d, %s, %+v", code, stderr, p.started)
+	}
+	for path, want := range map[string]string{"./none": "none: no such file or directory",
+		"qemu-none": "qemu-none: executable file not found in $PATH: no guest can run; give --qemu the path"} {
+		if code, _, stderr := p.run("--qemu", path); code != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %d, %s", path, code, stderr)
+		}
+	}
+	// A profile's own is looked at when it boots.
+	if code, _, stderr := p.run(); code != 1 ||
+		p.started[1].Config.Profiles["a"].QEMU != filepath.Join(p.dir, "build/qemu") {
+		t.Errorf("%d, %s", code, stderr)
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	p := newCLI(t, map[string]string{"provium.toml": autoConfig})
 	p.vars["CI_NODE_INDEX"], p.vars["CI_NODE_TOTAL"] = "2", "3"

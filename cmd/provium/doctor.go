@@ -53,18 +53,12 @@ func (p *program) doctor(cmd *cobra.Command, configPath string) error {
 	root := os.DirFS("/")
 	host := hostcheck.Host{
 		Root: root, UID: p.uid, TempBase: p.tempBase(), Cache: p.cacheHome(), Kernels: images,
-		Open: func(path string) error {
-			f, err := os.OpenFile(path, os.O_RDWR, 0)
-			if err != nil {
-				return err
-			}
-			return f.Close()
-		},
+		Open: openDevice,
 		Programs: p.programs(func(ctx context.Context, path string, args ...string) ([]byte, error) {
 			out, _, err := starter.Run(ctx, "/", nil, path, args...)
 			return out, err
 		}),
-		Config: func() (*config.Config, error) { return p.loadConfig(configPath, "") },
+		Config: func() (*config.Config, error) { return p.loadConfig(configPath, "", "") },
 		Budget: func() (sched.Amount, error) { return sched.HostBudget(root) },
 	}
 	results := hostcheck.All(ctx, host)
@@ -80,6 +74,15 @@ func (p *program) doctor(cmd *cobra.Command, configPath string) error {
 		}
 	}
 	return nil
+}
+
+// openDevice opens a device file for reading and writing and closes it again.
+func openDevice(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // writeChecks shows the results, and what they come to.

@@ -61,7 +61,7 @@ func (p *program) withWorkshop(cmd *cobra.Command, argsAreFiles bool,
 func (p *program) withCache(cmd *cobra.Command, do func(out io.Writer, cache *fixture.Cache) error) *cobra.Command {
 	var config string
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := p.loadConfig(config, "")
+		cfg, err := p.loadConfig(config, "", "")
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,7 @@ func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Co
 		Short: short,
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.loadConfig(configPath, kernel)
+			cfg, err := p.loadConfig(configPath, kernel, "")
 			if err != nil {
 				return err
 			}
@@ -102,7 +102,7 @@ func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Co
 // completeProfiles proposes the profiles of the project.
 func (p *program) completeProfiles(configPath *string) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		cfg, err := p.loadConfig(*configPath, "")
+		cfg, err := p.loadConfig(*configPath, "", "")
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -20,7 +20,7 @@ func (p *program) listCommand() *cobra.Command {
 		Short:             "List the test files that a run would take, one path per line",
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			cfg, err := p.loadConfig(configPath, "")
+			cfg, err := p.loadConfig(configPath, "", "")
 			if err != nil {
 				return err
 			}

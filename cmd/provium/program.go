@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -119,7 +120,7 @@ func (p *program) rerunState() string {
 }
 
 // loadConfig reads the configuration: the given file, or the nearest one.
-func (p *program) loadConfig(path, kernel string) (*config.Config, error) {
+func (p *program) loadConfig(path, kernel, qemu string) (*config.Config, error) {
 	path = p.absolute(path)
 	if path == "" {
 		var err error
@@ -129,8 +130,16 @@ func (p *program) loadConfig(path, kernel string) (*config.Config, error) {
 	}
 	return config.Load(path, config.Env{
 		Home: p.getenv("HOME"), CacheHome: p.cacheHome(), BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")),
-		Kernel: p.absolute(kernel),
+		Kernel: p.absolute(kernel), QEMU: p.programPath(qemu),
 	})
+}
+
+// programPath makes the path of a program absolute. A name is left, to be found on PATH.
+func (p *program) programPath(name string) string {
+	if !strings.ContainsRune(name, '/') {
+		return name
+	}
+	return p.absolute(name)
 }
 
 // colors reports whether standard output is a terminal that shows colours.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -19,7 +20,7 @@ import (
 // runFlags are the flags of a run.
 type runFlags struct {
 	selectFlags
-	config, kernel string
+	config, kernel, qemu string
 
 	filter run.TestFilter
 
@@ -46,6 +47,8 @@ func (f *runFlags) groups() []flagGroup {
 	project := newGroup("Project")
 	project.config(&f.config)
 	project.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
+
+	project.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run guests of every profile with the QEMU `PATH`")
 
 	tests := newGroup("Which tests")
 	tests.flags.Var(list(&f.filter.Tags, "tag", parseNonEmpty), "tag",
@@ -114,12 +117,12 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 
 // options makes the options of a run, after the checks at its start.
 func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.Options, error) {
-	cfg, err := p.loadConfig(f.config, f.kernel)
+	cfg, err := p.loadConfig(f.config, f.kernel, f.qemu)
 	if err != nil {
 		return run.Options{}, err
 	}
 	if !f.unchecked && !f.local {
-		if err := p.preflight(); err != nil {
+		if err := p.preflight(cfg, f.qemu); err != nil {
 			return run.Options{}, err
 		}
 	}
@@ -147,7 +150,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	case f.quiet:
 		o.Verbosity = report.Quiet
 	}
-	if path, err := p.programs(nil).Look(hostcheck.QEMUProgram); err == nil {
+	if path, err := p.programs(nil).Look(cmp.Or(p.programPath(f.qemu), hostcheck.QEMUProgram)); err == nil {
 		o.QEMU = path
 	}
 	return o, p.setSeed(&o, f)
@@ -190,9 +193,10 @@ func (p *program) overcommit(cmd *cobra.Command, f *runFlags) float64 {
 }
 
 // preflight refuses a run that cannot work on this machine.
-func (p *program) preflight() error {
+func (p *program) preflight(cfg *config.Config, qemu string) error {
 	failed := hostcheck.Preflight(hostcheck.Host{
-		Root: os.DirFS("/"), UID: p.uid, Programs: p.programs(nil), TempBase: p.tempBase(),
+		Root: os.DirFS("/"), UID: p.uid, Programs: p.programs(nil), TempBase: p.tempBase(), Open: openDevice,
+		QEMU: p.programPath(qemu), Config: func() (*config.Config, error) { return cfg, nil },
 	})
 	if len(failed) == 0 {
 		return nil

@@ -34,8 +34,8 @@ type Config struct {
 	// DevNull is a descriptor of /dev/null, for commands without input; 0
 	// makes the agent open its own.
 	DevNull int
-	// Mounts is a descriptor of /proc/self/mountinfo, 0 for none. With one, an
-	// agent on one processor keeps to one scheduler slot where that is safe.
+	// Mounts is a descriptor of /proc/self/mountinfo, 0 for none. With one, programs
+	// in memory are started in a way that costs less.
 	Mounts int
 	// AwaitDisk carries out the operation of that name. Nil refuses it.
 	AwaitDisk func(ctx context.Context, serial string, gone bool) error
@@ -69,10 +69,12 @@ func New(cfg Config) *Agent {
 	if cfg.Shield == nil {
 		cfg.Shield = func() func() { return func() {} }
 	}
+	// A kernel that refuses leaves blocked file operations to the host's patience.
+	_ = sys.PrepareInterrupts()
 	a := &Agent{cfg: cfg, waiters: sys.NewWaiters(), net: netconf.New(cfg.Proc, cfg.Sys)}
 	newHandle := func() uint64 { return a.handles.Add(1) }
-	starter := process.NewStarter(cfg.DevNull, cfg.Mounts, cfg.Shield)
-	a.procs = process.NewTable(starter, a.waiters, newHandle)
+	starter := process.NewStarter(cfg.DevNull, cfg.Proc, a.waiters, cfg.Shield)
+	a.procs = process.NewTable(cfg.Mounts, a.waiters, newHandle)
 	a.execs = executor.NewPool(cfg.Executor, starter, a.waiters, newHandle)
 	a.server = session.NewServer(dispatcher{a}, wire.HelloOk{
 		AgentVersion:  cfg.Version,

@@ -19,8 +19,7 @@ import (
 // connect joins a Client and an Agent by a socket pair, both on this machine.
 func connect(t testing.TB) *guest.Client {
 	t.Helper()
-	return agenttest.Connect(t, agent.Config{Version: "test", GuestOS: "linux test", Features: []string{"x"}},
-		guest.Config{})
+	return agenttest.ConnectExecutor(t, agent.Config{Version: "test", GuestOS: "linux test", Features: []string{"x"}})
 }
 
 func hasErrno(err error, name string) bool {

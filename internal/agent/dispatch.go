@@ -8,7 +8,6 @@ import (
 
 	"provium/internal/agent/executor"
 	"provium/internal/agent/file"
-	"provium/internal/agent/process"
 	"provium/internal/agent/session"
 	"provium/internal/wire"
 )
@@ -102,6 +101,7 @@ func (d dispatcher) enterRoot() error {
 	moved, err := d.cfg.Root()
 	if err == nil && moved {
 		d.net.CarryNames()
+		err = d.execs.Follow()
 	}
 	return err
 }
@@ -121,12 +121,12 @@ func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Res
 	case *wire.Ping:
 	case *wire.Run:
 		body = o.Body(r.Stdin)
-		v, err = d.procs.Run(o, r, body)
+		v, err = d.procs.Run(o, r, body, d.execs.Launcher(0))
 	case *wire.ReadFile:
 		v, err = file.Read(o, r, !inBatch)
 	case *wire.WriteFile:
 		body = o.Body(r.Data)
-		err = file.Write(r, body)
+		err = file.Write(o, r, body)
 	case *wire.Stat:
 		v, err = file.Stat(r)
 	case *wire.ListDir:
@@ -170,13 +170,7 @@ func (d dispatcher) object(o *session.Op, req wire.Request) (v wire.Value, body 
 	switch r := req.(type) {
 	case *wire.ProcStart:
 		body = o.Body(r.Stdin)
-		v, err = d.procs.Start(r, body, func(id uint64) (process.Launch, error) {
-			x, err := d.execs.Get(id)
-			if err != nil {
-				return nil, err
-			}
-			return x.Launcher(o.Context()), nil
-		})
+		v, err = d.procs.Start(o.Context(), r, body, d.execs.Launcher(r.Worker))
 	case *wire.ProcWait:
 		v, err = d.procs.Wait(o, r)
 	case *wire.ProcSignal:
@@ -196,7 +190,11 @@ func (d dispatcher) object(o *session.Op, req wire.Request) (v wire.Value, body 
 		err = d.tail(o, r)
 	case *wire.Syscall:
 		body = o.Body(r.Data)
-		v, err = d.execs.Call(o, r, body)
+		if r.Executor == wire.FilesExecutor {
+			v, err = file.Call(o, r, body)
+		} else {
+			v, err = d.execs.Call(o, r, body)
+		}
 	case *wire.SyscallAwait:
 		v, err = d.execs.Await(o, r)
 	case *wire.SyscallDrop:
@@ -209,7 +207,7 @@ func (d dispatcher) object(o *session.Op, req wire.Request) (v wire.Value, body 
 			err = file.TailDescriptor(o, fd)
 		}
 	case *wire.WorkerSpawn:
-		v, err = d.execs.SpawnWorker()
+		v, err = d.execs.SpawnWorker(o.Context())
 	case *wire.WorkerClose:
 		d.execs.CloseWorker(r)
 	default:

@@ -38,7 +38,10 @@ type Config struct {
 	CacheMaxSize int64  // bytes
 	OopsPatterns []string
 	OopsIgnore   []string
-	Profiles     map[string]Profile
+	// KernelWarnings is what the profiles that do not say it do about WARNING reports of
+	// their kernels: "fail" or "note".
+	KernelWarnings string
+	Profiles       map[string]Profile
 }
 
 // Profile is one [profiles.NAME].
@@ -58,11 +61,15 @@ type Profile struct {
 	Build            string // shell command, {out} replaced
 	BuildOut         string // its output directory
 	Machine          string // "" is Provium's choice
+	QEMU             string // program, absolute or a name on PATH; "" is the default
+	FirmwareConsole  bool   // the firmware prints to the serial console
+	BootCompressed   bool   // a bzImage is booted as it is
 	Accel            string // "auto", "kvm", "tcg"
 	BootCache        bool
 	AgentBootTimeout time.Duration // 0: the default
 	Modules          []string
 	Transport        string // "virtio-serial" or "vsock"
+	KernelWarnings   string // "fail" or "note"; "" until the whole configuration was read
 	Disks            []Disk
 }
 
@@ -86,6 +93,7 @@ type Env struct {
 	CacheHome string // the user's cache directory, e.g. ~/.cache
 	BuildDir  string // $PROVIUM_BUILD_DIR, or ""
 	Kernel    string // --kernel, absolute, or ""
+	QEMU      string // --qemu, absolute or a name on PATH, or ""
 }
 
 // ReadError is a file that cannot be read.
@@ -196,7 +204,8 @@ func parse(text []byte, path string, env Env) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Path: path, Dir: filepath.Dir(path), CacheMaxSize: defaultCacheMaxSize, Profiles: map[string]Profile{}}
+	c := &Config{Path: path, Dir: filepath.Dir(path), CacheMaxSize: defaultCacheMaxSize, KernelWarnings: "fail",
+		Profiles: map[string]Profile{}}
 	if env.CacheHome != "" {
 		c.CacheDir = filepath.Join(env.CacheHome, "provium", "fixtures")
 	}
@@ -239,6 +248,7 @@ func (c *Config) read(top map[string]any, env Env) error {
 		{"cache_max_size", sizeInto(&c.CacheMaxSize)},
 		{"oops_patterns", patternsInto(&c.OopsPatterns)},
 		{"oops_ignore", patternsInto(&c.OopsIgnore)},
+		{"kernel_warnings", choiceInto(&c.KernelWarnings, "fail", "note")},
 	}}.read(general)
 	if err != nil {
 		return err
@@ -273,6 +283,12 @@ func (c *Config) read(top map[string]any, env Env) error {
 			return err
 		}
 		c.Profiles[name] = p
+	}
+	for name, p := range c.Profiles {
+		if p.KernelWarnings == "" {
+			p.KernelWarnings = c.KernelWarnings
+			c.Profiles[name] = p
+		}
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestEmptyConfig(t *testing.T) {
 	got := mustParse(t, "", testEnv)
 	want := &Config{
 		Path: "/proj/provium.toml", Dir: "/proj", CacheDir: "/home/u/.cache/provium/fixtures",
-		CacheMaxSize: 20 << 30, Profiles: map[string]Profile{},
+		CacheMaxSize: 20 << 30, KernelWarnings: "fail", Profiles: map[string]Profile{},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -56,6 +56,7 @@ cache_dir = "~/fixtures"
 cache_max_size = "1.5G"
 oops_patterns = ["^MYDRV: "]
 oops_ignore = ["lockdep is off"]
+kernel_warnings = "note"
 
 [profiles.full]
 kernel = "{out}/arch/x86/boot/bzImage"
@@ -68,11 +69,15 @@ agent_overlay_path = "overlay.cpio.gz"
 build = "make O={out} bzImage && ls {out}"
 build_out = "out"
 machine = "pc"
+qemu = "build/qemu"
+firmware_console = true
+boot_compressed = true
 accel = "tcg"
 boot_cache = false
 agent_boot_timeout = 1.5
 modules = ["dm-mod", "loop"]
 transport = "vsock"
+kernel_warnings = "fail"
 disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", mediated = true}, {template = "{out}/t.img"}]
 
 [profiles.host]
@@ -82,14 +87,17 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 		Path: "/proj/provium.toml", Dir: "/proj",
 		Roots: []string{"/proj/tests", "/abs/more"}, CacheDir: "/home/u/fixtures", CacheMaxSize: 3 << 29,
 		OopsPatterns: []string{"^MYDRV: "}, OopsIgnore: []string{"lockdep is off"},
+		KernelWarnings: "note",
 		Profiles: map[string]Profile{
 			"full": {
 				Name: "full", Dir: "/proj", Kernel: "/proj/out/arch/x86/boot/bzImage", Initrd: "/proj/initrd.img",
 				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios",
 				AgentOverlayPath: "/proj/overlay.cpio.gz",
 				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
+				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: true,
 				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
+				KernelWarnings: "fail",
 				Disks: []Disk{
 					{ID: "data", Path: "/proj/a.img", ReadOnly: true},
 					{ID: "disk1", Scratch: 256 << 20},
@@ -98,7 +106,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 			},
 			"host": {
 				Name: "host", Dir: "/proj", GuestOS: "linux", InjectAgent: true, Accel: "auto", BootCache: true,
-				Transport: "virtio-serial", BuildOut: "/home/u/.cache/provium/builds/host",
+				Transport: "virtio-serial", KernelWarnings: "note", BuildOut: "/home/u/.cache/provium/builds/host",
 			},
 		},
 	}
@@ -150,7 +158,7 @@ func TestInvalid(t *testing.T) {
 			"profile `p` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file (line 1)"},
 		"top level": {"\n\nx = 1", "unknown key `x` in the top level (valid: provium, profiles) (line 3)"},
 		"general key": {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir, " +
-			"cache_max_size, oops_patterns, oops_ignore); did you mean `roots`? (line 2)"},
+			"cache_max_size, oops_patterns, oops_ignore, kernel_warnings); did you mean `roots`? (line 2)"},
 		"profile key": {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'",
 			"unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},
 		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},
@@ -174,13 +182,16 @@ func TestInvalid(t *testing.T) {
 		"misplaced out": {p + "build_out = '{out}/x'", "`{out}` has no meaning"},
 		"pattern": {"[provium]\noops_patterns = ['a(']",
 			"[provium] oops_patterns: `a(` is no regular expression: "},
-		"empty pattern": {"[provium]\noops_ignore = ['']", "entry 1: an empty pattern matches every line"},
-		"size text":     {"[provium]\ncache_max_size = '2X'", "[provium] cache_max_size: size: cannot parse `2X`"},
-		"size unit":     {"[provium]\ncache_max_size = '20'", "cannot parse `20` (a string needs K, M, G or T"},
-		"size zero":     {"[provium]\ncache_max_size = 0", "expected a positive number of bytes, got 0"},
-		"size float":    {"[provium]\ncache_max_size = 1.5", "got a float"},
-		"timeout":       {p + "agent_boot_timeout = 0", "expected a positive number of seconds, got 0"},
-		"timeout NaN":   {p + "agent_boot_timeout = nan", "expected a positive number of seconds, got NaN"},
+		"kernel warnings": {"[provium]\nkernel_warnings = 'ignore'", "kernel_warnings"},
+		"empty pattern":   {"[provium]\noops_ignore = ['']", "entry 1: an empty pattern matches every line"},
+		"size text":       {"[provium]\ncache_max_size = '2X'", "[provium] cache_max_size: size: cannot parse `2X`"},
+		"size unit":       {"[provium]\ncache_max_size = '20'", "cannot parse `20` (a string needs K, M, G or T"},
+		"size zero":       {"[provium]\ncache_max_size = 0", "expected a positive number of bytes, got 0"},
+		"size float":      {"[provium]\ncache_max_size = 1.5", "got a float"},
+		"qemu":            {p + "qemu = true", "profile `p` qemu: expected a string, got a boolean"},
+		"no qemu":         {p + "qemu = ''", "profile `p` qemu: "},
+		"timeout":         {p + "agent_boot_timeout = 0", "expected a positive number of seconds, got 0"},
+		"timeout NaN":     {p + "agent_boot_timeout = nan", "expected a positive number of seconds, got NaN"},
 		"timeout inf": {p + "agent_boot_timeout = inf",
 			"expected a positive number of seconds, at most 1000000, got +Inf"},
 		"timeout text":    {p + "agent_boot_timeout = '3s'", "expected a positive number of seconds, got a string"},

@@ -38,12 +38,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		}
 	}
 	if p.BuildOut == "" {
-		switch {
-		case env.BuildDir != "":
-			p.BuildOut = filepath.Join(env.BuildDir, name)
-		default:
-			p.BuildOut = filepath.Join(env.CacheHome, "provium", "builds", name)
-		}
+		p.BuildOut = env.buildOut(name)
 	}
 	at.out = p.BuildOut
 	path := func(to *string) func(any) error { return pathInto(to, at) }
@@ -60,11 +55,15 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"build", stringInto(&p.Build)},
 		{"build_out", func(any) error { return nil }},
 		{"machine", stringInto(&p.Machine)},
+		{"qemu", programInto(&p.QEMU, at)},
+		{"firmware_console", boolInto(&p.FirmwareConsole)},
+		{"boot_compressed", boolInto(&p.BootCompressed)},
 		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
 		{"boot_cache", boolInto(&p.BootCache)},
 		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
 		{"modules", namesInto(&p.Modules)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
+		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
 		{"disks", listInto(&disks)},
 	}}.read(table)
 	if err != nil {
@@ -81,26 +80,44 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		return p, fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", name)
 	}
 	p.Build = strings.ReplaceAll(p.Build, outMark, p.BuildOut)
+	if err := p.setDisks(disks, full, at); err != nil {
+		return p, err
+	}
+	if env.Kernel != "" {
+		p.Kernel, p.KernelForced, p.Root = env.Kernel, true, ""
+	}
+	if env.QEMU != "" {
+		p.QEMU = env.QEMU
+	}
+	return p, nil
+}
+
+func (p *Profile) setDisks(disks []any, key string, at base) error {
 	inDisks := func(i int, err error) error {
-		return &keyError{joinKey(full, "disks"), fmt.Errorf("profile `%s` disks[%d]: %w", name, i+1, err)}
+		return &keyError{joinKey(key, "disks"), fmt.Errorf("profile `%s` disks[%d]: %w", p.Name, i+1, err)}
 	}
 	for i, d := range disks {
 		disk, err := readDisk(d, at)
 		if err != nil {
-			return p, inDisks(i, err)
+			return inDisks(i, err)
 		}
 		if disk.ID == "" {
 			disk.ID = fmt.Sprintf("disk%d", i)
 		}
 		if slices.ContainsFunc(p.Disks, func(o Disk) bool { return o.ID == disk.ID }) {
-			return p, inDisks(i, fmt.Errorf("id `%s` is used twice", disk.ID))
+			return inDisks(i, fmt.Errorf("id `%s` is used twice", disk.ID))
 		}
 		p.Disks = append(p.Disks, disk)
 	}
-	if env.Kernel != "" {
-		p.Kernel, p.KernelForced, p.Root = env.Kernel, true, ""
+	return nil
+}
+
+// buildOut is where a profile's build goes that does not say it.
+func (env Env) buildOut(profile string) string {
+	if env.BuildDir != "" {
+		return filepath.Join(env.BuildDir, profile)
 	}
-	return p, nil
+	return filepath.Join(env.CacheHome, "provium", "builds", profile)
 }
 
 func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {

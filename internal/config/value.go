@@ -227,6 +227,17 @@ func pathInto(to *string, at base) func(any) error {
 	}
 }
 
+// programInto takes the path of a program, or its name, which is then looked for on PATH.
+func programInto(to *string, at base) func(any) error {
+	return func(v any) error {
+		if name, ok := v.(string); ok && name != "" && !strings.ContainsRune(name, '/') {
+			*to = name
+			return nil
+		}
+		return pathInto(to, at)(v)
+	}
+}
+
 func pathsInto(to *[]string, at base) func(any) error {
 	return func(v any) error {
 		var list []string

@@ -12,6 +12,7 @@ const (
 	maxExcerpt      = 16 << 10 // bytes of a finding's excerpt
 	maxExcerptLines = 256      // lines of a report, then it is closed
 	dieWithin       = 12       // lines after its title in which a report may die()
+	maxLead         = 8        // lines kept between "cut here" and the title of a warning
 	maxRecent       = 16       // reports remembered, to know their copies
 )
 
@@ -21,8 +22,12 @@ const (
 type Rules struct {
 	// Extra are further lines that are a failure.
 	Extra []*regexp.Regexp
-	// Ignore are lines that are not failures, even if they match other rules.
+	// Ignore are lines that are not failures, even if they match other rules. For a
+	// warning of the kernel, the message before its title counts as well.
 	Ignore []*regexp.Regexp
+	// Stamps says whether the kernel stamps its lines. Where it does, a line without a
+	// stamp is not the kernel's, and only Extra applies to it.
+	Stamps Stamps
 }
 
 // Finding is one failure report of a guest's kernel.
@@ -32,20 +37,25 @@ type Finding struct {
 	Title string
 	// Excerpt has the report's lines, each ended by a newline, at most 16 KiB.
 	Excerpt string
-	// Panic is set if the kernel has stopped.
+	// Panic is set if the kernel says that it has stopped.
 	Panic bool
+	// Stamped is set if the title has a time stamp.
+	Stamped bool
+	// Expected is set by the caller for a panic that the test expects.
+	Expected bool
 }
 
 // A Detector finds failure reports in console output. Its memory is bounded
 // whatever it is fed. It is not safe for concurrent use.
 type Detector struct {
 	rules   Rules
-	partial []byte // a line without its end
-	clean   []byte // scratch of stripANSI
-	joined  []byte // scratch for wrapped lines
-	wrapped []byte // the line before, if it may go on in the next one
-	titled  bool   // the line before was the title of a report, or part of one
-	skip    bool   // the partial line was already judged by Flush
+	partial []byte   // a line without its end
+	clean   []byte   // scratch of stripANSI
+	joined  []byte   // scratch for wrapped lines
+	wrapped []byte   // the line before, if it may go on in the next one
+	titled  bool     // the line before was the title of a report, or part of one
+	skip    bool     // the partial line was already judged by Flush
+	lead    []string // the lines since "cut here", which a warning begins with
 
 	open   *report
 	recent []string
@@ -62,8 +72,17 @@ type report struct {
 	ignored bool // an ignored report, or the copy of an earlier one
 }
 
+// isOwn reports whether a line may be one of the kernel.
+func (d *Detector) isOwn(m message) bool { return len(m.stamp) > 0 || d.rules.Stamps != HasStamps }
+
 // NewDetector returns a detector for one guest.
 func NewDetector(rules Rules) *Detector { return &Detector{rules: rules} }
+
+// Stamps returns what is known of the kernel's time stamps.
+func (d *Detector) Stamps() Stamps { return d.rules.Stamps }
+
+// SetStamps says whether the kernel stamps its lines, for what is fed from now on.
+func (d *Detector) SetStamps(s Stamps) { d.rules.Stamps = s }
 
 // Feed takes the next bytes of the console and returns the reports that ended
 // in them. A report whose end is not recognisable stays open until the next
@@ -171,6 +190,9 @@ func (d *Detector) line(raw []byte) {
 	d.clean = growTo(d.clean, len(raw))
 	line := stripANSI(raw, d.clean)
 	m := parse(line)
+	if len(m.stamp) > 0 && d.rules.Stamps == StampsUnknown {
+		d.rules.Stamps = HasStamps
+	}
 
 	if len(d.wrapped) > 0 {
 		if len(m.stamp) == 0 && len(line) > 0 && len(d.wrapped)+len(line) <= maxLine {
@@ -223,12 +245,25 @@ func (d *Detector) judge(line []byte, m message) {
 		d.begin(k, line, m)
 		return
 	}
+	own := d.isOwn(m)
+	if own {
+		d.leadIn(line, m.text)
+	}
 	r := d.open
 	if r == nil {
 		return
 	}
 	r.heading = false
 	r.add(line)
+	if !own {
+		if r.lines >= maxExcerptLines || r.excerpt.Len() >= maxExcerpt {
+			d.close()
+		}
+		return
+	}
+	if r.Panic && isGoodbye(m.text) {
+		r.ignored = true // the guest lived on after what only looked like a panic
+	}
 	if isDie(m.text) || matchOops(m.text) != "" {
 		r.died = true
 		d.remember(m)
@@ -238,10 +273,26 @@ func (d *Detector) judge(line []byte, m message) {
 	}
 }
 
+// leadIn keeps the lines between "cut here" and the title of a warning: the message of
+// WARN().
+func (d *Detector) leadIn(line, text []byte) {
+	switch {
+	case has(text, "------------[ cut here ]"):
+		d.lead = append(d.lead[:0], string(line))
+	case len(d.lead) == maxLead:
+		d.lead = d.lead[:0] // the cut was for something else
+	case len(d.lead) > 0:
+		d.lead = append(d.lead, string(line))
+	}
+}
+
 // kind returns the kind of report that a line begins, or "".
 func (d *Detector) kind(line []byte, m message) Kind {
-	k := match(m.text, len(m.stamp) > 0)
-	if k == "" && matches(d.rules.Extra, line, m.text) {
+	k := Kind("")
+	if d.isOwn(m) {
+		k = match(m.text, len(m.stamp) > 0)
+	}
+	if (k == "" || k == KindWarning) && matches(d.rules.Extra, line, m.text) {
 		k = KindPattern
 	}
 	return k
@@ -277,8 +328,15 @@ func (d *Detector) begin(k Kind, line []byte, m message) {
 		return
 	}
 	d.close()
-	r := &report{heading: true, Finding: Finding{Kind: k, Title: t, Panic: k == KindPanic}}
+	r := &report{heading: true, Finding: Finding{Kind: k, Title: t, Panic: k == KindPanic, Stamped: len(m.stamp) > 0}}
 	r.ignored = len(m.stamp) > 0 && d.known(m) || matches(d.rules.Ignore, line, m.text)
+	if k == KindWarning {
+		for _, l := range d.lead {
+			r.ignored = r.ignored || matches(d.rules.Ignore, []byte(l), parse([]byte(l)).text)
+			r.add([]byte(l))
+		}
+	}
+	d.lead = d.lead[:0]
 	r.died = isDie(m.text) || matchOops(m.text) != ""
 	d.remember(m)
 	r.add(line)

@@ -162,6 +162,8 @@ func TestRules(t *testing.T) {
 	}
 	oops := "[    1.000000] BUG: unable to handle page fault for address: 0\n" +
 		"[    1.000001] Oops: 0000 [#1] SMP\n[    1.000002] ---[ end trace 0 ]---\n"
+	warning := "[    0.999999] ------------[ cut here ]------------\n[    0.999999] refcount_t: underflow\n" +
+		"[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2\n[    1.000001] ---[ end trace 0 ]---\n"
 	for _, tc := range []struct {
 		name, log string
 		rules     Rules
@@ -175,8 +177,13 @@ func TestRules(t *testing.T) {
 			Rules{Extra: re(`^\[ +1\.0+\] demo`)}, "pattern | demo: ring corrupt | false\n"},
 		{"extra keeps the kind of known ones", oops, Rules{Extra: re("BUG")},
 			"BUG | BUG: unable to handle page fault for address: 0 | false\n"},
-		{"warning made a failure",
-			"[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2\n[    1.000001] ---[ end trace 0 ]---\n",
+		{"pattern of a program's line", "[    1.000000] x\nMYDRV: y\n", Rules{Extra: re("^MYDRV: ")},
+			"pattern | MYDRV: y | false\n"},
+		{"stamps known beforehand", "BUG: y\nKernel panic - not syncing: y\n", Rules{Stamps: HasStamps}, ""},
+		{"no stamps", "[    1.000000] x\nBUG: y\n", Rules{Stamps: HasNoStamps}, "BUG | BUG: y | false\n"},
+		{"warning", warning, Rules{}, "WARNING | WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2 | false\n"},
+		{"warning ignored by its message", warning, Rules{Ignore: re("^refcount_t: underflow")}, ""},
+		{"warning made a failure of its own", warning,
 			Rules{Extra: re("^WARNING: CPU")}, "pattern | WARNING: CPU: 0 PID: 1 at kernel/a.c:1 f+0x1/0x2 | false\n"},
 		{"ignored with its report", oops, Rules{Ignore: re("page fault for address: 0$")}, ""},
 		{"ignored, then another", oops + "[    2.000000] BUG: unable to handle page fault for address: 1\n",
@@ -186,6 +193,22 @@ func TestRules(t *testing.T) {
 	} {
 		if got := titles(feedAll(tc.rules, []byte(tc.log))); got != tc.want {
 			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestStampsOf(t *testing.T) {
+	for cmdline, want := range map[string]Stamps{
+		"":                                   StampsUnknown,
+		"quiet printk.time=1":                HasStamps,
+		"printk.time=1 quiet printk.time=0":  HasNoStamps,
+		"printk.time=n printk.time":          HasStamps,
+		"printk.time=1 -- printk.time=0":     HasStamps,
+		"printk.time=off \"printk.time=on\"": HasStamps,
+		"printk.time=maybe":                  StampsUnknown,
+	} {
+		if got := StampsOf(cmdline); got != want {
+			t.Errorf("%q: %v, want %v", cmdline, got, want)
 		}
 	}
 }
@@ -217,7 +240,7 @@ func TestFlushInsideALine(t *testing.T) {
 	if got := append(d.Feed([]byte("cing: x\nnext\n")), d.Flush()...); len(got) != 0 {
 		t.Errorf("found again: %v", got)
 	}
-	if got := append(d.Feed([]byte("BUG: y\n")), d.Flush()...); len(got) != 1 {
+	if got := append(d.Feed([]byte("[    1.100000] BUG: y\n")), d.Flush()...); len(got) != 1 {
 		t.Errorf("the line after: %v", got)
 	}
 }

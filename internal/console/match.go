@@ -20,6 +20,8 @@ const (
 	KindSoftLockup Kind = "soft lockup"
 	KindHardLockup Kind = "hard lockup"
 	KindRCUStall   Kind = "RCU stall"
+	// KindWarning is a report of WARN(), after which the kernel goes on.
+	KindWarning Kind = "WARNING"
 	// KindPattern is a line that one of [Rules.Extra] matches.
 	KindPattern Kind = "pattern"
 )
@@ -36,7 +38,7 @@ func match(text []byte, stamped bool) Kind {
 	case 'B':
 		return matchBug(text)
 	case 'K':
-		if has(text, "Kernel panic - ") {
+		if has(text, "Kernel panic - not") {
 			return KindPanic
 		}
 	case 'O':
@@ -46,8 +48,10 @@ func match(text []byte, stamped bool) Kind {
 			return k
 		}
 	case 'W':
-		if has(text, "WARNING: ") && isLockdep(text[len("WARNING: "):]) {
+		if t, ok := bytes.CutPrefix(text, []byte("WARNING: ")); ok && isLockdep(t) {
 			return KindLockdep
+		} else if ok && isWarn(t) {
+			return KindWarning
 		}
 	case '[':
 		// Lockdep up to 4.10, and invalid wait contexts to this day, are boxed.
@@ -146,9 +150,11 @@ func matchOops(text []byte) Kind {
 		return ""
 	}
 	switch {
+	case !bytes.Contains(t, []byte("[#")):
+		return "" // the kernel counts them
 	case has(t, ": general protection fault"):
 		return KindGPF
-	case has(t, ": "), has(t, "[#"), has(t, " [#"):
+	case has(t, ": "), has(t, " - "), has(t, "[#"), has(t, " [#"):
 		return KindOops
 	}
 	return ""
@@ -159,14 +165,37 @@ func matchInfo(text []byte) Kind {
 	switch {
 	case !ok:
 		return ""
-	case has(t, "task ") && bytes.Contains(t, []byte(" blocked ")) && bytes.Contains(t, []byte(" for more than ")):
+	case has(t, "task ") && isHungTask(t[len("task "):]):
 		return KindHungTask
-	case has(t, "rcu") && bytes.Contains(t, []byte("stall")):
+	case has(t, "rcu") && bytes.Contains(t, []byte("detected ")) && bytes.Contains(t, []byte("stall")):
 		return KindRCUStall
 	case isLockdep(t), has(t, "trying to register non-static key"):
 		return KindLockdep
 	}
 	return ""
+}
+
+// isHungTask recognises "dd:312 blocked for more than 122 seconds.", without "task ". A
+// task's name may have blanks.
+func isHungTask(t []byte) bool {
+	name, rest, ok := bytes.Cut(t, []byte(" blocked "))
+	if !ok {
+		return false
+	}
+	_, limit, ok := bytes.Cut(rest, []byte("for more than "))
+	return ok && len(name) > 0 && isDigit(name[len(name)-1]) && bytes.IndexByte(name, ':') >= 0 &&
+		len(limit) > 0 && isDigit(limit[0]) && bytes.Contains(limit, []byte(" second"))
+}
+
+// isWarn recognises the title of WARN(), without its "WARNING: ": up to Linux 6.16
+// "CPU: 0 PID: 7 at FILE:LINE f+0x1/0x2", then "FILE:LINE at f+0x1/0x2, CPU#0: sh/7".
+// Other messages that begin with "WARNING: " are remarks without a report.
+func isWarn(t []byte) bool {
+	if has(t, "CPU: ") {
+		return bytes.Contains(t, []byte(" PID: ")) && bytes.Contains(t, []byte(" at "))
+	}
+	at := bytes.Index(t, []byte("at "))
+	return at >= 0 && bytes.Contains(t[at:], []byte("+0x")) && (at == 0 || t[at-1] == ' ' && isDigit(t[max(0, at-2)]))
 }
 
 // isLockdep recognises the title of a lockdep report, without its "WARNING: ".
@@ -208,8 +237,8 @@ func isDie(text []byte) bool {
 // endsReport reports whether the text is the last line of a report of the kind;
 // died means that the report has a line of die(), which prints more.
 func endsReport(k Kind, died bool, text []byte) bool {
-	if has(text, "---[ end ") {
-		return true
+	if has(text, "---[ end ") || has(text, "Linux version ") {
+		return true // or a crash kernel begins
 	}
 	switch k {
 	case KindPanic:
@@ -222,6 +251,13 @@ func endsReport(k Kind, died bool, text []byte) bool {
 		return false // several processors may follow
 	}
 	return !died && has(text, "</TASK>")
+}
+
+// isGoodbye recognises what the kernel says when the guest reboots or powers off by
+// itself.
+func isGoodbye(text []byte) bool {
+	return has(text, "reboot: Restarting system") || has(text, "reboot: Power down") ||
+		has(text, "reboot: System halted")
 }
 
 // isRule recognises the line of equals signs around a report.

@@ -14,7 +14,11 @@ import (
 func (m *Machine) do(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Error) {
 	m.mu.Lock()
 	m.requests = append(m.requests, op.Request)
+	panicked := m.panicked
 	m.mu.Unlock()
+	if panicked {
+		return Hang(ctx, op)
+	}
 	return m.one(ctx, op, op.Request)
 }
 

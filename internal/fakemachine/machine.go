@@ -44,7 +44,8 @@ type Machine struct {
 	stubborn   bool // ignores the power button
 	conn       net.Conn
 	stop       context.CancelFunc // ends the agent's present session
-	stopped    chan struct{}      // closed when that has ended
+	panicked   bool
+	stopped    chan struct{} // closed when that has ended
 	agentID    string
 	agents     int                // how often an agent was taken away
 	closed     bool               // no agent has the port open, though the guest runs
@@ -111,6 +112,16 @@ func (m *Machine) OnOp(name string, do OpFunc) {
 	m.ops[name] = do
 }
 
+// Block has operations wait until they are cancelled.
+func (m *Machine) Block(names ...string) {
+	for _, name := range names {
+		m.OnOp(name, func(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
+			<-ctx.Done()
+			return nil, Errno(wireECANCELED)
+		})
+	}
+}
+
 // Hang is an OpFunc that answers when the host gives up.
 func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 	<-ctx.Done()
@@ -148,8 +159,11 @@ func (m *Machine) DropLink() {
 	}
 }
 
-// Panic prints a kernel panic.
+// Panic prints a kernel panic. The agent answers nothing until the next boot.
 func (m *Machine) Panic(why string) {
+	m.mu.Lock()
+	m.panicked = true
+	m.mu.Unlock()
 	m.Print(false, "[    1.000000] Kernel panic - not syncing: "+why+
 		"\n[    1.000000] ---[ end Kernel panic - not syncing: "+why+" ]---\n")
 }
@@ -187,7 +201,7 @@ func (g *guest) Boot() {
 	m.mu.Lock()
 	m.boots++
 	old := m.guest
-	m.guest = newState()
+	m.guest, m.panicked = newState(), false
 	m.clockShift = 0
 	m.agentID = fmt.Sprintf("boot %d of %d", m.boots, m.PID())
 	m.closed = false

@@ -142,7 +142,9 @@ func (op *call) result(h wire.Header, p []byte) (last bool, err error) {
 	return true, nil
 }
 
-// do sends a request, moves its bulk data, and waits for the result.
+// do sends a request, moves its bulk data, and waits for the result. An operation that
+// was given up but has succeeded all the same has an answer beside the error, without
+// the bytes of its streams.
 func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer, error) {
 	op, err := c.begin(ctx, req, t)
 	if err != nil {
@@ -150,7 +152,7 @@ func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer,
 	}
 	if err := op.move(ctx); err != nil {
 		op.abandon()
-		return nil, fmt.Errorf("%s: %w", req.Op(), err)
+		return op.late(), fmt.Errorf("%s: %w", req.Op(), err)
 	}
 	op.mu.Lock()
 	defer op.mu.Unlock()
@@ -158,6 +160,16 @@ func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer,
 		return nil, opError(req, op.end.Err)
 	}
 	return &answer{value: op.end.Value, in: op.in}, nil
+}
+
+// late returns the answer of an operation that was given up but has succeeded, or nil.
+func (op *call) late() *answer {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.end == nil || op.end.Err != nil {
+		return nil
+	}
+	return &answer{value: op.end.Value}
 }
 
 // begin sends a request.

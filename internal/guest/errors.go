@@ -25,18 +25,23 @@ var (
 // OpError is a failure the guest reported: the guest's fault or the test's,
 // never the link's.
 type OpError struct {
+	VM    string // the name of the guest's VM, or ""
 	Op    string // the operation, such as "read_file"
 	Path  string // the path or program concerned, or ""
 	Errno uint32 // Linux errno, 0 when no system call failed
 	Name  string // "ENOENT", or ""
-	Text  string // "No such file or directory (ENOENT)"
+	Text  string // "No such file or directory (ENOENT, os error 2) [errno 2]"
 }
 
 func (e *OpError) Error() string {
-	if e.Path == "" {
-		return e.Op + ": " + e.Text
+	text := e.Op + ": " + e.Text
+	if e.Path != "" {
+		text = e.Op + " " + e.Path + ": " + e.Text
 	}
-	return e.Op + " " + e.Path + ": " + e.Text
+	if e.VM != "" {
+		text = "vm `" + e.VM + "`: " + text
+	}
+	return text
 }
 
 func opError(req wire.Request, e *wire.Error) *OpError {

@@ -13,7 +13,7 @@ import (
 
 // Every operation below may be called from many goroutines at once. A context
 // that ends makes the guest stop the operation as well (a command is killed
-// with its process group) and returns the context's cause as the error. Failures
+// with its descendants) and returns the context's cause as the error. Failures
 // in the guest are *OpError, all others wrap the reason why the link is gone.
 
 // Ping makes one round trip to the agent.
@@ -126,7 +126,8 @@ func fileInfo(a *answer) (*FileInfo, error) {
 	if !ok {
 		return nil, badAnswer("stat", a.value)
 	}
-	return &FileInfo{Size: int64(v.Size), MtimeNS: v.MtimeNS, Perm: v.Perm, Type: v.Type}, nil
+	return &FileInfo{Size: int64(v.Size), MtimeNS: v.MtimeNS, Perm: v.Perm, Type: v.Type,
+		FileNumbers: v.FileNumbers}, nil
 }
 
 // ListDir lists a directory without "." and "..", sorted by name.

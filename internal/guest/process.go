@@ -16,10 +16,10 @@ type Process struct {
 }
 
 // StartProcess starts a command and leaves it running. Stdin is what it reads
-// first; its standard input stays open. worker starts it; 0 is the agent.
+// first; its standard input stays open unless there is none. worker starts it; 0 is the agent.
 func (c *Client) StartProcess(ctx context.Context, r RunRequest, worker uint64) (Process, error) {
 	run := RunOp{r}.request().(*wire.Run)
-	req := &wire.ProcStart{Run: *run, Worker: worker}
+	req := &wire.ProcStart{Run: *run, Worker: worker, NoStdin: r.NoStdin}
 	var t transfer
 	req.Stdin = t.send(r.Stdin)
 	return c.process(ctx, req, t)
@@ -38,7 +38,8 @@ func (c *Client) process(ctx context.Context, req wire.Request, t transfer) (Pro
 }
 
 // WaitProcess waits for the end of a process and returns how that was and what
-// it printed. At the limit, 0 for none, its group is killed.
+// it printed. At the limit, 0 for none, it is killed with its
+// descendants.
 func (c *Client) WaitProcess(ctx context.Context, handle uint64, limit time.Duration) (*RunResult, error) {
 	req := &wire.ProcWait{Handle: handle, TimeoutNS: uint64(max(limit, 0))}
 	a, err := c.do(ctx, req, transfer{limit: wire.MaxOutput})
@@ -48,7 +49,7 @@ func (c *Client) WaitProcess(ctx context.Context, handle uint64, limit time.Dura
 	return runResult(a)
 }
 
-// SignalProcess sends a signal to the group of a process.
+// SignalProcess sends a signal to a process and its descendants.
 func (c *Client) SignalProcess(ctx context.Context, handle uint64, signal int) error {
 	_, err := c.do(ctx, &wire.ProcSignal{Handle: handle, Signal: uint32(signal)}, transfer{})
 	return err

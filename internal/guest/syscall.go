@@ -15,9 +15,13 @@ type Nested struct {
 	Offset        uint64
 }
 
-// Syscall is a system call to make. Executor 0 is the VM's, else a worker's
-// handle. Slots[i] is the argument that gets the address of Bufs[i], -1 for
-// none; there may be fewer of them than buffers.
+// FilesExecutor stands for the agent as the executor of a system call on files.
+const FilesExecutor = wire.FilesExecutor
+
+// Syscall is a system call to make. Executor 0 is the VM's, FilesExecutor the
+// agent, which makes only calls on files, else a worker's handle. Slots[i] is the
+// argument that gets the address of Bufs[i], -1 for none; there may be fewer of them
+// than buffers.
 type Syscall struct {
 	Executor uint64
 	Life     uint64 // of the executor that is meant, as in an earlier result; 0: any
@@ -26,6 +30,8 @@ type Syscall struct {
 	Bufs     [][]byte
 	Slots    []int
 	Nested   []Nested
+	// ExactMode has the call made without a umask.
+	ExactMode bool
 }
 
 // SyscallResult is what a call returned: -1 and the errno when it failed. Bufs
@@ -38,7 +44,7 @@ type SyscallResult struct {
 }
 
 func (s *Syscall) request() (*wire.Syscall, transfer) {
-	r := &wire.Syscall{Executor: s.Executor, Life: s.Life, Nr: s.Nr}
+	r := &wire.Syscall{Executor: s.Executor, Life: s.Life, Nr: s.Nr, ExactMode: s.ExactMode}
 	used := 0
 	for i, a := range s.Args {
 		if a != 0 {
@@ -93,13 +99,20 @@ func syscallResult(op string, a *answer, lens []int) (*SyscallResult, error) {
 	return r, nil
 }
 
-// Syscall makes a system call. It returns no error for a call that fails.
+// Syscall makes a system call. It returns no error for a call that fails. A call that
+// was given up but has succeeded has a result beside the error: what it made, such as
+// a descriptor, can be removed.
 func (c *Client) Syscall(ctx context.Context, s *Syscall) (*SyscallResult, error) {
 	req, t := s.request()
 	if err := req.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", req.Op(), err)
 	}
 	a, err := c.do(ctx, req, t)
+	if err != nil && a != nil {
+		if v, ok := a.value.(*wire.SyscallValue); ok && v.Errno == 0 {
+			return &SyscallResult{Ret: v.Ret, Life: v.Life}, err
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

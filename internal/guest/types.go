@@ -33,12 +33,19 @@ type RunRequest struct {
 	Args     []string          // its arguments, without the program's name
 	Env      map[string]string // added to the agent's environment
 	EnvClear bool              // Env is the whole environment
-	Cwd      string            // default "/"
+	Cwd      string            // default: that of the executor, "/" unless a call changed it
 	Stdin    []byte            // fed to standard input, then end of file
-	User     string            // name or number, default: root
+	User     string            // name or number, default: that of the executor
 	// Timeout is the limit on wall-clock time in the guest, 0 for none; a
 	// caller that wants an immediate expiry passes a nanosecond.
 	Timeout time.Duration
+	// NoStdin has StartProcess start it with /dev/null as standard input.
+	NoStdin bool
+	// Setsid makes the command the leader of a session of its own.
+	Setsid bool
+	// KillSession has whatever ends the command, or sends it a signal, reach also
+	// what has left its tree of processes, as daemons do.
+	KillSession bool
 }
 
 // RunResult is a command's end.
@@ -57,6 +64,7 @@ type FileInfo struct {
 	MtimeNS int64 // nanoseconds since 1970
 	Perm    uint32
 	Type    wire.EntryType // its String is the name tests see
+	FileNumbers
 }
 
 // DirEntry is one entry of a directory.
@@ -64,6 +72,9 @@ type DirEntry struct {
 	Name string
 	Type wire.EntryType
 }
+
+// FileNumbers are what else a file system knows of a file.
+type FileNumbers = wire.FileNumbers
 
 // Perm is a file mode, or the default when it is zero.
 type Perm struct {
@@ -136,6 +147,9 @@ func (o RunOp) request() wire.Request {
 		Cwd:       o.Cwd,
 		User:      o.User,
 		TimeoutNS: uint64(max(o.Timeout, 0)),
+
+		Setsid:      o.Setsid,
+		KillSession: o.KillSession,
 	}
 	if o.Path != "" {
 		r.Args = append(append(make([]string, 0, 1+len(o.Args)), o.Path), o.Args...)

@@ -6,13 +6,14 @@ import (
 )
 
 // DefaultCmdline is used for a profile that chooses neither a kernel nor a
-// command line. Beside being quiet it keeps an emulated guest from failing its
+// command line. Beside being quiet it makes the kernel stamp its lines, by which they are
+// told from those of programs (printk.time=1), keeps an emulated guest from failing its
 // timer self-test (no_timer_check) or taking its TSC for unstable (tsc=reliable) on a
 // busy host, lets the guest's random number
 // generator start from the CPU's (random.trust_cpu), leaves out the self-tests of
 // the crypto drivers, a fifth of an emulated guest's boot (cryptomgr.notests),
 // and keeps a panicked guest standing, so that the panic is seen (panic=0).
-const DefaultCmdline = "quiet no_timer_check tsc=reliable random.trust_cpu=on cryptomgr.notests panic=0"
+const DefaultCmdline = "quiet printk.time=1 no_timer_check tsc=reliable random.trust_cpu=on cryptomgr.notests panic=0"
 
 const (
 	agentPath = "/sbin/provium-agent"

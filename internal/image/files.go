@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/image/cache"
 	"provium/internal/image/cpio"
 )
 
@@ -36,6 +38,8 @@ func CheckFiles(files []File) error {
 			return fmt.Errorf("files[%d]: path %q is not absolute", i+1, f.Path)
 		case clean == "/" || strings.HasSuffix(f.Path, "/"):
 			return fmt.Errorf("files[%d]: path %q names a directory", i+1, f.Path)
+		case slices.ContainsFunc(strings.Split(f.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
+			return fmt.Errorf("files[%d]: path %q has `.` or `..` among its parts", i+1, f.Path)
 		case strings.ContainsRune(f.Path, 0) || len(f.Path) > cpio.MaxName:
 			return fmt.Errorf("files[%d]: path %q has a NUL byte or more than %d bytes", i+1, f.Path, cpio.MaxName)
 		case f.Mode > 0o7777:
@@ -68,13 +72,15 @@ func WriteFilesArchive(w io.Writer, files []File) error {
 
 // Compose writes to dst, which must not exist, the initrd of one boot: the
 // image's, followed by the boot's files. Without files the image's own initrd
-// can be booted as it is.
+// can be booted as it is. In an image without our agent, files stand where the kernel
+// puts them, in the initrd.
 func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 	if err := CheckFiles(files); err != nil {
 		return err
 	}
-	if !img.Inject {
-		return fmt.Errorf("profile `%s`: files need the agent in the initrd, and inject_agent is false", img.Profile)
+	if img.Initrd == "" {
+		return fmt.Errorf("profile `%s`: files need an initrd to stand in: inject_agent is false, and the profile has "+
+			"none", img.Profile)
 	}
 	in, err := os.Open(img.Initrd)
 	if err != nil {
@@ -89,22 +95,11 @@ func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 	if err != nil {
 		return fmt.Errorf("compose initrd: %w", err)
 	}
-	err = func() error {
-		if err := copyFile(f, in, st.Size()); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := pad(f); err != nil {
-			return err
-		}
-		w := bufio.NewWriterSize(f, 1<<20)
-		if err := WriteFilesArchive(w, files); err != nil {
-			return err
-		}
-		return w.Flush()
-	}()
+	write := writeForAgent
+	if !img.Inject {
+		write = writeInPlace
+	}
+	err = write(ctx, f, in, st.Size(), files)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -113,6 +108,95 @@ func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 		return fmt.Errorf("compose initrd: %w", err)
 	}
 	return nil
+}
+
+// writeForAgent writes an initrd of size bytes, followed by files for its agent.
+func writeForAgent(ctx context.Context, f, in *os.File, size int64, files []File) error {
+	if err := copyFile(f, in, size); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := pad(f); err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := WriteFilesArchive(w, files); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// writeInPlace writes an initrd of size bytes, followed by files that the kernel puts in
+// place.
+func writeInPlace(ctx context.Context, f, in *os.File, size int64, files []File) error {
+	l, err := readListing(cache.NewReader(ctx, in), in.Name())
+	if err != nil {
+		return err
+	}
+	items, err := l.placeFiles(files)
+	if err != nil {
+		return err
+	}
+	if err := copyBase(ctx, f, in, size, l); err != nil {
+		return err
+	}
+	if err := pad(f); err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := writeArchive(w, items); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// placeFiles fits files into an initrd. Parents follow the initrd's symlinks and are made
+// where they are missing. A file replaces what is not a directory with content.
+func (l *listing) placeFiles(files []File) ([]item, error) {
+	var out []item
+	add := func(it item) error {
+		out = append(out, it)
+		return l.add(&it.Entry, "")
+	}
+	for i, f := range files {
+		dir, base := path.Split(f.Path)
+		var made []item
+		parent, err := l.ensure(dir, map[string]bool{}, &made)
+		for _, it := range made {
+			err = errors.Join(err, add(it))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("files[%d] (%q): %w", i+1, f.Path, err)
+		}
+		name := path.Join(parent, base)
+		switch there, exists := l.nodes[name]; {
+		case exists && there.mode&cpio.TypeMask == cpio.TypeDir && l.hasContent(name):
+			return nil, fmt.Errorf("files[%d]: %q is a directory of the initrd that is not empty; without the agent "+
+				"(inject_agent = false) a file can only replace an empty one", i+1, f.Path)
+		case exists && there.mode&cpio.TypeMask == cpio.TypeRegular:
+			// The kernel writes to a file that it has, and so to all its hard links. An
+			// entry of another type has it removed.
+			if err := add(dirItem(name, 0o755)); err != nil {
+				return nil, err
+			}
+		}
+		if err := add(fileItem(name, f.Mode, f.Content)); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// hasContent reports whether a directory is not empty.
+func (l *listing) hasContent(dir string) bool {
+	for name := range l.nodes {
+		if strings.HasPrefix(name, dir+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // copyFile fills the empty file dst with size bytes of src: by sharing blocks

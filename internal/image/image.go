@@ -45,6 +45,10 @@ type Spec struct {
 	// Modules are further kernel modules to load, by name, optionally with parameters
 	// behind the name.
 	Modules []string
+	// Compressed boots a bzImage as it is, not the vmlinux in it (boot_compressed).
+	Compressed bool
+	// Vsock loads the driver by which the agent is reached with transport = "vsock".
+	Vsock bool
 	// ForcedKernel is set if Kernel was named for the whole run, not by the profile.
 	// The profile needs no command line then.
 	ForcedKernel bool
@@ -125,6 +129,9 @@ var (
 	lateModules  = [...]string{"virtio_net", "virtio_blk", "virtio_rng", "button", "evdev"}
 )
 
+// vsockModule is the guest's driver of vsock.
+const vsockModule = "vmw_vsock_virtio_transport"
+
 // Resolve finds or makes everything that a guest of the profile boots from. Results are
 // cached; a second call with the same inputs reads little.
 func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
@@ -154,6 +161,13 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	form := "image 1"
+	if spec.Compressed {
+		form = "image 1 compressed"
+		if err := k.compressed(spec.Profile); err != nil {
+			return nil, err
+		}
+	}
 	img.Kernel, img.KernelFile, img.Origin = k.boot, k.file, k.origin
 	img.Release, img.PVH, img.Notes = k.release, k.pvh, k.notes
 
@@ -181,7 +195,7 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 		}
 	}
-	img.Key = cache.Key("image 1", k.digest, initrdKey, img.Cmdline)
+	img.Key = cache.Key(form, k.digest, initrdKey, img.Cmdline)
 	return img, nil
 }
 
@@ -224,6 +238,13 @@ func modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module,
 		if k.tree.Has(n) {
 			need = append(need, n)
 		}
+	}
+	if spec.Vsock {
+		if !k.tree.Has(vsockModule) {
+			return nil, nil, wrap(fmt.Errorf("it has no virtio vsock (CONFIG_VIRTIO_VSOCKETS), neither built in nor "+
+				"as a module in %s, which transport = \"vsock\" needs", k.tree.Dir()))
+		}
+		need = append(need, vsockModule)
 	}
 	if early, err = k.tree.Closure(need, nil); err != nil {
 		return nil, nil, wrap(err)

@@ -206,6 +206,29 @@ func TestExplicitKernels(t *testing.T) {
 	}
 }
 
+// TestBootCompressed boots a bzImage as it is, although there is a vmlinux in it.
+func TestBootCompressed(t *testing.T) {
+	s := testStore(t, nil)
+	root := t.TempDir()
+	bz := put(t, testBzImage(t, "5.6", testVmlinux(18, consoleText)), root, "bzImage")
+	elf := put(t, testVmlinux(18, "Linux version 5.5 (x)"+consoleText), root, "vmlinux")
+	spec := Spec{Profile: "p", Kernel: bz, Cmdline: ptr("quiet")}
+	unpacked, err := s.Resolve(t.Context(), spec)
+	if err != nil || unpacked.Kernel == bz {
+		t.Fatalf("%+v, %v", unpacked, err)
+	}
+	spec.Compressed = true
+	img, err := s.Resolve(t.Context(), spec)
+	if err != nil || img.Kernel != bz || img.PVH || img.Key == unpacked.Key {
+		t.Errorf("%+v, %v", img, err)
+	}
+	spec.Kernel = elf
+	if _, err := s.Resolve(t.Context(), spec); err == nil || !strings.Contains(err.Error(),
+		"profile `p` has boot_compressed = true, and its kernel "+elf+" is an ELF vmlinux; give the bzImage") {
+		t.Error(err)
+	}
+}
+
 func TestRootTree(t *testing.T) {
 	s := testStore(t, nil)
 	root := filepath.Join(t.TempDir(), "tree[1]")
@@ -255,9 +278,13 @@ func TestProfileInitrd(t *testing.T) {
 		if err != nil || plain.Initrd != initrd || plain.Inject || strings.Contains(plain.Cmdline, "rdinit") {
 			t.Errorf("%s without agent: %+v, %v", name, plain, err)
 		}
-		if err := plain.Compose(t.Context(), filepath.Join(t.TempDir(), "x"), []File{{Path: "/x"}}); err == nil ||
-			!strings.Contains(err.Error(), "inject_agent is false") {
-			t.Errorf("files without agent: %v", err)
+		dst := filepath.Join(t.TempDir(), "x")
+		if err := plain.Compose(t.Context(), dst, []File{{"/sbin/x", 0o640, []byte("X")}}); err != nil {
+			t.Errorf("%s: files without agent: %v", name, err)
+		} else if name == "zstd" {
+			continue // it stays compressed
+		} else if files := contents(t, dst); files["usr/sbin/x"] != "X" || files["init"] != "#!/bin/sh\n" {
+			t.Errorf("%s: files without agent: %v", name, files)
 		}
 	}
 	corrupt := put(t, main[:500], t.TempDir(), "initrd")
@@ -301,6 +328,44 @@ func TestCompose(t *testing.T) {
 		if err := CheckFiles([]File{{Path: "/ok"}, f}); err == nil || !strings.HasPrefix(err.Error(), "files[2]: ") {
 			t.Errorf("%.20q: %v", f.Path, err)
 		}
+	}
+}
+
+func TestPlaceFiles(t *testing.T) {
+	base := append(mergedUsr(), dirItem("bin", 0o755), dirItem("empty", 0o755), dirItem("full", 0o755),
+		fileItem("full/x", 0o644, nil), fileItem("bin/busybox", 0o755, nil), linkItem("link", "elsewhere"))
+	place := func(files ...File) ([]item, error) {
+		t.Helper()
+		l, err := listItems(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.placeFiles(files)
+	}
+	items, err := place(File{"/sbin/a", 0o4750, nil}, File{"/new/dir/b", 0o600, nil}, File{"/empty", 0o644, nil},
+		File{"/bin/busybox", 0o755, nil}, File{"/link", 0o644, nil}, File{"/new/dir/c", 0o600, nil})
+	// The directory before busybox makes the kernel unlink the old file.
+	want := []string{"usr/sbin/a", "new/", "new/dir/", "new/dir/b", "empty", "bin/busybox/", "bin/busybox", "link",
+		"new/dir/c"}
+	if got := placedNames(items); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	} else if items[0].Mode&0o7777 != 0o4750 {
+		t.Errorf("mode %o", items[0].Mode)
+	}
+	for want, files := range map[string][]File{
+		`files[1]: "/full" is a directory of the initrd that is not empty`: {{Path: "/full"}},
+		`files[2]: "/a" is a directory of the initrd that is not empty`:    {{Path: "/a/b"}, {Path: "/a"}},
+		`files[1] ("/init/x"): the initrd has a file at /init`:             {{Path: "/init/x"}},
+		`files[2] ("/a/b"): the initrd has a file at /a`:                   {{Path: "/a"}, {Path: "/a/b"}},
+	} {
+		if _, err := place(files...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
+	img := &Image{Profile: "p"}
+	if err := img.Compose(t.Context(), t.TempDir()+"/x", []File{{Path: "/x"}}); err == nil ||
+		!strings.Contains(err.Error(), "profile `p`: files need an initrd to stand in") {
+		t.Errorf("without an initrd: %v", err)
 	}
 }
 

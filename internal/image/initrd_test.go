@@ -171,7 +171,7 @@ func TestPlace(t *testing.T) {
 		want string
 	}{
 		{"file for a directory", []item{fileItem("sbin", 0o644, nil)},
-			"a file at /sbin, where the agent needs a directory"},
+			"a file at /sbin, where a directory is needed"},
 		{"directory for the agent", []item{dirItem("sbin", 0o755), dirItem("sbin/provium-agent", 0o755)},
 			"a directory at /sbin/provium-agent"},
 		{"link loop", []item{linkItem("sbin", "a"), linkItem("a", "sbin")}, "too many symlinks"},

@@ -60,6 +60,16 @@ func (s *Store) openKernel(
 	return k, nil
 }
 
+// compressed sets k.boot to the bzImage as it is.
+func (k *chosenKernel) compressed(profile string) error {
+	if k.pvh && k.boot == k.file {
+		return fmt.Errorf("profile `%s` has boot_compressed = true, and its kernel %s is an ELF vmlinux; give the "+
+			"bzImage of the same build", profile, k.file)
+	}
+	k.boot, k.pvh = k.file, false
+	return nil
+}
+
 // readKernelHeader returns the header of a kernel file.
 func readKernelHeader(file string) (*kernel.Header, error) {
 	f, err := os.Open(file)

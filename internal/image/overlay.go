@@ -325,7 +325,7 @@ func (l *listing) ensure(dir string, made map[string]bool, out *[]item) (string,
 		}
 		if n, ok := l.nodes[p]; ok {
 			if n.mode&cpio.TypeMask != cpio.TypeDir {
-				return "", fmt.Errorf("the initrd has a file at /%s, where the agent needs a directory", p)
+				return "", fmt.Errorf("the initrd has a file at /%s, where a directory is needed", p)
 			}
 			continue
 		}

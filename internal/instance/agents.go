@@ -38,7 +38,7 @@ func (i *Instance) startOver(reason string) {
 	}
 	if link := i.link; link != nil {
 		i.link, i.linked = nil, make(chan struct{})
-		i.deadline, i.fruitless = time.Now().Add(i.cfg.AgentTimeout), 0
+		i.expectAnswer()
 		link.Fail(&GoneError{VM: i.cfg.VM, Reason: reason})
 	}
 	i.relink()
@@ -47,8 +47,12 @@ func (i *Instance) startOver(reason string) {
 // replaced starts over when the agent of that boot is still the present one, and returns
 // what its operations fail with.
 func (i *Instance) replaced(boot int, reason string) error {
+	i.lastWords() // a crash kernel may have taken over
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.reason != "" {
+		return &GoneError{VM: i.cfg.VM, Reason: i.reason}
+	}
 	if i.boot == boot {
 		i.startOver(reason)
 	}
@@ -130,6 +134,7 @@ func (i *Instance) confirm(link *guest.Client, boot int) {
 // fall asleep. Another kernel may be booting, with an agent of its own.
 func (i *Instance) portStaysClosed(link *guest.Client) {
 	i.machine.SyncConsole()
+	i.lastWords()
 	i.mu.Lock()
 	current := i.closedAt != nil && i.link == link && !i.suspended && i.ctx.Err() == nil
 	if !current || i.saysAgentEnded() {

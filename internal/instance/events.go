@@ -54,6 +54,13 @@ func (i *Instance) onReset(byGuest bool) {
 		i.machine.SyncConsole()
 	default:
 	}
+	i.lastWords()
+	i.mu.Lock()
+	over := i.reason != ""
+	i.mu.Unlock()
+	if over {
+		return // QEMU is about to end, with what the kernel said last
+	}
 	i.cfg.Console.markReset(byGuest)
 	i.cfg.Hooks.Reset()
 	i.mu.Lock()
@@ -61,8 +68,18 @@ func (i *Instance) onReset(byGuest bool) {
 	if !byGuest {
 		i.awaited = i.reboots + 1
 	}
-	if i.link == nil && i.ctx.Err() == nil {
-		i.fruitless++
+	i.resend = false
+	switch {
+	case i.link != nil || i.ctx.Err() != nil:
+	case i.panicked:
+		i.expectAnswer() // the reboot after the panic
+		i.panicked = false
+	case byGuest:
+		if reason := i.countReset(); reason != "" {
+			i.setReasonLocked(reason)
+			i.kill()
+			return
+		}
 	}
 	i.startOver("the guest was reset")
 }

@@ -36,13 +36,16 @@ type Config struct {
 	// Grace is how long an agent's port may stay closed, or its connection broken,
 	// before the agent counts as lost: going to sleep (S3) closes the port a moment
 	// before QEMU says so, and a power-off a moment before QEMU ends. 0 is 5 s.
-	Grace    time.Duration
-	Restored bool           // the guest goes on from a snapshot
-	Epoch    *handle.Epoch  // of what the agent holds
-	Agents   *handle.Agents // of the VM
-	Console  *Console       // of the VM
-	Oops     Rules          // guest failures to watch for
-	Hooks    Hooks
+	Grace time.Duration
+	// PanicGrace is how long the agent may take to prove that a guest lives whose kernel
+	// seems to have panicked. 0 is 2 s.
+	PanicGrace time.Duration
+	Restored   bool           // the guest goes on from a snapshot
+	Epoch      *handle.Epoch  // of what the agent holds
+	Agents     *handle.Agents // of the VM
+	Console    *Console       // of the VM
+	Oops       Rules          // guest failures to watch for
+	Hooks      Hooks
 }
 
 // Hooks are called as things happen to an instance. They must not block, unless they
@@ -50,6 +53,9 @@ type Config struct {
 type Hooks struct {
 	// Finding is called for each failure that the guest's kernel has printed.
 	Finding func(Finding)
+	// ExpectsPanic reports whether a panic of the guest is expected: the guest then
+	// reboots, or starts a crash kernel. Other panics end it.
+	ExpectsPanic func() bool
 	// Reset is called when the guest begins a further boot.
 	Reset func()
 	// Configure prepares the guest of a further boot for operations. It may block.
@@ -81,8 +87,16 @@ type Instance struct {
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
 	linker    *linker       // makes, or keeps, the link of this boot
-	deadline  time.Time     // by which an agent has to answer; resets on the way do not move it
-	fruitless int           // resets since the last link
+	answerBy  *time.Timer   // ends the guest if no agent answers; resets do not move it
+	fruitless int           // resets by the guest since the last link
+	boots     int           // those of them before which the guest had printed something
+	printed   int64         // length of the console at the last reset
+	first     int64         // length of the console when the wait for an agent began
+	answered  bool          // an agent has answered since Start
+	panic     string        // the expected panic since the last link
+	panicked  bool          // that panic ended a link, and no reset has followed
+	check     *panicCheck   // nil while there is none
+	resend    bool          // what is sent to the next agent first may be lost
 	expected  bool          // the caller ends the guest and settles what follows
 	reason    string        // why it ended; the first one counts
 	suspended bool
@@ -104,6 +118,9 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	if cfg.Grace == 0 {
 		cfg.Grace = defaultGrace
 	}
+	if cfg.PanicGrace == 0 {
+		cfg.PanicGrace = panicGrace
+	}
 	i := &Instance{cfg: cfg, epoch: cfg.Epoch, ready: make(chan struct{}), done: make(chan struct{}),
 		linked: make(chan struct{}), rebooted: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
@@ -120,9 +137,15 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 		}
 	}
 	close(i.ready)
+	i.mu.Lock()
+	if i.reason != "" {
+		i.machine.Kill() // it failed while QEMU was starting
+	}
+	i.mu.Unlock()
 	go i.supervise()
 	i.mu.Lock()
-	i.deadline = time.Now().Add(cfg.AgentTimeout)
+	i.resend = cfg.Restored
+	i.expectAnswer()
 	i.relink()
 	i.mu.Unlock()
 	return i, nil
@@ -131,7 +154,7 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 // supervise waits for the end of the process and tells everybody.
 func (i *Instance) supervise() {
 	<-i.machine.Done()
-	i.watch.flush()
+	i.lastWords()
 	i.cfg.Console.log.End()
 	i.mu.Lock()
 	if i.reason == "" {
@@ -145,6 +168,7 @@ func (i *Instance) supervise() {
 	}
 	reason, expected, link := i.reason, i.expected, i.link
 	i.portOpened()
+	i.answerBy.Stop()
 	i.mu.Unlock()
 	// The state first: who is told that the guest is gone finds it dead.
 	if !expected {
@@ -186,6 +210,11 @@ func (i *Instance) SetAwake() {
 func (i *Instance) setReason(reason string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.setReasonLocked(reason)
+}
+
+// setReasonLocked is setReason for a caller that holds i.mu.
+func (i *Instance) setReasonLocked(reason string) {
 	if i.reason == "" {
 		i.reason = reason
 	}
@@ -212,10 +241,15 @@ func (i *Instance) IsOver() bool {
 // fail stops QEMU with a reason, from goroutines that the end waits for.
 func (i *Instance) fail(reason string) {
 	i.setReason(reason)
+	i.kill()
+}
+
+// kill ends QEMU. One that is still starting is ended by Start.
+func (i *Instance) kill() {
 	select {
 	case <-i.ready:
 		i.machine.Kill()
-	default: // QEMU is still starting; without an agent it will not get far
+	default:
 	}
 }
 
@@ -229,5 +263,6 @@ func (i *Instance) End(reason string) {
 // in it.
 func (i *Instance) SyncConsole() {
 	i.machine.SyncConsole()
-	i.watch.flush()
+	i.watch.flush(false)
+	i.awaitChecks()
 }

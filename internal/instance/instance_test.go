@@ -33,6 +33,7 @@ type bench struct {
 	resets     int
 	configured int
 	released   int
+	expects    bool // panics are expected
 }
 
 func newBench(t *testing.T) *bench {
@@ -42,7 +43,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	b.cfg = Config{VM: "a", QEMU: b.describe(), AgentTimeout: patience, Grace: 20 * time.Millisecond,
-		Epoch: &handle.Epoch{}, Console: console}
+		PanicGrace: 20 * time.Millisecond, Epoch: &handle.Epoch{}, Console: console}
 	count := func(n *int) func() {
 		return func() {
 			b.mu.Lock()
@@ -56,7 +57,8 @@ func newBench(t *testing.T) *bench {
 			defer b.mu.Unlock()
 			b.findings = append(b.findings, f.Title)
 		},
-		Reset: count(&b.resets),
+		ExpectsPanic: func() bool { return b.expects },
+		Reset:        count(&b.resets),
 		Configure: func(ctx context.Context, c *guest.Client) error {
 			count(&b.configured)()
 			return c.Ping(ctx)
@@ -169,6 +171,10 @@ func TestDeaths(t *testing.T) {
 		"exit": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.End(nil) }, []string{"qemu ended"}},
 		"panic": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.Panic("no reason") },
 			[]string{"guest panicked: ", "no reason"}},
+		"panic, then a power-off": {func(_ *bench, _ *Instance, m *fakemachine.Machine) {
+			m.Print(false, "[    1.000000] Kernel panic - not syncing: no reason\n")
+			m.PowerOff()
+		}, []string{"guest panicked: ", "no reason"}},
 		"dropped link": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.DropLink() },
 			[]string{"the agent is lost: ", "agent link lost"}},
 		"closed port": {func(b *bench, _ *Instance, m *fakemachine.Machine) {
@@ -212,12 +218,226 @@ func TestRebootLoop(t *testing.T) {
 	b.cfg.AgentTimeout = 200 * time.Millisecond
 	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
 	i, m := b.start(nil)
+	m.Print(false, "booting\n")
+	eventually(t, "printed", func() bool { return b.cfg.Console.Len() > 0 })
 	for range 3 {
 		m.Reboot()
 	}
 	b.wantDeath(i, "no agent answered within 200ms, in which the guest reset itself 3 times")
 	if b.resets != 3 {
 		t.Errorf("%d resets", b.resets)
+	}
+}
+
+// TestResetsWithoutAnEnd has guests reset themselves as fast as they can: they are given
+// up after a number of resets, which depends on whether they print something.
+func TestResetsWithoutAnEnd(t *testing.T) {
+	for name, c := range map[string]struct{ prints, want string }{
+		"silent": {"", "the guest reset itself 3 times without an answer of an agent and without a word on its " +
+			"console: its memory of 64M is perhaps too small"},
+		"talks": {"booting\n", "the guest reset itself 10 times without an answer of an agent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+			i, m := b.start(nil)
+			for !m.Ended() {
+				before := b.cfg.Console.Len()
+				m.Print(false, c.prints)
+				eventually(t, "printed", func() bool {
+					return b.cfg.Console.Len() > before || c.prints == "" || m.Ended()
+				})
+				m.Reboot()
+			}
+			b.wantDeath(i, c.want)
+		})
+	}
+}
+
+// TestResetsDoNotMoveTheDeadline has a guest whose reset button is pressed without end.
+func TestResetsDoNotMoveTheDeadline(t *testing.T) {
+	b := newBench(t)
+	b.cfg.AgentTimeout = 50 * time.Millisecond
+	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+	i, m := b.start(nil)
+	for !m.Ended() {
+		m.Reset(false)
+	}
+	b.wantDeath(i, "no agent answered within 50ms")
+}
+
+const panicTitle = "[    1.000000] Kernel panic - not syncing: no reason\n"
+
+// TestPanicBeforeReset has the kernel reboot at once after its panic (panic=-1): the
+// operation in flight says the panic, and the guest is dead.
+func TestPanicBeforeReset(t *testing.T) {
+	b := newBench(t)
+	i, m := b.boot()
+	failed := inFlight(b, i, m)
+	m.Print(false, panicTitle)
+	m.Reboot()
+	if err := <-failed; err == nil || !strings.Contains(err.Error(), "vm `a`: guest panicked: Kernel panic") {
+		t.Error(err)
+	}
+	b.wantDeath(i, "guest panicked: Kernel panic - not syncing: no reason")
+	if len(b.findings) != 1 || b.resets != 0 {
+		t.Error(b.findings, b.resets)
+	}
+}
+
+// TestExpectedPanic has the kernel reboot, or a crash kernel start, after a panic that
+// the test expects.
+func TestExpectedPanic(t *testing.T) {
+	for name, goOn := range map[string]func(*fakemachine.Machine){
+		"reboot":       (*fakemachine.Machine).Reboot,
+		"crash kernel": func(m *fakemachine.Machine) { m.Print(false, "[    0.000000] Linux version 6\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.expects = true
+			i, m := b.boot()
+			first := i.Epoch()
+			failed := inFlight(b, i, m)
+			if name != "reboot" {
+				m.OnOp("ping", fakemachine.Hang) // without a reset, silence tells
+			}
+			m.Print(false, panicTitle)
+			goOn(m)
+			if err := <-failed; err == nil || !strings.Contains(err.Error(), "vm `a`: guest panicked: Kernel panic") {
+				t.Error(err)
+			}
+			m.OnOp("ping", nil)
+			link, err := i.Client(t.Context())
+			if err != nil || link.Ping(t.Context()) != nil || i.Epoch() == first {
+				t.Error(err)
+			}
+			eventually(t, "a finding", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.died == "" && len(b.findings) == 1
+			})
+		})
+	}
+}
+
+// TestExpectedPanicWithoutAnEnd has no kernel follow the one that has panicked.
+func TestExpectedPanicWithoutAnEnd(t *testing.T) {
+	b := newBench(t)
+	b.expects = true
+	i, m := b.boot()
+	i.cfg.AgentTimeout = 50 * time.Millisecond
+	m.SetAgent(fakemachine.AgentSilent)
+	m.Panic("no reason")
+	b.wantDeath(i, "guest panicked: ", "no reason", "; no agent answered within 50ms after that")
+}
+
+// TestWordsOfAPanicOnly has a living guest print what a kernel prints when it panics.
+func TestWordsOfAPanicOnly(t *testing.T) {
+	for name, text := range map[string]string{
+		"no stamp":    "[    0.000000] Linux version 6\nKernel panic - not syncing: from pstore\n",
+		"with stamps": panicTitle + "[    1.000000] ---[ end Kernel panic - not syncing: no reason ]---\n",
+		"then reboot": panicTitle + "[    1.100000] reboot: Restarting system\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			i, m := b.boot()
+			m.Print(false, text)
+			eventually(t, "printed", func() bool { return i.cfg.Console.Len() == int64(len(text)) })
+			if name == "then reboot" {
+				m.Reboot()
+				eventually(b.t, "the next boot", func() bool {
+					b.mu.Lock()
+					defer b.mu.Unlock()
+					return b.configured == 1
+				})
+			}
+			i.SyncConsole()
+			if link, err := i.Client(t.Context()); err != nil || link.Ping(t.Context()) != nil {
+				t.Error(err)
+			}
+			if b.died != "" || len(b.findings) != 0 {
+				t.Error(b.died, b.findings)
+			}
+		})
+	}
+}
+
+// TestStampsOfAQuietKernel asks the guest when nothing else tells.
+func TestStampsOfAQuietKernel(t *testing.T) {
+	for text, want := range map[string]int{"Y\n": 0, "N\n": 1, "": 1} {
+		b := newBench(t)
+		b.machines.Prepare(func(m *fakemachine.Machine) {
+			if text != "" {
+				m.Files.MkdirAll("/sys/module/printk/parameters")
+				m.Files.Write(stampsFile, []byte(text))
+			}
+		})
+		i, m := b.boot()
+		m.Print(false, "BUG: x\n")
+		eventually(t, "printed", func() bool { return i.cfg.Console.Len() > 0 })
+		i.SyncConsole()
+		if len(b.findings) != want || i.StampsLines() != (want == 0) {
+			t.Errorf("%q: %q", text, b.findings)
+		}
+	}
+}
+
+// inFlight starts an operation that does not end by itself.
+func inFlight(b *bench, i *Instance, m *fakemachine.Machine) <-chan error {
+	b.t.Helper()
+	link, err := i.Client(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	m.OnOp("run", fakemachine.Hang)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := link.Run(b.t.Context(), guest.RunRequest{Shell: "true"})
+		failed <- err
+	}()
+	eventually(b.t, "the operation is under way", func() bool { return m.Asked("run") == 1 })
+	return failed
+}
+
+func TestFindingsOfBoots(t *testing.T) {
+	title := func(list []Finding) (out string) {
+		for _, f := range list {
+			out += f.Title
+		}
+		return out
+	}
+	want := func(list []Finding, want string) {
+		t.Helper()
+		if got := title(list); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	var f Findings
+	f.Begin()
+	if f.Add(Finding{Title: "a"}) {
+		t.Error("the report of a boot that may fail counts")
+	}
+	want(f.Take(), "")
+	want(f.Failed(), "a")
+	f.Begin()
+	f.Add(Finding{Title: "of a program"})
+	f.Add(Finding{Title: "b", Stamped: true})
+	want(f.Answered(true), "b")
+	f.Rebooted()
+	f.Add(Finding{Title: "c"})
+	if f.Add(Finding{Title: "d", Panic: true, Expected: true}) {
+		t.Error("an expected panic counts")
+	}
+	want(f.Take(), "b")
+	if !f.IsEmpty() {
+		t.Error("not empty")
+	}
+	err := errors.New("late")
+	if Explain(err, nil) != err || Explain(err, []Finding{{Title: "late"}}) != err {
+		t.Error("explained")
+	}
+	if got := Explain(err, []Finding{{Title: "BUG: x"}}); got.Error() != "late; the guest's kernel reported: BUG: x" {
+		t.Error(got)
 	}
 }
 

@@ -2,12 +2,13 @@ package instance
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
+	"provium/internal/qemu"
 )
 
 // restoredResend is how soon a handshake is repeated with a guest that goes on in the
@@ -25,7 +26,7 @@ type linker struct {
 // has ended: QEMU serves one connection of the port at a time. The caller must hold
 // i.mu.
 func (i *Instance) relink() {
-	before, boot, deadline := i.linker, i.boot, i.deadline
+	before, boot, resend := i.linker, i.boot, i.resend
 	ctx, cancel := context.WithCancel(i.ctx)
 	l := &linker{cancel: cancel, done: make(chan struct{})}
 	i.linker = l
@@ -36,18 +37,13 @@ func (i *Instance) relink() {
 			before.cancel()
 			<-before.done
 		}
-		i.keepLink(ctx, boot, deadline)
+		i.keepLink(ctx, boot, resend)
 	})
 }
 
-func (i *Instance) keepLink(ctx context.Context, boot int, deadline time.Time) {
-	limited, cancel := context.WithDeadlineCause(ctx, deadline, errNoAnswer)
-	defer cancel()
-	link, err := i.connect(limited, boot)
+func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
+	link, err := i.connect(ctx, boot, resend)
 	if err != nil {
-		if errors.Is(context.Cause(limited), errNoAnswer) {
-			err = i.noAnswer()
-		}
 		if ctx.Err() == nil {
 			i.fail(err.Error())
 		}
@@ -59,10 +55,12 @@ func (i *Instance) keepLink(ctx context.Context, boot int, deadline time.Time) {
 			i.cfg.Hooks.Warn("vm `%s` after a reset: %v", i.cfg.VM, err)
 		}
 	}
+	i.watch.askForStamps(ctx, link)
 	i.mu.Lock()
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
-		i.link, i.fruitless = link, 0
+		i.link, i.panic, i.panicked, i.resend, i.answered = link, "", false, false, true
+		i.answerBy.Stop()
 		i.recordAgent(link.Info().AgentID, boot)
 		close(i.linked)
 		i.watchPort()
@@ -80,22 +78,70 @@ func (i *Instance) keepLink(ctx context.Context, boot int, deadline time.Time) {
 	}
 }
 
-var errNoAnswer = errors.New("no agent answered in time")
+// The resets after which a boot is given up: of a guest that prints nothing, e.g. because
+// its kernel does not fit into its memory, and of one that prints something in each
+// attempt. A firmware resets itself up to three times after each of those.
+const (
+	maxSilentResets = 3
+	maxBoots        = 10
+	maxResets       = 4 * maxBoots
+)
 
-// noAnswer says that no agent answered. A guest may have reset itself again and again
-// meanwhile, e.g. because its kernel does not fit into its memory.
-func (i *Instance) noAnswer() error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.lost {
-		return fmt.Errorf("the agent is lost: it closed its port, and no other one answered within %v",
+// expectAnswer begins the wait for an agent, of which there is none now. The caller must
+// hold i.mu.
+func (i *Instance) expectAnswer() {
+	if i.answerBy != nil {
+		i.answerBy.Stop()
+	}
+	i.fruitless, i.boots, i.printed = 0, 0, i.cfg.Console.Len()
+	i.first = i.printed
+	var timer *time.Timer
+	timer = time.AfterFunc(i.cfg.AgentTimeout, func() {
+		i.mu.Lock()
+		late, reason := i.answerBy == timer && i.link == nil, i.noAnswer()
+		i.mu.Unlock()
+		if late {
+			i.fail(reason)
+		}
+	})
+	i.answerBy = timer
+}
+
+// noAnswer says that no agent answered. The caller must hold i.mu.
+func (i *Instance) noAnswer() string {
+	reason := fmt.Sprintf("no agent answered within %v", i.cfg.AgentTimeout)
+	switch {
+	case i.panic != "":
+		return i.panic + "; " + reason + " after that"
+	case i.lost:
+		return fmt.Sprintf("the agent is lost: it closed its port, and no other one answered within %v",
 			i.cfg.AgentTimeout)
+	case i.fruitless > 1 && !i.answered: // a firmware resets itself when it starts again
+		return fmt.Sprintf("%s, in which the guest reset itself %d times", reason, i.fruitless)
 	}
-	if i.fruitless > 1 {
-		return fmt.Errorf("no agent answered within %v, in which the guest reset itself %d times", i.cfg.AgentTimeout,
-			i.fruitless)
+	return reason
+}
+
+// countReset counts a reset by a guest that has no agent. It returns why the guest is
+// given up, or "". The caller must hold i.mu.
+func (i *Instance) countReset() string {
+	printed := i.cfg.Console.Len()
+	if printed > i.printed {
+		i.boots++
 	}
-	return fmt.Errorf("no agent answered within %v", i.cfg.AgentTimeout)
+	i.printed = printed
+	i.fruitless++
+	switch {
+	case i.answered:
+		return "" // the time limit is enough
+	case printed == i.first && i.fruitless >= maxSilentResets:
+		return fmt.Sprintf("the guest reset itself %d times without an answer of an agent and without a word on its "+
+			"console: its memory of %s is perhaps too small for its kernel", i.fruitless,
+			qemu.FormatSize(i.cfg.QEMU.Memory))
+	case i.boots >= maxBoots || i.fruitless >= maxResets:
+		return fmt.Sprintf("the guest reset itself %d times without an answer of an agent", max(i.boots, maxBoots))
+	}
+	return ""
 }
 
 func (i *Instance) isCurrent(boot int) bool {
@@ -104,7 +150,7 @@ func (i *Instance) isCurrent(boot int) bool {
 	return i.boot == boot
 }
 
-func (i *Instance) connect(ctx context.Context, boot int) (*guest.Client, error) {
+func (i *Instance) connect(ctx context.Context, boot int, resend bool) (*guest.Client, error) {
 	select {
 	case <-i.ready:
 	case <-ctx.Done():
@@ -113,15 +159,23 @@ func (i *Instance) connect(ctx context.Context, boot int) (*guest.Client, error)
 	if i.warm != nil && boot == 0 {
 		return i.warm.link, nil
 	}
-	conn, err := i.machine.DialAgent(ctx)
+	conn, err := i.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	cfg := guest.Config{Lost: i.whyLost(boot)}
-	if i.cfg.Restored && boot == 0 {
+	if resend {
 		cfg.Resend = restoredResend
 	}
 	return guest.Connect(ctx, conn, cfg)
+}
+
+// dial connects to the agent by the transport of the machine.
+func (i *Instance) dial(ctx context.Context) (net.Conn, error) {
+	if cid := i.machine.CID(); cid != 0 {
+		return guest.DialVsock(ctx, cid)
+	}
+	return i.machine.DialAgent(ctx)
 }
 
 // Client returns the link to the agent. It waits while the guest boots or reboots, and

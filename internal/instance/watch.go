@@ -2,11 +2,13 @@ package instance
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"sync"
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/guest"
 )
 
 // reportQuiet ends a failure report that the kernel has stopped adding to.
@@ -35,10 +37,12 @@ const (
 const maxPartial = 4 << 10
 
 func newWatch(i *Instance) *watch {
-	w := &watch{inst: i, detector: console.NewDetector(i.cfg.Oops)}
+	rules := i.cfg.Oops
+	rules.Stamps = console.StampsOf(i.cfg.QEMU.Cmdline)
+	w := &watch{inst: i, detector: console.NewDetector(rules)}
 	w.mu.Lock() // on a busy machine the timer may run before it is known
 	defer w.mu.Unlock()
-	w.quiet = time.AfterFunc(reportQuiet, w.flush)
+	w.quiet = time.AfterFunc(reportQuiet, func() { w.flush(false) })
 	w.quiet.Stop()
 	return w
 }
@@ -78,7 +82,7 @@ func (w *watch) write(device int, p []byte) {
 	if len(*held)-end > maxPartial {
 		end = len(*held)
 	}
-	w.report(w.detector.Feed((*held)[:end]))
+	w.report(w.detector.Feed((*held)[:end]), false)
 	*held = append((*held)[:0], (*held)[end:]...)
 	if _, open := w.detector.Open(); open {
 		w.quiet.Reset(reportQuiet)
@@ -88,8 +92,8 @@ func (w *watch) write(device int, p []byte) {
 }
 
 // flush reports what is known so far: the guest has ended, has printed nothing for a
-// while, or the caller asks.
-func (w *watch) flush() {
+// while, or the caller asks. over says that the guest, or its present boot, has ended.
+func (w *watch) flush(over bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.quiet.Stop()
@@ -99,17 +103,50 @@ func (w *watch) flush() {
 			w.partial[i], w.begun[i] = nil, true
 		}
 	}
-	w.report(w.detector.Flush())
+	w.report(w.detector.Flush(), over)
 }
 
-func (w *watch) report(findings []Finding) {
+func (w *watch) report(findings []Finding, over bool) {
 	for _, f := range findings {
 		if f.Panic {
-			w.inst.fail("guest panicked: " + f.Title)
+			w.inst.mayHavePanicked(f, over)
+		} else {
+			w.inst.cfg.Hooks.Finding(f)
 		}
-		w.inst.cfg.Hooks.Finding(f)
 	}
 }
+
+// stamps returns what is known of the kernel's time stamps.
+func (w *watch) stamps() console.Stamps {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.detector.Stamps()
+}
+
+// stampsFile is where a kernel says whether it stamps its lines.
+const stampsFile = "/sys/module/printk/parameters/time"
+
+// askForStamps asks a guest that has printed nothing by which it could be seen whether its
+// kernel stamps its lines.
+func (w *watch) askForStamps(ctx context.Context, link *guest.Client) {
+	if w.stamps() != console.StampsUnknown {
+		return
+	}
+	text, err := link.ReadFile(ctx, stampsFile)
+	if err != nil || len(text) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if text[0] == 'Y' {
+		w.detector.SetStamps(console.HasStamps)
+	} else {
+		w.detector.SetStamps(console.HasNoStamps)
+	}
+}
+
+// StampsLines reports whether the guest's kernel stamps its lines: others are of programs.
+func (i *Instance) StampsLines() bool { return i.watch.stamps() == console.HasStamps }
 
 // IsReporting reports whether the kernel prints a failure report that has not ended yet.
 func (i *Instance) IsReporting() bool {

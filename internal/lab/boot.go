@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"provium/internal/admission"
@@ -129,8 +130,10 @@ func (v *VM) admit(ctx context.Context, s admission.Share) (releaseShare func(),
 // start starts a guest and returns when its agent has answered; started must be called
 // then. It owns releaseShare.
 func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
+	v.findings.Begin()
 	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
+		v.findings.Failed()
 		releaseShare()
 		return nil, err
 	}
@@ -140,10 +143,14 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 	v.mu.Unlock()
 	if err := inst.firstAnswer(ctx); err != nil {
 		inst.End(err.Error())
+		reports := v.findings.Failed()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		return nil, &answerError{err}
+		return nil, &answerError{instance.Explain(err, reports)}
+	}
+	for _, f := range v.findings.Answered(inst.StampsLines()) {
+		v.host.found(v, f)
 	}
 	return inst, nil
 }
@@ -157,7 +164,10 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 		}
 		return fmt.Errorf("vm `%s`: %w", v.name, err)
 	}
-	cid := uint32(inst.machine.PID())
+	cid := inst.machine.CID()
+	if cid == 0 {
+		cid = uint32(inst.machine.PID())
+	}
 	v.mu.Lock()
 	if v.inst != inst {
 		defer v.mu.Unlock()
@@ -209,10 +219,11 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
-	if v.profile.Unavailable != "" {
-		return nil, fmt.Errorf("profile `%s`: %s", v.profile.Name, v.profile.Unavailable)
-	}
 	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := v.profile.program(v.host)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +231,11 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
-	cmdline, err := img.CommandLine(opts.Cmdline, opts.CmdlineAppend)
+	appended, vsock := opts.CmdlineAppend, v.profile.Image.Vsock && !v.host.Local
+	if vsock {
+		appended = strings.TrimSpace(qemu.VsockOption + " " + appended)
+	}
+	cmdline, err := img.CommandLine(opts.Cmdline, appended)
 	if err != nil {
 		return nil, err
 	}
@@ -232,12 +247,15 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	cfg := &qemu.Config{
-		Binary: v.host.QEMU, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
+		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
-		RNGSeed: opts.RNGSeed, Starter: v.host.Starter,
+		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime
+	}
+	if err := image.CheckMemory(img.Kernel, initrd, cfg.Memory); err != nil && !v.host.Local {
+		return nil, err
 	}
 	nics := v.host.network().Plan(v)
 	cfg.NICs = network.Devices(nics)

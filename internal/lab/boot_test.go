@@ -57,10 +57,8 @@ func TestBootsThatFail(t *testing.T) {
 		"image": {func(_ *Host, f *fakemachine.Machines, _ *countingPool) { f.SetImage("", broken) },
 			"vm `a` boot: broken"},
 		"pool": {func(_ *Host, _ *fakemachine.Machines, p *countingPool) { p.refuse = broken }, "vm `a` boot: broken"},
-		"unavailable": {func(h *Host, _ *fakemachine.Machines,
-			_ *countingPool) {
-			h.Profiles["p"].Unavailable = "no such accelerator"
-		}, "profile `p`: no such accelerator"},
+		"qemu": {func(h *Host, _ *fakemachine.Machines, _ *countingPool) { h.Profiles["p"].QEMU = "/no/qemu" },
+			"profile `p`: qemu `/no/qemu`"},
 		"accel": {func(h *Host, _ *fakemachine.Machines, _ *countingPool) { h.Profiles["p"].Accel = "abacus" },
 			"abacus"},
 		"no answer": {func(h *Host, f *fakemachine.Machines, _ *countingPool) {
@@ -280,5 +278,22 @@ func TestBootCacheThatCannotBeWritten(t *testing.T) {
 	must(t, declare(t, l, "a").Boot(t.Context(), nil))
 	if len(*warnings) == 0 {
 		t.Error("no warning")
+	}
+}
+
+// TestQEMUOfTheProfile boots a profile whose QEMU is not there.
+func TestQEMUOfTheProfile(t *testing.T) {
+	h, _ := fakeHost(t)
+	l := newLab(t, h)
+	for name, want := range map[string]string{
+		"/no/qemu":  "profile `own`: qemu `/no/qemu`: ",
+		"no-qemu-x": "profile `own`: qemu `no-qemu-x`: executable file not found in $PATH (give the path",
+	} {
+		h.Profiles["own"] = &Profile{Name: "own", QEMU: name, Accel: "tcg"}
+		v, err := l.DeclareVM("v"+name[1:3], "own", nil)
+		must(t, err)
+		if err := v.Boot(t.Context(), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }

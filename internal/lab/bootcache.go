@@ -9,10 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"provium/internal/disk"
+	"provium/internal/instance"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 	"provium/internal/topology"
@@ -165,10 +165,10 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	if _, err := v.console.Write(fast.text); err != nil {
 		v.host.warn("vm `%s` console log: %v", v.name, err)
 	}
-	share := &poolShare{releaseShare: releaseShare}
-	inst, err := v.start(ctx, &fast, share.release)
+	share := instance.NewShare(releaseShare)
+	inst, err := v.start(ctx, &fast, share.Release)
 	if err == nil || ctx.Err() != nil {
-		share.finalize()
+		share.Finalize()
 		if err == nil && len(fast.cfg.Disks) == 0 { // a prewarmed guest does not have the VM's disks
 			v.restored(&fast)
 		}
@@ -194,37 +194,6 @@ func (v *VM) bootInstead(p *startPlan, releaseShare func()) (err error) {
 	return err
 }
 
-// poolShare delays the release of a guest's share of the pool until it is known that no
-// other guest takes the share over.
-type poolShare struct {
-	releaseShare func()
-
-	mu       sync.Mutex
-	final    bool // no other guest takes the share over
-	released bool
-}
-
-func (s *poolShare) release() {
-	s.mu.Lock()
-	s.released = true
-	final := s.final
-	s.mu.Unlock()
-	if final {
-		s.releaseShare()
-	}
-}
-
-// finalize lets the release through, also one that came before.
-func (s *poolShare) finalize() {
-	s.mu.Lock()
-	s.final = true
-	released := s.released
-	s.mu.Unlock()
-	if released {
-		s.releaseShare()
-	}
-}
-
 // errDiskChanged is returned when a test changed a disk during the boot: the boot is not
 // one that others can have.
 var errDiskChanged = errors.New("a disk was changed during the boot")
@@ -234,10 +203,7 @@ var errDiskChanged = errors.New("a disk was changed during the boot")
 func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	// A boot that the kernel complained about must be seen by every test.
 	inst.machine.SyncConsole()
-	v.mu.Lock()
-	clean := len(v.findings) == 0
-	v.mu.Unlock()
-	if !clean || inst.IsReporting() {
+	if !v.findings.IsEmpty() || inst.IsReporting() {
 		return
 	}
 	cache := v.bootCache()

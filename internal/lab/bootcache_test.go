@@ -140,23 +140,36 @@ func TestBootCacheDamage(t *testing.T) {
 
 // TestPoolShare looks at what the pool gets back, also when a cached guest
 // does not start and another one boots in its place.
-func TestPoolShare(t *testing.T) {
-	for _, early := range []bool{true, false} {
-		out := 1
-		s := &poolShare{releaseShare: func() { out-- }}
-		if early {
-			s.release()
-			if out != 1 {
-				t.Error("released before it was final")
-			}
-			s.finalize()
-		} else {
-			s.finalize()
-			s.release()
-		}
-		if out != 0 {
-			t.Errorf("early %v: %d shares are out", early, out)
-		}
+// TestBootCacheOfAnotherQEMU has an entry of another QEMU, which a script of the same size
+// and age may start: the boot is a real one, and its entry takes the place.
+func TestBootCacheOfAnotherQEMU(t *testing.T) {
+	l, f := fakeLab(t)
+	h := l.host
+	identify(f, 1<<20)
+	h.BootCache = filepath.Join(t.TempDir(), "boots")
+	var warnings []string
+	h.Warn = func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	boot := func(name string) string {
+		t.Helper()
+		v := declare(t, l, name)
+		must(t, v.Boot(t.Context(), nil))
+		defer func() { must(t, v.Shutdown(t.Context())) }()
+		return shell(t, v, bootID)
+	}
+	first := boot("a")
+	list, err := filepath.Glob(filepath.Join(h.BootCache, "*.snap"))
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	other := remake(t, list[0], func(m *snapshot.Manifest, _ map[string][]byte) { m.Machine.QEMU = "1.2.3" })
+	must(t, os.Rename(other, list[0]))
+	second := boot("b")
+	if second == first || len(warnings) != 1 ||
+		!strings.Contains(warnings[0], "QEMU version: the snapshot has 1.2.3, here is ") {
+		t.Errorf("boot %s after %s, warnings %q", second, first, warnings)
+	}
+	if boot("c") != second || len(warnings) != 1 {
+		t.Errorf("the entry was not made again, warnings %q", warnings)
 	}
 }
 

@@ -33,7 +33,7 @@ func TestFakeGuestOperations(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(p), err)
 	}
 	_, err := v.ReadFile(ctx, "/none")
-	wantError(t, err, "read_file /none: No such file or directory (ENOENT)")
+	wantError(t, err, "read_file /none: No such file or directory (ENOENT, os error 2) [errno 2]")
 	if p, failure := m.Files.Read("/tmp/x"); failure != nil || string(p) != "content" {
 		t.Errorf("%q %v", p, failure)
 	}

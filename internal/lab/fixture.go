@@ -20,7 +20,7 @@ func (h *Host) Trust(files ...snapshot.FileID) {
 }
 
 // ProfileDigest returns a digest of what a profile boots: kernel, initrd, modules,
-// agent, command line, machine and accelerator. The first result is kept.
+// agent, command line, machine, accelerator and QEMU. The first result is kept.
 func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	p, err := h.profile(name)
 	if err != nil {
@@ -40,7 +40,13 @@ func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", img.Key, p.Machine, accel.Name))
+	program, err := p.program(h)
+	if err != nil {
+		return "", err
+	}
+	// Without it the boot says what is wrong.
+	version, _ := programID(program)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %t", img.Key, p.Machine, accel.Name, version, p.FirmwareConsole))
 	digest := hex.EncodeToString(sum[:16])
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -76,8 +76,12 @@ func (i *guestRun) connectDevices(cfg *qemu.Config) (err error) {
 func (i *guestRun) hooks(releaseShare func()) instance.Hooks {
 	v := i.vm
 	return instance.Hooks{
-		Finding:   v.found,
-		Reset:     v.disks.PowerOn,
+		Finding:      v.found,
+		ExpectsPanic: func() bool { return i.plan.opts.ExpectPanic || v.host.expectsPanic() },
+		Reset: func() {
+			v.findings.Rebooted()
+			v.disks.PowerOn()
+		},
 		Configure: i.reconfigure,
 		Died:      func(reason string) { v.died(i, reason) },
 		Released:  func() { i.released(releaseShare) },
@@ -155,7 +159,7 @@ func (i *guestRun) wakeup(ctx context.Context) error {
 	}
 	if !i.machine.CanWake() {
 		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to " +
-			"one, back as it was at boot; use a bzImage with LZ4 compression (CONFIG_KERNEL_LZ4)")
+			"one, back as it was at boot; boot a bzImage as it is (profile key `boot_compressed = true`)")
 	}
 	asleep, err := i.machine.Asleep(ctx)
 	if err != nil {

@@ -2,8 +2,10 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -23,14 +25,17 @@ import (
 
 // Profile says what a VM declared with its name boots.
 type Profile struct {
-	Name         string
-	Image        image.Spec    // kernel, initrd, modules, command line of the config
-	Machine      string        // QEMU machine type; "" is ours
-	Accel        string        // "auto" (or ""), "kvm", "tcg"
-	AgentTimeout time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
-	NoBootCache  bool          // boots are not served from the cache
-	Disks        []disk.Spec   // attached first, with ids
-	Unavailable  string        // why this version cannot boot the profile; "" when it can
+	Name    string
+	Image   image.Spec // kernel, initrd, modules, command line of the config
+	Machine string     // QEMU machine type; "" is ours
+	QEMU    string     // program; "" is the host's
+	// FirmwareConsole has the firmware print to the serial console.
+	FirmwareConsole bool
+	Accel           string        // "auto" (or ""), "kvm", "tcg"
+	AgentTimeout    time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
+	NoBootCache     bool          // boots are not served from the cache
+	NoteWarnings    bool          // WARNING reports of the kernel fail nothing
+	Disks           []disk.Spec   // attached first, with ids
 }
 
 // Images turns profiles into files to boot.
@@ -92,6 +97,19 @@ type Host struct {
 	net          *network.Network          // made at the first use, see network
 	images       map[*Profile]*image.Image // the latest of each profile
 	digests      map[*Profile]string       // see ProfileDigest
+}
+
+// program returns the QEMU that boots the profile.
+func (p *Profile) program(h *Host) (string, error) {
+	if p.QEMU == "" || h.Local {
+		return h.QEMU, nil
+	}
+	if _, err := exec.LookPath(p.QEMU); err != nil {
+		return "", fmt.Errorf("profile `%s`: qemu `%s`: %w (give the path of a %s, or its name on PATH)", p.Name,
+			p.QEMU,
+			errors.Unwrap(err), qemu.DefaultBinary)
+	}
+	return p.QEMU, nil
 }
 
 func (h *Host) emit(e event.Event) {

@@ -345,6 +345,13 @@ func TestFixtures(t *testing.T) {
 	if other, err := h.ProfileDigest(ctx, "q"); other == digest || err != nil {
 		t.Errorf("%s, %v", other, err)
 	}
+	h.Profiles["sh"] = &Profile{Name: "sh", Accel: "tcg", QEMU: "/bin/sh"}
+	h.Profiles["cat"] = &Profile{Name: "cat", Accel: "tcg", QEMU: "/bin/cat"}
+	one, err := h.ProfileDigest(ctx, "sh")
+	must(t, err)
+	if other, err := h.ProfileDigest(ctx, "cat"); other == one || err != nil {
+		t.Errorf("profiles with different QEMUs have one digest, %s, %v", other, err)
+	}
 	_, err = h.ProfileDigest(ctx, "none")
 	wantError(t, err, "unknown profile")
 	h.Profiles["x"] = &Profile{Name: "x", Accel: "abacus"}

@@ -113,14 +113,15 @@ func (l *Lab) Bridge(name string, opts *network.BridgeOpts) (*network.Bridge, er
 		return found, found.Fits(opts)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if found := find(l.bridges, name); found != nil { // made meanwhile
+		l.mu.Unlock()
 		return found, found.Fits(opts)
 	}
-	b := l.host.network().NewBridge(network.BridgeConfig{Name: name, Lab: l.name, Scope: scope{l}, Opts: opts})
+	b := l.host.network().NewBridge(network.BridgeConfig{Name: name, Lab: l.name, Scope: Scope{l}, Opts: opts})
 	l.bridges = append(l.bridges, b)
 	l.ownedBridges = append(l.ownedBridges, b)
-	return b, nil
+	l.mu.Unlock()
+	return b, b.ConnectAwaited()
 }
 
 // Bridges returns the bridges that are members here, then those created here whose
@@ -137,11 +138,11 @@ func (l *Lab) Bridges() []*network.Bridge {
 	return all
 }
 
-// scope is a lab as its bridges see it.
-type scope struct{ *Lab }
+// Scope is a lab as bridges see it.
+type Scope struct{ *Lab }
 
 // Station implements network.Scope.
-func (s scope) Station(name string) (network.Station, bool) {
+func (s Scope) Station(name string) (network.Station, bool) {
 	vm, ok := s.VM(name)
 	if !ok {
 		return nil, false
@@ -150,10 +151,10 @@ func (s scope) Station(name string) (network.Station, bool) {
 }
 
 // Bridge implements network.Scope.
-func (s scope) Bridge(name string) (*network.Bridge, bool) { return s.LookupBridge(name) }
+func (s Scope) Bridge(name string) (*network.Bridge, bool) { return s.LookupBridge(name) }
 
 // VMNames implements network.Scope.
-func (s scope) VMNames() []string { return s.VisibleVMs() }
+func (s Scope) VMNames() []string { return s.VisibleVMs() }
 
 // restoreBridge restores a bridge of the lab, and creates it when it is missing. It does
 // not change guests. Routes and uplink are restored when all bridges exist.
@@ -161,7 +162,7 @@ func (l *Lab) restoreBridge(s *network.State, asCopy bool) (*network.Bridge, err
 	l.mu.Lock()
 	b := find(l.bridges, s.Name)
 	if b == nil {
-		b = l.host.network().NewBridgeFrom(s, l.name, scope{l}, asCopy)
+		b = l.host.network().NewBridgeFrom(s, l.name, Scope{l}, asCopy)
 		l.bridges = append(l.bridges, b)
 		l.ownedBridges = append(l.ownedBridges, b)
 	}

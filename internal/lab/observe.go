@@ -15,6 +15,8 @@ type Observer struct {
 	// PoolWait is called before the pool is asked for a share, and what it
 	// returns when the pool has answered.
 	PoolWait func() (done func())
+	// ExpectsPanic reports whether panics of guests are expected now. It must not block.
+	ExpectsPanic func() bool
 }
 
 // observers are those of a host, in the order in which they came. They are safe
@@ -52,6 +54,13 @@ func (h *Host) found(vm *VM, f instance.Finding) {
 			o.Finding(vm, f)
 		}
 	}
+}
+
+// expectsPanic reports whether an observer expects panics of guests now.
+func (h *Host) expectsPanic() bool {
+	return slices.ContainsFunc(h.observers.current(), func(o *Observer) bool {
+		return o.ExpectsPanic != nil && o.ExpectsPanic()
+	})
 }
 
 // poolWait tells the observers that a wait for the pool begins. The caller must

@@ -109,10 +109,10 @@ func (v *VM) Streams() []*stream.Stream {
 func (v *VM) guestOp(ctx context.Context, op string, do func(*guest.Client) error) error {
 	link, _, err := v.BeginOp(ctx, op)
 	if err != nil {
-		return err
+		return handle.Named(v, op, "", err)
 	}
 	defer v.EndOp(op)
-	return do(link)
+	return handle.Named(v, op, "", do(link))
 }
 
 // guestValue is guestOp for operations with a value.
@@ -132,7 +132,11 @@ func (v *VM) Ping(ctx context.Context) error {
 
 // Batch carries out operations one after the other in one round trip.
 func (v *VM) Batch(ctx context.Context, ops []guest.Op) ([]guest.Result, error) {
-	return guestValue(ctx, v, "batch", func(c *guest.Client) ([]guest.Result, error) { return c.Batch(ctx, ops) })
+	all, err := guestValue(ctx, v, "batch", func(c *guest.Client) ([]guest.Result, error) { return c.Batch(ctx, ops) })
+	for i := range all {
+		all[i].Err = handle.Named(v, "batch", "", all[i].Err)
+	}
+	return all, err
 }
 
 // SpawnWorker starts a worker in the guest.

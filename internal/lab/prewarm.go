@@ -39,7 +39,8 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 // restored counts a guest that was started from a snapshot. What is restored twice is
 // likely to be restored again.
 func (v *VM) restored(p *startPlan) {
-	if v.host.snapshots.Restored(p.origin) > 1 {
+	// A guest that is stopped takes no connection by vsock.
+	if v.host.snapshots.Restored(p.origin) > 1 && !p.cfg.Vsock {
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
 }

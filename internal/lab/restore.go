@@ -96,7 +96,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 	opts := &topology.BootOpts{Memory: m.Machine.Memory, CPUs: m.Machine.CPUs, Cmdline: &g.Cmdline,
 		RNGSeed: g.RNGSeed, InitialTime: g.InitialTime}
 	if v.opts != nil {
-		opts.AgentTimeout = v.opts.AgentTimeout
+		opts.AgentTimeout, opts.ExpectPanic = v.opts.AgentTimeout, v.opts.ExpectPanic
 	}
 	saved, err := v.loadSections(r, sections())
 	if err != nil {

@@ -36,7 +36,7 @@ type VM struct {
 	cid      uint32 // of the last guest
 	dir      string
 	console  *instance.Console
-	findings []instance.Finding
+	findings instance.Findings
 	inFlight map[string]int // operations under way, by name
 	frozen   chan struct{}  // while a snapshot is taken: closed at its end
 	holders  int            // labs that hold this VM
@@ -75,6 +75,9 @@ func (v *VM) Expendable() bool { return v.expendable }
 // Profile returns the name of the profile.
 func (v *VM) Profile() string { return v.profile.Name }
 
+// NotesWarnings reports whether warnings of the guest's kernel fail nothing.
+func (v *VM) NotesWarnings() bool { return v.profile.NoteWarnings }
+
 // State returns the present state.
 func (v *VM) State() topology.State {
 	v.mu.Lock()
@@ -83,7 +86,7 @@ func (v *VM) State() topology.State {
 }
 
 // CID returns a number that no other running VM of the host has, the process id of its
-// QEMU. It returns false before the first boot.
+// QEMU or, with vsock, its CID. It returns false before the first boot.
 func (v *VM) CID() (uint32, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -372,16 +375,12 @@ func (v *VM) TakeFindings() []instance.Finding {
 	if inst != nil {
 		inst.SyncConsole()
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	f := v.findings
-	v.findings = nil
-	return f
+	return v.findings.Take()
 }
 
+// found takes a report of the guest's kernel.
 func (v *VM) found(f instance.Finding) {
-	v.mu.Lock()
-	v.findings = append(v.findings, f)
-	v.mu.Unlock()
-	v.host.found(v, f)
+	if v.findings.Add(f) {
+		v.host.found(v, f)
+	}
 }

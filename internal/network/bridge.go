@@ -40,16 +40,18 @@ type Bridge struct {
 	sw         *vnet.Switch
 
 	// Guarded by net.mu.
-	v4, v6   netip.Prefix
-	nics     map[string]*NIC    // by VM name. A NIC stays when its VM leaves, with MAC and address.
-	members  []*NIC             // attached, in order of attaching
-	awaited  map[string]Station // VMs that are not attached, of which there are rules
-	holders  int                // number of labs that hold the bridge
-	closed   bool
-	routes   []*Bridge // in order of routing
-	uplink   bool
-	forwards []*forward
-	gateway  *bridgeGateway // nil while nothing needs it
+	v4, v6        netip.Prefix
+	nics          map[string]*NIC    // by place. A NIC stays when its VM leaves, with MAC and address.
+	members       []*NIC             // attached, in order of attaching
+	awaited       map[string]Station // VMs that are not attached, of which there are rules
+	holders       int                // number of labs that hold the bridge
+	closed        bool
+	routes        []*Bridge // in order of routing
+	awaitedRoutes []awaitedRoute
+	unsynced      bool // there are routes that guests have not been told of
+	uplink        bool
+	forwards      []*forward
+	gateway       *bridgeGateway // nil while nothing needs it
 }
 
 const (
@@ -112,6 +114,9 @@ func (b *Bridge) Name() string { return b.name }
 // Lab returns the name of the lab that the bridge was created in.
 func (b *Bridge) Lab() string { return b.lab }
 
+// Scope returns what finds the VMs and bridges that may be named here.
+func (b *Bridge) Scope() Scope { return b.scope }
+
 // Seed returns the seed of the bridge's impairments, which the run's seed is part
 // of.
 func (b *Bridge) Seed() uint64 { return b.seed }
@@ -147,8 +152,7 @@ func (b *Bridge) Fits(opts *BridgeOpts) error {
 // the bridge's lab or outward.
 func (b *Bridge) Find(name string) (Endpoint, bool) {
 	b.net.mu.Lock()
-	n := b.nics[name]
-	if n != nil && n.attached {
+	if n := b.nicOf(name); n != nil {
 		defer b.net.mu.Unlock()
 		return Endpoint{VM: n.station, Name: name}, true
 	}
@@ -173,7 +177,7 @@ func (b *Bridge) Await(ends ...Endpoint) {
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
 	for _, e := range ends {
-		if n := b.nics[e.Name]; e.VM != nil && (n == nil || !n.attached) {
+		if e.VM != nil && b.nicOf(e.Name) == nil {
 			b.awaited[e.Name] = e.VM
 		}
 	}
@@ -183,6 +187,7 @@ func (b *Bridge) Await(ends ...Endpoint) {
 type Endpoint struct {
 	VM   Station // nil where only the name is known
 	Name string
+	NIC  string // name of a further NIC on the bridge; "" is the first one
 }
 
 // Attach attaches VMs to the bridge: all of them or, if one cannot be attached,
@@ -223,10 +228,14 @@ func (b *Bridge) join(ends []Endpoint) (added []*NIC, err error) {
 		return nil, err
 	}
 	for _, e := range ends {
-		n := b.nics[e.Name]
+		n := b.nics[place(e.Name, e.NIC)]
 		if n == nil {
-			id := digest(b.lab, e.Name, b.name)
-			n = b.newNIC(e.Name, b.freeHost(), net.HardwareAddr{0x02, id[0], id[1], id[2], id[3], id[4]})
+			names := []string{b.lab, e.Name, b.name}
+			if e.NIC != "" {
+				names = append(names, e.NIC)
+			}
+			id := digest(names...)
+			n = b.newNIC(e.Name, e.NIC, b.freeHost(), net.HardwareAddr{0x02, id[0], id[1], id[2], id[3], id[4]})
 		}
 		if n.attached {
 			continue
@@ -251,16 +260,20 @@ func (b *Bridge) mayJoin(ends []Endpoint) error {
 	}
 	fresh := map[string]Station{}
 	for _, e := range ends {
-		n := b.nics[e.Name]
-		other, twice := fresh[e.Name]
-		if twice && other != e.VM || n != nil && n.attached && n.station != nil && n.station != e.VM {
+		if !isLabel(e.NIC) {
+			return fmt.Errorf("nic name `%s` is not valid (1 to 32 of A-Z, a-z, 0-9, _ and -)", e.NIC)
+		}
+		at := place(e.Name, e.NIC)
+		n, had := b.nics[at], b.nicOf(e.Name)
+		other, twice := fresh[at]
+		if twice && other != e.VM || had != nil && had.station != nil && had.station != e.VM {
 			return fmt.Errorf("bridge `%s` cannot have two members called `%s`", b.name, e.Name)
 		}
 		if n == nil {
-			fresh[e.Name] = e.VM
+			fresh[at] = e.VM
 		}
-		if e.VM != nil && (n == nil || !n.attached) && len(b.net.attached[e.VM]) >= qemu.MaxSlot {
-			return fmt.Errorf("vm `%s` is on %d bridges already, which is the most", e.Name, qemu.MaxSlot)
+		if e.VM != nil && (n == nil || !n.attached) && len(b.net.attached[e.VM]) >= qemu.MaxNICs {
+			return fmt.Errorf("vm `%s` has %d NICs already, which is the most", e.Name, qemu.MaxNICs)
 		}
 	}
 	if had := len(b.nics); had+len(fresh) > maxNICs {
@@ -270,12 +283,24 @@ func (b *Bridge) mayJoin(ends []Endpoint) error {
 	return nil
 }
 
-// newNIC creates the NIC of a VM, which is not attached. The caller must hold
-// net.mu.
-func (b *Bridge) newNIC(vm string, host int, mac net.HardwareAddr) *NIC {
-	n := &NIC{bridge: b, vmName: vm, host: host, mac: mac, port: b.sw.AddPort(vm)}
-	b.nics[vm] = n
+// newNIC creates a NIC of a VM, which is not attached. The caller must hold net.mu.
+func (b *Bridge) newNIC(vm, label string, host int, mac net.HardwareAddr) *NIC {
+	at := place(vm, label)
+	n := &NIC{bridge: b, vmName: vm, label: label, host: host, mac: mac, port: b.sw.AddPort(at)}
+	b.nics[at] = n
 	return n
+}
+
+// nicOf returns the first attached NIC of a VM, which is the one without a label if there
+// is one, or nil. The caller must hold net.mu.
+func (b *Bridge) nicOf(vm string) *NIC {
+	if n := b.nics[vm]; n != nil && n.attached {
+		return n
+	}
+	if at := slices.IndexFunc(b.members, func(n *NIC) bool { return n.vmName == vm }); at >= 0 {
+		return b.members[at]
+	}
+	return nil
 }
 
 // freeHost returns the lowest last byte of an address that no NIC has. The caller
@@ -292,16 +317,24 @@ func (b *Bridge) freeHost() int {
 	return host
 }
 
-// Detach takes a VM off the bridge and drops all rules that name it.
-func (b *Bridge) Detach(ctx context.Context, name string) error {
+// Detach takes a VM off the bridge, with all its NICs, and drops all rules that name it.
+// With a label, only that NIC is taken off.
+func (b *Bridge) Detach(ctx context.Context, name, label string) error {
 	b.net.mu.Lock()
-	n := b.nics[name]
-	if n == nil || !n.attached {
-		defer b.net.mu.Unlock()
-		return b.notAttached(name)
+	var gone []*NIC
+	for _, n := range b.members {
+		if n.vmName == name && (label == "" || n.label == label) {
+			gone = append(gone, n)
+		}
 	}
-	s := n.station
-	n.leave()
+	if len(gone) == 0 {
+		defer b.net.mu.Unlock()
+		return b.notAttached(name, label)
+	}
+	s := gone[0].station
+	for _, n := range gone {
+		n.leave()
+	}
 	b.net.mu.Unlock()
 	var err error
 	if s != nil {
@@ -312,7 +345,11 @@ func (b *Bridge) Detach(ctx context.Context, name string) error {
 
 // notAttached returns the error for a VM that is no member. The caller must hold
 // net.mu.
-func (b *Bridge) notAttached(name string) error {
+func (b *Bridge) notAttached(name, label string) error {
+	if label != "" && b.nicOf(name) != nil {
+		return fmt.Errorf("vm `%s` has no NIC `%s` on bridge `%s`; attach it with bridge:attach(vm, {nic = \"%s\"})",
+			name, label, b.name, label)
+	}
 	members := strings.Join(b.memberNames(), ", ")
 	if members == "" {
 		members = "none"
@@ -369,20 +406,25 @@ func (b *Bridge) Members() []string {
 
 // memberNames is Members. The caller must hold net.mu.
 func (b *Bridge) memberNames() []string {
-	names := make([]string, len(b.members))
-	for i, n := range b.members {
-		names[i] = n.vmName
+	names := make([]string, 0, len(b.members))
+	for _, n := range b.members {
+		if !slices.Contains(names, n.vmName) {
+			names = append(names, n.vmName)
+		}
 	}
 	return names
 }
 
-// NIC returns the NIC of an attached VM.
-func (b *Bridge) NIC(name string) (*NIC, error) {
+// NIC returns the first NIC of an attached VM, or the one with that label.
+func (b *Bridge) NIC(name, label string) (*NIC, error) {
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
-	n := b.nics[name]
+	n := b.nicOf(name)
+	if label != "" {
+		n = b.nics[place(name, label)]
+	}
 	if n == nil || !n.attached {
-		return nil, b.notAttached(name)
+		return nil, b.notAttached(name, label)
 	}
 	return n, nil
 }

@@ -13,7 +13,7 @@ func TestCaptures(t *testing.T) {
 	a, c := s.vm("a"), s.vm("c")
 	b := s.bridge("lan", nil)
 	attach(t, b, "a", "c")
-	from, _ := b.NIC("a")
+	from, _ := b.NIC("a", "")
 	_, err := from.Capture(CaptureOpts{}, stream.Site{})
 	wantError(t, err, "vm `a` has no live port on bridge `lan`")
 	_, err = b.Capture(CaptureOpts{Filter: "("}, stream.Site{})

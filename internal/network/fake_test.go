@@ -170,7 +170,7 @@ func awaitLive(t *testing.T, b *Bridge) {
 	t.Helper()
 	eventually(t, "a port is not live", func() bool {
 		for _, name := range b.Members() {
-			n, err := b.NIC(name)
+			n, err := b.NIC(name, "")
 			if err != nil || !n.port.IsLive() {
 				return false
 			}

@@ -37,9 +37,9 @@ func (b *Bridge) Forward(opts ForwardOpts) (address string, err error) {
 	if opts.Port < 1 || opts.Port > maxPort {
 		return "", fmt.Errorf("port %d is out of range (1 to %d)", opts.Port, maxPort)
 	}
-	n := b.nics[opts.VM]
-	if n == nil || !n.attached {
-		return "", b.notAttached(opts.VM)
+	n := b.nicOf(opts.VM)
+	if n == nil {
+		return "", b.notAttached(opts.VM, "")
 	}
 	if at := slices.IndexFunc(b.forwards, func(f *forward) bool { return f.opts == opts }); at >= 0 {
 		return b.forwards[at].address, nil

@@ -54,8 +54,8 @@ func TestRouteCarriesPackets(t *testing.T) {
 	c.boot(t, s)
 	awaitLive(t, lan)
 	awaitLive(t, wan)
-	from, _ := lan.NIC("a")
-	to, _ := wan.NIC("c")
+	from, _ := lan.NIC("a", "")
+	to, _ := wan.NIC("c", "")
 	toIP := net.ParseIP(to.IP())
 	a.sendFrame(t, 1, ping(a.meetGateway(t, 1, from), from.mac, net.ParseIP(from.IP()), toIP))
 	asked := c.awaitFrame(t, 1, isARP(arpRequest, toIP))
@@ -99,7 +99,7 @@ func TestRoutes(t *testing.T) {
 	}
 	v.set(func() { v.err = errFake })
 	attach(t, b, "x")
-	must(t, b.Detach(t.Context(), "x"))
+	must(t, b.Detach(t.Context(), "x", ""))
 	d := s.bridge("d", nil)
 	_, err := d.join(endpoints("v"))
 	must(t, err)
@@ -120,7 +120,7 @@ func TestForward(t *testing.T) {
 	for _, port := range []int{0, 65536} {
 		wantError(t, forward1(b, ForwardOpts{VM: "v", Port: port}), "out of range")
 	}
-	n, _ := b.NIC("v")
+	n, _ := b.NIC("v", "")
 	for network, udp := range map[string]bool{"tcp": false, "udp": true} {
 		opts := ForwardOpts{VM: "v", Port: 80, UDP: udp}
 		address, err := b.Forward(opts)

@@ -26,6 +26,10 @@ func (d *Netdevs) guestConfig() *guest.Network {
 	attached := d.net.sortedNICs(d.station)
 	config := &guest.Network{}
 	for _, c := range d.list {
+		if c.gone {
+			config.Gone = append(config.Gone, c.dev.Path())
+			continue
+		}
 		if c.nic == nil {
 			continue
 		}
@@ -100,6 +104,9 @@ func (b *Bridge) writeHosts(text *strings.Builder, bare map[string]bool) {
 		return
 	}
 	for _, n := range b.members {
+		if n != b.nicOf(n.vmName) {
+			continue
+		}
 		names := n.vmName + "." + b.name
 		if !bare[n.vmName] {
 			bare[n.vmName] = true

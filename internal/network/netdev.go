@@ -17,9 +17,11 @@ import (
 type netdev struct {
 	dev    qemu.NIC
 	bridge string // name
+	label  string // of its NIC
 	nic    *NIC   // nil while there is no such bridge
 	ifname string // in the guest
 	up     bool   // the carrier that QEMU was last told of
+	gone   bool   // see PlannedNIC
 
 	listener *net.UnixListener
 	bound    chan *NIC // receives the NIC that the connection is for
@@ -45,8 +47,9 @@ func newNetdev(dir string, p PlannedNIC) (*netdev, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network socket: %w", err)
 	}
-	d := &netdev{dev: qemu.NIC{Slot: p.Slot, Socket: path, MAC: noMAC}, bridge: p.Bridge, ifname: p.Name, up: true,
-		listener: listener, bound: make(chan *NIC, 1), done: make(chan struct{})}
+	d := &netdev{dev: qemu.NIC{Slot: p.Slot, Socket: path, MAC: noMAC}, bridge: p.Bridge, label: p.Label,
+		ifname: p.Name, up: true, gone: p.Gone, listener: listener,
+		bound: make(chan *NIC, 1), done: make(chan struct{})}
 	if p.NIC != nil {
 		d.dev.MAC = p.NIC.MAC()
 		d.bind(p.NIC)

@@ -35,15 +35,19 @@ func (Foreign) Network(context.Context, *guest.Network) error { return nil }
 type PlannedNIC struct {
 	NIC    *NIC   // nil: the VM is on no such bridge
 	Bridge string // name
+	Label  string // of the NIC
 	Slot   int    // of the device, 1 to qemu.MaxSlot
 	Name   string // in the guest
+	// Gone is a device that the guest has been told to forget, since its bridge is closed
+	// and it cannot be unplugged. It is on no bridge any more.
+	Gone bool
 }
 
 // Plan returns the interfaces that a boot of the VM starts with.
 func (n *Network) Plan(s Station) []PlannedNIC {
 	var out []PlannedNIC
 	for i, nic := range n.NICs(s) {
-		out = append(out, PlannedNIC{nic, nic.bridge.name, i + 1, fmt.Sprintf("eth%d", i)})
+		out = append(out, PlannedNIC{nic, nic.bridge.name, nic.label, i + 1, fmt.Sprintf("eth%d", i), false})
 	}
 	return out
 }
@@ -123,7 +127,8 @@ func (d *Netdevs) Adopt(from *Netdevs, planned []PlannedNIC) {
 		if at < 0 {
 			continue
 		}
-		c.bridge, c.ifname = planned[at].Bridge, planned[at].Name
+		c.bridge, c.label = planned[at].Bridge, planned[at].Label
+		c.ifname, c.gone = planned[at].Name, planned[at].Gone
 		if planned[at].NIC != nil {
 			c.bind(planned[at].NIC)
 			c.assumeLink()
@@ -159,7 +164,10 @@ func (d *Netdevs) Planned() []PlannedNIC {
 	defer d.mu.Unlock()
 	out := make([]PlannedNIC, len(d.list))
 	for i, c := range d.list {
-		out[i] = PlannedNIC{c.nic, c.bridge, c.dev.Slot, c.ifname}
+		out[i] = PlannedNIC{c.nic, c.bridge, c.label, c.dev.Slot, c.ifname, c.gone}
+		if c.gone {
+			out[i].NIC = nil
+		}
 	}
 	slices.SortFunc(out, func(a, b PlannedNIC) int { return a.Slot - b.Slot })
 	return out
@@ -210,7 +218,10 @@ func (d *Netdevs) plugMissing(ctx context.Context, m Machine) error {
 			continue
 		}
 		// The interface of a snapshot that was taken on a bridge of that name.
-		if c := d.find(func(c *netdev) bool { return c.nic == nil && c.bridge == n.bridge.name }); c != nil {
+		same := func(c *netdev) bool {
+			return !c.gone && c.nic == nil && c.bridge == n.bridge.name && c.label == n.label
+		}
+		if c := d.find(same); c != nil {
 			c.bind(n)
 		} else if err := d.plug(ctx, m, n); err != nil {
 			return err
@@ -222,18 +233,19 @@ func (d *Netdevs) plugMissing(ctx context.Context, m Machine) error {
 // plug adds an interface to a running guest, with the first free slot and name.
 // The caller must hold d.mu.
 func (d *Netdevs) plug(ctx context.Context, m Machine, n *NIC) error {
-	slot, number := 1, 0
+	slot, number := qemu.RootSlots+1, 0
 	for d.find(func(c *netdev) bool { return c.dev.Slot == slot }) != nil {
 		slot++
 	}
 	name := func() string { return fmt.Sprintf("eth%d", number) }
-	for d.find(func(c *netdev) bool { return c.ifname == name() }) != nil {
+	for d.find(func(c *netdev) bool { return !c.gone && c.ifname == name() }) != nil {
 		number++
 	}
 	if slot > qemu.MaxSlot {
-		return fmt.Errorf("it has %d network interfaces already", qemu.MaxSlot)
+		return fmt.Errorf("it has %d network interfaces already, of which %d came after its boot", len(d.list),
+			qemu.MaxNICs)
 	}
-	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, slot, name()})
+	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, n.label, slot, name(), false})
 	if err != nil {
 		return err
 	}
@@ -260,11 +272,15 @@ func (d *Netdevs) setLinks(ctx context.Context, m Machine) error {
 	return nil
 }
 
-// unplugClosed removes the interfaces to closed bridges. The caller must hold
-// d.mu.
+// unplugClosed removes the interfaces to closed bridges. Those on the root bus stay, and
+// the guest is told to forget them. The caller must hold d.mu.
 func (d *Netdevs) unplugClosed(ctx context.Context, m Machine) error {
 	for _, c := range slices.Clone(d.list) {
 		if c.nic == nil || !c.nic.bridge.IsClosed() {
+			continue
+		}
+		if c.dev.IsRoot() {
+			c.gone = true
 			continue
 		}
 		limited, cancel := context.WithTimeoutCause(ctx, agentLimit, errNotReleased)

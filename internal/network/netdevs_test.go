@@ -22,7 +22,7 @@ func TestGuestsExchangeFrames(t *testing.T) {
 	a.boot(t, s)
 	c.boot(t, s)
 	awaitLive(t, b)
-	from, _ := b.NIC("a")
+	from, _ := b.NIC("a", "")
 	a.sendFrame(t, 1, textFrame(from, "hello"))
 	c.awaitFrame(t, 1, hasText("hello"))
 	if n := from.Counters(); n.TxPackets != 1 {
@@ -32,7 +32,7 @@ func TestGuestsExchangeFrames(t *testing.T) {
 	if a.machine.link(1) {
 		t.Error("the guest still sees a carrier")
 	}
-	back, _ := b.NIC("c")
+	back, _ := b.NIC("c", "")
 	c.sendFrame(t, 1, textFrame(back, "lost"))
 	eventually(t, "a frame was not read", func() bool { return back.Counters().TxPackets == 1 })
 	must(t, from.Reconnect(t.Context()))
@@ -60,8 +60,8 @@ func TestConfiguration(t *testing.T) {
 	v.boot(t, s)
 	var want []guest.Interface
 	for i, b := range []*Bridge{lan, plain, wan} {
-		n, _ := b.NIC("v")
-		face := guest.Interface{Path: fmt.Sprintf("1e.0/%02x.0", i+1), Name: fmt.Sprint("eth", i), MAC: n.mac}
+		n, _ := b.NIC("v", "")
+		face := guest.Interface{Path: fmt.Sprintf("%02x.0", i+2), Name: fmt.Sprint("eth", i), MAC: n.mac}
 		if b != plain {
 			face.Addresses = []string{n.addresses()[0].String(), n.addresses()[1].String()}
 			face.Gateways = []string{gateway.First(b.v4).String(), gateway.First(b.v6).String()}
@@ -86,6 +86,9 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+// late is the slot of the first interface that a running guest gets.
+const late = 25
+
 // TestHotPlug attaches a running guest to bridges, and closes them.
 func TestHotPlug(t *testing.T) {
 	s := newSite(t)
@@ -94,37 +97,56 @@ func TestHotPlug(t *testing.T) {
 	attach(t, two, "v")
 	v.boot(t, s)
 	attach(t, one, "v")
-	if got := v.machine.slots(); !slices.Equal(got, []int{1, 2}) {
+	if got := v.machine.slots(); !slices.Equal(got, []int{1, late}) {
 		t.Errorf("slots %v", got)
 	}
+	if last := v.config.Interfaces[1]; last.Path != "1e.0/01.0" {
+		t.Errorf("%+v", last)
+	}
 	planned := v.devices.Planned()
-	if len(planned) != 2 || planned[1].Bridge != "one" || planned[1].Name != "eth1" || planned[1].Slot != 2 {
+	if len(planned) != 2 || planned[1].Bridge != "one" || planned[1].Name != "eth1" || planned[1].Slot != late {
 		t.Errorf("%+v", planned)
 	}
-	if d := Devices(planned); len(d) != 2 || d[1].Slot != 2 || d[1].MAC != "" {
+	if d := Devices(planned); len(d) != 2 || d[1].Slot != late || d[1].MAC != "" {
 		t.Errorf("%+v", d)
 	}
-	must(t, two.Detach(t.Context(), "v"))
+	must(t, two.Detach(t.Context(), "v", ""))
 	if v.machine.link(1) || len(v.config.Interfaces) != 2 || len(v.config.Interfaces[0].Addresses) != 0 {
 		t.Errorf("detached, it has a link or an address: %+v", v.config.Interfaces)
 	}
 	v.set(func() { v.paused = true })
 	must(t, two.Close(t.Context()))
-	if got := v.machine.slots(); !slices.Equal(got, []int{1, 2}) || !v.devices.IsStale() {
+	if got := v.machine.slots(); !slices.Equal(got, []int{1, late}) || !v.devices.IsStale() {
 		t.Errorf("a paused guest has slots %v", got)
 	}
 	v.set(func() { v.paused = false })
 	must(t, v.SyncNetwork(t.Context()))
-	if got := v.machine.slots(); !slices.Equal(got, []int{2}) || v.devices.IsStale() {
+	// That of the boot cannot be unplugged: the guest is to forget it, also after a reset,
+	// and its name is free.
+	gone := func(interfaces int) {
+		t.Helper()
+		if c := v.config; len(c.Interfaces) != interfaces || !slices.Equal(c.Gone, []string{"02.0"}) {
+			t.Errorf("%+v", c)
+		}
+	}
+	gone(1)
+	if v.machine.link(1) || v.devices.IsStale() {
+		t.Error("an interface to a closed bridge has a link")
+	}
+	must(t, v.devices.Configure(t.Context(), v))
+	gone(1)
+	must(t, one.Close(t.Context()))
+	if got := v.machine.slots(); !slices.Equal(got, []int{1}) {
 		t.Errorf("slots %v after a close", got)
 	}
-	must(t, v.devices.Configure(t.Context(), v))
-	must(t, one.Close(t.Context()))
-	v.set(func() { v.config = nil })
-	must(t, v.devices.Configure(t.Context(), v))
-	if v.config != nil {
-		t.Error("a guest without interfaces was configured")
+	gone(0)
+	attach(t, s.bridge("two", nil), "v")
+	if planned := v.devices.Planned(); len(planned) != 2 ||
+		planned[0] != (PlannedNIC{nil, "two", "", 1, "eth0", true}) ||
+		planned[1].Slot != late || planned[1].Name != "eth0" {
+		t.Errorf("%+v", planned)
 	}
+	gone(1)
 }
 
 func TestSyncErrors(t *testing.T) {
@@ -144,7 +166,7 @@ func TestSyncErrors(t *testing.T) {
 			v.machine.fail = ""
 			attach(t, b, "v")
 		case "link":
-			n, _ := b.NIC("v")
+			n, _ := b.NIC("v", "")
 			err = n.Disconnect(t.Context())
 		case "unplug":
 			err = b.Close(t.Context())
@@ -164,11 +186,12 @@ func TestFullMachine(t *testing.T) {
 	s := newSite(t)
 	v := s.vm("v")
 	var planned []PlannedNIC
-	for slot := 1; slot <= 31; slot++ {
-		planned = append(planned, PlannedNIC{nil, fmt.Sprint("old", slot), slot, fmt.Sprint("eth", slot-1)})
+	for slot := 1; slot <= 55; slot++ {
+		planned = append(planned, PlannedNIC{nil, fmt.Sprint("old", slot), "", slot, fmt.Sprint("eth", slot-1), false})
 	}
 	v.start(t, s.NewNetdevs(v, t.TempDir()), planned, true)
-	wantError(t, s.bridge("b", nil).Attach(t.Context(), endpoints("v")), "31 network interfaces already")
+	wantError(t, s.bridge("b", nil).Attach(t.Context(), endpoints("v")),
+		"55 network interfaces already, of which 31 came after its boot")
 	if v.machine.link(1) {
 		t.Error("an interface to no bridge has a link")
 	}
@@ -192,7 +215,7 @@ func TestCreateFails(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, "nic2", "full"), 0o700))
 	devices = s.NewNetdevs(v, dir)
-	planned := []PlannedNIC{{nil, "x", 1, "eth0"}, {nil, "x", 2, "eth1"}}
+	planned := []PlannedNIC{{nil, "x", "", 1, "eth0", false}, {nil, "x", "", 2, "eth1", false}}
 	if _, err := devices.Create(planned, false); err == nil || len(devices.Planned()) != 0 {
 		t.Error("interfaces are left after an error", err)
 	}
@@ -206,11 +229,12 @@ func TestAdopt(t *testing.T) {
 	attach(t, b, "v", "w")
 	w.boot(t, s)
 	standby := s.NewNetdevs(nil, t.TempDir())
-	nics, err := standby.CreateUnbound([]PlannedNIC{{nil, "b", 1, "eth0"}, {nil, "gone", 2, "eth1"},
-		{nil, "x", 3, "eth2"}})
+	nics, err := standby.CreateUnbound([]PlannedNIC{{nil, "b", "", 1, "eth0", false},
+		{nil, "gone", "", 2, "eth1", false},
+		{nil, "x", "", 3, "eth2", false}})
 	must(t, err)
 	devices := s.NewNetdevs(v, t.TempDir())
-	devices.Adopt(standby, append(s.Plan(v), PlannedNIC{nil, "gone", 2, "eth5"}))
+	devices.Adopt(standby, append(s.Plan(v), PlannedNIC{nil, "gone", "", 2, "eth5", false}))
 	standby.Close() // it has nothing any more
 	v.run(t, devices, nics)
 	awaitLive(t, b)
@@ -220,7 +244,7 @@ func TestAdopt(t *testing.T) {
 	if p := devices.Planned(); len(p) != 3 || p[1].Name != "eth5" {
 		t.Errorf("%+v", p)
 	}
-	from, _ := b.NIC("w")
+	from, _ := b.NIC("w", "")
 	w.sendFrame(t, 1, textFrame(from, "hello"))
 	v.awaitFrame(t, 1, hasText("hello"))
 }
@@ -232,7 +256,7 @@ func TestCloseUnconnected(t *testing.T) {
 	v := s.vm("v")
 	attach(t, s.bridge("b", nil), "v")
 	devices := s.NewNetdevs(v, t.TempDir())
-	_, err := devices.Create(append(s.Plan(v), PlannedNIC{nil, "x", 2, "eth1"}), false)
+	_, err := devices.Create(append(s.Plan(v), PlannedNIC{nil, "x", "", 2, "eth1", false}), false)
 	must(t, err)
 	devices.Close()
 	devices.Close()

@@ -72,7 +72,8 @@ func (n *Network) open() []*Bridge {
 	return slices.Clone(n.bridges)
 }
 
-// NICs returns the NICs with which a VM is attached, in order of bridge names.
+// NICs returns the NICs with which a VM is attached, in order of bridge names. Those on one
+// bridge are in order of their labels.
 func (n *Network) NICs(s Station) []*NIC {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -82,17 +83,25 @@ func (n *Network) NICs(s Station) []*NIC {
 // sortedNICs is NICs. The caller must hold n.mu.
 func (n *Network) sortedNICs(s Station) []*NIC {
 	nics := slices.Clone(n.attached[s])
-	slices.SortStableFunc(nics, func(a, b *NIC) int { return cmp.Compare(a.bridge.name, b.bridge.name) })
+	slices.SortStableFunc(nics, func(a, b *NIC) int {
+		return cmp.Or(cmp.Compare(a.bridge.name, b.bridge.name), cmp.Compare(a.label, b.label))
+	})
 	return nics
 }
 
 var (
 	guestName = regexp.MustCompile(`^(eth|enp0s|ens)([0-9]{1,3})$`)
+	nicLabel  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 	ethName   = regexp.MustCompile(`^eth[0-9]{1,3}$`)
 )
 
-// FindNIC returns the NIC of a VM by the name of its bridge, or by the name that
-// a guest may have for the interface: eth0, enp0s3, ens3 and so on.
+// firstSlot is the PCI slot by which guests name the first NIC where the machine has
+// nothing else in it. On other machines that is the next one.
+const firstSlot = 2
+
+// FindNIC returns the NIC of a VM by the name of its bridge, by its label, or by the name
+// that a guest may have for the interface: ethN is the Nth in order of bridge names from 0, enp0sN and
+// ensN the (N-3)th. With N = 2 they are the first, too.
 func (n *Network) FindNIC(s Station, name string) (*NIC, error) {
 	nics := n.NICs(s)
 	bridges := make([]string, len(nics))
@@ -101,19 +110,29 @@ func (n *Network) FindNIC(s Station, name string) (*NIC, error) {
 			return nic, nil
 		}
 		bridges[i] = "`" + nic.bridge.name + "`"
+		if nic.label != "" {
+			bridges[i] += " (nic `" + nic.label + "`)"
+		}
+	}
+	if at := slices.IndexFunc(nics, func(nic *NIC) bool { return nic.label == name }); at >= 0 {
+		return nics[at], nil
 	}
 	if m := guestName.FindStringSubmatch(name); m != nil {
 		i, _ := strconv.Atoi(m[2]) // at most three digits
-		if i >= len(nics) && i >= 3 && m[1] != "eth" {
-			i -= 3 // PCI slots of a distribution's guest start at 3
+		if m[1] != "eth" {
+			if i == firstSlot {
+				i++
+			}
+			i -= firstSlot + 1
 		}
-		if i < len(nics) {
+		if i >= 0 && i < len(nics) {
 			return nics[i], nil
 		}
 	}
 	hint := "it is on no bridge; attach it with bridge:attach"
 	if len(bridges) > 0 {
-		hint = fmt.Sprintf("its bridges: %s; by guest name: eth0 to eth%d", strings.Join(bridges, ", "), len(bridges)-1)
+		hint = fmt.Sprintf("its bridges: %s; by guest name: eth0 to eth%d, ens3 to ens%d or enp0s3 to enp0s%d",
+			strings.Join(bridges, ", "), len(bridges)-1, len(bridges)+2, len(bridges)+2)
 	}
 	return nil, fmt.Errorf("vm:nic: no NIC `%s` on vm `%s` (%s)", name, s.Name(), hint)
 }
@@ -126,9 +145,11 @@ func (n *Network) Bind(s Station) {
 			continue
 		}
 		n.mu.Lock()
-		if nic := b.nics[s.Name()]; nic != nil && nic.attached && nic.station == nil {
-			nic.station = s
-			n.attached[s] = append(n.attached[s], nic)
+		for _, nic := range b.members {
+			if nic.vmName == s.Name() && nic.station == nil {
+				nic.station = s
+				n.attached[s] = append(n.attached[s], nic)
+			}
 		}
 		n.mu.Unlock()
 	}
@@ -138,7 +159,7 @@ func (n *Network) Bind(s Station) {
 // original. No guest is told.
 func (n *Network) AttachLike(original, copied Station) error {
 	for _, nic := range n.NICs(original) {
-		if _, err := nic.bridge.join([]Endpoint{{VM: copied, Name: copied.Name()}}); err != nil {
+		if _, err := nic.bridge.join([]Endpoint{{VM: copied, Name: copied.Name(), NIC: nic.label}}); err != nil {
 			return err
 		}
 	}
@@ -178,11 +199,11 @@ func (n *Network) Leave(ctx context.Context, s Station) error {
 	return errors.Join(errs...)
 }
 
-// rejoin attaches a VM to the bridge of that name in its lab. It returns nil when
-// there is none, or it has no room.
-func (n *Network) rejoin(s Station, bridge string) *NIC {
+// rejoin attaches a VM to the bridge of that name in its lab, with the NIC of that label.
+// It returns nil when there is none, or it has no room.
+func (n *Network) rejoin(s Station, bridge, label string) *NIC {
 	for _, nic := range n.NICs(s) {
-		if nic.bridge.name == bridge {
+		if nic.bridge.name == bridge && nic.label == label {
 			return nic
 		}
 	}
@@ -193,7 +214,7 @@ func (n *Network) rejoin(s Station, bridge string) *NIC {
 		if found, ok := b.scope.Station(s.Name()); !ok || found != s {
 			continue
 		}
-		if added, err := b.join([]Endpoint{{VM: s, Name: s.Name()}}); err == nil && len(added) == 1 {
+		if added, err := b.join([]Endpoint{{VM: s, Name: s.Name(), NIC: label}}); err == nil && len(added) == 1 {
 			return added[0]
 		}
 	}

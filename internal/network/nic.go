@@ -13,7 +13,8 @@ import (
 type NIC struct {
 	bridge *Bridge
 	vmName string
-	host   int // last byte of its addresses
+	label  string // of a further NIC of the VM on this bridge; "" is the first one
+	host   int    // last byte of its addresses
 	mac    net.HardwareAddr
 	port   *vnet.Port
 
@@ -22,6 +23,20 @@ type NIC struct {
 	attached bool
 	down     bool // by Disconnect
 }
+
+// place is the key of a NIC on its bridge, and the name of its port.
+func place(vm, label string) string {
+	if label == "" {
+		return vm
+	}
+	return vm + "/" + label
+}
+
+// isLabel reports whether a NIC can have that label.
+func isLabel(label string) bool { return label == "" || nicLabel.MatchString(label) }
+
+// Label returns the name that a further NIC of the VM on this bridge was given, or "".
+func (n *NIC) Label() string { return n.label }
 
 // VMName returns the name of the VM.
 func (n *NIC) VMName() string { return n.vmName }
@@ -91,7 +106,9 @@ func (n *NIC) leave() {
 	n.port.SetUp(false)
 	without := func(list []*NIC) []*NIC { return slices.DeleteFunc(list, func(o *NIC) bool { return o == n }) }
 	b.members = without(b.members)
-	b.sw.Forget(n.vmName)
+	if b.nicOf(n.vmName) == nil {
+		b.sw.Forget(n.vmName)
+	}
 	if s := n.station; s != nil {
 		if b.net.attached[s] = without(b.net.attached[s]); len(b.net.attached[s]) == 0 {
 			delete(b.net.attached, s)

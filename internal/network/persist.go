@@ -22,13 +22,15 @@ type State struct {
 	V6         string     `json:"ipv6"`
 	NICs       []NICState `json:"nics,omitempty"` // members in order of attaching, then those that left
 	Switch     vnet.State `json:"switch"`
-	Routes     []string   `json:"routes,omitempty"` // paths of bridges in the snapshot, in order of routing
+	Routes     []string   `json:"routes,omitempty"`         // paths of bridges in the snapshot, in order of routing
+	Awaited    []string   `json:"awaited_routes,omitempty"` // names of bridges
 	Uplink     bool       `json:"uplink,omitempty"`
 }
 
 // NICState is a VM's place on a bridge.
 type NICState struct {
 	VM       string `json:"vm"`
+	NIC      string `json:"nic,omitempty"` // label
 	Attached bool   `json:"attached"`
 	Down     bool   `json:"down,omitempty"` // by nic:disconnect()
 	Host     int    `json:"host"`           // last byte of its addresses
@@ -44,7 +46,7 @@ type CheckName func(kind, name string) error
 func (b *Bridge) Save(path func(*Bridge) string) State {
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
-	s := State{Name: b.name, Seed: b.seed, Switch: b.sw.Save(), Uplink: b.uplink,
+	s := State{Name: b.name, Seed: b.seed, Switch: b.sw.Save(), Uplink: b.uplink, Awaited: b.awaitedNames(),
 		Addressing: b.addressing, V4: b.v4.String(), V6: b.v6.String()}
 	for _, o := range b.routes {
 		if p := path(o); p != "" {
@@ -59,7 +61,7 @@ func (b *Bridge) Save(path func(*Bridge) string) State {
 	}
 	slices.SortFunc(nics[len(b.members):], func(a, b *NIC) int { return a.host - b.host })
 	for _, n := range nics {
-		s.NICs = append(s.NICs, NICState{n.vmName, n.attached, n.down, n.host, n.mac.String()})
+		s.NICs = append(s.NICs, NICState{n.vmName, n.label, n.attached, n.down, n.host, n.mac.String()})
 	}
 	return s
 }
@@ -74,16 +76,23 @@ func (s *State) Check(checkName CheckName) error {
 	if err4 != nil || err6 != nil || !v4.Addr().Is4() || v4.Bits() != 24 || !v6.Addr().Is6() || v6.Bits() != 64 {
 		return fmt.Errorf("bridge `%s`: networks %q and %q", s.Name, s.V4, s.V6)
 	}
+	for _, name := range s.Awaited {
+		if err := checkName("bridge", name); err != nil {
+			return fmt.Errorf("bridge `%s` routes: %w", s.Name, err)
+		}
+	}
 	vms, hosts := map[string]bool{}, map[int]bool{}
 	for _, n := range s.NICs {
 		mac, err := net.ParseMAC(n.MAC)
 		if err := checkName("vm", n.VM); err != nil {
 			return fmt.Errorf("bridge `%s`: %w", s.Name, err)
 		}
-		if err != nil || len(mac) != 6 || vms[n.VM] || hosts[n.Host] || n.Host < firstHost || n.Host > lastHost {
+		at := place(n.VM, n.NIC)
+		if err != nil || len(mac) != 6 || !isLabel(n.NIC) || vms[at] || hosts[n.Host] ||
+			n.Host < firstHost || n.Host > lastHost {
 			return fmt.Errorf("bridge `%s`: nic of vm `%s`", s.Name, n.VM)
 		}
-		vms[n.VM], hosts[n.Host] = true, true
+		vms[at], hosts[n.Host] = true, true
 	}
 	return nil
 }
@@ -112,7 +121,7 @@ func (n *Network) NewBridgeFrom(s *State, lab string, scope Scope, asCopy bool) 
 func (b *Bridge) Load(s *State, asCopy bool) error {
 	b.net.mu.Lock()
 	for _, n := range slices.Clone(b.members) {
-		if at := s.find(n.vmName); at < 0 || !s.NICs[at].Attached {
+		if at := s.find(n); at < 0 || !s.NICs[at].Attached {
 			n.leave()
 		}
 	}
@@ -126,7 +135,7 @@ func (b *Bridge) Load(s *State, asCopy bool) error {
 	var ends []Endpoint
 	for _, n := range s.NICs {
 		if n.Attached {
-			ends = append(ends, Endpoint{Name: n.VM})
+			ends = append(ends, Endpoint{Name: n.VM, NIC: n.NIC})
 		}
 	}
 	if _, err := b.join(ends); err != nil {
@@ -134,26 +143,30 @@ func (b *Bridge) Load(s *State, asCopy bool) error {
 	}
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
+	b.awaitedRoutes = nil
+	for _, name := range s.Awaited {
+		b.awaitedRoutes = append(b.awaitedRoutes, awaitedRoute{name, b.scope})
+	}
 	for _, saved := range s.NICs {
-		if n := b.nics[saved.VM]; n != nil { // a copy has no NICs of VMs that left
+		if n := b.nics[place(saved.VM, saved.NIC)]; n != nil { // a copy has no NICs of VMs that left
 			n.down = saved.Down
 			n.port.SetUp(n.attached && !n.down)
 		}
 	}
-	slices.SortStableFunc(b.members, func(x, y *NIC) int { return s.find(x.vmName) - s.find(y.vmName) })
+	slices.SortStableFunc(b.members, func(x, y *NIC) int { return s.find(x) - s.find(y) })
 	return b.sw.Load(s.Switch)
 }
 
-// find returns the index of a VM's NIC, or -1.
-func (s *State) find(vm string) int {
-	return slices.IndexFunc(s.NICs, func(n NICState) bool { return n.VM == vm })
+// find returns the index of a NIC, or -1.
+func (s *State) find(n *NIC) int {
+	return slices.IndexFunc(s.NICs, func(o NICState) bool { return o.VM == n.vmName && o.NIC == n.label })
 }
 
 // reserve creates the NICs that were saved, except those there are, with their MACs
 // and, unless other NICs have them, their addresses. The caller must hold net.mu.
 func (b *Bridge) reserve(saved []NICState) error {
 	for _, s := range saved {
-		if b.nics[s.VM] != nil {
+		if b.nics[place(s.VM, s.NIC)] != nil {
 			continue
 		}
 		if len(b.nics) >= maxNICs {
@@ -167,7 +180,7 @@ func (b *Bridge) reserve(saved []NICState) error {
 			}
 		}
 		mac, _ := net.ParseMAC(s.MAC) // checked
-		b.newNIC(s.VM, host, mac)
+		b.newNIC(s.VM, s.NIC, host, mac)
 	}
 	return nil
 }
@@ -243,15 +256,17 @@ func wantedRoutes(bridges map[string]Loaded, paths []string) map[*Bridge][]*Brid
 // savedNIC is a network interface in the snapshot of a VM.
 type savedNIC struct {
 	Bridge string `json:"bridge"`
+	NIC    string `json:"nic,omitempty"` // label
 	Slot   int    `json:"slot"`
 	Name   string `json:"name"` // in the guest
+	Gone   bool   `json:"gone,omitempty"`
 }
 
 // EncodeNICs returns the section of a VM's snapshot that has its interfaces.
 func EncodeNICs(planned []PlannedNIC) ([]byte, error) {
 	saved := make([]savedNIC, len(planned))
 	for i, p := range planned {
-		saved[i] = savedNIC{p.Bridge, p.Slot, p.Name}
+		saved[i] = savedNIC{p.Bridge, p.Label, p.Slot, p.Name, p.Gone}
 	}
 	return json.Marshal(saved)
 }
@@ -266,10 +281,11 @@ func decodeNICs(text []byte, checkName CheckName) ([]savedNIC, error) {
 		return nil, fmt.Errorf("network interfaces: %d, at most %d are possible", len(saved), qemu.MaxSlot)
 	}
 	for i, n := range saved {
-		if n.Slot < 1 || n.Slot > qemu.MaxSlot || i > 0 && n.Slot <= saved[i-1].Slot {
+		if n.Slot < 1 || n.Slot > qemu.MaxSlot || i > 0 && n.Slot <= saved[i-1].Slot ||
+			n.Gone && n.Slot > qemu.RootSlots {
 			return nil, fmt.Errorf("network interfaces: slot %d", n.Slot)
 		}
-		if !ethName.MatchString(n.Name) || checkName("bridge", n.Bridge) != nil {
+		if !ethName.MatchString(n.Name) || !isLabel(n.NIC) || checkName("bridge", n.Bridge) != nil {
 			return nil, fmt.Errorf("network interfaces: name %q on bridge %q", n.Name, n.Bridge)
 		}
 	}
@@ -286,7 +302,10 @@ func (n *Network) DecodeNICs(s Station, text []byte, checkName CheckName) ([]Pla
 	}
 	planned := make([]PlannedNIC, len(saved))
 	for i, v := range saved {
-		planned[i] = PlannedNIC{n.rejoin(s, v.Bridge), v.Bridge, v.Slot, v.Name}
+		planned[i] = PlannedNIC{Bridge: v.Bridge, Label: v.NIC, Slot: v.Slot, Name: v.Name, Gone: v.Gone}
+		if !v.Gone {
+			planned[i].NIC = n.rejoin(s, v.Bridge, v.NIC)
+		}
 	}
 	return planned, nil
 }

@@ -73,12 +73,12 @@ func sample(t *testing.T) *site {
 	lan, wan := s.bridge("lan", nil), s.bridge("wan", nil)
 	plain := s.bridge("plain", &BridgeOpts{NoAddressing: true})
 	attach(t, lan, "gone", "c", "a", "b")
-	must(t, lan.Detach(t.Context(), "gone"))
+	must(t, lan.Detach(t.Context(), "gone", ""))
 	attach(t, wan, "b")
 	attach(t, plain, "a")
 	lan.Switch().Set(vnet.Latency, 5)
 	lan.Switch().Partition("a", "b")
-	n, err := lan.NIC("c")
+	n, err := lan.NIC("c", "")
 	must(t, err)
 	must(t, n.Disconnect(t.Context()))
 	must(t, wan.EnableUplink(t.Context()))
@@ -101,10 +101,10 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 	lan := before.open()[0]
 	attach(t, lan, "stranger", "gone")
-	must(t, lan.Detach(t.Context(), "a"))
+	must(t, lan.Detach(t.Context(), "a", ""))
 	state.restore(t, before, false)
 	got := save(t, before)["lan"]
-	if at := got.find("stranger"); at < 0 || got.NICs[at].Attached {
+	if at := got.find(&NIC{vmName: "stranger"}); at < 0 || got.NICs[at].Attached {
 		t.Errorf("a VM that the snapshot does not have: %+v", got.NICs)
 	} else {
 		got.NICs = slices.Delete(got.NICs, at, at+1)
@@ -128,7 +128,8 @@ func TestRestoreCopy(t *testing.T) {
 	}
 	bridges := copied.restore(t, s2, true)
 	lan := bridges["lan-copy"]
-	if n, err := lan.NIC("a"); err != nil || n.MAC() == state["lan"].NICs[1].MAC || lan.v4.String() == state["lan"].V4 {
+	n, err := lan.NIC("a", "")
+	if err != nil || n.MAC() == state["lan"].NICs[1].MAC || lan.v4.String() == state["lan"].V4 {
 		t.Error(n, err, lan.v4)
 	}
 	if got := lan.Members(); !slices.Equal(got, []string{"c", "a", "b"}) {
@@ -217,11 +218,11 @@ func TestLoadIntoFullBridge(t *testing.T) {
 	attach(t, b, "first")
 	state := &State{NICs: []NICState{{VM: "v", Attached: true, Host: firstHost, MAC: "02:00:00:00:00:07"}}}
 	must(t, b.Load(state, false))
-	if n, err := b.NIC("v"); err != nil || n.host != firstHost+1 || n.MAC() != "02:00:00:00:00:07" {
+	if n, err := b.NIC("v", ""); err != nil || n.host != firstHost+1 || n.MAC() != "02:00:00:00:00:07" {
 		t.Error("the address of another", n, err)
 	}
 	for i := range maxNICs - 2 {
-		b.newNIC(fmt.Sprint("old", i), b.freeHost(), []byte{2, 0, 0, 0, 1, byte(i)})
+		b.newNIC(fmt.Sprint("old", i), "", b.freeHost(), []byte{2, 0, 0, 0, 1, byte(i)})
 	}
 	state.NICs = append(state.NICs, NICState{VM: "w", Attached: true, Host: 9, MAC: "02:00:00:00:00:08"})
 	wantError(t, b.Load(state, false), "bridge `b` is full")
@@ -255,12 +256,13 @@ func TestDecodeNICs(t *testing.T) {
 	c := s.bridge("c", nil) // it is no member there yet
 	full := s.bridge("full", nil)
 	must(t, full.Close(t.Context()))
-	text, err := EncodeNICs([]PlannedNIC{{nil, "b", 1, "eth0"}, {nil, "c", 2, "eth1"}, {nil, "gone", 4, "eth2"}})
+	text, err := EncodeNICs([]PlannedNIC{{nil, "b", "", 1, "eth0", false}, {nil, "c", "", 2, "eth1", false},
+		{nil, "gone", "", 4, "eth2", false}})
 	must(t, err)
 	planned, err := s.DecodeNICs(v, text, plainName)
 	must(t, err)
 	if len(planned) != 3 || planned[0].NIC.Bridge() != b || planned[1].NIC.Bridge() != c ||
-		planned[2] != (PlannedNIC{nil, "gone", 4, "eth2"}) {
+		planned[2] != (PlannedNIC{nil, "gone", "", 4, "eth2", false}) {
 		t.Errorf("%+v", planned)
 	}
 	stranger := &fakeVM{name: "v"} // of another lab
@@ -269,9 +271,17 @@ func TestDecodeNICs(t *testing.T) {
 	}
 	_, err = s.DecodeNICs(v, []byte("["), plainName)
 	wantError(t, err, "network interfaces")
-	many := "[" + strings.Repeat(`{"bridge":"b","slot":1,"name":"eth0"},`, 31) + `{}]`
+	many := "[" + strings.Repeat(`{"bridge":"b","slot":1,"name":"eth0"},`, 55) + `{}]`
 	_, err = s.DecodeNICs(v, []byte(many), plainName)
-	wantError(t, err, "32, at most 31")
+	wantError(t, err, "56, at most 55")
+	_, err = s.DecodeNICs(v, []byte(`[{"bridge":"b","slot":25,"name":"eth0","gone":true}]`), plainName)
+	wantError(t, err, "slot 25")
+	gone := []PlannedNIC{{nil, "b", "", 1, "eth0", true}}
+	text, err = EncodeNICs(gone)
+	must(t, err)
+	if planned, err = s.DecodeNICs(v, text, plainName); err != nil || !slices.Equal(planned, gone) {
+		t.Errorf("%+v, %v", planned, err)
+	}
 }
 
 func FuzzDecodeNICs(f *testing.F) {
@@ -284,11 +294,11 @@ func FuzzDecodeNICs(f *testing.F) {
 		}
 		var planned []PlannedNIC
 		for i, n := range nics {
-			if n.Slot < 1 || n.Slot > 31 || i > 0 && n.Slot <= nics[i-1].Slot ||
+			if n.Slot < 1 || n.Slot > 55 || i > 0 && n.Slot <= nics[i-1].Slot ||
 				strings.ContainsAny(n.Bridge+n.Name, "/\n ") {
 				t.Fatalf("accepted %+v", nics)
 			}
-			planned = append(planned, PlannedNIC{nil, n.Bridge, n.Slot, n.Name})
+			planned = append(planned, PlannedNIC{nil, n.Bridge, n.NIC, n.Slot, n.Name, n.Gone})
 		}
 		again, err := EncodeNICs(planned)
 		if err != nil {

@@ -68,15 +68,106 @@ func (b *Bridge) addRoutes(others []*Bridge) error {
 }
 
 // Routes returns the names of the bridges that this one is routed to, in order of
-// routing.
+// routing, then those of the bridges that routes wait for.
 func (b *Bridge) Routes() []string {
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
-	names := make([]string, len(b.routes))
-	for i, o := range b.routes {
-		names[i] = o.name
+	names := make([]string, 0, len(b.routes)+len(b.awaitedRoutes))
+	for _, o := range b.routes {
+		names = append(names, o.name)
+	}
+	return append(names, b.awaitedNames()...)
+}
+
+// awaitedRoute is a route to a bridge that does not exist yet.
+type awaitedRoute struct {
+	name  string
+	scope Scope // beside the bridge's own, where it may be created
+}
+
+// awaitedNames returns the names of the bridges that routes wait for. The caller must hold
+// net.mu.
+func (b *Bridge) awaitedNames() (names []string) {
+	for _, r := range b.awaitedRoutes {
+		names = append(names, r.name)
 	}
 	return names
+}
+
+// AwaitRoute makes a route to the bridge of that name begin when it is created where
+// b's scope or the given one finds it.
+func (b *Bridge) AwaitRoute(name string, scope Scope) error {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	if err := b.mayServe(); err != nil {
+		return err
+	}
+	if !slices.Contains(b.awaitedNames(), name) {
+		b.awaitedRoutes = append(b.awaitedRoutes, awaitedRoute{name, scope})
+	}
+	return nil
+}
+
+// ConnectAwaited adds the routes that have waited for b. No guest is told until SyncRoutes.
+func (b *Bridge) ConnectAwaited() error {
+	for _, o := range b.net.open() {
+		if !o.awaits(b) {
+			continue
+		}
+		b.net.mu.Lock()
+		err := b.mayRoute([]*Bridge{o})
+		if err == nil {
+			err = b.addRoutes([]*Bridge{o})
+		}
+		if err == nil {
+			b.unsynced = true
+			o.awaitedRoutes = slices.DeleteFunc(o.awaitedRoutes, func(r awaitedRoute) bool { return r.name == b.name })
+		}
+		b.net.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("bridge `%s` waits for a route to `%s`: %w", o.name, b.name, err)
+		}
+	}
+	return nil
+}
+
+// awaits reports whether a route waits for that bridge.
+func (b *Bridge) awaits(o *Bridge) bool {
+	b.net.mu.Lock()
+	at := slices.IndexFunc(b.awaitedRoutes, func(r awaitedRoute) bool { return r.name == o.name })
+	var in Scope
+	if at >= 0 {
+		in = b.awaitedRoutes[at].scope
+	}
+	b.net.mu.Unlock()
+	if in == nil {
+		return false
+	}
+	for _, s := range []Scope{b.scope, in} {
+		if found, ok := s.Bridge(o.name); ok && found == o {
+			return true
+		}
+	}
+	return false
+}
+
+// NeedsSync reports whether there are routes that guests have not been told of.
+func (b *Bridge) NeedsSync() bool {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	return b.unsynced
+}
+
+// SyncRoutes tells the guests of routes that ConnectAwaited has added.
+func (b *Bridge) SyncRoutes(ctx context.Context) error {
+	b.net.mu.Lock()
+	b.unsynced = false
+	members := membersOf(append([]*Bridge{b}, b.routes...)...)
+	b.net.mu.Unlock()
+	if err := syncAll(ctx, members); err != nil {
+		return fmt.Errorf("bridge `%s` routes: %w", b.name, err)
+	}
+	return nil
 }
 
 // connect adds the route between two bridges, whose gateways must be open, unless

@@ -32,22 +32,25 @@ const DefaultBinary = "qemu-system-x86_64"
 
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
-	Binary   string // QEMU program; qemu-system-x86_64 from PATH
-	Name     string // shown in process lists
-	Dir      string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
-	Machine  string // "q35"
-	Accel    string // "tcg"; or "kvm"
-	CPUs     int    // 1
-	Memory   int64  // guest RAM in bytes, required; rounded up to whole pages
-	Kernel   string // ELF vmlinux with PVH entry, or bzImage, required
-	Initrd   string // none
-	Cmdline  string
-	RNGSeed  *uint64   // nil: the host's entropy
-	RTCBase  time.Time // zero: the host's clock
-	Disks    []Disk    // there from the start; the guest finds them in the order of their slots
-	ExtraArg []string  // appended as they are
-	Restore  *Restore  // start from a saved state instead of booting; nil boots
-	NICs     []NIC     // network interfaces
+	Binary  string // QEMU program; qemu-system-x86_64 from PATH
+	Name    string // shown in process lists
+	Dir     string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
+	Machine string // "q35"
+	Accel   string // "tcg"; or "kvm"
+	CPUs    int    // 1
+	Memory  int64  // guest RAM in bytes, required; rounded up to whole pages
+	Kernel  string // ELF vmlinux with PVH entry, or bzImage, required
+	Initrd  string // none
+	Cmdline string
+	RNGSeed *uint64   // nil: the host's entropy
+	RTCBase time.Time // zero: the host's clock
+	Disks   []Disk    // there from the start; the guest finds them in the order of their slots
+	Vsock   bool      // the agent is reached by vsock, not by its port
+	// FirmwareConsole has the firmware print to ttyS0, and read from it.
+	FirmwareConsole bool
+	ExtraArg        []string // appended as they are
+	Restore         *Restore // start from a saved state instead of booting; nil boots
+	NICs            []NIC    // network interfaces
 
 	// Serial and HVC receive what ttyS0 and hvc0 print, in chunks, from one
 	// goroutine each; they must not block for long. Nil drops it.
@@ -133,7 +136,9 @@ func (c *Config) validate() error {
 
 // fds are the descriptor numbers in the QEMU process.
 type fds struct {
-	ram, qmp, serial, hvc, rng, state int // rng is 0 without a seed, state without a Restore
+	ram, qmp, serial, hvc, rng, state int    // rng is 0 without a seed, state without a Restore
+	vsock                             int    // the device; 0 without it
+	cid                               uint32 // with vsock
 }
 
 // args builds the command line. It is pure, so that a change of the machine is
@@ -173,7 +178,6 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=ttyS0,fd=%d", fd.serial),
 		"-serial", "chardev:ttyS0",
-		"-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket),
 		"-chardev", fmt.Sprintf("socket,id=hvc0,fd=%d", fd.hvc),
 	)
 	rng := rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"}
@@ -188,8 +192,14 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	for i := range c.NICs {
 		a = append(a, option("-netdev", c.NICs[i].backend())...)
 	}
+	if !c.Vsock {
+		a = append(a, "-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket))
+	}
 	for _, d := range c.devices() {
 		a = append(a, option("-device", d)...)
+	}
+	if c.Vsock {
+		a = append(a, option("-device", c.vsockDevice(fd))...)
 	}
 	if c.Restore != nil {
 		// Nothing runs before the state is loaded and the caller says so.
@@ -206,13 +216,17 @@ func (c *Config) devices() []any {
 		// wakes the guest a second time. Ports cost queues, which cost boot
 		// time. With an interrupt for each queue the driver need not look
 		// through all of them, and wake a thread for one of them, each time.
-		serialBus{Driver: "virtio-serial-pci", ID: "vser", IOEventFD: false, MaxPorts: 4, Vectors: 10},
-		serialPort{Driver: "virtserialport", ID: "agentport", Bus: "vser.0", Number: 1, Chardev: agentChardev,
-			Name: AgentPort},
-		serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"},
-		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0"},
-		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"},
+		serialBus{Driver: "virtio-serial-pci", ID: "vser", IOEventFD: false, MaxPorts: 4, Vectors: 10,
+			Addr: c.fixedDevice(serialAt)},
 	}
+	if !c.Vsock {
+		out = append(out, serialPort{Driver: "virtserialport", ID: "agentport", Bus: "vser.0", Number: 1,
+			Chardev: agentChardev, Name: AgentPort})
+	}
+	out = append(out,
+		serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"},
+		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", Addr: c.fixedDevice(rngAt)},
+		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"})
 	if bridge := c.plugBridge(); bridge != nil {
 		out = append(out, bridge)
 	}
@@ -223,7 +237,17 @@ func (c *Config) devices() []any {
 		out = append(out, bridge)
 	}
 	for i := range c.NICs {
-		out = append(out, c.NICs[i].device())
+		out = append(out, c.NICs[i].device(c.rootBus()))
+	}
+	return out
+}
+
+// vsockDevice is the device by which the agent is reached. Its CID is no part of a saved
+// state: the guest asks for it again after a restore.
+func (c *Config) vsockDevice(fd fds) vsockDevice {
+	out := vsockDevice{Driver: "vhost-vsock-pci", CID: fd.cid, Addr: c.fixedDevice(vsockAt)}
+	if fd.vsock != 0 {
+		out.VHost = fmt.Sprint(fd.vsock)
 	}
 	return out
 }
@@ -250,14 +274,21 @@ func (c *Config) Hardware() Hardware {
 	for _, device := range d.devices() {
 		h.Devices = append(h.Devices, option("-device", device)[1])
 	}
+	if c.Vsock {
+		h.Devices = append(h.Devices, option("-device", d.vsockDevice(fds{}))[1])
+	}
 	return h
 }
 
 func (c *Config) machineExtras() string {
-	if c.Machine != "q35" && c.Machine != "pc" {
-		return ""
+	var extras string
+	if c.Machine == "q35" || c.Machine == "pc" {
+		extras = ",vmport=off,hpet=off"
 	}
-	return ",vmport=off,hpet=off"
+	if c.FirmwareConsole {
+		extras += ",graphics=off"
+	}
+	return extras
 }
 
 // escapeComma protects a value inside a QEMU option list.

@@ -42,6 +42,7 @@ type serialBus struct {
 	IOEventFD bool   `json:"ioeventfd"`
 	MaxPorts  int    `json:"max_ports"`
 	Vectors   int    `json:"vectors"`
+	Addr      string `json:"addr,omitempty"`
 }
 
 // serialPort is one of its ports.
@@ -58,6 +59,15 @@ type serialPort struct {
 type rngDevice struct {
 	Driver string `json:"driver"` // virtio-rng-pci
 	RNG    string `json:"rng"`
+	Addr   string `json:"addr,omitempty"`
+}
+
+// vsockDevice is the guest's end of vsock.
+type vsockDevice struct {
+	Driver string `json:"driver"` // vhost-vsock-pci
+	CID    uint32 `json:"guest-cid"`
+	VHost  string `json:"vhostfd,omitempty"` // number of the host's device
+	Addr   string `json:"addr,omitempty"`
 }
 
 // netDevice is a virtio network interface.

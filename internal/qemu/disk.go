@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"sync"
 )
 
@@ -68,11 +67,11 @@ const (
 // plugBridge is the device that makes the plugBus on this type of machine; nil is
 // a machine without one.
 func (c *Config) plugBridge() *bridgeDevice {
-	switch {
-	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
-		return &bridgeDevice{Driver: "pci-bridge", ID: plugBus, Chassis: 1}
-	case strings.Contains(c.Machine, "q35"):
-		return &bridgeDevice{Driver: "pcie-pci-bridge", ID: plugBus}
+	switch c.rootBus() {
+	case "pci.0":
+		return &bridgeDevice{Driver: "pci-bridge", ID: plugBus, Chassis: 1, Addr: c.fixedDevice(plugBridgeAt)}
+	case "pcie.0":
+		return &bridgeDevice{Driver: "pcie-pci-bridge", ID: plugBus, Addr: c.fixedDevice(plugBridgeAt)}
 	}
 	return nil
 }

@@ -34,7 +34,11 @@ func (e *StartError) Error() string {
 	if e.Stderr == "" {
 		return fmt.Sprintf("qemu start: %v", e.Err)
 	}
-	return fmt.Sprintf("qemu start: %v: %s", e.Err, complaint(e.Stderr))
+	said := complaint(e.Stderr)
+	if strings.Contains(said, "initrd is too large") {
+		said = "memory is too small: " + said
+	}
+	return fmt.Sprintf("qemu start: %v: %s", e.Err, said)
 }
 
 func (e *StartError) Unwrap() error { return e.Err }
@@ -49,6 +53,7 @@ type Machine struct {
 	serial *consolePipe
 	hvc    *consolePipe
 	stderr *tailBuffer
+	cid    uint32 // on vsock, 0 without
 
 	migration *migrationWatch
 	deleted   deletionWatch
@@ -245,6 +250,13 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 		n.state = child.add(state)
 		m.stateFD = n.state
 	}
+	if m.cfg.Vsock {
+		v, err := openVsock(uint32(os.Getpid()))
+		if err != nil {
+			return ends, n, err
+		}
+		n.vsock, n.cid, m.cid = child.add(v.device), v.cid, v.cid
+	}
 	return ends, n, nil
 }
 
@@ -312,6 +324,9 @@ func (m *Machine) Kill() { m.proc.Kill() }
 
 // PID returns the process id on the host.
 func (m *Machine) PID() int { return m.proc.PID() }
+
+// CID returns the guest's id on vsock, 0 when its agent is reached by the port.
+func (m *Machine) CID() uint32 { return m.cid }
 
 // Accel is the accelerator in use, "kvm" or "tcg".
 func (m *Machine) Accel() string { return m.cfg.Accel }

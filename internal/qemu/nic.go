@@ -7,24 +7,61 @@ import (
 	"strings"
 )
 
-// nicBus is a conventional PCI bus behind a bridge of its own: NICs can be added
-// and taken off while the guest runs, and the guest finds them in the order of
-// their slots. The bridge is in a fixed place, so that the agent can tell NICs
-// by theirs.
+// Where a NIC is depends on when it came. Those of a boot are on the root bus, one behind
+// the other, so that the guest finds them there in their order. QEMU can neither add one
+// to that bus nor take one away while the guest runs: those that come later are on a bus
+// behind a bridge of its own. All are in fixed places, by which the agent knows them.
 const (
 	nicBus      = "nics"
 	nicBridgeAt = "1e.0" // device and function on the root bus
+
+	// RootSlots is the last slot on the root bus. The slots behind it, up to MaxSlot, are
+	// for NICs that come and go while the guest runs, or do not fit there.
+	RootSlots = 24
 	// MaxSlot is the last slot of a NIC; the first one is 1.
-	MaxSlot = 31
+	MaxSlot = RootSlots + MaxNICs
+	// MaxNICs is how many NICs a machine can have that all came while the guest ran.
+	MaxNICs = 31
+
+	firstRootNIC = 2 // device number on the root bus of slot 1
+)
+
+// rootBus is the name of the root bus on this type of machine; "" is a machine without
+// PCI, or with one that is not known.
+func (c *Config) rootBus() string {
+	switch {
+	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
+		return "pci.0"
+	case strings.Contains(c.Machine, "q35"):
+		return "pcie.0"
+	}
+	return ""
+}
+
+// fixedDevice is the place on the root bus of a device which is not a NIC: behind those
+// of all NICs. Where the bus is not known, QEMU finds a place.
+func (c *Config) fixedDevice(device int) string {
+	if c.rootBus() == "" {
+		return ""
+	}
+	return slot(device)
+}
+
+// Devices on the root bus that are not NICs.
+const (
+	serialAt = firstRootNIC + RootSlots + iota // 0x1a
+	rngAt
+	plugBridgeAt
+	vsockAt
 )
 
 // nicBridge is the device that makes the nicBus on this type of machine; nil is a
 // machine without one.
 func (c *Config) nicBridge() *bridgeDevice {
-	switch {
-	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
+	switch c.rootBus() {
+	case "pci.0":
 		return &bridgeDevice{Driver: "pci-bridge", ID: nicBus, Chassis: 2, Addr: nicBridgeAt}
-	case strings.Contains(c.Machine, "q35"):
+	case "pcie.0":
 		return &bridgeDevice{Driver: "pcie-pci-bridge", ID: nicBus, Addr: nicBridgeAt}
 	}
 	return nil
@@ -33,7 +70,7 @@ func (c *Config) nicBridge() *bridgeDevice {
 // NIC is a network interface of the guest (virtio-net). It exchanges Ethernet
 // frames over a stream, each behind its length in four bytes, big-endian.
 type NIC struct {
-	Slot   int    // 1 to MaxSlot
+	Slot   int    // 1 to MaxSlot; IsRoot tells where
 	MAC    string // "" is for comparing machines only
 	Socket string // unix socket that QEMU connects to
 }
@@ -43,9 +80,27 @@ func (n *NIC) ID() string { return fmt.Sprintf("nic%d", n.Slot) }
 
 func (n *NIC) netdev() string { return fmt.Sprintf("net%d", n.Slot) }
 
+// IsRoot reports whether the NIC is on the root bus, where it stays as long as the guest
+// runs.
+func (n *NIC) IsRoot() bool { return n.Slot <= RootSlots }
+
+// number is the number of the device on its bus.
+func (n *NIC) number() int {
+	if n.IsRoot() {
+		return firstRootNIC + n.Slot - 1
+	}
+	return n.Slot - RootSlots
+}
+
 // Path tells where the guest finds the device: device and function of each step
 // from the root bus.
-func (n *NIC) Path() string { return fmt.Sprintf("%s/%02x.0", nicBridgeAt, n.Slot) }
+func (n *NIC) Path() string {
+	at := fmt.Sprintf("%02x.0", n.number())
+	if n.IsRoot() {
+		return at
+	}
+	return nicBridgeAt + "/" + at
+}
 
 // A restored NIC has nothing to announce, and with no rounds of announcing set,
 // QEMU 7.2 loses the timer of the guest's own announcements at a restore and
@@ -53,8 +108,12 @@ func (n *NIC) Path() string { return fmt.Sprintf("%s/%02x.0", nicBridgeAt, n.Slo
 
 // device is the description of the interface. Nobody boots from it: without its ROM the
 // firmware has less to do.
-func (n *NIC) device() netDevice {
-	return netDevice{Driver: "virtio-net-pci", ID: n.ID(), Netdev: n.netdev(), Bus: nicBus, Addr: slot(n.Slot),
+func (n *NIC) device(rootBus string) netDevice {
+	bus := nicBus
+	if n.IsRoot() {
+		bus = rootBus
+	}
+	return netDevice{Driver: "virtio-net-pci", ID: n.ID(), Netdev: n.netdev(), Bus: bus, Addr: slot(n.number()),
 		DisableLegacy: on, GuestAnnounce: false, MAC: n.MAC}
 }
 
@@ -63,13 +122,13 @@ func (n *NIC) backend() netBackend {
 	return netBackend{Type: "stream", ID: n.netdev(), Addr: unixAddress{"unix", n.Socket}}
 }
 
-// PlugNIC adds a NIC to a machine that runs or is paused. It returns when QEMU
-// has it, which is before the guest has.
+// PlugNIC adds a NIC that is not on the root bus to a machine that runs or is paused. It
+// returns when QEMU has it, which is before the guest has.
 func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 	if err := m.monitor().netdevAdd(ctx, n.backend()); err != nil {
 		return err
 	}
-	err := m.monitor().deviceAdd(ctx, n.device())
+	err := m.monitor().deviceAdd(ctx, n.device(m.cfg.rootBus()))
 	if err != nil {
 		_ = m.monitor().netdevDel(ctx, n.netdev())
 	}

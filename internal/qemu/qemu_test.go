@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/proc"
 )
 
@@ -115,5 +117,40 @@ func TestComplaint(t *testing.T) {
 		if got := complaint(stderr); got != want {
 			t.Errorf("complaint(%q) = %q, want %q", stderr, got, want)
 		}
+	}
+}
+
+// TestVsock has the agent of a machine on vsock and on no port.
+func TestVsock(t *testing.T) {
+	c := Config{Memory: 64 << 20, Kernel: "k", Vsock: true, NICs: []NIC{{Slot: 1}}}
+	d := c.withDefaults()
+	args := strings.Join(d.args(fds{vsock: 9, cid: 77}, "/run/agent"), " ")
+	if !strings.Contains(args, `-device {"driver":"vhost-vsock-pci","guest-cid":77,"vhostfd":"9","addr":"0x1d"}`) ||
+		strings.Contains(args, "virtserialport") || strings.Contains(args, "/run/agent") {
+		t.Error(args)
+	}
+	h := strings.Join(c.Hardware().Devices, " ")
+	if !strings.Contains(h, `"guest-cid":0,`) || strings.Contains(h, "vhostfd") {
+		t.Error(h)
+	}
+	taken := map[uint32]bool{3: true, 4: true}
+	take := func(cid uint32) error {
+		if taken[cid] {
+			return unix.EADDRINUSE
+		}
+		return nil
+	}
+	if cid, err := takeCID(1, take); cid != 5 || err != nil {
+		t.Error(cid, err)
+	}
+	taken = map[uint32]bool{lastCID: true}
+	if cid, err := takeCID(lastCID, take); cid != firstCID || err != nil {
+		t.Error(cid, err)
+	}
+	if _, err := takeCID(9, func(uint32) error { return unix.EADDRINUSE }); err == nil {
+		t.Error("no CID is free, and one was taken")
+	}
+	if _, err := takeCID(9, func(uint32) error { return unix.EACCES }); err != unix.EACCES {
+		t.Error(err)
 	}
 }

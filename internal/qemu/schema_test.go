@@ -210,7 +210,7 @@ func everyCommand(t *testing.T) func(m monitor) {
 			must(m.run(ctx, name))
 		}
 		must(m.netdevAdd(ctx, nic.backend()))
-		must(m.deviceAdd(ctx, nic.device()))
+		must(m.deviceAdd(ctx, nic.device("pcie.0")))
 		must(m.setLink(ctx, nic.ID(), true))
 		must(m.deviceDel(ctx, nic.ID()))
 		must(m.netdevDel(ctx, nic.netdev()))
@@ -313,7 +313,9 @@ func TestEveryArgumentHasQEMUsType(t *testing.T) {
 				}
 			}
 			for _, machine := range []string{"q35", "pc"} {
-				c := Config{Machine: machine, NICs: []NIC{everyNIC()}, Disks: []Disk{everyDisk()}}
+				c := Config{Machine: machine, NICs: []NIC{everyNIC()}, Disks: []Disk{everyDisk()},
+					Vsock: true}
+				checkDevice(t, q, overTheWire(t, c.vsockDevice(fds{vsock: 9, cid: 3})).(map[string]any))
 				for _, d := range c.devices() {
 					checkDevice(t, q, overTheWire(t, d).(map[string]any))
 				}

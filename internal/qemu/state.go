@@ -171,16 +171,20 @@ func (m *Machine) load(ctx context.Context) error {
 	}
 	// A guest that was saved with a connected agent port and is loaded with one
 	// does not even see that it is another connection, which spares it work.
-	early, err := m.dialAgent(ctx)
-	if err != nil {
-		return fail(err)
+	if !m.cfg.Vsock {
+		early, err := m.dialAgent(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		m.early <- early
 	}
-	m.early <- early
 	if err := m.prepare(ctx); err != nil {
 		return fail(err)
 	}
-	if err := m.agentAccepted(ctx); err != nil {
-		return fail(err)
+	if !m.cfg.Vsock {
+		if err := m.agentAccepted(ctx); err != nil {
+			return fail(err)
+		}
 	}
 	// A restored machine is where it was: it announces itself to nobody.
 	if len(m.cfg.NICs) > 0 {

@@ -175,19 +175,15 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 
 func labProfile(name string, p config.Profile) *lab.Profile {
 	out := &lab.Profile{
-		Name: name, Machine: p.Machine, Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
-		NoBootCache: !p.BootCache,
+		Name: name, Machine: p.Machine, QEMU: p.QEMU, FirmwareConsole: p.FirmwareConsole,
+		Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
+		NoBootCache: !p.BootCache, NoteWarnings: p.KernelWarnings == "note",
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {
 		out.Disks = append(out.Disks, disk.Spec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template,
 			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: qemu.DiskModel{LogicalBlock: int(d.LogicalBlock),
 				PhysicalBlock: int(d.PhysicalBlock), NoDiscard: d.NoDiscard, NoWriteCache: d.NoWriteCache}})
-	}
-	switch {
-	case p.Transport != "virtio-serial":
-		out.Unavailable = fmt.Sprintf("transport `%s` is not available in this version (valid: virtio-serial)",
-			p.Transport)
 	}
 	return out
 }
@@ -197,7 +193,9 @@ func ImageSpec(p config.Profile) image.Spec {
 	return image.Spec{
 		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
-		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules, ForcedKernel: p.KernelForced,
+		Compressed: p.BootCompressed, Vsock: p.Transport == "vsock",
+		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
+		ForcedKernel: p.KernelForced,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"provium/internal/console"
 	"provium/internal/lab"
 	"provium/internal/lua"
 )
@@ -44,15 +45,12 @@ func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Fun
 
 // Findings implements diskapi.Execution.
 func (e *execution) Findings(c *lua.Call, vm *lab.VM) ([]string, error) {
-	var findings []string
+	var found []console.Finding
 	err := c.Block(func(context.Context) error {
-		findings = describeFindings(vm)
+		found = vm.TakeFindings()
 		return nil
 	})
-	if e.meta != nil && e.meta.AllowOops {
-		findings = nil
-	}
-	return findings, err
+	return e.failures(vm, found), err
 }
 
 // Fail implements diskapi.Execution.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/console"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/topology"
@@ -17,22 +18,39 @@ const aliveLimit = 10 * time.Second
 
 // takeFindings describes the guest failures seen since it was last called. It waits for
 // what is on its way from the consoles.
-func takeFindings(state *lua.State, vms []*lab.VM) []string {
-	var out []string
-	_ = state.Block(func() error {
-		for _, vm := range vms {
-			out = append(out, describeFindings(vm)...)
+func (e *execution) takeFindings(vms []*lab.VM) []string {
+	found := make([][]console.Finding, len(vms))
+	_ = e.s.state.Block(func() error {
+		for i, vm := range vms {
+			found[i] = vm.TakeFindings()
 		}
 		return nil
 	})
+	var out []string
+	for i, vm := range vms {
+		out = append(out, e.failures(vm, found[i])...)
+	}
 	return out
 }
 
-// describeFindings takes the findings of one VM.
-func describeFindings(vm *lab.VM) []string {
+// failures describes the reports of a guest's kernel that fail the execution. Warnings
+// that are only to be noted go to its log.
+func (e *execution) failures(vm *lab.VM, found []console.Finding) []string {
+	if e.meta != nil && e.meta.AllowOops {
+		return nil
+	}
 	var out []string
-	for _, finding := range vm.TakeFindings() {
+	for _, finding := range found {
 		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
+		if finding.Kind == console.KindWarning {
+			if e.meta != nil && e.meta.AllowWarnings {
+				continue
+			}
+			if vm.NotesWarnings() {
+				e.warn(fmt.Sprintf("the kernel of vm `%s`: %s", vm.Name(), finding.Title))
+				continue
+			}
+		}
 		if finding.Excerpt != "" {
 			text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
 		}

@@ -75,6 +75,91 @@ test("after", function(t) vm:boot() end)
 	}
 }
 
+// A boot that fails by a panic is the boot's error and nothing else.
+func TestPanicOfABoot(t *testing.T) {
+	o := runOn(t, `
+test("caught", function(t)
+  local vm = provium:vm("a", "host")
+  local ok, err = pcall(vm.boot, vm)
+  t:assert(not ok)
+  t:assert_contains(err, "Kernel panic - not syncing: no init")
+  t:assert_eq(vm:state(), "dead")
+end)
+test("raised", function(t) provium:vm("b", "host"):boot() end)
+`, func(m *fakemachine.Machine) {
+		m.SetAgent(fakemachine.AgentSilent)
+		m.Print(false, "[    0.500000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n")
+		m.Panic("no init")
+	}, nil)
+	o.passed(t, "caught")
+	e := o.failed(t, "raised", "vm `b` boot: guest panicked: Kernel panic - not syncing: no init")
+	if strings.Contains(e.Reason, "guest failure") {
+		t.Error(e.Reason)
+	}
+}
+
+// A panic that the test expects fails nothing, nor does what led to it.
+func TestExpectedPanic(t *testing.T) {
+	o := runOn(t, `
+local function crash(vm)
+  local ok, err = pcall(vm.run, vm, "oops; crash")
+  assert(not ok and tostring(err):find("Kernel panic - not syncing: on purpose", 1, true), err)
+  return vm:run("echo alive").stdout == "alive\n" and vm:state() == "booted"
+end
+test("meta", {expect_panic = true}, function(t) t:assert(crash(provium:vm("a", "host"):boot())) end)
+test("boot", function(t) t:assert(crash(provium:vm("b", "host"):boot{expect_panic = true})) end)
+test("declared", function(t) t:assert(crash(provium:vm("c", "host", {expect_panic = true}):boot())) end)
+test("unexpected", function(t) crash(provium:vm("d", "host"):boot()) end)
+test("only allowed", {allow_oops = true}, function(t)
+  local vm = provium:vm("e", "host"):boot()
+  pcall(vm.run, vm, "crash")
+  t:assert_contains(t:assert_raises(function() vm:run("true") end), "dead")
+end)
+test("type", function(t) provium:vm("f", "host"):boot{expect_panic = 1} end)
+`, func(m *fakemachine.Machine) {
+		addFaults(m)
+		m.Program("crash", func(p *fakemachine.Process) int {
+			m.Panic("on purpose")
+			go m.Reboot() // it waits for the programs of the boot
+			<-p.Context.Done()
+			return 1
+		})
+	}, nil)
+	for _, name := range []string{"meta", "boot", "declared", "only allowed"} {
+		o.passed(t, name)
+	}
+	o.failed(t, "unexpected", "guest failure on vm `d`: Kernel panic - not syncing: on purpose")
+	o.failed(t, "type", "expect_panic")
+}
+
+// WARNING reports fail a test unless something takes them out.
+func TestKernelWarnings(t *testing.T) {
+	source := `
+test("warns", function(t) provium:vm("a", "host"):boot():run("warn") end)
+test("warnings are allowed", {allow_warnings = true}, function(t) provium:vm("b", "host"):boot():run("warn") end)
+test("all is allowed", {allow_oops = true}, function(t) provium:vm("c", "host"):boot():run("warn") end)
+test("no oops", {allow_warnings = true}, function(t) provium:vm("d", "host"):boot():run("oops") end)
+`
+	addWarning := func(m *fakemachine.Machine) {
+		addFaults(m)
+		m.Program("warn", func(*fakemachine.Process) int {
+			m.Print(false, "[    3.000000] WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2\n"+
+				"[    3.000000] ---[ end trace 0 ]---\n")
+			return 0
+		})
+	}
+	o := runOn(t, source, addWarning, nil)
+	o.failed(t, "warns", "guest failure on vm `a`: WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2")
+	o.passed(t, "warnings are allowed")
+	o.passed(t, "all is allowed")
+	o.failed(t, "no oops", "BUG: unable to handle")
+	o = runOn(t, source, addWarning, func(c *Config) { c.Host.Profiles["host"].NoteWarnings = true })
+	e := o.passed(t, "warns")
+	if len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "warning: the kernel of vm `a`: WARNING: CPU: 0 PID: 1") {
+		t.Errorf("%q", e.Log)
+	}
+}
+
 // After a test was stopped, a VM of the file that does not answer is dead.
 func TestSignsOfLife(t *testing.T) {
 	o := runOn(t, `

@@ -20,7 +20,10 @@ type Meta struct {
 	Timeout    time.Duration // limit of the test; 0 is no limit
 	HasTimeout bool
 	AllowOops  bool
-	Values     event.Meta // never nil
+	// AllowWarnings leaves out the kernel's WARNING reports alone, ExpectPanic panics and
+	// what led to them; the guest then goes on as its kernel does.
+	AllowWarnings, ExpectPanic bool
+	Values                     event.Meta // never nil
 }
 
 // maxMetaSize is about how many bytes the metadata of one test may have: they go with every
@@ -81,12 +84,16 @@ func (m *Meta) meanings(t *lua.Table) error {
 		}
 		m.HasTimeout = true
 	}
-	switch v := t.Get("allow_oops").(type) {
-	case nil:
-	case bool:
-		m.AllowOops = v
-	default:
-		return fmt.Errorf("meta.allow_oops must be true or false, got %s", lua.TypeName(v))
+	for key, to := range map[string]*bool{
+		"allow_oops": &m.AllowOops, "allow_warnings": &m.AllowWarnings, "expect_panic": &m.ExpectPanic,
+	} {
+		switch v := t.Get(key).(type) {
+		case nil:
+		case bool:
+			*to = v
+		default:
+			return fmt.Errorf("meta.%s must be true or false, got %s", key, lua.TypeName(v))
+		}
 	}
 	return nil
 }

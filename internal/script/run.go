@@ -171,9 +171,6 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	case err != nil && e.skipped == nil:
 		reasons = append(reasons, e.explain(err).String())
 	}
-	findings := takeFindings(r.state, append(r.root.AllVMs(), r.scope.AllVMs()...))
-	if !e.meta.AllowOops {
-		reasons = append(reasons, findings...)
-	}
+	reasons = append(reasons, e.takeFindings(append(r.root.AllVMs(), r.scope.AllVMs()...))...)
 	return strings.Join(reasons, "\n"), len(reasons) > 0
 }

@@ -238,10 +238,13 @@ func TestChunkErrors(t *testing.T) {
 		"spec":       {"test('a', {spec = 1}, print)", "meta.spec must be"},
 		"timeout":    {"test('a', {timeout = '5 s'}, print)", "meta.timeout: duration: cannot parse `5 s`"},
 		"oops":       {"test('a', {allow_oops = 1}, print)", "meta.allow_oops must be true or false, got number"},
-		"setting":    {"provium.timout = 1", "provium: unknown setting `timout` (valid: timeout, reset_between_tests)"},
-		"setting 2":  {"provium.timeout = {}", "provium.timeout: duration: expected number|string, got table"},
-		"exit":       {"os.exit(3)", "os.exit"},
-		"require":    {"require('no.such')", "module 'no.such' not found"},
+		"warnings": {"test('a', {allow_warnings = 1}, print)",
+			"meta.allow_warnings must be true or false, got number"},
+		"panic":     {"test('a', {expect_panic = 'x'}, print)", "meta.expect_panic must be true or false, got string"},
+		"setting":   {"provium.timout = 1", "provium: unknown setting `timout` (valid: timeout, reset_between_tests)"},
+		"setting 2": {"provium.timeout = {}", "provium.timeout: duration: expected number|string, got table"},
+		"exit":      {"os.exit(3)", "os.exit"},
+		"require":   {"require('no.such')", "module 'no.such' not found"},
 	} {
 		o := run(t, c.source)
 		if !strings.Contains(o.ChunkError, c.want) {

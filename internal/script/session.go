@@ -152,7 +152,7 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	if err != nil {
 		reasons = append(reasons, e.explain(err).String())
 	}
-	reasons = append(reasons, takeFindings(s.state, s.root.AllVMs())...)
+	reasons = append(reasons, e.takeFindings(s.root.AllVMs())...)
 	if len(reasons) == 0 {
 		return e.values, nil
 	}
@@ -206,11 +206,16 @@ func (w *world) chunkName(path string) string {
 func (s *session) watchHost() (stop func()) {
 	return s.Host.Observe(lab.Observer{
 		PoolWait: s.clock.pause,
+		ExpectsPanic: func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.current != nil && s.current.meta != nil && s.current.meta.ExpectPanic
+		},
 		Finding: func(vm *lab.VM, finding console.Finding) {
 			s.mu.Lock()
 			e := s.current
 			s.mu.Unlock()
-			if finding.Panic && e != nil && !vm.Expendable() {
+			if finding.Panic && !finding.Expected && e != nil && !vm.Expendable() {
 				e.guestPanicked(vm, finding.Title)
 			}
 		},

@@ -70,17 +70,18 @@ func TestVMArguments(t *testing.T) {
 		`vm:read_file()`:                             "vm:read_file: argument 1 (path) must be a string, got nil",
 		`vm:read_file("")`:                           "argument 1 (path) must not be empty",
 		`vm:write_file("/x")`:                        "vm:write_file: argument 2 (data) must be a string, got nil",
-		`vm:mkdir("/x", {parent = true})`:            "vm:mkdir: unknown option `parent` (valid: parents, perm)",
-		`vm:mkdir("/x", {perm = 4096})`:              "opts.perm must be an integer between 0 and 4095",
-		`vm:mkdir("/x", 1)`:                          "vm:mkdir: argument 2 (opts) must be a table, got number",
-		`vm:stat("/x", {follow = "no"})`:             "opts.follow must be true or false, got string",
-		`vm:rename("/x")`:                            "vm:rename: argument 2 (to) must be a string, got nil",
-		`vm:push_file("x", "/x", {auto_dep = 1})`:    "opts.auto_dep must be true or false",
-		`vm:power_button("5 s")`:                     "vm:power_button: argument 1 (timeout): duration: cannot parse",
-		`vm:batch()`:                                 "vm:batch: argument 1 (fn) must be a function, got nil",
-		`vm:batch(function(b) b:run() end)`:          "batch:run: expects at least a command string",
-		`vm:batch(function(b) b:syscal(1) end)`:      "unknown method `syscal` on batch",
-		`vm:batch(function(b) error("no") end)`:      "no",
+		`vm:mkdir("/x", {parent = true})`: "vm:mkdir: unknown option `parent` " +
+			"(valid: parents, perm, timeout)",
+		`vm:mkdir("/x", {perm = 4096})`:           "opts.perm must be an integer between 0 and 4095",
+		`vm:mkdir("/x", 1)`:                       "vm:mkdir: argument 2 (opts) must be a table, got number",
+		`vm:stat("/x", {follow = "no"})`:          "opts.follow must be true or false, got string",
+		`vm:rename("/x")`:                         "vm:rename: argument 2 (to) must be a string, got nil",
+		`vm:push_file("x", "/x", {auto_dep = 1})`: "opts.auto_dep must be true or false",
+		`vm:power_button("5 s")`:                  "vm:power_button: argument 1 (timeout): duration: cannot parse",
+		`vm:batch()`:                              "vm:batch: argument 1 (fn) must be a function, got nil",
+		`vm:batch(function(b) b:run() end)`:       "batch:run: expects at least a command string",
+		`vm:batch(function(b) b:syscal(1) end)`:   "unknown method `syscal` on batch",
+		`vm:batch(function(b) error("no") end)`:   "no",
 		`local b vm:boot() pcall(vm.batch, vm, function(x) b = x end) b:stat("/")`: "this batch was sent already",
 		`vm:reset()`:                        "cannot reset: vm `n1` is created (not booted)",
 		`vm:boot(7)`:                        "vm:boot: argument 1 (opts) must be a table, got number",
@@ -143,6 +144,8 @@ func TestBootOptions(t *testing.T) {
 
 		`provium:vm("v", "host", {files = {{path = "a", content =
 			""}}})`: "opts.files[1]: path must be the absolute path of a file",
+		`provium:vm("v", "host", {files = {{path = "/etc/../x", content = ""}}})`: "opts.files[1]: path must not have `.` or " +
+			"`..` among its parts, got \"/etc/../x\"",
 
 		`provium:vm("v", "host", {files = {{path = "/a", content = "", mode =
 			-1}}})`: "mode must be an integer between 0 and 4095",

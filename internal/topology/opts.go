@@ -31,6 +31,7 @@ type BootOpts struct {
 	AgentTimeout  time.Duration
 	Files         []BootFile
 	Cold          *bool       // true refuses the boot cache
+	ExpectPanic   bool        // a panic does not end the guest: it reboots, or starts a crash kernel
 	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
 }
 
@@ -75,6 +76,7 @@ func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
 		if from.Cold != nil {
 			m.Cold = from.Cold
 		}
+		m.ExpectPanic = m.ExpectPanic || from.ExpectPanic
 		m.Disks = append(m.Disks, from.Disks...)
 		m.Files = joinFiles(m.Files, from.Files)
 	}
@@ -110,12 +112,28 @@ func (o *BootOpts) Validate() error {
 	}
 	for i, f := range o.Files {
 		switch {
-		case !strings.HasPrefix(f.Path, "/") || path.Clean(f.Path) == "/":
-			return fmt.Errorf("files[%d]: path `%s` must be an absolute path of a file", i+1, f.Path)
-		case strings.ContainsRune(f.Path, 0):
-			return fmt.Errorf("files[%d]: path %q holds a NUL byte", i+1, f.Path)
+		case CheckFilePath(f.Path) != nil:
+			return fmt.Errorf("files[%d]: %w", i+1, CheckFilePath(f.Path))
 		case f.Mode > 0o7777:
 			return fmt.Errorf("files[%d]: mode %#o is not between 0 and 0o7777", i+1, f.Mode)
+		}
+	}
+	return nil
+}
+
+// CheckFilePath returns an error for a path that a boot file cannot have: it must be
+// absolute, name a file, and have neither `.` nor `..` among its parts, which would mean
+// different files to different readers.
+func CheckFilePath(name string) error {
+	switch {
+	case !strings.HasPrefix(name, "/") || path.Clean(name) == "/" || strings.HasSuffix(name, "/"):
+		return fmt.Errorf("path must be the absolute path of a file, got %q", name)
+	case strings.ContainsRune(name, 0):
+		return fmt.Errorf("path %q holds a NUL byte", name)
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "." || part == ".." {
+			return fmt.Errorf("path must not have `.` or `..` among its parts, got %q", name)
 		}
 	}
 	return nil

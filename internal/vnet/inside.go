@@ -49,5 +49,5 @@ func (s *Switch) IsolatedAddress(at [6]byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen, ok := s.table[addressAt(at[:])]
-	return ok && s.rules.isolated[seen.port.name]
+	return ok && s.rules.isolated[seen.port.owner]
 }

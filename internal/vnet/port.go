@@ -18,9 +18,10 @@ type Counters struct {
 
 // Port is a member of a switch.
 type Port struct {
-	sw   *Switch
-	name string
-	slot int
+	sw    *Switch
+	name  string
+	owner string // that rules name; see AddPort
+	slot  int
 
 	// Guarded by the switch's lock.
 	up       bool

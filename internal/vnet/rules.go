@@ -132,6 +132,9 @@ func (r *rules) partitioned(p pair) bool {
 }
 
 func (r *rules) blocked(p pair) bool {
+	if p.from == p.to {
+		return false
+	}
 	if r.partitioned(p) {
 		return true
 	}

@@ -2,6 +2,7 @@ package vnet
 
 import (
 	"container/heap"
+	"strings"
 	"sync"
 	"time"
 )
@@ -93,14 +94,17 @@ func (s *Switch) Close() {
 	<-s.done
 }
 
-// AddPort returns the port with a name, which it makes if necessary. Its link is up.
+// AddPort returns the port with a name, which it makes if necessary. Its link is up. Rules
+// name the owner of a port: the part of its name before a slash. They are not for links
+// between ports of one owner.
 func (s *Switch) AddPort(name string) *Port {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.ports[name]; p != nil {
 		return p
 	}
-	p := &Port{sw: s, name: name, up: true, slot: len(s.slots)}
+	owner, _, _ := strings.Cut(name, "/")
+	p := &Port{sw: s, name: name, owner: owner, up: true, slot: len(s.slots)}
 	for i, q := range s.slots {
 		if q == nil {
 			p.slot = i
@@ -187,7 +191,7 @@ func (s *Switch) applyRules() {
 // applyRulesTo brings one link up to date with the rules. unlimited is set when the
 // whole switch has just lost its bandwidth limit. The caller must hold s.mu.
 func (s *Switch) applyRulesTo(l *link, now time.Duration, unlimited bool) {
-	p := pair{l.from.name, l.to.name}
+	p := pair{l.from.owner, l.to.owner}
 	v := s.rules.of(p)
 	if v != l.values {
 		l.shaper.set(&v)

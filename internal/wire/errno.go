@@ -144,22 +144,27 @@ func ErrnoName(errno uint32) string {
 	return ""
 }
 
-// ErrnoError describes a Linux errno the way users match on it: the C
-// library's words with the name in brackets.
+// ErrnoError describes a Linux errno in every form that tests match on: the C
+// library's words, the name, and the number as several languages show it, as in
+// "No such file or directory (ENOENT, os error 2) [errno 2]".
 func ErrnoError(errno uint32) *Error {
-	e := &Error{Errno: errno, Name: ErrnoName(errno)}
-	if e.Name == "" {
-		e.Text = "errno " + strconv.FormatUint(uint64(errno), 10)
-	} else {
-		e.Text = errnoTable[errno].text + " (" + e.Name + ")"
+	text := "Unknown error " + strconv.FormatUint(uint64(errno), 10)
+	if ErrnoName(errno) != "" {
+		text = errnoTable[errno].text
 	}
-	return e
+	return ErrnoText(errno, text)
 }
 
 // ErrnoText describes a Linux errno with other words than the C library's. The
-// name in brackets follows the text.
+// name and the number follow the text, as in ErrnoError.
 func ErrnoText(errno uint32, text string) *Error {
-	e := &Error{Errno: errno, Name: ErrnoName(errno), Text: text}
-	e.Text += " (" + e.Name + ")"
+	e := &Error{Errno: errno, Name: ErrnoName(errno)}
+	number := strconv.FormatUint(uint64(errno), 10)
+	if e.Name != "" {
+		text += " (" + e.Name + ", os error " + number + ")"
+	} else {
+		text += " (os error " + number + ")"
+	}
+	e.Text = text + " [errno " + number + "]"
 	return e
 }

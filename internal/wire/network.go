@@ -11,6 +11,9 @@ type Network struct {
 	// /etc/resolv.conf, at the start of the file.
 	Hosts    string
 	Resolver string
+	// Gone are the paths of devices that the guest is to forget: it removes them from
+	// its bus. Those that are not there are left out.
+	Gone []string
 }
 
 // Interface is one network interface. Its device may still be on its way: the
@@ -48,6 +51,7 @@ func (r *Network) fields(f *fields) {
 	}
 	f.OptStr("hosts", r.Hosts)
 	f.OptStr("resolver", r.Resolver)
+	putStrings(f, "gone", r.Gone)
 }
 
 func (r *Network) field(d *decoder, key string) bool {
@@ -64,6 +68,10 @@ func (r *Network) field(d *decoder, key string) bool {
 		r.Hosts = d.Str()
 	case "resolver":
 		r.Resolver = d.Str()
+	case "gone":
+		if r.Gone = d.Strs(); len(r.Gone) > MaxInterfaces {
+			d.Fail("%d interfaces are gone, limit %d", len(r.Gone), MaxInterfaces)
+		}
 	default:
 		return false
 	}

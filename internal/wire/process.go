@@ -11,17 +11,19 @@ import "provium/internal/msgpack"
 // TimeoutNS is not used.
 type ProcStart struct {
 	Run
-	Worker uint64 // executor that starts it, with its credentials and namespaces; 0: the agent
+	Worker uint64 // executor that starts it, with its credentials and namespaces; 0: the VM's
+	// NoStdin has it start with /dev/null as standard input; there are no bytes.
+	NoStdin bool
 }
 
 // ProcWait waits for the end of a process and answers with a RunValue. At the
-// limit its group is killed.
+// limit it is killed with its descendants.
 type ProcWait struct {
 	Handle    uint64
 	TimeoutNS uint64 // 0: none
 }
 
-// ProcSignal sends a signal to the group of a process that runs.
+// ProcSignal sends a signal to a process that runs, and to its descendants.
 type ProcSignal struct {
 	Handle uint64
 	Signal uint32
@@ -109,14 +111,19 @@ func newProcessRequest(op string) Request {
 func (r *ProcStart) fields(f *fields) {
 	r.Run.fields(f)
 	f.OptUint("worker", r.Worker)
+	f.OptBool("no_stdin", r.NoStdin)
 }
 
 func (r *ProcStart) field(d *decoder, key string) bool {
-	if key == "worker" {
+	switch key {
+	case "worker":
 		r.Worker = d.Uint()
-		return true
+	case "no_stdin":
+		r.NoStdin = d.Bool()
+	default:
+		return r.Run.field(d, key)
 	}
-	return r.Run.field(d, key)
+	return true
 }
 
 func onlyUint(d *decoder, key, want string, v *uint64) bool {

@@ -47,8 +47,13 @@ type Run struct {
 	EnvClear  bool     // Env is the whole environment
 	Cwd       string   // default "/"
 	Stdin     Bulk     // never UntilEnd inside a batch
-	User      string   // name or number; default: as the agent
+	User      string   // name or number; default: as the executor
 	TimeoutNS uint64   // 0: none
+	// Setsid makes the command the leader of a session of its own.
+	Setsid bool
+	// KillSession also ends what init would adopt of the command, where the
+	// command is ended or gets a signal.
+	KillSession bool
 }
 
 // ReadFile answers with the contents of a file. A regular file of more than
@@ -243,6 +248,8 @@ func (r *Run) fields(f *fields) {
 	r.Stdin.put(f, "stdin", "stdin_len")
 	f.OptStr("user", r.User)
 	f.OptUint("timeout_ns", r.TimeoutNS)
+	f.OptBool("setsid", r.Setsid)
+	f.OptBool("kill_session", r.KillSession)
 }
 
 func (r *Run) field(d *decoder, key string) bool {
@@ -265,6 +272,10 @@ func (r *Run) field(d *decoder, key string) bool {
 		r.User = d.Str()
 	case "timeout_ns":
 		r.TimeoutNS = d.Uint()
+	case "setsid":
+		r.Setsid = d.Bool()
+	case "kill_session":
+		r.KillSession = d.Bool()
 	default:
 		return false
 	}

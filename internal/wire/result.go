@@ -61,6 +61,29 @@ type StatValue struct {
 	MtimeNS int64
 	Perm    uint32
 	Type    EntryType
+	FileNumbers
+}
+
+// FileNumbers are what else a file system knows of a file.
+type FileNumbers struct {
+	Ino     uint64
+	UID     uint64
+	GID     uint64
+	Nlink   uint64
+	Rdev    uint64 // of a device; 0 for others
+	Blocks  uint64 // of 512 bytes, that the file takes
+	AtimeNS int64
+	CtimeNS int64
+}
+
+func (v *FileNumbers) fields() []struct {
+	key string
+	to  *uint64
+} {
+	return []struct {
+		key string
+		to  *uint64
+	}{{"ino", &v.Ino}, {"uid", &v.UID}, {"gid", &v.GID}, {"nlink", &v.Nlink}, {"rdev", &v.Rdev}, {"blocks", &v.Blocks}}
 }
 
 // EntryType is a kind of file.
@@ -291,7 +314,17 @@ func (d *decoder) statValue() Value {
 			_, v.Perm = d.perm()
 		case "entry_type":
 			v.Type = d.entryType()
+		case "atime_ns":
+			v.AtimeNS = d.Int()
+		case "ctime_ns":
+			v.CtimeNS = d.Int()
 		default:
+			for _, f := range v.fields() {
+				if f.key == key {
+					*f.to = d.Uint()
+					return true
+				}
+			}
 			return false
 		}
 		return true
@@ -408,6 +441,15 @@ func (v *StatValue) append(b []byte) []byte {
 	f.Int("mtime_ns", v.MtimeNS)
 	f.Uint("perm", uint64(v.Perm))
 	f.Str("entry_type", v.Type.String())
+	for _, n := range v.fields() {
+		f.OptUint(n.key, *n.to)
+	}
+	if v.AtimeNS != 0 {
+		f.Int("atime_ns", v.AtimeNS)
+	}
+	if v.CtimeNS != 0 {
+		f.Int("ctime_ns", v.CtimeNS)
+	}
 	return f.Buf
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"math"
 
 	"provium/internal/msgpack"
 )
@@ -20,10 +21,13 @@ const (
 	MaxCallData = MaxBuffers * MaxBuffer
 )
 
+// FilesExecutor stands for the agent as the executor of a system call on files.
+const FilesExecutor = math.MaxUint64
+
 // Syscall makes a system call in an executor. The buffers' bytes follow each
 // other in Data, and in the SyscallValue that it answers with.
 type Syscall struct {
-	Executor uint64 // 0: the VM's; else a worker's handle
+	Executor uint64 // 0: the VM's; FilesExecutor; else a worker's handle
 	Life     uint64 // of the executor that is meant, whose descriptors a fresh one does not have; 0: any
 	Nr       int64
 	Args     []int64  // at most 6
@@ -34,6 +38,9 @@ type Syscall struct {
 	// Async makes the call on a further thread. The answer is a CountValue, the
 	// handle for SyscallAwait.
 	Async bool
+	// ExactMode has the call made without a umask: a file that it creates has the
+	// mode that it says.
+	ExactMode bool
 }
 
 // Check returns an error with the value and the limit when a call is larger than
@@ -176,6 +183,7 @@ func (r *Syscall) fields(f *fields) {
 	putUints(f, "nested", r.Nested)
 	r.Data.put(f, "data", "data_len")
 	f.OptBool("async", r.Async)
+	f.OptBool("exact_mode", r.ExactMode)
 }
 
 func (r *Syscall) field(d *decoder, key string) bool {
@@ -209,6 +217,8 @@ func (r *Syscall) field(d *decoder, key string) bool {
 		r.Data.length(d)
 	case "async":
 		r.Async = d.Bool()
+	case "exact_mode":
+		r.ExactMode = d.Bool()
 	default:
 		return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "life", &r.Life)
 	}

@@ -24,9 +24,9 @@ var goldenRequests = []struct {
 	{&Ping{}, `\x81\xa2op\xa4ping`},
 	{&Run{Shell: "true"}, `\x82\xa2op\xa3run\xa5shell\xa4true`},
 	{&Run{Args: []string{"a", "b"}, Env: []string{"K=v"}, EnvClear: true, Cwd: "/x",
-		Stdin: Bulk{Inline: []byte{0, 255}}, User: "u", TimeoutNS: 1e9},
-		`\x88\xa2op\xa3run\xa4args\x92\xa1a\xa1b\xa3env\x91\xa3K=v\xa9env_clear\xc3\xa3cwd\xa2/x\xa5stdin\xc4\x02\x00` +
-			`\xff\xa4user\xa1u\xaatimeout_ns\xce\x3b\x9a\xca\x00`},
+		Stdin: Bulk{Inline: []byte{0, 255}}, User: "u", TimeoutNS: 1e9, Setsid: true, KillSession: true},
+		`\x8a\xa2op\xa3run\xa4args\x92\xa1a\xa1b\xa3env\x91\xa3K=v\xa9env_clear\xc3\xa3cwd\xa2/x\xa5stdin\xc4\x02\x00` +
+			`\xff\xa4user\xa1u\xaatimeout_ns\xce\x3b\x9a\xca\x00\xa6setsid\xc3\xackill_session\xc3`},
 	{&Run{Shell: "cat", Stdin: Bulk{Length: UntilEnd}}, `\x83\xa2op\xa3run\xa5shell\xa3cat\xa9stdin_len\xff`},
 	{&ReadFile{Path: "/f", Max: 96 << 20}, `\x83\xa2op\xa9read_file\xa4path\xa2/f\xa3max\xce\x06\x00\x00\x00`},
 	{&WriteFile{Path: "/f", SetPerm: true, Perm: 0o755, Data: Bulk{Length: 70000}},
@@ -53,6 +53,8 @@ var goldenRequests = []struct {
 			`\x01\xa6routes\x91\xa90.0.0.0/0\xa8gateways\x91\xa810.0.0.1\xa6metric\x65\xa8resolver\xa1y`},
 	{&AwaitDisk{Serial: "d1", Gone: true}, `\x83\xa2op\xaaawait_disk\xa6serial\xa2d1\xa4gone\xc3`},
 	{&Sleep{NS: 200}, `\x82\xa2op\xa5sleep\xa2ns\xcc\xc8`},
+	{&ProcStart{Run: Run{Shell: "cat"}, NoStdin: true},
+		`\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa8no_stdin\xc3`},
 	{&ProcStart{Run: Run{Shell: "cat"}, Worker: 7}, `\x83\xa2op\xaaproc_start\xa5shell\xa3cat\xa6worker\x07`},
 	{&ProcWait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xa9proc_wait\xa6handle\x03\xaatimeout_ns\x05`},
 	{&ProcSignal{Handle: 3, Signal: 15}, `\x83\xa2op\xabproc_signal\xa6handle\x03\xa6signal\x0f`},
@@ -69,6 +71,7 @@ var goldenRequests = []struct {
 		`\x88\xa2op\xa7syscall\xa2nr\x00\xa4args\x92\xff\x02\xa4lens\x92\x02\x08\xa4ptrs\x92\x01\x00\xa6nested\x93` +
 			`\x01\x00\x00\xa4data\xc4\x0aab01234567\xa5async\xc3`},
 	{&Syscall{Life: 9, Nr: 3}, `\x83\xa2op\xa7syscall\xa4life\x09\xa2nr\x03`},
+	{&Syscall{Nr: 2, ExactMode: true}, `\x83\xa2op\xa7syscall\xa2nr\x02\xaaexact_mode\xc3`},
 	{&SyscallAwait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xadsyscall_await\xa6handle\x03\xaatimeout_ns\x05`},
 	{&ReadMem{Address: 1 << 40, Length: 16},
 		`\x83\xa2op\xa8read_mem\xa7address\xcf\x00\x00\x01\x00\x00\x00\x00\x00\xa6length\x10`},
@@ -87,8 +90,8 @@ var goldenResults = []struct {
 }{
 	{Result{}, `\x82\xa7outcome\xa2ok\xa5value\xc0`},
 	{Result{Err: ErrnoError(2)},
-		`\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd9\x22No such file or directory ` +
-			`(ENOENT)`},
+		`\x82\xa7outcome\xa3err\xa5value\x83\xa5errno\x02\xa4name\xa6ENOENT\xa4text\xd98No such file or directory ` +
+			`(ENOENT, os error 2) [errno 2]`},
 	{Result{Value: &RunValue{Status: Signalled, Code: 11, Stdout: []byte("x"), Truncated: true},
 		Streamed: [Streams]uint64{0, 300, 0}},
 		`\x83\xa7outcome\xa2ok\xa5value\x81\xa3run\x84\xa6status\xa9signalled\xa4code\x0b\xa6stdout\xc4\x01x` +
@@ -112,7 +115,8 @@ var goldenResults = []struct {
 	{Result{Value: CountValue(300)}, `\x82\xa7outcome\xa2ok\xa5value\x81\xa5count\xcd\x01\x2c`},
 	{Result{Value: BatchValue{{}, {Err: ErrnoError(13)}}},
 		`\x82\xa7outcome\xa2ok\xa5value\x81\xa5batch\x92\x82\xa7outcome\xa2ok\xa5value\xc0\x82\xa7outcome\xa3err` +
-			`\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xbaPermission denied (EACCES)`},
+			`\xa5value\x83\xa5errno\x0d\xa4name\xa6EACCES\xa4text\xd92Permission denied (EACCES, os error 13) ` +
+			`[errno 13]`},
 }
 
 // escaped writes bytes the way the golden tables have them.
@@ -216,9 +220,12 @@ func TestModeBits(t *testing.T) {
 
 func TestErrno(t *testing.T) {
 	for n, want := range map[uint32]string{
-		2: "No such file or directory (ENOENT)", 11: "Resource temporarily unavailable (EAGAIN)",
-		28: "No space left on device (ENOSPC)", 95: "Operation not supported (EOPNOTSUPP)", 0: "errno 0",
-		4000: "errno 4000",
+		2:    "No such file or directory (ENOENT, os error 2) [errno 2]",
+		11:   "Resource temporarily unavailable (EAGAIN, os error 11) [errno 11]",
+		28:   "No space left on device (ENOSPC, os error 28) [errno 28]",
+		95:   "Operation not supported (EOPNOTSUPP, os error 95) [errno 95]",
+		0:    "Unknown error 0 (os error 0) [errno 0]",
+		4000: "Unknown error 4000 (os error 4000) [errno 4000]",
 	} {
 		if got := ErrnoError(n); got.Text != want || got.Errno != n {
 			t.Errorf("%d: %+v", n, got)

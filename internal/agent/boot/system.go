@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/sys"
 )
 
 // System holds descriptors of the kernel's pseudo file systems. They are
@@ -16,15 +18,8 @@ type System struct {
 	proc, sys, dev int
 	oom            int // /proc/self/oom_score_adj, -1 when it cannot be had
 
-	mu   sync.Mutex // serialises changes of the root directory
-	root identity   // where the agent is
-}
-
-// identity distinguishes one root directory from another.
-type identity struct {
-	mount, ino uint64
-	major      uint32
-	minor      uint32
+	mu   sync.Mutex   // serialises changes of the root directory
+	root sys.Identity // where the agent is
 }
 
 // Open mounts what a System needs, if the process may, and exempts the process from the
@@ -49,7 +44,7 @@ func Open() (*System, error) {
 		s.oom = fd
 		s.exempt()
 	}
-	id, err := rootIdentity(s.proc, "self/root")
+	id, err := sys.Identify(s.proc, "self/root")
 	if err != nil {
 		return nil, fmt.Errorf("stat /: %w", err)
 	}
@@ -89,9 +84,9 @@ func detachedByPath(fs string) (int, error) {
 
 func (s *System) exempt() { s.setOOM("-1000") }
 
-// setOOM and rootIdentity are called around the start of every command and do
-// not block: the scheduler needs not be told, and its monitor thread, which
-// would take the processor from the starting command, stays asleep.
+// setOOM is called around the start of every executor and does not block: the
+// scheduler needs not be told, and its monitor thread, which would take the
+// processor from the starting program, stays asleep.
 func (s *System) setOOM(value string) {
 	_, _, _ = unix.RawSyscall6(unix.SYS_PWRITE64, uintptr(s.oom),
 		uintptr(unsafe.Pointer(unsafe.StringData(value))), uintptr(len(value)), 0, 0, 0)
@@ -115,7 +110,7 @@ func (s *System) Shield() (restore func()) {
 func (s *System) Follow() (moved bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id, err := rootIdentity(s.proc, "1/root")
+	id, err := sys.Identify(s.proc, "1/root")
 	if err != nil || id == s.root {
 		// Without permission to look (another user's PID 1 in a container)
 		// the agent stays where it is.
@@ -142,22 +137,6 @@ func enter(fd int) error {
 		return fmt.Errorf("change root: %w", err)
 	}
 	return unix.Chdir("/")
-}
-
-// rootIdentity tells which directory path is, seen from the directory at. The
-// path is one of two, and no file system that could block is on the way.
-func rootIdentity(at int, path string) (identity, error) {
-	name, err := unix.BytePtrFromString(path)
-	if err != nil {
-		return identity{}, err
-	}
-	var st unix.Statx_t
-	_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)),
-		unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(&st)), 0)
-	if errno != 0 {
-		return identity{}, errno
-	}
-	return identity{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}, nil
 }
 
 // DevNull opens /dev/null for reading.

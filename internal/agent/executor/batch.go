@@ -27,7 +27,7 @@ func PlainCalls(ops []wire.Request) int {
 	for i, r := range ops {
 		c, ok := r.(*wire.Syscall)
 		switch {
-		case !ok || c.Async || len(c.Lens) > 0 || i >= batchCalls:
+		case !ok || c.Async || c.ExactMode || len(c.Lens) > 0 || i >= batchCalls:
 			return i
 		case first == nil:
 			first = c
@@ -86,7 +86,11 @@ func (s *Pool) someCalls(
 	stop := context.AfterFunc(ctx, func() {
 		_ = sys.PwriteNow(file, []byte{1}, 0)
 	})
-	a, err := x.do(ctx, &request{kind: execBatch, args: [6]int64{int64(len(ops))}, fds: []int{file}})
+	req := &request{kind: execBatch, args: [6]int64{int64(len(ops))}, fds: []int{file}}
+	for _, r := range ops {
+		req.enters = req.enters || enters(r.(*wire.Syscall).Nr)
+	}
+	a, err := x.do(ctx, req)
 	if !stop() && err == nil {
 		err = context.Canceled
 	}

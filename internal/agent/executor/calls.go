@@ -37,7 +37,7 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 		return nil, err
 	}
 	if r.Async {
-		req.flags = execAsync
+		req.flags = execAsync // beside other calls, which share the umask
 		_, ch, err := x.exchange(req, false)
 		if err != nil {
 			return nil, err
@@ -57,7 +57,10 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 
 // callRequest returns the request for the executor.
 func callRequest(r *wire.Syscall, data []byte) (*request, error) {
-	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested}
+	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested, enters: enters(r.Nr)}
+	if r.ExactMode {
+		req.flags = execNoUmask
+	}
 	copy(req.args[:], r.Args)
 	var sum uint64
 	for _, n := range r.Lens {
@@ -70,6 +73,13 @@ func callRequest(r *wire.Syscall, data []byte) (*request, error) {
 		req.ptrs = append(req.ptrs, uint32(n))
 	}
 	return req, nil
+}
+
+// enters reports whether a call may change the namespaces of children.
+func enters(nr int64) bool {
+	const x32 = 1 << 30 // the bit of that way of calling
+	nr &^= x32
+	return nr == unix.SYS_UNSHARE || nr == unix.SYS_SETNS
 }
 
 // isMeant returns an error when the caller means an executor that has died.
@@ -111,7 +121,7 @@ func (s *Pool) Now(r *wire.Syscall) (*wire.SyscallValue, *Call) {
 			Text: fmt.Sprintf("the executor answered with %d bytes for buffers of %d", len(answer.data), len(req.data)),
 		}}
 		answer.drop()
-		x.cmd.Kill(false)
+		x.cmd.Kill()
 		return nil, &Call{x, ch, req.id}
 	}
 	return &wire.SyscallValue{Ret: answer.ret, Errno: answer.errno, Life: x.life, Data: answer.data}, nil

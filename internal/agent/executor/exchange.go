@@ -23,12 +23,26 @@ const (
 	execSpawn
 	execBatch
 	execCancel
+	execFork
+	execAdopt
+	execFollow
 
-	execAsync = 1
+	// Flags of execCall.
+	execAsync   = 1
+	execNoUmask = 2
+	// Flags of execSpawn.
+	execSetsid = 1
+	execUser   = 2
+	execKeeper = 4
+	execAtOnce = 8
+	execNull   = 16
 
 	answerSize = 32
 	// execMaxAnswer bounds an answer's bytes: the buffers of a call, or the
 	// memory that was asked for.
+	// execMaxTexts bounds a command's bytes: a request, the default environment, and
+	// the groups of a user.
+	execMaxTexts  = wire.MaxRequest + 1<<20
 	execMaxAnswer = max(wire.MaxCallData, wire.MaxReadMem)
 	// execFirst is how much of it is believed before bytes come.
 	execFirst = 1 << 20
@@ -56,13 +70,15 @@ type request struct {
 	data        []byte   // of the buffers
 	fds         []int
 
-	id uint64 // set when it is sent
+	enters bool   // it may change the namespaces of children
+	id     uint64 // set when it is sent
 }
 
 // execAnswer is what came back: errno, or how the executor died.
 type execAnswer struct {
 	ret   int64
 	errno uint32
+	kind  uint32 // of a report whose value is errno; 0 for none
 	data  []byte
 	fd    int // that came with it, -1 when none
 	err   error
@@ -73,6 +89,7 @@ type pendingAnswer struct {
 	answer chan execAnswer // has room for it
 	begun  time.Time
 	call   bool // a single call on the main thread
+	main   bool // calls on the main thread, which may take any time
 }
 
 // encode appends the request without its buffers' bytes.
@@ -116,8 +133,14 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	x.last++
 	id := x.last
 	r.id = id
+	x.touched = x.touched || r.kind == execCall || r.kind == execBatch
+	x.entered = x.entered || r.enters
+	if r.births() && x.isBusy() {
+		defer x.mu.Unlock()
+		return nil, nil, errBusy
+	}
 	// A reader would take the answer.
-	if wait = wait && x.idle(); !wait {
+	if wait = wait && (x.idle() || r.births() && len(x.pending) == 0); !wait {
 		defer x.read()
 	}
 	var ch chan execAnswer
@@ -131,7 +154,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	// wait for it.
 	err := x.send(x.out, r.data, r.fds)
 	if err != nil {
-		x.cmd.Kill(false)
+		x.cmd.Kill()
 	}
 	if !wait {
 		return nil, ch, nil
@@ -144,13 +167,13 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 			return &a.execAnswer, nil, nil
 		case err == nil: // an answer to nothing
 			a.drop()
-			x.cmd.Kill(false)
+			x.cmd.Kill()
 		case err != unix.EAGAIN && err != io.EOF:
-			x.cmd.Kill(false)
+			x.cmd.Kill()
 		}
 	}
 	x.mu.Lock()
-	x.patient = r.single()
+	x.patient = x.patient || r.single()
 	ch = x.expect(id, r, time.Now().Add(-execPatience))
 	x.mu.Unlock()
 	x.read()
@@ -165,12 +188,26 @@ func (x *Executor) idle() bool { return !x.patient && len(x.pending) == 0 }
 // must hold x.mu.
 func (x *Executor) expect(id uint64, r *request, begun time.Time) chan execAnswer {
 	ch := make(chan execAnswer, 1)
-	x.pending[id] = pendingAnswer{ch, begun, r.single()}
+	x.pending[id] = pendingAnswer{ch, begun, r.single(), r.single() || r.kind == execBatch}
 	return ch
 }
 
 // single reports whether it is a single call on the main thread.
-func (r *request) single() bool { return r.kind == execCall && r.flags == 0 }
+func (r *request) single() bool { return r.kind == execCall && r.flags&execAsync == 0 }
+
+// births reports whether it makes a process.
+func (r *request) births() bool { return r.kind == execSpawn || r.kind == execFork }
+
+// isBusy reports whether the main thread has calls to make. The caller must hold
+// x.mu.
+func (x *Executor) isBusy() bool {
+	for _, p := range x.pending {
+		if p.main {
+			return true
+		}
+	}
+	return false
+}
 
 // read starts a goroutine that takes answers while any is pending, unless there is
 // one. The caller must hold x.sending.
@@ -190,7 +227,7 @@ func (x *Executor) read() {
 		}
 	}
 	if err != nil {
-		x.cmd.Kill(false) // its answers could not be read
+		x.cmd.Kill() // its answers could not be read
 		return
 	}
 	ended := make(chan struct{})
@@ -199,7 +236,7 @@ func (x *Executor) read() {
 		defer close(ended)
 		// At the end of the link the executor ends by itself.
 		if err := x.answers(w); err != nil && err != io.EOF {
-			x.cmd.Kill(false)
+			x.cmd.Kill()
 		}
 		if w.Unwatch(x.sock) != nil {
 			w.Close()
@@ -250,7 +287,7 @@ func (x *Executor) answers(w *sys.Waiter) error {
 // do makes a request and waits for the answer. When ctx ends before it, the
 // main thread is interrupted.
 func (x *Executor) do(ctx context.Context, r *request) (execAnswer, error) {
-	a, ch, err := x.exchange(r, r.kind != execSpawn)
+	a, ch, err := x.exchange(r, true)
 	switch {
 	case err != nil:
 		return execAnswer{fd: -1}, err
@@ -282,10 +319,15 @@ func (x *Executor) await(ctx context.Context, ch chan execAnswer) (execAnswer, e
 		x.cmd.SignalMain(unix.SIGBUS)
 		select {
 		case a := <-ch:
+			if a.err == nil && a.errno == 0 && a.fd < 0 {
+				// It has happened. The host undoes it, for instance closes a
+				// file that was opened.
+				return a, nil
+			}
 			a.drop()
 			return execAnswer{fd: -1}, context.Canceled
 		case <-limit:
-			x.cmd.Kill(false)
+			x.cmd.Kill()
 		case <-tick.C:
 		}
 	}
@@ -371,6 +413,7 @@ func (r *answerReader) read(sock, flags int) (answer, error) {
 			a := answer{execAnswer{
 				ret:   int64(binary.NativeEndian.Uint64(r.head[8:])),
 				errno: binary.NativeEndian.Uint32(r.head[24:]),
+				kind:  binary.NativeEndian.Uint32(r.head[28:]),
 				data:  r.data[:r.got:r.got], fd: r.fd,
 			}, binary.NativeEndian.Uint64(r.head[:])}
 			r.have, r.data, r.got, r.fd = 0, nil, 0, -1

@@ -21,12 +21,13 @@ const programName = "@provium-executor"
 // Executor is one process that makes system calls. It is safe for concurrent use;
 // exchange.go has the protocol with it.
 type Executor struct {
-	pool *Pool
-	id   uint64
-	life uint64 // unique among all executors
-	cmd  *process.Command
-	sock int           // blocks, with execPatience as limit of a read
-	dead chan struct{} // closed when it was reaped
+	pool   *Pool
+	id     uint64
+	life   uint64 // unique among all executors
+	cmd    *process.Child
+	nested bool          // in a PID namespace below the agent's
+	sock   int           // blocks, with execPatience as limit of a read
+	dead   chan struct{} // closed when it was reaped
 
 	// sending is held for a request, and for its answer where that comes at
 	// once.
@@ -42,12 +43,14 @@ type Executor struct {
 	last    uint64
 	pending map[uint64]pendingAnswer
 	reader  chan struct{} // closed when the goroutine that takes pending answers has ended; nil without one
+	entered bool          // a call may have changed the PID namespace of its children
+	touched bool          // it has made calls of a test, or is a copy of one that has
 	patient bool          // the last call took long, or this is the first: it is not waited for on the spot
 	gone    error         // why it has ended
 	closing bool
 }
 
-// start starts an executor. Its program is a file in memory, which loads at once.
+// start starts a fresh executor. Its program is a file in memory, which loads at once.
 func (s *Pool) start(id uint64) (*Executor, error) {
 	if s.program <= 0 {
 		return nil, errNoExecutor
@@ -61,31 +64,44 @@ func (s *Pool) start(id uint64) (*Executor, error) {
 		defer unix.Close(fd)
 		null = fd
 	}
-	pair, err := sys.SocketPair()
+	ours, theirs, err := link()
 	if err != nil {
 		return nil, err
 	}
-	defer sys.CloseNow(pair[1])
-	err = sys.SetReceiveLimit(pair[0], execPatience)
-	var cmd *process.Command
-	if err == nil {
-		cmd, err = s.starter.Start(sys.DescriptorPath(s.program), []string{programName}, &syscall.ProcAttr{
-			Dir:   "/",
-			Env:   process.DefaultEnvironment(),
-			Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
-			Sys:   &syscall.SysProcAttr{Setsid: true},
-		}, true)
-	}
+	defer sys.CloseNow(theirs)
+	cmd, err := s.starter.Start(sys.DescriptorPath(s.program), []string{programName}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   process.DefaultEnvironment(),
+		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(theirs)},
+	})
 	if err != nil {
-		sys.CloseNow(pair[0])
+		sys.CloseNow(ours)
 		return nil, fmt.Errorf("executor: %w", err)
 	}
+	return s.newExecutor(id, cmd, ours), nil
+}
+
+// link returns the two ends of an executor's link.
+func link() (ours, theirs int, err error) {
+	pair, err := sys.SocketPair()
+	if err != nil {
+		return -1, -1, err
+	}
+	if err = sys.SetReceiveLimit(pair[0], execPatience); err != nil {
+		sys.CloseNow(pair[0])
+		sys.CloseNow(pair[1])
+	}
+	return pair[0], pair[1], err
+}
+
+// newExecutor returns the executor that was started as cmd.
+func (s *Pool) newExecutor(id uint64, cmd *process.Child, sock int) *Executor {
 	x := &Executor{
-		pool: s, patient: true, id: id, life: s.newHandle(), cmd: cmd, sock: pair[0],
+		pool: s, patient: true, id: id, life: s.newHandle(), cmd: cmd, sock: sock,
 		dead: make(chan struct{}), pending: map[uint64]pendingAnswer{},
 	}
 	s.reaping.Go(x.reap)
-	return x, nil
+	return x
 }
 
 // reap waits for the executor's end, and ends what waits for its answers.
@@ -139,7 +155,7 @@ func (x *Executor) stop() {
 	x.mu.Lock()
 	x.closing = true
 	x.mu.Unlock()
-	x.cmd.Kill(false)
+	x.cmd.Kill()
 	<-x.dead
 }
 

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,32 +18,7 @@ import (
 	"provium/internal/wire"
 )
 
-// withExecutor is connect with an agent that has one, built from its source.
-func withExecutor(t *testing.T) *guest.Client {
-	t.Helper()
-	sources, err := filepath.Glob("program/*.c")
-	if err != nil || len(sources) == 0 {
-		t.Fatal("no sources of the executor", err)
-	}
-	program := filepath.Join(t.TempDir(), "executor")
-	args := []string{"-static", "-O1", "-pthread", "-Drun_executor=main"}
-	if dir := os.Getenv("EXECUTOR_COVERAGE"); dir != "" { // of scripts/coverage, which wants one program
-		program = filepath.Join(dir, "executor")
-		args = append(args, "--coverage", "-DCOVERAGE", "-fprofile-update=atomic", "-dumpdir", dir+"/")
-	}
-	if _, err := os.Stat(program); err != nil {
-		if out, err := exec.Command("gcc",
-			slices.Concat(args, []string{"-o", program}, sources)...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	f, err := os.Open(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return agenttest.Connect(t, agent.Config{Executor: int(f.Fd())}, guest.Config{})
-}
+func withExecutor(t *testing.T) *guest.Client { return agenttest.ConnectExecutor(t, agent.Config{}) }
 
 func call(t *testing.T, c *guest.Client, s guest.Syscall) *guest.SyscallResult {
 	t.Helper()

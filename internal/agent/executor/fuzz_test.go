@@ -28,6 +28,7 @@ func FuzzExecutorRequest(f *testing.F) {
 		{kind: execCall, nr: 1, args: [6]int64{1, 0, 3}, lens: []uint64{3, 16, 0, 5000}, ptrs: []uint32{1, 0, 0, 3},
 			nested: []uint64{1, 0, 8, 3, 1, 4992}, data: make([]byte, 3+16+5000)},
 		{kind: execReadMem, lens: []uint64{64}},
+		{kind: execSpawn, args: [6]int64{1, 1}, lens: []uint64{7}, data: []byte("\x00a\x00b\x00c\x00")},
 		{kind: execSpawn, lens: []uint64{2, 2, 1, 1}, data: []byte("a\x00b\x00\x00\x00")},
 		{kind: execCall, lens: []uint64{7}, nested: []uint64{0, 0, 0}, data: make([]byte, 7)},
 		{kind: execCall, lens: []uint64{8}, nested: []uint64{0, 0, 1<<64 - 8}, data: make([]byte, 8)},
@@ -39,7 +40,10 @@ func FuzzExecutorRequest(f *testing.F) {
 		{kind: execBatch, args: [6]int64{1}},
 		{kind: execBatch, args: [6]int64{1 << 40}},
 		{kind: execCancel, args: [6]int64{1}},
-		{kind: 9},
+		{kind: execFork},
+		{kind: execAdopt, args: [6]int64{1}},
+		{kind: execFollow},
+		{kind: execFollow + 1},
 	} {
 		f.Add(append(r.encode(nil, 1), r.data...))
 	}
@@ -70,15 +74,15 @@ func decodeRequest(b []byte) int {
 	kind, arg := e.Uint32(b[8:]), int64(e.Uint64(b[24:]))
 	bufs, ptrs, nested := e.Uint32(b[72:]), e.Uint32(b[76:]), e.Uint32(b[80:])
 	switch {
-	case kind < execCall || kind > execCancel, bufs > wire.MaxBuffers, ptrs > wire.MaxArgs, nested > wire.MaxNested,
-		kind == execReadMem && bufs != 1, kind == execSpawn && bufs != 4,
+	case kind < execCall || kind > execFollow, bufs > wire.MaxBuffers, ptrs > wire.MaxArgs, nested > wire.MaxNested,
+		kind == execReadMem && bufs != 1, kind == execSpawn && bufs != 1,
 		kind == execBatch && (bufs != 0 || arg < 1 || arg > 1<<16):
 		return refused
 	}
 	if b = b[head:]; len(b) < int(8*bufs+8*ptrs+16*nested) {
 		return cutShort
 	}
-	limit := map[uint32]uint64{execReadMem: wire.MaxReadMem, execSpawn: wire.MaxRequest + 4096}[kind]
+	limit := map[uint32]uint64{execReadMem: wire.MaxReadMem, execSpawn: execMaxTexts}[kind]
 	if limit == 0 {
 		limit = wire.MaxBuffer
 	}

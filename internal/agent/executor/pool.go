@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/agent/process"
 	"provium/internal/agent/sys"
 	"provium/internal/wire"
@@ -20,16 +22,48 @@ type Pool struct {
 
 	mu    sync.Mutex
 	byID  map[uint64]*Executor // nil once the pool is stopped
+	root  sys.Identity         // the agent's root directory
 	calls map[uint64]*Call
 }
 
 // NewPool returns a Pool without executors. program is a descriptor of their
 // program, 0 for none. newHandle returns a handle that was not given out before.
 func NewPool(program int, s *process.Starter, w *sys.Waiters, newHandle func() uint64) *Pool {
-	return &Pool{
+	p := &Pool{
 		program: program, starter: s, waiters: w, newHandle: newHandle,
 		byID: make(map[uint64]*Executor), calls: make(map[uint64]*Call),
 	}
+	p.root, _ = sys.Identify(unix.AT_FDCWD, "/") // without it, executors stay where they are
+	return p
+}
+
+// Follow moves the executors to the agent's root directory, which is another one than
+// before, but for those that a test has moved elsewhere.
+func (s *Pool) Follow() error {
+	now, err := sys.Identify(unix.AT_FDCWD, "/")
+	if err != nil {
+		return err
+	}
+	fd, err := sys.Open("/", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.root
+	s.root = now
+	for _, x := range s.byID {
+		if at, err := sys.Identify(unix.AT_FDCWD, x.View("/.")); err != nil || at != old {
+			continue
+		}
+		// Without the right to move, it stays, as any process does. One that is
+		// busy moves before what comes next.
+		if _, ch, err := x.exchange(&request{kind: execFollow, fds: []int{fd}}, false); err == nil {
+			s.reaping.Go(func() { <-ch })
+		}
+	}
+	return nil
 }
 
 // Call is a system call under way, or its answer until that is asked for.
@@ -64,19 +98,6 @@ func (s *Pool) put(x *Executor) {
 		s.byID = make(map[uint64]*Executor)
 	}
 	s.byID[x.id] = x
-}
-
-// SpawnWorker starts an executor of its own and returns its handle.
-func (s *Pool) SpawnWorker() (wire.Value, error) {
-	id := s.newHandle()
-	x, err := s.start(id)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	s.put(x)
-	s.mu.Unlock()
-	return wire.CountValue(id), nil
 }
 
 // CloseWorker ends a worker.

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"provium/internal/agent/process"
-	"provium/internal/agent/sys"
 )
 
 // Descriptor returns a copy of an executor's descriptor.
@@ -61,59 +57,4 @@ func (x *Executor) View(path string) string {
 		return fmt.Sprintf("/proc/%d/root%s", x.cmd.PID, path)
 	}
 	return fmt.Sprintf("/proc/%d/cwd/%s", x.cmd.PID, path)
-}
-
-// Launcher returns a Launch that starts programs with the executor's credentials
-// and namespaces.
-func (x *Executor) Launcher(ctx context.Context) process.Launch {
-	return func(name string, argv, env []string, dir string, files [3]int) (*process.Command, error) {
-		var bufs [4][]byte
-		bufs[0] = terminated([]string{name})
-		bufs[1], bufs[2], bufs[3] = terminated(argv), terminated(env), terminated([]string{dir})
-		r := &request{kind: execSpawn, fds: files[:]}
-		for _, b := range bufs {
-			r.lens = append(r.lens, uint64(len(b)))
-			r.data = append(r.data, b...)
-		}
-		a, err := x.do(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		if a.fd < 0 {
-			return nil, syscall.Errno(a.errno)
-		}
-		c := &process.Command{Pidfd: a.fd}
-		if c.PID, err = pidOf(a.fd); err != nil {
-			unix.Close(a.fd)
-			return nil, err
-		}
-		if a.errno != 0 {
-			_, _ = c.Wait()
-			unix.Close(a.fd)
-			return nil, syscall.Errno(a.errno)
-		}
-		return c, nil
-	}
-}
-
-func terminated(texts []string) []byte {
-	var b []byte
-	for _, t := range texts {
-		b = append(append(b, t...), 0)
-	}
-	return b
-}
-
-// pidOf returns the process id of a pidfd, as this process sees it.
-func pidOf(pidfd int) (int, error) {
-	text, err := sys.ReadSmall(fmt.Sprintf("/proc/self/fdinfo/%d", pidfd))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.SplitSeq(text, "\n") {
-		if v, ok := strings.CutPrefix(line, "Pid:"); ok {
-			return strconv.Atoi(strings.TrimSpace(v))
-		}
-	}
-	return 0, errors.New("a pidfd without a process id")
 }

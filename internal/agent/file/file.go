@@ -18,30 +18,32 @@ import (
 // cannot wait for a device and need not tell the scheduler, which would let
 // another thread take over in the middle of each. It pays for bulk data only: to
 // ask for the kind of file system may itself take long.
-func transfers(fd int, bulk bool) (get, put func(fd int, p []byte) (int, error)) {
+func transfers(in *sys.Interruptible, fd int, bulk bool) (get, put func(fd int, p []byte) (int, error)) {
 	var fs unix.Statfs_t
-	if bulk && sys.Retry(func() error { return unix.Fstatfs(fd, &fs) }) == nil && sys.InMemory(&fs) {
+	if bulk && in.Do(func() error { return unix.Fstatfs(fd, &fs) }) == nil && sys.InMemory(&fs) {
 		return sys.ReadNow, sys.WriteNow
 	}
-	return sys.Read, sys.Write
+	return in.Read, in.Write
 }
 
 // Read reads a file whole. With announce it tells the host how many bytes are
 // about to come.
 func Read(o *session.Op, r *wire.ReadFile, announce bool) (wire.Value, error) {
-	fd, err := sys.Open(r.Path, unix.O_RDONLY|unix.O_NOCTTY, 0)
+	in := sys.NewInterruptible(o.Context())
+	defer in.Close()
+	fd, err := in.Open(r.Path, unix.O_RDONLY|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := in.Do(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return nil, err
 	}
 	if r.Max > 0 && st.Mode&unix.S_IFMT == unix.S_IFREG && uint64(st.Size) > r.Max {
 		return nil, tooLarge(fmt.Sprintf("file has %d bytes", st.Size), r.Max)
 	}
-	get, _ := transfers(fd, st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize)
+	get, _ := transfers(in, fd, st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize)
 	v := &wire.FileValue{Perm: st.Mode & 0o7777}
 	if announce && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize {
 		o.Expect(uint64(st.Size))
@@ -84,16 +86,18 @@ func tooLarge(what string, limit uint64) error {
 }
 
 // Write creates or replaces a file.
-func Write(r *wire.WriteFile, body *session.Body) error {
+func Write(o *session.Op, r *wire.WriteFile, body *session.Body) error {
+	in := sys.NewInterruptible(o.Context())
+	defer in.Close()
 	perm := uint32(0o644)
 	if r.SetPerm {
 		perm = r.Perm & 0o777
 	}
-	fd, err := sys.Open(r.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOCTTY, perm)
+	fd, err := in.Open(r.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOCTTY, perm)
 	if err != nil {
 		return err
 	}
-	_, put := transfers(fd, r.Data.Streamed())
+	_, put := transfers(in, fd, r.Data.Streamed())
 	err = func() error {
 		for {
 			p, err := body.Next()
@@ -104,6 +108,9 @@ func Write(r *wire.WriteFile, body *session.Body) error {
 				return err
 			}
 			for len(p) > 0 {
+				if o.Context().Err() != nil {
+					return context.Canceled
+				}
 				n, err := put(fd, p)
 				if err != nil {
 					return err
@@ -138,6 +145,11 @@ func Stat(r *wire.Stat) (wire.Value, error) {
 		MtimeNS: unix.TimespecToNsec(st.Mtim),
 		Perm:    st.Mode & 0o7777,
 		Type:    entryType(st.Mode),
+		FileNumbers: wire.FileNumbers{
+			Ino: st.Ino, UID: uint64(st.Uid), GID: uint64(st.Gid), Nlink: st.Nlink, Rdev: st.Rdev,
+			Blocks:  uint64(max(st.Blocks, 0)),
+			AtimeNS: unix.TimespecToNsec(st.Atim), CtimeNS: unix.TimespecToNsec(st.Ctim),
+		},
 	}, nil
 }
 

@@ -2,14 +2,21 @@ package file_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"provium/internal/agent"
+	"provium/internal/agent/agenttest"
 	"provium/internal/guest"
 )
 
@@ -84,7 +91,8 @@ func TestFiles(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = c.ReadFile(ctx, at("missing"))
-	if err == nil || !strings.HasSuffix(err.Error(), "missing: No such file or directory (ENOENT)") {
+	if err == nil || !strings.HasSuffix(err.Error(),
+		"missing: No such file or directory (ENOENT, os error 2) [errno 2]") {
 		t.Error(err)
 	}
 	if p, err := c.ReadFile(ctx, "/proc/self/status"); err != nil || !bytes.Contains(p, []byte("VmRSS")) {
@@ -120,4 +128,80 @@ func TestWriteToFullDevice(t *testing.T) {
 	if err := c.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// An operation that blocks ends when the host cancels it. It leaves no reader and no
+// writer behind, and what it was to write does not arrive later.
+func TestBlockedOperations(t *testing.T) {
+	c := agenttest.Connect(t, agent.Config{}, guest.Config{CancelGrace: time.Hour})
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tty, name := terminal(t)
+	late := errors.New("too late")
+	for what, op := range map[string]func(context.Context) error{
+		"read_file": func(ctx context.Context) error { _, err := c.ReadFile(ctx, fifo); return err },
+		"write_file": func(ctx context.Context) error {
+			return c.WriteFile(ctx, fifo, []byte("late"), guest.Perm{})
+		},
+		"write_file of many bytes": func(ctx context.Context) error {
+			return c.WriteFile(ctx, fifo, make([]byte, 8<<20), guest.Perm{})
+		},
+		"push_file": func(ctx context.Context) error {
+			return c.PushFile(ctx, fifo, strings.NewReader("late"), guest.Perm{})
+		},
+		"pull_file":  func(ctx context.Context) error { _, err := c.PullFile(ctx, fifo, io.Discard); return err },
+		"a terminal": func(ctx context.Context) error { _, err := c.ReadFile(ctx, name); return err },
+	} {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, late)
+		err := op(ctx)
+		cancel()
+		if !errors.Is(err, late) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if f, err := os.OpenFile(fifo, os.O_WRONLY|unix.O_NONBLOCK, 0); !errors.Is(err, unix.ENXIO) {
+			t.Errorf("%s left a reader: %v", what, err)
+			f.Close()
+		}
+		f, err := os.OpenFile(fifo, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := unix.Read(int(f.Fd()), make([]byte, 10)); n != 0 || err != nil {
+			t.Errorf("%s left a writer: %d, %v", what, n, err)
+		}
+		f.Close()
+	}
+	// Nobody has taken the terminal's input.
+	if _, err := tty.WriteString("line\n"); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	p := make([]byte, 10)
+	if n, err := in.Read(p); err != nil || string(p[:n]) != "line\n" {
+		t.Errorf("%q, %v", p[:n], err)
+	}
+}
+
+// terminal returns the master of a new terminal, and the terminal's name.
+func terminal(t *testing.T) (master *os.File, name string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, fmt.Sprintf("/dev/pts/%d", n)
 }

@@ -16,6 +16,7 @@ import (
 // tail follows one file.
 type tail struct {
 	op   *session.Op
+	in   *sys.Interruptible
 	path string // "" for a descriptor
 	fd   int    // -1 while the path leads nowhere
 	at   int64  // offset of the next byte, in a file that has offsets
@@ -39,8 +40,9 @@ type Worker interface {
 // Tail streams a file and what is added to it. w is the worker that has the
 // path, nil for the agent itself.
 func Tail(o *session.Op, r *wire.TailFile, w Worker) error {
-	t := &tail{op: o, path: r.Path, fd: -1, watch: -1}
-	reopen := func(flags int) (int, error) { return sys.Open(r.Path, flags, 0) }
+	t := &tail{op: o, in: sys.NewInterruptible(o.Context()), path: r.Path, fd: -1, watch: -1}
+	defer t.close()
+	reopen := func(flags int) (int, error) { return t.in.Open(r.Path, flags, 0) }
 	if w != nil {
 		reopen = func(flags int) (int, error) { return w.OpenAs(o.Context(), r.Path, flags) }
 		t.path = w.View(r.Path)
@@ -50,7 +52,6 @@ func Tail(o *session.Op, r *wire.TailFile, w Worker) error {
 		return err
 	}
 	t.fd, t.b = fd, o.Buffer()
-	defer t.close()
 	if err := unix.Fstat(fd, &t.ino); err != nil {
 		return err
 	}
@@ -93,13 +94,16 @@ func (t *tail) close() {
 	if t.notify != nil {
 		t.notify.Close()
 	}
-	t.op.Release(t.b)
+	if t.b != nil {
+		t.op.Release(t.b)
+	}
+	t.in.Close()
 }
 
 // TailDescriptor streams what a descriptor, which it closes, gives from its cursor
 // on. The cursor of a file that has one stays where it is.
 func TailDescriptor(o *session.Op, fd int) (err error) {
-	t := &tail{op: o, fd: fd, watch: -1, b: o.Buffer()}
+	t := &tail{op: o, in: sys.NewInterruptible(o.Context()), fd: fd, watch: -1, b: o.Buffer()}
 	defer t.close()
 	if err := unix.Fstat(fd, &t.ino); err != nil {
 		return err
@@ -146,9 +150,9 @@ func (t *tail) followShared() error {
 			}
 			return err
 		}
-		n, err := unix.Read(t.fd, t.b.Payload()[:wire.ChunkSize])
+		n, err := t.in.Read(t.fd, t.b.Payload()[:wire.ChunkSize])
 		switch {
-		case err == unix.EAGAIN || err == unix.EINTR:
+		case err == unix.EAGAIN:
 			continue
 		case err == unix.EIO || n == 0 && err == nil:
 			return nil
@@ -187,8 +191,8 @@ func (t *tail) seekDevice(r *wire.TailFile) error {
 	}
 	// Of the others under /proc what they have now is thrown away.
 	for {
-		n, err := unix.Read(t.fd, t.b.Payload()[:wire.ChunkSize])
-		if n <= 0 && err != unix.EINTR {
+		n, _ := t.in.Read(t.fd, t.b.Payload()[:wire.ChunkSize])
+		if n == 0 {
 			return nil
 		}
 	}
@@ -303,7 +307,7 @@ func (t *tail) catchUp() error {
 		if now.Dev == t.ino.Dev && now.Ino == t.ino.Ino {
 			return nil
 		}
-		fd, err := sys.Open(t.path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		fd, err := t.in.Open(t.path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		if err != nil {
 			return nil // gone again
 		}
@@ -334,10 +338,12 @@ func (t *tail) readOn() error {
 	}
 	t.size = st.Size
 	for {
-		n, err := unix.Pread(t.fd, t.b.Payload()[:wire.ChunkSize], t.at)
+		var n int
+		err := t.in.Do(func() (err error) {
+			n, err = unix.Pread(t.fd, t.b.Payload()[:wire.ChunkSize], t.at)
+			return err
+		})
 		switch {
-		case err == unix.EINTR:
-			continue
 		case err != nil:
 			return err
 		case n == 0:

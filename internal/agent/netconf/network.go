@@ -41,6 +41,11 @@ func New(proc, sysfs int) *Network { return &Network{proc: proc, sys: sysfs} }
 func (n *Network) Apply(ctx context.Context, r *wire.Network) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for _, path := range r.Gone {
+		if err := n.forget(path); err != nil {
+			return err
+		}
+	}
 	if len(r.Interfaces) > 0 {
 		link, err := openRTNetlink()
 		if err != nil {
@@ -62,6 +67,21 @@ func (n *Network) Apply(ctx context.Context, r *wire.Network) error {
 	}
 	n.hosts, n.resolver = r.Hosts, r.Resolver
 	return n.writeNames()
+}
+
+// forget removes the device at a path of one step from its bus, as the unplugging of it
+// would.
+func (n *Network) forget(path string) error {
+	delete(n.given, path)
+	delete(n.routes, path)
+	if len(path) != len("02.0") || path[2] != '.' {
+		return fmt.Errorf("forget interface: %q is no device of the root bus", path)
+	}
+	err := writeFileAt(n.sys, "/sys", "bus/pci/devices/0000:00:"+path+"/remove", "1")
+	if errors.Is(err, unix.ENOENT) {
+		return nil // forgotten before
+	}
+	return err
 }
 
 // CarryNames writes the names into another root directory, the one that the agent

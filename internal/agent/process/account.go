@@ -28,20 +28,13 @@ func (a *account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.uid, Gid: a.gid, Groups: a.groups}
 }
 
-// runUser returns the account that a command runs as, nil for the agent's own.
-func runUser(r *wire.Run) (*account, error) {
-	if r.User == "" {
-		return nil, nil
-	}
-	return lookUpAccount(r.User)
-}
-
-// lookUpAccount finds a user by name or number. A number without an entry is
-// an account too, with a group of the same number.
-func lookUpAccount(user string) (*account, error) {
+// lookUpAccount finds a user by name or number in the files below a root directory,
+// "" for the agent's. A number without an entry is an account too, with a group of
+// the same number.
+func lookUpAccount(root, user string) (*account, error) {
 	number, numErr := strconv.ParseUint(user, 10, 32)
 	var found *account
-	err := eachLine("/etc/passwd", 7, func(f []string) bool {
+	err := eachLine(root+"/etc/passwd", 7, func(f []string) bool {
 		uid, err1 := strconv.ParseUint(f[2], 10, 32)
 		gid, err2 := strconv.ParseUint(f[3], 10, 32)
 		if err1 != nil || err2 != nil || f[0] != user && (numErr != nil || uid != number) {
@@ -60,7 +53,7 @@ func lookUpAccount(user string) (*account, error) {
 	}
 	found.groups = []uint32{found.gid}
 	// Without the file there are no further groups.
-	_ = eachLine("/etc/group", 4, func(f []string) bool {
+	_ = eachLine(root+"/etc/group", 4, func(f []string) bool {
 		gid, err := strconv.ParseUint(f[2], 10, 32)
 		if err != nil || uint32(gid) == found.gid {
 			return true

@@ -1,69 +1,85 @@
 package process
 
 import (
-	"sync"
+	"context"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"provium/internal/agent/sys"
 	"provium/internal/wire"
 )
 
-// Command is a started process, leader of its own session and process group.
+// Command is a started command. What is done to it is done to its descendants, too.
+// It is safe for concurrent use.
 type Command struct {
-	PID   int
-	Pidfd int // hangs up when the process ends; closed by its user
-
-	mu      sync.Mutex
-	reaped  bool
+	*Child       // the command, or its keeper
+	pid     int  // of the command
+	kept    bool // a keeper stands between the agent and the command
+	report  *report
+	table   table
 	expired bool
 }
 
-// Kill kills the whole group; expired says that this is for a limit of time. It
-// is safe at any time: before the process is reaped its number cannot be another
-// one's.
+// Kill ends the command and its descendants; expired says that this is for a limit
+// of time.
 func (c *Command) Kill(expired bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.reaped {
-		c.expired = c.expired || expired
-		_ = unix.Kill(-c.PID, unix.SIGKILL)
+	if c.reaped {
+		return
 	}
-}
-
-// Wait reaps the ended process.
-func (c *Command) Wait() (unix.WaitStatus, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var ws unix.WaitStatus
-	err := sys.Retry(func() error { return sys.WaitNow(c.PID, &ws) })
-	c.reaped = true
-	return ws, err
-}
-
-// SignalMain sends a signal to the main thread alone.
-func (c *Command) SignalMain(sig syscall.Signal) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.reaped {
-		_ = unix.Tgkill(c.PID, c.PID, sig)
-	}
+	c.expired = c.expired || expired
+	c.table.end(c.PID, c.kept)
 }
 
 var errHasExited = wire.ErrnoText(uint32(unix.ESRCH), "the process has exited")
 
-// signal sends a signal to the whole group.
+// signal sends a signal to the command and its descendants.
 func (c *Command) signal(sig syscall.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reaped {
 		return errHasExited
 	}
-	return unix.Kill(-c.PID, sig)
+	if sig == unix.SIGKILL {
+		c.table.end(c.PID, c.kept)
+		return nil
+	}
+	return c.table.signal(c.PID, c.kept, sig)
 }
 
-// result says how the process ended.
+// begin waits until the program is executed. It returns an error where that failed;
+// the command is then to be reaped.
+func (c *Command) begin(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { c.Kill(false) })
+	defer stop()
+	if err := c.report.begin(); err != nil {
+		return err
+	}
+	if c.kept {
+		if pid := c.table.eldest(c.PID); pid != 0 { // else it has ended
+			c.pid = pid
+		}
+	}
+	return nil
+}
+
+// Wait reaps the ended command, and returns how it ended.
+func (c *Command) Wait() (unix.WaitStatus, error) {
+	ws, err := c.Child.Wait()
+	told, known, failed := c.report.end()
+	switch {
+	case failed != nil:
+		return 0, failed
+	case known:
+		return told, nil
+	case c.Adopted && err == nil:
+		err = &wire.Error{Text: "the command has ended, but its keeper was killed: its status is not known"}
+	}
+	return ws, err
+}
+
+// result says how the command ended.
 func (c *Command) result(ws unix.WaitStatus) (wire.RunStatus, uint32) {
 	switch {
 	case c.expired && ws.Signaled() && ws.Signal() == unix.SIGKILL:
@@ -72,19 +88,4 @@ func (c *Command) result(ws unix.WaitStatus) (wire.RunStatus, uint32) {
 		return wire.Signalled, uint32(ws.Signal())
 	}
 	return wire.Exited, uint32(ws.ExitStatus())
-}
-
-// watch stands in for a pidfd: the descriptor hangs up when the process ends.
-func (c *Command) watch() (int, error) {
-	var p [2]int
-	if err := sys.Pipe(&p); err != nil {
-		return -1, err
-	}
-	go func() {
-		defer unix.Close(p[1])
-		_ = sys.Retry(func() error {
-			return unix.Waitid(unix.P_PID, c.PID, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		})
-	}()
-	return p[0], nil
 }

@@ -3,6 +3,7 @@
 // and signals (table.go, ops.go). It decides what a command's environment, user
 // and program are, and keeps outputs for later readers (spool.go).
 //
-// It does not know the executors: to start a program in one, the caller hands a
-// Launch to Table.Start. Start with start.go, which every program goes through.
+// It does not know the executors, which start the commands: the caller hands a
+// Launcher to Table.Run and Table.Start. Start with launch.go, then command.go for
+// what is done to a command; tree.go finds its descendants.
 package process

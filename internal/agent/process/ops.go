@@ -91,7 +91,7 @@ func (t *Table) Status(r *wire.ProcStatus) (wire.Value, error) {
 	return v, nil
 }
 
-// Signal sends a signal to a process and its group.
+// Signal sends a signal to a process and its descendants.
 func (t *Table) Signal(r *wire.ProcSignal) error {
 	p, err := t.get(r.Handle)
 	if err != nil {

@@ -16,7 +16,12 @@ import (
 
 func start(t *testing.T, c *guest.Client, shell string) uint64 {
 	t.Helper()
-	p, err := c.StartProcess(t.Context(), guest.RunRequest{Shell: shell}, 0)
+	return startCommand(t, c, guest.RunRequest{Shell: shell})
+}
+
+func startCommand(t *testing.T, c *guest.Client, r guest.RunRequest) uint64 {
+	t.Helper()
+	p, err := c.StartProcess(t.Context(), r, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +82,16 @@ func TestProcess(t *testing.T) {
 		out2, err := c.ProcessOutput(ctx, h, false)
 		if err != nil || len(agenttest.ReadAll(t, out2)) != 300<<10+4 {
 			t.Error("second stream", err)
+		}
+	})
+	t.Run("no input", func(t *testing.T) {
+		h := startCommand(t, c, guest.RunRequest{Shell: "cat; readlink /proc/$$/fd/0", NoStdin: true})
+		var failed *guest.OpError
+		if _, err := c.WriteProcess(ctx, h, []byte("x")); !errors.As(err, &failed) {
+			t.Error(err)
+		}
+		if r := wait(t, c, h, 0); string(r.Stdout) != "/dev/null\n" {
+			t.Errorf("%+v", r)
 		}
 	})
 	t.Run("limit", func(t *testing.T) {

@@ -14,17 +14,11 @@ import (
 )
 
 // Run starts a command, takes its outputs and returns once it has ended.
-func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body) (wire.Value, error) {
-	user, err := runUser(r)
+func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body, by Launcher) (wire.Value, error) {
+	l, err := t.launch(r, by)
 	if err != nil {
 		return nil, err
 	}
-	env := environment(r, user)
-	path, argv, err := program(r, env)
-	if err != nil {
-		return nil, err
-	}
-
 	var out, err2 output
 	defer out.close()
 	defer err2.close()
@@ -38,15 +32,16 @@ func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body) (wire.Value,
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.starter.launch(user)(path, argv, env, cwd(r), [3]int{childIn, out.writer, err2.writer})
-	if childIn != t.starter.DevNull {
+	l.Files = [3]int{childIn, out.writer, err2.writer}
+	c, err := by.Launch(o.Context(), l)
+	if childIn != 0 {
 		unix.Close(childIn)
 	}
 	if err != nil {
 		if in != nil {
 			in.Close()
 		}
-		return nil, startError(cwd(r), err)
+		return nil, err
 	}
 	defer sys.CloseNow(c.Pidfd)
 
@@ -95,15 +90,11 @@ func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body) (wire.Value,
 	return v, nil
 }
 
-// stdin returns the child's descriptor 0, and our end of the pipe if bytes
-// remain to be written while the command runs.
+// stdin returns the child's descriptor 0, 0 for /dev/null, and our end of the pipe if
+// bytes remain to be written while the command runs.
 func (t *Table) stdin(r *wire.Run, body *session.Body) (ours *os.File, child int, err error) {
 	if len(r.Stdin.Inline) == 0 && !r.Stdin.Streamed() {
-		if null := t.starter.DevNull; null > 0 {
-			return nil, null, nil
-		}
-		child, err = sys.Open("/dev/null", unix.O_RDONLY, 0)
-		return nil, child, err
+		return nil, 0, nil
 	}
 	var p [2]int
 	if err := sys.Pipe(&p); err != nil {

@@ -22,7 +22,7 @@ import (
 // connect joins a Client and an Agent by a socket pair, both on this machine.
 func connect(t testing.TB) *guest.Client {
 	t.Helper()
-	return agenttest.Connect(t, agent.Config{}, guest.Config{})
+	return agenttest.ConnectExecutor(t, agent.Config{})
 }
 
 func TestRun(t *testing.T) {
@@ -57,9 +57,14 @@ func TestRun(t *testing.T) {
 			guest.RunResult{Stdout: []byte(blob), Stderr: []byte(blob)}},
 		"timeout": {guest.RunRequest{Shell: "echo soon; sleep 1000 & sleep 1000", Timeout: 2 * time.Second},
 			guest.RunResult{Status: guest.TimedOut, ExitCode: -2, Stdout: []byte("soon\n")}},
-		"own group": {guest.RunRequest{
+		"session of the agent": {guest.RunRequest{
+			Shell: `[ "$(cut -d" " -f5,6 /proc/$$/stat)" = "$(cut -d" " -f5,6 /proc/$PPID/stat)" ] && echo same`},
+			guest.RunResult{Stdout: []byte("same\n")}},
+		"session of its own": {guest.RunRequest{Setsid: true,
 			Shell: `cut -d" " -f5,6 /proc/$$/stat | { read g s; [ $g = $$ ] && [ $s = $$ ] && echo own; }`},
 			guest.RunResult{Stdout: []byte("own\n")}},
+		"standard input": {guest.RunRequest{Shell: "readlink /proc/$$/fd/0"},
+			guest.RunResult{Stdout: []byte("/dev/null\n")}},
 		"user": {guest.RunRequest{Shell: "id -u; id -g; echo $HOME", User: "daemon"},
 			guest.RunResult{Stdout: []byte("1\n1\n/usr/sbin\n")}},
 		"user number": {guest.RunRequest{Shell: "id -u; id -g", User: "4321"},
@@ -95,13 +100,17 @@ func TestRunErrors(t *testing.T) {
 		req  guest.RunRequest
 		want string
 	}{
-		"missing": {guest.RunRequest{Path: "no-such"}, "run no-such: No such file or directory (ENOENT)"},
-		"no exec": {guest.RunRequest{Path: "/etc/passwd"}, "run /etc/passwd: Permission denied (EACCES)"},
+		"missing": {guest.RunRequest{Path: "no-such"},
+			"run no-such: No such file or directory (ENOENT, os error 2) [errno 2]"},
+		"no exec": {guest.RunRequest{Path: "/etc/passwd"},
+			"run /etc/passwd: Permission denied (EACCES, os error 13) [errno 13]"},
+		"cwd is a file": {guest.RunRequest{Path: "true", Cwd: "/etc/passwd"},
+			"run true: cwd /etc/passwd: Not a directory (ENOTDIR, os error 20) [errno 20]"},
 		"cwd": {guest.RunRequest{Path: "true", Cwd: "/nowhere"},
-			"run true: cwd /nowhere: No such file or directory (ENOENT)"},
+			"run true: cwd /nowhere: No such file or directory (ENOENT, os error 2) [errno 2]"},
 		"user": {guest.RunRequest{Path: "true", User: "nobody-here"},
 			`run true: user "nobody-here" is not in the guest's /etc/passwd`},
-		"directory": {guest.RunRequest{Path: "/usr"}, "run /usr: Permission denied (EACCES)"},
+		"directory": {guest.RunRequest{Path: "/usr"}, "run /usr: Permission denied (EACCES, os error 13) [errno 13]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := c.Run(t.Context(), tc.req)
@@ -124,7 +133,7 @@ func TestRunOutputIsCut(t *testing.T) {
 	}
 }
 
-func TestCancelKillsTheGroup(t *testing.T) {
+func TestCancelKillsDescendants(t *testing.T) {
 	c := connect(t)
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())

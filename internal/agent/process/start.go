@@ -1,87 +1,71 @@
 package process
 
 import (
-	"errors"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
-	"provium/internal/wire"
+	"provium/internal/agent/sys"
 )
 
-// Starter starts programs. Use NewStarter.
+// Starter starts the agent's own programs. Use NewStarter.
 type Starter struct {
-	// DevNull is a descriptor of /dev/null; 0 makes each command open its own.
+	// DevNull is a descriptor of /dev/null; 0 makes each program open its own.
 	DevNull int
+	// Proc is a descriptor of the root of procfs; 0 makes the agent use /proc.
+	Proc int
+	// Waiters are for what is waited for.
+	Waiters *sys.Waiters
 
 	shield func() (restore func())
 	mu     sync.Mutex // one fork at a time
-	slots  slots
 }
 
 // NewStarter returns a Starter. shield is called before every fork and returns
-// what to call after it. mounts is a descriptor of /proc/self/mountinfo, 0 for
-// none.
-func NewStarter(devNull, mounts int, shield func() (restore func())) *Starter {
-	return &Starter{DevNull: devNull, shield: shield, slots: newSlots(mounts)}
+// what to call after it.
+func NewStarter(devNull, proc int, w *sys.Waiters, shield func() (restore func())) *Starter {
+	return &Starter{DevNull: devNull, Proc: proc, Waiters: w, shield: shield}
 }
 
 // Start forks and executes. The fork is serialised: between the shield and its
-// restore the agent stands unprotected, and that should be short. resident says
-// that the program is a file in memory, which loads at once.
-func (s *Starter) Start(path string, argv []string, attr *syscall.ProcAttr, resident bool) (*Command, error) {
+// restore the agent stands unprotected, and that should be short.
+func (s *Starter) Start(path string, argv []string, attr *syscall.ProcAttr) (*Child, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !resident {
-		s.slots.reserve(path, attr.Dir)
-	}
 	restore := s.shield()
-	c := &Command{Pidfd: -1}
-	attr.Sys.PidFD = &c.Pidfd
-	var err error
-	c.PID, err = syscall.ForkExec(path, argv, attr)
+	pidfd := -1
+	if attr.Sys == nil {
+		attr.Sys = &syscall.SysProcAttr{}
+	}
+	attr.Sys.PidFD = &pidfd
+	pid, err := syscall.ForkExec(path, argv, attr)
 	restore()
 	if err != nil {
 		return nil, err
 	}
-	if c.Pidfd < 0 {
-		// A kernel before 5.2. A goroutine waits for the end and closes a pipe.
-		c.Pidfd, err = c.watch()
+	return NewChild(pid, pidfd)
+}
+
+// Computes reports whether the main thread of a process wants a processor.
+func (s *Starter) Computes(pid int) bool {
+	e, err := table(s.Proc).entry(pid)
+	return err == nil && e.state == 'R'
+}
+
+// NewChild returns a child of the agent. Without a pidfd, which is -1 then, it gets
+// another descriptor that ends with it.
+func NewChild(pid, pidfd int) (*Child, error) {
+	c := &Child{PID: pid, Pidfd: pidfd}
+	if pidfd >= 0 {
+		return c, nil
 	}
-	if err != nil {
-		c.Kill(false)
+	// A kernel before 5.2. A goroutine waits for the end and closes a pipe.
+	var err error
+	if c.Pidfd, err = c.watch(); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = c.Wait()
 		return nil, err
 	}
 	return c, nil
-}
-
-// Launch starts a program; files are its first three descriptors.
-type Launch func(path string, argv, env []string, dir string, files [3]int) (*Command, error)
-
-// launch returns a Launch that starts programs as a user, nil for the agent's own.
-func (s *Starter) launch(user *account) Launch {
-	return func(path string, argv, env []string, dir string, files [3]int) (*Command, error) {
-		return s.Start(path, argv, &syscall.ProcAttr{
-			Dir:   dir,
-			Env:   env,
-			Files: []uintptr{uintptr(files[0]), uintptr(files[1]), uintptr(files[2])},
-			Sys:   &syscall.SysProcAttr{Setsid: true, Credential: user.credential()},
-		}, false)
-	}
-}
-
-// startError returns the reason of a failed start: the directory if that is one,
-// else err.
-func startError(dir string, err error) error {
-	var st unix.Stat_t
-	reason := unix.Stat(dir, &st)
-	var errno syscall.Errno
-	if dir == "" || reason == nil || !errors.As(reason, &errno) {
-		return err
-	}
-	e := wire.ErrnoError(uint32(errno))
-	e.Text = "cwd " + dir + ": " + e.Text
-	return e
 }

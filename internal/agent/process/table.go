@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync"
@@ -38,7 +39,7 @@ type process struct {
 // Table starts commands and keeps those that outlive their operation, by handle.
 // Use NewTable. It is safe for concurrent use.
 type Table struct {
-	starter   *Starter
+	resident  resident
 	waiters   *sys.Waiters
 	newHandle func() uint64
 	following sync.WaitGroup // the goroutines that follow processes
@@ -47,10 +48,13 @@ type Table struct {
 	byID map[uint64]*process
 }
 
-// NewTable returns an empty Table. newHandle returns a handle that was not given
-// out before.
-func NewTable(s *Starter, w *sys.Waiters, newHandle func() uint64) *Table {
-	return &Table{starter: s, waiters: w, newHandle: newHandle, byID: make(map[uint64]*process)}
+// NewTable returns an empty Table. newHandle returns a handle that was not given out
+// before. mounts is a descriptor of /proc/self/mountinfo, 0 for none.
+func NewTable(mounts int, w *sys.Waiters, newHandle func() uint64) *Table {
+	return &Table{
+		resident: resident{root: "/", mounts: mounts}, waiters: w, newHandle: newHandle,
+		byID: make(map[uint64]*process),
+	}
 }
 
 // WaitAll returns when every process has ended.
@@ -77,45 +81,31 @@ func (t *Table) remove(id uint64) {
 	t.mu.Unlock()
 }
 
-// Start starts a command that outlives the operation. worker returns how the
-// executor that the request names starts programs.
+// Start starts a command that outlives the operation.
 func (t *Table) Start(
-	r *wire.ProcStart, body *session.Body, worker func(id uint64) (Launch, error),
+	ctx context.Context, r *wire.ProcStart, body *session.Body, by Launcher,
 ) (wire.Value, error) {
 	initial, err := body.All(maxStdin)
 	if err != nil {
 		return nil, err
 	}
-	user, err := runUser(&r.Run)
-	if err != nil {
-		return nil, err
+	if r.Worker != 0 && r.User != "" {
+		const text = "a worker's commands run with its own credentials: change those, `user` is not possible"
+		return nil, &wire.Error{Text: text}
 	}
-	env := environment(&r.Run, user)
-	start, dir := t.starter.launch(user), cwd(&r.Run)
-	var path string
-	var argv []string
-	if r.Worker != 0 {
-		if r.User != "" {
-			const text = "a worker's commands run with its own credentials: change those, `user` is not possible"
-			return nil, &wire.Error{Text: text}
-		}
-		if start, err = worker(r.Worker); err != nil {
-			return nil, err
-		}
-		dir = r.Cwd
-		if path, argv = "/bin/sh", []string{"/bin/sh", "-c", r.Shell}; len(r.Args) > 0 {
-			path, argv = r.Args[0], r.Args
-		}
-	} else if path, argv, err = program(&r.Run, env); err != nil {
+	l, err := t.launch(&r.Run, by)
+	if err != nil {
 		return nil, err
 	}
 	p := &process{id: t.newHandle(), ended: make(chan struct{})}
-	cmd, ours, err := startPiped(start, path, argv, env, dir)
+	cmd, ours, err := startPiped(ctx, by, l, !r.NoStdin)
 	if err != nil {
 		return nil, err
 	}
-	p.cmd, p.pid = cmd, uint32(cmd.PID)
-	p.stdin = newFeeder(ours[0], initial)
+	p.cmd, p.pid = cmd, uint32(cmd.pid)
+	if p.stdin = (&feeder{closed: true}); !r.NoStdin {
+		p.stdin = newFeeder(ours[0], initial)
+	}
 	for i := range p.out {
 		p.out[i] = newSpool()
 	}
@@ -124,20 +114,25 @@ func (t *Table) Start(
 	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil
 }
 
-// startPiped starts a program with three pipes and returns our ends, which are
-// in the runtime's poller.
-func startPiped(start Launch, path string, argv, env []string, dir string) (cmd *Command, ours [3]*os.File, err error) {
+// startPiped starts a program with three pipes, or two without stdin, and returns our
+// ends, which are in the runtime's poller.
+func startPiped(
+	ctx context.Context, by Launcher, l *Launch, stdin bool,
+) (cmd *Command, ours [3]*os.File, err error) {
 	var child [3]int
-	made := 0
+	first, made := 0, 0
+	if !stdin {
+		first, made = 1, 1
+	}
 	defer func() {
-		for i := range made {
+		for i := first; i < made; i++ {
 			sys.CloseNow(child[i])
 			if err != nil && ours[i] != nil {
 				ours[i].Close()
 			}
 		}
 	}()
-	for i := range ours {
+	for i := first; i < len(ours); i++ {
 		var ends [2]int
 		if err = sys.Pipe(&ends); err != nil {
 			return nil, ours, err
@@ -151,8 +146,14 @@ func startPiped(start Launch, path string, argv, env []string, dir string) (cmd 
 			return nil, ours, err
 		}
 	}
-	if cmd, err = start(path, argv, env, dir, child); err != nil {
-		err = startError(dir, err)
+	l.Files = child
+	if cmd, err = by.Launch(ctx, l); err != nil {
+		return nil, ours, err
+	}
+	if err = cmd.begin(ctx); err != nil {
+		cmd.Kill(false)
+		_, _ = cmd.Wait()
+		sys.CloseNow(cmd.Pidfd)
 	}
 	return cmd, ours, err
 }

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,15 +34,6 @@ func Read(fd int, p []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// Write writes once. It may block.
-func Write(fd int, p []byte) (n int, err error) {
-	err = Retry(func() error {
-		n, err = unix.Write(fd, p)
-		return err
-	})
-	return max(n, 0), err
-}
-
 // ReadSmall returns the first 4 KiB of a file, which one read returns whole where
 // the file is one of procfs.
 func ReadSmall(path string) (string, error) {
@@ -62,3 +54,26 @@ func InMemory(fs *unix.Statfs_t) bool {
 
 // DescriptorPath returns a path that leads to the open file of a descriptor.
 func DescriptorPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// Identity distinguishes one directory from another, also where the same file system
+// is mounted twice.
+type Identity struct {
+	mount, ino   uint64
+	major, minor uint32
+}
+
+// Identify returns the identity of what a path leads to, seen from the directory at. No
+// file system that could block may be on the way.
+func Identify(at int, path string) (Identity, error) {
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return Identity{}, err
+	}
+	var st unix.Statx_t
+	_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)),
+		unix.AT_STATX_DONT_SYNC, unix.STATX_INO|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(&st)), 0)
+	if errno != 0 {
+		return Identity{}, errno
+	}
+	return Identity{st.Mnt_id, st.Ino, st.Dev_major, st.Dev_minor}, nil
+}

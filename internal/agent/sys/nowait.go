@@ -89,6 +89,14 @@ func Pipe(p *[2]int) error {
 	return err
 }
 
+// ReportPipe creates a pipe whose ends do not block and are closed on exec.
+func ReportPipe(p *[2]int) error {
+	var fds [2]int32
+	_, err := Call(unix.SYS_PIPE2, uintptr(unsafe.Pointer(&fds)), unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	p[0], p[1] = int(fds[0]), int(fds[1])
+	return err
+}
+
 // PipeBytes returns how many bytes a pipe holds.
 func PipeBytes(fd int) (int, error) {
 	var n int32
@@ -160,4 +168,12 @@ func SetReceiveLimit(sock int, limit time.Duration) error {
 		return errno
 	}
 	return nil
+}
+
+// IsStopped reports whether a child of this process is stopped by a signal.
+func IsStopped(pid int) bool {
+	var info unix.Siginfo
+	_, _, errno := unix.RawSyscall6(unix.SYS_WAITID, unix.P_PID, uintptr(pid), uintptr(unsafe.Pointer(&info)),
+		unix.WSTOPPED|unix.WNOWAIT|unix.WNOHANG, 0, 0)
+	return errno == 0 && info.Signo != 0
 }

@@ -61,10 +61,10 @@ func (a *Actor) doWithin(ctx context.Context, op string, limit time.Duration,
 	}
 	c, epoch, _, err := begin(ctx, a.vm, op, limit)
 	if err != nil {
-		return err
+		return Named(a.vm, op, "", err)
 	}
 	defer a.vm.EndOp(op)
-	return do(c, epoch)
+	return Named(a.vm, op, "", do(c, epoch))
 }
 
 // create carries out an operation that creates an object, and returns the object. The
@@ -99,7 +99,8 @@ func (a *Actor) Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, 
 	}
 	defer a.vm.EndOp("run")
 	r.Timeout = left
-	return c.Run(ctx, r)
+	result, err := c.Run(ctx, r)
+	return result, Named(a.vm, "run", "", err)
 }
 
 // RunAsync starts a command and returns at once.

@@ -17,6 +17,7 @@ type FileMode struct {
 	Read, Write, Append         bool
 	Create, Truncate, Exclusive bool
 	Perm                        uint32 // of a file made by the call
+	Exact                       bool   // Perm counts whatever the umask is
 }
 
 func (m FileMode) flags() int64 {
@@ -57,13 +58,14 @@ func (a *Actor) OpenFile(ctx context.Context, path string, mode FileMode) (*File
 	r, epoch, err := a.syscall(ctx, "open_file", &guest.Syscall{
 		Nr:   unix.SYS_OPENAT,
 		Args: [6]int64{unix.AT_FDCWD, 0, mode.flags(), int64(mode.Perm)},
-		Bufs: [][]byte{append([]byte(path), 0)}, Slots: []int{1},
+		Bufs: [][]byte{append([]byte(path), 0)}, Slots: []int{1}, ExactMode: mode.Create && mode.Exact,
 	})
 	if err != nil {
-		return nil, err
+		a.closeLate(ctx, "open_file", r)
+		return nil, Named(a.vm, "open_file", path, err)
 	}
 	if r.Errno != 0 {
-		return nil, guest.ErrnoError("open_file", path, r.Errno)
+		return nil, a.errno("open_file", path, r.Errno)
 	}
 	f := &File{by: a, path: path, epoch: epoch, life: r.Life, fd: r.Ret}
 	if f.fd == 0 { // a test has closed the one that was there; 0 stands for a closed file
@@ -84,7 +86,7 @@ func (f *File) leaveZero(ctx context.Context) error {
 	}
 	_, err = f.by.Syscall(context.WithoutCancel(ctx), "open_file", guest.Syscall{Life: f.life, Nr: unix.SYS_CLOSE})
 	if err == nil && r.Errno != 0 {
-		err = guest.ErrnoError("open_file", f.path, r.Errno)
+		err = f.by.errno("open_file", f.path, r.Errno)
 	}
 	f.fd = r.Ret
 	return err
@@ -122,8 +124,9 @@ func (f *File) call(ctx context.Context, op string, s guest.Syscall) (*guest.Sys
 	}
 	s.Args[0], s.Life = fd, f.life
 	r, err := f.by.Syscall(ctx, "file:"+op, s)
+	err = Named(f.by.vm, "file:"+op, f.path, err)
 	if err == nil && r.Errno != 0 {
-		err = guest.ErrnoError(op, f.path, r.Errno)
+		err = f.by.errno(op, f.path, r.Errno)
 	}
 	return r, err
 }
@@ -145,7 +148,7 @@ func (f *File) Read(ctx context.Context, n int) ([]byte, error) {
 			}
 			return nil, err
 		}
-		got, err := moved("read", f.path, r, want)
+		got, err := f.by.moved("read", f.path, r, want)
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +178,7 @@ func (f *File) Write(ctx context.Context, p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return moved("write", f.path, r, len(p))
+	return f.by.moved("write", f.path, r, len(p))
 }
 
 // Seek moves the cursor and returns its new position; whence is as for lseek. op is

@@ -27,68 +27,72 @@ type fileOps interface {
 
 // files carries out a file operation. For a worker each system call is an operation on
 // the guest.
-func files[T any](ctx context.Context, a *Actor, op string, do func(fileOps) (T, error)) (T, error) {
+func files[T any](ctx context.Context, a *Actor, op, path string, do func(fileOps) (T, error)) (T, error) {
 	if a.worker != nil {
-		return do(syscallFiles{a})
+		v, err := do(syscallFiles{a})
+		return v, Named(a.vm, op, path, err)
 	}
 	c, _, err := a.vm.BeginOp(ctx, op)
 	if err != nil {
 		var none T
-		return none, err
+		return none, Named(a.vm, op, path, err)
 	}
 	defer a.vm.EndOp(op)
-	return do(c)
+	v, err := do(c)
+	return v, Named(a.vm, op, path, err)
 }
 
 // changeFiles is files for operations without a result.
-func changeFiles(ctx context.Context, a *Actor, op string, do func(fileOps) error) error {
-	_, err := files(ctx, a, op, func(f fileOps) (struct{}, error) { return struct{}{}, do(f) })
+func changeFiles(ctx context.Context, a *Actor, op, path string, do func(fileOps) error) error {
+	_, err := files(ctx, a, op, path, func(f fileOps) (struct{}, error) { return struct{}{}, do(f) })
 	return err
 }
 
 // ReadFile returns the contents of a file of at most 96 MiB.
 func (a *Actor) ReadFile(ctx context.Context, path string) ([]byte, error) {
-	return files(ctx, a, "read_file", func(f fileOps) ([]byte, error) { return f.ReadFile(ctx, path) })
+	return files(ctx, a, "read_file", path, func(f fileOps) ([]byte, error) { return f.ReadFile(ctx, path) })
 }
 
 // WriteFile creates a file or replaces its contents.
 func (a *Actor) WriteFile(ctx context.Context, path string, data []byte) error {
-	return changeFiles(ctx, a, "write_file", func(f fileOps) error {
+	return changeFiles(ctx, a, "write_file", path, func(f fileOps) error {
 		return f.WriteFile(ctx, path, data, guest.Perm{})
 	})
 }
 
 // Stat describes a file; without follow a symbolic link itself.
 func (a *Actor) Stat(ctx context.Context, path string, follow bool) (*guest.FileInfo, error) {
-	return files(ctx, a, "stat", func(f fileOps) (*guest.FileInfo, error) { return f.Stat(ctx, path, follow) })
+	return files(ctx, a, "stat", path, func(f fileOps) (*guest.FileInfo, error) { return f.Stat(ctx, path, follow) })
 }
 
 // ListDir returns the entries of a directory, sorted by name.
 func (a *Actor) ListDir(ctx context.Context, path string) ([]guest.DirEntry, error) {
-	return files(ctx, a, "listdir", func(f fileOps) ([]guest.DirEntry, error) { return f.ListDir(ctx, path) })
+	return files(ctx, a, "listdir", path, func(f fileOps) ([]guest.DirEntry, error) { return f.ListDir(ctx, path) })
 }
 
 // Mkdir creates a directory. With parents it also creates what is missing above it, and
 // accepts an existing directory.
 func (a *Actor) Mkdir(ctx context.Context, path string, parents bool, perm guest.Perm) error {
-	return changeFiles(ctx, a, "mkdir", func(f fileOps) error { return f.Mkdir(ctx, path, parents, perm) })
+	return changeFiles(ctx, a, "mkdir", path, func(f fileOps) error { return f.Mkdir(ctx, path, parents, perm) })
 }
 
 // Unlink removes a file or an empty directory.
 func (a *Actor) Unlink(ctx context.Context, path string) error {
-	return changeFiles(ctx, a, "unlink", func(f fileOps) error { return f.Unlink(ctx, path) })
+	return changeFiles(ctx, a, "unlink", path, func(f fileOps) error { return f.Unlink(ctx, path) })
 }
 
 // Rename renames within one file system.
 func (a *Actor) Rename(ctx context.Context, from, to string) error {
-	return changeFiles(ctx, a, "rename", func(f fileOps) error { return f.Rename(ctx, from, to) })
+	return changeFiles(ctx, a, "rename", from+" -> "+to, func(f fileOps) error { return f.Rename(ctx, from, to) })
 }
 
 // PushFile copies a host file, or a directory with its contents, into the guest.
 // Permission bits are kept, unless perm is given for the files; directories keep
 // theirs. Symbolic links of the host are followed.
 func (a *Actor) PushFile(ctx context.Context, hostPath, guestPath string, perm guest.Perm) error {
-	return changeFiles(ctx, a, "push_file", func(f fileOps) error { return push(ctx, f, hostPath, guestPath, perm) })
+	return changeFiles(ctx, a, "push_file", guestPath, func(f fileOps) error {
+		return push(ctx, f, hostPath, guestPath, perm)
+	})
 }
 
 func push(ctx context.Context, to fileOps, hostPath, guestPath string, perm guest.Perm) error {
@@ -152,7 +156,9 @@ func (a *Actor) PullFile(ctx context.Context, guestPath, hostPath string) error 
 	}
 	defer os.Remove(to.Name())
 	defer to.Close()
-	perm, err := files(ctx, a, "pull_file", func(f fileOps) (uint32, error) { return f.PullFile(ctx, guestPath, to) })
+	perm, err := files(ctx, a, "pull_file", guestPath, func(f fileOps) (uint32, error) {
+		return f.PullFile(ctx, guestPath, to)
+	})
 	if err != nil {
 		return err
 	}

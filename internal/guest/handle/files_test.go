@@ -164,26 +164,27 @@ func TestFilesThatBreakOff(t *testing.T) {
 		do   func() error
 		want string
 	}{
-		{unix.SYS_FSTAT, fails, read, "read_file /f: Input/output error (EIO)"},
-		{unix.SYS_FSTAT, fails, pull, "pull_file /f: Input/output error (EIO)"},
-		{unix.SYS_READ, fails, read, "read_file /f: Input/output error (EIO)"},
+		{unix.SYS_FSTAT, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{unix.SYS_FSTAT, fails, pull, "pull_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{unix.SYS_READ, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_READ, returns(-5), read, "the guest's kernel says that it moved -5 of 262144 bytes"},
 		{unix.SYS_READ, returns(1 << 40), pull, "the guest's kernel says that it moved 1099511627776 of 1048576 bytes"},
-		{unix.SYS_WRITE, fails, write, "write_file /f: Input/output error (EIO)"},
+		{unix.SYS_WRITE, fails, write, "write_file /f: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_WRITE, returns(0), write, "the guest's kernel took none of 4 bytes"},
 		{unix.SYS_WRITE, returns(5), write, "moved 5 of 4 bytes"},
-		{unix.SYS_FCHMOD, fails, push, "push_file /f: Input/output error (EIO)"},
-		{unix.SYS_GETDENTS64, fails, list, "listdir /d: Input/output error (EIO)"},
+		{unix.SYS_FCHMOD, fails, push, "push_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{unix.SYS_GETDENTS64, fails, list, "listdir /d: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_GETDENTS64, returns(7), list, "directory entry"},
 		{unix.SYS_CHMOD, fails, func() error { return a.Mkdir(ctx, "/new", false, guest.Mode(0o700)) },
-			"mkdir /new: Input/output error (EIO)"},
-		{unix.SYS_UNLINK, fails, func() error { return a.Unlink(ctx, "/f") }, "unlink /f: Input/output error (EIO)"},
+			"mkdir /new: Input/output error (EIO, os error 5) [errno 5]"},
+		{unix.SYS_UNLINK, fails, func() error { return a.Unlink(ctx, "/f") },
+			"vm `a`: unlink /f: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/new/sub/x", true, guest.Perm{}) },
-			"mkdir /new/sub: Input/output error (EIO)"},
+			"mkdir /new/sub: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/d/x", true, guest.Perm{}) },
-			"mkdir /d/x: Input/output error (EIO)"},
+			"mkdir /d/x: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/f", true, guest.Perm{}) },
-			"mkdir /f: Not a directory (ENOTDIR)"},
+			"mkdir /f: Not a directory (ENOTDIR, os error 20) [errno 20]"},
 		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/d", true, guest.Perm{}) }, ""}, // it is there
 	} {
 		g.onSyscall(tc.nr, tc.how)

@@ -228,7 +228,7 @@ func TestWorkerRuns(t *testing.T) {
 			t.Errorf("%+v, %v", r, err)
 		}
 	})
-	if ops != "run proc:close_stdin proc:wait proc:close" {
+	if ops != "run proc:wait proc:close" {
 		t.Errorf("operations: %s", ops)
 	}
 	p := start(t, w.AsActor(), "sleep")
@@ -239,7 +239,7 @@ func TestWorkerRuns(t *testing.T) {
 		t.Errorf("%d commands are still under way", n)
 	}
 	vm.guest.onOp("proc_close_stdin", wire.ErrnoError(5))
-	_, err = w.Run(ctx, guest.RunRequest{Shell: "exit 0"})
+	_, err = w.Run(ctx, guest.RunRequest{Shell: "exit 0", Stdin: []byte("in")})
 	wantError(t, err, "proc:close_stdin: ", "EIO")
 	vm.guest.onOp("proc_start", wire.ErrnoError(2))
 	_, err = w.Run(ctx, guest.RunRequest{Shell: "exit 0"})

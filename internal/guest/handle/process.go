@@ -77,7 +77,8 @@ func (p *Process) requestWithin(ctx context.Context, op string, limit time.Durat
 }
 
 // Wait waits for the end of the process and returns everything it printed. At the
-// limit, 0 for none, its process group is killed. Only one Wait returns a result.
+// limit, 0 for none, it is killed with its descendants. Only one Wait returns a
+// result.
 func (p *Process) Wait(ctx context.Context, limit time.Duration) (*guest.RunResult, error) {
 	p.mu.Lock()
 	if p.waiting {
@@ -105,7 +106,7 @@ func (p *Process) Wait(ctx context.Context, limit time.Duration) (*guest.RunResu
 	return r, nil
 }
 
-// Signal sends a signal to the process and its group. op is the name of the call in
+// Signal sends a signal to the process and its descendants. op is the name of the call in
 // errors.
 func (p *Process) Signal(ctx context.Context, op string, signal int) error {
 	if p.isWaited() {

@@ -30,6 +30,21 @@ func (a *Actor) syscall(ctx context.Context, op string, s *guest.Syscall) (
 	return r, in, err
 }
 
+// errno returns the error of an operation whose system call has failed.
+func (a *Actor) errno(op, path string, errno int) error {
+	return Named(a.vm, op, path, guest.ErrnoError(op, path, errno))
+}
+
+// closeLate closes the file of an open that was given up but has succeeded: it must not
+// stay behind as a reader or writer. r is nil when the open has failed.
+func (a *Actor) closeLate(ctx context.Context, op string, r *guest.SyscallResult) {
+	if r != nil && r.Errno == 0 && r.Ret >= 0 {
+		// An error is one of the executor, whose end closes the file, too.
+		_, _ = a.Syscall(context.WithoutCancel(ctx), op,
+			guest.Syscall{Life: r.Life, Nr: unix.SYS_CLOSE, Args: [6]int64{r.Ret}})
+	}
+}
+
 // bufferCall is a system call on a descriptor with a buffer and its length, such as
 // read.
 func bufferCall(nr, fd int64, p []byte) guest.Syscall {

@@ -26,7 +26,7 @@ func (f syscallFiles) pathCall(ctx context.Context, op, path string, s guest.Sys
 	s.Slots = append([]int{0}, s.Slots...)
 	r, err := f.by.Syscall(ctx, op, s)
 	if err == nil && r.Errno != 0 {
-		err = guest.ErrnoError(op, path, r.Errno)
+		err = f.by.errno(op, path, r.Errno)
 	}
 	return r, err
 }
@@ -36,6 +36,7 @@ func (f syscallFiles) open(ctx context.Context, op, path string, flags int64) (f
 	flags |= unix.O_CLOEXEC | unix.O_NOCTTY
 	r, err := f.pathCall(ctx, op, path, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags, 0o644}})
 	if err != nil {
+		f.by.closeLate(ctx, op, r)
 		return 0, err
 	}
 	return r.Ret, nil
@@ -43,12 +44,13 @@ func (f syscallFiles) open(ctx context.Context, op, path string, flags int64) (f
 
 // moved returns how many bytes a call has moved, or an error when that cannot be: the
 // number comes from the guest, whose kernel may be the thing under test.
-func moved(op, path string, r *guest.SyscallResult, most int) (int, error) {
+func (a *Actor) moved(op, path string, r *guest.SyscallResult, most int) (int, error) {
 	switch {
 	case r.Errno != 0:
-		return 0, guest.ErrnoError(op, path, r.Errno)
+		return 0, a.errno(op, path, r.Errno)
 	case r.Ret < 0 || r.Ret > int64(most):
-		return 0, fmt.Errorf("%s %s: the guest's kernel says that it moved %d of %d bytes", op, path, r.Ret, most)
+		return 0, fmt.Errorf("vm `%s`: %s %s: the guest's kernel says that it moved %d of %d bytes", a.vm.Name(), op,
+			path, r.Ret, most)
 	}
 	return int(r.Ret), nil
 }
@@ -65,7 +67,7 @@ func (f syscallFiles) pieces(ctx context.Context, op, path string, nr, fd int64,
 		if err != nil {
 			return err
 		}
-		got, err := moved(op, path, r, n)
+		got, err := f.by.moved(op, path, r, n)
 		if err != nil || got == 0 {
 			return err
 		}
@@ -79,7 +81,7 @@ func (f syscallFiles) pieces(ctx context.Context, op, path string, nr, fd int64,
 func (f syscallFiles) fstat(ctx context.Context, op, path string, fd int64) (*guest.FileInfo, error) {
 	r, err := f.by.Syscall(ctx, op, bufferCall(unix.SYS_FSTAT, fd, make([]byte, statSize)))
 	if err == nil && r.Errno != 0 {
-		err = guest.ErrnoError(op, path, r.Errno)
+		err = f.by.errno(op, path, r.Errno)
 	}
 	if err != nil {
 		return nil, err
@@ -140,7 +142,7 @@ func (f syscallFiles) write(ctx context.Context, op, path string, from io.Reader
 			if err != nil {
 				return err
 			}
-			taken, err := moved(op, path, r, len(p))
+			taken, err := f.by.moved(op, path, r, len(p))
 			if err == nil && taken == 0 {
 				err = fmt.Errorf("%s %s: the guest's kernel took none of %d bytes", op, path, len(p))
 			}
@@ -163,7 +165,7 @@ func (f syscallFiles) write(ctx context.Context, op, path string, from io.Reader
 	// After the contents: a write clears the set-id bits.
 	r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: unix.SYS_FCHMOD, Args: [6]int64{fd, int64(bits)}})
 	if err == nil && r.Errno != 0 {
-		err = guest.ErrnoError(op, path, r.Errno)
+		err = f.by.errno(op, path, r.Errno)
 	}
 	return err
 }
@@ -211,6 +213,12 @@ func fileInfo(b []byte) *guest.FileInfo {
 		MtimeNS: int64(le.Uint64(b[88:]))*1e9 + int64(le.Uint64(b[96:])),
 		Perm:    mode & 0o7777,
 		Type:    entryType(mode >> 12),
+		FileNumbers: guest.FileNumbers{
+			Ino: le.Uint64(b[8:]), Nlink: le.Uint64(b[16:]), UID: uint64(le.Uint32(b[28:])),
+			GID: uint64(le.Uint32(b[32:])), Rdev: le.Uint64(b[40:]), Blocks: le.Uint64(b[64:]),
+			AtimeNS: int64(le.Uint64(b[72:]))*1e9 + int64(le.Uint64(b[80:])),
+			CtimeNS: int64(le.Uint64(b[104:]))*1e9 + int64(le.Uint64(b[112:])),
+		},
 	}
 }
 
@@ -315,7 +323,7 @@ func (f syscallFiles) makeDir(ctx context.Context, path string, perm guest.Perm,
 		case info.Type == guest.TypeDirectory:
 			return nil
 		default:
-			return guest.ErrnoError("mkdir", path, int(unix.ENOTDIR))
+			return f.by.errno("mkdir", path, int(unix.ENOTDIR))
 		}
 	}
 	return err

@@ -14,7 +14,8 @@ func (a *Actor) openStream(ctx context.Context, kind, detail string, site stream
 	err = a.do(ctx, kind, func(c *guest.Client, epoch *Epoch) error {
 		source, err := open(c)
 		if err == nil {
-			cfg := stream.Config{Kind: kind, Detail: detail, Noun: "stream", Site: site, Source: agentSource{source}}
+			cfg := stream.Config{Kind: kind, Detail: detail, Noun: "stream", Site: site,
+				Source: agentSource{source, a.vm, kind}}
 			s = a.vm.Opened().addStream(cfg, epoch)
 		}
 		return err
@@ -23,18 +24,27 @@ func (a *Actor) openStream(ctx context.Context, kind, detail string, site stream
 }
 
 // agentSource is a stream of the agent as a source.
-type agentSource struct{ s *guest.Stream }
+type agentSource struct {
+	s    *guest.Stream
+	vm   VM
+	kind string
+}
 
-func (a agentSource) Next(ctx context.Context) ([]byte, error) { return a.s.Next(ctx) }
-func (a agentSource) Ended() bool                              { return a.s.Ended() }
-func (a agentSource) Close(int)                                { a.s.Close() }
+func (a agentSource) Next(ctx context.Context) ([]byte, error) {
+	p, err := a.s.Next(ctx)
+	return p, Named(a.vm, a.kind, "", err)
+}
+
+func (a agentSource) Ended() bool { return a.s.Ended() }
+func (a agentSource) Close(int)   { a.s.Close() }
 
 // TailFile opens a stream of what is added to a file behind start, or with fromEnd
 // behind its end plus start. The file is the one that the actor finds under the path,
 // with its credentials.
 func (a *Actor) TailFile(ctx context.Context, path string, start int64, fromEnd bool, site stream.Site) (
 	*stream.Stream, error) {
-	return a.openStream(ctx, "tail_file", strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
+	s, err := a.openStream(ctx, "tail_file", strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
 		return c.TailFile(ctx, path, start, fromEnd, a.executor())
 	})
+	return s, Named(a.vm, "tail_file", path, err)
 }

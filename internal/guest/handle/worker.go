@@ -71,6 +71,7 @@ func (w *Worker) start(ctx context.Context, op string, r guest.RunRequest, list 
 // run runs a command to its end.
 func (w *Worker) run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error) {
 	begun := time.Now()
+	r.NoStdin = len(r.Stdin) == 0
 	p, err := w.start(ctx, "run", r, &w.running)
 	if err != nil {
 		return nil, err
@@ -81,8 +82,10 @@ func (w *Worker) run(ctx context.Context, r guest.RunRequest) (*guest.RunResult,
 		defer w.mu.Unlock()
 		w.running = slices.DeleteFunc(w.running, func(x *Process) bool { return x == p })
 	}()
-	if err := p.CloseStdin(ctx); err != nil {
-		return nil, err
+	if !r.NoStdin {
+		if err := p.CloseStdin(ctx); err != nil {
+			return nil, err
+		}
 	}
 	limit := r.Timeout
 	if limit > 0 {

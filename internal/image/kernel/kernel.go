@@ -45,6 +45,7 @@ type Header struct {
 	Version string
 
 	payload, payloadLen int64
+	end                 int64             // of the memory that a bzImage starts in; 0 is unknown
 	compression         decompress.Format // known after Extract
 }
 
@@ -58,7 +59,9 @@ const (
 	offXLoadFlags    = 0x236
 	offPayload       = 0x248
 	offPayloadLength = 0x24c
-	setupHeaderLen   = 0x250
+	offPrefAddress   = 0x258
+	offInitSize      = 0x260
+	setupHeaderLen   = 0x264
 	sector           = 512
 )
 
@@ -105,11 +108,43 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 		out.payload = setup + int64(binary.LittleEndian.Uint32(h[offPayload:]))
 		out.payloadLen = int64(binary.LittleEndian.Uint32(h[offPayloadLength:]))
 	}
+	if protocol >= 0x20a {
+		// A relocatable kernel, too, unpacks itself at its preferred address or above.
+		end := binary.LittleEndian.Uint64(h[offPrefAddress:]) + uint64(binary.LittleEndian.Uint32(h[offInitSize:]))
+		if end <= MaxVmlinux {
+			out.end = int64(end)
+		}
+	}
 	if out.payload+out.payloadLen > size {
 		return nil, fmt.Errorf("bzImage is cut short: %d bytes, and its payload ends at %d", size, out.payload+
 			out.payloadLen)
 	}
 	return out, nil
+}
+
+// End returns where the memory ends that the kernel r of the given size starts in: its
+// code and data, and the space in which a bzImage unpacks itself.
+func End(r io.ReaderAt, size int64) (int64, error) {
+	h, err := ReadHeader(r, size)
+	if err != nil {
+		return 0, err
+	}
+	if h.Kind == BzImage {
+		return max(h.end, size), nil
+	}
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return 0, ErrFormat
+	}
+	defer f.Close()
+	end := int64(0)
+	for _, p := range f.Progs {
+		// What lies above is not memory that a kernel is loaded to.
+		if p.Type == elf.PT_LOAD && p.Paddr <= MaxVmlinux && p.Memsz <= MaxVmlinux {
+			end = max(end, int64(p.Paddr+p.Memsz))
+		}
+	}
+	return end, nil
 }
 
 // firstWord returns the printable text before the first blank or NUL, or nothing.

@@ -89,6 +89,29 @@ func TestBzImage(t *testing.T) {
 	}
 }
 
+func TestEnd(t *testing.T) {
+	le := binary.LittleEndian
+	elf := vmlinux(notePVH, text)
+	le.PutUint32(elf[64:], 1)         // PT_LOAD
+	le.PutUint64(elf[64+24:], 16<<20) // physical address
+	le.PutUint64(elf[64+40:], 40<<20) // size in memory
+	image := bzImage("6.1", 0x20f, 1, make([]byte, 1024))
+	le.PutUint64(image[offPrefAddress:], 16<<20)
+	le.PutUint32(image[offInitSize:], 60<<20)
+	old := bzImage("6.1", 0x209, 1, make([]byte, 1024))
+	for name, c := range map[string]struct {
+		file []byte
+		want int64
+	}{"vmlinux": {elf, 56 << 20}, "bzImage": {image, 76 << 20}, "old bzImage": {old, int64(len(old))}} {
+		if got, err := End(bytes.NewReader(c.file), int64(len(c.file))); err != nil || got != c.want {
+			t.Errorf("%s: %d, %v, want %d", name, got, err, c.want)
+		}
+	}
+	if _, err := End(strings.NewReader("no kernel"), 9); !errors.Is(err, ErrFormat) {
+		t.Error(err)
+	}
+}
+
 func TestInspectLarge(t *testing.T) {
 	// The texts stand across the borders of the scan's buffer.
 	for shift := range 40 {
@@ -161,6 +184,9 @@ func FuzzKernel(f *testing.F) {
 	f.Add(bzImage("", 0x20f, 1, vmlinux(1, "")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := bytes.NewReader(data)
+		if end, err := End(r, int64(len(data))); err == nil && (end < 0 || end > 2*MaxVmlinux) {
+			t.Errorf("the kernel ends at %d", end)
+		}
 		h, err := ReadHeader(r, int64(len(data)))
 		if err != nil {
 			return

@@ -43,7 +43,7 @@ end
 func TestGuestFiles(t *testing.T) {
 	apitest.Check(t, host, booted, map[string]string{
 		`vm:write_file("/tmp/x", "a\0b") eq(vm:read_file("/tmp/x"), "a\0b")`: "",
-		`vm:read_file("/no")`: "No such file or directory (ENOENT)",
+		`vm:read_file("/no")`: "No such file or directory (ENOENT, os error 2) [errno 2]",
 
 		`vm:mkdir("/tmp/d/e", {parents = true, perm = 448}) eq(vm:stat("/tmp/d/e").perm, 448)
 			eq(vm:stat("/tmp/d/e").entry_type, "directory")`: "",

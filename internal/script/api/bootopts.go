@@ -3,7 +3,6 @@ package api
 import (
 	"fmt"
 	"math"
-	"path"
 	"strings"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 
 // bootOptions are the keys of boot opts.
 var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_append", "rng_seed",
-	"initial_time", "agent_timeout", "files", "cold", "disks"}
+	"initial_time", "agent_timeout", "files", "cold", "disks", "expect_panic"}
 
 // bootOpts reads the optional table of boot opts at argument i, or nil when it is absent.
 func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
@@ -67,7 +66,8 @@ func readMachine(o value.Options, b *topology.BootOpts) (err error) {
 		}
 		b.Cold = &cold
 	}
-	return nil
+	b.ExpectPanic, err = o.Bool("expect_panic", false)
+	return err
 }
 
 func readCmdline(o value.Options, b *topology.BootOpts) (err error) {
@@ -157,8 +157,8 @@ func bootFile(what string, t *lua.Table) (topology.BootFile, error) {
 	if f.Path, ok = o.Get("path").(string); !ok {
 		return f, fmt.Errorf("%s: path must be a string, got %s", what, lua.TypeName(o.Get("path")))
 	}
-	if !strings.HasPrefix(f.Path, "/") || path.Clean(f.Path) == "/" || strings.ContainsRune(f.Path, 0) {
-		return f, fmt.Errorf("%s: path must be the absolute path of a file, got %s", what, value.Quote(f.Path))
+	if err := topology.CheckFilePath(f.Path); err != nil {
+		return f, fmt.Errorf("%s: %w", what, err)
 	}
 	if f.Content, ok = o.Get("content").(string); !ok {
 		return f, fmt.Errorf("%s: content must be a string, got %s", what, lua.TypeName(o.Get("content")))

@@ -18,7 +18,7 @@ func openFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if _, ok := a.Value(2).(*lua.Table); !ok {
 		return nil, a.TypeError(2, "mode", "a table such as {read = true}")
 	}
-	o, err := a.Options(2, "read", "write", "append", "create", "truncate", "exclusive", "perm")
+	o, err := a.Options(2, "read", "write", "append", "create", "truncate", "exclusive", "perm", "timeout")
 	if err != nil {
 		return nil, err
 	}
@@ -37,10 +37,14 @@ func openFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 		return nil, err
 	}
 	if bits != nil {
-		mode.Perm = *bits
+		mode.Perm, mode.Exact = *bits, true
+	}
+	limit, err := fileLimit(o)
+	if err != nil {
+		return nil, err
 	}
 	var opened *handle.File
-	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
+	err = limitedOp(x, a, by.VM(), limit, func(ctx context.Context) (err error) {
 		opened, err = by.AsActor().OpenFile(ctx, path, mode)
 		return err
 	})
@@ -88,16 +92,22 @@ func fileRead(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 	if n < 0 || n > maxRead {
 		return nil, a.Errorf("argument 1 (n) must be between 0 and %d, got %d", maxRead, n)
 	}
-	return readFile(x, a, g, func(ctx context.Context) ([]byte, error) { return g.Read(ctx, int(n)) })
+	return readFile(x, a, 2, g, func(ctx context.Context) ([]byte, error) { return g.Read(ctx, int(n)) })
 }
 
 func fileReadAll(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
-	return readFile(x, a, g, g.ReadAll)
+	return readFile(x, a, 1, g, g.ReadAll)
 }
 
-func readFile(x *env, a value.Args, g *handle.File, read func(context.Context) ([]byte, error)) ([]lua.Value, error) {
+// readFile reads with options that are argument number opts.
+func readFile(x *env, a value.Args, opts int, g *handle.File, read func(context.Context) ([]byte, error)) (
+	[]lua.Value, error) {
+	limit, err := onlyLimit(a, opts)
+	if err != nil {
+		return nil, err
+	}
 	var data []byte
-	err := x.Op(a, g.VM(), func(ctx context.Context) (err error) {
+	err = limitedOp(x, a, g.VM(), limit, func(ctx context.Context) (err error) {
 		data, err = read(ctx)
 		return err
 	})
@@ -109,8 +119,12 @@ func fileWrite(x *env, a value.Args, g *handle.File) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	limit, err := onlyLimit(a, 2)
+	if err != nil {
+		return nil, err
+	}
 	var n int
-	err = x.Op(a, g.VM(), func(ctx context.Context) (err error) {
+	err = limitedOp(x, a, g.VM(), limit, func(ctx context.Context) (err error) {
 		n, err = g.Write(ctx, []byte(data))
 		return err
 	})

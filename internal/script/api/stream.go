@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -115,7 +116,7 @@ func tailFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Options(2, "start")
+	o, err := a.Options(2, "start", "timeout")
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +124,13 @@ func tailFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	limit, err := fileLimit(o)
+	if err != nil {
+		return nil, err
+	}
 	return x.OpenStream(a, by.VM(), func(ctx context.Context, site stream.Site) (*stream.Stream, error) {
+		ctx, cancel := handle.WithLimit(ctx, limit)
+		defer cancel()
 		return by.AsActor().TailFile(ctx, path, start, fromEnd, site)
 	})
 }

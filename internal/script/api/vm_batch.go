@@ -40,7 +40,7 @@ func newBatchType() *lua.Type {
 			return guest.WriteFileOp{Path: path, Data: []byte(data)}, err
 		},
 		"stat": func(a value.Args) (guest.Op, error) {
-			path, follow, err := statArgs(a)
+			path, follow, _, err := statArgs(a)
 			return guest.StatOp{Path: path, Follow: follow}, err
 		},
 		"listdir": func(a value.Args) (guest.Op, error) {
@@ -48,7 +48,7 @@ func newBatchType() *lua.Type {
 			return guest.ListDirOp{Path: path}, err
 		},
 		"mkdir": func(a value.Args) (guest.Op, error) {
-			path, parents, mode, err := mkdirArgs(a)
+			path, parents, mode, _, err := mkdirArgs(a)
 			return guest.MkdirOp{Path: path, Parents: parents, Perm: mode}, err
 		},
 		"unlink": func(a value.Args) (guest.Op, error) {
@@ -87,6 +87,10 @@ func vmBatch(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	limit, err := onlyLimit(a, 2)
+	if err != nil {
+		return nil, err
+	}
 	b := &batch{}
 	_, err = a.Call.Call(fn, x.State.NewUserdata(x.Types.Batch, b))
 	b.closed = true
@@ -94,7 +98,7 @@ func vmBatch(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 		return nil, err
 	}
 	var results []guest.Result
-	err = x.Op(a, vm, func(ctx context.Context) (err error) {
+	err = limitedOp(x, a, vm, limit, func(ctx context.Context) (err error) {
 		results, err = vm.Batch(ctx, b.ops)
 		return err
 	})

@@ -12,7 +12,8 @@ import (
 )
 
 // runOptions are the keys of the option table of vm:run.
-var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout", "timeout_ms", "user"}
+var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout", "timeout_ms", "user",
+	"setsid", "kill_session"}
 
 // runRequest reads the arguments of run, in any of its forms.
 func runRequest(a value.Args) (guest.RunRequest, error) {
@@ -93,6 +94,12 @@ func fillRunRequest(r *guest.RunRequest, command string, o value.Options) error 
 	}
 	r.Stdin = []byte(stdin)
 	if r.User, err = runUser(o); err != nil {
+		return err
+	}
+	if r.Setsid, err = o.Bool("setsid", false); err != nil {
+		return err
+	}
+	if r.KillSession, err = o.Bool("kill_session", false); err != nil {
 		return err
 	}
 	r.Timeout, err = runTimeout(o)

@@ -2,6 +2,7 @@ package netapi
 
 import (
 	"context"
+	"fmt"
 
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -94,6 +95,11 @@ func LabBridge(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.NeedsSync() {
+		if err := x.Op(a, nil, b.SyncRoutes); err != nil {
+			return nil, err
+		}
+	}
 	return []lua.Value{x.Bridge(b)}, nil
 }
 
@@ -123,12 +129,42 @@ func bridgeAttach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) 
 		}
 		ends = append(ends, e)
 	}
-	for _, e := range ends {
-		if vm, ok := e.VM.(*lab.VM); ok {
+	label, err := nicOption(a)
+	if err != nil {
+		return nil, err
+	}
+	for i := range ends {
+		ends[i].NIC = label
+		if vm, ok := ends[i].VM.(*lab.VM); ok {
 			x.Touch(vm)
+		}
+		if n, err := b.NIC(ends[i].Name, label); err == nil && n.Label() == label {
+			x.Warn(onBridge(b, ends[i]))
 		}
 	}
 	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Attach(ctx, ends) })
+}
+
+// nicOption reads the opts {nic=}, which name a further NIC of a VM on the bridge.
+func nicOption(a value.Args) (string, error) {
+	o, err := a.Options(2, "nic")
+	if err != nil {
+		return "", err
+	}
+	label, err := o.Str("nic", "")
+	if err == nil && label == "" && o.Has("nic") {
+		err = o.Errorf("nic", "must not be empty")
+	}
+	return label, err
+}
+
+// onBridge is the note for a VM that is to be attached again.
+func onBridge(b *network.Bridge, e network.Endpoint) string {
+	if e.NIC != "" {
+		return fmt.Sprintf("bridge:attach: vm `%s` has its NIC `%s` on bridge `%s` already", e.Name, e.NIC, b.Name())
+	}
+	return fmt.Sprintf("bridge:attach: vm `%s` is on bridge `%s` already; attach(vm, {nic = \"NAME\"}) gives it "+
+		"another NIC there", e.Name, b.Name())
 }
 
 func bridgeDetach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
@@ -136,7 +172,11 @@ func bridgeDetach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) 
 	if err != nil {
 		return nil, err
 	}
-	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Detach(ctx, name) })
+	label, err := nicOption(a)
+	if err != nil {
+		return nil, err
+	}
+	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Detach(ctx, name, label) })
 }
 
 func bridgeClose(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {

@@ -84,7 +84,7 @@ func member(x *env, a value.Args, b *network.Bridge, v lua.Value, what string) (
 		}
 		name = e.Name
 	}
-	_, err := b.NIC(name)
+	_, err := b.NIC(name, "")
 	if err == nil {
 		return name, nil
 	}

@@ -49,6 +49,15 @@ func TestBridges(t *testing.T) {
 		`provium:bridge("x", {seed = "a"})`:          "opts.seed must be an integer",
 		`provium:bridge("x", {addressing = "dhcp"})`: "opts.addressing must be \"none\" or \"auto\", got dhcp",
 
+		`net:attach(a, {nic = "spare"}) local n = net:nic(a, {nic = "spare"}) eq(tostring(n), "nic(a/spare on net)")
+			eq(a:nic("spare"), n) eq(net:nic(a) == n, false) eq(#net:members(), 2) net:detach(a, {nic = "spare"})
+			eq(#net:members(), 2)`: "",
+		`net:attach(a, {nic = ""})`:      "bridge:attach: opts.nic must not be empty",
+		`net:attach(a, {nic = "x y"})`:   "nic name `x y` is not valid",
+		`net:attach(a, {nick = "x"})`:    "unknown option `nick` (valid: nic)",
+		`net:nic(a, {nic = "x"})`:        "bridge:nic: vm `a` has no NIC `x` on bridge `net`",
+		`net:detach(a, {nic = "spare"})`: "vm `a` has no NIC `spare` on bridge `net`",
+
 		`net:attach()`: "bridge:attach: argument 1 (vm) must be a vm or the name of one, got nil",
 
 		`net:attach("")`: "argument 1 (vm) must not be empty",
@@ -60,6 +69,20 @@ func TestBridges(t *testing.T) {
 		`net:detach(7)`:       "argument 1 (vm) must be a vm",
 		`net:detach(c)`:       "c",
 	})
+}
+
+// A VM that is attached again stays as it is, and the test's log says so.
+func TestAttachedAgain(t *testing.T) {
+	s := apitest.New(t, host(t))
+	if err := s.Run(attached + `net:attach({c, a}) net:attach(b, {nic = "x"})
+		net:attach("b", {nic = "x"})`); err != nil {
+		t.Fatal(err)
+	}
+	want := "bridge:attach: vm `a` is on bridge `net` already; attach(vm, {nic = \"NAME\"}) gives it another " +
+		"NIC there\nbridge:attach: vm `b` has its NIC `x` on bridge `net` already"
+	if got := strings.Join(s.Warnings, "\n"); got != want {
+		t.Error(got)
+	}
 }
 
 func TestPartitions(t *testing.T) {
@@ -189,9 +212,17 @@ func TestImpairments(t *testing.T) {
 func TestRouting(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
 		`local other = provium:bridge("other") net:route(other) eq(net:routes()[1], "other") net:route({other})`: "",
-		`net:enable_uplink() net:disable_uplink()`:                                                               "",
-		`net:route()`:                                        "argument 1 (other) must be a bridge, got nil",
-		`net:route({net, 7})`:                                "element 2 of the list must be a bridge, got number",
+		`a:boot() net:route({"other", "net-9"}) eq(table.concat(net:routes(), " "), "other net-9")
+			local other = provium:bridge("other") eq(other:routes()[1], "net") eq(table.concat(net:routes(), " "),
+			"other net-9") net:route("other")`: "",
+		`net:route("net")`:         "bridge `net` cannot be routed to itself",
+		`net:route("")`:            "argument 1 (other) must not be empty",
+		`net:route({"ok", "a b"})`: "element 2 of the list: bridge name `a b` is not valid",
+		`net:route("x") provium:bridge("x", {addressing = "none"})`: "bridge `net` waits for a route to `x`: " +
+			"bridge `x` has no addressing",
+		`net:enable_uplink() net:disable_uplink()`: "",
+		`net:route()`:                                        "argument 1 (other) must be a bridge or the name of one",
+		`net:route({net, 7})`:                                "element 2 of the list must be a bridge or the name",
 		`net:route({x = net})`:                               "argument 1 must be an array",
 		`net:forward()`:                                      "argument 1 (opts) must be a table {vm=, port=}",
 		`net:forward({port = 1})`:                            "`vm` is missing",

@@ -18,6 +18,9 @@ func newNICType(x *env) *lua.Type {
 		Name: "nic",
 		ToString: func(_ *lua.Call, obj any) string {
 			n := obj.(*network.NIC)
+			if n.Label() != "" {
+				return "nic(" + n.VMName() + "/" + n.Label() + " on " + n.Bridge().Name() + ")"
+			}
 			return "nic(" + n.VMName() + " on " + n.Bridge().Name() + ")"
 		},
 		Methods: binding.MethodTable(x, "nic", map[string]nicMethod{
@@ -68,7 +71,11 @@ func bridgeNIC(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := b.NIC(name)
+	label, err := nicOption(a)
+	if err != nil {
+		return nil, err
+	}
+	n, err := b.NIC(name, label)
 	if err != nil {
 		return nil, a.Errorf("%w", err)
 	}

@@ -3,10 +3,12 @@ package netapi
 import (
 	"context"
 
+	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
+	"provium/internal/topology"
 )
 
 // addRouting adds the methods that concern a bridge's gateway.
@@ -26,39 +28,65 @@ func blockingBridgeOp(do func(*network.Bridge, context.Context) error) bridgeMet
 	}
 }
 
-// otherBridge is a bridge among the arguments; what names it in errors.
-func otherBridge(x *env, a value.Args, v lua.Value, what string) (*network.Bridge, error) {
-	if u, ok := v.(*lua.Userdata); ok {
-		if b, ok := u.Object().(*network.Bridge); ok {
-			return b, x.Ended(a, "bridge", b.Name(), b)
+// otherBridge reads a bridge, or the name of one that may be declared later: then it
+// returns no bridge. what names the argument in errors.
+func otherBridge(x *env, a value.Args, b *network.Bridge, v lua.Value, what string) (*network.Bridge, string, error) {
+	switch v := v.(type) {
+	case string:
+		if v == "" {
+			return nil, "", a.Errorf("%s must not be empty", what)
+		}
+		if v == b.Name() {
+			return b, v, nil
+		}
+		found, ok := b.Scope().Bridge(v)
+		if !ok {
+			found, _ = x.Scope().LookupBridge(v)
+		}
+		return found, v, nil
+	case *lua.Userdata:
+		if o, ok := v.Object().(*network.Bridge); ok {
+			return o, o.Name(), x.Ended(a, "bridge", o.Name(), o)
 		}
 	}
-	return nil, a.Errorf("%s must be a bridge, got %s", what, lua.TypeName(v))
+	return nil, "", a.Errorf("%s must be a bridge or the name of one, got %s", what, lua.TypeName(v))
 }
 
 // bridgeRoute is bridge:route(other) and bridge:route({others}).
 func bridgeRoute(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	var others []*network.Bridge
+	given, names := []lua.Value{a.Value(1)}, func(int) string { return "argument 1 (other)" }
 	if t, ok := a.Value(1).(*lua.Table); ok {
-		given, err := value.Sequence(t)
-		if err != nil {
+		var err error
+		if given, err = value.Sequence(t); err != nil {
 			return nil, a.Errorf("argument 1 %w", err)
 		}
-		for i, v := range given {
-			o, err := otherBridge(x, a, v, elementName(i+1))
-			if err != nil {
-				return nil, err
-			}
-			others = append(others, o)
-		}
-	} else {
-		o, err := otherBridge(x, a, a.Value(1), "argument 1 (other)")
-		if err != nil {
-			return nil, err
-		}
-		others = append(others, o)
+		names = elementName
 	}
-	return nil, x.Op(a, nil, func(ctx context.Context) error { return b.Route(ctx, others) })
+	var others []*network.Bridge
+	var later []string
+	for i, v := range given {
+		o, name, err := otherBridge(x, a, b, v, names(i+1))
+		switch {
+		case err != nil:
+			return nil, err
+		case o != nil:
+			others = append(others, o)
+			continue
+		}
+		if err := topology.CheckName("bridge", name); err != nil {
+			return nil, a.Errorf("%s: %w", names(i+1), err)
+		}
+		later = append(later, name)
+	}
+	if err := x.Op(a, nil, func(ctx context.Context) error { return b.Route(ctx, others) }); err != nil {
+		return nil, err
+	}
+	for _, name := range later {
+		if err := b.AwaitRoute(name, lab.Scope{Lab: x.Scope()}); err != nil {
+			return nil, a.Errorf("%w", err)
+		}
+	}
+	return nil, nil
 }
 
 // bridgeForward is bridge:forward{vm=, port=, protocol=}.

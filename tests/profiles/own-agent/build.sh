@@ -7,6 +7,8 @@ provium=${PROVIUM:-$PWD/../../../bin/provium}
 rm -rf "$out/tree" "$out/host"
 mkdir -p "$out/tree/bin" "$out/tree/modules" "$out/host"
 install -m 0755 init "$out/tree/init"
+ln "$out/tree/init" "$out/tree/other-name" # tests replace this link, and the directory
+mkdir "$out/tree/empty"
 install -m 0755 /bin/busybox "$out/tree/bin/busybox"
 "$provium" image overlay "$out/overlay"
 "$provium" image build --profile host --out "$out/host" >"$out/build.log"

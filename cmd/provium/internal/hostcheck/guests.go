@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/qemu"
 )
@@ -26,6 +28,13 @@ var oldestQEMU = [2]int{7, 2}
 // FindQEMU checks that QEMU is there; Found is its path.
 func FindQEMU(h Host) Result {
 	r := Result{Name: "qemu"}
+	if h.QEMU != "" {
+		return findNamed(h, r, h.QEMU, "give --qemu the path of a "+QEMUProgram+", or its name on PATH")
+	}
+	if h.isQEMUUnused() {
+		r.Found, r.Effect = "not needed", "every profile names its own (`qemu`)"
+		return r
+	}
 	path, err := h.Programs.Look(QEMUProgram)
 	if err != nil {
 		r.Status = Failure
@@ -38,14 +47,79 @@ func FindQEMU(h Host) Result {
 	return r
 }
 
+// findNamed checks that the QEMU is there that the user has named.
+func findNamed(h Host, r Result, program, remedy string) Result {
+	path, err := h.Programs.Look(program)
+	if err != nil {
+		var le *exec.Error
+		if errors.As(err, &le) {
+			err = le.Err
+		}
+		r.Status, r.Effect, r.Remedy = Failure, "no guest can run", remedy
+		r.Found = fmt.Sprintf("%s: %v", program, plain(err))
+		return r
+	}
+	r.Found = path
+	return r
+}
+
+// profiles returns the names of the project's profiles that hold for pick, sorted.
+func (h Host) profiles(pick func(config.Profile) bool) (names []string, all bool) {
+	if h.Config == nil {
+		return nil, false
+	}
+	cfg, err := h.Config()
+	if err != nil {
+		return nil, false
+	}
+	for _, name := range cfg.ProfileNames() {
+		if pick(cfg.Profiles[name]) {
+			names = append(names, name)
+		}
+	}
+	return names, len(names) > 0 && len(names) == len(cfg.Profiles)
+}
+
+// isQEMUUnused reports whether all profiles have a QEMU of their own.
+func (h Host) isQEMUUnused() bool {
+	_, all := h.profiles(func(p config.Profile) bool { return p.QEMU != "" })
+	return all
+}
+
+// profileQEMUs checks the QEMUs that profiles name.
+func profileQEMUs(ctx context.Context, h Host) (results []Result) {
+	if h.QEMU != "" {
+		return nil
+	}
+	names, _ := h.profiles(func(p config.Profile) bool { return p.QEMU != "" })
+	for _, name := range names {
+		cfg, _ := h.Config() // it was read a moment ago
+		r := findNamed(h, Result{Name: "qemu of profile `" + name + "`"}, cfg.Profiles[name].QEMU,
+			"give `qemu` the path of a "+QEMUProgram+", or its name on PATH")
+		if r.Status == OK {
+			r = qemuVersion(ctx, h, r)
+		}
+		if r.Status == Failure {
+			r.Status, r.Effect = Warning, "the profile cannot boot"
+		}
+		results = append(results, r)
+	}
+	return results
+}
+
 var versionPattern = regexp.MustCompile(`QEMU emulator version (\d+)\.(\d+)[^\s]*`)
 
 // QEMU checks that QEMU is there, starts, and is new enough.
 func QEMU(ctx context.Context, h Host) Result {
 	r := FindQEMU(h)
-	if r.Status != OK {
+	if r.Status != OK || r.Effect != "" {
 		return r
 	}
+	return qemuVersion(ctx, h, r)
+}
+
+// qemuVersion checks that the QEMU that was found starts, and is new enough.
+func qemuVersion(ctx context.Context, h Host, r Result) Result {
 	path := r.Found
 	out, err := h.Programs.Run(ctx, path, "--version")
 	m := versionPattern.FindStringSubmatch(string(out))
@@ -188,6 +262,13 @@ func Vsock(h Host) Result {
 	if err := h.Open(vsockDevice); err != nil {
 		r.Found = fmt.Sprintf("%s: %v", vsockDevice, plain(err))
 		r.Effect = "profiles with transport = \"vsock\" cannot boot; the default, virtio-serial, needs nothing"
+		if names, _ := h.profiles(func(p config.Profile) bool { return p.Transport == "vsock" }); len(names) > 0 {
+			r.Status = Failure
+			r.Effect = fmt.Sprintf("profile `%s` has transport = \"vsock\" and cannot boot",
+				strings.Join(names, "`, `"))
+			r.Remedy = "leave `transport` out (virtio-serial, the default, needs nothing), or load the module " +
+				"(sudo modprobe vhost_vsock) and get access to " + vsockDevice
+		}
 		return r
 	}
 	r.Found = vsockDevice + " opens"

@@ -53,7 +53,7 @@ type Result struct {
 
 // Programs finds and runs programs of the host.
 type Programs interface {
-	// Look returns the path of the program with that name.
+	// Look returns the path of the program with that name. A name with a slash is a path.
 	Look(name string) (string, error)
 	// Run runs a program to its end.
 	Run(ctx context.Context, path string, args ...string) (stdout []byte, err error)
@@ -73,7 +73,9 @@ type Host struct {
 	// UID is the effective user.
 	UID      int
 	Programs Programs
-	Kernels  Kernels
+	// QEMU is the program of --qemu, or "".
+	QEMU    string
+	Kernels Kernels
 	// TempBase and Cache are the directories for temporary files and caches.
 	TempBase string
 	Cache    string
@@ -87,7 +89,7 @@ type Host struct {
 // failed.
 func Preflight(h Host) []Result {
 	var failed []Result
-	for _, r := range []Result{FindQEMU(h), TempDir(h)} {
+	for _, r := range []Result{FindQEMU(h), TempDir(h), Vsock(h)} {
 		if r.Status == Failure {
 			failed = append(failed, r)
 		}
@@ -97,10 +99,10 @@ func Preflight(h Host) []Result {
 
 // All makes every check, in the order in which they are best read.
 func All(ctx context.Context, h Host) []Result {
-	return []Result{
-		QEMU(ctx, h), ImageTool(h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
-		Privileges(h), Vsock(h), Pressure(h), KSM(h), Project(h),
-	}
+	results := append([]Result{QEMU(ctx, h)}, profileQEMUs(ctx, h)...)
+	return append(results,
+		ImageTool(h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
+		Privileges(h), Vsock(h), Pressure(h), KSM(h), Project(h))
 }
 
 // accel returns the machine as the choice of the accelerator sees it.
@@ -120,6 +122,9 @@ type PathPrograms struct {
 
 // Look implements [Programs].
 func (p PathPrograms) Look(name string) (string, error) {
+	if strings.ContainsRune(name, '/') {
+		return exec.LookPath(name)
+	}
 	for _, dir := range filepath.SplitList(p.Path) {
 		if dir == "" {
 			continue // would be the working directory

@@ -80,6 +80,54 @@ func TestGoodHost(t *testing.T) {
 	}
 }
 
+// TestQEMUsOfProfiles has profiles that name a QEMU, of which one is missing.
+func TestQEMUsOfProfiles(t *testing.T) {
+	h := goodHost(t)
+	own := map[string]config.Profile{"new": {QEMU: "/opt/qemu"}, "lost": {QEMU: "qemu-lost"}}
+	h.Config = func() (*config.Config, error) { return &config.Config{Profiles: own}, nil }
+	h.Programs = programs{have: map[string]string{"/opt/qemu": "/opt/qemu"}, out: "QEMU emulator version 10.0.1\n"}
+	if failed := Preflight(h); len(failed) != 0 {
+		t.Errorf("the QEMU of PATH is not needed: %+v", failed)
+	}
+	list := profileQEMUs(context.Background(), h)
+	if len(list) != 2 || list[0].Status != Warning || list[0].Name != "qemu of profile `lost`" ||
+		list[1].Status != OK || list[1].Found != "version 10.0.1, /opt/qemu" {
+		t.Errorf("%+v", list)
+	}
+	own["plain"] = config.Profile{}
+	if failed := Preflight(h); len(failed) != 1 {
+		t.Errorf("the QEMU of PATH is needed: %+v", failed)
+	}
+	h.QEMU = "/opt/qemu"
+	if failed := Preflight(h); len(failed) != 0 {
+		t.Errorf("--qemu is there: %+v", failed)
+	}
+}
+
+// TestVsockPreflight has a profile that needs a device which is not there.
+func TestVsockPreflight(t *testing.T) {
+	h := goodHost(t)
+	h.Config = func() (*config.Config, error) {
+		return &config.Config{Profiles: map[string]config.Profile{"v": {Transport: "vsock"}}}, nil
+	}
+	if failed := Preflight(h); len(failed) != 0 {
+		t.Errorf("%+v", failed)
+	}
+	h.Open = openError(vsockDevice, fs.ErrNotExist)
+	failed := Preflight(h)
+	if len(failed) != 1 || failed[0].Found != "/dev/vhost-vsock: file does not exist" ||
+		!strings.Contains(failed[0].Effect, "profile `v` has transport = \"vsock\" and cannot boot") ||
+		!strings.Contains(failed[0].Remedy, "modprobe vhost_vsock") {
+		t.Errorf("%+v", failed)
+	}
+	h.Config = func() (*config.Config, error) {
+		return &config.Config{Profiles: map[string]config.Profile{"v": {Transport: "virtio-serial"}}}, nil
+	}
+	if failed := Preflight(h); len(failed) != 0 {
+		t.Errorf("nobody needs it: %+v", failed)
+	}
+}
+
 func openError(path string, err error) func(string) error {
 	return func(p string) error {
 		if p == path {

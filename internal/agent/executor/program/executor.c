@@ -8,8 +8,11 @@
  * protocol.h. Calls are made on the main thread, one after the other; those
  * marked as asynchronous on a thread of their own, which is gone before the
  * next call on the main thread is made.
+ *
+ * Commands and workers are its forks (spawn.c). They are children of the agent.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -35,16 +38,20 @@
 static int link_fd;
 static pthread_mutex_t sending = PTHREAD_MUTEX_INITIALIZER;
 
-/* An asynchronous call. */
+/* An asynchronous call. Its thread has no memory of its own, so that a fork on the
+ * main thread finds the library's lists of memory whole. */
 struct call {
 	struct call *next;
-	struct request *req; /* the thread's, which frees it */
+	struct request *req; /* in use by the thread until it is joined */
 	uint64_t id;
 	pthread_t thread;
 	int done;
 };
 
 static struct call *calls;
+
+/* A call was made: nobody knows which descriptors there are. */
+static int touched;
 
 static void on_signal(int sig)
 {
@@ -120,9 +127,9 @@ extern void __gcov_dump(void), __gcov_reset(void);
 #endif
 
 /* The lock keeps answers whole, and signals of a test away from its holder. */
-static void answer(struct request *r, long ret, int error, const int *fd)
+static void answer_report(struct request *r, long ret, int error, int kind, const int *fd)
 {
-	struct answer a = { .id = r ? r->head.id : 0, .ret = ret, .error = error };
+	struct answer a = { .id = r ? r->head.id : 0, .ret = ret, .error = error, .kind = kind };
 	struct iovec v[1 + MAX_BUFS];
 	size_t i, n = 1;
 
@@ -142,6 +149,11 @@ static void answer(struct request *r, long ret, int error, const int *fd)
 	pthread_mutex_unlock(&sending);
 }
 
+static void answer(struct request *r, long ret, int error, const int *fd)
+{
+	answer_report(r, ret, error, 0, fd);
+}
+
 static long make_call(long nr, const long *a, int *error)
 {
 	long ret;
@@ -159,7 +171,6 @@ static void *call_thread(void *p)
 	long ret = make_call(c->req->head.nr, c->req->head.args, &error);
 
 	answer(c->req, ret, error, NULL);
-	request_free(c->req);
 	__atomic_store_n(&c->done, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
@@ -178,6 +189,7 @@ static void join_done(void)
 		}
 		pthread_join(c->thread, NULL);
 		*at = c->next;
+		request_free(c->req);
 		free(c);
 	}
 }
@@ -252,6 +264,17 @@ static long main_call(long nr, const long *args, int *error)
 	return ret;
 }
 
+/* A call that makes a file with exactly the mode it says. Threads share the umask,
+ * which is another one for the time of the call. */
+static long exact_call(long nr, const long *args, int *error)
+{
+	mode_t mask = umask(0);
+	long ret = main_call(nr, args, error);
+
+	umask(mask);
+	return ret;
+}
+
 /* Makes the calls in the file, one after the other. */
 static int batch(int fd, size_t count)
 {
@@ -278,6 +301,100 @@ static int batch(int fd, size_t count)
 	return 0;
 }
 
+/* Closes a descriptor that an exec would close. */
+static void close_if_marked(int fd, int spared)
+{
+	int flags = fd == spared ? -1 : fcntl(fd, F_GETFD);
+
+	if (flags >= 0 && (flags & FD_CLOEXEC))
+		close(fd);
+}
+
+/* Closes what an exec would close, but for one descriptor. */
+static void close_marked(int spared)
+{
+	static char entries[8 << 10] __attribute__((aligned(8)));
+	int dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+	long n, at;
+	int fd;
+
+	for (fd = 0; dir < 0 && fd < 4096; fd++)
+		close_if_marked(fd, spared);
+	while (dir >= 0 && (n = syscall(SYS_getdents64, dir, entries, sizeof entries)) > 0)
+		for (at = 0; at < n; at += ((struct dirent64 *)(entries + at))->d_reclen)
+			if (((struct dirent64 *)(entries + at))->d_name[0] != '.')
+				close_if_marked(atoi(((struct dirent64 *)(entries + at))->d_name), spared);
+	if (dir >= 0)
+		close(dir);
+}
+
+/* What is left to do for a copy of this process: it serves another link, and has
+ * none of the threads. */
+static void become_worker(int link)
+{
+	struct call *c;
+	int at;
+
+	pthread_mutex_init(&sending, NULL); /* a thread may have held it */
+	while ((c = calls)) {
+		calls = c->next;
+		request_free(c->req);
+		free(c);
+	}
+	if (touched)
+		close_marked(link);
+	else
+		close(link_fd);
+	/* Lower where a test has set a limit. */
+	for (at = LINK_FD; (link_fd = fcntl(link, F_DUPFD_CLOEXEC, at)) < 0; at /= 2)
+		if (at == 0)
+			_exit(1);
+}
+
+static int follow(int root)
+{
+	return fchdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0 ? errno : 0;
+}
+
+/* Requests that are not about a call of a test. */
+static void serve_birth(struct request *r, const int *fds)
+{
+	struct spawned s;
+	pid_t pid;
+	int fd = -1, error;
+
+	join_done();
+	switch (r->head.kind) {
+	case KIND_SPAWN:
+		error = spawn(r, fds, &s) < 0 ? errno : s.failure.value;
+		r->head.nbufs = 0;
+		/* Also of a child that could not execute its program: it is to be
+		 * reaped. */
+		answer_report(r, s.pid, error, s.failure.kind, s.pidfd < 0 ? NULL : &s.pidfd);
+		if (s.pidfd >= 0)
+			close(s.pidfd);
+		break;
+	case KIND_FORK:
+		pid = fork_sibling(&fd);
+		error = pid < 0 ? errno : 0;
+		if (pid == 0)
+			become_worker(fds[0]);
+		else
+			answer(r, pid, error, pid < 0 || fd < 0 ? NULL : &fd);
+		if (pid > 0 && fd >= 0)
+			close(fd);
+		break;
+	case KIND_ADOPT:
+		error = adopt(fds[0], r->head.args[0]) < 0 ? errno : 0;
+		answer(r, error ? -1 : 0, error, NULL);
+		break;
+	case KIND_FOLLOW:
+		error = follow(fds[0]);
+		answer(r, error ? -1 : 0, error, NULL);
+		break;
+	}
+}
+
 static void serve(struct request *r, const int *fds)
 {
 	struct iovec local, remote;
@@ -286,15 +403,17 @@ static void serve(struct request *r, const int *fds)
 
 	switch (r->head.kind) {
 	case KIND_CALL:
+		touched = 1;
 		if (r->head.flags & FLAG_ASYNC) {
 			start_call(r);
 			return;
 		}
 		join_done();
-		ret = main_call(r->head.nr, r->head.args, &error);
+		ret = (r->head.flags & FLAG_NO_UMASK ? exact_call : main_call)(r->head.nr, r->head.args, &error);
 		answer(r, ret, error, NULL);
 		break;
 	case KIND_BATCH:
+		touched = 1;
 		join_done();
 		error = batch(fds[0], r->head.args[0]);
 		answer(r, error ? -1 : 0, error, NULL);
@@ -319,28 +438,23 @@ static void serve(struct request *r, const int *fds)
 		else
 			answer(r, fd, 0, &fd);
 		break;
-	case KIND_SPAWN:
-		join_done();
-		fd = -1;
-		ret = spawn(r, fds, &fd);
-		error = ret < 0 ? errno : 0;
-		r->head.nbufs = 0;
-		/* Also of a child that could not execute its program: it is to be
-		 * reaped. */
-		answer(r, ret, error, fd < 0 ? NULL : &fd);
-		if (fd >= 0)
-			close(fd);
-		break;
+	default:
+		serve_birth(r, fds);
 	}
 	request_free(r);
 }
 
 int run_executor(void)
 {
+	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU };
 	struct sigaction act;
+	size_t k;
 
-	/* No restart: who signals a thread wants its call to return. */
+	/* The agent ignores these, and commands must not. */
 	memset(&act, 0, sizeof act);
+	for (k = 0; k < sizeof ignored / sizeof ignored[0]; k++)
+		sigaction(ignored[k], &act, NULL);
+	/* No restart: who signals a thread wants its call to return. */
 	act.sa_handler = on_signal;
 	sigaction(SIGBUS, &act, NULL);
 	sigaction(SIGPIPE, &act, NULL);
@@ -350,7 +464,7 @@ int run_executor(void)
 	close(3);
 	for (;;) {
 		struct head head;
-		int fds[SPAWN_FDS] = { -1, -1, -1 };
+		int fds[SPAWN_FDS] = { -1, -1, -1, -1 };
 		size_t have = 0, i;
 		struct request *r;
 
@@ -372,6 +486,7 @@ int run_executor(void)
 					memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
 			have += k;
 		}
+		reap_keepers();
 		r = request_read(&head, receive);
 		if (!r) {
 			answer(NULL, -1, EINVAL, NULL); /* id 0: the agent gives up on us */

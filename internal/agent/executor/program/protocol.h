@@ -7,17 +7,41 @@
 
 #include <stdint.h>
 
-enum { KIND_CALL = 1, KIND_READ_MEM, KIND_SEND_FD, KIND_SPAWN, KIND_BATCH, KIND_CANCEL };
-enum { FLAG_ASYNC = 1 };
+enum {
+	KIND_CALL = 1,
+	KIND_READ_MEM,
+	KIND_SEND_FD,
+	KIND_SPAWN,
+	KIND_BATCH,
+	KIND_CANCEL,
+	KIND_FORK,   /* the copy's link comes with it */
+	KIND_ADOPT,  /* of the process args[0]; a procfs comes with it */
+	KIND_FOLLOW, /* the new root directory comes with it */
+};
+
+/* Flags of KIND_CALL. */
+enum {
+	FLAG_ASYNC = 1,
+	FLAG_NO_UMASK = 2, /* the mode of a new file is exact */
+};
+
+/* Flags of KIND_SPAWN. */
+enum {
+	SPAWN_SETSID = 1,
+	SPAWN_USER = 2,    /* uid, gid and groups are those of the request */
+	SPAWN_KEEPER = 4,  /* what the command leaves behind is found by its keeper */
+	SPAWN_AT_ONCE = 8, /* its program loads at once: we wait for that */
+	SPAWN_NULL = 16,   /* standard input is /dev/null, or the descriptor without one */
+};
 
 enum {
 	MAX_BUFS = 256,
 	MAX_NESTED = 4096,
 	MAX_ARGS = 6,
-	SPAWN_FDS = 3,
+	SPAWN_FDS = 4, /* standard input and outputs, the report */
 	MAX_BUF = 1 << 20,            /* bytes of a call's buffer */
 	MAX_READ_MEM = 4 << 20,       /* bytes */
-	MAX_TEXTS = (4 << 20) + 4096, /* bytes of each of KIND_SPAWN: a request and the default environment */
+	MAX_TEXTS = 5 << 20,          /* bytes of KIND_SPAWN: a request, the default environment and groups */
 	MAX_BATCH = 1 << 16,
 };
 
@@ -25,6 +49,10 @@ enum {
  * A request: head, lens[nbufs], ptrs[nptrs], nested[nnested], and the buffers'
  * bytes. KIND_READ_MEM has one length and no bytes. KIND_CANCEL interrupts the
  * asynchronous call whose request had the id args[0].
+ *
+ * KIND_SPAWN has one buffer: args[4] groups, then texts that end with a NUL: the
+ * directory ("" is ours), the program, args[0] arguments, args[1] variables. The
+ * user is args[2], its group args[3].
  */
 struct head {
 	uint64_t id;
@@ -66,13 +94,26 @@ struct batch {
 	} calls[];
 };
 
+/*
+ * How a command began and ended, beside its pidfd: what did not work, with the
+ * errno, or its name in our PID namespace, or its status. REPORT_KEPT stands in an
+ * answer only: the child is a keeper, and ours; after a failure, it would have to
+ * be one, for which a report is missing.
+ */
+enum { REPORT_CWD = 1, REPORT_USER, REPORT_EXEC, REPORT_STARTED, REPORT_ENDED, REPORT_KEPT };
+
+struct report {
+	int32_t kind;
+	int32_t value;
+};
+
 /* An answer: this and the buffers' bytes. A descriptor may come with it. */
 struct answer {
 	uint64_t id;
 	int64_t ret;
 	uint64_t total; /* bytes that follow */
 	int32_t error;
-	uint32_t unused;
+	uint32_t kind; /* of a report whose value is error; 0 for none */
 };
 
 #endif

@@ -82,12 +82,12 @@ struct request *request_read(const struct head *head, void (*receive)(void *, si
 {
 	struct request *r;
 
-	if (head->kind < KIND_CALL || head->kind > KIND_CANCEL || head->nbufs > MAX_BUFS ||
+	if (head->kind < KIND_CALL || head->kind > KIND_FOLLOW || head->nbufs > MAX_BUFS ||
 	    head->nptrs > MAX_ARGS || head->nnested > MAX_NESTED)
 		return NULL;
 	if (head->kind == KIND_READ_MEM && head->nbufs != 1)
 		return NULL;
-	if (head->kind == KIND_SPAWN && head->nbufs != 4)
+	if (head->kind == KIND_SPAWN && head->nbufs != 1)
 		return NULL;
 	if (head->kind == KIND_BATCH && (head->nbufs != 0 || head->args[0] < 1 || head->args[0] > MAX_BATCH))
 		return NULL;

@@ -3,7 +3,6 @@ package process
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,15 +21,15 @@ func memoryTemp(t *testing.T) string {
 	return dir
 }
 
-// slotsAt makes slots whose root file system is that of dir.
-func slotsAt(t *testing.T, dir string) *slots {
+// residentAt makes a resident whose root file system is that of dir.
+func residentAt(t *testing.T, dir string) *resident {
 	t.Helper()
 	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(mounts) })
-	return &slots{single: true, root: dir, mounts: mounts}
+	return &resident{root: dir, mounts: mounts}
 }
 
 func TestLoadsAtOnce(t *testing.T) {
@@ -51,7 +50,7 @@ func TestLoadsAtOnce(t *testing.T) {
 	if err := unix.Mkfifo(fifo, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := slotsAt(t, dir)
+	s := residentAt(t, dir)
 	for _, tc := range []struct {
 		program string
 		want    bool
@@ -79,7 +78,7 @@ func TestLoadsAtOnce(t *testing.T) {
 }
 
 func TestKnownProgramsAreBounded(t *testing.T) {
-	s := slotsAt(t, t.TempDir())
+	s := residentAt(t, t.TempDir())
 	for i := range 3 * maxKnown {
 		s.atOnce(filepath.Join("/nowhere", string(rune('a'+i))), s.isInMemory)
 	}
@@ -88,26 +87,31 @@ func TestKnownProgramsAreBounded(t *testing.T) {
 	}
 }
 
-// The second slot is taken before a program starts that may have to wait.
-func TestReserve(t *testing.T) {
-	before := runtime.GOMAXPROCS(1)
-	defer runtime.GOMAXPROCS(before)
+func TestChoose(t *testing.T) {
 	dir := memoryTemp(t)
 	program := filepath.Join(dir, "program")
 	if err := os.WriteFile(program, []byte("\x7fELF"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := slotsAt(t, dir)
-	s.reserve(program, "/")
-	if n := runtime.GOMAXPROCS(0); n != 1 {
-		t.Fatalf("%d slots for a program in memory", n)
-	}
-	s.reserve(program, dir)
-	if n := runtime.GOMAXPROCS(0); n != 1 {
-		t.Fatalf("%d slots for a directory in memory", n)
-	}
-	s.reserve(program, "/elsewhere")
-	if n := runtime.GOMAXPROCS(0); n != 2 {
-		t.Fatalf("%d slots for a directory that may be anywhere", n)
+	s := residentAt(t, dir)
+	inPath := []string{"PATH=/nowhere:" + dir}
+	for name, tc := range map[string]struct {
+		launch Launch
+		path   string
+		want   bool
+	}{
+		"path":             {Launch{Path: program}, program, true},
+		"name":             {Launch{Path: "program", Env: inPath}, program, true},
+		"directory":        {Launch{Path: program, Dir: dir}, program, true},
+		"other directory":  {Launch{Path: program, Dir: "/elsewhere"}, program, false},
+		"other name":       {Launch{Path: "missing", Env: inPath}, "missing", false},
+		"relative path":    {Launch{Path: "./program", Dir: dir}, "./program", false},
+		"relative in PATH": {Launch{Path: "program", Env: []string{"PATH=.:" + dir}}, "program", false},
+		"keeper":           {Launch{Path: program, KillSession: true}, program, false},
+	} {
+		l := tc.launch
+		if s.choose(&l); l.AtOnce != tc.want || l.Path != tc.path {
+			t.Errorf("%s: %q, at once %v", name, l.Path, l.AtOnce)
+		}
 	}
 }
