@@ -116,7 +116,8 @@ func (o *object) checkIn(epoch *Epoch, op string) error {
 }
 
 func goneError(op, what string, vm VM) error {
-	return fmt.Errorf("%s: the %s is gone: vm `%s` was reset, booted or restored since, or its agent replaced", op, what, vm.Name())
+	return fmt.Errorf("%s: the %s is gone: vm `%s` was reset, booted or restored since, or its agent replaced", op,
+		what, vm.Name())
 }
 
 // rename replaces the operation in an error of the guest by the name that its caller
