@@ -115,7 +115,11 @@ test("a warning in the kernel's log can be allowed", {allow_warnings = true}, fu
 end)
 
 test("a reboot from within ends the operation and keeps the VM", function(t)
-  local err = t:assert_raises(function() vm:run("reboot -f; sleep 1000") end)
+  t:assert_contains(t:assert_raises(function() vm:wait_reboot(0) end),
+    "wait_reboot timed out after 0s: vm `small` has not rebooted")
+  local err = t:assert_raises(function() vm:run("echo before the reboot >/dev/ttyS0; reboot -f; sleep 1000") end)
+  t:assert_eq(vm:wait_reboot("2m"), true)
+  vm:console():expect("before the reboot", "1s")
   t:assert_contains(err, "reset")
   t:assert_eq(vm:state(), "booted")
   t:assert_eq(vm:run("echo back").stdout, "back\n")

@@ -1,4 +1,5 @@
--- Suspend-to-RAM: the guest puts itself to sleep, the test wakes it up.
+-- Suspend-to-RAM: the guest puts itself to sleep, the test wakes it up. And a guest that
+-- starts another kernel, whose agent takes over without a reset.
 local vm = provium:vm("sleeper", "host"):boot()
 
 test("a guest that is awake is not woken", function(t)
@@ -27,4 +28,35 @@ test("a guest sleeps more than once, and a system call in flight survives it", f
   vm:syscall(1, {args = {b, 0, 5}, bufs = {"awake"}, ptrs = {1}}) -- write
   local r = call:await("30s")
   t:assert_eq(r.out_bufs[1]:sub(1, r.ret), "awake")
+end)
+
+local SYS_open, SYS_reboot, SYS_kexec_file_load = 2, 169, 320
+
+test("kexec: what is in flight fails with the reason, and the VM lives on", function(t)
+  -- The guest's own kernel and initrd, as its QEMU was given them.
+  local words = {}
+  for word in io.open("/proc/" .. vm:cid() .. "/cmdline"):read("a"):gmatch("[^\0]+") do words[#words + 1] = word end
+  local fds = {}
+  for i, word in ipairs(words) do
+    local name = word:match("^%-(kernel)$") or word:match("^%-(initrd)$")
+    if name then
+      vm:push_file(words[i + 1], "/tmp/" .. name)
+      fds[name] = vm:syscall(SYS_open, {bufs = {"/tmp/" .. name .. "\0"}, ptrs = {0}}).ret
+    end
+  end
+  local cmdline = vm:read_file("/proc/cmdline"):gsub("\n", "") .. " second_kernel\0"
+  local loaded = vm:syscall(SYS_kexec_file_load,
+    {args = {fds.kernel, fds.initrd, #cmdline, 0, 0}, bufs = {cmdline}, ptrs = {3}})
+  t:assert_eq(loaded.ret, 0)
+  local id = vm:read_file("/proc/sys/kernel/random/boot_id")
+  vm:run("echo before the kexec >/dev/ttyS0"):assert_ok()
+  local err = t:assert_raises(function()
+    vm:syscall(SYS_reboot, {args = {0xfee1dead, 672274793, 0x45584543, 0}}) -- LINUX_REBOOT_CMD_KEXEC
+  end)
+  t:assert_contains(err, "vm `sleeper`: the agent ")
+  t:assert_eq(vm:wait_reboot("2m"), true)
+  t:assert_contains(vm:read_file("/proc/cmdline"), "second_kernel")
+  t:assert_neq(vm:read_file("/proc/sys/kernel/random/boot_id"), id)
+  t:assert_eq(vm:state(), "booted")
+  vm:console():expect("before the kexec", "1s")
 end)

@@ -2,6 +2,7 @@ package handle
 
 import (
 	"context"
+	"time"
 
 	"provium/internal/guest"
 )
@@ -43,13 +44,22 @@ func (a *Actor) isClosed() bool { return a.worker != nil && a.worker.isClosed() 
 
 // do carries out an operation of the actor.
 func (a *Actor) do(ctx context.Context, op string, do func(*guest.Client, *Epoch) error) error {
+	return a.doWithin(ctx, op, 0, do)
+}
+
+// doWithin is do for an operation with a time limit, 0 for none, which the wait for an
+// agent must not exceed.
+func (a *Actor) doWithin(ctx context.Context, op string, limit time.Duration,
+	do func(*guest.Client, *Epoch) error) error {
 	if a.worker != nil {
 		if a.worker.isClosed() {
 			return errWorkerClosed
 		}
-		return a.worker.object.do(ctx, op, do)
+		return a.worker.object.doWithin(ctx, op, limit, func(c *guest.Client, epoch *Epoch, _ time.Duration) error {
+			return do(c, epoch)
+		})
 	}
-	c, epoch, err := a.vm.BeginOp(ctx, op)
+	c, epoch, _, err := begin(ctx, a.vm, op, limit)
 	if err != nil {
 		return Named(a.vm, op, "", err)
 	}
@@ -61,8 +71,14 @@ func (a *Actor) do(ctx context.Context, op string, do func(*guest.Client, *Epoch
 // error of a refusal names op.
 func (a *Actor) create(ctx context.Context, op, what string,
 	do func(*guest.Client) (handle uint64, err error)) (object, error) {
+	return a.createWithin(ctx, op, what, 0, do)
+}
+
+// createWithin is create for an operation with a time limit, as doWithin has it.
+func (a *Actor) createWithin(ctx context.Context, op, what string, limit time.Duration,
+	do func(*guest.Client) (handle uint64, err error)) (object, error) {
 	o := object{vm: a.vm, what: what}
-	err := a.do(ctx, op, func(c *guest.Client, epoch *Epoch) (err error) {
+	err := a.doWithin(ctx, op, limit, func(c *guest.Client, epoch *Epoch) (err error) {
 		o.epoch = epoch
 		if o.handle, err = do(c); err == nil {
 			epoch.created(o.handle)
@@ -77,11 +93,12 @@ func (a *Actor) Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, 
 	if a.worker != nil {
 		return a.worker.run(ctx, r)
 	}
-	c, _, err := a.vm.BeginOp(ctx, "run")
+	c, _, left, err := begin(ctx, a.vm, "run", r.Timeout)
 	if err != nil {
 		return nil, err
 	}
 	defer a.vm.EndOp("run")
+	r.Timeout = left
 	result, err := c.Run(ctx, r)
 	return result, Named(a.vm, "run", "", err)
 }

@@ -48,12 +48,13 @@ func (a *AsyncSyscall) Await(ctx context.Context, limit time.Duration) (r *guest
 	}
 	a.done = true
 	a.mu.Unlock()
-	err = a.do(ctx, "await", func(c *guest.Client, _ *Epoch) (err error) {
-		r, err = c.AwaitSyscall(ctx, a.handle, a.lens, limit)
+	err = a.doWithin(ctx, "await", limit, func(c *guest.Client, _ *Epoch, left time.Duration) (err error) {
+		r, err = c.AwaitSyscall(ctx, a.handle, a.lens, left)
 		return err
 	})
 	var failed *guest.OpError
-	if err != nil && (ctx.Err() != nil || errors.As(err, &failed) && failed.Name == "ETIMEDOUT") {
+	var none *NoAgentError
+	if err != nil && (ctx.Err() != nil || errors.As(err, &none) || errors.As(err, &failed) && failed.Name == "ETIMEDOUT") {
 		a.mu.Lock()
 		a.done = false
 		a.mu.Unlock()

@@ -34,7 +34,7 @@ var (
 func (a *Actor) start(ctx context.Context, op string, r guest.RunRequest) (*Process, error) {
 	p := &Process{status: "running"}
 	var err error
-	p.object, err = a.create(ctx, op, "process", func(c *guest.Client) (uint64, error) {
+	p.object, err = a.createWithin(ctx, op, "process", r.Timeout, func(c *guest.Client) (uint64, error) {
 		started, err := c.StartProcess(ctx, r, a.executor())
 		p.pid = started.PID
 		return started.Handle, err
@@ -58,13 +58,22 @@ func (p *Process) isWaited() bool {
 
 // request carries out an operation on a process that is not closed.
 func (p *Process) request(ctx context.Context, op string, do func(*guest.Client) error) error {
+	return p.requestWithin(ctx, op, 0, func(c *guest.Client, _ time.Duration) error { return do(c) })
+}
+
+// requestWithin is request for an operation with a time limit, 0 for none. do gets what
+// is left of it.
+func (p *Process) requestWithin(ctx context.Context, op string, limit time.Duration,
+	do func(*guest.Client, time.Duration) error) error {
 	p.mu.Lock()
 	closed := p.closed
 	p.mu.Unlock()
 	if closed {
 		return errProcessClosed
 	}
-	return p.do(ctx, op, func(c *guest.Client, _ *Epoch) error { return do(c) })
+	return p.doWithin(ctx, op, limit, func(c *guest.Client, _ *Epoch, left time.Duration) error {
+		return do(c, left)
+	})
 }
 
 // Wait waits for the end of the process and returns everything it printed. At the
@@ -79,8 +88,8 @@ func (p *Process) Wait(ctx context.Context, limit time.Duration) (*guest.RunResu
 	p.waiting = true
 	p.mu.Unlock()
 	var r *guest.RunResult
-	err := p.request(ctx, "proc:wait", func(c *guest.Client) (err error) {
-		r, err = c.WaitProcess(ctx, p.handle, limit)
+	err := p.requestWithin(ctx, "proc:wait", limit, func(c *guest.Client, left time.Duration) (err error) {
+		r, err = c.WaitProcess(ctx, p.handle, left)
 		return err
 	})
 	p.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"provium/internal/guest"
 )
@@ -44,10 +45,50 @@ func (o *object) VM() VM { return o.vm }
 // Handle returns the agent's number for the object.
 func (o *object) Handle() uint64 { return o.handle }
 
+// NoAgentError is an operation with a time limit that no agent was there to carry out in
+// that time. Nothing was done.
+type NoAgentError struct {
+	VM    string
+	Op    string
+	Limit time.Duration
+}
+
+func (e *NoAgentError) Error() string {
+	return fmt.Sprintf("%s timed out after %v: vm `%s` boots or reboots, and no agent has answered yet", e.Op, e.Limit,
+		e.VM)
+}
+
+var errNoAgent = errors.New("no agent in time")
+
+// begin is BeginOp for an operation with a time limit, 0 for none. The wait for an agent
+// counts: left is what it leaves of the limit.
+func begin(ctx context.Context, vm VM, op string, limit time.Duration) (
+	c *guest.Client, epoch *Epoch, left time.Duration, err error) {
+	if limit <= 0 {
+		c, epoch, err = vm.BeginOp(ctx, op)
+		return c, epoch, 0, err
+	}
+	begun := time.Now()
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errNoAgent)
+	defer cancel()
+	if c, epoch, err = vm.BeginOp(limited, op); errors.Is(err, errNoAgent) {
+		err = &NoAgentError{VM: vm.Name(), Op: op, Limit: limit}
+	}
+	// No time left is a limit, too.
+	return c, epoch, max(limit-time.Since(begun), 1), err
+}
+
 // do carries out an operation on the object. It fails when the guest that had the
 // object is gone.
 func (o *object) do(ctx context.Context, op string, do func(*guest.Client, *Epoch) error) error {
-	c, epoch, err := o.vm.BeginOp(ctx, op)
+	return o.doWithin(ctx, op, 0, func(c *guest.Client, epoch *Epoch, _ time.Duration) error { return do(c, epoch) })
+}
+
+// doWithin is do for an operation with a time limit, 0 for none. do gets what is left of
+// it.
+func (o *object) doWithin(ctx context.Context, op string, limit time.Duration,
+	do func(*guest.Client, *Epoch, time.Duration) error) error {
+	c, epoch, left, err := begin(ctx, o.vm, op, limit)
 	if err != nil {
 		return err
 	}
@@ -55,7 +96,7 @@ func (o *object) do(ctx context.Context, op string, do func(*guest.Client, *Epoc
 	if err := o.checkIn(epoch, op); err != nil {
 		return err
 	}
-	return Named(o.vm, op, "", rename(do(c, epoch), op))
+	return Named(o.vm, op, "", rename(do(c, epoch, left), op))
 }
 
 // check returns an error when the guest that had the object is gone.
@@ -75,7 +116,8 @@ func (o *object) checkIn(epoch *Epoch, op string) error {
 }
 
 func goneError(op, what string, vm VM) error {
-	return fmt.Errorf("%s: the %s is gone: vm `%s` was reset, booted or restored since", op, what, vm.Name())
+	return fmt.Errorf("%s: the %s is gone: vm `%s` was reset, booted or restored since, or its agent replaced", op,
+		what, vm.Name())
 }
 
 // rename replaces the operation in an error of the guest by the name that its caller

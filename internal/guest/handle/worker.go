@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"provium/internal/guest"
 	"provium/internal/parallel"
@@ -69,6 +70,7 @@ func (w *Worker) start(ctx context.Context, op string, r guest.RunRequest, list 
 
 // run runs a command to its end.
 func (w *Worker) run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error) {
+	begun := time.Now()
 	r.NoStdin = len(r.Stdin) == 0
 	p, err := w.start(ctx, "run", r, &w.running)
 	if err != nil {
@@ -85,7 +87,11 @@ func (w *Worker) run(ctx context.Context, r guest.RunRequest) (*guest.RunResult,
 			return nil, err
 		}
 	}
-	return p.Wait(ctx, r.Timeout)
+	limit := r.Timeout
+	if limit > 0 {
+		limit = max(limit-time.Since(begun), 1) // the wait for an agent counts
+	}
+	return p.Wait(ctx, limit)
 }
 
 // started returns the processes that RunAsync started.
