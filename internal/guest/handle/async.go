@@ -54,7 +54,8 @@ func (a *AsyncSyscall) Await(ctx context.Context, limit time.Duration) (r *guest
 	})
 	var failed *guest.OpError
 	var none *NoAgentError
-	if err != nil && (ctx.Err() != nil || errors.As(err, &none) || errors.As(err, &failed) && failed.Name == "ETIMEDOUT") {
+	timedOut := errors.As(err, &failed) && failed.Name == "ETIMEDOUT"
+	if err != nil && (ctx.Err() != nil || errors.As(err, &none) || timedOut) {
 		a.mu.Lock()
 		a.done = false
 		a.mu.Unlock()
