@@ -55,7 +55,7 @@ func TestVMArguments(t *testing.T) {
 		`vm:run("a", {args = "x"})`:                  "opts.args must be an array of strings, got string",
 		`vm:run("a", {args = {1, {}}})`:              "opts.args: entry 2 must be a string or a number, got table",
 		`vm:run("a", {"x", false})`:                  "entry 2 must be a string or a number, got boolean",
-		`vm:run("a", {[1] = "x", [3] = "y"})`:        "must be an array, it has the key 3",
+		`vm:run("a", {[1] = "x", [3] = "y"})`:        "must be an array without holes: entry 2 is missing",
 		`vm:run("a", {env = {A = {}}})`:              "opts.env entry `A` must be a string or a number, got table",
 		`vm:run("a", {env = {["A=B"] = "x"}})`:       "which is no name of a variable",
 		`vm:run("a", {env = {"x"}})`:                 "has the key 1, which is no name of a variable",

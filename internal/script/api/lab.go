@@ -173,6 +173,9 @@ func labOp(x *env, a value.Args, l *lab.Lab, do func(*lab.Lab, context.Context) 
 }
 
 func labBoot(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	if err := a.AtMost(0, "lab:boot(), with options where the VMs are declared"); err != nil {
+		return nil, err
+	}
 	err := labOp(x, a, l, (*lab.Lab).Boot)
 	return value.Results(err, a.Call.Arg(1))
 }

@@ -18,6 +18,9 @@ var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout",
 // runRequest reads the arguments of run, in any of its forms.
 func runRequest(a value.Args) (guest.RunRequest, error) {
 	var r guest.RunRequest
+	if err := a.AtMost(2, `run(command), run(command, {arguments}) or run(command, {args = {arguments}, timeout = …})`); err != nil {
+		return r, err
+	}
 	if a.Len() == 0 || a.Value(1) == nil {
 		return r, a.Errorf("expects at least a command string")
 	}
@@ -108,6 +111,11 @@ func fillRunRequest(r *guest.RunRequest, command string, o value.Options) error 
 
 // commandArgs reads the arguments of a program: strings, or numbers as tostring shows them.
 func commandArgs(what string, t *lua.Table) ([]string, error) {
+	for _, p := range value.SortedPairs(t) {
+		if _, isInt := p.Key.(int64); !isInt {
+			return nil, fmt.Errorf("%s has the key %s, it must be an array", what, value.Format(p.Key))
+		}
+	}
 	items, err := value.Sequence(t)
 	if err != nil {
 		return nil, fmt.Errorf("%s %w", what, err)
