@@ -184,7 +184,7 @@ func TestLabs(t *testing.T) {
 
 		`provium:vm("a", "host") provium:vm("a", "host")`:                                           "already used",
 		`t:assert_eq(tostring(provium), "lab(provium)")`:                                            "",
-		`t:assert_eq(provium:boot(), provium)`:                                                      "",
+		`provium:vm("v", "host") t:assert_eq(provium:boot(), provium)`:                              "",
 		`t:assert_eq(provium.pack("<i2", 1), "\1\0") t:assert_eq(provium:unpack("<i2", "\1\0"), 1)`: "",
 
 		`provium:lab("z").pack("y")`: "invalid format option 'y'",

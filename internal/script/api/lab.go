@@ -168,7 +168,7 @@ func plainLabOp(do func(*lab.Lab, context.Context) error) labMethod {
 
 // labOp is an operation on all VMs of a lab.
 func labOp(x *env, a value.Args, l *lab.Lab, do func(*lab.Lab, context.Context) error) error {
-	x.Touch(l.AllVMs()...)
+	x.Touch(l.TargetVMs()...)
 	return x.Op(a, nil, func(ctx context.Context) error { return do(l, ctx) })
 }
 
