@@ -276,7 +276,7 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-// TestNothingIsBuiltForWrongNames gives names that nothing has to the commands that build.
+// The commands that build look at the names first.
 func TestNothingIsBuiltForWrongNames(t *testing.T) {
 	c := newCLI(t, map[string]string{
 		"provium.toml":          "[provium]\nroots = [\"tests\"]\n[profiles.p]\nbuild = \"touch built\"\n",

@@ -119,7 +119,8 @@ func (l *Lab) todo(action string, need, done topology.State) (todo []*VM, err er
 // emptyError is returned by an action that there is no VM for.
 func (l *Lab) emptyError(action string) error {
 	if action == "shutdown" && l.parent != nil {
-		return fmt.Errorf("lab `%s` shutdown: the test has no VM (those of file scope are not shut down through it)", l.name)
+		return fmt.Errorf("lab `%s` shutdown: the test has no VM (those of file scope are not shut down through it)",
+			l.name)
 	}
 	return fmt.Errorf("lab `%s` %s: there is no VM in it", l.name, action)
 }

@@ -15,10 +15,12 @@ import (
 var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout", "timeout_ms", "user",
 	"setsid", "kill_session"}
 
+const runForms = "run(command), run(command, {arguments}) or run(command, {args = {arguments}, timeout = …})"
+
 // runRequest reads the arguments of run, in any of its forms.
 func runRequest(a value.Args) (guest.RunRequest, error) {
 	var r guest.RunRequest
-	if err := a.AtMost(2, `run(command), run(command, {arguments}) or run(command, {args = {arguments}, timeout = …})`); err != nil {
+	if err := a.AtMost(2, runForms); err != nil {
 		return r, err
 	}
 	if a.Len() == 0 || a.Value(1) == nil {
