@@ -293,7 +293,9 @@ func TestProfileInitrd(t *testing.T) {
 		t.Errorf("corrupt: %v", err)
 	}
 	empty := put(t, nil, t.TempDir(), "initrd")
-	for _, spec := range []Spec{{Initrd: empty}, {Initrd: empty, NoAgent: true}, {Kernel: empty, ForcedKernel: true}, {Overlay: empty}} {
+	for _, spec := range []Spec{
+		{Initrd: empty}, {Initrd: empty, NoAgent: true}, {Kernel: empty, ForcedKernel: true}, {Overlay: empty},
+	} {
 		if _, err := s.Resolve(t.Context(), spec); err == nil || !strings.Contains(err.Error(), empty) ||
 			!strings.Contains(err.Error(), ": the file is empty") {
 			t.Errorf("empty: %v", err)
