@@ -60,8 +60,8 @@ func TestFileCalls(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for name, nr := range map[string]int64{"chmod": unix.SYS_CHMOD, "chown": unix.SYS_CHOWN, "lchown": unix.SYS_LCHOWN,
-			"symlink": unix.SYS_SYMLINK, "link": unix.SYS_LINK, "mknod": unix.SYS_MKNOD, "truncate": unix.SYS_TRUNCATE,
+		for name, nr := range map[string]int64{"chmod": unix.SYS_CHMOD, "chown": unix.SYS_CHOWN,
+			"lchown": unix.SYS_LCHOWN, "symlink": unix.SYS_SYMLINK, "link": unix.SYS_LINK, "mknod": unix.SYS_MKNOD, "truncate": unix.SYS_TRUNCATE,
 			"setxattr": unix.SYS_SETXATTR, "lsetxattr": unix.SYS_LSETXATTR, "umount": unix.SYS_UMOUNT2} {
 			seen.on(m, nr, name, "", 0)
 		}
@@ -83,7 +83,8 @@ func TestFileCalls(t *testing.T) {
 	for name, text := range map[string]string{
 		"vm":     `local b = vm ` + each,
 		"worker": `local b = vm:spawn_worker() ` + each,
-		"batch":  `local r = vm:batch(function(b) ` + each + ` end) eq(r[5].ok, "to\xff") eq(r[11].ok, nil) eq(r[11].err, nil)`,
+		"batch": `local r = vm:batch(function(b) ` + each + ` end)
+			eq(r[5].ok, "to\xff") eq(r[11].ok, nil) eq(r[11].err, nil)`,
 	} {
 		if err := s.Run(strings.ReplaceAll(booted, "n1", name) + text); err != nil {
 			t.Error(err)
@@ -128,7 +129,8 @@ func TestMounts(t *testing.T) {
 		{`refused("vm ` + "`v6`" + `: mount /fails -> /m: Operation not permitted (EPERM, os error 1) [errno 1]",
 			vm.mount, vm, "/fails", "/m", nil, {options = "bind,ro"})`,
 			"mount(/fails,/m,,0x1000) mount(/fails,/m,,0x1021) umount(/m,0x2)"},
-		{`eq(vm:batch(function(b) b:mount("a", "/m", "proc", {options = "noexec"}) end)[1].err, nil)`, "mount(a,/m,proc,0x8)"},
+		{`eq(vm:batch(function(b) b:mount("a", "/m", "proc", {options = "noexec"}) end)[1].err, nil)`,
+			"mount(a,/m,proc,0x8)"},
 		{`refused("not possible in a batch (use vm:mount)", vm.batch, vm,
 			function(b) b:mount("/a", "/m", nil, {options = "bind,ro"}) end)`, ""},
 		{`refused("argument 3 (fstype) is missing", vm.mount, vm, "/a", "/m")`, ""},
