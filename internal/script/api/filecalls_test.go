@@ -61,7 +61,8 @@ func TestFileCalls(t *testing.T) {
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
 		for name, nr := range map[string]int64{"chmod": unix.SYS_CHMOD, "chown": unix.SYS_CHOWN,
-			"lchown": unix.SYS_LCHOWN, "symlink": unix.SYS_SYMLINK, "link": unix.SYS_LINK, "mknod": unix.SYS_MKNOD, "truncate": unix.SYS_TRUNCATE,
+			"lchown":  unix.SYS_LCHOWN,
+			"symlink": unix.SYS_SYMLINK, "link": unix.SYS_LINK, "mknod": unix.SYS_MKNOD, "truncate": unix.SYS_TRUNCATE,
 			"setxattr": unix.SYS_SETXATTR, "lsetxattr": unix.SYS_LSETXATTR, "umount": unix.SYS_UMOUNT2} {
 			seen.on(m, nr, name, "", 0)
 		}
@@ -151,26 +152,33 @@ func TestMounts(t *testing.T) {
 // TestFileCallArguments has what users get wrong refused before anything is sent.
 func TestFileCallArguments(t *testing.T) {
 	apitest.Check(t, host, booted, map[string]string{
-		`vm:chmod("/f")`:                             "argument 2 (mode) must be an integer, got nil",
-		`vm:chmod("/f", 0x1000)`:                     "argument 2 (mode) must be between 0 and 4095, got 4096",
-		`vm:chmod("/f", 0.5)`:                        "argument 2 (mode) must be an integer, got 0.5",
-		`vm:chmod("", 0)`:                            "argument 1 (path) must not be empty",
-		`vm:chmod("/f", 0, {perm=1})`:                "unknown option `perm` (valid: timeout)",
-		`vm:chown("/f", 0)`:                          "argument 3 (gid) must be an integer, got nil",
-		`vm:chown("/f", -2, 0)`:                      "argument 2 (uid) must be between -1 and 4294967294, got -2",
-		`vm:symlink("a\0b", "/f")`:                   "argument 1 (target) holds a NUL byte",
-		`vm:link("/f")`:                              "argument 2 (path) must be a string, got nil",
-		`vm:mknod("/f")`:                             "argument 2 (opts) must be a table such as {type = \"char\", major = 1, minor = 3}",
+		`vm:chmod("/f")`:              "argument 2 (mode) must be an integer, got nil",
+		`vm:chmod("/f", 0x1000)`:      "argument 2 (mode) must be between 0 and 4095, got 4096",
+		`vm:chmod("/f", 0.5)`:         "argument 2 (mode) must be an integer, got 0.5",
+		`vm:chmod("", 0)`:             "argument 1 (path) must not be empty",
+		`vm:chmod("/f", 0, {perm=1})`: "unknown option `perm` (valid: timeout)",
+		`vm:chown("/f", 0)`:           "argument 3 (gid) must be an integer, got nil",
+		`vm:chown("/f", -2, 0)`:       "argument 2 (uid) must be between -1 and 4294967294, got -2",
+		`vm:symlink("a\0b", "/f")`:    "argument 1 (target) holds a NUL byte",
+		`vm:link("/f")`:               "argument 2 (path) must be a string, got nil",
+		`vm:mknod("/f")`:              "argument 2 (opts) must be a table such as {type = \"char\", major = 1, minor = 3}",
+
 		`vm:mknod("/f", {})`:                         "opts.type is missing (valid: char, block, fifo, socket, file)",
 		`vm:mknod("/f", {type = "char", major = 1})`: "opts.minor belongs to type `char` and `block`",
 		`vm:mknod("/f", {type = "fifo", minor = 1})`: "opts.minor belongs to type `char` and `block`, and to no other; " +
 			"the type is `fifo`",
+
 		`vm:mknod("/f", {type = "block", major = 4096, minor = 0})`: "opts.major must be between 0 and 4095, got 4096",
-		`vm:truncate("/f", -1)`:                                   "argument 2 (size) must be between 0 and",
-		`vm:getxattr("/f")`:                                       "argument 2 (name) must be a string, got nil",
-		`vm:setxattr("/f", "user.a", ("x"):rep(65537))`:           "argument 3 (value) has 65537 bytes, at most 65536 are possible",
-		`vm:umount("/m", {detach = true})`:                        "unknown option `detach` (valid: lazy, force, timeout)",
-		`vm:batch(function(b) b:chmod("/f", "x") end)`:            "batch:chmod: argument 2 (mode) must be an integer, got string",
+
+		`vm:truncate("/f", -1)`: "argument 2 (size) must be between 0 and",
+		`vm:getxattr("/f")`:     "argument 2 (name) must be a string, got nil",
+
+		`vm:setxattr("/f", "user.a", ("x"):rep(65537))`: "argument 3 (value) has 65537 bytes, at most 65536 are possible",
+
+		`vm:umount("/m", {detach = true})`: "unknown option `detach` (valid: lazy, force, timeout)",
+
+		`vm:batch(function(b) b:chmod("/f", "x") end)`: "batch:chmod: argument 2 (mode) must be an integer, got string",
+
 		`vm:batch(function(b) b:readlink("/f", {timeout=1}) end)`: "unknown option `timeout`",
 	})
 }
