@@ -152,8 +152,8 @@ func (r *Reader) next() (*Entry, error) {
 		return nil, io.EOF
 	}
 	if e.Type() == TypeSymlink && e.Size > MaxName {
-		return nil, &FormatError{Offset: start, Reason: fmt.Sprintf("symlink %q has a target of %d bytes (at most %d)", n,
-			e.Size, MaxName)}
+		return nil, &FormatError{Offset: start, Reason: fmt.Sprintf(
+			"symlink %q has a target of %d bytes (at most %d)", n, e.Size, MaxName)}
 	}
 	return e, nil
 }
