@@ -52,8 +52,10 @@ type Machine struct {
 	agent  string   // socket path
 	serial *consolePipe
 	hvc    *consolePipe
-	stderr *tailBuffer
-	cid    uint32 // on vsock, 0 without
+	// entropy is nil without a seed.
+	entropy *entropy
+	stderr  *tailBuffer
+	cid     uint32 // on vsock, 0 without
 
 	migration *migrationWatch
 	deleted   deletionWatch
@@ -116,10 +118,11 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		}()
 	}
 	if ends.rng != nil {
+		m.entropy = newEntropy(ends.rng, *cfg.RNGSeed)
 		m.readers.Add(1)
 		go func() {
 			defer m.readers.Done()
-			serveEntropy(ends.rng, *cfg.RNGSeed)
+			m.entropy.run()
 		}()
 	}
 	go m.reap()
