@@ -1,5 +1,9 @@
--- /dev/hwrng: with rng_seed the same bytes after each boot, and never the bytes that a
--- snapshot's drivers held.
+-- Boots with a fixed seed or time, and the bytes of /dev/hwrng: with rng_seed the same ones
+-- after each boot, and never those that a snapshot's drivers held.
+local a = provium:vm("a", "host", {rng_seed = 0xdeadbeef, memory = "192M", initial_time = 0})
+local b = provium:vm("b", "host", {rng_seed = 0xdeadbeef, memory = "192M"})
+provium:boot()
+
 local function bytes(vm)
   return (vm:run("head -c 160 /dev/hwrng | od -An -v -tx1"):assert_ok().stdout:gsub("%s", ""))
 end
@@ -18,10 +22,7 @@ local function differ(t, streams)
 end
 
 test("a seed gives every boot and reset the same bytes, restores and forks others", function(t)
-  local small = {rng_seed = 0xdeadbeef, memory = "192M"}
-  local a, b = provium:vm("a", "host", small), provium:vm("b", "host", small)
-  provium:boot()
-  -- The kernel's own thread may take a block later on, so nothing is done before.
+  -- First, since the kernel's own thread may take a block later on.
   local first = bytes(a)
   t:assert_eq(bytes(b), first)
   b:reset()
@@ -34,6 +35,12 @@ test("a seed gives every boot and reset the same bytes, restores and forks other
     streams["restore " .. i] = bytes(a)
   end
   differ(t, streams)
+end)
+
+test("initial_time = 0 boots at the earliest time that Linux takes", function(t)
+  local now = a:clock():get() -- restored since, which leaves the clock where it stood
+  local up = tonumber(a:read_file("/proc/uptime"):match("^%S+"))
+  t:assert(now >= 0 and now < up + 60, ("it is %s after %s s"):format(now, up))
 end)
 
 test("without a seed no guest repeats what the snapshot's drivers held", function(t)
