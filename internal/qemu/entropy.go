@@ -26,6 +26,9 @@ type entropy struct {
 	request [2]byte
 	have    int // bytes of request
 	err     error
+	last    []byte       // what was answered last
+	earlier [][]byte     // what was answered before that, the latest last
+	thread  kernelThread // of the guest
 }
 
 // EntropyBlock is how many bytes Linux asks a virtio-rng device for, and keeps, at a time.
@@ -35,9 +38,10 @@ const EntropyBlock = 64
 // of it as it likes.
 const earlyUse = "early"
 
-// newEntropy returns the server of a machine. run must be called, and closes f.
-func newEntropy(f *os.File, seed uint64) *entropy {
-	return &entropy{file: f, seed: seed, stream: entropyStream(seed, earlyUse)}
+// newEntropy returns the server of a machine. run must be called, and closes f. ram is the
+// guest's memory, nil where that cannot be read.
+func newEntropy(f *os.File, seed uint64, ram *os.File) *entropy {
+	return &entropy{file: f, seed: seed, stream: entropyStream(seed, earlyUse), thread: kernelThread{ram: ram}}
 }
 
 // run answers requests until the machine ends.
@@ -79,20 +83,35 @@ func (e *entropy) serve(fd int) {
 			e.err = errors.New("unknown request")
 			return
 		}
-		if e.holding {
-			e.stream = entropyStream(e.seed, e.use)
-		}
-		out := make([]byte, e.request[1])
-		_, _ = e.stream.Read(out) // never fails
-		_, e.err = e.file.Write(out)
+		e.answer(int(e.request[1]))
 	}
 }
+
+// answer answers a request. The caller must hold e.mu.
+func (e *entropy) answer(n int) {
+	if e.holding {
+		e.stream = entropyStream(e.seed, e.use)
+	}
+	// What the kernel's thread took, a reader of the device must not miss.
+	if e.holding || len(e.last) != n || !e.thread.took(e.last) {
+		if e.earlier = append(e.earlier, e.last); len(e.earlier) > maxEarlier {
+			e.earlier = e.earlier[1:]
+		}
+		e.last = make([]byte, n)
+		_, _ = e.stream.Read(e.last) // never fails
+	}
+	_, e.err = e.file.Write(e.last)
+}
+
+// maxEarlier is how many answers before the last one are kept.
+const maxEarlier = 16
 
 // restart begins the stream of a use, and returns its first block. Until release every
 // request is answered with the start of it.
 func (e *entropy) restart(use string) []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.thread.find(e.earlier)
 	e.use, e.holding = use, true
 	block := make([]byte, EntropyBlock)
 	_, _ = entropyStream(e.seed, use).Read(block) // never fails
@@ -111,6 +130,7 @@ func (e *entropy) release() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.serve(int(fd))
+		e.thread.forget(e.last)
 		e.holding = false
 	})
 }

@@ -43,7 +43,7 @@ type device struct {
 }
 
 // entropyPair starts a server, and returns it with its device.
-func entropyPair(t *testing.T) (*entropy, *device) {
+func entropyPair(t *testing.T, ram *os.File) (*entropy, *device) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func entropyPair(t *testing.T) (*entropy, *device) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEntropy(os.NewFile(uintptr(p[0]), "rng"), 7)
+	e := newEntropy(os.NewFile(uintptr(p[0]), "rng"), 7, ram)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -85,7 +85,7 @@ func (d *device) block() string {
 }
 
 func TestEntropyRestart(t *testing.T) {
-	e, d := entropyPair(t)
+	e, d := entropyPair(t, nil)
 	d.ask()
 	early := d.block()
 	for _, use := range []string{"a", "b"} {
@@ -114,11 +114,67 @@ func TestEntropyRestart(t *testing.T) {
 }
 
 func TestEntropyBadRequest(t *testing.T) {
-	_, d := entropyPair(t)
+	_, d := entropyPair(t, nil)
 	if _, err := d.conn.Write([]byte{9, 1}); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := d.conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Fatal(n, err)
+	}
+}
+
+// TestEntropyOfTheKernelsThread has a guest's kernel take blocks beside a reader.
+func TestEntropyOfTheKernelsThread(t *testing.T) {
+	const size, thread, core, driver = 4 << 20, 1 << 20, 2<<20 + 64, 3<<20 + 128
+	ram, err := newRAM(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ram.Close()
+	e, d := entropyPair(t, ram)
+	put := func(at int64, block string) {
+		if _, err := ram.WriteAt([]byte(block), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.ask() // by the driver, when it starts
+	held := d.block()
+	put(driver, held)
+	// take has a block taken into a buffer, after which the driver asks for the next.
+	take := func(buffer int64) string {
+		got := held
+		put(buffer, got)
+		d.ask()
+		held = d.block()
+		put(driver, held)
+		return got
+	}
+	for range 3 {
+		take(thread)
+	}
+	first := string(e.restart("a"))
+	for take(core) != first { // the agent
+	}
+	e.release()
+	want := make([]byte, 3*EntropyBlock)
+	_, _ = entropyStream(7, "a").Read(want)
+	var got string
+	for _, buffer := range []int64{core, thread, thread, core, thread, core} {
+		if block := take(buffer); buffer == core {
+			got += block
+		}
+	}
+	if got != string(want) {
+		t.Error("the reader missed what the kernel's thread took")
+	}
+	// The next boot has its buffers elsewhere.
+	take(thread + 640)
+	take(thread + 640)
+	first = string(e.restart("a"))
+	for take(core-64) != first {
+	}
+	e.release()
+	if take(thread+640) != first || take(core-64) != first || take(core-64) == first {
+		t.Error("wrong after a reset")
 	}
 }

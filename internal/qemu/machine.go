@@ -118,7 +118,11 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		}()
 	}
 	if ends.rng != nil {
-		m.entropy = newEntropy(ends.rng, *cfg.RNGSeed)
+		memory := ram
+		if cfg.Restore != nil {
+			memory = nil // what the guest changes is not in the file
+		}
+		m.entropy = newEntropy(ends.rng, *cfg.RNGSeed, memory)
 		m.readers.Add(1)
 		go func() {
 			defer m.readers.Done()
