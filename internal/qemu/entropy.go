@@ -44,6 +44,16 @@ func newEntropy(f *os.File, seed uint64, ram *os.File) *entropy {
 	return &entropy{file: f, seed: seed, stream: entropyStream(seed, earlyUse), thread: kernelThread{ram: ram}}
 }
 
+// serveEntropy starts to answer the random device of a machine with a seed.
+func (m *Machine) serveEntropy(f *os.File) {
+	memory := m.ram
+	if m.cfg.Restore != nil {
+		memory = nil // what the guest changes is not in the file
+	}
+	m.entropy = newEntropy(f, *m.cfg.RNGSeed, memory)
+	m.readers.Go(m.entropy.run)
+}
+
 // run answers requests until the machine ends.
 func (e *entropy) run() {
 	defer e.file.Close()

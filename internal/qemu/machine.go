@@ -118,16 +118,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		}()
 	}
 	if ends.rng != nil {
-		memory := ram
-		if cfg.Restore != nil {
-			memory = nil // what the guest changes is not in the file
-		}
-		m.entropy = newEntropy(ends.rng, *cfg.RNGSeed, memory)
-		m.readers.Add(1)
-		go func() {
-			defer m.readers.Done()
-			m.entropy.run()
-		}()
+		m.serveEntropy(ends.rng)
 	}
 	go m.reap()
 
