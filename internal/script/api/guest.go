@@ -49,6 +49,7 @@ func guestMethods[T guestSide](x *env, typ string) map[string]lua.GoFunc {
 		"syscall_async": startSyscall,
 		"ioctl":         ioctl,
 		"read_mem":      readMem,
+		"write_mem":     writeMem,
 	} {
 		methods[name] = func(x *env, a value.Args, by T) ([]lua.Value, error) { return method(x, a, by) }
 	}
