@@ -113,21 +113,21 @@ func TestStreamsGoOn(t *testing.T) {
 	}
 	m.Print(false, "first\nsecond\nthird\n")
 	one := open()
-	if p, err := readUntil(t.Context(), one, "read_until", "first\n", patience); err != nil || string(p) != "first\n" {
+	if p, err := readUntil(t.Context(), one, "first\n", patience); err != nil || string(p) != "first\n" {
 		t.Errorf("%q %v", p, err)
 	}
 	two := open(one)
 	one.Close()
-	if p, err := readUntil(t.Context(), two, "read_until", "second\n", patience); err != nil || string(p) != "second\n" {
+	if p, err := readUntil(t.Context(), two, "second\n", patience); err != nil || string(p) != "second\n" {
 		t.Errorf("%q %v", p, err)
 	}
 	two.Close()
 	three := open()
-	if p, err := readUntil(t.Context(), three, "read_until", "third\n", patience); err != nil || string(p) != "third\n" {
+	if p, err := readUntil(t.Context(), three, "third\n", patience); err != nil || string(p) != "third\n" {
 		t.Errorf("%q %v", p, err)
 	}
 	i.End("over")
-	if _, err := readUntil(t.Context(), three, "read_until", "more", patience); err == nil ||
+	if _, err := readUntil(t.Context(), three, "more", patience); err == nil ||
 		!strings.Contains(err.Error(), "EOF") {
 		t.Error(err)
 	}
@@ -189,8 +189,8 @@ func expect(ctx context.Context, c *Console, text string, limit time.Duration) e
 }
 
 // readUntil waits for a plain text.
-func readUntil(ctx context.Context, s *stream.Stream, op, text string, limit time.Duration) ([]byte, error) {
-	found, err := s.ReadUntil(ctx, op, pattern.Text(text), limit)
+func readUntil(ctx context.Context, s *stream.Stream, text string, limit time.Duration) ([]byte, error) {
+	found, err := s.ReadUntil(ctx, "read_until", pattern.Text(text), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,8 @@ func TestSyscall(t *testing.T) {
 		t.Error(err)
 	}
 	for _, flags := range []int64{unix.O_WRONLY, unix.O_PATH} {
-		fd := call(t, c, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags}, Bufs: [][]byte{path}, Slots: []int{0}})
+		fd := call(t, c, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags}, Bufs: [][]byte{path},
+			Slots: []int{0}})
 		const want = "the descriptor is open for writing only, and a stream reads from it"
 		if _, err := c.FDTail(ctx, 0, fd.Ret); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%#x: %v", flags, err)

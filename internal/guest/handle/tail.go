@@ -44,8 +44,9 @@ func (a agentSource) Close(int)   { a.s.Close() }
 // with its credentials.
 func (a *Actor) TailFile(ctx context.Context, path string, start int64, fromEnd bool, site stream.Site) (
 	*stream.Stream, error) {
-	s, err := a.openStream(ctx, "tail_file", "tail_file", strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
+	const op = "tail_file"
+	s, err := a.openStream(ctx, op, op, strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
 		return c.TailFile(ctx, path, start, fromEnd, a.executor())
 	})
-	return s, Named(a.vm, "tail_file", path, err)
+	return s, Named(a.vm, op, path, err)
 }

@@ -12,8 +12,9 @@ import (
 
 // FuzzPattern compares searches for Lua patterns with Lua's own.
 func FuzzPattern(f *testing.F) {
-	for _, p := range []string{"session=(%x+)\n", "()%b[]%f[%w](.-)%2", "[^]%d-a]+", "[a-%]]", "[%a-z]", "[]-a]", "(%w*)%1-",
-		"%f[^%s]%S+%f[%s%z]", "((%u)(%l?))%3", "[%]]%%%", "a?b*c+d-e", "%bxx.", "[--0]", "[a-]", "[^^]", "(()())", "%w%W%g%G%p%P"} {
+	for _, p := range []string{"session=(%x+)\n", "()%b[]%f[%w](.-)%2", "[^]%d-a]+", "[a-%]]",
+		"[%a-z]", "[]-a]", "(%w*)%1-", "%f[^%s]%S+%f[%s%z]", "((%u)(%l?))%3", "[%]]%%%", "a?b*c+d-e", "%bxx.",
+		"[--0]", "[a-]", "[^^]", "(()())", "%w%W%g%G%p%P"} {
 		f.Add(p, "x session=beef\n [[a]] bb-]a-z0 Aa^^%]")
 	}
 	s, err := lua.New(lua.Config{})
