@@ -134,7 +134,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	x.mu.Lock()
 	if x.gone != nil {
 		defer x.mu.Unlock()
-		return nil, nil, x.gone
+		return nil, nil, &lostError{x.gone}
 	}
 	x.last++
 	id := x.last
@@ -160,6 +160,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	// wait for it.
 	err := x.send(x.out, r.data, r.fds)
 	if err != nil {
+		x.noteLoss(err)
 		x.cmd.Kill()
 	}
 	if !wait {
@@ -175,6 +176,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 			a.drop()
 			x.cmd.Kill()
 		case err != unix.EAGAIN && err != io.EOF:
+			x.noteLoss(err)
 			x.cmd.Kill()
 		}
 	}
@@ -242,6 +244,7 @@ func (x *Executor) read() {
 		defer close(ended)
 		// At the end of the link the executor ends by itself.
 		if err := x.answers(w); err != nil && err != io.EOF {
+			x.noteLoss(err)
 			x.cmd.Kill()
 		}
 		if w.Unwatch(x.sock) != nil {

@@ -199,6 +199,8 @@ func TestStreams(t *testing.T) {
 
 		`vm:tail_file("/tmp/log", {start = 0/0})`: "opts.start must be a finite number",
 
+		`vm:tail_file("/tmp/log", {start = 1e300})`: "opts.start = 1e+300 is out of range",
+
 		`vm:tail_file("/tmp/log", {start = {}})`: "opts.start must be \"beginning\", \"end\" or a byte offset",
 
 		`vm:tail_file("/tmp/log", {begin = 1})`: "unknown option `begin`",

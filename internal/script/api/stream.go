@@ -158,8 +158,11 @@ func tailStart(o value.Options) (start int64, fromEnd bool, err error) {
 	case int64:
 		return v, v < 0, nil
 	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) || math.Abs(v) >= 1<<63 {
+		switch {
+		case math.IsNaN(v) || math.IsInf(v, 0):
 			return 0, false, o.Errorf("start", "must be a finite number, got %s", value.FormatFloat(v))
+		case math.Abs(v) >= 1<<63:
+			return 0, false, o.Errorf("start", "= %s is out of range", value.FormatFloat(v))
 		}
 		n := int64(math.Trunc(v))
 		return n, n < 0, nil
