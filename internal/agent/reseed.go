@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -18,6 +19,16 @@ import (
 // telling the scheduler, whose monitor would wake up for each: the random device
 // answers at once.
 func (a *Agent) renew(r *wire.Renew) error {
+	err := a.reseedAndSet(r)
+	if errors.Is(err, unix.EPERM) {
+		return wire.ErrnoText(uint32(unix.EPERM), fmt.Sprintf("Operation not permitted: a restored guest gets fresh "+
+			"entropy (CAP_SYS_ADMIN) and the present time (CAP_SYS_TIME), which its agent, uid %d, may not set",
+			unix.Geteuid()))
+	}
+	return err
+}
+
+func (a *Agent) reseedAndSet(r *wire.Renew) error {
 	if r.MachineID {
 		// By the clock that was right when the guest was saved.
 		if since, ok := startTime(selfStat()); ok {

@@ -92,8 +92,13 @@ func (f *File) leaveZero(ctx context.Context) error {
 	return err
 }
 
-// String returns "file(PATH)".
-func (f *File) String() string { return fmt.Sprintf("file(%s)", f.path) }
+// String returns "file(PATH)", once closed "file(PATH, closed)".
+func (f *File) String() string {
+	if f.FD() == 0 {
+		return fmt.Sprintf("file(%s, closed)", f.path)
+	}
+	return fmt.Sprintf("file(%s)", f.path)
+}
 
 // VM returns the machine that the file is in.
 func (f *File) VM() VM { return f.by.vm }
@@ -197,7 +202,12 @@ func (f *File) TailStream(ctx context.Context, site stream.Site) (*stream.Stream
 	if fd == 0 {
 		return nil, errFileClosed
 	}
-	return f.by.fdStream(ctx, "file_tail_stream", fd, site)
+	s, err := f.by.fdStream(ctx, "file:tail_stream", "file_tail_stream", fd, site)
+	var failed *guest.OpError
+	if errors.As(err, &failed) {
+		failed.Path = f.path
+	}
+	return s, err
 }
 
 // Close closes the file. It does nothing in the guest when that is gone. Only the

@@ -6,8 +6,11 @@ import (
 	"math"
 	"time"
 
+	"provium/internal/console"
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/pattern"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
@@ -21,6 +24,7 @@ func newConsoleType(x *env) *lua.Type {
 		ToString: func(_ *lua.Call, obj any) string { return "console(" + obj.(lab.Console).VM().Name() + ")" },
 		Methods: binding.MethodTable(x, "console", map[string]func(*env, value.Args, lab.Console) ([]lua.Value, error){
 			"read_log": consoleReadLog,
+			"lines":    consoleLines,
 			"expect":   consoleExpect,
 			"read":     consoleRead,
 			"write":    consoleWrite,
@@ -34,8 +38,17 @@ func consoleReadLog(x *env, _ value.Args, console lab.Console) ([]lua.Value, err
 	return value.Results(err, log)
 }
 
+// consoleLines is console:lines().
+func consoleLines(x *env, _ value.Args, from lab.Console) ([]lua.Value, error) {
+	log, err := from.ReadLog()
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{value.Array(x.State, console.Lines(log), func(line string) lua.Value { return line })}, nil
+}
+
 func consoleExpect(x *env, a value.Args, console lab.Console) ([]lua.Value, error) {
-	pattern, err := a.Str(1, "pattern")
+	p, err := searchPattern(a)
 	if err != nil {
 		return nil, err
 	}
@@ -43,16 +56,23 @@ func consoleExpect(x *env, a value.Args, console lab.Console) ([]lua.Value, erro
 	if err != nil {
 		return nil, err
 	}
-	err = x.Op(a, console.VM(), func(ctx context.Context) error { return console.Expect(ctx, pattern, limit) })
-	return value.Results(err, pattern)
+	var m *pattern.Match
+	err = x.Op(a, console.VM(), func(ctx context.Context) (err error) {
+		m, err = console.Expect(ctx, p, limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append([]lua.Value{string(m.Text)}, captured(m)...), nil
 }
 
-type clockMethod = binding.Method[*env, lab.Clock]
+type clockMethod = binding.Method[*env, handle.Clock]
 
 func newClockType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "clock",
-		ToString: func(_ *lua.Call, obj any) string { return "clock(" + obj.(lab.Clock).VM().Name() + ")" },
+		ToString: func(_ *lua.Call, obj any) string { return "clock(" + obj.(handle.Clock).VM().Name() + ")" },
 		Methods: binding.MethodTable(x, "clock", map[string]clockMethod{
 			"get":     clockGet,
 			"get_ns":  clockGetNS,
@@ -60,14 +80,14 @@ func newClockType(x *env) *lua.Type {
 			"set_ns":  clockSetNS,
 			"advance": clockAdvance,
 			"sleep":   clockSleep,
-			"sync": func(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+			"sync": func(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 				return nil, x.Op(a, clock.VM(), clock.Sync)
 			},
 		}),
 	}
 }
 
-func readClock(x *env, a value.Args, clock lab.Clock) (ns int64, err error) {
+func readClock(x *env, a value.Args, clock handle.Clock) (ns int64, err error) {
 	err = x.Op(a, clock.VM(), func(ctx context.Context) (err error) {
 		ns, err = clock.GetNS(ctx)
 		return err
@@ -75,12 +95,12 @@ func readClock(x *env, a value.Args, clock lab.Clock) (ns int64, err error) {
 	return ns, err
 }
 
-func clockGet(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockGet(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	ns, err := readClock(x, a, clock)
 	return value.Results(err, float64(ns)/1e9)
 }
 
-func clockGetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockGetNS(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	ns, err := readClock(x, a, clock)
 	return value.Results(err, ns)
 }
@@ -88,7 +108,7 @@ func clockGetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 // clockRange is the largest number of whole seconds whose nanoseconds fit 64 bits.
 const clockRange = math.MaxInt64 / int64(time.Second)
 
-func clockSet(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockSet(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	var whole, rest int64
 	switch v := a.Value(1).(type) {
 	case int64:
@@ -111,7 +131,7 @@ func clockSet(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	return nil, setClock(x, a, clock, whole*int64(time.Second)+rest)
 }
 
-func clockSetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockSetNS(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	switch v := a.Value(1).(type) {
 	case int64, float64:
 		ns, ok := value.ToInteger(v)
@@ -123,11 +143,11 @@ func clockSetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	return nil, a.TypeError(1, "nanoseconds", "an integer")
 }
 
-func setClock(x *env, a value.Args, clock lab.Clock, ns int64) error {
+func setClock(x *env, a value.Args, clock handle.Clock, ns int64) error {
 	return x.Op(a, clock.VM(), func(ctx context.Context) error { return clock.SetNS(ctx, ns) })
 }
 
-func clockAdvance(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockAdvance(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	if v, ok := a.Value(1).(float64); ok && (math.IsNaN(v) || math.IsInf(v, 0)) {
 		return nil, a.Errorf("duration: must be a finite number (got NaN/inf)")
 	}
@@ -138,7 +158,7 @@ func clockAdvance(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	return nil, x.Op(a, clock.VM(), func(ctx context.Context) error { return clock.AdvanceNS(ctx, int64(d)) })
 }
 
-func clockSleep(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockSleep(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	d, err := value.ParseDuration(a.Value(1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.Func, err)
