@@ -96,3 +96,34 @@ test("nobody speaks on the bridge who is not one of them", function(t)
   end
   t:assert(frames >= 4, frames)
 end)
+
+test("the test itself speaks on the bridge", {timeout = "2m"}, function(t)
+  local port = raw:port()
+  t:assert_eq(tostring(port), "port(port0 on raw)")
+  local mac = port:mac():gsub("(%x%x):?", function(x) return string.char(tonumber(x, 16)) end)
+  local function ask() -- who has 192.0.2.77? tell 192.0.2.9
+    port:send(("\xff"):rep(6) .. mac .. "\8\6" .. "\0\1\8\0\6\4\0\1" .. mac .. "\xc0\0\2\9" .. ("\0"):rep(6) .. clientIP)
+  end
+  -- await returns the next ARP frame of that operation about an address, and whether the client answered before it.
+  local function await(operation, from, to)
+    local answered = false
+    while true do
+      local frame = port:recv("30s")
+      if not frame then t:fail("no frame came") end
+      if frame:sub(13, 14) == "\8\6" then
+        answered = answered or frame:byte(22) == 2
+        if frame:byte(22) == operation and frame:sub(29, 32) == from and frame:sub(39, 42) == to then return answered, frame end
+      end
+    end
+  end
+  ask()
+  local _, reply = await(2, clientIP, "\xc0\0\2\9")
+  t:assert_eq(reply:sub(1, 6), mac)
+  raw:partition(port, client)
+  ask()
+  raw:restore_all()
+  client:run("arping -q -c 1 -w 5 -I eth0 192.0.2.10")
+  t:assert(not await(1, clientIP, "\xc0\0\2\10"), "the question was stopped")
+  port:close()
+  t:assert_contains(t:assert_raises(function() port:recv(0) end), "port closed")
+end)

@@ -115,7 +115,8 @@ func SetxattrCall(path, name, value string, follow bool, flags int64) FileCall {
 
 // MountCall attaches a file system; the flags and data are the kernel's.
 func MountCall(source, target, fstype string, flags uint64, data string) FileCall {
-	f := pathCall("mount", source+" -> "+target, unix.SYS_MOUNT, [6]int64{0, 0, 0, int64(flags)}, source, target, fstype)
+	f := pathCall("mount", source+" -> "+target, unix.SYS_MOUNT, [6]int64{0, 0, 0, int64(flags)},
+		source, target, fstype)
 	if data != "" {
 		f = f.buffer(4, append([]byte(data), 0))
 	}

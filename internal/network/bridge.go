@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -43,6 +44,7 @@ type Bridge struct {
 	v4, v6        netip.Prefix
 	nics          map[string]*NIC    // by place. A NIC stays when its VM leaves, with MAC and address.
 	members       []*NIC             // attached, in order of attaching
+	ports         map[string]*Port   // open ones
 	awaited       map[string]Station // VMs that are not attached, of which there are rules
 	holders       int                // number of labs that hold the bridge
 	closed        bool
@@ -70,7 +72,7 @@ func (n *Network) NewBridge(cfg BridgeConfig) *Bridge {
 	b := &Bridge{net: n, scope: cfg.Scope, lab: cfg.Lab, name: cfg.Name, addressing: true,
 		// Mixing by XOR: a run without a seed draws the same numbers each time.
 		seed: binary.BigEndian.Uint64(id[8:]) ^ n.env.Seed*0x9e3779b97f4a7c15,
-		nics: map[string]*NIC{}, awaited: map[string]Station{}, holders: 1}
+		nics: map[string]*NIC{}, ports: map[string]*Port{}, awaited: map[string]Station{}, holders: 1}
 	if cfg.Opts != nil {
 		b.addressing = !cfg.Opts.NoAddressing
 		if cfg.Opts.Seed != nil {
@@ -266,8 +268,11 @@ func (b *Bridge) mayJoin(ends []Endpoint) error {
 		at := place(e.Name, e.NIC)
 		n, had := b.nics[at], b.nicOf(e.Name)
 		other, twice := fresh[at]
+		if b.ports[e.Name] != nil {
+			return fmt.Errorf("%w: a port has the name", b.twoOf(e.Name))
+		}
 		if twice && other != e.VM || had != nil && had.station != nil && had.station != e.VM {
-			return fmt.Errorf("bridge `%s` cannot have two members called `%s`", b.name, e.Name)
+			return b.twoOf(e.Name)
 		}
 		if n == nil {
 			fresh[at] = e.VM
@@ -429,16 +434,20 @@ func (b *Bridge) NIC(name, label string) (*NIC, error) {
 	return n, nil
 }
 
-// Close detaches all members, unplugs the NICs of running guests, and closes
+// Close detaches all members, unplugs the NICs of running guests, and closes ports,
 // forwards, gateway and switch. Closing again does nothing.
 func (b *Bridge) Close(ctx context.Context) error {
 	n := b.net
 	n.mu.Lock()
 	b.closed = true
+	ports := slices.Collect(maps.Values(b.ports))
 	forwards := b.forwards
 	b.forwards = nil
 	n.bridges = slices.DeleteFunc(n.bridges, func(o *Bridge) bool { return o == b })
 	n.mu.Unlock()
+	for _, p := range ports {
+		p.Close()
+	}
 	for _, f := range forwards {
 		f.close()
 	}

@@ -20,7 +20,8 @@ type State struct {
 	Addressing bool       `json:"addressing"`
 	V4         string     `json:"ipv4"`
 	V6         string     `json:"ipv6"`
-	NICs       []NICState `json:"nics,omitempty"` // members in order of attaching, then those that left
+	NICs       []NICState `json:"nics,omitempty"`  // members in order of attaching, then those that left
+	Ports      []string   `json:"ports,omitempty"` // of the test; rules may name them
 	Switch     vnet.State `json:"switch"`
 	Routes     []string   `json:"routes,omitempty"`         // paths of bridges in the snapshot, in order of routing
 	Awaited    []string   `json:"awaited_routes,omitempty"` // names of bridges
@@ -47,6 +48,7 @@ func (b *Bridge) Save(path func(*Bridge) string) State {
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
 	s := State{Name: b.name, Seed: b.seed, Switch: b.sw.Save(), Uplink: b.uplink, Awaited: b.awaitedNames(),
+		Ports:      slices.Sorted(maps.Keys(b.ports)),
 		Addressing: b.addressing, V4: b.v4.String(), V6: b.v6.String()}
 	for _, o := range b.routes {
 		if p := path(o); p != "" {
@@ -115,7 +117,8 @@ func (n *Network) NewBridgeFrom(s *State, lab string, scope Scope, asCopy bool) 
 	return b
 }
 
-// Load restores members and rules from a checked state. No guest is told. Routes
+// Load restores members and rules from a checked state. No guest is told. Rules that name
+// ports of the test are restored for those that are open, which lose what waits. Routes
 // and uplink follow with LoadServices, when all bridges are there. In a copy, NICs
 // have addresses and MACs of their own.
 func (b *Bridge) Load(s *State, asCopy bool) error {
@@ -154,7 +157,16 @@ func (b *Bridge) Load(s *State, asCopy bool) error {
 		}
 	}
 	slices.SortStableFunc(b.members, func(x, y *NIC) int { return s.find(x) - s.find(y) })
-	return b.sw.Load(s.Switch)
+	rules := s.Switch
+	for _, name := range s.Ports {
+		if b.ports[name] == nil {
+			rules.Forget(name)
+		}
+	}
+	for _, p := range b.ports {
+		p.inbox.Clear()
+	}
+	return b.sw.Load(rules)
 }
 
 // find returns the index of a NIC, or -1.

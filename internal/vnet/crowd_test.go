@@ -178,9 +178,6 @@ func TestJoin(t *testing.T) {
 	port := s.AddPort(vnet.GatewayName)
 	heard := make(chan string, 10)
 	inside := port.Join(func(frame []byte) { heard <- string(frame[14:]) })
-	for !port.IsLive() {
-		time.Sleep(time.Millisecond)
-	}
 	s.Isolate("a", true)
 	a.send(everybody, address(1), "hello")
 	if got := <-heard; got != "hello" {

@@ -9,6 +9,8 @@ import (
 
 // Sizes of frames, in bytes.
 const (
+	// MinFrame is the smallest frame: its header.
+	MinFrame = headerLen
 	// MaxPayload is the largest payload that passes the switch.
 	MaxPayload = 9216
 	// MaxFrame is the largest frame, with two VLAN tags.

@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -24,24 +25,28 @@ type Port struct {
 	slot  int
 
 	// Guarded by the switch's lock.
-	up       bool
-	gone     bool
-	live     *session
-	counters Counters
+	up          bool
+	gone        bool
+	promiscuous bool
+	live        *session
+	counters    Counters
 }
 
 // maxQueue is the most that may wait for a guest that does not read, in bytes.
 const maxQueue = 4 << 20
 
-// session is a port's connection.
+// session is a port's connection, or without conn a member in this process.
 type session struct {
 	conn net.Conn
 
 	mu      sync.Mutex
-	pending []byte // frames with their lengths, not yet given to the writer
+	pending []byte // frames with their lengths, not yet given to the writer or a reader
+	dropped uint64 // frames that did not fit into pending
 	closed  bool
 	wake    chan struct{} // has a token when there is something new
 }
+
+func newSession(conn net.Conn) *session { return &session{conn: conn, wake: make(chan struct{}, 1)} }
 
 // ErrClosed is returned for a port that was removed, or a closed switch.
 var ErrClosed = errors.New("the port is closed")
@@ -50,17 +55,8 @@ var ErrClosed = errors.New("the port is closed")
 // another takes its place, and closes it. It returns nil when either side hung up.
 func (p *Port) Serve(conn net.Conn) error {
 	defer conn.Close()
-	ses := &session{conn: conn, wake: make(chan struct{}, 1)}
-	p.sw.mu.Lock()
-	var err error
-	if p.gone || p.sw.closed {
-		err = ErrClosed
-	} else {
-		p.hangUp()
-		p.live = ses
-	}
-	p.sw.mu.Unlock()
-	if err != nil {
+	ses := newSession(conn)
+	if err := p.open(ses); err != nil {
 		return err
 	}
 	written := make(chan struct{})
@@ -68,17 +64,14 @@ func (p *Port) Serve(conn net.Conn) error {
 		defer close(written)
 		ses.write()
 	}()
-	err = readFrames(conn, func(frames [][]byte) { p.sw.enter(p, frames) })
-	p.sw.mu.Lock()
-	if p.live == ses {
-		p.live = nil
-	}
+	err := readFrames(conn, func(frames [][]byte) { p.sw.enter(p, frames) })
 	var bad *LengthError
 	if errors.As(err, &bad) {
+		p.sw.mu.Lock()
 		p.counters.Errors++
+		p.sw.mu.Unlock()
 	}
-	p.sw.mu.Unlock()
-	ses.close()
+	p.leave(ses)
 	<-written
 	if bad == nil && (errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed)) {
 		return nil
@@ -86,19 +79,35 @@ func (p *Port) Serve(conn net.Conn) error {
 	return err
 }
 
+// open makes a session the port's, in place of the one there is.
+func (p *Port) open(ses *session) error {
+	p.sw.mu.Lock()
+	defer p.sw.mu.Unlock()
+	if p.gone || p.sw.closed {
+		return ErrClosed
+	}
+	p.hangUp()
+	p.live = ses
+	return nil
+}
+
+// leave closes a session, and takes it off the port if it is still the port's.
+func (p *Port) leave(ses *session) {
+	p.sw.mu.Lock()
+	if p.live == ses {
+		p.live = nil
+	}
+	p.sw.mu.Unlock()
+	ses.close()
+}
+
 // write sends all that is pending at once, until the session ends.
 func (ses *session) write() {
 	var out []byte
-	for range ses.wake {
-		ses.mu.Lock()
-		out, ses.pending = ses.pending, out[:0]
-		closed := ses.closed
-		ses.mu.Unlock()
-		if closed {
+	for {
+		var closed bool
+		if out, closed = ses.take(out); closed {
 			return
-		}
-		if len(out) == 0 {
-			continue
 		}
 		if _, err := ses.conn.Write(out); err != nil {
 			ses.close()
@@ -107,11 +116,45 @@ func (ses *session) write() {
 	}
 }
 
+// take waits for frames and returns all that is pending, or that the session is closed. It
+// reuses the buffer that the last call returned.
+func (ses *session) take(last []byte) (frames []byte, closed bool) {
+	for range ses.wake {
+		ses.mu.Lock()
+		frames, ses.pending = ses.pending, last[:0]
+		closed = ses.closed
+		ses.mu.Unlock()
+		if closed || len(frames) > 0 {
+			break
+		}
+		last = frames
+	}
+	return frames, closed
+}
+
+// takeOne returns a copy of the oldest pending frame, or nil. There may be several callers:
+// each wakes the next one if that has something to do.
+func (ses *session) takeOne() (frame []byte, closed bool) {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	if !ses.closed && len(ses.pending) > 0 {
+		first, size, _ := cut(ses.pending) // push has written the length
+		frame = bytes.Clone(first)
+		ses.pending = ses.pending[size:]
+	}
+	if ses.closed || len(ses.pending) > 0 {
+		ses.signal()
+	}
+	return frame, ses.closed
+}
+
 func (ses *session) close() {
 	ses.mu.Lock()
 	ses.closed, ses.pending = true, nil
 	ses.mu.Unlock()
-	ses.conn.Close()
+	if ses.conn != nil {
+		ses.conn.Close()
+	}
 	ses.signal()
 }
 
@@ -127,6 +170,7 @@ func (ses *session) push(frame []byte) bool {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	if ses.closed || len(ses.pending)+prefixLen+len(frame) > maxQueue {
+		ses.dropped++
 		return false
 	}
 	if len(ses.pending) == 0 {

@@ -88,6 +88,17 @@ func (s *Switch) Save() State {
 	return out
 }
 
+// Forget removes everything that names a port.
+func (s *State) Forget(name string) {
+	names := func(p Pair) bool { return p.From == name || p.To == name }
+	s.Pairs = slices.DeleteFunc(slices.Clone(s.Pairs), func(p PairState) bool { return names(p.Pair) })
+	s.Partitions = slices.DeleteFunc(slices.Clone(s.Partitions), names)
+	s.OneWay = slices.DeleteFunc(slices.Clone(s.OneWay), names)
+	s.Lifted = slices.DeleteFunc(slices.Clone(s.Lifted), names)
+	s.Isolated = slices.DeleteFunc(slices.Clone(s.Isolated), func(n string) bool { return n == name })
+	s.Links = slices.DeleteFunc(slices.Clone(s.Links), func(l LinkState) bool { return names(l.Pair) })
+}
+
 // Load restores a state. The ports that its links name must exist. Frames under way are
 // dropped. After an error nothing is changed.
 func (s *Switch) Load(state State) error {

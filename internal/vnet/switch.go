@@ -2,6 +2,7 @@ package vnet
 
 import (
 	"container/heap"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,21 +33,22 @@ type Switch struct {
 	seed uint64
 	now  func() time.Time
 
-	mu       sync.Mutex
-	epoch    time.Time
-	ports    map[string]*Port
-	slots    []*Port   // by Port.slot; nil is a free one
-	from     [][]*link // links by slots of sender and receiver
-	table    map[address]sighting
-	swept    time.Duration
-	rules    rules
-	shaper   shaper // the whole switch's bandwidth
-	agenda   agenda
-	pool     bufferPool
-	held     int // bytes delayed
-	closed   bool
-	captures []*Capture
-	wake     chan struct{} // has a token when the agenda's top may have changed
+	mu        sync.Mutex
+	epoch     time.Time
+	ports     map[string]*Port
+	slots     []*Port   // by Port.slot; nil is a free one
+	observers []*Port   // promiscuous ones
+	from      [][]*link // links by slots of sender and receiver
+	table     map[address]sighting
+	swept     time.Duration
+	rules     rules
+	shaper    shaper // the whole switch's bandwidth
+	agenda    agenda
+	pool      bufferPool
+	held      int // bytes delayed
+	closed    bool
+	captures  []*Capture
+	wake      chan struct{} // has a token when the agenda's top may have changed
 
 	done chan struct{} // closed when the goroutine has ended
 	stop chan struct{}
@@ -161,6 +163,7 @@ func (s *Switch) RemovePort(name string) {
 			}
 		}
 		s.from[p.slot], s.slots[p.slot] = nil, nil
+		s.observers = slices.DeleteFunc(s.observers, func(o *Port) bool { return o == p })
 		p.gone = true
 		s.endCaptures(p)
 	}
@@ -304,6 +307,11 @@ func (s *Switch) forward(now time.Duration, p *Port, frame []byte) {
 		if seen, ok := s.table[to]; ok && now-seen.at <= ageLimit {
 			if seen.port != p {
 				s.send(now, row[seen.port.slot], frame)
+			}
+			for _, q := range s.observers {
+				if q != p && q != seen.port {
+					s.send(now, row[q.slot], frame)
+				}
 			}
 			return
 		}

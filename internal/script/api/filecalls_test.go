@@ -60,7 +60,8 @@ func TestFileCalls(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for name, nr := range map[string]int64{"chmod": unix.SYS_CHMOD, "chown": unix.SYS_CHOWN, "lchown": unix.SYS_LCHOWN,
+		for name, nr := range map[string]int64{"chmod": unix.SYS_CHMOD, "chown": unix.SYS_CHOWN,
+			"lchown":  unix.SYS_LCHOWN,
 			"symlink": unix.SYS_SYMLINK, "link": unix.SYS_LINK, "mknod": unix.SYS_MKNOD, "truncate": unix.SYS_TRUNCATE,
 			"setxattr": unix.SYS_SETXATTR, "lsetxattr": unix.SYS_LSETXATTR, "umount": unix.SYS_UMOUNT2} {
 			seen.on(m, nr, name, "", 0)
@@ -83,7 +84,8 @@ func TestFileCalls(t *testing.T) {
 	for name, text := range map[string]string{
 		"vm":     `local b = vm ` + each,
 		"worker": `local b = vm:spawn_worker() ` + each,
-		"batch":  `local r = vm:batch(function(b) ` + each + ` end) eq(r[5].ok, "to\xff") eq(r[11].ok, nil) eq(r[11].err, nil)`,
+		"batch": `local r = vm:batch(function(b) ` + each + ` end)
+			eq(r[5].ok, "to\xff") eq(r[11].ok, nil) eq(r[11].err, nil)`,
 	} {
 		if err := s.Run(strings.ReplaceAll(booted, "n1", name) + text); err != nil {
 			t.Error(err)
@@ -128,7 +130,8 @@ func TestMounts(t *testing.T) {
 		{`refused("vm ` + "`v6`" + `: mount /fails -> /m: Operation not permitted (EPERM, os error 1) [errno 1]",
 			vm.mount, vm, "/fails", "/m", nil, {options = "bind,ro"})`,
 			"mount(/fails,/m,,0x1000) mount(/fails,/m,,0x1021) umount(/m,0x2)"},
-		{`eq(vm:batch(function(b) b:mount("a", "/m", "proc", {options = "noexec"}) end)[1].err, nil)`, "mount(a,/m,proc,0x8)"},
+		{`eq(vm:batch(function(b) b:mount("a", "/m", "proc", {options = "noexec"}) end)[1].err, nil)`,
+			"mount(a,/m,proc,0x8)"},
 		{`refused("not possible in a batch (use vm:mount)", vm.batch, vm,
 			function(b) b:mount("/a", "/m", nil, {options = "bind,ro"}) end)`, ""},
 		{`refused("argument 3 (fstype) is missing", vm.mount, vm, "/a", "/m")`, ""},
@@ -149,26 +152,32 @@ func TestMounts(t *testing.T) {
 // TestFileCallArguments has what users get wrong refused before anything is sent.
 func TestFileCallArguments(t *testing.T) {
 	apitest.Check(t, host, booted, map[string]string{
-		`vm:chmod("/f")`:                             "argument 2 (mode) must be an integer, got nil",
-		`vm:chmod("/f", 0x1000)`:                     "argument 2 (mode) must be between 0 and 4095, got 4096",
-		`vm:chmod("/f", 0.5)`:                        "argument 2 (mode) must be an integer, got 0.5",
-		`vm:chmod("", 0)`:                            "argument 1 (path) must not be empty",
-		`vm:chmod("/f", 0, {perm=1})`:                "unknown option `perm` (valid: timeout)",
-		`vm:chown("/f", 0)`:                          "argument 3 (gid) must be an integer, got nil",
-		`vm:chown("/f", -2, 0)`:                      "argument 2 (uid) must be between -1 and 4294967294, got -2",
-		`vm:symlink("a\0b", "/f")`:                   "argument 1 (target) holds a NUL byte",
-		`vm:link("/f")`:                              "argument 2 (path) must be a string, got nil",
-		`vm:mknod("/f")`:                             "argument 2 (opts) must be a table such as {type = \"char\", major = 1, minor = 3}",
+		`vm:chmod("/f")`:              "argument 2 (mode) must be an integer, got nil",
+		`vm:chmod("/f", 0x1000)`:      "argument 2 (mode) must be between 0 and 4095, got 4096",
+		`vm:chmod("/f", 0.5)`:         "argument 2 (mode) must be an integer, got 0.5",
+		`vm:chmod("", 0)`:             "argument 1 (path) must not be empty",
+		`vm:chmod("/f", 0, {perm=1})`: "unknown option `perm` (valid: timeout)",
+		`vm:chown("/f", 0)`:           "argument 3 (gid) must be an integer, got nil",
+		`vm:chown("/f", -2, 0)`:       "argument 2 (uid) must be between -1 and 4294967294, got -2",
+		`vm:symlink("a\0b", "/f")`:    "argument 1 (target) holds a NUL byte",
+		`vm:link("/f")`:               "argument 2 (path) must be a string, got nil",
+		`vm:mknod("/f")`:              "argument 2 (opts) must be a table such as {type = \"char\"",
+
 		`vm:mknod("/f", {})`:                         "opts.type is missing (valid: char, block, fifo, socket, file)",
 		`vm:mknod("/f", {type = "char", major = 1})`: "opts.minor belongs to type `char` and `block`",
-		`vm:mknod("/f", {type = "fifo", minor = 1})`: "opts.minor belongs to type `char` and `block`, and to no other; " +
-			"the type is `fifo`",
+		`vm:mknod("/f", {type = "fifo", minor = 1})`: "and to no other; the type is `fifo`",
+
 		`vm:mknod("/f", {type = "block", major = 4096, minor = 0})`: "opts.major must be between 0 and 4095, got 4096",
-		`vm:truncate("/f", -1)`:                                   "argument 2 (size) must be between 0 and",
-		`vm:getxattr("/f")`:                                       "argument 2 (name) must be a string, got nil",
-		`vm:setxattr("/f", "user.a", ("x"):rep(65537))`:           "argument 3 (value) has 65537 bytes, at most 65536 are possible",
-		`vm:umount("/m", {detach = true})`:                        "unknown option `detach` (valid: lazy, force, timeout)",
-		`vm:batch(function(b) b:chmod("/f", "x") end)`:            "batch:chmod: argument 2 (mode) must be an integer, got string",
+
+		`vm:truncate("/f", -1)`: "argument 2 (size) must be between 0 and",
+		`vm:getxattr("/f")`:     "argument 2 (name) must be a string, got nil",
+
+		`vm:setxattr("/f", "user.a", ("x"):rep(65537))`: "argument 3 (value) has 65537 bytes, at most 65536",
+
+		`vm:umount("/m", {detach = true})`: "unknown option `detach` (valid: lazy, force, timeout)",
+
+		`vm:batch(function(b) b:chmod("/f", "x") end)`: "batch:chmod: argument 2 (mode) must be an integer, got string",
+
 		`vm:batch(function(b) b:readlink("/f", {timeout=1}) end)`: "unknown option `timeout`",
 	})
 }

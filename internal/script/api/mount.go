@@ -78,8 +78,9 @@ func guestMount(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 		for i, call := range calls {
 			if _, err := actor.FileCall(ctx, call); err != nil {
 				if i > 0 { // a bind mount without its flags
-					_, undo := actor.FileCall(context.WithoutCancel(ctx), guest.UmountCall(a.Value(2).(string), unix.MNT_DETACH))
-					err = errors.Join(err, undo)
+					undo := guest.UmountCall(a.Value(2).(string), unix.MNT_DETACH)
+					_, failed := actor.FileCall(context.WithoutCancel(ctx), undo)
+					err = errors.Join(err, failed)
 				}
 				return err
 			}

@@ -21,7 +21,8 @@ const (
 	CallResource // system calls that nobody has awaited
 	FileResource
 	WorkerResource
-	Kinds // their number
+	PortResource // ports of bridges
+	Kinds        // their number
 )
 
 // Resource is what a scope has opened beside VMs and labs.

@@ -23,6 +23,7 @@ func newBridgeType(x *env) *lua.Type {
 		"nic":     bridgeNIC,
 		"close":   bridgeClose,
 		"capture": bridgeCapture,
+		"port":    bridgePort,
 
 		"partition":      bridgePartition,
 		"unpartition":    bridgeUnpartition,

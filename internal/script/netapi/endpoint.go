@@ -59,17 +59,38 @@ func unknownVM(x *env, b *network.Bridge, name string) string {
 	return fmt.Sprintf("no vm named `%s` is declared in lab `%s` or outward (%s)", value.Clip(name, 80), b.Lab(), hint)
 }
 
-// endpoints reads as many VMs as there are names, and checks that they differ.
+// ruled reads what a rule can name: a VM, an open port of the bridge, or the name of one.
+func ruled(x *env, a value.Args, b *network.Bridge, v lua.Value, what string) (network.Endpoint, error) {
+	name, _ := v.(string)
+	if u, ok := v.(*lua.Userdata); ok {
+		if p, ok := u.Object().(*network.Port); ok {
+			switch {
+			case p.Bridge() != b:
+				return network.Endpoint{}, a.Errorf("%s: port `%s` is on bridge `%s`, not `%s`", what, p.Name(),
+					p.Bridge().Name(), b.Name())
+			case b.Port(p.Name()) != p:
+				return network.Endpoint{}, a.Errorf("%s: port `%s` is closed", what, p.Name())
+			}
+			name = p.Name()
+		}
+	}
+	if name != "" && b.Port(name) != nil {
+		return network.Endpoint{Name: name}, nil
+	}
+	return endpoint(x, a, b, v, what)
+}
+
+// endpoints reads as many VMs or ports as there are names, and checks that they differ.
 func endpoints(x *env, a value.Args, b *network.Bridge, names ...string) ([]network.Endpoint, error) {
 	out := make([]network.Endpoint, len(names))
 	for i, n := range names {
 		var err error
-		if out[i], err = endpoint(x, a, b, a.Value(i+1), fmt.Sprintf("argument %d (%s)", i+1, n)); err != nil {
+		if out[i], err = ruled(x, a, b, a.Value(i+1), fmt.Sprintf("argument %d (%s)", i+1, n)); err != nil {
 			return nil, err
 		}
 	}
 	if len(out) == 2 && out[0].Name == out[1].Name {
-		return nil, a.Errorf("both are vm `%s` (they must differ)", out[0].Name)
+		return nil, a.Errorf("both are %s `%s` (they must differ)", kindOf(b, out[0].Name), out[0].Name)
 	}
 	return out, nil
 }
@@ -94,6 +115,27 @@ func member(x *env, a value.Args, b *network.Bridge, v lua.Value, what string) (
 	return "", a.Errorf("%w", err)
 }
 
+// isPort reports whether v is a port, or the name of one on the bridge.
+func isPort(b *network.Bridge, v lua.Value) bool {
+	if name, ok := v.(string); ok {
+		return b.Port(name) != nil
+	}
+	u, ok := v.(*lua.Userdata)
+	if !ok {
+		return false
+	}
+	_, ok = u.Object().(*network.Port)
+	return ok
+}
+
+// kindOf returns what a name of a member is of.
+func kindOf(b *network.Bridge, name string) string {
+	if b.Port(name) != nil {
+		return "port"
+	}
+	return "vm"
+}
+
 // direction reads from and to of a table, which must both be attached if so wanted.
 func direction(x *env, a value.Args, b *network.Bridge, o value.Options, attached bool) (from, to string, err error) {
 	var names [2]string
@@ -101,20 +143,20 @@ func direction(x *env, a value.Args, b *network.Bridge, o value.Options, attache
 		if !o.Has(key) {
 			return "", "", a.Errorf("`%s` is missing (a table needs from and to, each a vm or the name of one)", key)
 		}
-		if attached {
+		if attached && !isPort(b, o.Get(key)) {
 			if names[i], err = member(x, a, b, o.Get(key), "`"+key+"`"); err != nil {
 				return "", "", err
 			}
 			continue
 		}
-		e, err := endpoint(x, a, b, o.Get(key), "`"+key+"`")
+		e, err := ruled(x, a, b, o.Get(key), "`"+key+"`")
 		if err != nil {
 			return "", "", err
 		}
 		names[i] = e.Name
 	}
 	if names[0] == names[1] {
-		return "", "", a.Errorf("from and to are both vm `%s` (they must differ)", names[0])
+		return "", "", a.Errorf("from and to are both %s `%s` (they must differ)", kindOf(b, names[0]), names[0])
 	}
 	return names[0], names[1], nil
 }

@@ -8,6 +8,7 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/apitest"
+	"provium/internal/script/binding"
 )
 
 // host returns a host of fake machines with the profile `host`.
@@ -264,6 +265,57 @@ func TestNICs(t *testing.T) {
 
 		`net:capture():packets("x")`: "stream:packets: argument 1 (timeout): duration",
 	})
+}
+
+func TestPorts(t *testing.T) {
+	apitest.Check(t, host, attached+`local p, q = net:port(), net:port({name = "q"}) `, map[string]string{
+		`eq(p:name(), "port0") eq(q:name(), "q") eq(p:bridge(), "net") eq(#p:mac(), 17) eq(#net:members(), 2)
+			eq(tostring(p), "port(port0 on net)") p:close() p:close()
+			eq(tostring(p), "port(port0 on net, closed)")`: "",
+		`local f = ("\xff"):rep(6) .. "\2\0\0\0\0\1\x88\xb5hello" p:send(f) eq(q:recv(), f)
+			eq(q:recv("10ms"), nil) eq(q:recv(0), nil) eq(p:recv(0), nil) eq(p:counters().tx_packets, 1)
+			eq(q:counters().rx_bytes, 19) eq(q:counters().dropped, 0)`: "",
+		`local w = net:port({promiscuous = true}) q:send(("\2"):rep(12) .. "to") p:send(("\2"):rep(6)
+			.. ("\4"):rep(6) .. "to") eq(#q:recv(1), 14) eq(#w:recv(1), 14) eq(#w:recv(1), 14)`: "",
+		`net:add_latency({from = p, to = "q", ms = 5}) eq(net:latency_ms(p, q), 5) net:partition(a, p)
+			net:partition({from = q, to = a}) eq(net:is_partitioned(p, "a"), true) eq(net:is_partitioned(q, a), true)
+			eq(net:is_partitioned(a, q), false) net:isolate(q) eq(net:is_isolated("q"), true) net:unisolate("q")
+			net:partition_all() eq(net:is_partitioned(p, q), true) net:restore_all() net:isolate(q) q:close()
+			q = net:port({name = "q"}) eq(net:is_isolated(q), false)`: "",
+
+		`p:send("short")`:                         "port:send: the frame has 5 bytes; an Ethernet frame has 14 to 9238",
+		`p:send(("x"):rep(9239))`:                 "port:send: the frame has 9239 bytes",
+		`p:send()`:                                "port:send: argument 1 (frame) must be a string, got nil",
+		`p:recv("x")`:                             "port:recv: argument 1 (timeout): duration: cannot parse `x`",
+		`p:recv(-1)`:                              "(timeout): duration: must be a finite, non-negative number",
+		`p:close() p:send(("x"):rep(20))`:         "port:send: port closed",
+		`net:close() p:recv()`:                    "port:recv: port closed",
+		`net:port({nam = "x"})`:                   "bridge:port: unknown option `nam` (valid: name, promiscuous)",
+		`net:port({name = ""})`:                   "bridge:port: opts.name must not be empty",
+		`net:port({name = "a"})`:                  "bridge:port: bridge `net` cannot have two members called `a`",
+		`net:port({name = "c"})`:                  "bridge:port: bridge `net` cannot have two members called `c`",
+		`net:port({name = ".1"})`:                 "port name `.1` is not valid",
+		`net:port({promiscuous = 1})`:             "bridge:port: opts.promiscuous must be true or false",
+		`net:partition(p, "port0")`:               "both are port `port0`",
+		`net:partition({from = p, to = p})`:       "from and to are both port `port0`",
+		`p:close() net:isolate(p)`:                "bridge:isolate: argument 1 (vm): port `port0` is closed",
+		`provium:bridge("b2"):isolate(p)`:         "port `port0` is on bridge `net`, not `b2`",
+		`net:attach(p)`:                           "must be a vm or the name of one, got port",
+		`provium:vm("q", "host") net:attach("q")`: "cannot have two members called `q`: a port has the name",
+	})
+	s := apitest.New(t, host(t))
+	if err := s.Run(attached + `local p, q = net:port(), net:port()
+		local f = ("\xff"):rep(6) .. ("\2"):rep(6) .. ("x"):rep(9000)
+		repeat p:send(f) until q:counters().dropped == 2 q:recv() q:recv() p:close()`); err != nil {
+		t.Fatal(err)
+	}
+	want := "port `port1` on bridge `net` lost 2 frames, since 4 MiB of frames waited for port:recv"
+	if got := strings.Join(s.Warnings, "\n"); got != want {
+		t.Error(got)
+	}
+	if n := len(s.Owned[binding.PortResource]); n != 1 {
+		t.Errorf("%d ports to be closed", n)
+	}
 }
 
 // What belongs to a scope that has ended is refused.

@@ -9,6 +9,7 @@ import (
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 	"provium/internal/stream"
+	"provium/internal/vnet"
 )
 
 type nicMethod = binding.Method[*env, *network.NIC]
@@ -56,13 +57,17 @@ func plainNICOp(do func(*network.NIC, context.Context) error) nicMethod {
 }
 
 func nicCounters(x *env, _ value.Args, n *network.NIC) ([]lua.Value, error) {
-	c := n.Counters()
+	return []lua.Value{counters(x, n.Counters())}, nil
+}
+
+// counters returns the traffic of a port of the switch as a table.
+func counters(x *env, c vnet.Counters) *lua.Table {
 	t := x.State.NewTable()
 	for key, v := range map[string]uint64{"rx_bytes": c.RxBytes, "tx_bytes": c.TxBytes,
 		"rx_packets": c.RxPackets, "tx_packets": c.TxPackets, "errors": c.Errors} {
 		value.MustSet(t, key, int64(v))
 	}
-	return []lua.Value{t}, nil
+	return t
 }
 
 // bridgeNIC is bridge:nic(vm).
