@@ -91,6 +91,8 @@ func (p *pull) failed(name string, err error) error {
 func (p *pull) single() error {
 	if info, err := os.Stat(p.at); err == nil && info.IsDir() {
 		return fmt.Errorf("pull_file %s: host path %s is a directory; name the file", p.both(""), p.at)
+	} else if err == nil && !info.Mode().IsRegular() { // such as /dev/null, which would be replaced
+		return fmt.Errorf("pull_file %s: host path %s is there and is not a regular file", p.both(""), p.at)
 	}
 	dir, err := os.OpenRoot(filepath.Dir(p.at))
 	if err != nil {

@@ -167,6 +167,7 @@ func TestTreesThatAreNotCopied(t *testing.T) {
 		wantError(t, pull("/"+name+"/none", back),
 			"vm `a`: pull_file /"+name+"/none -> "+back+": No such file or directory (ENOENT")
 		wantError(t, pull(to, host), "host path "+host+" is a directory; name the file")
+		wantError(t, pull(to, at("pipe")), "host path "+at("pipe")+" is there and is not a regular file")
 		wantError(t, pull(to, at("no/f")), "pull_file "+to+" -> "+at("no/f")+": host file: no such file or directory")
 		must(t, os.Remove(vm.guest.path(from+"/sub/pipe")))
 		wantError(t, pull(from, at("fifo/f")), "host file: not a directory")
