@@ -92,23 +92,21 @@ func NewDataReader(f io.ReadSeeker, holes bool) *DataReader {
 // Next reads data into p and returns their offset. At the end it returns io.EOF and the
 // size of the file.
 func (r *DataReader) Next(p []byte) (offset int64, n int, err error) {
-	for {
-		if r.at == r.until {
-			if err := r.skip(); err != nil {
-				return r.at, 0, err
-			}
+	if r.at == r.until {
+		if err := r.skip(); err != nil {
+			return r.at, 0, err
 		}
-		offset = r.at
-		n, err = r.f.Read(p[:min(int64(len(p)), r.until-r.at)])
-		r.at += int64(n)
-		if n > 0 {
-			return offset, n, nil
-		}
-		if err == nil || err == io.EOF {
-			return r.at, 0, io.EOF // also of a file that was cut meanwhile
-		}
-		return r.at, 0, err
 	}
+	offset = r.at
+	n, err = r.f.Read(p[:min(int64(len(p)), r.until-r.at)])
+	r.at += int64(n)
+	switch {
+	case n > 0:
+		return offset, n, nil
+	case err == nil || err == io.EOF:
+		return r.at, 0, io.EOF // also of a file that was cut meanwhile
+	}
+	return r.at, 0, err
 }
 
 // skip moves to the next data. It returns io.EOF when there are no more.
