@@ -99,6 +99,12 @@ func run(args []string) error {
 		return err
 	}
 	port, err := system.OpenLink()
+	if errors.Is(err, boot.ErrServed) && init.Pipe >= 0 {
+		// An image may start an agent of its own as PID 1, which follows one that was
+		// added to it. The guest can be driven.
+		report(err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -16,6 +17,16 @@ import (
 // to translate all its code. None of the calls blocks, so they are made without
 // telling the scheduler, whose monitor would wake up for each.
 func (a *Agent) renew(r *wire.Renew) error {
+	err := a.reseedAndSet(r)
+	if errors.Is(err, unix.EPERM) {
+		return wire.ErrnoText(uint32(unix.EPERM), fmt.Sprintf("Operation not permitted: a restored guest gets fresh "+
+			"entropy (CAP_SYS_ADMIN) and the present time (CAP_SYS_TIME), which its agent, uid %d, may not set",
+			unix.Geteuid()))
+	}
+	return err
+}
+
+func (a *Agent) reseedAndSet(r *wire.Renew) error {
 	if len(r.Entropy) > 0 {
 		if err := a.reseed(r.Entropy); err != nil {
 			return fmt.Errorf("reseed: %w", err)

@@ -75,7 +75,8 @@ func TestPortNames(t *testing.T) {
 	}
 	for name, want := range map[string]string{"a": "two members called `a`", "port0": "two members called `port0`",
 		"port1": "two members", ".1": "port name `.1` is not valid", "x/y": "not valid"} {
-		if _, err := lan.OpenPort(PortOpts{Name: name}, stream.Site{}); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := lan.OpenPort(PortOpts{Name: name}, stream.Site{})
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -199,7 +199,7 @@ func TestStateForget(t *testing.T) {
 	b.send("b", frame(broadcast, mac(2), 0, 60))
 	state := b.s.Save()
 	state.Forget("a")
-	if len(state.Partitions) != 1 || state.OneWay != nil && len(state.OneWay) > 0 || len(state.Pairs) > 0 ||
+	if len(state.Partitions) != 1 || len(state.OneWay) > 0 || len(state.Pairs) > 0 ||
 		len(state.Isolated) > 0 || len(state.Lifted) > 0 || !state.All {
 		t.Errorf("%+v", state)
 	}

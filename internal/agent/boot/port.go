@@ -62,7 +62,7 @@ func (s *System) OpenPort() (*Port, error) {
 		if name != "" {
 			fd, err := unix.Openat(s.dev, name, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 			if err != nil {
-				return nil, fmt.Errorf("open port %s: %w", name, err)
+				return nil, portError(name, err)
 			}
 			p := &Port{file: os.NewFile(uintptr(fd), name)}
 			if p.raw, err = p.file.SyscallConn(); err != nil {
@@ -79,6 +79,21 @@ func (s *System) OpenPort() (*Port, error) {
 			return nil, fmt.Errorf("listen for devices: %w", err)
 		}
 	}
+}
+
+// ErrServed is returned when another process has the port.
+var ErrServed = errors.New("another agent serves this guest")
+
+// portError returns the error of opening a port, with the way out.
+func portError(name string, err error) error {
+	switch err {
+	case unix.EBUSY:
+		return fmt.Errorf("open port %s: %w (%w)", name, ErrServed, err)
+	case unix.EACCES:
+		return fmt.Errorf("open port %s: %w: let the agent's user (uid %d) read and write /dev/%s, or start it as root",
+			name, err, os.Getuid(), name)
+	}
+	return fmt.Errorf("open port %s: %w", name, err)
 }
 
 // findPort looks for the port by its name; "" when it is not there.

@@ -89,6 +89,7 @@ static pid_t fork_agent(int out, char **envp)
 		dup2(out, AGENT_PIPE);
 	else
 		fcntl(out, F_SETFD, 0);
+	continue_in_memory(self, argv, envp);
 	syscall(SYS_execveat, self, "", argv, envp, AT_EMPTY_PATH);
 	say("execute the agent", strerror(errno));
 	_exit(127);
@@ -153,7 +154,8 @@ static void be_init(pid_t agent, const sigset_t *watched)
 		switch (sig) {
 		case SIGCHLD:
 			while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-				if (pid == agent)
+				/* With 0 it leaves the guest to another agent. */
+				if (pid == agent && status != 0)
 					say("the agent has ended; this guest cannot be driven any more", NULL);
 			break;
 		case SIGTERM:
@@ -186,6 +188,7 @@ int be_pid1(char **argv, char **envp)
 		say("pipe", strerror(errno));
 		return 1;
 	}
+	lock_program();
 	agent = fork_agent(p[1], envp);
 	close(p[1]);
 	if (agent < 0)

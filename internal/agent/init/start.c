@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/magic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@
 
 /* Of the linker script (embed.sh). A program without the agent has none. */
 extern char agent_entry[] __attribute__((weak));
+extern char program_end[] __attribute__((weak));
 
 /* enter.S: frees the memory of this program and jumps to the agent. */
 __attribute__((weak, noreturn)) void enter_agent(void *stack);
@@ -113,6 +115,34 @@ fail:
 	errno = error;
 }
 
+void continue_in_memory(int self, char **argv, char **envp)
+{
+	int memfd, run;
+
+	if (in_memory(self))
+		return;
+	run_from_memfd(self, argv, envp);
+	memfd = errno;
+	run_from_run(self, argv, envp);
+	run = errno;
+	fprintf(stderr, "provium-agent: cannot run from memory: memfd: %s; file in /run: %s\n"
+		"provium-agent: it runs from its file instead, and dies when the disk under that fails\n",
+		strerror(memfd), run == EXDEV ? "/run is not in memory" : strerror(run));
+}
+
+void lock_program(void)
+{
+	const ElfW(Phdr) *p = (const void *)getauxval(AT_PHDR);
+	unsigned long n = getauxval(AT_PHNUM);
+	int self = open_self();
+
+	for (; agent_entry && self >= 0 && !in_memory(self) && n > 0; n--, p++)
+		if (p->p_type == PT_LOAD && (char *)p->p_vaddr < program_end)
+			mlock((void *)p->p_vaddr, p->p_memsz);
+	if (self >= 0)
+		close(self);
+}
+
 int start_agent(char **argv, char **envp)
 {
 	int self;
@@ -121,20 +151,12 @@ int start_agent(char **argv, char **envp)
 		fprintf(stderr, "provium-agent: it was built without the agent\n");
 		return 1;
 	}
+	/* Before there is a /proc, PID 1 has seen to it. */
 	self = open_self();
-	if (self >= 0 && !in_memory(self)) {
-		int memfd, run;
-
-		run_from_memfd(self, argv, envp);
-		memfd = errno;
-		run_from_run(self, argv, envp);
-		run = errno;
-		fprintf(stderr, "provium-agent: cannot run from memory: memfd: %s; file in /run: %s\n"
-			"provium-agent: it runs from its file instead, and dies when the disk under that fails\n",
-			strerror(memfd), run == EXDEV ? "/run is not in memory" : strerror(run));
-	}
-	if (self >= 0)
+	if (self >= 0) {
+		continue_in_memory(self, argv, envp);
 		close(self);
+	}
 	fflush(NULL);
 	enter_agent((long *)argv - 1); /* where the kernel has put argc */
 }

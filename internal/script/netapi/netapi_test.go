@@ -283,7 +283,7 @@ func TestPorts(t *testing.T) {
 			net:partition_all() eq(net:is_partitioned(p, q), true) net:restore_all() net:isolate(q) q:close()
 			q = net:port({name = "q"}) eq(net:is_isolated(q), false)`: "",
 
-		`p:send("short")`:                         "port:send: the frame has 5 bytes; an Ethernet frame has 14 to 9238 here",
+		`p:send("short")`:                         "port:send: the frame has 5 bytes; an Ethernet frame has 14 to 9238",
 		`p:send(("x"):rep(9239))`:                 "port:send: the frame has 9239 bytes",
 		`p:send()`:                                "port:send: argument 1 (frame) must be a string, got nil",
 		`p:recv("x")`:                             "port:recv: argument 1 (timeout): duration: cannot parse `x`",
