@@ -120,6 +120,31 @@ func isHost(a netip.Addr, network netip.Prefix) bool {
 	return network.Bits() >= 31 || a != network.Addr() && a != lastOf(network)
 }
 
+// HostRange returns the first and the last address of a host in an IPv4 network, at most
+// 4,096 addresses.
+func HostRange(network netip.Prefix) (first, last netip.Addr) {
+	first, last = network.Masked().Addr(), LastHost(network)
+	if network.Bits() < 31 {
+		first = first.Next()
+	}
+	if n := addressCount(first, last); n > maxRange {
+		last = first
+		for range maxRange - 1 {
+			last = last.Next()
+		}
+	}
+	return first, last
+}
+
+// LastHost returns the last address of a host in an IPv4 network.
+func LastHost(network netip.Prefix) netip.Addr {
+	last := lastOf(network)
+	if network.Bits() < 31 {
+		last = last.Prev()
+	}
+	return last
+}
+
 // lastOf returns the broadcast address of an IPv4 network.
 func lastOf(network netip.Prefix) netip.Addr {
 	b := network.Masked().Addr().As4()

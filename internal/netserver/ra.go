@@ -67,6 +67,17 @@ func NewRA(at Config, cfg RAConfig) (*RA, error) {
 	return s, nil
 }
 
+// Preference returns the value of low, medium or high.
+func Preference(name string) ndp.Preference {
+	switch name {
+	case "low":
+		return ndp.Low
+	case "high":
+		return ndp.High
+	}
+	return ndp.Medium
+}
+
 // message returns the advertisement.
 func (c *RAConfig) message(mac net.HardwareAddr) *ndp.RouterAdvertisement {
 	m := &ndp.RouterAdvertisement{CurrentHopLimit: uint8(c.HopLimit), ManagedConfiguration: c.Managed,
