@@ -262,17 +262,28 @@ func TestDHCPReceiver(t *testing.T) {
 
 func TestDHCPConfig(t *testing.T) {
 	for want, change := range map[string]func(*DHCPConfig){
-		"range: 192.0.3.1 is no address of a host in 192.0.2.0/24":   func(c *DHCPConfig) { c.Last = addrs("192.0.3.1")[0] },
-		"range: 192.0.2.0 is no address of a host in 192.0.2.0/24":   func(c *DHCPConfig) { c.First = addrs("192.0.2.0")[0] },
-		"range: 192.0.2.255 is no address of a host in 192.0.2.0/24": func(c *DHCPConfig) { c.Last = addrs("192.0.2.255")[0] },
-		"range: 192.0.2.10 is behind 192.0.2.9":                      func(c *DHCPConfig) { c.Last = addrs("192.0.2.9")[0] },
-		"range: 65534 addresses, at most 4096": func(c *DHCPConfig) {
-			c.Address, c.First, c.Last = netip.MustParsePrefix("10.0.0.1/16"), addrs("10.0.0.1")[0], addrs("10.0.255.254")[0]
+		"range: 192.0.3.1 is no address of a host in 192.0.2.0/24": func(c *DHCPConfig) {
+			c.Last = addrs("192.0.3.1")[0]
 		},
-		"options: the server sets option 53 itself":          func(c *DHCPConfig) { c.Options = map[uint8][]byte{53: {1}} },
-		"options: option 255 with 0 bytes":                   func(c *DHCPConfig) { c.Options = map[uint8][]byte{255: nil} },
-		"options: option 7 with 256 bytes":                   func(c *DHCPConfig) { c.Options = map[uint8][]byte{7: make([]byte, 256)} },
-		"domain, boot_file and options have 1000 bytes, at ": func(c *DHCPConfig) { c.Domain = strings.Repeat("x", 1000) },
+		"range: 192.0.2.0 is no address of a host in 192.0.2.0/24": func(c *DHCPConfig) {
+			c.First = addrs("192.0.2.0")[0]
+		},
+		"range: 192.0.2.255 is no address of a host in 192.0.2.0/24": func(c *DHCPConfig) {
+			c.Last = addrs("192.0.2.255")[0]
+		},
+		"range: 192.0.2.10 is behind 192.0.2.9": func(c *DHCPConfig) { c.Last = addrs("192.0.2.9")[0] },
+		"range: 65534 addresses, at most 4096": func(c *DHCPConfig) {
+			c.Address = netip.MustParsePrefix("10.0.0.1/16")
+			c.First, c.Last = addrs("10.0.0.1")[0], addrs("10.0.255.254")[0]
+		},
+		"options: the server sets option 53 itself": func(c *DHCPConfig) { c.Options = map[uint8][]byte{53: {1}} },
+		"options: option 255 with 0 bytes":          func(c *DHCPConfig) { c.Options = map[uint8][]byte{255: nil} },
+		"options: option 7 with 256 bytes": func(c *DHCPConfig) {
+			c.Options = map[uint8][]byte{7: make([]byte, 256)}
+		},
+		"domain, boot_file and options have 1000 bytes, at ": func(c *DHCPConfig) {
+			c.Domain = strings.Repeat("x", 1000)
+		},
 	} {
 		cfg := dhcpConfig()
 		change(&cfg)
@@ -288,7 +299,8 @@ func TestDHCPConfig(t *testing.T) {
 // The server is a host that answers ARP, and a frame with anything in it does no harm.
 func FuzzDHCP(f *testing.F) {
 	for _, m := range []*dhcpv4.DHCPv4{message(f, 1, dhcpv4.MessageTypeDiscover), message(f, 2,
-		dhcpv4.MessageTypeRequest, wants("192.0.2.10")), message(f, 3, dhcpv4.MessageTypeDecline, wants("192.0.2.11"))} {
+		dhcpv4.MessageTypeRequest, wants("192.0.2.10")), message(f, 3, dhcpv4.MessageTypeDecline,
+		wants("192.0.2.11"))} {
 		f.Add(m.ToBytes(), true)
 		f.Add(slices.Clip(udpFrame(endpoint{mac(1), netip.IPv4Unspecified(), clientPort},
 			endpoint{broadcastMAC, netip.AddrFrom4([4]byte{255, 255, 255, 255}), serverPort}, m.ToBytes())), false)

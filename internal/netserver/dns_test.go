@@ -98,7 +98,8 @@ func TestDNS(t *testing.T) {
 			"slow.example.test.": {Addrs: addrs("192.0.2.13"), Delay: time.Millisecond},
 		},
 		Zone: "alias.example.test. IN CNAME WEB.example.test.\n" +
-			"example.test. IN MX 10 mail.example.test.\ntext.test. IN TXT \"a b\" c\nloop.test. 7 IN CNAME loop.test.\n",
+			"example.test. IN MX 10 mail.example.test.\ntext.test. IN TXT \"a b\" c\n" +
+			"loop.test. 7 IN CNAME loop.test.\n",
 		Unknown: Record{RCode: dns.RcodeNameError},
 	})
 	g := l.guest(t, "192.0.2.2/24", "fd00:1::2/64")

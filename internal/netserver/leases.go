@@ -82,7 +82,7 @@ func (l *leases) inRange(a netip.Addr) bool {
 		a != l.cfg.Address.Addr() && !l.cfg.Taken(a)
 }
 
-// put gives a client an address, and frees what it had.
+// put leases an address to a client, and frees what it had.
 func (l *leases) put(key string, mac net.HardwareAddr, a netip.Addr, hostname string, bound bool, until time.Time) {
 	l.drop(key)
 	l.of[a] = &lease{Lease{a, slices.Clone(mac), hostname, until}, key, bound}

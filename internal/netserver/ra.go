@@ -18,7 +18,7 @@ type RAConfig struct {
 	Prefixes         []netip.Prefix // on the bridge
 	Autonomous       bool           // guests make addresses from the prefixes
 	Valid, Preferred time.Duration  // lifetimes of the prefixes
-	Lifetime         time.Duration  // as a default router; 0: it is none
+	Lifetime         time.Duration  // as a default router; 0: it is not one
 	Managed, Other   bool           // addresses, or other things, come from DHCPv6
 	HopLimit         int
 	Preference       ndp.Preference

@@ -38,7 +38,7 @@ type DHCPServer struct {
 // Lease is an address that a client of a DHCP server has.
 type Lease struct {
 	netserver.Lease
-	VM string // "" where it is none of the bridge's
+	VM string // "" for a client that is not on the bridge by a NIC
 }
 
 // Leases returns the leases that have not expired, by address.

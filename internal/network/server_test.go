@@ -33,9 +33,9 @@ func TestServerAddresses(t *testing.T) {
 		addrs := (&NIC{bridge: lan, host: n}).addresses()
 		return addrs[0].Addr().String() + " " + addrs[1].Addr().String()
 	}
-	if got := one.Addresses()[0].String() + " " + two.Addresses()[0].String() + " " + two.Addresses()[1].String(); got !=
-		strings.Fields(host(254))[0]+" "+host(253) {
-		t.Error(got)
+	have := one.Addresses()[0].String() + " " + two.Addresses()[0].String() + " " + two.Addresses()[1].String()
+	if want := strings.Fields(host(254))[0] + " " + host(253); have != want {
+		t.Errorf("%s, want %s", have, want)
 	}
 	nic, err := lan.NIC("a", "")
 	must(t, err)
@@ -106,9 +106,10 @@ func TestDHCPDefaults(t *testing.T) {
 	}
 	must(t, lan.EnableUplink(t.Context()))
 	gateway := lan.v4.Addr().Next().String()
-	if r, d := o.DHCPConfig.Routers(), o.DHCPConfig.Resolvers(); len(r) != 1 || r[0].String() != gateway || len(d) != 1 ||
-		d[0].String() != gateway {
-		t.Error(r, d)
+	for _, got := range [][]netip.Addr{o.DHCPConfig.Routers(), o.DHCPConfig.Resolvers()} {
+		if len(got) != 1 || got[0].String() != gateway {
+			t.Error(got)
+		}
 	}
 
 	o = dhcpOpts()
@@ -125,10 +126,11 @@ func TestDHCPDefaults(t *testing.T) {
 	if o.Address.String() != "10.255.255.254" || o.First.String() != "10.0.0.1" || o.Last.String() != "10.0.16.0" {
 		t.Error(o.Address, o.First, o.Last)
 	}
+	far := netip.MustParseAddr("10.0.0.1")
 	for want, change := range map[string]func(*DHCPOpts){
-		"address 10.0.0.1 is not in 192.0.2.0/24": func(o *DHCPOpts) { o.Address = netip.MustParseAddr("10.0.0.1") },
-		"hosts: address 10.0.0.1 is not in 192":   func(o *DHCPOpts) { o.Hosts = []DHCPHost{{Addr: netip.MustParseAddr("10.0.0.1")}} },
-		"range: 10.0.0.1 is no address":           func(o *DHCPOpts) { o.First, o.Last = netip.MustParseAddr("10.0.0.1"), o.First },
+		"address 10.0.0.1 is not in 192.0.2.0/24": func(o *DHCPOpts) { o.Address = far },
+		"hosts: address 10.0.0.1 is not in 192":   func(o *DHCPOpts) { o.Hosts = []DHCPHost{{Addr: far}} },
+		"range: 10.0.0.1 is no address":           func(o *DHCPOpts) { o.First, o.Last = far, far },
 	} {
 		o := dhcpOpts()
 		o.Subnet = netip.MustParsePrefix("192.0.2.0/24")

@@ -5,7 +5,6 @@ import (
 	"net"
 	"time"
 
-	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/network"
 	"provium/internal/script/binding"
@@ -105,8 +104,8 @@ func dhcpOptions(o value.Options) (map[uint8][]byte, error) {
 			code, ok := value.ToInteger(p.Key)
 			text, isText := p.Value.(string)
 			if !ok || code < 1 || code > 254 || !isText {
-				return nil, o.Errorf("options", "must have numbers from 1 to 254 as keys and strings as values, got %s = %s",
-					value.FormatKey(p.Key), lua.TypeName(p.Value))
+				return nil, o.Errorf("options", "must have numbers from 1 to 254 as keys and strings as values, "+
+					"got %s = %s", value.FormatKey(p.Key), lua.TypeName(p.Value))
 			}
 			all[uint8(code)] = []byte(text)
 		}
@@ -125,54 +124,57 @@ func dhcpHosts(x *env, a value.Args, b *network.Bridge, o value.Options) (all []
 		return nil, nil
 	}
 	for _, p := range value.SortedPairs(t) {
-		var h network.DHCPHost
-		name := value.FormatKey(p.Key)
-		switch key := p.Key.(type) {
-		case string:
-			if mac, err := net.ParseMAC(key); err == nil && len(mac) == 6 {
-				h.MAC = mac
-				break
-			}
-			e, err := endpoint(x, a, b, key, "opts.hosts: "+name)
-			if err != nil {
-				return nil, err
-			}
-			h.VM = e.Name
-		default:
-			u, _ := p.Key.(*lua.Userdata)
-			if u == nil {
-				return nil, o.Errorf("hosts", "must have vms, their names or hardware addresses as keys, got %s", name)
-			}
-			vm, ok := u.Object().(*lab.VM)
-			if !ok {
-				return nil, o.Errorf("hosts", "must have vms, their names or hardware addresses as keys, got %s",
-					lua.TypeName(p.Key))
-			}
-			h.VM = vm.Name()
+		h, err := dhcpClient(x, a, b, p.Key)
+		if err != nil {
+			return nil, err
 		}
-		if h.Addr, ok = toAddress(p.Value, 4); !ok {
-			entry, isTable := p.Value.(*lua.Table)
-			if !isTable {
-				return nil, o.Errorf("hosts", "%s must be an IPv4 address or a table {address=, hostname=}, got %s", name,
-					value.Format(p.Value))
-			}
-			of, err := value.NewOptions(o.Func+": opts.hosts: "+name, entry, []string{"address", "hostname"})
-			if err != nil {
-				return nil, err
-			}
-			if h.Addr, err = address(of, "address", 4); err != nil {
-				return nil, err
-			}
-			if h.Hostname, err = of.Str("hostname", ""); err != nil {
-				return nil, err
-			}
-			if len(h.Hostname) > 63 {
-				return nil, of.Errorf("hostname", "has %d bytes, at most 63 are possible", len(h.Hostname))
-			}
+		if err := dhcpHost(o, value.FormatKey(p.Key), p.Value, &h); err != nil {
+			return nil, err
 		}
 		all = append(all, h)
 	}
 	return all, nil
+}
+
+// dhcpClient reads who a client is: a VM, its name, or a hardware address.
+func dhcpClient(x *env, a value.Args, b *network.Bridge, key lua.Value) (h network.DHCPHost, err error) {
+	if text, ok := key.(string); ok {
+		if mac, err := net.ParseMAC(text); err == nil && len(mac) == 6 {
+			h.MAC = mac
+			return h, nil
+		}
+	}
+	e, err := endpoint(x, a, b, key, "opts.hosts: key "+value.FormatKey(key))
+	h.VM = e.Name
+	return h, err
+}
+
+// dhcpHost reads what a client gets: an address, or a table.
+func dhcpHost(o value.Options, name string, v lua.Value, h *network.DHCPHost) error {
+	a, ok := toAddress(v, 4)
+	if ok {
+		h.Addr = a
+		return nil
+	}
+	entry, isTable := v.(*lua.Table)
+	if !isTable {
+		return o.Errorf("hosts", "%s must be an IPv4 address or a table {address=, hostname=}, got %s", name,
+			value.Format(v))
+	}
+	of, err := value.NewOptions(o.Func+": opts.hosts: "+name, entry, []string{"address", "hostname"})
+	if err != nil {
+		return err
+	}
+	if h.Addr, err = address(of, "address", 4); err != nil {
+		return err
+	}
+	if h.Hostname, err = of.Str("hostname", ""); err != nil {
+		return err
+	}
+	if len(h.Hostname) > 63 {
+		return of.Errorf("hostname", "has %d bytes, at most 63 are possible", len(h.Hostname))
+	}
+	return nil
 }
 
 // dhcpLeases is server:leases().
