@@ -58,6 +58,17 @@ test("boot opts are checked before anything boots", function(t)
   refused("512M", "table")
 end)
 
+test("an empty image of a disk", function(t)
+  local path = os.tmpname()
+  for _, disk in ipairs({{path = path}, {template = path}}) do
+    local vm = provium:vm(next(disk), "host", {disks = {disk}})
+    local err = t:assert_raises(function() vm:boot() end)
+    t:assert_contains(err, "image `" .. path .. "` is empty")
+    t:assert_eq(vm:state(), "created")
+  end
+  os.remove(path)
+end)
+
 test("an unknown profile lists the known ones", function(t)
   local err = t:assert_raises(function() provium:vm("x", "no-such-profile") end)
   t:assert_contains(err, "no-such-profile")

@@ -76,6 +76,100 @@ test("stat describes files and follows links", function(t)
   t:assert_eq(vm:stat("/dev/null").entry_type, "char_device")
 end)
 
+test("stat has what a file system knows of a file", function(t)
+  vm:write_file("/srv/t/inode", "12345")
+  vm:link("/srv/t/inode", "/srv/t/inode2")
+  vm:chown("/srv/t/inode", 1000, 50)
+  local s, s2 = vm:stat("/srv/t/inode"), vm:stat("/srv/t/inode2")
+  t:assert_eq(s.ino, s2.ino)
+  t:assert_eq(("%d %d %d %d"):format(s.nlink, s2.uid, s2.gid, s.rdev), "2 1000 50 0")
+  t:assert(s.blocks > 0)
+  for _, time in ipairs{"atime", "mtime", "ctime"} do
+    t:assert_eq(math.type(s[time .. "_ns"]), "integer")
+    t:assert(math.abs(s[time] - s[time .. "_ns"] / 1e9) < 1)
+  end
+  local null = vm:stat("/dev/null")
+  t:assert_eq(("%d %d %#x"):format(null.major, null.minor, null.rdev), "1 3 0x103")
+  local w = vm:spawn_worker() -- by system calls
+  for key, value in pairs(s) do t:assert_eq(w:stat("/srv/t/inode")[key], value, key) end
+end)
+
+test("links, modes, owners, sizes and nodes", function(t)
+  for name, by in pairs{vm = vm, worker = vm:spawn_worker()} do
+    local at = "/srv/t/calls-" .. name
+    by:mkdir(at)
+    by:write_file(at .. "/f", "12345")
+    by:chmod(at .. "/f", 0x9ed) -- 4755
+    t:assert_eq(by:stat(at .. "/f").perm, 0x9ed)
+    by:truncate(at .. "/f", 1 << 31)
+    t:assert_eq(by:stat(at .. "/f").size, 1 << 31)
+    by:symlink("../nowhere", at .. "/l")
+    t:assert_eq(by:readlink(at .. "/l"), "../nowhere")
+    by:chown(at .. "/l", 7, -1, {follow = false})
+    t:assert_eq(by:stat(at .. "/l", {follow = false}).uid, 7)
+    t:assert_contains(t:assert_raises(function() by:chown(at .. "/l", 7, 7) end), "ENOENT")
+    by:mknod(at .. "/zero", {type = "char", major = 1, minor = 5, perm = 0x1b6})
+    t:assert_eq(by:stat(at .. "/zero").perm, 0x1b6) -- whatever the umask
+    t:assert_eq(vm:run("head -c 3 " .. at .. "/zero | od -An -c").stdout:gsub("%s", ""), "\\0\\0\\0")
+    by:mknod(at .. "/pipe", {type = "fifo"})
+    t:assert_eq(by:stat(at .. "/pipe").entry_type, "fifo")
+    t:assert_contains(t:assert_raises(function() by:readlink(at .. "/f") end),
+      "vm `files`: readlink " .. at .. "/f: Invalid argument (EINVAL, os error 22) [errno 22]")
+    t:assert_contains(t:assert_raises(function() by:link("/no", at .. "/x") end), "link /no -> " .. at .. "/x: ")
+
+    by:setxattr(at .. "/f", "trusted.a", "one\0two")
+    t:assert_eq(by:getxattr(at .. "/f", "trusted.a"), "one\0two")
+    t:assert_eq(by:getxattr(at .. "/f", "trusted.none"), nil)
+    t:assert_contains(t:assert_raises(function() by:setxattr(at .. "/f", "trusted.a", "x", {create = true}) end), "EEXIST")
+    t:assert_contains(t:assert_raises(function() by:getxattr(at .. "/f", "unknown.a") end), "EOPNOTSUPP")
+  end
+end)
+
+test("file systems are mounted and unmounted", function(t)
+  vm:mkdir("/srv/t/mnt")
+  vm:mkdir("/srv/t/bound")
+  vm:mount("tmpfs", "/srv/t/mnt", "tmpfs", {options = "size=64k,noexec"})
+  t:assert_contains(vm:read_file("/proc/mounts"), "/srv/t/mnt tmpfs rw,noexec,relatime,size=64k")
+  vm:mount("/srv/t/mnt", "/srv/t/bound", nil, {options = "bind,ro"})
+  t:assert_contains(t:assert_raises(function() vm:write_file("/srv/t/bound/f", "") end), "EROFS")
+  vm:write_file("/srv/t/mnt/f", "seen")
+  t:assert_eq(vm:read_file("/srv/t/bound/f"), "seen")
+  vm:umount("/srv/t/bound")
+  local h = vm:open_file("/srv/t/mnt/f", {read = true})
+  t:assert_contains(t:assert_raises(function() vm:umount("/srv/t/mnt") end),
+    "umount /srv/t/mnt: Device or resource busy (EBUSY, os error 16) [errno 16]")
+  vm:umount("/srv/t/mnt", {lazy = true})
+  h:close()
+  t:assert_eq(#vm:listdir("/srv/t/mnt"), 0)
+  t:assert_contains(t:assert_raises(function() vm:mount("nothing", "/srv/t/mnt", "nofs") end),
+    "mount nothing -> /srv/t/mnt: No such device (ENODEV, os error 19) [errno 19]")
+end)
+
+test("a worker's credentials and namespaces decide", function(t)
+  local w = vm:spawn_worker()
+  vm:mkdir("/srv/t/own")
+  t:assert_eq(w:syscall(272, 0x20000).ret, 0) -- unshare(CLONE_NEWNS)
+  w:mount("none", "/", nil, {options = "rprivate"})
+  w:mount("tmpfs", "/srv/t/own", "tmpfs")
+  w:write_file("/srv/t/own/f", "")
+  t:assert_eq(#vm:listdir("/srv/t/own"), 0)
+  w:umount("/srv/t/own")
+  vm:write_file("/srv/t/own/root", "")
+  vm:chown("/srv/t/own", 1000, 1000)
+  w:syscall(117, 1000, 1000, 1000) -- setresuid
+  w:symlink("x", "/srv/t/own/l")
+  t:assert_eq(vm:stat("/srv/t/own/l", {follow = false}).uid, 1000)
+  for _, refused in ipairs{
+    function() w:chmod("/srv/t/own/root", 0) end,
+    function() w:chown("/srv/t/own/root", 1000, -1) end,
+    function() w:mknod("/srv/t/own/n", {type = "char", major = 1, minor = 3}) end,
+    function() w:mount("tmpfs", "/srv/t/own", "tmpfs") end,
+    function() w:umount("/proc") end,
+  } do
+    t:assert_contains(t:assert_raises(refused), "Operation not permitted (EPERM, os error 1) [errno 1]")
+  end
+end)
+
 test("listdir names the entries and their types", function(t)
   vm:mkdir("/srv/t/list/sub", {parents = true})
   vm:write_file("/srv/t/list/file", "")

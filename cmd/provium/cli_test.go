@@ -276,6 +276,34 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// The commands that build look at the names first.
+func TestNothingIsBuiltForWrongNames(t *testing.T) {
+	c := newCLI(t, map[string]string{
+		"provium.toml":          "[provium]\nroots = [\"tests\"]\n[profiles.p]\nbuild = \"touch built\"\n",
+		"tests/db.fixture.lua":  "",
+		"tests/use.test.lua":    "",
+		"tests/deep/x.test.lua": "",
+	})
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"fixture", "build", "nope"}, "unknown fixture `nope` (known: db)"},
+		{[]string{"fixture", "rebuild", "nope"}, "unknown fixture `nope` (known: db)"},
+		{[]string{"fixture", "build", "tests/nope.fixture.lua"}, "fixture `tests/nope.fixture.lua`: no such file"},
+		{[]string{"prepare", "nope"}, "nope"},
+		{[]string{"prepare", "tests/use.test.lua", "tests/nope.test.lua"}, "tests/nope.test.lua"},
+	} {
+		code, _, stderr := c.run(tt.args...)
+		if code != 2 || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, "building") {
+			t.Errorf("%q: exit code %d\n%s", tt.args, code, stderr)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(c.dir, "built")); err == nil {
+		t.Error("a profile was built")
+	}
+}
+
 func TestConfigSearch(t *testing.T) {
 	p := newCLI(t, map[string]string{"provium.toml": autoConfig, "deep/er/x": "", "other.toml": "",
 		"bad.toml": "[provium]\nrots = []\n", "broken.toml": "["})

@@ -28,9 +28,9 @@ func (p *program) fixtureCommand() *cobra.Command {
 	return cmd
 }
 
-// withWorkshop completes a command that may boot guests. do gets the command's
-// arguments, which are test files if they choose what the workshop is about.
-func (p *program) withWorkshop(cmd *cobra.Command, argsAreFiles bool,
+// withWorkshop completes a command that may boot guests. The arguments are test files
+// if argsAreFiles. check looks at the names that were given, before anything is built.
+func (p *program) withWorkshop(cmd *cobra.Command, argsAreFiles bool, check func(o *run.Options, args []string) error,
 	do func(ctx context.Context, out io.Writer, o *run.Options, w *run.Workshop, args []string) error) *cobra.Command {
 	var f runFlags
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -40,6 +40,9 @@ func (p *program) withWorkshop(cmd *cobra.Command, argsAreFiles bool,
 		}
 		o, err := p.options(cmd, &f, paths)
 		if err != nil {
+			return err
+		}
+		if err := check(&o, args); err != nil {
 			return err
 		}
 		ctx, done := p.interruptible(cmd.Context())
@@ -121,7 +124,11 @@ func (p *program) fixtureBuildCommand(verb, short string, drop bool) *cobra.Comm
 			return nil
 		},
 	}
-	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, o *run.Options, w *run.Workshop,
+	known := func(o *run.Options, args []string) error {
+		_, err := o.Source(args[0])
+		return err
+	}
+	return p.withWorkshop(cmd, false, known, func(ctx context.Context, out io.Writer, o *run.Options, w *run.Workshop,
 		args []string) error {
 		s, err := o.Source(args[0])
 		if err != nil {
@@ -148,7 +155,8 @@ func (p *program) fixtureBuildCommand(verb, short string, drop bool) *cobra.Comm
 func (p *program) fixtureStaleCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "stale [FLAGS]", Short: "List the fixtures without a valid entry, and why",
 		Args: noArguments}
-	return p.withWorkshop(cmd, false, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop,
+	noNames := func(*run.Options, []string) error { return nil }
+	return p.withWorkshop(cmd, false, noNames, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop,
 		_ []string) error {
 		all, err := w.Stale(ctx)
 		if err != nil {
@@ -168,7 +176,11 @@ func (p *program) prepareCommand() *cobra.Command {
 		Short:             "Run the profiles' builds, fill the boot cache, build the fixtures that tests name",
 		ValidArgsFunction: completeFiles,
 	}
-	return p.withWorkshop(cmd, true, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop,
+	exist := func(o *run.Options, _ []string) error {
+		_, err := run.Select(o.Config, o.Select, 0)
+		return err
+	}
+	return p.withWorkshop(cmd, true, exist, func(ctx context.Context, out io.Writer, _ *run.Options, w *run.Workshop,
 		_ []string) error {
 		return w.Prepare(ctx, func(format string, values ...any) {
 			fmt.Fprintf(out, format+"\n", values...)

@@ -58,7 +58,7 @@ type Profile struct {
 	GuestOS          string // "linux" or "peios"
 	InjectAgent      bool
 	AgentOverlayPath string
-	Build            string // shell command, {out} replaced
+	Build            string // shell command, {out} replaced, as in Cmdline
 	BuildOut         string // its output directory
 	Machine          string // "" is Provium's choice
 	QEMU             string // program, absolute or a name on PATH; "" is the default

@@ -61,7 +61,7 @@ kernel_warnings = "note"
 [profiles.full]
 kernel = "{out}/arch/x86/boot/bzImage"
 initrd = "img/../initrd.img"
-cmdline = "quiet nokaslr"
+cmdline = "quiet nokaslr out={out}"
 cmdline_file = "{out}/cmdline"
 guest_os = "peios"
 inject_agent = false
@@ -82,7 +82,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 
 [profiles.host]
 `, testEnv)
-	cmdline := "quiet nokaslr"
+	cmdline := "quiet nokaslr out=/proj/out"
 	want := &Config{
 		Path: "/proj/provium.toml", Dir: "/proj",
 		Roots: []string{"/proj/tests", "/abs/more"}, CacheDir: "/home/u/fixtures", CacheMaxSize: 3 << 29,

@@ -80,6 +80,9 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		return p, fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", name)
 	}
 	p.Build = strings.ReplaceAll(p.Build, outMark, p.BuildOut)
+	if p.Cmdline != nil {
+		*p.Cmdline = strings.ReplaceAll(*p.Cmdline, outMark, p.BuildOut)
+	}
 	if err := p.setDisks(disks, full, at); err != nil {
 		return p, err
 	}

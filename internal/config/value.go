@@ -197,8 +197,8 @@ func (b base) resolve(s string) (string, error) {
 		return "", fmt.Errorf("path %q contains a NUL byte", s)
 	case strings.Contains(s, outMark):
 		if b.out == "" {
-			return "", fmt.Errorf("`%s` has no meaning in `%s`; it stands for build_out in build and in a "+
-				"profile's other paths", outMark, s)
+			return "", fmt.Errorf("`%s` has no meaning in `%s`; it stands for build_out in build, cmdline "+
+				"and a profile's other paths", outMark, s)
 		}
 		s = strings.ReplaceAll(s, outMark, b.out)
 	case s == "~" || strings.HasPrefix(s, "~/"):

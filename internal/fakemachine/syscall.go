@@ -127,7 +127,16 @@ func (m *Machine) syscall(ctx context.Context, op *localvmm.Op, s *state, r *wir
 	if err != nil {
 		return nil, Errno(wireECANCELED)
 	}
-	e := s.executor(r.Executor)
+	by, short := r.Executor, 0
+	if by == wire.FilesExecutor {
+		by = 0
+		for _, n := range r.Lens {
+			short += int(n)
+		}
+		short -= len(data) // what the call answers with
+		data = append(data, make([]byte, max(short, 0))...)
+	}
+	e := s.executor(by)
 	switch {
 	case e == nil:
 		return nil, &wire.Error{Text: "the worker has ended"}
@@ -146,7 +155,15 @@ func (m *Machine) syscall(ctx context.Context, op *localvmm.Op, s *state, r *wir
 		if errno != 0 {
 			ret = -1
 		}
-		return &wire.SyscallValue{Ret: ret, Errno: errno, Life: e.Life, Data: bytes.Join(c.Bufs, nil)}
+		out := &wire.SyscallValue{Ret: ret, Errno: errno, Life: e.Life}
+		switch {
+		case r.Executor != wire.FilesExecutor:
+			out.Data = bytes.Join(c.Bufs, nil)
+		case short > 0:
+			last := c.Bufs[len(c.Bufs)-1]
+			out.Data = last[:min(max(ret, 0), int64(len(last)))]
+		}
+		return out
 	}
 	if !r.Async {
 		return carryOut(ctx), nil

@@ -3,6 +3,7 @@ package guest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -279,17 +280,28 @@ func (c *Client) Batch(ctx context.Context, ops []Op) ([]Result, error) {
 		if err != nil {
 			return nil, fmt.Errorf("batch: %w", err)
 		}
-		if out[i], err = batchResult(req.Ops[i], &v[i], item); err != nil {
+		if out[i], err = batchResult(ops[i], req.Ops[i], &v[i], item); err != nil {
 			return nil, fmt.Errorf("batch: %w", err)
 		}
 	}
 	return out, nil
 }
 
-func batchResult(req wire.Request, r *wire.Result, a *answer) (out Result, err error) {
-	if r.Err != nil {
+func batchResult(op Op, req wire.Request, r *wire.Result, a *answer) (out Result, err error) {
+	f, isFile := op.(FileCall)
+	switch {
+	case r.Err != nil && isFile:
+		out.Err = f.named(opError(req, r.Err))
+		return out, nil
+	case r.Err != nil:
 		out.Err = opError(req, r.Err)
 		return out, nil
+	case isFile:
+		var failed *OpError
+		if out.Data, err = f.result(a); errors.As(err, &failed) {
+			out.Err, err = failed, nil
+		}
+		return out, err
 	}
 	switch req.(type) {
 	case *wire.Run:

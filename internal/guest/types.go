@@ -129,6 +129,9 @@ type (
 	RenameOp struct{ From, To string }
 )
 
+// A FileCall is an Op, too; its Result has Data when it answers with some.
+var _ Op = FileCall{}
+
 // Result is how one operation of a batch ended. The fields beside Err are set
 // as the operation's type says.
 type Result struct {

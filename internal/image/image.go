@@ -181,6 +181,9 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 			if initrdKey, err = s.cache.FileDigest(ctx, img.Initrd); err != nil {
 				return nil, fmt.Errorf("read initrd %s: %w", img.Initrd, reason(err))
 			}
+			if err := s.checkWhole(ctx, img.Initrd, initrdKey); err != nil {
+				return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
+			}
 		}
 	} else {
 		in := initrdInput{base: spec.Initrd}

@@ -289,8 +289,26 @@ func TestProfileInitrd(t *testing.T) {
 	}
 	corrupt := put(t, main[:500], t.TempDir(), "initrd")
 	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: corrupt}); err == nil ||
-		!strings.Contains(err.Error(), "initrd "+corrupt+" is corrupt at offset") {
+		!strings.Contains(err.Error(), "initrd "+corrupt+" is cut short at offset") {
 		t.Errorf("corrupt: %v", err)
+	}
+	empty := put(t, nil, t.TempDir(), "initrd")
+	for _, spec := range []Spec{
+		{Initrd: empty}, {Initrd: empty, NoAgent: true}, {Kernel: empty, ForcedKernel: true}, {Overlay: empty},
+	} {
+		if _, err := s.Resolve(t.Context(), spec); err == nil || !strings.Contains(err.Error(), empty) ||
+			!strings.Contains(err.Error(), ": the file is empty") {
+			t.Errorf("empty: %v", err)
+		}
+	}
+	// An image of a file system is its kernel's affair.
+	disk := put(t, bytes.Repeat([]byte("fs"), 4000), t.TempDir(), "initrd")
+	for _, initrd := range []string{corrupt, put(t, gzipped(t, main)[:100], t.TempDir(), "initrd"), disk, disk} {
+		_, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: initrd, NoAgent: true})
+		if cut := initrd != disk; (err != nil) != cut || cut && !strings.Contains(err.Error(), "initrd "+initrd+
+			" is cut short at offset") {
+			t.Errorf("cut short, without agent: %v", err)
+		}
 	}
 	if _, err := s.Resolve(t.Context(), Spec{Profile: "p", Initrd: "/none"}); err == nil ||
 		!strings.Contains(err.Error(), "initrd /none: no such file") {

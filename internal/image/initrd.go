@@ -2,12 +2,15 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"strings"
 
+	"provium/internal/image/cache"
 	"provium/internal/image/cpio"
 	"provium/internal/image/decompress"
 )
@@ -98,9 +101,13 @@ type corruptError struct {
 	path   string
 	offset int64
 	err    error
+	cut    bool // the rest of a valid one is missing
 }
 
 func (e *corruptError) Error() string {
+	if e.cut {
+		return fmt.Sprintf("initrd %s is cut short at offset %d: %v; make or copy it again", e.path, e.offset, e.err)
+	}
 	return fmt.Sprintf("initrd %s is corrupt at offset %d: %v", e.path, e.offset, e.err)
 }
 
@@ -123,7 +130,11 @@ func readListing(r io.Reader, name string) (*listing, error) {
 		if len(prefix) == 0 {
 			return nil, fmt.Errorf("read initrd %s: %w", name, err)
 		}
-		corrupt := func(err error) error { return &corruptError{name, seg.start, err} }
+		corrupt := func(err error) error {
+			var format *cpio.FormatError
+			cut := errors.As(err, &format) && format.Cut || errors.Is(err, io.ErrUnexpectedEOF)
+			return &corruptError{name, seg.start, err, cut}
+		}
 		if prefix[0] == cpioMagicLead {
 			if seg.start&3 != 0 {
 				return nil, corrupt(errors.New("a cpio archive has to start at a multiple of four bytes"))
@@ -132,7 +143,7 @@ func readListing(r io.Reader, name string) (*listing, error) {
 			if err != nil {
 				var format *cpio.FormatError
 				if errors.As(err, &format) {
-					return nil, &corruptError{name, seg.start + format.Offset, errors.New(format.Reason)}
+					return nil, &corruptError{name, seg.start + format.Offset, errors.New(format.Reason), format.Cut}
 				}
 				return nil, corrupt(err)
 			}
@@ -163,9 +174,31 @@ func readListing(r io.Reader, name string) (*listing, error) {
 		l.segments = append(l.segments, seg)
 	}
 	if len(l.segments) == 0 {
-		return nil, &corruptError{name, 0, errors.New("it holds no archive")}
+		return nil, &corruptError{path: name, err: errors.New("it holds no archive")}
 	}
 	return l, nil
+}
+
+// checkWhole returns an error for an initrd that was cut short. What is no initramfs may be
+// an image of a file system, which older kernels take for an initrd. Reading it takes its
+// time, so that is done once for each content.
+func (s *Store) checkWhole(ctx context.Context, file, digest string) error {
+	entry := s.cache.Path(kindWhole, digest)
+	if _, err := os.Stat(entry); err == nil {
+		cache.Touch(entry)
+		return nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("read initrd %s: %w", file, reason(err))
+	}
+	defer f.Close()
+	_, err = readListing(cache.NewReader(ctx, f), file)
+	var corrupt *corruptError
+	if errors.As(err, &corrupt) && corrupt.cut || ctx.Err() != nil {
+		return err
+	}
+	return s.cache.Install(kindWhole, digest, func(tmp string) error { return os.WriteFile(tmp, nil, 0o644) })
 }
 
 // skipZeros stops at the first byte that is not zero; io.EOF at the end.

@@ -105,8 +105,9 @@ func TestCorruptInitrds(t *testing.T) {
 		{"empty", nil, "initrd /x/initrd is corrupt at offset 0: it holds no archive"},
 		{"zeros", make([]byte, 10000), "offset 0: it holds no archive"},
 		{"text", []byte("hello, world"), "offset 0: neither a cpio archive nor a known compression"},
-		{"cut archive", main[:len(main)-200], "is corrupt at offset"},
-		{"cut stream", z[:len(z)-10], "offset 0: read gzip stream: unexpected EOF"},
+		{"cut archive", main[:len(main)-500], "initrd /x/initrd is cut short at offset"},
+		{"cut stream", z[:len(z)-10], "initrd /x/initrd is cut short at offset 0: read gzip stream: unexpected EOF"},
+		{"cut archive in a stream", gzipped(t, main[:len(main)-500]), "is cut short at offset 0: bad cpio archive"},
 		{"damaged stream", damaged, "is corrupt at offset 0"},
 		{"junk behind it", join(main, []byte("junk")), "neither a cpio archive nor"},
 		{"text in a stream", gzipped(t, []byte("hello, world, this is no archive, but it is long enough to be a "+

@@ -161,8 +161,11 @@ func checkReadable(path string) error {
 	if err != nil {
 		return reason(err)
 	}
-	if !st.Mode().IsRegular() {
+	switch {
+	case !st.Mode().IsRegular():
 		return errors.New("not a regular file")
+	case st.Size() == 0:
+		return errors.New("the file is empty")
 	}
 	return nil
 }

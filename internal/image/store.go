@@ -49,6 +49,7 @@ const (
 	kindKernel  = "kernels"  // downloaded kernel packages, unpacked
 	kindVmlinux = "unpacked" // uncompressed kernels, by digest of the bzImage
 	kindInitrd  = "initrd"   // initrds with the agent, by key
+	kindWhole   = "whole"    // initrds that were read to their end (empty files), by digest
 )
 
 // NewStore checks the configuration. It writes nothing.
@@ -72,7 +73,8 @@ func NewStore(cfg Config) (*Store, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: []string{kindKernel, kindVmlinux, kindInitrd}}}, nil
+	kinds := []string{kindKernel, kindVmlinux, kindInitrd, kindWhole}
+	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds}}, nil
 }
 
 // ContentDigest returns a digest of the content of a disk's image, which is the same

@@ -13,7 +13,10 @@ import (
 
 // Boot boots all VMs of the lab and its sub-labs at once, except those that are booted.
 func (l *Lab) Boot(ctx context.Context) error {
-	todo, _ := l.todo("boot", "", topology.Booted)
+	todo, err := l.todo("boot", "", topology.Booted)
+	if err != nil {
+		return err
+	}
 	shares := map[*VM]admission.Share{}
 	for _, v := range todo {
 		if s := v.State(); s == topology.Created || s == topology.Shutdown { // the others cannot boot
@@ -59,7 +62,7 @@ func (l *Lab) admit(ctx context.Context, vms []*VM, shares map[*VM]admission.Sha
 	return release, nil
 }
 
-// Shutdown shuts all VMs down at once.
+// Shutdown shuts all VMs down at once; through the lab of a test, only those of the test.
 func (l *Lab) Shutdown(ctx context.Context) error {
 	return l.batch("shutdown", "", topology.Shutdown, func(v *VM) error { return v.Shutdown(ctx) })
 }
@@ -87,8 +90,16 @@ func (l *Lab) batch(action string, need, done topology.State, do func(*VM) error
 // todo returns the VMs that are not in state done. Unless need is "", all of them must
 // be in that state.
 func (l *Lab) todo(action string, need, done topology.State) (todo []*VM, err error) {
+	vms := l.TargetVMs()
+	if action == "shutdown" && l.parent != nil {
+		others := l.parent.TargetVMs()
+		vms = slices.DeleteFunc(vms, func(v *VM) bool { return slices.Contains(others, v) })
+	}
+	if len(vms) == 0 {
+		return nil, l.emptyError(action)
+	}
 	var failed []string
-	for _, v := range l.memberVMs() {
+	for _, v := range vms {
 		state := v.State()
 		if state == done {
 			continue
@@ -103,6 +114,15 @@ func (l *Lab) todo(action string, need, done topology.State) (todo []*VM, err er
 			strings.Join(failed, "; "))
 	}
 	return todo, nil
+}
+
+// emptyError is returned by an action that there is no VM for.
+func (l *Lab) emptyError(action string) error {
+	if action == "shutdown" && l.parent != nil {
+		return fmt.Errorf("lab `%s` shutdown: the test has no VM (those of file scope are not shut down through it)",
+			l.name)
+	}
+	return fmt.Errorf("lab `%s` %s: there is no VM in it", l.name, action)
 }
 
 // batchError returns the errors of VMs as one that names those VMs, nil when there are

@@ -143,6 +143,9 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 	// From here on the end of the guest, whatever the cause, makes the VM dead.
 	v.mu.Lock()
 	v.inst = inst
+	if inst.died != "" { // in this very moment
+		v.state, v.reason, v.inst = topology.Dead, inst.died, nil
+	}
 	v.mu.Unlock()
 	if err := inst.firstAnswer(ctx); err != nil {
 		inst.End(err.Error())

@@ -27,7 +27,7 @@ func TestIncludeEachOther(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() { errs[0] = a.Include([]Member{b}) })
 		both.Go(func() { errs[1] = b.Include([]Member{a}) })
-		both.Go(func() { a.memberVMs() })
+		both.Go(func() { a.TargetVMs() })
 		both.Wait()
 		if (errs[0] == nil) == (errs[1] == nil) {
 			t.Fatal(errs)

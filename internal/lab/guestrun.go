@@ -22,6 +22,7 @@ type guestRun struct {
 	plan    *startPlan
 	netdevs *network.Netdevs
 	stood   time.Duration // for the last snapshot
+	died    string        // why it ended by itself, guarded by the VM's lock
 
 	mu        sync.Mutex
 	startedAt time.Time // when it was announced by vm_spawned; zero: not announced

@@ -202,11 +202,12 @@ func (l *Lab) Claim(ctx context.Context, memory int64, cpus int) error {
 	return l.host.gate().Claim(ctx, memory, cpus)
 }
 
-// memberVMs returns the VMs of this lab and of its sub-labs, each once.
-func (l *Lab) memberVMs() []*VM {
+// TargetVMs returns the VMs that operations on the lab act on, those of its sub-labs
+// too, each once.
+func (l *Lab) TargetVMs() []*VM {
 	var all []*VM
 	_ = l.walk(func(at *Lab, _ string) error {
-		vms, _ := at.vmsAndLabs()
+		vms, _, _ := at.targets()
 		for _, v := range vms {
 			if !slices.Contains(all, v) {
 				all = append(all, v)
@@ -231,7 +232,7 @@ func (l *Lab) walk(visit func(at *Lab, path string) error) error {
 		if err := visit(at, path); err != nil {
 			return err
 		}
-		_, subs := at.vmsAndLabs()
+		_, _, subs := at.targets()
 		for _, s := range subs {
 			if err := walk(s, path+s.name+"/"); err != nil {
 				return err
@@ -242,10 +243,15 @@ func (l *Lab) walk(visit func(at *Lab, path string) error) error {
 	return walk(l, "")
 }
 
-func (l *Lab) vmsAndLabs() ([]*VM, []*Lab) {
+// targets returns what operations on the lab act on: its members, and for the lab of a
+// test also the members of the file's.
+func (l *Lab) targets() (vms []*VM, bridges []*network.Bridge, subLabs []*Lab) {
+	if l.parent != nil {
+		vms, bridges, subLabs = l.parent.targets()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.vms), slices.Clone(l.subLabs)
+	return append(vms, l.vms...), append(bridges, l.bridges...), append(subLabs, l.subLabs...)
 }
 
 // AllVMs returns the VMs that this scope and its sub-labs own, in order of creation.

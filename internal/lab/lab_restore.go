@@ -103,7 +103,7 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *topology.Lab) error {
 			if err := l.mayReturn("lab", s.Labs[i].Name, ""); err != nil {
 				return err
 			}
-			_, subs := l.vmsAndLabs()
+			_, _, subs := l.targets()
 			sub = find(subs, s.Labs[i].Name)
 		}
 		if err := r.check(ctx, sub, &s.Labs[i]); err != nil {
@@ -115,11 +115,9 @@ func (r *labReturn) check(ctx context.Context, l *Lab, s *topology.Lab) error {
 
 // mayReturn returns an error when a member of that kind and name cannot be restored.
 func (l *Lab) mayReturn(kind, name, profile string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	vm := find(l.vms, name)
-	have := map[string]bool{"vm": vm != nil, "bridge": find(l.bridges, name) != nil,
-		"lab": find(l.subLabs, name) != nil}
+	vms, bridges, subs := l.targets()
+	vm := find(vms, name)
+	have := map[string]bool{"vm": vm != nil, "bridge": find(bridges, name) != nil, "lab": find(subs, name) != nil}
 	if have[kind] {
 		if vm != nil && kind == "vm" && vm.profile.Name != profile {
 			return fmt.Errorf("vm `%s` of the snapshot has profile `%s`, the one of lab `%s` has profile `%s`",
@@ -133,9 +131,6 @@ func (l *Lab) mayReturn(kind, name, profile string) error {
 				kind, name, other, l.name)
 		}
 	}
-	if kind == "vm" {
-		return l.freeVMName(name)
-	}
 	return nil
 }
 
@@ -143,7 +138,7 @@ func (l *Lab) mayReturn(kind, name, profile string) error {
 func (r *labReturn) declare(l *Lab, s *topology.Lab, path string) error {
 	for i := range s.VMs {
 		saved := &s.VMs[i]
-		vms, _ := l.vmsAndLabs()
+		vms, _, _ := l.targets()
 		vm := find(vms, saved.Name)
 		if vm == nil && r.byFile[saved.File] != nil {
 			vm = r.byFile[saved.File] // a member of several labs
@@ -176,11 +171,11 @@ func (r *labReturn) declare(l *Lab, s *topology.Lab, path string) error {
 
 // ownLab returns the sub-lab of that name in l, and creates it when it is missing.
 func (l *Lab) ownLab(name string) *Lab {
+	if _, _, subs := l.targets(); find(subs, name) != nil {
+		return find(subs, name)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if sub := find(l.subLabs, name); sub != nil {
-		return sub
-	}
 	return l.addLab(name)
 }
 
@@ -268,7 +263,7 @@ func (l *Lab) Prepare(ctx context.Context, dir string) error {
 	var errs []error
 	var walk func(l *Lab, s *topology.Lab)
 	walk = func(l *Lab, s *topology.Lab) {
-		vms, subs := l.vmsAndLabs()
+		vms, _, subs := l.targets()
 		for _, saved := range s.VMs {
 			if vm := find(vms, saved.Name); vm != nil && saved.Runs() {
 				errs = append(errs, vm.Prepare(ctx, filepath.Join(dir, saved.File)))

@@ -143,7 +143,10 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 			undoAll()
 		}
 	}()
-	vms := s.lab.memberVMs()
+	vms := s.lab.TargetVMs()
+	if len(vms) == 0 {
+		return nil, s.lab.emptyError("snapshot")
+	}
 	for _, v := range vms {
 		release, err := v.lifecycle(ctx)
 		if err != nil {
@@ -268,7 +271,7 @@ func (s *labShot) layOut() error {
 		if err := os.MkdirAll(filepath.Join(s.dir, path), 0o700); err != nil {
 			return err
 		}
-		vms, _ := l.vmsAndLabs()
+		vms, _, _ := l.targets()
 		for _, v := range vms {
 			if shot := s.of(v); shot != nil && shot.inst != nil && shot.file == "" {
 				shot.file = filepath.Join(path, v.name+".snap")
@@ -290,7 +293,8 @@ func (s *labShot) of(v *VM) *vmShot {
 func (s *labShot) describe() topology.Lab {
 	paths := map[*network.Bridge]string{}
 	_ = s.lab.walk(func(l *Lab, path string) error {
-		for _, b := range l.memberBridges() {
+		_, bridges, _ := l.targets()
+		for _, b := range bridges {
 			if paths[b] == "" {
 				paths[b] = path + b.Name()
 			}
@@ -305,13 +309,13 @@ func (s *labShot) describe() topology.Lab {
 			return out
 		}
 		described[l] = true
-		vms, subs := l.vmsAndLabs()
+		vms, bridges, subs := l.targets()
 		for _, v := range vms {
 			if shot := s.of(v); shot != nil {
 				out.VMs = append(out.VMs, shot.describe())
 			}
 		}
-		for _, b := range l.memberBridges() {
+		for _, b := range bridges {
 			if paths[b] == path+b.Name() { // one of several labs is described once
 				out.Bridges = append(out.Bridges, b.Save(func(o *network.Bridge) string { return paths[o] }))
 			}
@@ -330,12 +334,6 @@ func (v *vmShot) describe() topology.VM {
 		state = topology.Dead
 	}
 	return topology.VM{Name: v.vm.name, Profile: v.vm.profile.Name, State: state, File: v.file, Opts: v.vm.opts}
-}
-
-func (l *Lab) memberBridges() []*network.Bridge {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.bridges)
 }
 
 // LabSnapshot is a snapshot of a lab, which is a directory.

@@ -50,7 +50,7 @@ func sampleLab(t *testing.T) (*Lab, *fakemachine.Machines) {
 // states describes all VMs of a lab.
 func states(l *Lab) string {
 	var out []string
-	for _, v := range l.memberVMs() {
+	for _, v := range l.TargetVMs() {
 		out = append(out, v.Name()+"="+string(v.State()))
 	}
 	return strings.Join(out, " ")

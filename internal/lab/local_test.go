@@ -34,7 +34,7 @@ func TestLocal(t *testing.T) {
 		t.Error("no CID")
 	}
 	wantError(t, v.Ping(ctx), "boots no guests (--vmm local)")
-	_, err = v.Clock().GetNS(ctx)
+	_, err = handle.NewClock(v).GetNS(ctx)
 	wantError(t, err, "boots no guests")
 	_, err = v.AsActor().OpenFile(ctx, "/x", handle.FileMode{})
 	wantError(t, err, "boots no guests")

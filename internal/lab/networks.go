@@ -162,8 +162,9 @@ func (s Scope) VMNames() []string { return s.VisibleVMs() }
 // restoreBridge restores a bridge of the lab, and creates it when it is missing. It does
 // not change guests. Routes and uplink are restored when all bridges exist.
 func (l *Lab) restoreBridge(s *network.State, asCopy bool) (*network.Bridge, error) {
+	_, bridges, _ := l.targets()
+	b := find(bridges, s.Name)
 	l.mu.Lock()
-	b := find(l.bridges, s.Name)
 	if b == nil {
 		b = l.host.network().NewBridgeFrom(s, l.name, Scope{l}, asCopy)
 		l.bridges = append(l.bridges, b)

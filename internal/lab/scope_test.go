@@ -209,7 +209,7 @@ func TestOperationsOfGuests(t *testing.T) {
 	if err != nil || results[0].Run.ExitCode != 3 || results[1].Err == nil {
 		t.Errorf("%+v, %v", results, err)
 	}
-	_, err = v.Clock().GetNS(ctx)
+	_, err = handle.NewClock(v).GetNS(ctx)
 	must(t, err)
 }
 

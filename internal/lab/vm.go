@@ -370,6 +370,7 @@ func (v *VM) MarkDead(reason string) {
 func (v *VM) died(inst *guestRun, reason string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	inst.died = reason
 	if v.inst == inst {
 		v.state, v.reason, v.inst = topology.Dead, reason, nil
 	}

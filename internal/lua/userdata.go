@@ -178,10 +178,14 @@ func (typ *Type) UnknownMember(key Value) error {
 		names = append(names, m)
 	}
 	sort.Strings(names)
-	if best := Closest(name, names); best != "" {
-		return fmt.Errorf("unknown method `%s` on %s (did you mean `%s`?)", name, typ.Name, best)
+	kind := "method"
+	if len(typ.Fields) > 0 {
+		kind = "field or method"
 	}
-	return fmt.Errorf("unknown method `%s` on %s", name, typ.Name)
+	if best := Closest(name, names); best != "" {
+		return fmt.Errorf("unknown %s `%s` on %s (did you mean `%s`?)", kind, name, typ.Name, best)
+	}
+	return fmt.Errorf("unknown %s `%s` on %s", kind, name, typ.Name)
 }
 
 func (typ *Type) newIndex(c *Call) ([]Value, error) {

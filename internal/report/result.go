@@ -65,6 +65,8 @@ type Counts struct {
 	Passed, Failed, Skipped int
 	// FilesFailed counts files of every status but passed.
 	FilesFailed int
+	// FilesCrashed counts those of them whose process ended without a report.
+	FilesCrashed int
 	// FilesInterrupted counts those of them that were torn down.
 	FilesInterrupted int
 	// NotStarted counts selected files that were never dispatched; the caller
@@ -78,7 +80,10 @@ func (c *Counts) Add(r FileResult) {
 	if r.Status != FilePassed {
 		c.FilesFailed++
 	}
-	if r.Status == FileInterrupted {
+	switch r.Status {
+	case FileCrashed:
+		c.FilesCrashed++
+	case FileInterrupted:
 		c.FilesInterrupted++
 	}
 	p, f, s := r.count()
@@ -108,6 +113,9 @@ func (r FileResult) count() (passed, failed, skipped int) {
 func Summary(c Counts, elapsed time.Duration) string {
 	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs",
 		c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
+	if c.FilesCrashed > 0 {
+		s += fmt.Sprintf("; %d file(s) crashed", c.FilesCrashed)
+	}
 	if c.NotStarted > 0 {
 		s += fmt.Sprintf("; %d file(s) not started", c.NotStarted)
 	}

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"provium/internal/config"
 	"provium/internal/event"
+	"provium/internal/script/fixtures"
 )
 
 const (
@@ -34,7 +33,7 @@ func discover(cfg *config.Config, workDir string, paths []string, suffix string)
 	var found []string
 	seen := map[string]bool{}
 	for _, given := range paths {
-		below, err := filesBelow(inDir(workDir, given), suffix)
+		below, err := fixtures.FilesBelow(inDir(workDir, given), suffix)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && what == "root":
 			return nil, fmt.Errorf("root `%s` of `%s`: no such directory", given, cfg.Path)
@@ -70,50 +69,6 @@ func inDir(dir, path string) string {
 		return filepath.Clean(path)
 	}
 	return filepath.Join(dir, path)
-}
-
-// filesBelow finds the files with that suffix at or below path, sorted. Hidden
-// directories are left out, and symbolic links to directories are not followed,
-// which keeps the walk finite; path itself may be either.
-func filesBelow(path, suffix string) ([]string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.IsDir() {
-		if !strings.HasSuffix(path, suffix) || !info.Mode().IsRegular() {
-			return nil, fmt.Errorf("not a directory and not a `*%s` file", suffix)
-		}
-		return []string{path}, nil
-	}
-	var found []string
-	// The separator makes the walk enter path when it is a symbolic link.
-	start := path + string(filepath.Separator)
-	err = filepath.WalkDir(start, func(file string, d fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && file != start:
-			return nil // removed meanwhile
-		case err != nil:
-			return err
-		case d.IsDir() && file != start && strings.HasPrefix(d.Name(), "."):
-			return filepath.SkipDir
-		case strings.HasSuffix(d.Name(), suffix) && isFile(file, d):
-			found = append(found, file)
-		}
-		return nil
-	})
-	slices.Sort(found)
-	return found, err
-}
-
-// isFile reports whether an entry is a regular file or a symbolic link to one. A link to
-// a missing file counts as a file that cannot be read.
-func isFile(path string, d fs.DirEntry) bool {
-	if d.Type()&fs.ModeSymlink == 0 {
-		return d.Type().IsRegular()
-	}
-	info, err := os.Stat(path)
-	return err != nil || info.Mode().IsRegular()
 }
 
 // projectPath is the one form of a file's path in output, events and filters:

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"provium/internal/event"
@@ -104,41 +103,7 @@ func (o *Options) Source(nameOrPath string) (fixture.Source, error) {
 			"fixture `%s` is ambiguous: roots give it the names `%s` (give the one you mean)",
 			nameOrPath, strings.Join(names, "`, `"))
 	}
-	var known []string
-	if all, err := o.fixtures(); err == nil {
-		for _, s := range all {
-			known = append(known, s.Name)
-		}
-	}
-	if len(known) == 0 {
-		return fixture.Source{}, fmt.Errorf("unknown fixture `%s`: no root has a *%s", nameOrPath, fixtureSuffix)
-	}
-	return fixture.Source{}, fmt.Errorf("unknown fixture `%s` (known: %s)", nameOrPath, strings.Join(known, ", "))
-}
-
-// fixtures lists all fixtures below the roots, by name.
-func (o *Options) fixtures() ([]fixture.Source, error) {
-	var out []fixture.Source
-	seen := map[string]bool{}
-	for _, root := range o.Config.Roots {
-		files, err := filesBelow(root, fixtureSuffix)
-		if err != nil {
-			return nil, fmt.Errorf("root `%s`: %w", root, err)
-		}
-		for _, path := range files {
-			rel, err := filepath.Rel(root, path)
-			if err != nil {
-				return nil, err
-			}
-			name := filepath.ToSlash(strings.TrimSuffix(rel, fixtureSuffix))
-			if !seen[name] {
-				seen[name] = true
-				out = append(out, fixture.Source{Name: name, Path: path})
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b fixture.Source) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return fixture.Source{}, fmt.Errorf("unknown fixture `%s` (%s)", nameOrPath, fixtures.Known(cfg.Roots))
 }
 
 // Build builds a fixture unless it has a valid entry.
@@ -157,7 +122,7 @@ type Stale struct{ Name, Reason string }
 
 // Stale lists the fixtures below the roots that have none.
 func (w *Workshop) Stale(ctx context.Context) ([]Stale, error) {
-	all, err := w.o.fixtures()
+	all, err := fixtures.All(w.o.Config.Roots)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"hash/maphash"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -50,7 +51,7 @@ func Create(path string, ram int64) (*Writer, error) {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*")
 	if err != nil {
-		return nil, fmt.Errorf("snapshot create: %w", err)
+		return nil, fmt.Errorf("snapshot create: %w", inPlace(err, path))
 	}
 	w := &Writer{path: path, f: f, ram: ram, sums: make([]uint32, blockCount(ram)), stale: map[int64]bool{},
 		copied: make([]uint64, blockCount(ram)), seed: maphash.MakeSeed(),
@@ -63,7 +64,7 @@ func Create(path string, ram int64) (*Writer, error) {
 	}
 	if err := f.Truncate(ram); err != nil {
 		w.Abort()
-		return nil, fmt.Errorf("snapshot create: %w", err)
+		return nil, fmt.Errorf("snapshot create: %w", inPlace(err, path))
 	}
 	return w, nil
 }
@@ -99,7 +100,7 @@ func (w *Writer) CopyRAM(from *os.File) error {
 		err = w.clear(next, w.ram)
 	}
 	if err != nil {
-		return fmt.Errorf("snapshot RAM copy: %w", err)
+		return fmt.Errorf("snapshot RAM copy: %w", inPlace(err, w.path))
 	}
 	return nil
 }
@@ -190,7 +191,7 @@ func (w *Writer) PutRAM(at int64, p []byte) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("snapshot RAM write: %w", err)
+		return fmt.Errorf("snapshot RAM write: %w", inPlace(err, w.path))
 	}
 	return nil
 }
@@ -204,7 +205,7 @@ func (w *Writer) PutSection(name string, p []byte) error {
 		return fmt.Errorf("snapshot section %q: %d bytes, at most %d are possible", name, len(p), maxSection)
 	}
 	if _, err := w.f.WriteAt(p, w.end); err != nil {
-		return fmt.Errorf("snapshot section %q: %w", name, err)
+		return fmt.Errorf("snapshot section %q: %w", name, inPlace(err, w.path))
 	}
 	sum := sha256.Sum256(p)
 	w.sections[name] = Section{Offset: w.end, Length: int64(len(p)), SHA256: hex.EncodeToString(sum[:])}
@@ -239,7 +240,7 @@ func (w *Writer) PutData(name, sums string, fill func(add func(p []byte) error) 
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("snapshot section %q: %w", name, err)
+		return fmt.Errorf("snapshot section %q: %w", name, inPlace(err, w.path))
 	}
 	w.sections[name] = Section{Offset: at, Length: w.end - at, Sums: sums}
 	return w.PutSection(sums, table)
@@ -262,9 +263,23 @@ func (w *Writer) Commit(m *Manifest) (FileID, error) {
 		err = os.Rename(w.f.Name(), w.path)
 	}
 	if err != nil {
-		return FileID{}, fmt.Errorf("snapshot write: %w", err)
+		return FileID{}, fmt.Errorf("snapshot write: %w", inPlace(err, w.path))
 	}
 	return id, nil
+}
+
+// inPlace returns an error about the temporary file as one about the snapshot that was to
+// be at path.
+func inPlace(err error, path string) error {
+	var file *fs.PathError
+	var rename *os.LinkError
+	switch {
+	case errors.As(err, &file):
+		return &fs.PathError{Op: file.Op, Path: path, Err: file.Err}
+	case errors.As(err, &rename):
+		return &fs.PathError{Op: rename.Op, Path: path, Err: rename.Err}
+	}
+	return err
 }
 
 func (w *Writer) finish(m *Manifest) error {

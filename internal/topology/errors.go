@@ -20,7 +20,7 @@ func (e *StateError) Error() string {
 		return s + "created (not booted); call vm:boot() first"
 	case Booted:
 		if e.Op == "boot" || e.Need == Created {
-			return s + "already booted"
+			return s + "already booted; call vm:shutdown() first"
 		}
 		return s + fmt.Sprintf("booted (not %s)", e.Need)
 	case Paused:

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -25,38 +26,49 @@ func mayCall(nr int64) bool {
 	return false
 }
 
-// Call makes a system call on files with the credentials of the agent.
+// maxCallBytes bounds the buffers of a call: a path, a name and an attribute, or the
+// four texts of a mount.
+const maxCallBytes = 256 << 10
+
+// Call makes a system call on files with the credentials of the agent. Where the request
+// does not carry its last buffer, that is for a result, as long as the call returns: the
+// answer has it and no other buffer.
 func Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Value, error) {
 	if !mayCall(r.Nr) || r.Async || len(r.Nested) > 0 {
 		return nil, &wire.Error{Text: fmt.Sprintf("the agent makes no system call %d", r.Nr)}
 	}
-	data, err := body.All(wire.MaxCallData)
+	data, err := body.All(maxCallBytes)
 	if err != nil {
 		return nil, err
+	}
+	var sum uint64
+	for _, n := range r.Lens {
+		sum += n
+	}
+	if sum > maxCallBytes || uint64(len(data)) > sum {
+		return nil, &wire.Error{Text: fmt.Sprintf("%d bytes for buffers of %d, at most %d are possible", len(data), sum,
+			maxCallBytes)}
 	}
 	var args [wire.MaxArgs]uintptr
 	for i, a := range r.Args {
 		args[i] = uintptr(a)
 	}
+	mem := make([]byte, sum+1) // an empty buffer at the end has an address, too
+	copy(mem, data)
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	starts := make([]int, len(r.Lens))
-	at := 0
+	pins.Pin(&mem[0])
+	starts := make([]uint64, len(r.Lens))
+	last := uint64(0)
 	for i, n := range r.Lens {
-		if n > uint64(len(data)-at) {
-			return nil, &wire.Error{Text: fmt.Sprintf("%d bytes for %d buffers", len(data), len(r.Lens))}
-		}
-		starts[i] = at
-		at += int(n)
+		starts[i], last = last, last+n
 	}
-	data = append(data, 0) // an empty buffer at the end has an address, too
-	pins.Pin(&data[0])
 	for i := 0; i+1 < len(r.Ptrs); i += 2 {
 		slot, buf := r.Ptrs[i], r.Ptrs[i+1]
 		if slot >= wire.MaxArgs || buf >= uint64(len(starts)) {
 			return nil, &wire.Error{Text: fmt.Sprintf("argument %d has no buffer %d", slot, buf)}
 		}
-		args[slot] = uintptr(unsafe.Pointer(&data[starts[buf]]))
+		args[slot] = uintptr(unsafe.Pointer(&mem[starts[buf]]))
 	}
 	in := sys.NewInterruptible(o.Context())
 	defer in.Close()
@@ -68,10 +80,27 @@ func Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Value, error
 		}
 		return nil
 	})
-	runtime.KeepAlive(data)
+	runtime.KeepAlive(mem)
 	if err == context.Canceled {
 		return nil, err
 	}
-	v.Data = data[:at]
+	if v.Errno == 0 && r.Nr == unix.SYS_MKNOD && r.ExactMode {
+		// The umask belongs to the whole process, and must stay.
+		if err := unix.Chmod(cText(mem), uint32(args[1])&0o7777); err != nil {
+			return nil, err
+		}
+	}
+	if v.Errno == 0 && uint64(len(data)) < sum {
+		from := starts[len(starts)-1]
+		v.Data = mem[from:min(from+uint64(max(v.Ret, 0)), sum)]
+	}
 	return v, nil
+}
+
+// cText returns the text that begins p, up to a NUL.
+func cText(p []byte) string {
+	if i := bytes.IndexByte(p, 0); i >= 0 {
+		p = p[:i]
+	}
+	return string(p)
 }

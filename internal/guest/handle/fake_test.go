@@ -411,7 +411,9 @@ func (g *fakeGuest) fileOp(op *localvmm.Op) (wire.Value, *wire.Error) {
 			return nil, failed(err)
 		}
 		return &wire.StatValue{Size: uint64(st.Size), MtimeNS: st.Mtim.Nano(), Perm: st.Mode & 0o7777,
-			Type: entryType(st.Mode >> 12)}, nil
+			Type: entryType(st.Mode >> 12), FileNumbers: wire.FileNumbers{Ino: st.Ino, Nlink: st.Nlink,
+				UID: uint64(st.Uid), GID: uint64(st.Gid), Rdev: st.Rdev, Blocks: uint64(st.Blocks),
+				AtimeNS: st.Atim.Nano(), CtimeNS: st.Ctim.Nano()}}, nil
 	case *wire.ListDir:
 		entries, err := os.ReadDir(g.path(r.Path))
 		out := wire.EntriesValue{}
@@ -446,7 +448,9 @@ func (g *fakeGuest) fileOp(op *localvmm.Op) (wire.Value, *wire.Error) {
 // pathArguments says which buffers of a call are paths, from the first on.
 var pathArguments = map[int64]int{unix.SYS_OPEN: 1, unix.SYS_OPENAT: 1, unix.SYS_STAT: 1, unix.SYS_LSTAT: 1,
 	unix.SYS_MKDIR: 1, unix.SYS_RMDIR: 1,
-	unix.SYS_UNLINK: 1, unix.SYS_RENAME: 2, unix.SYS_CHMOD: 1}
+	unix.SYS_UNLINK: 1, unix.SYS_RENAME: 2, unix.SYS_CHMOD: 1, unix.SYS_READLINK: 1, unix.SYS_LINK: 2,
+	unix.SYS_MKNOD: 1, unix.SYS_TRUNCATE: 1, unix.SYS_CHOWN: 1, unix.SYS_LCHOWN: 1,
+	unix.SYS_GETXATTR: 1, unix.SYS_SETXATTR: 1, unix.SYS_LGETXATTR: 1, unix.SYS_LSETXATTR: 1}
 
 func (g *fakeGuest) syscall(op *localvmm.Op, r *wire.Syscall) (wire.Value, *wire.Error) {
 	data, err := op.Bulk(r.Data)
@@ -455,10 +459,18 @@ func (g *fakeGuest) syscall(op *localvmm.Op, r *wire.Syscall) (wire.Value, *wire
 	}
 	g.mu.Lock()
 	life, scripted := g.lives[r.Executor], g.syscalls[r.Nr]
+	if r.Executor == wire.FilesExecutor {
+		life = g.lives[0]
+	}
 	g.mu.Unlock()
 	if r.Life != 0 && r.Life != life {
 		return nil, &wire.Error{Text: "the executor has died since"}
 	}
+	answer := -len(data) // where the agent is to answer with a buffer, its length
+	for _, n := range r.Lens {
+		answer += int(n)
+	}
+	data = append(data, make([]byte, max(answer, 0))...)
 	var bufs [][]byte
 	for _, n := range r.Lens {
 		bufs, data = append(bufs, data[:n:n]), data[n:]
@@ -476,6 +488,13 @@ func (g *fakeGuest) syscall(op *localvmm.Op, r *wire.Syscall) (wire.Value, *wire
 	} else {
 		v.Ret, v.Errno = g.realSyscall(r, bufs)
 	}
+	if answer > 0 {
+		v.Data = bufs[len(bufs)-1][:max(v.Ret, 0)]
+		return v, nil
+	}
+	if r.Executor == wire.FilesExecutor {
+		return v, nil
+	}
 	for _, b := range bufs {
 		v.Data = append(v.Data, b...)
 	}
@@ -492,11 +511,14 @@ func (g *fakeGuest) realSyscall(r *wire.Syscall, bufs [][]byte) (int64, uint32) 
 	defer pin.Unpin()
 	for i := 0; i+1 < len(r.Ptrs); i += 2 {
 		b := bufs[r.Ptrs[i+1]]
-		if int(r.Ptrs[i+1]) < pathArguments[r.Nr] {
+		if n := int(r.Ptrs[i+1]); n < pathArguments[r.Nr] || n == 1 && r.Nr == unix.SYS_SYMLINK {
 			b = append([]byte(g.path(strings.TrimSuffix(string(b), "\x00"))), 0)
 		}
 		pin.Pin(&b[0])
 		args[r.Ptrs[i]] = uintptr(unsafe.Pointer(&b[0]))
+	}
+	if r.ExactMode {
+		defer unix.Umask(unix.Umask(0))
 	}
 	ret, _, errno := unix.Syscall6(uintptr(r.Nr), args[0], args[1], args[2], args[3], args[4], args[5])
 	if errno != 0 {

@@ -92,8 +92,13 @@ func (f *File) leaveZero(ctx context.Context) error {
 	return err
 }
 
-// String returns "file(PATH)".
-func (f *File) String() string { return fmt.Sprintf("file(%s)", f.path) }
+// String returns "file(PATH)", once closed "file(PATH, closed)".
+func (f *File) String() string {
+	if f.FD() == 0 {
+		return fmt.Sprintf("file(%s, closed)", f.path)
+	}
+	return fmt.Sprintf("file(%s)", f.path)
+}
 
 // VM returns the machine that the file is in.
 func (f *File) VM() VM { return f.by.vm }

@@ -23,6 +23,7 @@ type fileOps interface {
 	Mkdir(ctx context.Context, path string, parents bool, perm guest.Perm) error
 	Unlink(ctx context.Context, path string) error
 	Rename(ctx context.Context, from, to string) error
+	FileCall(ctx context.Context, f guest.FileCall) ([]byte, error)
 }
 
 // files carries out a file operation. For a worker each system call is an operation on
@@ -84,6 +85,13 @@ func (a *Actor) Unlink(ctx context.Context, path string) error {
 // Rename renames within one file system.
 func (a *Actor) Rename(ctx context.Context, from, to string) error {
 	return changeFiles(ctx, a, "rename", from+" -> "+to, func(f fileOps) error { return f.Rename(ctx, from, to) })
+}
+
+// FileCall carries out an operation on files that is one system call. It returns what the
+// call answers with.
+func (a *Actor) FileCall(ctx context.Context, call guest.FileCall) ([]byte, error) {
+	op, path := call.Op()
+	return files(ctx, a, op, path, func(f fileOps) ([]byte, error) { return f.FileCall(ctx, call) })
 }
 
 // PushFile copies a host file, or a directory with its contents, into the guest.

@@ -349,3 +349,13 @@ func (f syscallFiles) Rename(ctx context.Context, from, to string) error {
 	}
 	return err
 }
+
+// FileCall carries out an operation that is one system call.
+func (f syscallFiles) FileCall(ctx context.Context, call guest.FileCall) ([]byte, error) {
+	op, _ := call.Op()
+	r, err := f.by.Syscall(ctx, op, call.Call())
+	if err != nil {
+		return nil, err
+	}
+	return call.Result(r)
+}

@@ -49,7 +49,12 @@ func SpawnWorker(ctx context.Context, vm VM) (*Worker, error) {
 func (w *Worker) VM() VM { return w.object.vm }
 
 // String returns "worker(N)".
-func (w *Worker) String() string { return fmt.Sprintf("worker(%d)", w.handle) }
+func (w *Worker) String() string {
+	if w.isClosed() {
+		return fmt.Sprintf("worker(%d, closed)", w.handle)
+	}
+	return fmt.Sprintf("worker(%d)", w.handle)
+}
 
 func (w *Worker) isClosed() bool {
 	w.mu.Lock()

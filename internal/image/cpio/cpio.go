@@ -65,6 +65,8 @@ type FormatError struct {
 	Offset int64
 	// Reason says what is wrong there.
 	Reason string
+	// Cut is set if the input ends within a member.
+	Cut bool
 }
 
 func (e *FormatError) Error() string {
@@ -110,26 +112,27 @@ func (r *Reader) next() (*Entry, error) {
 		return nil, err
 	}
 	if m := string(h[:6]); m != magicNewc && m != magicCRC {
-		return nil, &FormatError{start, fmt.Sprintf("bad magic number %q", m)}
+		return nil, &FormatError{Offset: start, Reason: fmt.Sprintf("bad magic number %q", m)}
 	}
 	var f [13]uint32
 	for i := range f {
 		v, err := parseHex(h[6+8*i : 14+8*i])
 		if err != nil {
-			return nil, &FormatError{start, fmt.Sprintf("bad header field %q", h[6+8*i:14+8*i])}
+			return nil, &FormatError{Offset: start, Reason: fmt.Sprintf("bad header field %q", h[6+8*i:14+8*i])}
 		}
 		f[i] = v
 	}
 	nameSize := int64(f[11])
 	if nameSize < 1 || nameSize > MaxName+1 {
-		return nil, &FormatError{start, fmt.Sprintf("name of %d bytes (1 to %d are valid)", nameSize, MaxName+1)}
+		return nil, &FormatError{Offset: start, Reason: fmt.Sprintf("name of %d bytes (1 to %d are valid)", nameSize,
+			MaxName+1)}
 	}
 	name := make([]byte, nameSize)
 	if err := r.full(name, start); err != nil {
 		return nil, err
 	}
 	if name[nameSize-1] != 0 {
-		return nil, &FormatError{start, "name without final NUL"}
+		return nil, &FormatError{Offset: start, Reason: "name without final NUL"}
 	}
 	n, _, _ := strings.Cut(string(name), "\x00")
 	if err := r.skip(padding(headerLen + nameSize)); err != nil {
@@ -149,8 +152,8 @@ func (r *Reader) next() (*Entry, error) {
 		return nil, io.EOF
 	}
 	if e.Type() == TypeSymlink && e.Size > MaxName {
-		return nil, &FormatError{start, fmt.Sprintf("symlink %q has a target of %d bytes (at most %d)", n, e.Size,
-			MaxName)}
+		return nil, &FormatError{Offset: start, Reason: fmt.Sprintf(
+			"symlink %q has a target of %d bytes (at most %d)", n, e.Size, MaxName)}
 	}
 	return e, nil
 }
@@ -167,7 +170,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	r.off += int64(n)
 	r.left -= int64(n)
 	if err == io.EOF && r.left > 0 {
-		err = &FormatError{r.off, "archive ends in the middle of a file"}
+		err = cut(r.off)
 	}
 	if err == io.EOF {
 		err = nil
@@ -188,7 +191,7 @@ func (r *Reader) full(p []byte, start int64) error {
 	n, err := io.ReadFull(r.r, p)
 	r.off += int64(n)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return &FormatError{start, "archive ends without a trailer"}
+		return &FormatError{start, "archive ends without a trailer", n > 0}
 	}
 	return err
 }
@@ -200,9 +203,13 @@ func (r *Reader) skip(n int64) error {
 	m, err := io.CopyN(io.Discard, r.r, n)
 	r.off += m
 	if err == io.EOF {
-		return &FormatError{r.off, "archive ends in the middle of a file"}
+		return cut(r.off)
 	}
 	return err
+}
+
+func cut(at int64) error {
+	return &FormatError{Offset: at, Reason: "archive ends in the middle of a file", Cut: true}
 }
 
 func padding(n int64) int64 { return -n & 3 }

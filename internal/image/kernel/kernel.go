@@ -52,6 +52,7 @@ type Header struct {
 // The setup header, from the kernel's Documentation/arch/x86/boot.rst.
 const (
 	offSetupSects    = 0x1f1
+	offSysSize       = 0x1f4
 	offBootFlag      = 0x1fe
 	offMagic         = 0x202
 	offProtocol      = 0x206
@@ -74,6 +75,9 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 	n, err := r.ReadAt(h[:], 0)
 	if err != nil && err != io.EOF {
 		return nil, err
+	}
+	if n == 0 {
+		return nil, errors.New("the file is empty")
 	}
 	if n >= 20 && string(h[:4]) == elf.ELFMAG {
 		if elf.Class(h[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Machine(
@@ -115,9 +119,13 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 			out.end = int64(end)
 		}
 	}
-	if out.payload+out.payloadLen > size {
-		return nil, fmt.Errorf("bzImage is cut short: %d bytes, and its payload ends at %d", size, out.payload+
-			out.payloadLen)
+	end := out.payload + out.payloadLen
+	if protocol >= 0x204 {
+		// In units of 16 bytes, the last of which need not be full, and with a checksum.
+		end = max(end, setup+16*int64(binary.LittleEndian.Uint32(h[offSysSize:]))-20)
+	}
+	if end > size {
+		return nil, fmt.Errorf("bzImage is cut short: %d bytes of %d; make or copy it again", size, end)
 	}
 	return out, nil
 }
@@ -235,12 +243,18 @@ func Inspect(r io.ReaderAt, size int64) (*Vmlinux, error) {
 		return nil, fmt.Errorf("inspect vmlinux: %w", ErrFormat)
 	}
 	f, err := elf.NewFile(r)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("vmlinux is cut short: %d bytes; make or copy it again", size)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("inspect vmlinux: %w", err)
 	}
 	defer f.Close()
 	v := new(Vmlinux)
 	for _, p := range f.Progs {
+		if p.Off+p.Filesz > uint64(size) {
+			return nil, fmt.Errorf("vmlinux is cut short: %d bytes of %d; make or copy it again", size, p.Off+p.Filesz)
+		}
 		if p.Type != elf.PT_NOTE || p.Filesz > maxNotes {
 			continue
 		}

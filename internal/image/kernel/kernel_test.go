@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"strings"
 	"testing"
@@ -126,6 +127,8 @@ func TestInspectLarge(t *testing.T) {
 func TestBadKernels(t *testing.T) {
 	payload := gz(t, vmlinux(notePVH, ""))
 	good := bzImage("6.6.6", 0x20f, 1, payload)
+	long := append(bzImage("6.6.6", 0x20f, 1, payload), make([]byte, 1024)...)
+	binary.LittleEndian.PutUint32(long[offSysSize:], uint32(len(long)-(int(long[offSetupSects])+1)*sector+15)/16)
 	arm := vmlinux(notePVH, "")
 	arm[18] = 183
 	for _, c := range []struct {
@@ -133,9 +136,11 @@ func TestBadKernels(t *testing.T) {
 		data []byte
 		want string
 	}{
-		{"empty", nil, ErrFormat.Error()},
+		{"empty", nil, "the file is empty"},
+		{"cut header", good[:500], ErrFormat.Error()},
 		{"text", []byte(strings.Repeat("not a kernel ", 100)), ErrFormat.Error()},
-		{"cut", good[:len(good)-5], "bzImage is cut short"},
+		{"cut", good[:len(good)-5], fmt.Sprintf("bzImage is cut short: %d bytes of %d", len(good)-5, len(good))},
+		{"cut behind the payload", long[:len(long)-30], fmt.Sprintf("bzImage is cut short: %d bytes", len(long)-30)},
 		{"32 bit", bzImage("6.6.6", 0x20f, 0, payload), "32-bit kernel"},
 		{"arm", arm, "another machine"},
 	} {
@@ -143,8 +148,19 @@ func TestBadKernels(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
-		if c.name != "cut" && !errors.Is(err, ErrFormat) {
-			t.Errorf("%s: not an ErrFormat", c.name)
+		incomplete := c.name == "empty" || strings.Contains(c.want, "cut short")
+		if errors.Is(err, ErrFormat) == incomplete {
+			t.Errorf("%s: ErrFormat is %t", c.name, !incomplete)
+		}
+	}
+	if _, err := ReadHeader(bytes.NewReader(long), int64(len(long))); err != nil {
+		t.Error(err)
+	}
+	elf := vmlinux(notePVH, text)
+	for _, n := range []int{100, 125} {
+		if _, err := Inspect(bytes.NewReader(elf[:n]), int64(n)); err == nil ||
+			!strings.Contains(err.Error(), fmt.Sprintf("vmlinux is cut short: %d bytes", n)) {
+			t.Errorf("%d bytes of a vmlinux: %v", n, err)
 		}
 	}
 	for _, c := range []struct {

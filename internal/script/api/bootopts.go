@@ -30,6 +30,9 @@ func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
 			return nil, err
 		}
 	}
+	if err := b.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: opts.%w", a.Func, err)
+	}
 	if b.Disks, err = diskapi.BootDisks(x.Env, o, "disks"); err != nil {
 		return nil, err
 	}
@@ -47,9 +50,10 @@ func readMachine(o value.Options, b *topology.BootOpts) (err error) {
 	if err != nil {
 		return err
 	}
-	if ok && (cpus < 1 || cpus > math.MaxInt32) {
+	if ok && cpus < 1 {
 		return o.Errorf("cpus", "must be an integer of at least 1, got %d", cpus)
 	}
+	cpus = min(cpus, topology.MaxCPUs+1) // which is refused for what it is
 	b.CPUs = int(cpus)
 	seed, ok, err := o.Integer("rng_seed")
 	if err != nil {

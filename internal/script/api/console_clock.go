@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -47,12 +48,12 @@ func consoleExpect(x *env, a value.Args, console lab.Console) ([]lua.Value, erro
 	return value.Results(err, pattern)
 }
 
-type clockMethod = binding.Method[*env, lab.Clock]
+type clockMethod = binding.Method[*env, handle.Clock]
 
 func newClockType(x *env) *lua.Type {
 	return &lua.Type{
 		Name:     "clock",
-		ToString: func(_ *lua.Call, obj any) string { return "clock(" + obj.(lab.Clock).VM().Name() + ")" },
+		ToString: func(_ *lua.Call, obj any) string { return "clock(" + obj.(handle.Clock).VM().Name() + ")" },
 		Methods: binding.MethodTable(x, "clock", map[string]clockMethod{
 			"get":     clockGet,
 			"get_ns":  clockGetNS,
@@ -60,14 +61,14 @@ func newClockType(x *env) *lua.Type {
 			"set_ns":  clockSetNS,
 			"advance": clockAdvance,
 			"sleep":   clockSleep,
-			"sync": func(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+			"sync": func(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 				return nil, x.Op(a, clock.VM(), clock.Sync)
 			},
 		}),
 	}
 }
 
-func readClock(x *env, a value.Args, clock lab.Clock) (ns int64, err error) {
+func readClock(x *env, a value.Args, clock handle.Clock) (ns int64, err error) {
 	err = x.Op(a, clock.VM(), func(ctx context.Context) (err error) {
 		ns, err = clock.GetNS(ctx)
 		return err
@@ -75,12 +76,12 @@ func readClock(x *env, a value.Args, clock lab.Clock) (ns int64, err error) {
 	return ns, err
 }
 
-func clockGet(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockGet(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	ns, err := readClock(x, a, clock)
 	return value.Results(err, float64(ns)/1e9)
 }
 
-func clockGetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockGetNS(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	ns, err := readClock(x, a, clock)
 	return value.Results(err, ns)
 }
@@ -88,7 +89,7 @@ func clockGetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 // clockRange is the largest number of whole seconds whose nanoseconds fit 64 bits.
 const clockRange = math.MaxInt64 / int64(time.Second)
 
-func clockSet(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockSet(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	var whole, rest int64
 	switch v := a.Value(1).(type) {
 	case int64:
@@ -111,7 +112,7 @@ func clockSet(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	return nil, setClock(x, a, clock, whole*int64(time.Second)+rest)
 }
 
-func clockSetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockSetNS(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	switch v := a.Value(1).(type) {
 	case int64, float64:
 		ns, ok := value.ToInteger(v)
@@ -123,11 +124,11 @@ func clockSetNS(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	return nil, a.TypeError(1, "nanoseconds", "an integer")
 }
 
-func setClock(x *env, a value.Args, clock lab.Clock, ns int64) error {
+func setClock(x *env, a value.Args, clock handle.Clock, ns int64) error {
 	return x.Op(a, clock.VM(), func(ctx context.Context) error { return clock.SetNS(ctx, ns) })
 }
 
-func clockAdvance(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockAdvance(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	if v, ok := a.Value(1).(float64); ok && (math.IsNaN(v) || math.IsInf(v, 0)) {
 		return nil, a.Errorf("duration: must be a finite number (got NaN/inf)")
 	}
@@ -138,7 +139,7 @@ func clockAdvance(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
 	return nil, x.Op(a, clock.VM(), func(ctx context.Context) error { return clock.AdvanceNS(ctx, int64(d)) })
 }
 
-func clockSleep(x *env, a value.Args, clock lab.Clock) ([]lua.Value, error) {
+func clockSleep(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 	d, err := value.ParseDuration(a.Value(1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.Func, err)

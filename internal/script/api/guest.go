@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"maps"
 
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
@@ -30,7 +31,7 @@ type guestSide interface {
 // guestMethods are the methods that VMs and workers both have; typ is "vm" or "worker".
 func guestMethods[T guestSide](x *env, typ string) map[string]lua.GoFunc {
 	methods := map[string]binding.Method[*env, T]{}
-	for name, method := range map[string]binding.Method[*env, guestSide]{
+	all := map[string]binding.Method[*env, guestSide]{
 		"run":           guestRun,
 		"run_async":     startProcess,
 		"read_file":     guestRead,
@@ -49,7 +50,9 @@ func guestMethods[T guestSide](x *env, typ string) map[string]lua.GoFunc {
 		"syscall_async": startSyscall,
 		"ioctl":         ioctl,
 		"read_mem":      readMem,
-	} {
+	}
+	maps.Copy(all, fileCallMethods())
+	for name, method := range all {
 		methods[name] = func(x *env, a value.Args, by T) ([]lua.Value, error) { return method(x, a, by) }
 	}
 	return binding.MethodTable(x, typ, methods)

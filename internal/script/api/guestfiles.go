@@ -6,6 +6,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/lua"
@@ -179,6 +181,15 @@ func statTable(x *env, info *guest.FileInfo) *lua.Table {
 	value.MustSet(t, "mtime_ns", info.MtimeNS)
 	value.MustSet(t, "perm", int64(info.Perm))
 	value.MustSet(t, "entry_type", fmt.Sprint(info.Type))
+	for key, n := range map[string]uint64{"ino": info.Ino, "uid": info.UID, "gid": info.GID, "nlink": info.Nlink,
+		"rdev": info.Rdev, "major": uint64(unix.Major(info.Rdev)), "minor": uint64(unix.Minor(info.Rdev)),
+		"blocks": info.Blocks} {
+		value.MustSet(t, key, int64(n))
+	}
+	for key, ns := range map[string]int64{"atime": info.AtimeNS, "ctime": info.CtimeNS} {
+		value.MustSet(t, key, float64(ns)/1e9)
+		value.MustSet(t, key+"_ns", ns)
+	}
 	return t
 }
 

@@ -168,11 +168,14 @@ func plainLabOp(do func(*lab.Lab, context.Context) error) labMethod {
 
 // labOp is an operation on all VMs of a lab.
 func labOp(x *env, a value.Args, l *lab.Lab, do func(*lab.Lab, context.Context) error) error {
-	x.Touch(l.AllVMs()...)
+	x.Touch(l.TargetVMs()...)
 	return x.Op(a, nil, func(ctx context.Context) error { return do(l, ctx) })
 }
 
 func labBoot(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
+	if err := a.AtMost(0, "lab:boot(), with options where the VMs are declared"); err != nil {
+		return nil, err
+	}
 	err := labOp(x, a, l, (*lab.Lab).Boot)
 	return value.Results(err, a.Call.Arg(1))
 }

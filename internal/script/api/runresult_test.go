@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 )
@@ -46,5 +47,5 @@ func TestRunResultTexts(t *testing.T) {
 
 func TestConsoleHandlesAreComparable(t *testing.T) {
 	// A handle is found again by its Go object, which so must be comparable.
-	var _ map[lua.Value]int = map[lua.Value]int{lab.Console{}: 1, lab.Clock{}: 2}
+	var _ map[lua.Value]int = map[lua.Value]int{lab.Console{}: 1, handle.Clock{}: 2}
 }

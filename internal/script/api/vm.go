@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/binding"
@@ -53,7 +54,7 @@ func vmMethods() map[string]vmMethod {
 			return []lua.Value{x.State.NewUserdata(x.Types.Console, vm.Console())}, nil
 		},
 		"clock": func(x *env, _ value.Args, vm *lab.VM) ([]lua.Value, error) {
-			return []lua.Value{x.State.NewUserdata(x.Types.Clock, vm.Clock())}, nil
+			return []lua.Value{x.State.NewUserdata(x.Types.Clock, handle.NewClock(vm))}, nil
 		},
 
 		"name":    vmValue(func(vm *lab.VM) lua.Value { return vm.Name() }),

@@ -22,7 +22,7 @@ type batchRead func(a value.Args) (guest.Op, error)
 
 func newBatchType() *lua.Type {
 	t := &lua.Type{Name: "batch", Methods: map[string]lua.GoFunc{}}
-	for name, read := range map[string]batchRead{
+	all := map[string]batchRead{
 		"run": func(a value.Args) (guest.Op, error) {
 			r, err := runRequest(a)
 			return guest.RunOp{RunRequest: r}, err
@@ -66,7 +66,24 @@ func newBatchType() *lua.Type {
 			from, to, err := renameArgs(a)
 			return guest.RenameOp{From: from, To: to}, err
 		},
-	} {
+		"mount": func(a value.Args) (guest.Op, error) {
+			calls, _, err := mountArgs(a)
+			if err == nil && len(calls) != 1 {
+				err = a.Errorf("a bind mount with flags is two calls, which is not possible in a batch (use vm:mount)")
+			}
+			if err != nil {
+				return nil, err
+			}
+			return calls[0], nil
+		},
+	}
+	for name, read := range fileCalls() {
+		all[name] = func(a value.Args) (guest.Op, error) {
+			call, _, err := read(a)
+			return call, err
+		}
+	}
+	for name, read := range all {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
 			b := binding.Object(c).(*batch)
 			if b.closed {
@@ -122,7 +139,11 @@ func batchEntry(x *env, op guest.Op, r guest.Result) *lua.Table {
 		value.MustSet(t, "err", r.Err.Error())
 		return t
 	}
-	switch op.(type) {
+	switch op := op.(type) {
+	case guest.FileCall:
+		if op.Answers() {
+			value.MustSet(t, "ok", fileCallValue(r.Data))
+		}
 	case guest.RunOp:
 		value.MustSet(t, "ok", resultHandle(x, r.Run))
 	case guest.ReadFileOp:

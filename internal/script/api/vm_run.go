@@ -15,9 +15,14 @@ import (
 var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout", "timeout_ms", "user",
 	"setsid", "kill_session"}
 
+const runForms = "run(command), run(command, {arguments}) or run(command, {args = {arguments}, timeout = …})"
+
 // runRequest reads the arguments of run, in any of its forms.
 func runRequest(a value.Args) (guest.RunRequest, error) {
 	var r guest.RunRequest
+	if err := a.AtMost(2, runForms); err != nil {
+		return r, err
+	}
 	if a.Len() == 0 || a.Value(1) == nil {
 		return r, a.Errorf("expects at least a command string")
 	}
@@ -108,6 +113,11 @@ func fillRunRequest(r *guest.RunRequest, command string, o value.Options) error 
 
 // commandArgs reads the arguments of a program: strings, or numbers as tostring shows them.
 func commandArgs(what string, t *lua.Table) ([]string, error) {
+	for _, p := range value.SortedPairs(t) {
+		if _, isInt := p.Key.(int64); !isInt {
+			return nil, fmt.Errorf("%s has the key %s, it must be an array", what, value.Format(p.Key))
+		}
+	}
 	items, err := value.Sequence(t)
 	if err != nil {
 		return nil, fmt.Errorf("%s %w", what, err)

@@ -33,6 +33,17 @@ func (a Args) Value(i int) lua.Value {
 	return a.Values[i-1]
 }
 
+// AtMost returns an error if there are more than n arguments; form is how the call is
+// written.
+func (a Args) AtMost(n int, form string) error {
+	for i := n + 1; i <= a.Len(); i++ {
+		if a.Value(i) != nil {
+			return a.Errorf("unexpected argument %d, a %s: the form is %s", i, lua.TypeName(a.Value(i)), form)
+		}
+	}
+	return nil
+}
+
 // Errorf returns an error that starts with the name of the function.
 func (a Args) Errorf(format string, values ...any) error {
 	return fmt.Errorf(a.Func+": "+format, values...)
@@ -87,9 +98,15 @@ func (a Args) Duration(i int, name string, absent time.Duration) (time.Duration,
 	return d, nil
 }
 
-// Options returns the optional table of named options at argument i. Keys which are not in
-// valid are an error.
+// Options returns the optional table of named options at argument i, the last one. Keys
+// which are not in valid are an error.
 func (a Args) Options(i int, valid ...string) (Options, error) {
+	for after := i + 1; after <= a.Len(); after++ {
+		if a.Value(after) != nil {
+			return Options{}, a.Errorf("unexpected argument %d, a %s: the options, argument %d, are the last",
+				after, lua.TypeName(a.Value(after)), i)
+		}
+	}
 	switch t := a.Value(i).(type) {
 	case nil:
 		return Options{Func: a.Func}, nil

@@ -64,6 +64,9 @@ func Sequence(t *lua.Table) ([]lua.Value, error) {
 	pairs := SortedPairs(t)
 	out := make([]lua.Value, len(pairs))
 	for i, p := range pairs {
+		if n, isInt := p.Key.(int64); isInt && n > int64(i+1) {
+			return nil, fmt.Errorf("must be an array without holes: entry %d is missing", i+1)
+		}
 		if p.Key != lua.Value(int64(i+1)) {
 			return nil, fmt.Errorf("must be an array, it has the key %s", FormatKey(p.Key))
 		}

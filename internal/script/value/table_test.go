@@ -25,7 +25,7 @@ func TestSequence(t *testing.T) {
 	s := newState(t)
 	for in, want := range map[string]string{
 		`{}`: "[] <nil>", `{"a", "b"}`: "[a b] <nil>",
-		`{"a", nil, "b"}`: "[] must be an array, it has the key 3",
+		`{"a", nil, "b"}`: "[] must be an array without holes: entry 2 is missing",
 		`{[0] = "a"}`:     "[] must be an array, it has the key 0",
 		`{"a", x = 1}`:    "[] must be an array, it has the key `x`",
 		`{"a", 2}`:        "[] must be an array of strings, entry 2 is number",
