@@ -66,13 +66,14 @@ var allowed = map[string]struct {
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
-		"internal/topology", "internal/admission",
+		"internal/topology", "internal/admission", "internal/pattern",
 	}, "topology and life cycle over its backends"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
-		"internal/qemu", "internal/guest", "internal/console", "internal/stream", "internal/snapshot",
+		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
+		"internal/snapshot",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
@@ -87,11 +88,12 @@ var allowed = map[string]struct {
 	"internal/vnet":     {nil, "a network of its own"},
 	"internal/network": {[]string{
 		"internal/vnet", "internal/parallel", "internal/stream", "internal/qemu", "internal/guest",
+		"internal/pattern",
 	}, "bridges of a test file, and the netdevs of guests"},
 	"internal/nbd":      {nil, "a protocol"},
 	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
-	"internal/console":  {nil, "text"},
+	"internal/console":  {[]string{"internal/pattern"}, "text"},
 	"internal/proc":     {nil, "the only starter of host processes"},
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
@@ -109,7 +111,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
 		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
-		"internal/topology",
+		"internal/topology", "internal/console", "internal/pattern",
 	}, "methods of labs, VMs and guests; joins those of disks and networks"},
 	"internal/script/apitest": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
@@ -141,7 +143,8 @@ var allowed = map[string]struct {
 	"internal/guest/handle": {[]string{
 		"internal/guest", "internal/parallel", "internal/stream",
 	}, "objects of a guest that a test holds"},
-	"internal/stream": {nil, "bytes as they appear, from any source"},
+	"internal/pattern": {nil, "what is searched for in bytes"},
+	"internal/stream":  {[]string{"internal/pattern"}, "bytes as they appear, from any source"},
 }
 
 // looksAtRequests are the packages whose tests look at what a fake agent gets.
