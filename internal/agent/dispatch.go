@@ -145,6 +145,8 @@ func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Res
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:
 		err = sleep(o.Context(), r.NS)
+	case *wire.KernelLog:
+		v, err = kernelLog(o)
 	case *wire.AwaitDisk:
 		err = d.cfg.AwaitDisk(o.Context(), r.Serial, r.Gone)
 	case *wire.Renew:

@@ -149,6 +149,9 @@ func (m *Machine) fileOp(ctx context.Context, op *localvmm.Op, r wire.Request) (
 		return nil, m.Files.rename(r.From, r.To), true
 	case *wire.TailFile:
 		return nil, m.tail(ctx, op, r), true
+	case *wire.KernelLog: // what a test has written to the file
+		p, failure := m.Files.Read("/dev/kmsg")
+		return &wire.FileValue{Data: p}, failure, true
 	}
 	return nil, nil, false
 }

@@ -133,7 +133,7 @@ func TestPool(t *testing.T) {
 	if p, err := link.ReadFile(t.Context(), "/tmp/x"); err != nil || string(p) != "kept" {
 		t.Errorf("%q %v", p, err)
 	}
-	if err := b.cfg.Console.Expect(t.Context(), "printed ahead", patience); err != nil {
+	if err := expect(t.Context(), b.cfg.Console, "printed ahead", patience); err != nil {
 		t.Error(err)
 	}
 	if err := i.Reset(t.Context()); err != nil {

@@ -110,6 +110,13 @@ type ClockAdvance struct{ ByNS int64 }
 // Sleep answers after so many nanoseconds of guest time.
 type Sleep struct{ NS uint64 }
 
+// KernelLog answers with a FileValue: the kernel's log as syslog(2) has it, since it was
+// last cleared.
+type KernelLog struct{}
+
+// MaxKernelLog is the most that a KernelLog brings, in bytes: the latest lines.
+const MaxKernelLog = 16 << 20
+
 // AwaitDisk answers when the guest's kernel has the disk with that serial number
 // and it is found under its name in /dev/disk/by-id; with Gone, when it has no
 // such disk any more.
@@ -149,6 +156,7 @@ func (*ClockGet) Op() string     { return "clock_get" }
 func (*ClockSet) Op() string     { return "clock_set" }
 func (*ClockAdvance) Op() string { return "clock_advance" }
 func (*Sleep) Op() string        { return "sleep" }
+func (*KernelLog) Op() string    { return "kernel_log" }
 func (*AwaitDisk) Op() string    { return "await_disk" }
 func (*Renew) Op() string        { return "renew" }
 func (*Batch) Op() string        { return "batch" }
@@ -181,6 +189,8 @@ func newRequest(op []byte) Request {
 		return &ClockAdvance{}
 	case "sleep":
 		return &Sleep{}
+	case "kernel_log":
+		return &KernelLog{}
 	case "await_disk":
 		return &AwaitDisk{}
 	case "renew":
@@ -419,6 +429,9 @@ func (r *Rename) field(d *decoder, key string) bool {
 
 func (*ClockGet) fields(*fields)              {}
 func (*ClockGet) field(*decoder, string) bool { return false }
+
+func (*KernelLog) fields(*fields)              {}
+func (*KernelLog) field(*decoder, string) bool { return false }
 
 func (r *ClockSet) fields(f *fields) { f.Int("realtime_ns", r.RealtimeNS) }
 

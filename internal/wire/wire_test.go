@@ -40,6 +40,7 @@ var goldenRequests = []struct {
 	{&Unlink{Path: "/f"}, `\x82\xa2op\xa6unlink\xa4path\xa2/f`},
 	{&Rename{From: "/a", To: "/b"}, `\x83\xa2op\xa6rename\xa4from\xa2/a\xa2to\xa2/b`},
 	{&ClockGet{}, `\x81\xa2op\xa9clock_get`},
+	{&KernelLog{}, `\x81\xa2op\xaakernel_log`},
 	{&ClockSet{RealtimeNS: math.MinInt64},
 		`\x82\xa2op\xa9clock_set\xabrealtime_ns\xd3\x80\x00\x00\x00\x00\x00\x00\x00`},
 	{&ClockAdvance{ByNS: -129}, `\x82\xa2op\xadclock_advance\xa5by_ns\xd1\xff\x7f`},
@@ -73,6 +74,9 @@ var goldenRequests = []struct {
 		Data: Bulk{Inline: []byte("ab01234567")}, Async: true},
 		`\x88\xa2op\xa7syscall\xa2nr\x00\xa4args\x92\xff\x02\xa4lens\x92\x02\x08\xa4ptrs\x92\x01\x00\xa6nested\x93` +
 			`\x01\x00\x00\xa4data\xc4\x0aab01234567\xa5async\xc3`},
+	{&Syscall{Lens: []uint64{8, 2}, Nested: []uint64{0, 1, 0}, ChildOffsets: []uint64{2}},
+		`\x85\xa2op\xa7syscall\xa2nr\x00\xa4lens\x92\x08\x02\xa6nested\x93\x00\x01\x00` +
+			`\xadchild_offsets\x91\x02`},
 	{&Syscall{Life: 9, Nr: 3}, `\x83\xa2op\xa7syscall\xa4life\x09\xa2nr\x03`},
 	{&Syscall{Nr: 2, ExactMode: true}, `\x83\xa2op\xa7syscall\xa2nr\x02\xaaexact_mode\xc3`},
 	{&SyscallAwait{Handle: 3, TimeoutNS: 5}, `\x83\xa2op\xadsyscall_await\xa6handle\x03\xaatimeout_ns\x05`},
