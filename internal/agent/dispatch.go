@@ -186,7 +186,7 @@ func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Res
 	case *wire.ClockGet:
 		v, err = clocks()
 	case *wire.ClockSet:
-		v, err = clockSet(r.RealtimeNS)
+		v, err = clockSet(r.RealtimeNS, r.Earliest)
 	case *wire.ClockAdvance:
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:

@@ -262,6 +262,13 @@ func (c *Client) ClockSet(ctx context.Context, ns int64) (Clock, error) {
 	return c.clock(ctx, &wire.ClockSet{RealtimeNS: ns})
 }
 
+// ClockSetEarliest is ClockSet, or sets the earliest time that the guest's kernel takes if
+// that is later.
+func (c *Client) ClockSetEarliest(ctx context.Context, ns int64) error {
+	_, err := c.clock(ctx, &wire.ClockSet{RealtimeNS: ns, Earliest: true})
+	return err
+}
+
 // ClockAdvance moves the guest's wall clock by ns nanoseconds, which may be
 // negative, and returns the clocks as they are after that.
 func (c *Client) ClockAdvance(ctx context.Context, ns int64) (Clock, error) {
@@ -280,12 +287,10 @@ func (c *Client) clock(ctx context.Context, req wire.Request) (Clock, error) {
 	return Clock(*v), nil
 }
 
-// Renew makes a restored guest differ from others of the same snapshot:
-// it mixes entropy (at most wire.MaxEntropy bytes; none leaves it alone) into the
-// kernel's random generator and sets the wall clock, in nanoseconds since 1970
-// (0 leaves it alone).
-func (c *Client) Renew(ctx context.Context, entropy []byte, realtimeNS int64) error {
-	_, err := c.do(ctx, &wire.Renew{Entropy: entropy, RealtimeNS: realtimeNS}, transfer{})
+// Renew makes a restored guest differ from others of the same snapshot, or brings the
+// random device of a guest to the start of a stream.
+func (c *Client) Renew(ctx context.Context, r *Renew) error {
+	_, err := c.do(ctx, r, transfer{})
 	return err
 }
 

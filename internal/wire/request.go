@@ -102,7 +102,11 @@ type Rename struct{ From, To string }
 type ClockGet struct{}
 
 // ClockSet sets the wall clock, in nanoseconds since 1970.
-type ClockSet struct{ RealtimeNS int64 }
+type ClockSet struct {
+	RealtimeNS int64
+	// Earliest sets the earliest time that the kernel takes if RealtimeNS is before that.
+	Earliest bool
+}
 
 // ClockAdvance moves the wall clock by so many nanoseconds.
 type ClockAdvance struct{ ByNS int64 }
@@ -133,7 +137,18 @@ const MaxSerial = 20
 type Renew struct {
 	Entropy    []byte // mixed into the kernel's random generator, which is reseeded; none: left alone
 	RealtimeNS int64  // the wall clock, in nanoseconds since 1970; 0: left alone
+	// DropRandom reads and drops what the guest's drivers hold of its random device.
+	DropRandom bool
+	// RandomBlock is what the random device gives to every request of a block at present.
+	// /dev/hwrng is read until the next byte is the block's first; none: not read.
+	RandomBlock []byte
+	// MachineID gives the guest an /etc/machine-id of its own, if it has made one since
+	// the agent started.
+	MachineID bool
 }
+
+// MaxRandomBlock is the longest RandomBlock, in bytes.
+const MaxRandomBlock = 256
 
 // MaxEntropy is the most entropy that a Renew carries, in bytes.
 const MaxEntropy = 512
@@ -433,13 +448,20 @@ func (*ClockGet) field(*decoder, string) bool { return false }
 func (*KernelLog) fields(*fields)              {}
 func (*KernelLog) field(*decoder, string) bool { return false }
 
-func (r *ClockSet) fields(f *fields) { f.Int("realtime_ns", r.RealtimeNS) }
+func (r *ClockSet) fields(f *fields) {
+	f.Int("realtime_ns", r.RealtimeNS)
+	f.OptBool("earliest", r.Earliest)
+}
 
 func (r *ClockSet) field(d *decoder, key string) bool {
-	if key != "realtime_ns" {
+	switch key {
+	case "realtime_ns":
+		r.RealtimeNS = d.Int()
+	case "earliest":
+		r.Earliest = d.Bool()
+	default:
 		return false
 	}
-	r.RealtimeNS = d.Int()
 	return true
 }
 
@@ -487,6 +509,9 @@ func (r *Renew) fields(f *fields) {
 	if r.RealtimeNS != 0 {
 		f.Int("realtime_ns", r.RealtimeNS)
 	}
+	f.OptBool("drop_random", r.DropRandom)
+	f.OptBin("random_block", r.RandomBlock)
+	f.OptBool("machine_id", r.MachineID)
 }
 
 func (r *Renew) field(d *decoder, key string) bool {
@@ -497,6 +522,14 @@ func (r *Renew) field(d *decoder, key string) bool {
 		}
 	case "realtime_ns":
 		r.RealtimeNS = d.Int()
+	case "drop_random":
+		r.DropRandom = d.Bool()
+	case "random_block":
+		if r.RandomBlock = d.Bytes(); len(r.RandomBlock) > MaxRandomBlock {
+			d.Fail("random block of %d bytes, limit %d", len(r.RandomBlock), MaxRandomBlock)
+		}
+	case "machine_id":
+		r.MachineID = d.Bool()
 	default:
 		return false
 	}

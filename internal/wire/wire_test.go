@@ -43,10 +43,13 @@ var goldenRequests = []struct {
 	{&KernelLog{}, `\x81\xa2op\xaakernel_log`},
 	{&ClockSet{RealtimeNS: math.MinInt64},
 		`\x82\xa2op\xa9clock_set\xabrealtime_ns\xd3\x80\x00\x00\x00\x00\x00\x00\x00`},
+	{&ClockSet{RealtimeNS: 5, Earliest: true}, `\x83\xa2op\xa9clock_set\xabrealtime_ns\x05\xa8earliest\xc3`},
 	{&ClockAdvance{ByNS: -129}, `\x82\xa2op\xadclock_advance\xa5by_ns\xd1\xff\x7f`},
 	{&Renew{}, `\x81\xa2op\xa5renew`},
 	{&Renew{Entropy: []byte("abc"), RealtimeNS: 300},
 		`\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
+	{&Renew{DropRandom: true, RandomBlock: []byte("b"), MachineID: true},
+		`\x84\xa2op\xa5renew\xabdrop_random\xc3\xacrandom_block\xc4\x01b\xaamachine_id\xc3`},
 	{&Network{Interfaces: []Interface{{Path: "1e.0/01.0", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1},
 		Addresses: []string{"10.0.0.2/24"}}}, Hosts: "x"},
 		`\x83\xa2op\xa7network\xaainterfaces\x91\x84\xa4path\xa91e.0/01.0\xa4name\xa4eth0\xa3mac\xc4\x06\x02\x00\x00` +
