@@ -8,14 +8,18 @@ import (
 	"provium/internal/wire"
 )
 
-// answerAgain answers a Hello of a session that is under way.
-func (a *fakeAgent) answerAgain(id string) error {
+// answerAgain answers a Hello of a session that is under way, behind what is left of
+// another agent's words.
+func (a *fakeAgent) answerAgain(id string, left []byte) error {
 	session := a.nonce
 	if err := a.hello(); err != nil {
 		return err
 	}
 	if a.nonce != session {
 		return errors.New("another nonce")
+	}
+	if err := a.write(left); err != nil {
+		return err
 	}
 	hello := goodHello
 	hello.AgentID = id
@@ -39,10 +43,7 @@ func TestConfirm(t *testing.T) {
 				op, _, err := a.request()
 				asked <- op
 				if err == nil {
-					err = a.write(noise)
-				}
-				if err == nil {
-					err = a.answerAgain("first")
+					err = a.answerAgain("first", noise)
 				}
 				return err
 			})
@@ -91,7 +92,7 @@ func TestConfirmFindsAnother(t *testing.T) {
 			return err
 		}
 		clock <- time.Now()
-		return a.answerAgain("second")
+		return a.answerAgain("second", nil)
 	})
 	if err := <-asked; err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func TestBootWithoutAnAgent(t *testing.T) {
 	if v.State() != topology.Booted || len(events) != 1 || !v.IsAgentless() {
 		t.Errorf("state %s, events %+v", v.State(), events)
 	}
-	must(t, v.Console().Expect(t.Context(), "login: ", time.Minute))
+	must(t, expect(t.Context(), v, "login: ", time.Minute))
 	must(t, v.Console().Write(t.Context(), []byte("root\n"), time.Minute))
 	wantError(t, v.Ping(t.Context()), "no agent answered within 50ms, and the boot did not wait for one")
 	_, err := v.Snapshot(t.Context(), "")

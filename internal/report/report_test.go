@@ -161,13 +161,15 @@ func TestCounts(t *testing.T) {
 		c.Add(r)
 	}
 	c.NotStarted = 2
-	want := Counts{Files: 8, Passed: 4, Failed: 5, Skipped: 2, FilesFailed: 6, FilesCrashed: 1, FilesInterrupted: 1,
+	want := Counts{Files: 8, Passed: 4, Failed: 5, Skipped: 2, FilesFailed: 6,
+		FilesBroken: 1, FilesCrashed: 1, FilesInterrupted: 1,
 		NotStarted: 2}
 	if c != want || c.OK() {
 		t.Errorf("%+v", c)
 	}
 	if got := Summary(c, 1234*time.Millisecond); got !=
-		"8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; 1 file(s) crashed; 2 file(s) not started" {
+		"8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; "+
+			"1 file(s) with a chunk error; 1 file(s) crashed; 2 file(s) not started" {
 		t.Error(got)
 	}
 	if !(Counts{Files: 1, Skipped: 3}).OK() {

@@ -67,6 +67,8 @@ type Counts struct {
 	FilesFailed int
 	// FilesCrashed counts those of them whose process ended without a report.
 	FilesCrashed int
+	// FilesBroken counts those of them that failed by a chunk error.
+	FilesBroken int
 	// FilesInterrupted counts those of them that were torn down.
 	FilesInterrupted int
 	// NotStarted counts selected files that were never dispatched; the caller
@@ -80,11 +82,13 @@ func (c *Counts) Add(r FileResult) {
 	if r.Status != FilePassed {
 		c.FilesFailed++
 	}
-	switch r.Status {
-	case FileCrashed:
+	switch {
+	case r.Status == FileCrashed:
 		c.FilesCrashed++
-	case FileInterrupted:
+	case r.Status == FileInterrupted:
 		c.FilesInterrupted++
+	case r.ChunkError != "":
+		c.FilesBroken++
 	}
 	p, f, s := r.count()
 	c.Passed += p
@@ -113,6 +117,9 @@ func (r FileResult) count() (passed, failed, skipped int) {
 func Summary(c Counts, elapsed time.Duration) string {
 	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs",
 		c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
+	if c.FilesBroken > 0 {
+		s += fmt.Sprintf("; %d file(s) with a chunk error", c.FilesBroken)
+	}
 	if c.FilesCrashed > 0 {
 		s += fmt.Sprintf("; %d file(s) crashed", c.FilesCrashed)
 	}

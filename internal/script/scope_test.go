@@ -62,7 +62,7 @@ func TestFurtherArguments(t *testing.T) {
 		`vm:run("true", {args = {"a", nil, "c"}})`: "entry 2 is missing",
 		`vm:run("true").code = 1`:                  "cannot assign",
 		`print(vm:run("true").exitcode)`:           "unknown field or method `exitcode` on RunResult (did you",
-		`provium:vm("n2", "host", {cpus = 999})`:   "lab:vm: opts.cpus: 256 is not between 1 and 255",
+		`provium:vm("n2", "host", {cpus = 999})`:   "lab:vm: opts.cpus: 999 is not between 1 and 255",
 		`vm:boot()`:                                "cannot boot: vm `n1` is already booted; call vm:shutdown() first",
 	})
 }

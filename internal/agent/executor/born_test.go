@@ -338,3 +338,27 @@ func TestExactMode(t *testing.T) {
 		t.Errorf("the umask is %#o", r.Ret)
 	}
 }
+
+// A command that comes while the VM's executor dies is started by the next one, once.
+func TestCommandForADyingExecutor(t *testing.T) {
+	c := withExecutor(t)
+	log := filepath.Join(t.TempDir(), "log")
+	const n = 60
+	for i := range n {
+		pid := succeed(t, c, guest.Syscall{Nr: unix.SYS_GETPID}).Ret
+		if err := unix.Kill(int(pid), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			output(t, c, 0, guest.RunRequest{Path: "/bin/sh", Args: []string{"-c", "echo on >>" + log}})
+			continue
+		}
+		if err := c.CloseWorker(t.Context(), spawnWorker(t, c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(log)
+	if err != nil || string(text) != strings.Repeat("on\n", n/2) {
+		t.Errorf("%q, %v", text, err)
+	}
+}

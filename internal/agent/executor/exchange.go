@@ -67,6 +67,7 @@ type request struct {
 	lens        []uint64
 	ptrs        []uint32 // slot, buffer
 	nested      []uint64 // parent, child, offset
+	into        []uint64 // for each of nested, an offset into the child; none: 0
 	data        []byte   // of the buffers
 	fds         []int
 
@@ -116,6 +117,11 @@ func (r *request) encode(b []byte, id uint64) []byte {
 		b = e.AppendUint32(b, uint32(r.nested[i]))
 		b = e.AppendUint32(b, uint32(r.nested[i+1]))
 		b = e.AppendUint64(b, r.nested[i+2])
+		var into uint64
+		if k := i / 3; k < len(r.into) {
+			into = r.into[k]
+		}
+		b = e.AppendUint64(b, into)
 	}
 	return b
 }
@@ -128,7 +134,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	x.mu.Lock()
 	if x.gone != nil {
 		defer x.mu.Unlock()
-		return nil, nil, x.gone
+		return nil, nil, &lostError{x.gone}
 	}
 	x.last++
 	id := x.last
@@ -154,6 +160,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	// wait for it.
 	err := x.send(x.out, r.data, r.fds)
 	if err != nil {
+		x.noteLoss(err)
 		x.cmd.Kill()
 	}
 	if !wait {
@@ -169,6 +176,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 			a.drop()
 			x.cmd.Kill()
 		case err != unix.EAGAIN && err != io.EOF:
+			x.noteLoss(err)
 			x.cmd.Kill()
 		}
 	}
@@ -236,6 +244,7 @@ func (x *Executor) read() {
 		defer close(ended)
 		// At the end of the link the executor ends by itself.
 		if err := x.answers(w); err != nil && err != io.EOF {
+			x.noteLoss(err)
 			x.cmd.Kill()
 		}
 		if w.Unwatch(x.sock) != nil {

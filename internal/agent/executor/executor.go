@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"syscall"
@@ -47,6 +48,7 @@ type Executor struct {
 	touched bool          // it has made calls of a test, or is a copy of one that has
 	patient bool          // the last call took long, or this is the first: it is not waited for on the spot
 	gone    error         // why it has ended
+	lost    uint64        // the last request, where the executor ended without having taken it
 	closing bool
 }
 
@@ -123,15 +125,44 @@ func (x *Executor) reap() {
 	if reader != nil {
 		<-reader
 	}
+	if errno, err := unix.GetsockoptInt(x.sock, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
+		x.noteLoss(syscall.Errno(errno))
+	}
 	x.mu.Lock()
 	pending := x.pending
 	x.pending = nil
 	x.mu.Unlock()
-	for _, p := range pending {
-		p.answer <- execAnswer{fd: -1, err: x.gone}
+	for id, p := range pending {
+		err := x.gone
+		if id == x.lost {
+			err = &lostError{err}
+		}
+		p.answer <- execAnswer{fd: -1, err: err}
 	}
 	sys.CloseNow(x.sock)
 	close(x.dead)
+}
+
+// lostError is the end of an executor that had not taken the request: nothing was done.
+type lostError struct{ error }
+
+func (e *lostError) Unwrap() error { return e.error }
+
+// isLost reports whether nothing was done because the executor had ended, or was about to.
+func isLost(err error) bool {
+	var lost *lostError
+	return errors.As(err, &lost)
+}
+
+// noteLoss takes an error of the socket. Linux reports ECONNRESET where the other end was
+// closed with bytes that nobody had read.
+func (x *Executor) noteLoss(err error) {
+	if err != unix.ECONNRESET && err != unix.EPIPE {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lost = x.last
 }
 
 // epitaph says how the executor died. The caller must hold x.mu.

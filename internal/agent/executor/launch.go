@@ -70,8 +70,17 @@ func (x *Executor) isTouched() bool {
 	return x.touched
 }
 
-// Launch starts a command from the executor.
+// Launch starts a command from the executor. The VM's may end at any time, also by a
+// signal of a command to its group: then a fresh one starts what the last one has not.
 func (l Launcher) Launch(ctx context.Context, c *process.Launch) (*process.Command, error) {
+	cmd, err := l.launch(ctx, c)
+	if l.id == 0 && isLost(err) {
+		return l.launch(ctx, c)
+	}
+	return cmd, err
+}
+
+func (l Launcher) launch(ctx context.Context, c *process.Launch) (*process.Command, error) {
 	x, err := l.pool.Get(l.id)
 	if err != nil {
 		return nil, err
@@ -344,17 +353,25 @@ func (x *Executor) fork(ctx context.Context, id uint64) (*Executor, error) {
 	return w, nil
 }
 
-// SpawnWorker returns the handle of a new worker, which is born from the VM's
-// executor.
-func (s *Pool) SpawnWorker(ctx context.Context) (wire.Value, error) {
+func (s *Pool) fork(ctx context.Context, id uint64) (*Executor, error) {
 	x, err := s.Get(0)
 	if err != nil {
 		return nil, err
 	}
-	id := s.newHandle()
 	w, err := x.fork(ctx, id)
 	if err == errBusy {
 		w, err = x.standIn(ctx, id)
+	}
+	return w, err
+}
+
+// SpawnWorker returns the handle of a new worker, which is born from the VM's
+// executor.
+func (s *Pool) SpawnWorker(ctx context.Context) (wire.Value, error) {
+	id := s.newHandle()
+	w, err := s.fork(ctx, id)
+	if isLost(err) {
+		w, err = s.fork(ctx, id)
 	}
 	if err != nil {
 		return nil, err

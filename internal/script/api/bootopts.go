@@ -53,7 +53,6 @@ func readMachine(o value.Options, b *topology.BootOpts) (err error) {
 	if ok && cpus < 1 {
 		return o.Errorf("cpus", "must be an integer of at least 1, got %d", cpus)
 	}
-	cpus = min(cpus, topology.MaxCPUs+1) // which is refused for what it is
 	b.CPUs = int(cpus)
 	seed, ok, err := o.Integer("rng_seed")
 	if err != nil {
