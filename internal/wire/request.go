@@ -60,8 +60,9 @@ type Run struct {
 // Max bytes is refused before any is read, with EFBIG; so is any other once it
 // has more. Max 0 means no limit.
 type ReadFile struct {
-	Path string
-	Max  uint64
+	Path   string
+	Max    uint64
+	Pieces bool // the contents come as Pieces, all of them in the stream
 }
 
 // WriteFile creates a file or replaces its contents.
@@ -70,6 +71,7 @@ type WriteFile struct {
 	SetPerm bool   // set the mode to Perm, also when the file exists already
 	Perm    uint32 // permission bits, at most 0o7777
 	Data    Bulk
+	Pieces  bool // Data are Pieces
 }
 
 // Stat describes a file.
@@ -321,6 +323,7 @@ func putStrings(f *fields, key string, v []string) {
 func (r *ReadFile) fields(f *fields) {
 	f.Str("path", r.Path)
 	f.OptUint("max", r.Max)
+	f.OptBool("pieces", r.Pieces)
 }
 
 func (r *ReadFile) field(d *decoder, key string) bool {
@@ -329,6 +332,8 @@ func (r *ReadFile) field(d *decoder, key string) bool {
 		r.Path = d.Str()
 	case "max":
 		r.Max = d.Uint()
+	case "pieces":
+		r.Pieces = d.Bool()
 	default:
 		return false
 	}
@@ -354,6 +359,7 @@ func (r *WriteFile) fields(f *fields) {
 	f.Str("path", r.Path)
 	putPerm(f, r.SetPerm, r.Perm)
 	r.Data.put(f, "data", "data_len")
+	f.OptBool("pieces", r.Pieces)
 }
 
 func (r *WriteFile) field(d *decoder, key string) bool {
@@ -366,6 +372,8 @@ func (r *WriteFile) field(d *decoder, key string) bool {
 		r.Data.Inline = d.Bytes()
 	case "data_len":
 		r.Data.length(d)
+	case "pieces":
+		r.Pieces = d.Bool()
 	default:
 		return false
 	}
