@@ -66,32 +66,35 @@ var allowed = map[string]struct {
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
-		"internal/topology", "internal/admission",
+		"internal/topology", "internal/admission", "internal/pattern",
 	}, "topology and life cycle over its backends"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
-		"internal/qemu", "internal/guest", "internal/console", "internal/stream", "internal/snapshot",
+		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
+		"internal/snapshot",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
-	"internal/topology": {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
-	"internal/fixture":  {[]string{"internal/snapshot"}, "a cache of snapshots"},
-	"internal/snapshot": {nil, "a file format"},
-	"internal/qemu":     {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
-	"internal/qmp":      {nil, "a protocol"},
-	"internal/guest":    {[]string{"internal/wire"}, "host side of the agent link"},
-	"internal/wire":     {[]string{"internal/msgpack"}, "a protocol"},
-	"internal/agent":    {[]string{"internal/wire"}, "guest side of the agent link"},
-	"internal/vnet":     {nil, "a network of its own"},
+	"internal/topology":  {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
+	"internal/fixture":   {[]string{"internal/snapshot"}, "a cache of snapshots"},
+	"internal/snapshot":  {nil, "a file format"},
+	"internal/qemu":      {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
+	"internal/qmp":       {nil, "a protocol"},
+	"internal/guest":     {[]string{"internal/wire"}, "host side of the agent link"},
+	"internal/wire":      {[]string{"internal/msgpack"}, "a protocol"},
+	"internal/agent":     {[]string{"internal/wire"}, "guest side of the agent link"},
+	"internal/vnet":      {nil, "a network of its own"},
+	"internal/netserver": {[]string{"internal/vnet"}, "servers over frames; its tests have a switch"},
 	"internal/network": {[]string{
-		"internal/vnet", "internal/parallel", "internal/stream", "internal/qemu", "internal/guest",
+		"internal/vnet", "internal/netserver", "internal/parallel", "internal/stream", "internal/qemu",
+		"internal/guest", "internal/pattern",
 	}, "bridges of a test file, and the netdevs of guests"},
 	"internal/nbd":      {nil, "a protocol"},
 	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
-	"internal/console":  {nil, "text"},
+	"internal/console":  {[]string{"internal/pattern"}, "text"},
 	"internal/proc":     {nil, "the only starter of host processes"},
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
@@ -109,7 +112,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
 		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
-		"internal/topology",
+		"internal/topology", "internal/console", "internal/pattern",
 	}, "methods of labs, VMs and guests; joins those of disks and networks"},
 	"internal/script/apitest": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
@@ -125,8 +128,8 @@ var allowed = map[string]struct {
 		"internal/diskcheck",
 	}, "methods of disks"},
 	"internal/script/netapi": {[]string{
-		"internal/lua", "internal/lab", "internal/network", "internal/vnet", "internal/stream",
-		"internal/script/binding", "internal/script/value", "internal/topology",
+		"internal/lua", "internal/lab", "internal/network", "internal/netserver", "internal/vnet",
+		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
 	"internal/script/fixtures": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/admission",
@@ -141,7 +144,8 @@ var allowed = map[string]struct {
 	"internal/guest/handle": {[]string{
 		"internal/guest", "internal/parallel", "internal/stream",
 	}, "objects of a guest that a test holds"},
-	"internal/stream": {nil, "bytes as they appear, from any source"},
+	"internal/pattern": {nil, "what is searched for in bytes"},
+	"internal/stream":  {[]string{"internal/pattern"}, "bytes as they appear, from any source"},
 }
 
 // looksAtRequests are the packages whose tests look at what a fake agent gets.

@@ -117,7 +117,14 @@ test("tails of a file and of a descriptor", function(t)
   t:assert_eq(f:read_until("\n"), " after\n")
   h:close()
   t:assert_contains(t:assert_raises(function() vm:fd_stream(h) end), "file is closed")
-  t:assert_contains(t:assert_raises(function() vm:fd_stream(900) end), "EBADF")
+  for _, fd in ipairs{0, 900, 9999} do
+    t:assert_contains(t:assert_raises(function() vm:fd_stream(fd) end), "fd_stream: unknown fd `" .. fd .. "`")
+  end
+  local w = vm:open_file("/tmp/written", {write = true, create = true})
+  for _, open in ipairs{function() vm:fd_stream(w) end, function() w:tail_stream() end} do
+    t:assert_contains(t:assert_raises(open), "the descriptor is open for writing only, and a stream reads from it")
+  end
+  t:assert_contains(t:assert_raises(function() vm:ioctl(w, 1) end), "file:fd()")
 end)
 
 test("a descriptor is never 0, which stands for a closed file", function(t)

@@ -48,6 +48,48 @@ test("read_mem sees what a call has mapped", function(t)
   t:assert_eq(errno, 14)
 end)
 
+test("write_mem stores bytes in what a call has mapped", function(t)
+  local MMAP, MPROTECT, size, page = 9, 10, 4 << 20, 4096
+  for _, by in ipairs{vm, vm:spawn_worker()} do
+    local addr = by:syscall(MMAP, 0, size, 3, 0x22, -1, 0).ret -- read and write, private, anonymous
+    local data = string.pack("<I8", 42):rep(size // 8 - 1) .. "the end."
+    t:assert_eq(by:write_mem(addr, data), size)
+    t:assert(by:read_mem(addr, size) == data)
+    t:assert_eq(by:write_mem(addr + 1, "xyz"), 3)
+    t:assert_eq(by:read_mem(addr, 5), "\x2axyz\0")
+    t:assert_eq(by:write_mem(addr, ""), 0)
+    by:syscall(MPROTECT, addr + page, page, 1) -- read only
+    for _, to in ipairs{addr + page - 2, addr + page, 8} do
+      local n, errno = by:write_mem(to, "abcd")
+      t:assert_eq(n, nil)
+      t:assert_eq(errno, 14) -- EFAULT
+    end
+  end
+  t:assert_contains(t:assert_raises(function() vm:write_mem(0, ("x"):rep(size + 1)) end), "at most 4194304 are possible")
+end)
+
+test("child_offset points into the middle of a buffer", function(t)
+  local WRITEV = 20
+  local r = vm:syscall(22, {bufs = {("\0"):rep(8)}, ptrs = {0}}) -- pipe
+  local from, to = string.unpack("<i4i4", r.out_bufs[1])
+  local iov = string.pack("<I8I8I8I8", 0, 3, 0, 4)
+  r = vm:syscall(WRITEV, {args = {to, 0, 2}, bufs = {iov, "0123456789"}, ptrs = {1}, nested = {
+    {parent = 1, child = 2, offset = 0, child_offset = 7}, {parent = 1, child = 2, offset = 16}}})
+  t:assert_eq(r.ret, 7)
+  r = vm:syscall(0, {args = {from, 0, 7}, bufs = {("\0"):rep(7)}, ptrs = {1}})
+  t:assert_eq(r.out_bufs[1], "7890123")
+  t:assert_contains(t:assert_raises(function()
+    vm:syscall(39, {bufs = {iov, "ab"}, nested = {{parent = 1, child = 2, offset = 0, child_offset = 3}}})
+  end), "child_offset must be from 0 to 2, the size of buffer 2, got 3")
+end)
+
+test("a call that is not awaited keeps the VM from being snapshotted", function(t)
+  local call = vm:syscall_async(34) -- pause
+  local err = t:assert_raises(function() vm:snapshot() end)
+  t:assert_contains(err, "vm:snapshot() refused")
+  t:assert_contains(err, "operations in flight:\n  - syscall_async (not awaited)\nwait for their end first")
+end)
+
 test("sendmmsg with 1,024 messages through nested", function(t)
   local fds = vm:syscall(SOCKETPAIR, {args = {1, 2, 0, 0}, bufs = {("\0"):rep(8)}, ptrs = {3}}).out_bufs[1]
   local a, b = string.unpack("<i4i4", fds)

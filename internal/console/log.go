@@ -1,12 +1,13 @@
 package console
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
+
+	"provium/internal/pattern"
 )
 
 // MaxLog is the default bound of a log file, in bytes.
@@ -173,56 +174,91 @@ func (l *Log) Wait(ctx context.Context, from int64) (int64, error) {
 	}
 }
 
-// Expect waits until the plain bytes of pattern are in the log, behind the
-// match before and behind the last [Log.MarkBoot], and moves the position past
-// them. An empty pattern matches at once. When it fails, with ErrEnded or the
-// context's error, the position stays.
-func (l *Log) Expect(ctx context.Context, pattern []byte) error {
-	const step = 64 << 10
-	keep := int64(max(0, len(pattern)-1)) // a match may begin in bytes seen before
+// Expect waits until there is a match of p in the log, behind the match before and behind
+// the last [Log.MarkBoot], and moves the position past it. When it fails, with ErrEnded
+// or the context's error, the position stays.
+func (l *Log) Expect(ctx context.Context, p pattern.Pattern) (*pattern.Match, error) {
 	l.mu.Lock()
 	next := l.search
 	l.mu.Unlock()
 	for {
-		l.mu.Lock()
-		// A reset, or a match of another caller, has moved the position on, or
-		// what was to be searched is no longer there.
-		next = max(next, l.search)
-		if s := l.resume(); next >= l.head && next < s {
-			next = s
-		}
-		to := min(l.size, next+step+keep)
-		atCut := next < l.head && to >= l.head && l.resume() > l.head
-		if atCut {
-			to = l.head // nothing matches across the cut
-		}
-		b, err := l.read(next, to)
+		w, err := l.window(next, int64(p.Overlap()))
 		if err != nil {
-			l.mu.Unlock()
-			return err
+			return nil, err
 		}
-		if i := bytes.Index(b, pattern); i >= 0 {
-			l.search = next + int64(i+len(pattern))
-			l.mu.Unlock()
-			return nil
+		// Without the lock, since it may take long.
+		m, begin, err := p.Find(ctx, w.text, w.from, w.more)
+		if err != nil {
+			return nil, err
 		}
-		size := l.size
-		l.mu.Unlock()
-		if atCut {
-			next = to
-			continue
-		}
-		next = max(next, to-keep)
-		if to < size {
-			if err := ctx.Err(); err != nil {
-				return context.Cause(ctx)
+		if m != nil {
+			if l.moveSearch(w.search, w.at+int64(m.End)) {
+				return m, nil
 			}
+			next = 0 // another caller was faster: its match is behind the new position
 			continue
 		}
-		if _, err := l.Wait(ctx, size); err != nil {
-			return err
+		next = w.at + int64(begin)
+		switch {
+		case w.cut:
+			next = w.at + int64(len(w.text)) // nothing matches across the cut
+			continue
+		case w.more && ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case w.more:
+			continue
+		}
+		if _, err := l.Wait(ctx, w.at+int64(len(w.text))); err != nil {
+			return nil, err
 		}
 	}
+}
+
+// window is a part of the log that is searched.
+type window struct {
+	search int64 // the position of Expect when it was read
+	at     int64 // where text begins
+	text   []byte
+	from   int  // where in text a match may begin; before it are bytes that it may look at
+	more   bool // the log goes on behind text
+	cut    bool // text ends where the log was cut
+}
+
+// window returns what a search at next, or at the present position, looks at. overlap is
+// how many of its last bytes are searched again with those behind them.
+func (l *Log) window(next, overlap int64) (w window, err error) {
+	const step = 64 << 10
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// A reset, or a match of another caller, has moved the position on, or what was to
+	// be searched is no longer there.
+	next = max(next, l.search)
+	resume := l.resume()
+	if next >= l.head && next < resume {
+		next = resume
+	}
+	w.at, w.search = next, l.search
+	if next > l.search && (next != resume || resume == l.head) {
+		w.at, w.from = next-1, 1
+	}
+	to := min(l.size, next+step+overlap)
+	if next < l.head && to >= l.head && resume > l.head {
+		w.cut, to = true, l.head
+	}
+	w.more = !w.cut && to < l.size
+	w.text, err = l.read(w.at, to)
+	return w, err
+}
+
+// moveSearch moves the position of Expect, unless that has moved since it was read.
+func (l *Log) moveSearch(before, now int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.search != before {
+		return false
+	}
+	l.search = now
+	return true
 }
 
 // MarkBoot marks the start of a boot: output goes on after an end, and [Log.Expect]

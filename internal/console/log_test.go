@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"provium/internal/pattern"
 )
 
 func newLog(t testing.TB, limit int64) (*Log, string) {
@@ -128,36 +131,36 @@ func TestLogExpectMoves(t *testing.T) {
 	cancel()
 	write(t, l, "login: login: ")
 	for i, want := range []error{nil, nil, context.Canceled} {
-		if err := l.Expect(ctx, []byte("login: ")); err != want {
+		if err := expect(ctx, l, "login: "); err != want {
 			t.Errorf("%d: %v, want %v", i, err, want)
 		}
 	}
-	if err := l.Expect(ctx, nil); err != nil {
+	if err := expect(ctx, l, ""); err != nil {
 		t.Errorf("empty pattern: %v", err)
 	}
 	write(t, l, "log")
-	if err := l.Expect(ctx, []byte("login: ")); err != context.Canceled {
+	if err := expect(ctx, l, "login: "); err != context.Canceled {
 		t.Errorf("%v", err)
 	}
 	write(t, l, "in: ")
-	if err := l.Expect(ctx, []byte("login: ")); err != nil {
+	if err := expect(ctx, l, "login: "); err != nil {
 		t.Errorf("across two writes, after a failed try: %v", err)
 	}
 	write(t, l, "login: ")
 	l.MarkBoot()
-	if err := l.Expect(ctx, []byte("login: ")); err != context.Canceled {
+	if err := expect(ctx, l, "login: "); err != context.Canceled {
 		t.Errorf("matched bytes from before the boot: %v", err)
 	}
 	if got := all(t, l); strings.Count(got, "login: ") != 4 {
 		t.Errorf("the log itself stays: %q", got)
 	}
 	l.End()
-	if err := l.Expect(context.Background(), []byte("login: ")); err != ErrEnded {
+	if err := expect(context.Background(), l, "login: "); err != ErrEnded {
 		t.Errorf("%v", err)
 	}
 	l.MarkBoot()
 	write(t, l, "login: ")
-	if err := l.Expect(context.Background(), []byte("login: ")); err != nil {
+	if err := expect(context.Background(), l, "login: "); err != nil {
 		t.Errorf("after a power cycle: %v", err)
 	}
 }
@@ -172,7 +175,7 @@ func TestLogExpectAcrossReboot(t *testing.T) {
 	}
 	write(t, l, "coming up\n")
 	for _, want := range []string{"going down", "coming up"} {
-		if err := l.Expect(context.Background(), []byte(want)); err != nil {
+		if err := expect(context.Background(), l, want); err != nil {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -181,7 +184,7 @@ func TestLogExpectAcrossReboot(t *testing.T) {
 func TestLogExpectWaits(t *testing.T) {
 	l, _ := newLog(t, 0)
 	done := make(chan error)
-	go func() { done <- l.Expect(context.Background(), []byte("ready")) }()
+	go func() { done <- expect(context.Background(), l, "ready") }()
 	for _, s := range []string{"re", "ad", "yy", "r", "eady"} {
 		write(t, l, s)
 	}
@@ -194,12 +197,12 @@ func TestLogExpectMarkBootWhileWaiting(t *testing.T) {
 	l, _ := newLog(t, 0)
 	write(t, l, "rea")
 	done := make(chan error)
-	go func() { done <- l.Expect(context.Background(), []byte("ready")) }()
+	go func() { done <- expect(context.Background(), l, "ready") }()
 	l.MarkBoot()
 	write(t, l, "dy")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := l.Expect(ctx, []byte("ready")); err != context.Canceled {
+	if err := expect(ctx, l, "ready"); err != context.Canceled {
 		t.Errorf("matched across a boot: %v", err)
 	}
 	l.End()
@@ -214,16 +217,16 @@ func TestLogExpectAcrossCut(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, p := range []string{"X1", "X2"} {
-		if err := l.Expect(ctx, []byte(p)); err != nil {
+		if err := expect(ctx, l, p); err != nil {
 			t.Errorf("%s: %v", p, err)
 		}
 	}
 	l, _ = newLog(t, 64)
 	write(t, l, strings.Repeat("a", 15)+"X"+strings.Repeat("b", 100)+"1"+strings.Repeat("b", 47))
-	if err := l.Expect(ctx, []byte("X1")); err != context.Canceled {
+	if err := expect(ctx, l, "X1"); err != context.Canceled {
 		t.Errorf("matched across the cut: %v", err)
 	}
-	if err := l.Expect(ctx, []byte("1bb")); err != nil {
+	if err := expect(ctx, l, "1bb"); err != nil {
 		t.Error(err)
 	}
 }
@@ -233,7 +236,7 @@ func TestLogLargeSearch(t *testing.T) {
 	// The needle lies across a step of the search.
 	for _, at := range []int{64<<10 - 3, 64 << 10, 128<<10 - 1, 300 << 10} {
 		write(t, l, strings.Repeat("n", at)+"needle")
-		if err := l.Expect(context.Background(), []byte("needle")); err != nil {
+		if err := expect(context.Background(), l, "needle"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -286,5 +289,71 @@ func TestLogErrors(t *testing.T) {
 	}
 	if _, err := l.ReadAll(); err == nil || !strings.Contains(err.Error(), "console log read") {
 		t.Error(err)
+	}
+}
+
+// expect waits for a plain text.
+func expect(ctx context.Context, l *Log, text string) error {
+	_, err := l.Expect(ctx, pattern.Text(text))
+	return err
+}
+
+// TestLogExpectLua has Lua patterns match over the borders of writes and of the parts
+// that are searched at once, and see what stands before them.
+func TestLogExpectLua(t *testing.T) {
+	l, _ := newLog(t, 0)
+	find := func(text, want string) {
+		t.Helper()
+		p, err := pattern.Lua(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := l.Expect(context.Background(), p)
+		if err != nil || string(m.Text) != want {
+			t.Fatalf("%s: %+v, %v", text, m, err)
+		}
+	}
+	for _, at := range []int{0, 64<<10 - 3, 64 << 10, 200 << 10} {
+		write(t, l, strings.Repeat("n", at)+" needle=")
+		write(t, l, "42;")
+		find("%f[%w]needle=(%d+);", "needle=42;")
+	}
+	write(t, l, "one")
+	find("o", "o")
+	write(t, l, " ne")
+	find("%f[%w]ne", "ne") // and not the one inside of a word
+}
+
+// TestLogExpectSlow has a pattern compared for long: others use the log meanwhile, and
+// the search ends with its context.
+func TestLogExpectSlow(t *testing.T) {
+	l, _ := newLog(t, 0)
+	write(t, l, strings.Repeat("a", 1000))
+	p, err := pattern.Lua(strings.Repeat(".-", 20) + "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	done := make(chan error)
+	go func() { _, err := l.Expect(ctx, p); done <- err }()
+	write(t, l, "b")
+	if got := all(t, l); !strings.HasSuffix(got, "b") {
+		t.Error("the log cannot be used")
+	}
+	why := errors.New("the limit")
+	cancel(why)
+	if err := <-done; !errors.Is(err, pattern.ErrSlow) || !errors.Is(err, why) {
+		t.Error(err)
+	}
+}
+
+func TestLines(t *testing.T) {
+	log := "[    0.000000] Linux\r\n\x1b[1;32mOK\x1b[0m a\tb\r\n\r\n\x1b]0;title\x07#\x08 \xc3\xa4\nlogin: "
+	want := []string{"[    0.000000] Linux", "OK a\tb", "", "# \xc3\xa4"}
+	if got := Lines([]byte(log)); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := Lines(nil); len(got) != 0 {
+		t.Errorf("%q", got)
 	}
 }

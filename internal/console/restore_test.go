@@ -29,7 +29,7 @@ func TestReplace(t *testing.T) {
 	cancel()
 	from, to := newLog("a"), newLog("b")
 	from.Write([]byte("one two three"))
-	if err := from.Expect(none, []byte("one")); err != nil {
+	if err := expect(none, from, "one"); err != nil {
 		t.Fatal(err)
 	}
 	to.Write([]byte("something longer that was there before"))
@@ -44,11 +44,11 @@ func TestReplace(t *testing.T) {
 	if text(to) != "one two three" {
 		t.Errorf("%q", text(to))
 	}
-	if err := to.Expect(none, []byte("one")); !errors.Is(err, context.Canceled) {
+	if err := expect(none, to, "one"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	to.Write([]byte(" four"))
-	if err := to.Expect(none, []byte("three four")); err != nil {
+	if err := expect(none, to, "three four"); err != nil {
 		t.Error(err)
 	}
 
@@ -68,7 +68,7 @@ func TestReplace(t *testing.T) {
 	if !strings.HasSuffix(text(to), "fresh") {
 		t.Errorf("%q", text(to))
 	}
-	if err := to.Expect(none, []byte("fresh")); err != nil {
+	if err := expect(none, to, "fresh"); err != nil {
 		t.Error(err)
 	}
 	if err := to.Replace(nil, 99); err != nil || text(to) != "" || to.Len() != 0 {

@@ -3,16 +3,18 @@ package guest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"provium/internal/wire"
 )
 
-// Nested says that the address of one buffer goes into another; buffers count
-// from 0.
+// Nested says that the address of byte ChildOffset of one buffer goes into another, at
+// Offset; buffers count from 0.
 type Nested struct {
 	Parent, Child int
 	Offset        uint64
+	ChildOffset   uint64
 }
 
 // FilesExecutor stands for the agent as the executor of a system call on files.
@@ -64,6 +66,11 @@ func (s *Syscall) request() (*wire.Syscall, transfer) {
 	}
 	for _, n := range s.Nested {
 		r.Nested = append(r.Nested, uint64(n.Parent), uint64(n.Child), n.Offset)
+	}
+	if slices.ContainsFunc(s.Nested, func(n Nested) bool { return n.ChildOffset != 0 }) {
+		for _, n := range s.Nested {
+			r.ChildOffsets = append(r.ChildOffsets, n.ChildOffset)
+		}
 	}
 	t := transfer{limit: int64(len(all))}
 	if len(all) <= wire.CallInline {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/console"
+	"provium/internal/pattern"
 	"provium/internal/stream"
 )
 
@@ -76,17 +77,21 @@ const expectTail = 1 << 10
 
 var errExpectTimeout = errors.New("expect timed out")
 
-// Expect waits until pattern has been printed after the previous match, or since the
-// last boot. The position is one per VM.
-func (c *Console) Expect(ctx context.Context, pattern string, timeout time.Duration) error {
+// Expect waits until a match of p has been printed after the previous match, or since
+// the last boot. The position is one per VM.
+func (c *Console) Expect(ctx context.Context, p pattern.Pattern, timeout time.Duration) (*pattern.Match, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, timeout, errExpectTimeout)
 	defer cancel()
-	err := c.log.Expect(limited, []byte(pattern))
+	m, err := c.log.Expect(limited, p)
 	if err != nil && errors.Is(context.Cause(limited), errExpectTimeout) {
-		return fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`; it ends with:\n%s", pattern,
-			c.vm, c.Tail(expectTail))
+		why := ""
+		if errors.Is(err, pattern.ErrSlow) {
+			why = ": " + pattern.ErrSlow.Error()
+		}
+		return nil, fmt.Errorf("expect timed out waiting for `%s` on the console of vm `%s`%s; it ends with:\n%s", p,
+			c.vm, why, c.Tail(expectTail))
 	}
-	return err
+	return m, err
 }
 
 // consoleChunk bounds what a console stream returns at once, in bytes.

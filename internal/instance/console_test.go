@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"context"
 	"io"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"provium/internal/console"
 	"provium/internal/fakemachine"
+	"provium/internal/pattern"
 	"provium/internal/stream"
 )
 
@@ -23,7 +25,7 @@ func TestFindings(t *testing.T) {
 		return len(b.findings) == 1
 	})
 	m.Print(true, strings.Repeat("x", 3*maxPartial))
-	if err := b.cfg.Console.Expect(t.Context(), strings.Repeat("x", 3*maxPartial), patience); err != nil {
+	if err := expect(t.Context(), b.cfg.Console, strings.Repeat("x", 3*maxPartial), patience); err != nil {
 		t.Error(err)
 	}
 }
@@ -80,11 +82,11 @@ func TestExpect(t *testing.T) {
 	c := b.cfg.Console
 	m.Print(false, "one two three\n")
 	for _, word := range []string{"one", "three"} {
-		if err := c.Expect(t.Context(), word, patience); err != nil {
+		if err := expect(t.Context(), c, word, patience); err != nil {
 			t.Error(err)
 		}
 	}
-	err := c.Expect(t.Context(), "one", 10*time.Millisecond)
+	err := expect(t.Context(), c, "one", 10*time.Millisecond)
 	if err == nil || err.Error() !=
 		"expect timed out waiting for `one` on the console of vm `a`; it ends with:\none two three\n" {
 		t.Error(err)
@@ -111,21 +113,21 @@ func TestStreamsGoOn(t *testing.T) {
 	}
 	m.Print(false, "first\nsecond\nthird\n")
 	one := open()
-	if p, err := one.ReadUntil(t.Context(), "read_until", "first\n", patience); err != nil || string(p) != "first\n" {
+	if p, err := readUntil(t.Context(), one, "first\n", patience); err != nil || string(p) != "first\n" {
 		t.Errorf("%q %v", p, err)
 	}
 	two := open(one)
 	one.Close()
-	if p, err := two.ReadUntil(t.Context(), "read_until", "second\n", patience); err != nil || string(p) != "second\n" {
+	if p, err := readUntil(t.Context(), two, "second\n", patience); err != nil || string(p) != "second\n" {
 		t.Errorf("%q %v", p, err)
 	}
 	two.Close()
 	three := open()
-	if p, err := three.ReadUntil(t.Context(), "read_until", "third\n", patience); err != nil || string(p) != "third\n" {
+	if p, err := readUntil(t.Context(), three, "third\n", patience); err != nil || string(p) != "third\n" {
 		t.Errorf("%q %v", p, err)
 	}
 	i.End("over")
-	if _, err := three.ReadUntil(t.Context(), "read_until", "more", patience); err == nil ||
+	if _, err := readUntil(t.Context(), three, "more", patience); err == nil ||
 		!strings.Contains(err.Error(), "EOF") {
 		t.Error(err)
 	}
@@ -178,4 +180,19 @@ func TestNoisyAgent(t *testing.T) {
 		t.Error("answered")
 	}
 	b.wantDeath(i, "the agent is lost")
+}
+
+// expect waits for a plain text.
+func expect(ctx context.Context, c *Console, text string, limit time.Duration) error {
+	_, err := c.Expect(ctx, pattern.Text(text), limit)
+	return err
+}
+
+// readUntil waits for a plain text.
+func readUntil(ctx context.Context, s *stream.Stream, text string, limit time.Duration) ([]byte, error) {
+	found, err := s.ReadUntil(ctx, "read_until", pattern.Text(text), limit)
+	if err != nil {
+		return nil, err
+	}
+	return found.All, nil
 }

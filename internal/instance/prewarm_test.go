@@ -86,7 +86,9 @@ func (b *bench) order(s saved, key Key, parts *testParts) Order {
 			cfg.Restore = &qemu.Restore{File: f, StateAt: s.at, StateLen: s.length}
 			return cfg, parts, nil
 		},
-		Reseed: func(ctx context.Context, c *guest.Client) error { return c.Renew(ctx, []byte("entropy"), 0) },
+		Reseed: func(ctx context.Context, c *guest.Client) error {
+			return (&Renewal{FixedTime: true}).Apply(ctx, c, nil)
+		},
 	}
 }
 
@@ -133,7 +135,7 @@ func TestPool(t *testing.T) {
 	if p, err := link.ReadFile(t.Context(), "/tmp/x"); err != nil || string(p) != "kept" {
 		t.Errorf("%q %v", p, err)
 	}
-	if err := b.cfg.Console.Expect(t.Context(), "printed ahead", patience); err != nil {
+	if err := expect(t.Context(), b.cfg.Console, "printed ahead", patience); err != nil {
 		t.Error(err)
 	}
 	if err := i.Reset(t.Context()); err != nil {

@@ -26,7 +26,7 @@ func TestBootThatWaitsForText(t *testing.T) {
 		t.Error("an agent has answered")
 	}
 	// The position of Expect has not moved.
-	if err := b.cfg.Console.Expect(t.Context(), "login: ", patience); err != nil {
+	if err := expect(t.Context(), b.cfg.Console, "login: ", patience); err != nil {
 		t.Error(err)
 	}
 	if err := i.Reset(t.Context()); err != nil { // does not wait for an agent

@@ -124,7 +124,7 @@ func TestBootWithoutAnAgent(t *testing.T) {
 	if v.State() != topology.Booted || len(events) != 1 || !v.IsAgentless() {
 		t.Errorf("state %s, events %+v", v.State(), events)
 	}
-	must(t, v.Console().Expect(t.Context(), "login: ", time.Minute))
+	must(t, expect(t.Context(), v, "login: ", time.Minute))
 	must(t, v.Console().Write(t.Context(), []byte("root\n"), time.Minute))
 	wantError(t, v.Ping(t.Context()), "no agent answered within 50ms, and the boot did not wait for one")
 	_, err := v.Snapshot(t.Context(), "")
@@ -264,6 +264,36 @@ func TestFakeBootCache(t *testing.T) {
 	f.SetImage("another", nil)
 	if n := boots(); n != 1 || len(cacheEntries(t, l.host)) != 2 {
 		t.Errorf("another image: %d boots, entries %v", n, cacheEntries(t, l.host))
+	}
+}
+
+// TestBootCacheAge has an entry that is too old for its profile, and one that is not.
+func TestBootCacheAge(t *testing.T) {
+	ctx := t.Context()
+	l, f, _ := cachedLab(t)
+	p := l.host.Profiles["p"]
+	p.BootCacheAge = time.Hour
+	v := declare(t, l, "a")
+	booted := func() bool {
+		t.Helper()
+		must(t, v.Boot(ctx, nil))
+		r := renewals(machineOf(f, v))
+		must(t, v.Shutdown(ctx))
+		if len(r) > 0 && !r[len(r)-1].MachineID {
+			t.Error("a cached guest keeps its machine id")
+		}
+		return len(r) == 0
+	}
+	if !booted() || booted() {
+		t.Error("an entry within its age was not used")
+	}
+	p.BootCacheAge = 1
+	if !booted() {
+		t.Error("an entry beyond its age was used")
+	}
+	p.BootCacheAge = time.Hour
+	if booted() {
+		t.Error("it was not replaced")
 	}
 }
 

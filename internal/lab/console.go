@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"provium/internal/instance"
+	"provium/internal/pattern"
 	"provium/internal/stream"
 	"provium/internal/topology"
 )
@@ -43,14 +44,14 @@ func (c Console) Tail(n int) string {
 	return ""
 }
 
-// Expect waits until pattern has been printed after the previous match, or since the
-// last boot. The position is one per VM.
-func (c Console) Expect(ctx context.Context, pattern string, timeout time.Duration) error {
-	p := c.printed()
-	if p == nil {
-		return c.vm.stateError("console:expect", topology.Booted)
+// Expect waits until a match of p has been printed after the previous match, or since
+// the last boot. The position is one per VM.
+func (c Console) Expect(ctx context.Context, p pattern.Pattern, timeout time.Duration) (*pattern.Match, error) {
+	printed := c.printed()
+	if printed == nil {
+		return nil, c.vm.stateError("console:expect", topology.Booted)
 	}
-	return p.Expect(ctx, pattern, timeout)
+	return printed.Expect(ctx, p, timeout)
 }
 
 // Read opens a stream of what the console prints: the first one of a boot from its

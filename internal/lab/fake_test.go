@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"provium/internal/fakemachine"
+	"provium/internal/pattern"
 )
 
 // fakeHost returns a host whose machines are fakes.
@@ -56,4 +58,10 @@ func canceled(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errGivenUp)
 	return ctx
+}
+
+// expect waits for a plain text on a VM's console.
+func expect(ctx context.Context, v *VM, text string, limit time.Duration) error {
+	_, err := v.Console().Expect(ctx, pattern.Text(text), limit)
+	return err
 }

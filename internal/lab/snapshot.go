@@ -88,9 +88,13 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 		close(frozen)
 	}
 	for i, v := range vms {
+		now := v.lastEpoch()
 		v.mu.Lock()
-		if len(v.inFlight) > 0 {
-			names := slices.Sorted(maps.Keys(v.inFlight))
+		names := slices.Sorted(maps.Keys(v.inFlight))
+		if v.opened.HasCalls(now) {
+			names = append(names, "syscall_async (not awaited)")
+		}
+		if len(names) > 0 {
 			v.mu.Unlock()
 			thawAll(vms[:i])
 			return nil, &topology.BusyError{Call: what, Why: fmt.Sprintf(

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
 )
@@ -45,6 +47,37 @@ func TestSnapshotRefusedDuringOperation(t *testing.T) {
 	cancel()
 	busy.Wait()
 	_, err = v.Snapshot(t.Context(), "")
+	must(t, err)
+}
+
+// TestSnapshotRefusedDuringAsyncSyscall has a system call that nobody has awaited.
+func TestSnapshotRefusedDuringAsyncSyscall(t *testing.T) {
+	ctx := t.Context()
+	l, f := fakeLab(t)
+	v := declare(t, l, "a")
+	must(t, v.Boot(ctx, nil))
+	f.Last().OnSyscall(unix.SYS_PAUSE, func(ctx context.Context, _ *fakemachine.Syscall) (int64, uint32) {
+		<-ctx.Done()
+		return -1, uint32(unix.EINTR)
+	})
+	w, err := v.SpawnWorker(ctx)
+	must(t, err)
+	call, err := v.SyscallAsync(ctx, guest.Syscall{Nr: unix.SYS_PAUSE})
+	must(t, err)
+	const why = "refused: vm `a` has operations in flight:\n  - syscall_async (not awaited)\nwait for their end first"
+	_, err = v.Snapshot(ctx, "")
+	wantError(t, err, "vm:snapshot() "+why)
+	_, err = v.Fork(ctx, l, 1)
+	wantError(t, err, "vm:fork() "+why)
+	_, err = l.Snapshot(ctx, "")
+	wantError(t, err, "lab:snapshot() "+why)
+	must(t, call.Close(ctx))
+	_, err = w.SyscallAsync(ctx, guest.Syscall{Nr: unix.SYS_PAUSE})
+	must(t, err)
+	_, err = v.Snapshot(ctx, "")
+	wantError(t, err, why)
+	must(t, w.Close(ctx)) // the call has ended with it
+	_, err = v.Snapshot(ctx, "")
 	must(t, err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/pattern"
 	"provium/internal/stream"
 	"provium/internal/vnet"
 )
@@ -51,7 +52,7 @@ func TestCaptures(t *testing.T) {
 		t.Errorf("packets %+v", packets)
 	}
 	a.sendFrame(t, 1, textFrame(from, "split here"))
-	_, err = whole.ReadUntil(t.Context(), "expect", "split", 10*time.Second)
+	_, err = whole.ReadUntil(t.Context(), "expect", pattern.Text("split"), 10*time.Second)
 	must(t, err)
 	_, err = Packets(t.Context(), whole, 0)
 	wantError(t, err, "the capture stands inside of a frame")

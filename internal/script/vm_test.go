@@ -85,7 +85,7 @@ func TestVMArguments(t *testing.T) {
 		`local b vm:boot() pcall(vm.batch, vm, function(x) b = x end) b:stat("/")`: "this batch was sent already",
 		`vm:reset()`:                        "cannot reset: vm `n1` is created (not booted)",
 		`vm:boot(7)`:                        "vm:boot: argument 1 (opts) must be a table, got number",
-		`vm:console():expect(1)`:            "console:expect: argument 1 (pattern) must be a string, got number",
+		`vm:console():expect(1)`:            "console:expect: argument 1 (pattern) must be a string or {pattern=}, got",
 		`vm:clock():set(0/0)`:               "clock:set: value must be a finite number (got NaN/inf)",
 		`vm:clock():set("x")`:               "clock:set: argument 1 (seconds) must be a number, got string",
 		`vm:clock():set(1e300)`:             "out of range",

@@ -1,13 +1,14 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
+
+	"provium/internal/pattern"
 )
 
 // Site is the line of a test that opened something, and the test's name.
@@ -223,51 +224,63 @@ func (s *Stream) DrainFrom(ctx context.Context, limit time.Duration, check func(
 	}
 }
 
-// ReadUntil returns everything up to and including pattern. It fails when pattern
-// does not come within limit; what did come is held back. op is the name of the
-// call in messages.
-func (s *Stream) ReadUntil(ctx context.Context, op, pattern string, limit time.Duration) ([]byte, error) {
+// Found is what a search has found.
+type Found struct {
+	All []byte // everything up to and including the match
+	*pattern.Match
+}
+
+// ReadUntil returns everything up to and including a match of p. It fails when there is
+// none within limit; what did come is held back. op is the name of the call in messages.
+func (s *Stream) ReadUntil(ctx context.Context, op string, p pattern.Pattern, limit time.Duration) (*Found, error) {
 	if s.ctx.Err() != nil {
 		return nil, fmt.Errorf("%s closed", s.cfg.Noun)
 	}
 	call, done, err := s.begin(ctx, limit)
 	if err == nil {
 		defer done()
-		var found []byte
-		if found, err = s.search(call, []byte(pattern)); err == nil {
+		var found *Found
+		if found, err = s.search(call, p); err == nil {
 			return found, nil
 		}
 	}
 	switch {
 	case s.ctx.Err() != nil:
 		return nil, fmt.Errorf("%s closed", s.cfg.Noun)
+	case errors.Is(err, pattern.ErrSlow) && errors.Is(err, errLimit):
+		return nil, fmt.Errorf("%s timed out waiting for `%s`: %w%s", op, p, pattern.ErrSlow, s.seen())
 	case errors.Is(err, errLimit):
-		return nil, fmt.Errorf("%s timed out waiting for `%s`%s", op, pattern, s.seen())
+		return nil, fmt.Errorf("%s timed out waiting for `%s`%s", op, p, s.seen())
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err == io.EOF:
-		return nil, fmt.Errorf("%s EOF while waiting for `%s`%s", s.cfg.Noun, pattern, s.seen())
+		return nil, fmt.Errorf("%s EOF while waiting for `%s`%s", s.cfg.Noun, p, s.seen())
 	}
 	return nil, err
 }
 
-func (s *Stream) search(ctx context.Context, pattern []byte) ([]byte, error) {
+// search waits for a match. The caller has the stream's turn, so that nobody else takes
+// bytes.
+func (s *Stream) search(ctx context.Context, p pattern.Pattern) (*Found, error) {
 	from := 0
 	for {
 		s.mu.Lock()
-		if i := bytes.Index(s.held[from:], pattern); i >= 0 {
-			end := from + i + len(pattern)
-			found := s.held[:end:end]
-			s.held, s.split = s.held[end:], end < len(s.held)
-			s.given += int64(end)
-			s.mu.Unlock()
-			return found, nil
-		}
-		n := len(s.held)
-		from = max(0, n-len(pattern)+1)
+		held := s.held
 		s.mu.Unlock()
-		if n > maxHeld {
-			return nil, fmt.Errorf("no `%s` in %d bytes", pattern, n)
+		n := len(held)
+		m, next, err := p.Find(ctx, held, from, false)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			s.mu.Lock()
+			s.held, s.split = s.held[m.End:], m.End < len(s.held)
+			s.given += int64(m.End)
+			s.mu.Unlock()
+			return &Found{held[:m.End:m.End], m}, nil
+		}
+		if from = next; n > maxHeld {
+			return nil, fmt.Errorf("no `%s` in %d bytes", p, n)
 		}
 		if err := s.take(ctx); err != nil {
 			s.mu.Lock()

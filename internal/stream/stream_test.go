@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"provium/internal/pattern"
 )
 
 // fakeSource brings pieces that a test feeds.
@@ -96,7 +98,7 @@ func TestNext(t *testing.T) {
 
 func TestALimitOfZeroReturnsWhatIsThere(t *testing.T) {
 	s := open(newSource("held here"))
-	if _, err := s.ReadUntil(t.Context(), "expect", "held", time.Second); err != nil {
+	if _, err := readUntil(t.Context(), s, "expect", "held", time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if s.Held() != 5 {
@@ -111,15 +113,15 @@ func TestReadUntil(t *testing.T) {
 		ctx := t.Context()
 		src := newSource("boot: lo", "gin: ro", "ot# rest")
 		s := open(src)
-		p, err := s.ReadUntil(ctx, "expect", "login: ", time.Second) // over the border of pieces
+		p, err := readUntil(ctx, s, "expect", "login: ", time.Second) // over the border of pieces
 		wantBytes(t, p, err, "boot: login: ")
-		p, err = s.ReadUntil(ctx, "expect", "# ", time.Second)
+		p, err = readUntil(ctx, s, "expect", "# ", time.Second)
 		wantBytes(t, p, err, "root# ")
-		_, err = s.ReadUntil(ctx, "expect", "never", time.Second)
+		_, err = readUntil(ctx, s, "expect", "never", time.Second)
 		wantError(t, err, "expect timed out waiting for `never`; what arrived ends with:\nrest")
 		src.pieces <- " of it"
 		close(src.pieces)
-		_, err = s.ReadUntil(ctx, "expect", "never", time.Second)
+		_, err = readUntil(ctx, s, "expect", "never", time.Second)
 		wantError(t, err, "stream EOF while waiting for `never`; what arrived ends with:\nrest of it")
 		if s.EOF() {
 			t.Error("EOF in front of bytes that are held back")
@@ -128,15 +130,45 @@ func TestReadUntil(t *testing.T) {
 		if len(all) != 1 || string(all[0]) != "rest of it" || err != nil {
 			t.Errorf("%q, %v", all, err)
 		}
-		_, err = s.ReadUntil(ctx, "expect", "never", time.Second)
+		_, err = readUntil(ctx, s, "expect", "never", time.Second)
 		wantError(t, err, "; nothing arrived")
 	})
+}
+
+func TestReadUntilLua(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := pattern.Lua("job (%d+) (%l+)\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := open(newSource("x job 1", "2 done", "\nrest"))
+		found, err := s.ReadUntil(t.Context(), "expect", p, time.Second)
+		if err != nil || string(found.All) != "x job 12 done\n" || string(found.Text) != "job 12 done\n" ||
+			string(found.Captures[1].Text) != "done" {
+			t.Errorf("%+v, %v", found, err)
+		}
+		_, err = s.ReadUntil(t.Context(), "expect", p, time.Second)
+		wantError(t, err, "expect timed out waiting for `job (%d+) (%l+)\n`; what arrived ends with:\nrest")
+		got, err := s.Next(t.Context(), 0)
+		wantBytes(t, got, err, "rest")
+	})
+}
+
+// TestReadUntilSlow ends at its limit although the pattern is still being compared.
+func TestReadUntilSlow(t *testing.T) {
+	p, err := pattern.Lua(strings.Repeat(".-", 20) + "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(newSource(strings.Repeat("a", 1000)))
+	_, err = s.ReadUntil(t.Context(), "expect", p, time.Millisecond)
+	wantError(t, err, "expect timed out waiting for `.-.-", "x`: the pattern has too many ways to match; what arrived")
 }
 
 func TestSearchHasABound(t *testing.T) {
 	s := open(newSource())
 	s.held = make([]byte, maxHeld+1)
-	_, err := s.ReadUntil(t.Context(), "expect", "x", time.Second)
+	_, err := readUntil(t.Context(), s, "expect", "x", time.Second)
 	wantError(t, err, "no `x` in 268435457 bytes")
 }
 
@@ -153,7 +185,7 @@ func TestDrainKeepsWhatCameBeforeAFailure(t *testing.T) {
 	wantError(t, err, "disk on fire")
 	_, err = s.Next(t.Context(), time.Second)
 	wantError(t, err, "disk on fire")
-	_, err = s.ReadUntil(t.Context(), "expect", "x", time.Second)
+	_, err = readUntil(t.Context(), s, "expect", "x", time.Second)
 	wantError(t, err, "disk on fire")
 }
 
@@ -167,7 +199,7 @@ func TestDrainFrom(t *testing.T) {
 	if _, err := s.DrainFrom(t.Context(), time.Second, check); err != refuse {
 		t.Error(err)
 	}
-	if _, err := s.ReadUntil(t.Context(), "expect", "head", time.Second); err != nil {
+	if _, err := readUntil(t.Context(), s, "expect", "head", time.Second); err != nil {
 		t.Error(err)
 	}
 	if _, err := s.DrainFrom(t.Context(), time.Second, check); err != refuse {
@@ -191,8 +223,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 			"next":  func(ctx context.Context) error { _, err := s.Next(ctx, time.Hour); return err },
 			"drain": func(ctx context.Context) error { _, err := s.Drain(ctx, time.Hour); return err },
 			"read_until": func(ctx context.Context) error {
-				_,
-					err := s.ReadUntil(ctx, "expect", "x", time.Hour)
+				_, err := readUntil(ctx, s, "expect", "x", time.Hour)
 				return err
 			},
 		} {
@@ -222,7 +253,7 @@ func TestCallsWaitForTheirTurn(t *testing.T) {
 		if all != nil || err != nil {
 			t.Errorf("%q, %v", all, err)
 		}
-		_, err = s.ReadUntil(t.Context(), "expect", "x", time.Second)
+		_, err = readUntil(t.Context(), s, "expect", "x", time.Second)
 		wantError(t, err, "expect timed out waiting for `x`; nothing arrived")
 		waiting.Go(func() {
 			p, err := s.Next(t.Context(), time.Minute)
@@ -240,7 +271,7 @@ func TestClose(t *testing.T) {
 		src := newSource("a match and more")
 		closed := 0
 		s := New(Config{Kind: "console_read", Detail: "vm1", Noun: "console", Source: src, Closed: func() { closed++ }})
-		if _, err := s.ReadUntil(t.Context(), "expect", "match", time.Second); err != nil {
+		if _, err := readUntil(t.Context(), s, "expect", "match", time.Second); err != nil {
 			t.Fatal(err)
 		}
 		var calls sync.WaitGroup
@@ -256,7 +287,7 @@ func TestClose(t *testing.T) {
 		}
 		p, err := s.Next(t.Context(), time.Second)
 		wantBytes(t, p, err, "")
-		_, err = s.ReadUntil(t.Context(), "expect", "x", time.Second)
+		_, err = readUntil(t.Context(), s, "expect", "x", time.Second)
 		wantError(t, err, "console closed")
 	})
 }
@@ -275,7 +306,7 @@ func TestCloseEndsCallsUnderWay(t *testing.T) {
 
 		s = open(newSource())
 		calls.Go(func() {
-			_, err := s.ReadUntil(t.Context(), "expect", "x", time.Hour)
+			_, err := readUntil(t.Context(), s, "expect", "x", time.Hour)
 			wantError(t, err, "stream closed")
 		})
 		synctest.Wait()
@@ -296,4 +327,13 @@ func TestString(t *testing.T) {
 			t.Errorf("%s, want %s", s, want)
 		}
 	}
+}
+
+// readUntil waits for a plain text.
+func readUntil(ctx context.Context, s *Stream, op, text string, limit time.Duration) ([]byte, error) {
+	found, err := s.ReadUntil(ctx, op, pattern.Text(text), limit)
+	if err != nil {
+		return nil, err
+	}
+	return found.All, nil
 }

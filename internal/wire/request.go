@@ -60,8 +60,9 @@ type Run struct {
 // Max bytes is refused before any is read, with EFBIG; so is any other once it
 // has more. Max 0 means no limit.
 type ReadFile struct {
-	Path string
-	Max  uint64
+	Path   string
+	Max    uint64
+	Pieces bool // the contents come as Pieces, all of them in the stream
 }
 
 // WriteFile creates a file or replaces its contents.
@@ -70,6 +71,7 @@ type WriteFile struct {
 	SetPerm bool   // set the mode to Perm, also when the file exists already
 	Perm    uint32 // permission bits, at most 0o7777
 	Data    Bulk
+	Pieces  bool // Data are Pieces
 }
 
 // Stat describes a file.
@@ -100,13 +102,24 @@ type Rename struct{ From, To string }
 type ClockGet struct{}
 
 // ClockSet sets the wall clock, in nanoseconds since 1970.
-type ClockSet struct{ RealtimeNS int64 }
+type ClockSet struct {
+	RealtimeNS int64
+	// Earliest sets the earliest time that the kernel takes if RealtimeNS is before that.
+	Earliest bool
+}
 
 // ClockAdvance moves the wall clock by so many nanoseconds.
 type ClockAdvance struct{ ByNS int64 }
 
 // Sleep answers after so many nanoseconds of guest time.
 type Sleep struct{ NS uint64 }
+
+// KernelLog answers with a FileValue: the kernel's log as syslog(2) has it, since it was
+// last cleared.
+type KernelLog struct{}
+
+// MaxKernelLog is the most that a KernelLog brings, in bytes: the latest lines.
+const MaxKernelLog = 16 << 20
 
 // AwaitDisk answers when the guest's kernel has the disk with that serial number
 // and it is found under its name in /dev/disk/by-id; with Gone, when it has no
@@ -124,7 +137,18 @@ const MaxSerial = 20
 type Renew struct {
 	Entropy    []byte // mixed into the kernel's random generator, which is reseeded; none: left alone
 	RealtimeNS int64  // the wall clock, in nanoseconds since 1970; 0: left alone
+	// DropRandom reads and drops what the guest's drivers hold of its random device.
+	DropRandom bool
+	// RandomBlock is what the random device gives to every request of a block at present.
+	// /dev/hwrng is read until the next byte is the block's first; none: not read.
+	RandomBlock []byte
+	// MachineID gives the guest an /etc/machine-id of its own, if it has made one since
+	// the agent started.
+	MachineID bool
 }
+
+// MaxRandomBlock is the longest RandomBlock, in bytes.
+const MaxRandomBlock = 256
 
 // MaxEntropy is the most entropy that a Renew carries, in bytes.
 const MaxEntropy = 512
@@ -147,6 +171,7 @@ func (*ClockGet) Op() string     { return "clock_get" }
 func (*ClockSet) Op() string     { return "clock_set" }
 func (*ClockAdvance) Op() string { return "clock_advance" }
 func (*Sleep) Op() string        { return "sleep" }
+func (*KernelLog) Op() string    { return "kernel_log" }
 func (*AwaitDisk) Op() string    { return "await_disk" }
 func (*Renew) Op() string        { return "renew" }
 func (*Batch) Op() string        { return "batch" }
@@ -179,6 +204,8 @@ func newRequest(op []byte) Request {
 		return &ClockAdvance{}
 	case "sleep":
 		return &Sleep{}
+	case "kernel_log":
+		return &KernelLog{}
 	case "await_disk":
 		return &AwaitDisk{}
 	case "renew":
@@ -296,6 +323,7 @@ func putStrings(f *fields, key string, v []string) {
 func (r *ReadFile) fields(f *fields) {
 	f.Str("path", r.Path)
 	f.OptUint("max", r.Max)
+	f.OptBool("pieces", r.Pieces)
 }
 
 func (r *ReadFile) field(d *decoder, key string) bool {
@@ -304,6 +332,8 @@ func (r *ReadFile) field(d *decoder, key string) bool {
 		r.Path = d.Str()
 	case "max":
 		r.Max = d.Uint()
+	case "pieces":
+		r.Pieces = d.Bool()
 	default:
 		return false
 	}
@@ -329,6 +359,7 @@ func (r *WriteFile) fields(f *fields) {
 	f.Str("path", r.Path)
 	putPerm(f, r.SetPerm, r.Perm)
 	r.Data.put(f, "data", "data_len")
+	f.OptBool("pieces", r.Pieces)
 }
 
 func (r *WriteFile) field(d *decoder, key string) bool {
@@ -341,6 +372,8 @@ func (r *WriteFile) field(d *decoder, key string) bool {
 		r.Data.Inline = d.Bytes()
 	case "data_len":
 		r.Data.length(d)
+	case "pieces":
+		r.Pieces = d.Bool()
 	default:
 		return false
 	}
@@ -412,13 +445,23 @@ func (r *Rename) field(d *decoder, key string) bool {
 func (*ClockGet) fields(*fields)              {}
 func (*ClockGet) field(*decoder, string) bool { return false }
 
-func (r *ClockSet) fields(f *fields) { f.Int("realtime_ns", r.RealtimeNS) }
+func (*KernelLog) fields(*fields)              {}
+func (*KernelLog) field(*decoder, string) bool { return false }
+
+func (r *ClockSet) fields(f *fields) {
+	f.Int("realtime_ns", r.RealtimeNS)
+	f.OptBool("earliest", r.Earliest)
+}
 
 func (r *ClockSet) field(d *decoder, key string) bool {
-	if key != "realtime_ns" {
+	switch key {
+	case "realtime_ns":
+		r.RealtimeNS = d.Int()
+	case "earliest":
+		r.Earliest = d.Bool()
+	default:
 		return false
 	}
-	r.RealtimeNS = d.Int()
 	return true
 }
 
@@ -466,6 +509,9 @@ func (r *Renew) fields(f *fields) {
 	if r.RealtimeNS != 0 {
 		f.Int("realtime_ns", r.RealtimeNS)
 	}
+	f.OptBool("drop_random", r.DropRandom)
+	f.OptBin("random_block", r.RandomBlock)
+	f.OptBool("machine_id", r.MachineID)
 }
 
 func (r *Renew) field(d *decoder, key string) bool {
@@ -476,6 +522,14 @@ func (r *Renew) field(d *decoder, key string) bool {
 		}
 	case "realtime_ns":
 		r.RealtimeNS = d.Int()
+	case "drop_random":
+		r.DropRandom = d.Bool()
+	case "random_block":
+		if r.RandomBlock = d.Bytes(); len(r.RandomBlock) > MaxRandomBlock {
+			d.Fail("random block of %d bytes, limit %d", len(r.RandomBlock), MaxRandomBlock)
+		}
+	case "machine_id":
+		r.MachineID = d.Bool()
 	default:
 		return false
 	}

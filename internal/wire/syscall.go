@@ -34,7 +34,10 @@ type Syscall struct {
 	Lens     []uint64 // of the buffers
 	Ptrs     []uint64 // pairs: argument slot, buffer whose address it gets; from 0
 	Nested   []uint64 // triples: buffer that gets, at which offset, the address of which buffer: parent, child, offset
-	Data     Bulk
+	// ChildOffsets has, for each of Nested, where in the child the address points to;
+	// none: to its beginning.
+	ChildOffsets []uint64
+	Data         Bulk
 	// Async makes the call on a further thread. The answer is a CountValue, the
 	// handle for SyscallAwait.
 	Async bool
@@ -51,6 +54,9 @@ func (r *Syscall) Check() error {
 	}
 	if n := len(r.Nested); n > 3*MaxNested {
 		return tooMany("nested addresses", (n+2)/3, MaxNested)
+	}
+	if n := len(r.ChildOffsets); n > 0 && n != len(r.Nested)/3 {
+		return fmt.Errorf("%d offsets into children for %d nested addresses", n, len(r.Nested)/3)
 	}
 	return checkBuffers(r.Lens)
 }
@@ -181,6 +187,7 @@ func (r *Syscall) fields(f *fields) {
 	putUints(f, "lens", r.Lens)
 	putUints(f, "ptrs", r.Ptrs)
 	putUints(f, "nested", r.Nested)
+	putUints(f, "child_offsets", r.ChildOffsets)
 	r.Data.put(f, "data", "data_len")
 	f.OptBool("async", r.Async)
 	f.OptBool("exact_mode", r.ExactMode)
@@ -211,6 +218,8 @@ func (r *Syscall) field(d *decoder, key string) bool {
 		if r.Nested = d.uints("numbers for nested addresses", 3*MaxNested); len(r.Nested)%3 != 0 {
 			d.Fail("%d numbers for nested addresses, which come in threes", len(r.Nested))
 		}
+	case "child_offsets":
+		r.ChildOffsets = d.uints("offsets into children", MaxNested)
 	case "data":
 		r.Data.Inline = d.Bytes()
 	case "data_len":

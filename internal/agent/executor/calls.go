@@ -57,7 +57,11 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 
 // callRequest returns the request for the executor.
 func callRequest(r *wire.Syscall, data []byte) (*request, error) {
-	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested, enters: enters(r.Nr)}
+	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested, into: r.ChildOffsets,
+		enters: enters(r.Nr)}
+	if err := r.Check(); err != nil {
+		return nil, &wire.Error{Text: err.Error()}
+	}
 	if r.ExactMode {
 		req.flags = execNoUmask
 	}

@@ -67,6 +67,7 @@ type request struct {
 	lens        []uint64
 	ptrs        []uint32 // slot, buffer
 	nested      []uint64 // parent, child, offset
+	into        []uint64 // for each of nested, an offset into the child; none: 0
 	data        []byte   // of the buffers
 	fds         []int
 
@@ -116,6 +117,11 @@ func (r *request) encode(b []byte, id uint64) []byte {
 		b = e.AppendUint32(b, uint32(r.nested[i]))
 		b = e.AppendUint32(b, uint32(r.nested[i+1]))
 		b = e.AppendUint64(b, r.nested[i+2])
+		var into uint64
+		if k := i / 3; k < len(r.into) {
+			into = r.into[k]
+		}
+		b = e.AppendUint64(b, into)
 	}
 	return b
 }

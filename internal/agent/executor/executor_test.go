@@ -66,6 +66,14 @@ func TestSyscall(t *testing.T) {
 	if r.Ret != 3 || len(r.Bufs) != 3 || len(r.Bufs[2]) != 0 {
 		t.Errorf("%+v", r)
 	}
+	// An address in the middle of a buffer.
+	iov[8] = 2
+	r = call(t, c, guest.Syscall{Nr: unix.SYS_PWRITEV, Args: [6]int64{fd.Ret, 0, 1, 1},
+		Bufs: [][]byte{iov, []byte("abyz")}, Slots: []int{1},
+		Nested: []guest.Nested{{Parent: 0, Child: 1, Offset: 0, ChildOffset: 2}}})
+	if r.Ret != 2 {
+		t.Errorf("%+v", r)
+	}
 	if r := call(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{fd.Ret, 1, 10}}); r.Errno != int(unix.EFAULT) {
 		t.Errorf("bad pointer: %+v", r)
 	}
@@ -90,6 +98,14 @@ func TestSyscall(t *testing.T) {
 	if _, err := c.FDTail(ctx, 0, 777); err == nil || !strings.Contains(err.Error(), "EBADF") {
 		t.Error(err)
 	}
+	for _, flags := range []int64{unix.O_WRONLY, unix.O_PATH} {
+		fd := call(t, c, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags}, Bufs: [][]byte{path},
+			Slots: []int{0}})
+		const want = "the descriptor is open for writing only, and a stream reads from it"
+		if _, err := c.FDTail(ctx, 0, fd.Ret); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%#x: %v", flags, err)
+		}
+	}
 }
 
 // TestSyscallLimits has buffers at the limits; what is beyond is refused before it
@@ -104,6 +120,11 @@ func TestSyscallLimits(t *testing.T) {
 	_, err := c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID, Bufs: [][]byte{append(full, 'x')}})
 	if want := "syscall: buffer 1 has 1048577 bytes, at most 1048576 are possible"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
+	}
+	_, err = c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID, Bufs: [][]byte{make([]byte, 8), {}},
+		Nested: []guest.Nested{{Parent: 0, Child: 1, ChildOffset: 1}}})
+	if err == nil || !strings.Contains(err.Error(), "the executor") {
+		t.Errorf("an address behind a buffer: %v", err)
 	}
 	_, err = c.SyscallAsync(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID, Bufs: make([][]byte, wire.MaxBuffers+1)})
 	if want := "syscall: 257 buffers, at most 256 are possible"; err == nil || err.Error() != want {

@@ -27,6 +27,8 @@ func FuzzExecutorRequest(f *testing.F) {
 		{kind: execCall, nr: 39},
 		{kind: execCall, nr: 1, args: [6]int64{1, 0, 3}, lens: []uint64{3, 16, 0, 5000}, ptrs: []uint32{1, 0, 0, 3},
 			nested: []uint64{1, 0, 8, 3, 1, 4992}, data: make([]byte, 3+16+5000)},
+		{kind: execCall, lens: []uint64{8, 3}, nested: []uint64{0, 1, 0}, into: []uint64{3}, data: make([]byte, 11)},
+		{kind: execCall, lens: []uint64{8, 3}, nested: []uint64{0, 1, 0}, into: []uint64{4}, data: make([]byte, 11)},
 		{kind: execReadMem, lens: []uint64{64}},
 		{kind: execSpawn, args: [6]int64{1, 1}, lens: []uint64{7}, data: []byte("\x00a\x00b\x00c\x00")},
 		{kind: execSpawn, lens: []uint64{2, 2, 1, 1}, data: []byte("a\x00b\x00\x00\x00")},
@@ -79,7 +81,7 @@ func decodeRequest(b []byte) int {
 		kind == execBatch && (bufs != 0 || arg < 1 || arg > 1<<16):
 		return refused
 	}
-	if b = b[head:]; len(b) < int(8*bufs+8*ptrs+16*nested) {
+	if b = b[head:]; len(b) < int(8*bufs+8*ptrs+24*nested) {
 		return cutShort
 	}
 	limit := map[uint32]uint64{execReadMem: wire.MaxReadMem, execSpawn: execMaxTexts}[kind]
@@ -95,7 +97,7 @@ func decodeRequest(b []byte) int {
 		sum += lens[i]
 	}
 	tables := b[8*bufs:]
-	if data := tables[8*ptrs+16*nested:]; kind != execReadMem && uint64(len(data)) < sum {
+	if data := tables[8*ptrs+24*nested:]; kind != execReadMem && uint64(len(data)) < sum {
 		return cutShort
 	}
 	for i := range ptrs {
@@ -105,9 +107,9 @@ func decodeRequest(b []byte) int {
 	}
 	tables = tables[8*ptrs:]
 	for i := range nested {
-		n := tables[16*i:]
-		parent, child, offset := e.Uint32(n), e.Uint32(n[4:]), e.Uint64(n[8:])
-		if parent >= bufs || child >= bufs || lens[parent] < 8 || offset > lens[parent]-8 {
+		n := tables[24*i:]
+		parent, child, offset, into := e.Uint32(n), e.Uint32(n[4:]), e.Uint64(n[8:]), e.Uint64(n[16:])
+		if parent >= bufs || child >= bufs || lens[parent] < 8 || offset > lens[parent]-8 || into > lens[child] {
 			return refused
 		}
 	}

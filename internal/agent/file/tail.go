@@ -108,6 +108,13 @@ func TailDescriptor(o *session.Op, fd int) (err error) {
 	if err := unix.Fstat(fd, &t.ino); err != nil {
 		return err
 	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	if flags&unix.O_ACCMODE == unix.O_WRONLY || flags&unix.O_PATH != 0 {
+		return &wire.Error{Text: "the descriptor is open for writing only, and a stream reads from it"}
+	}
 	if polls(fd) {
 		return t.followShared()
 	}

@@ -103,6 +103,15 @@ func (a *Actor) Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, 
 	return result, Named(a.vm, "run", "", err)
 }
 
+// KernelLog returns the kernel's log, for a guest.LogFilter.
+func (a *Actor) KernelLog(ctx context.Context) (log []byte, err error) {
+	err = a.do(ctx, "dmesg", func(c *guest.Client, _ *Epoch) (err error) {
+		log, err = c.KernelLog(ctx)
+		return rename(err, "dmesg")
+	})
+	return log, err
+}
+
 // RunAsync starts a command and returns at once.
 func (a *Actor) RunAsync(ctx context.Context, r guest.RunRequest) (*Process, error) {
 	if a.worker != nil {

@@ -14,6 +14,7 @@ import (
 // concurrent use.
 type AsyncSyscall struct {
 	object
+	by   *Actor
 	lens []int // of its buffers
 
 	mu   sync.Mutex
@@ -24,16 +25,22 @@ var errAwaited = errors.New("handle already awaited")
 
 // SyscallAsync starts a system call beside others and returns at once.
 func (a *Actor) SyscallAsync(ctx context.Context, s guest.Syscall) (*AsyncSyscall, error) {
-	call := &AsyncSyscall{lens: s.Lens()}
-	var err error
-	call.object, err = a.create(ctx, "syscall_async", "system call", func(c *guest.Client) (uint64, error) {
+	const op = "syscall_async"
+	call := &AsyncSyscall{object: object{vm: a.vm, what: "system call"}, by: a, lens: s.Lens()}
+	err := a.do(ctx, op, func(c *guest.Client, epoch *Epoch) (err error) {
 		s.Executor = a.executor()
-		return c.SyscallAsync(ctx, &s)
+		if call.handle, err = c.SyscallAsync(ctx, &s); err != nil {
+			return rename(err, op)
+		}
+		call.epoch = epoch
+		epoch.created(call.handle)
+		// Before the operation ends: a snapshot sees one or the other.
+		a.vm.Opened().addCall(call)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	call.vm.Opened().addCall(call)
 	return call, nil
 }
 

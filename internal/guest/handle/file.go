@@ -202,7 +202,12 @@ func (f *File) TailStream(ctx context.Context, site stream.Site) (*stream.Stream
 	if fd == 0 {
 		return nil, errFileClosed
 	}
-	return f.by.fdStream(ctx, "file_tail_stream", fd, site)
+	s, err := f.by.fdStream(ctx, "file:tail_stream", "file_tail_stream", fd, site)
+	var failed *guest.OpError
+	if errors.As(err, &failed) {
+		failed.Path = f.path
+	}
+	return s, err
 }
 
 // Close closes the file. It does nothing in the guest when that is gone. Only the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -198,7 +199,7 @@ func TestStartThatFails(t *testing.T) {
 	wantError(t, err, "syscall_async: ", "EAGAIN")
 	vm.guest.onOp("fd_tail", wire.ErrnoError(9))
 	_, err = agent.FDStream(t.Context(), 99, site)
-	wantError(t, err, "fd_tail: ", "EBADF")
+	wantError(t, err, "fd_stream: unknown fd `99`: ", "EBADF")
 	if n := len(vm.opened.Streams(vm.epoch)); n != 0 {
 		t.Errorf("%d open streams", n)
 	}
@@ -487,12 +488,53 @@ func TestSyscalls(t *testing.T) {
 	if r, err := all["vm"].Ioctl(ctx, 4, 1, nil, nil, nil); err != nil || len(r.Bufs) != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	// A worker's errors have the name of the call; those of the agent come as they are.
+	// Errors have the name of the call.
 	vm.guest.onOp("syscall", &wire.Error{Text: "the executor has died"})
 	_, err := all["worker"].Syscall(ctx, "ioctl", guest.Syscall{})
 	wantError(t, err, "ioctl: the executor has died")
 	_, err = all["vm"].Syscall(ctx, "ioctl", guest.Syscall{})
-	wantError(t, err, "syscall: the executor has died")
+	wantError(t, err, "ioctl: the executor has died")
+}
+
+// TestWriteMem looks at the system call that stores bytes in an executor.
+func TestWriteMem(t *testing.T) {
+	vm, all := actors(t)
+	var seen *wire.Syscall
+	ret, errno := int64(0), uint32(0)
+	vm.guest.onSyscall(unix.SYS_GETPID, func(*wire.Syscall, [][]byte) (int64, uint32) { return 77, 0 })
+	vm.guest.onSyscall(unix.SYS_PROCESS_VM_WRITEV, func(s *wire.Syscall, bufs [][]byte) (int64, uint32) {
+		seen = s
+		for i, want := range []string{"\x00\x00\x10\x00", "\x05\x00\x00\x00"} {
+			if got := bufs[0][16*i+8:][:4]; string(got) != want {
+				t.Errorf("piece %d has the length %q", i, got)
+			}
+		}
+		if string(bufs[1]) != "\x34\x12\x00\x00\x00\x00\x00\x00\x05\x00\x10\x00\x00\x00\x00\x00" {
+			t.Errorf("to %q", bufs[1])
+		}
+		return ret, errno
+	})
+	data := bytes.Repeat([]byte("x"), maxPiece+5)
+	for name, a := range all {
+		for _, tc := range []struct {
+			ret   int64
+			errno uint32
+			want  int
+		}{{int64(len(data)), 0, 0}, {4096, 0, int(unix.EFAULT)}, {-1, uint32(unix.EPERM), int(unix.EPERM)}} {
+			ret, errno = tc.ret, tc.errno
+			got, err := a.WriteMem(t.Context(), 0x1234, data)
+			if got != tc.want || err != nil {
+				t.Errorf("%s: %+v: %d, %v", name, tc, got, err)
+			}
+		}
+		if !slices.Equal(seen.Args, []int64{77, 0, 2, 0, 1}) || seen.Executor != a.executor() ||
+			!slices.Equal(seen.Ptrs, []uint64{1, 0, 3, 1}) || !slices.Equal(seen.Nested, []uint64{0, 2, 0, 0, 3, 16}) {
+			t.Errorf("%s: %+v", name, seen)
+		}
+	}
+	vm.guest.onOp("syscall", &wire.Error{Text: "the executor has died"})
+	_, err := all["vm"].WriteMem(t.Context(), 0, nil)
+	wantError(t, err, "write_mem: the executor has died")
 }
 
 func TestAsyncSyscall(t *testing.T) {

@@ -99,7 +99,8 @@ func (o *Opened) removeCall(c *AsyncSyscall) {
 }
 
 // HasCalls reports whether the guest of this epoch has a system call that was not
-// awaited. now is nil when no guest is running.
+// awaited. Those of a closed worker have ended with it. now is nil when no guest is
+// running.
 func (o *Opened) HasCalls(now *Epoch) bool {
 	if now == nil {
 		return false
@@ -107,7 +108,7 @@ func (o *Opened) HasCalls(now *Epoch) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for c := range o.calls {
-		if now.has(c.epoch, c.handle) {
+		if now.has(c.epoch, c.handle) && !c.by.isClosed() {
 			return true
 		}
 	}

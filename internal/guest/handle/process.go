@@ -168,7 +168,7 @@ func (p *Process) Output(ctx context.Context, stderr bool, site stream.Site) (*s
 		return nil, err
 	}
 	agent := NewActor(p.vm)
-	return agent.openStream(ctx, kind, fmt.Sprint(p.handle), site, func(c *guest.Client) (*guest.Stream, error) {
+	return agent.openStream(ctx, op, kind, fmt.Sprint(p.handle), site, func(c *guest.Client) (*guest.Stream, error) {
 		return c.ProcessOutput(ctx, p.handle, stderr)
 	})
 }

@@ -2,7 +2,10 @@ package handle
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +28,7 @@ func (a *Actor) syscall(ctx context.Context, op string, s *guest.Syscall) (
 		s.Executor = a.executor()
 		r, err = c.Syscall(ctx, s)
 		epoch.recordLife(s, r, err)
-		return err
+		return rename(err, op)
 	})
 	return r, in, err
 }
@@ -75,13 +78,48 @@ func (a *Actor) ReadMem(ctx context.Context, address uint64, n int) (data []byte
 	return data, errno, err
 }
 
-// FDStream opens a stream of what can be read from a descriptor of the actor.
-func (a *Actor) FDStream(ctx context.Context, fd int64, site stream.Site) (*stream.Stream, error) {
-	return a.fdStream(ctx, "fd_stream", fd, site)
+// WriteMem stores bytes in the memory of the actor's executor, as any program could do
+// that stores them at address, or returns an errno. What is before a page that cannot be
+// written may be stored then.
+func (a *Actor) WriteMem(ctx context.Context, address uint64, data []byte) (errno int, err error) {
+	own, err := a.Syscall(ctx, "write_mem", guest.Syscall{Nr: unix.SYS_GETPID})
+	if err != nil {
+		return 0, err
+	}
+	// The bytes go along in buffers of the call, from where the executor copies them.
+	pieces := slices.Collect(slices.Chunk(data, maxPiece))
+	from, to := make([]byte, 16*len(pieces)), make([]byte, 16) // arrays of struct iovec
+	s := guest.Syscall{Life: own.Life, Nr: unix.SYS_PROCESS_VM_WRITEV,
+		Args: [6]int64{own.Ret, 0, int64(len(pieces)), 0, 1}, Bufs: append([][]byte{from, to}, pieces...),
+		Slots: []int{1, 3}}
+	for i, p := range pieces {
+		s.Nested = append(s.Nested, guest.Nested{Parent: 0, Child: 2 + i, Offset: uint64(16 * i)})
+		binary.LittleEndian.PutUint64(from[16*i+8:], uint64(len(p)))
+	}
+	binary.LittleEndian.PutUint64(to, address)
+	binary.LittleEndian.PutUint64(to[8:], uint64(len(data)))
+	r, err := a.Syscall(ctx, "write_mem", s)
+	switch {
+	case err != nil:
+		return 0, err
+	case r.Errno == 0 && r.Ret < int64(len(data)):
+		return int(unix.EFAULT), nil
+	}
+	return r.Errno, nil
 }
 
-func (a *Actor) fdStream(ctx context.Context, kind string, fd int64, site stream.Site) (*stream.Stream, error) {
-	return a.openStream(ctx, kind, fmt.Sprint(fd), site, func(c *guest.Client) (*guest.Stream, error) {
+// FDStream opens a stream of what can be read from a descriptor of the actor.
+func (a *Actor) FDStream(ctx context.Context, fd int64, site stream.Site) (*stream.Stream, error) {
+	return a.fdStream(ctx, "fd_stream", "fd_stream", fd, site)
+}
+
+func (a *Actor) fdStream(ctx context.Context, op, kind string, fd int64, site stream.Site) (*stream.Stream, error) {
+	s, err := a.openStream(ctx, op, kind, fmt.Sprint(fd), site, func(c *guest.Client) (*guest.Stream, error) {
 		return c.FDTail(ctx, a.executor(), fd)
 	})
+	var failed *guest.OpError
+	if errors.As(err, &failed) && failed.Errno == uint32(unix.EBADF) {
+		failed.Text = fmt.Sprintf("unknown fd `%d`: %s", fd, failed.Text)
+	}
+	return s, err
 }

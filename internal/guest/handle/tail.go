@@ -8,31 +8,32 @@ import (
 	"provium/internal/stream"
 )
 
-// openStream opens a stream that the agent serves.
-func (a *Actor) openStream(ctx context.Context, kind, detail string, site stream.Site,
+// openStream opens a stream that the agent serves. op is the name of the call in
+// errors.
+func (a *Actor) openStream(ctx context.Context, op, kind, detail string, site stream.Site,
 	open func(*guest.Client) (*guest.Stream, error)) (s *stream.Stream, err error) {
-	err = a.do(ctx, kind, func(c *guest.Client, epoch *Epoch) error {
+	err = a.do(ctx, op, func(c *guest.Client, epoch *Epoch) error {
 		source, err := open(c)
 		if err == nil {
 			cfg := stream.Config{Kind: kind, Detail: detail, Noun: "stream", Site: site,
-				Source: agentSource{source, a.vm, kind}}
+				Source: agentSource{source, a.vm, op}}
 			s = a.vm.Opened().addStream(cfg, epoch)
 		}
-		return err
+		return rename(err, op)
 	})
 	return s, err
 }
 
 // agentSource is a stream of the agent as a source.
 type agentSource struct {
-	s    *guest.Stream
-	vm   VM
-	kind string
+	s  *guest.Stream
+	vm VM
+	op string
 }
 
 func (a agentSource) Next(ctx context.Context) ([]byte, error) {
 	p, err := a.s.Next(ctx)
-	return p, Named(a.vm, a.kind, "", err)
+	return p, Named(a.vm, a.op, "", rename(err, a.op))
 }
 
 func (a agentSource) Ended() bool { return a.s.Ended() }
@@ -43,8 +44,9 @@ func (a agentSource) Close(int)   { a.s.Close() }
 // with its credentials.
 func (a *Actor) TailFile(ctx context.Context, path string, start int64, fromEnd bool, site stream.Site) (
 	*stream.Stream, error) {
-	s, err := a.openStream(ctx, "tail_file", strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
+	const op = "tail_file"
+	s, err := a.openStream(ctx, op, op, strconv.Quote(path), site, func(c *guest.Client) (*guest.Stream, error) {
 		return c.TailFile(ctx, path, start, fromEnd, a.executor())
 	})
-	return s, Named(a.vm, "tail_file", path, err)
+	return s, Named(a.vm, op, path, err)
 }

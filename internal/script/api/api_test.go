@@ -213,6 +213,20 @@ func TestStreams(t *testing.T) {
 		`vm:write_file("/tmp/log", "x")
 			vm:tail_file("/tmp/log"):read_until(7)`: "stream:read_until: argument 1 (pattern) must be a string",
 
+		`vm:write_file("/tmp/log", "job 17 done\njob 18 done\n") local s = vm:tail_file("/tmp/log", {start = 0})
+		 local all, text = s:read_until{pattern = "job (%d+)"} eq(all, "job 17") eq(text, "17")
+		 eq(select("#", s:expect{pattern = "job %d+"}), 1) eq(s:expect({pattern = "()d(.)"}, "1s"), "do")
+		 eq(select("#", s:expect("e")), 0) local all, at, c = s:read_until{pattern = "()(\n)"}
+		 eq(all, "\n") eq(at, 1) eq(c, "\n") s:close()`: "",
+
+		`vm:write_file("/tmp/log", "x") vm:tail_file("/tmp/log"):expect{pattern = "(x"}`: "pattern `(x`: " +
+			"unfinished capture",
+		`vm:write_file("/tmp/log", "x") vm:tail_file("/tmp/log"):expect{}`: "stream:expect: argument 1 has no Lua " +
+			"pattern: {pattern=} is missing",
+		`vm:write_file("/tmp/log", "x") vm:tail_file("/tmp/log"):expect{pattern = 7}`: "opts.pattern must be a string",
+		`vm:write_file("/tmp/log", "x") vm:tail_file("/tmp/log"):expect{text = "x"}`: "unknown " +
+			"option `text` (valid: pattern)",
+
 		`vm:write_file("/tmp/log", "x") vm:tail_file("/tmp/log"):expect("y",
 			"x")`: "stream:expect: argument 2 (timeout): duration",
 
@@ -270,7 +284,13 @@ func TestOpenFiles(t *testing.T) {
 
 		`vm:fd_stream("x")`: "argument 1 (fd_or_file) must be an integer or a file, got string",
 		`vm:fd_stream(vm)`:  "argument 1 (fd_or_file) must be an integer or a file",
-		`vm:fd_stream(-1)`:  "argument 1 (fd) must be a descriptor, got -1",
+		`vm:fd_stream(-1)`:  "vm:fd_stream: unknown fd `-1`",
+		`vm:fd_stream(0)`:   "vm:fd_stream: unknown fd `0`",
+		`vm:fd_stream(1.5)`: "argument 1 (fd) must be a descriptor, got 1.5",
+
+		`vm:fd_stream(9999)`: "vm `n1`: fd_stream: unknown fd `9999`: Bad file descriptor (EBADF",
+		`vm:fd_stream(2^32)`: "vm:fd_stream: unknown fd `4294967296`",
+
 		`local f = vm:open_file("/tmp/f", {write = true, create = true}) f:close() vm:fd_stream(f)`: "closed",
 	})
 }
@@ -346,6 +366,36 @@ func TestConsoleExpect(t *testing.T) {
 	if err := s.Run(`assert(vm:console():expect("from the") == "from the")`); err != nil {
 		t.Error(err)
 	}
+	machines.Last().Print(false, "\x1b[1mtoken=beef\x1b[0m\r\nlogin: ")
+	if err := s.Run(`local text, token = vm:console():expect({pattern = "token=(%x+)"}, "10s")
+		assert(text == "token=beef" and token == "beef")
+		local ok, err = pcall(vm.console(vm).expect, vm:console(), {pattern = "token=(%x+)"}, 0)
+		assert(not ok and err:find("expect timed out waiting for ` + "`token=(%x+)`" + `", 1, true), err)
+		vm:console():expect("login: ")
+		local lines = vm:console():lines()
+		assert(lines[#lines] == "token=beef" and lines[#lines - 1] == "hello from the guest", lines[#lines])`); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDmesg(t *testing.T) {
+	log := `vm:write_file("/dev/kmsg", "<5>[    0.000000] Linux\n<3>[   11.500000] bad\nand more\n<30>[   12.000001] daemon\n")
+		`
+	apitest.Check(t, host, booted, map[string]string{
+		log + `eq(vm:dmesg(), "[    0.000000] Linux\n[   11.500000] bad\nand more\n[   12.000001] daemon\n")`: "",
+		log + `eq(vm:dmesg{level = "err"}, "[   11.500000] bad\nand more\n")`:                                 "",
+		log + `eq(vm:dmesg{level = "info", since = 11.5000005}, "[   12.000001] daemon\n")`:                   "",
+		log + `eq(vm:dmesg{level = "crit", since = "2s"}, "")`:                                                "",
+
+		`vm:write_file("/dev/kmsg", "<5>Linux\n") eq(vm:dmesg(), "Linux\n")
+			vm:dmesg{since = 1}`: "vm:dmesg: opts.since " +
+			"cannot be applied: the lines of this kernel have no time stamps (printk.time=0)",
+
+		`vm:dmesg()`:              "vm `n1`: dmesg: No such file or directory (ENOENT, os error 2) [errno 2]",
+		`vm:dmesg{level = "bad"}`: "opts.level `bad` is unknown (valid: emerg, alert, crit, err, warn, notice, info, ",
+		`vm:dmesg{since = -1}`:    "opts.since: duration",
+		`vm:dmesg{lines = 5}`:     "unknown option `lines` (valid: level, since)",
+	})
 }
 
 func TestWorkers(t *testing.T) {
@@ -429,6 +479,29 @@ func TestSyscalls(t *testing.T) {
 		`vm:syscall(1, {bufs = {"a"}, nested = {{parent = 1, child = 1, offset = 0}}})`: "in buffer 1 of 1 bytes",
 
 		`local l = {} for i = 1, 4097 do l[i] = {} end vm:syscall(1, {nested = l})`: "at most 4096 are possible",
+
+		`vm:syscall(1, {bufs = {("a"):rep(8), "abc"}, nested = {{parent = 1, child = 2, offset = 0, child_offset = 3}}})
+			vm:syscall(1, {bufs = {("a"):rep(8), "abc"}, nested = {{parent = 1, child = 2, offset = 0, child_offset = 4}}})`: "opts.nested " +
+			"entry 1: child_offset must be from 0 to 3, the size of buffer 2, got 4",
+		`vm:syscall(1, {bufs = {("a"):rep(8)}, nested = {{parent = 1, child = 1, offset = 0,
+			child_offset = "x"}}})`: "child_offset " +
+			"must be an integer, got string",
+		`vm:syscall(1, {bufs = {("a"):rep(8)}, nested = {{parent = 1, child = 1, offset = 0,
+			child_ofset = 1}}})`: "opts.nested " +
+			"entry 1: unknown option `child_ofset` (valid: parent, child, offset, child_offset)",
+
+		`vm:write_mem("x", "")`:                "vm:write_mem: argument 1 (addr) must be an integer",
+		`vm:write_mem(1, 2)`:                   "vm:write_mem: argument 2 (bytes) must be a string",
+		`vm:write_mem(1, ("x"):rep(2^22 + 1))`: "argument 2 (bytes) has 4194305 bytes, at most 4194304 are possible",
+		`local ok, errno = vm:write_mem(4096, "abc") eq(ok, nil) eq(errno, 38) -- of the fake machine
+			local ok, errno = vm:spawn_worker():write_mem(4096, "abc") eq(ok, nil) eq(errno, 38)`: "",
+
+		`local f = vm:open_file("/tmp/f", {write = true, create = true})
+			vm:ioctl(f, 1)`: "vm:ioctl: fd must be integer, " +
+			"got a file: its descriptor is file:fd()",
+		`local f = vm:open_file("/tmp/f", {write = true, create = true})
+			vm:syscall(0, f)`: "argument 1 must be an integer, " +
+			"got a file: its descriptor is file:fd()",
 
 		`vm:read_mem("x", 1)`: "argument 1 (addr) must be an integer",
 

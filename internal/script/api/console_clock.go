@@ -6,9 +6,11 @@ import (
 	"math"
 	"time"
 
+	"provium/internal/console"
 	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/pattern"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
@@ -22,6 +24,7 @@ func newConsoleType(x *env) *lua.Type {
 		ToString: func(_ *lua.Call, obj any) string { return "console(" + obj.(lab.Console).VM().Name() + ")" },
 		Methods: binding.MethodTable(x, "console", map[string]func(*env, value.Args, lab.Console) ([]lua.Value, error){
 			"read_log": consoleReadLog,
+			"lines":    consoleLines,
 			"expect":   consoleExpect,
 			"read":     consoleRead,
 			"write":    consoleWrite,
@@ -35,8 +38,17 @@ func consoleReadLog(x *env, _ value.Args, console lab.Console) ([]lua.Value, err
 	return value.Results(err, log)
 }
 
+// consoleLines is console:lines().
+func consoleLines(x *env, _ value.Args, from lab.Console) ([]lua.Value, error) {
+	log, err := from.ReadLog()
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{value.Array(x.State, console.Lines(log), func(line string) lua.Value { return line })}, nil
+}
+
 func consoleExpect(x *env, a value.Args, console lab.Console) ([]lua.Value, error) {
-	pattern, err := a.Str(1, "pattern")
+	p, err := searchPattern(a)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +56,15 @@ func consoleExpect(x *env, a value.Args, console lab.Console) ([]lua.Value, erro
 	if err != nil {
 		return nil, err
 	}
-	err = x.Op(a, console.VM(), func(ctx context.Context) error { return console.Expect(ctx, pattern, limit) })
-	return value.Results(err, pattern)
+	var m *pattern.Match
+	err = x.Op(a, console.VM(), func(ctx context.Context) (err error) {
+		m, err = console.Expect(ctx, p, limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append([]lua.Value{string(m.Text)}, captured(m)...), nil
 }
 
 type clockMethod = binding.Method[*env, handle.Clock]

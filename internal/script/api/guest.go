@@ -50,6 +50,7 @@ func guestMethods[T guestSide](x *env, typ string) map[string]lua.GoFunc {
 		"syscall_async": startSyscall,
 		"ioctl":         ioctl,
 		"read_mem":      readMem,
+		"write_mem":     writeMem,
 	}
 	maps.Copy(all, fileCallMethods())
 	for name, method := range all {

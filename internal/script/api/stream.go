@@ -68,9 +68,9 @@ func streamNext(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 	return []lua.Value{p}, nil
 }
 
-// search is read_until and expect: it returns what comes before and with the match.
-func search(x *env, a value.Args, op string, s *stream.Stream) (found []byte, err error) {
-	pattern, err := a.Str(1, "pattern")
+// search is read_until and expect.
+func search(x *env, a value.Args, op string, s *stream.Stream) (found *stream.Found, err error) {
+	p, err := searchPattern(a)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func search(x *env, a value.Args, op string, s *stream.Stream) (found []byte, er
 		return nil, err
 	}
 	err = x.Op(a, nil, func(ctx context.Context) (err error) {
-		found, err = s.ReadUntil(ctx, op, pattern, limit)
+		found, err = s.ReadUntil(ctx, op, p, limit)
 		return err
 	})
 	return found, err
@@ -87,12 +87,18 @@ func search(x *env, a value.Args, op string, s *stream.Stream) (found []byte, er
 
 func streamReadUntil(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 	found, err := search(x, a, "read_until", s)
-	return value.Results(err, string(found))
+	if err != nil {
+		return nil, err
+	}
+	return append([]lua.Value{string(found.All)}, captured(found.Match)...), nil
 }
 
 func streamExpect(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
-	_, err := search(x, a, "expect", s)
-	return nil, err
+	found, err := search(x, a, "expect", s)
+	if _, text := a.Value(1).(string); err != nil || text {
+		return nil, err
+	}
+	return append([]lua.Value{string(found.Text)}, captured(found.Match)...), nil
 }
 
 func streamDrain(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {

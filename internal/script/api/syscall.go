@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"time"
 
 	"provium/internal/guest"
@@ -19,7 +21,7 @@ const (
 	maxBuffers     = 256
 	maxBuffer      = 1 << 20 // bytes
 	maxNested      = 4096
-	maxReadMem     = 4 << 20 // bytes
+	maxMem         = 4 << 20 // bytes that read_mem and write_mem move at most
 )
 
 // syscallNumber reads an integer argument of a call; nil counts as 0.
@@ -57,10 +59,16 @@ func syscallArgs(a value.Args) (s guest.Syscall, err error) {
 	return s, nil
 }
 
-// badNumber describes a value that is not an integer: a float by its value, others by type.
+// badNumber describes a value that is not an integer: a float by its value, others by
+// type. A File has a number.
 func badNumber(v lua.Value) string {
-	if _, ok := v.(float64); ok {
+	switch v := v.(type) {
+	case float64:
 		return value.Format(v)
+	case *lua.Userdata:
+		if _, ok := v.Object().(*handle.File); ok {
+			return "a file: its descriptor is file:fd()"
+		}
 	}
 	return lua.TypeName(v)
 }
@@ -175,6 +183,10 @@ func nested(o value.Options, s *guest.Syscall) error {
 		if !ok {
 			return o.Errorf("nested", "entry %d must be {parent=, child=, offset=}, got %s", i+1, lua.TypeName(v))
 		}
+		if _, err := value.NewOptions(fmt.Sprintf("%s: opts.nested entry %d", o.Func, i+1), entry,
+			[]string{"parent", "child", "offset", "child_offset"}); err != nil {
+			return err
+		}
 		var n [3]int64
 		for j, key := range []string{"parent", "child", "offset"} {
 			if n[j], ok = value.ToInteger(entry.Get(key)); !ok {
@@ -190,7 +202,17 @@ func nested(o value.Options, s *guest.Syscall) error {
 			return o.Errorf("nested", "entry %d: offset %d leaves no room for 8 bytes in buffer %d of %d bytes", i+1,
 				n[2], n[0], room)
 		}
-		s.Nested = append(s.Nested, guest.Nested{Parent: int(n[0] - 1), Child: int(n[1] - 1), Offset: uint64(n[2])})
+		into, ok := syscallNumber(entry.Get("child_offset"))
+		if !ok {
+			return o.Errorf("nested", "entry %d: child_offset must be an integer, got %s", i+1,
+				badNumber(entry.Get("child_offset")))
+		}
+		if size := int64(len(s.Bufs[n[1]-1])); into < 0 || into > size {
+			return o.Errorf("nested", "entry %d: child_offset must be from 0 to %d, the size of buffer %d, got %d", i+1,
+				size, n[1], into)
+		}
+		s.Nested = append(s.Nested, guest.Nested{Parent: int(n[0] - 1), Child: int(n[1] - 1), Offset: uint64(n[2]),
+			ChildOffset: uint64(into)})
 	}
 	return nil
 }
@@ -283,8 +305,8 @@ func readMem(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if !ok {
 		return nil, a.TypeError(2, "len", "an integer")
 	}
-	if n < 0 || n > maxReadMem {
-		return nil, a.Errorf("argument 2 (len) must be between 0 and %d, got %d", maxReadMem, n)
+	if n < 0 || n > maxMem {
+		return nil, a.Errorf("argument 2 (len) must be between 0 and %d, got %d", maxMem, n)
 	}
 	var data []byte
 	var errno int
@@ -299,6 +321,32 @@ func readMem(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 		return []lua.Value{nil, int64(errno)}, nil
 	}
 	return []lua.Value{string(data)}, nil
+}
+
+func writeMem(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
+	address, ok := value.ToInteger(a.Value(1))
+	if !ok {
+		return nil, a.TypeError(1, "addr", "an integer")
+	}
+	data, err := a.Str(2, "bytes")
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxMem {
+		return nil, a.Errorf("argument 2 (bytes) has %d bytes, at most %d are possible", len(data), maxMem)
+	}
+	var errno int
+	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
+		errno, err = by.AsActor().WriteMem(ctx, uint64(address), []byte(data))
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case errno != 0:
+		return []lua.Value{nil, int64(errno)}, nil
+	}
+	return []lua.Value{int64(len(data))}, nil
 }
 
 func ioctl(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
@@ -372,8 +420,11 @@ func fdStream(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	switch v := a.Value(1).(type) {
 	case int64, float64:
 		var ok bool
-		if fd, ok = value.ToInteger(v); !ok || fd < 0 {
+		if fd, ok = value.ToInteger(v); !ok {
 			return nil, a.Errorf("argument 1 (fd) must be a descriptor, got %s", value.Format(v))
+		}
+		if fd <= 0 || fd > math.MaxInt32 { // 0 is the executor's /dev/null, and no File's
+			return nil, a.Errorf("unknown fd `%d`", fd)
 		}
 	case *lua.Userdata:
 		file, ok := v.Object().(*handle.File)

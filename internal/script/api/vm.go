@@ -43,6 +43,7 @@ func vmMethods() map[string]vmMethod {
 
 		"power_button": vmPowerButton,
 		"wait_reboot":  vmWaitReboot,
+		"dmesg":        vmDmesg,
 		"snapshot":     vmSnapshot,
 		"restore":      vmRestore,
 		"fork":         vmFork,

@@ -75,6 +75,7 @@ struct nested {
 	uint32_t parent; /* buffer that gets, at offset, the address of */
 	uint32_t child;
 	uint64_t offset;
+	uint64_t child_offset; /* the address points into the child, or behind its last byte */
 };
 
 /*

@@ -72,7 +72,9 @@ static int read_tables(struct request *r, void (*receive)(void *, size_t))
 			return -1;
 		if (r->lens[n->parent] < sizeof address || n->offset > r->lens[n->parent] - sizeof address)
 			return -1;
-		address = (uint64_t)r->bufs[n->child];
+		if (n->child_offset > r->lens[n->child])
+			return -1;
+		address = (uint64_t)r->bufs[n->child] + n->child_offset;
 		memcpy(r->bufs[n->parent] + n->offset, &address, sizeof address);
 	}
 	return 0;
