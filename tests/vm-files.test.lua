@@ -40,6 +40,38 @@ test("an operation on files that blocks ends with its task, and leaves nothing b
   end
 end)
 
+test("a read that another task's failure ended takes nothing from the next writer", function(t)
+  vm:run("mkfifo /tmp/f"):assert_ok()
+  for _, blocked in ipairs{
+    function() vm:read_file("/tmp/f") end,
+    function() vm:pull_file("/tmp/f", os.tmpname()) end,
+    function() vm:spawn_worker():pull_file("/tmp/f", os.tmpname()) end,
+  } do
+    pcall(parallel, {blocked, function() vm:run("sleep 0.5") error("x") end})
+    t:assert_eq(vm:run("echo n >/tmp/f", {timeout = "2s"}).status, "timed_out")
+  end
+  pcall(parallel, {function() vm:push_file("vm-files.test.lua", "/tmp/f") end,
+    function() vm:run("sleep 0.5") error("x") end})
+  t:assert_eq(vm:run("cat /tmp/f", {timeout = "2s"}).status, "timed_out")
+end)
+
+test("an interrupted read leaves the console's input to others", function(t)
+  for name, by in pairs{vm = vm, worker = vm:spawn_worker()} do
+    for _, path in ipairs{"/dev/ttyS0", "/dev/tty", "/dev/kmsg"} do
+      local ok, err = pcall(by.read_file, by, path, {timeout = "200ms"})
+      if path ~= "/dev/tty" then -- without a controlling terminal
+        t:assert(not ok)
+        t:assert_contains(err, "read_file " .. path .. ": timed out after 200ms")
+      end
+      pcall(by.pull_file, by, path, os.tmpname(), {timeout = "200ms"})
+    end
+    local reader = vm:run_async("exec </dev/ttyS0; echo open >&2; head -n 1")
+    reader:stderr_stream():read_until("open")
+    vm:console():write("input for " .. name .. "\n")
+    t:assert_eq(reader:wait("20s").stdout, "input for " .. name .. "\n")
+  end
+end)
+
 test("operations on files take a timeout", function(t)
   vm:run("mkfifo /srv/t/limit"):assert_ok()
   for call, fn in pairs{
@@ -48,8 +80,9 @@ test("operations on files take a timeout", function(t)
     push_file = function(limit) vm:push_file("vm-files.test.lua", "/srv/t/limit", limit) end,
     open_file = function(limit) limit.read = true vm:open_file("/srv/t/limit", limit) end,
   } do
-    t:assert_contains(t:assert_raises(function() fn{timeout = "100ms"} end),
-      "vm `files`: " .. call .. " /srv/t/limit: timed out after 100ms")
+    local err = t:assert_raises(function() fn{timeout = "100ms"} end)
+    t:assert_contains(err, "vm `files`: " .. call .. " ")
+    t:assert_contains(err, "/srv/t/limit: timed out after 100ms")
   end
   t:assert_contains(t:assert_raises(function() vm:read_file("/dev/kmsg", {timeout = "100ms"}) end), "timed out")
   t:assert_eq(vm:run("echo n >/srv/t/limit", {timeout = "1s"}).status, "timed_out")
@@ -217,7 +250,10 @@ test("push_file starts at the directory of the calling file", function(t)
   t:assert_eq(vm:read_file("/srv/t/pushed.lua"), here:read("a"))
   here:close()
   local err = t:assert_raises(function() vm:push_file("no-such-file", "/srv/t/x") end)
-  t:assert_contains(err, "/tests/no-such-file")
+  t:assert_contains(err, "/tests/no-such-file -> /srv/t/x: host file: no such file or directory")
+  err = t:assert_raises(function() vm:push_file("vm-files.test.lua", "/srv/none/x") end)
+  t:assert_contains(err, "/tests/vm-files.test.lua -> /srv/none/x: No such file or directory (ENOENT, os error 2)")
+  for _, word in ipairs{"stat", "write_file", "mkdir"} do t:assert(not err:find(word, 1, true)) end
 end)
 
 test("push_file keeps the mode unless perm is given", function(t)
@@ -241,6 +277,51 @@ test("pull_file is the way back", function(t)
   t:assert_eq(f:read("a"), "result\0\n")
   f:close()
   os.remove(host)
+end)
+
+local function lines(command)
+  local p = assert(io.popen(command))
+  local text = p:read("a")
+  p:close()
+  return text
+end
+
+-- What a tree is: names, kinds, modes, sizes, targets.
+local listing = "cd %s && find . ! -type l | sort | xargs stat -c '%%n %%A %%s' | sed 's/\\(^.* d.........\\) .*/\\1/' && "
+  .. "for l in `find . -type l | sort`; do echo $l -\\> `readlink $l`; done"
+
+test("trees are copied as trees, in both directions", function(t)
+  local host = lines("mktemp -d"):match("[^\n]+")
+  local tree = host .. "/tree"
+  assert(os.execute(("mkdir -p %s/sub/closed && cd %s && echo text >sub/f && chmod 0711 sub/f && echo >sub/closed/x && "
+    .. "ln -s sub/f link && ln -s /no/where sub/dangling && ln -s .. sub/parent && chmod 0511 sub/closed && "
+    .. "echo data | dd of=holes bs=1 seek=1000000000 2>/dev/null && truncate -s 2G holes"):format(tree, tree)))
+  local want = lines(listing:format(tree))
+  t:assert_contains(want, "./sub/dangling -> /no/where")
+  for name, by in pairs{vm = vm, worker = vm:spawn_worker()} do
+    local at = "/srv/t/tree-" .. name
+    by:push_file(tree, at)
+    t:assert_eq(vm:run(listing:format(at)).stdout, want)
+    t:assert_eq(vm:stat(at .. "/holes").size, 2 << 30)
+    t:assert(vm:stat(at .. "/holes").blocks < 1000) -- the guest has not 2 GiB
+    local back = host .. "/" .. name
+    by:pull_file(at, back)
+    t:assert_eq(lines(listing:format(back)), want)
+    t:assert(tonumber(lines("du -k " .. back .. "/holes | cut -f 1")) < 1000)
+    by:pull_file(at .. "/holes", back .. "/alone")
+    t:assert(tonumber(lines("du -k " .. back .. "/alone | cut -f 1")) < 1000)
+    t:assert_eq(lines("tail -c +1000000001 " .. back .. "/alone | head -c 5"), "data\n")
+  end
+
+  -- What is no file, directory or link is refused before anything is copied.
+  assert(os.execute("mkfifo " .. tree .. "/sub/pipe"))
+  t:assert_contains(t:assert_raises(function() vm:push_file(tree, "/srv/t/refused") end), tree .. "/sub/pipe is a FIFO")
+  t:assert_contains(t:assert_raises(function() vm:stat("/srv/t/refused") end), "ENOENT")
+  vm:mknod("/srv/t/tree-vm/sub/pipe", {type = "fifo"})
+  t:assert_contains(t:assert_raises(function() vm:pull_file("/srv/t/tree-vm", host .. "/refused") end),
+    "/srv/t/tree-vm/sub/pipe is a fifo")
+  t:assert(not io.open(host .. "/refused"))
+  os.execute("chmod -R u+rwx " .. host .. " && rm -r " .. host)
 end)
 
 test("a full disk is an error, not a hang", function(t)

@@ -23,6 +23,8 @@ test("options keep the shell unless args is there", function(t)
   t:assert_eq(vm:run("pwd; echo $0", {cwd = "/tmp"}).stdout:match("^[^\n]+"), "/tmp")
   t:assert_eq(vm:run("echo", {args = {"$X"}, env = {X = "y"}}).stdout, "$X\n")
   t:assert_eq(vm:run("echo $X-$HOME", {env = {X = "y"}}).stdout, "y-/root\n")
+  t:assert_contains(t:assert_raises(function() vm:run("pwd", {cwd = "/etc/passwd"}) end),
+    "cwd /etc/passwd: Not a directory (ENOTDIR, os error 20) [errno 20]")
 end)
 
 test("the environment of a command is known", function(t)

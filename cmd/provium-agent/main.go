@@ -186,6 +186,7 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 		Random:    random,
 
 		AwaitDisk: system.AwaitDisk,
+		Dev:       system.Dev(),
 		Proc:      system.Proc(),
 		Sys:       system.Sys(),
 	}), nil

@@ -46,6 +46,8 @@ type Config struct {
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
 	// its own.
 	Random int
+	// Dev is a descriptor of the directory of devices; 0 makes the agent use /dev.
+	Dev int
 	// Proc and Sys are descriptors of the roots of procfs and sysfs, for the
 	// network; 0 makes the agent use /proc and /sys.
 	Proc, Sys int

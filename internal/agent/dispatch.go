@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +51,9 @@ func (d dispatcher) Now(id uint64, req wire.Request) (frame []byte, begun any) {
 			return nil, call
 		}
 	case *wire.Renew:
+		if req.MachineID {
+			break // in the root directory of PID 1
+		}
 		if err := d.renew(req); err != nil {
 			return failureFrame(id, err), nil
 		}
@@ -72,7 +76,49 @@ const batchInline = 1 << 20
 
 // Do carries an operation out and sends its result.
 func (d dispatcher) Do(o *session.Op, req wire.Request) {
-	var result wire.Result
+	if isFileOp(req) {
+		d.doAbandonable(o, req)
+		return
+	}
+	result := d.result(o, req)
+	o.Finish(&result)
+}
+
+// abandonAfter is how long a cancelled operation on files may take to end. A file system
+// that waits for a server lets nothing but a fatal signal end that, and the agent must
+// live.
+const abandonAfter = time.Second
+
+// isFileOp reports whether an operation makes system calls on files itself.
+func isFileOp(req wire.Request) bool {
+	switch r := req.(type) {
+	case *wire.ReadFile, *wire.WriteFile, *wire.Stat, *wire.ListDir, *wire.Mkdir, *wire.Unlink, *wire.Rename:
+		return true
+	case *wire.Syscall:
+		return r.Executor == wire.FilesExecutor
+	}
+	return false
+}
+
+// doAbandonable is Do for an operation whose system calls may not let themselves be
+// interrupted. It then answers that the operation was cancelled, and keeps the thread.
+func (d dispatcher) doAbandonable(o *session.Op, req wire.Request) {
+	var once sync.Once
+	stop := context.AfterFunc(o.Context(), func() {
+		time.AfterFunc(abandonAfter, func() {
+			once.Do(func() {
+				result := session.Failure(context.Canceled)
+				o.Finish(&result)
+			})
+		})
+	})
+	result := d.result(o, req)
+	stop()
+	once.Do(func() { o.Finish(&result) })
+}
+
+// result carries an operation out.
+func (d dispatcher) result(o *session.Op, req wire.Request) (result wire.Result) {
 	if b, ok := req.(*wire.Batch); ok {
 		result.Value = d.batch(o, b)
 	} else {
@@ -80,7 +126,7 @@ func (d dispatcher) Do(o *session.Op, req wire.Request) {
 		result = d.item(o, req, false)
 		result.Streamed = o.Streamed()
 	}
-	o.Finish(&result)
+	return result
 }
 
 // batch carries out the items of a batch. Only so much of their results is held
@@ -128,6 +174,9 @@ func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Res
 	moves, err := d.enterRoot(o.Context())
 	if err != nil {
 		return session.Failure(err)
+	}
+	if o.Context().Err() != nil { // that may take long, too
+		return session.Failure(context.Canceled)
 	}
 	result, body := d.carryOut(o, req, inBatch)
 	if isMissing(req, &result) && o.Streamed() == [wire.Streams]uint64{} {
@@ -195,7 +244,7 @@ func (d dispatcher) carryOut(o *session.Op, req wire.Request, inBatch bool) (wir
 	case *wire.ClockGet:
 		v, err = clocks()
 	case *wire.ClockSet:
-		v, err = clockSet(r.RealtimeNS)
+		v, err = clockSet(r.RealtimeNS, r.Earliest)
 	case *wire.ClockAdvance:
 		v, err = clockAdvance(r.ByNS)
 	case *wire.Sleep:

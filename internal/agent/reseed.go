@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,8 +15,9 @@ import (
 
 // renew adds entropy to the kernel's generator, reseeds it from that at once, and
 // sets the clock. A restored guest does this first, when an emulated one has yet
-// to translate all its code. None of the calls blocks, so they are made without
-// telling the scheduler, whose monitor would wake up for each.
+// to translate all its code. None of the calls blocks for long, so they are made without
+// telling the scheduler, whose monitor would wake up for each: the random device
+// answers at once.
 func (a *Agent) renew(r *wire.Renew) error {
 	err := a.reseedAndSet(r)
 	if errors.Is(err, unix.EPERM) {
@@ -27,10 +29,19 @@ func (a *Agent) renew(r *wire.Renew) error {
 }
 
 func (a *Agent) reseedAndSet(r *wire.Renew) error {
+	if r.MachineID {
+		// By the clock that was right when the guest was saved.
+		if since, ok := startTime(selfStat()); ok {
+			renewMachineID(machineIDs[:], since)
+		}
+	}
 	if len(r.Entropy) > 0 {
 		if err := a.reseed(r.Entropy); err != nil {
 			return fmt.Errorf("reseed: %w", err)
 		}
+	}
+	if r.DropRandom || len(r.RandomBlock) > 0 {
+		a.readRandomDevice(r.RandomBlock)
 	}
 	if r.RealtimeNS == 0 {
 		return nil
@@ -59,4 +70,88 @@ func (a *Agent) reseed(entropy []byte) error {
 	}
 	_, err = sys.Call(unix.SYS_IOCTL, uintptr(fd), unix.RNDRESEEDCRNG, 0)
 	return err
+}
+
+// randomAttempts is how often the position in the random device's blocks is looked for.
+// Another reader may get in between.
+const randomAttempts = 8
+
+// readRandomDevice reads and drops what the drivers of the random device hold: the hwrng
+// core keeps the rest of a block, and the driver of virtio-rng one more. With a block, which
+// the device gives to every request, it reads on to the end of one. A guest without such a
+// device, or with another one, is left alone.
+func (a *Agent) readRandomDevice(block []byte) {
+	dev, path := a.cfg.Dev, "hwrng"
+	if dev == 0 {
+		dev, path = unix.AT_FDCWD, "/dev/hwrng"
+	}
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return
+	}
+	fd, err := sys.Call(unix.SYS_OPENAT, uintptr(dev), uintptr(unsafe.Pointer(name)), unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return
+	}
+	defer func() { _, _ = sys.Call(unix.SYS_CLOSE, fd, 0, 0) }()
+	var buf [2 * coreBuffer]byte
+	if !readRandom(fd, buf[:]) {
+		return
+	}
+	for range randomAttempts {
+		if len(block) < coreBuffer {
+			return
+		}
+		if !readRandom(fd, buf[:probeLen]) {
+			return
+		}
+		if left, ok := leftInBlock(block[:coreBuffer], buf[:probeLen]); ok {
+			readRandom(fd, buf[:left])
+			return
+		}
+		if !readRandom(fd, buf[:]) {
+			return
+		}
+	}
+}
+
+// coreBuffer is how many bytes the hwrng core of Linux takes from a driver at a time, on
+// this architecture; probeLen is how many show the position in them.
+const (
+	coreBuffer = 64
+	probeLen   = 8
+)
+
+func readRandom(fd uintptr, p []byte) bool {
+	for len(p) > 0 {
+		n, err := sys.Call(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return false
+		}
+		p = p[n:]
+	}
+	return true
+}
+
+// leftInBlock returns how many bytes of a block the hwrng core still holds, by the last
+// bytes that it gave. It gives a block from the end on, each read a piece in order.
+func leftInBlock(block, got []byte) (left int, ok bool) {
+	n := len(block)
+	for had := range n {
+		// The rest of one block first, then the end of the next.
+		first := min(had, len(got))
+		left = had - first
+		want := append([]byte{}, block[left:had]...)
+		if rest := len(got) - first; rest > 0 {
+			left = n - rest
+			want = append(want, block[left:]...)
+		}
+		if bytes.Equal(want, got) {
+			return left, true
+		}
+	}
+	return 0, false
 }

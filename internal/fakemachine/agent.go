@@ -122,12 +122,17 @@ func (m *Machine) fileOp(ctx context.Context, op *localvmm.Op, r wire.Request) (
 			return nil, failure, true
 		case r.Max > 0 && uint64(len(p)) > r.Max:
 			return nil, Errno(uint32(unix.EFBIG)), true
+		case r.Pieces:
+			p = onePiece(p)
 		}
 		return &wire.FileValue{Data: p, Perm: m.Files.perm(r.Path)}, nil, true
 	case *wire.WriteFile:
 		p, err := op.Bulk(r.Data)
 		if err != nil {
 			return nil, Errno(wireECANCELED), true
+		}
+		if r.Pieces {
+			p = fromPieces(p)
 		}
 		return nil, m.Files.write(r.Path, p, r.SetPerm, r.Perm, false), true
 	case *wire.Stat:
@@ -179,4 +184,31 @@ func (m *Machine) tail(ctx context.Context, op *localvmm.Op, r *wire.TailFile) *
 			return Errno(wireECANCELED)
 		}
 	}
+}
+
+// onePiece encodes a file without holes.
+func onePiece(p []byte) []byte {
+	b := make([]byte, wire.PieceHeader, 2*wire.PieceHeader+len(p))
+	wire.PutPiece(b, 0, len(p))
+	if len(p) == 0 {
+		return b
+	}
+	b = append(append(b, p...), make([]byte, wire.PieceHeader)...)
+	wire.PutPiece(b[wire.PieceHeader+len(p):], int64(len(p)), 0)
+	return b
+}
+
+// fromPieces returns the contents of a file.
+func fromPieces(p []byte) []byte {
+	var pieces wire.Pieces
+	var out []byte
+	_ = pieces.Feed(p, func(offset int64, p []byte) error {
+		out = append(append(out, make([]byte, int(offset)-len(out))...), p...)
+		return nil
+	})
+	size, err := pieces.Size()
+	if err != nil {
+		return nil
+	}
+	return append(out, make([]byte, int(size)-len(out))...)
 }

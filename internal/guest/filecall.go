@@ -181,6 +181,10 @@ func (f FileCall) result(a *answer) ([]byte, error) {
 	if !ok {
 		return nil, badAnswer(f.op, a.value)
 	}
+	if most := len(f.call.Bufs[len(f.call.Bufs)-1]); f.answers && len(v.Data) > most {
+		return nil, fmt.Errorf("%s %s: %w: %d bytes, at most %d were asked for", f.op, f.path, wire.ErrMalformed,
+			len(v.Data), most)
+	}
 	return f.Result(&SyscallResult{Ret: v.Ret, Errno: int(v.Errno), Bufs: [][]byte{v.Data}})
 }
 

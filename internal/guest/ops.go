@@ -113,6 +113,86 @@ func (c *Client) PushFile(ctx context.Context, path string, r io.Reader, perm Pe
 	return err
 }
 
+// DataReader reads a file and skips its holes.
+type DataReader = wire.DataReader
+
+// NewDataReader returns a reader of f; without holes the file system is not asked for
+// them, as for what is not a regular file.
+func NewDataReader(f io.ReadSeeker, holes bool) *DataReader { return wire.NewDataReader(f, holes) }
+
+// PieceWriter takes the data of a file with holes.
+type PieceWriter interface {
+	io.WriterAt
+	// Truncate sets the size, at the end.
+	Truncate(size int64) error
+}
+
+// PullPieces is PullFile without the holes of the file.
+func (c *Client) PullPieces(ctx context.Context, path string, to PieceWriter) (perm uint32, err error) {
+	var pieces wire.Pieces
+	feed := func(p []byte) error {
+		return pieces.Feed(p, func(offset int64, p []byte) error {
+			_, err := to.WriteAt(p, offset)
+			return err
+		})
+	}
+	a, err := c.do(ctx, &wire.ReadFile{Path: path, Pieces: true}, transfer{to: writerFunc(feed)})
+	if err != nil {
+		return 0, err
+	}
+	v, ok := a.value.(*wire.FileValue)
+	if !ok {
+		return 0, badAnswer("read_file", a.value)
+	}
+	if err := feed(v.Data); err != nil {
+		return 0, err
+	}
+	size, err := pieces.Size()
+	if err == nil {
+		err = to.Truncate(size)
+	}
+	return v.Perm, err
+}
+
+// writerFunc is a writer that takes all or fails.
+type writerFunc func(p []byte) error
+
+func (f writerFunc) Write(p []byte) (int, error) { return len(p), f(p) }
+
+// PushPieces is PushFile without the holes of the file.
+func (c *Client) PushPieces(ctx context.Context, path string, r *DataReader, perm Perm) error {
+	req := WriteFileOp{Path: path, Perm: perm}.request().(*wire.WriteFile)
+	req.Pieces, req.Data = true, wire.Bulk{Length: wire.UntilEnd}
+	_, err := c.do(ctx, req, transfer{from: &pieceStream{r: r, buf: make([]byte, wire.ChunkSize)}})
+	return err
+}
+
+// pieceStream is a file as the stream of its pieces.
+type pieceStream struct {
+	r     *DataReader
+	buf   []byte
+	ready []byte // of buf, to be read
+	last  bool
+}
+
+func (s *pieceStream) Read(p []byte) (int, error) {
+	if len(s.ready) == 0 {
+		if s.last {
+			return 0, io.EOF
+		}
+		offset, n, err := s.r.Next(s.buf[wire.PieceHeader:])
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		s.last = err == io.EOF
+		wire.PutPiece(s.buf, offset, n)
+		s.ready = s.buf[:wire.PieceHeader+n]
+	}
+	n := copy(p, s.ready)
+	s.ready = s.ready[n:]
+	return n, nil
+}
+
 // Stat describes a file; without follow a symbolic link itself.
 func (c *Client) Stat(ctx context.Context, path string, follow bool) (*FileInfo, error) {
 	a, err := c.do(ctx, StatOp{path, follow}.request(), transfer{})
@@ -182,6 +262,13 @@ func (c *Client) ClockSet(ctx context.Context, ns int64) (Clock, error) {
 	return c.clock(ctx, &wire.ClockSet{RealtimeNS: ns})
 }
 
+// ClockSetEarliest is ClockSet, or sets the earliest time that the guest's kernel takes if
+// that is later.
+func (c *Client) ClockSetEarliest(ctx context.Context, ns int64) error {
+	_, err := c.clock(ctx, &wire.ClockSet{RealtimeNS: ns, Earliest: true})
+	return err
+}
+
 // ClockAdvance moves the guest's wall clock by ns nanoseconds, which may be
 // negative, and returns the clocks as they are after that.
 func (c *Client) ClockAdvance(ctx context.Context, ns int64) (Clock, error) {
@@ -200,12 +287,10 @@ func (c *Client) clock(ctx context.Context, req wire.Request) (Clock, error) {
 	return Clock(*v), nil
 }
 
-// Renew makes a restored guest differ from others of the same snapshot:
-// it mixes entropy (at most wire.MaxEntropy bytes; none leaves it alone) into the
-// kernel's random generator and sets the wall clock, in nanoseconds since 1970
-// (0 leaves it alone).
-func (c *Client) Renew(ctx context.Context, entropy []byte, realtimeNS int64) error {
-	_, err := c.do(ctx, &wire.Renew{Entropy: entropy, RealtimeNS: realtimeNS}, transfer{})
+// Renew makes a restored guest differ from others of the same snapshot, or brings the
+// random device of a guest to the start of a stream.
+func (c *Client) Renew(ctx context.Context, r *Renew) error {
+	_, err := c.do(ctx, r, transfer{})
 	return err
 }
 

@@ -66,7 +66,10 @@ var operations = []struct {
 		&wire.ClockSet{RealtimeNS: 9}, &wire.ClockValue{RealtimeNS: 9}, Clock{RealtimeNS: 9}},
 	{"clock advance", func(ctx context.Context, c *Client) (any, error) { return c.ClockAdvance(ctx, -9) },
 		&wire.ClockAdvance{ByNS: -9}, &wire.ClockValue{}, Clock{}},
-	{"renew", func(ctx context.Context, c *Client) (any, error) { return nil, c.Renew(ctx, []byte("e"), 4) },
+	{"renew", func(ctx context.Context, c *Client) (any, error) {
+		return nil,
+			c.Renew(ctx, &Renew{Entropy: []byte("e"), RealtimeNS: 4})
+	},
 		&wire.Renew{Entropy: []byte("e"), RealtimeNS: 4}, nil, nil},
 	{"network", func(ctx context.Context, c *Client) (any, error) { return nil, c.Network(ctx, &Network{}) },
 		&wire.Network{}, nil, nil},

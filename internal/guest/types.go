@@ -181,6 +181,9 @@ func (o MkdirOp) request() wire.Request {
 func (o UnlinkOp) request() wire.Request { return &wire.Unlink{Path: o.Path} }
 func (o RenameOp) request() wire.Request { return &wire.Rename{From: o.From, To: o.To} }
 
+// Renew describes what Client.Renew does to a guest.
+type Renew = wire.Renew
+
 // Network and Interface describe what Client.Network sets up.
 type (
 	Network   = wire.Network

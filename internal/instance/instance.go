@@ -49,6 +49,7 @@ type Config struct {
 	// Wait is what the boot waits for: WaitAgent, WaitNothing, or a text behind
 	// WaitConsole. A guest that is waited for otherwise may be without an agent.
 	Wait string
+	Use  string // of the seed of the random device, which each boot of the guest begins anew
 }
 
 // Hooks are called as things happen to an instance. They must not block, unless they

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -57,7 +58,8 @@ func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	}
 	defer link.Close()
 	if boot > 0 || i.optional() {
-		if err := i.cfg.Hooks.Configure(ctx, link); err != nil && ctx.Err() == nil {
+		err := errors.Join(SeedBoot(ctx, link, i.machine, i.cfg.Use), i.cfg.Hooks.Configure(ctx, link))
+		if err != nil && ctx.Err() == nil {
 			i.cfg.Hooks.Warn("vm `%s` after a reset: %v", i.cfg.VM, err)
 		}
 	}

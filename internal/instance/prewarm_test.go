@@ -86,7 +86,9 @@ func (b *bench) order(s saved, key Key, parts *testParts) Order {
 			cfg.Restore = &qemu.Restore{File: f, StateAt: s.at, StateLen: s.length}
 			return cfg, parts, nil
 		},
-		Reseed: func(ctx context.Context, c *guest.Client) error { return c.Renew(ctx, []byte("entropy"), 0) },
+		Reseed: func(ctx context.Context, c *guest.Client) error {
+			return (&Renewal{FixedTime: true}).Apply(ctx, c, nil)
+		},
 	}
 }
 

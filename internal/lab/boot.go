@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,7 +13,6 @@ import (
 	"provium/internal/admission"
 	"provium/internal/disk"
 	"provium/internal/event"
-	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
@@ -30,6 +28,7 @@ type startPlan struct {
 	cfg      *qemu.Config
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
+	cached   bool            // that of a boot
 	origin   snapshot.FileID // of that snapshot
 	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
 	baseFile *os.File        // the base of a diff, until the guest runs
@@ -184,30 +183,6 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
 		MemoryBytes: uint64(inst.plan.cfg.Memory), CID: cid})
 	return nil
-}
-
-// freshEntropy is what a restored guest's random generator gets, in bytes: twice what a
-// full reseed takes.
-const freshEntropy = 64
-
-// reseed makes the restored guest differ from others that run from the same snapshot.
-func (p *startPlan) reseed(ctx context.Context, link *guest.Client) error {
-	return reseed(ctx, link, p.guest.RNGSeed != nil, p.guest.InitialTime != nil)
-}
-
-// reseed mixes entropy into a guest's random generator, unless that is seeded, and sets
-// its clock to the host's, unless that is fixed.
-func reseed(ctx context.Context, link *guest.Client, seeded, fixedTime bool) error {
-	var entropy []byte
-	var now int64
-	if !seeded {
-		entropy = make([]byte, freshEntropy)
-		_, _ = rand.Read(entropy) // never fails
-	}
-	if !fixedTime {
-		now = time.Now().UnixNano()
-	}
-	return link.Renew(ctx, entropy, now)
 }
 
 func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {

@@ -3,14 +3,15 @@ package lab
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"provium/internal/event"
-	"provium/internal/guest"
 	"provium/internal/instance"
 	"provium/internal/network"
 	"provium/internal/qemu"
+	"provium/internal/topology"
 )
 
 // guestRun is one run of a VM's guest: the instance, what it was started from, and its
@@ -21,6 +22,7 @@ type guestRun struct {
 	machine *qemu.Machine // the instance's
 	plan    *startPlan
 	netdevs *network.Netdevs
+	use     string        // of the seed
 	stood   time.Duration // for the last snapshot
 	died    string        // why it ended by itself, guarded by the VM's lock
 
@@ -33,7 +35,10 @@ type guestRun struct {
 // unless there is an error.
 func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, releaseShare func()) (
 	*guestRun, error) {
-	i := &guestRun{vm: v, plan: p, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir)}
+	i := &guestRun{vm: v, plan: p, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
+	if p.restored && p.cfg.RNGSeed != nil {
+		i.use = v.host.uses.Next(v.name)
+	}
 	warm := v.host.takePrewarmed(ctx, p)
 	cfg := *p.cfg
 	var err error
@@ -49,6 +54,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 		i.Instance, err = instance.Start(ctx, instance.Config{
 			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout, Restored: p.restored, Epoch: p.mark.Restore(),
 			Agents: &v.agents, Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare), Wait: p.opts.Wait,
+			Use: i.use,
 		}, warm)
 	}
 	if err != nil {
@@ -134,23 +140,19 @@ func (i *guestRun) firstAnswer(ctx context.Context) error {
 		return err
 	}
 	if i.plan.restored {
-		return i.plan.reseed(ctx, link)
+		return i.plan.renewal(i.use).Apply(ctx, link, i.machine)
 	}
-	return i.plan.setClock(ctx, link)
+	if fixed := i.plan.guest.InitialTime; fixed != nil {
+		err = instance.SetTime(ctx, link, *fixed)
+	}
+	return errors.Join(err, instance.SeedBoot(ctx, link, i.machine, i.use))
 }
 
-// setClock sets the wall clock that the test has fixed. The RTC counts whole seconds:
-// the fraction, and what the boot took from the clock's point of view, are set here.
-func (p *startPlan) setClock(ctx context.Context, link *guest.Client) error {
-	fixed := p.guest.InitialTime
-	if fixed == nil {
-		return nil
-	}
-	c, err := link.ClockGet(ctx)
-	if err == nil {
-		_, err = link.ClockSet(ctx, fixed.UnixNano()+c.BoottimeNS)
-	}
-	return err
+// renewal returns what makes the guest of a restore differ from others of its snapshot.
+func (p *startPlan) renewal(use string) *instance.Renewal {
+	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
+	return &instance.Renewal{Seed: p.guest.RNGSeed, Use: use, FixedTime: p.guest.InitialTime != nil,
+		MachineID: p.cached && !own}
 }
 
 // wakeup ends suspend-to-RAM.

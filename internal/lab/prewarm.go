@@ -61,12 +61,12 @@ func (h *Host) prewarm(p *startPlan, limit time.Duration) {
 	if h.NoPrewarming {
 		return
 	}
-	guestOf := p.guest // the plan is the caller's
+	renewal := p.renewal("") // the plan is the caller's
 	h.prewarmed.Prepare(h.TempDir, instance.Order{
 		Key: p.prewarmKey(), Limit: limit,
 		Plan: func(dir string) (*qemu.Config, instance.Parts, error) { return h.planPrewarmed(p, dir) },
 		Reseed: func(ctx context.Context, link *guest.Client) error {
-			return reseed(ctx, link, guestOf.RNGSeed != nil, guestOf.InitialTime != nil)
+			return renewal.Apply(ctx, link, nil)
 		},
 	})
 }

@@ -30,8 +30,8 @@ func TestTimeoutsOverReboot(t *testing.T) {
 	call, err := v.SyscallAsync(ctx, guest.Syscall{Nr: unix.SYS_PAUSE})
 	must(t, err)
 	m.SetAgent(fakemachine.AgentSilent)
-	m.Reboot()
 	before := v.lastEpoch()
+	m.Reboot()
 	for v.lastEpoch() == before {
 		time.Sleep(time.Millisecond)
 	}

@@ -45,6 +45,7 @@ type Bridge struct {
 	nics          map[string]*NIC    // by place. A NIC stays when its VM leaves, with MAC and address.
 	members       []*NIC             // attached, in order of attaching
 	ports         map[string]*Port   // open ones
+	servers       []*Server          // that run, in order of starting
 	awaited       map[string]Station // VMs that are not attached, of which there are rules
 	holders       int                // number of labs that hold the bridge
 	closed        bool
@@ -281,9 +282,16 @@ func (b *Bridge) mayJoin(ends []Endpoint) error {
 			return fmt.Errorf("vm `%s` has %d NICs already, which is the most", e.Name, qemu.MaxNICs)
 		}
 	}
-	if had := len(b.nics); had+len(fresh) > maxNICs {
+	held := 0 // by servers
+	for host := firstHost; host <= lastHost; host++ {
+		if b.hostTaken(host) {
+			held++
+		}
+	}
+	held -= len(b.nics)
+	if had := len(b.nics); had+len(fresh) > maxNICs-held {
 		return fmt.Errorf("bridge `%s` is full: it has had %d of at most %d VMs, and %d more do not fit",
-			b.name, had, maxNICs, len(fresh))
+			b.name, had, maxNICs-held, len(fresh))
 	}
 	return nil
 }
@@ -308,15 +316,11 @@ func (b *Bridge) nicOf(vm string) *NIC {
 	return nil
 }
 
-// freeHost returns the lowest last byte of an address that no NIC has. The caller
+// freeHost returns the lowest last byte of an address that no NIC or server has. The caller
 // must hold net.mu.
 func (b *Bridge) freeHost() int {
-	used := map[int]bool{}
-	for _, n := range b.nics {
-		used[n.host] = true
-	}
 	host := firstHost
-	for used[host] {
+	for b.hostTaken(host) {
 		host++
 	}
 	return host
@@ -434,19 +438,22 @@ func (b *Bridge) NIC(name, label string) (*NIC, error) {
 	return n, nil
 }
 
-// Close detaches all members, unplugs the NICs of running guests, and closes ports,
+// Close detaches all members, unplugs the NICs of running guests, and closes ports, servers,
 // forwards, gateway and switch. Closing again does nothing.
 func (b *Bridge) Close(ctx context.Context) error {
 	n := b.net
 	n.mu.Lock()
 	b.closed = true
-	ports := slices.Collect(maps.Values(b.ports))
+	ports, servers := slices.Collect(maps.Values(b.ports)), slices.Clone(b.servers)
 	forwards := b.forwards
 	b.forwards = nil
 	n.bridges = slices.DeleteFunc(n.bridges, func(o *Bridge) bool { return o == b })
 	n.mu.Unlock()
 	for _, p := range ports {
 		p.Close()
+	}
+	for _, s := range servers {
+		s.Stop()
 	}
 	for _, f := range forwards {
 		f.close()

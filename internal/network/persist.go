@@ -185,11 +185,8 @@ func (b *Bridge) reserve(saved []NICState) error {
 			return fmt.Errorf("bridge `%s` is full: there is no room for vm `%s` among %d", b.name, s.VM, maxNICs)
 		}
 		host := s.Host
-		for _, n := range b.nics {
-			if n.host == host {
-				host = b.freeHost()
-				break
-			}
+		if b.hostTaken(host) {
+			host = b.freeHost()
 		}
 		mac, _ := net.ParseMAC(s.MAC) // checked
 		b.newNIC(s.VM, s.NIC, host, mac)

@@ -225,7 +225,9 @@ func (c *Config) devices() []any {
 	}
 	out = append(out,
 		serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"},
-		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", Addr: c.fixedDevice(rngAt)},
+		// Without an ioeventfd a request has reached the backend when the guest's call
+		// returns, see ReleaseEntropy.
+		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", IOEventFD: false, Addr: c.fixedDevice(rngAt)},
 		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"})
 	if bridge := c.plugBridge(); bridge != nil {
 		out = append(out, bridge)

@@ -57,9 +57,10 @@ type serialPort struct {
 
 // rngDevice gives the guest random numbers of an object.
 type rngDevice struct {
-	Driver string `json:"driver"` // virtio-rng-pci
-	RNG    string `json:"rng"`
-	Addr   string `json:"addr,omitempty"`
+	Driver    string `json:"driver"` // virtio-rng-pci
+	RNG       string `json:"rng"`
+	IOEventFD bool   `json:"ioeventfd"`
+	Addr      string `json:"addr,omitempty"`
 }
 
 // vsockDevice is the guest's end of vsock.

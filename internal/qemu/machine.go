@@ -52,8 +52,10 @@ type Machine struct {
 	agent  string   // socket path
 	serial *consolePipe
 	hvc    *consolePipe
-	stderr *tailBuffer
-	cid    uint32 // on vsock, 0 without
+	// entropy is nil without a seed.
+	entropy *entropy
+	stderr  *tailBuffer
+	cid     uint32 // on vsock, 0 without
 
 	migration *migrationWatch
 	deleted   deletionWatch
@@ -116,11 +118,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		}()
 	}
 	if ends.rng != nil {
-		m.readers.Add(1)
-		go func() {
-			defer m.readers.Done()
-			serveEntropy(ends.rng, *cfg.RNGSeed)
-		}()
+		m.serveEntropy(ends.rng)
 	}
 	go m.reap()
 

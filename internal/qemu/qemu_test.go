@@ -3,7 +3,6 @@ package qemu
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,27 +80,6 @@ func TestStartReportsQEMUsWords(t *testing.T) {
 	if !errors.As(err, &se) || !strings.Contains(se.Stderr, "invalid kernel header") ||
 		!strings.Contains(err.Error(), "invalid kernel header") {
 		t.Fatalf("err = %v", err)
-	}
-}
-
-func TestEntropyIsAFunctionOfTheSeed(t *testing.T) {
-	read := func(seed uint64, sizes ...int) string {
-		var all []byte
-		s := entropyStream(seed)
-		for _, n := range sizes {
-			b := make([]byte, n)
-			if _, err := io.ReadFull(s, b); err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, b...)
-		}
-		return string(all)
-	}
-	if read(7, 64) != read(7, 1, 30, 33) {
-		t.Error("the stream depends on request sizes")
-	}
-	if read(7, 64) == read(8, 64) || read(7, 64) == read(7|1<<63, 64) {
-		t.Error("two seeds share a stream")
 	}
 }
 

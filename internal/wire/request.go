@@ -60,8 +60,9 @@ type Run struct {
 // Max bytes is refused before any is read, with EFBIG; so is any other once it
 // has more. Max 0 means no limit.
 type ReadFile struct {
-	Path string
-	Max  uint64
+	Path   string
+	Max    uint64
+	Pieces bool // the contents come as Pieces, all of them in the stream
 }
 
 // WriteFile creates a file or replaces its contents.
@@ -70,6 +71,7 @@ type WriteFile struct {
 	SetPerm bool   // set the mode to Perm, also when the file exists already
 	Perm    uint32 // permission bits, at most 0o7777
 	Data    Bulk
+	Pieces  bool // Data are Pieces
 }
 
 // Stat describes a file.
@@ -100,7 +102,11 @@ type Rename struct{ From, To string }
 type ClockGet struct{}
 
 // ClockSet sets the wall clock, in nanoseconds since 1970.
-type ClockSet struct{ RealtimeNS int64 }
+type ClockSet struct {
+	RealtimeNS int64
+	// Earliest sets the earliest time that the kernel takes if RealtimeNS is before that.
+	Earliest bool
+}
 
 // ClockAdvance moves the wall clock by so many nanoseconds.
 type ClockAdvance struct{ ByNS int64 }
@@ -131,7 +137,18 @@ const MaxSerial = 20
 type Renew struct {
 	Entropy    []byte // mixed into the kernel's random generator, which is reseeded; none: left alone
 	RealtimeNS int64  // the wall clock, in nanoseconds since 1970; 0: left alone
+	// DropRandom reads and drops what the guest's drivers hold of its random device.
+	DropRandom bool
+	// RandomBlock is what the random device gives to every request of a block at present.
+	// /dev/hwrng is read until the next byte is the block's first; none: not read.
+	RandomBlock []byte
+	// MachineID gives the guest an /etc/machine-id of its own, if it has made one since
+	// the agent started.
+	MachineID bool
 }
+
+// MaxRandomBlock is the longest RandomBlock, in bytes.
+const MaxRandomBlock = 256
 
 // MaxEntropy is the most entropy that a Renew carries, in bytes.
 const MaxEntropy = 512
@@ -306,6 +323,7 @@ func putStrings(f *fields, key string, v []string) {
 func (r *ReadFile) fields(f *fields) {
 	f.Str("path", r.Path)
 	f.OptUint("max", r.Max)
+	f.OptBool("pieces", r.Pieces)
 }
 
 func (r *ReadFile) field(d *decoder, key string) bool {
@@ -314,6 +332,8 @@ func (r *ReadFile) field(d *decoder, key string) bool {
 		r.Path = d.Str()
 	case "max":
 		r.Max = d.Uint()
+	case "pieces":
+		r.Pieces = d.Bool()
 	default:
 		return false
 	}
@@ -339,6 +359,7 @@ func (r *WriteFile) fields(f *fields) {
 	f.Str("path", r.Path)
 	putPerm(f, r.SetPerm, r.Perm)
 	r.Data.put(f, "data", "data_len")
+	f.OptBool("pieces", r.Pieces)
 }
 
 func (r *WriteFile) field(d *decoder, key string) bool {
@@ -351,6 +372,8 @@ func (r *WriteFile) field(d *decoder, key string) bool {
 		r.Data.Inline = d.Bytes()
 	case "data_len":
 		r.Data.length(d)
+	case "pieces":
+		r.Pieces = d.Bool()
 	default:
 		return false
 	}
@@ -425,13 +448,20 @@ func (*ClockGet) field(*decoder, string) bool { return false }
 func (*KernelLog) fields(*fields)              {}
 func (*KernelLog) field(*decoder, string) bool { return false }
 
-func (r *ClockSet) fields(f *fields) { f.Int("realtime_ns", r.RealtimeNS) }
+func (r *ClockSet) fields(f *fields) {
+	f.Int("realtime_ns", r.RealtimeNS)
+	f.OptBool("earliest", r.Earliest)
+}
 
 func (r *ClockSet) field(d *decoder, key string) bool {
-	if key != "realtime_ns" {
+	switch key {
+	case "realtime_ns":
+		r.RealtimeNS = d.Int()
+	case "earliest":
+		r.Earliest = d.Bool()
+	default:
 		return false
 	}
-	r.RealtimeNS = d.Int()
 	return true
 }
 
@@ -479,6 +509,9 @@ func (r *Renew) fields(f *fields) {
 	if r.RealtimeNS != 0 {
 		f.Int("realtime_ns", r.RealtimeNS)
 	}
+	f.OptBool("drop_random", r.DropRandom)
+	f.OptBin("random_block", r.RandomBlock)
+	f.OptBool("machine_id", r.MachineID)
 }
 
 func (r *Renew) field(d *decoder, key string) bool {
@@ -489,6 +522,14 @@ func (r *Renew) field(d *decoder, key string) bool {
 		}
 	case "realtime_ns":
 		r.RealtimeNS = d.Int()
+	case "drop_random":
+		r.DropRandom = d.Bool()
+	case "random_block":
+		if r.RandomBlock = d.Bytes(); len(r.RandomBlock) > MaxRandomBlock {
+			d.Fail("random block of %d bytes, limit %d", len(r.RandomBlock), MaxRandomBlock)
+		}
+	case "machine_id":
+		r.MachineID = d.Bool()
 	default:
 		return false
 	}

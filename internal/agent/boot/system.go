@@ -225,6 +225,9 @@ func (s *System) Mounts() (int, error) {
 	return unix.Openat(s.proc, "self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
+// Dev is a descriptor of the directory of devices. It is the System's.
+func (s *System) Dev() int { return s.dev }
+
 // Proc is a descriptor of the root of procfs, Sys one of sysfs. They are the
 // System's.
 func (s *System) Proc() int { return s.proc }

@@ -45,6 +45,9 @@ func Read(o *session.Op, r *wire.ReadFile, announce bool) (wire.Value, error) {
 	}
 	get, _ := transfers(in, fd, st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize)
 	v := &wire.FileValue{Perm: st.Mode & 0o7777}
+	if r.Pieces {
+		return v, sendPieces(o, in, fd, &st, get)
+	}
 	if announce && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > wire.ChunkSize {
 		o.Expect(uint64(st.Size))
 	}
@@ -98,25 +101,15 @@ func Write(o *session.Op, r *wire.WriteFile, body *session.Body) error {
 		return err
 	}
 	_, put := transfers(in, fd, r.Data.Streamed())
+	to := &target{op: o, in: in, fd: fd, put: put}
 	err = func() error {
-		for {
-			p, err := body.Next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			for len(p) > 0 {
-				if o.Context().Err() != nil {
-					return context.Canceled
-				}
-				n, err := put(fd, p)
-				if err != nil {
-					return err
-				}
-				p = p[n:]
-			}
+		if r.Pieces {
+			err = to.takePieces(body)
+		} else {
+			err = to.takeAll(body)
+		}
+		if err != nil {
+			return err
 		}
 		if r.SetPerm {
 			// After the contents: a write clears the set-id bits.
@@ -128,6 +121,44 @@ func Write(o *session.Op, r *wire.WriteFile, body *session.Body) error {
 		err = e
 	}
 	return err
+}
+
+// target is a file that is being written.
+type target struct {
+	op  *session.Op
+	in  *sys.Interruptible
+	fd  int
+	put func(fd int, p []byte) (int, error)
+}
+
+// takeAll writes everything from body.
+func (t *target) takeAll(body *session.Body) error {
+	for {
+		p, err := body.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = t.write(p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (t *target) write(p []byte) error {
+	for len(p) > 0 {
+		if t.op.Context().Err() != nil {
+			return context.Canceled
+		}
+		n, err := t.put(t.fd, p)
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
 }
 
 // Stat describes what a path leads to.

@@ -115,6 +115,91 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// Neither direction fills holes, and what is not a regular file gets zeros.
+func TestHoles(t *testing.T) {
+	c := connect(t)
+	ctx, dir := t.Context(), t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	f, err := os.Create(at("from"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, offset := range []int64{1 << 30, 1<<31 - 4} {
+		if _, err := f.WriteAt([]byte("data"), offset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Truncate(1 << 32); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at("to"), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PushPieces(ctx, at("to"), guest.NewDataReader(f, true), guest.Mode(0o4711)); err != nil {
+		t.Fatal(err)
+	}
+	back, err := os.Create(at("back"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	if perm, err := c.PullPieces(ctx, at("to"), back); err != nil || perm != 0o4711 {
+		t.Fatal(perm, err)
+	}
+	for _, name := range []string{"to", "back"} {
+		var st unix.Stat_t
+		if err := unix.Stat(at(name), &st); err != nil || st.Size != 1<<32 || st.Blocks > 64 {
+			t.Errorf("%s: %d bytes in %d blocks, %v", name, st.Size, st.Blocks, err)
+		}
+		f, err := os.Open(at(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for offset, want := range map[int64]string{0: "\x00\x00\x00\x00", 1 << 30: "data", 1<<31 - 4: "data"} {
+			p := make([]byte, 4)
+			if _, err := f.ReadAt(p, offset); err != nil || string(p) != want {
+				t.Errorf("%s has %q at %d, %v", name, p, offset, err)
+			}
+		}
+	}
+
+	fifo := at("fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("x"), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(1<<20 + 100); err != nil {
+		t.Fatal(err)
+	}
+	pushed := make(chan error, 1)
+	go func() { pushed <- c.PushPieces(ctx, fifo, guest.NewDataReader(f, true), guest.Perm{}) }()
+	if _, err := c.PullPieces(ctx, fifo, back); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-pushed; err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 1<<20+100)
+	want[1<<20] = 'x'
+	if got, err := os.ReadFile(at("back")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes came through the FIFO, %v", len(got), err)
+	}
+	// A file that does not say its size.
+	if _, err := c.PullPieces(ctx, "/proc/self/status", back); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(at("back")); err != nil || !bytes.Contains(got, []byte("VmRSS")) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func hasErrno(err error, name string) bool {
 	var op *guest.OpError
 	return errors.As(err, &op) && op.Name == name && op.Errno != 0
@@ -151,7 +236,14 @@ func TestBlockedOperations(t *testing.T) {
 		"push_file": func(ctx context.Context) error {
 			return c.PushFile(ctx, fifo, strings.NewReader("late"), guest.Perm{})
 		},
-		"pull_file":  func(ctx context.Context) error { _, err := c.PullFile(ctx, fifo, io.Discard); return err },
+		"pull_file": func(ctx context.Context) error { _, err := c.PullFile(ctx, fifo, io.Discard); return err },
+		"push_file with holes": func(ctx context.Context) error {
+			return c.PushPieces(ctx, fifo, guest.NewDataReader(strings.NewReader("late"), false), guest.Perm{})
+		},
+		"pull_file with holes": func(ctx context.Context) error {
+			_, err := c.PullPieces(ctx, fifo, nil)
+			return err
+		},
 		"a terminal": func(ctx context.Context) error { _, err := c.ReadFile(ctx, name); return err },
 	} {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, late)

@@ -1,6 +1,7 @@
 package handle
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -391,11 +392,17 @@ func (g *fakeGuest) fileOp(op *localvmm.Op) (wire.Value, *wire.Error) {
 		if err != nil {
 			return nil, failed(err)
 		}
+		if r.Pieces {
+			data = encodePieces(data)
+		}
 		return &wire.FileValue{Data: data, Perm: permBits(info.Mode())}, nil
 	case *wire.WriteFile:
 		data, err := op.Bulk(r.Data)
 		if err != nil {
 			return nil, wire.ErrnoError(uint32(unix.ECANCELED))
+		}
+		if r.Pieces {
+			return nil, failed(g.writePieces(r, data))
 		}
 		if err := os.WriteFile(g.path(r.Path), data, 0o644); err != nil || !r.SetPerm {
 			return nil, failed(err)
@@ -443,6 +450,47 @@ func (g *fakeGuest) fileOp(op *localvmm.Op) (wire.Value, *wire.Error) {
 		return nil, failed(unix.Rename(g.path(r.From), g.path(r.To)))
 	}
 	return nil, wire.ErrnoError(uint32(unix.ENOSYS))
+}
+
+// encodePieces leaves out blocks of zeros.
+func encodePieces(p []byte) (out []byte) {
+	const block = 4096
+	add := func(at int, p []byte) {
+		out = append(out, make([]byte, wire.PieceHeader)...)
+		wire.PutPiece(out[len(out)-wire.PieceHeader:], int64(at), len(p))
+		out = append(out, p...)
+	}
+	for at := 0; at < len(p); at += block {
+		if b := p[at:min(at+block, len(p))]; !bytes.Equal(b, make([]byte, len(b))) {
+			add(at, b)
+		}
+	}
+	add(len(p), nil)
+	return out
+}
+
+func (g *fakeGuest) writePieces(r *wire.WriteFile, p []byte) error {
+	f, err := os.Create(g.path(r.Path))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var pieces wire.Pieces
+	err = pieces.Feed(p, func(offset int64, p []byte) error {
+		_, err := f.WriteAt(p, offset)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	size, err := pieces.Size()
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err != nil || !r.SetPerm {
+		return err
+	}
+	return unix.Chmod(f.Name(), r.Perm)
 }
 
 // pathArguments says which buffers of a call are paths, from the first on.

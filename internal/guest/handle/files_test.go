@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -84,62 +83,6 @@ func wantErrno(t *testing.T, err error, op, path string, errno unix.Errno) {
 	}
 }
 
-func TestPushAndPullOfEveryActor(t *testing.T) {
-	vm, all := actors(t)
-	ctx := t.Context()
-	host := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(host, "tree/sub"), 0o750))
-	must(t, os.WriteFile(filepath.Join(host, "tree/sub/f"), []byte("text"), 0o600))
-	must(t, os.Chmod(filepath.Join(host, "tree/sub/f"), 0o751|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
-	must(t, os.Symlink("sub/f", filepath.Join(host, "tree/link")))
-	must(t, unix.Mkfifo(filepath.Join(host, "fifo"), 0o600))
-	must(t, os.WriteFile(filepath.Join(host, "secret"), []byte("s"), 0o000))
-	for name, a := range all {
-		t.Run(name, func(t *testing.T) {
-			to := "/" + name
-			must(t, a.PushFile(ctx, filepath.Join(host, "tree"), to+"/", guest.Perm{}))
-			for path, perm := range map[string]uint32{to: 0o750, to + "/sub/f": 0o7751, to + "/link": 0o7751} {
-				if info, err := a.Stat(ctx, path, true); err != nil || info.Perm != perm {
-					t.Errorf("%s: %+v, %v", path, info, err)
-				}
-			}
-			must(t, a.PushFile(ctx, filepath.Join(host, "tree"), to, guest.Mode(0o444)))
-			if info, err := a.Stat(ctx, to+"/sub/f", true); err != nil || info.Perm != 0o444 {
-				t.Errorf("%+v, %v", info, err)
-			}
-			wantError(t, a.PushFile(ctx, filepath.Join(host, "none"), to, guest.Perm{}), "host file", "no such file")
-			wantError(t, a.PushFile(ctx, filepath.Join(host, "fifo"), to, guest.Perm{}),
-				"neither a regular file nor a directory")
-			wantError(t, a.PushFile(ctx, filepath.Join(host, "tree"), to+"/sub/f/x", guest.Perm{}), "mkdir", "ENOTDIR")
-
-			back := filepath.Join(t.TempDir(), "back")
-			must(t, a.PullFile(ctx, to+"/sub/f", back))
-			text, err := os.ReadFile(back)
-			must(t, err)
-			info, err := os.Stat(back)
-			must(t, err)
-			if string(text) != "text" || info.Mode() != 0o444 {
-				t.Errorf("%q, %v", text, info.Mode())
-			}
-			wantError(t, a.PullFile(ctx, to+"/sub/f", host), "is a directory; name the file")
-			wantError(t, a.PullFile(ctx, to+"/sub/f", filepath.Join(host, "none/f")), "no such file")
-			if err := a.PullFile(ctx, to+"/none", back); err == nil {
-				t.Error("a file that is not there was pulled")
-			}
-			left, err := filepath.Glob(filepath.Join(filepath.Dir(back), ".pull-*"))
-			if err != nil || len(left) > 0 {
-				t.Errorf("left over: %v", left)
-			}
-		})
-	}
-	if ops := vm.opsOf(func() {
-		_ = all["vm"].PullFile(ctx, "/vm/sub/f",
-			filepath.Join(host, "p"))
-	}); ops != "pull_file" {
-		t.Errorf("operations: %s", ops)
-	}
-}
-
 // TestFilesThatBreakOff have system calls that fail after the file was opened, or that
 // say what cannot be.
 func TestFilesThatBreakOff(t *testing.T) {
@@ -165,14 +108,14 @@ func TestFilesThatBreakOff(t *testing.T) {
 		want string
 	}{
 		{unix.SYS_FSTAT, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_FSTAT, fails, pull, "pull_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{unix.SYS_FSTAT, fails, pull, "/f: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_READ, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_READ, returns(-5), read, "the guest's kernel says that it moved -5 of 262144 bytes"},
 		{unix.SYS_READ, returns(1 << 40), pull, "the guest's kernel says that it moved 1099511627776 of 1048576 bytes"},
 		{unix.SYS_WRITE, fails, write, "write_file /f: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_WRITE, returns(0), write, "the guest's kernel took none of 4 bytes"},
 		{unix.SYS_WRITE, returns(5), write, "moved 5 of 4 bytes"},
-		{unix.SYS_FCHMOD, fails, push, "push_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{unix.SYS_FCHMOD, fails, push, "/f -> /f: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_GETDENTS64, fails, list, "listdir /d: Input/output error (EIO, os error 5) [errno 5]"},
 		{unix.SYS_GETDENTS64, returns(7), list, "directory entry"},
 		{unix.SYS_CHMOD, fails, func() error { return a.Mkdir(ctx, "/new", false, guest.Mode(0o700)) },
@@ -244,13 +187,17 @@ func TestWriteStopsWithItsSource(t *testing.T) {
 	_, all := actors(t)
 	broken := errors.New("broken disk")
 	f := syscallFiles{all["worker"]}
-	err := f.PushFile(t.Context(), "/f", failingReader{broken}, guest.Perm{})
+	from := guest.NewDataReader(failingReader{err: broken}, false)
+	err := f.PushPieces(t.Context(), "/f", from, guest.Perm{})
 	if err != broken {
 		t.Error(err)
 	}
 }
 
-type failingReader struct{ err error }
+type failingReader struct {
+	*bytes.Reader
+	err error
+}
 
 func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 

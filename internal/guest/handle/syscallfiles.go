@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -119,72 +118,7 @@ func (f syscallFiles) ReadFile(ctx context.Context, path string) ([]byte, error)
 
 // WriteFile creates a file or replaces its contents.
 func (f syscallFiles) WriteFile(ctx context.Context, path string, data []byte, perm guest.Perm) error {
-	return f.write(ctx, "write_file", path, bytes.NewReader(data), perm)
-}
-
-// PushFile creates a file or replaces its contents with everything from from.
-func (f syscallFiles) PushFile(ctx context.Context, path string, from io.Reader, perm guest.Perm) error {
-	return f.write(ctx, "push_file", path, from, perm)
-}
-
-// write replaces the contents of a file with everything from from.
-func (f syscallFiles) write(ctx context.Context, op, path string, from io.Reader, perm guest.Perm) error {
-	fd, err := f.open(ctx, op, path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
-	if err != nil {
-		return err
-	}
-	defer f.closeFD(ctx, op, fd)
-	piece := make([]byte, maxPiece)
-	for {
-		n, end := io.ReadFull(from, piece)
-		for p := piece[:n]; len(p) > 0; {
-			r, err := f.by.Syscall(ctx, op, bufferCall(unix.SYS_WRITE, fd, p))
-			if err != nil {
-				return err
-			}
-			taken, err := f.by.moved(op, path, r, len(p))
-			if err == nil && taken == 0 {
-				err = fmt.Errorf("%s %s: the guest's kernel took none of %d bytes", op, path, len(p))
-			}
-			if err != nil {
-				return err
-			}
-			p = p[taken:]
-		}
-		if end == io.EOF || end == io.ErrUnexpectedEOF {
-			break
-		}
-		if end != nil {
-			return end
-		}
-	}
-	bits, given := perm.Bits()
-	if !given {
-		return nil
-	}
-	// After the contents: a write clears the set-id bits.
-	r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: unix.SYS_FCHMOD, Args: [6]int64{fd, int64(bits)}})
-	if err == nil && r.Errno != 0 {
-		err = f.by.errno(op, path, r.Errno)
-	}
-	return err
-}
-
-// PullFile copies the contents of a file to w and returns its permission bits.
-func (f syscallFiles) PullFile(ctx context.Context, path string, w io.Writer) (perm uint32, err error) {
-	fd, err := f.open(ctx, "pull_file", path, unix.O_RDONLY)
-	if err != nil {
-		return 0, err
-	}
-	defer f.closeFD(ctx, "pull_file", fd)
-	info, err := f.fstat(ctx, "pull_file", path, fd)
-	if err != nil {
-		return 0, err
-	}
-	return info.Perm, f.pieces(ctx, "pull_file", path, unix.SYS_READ, fd, maxPiece, func(p []byte) error {
-		_, err := w.Write(p)
-		return err
-	})
+	return f.write(ctx, "write_file", path, guest.NewDataReader(bytes.NewReader(data), false), perm)
 }
 
 // Stat describes a file; without follow a symbolic link itself.

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -103,9 +102,6 @@ func guestPush(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 		return nil, err
 	}
 	from = x.BesideFile(a.Call, from)
-	if _, err := os.Stat(from); err != nil {
-		return nil, a.Errorf("host file %w", err)
-	}
 	if tracked {
 		if err := x.session.Build().Uses(from); err != nil {
 			return nil, a.Errorf("host file: %w", err)

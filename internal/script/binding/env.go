@@ -54,7 +54,7 @@ type Types struct {
 	Lab, VM, Result, Console, Clock, Batch, Snapshot, LabSnapshot *lua.Type // of package api
 	Process, Stream, File, Worker, Call                           *lua.Type // of package api
 	Disk, Recording                                               *lua.Type // of package diskapi
-	Bridge, NIC, Port                                             *lua.Type // of package netapi
+	Bridge, NIC, Port, DHCPServer, RAServer, DNSServer            *lua.Type // of package netapi
 }
 
 // Env is what all methods of the API in one Lua state get.

@@ -21,7 +21,7 @@ const (
 	CallResource // system calls that nobody has awaited
 	FileResource
 	WorkerResource
-	PortResource // ports of bridges
+	PortResource // ports of bridges, and servers
 	Kinds        // their number
 )
 

@@ -37,6 +37,7 @@ func newBridgeType(x *env) *lua.Type {
 	}
 	addImpairments(methods)
 	addRouting(methods)
+	addServers(methods)
 	table := map[string]bridgeMethod{}
 	for name, method := range methods {
 		table[name] = func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {

@@ -1,5 +1,5 @@
 // Package netapi is the Lua API of networks: bridges with their partitions, impairments,
-// routes and uplinks, NICs, ports of the test itself, and the packets of captures.
+// routes and uplinks, NICs, ports of the test itself, servers, and the packets of captures.
 //
 // It has no logic of networks: it checks arguments, calls package lab and turns results into
 // Lua values. What it needs of the running test is behind binding.Runner.
@@ -26,5 +26,6 @@ func Open(x *binding.Env) (vm map[string]lua.GoFunc) {
 	x.Types.Bridge = newBridgeType(x)
 	x.Types.NIC = newNICType(x)
 	x.Types.Port = newPortType(x)
+	x.Types.DHCPServer, x.Types.RAServer, x.Types.DNSServer = newDHCPType(x), newRAType(x), newDNSType(x)
 	return binding.MethodTable(x, "vm", map[string]binding.Method[*env, *lab.VM]{"nic": vmNIC})
 }
