@@ -325,7 +325,7 @@ func (b *bench) bulkMemory(ctx context.Context, g *linkGuest, file string, data 
 	if err != nil {
 		return err
 	}
-	status, err := agentStatus(ctx, g.agent)
+	status, err := agentStatus(ctx, g.agent, "status")
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,9 @@ func (d dispatcher) Now(id uint64, req wire.Request) (frame []byte, begun any) {
 			return nil, call
 		}
 	case *wire.Renew:
+		if req.MachineID {
+			break // in the root directory of PID 1
+		}
 		if err := d.renew(req); err != nil {
 			return failureFrame(id, err), nil
 		}
