@@ -1,7 +1,8 @@
--- Boots served from a post-boot snapshot. Guests from one snapshot have the same
--- kernel boot id.
+-- Boots served from a post-boot snapshot. Guests from one snapshot have the same times in
+-- the kernel log of the boot.
 local function sh(vm, text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
-local function id(vm) return sh(vm, "cat /proc/sys/kernel/random/boot_id") end
+local function id(vm) return sh(vm, "dmesg | grep -m1 'as init process'") end
+local function boot_id(vm) return sh(vm, "cat /proc/sys/kernel/random/boot_id") end
 
 test("a second boot comes from the cache, a cold one does not", function(t)
   local first = id(provium:vm("a", "host", {kernel_cmdline_append = "provium.test=cache"}):boot())
@@ -20,6 +21,12 @@ test("cached guests differ where guests must", function(t)
   local r = "head -c 16 /dev/urandom | xxd -p"
   t:assert_neq(sh(a, r), sh(b, r))
   t:assert_neq(a:cid(), b:cid())
+  t:assert_eq(id(a), id(b))
+  t:assert_neq(boot_id(a), boot_id(b))
+  t:assert(boot_id(a):find("^%x+%-%x+%-4%x+%-[89ab]%x+%-%x+$"), boot_id(a))
+  t:assert_eq(boot_id(a), boot_id(a))
+  -- A restore goes on with the same boot.
+  t:assert_eq(boot_id(a:fork()), boot_id(a))
 end)
 
 test("what a boot depends on makes another entry", function(t)

@@ -29,6 +29,12 @@ func (a *Agent) renew(r *wire.Renew) error {
 }
 
 func (a *Agent) reseedAndSet(r *wire.Renew) error {
+	if r.MachineID {
+		// By the clock that was right when the guest was saved.
+		if since, ok := startTime(selfStat()); ok {
+			renewMachineID(machineIDs[:], since)
+		}
+	}
 	if len(r.Entropy) > 0 {
 		if err := a.reseed(r.Entropy); err != nil {
 			return fmt.Errorf("reseed: %w", err)

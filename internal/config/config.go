@@ -65,7 +65,9 @@ type Profile struct {
 	FirmwareConsole  bool   // the firmware prints to the serial console
 	BootCompressed   bool   // a bzImage is booted as it is
 	Accel            string // "auto", "kvm", "tcg"
-	BootCache        bool
+	BootCache        bool   // boots may be served from the cache
+	// BootCacheAge is how old what they are served from may be; 0: any age.
+	BootCacheAge     time.Duration
 	AgentBootTimeout time.Duration // 0: the default
 	Modules          []string
 	Transport        string // "virtio-serial" or "vsock"

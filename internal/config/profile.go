@@ -23,7 +23,7 @@ func readProfile(name, key string, table map[string]any, dir string, env Env) (P
 }
 
 func readProfileTable(name, full string, table map[string]any, dir string, env Env) (Profile, error) {
-	p := Profile{Name: name, Dir: dir, GuestOS: "linux", InjectAgent: true, Accel: "auto", BootCache: true,
+	p := Profile{Name: name, Dir: dir, GuestOS: "linux", InjectAgent: true, Accel: "auto",
 		Transport: "virtio-serial"}
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		// It names directories below the cache.
@@ -59,7 +59,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"firmware_console", boolInto(&p.FirmwareConsole)},
 		{"boot_compressed", boolInto(&p.BootCompressed)},
 		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
-		{"boot_cache", boolInto(&p.BootCache)},
+		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
 		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
 		{"modules", namesInto(&p.Modules)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
@@ -78,6 +78,10 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	}
 	if p.Kernel != "" && p.Root != "" {
 		return p, fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", name)
+	}
+	if _, given := table["boot_cache"]; !given {
+		// Nothing prepares a guest without our agent for a second life.
+		p.BootCache = p.InjectAgent
 	}
 	p.Build = strings.ReplaceAll(p.Build, outMark, p.BuildOut)
 	if p.Cmdline != nil {

@@ -95,6 +95,25 @@ func listInto(to *[]any) func(any) error    { return typed(to, "an array") }
 
 func tableInto(to *map[string]any) func(any) error { return typed(to, "a table") }
 
+// bootCacheInto takes whether boots are cached, or how old a cached one may be.
+func bootCacheInto(on *bool, age *time.Duration) func(any) error {
+	return func(v any) error {
+		switch v := v.(type) {
+		case bool:
+			*on = v
+			return nil
+		case string:
+			d, err := time.ParseDuration(v)
+			if err != nil || d <= 0 {
+				return fmt.Errorf("expected true, false or the greatest age (\"10m\"), got `%s`", v)
+			}
+			*on, *age = true, d
+			return nil
+		}
+		return fmt.Errorf("expected true, false or the greatest age (\"10m\"), got %s", kindOf(v))
+	}
+}
+
 // maxSeconds bounds a length of time in the file, which is eleven days.
 const maxSeconds = 1e6
 

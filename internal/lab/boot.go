@@ -28,6 +28,7 @@ type startPlan struct {
 	cfg      *qemu.Config
 	guest    snapshot.Guest
 	restored bool            // from a snapshot, not booted
+	cached   bool            // that of a boot
 	origin   snapshot.FileID // of that snapshot
 	base     snapshot.Base   // the full snapshot that its memory lies in: that one, or its base
 	baseFile *os.File        // the base of a diff, until the guest runs

@@ -267,6 +267,36 @@ func TestFakeBootCache(t *testing.T) {
 	}
 }
 
+// TestBootCacheAge has an entry that is too old for its profile, and one that is not.
+func TestBootCacheAge(t *testing.T) {
+	ctx := t.Context()
+	l, f, _ := cachedLab(t)
+	p := l.host.Profiles["p"]
+	p.BootCacheAge = time.Hour
+	v := declare(t, l, "a")
+	booted := func() bool {
+		t.Helper()
+		must(t, v.Boot(ctx, nil))
+		r := renewals(machineOf(f, v))
+		must(t, v.Shutdown(ctx))
+		if len(r) > 0 && !r[len(r)-1].MachineID {
+			t.Error("a cached guest keeps its machine id")
+		}
+		return len(r) == 0
+	}
+	if !booted() || booted() {
+		t.Error("an entry within its age was not used")
+	}
+	p.BootCacheAge = 1
+	if !booted() {
+		t.Error("an entry beyond its age was used")
+	}
+	p.BootCacheAge = time.Hour
+	if booted() {
+		t.Error("it was not replaced")
+	}
+}
+
 // TestBootsThatAreNotCached are wanted cold, fixed in what is random, or not clean.
 func TestBootsThatAreNotCached(t *testing.T) {
 	ctx := t.Context()

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
 
 	"provium/internal/disk"
@@ -71,7 +69,7 @@ func (v *VM) mayCache(p *startPlan) bool {
 // bootKey returns the key of a plan's post-boot snapshot: a digest of everything that the
 // guest's state after its first answer depends on. It returns "" when that is unknown.
 func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
-	binary, err := programID(p.cfg.Binary)
+	binary, err := qemu.ProgramID(p.cfg.Binary)
 	if err != nil {
 		return "" // the boot itself says what is wrong
 	}
@@ -92,26 +90,6 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:20])
-}
-
-// programID returns what differs between versions of a program, without running it.
-func programID(name string) (string, error) {
-	if name == "" {
-		name = qemu.DefaultBinary
-	}
-	path, err := exec.LookPath(name)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
-	}
-	if err != nil {
-		return "", err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	text, err := json.Marshal([]any{path, info.Size(), info.ModTime().UnixNano()})
-	return string(text), err
 }
 
 func (v *VM) bootCache() *snapshot.Cache {
@@ -147,12 +125,21 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 		return nil, nil
 	}
 	defer r.Close()
+	if limit := v.profile.BootCacheAge; limit > 0 && time.Since(r.Manifest().Created) > limit {
+		if err := cache.Evict(key); err != nil {
+			v.host.warn("%v", err)
+		}
+		return nil, nil
+	}
 	fast := *p
 	cfg := *p.cfg
-	fast.cfg = &cfg
+	fast.cfg, fast.cached = &cfg, true
 	saved, err := v.loadSections(r, coreSections())
 	if err == nil {
 		err = v.runFrom(ctx, &fast, r, saved)
+	}
+	if err == nil {
+		cfg.Restore.UUID = r.Manifest().Guest.BootID
 	}
 	if err != nil {
 		unusable(err)
@@ -218,6 +205,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		}
 		return nil
 	}
+	inst.plan.guest.BootID = instance.FindBootID(ctx, inst.Instance)
 	w, err := cache.Create(c.key, inst.plan.cfg.Memory)
 	if err == nil {
 		var taken *takenSnapshot

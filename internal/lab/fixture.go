@@ -45,7 +45,7 @@ func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	// Without it the boot says what is wrong.
-	version, _ := programID(program)
+	version, _ := qemu.ProgramID(program)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %t", img.Key, p.Machine, accel.Name, version, p.FirmwareConsole))
 	digest := hex.EncodeToString(sum[:16])
 	h.mu.Lock()

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"provium/internal/instance"
 	"provium/internal/network"
 	"provium/internal/qemu"
+	"provium/internal/topology"
 )
 
 // guestRun is one run of a VM's guest: the instance, what it was started from, and its
@@ -148,7 +150,9 @@ func (i *guestRun) firstAnswer(ctx context.Context) error {
 
 // renewal returns what makes the guest of a restore differ from others of its snapshot.
 func (p *startPlan) renewal(use string) *instance.Renewal {
-	return &instance.Renewal{Seed: p.guest.RNGSeed, Use: use, FixedTime: p.guest.InitialTime != nil}
+	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
+	return &instance.Renewal{Seed: p.guest.RNGSeed, Use: use, FixedTime: p.guest.InitialTime != nil,
+		MachineID: p.cached && !own}
 }
 
 // wakeup ends suspend-to-RAM.

@@ -34,6 +34,7 @@ type Profile struct {
 	Accel           string        // "auto" (or ""), "kvm", "tcg"
 	AgentTimeout    time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
 	NoBootCache     bool          // boots are not served from the cache
+	BootCacheAge    time.Duration // of what serves them, at most; 0: any
 	NoteWarnings    bool          // WARNING reports of the kernel fail nothing
 	Disks           []disk.Spec   // attached first, with ids
 }

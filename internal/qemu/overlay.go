@@ -1,7 +1,9 @@
 package qemu
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -20,10 +22,10 @@ func (r *Restore) stateFile() *os.File {
 
 // overlay puts what State holds of the memory over what File does. QEMU has mapped
 // that privately: what is written through /proc/PID/mem becomes its own pages, as if
-// the guest had written them.
+// the guest had written them. So does a new UUID.
 func (m *Machine) overlay(ctx context.Context) error {
 	r := m.cfg.Restore
-	if len(r.Changed) == 0 {
+	if len(r.Changed) == 0 && r.UUID == 0 {
 		return nil
 	}
 	base, err := m.ramAddress(ctx)
@@ -37,8 +39,8 @@ func (m *Machine) overlay(ctx context.Context) error {
 	defer mem.Close()
 	buf := make([]byte, 1<<20)
 	for _, c := range r.Changed {
-		if c.At < 0 || c.Length < 0 || c.At > m.cfg.Memory || c.Length > m.cfg.Memory-c.At {
-			return fmt.Errorf("%d bytes at %d are not in the memory", c.Length, c.At)
+		if err := m.checkRange(c); err != nil {
+			return err
 		}
 		for at, end := c.At, c.At+c.Length; at < end; {
 			if err := ctx.Err(); err != nil {
@@ -54,5 +56,42 @@ func (m *Machine) overlay(ctx context.Context) error {
 			at += int64(len(p))
 		}
 	}
+	if r.UUID == 0 {
+		return nil
+	}
+	if err := m.checkRange(Range{r.UUID, uuidLen}); err != nil {
+		return err
+	}
+	id := newUUID()
+	_, err = mem.WriteAt(id[:], base+r.UUID)
+	return err
+}
+
+func (m *Machine) checkRange(c Range) error {
+	if c.At < 0 || c.Length < 0 || c.At > m.cfg.Memory || c.Length > m.cfg.Memory-c.At {
+		return fmt.Errorf("%d bytes at %d are not in the memory", c.Length, c.At)
+	}
 	return nil
+}
+
+const uuidLen = 16
+
+// newUUID returns a random UUID, version 4.
+func newUUID() (id [uuidLen]byte) {
+	_, _ = rand.Read(id[:]) // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}
+
+// FindInMemory returns where in a part of a booted guest's memory some bytes lie, if they
+// do so exactly once.
+func (m *Machine) FindInMemory(want []byte, in Range) (at int64, ok bool) {
+	if m.cfg.Restore != nil || m.checkRange(in) != nil {
+		return 0, false
+	}
+	memory := make([]byte, in.Length)
+	if _, err := m.ram.ReadAt(memory, in.At); err != nil || bytes.Count(memory, want) != 1 {
+		return 0, false
+	}
+	return in.At + int64(bytes.Index(memory, want)), true
 }

@@ -31,6 +31,8 @@ type Restore struct {
 	// Changed are the parts of the memory that State holds, at their own offsets, in
 	// place of File's.
 	Changed []Range
+	// UUID is where in the memory a UUID lies that is replaced with a new one; 0: nowhere.
+	UUID int64
 	// Check is asked before anything is loaded whether a QEMU of this version
 	// will do; nil accepts any.
 	Check func(version string) error

@@ -177,7 +177,7 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 	out := &lab.Profile{
 		Name: name, Machine: p.Machine, QEMU: p.QEMU, FirmwareConsole: p.FirmwareConsole,
 		Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
-		NoBootCache: !p.BootCache, NoteWarnings: p.KernelWarnings == "note",
+		NoBootCache: !p.BootCache, BootCacheAge: p.BootCacheAge, NoteWarnings: p.KernelWarnings == "note",
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {

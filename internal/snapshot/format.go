@@ -124,6 +124,9 @@ type Guest struct {
 	InitialTime *time.Time `json:"initial_time,omitempty"`
 	// ConsoleSearch is the position in the console log behind the last match.
 	ConsoleSearch int64 `json:"console_search"`
+	// BootID is where in the memory the kernel keeps its boot id, in an entry of the boot
+	// cache; 0 is unknown.
+	BootID int64 `json:"boot_id,omitempty"`
 }
 
 // Manifest describes a snapshot.

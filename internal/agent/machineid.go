@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// machineIDs are the files with the guest's machine id. The second is where systemd puts it
+// while /etc cannot be written to.
+var machineIDs = [...]string{"/etc/machine-id", "/run/machine-id", "/var/lib/dbus/machine-id"}
+
+// renewMachineID replaces the machine id that the guest has made since the agent started,
+// in all files that have it. One that came with the image is left alone.
+func renewMachineID(files []string, since unix.Timespec) {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80
+	fresh := hex.EncodeToString(random[:])
+	for _, path := range files {
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > int64(len(fresh)+1) ||
+			st.Ctim.Nano() < since.Nano() {
+			continue
+		}
+		old, err := os.ReadFile(path)
+		if err != nil || !isMachineID(strings.TrimSuffix(string(old), "\n")) {
+			continue
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			continue // e.g. read-only
+		}
+		_, _ = f.WriteAt([]byte(fresh), 0)
+		f.Close()
+	}
+}
+
+func isMachineID(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err == nil && len(s) == 32
+}
+
+func selfStat() string {
+	text, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// startTime returns when a process started, by the clock that files are stamped with. stat
+// is its /proc/PID/stat.
+func startTime(stat string) (unix.Timespec, bool) {
+	// The name of the program may have spaces and parentheses.
+	_, fields, ok := strings.Cut(stat[strings.LastIndexByte(stat, ')')+1:], " ")
+	list := strings.Fields(fields)
+	const field, ticksPerSecond = 22 - 3, 100
+	if !ok || len(list) <= field {
+		return unix.Timespec{}, false
+	}
+	ticks, err := strconv.ParseInt(list[field], 10, 64)
+	var now, up unix.Timespec
+	if err != nil || unix.ClockGettime(unix.CLOCK_REALTIME, &now) != nil ||
+		unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
+		return unix.Timespec{}, false
+	}
+	return unix.NsecToTimespec(now.Nano() - up.Nano() + ticks*(1e9/ticksPerSecond)), true
+}
