@@ -163,9 +163,9 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open mount table: %w", err)
 	}
-	follow := system.Follow
+	follow, moves := system.Follow, system.RootMoves
 	if kind == boot.InitMinimal {
-		follow = nil // it stays where it is, and needs no look before every operation
+		follow, moves = nil, nil // it stays where it is, and needs no look before every operation
 	}
 	// Held open, it is there also after the image's files are gone. Without it
 	// everything but system calls works.
@@ -174,16 +174,17 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 		executor = 0
 	}
 	return agent.New(agent.Config{
-		Version:  version,
-		GuestOS:  system.OS(),
-		BootID:   system.BootID(),
-		Init:     string(kind),
-		Root:     follow,
-		Shield:   system.Shield,
-		DevNull:  null,
-		Mounts:   mounts,
-		Executor: executor,
-		Random:   random,
+		Version:   version,
+		GuestOS:   system.OS(),
+		BootID:    system.BootID(),
+		Init:      string(kind),
+		Root:      follow,
+		RootMoves: moves,
+		Shield:    system.Shield,
+		DevNull:   null,
+		Mounts:    mounts,
+		Executor:  executor,
+		Random:    random,
 
 		AwaitDisk: system.AwaitDisk,
 		Dev:       system.Dev(),
