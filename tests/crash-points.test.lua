@@ -73,11 +73,11 @@ end)
 
 test("a store that syncs before it renames passes", function(t)
   local d = blank()
-  local r = d:crash_points{workload = store("conv=fsync"), check = intact, prepare = prepare, sample = 80, guest = "reuse",
+  local r = d:crash_points{workload = store("conv=fsync"), check = intact, prepare = prepare, sample = 48, guest = "reuse",
     torn = true, unit = 8} -- ext4 does not survive a torn sector of the superblock
   t:assert_eq(#r.failed, 0)
-  t:assert_eq(r.checked, 80)
-  t:assert(r.points > 80 and r.distinct > 40 and r.distinct <= 80, json.encode(r))
+  t:assert_eq(r.checked, 48)
+  t:assert(r.points > 48 and r.distinct > 24 and r.distinct <= 48, json.encode(r))
   -- A fresh guest for each point has the same result.
   r = d:crash_points{check = intact, prepare = prepare, sample = 6, seed = 2}
   t:assert_eq(r.checked, 6)
@@ -111,7 +111,7 @@ local function sqlite(t, mode, sync, opts)
   local holder = vm:run_async("(echo 'SELECT * FROM total;'; echo '.system touch /tmp/held'; exec sleep 1000) | sqlite3 /mnt/db")
   vm:run("until [ -e /tmp/held ]; do sleep 0.01; done; sync", {timeout = "60s"}):assert_ok()
   local o = {
-    prepare = with_sqlite, sample = 30, guest = "reuse", raise = false,
+    prepare = with_sqlite, sample = 16, guest = "reuse", raise = false,
     workload = function(vm, disk)
       for i = 1, 4 do
         sql(vm, ("PRAGMA synchronous=%s; BEGIN; WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n<20) "
@@ -143,11 +143,11 @@ for _, mode in ipairs {"DELETE", "WAL"} do
     with_sqlite(vm)
     local r = sqlite(t, mode, "FULL")
     t:assert_eq(#r.failed, 0, r.failed[1] and r.failed[1].text .. ": " .. r.failed[1].error)
-    t:assert_eq(r.checked, 30)
+    t:assert_eq(r.checked, 16)
   end)
   test("SQLite with journal_mode=" .. mode .. " is caught with synchronous=OFF", function(t)
     with_sqlite(vm)
-    local r = sqlite(t, mode, "OFF")
+    local r = sqlite(t, mode, "OFF", {sample = 30, stop_after = 1})
     t:assert(#r.failed > 0, "no point failed")
     t:assert_contains(r.failed[1].error, "committed")
   end)

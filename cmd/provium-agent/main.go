@@ -123,13 +123,14 @@ func run(args []string) error {
 func bringUp(system *boot.System, init boot.PID1) (kind boot.Init, err error) {
 	kind = boot.InitOther
 	if init.Pipe >= 0 {
-		if err := boot.LoadEarly(); err != nil {
-			report(err)
-		}
 		// While the kernel sets the port up, the rest can be done. The link
 		// answers only after that: NICs and disks attached by the first
 		// operations find their drivers.
-		if err := boot.LoadLate(); err != nil {
+		if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
+			var needed *boot.NeededError
+			if errors.As(err, &needed) {
+				return kind, err
+			}
 			report(err)
 		}
 		if kind, err = system.Prepare(init, report); err != nil {
@@ -162,9 +163,9 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open mount table: %w", err)
 	}
-	follow := system.Follow
+	follow, moves := system.Follow, system.RootMoves
 	if kind == boot.InitMinimal {
-		follow = nil // it stays where it is, and needs no look before every operation
+		follow, moves = nil, nil // it stays where it is, and needs no look before every operation
 	}
 	// Held open, it is there also after the image's files are gone. Without it
 	// everything but system calls works.
@@ -173,16 +174,17 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 		executor = 0
 	}
 	return agent.New(agent.Config{
-		Version:  version,
-		GuestOS:  system.OS(),
-		BootID:   system.BootID(),
-		Init:     string(kind),
-		Root:     follow,
-		Shield:   system.Shield,
-		DevNull:  null,
-		Mounts:   mounts,
-		Executor: executor,
-		Random:   random,
+		Version:   version,
+		GuestOS:   system.OS(),
+		BootID:    system.BootID(),
+		Init:      string(kind),
+		Root:      follow,
+		RootMoves: moves,
+		Shield:    system.Shield,
+		DevNull:   null,
+		Mounts:    mounts,
+		Executor:  executor,
+		Random:    random,
 
 		AwaitDisk: system.AwaitDisk,
 		Dev:       system.Dev(),

@@ -18,7 +18,7 @@ import (
 // nothing more when it goes on. The host itself would wait for an hour.
 func TestAbandonedOperations(t *testing.T) {
 	var hung atomic.Pointer[chan struct{}]
-	c := agenttest.Connect(t, agent.Config{Root: func() (bool, error) {
+	c := agenttest.Connect(t, agent.Config{Root: func(context.Context) (bool, error) {
 		if ch := hung.Load(); ch != nil {
 			<-*ch
 		}

@@ -22,9 +22,13 @@ type Config struct {
 	Features []string // likewise
 	Init     string   // likewise: what PID 1 is
 	// Root is called before every operation on files or processes, and moves
-	// the agent to the root directory of PID 1. It reports whether that is
-	// another one than before. Nil leaves the root alone.
-	Root func() (moved bool, err error)
+	// the agent to the root directory of PID 1. It waits while PID 1 is about to
+	// change that, and reports whether it is another one than before. Nil leaves
+	// the root alone.
+	Root func(ctx context.Context) (moved bool, err error)
+	// RootMoves reports whether Root has something to wait for or to move. It does
+	// not block. Nil reports that it has not.
+	RootMoves func() bool
 	// Shield brackets the start of every child: it is called before the fork
 	// and returns what to call after it. Nil does nothing. The agent is exempt
 	// from the OOM killer, and children must not inherit that.
@@ -58,12 +62,16 @@ type Agent struct {
 	execs   *executor.Pool
 	net     *netconf.Network
 	handles atomic.Uint64 // the last one given out
+	moves   atomic.Uint64 // how many times the root directory has changed
 }
 
 // New returns an Agent.
 func New(cfg Config) *Agent {
 	if cfg.Root == nil {
-		cfg.Root = func() (bool, error) { return false, nil }
+		cfg.Root = func(context.Context) (bool, error) { return false, nil }
+	}
+	if cfg.RootMoves == nil {
+		cfg.RootMoves = func() bool { return false }
 	}
 	if cfg.AwaitDisk == nil {
 		cfg.AwaitDisk = func(context.Context, string, bool) error { return errors.ErrUnsupported }

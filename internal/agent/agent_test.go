@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/agent"
 	"provium/internal/agent/agenttest"
@@ -180,4 +184,98 @@ func TestLinkLoss(t *testing.T) {
 	<-served
 	far.Close()
 	a.Wait()
+}
+
+// TestRootMoves has PID 1 empty the root directory and move to another while operations
+// come: those that find nothing are carried out again, those that come later wait.
+func TestRootMoves(t *testing.T) {
+	dir := t.TempDir()
+	fill := func() { // makes what is in the next root directory
+		if err := os.WriteFile(dir+"/file", []byte("text"), 0o755); err != nil {
+			t.Error(err)
+		}
+	}
+	var looks atomic.Int32
+	var leaving atomic.Bool
+	next := make(chan struct{})
+	c := agenttest.ConnectExecutor(t, agent.Config{
+		Root: func(ctx context.Context) (bool, error) {
+			if looks.Add(1) == 2 { // after the first operation has found nothing
+				fill()
+				return true, nil
+			}
+			if !leaving.Load() {
+				return false, nil
+			}
+			select {
+			case <-next:
+				fill()
+				return leaving.CompareAndSwap(true, false), nil
+			case <-ctx.Done():
+				return false, context.Canceled
+			}
+		},
+		RootMoves: leaving.Load,
+	})
+	empty := func() {
+		if err := os.Remove(dir + "/file"); err != nil {
+			t.Fatal(err)
+		}
+		looks.Store(0)
+	}
+	ctx := t.Context()
+	for name, do := range map[string]func() error{
+		"stat":  func() error { _, err := c.Stat(ctx, dir+"/file", true); return err },
+		"read":  func() error { _, err := c.ReadFile(ctx, dir+"/file"); return err },
+		"batch": func() error { return batchError(c.Batch(ctx, []guest.Op{guest.StatOp{Path: dir + "/file"}})) },
+		"tail":  func() error { _, err := c.TailFile(ctx, dir+"/file", 0, false, 0); return err },
+		"run": func() error {
+			r := guest.RunRequest{Path: dir + "/file"}
+			_, err := c.Run(ctx, r)
+			var failed *guest.OpError
+			if errors.As(err, &failed) && failed.Name == "ENOEXEC" { // it was found
+				return nil
+			}
+			return err
+		},
+	} {
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		empty()
+	}
+	// Without a move the error stays.
+	looks.Store(2)
+	if _, err := c.Stat(ctx, dir+"/file", true); !hasErrno(err, "ENOENT") {
+		t.Error(err)
+	}
+	// While PID 1 leaves, operations and system calls wait, to their limit.
+	leaving.Store(true)
+	why := errors.New("limit")
+	limited, cancel := context.WithTimeoutCause(ctx, 20*time.Millisecond, why)
+	defer cancel()
+	if _, err := c.Stat(limited, dir+"/file", true); !errors.Is(err, why) {
+		t.Error(err)
+	}
+	opened := make(chan *guest.SyscallResult)
+	go func() {
+		r, err := c.Syscall(ctx, &guest.Syscall{Nr: unix.SYS_OPEN, Bufs: [][]byte{append([]byte(dir+"/file"), 0)},
+			Slots: []int{0}})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- r
+	}()
+	close(next)
+	if r := <-opened; r == nil || r.Errno != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// batchError returns the error of a batch, or of its first operation.
+func batchError(r []guest.Result, err error) error {
+	if err == nil {
+		err = r[0].Err
+	}
+	return err
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/agent/executor"
 	"provium/internal/agent/file"
 	"provium/internal/agent/session"
@@ -31,7 +33,13 @@ func (d dispatcher) Now(id uint64, req wire.Request) (frame []byte, begun any) {
 		}
 		return resultFrame(id, wire.AppendResult(nil, &wire.Result{Value: v})), nil
 	case *wire.Syscall:
+		if d.cfg.RootMoves() {
+			return nil, nil
+		}
 		v, call := d.execs.Now(req)
+		if v != nil && v.Errno == uint32(unix.ENOENT) && d.cfg.RootMoves() {
+			return nil, nil // as in item, it is made again
+		}
 		if v != nil {
 			// One piece of memory, into which the buffers are copied once.
 			b := make([]byte, wire.HeaderSize, wire.HeaderSize+128+len(v.Data))
@@ -128,7 +136,10 @@ func (d dispatcher) batch(o *session.Op, b *wire.Batch) wire.BatchValue {
 	results := make(wire.BatchValue, len(b.Ops))
 	for i := 0; i < len(b.Ops); {
 		if n := executor.PlainCalls(b.Ops[i:]); n > 1 {
-			d.execs.Batch(o.Context(), b.Ops[i:i+n], results[i:], d.enterRoot)
+			d.execs.Batch(o.Context(), b.Ops[i:i+n], results[i:], func() error {
+				_, err := d.enterRoot(o.Context())
+				return err
+			})
 			i += n
 			continue
 		}
@@ -142,27 +153,71 @@ func (d dispatcher) batch(o *session.Op, b *wire.Batch) wire.BatchValue {
 	return results
 }
 
-// enterRoot moves the agent to the root directory of PID 1.
-func (d dispatcher) enterRoot() error {
-	moved, err := d.cfg.Root()
+// enterRoot moves the agent to the root directory of PID 1. It returns how many times
+// that has changed.
+func (d dispatcher) enterRoot(ctx context.Context) (moves uint64, err error) {
+	moved, err := d.cfg.Root(ctx)
 	if err == nil && moved {
 		d.net.CarryNames()
 		err = d.execs.Follow()
+		d.moves.Add(1)
 	}
-	return err
+	return d.moves.Load(), err
 }
 
-// item carries out one operation that is not a batch.
+// item carries out one operation that is not a batch. One that did not find a file while
+// PID 1 emptied the root directory to leave it is carried out again in the next one.
 func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Result {
 	if o.Context().Err() != nil {
 		return session.Failure(context.Canceled)
 	}
-	if err := d.enterRoot(); err != nil {
+	moves, err := d.enterRoot(o.Context())
+	if err != nil {
 		return session.Failure(err)
 	}
 	if o.Context().Err() != nil { // that may take long, too
 		return session.Failure(context.Canceled)
 	}
+	result, body := d.carryOut(o, req, inBatch)
+	if isMissing(req, &result) && o.Streamed() == [wire.Streams]uint64{} {
+		if now, err := d.enterRoot(o.Context()); err == nil && now != moves {
+			result, body = d.carryOut(o, req, inBatch)
+		}
+	}
+	if body != nil && o.Context().Err() == nil {
+		// In a batch the next operation's bytes stand behind these.
+		body.Discard()
+	}
+	return result
+}
+
+// isMissing reports whether an operation has done nothing, since a file was not there,
+// and can be carried out again: none of the bytes that came over its stream are used up.
+func isMissing(req wire.Request, r *wire.Result) bool {
+	streamed := false
+	switch req := req.(type) {
+	case *wire.Run:
+		streamed = req.Stdin.Streamed()
+	case *wire.ProcStart:
+		streamed = req.Stdin.Streamed()
+	case *wire.WriteFile:
+		streamed = req.Data.Streamed()
+	case *wire.Syscall:
+		streamed = req.Data.Streamed()
+	}
+	if streamed {
+		return false
+	}
+	if r.Err != nil {
+		return r.Err.Errno == uint32(unix.ENOENT)
+	}
+	v, ok := r.Value.(*wire.SyscallValue)
+	return ok && v.Errno == uint32(unix.ENOENT)
+}
+
+// carryOut carries out one operation in the present root directory. The body, nil for
+// none, may not have been read to its end.
+func (d dispatcher) carryOut(o *session.Op, req wire.Request, inBatch bool) (wire.Result, *session.Body) {
 	var v wire.Value
 	var body *session.Body
 	var err error
@@ -205,14 +260,10 @@ func (d dispatcher) item(o *session.Op, req wire.Request, inBatch bool) wire.Res
 	default:
 		v, body, err = d.object(o, req)
 	}
-	if body != nil && o.Context().Err() == nil {
-		// In a batch the next operation's bytes stand behind these.
-		body.Discard()
-	}
 	if err != nil {
-		return session.Failure(err)
+		return session.Failure(err), body
 	}
-	return wire.Result{Value: v}
+	return wire.Result{Value: v}, body
 }
 
 // object carries out an operation on something that outlives operations: a

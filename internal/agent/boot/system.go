@@ -1,9 +1,13 @@
 package boot
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,15 +21,19 @@ import (
 type System struct {
 	proc, sys, dev int
 	oom            int // /proc/self/oom_score_adj, -1 when it cannot be had
+	comm           int // /proc/1/comm, likewise
 
 	mu   sync.Mutex   // serialises changes of the root directory
 	root sys.Identity // where the agent is
+	// settled is true when PID 1 will not leave the root directory: it has left the
+	// initramfs, or was never there.
+	settled atomic.Bool
 }
 
 // Open mounts what a System needs, if the process may, and exempts the process from the
 // OOM killer.
 func Open() (*System, error) {
-	s := &System{oom: -1}
+	s := &System{oom: -1, comm: -1}
 	for _, m := range []struct {
 		fs, place string
 		fd        *int
@@ -44,11 +52,16 @@ func Open() (*System, error) {
 		s.oom = fd
 		s.exempt()
 	}
+	if fd, err := unix.Openat(s.proc, "1/comm", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		s.comm = fd
+	}
 	id, err := sys.Identify(s.proc, "self/root")
 	if err != nil {
 		return nil, fmt.Errorf("stat /: %w", err)
 	}
 	s.root = id
+	var fs unix.Statfs_t
+	s.settled.Store(unix.Statfs("/", &fs) == nil && !sys.InMemory(&fs))
 	return s, nil
 }
 
@@ -105,9 +118,61 @@ func (s *System) Shield() (restore func()) {
 }
 
 // Follow has the process work in PID 1's root directory, which is another one
-// once init has switched to it; moved tells that it was. It costs one system
-// call when nothing changed.
-func (s *System) Follow() (moved bool, err error) {
+// once init has switched to it; moved tells that it was. While PID 1 empties the
+// initramfs to leave it, Follow waits for the next root directory. It costs one system
+// call when nothing changed, two in an initramfs.
+func (s *System) Follow(ctx context.Context) (moved bool, err error) {
+	for {
+		leaving := s.isLeaving() // before the look: it may have left since
+		if moved, err = s.follow(); moved || err != nil || !leaving {
+			return moved, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Canceled
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// RootMoves reports whether Follow has something to do while PID 1 leaves the initramfs.
+func (s *System) RootMoves() bool {
+	if s.settled.Load() {
+		return false
+	}
+	if s.isLeaving() {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, err := sys.Identify(s.proc, "1/root")
+	return err == nil && id != s.root
+}
+
+// isLeaving reports whether PID 1 is a program that empties the initramfs, moves the next
+// root directory in its place and executes the init that is there: klibc's run-init, or a
+// switch_root.
+func (s *System) isLeaving() bool {
+	if s.settled.Load() || s.comm < 0 {
+		return false
+	}
+	var p [16]byte
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(s.comm), uintptr(unsafe.Pointer(&p[0])),
+		uintptr(len(p)), 0, 0, 0)
+	if errno != 0 {
+		return false
+	}
+	name := strings.TrimSuffix(string(p[:n]), "\n")
+	if name == "busybox" || name == "toybox" { // its first argument may be the program
+		if words := strings.Split(firstLine(s.proc, "1/cmdline"), "\x00"); len(words) > 1 {
+			name = words[1]
+		}
+	}
+	return name == "run-init" || name == "switch_root"
+}
+
+// follow moves the process to PID 1's root directory unless it is there.
+func (s *System) follow() (moved bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, err := sys.Identify(s.proc, "1/root")
@@ -125,6 +190,7 @@ func (s *System) Follow() (moved bool, err error) {
 		return false, fmt.Errorf("follow init: %w", err)
 	}
 	s.root = id
+	s.settled.Store(true)
 	return true, nil
 }
 

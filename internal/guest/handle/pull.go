@@ -80,7 +80,7 @@ func (p *pull) failed(name string, err error) error {
 		inGuest.Op, inGuest.Path = "pull_file", p.both(name)
 		return err
 	case errors.As(err, &onHost), errors.As(err, &link):
-		return fmt.Errorf("pull_file %s: host file: %w", p.both(name), reason(err))
+		return fmt.Errorf("pull_file %s: host file %s: %w", p.both(name), filepath.Join(p.at, name), reason(err))
 	case p.ctx.Err() != nil:
 		return err
 	}
@@ -194,7 +194,7 @@ func (p *pull) list() (all []pulled, err error) {
 				todo = append(todo, name)
 			case guest.TypeFile, guest.TypeSymlink:
 			default:
-				return nil, fmt.Errorf("pull_file %s: %s is a %s: %s", p.both(""), p.guest(name), kind, onlyCopied)
+				return nil, fmt.Errorf("pull_file %s: %s is a %s; %s", p.both(""), p.guest(name), kind, onlyCopied)
 			}
 			all = append(all, pulled{name, kind})
 		}

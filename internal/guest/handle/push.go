@@ -66,7 +66,12 @@ func (p *push) guest(name string) string {
 
 // hostError is an error of the host's file, with both paths.
 func (p *push) hostError(name string, err error) error {
-	return fmt.Errorf("push_file %s: host file: %w", p.both(name), reason(err))
+	at := p.host(name)
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		at = filepath.Clean(failed.Path)
+	}
+	return fmt.Errorf("push_file %s: host file %s: %w", p.both(name), at, reason(err))
 }
 
 // reason returns why a call on the host has failed, without the call and the path.
@@ -142,14 +147,14 @@ func checkCopied(path string, mode fs.FileMode) error {
 	case mode&fs.ModeSocket != 0:
 		kind = "socket"
 	}
-	return fmt.Errorf("%s is a %s: %s", path, kind, onlyCopied)
+	return &fs.PathError{Path: path, Err: fmt.Errorf("it is a %s; %s", kind, onlyCopied)}
 }
 
 const onlyCopied = "only regular files, directories and symbolic links are copied"
 
 func readable(path string, how uint32) error {
 	if err := unix.Faccessat(unix.AT_FDCWD, path, how, unix.AT_EACCESS); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return &fs.PathError{Path: path, Err: err}
 	}
 	return nil
 }

@@ -139,10 +139,11 @@ func TestTreesThatAreNotCopied(t *testing.T) {
 	for name, a := range all {
 		must(t, a.Mkdir(ctx, "/"+name, false, guest.Perm{}))
 		to := "/" + name + "/d"
-		wantError(t, push(a, "fifo", to), "push_file "+at("fifo")+" -> "+to+": host file: "+
-			at("fifo/sub/pipe")+" is a FIFO: only regular files, directories and symbolic links are copied")
-		wantError(t, push(a, "pipe", to), at("pipe")+" is a FIFO")
-		wantError(t, push(a, "none", to), "push_file "+at("none")+" -> "+to+": host file: no such file or directory")
+		wantError(t, push(a, "fifo", to), "push_file "+at("fifo")+" -> "+to+": host file "+
+			at("fifo/sub/pipe")+": it is a FIFO; only regular files, directories and symbolic links are copied")
+		wantError(t, push(a, "pipe", to), at("pipe")+": it is a FIFO")
+		wantError(t, push(a, "none", to), "push_file "+at("none")+" -> "+to+": host file "+
+			at("none")+": no such file or directory")
 		if _, err := os.Lstat(vm.guest.path(to)); !errors.Is(err, fs.ErrNotExist) {
 			t.Error("something was copied")
 		}
@@ -163,14 +164,15 @@ func TestTreesThatAreNotCopied(t *testing.T) {
 		back := filepath.Join(t.TempDir(), "back")
 		from := "/" + name + "/full"
 		wantError(t, pull(from, back),
-			"pull_file "+from+" -> "+back+": "+from+"/sub/pipe is a fifo: only regular files")
+			"pull_file "+from+" -> "+back+": "+from+"/sub/pipe is a fifo; only regular files")
 		wantError(t, pull("/"+name+"/none", back),
 			"vm `a`: pull_file /"+name+"/none -> "+back+": No such file or directory (ENOENT")
 		wantError(t, pull(to, host), "host path "+host+" is a directory; name the file")
 		wantError(t, pull(to, at("pipe")), "host path "+at("pipe")+" is there and is not a regular file")
-		wantError(t, pull(to, at("no/f")), "pull_file "+to+" -> "+at("no/f")+": host file: no such file or directory")
+		wantError(t, pull(to, at("no/f")), "pull_file "+to+" -> "+at("no/f")+": host file "+
+			at("no/f")+": no such file or directory")
 		must(t, os.Remove(vm.guest.path(from+"/sub/pipe")))
-		wantError(t, pull(from, at("fifo/f")), "host file: not a directory")
+		wantError(t, pull(from, at("fifo/f")), "host file "+at("fifo/f")+": not a directory")
 		if _, err := os.Lstat(back); !errors.Is(err, fs.ErrNotExist) {
 			t.Error("something was copied")
 		}
@@ -243,7 +245,8 @@ func TestHostileTree(t *testing.T) {
 	back := filepath.Join(t.TempDir(), "back")
 	must(t, os.Mkdir(back, 0o755))
 	must(t, os.Symlink(outside, filepath.Join(back, "way")))
-	wantError(t, a.PullFile(ctx, "/d", back), "pull_file /d/way -> "+back+"/way: host file: path escapes from parent")
+	wantError(t, a.PullFile(ctx, "/d", back),
+		"pull_file /d/way -> "+back+"/way: host file "+back+"/way: path escapes from parent")
 
 	p := &pull{fileOps: syscallFiles{a}, ctx: ctx, from: "/d", at: back, entriesLeft: 1}
 	_, err := p.list()

@@ -57,7 +57,9 @@ func TestGuestFiles(t *testing.T) {
 		`vm:write_file("/tmp/a", "1") vm:rename("/tmp/a", "/tmp/b") eq(vm:read_file("/tmp/b"), "1")
 			vm:unlink("/tmp/b") vm:stat("/tmp/b")`: "ENOENT",
 
-		`vm:pull_file("/no", "/x/y")`: "no such file or directory",
+		`vm:pull_file("/no", "/x/y")`: "pull_file /no -> /x/y: No such file or directory (ENOENT",
+		`vm:write_file("/tmp/x", "") vm:pull_file("/tmp/x", "/x/y")`: "pull_file /tmp/x -> /x/y: host file " +
+			"/x/y: no such file or directory",
 	})
 }
 
