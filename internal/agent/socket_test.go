@@ -22,7 +22,7 @@ func TestSocketLink(t *testing.T) {
 	served := make(chan error, 1)
 	listening := make(chan *boot.Socket, 1)
 	go func() {
-		time.Sleep(50 * time.Millisecond) // the guest boots; nothing depends on how long
+		time.Sleep(50 * time.Millisecond)                                      // the guest boots; nothing depends on how long
 		s, err := boot.Listen(unix.AF_UNIX, &unix.SockaddrUnix{Name: at.Name}) // calls write to it
 		if err != nil {
 			served <- err
