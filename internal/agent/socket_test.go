@@ -22,8 +22,8 @@ func TestSocketLink(t *testing.T) {
 	served := make(chan error, 1)
 	listening := make(chan *boot.Socket, 1)
 	go func() {
-		time.Sleep(50 * time.Millisecond)                                      // the guest boots; nothing depends on how long
-		of := *at // calls write to their address
+		time.Sleep(50 * time.Millisecond) // the guest boots; nothing depends on how long
+		of := *at                         // calls write to their address
 		s, err := boot.Listen(unix.AF_UNIX, &of)
 		if err != nil {
 			served <- err
