@@ -23,7 +23,8 @@ func TestSocketLink(t *testing.T) {
 	listening := make(chan *boot.Socket, 1)
 	go func() {
 		time.Sleep(50 * time.Millisecond) // the guest boots; nothing depends on how long
-		s, err := boot.Listen(unix.AF_UNIX, at)
+		of := *at                         // calls write to their address
+		s, err := boot.Listen(unix.AF_UNIX, &of)
 		if err != nil {
 			served <- err
 			return
