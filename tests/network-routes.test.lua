@@ -18,7 +18,11 @@ right:attach(b)
 local function reaches(from, to, seconds)
   return from:run(("ping -c 1 -W %d %s"):format(seconds or 2, to)):ok()
 end
-local function arrives(from, to) return reaches(from, to, 30) end
+-- It may be the answer to a later question: a guest that has just asked in vain for its
+-- gateway drops the first packet.
+local function arrives(from, to)
+  return wait_until(function() return reaches(from, to, 5) end, {timeout = "60s", desc = to .. " answers"})
+end
 
 -- gateway returns the first address of a guest's network.
 local function gateway(nic) return (nic:ip():gsub("%d+$", "1")) end

@@ -75,7 +75,6 @@ test("bad forwards and bridges without addresses say what is wrong", function(t)
 end)
 
 test("without an uplink there is no way out", function(t)
-  provium:boot()
   a:boot()
   b:boot()
   t:assert_contains(a:run("ping -c 1 -W 1 192.0.2.1").stderr, "unreachable")

@@ -94,7 +94,7 @@ test("bad input is named", function(t)
   refused("opts.start = `middle`", function() vm:tail_file("/tmp/log", {start = "middle"}) end)
   refused("finite", function() vm:tail_file("/tmp/log", {start = 0 / 0}) end)
   local s = vm:tail_file("/tmp/log")
-  refused("must be a string, got number", function() s:expect(7) end)
+  refused("must be a string or {pattern=}, got number", function() s:expect(7) end)
   refused("cannot parse", function() s:next("10") end)
 end)
 

@@ -123,13 +123,14 @@ func run(args []string) error {
 func bringUp(system *boot.System, init boot.PID1) (kind boot.Init, err error) {
 	kind = boot.InitOther
 	if init.Pipe >= 0 {
-		if err := boot.LoadEarly(); err != nil {
-			report(err)
-		}
 		// While the kernel sets the port up, the rest can be done. The link
 		// answers only after that: NICs and disks attached by the first
 		// operations find their drivers.
-		if err := boot.LoadLate(); err != nil {
+		if err := errors.Join(boot.LoadEarly(), boot.LoadLate()); err != nil {
+			var needed *boot.NeededError
+			if errors.As(err, &needed) {
+				return kind, err
+			}
 			report(err)
 		}
 		if kind, err = system.Prepare(init, report); err != nil {

@@ -25,7 +25,7 @@ type fakeAgent struct {
 }
 
 // patience bounds every wait of these tests; nothing takes that long.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // sockets returns both ends of a connection.
 func sockets(t *testing.T) (host, guest net.Conn) {

@@ -13,7 +13,6 @@ import (
 
 	"provium/internal/image/cache"
 	"provium/internal/image/decompress"
-	"provium/internal/image/kmod"
 )
 
 // initrdFormat is part of every initrd's key. Raise it when the same inputs lead to
@@ -27,9 +26,9 @@ const expandLimit = 64 << 20
 
 // initrdInput is what an initrd with the agent is made of.
 type initrdInput struct {
-	base        string // the profile's initrd, "" for the built-in one
-	agent       []item
-	early, late []kmod.Module
+	base    string // the profile's initrd, "" for the built-in one
+	agent   []item
+	modules moduleSet
 }
 
 // buildInitrd returns the path of the cached initrd for the input, which it makes if it
@@ -44,7 +43,7 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 	} else if baseItems, err = s.baseItems(); err != nil {
 		return "", "", err
 	}
-	overlay := append(append([]item{}, in.agent...), moduleItems(in.early, in.late)...)
+	overlay := append(append([]item{}, in.agent...), moduleItems(in.modules)...)
 	key = cache.Key(initrdFormat, baseKey, hashItems(baseItems), hashItems(overlay))
 	if file := s.cachedInitrd(key); file != "" {
 		cache.Touch(file)

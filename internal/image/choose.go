@@ -70,15 +70,24 @@ func noteList(notes []string) string {
 // moduleRoots returns the trees whose lib/modules may belong to the kernel in file: the
 // one that has the file, as far as its path shows that, and the host's.
 func (s *Store) moduleRoots(file string) []string {
+	roots := append(rootsOf(file), s.cfg.HostRoot)
+	// A link may stand apart from the kernel's modules.
+	if target, err := filepath.EvalSymlinks(file); err == nil && target != filepath.Clean(file) {
+		roots = slices.Insert(roots, 1, rootsOf(target)...)
+	}
+	return roots
+}
+
+// rootsOf returns the tree that has a kernel, as far as its path shows that.
+func rootsOf(file string) []string {
 	dir := filepath.Dir(file)
-	roots := []string{s.cfg.HostRoot}
 	if filepath.Base(dir) == "boot" {
-		return append([]string{filepath.Dir(dir)}, roots...)
+		return []string{filepath.Dir(dir)}
 	}
 	if at := strings.Index(dir, "/lib/modules/"); at >= 0 {
-		return append([]string{strings.TrimSuffix(dir[:at], "/usr") + "/"}, roots...)
+		return []string{strings.TrimSuffix(dir[:at], "/usr") + "/"}
 	}
-	return append([]string{dir}, roots...)
+	return []string{dir}
 }
 
 // kernelPatterns are the places of kernels in a root tree.

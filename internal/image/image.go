@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"provium/internal/image/cache"
 	"provium/internal/image/kmod"
@@ -187,13 +188,13 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 		}
 	} else {
 		in := initrdInput{base: spec.Initrd}
-		if in.early, in.late, err = modules(img, k, spec); err != nil {
+		if in.modules, err = modules(img, k, spec); err != nil {
 			return nil, err
 		}
 		if in.agent, img.Overlay, err = s.agentItems(spec.Overlay); err != nil {
 			return nil, err
 		}
-		img.Early, img.Late = describe(k.tree, in.early), describe(k.tree, in.late)
+		img.Early, img.Late = describe(k.tree, in.modules.early), describe(k.tree, in.modules.late)
 		if img.Initrd, initrdKey, err = s.buildInitrd(ctx, in); err != nil {
 			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 		}
@@ -211,17 +212,23 @@ func describe(tree *kmod.Tree, mods []kmod.Module) []Module {
 	return out
 }
 
-// modules returns the modules to load. Those that a profile lists must exist. That the
-// agent's link works was checked by checkLink.
-func modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module, err error) {
+// moduleSet is what modules a guest loads.
+type moduleSet struct {
+	early, late []kmod.Module
+	must        map[string]bool // without these there is no boot
+}
+
+// modules returns the modules to load. Those that a profile lists must exist, and load in
+// the guest. That the agent's link works was checked by checkLink.
+func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) {
 	wrap := func(err error) error {
 		return fmt.Errorf("profile `%s`, kernel %s: %w", spec.Profile, k.file, err)
 	}
 	if k.tree == nil {
 		if len(spec.Modules) > 0 {
-			return nil, nil, wrap(&kmod.MissingError{Name: spec.Modules[0], Dir: k.searched})
+			return set, wrap(&kmod.MissingError{Name: spec.Modules[0], Dir: k.searched})
 		}
-		return nil, nil, nil
+		return set, nil
 	}
 	img.ModulesDir = k.tree.Dir()
 	want := func(names []string) []string {
@@ -244,27 +251,50 @@ func modules(img *Image, k *chosenKernel, spec Spec) (early, late []kmod.Module,
 	}
 	if spec.Vsock {
 		if !k.tree.Has(vsockModule) {
-			return nil, nil, wrap(fmt.Errorf("it has no virtio vsock (CONFIG_VIRTIO_VSOCKETS), neither built in nor "+
+			return set, wrap(fmt.Errorf("it has no virtio vsock (CONFIG_VIRTIO_VSOCKETS), neither built in nor "+
 				"as a module in %s, which transport = \"vsock\" needs", k.tree.Dir()))
 		}
 		need = append(need, vsockModule)
 	}
-	if early, err = k.tree.Closure(need, nil); err != nil {
-		return nil, nil, wrap(err)
+	if set.early, err = k.tree.Closure(need, nil); err != nil {
+		return set, wrap(err)
 	}
-	if late, err = k.tree.Closure(append(want(lateModules[:]), spec.Modules...), early); err != nil {
-		return nil, nil, wrap(err)
+	if set.late, err = k.tree.Closure(want(lateModules[:]), set.early); err != nil {
+		return set, wrap(err)
 	}
-	// A profile may list a module that is loaded early, to give it parameters.
-	for _, m := range spec.Modules {
+	if err := set.addListed(k.tree, spec.Modules); err != nil {
+		return set, wrap(err)
+	}
+	return set, nil
+}
+
+// addListed adds the modules that a profile lists, and gives their parameters to those
+// that are loaded anyway.
+func (s *moduleSet) addListed(tree *kmod.Tree, listed []string) error {
+	more, err := tree.Closure(listed, append(slices.Clone(s.early), s.late...))
+	if err != nil {
+		return err
+	}
+	s.must = map[string]bool{}
+	for _, m := range more {
+		s.must[m.Name] = !m.Soft
+	}
+	for _, m := range listed {
 		name, params := kmod.Split(m)
-		for i := range early {
-			if early[i].Name == name && params != "" {
-				early[i].Params = params
+		for _, list := range [][]kmod.Module{s.early, s.late} {
+			for i := range list {
+				if list[i].Name != name {
+					continue
+				}
+				s.must[name] = true
+				if params != "" {
+					list[i].Params = params
+				}
 			}
 		}
 	}
-	return early, late, nil
+	s.late = append(s.late, more...)
+	return nil
 }
 
 // resolveCmdline reads the command line file and sets the command lines of img.

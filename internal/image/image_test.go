@@ -37,8 +37,8 @@ func TestResolveAutomatic(t *testing.T) {
 	for name, want := range map[string]string{
 		"sbin/provium-agent": "AGENT",
 		".provium/modules.early": "virtio.ko\nvirtio_ring.ko\n" +
-			"virtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
-		".provium/modules.late":          "virtio_net.ko\nvirtio_blk.ko\nvirtio_rng.ko\ndummy.ko numdummies=2\n",
+			"!virtio_pci.ko force_legacy=1\nvirtio_console.ko\n",
+		".provium/modules.late":          "virtio_net.ko\nvirtio_blk.ko\nvirtio_rng.ko\n!dummy.ko numdummies=2\n",
 		".provium/modules/virtio_pci.ko": string(testKo("virtio,virtio_ring")),
 		"bin/busybox":                    "BUSYBOX",
 		"bin/sh":                         "busybox",
@@ -131,11 +131,16 @@ func TestExplicitKernels(t *testing.T) {
 	put(t, []byte("kernel/x.ko\n"), root, "build/lib/modules/5.10/modules.builtin")
 	noConsole := put(t, testBzImage(t, "5.10", testVmlinux(18, "")), root, "build/noconsole")
 	text := put(t, []byte("text"), root, "build/text")
+	linked := filepath.Join(t.TempDir(), "kernel") // its modules are beside the target
+	if err := os.Symlink(withTree, linked); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		kernel, want string // error, or
 		same, tree   bool   // the kernel is booted as it is; it has modules
 	}{
 		{kernel: withTree, tree: true},
+		{kernel: linked, tree: true},
 		{kernel: builtin},
 		{kernel: closed, same: true},
 		{kernel: noPVH, same: true},

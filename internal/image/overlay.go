@@ -268,19 +268,27 @@ func writeArchive(w io.Writer, items []item) error {
 
 // moduleItems returns the modules and the two lists of what to load when. A line
 // of a list is a file name below /.provium/modules and, behind a blank,
-// parameters.
-func moduleItems(early, late []kmod.Module) []item {
+// parameters. In front of the name, an exclamation mark stands where the boot fails without
+// the module, and a question mark where nobody minds.
+func moduleItems(set moduleSet) []item {
 	var items []item
 	list := func(mods []kmod.Module) []byte {
 		var b bytes.Buffer
 		for _, m := range mods {
 			file := m.Name + ".ko"
-			b.WriteString(strings.TrimSpace(file+" "+m.Params) + "\n")
+			mark := ""
+			switch {
+			case set.must[m.Name]:
+				mark = "!"
+			case m.Soft:
+				mark = "?"
+			}
+			b.WriteString(mark + strings.TrimSpace(file+" "+m.Params) + "\n")
 			items = append(items, fileItem(path.Join(guestModules, file), 0o644, m.Data))
 		}
 		return b.Bytes()
 	}
-	e, l := list(early), list(late)
+	e, l := list(set.early), list(set.late)
 	return append(items, fileItem(guestEarly, 0o644, e), fileItem(guestLate, 0o644, l))
 }
 

@@ -125,8 +125,9 @@ func TestResumedAgent(t *testing.T) {
 	if err := i.WaitReboot(t.Context(), patience); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-failed; err == nil || i.Epoch() != hibernated {
-		t.Error("the resumed agent is not known: ", err)
+	wantError(t, <-failed, "vm `a`: the agent ")
+	if i.Epoch() != hibernated {
+		t.Error("the resumed agent is not known")
 	}
 	m.PowerOff()
 	b.death(i)

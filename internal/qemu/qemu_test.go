@@ -83,6 +83,15 @@ func TestStartReportsQEMUsWords(t *testing.T) {
 	}
 }
 
+// TestInitrdTooLarge says what is behind QEMU's words.
+func TestInitrdTooLarge(t *testing.T) {
+	e := &StartError{Err: errors.New("qemu ended: exit status 1"), Stderr: "qemu: initrd is too large, cannot " +
+		"support this. (max: 65535, need 2000000)\n"}
+	if got := e.Error(); !strings.Contains(got, "memory is too small: initrd is too large") {
+		t.Error(got)
+	}
+}
+
 func TestComplaint(t *testing.T) {
 	for stderr, want := range map[string]string{
 		"qemu-system-x86_64: unsupported machine type\n" +

@@ -7,8 +7,8 @@ import (
 )
 
 func TestParseModules(t *testing.T) {
-	got := parseModules("virtio.ko\n\n# note\n  a/b.ko  x=1 y=2 \n")
-	want := []module{{"virtio.ko", ""}, {"a/b.ko", "x=1 y=2"}}
+	got := parseModules("virtio.ko\n\n# note\n  !a/b.ko  x=1 y=2 \n?c.ko\n")
+	want := []module{{path: "virtio.ko"}, {path: "a/b.ko", params: "x=1 y=2", needed: true}, {path: "c.ko", soft: true}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}

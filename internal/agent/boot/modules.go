@@ -14,7 +14,8 @@ import (
 
 // LoadEarly loads the modules that the link needs, LoadLate the others. A list
 // that is absent is an empty one. A module that cannot be loaded does not keep
-// the rest from being tried: the error has all that failed.
+// the rest from being tried: the error has all that failed, except for those that nobody
+// minds. A NeededError is among them if the guest must not be given to a test.
 func LoadEarly() error { return loadModules(earlyModules) }
 
 // LoadLate loads the modules of the second list.
@@ -30,7 +31,12 @@ func loadModules(list string) error {
 	}
 	var failed []error
 	for _, m := range parseModules(string(text)) {
-		if err := loadModule(m); err != nil {
+		err := loadModule(m)
+		switch {
+		case err == nil || m.soft:
+		case m.needed:
+			failed = append(failed, &NeededError{err})
+		default:
 			failed = append(failed, err)
 		}
 	}
@@ -70,15 +76,31 @@ func exists(path string) bool {
 	return unix.Stat(path, &st) == nil
 }
 
+// NeededError is returned for a module without which a guest is not what its profile says.
+type NeededError struct{ Err error }
+
+func (e *NeededError) Error() string {
+	return e.Err.Error() + " (the profile's `modules` list it, or need it)"
+}
+
+func (e *NeededError) Unwrap() error { return e.Err }
+
 // module is a line of a list: a path below modulesDir and parameters.
-type module struct{ path, params string }
+type module struct {
+	path, params string
+	needed, soft bool // by a mark in front: ! and ?
+}
 
 func parseModules(text string) (out []module) {
 	for line := range strings.SplitSeq(text, "\n") {
 		path, params, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if path != "" && path[0] != '#' {
-			out = append(out, module{path, strings.TrimSpace(params)})
+		if path == "" || path[0] == '#' {
+			continue
 		}
+		m := module{params: strings.TrimSpace(params)}
+		path, m.needed = strings.CutPrefix(path, "!")
+		m.path, m.soft = strings.CutPrefix(path, "?")
+		out = append(out, m)
 	}
 	return out
 }

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"provium/internal/image/decompress"
@@ -62,6 +63,9 @@ type Module struct {
 	Params string
 	// Data is the uncompressed module.
 	Data []byte
+	// Soft is set if nothing that was asked for needs the module to load: it is a soft
+	// dependency, or one of those depends on it.
+	Soft bool
 }
 
 // Tree is an opened module tree. It is read-only and safe for concurrent use.
@@ -70,6 +74,7 @@ type Tree struct {
 	files   map[string]string   // name → path below dir
 	deps    map[string][]string // path → paths it depends on; nil without an index
 	builtin map[string]bool
+	aliases func() *aliases // read once
 }
 
 // Dir returns the directory of the tree.
@@ -80,6 +85,7 @@ func (t *Tree) Dir() string { return t.dir }
 // built-in ones.
 func Open(dir string) (*Tree, error) {
 	t := &Tree{dir: dir, files: map[string]string{}, builtin: map[string]bool{}}
+	t.aliases = sync.OnceValue(t.readAliases)
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			err = ErrNoTree
@@ -226,8 +232,11 @@ func (t *Tree) Has(name string) bool {
 // behind those it depends on, without what is built in. A wanted entry may have
 // parameters behind the name: "scsi_debug dev_size_mb=64". Modules in loaded are
 // taken to be there already. A module that does not exist gives a *MissingError.
+// Soft dependencies are looked for by name and by alias, and left out where they are not
+// found or cannot be read. An alias that is wanted stands for all its modules.
 func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
-	c := &closure{tree: t, state: map[string]int{}, params: map[string]string{}}
+	c := &closure{tree: t, state: map[string]int{}, needs: map[string][]string{},
+		params: map[string]string{}}
 	for _, m := range loaded {
 		c.state[m.Name] = done
 	}
@@ -239,7 +248,7 @@ func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
 		if params != "" {
 			c.params[name] = params
 		}
-		if err := c.add(name, ""); err != nil {
+		if err := c.want(name); err != nil {
 			return nil, err
 		}
 	}
@@ -258,12 +267,33 @@ const (
 type closure struct {
 	tree   *Tree
 	state  map[string]int
+	needs  map[string][]string // hard dependencies
 	params map[string]string
 	out    []Module
 }
 
-func (c *closure) add(name, needer string) error {
+// want adds a module, or those of an alias.
+func (c *closure) want(name string) error {
+	_, isFile := c.tree.files[name]
+	if !isFile && !c.tree.builtin[name] {
+		if list, builtin := c.tree.byAlias(name); len(list) > 0 || builtin {
+			for _, m := range list {
+				if err := c.add(m, "", false); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	return c.add(name, "", false)
+}
+
+// add adds a module behind its dependencies. A soft one need not load in the guest.
+func (c *closure) add(name, needer string, soft bool) error {
 	if c.state[name] == done || c.tree.builtin[name] {
+		if !soft {
+			c.harden(name)
+		}
 		return nil
 	}
 	if c.state[name] == visiting {
@@ -273,7 +303,6 @@ func (c *closure) add(name, needer string) error {
 	if !ok {
 		return &MissingError{Name: name, Dir: c.tree.dir, Needer: needer}
 	}
-	c.state[name] = visiting
 	data, err := c.tree.load(file)
 	if err != nil {
 		return fmt.Errorf("read kernel module %s: %w", filepath.Join(c.tree.dir, file), err)
@@ -290,19 +319,45 @@ func (c *closure) add(name, needer string) error {
 			need = append(need, Name(d))
 		}
 	}
-	for _, n := range info.softPre {
-		if c.tree.Has(n) && c.state[n] != visiting {
-			need = append(need, n)
-		}
-	}
+	c.state[name], c.needs[name] = visiting, need
+	c.addSoft(info.softPre)
 	for _, n := range need {
-		if err := c.add(n, name); err != nil {
+		if err := c.add(n, name, soft); err != nil {
+			c.state[name] = 0
 			return err
 		}
 	}
 	c.state[name] = done
-	c.out = append(c.out, Module{Name: name, Path: file, Data: data})
+	c.out = append(c.out, Module{Name: name, Path: file, Data: data, Soft: soft})
+	c.addSoft(info.softPost)
 	return nil
+}
+
+// addSoft adds soft dependencies, as far as they are there.
+func (c *closure) addSoft(names []string) {
+	for _, n := range names {
+		list := []string{n}
+		if !c.tree.Has(n) {
+			list, _ = c.tree.byAlias(n)
+		}
+		for _, m := range list {
+			if c.state[m] != visiting {
+				_ = c.add(m, "", true)
+			}
+		}
+	}
+}
+
+// harden notes that a module is needed that was soft until now.
+func (c *closure) harden(name string) {
+	i := slices.IndexFunc(c.out, func(m Module) bool { return m.Name == name })
+	if i < 0 || !c.out[i].Soft {
+		return
+	}
+	c.out[i].Soft = false
+	for _, n := range c.needs[name] {
+		c.harden(n)
+	}
 }
 
 func (t *Tree) load(file string) ([]byte, error) {
@@ -319,8 +374,10 @@ func (t *Tree) load(file string) ([]byte, error) {
 }
 
 type modInfo struct {
-	depends []string
-	softPre []string
+	depends  []string
+	softPre  []string
+	softPost []string
+	aliases  []string
 }
 
 // modinfo reads the "key=value" strings in the .modinfo section.
@@ -352,17 +409,21 @@ func modinfo(data []byte) (modInfo, error) {
 				}
 			}
 		case "softdep":
-			pre := false
+			var to *[]string
 			for _, w := range strings.Fields(value) {
 				switch {
 				case w == "pre:":
-					pre = true
+					to = &info.softPre
+				case w == "post:":
+					to = &info.softPost
 				case strings.HasSuffix(w, ":"):
-					pre = false
-				case pre:
-					info.softPre = append(info.softPre, Name(w))
+					to = nil
+				case to != nil:
+					*to = append(*to, Name(w))
 				}
 			}
+		case "alias":
+			info.aliases = append(info.aliases, value)
 		}
 	}
 	return info, nil

@@ -219,3 +219,70 @@ func FuzzIndex(f *testing.F) {
 		}
 	})
 }
+
+// aliasTree makes a module tree with algorithms and file systems that ask for them by alias.
+func aliasTree(t testing.TB) string {
+	dir := filepath.Join(t.TempDir(), "6.6.7")
+	write(t, dir, "kernel/fs/btrfs.ko", ko("depends=libcrc32c", "softdep=pre: blake2b-256 none",
+		"softdep=pre: crypto-crc32c post: raid", "alias=fs-btrfs"))
+	write(t, dir, "kernel/lib/libcrc32c.ko", ko("depends=", "softdep=pre: crc32c"))
+	write(t, dir, "kernel/lib/raid.ko", ko("depends="))
+	write(t, dir, "kernel/crypto/crc32c_generic.ko", ko("depends=", "alias=crypto-crc32c", "alias=crc32c"))
+	write(t, dir, "kernel/arch/x86/crypto/crc32c-intel.ko", ko("depends=simd", "alias=crypto-crc32c", "alias=crc32c",
+		"alias=cpu:type:x86*"))
+	write(t, dir, "kernel/arch/x86/crypto/simd.ko", ko("depends="))
+	write(t, dir, "kernel/crypto/blake2b_generic.ko", ko("depends=none", "alias=blake2b-256"))
+	write(t, dir, "modules.builtin.modinfo", []byte("sha256_generic.alias=crypto-sha256\x00x.license=GPL\x00"))
+	return dir
+}
+
+func soft(mods []Module) (out []string) {
+	for _, m := range mods {
+		if m.Soft {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+func TestSoftDependencies(t *testing.T) {
+	plain, indexed := aliasTree(t), aliasTree(t)
+	write(t, indexed, "modules.dep", []byte("kernel/fs/btrfs.ko: kernel/lib/libcrc32c.ko\nkernel/lib/libcrc32c.ko:\n"+
+		"kernel/lib/raid.ko:\nkernel/crypto/crc32c_generic.ko:\n"+
+		"kernel/arch/x86/crypto/crc32c-intel.ko: kernel/arch/x86/crypto/simd.ko\n"+
+		"kernel/arch/x86/crypto/simd.ko:\nkernel/crypto/blake2b_generic.ko: kernel/none.ko\n"))
+	write(t, indexed, "modules.alias", []byte("# comment\nalias crypto-crc32* crc32c_generic\n"+
+		"alias crypto-crc32c crc32c_intel\nalias crc32c crc32c_generic\nalias crc32c crc32c_intel\n"+
+		"alias blake2b-256 blake2b_generic\nalias pci:v* virtio_pci\n"))
+	for _, dir := range []string{plain, indexed} {
+		tr, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mods, err := tr.Closure([]string{"btrfs"}, nil)
+		got := names(mods)
+		if err != nil || len(got) != 6 || slices.Contains(got, "blake2b_generic") {
+			t.Fatal(got, err) // blake2b_generic cannot be loaded
+		}
+		for _, before := range [][2]string{{"crc32c_generic", "libcrc32c"}, {"crc32c_intel", "libcrc32c"},
+			{"simd", "crc32c_intel"}, {"libcrc32c", "btrfs"}, {"btrfs", "raid"}} {
+			if slices.Index(got, before[0]) > slices.Index(got, before[1]) {
+				t.Errorf("%s behind %s: %v", before[0], before[1], got)
+			}
+		}
+		want := []string{"crc32c_generic", "crc32c_intel", "raid", "simd"}
+		if s := soft(mods); !slices.Equal(slices.Sorted(slices.Values(s)), want) {
+			t.Errorf("soft: %v", s)
+		}
+		// What is wanted itself must load, with what it needs.
+		mods, err = tr.Closure([]string{"btrfs", "crc32c-intel"}, nil)
+		want = []string{"crc32c_generic", "raid"}
+		if s := soft(mods); err != nil || !slices.Equal(slices.Sorted(slices.Values(s)), want) {
+			t.Errorf("soft: %v, %v", s, err)
+		}
+		mods, err = tr.Closure([]string{"crc32c", "crypto-sha256"}, nil)
+		if got := names(mods); err != nil || len(got) != 3 || len(soft(mods)) > 0 {
+			t.Errorf("by alias: %v, %v", got, err)
+		}
+	}
+}
