@@ -17,14 +17,15 @@ import (
 // TestSocketLink runs the link of transport = "vsock" over a unix socket: the host is there
 // before the agent listens, works with it, leaves, and the next one is served.
 func TestSocketLink(t *testing.T) {
-	at := &unix.SockaddrUnix{Name: filepath.Join(t.TempDir(), "agent")}
+	// Each side has its own, since calls write to it.
+	at := unix.SockaddrUnix{Name: filepath.Join(t.TempDir(), "agent")}
+	hostAt := at
 	a := agent.New(agent.Config{})
 	served := make(chan error, 1)
 	listening := make(chan *boot.Socket, 1)
 	go func() {
 		time.Sleep(50 * time.Millisecond) // the guest boots; nothing depends on how long
-		of := *at                         // calls write to their address
-		s, err := boot.Listen(unix.AF_UNIX, &of)
+		s, err := boot.Listen(unix.AF_UNIX, &at)
 		if err != nil {
 			served <- err
 			return
@@ -42,7 +43,7 @@ func TestSocketLink(t *testing.T) {
 		}
 	}()
 	for range 3 {
-		conn, err := guest.DialSocket(t.Context(), unix.AF_UNIX, at)
+		conn, err := guest.DialSocket(t.Context(), unix.AF_UNIX, &hostAt)
 		if err != nil {
 			t.Fatal(err)
 		}
