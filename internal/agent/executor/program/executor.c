@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "executor.h"
@@ -45,7 +46,8 @@ struct call {
 	struct request *req; /* in use by the thread until it is joined */
 	uint64_t id;
 	pthread_t thread;
-	int done;
+	pid_t tid; /* set by the thread */
+	int done; /* the call has returned; the thread answers and ends */
 };
 
 static struct call *calls;
@@ -168,14 +170,29 @@ static void *call_thread(void *p)
 {
 	struct call *c = p;
 	int error;
-	long ret = make_call(c->req->head.nr, c->req->head.args, &error);
+	long ret;
 
-	answer(c->req, ret, error, NULL);
+	c->tid = syscall(SYS_gettid);
+	ret = make_call(c->req->head.nr, c->req->head.args, &error);
+	/* Before the answer: the next call must find it, and wait for this thread. */
 	__atomic_store_n(&c->done, 1, __ATOMIC_RELEASE);
+	answer(c->req, ret, error, NULL);
 	return NULL;
 }
 
-/* Waits for the threads that have answered. */
+/* Waits until the kernel has a joined thread no more. It lets go of the thread's memory,
+ * for which pthread_join waits, some time before, and until then the process counts as one
+ * with threads: it could not unshare a user namespace, for one. */
+static void await_end(pid_t tid)
+{
+	const struct timespec step = {.tv_nsec = 20000};
+	int steps = 5000; /* a test's seccomp filter may answer for the kernel */
+
+	while (steps-- > 0 && syscall(SYS_tgkill, getpid(), tid, 0) == 0)
+		nanosleep(&step, NULL);
+}
+
+/* Waits for the threads whose calls have returned. */
 static void join_done(void)
 {
 	struct call **at = &calls;
@@ -188,6 +205,7 @@ static void join_done(void)
 			continue;
 		}
 		pthread_join(c->thread, NULL);
+		await_end(c->tid);
 		*at = c->next;
 		request_free(c->req);
 		free(c);
