@@ -116,6 +116,14 @@ func (l *Lab) todo(action string, need, done topology.State) (todo []*VM, err er
 	return todo, nil
 }
 
+// CheckTargets returns an error when an action on the lab would act on nothing.
+func (l *Lab) CheckTargets(action string) error {
+	if _, bridges, _ := l.targets(); len(bridges) == 0 && len(l.TargetVMs()) == 0 {
+		return l.emptyError(action)
+	}
+	return nil
+}
+
 // emptyError is returned by an action that there is no VM for.
 func (l *Lab) emptyError(action string) error {
 	if action == "shutdown" && l.parent != nil {

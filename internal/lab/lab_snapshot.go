@@ -144,9 +144,6 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 		}
 	}()
 	vms := s.lab.TargetVMs()
-	if len(vms) == 0 {
-		return nil, s.lab.emptyError("snapshot")
-	}
 	for _, v := range vms {
 		release, err := v.lifecycle(ctx)
 		if err != nil {

@@ -91,13 +91,17 @@ func (p *poolClient) Release(id uint64, share int) {
 func (p *poolClient) Forget(id uint64) {
 	p.mu.Lock()
 	h := p.held[id]
+	var release []func()
+	if h != nil {
+		release = h.release // what is granted from now on is released at once
+	}
 	delete(p.held, id)
 	p.mu.Unlock()
 	if h == nil {
 		return
 	}
 	h.withdraw()
-	for _, r := range h.release {
+	for _, r := range release {
 		r()
 	}
 }

@@ -38,11 +38,7 @@ test("nothing to shut down", function(t) provium:shutdown() end)
 	o.failed(t, "nothing to shut down", "lab `provium` shutdown: the test has no VM (those of file scope")
 	empty := map[string]string{}
 	for _, op := range []string{"boot", "pause", "resume", "snapshot", "fork"} {
-		doing := op
-		if op == "fork" {
-			doing = "snapshot" // a fork begins with one
-		}
-		empty["provium:lab('x'):"+op+"()"] = "lab `x` " + doing + ": there is no VM in it"
+		empty["provium:lab('x'):"+op+"()"] = "lab `x` " + op + ": there is no VM in it"
 	}
 	check(t, "", empty)
 }

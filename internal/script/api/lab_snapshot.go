@@ -47,7 +47,9 @@ func labSnapshot(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	}
 	var s *lab.LabSnapshot
 	err := labOp(x, a, l, func(l *lab.Lab, ctx context.Context) (err error) {
-		s, err = l.Snapshot(ctx, place)
+		if err = l.CheckTargets("snapshot"); err == nil {
+			s, err = l.Snapshot(ctx, place)
+		}
 		return err
 	})
 	switch {
@@ -93,7 +95,9 @@ func labFork(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	scope := x.Scope()
 	var fork *lab.Lab
 	err := labOp(x, a, l, func(l *lab.Lab, ctx context.Context) (err error) {
-		fork, err = l.Fork(ctx, scope)
+		if err = l.CheckTargets("fork"); err == nil {
+			fork, err = l.Fork(ctx, scope)
+		}
 		return err
 	})
 	if err != nil {
