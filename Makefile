@@ -28,7 +28,6 @@ test: build lint newer-qemu test-smoke test-go test-guest
 # The unit tests, with the race detector.
 test-go: setup payload
 	GO="$(GO)"; scripts/test-go "$$GO"
-	GO="$(GO)"; scripts/coverage "$$GO"
 
 # The Lua suites, run by our own binary on real guests.
 test-guest: build

@@ -42,7 +42,7 @@ func buildExecutor() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := os.Getenv("EXECUTOR_COVERAGE") // of scripts/coverage, which wants one program
+	dir := os.Getenv("EXECUTOR_COVERAGE") // of scripts/test-go, which wants one program
 	args := []string{"-static", "-O1", "-pthread", "-Drun_executor=main"}
 	if dir != "" {
 		args = append(args, "--coverage", "-DCOVERAGE", "-fprofile-update=atomic", "-dumpdir", dir+"/")
