@@ -74,7 +74,7 @@ func TestImages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			first := open(t, cfg)
 			family := []*member{{first, everything(t, first, false), everything(t, first, true)}}
-			for i := range 300 {
+			for i := range 120 {
 				m := family[rnd.IntN(len(family))]
 				at := rnd.Int64N(sectors)
 				n := 1 + rnd.Int64N(min(64, sectors-at))
