@@ -243,7 +243,7 @@ func TestOpenFiles(t *testing.T) {
 		 eq(f:write("hello"), 5) eq(f:tell(), 5) eq(f:seek(1), 1) eq(f:read(2), "el") eq(f:seek(-1, "end"), 4)
 		eq(f:seek(1, "cur"), 5)
 		 f:seek(0, "set") eq(f:read_all(), "hello") eq(math.type(f:fd()), "integer") f:close()
-		eq(vm:open_file_count(), 0)
+		eq(tostring(f), "file(/tmp/f, closed)") eq(vm:open_file_count(), 0)
 		 refused("closed", f.read, f, 1)`: "",
 
 		`local f = vm:open_file("/tmp/f", {read = true})`: "ENOENT",
