@@ -26,7 +26,7 @@ func install(t *testing.T, dir, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(builtFile)
 	if err != nil {
-		t.Skipf("%v: `make payload` builds it", err)
+		t.Fatalf("%v: `make payload` builds it", err)
 	}
 	dir, err = os.MkdirTemp(dir, "provium-agent-test")
 	if err != nil {

@@ -137,7 +137,8 @@ func readRandom(fd uintptr, p []byte) bool {
 }
 
 // leftInBlock returns how many bytes of a block the hwrng core still holds, by the last
-// bytes that it gave. It gives a block from the end on, each read a piece in order.
+// bytes that were read from it. Each read returns the last bytes that are left of a block,
+// in order.
 func leftInBlock(block, got []byte) (left int, ok bool) {
 	n := len(block)
 	for had := range n {

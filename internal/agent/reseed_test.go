@@ -11,7 +11,8 @@ type core struct {
 	left  int
 }
 
-// read takes n bytes as the kernel gives them: a block from its end on, each piece in order.
+// read returns n bytes as a reader of the kernel gets them: each read returns the last n
+// bytes that are left of a block, in order.
 func (c *core) read(n int) (out []byte) {
 	for len(out) < n {
 		if c.left == 0 {

@@ -268,7 +268,7 @@ func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) 
 	return set, nil
 }
 
-// addListed adds the modules that a profile lists, and gives their parameters to those
+// addListed adds the modules that a profile lists, and sets the parameters of those
 // that are loaded anyway.
 func (s *moduleSet) addListed(tree *kmod.Tree, listed []string) error {
 	more, err := tree.Closure(listed, append(slices.Clone(s.early), s.late...))

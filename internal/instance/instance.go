@@ -101,7 +101,7 @@ type Instance struct {
 	refused   error         // why the last attempt at an optional agent failed
 	panic     string        // the expected panic since the last link
 	panicked  bool          // that panic ended a link, and no reset has followed
-	check     *panicCheck   // nil while there is none
+	check     *panicCheck   // of a panic that is not known to be one; else nil
 	resend    bool          // what is sent to the next agent first may be lost
 	expected  bool          // the caller ends the guest and settles what follows
 	reason    string        // why it ended; the first one counts

@@ -98,7 +98,7 @@ const (
 	maxResets       = 4 * maxBoots
 )
 
-// expectAnswer begins the wait for an agent, of which there is none now. The caller must
+// expectAnswer begins the wait for the next agent; none is linked. The caller must
 // hold i.mu.
 func (i *Instance) expectAnswer() {
 	if i.answerBy != nil {

@@ -261,7 +261,7 @@ func (s *DHCP) answerRequest(request *dhcpv4.DHCPv4, key string, now time.Time) 
 	return s.reply(request, dhcpv4.MessageTypeAck, a)
 }
 
-// reply builds a reply that gives an address, which may be none.
+// reply builds a reply with the address for the client, which may be the zero Addr.
 func (s *DHCP) reply(request *dhcpv4.DHCPv4, kind dhcpv4.MessageType, a netip.Addr) *dhcpv4.DHCPv4 {
 	own := s.cfg.Address.Addr()
 	m, err := dhcpv4.NewReplyFromRequest(request, dhcpv4.WithMessageType(kind),

@@ -45,7 +45,8 @@ func TestVMArguments(t *testing.T) {
 		`vm:run("a", {"x", cwd = "/"})`: "vm:run: the options have array entries beside keys",
 
 		`vm:run("a", {timout =
-			1})`: "vm:run: unknown option `timout` (valid: args, env, env_clear, cwd, stdin, timeout, timeout_ms, user, setsid, kill_session)",
+			1})`: "vm:run: unknown option `timout` (valid: args, env, env_clear, cwd, stdin, " +
+			"timeout, timeout_ms, user, setsid, kill_session)",
 
 		`vm:run("a", {timeout = -1})`:                "must be a finite, non-negative number",
 		`vm:run("a", {timeout = "10"})`:              "vm:run: opts.timeout: duration: cannot parse `10`",

@@ -381,7 +381,8 @@ func TestConsoleExpect(t *testing.T) {
 }
 
 func TestDmesg(t *testing.T) {
-	log := `vm:write_file("/dev/kmsg", "<5>[    0.000000] Linux\n<3>[   11.500000] bad\nand more\n<30>[   12.000001] daemon\n")
+	log := `vm:write_file("/dev/kmsg", "<5>[    0.000000] Linux\n<3>[   11.500000] bad\n" ..
+		"and more\n<30>[   12.000001] daemon\n")
 		`
 	apitest.Check(t, host, booted, map[string]string{
 		log + `eq(vm:dmesg(), "[    0.000000] Linux\n[   11.500000] bad\nand more\n[   12.000001] daemon\n")`: "",
@@ -483,7 +484,8 @@ func TestSyscalls(t *testing.T) {
 		`local l = {} for i = 1, 4097 do l[i] = {} end vm:syscall(1, {nested = l})`: "at most 4096 are possible",
 
 		`vm:syscall(1, {bufs = {("a"):rep(8), "abc"}, nested = {{parent = 1, child = 2, offset = 0, child_offset = 3}}})
-			vm:syscall(1, {bufs = {("a"):rep(8), "abc"}, nested = {{parent = 1, child = 2, offset = 0, child_offset = 4}}})`: "opts.nested " +
+			vm:syscall(1, {bufs = {("a"):rep(8), "abc"},
+				nested = {{parent = 1, child = 2, offset = 0, child_offset = 4}}})`: "opts.nested " +
 			"entry 1: child_offset must be from 0 to 3, the size of buffer 2, got 4",
 		`vm:syscall(1, {bufs = {("a"):rep(8)}, nested = {{parent = 1, child = 1, offset = 0,
 			child_offset = "x"}}})`: "child_offset " +

@@ -95,7 +95,8 @@ func TestFileCalls(t *testing.T) {
 		}
 	}
 	if err := s.Run(booted + `eq(vm:readlink("/l"), "to\xff") eq(vm:getxattr("/f", "user.a"), "value")
-		eq(select("#", vm:getxattr("/f", "user.b", {follow = false})), 1) eq(select("#", vm:chmod("/f", 0)), 0)`); err != nil {
+		eq(select("#", vm:getxattr("/f", "user.b", {follow = false})), 1)
+		eq(select("#", vm:chmod("/f", 0)), 0)`); err != nil {
 		t.Error(err)
 	}
 }

@@ -8,7 +8,8 @@ import (
 
 func TestServers(t *testing.T) {
 	apitest.Check(t, host, attached, map[string]string{
-		`local d = net:serve_dhcp{lease = "10m", domain = "x", mtu = 1400, hosts = {[a] = "10.77.0.50", b = {hostname = "bee"},
+		`local d = net:serve_dhcp{lease = "10m", domain = "x", mtu = 1400, 
+			hosts = {[a] = "10.77.0.50", b = {hostname = "bee"},
 			["02:00:00:00:00:09"] = {address = "10.77.0.60"}}, options = {[224] = "x"}, range = {"10.77.0.100", "10.77.0.110"}}
 			eq(#d:leases(), 0) eq(d:address(), "10.77.0.254") eq(tostring(d), "dhcp_server(net)") d:stop() d:stop()
 			eq(tostring(d), "dhcp_server(net, stopped)")`: "",
