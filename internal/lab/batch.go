@@ -13,7 +13,7 @@ import (
 
 // Boot boots all VMs of the lab and its sub-labs at once, except those that are booted.
 func (l *Lab) Boot(ctx context.Context) error {
-	todo, err := l.todo("boot", "", topology.Booted)
+	todo, err := l.todo("boot", l.TargetVMs(), "", topology.Booted)
 	if err != nil {
 		return err
 	}
@@ -64,37 +64,42 @@ func (l *Lab) admit(ctx context.Context, vms []*VM, shares map[*VM]admission.Sha
 
 // Shutdown shuts all VMs down at once; through the lab of a test, only those of the test.
 func (l *Lab) Shutdown(ctx context.Context) error {
-	return l.batch("shutdown", "", topology.Shutdown, func(v *VM) error { return v.Shutdown(ctx) })
+	vms := l.TargetVMs()
+	if l.parent != nil {
+		others := l.parent.TargetVMs()
+		vms = slices.DeleteFunc(vms, func(v *VM) bool { return slices.Contains(others, v) })
+		if len(vms) == 0 {
+			return fmt.Errorf("lab `%s` shutdown: the test has no VM (those of file scope are not shut down "+
+				"through it)", l.name)
+		}
+	}
+	return l.batch("shutdown", vms, "", topology.Shutdown, func(v *VM) error { return v.Shutdown(ctx) })
 }
 
 // Pause pauses all VMs at once. The states of all are checked before one is changed.
 func (l *Lab) Pause(ctx context.Context) error {
-	return l.batch("pause", topology.Booted, topology.Paused, func(v *VM) error { return v.Pause(ctx) })
+	return l.batch("pause", l.TargetVMs(), topology.Booted, topology.Paused, func(v *VM) error { return v.Pause(ctx) })
 }
 
 // Resume resumes all VMs at once. The states of all are checked before one is changed.
 func (l *Lab) Resume(ctx context.Context) error {
-	return l.batch("resume", topology.Paused, topology.Booted, func(v *VM) error { return v.Resume(ctx) })
+	return l.batch("resume", l.TargetVMs(), topology.Paused, topology.Booted,
+		func(v *VM) error { return v.Resume(ctx) })
 }
 
-// batch carries out an action on all VMs at once, except those in state done. Unless
+// batch carries out an action on all vms at once, except those in state done. Unless
 // need is "", all others must be in that state, or nothing is changed.
-func (l *Lab) batch(action string, need, done topology.State, do func(*VM) error) error {
-	todo, err := l.todo(action, need, done)
+func (l *Lab) batch(action string, vms []*VM, need, done topology.State, do func(*VM) error) error {
+	todo, err := l.todo(action, vms, need, done)
 	if err != nil {
 		return err
 	}
 	return l.batchError(action, todo, parallel.Each(todo, do))
 }
 
-// todo returns the VMs that are not in state done. Unless need is "", all of them must
+// todo returns those of vms that are not in state done. Unless need is "", all of them must
 // be in that state.
-func (l *Lab) todo(action string, need, done topology.State) (todo []*VM, err error) {
-	vms := l.TargetVMs()
-	if action == "shutdown" && l.parent != nil {
-		others := l.parent.TargetVMs()
-		vms = slices.DeleteFunc(vms, func(v *VM) bool { return slices.Contains(others, v) })
-	}
+func (l *Lab) todo(action string, vms []*VM, need, done topology.State) (todo []*VM, err error) {
 	if len(vms) == 0 {
 		return nil, l.emptyError(action)
 	}
@@ -126,10 +131,6 @@ func (l *Lab) CheckTargets(action string) error {
 
 // emptyError is returned by an action that there is no VM for.
 func (l *Lab) emptyError(action string) error {
-	if action == "shutdown" && l.parent != nil {
-		return fmt.Errorf("lab `%s` shutdown: the test has no VM (those of file scope are not shut down through it)",
-			l.name)
-	}
 	return fmt.Errorf("lab `%s` %s: there is no VM in it", l.name, action)
 }
 
