@@ -32,7 +32,7 @@ type initrdInput struct {
 }
 
 // buildInitrd returns the path of the cached initrd for the input, which it makes if it
-// is missing, and its key.
+// is missing or damaged, and its key.
 func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key string, err error) {
 	var baseItems []item
 	baseKey := "built-in"
@@ -45,56 +45,23 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 	}
 	overlay := append(append([]item{}, in.agent...), moduleItems(in.modules)...)
 	key = cache.Key(initrdFormat, baseKey, hashItems(baseItems), hashItems(overlay))
-	if file := s.cachedInitrd(key); file != "" {
-		cache.Touch(file)
-		return file, key, nil
-	}
-	unlock, err := s.cache.Lock(ctx, kindInitrd)
-	if err != nil {
-		return "", "", err
-	}
-	defer unlock()
-	if file := s.cachedInitrd(key); file != "" {
-		return file, key, nil
-	}
-	var name string
-	err = s.cache.InstallNamed(kindInitrd, func(tmp string) (string, error) {
-		size, err := writeInitrd(ctx, tmp, in.base, baseItems, overlay)
-		name = initrdName(key, size)
-		return name, err
+	dir, err := s.cache.Make(ctx, kindInitrd, key, func(dir string) error {
+		return writeInitrd(ctx, filepath.Join(dir, initrdFile), in.base, baseItems, overlay)
 	})
 	if err != nil {
 		return "", "", fmt.Errorf("build initrd: %w", err)
 	}
-	return s.cache.Path(kindInitrd, name), key, nil
+	return filepath.Join(dir, initrdFile), key, nil
 }
 
-// initrdName returns the name of a cached initrd. A file of another size was cut off, by
-// a full disk or a crash of the host, and is not valid.
-func initrdName(key string, size int64) string { return fmt.Sprintf("%s-%d", key, size) }
+// initrdFile is the file in an entry of kindInitrd.
+const initrdFile = "initrd"
 
-// cachedInitrd returns the path of the cached initrd with a key, or "". It removes files
-// that were cut off.
-func (s *Store) cachedInitrd(key string) string {
-	files, err := filepath.Glob(globQuote(s.cache.Path(kindInitrd, key)) + "-*")
-	if err != nil {
-		return ""
-	}
-	for _, file := range files {
-		st, err := os.Stat(file)
-		if err == nil && filepath.Base(file) == initrdName(key, st.Size()) {
-			return file
-		}
-		_ = os.Remove(file) // it does no harm
-	}
-	return ""
-}
-
-// writeInitrd writes a new initrd, and returns when it is on the disk.
-func writeInitrd(ctx context.Context, path, base string, baseItems, overlay []item) (size int64, err error) {
+// writeInitrd writes a new initrd.
+func writeInitrd(ctx context.Context, path, base string, baseItems, overlay []item) error {
 	f, err := os.Create(path)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer f.Close()
 	if base == "" {
@@ -102,14 +69,7 @@ func writeInitrd(ctx context.Context, path, base string, baseItems, overlay []it
 	} else {
 		err = mergeInitrd(ctx, f, base, overlay)
 	}
-	if err != nil {
-		return 0, err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return st.Size(), errors.Join(f.Sync(), f.Close())
+	return errors.Join(err, f.Close())
 }
 
 // hashItems returns the digest of items.

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"provium/internal/image/cache"
 )
 
 // chooseKernel returns the profile's kernel: the one it names, the newest of the tree it
@@ -190,7 +188,7 @@ func (s *Store) autoKernel(ctx context.Context, agent bool) (*chosenKernel, erro
 				continue
 			}
 			if src.origin == Downloaded {
-				cache.Touch(filepath.Dir(src.root))
+				s.cache.Touch(src.root)
 			}
 			k.notes = append(slices.Clone(notes), k.notes...)
 			return k, nil

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"provium/internal/image/apt"
 )
@@ -18,64 +16,46 @@ const packageRoot = "root"
 // packages returns the roots of the kernel packages in the cache, the newest first. If
 // there are none, it downloads one.
 func (s *Store) packages(ctx context.Context) ([]string, error) {
-	if roots := s.cachedPackages(); len(roots) > 0 {
-		return roots, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if roots, err := s.cachedPackages(ctx); len(roots) > 0 || err != nil {
+		return roots, err
 	}
 	if s.cfg.Runner == nil {
 		return nil, errors.New("downloads are switched off")
 	}
-	unlock, err := s.cache.Lock(ctx, kindKernel)
+	unlock, err := s.cache.Lock(ctx, lockDownload)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if roots := s.cachedPackages(); len(roots) > 0 {
-		return roots, nil // another process downloaded it meanwhile
+	if roots, err := s.cachedPackages(ctx); len(roots) > 0 || err != nil {
+		return roots, err // another process downloaded it meanwhile
 	}
 	tmp, err := s.cache.MakeTemp(kindKernel)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	root := filepath.Join(tmp, packageRoot)
-	name, err := apt.Fetch(ctx, s.cfg.Runner, tmp, root, s.cfg.Notice)
-	if err != nil {
-		return nil, err
-	}
-	err = s.cache.Install(kindKernel, name, func(entry string) error {
-		if err := os.Mkdir(entry, 0o755); err != nil {
-			return err
-		}
-		now := time.Now()
-		if err := os.Chtimes(entry, now, now); err != nil {
-			return err
-		}
-		return os.Rename(root, filepath.Join(entry, packageRoot))
+	_, err = s.cache.Install(ctx, kindKernel, func(dir string) (string, error) {
+		return apt.Fetch(ctx, s.cfg.Runner, tmp, filepath.Join(dir, packageRoot), s.cfg.Notice)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return s.cachedPackages(), nil
+	return s.cachedPackages(ctx)
 }
 
+// lockDownload is the lock of a download. The kind's own one is for a moment only.
+const lockDownload = "download"
+
 // cachedPackages returns the roots of the kernel packages in the cache, the newest first.
-func (s *Store) cachedPackages() []string {
-	items, err := os.ReadDir(s.cache.Path(kindKernel))
+func (s *Store) cachedPackages(ctx context.Context) ([]string, error) {
+	dirs, err := s.cache.All(ctx, kindKernel)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	var names []string
-	for _, i := range items {
-		if !strings.HasPrefix(i.Name(), ".") {
-			names = append(names, i.Name())
-		}
+	slices.SortFunc(dirs, func(a, b string) int { return compareReleases(filepath.Base(b), filepath.Base(a)) })
+	for i := range dirs {
+		dirs[i] = filepath.Join(dirs[i], packageRoot)
 	}
-	slices.SortFunc(names, func(a, b string) int { return compareReleases(b, a) })
-	for i := range names {
-		names[i] = s.cache.Path(kindKernel, names[i], packageRoot)
-	}
-	return names
+	return dirs, nil
 }

@@ -32,8 +32,8 @@ type Config struct {
 	HostRelease string
 	// Runner starts the package manager; without one no kernel is downloaded.
 	Runner apt.Runner
-	// Notice is called with a line of text before what takes long; ignored if nil.
-	// It must be safe for concurrent use.
+	// Notice is called with a line of text before what takes long, and for each cached
+	// file that was damaged; ignored if nil. It must be safe for concurrent use.
 	Notice func(text string)
 }
 
@@ -49,7 +49,6 @@ const (
 	kindKernel  = "kernels"  // downloaded kernel packages, unpacked
 	kindVmlinux = "unpacked" // uncompressed kernels, by digest of the bzImage
 	kindInitrd  = "initrd"   // initrds with the agent, by key
-	kindWhole   = "whole"    // initrds that were read to their end (empty files), by digest
 )
 
 // NewStore checks the configuration. It writes nothing.
@@ -73,8 +72,8 @@ func NewStore(cfg Config) (*Store, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
-	kinds := []string{kindKernel, kindVmlinux, kindInitrd, kindWhole}
-	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds}}, nil
+	kinds := []string{kindKernel, kindVmlinux, kindInitrd}
+	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice}}, nil
 }
 
 // ContentDigest returns a digest of the content of a disk's image, which is the same

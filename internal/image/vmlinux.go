@@ -9,7 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"provium/internal/image/cache"
+	"golang.org/x/sys/unix"
+
 	"provium/internal/image/kernel"
 )
 
@@ -27,31 +28,19 @@ type vmlinuxInfo struct {
 const (
 	infoFile    = "info.json"
 	vmlinuxFile = "vmlinux"
-	maxInfo     = 64 << 10
 )
 
 // vmlinux sets k.boot and k.pvh to the uncompressed kernel. It extracts a bzImage into
 // the cache at the first use.
 func (s *Store) vmlinux(ctx context.Context, k *chosenKernel, h *kernel.Header) (*vmlinuxInfo, error) {
-	dir := s.cache.Path(kindVmlinux, k.digest)
-	v := readInfo(dir)
-	if v == nil {
-		unlock, err := s.cache.Lock(ctx, kindVmlinux)
-		if err != nil {
-			return nil, err
-		}
-		defer unlock()
-		if v = readInfo(dir); v == nil {
-			// An entry that is there and not valid was damaged from outside.
-			if err := os.RemoveAll(dir); err != nil {
-				return nil, fmt.Errorf("repair image cache: %w", err)
-			}
-			if v, err = s.extract(k, h); err != nil {
-				return nil, fmt.Errorf("kernel %s: %w", k.file, err)
-			}
-		}
+	dir, err := s.cache.Make(ctx, kindVmlinux, k.digest, func(dir string) error { return extract(dir, k, h) })
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", k.file, err)
 	}
-	cache.Touch(dir)
+	v, err := readInfo(dir)
+	if err != nil {
+		return nil, fmt.Errorf("kernel %s: %w", k.file, err)
+	}
 	switch {
 	case h.Kind == kernel.ELF && !v.PVH:
 		return nil, fmt.Errorf("kernel %s: the vmlinux has no PVH entry point (CONFIG_PVH), so QEMU cannot start it; "+
@@ -64,25 +53,17 @@ func (s *Store) vmlinux(ctx context.Context, k *chosenKernel, h *kernel.Header) 
 	return v, nil
 }
 
-// readInfo returns the info of the cache entry dir, nil if the entry is missing or
-// damaged.
-func readInfo(dir string) *vmlinuxInfo {
-	st, err := os.Stat(filepath.Join(dir, infoFile))
-	if err != nil || st.Size() > maxInfo {
-		return nil
-	}
+// readInfo returns the info of the cache entry dir.
+func readInfo(dir string) (*vmlinuxInfo, error) {
 	text, err := os.ReadFile(filepath.Join(dir, infoFile))
+	if err != nil {
+		return nil, err
+	}
 	v := new(vmlinuxInfo)
-	if err != nil || json.Unmarshal(text, v) != nil {
-		return nil
+	if err := json.Unmarshal(text, v); err != nil {
+		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, infoFile), err)
 	}
-	if v.Size > 0 {
-		st, err := os.Stat(filepath.Join(dir, vmlinuxFile))
-		if err != nil || st.Size() != v.Size {
-			return nil
-		}
-	}
-	return v
+	return v, nil
 }
 
 // vmlinuxNote describes the cache entry dir.
@@ -98,53 +79,48 @@ func vmlinuxNote(dir string) string {
 	return strings.TrimSpace(v.Version + " (booted compressed: " + v.Reason + ")")
 }
 
-// extract makes the cache entry of a kernel.
-func (s *Store) extract(k *chosenKernel, h *kernel.Header) (*vmlinuxInfo, error) {
+// extract makes the cache entry of a kernel in dir.
+func extract(dir string, k *chosenKernel, h *kernel.Header) error {
 	v := new(vmlinuxInfo)
-	err := s.cache.Install(kindVmlinux, k.digest, func(tmp string) error {
-		if err := os.Mkdir(tmp, 0o755); err != nil {
+	in, err := os.Open(k.file)
+	if err != nil {
+		return reason(err)
+	}
+	defer in.Close()
+	if h.Kind == kernel.ELF {
+		if err := v.inspect(in); err != nil {
 			return err
 		}
-		in, err := os.Open(k.file)
-		if err != nil {
-			return reason(err)
-		}
-		defer in.Close()
-		if h.Kind == kernel.ELF {
-			if err := v.inspect(in); err != nil {
-				return err
-			}
-			return writeInfo(tmp, v)
-		}
-		out, err := os.Create(filepath.Join(tmp, vmlinuxFile))
-		if err != nil {
+		return writeInfo(dir, v)
+	}
+	out, err := os.Create(filepath.Join(dir, vmlinuxFile))
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	err = h.Extract(out, in)
+	if err == nil {
+		err = v.inspect(out)
+	}
+	switch {
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+		return err // says nothing about the kernel
+	case err != nil:
+		v.Reason = err.Error()
+	case !v.PVH:
+		v.Reason = "it has no PVH entry point (CONFIG_PVH)"
+	case !h.SlowToUnpack():
+		// QEMU reloads a vmlinux at every reset, also at the one with which the
+		// firmware wakes a machine from suspend-to-RAM: only a bzImage survives that.
+		v.Reason = "it unpacks itself fast, and can be woken from suspend-to-RAM as it is"
+	}
+	if v.Reason != "" {
+		v.Size = 0
+		if err := os.Remove(out.Name()); err != nil {
 			return err
 		}
-		defer out.Close()
-		err = h.Extract(out, in)
-		if err == nil {
-			err = v.inspect(out)
-		}
-		switch {
-		case err != nil:
-			v.Reason = err.Error()
-		case !v.PVH:
-			v.Reason = "it has no PVH entry point (CONFIG_PVH)"
-		case !h.SlowToUnpack():
-			// QEMU reloads a vmlinux at every reset, also at the one with which the
-			// firmware wakes a machine from suspend-to-RAM: only a bzImage survives that.
-			v.Reason = "it unpacks itself fast, and can be woken from suspend-to-RAM as it is"
-		}
-		if v.Reason != "" {
-			v.Size = 0
-			if err := os.Remove(out.Name()); err != nil {
-				return err
-			}
-		}
-		// It must be on the disk before the entry is: its size would not show a hole.
-		return errors.Join(out.Sync(), out.Close(), writeInfo(tmp, v))
-	})
-	return v, err
+	}
+	return errors.Join(out.Close(), writeInfo(dir, v))
 }
 
 // inspect reads the uncompressed kernel in f.

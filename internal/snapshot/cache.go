@@ -12,11 +12,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Cache is a directory of snapshots by key, shared by any number of processes.
-// An entry is KEY.snap; KEY.ok beside it notes which file was verified. Its time is
-// that of the entry's last use, and of the entry itself as long as there was none.
+// An entry is KEY.snap; KEY.ok beside it notes which file was verified, by its state. Its
+// time is that of the entry's last use, and of the entry itself as long as there was none.
 type Cache struct {
 	Dir   string
 	Limit int64 // bytes on disk that Prune leaves; 0 is no limit
@@ -31,7 +33,7 @@ func (c *Cache) Path(key string) string { return filepath.Join(c.Dir, key+".snap
 func (c *Cache) notePath(key string) string { return filepath.Join(c.Dir, key+".ok") }
 
 // Open opens and verifies an entry. Only the first use of a file reads all of
-// it.
+// it. A file that somebody else may have written is an error, whatever is in it.
 func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, error) {
 	r, err := Open(c.Path(key))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -40,8 +42,12 @@ func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, e
 	if err != nil {
 		return nil, err
 	}
+	if r.distrust != nil {
+		r.Close()
+		return nil, &Error{r.path, r.distrust}
+	}
 	note, err := os.ReadFile(c.notePath(key))
-	if err == nil && bytes.Equal(note, r.id.text()) {
+	if err == nil && bytes.Equal(note, r.state.text()) {
 		_ = os.Chtimes(c.notePath(key), now, now) // else it is dropped a little early
 		return r, nil
 	}
@@ -50,7 +56,7 @@ func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, e
 		return nil, err
 	}
 	// Without the note the next user verifies again.
-	if c.Trust(key, r.id) == nil {
+	if c.note(key, r.state) == nil {
 		_ = os.Chtimes(c.notePath(key), now, now)
 	}
 	return r, nil
@@ -58,14 +64,28 @@ func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, e
 
 // Trust marks the entry of a key as verified, if it still is this file.
 func (c *Cache) Trust(key string, id FileID) error {
+	var st unix.Stat_t
+	err := unix.Stat(c.Path(key), &st)
+	if err == nil && fileID(&st) == id {
+		return c.note(key, stateOf(&st))
+	}
+	// Another process has replaced or removed it.
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("snapshot cache: %w", &fs.PathError{Op: "stat", Path: c.Path(key), Err: err})
+	}
+	return nil
+}
+
+// note writes which file was verified.
+func (c *Cache) note(key string, s state) error {
 	f, err := os.CreateTemp(c.Dir, tempPrefix+"*")
 	if err != nil {
 		return fmt.Errorf("snapshot cache: %w", err)
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(id.text())
+	_, err = f.Write(s.text())
 	if err = errors.Join(err, f.Close()); err == nil {
-		unused := time.Unix(0, id.MtimeNS)
+		unused := time.Unix(0, s.MtimeNS)
 		err = os.Chtimes(f.Name(), unused, unused)
 	}
 	if err == nil {
@@ -77,8 +97,8 @@ func (c *Cache) Trust(key string, id FileID) error {
 	return nil
 }
 
-func (id FileID) text() []byte {
-	return fmt.Appendf(nil, "%d %d %d %d\n", id.Dev, id.Ino, id.Size, id.MtimeNS)
+func (s state) text() []byte {
+	return fmt.Appendf(nil, "%d %d %d %d %d\n", s.Dev, s.Ino, s.Size, s.MtimeNS, s.ctimeNS)
 }
 
 // Create starts the entry of a key, in place of what is there.

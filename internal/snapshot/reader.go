@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/cachedir"
 )
 
-// FileID identifies the content of a file, as long as its times are not set back.
+// FileID identifies the content of a file, as long as its time of change is not set back.
 type FileID struct {
 	Dev     uint64 `json:"dev"`
 	Ino     uint64 `json:"ino"`
@@ -31,6 +33,15 @@ func identify(f *os.File) (FileID, error) {
 	}
 	return fileID(&st), nil
 }
+
+// state is a FileID with the time that no program can set back. It changes with the
+// file's name and mode as well, so it says only that a file is still as it was.
+type state struct {
+	FileID
+	ctimeNS int64
+}
+
+func stateOf(st *unix.Stat_t) state { return state{fileID(st), st.Ctim.Nano()} }
 
 func fileID(st *unix.Stat_t) FileID {
 	return FileID{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MtimeNS: time.Unix(st.Mtim.Sec, st.Mtim.Nsec).UnixNano()}
@@ -50,7 +61,8 @@ func Identify(path string) (FileID, error) {
 type Reader struct {
 	path     string
 	f        *os.File
-	id       FileID
+	state    state // when it was opened
+	distrust error // why somebody else may have written it, nil if nobody can have
 	manifest *Manifest
 }
 
@@ -96,18 +108,15 @@ func open(path string) (_ *Reader, err error) {
 			f.Close()
 		}
 	}()
-	info, err := f.Stat()
-	if err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, ErrNotSnapshot
 	}
-	r := &Reader{path: path, f: f}
-	if r.id, err = identify(f); err != nil {
-		return nil, err
-	}
-	if r.manifest, err = readManifest(f, info.Size()); err != nil {
+	r := &Reader{path: path, f: f, state: stateOf(&st), distrust: cachedir.CheckFile(&st)}
+	if r.manifest, err = readManifest(f, st.Size); err != nil {
 		return nil, err
 	}
 	return r, nil
@@ -151,7 +160,7 @@ func (r *Reader) Path() string { return r.path }
 func (r *Reader) File() *os.File { return r.f }
 
 // ID identifies the file.
-func (r *Reader) ID() FileID { return r.id }
+func (r *Reader) ID() FileID { return r.state.FileID }
 
 // Manifest describes the snapshot. It must not be changed.
 func (r *Reader) Manifest() *Manifest { return r.manifest }

@@ -26,6 +26,8 @@ type Store[E any, D io.Closer] struct {
 
 type record[E any, D io.Closer] struct {
 	verified bool
+	// ctimeNS is that of the verified file, 0 until it is opened for the first time.
+	ctimeNS  int64
 	restores int
 	taken    *Taken[E, D] // nil: another process took it
 }
@@ -69,23 +71,35 @@ func (s *Store[E, D]) record(id FileID) *record[E, D] {
 func (s *Store[E, D]) Trust(id FileID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.record(id).verified = true
+	r := s.record(id)
+	r.verified, r.ctimeNS = true, 0
 }
 
 // Verify reads a snapshot through, unless that was done before.
 func (s *Store[E, D]) Verify(ctx context.Context, r *Reader) error {
-	s.mu.Lock()
-	known := s.records[r.ID()]
-	verified := known != nil && known.verified
-	s.mu.Unlock()
-	if verified {
+	if s.isVerified(r.state) {
 		return nil
 	}
 	if err := r.Verify(ctx); err != nil {
 		return err
 	}
 	s.Trust(r.ID())
+	s.isVerified(r.state) // remembers when it changed
 	return nil
+}
+
+// isVerified reports whether a file was verified as it is now.
+func (s *Store[E, D]) isVerified(now state) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.records[now.FileID]
+	if known == nil || !known.verified {
+		return false
+	}
+	if known.ctimeNS == 0 {
+		known.ctimeNS = now.ctimeNS
+	}
+	return known.ctimeNS == now.ctimeNS
 }
 
 // Put records a snapshot that this process has taken and marks it as verified.
@@ -104,7 +118,7 @@ func (s *Store[E, D]) Put(id FileID, t Taken[E, D]) error {
 	}
 	r := s.record(id)
 	before := r.taken
-	r.verified, r.taken = true, &t
+	r.verified, r.ctimeNS, r.taken = true, 0, &t
 	return s.release(before)
 }
 

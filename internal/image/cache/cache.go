@@ -1,11 +1,12 @@
 // Package cache keeps what is derived or downloaded for images in a directory that
 // any number of processes may share.
 //
-// It knows kinds and names of entries, and nothing of what is in them. An entry is
-// complete once it has its name; processes that are killed leave only temporary
-// entries, which Prune removes.
+// It knows kinds and names of entries, and nothing of what is in them. An entry is a
+// directory whose name ends with a digest of all its files, so what was changed since it
+// was made is never returned. An entry is complete once it has its name; processes that
+// are killed leave only temporary entries, which Prune removes.
 //
-// Start reading at Cache.Install. digest.go remembers the digests of files.
+// Start reading at Cache.Make. digest.go computes and remembers digests.
 package cache
 
 import (
@@ -29,6 +30,9 @@ type Cache struct {
 	Dir string
 	// Kinds are the kinds of entries, in the order of List.
 	Kinds []string
+	// Warn is called with a line of text for each damaged entry that is removed; ignored
+	// if nil. It must be safe for concurrent use.
+	Warn func(text string)
 }
 
 // Subdirectories that are no kinds.
@@ -37,63 +41,229 @@ const (
 	dirLock   = "locks"
 )
 
-// Path returns the path of an entry, or of a file in it. Without parts it is that of
-// the kind.
+// digestMark stands in the name of an entry between its own name and its digest.
+const digestMark = "@"
+
+// Path returns the path of a kind, or of a file in it.
 func (c *Cache) Path(kind string, parts ...string) string {
 	return filepath.Join(append([]string{c.Dir, kind}, parts...)...)
 }
 
-// Install makes the entry kind/name: fill writes it under a temporary path, and a
-// rename puts it in place. If another process was faster, its entry stays.
-func (c *Cache) Install(kind, name string, fill func(tmp string) error) error {
-	return c.InstallNamed(kind, func(tmp string) (string, error) { return name, fill(tmp) })
+func (c *Cache) warn(format string, args ...any) {
+	if c.Warn != nil {
+		c.Warn(fmt.Sprintf(format, args...))
+	}
 }
 
-// InstallNamed is Install for an entry whose name depends on its content.
-func (c *Cache) InstallNamed(kind string, fill func(tmp string) (name string, err error)) error {
-	dir := c.Path(kind)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make image cache: %w", err)
+// Make returns the directory of the entry kind/name. If it is missing or damaged, fill
+// writes the files of a new one below a temporary path, and a rename puts it in place.
+func (c *Cache) Make(ctx context.Context, kind, name string, fill func(dir string) error) (string, error) {
+	if dir := c.find(ctx, kind, name, false); dir != "" {
+		touch(dir)
+		return dir, nil
 	}
-	tmp, err := os.MkdirTemp(dir, ".new-")
+	unlock, err := c.Lock(ctx, kind)
 	if err != nil {
-		return fmt.Errorf("make image cache entry: %w", err)
+		return "", err
 	}
-	defer os.RemoveAll(tmp)
+	defer unlock()
+	if dir := c.find(ctx, kind, name, true); dir != "" {
+		return dir, nil // another process was faster
+	}
+	return c.Install(ctx, kind, func(dir string) (string, error) { return name, fill(dir) })
+}
+
+// All returns the directories of the intact entries of a kind, by name. Damaged ones are
+// removed. What earlier versions left without a digest gets one.
+func (c *Cache) All(ctx context.Context, kind string) (dirs []string, err error) {
+	var bad bool
+	list := func(repair bool) {
+		dirs, bad = nil, false
+		items, _ := os.ReadDir(c.Path(kind))
+		for _, i := range items {
+			switch name, _, ok := strings.Cut(i.Name(), digestMark); {
+			case strings.HasPrefix(name, "."):
+			case !ok && repair:
+				c.adopt(ctx, kind, name)
+				bad = true
+			default:
+				if dir := c.find(ctx, kind, name, repair); dir == "" {
+					bad = true
+				} else if !slices.Contains(dirs, dir) {
+					dirs = append(dirs, dir)
+				}
+			}
+		}
+	}
+	if list(false); !bad || ctx.Err() != nil {
+		return dirs, ctx.Err()
+	}
+	unlock, err := c.Lock(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	list(true)
+	list(false) // with those that were adopted
+	return dirs, ctx.Err()
+}
+
+// adopt adds the digest to the name of an entry from before entries had one.
+func (c *Cache) adopt(ctx context.Context, kind, name string) {
+	dir := c.Path(kind, name)
+	digest, err := c.treeDigest(ctx, dir, false)
+	if err == nil {
+		err = os.Rename(dir, dir+digestMark+digest)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.warn("%s in the image cache is not used: %v", dir, err)
+	}
+}
+
+// find returns the directory of the intact entry kind/name, or "". With repair it removes
+// damaged ones: the caller must hold the lock then, else another process may just have
+// made the entry anew.
+func (c *Cache) find(ctx context.Context, kind, name string, repair bool) string {
+	items, err := os.ReadDir(c.Path(kind))
+	if err != nil {
+		return ""
+	}
+	for _, i := range items {
+		digest, ok := strings.CutPrefix(i.Name(), name+digestMark)
+		if !ok {
+			continue
+		}
+		dir := c.Path(kind, i.Name())
+		err := c.check(ctx, dir, digest)
+		if err == nil {
+			return dir
+		}
+		if !repair || ctx.Err() != nil {
+			continue
+		}
+		c.warn("%s in the image cache is damaged and is made again: %v", dir, err)
+		if err := removeAll(dir); err != nil {
+			c.warn("%v", err)
+		}
+	}
+	return ""
+}
+
+// errChanged is returned for an entry whose files are not what they were.
+var errChanged = errors.New("its files are not those that were stored")
+
+// check returns why an entry cannot be used.
+func (c *Cache) check(ctx context.Context, dir, digest string) error {
+	got, err := c.treeDigest(ctx, dir, false)
+	if err == nil && got != digest {
+		err = errChanged
+	}
+	return err
+}
+
+// removeAll is os.RemoveAll, also for directories whose modes do not allow that.
+func removeAll(dir string) error {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+// Install makes an entry: fill writes its files below a temporary path and returns its
+// name, and a rename puts it in place. It returns the directory of the entry.
+func (c *Cache) Install(ctx context.Context, kind string, fill func(dir string) (name string, err error)) (string,
+	error) {
+	tmp, err := c.MakeTemp(kind)
+	if err != nil {
+		return "", err
+	}
+	defer removeAll(tmp)
 	entry := filepath.Join(tmp, "entry")
+	if err := os.Mkdir(entry, 0o755); err != nil {
+		return "", c.explain("make image cache entry", err)
+	}
 	name, err := fill(entry)
 	if err != nil {
-		return err
+		return "", c.explain("", err)
 	}
-	err = os.Rename(entry, filepath.Join(dir, name))
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
-		return nil
+	var digest string
+	if err = tighten(entry); err == nil {
+		// Nobody else knows the files: what is remembered of them stays true.
+		digest, err = c.treeDigest(ctx, entry, true)
 	}
 	if err != nil {
-		return fmt.Errorf("install image cache entry: %w", err)
+		return "", c.explain("install image cache entry", err)
 	}
-	return nil
+	dir := c.Path(kind, name+digestMark+digest)
+	err = os.Rename(entry, dir)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.ENOTDIR) {
+		err = c.check(ctx, dir, digest) // another process was faster
+	}
+	if err != nil {
+		return "", c.explain("install image cache entry", err)
+	}
+	return dir, nil
+}
+
+// explain returns an error of a write to the cache, and what to do about a full disk.
+func (c *Cache) explain(what string, err error) error {
+	if what != "" {
+		err = fmt.Errorf("%s: %w", what, err)
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w; the image cache is in %s: make room on its disk, or empty it with `provium image clean`",
+			err, c.Dir)
+	}
+	return err
+}
+
+// tighten takes the right to write an entry from others, which a umask or a package may
+// have given them.
+func tighten(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode()&0o022 != 0 {
+			err = os.Chmod(path, info.Mode()&^0o022)
+		}
+		return err
+	})
 }
 
 // MakeTemp makes a temporary directory for an entry of a kind that cannot be filled in
 // one step. The caller removes it.
 func (c *Cache) MakeTemp(kind string) (string, error) {
 	dir := c.Path(kind)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make image cache: %w", err)
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		dir, err = os.MkdirTemp(dir, ".new-")
 	}
-	tmp, err := os.MkdirTemp(dir, ".get-")
 	if err != nil {
-		return "", fmt.Errorf("make image cache: %w", err)
+		return "", c.explain("make image cache", err)
 	}
-	return tmp, nil
+	return dir, nil
 }
 
-// Touch marks the entry at a path as used now, for the order of eviction. A cache that
-// cannot be written to can still be read.
-func Touch(path string) {
+// touch marks an entry as used now, for the order of eviction. The digests of its files
+// stay known: only the time of their directory changes. A cache that cannot be written to
+// can still be read.
+func touch(dir string) {
 	now := time.Now()
-	_ = os.Chtimes(path, now, now)
+	_ = os.Chtimes(dir, now, now)
+}
+
+// Touch is touch for the entry that has the file at path.
+func (c *Cache) Touch(path string) {
+	if rel, err := filepath.Rel(c.Dir, path); err == nil {
+		if parts := strings.SplitN(rel, "/", 3); len(parts) == 3 && parts[0] != ".." {
+			touch(c.Path(parts[0], parts[1]))
+		}
+	}
 }
 
 // lockPoll is the time between two tries for a lock that another process has.
@@ -103,11 +273,19 @@ const lockPoll = 20 * time.Millisecond
 // twice. It is not needed for correctness, see Install.
 func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error) {
 	if err := os.MkdirAll(c.Path(dirLock), 0o755); err != nil {
-		return nil, fmt.Errorf("make image cache: %w", err)
+		return nil, c.explain("make image cache", err)
 	}
-	f, err := os.OpenFile(c.Path(dirLock, name), os.O_CREATE|os.O_RDWR, 0o644)
+	path := c.Path(dirLock, name)
+	f, err := openLock(path)
+	if errors.Is(err, unix.EISDIR) && os.Remove(path) == nil {
+		f, err = openLock(path)
+	}
+	if errors.Is(err, unix.EISDIR) {
+		c.warn("%s, a lock of the image cache, is a directory: work may be done twice; remove it", path)
+		return func() {}, nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("lock image cache: %w", err)
+		return nil, c.explain("lock image cache", err)
 	}
 	timer := time.NewTicker(lockPoll)
 	defer timer.Stop()
@@ -129,6 +307,8 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 		}
 	}
 }
+
+func openLock(path string) (*os.File, error) { return os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644) }
 
 // Entry is one entry of the cache.
 type Entry struct {
@@ -158,7 +338,8 @@ func (c *Cache) List() ([]Entry, error) {
 			if strings.HasPrefix(item.Name(), ".") {
 				continue
 			}
-			e := Entry{Kind: kind, Name: item.Name(), Path: c.Path(kind, item.Name())}
+			name, _, _ := strings.Cut(item.Name(), digestMark)
+			e := Entry{Kind: kind, Name: name, Path: c.Path(kind, item.Name())}
 			info, err := item.Info()
 			if err != nil {
 				continue // removed meanwhile
@@ -195,7 +376,7 @@ func (c *Cache) Clean() ([]Entry, error) {
 	}
 	// Locks stay: a process could hold a removed one, and another a new one.
 	for _, kind := range append(slices.Clone(c.Kinds), dirDigest) {
-		if err := os.RemoveAll(c.Path(kind)); err != nil {
+		if err := removeAll(c.Path(kind)); err != nil {
 			return nil, fmt.Errorf("clean image cache: %w", err)
 		}
 	}
@@ -210,7 +391,7 @@ func (c *Cache) sweep(before time.Time) {
 		for _, i := range items {
 			info, err := i.Info()
 			if err == nil && strings.HasPrefix(i.Name(), ".") && info.ModTime().Before(before) {
-				_ = os.RemoveAll(c.Path(kind, i.Name()))
+				_ = removeAll(c.Path(kind, i.Name()))
 			}
 		}
 	}
@@ -238,7 +419,7 @@ func (c *Cache) Prune(limit int64, keep time.Duration, now time.Time, spared str
 		if e.Kind == spared || now.Sub(e.Used) < keep {
 			continue
 		}
-		if err := os.RemoveAll(e.Path); err != nil {
+		if err := removeAll(e.Path); err != nil {
 			return out, fmt.Errorf("prune image cache: %w", err)
 		}
 		total -= e.Size

@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func must(t *testing.T, err error) {
@@ -18,32 +21,29 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// write returns a function that fills an entry with a file.
-func write(content string) func(tmp string) error {
-	return func(tmp string) error { return os.WriteFile(tmp, []byte(content), 0o644) }
+// fill returns a function that fills an entry with a file.
+func fill(content string) func(dir string) error {
+	return func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), []byte(content), 0o644) }
 }
 
-func TestInstall(t *testing.T) {
+func TestMake(t *testing.T) {
 	c := &Cache{Dir: filepath.Join(t.TempDir(), "cache"), Kinds: []string{"a", "b"}}
 	if list, err := c.List(); err != nil || len(list) != 0 {
 		t.Errorf("empty: %v, %v", list, err)
 	}
-	dir := func(content string) func(tmp string) error {
-		return func(tmp string) error {
-			must(t, os.Mkdir(tmp, 0o755))
-			return os.WriteFile(filepath.Join(tmp, "file"), []byte(content), 0o644)
+	for _, content := range []string{"first", "second"} {
+		dir, err := c.Make(t.Context(), "a", "one", fill(content))
+		must(t, err)
+		if p, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(p) != "first" {
+			t.Errorf("%q, %v", p, err)
 		}
 	}
-	must(t, c.Install("a", "one", dir("first")))
-	must(t, c.Install("a", "one", dir("second")))
-	if p, err := os.ReadFile(c.Path("a", "one", "file")); err != nil || string(p) != "first" {
-		t.Errorf("%q, %v", p, err)
-	}
 	failed := errors.New("failed")
-	if err := c.Install("b", "two", func(string) error { return failed }); err != failed {
+	if _, err := c.Make(t.Context(), "b", "two", func(string) error { return failed }); !errors.Is(err, failed) {
 		t.Error(err)
 	}
-	must(t, c.InstallNamed("b", func(tmp string) (string, error) { return "three", write("123")(tmp) }))
+	_, err := c.Install(t.Context(), "b", func(dir string) (string, error) { return "three", fill("123")(dir) })
+	must(t, err)
 	list, err := c.List()
 	if err != nil || len(list) != 2 || list[0].Name != "one" || list[0].Size != 5 || list[1].Kind != "b" ||
 		list[1].Name != "three" {
@@ -58,16 +58,176 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// TestDamagedEntry damages an entry in every way. It must be made again with one warning,
+// and never be returned as it is.
+func TestDamagedEntry(t *testing.T) {
+	for name, damage := range map[string]func(dir string) error{
+		"truncated":    func(dir string) error { return os.Truncate(filepath.Join(dir, "file"), 3) },
+		"changed":      func(dir string) error { return flip(filepath.Join(dir, "file")) },
+		"replaced":     func(dir string) error { return replace(filepath.Join(dir, "file"), "abcdefgh") },
+		"removed":      func(dir string) error { return os.Remove(filepath.Join(dir, "file")) },
+		"added":        func(dir string) error { return os.WriteFile(filepath.Join(dir, "more"), nil, 0o644) },
+		"link":         func(dir string) error { return relink(filepath.Join(dir, "file")) },
+		"for everyone": func(dir string) error { return os.Chmod(filepath.Join(dir, "file"), 0o666) },
+		"open":         func(dir string) error { return os.Chmod(dir, 0o777) },
+		"foreign":      func(dir string) error { return os.Chown(filepath.Join(dir, "file"), 1234, 1234) },
+		"a foreign one": func(dir string) error {
+			return errors.Join(os.Chown(dir, 1234, 1234), os.Chmod(dir, 0))
+		},
+	} {
+		for _, all := range []bool{false, true} {
+			var warnings []string
+			c := &Cache{Dir: t.TempDir(), Warn: func(text string) { warnings = append(warnings, text) }}
+			dir, err := c.Make(t.Context(), "k", "one", fill("contents"))
+			must(t, err)
+			if err := damage(dir); err != nil {
+				if strings.Contains(name, "foreign") {
+					continue // this user cannot give files away
+				}
+				t.Fatal(err)
+			}
+			if all {
+				if dirs, err := c.All(t.Context(), "k"); err != nil || len(dirs) != 0 {
+					t.Errorf("%s: All returns %v, %v", name, dirs, err)
+				}
+			}
+			again, err := c.Make(t.Context(), "k", "one", fill("contents"))
+			must(t, err)
+			if p, err := os.ReadFile(filepath.Join(again, "file")); err != nil || string(p) != "contents" {
+				t.Errorf("%s: %q, %v", name, p, err)
+			}
+			if len(warnings) != 1 || !strings.Contains(warnings[0], dir+" in the image cache is damaged") {
+				t.Errorf("%s: warnings %q", name, warnings)
+			}
+		}
+	}
+}
+
+// flip changes a bit and leaves size and time of change as they were.
+func flip(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	p, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	p[0] ^= 1
+	return errors.Join(os.WriteFile(path, p, 0o644), os.Chtimes(path, info.ModTime(), info.ModTime()))
+}
+
+// replace puts another file in place of one, with its time of change.
+func replace(path, content string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(path+"~", []byte(content), 0o644), os.Chtimes(path+"~", info.ModTime(),
+		info.ModTime()), os.Rename(path+"~", path))
+}
+
+// relink replaces a file by a link to a copy of it.
+func relink(path string) error {
+	elsewhere := filepath.Join(filepath.Dir(path), "../../copy")
+	return errors.Join(os.Rename(path, elsewhere), os.Symlink(elsewhere, path))
+}
+
+// TestAdopt uses an entry that an earlier version made, which has no digest.
+func TestAdopt(t *testing.T) {
+	c := &Cache{Dir: t.TempDir(), Warn: func(text string) { t.Error(text) }}
+	old := c.Path("k", "old")
+	must(t, os.MkdirAll(old, 0o755))
+	must(t, fill("contents")(old))
+	for range 2 {
+		dirs, err := c.All(t.Context(), "k")
+		if err != nil || len(dirs) != 1 || !strings.HasPrefix(dirs[0], old+digestMark) {
+			t.Fatalf("%v, %v", dirs, err)
+		}
+	}
+}
+
+// TestDamagedMemo damages what is remembered of digests.
+func TestDamagedMemo(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	value := Key("value")
+	for name, damage := range map[string]func(path string) error{
+		"truncated":    func(path string) error { return os.Truncate(path, 20) },
+		"empty":        func(path string) error { return os.Truncate(path, 0) },
+		"changed":      flip,
+		"replaced":     func(path string) error { return replace(path, Key("other")) },
+		"of another":   func(path string) error { return os.Rename(c.memo("another"), path) },
+		"for everyone": func(path string) error { return os.Chmod(path, 0o666) },
+		"foreign":      func(path string) error { return os.Chown(path, 1234, 1234) },
+		"a directory":  func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o755)) },
+	} {
+		c.Remember("it", value)
+		c.Remember("another", Key("wrong"))
+		if got, ok := c.Recall("it"); !ok || got != value {
+			t.Fatalf("%q", got)
+		}
+		if err := damage(c.memo("it")); err != nil && name == "foreign" {
+			continue
+		}
+		if got, ok := c.Recall("it"); ok {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// TestLockIsDirectory has directories stand where locks should be.
+func TestLockIsDirectory(t *testing.T) {
+	var warnings []string
+	c := &Cache{Dir: t.TempDir(), Warn: func(text string) { warnings = append(warnings, text) }}
+	must(t, os.MkdirAll(c.Path(dirLock, "full", "x"), 0o755))
+	must(t, os.MkdirAll(c.Path(dirLock, "empty"), 0o755))
+	for _, name := range []string{"empty", "full"} {
+		if len(warnings) > 0 {
+			t.Errorf("an empty directory: %q", warnings)
+		}
+		_, err := c.Make(t.Context(), name, "one", fill("x"))
+		must(t, err)
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], c.Path(dirLock, "full")+", a lock of the image cache, is a "+
+		"directory") {
+		t.Errorf("%q", warnings)
+	}
+}
+
+// TestDiskFull fills the disk of the cache.
+func TestDiskFull(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	if err := unix.Mount("tmpfs", c.Dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(c.Dir, unix.MNT_DETACH)
+	_, err := c.Make(t.Context(), "k", "one", fill(strings.Repeat("x", 100<<10)))
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "the image cache is in "+c.Dir) {
+		t.Error(err)
+	}
+	if list, err := c.List(); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if items, err := os.ReadDir(c.Path("k")); err != nil || len(items) != 0 {
+		t.Errorf("left over: %v, %v", items, err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	c := &Cache{Dir: t.TempDir(), Kinds: []string{"a", "spared"}}
 	now := time.Now()
-	for i, name := range []string{"old", "middle", "new"} {
-		must(t, c.Install("a", name, write("12345")))
-		used := now.Add(time.Duration(i-10) * time.Hour)
-		must(t, os.Chtimes(c.Path("a", name), used, used))
+	dirs := map[string]string{}
+	put := func(kind, name string, used time.Time) {
+		t.Helper()
+		dir, err := c.Make(t.Context(), kind, name, fill("12345"))
+		must(t, err)
+		must(t, os.Chtimes(dir, used, used))
+		dirs[name] = dir
 	}
-	must(t, c.Install("spared", "x", write("12345")))
-	must(t, os.Chtimes(c.Path("spared", "x"), now.Add(-99*time.Hour), now.Add(-99*time.Hour)))
+	for i, name := range []string{"old", "middle", "new"} {
+		put("a", name, now.Add(time.Duration(i-10)*time.Hour))
+	}
+	put("spared", "x", now.Add(-99*time.Hour))
 	tmp, err := c.MakeTemp("a")
 	must(t, err)
 	must(t, os.Chtimes(tmp, now.Add(-48*time.Hour), now.Add(-48*time.Hour)))
@@ -84,7 +244,7 @@ func TestPrune(t *testing.T) {
 	if _, err := os.Stat(tmp); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("what a killed process left: %v", err)
 	}
-	Touch(c.Path("a", "middle"))
+	c.Touch(filepath.Join(dirs["middle"], "file"))
 	if gone := names(c.Prune(0, time.Hour, now, "spared")); !slices.Equal(gone, []string{"new"}) {
 		t.Errorf("pruned %v", gone)
 	}
@@ -149,10 +309,15 @@ func TestFileDigest(t *testing.T) {
 	if err != nil || len(memos) != 1 {
 		t.Fatalf("%v, %v", memos, err)
 	}
-	other := Key("other")
-	must(t, os.WriteFile(c.Path(dirDigest, memos[0].Name()), []byte(other), 0o644))
-	if two, err := c.FileDigest(t.Context(), old); err != nil || two != other {
+	if two, err := c.FileDigest(t.Context(), old); err != nil || two != one {
 		t.Errorf("%q, %v, was %q", two, err, one)
+	}
+	var st unix.Stat_t
+	must(t, unix.Stat(old, &st))
+	other := Key("other")
+	c.Remember(identity(&st), other)
+	if two, err := c.FileDigest(t.Context(), old); err != nil || two != other {
+		t.Errorf("%q, %v: what was remembered is not used", two, err)
 	}
 }
 

@@ -9,10 +9,15 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/cachedir"
 )
 
 // minAge is the age from which on a file's digest is remembered. A younger file may
@@ -82,11 +87,9 @@ func (c *Cache) digest(ctx context.Context, path, kind string, add func(f *os.Fi
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return "", err
 	}
-	id := Key(fmt.Sprintf("%s%d:%d:%d:%d.%d:%d.%d", kind, st.Dev, st.Ino, st.Size,
-		st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec))
-	memo := c.Path(dirDigest, id)
-	if text, err := os.ReadFile(memo); err == nil && isDigest(string(text)) {
-		return string(text), nil
+	id := kind + identity(&st)
+	if sum, ok := c.Recall(id); ok && isDigest(sum) {
+		return sum, nil
 	}
 	h := sha256.New()
 	if err := add(f, h); err != nil {
@@ -94,13 +97,142 @@ func (c *Cache) digest(ctx context.Context, path, kind string, add func(f *os.Fi
 	}
 	sum := hex.EncodeToString(h.Sum(nil))
 	if changed := time.Unix(st.Ctim.Unix()); time.Since(changed) > minAge {
-		// Without the memory the next run reads the file again, which is no error.
-		_ = c.Install(dirDigest, id, func(tmp string) error {
-			return os.WriteFile(tmp, []byte(sum), 0o644)
-		})
+		c.Remember(id, sum)
 	}
 	return sum, nil
 }
+
+// identity tells a file from others and from itself after a change.
+func identity(st *unix.Stat_t) string {
+	return fmt.Sprintf("%d:%d:%d:%d.%d:%d.%d", st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec,
+		st.Ctim.Nsec)
+}
+
+// treeDigest returns a digest of the names and contents of all files below dir. It
+// returns a *cachedir.Distrust when somebody else may have written one. It remembers
+// digests by the identities of the files, of young ones only if own is set: the caller
+// made the files, and nobody changes them.
+func (c *Cache) treeDigest(ctx context.Context, dir string, own bool) (string, error) {
+	type file struct {
+		path, rel string
+		mode      uint32
+	}
+	var files []file
+	var newest unix.Timespec
+	ids := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
+		rel := strings.TrimPrefix(path[len(dir):], "/")
+		if err := cachedir.CheckFile(&st); err != nil {
+			return fmt.Errorf("%s %w", path, err)
+		}
+		f := file{path, rel, st.Mode & unix.S_IFMT}
+		files = append(files, f)
+		fmt.Fprintf(ids, "%q %o", rel, f.mode)
+		if f.mode != unix.S_IFDIR { // the time of a directory is that of its last use
+			fmt.Fprintf(ids, " %s", identity(&st))
+			if st.Ctim.Nano() > newest.Nano() {
+				newest = st.Ctim
+			}
+		}
+		fmt.Fprintln(ids)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	id := "tree " + hex.EncodeToString(ids.Sum(nil))
+	if sum, ok := c.Recall(id); ok && isTreeDigest(sum) {
+		return sum, nil
+	}
+	h := sha256.New()
+	for _, f := range files {
+		var content string
+		switch f.mode {
+		case unix.S_IFDIR:
+		case unix.S_IFLNK:
+			content, err = os.Readlink(f.path)
+		case unix.S_IFREG:
+			content, err = hashFile(ctx, f.path)
+		default:
+			err = fmt.Errorf("%s is neither a file nor a directory", f.path)
+		}
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%q %o %q\n", f.rel, f.mode, content)
+	}
+	sum := hex.EncodeToString(h.Sum(nil))[:treeDigestLen]
+	if own || time.Since(time.Unix(newest.Unix())) > minAge {
+		c.Remember(id, sum)
+	}
+	return sum, nil
+}
+
+// hashFile returns the SHA-256 of a file's content, in hex.
+func hashFile(ctx context.Context, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, NewReader(ctx, f))
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+// treeDigestLen is the length of a digest in the name of an entry.
+const treeDigestLen = 40
+
+func isTreeDigest(s string) bool {
+	return len(s) == treeDigestLen && isDigest(s+strings.Repeat("0", 24))
+}
+
+// Remember keeps a value of at most maxMemo bytes for what is described by what. That it
+// cannot be kept is no error.
+func (c *Cache) Remember(what, value string) {
+	tmp, err := c.MakeTemp(dirDigest)
+	if err != nil {
+		return
+	}
+	defer os.RemoveAll(tmp)
+	file := filepath.Join(tmp, "entry")
+	if os.WriteFile(file, []byte(value+" "+Key(memoFormat, what, value)), 0o644) == nil {
+		_ = os.Rename(file, c.memo(what))
+	}
+}
+
+// Recall returns what was remembered, if it is still what was written.
+func (c *Cache) Recall(what string) (value string, ok bool) {
+	f, err := os.Open(c.memo(what))
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil || st.Size > maxMemo+100 || cachedir.CheckFile(&st) != nil {
+		return "", false
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxMemo+100))
+	if err != nil {
+		return "", false
+	}
+	value, seal, _ := strings.Cut(string(text), " ")
+	return value, seal == Key(memoFormat, what, value)
+}
+
+const (
+	maxMemo    = 100
+	memoFormat = "memo 2"
+)
+
+func (c *Cache) memo(what string) string { return c.Path(dirDigest, Key(memoFormat, what)) }
 
 // isDigest reports whether s is a digest in hex.
 func isDigest(s string) bool {

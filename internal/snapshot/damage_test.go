@@ -1,0 +1,97 @@
+package snapshot
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/cachedir"
+)
+
+// flip changes a byte of the memory and puts the time of change back.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte{b[0] ^ 1}, 0)
+	}
+	if err = errors.Join(err, os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestVerifiedFileIsReadAgainWhenChanged changes a verified file of the cache, and one
+// that a process restored from, without a trace in size and time of change.
+func TestVerifiedFileIsReadAgainWhenChanged(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	id := write(t, c.Path("k"))
+	if err := c.Trust("k", id); err != nil {
+		t.Fatal(err)
+	}
+	var s testStore
+	r, err := c.Open(t.Context(), "k", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Trust(r.ID())
+	if err := errors.Join(s.Verify(t.Context(), r), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, c.Path("k"))
+	var damage *DamagedError
+	if _, err := c.Open(t.Context(), "k", time.Now()); !errors.As(err, &damage) {
+		t.Errorf("the cache: %v", err)
+	}
+	if r = openFile(t, c.Path("k")); r.ID() != id {
+		t.Fatal("the file has another identity")
+	}
+	if err := s.Verify(t.Context(), r); !errors.As(err, &damage) {
+		t.Errorf("the store: %v", err)
+	}
+}
+
+// TestCacheRefusesFilesOfOthers opens entries that somebody else may have written, which
+// are whole.
+func TestCacheRefusesFilesOfOthers(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	open := func(change func(path string) error) error {
+		t.Helper()
+		if err := c.Trust("k", write(t, c.Path("k"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(c.Path("k")); err != nil {
+			t.Skip(err)
+		}
+		r, err := c.Open(t.Context(), "k", time.Now())
+		if err == nil {
+			r.Close()
+		}
+		return err
+	}
+	if err := open(func(path string) error { return os.Chmod(path, 0o644) }); err != nil {
+		t.Errorf("readable by all: %v", err)
+	}
+	var distrust *cachedir.Distrust
+	err := open(func(path string) error { return os.Chmod(path, 0o622) })
+	if !errors.As(err, &distrust) || !strings.Contains(err.Error(), filepath.Join(c.Dir, "k.snap")+
+		"` can be written by others (mode 0622)") {
+		t.Errorf("writable by all: %v", err)
+	}
+	err = open(func(path string) error { return os.Chown(path, 1234, 1234) })
+	if !errors.As(err, &distrust) || !strings.Contains(err.Error(), "belongs to another user (uid 1234)") {
+		t.Errorf("of another user: %v", err)
+	}
+}
