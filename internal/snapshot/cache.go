@@ -32,9 +32,28 @@ func (c *Cache) Path(key string) string { return filepath.Join(c.Dir, key+".snap
 
 func (c *Cache) notePath(key string) string { return filepath.Join(c.Dir, key+".ok") }
 
-// Open opens and verifies an entry. Only the first use of a file reads all of
-// it. A file that somebody else may have written is an error, whatever is in it.
+// Open opens and verifies the entry of a key. Only the first use of a file reads all of
+// it. A file that somebody else may have written is an error, whatever is in it, and so is
+// the entry of another key.
 func (c *Cache) Open(ctx context.Context, key string, now time.Time) (*Reader, error) {
+	r, err := c.OpenUnnamed(ctx, key, now)
+	if err != nil || r.manifest.Key == key {
+		return r, err
+	}
+	r.Close()
+	if r.manifest.Key != "" {
+		return nil, &Error{r.path, damaged("it was stored as %s", r.manifest.Key)}
+	}
+	// Of an earlier version, whose entries do not say whose they are.
+	if err := c.Evict(key); err != nil {
+		return nil, err
+	}
+	return nil, ErrMiss
+}
+
+// OpenUnnamed is Open for a file that was not made by Create: the caller knows by its
+// digest that it is the right one.
+func (c *Cache) OpenUnnamed(ctx context.Context, key string, now time.Time) (*Reader, error) {
 	r, err := Open(c.Path(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrMiss
@@ -106,7 +125,11 @@ func (c *Cache) Create(key string, ram int64) (*Writer, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("snapshot cache: %w", err)
 	}
-	return Create(c.Path(key), ram)
+	w, err := Create(c.Path(key), ram)
+	if err == nil {
+		w.key = key
+	}
+	return w, err
 }
 
 // Evict removes an entry; machines that run from it go on.

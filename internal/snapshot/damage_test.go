@@ -11,6 +11,26 @@ import (
 	"provium/internal/cachedir"
 )
 
+// store makes an entry of the cache.
+func store(t *testing.T, c *Cache, key string) FileID {
+	t.Helper()
+	w, err := c.Create(key, PageSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.PutRAM(0, page(1)); err != nil {
+		t.Fatal(err)
+	}
+	id, err := w.Commit(manifest())
+	if err == nil {
+		err = c.Trust(key, id)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 // flip changes a byte of the memory and puts the time of change back.
 func flip(t *testing.T, path string) {
 	t.Helper()
@@ -37,10 +57,7 @@ func flip(t *testing.T, path string) {
 // that a process restored from, without a trace in size and time of change.
 func TestVerifiedFileIsReadAgainWhenChanged(t *testing.T) {
 	c := &Cache{Dir: t.TempDir()}
-	id := write(t, c.Path("k"))
-	if err := c.Trust("k", id); err != nil {
-		t.Fatal(err)
-	}
+	id := store(t, c, "k")
 	var s testStore
 	r, err := c.Open(t.Context(), "k", time.Now())
 	if err != nil {
@@ -69,9 +86,7 @@ func TestCacheRefusesFilesOfOthers(t *testing.T) {
 	c := &Cache{Dir: t.TempDir()}
 	open := func(change func(path string) error) error {
 		t.Helper()
-		if err := c.Trust("k", write(t, c.Path("k"))); err != nil {
-			t.Fatal(err)
-		}
+		store(t, c, "k")
 		if err := change(c.Path("k")); err != nil {
 			t.Skip(err)
 		}
@@ -93,5 +108,28 @@ func TestCacheRefusesFilesOfOthers(t *testing.T) {
 	err = open(func(path string) error { return os.Chown(path, 1234, 1234) })
 	if !errors.As(err, &distrust) || !strings.Contains(err.Error(), "belongs to another user (uid 1234)") {
 		t.Errorf("of another user: %v", err)
+	}
+}
+
+// TestCacheServesNoOtherEntry puts a whole snapshot in place of an entry.
+func TestCacheServesNoOtherEntry(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	store(t, c, "one")
+	store(t, c, "two")
+	if err := os.Rename(c.Path("two"), c.Path("one")); err != nil {
+		t.Fatal(err)
+	}
+	var damage *DamagedError
+	if _, err := c.Open(t.Context(), "one", time.Now()); !errors.As(err, &damage) ||
+		!strings.Contains(err.Error(), "it was stored as two") {
+		t.Errorf("another entry: %v", err)
+	}
+	// One of an earlier version, or one that was not made for the cache, is no entry.
+	write(t, c.Path("one"))
+	if _, err := c.Open(t.Context(), "one", time.Now()); !errors.Is(err, ErrMiss) {
+		t.Errorf("no entry: %v", err)
+	}
+	if _, err := os.Stat(c.Path("one")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it stays: %v", err)
 	}
 }

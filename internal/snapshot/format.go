@@ -136,6 +136,8 @@ type Manifest struct {
 	Guest    Guest              `json:"guest"`
 	RAM      int64              `json:"ram"` // bytes at the start of the file
 	Sections map[string]Section `json:"sections"`
+	// Key is set in an entry of a Cache.
+	Key string `json:"key,omitempty"`
 	// Base is set in a diff, whose memory is the base's except for the parts that its
 	// section "changed" lists.
 	Base *Base `json:"parent,omitempty"`

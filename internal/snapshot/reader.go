@@ -64,6 +64,7 @@ type Reader struct {
 	state    state // when it was opened
 	distrust error // why somebody else may have written it, nil if nobody can have
 	manifest *Manifest
+	digest   string
 }
 
 // Error is returned when the snapshot at Path cannot be used.
@@ -116,29 +117,31 @@ func open(path string) (_ *Reader, err error) {
 		return nil, ErrNotSnapshot
 	}
 	r := &Reader{path: path, f: f, state: stateOf(&st), distrust: cachedir.CheckFile(&st)}
-	if r.manifest, err = readManifest(f, st.Size); err != nil {
+	if r.manifest, r.digest, err = readManifest(f, st.Size); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-func readManifest(f io.ReaderAt, size int64) (*Manifest, error) {
+// readManifest reads and verifies the manifest, and returns its digest.
+func readManifest(f io.ReaderAt, size int64) (m *Manifest, digest string, err error) {
 	if size < trailerSize {
-		return nil, ErrNotSnapshot
+		return nil, "", ErrNotSnapshot
 	}
 	end := make([]byte, trailerSize)
 	if _, err := f.ReadAt(end, size-trailerSize); err != nil {
-		return nil, readError(err)
+		return nil, "", readError(err)
 	}
 	t, err := decodeTrailer(end, size)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	text := make([]byte, t.manifestLen)
 	if _, err := f.ReadAt(text, t.manifestAt); err != nil {
-		return nil, readError(err)
+		return nil, "", readError(err)
 	}
-	return decodeManifest(text, t)
+	m, err = decodeManifest(text, t)
+	return m, hex.EncodeToString(t.sum[:]), err
 }
 
 // readError returns the error of a read. A file that ends early was cut after it was
@@ -161,6 +164,10 @@ func (r *Reader) File() *os.File { return r.f }
 
 // ID identifies the file.
 func (r *Reader) ID() FileID { return r.state.FileID }
+
+// Digest returns a digest of the snapshot's content: of the manifest, which has the
+// checksums of everything else.
+func (r *Reader) Digest() string { return r.digest }
 
 // Manifest describes the snapshot. It must not be changed.
 func (r *Reader) Manifest() *Manifest { return r.manifest }

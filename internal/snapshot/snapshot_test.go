@@ -505,7 +505,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(whole[len(whole)-trailerSize:])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := readManifest(bytes.NewReader(b), int64(len(b)))
+		m, _, err := readManifest(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			return
 		}

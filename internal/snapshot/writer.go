@@ -32,6 +32,7 @@ type Writer struct {
 	end      int64
 	sections map[string]Section
 	base     *Base
+	key      string
 	buf      []byte
 }
 
@@ -246,8 +247,8 @@ func (w *Writer) PutData(name, sums string, fill func(add func(p []byte) error) 
 	return w.PutSection(sums, table)
 }
 
-// Commit completes the snapshot and renames it to its path. It sets m.RAM and m.Sections,
-// and returns the identity of the file. The Writer cannot be used after it, even if it
+// Commit completes the snapshot and renames it to its path. It sets m.RAM, m.Sections,
+// m.Base and m.Key, and returns the identity of the file. The Writer cannot be used after it, even if it
 // fails.
 //
 // Nothing is forced to the disk: after a crash of the host the file may be
@@ -297,7 +298,7 @@ func (w *Writer) finish(m *Manifest) error {
 	if err := w.PutSection(sectionBlocks, table); err != nil {
 		return err
 	}
-	m.RAM, m.Sections, m.Base = w.ram, w.sections, w.base
+	m.RAM, m.Sections, m.Base, m.Key = w.ram, w.sections, w.base, w.key
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err

@@ -203,7 +203,11 @@ func (c *Cache) Remember(what, value string) {
 	}
 	defer os.RemoveAll(tmp)
 	file := filepath.Join(tmp, "entry")
-	if os.WriteFile(file, []byte(value+" "+Key(memoFormat, what, value)), 0o644) == nil {
+	if os.WriteFile(file, []byte(value+" "+Key(memoFormat, what, value)), 0o644) != nil {
+		return
+	}
+	if os.Rename(file, c.memo(what)) != nil { // something else is in its place
+		_ = removeAll(c.memo(what))
 		_ = os.Rename(file, c.memo(what))
 	}
 }
