@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/internal/cachedir"
 	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/proc"
@@ -44,15 +46,24 @@ func (p *program) doctor(cmd *cobra.Command, configPath string) error {
 	defer done()
 	starter := proc.NewStarter()
 	defer starter.Close()
+	home := p.cacheHome()
+	var state cachedir.State
+	if home != "" {
+		state = cachedir.Inspect(filepath.Join(home, cacheName, "images"), home) // before anything is tightened
+	}
+	dir, err := p.caches().images()
+	if err != nil {
+		return err
+	}
 	// Without a Runner the store downloads nothing.
-	images, err := image.NewStore(image.Config{CacheDir: p.imageCache(),
+	images, err := image.NewStore(image.Config{CacheDir: dir,
 		Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), Executable: p.self})
 	if err != nil {
 		return err
 	}
 	root := os.DirFS("/")
 	host := hostcheck.Host{
-		Root: root, UID: p.uid, TempBase: p.tempBase(), Cache: p.cacheHome(), Kernels: images,
+		Root: root, UID: p.uid, TempBase: p.tempBase(), Cache: home, CacheState: state, Kernels: images,
 		Open: openDevice,
 		Programs: p.programs(func(ctx context.Context, path string, args ...string) ([]byte, error) {
 			out, _, err := starter.Run(ctx, "/", nil, path, args...)

@@ -68,7 +68,11 @@ func (p *program) withCache(cmd *cobra.Command, do func(out io.Writer, cache *fi
 		if err != nil {
 			return err
 		}
-		return do(cmd.OutOrStdout(), &fixture.Cache{Dir: cfg.CacheDir})
+		dir, err := p.caches().fixtures(cfg.CacheDir)
+		if err != nil {
+			return err
+		}
+		return do(cmd.OutOrStdout(), &fixture.Cache{Dir: dir})
 	}
 	project := newGroup("Project")
 	project.config(&config)

@@ -45,8 +45,12 @@ func (p *program) imageCommand() *cobra.Command {
 // imageStore opens the cache of images; starter may be nil if no kernel is to
 // be downloaded.
 func (p *program) imageStore(starter *proc.Starter) (*image.Store, error) {
+	dir, err := p.caches().images()
+	if err != nil {
+		return nil, err
+	}
 	cfg := image.Config{
-		CacheDir: p.imageCache(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), Executable: p.self,
+		CacheDir: dir, Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), Executable: p.self,
 		Notice: func(text string) { fmt.Fprintf(p.stderr, "provium: %s\n", text) },
 	}
 	if starter != nil {

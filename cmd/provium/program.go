@@ -32,6 +32,9 @@ type program struct {
 	runTests func(context.Context, run.Options) (int, error)
 
 	code int // of a verb that ended without an error
+
+	opened  *caches
+	private *run.TempDir // nil until it is needed
 }
 
 // main runs one command line and returns the exit code.
@@ -39,6 +42,7 @@ func (p *program) main(ctx context.Context, args []string) int {
 	if len(args) == 1 && args[0] == runnerVerb {
 		return p.runner()
 	}
+	defer p.removePrivate()
 	cmd := p.rootCommand()
 	cmd.SetArgs(joinShuffleSeed(args))
 	cmd.SetOut(p.stdout)
@@ -96,29 +100,6 @@ func (p *program) tempBase() string {
 	return "/tmp"
 }
 
-// cacheHome returns the user's cache directory.
-func (p *program) cacheHome() string {
-	if home := p.getenv("HOME"); home != "" {
-		return filepath.Join(p.absolute(home), ".cache")
-	}
-	return filepath.Join(p.tempBase(), fmt.Sprintf("provium-cache-%d", p.uid))
-}
-
-func (p *program) imageCache() string { return filepath.Join(p.cacheHome(), "provium", "images") }
-
-func (p *program) bootCache() string { return filepath.Join(p.cacheHome(), "provium", "boots") }
-
-// rerunState returns the file that remembers which files failed.
-func (p *program) rerunState() string {
-	if path := p.getenv("PROVIUM_RERUN_STATE"); path != "" {
-		return p.absolute(path)
-	}
-	if p.getenv("HOME") == "" {
-		return "/tmp/provium-rerun.json"
-	}
-	return filepath.Join(p.cacheHome(), "provium", "rerun.json")
-}
-
 // loadConfig reads the configuration: the given file, or the nearest one.
 func (p *program) loadConfig(path, kernel, qemu string) (*config.Config, error) {
 	path = p.absolute(path)
@@ -129,7 +110,7 @@ func (p *program) loadConfig(path, kernel, qemu string) (*config.Config, error) 
 		}
 	}
 	return config.Load(path, config.Env{
-		Home: p.getenv("HOME"), CacheHome: p.cacheHome(), BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")),
+		Home: p.getenv("HOME"), CacheHome: p.caches().home, BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")),
 		Kernel: p.absolute(kernel), QEMU: p.programPath(qemu),
 	})
 }

@@ -130,13 +130,21 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if err != nil {
 		return run.Options{}, err
 	}
+	var dirs [3]string
+	for i, open := range []func() (string, error){p.caches().images, p.caches().boots,
+		func() (string, error) { return p.caches().fixtures(cfg.CacheDir) }} {
+		if dirs[i], err = open(); err != nil {
+			return run.Options{}, err
+		}
+	}
+	cfg.CacheDir = dirs[2]
 	o := run.Options{
 		Config: cfg, Select: sel, Filter: f.filter,
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
 		FileTimeout: run.DefaultFileTimeout,
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
 		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
-		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(),
+		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
 		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
 		RerunState: p.rerunState(),
 		Stdout:     p.stdout, Stderr: p.stderr,

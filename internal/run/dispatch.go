@@ -20,7 +20,7 @@ type dispatcher struct {
 	o       *Options
 	starter *proc.Starter
 	pool    *sched.Pool
-	temp    *tempDir
+	temp    *TempDir
 	bus     *event.Bus
 	filter  string // JSON form of the per-test filter
 

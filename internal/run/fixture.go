@@ -28,7 +28,7 @@ func fixtureCache(host *lab.Host, dir, version string) *fixture.Cache {
 // is for one goroutine.
 type Workshop struct {
 	o       Options
-	temp    *tempDir
+	temp    *TempDir
 	starter *proc.Starter
 	host    *lab.Host
 	cache   *fixture.Cache
@@ -47,7 +47,7 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 		return nil, fmt.Errorf("project directory: %w", err)
 	}
 	sweepTempDirs(o.TempBase)
-	if w.temp, err = newTempDir(o.TempBase); err != nil {
+	if w.temp, err = NewTempDir(o.TempBase); err != nil {
 		return nil, err
 	}
 	if err := BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr); err != nil {
@@ -65,7 +65,7 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 func (w *Workshop) Close() {
 	w.starter.Close()
 	if w.temp != nil {
-		w.temp.remove()
+		w.temp.Remove()
 	}
 }
 

@@ -51,11 +51,11 @@ func Run(ctx context.Context, o Options) (int, error) {
 	sweepTempDirs(o.TempBase)
 	// The build that needs the cache reports one that cannot be used.
 	_ = (&fixture.Cache{Dir: o.Config.CacheDir, Limit: o.Config.CacheMaxSize}).Prune()
-	temp, err := newTempDir(o.TempBase)
+	temp, err := NewTempDir(o.TempBase)
 	if err != nil {
 		return ExitError, err
 	}
-	defer temp.remove()
+	defer temp.Remove()
 	starter := proc.NewStarter()
 	defer starter.Close()
 	header := report.Header{Files: len(candidates.Files), Notes: o.Notes}
@@ -138,7 +138,7 @@ func (o *Options) budget() (sched.Amount, error) {
 type session struct {
 	o       *Options
 	starter *proc.Starter
-	temp    *tempDir
+	temp    *TempDir
 	budget  sched.Amount
 	filter  string
 

@@ -11,24 +11,24 @@ import (
 
 const tempPrefix = "provium-run-"
 
-// tempDir is a directory that belongs to one running process, proven by a lock
+// TempDir is a directory that belongs to one running process, proven by a lock
 // on the file beside it: what no process holds any more may be swept.
-type tempDir struct {
+type TempDir struct {
 	path string
 	lock *os.File
 }
 
 const lockSuffix = ".lock"
 
-// newTempDir creates the private directory of a run. The lock comes first: a
+// NewTempDir creates the private directory of a run. The lock comes first: a
 // directory is never there without one.
-func newTempDir(base string) (*tempDir, error) {
+func NewTempDir(base string) (*TempDir, error) {
 	for {
 		lock, err := os.CreateTemp(base, tempPrefix+"*"+lockSuffix)
 		if err != nil {
 			return nil, fmt.Errorf("temporary directory: %w", err)
 		}
-		t := &tempDir{path: strings.TrimSuffix(lock.Name(), lockSuffix), lock: lock}
+		t := &TempDir{path: strings.TrimSuffix(lock.Name(), lockSuffix), lock: lock}
 		held, err := t.hold()
 		if held {
 			err = os.Mkdir(t.path, 0o700)
@@ -47,7 +47,7 @@ func newTempDir(base string) (*tempDir, error) {
 }
 
 // hold locks the lock file, and reports whether it is still there then.
-func (t *tempDir) hold() (bool, error) {
+func (t *TempDir) hold() (bool, error) {
 	if err := unix.Flock(int(t.lock.Fd()), unix.LOCK_EX); err != nil {
 		return false, fmt.Errorf("lock %s: %w", t.lock.Name(), err)
 	}
@@ -59,8 +59,11 @@ func (t *tempDir) hold() (bool, error) {
 	return err == nil && os.SameFile(ours, there), nil
 }
 
-// remove deletes the directory and everything in it.
-func (t *tempDir) remove() error {
+// Path returns the directory, which only this user can enter.
+func (t *TempDir) Path() string { return t.path }
+
+// Remove deletes the directory and everything in it.
+func (t *TempDir) Remove() error {
 	err := os.RemoveAll(t.path)
 	os.Remove(t.lock.Name())
 	t.lock.Close()
@@ -72,8 +75,13 @@ func (t *tempDir) remove() error {
 func sweepTempDirs(base string) {
 	locks, _ := filepath.Glob(filepath.Join(base, tempPrefix+"*"+lockSuffix))
 	for _, name := range locks {
-		lock, err := os.OpenFile(name, os.O_RDWR, 0)
+		// What another user has put there stays with that user.
+		lock, err := os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
+			continue
+		}
+		if !isOwn(lock) {
+			lock.Close()
 			continue
 		}
 		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
@@ -82,4 +90,11 @@ func sweepTempDirs(base string) {
 		}
 		lock.Close()
 	}
+}
+
+// isOwn reports whether a file is a regular one of this user.
+func isOwn(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG &&
+		st.Uid == uint32(os.Geteuid())
 }

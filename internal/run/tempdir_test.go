@@ -9,11 +9,11 @@ import (
 
 func TestSweepTakesOnlyWhatNobodyHolds(t *testing.T) {
 	base := t.TempDir()
-	held, err := newTempDir(base)
+	held, err := NewTempDir(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := newTempDir(base)
+	left, err := NewTempDir(base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestSweepTakesOnlyWhatNobodyHolds(t *testing.T) {
 	if _, err := os.Stat(left.path); err == nil {
 		t.Error("a directory that nobody holds was left")
 	}
-	if err := held.remove(); err != nil {
+	if err := held.Remove(); err != nil {
 		t.Fatal(err)
 	}
 	if entries, err := os.ReadDir(base); err != nil || len(entries) > 0 {
@@ -59,7 +59,7 @@ func TestSweepDuringStart(t *testing.T) {
 		go func() {
 			defer starts.Done()
 			for range 50 {
-				d, err := newTempDir(base)
+				d, err := NewTempDir(base)
 				if err != nil {
 					t.Error(err)
 					return
@@ -67,7 +67,7 @@ func TestSweepDuringStart(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(d.path, "file"), nil, 0o600); err != nil {
 					t.Errorf("the directory was swept: %v", err)
 				}
-				if err := d.remove(); err != nil {
+				if err := d.Remove(); err != nil {
 					t.Error(err)
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"provium/internal/cachedir"
 	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/qemu"
@@ -76,9 +77,12 @@ type Host struct {
 	// QEMU is the program of --qemu, or "".
 	QEMU    string
 	Kernels Kernels
-	// TempBase and Cache are the directories for temporary files and caches.
+	// TempBase and Cache are the directories for temporary files and caches; Cache may be
+	// "".
 	TempBase string
 	Cache    string
+	// CacheState is what is known of Cache.
+	CacheState cachedir.State
 	// Config loads the project's configuration.
 	Config func() (*config.Config, error)
 	// Budget measures the pool.

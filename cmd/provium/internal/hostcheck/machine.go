@@ -48,16 +48,33 @@ func writable(dir string) error {
 // lowSpace is when a cache has little room left, in bytes.
 const lowSpace = 1 << 30
 
-// CacheDir checks that images can be kept.
+// CacheDir checks that images can be kept, and that nobody else can have written them.
 func CacheDir(h Host) Result {
 	r := Result{Name: "cache", Found: h.Cache}
-	dir := existing(h.Cache)
-	if err := writable(dir); err != nil {
-		r.Status = Failure
-		r.Effect = fmt.Sprintf("%s is not writable (%v): initrds for guests cannot be built", dir, err)
-		r.Remedy = "make it writable, or set HOME to a directory that is"
+	switch s := h.CacheState; {
+	case h.Cache == "":
+		r.Status, r.Found = Warning, "neither HOME nor XDG_CACHE_HOME is set"
+		r.Effect = "each run has a temporary cache, and builds and boots everything anew"
+		r.Remedy = "set HOME or XDG_CACHE_HOME"
+		return r
+	case s.Distrust != nil:
+		r.Status = Warning
+		r.Effect = fmt.Sprintf("not used, since others may have written it (%v): each run has a temporary cache, and "+
+			"builds and boots everything anew", s.Distrust)
+		r.Remedy = "correct that, or set XDG_CACHE_HOME to another directory"
+		return r
+	case s.ReadOnly != nil:
+		r.Status = Note
+		r.Effect = fmt.Sprintf("it cannot be written to (%v): what is in it is used, what is new is made for each run",
+			s.ReadOnly)
+		r.Remedy = "make it writable, or set XDG_CACHE_HOME to a directory that is"
+		return r
+	case len(s.Loose) > 0:
+		r.Status = Note
+		r.Effect = fmt.Sprintf("%s could be written by others: that is no longer so", strings.Join(s.Loose, ", "))
 		return r
 	}
+	dir := existing(h.Cache)
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		r.Status, r.Effect = Note, fmt.Sprintf("free space unknown: %v", err)

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"provium/internal/cachedir"
+	"provium/internal/run"
+)
+
+// caches are the directories of the user's caches. Those that are not used by a verb are
+// not looked at.
+type caches struct {
+	p      *program
+	opener *cachedir.Opener
+	// home is the user's cache directory, a temporary one if that cannot be trusted.
+	home string
+	lost bool // home does not outlive the program
+}
+
+// cacheHome returns the user's cache directory, "" if there is none.
+func (p *program) cacheHome() string {
+	// The specification has relative ones ignored.
+	if dir := p.getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Clean(dir)
+	}
+	if home := p.getenv("HOME"); home != "" {
+		return filepath.Join(p.absolute(home), ".cache")
+	}
+	return ""
+}
+
+// cacheName is the directory of our caches in the user's cache directory.
+const cacheName = "provium"
+
+// caches returns the caches. What is to be known of them is noted at the first call.
+func (p *program) caches() *caches {
+	if p.opened != nil {
+		return p.opened
+	}
+	c := &caches{p: p, home: p.cacheHome()}
+	c.opener = &cachedir.Opener{Home: c.home, Temp: p.privateDir, Note: func(text string) {
+		fmt.Fprintf(p.stderr, "provium: note: %s\n", text)
+	}}
+	if c.home == "" {
+		c.opener.Note("neither HOME nor XDG_CACHE_HOME is set: the cache is in a temporary directory until the end")
+	}
+	if c.home == "" || !c.opener.Trust(filepath.Join(c.home, cacheName)) {
+		c.lost = true
+		dir, err := p.privateDir()
+		if err != nil {
+			dir = filepath.Join(p.tempBase(), "no-cache") // what needs it says that it is missing
+		}
+		c.home = dir
+	}
+	p.opened = c
+	return c
+}
+
+// open returns the directory to use for a cache. See cachedir.Opener.
+func (c *caches) open(name string, levels int) (string, error) {
+	return c.opener.Open(filepath.Join(c.home, cacheName, name), levels)
+}
+
+// images returns the cache of images: a directory of kinds for each, with an entry in each.
+func (c *caches) images() (string, error) { return c.open("images", 1) }
+
+// boots returns the boot cache, a directory of files.
+func (c *caches) boots() (string, error) { return c.open("boots", 0) }
+
+// fixtures returns the cache of fixtures for the one that is configured: files, and
+// directories of labs.
+func (c *caches) fixtures(dir string) (string, error) { return c.opener.Open(dir, maxLabDepth) }
+
+// maxLabDepth is how deep the directories of a lab's snapshot are searched.
+const maxLabDepth = 64
+
+// rerunState returns the file that remembers which files failed, "" if nothing does.
+func (p *program) rerunState() string {
+	if path := p.getenv("PROVIUM_RERUN_STATE"); path != "" {
+		return p.absolute(path)
+	}
+	if p.caches().lost {
+		return ""
+	}
+	return filepath.Join(p.caches().home, cacheName, "rerun.json")
+}
+
+// privateDir makes a directory that is removed at the end.
+func (p *program) privateDir() (string, error) {
+	if p.private == nil {
+		t, err := run.NewTempDir(p.tempBase())
+		if err != nil {
+			return "", err
+		}
+		p.private = t
+	}
+	return os.MkdirTemp(p.private.Path(), "cache-")
+}
+
+// removePrivate removes what privateDir has made.
+func (p *program) removePrivate() {
+	if p.private != nil {
+		p.private.Remove()
+	}
+	p.private, p.opened = nil, nil
+}
