@@ -123,3 +123,7 @@ func (s *Store) Prune(limit int64, keep time.Duration, now time.Time) ([]CacheEn
 	entries, err := s.cache.Prune(limit, keep, now, kindKernel)
 	return noted(entries), err
 }
+
+// Check reads all files of an entry, whatever is known of them, and returns why it cannot
+// be used. It removes it then.
+func (s *Store) Check(ctx context.Context, e CacheEntry) error { return s.cache.Check(ctx, e.Entry) }

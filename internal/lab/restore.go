@@ -141,19 +141,24 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, save
 		return err
 	}
 	p.text = saved.console
-	p.cfg.Restore = &qemu.Restore{File: r.File(), Check: fits,
-		StateAt: saved.state.Offset, StateLen: saved.state.Length}
+	p.cfg.Restore = &qemu.Restore{Check: fits, StateAt: saved.state.Offset, StateLen: saved.state.Length}
 	p.base = snapshot.Base{Path: r.Path(), ID: r.ID()}
 	if m.Base != nil {
 		changed, err := r.Changed()
 		if err != nil {
 			return err
 		}
-		if p.baseFile, err = v.host.snapshots.OpenBase(ctx, r); err != nil {
+		if p.baseFile, err = v.host.snapshots.OpenBase(ctx, r, v.host.TempDir); err != nil {
 			return err
 		}
 		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.baseFile, r.File(), ranges(changed)
 		p.base = *m.Base
+	} else {
+		file, err := r.Mappable(v.host.TempDir)
+		if err != nil {
+			return err
+		}
+		p.cfg.Restore.File = file
 	}
 	p.restored, p.origin, p.mark = true, r.ID(), v.host.snapshots.Epoch(r.ID())
 	return nil

@@ -85,6 +85,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err := r.openEvents(); err != nil {
 		return ExitError, err
 	}
+	if !o.Local {
+		defer o.startSpotCheck(ctx)()
+	}
 	code, err := r.iterations(ctx, candidates.Files)
 	if cerr := r.closeEvents(); err == nil && cerr != nil {
 		code, err = ExitError, cerr

@@ -81,6 +81,44 @@ func (c *Cache) OpenUnnamed(ctx context.Context, key string, now time.Time) (*Re
 	return r, nil
 }
 
+// Keys returns the keys of all entries.
+func (c *Cache) Keys() ([]string, error) {
+	entries, err := os.ReadDir(c.Dir)
+	if err != nil {
+		return nil, ignoreMissing(err)
+	}
+	var keys []string
+	for _, e := range entries {
+		if key, ok := strings.CutSuffix(e.Name(), ".snap"); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
+// Check reads an entry through, whatever is known of it, and returns why it cannot be
+// used. It removes it then.
+func (c *Cache) Check(ctx context.Context, key string) error {
+	err := CheckFile(ctx, c.Path(key))
+	if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, c.Evict(key))
+}
+
+// CheckFile reads a snapshot through, and returns why it cannot be used.
+func CheckFile(ctx context.Context, path string) error {
+	r, err := Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if r.distrust != nil {
+		return &Error{path, r.distrust}
+	}
+	return r.VerifySlowly(ctx)
+}
+
 // Trust marks the entry of a key as verified, if it still is this file.
 func (c *Cache) Trust(key string, id FileID) error {
 	var st unix.Stat_t

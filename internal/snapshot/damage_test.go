@@ -1,12 +1,15 @@
 package snapshot
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/cachedir"
 )
@@ -131,5 +134,43 @@ func TestCacheServesNoOtherEntry(t *testing.T) {
 	}
 	if _, err := os.Stat(c.Path("one")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it stays: %v", err)
+	}
+}
+
+// TestReadOnlySnapshot maps a snapshot of a file system that cannot be written to.
+func TestReadOnlySnapshot(t *testing.T) {
+	dir, temp := t.TempDir(), t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	c := &Cache{Dir: dir}
+	store(t, c, "k")
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Skip(err)
+	}
+	r, err := c.Open(t.Context(), "k", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 2 {
+		f, err := r.Mappable(temp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := unix.Mmap(int(f.Fd()), 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(p, page(1)) {
+			t.Error("the copy has another memory")
+		}
+		if err := unix.Munmap(p); err != nil {
+			t.Error(err)
+		}
+	}
+	if items, err := os.ReadDir(temp); err != nil || len(items) > 0 {
+		t.Errorf("left over: %v, %v", items, err)
 	}
 }

@@ -65,6 +65,10 @@ type Reader struct {
 	distrust error // why somebody else may have written it, nil if nobody can have
 	manifest *Manifest
 	digest   string
+
+	readOnly bool // f was not opened for writing
+	mu       sync.Mutex
+	copy     *os.File // of a read-only file, or nil
 }
 
 // Error is returned when the snapshot at Path cannot be used.
@@ -95,9 +99,12 @@ func Open(path string) (*Reader, error) {
 }
 
 func open(path string) (_ *Reader, err error) {
-	// For writing, since a private mapping that is written to needs it. A FIFO
-	// must not block.
+	// For writing, since QEMU's private mapping needs that. A FIFO must not block.
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+	readOnly := errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
+	if readOnly {
+		f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	}
 	if errors.Is(err, unix.EISDIR) {
 		return nil, ErrNotSnapshot
 	}
@@ -116,7 +123,8 @@ func open(path string) (_ *Reader, err error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, ErrNotSnapshot
 	}
-	r := &Reader{path: path, f: f, state: stateOf(&st), distrust: cachedir.CheckFile(&st)}
+	r := &Reader{path: path, f: f, state: stateOf(&st), distrust: cachedir.CheckFile(&st),
+		readOnly: readOnly}
 	if r.manifest, r.digest, err = readManifest(f, st.Size); err != nil {
 		return nil, err
 	}
@@ -154,13 +162,54 @@ func readError(err error) error {
 }
 
 // Close closes the file. Machines that run from it go on.
-func (r *Reader) Close() error { return r.f.Close() }
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.copy != nil {
+		_ = r.copy.Close() // it is gone with that
+	}
+	return r.f.Close()
+}
 
 // Path returns the path that was opened.
 func (r *Reader) Path() string { return r.path }
 
 // File returns the file: the RAM from byte 0 on, sections where Manifest says.
 func (r *Reader) File() *os.File { return r.f }
+
+// Mappable returns the file as QEMU can map it. Of a file that cannot be written to that is
+// a copy, without a name, in the directory dir. It is open until Close.
+func (r *Reader) Mappable(dir string) (*os.File, error) {
+	if !r.readOnly {
+		return r.f, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.copy != nil {
+		return r.copy, nil
+	}
+	f, err := os.CreateTemp(dir, tempPrefix+"*")
+	if err == nil {
+		err = errors.Join(os.Remove(f.Name()), copySparse(f, r.f, r.state.Size))
+		if err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		return nil, &Error{r.path, fmt.Errorf("cannot be written to, and not be copied: %w", err)}
+	}
+	r.copy = f
+	return f, nil
+}
+
+// copySparse copies a file into an empty one without filling its holes.
+func copySparse(to, from *os.File, size int64) error {
+	err := dataExtents(from, 0, size, func(at, end int64) error {
+		_, err := io.Copy(io.NewOffsetWriter(to, at), io.NewSectionReader(from, at, end-at))
+		return err
+	})
+	return errors.Join(err, to.Truncate(size))
+}
 
 // ID identifies the file.
 func (r *Reader) ID() FileID { return r.state.FileID }
@@ -202,8 +251,14 @@ func (r *Reader) section(name string) ([]byte, error) {
 }
 
 // Verify reads everything and compares it with its checksums.
-func (r *Reader) Verify(ctx context.Context) error {
-	if err := r.verify(ctx); err != nil {
+func (r *Reader) Verify(ctx context.Context) error { return r.verifyWith(ctx, 2) }
+
+// VerifySlowly is Verify on the caller's thread alone.
+func (r *Reader) VerifySlowly(ctx context.Context) error { return r.verifyWith(ctx, 0) }
+
+// verifyWith is Verify with a number of further goroutines.
+func (r *Reader) verifyWith(ctx context.Context, readers int) error {
+	if err := r.verify(ctx, readers); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -212,14 +267,14 @@ func (r *Reader) Verify(ctx context.Context) error {
 	return nil
 }
 
-func (r *Reader) verify(ctx context.Context) error {
+func (r *Reader) verify(ctx context.Context, readers int) error {
 	for name, s := range r.manifest.Sections {
 		if s.Sums != "" {
 			sums, err := r.section(s.Sums)
 			if err != nil {
 				return err
 			}
-			if err := r.verifyRange(ctx, &blocks{fmt.Sprintf("section %q", name), s.Offset, s.Length,
+			if err := r.verifyRange(ctx, readers, &blocks{fmt.Sprintf("section %q", name), s.Offset, s.Length,
 				sums}); err != nil {
 				return err
 			}
@@ -233,7 +288,7 @@ func (r *Reader) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.verifyRange(ctx, &blocks{"the RAM", 0, r.manifest.RAM, sums})
+	return r.verifyRange(ctx, readers, &blocks{"the RAM", 0, r.manifest.RAM, sums})
 }
 
 // blocks is a range of the file with a checksum for each block.
@@ -243,14 +298,14 @@ type blocks struct {
 	sums     []byte
 }
 
-func (r *Reader) verifyRange(ctx context.Context, all *blocks) error {
-	// Two readers: the sums of one piece are taken while the next one is read.
+func (r *Reader) verifyRange(ctx context.Context, n int, all *blocks) error {
+	// With two readers, the sums of one piece are taken while the next one is read.
 	type piece struct{ at, end int64 }
 	pieces := make(chan piece)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var readers sync.WaitGroup
-	for range 2 {
+	for range n {
 		readers.Add(1)
 		go func() {
 			defer readers.Done()
@@ -262,6 +317,10 @@ func (r *Reader) verifyRange(ctx context.Context, all *blocks) error {
 			}
 		}()
 	}
+	var own []byte
+	if n == 0 {
+		own = make([]byte, verifyStep)
+	}
 	next := int64(0) // first block not looked at
 	err := dataExtents(r.f, all.at, all.at+all.size, func(at, end int64) error {
 		at, end = at-all.at, end-all.at
@@ -271,6 +330,12 @@ func (r *Reader) verifyRange(ctx context.Context, all *blocks) error {
 		}
 		at, next = max(at, next), max(end, next)
 		for ; at < end; at += verifyStep {
+			if n == 0 {
+				if err := errors.Join(context.Cause(ctx), all.verify(r.f, own, at, min(at+verifyStep, end))); err != nil {
+					return err
+				}
+				continue
+			}
 			select {
 			case pieces <- piece{at, min(at+verifyStep, end)}:
 			case <-ctx.Done():

@@ -185,8 +185,8 @@ func (s *Store[E, D]) UseDisks(token string, use func(D)) bool {
 }
 
 // OpenBase returns an open file of the full snapshot that a diff lies over, read
-// through before. The caller closes it.
-func (s *Store[E, D]) OpenBase(ctx context.Context, diff *Reader) (*os.File, error) {
+// through before, as Reader.Mappable returns it with dir. The caller closes it.
+func (s *Store[E, D]) OpenBase(ctx context.Context, diff *Reader, dir string) (*os.File, error) {
 	b := diff.Manifest().Base
 	if f, err := s.openHeld(b.ID); f != nil || err != nil {
 		return f, err
@@ -203,7 +203,11 @@ func (s *Store[E, D]) OpenBase(ctx context.Context, diff *Reader) (*os.File, err
 	if err := s.Verify(ctx, base); err != nil {
 		return nil, err
 	}
-	return Dup(base.File())
+	f, err := base.Mappable(dir)
+	if err != nil {
+		return nil, err
+	}
+	return Dup(f)
 }
 
 // openHeld returns a descriptor of a held base, nil when it is not held.

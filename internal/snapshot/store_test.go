@@ -157,7 +157,7 @@ func TestStoreHoldsBases(t *testing.T) {
 	writeDiff(t, filepath.Join(dir, "b"), base)
 	a, b := openFile(t, filepath.Join(dir, "a")), openFile(t, filepath.Join(dir, "b"))
 	var s testStore
-	f, err := s.OpenBase(context.Background(), a)
+	f, err := s.OpenBase(context.Background(), a, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,19 +173,19 @@ func TestStoreHoldsBases(t *testing.T) {
 	if err := s.Forget(a.ID()); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = s.OpenBase(context.Background(), b); err != nil {
+	if f, err = s.OpenBase(context.Background(), b, t.TempDir()); err != nil {
 		t.Fatalf("the base of a second diff: %v", err)
 	}
 	f.Close()
 	if err := s.Close(); err != nil || len(s.bases) != 0 {
 		t.Errorf("close: %v, %d bases are held", err, len(s.bases))
 	}
-	if _, err := s.OpenBase(context.Background(), b); err == nil ||
+	if _, err := s.OpenBase(context.Background(), b, t.TempDir()); err == nil ||
 		!strings.Contains(err.Error(), "only what changed since another one") {
 		t.Errorf("a base that is gone: %v", err)
 	}
 	write(t, full)
-	if _, err := s.OpenBase(context.Background(), b); err == nil ||
+	if _, err := s.OpenBase(context.Background(), b, t.TempDir()); err == nil ||
 		!strings.Contains(err.Error(), "which is another file by now") {
 		t.Errorf("another file in the base's place: %v", err)
 	}

@@ -111,7 +111,7 @@ func (c *Cache) All(ctx context.Context, kind string) (dirs []string, err error)
 // adopt adds the digest to the name of an entry from before entries had one.
 func (c *Cache) adopt(ctx context.Context, kind, name string) {
 	dir := c.Path(kind, name)
-	digest, err := c.treeDigest(ctx, dir, false)
+	digest, err := c.treeDigest(ctx, dir, known)
 	if err == nil {
 		err = os.Rename(dir, dir+digestMark+digest)
 	}
@@ -149,12 +149,29 @@ func (c *Cache) find(ctx context.Context, kind, name string, repair bool) string
 	return ""
 }
 
+// Check reads all files of an entry, whatever is remembered of them, and returns why it
+// cannot be used. It removes it then.
+func (c *Cache) Check(ctx context.Context, e Entry) error {
+	_, digest, ok := strings.Cut(filepath.Base(e.Path), digestMark)
+	if !ok {
+		return nil
+	}
+	got, err := c.treeDigest(ctx, e.Path, readAll)
+	if err == nil && got != digest {
+		err = errChanged
+	}
+	if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("%s %w", e.Path, err), removeAll(e.Path))
+}
+
 // errChanged is returned for an entry whose files are not what they were.
 var errChanged = errors.New("its files are not those that were stored")
 
 // check returns why an entry cannot be used.
 func (c *Cache) check(ctx context.Context, dir, digest string) error {
-	got, err := c.treeDigest(ctx, dir, false)
+	got, err := c.treeDigest(ctx, dir, known)
 	if err == nil && got != digest {
 		err = errChanged
 	}
@@ -192,7 +209,7 @@ func (c *Cache) Install(ctx context.Context, kind string, fill func(dir string) 
 	var digest string
 	if err = tighten(entry); err == nil {
 		// Nobody else knows the files: what is remembered of them stays true.
-		digest, err = c.treeDigest(ctx, entry, true)
+		digest, err = c.treeDigest(ctx, entry, ownFiles)
 	}
 	if err != nil {
 		return "", c.explain("install image cache entry", err)

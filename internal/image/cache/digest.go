@@ -110,9 +110,12 @@ func identity(st *unix.Stat_t) string {
 
 // treeDigest returns a digest of the names and contents of all files below dir. It
 // returns a *cachedir.Distrust when somebody else may have written one. It remembers
-// digests by the identities of the files, of young ones only if own is set: the caller
-// made the files, and nobody changes them.
-func (c *Cache) treeDigest(ctx context.Context, dir string, own bool) (string, error) {
+// digests by the identities of the files, see memory.
+func (c *Cache) treeDigest(ctx context.Context, dir string, m memory) (string, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
 	type file struct {
 		path, rel string
 		mode      uint32
@@ -120,7 +123,7 @@ func (c *Cache) treeDigest(ctx context.Context, dir string, own bool) (string, e
 	var files []file
 	var newest unix.Timespec
 	ids := sha256.New()
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -148,8 +151,10 @@ func (c *Cache) treeDigest(ctx context.Context, dir string, own bool) (string, e
 		return "", err
 	}
 	id := "tree " + hex.EncodeToString(ids.Sum(nil))
-	if sum, ok := c.Recall(id); ok && isTreeDigest(sum) {
-		return sum, nil
+	if m != readAll {
+		if sum, ok := c.Recall(id); ok && isTreeDigest(sum) {
+			return sum, nil
+		}
 	}
 	h := sha256.New()
 	for _, f := range files {
@@ -169,11 +174,20 @@ func (c *Cache) treeDigest(ctx context.Context, dir string, own bool) (string, e
 		fmt.Fprintf(h, "%q %o %q\n", f.rel, f.mode, content)
 	}
 	sum := hex.EncodeToString(h.Sum(nil))[:treeDigestLen]
-	if own || time.Since(time.Unix(newest.Unix())) > minAge {
+	if m == ownFiles || time.Since(time.Unix(newest.Unix())) > minAge {
 		c.Remember(id, sum)
 	}
 	return sum, nil
 }
+
+// memory says how digests that are remembered are used.
+type memory int
+
+const (
+	known    memory = iota // use them, and remember those of files that are old enough
+	ownFiles               // remember also those of young files: nobody else knows these
+	readAll                // do not use them
+)
 
 // hashFile returns the SHA-256 of a file's content, in hex.
 func hashFile(ctx context.Context, path string) (string, error) {
