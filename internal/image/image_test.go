@@ -456,6 +456,58 @@ func TestOverlaySearch(t *testing.T) {
 	}
 }
 
+// TestOverlayNearBinaryIsBad has files near the binary that are not what a build leaves.
+// The agent in the binary is used, with one notice.
+func TestOverlayNearBinaryIsBad(t *testing.T) {
+	foreign := archiveOf(t, fileItem(guestAgent, 0o755, []byte("OTHER")))
+	for name, c := range map[string]struct {
+		data   []byte
+		change func(file string) error
+		want   string // "" is no notice: the file is used
+	}{
+		"another build's":       {foreign, nil, ""},
+		"text":                  {[]byte("text"), nil, "read agent overlay"},
+		"cut":                   {gzipped(t, foreign)[:80], nil, "read agent overlay"},
+		"others can write it":   {foreign, func(file string) error { return os.Chmod(file, 0o666) }, "mode 0666"},
+		"others can replace it": {foreign, func(file string) error { return os.Chmod(filepath.Dir(file), 0o777) }, "mode 0777"},
+		"of another user":       {foreign, func(file string) error { return os.Chown(file, 1234, 1234) }, "uid 1234"},
+		"in another's directory": {foreign, func(file string) error { return os.Chown(filepath.Dir(file), 1234, 1234) },
+			"uid 1234"},
+	} {
+		dir := t.TempDir()
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		var notices []string
+		s := testStore(t, func(cfg *Config) {
+			cfg.Executable = filepath.Join(dir, "bin/provium")
+			cfg.Notice = func(text string) { notices = append(notices, text) }
+		})
+		putKernel(t, s.cfg.HostRoot, "6.1")
+		file := put(t, c.data, dir, "dist", overlayName)
+		if c.change != nil && c.change(file) != nil {
+			continue // this user cannot give files away
+		}
+		for range 2 {
+			img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			want := "AGENT"
+			if c.want == "" {
+				want = "OTHER"
+			}
+			if got := contents(t, img.Initrd)[guestAgent]; got != want || (img.Overlay == file) != (c.want == "") {
+				t.Errorf("%s: agent %q of %s", name, got, img.Overlay)
+			}
+		}
+		if text := strings.Join(notices, "\n"); !strings.Contains(text, c.want) || (len(notices) == 1) != (c.want != "") {
+			t.Errorf("%s: %q", name, notices)
+		}
+	}
+}
+
 func TestMissingPayload(t *testing.T) {
 	s := testStore(t, func(c *Config) { c.Payload = fstest.MapFS{} })
 	putKernel(t, s.cfg.HostRoot, "6.1")

@@ -14,6 +14,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"provium/internal/cachedir"
 	"provium/internal/image/cpio"
 	"provium/internal/image/decompress"
 	"provium/internal/image/kmod"
@@ -68,8 +71,35 @@ func (s *Store) agentItems(profileOverlay string) (items []item, source string, 
 	if err == nil && isArchiveOf(file, own) {
 		return own, file, nil
 	}
-	items, err = readOverlay(file)
-	return items, file, err
+	named := profileOverlay != "" || s.cfg.Overlay != ""
+	var bad error
+	if !named {
+		bad = checkOwner(file)
+	}
+	if bad == nil {
+		items, bad = readOverlay(file)
+	}
+	if bad != nil && !named && err == nil {
+		s.noticeOnce(fmt.Sprintf("the agent in this program is used: %v", bad))
+		return own, embeddedOverlay, nil
+	}
+	return items, file, bad
+}
+
+// checkOwner returns an error for an overlay near the binary that somebody else may have
+// put there.
+func checkOwner(file string) error {
+	err := cachedir.Inspect(filepath.Dir(file), "").Distrust
+	var st unix.Stat_t
+	if err == nil && unix.Stat(file, &st) == nil {
+		if err = cachedir.CheckFile(&st); err != nil {
+			err = fmt.Errorf("%s %w", file, err)
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("agent overlay %s is passed over: %w", file, err)
+	}
+	return err
 }
 
 // isArchiveOf reports whether a gzip file holds the archive of items, by length and

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,8 +41,16 @@ type Config struct {
 // Store resolves profiles to images. Its methods are safe for concurrent use, and
 // several processes may use the same cache directory.
 type Store struct {
-	cfg   Config
-	cache *cache.Cache
+	cfg     Config
+	cache   *cache.Cache
+	noticed *sync.Map // texts of noticeOnce
+}
+
+// noticeOnce is cfg.Notice for a text that is true of every image.
+func (s *Store) noticeOnce(text string) {
+	if _, twice := s.noticed.LoadOrStore(text, true); !twice {
+		s.cfg.Notice(text)
+	}
 }
 
 // Kinds of cache entries.
@@ -73,7 +82,7 @@ func NewStore(cfg Config) (*Store, error) {
 		cfg.Notice = func(string) {}
 	}
 	kinds := []string{kindKernel, kindVmlinux, kindInitrd}
-	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice}}, nil
+	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice}, new(sync.Map)}, nil
 }
 
 // ContentDigest returns a digest of the content of a disk's image, which is the same

@@ -314,7 +314,7 @@ func (m *Machine) saveRestored(ctx context.Context) ([]byte, error) {
 	path := filepath.Join(m.cfg.Dir, "devices")
 	defer os.Remove(path)
 	if err := m.monitor().saveDevices(ctx, path); err != nil {
-		return nil, err
+		return nil, nameFullDisk(err, m.cfg.Dir)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -330,6 +330,19 @@ func (m *Machine) saveRestored(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	return joinState(origin, devices)
+}
+
+// leastSpace is more than what the state of a machine's devices takes, in bytes.
+const leastSpace = 4 << 20
+
+// nameFullDisk returns the error of QEMU, which does not say why it could not write a file
+// in dir, with that reason if it is a full disk.
+func nameFullDisk(err error, dir string) error {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) == nil && int64(st.Bavail)*int64(st.Bsize) < leastSpace {
+		return fmt.Errorf("%w in %s (set TMPDIR to another directory): %w", unix.ENOSPC, dir, err)
+	}
+	return err
 }
 
 // joinState puts the sections of devices behind the RAM sections of origin. Both

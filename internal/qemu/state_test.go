@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestDirtyRuns(t *testing.T) {
@@ -126,5 +129,21 @@ func TestRestoreArgs(t *testing.T) {
 	c.Restore.StateLen = maxState + 1
 	if _, err := c.Restore.openState(); err == nil {
 		t.Error("too much state was accepted")
+	}
+}
+
+// TestFullDiskIsNamed fills a disk: QEMU's own words do not say so.
+func TestFullDiskIsNamed(t *testing.T) {
+	dir, failed := t.TempDir(), errors.New("An IO error has occurred")
+	if err := nameFullDisk(failed, "/proc/none"); err != failed {
+		t.Errorf("unknown: %v", err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	err := nameFullDisk(failed, dir)
+	if !errors.Is(err, unix.ENOSPC) || !errors.Is(err, failed) || !strings.Contains(err.Error(), dir) {
+		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/cachedir"
+	"provium/internal/cachedir/damage"
 )
 
 // store makes an entry of the cache.
@@ -173,4 +174,43 @@ func TestReadOnlySnapshot(t *testing.T) {
 	if items, err := os.ReadDir(temp); err != nil || len(items) > 0 {
 		t.Errorf("left over: %v, %v", items, err)
 	}
+}
+
+// TestDamagedCacheFiles damages an entry and its note in every way. What is served
+// afterwards must be the entry that was stored, or an error or a miss.
+func TestDamagedCacheFiles(t *testing.T) {
+	damaged, wrong := 0, 0
+	for _, suffix := range []string{".snap", ".ok"} {
+		for _, how := range damage.Kinds() {
+			c := &Cache{Dir: t.TempDir()}
+			store(t, c, "other")
+			store(t, c, "k")
+			with, err := os.ReadFile(filepath.Join(c.Dir, "other"+suffix))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := how.Do(filepath.Join(c.Dir, "k"+suffix), with); err != nil {
+				if how.Name == "foreign" {
+					continue // this user cannot give files away
+				}
+				t.Fatal(err)
+			}
+			damaged++
+			r, err := c.Open(t.Context(), "k", time.Now())
+			if err != nil {
+				if suffix == ".ok" {
+					t.Errorf("%s, %s: %v", suffix, how.Name, err)
+				}
+				continue
+			}
+			p := make([]byte, PageSize)
+			if _, err := r.File().ReadAt(p, 0); err != nil || !bytes.Equal(p, page(1)) || r.Manifest().Key != "k" ||
+				suffix == ".snap" && how.Name != "chmod 0" {
+				wrong++
+				t.Errorf("%s, %s is served: %v", suffix, how.Name, err)
+			}
+			r.Close()
+		}
+	}
+	t.Logf("damaged cache files: %d of the boot cache, wrong content served %d", damaged, wrong)
 }
