@@ -74,8 +74,12 @@ func (o *Opener) Open(dir string, levels int) (string, error) {
 		case state.Distrust != nil:
 			o.Trust(dir)
 		case state.ReadOnly != nil:
+			why := state.ReadOnly
+			if up := writable(filepath.Dir(dir)); up != nil {
+				why = up // as that of the other caches there
+			}
 			o.note("the cache cannot be written to (%v): what is in it is used, and what is new is in a temporary "+
-				"directory until the end", state.ReadOnly)
+				"directory until the end", why)
 			temp, err := o.Temp()
 			if err == nil {
 				err = linkTree(temp, dir, levels)

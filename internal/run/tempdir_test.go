@@ -3,8 +3,11 @@ package run
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestSweepTakesOnlyWhatNobodyHolds(t *testing.T) {
@@ -76,4 +79,36 @@ func TestSweepDuringStart(t *testing.T) {
 	starts.Wait()
 	close(over)
 	sweeps.Wait()
+}
+
+// TestSweepLeavesOthersAlone has other users put things where runs leave theirs.
+func TestSweepLeavesOthersAlone(t *testing.T) {
+	base, elsewhere := t.TempDir(), t.TempDir()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock := func(name string) string { return filepath.Join(base, tempPrefix+name+lockSuffix) }
+	target := filepath.Join(elsewhere, "lock")
+	must(os.WriteFile(target, nil, 0o600))
+	must(os.Symlink(target, lock("link")))
+	must(unix.Mkfifo(lock("fifo"), 0o600))
+	must(os.WriteFile(lock("foreign"), nil, 0o600))
+	foreign := os.Chown(lock("foreign"), 1234, 1234) == nil
+	for _, name := range []string{"link", "fifo", "foreign"} {
+		must(os.Mkdir(strings.TrimSuffix(lock(name), lockSuffix), 0o700))
+	}
+	sweepTempDirs(base)
+	for _, name := range []string{"link", "fifo", "foreign"} {
+		if name == "foreign" && !foreign {
+			continue // this user cannot give files away
+		}
+		for _, path := range []string{lock(name), strings.TrimSuffix(lock(name), lockSuffix), target} {
+			if _, err := os.Lstat(path); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
 }

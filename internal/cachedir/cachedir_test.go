@@ -1,0 +1,165 @@
+package cachedir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// base returns a directory whose parents are trusted whatever the umask.
+func base(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Dir(dir), 0o700)))
+	return dir
+}
+
+func makeDir(t *testing.T, mode os.FileMode, parts ...string) string {
+	t.Helper()
+	dir := filepath.Join(parts...)
+	must(t, os.MkdirAll(dir, 0o755))
+	must(t, os.Chmod(dir, mode))
+	return dir
+}
+
+// opener returns an Opener with what it has noted.
+func opener(t *testing.T, home string) (o *Opener, notes *[]string) {
+	notes = new([]string)
+	return &Opener{Home: home, Temp: func() (string, error) { return os.MkdirTemp(t.TempDir(), "cache") },
+		Note: func(text string) { *notes = append(*notes, text) }}, notes
+}
+
+func TestCheckFile(t *testing.T) {
+	for _, c := range []struct {
+		owner, mode uint32
+		want        string
+	}{
+		{1000, unix.S_IFREG | 0o644, ""},
+		{0, unix.S_IFDIR | 0o755, ""},
+		{0, unix.S_IFLNK | 0o777, ""},
+		{1000, unix.S_IFREG | 0o664, "can be written by others (mode 0664)"},
+		{0, unix.S_IFDIR | 0o1777, "can be written by others (mode 01777)"},
+		{1001, unix.S_IFREG | 0o600, "belongs to another user (uid 1001)"},
+		{1001, unix.S_IFLNK | 0o777, "belongs to another user (uid 1001)"},
+	} {
+		err := checkFile(&unix.Stat_t{Uid: c.owner, Mode: c.mode}, 1000)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+// TestInspect looks at directories on paths of all kinds. Of the tests of package main,
+// TestCacheDirectories has those of other users.
+func TestInspect(t *testing.T) {
+	dir := base(t)
+	makeDir(t, 0o755, dir, "good/deep")
+	makeDir(t, 0o777, dir, "open")
+	makeDir(t, 0o755, dir, "open/below")
+	makeDir(t, 0o1777, dir, "sticky")
+	makeDir(t, 0o755, dir, "sticky/below")
+	must(t, os.WriteFile(dir+"/file", nil, 0o644))
+	for name, target := range map[string]string{"link": "good", "up": "good/../good", "far": dir + "/link/deep",
+		"loop": "loop", "bad": "open"} {
+		must(t, os.Symlink(target, filepath.Join(dir, name)))
+	}
+	for path, want := range map[string]string{
+		"good": "", "good/deep": "", "good/new/er": "", "link": "", "link/deep": "", "up/deep": "", "far": "",
+		"sticky/below": "", "sticky/new": "",
+		"sticky":     "sticky can be written by others (mode 01777)",
+		"open/below": "open can be written by others (mode 0777)",
+		"bad/below":  "open can be written by others (mode 0777)",
+		"file":       "file: not a directory",
+		"file/below": "file: not a directory",
+		"loop":       "loop: too many levels of symbolic links",
+	} {
+		s := Inspect(filepath.Join(dir, path), filepath.Join(dir, path))
+		if path == "sticky" && len(s.Loose) == 1 { // ours: it is tightened
+			continue
+		}
+		if want == "" && s.Distrust != nil || want != "" && (s.Distrust == nil ||
+			!strings.HasSuffix(s.Distrust.Error(), "/"+want)) {
+			t.Errorf("%s: %v, want %q", path, s.Distrust, want)
+		}
+	}
+	if s := Inspect(dir+"/open/below", dir+"/open"); s.Distrust != nil || !slices.Equal(s.Loose, []string{dir + "/open"}) {
+		t.Errorf("from open down: %+v", s)
+	}
+}
+
+// TestOpenTightens opens a directory in one that others can write to.
+func TestOpenTightens(t *testing.T) {
+	home := makeDir(t, 0o755, base(t), "home")
+	loose := makeDir(t, 0o775, home, "provium")
+	o, notes := opener(t, home)
+	for range 2 {
+		dir, err := o.Open(filepath.Join(loose, "images"), 1)
+		if err != nil || dir != filepath.Join(loose, "images") {
+			t.Errorf("%s, %v", dir, err)
+		}
+	}
+	if info, err := os.Stat(loose); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if want := fmt.Sprintf("[%s could be written by others (mode 0775): that is no longer so, since the cache is in it]",
+		loose); fmt.Sprint(*notes) != want {
+		t.Errorf("%s", *notes)
+	}
+}
+
+// TestOpenReadOnly opens a cache on a file system that cannot be written to, twice of the
+// same kind of directory, with one note.
+func TestOpenReadOnly(t *testing.T) {
+	root := makeDir(t, 0o755, base(t), "provium")
+	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "mode=755"); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(root, unix.MNT_DETACH)
+	makeDir(t, 0o755, root, "images/initrd/KEY@D")
+	makeDir(t, 0o755, root, "images/locks")
+	makeDir(t, 0o755, root, "fixtures/K.lab/sub")
+	for path, text := range map[string]string{"images/initrd/KEY@D/initrd": "i", "fixtures/K.json": "r",
+		"fixtures/K.lock": "", "fixtures/.building-1": "", "fixtures/K.lab/sub/a.snap": "s"} {
+		must(t, os.WriteFile(filepath.Join(root, path), []byte(text), 0o644))
+	}
+	must(t, unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	o, notes := opener(t, root)
+	images, err := o.Open(root+"/images", 1)
+	must(t, err)
+	fixtures, err := o.Open(root+"/fixtures", 9)
+	must(t, err)
+	boots, err := o.Open(root+"/boots", 0) // which is not there
+	must(t, err)
+	for path, want := range map[string]string{images + "/initrd/KEY@D/initrd": "i", fixtures + "/K.json": "r",
+		fixtures + "/K.lab/sub/a.snap": "s"} {
+		if text, err := os.ReadFile(path); err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v", path, text, err)
+		}
+	}
+	for _, path := range []string{fixtures + "/K.lock", fixtures + "/.building-1"} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s is used", path)
+		}
+	}
+	for _, path := range []string{images + "/initrd/new", images + "/locks/new", fixtures + "/K.lab/new",
+		fixtures + "/new", boots + "/new"} {
+		must(t, os.WriteFile(path, nil, 0o600))
+	}
+	if text := strings.Join(*notes, "\n"); len(*notes) != 1 || !strings.Contains(text, "the cache cannot be written to (") ||
+		!strings.Contains(text, root+": read-only file system") {
+		t.Errorf("%q", *notes)
+	}
+}
