@@ -86,7 +86,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return ExitError, err
 	}
 	if !o.Local {
-		defer o.startSpotCheck(ctx)()
+		_, stop := o.startSpotCheck(ctx)
+		defer stop()
 	}
 	code, err := r.iterations(ctx, candidates.Files)
 	if cerr := r.closeEvents(); err == nil && cerr != nil {

@@ -20,8 +20,8 @@ import (
 const spotCheckPriority = 10
 
 // startSpotCheck begins to check one entry of one of the caches. A damaged one is removed,
-// with a warning. stop ends that and waits for its end.
-func (o *Options) startSpotCheck(ctx context.Context) (stop func()) {
+// with a warning. over is closed at the end; stop ends it early, and waits for that.
+func (o *Options) startSpotCheck(ctx context.Context) (over <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -37,7 +37,7 @@ func (o *Options) startSpotCheck(ctx context.Context) (stop func()) {
 			fmt.Fprintf(o.Stderr, "provium: a cached file was damaged, and is removed: %v\n", err)
 		}
 	}()
-	return func() {
+	return done, func() {
 		cancel()
 		<-done
 	}

@@ -72,14 +72,12 @@ func TestSpotCheckFindsDamage(t *testing.T) {
 		t.Fatalf("the damage shows: %v", err)
 	}
 	r.Close()
-	stop := o.startSpotCheck(t.Context())
-	for {
-		if _, err := os.Stat(boots.Path("k")); err != nil {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	over, stop := o.startSpotCheck(t.Context())
+	<-over
 	stop()
+	if _, err := os.Stat(boots.Path("k")); !os.IsNotExist(err) {
+		t.Errorf("the damaged file stays: %v", err)
+	}
 	text, err := os.ReadFile(stderr.Name())
 	if err != nil || !strings.Contains(string(text), "a cached file was damaged, and is removed: snapshot `"+
 		boots.Path("k")+"` is damaged") {

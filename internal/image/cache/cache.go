@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ type Cache struct {
 	// Warn is called with a line of text for each damaged entry that is removed; ignored
 	// if nil. It must be safe for concurrent use.
 	Warn func(text string)
+
+	trees sync.Map // *tree by directory, as it was at the last look
 }
 
 // Subdirectories that are no kinds.

@@ -116,68 +116,112 @@ func (c *Cache) treeDigest(ctx context.Context, dir string, m memory) (string, e
 	if err != nil {
 		return "", err
 	}
-	type file struct {
-		path, rel string
-		mode      uint32
-	}
-	var files []file
-	var newest unix.Timespec
-	ids := sha256.New()
-	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return &fs.PathError{Op: "stat", Path: path, Err: err}
-		}
-		rel := strings.TrimPrefix(path[len(dir):], "/")
-		if err := cachedir.CheckFile(&st); err != nil {
-			return fmt.Errorf("%s %w", path, err)
-		}
-		f := file{path, rel, st.Mode & unix.S_IFMT}
-		files = append(files, f)
-		fmt.Fprintf(ids, "%q %o", rel, f.mode)
-		if f.mode != unix.S_IFDIR { // the time of a directory is that of its last use
-			fmt.Fprintf(ids, " %s", identity(&st))
-			if st.Ctim.Nano() > newest.Nano() {
-				newest = st.Ctim
-			}
-		}
-		fmt.Fprintln(ids)
-		return nil
-	})
+	t, err := c.openTree(dir)
 	if err != nil {
 		return "", err
 	}
-	id := "tree " + hex.EncodeToString(ids.Sum(nil))
 	if m != readAll {
-		if sum, ok := c.Recall(id); ok && isTreeDigest(sum) {
+		if sum, ok := c.Recall(t.id); ok && isTreeDigest(sum) {
 			return sum, nil
 		}
 	}
+	sum, err := t.read(ctx)
+	if err == nil && (m == ownFiles || time.Since(time.Unix(0, t.newest)) > minAge) {
+		c.Remember(t.id, sum)
+	}
+	return sum, err
+}
+
+// tree is what is known of a directory without reading files.
+type tree struct {
+	dir    string
+	names  []string // of all that is below dir, relative, in lexical order of WalkDir
+	modes  []uint32 // file types
+	id     string   // changes with every change of a file
+	newest int64    // time of the last change, in nanoseconds since 1970
+}
+
+// openTree looks at all files below dir.
+func (c *Cache) openTree(dir string) (*tree, error) {
+	// The names of an earlier look are those of today while no directory has changed.
+	if names, ok := c.trees.Load(dir); ok {
+		t := &tree{dir: dir, names: names.(*tree).names}
+		if err := t.look(); err == nil && t.id == names.(*tree).id {
+			return t, nil
+		}
+	}
+	t := &tree{dir: dir}
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		t.names = append(t.names, strings.TrimPrefix(path[len(dir):], "/"))
+		return err
+	})
+	if err == nil {
+		err = t.look()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.trees.Store(dir, t)
+	return t, nil
+}
+
+// look sets all that follows from the names.
+func (t *tree) look() error {
 	h := sha256.New()
-	for _, f := range files {
+	var b []byte
+	t.modes = make([]uint32, len(t.names))
+	for i, name := range t.names {
+		var st unix.Stat_t
+		path := filepath.Join(t.dir, name)
+		if err := unix.Lstat(path, &st); err != nil {
+			return &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
+		if err := cachedir.CheckFile(&st); err != nil {
+			return fmt.Errorf("%s %w", path, err)
+		}
+		t.modes[i] = st.Mode & unix.S_IFMT
+		b = binary.LittleEndian.AppendUint32(append(append(b[:0], name...), 0), t.modes[i])
+		if name == "" { // its time is that of its last use, and does not show what was added
+			items, err := os.ReadDir(t.dir)
+			if err != nil && t.modes[i] == unix.S_IFDIR {
+				return err
+			}
+			for _, item := range items {
+				b = append(append(b, item.Name()...), 0)
+			}
+		} else {
+			for _, v := range [...]uint64{st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano())} {
+				b = binary.LittleEndian.AppendUint64(b, v)
+			}
+			t.newest = max(t.newest, st.Ctim.Nano())
+		}
+		h.Write(b)
+	}
+	t.id = "tree " + hex.EncodeToString(h.Sum(nil))
+	return nil
+}
+
+// read reads all files and returns their digest.
+func (t *tree) read(ctx context.Context) (string, error) {
+	h := sha256.New()
+	for i, name := range t.names {
 		var content string
-		switch f.mode {
+		var err error
+		switch path := filepath.Join(t.dir, name); t.modes[i] {
 		case unix.S_IFDIR:
 		case unix.S_IFLNK:
-			content, err = os.Readlink(f.path)
+			content, err = os.Readlink(path)
 		case unix.S_IFREG:
-			content, err = hashFile(ctx, f.path)
+			content, err = hashFile(ctx, path)
 		default:
-			err = fmt.Errorf("%s is neither a file nor a directory", f.path)
+			err = fmt.Errorf("%s is neither a file nor a directory", path)
 		}
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(h, "%q %o %q\n", f.rel, f.mode, content)
+		fmt.Fprintf(h, "%q %o %q\n", name, t.modes[i], content)
 	}
-	sum := hex.EncodeToString(h.Sum(nil))[:treeDigestLen]
-	if m == ownFiles || time.Since(time.Unix(newest.Unix())) > minAge {
-		c.Remember(id, sum)
-	}
-	return sum, nil
+	return hex.EncodeToString(h.Sum(nil))[:treeDigestLen], nil
 }
 
 // memory says how digests that are remembered are used.
