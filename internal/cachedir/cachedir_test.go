@@ -31,7 +31,7 @@ func makeDir(t *testing.T, mode os.FileMode, parts ...string) string {
 	t.Helper()
 	dir := filepath.Join(parts...)
 	must(t, os.MkdirAll(dir, 0o755))
-	must(t, os.Chmod(dir, mode))
+	must(t, unix.Chmod(dir, uint32(mode)))
 	return dir
 }
 

@@ -248,7 +248,7 @@ func (w *Writer) PutData(name, sums string, fill func(add func(p []byte) error) 
 }
 
 // Commit completes the snapshot and renames it to its path. It sets m.RAM, m.Sections,
-// m.Base and m.Key, and returns the identity of the file. The Writer cannot be used after it, even if it
+// m.Base and, in a cache, m.Key, and returns the identity of the file. The Writer cannot be used after it, even if it
 // fails.
 //
 // Nothing is forced to the disk: after a crash of the host the file may be
@@ -298,7 +298,10 @@ func (w *Writer) finish(m *Manifest) error {
 	if err := w.PutSection(sectionBlocks, table); err != nil {
 		return err
 	}
-	m.RAM, m.Sections, m.Base, m.Key = w.ram, w.sections, w.base, w.key
+	m.RAM, m.Sections, m.Base = w.ram, w.sections, w.base
+	if w.key != "" {
+		m.Key = w.key
+	}
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
