@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ func must(t *testing.T, err error) {
 func base(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	must(t, errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Dir(dir), 0o700)))
+	must(t, errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)))
 	return dir
 }
 
@@ -71,6 +72,8 @@ func TestInspect(t *testing.T) {
 	makeDir(t, 0o755, dir, "open/below")
 	makeDir(t, 0o1777, dir, "sticky")
 	makeDir(t, 0o755, dir, "sticky/below")
+	makeDir(t, 0o777, dir, "closed/open")
+	makeDir(t, 0o700, dir, "closed")
 	must(t, os.WriteFile(dir+"/file", nil, 0o644))
 	for name, target := range map[string]string{"link": "good", "up": "good/../good", "far": dir + "/link/deep",
 		"loop": "loop", "bad": "open"} {
@@ -82,9 +85,6 @@ func TestInspect(t *testing.T) {
 		"sticky":     "sticky can be written by others (mode 01777)",
 		"open/below": "open can be written by others (mode 0777)",
 		"bad/below":  "open can be written by others (mode 0777)",
-		"file":       "file: not a directory",
-		"file/below": "file: not a directory",
-		"loop":       "loop: too many levels of symbolic links",
 	} {
 		s := Inspect(filepath.Join(dir, path), filepath.Join(dir, path))
 		if path == "sticky" && len(s.Loose) == 1 { // ours: it is tightened
@@ -94,6 +94,17 @@ func TestInspect(t *testing.T) {
 			!strings.HasSuffix(s.Distrust.Error(), "/"+want)) {
 			t.Errorf("%s: %v, want %q", path, s.Distrust, want)
 		}
+	}
+	for _, path := range []string{"file", "file/below", "loop", "loop/below"} {
+		if s := Inspect(filepath.Join(dir, path), ""); s.Err == nil || s.Distrust != nil || s.ReadOnly != nil {
+			t.Errorf("%s: %+v", path, s)
+		}
+	}
+	if s := Inspect(dir+"/closed/open/below", dir); s.Distrust != nil || len(s.Loose) > 0 {
+		t.Errorf("below a directory that nobody else can enter: %+v", s)
+	}
+	if s := Inspect(dir+"/open/below", dir+"/good"); s.Distrust == nil {
+		t.Errorf("below another home: %+v", s)
 	}
 	if s := Inspect(dir+"/open/below", dir+"/open"); s.Distrust != nil || !slices.Equal(s.Loose, []string{dir + "/open"}) {
 		t.Errorf("from open down: %+v", s)
@@ -161,5 +172,21 @@ func TestOpenReadOnly(t *testing.T) {
 	if text := strings.Join(*notes, "\n"); len(*notes) != 1 || !strings.Contains(text, "the cache cannot be written to (") ||
 		!strings.Contains(text, root+": read-only file system") {
 		t.Errorf("%q", *notes)
+	}
+}
+
+func TestPrivateGroup(t *testing.T) {
+	etc := fstest.MapFS{
+		"passwd": {Data: []byte("root:x:0:0::/:/\nme:x:1000:1000::/:/\nyou:x:1001:1001::/:/\nthey:x:1002:1001::/:/\n+\n")},
+		"group":  {Data: []byte("root:x:0:\nme:x:1000:me\nyou:x:1001:\nteam:x:50:me,you\n")},
+	}
+	for ids, want := range map[[2]uint32]bool{{1000, 1000}: true, {1001, 1001}: false, {1000, 50}: false, {0, 0}: false,
+		{1000, 7}: false, {2000, 1000}: false} {
+		if got := isPrivateGroup(etc, ids[0], ids[1]); got != want {
+			t.Errorf("user and group %v: %t", ids, got)
+		}
+	}
+	if isPrivateGroup(fstest.MapFS{}, 1000, 1000) {
+		t.Error("nothing is known of the group")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,31 +22,43 @@ type State struct {
 	Loose []string
 	// ReadOnly is why nothing can be added; nil if something can.
 	ReadOnly error
+	// Err is why the path cannot be that of a directory; nil if it can.
+	Err error
 }
 
 // maxLinks is how many symlinks a path may lead through.
 const maxLinks = 40
 
 // Inspect returns the state of dir, an absolute path, and changes nothing. Loose may hold
-// directories from home down, of which dir is below or which it is.
+// dir, and its parents up to home if that is one of them.
 func Inspect(dir, home string) State {
 	w := walk{uid: uint32(os.Geteuid()), mine: ownParts(dir, home)}
 	err := w.follow("/", filepath.Clean(dir))
-	s := State{Distrust: err, Loose: w.loose}
-	if err == nil {
-		s.ReadOnly = writable(w.last)
+	var distrust *Distrust
+	switch {
+	case errors.As(err, &distrust):
+		return State{Distrust: err}
+	case errors.Is(err, unix.EACCES):
+		return State{ReadOnly: err, Loose: w.loose}
+	case err != nil:
+		return State{Err: err}
 	}
-	return s
+	return State{Loose: w.loose, ReadOnly: writable(w.last)}
 }
 
-// ownParts returns the directories from home to dir, without symlinks.
+// ownParts returns the directories from home to dir, or dir alone, without symlinks.
 func ownParts(dir, home string) map[string]bool {
+	dir = filepath.Clean(dir)
+	top := dir
+	if rel, err := filepath.Rel(home, dir); err == nil && filepath.IsLocal(rel) {
+		top = filepath.Clean(home)
+	}
 	parts := map[string]bool{}
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+	for at := dir; ; at = filepath.Dir(at) {
 		if real, err := filepath.EvalSymlinks(at); err == nil {
 			parts[real] = true
 		}
-		if at == filepath.Clean(home) || at == filepath.Dir(at) || home == "" {
+		if at == top {
 			return parts
 		}
 	}
@@ -67,12 +80,14 @@ type walk struct {
 	loose []string
 	last  string // the last directory that exists
 	links int
+	// private is set below a directory that nobody else can enter.
+	private bool
 }
 
 // follow checks the parts of path below the directory at, which is trusted. It stops at
 // the first part that does not exist.
 func (w *walk) follow(at, path string) error {
-	w.last = at
+	w.last, w.private = at, false
 	if at == "/" {
 		if err := w.check(at, path == "/"); err != nil {
 			return err
@@ -130,10 +145,14 @@ func (w *walk) check(dir string, last bool) error {
 	if err := unix.Lstat(dir, &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	if st.Mode&unix.S_ISVTX != 0 && !last {
+	if st.Mode&unix.S_ISVTX != 0 && !last || w.private {
 		st.Mode &^= 0o022
 	}
+	if st.Mode&0o022 == 0o020 && st.Uid == w.uid && !w.mine[dir] && isPrivateGroup(os.DirFS("/etc"), w.uid, st.Gid) {
+		st.Mode &^= 0o020
+	}
 	err := checkFile(&st, w.uid)
+	w.private = w.private || st.Mode&0o011 == 0
 	if err != nil && st.Uid == w.uid && w.mine[dir] {
 		w.loose = append(w.loose, dir)
 		return nil
@@ -142,4 +161,36 @@ func (w *walk) check(dir string, last bool) error {
 		return fmt.Errorf("%s %w", dir, err)
 	}
 	return nil
+}
+
+// isPrivateGroup reports whether a group has no member but one user, as the groups that
+// many distributions make with each user. etc has their lists.
+func isPrivateGroup(etc fs.FS, uid, gid uint32) bool {
+	id := func(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+	users, err := fs.ReadFile(etc, "passwd")
+	if err != nil || gid == 0 {
+		return false
+	}
+	name := ""
+	for line := range strings.Lines(string(users)) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		switch {
+		case len(f) < 4:
+		case f[2] == id(uid):
+			name = f[0]
+		case f[3] == id(gid):
+			return false
+		}
+	}
+	groups, err := fs.ReadFile(etc, "group")
+	if err != nil || name == "" {
+		return false
+	}
+	for line := range strings.Lines(string(groups)) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) == 4 && f[2] == id(gid) {
+			return f[3] == "" || f[3] == name
+		}
+	}
+	return false
 }

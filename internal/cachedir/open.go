@@ -1,6 +1,7 @@
 package cachedir
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -59,11 +60,12 @@ func (o *Opener) Trust(dir string) bool {
 // Open returns the directory to use for the cache in dir: dir itself, which is made if
 // it is missing, or a temporary one if dir cannot be trusted or written to. The latter has
 // links to what is in dir if that can be trusted: to files, and to directories that are
-// more than levels below dir.
+// more than levels below dir. A dir that cannot be a directory is returned as it is: the
+// error of its use says what is wrong.
 func (o *Opener) Open(dir string, levels int) (string, error) {
 	if o.Trust(dir) {
 		state := Inspect(dir, o.Home)
-		if state.Distrust == nil && state.ReadOnly == nil {
+		if state.Distrust == nil && state.ReadOnly == nil && state.Err == nil {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				return "", fmt.Errorf("make cache: %w", err)
 			}
@@ -97,7 +99,7 @@ func (o *Opener) Open(dir string, levels int) (string, error) {
 // are left out.
 func linkTree(to, from string, levels int) error {
 	items, err := os.ReadDir(from)
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
 	if err != nil {
