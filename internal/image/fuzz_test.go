@@ -1,0 +1,84 @@
+package image
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"provium/internal/image/cpio"
+)
+
+// FuzzOverlay checks that what is read from an overlay has an agent and clean names, and
+// is the same when it is written and read again.
+func FuzzOverlay(f *testing.F) {
+	var archive bytes.Buffer
+	if err := writeArchive(&archive, []item{fileItem(guestAgent, 0o755, []byte("AGENT")),
+		dirItem("etc", 0o755), linkItem("etc/x", "../y")}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(archive.Bytes())
+	f.Add(gzipped(f, archive.Bytes()))
+	f.Add(archive.Bytes()[:150])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		read := func(name string, data []byte) ([]item, error) {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return readOverlay(path)
+		}
+		items, err := read("one", data)
+		if err != nil {
+			return
+		}
+		agent := false
+		for _, it := range items {
+			agent = agent || it.Name == guestAgent && it.Type() == cpio.TypeRegular
+			if it.Name == "" || it.Name != cleanName(it.Name) {
+				t.Errorf("name %q", it.Name)
+			}
+		}
+		if !agent {
+			t.Error("there is no agent in it")
+		}
+		var again bytes.Buffer
+		if err := writeArchive(&again, items); err != nil {
+			return // not all that can be read can be written
+		}
+		same, err := read("two", again.Bytes())
+		if err != nil || hashItems(same) != hashItems(items) {
+			t.Errorf("%+v became %+v, %v", items, same, err)
+		}
+	})
+}
+
+// FuzzInfo checks that what is read from the description of a kernel agrees with the file
+// beside it, and is the same when it is written and read again.
+func FuzzInfo(f *testing.F) {
+	f.Add([]byte(`{"version":"6.1","pvh":true,"inspected":true,"size":7}`), uint8(7))
+	f.Add([]byte(`{"size":-1,"reason":"x"}`), uint8(0))
+	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
+		dir := t.TempDir()
+		for name, data := range map[string][]byte{infoFile: text, vmlinuxFile: make([]byte, size)} {
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v := readInfo(dir)
+		if v == nil {
+			return
+		}
+		if v.Size < 0 || v.Size > 0 && v.Size != int64(size) {
+			t.Errorf("%d bytes, the file has %d", v.Size, size)
+		}
+		before := *v
+		if err := writeInfo(dir, v); err != nil {
+			t.Fatal(err)
+		}
+		if again := readInfo(dir); again == nil || *again != before {
+			t.Errorf("%+v became %+v", before, again)
+		}
+	})
+}
