@@ -53,6 +53,7 @@ var allowed = map[string]struct {
 	"cmd/provium":       {[]string{"internal"}, "wires everything together"},
 	"cmd/provium-agent": {[]string{"internal/agent"}, "the guest binary's main"},
 	"bench":             {[]string{"internal"}, "measures every layer"},
+	"verify":            {[]string{"internal/snapshot", testFaults}, "tries to break the built program"},
 	"internal/config":   {nil, "a file format"},
 	"internal/lua":      {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
