@@ -52,13 +52,13 @@ end
 
 for i = 1, math.min(most, #acts) do
   local name, command = table.unpack(acts[i])
-  test(name, {timeout = "90s", allow_oops = true, expect_panic = false}, function(t)
+  test(name, {timeout = "90s", allow_oops = true}, function(t)
     local vm = provium:vm("hostile", "host", {memory = "256M", cpus = 2}):boot()
     local began = now()
     local fine, err = pcall(vm.run, vm, command, {timeout = 3})
     t:log(("seconds of the operation: %.2f"):format(now() - began))
     t:log(fine and err.status or err)
-    vm:shutdown()
+    if i % 2 == 0 then vm:shutdown() end -- else the end of the test does
     local after = provium:vm("after", "host"):boot()
     t:assert_eq(after:run("echo fine").stdout, "fine\n")
   end)

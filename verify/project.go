@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,8 +23,11 @@ import (
 // calls may fail.
 const supervised = "supervised"
 
-// programFile is the build that is verified.
-const programFile = "bin/provium"
+// programFile is the build that is verified, unless the environment names another one.
+const (
+	programFile = "bin/provium"
+	programEnv  = "PROVIUM_BIN"
+)
 
 // verifier is what all parts share.
 type verifier struct {
@@ -34,7 +38,7 @@ type verifier struct {
 }
 
 func newVerifier() (*verifier, error) {
-	program, err := filepath.Abs(programFile)
+	program, err := filepath.Abs(cmp.Or(os.Getenv(programEnv), programFile))
 	if err != nil {
 		return nil, err
 	}

@@ -53,32 +53,3 @@ func FuzzOverlay(f *testing.F) {
 		}
 	})
 }
-
-// FuzzInfo checks that what is read from the description of a kernel agrees with the file
-// beside it, and is the same when it is written and read again.
-func FuzzInfo(f *testing.F) {
-	f.Add([]byte(`{"version":"6.1","pvh":true,"inspected":true,"size":7}`), uint8(7))
-	f.Add([]byte(`{"size":-1,"reason":"x"}`), uint8(0))
-	f.Fuzz(func(t *testing.T, text []byte, size uint8) {
-		dir := t.TempDir()
-		for name, data := range map[string][]byte{infoFile: text, vmlinuxFile: make([]byte, size)} {
-			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		v := readInfo(dir)
-		if v == nil {
-			return
-		}
-		if v.Size < 0 || v.Size > 0 && v.Size != int64(size) {
-			t.Errorf("%d bytes, the file has %d", v.Size, size)
-		}
-		before := *v
-		if err := writeInfo(dir, v); err != nil {
-			t.Fatal(err)
-		}
-		if again := readInfo(dir); again == nil || *again != before {
-			t.Errorf("%+v became %+v", before, again)
-		}
-	})
-}
