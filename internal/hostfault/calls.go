@@ -91,9 +91,10 @@ func (c call) object(tid int, args *[6]uint64) string {
 		if err != nil {
 			return "?"
 		}
-		name, _, numbered := strings.Cut(to, ":[")
-		if numbered {
-			return name
+		for _, kind := range []string{"socket", "pipe"} {
+			if strings.HasPrefix(to, kind+":[") {
+				return kind // without its number
+			}
 		}
 		return to
 	}
