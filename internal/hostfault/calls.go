@@ -120,5 +120,7 @@ func readText(tid int, at uint64) string {
 }
 
 // spared reports whether a call on an object is left alone: the runtime dies without its
-// poller, by design.
-func spared(object string) bool { return strings.HasPrefix(object, "anon_inode:[event") }
+// poller, by design, and what a process says about a fault must be heard.
+func (c call) spared(object string, args *[6]uint64) bool {
+	return strings.HasPrefix(object, "anon_inode:[event") || c.target == fdArg && args[c.arg] <= 2
+}
