@@ -78,8 +78,11 @@ const callLimit = 2 * time.Minute
 
 // calls has random system calls of whole runs fail, with caches that are full or empty.
 func (v *verifier) calls(ctx context.Context, times int) error {
-	p, err := v.project(busyFiles)
+	p, err := v.busyProject()
 	if err != nil {
+		return err
+	}
+	if err := p.forget(); err != nil {
 		return err
 	}
 	var total [2]uint64 // calls of a warm and of a cold run

@@ -56,8 +56,11 @@ const checkEvery = 25
 
 // kills kills runs at random moments, with caches that are full or empty.
 func (v *verifier) kills(ctx context.Context, times int) error {
-	p, err := v.project(busyFiles)
+	p, err := v.busyProject()
 	if err != nil {
+		return err
+	}
+	if err := p.forget(); err != nil {
 		return err
 	}
 	_, cold, err := p.run(ctx)
@@ -127,6 +130,15 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 		ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond))
 	v.hold(half, "the caches after each of them", "half entries %d; the next run passed", half)
 	return nil
+}
+
+// busyProject returns a project of the files above, the same each time.
+func (v *verifier) busyProject() (*project, error) {
+	var err error
+	if v.busy == nil {
+		v.busy, err = v.project(busyFiles)
+	}
+	return v.busy, err
 }
 
 // kill starts a run and kills it. It reports whether the run was still going on.

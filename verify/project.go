@@ -35,6 +35,7 @@ type verifier struct {
 	program string
 	dir     string // temporary
 	random  *rand.Rand
+	busy    *project // see busyProject
 }
 
 func newVerifier() (*verifier, error) {

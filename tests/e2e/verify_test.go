@@ -16,7 +16,7 @@ func TestVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "run", "-trimpath", "-tags", "verify", "./verify", "kills=3", "calls=3")
+	cmd := exec.Command("go", "run", "-trimpath", "-tags", "verify", "./verify", "kills=2", "calls=2")
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "PROVIUM_BIN="+bin)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
