@@ -26,6 +26,9 @@ const (
 // tenth of that on a busy machine.
 const stuckLimit = 90 * time.Second
 
+// settleLimit is how long descriptors may stay open after a round.
+const settleLimit = 5 * time.Second
+
 // tooMany is the number of failed rounds at which a sweep ends.
 const tooMany = 10
 
@@ -105,7 +108,7 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 	rounds, failed := 0, 0
 	round := func(f *Fault) (hit bool) {
 		name := fmt.Sprintf("call %d, error %d, lasting %v", f.n, f.choice, f.lasting)
-		before := -1
+		var before map[string]string
 		stuck := time.AfterFunc(stuckLimit, func() {
 			g.disarm()
 			debug.SetTraceback("all")
@@ -121,16 +124,14 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 			before = descriptors()
 			scenario(t, f)
 		})
-		// The cleanups of the round have run.
-		if left := descriptors() - before; ok && before >= 0 && left > 0 {
-			// A first round opens what lasts, and goroutines may be about to close theirs.
-			for end := time.Now().Add(5 * time.Second); left > 0 && time.Now().Before(end); left = descriptors() - before {
-				time.Sleep(time.Millisecond)
-			}
-			if left > 0 && f.n > 1 {
-				t.Errorf("%s: %d descriptors stay open: %s", name, left, g.what())
-				ok = false
-			}
+		// The cleanups of the round have run. Goroutines may be about to close what they have.
+		left := opened(before)
+		for end := time.Now().Add(settleLimit); len(left) > 0 && time.Now().Before(end); left = opened(before) {
+			time.Sleep(time.Millisecond)
+		}
+		if len(left) > 0 && f.n > 1 { // a first round opens what lasts
+			t.Errorf("%s: descriptors stay open: %q; the fault was %s", name, left, g.what())
+			ok = false
 		}
 		if !ok {
 			failed++
@@ -165,11 +166,27 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 	t.Logf("%s%d calls, %d rounds, %d failed", summary, n-1, rounds, failed)
 }
 
-// descriptors returns how many descriptors this process has open.
-func descriptors() int {
+// descriptors returns what this process has open, by descriptor.
+func descriptors() map[string]string {
 	list, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return -1
+		return nil
 	}
-	return len(list)
+	open := map[string]string{}
+	for _, e := range list {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil { // ReadDir's own is closed
+			open[e.Name()] = to
+		}
+	}
+	return open
+}
+
+// opened returns what is open and was not before.
+func opened(before map[string]string) (out []string) {
+	for fd, to := range descriptors() {
+		if before[fd] != to {
+			out = append(out, to)
+		}
+	}
+	return out
 }

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +51,9 @@ func checkMark(t *testing.T, v *VM, f *fakemachine.Machines) {
 func checkSnapshots(t *testing.T, dir string, fault *hostfault.Fault) {
 	t.Helper()
 	list, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
 	must(t, err)
 	for _, e := range list {
 		path := filepath.Join(dir, e.Name())
