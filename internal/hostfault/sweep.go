@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -124,9 +125,11 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 			before = descriptors()
 			scenario(t, f)
 		})
-		// The cleanups of the round have run. Goroutines may be about to close what they have.
+		// The cleanups of the round have run. Goroutines may be about to close what they have,
+		// and files may be closed when nothing refers to them any more.
 		left := opened(before)
 		for end := time.Now().Add(settleLimit); len(left) > 0 && time.Now().Before(end); left = opened(before) {
+			runtime.GC()
 			time.Sleep(time.Millisecond)
 		}
 		if len(left) > 0 && f.n > 1 { // a first round opens what lasts
