@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"provium/internal/fakemachine"
 	"provium/internal/hostfault"
@@ -36,6 +37,13 @@ func markedVM(t *testing.T, l *Lab, f *fakemachine.Machines) *VM {
 	must(t, machineOf(f, v).WriteMemory(3<<20, []byte("marked")))
 	f.Last().Files.Write("/tmp/mark", []byte("marked"))
 	return v
+}
+
+// limited returns a context with the limit that a test has. Nothing takes longer.
+func limited(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // checkMark reports a guest that is not the one of markedVM.
@@ -90,7 +98,7 @@ func TestSnapshotHostFaults(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "a.snap")
 		var err error
-		fault.During(func() { _, err = v.Snapshot(t.Context(), path) })
+		fault.During(func() { _, err = v.Snapshot(limited(t), path) })
 		checkSnapshots(t, dir, fault)
 		if _, statErr := os.Stat(path); err == nil && statErr != nil {
 			t.Error("no error, and no snapshot")
@@ -128,8 +136,9 @@ func TestRestoreHostFaults(t *testing.T) {
 		v := declare(t, l, "a")
 		var err error
 		fault.During(func() {
-			if err = v.Restore(t.Context(), from); err == nil {
-				err = v.Ping(t.Context())
+			ctx := limited(t)
+			if err = v.Restore(ctx, from); err == nil {
+				err = v.Ping(ctx)
 			}
 		})
 		if err == nil {
@@ -150,9 +159,10 @@ func TestBootCacheHostFaults(t *testing.T) {
 		l.host.BootCache = filepath.Join(t.TempDir(), "boots")
 		boot := func(name string) (*VM, error) {
 			v := declare(t, l, name)
-			err := v.Boot(t.Context(), nil)
+			ctx := limited(t)
+			err := v.Boot(ctx, nil)
 			if err == nil {
-				err = v.Ping(t.Context())
+				err = v.Ping(ctx)
 			}
 			return v, err
 		}
