@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest"
 	"provium/internal/hostfault"
 	"provium/internal/snapshot"
 	"provium/internal/topology"
@@ -103,14 +104,23 @@ func TestSnapshotHostFaults(t *testing.T) {
 		if _, statErr := os.Stat(path); err == nil && statErr != nil {
 			t.Error("no error, and no snapshot")
 		}
-		if v.State() == topology.Booted {
-			checkMark(t, v, f)
-			_, err := v.Snapshot(t.Context(), path)
-			must(t, err)
-			must(t, v.Shutdown(t.Context()))
-		} else if err == nil {
+		if err == nil && v.State() != topology.Booted {
 			t.Errorf("no error, and the vm is %s", v.State())
 		}
+		// The guest goes on unless a link to it or to its machine was cut.
+		ctx := limited(t)
+		r, ranErr := v.Run(ctx, guest.RunRequest{Shell: "cat /tmp/mark"})
+		if ranErr == nil && string(r.Stdout) != "marked" {
+			t.Errorf("the guest has %q", r.Stdout)
+		}
+		if ranErr == nil {
+			_, ranErr = v.Snapshot(ctx, path)
+		}
+		if ranErr != nil && !strings.Contains(fault.What(), "(socket)") && v.State() == topology.Booted {
+			t.Errorf("afterwards: %v", ranErr)
+		}
+		checkSnapshots(t, dir, fault)
+		must(t, v.Shutdown(t.Context()))
 		if _, err := os.Stat(path); err != nil {
 			return
 		}
