@@ -83,7 +83,7 @@ func (p *project) halfEntries(ctx context.Context, good contents) ([]string, err
 				if d.IsDir() {
 					return filepath.SkipDir
 				}
-			case strings.HasSuffix(name, ".json") && dir == "fixtures" && filepath.Dir(path) == filepath.Join(root, dir):
+			case dir == "fixtures" && strings.HasSuffix(name, ".json") && filepath.Dir(path) == filepath.Join(root, dir):
 				key := strings.TrimSuffix(path, ".json")
 				_, snap := os.Stat(key + ".snap")
 				_, lab := os.Stat(key + ".lab")

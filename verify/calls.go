@@ -50,8 +50,8 @@ func (v *verifier) sweeps(ctx context.Context, _ int) error {
 
 // goTest runs tests of ours by a pattern, and returns what they print.
 func (v *verifier) goTest(ctx context.Context, env []string, pattern string, packages ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-trimpath", "-p", "1", "-count", "1", "-v", "-timeout",
-		"60m", "-run", pattern}, packages...)...)
+	args := []string{"test", "-trimpath", "-p", "1", "-count", "1", "-v", "-timeout", "60m", "-run", pattern}
+	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

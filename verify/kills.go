@@ -13,7 +13,13 @@ import (
 // busyFiles have a run of every kind of work on the host: builds, boots, the caches,
 // snapshots, disks, networks, programs of the host.
 var busyFiles = map[string]string{
-	"provium.toml": "[provium]\nroots = [\".\"]\n\n[profiles.host]\n[profiles.built]\nbuild = \"sleep 86399 >/dev/null 2>&1 & echo built\"\n",
+	"provium.toml": `
+[provium]
+roots = ["."]
+[profiles.host]
+[profiles.built]
+build = "sleep 86399 >/dev/null 2>&1 & echo built"
+`,
 	"made.fixture.lua": `
 local vm = provium:vm("made", "host"):boot()
 vm:write_file("/tmp/made", "by the fixture")

@@ -60,12 +60,12 @@ func (v *verifier) load(ctx context.Context, _ int) error {
 	if err == nil {
 		err = cmd.Wait()
 	}
-	bad := 0
+	bad, result := 0, "passed"
 	if err != nil {
-		bad = 1
+		bad, result = 1, "failed"
 		v.complain("%v\n%s", err, out.Bytes())
 	}
-	v.hold(bad, fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", len(loadedFiles), busyLoops, loadedCPUs),
-		"%s, in %.0f s", map[bool]string{true: "passed", false: "failed"}[err == nil], time.Since(began).Seconds())
+	v.hold(bad, fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", len(loadedFiles), busyLoops,
+		loadedCPUs), "%s, in %.0f s", result, time.Since(began).Seconds())
 	return nil
 }

@@ -22,7 +22,7 @@ func (v *verifier) hold(bad int, tried, format string, args ...any) {
 	v.rows = append(v.rows, row{tried, fmt.Sprintf(format, args...), bad})
 }
 
-// complain tells of something that did not hold.
+// complain prints what did not hold.
 func (v *verifier) complain(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "verify: "+format+"\n", args...)
 }

@@ -181,7 +181,8 @@ func checkReplies(t *testing.T, agreed terms, said, heard []byte, broken bool) {
 			}
 			payload, said = said[:c.n], said[c.n:]
 		}
-		inside := c.n > 0 && c.off < fuzzDisk && uint64(c.n) <= fuzzDisk-c.off && c.off%BlockSize == 0 && c.n%BlockSize == 0
+		whole := c.off%BlockSize == 0 && c.n%BlockSize == 0
+		inside := whole && c.n > 0 && c.off < fuzzDisk && uint64(c.n) <= fuzzDisk-c.off
 		errno, data := uint64(0), []byte(nil)
 		switch magic := word(4); magic {
 		case magicSimple:
