@@ -74,6 +74,7 @@ func (p *project) halfEntries(ctx context.Context, good contents) ([]string, err
 	}
 	root := filepath.Join(p.caches, "provium")
 	for _, dir := range []string{"boots", "fixtures"} {
+		records := filepath.Join(root, "fixtures") // those of labs are below
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
 			name := filepath.Base(path)
 			switch {
@@ -83,7 +84,7 @@ func (p *project) halfEntries(ctx context.Context, good contents) ([]string, err
 				if d.IsDir() {
 					return filepath.SkipDir
 				}
-			case dir == "fixtures" && strings.HasSuffix(name, ".json") && filepath.Dir(path) == filepath.Join(root, dir):
+			case strings.HasSuffix(name, ".json") && filepath.Dir(path) == records:
 				key := strings.TrimSuffix(path, ".json")
 				_, snap := os.Stat(key + ".snap")
 				_, lab := os.Stat(key + ".lab")
