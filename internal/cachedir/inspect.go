@@ -46,6 +46,13 @@ func Inspect(dir, home string) State {
 	return State{Loose: w.loose, ReadOnly: writable(w.last)}
 }
 
+// CheckDir returns why somebody else may have written or replaced a directory or what is
+// in it, or why it cannot be used.
+func CheckDir(dir string) error {
+	w := walk{uid: uint32(os.Geteuid())}
+	return w.follow("/", filepath.Clean(dir))
+}
+
 // ownParts returns the directories from home to dir, or dir alone, without symlinks.
 func ownParts(dir, home string) map[string]bool {
 	dir = filepath.Clean(dir)

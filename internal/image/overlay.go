@@ -89,7 +89,7 @@ func (s *Store) agentItems(profileOverlay string) (items []item, source string, 
 // checkOwner returns an error for an overlay near the binary that somebody else may have
 // put there.
 func checkOwner(file string) error {
-	err := cachedir.Inspect(filepath.Dir(file), "").Distrust
+	err := cachedir.CheckDir(filepath.Dir(file))
 	var st unix.Stat_t
 	if err == nil && unix.Stat(file, &st) == nil {
 		if err = cachedir.CheckFile(&st); err != nil {
