@@ -91,10 +91,16 @@ func parseMemory(text string) (int64, error) {
 	return n, err
 }
 
+// autoOvercommit is the factor that stands for auto. No number that is read is like it.
+const autoOvercommit = -math.MaxFloat64
+
 func parseFactor(text string) (float64, error) {
+	if text == "auto" {
+		return autoOvercommit, nil
+	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) || math.IsInf(f, 0) {
-		return 0, fmt.Errorf("expected a number from %v to %v", sched.MinOvercommit, sched.MaxOvercommit)
+		return 0, fmt.Errorf("expected auto, or a number from %v to %v", sched.MinOvercommit, sched.MaxOvercommit)
 	}
 	return f, nil
 }

@@ -11,7 +11,9 @@ type share struct {
 	booted bool
 }
 
-func (s *share) boots(now time.Time) bool { return s.cold && !s.booted && now.Sub(s.since) < coldBootLimit }
+func (s *share) boots(now time.Time) bool {
+	return s.cold && !s.booted && now.Sub(s.since) < coldBootLimit
+}
 
 // fresh reports whether what is measured does not stand for the guest yet.
 func (s *share) fresh(now time.Time) bool { return now.Sub(s.since) < measuredAfter || s.boots(now) }
@@ -40,16 +42,6 @@ func (p *Pool) Observe(load Load, uses map[*File]Use) {
 		}
 	}
 	p.schedule()
-}
-
-// Expect says how many CPUs a file will use on average, as known from earlier runs. It
-// must be called before the file starts.
-func (f *File) Expect(cpus float64) {
-	f.pool.mu.Lock()
-	defer f.pool.mu.Unlock()
-	if cpus > 0 {
-		f.expected = cpus
-	}
 }
 
 // Booted says that a guest of the file which boots cold is up.

@@ -180,15 +180,16 @@ func (p *Pool) State() (used, available Amount) {
 }
 
 // Enqueue puts a file at the end of the queue. claim is what the file is known
-// to claim, reserved together with its start; zero if nothing is known. The
-// file must be ended with Done, whether it started or not.
-func (p *Pool) Enqueue(name string, claim Amount) (*File, error) {
+// to claim, reserved together with its start; zero if nothing is known. cpus is how
+// many CPUs it will use on average, 0 if nothing is known. The file must be ended with
+// Done, whether it started or not.
+func (p *Pool) Enqueue(name string, claim Amount, cpus float64) (*File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.possible("claim", claim); err != nil {
 		return nil, err
 	}
-	f := &File{pool: p, name: name, claim: claim, limit: claim, used: -1}
+	f := &File{pool: p, name: name, claim: claim, limit: claim, expected: cpus, used: -1}
 	f.start = &waiter{file: f, kind: wantStart, done: make(chan struct{})}
 	p.queue = append(p.queue, f.start)
 	p.schedule()

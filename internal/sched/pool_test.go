@@ -45,7 +45,7 @@ func newFixture(t *testing.T, memoryMiB int64, cpus int, change ...func(*Config)
 
 func (fx *fixture) file(name string, claimMiB int64, cpus int) *File {
 	fx.Helper()
-	f, err := fx.Enqueue(name, Amount{claimMiB * mib, cpus})
+	f, err := fx.Enqueue(name, Amount{claimMiB * mib, cpus}, 0)
 	if err != nil {
 		fx.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestNeverFits(t *testing.T) {
 	a := fx.file("a", 0, 0)
 	_, errClaim := a.request(Amount{951 * mib, 1})
 	_, errVM := a.charge("vm `n1`", []Part{{Amount: Amount{951 * mib, 1}}})
-	_, errFile := fx.Enqueue("b", Amount{951 * mib, 1})
+	_, errFile := fx.Enqueue("b", Amount{951 * mib, 1}, 0)
 	for _, err := range []error{errClaim, errVM, errFile} {
 		if !errors.Is(err, ErrExceedsTotal) || !strings.Contains(err.Error(), "exceeds pool total") ||
 			!strings.Contains(err.Error(), "951MiB") || !strings.Contains(err.Error(), "1000MiB and 2 CPUs") {
@@ -493,7 +493,7 @@ func TestRandomHistories(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					claim = amount()
 				}
-				if f, err := fx.Enqueue(fmt.Sprint(i), claim); err == nil {
+				if f, err := fx.Enqueue(fmt.Sprint(i), claim, 0); err == nil {
 					files = append(files, f)
 					all = append(all, f.start)
 				}
@@ -557,7 +557,7 @@ func TestManyFilesAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		claim := Amount{int64(i%3) * 300 * mib, i % 3}
-		f, err := p.Enqueue(fmt.Sprint(i), claim)
+		f, err := p.Enqueue(fmt.Sprint(i), claim, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -595,7 +595,7 @@ func TestPartsAreAcquiredAtOnce(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i := range 3 {
-		f, err := p.Enqueue(fmt.Sprint(i), Amount{})
+		f, err := p.Enqueue(fmt.Sprint(i), Amount{}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -621,7 +621,7 @@ func TestPartsAreAcquiredAtOnce(t *testing.T) {
 	if used, _ := p.State(); used != (Amount{}) {
 		t.Errorf("used %v", used)
 	}
-	f, err := p.Enqueue("x", Amount{})
+	f, err := p.Enqueue("x", Amount{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
