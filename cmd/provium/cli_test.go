@@ -202,6 +202,7 @@ func TestOptions(t *testing.T) {
 				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Version: p.identity(),
 				TempBase:   "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
+				History:    filepath.Join(p.vars["HOME"], ".cache/provium/history.json"),
 				Stdout:     got.Stdout, Stderr: got.Stderr,
 			}
 			want.Select.WorkDir, want.Select.RerunState, want.Select.Paths = p.dir, want.RerunState, []string{}

@@ -91,12 +91,10 @@ func parseMemory(text string) (int64, error) {
 	return n, err
 }
 
-// autoOvercommit is the factor that stands for auto. No number that is read is like it.
-const autoOvercommit = -math.MaxFloat64
-
+// parseFactor reads a factor; not a number is auto.
 func parseFactor(text string) (float64, error) {
 	if text == "auto" {
-		return autoOvercommit, nil
+		return math.NaN(), nil
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) || math.IsInf(f, 0) {

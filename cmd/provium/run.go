@@ -140,7 +140,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(),
 		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
 		RerunState: p.rerunState(), History: p.history(),
-		Stdout:     p.stdout, Stderr: p.stderr,
+		Stdout: p.stdout, Stderr: p.stderr,
 	}
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout
@@ -182,7 +182,7 @@ func (p *program) setSeed(o *run.Options, f *runFlags) (err error) {
 
 // overcommit holds the factor within its bounds, and says so. 0 is auto.
 func (p *program) overcommit(cmd *cobra.Command, f *runFlags) float64 {
-	if !cmd.Flags().Changed("cpu-overcommit") || f.overcommit == autoOvercommit {
+	if !cmd.Flags().Changed("cpu-overcommit") || math.IsNaN(f.overcommit) {
 		return 0
 	}
 	held := math.Min(math.Max(f.overcommit, sched.MinOvercommit), sched.MaxOvercommit)

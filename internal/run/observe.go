@@ -99,13 +99,13 @@ func (d *dispatcher) known(candidates []Candidate) []history.Record {
 // order returns the numbers of the candidates in the order in which they are to start: the
 // longest first, unless their own order is wanted.
 func (d *dispatcher) order(candidates []Candidate, known []history.Record) []int {
-	files := make([]history.File, len(candidates))
+	files := make([]sched.Candidate, len(candidates))
 	asGiven := d.o.Select.Shuffle || d.o.Jobs == 1 || d.o.FailFast || d.o.History == ""
 	for i, c := range candidates {
 		if !asGiven {
-			files[i] = history.File{Seconds: known[i].Seconds, Group: cmp.Or(
+			files[i] = sched.Candidate{Seconds: known[i].Seconds, Group: cmp.Or(
 				strings.Join(c.FixtureRefs, " "), strings.Join(c.Profiles, " "))}
 		}
 	}
-	return history.Order(files)
+	return sched.Order(files)
 }
