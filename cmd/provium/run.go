@@ -86,8 +86,7 @@ func (f *runFlags) groups() []flagGroup {
 		"memory for all guests, `SIZE` such as 6G (default 80 % of the RAM)")
 	pool.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "CPUs for all guests, `N` (default those online)")
 	pool.flags.Var(value(&f.overcommit, "factor", parseFactor), "cpu-overcommit",
-		"auto (the default): files start while measured CPU use leaves room; or count vCPUs against the CPUs times\n"+
-			"`F`, 0.5 to 8")
+		"`F`: auto starts files while CPUs are left, a factor (0.5 to 8) counts vCPUs (default auto)")
 	pool.flags.Var(value(&f.jobs, "count", parseCount), "jobs", "at most `N` files at a time (default no limit)")
 
 	output := newGroup("Output")
