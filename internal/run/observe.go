@@ -1,7 +1,6 @@
 package run
 
 import (
-	"fmt"
 	"cmp"
 	"os"
 	"strings"
@@ -42,13 +41,6 @@ func (d *dispatcher) observe(over <-chan struct{}) {
 		for file, pid := range runners {
 			p := processes[pid]
 			uses[file] = sched.Use{CPUs: p.CPUs, Memory: p.Memory}
-		}
-		if trace, err := os.OpenFile(os.Getenv("TRACE_USE"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err == nil {
-			for file, u := range uses {
-				fmt.Fprintf(trace, "%d %s %.3f %d\n", time.Now().UnixMilli(), file.Name(), u.CPUs, u.Memory>>20)
-			}
-			fmt.Fprintf(trace, "%d = %.2f %.2f %d\n", time.Now().UnixMilli(), machine.Busy, machine.Waiting, len(uses))
-			trace.Close()
 		}
 		d.pool.Observe(sched.Load{CPUs: machine.CPUs, Busy: machine.Busy, Waiting: machine.Waiting,
 			Stalled: machine.Stalled, MemoryFree: machine.MemoryFree}, uses)

@@ -136,5 +136,3 @@ func (p *Pool) cpuFacts(w *waiter) cpuFacts {
 		now.Sub(p.started) >= p.cfg.MaxBypassTime
 	return facts
 }
-
-func (f *File) Name() string { return f.name }
