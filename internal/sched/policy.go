@@ -21,11 +21,11 @@ const (
 	rateTime = 4 * time.Second
 	// unknownCPUs is how many CPUs a file is taken to use before anything is known.
 	unknownCPUs = 1.0
-	// slack is how much more than the CPUs the running files may want together: they want
-	// them at different times.
-	slack = 1.5
+	// slack times the square root of the CPUs is how many more than there are the running
+	// files may want together: they want them at different times, which evens out where they are many.
+	slack = 0.35
 	// saturated is the share of the machine's CPUs in use from which nothing more starts.
-	saturated = 0.9
+	saturated = 0.95
 	// fairShare is the share of the CPUs that a run may want whatever else the machine does.
 	fairShare = 0.5
 	// A share of time in which something waited: above the first it is pressure, until it
@@ -82,7 +82,7 @@ func (f cpuFacts) roomFor(next float64) bool {
 	switch {
 	case f.alone || f.overdue:
 		return true
-	case f.demand+next > (f.budget-f.claimed)*slack:
+	case f.claimed+f.demand+next > f.most():
 		return false
 	case !f.load.known() || f.claimed+f.demand+next <= f.budget*fairShare:
 		return true
@@ -99,8 +99,11 @@ func (f cpuFacts) roomForClaim(cpus float64) bool {
 	case f.claimed+cpus > f.budget:
 		return false
 	}
-	return f.demand+f.claimed+cpus <= f.budget*slack
+	return f.claimed+f.demand+cpus <= f.most()
 }
+
+// most returns how many CPUs the running files may want together.
+func (f cpuFacts) most() float64 { return f.budget + slack*math.Sqrt(f.budget) }
 
 // average returns an average of CPU use after a measurement over that time.
 func average(before, measured float64, over time.Duration) float64 {
