@@ -117,19 +117,22 @@ func (p *Pool) unmeasured() bool {
 	return false
 }
 
+// cpus returns how many CPUs a running file has claimed, or else uses.
+func (f *File) cpus() (claimed, demand float64) {
+	if f.claim.CPUs > 0 {
+		return float64(f.claim.CPUs), 0
+	}
+	return 0, f.rate
+}
+
 // cpuFacts returns what decides about CPUs for a request.
-func (p *Pool) cpuFacts(w *waiter) cpuFacts {
-	facts := cpuFacts{budget: float64(p.cfg.Total.CPUs), alone: true, load: p.load, pressed: p.pressure.cpu}
-	for _, f := range p.running {
-		if f == w.file {
-			continue
-		}
-		facts.alone = false
-		if f.claim.CPUs > 0 {
-			facts.claimed += float64(f.claim.CPUs)
-		} else {
-			facts.demand += f.rate
-		}
+func (p *Pool) cpuFacts(w *waiter, all totals) cpuFacts {
+	facts := cpuFacts{budget: float64(p.cfg.Total.CPUs), claimed: all.claimed, demand: all.demand,
+		alone: len(p.running) == 0, load: p.load, pressed: p.pressure.cpu}
+	if w.file.state == running {
+		claimed, demand := w.file.cpus()
+		facts.claimed, facts.demand = facts.claimed-claimed, facts.demand-demand
+		facts.alone = len(p.running) == 1
 	}
 	now := p.cfg.Now()
 	facts.overdue = !w.since.IsZero() && now.Sub(w.since) >= p.cfg.MaxBypassTime &&

@@ -192,7 +192,7 @@ func TestClaimsAreNotMeasuredDown(t *testing.T) {
 }
 
 func TestColdBootsAreStaggered(t *testing.T) {
-	fx := newFixture(t, 100_000, 2, auto, func(c *Config) { c.ColdBoots = 2 })
+	fx := newFixture(t, 100_000, 8, auto, func(c *Config) { c.ColdBoots = 2 })
 	a, b, c := fx.file("a", 0, 0), fx.file("b", 0, 0), fx.file("c", 0, 0)
 	cold := func(f *File, n int) *waiter {
 		t.Helper()

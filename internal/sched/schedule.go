@@ -25,12 +25,25 @@ func (f *File) reservation(claim, more Amount) Amount {
 	return r
 }
 
-func (p *Pool) used() Amount {
-	var sum Amount
+func (p *Pool) used() Amount { return p.totals().reserved }
+
+// totals are sums over the running files.
+type totals struct {
+	reserved        Amount
+	claimed, demand float64 // CPUs of files with a claim of them, and of the others
+	growth          int64   // what the largest guest without a claim can grow by
+}
+
+func (p *Pool) totals() (t totals) {
 	for _, f := range p.running {
-		sum = sum.plus(f.reserved())
+		t.reserved = t.reserved.plus(f.reserved())
+		claimed, demand := f.cpus()
+		t.claimed, t.demand = t.claimed+claimed, t.demand+demand
+		if f.claim.Memory == 0 {
+			t.growth = max(t.growth, f.guests(Amount{}).growth())
+		}
 	}
-	return sum
+	return t
 }
 
 // after returns what the file would reserve once the request is granted.
@@ -54,16 +67,17 @@ type verdict struct {
 
 func (v verdict) all() bool { return v.memory && v.cpus && v.calm }
 
-// fit decides what a request has room for.
-func (p *Pool) fit(w *waiter) verdict {
+// fit decides what a request has room for beside the running files.
+func (p *Pool) fit(w *waiter, all totals) verdict {
 	var before Amount
+	growth := all.growth
 	if w.file.state == running {
-		before = w.file.reserved()
+		before, growth = w.file.reserved(), p.growth(w)
 	}
-	others := p.used().minus(before)
+	others := all.reserved.minus(before)
 	after := w.after()
 	more := after.Memory - before.Memory
-	v := verdict{memory: more <= 0 || others.Memory+after.Memory+p.growth(w) <= p.cfg.Total.Memory, calm: true}
+	v := verdict{memory: more <= 0 || others.Memory+after.Memory+growth <= p.cfg.Total.Memory, calm: true}
 	// The oldest file always goes on, and what is within a claim was granted with it.
 	if len(p.running) > 0 && w.file != p.running[0] && more > 0 && p.load.known() {
 		v.calm = !p.pressure.memory && (p.load.MemoryFree < 0 || more <= p.load.MemoryFree)
@@ -74,11 +88,11 @@ func (p *Pool) fit(w *waiter) verdict {
 	case w.kind == wantCharge:
 		v.cpus = true
 	case w.kind == wantClaim:
-		v.cpus = p.cpuFacts(w).roomForClaim(float64(w.need.CPUs))
+		v.cpus = p.cpuFacts(w, all).roomForClaim(float64(w.need.CPUs))
 	case w.file.claim.CPUs > 0:
-		v.cpus = p.cpuFacts(w).roomForClaim(float64(w.file.claim.CPUs))
+		v.cpus = p.cpuFacts(w, all).roomForClaim(float64(w.file.claim.CPUs))
 	default:
-		v.cpus = p.cpuFacts(w).roomFor(w.file.expects())
+		v.cpus = p.cpuFacts(w, all).roomFor(w.file.expects())
 	}
 	if w.kind == wantCharge && p.cfg.ColdBoots > 0 {
 		booting, cold := p.coldBoots(), w.coldBoots()
@@ -96,8 +110,8 @@ func (w *waiter) coldBoots() (n int) {
 	return n
 }
 
-// growth returns the room that is kept for the largest guest to grow, when the request is
-// granted.
+// growth returns the room that is kept for the largest guest to grow, when the request of
+// a running file is granted.
 func (p *Pool) growth(w *waiter) (most int64) {
 	for _, f := range p.running {
 		var more Amount
@@ -137,12 +151,13 @@ func (p *Pool) schedule() {
 // may go before those in front of it, and reports whether there was one.
 func (p *Pool) scan() bool {
 	now := p.cfg.Now()
+	all := p.totals()
 	var passed []*waiter
 	for _, w := range slices.Concat(p.waiting, p.queue) {
 		if w.kind == wantStart && p.cfg.Jobs > 0 && len(p.running) >= p.cfg.Jobs {
 			return false
 		}
-		if p.fit(w).all() {
+		if p.fit(w, all).all() {
 			for _, o := range passed {
 				o.bypass++
 			}
@@ -171,16 +186,17 @@ func (p *Pool) untangle() bool {
 			return false
 		}
 	}
+	all := p.totals()
 	// A request that waits for its turn would wait for ever, and CPUs only cause delay.
 	for _, w := range p.waiting {
-		if p.fit(w).all() {
+		if p.fit(w, all).all() {
 			p.grant(w)
 			return true
 		}
 	}
 	onlyClaims := true
 	for _, w := range p.waiting {
-		if p.fit(w).memory {
+		if p.fit(w, all).memory {
 			p.grant(w)
 			return true
 		}
