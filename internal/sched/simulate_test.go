@@ -101,11 +101,11 @@ func (s *simulated) wants() float64 {
 // outcome is what a simulation has shown.
 type outcome struct {
 	makespan  float64
-	busy      float64 // share of the CPUs in use while files waited
+	busy      float64       // share of the CPUs in use while files waited
 	gap       time.Duration // the longest in which no waiting file was started
-	slowdown  float64 // of the file that was slowed down most
-	crowd     float64 // CPUs wanted while more than there are, on average
-	most      int     // files at a time
+	slowdown  float64       // of the file that was slowed down most
+	crowd     float64       // CPUs wanted while more than there are, on average
+	most      int           // files at a time
 	unstarted int
 }
 
