@@ -115,7 +115,7 @@ const simulatedStep = 20 * time.Millisecond
 func simulate(t *testing.T, suite []*recorded, m machine) (out outcome) {
 	t.Helper()
 	now := time.Unix(1e9, 0)
-	p, err := New(Config{Total: Amount{64 << 30, m.cpus}, Jobs: m.jobs, Now: func() time.Time { return now }})
+	p, err := New(Config{Total: Amount{1 << 40, m.cpus}, Jobs: m.jobs, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func simulate(t *testing.T, suite []*recorded, m machine) (out outcome) {
 				}
 				s.used = 0
 			}
-			load := Load{CPUs: float64(m.cpus), Busy: busy / steps, Waiting: waiting, Stalled: 0, MemoryFree: 64 << 30}
+			load := Load{CPUs: float64(m.cpus), Busy: busy / steps, Waiting: waiting, Stalled: 0, MemoryFree: 1 << 40}
 			if m.noPSI {
 				load.Waiting, load.Stalled = -1, -1
 			}
