@@ -119,8 +119,8 @@ func (p *program) rerunState() string {
 	return filepath.Join(p.cacheHome(), "provium", "rerun.json")
 }
 
-// history returns the file that remembers how long files took, beside the rerun state. ""
-// is none, where that would be in a directory of everybody.
+// history returns the file that remembers how long files took, beside the rerun state. It
+// returns "" where that would be in a directory of everybody.
 func (p *program) history() string {
 	if p.getenv("HOME") == "" && p.getenv("PROVIUM_RERUN_STATE") == "" {
 		return ""

@@ -10,7 +10,7 @@ import (
 )
 
 // group is the control group whose limits hold for this process: that with a quota of
-// CPU time, and that with a limit of memory. The zero value is none.
+// CPU time, and that with a limit of memory. The zero value has no limits.
 type group struct {
 	quota  bool
 	cpu    string // directory of the one with a quota
@@ -74,7 +74,7 @@ func (g *group) find(root fs.FS, base, dir, quotaFile, memoryFile string) {
 	}
 }
 
-// firstNumber reads the number that a file begins with; "max" is none.
+// firstNumber reads the number that a file begins with, which "max" is not.
 func firstNumber(root fs.FS, name string) (int64, bool) {
 	text, err := fs.ReadFile(root, name)
 	if err != nil {

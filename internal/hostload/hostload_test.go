@@ -48,7 +48,8 @@ func TestMachine(t *testing.T) {
 			Machine{2, 1, 0.125, Unknown, Unknown}},
 		"quota, version 1": {[]string{"proc/self/cgroup", "4:cpu,cpuacct:/x\n3:memory:/y\n",
 			"sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "100000", "sys/fs/cgroup/cpu/x/cpuacct.usage", "1000000000",
-			"sys/fs/cgroup/memory/y/memory.limit_in_bytes", "1000", "sys/fs/cgroup/memory/y/memory.usage_in_bytes", "900",
+			"sys/fs/cgroup/memory/y/memory.limit_in_bytes", "1000",
+			"sys/fs/cgroup/memory/y/memory.usage_in_bytes", "900",
 			"sys/fs/cgroup/memory/y/memory.stat", "total_inactive_file 50\n", "proc/meminfo", "MemAvailable: 1 kB\n"},
 			[]string{"sys/fs/cgroup/cpu/x/cpuacct.usage", "2000000000"}, nil, Machine{2, 0.5, Unknown, Unknown, 150}},
 		"memory limit above": {[]string{"proc/self/cgroup", "0::/a/b\n", "sys/fs/cgroup/a/b/memory.max", "5000",
@@ -69,7 +70,8 @@ func TestMachine(t *testing.T) {
 			}
 			set(root, c.then...)
 			got, _ := m.Measure(start.Add(2*time.Second), nil)
-			if !near(got.Busy, c.want.Busy) || !near(got.Waiting, c.want.Waiting) || !near(got.Stalled, c.want.Stalled) ||
+			if !near(got.Busy, c.want.Busy) || !near(got.Waiting, c.want.Waiting) ||
+				!near(got.Stalled, c.want.Stalled) ||
 				got.CPUs != c.want.CPUs || got.MemoryFree != c.want.MemoryFree {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
@@ -83,7 +85,8 @@ func stat(parent, user, system int) string {
 
 func TestProcesses(t *testing.T) {
 	status := func(anon, shared int) string {
-		return fmt.Sprintf("Name:\tx\nRssAnon:\t%8d kB\nRssFile:\t  7000 kB\nRssShmem:\t%8d kB\nVmSwap:\t1 kB\n", anon, shared)
+		return fmt.Sprintf("Name:\tx\nRssAnon:\t%8d kB\nRssFile:\t  7000 kB\nRssShmem:\t%8d kB\nVmSwap:\t1 kB\n",
+			anon, shared)
 	}
 	lists := host("proc/10/task/10/children", "11 ", "proc/10/task/12/children", "13 14\n",
 		"proc/11/task/11/children", "15")
@@ -93,12 +96,14 @@ func TestProcesses(t *testing.T) {
 			if name == "parents" { // a kernel without CONFIG_PROC_CHILDREN
 				set(root, "proc/10/task/10/stat", "", "proc/11/task/11/stat", "")
 			}
-			set(root, "proc/10/stat", stat(1, 100, 0), "proc/11/stat", stat(10, 200, 50), "proc/13/stat", stat(10, 0, 0),
+			set(root, "proc/10/stat", stat(1, 100, 0), "proc/11/stat", stat(10, 200, 50),
+				"proc/13/stat", stat(10, 0, 0),
 				"proc/15/stat", stat(11, 0, 0), "proc/20/stat", stat(1, 999, 999),
 				"proc/10/status", status(1000, 0), "proc/11/status", status(2000, 3000), "proc/20/status", status(1, 1))
 			m := NewMeter(root, 2, nil)
 			m.Measure(start, []int{10, 99})
-			set(root, "proc/10/stat", stat(1, 120, 0), "proc/11/stat", stat(10, 210, 60), "proc/15/stat", stat(11, 30, 0))
+			set(root, "proc/10/stat", stat(1, 120, 0), "proc/11/stat", stat(10, 210, 60),
+				"proc/15/stat", stat(11, 30, 0))
 			_, got := m.Measure(start.Add(time.Second), []int{10, 99})
 			if !near(got[10].CPUs, 0.7) || got[10].Memory != 6002<<10 || got[99] != (Process{}) {
 				t.Error(got)

@@ -310,7 +310,8 @@ func TestBadRequests(t *testing.T) {
 		t.Error("negative charge was taken")
 	}
 	big := fx.file("big", 920, 0)
-	if _, err := big.charge("vm", []Part{{Amount: Amount{1, 1}}}); err == nil || !strings.Contains(err.Error(), "not started") {
+	if _, err := big.charge("vm", []Part{{Amount: Amount{1, 1}}}); err == nil ||
+		!strings.Contains(err.Error(), "not started") {
 		t.Error(err)
 	}
 	a.Done()
@@ -606,7 +607,8 @@ func TestPartsAreAcquiredAtOnce(t *testing.T) {
 				return
 			}
 			for range 50 {
-				release, err := f.Acquire(t.Context(), "lab", Part{Amount: Amount{300 * mib, 1}}, Part{Amount: Amount{200 * mib, 1}})
+				release, err := f.Acquire(t.Context(), "lab", Part{Amount: Amount{300 * mib, 1}},
+					Part{Amount: Amount{200 * mib, 1}})
 				if err != nil {
 					t.Error(err)
 					return

@@ -275,8 +275,8 @@ func TestSimulatedSuites(t *testing.T) {
 			got := simulate(t, c.suite, c.machine)
 			best := bestPacking(c.suite, float64(c.cpus))
 			t.Logf("%.0f s, %.2f of the best packing, %.0f %% busy while files wait, at most %d files, "+
-				"%.1f times slower, %.1f CPUs wanted when too many, %v without a start", got.makespan, got.makespan/best,
-				got.busy*100, got.most, got.slowdown, got.crowd, got.gap)
+				"%.1f times slower, %.1f CPUs wanted when too many, %v without a start", got.makespan,
+				got.makespan/best, got.busy*100, got.most, got.slowdown, got.crowd, got.gap)
 			if got.unstarted > 0 || got.makespan > best*c.atMost {
 				t.Errorf("took %.0f s, want at most %.2f times %.0f s", got.makespan, c.atMost, best)
 			}
