@@ -81,10 +81,21 @@ func (p *program) rerunState() string {
 	if path := p.getenv("PROVIUM_RERUN_STATE"); path != "" {
 		return p.absolute(path)
 	}
-	if p.caches().lost {
+	dir := filepath.Join(p.caches().home, cacheName)
+	if p.caches().lost || cachedir.Inspect(dir, p.caches().home).ReadOnly != nil {
 		return ""
 	}
-	return filepath.Join(p.caches().home, cacheName, "rerun.json")
+	return filepath.Join(dir, "rerun.json")
+}
+
+// history returns the file that remembers how long files took, beside the rerun state, ""
+// if nothing does.
+func (p *program) history() string {
+	rerun := p.rerunState()
+	if rerun == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(rerun), "history.json")
 }
 
 // privateDir makes a directory that is removed at the end.
