@@ -169,8 +169,8 @@ func TestOpenReadOnly(t *testing.T) {
 		fixtures + "/new", boots + "/new"} {
 		must(t, os.WriteFile(path, nil, 0o600))
 	}
-	if text := strings.Join(*notes, "\n"); len(*notes) != 1 || !strings.Contains(text, "the cache cannot be written to (") ||
-		!strings.Contains(text, root+": read-only file system") {
+	text := strings.Join(*notes, "\n")
+	if len(*notes) != 1 || !strings.Contains(text, "the cache cannot be written to (") || !strings.Contains(text, root+": read-only file system") {
 		t.Errorf("%q", *notes)
 	}
 }

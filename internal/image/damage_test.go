@@ -58,8 +58,9 @@ func TestDamagedCacheFiles(t *testing.T) {
 		{"module list", func(_ *Store, img *Image) string { return filepath.Join(img.ModulesDir, "modules.builtin") },
 			[]byte("kernel/dummy.ko\n"), false},
 		{"vmlinux", func(_ *Store, img *Image) string { return img.Kernel }, testVmlinux(18, "other"), false},
-		{"record of a vmlinux", func(_ *Store, img *Image) string { return filepath.Join(filepath.Dir(img.Kernel), infoFile) },
-			[]byte(`{"inspected":true,"size":0}`), false},
+		{"record of a vmlinux", func(_ *Store, img *Image) string {
+			return filepath.Join(filepath.Dir(img.Kernel), infoFile)
+		}, []byte(`{"inspected":true,"size":0}`), false},
 		{"initrd", func(_ *Store, img *Image) string { return img.Initrd },
 			archiveOf(t, fileItem(guestAgent, 0o755, []byte("OTHER"))), false},
 		{"overlay", func(s *Store, _ *Image) string {

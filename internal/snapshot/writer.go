@@ -248,8 +248,8 @@ func (w *Writer) PutData(name, sums string, fill func(add func(p []byte) error) 
 }
 
 // Commit completes the snapshot and renames it to its path. It sets m.RAM, m.Sections,
-// m.Base and, in a cache, m.Key, and returns the identity of the file. The Writer cannot be used after it, even if it
-// fails.
+// m.Base and, in a cache, m.Key, and returns the identity of the file. The Writer cannot be
+// used after it, even if it fails.
 //
 // Nothing is forced to the disk: after a crash of the host the file may be
 // damaged, which its reader sees.
