@@ -465,13 +465,13 @@ func TestOverlayNearBinaryIsBad(t *testing.T) {
 		change func(file string) error
 		want   string // "" is no notice: the file is used
 	}{
-		"another build's":       {foreign, nil, ""},
-		"text":                  {[]byte("text"), nil, "read agent overlay"},
-		"cut":                   {gzipped(t, foreign)[:80], nil, "read agent overlay"},
-		"others can write it":   {foreign, func(file string) error { return os.Chmod(file, 0o666) }, "mode 0666"},
+		"another build's":     {foreign, nil, ""},
+		"text":                {[]byte("text"), nil, "read agent overlay"},
+		"cut":                 {gzipped(t, foreign)[:80], nil, "read agent overlay"},
+		"others can write it": {foreign, func(file string) error { return os.Chmod(file, 0o666) }, "mode 0666"},
 		"others can replace it": {foreign, func(file string) error { return os.Chmod(filepath.Dir(file), 0o777) },
 			"mode 0777"},
-		"of another user":       {foreign, func(file string) error { return os.Chown(file, 1234, 1234) }, "uid 1234"},
+		"of another user": {foreign, func(file string) error { return os.Chown(file, 1234, 1234) }, "uid 1234"},
 		"in another's directory": {foreign, func(file string) error { return os.Chown(filepath.Dir(file), 1234, 1234) },
 			"uid 1234"},
 	} {
