@@ -71,6 +71,7 @@ type machine struct {
 	noPSI   bool
 	scale   float64 // of known durations and CPU times, as recorded elsewhere; 0 is 1
 	jobs    int
+	fixed   bool // CPUs are not looked at
 }
 
 // simulated is a file that runs.
@@ -115,7 +116,8 @@ const simulatedStep = 20 * time.Millisecond
 func simulate(t *testing.T, suite []*recorded, m machine) (out outcome) {
 	t.Helper()
 	now := time.Unix(1e9, 0)
-	p, err := New(Config{Total: Amount{1 << 40, m.cpus}, Jobs: m.jobs, Now: func() time.Time { return now }})
+	p, err := New(Config{Total: Amount{1 << 40, m.cpus}, Jobs: m.jobs, CountCPUs: m.fixed,
+		Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +236,21 @@ func bestPacking(suite []*recorded, cpus float64) float64 {
 		longest = max(longest, float64(len(r.seconds)))
 	}
 	return max(sum/cpus, longest)
+}
+
+// TestSimulatedGuess compares with a number of files at a time that was found by trial for
+// these files on two CPUs, in the order of their names.
+func TestSimulatedGuess(t *testing.T) {
+	suite := readSuite(t, "testdata/suite.txt")
+	best := bestPacking(suite, 2)
+	guess := simulate(t, suite, machine{cpus: 2, jobs: 5, fixed: true}).makespan
+	first := simulate(t, suite, machine{cpus: 2}).makespan
+	known := simulate(t, suite, machine{cpus: 2, known: true}).makespan
+	t.Logf("five files at a time %.2f of the best packing, by use %.2f at first and %.2f then", guess/best,
+		first/best, known/best)
+	if first > guess || known > first {
+		t.Errorf("%.0f s at first and %.0f s then, five files at a time take %.0f s", first, known, guess)
+	}
 }
 
 // times repeats a suite. No two copies of a file do the same at the same time.
