@@ -72,6 +72,7 @@ type machine struct {
 	scale   float64 // of known durations and CPU times, as recorded elsewhere; 0 is 1
 	jobs    int
 	fixed   bool // CPUs are not looked at
+	starved bool // what is known is from a run in which the files got little
 }
 
 // simulated is a file that runs.
@@ -134,6 +135,9 @@ func simulate(t *testing.T, suite []*recorded, m machine) (out outcome) {
 		expected := 0.0
 		if m.known {
 			expected = r.cpu() / float64(len(r.seconds))
+			if m.starved {
+				expected /= 10
+			}
 		}
 		f, err := p.Enqueue(r.name, Amount{}, expected)
 		if err != nil {
@@ -284,6 +288,7 @@ func TestSimulatedSuites(t *testing.T) {
 		"64 CPUs":                  {times(40, suite), machine{cpus: 64, known: true}, 1.15},
 		"64 CPUs, first run":       {times(40, suite), machine{cpus: 64}, 1.4},
 		"recorded on a faster one": {suite, machine{cpus: 2, known: true, scale: 0.2}, 1.15},
+		"recorded on a busy one":   {suite, machine{cpus: 2, known: true, starved: true, scale: 3}, 1.15},
 		"without PSI":              {suite, machine{cpus: 2, known: true, noPSI: true}, 1.15},
 		"one file at a time":       {suite, machine{cpus: 2, known: true, jobs: 1}, 10},
 		"others want all CPUs":     {suite, machine{cpus: 2, known: true, foreign: 2}, 10},
