@@ -56,4 +56,4 @@ bench: build
 	scripts/bench "$(GO)"
 
 clean:
-	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox*
+	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox* internal/forkserver/payload/*.so
