@@ -302,7 +302,7 @@ func TestKernelIsShared(t *testing.T) {
 	}
 }
 
-// privateMemory returns how much memory a process shares with nobody, in bytes.
+// privateMemory returns how much memory a process has that is of no file, in bytes.
 func privateMemory(t *testing.T, pid int) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -310,7 +310,7 @@ func privateMemory(t *testing.T, pid int) int {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); f[0] == "Private_Dirty:" {
+		if f := strings.Fields(line); f[0] == "Anonymous:" {
 			n, err := strconv.Atoi(f[1])
 			if err != nil {
 				t.Fatal(err)
