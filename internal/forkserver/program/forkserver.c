@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -283,6 +284,50 @@ size_t fread(void *p, size_t size, size_t n, FILE *f)
 }
 
 /*
+ * The heap. QEMU fills some 15 MiB while it makes a machine, most of which is garbage soon
+ * after. A fault for each page of that costs a third of the start, so the heap is grown once,
+ * with huge pages where there are some. What is free when the machine is there goes back: QEMU
+ * calls malloc_trim whenever it has collected its garbage. It does so at the start, too, in
+ * another thread, which must not undo this.
+ */
+enum { HEAP = 16 << 20, HUGE_PAGE = 2 << 20, SMALL = 64 << 10, MAX_SMALL = 1024 };
+
+static int heap_is_ready; /* also: malloc_trim was called once */
+
+static void grow_heap(void)
+{
+	static void *all[MAX_SMALL];
+	char *before = sbrk(0), *after = before;
+	int count = 0;
+	mallopt(M_TOP_PAD, HEAP);
+	mallopt(M_TRIM_THRESHOLD, 2 * HEAP);
+	while (after == before && count < MAX_SMALL) {
+		all[count++] = malloc(SMALL); /* from what is left at first */
+		after = sbrk(0);
+	}
+	uintptr_t from = ((uintptr_t)before + PAGE - 1) & -(uintptr_t)PAGE, to = (uintptr_t)after & -(uintptr_t)PAGE;
+	uintptr_t huge = ((uintptr_t)before + HUGE_PAGE - 1) & -(uintptr_t)HUGE_PAGE;
+	if (huge < to)
+		madvise((void *)huge, to - huge, MADV_HUGEPAGE);
+	if (from < to)
+		madvise((void *)from, to - from, MADV_POPULATE_WRITE);
+	while (count)
+		free(all[--count]);
+}
+
+typedef int trim_function(size_t);
+
+int malloc_trim(size_t pad)
+{
+	static trim_function *next_trim;
+	if (!next_trim)
+		next_trim = (trim_function *)next("malloc_trim");
+	if (!__atomic_exchange_n(&heap_is_ready, 1, __ATOMIC_SEQ_CST))
+		return 0;
+	return next_trim(pad);
+}
+
+/*
  * become makes a forked copy the process that was asked for. The first arguments are
  * those that a wrapper script has added.
  */
@@ -305,6 +350,7 @@ static void become(int first, char **argv, char **envp, pid_t server, struct ker
 			_exit(127);
 	if (kernel)
 		map_kernel(kernel);
+	grow_heap();
 	close_range(file_count, ~0U, 0);
 
 	char *copy = must(malloc(text_length + 1)), *end = copy + text_length;
@@ -363,6 +409,7 @@ static void serve(int first, char **argv, char **envp)
 		if (!receive())
 			_exit(0);
 		struct kernel *kernel = find_kernel();
+		heap_is_ready = 0;
 		pid_t child = fork();
 		if (child == 0)
 			become(first, argv, envp, self, kernel);
@@ -381,18 +428,25 @@ static void serve(int first, char **argv, char **envp)
 }
 
 /*
- * prepare does what QEMU's main function would do first in each copy, where that is
- * possible ahead: its types are registered and their classes are made.
+ * prepare does what QEMU's main function would do first in each copy, where it can be done
+ * ahead, in its order: the module of the emulation is loaded, types are registered, and their
+ * classes are made. QEMU does nothing of that twice.
  */
-static void prepare(void)
+static void prepare(const char *name)
 {
 	enum { MODULE_INIT_QOM = 3 };
+	void (*find_directory)(const char *) = dlsym(RTLD_DEFAULT, "qemu_init_exec_dir");
+	void (*find_modules)(void) = dlsym(RTLD_DEFAULT, "qemu_init_arch_modules");
 	void (*init)(int) = dlsym(RTLD_DEFAULT, "module_call_init");
 	void *(*list)(const char *, _Bool) = dlsym(RTLD_DEFAULT, "object_class_get_list");
-	if (!init || !list)
+	void *(*load)(const char *) = dlsym(RTLD_DEFAULT, "module_object_class_by_name");
+	if (!find_directory || !find_modules || !init || !list || !load)
 		return;
+	find_directory(name);
+	find_modules();
 	init(MODULE_INIT_QOM);
 	list("machine", 0);
+	load("tcg-accel-ops");
 }
 
 static int main_or_serve(int argc, char **argv, char **envp)
@@ -410,7 +464,7 @@ static int main_or_serve(int argc, char **argv, char **envp)
 	unsetenv("LD_PRELOAD");
 	title = argv[0];
 	title_end = argv[argc - 1] + strlen(argv[argc - 1]) + 1;
-	prepare();
+	prepare(argv[0]);
 	serve(first, argv, envp);
 	return 0;
 }
