@@ -440,13 +440,15 @@ static void prepare(const char *name)
 	void (*init)(int) = dlsym(RTLD_DEFAULT, "module_call_init");
 	void *(*list)(const char *, _Bool) = dlsym(RTLD_DEFAULT, "object_class_get_list");
 	void *(*load)(const char *) = dlsym(RTLD_DEFAULT, "module_object_class_by_name");
-	if (!find_directory || !find_modules || !init || !list || !load)
+	if (!find_directory || !init || !list)
 		return;
 	find_directory(name);
-	find_modules();
+	if (find_modules)
+		find_modules();
 	init(MODULE_INIT_QOM);
 	list("machine", 0);
-	load("tcg-accel-ops");
+	if (find_modules && load)
+		load("tcg-accel-ops");
 }
 
 static int main_or_serve(int argc, char **argv, char **envp)
