@@ -87,7 +87,7 @@ func (b *bench) rawRestore(ctx context.Context, restore *exec.Cmd, path string) 
 	stop := context.AfterFunc(ctx, child.Kill)
 	defer stop()
 	_, err = fmt.Fprintf(ours[0], `{"execute":"qmp_capabilities"}
-{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"x-ignore-shared","state":true}]}}
+{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"events","state":true},{"capability":"x-ignore-shared","state":true}]}}
 {"execute":"migrate-incoming","arguments":{"uri":"fd:%d"}}
 `, 2+len(cmd.ExtraFiles))
 	if err == nil {
@@ -95,7 +95,15 @@ func (b *bench) rawRestore(ctx context.Context, restore *exec.Cmd, path string) 
 			f.Close()
 		}
 		theirs = nil
-		err = awaitEvent(ours[0], "RESUME")
+		lines := bufio.NewScanner(ours[0])
+		lines.Buffer(nil, 1<<20)
+		err = awaitLine(lines, `"status": "completed"`)
+		if err == nil {
+			_, err = fmt.Fprintln(ours[0], `{"execute":"cont"}`)
+		}
+		if err == nil {
+			err = awaitLine(lines, `"event": "RESUME"`)
+		}
 	}
 	took := time.Since(start)
 	child.Kill()
@@ -106,18 +114,17 @@ func (b *bench) rawRestore(ctx context.Context, restore *exec.Cmd, path string) 
 	return took, nil
 }
 
-func awaitEvent(qmp *os.File, name string) error {
-	lines := bufio.NewScanner(qmp)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), `"event": "`+name+`"`) {
+// awaitLine reads QMP up to a line with a text, or to an error.
+func awaitLine(qmp *bufio.Scanner, text string) error {
+	for qmp.Scan() {
+		if strings.Contains(qmp.Text(), text) {
 			return nil
 		}
-		if strings.Contains(lines.Text(), `"error"`) {
-			return errors.New(lines.Text())
+		if strings.Contains(qmp.Text(), `"error"`) {
+			return errors.New(qmp.Text())
 		}
 	}
-	return fmt.Errorf("no event %s: %w", name, errors.Join(lines.Err(), errors.New("qemu ended")))
+	return fmt.Errorf("no %s: %w", text, errors.Join(qmp.Err(), errors.New("qemu ended")))
 }
 
 // programStart returns how long QEMU takes to start and end without a machine.
