@@ -286,13 +286,13 @@ size_t fread(void *p, size_t size, size_t n, FILE *f)
 /*
  * The heap. QEMU fills some 15 MiB while it makes a machine, most of which is garbage soon
  * after. A fault for each page of that costs a third of the start, so the heap is grown once,
- * with huge pages where there are some. What is free when the machine is there goes back: QEMU
- * calls malloc_trim whenever it has collected its garbage. It does so at the start, too, in
- * another thread, which must not undo this.
+ * with huge pages where there are some. QEMU gives back what is free whenever it has collected
+ * its garbage, in another thread. Until its main loop runs, there is nothing to give back but
+ * what was just grown.
  */
 enum { HEAP = 16 << 20, HUGE_PAGE = 2 << 20, SMALL = 64 << 10, MAX_SMALL = 1024 };
 
-static int heap_is_ready; /* also: malloc_trim was called once */
+static int main_loop_runs;
 
 static void grow_heap(void)
 {
@@ -322,9 +322,18 @@ int malloc_trim(size_t pad)
 	static trim_function *next_trim;
 	if (!next_trim)
 		next_trim = (trim_function *)next("malloc_trim");
-	if (!__atomic_exchange_n(&heap_is_ready, 1, __ATOMIC_SEQ_CST))
-		return 0;
-	return next_trim(pad);
+	return __atomic_load_n(&main_loop_runs, __ATOMIC_RELAXED) ? next_trim(pad) : 0;
+}
+
+typedef int poll_function(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+
+int ppoll(struct pollfd *p, nfds_t n, const struct timespec *limit, const sigset_t *mask)
+{
+	static poll_function *next_ppoll;
+	if (!next_ppoll)
+		next_ppoll = (poll_function *)next("ppoll");
+	__atomic_store_n(&main_loop_runs, 1, __ATOMIC_RELAXED);
+	return next_ppoll(p, n, limit, mask);
 }
 
 /*
@@ -409,7 +418,6 @@ static void serve(int first, char **argv, char **envp)
 		if (!receive())
 			_exit(0);
 		struct kernel *kernel = find_kernel();
-		heap_is_ready = 0;
 		pid_t child = fork();
 		if (child == 0)
 			become(first, argv, envp, self, kernel);
