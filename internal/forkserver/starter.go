@@ -51,8 +51,13 @@ func (s *Starter) Launch(cmd *exec.Cmd) (proc.Process, error) {
 			}
 		}
 	}
+	cmd.Env = append(cmd.Environ(), hugeHeap)
 	return s.plain.Launch(cmd)
 }
+
+// hugeHeap has the C library ask for huge pages for the heap, half of which the kernel takes
+// that QEMU reads. The server has its own way.
+const hugeHeap = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
 
 // request returns what a server is asked for, nil for a command that it cannot serve.
 func (s *Starter) request(cmd *exec.Cmd) *request {
