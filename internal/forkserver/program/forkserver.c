@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_FILES = 32, MAX_REQUEST = 100 << 10, LIBRARY_FILE = 3 };
@@ -287,12 +289,14 @@ size_t fread(void *p, size_t size, size_t n, FILE *f)
  * The heap. QEMU fills some 15 MiB while it makes a machine, most of which is garbage soon
  * after. A fault for each page of that costs a third of the start, so the heap is grown once,
  * with huge pages where there are some. QEMU gives back what is free whenever it has collected
- * its garbage, in another thread. Until its main loop runs, there is nothing to give back but
- * what was just grown.
+ * its garbage, in another thread, which takes a tenth of the start again. Here that is done
+ * once, a while after the start: many guests of tests do not live that long.
  */
 enum { HEAP = 16 << 20, HUGE_PAGE = 2 << 20, SMALL = 64 << 10, MAX_SMALL = 1024 };
 
-static int main_loop_runs;
+enum { TRIM_AFTER_MS = 500, TRIM_PAD = 4 << 20 };
+
+static int main_loop_runs, may_trim;
 
 static void grow_heap(void)
 {
@@ -316,23 +320,43 @@ static void grow_heap(void)
 }
 
 typedef int trim_function(size_t);
+typedef int poll_function(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
 
 int malloc_trim(size_t pad)
 {
 	static trim_function *next_trim;
 	if (!next_trim)
 		next_trim = (trim_function *)next("malloc_trim");
-	return __atomic_load_n(&main_loop_runs, __ATOMIC_RELAXED) ? next_trim(pad) : 0;
+	return __atomic_load_n(&may_trim, __ATOMIC_RELAXED) ? next_trim(pad) : 0;
 }
 
-typedef int poll_function(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
+static void *trim_later(void *unused)
+{
+	struct timespec wait = { .tv_nsec = TRIM_AFTER_MS * 1000000L };
+	nanosleep(&wait, NULL);
+	__atomic_store_n(&may_trim, 1, __ATOMIC_RELAXED);
+	malloc_trim(TRIM_PAD);
+	return unused;
+}
 
+/* QEMU's main loop begins with ppoll. */
 int ppoll(struct pollfd *p, nfds_t n, const struct timespec *limit, const sigset_t *mask)
 {
 	static poll_function *next_ppoll;
 	if (!next_ppoll)
 		next_ppoll = (poll_function *)next("ppoll");
-	__atomic_store_n(&main_loop_runs, 1, __ATOMIC_RELAXED);
+	if (!main_loop_runs) {
+		pthread_t thread;
+		pthread_attr_t detached;
+		sigset_t all, before;
+		main_loop_runs = 1;
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &before);
+		if (pthread_attr_init(&detached) || pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED) ||
+		    pthread_create(&thread, &detached, trim_later, NULL))
+			may_trim = 1;
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
 	return next_ppoll(p, n, limit, mask);
 }
 
