@@ -28,8 +28,7 @@ func compile(t *testing.T, out string, args ...string) {
 	}
 }
 
-// build returns the paths of a directory with the library and of the program that stands in
-// for QEMU.
+// build makes the directory for the library and the program that stands in for QEMU.
 var build = sync.OnceValues(func() (dir string, err error) {
 	return os.MkdirTemp("", "forkserver-test")
 })
@@ -126,7 +125,8 @@ func TestCopyIsTheProcessThatWasAskedFor(t *testing.T) {
 			t.Errorf("%q", f)
 		}
 		shown, err := os.ReadFile(r.Dir() + "/cmdline")
-		if want := program + "\x00say\x00one\x00\x00two words\x00"; err != nil || !strings.HasPrefix(string(shown), want) {
+		want := program + "\x00say\x00one\x00\x00two words\x00"
+		if err != nil || !strings.HasPrefix(string(shown), want) {
 			t.Errorf("process lists show %q, %v", bytes.TrimRight(shown, "\x00"), err)
 		}
 		group, err := unix.Getpgid(r.PID())

@@ -35,8 +35,8 @@ const (
 	titleLength = 16 << 10 // room for the arguments that process lists show
 )
 
-// startLimit is how long a server may take to be ready. A program that needs longer is
-// none that the library works in.
+// startLimit is how long a server may take to be ready. The library does not work in a
+// program that needs longer.
 const startLimit = 10 * time.Second
 
 var errServerEnded = errors.New("the fork server has ended")

@@ -85,7 +85,8 @@ func TestPipelineIsSentAtOnce(t *testing.T) {
 		}
 		sent <- string(p[:n])
 		fmt.Fprint(qemu, `{"return": {}, "id": "1"}`+"\n"+
-			`{"error": {"class": "GenericError", "desc": "no"}, "id": "2"}`+"\n"+`{"return": {"name": "c"}, "id": "3"}`+"\n")
+			`{"error": {"class": "GenericError", "desc": "no"}, "id": "2"}`+"\n"+
+			`{"return": {"name": "c"}, "id": "3"}`+"\n")
 	}()
 	c, err := Greet(context.Background(), host, nil)
 	if err != nil {
