@@ -50,7 +50,7 @@ type request struct {
 
 // server is a process that forks copies of itself.
 type server struct {
-	child *proc.Child
+	child proc.Process
 	conn  *net.UnixConn
 
 	asking sync.Mutex // held from a request to its report
@@ -90,7 +90,7 @@ func startServer(starter *proc.Starter, program string, env []string, library []
 	cmd := exec.Command(program, marker+strings.Repeat(" ", titleLength))
 	cmd.ExtraFiles = []*os.File{file, theirs}
 	cmd.Env = preload(env)
-	child, err := starter.StartChild(cmd)
+	child, err := starter.Launch(cmd)
 	if err != nil {
 		conn.Close()
 		return nil, err
