@@ -1,8 +1,10 @@
 // Package proc starts processes on the host that cannot outlive Provium: each
-// child gets SIGKILL from the kernel when its parent ends, however it ends.
+// child gets SIGKILL from the kernel when its parent ends, however it ends. What
+// may start further processes is started below a keeper, which ends those, too.
 //
 // It is the only place that starts host processes. It knows nothing of what
-// the children do; supervising them is the caller's work.
+// the children do; supervising them is the caller's work. Start reading with
+// Starter, then StartTree.
 package proc
 
 import (
@@ -60,12 +62,16 @@ func (s *Starter) serve() {
 var ErrClosed = errors.New("proc: starter is closed")
 
 // Start starts cmd in a process group of its own. The caller must Wait for it.
-func (s *Starter) Start(cmd *exec.Cmd) error {
+// What cmd starts may outlive it and us; see StartTree.
+func (s *Starter) Start(cmd *exec.Cmd) error { return s.start(cmd, syscall.SIGKILL) }
+
+// start starts cmd, which gets a signal when we end.
+func (s *Starter) start(cmd *exec.Cmd, deathSignal syscall.Signal) error {
 	attr := syscall.SysProcAttr{}
 	if cmd.SysProcAttr != nil {
 		attr = *cmd.SysProcAttr
 	}
-	attr.Pdeathsig = syscall.SIGKILL
+	attr.Pdeathsig = deathSignal
 	attr.Setpgid = true
 	cmd.SysProcAttr = &attr
 	r := request{cmd: cmd, result: make(chan error, 1)}
@@ -97,21 +103,25 @@ func (e *RunError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Err) 
 func (e *RunError) Unwrap() error { return e.Err }
 
 // Run runs a command to its end and returns what it wrote. env is added to our
-// own environment. When ctx ends the whole process group is killed.
+// own environment. Nothing that the command has started is left when Run returns.
+// When ctx ends all of it is killed.
 func (s *Starter) Run(ctx context.Context, dir string, env []string,
 	name string, args ...string) (stdout, stderr []byte, err error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = dir, append(cmd.Environ(), env...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	// Grandchildren may hold the pipes open after a kill.
+	// A process that changed its user cannot be killed, and may hold the output open.
 	cmd.WaitDelay = 5 * time.Second
-	child, err := s.StartChild(cmd)
+	child, err := s.StartTree(cmd)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s start: %w", name, err)
 	}
 	stop := context.AfterFunc(ctx, child.Kill)
 	err = child.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // the command itself succeeded
+	}
 	if !stop() && ctx.Err() != nil {
 		err = ctx.Err()
 	}

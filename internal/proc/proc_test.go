@@ -125,32 +125,3 @@ func TestKillAfterReaping(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestWaitGroupEndsWhatIsLeft(t *testing.T) {
-	s := NewStarter()
-	defer s.Close()
-	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $!")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.StartChild(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := pidfdOpen(atoi(strings.TrimSpace(line)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Close(fd)
-	if err := c.WaitGroup(); err != nil {
-		t.Error(err)
-	}
-	if !waitPidfd(fd, 30*time.Second) {
-		t.Error("a process of the group is left")
-	}
-}

@@ -115,7 +115,7 @@ func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stdout, cmd.Stderr = f.stdout, f.stderr
-	child, err := f.starter.StartChild(cmd)
+	child, err := f.starter.StartTree(cmd)
 	if err != nil {
 		conn.Close()
 		return nil, nil, fmt.Errorf("runner start: %w", err)
@@ -136,8 +136,8 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go f.receive(ctx, messages)
-	// Whatever the test left running in the runner's process group goes too.
-	go func() { ended <- child.WaitGroup() }()
+	// Whatever the test left running goes too.
+	go func() { ended <- child.Wait() }()
 	answers := make(chan answer)
 	defer cancel() // after the loop nothing is received
 	if err := f.pipe.send(&message{Job: f.job}); err != nil {
