@@ -28,6 +28,9 @@ type program struct {
 
 	// signals begins to collect the signals that ask a run to end; stop ends that.
 	signals func() (ch <-chan os.Signal, stop func())
+	// again runs this command line once more, below a keeper, and returns its exit
+	// code. Nil is a process that has one, or needs none.
+	again func() (int, error)
 	// runTests is run.Run.
 	runTests func(context.Context, run.Options) (int, error)
 

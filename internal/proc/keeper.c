@@ -4,6 +4,8 @@
 //
 //	KEEPER_NAME PATH ARGV0 [ARG...]
 //
+// SIGTERM has it end all at once, SIGINT and SIGHUP are passed on to the program.
+//
 // It is a constructor, so that no Go runtime starts: a keeper costs about what
 // the exec of a small program costs, and it must be single-threaded.
 #define _GNU_SOURCE
@@ -182,13 +184,17 @@ static void keep(char **argv) {
 	sigemptyset(&awaited);
 	sigaddset(&awaited, SIGCHLD);
 	sigaddset(&awaited, SIGTERM); // our parent is gone, or wants this to end
+	sigaddset(&awaited, SIGINT);
+	sigaddset(&awaited, SIGHUP);
 	int status = SIGKILL;
 	for (int over = 0; !over;) {
 		int number = sigwaitinfo(&awaited, NULL);
 		if (number == SIGTERM)
 			break;
+		if (number == SIGINT || number == SIGHUP)
+			kill(program, number); // it was not reaped yet
 		if (number != SIGCHLD)
-			continue; // interrupted
+			continue;
 		int s;
 		for (pid_t pid; (pid = waitpid(-1, &s, WNOHANG)) > 0;) {
 			if (pid == program) {

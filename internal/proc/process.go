@@ -71,6 +71,16 @@ func (c *Child) Kill() {
 	}
 }
 
+// Interrupt sends SIGINT to the process, or to the program of the tree, unless it was
+// reaped.
+func (c *Child) Interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.reaped {
+		_ = syscall.Kill(c.PID(), syscall.SIGINT) // it may have ended
+	}
+}
+
 // Wait waits for the end of the process, or of the tree, and of its output.
 func (c *Child) Wait() error {
 	// A process that has ended keeps its number until it is reaped.
