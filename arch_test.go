@@ -60,6 +60,7 @@ var allowed = map[string]struct {
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
+		"internal/terminal",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":     {nil, "knows no VM"},
 	"internal/admission": {nil, "the pool as labs see it"},
@@ -103,7 +104,8 @@ var allowed = map[string]struct {
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
 	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
-	"internal/report": {[]string{"internal/event"}, "renders events and results"},
+	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/terminal": {nil, "texts of others, shown"},
 	"tests":           {nil, "runs the built program, as its users do"},
 
 	"internal/stylecheck": {nil, "checks the sources, for make lint"},

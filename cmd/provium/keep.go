@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/proc"
 	"provium/internal/run"
+	"provium/internal/terminal"
 )
 
 // keptName is the name under which a process finds that it runs below a keeper.
@@ -22,7 +23,9 @@ func (p *program) keep(args []string) (code int, err error) {
 	cmd := exec.Command(p.self, args...)
 	cmd.Args[0] = keptName
 	cmd.Dir = p.dir
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, p.stdout, p.stderr
+	cmd.Stdin = os.Stdin
+	var flush func() error
+	cmd.Stdout, cmd.Stderr, flush = terminal.Guard(p.stdout, p.stderr)
 	signals, stop := p.signals()
 	defer stop()
 	child, err := starter.StartTree(cmd)
@@ -42,6 +45,7 @@ func (p *program) keep(args []string) (code int, err error) {
 		}
 	}()
 	err = child.Wait()
+	_ = flush() // the exit code says more than a terminal that is gone
 	close(over)
 	<-joined
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {

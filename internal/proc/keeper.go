@@ -5,17 +5,10 @@ package proc
 import "C"
 
 import (
-	"io/fs"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
-
-// keeperProgram is this program, also after its file was replaced.
-const keeperProgram = "/proc/self/exe"
 
 // StartTree starts cmd so that nothing it starts outlives it, nor us: neither
 // what it leaves in the background nor what leaves its process group or session.
@@ -26,19 +19,12 @@ const keeperProgram = "/proc/self/exe"
 // The caller must call the child's Wait, which returns how the program ended, and
 // when nothing of it is left.
 func (s *Starter) StartTree(cmd *exec.Cmd) (*Child, error) {
-	if cmd.Err == nil {
-		// An error of the keeper's exec would come too late.
-		path := cmd.Path
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(cmd.Dir, path)
-		}
-		if err := unix.Access(path, unix.X_OK); err != nil {
-			return nil, &fs.PathError{Op: "fork/exec", Path: cmd.Path, Err: err}
-		}
+	if err := checkProgram(cmd); err != nil {
+		return nil, err
 	}
 	cmd.Args = slices.Concat([]string{C.KEEPER_NAME, cmd.Path}, cmd.Args)
-	cmd.Path = keeperProgram
-	if err := s.start(cmd, syscall.SIGTERM); err != nil {
+	cmd.Path = ownProgram
+	if err := s.start(s.plain, cmd, syscall.SIGTERM); err != nil {
 		return nil, err
 	}
 	return &Child{cmd: cmd, tree: true}, nil

@@ -12,13 +12,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Starter starts children from one OS thread that lives as long as the
+// Starter starts children from OS threads that live as long as the
 // Starter. The parent-death signal of Linux fires when the *thread* that
 // forked ends (prctl(2), PR_SET_PDEATHSIG), and the Go runtime ends idle
 // threads at will, so an ordinary exec.Cmd.Start would kill children at random.
@@ -26,47 +31,70 @@ import (
 // A Starter is safe for concurrent use. Closing it kills all children that it
 // started and that still run.
 type Starter struct {
+	plain   *thread
+	bare    *thread // without privileges
+	reading *thread // the same, but permissions of files are ignored
+	quit    chan struct{}
+	done    sync.WaitGroup
+}
+
+// thread is an OS thread that starts processes.
+type thread struct {
 	requests chan request
-	quit     chan struct{}
-	done     chan struct{}
+	prepare  func() // called on it before the first request
 }
 
 type request struct {
-	cmd    *exec.Cmd
+	do     func() error
 	result chan error
 }
 
-// NewStarter makes a Starter and its thread.
+// NewStarter makes a Starter and its threads.
 func NewStarter() *Starter {
-	s := &Starter{requests: make(chan request), quit: make(chan struct{}), done: make(chan struct{})}
-	go s.serve()
+	s := &Starter{quit: make(chan struct{}), plain: &thread{prepare: func() {}},
+		bare: &thread{prepare: withoutPrivileges()}, reading: &thread{prepare: withoutPrivileges(unix.CAP_DAC_OVERRIDE)}}
+	for _, t := range []*thread{s.plain, s.bare, s.reading} {
+		t.requests = make(chan request)
+		s.done.Go(func() { t.serve(s.quit) })
+	}
 	return s
 }
 
-func (s *Starter) serve() {
-	// Never unlocked: the thread ends with this goroutine, and with it every
-	// child that is still there.
-	runtime.LockOSThread()
-	defer close(s.done)
+func (t *thread) serve(quit <-chan struct{}) {
+	prepare := sync.OnceFunc(func() {
+		// Never unlocked: the thread ends with this goroutine, and with it every
+		// child that is still there.
+		runtime.LockOSThread()
+		t.prepare()
+	})
 	for {
 		select {
-		case r := <-s.requests:
-			r.result <- r.cmd.Start()
-		case <-s.quit:
+		case r := <-t.requests:
+			prepare()
+			r.result <- r.do()
+		case <-quit:
 			return
 		}
+	}
+}
+
+// on calls do on a thread.
+func (s *Starter) on(t *thread, do func() error) error {
+	r := request{do: do, result: make(chan error, 1)}
+	select {
+	case t.requests <- r:
+		return <-r.result
+	case <-s.quit:
+		return ErrClosed
 	}
 }
 
 // ErrClosed says that the Starter was closed before the call.
 var ErrClosed = errors.New("proc: starter is closed")
 
-// Start starts cmd in a process group of its own. The caller must Wait for it.
-// What cmd starts may outlive it and us; see StartTree.
-func (s *Starter) Start(cmd *exec.Cmd) error { return s.start(cmd, syscall.SIGKILL) }
-
-// start starts cmd, which gets a signal when we end.
-func (s *Starter) start(cmd *exec.Cmd, deathSignal syscall.Signal) error {
+// start starts cmd from a thread in a process group of its own. It gets a signal when we
+// end.
+func (s *Starter) start(from *thread, cmd *exec.Cmd, deathSignal syscall.Signal) error {
 	attr := syscall.SysProcAttr{}
 	if cmd.SysProcAttr != nil {
 		attr = *cmd.SysProcAttr
@@ -74,19 +102,32 @@ func (s *Starter) start(cmd *exec.Cmd, deathSignal syscall.Signal) error {
 	attr.Pdeathsig = deathSignal
 	attr.Setpgid = true
 	cmd.SysProcAttr = &attr
-	r := request{cmd: cmd, result: make(chan error, 1)}
-	select {
-	case s.requests <- r:
-		return <-r.result
-	case <-s.done:
-		return ErrClosed
-	}
+	return s.on(from, cmd.Start)
 }
 
-// Close ends the starting thread, which kills what it started. It must be called once.
+// ownProgram is this program, also after its file was replaced.
+const ownProgram = "/proc/self/exe"
+
+// checkProgram returns the error that a start of the program itself would return, where
+// another one is started which then becomes it.
+func checkProgram(cmd *exec.Cmd) error {
+	if cmd.Err != nil {
+		return cmd.Err
+	}
+	path := cmd.Path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(cmd.Dir, path)
+	}
+	if err := unix.Access(path, unix.X_OK); err != nil {
+		return &fs.PathError{Op: "fork/exec", Path: cmd.Path, Err: err}
+	}
+	return nil
+}
+
+// Close ends the starting threads, which kills what it started. It must be called once.
 func (s *Starter) Close() {
 	close(s.quit)
-	<-s.done
+	s.done.Wait()
 }
 
 // RunError is a command that ran and failed. Output is kept in fields because

@@ -33,19 +33,11 @@ type Child struct {
 	reaped bool // the process id may belong to another process
 }
 
-// Launch is StartChild for callers that need no more than a Process.
-func (s *Starter) Launch(cmd *exec.Cmd) (Process, error) {
-	c, err := s.StartChild(cmd)
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// StartChild starts cmd in a process group of its own, as Start does. The caller
-// must call the child's Wait, and must not use cmd's own Wait.
+// StartChild starts cmd in a process group of its own, with all that we may do. The
+// caller must call the child's Wait, and must not use cmd's own Wait. What cmd starts
+// may outlive it and us; see StartTree.
 func (s *Starter) StartChild(cmd *exec.Cmd) (*Child, error) {
-	if err := s.Start(cmd); err != nil {
+	if err := s.start(s.plain, cmd, syscall.SIGKILL); err != nil {
 		return nil, err
 	}
 	return &Child{cmd: cmd}, nil

@@ -61,8 +61,9 @@ func (p *project) expectEnd(fds map[string]int) {
 	}
 }
 
-// outliveProject has a file whose Lua code, and a profile whose build, leave processes.
-func outliveProject(t *testing.T) *project {
+// outliveProject has a profile whose build, and a file whose Lua code, leave processes.
+// The last command that the code opens goes on with then.
+func outliveProject(t *testing.T, then string) *project {
 	p := newProject(t, hostProfile+`
 [profiles.built]
 build = "`+leave("built")+`"
@@ -70,7 +71,7 @@ build = "`+leave("built")+`"
 	p.write("tests/a.test.lua", `
 test("leaves processes", function()
   os.execute([[`+leave("executed")+`]])
-  f = io.popen([[`+leave("opened")+`; echo up; exec sleep 86399]])
+  f = io.popen([[`+leave("opened")+`; echo up; `+then+`]])
   assert_eq(f:read(), "up")
   if os.getenv("STAY") then print("stays"); os.execute("exec sleep 86399") end
 end)
@@ -79,25 +80,15 @@ end)
 }
 
 func TestNothingOutlivesARun(t *testing.T) {
-	p := outliveProject(t)
-	// The handle of io.popen is open at the end: closing it would wait for its command.
-	p.write("tests/a.test.lua", strings.Replace(outliveText(t, p), "; exec sleep 86399]]", "]]", 1))
+	p := outliveProject(t, "exit")
 	p.run().expect(0, "1 passed")
 	for name := range p.left("built", "executed", "opened") {
 		t.Errorf("the process of %s outlives its run", name)
 	}
 }
 
-func outliveText(t *testing.T, p *project) string {
-	text, err := os.ReadFile(filepath.Join(p.dir, "tests/a.test.lua"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 func TestNothingOutlivesAKilledRun(t *testing.T) {
-	p := outliveProject(t)
+	p := outliveProject(t, "exec sleep 86399")
 	p.env = append(p.env, "STAY=1")
 	r := p.start()
 	r.await("stays")
