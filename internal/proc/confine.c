@@ -142,10 +142,15 @@ static void make_filter(unsigned secret_high, unsigned secret_low) {
 
 #endif
 
-// drop_capabilities leaves the process without capabilities, now and after an exec.
-static void drop_capabilities(void) {
+// bound_capabilities keeps programs from having capabilities after an exec. A process that
+// may not call it has none to lose.
+static void bound_capabilities(void) {
 	for (int cap = 0; cap < 64; cap++)
-		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0); // those without CAP_SETPCAP have none to lose
+		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+}
+
+// drop_capabilities leaves the process without capabilities.
+static void drop_capabilities(void) {
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
@@ -164,6 +169,7 @@ static void confine(char **argv) {
 	int death = 0;
 	prctl(PR_GET_PDEATHSIG, &death);
 	pid_t parent = getppid();
+	bound_capabilities(); // what a change of the user takes is needed for it
 	if (strtol(argv[1], NULL, 10) != -1)
 		become(strtol(argv[1], NULL, 10), strtol(argv[2], NULL, 10));
 	if (death != 0) {
