@@ -162,14 +162,14 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-m", mb,
 		"-kernel", c.Kernel,
 	}
-	if !c.withoutSandbox {
-		a = append(a, "-sandbox", SandboxOption)
-	}
 	if c.Initrd != "" {
 		a = append(a, "-initrd", c.Initrd)
 	}
 	if c.Cmdline != "" {
 		a = append(a, "-append", c.Cmdline)
+	}
+	if !c.withoutSandbox {
+		a = append(a, "-sandbox", SandboxOption)
 	}
 	// A booting guest's RAM is a memfd of ours, mapped shared, so that a snapshot reads
 	// it without QEMU's help (and a file on disk made a boot 1 s slower). A restored

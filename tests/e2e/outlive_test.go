@@ -69,10 +69,10 @@ func outliveProject(t *testing.T, then string) *project {
 build = "`+leave("built")+`"
 `)
 	p.write("tests/a.test.lua", `
-test("leaves processes", function()
+test("leaves processes", function(t)
   os.execute([[`+leave("executed")+`]])
   f = io.popen([[`+leave("opened")+`; echo up; `+then+`]])
-  assert_eq(f:read(), "up")
+  t:assert_eq(f:read(), "up")
   if os.getenv("STAY") then print("stays"); os.execute("exec sleep 86399") end
 end)
 `)
