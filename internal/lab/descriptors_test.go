@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// openFiles returns what the descriptors of this process are, by their number. The tests
+// descriptors returns what the descriptors of this process are, by their number. The tests
 // of this package run one after the other.
-func openFiles(t *testing.T) map[string]string {
+func descriptors(t *testing.T) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -44,18 +44,18 @@ func TestClosedVMsHoldNoDescriptor(t *testing.T) {
 			if err := v.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if _, err := v.Console().ReadAll(); err != nil {
+			if _, err := v.Console().ReadLog(); err != nil {
 				t.Error(err)
 			}
 		}
 		kept = append(kept, scope...)
 	}
 	iteration(0) // what all VMs share is opened now
-	before := openFiles(t)
+	before := descriptors(t)
 	for n := range 4 {
 		iteration(n + 1)
 	}
-	after := openFiles(t)
+	after := descriptors(t)
 	for fd, to := range after {
 		if _, ok := before[fd]; !ok {
 			t.Errorf("descriptor %s stays open: %s", fd, to)

@@ -16,7 +16,8 @@ import (
 // Start starts cmd, a program that reads what others wrote, so that it can do little
 // beyond its files and sockets (confine.c): it gains no privileges and has none of
 // root's capabilities, and it can start no program, look into no process, change no
-// priorities and reach no network. A credential of cmd takes effect if we are root.
+// priorities and reach no network. (A script may become the program that it is about, and
+// so may that one.) A credential of cmd takes effect if we are root.
 // LISTEN_PID is set where LISTEN_FDS is.
 //
 // Where the kernel refuses the filter the program runs without it. The caller must Wait
