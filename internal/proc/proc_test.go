@@ -12,6 +12,14 @@ import (
 	"time"
 )
 
+// StartChild starts cmd as it is.
+func (s *Starter) StartChild(cmd *exec.Cmd) (*Child, error) {
+	if err := s.start(s.plain, cmd, syscall.SIGKILL); err != nil {
+		return nil, err
+	}
+	return &Child{cmd: cmd}, nil
+}
+
 func TestRunReturnsOutputAndError(t *testing.T) {
 	s := NewStarter()
 	defer s.Close()

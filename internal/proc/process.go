@@ -33,16 +33,6 @@ type Child struct {
 	reaped bool // the process id may belong to another process
 }
 
-// StartChild starts cmd in a process group of its own, with all that we may do. The
-// caller must call the child's Wait, and must not use cmd's own Wait. What cmd starts
-// may outlive it and us; see StartTree.
-func (s *Starter) StartChild(cmd *exec.Cmd) (*Child, error) {
-	if err := s.start(s.plain, cmd, syscall.SIGKILL); err != nil {
-		return nil, err
-	}
-	return &Child{cmd: cmd}, nil
-}
-
 // PID returns the process id on the host; of a tree, its keeper's.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 

@@ -43,17 +43,15 @@ func (s *Sandboxes) lack(program string) {
 	s.without[program] = true
 }
 
-// RefusesSandbox reports whether QEMU has ended because of SandboxOption, by what it
+// refusesSandbox reports whether a start has failed because of SandboxOption, by what QEMU
 // printed.
-func RefusesSandbox(stderr string) bool {
-	said := complaint(stderr)
-	return strings.Contains(said, "sandbox") || strings.Contains(said, "seccomp")
-}
-
-// refusesSandbox reports whether a start has failed because of SandboxOption.
 func refusesSandbox(err error) bool {
 	var start *StartError
-	return errors.As(err, &start) && RefusesSandbox(start.Stderr)
+	if !errors.As(err, &start) {
+		return false
+	}
+	said := complaint(start.Stderr)
+	return strings.Contains(said, "sandbox") || strings.Contains(said, "seccomp")
 }
 
 // opens returns the files that QEMU opens by their paths.
