@@ -109,10 +109,10 @@ var allowed = map[string]struct {
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
-	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
-	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/event":    {[]string{"internal/msgpack"}, "a file format"},
+	"internal/report":   {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
 	"internal/terminal": {nil, "texts of others, shown"},
-	"tests":           {nil, "runs the built program, as its users do"},
+	"tests":             {nil, "runs the built program, as its users do"},
 
 	"internal/stylecheck": {nil, "checks the sources, for make lint"},
 
