@@ -32,6 +32,7 @@ const (
 // verifier is what all parts share.
 type verifier struct {
 	rows    []row
+	part    string // that is being tried
 	program string
 	dir     string // temporary
 	random  *rand.Rand
