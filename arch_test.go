@@ -66,8 +66,11 @@ var allowed = map[string]struct {
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 		"internal/terminal",
+		"internal/history", "internal/hostload",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":     {nil, "knows no VM"},
+	"internal/history":   {nil, "durations of files"},
+	"internal/hostload":  {nil, "measures the host"},
 	"internal/admission": {nil, "the pool as labs see it"},
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
