@@ -118,7 +118,8 @@ func TestStartConfines(t *testing.T) {
 	}
 	expectProbe(t, got, map[string]string{
 		"CapPrm": none, "CapEff": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2", "LISTEN_PID": "ours",
-		"fork": "fork/exec /bin/true: " + refused, "exec": refused, "internet": refused, "nice": refused, "kill": refused,
+		"fork": "fork/exec /bin/true: " + refused, "exec": refused, "internet": refused, "nice": refused,
+		"kill": refused,
 		"unix": "<nil>", "kill itself": "<nil>", "read": "<nil>", "io_uring": "function not implemented",
 	})
 }

@@ -52,7 +52,8 @@ type request struct {
 // NewStarter makes a Starter and its threads.
 func NewStarter() *Starter {
 	s := &Starter{quit: make(chan struct{}), plain: &thread{prepare: func() {}},
-		bare: &thread{prepare: withoutPrivileges()}, reading: &thread{prepare: withoutPrivileges(unix.CAP_DAC_OVERRIDE)}}
+		bare:    &thread{prepare: withoutPrivileges()},
+		reading: &thread{prepare: withoutPrivileges(unix.CAP_DAC_OVERRIDE)}}
 	for _, t := range []*thread{s.plain, s.bare, s.reading} {
 		t.requests = make(chan request)
 		s.done.Go(func() { t.serve(s.quit) })

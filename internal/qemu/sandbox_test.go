@@ -39,7 +39,8 @@ exec cat <&4
 					t.Fatal(err)
 				}
 			}
-			cfg := Config{Starter: s, Binary: binary, Dir: dir, Memory: 64 << 20, Kernel: kernel, Sandboxes: &Sandboxes{}}
+			cfg := Config{Starter: s, Binary: binary, Dir: dir, Memory: 64 << 20, Kernel: kernel,
+				Sandboxes: &Sandboxes{}}
 			for range 2 {
 				m, err := Start(context.Background(), cfg)
 				if err != nil {

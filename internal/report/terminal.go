@@ -64,7 +64,8 @@ func (t *Terminal) File(r FileResult) error {
 	b.color = t.cfg.Color
 	passed, failed, skipped := r.count()
 	word, color := fileWord(r.Status)
-	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), terminal.Escape(r.Path), passed, failed, skipped)
+	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), terminal.Escape(r.Path), passed,
+		failed, skipped)
 	if r.ChunkError != "" {
 		first, rest, _ := strings.Cut(terminal.Escape(r.ChunkError), "\n")
 		head := "chunk error:"

@@ -136,6 +136,13 @@ func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	return child, conn, nil
 }
 
+// wait waits for the end of the runner, of all that it has started, and of its output.
+func (f *fileRun) wait(child *proc.Child) error {
+	err := child.Wait()
+	_ = f.flush() // a terminal that is gone is no failure of the file
+	return err
+}
+
 // supervise talks to the runner until its process is gone. An error says why
 // there is no complete report.
 func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) error {
@@ -153,11 +160,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	ended := make(chan error, 1)
 	go f.receive(ctx, messages)
 	// Whatever the test left running goes too.
-	go func() {
-		err := child.Wait()
-		_ = f.flush() // a terminal that is gone is no failure of the file
-		ended <- err
-	}()
+	go func() { ended <- f.wait(child) }()
 	answers := make(chan answer)
 	defer cancel() // after the loop nothing is received
 	if err := f.pipe.send(&message{Job: f.job}); err != nil {
