@@ -24,18 +24,20 @@ import (
 // recorder starts processes and remembers the command line of the last QEMU.
 type recorder struct {
 	qemu.Starter
-	last *exec.Cmd
+	last  *exec.Cmd
+	opens []proc.File
 }
 
-func (r *recorder) Launch(cmd *exec.Cmd) (proc.Process, error) {
-	r.last = cmd
-	return r.Starter.Launch(cmd)
+func (r *recorder) Launch(cmd *exec.Cmd, opens ...proc.File) (proc.Process, error) {
+	r.last, r.opens = cmd, opens
+	return r.Starter.Launch(cmd, opens...)
 }
 
 // rawRestore starts the QEMU of a restore with the same command line, has it load the
 // same state, and returns the time until it says that the guest runs. Nobody talks to
 // the guest. It is what a restore costs at least without a change of QEMU.
-func (b *bench) rawRestore(ctx context.Context, restore *exec.Cmd, path string) (time.Duration, error) {
+func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) (time.Duration, error) {
+	restore := command.last
 	dir, err := os.MkdirTemp(b.dir, "raw")
 	if err != nil {
 		return 0, err
@@ -81,7 +83,7 @@ func (b *bench) rawRestore(ctx context.Context, restore *exec.Cmd, path string) 
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	start := time.Now()
-	child, err := b.starter.Launch(cmd)
+	child, err := b.starter.Launch(cmd, command.opens...)
 	if err != nil {
 		return 0, err
 	}

@@ -144,7 +144,7 @@ func (b *bench) restores(ctx context.Context, path string, cold sample) error {
 			if round%floorEvery != 0 {
 				continue
 			}
-			raw, err := b.rawRestore(ctx, command.last, path)
+			raw, err := b.rawRestore(ctx, command, path)
 			if err != nil {
 				return err
 			}

@@ -65,7 +65,8 @@ type server struct {
 }
 
 // startServer starts a server for a program and returns when it is ready.
-func startServer(starter *proc.Starter, program string, env []string, library []byte) (s *server, err error) {
+func startServer(launch func(*exec.Cmd) (proc.Process, error), program string, env []string, library []byte) (
+	s *server, err error) {
 	fd, err := unix.MemfdCreate("forkserver.so", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func startServer(starter *proc.Starter, program string, env []string, library []
 	cmd := exec.Command(program, marker+strings.Repeat(" ", titleLength))
 	cmd.ExtraFiles = []*os.File{file, theirs}
 	cmd.Env = preload(env)
-	child, err := starter.Launch(cmd)
+	child, err := launch(cmd)
 	if err != nil {
 		conn.Close()
 		return nil, err

@@ -25,7 +25,13 @@ type Starter struct {
 	library []byte
 
 	mu      sync.Mutex
-	servers map[string]*server // by program and environment; nil for one that has no server
+	servers map[key]*server // nil for one that has no server
+}
+
+// key says which processes a server can make.
+type key struct {
+	program, environment string
+	ignoresPermissions   bool // as proc.Starter.Launch lets them
 }
 
 // NewStarter returns a Starter over plain, which starts the servers and what cannot be a
@@ -35,16 +41,17 @@ func NewStarter(plain *proc.Starter) *Starter {
 	if err != nil {
 		library = nil
 	}
-	return &Starter{plain: plain, library: library, servers: map[string]*server{}}
+	return &Starter{plain: plain, library: library, servers: map[key]*server{}}
 }
 
-// Start starts a program the ordinary way.
+// Start starts a program the ordinary way, confined.
 func (s *Starter) Start(cmd *exec.Cmd) error { return s.plain.Start(cmd) }
 
-// Launch starts a QEMU.
-func (s *Starter) Launch(cmd *exec.Cmd) (proc.Process, error) {
+// Launch starts a QEMU, which opens those files. It is confined as one that is started the
+// ordinary way.
+func (s *Starter) Launch(cmd *exec.Cmd, opens ...proc.File) (proc.Process, error) {
 	if r := s.request(cmd); r != nil {
-		if server := s.server(cmd); server != nil {
+		if server := s.server(cmd, opens); server != nil {
 			p, err := server.launch(r)
 			if err == nil {
 				return p, nil
@@ -52,7 +59,7 @@ func (s *Starter) Launch(cmd *exec.Cmd) (proc.Process, error) {
 		}
 	}
 	cmd.Env = append(cmd.Environ(), hugeHeap)
-	return s.plain.Launch(cmd)
+	return s.plain.Launch(cmd, opens...)
 }
 
 // hugeHeap has the C library ask for huge pages for the heap, half of which the kernel takes
@@ -78,18 +85,19 @@ func (s *Starter) request(cmd *exec.Cmd) *request {
 
 // server returns the server for a command, which it starts if there is none. It returns
 // nil if there cannot be one.
-func (s *Starter) server(cmd *exec.Cmd) *server {
+func (s *Starter) server(cmd *exec.Cmd, opens []proc.File) *server {
 	env := cmd.Env
 	if env == nil {
 		env = os.Environ()
 	}
-	key := cmd.Path + "\x00" + strings.Join(env, "\x00")
+	k := key{cmd.Path, strings.Join(env, "\x00"), s.plain.IgnoresPermissions(cmd.Path, opens...)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	have, known := s.servers[key]
-	if !known {
-		have, _ = startServer(s.plain, cmd.Path, env, s.library) // the ordinary way says what is wrong
-		s.servers[key] = have
+	have, known := s.servers[k]
+	if !known && s.servers != nil {
+		launch := func(c *exec.Cmd) (proc.Process, error) { return s.plain.Launch(c, opens...) }
+		have, _ = startServer(launch, cmd.Path, env, s.library) // the ordinary way says what is wrong
+		s.servers[k] = have
 	}
 	return have
 }
