@@ -16,7 +16,7 @@ func TestCacheDirectories(t *testing.T) {
 		// prepare changes the environment; it returns an error that this user cannot help.
 		prepare func(p *cli) error
 		home    string // the user's cache directory, below the test's; "" is a temporary one
-		note    string // part of the only note; "" is none
+		note    string // part of the only note; "" where there is no note
 	}{
 		{"new", func(p *cli) error { return nil }, "home/.cache", ""},
 		{"XDG_CACHE_HOME", func(p *cli) error { return p.setVar("XDG_CACHE_HOME", p.dir+"/xdg") }, "xdg", ""},

@@ -106,7 +106,8 @@ func TestInspect(t *testing.T) {
 	if s := Inspect(dir+"/open/below", dir+"/good"); s.Distrust == nil {
 		t.Errorf("below another home: %+v", s)
 	}
-	if s := Inspect(dir+"/open/below", dir+"/open"); s.Distrust != nil || !slices.Equal(s.Loose, []string{dir + "/open"}) {
+	if s := Inspect(dir+"/open/below", dir+"/open"); s.Distrust != nil || !slices.Equal(s.Loose,
+		[]string{dir + "/open"}) {
 		t.Errorf("from open down: %+v", s)
 	}
 }
@@ -125,8 +126,8 @@ func TestOpenTightens(t *testing.T) {
 	if info, err := os.Stat(loose); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if want := fmt.Sprintf("[%s could be written by others (mode 0775): that is no longer so, since the cache is in it]",
-		loose); fmt.Sprint(*notes) != want {
+	if want := fmt.Sprintf("[%s could be written by others (mode 0775): that is no longer so, since the cache is "+
+		"in it]", loose); fmt.Sprint(*notes) != want {
 		t.Errorf("%s", *notes)
 	}
 }
@@ -170,15 +171,17 @@ func TestOpenReadOnly(t *testing.T) {
 		must(t, os.WriteFile(path, nil, 0o600))
 	}
 	text := strings.Join(*notes, "\n")
-	if len(*notes) != 1 || !strings.Contains(text, "the cache cannot be written to (") || !strings.Contains(text, root+": read-only file system") {
+	if len(*notes) != 1 || !strings.Contains(text, "the cache cannot be written to (") ||
+		!strings.Contains(text, root+": read-only file system") {
 		t.Errorf("%q", *notes)
 	}
 }
 
 func TestPrivateGroup(t *testing.T) {
 	etc := fstest.MapFS{
-		"passwd": {Data: []byte("root:x:0:0::/:/\nme:x:1000:1000::/:/\nyou:x:1001:1001::/:/\nthey:x:1002:1001::/:/\n+\n")},
-		"group":  {Data: []byte("root:x:0:\nme:x:1000:me\nyou:x:1001:\nteam:x:50:me,you\n")},
+		"passwd": {Data: []byte("root:x:0:0::/:/\nme:x:1000:1000::/:/\nyou:x:1001:1001::/:/\n" +
+			"they:x:1002:1001::/:/\n+\n")},
+		"group": {Data: []byte("root:x:0:\nme:x:1000:me\nyou:x:1001:\nteam:x:50:me,you\n")},
 	}
 	for ids, want := range map[[2]uint32]bool{{1000, 1000}: true, {1001, 1001}: false, {1000, 50}: false, {0, 0}: false,
 		{1000, 7}: false, {2000, 1000}: false} {

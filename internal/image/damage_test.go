@@ -54,7 +54,8 @@ func TestDamagedCacheFiles(t *testing.T) {
 		quiet bool // it is not served, so no warning is needed
 	}{
 		{"kernel", func(_ *Store, img *Image) string { return img.KernelFile }, otherKernel, false},
-		{"module", func(_ *Store, img *Image) string { return img.Late[len(img.Late)-1].Path }, testKo("virtio"), false},
+		{"module", func(_ *Store, img *Image) string { return img.Late[len(img.Late)-1].Path }, testKo("virtio"),
+			false},
 		{"module list", func(_ *Store, img *Image) string { return filepath.Join(img.ModulesDir, "modules.builtin") },
 			[]byte("kernel/dummy.ko\n"), false},
 		{"vmlinux", func(_ *Store, img *Image) string { return img.Kernel }, testVmlinux(18, "other"), false},

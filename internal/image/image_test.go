@@ -503,7 +503,8 @@ func TestOverlayNearBinaryIsBad(t *testing.T) {
 				t.Errorf("%s: agent %q of %s", name, got, img.Overlay)
 			}
 		}
-		if text := strings.Join(notices, "\n"); !strings.Contains(text, c.want) || (len(notices) == 1) != (c.want != "") {
+		if text := strings.Join(notices, "\n"); !strings.Contains(text, c.want) || (len(notices) == 1) != (c.want !=
+			"") {
 			t.Errorf("%s: %q", name, notices)
 		}
 	}

@@ -331,7 +331,8 @@ func (r *Reader) verifyRange(ctx context.Context, n int, all *blocks) error {
 		at, next = max(at, next), max(end, next)
 		for ; at < end; at += verifyStep {
 			if n == 0 {
-				if err := errors.Join(context.Cause(ctx), all.verify(r.f, own, at, min(at+verifyStep, end))); err != nil {
+				err := errors.Join(context.Cause(ctx), all.verify(r.f, own, at, min(at+verifyStep, end)))
+				if err != nil {
 					return err
 				}
 				continue

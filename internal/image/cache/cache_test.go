@@ -188,8 +188,8 @@ func TestLockIsDirectory(t *testing.T) {
 		_, err := c.Make(t.Context(), name, "one", fill("x"))
 		must(t, err)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0], c.Path(dirLock, "full")+", a lock of the image cache, is a "+
-		"directory") {
+	if len(warnings) != 1 || !strings.Contains(warnings[0], c.Path(dirLock, "full")+", a lock of the image cache, is "+
+		"a directory") {
 		t.Errorf("%q", warnings)
 	}
 }

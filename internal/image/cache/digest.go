@@ -190,7 +190,8 @@ func (t *tree) look() error {
 				b = append(append(b, item.Name()...), 0)
 			}
 		} else {
-			for _, v := range [...]uint64{st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano())} {
+			for _, v := range [...]uint64{st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()),
+				uint64(st.Ctim.Nano())} {
 				b = binary.LittleEndian.AppendUint64(b, v)
 			}
 			t.newest = max(t.newest, st.Ctim.Nano())

@@ -210,9 +210,10 @@ func TestFindings(t *testing.T) {
 		{"no cache", func(h *Host) { h.Cache = "" }, CacheDir, Warning, "neither HOME nor XDG_CACHE_HOME|anew"},
 		{"cache of others", func(h *Host) { h.CacheState.Distrust = errors.New("/x belongs to another user") },
 			CacheDir, Warning, "/x belongs to another user|XDG_CACHE_HOME"},
-		{"cache for others", func(h *Host) { h.CacheState.Loose = []string{"/x"} }, CacheDir, Note, "/x could be written"},
-		{"read-only cache", func(h *Host) { h.CacheState.ReadOnly = errors.New("read-only file system") }, CacheDir, Note,
-			"read-only file system|what is in it is used|writable"},
+		{"cache for others", func(h *Host) { h.CacheState.Loose = []string{"/x"} }, CacheDir, Note,
+			"/x could be written"},
+		{"read-only cache", func(h *Host) { h.CacheState.ReadOnly = errors.New("read-only file system") }, CacheDir,
+			Note, "read-only file system|what is in it is used|writable"},
 
 		{"pool unknown", func(h *Host) {
 			h.Budget = func() (sched.Amount, error) { return sched.Amount{}, errors.New("no meminfo") }
