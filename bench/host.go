@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/image/cpio"
 	"provium/internal/lab"
@@ -132,7 +133,7 @@ func (b *bench) host() (*lab.Host, error) {
 	}
 	return &lab.Host{
 		TempDir: dir, Images: b.images, Starter: b.starter, AccelHost: qemu.ThisHost(),
-		Profiles: map[string]*lab.Profile{"host": {Name: "host"}},
+		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TSC: &hosttsc.Meter{},
 	}, nil
 }
 

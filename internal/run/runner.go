@@ -14,6 +14,7 @@ import (
 	"provium/internal/console"
 	"provium/internal/disk"
 	"provium/internal/event"
+	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/lab"
 	"provium/internal/proc"
@@ -139,11 +140,12 @@ func newHost(j *job, starter *proc.Starter, pool admission.Pool, emit func(event
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
-		Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
+		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
 	}
+	h.TSC.Start()
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)
 	}
