@@ -40,12 +40,14 @@ type Config struct {
 	// PanicGrace is how long the agent may take to prove that a guest lives whose kernel
 	// seems to have panicked. 0 is 2 s.
 	PanicGrace time.Duration
-	Restored   bool           // the guest goes on from a snapshot
-	Epoch      *handle.Epoch  // of what the agent holds
-	Agents     *handle.Agents // of the VM
-	Console    *Console       // of the VM
-	Oops       Rules          // guest failures to watch for
-	Hooks      Hooks
+	// Watch has the limits after which a silent guest counts as dead.
+	Watch    guest.Watch
+	Restored bool           // the guest goes on from a snapshot
+	Epoch    *handle.Epoch  // of what the agent holds
+	Agents   *handle.Agents // of the VM
+	Console  *Console       // of the VM
+	Oops     Rules          // guest failures to watch for
+	Hooks    Hooks
 	// Wait is what the boot waits for: WaitAgent, WaitNothing, or a text behind
 	// WaitConsole. A guest that is waited for otherwise may be without an agent.
 	Wait string

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/disk"
+	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
@@ -337,13 +338,34 @@ func (v *VM) clearGuest(s topology.State) {
 	v.state, v.reason, v.inst = s, "", nil
 }
 
-// Close shuts the VM down and removes its directory. Its console log stays readable
-// through the open file.
-func (v *VM) Close(ctx context.Context) error {
-	if err := v.Shutdown(ctx); err != nil {
-		return err
+// watch returns how the links of the VM's guests watch over operations.
+func (v *VM) watch() guest.Watch {
+	w := v.host.Watch
+	if v.profile.OpTimeout > 0 {
+		w.Limit = v.profile.OpTimeout
 	}
-	err := v.disks.Close()
+	return w
+}
+
+// IsSilent reports whether the guest runs and gives no sign of life within limit. Such a
+// guest is dead a few seconds later, unless it is heard.
+func (v *VM) IsSilent(ctx context.Context, limit time.Duration) bool {
+	inst, err := v.running("ping", topology.Booted)
+	return err == nil && inst.IsSilent(ctx, limit)
+}
+
+// Close shuts the VM down and removes its directory. Its console log stays readable
+// through the open file. A guest that cannot be shut down in time is killed.
+func (v *VM) Close(ctx context.Context) error {
+	err := v.Shutdown(ctx)
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	if err != nil && inst != nil {
+		inst.Expect(true)
+		inst.End("the vm was closed")
+	}
+	err = errors.Join(err, v.disks.Close())
 	v.mu.Lock()
 	dir := v.dir
 	v.mu.Unlock()
