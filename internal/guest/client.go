@@ -259,8 +259,13 @@ func versionError(agent uint32) error {
 }
 
 func linkError(err error) error {
-	if err == io.EOF {
+	switch {
+	case err == io.EOF:
 		return ErrLinkLost
+	case errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed):
+		return fmt.Errorf("%w: the guest's agent port was written to by another program (%w). Only the agent may "+
+			"write to /dev/vport*p1; look for what the test does with that device, or with the descriptors of the "+
+			"process provium-agent", ErrLinkLost, err)
 	}
 	return fmt.Errorf("%w: %w", ErrLinkLost, err)
 }

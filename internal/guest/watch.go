@@ -24,6 +24,9 @@ type Watch struct {
 	// Confirm is how long an operation with a time limit waits beyond it for the guest to
 	// confirm the end. 0 is 800 ms.
 	Confirm time.Duration
+	// Sign is how long the guest may take to give a sign of life before something is to be
+	// closed in it. 0 is 1.5 s.
+	Sign time.Duration
 	// State returns why the guest cannot answer ("paused"), and "" while its vCPUs run.
 	// Time in which they do not run does not count. Nil has them run always. It may block.
 	State func(ctx context.Context) string
@@ -40,7 +43,7 @@ func (w Watch) withDefaults() Watch {
 		to    *time.Duration
 		value time.Duration
 	}{{&w.Limit, time.Minute}, {&w.Probe, 2 * time.Second}, {&w.Grace, 5 * time.Second},
-		{&w.Confirm, 800 * time.Millisecond}} {
+		{&w.Confirm, 800 * time.Millisecond}, {&w.Sign, 1500 * time.Millisecond}} {
 		if *d.to == 0 {
 			*d.to = d.value
 		}
@@ -128,6 +131,22 @@ func (c *Client) SetWatch(w Watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.vigil.watch = w.withDefaults()
+}
+
+// IsSilent reports whether the guest gives no sign of life in the time that Watch has for
+// it. It does not wait for a guest that has left a question unanswered for most of that.
+func (c *Client) IsSilent(ctx context.Context) bool {
+	c.mu.Lock()
+	limit := c.vigil.watch.Sign
+	c.mu.Unlock()
+	if c.SilentFor() < limit/2 {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		if c.Ping(limited) == nil {
+			return false
+		}
+	}
+	return c.Err() == nil
 }
 
 // SilentFor returns how long the guest has left the question for a sign of life

@@ -18,8 +18,14 @@ func (i *Instance) watchOver() guest.Watch {
 // standstill returns why the guest cannot answer, and "" if its vCPUs run. A QEMU that does
 // not answer is no excuse.
 func (i *Instance) standstill(ctx context.Context) string {
-	if i.IsSuspended() {
+	i.mu.Lock()
+	suspended, shut := i.suspended, i.portShut && !i.portOpen
+	i.mu.Unlock()
+	switch {
+	case suspended:
 		return "suspended"
+	case shut: // the agent has ended, as it does before a reboot
+		return "without its agent"
 	}
 	status, err := i.machine.Status(ctx)
 	if err != nil || status == "running" {
@@ -46,21 +52,11 @@ func roundSilence(d time.Duration) time.Duration {
 	return d.Round(time.Millisecond)
 }
 
-// IsSilent reports whether the guest fails to answer within limit, although its vCPUs run.
-// It does not wait for a guest that has left another question unanswered for long.
-func (i *Instance) IsSilent(ctx context.Context, limit time.Duration) bool {
+// IsSilent reports whether the guest gives no sign of life, although its vCPUs run. See
+// guest.Client.
+func (i *Instance) IsSilent(ctx context.Context) bool {
 	i.mu.Lock()
 	link := i.link
 	i.mu.Unlock()
-	if link == nil || i.IsSuspended() {
-		return false
-	}
-	if link.SilentFor() < limit/2 {
-		limited, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		if link.Ping(limited) == nil {
-			return false
-		}
-	}
-	return link.Err() == nil && i.standstill(ctx) == ""
+	return link != nil && !i.IsSuspended() && link.IsSilent(ctx) && i.standstill(ctx) == ""
 }

@@ -347,11 +347,11 @@ func (v *VM) watch() guest.Watch {
 	return w
 }
 
-// IsSilent reports whether the guest runs and gives no sign of life within limit. Such a
-// guest is dead a few seconds later, unless it is heard.
-func (v *VM) IsSilent(ctx context.Context, limit time.Duration) bool {
+// IsSilent reports whether the guest runs and gives no sign of life. Such a guest is dead a
+// few seconds later, unless it is heard.
+func (v *VM) IsSilent(ctx context.Context) bool {
 	inst, err := v.running("ping", topology.Booted)
-	return err == nil && inst.IsSilent(ctx, limit)
+	return err == nil && inst.IsSilent(ctx)
 }
 
 // Close shuts the VM down and removes its directory. Its console log stays readable

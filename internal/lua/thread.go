@@ -26,6 +26,9 @@ type Thread struct {
 	vals   []Value
 	err    error
 
+	began func()      // called when it begins to run; may be nil
+	ended func(error) // called when it has run; may be nil
+
 	stop atomic.Pointer[error] // cause of the interruption
 
 	mu      sync.Mutex // guards the fields below
@@ -77,6 +80,11 @@ func (t *Thread) Run() ([]Value, error) {
 	return t.vals, t.err
 }
 
+// Notify has began called when the thread begins to run, and ended when it has run, before
+// Done is closed. Both hold the baton; either may be nil. Notify must be called before the
+// thread is started.
+func (t *Thread) Notify(began func(), ended func(err error)) { t.began, t.ended = began, ended }
+
 // Start starts the thread on a goroutine of its own.
 func (t *Thread) Start() {
 	t.begin()
@@ -120,12 +128,18 @@ func (t *Thread) run() {
 		t.Interrupt(context.Cause(t.parent))
 	}
 	unwatch := context.AfterFunc(t.parent, func() { t.Interrupt(context.Cause(t.parent)) })
-	t.vals, t.err = s.call(t.fn, t.args)
+	if t.began != nil {
+		t.began()
+	}
+	t.vals, t.err = s.enter(t.fn, t.args)
 	unwatch()
 	if t.stopped() {
 		t.vals, t.err = nil, t.stopError()
 	}
 	c.cur, c.task, s.thread = cur, task, thread
+	if t.ended != nil {
+		t.ended(t.err)
+	}
 	t.fn, t.args = nil, nil
 	t.drop()
 }

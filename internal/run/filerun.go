@@ -56,6 +56,7 @@ type fileRun struct {
 	stderr    *os.File
 
 	pipe     *messagePipe
+	printed  *stderrPipe
 	result   *report.Collector
 	status   report.FileStatus
 	chunkErr string
@@ -114,9 +115,15 @@ func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	cmd := exec.Command(f.self, f.verb)
 	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Stdout, cmd.Stderr = f.stdout, f.stderr
+	if f.printed, err = newStderrPipe(f.stderr, f.job.Path); err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	cmd.Stdout, cmd.Stderr = f.stdout, f.printed.theirs
 	child, err := f.starter.StartChild(cmd)
+	f.printed.start()
 	if err != nil {
+		f.printed.end(false)
 		conn.Close()
 		return nil, nil, fmt.Errorf("runner start: %w", err)
 	}
@@ -193,9 +200,12 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		}
 	}
 	err = <-ended
+	crash := f.printed.end(f.done == nil && f.stop == nil)
 	switch {
 	case f.done != nil:
 		return nil
+	case err != nil && crash != "":
+		return fmt.Errorf("runner ended: %w\n%s", err, crash)
 	case err != nil:
 		return fmt.Errorf("runner ended: %w", err)
 	}

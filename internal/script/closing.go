@@ -12,15 +12,9 @@ import (
 	"provium/internal/script/binding"
 )
 
-// Limits of the end of a scope.
-const (
-	// closeLimit bounds how long guests that answer may take to close what a scope has
-	// opened in them, and after that, how long its VMs and bridges may take.
-	closeLimit = 60 * time.Second
-	// signLimit is how long a guest may take to give a sign of life. One that gives none
-	// closes nothing any more.
-	signLimit = 1500 * time.Millisecond
-)
+// closeLimit bounds how long guests that answer may take to close what a scope has opened
+// in them and, after that, how long its VMs and bridges may take.
+const closeLimit = 60 * time.Second
 
 // closeScope closes what a scope owns and no other scope holds. Errors are warnings. The
 // guests of doubtful VMs are asked for a sign of life, also if nothing is open in them.
@@ -80,7 +74,7 @@ func silentVMs(ctx context.Context, vms []*lab.VM) (silent []handle.VM) {
 		}
 		asked[vm] = true
 		asking.Go(func() {
-			if vm.IsSilent(context.WithoutCancel(ctx), signLimit) {
+			if vm.IsSilent(context.WithoutCancel(ctx)) {
 				mu.Lock()
 				defer mu.Unlock()
 				silent = append(silent, vm)

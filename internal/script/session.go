@@ -91,8 +91,8 @@ func (s *session) openGlobals(more map[string]lua.GoFunc) error {
 	globals := map[string]lua.Value{
 		"provium":    provium,
 		"json":       luajson.NewLibrary(s.state),
-		"wait_until": s.state.NewFunction("wait_until", taskAPI{s}.luaWaitUntil),
-		"parallel":   s.state.NewFunction("parallel", taskAPI{s}.luaParallel),
+		"wait_until": s.state.NewBlockingFunction("wait_until", taskAPI{s}.luaWaitUntil),
+		"parallel":   s.state.NewBlockingFunction("parallel", taskAPI{s}.luaParallel),
 		"co":         co,
 	}
 	for name, fn := range more {
