@@ -33,7 +33,9 @@ func (s *State) NewFunction(name string, fn GoFunc) *Function { return s.newFunc
 // NewBlockingFunction is NewFunction for an fn that is expected to block: a thread that calls
 // it holds no OS thread meanwhile, unless functions of C are on its stack, as with a function
 // that sort calls. What fn calls with Call.Call has a stack apart from that of its caller.
-func (s *State) NewBlockingFunction(name string, fn GoFunc) *Function { return s.newFunction(name, fn, true) }
+func (s *State) NewBlockingFunction(name string, fn GoFunc) *Function {
+	return s.newFunction(name, fn, true)
+}
 
 func (s *State) newFunction(name string, fn GoFunc, leaves bool) *Function {
 	c := s.use()

@@ -119,6 +119,9 @@ func (t *Thread) run() {
 	}
 	if t.depth > nestMax {
 		t.err = &Error{Value: errNested.Error(), Message: errNested.Error(), cause: errNested}
+		if t.ended != nil {
+			t.ended(t.err)
+		}
 		t.drop()
 		return
 	}
