@@ -165,7 +165,7 @@ func (m *Machine) WriteNoise() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.conn != nil {
-		_, _ = m.conn.Write(make([]byte, 64)) // the link is to end
+		_, _ = m.conn.Write([]byte("garbage garbage garbage garbage garbage")) // the link is to end
 	}
 }
 

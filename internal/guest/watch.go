@@ -22,7 +22,7 @@ type Watch struct {
 	// without the guest's confirmation. 0 is 5 s.
 	Grace time.Duration
 	// Confirm is how long an operation with a time limit waits beyond it for the guest to
-	// confirm the end. 0 is 800 ms.
+	// confirm the end. 0 is 700 ms.
 	Confirm time.Duration
 	// Sign is how long the guest may take to give a sign of life before something is to be
 	// closed in it. 0 is 1.5 s.
@@ -43,7 +43,7 @@ func (w Watch) withDefaults() Watch {
 		to    *time.Duration
 		value time.Duration
 	}{{&w.Limit, time.Minute}, {&w.Probe, 2 * time.Second}, {&w.Grace, 5 * time.Second},
-		{&w.Confirm, 800 * time.Millisecond}, {&w.Sign, 1500 * time.Millisecond}} {
+		{&w.Confirm, 700 * time.Millisecond}, {&w.Sign, 1500 * time.Millisecond}} {
 		if *d.to == 0 {
 			*d.to = d.value
 		}

@@ -364,6 +364,7 @@ func (v *VM) Close(ctx context.Context) error {
 	if err != nil && inst != nil {
 		inst.Expect(true)
 		inst.End("the vm was closed")
+		v.clearGuest(topology.Shutdown)
 	}
 	err = errors.Join(err, v.disks.Close())
 	v.mu.Lock()

@@ -101,7 +101,9 @@ static int co_isyieldable(lua_State *L) {
 static int co_status(lua_State *L) {
 	lua_State *co = lua_tothread(L, 1);
 	if (co != NULL && co != L && gl_is_task(co)) {
-		lua_pushstring(L, lua_status(co) == LUA_OK && lua_gettop(co) == 0 ? "dead" : "normal");
+		lua_Debug ar;
+		int ended = lua_status(co) == LUA_OK && !lua_getstack(co, 0, &ar) && lua_gettop(co) == 0;
+		lua_pushstring(L, ended ? "dead" : "normal");
 		return 1;
 	}
 	lua_pushvalue(L, lua_upvalueindex(1));
