@@ -113,7 +113,7 @@ func silence(t *testing.T, a *fakeAgent) *silentAgent {
 	return s
 }
 
-// dead returns a Watch whose guest is dead with a reason.
+// deadly returns w with guests that are dead for a reason.
 func (w Watch) deadly(reasons chan<- string) Watch {
 	w.Dead = func(silent time.Duration, call string) error {
 		reasons <- call

@@ -107,10 +107,18 @@ int gl_resume(gl_state *st, gl_result *r) {
 	gl_task *t = st->task;
 	lua_State *L = t->L;
 	int nres = 0;
+	if (t->left != NULL) lua_settop(t->aux, 0);
 	t->resumed = 1;
 	r->status = lua_resume(L, NULL, t->left != NULL ? 0 : r->nargs, &nres);
 	t->resumed = 0;
-	if (r->status == LUA_YIELD) return 1;
+	if (r->status == LUA_YIELD) {
+		// The arguments are where Go code looks for them.
+		for (int i = 1; i <= t->left->nargs; i++) {
+			lua_pushvalue(L, i);
+			lua_xmove(L, t->aux, 1);
+		}
+		return 1;
+	}
 	t->left = NULL;
 	if (r->status != LUA_OK) {
 		if (!gl_stopped(st)) gl_trace_dead(st, L, &r->trace);
@@ -118,12 +126,6 @@ int gl_resume(gl_state *st, gl_result *r) {
 	}
 	read_results(st, 0, r);
 	return 0;
-}
-
-lua_State *gl_aux(gl_state *st) {
-	gl_task *t = st->task;
-	if (t->aux == NULL) t->aux = gl_new_lua_thread(st, &t->auxref);
-	return t->aux;
 }
 
 static int op_load(lua_State *L) {

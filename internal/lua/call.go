@@ -137,16 +137,6 @@ func (c *Call) Call(fn Value, args ...Value) ([]Value, error) {
 	if c.thread != nil && c.thread.stopped() {
 		return nil, c.thread.stopError()
 	}
-	if !c.left {
-		return c.st.call(fn, args)
-	}
-	cs := c.st.c
-	aux := C.gl_aux(cs)
-	if aux == nil {
-		return nil, errLimit
-	}
-	cs.cur = aux
-	defer func() { cs.cur = cs.L }()
 	return c.st.call(fn, args)
 }
 
@@ -294,7 +284,7 @@ func (s *State) enter(fn Value, args []Value) ([]Value, error) {
 // serveLeft carries out the call for which the running thread was left.
 func (s *State) serveLeft() {
 	f, own := s.c.task.left, s.c.cur
-	s.c.cur = s.c.L
+	s.c.cur = s.c.task.aux
 	f.rc = s.goCall(f)
 	s.c.cur = own
 }

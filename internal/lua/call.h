@@ -21,13 +21,9 @@ void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r);
 
 // gl_start prepares the task which holds the baton for a call as that of gl_call, and
 // gl_resume runs it. That returns 1 when Lua waits for the call of Go in task->left, which Go
-// carries out before it calls gl_resume again, and 0 at the end.
+// carries out on the stack of task->aux before it calls gl_resume again, and 0 at the end.
 void gl_start(gl_state *st, gl_val *vals, int n, gl_result *r);
 int gl_resume(gl_state *st, gl_result *r);
-
-// gl_aux returns the Lua thread for what a call of Go calls that has left its own. It returns
-// NULL when memory is out.
-lua_State *gl_aux(gl_state *st);
 
 // gl_load compiles a text. It leaves the message on the stack when it fails.
 int gl_load(gl_state *st, const char *p, size_t n, const char *chunk, gl_val *msg, int *ref);

@@ -49,7 +49,8 @@ static int trampoline(lua_State *L) {
 	gl_val few[16];
 	int n = lua_gettop(L);
 	luaL_checkstack(L, LUA_MINSTACK, NULL);
-	if (L == t->L && t->resumed && lua_toboolean(L, lua_upvalueindex(3)) && lua_isyieldable(L)) {
+	if (L == t->L && t->resumed && lua_toboolean(L, lua_upvalueindex(3)) && lua_isyieldable(L) &&
+		gl_aux(st, n) != NULL) {
 		gl_frame *left = lua_newuserdatauv(L, sizeof *left + (size_t)n * sizeof(gl_val), 0);
 		fill(L, left, (gl_val *)(left + 1), n);
 		t->left = left;

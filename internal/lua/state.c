@@ -97,6 +97,12 @@ lua_State *gl_new_lua_thread(gl_state *st, int *ref) {
 	return (lua_State *)a.p;
 }
 
+lua_State *gl_aux(gl_state *st, int n) {
+	gl_task *t = st->task;
+	if (t->aux == NULL) t->aux = gl_new_lua_thread(st, &t->auxref);
+	return t->aux != NULL && lua_checkstack(t->aux, n + LUA_MINSTACK) ? t->aux : NULL;
+}
+
 void gl_unref(gl_state *st, int ref) {
 	// luaL_unref only overwrites existing slots: it cannot raise.
 	luaL_unref(st->cur, LUA_REGISTRYINDEX, ref);

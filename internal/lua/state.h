@@ -72,7 +72,7 @@ typedef struct gl_task {
 	gl_trace *trace;  // where the message handler puts what it finds
 	int resumed;      // lua_resume runs L: a call of Go may leave it
 	struct gl_frame *left; // the call of Go for which L was left, or NULL
-	lua_State *aux;   // runs what that call calls, once it was needed
+	lua_State *aux;   // the stack for that call, once it was needed
 	int auxref;
 } gl_task;
 
@@ -106,7 +106,9 @@ static inline int gl_is_task(lua_State *L) {
 
 // gl_at returns the Lua thread whose code has called the Go code that runs.
 static inline lua_State *gl_at(gl_state *st) {
-	return st->task->left != NULL && st->cur == st->L ? st->task->L : st->cur;
+	lua_Debug ar;
+	gl_task *t = st->task;
+	return t->left != NULL && st->cur == t->aux && !lua_getstack(t->aux, 0, &ar) ? t->L : st->cur;
 }
 
 // gl_arena_reserve makes room for n bytes. It returns 0 when memory is out.
@@ -144,6 +146,10 @@ int gl_take_ref(lua_State *L, gl_state *st);
 // gl_new_lua_thread creates a thread and a reference to it. It returns NULL when memory is
 // out.
 lua_State *gl_new_lua_thread(gl_state *st, int *ref);
+
+// gl_aux returns the aux of the task that holds the baton, with room for n values. It returns
+// NULL when memory is out.
+lua_State *gl_aux(gl_state *st, int n);
 
 // gl_ref creates a reference to the value at idx of the current stack.
 int gl_ref(gl_state *st, int idx, int *ref);

@@ -68,15 +68,17 @@ int gl_where(gl_state *st, int level, lua_Debug *ar) {
 	return lua_getinfo(at, "Sl", ar);
 }
 
-// op_traceback leaves out the Go function which called, and itself.
+// op_traceback describes the stack of a->p. It leaves out the Go function which called, and
+// itself.
 static int op_traceback(lua_State *L) {
-	lua_State *at = gl_at(gl_of(L));
+	lua_State *at = (lua_State *)gl_op_of(L)->p;
 	luaL_traceback(L, at, NULL, at == L ? 2 : 1);
 	return 1;
 }
 
 int gl_traceback(gl_state *st, gl_val *out) {
 	gl_op a = {0};
+	a.p = (const char *)gl_at(st);
 	int rc = gl_protect(st->cur, op_traceback, &a, 1);
 	gl_read(st->cur, -1, out);
 	return rc;
