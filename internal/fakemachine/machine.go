@@ -178,8 +178,8 @@ func (m *Machine) Panic(why string) {
 		"\n[    1.000000] ---[ end Kernel panic - not syncing: "+why+" ]---\n")
 }
 
-// StopAgent has the agent answer nothing and take nothing more, as SIGSTOP does, until
-// ContinueAgent or the next boot.
+// StopAgent has the agent answer nothing and take nothing more, as SIGSTOP does, until the
+// next boot.
 func (m *Machine) StopAgent() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -188,14 +188,7 @@ func (m *Machine) StopAgent() {
 	}
 }
 
-// ContinueAgent ends what StopAgent began.
-func (m *Machine) ContinueAgent() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.thaw()
-}
-
-// thaw is ContinueAgent for a caller that holds m.mu.
+// thaw ends what StopAgent began. The caller must hold m.mu.
 func (m *Machine) thaw() {
 	if m.thawed != nil {
 		close(m.thawed)

@@ -246,7 +246,8 @@ func TestHostileFrames(t *testing.T) {
 		send func(op uint64) []byte
 		want string
 	}{
-		"no frame":   {func(uint64) []byte { return []byte(strings.Repeat("garbage ", 3)) }, "the guest's agent port was written to by another program (link out of step"},
+		"no frame": {func(uint64) []byte { return []byte(strings.Repeat("garbage ", 3)) },
+			"the guest's agent port was written to by another program (link out of step"},
 		"padding":    {func(uint64) []byte { return make([]byte, 16) }, "padding"},
 		"a preamble": {func(uint64) []byte { return wire.AppendPreamble(nil, wire.Nonce{9}) }, "preamble"},
 		"half a preamble": {func(uint64) []byte { return wire.AppendPreamble(nil, wire.Nonce{9})[:16] },

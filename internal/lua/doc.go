@@ -18,7 +18,7 @@
 //
 // Lua code runs in a Thread: a Lua thread of its own (not a Lua coroutine) with
 // a goroutine of its own. State.Call runs one to its end on the caller's
-// goroutine, State.Go starts one beside it. Blocking works from
+// goroutine, Thread.Start starts one beside it. Blocking works from
 // any depth: inside pcall, sort and gsub callbacks, metamethods, coroutines, require.
 // A thread that blocks in a function of NewBlockingFunction, or in a method, holds no
 // OS thread, unless functions of C that call back are on its stack. Threads take turns only where they block,

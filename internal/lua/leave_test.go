@@ -156,7 +156,7 @@ func TestLeaving(t *testing.T) {
 		"return select(2, coroutine.running())":                                                             true,
 		"return coroutine.isyieldable()":                                                                    false,
 		"return coroutine.wrap(function() return coroutine.isyieldable() end)()":                            true,
-		"local ok, e = pcall(coroutine.yield) return e":                                                     "attempt to yield from outside a coroutine",
+		"local _, e = pcall(coroutine.yield) return e":                                                      "attempt to yield from outside a coroutine",
 		"local x do local c <close> = setmetatable({}, {__close = function() x = left() end}) end return x": true,
 		"local x pcall(function() local c <close> = setmetatable({}, {__close = function() x = same(7) end}) " +
 			"fail() end) return x": int64(7),

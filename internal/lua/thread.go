@@ -62,14 +62,6 @@ func (s *State) Call(ctx context.Context, fn Value, args ...Value) ([]Value, err
 	return s.NewThread(ctx, fn, args...).Run()
 }
 
-// Go starts fn in a new thread with a goroutine of its own. It begins when the
-// caller releases the baton.
-func (s *State) Go(ctx context.Context, fn Value, args ...Value) *Thread {
-	t := s.NewThread(ctx, fn, args...)
-	t.Start()
-	return t
-}
-
 // Run runs the thread to its end on the caller's goroutine, which must hold the
 // baton. If the caller is a thread itself, the new one is not interrupted with
 // it unless it has its context. The error is an *Error, or one about arguments

@@ -35,7 +35,8 @@ func TestDumpsOfRunnersAreCut(t *testing.T) {
 	}
 	text := shown.String()
 	if !strings.HasPrefix(text, dump[:10000]) || len(text) > maxDump+1000 ||
-		!strings.Contains(text, "\nprovium: a.test.lua: ") || !strings.HasSuffix(text, "of the crashed runner are left out\n") {
+		!strings.Contains(text, "\nprovium: a.test.lua: ") ||
+		!strings.HasSuffix(text, "of the crashed runner are left out\n") {
 		t.Errorf("%d bytes: %q", len(text), text[max(0, len(text)-200):])
 	}
 }
