@@ -28,6 +28,9 @@ type GoneError struct {
 
 func (e *GoneError) Error() string { return fmt.Sprintf("vm `%s`: %s", e.VM, e.Reason) }
 
+// GuestIsGone marks the error.
+func (e *GoneError) GuestIsGone() {}
+
 // Config describes an instance.
 type Config struct {
 	VM           string        // name, in errors

@@ -2,6 +2,7 @@ package script
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -59,7 +60,13 @@ func (s *session) closeOpened(what string, opened *resources, doubtful []*lab.VM
 	ctx, cancel := s.closingContext()
 	defer cancel()
 	closeResources(ctx, now, func(r binding.Resource, err error) {
-		s.warn("close of %s in %s: %v", r, what, err)
+		var gone interface {
+			error
+			GuestIsGone()
+		}
+		if !errors.As(err, &gone) { // in this moment
+			s.warn("close of %s in %s: %v", r, what, err)
+		}
 	})
 }
 
