@@ -171,7 +171,8 @@ func TestLeaving(t *testing.T) {
 		}
 	}
 	text, _ := mustEval(t, s, "local function f()\nlocal t = trace() return t end\nlocal t = f() return t")[0].(string)
-	if !strings.HasPrefix(text, "stack traceback:\n\tt.lua:2: in ") || !strings.Contains(text, "t.lua:3: in main chunk") {
+	if !strings.HasPrefix(text, "stack traceback:\n\tt.lua:2: in ") ||
+		!strings.Contains(text, "t.lua:3: in main chunk") {
 		t.Errorf("%q", text)
 	}
 }
@@ -181,7 +182,8 @@ func TestErrorsOfLeftThreads(t *testing.T) {
 	s := leaving(t)
 	_, err := eval(t, s, "local function f()\nfail() end\nf()")
 	var e *Error
-	if !errors.As(err, &e) || e.Message != "t.lua:2: no" || e.At.Line != 2 || !strings.Contains(e.Traceback, "t.lua:3:") {
+	if !errors.As(err, &e) || e.Message != "t.lua:2: no" || e.At.Line != 2 ||
+		!strings.Contains(e.Traceback, "t.lua:3:") {
 		t.Errorf("%+v", err)
 	}
 	_, err = eval(t, s, "local c <close> = setmetatable({}, {__close = function() CLOSED = same(true) end}) error({})")
