@@ -354,8 +354,8 @@ func (v *VM) IsSilent(ctx context.Context) bool {
 	return err == nil && inst.IsSilent(ctx)
 }
 
-// Close shuts the VM down and removes its directory. Its console log stays readable
-// through the open file. A guest that cannot be shut down in time is killed.
+// Close shuts the VM down and removes its directory. Its console log stays readable.
+// A guest that cannot be shut down in time is killed.
 func (v *VM) Close(ctx context.Context) error {
 	err := v.Shutdown(ctx)
 	v.mu.Lock()
@@ -368,11 +368,12 @@ func (v *VM) Close(ctx context.Context) error {
 	}
 	err = errors.Join(err, v.disks.Close())
 	v.mu.Lock()
-	dir := v.dir
+	dir, console := v.dir, v.console
 	v.mu.Unlock()
 	if dir == "" {
 		return err
 	}
+	err = errors.Join(err, console.Park(dir+"-console.log"))
 	if e := os.RemoveAll(dir); e != nil {
 		err = errors.Join(err, fmt.Errorf("vm directory: %w", e))
 	}

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strings"
-	"time"
 )
 
 const (
@@ -19,9 +17,6 @@ const (
 	maxCrashLine  = 300 // bytes
 	// headToDump is how many lines are between the first one of a crash and its goroutines.
 	headToDump = 30
-	// stderrGrace is how long what is in the pipe may take to be read when the runner has
-	// ended.
-	stderrGrace = time.Second
 )
 
 // crashHead is the first line of what the Go runtime prints when a program crashes.
@@ -95,37 +90,4 @@ func (s *runnerStderr) close(crashed bool) string {
 		return ""
 	}
 	return strings.TrimSpace(strings.Join(s.crash, "\n"))
-}
-
-// stderrPipe is the standard error of a runner.
-type stderrPipe struct {
-	ours, theirs *os.File
-	out          *runnerStderr
-	read         chan struct{} // closed when all was read
-}
-
-func newStderrPipe(to io.Writer, name string) (*stderrPipe, error) {
-	ours, theirs, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("runner pipe: %w", err)
-	}
-	return &stderrPipe{ours, theirs, &runnerStderr{to: to, name: name}, make(chan struct{})}, nil
-}
-
-// start begins to read. The runner has its end by now.
-func (p *stderrPipe) start() {
-	p.theirs.Close()
-	go func() {
-		defer close(p.read)
-		_, _ = io.Copy(p.out, p.ours)
-	}()
-}
-
-// end reads what is left when the runner has ended, and is runnerStderr.close. A process that
-// keeps the pipe open is not waited for.
-func (p *stderrPipe) end(crashed bool) string {
-	_ = p.ours.SetReadDeadline(time.Now().Add(stderrGrace))
-	<-p.read
-	p.ours.Close()
-	return p.out.close(crashed)
 }

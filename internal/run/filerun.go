@@ -17,6 +17,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
+	"provium/internal/terminal"
 )
 
 const (
@@ -25,6 +26,10 @@ const (
 	// stopQuiet is stuck in a call that never returns and goes at once.
 	stopGrace = 15 * time.Second
 	stopQuiet = 4 * time.Second
+
+	// outputGrace is how long the output of a runner may stay open after its end, which
+	// takes a process that may not be killed.
+	outputGrace = 5 * time.Second
 
 	poisoned = "failed-due-to-poisoned-state"
 )
@@ -36,6 +41,8 @@ type resources interface {
 	// called exactly once, now or later, also when the request is dropped.
 	Acquire(id uint64, what string, shares []admission.Share, answer func(error))
 	Claim(id uint64, memory int64, cpus int, answer func(error))
+	// Booted says that a guest which boots cold, and has its share, is up.
+	Booted()
 	// Release releases a share that was granted under id.
 	Release(id uint64, share int)
 	// Forget withdraws the request, or releases all that was granted for it.
@@ -54,14 +61,19 @@ type fileRun struct {
 	emit      func(e event.Event, payload []byte) // payload as for event.Bus.Forward
 	stdout    *os.File
 	stderr    *os.File
+	launched  func(pid int) // called with the runner's process id; nil: not
 
+	flush    func() error // of the runner's output
 	pipe     *messagePipe
-	printed  *stderrPipe
+	printed  *runnerStderr
 	result   *report.Collector
 	status   report.FileStatus
 	chunkErr string
 	vms      map[string]time.Time // spawned and not shut down, by name
 	waits    int                  // requests to the pool without an answer, and other waits that count against no limit
+	waited   time.Duration        // for that, so far
+	waiting  time.Time            // when it began to wait; zero: it does not
+	cpu      time.Duration        // CPU time of the runner and its guests, once it has ended
 	claim    *claim               // the file's claim, from when it is asked for
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
@@ -115,19 +127,24 @@ func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	cmd := exec.Command(f.self, f.verb)
 	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
 	cmd.ExtraFiles = []*os.File{theirs}
-	if f.printed, err = newStderrPipe(f.stderr, f.job.Path); err != nil {
-		conn.Close()
-		return nil, nil, err
-	}
-	cmd.Stdout, cmd.Stderr = f.stdout, f.printed.theirs
-	child, err := f.starter.StartChild(cmd)
-	f.printed.start()
+	var errOut io.Writer
+	cmd.Stdout, errOut, f.flush = terminal.Guard(f.stdout, f.stderr)
+	f.printed = &runnerStderr{to: errOut, name: f.job.Path}
+	cmd.Stderr = f.printed
+	cmd.WaitDelay = outputGrace
+	child, err := f.starter.StartTree(cmd)
 	if err != nil {
-		f.printed.end(false)
 		conn.Close()
 		return nil, nil, fmt.Errorf("runner start: %w", err)
 	}
 	return child, conn, nil
+}
+
+// wait waits for the end of the runner, of all that it has started, and of its output.
+func (f *fileRun) wait(child *proc.Child) error {
+	err := child.Wait()
+	_ = f.flush() // a terminal that is gone is no failure of the file
+	return err
 }
 
 // supervise talks to the runner until its process is gone. An error says why
@@ -138,13 +155,16 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		return err
 	}
 	defer conn.Close()
+	if f.launched != nil {
+		f.launched(child.PID())
+	}
 	f.pipe = newMessagePipe(conn, conn)
 	messages := make(chan *message)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go f.receive(ctx, messages)
-	// Whatever the test left running in the runner's process group goes too.
-	go func() { ended <- child.WaitGroup() }()
+	// Whatever the test left running goes too.
+	go func() { ended <- f.wait(child) }()
 	answers := make(chan answer)
 	defer cancel() // after the loop nothing is received
 	if err := f.pipe.send(&message{Job: f.job}); err != nil {
@@ -173,13 +193,13 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 				break
 			}
 			f.handle(m, ctx, answers)
-			clock.hold(f.waits > 0)
+			f.hold(clock)
 			if f.stop != nil {
 				quiet = time.After(stopQuiet)
 			}
 		case a := <-answers:
 			f.answer(a)
-			clock.hold(f.waits > 0)
+			f.hold(clock)
 		case <-clock.expired():
 			halt(stopNow{
 				Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit),
@@ -200,7 +220,8 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		}
 	}
 	err = <-ended
-	crash := f.printed.end(f.done == nil && f.stop == nil)
+	f.cpu = child.CPUTime()
+	crash := f.printed.close(f.done == nil && f.stop == nil)
 	switch {
 	case f.done != nil:
 		return nil
@@ -210,6 +231,19 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		return fmt.Errorf("runner ended: %w", err)
 	}
 	return errors.New("runner ended without a report")
+}
+
+// hold stops the clock of the file's limit while the file waits, and lets it run again.
+func (f *fileRun) hold(clock *stopwatch) {
+	waits := f.waits > 0
+	clock.hold(waits)
+	switch {
+	case waits && f.waiting.IsZero():
+		f.waiting = time.Now()
+	case !waits && !f.waiting.IsZero():
+		f.waited += time.Since(f.waiting)
+		f.waiting = time.Time{}
+	}
 }
 
 // receive passes the runner's messages on until the runner or ctx ends.
@@ -309,6 +343,7 @@ func (f *fileRun) record(e event.Event, payload []byte) {
 	switch e := e.(type) {
 	case event.VMSpawned:
 		f.vms[e.VMName] = time.Now()
+		f.resources.Booted()
 	case event.VMShutdown:
 		delete(f.vms, e.VMName)
 	default:
