@@ -71,3 +71,13 @@ func expect(ctx context.Context, v *VM, text string, limit time.Duration) error 
 func (v *VM) Ping(ctx context.Context) error {
 	return v.guestOp(ctx, "ping", func(c *guest.Client) error { return c.Ping(ctx) })
 }
+
+// MarkDead ends the guest and leaves the VM dead with that reason.
+func (v *VM) MarkDead(reason string) {
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	if inst != nil {
+		inst.End(reason)
+	}
+}

@@ -380,16 +380,6 @@ func (v *VM) Close(ctx context.Context) error {
 	return err
 }
 
-// MarkDead ends the guest and leaves the VM dead with that reason.
-func (v *VM) MarkDead(reason string) {
-	v.mu.Lock()
-	inst := v.inst
-	v.mu.Unlock()
-	if inst != nil {
-		inst.End(reason)
-	}
-}
-
 // died records that a guest ended unexpectedly.
 func (v *VM) died(inst *guestRun, reason string) {
 	v.mu.Lock()
