@@ -221,6 +221,11 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	}
 	err = <-ended
 	f.cpu = child.CPUTime()
+	return f.outcome(err)
+}
+
+// outcome returns why there is no complete report of a runner that ended with err.
+func (f *fileRun) outcome(err error) error {
 	crash := f.printed.close(f.done == nil && f.stop == nil)
 	switch {
 	case f.done != nil:
