@@ -88,6 +88,7 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 	var ends []time.Duration
 	survivors, half, early := 0, 0, 0
 	for i := range times {
+		last := i == times-1 || v.late()
 		limit := &warm // about how long a run takes
 		if i%coldShare == 0 {
 			limit = &cold
@@ -119,7 +120,7 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 			v.complain("kill %d after %v: %s", i, after, e)
 		}
 		half += len(entries)
-		if i%checkEvery == checkEvery-1 || i == times-1 {
+		if i%checkEvery == checkEvery-1 || last {
 			if _, _, err := p.run(ctx); err != nil {
 				return fmt.Errorf("after kill %d: %w", i, err)
 			}
@@ -128,12 +129,15 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 				v.complain("a run after kill %d has left %v", i, left)
 			}
 		}
+		if last {
+			break
+		}
 	}
 	if len(ends) == 0 {
 		return nil
 	}
 	slices.Sort(ends)
-	v.hold(survivors, fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", times, early),
+	v.hold(survivors, fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", len(ends), early),
 		"survivors %d; everything was gone after %v in the median, %v at most", survivors,
 		ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond))
 	v.hold(half, "the caches after each of them", "half entries %d; the next run passed", half)
