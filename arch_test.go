@@ -65,6 +65,7 @@ var allowed = map[string]struct {
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
+		"internal/terminal",
 		"internal/history", "internal/hostload",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":     {nil, "knows no VM"},
@@ -111,9 +112,10 @@ var allowed = map[string]struct {
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
-	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
-	"internal/report": {[]string{"internal/event"}, "renders events and results"},
-	"tests":           {nil, "runs the built program, as its users do"},
+	"internal/event":    {[]string{"internal/msgpack"}, "a file format"},
+	"internal/report":   {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/terminal": {nil, "texts of others, shown"},
+	"tests":             {nil, "runs the built program, as its users do"},
 
 	"internal/stylecheck": {nil, "checks the sources, for make lint"},
 
@@ -249,7 +251,7 @@ func TestImports(t *testing.T) {
 // TestConfinedImports keeps abilities in the one package that has them.
 func TestConfinedImports(t *testing.T) {
 	confined := map[string][]string{
-		"C":        {"internal/lua"},
+		"C":        {"internal/lua", "internal/proc"},
 		"flag":     {"cmd", "internal/agent"},
 		"net/http": {},
 	}

@@ -78,6 +78,19 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		return nil, err
 	}
 	cfg := config.withDefaults()
+	cfg.withoutSandbox = cfg.Sandboxes.lacks(cfg.Binary)
+	m, err := start(ctx, cfg)
+	if err != nil && !cfg.withoutSandbox && ctx.Err() == nil && refusesSandbox(err) {
+		cfg.withoutSandbox = true
+		if m, err = start(ctx, cfg); err == nil {
+			cfg.Sandboxes.lack(cfg.Binary)
+		}
+	}
+	return m, err
+}
+
+// start starts QEMU once.
+func start(ctx context.Context, cfg Config) (*Machine, error) {
 	m := &Machine{cfg: cfg, agent: filepath.Join(cfg.Dir, "agent"), stderr: &tailBuffer{limit: 16 << 10},
 		connected: make(chan struct{}), done: make(chan struct{}), early: make(chan net.Conn, 1)}
 	var child childFiles
@@ -104,7 +117,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	cmd.Env = append(cmd.Environ(), mallocTunables)
 	cmd.ExtraFiles = child.files
 	cmd.Stderr = m.stderr
-	if m.proc, err = cfg.Starter.Launch(cmd); err != nil {
+	if m.proc, err = cfg.Starter.Launch(cmd, cfg.opens(fmt.Sprintf("/proc/self/fd/%d", ram.Fd()))...); err != nil {
 		ends.close()
 		m.closeFiles()
 		return nil, &StartError{Err: err}
