@@ -51,13 +51,19 @@ type File struct {
 // keeps that of ignoring the permissions of files.
 func (s *Starter) Launch(cmd *exec.Cmd, files ...File) (Process, error) {
 	from := s.bare
-	if unix.Geteuid() == 0 && !s.canOpen(append(files, File{Path: cmd.Path})) {
+	if s.IgnoresPermissions(cmd.Path, files...) {
 		from = s.reading
 	}
 	if err := s.start(from, cmd, syscall.SIGKILL); err != nil {
 		return nil, err
 	}
 	return &Child{cmd: cmd}, nil
+}
+
+// IgnoresPermissions reports whether Launch lets a program that opens these files keep the
+// capability of ignoring the permissions of files.
+func (s *Starter) IgnoresPermissions(program string, files ...File) bool {
+	return unix.Geteuid() == 0 && !s.canOpen(append(files, File{Path: program}))
 }
 
 // canOpen reports whether a program without capabilities can open files.

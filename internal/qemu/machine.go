@@ -114,7 +114,6 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 	}
 	cmd := exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
 	cmd.Dir = cfg.Dir
-	cmd.Env = append(cmd.Environ(), mallocTunables)
 	cmd.ExtraFiles = child.files
 	cmd.Stderr = m.stderr
 	if m.proc, err = cfg.Starter.Launch(cmd, cfg.opens(fmt.Sprintf("/proc/self/fd/%d", ram.Fd()))...); err != nil {
@@ -135,7 +134,11 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 	}
 	go m.reap()
 
-	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.onEvent)
+	meet := qmp.Connect
+	if cfg.Restore != nil {
+		meet = qmp.Greet // load does the rest
+	}
+	m.qmp, err = meet(ctx, ends.qmp, m.onEvent)
 	close(m.connected)
 	if err != nil {
 		m.Kill()
@@ -151,19 +154,27 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 	if err := m.load(ctx); err != nil {
 		m.Kill()
 		<-m.done
-		var state *StateError
-		if errors.As(err, &state) && ctx.Err() == nil {
-			state.Stderr = m.stderr.String()
-		}
-		return nil, err
+		return nil, m.loadError(ctx, err)
 	}
 	return m, nil
 }
 
-// mallocTunables has QEMU's C library ask for huge pages. Half of what a start
-// cost were page faults, most of them for the kernel, which QEMU reads into its
-// heap.
-const mallocTunables = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
+// loadError adds to an error of load what the process has said. It has ended.
+func (m *Machine) loadError(ctx context.Context, err error) error {
+	var state *StateError
+	switch {
+	case errors.As(err, &state):
+		if ctx.Err() == nil {
+			state.Stderr = m.stderr.String()
+		}
+	case errors.Is(err, qmp.ErrClosed):
+		if m.exit != nil {
+			err = m.exit
+		}
+		return &StartError{Err: err, Stderr: m.stderr.String()}
+	}
+	return err
+}
 
 func (m *Machine) onEvent(e Event) {
 	m.deleted.onEvent(e)
