@@ -270,6 +270,11 @@ func TestWrapperScript(t *testing.T) {
 // TestKernelIsShared has the program read a kernel as QEMU does. It must get what is in the
 // file, also after a change of the file, and have none of it for itself.
 func TestKernelIsShared(t *testing.T) {
+	t.Run("behind the setup", func(t *testing.T) { testKernel(t) })
+	t.Run("the whole", func(t *testing.T) { testKernel(t, "whole") })
+}
+
+func testKernel(t *testing.T, form ...string) {
 	s, program := newStarter(t)
 	path := filepath.Join(t.TempDir(), "kernel")
 	kernel := bytes.Repeat([]byte("a kernel"), 5<<20)
@@ -286,7 +291,7 @@ func TestKernelIsShared(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r := launch(t, s, program, "-kernel", path)
+		r := launch(t, s, program, append([]string{"-kernel", path}, form...)...)
 		got := make([]byte, len(kernel)-setup)
 		if _, err := io.ReadFull(r.answer, got); err != nil {
 			t.Fatalf("round %d: %v", round, err)

@@ -122,28 +122,28 @@ static void *must(void *p)
 }
 
 /*
- * Kernels. QEMU reads all of a Linux kernel but its first sectors into memory of its own,
- * for a boot that a restored guest never makes. The server keeps a copy of the file, and
- * the buffer that QEMU asks for is a private mapping of that.
+ * Kernels. QEMU reads all of a Linux kernel, up to QEMU 9 all but its first sectors, into
+ * memory of its own, for a boot that a restored guest never makes. The server keeps a copy of
+ * the file, and the buffer that QEMU asks for lies in a private mapping of that.
  */
 enum { MAX_KERNELS = 4, PAGE = 4096, SLACK = 64 << 10 };
 
 struct kernel {
 	struct stat of; /* the file that it is a copy of */
 	int copy;       /* -1: not of the kind that is read like this */
-	off_t setup;    /* bytes before what is read as one */
+	off_t setup;    /* bytes of the first sectors */
 };
 
 static struct kernel kernels[MAX_KERNELS];
 static int kernel_count, kernel_next;
 
 static struct {
-	struct kernel *from;
-	char *at;      /* the buffer; NULL without one */
-	size_t length; /* of what is in it */
-	size_t room;
-	int used;
-} buffer;
+	struct kernel *of;
+	char *base; /* the mapping; NULL without one */
+	size_t size;
+	char *at; /* the buffer in it; NULL until it is asked for */
+	size_t length;
+} mapped;
 
 static int same_file(const struct stat *a, const struct stat *b)
 {
@@ -210,21 +210,18 @@ static struct kernel *find_kernel(void)
 	return k->copy < 0 ? NULL : k;
 }
 
-/* map_kernel makes the buffer. */
+/* map_kernel makes the mapping, with room behind it. */
 static void map_kernel(struct kernel *k)
 {
-	size_t length = k->of.st_size - k->setup, before = k->setup % PAGE;
-	size_t whole = (before + length + SLACK + PAGE - 1) / PAGE * PAGE;
+	size_t size = k->of.st_size, whole = (size + SLACK + PAGE - 1) / PAGE * PAGE;
 	char *base = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (base == MAP_FAILED)
 		return;
-	if (mmap(base, before + length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, k->copy, k->setup - before) ==
-	    MAP_FAILED)
+	if (mmap(base, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, k->copy, 0) == MAP_FAILED)
 		_exit(127);
-	buffer.from = k;
-	buffer.at = base + before;
-	buffer.length = length;
-	buffer.room = whole - before;
+	mapped.of = k;
+	mapped.base = base;
+	mapped.size = whole;
 }
 
 typedef void *malloc_function(size_t), *realloc_function(void *, size_t);
@@ -244,9 +241,13 @@ static void *next(const char *name)
 
 void *g_malloc(size_t n)
 {
-	if (n && n == buffer.length && !buffer.used) {
-		buffer.used = 1;
-		return buffer.at;
+	if (mapped.base && !mapped.at) {
+		size_t size = mapped.of->of.st_size, rest = size - mapped.of->setup;
+		if (n == size || n == rest) {
+			mapped.at = mapped.base + size - n;
+			mapped.length = n;
+			return mapped.at;
+		}
 	}
 	if (!next_malloc)
 		next_malloc = (malloc_function *)next("g_malloc");
@@ -257,12 +258,13 @@ void *g_realloc(void *p, size_t n)
 {
 	if (!next_realloc)
 		next_realloc = (realloc_function *)next("g_realloc");
-	if (!p || p != buffer.at)
+	if (!p || p != mapped.at)
 		return next_realloc(p, n);
-	if (n <= buffer.room)
+	size_t room = mapped.base + mapped.size - mapped.at;
+	if (n <= room)
 		return p;
 	void *other = g_malloc(n);
-	memcpy(other, p, buffer.room);
+	memcpy(other, p, room);
 	return other;
 }
 
@@ -270,15 +272,15 @@ void g_free(void *p)
 {
 	if (!next_free)
 		next_free = (free_function *)next("g_free");
-	if (!p || p != buffer.at)
+	if (!p || p != mapped.at)
 		next_free(p);
 }
 
 size_t fread(void *p, size_t size, size_t n, FILE *f)
 {
 	struct stat st;
-	if (p && p == buffer.at && size * n == buffer.length && ftell(f) == buffer.from->setup &&
-	    fstat(fileno(f), &st) == 0 && same_file(&st, &buffer.from->of) && fseek(f, 0, SEEK_END) == 0)
+	if (p && p == mapped.at && size * n == mapped.length && ftell(f) == mapped.at - mapped.base &&
+	    fstat(fileno(f), &st) == 0 && same_file(&st, &mapped.of->of) && fseek(f, 0, SEEK_END) == 0)
 		return n; /* it is there */
 	if (!next_fread)
 		next_fread = (read_function *)next("fread");

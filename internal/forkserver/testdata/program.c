@@ -12,8 +12,11 @@ void g_free(void *);
 /* The library serves programs that have it. */
 void qemu_init(void) {}
 
-/* read_kernel does what QEMU does with a kernel, and answers with all of it but the setup. */
-static int read_kernel(FILE *out, const char *path)
+/*
+ * read_kernel does what QEMU does with a kernel, of which newer ones read the whole, and
+ * answers with all of it but the setup.
+ */
+static int read_kernel(FILE *out, const char *path, int whole)
 {
 	FILE *f = fopen(path, "rb");
 	fseek(f, 0, SEEK_END);
@@ -22,18 +25,20 @@ static int read_kernel(FILE *out, const char *path)
 	fseek(f, 0, SEEK_SET);
 	if (fread(header, 1, sizeof header, f) != sizeof header)
 		return 1;
-	long setup = (header[0x1f1] + 1) * 512, n = size - setup;
+	long setup = (header[0x1f1] + 1) * 512, skipped = whole ? 0 : setup, n = size - skipped;
 	char *first = g_malloc(setup), *kernel = g_malloc(n);
 	fseek(f, 0, SEEK_SET);
-	if (fread(first, 1, setup, f) != (size_t)setup || fread(kernel, 1, n, f) != (size_t)n)
+	if (fread(first, 1, setup, f) != (size_t)setup || fseek(f, skipped, SEEK_SET) ||
+	    fread(kernel, 1, n, f) != (size_t)n)
 		return 2;
 	if (fgetc(f) != EOF)
 		return 3;
 	fclose(f);
 	kernel = g_realloc(kernel, n + 64);
 	kernel[n] = 1; /* it is writable, and so is what follows */
-	kernel[0] = 'X';
-	fwrite(kernel, 1, n, out);
+	char *rest = kernel + setup - skipped;
+	rest[0] = 'X';
+	fwrite(rest, 1, size - setup, out);
 	fflush(out);
 	pause();
 	g_free(kernel);
@@ -73,6 +78,6 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "abort"))
 		abort();
 	if (!strcmp(what, "-kernel"))
-		return read_kernel(out, argv[2]);
+		return read_kernel(out, argv[2], argc > 3);
 	return 0;
 }
