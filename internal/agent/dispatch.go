@@ -36,16 +36,18 @@ func (d dispatcher) Now(id uint64, req wire.Request) (frame []byte, begun any) {
 		if d.cfg.RootMoves() {
 			return nil, nil
 		}
-		v, call := d.execs.Now(req)
-		if v != nil && v.Errno == uint32(unix.ENOENT) && d.cfg.RootMoves() {
-			return nil, nil // as in item, it is made again
-		}
-		if v != nil {
+		call, done := d.execs.Now(req, func(v *wire.SyscallValue) {
+			if v.Errno == uint32(unix.ENOENT) && d.cfg.RootMoves() {
+				return // as in item, it is made again
+			}
 			// One piece of memory, into which the buffers are copied once.
 			b := make([]byte, wire.HeaderSize, wire.HeaderSize+128+len(v.Data))
 			b = wire.AppendResult(b, &wire.Result{Value: v})
 			wire.Header{Length: uint32(len(b) - wire.HeaderSize), Type: wire.FrameResult, Op: id}.Put(b)
-			return b, nil
+			frame = b
+		})
+		if done {
+			return frame, nil
 		}
 		if call != nil {
 			return nil, call
