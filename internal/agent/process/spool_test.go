@@ -6,8 +6,13 @@ import (
 	"provium/internal/wire"
 )
 
-// mark is the byte that fill puts at an offset.
+// mark is the byte that fill puts at an offset, if that is a multiple of markStep.
 func mark(at int64) byte { return byte(at ^ at>>8 ^ at>>16) }
+
+const markStep = 509
+
+// firstMark returns how far the first mark is from an offset.
+func firstMark(at int64) int { return int((markStep - at%markStep) % markStep) }
 
 // fill adds n bytes to the spool.
 func fill(t *testing.T, s *spool, n int64) {
@@ -18,7 +23,7 @@ func fill(t *testing.T, s *spool, n int64) {
 			t.Fatal("nothing is kept")
 		}
 		p = p[:min(int64(len(p)), end-s.size)]
-		for i := range p {
+		for i := firstMark(s.size); i < len(p); i += markStep {
 			p[i] = mark(s.size + int64(i))
 		}
 		s.add(len(p), own)
@@ -28,7 +33,7 @@ func fill(t *testing.T, s *spool, n int64) {
 // check compares bytes with what fill has put at an offset.
 func check(t *testing.T, p []byte, at int64) {
 	t.Helper()
-	for i := range p {
+	for i := firstMark(at); i < len(p); i += markStep {
 		if p[i] != mark(at+int64(i)) {
 			t.Fatalf("wrong byte at %d", at+int64(i))
 		}
