@@ -2,12 +2,13 @@
 # make test   installs and runs all tests
 # make test-qemu QEMU=PATH   runs all that boots guests on another QEMU (Debian 13's)
 # make build  bin/provium   make bench  figures   make lint  checks
+# make verify kills, hostile guests, failing calls, damaged caches: docs/reliability.md
 
 SHELL := /bin/sh
 GO = $(shell scripts/find-go)
 BIN := bin/provium
 # Go rebuilds what changed by itself: these targets always ask it.
-.PHONY: all setup build demo test test-go test-guest test-smoke test-qemu newer-qemu bench lint clean
+.PHONY: all setup build demo test test-go test-guest test-smoke test-qemu newer-qemu bench verify lint clean
 
 all: build
 
@@ -54,6 +55,10 @@ lint: setup payload
 
 bench: build
 	scripts/bench "$(GO)"
+
+# VERIFY="kills=20 hostile" runs parts, and fewer times; without it all runs and the page is written.
+verify: build
+	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify $(or $(VERIFY),report=docs/reliability.md)
 
 clean:
 	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox*

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -62,6 +63,57 @@ func FuzzOption(f *testing.F) {
 	})
 }
 
+// fuzzDisk is the size of the disks of fuzz tests, in bytes: small, since each input gets
+// one.
+const fuzzDisk = 16 << 10
+
+// Inputs are short, since the fuzzer minimizes what it finds byte by byte: runMark and a
+// number n stand for n times runLength bytes of data, 0 for the byte runMark itself.
+const (
+	runMark   = 0xf5
+	runLength = 16
+	runByte   = 'x'
+)
+
+// expand returns the bytes that an input stands for.
+func expand(p []byte) []byte {
+	var out []byte
+	for len(p) > 0 {
+		at := bytes.IndexByte(p, runMark)
+		if at < 0 || at == len(p)-1 {
+			return append(out, p...)
+		}
+		out = append(out, p[:at]...)
+		if n := int(p[at+1]); n > 0 {
+			out = append(out, bytes.Repeat([]byte{runByte}, n*runLength)...)
+		} else {
+			out = append(out, runMark)
+		}
+		p = p[at+2:]
+	}
+	return out
+}
+
+// shorten returns an input that stands for p.
+func shorten(p []byte) []byte {
+	var out []byte
+	for len(p) > 0 {
+		n := 0
+		for n < 255 && bytes.HasPrefix(p[n*runLength:], bytes.Repeat([]byte{runByte}, runLength)) {
+			n++
+		}
+		switch {
+		case n > 0:
+			out, p = append(out, runMark, byte(n)), p[n*runLength:]
+		case p[0] == runMark:
+			out, p = append(out, runMark, 0), p[1:]
+		default:
+			out, p = append(out, p[0]), p[1:]
+		}
+	}
+	return out
+}
+
 // conversation is a connection to a client that says what r has; w has what it hears.
 type conversation struct {
 	r io.Reader
@@ -78,18 +130,19 @@ func FuzzSession(f *testing.F) {
 	opt := func(kind uint32, data []byte) []byte { return option{kind, data}.append(nil) }
 	info := encodeGo("", infoBlockSize)
 	meta := encodeMeta("", contextName)
-	f.Add(bytes.Join([][]byte{start, opt(optStructuredReply, nil), opt(optSetMeta, meta), opt(optListMeta, meta),
+	add := func(parts ...[]byte) { f.Add(shorten(bytes.Join(parts, nil))) }
+	add(start, opt(optStructuredReply, nil), opt(optSetMeta, meta), opt(optListMeta, meta),
 		opt(optInfo, info), opt(optGo, info), request(0, cmdRead, 1, 0, 512),
 		append(request(cmdFlagFUA, cmdWrite, 2, 512, 512), blocks('x', 1)...), request(0, cmdBlockStatus, 3, 0, 4096),
-		request(0, cmdFlush, 4, 0, 0), request(0, cmdTrim, 5, 0, 1<<20), request(0, cmdDisc, 6, 0, 0)}, nil))
-	f.Add(bytes.Join([][]byte{start, opt(optList, nil), opt(optExportName, []byte("x")),
-		request(0, cmdRead, 1, 1<<63, 1<<31)}, nil))
-	f.Add(bytes.Join([][]byte{start, opt(optAbort, nil)}, nil))
-	f.Add(bytes.Join([][]byte{start, opt(optGo, []byte("\xff\xff\xff\xff\x00\x00"))}, nil))
-	f.Fuzz(func(t *testing.T, p []byte) {
+		request(0, cmdFlush, 4, 0, 0), request(0, cmdTrim, 5, 0, fuzzDisk), request(0, cmdDisc, 6, 0, 0))
+	add(start, opt(optList, nil), opt(optExportName, []byte("x")), request(0, cmdRead, 1, 1<<63, 1<<31))
+	add(start, opt(optAbort, nil))
+	add(start, opt(optGo, []byte("\xff\xff\xff\xff\x00\x00")))
+	f.Fuzz(func(t *testing.T, short []byte) {
+		p := expand(short)
 		said := bytes.NewReader(p)
 		conn := &conversation{r: said}
-		s := &session{disk: newMemory(1 << 20), conn: conn, r: said, room: make(chan struct{}, maxDelayed)}
+		s := &session{disk: newMemory(fuzzDisk), conn: conn, r: said, room: make(chan struct{}, maxDelayed)}
 		if err := s.handshake(); err != nil {
 			return
 		}
@@ -105,7 +158,7 @@ func FuzzSession(f *testing.F) {
 // and agree with an array.
 func checkReplies(t *testing.T, agreed terms, said, heard []byte, broken bool) {
 	t.Helper()
-	content := make([]byte, 1<<20)
+	content := make([]byte, fuzzDisk)
 	replies := bytes.NewReader(heard)
 	word := func(n int) uint64 {
 		t.Helper()
@@ -128,7 +181,8 @@ func checkReplies(t *testing.T, agreed terms, said, heard []byte, broken bool) {
 			}
 			payload, said = said[:c.n], said[c.n:]
 		}
-		inside := c.n > 0 && c.off < 1<<20 && uint64(c.n) <= 1<<20-c.off && c.off%BlockSize == 0 && c.n%BlockSize == 0
+		whole := c.off%BlockSize == 0 && c.n%BlockSize == 0
+		inside := whole && c.n > 0 && c.off < fuzzDisk && uint64(c.n) <= fuzzDisk-c.off
 		errno, data := uint64(0), []byte(nil)
 		switch magic := word(4); magic {
 		case magicSimple:
@@ -224,37 +278,41 @@ func (s scripted) Close() error                { return nil }
 // range of a request, and must itself say only what the server's decoders understand.
 func FuzzClient(f *testing.F) {
 	// What our own server says to a client that reads.
+	disk := newMemory(fuzzDisk)
+	must(f, disk.Write(context.Background(), blocks(runByte, fuzzDisk/BlockSize), 0, false))
 	near, far := net.Pipe()
 	ended := make(chan error)
-	go func() { ended <- Serve(context.Background(), far, newMemory(1<<20)) }()
+	go func() { ended <- Serve(context.Background(), far, disk) }()
 	said := &tap{Conn: near}
 	c, err := NewClient(said)
 	must(f, err)
-	_, err = c.ReadAt(make([]byte, 4096), 0)
+	_, err = c.ReadAt(make([]byte, BlockSize), 0)
 	must(f, err)
-	c.Hole(0, 1<<20)
+	c.Hole(0, fuzzDisk)
 	_ = c.Close()
 	must(f, <-ended)
-	f.Add(said.got.Bytes())
+	f.Add(shorten(said.got.Bytes()))
 	f.Add(said.got.Bytes()[:18])
-	f.Fuzz(func(t *testing.T, p []byte) {
-		conn := scripted{r: bytes.NewReader(p), heard: &bytes.Buffer{}}
-		c, err := NewClient(conn)
+	f.Fuzz(func(t *testing.T, short []byte) {
+		conn := scripted{r: bytes.NewReader(expand(short)), heard: &bytes.Buffer{}}
+		c := &Client{conn: conn, r: bufio.NewReaderSize(conn, BlockSize)}
+		err := c.handshake()
 		if err == nil {
-			c.size = min(max(c.size, 0), 1<<20)
-			buf := bytes.Repeat([]byte{0xa5}, 3*4096)
-			n, err := c.ReadAt(buf[4096:8192], 0)
-			if n < 0 || n > 4096 || int64(n) > c.size || err == nil && n != 4096 {
+			c.size = min(max(c.size, 0), fuzzDisk)
+			const size = BlockSize
+			buf := bytes.Repeat([]byte{0xa5}, 3*size)
+			n, err := c.ReadAt(buf[size:2*size], 0)
+			if n < 0 || n > size || int64(n) > c.size || err == nil && n != size {
 				t.Errorf("read: %d, %v", n, err)
 			}
-			if rest := bytes.Repeat([]byte{0xa5}, 4096); !bytes.Equal(buf[:4096], rest) ||
-				!bytes.Equal(buf[8192:], rest) {
+			if rest := bytes.Repeat([]byte{0xa5}, size); !bytes.Equal(buf[:size], rest) ||
+				!bytes.Equal(buf[2*size:], rest) {
 				t.Error("read: bytes around the range were changed")
 			}
-			if _, k := c.Hole(0, 4096); k < 1 || k > 4096 {
+			if _, k := c.Hole(0, size); k < 1 || k > size {
 				t.Errorf("hole: %d", k)
 			}
-			if n, err := c.WriteAt(buf[:4096], 0); err == nil && n != 4096 {
+			if n, err := c.WriteAt(buf[:size], 0); err == nil && n != size {
 				t.Errorf("write: %d", n)
 			}
 			_ = c.Flush()

@@ -91,6 +91,14 @@ func (s *session) transmit(ctx context.Context) error {
 		if c.kind == cmdWrite && c.n > maxRequest {
 			return violation("write of %d bytes", c.n)
 		}
+		if c.kind == cmdWrite && s.invalid(&c) != 0 {
+			// Nothing is allocated for data that are not wanted.
+			if _, err := io.CopyN(io.Discard, s.r, int64(c.n)); err != nil {
+				return err
+			}
+			s.perform(ctx, c, nil, nil)
+			continue
+		}
 		if c.kind == cmdWrite && s.direct(c) {
 			in := &Incoming{s.sock, int(c.n)}
 			s.perform(ctx, c, nil, in)

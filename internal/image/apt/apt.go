@@ -167,8 +167,9 @@ func parseDepends(text string) []string {
 		line = strings.TrimPrefix(strings.TrimSpace(line), "|")
 		for _, kind := range []string{"Depends: ", "PreDepends: "} {
 			if name, ok := strings.CutPrefix(line, kind); ok {
-				name, _, _ = strings.Cut(strings.TrimSpace(name), ":")
-				out = append(out, name)
+				if name, _, _ = strings.Cut(strings.TrimSpace(name), ":"); name != "" {
+					out = append(out, name)
+				}
 			}
 		}
 	}

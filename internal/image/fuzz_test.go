@@ -1,0 +1,55 @@
+package image
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"provium/internal/image/cpio"
+)
+
+// FuzzOverlay checks that what is read from an overlay has an agent and clean names, and
+// is the same when it is written and read again.
+func FuzzOverlay(f *testing.F) {
+	var archive bytes.Buffer
+	if err := writeArchive(&archive, []item{fileItem(guestAgent, 0o755, []byte("AGENT")),
+		dirItem("etc", 0o755), linkItem("etc/x", "../y")}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(archive.Bytes())
+	f.Add(gzipped(f, archive.Bytes()))
+	f.Add(archive.Bytes()[:150])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		read := func(name string, data []byte) ([]item, error) {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return readOverlay(path)
+		}
+		items, err := read("one", data)
+		if err != nil {
+			return
+		}
+		agent := false
+		for _, it := range items {
+			agent = agent || it.Name == guestAgent && it.Type() == cpio.TypeRegular
+			if it.Name == "" || it.Name != cleanName(it.Name) {
+				t.Errorf("name %q", it.Name)
+			}
+		}
+		if !agent {
+			t.Error("there is no agent in it")
+		}
+		var again bytes.Buffer
+		if err := writeArchive(&again, items); err != nil {
+			return // not all that can be read can be written
+		}
+		same, err := read("two", again.Bytes())
+		if err != nil || hashItems(same) != hashItems(items) {
+			t.Errorf("%+v became %+v, %v", items, same, err)
+		}
+	})
+}

@@ -1,0 +1,80 @@
+package qemu
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"testing"
+)
+
+// FuzzParseAddress checks that what is read as an address is one of a page, and is the
+// same when QEMU says it again.
+func FuzzParseAddress(f *testing.F) {
+	f.Add("Host virtual address for 0x0 (ram) is 0x7f1234560000\r\n", int64(0x7f1234560000))
+	f.Add("No memory is mapped at address 0x0", int64(1))
+	f.Add("x is 0x-1000", int64(-4096))
+	f.Fuzz(func(t *testing.T, text string, any int64) {
+		say := func(n int64) string { return fmt.Sprintf("Host virtual address for 0x0 (pc.ram) is 0x%x\r\n", n) }
+		if n, err := parseAddress(text); err == nil {
+			if again, err := parseAddress(say(n)); n <= 0 || n%pageSize != 0 || again != n || err != nil {
+				t.Errorf("%q is %#x, then %#x, %v", text, n, again, err)
+			}
+		}
+		n, err := parseAddress(say(any))
+		if valid := any > 0 && any%pageSize == 0; valid != (err == nil) || valid && n != any {
+			t.Errorf("%#x is %#x, %v", any, n, err)
+		}
+	})
+}
+
+// FuzzJoinState checks that a joined state is a part of the one and all of the other, and
+// that joining it again changes nothing.
+func FuzzJoinState(f *testing.F) {
+	section := "\x04\x00\x00\x00\x00\x05timer\x00\x00\x00\x00\x00\x00\x00\x02"
+	f.Add([]byte("QEVM\x00\x00\x00\x03memory"+section+"old"), []byte("QEVM\x00\x00\x00\x03"+section+"new"))
+	f.Add([]byte("QEVM\x00\x00\x00\x03"+section+section), []byte("QEVM\x00\x00\x00\x03"+section))
+	f.Add([]byte("QEVM\x00\x00\x00\x03"), []byte("QEVM\x00\x00\x00\x03\x04\x00\x00\x00\x00\xff"))
+	f.Fuzz(func(t *testing.T, origin, devices []byte) {
+		state, err := joinState(origin, devices)
+		if err != nil {
+			return
+		}
+		memory, whole := bytes.CutSuffix(state, devices[8:])
+		if !whole || len(memory) < 8 || !bytes.HasPrefix(origin, memory) {
+			t.Errorf("%x and %x are joined to %x", origin, devices, state)
+		}
+		if again, err := joinState(state, devices); err == nil && !bytes.Equal(again, state) {
+			t.Errorf("%x becomes %x", state, again)
+		}
+	})
+}
+
+// FuzzDirtyRuns checks the runs of pages against a look at each page.
+func FuzzDirtyRuns(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 3, 4, 1, 1, 1, 1, 2}, uint8(2))
+	f.Fuzz(func(t *testing.T, kinds []byte, limit uint8) {
+		most := int(limit)%16 + 1
+		var entries []byte
+		var want []bool
+		for _, k := range kinds {
+			e := [...]uint64{0, pagePresent, pageSwapped, pagePresent | pageOfFile, pageOfFile}[k%5] | uint64(k)>>3
+			entries = binary.LittleEndian.AppendUint64(entries, e)
+			want = append(want, k%5 == 1 || k%5 == 2)
+		}
+		got := make([]bool, len(want))
+		end := 0
+		err := dirtyRuns(entries, most, func(first, count int) error {
+			if first < end || count < 1 || count > most {
+				t.Fatalf("run %d+%d after %d, at most %d", first, count, end, most)
+			}
+			end = first + count
+			for i := first; i < end; i++ {
+				got[i] = true
+			}
+			return nil
+		})
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%v, want %v: %v", got, want, err)
+		}
+	})
+}
