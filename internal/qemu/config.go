@@ -139,15 +139,6 @@ type fds struct {
 	ram, qmp, serial, hvc, rng, state int    // rng is 0 without a seed, state without a Restore
 	vsock                             int    // the device; 0 without it
 	cid                               uint32 // with vsock
-	disks                             []int  // connections to their servers; 0 for none
-}
-
-// disk returns the connection of the disk with this index.
-func (n *fds) disk(i int) int {
-	if i >= len(n.disks) {
-		return 0
-	}
-	return n.disks[i]
 }
 
 // args builds the command line. It is pure, so that a change of the machine is
@@ -196,7 +187,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	}
 	a = append(a, option("-object", rng)...)
 	for i := range c.Disks {
-		a = append(a, option("-blockdev", c.Disks[i].backend(fd.disk(i)))...)
+		a = append(a, option("-blockdev", c.Disks[i].backend())...)
 	}
 	for i := range c.NICs {
 		a = append(a, option("-netdev", c.NICs[i].backend())...)

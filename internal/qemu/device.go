@@ -133,19 +133,13 @@ type netBackend struct {
 	Addr   unixAddress `json:"addr"`
 }
 
-// fdAddress is the address of a connected socket that QEMU inherits.
-type fdAddress struct {
-	Type   string `json:"type"` // fd
-	Number string `json:"str"`
-}
-
 // blockBackend connects a disk to an NBD server.
 type blockBackend struct {
-	Driver   string `json:"driver"` // nbd
-	Node     string `json:"node-name"`
-	Server   any    `json:"server"` // a unixAddress or an fdAddress
-	ReadOnly bool   `json:"read-only"`
-	Discard  string `json:"discard"`
+	Driver   string      `json:"driver"` // nbd
+	Node     string      `json:"node-name"`
+	Server   unixAddress `json:"server"`
+	ReadOnly bool        `json:"read-only"`
+	Discard  string      `json:"discard"`
 }
 
 // option is an option of the command line with the JSON form of its value.

@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // Disk is a virtio block device whose contents an NBD server has.
@@ -88,39 +85,10 @@ func (d *Disk) node() string {
 
 func (d *Disk) device() string { return fmt.Sprintf("disk%d", d.Slot) }
 
-// backend is the description of the contents. fd is the number of a socket that is
-// connected to the server; 0 has QEMU connect.
-func (d *Disk) backend(fd int) blockBackend {
-	out := blockBackend{Driver: "nbd", Node: d.node(), Server: unixAddress{"unix", d.Socket}, ReadOnly: d.ReadOnly,
+// backend is the description of the contents.
+func (d *Disk) backend() blockBackend {
+	return blockBackend{Driver: "nbd", Node: d.node(), Server: unixAddress{"unix", d.Socket}, ReadOnly: d.ReadOnly,
 		Discard: "unmap"}
-	if fd != 0 {
-		out.Server = fdAddress{"fd", fmt.Sprint(fd)}
-	}
-	return out
-}
-
-// diskSendBuffer is the size of the send buffer of a disk's socket, in bytes, as far as
-// the host permits. A write that does not fit is sent in pieces, and QEMU's main loop is
-// woken for each of them.
-const diskSendBuffer = 4 << 20
-
-// connect connects to the server on behalf of QEMU, whose own sockets have the buffer of
-// the system's default. It returns nil where that fails: QEMU then tries, and says why.
-func (d *Disk) connect() *os.File {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	f := os.NewFile(uintptr(fd), d.Socket)
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, diskSendBuffer) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, diskSendBuffer) // cut to what is permitted
-	}
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: d.Socket})
-	if err != nil {
-		f.Close()
-		return nil
-	}
-	return f
 }
 
 // frontend is the description of the device. An error is the guest's to see: the
@@ -146,7 +114,7 @@ func (d *Disk) frontend() diskDevice {
 // PlugDisk plugs a disk into the running or stopped machine. It returns when QEMU
 // has it; a guest that runs needs a moment more.
 func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
-	if err := m.monitor().blockdevAdd(ctx, d.backend(0)); err != nil {
+	if err := m.monitor().blockdevAdd(ctx, d.backend()); err != nil {
 		return fmt.Errorf("qemu disk plug: %w", err)
 	}
 	if err := m.monitor().deviceAdd(ctx, d.frontend()); err != nil {
@@ -163,7 +131,7 @@ func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
 func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced func()) error {
 	next := d
 	next.Node++
-	if err := m.monitor().blockdevAdd(ctx, next.backend(0)); err != nil {
+	if err := m.monitor().blockdevAdd(ctx, next.backend()); err != nil {
 		return fmt.Errorf("qemu disk resize: %w", err)
 	}
 	err := m.monitor().setDrive(ctx, d.device(), next.node())

@@ -1,12 +1,8 @@
 package qemu
 
 import (
-	"net"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestDiskArgs(t *testing.T) {
@@ -28,54 +24,6 @@ func TestDiskArgs(t *testing.T) {
 			t.Errorf("%q is missing, or too early, in\n%s", want, got)
 		}
 		last = at
-	}
-}
-
-// TestDiskConnection has a disk's server see the connection that is made for QEMU, and the
-// command line name it.
-func TestDiskConnection(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "nbd")
-	d := Disk{Slot: 1, Socket: path, Serial: "a"}
-	if d.connect() != nil {
-		t.Error("connected without a server")
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	f := d.connect()
-	if f == nil {
-		t.Fatal("not connected")
-	}
-	defer f.Close()
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.Close()
-	plain, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(plain)
-	size := func(fd int) int {
-		n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	if ours := size(int(f.Fd())); ours <= size(plain) {
-		t.Errorf("the send buffer has %d bytes, as any", ours)
-	}
-	c := Config{Memory: 512 << 20, Kernel: "k", Disks: []Disk{d, {Slot: 2, Socket: "s"}}}
-	whole := c.withDefaults()
-	args := strings.Join(whole.args(fds{disks: []int{9, 0}}, "agent"), "\n")
-	for _, want := range []string{`"server":{"type":"fd","str":"9"}`, `"server":{"type":"unix","path":"s"}`} {
-		if !strings.Contains(args, want) {
-			t.Errorf("%s is missing in\n%s", want, args)
-		}
 	}
 }
 

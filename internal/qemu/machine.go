@@ -248,13 +248,6 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 		n.state = child.add(state)
 		m.stateFD = n.state
 	}
-	for i := range m.cfg.Disks {
-		number := 0
-		if f := m.cfg.Disks[i].connect(); f != nil {
-			number = child.add(f)
-		}
-		n.disks = append(n.disks, number)
-	}
 	if m.cfg.Vsock {
 		v, err := openVsock(uint32(os.Getpid()))
 		if err != nil {
