@@ -53,9 +53,10 @@ func (b *bench) linkGuest(ctx context.Context) (g *linkGuest, err error) {
 		return nil, err
 	}
 	g = &linkGuest{echo: -1, bulk: -1}
+	made := g
 	defer func() {
 		if err != nil {
-			g.close()
+			made.close()
 		}
 	}()
 	extra := []string{"-device", "virtio-serial-pci,id=bare,max_ports=4"}
