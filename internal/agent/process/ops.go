@@ -149,14 +149,6 @@ func (t *Table) Output(o *session.Op, r *wire.ProcOutput) error {
 	b := o.Buffer()
 	defer o.Release(b)
 	for {
-		if full := reader.borrow(); full != nil {
-			err := o.StreamWhole(wire.StreamData, full)
-			reader.giveBack()
-			if err != nil {
-				return err
-			}
-			continue
-		}
 		n, err := reader.read(o.Context(), b.Payload()[:wire.ChunkSize])
 		if err != nil || n == 0 {
 			return err

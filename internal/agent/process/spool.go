@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 
-	"provium/internal/agent/session"
 	"provium/internal/wire"
 )
 
@@ -32,8 +31,7 @@ type spool struct {
 	done    bool          // nothing follows
 	closed  bool
 	readers []*spoolReader
-	lent    *spoolReader // has a buffer of memory; nil for none
-	waiting int          // operations that must not be held up by readers
+	waiting int // operations that must not be held up by readers
 }
 
 // spoolReader is a position in a spool. It belongs to one goroutine.
@@ -121,11 +119,7 @@ func (s *spool) trim() {
 	if len(s.readers) == 0 {
 		from = s.size
 	}
-	if s.lent != nil {
-		from = max(s.from, min(from, s.lent.pos))
-	}
-	const kept = (wire.MaxOutput + pageChunk - 1) / pageChunk * pageChunk // with the chunk around its end
-	s.memory.free(max(s.from/pageChunk*pageChunk, kept), from)
+	s.memory.free(max(s.from, wire.MaxOutput)/pageChunk*pageChunk, from)
 	s.from = from
 }
 
@@ -192,40 +186,6 @@ func (r *spoolReader) close() {
 	s.free()
 	s.wake()
 	s.mu.Unlock()
-}
-
-// borrow returns the buffer with what is next, for sending it, if the buffer is full and
-// has nothing else in it. It is the reader's until giveBack: the bytes before the payload
-// are free to use. One reader has one at a time.
-func (r *spoolReader) borrow() *session.Buffer {
-	s := r.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lent != nil || r.pos%wire.ChunkSize != 0 || !s.holds(r.pos, wire.ChunkSize) {
-		return nil
-	}
-	b, err := s.memory.buffer(r.pos)
-	if err != nil {
-		return nil
-	}
-	s.lent = r
-	return b
-}
-
-// holds reports whether n bytes at an offset are there. The caller must hold s.mu.
-func (s *spool) holds(at, n int64) bool {
-	return at+n <= s.kept || at >= s.kept && at >= s.from && at+n <= s.size
-}
-
-// giveBack ends the use of a borrowed buffer, whose bytes were read.
-func (r *spoolReader) giveBack() {
-	s := r.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lent = nil
-	r.pos += wire.ChunkSize
-	s.trim()
-	s.wake()
 }
 
 // read fills p with what is next, waiting for something; 0 bytes are the end.

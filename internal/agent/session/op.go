@@ -150,31 +150,6 @@ func (o *Op) drop() {
 	o.in = nil
 }
 
-// StreamWhole sends a full buffer as one Data frame once the host lets it. It leaves the
-// payload as it is.
-func (o *Op) StreamWhole(stream uint16, b *Buffer) error {
-	for {
-		o.mu.Lock()
-		allowed := o.credit[stream] >= wire.ChunkSize
-		if allowed {
-			o.credit[stream] -= wire.ChunkSize
-		}
-		o.mu.Unlock()
-		if allowed {
-			break
-		}
-		select {
-		case <-o.wake:
-		case <-o.ctx.Done():
-			return context.Canceled
-		}
-	}
-	wire.Header{Length: wire.ChunkSize, Type: wire.FrameData, Stream: stream, Op: o.id}.Put(b[:])
-	o.session.send(b[:])
-	o.streamed[stream] += wire.ChunkSize
-	return nil
-}
-
 // Stream sends the first n payload bytes of b as Data frames, waiting for
 // credit as needed. It overwrites the bytes before each piece.
 func (o *Op) Stream(stream uint16, b *Buffer, n int) error {
