@@ -1,5 +1,6 @@
 # make demo   installs, builds, boots a guest and runs the examples
 # make test   installs and runs all tests
+# make test-full   those and the heavy ones, also on Debian 13's QEMU
 # make test-qemu QEMU=PATH   runs all that boots guests on another QEMU (Debian 13's)
 # make build  bin/provium   make bench  figures   make lint  checks
 # make verify kills, hostile guests, failing calls, damaged caches: docs/reliability.md
@@ -8,7 +9,7 @@ SHELL := /bin/sh
 GO = $(shell scripts/find-go)
 BIN := bin/provium
 # Go rebuilds what changed by itself: these targets always ask it.
-.PHONY: all setup build demo test test-go test-guest test-smoke test-qemu newer-qemu bench verify lint clean
+.PHONY: all setup build demo test test-full test-go test-guest test-smoke test-qemu newer-qemu bench verify lint clean
 
 all: build
 
@@ -24,7 +25,14 @@ build: setup payload
 demo: build
 	@scripts/demo
 
-test: build lint newer-qemu test-smoke test-go test-guest
+# Checks and unit tests run beside the guest suites.
+test: build newer-qemu
+	@scripts/test "$(GO)"
+
+# With what is too heavy for every day: tests with meta.slow, and all suites on another QEMU.
+test-full: build newer-qemu
+	@scripts/test "$(GO)" --include-slow
+	scripts/test-qemu "$(QEMU)" "$(GO)" --include-slow
 
 # The unit tests, with the race detector.
 test-go: setup payload
@@ -42,9 +50,7 @@ newer-qemu: setup
 
 # Every capability that depends on QEMU, on the newer one.
 test-smoke: build newer-qemu
-	@if [ -x $(NEWER_QEMU) ]; then \
-		scripts/test-guest --qemu $(NEWER_QEMU) smoke; \
-	else echo "test-smoke: skipped, there is no $(NEWER_QEMU)"; fi
+	@scripts/test-smoke
 
 QEMU ?= $(NEWER_QEMU)
 test-qemu: build newer-qemu
@@ -56,9 +62,10 @@ lint: setup payload
 bench: build
 	scripts/bench "$(GO)"
 
-# VERIFY="kills=20 hostile" runs parts, and fewer times; without it all runs and the page is written.
+# VERIFY="kills=20 hostile" runs parts, and fewer times; without it all is tried. The page gets
+# the new figures.
 verify: build
-	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify $(or $(VERIFY),report=docs/reliability.md)
+	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify $(VERIFY) report=docs/reliability.md
 
 clean:
 	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox*

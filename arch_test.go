@@ -65,8 +65,11 @@ var allowed = map[string]struct {
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
+		"internal/history", "internal/hostload",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":     {nil, "knows no VM"},
+	"internal/history":   {nil, "durations of files"},
+	"internal/hostload":  {nil, "measures the host"},
 	"internal/admission": {nil, "the pool as labs see it"},
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",

@@ -45,7 +45,7 @@ end
 test("a store that renames without fsync is caught, and the point can be repeated", function(t)
   local d = blank()
   local text = refused(t, function()
-    d:crash_points{workload = store(""), check = intact, prepare = prepare, sample = 60, seed = 1}
+    d:crash_points{workload = store(""), check = intact, prepare = prepare, sample = 30, seed = 1}
   end, " checked points failed (the recording has ", "after mark `", "un-flushed writes", '"" after ', "on the same recording, which {save = PATH} keeps")
   local n = tonumber(text:match("{only = (%d+)}"))
   local r = d:crash_points{check = intact, prepare = prepare, seed = 1, only = n, raise = false}
@@ -67,20 +67,25 @@ test("a store that renames without fsync is caught, and the point can be repeate
   same:detach()
   os.remove(kept)
   -- Stops after the wanted number of failures, with guests that are reused.
-  r = d:crash_points{check = intact, prepare = prepare, seed = 1, sample = 60, stop_after = 5, guest = "reuse", raise = false}
+  r = d:crash_points{check = intact, prepare = prepare, seed = 1, sample = 30, stop_after = 5, guest = "reuse", raise = false}
   t:assert(#r.failed >= 5, #r.failed .. " failures")
 end)
 
-test("a store that syncs before it renames passes", function(t)
+local function safe(t, sample)
   local d = blank()
-  local r = d:crash_points{workload = store("conv=fsync"), check = intact, prepare = prepare, sample = 48, guest = "reuse",
+  local r = d:crash_points{workload = store("conv=fsync"), check = intact, prepare = prepare, sample = sample, guest = "reuse",
     torn = true, unit = 8} -- ext4 does not survive a torn sector of the superblock
   t:assert_eq(#r.failed, 0)
-  t:assert_eq(r.checked, 48)
-  t:assert(r.points > 48 and r.distinct > 24 and r.distinct <= 48, json.encode(r))
+  t:assert_eq(r.checked, sample)
+  t:assert(r.points > sample and r.distinct > sample / 2 and r.distinct <= sample, json.encode(r))
+  return d
+end
+test("all of 200 states of a store that syncs are good", {slow = true}, function(t) safe(t, 200) end)
+test("a store that syncs before it renames passes", function(t)
+  local d = safe(t, 16)
   -- A fresh guest for each point has the same result.
-  r = d:crash_points{check = intact, prepare = prepare, sample = 6, seed = 2}
-  t:assert_eq(r.checked, 6)
+  r = d:crash_points{check = intact, prepare = prepare, sample = 3, seed = 2}
+  t:assert_eq(r.checked, 3)
 end)
 
 -- SQLite: each transaction adds 20 rows and increases a total.
@@ -139,13 +144,13 @@ local function sqlite(t, mode, sync, opts)
 end
 
 for _, mode in ipairs {"DELETE", "WAL"} do
-  test("SQLite with journal_mode=" .. mode .. " is safe with synchronous=FULL", function(t)
+  test("SQLite with journal_mode=" .. mode .. " is safe with synchronous=FULL", {slow = true}, function(t)
     with_sqlite(vm)
     local r = sqlite(t, mode, "FULL")
     t:assert_eq(#r.failed, 0, r.failed[1] and r.failed[1].text .. ": " .. r.failed[1].error)
     t:assert_eq(r.checked, 16)
   end)
-  test("SQLite with journal_mode=" .. mode .. " is caught with synchronous=OFF", function(t)
+  test("SQLite with journal_mode=" .. mode .. " is caught with synchronous=OFF", {slow = mode == "WAL"}, function(t)
     with_sqlite(vm)
     local r = sqlite(t, mode, "OFF", {sample = 30, stop_after = 1})
     t:assert(#r.failed > 0, "no point failed")

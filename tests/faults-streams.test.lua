@@ -37,7 +37,7 @@ test("a reader that does not read stops the writer, and loses nothing", function
   t:assert(r.truncated)
 end)
 
-test("who waits for the process does not wait for a slow reader, who is told what was lost", function(t)
+test("who waits for the process does not wait for a slow reader, who is told what was lost", {slow = true}, function(t)
   local size = 150000000
   local p = vm:run_async("head -c " .. size .. " /dev/zero; echo end")
   local s = p:stdout_stream()

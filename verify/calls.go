@@ -17,7 +17,7 @@ import (
 )
 
 // sweepPackages have tests in which each system call fails once.
-var sweepPackages = []string{"./internal/fixture"}
+var sweepPackages = []string{"./internal/lab", "./internal/fixture"}
 
 var sweepLine = regexp.MustCompile(`host faults: (\d+) calls, (\d+) rounds, (\d+) failed`)
 
@@ -58,7 +58,7 @@ func (v *verifier) goTest(ctx context.Context, env []string, pattern string, pac
 }
 
 // damagePattern finds the tests that damage entries of the caches.
-const damagePattern = "Damage"
+const damagePattern = "Damage|ReadOnly|CacheRefuses|CacheServesNoOther|SpotCheck|ReadAgainWhenChanged"
 
 // caches runs the tests that damage cached files of every kind.
 func (v *verifier) caches(ctx context.Context, _ int) error {

@@ -88,19 +88,21 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 	var ends []time.Duration
 	survivors, half, early := 0, 0, 0
 	for i := range times {
-		limit := warm
+		limit := &warm // about how long a run takes
 		if i%coldShare == 0 {
-			limit = cold
+			limit = &cold
 			if err := p.forget(); err != nil {
 				return err
 			}
 		}
-		after := time.Duration(v.random.Int64N(int64(limit)))
+		after := time.Duration(v.random.Int64N(int64(*limit)))
+		began := time.Now()
 		running, err := p.kill(after)
 		if err != nil {
 			return err
 		}
 		if !running {
+			*limit = time.Since(began)
 			early++
 		}
 		took, left := awaitEnd()

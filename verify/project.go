@@ -32,6 +32,7 @@ const (
 // verifier is what all parts share.
 type verifier struct {
 	rows    []row
+	part    string // that is being tried
 	program string
 	dir     string // temporary
 	random  *rand.Rand
@@ -64,7 +65,7 @@ func (v *verifier) close() { _ = os.RemoveAll(v.dir) }
 // project is a directory with test files, and with caches of its own.
 type project struct {
 	program, dir, temp string
-	caches             string // XDG_CACHE_HOME
+	caches             string // of the user that it is for
 	env                []string
 }
 
@@ -74,7 +75,7 @@ func (v *verifier) project(files map[string]string) (*project, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &project{program: v.program, dir: dir, temp: filepath.Join(dir, "t"), caches: filepath.Join(dir, "cache")}
+	p := &project{program: v.program, dir: dir, temp: filepath.Join(dir, "t"), caches: filepath.Join(dir, ".cache")}
 	for _, d := range []string{p.temp, p.caches} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return nil, err
@@ -85,7 +86,8 @@ func (v *verifier) project(files map[string]string) (*project, error) {
 			return nil, err
 		}
 	}
-	p.env = append(os.Environ(), "TMPDIR="+p.temp, "XDG_CACHE_HOME="+p.caches, "NO_COLOR=1",
+	p.env = append(os.Environ(), "TMPDIR="+p.temp, "HOME="+dir, "XDG_CACHE_HOME="+p.caches,
+		"NO_COLOR=1",
 		"PROVIUM_RERUN_STATE="+filepath.Join(dir, "rerun.json"))
 	return p, p.borrowKernels()
 }

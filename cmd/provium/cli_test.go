@@ -159,6 +159,7 @@ func TestOptions(t *testing.T) {
 		{"--cold", func(o *run.Options) { o.Cold = true }},
 		{"--mem 6G --cpus 3 --jobs 2", func(o *run.Options) { o.Memory, o.CPUs, o.Jobs = 6<<30, 3, 2 }},
 		{"--cpu-overcommit 2.5", func(o *run.Options) { o.CPUOvercommit = 2.5 }},
+		{"--cpu-overcommit auto", func(o *run.Options) {}},
 		{"--cpu-overcommit 0", func(o *run.Options) { o.CPUOvercommit = 0.5 }},
 		{"--cpu-overcommit -3", func(o *run.Options) { o.CPUOvercommit = 0.5 }},
 		{"--cpu-overcommit 99", func(o *run.Options) { o.CPUOvercommit = 8 }},
@@ -201,6 +202,7 @@ func TestOptions(t *testing.T) {
 				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Version: p.identity(),
 				TempBase:   "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
+				History:    filepath.Join(p.vars["HOME"], ".cache/provium/history.json"),
 				Stdout:     got.Stdout, Stderr: got.Stderr,
 			}
 			want.Select.WorkDir, want.Select.RerunState, want.Select.Paths = p.dir, want.RerunState, []string{}
@@ -236,8 +238,8 @@ func TestUsageErrors(t *testing.T) {
 		{"--mem -1G", "--mem"},
 		{"--mem 2X", "--mem"},
 		{"--mem 10M", "less than the 50 MiB that each file takes"},
-		{"--cpu-overcommit nan", "expected a number from 0.5 to 8"},
-		{"--cpu-overcommit inf", "expected a number from 0.5 to 8"},
+		{"--cpu-overcommit nan", "expected auto, or a number from 0.5 to 8"},
+		{"--cpu-overcommit inf", "expected auto, or a number from 0.5 to 8"},
 		{"--timeout -1", "--timeout"},
 		{"--timeout 1d", "--timeout"},
 		{"--timeout nan", "--timeout"},

@@ -91,10 +91,14 @@ func parseMemory(text string) (int64, error) {
 	return n, err
 }
 
+// parseFactor reads a factor; not a number is auto.
 func parseFactor(text string) (float64, error) {
+	if text == "auto" {
+		return math.NaN(), nil
+	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) || math.IsInf(f, 0) {
-		return 0, fmt.Errorf("expected a number from %v to %v", sched.MinOvercommit, sched.MaxOvercommit)
+		return 0, fmt.Errorf("expected auto, or a number from %v to %v", sched.MinOvercommit, sched.MaxOvercommit)
 	}
 	return f, nil
 }

@@ -119,6 +119,15 @@ func (p *program) rerunState() string {
 	return filepath.Join(p.cacheHome(), "provium", "rerun.json")
 }
 
+// history returns the file that remembers how long files took, beside the rerun state. It
+// returns "" where that would be in a directory of everybody.
+func (p *program) history() string {
+	if p.getenv("HOME") == "" && p.getenv("PROVIUM_RERUN_STATE") == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(p.rerunState()), "history.json")
+}
+
 // loadConfig reads the configuration: the given file, or the nearest one.
 func (p *program) loadConfig(path, kernel, qemu string) (*config.Config, error) {
 	path = p.absolute(path)

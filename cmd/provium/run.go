@@ -86,7 +86,7 @@ func (f *runFlags) groups() []flagGroup {
 		"memory for all guests, `SIZE` such as 6G (default 80 % of the RAM)")
 	pool.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "CPUs for all guests, `N` (default those online)")
 	pool.flags.Var(value(&f.overcommit, "factor", parseFactor), "cpu-overcommit",
-		"factor `F` on the CPUs, 0.5 to 8 (default 1)")
+		"`F`: auto starts files while CPUs are left, a factor (0.5 to 8) counts vCPUs (default auto)")
 	pool.flags.Var(value(&f.jobs, "count", parseCount), "jobs", "at most `N` files at a time (default no limit)")
 
 	output := newGroup("Output")
@@ -138,8 +138,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: p.imageCache(), BootCache: p.bootCache(),
 		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
-		RerunState: p.rerunState(),
-		Stdout:     p.stdout, Stderr: p.stderr,
+		RerunState: p.rerunState(), History: p.history(),
+		Stdout: p.stdout, Stderr: p.stderr,
 	}
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout
@@ -179,9 +179,9 @@ func (p *program) setSeed(o *run.Options, f *runFlags) (err error) {
 	return nil
 }
 
-// overcommit holds the factor within its bounds, and says so. 0 is not given.
+// overcommit holds the factor within its bounds, and says so. 0 is auto.
 func (p *program) overcommit(cmd *cobra.Command, f *runFlags) float64 {
-	if !cmd.Flags().Changed("cpu-overcommit") {
+	if !cmd.Flags().Changed("cpu-overcommit") || math.IsNaN(f.overcommit) {
 		return 0
 	}
 	held := math.Min(math.Max(f.overcommit, sched.MinOvercommit), sched.MaxOvercommit)

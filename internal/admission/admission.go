@@ -15,6 +15,7 @@ import (
 type Share struct {
 	Memory int64 // bytes
 	CPUs   int
+	Cold   bool // the guest boots, and is not restored or served from the boot cache
 }
 
 // Pool is the admission control of a run. It is safe for concurrent use.

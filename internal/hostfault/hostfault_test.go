@@ -29,8 +29,8 @@ func TestSweep(t *testing.T) {
 			t.Error("the file was written in spite of it")
 		}
 		seen[f.Errno()] = true
-		if f.Errno() == 0 && !(seen[unix.EIO] || seen[unix.ENOSPC]) {
-			t.Errorf("only %v came", seen)
-		}
 	})
+	if len(seen) > 0 && len(seen) < 3 { // in the process of the rounds
+		t.Errorf("only %v came", seen)
+	}
 }

@@ -31,7 +31,7 @@ const (
 const stuckLimit = 60 * time.Second
 
 // sampleLimit is about how long a sweep takes that does not try everything.
-const sampleLimit = 8 * time.Second
+const sampleLimit = 3 * time.Second
 
 // settleLimit is how long descriptors may stay open after a round.
 const settleLimit = 5 * time.Second

@@ -20,7 +20,7 @@ func (l *Lab) Boot(ctx context.Context) error {
 	shares := map[*VM]admission.Share{}
 	for _, v := range todo {
 		if s := v.State(); s == topology.Created || s == topology.Shutdown { // the others cannot boot
-			shares[v] = bootShare(v.opts.Merge(nil))
+			shares[v] = v.bootShare(v.opts.Merge(nil))
 		}
 	}
 	release, err := l.admit(ctx, todo, shares)

@@ -54,7 +54,7 @@ func (p *startPlan) release() {
 func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShare func()) error {
 	if releaseShare == nil {
 		var err error
-		if releaseShare, err = v.admit(ctx, bootShare(opts)); err != nil {
+		if releaseShare, err = v.admit(ctx, v.bootShare(opts)); err != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 		}
 	}
@@ -108,8 +108,8 @@ func (e *answerError) Error() string { return e.err.Error() }
 
 func (e *answerError) Unwrap() error { return e.err }
 
-func bootShare(opts *topology.BootOpts) admission.Share {
-	return admission.Share{Memory: opts.MemoryBytes(), CPUs: opts.VCPUs()}
+func (v *VM) bootShare(opts *topology.BootOpts) admission.Share {
+	return admission.Share{Memory: opts.MemoryBytes(), CPUs: opts.VCPUs(), Cold: !v.mayCache(opts)}
 }
 
 func restoreShare(r *snapshot.Reader) admission.Share {

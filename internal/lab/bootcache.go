@@ -38,7 +38,7 @@ func (c *cacheable) close() {
 // cacheable returns the description of a plan's boot for the cache, nil when it must not
 // be cached. The result must be closed.
 func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
-	if !v.mayCache(p) {
+	if !v.mayCache(p.opts) {
 		return nil
 	}
 	disks := v.disks.Origins(ctx, v.host.Images, p.cfg.Disks)
@@ -54,16 +54,16 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 
 // mayCache reports whether a boot may be cached: it is not wanted cold, and it fixes
 // neither the random seed nor the time.
-func (v *VM) mayCache(p *startPlan) bool {
+func (v *VM) mayCache(opts *topology.BootOpts) bool {
 	switch {
-	case v.host.BootCache == "" || v.profile.NoBootCache || p.opts.Cold != nil && *p.opts.Cold:
+	case v.host.BootCache == "" || v.profile.NoBootCache || opts.Cold != nil && *opts.Cold:
 		return false
-	case p.opts.Wait != "" && p.opts.Wait != instance.WaitAgent:
+	case opts.Wait != "" && opts.Wait != instance.WaitAgent:
 		return false
-	case p.opts.RNGSeed != nil || p.opts.InitialTime != nil:
+	case opts.RNGSeed != nil || opts.InitialTime != nil:
 		return false
 	}
-	return p.cfg.Memory%snapshot.PageSize == 0
+	return opts.MemoryBytes()%snapshot.PageSize == 0
 }
 
 // bootKey returns the key of a plan's post-boot snapshot: a digest of everything that the

@@ -14,6 +14,7 @@ type comparison struct {
 	caps    [maxCaptures]struct{ start, end int }
 
 	ctx   context.Context
+	free  int // steps that are made whatever ctx says
 	steps int
 	err   error
 }
@@ -32,7 +33,7 @@ func (c *comparison) spend(n int) bool {
 	const interval = 1 << 16
 	before := c.steps / interval
 	c.steps += n
-	if c.steps > freeSteps && c.steps/interval != before && c.err == nil && c.ctx.Err() != nil {
+	if c.steps > c.free && c.steps/interval != before && c.err == nil && c.ctx.Err() != nil {
 		c.err = fmt.Errorf("%w: %w", ErrSlow, context.Cause(c.ctx))
 	}
 	return c.err == nil

@@ -63,6 +63,11 @@ const freeSteps = 1 << 24
 // b are there already, and the pattern is not compared where they would matter. After
 // the end of ctx a search that takes long fails with ErrSlow and the context's cause.
 func (p Pattern) Find(ctx context.Context, b []byte, from int, more bool) (m *Match, next int, err error) {
+	return p.find(ctx, b, from, more, freeSteps)
+}
+
+// find is Find with so many comparisons that are made in any case.
+func (p Pattern) find(ctx context.Context, b []byte, from int, more bool, free int) (m *Match, next int, err error) {
 	if !p.lua {
 		if i := bytes.Index(b[from:], []byte(p.text)); i >= 0 {
 			return &Match{Start: from + i, End: from + i + len(p.text), Text: []byte(p.text)}, 0, nil
@@ -73,7 +78,7 @@ func (p Pattern) Find(ctx context.Context, b []byte, from int, more bool) (m *Ma
 	if more {
 		last = len(b) - MaxMatch - 1
 	}
-	c := comparison{pattern: p, b: b, ctx: ctx}
+	c := comparison{pattern: p, b: b, ctx: ctx, free: free}
 	first := p.first()
 	for s := from; s <= last; s++ {
 		if first != nil && (s == len(b) || !first[b[s]]) {

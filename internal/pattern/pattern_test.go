@@ -144,11 +144,12 @@ func TestSlowPattern(t *testing.T) {
 	why := errors.New("the limit")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	_, next, err := p.Find(ctx, b, 3, false)
+	const free = 1 << 18
+	_, next, err := p.find(ctx, b, 3, false, free)
 	if !errors.Is(err, ErrSlow) || !errors.Is(err, why) || next != 3 {
 		t.Errorf("%d, %v", next, err)
 	}
-	m, _, err := compile(t, "a+").Find(ctx, b, 0, false)
+	m, _, err := compile(t, "a+").Find(ctx, b, 0, false) // freeSteps are more than enough
 	if err != nil || m == nil {
 		t.Errorf("%v", err)
 	}
@@ -156,7 +157,7 @@ func TestSlowPattern(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		<-ctx.Done()
-		if _, _, err := p.Find(ctx, b, 0, false); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := p.find(ctx, b, 0, false, free); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 	})

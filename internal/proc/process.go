@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +56,15 @@ func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Dir returns the directory in /proc that shows the memory of the process.
 func (c *Child) Dir() string { return fmt.Sprintf("/proc/%d", c.PID()) }
+
+// CPUTime returns the CPU time of the process and of those descendants that it has waited
+// for. It must not be called before a wait has returned.
+func (c *Child) CPUTime() time.Duration {
+	if s := c.cmd.ProcessState; s != nil {
+		return s.UserTime() + s.SystemTime()
+	}
+	return 0
+}
 
 // Kill sends SIGKILL to the process group, unless the process was reaped.
 func (c *Child) Kill() {

@@ -22,6 +22,7 @@ type Candidate struct {
 	Path        string // relative to the project, or absolute outside of it
 	Abs         string
 	FixtureRefs []string      // fixture names written literally in it
+	Profiles    []string      // profiles of VMs that it declares literally
 	Claim       *event.Amount // a literal claim at file scope
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/history"
 	"provium/internal/proc"
 	"provium/internal/report"
 	"provium/internal/sched"
@@ -29,8 +30,11 @@ type dispatcher struct {
 	stopAll, killAll chan struct{}
 	why              stopNow
 
+	learned history.History // files that ran, for the next run
+
 	mu     sync.Mutex
 	vmDirs int
+	pids   map[*sched.File]int // of the runners
 }
 
 // run runs the candidates and returns their results in candidate order; nil
@@ -44,8 +48,9 @@ func (d *dispatcher) run(
 	defer stopStarting(nil)
 	files := make([]*sched.File, len(candidates))
 	rejected := make([]error, len(candidates))
-	for i, c := range candidates {
-		files[i], rejected[i] = d.pool.Enqueue(c.Path, claimAmount(c))
+	known := d.known(candidates)
+	for _, i := range d.order(candidates, known) {
+		files[i], rejected[i] = d.pool.Enqueue(candidates[i].Path, claimAmount(candidates[i]), known[i].CPUs())
 	}
 	failed := func() {
 		if d.o.FailFast {
@@ -118,12 +123,14 @@ func (d *dispatcher) one(
 	defer os.RemoveAll(job.TempDir)
 	f := &fileRun{
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
-		limit: d.o.FileTimeout, emit: d.bus.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
+		launched: func(pid int) { d.launched(file, pid) },
+		limit:    d.o.FileTimeout, emit: d.bus.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
 	}
 	r := f.run(d.stopAll, d.killAll, &d.why)
+	d.ended(file, c, &r, f)
 	return &r
 }
 

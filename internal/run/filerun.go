@@ -36,6 +36,8 @@ type resources interface {
 	// called exactly once, now or later, also when the request is dropped.
 	Acquire(id uint64, what string, shares []admission.Share, answer func(error))
 	Claim(id uint64, memory int64, cpus int, answer func(error))
+	// Booted says that a guest which boots cold, and has its share, is up.
+	Booted()
 	// Release releases a share that was granted under id.
 	Release(id uint64, share int)
 	// Forget withdraws the request, or releases all that was granted for it.
@@ -54,6 +56,7 @@ type fileRun struct {
 	emit      func(e event.Event, payload []byte) // payload as for event.Bus.Forward
 	stdout    *os.File
 	stderr    *os.File
+	launched  func(pid int) // called with the runner's process id; nil: not
 
 	pipe     *messagePipe
 	result   *report.Collector
@@ -61,6 +64,9 @@ type fileRun struct {
 	chunkErr string
 	vms      map[string]time.Time // spawned and not shut down, by name
 	waits    int                  // requests to the pool without an answer, and other waits that count against no limit
+	waited   time.Duration        // for that, so far
+	waiting  time.Time            // when it began to wait; zero: it does not
+	cpu      time.Duration        // CPU time of the runner and its guests, once it has ended
 	claim    *claim               // the file's claim, from when it is asked for
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
@@ -131,6 +137,9 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		return err
 	}
 	defer conn.Close()
+	if f.launched != nil {
+		f.launched(child.PID())
+	}
 	f.pipe = newMessagePipe(conn, conn)
 	messages := make(chan *message)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -166,13 +175,13 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 				break
 			}
 			f.handle(m, ctx, answers)
-			clock.hold(f.waits > 0)
+			f.hold(clock)
 			if f.stop != nil {
 				quiet = time.After(stopQuiet)
 			}
 		case a := <-answers:
 			f.answer(a)
-			clock.hold(f.waits > 0)
+			f.hold(clock)
 		case <-clock.expired():
 			halt(stopNow{
 				Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit),
@@ -193,6 +202,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		}
 	}
 	err = <-ended
+	f.cpu = child.CPUTime()
 	switch {
 	case f.done != nil:
 		return nil
@@ -200,6 +210,19 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		return fmt.Errorf("runner ended: %w", err)
 	}
 	return errors.New("runner ended without a report")
+}
+
+// hold stops the clock of the file's limit while the file waits, and lets it run again.
+func (f *fileRun) hold(clock *stopwatch) {
+	waits := f.waits > 0
+	clock.hold(waits)
+	switch {
+	case waits && f.waiting.IsZero():
+		f.waiting = time.Now()
+	case !waits && !f.waiting.IsZero():
+		f.waited += time.Since(f.waiting)
+		f.waiting = time.Time{}
+	}
 }
 
 // receive passes the runner's messages on until the runner or ctx ends.
@@ -299,6 +322,7 @@ func (f *fileRun) record(e event.Event, payload []byte) {
 	switch e := e.(type) {
 	case event.VMSpawned:
 		f.vms[e.VMName] = time.Now()
+		f.resources.Booted()
 	case event.VMShutdown:
 		delete(f.vms, e.VMName)
 	default:

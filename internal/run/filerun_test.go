@@ -128,6 +128,8 @@ func (r *recordedResources) Claim(id uint64, memory int64, cpus int, answer func
 
 func (r *recordedResources) Release(id uint64, share int) { r.note("release %d %d", id, share) }
 
+func (r *recordedResources) Booted() { r.note("booted") }
+
 func (r *recordedResources) Forget(id uint64) { r.note("drop %d", id) }
 
 type fakeRun struct {
@@ -327,7 +329,7 @@ func TestFileRunAsksForFunds(t *testing.T) {
 		if strings.TrimSpace(got) != strings.TrimSpace(want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		if calls := strings.Join(r.resources.calls, ", "); calls != "charge 5 vm `v` [{1 1}], release 5 0" {
+		if calls := strings.Join(r.resources.calls, ", "); calls != "charge 5 vm `v` [{1 1 false}], release 5 0" {
 			t.Errorf("calls: %s", calls)
 		}
 	}

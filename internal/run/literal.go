@@ -27,16 +27,16 @@ func describe(path, abs string) Candidate {
 	if err != nil {
 		return c
 	}
-	c.FixtureRefs, c.Claim = scanLiterals(text)
+	c.FixtureRefs, c.Profiles, c.Claim = scanLiterals(text)
 	return c
 }
 
-// scanLiterals finds the fixture names that a test file names literally, each
-// once in order of appearance, and the claim that it makes with literals at
+// scanLiterals finds the fixtures that a test file names literally and the profiles of
+// the VMs that it so declares, each once in order of appearance, and the claim that it makes with literals at
 // file scope: provium:claim({memory = "2G", cpus = 2}) as a statement that
 // stands in no block. What is computed is not found; it takes effect when the
 // file runs.
-func scanLiterals(text []byte) (fixtures []string, claim *event.Amount) {
+func scanLiterals(text []byte) (fixtures, profiles []string, claim *event.Amount) {
 	fixtures = []string{}
 	l := newLuaLexer(text)
 	var depth int // of blocks, parentheses and table constructors
@@ -45,12 +45,16 @@ func scanLiterals(text []byte) (fixtures []string, claim *event.Amount) {
 		t := l.next()
 		switch t.kind {
 		case tokenEnd:
-			return fixtures, claim
+			return fixtures, profiles, claim
 		case tokenName:
 			switch t.text {
 			case "vm_fixture", "lab_fixture":
 				if name, ok := stringArgument(l); ok && !slices.Contains(fixtures, name) {
 					fixtures = append(fixtures, name)
+				}
+			case "vm":
+				if name, ok := profileArgument(l); ok && !slices.Contains(profiles, name) {
+					profiles = append(profiles, name)
 				}
 			case "provium":
 				if claim == nil && depth == 0 && endsStatement(previous) {
@@ -102,6 +106,14 @@ func stringArgument(l luaLexer) (string, bool) {
 	after := l.next()
 	ok := name.kind == tokenString && name.text != "" && (after.is(tokenSymbol, ")") || after.is(tokenSymbol, ","))
 	return name.text, ok
+}
+
+// profileArgument reads vm("name", "profile") behind vm.
+func profileArgument(l luaLexer) (string, bool) {
+	open, name, comma, profile := l.next(), l.next(), l.next(), l.next()
+	ok := open.is(tokenSymbol, "(") && name.kind == tokenString && comma.is(tokenSymbol, ",") &&
+		profile.kind == tokenString && profile.text != ""
+	return profile.text, ok
 }
 
 // claimCall reads :claim({…}) or :claim{…} behind the lab; nil when something

@@ -38,7 +38,7 @@ func TestScanFixtures(t *testing.T) {
 		"numbers":      {"x = 0x1p-3..'' y = 1e+5 z = .5 f:vm_fixture('a')", []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, claim := scanLiterals([]byte(c.text))
+			got, _, claim := scanLiterals([]byte(c.text))
 			if claim != nil || got == nil {
 				t.Errorf("fixtures %v, claim %v", got, claim)
 			}
@@ -46,6 +46,14 @@ func TestScanFixtures(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+func TestScanProfiles(t *testing.T) {
+	_, got, _ := scanLiterals([]byte(`local a, b = provium:vm("a", "host"), lab:vm('b', "other", {cpus = 2})
+		provium:vm("c", name) provium:vm("a") f.vm("d", "host") provium:vm("e", "") my_vm("x", "y")`))
+	if strings.Join(got, ",") != "host,other" {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -103,7 +111,7 @@ func TestScanClaim(t *testing.T) {
 		"overflow":          {`provium:claim({memory = 0x1ffffffffffffffff})`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, got := scanLiterals([]byte(c.text))
+			_, _, got := scanLiterals([]byte(c.text))
 			if !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
@@ -154,7 +162,7 @@ func FuzzScanLiterals(f *testing.F) {
 				t.Fatalf("no progress at %d", at)
 			}
 		}
-		fixtures, claim := scanLiterals(text)
+		fixtures, _, claim := scanLiterals(text)
 		for _, name := range fixtures {
 			if name == "" {
 				t.Error("empty fixture name")

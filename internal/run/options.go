@@ -22,9 +22,9 @@ type Options struct {
 	FailFast    bool
 	FileTimeout time.Duration // 0 is no limit; the flag's default is DefaultFileTimeout
 
-	Memory        int64 // bytes of the pool; 0: measured
-	CPUs          int   // of the pool; 0: measured
-	CPUOvercommit float64
+	Memory        int64   // bytes of the pool; 0: measured
+	CPUs          int     // of the pool; 0: measured
+	CPUOvercommit float64 // factor on the CPUs that the vCPUs of guests count against; 0: CPUs count by use
 	Cold          bool
 	Seed          uint64 // base of every seeded generator
 	ShuffleSeed   uint64 // for Select.Shuffle
@@ -48,6 +48,7 @@ type Options struct {
 	Overlay    string // agent overlay file of $PROVIUM_OVERLAY, or ""
 	TempBase   string // where temporary directories go
 	RerunState string // file, or "" for none
+	History    string // file with the durations of earlier runs, or "" for none
 
 	Stdout, Stderr *os.File
 	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.

@@ -31,9 +31,9 @@ func newPoolClient(ctx context.Context, file *sched.File) *poolClient {
 
 // Acquire implements resources.
 func (p *poolClient) Acquire(id uint64, what string, shares []admission.Share, answer func(error)) {
-	parts := make([]sched.Amount, len(shares))
+	parts := make([]sched.Part, len(shares))
 	for i, s := range shares {
-		parts[i] = sched.Amount{Memory: s.Memory, CPUs: s.CPUs}
+		parts[i] = sched.Part{Amount: sched.Amount{Memory: s.Memory, CPUs: s.CPUs}, Cold: s.Cold}
 	}
 	p.request(id, answer, func(ctx context.Context) ([]func(), error) {
 		return p.file.Acquire(ctx, what, parts...)
@@ -73,6 +73,9 @@ func (p *poolClient) request(id uint64, answer func(error), ask func(context.Con
 		answer(err)
 	}()
 }
+
+// Booted implements resources.
+func (p *poolClient) Booted() { p.file.Booted() }
 
 // Release implements resources.
 func (p *poolClient) Release(id uint64, share int) {

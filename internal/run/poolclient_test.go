@@ -21,7 +21,7 @@ func TestPoolClient(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	client := func(name string) *poolClient {
-		file, err := pool.Enqueue(name, sched.Amount{})
+		file, err := pool.Enqueue(name, sched.Amount{}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,6 +18,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/fixture"
+	"provium/internal/history"
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/report"
@@ -82,6 +83,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 		return ExitError, err
 	}
 	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter)}
+	if header.Accelerator == "tcg" {
+		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
+	}
 	if err := r.openEvents(); err != nil {
 		return ExitError, err
 	}
@@ -142,6 +146,8 @@ type session struct {
 	budget  sched.Amount
 	filter  string
 
+	coldBoots int // guests that may boot at a time; 0: any number
+
 	bus    *event.Bus
 	events *event.FileSink // of --save-events, or nil
 
@@ -200,7 +206,7 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 func (s *session) iteration(ctx context.Context, candidates []Candidate) (code int, stopped bool, err error) {
 	started := time.Now()
 	pool, err := sched.New(sched.Config{
-		Total: s.budget, Jobs: s.o.Jobs,
+		Total: s.budget, Jobs: s.o.Jobs, CountCPUs: s.o.CPUOvercommit != 0, ColdBoots: s.coldBoots,
 		Blocked: func(file string, waitingFor sched.Amount, why sched.Reason) {
 			s.bus.Emit(event.FileBlocked{
 				Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why),
@@ -217,8 +223,10 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 		stopAll: make(chan struct{}), killAll: make(chan struct{})}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	background.Add(2)
+	background.Add(3)
 	go func() { defer background.Done(); d.reportPool(runCtx) }()
+	over := make(chan struct{})
+	go func() { defer background.Done(); d.observe(over) }()
 	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
 		stop: func(reason string) {
 			d.why = stopNow{Reason: reason, Status: string(report.FileInterrupted)}
@@ -227,7 +235,6 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 		},
 		kill: func(string) { close(d.killAll) },
 	}
-	over := make(chan struct{})
 	go func() { defer background.Done(); interrupted.watch(over) }()
 
 	printer := newPrinter(s.o)
@@ -243,6 +250,11 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	}
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
+	}
+	if s.o.History != "" && len(d.learned) > 0 {
+		if err := history.Update(s.o.History, d.learned); err != nil {
+			fmt.Fprintf(s.o.Stderr, "provium: %v\n", err)
+		}
 	}
 	return code, interrupted.once.Load(), printer.err
 }

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"path"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -38,10 +40,11 @@ func HostBudget(root fs.FS) (Amount, error) {
 	if err != nil {
 		return Amount{}, err
 	}
-	cpus, err := onlineCPUs(root)
+	allowed, _, err := allowedCPUs(root)
 	if err != nil {
 		return Amount{}, err
 	}
+	cpus := len(allowed)
 	limit := cgroupLimits(root)
 	if limit.memory > 0 {
 		ram = min(ram, limit.memory)
@@ -69,40 +72,65 @@ func totalRAM(root fs.FS) (int64, error) {
 	return 0, fmt.Errorf("memory size read: /proc/meminfo has no MemTotal")
 }
 
-// onlineCPUs counts the CPUs of the host that this process may run on.
-func onlineCPUs(root fs.FS) (int, error) {
+// HostCPUs returns how many CPUs this process can use at a time, which is less than
+// they are under the quota of a control group, and their names as in /proc/stat; no name
+// where these are all CPUs of the host.
+func HostCPUs(root fs.FS) (cpus float64, names []string) {
+	allowed, some, err := allowedCPUs(root)
+	if err != nil {
+		return float64(runtime.NumCPU()), nil
+	}
+	cpus = float64(len(allowed))
+	if quota := cgroupLimits(root).cpus; quota > 0 {
+		cpus = min(cpus, quota)
+	}
+	if some {
+		for _, n := range slices.Sorted(maps.Keys(allowed)) {
+			names = append(names, "cpu"+strconv.Itoa(n))
+		}
+	}
+	return cpus, names
+}
+
+// allowedCPUs returns the CPUs of the host that this process may run on. some reports
+// that others are online.
+func allowedCPUs(root fs.FS) (cpus map[int]bool, some bool, err error) {
 	b, err := fs.ReadFile(root, "sys/devices/system/cpu/online")
 	if errors.Is(err, fs.ErrNotExist) { // a bare chroot has no /sys
-		return runtime.NumCPU(), nil
+		cpus = map[int]bool{}
+		for n := range runtime.NumCPU() {
+			cpus[n] = true
+		}
+		return cpus, false, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("cpu count read: %w", err)
+		return nil, false, fmt.Errorf("cpu count read: %w", err)
 	}
 	online, err := parseCPUList(string(b))
 	if err != nil {
-		return 0, fmt.Errorf("cpu count read: %w", err)
+		return nil, false, fmt.Errorf("cpu count read: %w", err)
 	}
-	n := len(online)
 	status, err := fs.ReadFile(root, "proc/self/status")
 	if err != nil {
-		return n, nil // what is allowed is a refinement
+		return online, false, nil // what is allowed is a refinement
 	}
 	for line := range bytes.Lines(status) {
-		if rest, ok := bytes.CutPrefix(line, []byte("Cpus_allowed_list:")); ok {
-			allowed, err := parseCPUList(string(rest))
-			if err != nil {
-				break
-			}
-			both := 0
-			for cpu := range allowed {
-				if online[cpu] {
-					both++
-				}
-			}
-			return max(1, both), nil
+		rest, ok := bytes.CutPrefix(line, []byte("Cpus_allowed_list:"))
+		if !ok {
+			continue
 		}
+		allowed, err := parseCPUList(string(rest))
+		if err != nil {
+			break
+		}
+		both := maps.Clone(online)
+		maps.DeleteFunc(both, func(cpu int, _ bool) bool { return !allowed[cpu] })
+		if len(both) == 0 { // the two are of different times
+			break
+		}
+		return both, len(both) < len(online), nil
 	}
-	return n, nil
+	return online, false, nil
 }
 
 // parseCPUList parses a list as "0-2,4".

@@ -1,11 +1,11 @@
 // Package sched admits files, and what they run, under one budget of memory
 // and CPUs.
 //
-// It only counts. It starts nothing, does not measure what is really used, and does
-// not know what is charged: callers pass names for messages.
+// It only counts. It starts nothing, measures nothing (callers tell it what is used), and
+// does not know what is charged: callers pass names for messages.
 //
-// Start reading at Pool in pool.go; schedule.go decides who is next, and budget.go
-// reads the budget of the host.
+// Start reading at Pool in pool.go; schedule.go decides who is next, by the rules in
+// policy.go and what observe.go was told, and budget.go reads the budget of the host.
 package sched
 
 import (

@@ -38,8 +38,9 @@ type Reason string
 
 // The reasons.
 const (
-	PoolFull  Reason = "pool_full"
-	JobsLimit Reason = "jobs_limit"
+	PoolFull    Reason = "pool_full"
+	PSIPressure Reason = "psi_pressure"
+	JobsLimit   Reason = "jobs_limit"
 )
 
 // Config is what a pool is made from.
@@ -48,6 +49,12 @@ type Config struct {
 	Total Amount
 	// Jobs is how many files may run at a time, 0 for any number.
 	Jobs int
+	// CountCPUs has the vCPUs of guests count against the budget. Otherwise files start
+	// while CPUs are left by what is used, see Observe, and only claims hold vCPUs.
+	CountCPUs bool
+	// ColdBoots is how many guests may boot cold at a time, 0 for any number. One
+	// acquisition may always have them all.
+	ColdBoots int
 	// MaxBypass and MaxBypassTime bound how often, and for how long, a request
 	// that does not fit is passed over; 0 is the default of each.
 	MaxBypass     int
@@ -62,12 +69,15 @@ type Config struct {
 
 // Pool is the budget that files share. It is safe for concurrent use.
 //
+// Guests without a claim are charged the memory that they use, once Observe has told
+// it, and room is kept for the largest of them to grow to its size.
+//
 // A request that does not fit does not hold back later ones until it was
 // passed over too often. Requests of running files go before queued files.
-// Memory is never overdrawn but in one case: when all running files wait for
-// claims, the first is granted, though the overheads of the others are in its
-// way. CPUs are overdrawn by a file that is the only one to hold any, and
-// where every file would wait for CPUs of the others.
+// Where all running files wait, the oldest that the measured memory has room for goes on,
+// though overheads of the others and the room to grow are in its way; with claims, the
+// first. CPUs are overdrawn by a file that is the only one to hold any, and where every
+// file would wait for CPUs of the others.
 type Pool struct {
 	cfg Config
 
@@ -75,6 +85,13 @@ type Pool struct {
 	running []*File
 	queue   []*waiter // files that are not dispatched, in order
 	waiting []*waiter // charges and claims of running files, in order
+	started time.Time // when a file started last
+
+	observed   time.Time // when the load was measured
+	load       Load
+	pressure   pressure
+	endedRates float64 // sum of the CPUs that ended files used on average
+	endedFiles int
 }
 
 // File is the share of one test file.
@@ -88,7 +105,13 @@ type File struct {
 	claim   Amount // what is reserved for charges; zero fields are not claimed
 	limit   Amount // the claim, from when it is asked for
 	taken   bool   // Claim was called
-	charged Amount // sum of what runs now
+	charged Amount // sum of what runs now, as declared
+	shares  []*share
+
+	expected            float64 // CPUs, as known before; 0: unknown
+	rate                float64 // CPUs that it uses, averaged
+	cpuSeconds, seconds float64 // what was measured so far
+	used                int64   // memory beside the overhead; negative: not measured
 }
 
 type fileState int
@@ -105,7 +128,8 @@ type waiter struct {
 	file    *File
 	what    string // of a charge
 	kind    waiterKind
-	need    Amount // of a charge: what it adds; of a claim: its size
+	need    Amount   // of a charge: what it adds; of a claim: its size
+	shares  []*share // of a charge
 	bypass  int
 	since   time.Time // when it was first found not to fit
 	told    Reason
@@ -156,15 +180,16 @@ func (p *Pool) State() (used, available Amount) {
 }
 
 // Enqueue puts a file at the end of the queue. claim is what the file is known
-// to claim, reserved together with its start; zero if nothing is known. The
-// file must be ended with Done, whether it started or not.
-func (p *Pool) Enqueue(name string, claim Amount) (*File, error) {
+// to claim, reserved together with its start; zero if nothing is known. cpus is how
+// many CPUs it will use on average, 0 if nothing is known. The file must be ended with
+// Done, whether it started or not.
+func (p *Pool) Enqueue(name string, claim Amount, cpus float64) (*File, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.possible("claim", claim); err != nil {
 		return nil, err
 	}
-	f := &File{pool: p, name: name, claim: claim, limit: claim}
+	f := &File{pool: p, name: name, claim: claim, limit: claim, expected: cpus, used: -1}
 	f.start = &waiter{file: f, kind: wantStart, done: make(chan struct{})}
 	p.queue = append(p.queue, f.start)
 	p.schedule()
@@ -182,11 +207,17 @@ func (f *File) Reservation() Amount {
 	return f.reserved()
 }
 
+// Part is what one guest takes.
+type Part struct {
+	Amount
+	Cold bool // boots, which keeps a CPU busy for seconds where it is emulated
+}
+
 // Acquire charges the file for what it is about to run, named by what, and waits until
 // all parts fit at once: into the file's claim if there is one, else into the pool. Of
 // the functions that it returns, each releases one part, and may be called more than
 // once; the end of the file releases all.
-func (f *File) Acquire(ctx context.Context, what string, parts ...Amount) (release []func(), err error) {
+func (f *File) Acquire(ctx context.Context, what string, parts ...Part) (release []func(), err error) {
 	w, err := f.charge(what, parts)
 	if err != nil {
 		return nil, err
@@ -194,19 +225,20 @@ func (f *File) Acquire(ctx context.Context, what string, parts ...Amount) (relea
 	if err := f.pool.wait(ctx, w); err != nil {
 		return nil, err
 	}
-	for _, part := range parts {
-		release = append(release, sync.OnceFunc(func() { f.refund(part) }))
+	for _, s := range w.shares {
+		release = append(release, sync.OnceFunc(func() { f.refund(s) }))
 	}
 	return release, nil
 }
 
-func (f *File) charge(what string, parts []Amount) (*waiter, error) {
-	var need Amount
+func (f *File) charge(what string, parts []Part) (*waiter, error) {
+	w := &waiter{file: f, kind: wantCharge, what: what, done: make(chan struct{})}
 	for _, part := range parts {
 		if part.Memory < 0 || part.CPUs < 0 {
 			return nil, fmt.Errorf("charge of %s: negative amount %s", what, part)
 		}
-		need = need.plus(part)
+		w.need = w.need.plus(part.Amount)
+		w.shares = append(w.shares, &share{size: part.Amount, cold: part.Cold})
 	}
 	p := f.pool
 	p.mu.Lock()
@@ -214,13 +246,12 @@ func (f *File) charge(what string, parts []Amount) (*waiter, error) {
 	if f.state != running {
 		return nil, fmt.Errorf("charge of %s: %w", what, f.notRunning())
 	}
-	if err := f.withinClaim(what, need); err != nil {
+	if err := f.withinClaim(what, w.need); err != nil {
 		return nil, err
 	}
-	if err := p.possible(what, need); err != nil {
+	if err := p.possible(what, w.need); err != nil {
 		return nil, err
 	}
-	w := &waiter{file: f, kind: wantCharge, what: what, need: need, done: make(chan struct{})}
 	p.waiting = append(p.waiting, w)
 	p.schedule()
 	return w, nil
@@ -237,13 +268,14 @@ func (f *File) withinClaim(what string, need Amount) error {
 	return nil
 }
 
-func (f *File) refund(need Amount) {
+func (f *File) refund(s *share) {
 	f.pool.mu.Lock()
 	defer f.pool.mu.Unlock()
 	if f.state == ended {
 		return // everything was given back with the file
 	}
-	f.charged = f.charged.minus(need)
+	f.charged = f.charged.minus(s.size)
+	f.shares = slices.DeleteFunc(f.shares, func(o *share) bool { return o == s })
 	f.pool.schedule()
 }
 
@@ -294,8 +326,11 @@ func (f *File) Done() {
 	if f.state == ended {
 		return
 	}
+	if f.state == running {
+		p.learn(f)
+	}
 	f.state = ended
-	f.charged, f.claim, f.limit = Amount{}, Amount{}, Amount{}
+	f.charged, f.claim, f.limit, f.shares = Amount{}, Amount{}, Amount{}, nil
 	for _, w := range slices.Concat(p.queue, p.waiting) {
 		if w.file == f {
 			p.finish(w, fmt.Errorf("%s: %w", f.name, ErrEnded))

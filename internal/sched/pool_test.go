@@ -28,7 +28,7 @@ type fixture struct {
 func newFixture(t *testing.T, memoryMiB int64, cpus int, change ...func(*Config)) *fixture {
 	t.Helper()
 	fx := &fixture{T: t, clock: &clock{time.Unix(1e9, 0)}}
-	cfg := Config{Total: Amount{memoryMiB * mib, cpus}, Now: fx.clock.now,
+	cfg := Config{Total: Amount{memoryMiB * mib, cpus}, CountCPUs: true, Now: fx.clock.now,
 		Blocked: func(file string, a Amount, why Reason) {
 			fx.blocked = append(fx.blocked, fmt.Sprintf("%s %d+%d %s", file, a.Memory/mib, a.CPUs, why))
 		}}
@@ -45,7 +45,7 @@ func newFixture(t *testing.T, memoryMiB int64, cpus int, change ...func(*Config)
 
 func (fx *fixture) file(name string, claimMiB int64, cpus int) *File {
 	fx.Helper()
-	f, err := fx.Enqueue(name, Amount{claimMiB * mib, cpus})
+	f, err := fx.Enqueue(name, Amount{claimMiB * mib, cpus}, 0)
 	if err != nil {
 		fx.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func (fx *fixture) file(name string, claimMiB int64, cpus int) *File {
 
 func (fx *fixture) vm(f *File, memMiB int64, cpus int) *waiter {
 	fx.Helper()
-	w, err := f.charge("vm", []Amount{{memMiB * mib, cpus}})
+	w, err := f.charge("vm", []Part{{Amount: Amount{memMiB * mib, cpus}}})
 	if err != nil {
 		fx.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestChargesWithoutClaim(t *testing.T) {
 	v2 := fx.vm(b, 600, 1)
 	fx.want("waiting", v2)
 	fx.wantUsed(700, 1)
-	a.refund(v1.need)
+	a.refund(v1.shares[0])
 	fx.want("granted", v2)
 	b.Done()
 	a.Done()
@@ -213,7 +213,7 @@ func TestRunningFilesGoFirst(t *testing.T) {
 	c := fx.file("c", 700, 0)
 	w := fx.vm(b, 500, 1)
 	fx.want("waiting", w)
-	a.refund(v.need)
+	a.refund(v.shares[0])
 	fx.want("granted", w)
 	fx.wantFile("queued", c)
 }
@@ -226,7 +226,7 @@ func TestChargesWithinClaim(t *testing.T) {
 	fx.want("granted", fx.vm(a, 600, 1))
 	fx.wantUsed(1050, 2)
 	for _, need := range []Amount{{401 * mib, 1}, {1, 2}} {
-		_, err := a.charge("vm `n2`", []Amount{need})
+		_, err := a.charge("vm `n2`", []Part{{Amount: need}})
 		if !errors.Is(err, ErrBeyondClaim) || !strings.Contains(err.Error(),
 			"the file's claim is 1000MiB and 2 CPUs") ||
 			!strings.Contains(err.Error(), "raise provium:claim") || !strings.Contains(err.Error(), "vm `n2`") {
@@ -255,7 +255,7 @@ func TestDeclaredClaimIsTakenOnce(t *testing.T) {
 	fx := newFixture(t, 2000, 2)
 	a := fx.file("a", 1000, 1)
 	fx.wantUsed(1050, 1)
-	if _, err := a.charge("vm", []Amount{{1001 * mib, 1}}); !errors.Is(err, ErrBeyondClaim) {
+	if _, err := a.charge("vm", []Part{{Amount: Amount{1001 * mib, 1}}}); !errors.Is(err, ErrBeyondClaim) {
 		t.Error(err)
 	}
 	fx.want("granted", fx.claim(a, 1000, 1))
@@ -281,8 +281,8 @@ func TestNeverFits(t *testing.T) {
 	fx := newFixture(t, 1000, 2)
 	a := fx.file("a", 0, 0)
 	_, errClaim := a.request(Amount{951 * mib, 1})
-	_, errVM := a.charge("vm `n1`", []Amount{{951 * mib, 1}})
-	_, errFile := fx.Enqueue("b", Amount{951 * mib, 1})
+	_, errVM := a.charge("vm `n1`", []Part{{Amount: Amount{951 * mib, 1}}})
+	_, errFile := fx.Enqueue("b", Amount{951 * mib, 1}, 0)
 	for _, err := range []error{errClaim, errVM, errFile} {
 		if !errors.Is(err, ErrExceedsTotal) || !strings.Contains(err.Error(), "exceeds pool total") ||
 			!strings.Contains(err.Error(), "951MiB") || !strings.Contains(err.Error(), "1000MiB and 2 CPUs") {
@@ -306,15 +306,16 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("claim of %v was taken", size)
 		}
 	}
-	if _, err := a.charge("vm", []Amount{{-1, 0}}); err == nil {
+	if _, err := a.charge("vm", []Part{{Amount: Amount{-1, 0}}}); err == nil {
 		t.Error("negative charge was taken")
 	}
 	big := fx.file("big", 920, 0)
-	if _, err := big.charge("vm", []Amount{{1, 1}}); err == nil || !strings.Contains(err.Error(), "not started") {
+	if _, err := big.charge("vm", []Part{{Amount: Amount{1, 1}}}); err == nil ||
+		!strings.Contains(err.Error(), "not started") {
 		t.Error(err)
 	}
 	a.Done()
-	if _, err := a.charge("vm", []Amount{{1, 1}}); !errors.Is(err, ErrEnded) {
+	if _, err := a.charge("vm", []Part{{Amount: Amount{1, 1}}}); !errors.Is(err, ErrEnded) {
 		t.Error(err)
 	}
 	if _, err := a.request(Amount{1, 1}); !errors.Is(err, ErrEnded) {
@@ -402,7 +403,7 @@ func TestClaimHoldsForChargesThatWait(t *testing.T) {
 		t.Error(v.state())
 	}
 	fx.want("granted", fx.vm(a, 100, 1))
-	if _, err := a.charge("vm", []Amount{{250 * mib, 0}}); !errors.Is(err, ErrBeyondClaim) {
+	if _, err := a.charge("vm", []Part{{Amount: Amount{250 * mib, 0}}}); !errors.Is(err, ErrBeyondClaim) {
 		t.Error(err)
 	}
 	b.Done()
@@ -417,7 +418,7 @@ func TestGivingUp(t *testing.T) {
 	why := errors.New("test timed out")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(why)
-	if _, err := b.Acquire(ctx, "vm", Amount{500 * mib, 1}); err != why {
+	if _, err := b.Acquire(ctx, "vm", Part{Amount: Amount{500 * mib, 1}}); err != why {
 		t.Error(err)
 	}
 	if err := b.Claim(ctx, Amount{500 * mib, 1}); err != why {
@@ -428,7 +429,7 @@ func TestGivingUp(t *testing.T) {
 		t.Error(err)
 	}
 	q.Done()
-	release, err := b.Acquire(context.Background(), "vm", Amount{50 * mib, 1})
+	release, err := b.Acquire(context.Background(), "vm", Part{Amount: Amount{50 * mib, 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -493,13 +494,13 @@ func TestRandomHistories(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					claim = amount()
 				}
-				if f, err := fx.Enqueue(fmt.Sprint(i), claim); err == nil {
+				if f, err := fx.Enqueue(fmt.Sprint(i), claim, 0); err == nil {
 					files = append(files, f)
 					all = append(all, f.start)
 				}
 			case len(files) == 0:
 			case n < 6:
-				if w, err := files[rng.IntN(len(files))].charge("vm", []Amount{amount()}); err == nil {
+				if w, err := files[rng.IntN(len(files))].charge("vm", []Part{{Amount: amount()}}); err == nil {
 					charges = append(charges, w)
 					all = append(all, w)
 				}
@@ -510,7 +511,7 @@ func TestRandomHistories(t *testing.T) {
 			case n < 9 && len(charges) > 0:
 				k := rng.IntN(len(charges))
 				if w := charges[k]; w.state() == "granted" {
-					w.file.refund(w.need)
+					w.file.refund(w.shares[0])
 					charges = append(charges[:k], charges[k+1:]...)
 				}
 			default:
@@ -557,7 +558,7 @@ func TestManyFilesAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		claim := Amount{int64(i%3) * 300 * mib, i % 3}
-		f, err := p.Enqueue(fmt.Sprint(i), claim)
+		f, err := p.Enqueue(fmt.Sprint(i), claim, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -571,7 +572,7 @@ func TestManyFilesAtOnce(t *testing.T) {
 				return
 			}
 			for range 5 {
-				release, err := f.Acquire(ctx, "vm", Amount{300 * mib, 1})
+				release, err := f.Acquire(ctx, "vm", Part{Amount: Amount{300 * mib, 1}})
 				if err != nil {
 					t.Error(err)
 					return
@@ -595,7 +596,7 @@ func TestPartsAreAcquiredAtOnce(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i := range 3 {
-		f, err := p.Enqueue(fmt.Sprint(i), Amount{})
+		f, err := p.Enqueue(fmt.Sprint(i), Amount{}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -606,7 +607,8 @@ func TestPartsAreAcquiredAtOnce(t *testing.T) {
 				return
 			}
 			for range 50 {
-				release, err := f.Acquire(t.Context(), "lab", Amount{300 * mib, 1}, Amount{200 * mib, 1})
+				release, err := f.Acquire(t.Context(), "lab", Part{Amount: Amount{300 * mib, 1}},
+					Part{Amount: Amount{200 * mib, 1}})
 				if err != nil {
 					t.Error(err)
 					return
@@ -621,16 +623,16 @@ func TestPartsAreAcquiredAtOnce(t *testing.T) {
 	if used, _ := p.State(); used != (Amount{}) {
 		t.Errorf("used %v", used)
 	}
-	f, err := p.Enqueue("x", Amount{})
+	f, err := p.Enqueue("x", Amount{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Done()
-	_, err = f.Acquire(t.Context(), "x", Amount{600 * mib, 1}, Amount{600 * mib, 1})
+	_, err = f.Acquire(t.Context(), "x", Part{Amount: Amount{600 * mib, 1}}, Part{Amount: Amount{600 * mib, 1}})
 	if !errors.Is(err, ErrExceedsTotal) {
 		t.Error(err)
 	}
-	if _, err := f.Acquire(t.Context(), "x", Amount{mib, 1}, Amount{-mib, 1}); err == nil {
+	if _, err := f.Acquire(t.Context(), "x", Part{Amount: Amount{mib, 1}}, Part{Amount: Amount{-mib, 1}}); err == nil {
 		t.Error("a negative part was taken")
 	}
 }

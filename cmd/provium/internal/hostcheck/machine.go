@@ -128,12 +128,12 @@ func Pressure(h Host) Result {
 	if err != nil {
 		r.Status = Note
 		r.Found = fmt.Sprintf("/proc/pressure/cpu: %v", plain(err))
-		r.Effect = "the start of files is not held back while the CPUs are busy"
+		r.Effect = "files start by how much the CPUs are used, not by how often something waits for them or for memory"
 		r.Remedy = "boot the host with psi=1, where its kernel has PSI"
 		return r
 	}
 	r.Found, _, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
-	r.Effect = "how busy the CPUs are can be told"
+	r.Effect = "files start while CPUs are left and little waits for them"
 	return r
 }
 

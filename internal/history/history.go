@@ -1,0 +1,108 @@
+// Package history remembers how long test files took and what they used.
+//
+// It is a hint only: what is lost, damaged or from another machine makes a run slower, and
+// changes no result. What follows from it is decided in package sched.
+//
+// Start reading at Read.
+package history
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+)
+
+// Record is what is known of a file.
+type Record struct {
+	// Seconds is how long the file ran, waits for the pool not counted, CPUSeconds the CPU
+	// time that it used, guests included.
+	Seconds    float64 `json:"seconds"`
+	CPUSeconds float64 `json:"cpu_seconds"`
+}
+
+// CPUs returns how many CPUs the file used on average, 0 if that is not known.
+func (r Record) CPUs() float64 {
+	if !r.valid() || r.Seconds < 0.1 {
+		return 0
+	}
+	return r.CPUSeconds / r.Seconds
+}
+
+func (r Record) valid() bool {
+	ok := func(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
+	return ok(r.Seconds) && ok(r.CPUSeconds) && r.Seconds > 0
+}
+
+// most is how many files are remembered.
+const most = 20_000
+
+// History is what is known of files, by their canonical paths.
+type History map[string]Record
+
+type state struct {
+	Files History `json:"files"`
+}
+
+// Read returns the history of a file. One that is not there or damaged is empty.
+func Read(path string) History {
+	text, err := os.ReadFile(path)
+	var s state
+	if err != nil || json.Unmarshal(text, &s) != nil || s.Files == nil {
+		return History{}
+	}
+	maps.DeleteFunc(s.Files, func(_ string, r Record) bool { return !r.valid() })
+	return s.Files
+}
+
+// Update adds what a run has learned to the history at path, in which other runs may have
+// written meanwhile. Files that are no longer there are forgotten when it is full.
+func Update(path string, learned History) error {
+	all := Read(path)
+	for name, r := range learned {
+		if !r.valid() {
+			continue
+		}
+		// One odd run does not overthrow what many have shown.
+		if before, ok := all[name]; ok {
+			r.Seconds = (r.Seconds + before.Seconds) / 2
+			r.CPUSeconds = (r.CPUSeconds + before.CPUSeconds) / 2
+		}
+		all[name] = r
+	}
+	if len(all) > most {
+		maps.DeleteFunc(all, func(name string, _ Record) bool {
+			_, err := os.Stat(name)
+			return err != nil
+		})
+	}
+	return write(path, all)
+}
+
+func write(path string, all History) error {
+	text, err := json.Marshal(state{all})
+	if err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".history-*")
+	if err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(text, '\n'))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package history
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestUpdateAndRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sub", "history.json")
+	if got := Read(path); len(got) != 0 {
+		t.Error(got)
+	}
+	steps := []History{
+		{"/a": {10, 4}, "/b": {1, 0}},
+		{"/a": {20, 6}, "/c": {-1, 1}},
+	}
+	for _, h := range steps {
+		if err := Update(path, h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := Read(path)
+	if want := (History{"/a": {15, 5}, "/b": {1, 0}}); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if c := got["/a"].CPUs(); c < 0.33 || c > 0.34 {
+		t.Error(c)
+	}
+	if c := got["/c"].CPUs(); c != 0 {
+		t.Error(c)
+	}
+}
+
+func TestDamagedHistoryIsEmptyAndReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.json")
+	for _, text := range []string{"", "{", `{"files":null}`, `[1]`, `{"files":{"/a":{"seconds":"x"}}}`,
+		`{"files":{"/a":{"seconds":-1,"cpu_seconds":1},"/b":{"seconds":0}}}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := Read(path); len(got) != 0 {
+			t.Errorf("%s: %v", text, got)
+		}
+		if err := Update(path, History{"/x": {1, 1}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := Read(path); len(got) != 1 {
+			t.Errorf("after %s: %v", text, got)
+		}
+	}
+}
+
+func TestAFullHistoryForgetsFilesThatAreGone(t *testing.T) {
+	dir := t.TempDir()
+	here := filepath.Join(dir, "here.test.lua")
+	if err := os.WriteFile(here, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	learned := History{here: {1, 1}}
+	for i := range most {
+		learned[fmt.Sprintf("%s/%d", dir, i)] = Record{1, 1}
+	}
+	path := filepath.Join(dir, "history.json")
+	if err := Update(path, learned); err != nil {
+		t.Fatal(err)
+	}
+	if got := Read(path); len(got) != 1 {
+		t.Error(len(got))
+	}
+}

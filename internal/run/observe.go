@@ -1,0 +1,111 @@
+package run
+
+import (
+	"cmp"
+	"os"
+	"strings"
+	"time"
+
+	"provium/internal/history"
+	"provium/internal/hostload"
+	"provium/internal/report"
+	"provium/internal/sched"
+)
+
+// observeEvery is how often the machine and the running files are measured. It costs
+// about a millisecond for 40 files.
+const observeEvery = 500 * time.Millisecond
+
+// observe measures the machine and the running files until over is closed, and tells the
+// pool. An interrupted run is measured too, since its files may still wait for the pool.
+func (d *dispatcher) observe(over <-chan struct{}) {
+	root := os.DirFS("/")
+	cpus, names := sched.HostCPUs(root)
+	meter := hostload.NewMeter(root, cpus, names)
+	meter.Measure(time.Now(), nil)
+	tick := time.NewTicker(observeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-over:
+			return
+		}
+		runners := d.runners()
+		pids := make([]int, 0, len(runners))
+		for _, pid := range runners {
+			pids = append(pids, pid)
+		}
+		machine, processes := meter.Measure(time.Now(), pids)
+		uses := map[*sched.File]sched.Use{}
+		for file, pid := range runners {
+			p := processes[pid]
+			uses[file] = sched.Use{CPUs: p.CPUs, Memory: p.Memory}
+		}
+		d.pool.Observe(sched.Load{CPUs: machine.CPUs, Busy: machine.Busy, Waiting: machine.Waiting,
+			Stalled: machine.Stalled, MemoryFree: machine.MemoryFree}, uses)
+	}
+}
+
+// runners returns the process ids of the runners.
+func (d *dispatcher) runners() map[*sched.File]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := map[*sched.File]int{}
+	for file, pid := range d.pids {
+		out[file] = pid
+	}
+	return out
+}
+
+func (d *dispatcher) launched(file *sched.File, pid int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pids == nil {
+		d.pids = map[*sched.File]int{}
+	}
+	d.pids[file] = pid
+}
+
+// ended takes what a file has used, unless it was cut short.
+func (d *dispatcher) ended(file *sched.File, c Candidate, r *report.FileResult, f *fileRun) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.pids, file)
+	if r.Status != report.FilePassed && r.Status != report.FileFailed {
+		return
+	}
+	if d.learned == nil {
+		d.learned = history.History{}
+	}
+	d.learned[canonical(c.Abs)] = history.Record{
+		Seconds: (r.Duration - f.waited).Seconds(), CPUSeconds: f.cpu.Seconds(),
+	}
+}
+
+// known returns what earlier runs have shown of the candidates.
+func (d *dispatcher) known(candidates []Candidate) []history.Record {
+	out := make([]history.Record, len(candidates))
+	if d.o.History == "" {
+		return out
+	}
+	all := history.Read(d.o.History)
+	for i, c := range candidates {
+		out[i] = all[canonical(c.Abs)]
+	}
+	return out
+}
+
+// order returns the numbers of the candidates in the order in which they are to start: the
+// longest first, unless their own order is wanted.
+func (d *dispatcher) order(candidates []Candidate, known []history.Record) []int {
+	files := make([]sched.Candidate, len(candidates))
+	asGiven := d.o.Select.Shuffle || d.o.Jobs == 1 || d.o.FailFast || d.o.History == ""
+	for i, c := range candidates {
+		if !asGiven {
+			files[i] = sched.Candidate{Seconds: known[i].Seconds, Group: cmp.Or(
+				strings.Join(c.FixtureRefs, " "), strings.Join(c.Profiles, " "))}
+		}
+	}
+	return sched.Order(files)
+}

@@ -1,0 +1,67 @@
+package run
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"provium/internal/history"
+)
+
+func TestOrderOfFiles(t *testing.T) {
+	candidates := []Candidate{{Path: "a"}, {Path: "b"}, {Path: "c", FixtureRefs: []string{"f"}}, {Path: "d"}}
+	known := []history.Record{{Seconds: 1}, {Seconds: 100}, {Seconds: 10}, {}}
+	for name, c := range map[string]struct {
+		o    Options
+		want string
+	}{
+		"longest first": {Options{History: "h"}, "[3 1 2 0]"},
+		"one at a time": {Options{History: "h", Jobs: 1}, "[0 1 2 3]"},
+		"two at a time": {Options{History: "h", Jobs: 2}, "[3 1 2 0]"},
+		"shuffled":      {Options{History: "h", Select: Selection{Shuffle: true}}, "[0 1 2 3]"},
+		"fail fast":     {Options{History: "h", FailFast: true}, "[0 1 2 3]"},
+		"no history":    {Options{}, "[0 1 2 3]"},
+	} {
+		d := &dispatcher{o: &c.o}
+		if got := fmt.Sprint(d.order(candidates, known)); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// TestHistoryIsKept has a run note how long files took, and the next one use it.
+func TestHistoryIsKept(t *testing.T) {
+	l := newLocalRun(t, "", map[string]string{
+		"a": `test("x", function() end)`, "b": `test("x", function() error("y") end)`,
+		"c": `test("x", function() end)`,
+	})
+	l.o.History = filepath.Join(t.TempDir(), "history.json")
+	if _, err := l.run(); err != nil {
+		t.Fatal(err)
+	}
+	h := history.Read(l.o.History)
+	long := ""
+	for path, r := range h {
+		if r.Seconds <= 0 || r.CPUSeconds <= 0 {
+			t.Errorf("%s: %+v", path, r)
+		}
+		if filepath.Base(path) == "c"+testSuffix {
+			long = path
+		}
+	}
+	if len(h) != 3 {
+		t.Fatalf("history of %d files, want 3", len(h))
+	}
+	h[long] = history.Record{Seconds: 1000, CPUSeconds: 1}
+	if err := history.Update(l.o.History, h); err != nil {
+		t.Fatal(err)
+	}
+	d := &dispatcher{o: &l.o}
+	found, err := Select(l.o.Config, l.o.Select, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if order := d.order(found.Files, d.known(found.Files)); order[0] != 2 {
+		t.Errorf("order %v, want the third first", order)
+	}
+}
