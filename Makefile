@@ -68,4 +68,4 @@ verify: build
 	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify $(VERIFY) report=docs/reliability.md
 
 clean:
-	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox*
+	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox* internal/forkserver/payload/*.so

@@ -65,6 +65,7 @@ var allowed = map[string]struct {
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
+		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/sched":     {nil, "knows no VM"},
@@ -99,11 +100,12 @@ var allowed = map[string]struct {
 		"internal/vnet", "internal/netserver", "internal/parallel", "internal/stream", "internal/qemu",
 		"internal/guest", "internal/pattern",
 	}, "bridges of a test file, and the netdevs of guests"},
-	"internal/nbd":      {nil, "a protocol"},
-	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
-	"internal/image":    {[]string{"internal/image", "internal/proc"}, "files to boot"},
-	"internal/console":  {[]string{"internal/pattern"}, "text"},
-	"internal/proc":     {nil, "the only starter of host processes"},
+	"internal/nbd":        {nil, "a protocol"},
+	"internal/blockdev":   {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
+	"internal/image":      {[]string{"internal/image", "internal/proc"}, "files to boot"},
+	"internal/console":    {[]string{"internal/pattern"}, "text"},
+	"internal/proc":       {nil, "the only starter of host processes"},
+	"internal/forkserver": {[]string{"internal/proc"}, "starts QEMU as a copy of one that proc has started"},
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
 	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
@@ -111,9 +113,10 @@ var allowed = map[string]struct {
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
-	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
-	"internal/report": {[]string{"internal/event"}, "renders events and results"},
-	"tests":           {nil, "runs the built program, as its users do"},
+	"internal/event":    {[]string{"internal/msgpack"}, "a file format"},
+	"internal/report":   {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/terminal": {nil, "texts of others, shown"},
+	"tests":             {nil, "runs the built program, as its users do"},
 
 	"internal/stylecheck": {nil, "checks the sources, for make lint"},
 
@@ -249,7 +252,7 @@ func TestImports(t *testing.T) {
 // TestConfinedImports keeps abilities in the one package that has them.
 func TestConfinedImports(t *testing.T) {
 	confined := map[string][]string{
-		"C":        {"internal/lua"},
+		"C":        {"internal/lua", "internal/proc"},
 		"flag":     {"cmd", "internal/agent"},
 		"net/http": {},
 	}

@@ -1,9 +1,16 @@
-# The guest binaries that the host binary embeds (internal/image/payload).
+# What the host binary embeds: the guest binaries (internal/image/payload), and the library
+# that it preloads into QEMU (internal/forkserver/payload).
 #
 #   payload        builds all of them
 #   payload-clean  removes them
 
 PAYLOAD := internal/image/payload
+
+FORKSERVER := internal/forkserver/payload/forkserver.so
+FORKSERVER_SRC := internal/forkserver/program/forkserver.c
+
+HOST_CC     ?= gcc
+HOST_CFLAGS ?= -O2 -Wall -Wextra
 
 # Where the distribution's statically linked busybox is (package busybox-static).
 BUSYBOX ?= /bin/busybox
@@ -23,7 +30,10 @@ AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire in
 
 .PHONY: payload payload-clean
 
-payload: $(PAYLOAD)/provium-agent $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets
+payload: $(PAYLOAD)/provium-agent $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(FORKSERVER)
+
+$(FORKSERVER): $(FORKSERVER_SRC) payload.mk | setup
+	$(HOST_CC) $(HOST_CFLAGS) -shared -fPIC -s -o $@ $<
 
 $(AGENT_PARTS)/agent: $(AGENT_GO_SRC) go.mod go.sum | setup
 	@mkdir -p $(AGENT_PARTS)
@@ -53,4 +63,4 @@ $(BUSYBOX): | setup
 	@[ -e $@ ] || { echo "$@ is missing: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1; }
 
 payload-clean:
-	rm -rf $(PAYLOAD)/provium-agent $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(AGENT_PARTS)
+	rm -rf $(PAYLOAD)/provium-agent $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(FORKSERVER) $(AGENT_PARTS)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/forkserver"
 	"provium/internal/image"
 	"provium/internal/image/cpio"
 	"provium/internal/lab"
@@ -31,6 +32,7 @@ const rawBootLimit = 2 * time.Minute
 type bench struct {
 	table   table
 	starter *proc.Starter
+	copies  *forkserver.Starter
 	images  *image.Store
 	image   *image.Image
 	accel   qemu.Accel
@@ -42,6 +44,7 @@ type bench struct {
 
 func newBench(ctx context.Context) (b *bench, err error) {
 	b = &bench{starter: proc.NewStarter()}
+	b.copies = forkserver.NewStarter(b.starter)
 	defer func() {
 		if err != nil {
 			b.close()
@@ -70,6 +73,7 @@ func newBench(ctx context.Context) (b *bench, err error) {
 }
 
 func (b *bench) close() {
+	b.copies.Close()
 	b.starter.Close()
 	if b.dir != "" {
 		os.RemoveAll(b.dir)
@@ -136,7 +140,7 @@ func (b *bench) host() (*lab.Host, error) {
 		return nil, err
 	}
 	return &lab.Host{
-		TempDir: dir, Images: b.images, Starter: b.starter, AccelHost: qemu.ThisHost(),
+		TempDir: dir, Images: b.images, Starter: b.copies, AccelHost: qemu.ThisHost(),
 		Profiles: map[string]*lab.Profile{"host": {Name: "host"}},
 	}, nil
 }

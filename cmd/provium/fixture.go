@@ -45,6 +45,10 @@ func (p *program) withWorkshop(cmd *cobra.Command, argsAreFiles bool, check func
 		if err := check(&o, args); err != nil {
 			return err
 		}
+		if p.again != nil {
+			p.code, err = p.again()
+			return err
+		}
 		ctx, done := p.interruptible(cmd.Context())
 		defer done()
 		w, err := run.OpenWorkshop(ctx, o)

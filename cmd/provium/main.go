@@ -44,5 +44,8 @@ func start() int {
 		},
 		runTests: run.Run,
 	}
+	if os.Args[0] != keptName {
+		p.again = func() (int, error) { return p.keep(os.Args[1:]) }
+	}
 	return p.main(context.Background(), os.Args[1:])
 }

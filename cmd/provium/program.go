@@ -15,6 +15,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/run"
+	"provium/internal/terminal"
 )
 
 // program is what the verbs take from the process they run in.
@@ -28,6 +29,9 @@ type program struct {
 
 	// signals begins to collect the signals that ask a run to end; stop ends that.
 	signals func() (ch <-chan os.Signal, stop func())
+	// again runs this command line once more, below a keeper, and returns its exit
+	// code. Nil is a process that has one, or needs none.
+	again func() (int, error)
 	// runTests is run.Run.
 	runTests func(context.Context, run.Options) (int, error)
 
@@ -44,7 +48,7 @@ func (p *program) main(ctx context.Context, args []string) int {
 	cmd.SetOut(p.stdout)
 	cmd.SetErr(p.stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(p.stderr, "provium: %v\n", err)
+		fmt.Fprintf(p.stderr, "provium: %s\n", terminal.Escape(err.Error())) // guests may be quoted
 		return run.ExitError
 	}
 	return p.code
@@ -156,8 +160,7 @@ func (p *program) colors() bool {
 	if p.getenv("NO_COLOR") != "" || p.getenv("TERM") == "dumb" {
 		return false
 	}
-	_, err := unix.IoctlGetTermios(int(p.stdout.Fd()), unix.TCGETS)
-	return err == nil
+	return terminal.Is(p.stdout)
 }
 
 // drawSeed makes a seed that is short enough to be typed.

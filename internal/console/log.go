@@ -28,9 +28,10 @@ type LogConfig struct {
 //
 // One writer and any number of readers may use it at the same time.
 type Log struct {
-	file *os.File
-	head int64 // bytes at the start that are kept for good
-	ring int64 // bytes behind them that are used round and round
+	file *os.File // nil while parked
+	path string   // of the file
+	head int64    // bytes at the start that are kept for good
+	ring int64    // bytes behind them that are used round and round
 
 	mu      sync.Mutex
 	size    int64
@@ -51,7 +52,7 @@ func CreateLog(path string, cfg LogConfig) (*Log, error) {
 		limit = MaxLog
 	}
 	head := limit / 4
-	return &Log{file: f, head: head, ring: limit - head}, nil
+	return &Log{file: f, path: path, head: head, ring: limit - head}, nil
 }
 
 // Write appends to the log and wakes those who wait for it. It implements
@@ -60,6 +61,9 @@ func CreateLog(path string, cfg LogConfig) (*Log, error) {
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.unpark(); err != nil {
+		return 0, fmt.Errorf("console log write: %w", err)
+	}
 	done := 0
 	for done < len(p) {
 		at, room := l.place(l.size)
@@ -137,11 +141,19 @@ func (l *Log) resume() int64 { return max(l.head, l.size-l.ring) }
 
 // read reads bytes that are in the file. The caller must hold the lock.
 func (l *Log) read(from, to int64) ([]byte, error) {
+	f := l.file
+	if f == nil {
+		var err error
+		if f, err = os.Open(l.path); err != nil {
+			return nil, fmt.Errorf("console log read: %w", err)
+		}
+		defer f.Close()
+	}
 	b := make([]byte, max(0, to-from))
 	for done := int64(0); done < int64(len(b)); {
 		at, room := l.place(from + done)
 		n := min(room, int64(len(b))-done)
-		if _, err := l.file.ReadAt(b[done:done+n], at); err != nil {
+		if _, err := f.ReadAt(b[done:done+n], at); err != nil {
 			return nil, fmt.Errorf("console log read: %w", err)
 		}
 		done += n
@@ -293,6 +305,11 @@ func (l *Log) End() {
 // Close ends the log and closes its file, which is not removed.
 func (l *Log) Close() error {
 	l.End()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
 	if err := l.file.Close(); err != nil {
 		return fmt.Errorf("console log close: %w", err)
 	}

@@ -22,7 +22,10 @@ func (l *Log) Content() (text []byte, search int64, err error) {
 // be called at the same time as Write.
 func (l *Log) Replace(text []byte, search int64) error {
 	l.mu.Lock()
-	err := l.file.Truncate(0)
+	err := l.unpark()
+	if err == nil {
+		err = l.file.Truncate(0)
+	}
 	l.size, l.search, l.ended = 0, 0, false
 	l.boots = append(l.boots[:0], 0)
 	l.mu.Unlock()

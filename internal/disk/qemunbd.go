@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"provium/internal/blockdev"
@@ -171,13 +172,15 @@ func (e *Env) serveImage(ctx context.Context, path, format string, write bool) (
 	defer passed.Close()
 	options := fmt.Sprintf("driver=%s,file.driver=file,file.filename=%s",
 		qemuFormats[format], strings.ReplaceAll(path, ",", ",,"))
-	// LISTEN_PID must be the process id of the program, which it has from the shell.
-	args := []string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh", program, "--image-opts", "--cache=unsafe",
-		"--discard=unmap"}
+	args := []string{"--image-opts", "--cache=unsafe", "--discard=unmap"}
 	if !write {
 		args = append(args, "--read-only")
 	}
-	cmd := exec.Command("/bin/sh", append(args, options)...)
+	cmd := exec.Command(program, append(args, options)...)
+	if cmd.SysProcAttr, err = ownerOf(path); err != nil {
+		conn.Close()
+		return nil, err
+	}
 	cmd.Env = append(cmd.Environ(), "LISTEN_FDS=1", "LC_ALL=C")
 	cmd.ExtraFiles = []*os.File{passed}
 	cmd.WaitDelay = time.Second // for its output, which another process may hold open
@@ -194,6 +197,20 @@ func (e *Env) serveImage(ctx context.Context, path, format string, write bool) (
 	}()
 	kill := func() { _ = cmd.Process.Kill() } // it may have ended
 	return &imageConn{Conn: conn, kill: kill, ended: ended, output: output, endLimit: imageTimeout}, nil
+}
+
+// ownerOf has a program run as the owner of a file, if we are root: then it needs no more
+// rights than the owner has.
+func ownerOf(path string) (*syscall.SysProcAttr, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("image `%s`: %w", path, errors.Unwrap(err))
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil, nil
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}}, nil
 }
 
 // head keeps the first 4 KiB of a program's output.

@@ -37,6 +37,9 @@ func CreateConsole(path, vm string) (*Console, error) {
 // Write adds what a guest has printed.
 func (c *Console) Write(p []byte) (int, error) { return c.log.Write(p) }
 
+// Park has the console hold no descriptor while there is no guest, see [console.Log.Park].
+func (c *Console) Park(path string) error { return c.log.Park(path) }
+
 // MarkBoot says that a boot begins.
 func (c *Console) MarkBoot() { c.log.MarkBoot() }
 

@@ -231,6 +231,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
+		Sandboxes: &v.host.sandboxes,
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime

@@ -88,6 +88,7 @@ type Host struct {
 	// read. It is closed with the root lab.
 	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	prewarmed instance.Pool
+	sandboxes qemu.Sandboxes
 	uses      instance.Uses // of seeds
 
 	mu           sync.Mutex

@@ -337,19 +337,19 @@ func (v *VM) clearGuest(s topology.State) {
 	v.state, v.reason, v.inst = s, "", nil
 }
 
-// Close shuts the VM down and removes its directory. Its console log stays readable
-// through the open file.
+// Close shuts the VM down and removes its directory. Its console log stays readable.
 func (v *VM) Close(ctx context.Context) error {
 	if err := v.Shutdown(ctx); err != nil {
 		return err
 	}
 	err := v.disks.Close()
 	v.mu.Lock()
-	dir := v.dir
+	dir, console := v.dir, v.console
 	v.mu.Unlock()
 	if dir == "" {
 		return err
 	}
+	err = errors.Join(err, console.Park(dir+"-console.log"))
 	if e := os.RemoveAll(dir); e != nil {
 		err = errors.Join(err, fmt.Errorf("vm directory: %w", e))
 	}

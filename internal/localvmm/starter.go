@@ -51,7 +51,7 @@ var lastPID atomic.Int64
 
 // Launch makes a machine from QEMU's command line and the files that QEMU would
 // inherit.
-func (s *Starter) Launch(cmd *exec.Cmd) (proc.Process, error) {
+func (s *Starter) Launch(cmd *exec.Cmd, _ ...proc.File) (proc.Process, error) {
 	m := &Machine{pid: firstPID + int(lastPID.Add(1)), stderr: cmd.Stderr, killed: make(chan struct{}),
 		changed: make(chan struct{}), status: statusRunning}
 	opts, err := parseArgs(cmd.Args[1:])

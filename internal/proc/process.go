@@ -27,31 +27,14 @@ type Process interface {
 
 // Child is the Process of a Starter.
 type Child struct {
-	cmd *exec.Cmd
+	cmd  *exec.Cmd
+	tree bool // cmd is a keeper
 
 	mu     sync.Mutex
 	reaped bool // the process id may belong to another process
 }
 
-// Launch is StartChild for callers that need no more than a Process.
-func (s *Starter) Launch(cmd *exec.Cmd) (Process, error) {
-	c, err := s.StartChild(cmd)
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// StartChild starts cmd in a process group of its own, as Start does. The caller
-// must call the child's Wait or WaitGroup, and must not use cmd's own Wait.
-func (s *Starter) StartChild(cmd *exec.Cmd) (*Child, error) {
-	if err := s.Start(cmd); err != nil {
-		return nil, err
-	}
-	return &Child{cmd: cmd}, nil
-}
-
-// PID returns the process id on the host.
+// PID returns the process id on the host; of a tree, its keeper's.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Dir returns the directory in /proc that shows the memory of the process.
@@ -66,22 +49,32 @@ func (c *Child) CPUTime() time.Duration {
 	return 0
 }
 
-// Kill sends SIGKILL to the process group, unless the process was reaped.
+// Kill sends SIGKILL to the process group, or has the keeper end the tree, unless the
+// process was reaped.
 func (c *Child) Kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.reaped {
+	switch {
+	case c.reaped:
+	case c.tree:
+		_ = syscall.Kill(c.PID(), syscall.SIGTERM) // it may have ended
+	default:
 		_ = syscall.Kill(-c.PID(), syscall.SIGKILL) // the process may have ended
 	}
 }
 
-// Wait waits for the end of the process and of its output.
-func (c *Child) Wait() error { return c.wait(false) }
+// Interrupt sends SIGINT to the process, or to the program of the tree, unless it was
+// reaped.
+func (c *Child) Interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.reaped {
+		_ = syscall.Kill(c.PID(), syscall.SIGINT) // it may have ended
+	}
+}
 
-// WaitGroup is Wait, and ends what the process has left in its process group.
-func (c *Child) WaitGroup() error { return c.wait(true) }
-
-func (c *Child) wait(group bool) error {
+// Wait waits for the end of the process, or of the tree, and of its output.
+func (c *Child) Wait() error {
 	// A process that has ended keeps its number until it is reaped.
 	for {
 		err := unix.Waitid(unix.P_PID, c.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -90,9 +83,6 @@ func (c *Child) wait(group bool) error {
 		}
 	}
 	c.mu.Lock()
-	if group {
-		_ = syscall.Kill(-c.PID(), syscall.SIGKILL) // mostly nobody is left
-	}
 	c.reaped = true
 	c.mu.Unlock()
 	return c.cmd.Wait()

@@ -7,8 +7,13 @@ import (
 )
 
 // monitor has every command of QEMU's monitor that a machine uses, with arguments of
-// the types that QEMU has for them. Nothing else calls Execute.
+// the types that QEMU has for them. Nothing else calls Execute or Pipeline.
 type monitor struct{ client *qmp.Client }
+
+// all carries out commands that are sent at once.
+func (m monitor) all(ctx context.Context, commands ...qmp.Command) error {
+	return m.client.Pipeline(ctx, commands...)
+}
 
 // run carries out a command without arguments and without a result.
 func (m monitor) run(ctx context.Context, command string) error {
@@ -85,20 +90,21 @@ type capabilityArguments struct {
 	Capabilities []capability `json:"capabilities"`
 }
 
-func (m monitor) setCapabilities(ctx context.Context, names ...string) error {
+// setCapabilities is the command that turns these on.
+func setCapabilities(names ...string) qmp.Command {
 	var a capabilityArguments
 	for _, name := range names {
 		a.Capabilities = append(a.Capabilities, capability{name, true})
 	}
-	return m.client.Execute(ctx, "migrate-set-capabilities", a, nil)
+	return qmp.Command{Name: "migrate-set-capabilities", Arguments: a}
 }
 
 type migrationArguments struct {
 	AnnounceRounds int `json:"announce-rounds"`
 }
 
-func (m monitor) setAnnounceRounds(ctx context.Context, rounds int) error {
-	return m.client.Execute(ctx, "migrate-set-parameters", migrationArguments{rounds}, nil)
+func setAnnounceRounds(rounds int) qmp.Command {
+	return qmp.Command{Name: "migrate-set-parameters", Arguments: migrationArguments{rounds}}
 }
 
 type uriArguments struct {
@@ -109,8 +115,9 @@ func (m monitor) migrate(ctx context.Context, uri string) error {
 	return m.client.Execute(ctx, "migrate", uriArguments{uri}, nil)
 }
 
-func (m monitor) migrateIncoming(ctx context.Context, uri string) error {
-	return m.client.Execute(ctx, "migrate-incoming", uriArguments{uri}, nil)
+// migrateIncoming is the command that begins to load a state.
+func migrateIncoming(uri string) qmp.Command {
+	return qmp.Command{Name: "migrate-incoming", Arguments: uriArguments{uri}}
 }
 
 type saveArguments struct {
@@ -130,10 +137,7 @@ type chardev struct {
 	Filename string `json:"filename"`
 }
 
-func (m monitor) chardevs(ctx context.Context) (list []chardev, err error) {
-	err = m.client.Execute(ctx, "query-chardev", nil, &list)
-	return list, err
-}
+func queryChardevs(out *[]chardev) qmp.Command { return qmp.Command{Name: "query-chardev", Out: out} }
 
 // status is the run state.
 func (m monitor) status(ctx context.Context) (string, error) {
@@ -151,6 +155,10 @@ type hmpArguments struct {
 // hmp carries out a command of the monitor for people, where the other one has none,
 // and returns what it prints.
 func (m monitor) hmp(ctx context.Context, command string) (text string, err error) {
-	err = m.client.Execute(ctx, "human-monitor-command", hmpArguments{command}, &text)
+	err = m.all(ctx, hmp(command, &text))
 	return text, err
+}
+
+func hmp(command string, out *string) qmp.Command {
+	return qmp.Command{Name: "human-monitor-command", Arguments: hmpArguments{command}, Out: out}
 }

@@ -60,15 +60,19 @@ type Config struct {
 	OnEvent func(Event)
 	// Starter starts the process, required.
 	Starter Starter
+	// Sandboxes remembers which QEMUs have no sandbox; nil finds out at each start.
+	Sandboxes *Sandboxes
+
+	withoutSandbox bool
 }
 
 // Starter starts processes that cannot outlive us. It is the seam at which tests
 // put other machines in QEMU's place.
 type Starter interface {
-	// Start starts a program beside QEMU; the caller must call cmd.Wait.
+	// Start starts a program beside QEMU, confined; the caller must call cmd.Wait.
 	Start(cmd *exec.Cmd) error
-	// Launch starts a QEMU, which inherits cmd's files.
-	Launch(cmd *exec.Cmd) (proc.Process, error)
+	// Launch starts a QEMU, which inherits cmd's files and opens those given.
+	Launch(cmd *exec.Cmd, opens ...proc.File) (proc.Process, error)
 }
 
 // cpuModel is the richest model of each accelerator: tests want the features
@@ -163,6 +167,9 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	}
 	if c.Cmdline != "" {
 		a = append(a, "-append", c.Cmdline)
+	}
+	if !c.withoutSandbox {
+		a = append(a, "-sandbox", SandboxOption)
 	}
 	// A booting guest's RAM is a memfd of ours, mapped shared, so that a snapshot reads
 	// it without QEMU's help (and a file on disk made a boot 1 s slower). A restored

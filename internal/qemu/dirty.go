@@ -104,8 +104,10 @@ func dirtyRuns(entries []byte, limit int, visit func(first, count int) error) er
 
 // ramAddress is where QEMU has mapped the guest's memory. Physical address 0 is
 // always its first byte.
+const addressCommand = "gpa2hva 0"
+
 func (m *Machine) ramAddress(ctx context.Context) (int64, error) {
-	text, err := m.monitor().hmp(ctx, "gpa2hva 0")
+	text, err := m.monitor().hmp(ctx, addressCommand)
 	if err != nil {
 		return 0, err
 	}

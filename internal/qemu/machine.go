@@ -78,6 +78,19 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		return nil, err
 	}
 	cfg := config.withDefaults()
+	cfg.withoutSandbox = cfg.Sandboxes.lacks(cfg.Binary)
+	m, err := start(ctx, cfg)
+	if err != nil && !cfg.withoutSandbox && ctx.Err() == nil && refusesSandbox(err) {
+		cfg.withoutSandbox = true
+		if m, err = start(ctx, cfg); err == nil {
+			cfg.Sandboxes.lack(cfg.Binary)
+		}
+	}
+	return m, err
+}
+
+// start starts QEMU once.
+func start(ctx context.Context, cfg Config) (*Machine, error) {
 	m := &Machine{cfg: cfg, agent: filepath.Join(cfg.Dir, "agent"), stderr: &tailBuffer{limit: 16 << 10},
 		connected: make(chan struct{}), done: make(chan struct{}), early: make(chan net.Conn, 1)}
 	var child childFiles
@@ -101,10 +114,9 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	cmd := exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
 	cmd.Dir = cfg.Dir
-	cmd.Env = append(cmd.Environ(), mallocTunables)
 	cmd.ExtraFiles = child.files
 	cmd.Stderr = m.stderr
-	if m.proc, err = cfg.Starter.Launch(cmd); err != nil {
+	if m.proc, err = cfg.Starter.Launch(cmd, cfg.opens(fmt.Sprintf("/proc/self/fd/%d", ram.Fd()))...); err != nil {
 		ends.close()
 		m.closeFiles()
 		return nil, &StartError{Err: err}
@@ -122,7 +134,11 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	go m.reap()
 
-	m.qmp, err = qmp.Connect(ctx, ends.qmp, m.onEvent)
+	meet := qmp.Connect
+	if cfg.Restore != nil {
+		meet = qmp.Greet // load does the rest
+	}
+	m.qmp, err = meet(ctx, ends.qmp, m.onEvent)
 	close(m.connected)
 	if err != nil {
 		m.Kill()
@@ -138,19 +154,27 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	if err := m.load(ctx); err != nil {
 		m.Kill()
 		<-m.done
-		var state *StateError
-		if errors.As(err, &state) && ctx.Err() == nil {
-			state.Stderr = m.stderr.String()
-		}
-		return nil, err
+		return nil, m.loadError(ctx, err)
 	}
 	return m, nil
 }
 
-// mallocTunables has QEMU's C library ask for huge pages. Half of what a start
-// cost were page faults, most of them for the kernel, which QEMU reads into its
-// heap.
-const mallocTunables = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
+// loadError adds to an error of load what the process has said. It has ended.
+func (m *Machine) loadError(ctx context.Context, err error) error {
+	var state *StateError
+	switch {
+	case errors.As(err, &state):
+		if ctx.Err() == nil {
+			state.Stderr = m.stderr.String()
+		}
+	case errors.Is(err, qmp.ErrClosed):
+		if m.exit != nil {
+			err = m.exit
+		}
+		return &StartError{Err: err, Stderr: m.stderr.String()}
+	}
+	return err
+}
 
 func (m *Machine) onEvent(e Event) {
 	m.deleted.onEvent(e)

@@ -22,23 +22,15 @@ func (r *Restore) stateFile() *os.File {
 
 // overlay puts what State holds of the memory over what File does. QEMU has mapped
 // that privately: what is written through /proc/PID/mem becomes its own pages, as if
-// the guest had written them. So does a new UUID.
-func (m *Machine) overlay(ctx context.Context) error {
-	r := m.cfg.Restore
-	if len(r.Changed) == 0 && r.UUID == 0 {
-		return nil
-	}
-	base, err := m.ramAddress(ctx)
-	if err != nil {
-		return err
-	}
-	mem, err := os.OpenFile(m.proc.Dir()+"/mem", os.O_WRONLY, 0)
+// the guest had written them. address is where the memory lies, as QEMU says it.
+func (m *Machine) overlay(ctx context.Context, address string) error {
+	mem, base, err := m.openMemory(address)
 	if err != nil {
 		return err
 	}
 	defer mem.Close()
 	buf := make([]byte, 1<<20)
-	for _, c := range r.Changed {
+	for _, c := range m.cfg.Restore.Changed {
 		if err := m.checkRange(c); err != nil {
 			return err
 		}
@@ -56,15 +48,33 @@ func (m *Machine) overlay(ctx context.Context) error {
 			at += int64(len(p))
 		}
 	}
-	if r.UUID == 0 {
-		return nil
-	}
-	if err := m.checkRange(Range{r.UUID, uuidLen}); err != nil {
+	return nil
+}
+
+// replaceUUID writes a new UUID over that of the Restore.
+func (m *Machine) replaceUUID(address string) error {
+	at := m.cfg.Restore.UUID
+	if err := m.checkRange(Range{at, uuidLen}); err != nil {
 		return err
 	}
+	mem, base, err := m.openMemory(address)
+	if err != nil {
+		return err
+	}
+	defer mem.Close()
 	id := newUUID()
-	_, err = mem.WriteAt(id[:], base+r.UUID)
+	_, err = mem.WriteAt(id[:], base+at)
 	return err
+}
+
+// openMemory opens the memory of the process, and returns where in it that of the guest
+// begins.
+func (m *Machine) openMemory(address string) (mem *os.File, base int64, err error) {
+	if base, err = parseAddress(address); err != nil {
+		return nil, 0, err
+	}
+	mem, err = os.OpenFile(m.proc.Dir()+"/mem", os.O_WRONLY, 0)
+	return mem, base, err
 }
 
 func (m *Machine) checkRange(c Range) error {

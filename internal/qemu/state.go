@@ -15,6 +15,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/qmp"
 )
 
 // Restore is a saved machine. Config's other fields must describe the machine
@@ -123,6 +125,13 @@ func (w *migrationWatch) onEvent(e Event) {
 	}
 }
 
+// isIdle reports whether QEMU has neither saved nor loaded anything.
+func (w *migrationWatch) isIdle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status == ""
+}
+
 // forget makes wait look only at what comes from now on.
 func (w *migrationWatch) forget() {
 	w.mu.Lock()
@@ -154,14 +163,17 @@ func (w *migrationWatch) wait(ctx context.Context, gone <-chan struct{}) error {
 
 // prepare sets how state is saved and loaded: without the RAM, and with reports.
 func (m *Machine) prepare(ctx context.Context) error {
-	return m.monitor().setCapabilities(ctx, "events", "x-ignore-shared")
+	return m.monitor().all(ctx, stateCapabilities())
 }
 
-// load takes the machine over into this process and, unless it is held, sets it
-// going.
+func stateCapabilities() qmp.Command { return setCapabilities("events", "x-ignore-shared") }
+
+// load takes the machine over into this process, which has greeted, and, unless it is held,
+// sets it going.
 func (m *Machine) load(ctx context.Context) error {
-	if check := m.cfg.Restore.Check; check != nil {
-		if err := check(m.qmp.Version()); err != nil {
+	r := m.cfg.Restore
+	if r.Check != nil {
+		if err := r.Check(m.qmp.Version()); err != nil {
 			return err
 		}
 	}
@@ -172,7 +184,8 @@ func (m *Machine) load(ctx context.Context) error {
 		return &StateError{Op: "load", Err: err}
 	}
 	// A guest that was saved with a connected agent port and is loaded with one
-	// does not even see that it is another connection, which spares it work.
+	// does not even see that it is another connection, which spares it work. QEMU
+	// accepts the connection before it has carried out the first two commands.
 	if !m.cfg.Vsock {
 		early, err := m.dialAgent(ctx)
 		if err != nil {
@@ -180,30 +193,14 @@ func (m *Machine) load(ctx context.Context) error {
 		}
 		m.early <- early
 	}
-	if err := m.prepare(ctx); err != nil {
-		return fail(err)
-	}
-	if !m.cfg.Vsock {
-		if err := m.agentAccepted(ctx); err != nil {
-			return fail(err)
+	if err := m.loadState(ctx); err != nil {
+		var refused *qmp.Error
+		if m.migration.isIdle() && !errors.As(err, &refused) && ctx.Err() == nil {
+			return err // it ended before it had made its machine
 		}
-	}
-	// A restored machine is where it was: it announces itself to nobody.
-	if len(m.cfg.NICs) > 0 {
-		if err := m.monitor().setAnnounceRounds(ctx, 0); err != nil {
-			return fail(err)
-		}
-	}
-	if err := m.overlay(ctx); err != nil {
 		return fail(err)
 	}
-	if err := m.monitor().migrateIncoming(ctx, fmt.Sprintf("fd:%d", m.stateFD)); err != nil {
-		return fail(err)
-	}
-	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
-		return fail(err)
-	}
-	if m.cfg.Restore.Hold {
+	if r.Hold {
 		return nil
 	}
 	if err := m.Cont(ctx); err != nil {
@@ -212,20 +209,56 @@ func (m *Machine) load(ctx context.Context) error {
 	return nil
 }
 
-// agentAccepted returns when QEMU has seen that the agent's port is connected,
-// which it does between two commands.
-func (m *Machine) agentAccepted(ctx context.Context) error {
-	for {
-		devices, err := m.monitor().chardevs(ctx)
-		if err != nil {
+// loadState has QEMU load the state as soon as it can. All commands are sent at once: what
+// QEMU does between two of them, e.g. freeing memory, would delay the load.
+func (m *Machine) loadState(ctx context.Context) error {
+	r := m.cfg.Restore
+	var ports []chardev
+	var address string
+	commands := []qmp.Command{{Name: qmp.Negotiate}, stateCapabilities()}
+	if len(m.cfg.NICs) > 0 { // a restored machine is where it was: it announces itself to nobody
+		commands = append(commands, setAnnounceRounds(0))
+	}
+	if !m.cfg.Vsock {
+		commands = append(commands, queryChardevs(&ports))
+	}
+	if len(r.Changed) > 0 || r.UUID != 0 {
+		commands = append(commands, hmp(addressCommand, &address))
+	}
+	begin := migrateIncoming(fmt.Sprintf("fd:%d", m.stateFD))
+	if len(r.Changed) == 0 {
+		commands = append(commands, begin)
+	}
+	if err := m.monitor().all(ctx, commands...); err != nil {
+		return err
+	}
+	for !m.cfg.Vsock && !agentAccepted(ports) {
+		if err := m.monitor().all(ctx, queryChardevs(&ports)); err != nil {
 			return err
 		}
-		for _, d := range devices {
-			if d.Label == agentChardev && !strings.HasPrefix(d.Filename, "disconnected:") {
-				return nil
-			}
+	}
+	if len(r.Changed) > 0 { // devices look at the memory when they are loaded
+		if err := m.overlay(ctx, address); err != nil {
+			return err
+		}
+		if err := m.monitor().all(ctx, begin); err != nil {
+			return err
 		}
 	}
+	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
+		return err
+	}
+	if r.UUID != 0 {
+		return m.replaceUUID(address)
+	}
+	return nil
+}
+
+// agentAccepted reports whether QEMU has seen that the agent's port is connected.
+func agentAccepted(ports []chardev) bool {
+	return slices.ContainsFunc(ports, func(p chardev) bool {
+		return p.Label == agentChardev && !strings.HasPrefix(p.Filename, "disconnected:")
+	})
 }
 
 // Version is QEMU's version.

@@ -85,10 +85,27 @@ func decodeMessage(line []byte) (message, error) {
 	return m, nil
 }
 
-// Connect reads the greeting and negotiates capabilities. It takes over conn.
-// onEvent is called for each event in order, from the goroutine that reads, so
-// it must not block and must not call Execute; nil drops events.
+// Connect reads the greeting and negotiates capabilities. Otherwise it is Greet.
 func Connect(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, error) {
+	c, err := Greet(ctx, conn, onEvent)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Execute(ctx, Negotiate, nil, nil); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Negotiate is the command that has to come before all others.
+const Negotiate = "qmp_capabilities"
+
+// Greet reads the greeting, which QEMU sends before it has made its machine. The first
+// command must be Negotiate. It takes over conn. onEvent is called for each event in
+// order, from the goroutine that reads, so it must not block and must not call Execute;
+// nil drops events.
+func Greet(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, error) {
 	if onEvent == nil {
 		onEvent = func(Event) {}
 	}
@@ -102,10 +119,6 @@ func Connect(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, 
 	case <-ctx.Done():
 		c.Close()
 		return nil, fmt.Errorf("qmp greeting: %w", context.Cause(ctx))
-	}
-	if err := c.Execute(ctx, "qmp_capabilities", nil, nil); err != nil {
-		c.Close()
-		return nil, err
 	}
 	return c, nil
 }
@@ -208,56 +221,99 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// Execute sends a command and waits for its reply. args is marshalled to JSON
-// unless nil; the return value is unmarshalled into out unless nil. A refusal
-// is an *Error, the end of QEMU wraps ErrClosed. When ctx ends first the reply
-// is dropped; the command may still have been carried out.
+// Command is a command with its arguments, which are marshalled to JSON unless nil. The
+// return value is unmarshalled into Out unless nil.
+type Command struct {
+	Name      string
+	Arguments any
+	Out       any
+}
+
+// Execute sends a command and waits for its reply, as Pipeline does.
 func (c *Client) Execute(ctx context.Context, command string, args, out any) error {
-	ch := make(chan message, 1)
+	return c.Pipeline(ctx, Command{command, args, out})
+}
+
+// Pipeline sends commands at once and waits for their replies. QEMU carries them out in
+// order, also those behind one that it refuses. The first error is returned: a refusal is
+// an *Error, the end of QEMU wraps ErrClosed. When ctx ends first the replies are dropped;
+// the commands may still have been carried out.
+func (c *Client) Pipeline(ctx context.Context, commands ...Command) error {
+	sent := make([]pending, len(commands))
+	defer func() {
+		for i := range sent {
+			c.forget(sent[i].id)
+		}
+	}()
+	var lines []byte
+	for i := range commands {
+		line, err := c.expect(&commands[i], &sent[i])
+		if err != nil {
+			return fmt.Errorf("qmp %s: %w", commands[i].Name, err)
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	c.writeMu.Lock()
+	_, err := c.conn.Write(lines)
+	c.writeMu.Unlock()
+	if err != nil {
+		return fmt.Errorf("qmp %s: %w: %v", commands[0].Name, ErrClosed, err)
+	}
+	for i := range commands {
+		if err := commands[i].await(ctx, sent[i].reply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pending is a command whose reply is waited for.
+type pending struct {
+	id    string
+	reply chan message
+}
+
+// expect numbers a command, and returns it as a line.
+func (c *Client) expect(command *Command, p *pending) ([]byte, error) {
+	reply := make(chan message, 1)
 	c.mu.Lock()
 	if c.err != nil {
-		c.mu.Unlock()
-		return fmt.Errorf("qmp %s: %w", command, c.err)
+		defer c.mu.Unlock()
+		return nil, c.err
 	}
 	c.nextID++
-	id := strconv.FormatUint(c.nextID, 10)
-	c.waiting[id] = ch
+	*p = pending{strconv.FormatUint(c.nextID, 10), reply}
+	c.waiting[p.id] = reply
 	c.mu.Unlock()
-
-	req := struct {
+	line, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
 		Arguments any    `json:"arguments,omitempty"`
 		ID        string `json:"id"`
-	}{command, args, id}
-	line, err := json.Marshal(req)
+	}{command.Name, command.Arguments, p.id})
 	if err != nil {
-		c.forget(id)
-		return fmt.Errorf("qmp %s encode: %w", command, err)
+		err = fmt.Errorf("encode: %w", err)
 	}
-	c.writeMu.Lock()
-	_, err = c.conn.Write(append(line, '\n'))
-	c.writeMu.Unlock()
-	if err != nil {
-		c.forget(id)
-		return fmt.Errorf("qmp %s: %w: %v", command, ErrClosed, err)
-	}
+	return line, err
+}
+
+// await waits for the reply to a command.
+func (c *Command) await(ctx context.Context, reply <-chan message) error {
 	select {
-	case m, ok := <-ch:
+	case m, ok := <-reply:
 		switch {
 		case !ok:
-			return fmt.Errorf("qmp %s: %w", command, ErrClosed)
+			return fmt.Errorf("qmp %s: %w", c.Name, ErrClosed)
 		case m.Error != nil:
-			return &Error{Command: command, Class: m.Error.Class, Desc: m.Error.Desc}
-		case out == nil:
+			return &Error{Command: c.Name, Class: m.Error.Class, Desc: m.Error.Desc}
+		case c.Out == nil:
 			return nil
 		}
-		if err := json.Unmarshal(m.Return, out); err != nil {
-			return fmt.Errorf("qmp %s reply decode: %w", command, err)
+		if err := json.Unmarshal(m.Return, c.Out); err != nil {
+			return fmt.Errorf("qmp %s reply decode: %w", c.Name, err)
 		}
 		return nil
 	case <-ctx.Done():
-		c.forget(id)
-		return fmt.Errorf("qmp %s: %w", command, context.Cause(ctx))
+		return fmt.Errorf("qmp %s: %w", c.Name, context.Cause(ctx))
 	}
 }
 

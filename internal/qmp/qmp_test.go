@@ -73,6 +73,40 @@ func TestRepliesMatchByIDAndEventsGoApart(t *testing.T) {
 	}
 }
 
+func TestPipelineIsSentAtOnce(t *testing.T) {
+	host, qemu := net.Pipe()
+	sent := make(chan string, 1)
+	go func() {
+		fmt.Fprint(qemu, greeting)
+		p := make([]byte, 4096) // net.Pipe gives one write to one read that has room
+		n, err := qemu.Read(p)
+		if err != nil {
+			t.Error(err)
+		}
+		sent <- string(p[:n])
+		fmt.Fprint(qemu, `{"return": {}, "id": "1"}`+"\n"+
+			`{"error": {"class": "GenericError", "desc": "no"}, "id": "2"}`+"\n"+
+			`{"return": {"name": "c"}, "id": "3"}`+"\n")
+	}()
+	c, err := Greet(context.Background(), host, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var out struct{ Name string }
+	err = c.Pipeline(context.Background(), Command{Name: Negotiate}, Command{Name: "b"}, Command{Name: "c", Out: &out})
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Command != "b" {
+		t.Errorf("error %v", err)
+	}
+	if got := <-sent; strings.Count(got, "\n") != 3 || !strings.Contains(got, `"execute":"qmp_capabilities"`) {
+		t.Errorf("sent at once: %q", got)
+	}
+	if len(c.waiting) != 0 {
+		t.Errorf("%d replies are still waited for", len(c.waiting))
+	}
+}
+
 func TestRefusalAndClose(t *testing.T) {
 	host, qemu := net.Pipe()
 	go fakeQEMU(t, qemu, func(command, id string) string {

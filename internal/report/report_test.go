@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/terminal"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -105,7 +106,7 @@ func TestTerminal(t *testing.T) {
 		if errs != "provium: warning: tests/net/split.test.lua: close vm `n2`: no answer\n" {
 			t.Errorf("%s: %q", name, errs)
 		}
-		if !cfg.Color && strings.ContainsFunc(strings.ReplaceAll(out, "\n", ""), isControl) {
+		if !cfg.Color && strings.ContainsFunc(strings.ReplaceAll(out, "\n", ""), terminal.IsControl) {
 			t.Errorf("%s: control characters got through: %q", name, out)
 		}
 		for line := range strings.Lines(out) {
@@ -263,14 +264,4 @@ func TestStatusesAreThoseOfEvents(t *testing.T) {
 			t.Errorf("%s and %s", a, b)
 		}
 	}
-}
-
-func FuzzPlain(f *testing.F) {
-	f.Add("\x1b[31mred\x1b[0m \x1b]0;t\x07x \x1bP\x1b\\ \x1b")
-	f.Add("\xc2\x9b31m\xff\u202e")
-	f.Fuzz(func(t *testing.T, s string) {
-		if got := plain(s); strings.ContainsFunc(got, isControl) || len(got) > 3*len(s) {
-			t.Errorf("%q", got)
-		}
-	})
 }

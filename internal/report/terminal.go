@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"provium/internal/terminal"
 )
 
 // Verbosity is how much a terminal shows.
@@ -34,7 +36,7 @@ type TerminalConfig struct {
 }
 
 // Terminal renders results for people. Control characters in names, messages
-// and console output are taken out, so that a guest cannot draw on the host's
+// and console output are shown as escapes, so that a guest cannot draw on the host's
 // terminal. It is not safe for concurrent use.
 type Terminal struct {
 	cfg   TerminalConfig
@@ -49,7 +51,7 @@ func (t *Terminal) File(r FileResult) error {
 	if len(r.Warnings) > 0 && t.cfg.Err != nil {
 		var w strings.Builder
 		for _, text := range r.Warnings {
-			fmt.Fprintf(&w, "provium: warning: %s: %s\n", plain(r.Path), plain(text))
+			fmt.Fprintf(&w, "provium: warning: %s: %s\n", terminal.Escape(r.Path), terminal.Escape(text))
 		}
 		if _, err := io.WriteString(t.cfg.Err, w.String()); err != nil {
 			return fmt.Errorf("warning write: %w", err)
@@ -62,9 +64,10 @@ func (t *Terminal) File(r FileResult) error {
 	b.color = t.cfg.Color
 	passed, failed, skipped := r.count()
 	word, color := fileWord(r.Status)
-	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), plain(r.Path), passed, failed, skipped)
+	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), terminal.Escape(r.Path), passed,
+		failed, skipped)
 	if r.ChunkError != "" {
-		first, rest, _ := strings.Cut(plain(r.ChunkError), "\n")
+		first, rest, _ := strings.Cut(terminal.Escape(r.ChunkError), "\n")
 		head := "chunk error:"
 		if r.Status == FileCrashed {
 			head = "crashed:"
@@ -88,20 +91,20 @@ func (t *Terminal) test(b *block, r TestResult) {
 		return
 	}
 	word, color := testWord(r.Status)
-	b.line(1, "%s %s", b.paint(color, word), strings.ReplaceAll(plain(r.Name), "\n", " "))
+	b.line(1, "%s %s", b.paint(color, word), strings.ReplaceAll(terminal.Escape(r.Name), "\n", " "))
 	if r.Status == TestFailed {
-		b.failure(2, plain(r.Message))
+		b.failure(2, terminal.Escape(r.Message))
 	} else {
-		b.text(2, plain(r.Message))
+		b.text(2, terminal.Escape(r.Message))
 	}
 	if verbose && len(r.Log) > 0 {
 		b.line(2, "%s", b.paint(dim, "log:"))
 		for _, entry := range r.Log {
-			b.text(3, orBlank(plain(entry)))
+			b.text(3, orBlank(terminal.Escape(entry)))
 		}
 	}
 	if r.Status == TestFailed && r.ConsoleExcerpt != "" {
-		text, cut := plain(r.ConsoleExcerpt), 0
+		text, cut := terminal.Escape(r.ConsoleExcerpt), 0
 		if !verbose {
 			text, cut = lastLines(text, consoleLines)
 		}
@@ -227,66 +230,4 @@ func lastLines(s string, n int) (string, int) {
 	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	cut := max(0, len(lines)-n)
 	return strings.Join(lines[cut:], "\n"), cut
-}
-
-// plain takes terminal control out of a text that others wrote: escape
-// sequences and control characters vanish, but for newlines and tabs.
-func plain(s string) string {
-	if !strings.ContainsFunc(s, isControl) {
-		return strings.ToValidUTF8(s, "\uFFFD")
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		if s[i] == 0x1b {
-			i += escapeLen(s[i:])
-			continue
-		}
-		b.WriteByte(s[i])
-		i++
-	}
-	return strings.Map(func(r rune) rune {
-		if isControl(r) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(b.String(), "\uFFFD"))
-}
-
-// isControl includes C1, which some terminals obey, and the characters that
-// change the direction of text.
-func isControl(r rune) bool {
-	return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 ||
-		r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
-}
-
-// escapeLen returns the length of the escape sequence s starts with.
-func escapeLen(s string) int {
-	if len(s) < 2 {
-		return len(s)
-	}
-	switch s[1] {
-	case '[':
-		for i := 2; i < len(s); i++ {
-			if s[i] >= 0x40 && s[i] <= 0x7e {
-				return i + 1
-			}
-			if s[i] == '\n' {
-				return i // broken off
-			}
-		}
-		return len(s)
-	case ']', 'P', '^', '_':
-		for i := 2; i < len(s); i++ {
-			switch s[i] {
-			case 0x07:
-				return i + 1
-			case 0x1b: // with a backslash, the other terminator
-				return min(i+2, len(s))
-			case '\n':
-				return i // broken off
-			}
-		}
-		return len(s)
-	}
-	return 2
 }

@@ -17,6 +17,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
+	"provium/internal/terminal"
 )
 
 const (
@@ -25,6 +26,10 @@ const (
 	// stopQuiet is stuck in a call that never returns and goes at once.
 	stopGrace = 15 * time.Second
 	stopQuiet = 4 * time.Second
+
+	// outputGrace is how long the output of a runner may stay open after its end, which
+	// takes a process that may not be killed.
+	outputGrace = 5 * time.Second
 
 	poisoned = "failed-due-to-poisoned-state"
 )
@@ -58,6 +63,7 @@ type fileRun struct {
 	stderr    *os.File
 	launched  func(pid int) // called with the runner's process id; nil: not
 
+	flush    func() error // of the runner's output
 	pipe     *messagePipe
 	result   *report.Collector
 	status   report.FileStatus
@@ -120,13 +126,21 @@ func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	cmd := exec.Command(f.self, f.verb)
 	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Stdout, cmd.Stderr = f.stdout, f.stderr
-	child, err := f.starter.StartChild(cmd)
+	cmd.Stdout, cmd.Stderr, f.flush = terminal.Guard(f.stdout, f.stderr)
+	cmd.WaitDelay = outputGrace
+	child, err := f.starter.StartTree(cmd)
 	if err != nil {
 		conn.Close()
 		return nil, nil, fmt.Errorf("runner start: %w", err)
 	}
 	return child, conn, nil
+}
+
+// wait waits for the end of the runner, of all that it has started, and of its output.
+func (f *fileRun) wait(child *proc.Child) error {
+	err := child.Wait()
+	_ = f.flush() // a terminal that is gone is no failure of the file
+	return err
 }
 
 // supervise talks to the runner until its process is gone. An error says why
@@ -145,8 +159,8 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go f.receive(ctx, messages)
-	// Whatever the test left running in the runner's process group goes too.
-	go func() { ended <- child.WaitGroup() }()
+	// Whatever the test left running goes too.
+	go func() { ended <- f.wait(child) }()
 	answers := make(chan answer)
 	defer cancel() // after the loop nothing is received
 	if err := f.pipe.send(&message{Job: f.job}); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/fixture"
+	"provium/internal/forkserver"
 	"provium/internal/lab"
 	"provium/internal/proc"
 	"provium/internal/script"
@@ -30,6 +31,7 @@ type Workshop struct {
 	o       Options
 	temp    *tempDir
 	starter *proc.Starter
+	copies  *forkserver.Starter
 	host    *lab.Host
 	cache   *fixture.Cache
 }
@@ -38,6 +40,7 @@ type Workshop struct {
 // working directory of the process becomes the project, as fixtures expect it.
 func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 	w = &Workshop{o: o, starter: proc.NewStarter()}
+	w.copies = forkserver.NewStarter(w.starter)
 	defer func() {
 		if err != nil {
 			w.Close()
@@ -54,7 +57,7 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 		return nil, err
 	}
 	j := o.job(Candidate{Path: "provium"}, w.temp.path)
-	if w.host, err = newHost(j, w.starter, nil, func(event.Event) {}); err != nil {
+	if w.host, err = newHost(j, w.starter, w.copies, nil, func(event.Event) {}); err != nil {
 		return nil, err
 	}
 	w.cache = fixtureCache(w.host, o.Config.CacheDir, o.Version)
@@ -63,6 +66,7 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 
 // Close ends it.
 func (w *Workshop) Close() {
+	w.copies.Close()
 	w.starter.Close()
 	if w.temp != nil {
 		w.temp.remove()

@@ -14,6 +14,7 @@ import (
 	"provium/internal/console"
 	"provium/internal/disk"
 	"provium/internal/event"
+	"provium/internal/forkserver"
 	"provium/internal/image"
 	"provium/internal/lab"
 	"provium/internal/proc"
@@ -100,7 +101,9 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	}
 	starter := proc.NewStarter()
 	defer starter.Close()
-	host, err := newHost(j, starter, r, r.emit)
+	copies := forkserver.NewStarter(starter)
+	defer copies.Close()
+	host, err := newHost(j, starter, copies, r, r.emit)
 	if err != nil {
 		return script.Result{}, err
 	}
@@ -123,8 +126,10 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	}), nil
 }
 
-// newHost builds what the labs of one process share.
-func newHost(j *job, starter *proc.Starter, pool admission.Pool, emit func(event.Event)) (*lab.Host, error) {
+// newHost builds what the labs of one process share. machines starts QEMU, starter all
+// other programs.
+func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admission.Pool, emit func(event.Event)) (
+	*lab.Host, error) {
 	rules, err := oopsRules(j.Oops, j.OopsIgnore)
 	if err != nil {
 		return nil, err
@@ -138,7 +143,7 @@ func newHost(j *job, starter *proc.Starter, pool admission.Pool, emit func(event
 	}
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: starter, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
+		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))

@@ -61,10 +61,11 @@ func (f *File) Booted() {
 
 // expects returns how many CPUs a file that has not started is taken to use.
 func (f *File) expects() float64 {
-	if f.expected > 0 {
-		return f.expected
+	expected := f.expected
+	if expected <= 0 {
+		expected = (unknownCPUs + f.pool.endedRates) / float64(1+f.pool.endedFiles)
 	}
-	return (unknownCPUs + f.pool.endedRates) / float64(1+f.pool.endedFiles)
+	return max(leastCPUs, expected)
 }
 
 // learn takes what a file that ends has used into the expectation of unknown ones.

@@ -292,17 +292,18 @@ func TestDeadlockWaitsForTheMeasurement(t *testing.T) {
 }
 
 func TestUnknownFilesAreTakenToBeLikeThoseThatEnded(t *testing.T) {
-	fx := newFixture(t, 100_000, 2, auto)
+	fx := newFixture(t, 100_000, 8, auto)
 	for range 20 {
 		f := fx.file("a", 0, 0)
-		fx.observe(5*time.Second, busy(2, 0.1), use{f, 0.1, 10})
+		fx.observe(5*time.Second, busy(8, 2), use{f, 2, 10})
 		f.Done()
 	}
 	var files []*File
-	for range 20 {
+	for range 5 {
 		files = append(files, fx.file("b", 0, 0))
 	}
-	fx.wantFile("running", files[:16]...) // at about 0.14 each, up to the slack
+	fx.wantFile("running", files[:4]...) // at nearly 2 each
+	fx.wantFile("queued", files[4])
 }
 
 func TestOrder(t *testing.T) {

@@ -21,6 +21,9 @@ const (
 	rateTime = 4 * time.Second
 	// unknownCPUs is how many CPUs a file is taken to use before anything is known.
 	unknownCPUs = 1.0
+	// leastCPUs is how many CPUs a file is taken to use at least until it is measured: in a
+	// run on a busy machine it got less than it wanted, and many would start at once.
+	leastCPUs = 0.5
 	// slack times the square root of the CPUs is how many more than there are the running
 	// files may want together: they want them at different times, which evens out where they are many.
 	slack = 0.35

@@ -71,6 +71,8 @@ type machine struct {
 	noPSI   bool
 	scale   float64 // of known durations and CPU times, as recorded elsewhere; 0 is 1
 	jobs    int
+	fixed   bool // CPUs are not looked at
+	starved bool // what is known is from a run in which the files got little
 }
 
 // simulated is a file that runs.
@@ -115,7 +117,8 @@ const simulatedStep = 20 * time.Millisecond
 func simulate(t *testing.T, suite []*recorded, m machine) (out outcome) {
 	t.Helper()
 	now := time.Unix(1e9, 0)
-	p, err := New(Config{Total: Amount{1 << 40, m.cpus}, Jobs: m.jobs, Now: func() time.Time { return now }})
+	p, err := New(Config{Total: Amount{1 << 40, m.cpus}, Jobs: m.jobs, CountCPUs: m.fixed,
+		Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +135,9 @@ func simulate(t *testing.T, suite []*recorded, m machine) (out outcome) {
 		expected := 0.0
 		if m.known {
 			expected = r.cpu() / float64(len(r.seconds))
+			if m.starved {
+				expected /= 10
+			}
 		}
 		f, err := p.Enqueue(r.name, Amount{}, expected)
 		if err != nil {
@@ -236,6 +242,21 @@ func bestPacking(suite []*recorded, cpus float64) float64 {
 	return max(sum/cpus, longest)
 }
 
+// TestSimulatedGuess compares with a number of files at a time that was found by trial for
+// these files on two CPUs, in the order of their names.
+func TestSimulatedGuess(t *testing.T) {
+	suite := readSuite(t, "testdata/suite.txt")
+	best := bestPacking(suite, 2)
+	guess := simulate(t, suite, machine{cpus: 2, jobs: 5, fixed: true}).makespan
+	first := simulate(t, suite, machine{cpus: 2}).makespan
+	known := simulate(t, suite, machine{cpus: 2, known: true}).makespan
+	t.Logf("five files at a time %.2f of the best packing, by use %.2f at first and %.2f then", guess/best,
+		first/best, known/best)
+	if first > guess || known > first {
+		t.Errorf("%.0f s at first and %.0f s then, five files at a time take %.0f s", first, known, guess)
+	}
+}
+
 // times repeats a suite. No two copies of a file do the same at the same time.
 func times(n int, suite []*recorded) (out []*recorded) {
 	for copies := range n {
@@ -267,6 +288,7 @@ func TestSimulatedSuites(t *testing.T) {
 		"64 CPUs":                  {times(40, suite), machine{cpus: 64, known: true}, 1.15},
 		"64 CPUs, first run":       {times(40, suite), machine{cpus: 64}, 1.4},
 		"recorded on a faster one": {suite, machine{cpus: 2, known: true, scale: 0.2}, 1.15},
+		"recorded on a busy one":   {suite, machine{cpus: 2, known: true, starved: true, scale: 3}, 1.15},
 		"without PSI":              {suite, machine{cpus: 2, known: true, noPSI: true}, 1.15},
 		"one file at a time":       {suite, machine{cpus: 2, known: true, jobs: 1}, 10},
 		"others want all CPUs":     {suite, machine{cpus: 2, known: true, foreign: 2}, 10},

@@ -217,6 +217,20 @@ func (p *project) start(args ...string) *run {
 	return r
 }
 
+// startOn starts the program with a file as standard output and error.
+func (p *project) startOn(f *os.File, args ...string) *run {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	p.t.Cleanup(cancel)
+	r := &run{p: p, ctx: ctx, cancel: cancel, cmd: exec.CommandContext(ctx, p.bin, args...)}
+	r.cmd.Dir, r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = filepath.Join(p.dir, p.cwd), p.env, f, f
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGKILL}
+	if err := r.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	return r
+}
+
 // await reads standard output up to a line that is text.
 func (r *run) await(text string) {
 	r.p.t.Helper()

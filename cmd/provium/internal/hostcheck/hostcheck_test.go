@@ -13,6 +13,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/image"
+	"provium/internal/proc"
 	"provium/internal/sched"
 )
 
@@ -271,5 +272,28 @@ func TestPathPrograms(t *testing.T) {
 	}
 	if path, err := p.Look("other"); err == nil {
 		t.Errorf("got %s", path)
+	}
+}
+
+// TestSandbox has QEMUs that can and cannot confine themselves.
+func TestSandbox(t *testing.T) {
+	h := goodHost(t)
+	if r := Sandbox(context.Background(), h); r.Status != OK {
+		t.Errorf("%+v", r)
+	}
+	for said, remedy := range map[string]string{
+		"-sandbox support is not enabled in this QEMU binary":    "built with seccomp",
+		"failed to install seccomp syscall filter in the kernel": "in a container",
+	} {
+		h.Programs = programs{have: map[string]string{QEMUProgram: "/usr/bin/qemu"},
+			err: &proc.RunError{Err: errors.New("exit status 1"), Stderr: []byte("warning: x\nqemu: " + said + "\n")}}
+		r := Sandbox(context.Background(), h)
+		if r.Status != Note || !strings.Contains(r.Found, said) || !strings.Contains(r.Remedy, remedy) {
+			t.Errorf("%+v", r)
+		}
+	}
+	h.Programs = programs{}
+	if r := Sandbox(context.Background(), h); r.Status != OK || r.Found != "not checked" {
+		t.Errorf("%+v", r)
 	}
 }

@@ -116,7 +116,7 @@ func Privileges(h Host) Result {
 		Effect: "guests need no privileges on the host"}
 	if h.UID == 0 {
 		r.Found = "root"
-		r.Effect = "guests need no privileges, QEMU runs with root's all the same"
+		r.Effect = "guests need no privileges; QEMU is root, but without root's capabilities"
 	}
 	return r
 }

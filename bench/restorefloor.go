@@ -1,0 +1,144 @@
+//go:build bench
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/proc"
+	"provium/internal/qemu"
+	"provium/internal/snapshot"
+)
+
+// recorder starts processes and remembers the command line of the last QEMU.
+type recorder struct {
+	qemu.Starter
+	last  *exec.Cmd
+	opens []proc.File
+}
+
+func (r *recorder) Launch(cmd *exec.Cmd, opens ...proc.File) (proc.Process, error) {
+	r.last, r.opens = cmd, opens
+	return r.Starter.Launch(cmd, opens...)
+}
+
+// rawRestore starts the QEMU of a restore with the same command line, has it load the
+// same state, and returns the time until it says that the guest runs. Nobody talks to
+// the guest. It is what a restore costs at least without a change of QEMU.
+func (b *bench) rawRestore(ctx context.Context, command *recorder, path string) (time.Duration, error) {
+	restore := command.last
+	dir, err := os.MkdirTemp(b.dir, "raw")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	r, err := snapshot.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	state, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer state.Close()
+	saved := r.Manifest().Sections["state"]
+	if _, err := state.Seek(saved.Offset, 0); err != nil {
+		return 0, err
+	}
+	var ours, theirs []*os.File
+	defer func() {
+		for _, f := range slices.Concat(ours, theirs) {
+			f.Close()
+		}
+	}()
+	for range 3 { // QMP and the consoles
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, err
+		}
+		ours = append(ours, os.NewFile(uintptr(p[0]), "ours"))
+		theirs = append(theirs, os.NewFile(uintptr(p[1]), "theirs"))
+	}
+	args := slices.Clone(restore.Args[1:])
+	for i, a := range args {
+		args[i] = strings.ReplaceAll(a, restore.Dir, dir)
+	}
+	args = slices.DeleteFunc(args, func(a string) bool { return a == "-S" })
+	cmd := exec.Command(restore.Path, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GLIBC_TUNABLES=glibc.malloc.hugetlb=1") // the faster way
+	cmd.ExtraFiles = slices.Concat([]*os.File{r.File()}, theirs, []*os.File{state})
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	start := time.Now()
+	child, err := b.starter.Launch(cmd, command.opens...)
+	if err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(ctx, child.Kill)
+	defer stop()
+	_, err = fmt.Fprintf(ours[0], `{"execute":"qmp_capabilities"}
+{"execute":"migrate-set-capabilities","arguments":{"capabilities":[{"capability":"events","state":true},{"capability":"x-ignore-shared","state":true}]}}
+{"execute":"migrate-incoming","arguments":{"uri":"fd:%d"}}
+`, 2+len(cmd.ExtraFiles))
+	if err == nil {
+		for _, f := range theirs {
+			f.Close()
+		}
+		theirs = nil
+		lines := bufio.NewScanner(ours[0])
+		lines.Buffer(nil, 1<<20)
+		err = awaitLine(lines, `"status": "completed"`)
+		if err == nil {
+			_, err = fmt.Fprintln(ours[0], `{"execute":"cont"}`)
+		}
+		if err == nil {
+			err = awaitLine(lines, `"event": "RESUME"`)
+		}
+	}
+	took := time.Since(start)
+	child.Kill()
+	_ = child.Wait() // it was killed
+	if err != nil {
+		return 0, fmt.Errorf("raw restore: %w; qemu said: %s", errors.Join(ctx.Err(), err), said.String())
+	}
+	return took, nil
+}
+
+// awaitLine reads QMP up to a line with a text, or to an error.
+func awaitLine(qmp *bufio.Scanner, text string) error {
+	for qmp.Scan() {
+		if strings.Contains(qmp.Text(), text) {
+			return nil
+		}
+		if strings.Contains(qmp.Text(), `"error"`) {
+			return errors.New(qmp.Text())
+		}
+	}
+	return fmt.Errorf("no %s: %w", text, errors.Join(qmp.Err(), errors.New("qemu ended")))
+}
+
+// programStart returns how long QEMU takes to start and end without a machine.
+func (b *bench) programStart() (time.Duration, error) {
+	cmd := exec.Command(qemu.DefaultBinary, "--version")
+	cmd.Env = os.Environ()
+	start := time.Now()
+	child, err := b.starter.Launch(cmd)
+	if err != nil {
+		return 0, err
+	}
+	err = child.Wait()
+	return time.Since(start), err
+}

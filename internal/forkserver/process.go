@@ -1,0 +1,86 @@
+package forkserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a copy that a server has made.
+type process struct {
+	pid    int
+	ended  chan struct{} // closed when it has ended
+	copied chan struct{} // closed when all its output was delivered
+
+	mu    sync.Mutex
+	pidfd int   // -1 when it has ended
+	err   error // how it ended
+}
+
+func (p *process) PID() int { return p.pid }
+
+func (p *process) Dir() string { return fmt.Sprintf("/proc/%d", p.pid) }
+
+// Kill sends SIGKILL. The server ends what the process has left in its process group.
+func (p *process) Kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd >= 0 {
+		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // it may have ended
+	}
+}
+
+func (p *process) Wait() error {
+	<-p.ended
+	<-p.copied
+	return p.err
+}
+
+// copyOutput delivers what the process writes to standard error.
+func (p *process) copyOutput(said *os.File, to io.Writer) {
+	defer close(p.copied)
+	if said == nil {
+		return
+	}
+	_, _ = io.Copy(to, said) // ends with the process
+	said.Close()
+}
+
+// end records how the process has ended.
+func (p *process) end(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unix.Close(p.pidfd)
+	p.pidfd, p.err = -1, err
+	close(p.ended)
+}
+
+// awaitEnd waits for the end of a process whose server has ended.
+func (p *process) awaitEnd() {
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, -1)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	p.end(errServerEnded)
+}
+
+// endError returns what os/exec says of a process that has ended like this.
+func endError(status unix.WaitStatus) error {
+	switch {
+	case status.Signaled():
+		text := "signal: " + status.Signal().String()
+		if status.CoreDump() {
+			text += " (core dumped)"
+		}
+		return errors.New(text)
+	case status.ExitStatus() != 0:
+		return fmt.Errorf("exit status %d", status.ExitStatus())
+	}
+	return nil
+}
