@@ -53,7 +53,7 @@ func (s *shared) create() int {
 	return fd
 }
 
-// close gives the memory back.
+// close unmaps the memory.
 func (s *shared) close() {
 	if s.mem != nil {
 		_ = unix.MunmapPtr(s.mem, sharedSize)
