@@ -19,7 +19,11 @@ func (m *Machine) do(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Er
 	if panicked {
 		return Hang(ctx, op)
 	}
-	return m.one(ctx, op, op.Request)
+	v, failure := m.one(ctx, op, op.Request)
+	if m.await(ctx) != nil {
+		return nil, Errno(wireECANCELED)
+	}
+	return v, failure
 }
 
 func (m *Machine) one(ctx context.Context, op *localvmm.Op, r wire.Request) (wire.Value, *wire.Error) {

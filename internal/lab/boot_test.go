@@ -357,3 +357,17 @@ func TestQEMUOfTheProfile(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseOfABusyVM closes a VM that another life-cycle call holds up: its guest is killed.
+func TestCloseOfABusyVM(t *testing.T) {
+	v, m := bootFake(t)
+	release, err := v.lifecycle(t.Context())
+	must(t, err)
+	defer release()
+	if err := v.Close(canceled(t)); !errors.Is(err, errGivenUp) {
+		t.Error(err)
+	}
+	if !m.Ended() || v.State() != topology.Shutdown {
+		t.Error(m.Ended(), v.State())
+	}
+}
