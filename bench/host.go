@@ -40,6 +40,7 @@ type bench struct {
 	dir     string // temporary
 	refInit string // initrd of the reference guest
 	refTool string // reference programs, for use inside a guest
+	swapper string // two programs that only answer each other, likewise
 }
 
 func newBench(ctx context.Context) (b *bench, err error) {
@@ -92,6 +93,10 @@ func (b *bench) buildReferences(ctx context.Context) error {
 	}
 	b.refTool = filepath.Join(b.dir, "refbench")
 	if err := compile(b.refTool, "bench/guest/refbench.c", "-O2"); err != nil {
+		return err
+	}
+	b.swapper = filepath.Join(b.dir, "exchange")
+	if err := compile(b.swapper, "bench/guest/exchange.c", "-O2"); err != nil {
 		return err
 	}
 	program := filepath.Join(b.dir, "refinit")
