@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"provium/internal/forkserver"
+	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/image/cpio"
 	"provium/internal/lab"
@@ -39,6 +40,7 @@ type bench struct {
 	dir     string // temporary
 	refInit string // initrd of the reference guest
 	refTool string // reference programs, for use inside a guest
+	swapper string // two programs that only answer each other, likewise
 }
 
 func newBench(ctx context.Context) (b *bench, err error) {
@@ -93,6 +95,10 @@ func (b *bench) buildReferences(ctx context.Context) error {
 	if err := compile(b.refTool, "bench/guest/refbench.c", "-O2"); err != nil {
 		return err
 	}
+	b.swapper = filepath.Join(b.dir, "exchange")
+	if err := compile(b.swapper, "bench/guest/exchange.c", "-O2"); err != nil {
+		return err
+	}
 	program := filepath.Join(b.dir, "refinit")
 	if err := compile(program, "bench/guest/refinit.c", "-Os", "-nostdlib", "-s", "-Wl,-z,norelro",
 		"-Wl,--build-id=none"); err != nil {
@@ -136,7 +142,7 @@ func (b *bench) host() (*lab.Host, error) {
 	}
 	return &lab.Host{
 		TempDir: dir, Images: b.images, Starter: b.copies, AccelHost: qemu.ThisHost(),
-		Profiles: map[string]*lab.Profile{"host": {Name: "host"}},
+		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TSC: &hosttsc.Meter{},
 	}, nil
 }
 

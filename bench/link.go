@@ -53,9 +53,10 @@ func (b *bench) linkGuest(ctx context.Context) (g *linkGuest, err error) {
 		return nil, err
 	}
 	g = &linkGuest{echo: -1, bulk: -1}
+	made := g
 	defer func() {
 		if err != nil {
-			g.close()
+			made.close()
 		}
 	}()
 	extra := []string{"-device", "virtio-serial-pci,id=bare,max_ports=4"}
@@ -84,12 +85,17 @@ func (b *bench) linkGuest(ctx context.Context) (g *linkGuest, err error) {
 			return nil, fmt.Errorf("port %s: %w", name, err)
 		}
 	}
-	tool, err := os.Open(b.refTool)
+	return g, g.push(ctx, b.refTool, "/tmp/ref")
+}
+
+// push copies a program of the host into the guest.
+func (g *linkGuest) push(ctx context.Context, from, to string) error {
+	f, err := os.Open(from)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer tool.Close()
-	return g, g.agent.PushFile(ctx, "/tmp/ref", tool, guest.Mode(0o755))
+	defer f.Close()
+	return g.agent.PushFile(ctx, to, f, guest.Mode(0o755))
 }
 
 func (g *linkGuest) close() {
@@ -292,14 +298,19 @@ func (g *linkGuest) sink(ctx context.Context, data, buf []byte, file string) (ti
 }
 
 func (g *linkGuest) source(ctx context.Context, buf []byte, file string) (time.Duration, error) {
-	if err := g.reference(ctx, fmt.Sprintf("source %s %d %s", bulkPort, bulkSize, file)); err != nil {
+	return g.pull(ctx, buf, fmt.Sprintf("source %s %d %s", bulkPort, bulkSize, file), bulkSize)
+}
+
+// pull has a reference program send so many bytes over the bulk port.
+func (g *linkGuest) pull(ctx context.Context, buf []byte, program string, size int) (time.Duration, error) {
+	if err := g.reference(ctx, program); err != nil {
 		return 0, err
 	}
 	start := time.Now()
 	if err := writeAll(g.bulk, buf[:1]); err != nil {
 		return 0, err
 	}
-	for left := bulkSize; left > 0; {
+	for left := size; left > 0; {
 		n, err := unix.Read(g.bulk, buf)
 		if err == unix.EINTR {
 			continue

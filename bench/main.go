@@ -30,6 +30,7 @@ type measurement struct {
 var measurements = [...]measurement{
 	{"boot", (*bench).boot},
 	{"link", (*bench).link},
+	{"calls", (*bench).calls},
 	{"surface", (*bench).surface},
 	{"network", (*bench).network},
 	{"memory", (*bench).memory},

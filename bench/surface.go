@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/guest"
+	"provium/internal/wire"
 )
 
 const (
@@ -26,27 +27,73 @@ const (
 	tailRounds   = 300
 	streamBytes  = 100 << 20
 	streamRounds = 5
+	// exchangeRounds is how often the floor of a system call is measured.
+	exchangeRounds = 5
 )
 
-// surface measures what goes beyond commands and whole files: system calls,
-// workers, streams, parallel.
+// calls measures system calls.
+func (b *bench) calls(ctx context.Context) error {
+	return b.onLink(ctx, (*bench).smallCalls, (*bench).callBuffers, (*bench).batches)
+}
+
+// surface measures what else goes beyond commands and whole files: workers, streams,
+// parallel.
 func (b *bench) surface(ctx context.Context) error {
+	if err := b.onLink(ctx, (*bench).workers, (*bench).tails, (*bench).outputs); err != nil {
+		return err
+	}
+	return b.parallelTasks(ctx)
+}
+
+// onLink measures in one guest.
+func (b *bench) onLink(ctx context.Context, takes ...func(*bench, context.Context, *linkGuest) error) error {
 	g, err := b.linkGuest(ctx)
 	if err != nil {
 		return err
 	}
 	defer g.close()
+	if err := g.push(ctx, b.swapper, "/tmp/exchange"); err != nil {
+		return err
+	}
 	if err := g.reference(ctx, "echo "+echoPort); err != nil {
 		return err
 	}
-	for _, take := range []func(*bench, context.Context, *linkGuest) error{
-		(*bench).calls, (*bench).callBuffers, (*bench).batches, (*bench).workers, (*bench).tails, (*bench).outputs,
-	} {
+	for _, take := range takes {
 		if err := take(b, ctx, g); err != nil {
 			return err
 		}
 	}
-	return b.parallelTasks(ctx)
+	return nil
+}
+
+// exchanges returns what one exchange of two C programs in the guest took, a few times.
+func (g *linkGuest) exchanges(ctx context.Context, how string, size int) (sample, error) {
+	var s sample
+	for range exchangeRounds {
+		out, err := g.shell(ctx, fmt.Sprintf("/tmp/exchange %s 500 %d", how, size))
+		if err != nil {
+			return nil, err
+		}
+		ns, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("exchange: %w", err)
+		}
+		s = append(s, time.Duration(ns))
+	}
+	return s, nil
+}
+
+// floors compares system calls with an echo and exchanges of two C programs: with the way
+// that ours takes, and others.
+func (b *bench) floors(ctx context.Context, g *linkGuest, size int, ours, echo sample) error {
+	for _, how := range []string{"futex", "eventfd", "socket"} {
+		s, err := g.exchanges(ctx, how, size)
+		if err != nil {
+			return err
+		}
+		b.table.floor(fmt.Sprintf("… the same / that and an exchange of two C programs (%s)", how), ours, echo, s)
+	}
+	return nil
 }
 
 // inTurns measures a and b in turns, so often in each round.
@@ -77,14 +124,15 @@ func getpid(ctx context.Context, g *linkGuest) error {
 	return err
 }
 
-func (b *bench) calls(ctx context.Context, g *linkGuest) error {
+func (b *bench) smallCalls(ctx context.Context, g *linkGuest) error {
 	ours, ping, err := inTurns(callRounds, callsPer,
 		func() error { return getpid(ctx, g) },
 		func() error { return g.agent.Ping(ctx) })
-	if err == nil {
-		b.table.atMost("syscall(getpid) / smallest op", ours, 1.3, ping)
+	if err != nil {
+		return err
 	}
-	return err
+	b.table.atMost("syscall(getpid) / smallest op", ours, 2.5, ping)
+	return b.floors(ctx, g, 0, ours, ping)
 }
 
 // echoBytes sends p over the bare port and takes it back.
@@ -111,9 +159,12 @@ func (b *bench) callBuffers(ctx context.Context, g *linkGuest) error {
 			return err
 		}
 		if size == 4<<10 {
-			b.table.atMost("syscall with a buffer of 4 KiB / echo of 4 KiB", ours, 1.5, bare)
+			b.table.atMost("syscall with a buffer of 4 KiB / echo of 4 KiB", ours, 2.5, bare)
 		} else {
 			b.table.atLeast("syscall with a buffer of 64 KiB, in and out / echo of 64 KiB", 2*size, ours, bare, 0.6)
+		}
+		if err := b.floors(ctx, g, size, ours, bare); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -223,7 +274,7 @@ func (b *bench) tails(ctx context.Context, g *linkGuest) error {
 // outputs moves much output of a process through a stream.
 func (b *bench) outputs(ctx context.Context, g *linkGuest) error {
 	buf := make([]byte, 128<<10)
-	var ours, bare sample
+	var ours, bare, relayed sample
 	for range streamRounds {
 		start := time.Now()
 		p, err := g.agent.StartProcess(ctx, guest.RunRequest{Path: "/tmp/ref",
@@ -249,8 +300,14 @@ func (b *bench) outputs(ctx context.Context, g *linkGuest) error {
 		}
 		// As many bytes.
 		bare = append(bare, time.Duration(float64(t)*streamBytes/bulkSize))
+		t, err = g.pull(ctx, buf, fmt.Sprintf("relay %s %d %d", bulkPort, streamBytes, wire.MaxOutput), streamBytes)
+		if err != nil {
+			return err
+		}
+		relayed = append(relayed, t)
 	}
-	b.table.atLeast("100 MiB of a process's output through a stream / bare transfer", streamBytes, ours, bare, 0.6)
+	b.table.atLeast("100 MiB of a process's output through a stream / bare transfer", streamBytes, ours, bare, 0.7)
+	b.table.compareBulk("… the same / a C program that keeps and forwards it", streamBytes, ours, relayed)
 	return nil
 }
 

@@ -85,6 +85,13 @@ func (t *table) atMost(figure string, value sample, limit float64, references ..
 		fmt.Sprintf("%.2f", float64(value.best())/float64(best)), fmt.Sprintf("<= %.2f", limit), ""}, ratio <= limit)
 }
 
+// floor is atMost without a target.
+func (t *table) floor(figure string, value sample, references ...sample) {
+	t.atMost(figure, value, 0, references...)
+	last := &t.rows[len(t.rows)-1]
+	last.target, last.verdict = "", ""
+}
+
 // atLeast is for throughput of the same number of bytes.
 func (t *table) atLeast(figure string, bytes int, value, reference sample, limit float64) {
 	ratio := float64(reference.median()) / float64(value.median())

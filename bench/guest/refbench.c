@@ -9,6 +9,10 @@
  *   refbench source NAME BYTES [FILE]
  *                               read one byte, then write BYTES (of FILE) to
  *                               the port
+ *   refbench relay NAME BYTES KEPT
+ *                               read one byte, then have a child pour BYTES into a
+ *                               pipe, take them into new memory, of which KEPT bytes
+ *                               stay, and write them to the port
  *   refbench spawn COUNT [PROGRAM ARGUMENT]
  *                               start "/bin/sh -c true", or the program, COUNT
  *                               times, wait for each, print the nanoseconds one
@@ -30,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -129,8 +134,56 @@ static int disk(const char *device, const char *mode, long count)
 	return 0;
 }
 
+static void pour(int fd, long left)
+{
+	unsigned int next = 0;
+
+	while (left > 0) {
+		size_t n = left < (long)sizeof buf ? (size_t)left : sizeof buf, i;
+
+		/* The count stands in each page: to make more of it would be
+		 * most of the work. */
+		for (i = 0; i < n / sizeof next; i += 1024)
+			((unsigned int *)buf)[i] = next++;
+		put(fd, buf, n);
+		left -= n;
+	}
+}
+
+/* What must be done to a process's output that is kept and goes to the host. */
+static int relay(const char *name, long bytes, long kept)
+{
+	const long most = 512 << 10;
+	int port = open_port(name), p[2];
+	char *memory = mmap(NULL, kept, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long have = 0;
+
+	if (memory == MAP_FAILED || pipe(p) < 0)
+		fail("set up");
+	get(port);
+	fcntl(p[0], F_SETPIPE_SZ, most);
+	if (fork() == 0) {
+		pour(p[1], bytes);
+		return 0;
+	}
+	close(p[1]);
+	while (have < bytes) {
+		/* Behind what is kept, the same memory is used again. */
+		long at = have < kept ? have : have % most, room = have < kept ? kept - have : most - at;
+		ssize_t n = read(p[0], memory + at, room < most ? room : most);
+
+		if (n <= 0)
+			fail("read");
+		put(port, memory + at, n);
+		have += n;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 5 && strcmp(argv[1], "relay") == 0)
+		return relay(argv[2], atol(argv[3]), atol(argv[4]));
 	if (argc == 3 && strcmp(argv[1], "echo") == 0) {
 		int fd = open_port(argv[2]);
 		ssize_t n;
@@ -143,13 +196,21 @@ int main(int argc, char **argv)
 		int fd = open_port(argv[2]);
 		int out = argc > 4 ? open(argv[4], O_WRONLY | O_CREAT | O_TRUNC, 0644) : -1;
 		long left = atol(argv[3]);
+		size_t have = 0;
 
 		while (left > 0) {
-			ssize_t n = get(fd);
+			/* A port gives a page at a time; a file takes more at once for less. */
+			ssize_t n = read(fd, buf + have, sizeof buf - have);
 
-			if (out >= 0)
-				put(out, buf, n);
+			if (n < 0)
+				fail("read");
 			left -= n;
+			if (out >= 0)
+				have += n;
+			if (have == sizeof buf || (have > 0 && left <= 0)) {
+				put(out, buf, have);
+				have = 0;
+			}
 		}
 		put(fd, "!", 1);
 		return 0;
@@ -175,19 +236,7 @@ int main(int argc, char **argv)
 	if (argc == 5 && strcmp(argv[1], "disk") == 0)
 		return disk(argv[2], argv[3], atol(argv[4]));
 	if (argc == 3 && strcmp(argv[1], "pour") == 0) {
-		long left = atol(argv[2]);
-		unsigned int next = 0;
-
-		while (left > 0) {
-			size_t n = left < (long)sizeof buf ? (size_t)left : sizeof buf, i;
-
-			/* The count stands in each page: to make more of it would be
-			 * most of the work. */
-			for (i = 0; i < n / sizeof next; i += 1024)
-				((unsigned int *)buf)[i] = next++;
-			put(1, buf, n);
-			left -= n;
-		}
+		pour(1, atol(argv[2]));
 		return 0;
 	}
 	if ((argc == 3 || argc == 5) && strcmp(argv[1], "spawn") == 0) {
@@ -208,6 +257,6 @@ int main(int argc, char **argv)
 		printf("%ld\n", ((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec) / count);
 		return 0;
 	}
-	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | spawn COUNT [PROGRAM ARGUMENT] | pour BYTES | disk DEVICE MODE COUNT | true\n");
+	fprintf(stderr, "usage: refbench echo NAME | sink NAME BYTES [FILE] | source NAME BYTES [FILE] | relay NAME BYTES KEPT | spawn COUNT [PROGRAM ARGUMENT] | pour BYTES | disk DEVICE MODE COUNT | true\n");
 	return 2;
 }

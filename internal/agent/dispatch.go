@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,30 +23,28 @@ type dispatcher struct{ *Agent }
 const okMessage = "\x82\xa7outcome\xa2ok\xa5value\xc0"
 
 // Now answers what takes no time worth mentioning.
-func (d dispatcher) Now(id uint64, req wire.Request) (frame []byte, begun any) {
+func (d dispatcher) Now(id uint64, req wire.Request, buf []byte) (frame []byte, begun any) {
 	switch req := req.(type) {
 	case *wire.Ping:
-		return resultFrame(id, []byte(okMessage)), nil
+		return okFrame(buf, id), nil
 	case *wire.ClockGet:
 		v, err := clocks()
 		if err != nil {
-			return failureFrame(id, err), nil
+			return failureFrame(buf, id, err), nil
 		}
-		return resultFrame(id, wire.AppendResult(nil, &wire.Result{Value: v})), nil
+		return resultFrame(buf, id, &wire.Result{Value: v}), nil
 	case *wire.Syscall:
 		if d.cfg.RootMoves() {
 			return nil, nil
 		}
-		v, call := d.execs.Now(req)
-		if v != nil && v.Errno == uint32(unix.ENOENT) && d.cfg.RootMoves() {
-			return nil, nil // as in item, it is made again
-		}
-		if v != nil {
-			// One piece of memory, into which the buffers are copied once.
-			b := make([]byte, wire.HeaderSize, wire.HeaderSize+128+len(v.Data))
-			b = wire.AppendResult(b, &wire.Result{Value: v})
-			wire.Header{Length: uint32(len(b) - wire.HeaderSize), Type: wire.FrameResult, Op: id}.Put(b)
-			return b, nil
+		call, done := d.execs.Now(req, func(v *wire.SyscallValue) {
+			if v.Errno == uint32(unix.ENOENT) && d.cfg.RootMoves() {
+				return // as in item, it is made again
+			}
+			frame = resultFrame(buf, id, &wire.Result{Value: v})
+		})
+		if done {
+			return frame, nil
 		}
 		if call != nil {
 			return nil, call
@@ -55,20 +54,31 @@ func (d dispatcher) Now(id uint64, req wire.Request) (frame []byte, begun any) {
 			break // in the root directory of PID 1
 		}
 		if err := d.renew(req); err != nil {
-			return failureFrame(id, err), nil
+			return failureFrame(buf, id, err), nil
 		}
-		return resultFrame(id, []byte(okMessage)), nil
+		return okFrame(buf, id), nil
 	}
 	return nil, nil
 }
 
-func resultFrame(id uint64, result []byte) []byte {
-	return wire.AppendFrame(make([]byte, 0, 128), wire.Header{Type: wire.FrameResult, Op: id}, result)
+// resultFrame appends a Result frame to buf, which is empty.
+func resultFrame(buf []byte, id uint64, r *wire.Result) []byte {
+	b := slices.Grow(buf, 128)[:wire.HeaderSize]
+	if v, ok := r.Value.(*wire.SyscallValue); ok {
+		b = slices.Grow(b, 128+len(v.Data)) // the buffers are copied once
+	}
+	b = wire.AppendResult(b, r)
+	wire.Header{Length: uint32(len(b) - wire.HeaderSize), Type: wire.FrameResult, Op: id}.Put(b)
+	return b
 }
 
-func failureFrame(id uint64, err error) []byte {
+func okFrame(buf []byte, id uint64) []byte {
+	return wire.AppendFrame(slices.Grow(buf, 128), wire.Header{Type: wire.FrameResult, Op: id}, []byte(okMessage))
+}
+
+func failureFrame(buf []byte, id uint64, err error) []byte {
 	result := session.Failure(err)
-	return resultFrame(id, wire.AppendResult(nil, &result))
+	return resultFrame(buf, id, &result)
 }
 
 // batchInline is how much bulk data a batch's result may carry itself.

@@ -69,6 +69,7 @@ type Profile struct {
 	// BootCacheAge is how old what they are served from may be; 0: any age.
 	BootCacheAge     time.Duration
 	AgentBootTimeout time.Duration // 0: the default
+	OpTimeout        time.Duration // 0: the default
 	Modules          []string
 	Transport        string // "virtio-serial" or "vsock"
 	KernelWarnings   string // "fail" or "note"; "" until the whole configuration was read

@@ -61,6 +61,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
 		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
 		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
+		{"op_timeout", secondsInto(&p.OpTimeout)},
 		{"modules", namesInto(&p.Modules)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
 		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},

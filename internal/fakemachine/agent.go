@@ -19,7 +19,11 @@ func (m *Machine) do(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Er
 	if panicked {
 		return Hang(ctx, op)
 	}
-	return m.one(ctx, op, op.Request)
+	v, failure := m.one(ctx, op, op.Request)
+	if m.await(ctx) != nil {
+		return nil, Errno(wireECANCELED)
+	}
+	return v, failure
 }
 
 func (m *Machine) one(ctx context.Context, op *localvmm.Op, r wire.Request) (wire.Value, *wire.Error) {
@@ -85,8 +89,15 @@ func (m *Machine) clock() *wire.ClockValue {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	up := int64(now.Sub(m.guest.started))
+	up := int64(now.Sub(m.guest.started) + m.ahead)
 	return &wire.ClockValue{RealtimeNS: now.UnixNano() + m.clockShift, MonotonicNS: up, BoottimeNS: up}
+}
+
+// SetAhead has the clocks that count since the boot show so much more.
+func (m *Machine) SetAhead(ahead time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ahead = ahead
 }
 
 func (m *Machine) setClock(ns int64) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"provium/internal/localvmm"
 	"provium/internal/wire"
@@ -48,12 +49,14 @@ type Machine struct {
 	stopped    chan struct{} // closed when that has ended
 	agentID    string
 	agents     int                // how often an agent was taken away
+	thawed     chan struct{}      // closed when the agent goes on; nil if it is not stopped
 	closed     bool               // no agent has the port open, though the guest runs
 	opened     context.CancelFunc // ends the wait for the next agent
 	boots      int
-	started    bool   // booted, or loaded from a snapshot
-	guest      *state // of this boot
-	clockShift int64  // of the wall clock against the host's, in nanoseconds
+	started    bool          // booted, or loaded from a snapshot
+	guest      *state        // of this boot
+	ahead      time.Duration // of the guest's clocks since its boot
+	clockShift int64         // of the wall clock against the host's, in nanoseconds
 	entropy    [][]byte
 }
 
@@ -159,6 +162,15 @@ func (m *Machine) DropLink() {
 	}
 }
 
+// WriteNoise writes to the agent's port what is no frame, as another program could.
+func (m *Machine) WriteNoise() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		_, _ = m.conn.Write([]byte("garbage garbage garbage garbage garbage")) // the link is to end
+	}
+}
+
 // Panic prints a kernel panic. The agent answers nothing until the next boot.
 func (m *Machine) Panic(why string) {
 	m.mu.Lock()
@@ -166,6 +178,43 @@ func (m *Machine) Panic(why string) {
 	m.mu.Unlock()
 	m.Print(false, "[    1.000000] Kernel panic - not syncing: "+why+
 		"\n[    1.000000] ---[ end Kernel panic - not syncing: "+why+" ]---\n")
+}
+
+// StopAgent has the agent answer nothing and take nothing more, as SIGSTOP does, until the
+// next boot.
+func (m *Machine) StopAgent() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.thawed == nil {
+		m.thawed = make(chan struct{})
+	}
+}
+
+// thaw ends what StopAgent began. The caller must hold m.mu.
+func (m *Machine) thaw() {
+	if m.thawed != nil {
+		close(m.thawed)
+		m.thawed = nil
+	}
+}
+
+// await waits until the vCPUs run and the agent is not stopped.
+func (m *Machine) await(ctx context.Context) error {
+	if err := m.AwaitRunning(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	thawed := m.thawed
+	m.mu.Unlock()
+	if thawed == nil {
+		return nil
+	}
+	select {
+	case <-thawed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Crash ends QEMU with a message on its standard error.
@@ -202,6 +251,7 @@ func (g *guest) Boot() {
 	m.boots++
 	old := m.guest
 	m.guest, m.panicked = newState(), false
+	m.thaw()
 	m.clockShift = 0
 	m.agentID = fmt.Sprintf("boot %d of %d", m.boots, m.PID())
 	m.closed = false

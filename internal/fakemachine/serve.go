@@ -42,7 +42,7 @@ func (g *guest) serveAgent(ctx context.Context, conn net.Conn) bool {
 	m.mu.Unlock()
 	a := localvmm.Agent{Hello: wire.HelloOk{AgentVersion: "fake", GuestOS: "linux 6.1.0-fake", BootID: "fake",
 		Init: "minimal", AgentID: id},
-		Await: m.AwaitRunning, Do: m.do}
+		Await: m.await, Do: m.do}
 	switch fault {
 	case AgentSilent:
 	case AgentHangsUp:

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"provium/internal/wire"
 )
@@ -16,6 +18,9 @@ type transfer struct {
 	to     io.Writer // takes StreamData as it comes; nil keeps it in memory
 	limit  int64     // bytes of a stream that may be kept in memory
 	pulled bool      // a Stream takes StreamData piece by piece
+	// within is the time limit of the operation, which the guest is to keep, 0 for none.
+	within    time.Duration
+	unwatched bool // whether the guest answers is not the operation's concern
 }
 
 // send returns where p goes: inside the request, or in Data frames after it.
@@ -53,6 +58,15 @@ type call struct {
 	id     uint64
 	t      transfer
 	wake   chan struct{} // has a token when there is something new
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	call   Call // for whom it is done
+
+	limit     time.Duration // on the guest's silence; 0 or less for none. Guarded by Client.mu
+	begunAt   time.Duration // on the vigil's clock. Guarded by Client.mu
+	isOpen    atomic.Bool   // it is a stream that was opened: nobody need wait for it
+	givenUp   atomic.Bool   // its caller has got an error
+	answering atomic.Bool   // the guest has begun to answer
 
 	mu      sync.Mutex
 	in      [wire.Streams][]byte
@@ -63,6 +77,9 @@ type call struct {
 	message []byte              // a result that is still coming
 	end     *wire.Result
 }
+
+// isWatched reports whether somebody waits for the guest's answer.
+func (op *call) isWatched() bool { return !op.t.unwatched && !op.isOpen.Load() && !op.givenUp.Load() }
 
 func (op *call) notify() {
 	select {
@@ -80,6 +97,7 @@ func (op *call) addCredit(n uint32) {
 
 // expect allocates memory for a stream that is kept whole.
 func (op *call) expect(stream uint16, n uint64) {
+	op.answering.Store(true)
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	if op.t.to == nil && op.in[stream] == nil && n <= uint64(op.t.limit) {
@@ -89,12 +107,14 @@ func (op *call) expect(stream uint16, n uint64) {
 
 // data appends a Data frame's payload straight from the link.
 func (op *call) data(r *wire.Reader, h wire.Header) error {
+	op.answering.Store(true)
 	n := int64(h.Length)
 	for left := int(n); left > 0; {
 		p, err := r.Some(left)
 		if err != nil {
 			return err
 		}
+		op.client.vigil.heard.Add(1)
 		left -= len(p)
 		op.mu.Lock()
 		op.in[h.Stream] = append(op.in[h.Stream], p...)
@@ -121,6 +141,7 @@ func (op *call) data(r *wire.Reader, h wire.Header) error {
 }
 
 func (op *call) result(h wire.Header, p []byte) (last bool, err error) {
+	op.answering.Store(true)
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	more := h.Flags&wire.FlagMore != 0
@@ -150,9 +171,13 @@ func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer,
 	if err != nil {
 		return nil, err
 	}
-	if err := op.move(ctx); err != nil {
-		op.abandon()
-		return op.late(), fmt.Errorf("%s: %w", req.Op(), err)
+	defer op.cancel(nil)
+	if t.within > 0 {
+		defer op.endAfter(t.within).Stop()
+	}
+	if err := op.move(op.ctx); err != nil {
+		op.abandon(err)
+		return op.late(), failure(req, err)
 	}
 	op.mu.Lock()
 	defer op.mu.Unlock()
@@ -160,6 +185,36 @@ func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer,
 		return nil, opError(req, op.end.Err)
 	}
 	return &answer{value: op.end.Value, in: op.in}, nil
+}
+
+// failure returns the error of an operation that the guest has not answered.
+func failure(req wire.Request, err error) error {
+	if silent, ok := err.(*SilentError); ok {
+		named := *silent
+		named.Op = req.Op()
+		return &named
+	}
+	return fmt.Errorf("%s: %w", req.Op(), err)
+}
+
+// endAfter ends an operation that the guest should have ended at its time limit. One that
+// the guest has begun to answer goes on.
+func (op *call) endAfter(limit time.Duration) *time.Timer {
+	op.client.mu.Lock()
+	watch := op.client.vigil.watch
+	op.client.mu.Unlock()
+	return time.AfterFunc(limit+watch.Confirm, func() {
+		if op.answering.Load() {
+			return
+		}
+		state := ""
+		if watch.State != nil {
+			ctx, cancel := context.WithTimeout(op.ctx, watch.Confirm/4)
+			state = watch.State(ctx)
+			cancel()
+		}
+		op.cancel(&SilentError{Limit: limit, Timeout: true, State: state})
+	})
 }
 
 // late returns the answer of an operation that was given up but has succeeded, or nil.
@@ -182,19 +237,24 @@ func (c *Client) begin(ctx context.Context, req wire.Request, t transfer) (*call
 	if len(message)-wire.HeaderSize > wire.MaxRequest {
 		return nil, fmt.Errorf("%s: request of %d bytes: at most %d are possible", name, len(message), wire.MaxRequest)
 	}
-	op := &call{client: c, t: t, wake: make(chan struct{}, 1), credit: wire.Window}
+	op := &call{client: c, t: t, wake: make(chan struct{}, 1), credit: wire.Window, call: callOf(ctx)}
+	op.ctx, op.cancel = context.WithCancelCause(ctx)
 	for i := range op.window {
 		op.window[i] = wire.Window
 	}
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
+		op.cancel(nil)
 		return nil, fmt.Errorf("%s: %w", name, c.err)
 	}
 	// The lower half counts; it never runs into the next session's range.
 	c.nextID = c.nextID&^0xffffffff | uint64(uint32(c.nextID)+1)
 	op.id = c.nextID
 	c.ops[op.id] = op
+	if !t.unwatched {
+		c.attend(op)
+	}
 	c.mu.Unlock()
 
 	if n := len(message) - wire.HeaderSize; n <= wire.MaxPayload {
@@ -202,9 +262,10 @@ func (c *Client) begin(ctx context.Context, req wire.Request, t transfer) (*call
 	} else {
 		message = wire.AppendMessage(nil, wire.FrameRequest, op.id, message[wire.HeaderSize:])
 	}
-	if err := c.send(ctx, message); err != nil {
-		op.abandon()
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err := c.send(op.ctx, message); err != nil {
+		op.cancel(nil)
+		op.abandon(err)
+		return nil, failure(req, err)
 	}
 	return op, nil
 }
@@ -258,9 +319,18 @@ func (op *call) move(ctx context.Context) error {
 			default:
 			}
 		case <-ctx.Done():
+			if op.hasEnded() {
+				continue // it has come in time
+			}
 			return context.Cause(ctx)
 		}
 	}
+}
+
+func (op *call) hasEnded() bool {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.end != nil
 }
 
 // lost returns the reason why the link ended, nil when the result came before that.
@@ -310,37 +380,47 @@ func (op *call) sendChunk(ctx context.Context, frame []byte, credit int64) error
 }
 
 // abandon stops the operation in the guest and waits for that, at most for
-// Config.CancelGrace.
-func (op *call) abandon() {
+// Config.CancelGrace. It does not wait for a guest that has not answered in time, which err
+// says. What the guest still sends is thrown away.
+func (op *call) abandon(err error) {
 	c := op.client
-	defer c.forget(op.id)
+	op.givenUp.Store(true)
 	if c.Err() != nil {
+		c.forget(op.id)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	late := c.cfg.After(c.cfg.CancelGrace)
 	stopped := make(chan struct{})
-	var helpers sync.WaitGroup
-	helpers.Add(2)
 	go func() {
-		defer helpers.Done()
-		select {
-		case <-late:
-			cancel(context.DeadlineExceeded)
-		case <-stopped:
-		}
+		defer close(stopped)
+		op.drain()
 	}()
-	go func() {
-		defer helpers.Done()
+	if _, silent := err.(*SilentError); !silent && c.SilentFor() < c.cfg.CancelGrace {
+		select {
+		case <-stopped:
+			return
+		case <-c.cfg.After(c.cfg.CancelGrace):
+		}
+	}
+	if !op.hasEnded() {
+		c.suspect(op)
+	}
+}
+
+// drain cancels the operation in the guest and returns when that has confirmed it.
+func (op *call) drain() {
+	c := op.client
+	defer c.forget(op.id)
+	ctx, cancel := context.WithCancel(context.Background())
+	var sender sync.WaitGroup
+	sender.Go(func() {
 		var b [wire.HeaderSize]byte
 		wire.Header{Type: wire.FrameCancel, Op: op.id}.Put(b[:])
 		_ = c.send(ctx, b[:]) // a dead link ends the wait below
-	}()
+	})
 	defer func() {
-		close(stopped)
 		// When the result has come, the Cancel needs not get through.
-		cancel(nil)
-		helpers.Wait()
+		cancel()
+		sender.Wait()
 	}()
 	for {
 		op.mu.Lock()
@@ -362,8 +442,6 @@ func (op *call) abandon() {
 		select {
 		case <-op.wake:
 		case <-c.failed:
-			return
-		case <-ctx.Done():
 			return
 		}
 	}

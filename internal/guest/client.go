@@ -26,9 +26,12 @@ type Config struct {
 	// first Hello waits for it in the connection.
 	Resend time.Duration
 	// CancelGrace is how long a cancelled operation may take to stop in the
-	// guest before its caller gets the error anyway; 0 is 5 s.
+	// guest before its caller gets the error anyway; 0 is 500 ms. The guest then
+	// has the Grace of Watch to give a sign of life.
 	CancelGrace time.Duration
-	// After is the clock for both; nil is time.After.
+	// Watch says when a guest that answers nothing counts as dead.
+	Watch Watch
+	// After is the clock for all of these; nil is time.After.
 	After func(time.Duration) <-chan time.Time
 	// Nonce is the source of session nonces; nil is crypto/rand.
 	Nonce io.Reader
@@ -55,6 +58,8 @@ type Client struct {
 	// confirmed is closed by the answer to a Confirm; nil while none is under way.
 	confirmed  chan struct{}
 	confirming chan struct{} // has a token while a Confirm is under way
+	forgot     chan struct{} // closed when the next operation ends; nil if nobody waits
+	vigil      vigil
 
 	done   chan struct{} // closed once err is set and the reader has ended
 	failed chan struct{} // closed once err is set
@@ -68,7 +73,7 @@ func Connect(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) {
 		cfg.Resend = 15 * time.Second
 	}
 	if cfg.CancelGrace <= 0 {
-		cfg.CancelGrace = 5 * time.Second
+		cfg.CancelGrace = 500 * time.Millisecond
 	}
 	if cfg.After == nil {
 		cfg.After = time.After
@@ -90,6 +95,7 @@ func Connect(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) {
 		done:   make(chan struct{}),
 		failed: make(chan struct{}),
 	}
+	c.vigil.watch = cfg.Watch.withDefaults()
 	r, err := c.handshake(ctx)
 	if err != nil {
 		conn.Close()
@@ -253,8 +259,13 @@ func versionError(agent uint32) error {
 }
 
 func linkError(err error) error {
-	if err == io.EOF {
+	switch {
+	case err == io.EOF:
 		return ErrLinkLost
+	case errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed):
+		return fmt.Errorf("%w: the guest's agent port was written to by another program (%w). Only the agent may "+
+			"write to /dev/vport*p1; look for what the test does with that device, or with the descriptors of the "+
+			"process provium-agent", ErrLinkLost, err)
 	}
 	return fmt.Errorf("%w: %w", ErrLinkLost, err)
 }
@@ -352,6 +363,7 @@ func (c *Client) frames(r *wire.Reader) error {
 		if err != nil {
 			return err
 		}
+		c.vigil.heard.Add(1)
 		c.mu.Lock()
 		op := c.ops[h.Op]
 		c.mu.Unlock()
@@ -411,5 +423,9 @@ func (c *Client) frames(r *wire.Reader) error {
 func (c *Client) forget(id uint64) {
 	c.mu.Lock()
 	delete(c.ops, id)
+	if c.forgot != nil {
+		close(c.forgot)
+		c.forgot = nil
+	}
 	c.mu.Unlock()
 }

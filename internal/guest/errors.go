@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"provium/internal/wire"
 )
@@ -37,6 +38,36 @@ func (e *OpError) Error() string {
 	text := e.Op + ": " + e.Text
 	if e.Path != "" {
 		text = e.Op + " " + e.Path + ": " + e.Text
+	}
+	if e.VM != "" {
+		text = "vm `" + e.VM + "`: " + text
+	}
+	return text
+}
+
+// SilentError is the failure of an operation that the guest has not answered in time. It
+// does not say what has become of the operation in the guest.
+type SilentError struct {
+	VM      string        // the name of the guest's VM, or ""
+	Op      string        // the operation, such as "read_file"
+	Path    string        // the path concerned, or ""
+	Limit   time.Duration // that has passed
+	Timeout bool          // Limit is that of the operation, and not the one on silence
+	State   string        // why the guest could not answer ("paused"), "" if its vCPUs were running
+}
+
+func (e *SilentError) Error() string {
+	text := e.Op
+	if e.Path != "" {
+		text += " " + e.Path
+	}
+	if e.Timeout {
+		text += fmt.Sprintf(": timed out after %v, and the guest has not confirmed the end", e.Limit)
+	} else {
+		text += fmt.Sprintf(": the guest was silent for %v", e.Limit)
+	}
+	if e.State != "" {
+		text += " (it is " + e.State + ")"
 	}
 	if e.VM != "" {
 		text = "vm `" + e.VM + "`: " + text

@@ -27,7 +27,7 @@ func (c *Client) Ping(ctx context.Context) error {
 // children of it still hold its outputs open.
 func (c *Client) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 	req := RunOp{r}.request().(*wire.Run)
-	t := transfer{limit: wire.MaxOutput}
+	t := transfer{limit: wire.MaxOutput, within: r.Timeout}
 	req.Stdin = t.send(r.Stdin)
 	a, err := c.do(ctx, req, t)
 	if err != nil {

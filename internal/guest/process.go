@@ -42,7 +42,7 @@ func (c *Client) process(ctx context.Context, req wire.Request, t transfer) (Pro
 // descendants.
 func (c *Client) WaitProcess(ctx context.Context, handle uint64, limit time.Duration) (*RunResult, error) {
 	req := &wire.ProcWait{Handle: handle, TimeoutNS: uint64(max(limit, 0))}
-	a, err := c.do(ctx, req, transfer{limit: wire.MaxOutput})
+	a, err := c.do(ctx, req, transfer{limit: wire.MaxOutput, within: limit})
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ func (c *Client) openStream(ctx context.Context, req wire.Request) (*Stream, err
 	if err != nil {
 		return nil, err
 	}
+	defer op.cancel(nil)
 	s := &Stream{op: op, name: name, req: req}
 	for {
 		op.mu.Lock()
@@ -36,11 +37,12 @@ func (c *Client) openStream(ctx context.Context, req wire.Request) (*Stream, err
 		case end != nil && end.Err != nil:
 			return nil, opError(req, end.Err)
 		case opened || end != nil:
+			op.isOpen.Store(true)
 			return s, nil
 		}
-		if err := op.await(ctx); err != nil {
-			op.abandon()
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if err := op.await(op.ctx); err != nil {
+			op.abandon(err)
+			return nil, failure(req, err)
 		}
 	}
 }
@@ -112,7 +114,7 @@ func (s *Stream) Close() {
 		s.op.in = [wire.Streams][]byte{}
 		s.op.mu.Unlock()
 		if !ended {
-			s.op.abandon()
+			s.op.abandon(nil)
 		}
 	})
 }

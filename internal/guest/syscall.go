@@ -146,7 +146,7 @@ func (c *Client) AwaitSyscall(ctx context.Context, handle uint64, lens []int, li
 		sum += int64(n)
 	}
 	req := &wire.SyscallAwait{Handle: handle, TimeoutNS: uint64(max(limit, 0))}
-	a, err := c.do(ctx, req, transfer{limit: sum})
+	a, err := c.do(ctx, req, transfer{limit: sum, within: limit})
 	if err != nil {
 		return nil, err
 	}

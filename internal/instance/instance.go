@@ -28,6 +28,9 @@ type GoneError struct {
 
 func (e *GoneError) Error() string { return fmt.Sprintf("vm `%s`: %s", e.VM, e.Reason) }
 
+// GuestIsGone marks the error.
+func (e *GoneError) GuestIsGone() {}
+
 // Config describes an instance.
 type Config struct {
 	VM           string        // name, in errors
@@ -40,12 +43,14 @@ type Config struct {
 	// PanicGrace is how long the agent may take to prove that a guest lives whose kernel
 	// seems to have panicked. 0 is 2 s.
 	PanicGrace time.Duration
-	Restored   bool           // the guest goes on from a snapshot
-	Epoch      *handle.Epoch  // of what the agent holds
-	Agents     *handle.Agents // of the VM
-	Console    *Console       // of the VM
-	Oops       Rules          // guest failures to watch for
-	Hooks      Hooks
+	// Watch has the limits after which a silent guest counts as dead.
+	Watch    guest.Watch
+	Restored bool           // the guest goes on from a snapshot
+	Epoch    *handle.Epoch  // of what the agent holds
+	Agents   *handle.Agents // of the VM
+	Console  *Console       // of the VM
+	Oops     Rules          // guest failures to watch for
+	Hooks    Hooks
 	// Wait is what the boot waits for: WaitAgent, WaitNothing, or a text behind
 	// WaitConsole. A guest that is waited for otherwise may be without an agent.
 	Wait string

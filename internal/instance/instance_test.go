@@ -177,6 +177,9 @@ func TestDeaths(t *testing.T) {
 		}, []string{"guest panicked: ", "no reason"}},
 		"dropped link": {func(_ *bench, _ *Instance, m *fakemachine.Machine) { m.DropLink() },
 			[]string{"the agent is lost: ", "agent link lost"}},
+		"another writer": {func(_ *bench, i *Instance, m *fakemachine.Machine) {
+			m.WriteNoise()
+		}, []string{"the agent is lost: ", "the guest's agent port was written to by another program"}},
 		"closed port": {func(b *bench, _ *Instance, m *fakemachine.Machine) {
 			m.Print(false, "provium-agent: the agent has ended; this guest cannot be driven any more\n")
 			m.PortChanged(false)

@@ -178,7 +178,7 @@ func (i *Instance) connect(ctx context.Context, boot int, resend bool) (*guest.C
 	if err != nil {
 		return nil, err
 	}
-	cfg := guest.Config{Lost: i.whyLost(boot)}
+	cfg := guest.Config{Lost: i.whyLost(boot), Watch: i.watchOver()}
 	if resend {
 		cfg.Resend = restoredResend
 	}

@@ -289,6 +289,7 @@ func (s *Pool) CountRunning(change int) {
 func (i *Instance) adopt(b *Prewarmed) {
 	i.machine, i.warm = b.machine, b
 	b.lost.set(i.whyLost(0))
+	b.link.SetWatch(i.watchOver())
 	b.output[deviceSerial].set(i.watch.device(deviceSerial))
 	b.output[deviceHVC].set(i.watch.device(deviceHVC))
 	b.events.set(i.onEvent)

@@ -267,6 +267,18 @@ func TestFakeBootCache(t *testing.T) {
 	}
 }
 
+// TestWrongClocksAreNotCached has a kernel that has measured its TSC wrong.
+func TestWrongClocksAreNotCached(t *testing.T) {
+	l, f, warnings := cachedLab(t)
+	f.Prepare(func(m *fakemachine.Machine) { m.SetAhead(20 * time.Minute) })
+	v := declare(t, l, "a")
+	must(t, v.Boot(t.Context(), nil))
+	if n := len(cacheEntries(t, l.host)); n != 0 || len(*warnings) != 1 ||
+		!strings.Contains((*warnings)[0], "the boot is not cached: the guest's clock is 20m0s ahead") {
+		t.Errorf("%d entries, warnings %q", n, *warnings)
+	}
+}
+
 // TestBootCacheAge has an entry that is too old for its profile, and one that is not.
 func TestBootCacheAge(t *testing.T) {
 	ctx := t.Context()
@@ -355,5 +367,19 @@ func TestQEMUOfTheProfile(t *testing.T) {
 		if err := v.Boot(t.Context(), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// TestCloseOfABusyVM closes a VM that another life-cycle call holds up: its guest is killed.
+func TestCloseOfABusyVM(t *testing.T) {
+	v, m := bootFake(t)
+	release, err := v.lifecycle(t.Context())
+	must(t, err)
+	defer release()
+	if err := v.Close(canceled(t)); !errors.Is(err, errGivenUp) {
+		t.Error(err)
+	}
+	if !m.Ended() || v.State() != topology.Shutdown {
+		t.Error(m.Ended(), v.State())
 	}
 }

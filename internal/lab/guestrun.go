@@ -27,6 +27,7 @@ type guestRun struct {
 	died    string        // why it ended by itself, guarded by the VM's lock
 
 	mu        sync.Mutex
+	began     time.Time // before QEMU was started
 	startedAt time.Time // when it was announced by vm_spawned; zero: not announced
 	over      bool      // released has looked at startedAt
 }
@@ -54,7 +55,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 		i.Instance, err = instance.Start(ctx, instance.Config{
 			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout, Restored: p.restored, Epoch: p.mark.Restore(),
 			Agents: &v.agents, Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare), Wait: p.opts.Wait,
-			Use: i.use,
+			Use: i.use, Watch: v.watch(),
 		}, warm)
 	}
 	if err != nil {

@@ -15,7 +15,9 @@ import (
 	"provium/internal/admission"
 	"provium/internal/disk"
 	"provium/internal/event"
+	"provium/internal/guest"
 	"provium/internal/guest/handle"
+	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/instance"
 	"provium/internal/network"
@@ -35,6 +37,7 @@ type Profile struct {
 	AgentTimeout    time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
 	NoBootCache     bool          // boots are not served from the cache
 	BootCacheAge    time.Duration // of what serves them, at most; 0: any
+	OpTimeout       time.Duration // how long a guest may be silent during an operation; 0: the default
 	NoteWarnings    bool          // WARNING reports of the kernel fail nothing
 	Disks           []disk.Spec   // attached first, with ids
 }
@@ -55,12 +58,14 @@ type Host struct {
 	TempDir    string              // private and short, see qemu.Config.Dir
 	QEMU       string              // program; "" is qemu-system-x86_64 on PATH
 	Oops       instance.Rules      // guest failures to watch for
+	Watch      guest.Watch         // over operations; its zero value is good
 
 	// Seed changes everything that is random; with 0, that follows from names alone.
 	Seed uint64
 
 	Starter   qemu.Starter
 	AccelHost qemu.AccelHost
+	TSC       *hosttsc.Meter // tells emulated kernels what their TSC counts; nil: they measure it
 	Pool      admission.Pool // nil: no limit
 
 	Images Images

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"provium/internal/disk"
+	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/network"
 	"provium/internal/snapshot"
@@ -123,8 +124,7 @@ func (i *guestRun) halt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A round trip proves that the link is empty.
-	if err := link.Ping(ctx); err != nil {
+	if err := emptyLink(ctx, link); err != nil {
 		return err
 	}
 	// A caller that gave up now would not know whether the guest runs.
@@ -135,6 +135,26 @@ func (i *guestRun) halt(ctx context.Context) error {
 	}
 	return nil
 }
+
+// emptyLink returns when nothing is on its way between host and guest.
+func emptyLink(ctx context.Context, link *guest.Client) error {
+	limited, cancel := context.WithTimeoutCause(ctx, contLimit, errNotEnded)
+	defer cancel()
+	for {
+		if err := link.AwaitIdle(limited); err != nil {
+			return err
+		}
+		// A round trip proves that the link is empty.
+		if err := link.Ping(ctx); err != nil {
+			return err
+		}
+		if link.IsIdle() { // the guest was not asked whether it lives meanwhile
+			return nil
+		}
+	}
+}
+
+var errNotEnded = errors.New("an operation that was given up has not ended in the guest")
 
 // goOn undoes halt, also when ctx is done.
 func (i *guestRun) goOn(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/disk"
+	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
@@ -337,12 +338,35 @@ func (v *VM) clearGuest(s topology.State) {
 	v.state, v.reason, v.inst = s, "", nil
 }
 
-// Close shuts the VM down and removes its directory. Its console log stays readable.
-func (v *VM) Close(ctx context.Context) error {
-	if err := v.Shutdown(ctx); err != nil {
-		return err
+// watch returns how the links of the VM's guests watch over operations.
+func (v *VM) watch() guest.Watch {
+	w := v.host.Watch
+	if v.profile.OpTimeout > 0 {
+		w.Limit = v.profile.OpTimeout
 	}
-	err := v.disks.Close()
+	return w
+}
+
+// IsSilent reports whether the guest runs and gives no sign of life. Such a guest is dead a
+// few seconds later, unless it is heard.
+func (v *VM) IsSilent(ctx context.Context) bool {
+	inst, err := v.running("ping", topology.Booted)
+	return err == nil && inst.IsSilent(ctx)
+}
+
+// Close shuts the VM down and removes its directory. Its console log stays readable.
+// A guest that cannot be shut down in time is killed.
+func (v *VM) Close(ctx context.Context) error {
+	err := v.Shutdown(ctx)
+	v.mu.Lock()
+	inst := v.inst
+	v.mu.Unlock()
+	if err != nil && inst != nil {
+		inst.Expect(true)
+		inst.End("the vm was closed")
+		v.clearGuest(topology.Shutdown)
+	}
+	err = errors.Join(err, v.disks.Close())
 	v.mu.Lock()
 	dir, console := v.dir, v.console
 	v.mu.Unlock()
@@ -354,16 +378,6 @@ func (v *VM) Close(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("vm directory: %w", e))
 	}
 	return err
-}
-
-// MarkDead ends the guest and leaves the VM dead with that reason.
-func (v *VM) MarkDead(reason string) {
-	v.mu.Lock()
-	inst := v.inst
-	v.mu.Unlock()
-	if inst != nil {
-		inst.End(reason)
-	}
 }
 
 // died records that a guest ended unexpectedly.

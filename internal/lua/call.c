@@ -2,6 +2,7 @@
 #include "call.h"
 
 #include "hook.h"
+#include "object.h"
 #include "trace.h"
 #include "value.h"
 
@@ -32,34 +33,22 @@ static int op_message(lua_State *L) {
 	return 1;
 }
 
-void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r) {
-	lua_State *L = st->cur;
-	memset(r, 0, sizeof *r);
-	r->base = lua_gettop(L);
-	if (!lua_checkstack(L, LUA_MINSTACK)) {
-		static const char full[] = "stack overflow";
-		r->status = LUA_ERRMEM;
-		r->msg.kind = GL_STRING;
-		r->msg.p = full;
-		r->msg.n = sizeof full - 1;
-		return;
-	}
-	lua_pushcfunction(L, message_handler);
+// begin pushes a function and its arguments, and sets the status.
+static void begin(gl_state *st, gl_val *vals, int n, gl_result *r) {
 	gl_op a = {0};
 	a.vals = vals;
 	a.n = n;
 	gl_arena mine = gl_arena_take(st);
-	r->status = gl_protect(L, op_push, &a, LUA_MULTRET);
+	r->status = gl_protect(st->cur, op_push, &a, LUA_MULTRET);
 	gl_arena_return(st, mine);
+}
+
+// read_results describes the results, or the error value, that are above the stack height
+// first.
+static void read_results(gl_state *st, int first, gl_result *r) {
+	lua_State *L = st->cur;
 	if (r->status == LUA_OK) {
-		gl_trace *saved = st->task->trace;
-		gl_task *task = st->task;
-		task->trace = &r->trace;
-		r->status = lua_pcall(L, n - 1, LUA_MULTRET, r->base + 1);
-		task->trace = saved;
-	}
-	if (r->status == LUA_OK) {
-		r->n = lua_gettop(L) - r->base - 1;
+		r->n = lua_gettop(L) - first;
 	} else {
 		r->n = 1;
 		lua_checkstack(L, 4);
@@ -80,7 +69,63 @@ void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r) {
 		return;
 	}
 	r->vals = (gl_val *)st->arena.p;
-	for (int i = 0; i < r->n; i++) gl_read(L, r->base + 2 + i, &r->vals[i]);
+	for (int i = 0; i < r->n; i++) gl_read(L, first + 1 + i, &r->vals[i]);
+}
+
+void gl_call(gl_state *st, gl_val *vals, int n, gl_result *r) {
+	lua_State *L = st->cur;
+	memset(r, 0, sizeof *r);
+	r->base = lua_gettop(L);
+	if (!lua_checkstack(L, LUA_MINSTACK)) {
+		static const char full[] = "stack overflow";
+		r->status = LUA_ERRMEM;
+		r->msg.kind = GL_STRING;
+		r->msg.p = full;
+		r->msg.n = sizeof full - 1;
+		return;
+	}
+	lua_pushcfunction(L, message_handler);
+	begin(st, vals, n, r);
+	if (r->status == LUA_OK) {
+		gl_trace *saved = st->task->trace;
+		gl_task *task = st->task;
+		task->trace = &r->trace;
+		r->status = lua_pcall(L, n - 1, LUA_MULTRET, r->base + 1);
+		task->trace = saved;
+	}
+	read_results(st, r->base + 1, r);
+}
+
+void gl_start(gl_state *st, gl_val *vals, int n, gl_result *r) {
+	memset(r, 0, sizeof *r);
+	begin(st, vals, n, r);
+	if (r->status != LUA_OK) read_results(st, lua_gettop(st->cur) - 1, r);
+	r->nargs = n - 1;
+}
+
+int gl_resume(gl_state *st, gl_result *r) {
+	gl_task *t = st->task;
+	lua_State *L = t->L;
+	int nres = 0;
+	if (t->left != NULL) lua_settop(t->aux, 0);
+	t->resumed = 1;
+	r->status = lua_resume(L, NULL, t->left != NULL ? 0 : r->nargs, &nres);
+	t->resumed = 0;
+	if (r->status == LUA_YIELD) {
+		// The arguments are where Go code looks for them.
+		for (int i = 1; i <= t->left->nargs; i++) {
+			lua_pushvalue(L, i);
+			lua_xmove(L, t->aux, 1);
+		}
+		return 1;
+	}
+	t->left = NULL;
+	if (r->status != LUA_OK) {
+		if (!gl_stopped(st)) gl_trace_dead(st, L, &r->trace);
+		lua_resetthread(L); // closes what is to be closed, and leaves the error value alone
+	}
+	read_results(st, 0, r);
+	return 0;
 }
 
 static int op_load(lua_State *L) {

@@ -28,7 +28,16 @@ type function struct {
 
 // NewFunction creates a Lua function which calls fn. The name is for messages
 // about a panic.
-func (s *State) NewFunction(name string, fn GoFunc) *Function {
+func (s *State) NewFunction(name string, fn GoFunc) *Function { return s.newFunction(name, fn, false) }
+
+// NewBlockingFunction is NewFunction for an fn that is expected to block: a thread that calls
+// it holds no OS thread meanwhile, unless functions of C are on its stack, as with a function
+// that sort calls. What fn calls with Call.Call has a stack apart from that of its caller.
+func (s *State) NewBlockingFunction(name string, fn GoFunc) *Function {
+	return s.newFunction(name, fn, true)
+}
+
+func (s *State) newFunction(name string, fn GoFunc, leaves bool) *Function {
 	c := s.use()
 	var at int64
 	if n := len(s.free); n > 0 {
@@ -40,7 +49,11 @@ func (s *State) NewFunction(name string, fn GoFunc) *Function {
 	}
 	s.functions[at] = &function{name, fn}
 	var id C.int
-	if C.gl_new_function(c, C.int64_t(at), &id) != C.LUA_OK {
+	var left C.int
+	if leaves {
+		left = 1
+	}
+	if C.gl_new_function(c, C.int64_t(at), left, &id) != C.LUA_OK {
 		panic(errLimit)
 	}
 	return s.function(id)
@@ -52,6 +65,7 @@ type Call struct {
 	thread *Thread
 	fn     *function
 	frame  *C.gl_frame
+	left   bool // no C stack waits for it
 }
 
 // State returns the state the call comes from.
@@ -98,8 +112,22 @@ func (c *Call) Args() []Value {
 // the baton is kept.
 func (c *Call) Block(fn func(ctx context.Context) error) error {
 	ctx := c.Context()
+	if !c.left {
+		if c.st.pinned >= maxPinned {
+			return errPinned
+		}
+		c.st.pinned++
+		defer func() { c.st.pinned-- }()
+	}
 	return c.st.Block(func() error { return fn(ctx) })
 }
+
+// maxPinned is how many calls of a State may block with a C stack each, and so an OS thread.
+// The Go runtime ends the process at 10,000.
+const maxPinned = 2000
+
+var errPinned = fmt.Errorf("too many tasks: %d wait within coroutines or functions that C code calls, as sort does, "+
+	"which takes a thread of the host each; have fewer of them wait at a time, or wait outside of those", maxPinned)
 
 // Call calls a Lua or Go function, or a callable value, on the caller's thread.
 // The error is an *Error, which a GoFunc may return to pass it on unchanged. The
@@ -201,7 +229,7 @@ func (s *State) where(level int) (Position, bool) {
 // nearest returns the nearest position on the stack that is good. After a
 // coroutine it searches the thread which resumed it.
 func (s *State) nearest(good func(Position) bool) Position {
-	if p := s.scan(1, good); p.Line > 0 || s.thread == nil || s.c.cur == s.c.task.L {
+	if p := s.scan(1, good); p.Line > 0 || s.thread == nil || C.gl_at(s.c) == s.c.task.L {
 		return p
 	}
 	cur := s.c.cur
@@ -230,6 +258,39 @@ func (s *State) call(fn Value, args []Value) ([]Value, error) {
 	r := new(C.gl_result)
 	C.gl_call(s.c, p, C.int(len(vals)), r)
 	runtime.KeepAlive(vals)
+	return s.results(r)
+}
+
+// enter is call for the function of a thread. The functions of Go that its code calls run
+// here, without a C stack below them, where that is possible.
+func (s *State) enter(fn Value, args []Value) ([]Value, error) {
+	vals := make([]Value, 0, len(args)+1)
+	vals = append(append(vals, fn), args...)
+	p, err := s.marshal(vals)
+	if err != nil {
+		return nil, err
+	}
+	r := new(C.gl_result)
+	C.gl_start(s.c, p, C.int(len(vals)), r)
+	runtime.KeepAlive(vals)
+	if r.status == C.LUA_OK {
+		for C.gl_resume(s.c, r) != 0 {
+			s.serveLeft()
+		}
+	}
+	return s.results(r)
+}
+
+// serveLeft carries out the call for which the running thread was left.
+func (s *State) serveLeft() {
+	f, own := s.c.task.left, s.c.cur
+	s.c.cur = s.c.task.aux
+	f.rc = s.goCall(f)
+	s.c.cur = own
+}
+
+// results returns what a call into Lua has left, and takes it off the stack.
+func (s *State) results(r *C.gl_result) ([]Value, error) {
 	// References may be made below, and they may run finalizers, which use the
 	// arena: copy what is there. The strings are on the Lua stack.
 	raw := append([]C.gl_val(nil), unsafe.Slice(r.vals, int(r.n))...)
@@ -237,6 +298,7 @@ func (s *State) call(fn Value, args []Value) ([]Value, error) {
 	for i := range raw {
 		out[i] = s.unmarshal(&raw[i])
 	}
+	var err error
 	if r.status != C.LUA_OK {
 		err = s.newError(r, out)
 		out = nil
@@ -257,7 +319,7 @@ func (s *State) goCall(f *C.gl_frame) (rc C.int) {
 	if f.id <= 0 || int(f.id) >= len(s.functions) || s.functions[f.id] == nil {
 		return s.fail(f, errors.New("function of Go is gone"))
 	}
-	c := &Call{st: s, thread: s.thread, fn: s.functions[f.id], frame: f}
+	c := &Call{st: s, thread: s.thread, fn: s.functions[f.id], frame: f, left: s.c.task.left == f}
 	defer func() {
 		switch p := recover(); p {
 		case nil:

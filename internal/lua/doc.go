@@ -18,9 +18,10 @@
 //
 // Lua code runs in a Thread: a Lua thread of its own (not a Lua coroutine) with
 // a goroutine of its own. State.Call runs one to its end on the caller's
-// goroutine, State.Go starts one beside it. Since a blocked thread keeps its C
-// stack, blocking works from any depth: inside pcall, sort and gsub callbacks,
-// metamethods, coroutines, require. Threads take turns only where they block,
+// goroutine, Thread.Start starts one beside it. Blocking works from
+// any depth: inside pcall, sort and gsub callbacks, metamethods, coroutines, require.
+// A thread that blocks in a function of NewBlockingFunction, or in a method, holds no
+// OS thread, unless functions of C that call back are on its stack. Threads take turns only where they block,
 // and get the baton in the order they requested it.
 //
 // A Thread ends early by Interrupt or by the end of its context. It is then

@@ -13,6 +13,10 @@
 // error value on L and returns their number or -1.
 static int resume(lua_State *L, lua_State *co, int narg) {
 	int nres = 0;
+	if (gl_is_task(co)) { // it may wait for a call of Go
+		lua_pushliteral(L, "cannot resume non-suspended coroutine");
+		return -1;
+	}
 	if (!lua_checkstack(co, narg)) {
 		lua_pushliteral(L, "too many arguments to resume");
 		return -1;
@@ -85,6 +89,46 @@ static int co_yield(lua_State *L) {
 	return lua_yield(L, lua_gettop(L));
 }
 
+static int co_isyieldable(lua_State *L) {
+	lua_State *co = lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
+	lua_pushboolean(L, !gl_is_task(co) && lua_isyieldable(co));
+	return 1;
+}
+
+// co_status and co_close know that a thread of the host is never suspended. For others they
+// call what Lua's library has, upvalue 1.
+
+static int co_status(lua_State *L) {
+	lua_State *co = lua_tothread(L, 1);
+	if (co != NULL && co != L && gl_is_task(co)) {
+		lua_Debug ar;
+		int ended = lua_status(co) == LUA_OK && !lua_getstack(co, 0, &ar) && lua_gettop(co) == 0;
+		lua_pushstring(L, ended ? "dead" : "normal");
+		return 1;
+	}
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+	return lua_gettop(L);
+}
+
+static int co_close(lua_State *L) {
+	lua_State *co = lua_tothread(L, 1);
+	if (co != NULL && gl_is_task(co))
+		return luaL_error(L, "cannot close a %s coroutine", co == L ? "running" : "normal");
+	lua_pushvalue(L, lua_upvalueindex(1));
+	lua_insert(L, 1);
+	lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+	return lua_gettop(L);
+}
+
+// around puts f around the function name of the table on top.
+static void around(lua_State *L, const char *name, lua_CFunction f) {
+	lua_getfield(L, -1, name);
+	lua_pushcclosure(L, f, 1);
+	lua_setfield(L, -2, name);
+}
+
 // ---- finalizers
 
 // guarded_gc runs a __gc handler (upvalue 1) with hooks on, so that a handler which
@@ -147,12 +191,15 @@ void gl_library(lua_State *L) {
 		{"wrap", co_wrap},
 		{"running", co_running},
 		{"yield", co_yield},
+		{"isyieldable", co_isyieldable},
 		{NULL, NULL},
 	};
 	lua_getglobal(L, "debug");
 	luaL_setfuncs(L, debug, 0);
 	lua_getglobal(L, "coroutine");
 	luaL_setfuncs(L, coroutine, 0);
+	around(L, "status", co_status);
+	around(L, "close", co_close);
 	lua_pop(L, 2);
 	lua_pushcfunction(L, setmetatable);
 	lua_setglobal(L, "setmetatable");

@@ -53,28 +53,21 @@ void gl_close(gl_state *st) {
 	free(st);
 }
 
-static int op_new_thread(lua_State *L) {
-	gl_op *a = gl_op_of(L);
-	lua_State *T = lua_newthread(L);
-	a->p = (const char *)T;
-	a->ref2 = gl_take_ref(L, a->st);
-	return 0;
-}
-
 gl_task *gl_task_new(gl_state *st, int *ref) {
 	gl_task *t = calloc(1, sizeof *t);
 	if (t == NULL) return NULL;
-	gl_op a = {0};
-	if (gl_protect_ref(st, op_new_thread, &a, ref) != LUA_OK) {
+	t->L = gl_new_lua_thread(st, ref);
+	if (t->L == NULL) {
 		free(t);
 		return NULL;
 	}
-	t->L = (lua_State *)a.p;
+	*(uintptr_t *)lua_getextraspace(t->L) |= 1;
 	return t;
 }
 
 void gl_task_free(gl_state *st, gl_task *t, int ref) {
 	gl_unref(st, ref);
+	if (t->aux != NULL) gl_unref(st, t->auxref);
 	gl_trace_free(&t->stopped);
 	free(t);
 }

@@ -83,6 +83,26 @@ int gl_ref(gl_state *st, int idx, int *ref) {
 	return rc;
 }
 
+static int op_new_thread(lua_State *L) {
+	gl_op *a = gl_op_of(L);
+	lua_State *T = lua_newthread(L);
+	a->p = (const char *)T;
+	a->ref2 = gl_take_ref(L, a->st);
+	return 0;
+}
+
+lua_State *gl_new_lua_thread(gl_state *st, int *ref) {
+	gl_op a = {0};
+	if (gl_protect_ref(st, op_new_thread, &a, ref) != LUA_OK) return NULL;
+	return (lua_State *)a.p;
+}
+
+lua_State *gl_aux(gl_state *st, int n) {
+	gl_task *t = st->task;
+	if (t->aux == NULL) t->aux = gl_new_lua_thread(st, &t->auxref);
+	return t->aux != NULL && lua_checkstack(t->aux, n + LUA_MINSTACK) ? t->aux : NULL;
+}
+
 void gl_unref(gl_state *st, int ref) {
 	// luaL_unref only overwrites existing slots: it cannot raise.
 	luaL_unref(st->cur, LUA_REGISTRYINDEX, ref);

@@ -54,6 +54,7 @@ type State struct {
 	tostring  *Function
 	releases  *releases
 	raised    raisedErrors
+	pinned    int // calls that block with a C stack each
 
 	mu      sync.Mutex // guards the fields below
 	threads map[*Thread]struct{}

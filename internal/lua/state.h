@@ -70,6 +70,10 @@ typedef struct gl_task {
 	lua_State *L;
 	gl_trace stopped; // where it was when first stopped
 	gl_trace *trace;  // where the message handler puts what it finds
+	int resumed;      // lua_resume runs L: a call of Go may leave it
+	struct gl_frame *left; // the call of Go for which L was left, or NULL
+	lua_State *aux;   // the stack for that call, once it was needed
+	int auxref;
 } gl_task;
 
 typedef struct gl_state {
@@ -91,7 +95,20 @@ typedef struct gl_state {
 
 // gl_of returns the state that L belongs to.
 static inline gl_state *gl_of(lua_State *L) {
-	return *(gl_state **)lua_getextraspace(L);
+	return (gl_state *)(*(uintptr_t *)lua_getextraspace(L) & ~(uintptr_t)1);
+}
+
+// gl_is_task reports whether L is that of a thread of the host, which nobody else may resume
+// or close. Lua does not copy the mark into the threads that L creates.
+static inline int gl_is_task(lua_State *L) {
+	return *(uintptr_t *)lua_getextraspace(L) & 1;
+}
+
+// gl_at returns the Lua thread whose code has called the Go code that runs.
+static inline lua_State *gl_at(gl_state *st) {
+	lua_Debug ar;
+	gl_task *t = st->task;
+	return t->left != NULL && st->cur == t->aux && !lua_getstack(t->aux, 0, &ar) ? t->L : st->cur;
 }
 
 // gl_arena_reserve makes room for n bytes. It returns 0 when memory is out.
@@ -125,6 +142,14 @@ int gl_protect_ref(gl_state *st, lua_CFunction f, gl_op *a, int *ref);
 
 // gl_take_ref pops a value and returns a reference to it. It may raise.
 int gl_take_ref(lua_State *L, gl_state *st);
+
+// gl_new_lua_thread creates a thread and a reference to it. It returns NULL when memory is
+// out.
+lua_State *gl_new_lua_thread(gl_state *st, int *ref);
+
+// gl_aux returns the aux of the task that holds the baton, with room for n values. It returns
+// NULL when memory is out.
+lua_State *gl_aux(gl_state *st, int n);
 
 // gl_ref creates a reference to the value at idx of the current stack.
 int gl_ref(gl_state *st, int idx, int *ref);

@@ -26,6 +26,9 @@ type Thread struct {
 	vals   []Value
 	err    error
 
+	began func()      // called when it begins to run; may be nil
+	ended func(error) // called when it has run; may be nil
+
 	stop atomic.Pointer[error] // cause of the interruption
 
 	mu      sync.Mutex // guards the fields below
@@ -59,14 +62,6 @@ func (s *State) Call(ctx context.Context, fn Value, args ...Value) ([]Value, err
 	return s.NewThread(ctx, fn, args...).Run()
 }
 
-// Go starts fn in a new thread with a goroutine of its own. It begins when the
-// caller releases the baton.
-func (s *State) Go(ctx context.Context, fn Value, args ...Value) *Thread {
-	t := s.NewThread(ctx, fn, args...)
-	t.Start()
-	return t
-}
-
 // Run runs the thread to its end on the caller's goroutine, which must hold the
 // baton. If the caller is a thread itself, the new one is not interrupted with
 // it unless it has its context. The error is an *Error, or one about arguments
@@ -76,6 +71,11 @@ func (t *Thread) Run() ([]Value, error) {
 	t.run()
 	return t.vals, t.err
 }
+
+// Notify has began called when the thread begins to run, and ended when it has run, before
+// Done is closed. Both hold the baton; either may be nil. Notify must be called before the
+// thread is started.
+func (t *Thread) Notify(began func(), ended func(err error)) { t.began, t.ended = began, ended }
 
 // Start starts the thread on a goroutine of its own.
 func (t *Thread) Start() {
@@ -111,6 +111,9 @@ func (t *Thread) run() {
 	}
 	if t.depth > nestMax {
 		t.err = &Error{Value: errNested.Error(), Message: errNested.Error(), cause: errNested}
+		if t.ended != nil {
+			t.ended(t.err)
+		}
 		t.drop()
 		return
 	}
@@ -120,12 +123,18 @@ func (t *Thread) run() {
 		t.Interrupt(context.Cause(t.parent))
 	}
 	unwatch := context.AfterFunc(t.parent, func() { t.Interrupt(context.Cause(t.parent)) })
-	t.vals, t.err = s.call(t.fn, t.args)
+	if t.began != nil {
+		t.began()
+	}
+	t.vals, t.err = s.enter(t.fn, t.args)
 	unwatch()
 	if t.stopped() {
 		t.vals, t.err = nil, t.stopError()
 	}
 	c.cur, c.task, s.thread = cur, task, thread
+	if t.ended != nil {
+		t.ended(t.err)
+	}
 	t.fn, t.args = nil, nil
 	t.drop()
 }

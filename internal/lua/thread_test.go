@@ -335,3 +335,11 @@ func TestMisuse(t *testing.T) {
 	}
 	expectPanic("twice", "started twice", func() { th.Run() })
 }
+
+// Go starts fn in a new thread with a goroutine of its own. It begins when the
+// caller releases the baton.
+func (s *State) Go(ctx context.Context, fn Value, args ...Value) *Thread {
+	t := s.NewThread(ctx, fn, args...)
+	t.Start()
+	return t
+}

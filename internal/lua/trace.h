@@ -9,6 +9,9 @@
 void gl_trace_capture(lua_State *L, gl_trace *t, int level);
 void gl_trace_free(gl_trace *t);
 
+// gl_trace_dead is gl_trace_capture for a thread that an error has ended. It does not raise.
+void gl_trace_dead(gl_state *st, lua_State *dead, gl_trace *t);
+
 // gl_where describes the function at a stack level. It returns 0 beyond the last.
 int gl_where(gl_state *st, int level, lua_Debug *ar);
 

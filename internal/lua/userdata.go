@@ -20,6 +20,9 @@ type Type struct {
 	// Methods by name. Arg(1) is the object: a call with anything else, as
 	// o.m(x) for o:m(x), fails before the method is entered.
 	Methods map[string]GoFunc
+	// Inline has the methods run where they are called, as a function of NewFunction does.
+	// Otherwise they are like those of NewBlockingFunction.
+	Inline bool
 	// Index returns members other than methods. ok is false for an unknown one.
 	Index func(c *Call, obj any, key Value) (v Value, ok bool, err error)
 	// NewIndex assigns to a member. When it is nil, assignments fail.
@@ -95,7 +98,7 @@ func (s *State) open(typ *Type) {
 	}
 	methods := s.NewTable()
 	for name, fn := range typ.Methods {
-		must(methods.Set(name, s.NewFunction(typ.Name+"."+name, typ.method(name, fn))))
+		must(methods.Set(name, s.newFunction(typ.Name+"."+name, typ.method(name, fn), !typ.Inline)))
 	}
 	index := s.NewFunction(typ.Name, typ.index)
 	name := C.CString(typ.Name)

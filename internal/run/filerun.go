@@ -65,6 +65,7 @@ type fileRun struct {
 
 	flush    func() error // of the runner's output
 	pipe     *messagePipe
+	printed  *runnerStderr
 	result   *report.Collector
 	status   report.FileStatus
 	chunkErr string
@@ -126,7 +127,10 @@ func (f *fileRun) start() (*proc.Child, net.Conn, error) {
 	cmd := exec.Command(f.self, f.verb)
 	cmd.Env = append(os.Environ(), "PROVIUM_TEST_FILTER="+f.filter)
 	cmd.ExtraFiles = []*os.File{theirs}
-	cmd.Stdout, cmd.Stderr, f.flush = terminal.Guard(f.stdout, f.stderr)
+	var errOut io.Writer
+	cmd.Stdout, errOut, f.flush = terminal.Guard(f.stdout, f.stderr)
+	f.printed = &runnerStderr{to: errOut, name: f.job.Path}
+	cmd.Stderr = f.printed
 	cmd.WaitDelay = outputGrace
 	child, err := f.starter.StartTree(cmd)
 	if err != nil {
@@ -217,9 +221,17 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 	}
 	err = <-ended
 	f.cpu = child.CPUTime()
+	return f.outcome(err)
+}
+
+// outcome returns why there is no complete report of a runner that ended with err.
+func (f *fileRun) outcome(err error) error {
+	crash := f.printed.close(f.done == nil && f.stop == nil)
 	switch {
 	case f.done != nil:
 		return nil
+	case err != nil && crash != "":
+		return fmt.Errorf("runner ended: %w\n%s", err, crash)
 	case err != nil:
 		return fmt.Errorf("runner ended: %w", err)
 	}

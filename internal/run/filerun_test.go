@@ -91,6 +91,13 @@ func fakeRunner(behaviour string) {
 			_, _ = r.pipe.receive()
 		}
 		finish(done{})
+	case "dies":
+		tests("a")
+		start("a")
+		for range 10_000 {
+			go func() { select {} }()
+		}
+		panic("no luck")
 	case "charge":
 		tests("a")
 		shares := []admission.Share{{Memory: 1, CPUs: 1}}

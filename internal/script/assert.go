@@ -57,6 +57,7 @@ type assertion func(s *assertions, a value.Args, e *execution) ([]lua.Value, err
 
 func (s *assertions) newType() *lua.Type {
 	t := &lua.Type{
+		Inline:  true, // assert_raises calls its function
 		Name:    "t",
 		Methods: map[string]lua.GoFunc{},
 		Fields:  []string{"name", "meta"},

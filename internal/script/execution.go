@@ -105,6 +105,14 @@ func (e *execution) limit() time.Duration {
 	return e.s.timeout()
 }
 
+// opTimeout is how long guests may be silent during an operation, as a guest.Call has it.
+func (e *execution) opTimeout() time.Duration {
+	if e.meta == nil {
+		return 0
+	}
+	return e.meta.OpTimeout
+}
+
 // watch stops the execution at its limit or with the file, until done is closed.
 func (e *execution) watch(done <-chan struct{}) {
 	for {

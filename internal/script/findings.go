@@ -1,20 +1,12 @@
 package script
 
 import (
-	"context"
 	"fmt"
 	"strings"
-	"sync"
-	"time"
 
 	"provium/internal/console"
 	"provium/internal/lab"
-	"provium/internal/lua"
-	"provium/internal/topology"
 )
-
-// aliveLimit is how long a VM may take to answer after a test was stopped.
-const aliveLimit = 10 * time.Second
 
 // takeFindings describes the guest failures seen since it was last called. It waits for
 // what is on its way from the consoles.
@@ -75,26 +67,4 @@ func consoles(vms []*lab.VM) string {
 		}
 	}
 	return b.String()
-}
-
-// checkAlive pings VMs that run. One that does not answer is dead from then on, so
-// that the next test does not wait for it.
-func checkAlive(ctx context.Context, state *lua.State, vms []*lab.VM) {
-	_ = state.Block(func() error {
-		var asking sync.WaitGroup
-		for _, vm := range vms {
-			if vm.State() != topology.Booted || vm.IsAgentless() {
-				continue
-			}
-			asking.Go(func() {
-				limited, cancel := context.WithTimeout(ctx, aliveLimit)
-				defer cancel()
-				if err := vm.Ping(limited); err != nil && ctx.Err() == nil && vm.State() == topology.Booted {
-					vm.MarkDead(fmt.Sprintf("no sign of life after a test was stopped: %v", err))
-				}
-			})
-		}
-		asking.Wait()
-		return nil
-	})
 }

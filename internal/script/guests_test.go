@@ -179,26 +179,6 @@ test("no oops", {allow_warnings = true}, function(t) provium:vm("d", "host"):boo
 	}
 }
 
-// After a test was stopped, a VM of the file that does not answer is dead.
-func TestSignsOfLife(t *testing.T) {
-	o := runOn(t, `
-local good, bad = provium:vm("good", "host"):boot(), provium:vm("bad", "host"):boot()
-bad:run("freeze")
-test("late", {timeout = "50ms"}, function(t) while true do end end)
-test("after", function(t)
-  t:assert_eq(good:state(), "booted")
-  t:assert_eq(bad:state(), "dead")
-  t:assert_contains(t:assert_raises(function() bad:run("true") end), "no sign of life after a test was stopped")
-end)`, func(m *fakemachine.Machine) {
-		m.Program("freeze", func(*fakemachine.Process) int {
-			m.OnOp("ping", fakemachine.Refuse(uint32(unix.EIO)))
-			return 0
-		})
-	}, nil)
-	o.failed(t, "late", "timed out after 0.05s")
-	o.passed(t, "after")
-}
-
 // TestSitesAreInTestFiles has a helper module open what a test asks for: messages name
 // the line of the test.
 func TestSitesAreInTestFiles(t *testing.T) {

@@ -19,7 +19,10 @@ type Meta struct {
 	Tags       []string
 	Timeout    time.Duration // limit of the test; 0 is no limit
 	HasTimeout bool
-	AllowOops  bool
+	// OpTimeout is how long a guest may be silent during an operation: 0 if the test does
+	// not say it, and negative for no limit.
+	OpTimeout time.Duration
+	AllowOops bool
 	// AllowWarnings leaves out the kernel's WARNING reports alone, ExpectPanic panics and
 	// what led to them; the guest then goes on as its kernel does.
 	AllowWarnings, ExpectPanic bool
@@ -83,6 +86,14 @@ func (m *Meta) meanings(t *lua.Table) error {
 			return fmt.Errorf("meta.timeout: %w", err)
 		}
 		m.HasTimeout = true
+	}
+	if v := t.Get("op_timeout"); v != nil {
+		if m.OpTimeout, err = value.ParseDuration(v); err != nil {
+			return fmt.Errorf("meta.op_timeout: %w", err)
+		}
+		if m.OpTimeout == 0 {
+			m.OpTimeout = -1
+		}
 	}
 	for key, to := range map[string]*bool{
 		"allow_oops": &m.AllowOops, "allow_warnings": &m.AllowWarnings, "expect_panic": &m.ExpectPanic,

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"provium/internal/event"
+	"provium/internal/lab"
 	"provium/internal/lua"
 )
 
@@ -126,12 +127,13 @@ func (r *testRun) runTest(t *testCase, more bool) {
 	if failed {
 		excerpt = consoles(e.vms())
 	}
-	r.closeScope("test `"+t.name+"`", r.scope)
-	r.scope = r.root
 	var stop *stopError
-	if errors.As(err, &stop) && stop.cause == nil {
-		checkAlive(r.ctx, r.state, r.root.AllVMs())
+	var doubtful []*lab.VM
+	if errors.As(err, &stop) {
+		doubtful = append(r.root.AllVMs(), r.scope.AllVMs()...)
 	}
+	r.closeScope("test `"+t.name+"`", r.scope, doubtful...)
+	r.scope = r.root
 	log := append([]string{}, e.log...)
 	switch {
 	case failed:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"provium/internal/fixture"
+	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -37,7 +38,11 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 		e.touch(vm)
 	}
 	end := e.trace.begin(record)
-	err := a.Call.Block(do)
+	call := guest.Call{Text: a.Func, Limit: e.opTimeout()}
+	if record.where != "" {
+		call.Text += " at " + record.where
+	}
+	err := a.Call.Block(func(ctx context.Context) error { return do(guest.WithCall(ctx, call)) })
 	end(err != nil)
 	return err
 }

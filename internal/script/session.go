@@ -8,14 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"provium/internal/console"
 	"provium/internal/fixture"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
-	"provium/internal/script/binding"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
 )
@@ -93,8 +91,8 @@ func (s *session) openGlobals(more map[string]lua.GoFunc) error {
 	globals := map[string]lua.Value{
 		"provium":    provium,
 		"json":       luajson.NewLibrary(s.state),
-		"wait_until": s.state.NewFunction("wait_until", taskAPI{s}.luaWaitUntil),
-		"parallel":   s.state.NewFunction("parallel", taskAPI{s}.luaParallel),
+		"wait_until": s.state.NewBlockingFunction("wait_until", taskAPI{s}.luaWaitUntil),
+		"parallel":   s.state.NewBlockingFunction("parallel", taskAPI{s}.luaParallel),
 		"co":         co,
 	}
 	for name, fn := range more {
@@ -106,34 +104,6 @@ func (s *session) openGlobals(more map[string]lua.GoFunc) error {
 		}
 	}
 	return nil
-}
-
-// closeLimit bounds how long the end of a scope may take.
-const closeLimit = 60 * time.Second
-
-// closeScope closes what a scope owns and no other scope holds. Errors are warnings.
-func (s *session) closeScope(what string, scope *lab.Lab) {
-	inside := reach(scope)
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(s.ctx), closeLimit,
-		fmt.Errorf("closing took longer than %v", closeLimit))
-	defer cancel()
-	opened := s.opened[scope]
-	delete(s.opened, scope)
-	_ = s.state.Block(func() error {
-		closeResources(ctx, opened, func(r binding.Resource, err error) {
-			s.warn("close of %s in %s: %v", r, what, err)
-		})
-		for _, err := range scope.CloseScope(ctx) {
-			s.warn("close of %s: %v", what, err)
-		}
-		return nil
-	})
-	held := reach(s.root)
-	for o := range inside {
-		if !held[o] {
-			s.gone[o] = what
-		}
-	}
 }
 
 // runChunk runs the file's top level and returns what it returned. The error says all that

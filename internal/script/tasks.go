@@ -31,6 +31,8 @@ var (
 type task struct {
 	e  *execution
 	th *lua.Thread
+	// began is closed when it begins to run.
+	began chan struct{}
 	// left is set once the task counts no longer: it has ended, or will never
 	// begin.
 	left bool
@@ -42,20 +44,30 @@ type task struct {
 // that starts it: what fails below an assert_raises there is wanted here too.
 func (e *execution) spawn(ctx context.Context, c *lua.Call, fn lua.Value, values ...lua.Value) *task {
 	e.tasks.live++
-	t := &task{e: e}
-	t.th = e.s.state.Go(ctx, e.s.state.NewFunction("task", func(inner *lua.Call) ([]lua.Value, error) {
-		defer t.leave()
-		values, err := inner.Call(fn, inner.Args()...)
+	t := &task{e: e, th: e.s.state.NewThread(ctx, fn, values...), began: make(chan struct{})}
+	t.th.Notify(func() { close(t.began) }, func(err error) {
 		if err != nil {
 			e.tasks.failed++
 			t.failed = e.tasks.failed
 		}
-		return values, err
-	}), values...)
+		t.leave()
+	})
 	if n := e.isolating[c.Thread()]; n > 0 {
 		e.isolating[t.th] = n
 	}
+	t.th.Start()
 	return t
+}
+
+// maxTasks is how many tasks an execution may have at a time: each takes about 15 KiB.
+const maxTasks = 100_000
+
+// room returns an error if the execution cannot have n more tasks.
+func (e *execution) room(n int) error {
+	if e.tasks.live+n > maxTasks {
+		return fmt.Errorf("too many tasks: %d more beside %d that run, and at most %d can", n, e.tasks.live, maxTasks)
+	}
+	return nil
 }
 
 // leave takes the task off the count.
@@ -94,6 +106,9 @@ func (s taskAPI) luaParallel(c *lua.Call) ([]lua.Value, error) {
 	e := s.current
 	if e == nil {
 		return nil, binding.ErrIdle
+	}
+	if err := e.room(len(fns)); err != nil {
+		return nil, a.Errorf("%w", err)
 	}
 	tasks := make([]*task, len(fns))
 	for i, fn := range fns {
@@ -144,6 +159,7 @@ func (e *execution) join(c *lua.Call, tasks []*task) ([][]lua.Value, error) {
 // awaitAll waits for all tasks. When one fails the others are stopped.
 func awaitAll(tasks []*task) {
 	var watchers sync.WaitGroup
+	var stop sync.Once
 	for _, t := range tasks {
 		watchers.Add(1)
 		go func() {
@@ -151,9 +167,11 @@ func awaitAll(tasks []*task) {
 			if _, err := t.th.Wait(context.Background()); err == nil {
 				return
 			}
-			for _, other := range tasks {
-				other.th.Interrupt(errTaskStopped)
-			}
+			stop.Do(func() {
+				for _, other := range tasks {
+					other.th.Interrupt(errTaskStopped)
+				}
+			})
 		}()
 	}
 	watchers.Wait()
@@ -181,7 +199,7 @@ func (s taskAPI) coWrap(c *lua.Call) ([]lua.Value, error) {
 		return nil, err
 	}
 	var started *task
-	return []lua.Value{s.state.NewFunction("co.wrap task", func(c *lua.Call) ([]lua.Value, error) {
+	return []lua.Value{s.state.NewBlockingFunction("co.wrap task", func(c *lua.Call) ([]lua.Value, error) {
 		e := s.current
 		switch {
 		case e == nil:
@@ -194,17 +212,16 @@ func (s taskAPI) coWrap(c *lua.Call) ([]lua.Value, error) {
 				return nil, errors.New("co.wrap: this task is running in the background already")
 			}
 		}
-		began := make(chan struct{})
-		started = e.spawn(e.ctx, c, s.state.NewFunction("co.wrap task", func(inner *lua.Call) ([]lua.Value, error) {
-			close(began)
-			return inner.Call(fn, inner.Args()...)
-		}), c.Args()...)
+		if err := e.room(1); err != nil {
+			return nil, fmt.Errorf("co.wrap: %w", err)
+		}
+		started = e.spawn(e.ctx, c, fn, c.Args()...)
 		e.tasks.background = append(e.tasks.background, started)
 		// Once it has begun it has the baton, and the wait for that ends at its
 		// first blocking operation.
 		err := c.Block(func(ctx context.Context) error {
 			select {
-			case <-began:
+			case <-started.began:
 			case <-started.th.Done():
 			case <-ctx.Done():
 				return context.Cause(ctx)

@@ -35,6 +35,14 @@ func TestParallel(t *testing.T) {
 		`t:assert_eq(("ab"):gsub(".", function(c) return parallel{function() provium:barrier("g", 1) return c:upper()
 			end} end), "AB")`: "",
 
+		// More than the Go runtime allows OS threads.
+		`local tasks, n = {}, 11000
+		 for i = 1, n do tasks[i] = function() return provium:barrier("all", n) end end
+		 t:assert_eq(select("#", parallel(tasks)), n)`: "",
+
+		`local tasks = {} for i = 1, 100001 do tasks[i] = print end parallel(tasks)`: "parallel: too many tasks: " +
+			"100001 more beside 1 that run, and at most 100000 can",
+
 		`parallel()`:           "parallel: argument 1 (functions) must be an array of functions, got nil",
 		`parallel(print)`:      "must be an array of functions, got function",
 		`parallel({print}, 1)`: "takes one argument",

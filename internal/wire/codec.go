@@ -19,8 +19,11 @@ func malformed(format string, args ...any) error {
 type fields = msgpack.Fields
 
 // decoder reads one message of the protocol.
-type decoder struct{ msgpack.Decoder }
+type decoder struct {
+	msgpack.Decoder
+	inPlace bool // the buffers of a system call stay in the message
+}
 
 func newDecoder(message []byte) *decoder {
-	return &decoder{msgpack.NewDecoder(message, ErrMalformed)}
+	return &decoder{Decoder: msgpack.NewDecoder(message, ErrMalformed)}
 }

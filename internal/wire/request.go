@@ -1,6 +1,10 @@
 package wire
 
-import "provium/internal/msgpack"
+import (
+	"bytes"
+
+	"provium/internal/msgpack"
+)
 
 // Request is one of the request types below; Op is its name on the wire.
 type Request interface {
@@ -228,11 +232,26 @@ func AppendRequest(b []byte, r Request) []byte {
 
 // DecodeRequest decodes a request. A message that is well formed but names an
 // operation this version lacks is ErrMalformed too: versions never mix.
-func DecodeRequest(p []byte) (Request, error) {
+func DecodeRequest(p []byte) (Request, error) { return decodeRequest(p, false) }
+
+// DecodeRequestInPlace is DecodeRequest for a request that is carried out while p stays as
+// it is: the buffers of a system call that is not part of a batch are not copied. Call
+// Detach before p changes.
+func DecodeRequestInPlace(p []byte) (Request, error) { return decodeRequest(p, true) }
+
+// Detach copies what a request has in place.
+func Detach(r Request) {
+	if c, ok := r.(*Syscall); ok {
+		c.Data.Inline = bytes.Clone(c.Data.Inline)
+	}
+}
+
+func decodeRequest(p []byte, inPlace bool) (Request, error) {
 	if len(p) > MaxRequest {
 		return nil, malformed("request of %d bytes, limit %d", len(p), MaxRequest)
 	}
 	d := newDecoder(p)
+	d.inPlace = inPlace
 	r := d.request(true)
 	if err := d.End(); err != nil {
 		return nil, err
@@ -552,6 +571,7 @@ func (r *Batch) field(d *decoder, key string) bool {
 	if n > MaxBatch {
 		d.Fail("batch of %d ops, limit %d", n, MaxBatch)
 	}
+	d.inPlace = false
 	for i := 0; i < n && d.OK(); i++ {
 		r.Ops = append(r.Ops, d.request(false))
 	}

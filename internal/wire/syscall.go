@@ -173,6 +173,18 @@ func (d *decoder) uints(what string, limit int) []uint64 {
 	return out
 }
 
+// buffers reads bytes that need not outlive the message if the caller said so.
+func (d *decoder) buffers() []byte {
+	if !d.inPlace {
+		return d.Bytes()
+	}
+	p := d.Raw()
+	if len(p) == 0 {
+		return nil
+	}
+	return p
+}
+
 func (r *Syscall) fields(f *fields) {
 	f.OptUint("executor", r.Executor)
 	f.OptUint("life", r.Life)
@@ -221,7 +233,7 @@ func (r *Syscall) field(d *decoder, key string) bool {
 	case "child_offsets":
 		r.ChildOffsets = d.uints("offsets into children", MaxNested)
 	case "data":
-		r.Data.Inline = d.Bytes()
+		r.Data.Inline = d.buffers()
 	case "data_len":
 		r.Data.length(d)
 	case "async":

@@ -389,6 +389,17 @@ func FuzzRequest(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(again, r) {
 			t.Errorf("%+v became %+v, %v", r, again, err)
 		}
+		// What was decoded in place and detached does not depend on the message.
+		message := bytes.Clone(b)
+		inPlace, err := DecodeRequestInPlace(message)
+		if err != nil || !reflect.DeepEqual(inPlace, r) {
+			t.Fatalf("%+v in place became %+v, %v", r, inPlace, err)
+		}
+		Detach(inPlace)
+		clear(message)
+		if !reflect.DeepEqual(inPlace, r) {
+			t.Errorf("%+v became %+v with the message", r, inPlace)
+		}
 	})
 }
 

@@ -94,41 +94,49 @@ func (x *Executor) isMeant(r *wire.Syscall) error {
 	return nil
 }
 
-// Now makes a small call for the goroutine that reads the link. It returns the
-// value if the call returned at once, or else the call that is under way; neither
-// when the call must be made by an operation.
-func (s *Pool) Now(r *wire.Syscall) (*wire.SyscallValue, *Call) {
+// Now makes a small call for the goroutine that reads the link. If the call returned at
+// once, use is called with its value, whose data are valid up to the return of use, and
+// done is true. Otherwise Now returns the call that is under way, or nil when the call
+// must be made by an operation.
+func (s *Pool) Now(r *wire.Syscall, use func(*wire.SyscallValue)) (call *Call, done bool) {
 	if r.Async || r.Data.Streamed() {
-		return nil, nil
+		return nil, false
 	}
 	req, err := callRequest(r, r.Data.Inline)
 	if err != nil {
-		return nil, nil
+		return nil, false
 	}
 	s.mu.Lock()
 	x := s.byID[r.Executor]
 	s.mu.Unlock()
 	if x == nil || x.isMeant(r) != nil || !x.isIdle() {
-		return nil, nil
+		return nil, false
+	}
+	came := 0
+	req.use = func(a *execAnswer) {
+		if came = len(a.data); came == len(req.data) {
+			use(&wire.SyscallValue{Ret: a.ret, Errno: a.errno, Life: x.life, Data: a.data})
+			done = true
+		}
 	}
 	answer, ch, err := x.exchange(req, true)
 	switch {
 	case err != nil: // it has just died
-		return nil, nil
+		return nil, false
 	case answer == nil:
-		return nil, &Call{x, ch, req.id}
-	case len(answer.data) != len(req.data):
+		return &Call{x, ch, req.id}, false
+	case !done:
 		// Something else has answered in the executor's place: no frame may be
 		// made of that.
 		ch = make(chan execAnswer, 1)
 		ch <- execAnswer{fd: -1, err: &wire.Error{
-			Text: fmt.Sprintf("the executor answered with %d bytes for buffers of %d", len(answer.data), len(req.data)),
+			Text: fmt.Sprintf("the executor answered with %d bytes for buffers of %d", came, len(req.data)),
 		}}
 		answer.drop()
 		x.cmd.Kill()
-		return nil, &Call{x, ch, req.id}
+		return &Call{x, ch, req.id}, false
 	}
-	return &wire.SyscallValue{Ret: answer.ret, Errno: answer.errno, Life: x.life, Data: answer.data}, nil
+	return nil, true
 }
 
 // isIdle reports whether a call that is made now may be waited for on the spot.

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -30,6 +31,7 @@ const (
 	// Flags of execCall.
 	execAsync   = 1
 	execNoUmask = 2
+	execShared  = 4
 	// Flags of execSpawn.
 	execSetsid = 1
 	execUser   = 2
@@ -73,6 +75,9 @@ type request struct {
 
 	enters bool   // it may change the namespaces of children
 	id     uint64 // set when it is sent
+	// use is called with an answer that comes on the spot, whose data are valid up to its
+	// return; nil: the data are the caller's.
+	use func(*execAnswer)
 }
 
 // execAnswer is what came back: errno, or how the executor died.
@@ -155,37 +160,88 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	}
 	x.mu.Unlock()
 
+	if wait {
+		if a := x.onTheSpot(r); a != nil {
+			return a, nil, nil
+		}
+		x.mu.Lock()
+		x.patient = x.patient || r.single()
+		ch = x.expect(id, r, time.Now().Add(-execPatience))
+		x.mu.Unlock()
+		x.read()
+		return nil, ch, nil
+	}
 	x.out = r.encode(x.out[:0], id)
-	// After a failure the executor has died or is about to, which ends all that
-	// wait for it.
+	_ = x.post(r) // the executor is killed, and with it what waits for it ends
+	return nil, ch, nil
+}
+
+// post sends the request that is in x.out over the socket. After a failure the executor
+// has died or is about to, which ends all that wait for it. The caller must hold
+// x.sending.
+func (x *Executor) post(r *request) error {
 	err := x.send(x.out, r.data, r.fds)
 	if err != nil {
 		x.noteLoss(err)
 		x.cmd.Kill()
+		return err
 	}
-	if !wait {
-		return nil, ch, nil
-	}
-	if err == nil {
-		var a answer
-		a, err = x.in.read(x.sock, 0)
-		switch {
-		case err == nil && a.id == id:
-			return &a.execAnswer, nil, nil
-		case err == nil: // an answer to nothing
-			a.drop()
-			x.cmd.Kill()
-		case err != unix.EAGAIN && err != io.EOF:
-			x.noteLoss(err)
-			x.cmd.Kill()
+	x.memory.recall()
+	return nil
+}
+
+// onTheSpot makes a request and waits for its answer for execPatience, also where that is
+// the end of the executor. It returns nil without one. The caller must hold x.sending.
+func (x *Executor) onTheSpot(r *request) *execAnswer {
+	if r.single() {
+		x.out = r.encode(x.out[:0], r.id)
+		if x.memory.put(x.out, r.data) {
+			return x.takeShared(r)
+		}
+		r.flags |= execShared
+		if fd := x.memory.create(); fd >= 0 {
+			defer sys.CloseNow(fd)
+			r.fds = []int{fd}
 		}
 	}
-	x.mu.Lock()
-	x.patient = x.patient || r.single()
-	ch = x.expect(id, r, time.Now().Add(-execPatience))
-	x.mu.Unlock()
-	x.read()
-	return nil, ch, nil
+	x.out = r.encode(x.out[:0], r.id)
+	if x.post(r) != nil {
+		return nil
+	}
+	a, err := x.in.read(x.sock, 0)
+	switch {
+	case err == nil && a.id == r.id:
+		if r.use != nil {
+			r.use(&a.execAnswer)
+		}
+		return &a.execAnswer
+	case err == nil: // an answer to nothing
+		a.drop()
+		x.cmd.Kill()
+	case err != unix.EAGAIN && err != io.EOF:
+		x.noteLoss(err)
+		x.cmd.Kill()
+	}
+	return nil
+}
+
+// takeShared takes the answer to a request in shared memory.
+func (x *Executor) takeShared(r *request) (out *execAnswer) {
+	x.memory.take(len(r.data), execPatience, func(head [answerSize]byte, data []byte) {
+		a, length := parseAnswer(&head)
+		if a.id != r.id || length != uint64(len(data)) { // an answer to nothing
+			x.cmd.Kill()
+			return
+		}
+		if a.data = data; r.use != nil {
+			r.use(&a.execAnswer)
+			a.data = nil
+		} else {
+			a.data = bytes.Clone(data)
+		}
+		out = &a.execAnswer
+	})
+	return out
 }
 
 // idle reports whether an answer may be waited for on the spot. The caller must
@@ -407,7 +463,7 @@ func (r *answerReader) read(sock, flags int) (answer, error) {
 				if r.have += n; r.have < len(r.head) {
 					continue
 				}
-				length := binary.NativeEndian.Uint64(r.head[16:])
+				_, length := parseAnswer(&r.head)
 				if length > execMaxAnswer {
 					return answer{}, fmt.Errorf("answer of %d bytes, at most %d are possible", length, execMaxAnswer)
 				}
@@ -419,12 +475,8 @@ func (r *answerReader) read(sock, flags int) (answer, error) {
 			}
 		}
 		if r.have == len(r.head) && r.got == r.want {
-			a := answer{execAnswer{
-				ret:   int64(binary.NativeEndian.Uint64(r.head[8:])),
-				errno: binary.NativeEndian.Uint32(r.head[24:]),
-				kind:  binary.NativeEndian.Uint32(r.head[28:]),
-				data:  r.data[:r.got:r.got], fd: r.fd,
-			}, binary.NativeEndian.Uint64(r.head[:])}
+			a, _ := parseAnswer(&r.head)
+			a.data, a.fd = r.data[:r.got:r.got], r.fd
 			r.have, r.data, r.got, r.fd = 0, nil, 0, -1
 			return a, nil
 		}

@@ -35,7 +35,8 @@ type Executor struct {
 	sending sync.Mutex
 	in      answerReader // of the holder of sending, unless there is a reader
 	out     []byte       // a request; of the holder of sending
-	message struct {     // of the system call that sends it
+	memory  shared
+	message struct { // of the system call that sends it
 		head unix.Msghdr
 		iov  [2]unix.Iovec
 	}
@@ -139,6 +140,9 @@ func (x *Executor) reap() {
 		}
 		p.answer <- execAnswer{fd: -1, err: err}
 	}
+	x.sending.Lock()
+	x.memory.close()
+	x.sending.Unlock()
 	sys.CloseNow(x.sock)
 	close(x.dead)
 }

@@ -50,11 +50,18 @@ func FuzzExecutorRequest(f *testing.F) {
 		f.Add(append(r.encode(nil, 1), r.data...))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		cmd := exec.Command(program)
-		cmd.Stdin = bytes.NewReader(b)
-		out, _ := cmd.CombinedOutput()
-		if got, want := cmd.ProcessState.ExitCode(), decodeRequest(b); got != want {
-			t.Fatalf("the executor's decoder ended with %d (%s), want %d", got, out, want)
+		b = b[:min(len(b), 1<<20)]
+		for _, where := range [][]string{nil, {"in memory"}} {
+			cmd := exec.Command(program, where...)
+			cmd.Stdin = bytes.NewReader(b)
+			out, _ := cmd.CombinedOutput()
+			want := decodeRequest(b)
+			if where != nil && want == cutShort {
+				want = refused
+			}
+			if got := cmd.ProcessState.ExitCode(); got != want {
+				t.Fatalf("the executor's decoder ended with %d (%s), want %d %v", got, out, want, where)
+			}
 		}
 	})
 }

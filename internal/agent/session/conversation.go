@@ -11,9 +11,10 @@ import (
 // Handler carries out requests.
 type Handler interface {
 	// Now is called by the goroutine that reads the link, which must not wait.
-	// It may answer the request at once with a whole Result frame. Otherwise
-	// the request becomes an Op, which keeps begun for Do.
-	Now(id uint64, req wire.Request) (frame []byte, begun any)
+	// It may answer the request at once with a whole Result frame, which it may
+	// append to buf. Otherwise the request becomes an Op, which keeps begun for
+	// Do. The buffers of a system call are valid up to its return.
+	Now(id uint64, req wire.Request, buf []byte) (frame []byte, begun any)
 	// Do carries out an operation on a goroutine of its own, and calls Finish.
 	Do(o *Op, req wire.Request)
 }

@@ -21,6 +21,7 @@ type session struct {
 	link   *link
 	nonce  wire.Nonce
 	expect func() // tells the link that the next request may come at once
+	frame  []byte // memory for the next answer that is given at once; the reader's
 
 	mu    sync.Mutex
 	ops   map[uint64]*Op
@@ -52,7 +53,7 @@ func (s *session) nextOp(r *wire.Reader) (*Op, wire.Request, error) {
 				}
 				p = partial
 			}
-			req, err := wire.DecodeRequest(p)
+			req, err := wire.DecodeRequestInPlace(p)
 			partial = nil
 			if err != nil {
 				return nil, nil, err
@@ -121,11 +122,12 @@ func (s *session) hello(r *wire.Reader) error {
 
 // request answers a request at once, and returns nil, or returns a new Op for it.
 func (s *session) request(id uint64, req wire.Request) (*Op, error) {
-	frame, begun := s.server.handler.Now(id, req)
+	frame, begun := s.server.handler.Now(id, req, s.frame[:0])
 	if frame != nil {
 		s.reply(frame)
 		return nil, nil
 	}
+	wire.Detach(req) // reading goes on
 	o := newOp(s, id, begun)
 	s.mu.Lock()
 	if _, twice := s.ops[id]; twice {
@@ -142,6 +144,7 @@ func (s *session) request(id uint64, req wire.Request) (*Op, error) {
 func (s *session) reply(frame []byte) {
 	// The reader must not wait behind a bulk frame.
 	if !s.link.mu.TryLock() {
+		s.frame = nil // the goroutine has it
 		s.server.ops.Add(1)
 		go func() {
 			defer s.server.ops.Done()
@@ -151,6 +154,7 @@ func (s *session) reply(frame []byte) {
 	}
 	s.write(frame)
 	s.link.mu.Unlock()
+	s.frame = frame
 	s.mu.Lock()
 	idle := len(s.ops) == 0
 	s.mu.Unlock()

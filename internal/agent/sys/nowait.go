@@ -177,3 +177,48 @@ func IsStopped(pid int) bool {
 		unix.WSTOPPED|unix.WNOWAIT|unix.WNOHANG, 0, 0)
 	return errno == 0 && info.Signo != 0
 }
+
+// FutexWait waits until *word, in memory that processes share, is no longer value and
+// FutexWake was called, at most for limit. It returns EAGAIN, EINTR or ETIMEDOUT where it
+// ended otherwise. It is for waits of a few milliseconds.
+func FutexWait(word *uint32, value uint32, limit time.Duration) error {
+	t := unix.NsecToTimespec(int64(limit))
+	_, _, errno := unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait, uintptr(value),
+		uintptr(unsafe.Pointer(&t)), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// FutexWake wakes the one that waits at word.
+func FutexWake(word *uint32) {
+	_, _, _ = unix.RawSyscall(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1)
+}
+
+// Operations of a futex.
+const (
+	futexWait = 0
+	futexWake = 1
+)
+
+// SealedMemory returns a descriptor of a file in memory that keeps its size, closed on
+// exec.
+func SealedMemory(size int64) (int, error) {
+	name := [...]byte{'a', 'g', 'e', 'n', 't', 0}
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := Call(unix.SYS_MEMFD_CREATE, uintptr(unsafe.Pointer(&name)), flags, 0)
+	if err != nil {
+		return -1, err
+	}
+	_, err = Call(unix.SYS_FTRUNCATE, fd, uintptr(size), 0)
+	if err == nil {
+		const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+		_, err = Call(unix.SYS_FCNTL, fd, unix.F_ADD_SEALS, seals)
+	}
+	if err != nil {
+		CloseNow(int(fd))
+		return -1, err
+	}
+	return int(fd), nil
+}

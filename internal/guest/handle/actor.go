@@ -98,9 +98,10 @@ func (a *Actor) Run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, 
 		return nil, err
 	}
 	defer a.vm.EndOp("run")
+	limit := r.Timeout
 	r.Timeout = left
 	result, err := c.Run(ctx, r)
-	return result, Named(a.vm, "run", "", err)
+	return result, Named(a.vm, "run", "", atLimit(err, limit))
 }
 
 // KernelLog returns the kernel's log, for a guest.LogFilter.

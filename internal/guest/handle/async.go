@@ -61,8 +61,9 @@ func (a *AsyncSyscall) Await(ctx context.Context, limit time.Duration) (r *guest
 	})
 	var failed *guest.OpError
 	var none *NoAgentError
+	var silent *guest.SilentError
 	timedOut := errors.As(err, &failed) && failed.Name == "ETIMEDOUT"
-	if err != nil && (ctx.Err() != nil || errors.As(err, &none) || timedOut) {
+	if err != nil && (ctx.Err() != nil || errors.As(err, &none) || errors.As(err, &silent) || timedOut) {
 		a.mu.Lock()
 		a.done = false
 		a.mu.Unlock()

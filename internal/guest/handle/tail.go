@@ -36,6 +36,9 @@ func (a agentSource) Next(ctx context.Context) ([]byte, error) {
 	return p, Named(a.vm, a.op, "", rename(err, a.op))
 }
 
+// VM returns the machine whose agent serves the stream.
+func (a agentSource) VM() VM { return a.vm }
+
 func (a agentSource) Ended() bool { return a.s.Ended() }
 func (a agentSource) Close(int)   { a.s.Close() }
 

@@ -96,7 +96,7 @@ func (o *object) doWithin(ctx context.Context, op string, limit time.Duration,
 	if err := o.checkIn(epoch, op); err != nil {
 		return err
 	}
-	return Named(o.vm, op, "", rename(do(c, epoch, left), op))
+	return Named(o.vm, op, "", atLimit(rename(do(c, epoch, left), op), limit))
 }
 
 // check returns an error when the guest that had the object is gone.

@@ -74,21 +74,16 @@ func (w *Worker) start(ctx context.Context, op string, r guest.RunRequest, list 
 }
 
 // run runs a command to its end.
-func (w *Worker) run(ctx context.Context, r guest.RunRequest) (*guest.RunResult, error) {
+func (w *Worker) run(ctx context.Context, r guest.RunRequest) (result *guest.RunResult, err error) {
 	begun := time.Now()
 	r.NoStdin = len(r.Stdin) == 0
 	p, err := w.start(ctx, "run", r, &w.running)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		_ = p.Close(context.WithoutCancel(ctx))
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.running = slices.DeleteFunc(w.running, func(x *Process) bool { return x == p })
-	}()
+	defer func() { w.forget(ctx, p, err) }()
 	if !r.NoStdin {
-		if err := p.CloseStdin(ctx); err != nil {
+		if err = p.CloseStdin(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -96,8 +91,34 @@ func (w *Worker) run(ctx context.Context, r guest.RunRequest) (*guest.RunResult,
 	if limit > 0 {
 		limit = max(limit-time.Since(begun), 1) // the wait for an agent counts
 	}
-	return p.Wait(ctx, limit)
+	result, err = p.Wait(ctx, limit)
+	return result, atLimit(err, r.Timeout)
 }
+
+// forget closes a process of run, of which err is the error. A guest that has not answered
+// before is not waited for.
+func (w *Worker) forget(ctx context.Context, p *Process, err error) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = p.Close(context.WithoutCancel(ctx))
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.running = slices.DeleteFunc(w.running, func(x *Process) bool { return x == p })
+	}()
+	var silent *guest.SilentError
+	if !errors.As(err, &silent) && ctx.Err() == nil {
+		<-closed
+		return
+	}
+	select {
+	case <-closed:
+	case <-time.After(forgetGrace):
+	}
+}
+
+// forgetGrace is how long the end of a command may take whose caller has given up.
+const forgetGrace = 200 * time.Millisecond
 
 // started returns the processes that RunAsync started.
 func (w *Worker) started() []*Process {

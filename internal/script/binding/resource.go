@@ -41,6 +41,14 @@ func (s streamResource) Close(context.Context) error {
 	return nil
 }
 
+// VM returns the VM whose agent serves the stream, and nil if none does.
+func (s streamResource) VM() handle.VM {
+	if source, ok := s.Source().(interface{ VM() handle.VM }); ok {
+		return source.VM()
+	}
+	return nil
+}
+
 // OpenStream opens a stream and returns its handle. vm is the VM that it concerns, or nil.
 func (x *Env) OpenStream(a value.Args, vm handle.VM, open func(ctx context.Context, site stream.Site) (*stream.Stream,
 	error)) ([]lua.Value, error) {

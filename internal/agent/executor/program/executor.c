@@ -31,6 +31,7 @@
 #include "executor.h"
 #include "protocol.h"
 #include "request.h"
+#include "shared.h"
 #include "spawn.h"
 
 /* Out of the way of the descriptors that calls make. */
@@ -154,6 +155,21 @@ static void answer_report(struct request *r, long ret, int error, int kind, cons
 static void answer(struct request *r, long ret, int error, const int *fd)
 {
 	answer_report(r, ret, error, 0, fd);
+}
+
+/* The answer to a request in shared memory; 0 when it has gone over the socket. */
+static int answer_shared(struct request *r, long ret, int error)
+{
+	struct answer a = { .id = r->head.id, .ret = ret, .error = error };
+	size_t i;
+
+	for (i = 0; i < r->head.nbufs; i++)
+		a.total += r->lens[i];
+	count_out();
+	if (shared_answer(&a, r))
+		return 1;
+	answer(r, ret, error, NULL);
+	return 0;
 }
 
 static long make_call(long nr, const long *a, int *error)
@@ -354,6 +370,7 @@ static void become_worker(int link)
 	int at;
 
 	pthread_mutex_init(&sending, NULL); /* a thread may have held it */
+	shared_drop();
 	while ((c = calls)) {
 		calls = c->next;
 		request_free(c->req);
@@ -372,6 +389,14 @@ static void become_worker(int link)
 static int follow(int root)
 {
 	return fchdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0 ? errno : 0;
+}
+
+/* Makes the call of a request on the main thread. */
+static long serve_call(struct request *r, int *error)
+{
+	touched = 1;
+	join_done();
+	return (r->head.flags & FLAG_NO_UMASK ? exact_call : main_call)(r->head.nr, r->head.args, error);
 }
 
 /* Requests that are not about a call of a test. */
@@ -421,13 +446,14 @@ static void serve(struct request *r, const int *fds)
 
 	switch (r->head.kind) {
 	case KIND_CALL:
-		touched = 1;
 		if (r->head.flags & FLAG_ASYNC) {
+			touched = 1;
 			start_call(r);
 			return;
 		}
-		join_done();
-		ret = (r->head.flags & FLAG_NO_UMASK ? exact_call : main_call)(r->head.nr, r->head.args, &error);
+		if (fds[0] >= 0)
+			shared_map(fds[0]);
+		ret = serve_call(r, &error);
 		answer(r, ret, error, NULL);
 		break;
 	case KIND_BATCH:
@@ -462,6 +488,67 @@ static void serve(struct request *r, const int *fds)
 	request_free(r);
 }
 
+/* Receives the head of a request, and what comes with it; 0 at the end of the link. */
+static int receive_head(struct head *head, int *fds)
+{
+	size_t have = 0;
+
+	while (have < sizeof *head) {
+		char control[CMSG_SPACE(SPAWN_FDS * sizeof *fds)];
+		struct iovec v = { (char *)head + have, sizeof *head - have };
+		struct msghdr m = {
+			.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
+		};
+		ssize_t k = recvmsg(link_fd, &m, MSG_CMSG_CLOEXEC);
+		struct cmsghdr *c;
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return 0;
+		for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+			if (c->cmsg_type == SCM_RIGHTS && c->cmsg_len <= CMSG_LEN(SPAWN_FDS * sizeof *fds))
+				memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+		have += k;
+	}
+	return 1;
+}
+
+/* Serves requests in shared memory, which was offered, while they come at once; -1 for one
+ * that makes no sense. */
+static int serve_shared(void)
+{
+	char byte;
+
+	/* What was sent before the offer ends no wait. */
+	if (recv(link_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) {
+		shared_withdraw();
+		return 0;
+	}
+	while (shared_await()) {
+		struct request *r = shared_request();
+		int error = 0, again;
+		long ret;
+
+		if (!r)
+			return -1;
+		reap_keepers();
+		ret = serve_call(r, &error);
+		again = answer_shared(r, ret, error);
+		request_free(r);
+		if (!again)
+			break;
+	}
+	return 0;
+}
+
+/* The agent gives up on us. */
+static int refuse(void)
+{
+	answer(NULL, -1, EINVAL, NULL); /* id 0 */
+	return 2;
+}
+
 int run_executor(void)
 {
 	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU };
@@ -483,36 +570,20 @@ int run_executor(void)
 	for (;;) {
 		struct head head;
 		int fds[SPAWN_FDS] = { -1, -1, -1, -1 };
-		size_t have = 0, i;
 		struct request *r;
+		size_t i;
 
-		while (have < sizeof head) {
-			char control[CMSG_SPACE(sizeof fds)];
-			struct iovec v = { (char *)&head + have, sizeof head - have };
-			struct msghdr m = {
-			.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
-		};
-			ssize_t k = recvmsg(link_fd, &m, MSG_CMSG_CLOEXEC);
-			struct cmsghdr *c;
-
-			if (k < 0 && errno == EINTR)
-				continue;
-			if (k <= 0)
-				return 0;
-			for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-				if (c->cmsg_type == SCM_RIGHTS && c->cmsg_len <= CMSG_LEN(sizeof fds))
-					memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
-			have += k;
-		}
+		if (!receive_head(&head, fds))
+			return 0;
 		reap_keepers();
 		r = request_read(&head, receive);
-		if (!r) {
-			answer(NULL, -1, EINVAL, NULL); /* id 0: the agent gives up on us */
-			return 2;
-		}
+		if (!r)
+			return refuse();
 		serve(r, fds);
 		for (i = 0; i < SPAWN_FDS; i++)
 			if (fds[i] >= 0)
 				close(fds[i]);
+		if (head.kind == KIND_CALL && (head.flags & FLAG_SHARED) && shared_offer() && serve_shared() < 0)
+			return refuse();
 	}
 }

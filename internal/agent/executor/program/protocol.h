@@ -1,6 +1,6 @@
 /*
  * What agent and executor send each other: packed, in native byte order, both
- * being of one build and on one machine. executor.go has the other side.
+ * being of one build and on one machine. exchange.go and shared.go have the other side.
  */
 #ifndef PROTOCOL_H
 #define PROTOCOL_H
@@ -23,6 +23,7 @@ enum {
 enum {
 	FLAG_ASYNC = 1,
 	FLAG_NO_UMASK = 2, /* the mode of a new file is exact */
+	FLAG_SHARED = 4,   /* the next request may come in shared memory; the memory may come with this one */
 };
 
 /* Flags of KIND_SPAWN. */
@@ -94,6 +95,30 @@ struct batch {
 		uint32_t unused;
 	} calls[];
 };
+
+/*
+ * Memory that agent and executor share, for calls whose answer the agent waits for: a
+ * change of processes by way of a socket costs twice as much. bytes has a request as it
+ * would go over the socket, or an answer. turn says who may write to it:
+ *
+ *   TURN_SOCKET   the agent, to no end: the executor takes requests from the socket
+ *   TURN_READY    the agent: the executor waits here
+ *   TURN_REQUEST  the executor: a request is here. With its answer it is TURN_READY again
+ *   TURN_LATE     the executor: the answer took too long, and is to go over the socket
+ *
+ * The executor waits at turn for a short time only, since it could not see that the
+ * agent has ended. What the agent sends over the socket ends its wait: TURN_SOCKET.
+ */
+enum { TURN_SOCKET, TURN_READY, TURN_REQUEST, TURN_LATE };
+
+struct shared {
+	uint32_t turn; /* a futex */
+	uint32_t unused;
+	char bytes[];
+};
+
+/* Room for the buffers of a call that are inside a request of the host, and tables. */
+#define SHARED_SIZE (128 << 10)
 
 /*
  * How a command began and ended, beside its pidfd: what did not work, with the

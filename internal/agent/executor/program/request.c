@@ -107,6 +107,39 @@ struct request *request_read(const struct head *head, void (*receive)(void *, si
 	return r;
 }
 
+static const char *taken; /* what request_take has not read yet */
+static size_t left;
+static int short_of; /* there was less than that */
+
+static void take(void *p, size_t n)
+{
+	if (n > left) {
+		short_of = 1;
+		memset(p, 0, n);
+		return;
+	}
+	memcpy(p, taken, n);
+	taken += n;
+	left -= n;
+}
+
+struct request *request_take(const void *bytes, size_t n)
+{
+	struct request *r;
+	struct head head;
+
+	taken = bytes;
+	left = n;
+	short_of = 0;
+	take(&head, sizeof head);
+	r = short_of ? NULL : request_read(&head, take);
+	if (r && short_of) {
+		request_free(r);
+		return NULL;
+	}
+	return r;
+}
+
 void request_free(struct request *r)
 {
 	if (!r)

@@ -15,6 +15,8 @@ struct request {
 
 /* Reads what follows the head; NULL when that makes no sense. */
 struct request *request_read(const struct head *head, void (*receive)(void *, size_t));
+/* Reads a request, its head too, from n bytes, each of them once. */
+struct request *request_take(const void *bytes, size_t n);
 void request_free(struct request *r);
 
 #endif

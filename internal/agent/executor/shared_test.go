@@ -1,0 +1,164 @@
+package executor_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/guest"
+)
+
+// sharedBytes is where the bytes of a request or an answer begin in shared memory, and
+// answerBytes where those of the buffers follow.
+const (
+	sharedBytes = 8
+	answerBytes = sharedBytes + 32
+)
+
+// sharedMemory returns the address and the inode of the memory that an executor shares
+// with the agent, or zeroes without one.
+func sharedMemory(t *testing.T, c *guest.Client, executor uint64) (address uint64, inode string) {
+	t.Helper()
+	pid := call(t, c, guest.Syscall{Executor: executor, Nr: unix.SYS_GETPID}).Ret
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if f := strings.Fields(line); len(f) > 5 && f[5] == "/memfd:agent" && f[3] == "00:01" && f[1] == "rw-s" {
+			begin, _, _ := strings.Cut(f[0], "-")
+			if address, err = strconv.ParseUint(begin, 16, 64); err != nil {
+				t.Fatal(err)
+			}
+			return address, f[4]
+		}
+	}
+	return 0, ""
+}
+
+// warm makes calls until the executor has shared memory, which is with the second quick
+// call in a row.
+func warm(t *testing.T, c *guest.Client, executor uint64) (address uint64, inode string) {
+	t.Helper()
+	for range 100 {
+		if address, inode = sharedMemory(t, c, executor); address != 0 {
+			return address, inode
+		}
+	}
+	t.Fatal("no shared memory")
+	return 0, ""
+}
+
+// TestSharedMemory has calls go by shared memory, beside all that does not.
+func TestSharedMemory(t *testing.T) {
+	c := withExecutor(t)
+	address, inode := warm(t, c, 0)
+	buffers := [][]byte{[]byte("first"), nil, bytes.Repeat([]byte("second"), 10_000)}
+	quick := func() {
+		t.Helper()
+		r := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID, Bufs: buffers})
+		if r.Ret <= 1 || len(r.Bufs) != 3 || !bytes.Equal(r.Bufs[0], buffers[0]) || len(r.Bufs[1]) != 0 ||
+			!bytes.Equal(r.Bufs[2], buffers[2]) {
+			t.Fatalf("%d, %d buffers", r.Ret, len(r.Bufs))
+		}
+	}
+	seen := false
+	for range 100 {
+		quick() // over the socket, as what comes after a look at the memory
+		quick()
+		p, errno, err := c.ReadMem(t.Context(), 0, address+answerBytes, len(buffers[0]))
+		if err != nil || errno != 0 {
+			t.Fatal(errno, err)
+		}
+		seen = seen || string(p) == "first"
+	}
+	if !seen {
+		t.Error("no answer was in shared memory")
+	}
+	// A call that takes long answers over the socket.
+	nap := make([]byte, 16)
+	binary.NativeEndian.PutUint64(nap[8:], 30_000_000)
+	for range 3 {
+		quick()
+		succeed(t, c, guest.Syscall{Nr: unix.SYS_NANOSLEEP, Bufs: [][]byte{nap}, Slots: []int{0}})
+		quick()
+	}
+	// An asynchronous call waits beside others.
+	pipe := succeed(t, c, guest.Syscall{Nr: unix.SYS_PIPE, Bufs: [][]byte{make([]byte, 8)}, Slots: []int{0}}).Bufs[0]
+	in := int64(binary.NativeEndian.Uint32(pipe))
+	out := int64(binary.NativeEndian.Uint32(pipe[4:]))
+	handle, err := c.SyscallAsync(t.Context(), &guest.Syscall{Nr: unix.SYS_READ, Args: [6]int64{in, 0, 4},
+		Bufs: [][]byte{make([]byte, 4)}, Slots: []int{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		quick()
+	}
+	succeed(t, c, guest.Syscall{Nr: unix.SYS_WRITE, Args: [6]int64{out, 0, 4}, Bufs: [][]byte{[]byte("four")},
+		Slots: []int{1}})
+	if r, err := c.AwaitSyscall(t.Context(), handle, []int{4}, 0); err != nil || string(r.Bufs[0]) != "four" {
+		t.Error(r, err)
+	}
+	// Commands and workers are born while the executor waits for the next call.
+	for range 10 {
+		quick()
+		if got := output(t, c, 0, guest.RunRequest{Shell: "echo born"}); got != "born\n" {
+			t.Fatal(got)
+		}
+	}
+	quick()
+	w := spawnWorker(t, c)
+	if _, theirs := sharedMemory(t, c, w); theirs != "" {
+		t.Error("a worker begins with the memory of the executor that it is a copy of")
+	}
+	if _, theirs := warm(t, c, w); theirs == inode {
+		t.Error("a worker has the memory of another executor")
+	}
+	quick()
+}
+
+// TestSharedMemoryBroken has a test break the memory: that ends the executor, and the
+// agent goes on with a fresh one.
+func TestSharedMemoryBroken(t *testing.T) {
+	for name, broken := range map[string]guest.Syscall{
+		"noise":   {Nr: unix.SYS_GETRANDOM, Args: [6]int64{0, 4096}},
+		"emptied": {Nr: unix.SYS_MADVISE, Args: [6]int64{0, 128 << 10, unix.MADV_REMOVE}},
+		"gone":    {Nr: unix.SYS_MUNMAP, Args: [6]int64{0, 128 << 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := withExecutor(t)
+			address, _ := warm(t, c, 0)
+			pid := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID}).Ret
+			broken.Args[0] = int64(address)
+			// The first one may go over the socket, and each may still be answered there: the
+			// next call meets the end then.
+			for range 100 {
+				r, err := c.Syscall(t.Context(), &broken)
+				if err == nil && r.Errno != 0 {
+					t.Fatalf("errno %d", r.Errno)
+				}
+				if err == nil {
+					r, err = c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID})
+				}
+				if err != nil && !strings.Contains(err.Error(), "the executor") {
+					t.Fatal(err)
+				}
+				if err != nil || r.Ret != pid {
+					break
+				}
+			}
+			for range 10 {
+				if r := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID}); r.Ret == pid {
+					t.Fatal("it goes on")
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,62 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"provium/internal/guest"
+)
+
+// watchOver returns how the links of the instance watch over their operations.
+func (i *Instance) watchOver() guest.Watch {
+	w := i.cfg.Watch
+	w.State, w.Dead = i.standstill, i.noSignOfLife
+	return w
+}
+
+// standstill returns why the guest cannot answer, and "" if its vCPUs run. A QEMU that does
+// not answer is no excuse.
+func (i *Instance) standstill(ctx context.Context) string {
+	i.mu.Lock()
+	suspended, shut := i.suspended, i.portShut && !i.portOpen
+	i.mu.Unlock()
+	switch {
+	case suspended:
+		return "suspended"
+	case shut: // the agent has ended, as it does before a reboot
+		return "without its agent"
+	}
+	status, err := i.machine.Status(ctx)
+	if err != nil || status == "running" {
+		return ""
+	}
+	return status
+}
+
+// noSignOfLife ends a guest that was asked for a sign of life and gave none. call is where
+// in the test that was.
+func (i *Instance) noSignOfLife(silent time.Duration, call string) error {
+	if call != "" {
+		call = ", in " + call
+	}
+	reason := fmt.Sprintf("no sign of life for %v (vm `%s`%s)", roundSilence(silent), i.cfg.VM, call)
+	i.fail(reason)
+	return &GoneError{VM: i.cfg.VM, Reason: reason}
+}
+
+func roundSilence(d time.Duration) time.Duration {
+	if d >= time.Second {
+		return d.Round(time.Second)
+	}
+	return d.Round(time.Millisecond)
+}
+
+// IsSilent reports whether the guest gives no sign of life, although its vCPUs run. See
+// guest.Client.
+func (i *Instance) IsSilent(ctx context.Context) bool {
+	i.mu.Lock()
+	link := i.link
+	i.mu.Unlock()
+	return link != nil && !i.IsSuspended() && link.IsSilent(ctx) && i.standstill(ctx) == ""
+}
