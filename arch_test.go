@@ -66,8 +66,9 @@ var allowed = map[string]struct {
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 		"internal/terminal", "internal/forkserver",
-		"internal/history", "internal/hostload",
+		"internal/history", "internal/hostload", "internal/hosttsc",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/hosttsc":   {nil, "knows no guests"},
 	"internal/sched":     {nil, "knows no VM"},
 	"internal/history":   {nil, "durations of files"},
 	"internal/hostload":  {nil, "measures the host"},
@@ -75,7 +76,7 @@ var allowed = map[string]struct {
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
-		"internal/topology", "internal/admission", "internal/pattern",
+		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc",
 	}, "topology and life cycle over its backends"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"provium/internal/forkserver"
+	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/image/cpio"
 	"provium/internal/lab"
@@ -141,7 +142,7 @@ func (b *bench) host() (*lab.Host, error) {
 	}
 	return &lab.Host{
 		TempDir: dir, Images: b.images, Starter: b.copies, AccelHost: qemu.ThisHost(),
-		Profiles: map[string]*lab.Profile{"host": {Name: "host"}},
+		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TSC: &hosttsc.Meter{},
 	}, nil
 }
 

@@ -98,7 +98,12 @@ func (v *verifier) calls(ctx context.Context, times int) error {
 		return err
 	}
 	bad, failed, passed, longest := 0, 0, 0, time.Duration(0)
+	tried := 0
 	for i := range times {
+		if v.late() {
+			break
+		}
+		tried++
 		cold := 0
 		if i%coldShare == 0 {
 			cold = 1
@@ -145,7 +150,7 @@ func (v *verifier) calls(ctx context.Context, times int) error {
 		bad++
 		v.complain("after all: %v", err)
 	}
-	v.hold(bad, fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d and %d calls)", times,
+	v.hold(bad, fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d and %d calls)", tried,
 		total[0], total[1]), "%d runs failed and said so, %d passed with all tests; hangs, survivors, half entries "+
 		"and wrong passes: %d; the longest took %.0f s", failed, passed, bad, longest.Seconds())
 	return nil

@@ -66,20 +66,9 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 	if err != nil {
 		return err
 	}
-	if err := p.forget(); err != nil {
-		return err
-	}
-	_, cold, err := p.run(ctx)
+	cold, warm, err := v.wholeRuns(ctx, p)
 	if err != nil {
 		return err
-	}
-	_, warm, err := p.run(ctx)
-	if err != nil {
-		return err
-	}
-	if _, left := awaitEnd(); len(left) > 0 {
-		v.complain("a run that has ended has left %v", left)
-		v.hold(len(left), "a run that ends by itself", "%d survivors", len(left))
 	}
 	good, err := p.readImages()
 	if err != nil {
@@ -88,6 +77,7 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 	var ends []time.Duration
 	survivors, half, early := 0, 0, 0
 	for i := range times {
+		last := i == times-1 || v.late()
 		limit := &warm // about how long a run takes
 		if i%coldShare == 0 {
 			limit = &cold
@@ -119,7 +109,7 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 			v.complain("kill %d after %v: %s", i, after, e)
 		}
 		half += len(entries)
-		if i%checkEvery == checkEvery-1 || i == times-1 {
+		if i%checkEvery == checkEvery-1 || last {
 			if _, _, err := p.run(ctx); err != nil {
 				return fmt.Errorf("after kill %d: %w", i, err)
 			}
@@ -128,16 +118,38 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 				v.complain("a run after kill %d has left %v", i, left)
 			}
 		}
+		if last {
+			break
+		}
 	}
 	if len(ends) == 0 {
 		return nil
 	}
 	slices.Sort(ends)
-	v.hold(survivors, fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", times, early),
+	v.hold(survivors,
+		fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", len(ends), early),
 		"survivors %d; everything was gone after %v in the median, %v at most", survivors,
 		ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond))
 	v.hold(half, "the caches after each of them", "half entries %d; the next run passed", half)
 	return nil
+}
+
+// wholeRuns runs the files with empty and with full caches, and returns how long that takes.
+func (v *verifier) wholeRuns(ctx context.Context, p *project) (cold, warm time.Duration, err error) {
+	if err := p.forget(); err != nil {
+		return 0, 0, err
+	}
+	if _, cold, err = p.run(ctx); err != nil {
+		return 0, 0, err
+	}
+	if _, warm, err = p.run(ctx); err != nil {
+		return 0, 0, err
+	}
+	if _, left := awaitEnd(); len(left) > 0 {
+		v.complain("a run that has ended has left %v", left)
+		v.hold(len(left), "a run that ends by itself", "%d survivors", len(left))
+	}
+	return cold, warm, nil
 }
 
 // busyProject returns a project of the files above, the same each time.

@@ -7,7 +7,8 @@
 //
 // It exits 0 if everything held. Arguments name the parts to be run, in place of all, and
 // how often, as in "kills=20 hostile". "report=PATH" writes the page, with the latest
-// figures of the parts that were not run.
+// figures of the parts that were not run. "seconds=N" ends each part after about that time,
+// however often it was tried by then.
 package main
 
 import (
@@ -59,6 +60,7 @@ func main() {
 type choice struct {
 	times  map[string]int // of the parts that were named
 	report string
+	limit  time.Duration // of a part; 0: none
 }
 
 func parse(args []string) (c choice, err error) {
@@ -69,6 +71,12 @@ func parse(args []string) (c choice, err error) {
 		switch {
 		case name == "report" && given:
 			c.report = value
+		case name == "seconds" && given:
+			seconds, err := strconv.Atoi(value)
+			if err != nil {
+				return c, fmt.Errorf("%s: %w", arg, err)
+			}
+			c.limit = time.Duration(seconds) * time.Second
 		case at < 0:
 			return c, fmt.Errorf("no part %q", name)
 		case given:
@@ -103,7 +111,10 @@ func run(ctx context.Context, args []string) error {
 			continue
 		}
 		began := time.Now()
-		v.part = p.name
+		v.part, v.until = p.name, time.Time{}
+		if c.limit > 0 {
+			v.until = began.Add(c.limit)
+		}
 		if err := p.try(v, ctx, times); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}

@@ -32,7 +32,8 @@ const (
 // verifier is what all parts share.
 type verifier struct {
 	rows    []row
-	part    string // that is being tried
+	part    string    // that is being tried
+	until   time.Time // when it should end; zero: when it has been tried often enough
 	program string
 	dir     string // temporary
 	random  *rand.Rand
@@ -59,6 +60,9 @@ func newVerifier() (*verifier, error) {
 	fmt.Fprintf(os.Stderr, "verify: seed %d\n", seed)
 	return &verifier{program: program, dir: dir, random: rand.New(rand.NewPCG(seed, 0))}, nil
 }
+
+// late reports whether the part should end.
+func (v *verifier) late() bool { return !v.until.IsZero() && time.Now().After(v.until) }
 
 func (v *verifier) close() { _ = os.RemoveAll(v.dir) }
 

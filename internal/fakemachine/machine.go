@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"provium/internal/localvmm"
 	"provium/internal/wire"
@@ -52,9 +53,10 @@ type Machine struct {
 	closed     bool               // no agent has the port open, though the guest runs
 	opened     context.CancelFunc // ends the wait for the next agent
 	boots      int
-	started    bool   // booted, or loaded from a snapshot
-	guest      *state // of this boot
-	clockShift int64  // of the wall clock against the host's, in nanoseconds
+	started    bool          // booted, or loaded from a snapshot
+	guest      *state        // of this boot
+	ahead      time.Duration // of the guest's clocks since its boot
+	clockShift int64         // of the wall clock against the host's, in nanoseconds
 	entropy    [][]byte
 }
 

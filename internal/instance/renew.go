@@ -76,6 +76,20 @@ func (u *Uses) Next(vm string) string {
 	return fmt.Sprintf("restore %d of %s", u.n[vm], vm)
 }
 
+// ClockAhead returns by how much the clock of a guest that boots since started is ahead of
+// the host's, 0 for less than a second: the kernel measured its counter wrong.
+func ClockAhead(ctx context.Context, link *guest.Client, started time.Time) (time.Duration, error) {
+	c, err := link.ClockGet(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ahead := time.Duration(c.BoottimeNS) - time.Since(started)
+	if ahead < time.Second {
+		return 0, nil
+	}
+	return ahead, nil
+}
+
 // SetTime sets the wall clock of a guest that has just booted to the time since when it
 // boots, or to the earliest that its kernel takes. The RTC counts whole seconds: the
 // fraction, and what the boot took from the clock's point of view, are set here.

@@ -133,12 +133,14 @@ func (v *VM) admit(ctx context.Context, s admission.Share) (releaseShare func(),
 // then. It owns releaseShare.
 func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
 	v.findings.Begin()
+	began := time.Now()
 	inst, err := startGuest(ctx, v, p, v.agentTimeout(p.opts, p.cfg.Accel), releaseShare)
 	if err != nil {
 		v.findings.Failed()
 		releaseShare()
 		return nil, err
 	}
+	inst.began = began
 	// From here on the end of the guest, whatever the cause, makes the VM dead.
 	v.mu.Lock()
 	v.inst = inst
@@ -232,6 +234,9 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
 		Sandboxes: &v.host.sandboxes,
+	}
+	if v.host.TSC != nil {
+		cfg.TSCKHz = v.host.TSC.KHz(ctx)
 	}
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime

@@ -267,6 +267,18 @@ func TestFakeBootCache(t *testing.T) {
 	}
 }
 
+// TestWrongClocksAreNotCached has a kernel that has measured its TSC wrong.
+func TestWrongClocksAreNotCached(t *testing.T) {
+	l, f, warnings := cachedLab(t)
+	f.Prepare(func(m *fakemachine.Machine) { m.SetAhead(20 * time.Minute) })
+	v := declare(t, l, "a")
+	must(t, v.Boot(t.Context(), nil))
+	if n := len(cacheEntries(t, l.host)); n != 0 || len(*warnings) != 1 ||
+		!strings.Contains((*warnings)[0], "the boot is not cached: the guest's clock is 20m0s ahead") {
+		t.Errorf("%d entries, warnings %q", n, *warnings)
+	}
+}
+
 // TestBootCacheAge has an entry that is too old for its profile, and one that is not.
 func TestBootCacheAge(t *testing.T) {
 	ctx := t.Context()

@@ -83,8 +83,10 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		Files    []topology.BootFile
 		Disks    []disk.Origin `json:",omitempty"`
 		MACs     []string      `json:",omitempty"`
+		TSC      int           // of the host, roughly: each run measures it anew
 	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg,
-		"").CPU, p.opts.Files, disks, v.fixedMACs(p)})
+		"").CPU, p.opts.Files, disks, v.fixedMACs(p),
+		p.cfg.TSCKHz / 16000})
 	if err != nil {
 		return ""
 	}
@@ -204,6 +206,13 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 			return errDiskChanged
 		}
 		return nil
+	}
+	if link, err := inst.Client(ctx); err == nil {
+		if ahead, _ := instance.ClockAhead(ctx, link, inst.began); ahead > 0 {
+			v.host.warn("vm `%s`: the boot is not cached: the guest's clock is %s ahead, since its kernel measured "+
+				"a wrong frequency of its TSC", v.name, ahead.Round(time.Second))
+			return
+		}
 	}
 	inst.plan.guest.BootID = instance.FindBootID(ctx, inst.Instance)
 	w, err := cache.Create(c.key, inst.plan.cfg.Memory)

@@ -27,6 +27,7 @@ type guestRun struct {
 	died    string        // why it ended by itself, guarded by the VM's lock
 
 	mu        sync.Mutex
+	began     time.Time // before QEMU was started
 	startedAt time.Time // when it was announced by vm_spawned; zero: not announced
 	over      bool      // released has looked at startedAt
 }

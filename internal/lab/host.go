@@ -17,6 +17,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
+	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/instance"
 	"provium/internal/network"
@@ -64,6 +65,7 @@ type Host struct {
 
 	Starter   qemu.Starter
 	AccelHost qemu.AccelHost
+	TSC       *hosttsc.Meter // tells emulated kernels what their TSC counts; nil: they measure it
 	Pool      admission.Pool // nil: no limit
 
 	Images Images

@@ -42,6 +42,9 @@ type Config struct {
 	Kernel  string // ELF vmlinux with PVH entry, or bzImage, required
 	Initrd  string // none
 	Cmdline string
+	// TSCKHz is the frequency of the host's time stamp counter, which an emulated kernel is
+	// told in front of Cmdline; 0: it measures the counter by itself.
+	TSCKHz  int
 	RNGSeed *uint64   // nil: the host's entropy
 	RTCBase time.Time // zero: the host's clock
 	Disks   []Disk    // there from the start; the guest finds them in the order of their slots
@@ -85,6 +88,22 @@ func (c *Config) cpuModel() string {
 		return "host"
 	}
 	return "max,erms=off,fsrm=off"
+}
+
+// maxCmdline is what an x86 kernel takes of a command line, in bytes.
+const maxCmdline = 2047
+
+// cmdline returns the kernel's command line. What is put in front can be overridden by what
+// follows, and is left out where there is no room.
+func (c *Config) cmdline() string {
+	if c.TSCKHz == 0 || c.Accel == "kvm" {
+		return c.Cmdline
+	}
+	line := strings.TrimSpace(fmt.Sprintf("tsc_early_khz=%d %s", c.TSCKHz, c.Cmdline))
+	if len(line) > maxCmdline {
+		return c.Cmdline
+	}
+	return line
 }
 
 func (c *Config) withDefaults() Config {
@@ -165,8 +184,8 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	if c.Initrd != "" {
 		a = append(a, "-initrd", c.Initrd)
 	}
-	if c.Cmdline != "" {
-		a = append(a, "-append", c.Cmdline)
+	if cmdline := c.cmdline(); cmdline != "" {
+		a = append(a, "-append", cmdline)
 	}
 	if !c.withoutSandbox {
 		a = append(a, "-sandbox", SandboxOption)

@@ -14,6 +14,27 @@ import (
 	"provium/internal/proc"
 )
 
+// TestKernelCommandLine has what emulated kernels are told.
+func TestKernelCommandLine(t *testing.T) {
+	long := strings.Repeat("x", maxCmdline-10)
+	for _, tc := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"unknown", Config{Cmdline: "quiet"}, "quiet"},
+		{"in front, so that what follows wins", Config{Cmdline: "quiet -- x", TSCKHz: 2096011},
+			"tsc_early_khz=2096011 quiet -- x"},
+		{"alone", Config{TSCKHz: 2096011}, "tsc_early_khz=2096011"},
+		{"kvm", Config{Cmdline: "quiet", TSCKHz: 2096011, Accel: "kvm"}, "quiet"},
+		{"no room", Config{Cmdline: long, TSCKHz: 2096011}, long},
+	} {
+		if got := tc.cfg.cmdline(); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestArgs(t *testing.T) {
 	c := Config{Name: "a,b", Memory: 512 << 20, Kernel: "/k/vmlinux", Initrd: "/k/initrd",
 		Cmdline: "quiet console=ttyS0",

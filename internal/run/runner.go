@@ -15,6 +15,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/forkserver"
+	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/lab"
 	"provium/internal/proc"
@@ -144,11 +145,12 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	h := &lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
-		Emit: emit, BootCache: j.BootCache, Seed: j.Seed,
+		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
 	}
+	h.TSC.Start()
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)
 	}
