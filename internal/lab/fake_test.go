@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"provium/internal/fakemachine"
-	"provium/internal/guest"
 	"provium/internal/pattern"
 )
 
@@ -65,11 +64,6 @@ func canceled(t *testing.T) context.Context {
 func expect(ctx context.Context, v *VM, text string, limit time.Duration) error {
 	_, err := v.Console().Expect(ctx, pattern.Text(text), limit)
 	return err
-}
-
-// Ping makes one round trip to the agent: the guest's sign of life.
-func (v *VM) Ping(ctx context.Context) error {
-	return v.guestOp(ctx, "ping", func(c *guest.Client) error { return c.Ping(ctx) })
 }
 
 // MarkDead ends the guest and leaves the VM dead with that reason.

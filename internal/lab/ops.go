@@ -125,6 +125,11 @@ func guestValue[T any](ctx context.Context, v *VM, op string, do func(*guest.Cli
 	return value, err
 }
 
+// Ping makes one round trip to the agent: the guest's sign of life.
+func (v *VM) Ping(ctx context.Context) error {
+	return v.guestOp(ctx, "ping", func(c *guest.Client) error { return c.Ping(ctx) })
+}
+
 // Batch carries out operations one after the other in one round trip.
 func (v *VM) Batch(ctx context.Context, ops []guest.Op) ([]guest.Result, error) {
 	all, err := guestValue(ctx, v, "batch", func(c *guest.Client) ([]guest.Result, error) { return c.Batch(ctx, ops) })
