@@ -81,25 +81,18 @@ func (drives Drives) Close() error {
 }
 
 // Connect completes the description of a machine whose disks are Plan.Devices: it sets
-// their sockets. It also makes Restore.Check install the faults of the disks: QEMU has
-// opened them by then, and no fault must meet those reads.
+// their sockets. It also has the faults of the disks installed when the state is loaded:
+// QEMU has opened the disks by then, and no fault must meet those reads.
 func (drives Drives) Connect(cfg *qemu.Config) {
 	cfg.Disks = slices.Clone(cfg.Disks)
 	for i, d := range drives {
 		cfg.Disks[i].Socket = d.server.socket
 	}
-	check := cfg.Restore.Check
 	restore := *cfg.Restore
-	restore.Check = func(version string) error {
-		if check != nil {
-			if err := check(version); err != nil {
-				return err
-			}
-		}
+	restore.Loaded = func() {
 		for _, d := range drives {
 			d.data.Arm(d.saved.state)
 		}
-		return nil
 	}
 	cfg.Restore = &restore
 }

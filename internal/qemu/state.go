@@ -38,6 +38,9 @@ type Restore struct {
 	// Check is asked before anything is loaded whether a QEMU of this version
 	// will do; nil accepts any.
 	Check func(version string) error
+	// Loaded is called when the state is loaded, before the guest goes on; nil for nothing.
+	// QEMU has opened the disks by then, which it has not when Check is asked.
+	Loaded func()
 	// Hold leaves the guest stopped, for a later Cont.
 	Hold bool
 }
@@ -199,6 +202,9 @@ func (m *Machine) load(ctx context.Context) error {
 			return err // it ended before it had made its machine
 		}
 		return fail(err)
+	}
+	if r.Loaded != nil {
+		r.Loaded()
 	}
 	if r.Hold {
 		return nil

@@ -88,7 +88,8 @@ func (s *Pool) someCalls(
 	})
 	req := &request{kind: execBatch, args: [6]int64{int64(len(ops))}, fds: []int{file}}
 	for _, r := range ops {
-		req.enters = req.enters || enters(r.(*wire.Syscall).Nr)
+		nr := r.(*wire.Syscall).Nr
+		req.enters, req.confines = req.enters || enters(nr), req.confines || confines(nr)
 	}
 	a, err := x.do(ctx, req)
 	if !stop() && err == nil {

@@ -58,7 +58,7 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 // callRequest returns the request for the executor.
 func callRequest(r *wire.Syscall, data []byte) (*request, error) {
 	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested, into: r.ChildOffsets,
-		enters: enters(r.Nr)}
+		enters: enters(r.Nr), confines: confines(r.Nr)}
 	if err := r.Check(); err != nil {
 		return nil, &wire.Error{Text: err.Error()}
 	}
@@ -81,10 +81,18 @@ func callRequest(r *wire.Syscall, data []byte) (*request, error) {
 
 // enters reports whether a call may change the namespaces of children.
 func enters(nr int64) bool {
-	const x32 = 1 << 30 // the bit of that way of calling
 	nr &^= x32
 	return nr == unix.SYS_UNSHARE || nr == unix.SYS_SETNS
 }
+
+// confines reports whether a call may install a filter of system calls, which need not
+// allow those that shared memory takes.
+func confines(nr int64) bool {
+	nr &^= x32
+	return nr == unix.SYS_SECCOMP || nr == unix.SYS_PRCTL
+}
+
+const x32 = 1 << 30 // the bit of that way of calling in a call's number
 
 // isMeant returns an error when the caller means an executor that has died.
 func (x *Executor) isMeant(r *wire.Syscall) error {

@@ -73,8 +73,9 @@ type request struct {
 	data        []byte   // of the buffers
 	fds         []int
 
-	enters bool   // it may change the namespaces of children
-	id     uint64 // set when it is sent
+	enters   bool   // it may change the namespaces of children
+	confines bool   // it may install a filter of system calls
+	id       uint64 // set when it is sent
 	// use is called with an answer that comes on the spot, whose data are valid up to its
 	// return; nil: the data are the caller's.
 	use func(*execAnswer)
@@ -146,6 +147,7 @@ func (x *Executor) exchange(r *request, wait bool) (*execAnswer, chan execAnswer
 	r.id = id
 	x.touched = x.touched || r.kind == execCall || r.kind == execBatch
 	x.entered = x.entered || r.enters
+	x.confined = x.confined || r.confines
 	if r.births() && x.isBusy() {
 		defer x.mu.Unlock()
 		return nil, nil, errBusy
@@ -193,7 +195,7 @@ func (x *Executor) post(r *request) error {
 // onTheSpot makes a request and waits for its answer for execPatience, also where that is
 // the end of the executor. It returns nil without one. The caller must hold x.sending.
 func (x *Executor) onTheSpot(r *request) *execAnswer {
-	if r.single() {
+	if r.single() && !x.confined { // which only a holder of x.sending changes
 		x.out = r.encode(x.out[:0], r.id)
 		if x.memory.put(x.out, r.data) {
 			return x.takeShared(r)

@@ -41,16 +41,17 @@ type Executor struct {
 		iov  [2]unix.Iovec
 	}
 
-	mu      sync.Mutex
-	last    uint64
-	pending map[uint64]pendingAnswer
-	reader  chan struct{} // closed when the goroutine that takes pending answers has ended; nil without one
-	entered bool          // a call may have changed the PID namespace of its children
-	touched bool          // it has made calls of a test, or is a copy of one that has
-	patient bool          // the last call took long, or this is the first: it is not waited for on the spot
-	gone    error         // why it has ended
-	lost    uint64        // the last request, where the executor ended without having taken it
-	closing bool
+	mu       sync.Mutex
+	last     uint64
+	pending  map[uint64]pendingAnswer
+	reader   chan struct{} // closed when the goroutine that takes pending answers has ended; nil without one
+	entered  bool          // a call may have changed the PID namespace of its children
+	confined bool          // a call may have installed a filter of system calls
+	touched  bool          // it has made calls of a test, or is a copy of one that has
+	patient  bool          // the last call took long, or this is the first: it is not waited for on the spot
+	gone     error         // why it has ended
+	lost     uint64        // the last request, where the executor ended without having taken it
+	closing  bool
 }
 
 // start starts a fresh executor. Its program is a file in memory, which loads at once.

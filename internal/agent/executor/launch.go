@@ -341,7 +341,7 @@ func (x *Executor) fork(ctx context.Context, id uint64) (*Executor, error) {
 		return nil, err
 	}
 	x.mu.Lock()
-	touched, entered := x.touched, x.entered
+	touched, entered, confined := x.touched, x.entered, x.confined
 	x.mu.Unlock()
 	nested := false
 	if entered && a.fd >= 0 {
@@ -349,7 +349,7 @@ func (x *Executor) fork(ctx context.Context, id uint64) (*Executor, error) {
 		_, nested, _ = identify(a.fd)
 	}
 	w := x.pool.newExecutor(id, child, ours)
-	w.nested, w.touched, w.entered = nested, touched, entered
+	w.nested, w.touched, w.entered, w.confined = nested, touched, entered, confined
 	return w, nil
 }
 

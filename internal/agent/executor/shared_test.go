@@ -124,6 +124,20 @@ func TestSharedMemory(t *testing.T) {
 	quick()
 }
 
+// TestForbiddenAnswers has executors forbid themselves to answer. That is their end also
+// while they share memory, where an answer takes no system call.
+func TestForbiddenAnswers(t *testing.T) {
+	c := withExecutor(t)
+	for range 20 {
+		warm(t, c, 0)
+		_, err := c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_PRCTL,
+			Args: [6]int64{unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_STRICT}})
+		if err == nil || !strings.Contains(err.Error(), "SIGKILL") {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestSharedMemoryBroken has a test break the memory: that ends the executor, and the
 // agent goes on with a fresh one.
 func TestSharedMemoryBroken(t *testing.T) {
