@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -122,6 +123,67 @@ func TestSharedMemory(t *testing.T) {
 		t.Error("a worker has the memory of another executor")
 	}
 	quick()
+}
+
+// TestLateRequests has executors not run from before a request is in their shared memory
+// until the agent waits no more for the answer there.
+func TestLateRequests(t *testing.T) {
+	const turnReady, turnLate = 1, 3 // of program/protocol.h
+	c := withExecutor(t)
+	for late := 0; late < 5; {
+		address, _ := warm(t, c, 0)
+		call(t, c, guest.Syscall{Nr: unix.SYS_GETPID}) // which offers the memory
+		pid := int(call(t, c, guest.Syscall{Nr: unix.SYS_GETPID}).Ret)
+		memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn := func() uint32 {
+			b := make([]byte, 4)
+			if _, err := memory.ReadAt(b, int64(address)); err != nil {
+				t.Fatal(err)
+			}
+			return binary.NativeEndian.Uint32(b)
+		}
+		stop(t, pid)
+		offered := turn() == turnReady
+		answered := make(chan error, 1)
+		go func() {
+			_, err := c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID})
+			answered <- err
+		}()
+		for offered && turn() != turnLate {
+			runtime.Gosched()
+		}
+		if offered {
+			late++
+		}
+		if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answered; err != nil {
+			t.Fatal(err)
+		}
+		memory.Close()
+	}
+}
+
+// stop stops a process, and returns when it stands.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, rest, _ := strings.Cut(string(text), ") "); strings.HasPrefix(rest, "T") {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // TestForbiddenAnswers has executors forbid themselves to answer. That is their end also

@@ -519,13 +519,10 @@ static int receive_head(struct head *head, int *fds)
 static int serve_shared(void)
 {
 	char byte;
-
 	/* What was sent before the offer ends no wait. */
-	if (recv(link_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) {
-		shared_withdraw();
-		return 0;
-	}
-	while (shared_await()) {
+	int waiting = recv(link_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+
+	while (!(waiting && shared_withdraw()) && shared_await()) {
 		struct request *r = shared_request();
 		int error = 0, again;
 		long ret;

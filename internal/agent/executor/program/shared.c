@@ -50,12 +50,13 @@ int shared_offer(void)
 	return shared != NULL;
 }
 
-void shared_withdraw(void) { change(TURN_READY, TURN_SOCKET); }
+int shared_withdraw(void) { return change(TURN_READY, TURN_SOCKET); }
 
 int shared_await(void)
 {
 	const struct timespec limit = { .tv_nsec = 20000000 };
 	int tries = 100; /* a test's seccomp filter may answer for the kernel */
+	uint32_t t;
 
 	while (turn() == TURN_READY) {
 		long r = syscall(SYS_futex, &shared->turn, FUTEX_WAIT, TURN_READY, &limit, NULL, 0);
@@ -63,7 +64,8 @@ int shared_await(void)
 		if (((r < 0 && errno != EAGAIN && errno != EINTR) || --tries == 0) && change(TURN_READY, TURN_SOCKET))
 			return 0;
 	}
-	return turn() == TURN_REQUEST;
+	t = turn();
+	return t == TURN_REQUEST || t == TURN_LATE; /* it may be late already when it is taken */
 }
 
 struct request *shared_request(void)

@@ -9,8 +9,8 @@ void shared_map(int fd);
 void shared_drop(void);
 /* Offers to take the next request from the memory; 0 where there is none. */
 int shared_offer(void);
-/* Takes the offer back. */
-void shared_withdraw(void);
+/* Takes the offer back; 0 where it is too late for that. */
+int shared_withdraw(void);
 /* Waits for a request for some time; 0 when the socket should be looked at. */
 int shared_await(void);
 /* The request, or NULL if it makes no sense. */
