@@ -300,6 +300,7 @@ func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
 	path := filepath.Join(m.cfg.Dir, "state")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
+		_ = os.Remove(path) // it is there where only listen failed, and would be in the way
 		return nil, err
 	}
 	type result struct {
