@@ -160,7 +160,8 @@ func TestReadUntilSlow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := open(newSource(strings.Repeat("a", 1000)))
+	s := open(newSource())
+	s.held = []byte(strings.Repeat("a", 1000)) // it has arrived
 	_, err = s.ReadUntil(t.Context(), "expect", p, time.Millisecond)
 	wantError(t, err, "expect timed out waiting for `.-.-", "x`: the pattern has too many ways to match; what arrived")
 }
