@@ -19,7 +19,7 @@ type caches struct {
 	lost bool // home does not outlive the program
 }
 
-// cacheHome returns the user's cache directory, "" if there is none.
+// cacheHome returns the user's cache directory, "" where the user has none.
 func (p *program) cacheHome() string {
 	// The specification has relative ones ignored.
 	if dir := p.getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {

@@ -62,7 +62,7 @@ func NewMeter(root fs.FS, cpus float64, names []string) *Meter {
 }
 
 // Measure measures the machine and the processes of those ids with all their
-// descendants. The first measurement has no CPU use: there is none before.
+// descendants. The first measurement has no CPU use, which takes an earlier one.
 func (m *Meter) Measure(now time.Time, pids []int) (Machine, map[int]Process) {
 	elapsed := now.Sub(m.at).Seconds()
 	first := m.at.IsZero()

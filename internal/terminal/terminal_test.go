@@ -71,7 +71,7 @@ func TestIs(t *testing.T) {
 	}
 	defer tty.Close()
 	if !Is(tty) {
-		t.Error("a pseudo terminal is none")
+		t.Error("a pseudo terminal was not taken for a terminal")
 	}
 }
 
