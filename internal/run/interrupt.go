@@ -12,6 +12,7 @@ type interrupts struct {
 	signals    <-chan os.Signal
 	stderr     *os.File
 	stop, kill func(reason string)
+	person     Person // gets those for what they have typed; nil: nobody is there
 
 	once, twice atomic.Bool
 }
@@ -23,6 +24,9 @@ func (i *interrupts) watch(over <-chan struct{}) {
 		case <-over:
 			return
 		case sig := <-i.signals:
+			if sig == os.Interrupt && i.person != nil && i.person.Interrupt() {
+				continue
+			}
 			reason := fmt.Sprintf("interrupted (%v)", sig)
 			switch {
 			case i.once.CompareAndSwap(false, true):
