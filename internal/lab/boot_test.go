@@ -132,6 +132,17 @@ func TestBootWithoutAnAgent(t *testing.T) {
 	must(t, v.Pause(t.Context()))
 	must(t, v.Resume(t.Context()))
 	must(t, v.Reset(t.Context()))
+}
+
+func TestAgentComesWithALaterBoot(t *testing.T) {
+	l, f := fakeLab(t)
+	f.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+	v := declare(t, l, "a")
+	must(t, v.Boot(t.Context(), &topology.BootOpts{Wait: "none", AgentTimeout: time.Minute}))
+	must(t, v.Reset(t.Context()))
+	if !v.IsAgentless() {
+		t.Error("an agent without an answer")
+	}
 	f.Last().SetAgent(fakemachine.AgentWorks)
 	f.Last().Reboot()
 	must(t, v.Ping(t.Context()))
