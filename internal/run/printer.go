@@ -15,7 +15,7 @@ type printer struct {
 	counts report.Counts
 	early  map[int]*report.FileResult // those that are to be shown after others
 	next   int                        // the first candidate that was not shown
-	err    error // the first one of writing
+	err    error                      // the first one of writing
 }
 
 func newPrinter(o *Options) *printer {
