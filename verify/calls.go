@@ -17,7 +17,7 @@ import (
 )
 
 // sweepPackages have tests in which each system call fails once.
-var sweepPackages = []string{"./internal/lab", "./internal/fixture"}
+var sweepPackages = []string{"./internal/lab", "./internal/fixture", "./internal/image"}
 
 var sweepLine = regexp.MustCompile(`host faults: (\d+) calls, (\d+) rounds, (\d+) failed`)
 
