@@ -43,9 +43,7 @@ func TestImageHostFaults(t *testing.T) {
 	hostfault.Sweep(t, func(t *testing.T, fault *hostfault.Fault) {
 		want := want()
 		dir := filepath.Join(t.TempDir(), "cache")
-		resolve := func() (*Image, error) {
-			return testStore(t, func(c *Config) { c.HostRoot, c.CacheDir = want.root, dir }).Resolve(t.Context(), spec)
-		}
+		store := testStore(t, func(c *Config) { c.HostRoot, c.CacheDir = want.root, dir })
 		check := func(when string, img *Image) {
 			t.Helper()
 			if img.Key != want.key || !bytes.Equal(read(t, img.Kernel), want.kernel) ||
@@ -55,7 +53,7 @@ func TestImageHostFaults(t *testing.T) {
 		}
 		var img *Image
 		var err error
-		fault.During(func() { img, err = resolve() })
+		fault.During(func() { img, err = store.Resolve(t.Context(), spec) })
 		if err == nil {
 			check("with the fault", img)
 		}
@@ -68,7 +66,8 @@ func TestImageHostFaults(t *testing.T) {
 		}); err != nil {
 			t.Error(err)
 		}
-		if img, err = resolve(); err != nil {
+		store = testStore(t, func(c *Config) { c.HostRoot, c.CacheDir = want.root, dir }) // as in another run
+		if img, err = store.Resolve(t.Context(), spec); err != nil {
 			t.Errorf("afterwards: %v", err)
 			return
 		}
