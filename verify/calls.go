@@ -178,10 +178,11 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 
 func callsRows(t *tally) []row {
 	bad := t.Counts["bad"]
-	return []row{hold(bad, fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d calls with "+
-		"full caches, and of %d with empty ones)", t.Counts["tried"], t.Counts["warm"], t.Counts["cold"]),
-		"%d runs failed and said so, %d passed with all tests; hangs, survivors, half entries and wrong passes: %d; the "+
-			"longest took %d s", t.Counts["failed"], t.Counts["passed"], bad, t.Counts["longest"])}
+	tried := fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d calls with full caches, "+
+		"and of %d with empty ones)", t.Counts["tried"], t.Counts["warm"], t.Counts["cold"])
+	return []row{hold(bad, tried, "%d runs failed and said so, %d passed with all tests; hangs, survivors, half "+
+		"entries and wrong passes: %d; the longest took %d s", t.Counts["failed"], t.Counts["passed"], bad,
+		t.Counts["longest"])}
 }
 
 // faultyRun runs all files with one fault.

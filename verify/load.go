@@ -86,6 +86,6 @@ func loadRows(t *tally) []row {
 	if bad > 0 {
 		result = "failed"
 	}
-	return []row{hold(bad, fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", len(loadedFiles), busyLoops,
-		loadedCPUs), "%s, in %d s", result, t.Counts["seconds"])}
+	tried := fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", len(loadedFiles), busyLoops, loadedCPUs)
+	return []row{hold(bad, tried, "%s, in %d s", result, t.Counts["seconds"])}
 }

@@ -195,7 +195,7 @@ func TestPrivateGroup(t *testing.T) {
 	}
 }
 
-// TestHasACL gives another user the right to write to a directory by an access control list.
+// TestHasACL lets another user write to a directory by an access control list.
 func TestHasACL(t *testing.T) {
 	dir := base(t)
 	if hasACL(dir) {
