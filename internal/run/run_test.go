@@ -406,7 +406,8 @@ func TestExports(t *testing.T) {
 				t.Errorf("%v\n%s", err, text)
 			}
 		}
-		if want := "::error file=" + filepath.Base(dir) + "/a.test.lua,line=1,title=fails::so"; !strings.Contains(l.stderr, want) {
+		want := "::error file=" + filepath.Base(dir) + "/a.test.lua,line=1,title=fails::so"
+		if !strings.Contains(l.stderr, want) {
 			t.Errorf("no %s in\n%s", want, l.stderr)
 		}
 	})
@@ -423,7 +424,8 @@ func TestExports(t *testing.T) {
 	t.Run("unwritable", func(t *testing.T) {
 		l := newLocalRun(t, "", files)
 		l.o.Exports = Exports{TAP: l.o.Config.Dir + "/no/t.tap"}
-		if code, err := l.run(); code != ExitError || err == nil || !strings.HasPrefix(err.Error(), "--tap: open ") || l.stdout != "" {
+		code, err := l.run()
+		if code != ExitError || err == nil || !strings.HasPrefix(err.Error(), "--tap: open ") || l.stdout != "" {
 			t.Errorf("%d, %v, %s", code, err, l.stdout)
 		}
 	})

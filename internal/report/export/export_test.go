@@ -129,7 +129,8 @@ func TestTAPIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := exec.Command(prove, "--source", "File", "--ext", ".tap", dir).CombinedOutput()
-	if err == nil || !strings.Contains(string(text), "Failed 5/7 subtests") || strings.Contains(string(text), "Parse errors") {
+	if err == nil || !strings.Contains(string(text), "Failed 5/7 subtests") ||
+		strings.Contains(string(text), "Parse errors") {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
