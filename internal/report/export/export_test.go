@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,8 @@ func results() Run {
 			}, Warnings: []string{"closing vm `a`: late"}},
 			{Path: "tests/net.test.lua", Status: report.FileFailed, Duration: time.Second, Tests: []report.TestResult{
 				{Name: "a name\nof two lines", Status: report.TestFailed, Duration: time.Millisecond,
-					Message: "tests/net.test.lua:31: no leader: nil ~= \"n1\"\n  traceback:\n    tests/net.test.lua:31: in function", Log: []string{"one", "two\nlines"},
+					Message:        "tests/net.test.lua:31: no leader: nil ~= \"n1\"\n  traceback:\n    tests/net.test.lua:31: in function",
+					Log:            []string{"one", "two\nlines"},
 					ConsoleExcerpt: "[    1.0] \x1b[1mBUG\x1b[0m ]]> <&> \ufffe"},
 				{Name: "plain", Status: report.TestFailed, Message: "  indented: 50%, yes"},
 			}},
@@ -132,6 +134,20 @@ func TestTAPIsRead(t *testing.T) {
 	if err == nil || !strings.Contains(string(text), "Failed 5/7 subtests") ||
 		strings.Contains(string(text), "Parse errors") {
 		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+// TestKTAPRules holds the text against the kernel's rules for it.
+func TestKTAPRules(t *testing.T) {
+	var b bytes.Buffer
+	if err := KTAP(&b, results()); err != nil {
+		t.Fatal(err)
+	}
+	rule := regexp.MustCompile(`^ *(KTAP version 1|1\.\.[0-9]+|# .*|(not )?ok [0-9]+ [^#]+( # SKIP [^#]*)?)$`)
+	for line := range strings.Lines(b.String()) {
+		if !rule.MatchString(strings.TrimSuffix(line, "\n")) {
+			t.Errorf("%q", line)
+		}
 	}
 }
 
