@@ -63,7 +63,8 @@ var allowed = map[string]struct {
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
-		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report", "internal/report/export",
+		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
+		"internal/report/export",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",

@@ -14,8 +14,8 @@ import (
 	"provium/internal/report/export"
 )
 
-// Exports are files that the results of a run go to, in the formats of other programs.
-// "" is none.
+// Exports are files that the results of a run go to, in the formats of other programs; ""
+// where there is no such file.
 type Exports struct {
 	JUnit, TAP, KTAP string
 	// Annotate writes what failed as annotations of GitHub Actions to standard error;
@@ -26,7 +26,9 @@ type Exports struct {
 
 // formats returns the flag, the path and the writer of each file.
 func (e *Exports) formats() []exportFile {
-	return []exportFile{{"--junit", e.JUnit, export.JUnit}, {"--tap", e.TAP, export.TAP}, {"--ktap", e.KTAP, export.KTAP}}
+	return []exportFile{
+		{"--junit", e.JUnit, export.JUnit}, {"--tap", e.TAP, export.TAP}, {"--ktap", e.KTAP, export.KTAP},
+	}
 }
 
 type exportFile struct {

@@ -59,23 +59,23 @@ func firstLine(text string) string {
 // name is a test's name on one line.
 func name(text string) string { return strings.ReplaceAll(terminal.Escape(text), "\n", " ") }
 
-// trouble is why a file counts as failed beside its tests.
-type trouble struct {
+// fileFailure is why a file counts as failed beside its tests.
+type fileFailure struct {
 	kind    string // "chunk_error", "crashed", "timed_out", "interrupted"
 	message string
 }
 
-// fileTrouble returns nil for a file that failed by its tests alone, or passed.
-func fileTrouble(f report.FileResult) *trouble {
+// failureOf returns nil for a file that failed by its tests alone, or passed.
+func failureOf(f report.FileResult) *fileFailure {
 	switch {
 	case f.Status == report.FileCrashed:
-		return &trouble{string(f.Status), cmp.Or(f.ChunkError, "the file's process crashed")}
+		return &fileFailure{string(f.Status), cmp.Or(f.ChunkError, "the file's process crashed")}
 	case f.Status == report.FileTimedOut:
-		return &trouble{string(f.Status), cmp.Or(f.ChunkError, "the file ran into its time limit")}
+		return &fileFailure{string(f.Status), cmp.Or(f.ChunkError, "the file ran into its time limit")}
 	case f.Status == report.FileInterrupted:
-		return &trouble{string(f.Status), cmp.Or(f.ChunkError, "the file was interrupted")}
+		return &fileFailure{string(f.Status), cmp.Or(f.ChunkError, "the file was interrupted")}
 	case f.ChunkError != "":
-		return &trouble{"chunk_error", f.ChunkError}
+		return &fileFailure{"chunk_error", f.ChunkError}
 	}
 	return nil
 }

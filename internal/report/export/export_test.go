@@ -22,29 +22,32 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 // results has every status of files and tests, and texts that formats could trip over.
 func results() Run {
+	const passed, failed = report.FilePassed, report.TestFailed
 	return Run{
 		Started: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Elapsed: 12340 * time.Millisecond, Host: "builder",
 		Facts: []Fact{{"seed", "7"}, {"accelerator", "tcg"}},
 		Files: []report.FileResult{
-			{Path: "tests/boot.test.lua", Status: report.FilePassed, Duration: 2 * time.Second, Tests: []report.TestResult{
+			{Path: "tests/boot.test.lua", Duration: 2 * time.Second, Status: passed, Tests: []report.TestResult{
 				{Name: "boots", Status: report.TestPassed, Duration: 1500 * time.Millisecond},
 				{Name: `hash # and \ back`, Status: report.TestSkipped, Message: "skipped: # not here"},
 			}, Warnings: []string{"closing vm `a`: late"}},
 			{Path: "tests/net.test.lua", Status: report.FileFailed, Duration: time.Second, Tests: []report.TestResult{
-				{Name: "a name\nof two lines", Status: report.TestFailed, Duration: time.Millisecond,
-					Message:        "tests/net.test.lua:31: no leader: nil ~= \"n1\"\n  traceback:\n    tests/net.test.lua:31: in function",
+				{Name: "a name\nof two lines", Status: failed, Duration: time.Millisecond,
+					Message: "tests/net.test.lua:31: no leader: nil ~= \"n1\"\n" +
+						"  traceback:\n    tests/net.test.lua:31: in function",
 					Log:            []string{"one", "two\nlines"},
 					ConsoleExcerpt: "[    1.0] \x1b[1mBUG\x1b[0m ]]> <&> \ufffe"},
-				{Name: "plain", Status: report.TestFailed, Message: "  indented: 50%, yes"},
+				{Name: "plain", Status: failed, Message: "  indented: 50%, yes"},
 			}},
 			{Path: "tests/broken.test.lua", Status: report.FileFailed,
 				ChunkError: "tests/broken.test.lua:3: attempt to index a nil value"},
 			{Path: "tests/crash.test.lua", Status: report.FileCrashed, ChunkError: "runner died: signal: killed",
-				Tests: []report.TestResult{{Name: "calls", Status: report.TestFailed, Message: "failed-due-to-poisoned-state"}}},
+				Tests: []report.TestResult{
+					{Name: "calls", Status: failed, Message: "failed-due-to-poisoned-state"}}},
 			{Path: "tests/soak.test.lua", Status: report.FileTimedOut, Duration: 5 * time.Minute,
-				Tests: []report.TestResult{{Name: "soaks", Status: report.TestFailed, Message: "timed out after 300s"}}},
+				Tests: []report.TestResult{{Name: "soaks", Status: failed, Message: "timed out after 300s"}}},
 			{Path: "tests/late.test.lua", Status: report.FileInterrupted},
-			{Path: "tests/empty.test.lua", Status: report.FilePassed},
+			{Path: "tests/empty.test.lua", Status: passed},
 		},
 	}
 }

@@ -21,7 +21,7 @@ func Annotations(w io.Writer, r Run, base string) error {
 				annotation(&b, base, f.Path, t.Name, t.Message)
 			}
 		}
-		if why := fileTrouble(f); why != nil {
+		if why := failureOf(f); why != nil {
 			annotation(&b, base, f.Path, strings.ReplaceAll(why.kind, "_", " "), why.message)
 		}
 	}
@@ -41,6 +41,6 @@ func annotation(b *strings.Builder, base, path, title, message string) {
 	if file == "" {
 		file, line = path, 1
 	}
-	fmt.Fprintf(b, "::error file=%s,line=%d,title=%s::%s\n", workflowProperty.Replace(terminal.Escape(filepath.Join(base, file))), line,
-		workflowProperty.Replace(terminal.Escape(title)), workflowData.Replace(terminal.Escape(text)))
+	file = workflowProperty.Replace(terminal.Escape(filepath.Join(base, file)))
+	fmt.Fprintf(b, "::error file=%s,line=%d,title=%s::%s\n", file, line, workflowProperty.Replace(terminal.Escape(title)), workflowData.Replace(terminal.Escape(text)))
 }

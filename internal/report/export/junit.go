@@ -48,7 +48,7 @@ func suite(r Run, number int, f report.FileResult, started time.Time) junit.Test
 	for _, t := range f.Tests {
 		s.AddTestcase(testcase(f.Path, t))
 	}
-	if why := fileTrouble(f); why != nil {
+	if why := failureOf(f); why != nil {
 		s.AddTestcase(junit.Testcase{Name: fileCase, Classname: name(f.Path), Time: seconds(0),
 			Error: &junit.Result{Message: firstLine(why.message), Type: why.kind, Data: xmlText(why.message)}})
 	}

@@ -50,7 +50,7 @@ func (t *tap) run(w io.Writer, r Run) error {
 
 // file writes a file as a test with subtests.
 func (t *tap) file(number int, f report.FileResult) {
-	in, why := t.indent, fileTrouble(f)
+	in, why := t.indent, failureOf(f)
 	tests := len(f.Tests)
 	if why != nil {
 		tests++
