@@ -41,6 +41,7 @@ func annotation(b *strings.Builder, base, path, title, message string) {
 	if file == "" {
 		file, line = path, 1
 	}
-	file = workflowProperty.Replace(terminal.Escape(filepath.Join(base, file)))
-	fmt.Fprintf(b, "::error file=%s,line=%d,title=%s::%s\n", file, line, workflowProperty.Replace(terminal.Escape(title)), workflowData.Replace(terminal.Escape(text)))
+	fmt.Fprintf(b, "::error file=%s,line=%d,title=%s::%s\n",
+		workflowProperty.Replace(terminal.Escape(filepath.Join(base, file))), line,
+		workflowProperty.Replace(terminal.Escape(title)), workflowData.Replace(terminal.Escape(text)))
 }
