@@ -212,7 +212,7 @@ end)
 	s.await("provium> ")
 	s.answer("seen + 1", "6")
 	s.answer(`vm:run("sleep 2; echo slept").stdout`, "slept") // longer than the limit of the test
-	s.answer("t:name", "provium> ")
+	s.answer("t.name", `"stops"`)
 	s.answer("exit", "as wished")
 	s.await("provium> ")
 	s.answer(`vm:read_file("/tmp/trace")`, "kept")
