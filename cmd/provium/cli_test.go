@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/choose"
 	"provium/internal/image"
 	"provium/internal/report"
 	"provium/internal/run"
@@ -148,7 +149,7 @@ func TestOptions(t *testing.T) {
 		{"--shard 2/5", func(o *run.Options) { o.Select.Shard = run.Shard{Index: 2, Count: 5} }},
 		{"--shard off", func(*run.Options) {}},
 		{"--tag a --tag b,c --no-tag d --tag-meta k=v=w --no-tag-meta l= --include-slow", func(o *run.Options) {
-			o.Filter = run.TestFilter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"},
+			o.Filter = choose.Filter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"},
 				NoTagMeta: []string{"l="}, IncludeSlow: true}
 		}},
 		{"--repeat 3", func(o *run.Options) { o.Repeat = 3 }},

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/report"
 	"provium/internal/run"
@@ -22,7 +23,7 @@ type runFlags struct {
 	selectFlags
 	config, kernel, qemu string
 
-	filter run.TestFilter
+	filter choose.Filter
 
 	shuffle   shuffleFlag
 	repeat    int

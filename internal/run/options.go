@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/report"
 )
@@ -31,7 +32,7 @@ type Options struct {
 
 	Notes []string // further facts to show at the start, like a seed that was drawn
 
-	Filter TestFilter
+	Filter choose.Filter
 
 	Verbosity  report.Verbosity
 	JSON       bool

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/msgpack"
 )
@@ -59,6 +60,7 @@ type job struct {
 	Oops        []string // oops_patterns
 	OopsIgnore  []string
 	Filter      string // JSON form of the per-test filter
+	Picks       choose.Picks
 	TempDir     string // private to this runner, exists
 	ImageCache  string
 	BootCache   string // "" has every boot really boot

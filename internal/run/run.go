@@ -155,7 +155,7 @@ type session struct {
 	bus    *event.Bus
 	events *event.FileSink // of --save-events, or nil
 
-	ran map[string]bool // the files that ran in any iteration; true when one of them failed there
+	ran map[string]*fileOutcome // what the files have shown that ran in any iteration
 }
 
 func (s *session) openEvents() error {
@@ -273,27 +273,24 @@ func notStarted(results []*report.FileResult) int {
 	return n
 }
 
-// remember updates the rerun state after an iteration. A file that failed in one
-// iteration stays in the state, also when it passes in a later one.
+// remember updates the rerun state after an iteration. What failed in one iteration stays in
+// the state, also when it passes in a later one.
 func (s *session) remember(candidates []Candidate, results []*report.FileResult) error {
 	if s.o.RerunState == "" {
 		return nil
 	}
 	if s.ran == nil {
-		s.ran = map[string]bool{}
+		s.ran = map[string]*fileOutcome{}
 	}
 	for i, r := range results {
-		if r != nil {
-			path := candidates[i].Abs
-			s.ran[path] = s.ran[path] || r.Status != report.FilePassed
+		if r == nil || candidates[i].Skipped != nil {
+			continue
 		}
-	}
-	var ran, failed []string
-	for path, hasFailed := range s.ran {
-		ran = append(ran, path)
-		if hasFailed {
-			failed = append(failed, path)
+		path := candidates[i].Abs
+		if s.ran[path] == nil {
+			s.ran[path] = &fileOutcome{}
 		}
+		s.ran[path].add(*r)
 	}
-	return UpdateRerun(s.o.RerunState, ran, failed)
+	return updateRerun(s.o.RerunState, s.ran)
 }

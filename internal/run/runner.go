@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/console"
 	"provium/internal/disk"
@@ -108,7 +109,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
-	filter, err := ParseTestFilter([]byte(j.Filter))
+	filter, err := choose.ParseFilter([]byte(j.Filter))
 	if err != nil {
 		return script.Result{}, err
 	}
@@ -122,7 +123,16 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle,
-		Filter:     func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
+		Filter: func(r script.Registered) (bool, string) {
+			t := choose.Test{Path: j.Path, Name: r.Name, Group: r.Group, Meta: r.Meta.Values, Lines: []choose.Lines{}}
+			for _, l := range r.Lines {
+				t.Lines = append(t.Lines, choose.Lines(l))
+			}
+			if skip, reason := j.Picks.Skip(t); skip {
+				return true, reason
+			}
+			return filter.Skip(t)
+		},
 		Registered: func(names []string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) },
 	}), nil
 }

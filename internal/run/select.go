@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/choose"
 	"provium/internal/config"
 )
 
@@ -22,6 +23,9 @@ type Selection struct {
 	RerunState  string   // file that says which
 	Since       string   // only files modified after this one
 	Shuffle     bool     // random order
+
+	Tests      choose.Filter // which tests of the files are wanted
+	AllowEmpty bool          // tests that are asked for by name need not exist
 }
 
 // Selected are the chosen files in the order in which they are to be tried.
@@ -33,13 +37,14 @@ type Selected struct {
 // Select finds the files of a run, in the documented order: found, --filter,
 // --shard, --rerun-failed, --since. seed is for Shuffle.
 func Select(cfg *config.Config, s Selection, seed uint64) (Selected, error) {
-	files, notice, err := choose(cfg, s, testSuffix)
+	scan := newScanner(cfg)
+	found, notice, err := selectFiles(cfg, s, testSuffix, scan)
 	if err != nil {
 		return Selected{}, err
 	}
 	out := Selected{Notice: notice}
-	for _, f := range files {
-		out.Files = append(out.Files, describe(f.path, f.abs))
+	for _, f := range found {
+		out.Files = append(out.Files, scan.candidate(f, s.Tests))
 	}
 	if s.Shuffle {
 		order := rand.New(rand.NewPCG(seed, 0))
@@ -48,12 +53,22 @@ func Select(cfg *config.Config, s Selection, seed uint64) (Selected, error) {
 	return out, nil
 }
 
-// foundFile is a file in its two forms.
-type foundFile struct{ path, abs string }
+// foundFile is a file in its two forms, with the tests of it that are wanted.
+type foundFile struct {
+	path, abs string
+	picks     choose.Picks
+	shown     *shownTests // nil until it is scanned
+}
 
-// choose finds the files with that suffix and takes those that the selection
+// selectFiles finds the files with that suffix and takes those that the selection
 // wants. When there are none, notice says why.
-func choose(cfg *config.Config, s Selection, suffix string) (files []foundFile, notice string, err error) {
+func selectFiles(cfg *config.Config, s Selection, suffix string, scan *scanner) (
+	files []*foundFile, notice string, err error) {
+	paths, picks, err := splitPaths(s.WorkDir, s.Paths)
+	if err != nil {
+		return nil, "", err
+	}
+	s.Paths = paths
 	all, err := discover(cfg, s.WorkDir, s.Paths, suffix)
 	if err != nil {
 		return nil, "", err
@@ -65,7 +80,7 @@ func choose(cfg *config.Config, s Selection, suffix string) (files []foundFile, 
 	if len(all) == 0 {
 		return nil, fmt.Sprintf("no *%s files found in %s", suffix, searched(cfg, s)), nil
 	}
-	var failed map[string]bool
+	var failed rerunState
 	if s.RerunFailed {
 		if failed, err = readRerun(s.RerunState); err != nil {
 			return nil, "", err
@@ -74,22 +89,36 @@ func choose(cfg *config.Config, s Selection, suffix string) (files []foundFile, 
 			return nil, "nothing to re-run: no failed files are recorded", nil
 		}
 	}
-	var paths []string
+	var names []string
 	for _, abs := range all {
 		path := projectPath(cfg.Dir, abs)
 		if strings.Contains(path, s.Filter) {
-			files = append(files, foundFile{path, abs})
-			paths = append(paths, path)
+			files = append(files, &foundFile{path: path, abs: abs, picks: picks[canonical(abs)]})
+			names = append(names, path)
 		}
 	}
-	shard := s.Shard.split(paths)
-	files = slices.DeleteFunc(files, func(f foundFile) bool {
-		return !shard[f.path] || failed != nil && !failed[canonical(f.abs)] || !newer(f.abs)
+	if suffix == testSuffix {
+		if err := scan.narrow(files, s); err != nil {
+			return nil, "", err
+		}
+	}
+	shard := s.Shard.split(names)
+	files = slices.DeleteFunc(files, func(f *foundFile) bool {
+		return !shard[f.path] || s.RerunFailed && !f.rerun(failed) || !newer(f.abs) || f.isUnwanted(s.Tests)
 	})
 	if len(files) == 0 {
 		notice = fmt.Sprintf("no file is selected (%d found)", len(all))
 	}
 	return files, notice, nil
+}
+
+// rerun takes the tests that failed before, and reports whether there are any.
+func (f *foundFile) rerun(failed rerunState) bool {
+	tests, ok := failed[canonical(f.abs)]
+	if len(tests) > 0 {
+		f.picks.OnlyFailed, f.picks.Failed = true, tests
+	}
+	return ok
 }
 
 // searched names the directories that files were looked for in.
@@ -124,7 +153,7 @@ func List(cfg *config.Config, s Selection, fixtures bool) (paths []string, notic
 	if fixtures {
 		suffix = fixtureSuffix
 	}
-	files, notice, err := choose(cfg, s, suffix)
+	files, notice, err := selectFiles(cfg, s, suffix, newScanner(cfg))
 	paths = make([]string, 0, len(files))
 	for _, f := range files {
 		paths = append(paths, f.path)

@@ -43,7 +43,7 @@ type Config struct {
 	// AbsPath is where the file is.
 	AbsPath string
 	// Filter decides about each test that todo and meta.skip leave in. Nil takes all.
-	Filter func(Meta) (skip bool, reason string)
+	Filter func(Registered) (skip bool, reason string)
 	// Registered is called with the names of the tests, in order, before the first one
 	// runs. It may be nil.
 	Registered func(names []string)
@@ -51,6 +51,19 @@ type Config struct {
 	// leaves the order as it is.
 	Shuffle *uint64
 }
+
+// Registered is a test as its file has registered it.
+type Registered struct {
+	Name string
+	// Group is the name that test.each was given, "" for other tests.
+	Group string
+	Meta  Meta
+	// Lines are where it stands in the file: its call, the calls that led there, its function.
+	Lines []Lines
+}
+
+// Lines are a part of a file, from 1.
+type Lines struct{ First, Last int }
 
 // Result is how a test file ended.
 type Result struct {

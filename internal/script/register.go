@@ -85,7 +85,36 @@ func (r *testRun) luaTest(a value.Args) error {
 	if err != nil {
 		return fmt.Errorf("test(name, [meta,] fn): bad arguments: %w", err)
 	}
-	return r.add("test", &testCase{name: reg.name, fn: reg.fn, meta: reg.meta, raw: reg.raw})
+	return r.add("test", &testCase{name: reg.name, fn: reg.fn, meta: reg.meta, raw: reg.raw,
+		lines: r.linesOf(a.Call, reg.fn)})
+}
+
+// linesOf returns where a test stands in the file: its function, the call that registers it,
+// and calls of functions that led there.
+func (r *testRun) linesOf(c *lua.Call, fn *lua.Function) []Lines {
+	var lines []Lines
+	var outermost int
+	for _, p := range c.Callers() {
+		if p.Source == r.path {
+			lines = append(lines, Lines{p.Line, p.Line})
+			outermost = p.Line
+		}
+	}
+	info, err := c.Call(r.t.info, fn, "S")
+	if err != nil {
+		return lines
+	}
+	table, ok := info[0].(*lua.Table)
+	if !ok || table.Get("source") != lua.Value("@"+r.path) {
+		return lines
+	}
+	first, _ := table.Get("linedefined").(int64)
+	last, _ := table.Get("lastlinedefined").(int64)
+	body := Lines{int(first), int(last)}
+	if outermost > 0 && outermost < body.First {
+		body.First = outermost
+	}
+	return append(lines, body)
 }
 
 // add registers a test.
@@ -119,7 +148,7 @@ func (r *testRun) luaEach(c *lua.Call) ([]lua.Value, error) {
 	if err != nil {
 		return bad(err)
 	}
-	isList := value.IsSequence(cases)
+	isList, lines := value.IsSequence(cases), r.linesOf(c, reg.fn)
 	for _, p := range cases {
 		if !isList {
 			if _, ok := p.Key.(string); !ok {
@@ -131,7 +160,8 @@ func (r *testRun) luaEach(c *lua.Call) ([]lua.Value, error) {
 		if err != nil {
 			return bad(err)
 		}
-		t := &testCase{name: name, fn: reg.fn, meta: reg.meta, raw: reg.raw, values: []lua.Value{p.Value}}
+		t := &testCase{name: name, group: reg.name, fn: reg.fn, meta: reg.meta, raw: reg.raw, lines: lines,
+			values: []lua.Value{p.Value}}
 		if err := r.add("test.each", t); err != nil {
 			return nil, err
 		}

@@ -28,10 +28,12 @@ type testRun struct {
 }
 
 type testCase struct {
-	name string
-	fn   *lua.Function
-	meta Meta
-	raw  lua.Value // the author's table
+	name  string
+	group string // name given to test.each
+	fn    *lua.Function
+	meta  Meta
+	raw   lua.Value // the author's table
+	lines []Lines
 
 	values []lua.Value // arguments of fn behind t
 }
@@ -102,7 +104,7 @@ func (r *testRun) skipReason(t *testCase) (reason string, skip bool) {
 	case t.meta.Skip:
 		return "skipped (meta.skip)", true
 	case r.cfg.Filter != nil:
-		skip, reason = r.cfg.Filter(t.meta)
+		skip, reason = r.cfg.Filter(Registered{Name: t.name, Group: t.group, Meta: t.meta, Lines: t.lines})
 		return reason, skip
 	}
 	return "", false
