@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/sched"
 )
@@ -109,6 +110,12 @@ func parseNonEmpty(text string) (string, error) {
 	}
 	return text, nil
 }
+
+// parseTestName reads a text or /re/.
+func parseTestName(text string) (string, error) { return text, choose.CheckName(text) }
+
+// parseKeyword reads an expression of words.
+func parseKeyword(text string) (string, error) { return text, choose.CheckKeyword(text) }
 
 func parsePath(text string) (string, error) {
 	if text == "" {

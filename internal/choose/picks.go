@@ -15,6 +15,15 @@ type Picks struct {
 	OnlyFailed bool
 }
 
+// Of returns the picks for a file that has these tests. Where none of those that failed before
+// is left, all of them are taken.
+func (p Picks) Of(names []string) Picks {
+	if p.OnlyFailed && !slices.ContainsFunc(p.Failed, func(name string) bool { return slices.Contains(names, name) }) {
+		p.OnlyFailed, p.Failed = false, nil
+	}
+	return p
+}
+
 // Some reports whether tests are chosen by line or name.
 func (p Picks) Some() bool { return len(p.Lines)+len(p.Names) > 0 }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -78,6 +79,8 @@ type fileRun struct {
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
 	stop     *stopNow
+
+	collected []choose.Test // where the tests do not run; nil if that failed
 }
 
 // run runs the file to its end, whatever that is. When stopAll is closed it is
@@ -303,6 +306,8 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 		f.handleEvent(m.Event)
 	case m.Registered != nil:
 		f.result.Expect(m.Registered.Tests)
+	case m.Collected != nil:
+		f.collected = m.Collected.tests(f.job.Path)
 	case m.Acquire != nil:
 		f.resources.Acquire(m.Acquire.ID, m.Acquire.What, m.Acquire.Shares, reply(m.Acquire.ID))
 	case m.Claim != nil:

@@ -79,6 +79,55 @@ func (s *scanner) registers(module string) bool {
 	return false
 }
 
+// collect runs the chunks of those files whose tests the source does not show, as far as that
+// matters to filter and picks: tests that are computed may be wanted, and no other one is; or
+// none is, and those that are left out are to be listed.
+func (s *scanner) collect(files []*foundFile, sel Selection) error {
+	var hidden []*foundFile
+	for _, f := range files {
+		shown := s.scan(f)
+		certain := slices.ContainsFunc(shown.tests, func(t choose.Test) bool {
+			return t.Name != "" && !t.Open && t.Lines != nil && skipReason(t, f.picks, sel.Tests) == ""
+		})
+		if !shown.exact && !certain {
+			hidden = append(hidden, f)
+		}
+	}
+	return s.collectThese(hidden, sel)
+}
+
+// collectThese runs the chunks of files to see their tests.
+func (s *scanner) collectThese(files []*foundFile, sel Selection) error {
+	if sel.collect == nil || len(files) == 0 {
+		return nil
+	}
+	found, err := sel.collect(files)
+	if err != nil {
+		return err
+	}
+	for i, tests := range found {
+		if tests != nil {
+			files[i].shown = &shownTests{tests: tests, closed: true, exact: true}
+		}
+	}
+	return nil
+}
+
+// collectIdle runs the chunks of those files of which no test is to run, where the source does
+// not show the names of all.
+func (s *scanner) collectIdle(files []*foundFile, sel Selection) error {
+	var idle []*foundFile
+	for _, f := range files {
+		shown := s.scan(f)
+		if shown.closed && !shown.exact && !slices.ContainsFunc(shown.tests, func(t choose.Test) bool {
+			return skipReason(t, f.picks, sel.Tests) == ""
+		}) {
+			idle = append(idle, f)
+		}
+	}
+	return s.collectThese(idle, sel)
+}
+
 // may reports whether a test of the file may be wanted by take, as far as is known.
 func (t *shownTests) may(take func(choose.Test) bool) bool {
 	return !t.closed || slices.ContainsFunc(t.tests, take)
@@ -86,6 +135,11 @@ func (t *shownTests) may(take func(choose.Test) bool) bool {
 
 // narrow refuses a selection of tests that matches none.
 func (s *scanner) narrow(files []*foundFile, sel Selection) error {
+	if sel.asksForTests() || slices.ContainsFunc(files, func(f *foundFile) bool { return f.picks.Some() }) {
+		if err := s.collect(files, sel); err != nil {
+			return err
+		}
+	}
 	for _, f := range files {
 		if !f.picks.Some() {
 			continue
@@ -162,13 +216,16 @@ func nameOf(t choose.Test) string {
 	case t.Group != "":
 		return t.Group
 	}
-	return "?"
+	return unnamed
 }
+
+// unnamed stands for a name that is known only when the file runs.
+const unnamed = "?"
 
 func (t *shownTests) names() []string {
 	var out []string
 	for _, test := range t.tests {
-		if name := nameOf(test); name != "?" {
+		if name := nameOf(test); name != unnamed {
 			out = append(out, name)
 		}
 	}
@@ -251,16 +308,21 @@ func (s *scanner) candidate(f *foundFile, filter choose.Filter) Candidate {
 	c := describe(f.path, f.abs)
 	c.Picks = f.picks
 	shown := s.scan(f)
-	if !shown.exact || len(shown.tests) == 0 {
+	if shown.exact {
+		c.Picks = c.Picks.Of(shown.names())
+	}
+	if !shown.closed || len(shown.tests) == 0 {
 		return c
 	}
-	var skipped []SkippedTest
+	skipped := []SkippedTest{}
 	for _, t := range shown.tests {
-		reason := skipReason(t, f.picks, filter)
+		reason := skipReason(t, c.Picks, filter)
 		if reason == "" {
 			return c
 		}
-		skipped = append(skipped, SkippedTest{Name: t.Name, Reason: reason, Meta: literalMeta(t.Meta)})
+		if name := nameOf(t); name != unnamed {
+			skipped = append(skipped, SkippedTest{Name: name, Reason: reason, Meta: literalMeta(t.Meta)})
+		}
 	}
 	c.Skipped = skipped
 	return c

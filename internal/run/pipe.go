@@ -35,6 +35,7 @@ type message struct {
 	// From the runner.
 	Event      *encodedEvent
 	Registered *registered // the chunk has run
+	Collected  *collected  // the same, where the tests do not run
 	Acquire    *acquire
 	Release    *release
 	Claim      *claim
@@ -71,6 +72,7 @@ type job struct {
 	QEMU        string
 	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
 	Local       bool   // no kernel is booted
+	Collect     bool   // the chunk runs, its tests do not
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64
@@ -113,6 +115,9 @@ type answer struct {
 // registered lists the tests of a file, so that a runner that is killed leaves
 // a complete report behind.
 type registered struct{ Tests []string }
+
+// collected are the tests of a file whose chunk has run.
+type collected struct{ Tests []collectedTest }
 
 type done struct {
 	ChunkError string

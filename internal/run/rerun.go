@@ -54,16 +54,18 @@ func readRerun(path string) (rerunState, error) {
 
 // fileOutcome is what a run has shown of a file.
 type fileOutcome struct {
-	whole        bool     // it failed as a whole, so all of it is to run again
-	ran          bool     // it ran to its end
-	failed, seen []string // tests that failed; those that passed or failed
+	whole bool // it failed as a whole, so all of it is to run again
+	ran   bool // it ran to its end
+	// failed are the tests that failed, seen those that passed or failed, all those and the
+	// ones that were left out.
+	failed, seen, all []string
 }
 
 // add takes the result of one more run of the file. What failed in any of them has failed.
 func (o *fileOutcome) add(r report.FileResult) {
 	o.ran = o.ran || r.Status == report.FilePassed || r.Status == report.FileFailed && r.ChunkError == ""
-	before := len(o.failed)
 	for _, t := range r.Tests {
+		o.all = append(o.all, t.Name)
 		if t.Status != report.TestSkipped {
 			o.seen = append(o.seen, t.Name)
 		}
@@ -71,10 +73,8 @@ func (o *fileOutcome) add(r report.FileResult) {
 			o.failed = append(o.failed, t.Name)
 		}
 	}
-	switch {
-	case r.Status == report.FilePassed:
-	case r.ChunkError != "", r.Status == report.FileCrashed, len(o.failed) == before:
-		o.whole = true
+	if r.ChunkError != "" || r.Status != report.FilePassed && r.Status != report.FileFailed {
+		o.whole = true // some tests may not have run
 	}
 }
 
@@ -85,7 +85,7 @@ func (o *fileOutcome) merge(before []string, wasFailed bool) (tests []string, fa
 		return nil, true
 	}
 	for _, name := range before { // those that this run left out
-		if !slices.Contains(o.seen, name) {
+		if !slices.Contains(o.seen, name) && (!o.ran || slices.Contains(o.all, name)) {
 			tests = append(tests, name)
 		}
 	}

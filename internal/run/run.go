@@ -13,9 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"provium/internal/choose"
 	"provium/internal/event"
 	"provium/internal/fixture"
 	"provium/internal/history"
@@ -35,7 +38,7 @@ const (
 // Run carries out a whole run and returns its exit code; an error, which goes
 // with ExitError, is for the caller to print.
 func Run(ctx context.Context, o Options) (int, error) {
-	candidates, err := Select(o.Config, o.Select, o.ShuffleSeed)
+	candidates, err := Select(o.Config, o.selection(ctx), o.ShuffleSeed)
 	if err != nil {
 		return ExitError, err
 	}
@@ -94,6 +97,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 		defer stop()
 	}
 	code, err := r.iterations(ctx, candidates.Files)
+	if err == nil && code == ExitOK {
+		code, err = r.checkMatched()
+	}
 	if cerr := r.closeEvents(); err == nil && cerr != nil {
 		code, err = ExitError, cerr
 	}
@@ -155,7 +161,9 @@ type session struct {
 	bus    *event.Bus
 	events *event.FileSink // of --save-events, or nil
 
-	ran map[string]*fileOutcome // what the files have shown that ran in any iteration
+	matched bool                    // a test had a name that was asked for
+	names   []string                // of all tests
+	ran     map[string]*fileOutcome // what the files have shown that ran in any iteration
 }
 
 func (s *session) openEvents() error {
@@ -252,6 +260,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	if !printer.counts.OK() || interrupted.once.Load() {
 		code = ExitFailed
 	}
+	s.noteMatched(results)
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
 	}
@@ -271,6 +280,35 @@ func notStarted(results []*report.FileResult) int {
 		}
 	}
 	return n
+}
+
+// checkMatched returns an error if a run that asked for tests by name found none, which may
+// show only when files have run.
+func (s *session) checkMatched() (int, error) {
+	sel := s.o.selection(context.Background())
+	asks := len(sel.Tests.Names) > 0 || sel.Tests.Keyword != "" || slices.ContainsFunc(sel.Paths, func(text string) bool {
+		_, name, line := splitPath(sel.WorkDir, text)
+		return name != "" || line > 0
+	})
+	if s.matched || !asks || sel.AllowEmpty || sel.Shard.Count > 1 {
+		return ExitOK, nil
+	}
+	wanted := append(slices.Clone(sel.Tests.Names), sel.Tests.Keyword)
+	return ExitError, fmt.Errorf("no test matches what was asked for%s", proposal(choose.Nearest(wanted[0], s.names)))
+}
+
+// noteMatched looks for tests that were not left out by their name.
+func (s *session) noteMatched(results []*report.FileResult) {
+	for _, r := range results {
+		if r == nil {
+			continue
+		}
+		for _, t := range r.Tests {
+			s.names = append(s.names, t.Name)
+			s.matched = s.matched || t.Status != report.TestSkipped ||
+				!strings.HasPrefix(t.Message, "filtered: did not match ")
+		}
+	}
 }
 
 // remember updates the rerun state after an iteration. What failed in one iteration stays in

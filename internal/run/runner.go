@@ -117,23 +117,28 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if j.ShuffleOn {
 		shuffle = &j.ShuffleSeed
 	}
+	var collect func([]script.Registered)
+	if j.Collect {
+		collect = func(tests []script.Registered) { r.collected(j.Path, tests) }
+	}
+	picks := j.Picks
 	return script.Run(ctx, script.Config{
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
 		},
-		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle,
+		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
 		Filter: func(r script.Registered) (bool, string) {
-			t := choose.Test{Path: j.Path, Name: r.Name, Group: r.Group, Meta: r.Meta.Values, Lines: []choose.Lines{}}
-			for _, l := range r.Lines {
-				t.Lines = append(t.Lines, choose.Lines(l))
-			}
-			if skip, reason := j.Picks.Skip(t); skip {
+			t := choose.Test{Path: j.Path, Name: r.Name, Group: r.Group, Meta: r.Meta.Values, Lines: linesOf(r)}
+			if skip, reason := picks.Skip(t); skip {
 				return true, reason
 			}
 			return filter.Skip(t)
 		},
-		Registered: func(names []string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) },
+		Registered: func(names []string) {
+			picks = picks.Of(names)
+			_ = r.pipe.send(&message{Registered: &registered{Tests: names}})
+		},
 	}), nil
 }
 

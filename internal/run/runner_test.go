@@ -1,10 +1,10 @@
 package run
 
 import (
-	"provium/internal/choose"
 	"fmt"
 	"os"
 	"path/filepath"
+	"provium/internal/choose"
 	"strings"
 	"testing"
 

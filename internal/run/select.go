@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,9 @@ type Selection struct {
 
 	Tests      choose.Filter // which tests of the files are wanted
 	AllowEmpty bool          // tests that are asked for by name need not exist
+
+	// collect runs chunks to see their tests, where the source does not show them. It may be nil.
+	collect func(files []*foundFile) ([][]choose.Test, error)
 }
 
 // Selected are the chosen files in the order in which they are to be tried.
@@ -40,6 +44,9 @@ func Select(cfg *config.Config, s Selection, seed uint64) (Selected, error) {
 	scan := newScanner(cfg)
 	found, notice, err := selectFiles(cfg, s, testSuffix, scan)
 	if err != nil {
+		return Selected{}, err
+	}
+	if err := scan.collectIdle(found, s); err != nil {
 		return Selected{}, err
 	}
 	out := Selected{Notice: notice}
@@ -148,15 +155,77 @@ func newerThan(s Selection) (func(path string) bool, error) {
 }
 
 // List finds test or fixture files by the same selection, for listings.
-func List(cfg *config.Config, s Selection, fixtures bool) (paths []string, notice string, err error) {
+func List(ctx context.Context, o Options, fixtures bool) (paths []string, notice string, err error) {
 	suffix := testSuffix
 	if fixtures {
 		suffix = fixtureSuffix
 	}
-	files, notice, err := selectFiles(cfg, s, suffix, newScanner(cfg))
+	files, notice, err := selectFiles(o.Config, o.selection(ctx), suffix, newScanner(o.Config))
 	paths = make([]string, 0, len(files))
 	for _, f := range files {
 		paths = append(paths, f.path)
 	}
 	return paths, notice, err
+}
+
+// ListedTest is a test in a listing.
+type ListedTest struct {
+	Path string
+	Line int
+	Name string // "?" if it is known only when the file runs
+	Tags []string
+}
+
+// ListTests lists the tests that the options select, slow ones and those with meta.skip among
+// them.
+func ListTests(ctx context.Context, o Options) (tests []ListedTest, notice string, err error) {
+	o.Filter.IncludeSlow = true
+	sel := o.selection(ctx)
+	scan := newScanner(o.Config)
+	files, notice, err := selectFiles(o.Config, sel, testSuffix, scan)
+	if err != nil {
+		return nil, "", err
+	}
+	hidden := slices.DeleteFunc(slices.Clone(files), func(f *foundFile) bool { return scan.scan(f).exact })
+	if err := scan.collectThese(hidden, sel); err != nil {
+		return nil, "", err
+	}
+	for _, f := range files {
+		picks := f.picks
+		if f.shown.exact {
+			picks = picks.Of(f.shown.names())
+		}
+		for _, t := range f.shown.tests {
+			if skip, _ := picks.Skip(t); skip {
+				continue
+			}
+			if skip, _ := o.Filter.Skip(t); skip {
+				continue
+			}
+			tests = append(tests, ListedTest{Path: f.path, Line: firstLine(t), Name: nameOf(t), Tags: t.Tags()})
+		}
+	}
+	if len(tests) == 0 && notice == "" {
+		notice = fmt.Sprintf("no test is selected (%d files)", len(files))
+	}
+	return tests, notice, nil
+}
+
+// firstLine returns the line at which a test begins, 0 if it is not known.
+func firstLine(t choose.Test) int {
+	first := 0
+	for _, l := range t.Lines {
+		if first == 0 || l.First < first {
+			first = l.First
+		}
+	}
+	return first
+}
+
+// selection returns what the options select, with all that it takes to see the tests of files.
+func (o *Options) selection(ctx context.Context) Selection {
+	s := o.Select
+	s.Tests = o.Filter
+	s.collect = func(files []*foundFile) ([][]choose.Test, error) { return collector{o}.collect(ctx, files) }
+	return s
 }

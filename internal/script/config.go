@@ -47,6 +47,9 @@ type Config struct {
 	// Registered is called with the names of the tests, in order, before the first one
 	// runs. It may be nil.
 	Registered func(names []string)
+	// Collect, unless it is nil, is called with the tests that the chunk has registered, and
+	// no test runs.
+	Collect func([]Registered)
 	// Shuffle is the seed of the order of tests in files with reset_between_tests. Nil
 	// leaves the order as it is.
 	Shuffle *uint64

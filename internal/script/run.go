@@ -38,6 +38,10 @@ type testCase struct {
 	values []lua.Value // arguments of fn behind t
 }
 
+func (t *testCase) registered() Registered {
+	return Registered{Name: t.name, Group: t.group, Meta: t.meta, Lines: t.lines}
+}
+
 // Run runs one test file: its chunk, then its tests. It returns when everything the file
 // owned is closed. When ctx ends, the running test fails with its cause and the rest is
 // skipped.
@@ -59,7 +63,18 @@ func Run(ctx context.Context, cfg Config) Result {
 	if err != nil {
 		return Result{ChunkError: "lua globals: " + err.Error(), Poisoned: true}
 	}
-	if !r.runFile() || !r.takeBaseline() {
+	if !r.runFile() {
+		return r.result
+	}
+	if cfg.Collect != nil {
+		all := make([]Registered, len(r.tests))
+		for i, t := range r.tests {
+			all[i] = t.registered()
+		}
+		cfg.Collect(all)
+		return r.result
+	}
+	if !r.takeBaseline() {
 		return r.result
 	}
 	defer r.dropBaseline()
@@ -104,7 +119,7 @@ func (r *testRun) skipReason(t *testCase) (reason string, skip bool) {
 	case t.meta.Skip:
 		return "skipped (meta.skip)", true
 	case r.cfg.Filter != nil:
-		skip, reason = r.cfg.Filter(Registered{Name: t.name, Group: t.group, Meta: t.meta, Lines: t.lines})
+		skip, reason = r.cfg.Filter(t.registered())
 		return reason, skip
 	}
 	return "", false
