@@ -129,7 +129,7 @@ func FuzzScanLiterals(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		l := newLuaLexer(text)
+		l := newLexer(text)
 		for at := -1; ; at = l.at {
 			tok := l.next()
 			if l.at > len(text) {

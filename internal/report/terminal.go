@@ -64,8 +64,8 @@ func (t *Terminal) File(r FileResult) error {
 	b.color = t.cfg.Color
 	passed, failed, skipped := r.count()
 	word, color := fileWord(r.Status)
-	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), terminal.Escape(r.Path), passed,
-		failed, skipped)
+	b.line(0, "%s %s (%d passed, %d failed, %d skipped)%s", b.paint(color, word), terminal.Escape(r.Path), passed,
+		failed, skipped, took(" %s", r.Duration))
 	if r.ChunkError != "" {
 		first, rest, _ := strings.Cut(terminal.Escape(r.ChunkError), "\n")
 		head := "chunk error:"
@@ -91,7 +91,7 @@ func (t *Terminal) test(b *block, r TestResult) {
 		return
 	}
 	word, color := testWord(r.Status)
-	b.line(1, "%s %s", b.paint(color, word), strings.ReplaceAll(terminal.Escape(r.Name), "\n", " "))
+	b.line(1, "%s %s%s", b.paint(color, word), oneLine(r.Name), took(" (%s)", r.Duration))
 	if r.Status == TestFailed {
 		b.failure(2, terminal.Escape(r.Message))
 	} else {
@@ -127,6 +127,17 @@ func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
 		return fmt.Errorf("summary write: %w", err)
 	}
 	return nil
+}
+
+// oneLine is the name of a test.
+func oneLine(name string) string { return strings.ReplaceAll(terminal.Escape(name), "\n", " ") }
+
+// took is a duration in a format; "" for what did not run.
+func took(format string, d time.Duration) string {
+	if d <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, fmt.Sprintf("%.2fs", d.Seconds()))
 }
 
 func fileWord(s FileStatus) (string, string) {
