@@ -66,6 +66,16 @@ func parseCount(text string) (int, error) {
 	return int(n), nil
 }
 
+// parseDurations reads how many tests to list.
+func parseDurations(text string) (*int, error) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 0 {
+		return nil, errors.New("expected a whole number, 0 for all")
+	}
+	count := int(n)
+	return &count, nil
+}
+
 // parseVMM reports whether a run boots no kernel.
 func parseVMM(text string) (local bool, err error) {
 	switch text {

@@ -72,7 +72,9 @@ func listTests(cmd *cobra.Command, o run.Options) error {
 }
 
 // oneField returns a text without what would end its field.
-func oneField(text string) string { return strings.NewReplacer("\t", " ", "\n", " ").Replace(terminal.Escape(text)) }
+func oneField(text string) string {
+	return strings.NewReplacer("\t", " ", "\n", " ").Replace(terminal.Escape(text))
+}
 
 // printList prints lines, or the notice why there are none.
 func printList(cmd *cobra.Command, lines []string, notice string) error {

@@ -43,6 +43,7 @@ type runFlags struct {
 
 	verbose, quiet, json bool
 	saveEvents           string
+	durations            *int
 }
 
 func (f *runFlags) groups() []flagGroup {
@@ -88,6 +89,8 @@ func (f *runFlags) groups() []flagGroup {
 	output.flags.BoolVarP(&f.verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
+	output.flags.Var(value(&f.durations, "count", parseDurations), "durations",
+		"show the `N` slowest tests at the end; 0: all of them")
 	output.flags.Var(value(&f.saveEvents, "path", parsePath), "save-events", "save the event stream to the file `PATH`")
 	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output}
 }
@@ -158,7 +161,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
 		FileTimeout: run.DefaultFileTimeout,
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
-		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
+		Durations: f.durations,
+		JSON:      f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
 		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
 		RerunState: p.rerunState(), History: p.history(),

@@ -77,7 +77,8 @@ func TestFilterByName(t *testing.T) {
 		{Filter{Names: []string{"a", "/^b/"}}, Test{Name: "cbd"}, "filtered: did not match --test a, --test /^b/"},
 		{Filter{Names: []string{"a"}}, Test{}, ""}, // not known yet
 		{Filter{Keyword: "not a"}, Test{Name: "a"}, "filtered: did not match -k not a"},
-		{Filter{Names: []string{"b"}}, Test{Name: "a", Meta: map[string]any{"slow": true}}, "filtered: did not match --test b"},
+		{Filter{Names: []string{"b"}}, Test{Name: "a", Meta: map[string]any{"slow": true}},
+			"filtered: did not match --test b"},
 		{Filter{Tags: []string{"x"}}, Test{Name: "a", Open: true}, ""},
 		{Filter{Tags: []string{"x"}}, Test{Name: "a", Meta: map[string]any{"tags": Unknown{}}}, ""},
 		{Filter{NoTags: []string{"x"}}, Test{Name: "a", Meta: map[string]any{"tags": Unknown{}}}, ""},

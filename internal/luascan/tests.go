@@ -263,7 +263,8 @@ func peek(l lexer) token { return l.next() }
 func (l *lexer) value() any {
 	ahead := *l
 	v := ahead.literal()
-	if after := peek(ahead); after.kind == tokenSymbol && strings.Contains(",;}", after.text) {
+	_, unknown := v.(Unknown)
+	if after := peek(ahead); !unknown && after.kind == tokenSymbol && strings.Contains(",;}", after.text) {
 		*l = ahead
 		return v
 	}

@@ -26,17 +26,21 @@ func TestTests(t *testing.T) {
 		text string
 		want string // of each call; a * in front: there may be others
 	}{
-		"none":     {"local x = 1", ""},
-		"plain":    {"test('a', function(t) end)", `1-1 "a"`},
-		"lines":    {"\n\ntest('a', function(t)\n  f(1, (2))\nend)\ntest(\"b\",\n print)", `3-5 "a"; 6-7 "b"`},
-		"meta":     {`test("a", {tags = {"x", "y"}, slow = true, n = -1}, f)`, `1-1 "a" map[n:{} slow:true tags:[x y]]`},
-		"meta 2":   {`test("a", {["k 1"] = "v"; m = 0x10, f = 1.5, "x"}, f)`, `1-1 "a" map[f:1.5 k 1:v m:16]`},
-		"computed": {`test("a", {tags = T, slow = x and y, deep = {a = 1}, s = "x" .. y}, f)`, `1-1 "a" map[deep:{} s:{} slow:{} tags:{}]`},
-		"open":     {`test("a", meta, f) test("b", {[k] = 1}, f) test("c", {} and x, f)`, `1-1 "a" open; 1-1 "b" open; 1-1 "c" open`},
-		"name":     {`test("a" .. i, f) test(("x"):rep(3), {tags = "t"}, f) test(name, f)`, `1-1 ""; 1-1 "" map[tags:t]; 1-1 ""`},
+		"none":   {"local x = 1", ""},
+		"plain":  {"test('a', function(t) end)", `1-1 "a"`},
+		"lines":  {"\n\ntest('a', function(t)\n  f(1, (2))\nend)\ntest(\"b\",\n print)", `3-5 "a"; 6-7 "b"`},
+		"meta":   {`test("a", {tags = {"x", "y"}, slow = true, n = -1}, f)`, `1-1 "a" map[n:{} slow:true tags:[x y]]`},
+		"meta 2": {`test("a", {["k 1"] = "v"; m = 0x10, f = 1.5, "x"}, f)`, `1-1 "a" map[f:1.5 k 1:v m:16]`},
+		"computed": {`test("a", {tags = T, slow = x and y, deep = {a = 1}, s = "x" .. y}, f)`,
+			`1-1 "a" map[deep:{} s:{} slow:{} tags:{}]`},
+		"open": {`test("a", meta, f) test("b", {[k] = 1}, f) test("c", {} and x, f)`,
+			`1-1 "a" open; 1-1 "b" open; 1-1 "c" open`},
+		"name": {`test("a" .. i, f) test(("x"):rep(3), {tags = "t"}, f) test(name, f)`,
+			`1-1 ""; 1-1 "" map[tags:t]; 1-1 ""`},
 		"each": {`test.each({{1, f = function() return 1, 2 end}, {2}}, "n {1}", {tags = "t"}, f) test.each(list(), name, f)`,
 			`1-1 "n {1}" each map[tags:t]; 1-1 "" each`},
-		"blocks": {"for i = 1, 2 do test('a', f) end while x do test('b', f) end do test('c', f) end if x then test('d', f) end" +
+		"blocks": {"for i = 1, 2 do test('a', f) end while x do test('b', f) end do test('c', f) end " +
+			"if x then test('d', f) end" +
 			" local function g() test('e', f) end repeat test('f', f) until x test('g', f)",
 			`1-1 "a" unsure; 1-1 "b" unsure; 1-1 "c"; 1-1 "d" unsure; 1-1 "e" unsure; 1-1 "f" unsure; 1-1 "g"`},
 		"after return":         {"if x then return end test('a', f)", `1-1 "a" unsure`},

@@ -22,7 +22,8 @@ var update = flag.Bool("update", false, "rewrite golden files")
 func samples() []FileResult {
 	return []FileResult{
 		{Path: "tests/boot.test.lua", Status: FilePassed, Duration: 2 * time.Second, Tests: []TestResult{
-			{Name: "boots", Status: TestPassed, Duration: 1234567 * time.Microsecond, Log: []string{"kernel 6.1.0", "", "two\nlines"}},
+			{Name: "boots", Status: TestPassed, Duration: 1234567 * time.Microsecond, Log: []string{"kernel 6.1.0", "",
+				"two\nlines"}},
 			{Name: "runs commands", Status: TestPassed},
 		}},
 		{Path: "tests/net/split.test.lua", Status: FileFailed, Warnings: []string{"close vm `n2`: no answer"},

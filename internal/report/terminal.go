@@ -117,9 +117,12 @@ func (t *Terminal) test(b *block, r TestResult) {
 	}
 }
 
-// Summary shows the last line.
-func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
-	s := Summary(c, elapsed) + "\n"
+// Summary shows the end of a run.
+func (t *Terminal) Summary(c Counts, elapsed time.Duration) error { return t.End(Summary(c, elapsed)) }
+
+// End shows lines behind all files, apart from them.
+func (t *Terminal) End(text string) error {
+	s := text + "\n"
 	if t.shown {
 		s = "\n" + s
 	}

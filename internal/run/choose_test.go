@@ -39,6 +39,9 @@ for _, n in ipairs{"a", "b"} do test("needs " .. n, {tags = "guest"}, function(t
 
 func TestChoosingTests(t *testing.T) {
 	l := chosen(t)
+	if err := os.Remove(filepath.Join(l.o.Config.Dir, "needs.test.lua")); err != nil { // its chunk cannot run here
+		t.Fatal(err)
+	}
 	spawned := func() int {
 		n := 0
 		for _, e := range l.events {
@@ -54,30 +57,32 @@ func TestChoosingTests(t *testing.T) {
 		want   string // tests that ran, and files
 		boots  int
 	}{
-		"name":             {nil, choose.Filter{Names: []string{"reads"}}, "plain: reads a file", 1},
-		"names":            {nil, choose.Filter{Names: []string{"reads", "/^last$/"}}, "each: last; plain: reads a file", 2},
-		"each case":        {nil, choose.Filter{Names: []string{"case 2"}}, "each: case 2", 1},
-		"loop":             {nil, choose.Filter{Names: []string{"loop b"}}, "hidden: loop b", 1},
-		"keyword":          {nil, choose.Filter{Keyword: "smoke and not net"}, "plain: boots", 1},
-		"path word":        {nil, choose.Filter{Keyword: "hidden"}, "hidden: loop a, loop b", 1},
-		"line":             {[]string{"plain.test.lua:4"}, choose.Filter{}, "plain: boots", 1},
-		"lines":            {[]string{"plain.test.lua:5", "./each.test.lua:3"}, choose.Filter{}, "each: case 1, case 2; plain: reads a file", 2},
-		"line of a loop":   {[]string{"hidden.test.lua:4"}, choose.Filter{}, "hidden: loop a, loop b", 1},
-		"path and name":    {[]string{"each.test.lua::case 1"}, choose.Filter{}, "each: case 1", 1},
-		"name of all":      {[]string{"each.test.lua::case {}"}, choose.Filter{}, "each: case 1, case 2", 1},
-		"whole file, too":  {[]string{"each.test.lua::last", "each.test.lua"}, choose.Filter{}, "each: case 1, case 2, last", 1},
-		"in the directory": {[]string{".", "each.test.lua::last"}, choose.Filter{Tags: []string{"many"}}, "each: case 1, case 2; hidden: ; plain: ", 1},
-		"tag":              {[]string{"plain.test.lua", "each.test.lua", "hidden.test.lua"}, choose.Filter{Tags: []string{"net"}}, "each: last; hidden: ; plain: ", 1},
-		"tag of a loop":    {[]string{"plain.test.lua", "hidden.test.lua"}, choose.Filter{Tags: []string{"loop"}}, "hidden: loop a, loop b; plain: ", 1},
-		"slow by name":     {[]string{"plain.test.lua::is slow"}, choose.Filter{}, "plain: ", 0},
-		"slow":             {[]string{"plain.test.lua::is slow"}, choose.Filter{IncludeSlow: true}, "plain: is slow", 1},
+		"name":      {nil, choose.Filter{Names: []string{"reads"}}, "plain: reads a file", 1},
+		"names":     {nil, choose.Filter{Names: []string{"reads", "/^last$/"}}, "each: last; plain: reads a file", 2},
+		"each case": {nil, choose.Filter{Names: []string{"case 2"}}, "each: case 2", 1},
+		"loop":      {nil, choose.Filter{Names: []string{"loop b"}}, "hidden: loop b", 1},
+		"keyword":   {nil, choose.Filter{Keyword: "smoke and not net"}, "plain: boots", 1},
+		"path word": {nil, choose.Filter{Keyword: "hidden"}, "hidden: loop a, loop b", 1},
+		"line":      {[]string{"plain.test.lua:4"}, choose.Filter{}, "plain: boots", 1},
+		"lines": {[]string{"plain.test.lua:5", "./each.test.lua:3"}, choose.Filter{},
+			"each: case 1, case 2; plain: reads a file", 2},
+		"line of a loop": {[]string{"hidden.test.lua:4"}, choose.Filter{}, "hidden: loop a, loop b", 1},
+		"path and name":  {[]string{"each.test.lua::case 1"}, choose.Filter{}, "each: case 1", 1},
+		"name of all":    {[]string{"each.test.lua::case {}"}, choose.Filter{}, "each: case 1, case 2", 1},
+		"whole file, too": {[]string{"each.test.lua::last", "each.test.lua"}, choose.Filter{},
+			"each: case 1, case 2, last", 1},
+		"in the directory": {[]string{".", "each.test.lua::last"}, choose.Filter{Tags: []string{"many"}},
+			"each: case 1, case 2; hidden: ; plain: ", 1},
+		"tag": {[]string{"plain.test.lua", "each.test.lua", "hidden.test.lua"},
+			choose.Filter{Tags: []string{"net"}}, "each: last; hidden: ; plain: ", 1},
+		"tag of a loop": {[]string{"plain.test.lua", "hidden.test.lua"}, choose.Filter{Tags: []string{"loop"}},
+			"hidden: loop a, loop b; plain: ", 1},
+		"slow by name": {[]string{"plain.test.lua::is slow"}, choose.Filter{}, "plain: ", 0},
+		"slow":         {[]string{"plain.test.lua::is slow"}, choose.Filter{IncludeSlow: true}, "plain: is slow", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l.t = t
 			l.o.Select.Paths, l.o.Filter = c.paths, c.filter
-			if name != "in the directory" && len(c.paths) == 0 {
-				os.Remove(filepath.Join(l.o.Config.Dir, "needs.test.lua")) // its chunk cannot run here
-			}
 			code, err := l.run()
 			if code != ExitOK || err != nil {
 				t.Fatalf("%d, %v, %s", code, err, l.stderr)
@@ -111,15 +116,18 @@ func (l *localRun) ran() string {
 // A file of which every test is left out boots nothing, and shows the tests as skipped.
 func TestFilesOfWhichNothingRuns(t *testing.T) {
 	l := chosen(t)
-	l.o.Filter = choose.Filter{NoTags: []string{"smoke", "loop", "many", "guest"}, Tags: []string{"smoke", "loop", "many", "guest"}}
+	l.o.Filter = choose.Filter{NoTags: []string{"smoke", "loop", "many", "guest"}, Tags: []string{"smoke", "loop",
+		"many", "guest"}}
 	l.o.Select.AllowEmpty = true
 	code, err := l.run()
-	const want = "each case 1=skipped case 2=skipped last=skipped ok; hidden loop a=skipped loop b=skipped ok; needs ok; " +
+	const want = "each case 1=skipped case 2=skipped last=skipped ok; hidden loop a=skipped loop b=skipped ok; " +
+		"needs ok; " +
 		"plain boots=skipped reads a file=skipped is slow=skipped ok"
 	if code != ExitOK || err != nil || l.results() != want {
 		t.Errorf("%d, %v\n%s\n%s", code, err, l.results(), l.stderr)
 	}
-	if kinds := l.kinds(); slices.Contains(kinds, event.KindVMSpawned) || slices.Contains(kinds, event.KindClaimAcquired) {
+	if kinds := l.kinds(); slices.Contains(kinds, event.KindVMSpawned) || slices.Contains(kinds,
+		event.KindClaimAcquired) {
 		t.Errorf("something has booted: %v", kinds)
 	}
 	var tests []string
@@ -150,7 +158,8 @@ func TestSelectionsThatMatchNothing(t *testing.T) {
 		"keyword": {nil, choose.Filter{Keyword: "boots and net"}, Shard{}, "no test matches -k `boots and net`"},
 		"both": {nil, choose.Filter{Names: []string{"boots"}, Keyword: "net"}, Shard{},
 			"no test matches both --test boots and -k `net`"},
-		"tag":            {nil, choose.Filter{Tags: []string{"smok"}}, Shard{}, "no test has the tag `smok`; did you mean `smoke`?"},
+		"tag": {nil, choose.Filter{Tags: []string{"smok"}}, Shard{},
+			"no test has the tag `smok`; did you mean `smoke`?"},
 		"tag in a shard": {nil, choose.Filter{Tags: []string{"zzz"}}, Shard{1, 2}, "no test has the tag `zzz`"},
 		"line": {[]string{"plain.test.lua:1"}, choose.Filter{}, Shard{},
 			"`plain.test.lua` has no test at line 1; the nearest: `boots` at lines 3 to 4"},
@@ -158,9 +167,12 @@ func TestSelectionsThatMatchNothing(t *testing.T) {
 			"`plain.test.lua` has no test at line 99; the nearest: `is slow` at lines 6 to 6"},
 		"name in a file": {[]string{"plain.test.lua::boot"}, choose.Filter{}, Shard{},
 			"`plain.test.lua` has no test `boot`; did you mean `boots`?"},
-		"one of two":               {[]string{"plain.test.lua::boots", "each.test.lua::gone"}, choose.Filter{}, Shard{}, "`each.test.lua` has no test `gone`"},
-		"line of a directory":      {[]string{".:3"}, choose.Filter{}, Shard{}, "a line or a name needs a file, and `.` is a directory"},
-		"no such file":             {[]string{"gone.test.lua:3"}, choose.Filter{}, Shard{}, "no such file or directory: `gone.test.lua`"},
+		"one of two": {[]string{"plain.test.lua::boots", "each.test.lua::gone"}, choose.Filter{},
+			Shard{}, "`each.test.lua` has no test `gone`"},
+		"line of a directory": {[]string{".:3"}, choose.Filter{}, Shard{},
+			"a line or a name needs a file, and `.` is a directory"},
+		"no such file": {[]string{"gone.test.lua:3"}, choose.Filter{}, Shard{},
+			"no such file or directory: `gone.test.lua`"},
 		"old: tag of another file": {[]string{"hidden.test.lua"}, choose.Filter{Tags: []string{"net"}}, Shard{}, ""},
 		"old: no tag":              {nil, choose.Filter{NoTags: []string{"zzz"}, Tags: []string{"smoke"}}, Shard{}, ""},
 		"old: meta":                {[]string{"plain.test.lua"}, choose.Filter{TagMeta: []string{"k=zzz"}}, Shard{}, ""},
@@ -228,7 +240,8 @@ test("b", function(t) end)
 test("c", function(t) t:assert(mended) end)
 `
 	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": file, "b": passes})
-	if code, err := l.run(); code != ExitFailed || err != nil || l.results() != "a a=failed b=passed c=failed; b p=passed ok" {
+	if code, err := l.run(); code != ExitFailed || err != nil ||
+		l.results() != "a a=failed b=passed c=failed; b p=passed ok" {
 		t.Fatalf("%d, %v, %s", code, err, l.results())
 	}
 	l.o.Select.RerunFailed, l.o.Select.RerunState = true, l.o.RerunState
@@ -260,7 +273,8 @@ func TestListTests(t *testing.T) {
 		}
 		var out []string
 		for _, test := range tests {
-			out = append(out, fmt.Sprintf("%s:%d %s %q", strings.TrimSuffix(test.Path, testSuffix), test.Line, test.Name, test.Tags))
+			out = append(out, fmt.Sprintf("%s:%d %s %q", strings.TrimSuffix(test.Path, testSuffix), test.Line, test.Name,
+				test.Tags))
 		}
 		return strings.Join(append(out, notice), "\n")
 	}

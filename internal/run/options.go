@@ -34,6 +34,7 @@ type Options struct {
 
 	Filter choose.Filter
 
+	Durations  *int // how many of the slowest tests to show at the end, 0 for all; nil: none
 	Verbosity  report.Verbosity
 	JSON       bool
 	Color      bool   // stdout is a terminal that wants colours

@@ -197,25 +197,33 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 	if s.o.UntilFail && s.o.Repeat == 0 {
 		times = 0 // without end
 	}
-	code := ExitOK
+	code, started := ExitOK, time.Now()
+	p := newPrinter(s.o, times != 1)
 	for n := 1; times == 0 || n <= times; n++ {
 		if times != 1 {
 			fmt.Fprintf(s.o.Stderr, "provium: iteration %d\n", n)
 		}
-		c, stopped, err := s.iteration(ctx, candidates)
+		c, interrupted, err := s.iteration(ctx, candidates, p)
 		if err != nil {
 			return ExitError, err
 		}
 		code = max(code, c)
-		if stopped || c != ExitOK && s.o.UntilFail {
+		if interrupted.twice.Load() {
+			return code, nil
+		}
+		if interrupted.once.Load() || c != ExitOK && s.o.UntilFail {
 			break
 		}
 	}
-	return code, nil
+	if p.tally != nil {
+		p.end(p.tally.Summary(time.Since(started)))
+	}
+	return code, p.err
 }
 
 // iteration runs the candidates once.
-func (s *session) iteration(ctx context.Context, candidates []Candidate) (code int, stopped bool, err error) {
+func (s *session) iteration(ctx context.Context, candidates []Candidate, printer *printer) (
+	code int, interrupted *interrupts, err error) {
 	started := time.Now()
 	pool, err := sched.New(sched.Config{
 		Total: s.budget, Jobs: s.o.Jobs, CountCPUs: s.o.CPUOvercommit != 0, ColdBoots: s.coldBoots,
@@ -226,7 +234,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 		},
 	})
 	if err != nil {
-		return ExitError, false, fmt.Errorf("pool: %w", err)
+		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
 	for _, c := range candidates {
 		s.bus.Emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
@@ -239,7 +247,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	go func() { defer background.Done(); d.reportPool(runCtx) }()
 	over := make(chan struct{})
 	go func() { defer background.Done(); d.observe(over) }()
-	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
+	interrupted = &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
 		stop: func(reason string) {
 			d.why = stopNow{Reason: reason, Status: string(report.FileInterrupted)}
 			close(d.stopAll)
@@ -249,17 +257,14 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	}
 	go func() { defer background.Done(); interrupted.watch(over) }()
 
-	printer := newPrinter(s.o)
 	results := d.run(runCtx, candidates, printer.file)
 	cancel()
 	close(over)
 	background.Wait()
-	if !interrupted.twice.Load() {
-		printer.summary(time.Since(started), notStarted(results))
-	}
 	if !printer.counts.OK() || interrupted.once.Load() {
 		code = ExitFailed
 	}
+	printer.iteration(time.Since(started), notStarted(results), !interrupted.twice.Load())
 	s.noteMatched(results)
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
@@ -269,7 +274,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 			fmt.Fprintf(s.o.Stderr, "provium: %v\n", err)
 		}
 	}
-	return code, interrupted.once.Load(), printer.err
+	return code, interrupted, printer.err
 }
 
 func notStarted(results []*report.FileResult) int {

@@ -241,7 +241,8 @@ func TestList(t *testing.T) {
 		{Selection{Filter: "none"}, true, []string{}},
 	} {
 		c.s.WorkDir = cfg.Dir
-		if got, _, err := List(t.Context(), Options{Config: cfg, Select: c.s}, c.fixtures); err != nil || !reflect.DeepEqual(got, c.want) {
+		if got, _, err := List(t.Context(), Options{Config: cfg, Select: c.s}, c.fixtures); err != nil ||
+			!reflect.DeepEqual(got, c.want) {
 			t.Errorf("%+v: %q, %v", c.s, got, err)
 		}
 	}
