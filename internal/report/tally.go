@@ -36,22 +36,35 @@ func (t *Tally) Add(results []FileResult, notStarted int) {
 	}
 }
 
-// failures names what failed in a file, each as one line.
+// failures names what did not pass in a file, each as one line.
 func (r FileResult) failures() []string {
+	if r.Status == FilePassed {
+		return nil
+	}
 	path := terminal.Escape(r.Path)
 	var out []string
 	for _, test := range r.Tests {
 		if test.Status == TestFailed {
-			out = append(out, path+"  "+oneLine(test.Name))
+			out = append(out, path+": "+oneLine(test.Name))
 		}
 	}
-	switch {
-	case r.Status == FileCrashed, r.Status == FileTimedOut, r.Status == FileInterrupted:
-		out = append(out, path+"  ("+strings.ReplaceAll(string(r.Status), "_", " ")+")")
-	case r.ChunkError != "":
-		out = append(out, path+"  (did not load)")
+	if r.ChunkError != "" || r.Status != FileFailed || len(out) == 0 {
+		out = append(out, path+" "+fileFate(r))
 	}
 	return out
+}
+
+// fileFate says why a file as such counts as failed.
+func fileFate(r FileResult) string {
+	switch r.Status {
+	case FileTimedOut:
+		return "(timed out)"
+	case FileCrashed:
+		return "(crashed)"
+	case FileInterrupted:
+		return "(interrupted)"
+	}
+	return "(did not load)"
 }
 
 // Summary is the end of the run: what failed, and in how many iterations. There is no newline

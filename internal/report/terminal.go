@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,8 +40,9 @@ type TerminalConfig struct {
 // and console output are shown as escapes, so that a guest cannot draw on the host's
 // terminal. It is not safe for concurrent use.
 type Terminal struct {
-	cfg   TerminalConfig
-	shown bool
+	cfg    TerminalConfig
+	shown  bool
+	failed []string // "path: test" of what did not pass
 }
 
 // NewTerminal returns a renderer.
@@ -66,6 +68,7 @@ func (t *Terminal) File(r FileResult) error {
 	word, color := fileWord(r.Status)
 	b.line(0, "%s %s (%d passed, %d failed, %d skipped)%s", b.paint(color, word), terminal.Escape(r.Path), passed,
 		failed, skipped, took(" %s", r.Duration))
+	t.failed = append(t.failed, r.failures()...)
 	if r.ChunkError != "" {
 		first, rest, _ := strings.Cut(terminal.Escape(r.ChunkError), "\n")
 		head := "chunk error:"
@@ -117,15 +120,27 @@ func (t *Terminal) test(b *block, r TestResult) {
 	}
 }
 
-// Summary shows the end of a run.
-func (t *Terminal) Summary(c Counts, elapsed time.Duration) error { return t.End(Summary(c, elapsed)) }
+// Summary shows what failed once more, sorted, and the end of a run.
+func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
+	return t.End(Summary(c, elapsed), true)
+}
 
-// End shows lines behind all files, apart from them.
-func (t *Terminal) End(text string) error {
-	s := text + "\n"
-	if t.shown {
-		s = "\n" + s
+// End shows lines behind all files, apart from them. list says to show before them what failed
+// once more, sorted.
+func (t *Terminal) End(text string, list bool) error {
+	var b block
+	b.color = t.cfg.Color
+	if list && len(t.failed) > 0 {
+		slices.Sort(t.failed)
+		b.line(0, "\n%s", b.paint(red, "failed:"))
+		for _, f := range t.failed {
+			b.line(1, "%s", f)
+		}
 	}
+	if t.shown {
+		b.WriteByte('\n')
+	}
+	s := b.String() + text + "\n"
 	if _, err := io.WriteString(t.cfg.Out, s); err != nil {
 		return fmt.Errorf("summary write: %w", err)
 	}

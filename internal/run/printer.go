@@ -8,13 +8,15 @@ import (
 	"provium/internal/report"
 )
 
-// printer shows results as they come, for people or as JSON lines.
+// printer shows results: for people as they come, as JSON lines in candidate order.
 type printer struct {
 	o      *Options
-	text   *report.Terminal // nil with --json
-	json   *report.JSON     // nil without
-	counts report.Counts    // of the iteration
-	err    error            // the first one of writing
+	text   *report.Terminal           // nil with --json
+	json   *report.JSON               // nil without
+	counts report.Counts              // of the iteration
+	early  map[int]*report.FileResult // those that are to be shown after others
+	next   int                        // the first candidate that was not shown
+	err    error                      // the first one of writing
 
 	results []report.FileResult // of the iteration
 	tally   *report.Tally       // of all iterations, nil for a run that is not repeated
@@ -22,7 +24,7 @@ type printer struct {
 }
 
 func newPrinter(o *Options, repeats bool) *printer {
-	p := &printer{o: o}
+	p := &printer{o: o, early: map[int]*report.FileResult{}}
 	if repeats {
 		p.tally = &report.Tally{}
 	}
@@ -38,22 +40,38 @@ func newPrinter(o *Options, repeats bool) *printer {
 	return p
 }
 
-func (p *printer) file(r *report.FileResult) {
-	p.counts.Add(*r)
-	p.slowest.Add(*r)
-	if p.tally != nil {
-		p.results = append(p.results, *r)
+// ended takes the result of the candidate with that number, nil if it never started.
+func (p *printer) ended(number int, r *report.FileResult) {
+	if r != nil {
+		p.counts.Add(*r)
+		p.slowest.Add(*r)
+		if p.tally != nil {
+			p.results = append(p.results, *r)
+		}
 	}
-	if p.json != nil {
-		p.keepError(p.json.File(*r))
+	if p.json == nil {
+		if r != nil {
+			p.keepError(p.text.File(*r))
+		}
 		return
 	}
-	p.keepError(p.text.File(*r))
+	p.early[number] = r
+	for {
+		r, ok := p.early[p.next]
+		if !ok {
+			return
+		}
+		delete(p.early, p.next)
+		p.next++
+		if r != nil {
+			p.keepError(p.json.File(*r))
+		}
+	}
 }
 
 // iteration ends an iteration, and shows its summary if it is the only one.
 func (p *printer) iteration(elapsed time.Duration, notStarted int, show bool) {
-	p.counts.NotStarted = notStarted
+	p.counts.NotStarted, p.next = notStarted, 0
 	if p.tally != nil {
 		p.tally.Add(p.results, notStarted)
 		p.counts, p.results = report.Counts{}, nil
@@ -72,7 +90,7 @@ func (p *printer) end(text string) {
 		text = b.String() + "\n" + text
 	}
 	if p.text != nil {
-		p.keepError(p.text.End(text))
+		p.keepError(p.text.End(text, p.tally == nil))
 		return
 	}
 	fmt.Fprintln(p.o.Stderr, text)

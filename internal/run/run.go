@@ -257,7 +257,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	}
 	go func() { defer background.Done(); interrupted.watch(over) }()
 
-	results := d.run(runCtx, candidates, printer.file)
+	results := d.run(runCtx, candidates, printer.ended)
 	cancel()
 	close(over)
 	background.Wait()
