@@ -47,7 +47,8 @@ func TestKeyword(t *testing.T) {
 	}
 	for _, hidden := range []Test{{Path: "a"}, {Path: "a", Name: "x", Open: true},
 		{Path: "a", Name: "x", Meta: map[string]any{"tags": Unknown{}}}} {
-		for text, want := range map[string]answer{"y": maybe, "not y": maybe, "a and y": maybe, "a or y": yes, "not a": no} {
+		for text, want := range map[string]answer{"y": maybe, "not y": maybe, "a and y": maybe, "a or y": yes,
+			"not a": no} {
 			k, _ := parseKeyword(text)
 			if got := k.matches(hidden); got != want {
 				t.Errorf("%+v, %s: %v, want %v", hidden, text, got, want)
@@ -124,7 +125,8 @@ func TestPicks(t *testing.T) {
 func TestNearest(t *testing.T) {
 	names := []string{"the cluster heals", "the cluster splits", "boots twice", "reads a file", "reads a file", "smoke"}
 	for text, want := range map[string]string{
-		"cluster heal": "the cluster heals|the cluster splits", "smok": "smoke", "Smoke": "smoke", "/boot/": "boots twice",
+		"cluster heal": "the cluster heals|the cluster splits", "smok": "smoke", "Smoke": "smoke",
+		"/boot/": "boots twice",
 		"zzzzzz": "", "": "", "read a file": "reads a file",
 	} {
 		if got := strings.Join(Nearest(text, names), "|"); got != want {

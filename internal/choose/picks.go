@@ -44,7 +44,10 @@ func isNamed(t Test, name string) bool { return t.Name == "" || t.Name == name |
 
 // isAt reports whether a test may stand at the line.
 func isAt(t Test, line int) bool {
-	return t.Lines == nil || slices.ContainsFunc(t.Lines, func(l Lines) bool { return l.First <= line && line <= l.Last })
+	return t.Lines == nil || slices.ContainsFunc(t.Lines, func(l Lines) bool {
+		return l.First <= line &&
+			line <= l.Last
+	})
 }
 
 // selectors returns the picks as they stand on the command line.

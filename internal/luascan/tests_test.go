@@ -37,7 +37,8 @@ func TestTests(t *testing.T) {
 			`1-1 "a" open; 1-1 "b" open; 1-1 "c" open`},
 		"name": {`test("a" .. i, f) test(("x"):rep(3), {tags = "t"}, f) test(name, f)`,
 			`1-1 ""; 1-1 "" map[tags:t]; 1-1 ""`},
-		"each": {`test.each({{1, f = function() return 1, 2 end}, {2}}, "n {1}", {tags = "t"}, f) test.each(list(), name, f)`,
+		"each": {`test.each({{1, f = function() return 1, 2 end}, {2}}, "n {1}", {tags = "t"}, f) ` +
+			`test.each(list(), name, f)`,
 			`1-1 "n {1}" each map[tags:t]; 1-1 "" each`},
 		"blocks": {"for i = 1, 2 do test('a', f) end while x do test('b', f) end do test('c', f) end " +
 			"if x then test('d', f) end" +
@@ -45,7 +46,8 @@ func TestTests(t *testing.T) {
 			`1-1 "a" unsure; 1-1 "b" unsure; 1-1 "c"; 1-1 "d" unsure; 1-1 "e" unsure; 1-1 "f" unsure; 1-1 "g"`},
 		"after return":         {"if x then return end test('a', f)", `1-1 "a" unsure`},
 		"return in a function": {"local function f() return 1 end test('a', f)", `1-1 "a"`},
-		"within a test": {"test('a', function() test('b', f) load('x') require(x) if y then return end end) test('c', f)",
+		"within a test": {"test('a', function() test('b', f) load('x') require(x) if y then return end end) " +
+			"test('c', f)",
 			`1-1 "a"; 1-1 "c"`},
 		"other names": {"x.test('a') x:test('b') my_test('c') local s = \"test('d', f)\" -- test('e', f)", ""},
 		"alias":       {"local case = test case('a', f)", "*"},

@@ -208,7 +208,8 @@ func TestSlowest(t *testing.T) {
 		s.Add(r)
 	}
 	for n, want := range map[int]string{
-		2: "slowest 2 of 9 tests:\n    60.00s  tests/late.test.lua  runs long\n    50.00s  tests/crash.test.lua  calls C\n",
+		2: "slowest 2 of 9 tests:\n    60.00s  tests/late.test.lua  runs long\n" +
+			"    50.00s  tests/crash.test.lua  calls C\n",
 		0: "slowest 9 of 9 tests:\n    60.00s  ", 99: "slowest 9 of 9 tests:\n    60.00s  ",
 	} {
 		var b bytes.Buffer

@@ -175,10 +175,11 @@ func TestSelectionsThatMatchNothing(t *testing.T) {
 			"no such file or directory: `gone.test.lua`"},
 		"old: tag of another file": {[]string{"hidden.test.lua"}, choose.Filter{Tags: []string{"net"}}, Shard{}, ""},
 		"old: no tag":              {nil, choose.Filter{NoTags: []string{"zzz"}, Tags: []string{"smoke"}}, Shard{}, ""},
-		"old: meta":                {[]string{"plain.test.lua"}, choose.Filter{TagMeta: []string{"k=zzz"}}, Shard{}, ""},
-		"old: one tag of two":      {nil, choose.Filter{Tags: []string{"zzz", "smoke"}}, Shard{}, ""},
-		"empty shard":              {nil, choose.Filter{Names: []string{"boots"}}, Shard{1, 2}, ""},
-		"the other shard":          {nil, choose.Filter{Names: []string{"boots"}}, Shard{2, 2}, ""},
+		"old: meta": {[]string{"plain.test.lua"}, choose.Filter{TagMeta: []string{"k=zzz"}},
+			Shard{}, ""},
+		"old: one tag of two": {nil, choose.Filter{Tags: []string{"zzz", "smoke"}}, Shard{}, ""},
+		"empty shard":         {nil, choose.Filter{Names: []string{"boots"}}, Shard{1, 2}, ""},
+		"the other shard":     {nil, choose.Filter{Names: []string{"boots"}}, Shard{2, 2}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := chosen(t)
@@ -273,7 +274,8 @@ func TestListTests(t *testing.T) {
 		}
 		var out []string
 		for _, test := range tests {
-			out = append(out, fmt.Sprintf("%s:%d %s %q", strings.TrimSuffix(test.Path, testSuffix), test.Line, test.Name,
+			out = append(out, fmt.Sprintf("%s:%d %s %q", strings.TrimSuffix(test.Path, testSuffix), test.Line,
+				test.Name,
 				test.Tags))
 		}
 		return strings.Join(append(out, notice), "\n")

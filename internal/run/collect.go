@@ -117,7 +117,8 @@ func (c *collected) tests(path string) []choose.Test {
 			return nil
 		}
 		started := e.(event.TestStarted)
-		out = append(out, choose.Test{Path: path, Name: started.Name, Group: t.Group, Meta: started.Meta, Lines: t.Lines})
+		out = append(out, choose.Test{Path: path, Name: started.Name, Group: t.Group, Meta: started.Meta,
+			Lines: t.Lines})
 	}
 	return out
 }

@@ -178,7 +178,8 @@ func (t *shownTests) checkPick(path string, pick choose.Picks) error {
 		return nil
 	}
 	if len(pick.Names) > 0 {
-		return fmt.Errorf("`%s` has no test `%s`%s", path, pick.Names[0], proposal(choose.Nearest(pick.Names[0], t.names())))
+		return fmt.Errorf("`%s` has no test `%s`%s", path, pick.Names[0], proposal(choose.Nearest(pick.Names[0],
+			t.names())))
 	}
 	return fmt.Errorf("`%s` has no test at line %d%s", path, pick.Lines[0], t.around(pick.Lines[0]))
 }
@@ -199,7 +200,8 @@ func (t *shownTests) around(line int) string {
 	var near []string
 	for _, test := range []*choose.Test{before, behind} {
 		if test != nil {
-			near = append(near, fmt.Sprintf("`%s` at lines %d to %d", nameOf(*test), test.Lines[0].First, test.Lines[0].Last))
+			near = append(near, fmt.Sprintf("`%s` at lines %d to %d", nameOf(*test), test.Lines[0].First,
+				test.Lines[0].Last))
 		}
 	}
 	if len(near) == 0 {

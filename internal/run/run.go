@@ -291,10 +291,11 @@ func notStarted(results []*report.FileResult) int {
 // show only when files have run.
 func (s *session) checkMatched() (int, error) {
 	sel := s.o.selection(context.Background())
-	asks := len(sel.Tests.Names) > 0 || sel.Tests.Keyword != "" || slices.ContainsFunc(sel.Paths, func(text string) bool {
-		_, name, line := splitPath(sel.WorkDir, text)
-		return name != "" || line > 0
-	})
+	asks := len(sel.Tests.Names) > 0 || sel.Tests.Keyword != "" || slices.ContainsFunc(sel.Paths,
+		func(text string) bool {
+			_, name, line := splitPath(sel.WorkDir, text)
+			return name != "" || line > 0
+		})
 	if s.matched || !asks || sel.AllowEmpty || sel.Shard.Count > 1 {
 		return ExitOK, nil
 	}

@@ -131,7 +131,7 @@ func (s *assertions) tAssertMatches(a value.Args, e *execution) ([]lua.Value, er
 }
 
 func (s *assertions) tAssertErrorMatches(a value.Args, e *execution) ([]lua.Value, error) {
-	// A pattern that is none is found before the function runs.
+	// A malformed pattern is found before the function runs.
 	if _, err := s.matching(a, ""); err != nil {
 		return nil, err
 	}

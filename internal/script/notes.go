@@ -77,7 +77,7 @@ func (s *assertions) tStep(a value.Args, e *execution) ([]lua.Value, error) {
 	return values, err
 }
 
-// inheritSteps gives a task the steps of the thread that starts it.
+// inheritSteps hands a task the steps of the thread that starts it.
 func (e *execution) inheritSteps(from, to *lua.Thread) {
 	if steps := e.steps[from]; len(steps) > 0 {
 		e.steps[to] = steps
