@@ -42,6 +42,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
+	if err := o.Exports.check(); err != nil {
+		return ExitError, err
+	}
 	if len(candidates.Files) == 0 {
 		out := o.Stdout
 		if o.JSON {
@@ -49,6 +52,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 		}
 		if _, err := fmt.Fprintln(out, candidates.Notice); err != nil {
 			return ExitError, fmt.Errorf("output: %w", err)
+		}
+		if err := newExported(&o, "").add(nil); err != nil {
+			return ExitError, err
 		}
 		return ExitOK, nil
 	}
@@ -85,7 +91,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter)}
+	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter),
+		exported: newExported(&o, header.Accelerator)}
 	if header.Accelerator == "tcg" {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
@@ -164,6 +171,8 @@ type session struct {
 	matched bool                    // a test had a name that was asked for
 	names   []string                // of all tests
 	ran     map[string]*fileOutcome // what the files have shown that ran in any iteration
+
+	exported *exported
 }
 
 func (s *session) openEvents() error {
@@ -266,6 +275,9 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	}
 	printer.iteration(time.Since(started), notStarted(results), !interrupted.twice.Load())
 	s.noteMatched(results)
+	if err := s.exported.add(results); err != nil {
+		return ExitError, interrupted, err
+	}
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
 	}
