@@ -15,6 +15,7 @@ import (
 
 	"provium/internal/admission"
 	"provium/internal/choose"
+	"provium/internal/dialog"
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -62,6 +63,7 @@ type fileRun struct {
 	emit      func(e event.Event, payload []byte) // payload as for event.Bus.Forward
 	stdout    *os.File
 	stderr    *os.File
+	person    Person        // who looks at paused tests; nil: nobody
 	launched  func(pid int) // called with the runner's process id; nil: not
 
 	flush    func() error // of the runner's output
@@ -81,6 +83,7 @@ type fileRun struct {
 	stop     *stopNow
 
 	collected []choose.Test // where the tests do not run; nil if that failed
+	talk      *talk         // the latest
 }
 
 // run runs the file to its end, whatever that is. When stopAll is closed it is
@@ -222,6 +225,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			quiet = nil
 		}
 	}
+	f.endTalk()
 	err = <-ended
 	f.cpu = child.CPUTime()
 	return f.outcome(err)
@@ -319,6 +323,13 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 		f.resources.Forget(m.Release.ID)
 	case m.Release != nil:
 		f.resources.Release(m.Release.ID, m.Release.Share)
+	case m.Paused != nil:
+		f.startTalk(m.Paused)
+	case m.Shown != nil && f.talk != nil:
+		select {
+		case f.talk.shown <- dialog.Shown{Text: m.Shown.Text, Incomplete: m.Shown.Incomplete, Names: m.Shown.Names}:
+		default: // nobody has asked
+		}
 	case m.Waits != nil && m.Waits.Begin:
 		f.waits++
 	case m.Waits != nil:

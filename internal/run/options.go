@@ -34,7 +34,11 @@ type Options struct {
 
 	Filter choose.Filter
 
-	Durations  *int // how many of the slowest tests to show at the end, 0 for all; nil: none
+	Durations *int // how many of the slowest tests to show at the end, 0 for all; nil: none
+	// Person looks at tests that are paused; nil where the run has no terminal.
+	Person         Person
+	PauseOnFailure bool
+
 	Verbosity  report.Verbosity
 	JSON       bool
 	Color      bool   // stdout is a terminal that wants colours

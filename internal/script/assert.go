@@ -100,6 +100,7 @@ func (s *assertions) newType() *lua.Type {
 		"log":                  (*assertions).tLog,
 		"defer":                (*assertions).tDefer,
 		"step":                 (*assertions).tStep,
+		"pause":                (*assertions).tPause,
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
 			o := binding.Object(c).(*testObject)

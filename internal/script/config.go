@@ -50,6 +50,10 @@ type Config struct {
 	// Collect, unless it is nil, is called with the tests that the chunk has registered, and
 	// no test runs.
 	Collect func([]Registered)
+	// Pauses leads to a person, for t:pause and PauseOnFailure; nil where there is none.
+	Pauses Pauses
+	// PauseOnFailure has the person look at each test that has failed.
+	PauseOnFailure bool
 	// Shuffle is the seed of the order of tests in files with reset_between_tests. Nil
 	// leaves the order as it is.
 	Shuffle *uint64

@@ -123,6 +123,7 @@ func (r *testRun) add(what string, t *testCase) error {
 		return fmt.Errorf("%s: duplicate name `%s` in this file", what, t.name)
 	}
 	r.tests, r.byName[t.name] = append(r.tests, t), t
+	r.bodies = append(r.bodies, t.fn)
 	return nil
 }
 

@@ -49,6 +49,7 @@ func Run(ctx context.Context, cfg Config) Result {
 	w := newWorld(cfg.Env, cfg.Path)
 	r := &testRun{session: w.newSession(ctx, cfg.Path, cfg.AbsPath, w.fileLab, nil), cfg: cfg,
 		byName: map[string]*testCase{}}
+	r.pauses = cfg.Pauses
 	defer r.watchHost()()
 	err := r.open(map[string]lua.GoFunc{
 		"todo": r.luaTodo, "before_each": r.luaHook(&r.before), "after_each": r.luaHook(&r.after),
@@ -155,6 +156,7 @@ func (r *testRun) runTest(t *testCase, more bool) {
 	excerpt := ""
 	if failed {
 		excerpt = consoles(e.vms())
+		r.pauseFailed(t, reason)
 	}
 	var stop *stopError
 	var doubtful []*lab.VM
