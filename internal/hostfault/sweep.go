@@ -20,9 +20,9 @@ import (
 // Environment of the processes of a sweep.
 const (
 	envChild = "PROVIUM_HOST_FAULTS" // in the supervised process: the test's name
-	// EnvAll makes Sweep try each error of each call, once and lasting. Without it each call
-	// fails once per sweep, with its errors in turn; of many calls, every kth, from a random
-	// one on.
+	// EnvAll makes Sweep try each error of each call, once and lasting; with a value like
+	// "2/5", of each fifth call from the second on. Without it each call fails once per
+	// sweep, with its errors in turn; of many calls, every kth, from a random one on.
 	EnvAll = "PROVIUM_HOST_FAULTS_ALL"
 )
 
@@ -155,10 +155,14 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 	round(&Fault{gate: g, n: math.MaxUint64})
 	calls, took := g.seen.Load(), time.Since(began)
 	n, step := uint64(1), uint64(1)
+	if _, err := fmt.Sscanf(os.Getenv(EnvAll), "%d/%d", &n, &step); err != nil {
+		n, step = 1, 1
+	}
 	if most := uint64(sampleLimit/took) + 1; !all && calls > most {
 		step = (calls + most - 1) / most
 		n += rand.Uint64N(step)
 	}
+	tried := 0
 	for hit := true; hit && failed < tooMany; n += step {
 		f := Fault{gate: g, n: n}
 		if !all && time.Since(began) > 2*sampleLimit {
@@ -166,12 +170,15 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 		}
 		if !all {
 			f.choice, f.lasting = n/2, n%2 == 0
-			hit = round(&f)
+			if hit = round(&f); hit {
+				tried++
+			}
 			continue
 		}
 		if hit = round(&f); !hit {
 			break
 		}
+		tried++
 		for choices := g.choices.Load(); f.choice < choices && failed < tooMany; f.choice++ {
 			if f.choice > 0 {
 				round(&f)
@@ -183,7 +190,7 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 			}
 		}
 	}
-	t.Logf("%s%d calls, %d rounds, %d failed", summary, calls, rounds, failed)
+	t.Logf("%s%d of %d calls, %d rounds, %d failed", summary, tried, calls, rounds, failed)
 }
 
 // descriptors returns what this process has open, by descriptor.
