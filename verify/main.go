@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"regexp"
@@ -128,6 +129,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	var rows []row
+	ran := map[string]*tally{}
 	for _, p := range parts {
 		times, wanted := c.times[p.name]
 		if !wanted {
@@ -145,10 +147,16 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		rows = append(rows, p.rows(all[p.name])...)
+		ran[p.name] = all[p.name]
 		fmt.Fprintf(os.Stderr, "verify: %s took %.0f s\n", p.name, time.Since(began).Seconds())
 	}
 	bad := printTable(os.Stdout, rows)
 	if c.report != "" {
+		// Another one may have run other parts meanwhile.
+		if all, err = readTallies(); err != nil {
+			return err
+		}
+		maps.Copy(all, ran)
 		if err := errors.Join(writeTallies(all), writeReport(c.report, all)); err != nil {
 			return err
 		}
