@@ -156,10 +156,7 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 	began := time.Now()
 	round(&Fault{gate: g, n: math.MaxUint64})
 	calls, took := g.seen.Load(), time.Since(began)
-	n, step := uint64(1), uint64(1)
-	if _, err := fmt.Sscanf(os.Getenv(EnvAll), "%d/%d", &n, &step); err != nil {
-		n, step = 1, 1
-	}
+	n, step := piece()
 	if most := uint64(sampleLimit()/took) + 1; !all && calls > most {
 		step = (calls + most - 1) / most
 		n += rand.Uint64N(step)
@@ -193,6 +190,14 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 		}
 	}
 	t.Logf("%s%d of %d calls, %d rounds, %d failed", summary, tried, calls, rounds, failed)
+}
+
+// piece returns the first call to be tried and the distance to the next one, as EnvAll says.
+func piece() (first, step uint64) {
+	if _, err := fmt.Sscanf(os.Getenv(EnvAll), "%d/%d", &first, &step); err != nil || first == 0 || step == 0 {
+		return 1, 1
+	}
+	return first, step
 }
 
 // descriptors returns what this process has open, by descriptor.
