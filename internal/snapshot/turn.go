@@ -12,7 +12,7 @@ import (
 )
 
 // turnFile is the file of which a maker of an entry locks the byte that its key stands for.
-const turnFile = ".turns"
+const turnFile = "turns"
 
 // turnPoll is how often a turn that is waited for is looked at.
 const turnPoll = 25 * time.Millisecond
