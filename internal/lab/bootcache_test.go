@@ -15,6 +15,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/fakemachine"
 	"provium/internal/localvmm"
+	"provium/internal/qemu"
 	"provium/internal/snapshot"
 	"provium/internal/topology"
 	"provium/internal/wire"
@@ -204,6 +205,36 @@ func TestBootCacheTogether(t *testing.T) {
 	must(t, err)
 	if len(list) != 3 { // the entry, its note, and the file of turns
 		t.Error(list)
+	}
+}
+
+// TestWhatABootDependsOn boots with options that differ in one thing each: none is served
+// from the entry of another, and each from its own.
+func TestWhatABootDependsOn(t *testing.T) {
+	l, _, _ := cachedLab(t)
+	block := qemu.DiskModel{PhysicalBlock: 4096}
+	file := func(content string) []topology.BootFile { return []topology.BootFile{{Path: "/f", Content: content}} }
+	all := []topology.BootOpts{
+		{}, {Memory: 256 << 20}, {CPUs: 2}, {CmdlineAppend: "a=b"}, {Files: file("1")}, {Files: file("2")},
+		{Disks: []disk.Spec{{ID: "a", Scratch: 1 << 20}, {ID: "b", Scratch: 2 << 20}}},
+		{Disks: []disk.Spec{{ID: "b", Scratch: 2 << 20}, {ID: "a", Scratch: 1 << 20}}},
+		{Disks: []disk.Spec{{ID: "a", Scratch: 1 << 20}, {ID: "b", Scratch: 3 << 20}}},
+		{Disks: []disk.Spec{{ID: "a", Scratch: 1 << 20}, {ID: "b", Scratch: 2 << 20, DiskModel: block}}},
+	}
+	for round := range 2 {
+		for i, opts := range all {
+			v, err := l.DeclareVM(fmt.Sprintf("v%d-%d", round, i), "p", &opts)
+			must(t, err)
+			must(t, v.Boot(t.Context(), nil))
+			must(t, v.Shutdown(t.Context()))
+			want := i + 1
+			if round > 0 {
+				want = len(all)
+			}
+			if n := len(cacheEntries(t, l.host)); n != want {
+				t.Errorf("round %d, %+v: %d entries, want %d", round, opts, n, want)
+			}
+		}
 	}
 }
 
