@@ -23,7 +23,7 @@ end
 -- call queries the node that it runs on, and returns nil if that refuses. etcd's own program
 -- would take seconds to start in an emulated guest.
 local function call(node, method, message)
-  local r = node:run("wget", {args = {"-q", "-O", "-", "-T", "60", "--post-data", json.encode(message),
+  local r = node:run("wget", {args = {"-q", "-O", "-", "--post-data", json.encode(message),
     "http://127.0.0.1:2379/v3/kv/" .. method}, timeout = "2m"})
   return r:ok() and json.decode(r.stdout) or nil
 end
