@@ -41,7 +41,7 @@ func (t *Turn) Wait(ctx context.Context) bool {
 	if t.waited || t.file != nil || os.MkdirAll(t.cache.Dir, 0o700) != nil {
 		return false
 	}
-	f, err := os.OpenFile(filepath.Join(t.cache.Dir, turnFile), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(t.cache.Dir, turnFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return false // then it is made twice
 	}
