@@ -113,7 +113,9 @@ func TestProcesses(t *testing.T) {
 }
 
 func TestBusy(t *testing.T) {
-	for text, want := range map[string]bool{"some avg10=59.00 avg60=99.00\n": false, "some avg10=60.00\n": true, "": false} {
+	for text, want := range map[string]bool{
+		"some avg10=59.00 avg60=99.00\n": false, "some avg10=60.00\n": true, "": false,
+	} {
 		if got := Busy(host("proc/pressure/cpu", text)); got != want {
 			t.Errorf("%q: %t", text, got)
 		}
