@@ -134,7 +134,7 @@ func (t *Table) startOnTerminal(
 	}
 	p.cmd, p.pid, p.terminal = cmd, uint32(cmd.pid), out
 	p.stdin = newFeeder(in, initial)
-	p.out = [2]*spool{newSpool(), newSpool()}
+	p.out = [2]*spool{newSpool(t.outputLimit), newSpool(t.outputLimit)}
 	t.add(p)
 	t.following.Go(func() { p.follow([2]*os.File{out, nil}) })
 	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil
