@@ -262,6 +262,40 @@ func TestAnswersUnderWay(t *testing.T) {
 	}
 }
 
+// TestHinderedGuest has a guest confirm the end of an operation late, since the host is busy.
+func TestHinderedGuest(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	waited := time.Duration(0)
+	w := quick()
+	w.Hindered = func() time.Duration {
+		waited += w.Confirm // since the last call
+		asked <- struct{}{}
+		return waited
+	}
+	c, a := connect(t, Config{Watch: w})
+	background(t, func() error {
+		op, _, err := a.request()
+		if err != nil {
+			return err
+		}
+		for range 3 { // at the limit, and twice when the end should have been confirmed
+			<-asked
+		}
+		return a.result(op, wire.Result{Value: &wire.RunValue{Status: wire.TimedOut}})
+	})
+	r, err := c.Run(testContext(t), RunRequest{Shell: "x", Timeout: 10 * time.Millisecond})
+	if err != nil || r.Status != TimedOut {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// One that never confirms it is not waited for without an end.
+	c, a = connect(t, Config{Watch: w})
+	silence(t, a)
+	_, err = c.Run(testContext(t), RunRequest{Shell: "x", Timeout: 10 * time.Millisecond})
+	if err == nil || !strings.HasSuffix(err.Error(), "the guest has not confirmed the end") {
+		t.Error(err)
+	}
+}
+
 // TestStreamsAreNotWatched has an open stream be silent for longer than any limit.
 func TestStreamsAreNotWatched(t *testing.T) {
 	c, a := connect(t, Config{Watch: quick()})

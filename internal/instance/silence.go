@@ -12,6 +12,7 @@ import (
 func (i *Instance) watchOver() guest.Watch {
 	w := i.cfg.Watch
 	w.State, w.Dead = i.standstill, i.noSignOfLife
+	w.Hindered = func() time.Duration { return i.machine.WaitedForCPU() }
 	return w
 }
 
