@@ -41,6 +41,7 @@ type runFlags struct {
 
 	verbose, quiet, json bool
 	saveEvents           string
+	junit, tap, ktap     string
 }
 
 func (f *runFlags) groups() []flagGroup {
@@ -94,6 +95,12 @@ func (f *runFlags) groups() []flagGroup {
 	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
 	output.flags.Var(value(&f.saveEvents, "path", parsePath), "save-events", "save the event stream to the file `PATH`")
+	for _, x := range []struct {
+		to           *string
+		flag, format string
+	}{{&f.junit, "junit", "JUnit XML"}, {&f.tap, "tap", "TAP 14"}, {&f.ktap, "ktap", "KTAP"}} {
+		output.flags.Var(value(x.to, "file", parsePath), x.flag, "write the results as "+x.format+" to `FILE`")
+	}
 	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output}
 }
 
@@ -152,6 +159,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout
 	}
+	o.Exports = run.Exports{JUnit: p.absolute(f.junit), TAP: p.absolute(f.tap), KTAP: p.absolute(f.ktap),
+		Annotate: p.getenv("GITHUB_ACTIONS") == "true", Workspace: p.getenv("GITHUB_WORKSPACE")}
 	switch {
 	case f.verbose:
 		o.Verbosity = report.Verbose

@@ -39,6 +39,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
+	if err := o.Exports.check(); err != nil {
+		return ExitError, err
+	}
 	if len(candidates.Files) == 0 {
 		out := o.Stdout
 		if o.JSON {
@@ -46,6 +49,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 		}
 		if _, err := fmt.Fprintln(out, candidates.Notice); err != nil {
 			return ExitError, fmt.Errorf("output: %w", err)
+		}
+		if err := newExported(&o, "").add(nil); err != nil {
+			return ExitError, err
 		}
 		return ExitOK, nil
 	}
@@ -82,7 +88,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter)}
+	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter),
+		exported: newExported(&o, header.Accelerator)}
 	if header.Accelerator == "tcg" {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
@@ -154,6 +161,8 @@ type session struct {
 
 	bus    *event.Bus
 	events *event.FileSink // of --save-events, or nil
+
+	exported *exported
 
 	ran map[string]bool // the files that ran in any iteration; true when one of them failed there
 }
@@ -251,6 +260,9 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	}
 	if !printer.counts.OK() || interrupted.once.Load() {
 		code = ExitFailed
+	}
+	if err := s.exported.add(results); err != nil {
+		return ExitError, false, err
 	}
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
