@@ -81,8 +81,8 @@ func (v *verifier) goTest(ctx context.Context, env []string, pattern string, pac
 const damagePattern = "Damage|ReadOnly|CacheRefuses|CacheServesNoOther|SpotCheck|ReadAgainWhenChanged"
 
 // damagePackages have caches.
-var damagePackages = []string{"./internal/cachedir", "./internal/image/...", "./internal/snapshot", "./internal/fixture",
-	"./internal/run"}
+var damagePackages = []string{"./internal/cachedir", "./internal/image/...", "./internal/snapshot",
+	"./internal/fixture", "./internal/run"}
 
 // damageLine is what a test says that damages every kind of file in every way.
 var damageLine = regexp.MustCompile(`damaged cache files: (\d+) of`)

@@ -90,6 +90,7 @@ func loadRows(t *tally) []row {
 	if bad > 0 {
 		result = "failed"
 	}
-	tried := fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", t.Counts["suites"], busyLoops, loadedCPUs)
+	tried := fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", t.Counts["suites"], busyLoops,
+		loadedCPUs)
 	return []row{hold(bad, tried, "%s, in %d s", result, t.Counts["seconds"])}
 }

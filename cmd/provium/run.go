@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -29,6 +30,7 @@ type runFlags struct {
 	untilFail bool
 	failFast  bool
 	keepGoing bool
+	pause     bool // --pause-on-failure
 	timeout   time.Duration
 	cold      bool
 	seed      *uint64
@@ -70,6 +72,8 @@ func (f *runFlags) groups() []flagGroup {
 		"repeat until a failure, at most --repeat times if that is given")
 	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
+	how.flags.BoolVar(&f.pause, "pause-on-failure", false,
+		"at a failed test keep its guests and read Lua in its state; needs a terminal")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
 		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0: no limit (default 300)")
 	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
@@ -155,6 +159,12 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
 		RerunState: p.rerunState(), History: p.history(),
 		Stdout: p.stdout, Stderr: p.stderr,
+	}
+	switch {
+	case p.isOnTerminal() && !f.json:
+		o.Person, o.PauseOnFailure = p.terminalTalk(), f.pause
+	case f.pause:
+		return o, errors.New("--pause-on-failure needs a terminal for standard input and output")
 	}
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/fulltest"
 	"provium/internal/guest"
 	"provium/internal/image"
 	"provium/internal/proc"
@@ -95,7 +96,7 @@ func TestRestoreLoop(t *testing.T) {
 	must(t, err)
 	must(t, v.Shutdown(t.Context()))
 
-	const rounds = 24
+	rounds := fulltest.Of(12, 24)
 	seen := map[string]bool{}
 	var took []time.Duration
 	var files, entries int

@@ -240,7 +240,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	go func() { defer background.Done(); d.reportPool(runCtx) }()
 	over := make(chan struct{})
 	go func() { defer background.Done(); d.observe(over) }()
-	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
+	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr, person: s.o.Person,
 		stop: func(reason string) {
 			d.why = stopNow{Reason: reason, Status: string(report.FileInterrupted)}
 			close(d.stopAll)

@@ -15,6 +15,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/forkserver"
+	"provium/internal/hostload"
 	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/lab"
@@ -32,6 +33,7 @@ const RunnerFD = 3
 // is nobody to report to.
 func Runner(pipe *os.File, filter string) error {
 	r := &runner{pipe: newMessagePipe(pipe, pipe), waiting: map[uint64]chan answer{}}
+	r.pauses = newPauses(r)
 	first, err := r.pipe.receive()
 	if err != nil {
 		return fmt.Errorf("runner: %w", err)
@@ -46,6 +48,7 @@ func Runner(pipe *os.File, filter string) error {
 type runner struct {
 	pipe   *messagePipe
 	repeat string // of the job
+	pauses *pauses
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -84,6 +87,8 @@ func (r *runner) listen(cancel context.CancelCauseFunc) {
 		switch {
 		case m.Interrupt != nil:
 			cancel(&stopError{m.Interrupt.Reason, m.Interrupt.Status})
+		case m.Typed != nil:
+			r.pauses.take(m.Typed)
 		case m.Answer != nil:
 			r.mu.Lock()
 			ch := r.waiting[m.Answer.ID]
@@ -116,7 +121,12 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if j.ShuffleOn {
 		shuffle = &j.ShuffleSeed
 	}
+	var person script.Pauses
+	if j.CanPause {
+		person = r.pauses
+	}
 	return script.Run(ctx, script.Config{
+		Pauses: person, PauseOnFailure: j.PauseOnFailure,
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
@@ -146,6 +156,7 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
+		Busy: func() bool { return hostload.Busy(os.DirFS("/")) },
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
