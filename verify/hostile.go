@@ -95,8 +95,8 @@ func hostileRows(t *tally) []row {
 	return []row{
 		hold(acts-fine+left, fmt.Sprintf("%d hostile acts of guests, in %d s", acts, t.Counts["seconds"]),
 			"the next guest was fine after %d; survivors %d", fine, left),
-		hold(late, fmt.Sprintf("an operation with a limit of %v beside each (%d have more than 4 MiB of output to bring, "+
-			"and are not counted)", actLimit, t.Counts["outputs"]), "%d ended more than %v late; the longest took %.1f s",
-			late, overrun, longest.Seconds()),
+		hold(late, fmt.Sprintf("an operation with a limit of %v beside each (%d have more than 4 MiB of output to "+
+			"bring, and are not counted)", actLimit, t.Counts["outputs"]), "%d ended more than %v late; the longest "+
+			"took %.1f s", late, overrun, longest.Seconds()),
 	}
 }

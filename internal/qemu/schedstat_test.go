@@ -12,7 +12,8 @@ func TestWaitedForCPU(t *testing.T) {
 	if got := waitedForCPU(dir); got != 0 {
 		t.Errorf("%v of a process that is gone", got)
 	}
-	for name, text := range map[string]string{"1": "100 2000000 3\n", "2": "5 3000000 1\n", "3": "0\n", "4": "a b c\n"} {
+	for name, text := range map[string]string{"1": "100 2000000 3\n", "2": "5 3000000 1\n", "3": "0\n",
+		"4": "a b c\n"} {
 		path := filepath.Join(dir, "task", name, "schedstat")
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
