@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type timeLimit struct {
 	op    *call
 	watch Watch
 	limit time.Duration
+
+	mu    sync.Mutex // held by expire
 	timer *time.Timer
 	over  bool          // the limit has passed
 	had   time.Duration // of Watch.Hindered, when it did
@@ -26,8 +29,9 @@ func (op *call) endAfter(limit time.Duration) *time.Timer {
 	op.client.mu.Lock()
 	l := &timeLimit{op: op, watch: op.client.vigil.watch, limit: limit}
 	op.client.mu.Unlock()
-	l.timer = time.AfterFunc(time.Hour, l.expire)
-	l.timer.Reset(limit)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = time.AfterFunc(limit, l.expire)
 	return l.timer
 }
 
@@ -41,6 +45,8 @@ func (l *timeLimit) hindered() time.Duration {
 
 // expire is called at the limit, and when the guest should have confirmed the end.
 func (l *timeLimit) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.over {
 		l.over, l.had = true, l.hindered()
 		l.timer.Reset(l.watch.Confirm)

@@ -265,12 +265,12 @@ func TestAnswersUnderWay(t *testing.T) {
 // TestHinderedGuest has a guest confirm the end of an operation late, since the host is busy.
 func TestHinderedGuest(t *testing.T) {
 	asked := make(chan struct{}, 100)
-	waited := time.Duration(0)
+	var looks atomic.Int64
 	w := quick()
+	w.Limit, w.Grace = time.Hour, time.Hour
 	w.Hindered = func() time.Duration {
-		waited += w.Confirm // since the last call
 		asked <- struct{}{}
-		return waited
+		return time.Duration(looks.Add(1)) * w.Confirm // another one since the last look
 	}
 	c, a := connect(t, Config{Watch: w})
 	background(t, func() error {
