@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/msgpack"
 )
@@ -35,6 +36,7 @@ type message struct {
 	// From the runner.
 	Event      *encodedEvent
 	Registered *registered // the chunk has run
+	Collected  *collected  // the same, where the tests do not run
 	Acquire    *acquire
 	Release    *release
 	Claim      *claim
@@ -62,6 +64,7 @@ type job struct {
 	Oops        []string // oops_patterns
 	OopsIgnore  []string
 	Filter      string // JSON form of the per-test filter
+	Picks       choose.Picks
 	TempDir     string // private to this runner, exists
 	ImageCache  string
 	BootCache   string // "" has every boot really boot
@@ -72,6 +75,7 @@ type job struct {
 	QEMU        string
 	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
 	Local       bool   // no kernel is booted
+	Collect     bool   // the chunk runs, its tests do not
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64
@@ -117,6 +121,9 @@ type answer struct {
 // registered lists the tests of a file, so that a runner that is killed leaves
 // a complete report behind.
 type registered struct{ Tests []string }
+
+// collected are the tests of a file whose chunk has run.
+type collected struct{ Tests []collectedTest }
 
 type done struct {
 	ChunkError string
