@@ -40,7 +40,7 @@ type runFlags struct {
 	local      bool // --vmm local
 
 	verbose, quiet, json bool
-	saveEvents           string
+	events               eventFlags
 }
 
 func (f *runFlags) groups() []flagGroup {
@@ -93,12 +93,15 @@ func (f *runFlags) groups() []flagGroup {
 	output.flags.BoolVarP(&f.verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
-	output.flags.Var(value(&f.saveEvents, "path", parsePath), "save-events", "save the event stream to the file `PATH`")
-	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output}
+	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output, f.events.group()}
 }
 
 func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) error {
-	if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"fail-fast", "keep-going"}); err != nil {
+	if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"fail-fast", "keep-going"},
+		[2]string{"json", "events-stdout"}); err != nil {
+		return err
+	}
+	if err := f.events.check(cmd); err != nil {
 		return err
 	}
 	if err := p.misspelt(cmd, paths); err != nil {
@@ -143,11 +146,14 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
 		FileTimeout: run.DefaultFileTimeout,
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
-		JSON: f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
+		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
-		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
+		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
 		RerunState: p.rerunState(), History: p.history(),
 		Stdout: p.stdout, Stderr: p.stderr,
+	}
+	if f.events.stdout { // which has nothing else
+		o.Stdout, o.Color = p.stderr, false
 	}
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout

@@ -22,7 +22,7 @@ type dispatcher struct {
 	starter *proc.Starter
 	pool    *sched.Pool
 	temp    *TempDir
-	bus     *event.Bus
+	events  *eventStream
 	filter  string // JSON form of the per-test filter
 
 	// stopAll is closed to end all running files, why is set before; killAll to
@@ -109,7 +109,7 @@ func (d *dispatcher) one(
 		return nil
 	}
 	held := file.Reservation()
-	d.bus.Emit(event.FileDispatched{Path: c.Path, Reservation: eventAmount(held)})
+	d.events.Emit(event.FileDispatched{Path: c.Path, Reservation: eventAmount(held)})
 	fileCtx, cancel := context.WithCancel(context.Background())
 	client := newPoolClient(fileCtx, file)
 	defer func() {
@@ -124,7 +124,7 @@ func (d *dispatcher) one(
 	f := &fileRun{
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
 		launched: func(pid int) { d.launched(file, pid) },
-		limit:    d.o.FileTimeout, emit: d.bus.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
+		limit:    d.o.FileTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
@@ -136,8 +136,8 @@ func (d *dispatcher) one(
 
 // refuse reports a file that cannot be run at all.
 func (d *dispatcher) refuse(c Candidate, err error) *report.FileResult {
-	d.bus.Emit(event.FileDispatched{Path: c.Path})
-	d.bus.Emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
+	d.events.Emit(event.FileDispatched{Path: c.Path})
+	d.events.Emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
 	return &report.FileResult{Path: c.Path, Status: report.FileFailed, ChunkError: err.Error()}
 }
 
@@ -149,7 +149,9 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
-	return d.o.job(c, temp), nil
+	j := d.o.job(c, temp)
+	j.Details = d.events.isRead()
+	return j, nil
 }
 
 // job is what a runner needs to know of a file.
@@ -180,7 +182,7 @@ func (d *dispatcher) reportPool(ctx context.Context) {
 		select {
 		case <-tick.C:
 			used, free := d.pool.State()
-			d.bus.Emit(event.PoolState{Used: eventAmount(used), Available: eventAmount(free)})
+			d.events.Emit(event.PoolState{Used: eventAmount(used), Available: eventAmount(free)})
 		case <-ctx.Done():
 			return
 		}

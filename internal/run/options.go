@@ -33,10 +33,10 @@ type Options struct {
 
 	Filter TestFilter
 
-	Verbosity  report.Verbosity
-	JSON       bool
-	Color      bool   // stdout is a terminal that wants colours
-	SaveEvents string // file, or ""
+	Verbosity report.Verbosity
+	JSON      bool
+	Color     bool // stdout is a terminal that wants colours
+	Events    EventOptions
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
 	Local      bool   // no kernel is booted: machines of package localvmm
@@ -45,6 +45,7 @@ type Options struct {
 	ImageCache string
 	BootCache  string // directory of post-boot snapshots; "" or Cold has every boot really boot
 	Version    string // identity of this program: fixtures that another has built are stale
+	Release    string // version of this program, for people
 	Overlay    string // agent overlay file of $PROVIUM_OVERLAY, or ""
 	TempBase   string // where temporary directories go
 	RerunState string // file, or "" for none

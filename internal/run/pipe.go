@@ -32,7 +32,7 @@ type message struct {
 	Interrupt *stopNow // end the file: Ctrl-C or its time is up
 
 	// From the runner.
-	Event      *encodedEvent
+	Events     []encodedEvent
 	Registered *registered // the chunk has run
 	Acquire    *acquire
 	Release    *release
@@ -69,6 +69,7 @@ type job struct {
 	QEMU        string
 	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
 	Local       bool   // no kernel is booted
+	Details     bool   // events of all kinds are wanted
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64

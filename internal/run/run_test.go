@@ -58,7 +58,7 @@ func newLocalRun(t *testing.T, toml string, files map[string]string) *localRun {
 	return &localRun{t: t, o: Options{
 		Config: cfg, Select: Selection{WorkDir: dir, Paths: []string{dir}}, Local: true,
 		Memory: 4 << 30, CPUs: 8, FileTimeout: time.Minute, JSON: true,
-		SaveEvents: filepath.Join(dir, "events"), RerunState: filepath.Join(dir, "rerun.json"),
+		Events: EventOptions{File: filepath.Join(dir, "events")}, RerunState: filepath.Join(dir, "rerun.json"),
 		Self: os.Args[0], RunnerVerb: "-test.run=^$", Version: "test",
 		ImageCache: filepath.Join(dir, "images"), TempBase: temp,
 	}}
@@ -85,7 +85,7 @@ func (l *localRun) run() (code int, err error) {
 		*text = string(b)
 	}
 	l.events = nil
-	f, openErr := os.Open(l.o.SaveEvents)
+	f, openErr := os.Open(l.o.Events.File)
 	if openErr != nil || err != nil {
 		return code, err
 	}
@@ -213,7 +213,7 @@ func TestRun(t *testing.T) {
 
 func TestRunForPeople(t *testing.T) {
 	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes, "b": fails})
-	l.o.JSON, l.o.SaveEvents = false, ""
+	l.o.JSON, l.o.Events = false, EventOptions{}
 	code, err := l.run()
 	if code != ExitFailed || err != nil {
 		t.Errorf("%d, %v", code, err)
@@ -319,7 +319,7 @@ func TestRunRefuses(t *testing.T) {
 	})
 	t.Run("an events file that cannot be written", func(t *testing.T) {
 		l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes})
-		l.o.SaveEvents = l.o.Config.Dir
+		l.o.Events.File = l.o.Config.Dir
 		if code, err := l.run(); code != ExitError || err == nil || !strings.Contains(err.Error(), "--save-events: ") {
 			t.Errorf("%d, %v", code, err)
 		}

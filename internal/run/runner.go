@@ -45,7 +45,8 @@ func Runner(pipe *os.File, filter string) error {
 
 type runner struct {
 	pipe   *messagePipe
-	repeat string // of the job
+	repeat string        // of the job
+	events *event.Buffer // on their way to the dispatcher
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -60,7 +61,7 @@ func (e *stopError) Error() string { return e.reason }
 
 func (r *runner) run(j *job) error {
 	started := time.Now()
-	r.repeat = j.Repeat
+	r.begin(j)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	go r.listen(cancel)
@@ -70,7 +71,16 @@ func (r *runner) run(j *job) error {
 	if err != nil {
 		d.ChunkError = err.Error()
 	}
+	r.events.Flush()
 	return r.pipe.send(&message{Done: d})
+}
+
+// begin makes the way of events to the dispatcher.
+func (r *runner) begin(j *job) {
+	r.repeat = j.Repeat
+	r.events = event.NewBuffer(j.Details, r.sendEvents, func(err error) {
+		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
+	})
 }
 
 // listen takes what the dispatcher says until it is gone.
@@ -207,18 +217,22 @@ func ImageSpec(p config.Profile) image.Spec {
 	}
 }
 
-// emit sends an event to the dispatcher. It is encoded here and nowhere else.
+// emit sends an event to the dispatcher.
 func (r *runner) emit(e event.Event) {
 	if failed, ok := e.(event.TestFailed); ok {
 		failed.Reason = repeatable(failed.Reason, r.repeat)
 		e = failed
 	}
-	payload, err := event.EncodePayload(e)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
-		return
+	r.events.Emit(e)
+}
+
+// sendEvents sends a batch of the buffer.
+func (r *runner) sendEvents(batch []event.Encoded) {
+	m := &message{Events: make([]encodedEvent, len(batch))}
+	for i, e := range batch {
+		m.Events[i] = encodedEvent{Kind: string(e.Event.Kind()), Payload: e.Payload}
 	}
-	_ = r.pipe.send(&message{Event: &encodedEvent{Kind: string(e.Kind()), Payload: payload}})
+	_ = r.pipe.send(m)
 }
 
 // ask sends a request to the pool and waits for the answer.
