@@ -148,6 +148,10 @@ var allowed = map[string]struct {
 	"internal/script/fixtures": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/admission",
 	}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
+	"internal/script/journal": {[]string{
+		"internal/lua", "internal/event", "internal/guest", "internal/disk", "internal/network",
+		"internal/script/value",
+	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",

@@ -25,7 +25,7 @@ type guestRun struct {
 	stood   time.Duration // for the last snapshot
 	died    string        // why it ended by itself, guarded by the VM's lock
 
-	began     time.Time     // before QEMU was started
+	began     time.Time // before QEMU was started
 	announced announce.Guest
 }
 

@@ -129,7 +129,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	return script.Run(ctx, script.Config{
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
-			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
+			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Details: j.Details, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle,
 		Filter:     func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },

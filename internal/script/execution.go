@@ -83,6 +83,7 @@ func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 	values, err := e.s.state.Call(ctx, fn, arguments...)
 	e.values = values
 	err = e.awaitBackground(err)
+	e.s.endReturning()
 	close(done)
 	watching.Wait()
 	e.ended = true
@@ -162,7 +163,7 @@ func (e *execution) warn(text string) {
 		e.s.warn("%s", text)
 		return
 	}
-	e.log = append(e.log, "warning: "+text)
+	e.addLog("warning: " + text)
 }
 
 // touch records that an operation concerns vm.

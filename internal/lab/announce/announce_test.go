@@ -4,8 +4,8 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+	"time"
 
-	"provium/internal/blockdev/fault"
 	"provium/internal/disk"
 	"provium/internal/event"
 )
@@ -77,11 +77,11 @@ func TestGuestEndsEarly(t *testing.T) {
 // Faults that are alike are told once and then counted.
 func TestFaults(t *testing.T) {
 	v, got := collect()
-	read := disk.Fault{Request: fault.Request{Op: fault.Read, Off: 4096, N: 1024}, By: "fail_reads", Effect: "EIO"}
-	write := disk.Fault{Request: fault.Request{Op: fault.Write, N: 1}, By: "inject", Effect: "torn"}
-	v.mu.Lock()
-	v.met = map[faultKey]*event.DiskFault{} // no timer runs
-	v.mu.Unlock()
+	read, write := disk.Fault{By: "fail_reads", Effect: "EIO"}, disk.Fault{By: "inject", Effect: "torn"}
+	read.Op, read.Off, read.N = "read", 4096, 1024
+	write.Op, write.N = "write", 1
+	v.met = map[faultKey]*event.DiskFault{{disk: "another"}: nil}
+	v.faults = time.NewTimer(time.Hour)
 	for range 3 {
 		v.Fault("d", read)
 	}
