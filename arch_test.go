@@ -14,6 +14,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"provium/internal/event"
+	"provium/internal/wire"
 )
 
 // testMachines is the package that only tests may import.
@@ -315,4 +318,12 @@ func TestNoJunkDrawers(t *testing.T) {
 			t.Errorf("%s: a package called %s has no job", file, base)
 		}
 	})
+}
+
+// TestOneProtocolVersion compares the version of the event stream with that of the link,
+// which are one number.
+func TestOneProtocolVersion(t *testing.T) {
+	if event.ProtocolVersion != wire.ProtocolVersion {
+		t.Errorf("events have version %d, the link has %d", event.ProtocolVersion, wire.ProtocolVersion)
+	}
 }

@@ -11,7 +11,7 @@ func (k Kind) IsDetail() bool {
 	switch k {
 	case KindTestLog, KindTestOutput, KindStepStarted, KindStepEnded, KindOperationStarted, KindOperationEnded,
 		KindNetworkChanged, KindDiskChanged, KindDiskFault, KindClockChanged, KindVMBootStarted, KindVMBootStage,
-		KindConsoleOutput, KindKernelReport:
+		KindVMBootFailed, KindConsoleOutput, KindKernelReport:
 		return true
 	}
 	return false
