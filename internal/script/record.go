@@ -55,20 +55,11 @@ func (s *session) testName() string {
 func describeWhole(method string, args ...lua.Value) string {
 	parts := make([]string, len(args))
 	for i, a := range args {
-		t, ok := a.(*lua.Table)
-		if !ok {
-			parts[i] = strings.TrimSuffix(strings.TrimPrefix(describe("", a), "("), ")")
-			continue
+		if t, ok := a.(*lua.Table); ok {
+			parts[i] = value.Clip(journal.Fields(t), 200)
+		} else {
+			parts[i] = journal.Argument(a)
 		}
-		var fields []string
-		for _, p := range value.SortedPairs(t) {
-			text := strings.TrimSuffix(strings.TrimPrefix(describe("", p.Value), "("), ")")
-			if key, named := p.Key.(string); named {
-				text = key + " = " + text
-			}
-			fields = append(fields, text)
-		}
-		parts[i] = value.Clip("{"+strings.Join(fields, ", ")+"}", 200)
 	}
 	return method + "(" + strings.Join(parts, ", ") + ")"
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"provium/internal/lua"
-	"provium/internal/script/value"
+	"provium/internal/script/journal"
 )
 
 // traceKeep is how many finished operations a failure shows.
@@ -135,20 +135,9 @@ func shortDuration(d time.Duration) string {
 
 // describe renders a call for traces: the method and its arguments, long ones abbreviated.
 func describe(method string, args ...lua.Value) string {
-	const keep = 40
-	parts := make([]string, 0, len(args))
-	for _, a := range args {
-		switch a := a.(type) {
-		case string:
-			cut := value.Clip(a, keep)
-			parts = append(parts, value.Quote(cut))
-		case *lua.Table:
-			parts = append(parts, "{...}")
-		case *lua.Function:
-			parts = append(parts, "function")
-		default:
-			parts = append(parts, value.Format(a))
-		}
+	parts := make([]string, len(args))
+	for i, a := range args {
+		parts[i] = journal.Argument(a)
 	}
 	return method + "(" + strings.Join(parts, ", ") + ")"
 }

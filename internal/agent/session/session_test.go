@@ -118,7 +118,7 @@ func TestVersionMismatch(t *testing.T) {
 				wire.HelloErr{ProtocolVersion: 7, Text: "x"}.Append(nil))
 		})
 		if !errors.Is(err, guest.ErrVersion) ||
-			!strings.Contains(err.Error(), "host speaks version 1, agent speaks version 7") {
+			!strings.Contains(err.Error(), "host speaks version 2, agent speaks version 7") {
 			t.Error(err)
 		}
 	})

@@ -104,7 +104,7 @@ func table(t *lua.Table) Outcome {
 	ret, isCall := t.Get("ret").(int64)
 	errno, ok := t.Get("errno").(int64)
 	if !isCall || !ok {
-		return Outcome{Text: fmt.Sprintf("table of %d", t.Len())}
+		return Outcome{Text: tableText(t)}
 	}
 	o := Outcome{Text: fmt.Sprintf("ret %d", ret)}
 	if errno > 0 && errno < 4096 {
@@ -112,6 +112,52 @@ func table(t *lua.Table) Outcome {
 		o.Text += ", " + errnoText(errno)
 	}
 	return o
+}
+
+// tableText shows the fields of a small table.
+func tableText(t *lua.Table) string {
+	const most = 12
+	n := 0
+	for range t.All() {
+		if n++; n > most {
+			return fmt.Sprintf("table of %d", t.Len())
+		}
+	}
+	return value.Clip(Fields(t), outcomeText)
+}
+
+// Fields shows a table as it is written in Lua. Tables in it are "{...}".
+func Fields(t *lua.Table) string {
+	var fields []string
+	for _, p := range value.SortedPairs(t) {
+		text := Argument(p.Value)
+		if key, named := p.Key.(string); named {
+			text = key + " = " + text
+		}
+		fields = append(fields, text)
+	}
+	return "{" + strings.Join(fields, ", ") + "}"
+}
+
+// Argument shows a value in a call: handles by their names, long texts cut.
+func Argument(v lua.Value) string {
+	const keep = 40
+	switch v := v.(type) {
+	case string:
+		return value.Quote(value.Clip(v, keep))
+	case *lua.Table:
+		return "{...}"
+	case *lua.Function:
+		return "function"
+	case *lua.Userdata:
+		switch o := v.Object().(type) {
+		case interface{ Name() string }:
+			return o.Name()
+		case interface{ ID() string }:
+			return o.ID()
+		}
+	}
+	return value.Format(v)
 }
 
 func errnoText(n int64) string {
