@@ -159,7 +159,9 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 		}
 		return nil, &answerError{instance.Explain(err, reports)}
 	}
-	v.news.Reached(event.StageAgent)
+	if !inst.IsAgentless() {
+		v.news.Reached(event.StageAgent)
+	}
 	for _, f := range v.findings.Answered(inst.StampsLines()) {
 		v.host.found(v, f)
 	}

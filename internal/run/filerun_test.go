@@ -65,7 +65,7 @@ func fakeRunner(behaviour string) {
 	case "crash":
 		tests("a", "b", "c")
 		pass("a")
-		r.emit(event.VMSpawned{File: path, VMName: "n1"})
+		r.emit(event.VMSpawned{File: path, VMName: "n1", Source: event.BootCold})
 		start("b")
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}

@@ -184,8 +184,9 @@ func TestRun(t *testing.T) {
 			t.Errorf("no %s in %v", want, kinds)
 		}
 	}
-	if !slices.Equal(kinds[:4], slices.Repeat([]event.Kind{event.KindFileDiscovered}, 4)) {
-		t.Errorf("the files are discovered first: %v", kinds)
+	if !slices.Equal(kinds[1:5], slices.Repeat([]event.Kind{event.KindFileDiscovered}, 4)) ||
+		kinds[0] != event.KindRunStarted || kinds[len(kinds)-1] != event.KindRunCompleted {
+		t.Errorf("the start, then the files, and the end: %v", kinds)
 	}
 
 	failed, err := readRerun(l.o.RerunState)
