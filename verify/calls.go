@@ -17,40 +17,48 @@ import (
 )
 
 // sweepPackages have tests in which each system call fails once.
-var sweepPackages = []string{"./internal/lab", "./internal/fixture"}
+var sweepPackages = []string{"./internal/lab", "./internal/fixture", "./internal/image"}
 
 var sweepLine = regexp.MustCompile(`host faults: (\d+) calls, (\d+) rounds, (\d+) failed`)
 
 // sweeps runs the tests in which each system call of an operation fails with each error.
-func (v *verifier) sweeps(ctx context.Context, _ int) error {
+func (v *verifier) sweeps(ctx context.Context, _ int, t *tally) error {
 	out, err := v.goTest(ctx, []string{hostfault.EnvAll + "=1"}, "HostFaults$", sweepPackages...)
-	operations, calls, rounds, failed := 0, 0, 0, 0
+	operations := 0
 	for _, m := range sweepLine.FindAllStringSubmatch(out, -1) {
 		operations++
-		for i, sum := range []*int{&calls, &rounds, &failed} {
+		for i, name := range []string{"calls", "rounds", "failed"} {
 			n, err := strconv.Atoi(m[i+1])
 			if err != nil {
 				return err
 			}
-			*sum += n
+			t.add(name, n)
 		}
 	}
 	if err != nil {
-		failed = max(failed, 1)
+		t.atLeast("failed", 1)
 		v.complain("%v\n%s", err, out)
 	}
 	if operations == 0 {
 		return fmt.Errorf("no sweep was made: %w\n%s", err, out)
 	}
-	v.hold(failed, fmt.Sprintf("each of %d system calls of %d operations (snapshot, restore, boot cache, fixture "+
-		"build, image build) fails with each of its errors, once and from then on", calls, operations),
-		"%d faults; hangs, half entries and wrong passes: %d", rounds, failed)
+	t.add("operations", operations)
 	return nil
+}
+
+func sweepsRows(t *tally) []row {
+	failed := t.Counts["failed"]
+	return []row{hold(failed, fmt.Sprintf("each of %d system calls of %d operations (snapshot, restore, boot cache, "+
+		"fixture build, image build) fails with each of its errors, once and from then on", t.Counts["calls"],
+		t.Counts["operations"]), "%d faults; hangs, half entries and wrong passes: %d", t.Counts["rounds"], failed)}
 }
 
 // goTest runs tests of ours by a pattern, and returns what they print.
 func (v *verifier) goTest(ctx context.Context, env []string, pattern string, packages ...string) (string, error) {
 	args := []string{"test", "-trimpath", "-p", "1", "-count", "1", "-v", "-timeout", "60m", "-run", pattern}
+	if only := v.only.String(); only != "" {
+		args[len(args)-1] = only + ".*(" + pattern + ")"
+	}
 	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
@@ -60,24 +68,39 @@ func (v *verifier) goTest(ctx context.Context, env []string, pattern string, pac
 // damagePattern finds the tests that damage entries of the caches.
 const damagePattern = "Damage|ReadOnly|CacheRefuses|CacheServesNoOther|SpotCheck|ReadAgainWhenChanged"
 
+// damageLine is what a test says that damages every kind of file in every way.
+var damageLine = regexp.MustCompile(`damaged cache files: (\d+) of`)
+
 // caches runs the tests that damage cached files of every kind.
-func (v *verifier) caches(ctx context.Context, _ int) error {
+func (v *verifier) caches(ctx context.Context, _ int, t *tally) error {
 	out, err := v.goTest(ctx, nil, damagePattern, "./internal/...")
-	bad, tried := 0, strings.Count(out, "--- PASS: Test")
+	t.add("tests", strings.Count(out, "--- PASS: Test"))
+	for _, m := range damageLine.FindAllStringSubmatch(out, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			return err
+		}
+		t.add("files", n)
+	}
 	if err != nil {
-		bad = 1 + strings.Count(out, "--- FAIL")
+		t.add("bad", 1+strings.Count(out, "--- FAIL"))
 		v.complain("%v\n%s", err, out)
 	}
-	v.hold(bad, "cached files that are cut off, changed, replaced, made unreadable, or of another user",
-		"wrong content served %d, in %d tests", bad, tried)
 	return nil
+}
+
+func cachesRows(t *tally) []row {
+	bad := t.Counts["bad"]
+	return []row{hold(bad, "cached files that are cut off, changed, replaced, made unreadable, or of another user",
+		"wrong content served %d; %d files were damaged, and more in %d tests", bad, t.Counts["files"],
+		t.Counts["tests"])}
 }
 
 // callLimit is how long a run of a second may take with a call that fails.
 const callLimit = 2 * time.Minute
 
 // calls has random system calls of whole runs fail, with caches that are full or empty.
-func (v *verifier) calls(ctx context.Context, times int) error {
+func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 	p, err := v.busyProject()
 	if err != nil {
 		return err
@@ -97,13 +120,13 @@ func (v *verifier) calls(ctx context.Context, times int) error {
 	if err != nil {
 		return err
 	}
-	bad, failed, passed, longest := 0, 0, 0, time.Duration(0)
-	tried := 0
+	t.atLeast("warm", int(total[0]))
+	t.atLeast("cold", int(total[1]))
 	for i := range times {
 		if v.late() {
 			break
 		}
-		tried++
+		t.add("tried", 1)
 		cold := 0
 		if i%coldShare == 0 {
 			cold = 1
@@ -115,9 +138,9 @@ func (v *verifier) calls(ctx context.Context, times int) error {
 		began := time.Now()
 		out, f, err := v.faultyRun(ctx, p, one)
 		took := time.Since(began)
-		longest = max(longest, took)
+		t.atLeast("longest", int(took.Seconds()))
 		complain := func(format string, args ...any) {
-			bad++
+			t.add("bad", 1)
 			v.complain("call %d, %s: %s\n%s", one.N, f.What, fmt.Sprintf(format, args...), out.text)
 		}
 		switch {
@@ -126,14 +149,14 @@ func (v *verifier) calls(ctx context.Context, times int) error {
 		case took > callLimit:
 			complain("it took %v", took)
 		case err != nil:
-			failed++
+			t.add("failed", 1)
 			if strings.TrimSpace(out.text) == "" {
 				complain("it failed without a word")
 			}
 		case out.passed != busyTests:
 			complain("exit code 0, and %d tests have passed", out.passed)
 		default:
-			passed++
+			t.add("passed", 1)
 		}
 		if _, left := awaitEnd(); len(left) > 0 {
 			complain("%v survive", left)
@@ -147,13 +170,19 @@ func (v *verifier) calls(ctx context.Context, times int) error {
 		}
 	}
 	if _, _, err := p.run(ctx); err != nil {
-		bad++
+		t.add("bad", 1)
 		v.complain("after all: %v", err)
 	}
-	v.hold(bad, fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d and %d calls)", tried,
-		total[0], total[1]), "%d runs failed and said so, %d passed with all tests; hangs, survivors, half entries "+
-		"and wrong passes: %d; the longest took %.0f s", failed, passed, bad, longest.Seconds())
 	return nil
+}
+
+func callsRows(t *tally) []row {
+	bad := t.Counts["bad"]
+	tried := fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d calls with full caches, "+
+		"and of %d with empty ones)", t.Counts["tried"], t.Counts["warm"], t.Counts["cold"])
+	return []row{hold(bad, tried, "%d runs failed and said so, %d passed with all tests; hangs, survivors, half "+
+		"entries and wrong passes: %d; the longest took %d s", t.Counts["failed"], t.Counts["passed"], bad,
+		t.Counts["longest"])}
 }
 
 // faultyRun runs all files with one fault.

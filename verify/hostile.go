@@ -7,6 +7,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,10 +26,15 @@ const (
 
 // hostile has guests do what they can against their host. After each act the next guest
 // must be fine.
-func (v *verifier) hostile(ctx context.Context, times int) error {
+func (v *verifier) hostile(ctx context.Context, times int, t *tally) error {
 	files := map[string]string{"provium.toml": "[profiles.host]\n"}
-	acts := min(times, strings.Count(hostileText, actMark))
-	for i := range acts {
+	acts := 0
+	for i, act := range strings.Split(hostileText, actMark)[1:] {
+		name, _, _ := strings.Cut(act, `"`)
+		if i >= times || !v.only.MatchString(fmt.Sprintf("%02d %s", i+1, name)) {
+			continue
+		}
+		acts++
 		files[fmt.Sprintf("act%02d.test.lua", i+1)] = fmt.Sprintf("local only = %d\n%s", i+1, hostileText)
 	}
 	p, err := v.project(files)
@@ -48,7 +54,6 @@ func (v *verifier) hostile(ctx context.Context, times int) error {
 	if o.passed+o.failed == 0 {
 		return fmt.Errorf("no act was tried: %w\n%s", ended, out.Bytes())
 	}
-	late, longest := 0, time.Duration(0)
 	for name, logs := range o.logs {
 		for _, line := range logs {
 			value, found := strings.CutPrefix(line, "seconds of the operation: ")
@@ -60,9 +65,9 @@ func (v *verifier) hostile(ctx context.Context, times int) error {
 				return err
 			}
 			took := time.Duration(seconds * float64(time.Second))
-			longest = max(longest, took)
+			t.Times = append(t.Times, took)
 			if took > actLimit+overrun {
-				late++
+				t.add("late", 1)
 				v.complain("%s: an operation with a limit of %v took %v", name, actLimit, took)
 			}
 		}
@@ -70,14 +75,24 @@ func (v *verifier) hostile(ctx context.Context, times int) error {
 	if ended != nil {
 		v.complain("hostile acts: %v\n%s", ended, out.Bytes())
 	}
-	bad := acts - o.passed
 	_, left := awaitEnd()
 	if len(left) > 0 {
 		v.complain("hostile acts have left %v", left)
 	}
-	v.hold(bad+len(left), fmt.Sprintf("%d hostile acts of guests, in %.0f s", acts, time.Since(began).Seconds()),
-		"the next guest was fine after %d; survivors %d", o.passed, len(left))
-	v.hold(late, fmt.Sprintf("an operation with a limit of %v beside each", actLimit), "%d ended more than %v late; "+
-		"the longest took %.1f s", late, overrun, longest.Seconds())
+	t.add("acts", acts)
+	t.add("fine", o.passed)
+	t.add("survivors", len(left))
+	t.add("seconds", int(time.Since(began).Seconds()))
 	return nil
+}
+
+func hostileRows(t *tally) []row {
+	acts, fine, left, late := t.Counts["acts"], t.Counts["fine"], t.Counts["survivors"], t.Counts["late"]
+	longest := slices.Max(append(t.Times, 0))
+	return []row{
+		hold(acts-fine+left, fmt.Sprintf("%d hostile acts of guests, in %d s", acts, t.Counts["seconds"]),
+			"the next guest was fine after %d; survivors %d", fine, left),
+		hold(late, fmt.Sprintf("an operation with a limit of %v beside each", actLimit), "%d ended more than %v late; "+
+			"the longest took %.1f s", late, overrun, longest.Seconds()),
+	}
 }

@@ -61,12 +61,12 @@ const coldShare = 3
 const checkEvery = 25
 
 // kills kills runs at random moments, with caches that are full or empty.
-func (v *verifier) kills(ctx context.Context, times int) error {
+func (v *verifier) kills(ctx context.Context, times int, t *tally) error {
 	p, err := v.busyProject()
 	if err != nil {
 		return err
 	}
-	cold, warm, err := v.wholeRuns(ctx, p)
+	cold, warm, err := v.wholeRuns(ctx, p, t)
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,6 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 	if err != nil {
 		return err
 	}
-	var ends []time.Duration
-	survivors, half, early := 0, 0, 0
 	for i := range times {
 		last := i == times-1 || v.late()
 		limit := &warm // about how long a run takes
@@ -93,12 +91,12 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 		}
 		if !running {
 			*limit = time.Since(began)
-			early++
+			t.add("over", 1)
 		}
 		took, left := awaitEnd()
-		ends = append(ends, took)
+		t.Times = append(t.Times, took)
 		if len(left) > 0 {
-			survivors += len(left)
+			t.add("survivors", len(left))
 			v.complain("kill %d after %v: %v survive", i, after, left)
 		}
 		entries, err := p.halfEntries(ctx, good)
@@ -108,13 +106,13 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 		for _, e := range entries {
 			v.complain("kill %d after %v: %s", i, after, e)
 		}
-		half += len(entries)
+		t.add("half", len(entries))
 		if i%checkEvery == checkEvery-1 || last {
 			if _, _, err := p.run(ctx); err != nil {
 				return fmt.Errorf("after kill %d: %w", i, err)
 			}
 			if _, left := awaitEnd(); len(left) > 0 {
-				survivors += len(left)
+				t.add("survivors", len(left))
 				v.complain("a run after kill %d has left %v", i, left)
 			}
 		}
@@ -122,20 +120,25 @@ func (v *verifier) kills(ctx context.Context, times int) error {
 			break
 		}
 	}
-	if len(ends) == 0 {
-		return nil
-	}
-	slices.Sort(ends)
-	v.hold(survivors,
-		fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", len(ends), early),
-		"survivors %d; everything was gone after %v in the median, %v at most", survivors,
-		ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond))
-	v.hold(half, "the caches after each of them", "half entries %d; the next run passed", half)
 	return nil
 }
 
+func killsRows(t *tally) []row {
+	if len(t.Times) == 0 {
+		return nil
+	}
+	ends := slices.Sorted(slices.Values(t.Times))
+	survivors, half := t.Counts["survivors"], t.Counts["half"]
+	return []row{
+		hold(survivors, fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", len(ends),
+			t.Counts["over"]), "survivors %d; everything was gone after %v in the median, %v at most", survivors,
+			ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond)),
+		hold(half, "the caches after each of them", "half entries %d; the next run passed", half),
+	}
+}
+
 // wholeRuns runs the files with empty and with full caches, and returns how long that takes.
-func (v *verifier) wholeRuns(ctx context.Context, p *project) (cold, warm time.Duration, err error) {
+func (v *verifier) wholeRuns(ctx context.Context, p *project, t *tally) (cold, warm time.Duration, err error) {
 	if err := p.forget(); err != nil {
 		return 0, 0, err
 	}
@@ -147,7 +150,7 @@ func (v *verifier) wholeRuns(ctx context.Context, p *project) (cold, warm time.D
 	}
 	if _, left := awaitEnd(); len(left) > 0 {
 		v.complain("a run that has ended has left %v", left)
-		v.hold(len(left), "a run that ends by itself", "%d survivors", len(left))
+		t.add("survivors", len(left))
 	}
 	return cold, warm, nil
 }

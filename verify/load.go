@@ -24,7 +24,7 @@ const (
 )
 
 // load runs suites of ours beside busy loops.
-func (v *verifier) load(ctx context.Context, _ int) error {
+func (v *verifier) load(ctx context.Context, _ int, t *tally) error {
 	files := map[string]string{"provium.toml": "[profiles.host]\n"} // without the builds of other profiles
 	for _, f := range loadedFiles {
 		name := f + ".test.lua"
@@ -73,12 +73,19 @@ func (v *verifier) load(ctx context.Context, _ int) error {
 	if err == nil {
 		err = cmd.Wait()
 	}
-	bad, result := 0, "passed"
+	t.add("seconds", int(time.Since(began).Seconds()))
 	if err != nil {
-		bad, result = 1, "failed"
+		t.add("failed", 1)
 		v.complain("%v\n%s", err, out.Bytes())
 	}
-	v.hold(bad, fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", len(loadedFiles), busyLoops,
-		loadedCPUs), "%s, in %.0f s", result, time.Since(began).Seconds())
 	return nil
+}
+
+func loadRows(t *tally) []row {
+	bad, result := t.Counts["failed"], "passed"
+	if bad > 0 {
+		result = "failed"
+	}
+	tried := fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", len(loadedFiles), busyLoops, loadedCPUs)
+	return []row{hold(bad, tried, "%s, in %d s", result, t.Counts["seconds"])}
 }

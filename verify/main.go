@@ -8,14 +8,18 @@
 // It exits 0 if everything held. Arguments name the parts to be run, in place of all, and
 // how often, as in "kills=20 hostile". "report=PATH" writes the page, with the latest
 // figures of the parts that were not run. "seconds=N" ends each part after about that time,
-// however often it was tried by then.
+// however often it was tried by then. With "add" the figures are added to those of earlier
+// runs of the same parts, and "only=PATTERN" tries what has such a name: these are for
+// machines where a whole part cannot run at once.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,17 +33,18 @@ import (
 type part struct {
 	name  string
 	times int // how often, unless the command line says; 0: once
-	try   func(v *verifier, ctx context.Context, times int) error
+	try   func(v *verifier, ctx context.Context, times int, t *tally) error
+	rows  func(t *tally) []row // of the table
 }
 
 // parts are run in this order.
 var parts = [...]part{
-	{"kills", 500, (*verifier).kills},
-	{"hostile", 40, (*verifier).hostile},
-	{"sweeps", 0, (*verifier).sweeps},
-	{"calls", 200, (*verifier).calls},
-	{"caches", 0, (*verifier).caches},
-	{"load", 0, (*verifier).load},
+	{"kills", 500, (*verifier).kills, killsRows},
+	{"hostile", 40, (*verifier).hostile, hostileRows},
+	{"sweeps", 0, (*verifier).sweeps, sweepsRows},
+	{"calls", 200, (*verifier).calls, callsRows},
+	{"caches", 0, (*verifier).caches, cachesRows},
+	{"load", 0, (*verifier).load, loadRows},
 }
 
 func main() {
@@ -61,10 +66,12 @@ type choice struct {
 	times  map[string]int // of the parts that were named
 	report string
 	limit  time.Duration // of a part; 0: none
+	add    bool
+	only   *regexp.Regexp
 }
 
 func parse(args []string) (c choice, err error) {
-	c.times = map[string]int{}
+	c.times, c.only = map[string]int{}, regexp.MustCompile("")
 	for _, arg := range args {
 		name, value, given := strings.Cut(arg, "=")
 		at := slices.IndexFunc(parts[:], func(p part) bool { return p.name == name })
@@ -77,6 +84,12 @@ func parse(args []string) (c choice, err error) {
 				return c, fmt.Errorf("%s: %w", arg, err)
 			}
 			c.limit = time.Duration(seconds) * time.Second
+		case name == "only" && given:
+			if c.only, err = regexp.Compile(value); err != nil {
+				return c, err
+			}
+		case arg == "add":
+			c.add = true
 		case at < 0:
 			return c, fmt.Errorf("no part %q", name)
 		case given:
@@ -105,28 +118,38 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer v.close()
+	v.only = c.only
+	all, err := readTallies()
+	if err != nil {
+		return err
+	}
+	var rows []row
 	for _, p := range parts {
 		times, wanted := c.times[p.name]
 		if !wanted {
 			continue
 		}
 		began := time.Now()
-		v.part, v.until = p.name, time.Time{}
+		v.until = time.Time{}
 		if c.limit > 0 {
 			v.until = began.Add(c.limit)
 		}
-		if err := p.try(v, ctx, times); err != nil {
+		if !c.add || all[p.name] == nil {
+			all[p.name] = newTally()
+		}
+		if err := p.try(v, ctx, times, all[p.name]); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
+		rows = append(rows, p.rows(all[p.name])...)
 		fmt.Fprintf(os.Stderr, "verify: %s took %.0f s\n", p.name, time.Since(began).Seconds())
 	}
-	printTable(os.Stdout, v.rows)
+	bad := printTable(os.Stdout, rows)
 	if c.report != "" {
-		if err := v.writeReport(c.report); err != nil {
+		if err := errors.Join(writeTallies(all), writeReport(c.report, all)); err != nil {
 			return err
 		}
 	}
-	if v.failed() {
+	if bad > 0 {
 		return fmt.Errorf("not everything held")
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,9 +32,8 @@ const (
 
 // verifier is what all parts share.
 type verifier struct {
-	rows    []row
-	part    string    // that is being tried
-	until   time.Time // when it should end; zero: when it has been tried often enough
+	until   time.Time // when the part should end; zero: when it has been tried often enough
+	only    *regexp.Regexp
 	program string
 	dir     string // temporary
 	random  *rand.Rand

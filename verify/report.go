@@ -6,47 +6,56 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"slices"
 	"strings"
+	"time"
 )
 
 // row is a line of the table.
 type row struct {
-	Part, Tried, Figure string
-	Bad                 int // what did not hold
+	tried, figure string
+	bad           int // what did not hold
 }
 
-// hold adds a line to the table. bad counts what did not hold.
-func (v *verifier) hold(bad int, tried, format string, args ...any) {
-	v.rows = append(v.rows, row{v.part, tried, fmt.Sprintf(format, args...), bad})
+// hold returns a line of the table. bad counts what did not hold.
+func hold(bad int, tried, format string, args ...any) row {
+	return row{tried, fmt.Sprintf(format, args...), bad}
 }
+
+// tally is what a part has counted.
+type tally struct {
+	Counts map[string]int
+	Times  []time.Duration
+}
+
+func newTally() *tally { return &tally{Counts: map[string]int{}} }
+
+// add adds to a count.
+func (t *tally) add(name string, n int) { t.Counts[name] += n }
+
+// atLeast makes a count n if it is less.
+func (t *tally) atLeast(name string, n int) { t.Counts[name] = max(t.Counts[name], n) }
 
 // complain prints what did not hold.
 func (v *verifier) complain(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "verify: "+format+"\n", args...)
 }
 
-func (v *verifier) failed() bool {
-	for _, r := range v.rows {
-		if r.Bad > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func printTable(w io.Writer, rows []row) {
+func printTable(w io.Writer, rows []row) (bad int) {
 	fmt.Fprintf(w, "| Tried | Result | |\n|---|---|---|\n")
 	for _, r := range rows {
 		held := "held"
-		if r.Bad > 0 {
-			held = fmt.Sprintf("**%d did not hold**", r.Bad)
+		if r.bad > 0 {
+			held = fmt.Sprintf("**%d did not hold**", r.bad)
 		}
-		fmt.Fprintf(w, "| %s | %s | %s |\n", r.Tried, r.Figure, held)
+		bad += r.bad
+		fmt.Fprintf(w, "| %s | %s | %s |\n", r.tried, r.figure, held)
 	}
+	return bad
 }
 
 //go:embed reliability.md
@@ -55,41 +64,46 @@ var page string
 // figures is where the table stands in the page.
 const figures = "{{figures}}\n"
 
-// resultsFile keeps the rows of the parts, so that they can be run one by one.
-const resultsFile = "dist/verify.json"
+// resultsFile keeps the tallies of the parts, so that they can be run one by one.
+const resultsFile = "dist/verified.json"
 
-// writeReport writes the page with the table: of the parts that were run now, and the
-// latest of the others.
-func (v *verifier) writeReport(path string) error {
-	var before []row
+// readTallies returns the latest tallies of all parts that were ever run.
+func readTallies() (map[string]*tally, error) {
+	all := map[string]*tally{}
 	text, err := os.ReadFile(resultsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
 	if err == nil {
-		err = json.Unmarshal(text, &before)
+		err = json.Unmarshal(text, &all)
 	}
-	if err := ignoreMissing(err); err != nil {
-		return fmt.Errorf("read %s: %w", resultsFile, err)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", resultsFile, err)
 	}
-	var all []row
-	for _, p := range parts {
-		of := func(r row) bool { return r.Part == p.name }
-		from := before
-		if slices.ContainsFunc(v.rows, of) {
-			from = v.rows
-		}
-		for _, r := range from {
-			if of(r) {
-				all = append(all, r)
-			}
-		}
-	}
-	if text, err = json.MarshalIndent(all, "", " "); err == nil {
+	return all, nil
+}
+
+func writeTallies(all map[string]*tally) error {
+	text, err := json.MarshalIndent(all, "", " ")
+	if err == nil {
 		err = os.WriteFile(resultsFile, text, 0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", resultsFile, err)
 	}
+	return nil
+}
+
+// writeReport writes the page with the table of all parts.
+func writeReport(path string, all map[string]*tally) error {
+	var rows []row
+	for _, p := range parts {
+		if t := all[p.name]; t != nil {
+			rows = append(rows, p.rows(t)...)
+		}
+	}
 	var table bytes.Buffer
-	printTable(&table, all)
+	printTable(&table, rows)
 	if err := os.WriteFile(path, []byte(strings.Replace(page, figures, table.String(), 1)), 0o644); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}

@@ -1,6 +1,7 @@
 package cachedir
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -191,5 +192,33 @@ func TestPrivateGroup(t *testing.T) {
 	}
 	if isPrivateGroup(fstest.MapFS{}, 1000, 1000) {
 		t.Error("nothing is known of the group")
+	}
+}
+
+// TestHasACL lets another user write to a directory by an access control list.
+func TestHasACL(t *testing.T) {
+	dir := base(t)
+	if hasACL(dir) {
+		t.Error("a new directory has a list")
+	}
+	le := binary.LittleEndian
+	acl := le.AppendUint32(nil, 2) // version
+	const undefined = 0xffffffff
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{0x01, 7, undefined}, {0x02, 7, 1234}, {0x04, 5, undefined}, {0x10, 7, undefined}, {0x20, 5, undefined}} {
+		acl = le.AppendUint32(le.AppendUint16(le.AppendUint16(acl, e.tag), e.perm), e.id)
+	}
+	if err := unix.Setxattr(dir, "system.posix_acl_access", acl, 0); err != nil {
+		t.Skip(err)
+	}
+	if !hasACL(dir) {
+		t.Error("the list is not seen")
+	}
+	var st unix.Stat_t
+	must(t, unix.Stat(dir, &st))
+	if st.Mode&0o020 == 0 {
+		t.Errorf("mode %#o: the list is not in it", st.Mode)
 	}
 }

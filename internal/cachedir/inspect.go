@@ -155,7 +155,8 @@ func (w *walk) check(dir string, last bool) error {
 	if st.Mode&unix.S_ISVTX != 0 && !last || w.private {
 		st.Mode &^= 0o022
 	}
-	if st.Mode&0o022 == 0o020 && st.Uid == w.uid && !w.mine[dir] && isPrivateGroup(os.DirFS("/etc"), w.uid, st.Gid) {
+	if st.Mode&0o022 == 0o020 && st.Uid == w.uid && !w.mine[dir] && !hasACL(dir) &&
+		isPrivateGroup(os.DirFS("/etc"), w.uid, st.Gid) {
 		st.Mode &^= 0o020
 	}
 	err := checkFile(&st, w.uid)
@@ -168,6 +169,13 @@ func (w *walk) check(dir string, last bool) error {
 		return fmt.Errorf("%s %w", dir, err)
 	}
 	return nil
+}
+
+// hasACL reports whether more users and groups may have rights to a file than its mode
+// shows. Where it has such a list, the bits of the group are the most that any of them has.
+func hasACL(path string) bool {
+	n, err := unix.Lgetxattr(path, "system.posix_acl_access", nil)
+	return err == nil && n > 0
 }
 
 // isPrivateGroup reports whether a group has no member but one user, as the groups that

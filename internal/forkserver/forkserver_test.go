@@ -3,6 +3,7 @@ package forkserver
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -391,4 +392,21 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestCopyWithoutPIDFD has the descriptor of a new process get lost, as it does at our limit
+// of open files: the process is ended, since nobody could do that later.
+func TestCopyWithoutPIDFD(t *testing.T) {
+	cmd := exec.Command("sleep", "86399")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &server{answer: make(chan error, 1), pending: &process{}, processes: map[int]*process{}}
+	s.take(report{kind: reportStarted, pid: cmd.Process.Pid, pidfd: -1})
+	if err := <-s.answer; !errors.Is(err, unix.EMFILE) || len(s.processes) > 0 {
+		t.Errorf("%v, %v", err, s.processes)
+	}
+	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Error(err)
+	}
 }

@@ -221,6 +221,11 @@ func (s *server) take(r report) {
 	defer s.mu.Unlock()
 	switch r.kind {
 	case reportStarted:
+		if r.pidfd < 0 { // our limit of open files is reached: it could not be ended later
+			_ = unix.Kill(r.pid, unix.SIGKILL)
+			s.answer <- fmt.Errorf("fork server: %w", unix.EMFILE)
+			return
+		}
 		s.pending.pid, s.pending.pidfd = r.pid, r.pidfd
 		s.processes[r.pid] = s.pending
 		s.answer <- nil

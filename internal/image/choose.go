@@ -162,7 +162,9 @@ func (s *Store) sources(ctx context.Context, notes *[]string) iter.Seq2[source, 
 			return
 		}
 		for _, root := range roots {
-			if !yield(source{Downloaded, root, candidates(root, notes)}, nil) {
+			list, skipped := s.packageKernels(root)
+			*notes = append(*notes, skipped...)
+			if !yield(source{Downloaded, root, list}, nil) {
 				return
 			}
 		}
@@ -179,6 +181,11 @@ func (s *Store) autoKernel(ctx context.Context, agent bool) (*chosenKernel, erro
 			break
 		}
 		for _, c := range src.list {
+			if src.origin == Downloaded {
+				if err := s.cache.Unchanged(filepath.Dir(src.root), c.file); err != nil {
+					return nil, err
+				}
+			}
 			k, err := s.openKernel(ctx, c.file, src.origin, []string{src.root}, agent)
 			if err == nil && k.tree == nil {
 				err = fmt.Errorf("kernel %s has no modules in %s", c.file, k.searched)
@@ -188,6 +195,7 @@ func (s *Store) autoKernel(ctx context.Context, agent bool) (*chosenKernel, erro
 				continue
 			}
 			if src.origin == Downloaded {
+				k.entry = filepath.Dir(src.root)
 				s.cache.Touch(src.root)
 			}
 			k.notes = append(slices.Clone(notes), k.notes...)

@@ -53,3 +53,34 @@ func FuzzOverlay(f *testing.F) {
 		}
 	})
 }
+
+// FuzzInfo checks that the description of a kernel is the same when it is written and read
+// again.
+func FuzzInfo(f *testing.F) {
+	f.Add([]byte(`{"version":"6.1","pvh":true,"inspected":true,"size":7}`))
+	f.Add([]byte(`{"size":-1,"reason":"x"}`))
+	f.Add([]byte(`{"size":1e3}`))
+	dir := f.TempDir() // one for all, which is fast
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(filepath.Join(dir, infoFile), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		v, err := readInfo(dir)
+		if err != nil {
+			return
+		}
+		before := *v
+		if v.Size < 0 {
+			t.Errorf("a kernel of %d bytes", v.Size)
+		}
+		if err := writeInfo(dir, v); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := readInfo(dir); err != nil || *again != before {
+			t.Errorf("%+v became %+v, %v", before, again, err)
+		}
+		if note := vmlinuxNote(dir); v.Reason == "" && note != v.Version {
+			t.Errorf("the note of %+v is %q", before, note)
+		}
+	})
+}

@@ -133,10 +133,20 @@ var (
 // vsockModule is the guest's driver of vsock.
 const vsockModule = "vmw_vsock_virtio_transport"
 
+// looks is how often an image is resolved again while what is known of packages changes.
+const looks = 3
+
 // Resolve finds or makes everything that a guest of the profile boots from. Results are
 // cached; a second call with the same inputs reads little.
 func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
 	img, err := s.resolve(ctx, spec)
+	// A package may be damaged, or another goroutine has found one that is.
+	for range looks {
+		if err == nil || ctx.Err() != nil || !s.lookAgain() && !errors.Is(err, cache.ErrChanged) {
+			break
+		}
+		img, err = s.resolve(ctx, spec)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("resolve image of profile `%s`: %w", spec.Profile, context.Cause(ctx))
@@ -198,6 +208,9 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 		if img.Initrd, initrdKey, err = s.buildInitrd(ctx, in); err != nil {
 			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 		}
+	}
+	if err := s.checkPackage(k, append(slices.Clone(img.Early), img.Late...)); err != nil {
+		return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 	}
 	img.Key = cache.Key(form, k.digest, initrdKey, img.Cmdline)
 	return img, nil

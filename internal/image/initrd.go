@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/image/cache"
 	"provium/internal/image/cpio"
 	"provium/internal/image/decompress"
@@ -131,6 +133,9 @@ func readListing(r io.Reader, name string) (*listing, error) {
 			return nil, fmt.Errorf("read initrd %s: %w", name, err)
 		}
 		corrupt := func(err error) error {
+			if isHostError(err) {
+				return fmt.Errorf("read initrd %s: %w", name, err)
+			}
 			var format *cpio.FormatError
 			cut := errors.As(err, &format) && format.Cut || errors.Is(err, io.ErrUnexpectedEOF)
 			return &corruptError{name, seg.start, err, cut}
@@ -194,11 +199,19 @@ func (s *Store) checkWhole(ctx context.Context, file, digest string) error {
 	defer f.Close()
 	_, err = readListing(cache.NewReader(ctx, f), file)
 	var corrupt *corruptError
-	if errors.As(err, &corrupt) && corrupt.cut || ctx.Err() != nil {
+	isCorrupt := errors.As(err, &corrupt)
+	if err != nil && !isCorrupt || isCorrupt && corrupt.cut || ctx.Err() != nil {
 		return err
 	}
 	s.cache.Remember(what, "yes")
 	return nil
+}
+
+// isHostError reports whether an error is that of a system call, and says nothing about the
+// content of a file.
+func isHostError(err error) bool {
+	var errno unix.Errno
+	return errors.As(err, &errno)
 }
 
 // skipZeros stops at the first byte that is not zero; io.EOF at the end.

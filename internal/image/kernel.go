@@ -20,6 +20,7 @@ type chosenKernel struct {
 	origin   Origin
 	release  string
 	digest   string // of file
+	entry    string // the cache entry of the package that it was downloaded in
 	pvh      bool
 	tree     *kmod.Tree // nil if there is none
 	searched string     // where a module tree was searched
@@ -49,7 +50,7 @@ func (s *Store) openKernel(
 	if v.Reason != "" {
 		k.notes = append(k.notes, fmt.Sprintf("kernel %s is booted compressed: %s", file, v.Reason))
 	}
-	if err := k.findModules(roots); err != nil {
+	if err := k.findModules(s, roots); err != nil {
 		return nil, err
 	}
 	if agent {
@@ -93,7 +94,7 @@ func readKernelHeader(file string) (*kernel.Header, error) {
 
 // findModules opens the kernel's module tree. A missing one is no error, since all
 // drivers may be built in.
-func (k *chosenKernel) findModules(roots []string) error {
+func (k *chosenKernel) findModules(s *Store, roots []string) error {
 	var searched []string
 	if k.release == "" || !filepath.IsLocal(k.release) {
 		k.searched = "(the kernel does not tell its release)"
@@ -106,7 +107,7 @@ func (k *chosenKernel) findModules(roots []string) error {
 				continue
 			}
 			searched = append(searched, dir)
-			tree, err := kmod.Open(dir)
+			tree, err := s.openTree(dir)
 			if err == nil {
 				k.tree = tree
 				return nil

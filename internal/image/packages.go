@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 
 	"provium/internal/image/apt"
+	"provium/internal/image/kmod"
 )
 
 // packageRoot is the unpacked tree in a cache entry of kindKernel.
@@ -58,4 +61,63 @@ func (s *Store) cachedPackages(ctx context.Context) ([]string, error) {
 		dirs[i] = filepath.Join(dirs[i], packageRoot)
 	}
 	return dirs, nil
+}
+
+// known is what this process has read of the packages in the cache. Entries are looked at
+// once, see cache.Cache, so this stays true until they are looked at again.
+type known struct {
+	kernels sync.Map // packageList by root
+	trees   sync.Map // *kmod.Tree by directory
+}
+
+// packageList are the kernels of a package, and notes on those that cannot be read.
+type packageList struct {
+	kernels []candidate
+	notes   []string
+}
+
+// packageKernels returns the candidates in a package, and notes on what else is there.
+func (s *Store) packageKernels(root string) ([]candidate, []string) {
+	if had, ok := s.known.kernels.Load(root); ok {
+		return had.(packageList).kernels, had.(packageList).notes
+	}
+	var list packageList
+	list.kernels = candidates(root, &list.notes)
+	s.known.kernels.Store(root, list)
+	return list.kernels, list.notes
+}
+
+// openTree opens a module tree.
+func (s *Store) openTree(dir string) (*kmod.Tree, error) {
+	if had, ok := s.known.trees.Load(dir); ok {
+		return had.(*kmod.Tree), nil
+	}
+	tree, err := kmod.Open(dir)
+	if err == nil && strings.HasPrefix(dir, s.cache.Path(kindKernel)+"/") {
+		s.known.trees.Store(dir, tree)
+	}
+	return tree, err
+}
+
+// checkPackage returns an error if the kernel was downloaded, and its files or those of
+// the modules have changed since the package was looked at.
+func (s *Store) checkPackage(k *chosenKernel, modules []Module) error {
+	if k.entry == "" {
+		return nil
+	}
+	used := []string{k.file}
+	if k.tree != nil {
+		used = append(used, k.tree.Index()...)
+	}
+	for _, m := range modules {
+		used = append(used, m.Path)
+	}
+	return s.cache.Unchanged(k.entry, used...)
+}
+
+// lookAgain forgets what is known of packages. It reports whether anything was.
+func (s *Store) lookAgain() bool {
+	s.known.kernels.Clear()
+	s.known.trees.Clear()
+	return s.cache.LookAgain()
 }

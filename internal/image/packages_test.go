@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -152,6 +153,79 @@ func TestDownloadFails(t *testing.T) {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want %q", c.name, err, want)
 			}
+		}
+	}
+}
+
+// TestPackageIsLookedAtOnce resolves an image from a downloaded package again and again: its
+// files are looked at once, and those that are used each time.
+func TestPackageIsLookedAtOnce(t *testing.T) {
+	debian := map[string]string{"linux-image-cloud-amd64": "x\n  Depends: linux-image-6.1-cloud-amd64\n",
+		"linux-image-6.1-cloud-amd64": "x\n"}
+	var warnings []string
+	s := testStore(t, func(c *Config) {
+		c.Runner = &fakeApt{t: t, depends: debian}
+		c.Notice = func(text string) {
+			if strings.Contains(text, "damaged") {
+				warnings = append(warnings, text)
+			}
+		}
+	})
+	resolve := func() *Image {
+		t.Helper()
+		img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	img := resolve()
+	// What is not used may change unnoticed, in this process.
+	unused := filepath.Join(img.ModulesDir, "kernel/dummy.ko")
+	if err := os.WriteFile(unused, []byte("changed"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if again := resolve(); again.Key != img.Key || len(warnings) > 0 {
+		t.Errorf("%+v, %q", again, warnings)
+	}
+	// A module that is used may not.
+	module := img.Late[len(img.Late)-1].Path
+	if err := os.Remove(module); err != nil {
+		t.Fatal(err)
+	}
+	if again := resolve(); again.Key != img.Key || len(warnings) != 1 {
+		t.Errorf("%+v, %q", again, warnings)
+	}
+	if text, err := os.ReadFile(unused); err != nil || string(text) == "changed" {
+		t.Errorf("the package is not new: %v", err)
+	}
+	// Nor may an index appear that was not there.
+	if err := os.WriteFile(filepath.Join(img.ModulesDir, "modules.dep"), []byte("x:\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if again := resolve(); again.Key != img.Key || len(warnings) != 2 {
+		t.Errorf("%+v, %q", again, warnings)
+	}
+}
+
+// BenchmarkResolve resolves an image from a package of as many files as a distribution's has.
+func BenchmarkResolve(b *testing.B) {
+	dir := filepath.Join(b.TempDir(), "cache")
+	s := testStore(b, func(c *Config) { c.CacheDir = dir })
+	_, err := s.cache.Install(b.Context(), kindKernel, func(dir string) (string, error) {
+		root := filepath.Join(dir, packageRoot)
+		putKernel(b, root, "6.1.0")
+		for i := range 1200 {
+			put(b, []byte("x"), root, "lib/modules/6.1.0/kernel", strconv.Itoa(i%200), strconv.Itoa(i)+".ko")
+		}
+		return "linux-image-6.1.0", nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := s.Resolve(b.Context(), Spec{Profile: "p"}); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -44,6 +44,7 @@ type Store struct {
 	cfg     Config
 	cache   *cache.Cache
 	noticed *sync.Map // texts of noticeOnce
+	known   *known
 }
 
 // noticeOnce is cfg.Notice for a text that is true of every image.
@@ -82,7 +83,7 @@ func NewStore(cfg Config) (*Store, error) {
 		cfg.Notice = func(string) {}
 	}
 	kinds := []string{kindKernel, kindVmlinux, kindInitrd}
-	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice}, new(sync.Map)}, nil
+	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice}, new(sync.Map), new(known)}, nil
 }
 
 // ContentDigest returns a digest of the content of a disk's image, which is the same

@@ -5,11 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"provium/internal/image/kernel"
 )
@@ -63,14 +62,16 @@ func readInfo(dir string) (*vmlinuxInfo, error) {
 	if err := json.Unmarshal(text, v); err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, infoFile), err)
 	}
+	if v.Size < 0 {
+		return nil, fmt.Errorf("read %s: a kernel of %d bytes", filepath.Join(dir, infoFile), v.Size)
+	}
 	return v, nil
 }
 
 // vmlinuxNote describes the cache entry dir.
 func vmlinuxNote(dir string) string {
-	var v vmlinuxInfo
-	text, err := os.ReadFile(filepath.Join(dir, infoFile))
-	if err != nil || json.Unmarshal(text, &v) != nil {
+	v, err := readInfo(dir)
+	if err != nil {
 		return ""
 	}
 	if v.Reason == "" {
@@ -82,7 +83,7 @@ func vmlinuxNote(dir string) string {
 // extract makes the cache entry of a kernel in dir.
 func extract(dir string, k *chosenKernel, h *kernel.Header) error {
 	v := new(vmlinuxInfo)
-	in, err := os.Open(k.file)
+	in, err := openWatched(os.Open(k.file))
 	if err != nil {
 		return reason(err)
 	}
@@ -91,9 +92,10 @@ func extract(dir string, k *chosenKernel, h *kernel.Header) error {
 		if err := v.inspect(in); err != nil {
 			return err
 		}
-		return writeInfo(dir, v)
+		v.Size = 0 // it is booted in place
+		return errors.Join(in.err, writeInfo(dir, v))
 	}
-	out, err := os.Create(filepath.Join(dir, vmlinuxFile))
+	out, err := openWatched(os.Create(filepath.Join(dir, vmlinuxFile)))
 	if err != nil {
 		return err
 	}
@@ -102,9 +104,9 @@ func extract(dir string, k *chosenKernel, h *kernel.Header) error {
 	if err == nil {
 		err = v.inspect(out)
 	}
-	switch {
-	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
-		return err // says nothing about the kernel
+	switch host := errors.Join(in.err, out.err); {
+	case host != nil:
+		return host // says nothing about the kernel
 	case err != nil:
 		v.Reason = err.Error()
 	case !v.PVH:
@@ -123,10 +125,43 @@ func extract(dir string, k *chosenKernel, h *kernel.Header) error {
 	return errors.Join(out.Close(), writeInfo(dir, v))
 }
 
+// watchedFile is a file that remembers the first error of the host, whatever those make of
+// it that use the file.
+type watchedFile struct {
+	*os.File
+	err error
+}
+
+// openWatched returns a watchedFile for the results of os.Open or os.Create.
+func openWatched(f *os.File, err error) (*watchedFile, error) { return &watchedFile{File: f}, err }
+
+// watch records err and returns it.
+func (f *watchedFile) watch(err error) error {
+	if err != nil && err != io.EOF && f.err == nil {
+		f.err = err
+	}
+	return err
+}
+
+func (f *watchedFile) ReadAt(p []byte, at int64) (int, error) {
+	n, err := f.File.ReadAt(p, at)
+	return n, f.watch(err)
+}
+
+func (f *watchedFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	return n, f.watch(err)
+}
+
+// ReadFrom keeps io.Copy from writing to the file in another way.
+func (f *watchedFile) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{f}, r)
+}
+
 // inspect reads the uncompressed kernel in f.
-func (v *vmlinuxInfo) inspect(f *os.File) error {
+func (v *vmlinuxInfo) inspect(f *watchedFile) error {
 	st, err := f.Stat()
-	if err != nil {
+	if f.watch(err) != nil {
 		return err
 	}
 	x, err := kernel.Inspect(f, st.Size())
@@ -139,10 +174,6 @@ func (v *vmlinuxInfo) inspect(f *os.File) error {
 
 // writeInfo writes the info of the cache entry dir.
 func writeInfo(dir string, v *vmlinuxInfo) error {
-	// An explicit vmlinux is booted in place: the entry has only its info.
-	if _, err := os.Stat(filepath.Join(dir, vmlinuxFile)); err != nil {
-		v.Size = 0
-	}
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err

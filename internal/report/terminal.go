@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,8 +40,9 @@ type TerminalConfig struct {
 // and console output are shown as escapes, so that a guest cannot draw on the host's
 // terminal. It is not safe for concurrent use.
 type Terminal struct {
-	cfg   TerminalConfig
-	shown bool
+	cfg    TerminalConfig
+	shown  bool
+	failed []string // "path: test" of what did not pass
 }
 
 // NewTerminal returns a renderer.
@@ -66,6 +68,7 @@ func (t *Terminal) File(r FileResult) error {
 	word, color := fileWord(r.Status)
 	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), terminal.Escape(r.Path), passed,
 		failed, skipped)
+	t.note(r)
 	if r.ChunkError != "" {
 		first, rest, _ := strings.Cut(terminal.Escape(r.ChunkError), "\n")
 		head := "chunk error:"
@@ -85,13 +88,45 @@ func (t *Terminal) File(r FileResult) error {
 	return nil
 }
 
+// note remembers what failed for the list at the end.
+func (t *Terminal) note(r FileResult) {
+	if r.Status == FilePassed {
+		return
+	}
+	path, tests := terminal.Escape(r.Path), 0
+	for _, test := range r.Tests {
+		if test.Status == TestFailed {
+			t.failed = append(t.failed, path+": "+oneLine(test.Name))
+			tests++
+		}
+	}
+	if r.ChunkError != "" || tests == 0 {
+		t.failed = append(t.failed, path+" "+fileFate(r))
+	}
+}
+
+func oneLine(s string) string { return strings.ReplaceAll(terminal.Escape(s), "\n", " ") }
+
+// fileFate says why a file counts as failed although no test of it did.
+func fileFate(r FileResult) string {
+	switch r.Status {
+	case FileTimedOut:
+		return "(timed out)"
+	case FileCrashed:
+		return "(crashed)"
+	case FileInterrupted:
+		return "(interrupted)"
+	}
+	return "(did not load)"
+}
+
 func (t *Terminal) test(b *block, r TestResult) {
 	verbose := t.cfg.Verbosity >= Verbose
 	if r.Status != TestFailed && !verbose {
 		return
 	}
 	word, color := testWord(r.Status)
-	b.line(1, "%s %s", b.paint(color, word), strings.ReplaceAll(terminal.Escape(r.Name), "\n", " "))
+	b.line(1, "%s %s", b.paint(color, word), oneLine(r.Name))
 	if r.Status == TestFailed {
 		b.failure(2, terminal.Escape(r.Message))
 	} else {
@@ -117,12 +152,21 @@ func (t *Terminal) test(b *block, r TestResult) {
 	}
 }
 
-// Summary shows the last line.
+// Summary shows what failed once more, sorted, and the last line.
 func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
-	s := Summary(c, elapsed) + "\n"
-	if t.shown {
-		s = "\n" + s
+	var b block
+	b.color = t.cfg.Color
+	if len(t.failed) > 0 {
+		slices.Sort(t.failed)
+		b.line(0, "\n%s", b.paint(red, "failed:"))
+		for _, f := range t.failed {
+			b.line(1, "%s", f)
+		}
 	}
+	if t.shown {
+		b.WriteByte('\n')
+	}
+	s := b.String() + Summary(c, elapsed) + "\n"
 	if _, err := io.WriteString(t.cfg.Out, s); err != nil {
 		return fmt.Errorf("summary write: %w", err)
 	}

@@ -38,10 +38,10 @@ type dispatcher struct {
 }
 
 // run runs the candidates and returns their results in candidate order; nil
-// stands for a file that never started. done is called for each file in
-// candidate order as soon as it and those before it have ended.
+// stands for a file that never started. ended is called for each candidate when it has
+// ended, or when it is known that it never starts, with its number.
 func (d *dispatcher) run(
-	ctx context.Context, candidates []Candidate, done func(*report.FileResult),
+	ctx context.Context, candidates []Candidate, ended func(int, *report.FileResult),
 ) []*report.FileResult {
 	results := make([]*report.FileResult, len(candidates))
 	noMore, stopStarting := context.WithCancelCause(ctx)
@@ -57,24 +57,16 @@ func (d *dispatcher) run(
 			stopStarting(errors.New("an earlier file failed"))
 		}
 	}
-	ended := make(chan int)
+	over := make(chan int)
 	for i := range candidates {
 		go func() {
 			results[i] = d.one(noMore, candidates[i], files[i], rejected[i], failed)
-			ended <- i
+			over <- i
 		}()
 	}
-	finished := make([]bool, len(candidates))
-	next := 0
 	for range candidates {
-		i := <-ended
-		finished[i] = true
-		for next < len(candidates) && finished[next] {
-			if results[next] != nil {
-				done(results[next])
-			}
-			next++
-		}
+		i := <-over
+		ended(i, results[i])
 	}
 	return results
 }

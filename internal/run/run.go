@@ -236,7 +236,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	go func() { defer background.Done(); interrupted.watch(over) }()
 
 	printer := newPrinter(s.o)
-	results := d.run(runCtx, candidates, printer.file)
+	results := d.run(runCtx, candidates, printer.ended)
 	cancel()
 	close(over)
 	background.Wait()

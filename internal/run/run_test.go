@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -350,10 +351,34 @@ func TestPrinterKeepsTheFirstError(t *testing.T) {
 	r.Close()
 	for _, asJSON := range []bool{false, true} {
 		p := newPrinter(&Options{JSON: asJSON, Stdout: w, Stderr: w})
-		p.file(&report.FileResult{Path: "a", Status: report.FileFailed})
+		p.ended(0, &report.FileResult{Path: "a", Status: report.FileFailed})
 		p.summary(time.Second, 1)
 		if !errors.Is(p.err, syscall.EPIPE) || p.counts.FilesFailed != 1 || p.counts.NotStarted != 1 {
 			t.Errorf("%v, %+v", p.err, p.counts)
+		}
+	}
+}
+
+// TestOrderOfResults: text comes when a file has ended, JSON lines in candidate order.
+func TestOrderOfResults(t *testing.T) {
+	for _, c := range []struct {
+		json bool
+		want []string
+	}{{false, []string{"c", "b"}}, {true, []string{"b", "c"}}} {
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPrinter(&Options{JSON: c.json, Stdout: out, Stderr: out})
+		p.ended(2, &report.FileResult{Path: "c.test.lua"})
+		p.ended(0, nil)
+		p.ended(1, &report.FileResult{Path: "b.test.lua"})
+		out.Close()
+		text, _ := os.ReadFile(out.Name())
+		first := bytes.Index(text, []byte(c.want[0]+".test.lua"))
+		second := bytes.Index(text, []byte(c.want[1]+".test.lua"))
+		if first < 0 || second < first {
+			t.Errorf("json %v: %s", c.json, text)
 		}
 	}
 }

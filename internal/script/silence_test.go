@@ -1,6 +1,8 @@
 package script
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +148,36 @@ test("after", function(t)
 end)`)
 	o.failed(t, "late", "timed out after 0.05s")
 	o.passed(t, "after")
+	if strings.Contains(o.stderr, "close of") {
+		t.Error(o.stderr)
+	}
+}
+
+// TestEndOfAFileWithASilentGuest ends a file in the middle of an operation of a guest that
+// gives no sign of life, as the file's limit does.
+func TestEndOfAFileWithASilentGuest(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	host, machines := fakeHost(t)
+	host.Watch = quickWatch
+	host.Watch.Limit = time.Hour
+	machines.Prepare(func(m *fakemachine.Machine) {
+		m.Program("stop", func(*fakemachine.Process) int {
+			m.StopAgent()
+			cancel(errors.New("the file's limit has passed"))
+			return 0
+		})
+	})
+	o := runFile(t, ctx, write(t, map[string]string{testPath: `
+local vm = provium:vm("a", "host"):boot()
+vm:write_file("/f", "")
+test("hangs", {timeout = "1h"}, function(t)
+  vm:run_async("sleep 100") vm:spawn_worker() vm:tail_file("/f") vm:open_file("/f", {read = true})
+  vm:run("stop; sleep 100", {timeout = "1h"})
+end)
+test("never", function() end)`}), func(c *Config) { c.Host = host })
+	o.failed(t, "hangs", "the file's limit has passed")
+	o.skipped(t, "never", "not run: the file's limit has passed")
 	if strings.Contains(o.stderr, "close of") {
 		t.Error(o.stderr)
 	}

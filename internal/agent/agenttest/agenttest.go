@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +29,8 @@ func Connect(t testing.TB, agentConfig agent.Config, guestConfig guest.Config) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What the agent does at a limit is what is tested, not how soon on a busy machine.
+	c.SetWatch(guest.Watch{Confirm: time.Minute})
 	t.Cleanup(func() {
 		c.Close()
 		if err := <-served; err != io.EOF && !errors.Is(err, unix.ECONNRESET) {

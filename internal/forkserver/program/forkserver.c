@@ -47,6 +47,7 @@ static char text[MAX_REQUEST + 1];
 static ssize_t text_length;
 static int files[MAX_FILES];
 static int file_count;
+static int files_lost; /* some of them: there were too many open */
 
 /* What process lists show as the arguments. */
 static char *title, *title_end;
@@ -91,6 +92,7 @@ static int receive(void)
 	if (text_length <= 0)
 		return 0;
 	text[text_length] = 0;
+	files_lost = (m.msg_flags & MSG_CTRUNC) != 0;
 	file_count = 0;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -148,7 +150,8 @@ static struct {
 static int same_file(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-		a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+		a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+		a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
 /* copy_kernel returns a copy of an open kernel that cannot be changed, -1 without one. */
@@ -443,11 +446,15 @@ static void serve(int first, char **argv, char **envp)
 			continue;
 		if (!receive())
 			_exit(0);
-		struct kernel *kernel = find_kernel();
-		pid_t child = fork();
+		struct kernel *kernel = files_lost ? NULL : find_kernel();
+		pid_t child = -1;
+		int error = EMFILE;
+		if (!files_lost) {
+			child = fork();
+			error = errno;
+		}
 		if (child == 0)
 			become(first, argv, envp, self, kernel);
-		int error = errno;
 		for (int i = 0; i < file_count; i++)
 			close(files[i]);
 		if (child < 0) {
@@ -455,9 +462,15 @@ static void serve(int first, char **argv, char **envp)
 			continue;
 		}
 		int pidfd = syscall(SYS_pidfd_open, child, 0);
+		if (pidfd < 0) { /* nobody could end it */
+			error = errno;
+			kill(child, SIGKILL);
+			waitpid(child, NULL, 0);
+			report(REFUSED, 0, error, -1);
+			continue;
+		}
 		report(STARTED, child, 0, pidfd);
-		if (pidfd >= 0)
-			close(pidfd);
+		close(pidfd);
 	}
 }
 

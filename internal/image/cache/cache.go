@@ -6,7 +6,8 @@
 // was made is never returned. An entry is complete once it has its name; processes that
 // are killed leave only temporary entries, which Prune removes.
 //
-// Start reading at Cache.Make. digest.go computes and remembers digests.
+// Start reading at Cache.Make. digest.go computes and remembers digests, looked.go knows
+// what needs not be looked at again.
 package cache
 
 import (
@@ -35,7 +36,8 @@ type Cache struct {
 	// if nil. It must be safe for concurrent use.
 	Warn func(text string)
 
-	trees sync.Map // *tree by directory, as it was at the last look
+	trees  sync.Map // *tree by directory, as it was at the last look
+	looked sync.Map // *tree by directory of an entry, see All
 }
 
 // Subdirectories that are no kinds.
@@ -61,7 +63,7 @@ func (c *Cache) warn(format string, args ...any) {
 // Make returns the directory of the entry kind/name. If it is missing or damaged, fill
 // writes the files of a new one below a temporary path, and a rename puts it in place.
 func (c *Cache) Make(ctx context.Context, kind, name string, fill func(dir string) error) (string, error) {
-	if dir := c.find(ctx, kind, name, false); dir != "" {
+	if dir := c.find(ctx, kind, name, c.check, false); dir != "" {
 		touch(dir)
 		return dir, nil
 	}
@@ -70,7 +72,7 @@ func (c *Cache) Make(ctx context.Context, kind, name string, fill func(dir strin
 		return "", err
 	}
 	defer unlock()
-	if dir := c.find(ctx, kind, name, true); dir != "" {
+	if dir := c.find(ctx, kind, name, c.check, true); dir != "" {
 		return dir, nil // another process was faster
 	}
 	return c.Install(ctx, kind, func(dir string) (string, error) { return name, fill(dir) })
@@ -78,6 +80,9 @@ func (c *Cache) Make(ctx context.Context, kind, name string, fill func(dir strin
 
 // All returns the directories of the intact entries of a kind, by name. Damaged ones are
 // removed. What earlier versions left without a digest gets one.
+//
+// All looks at all files of an entry once: those that are used of it must be checked with
+// Unchanged.
 func (c *Cache) All(ctx context.Context, kind string) (dirs []string, err error) {
 	var bad bool
 	list := func(repair bool) {
@@ -90,7 +95,7 @@ func (c *Cache) All(ctx context.Context, kind string) (dirs []string, err error)
 				c.adopt(ctx, kind, name)
 				bad = true
 			default:
-				if dir := c.find(ctx, kind, name, repair); dir == "" {
+				if dir := c.find(ctx, kind, name, c.checkOnce, repair); dir == "" {
 					bad = true
 				} else if !slices.Contains(dirs, dir) {
 					dirs = append(dirs, dir)
@@ -123,10 +128,13 @@ func (c *Cache) adopt(ctx context.Context, kind, name string) {
 	}
 }
 
+// checker returns why the entry in dir cannot be used.
+type checker func(ctx context.Context, dir, digest string) error
+
 // find returns the directory of the intact entry kind/name, or "". With repair it removes
 // damaged ones: the caller must hold the lock then, else another process may just have
 // made the entry anew.
-func (c *Cache) find(ctx context.Context, kind, name string, repair bool) string {
+func (c *Cache) find(ctx context.Context, kind, name string, check checker, repair bool) string {
 	items, err := os.ReadDir(c.Path(kind))
 	if err != nil {
 		return ""
@@ -137,11 +145,11 @@ func (c *Cache) find(ctx context.Context, kind, name string, repair bool) string
 			continue
 		}
 		dir := c.Path(kind, i.Name())
-		err := c.check(ctx, dir, digest)
+		err := check(ctx, dir, digest)
 		if err == nil {
 			return dir
 		}
-		if !repair || ctx.Err() != nil {
+		if !repair || ctx.Err() != nil || isShortage(err) {
 			continue
 		}
 		c.warn("%s in the image cache is damaged and is made again: %v", dir, err)
@@ -161,7 +169,7 @@ func (c *Cache) Check(ctx context.Context, e Entry) error {
 	}
 	got, err := c.treeDigest(ctx, e.Path, readAll)
 	if err == nil && got != digest {
-		err = errChanged
+		err = ErrChanged
 	}
 	if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -169,14 +177,20 @@ func (c *Cache) Check(ctx context.Context, e Entry) error {
 	return errors.Join(fmt.Errorf("%s %w", e.Path, err), removeAll(e.Path))
 }
 
-// errChanged is returned for an entry whose files are not what they were.
-var errChanged = errors.New("its files are not those that were stored")
+// ErrChanged is wrapped in the error for an entry whose files are not what they were.
+var ErrChanged = errors.New("its files are not those that were stored")
 
-// check returns why an entry cannot be used.
+// isShortage reports whether the host lacks what it takes to look at a file, which says
+// nothing about the file.
+func isShortage(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// check is a checker that looks at all files of the entry.
 func (c *Cache) check(ctx context.Context, dir, digest string) error {
 	got, err := c.treeDigest(ctx, dir, known)
 	if err == nil && got != digest {
-		err = errChanged
+		err = ErrChanged
 	}
 	return err
 }

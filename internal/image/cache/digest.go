@@ -136,9 +136,29 @@ func (c *Cache) treeDigest(ctx context.Context, dir string, m memory) (string, e
 type tree struct {
 	dir    string
 	names  []string // of all that is below dir, relative, in lexical order of WalkDir
-	modes  []uint32 // file types
+	states []state  // of the files
 	id     string   // changes with every change of a file
 	newest int64    // time of the last change, in nanoseconds since 1970
+}
+
+// state is what shows that a file has changed.
+type state struct {
+	dev, ino           uint64
+	size, mtime, ctime int64
+	mode               uint32
+}
+
+// stateOf returns the state of the file at path, which may be a link. It returns a
+// *cachedir.Distrust when somebody else may have written it.
+func stateOf(path string) (state, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return state{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if err := cachedir.CheckFile(&st); err != nil {
+		return state{}, fmt.Errorf("%s %w", path, err)
+	}
+	return state{st.Dev, st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano(), st.Mode & unix.S_IFMT}, nil
 }
 
 // openTree looks at all files below dir.
@@ -169,32 +189,27 @@ func (c *Cache) openTree(dir string) (*tree, error) {
 func (t *tree) look() error {
 	h := sha256.New()
 	var b []byte
-	t.modes = make([]uint32, len(t.names))
+	t.states = make([]state, len(t.names))
 	for i, name := range t.names {
-		var st unix.Stat_t
-		path := filepath.Join(t.dir, name)
-		if err := unix.Lstat(path, &st); err != nil {
-			return &fs.PathError{Op: "stat", Path: path, Err: err}
+		st, err := stateOf(filepath.Join(t.dir, name))
+		if err != nil {
+			return err
 		}
-		if err := cachedir.CheckFile(&st); err != nil {
-			return fmt.Errorf("%s %w", path, err)
-		}
-		t.modes[i] = st.Mode & unix.S_IFMT
-		b = binary.LittleEndian.AppendUint32(append(append(b[:0], name...), 0), t.modes[i])
+		t.states[i] = st
+		b = binary.LittleEndian.AppendUint32(append(append(b[:0], name...), 0), st.mode)
 		if name == "" { // its time is that of its last use, and does not show what was added
 			items, err := os.ReadDir(t.dir)
-			if err != nil && t.modes[i] == unix.S_IFDIR {
+			if err != nil && st.mode == unix.S_IFDIR {
 				return err
 			}
 			for _, item := range items {
 				b = append(append(b, item.Name()...), 0)
 			}
 		} else {
-			for _, v := range [...]uint64{st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()),
-				uint64(st.Ctim.Nano())} {
+			for _, v := range [...]uint64{st.dev, st.ino, uint64(st.size), uint64(st.mtime), uint64(st.ctime)} {
 				b = binary.LittleEndian.AppendUint64(b, v)
 			}
-			t.newest = max(t.newest, st.Ctim.Nano())
+			t.newest = max(t.newest, st.ctime)
 		}
 		h.Write(b)
 	}
@@ -208,7 +223,7 @@ func (t *tree) read(ctx context.Context) (string, error) {
 	for i, name := range t.names {
 		var content string
 		var err error
-		switch path := filepath.Join(t.dir, name); t.modes[i] {
+		switch path := filepath.Join(t.dir, name); t.states[i].mode {
 		case unix.S_IFDIR:
 		case unix.S_IFLNK:
 			content, err = os.Readlink(path)
@@ -220,7 +235,7 @@ func (t *tree) read(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(h, "%q %o %q\n", name, t.modes[i], content)
+		fmt.Fprintf(h, "%q %o %q\n", name, t.states[i].mode, content)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:treeDigestLen], nil
 }

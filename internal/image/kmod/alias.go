@@ -17,14 +17,13 @@ type aliases struct {
 	builtin  map[string]bool     // of what is built in
 	exact    map[string][]string // alias → modules
 	patterns []aliasPattern      // with wildcards
+	hostErr  error               // why some could not be read
 }
 
 type aliasPattern struct{ glob, module string }
 
-// byAlias returns the modules that an alias stands for, and whether the kernel itself has
-// it. Tree.aliases reads the aliases at the first call.
-func (t *Tree) byAlias(name string) (modules []string, builtin bool) {
-	a := t.aliases()
+// find returns the modules that an alias stands for, and whether the kernel itself has it.
+func (a *aliases) find(name string) (modules []string, builtin bool) {
 	modules = slices.Clone(a.exact[name])
 	for _, p := range a.patterns {
 		if ok, err := path.Match(p.glob, name); err == nil && ok && !slices.Contains(modules, p.module) {
@@ -34,23 +33,25 @@ func (t *Tree) byAlias(name string) (modules []string, builtin bool) {
 	return modules, a.builtin[name]
 }
 
-// readAliases reads depmod's index, or the modules themselves. What cannot be read has no
+// readAliases reads depmod's index, or the modules themselves. A damaged module has no
 // aliases: modules that are asked for by alias need not be there.
 func (t *Tree) readAliases() *aliases {
 	a := &aliases{builtin: map[string]bool{}, exact: map[string][]string{}}
-	a.readBuiltin(filepath.Join(t.dir, "modules.builtin.modinfo"))
-	err := eachLine(filepath.Join(t.dir, "modules.alias"), func(line string) error {
+	a.readBuiltin(filepath.Join(t.dir, fileBuiltinInfo))
+	err := eachLine(filepath.Join(t.dir, fileAlias), func(line string) error {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" {
 			a.add(f[1], Name(f[2]))
 		}
 		return nil
 	})
 	if !errors.Is(err, fs.ErrNotExist) {
+		a.record(err)
 		return a
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.files)) {
 		if file := t.files[name]; providesAlgorithms(file) {
 			data, err := t.load(file)
+			a.record(err)
 			if err != nil {
 				continue
 			}
@@ -79,18 +80,24 @@ func providesAlgorithms(file string) bool {
 func (a *aliases) readBuiltin(file string) {
 	f, err := os.Open(file)
 	if err != nil {
+		a.record(err)
 		return
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxIndex))
-	if err != nil {
-		return
-	}
+	a.record(err)
 	for entry := range strings.SplitSeq(string(text), "\x00") {
 		key, value, _ := strings.Cut(entry, "=")
 		if strings.HasSuffix(key, ".alias") {
 			a.builtin[aliasName(value)] = true
 		}
+	}
+}
+
+// record keeps the first error of the host.
+func (a *aliases) record(err error) {
+	if isHostError(err) && a.hostErr == nil {
+		a.hostErr = err
 	}
 }
 

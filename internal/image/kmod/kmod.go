@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"unicode"
 
 	"provium/internal/image/decompress"
@@ -31,6 +32,14 @@ const (
 	maxModule  = 256 << 20
 	maxModinfo = 1 << 20
 	maxFiles   = 1 << 17
+)
+
+// Files of depmod and of the kernel's build.
+const (
+	fileBuiltin     = "modules.builtin"
+	fileBuiltinInfo = "modules.builtin.modinfo"
+	fileDeps        = "modules.dep"
+	fileAlias       = "modules.alias"
 )
 
 // ErrNoTree means that a directory is no module tree.
@@ -77,6 +86,16 @@ type Tree struct {
 	aliases func() *aliases // read once
 }
 
+// Index returns the paths of the files, which need not exist, that have told what is in the
+// tree.
+func (t *Tree) Index() []string {
+	var out []string
+	for _, name := range [...]string{fileBuiltin, fileDeps, fileAlias, fileBuiltinInfo} {
+		out = append(out, filepath.Join(t.dir, name))
+	}
+	return out
+}
+
 // Dir returns the directory of the tree.
 func (t *Tree) Dir() string { return t.dir }
 
@@ -93,7 +112,7 @@ func Open(dir string) (*Tree, error) {
 		return nil, fmt.Errorf("open module tree %s: %w", dir, err)
 	}
 	known := false
-	err := eachLine(filepath.Join(dir, "modules.builtin"), func(line string) error {
+	err := eachLine(filepath.Join(dir, fileBuiltin), func(line string) error {
 		t.builtin[Name(line)] = true
 		known = true
 		return nil
@@ -151,7 +170,7 @@ func eachLine(file string, f func(line string) error) error {
 // readIndex reads modules.dep: "path: dependency dependency ...".
 func (t *Tree) readIndex() error {
 	deps := map[string][]string{}
-	err := eachLine(filepath.Join(t.dir, "modules.dep"), func(line string) error {
+	err := eachLine(filepath.Join(t.dir, fileDeps), func(line string) error {
 		file, rest, ok := strings.Cut(line, ":")
 		if !ok {
 			return fmt.Errorf("modules.dep: bad line %q", line)
@@ -233,7 +252,7 @@ func (t *Tree) Has(name string) bool {
 // parameters behind the name: "scsi_debug dev_size_mb=64". Modules in loaded are
 // taken to be there already. A module that does not exist gives a *MissingError.
 // Soft dependencies are looked for by name and by alias, and left out where they are not
-// found or cannot be read. An alias that is wanted stands for all its modules.
+// found or are no modules. An alias that is wanted stands for all its modules.
 func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
 	c := &closure{tree: t, state: map[string]int{}, needs: map[string][]string{},
 		params: map[string]string{}}
@@ -251,6 +270,9 @@ func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
 		if err := c.want(name); err != nil {
 			return nil, err
 		}
+	}
+	if c.hostErr != nil {
+		return nil, c.hostErr
 	}
 	for i := range c.out {
 		c.out[i].Params = c.params[c.out[i].Name]
@@ -270,13 +292,25 @@ type closure struct {
 	needs  map[string][]string // hard dependencies
 	params map[string]string
 	out    []Module
+	// hostErr is why something that may be missing could not be looked for.
+	hostErr error
+}
+
+// byAlias returns the modules that an alias stands for, and whether the kernel itself has
+// it.
+func (c *closure) byAlias(name string) (modules []string, builtin bool) {
+	a := c.tree.aliases()
+	if c.hostErr == nil {
+		c.hostErr = a.hostErr
+	}
+	return a.find(name)
 }
 
 // want adds a module, or those of an alias.
 func (c *closure) want(name string) error {
 	_, isFile := c.tree.files[name]
 	if !isFile && !c.tree.builtin[name] {
-		if list, builtin := c.tree.byAlias(name); len(list) > 0 || builtin {
+		if list, builtin := c.byAlias(name); len(list) > 0 || builtin {
 			for _, m := range list {
 				if err := c.add(m, "", false); err != nil {
 					return err
@@ -333,16 +367,26 @@ func (c *closure) add(name, needer string, soft bool) error {
 	return nil
 }
 
+// isHostError reports whether a file could not be read, which says nothing about it. A
+// missing one is no such error.
+func isHostError(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
+}
+
 // addSoft adds soft dependencies, as far as they are there.
 func (c *closure) addSoft(names []string) {
 	for _, n := range names {
 		list := []string{n}
 		if !c.tree.Has(n) {
-			list, _ = c.tree.byAlias(n)
+			list, _ = c.byAlias(n)
 		}
 		for _, m := range list {
-			if c.state[m] != visiting {
-				_ = c.add(m, "", true)
+			if c.state[m] == visiting {
+				continue
+			}
+			if err := c.add(m, "", true); isHostError(err) && c.hostErr == nil {
+				c.hostErr = err
 			}
 		}
 	}
