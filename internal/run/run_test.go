@@ -91,7 +91,7 @@ func (l *localRun) run() (code int, err error) {
 		return code, err
 	}
 	defer f.Close()
-	for d := event.NewDecoder(f); ; {
+	for d := event.NewReader(f); ; {
 		e, decodeErr := d.Decode()
 		if decodeErr == io.EOF {
 			break
