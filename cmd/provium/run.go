@@ -41,6 +41,7 @@ type runFlags struct {
 
 	verbose, quiet, json bool
 	events               eventFlags
+	junit, tap, ktap     string
 }
 
 func (f *runFlags) groups() []flagGroup {
@@ -93,6 +94,12 @@ func (f *runFlags) groups() []flagGroup {
 	output.flags.BoolVarP(&f.verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
+	for _, x := range []struct {
+		to           *string
+		flag, format string
+	}{{&f.junit, "junit", "JUnit XML"}, {&f.tap, "tap", "TAP 14"}, {&f.ktap, "ktap", "KTAP"}} {
+		output.flags.Var(value(x.to, "file", parsePath), x.flag, "write the results as "+x.format+" to `FILE`")
+	}
 	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output, f.events.group()}
 }
 
@@ -158,6 +165,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout
 	}
+	o.Exports = run.Exports{JUnit: p.absolute(f.junit), TAP: p.absolute(f.tap), KTAP: p.absolute(f.ktap),
+		Annotate: p.getenv("GITHUB_ACTIONS") == "true", Workspace: p.getenv("GITHUB_WORKSPACE")}
 	switch {
 	case f.verbose:
 		o.Verbosity = report.Verbose

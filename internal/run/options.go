@@ -37,6 +37,7 @@ type Options struct {
 	JSON      bool
 	Color     bool // stdout is a terminal that wants colours
 	Events    EventOptions
+	Exports   Exports
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
 	Local      bool   // no kernel is booted: machines of package localvmm
