@@ -40,6 +40,7 @@ var measurements = [...]measurement{
 	{"attach", (*bench).attach},
 	{"snapshot", (*bench).snapshots},
 	{"run", (*bench).wholeRun},
+	{"events", (*bench).events},
 }
 
 func names() []string {
