@@ -67,7 +67,7 @@ var allowed = map[string]struct {
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
-		"internal/report/export",
+		"internal/report/export", "internal/report/page",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
@@ -119,8 +119,10 @@ var allowed = map[string]struct {
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
-	"internal/event":         {[]string{"internal/msgpack"}, "a file format"},
-	"internal/report":        {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
+	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/report/page": {[]string{"internal/event", "internal/report", "internal/terminal"},
+		"one HTML page of a run's events"},
 	"internal/report/export": {[]string{"internal/report", "internal/terminal"}, "formats of other programs"},
 	"internal/terminal":      {nil, "texts of others, shown"},
 	"tests":                  {nil, "runs the built program, as its users do"},

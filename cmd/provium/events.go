@@ -10,12 +10,15 @@ import (
 // eventFlags say where the event stream goes.
 type eventFlags struct {
 	save, socket string
+	page         string
 	stdout       bool
 	format       event.Format
 }
 
 func (f *eventFlags) group() flagGroup {
 	g := newGroup("Events")
+	g.flags.Var(value(&f.page, "file", parsePath), "report",
+		"write an HTML page to `FILE`: timeline, failures with all that is known of them, consoles")
 	g.flags.Var(value(&f.save, "path", parsePath), "save-events",
 		"save the event stream to the file `PATH`, for `provium report`")
 	g.flags.BoolVar(&f.stdout, "events-stdout", false,
@@ -38,7 +41,7 @@ func (f *eventFlags) check(cmd *cobra.Command) error {
 // eventOptions returns what the flags choose.
 func (p *program) eventOptions(f *runFlags) run.EventOptions {
 	o := run.EventOptions{File: p.absolute(f.events.save), Socket: p.absolute(f.events.socket),
-		Format: f.events.format}
+		Format: f.events.format, Page: p.absolute(f.events.page)}
 	if f.events.stdout {
 		o.Pipe = p.stdout
 	}

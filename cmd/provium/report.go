@@ -10,6 +10,8 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/report"
+	"provium/internal/report/page"
+	"provium/internal/run"
 	"provium/internal/terminal"
 )
 
@@ -21,10 +23,13 @@ shown up to its end, a damaged one up to the damage.`
 
 func (p *program) reportCommand() *cobra.Command {
 	var verbose, quiet, asJSON bool
+	var out string
 	output := newGroup("Output")
 	output.flags.BoolVarP(&verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&asJSON, "json", false, "one JSON line per file")
+	output.flags.VarP(value(&out, "file", parsePath), "output", "o",
+		"write an HTML page to `FILE` instead, as --report does")
 	cmd := &cobra.Command{
 		Use:               "report FILE... [FLAGS]",
 		Short:             "Show the results of saved event streams, also of several shards",
@@ -34,8 +39,16 @@ func (p *program) reportCommand() *cobra.Command {
 			if len(files) == 0 {
 				return usage(cmd, "expected at least one FILE that --save-events has written")
 			}
-			if err := exclusive(cmd, [2]string{"verbose", "quiet"}); err != nil {
+			if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"json", "output"}); err != nil {
 				return err
+			}
+			if out != "" {
+				var b page.Builder
+				damage := p.readSaved(files, &b, func() bool { return b.Files() > 0 })
+				if damage != nil && b.Files() == 0 {
+					return damage
+				}
+				return errors.Join(run.WriteWhole(p.absolute(out), b.Write), damage)
 			}
 			how := report.TerminalConfig{Out: p.stdout, Err: p.stderr, Color: p.colors()}
 			switch {
@@ -54,10 +67,25 @@ func (p *program) reportCommand() *cobra.Command {
 // report shows saved streams. A damaged one is an error, after all results were shown.
 func (p *program) report(files []string, how report.TerminalConfig, asJSON bool) error {
 	var saved report.Saved
-	var damage error
+	damage := p.readSaved(files, &saved, func() bool { return len(saved.Files) > 0 })
+	if damage != nil && len(saved.Files) == 0 {
+		return damage
+	}
+	if saved.Lost > 0 {
+		fmt.Fprintf(p.stderr, "provium: warning: %d events are missing, which a slow reader did not get\n", saved.Lost)
+	}
+	return errors.Join(p.showSaved(&saved, how, asJSON), damage)
+}
+
+// streamReader takes saved streams.
+type streamReader interface{ Read(event.Reader) error }
+
+// readSaved reads saved streams. An error is that of streams that are damaged, or cannot be
+// read; one of a run that was killed is only a warning. any reports whether to has got
+// something of them, which is worth showing then.
+func (p *program) readSaved(files []string, to streamReader, any func() bool) (damage error) {
 	for _, name := range files {
-		before := len(saved.Files)
-		err := p.readEvents(&saved, name)
+		err := p.readEvents(to, name)
 		if err == nil {
 			continue
 		}
@@ -72,28 +100,25 @@ func (p *program) report(files []string, how report.TerminalConfig, asJSON bool)
 		if errors.Is(err, event.ErrUnknownKind) || errors.Is(err, event.ErrUnknownField) {
 			err = fmt.Errorf("%w (was it written by another version of Provium?)", err)
 		}
-		if len(saved.Files) == before {
-			return err
+		if any() {
+			err = fmt.Errorf("%w; only what precedes this is shown", err)
 		}
-		damage = errors.Join(damage, fmt.Errorf("%w; only what precedes this is shown", err))
+		damage = errors.Join(damage, err)
 	}
-	if saved.Lost > 0 {
-		fmt.Fprintf(p.stderr, "provium: warning: %d events are missing, which a slow reader did not get\n", saved.Lost)
-	}
-	return errors.Join(p.showSaved(&saved, how, asJSON), damage)
+	return damage
 }
 
-// readEvents adds the stream in a file.
-func (p *program) readEvents(saved *report.Saved, name string) error {
+// readEvents reads the stream in a file.
+func (p *program) readEvents(to streamReader, name string) error {
 	if name == "-" {
-		return saved.Read(event.NewReader(os.Stdin))
+		return to.Read(event.NewReader(os.Stdin))
 	}
 	f, err := os.Open(p.absolute(name))
 	if err != nil {
 		return errors.Unwrap(err) // the name is said by the caller
 	}
 	defer f.Close()
-	return saved.Read(event.NewReader(f))
+	return to.Read(event.NewReader(f))
 }
 
 func (p *program) showSaved(saved *report.Saved, how report.TerminalConfig, asJSON bool) error {

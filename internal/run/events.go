@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/event/sink"
+	"provium/internal/report/page"
 )
 
 // EventOptions say where the event stream of a run goes. The zero value is nowhere.
@@ -16,6 +17,7 @@ type EventOptions struct {
 	Pipe   *os.File     // standard output, or nil
 	Socket string       // path of a unix socket, or ""
 	Format event.Format // of all of them; "" is event.Msgpack
+	Page   string       // file of the HTML page that is made of them, or ""
 }
 
 // eventStream is the event stream of a run with the places that it goes to.
@@ -56,9 +58,23 @@ func openEvents(o EventOptions) (*eventStream, error) {
 	if o.Pipe != nil {
 		add("--events-stdout", sink.NewPipe(o.Pipe, format))
 	}
+	if o.Page != "" {
+		if err := checkWritable(o.Page); err != nil {
+			return nil, errors.Join(flagError("--report", err), s.close())
+		}
+		add("--report", &pageFile{path: o.Page})
+	}
 	s.Bus = event.NewBus(time.Now, sinks...)
 	return s, nil
 }
+
+// pageFile makes a page of all events at the end.
+type pageFile struct {
+	page.Builder
+	path string
+}
+
+func (p *pageFile) Close() error { return WriteWhole(p.path, p.Write) }
 
 func flagError(flag string, err error) error {
 	if err == nil {

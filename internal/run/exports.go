@@ -42,15 +42,8 @@ func (e *Exports) check() error {
 		if x.path == "" {
 			continue
 		}
-		_, err := os.Stat(x.path)
-		isNew := errors.Is(err, os.ErrNotExist)
-		f, err := os.OpenFile(x.path, os.O_WRONLY|os.O_CREATE, 0o666)
-		if err != nil {
+		if err := checkWritable(x.path); err != nil {
 			return fmt.Errorf("%s: %w", x.flag, err)
-		}
-		f.Close()
-		if isNew {
-			os.Remove(x.path) // an empty file would be no report
 		}
 	}
 	return nil
@@ -63,7 +56,7 @@ func (e *Exports) write(r export.Run, stderr io.Writer, project string) error {
 		if x.path == "" {
 			continue
 		}
-		if err := writeWhole(x.path, func(w io.Writer) error { return x.write(w, r) }); err != nil {
+		if err := WriteWhole(x.path, func(w io.Writer) error { return x.write(w, r) }); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.flag, err))
 		}
 	}
@@ -77,9 +70,24 @@ func (e *Exports) write(r export.Run, stderr io.Writer, project string) error {
 	return failed
 }
 
-// writeWhole replaces a file in one step, so that a reader never sees half of it. What is
+// checkWritable refuses a file that cannot be written.
+func checkWritable(path string) error {
+	_, err := os.Stat(path)
+	isNew := errors.Is(err, os.ErrNotExist)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if isNew {
+		os.Remove(path) // an empty file would be no report
+	}
+	return nil
+}
+
+// WriteWhole replaces a file in one step, so that a reader never sees half of it. What is
 // no regular file, like a pipe, is written as it is.
-func writeWhole(path string, write func(io.Writer) error) (err error) {
+func WriteWhole(path string, write func(io.Writer) error) (err error) {
 	if s, err := os.Stat(path); err == nil && !s.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {

@@ -64,6 +64,9 @@ func (b *Builder) Read(r event.Reader) error {
 	}
 }
 
+// Files returns how many files the page has so far.
+func (b *Builder) Files() int { return len(b.m.Files) }
+
 // begin begins a run that has told nothing of itself yet.
 func (b *Builder) begin() {
 	b.run = nil
@@ -72,6 +75,7 @@ func (b *Builder) begin() {
 
 // finish ends the present run: what it has left open is unfinished.
 func (b *Builder) finish() {
+	defer b.begin()
 	for _, f := range b.files {
 		if f.Start >= 0 && f.End < 0 {
 			f.Status, f.End = "unfinished", b.at(b.last)
@@ -156,12 +160,13 @@ func (b *Builder) add(ts int64, e event.Event) {
 	case event.RunStarted:
 		if b.run != nil {
 			b.finish()
-			b.begin()
 		}
-		b.run = &runOf{Version: clean(e.Version), Project: clean(e.Project), Shard: clean(e.Shard), Iteration: e.Iteration,
-			Seed: fmt.Sprint(e.Seed), Repeat: clean(e.Repeat), Accelerator: clean(e.Accelerator), Start: at, Exit: -1}
+		b.run = &runOf{Version: clean(e.Version), Project: clean(e.Project), Shard: clean(e.Shard),
+			Iteration: e.Iteration,
+			Seed:      fmt.Sprint(e.Seed), Repeat: clean(e.Repeat), Accelerator: clean(e.Accelerator), Start: at, Exit: -1}
 		b.m.Runs = append(b.m.Runs, b.run)
-		b.m.PoolSize = [2]float64{max(b.m.PoolSize[0], float64(e.Pool.MemoryBytes)), max(b.m.PoolSize[1], float64(e.Pool.CPUs))}
+		b.m.PoolSize[0] = max(b.m.PoolSize[0], float64(e.Pool.MemoryBytes))
+		b.m.PoolSize[1] = max(b.m.PoolSize[1], float64(e.Pool.CPUs))
 	case event.RunCompleted:
 		if b.run != nil {
 			b.run.Exit, b.run.Ms = int(e.ExitCode), span(e.DurationNS)
@@ -252,4 +257,15 @@ func (b *Builder) buildEvent(at float64, e event.Event) {
 // date is the run's start for people.
 func (b *Builder) date() string {
 	return time.Unix(0, b.first).UTC().Format("2006-01-02 15:04:05 UTC")
+}
+
+// Put takes events as they come, as an [event.Sink].
+func (b *Builder) Put(batch *event.Batch) error {
+	if b.files == nil {
+		b.begin()
+	}
+	for _, env := range batch.Events {
+		b.add(env.TS, env.Event)
+	}
+	return nil
 }

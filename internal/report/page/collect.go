@@ -12,8 +12,8 @@ func (b *Builder) testEvent(at float64, e event.Event) bool {
 	switch e := e.(type) {
 	case event.TestStarted:
 		f := b.file(e.Path)
-		t := &testOf{Name: clean(e.Name), Status: "unfinished", Start: at, Where: clean(e.Where), Tags: strs(e.Meta["tags"]),
-			Spec: strs(e.Meta["spec"])}
+		t := &testOf{Name: clean(e.Name), Status: "unfinished", Start: at, Where: clean(e.Where),
+			Tags: strs(e.Meta["tags"]), Spec: strs(e.Meta["spec"])}
 		f.Tests = append(f.Tests, t)
 		f.tests[e.Name], f.now, f.depth = t, t, 0
 	case event.TestPassed:
@@ -83,7 +83,8 @@ func (b *Builder) ended(path, name, status string, ns uint64, text string, log [
 func (b *Builder) operation(e event.OperationEnded) {
 	d := b.file(e.Path).detail(e.Name)
 	o := &opOf{Start: b.at(e.StartNS), Ms: span(e.DurationNS), VM: clean(e.VMName), Call: clean(e.Call),
-		Where: clean(e.Where), Failed: e.Status == event.OperationFailed, Result: clean(e.Result), Output: clean(e.Output)}
+		Where: clean(e.Where), Failed: e.Status == event.OperationFailed, Result: clean(e.Result),
+		Output: clean(e.Output)}
 	if len(d.Ops) < maxOps/2 {
 		d.Ops = append(d.Ops, o)
 		return
@@ -122,8 +123,8 @@ func (b *Builder) guestEvent(at float64, e event.Event) bool {
 	case event.ClockChanged:
 		b.file(e.Path).mark(at, "clock", e.VMName, e.Call)
 	case event.DiskFault:
-		b.file(e.Path).mark(at, "fault", e.VMName, fmt.Sprintf("%s: %d × %s at sector %d: %s (%s)", e.Disk, e.Count, e.Op,
-			e.Sector, e.Effect, e.Rule))
+		b.file(e.Path).mark(at, "fault", e.VMName, fmt.Sprintf("%s: %d × %s at sector %d: %s (%s)",
+			e.Disk, e.Count, e.Op, e.Sector, e.Effect, e.Rule))
 	default:
 		return false
 	}

@@ -476,6 +476,8 @@ function timeline() {
   function choose(step) {
     selected = Math.max(0, Math.min(started.length - 1, selected + step));
     const y = selected * laneHeight;
+    const f = started[selected], w = to - from;
+    if (f.end < from || f.start > to) { from = Math.max(low, Math.min(high - w, f.start - w / 8)); to = from + w; }
     if (y < box.scrollTop) box.scrollTop = y;
     if (y + laneHeight + top > box.scrollTop + box.clientHeight) box.scrollTop = y + laneHeight + top - box.clientHeight;
     redraw();

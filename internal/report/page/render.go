@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"strings"
 	"time"
 )
 
@@ -19,15 +18,11 @@ var styleText string
 //go:embed page.js
 var scriptText string
 
-// Write renders the page of all that was read.
+// Write renders the page of all that was read. What has not ended is unfinished then.
 func (b *Builder) Write(w io.Writer) error {
+	b.finish()
 	b.m.Start = b.first / int64(time.Millisecond)
 	b.m.Title = "Provium: " + b.date()
-	for _, list := range []*[]string{&b.m.Notes} {
-		if *list == nil {
-			*list = []string{}
-		}
-	}
 	data, err := json.Marshal(&b.m)
 	if err != nil {
 		return fmt.Errorf("page encode: %w", err)
@@ -39,7 +34,7 @@ func (b *Builder) Write(w io.Writer) error {
 	// Marshal has escaped what could end a script.
 	err = t.Execute(w, map[string]any{
 		"Title": b.m.Title, "Style": template.CSS(styleText), "Script": template.JS(scriptText),
-		"Data": template.JS(strings.ReplaceAll(string(data), "</", `<\/`)),
+		"Data": template.JS(data),
 	})
 	if err != nil {
 		return fmt.Errorf("page write: %w", err)
