@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -29,6 +30,7 @@ type runFlags struct {
 	untilFail bool
 	failFast  bool
 	keepGoing bool
+	pause     bool // --pause-on-failure
 	timeout   time.Duration
 	cold      bool
 	seed      *uint64
@@ -41,6 +43,7 @@ type runFlags struct {
 
 	verbose, quiet, json bool
 	events               eventFlags
+	junit, tap, ktap     string
 }
 
 func (f *runFlags) groups() []flagGroup {
@@ -69,6 +72,8 @@ func (f *runFlags) groups() []flagGroup {
 		"repeat until a failure, at most --repeat times if that is given")
 	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
+	how.flags.BoolVar(&f.pause, "pause-on-failure", false,
+		"at a failed test keep its guests and read Lua in its state; needs a terminal")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
 		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0: no limit (default 300)")
 	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
@@ -93,6 +98,12 @@ func (f *runFlags) groups() []flagGroup {
 	output.flags.BoolVarP(&f.verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
+	for _, x := range []struct {
+		to           *string
+		flag, format string
+	}{{&f.junit, "junit", "JUnit XML"}, {&f.tap, "tap", "TAP 14"}, {&f.ktap, "ktap", "KTAP"}} {
+		output.flags.Var(value(x.to, "file", parsePath), x.flag, "write the results as "+x.format+" to `FILE`")
+	}
 	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output, f.events.group()}
 }
 
@@ -155,9 +166,17 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if f.events.stdout { // which has nothing else
 		o.Stdout, o.Color = p.stderr, false
 	}
+	switch {
+	case p.isOnTerminal() && !f.json && !f.events.stdout:
+		o.Person, o.PauseOnFailure = p.terminalTalk(), f.pause
+	case f.pause:
+		return o, errors.New("--pause-on-failure needs a terminal for standard input and output")
+	}
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout
 	}
+	o.Exports = run.Exports{JUnit: p.absolute(f.junit), TAP: p.absolute(f.tap), KTAP: p.absolute(f.ktap),
+		Annotate: p.getenv("GITHUB_ACTIONS") == "true", Workspace: p.getenv("GITHUB_WORKSPACE")}
 	switch {
 	case f.verbose:
 		o.Verbosity = report.Verbose

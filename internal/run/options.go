@@ -33,10 +33,15 @@ type Options struct {
 
 	Filter TestFilter
 
+	// Person looks at tests that are paused; nil where the run has no terminal.
+	Person         Person
+	PauseOnFailure bool
+
 	Verbosity report.Verbosity
 	JSON      bool
 	Color     bool // stdout is a terminal that wants colours
 	Events    EventOptions
+	Exports   Exports
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
 	Local      bool   // no kernel is booted: machines of package localvmm

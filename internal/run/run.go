@@ -38,6 +38,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
+	if err := o.Exports.check(); err != nil {
+		return ExitError, err
+	}
 	if len(candidates.Files) == 0 {
 		out := o.Stdout
 		if o.JSON {
@@ -45,6 +48,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 		}
 		if _, err := fmt.Fprintln(out, candidates.Notice); err != nil {
 			return ExitError, fmt.Errorf("output: %w", err)
+		}
+		if err := newExported(&o, "").add(nil); err != nil {
+			return ExitError, err
 		}
 		return ExitOK, nil
 	}
@@ -80,7 +86,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 	}
 	fmt.Fprintln(o.Stderr, header)
 	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter), events: events,
-		accelerator: header.Accelerator}
+		accelerator: header.Accelerator, exported: newExported(&o, header.Accelerator)}
 	if header.Accelerator == "tcg" {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
@@ -144,6 +150,8 @@ type session struct {
 	coldBoots   int // guests that may boot at a time; 0: any number
 	accelerator string
 	events      *eventStream
+
+	exported *exported
 
 	ran map[string]bool // the files that ran in any iteration; true when one of them failed there
 }
@@ -225,7 +233,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	go func() { defer background.Done(); d.reportPool(runCtx) }()
 	over := make(chan struct{})
 	go func() { defer background.Done(); d.observe(over) }()
-	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
+	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr, person: s.o.Person,
 		stop: func(reason string) {
 			d.why = stopNow{Reason: reason, Status: string(report.FileInterrupted)}
 			close(d.stopAll)
@@ -245,6 +253,9 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	}
 	if !printer.counts.OK() || interrupted.once.Load() {
 		code = ExitFailed
+	}
+	if err := s.exported.add(results); err != nil {
+		return ExitError, false, err
 	}
 	s.events.Emit(event.RunCompleted{ExitCode: uint32(code), DurationNS: uint64(time.Since(started)),
 		NotStarted: uint32(notStarted(results)), Interrupted: interrupted.once.Load()})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -381,4 +382,52 @@ func TestOrderOfResults(t *testing.T) {
 			t.Errorf("json %v: %s", c.json, text)
 		}
 	}
+}
+
+// TestExports writes the results in the formats of other programs.
+func TestExports(t *testing.T) {
+	files := map[string]string{
+		"a": `test("passes", function() end) test("fails", function(t) t:fail("so") end)`, "b": `error("why")`,
+	}
+	t.Run("files", func(t *testing.T) {
+		l := newLocalRun(t, "", files)
+		dir := l.o.Config.Dir
+		l.o.Repeat = 2
+		l.o.Exports = Exports{JUnit: dir + "/j.xml", TAP: dir + "/t.tap", KTAP: "/dev/stderr", Annotate: true,
+			Workspace: filepath.Dir(dir)}
+		if code, err := l.run(); code != ExitFailed || err != nil {
+			t.Fatal(code, err)
+		}
+		for path, want := range map[string]string{
+			dir + "/j.xml": `<testsuites name="provium" tests="6" errors="2" failures="2"`, dir + "/t.tap": "1..4\n",
+		} {
+			text, err := os.ReadFile(path)
+			text = regexp.MustCompile(` time="[0-9.]*"`).ReplaceAll(text, nil)
+			if err != nil || !strings.Contains(string(text), want) {
+				t.Errorf("%v\n%s", err, text)
+			}
+		}
+		want := "::error file=" + filepath.Base(dir) + "/a.test.lua,line=1,title=fails::so"
+		if !strings.Contains(l.stderr, want) {
+			t.Errorf("no %s in\n%s", want, l.stderr)
+		}
+	})
+	t.Run("no files", func(t *testing.T) {
+		l := newLocalRun(t, "", nil)
+		l.o.Exports = Exports{JUnit: l.o.Config.Dir + "/j.xml"}
+		if code, err := l.run(); code != ExitOK || err != nil {
+			t.Fatal(code, err)
+		}
+		if text, err := os.ReadFile(l.o.Exports.JUnit); err != nil || !strings.Contains(string(text), "<testsuites") {
+			t.Errorf("%v %s", err, text)
+		}
+	})
+	t.Run("unwritable", func(t *testing.T) {
+		l := newLocalRun(t, "", files)
+		l.o.Exports = Exports{TAP: l.o.Config.Dir + "/no/t.tap"}
+		code, err := l.run()
+		if code != ExitError || err == nil || !strings.HasPrefix(err.Error(), "--tap: open ") || l.stdout != "" {
+			t.Errorf("%d, %v, %s", code, err, l.stdout)
+		}
+	})
 }

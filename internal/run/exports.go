@@ -1,0 +1,138 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"provium/internal/report"
+	"provium/internal/report/export"
+)
+
+// Exports are files that the results of a run go to, in the formats of other programs; ""
+// where there is no such file.
+type Exports struct {
+	JUnit, TAP, KTAP string
+	// Annotate writes what failed as annotations of GitHub Actions to standard error;
+	// Workspace is the directory of the repository there.
+	Annotate  bool
+	Workspace string
+}
+
+// formats returns the flag, the path and the writer of each file.
+func (e *Exports) formats() []exportFile {
+	return []exportFile{
+		{"--junit", e.JUnit, export.JUnit}, {"--tap", e.TAP, export.TAP}, {"--ktap", e.KTAP, export.KTAP},
+	}
+}
+
+type exportFile struct {
+	flag, path string
+	write      func(io.Writer, export.Run) error
+}
+
+// check refuses a file that cannot be written, before anything runs.
+func (e *Exports) check() error {
+	for _, x := range e.formats() {
+		if x.path == "" {
+			continue
+		}
+		_, err := os.Stat(x.path)
+		isNew := errors.Is(err, os.ErrNotExist)
+		f, err := os.OpenFile(x.path, os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return fmt.Errorf("%s: %w", x.flag, err)
+		}
+		f.Close()
+		if isNew {
+			os.Remove(x.path) // an empty file would be no report
+		}
+	}
+	return nil
+}
+
+// write writes the results of the iterations so far.
+func (e *Exports) write(r export.Run, stderr io.Writer, project string) error {
+	var failed error
+	for _, x := range e.formats() {
+		if x.path == "" {
+			continue
+		}
+		if err := writeWhole(x.path, func(w io.Writer) error { return x.write(w, r) }); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.flag, err))
+		}
+	}
+	if e.Annotate {
+		base, err := filepath.Rel(e.Workspace, project)
+		if err != nil || base == ".." || strings.HasPrefix(base, "../") {
+			base = ""
+		}
+		failed = errors.Join(failed, export.Annotations(stderr, r, base))
+	}
+	return failed
+}
+
+// writeWhole replaces a file in one step, so that a reader never sees half of it. What is
+// no regular file, like a pipe, is written as it is.
+func writeWhole(path string, write func(io.Writer) error) (err error) {
+	if s, err := os.Stat(path); err == nil && !s.Mode().IsRegular() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	err = errors.Join(write(f), f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
+}
+
+// exported is what the files of Exports tell.
+type exported struct {
+	o       *Options
+	started time.Time
+	facts   []export.Fact
+	files   []report.FileResult
+}
+
+func newExported(o *Options, accelerator string) *exported {
+	facts := []export.Fact{{Name: "seed", Value: strconv.FormatUint(o.Seed, 10)}}
+	if o.Select.Shuffle {
+		facts = append(facts, export.Fact{Name: "shuffled with seed", Value: strconv.FormatUint(o.ShuffleSeed, 10)})
+	}
+	if accelerator != "" {
+		facts = append(facts, export.Fact{Name: "accelerator", Value: accelerator})
+	}
+	return &exported{o: o, started: time.Now(), facts: facts}
+}
+
+// add writes the files anew with the results of one more iteration.
+func (e *exported) add(results []*report.FileResult) error {
+	for _, r := range results {
+		if r != nil {
+			e.files = append(e.files, *r)
+		}
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	r := export.Run{Started: e.started, Elapsed: time.Since(e.started), Host: host, Facts: e.facts, Files: e.files}
+	return e.o.Exports.write(r, e.o.Stderr, e.o.Config.Dir)
+}
