@@ -159,8 +159,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
 		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
-		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
-		RerunState: p.rerunState(), History: p.history(),
+		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")),
+		TempBase: p.tempBase(), RerunState: p.rerunState(), History: p.history(),
 		Stdout: p.stdout, Stderr: p.stderr,
 	}
 	if f.events.stdout { // which has nothing else

@@ -98,7 +98,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 }
 
 // build runs the build commands of the profiles. The first signal ends it.
-func (o *Options) build(ctx context.Context, starter *proc.Starter, emit func(event.Event)) (interrupted bool, err error) {
+func (o *Options) build(ctx context.Context, starter *proc.Starter, emit func(event.Event)) (interrupted bool,
+	err error) {
 	if o.Local {
 		return false, nil // what they build is not booted
 	}
