@@ -62,7 +62,7 @@ var allowed = map[string]struct {
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
-		"internal/topology", "internal/admission",
+		"internal/topology", "internal/admission", "internal/dialog",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -71,7 +71,13 @@ var allowed = map[string]struct {
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
+		"internal/dialog",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/byhand": {[]string{
+		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
+	}, "one guest for a person or another program, without tests"},
+	"internal/dialog":    {nil, "what a person types, between processes"},
+	"internal/repl":      {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
 	"internal/hosttsc":   {nil, "knows no guests"},
 	"internal/sched":     {nil, "knows no VM"},
 	"internal/history":   {nil, "durations of files"},
@@ -174,7 +180,8 @@ var allowed = map[string]struct {
 }
 
 // looksAtRequests are the packages whose tests look at what a fake agent gets.
-var looksAtRequests = map[string]bool{"internal/guest/handle": true, "internal/lab": true, "internal/diskcheck": true}
+var looksAtRequests = map[string]bool{"internal/guest/handle": true, "internal/lab": true, "internal/diskcheck": true,
+	"internal/byhand": true}
 
 func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }
 

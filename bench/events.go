@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"provium/internal/event"
-	"provium/internal/event/sink"
+	eventsink "provium/internal/event/sink"
 )
 
 // eventSuite is a file of many short operations, where events cost most.
@@ -111,7 +111,7 @@ func (r *readers) add(path string) error {
 }
 
 func sendEvents(path string, op event.OperationEnded) (took time.Duration, bytes int64, err error) {
-	socket, err := sink.Listen(path, event.Msgpack)
+	socket, err := eventsink.Listen(path, event.Msgpack)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -39,6 +39,7 @@ var measurements = [...]measurement{
 	{"explorer", (*bench).explorer},
 	{"attach", (*bench).attach},
 	{"snapshot", (*bench).snapshots},
+	{"exec", (*bench).exec},
 	{"run", (*bench).wholeRun},
 	{"events", (*bench).events},
 }

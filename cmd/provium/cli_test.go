@@ -98,7 +98,7 @@ func TestHelp(t *testing.T) {
 	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
-		"report"} {
+		"report", "exec", "shell", "console", "repl"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%s --help: %d, %s", verb, code, stderr)
@@ -203,7 +203,9 @@ func TestOptions(t *testing.T) {
 				Config: got.Config, FileTimeout: 300 * time.Second, Notes: []string{"seed 0"},
 				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
 				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"),
-				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Release: version, Version: p.identity(),
+				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"),
+				Release:    version,
+				Version:    p.identity(),
 				TempBase:   "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
 				History:    filepath.Join(p.vars["HOME"], ".cache/provium/history.json"),

@@ -33,12 +33,21 @@ func start() int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p := &program{
 		env: os.LookupEnv, dir: dir, self: self, uid: os.Geteuid(),
-		stdout: os.Stdout, stderr: os.Stderr,
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ,
 		signals: func() (<-chan os.Signal, func()) {
 			ch := make(chan os.Signal, 2)
 			signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
 			if !signal.Ignored(syscall.SIGHUP) { // as nohup does
 				signal.Notify(ch, syscall.SIGHUP)
+			}
+			return ch, func() { signal.Stop(ch) }
+		},
+		notify: func(which ...os.Signal) (<-chan os.Signal, func()) {
+			ch := make(chan os.Signal, 16)
+			for _, sig := range which {
+				if !signal.Ignored(sig) {
+					signal.Notify(ch, sig)
+				}
 			}
 			return ch, func() { signal.Stop(ch) }
 		},

@@ -25,10 +25,14 @@ type program struct {
 	self string // path of the running binary
 	uid  int
 
-	stdout, stderr *os.File
+	stdin, stdout, stderr *os.File
+
+	environ func() []string // os.Environ
 
 	// signals begins to collect the signals that ask a run to end; stop ends that.
 	signals func() (ch <-chan os.Signal, stop func())
+	// notify begins to collect signals; stop ends that.
+	notify func(...os.Signal) (ch <-chan os.Signal, stop func())
 	// again runs this command line once more, below a keeper, and returns its exit
 	// code. Nil is a process that has one, or needs none.
 	again func() (int, error)
@@ -53,10 +57,25 @@ func (p *program) main(ctx context.Context, args []string) int {
 	cmd.SetErr(p.stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(p.stderr, "provium: %s\n", terminal.Escape(err.Error())) // guests may be quoted
+		if coded := (*codeError)(nil); errors.As(err, &coded) {
+			return coded.code
+		}
 		return run.ExitError
 	}
 	return p.code
 }
+
+// codeError is an error with an exit code of its own.
+type codeError struct {
+	code int
+	err  error
+}
+
+// Error returns the text of what has failed.
+func (e *codeError) Error() string { return e.err.Error() }
+
+// Unwrap returns what has failed.
+func (e *codeError) Unwrap() error { return e.err }
 
 // usageError is a command line that makes no sense.
 type usageError struct {
@@ -113,10 +132,15 @@ func (p *program) loadConfig(path, kernel, qemu string) (*config.Config, error) 
 			return nil, err
 		}
 	}
-	return config.Load(path, config.Env{
+	return config.Load(path, p.configEnv(kernel, qemu))
+}
+
+// configEnv is what a configuration takes from its surroundings.
+func (p *program) configEnv(kernel, qemu string) config.Env {
+	return config.Env{
 		Home: p.getenv("HOME"), CacheHome: p.caches().home, BuildDir: p.absolute(p.getenv("PROVIUM_BUILD_DIR")),
 		Kernel: p.absolute(kernel), QEMU: p.programPath(qemu),
-	})
+	}
 }
 
 // programPath makes the path of a program absolute. A name is left, to be found on PATH.

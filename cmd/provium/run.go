@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -29,6 +30,7 @@ type runFlags struct {
 	untilFail bool
 	failFast  bool
 	keepGoing bool
+	pause     bool // --pause-on-failure
 	timeout   time.Duration
 	cold      bool
 	seed      *uint64
@@ -70,6 +72,8 @@ func (f *runFlags) groups() []flagGroup {
 		"repeat until a failure, at most --repeat times if that is given")
 	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
+	how.flags.BoolVar(&f.pause, "pause-on-failure", false,
+		"at a failed test keep its guests and read Lua in its state; needs a terminal")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
 		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0: no limit (default 300)")
 	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
@@ -155,12 +159,18 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
 		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
-		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
-		RerunState: p.rerunState(), History: p.history(),
+		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")),
+		TempBase: p.tempBase(), RerunState: p.rerunState(), History: p.history(),
 		Stdout: p.stdout, Stderr: p.stderr,
 	}
 	if f.events.stdout { // which has nothing else
 		o.Stdout, o.Color = p.stderr, false
+	}
+	switch {
+	case p.isOnTerminal() && !f.json && !f.events.stdout:
+		o.Person, o.PauseOnFailure = p.terminalTalk(), f.pause
+	case f.pause:
+		return o, errors.New("--pause-on-failure needs a terminal for standard input and output")
 	}
 	if cmd.Flags().Changed("timeout") {
 		o.FileTimeout = f.timeout

@@ -294,6 +294,8 @@ func (d dispatcher) object(o *session.Op, req wire.Request) (v wire.Value, body 
 		v, err = d.procs.Write(o, r, body)
 	case *wire.ProcCloseStdin:
 		err = d.procs.CloseStdin(r)
+	case *wire.ProcResize:
+		err = d.procs.Resize(r)
 	case *wire.ProcOutput:
 		err = d.procs.Output(o, r)
 	case *wire.ProcClose:

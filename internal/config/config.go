@@ -188,6 +188,15 @@ func Load(path string, env Env) (*Config, error) {
 	return parse(text, path, env)
 }
 
+// Builtin returns the configuration of a directory without a provium.toml: one automatic
+// profile of the name given.
+func Builtin(dir, profile string, env Env) (*Config, error) {
+	return parse([]byte("[profiles."+profile+"]\n"), filepath.Join(dir, FileName), env)
+}
+
+// IsMissing reports whether err is that of Find where there is no configuration.
+func IsMissing(err error) bool { return errors.Is(err, errNoneAbove) }
+
 // readFile reads a file, which may be a pipe, up to maxFileSize.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)

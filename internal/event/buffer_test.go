@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestBuffer has details wait for the next event that is none, or for the timer.
+// TestBuffer has details wait for the next event of another kind, or for the timer.
 func TestBuffer(t *testing.T) {
 	sent := make(chan string, 10)
 	send := func(list []Encoded) {

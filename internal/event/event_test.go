@@ -34,8 +34,8 @@ func samples() []Envelope {
 	code := int64(1)
 	const file, name = "tests/a.test.lua", "heals"
 	events := []Event{
-		RunStarted{ProtocolVersion: ProtocolVersion, Version: "1.0", Project: "/p", Iteration: 1, Files: 2, Shard: "1/2",
-			Seed: math.MaxUint64, Repeat: "--seed 7", Accelerator: "tcg", Pool: amount},
+		RunStarted{ProtocolVersion: ProtocolVersion, Version: "1.0", Project: "/p", Iteration: 1, Files: 2,
+			Shard: "1/2", Seed: math.MaxUint64, Repeat: "--seed 7", Accelerator: "tcg", Pool: amount},
 		FileDiscovered{Path: file, FixtureRefs: []string{"setups/pair"}, DeclaredClaim: &amount},
 		FileDiscovered{Path: "tests/b.test.lua", FixtureRefs: []string{}},
 		FileBlocked{Path: file, WaitingFor: amount, Reason: BlockedPoolFull},
@@ -50,7 +50,8 @@ func samples() []Envelope {
 			Log: []string{"x"}},
 		TestLog{Path: file, Name: name, Text: "x"},
 		TestOutput{Path: file, Name: name, Stream: "stdout", Text: "x\n"},
-		TestAttachment{Path: file, Name: name, Attachment: "dump", Source: "/t/dump", Size: 3, Data: []byte{1, 0xff, 0}},
+		TestAttachment{Path: file, Name: name, Attachment: "dump", Source: "/t/dump", Size: 3,
+			Data: []byte{1, 0xff, 0}},
 		StepStarted{Path: file, Name: name, Step: "split", Where: file + ":9"},
 		StepEnded{Path: file, Name: name, Step: "split", DurationNS: 7, Failed: true},
 		OperationStarted{Path: file, Name: name, ID: 4, VMName: "n1", Call: `vm:run("false")`, Where: file + ":5",

@@ -76,7 +76,8 @@ func TestLineErrors(t *testing.T) {
 		{"missing", `{"ts":1,"kind":"fixture_cache_hit","payload":{}}` + "\n", ErrMalformed, "`path` is missing"},
 		{"envelope", `{"ts":1}` + "\n", ErrMalformed, "is missing"},
 		{"more", `{"ts":1,"x":2}` + "\n", ErrMalformed, "unknown field"},
-		{"type", `{"ts":1,"kind":"fixture_cache_hit","payload":{"path":7}}` + "\n", ErrMalformed, "fixture_cache_hit.path"},
+		{"type", `{"ts":1,"kind":"fixture_cache_hit","payload":{"path":7}}` + "\n", ErrMalformed,
+			"fixture_cache_hit.path"},
 		{"range", `{"ts":1,"kind":"run_completed","payload":{"exit_code":-1,"duration_ns":1,"not_started":1,` +
 			`"interrupted":false}}` + "\n", ErrMalformed, "exit_code"},
 		{"enum", `{"ts":1,"kind":"file_completed","payload":{"path":"","status":"good","duration_ns":1,` +

@@ -218,6 +218,13 @@ func zeroEvent(k Kind) Event {
 		return StepStarted{}
 	case KindStepEnded:
 		return StepEnded{}
+	}
+	return zeroOfGuests(k)
+}
+
+// zeroOfGuests is zeroEvent for what happens in tests and guests, and for builds.
+func zeroOfGuests(k Kind) Event {
+	switch k {
 	case KindOperationStarted:
 		return OperationStarted{}
 	case KindOperationEnded:

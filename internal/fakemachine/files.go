@@ -205,6 +205,9 @@ func (f *Files) mkdir(r *wire.Mkdir) (failure *wire.Error) {
 	return failure
 }
 
+// Remove removes a file or an empty directory.
+func (f *Files) Remove(name string) *wire.Error { return f.unlink(name) }
+
 func (f *Files) unlink(name string) (failure *wire.Error) {
 	f.update(func() {
 		file, at, err := f.find(name, false)

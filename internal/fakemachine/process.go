@@ -51,6 +51,11 @@ func (p *Process) Read(b []byte) (n int, err error) {
 	}
 }
 
+// AwaitSize waits until the process's terminal has a size.
+func (p *Process) AwaitSize(want wire.TerminalSize) error {
+	return p.p.until(p.Context, func() bool { return p.p.size == want })
+}
+
 // Print writes to standard output, Complain to standard error.
 func (p *Process) Print(text string) {
 	p.p.update(func() { p.p.Stdout = append(p.p.Stdout, text...) })
@@ -78,6 +83,7 @@ type process struct {
 	mu          sync.Mutex
 	stdin       []byte
 	stdinClosed bool
+	size        wire.TerminalSize
 	frozen      bool          // no Program runs
 	signal      uint32        // that killed it, or 0
 	changed     chan struct{} // closed and replaced at each change
@@ -256,20 +262,22 @@ func (m *Machine) processOp(ctx context.Context, op *localvmm.Op, r wire.Request
 		v, failure := p.wait(ctx, time.Duration(r.TimeoutNS))
 		return v, failure, true
 	case *wire.ProcStart:
-		stdin, err := op.Bulk(r.Stdin)
-		if err != nil {
-			return nil, Errno(wireECANCELED), true
-		}
-		handle, p, failure := m.start(&r.Run, stdin, false)
-		if failure != nil {
-			return nil, failure, true
-		}
-		return p.value(handle), nil, true
+		v, failure = m.startProcess(op, r)
+		return v, failure, true
+	case *wire.ProcResize:
+		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) {
+			p.update(func() { p.size = r.Size })
+			return nil, nil
+		})
 	case *wire.ProcStatus:
 		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) { return p.value(r.Handle), nil })
 	case *wire.ProcWait:
 		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) {
-			return p.wait(ctx, time.Duration(r.TimeoutNS))
+			v, failure := p.wait(ctx, time.Duration(r.TimeoutNS))
+			if run, ok := v.(*wire.RunValue); ok && r.NoOutput {
+				run.Stdout, run.Stderr = nil, nil
+			}
+			return v, failure
 		})
 	case *wire.ProcSignal:
 		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) { return nil, p.signalled(r.Signal) })
@@ -289,6 +297,20 @@ func (m *Machine) processOp(ctx context.Context, op *localvmm.Op, r wire.Request
 		})
 	}
 	return nil, nil, false
+}
+
+// startProcess starts a process that outlives the operation.
+func (m *Machine) startProcess(op *localvmm.Op, r *wire.ProcStart) (wire.Value, *wire.Error) {
+	stdin, err := op.Bulk(r.Stdin)
+	if err != nil {
+		return nil, Errno(wireECANCELED)
+	}
+	handle, p, failure := m.start(&r.Run, stdin, r.NoStdin)
+	if failure != nil {
+		return nil, failure
+	}
+	p.update(func() { p.size = r.Size })
+	return p.value(handle), nil
 }
 
 func (p *process) signalled(signal uint32) *wire.Error {

@@ -20,6 +20,9 @@ type Process struct {
 func (c *Client) StartProcess(ctx context.Context, r RunRequest, worker uint64) (Process, error) {
 	run := RunOp{r}.request().(*wire.Run)
 	req := &wire.ProcStart{Run: *run, Worker: worker, NoStdin: r.NoStdin}
+	if r.Terminal != nil {
+		req.TTY, req.Size = true, *r.Terminal
+	}
 	var t transfer
 	req.Stdin = t.send(r.Stdin)
 	return c.process(ctx, req, t)
@@ -47,6 +50,22 @@ func (c *Client) WaitProcess(ctx context.Context, handle uint64, limit time.Dura
 		return nil, err
 	}
 	return runResult(a)
+}
+
+// AwaitProcess waits for the end of a process and returns how that was, without what it
+// printed.
+func (c *Client) AwaitProcess(ctx context.Context, handle uint64) (*RunResult, error) {
+	a, err := c.do(ctx, &wire.ProcWait{Handle: handle, NoOutput: true}, transfer{})
+	if err != nil {
+		return nil, err
+	}
+	return runResult(a)
+}
+
+// ResizeProcess sets the size of a process's terminal.
+func (c *Client) ResizeProcess(ctx context.Context, handle uint64, size TerminalSize) error {
+	_, err := c.do(ctx, &wire.ProcResize{Handle: handle, Size: size}, transfer{})
+	return err
 }
 
 // SignalProcess sends a signal to a process and its descendants.

@@ -41,12 +41,18 @@ type RunRequest struct {
 	Timeout time.Duration
 	// NoStdin has StartProcess start it with /dev/null as standard input.
 	NoStdin bool
+	// Terminal has StartProcess give it a terminal of that size, as the leader of a session
+	// of its own. What appears there is its standard output.
+	Terminal *TerminalSize
 	// Setsid makes the command the leader of a session of its own.
 	Setsid bool
 	// KillSession has whatever ends the command, or sends it a signal, reach also
 	// what has left its tree of processes, as daemons do.
 	KillSession bool
 }
+
+// TerminalSize is the size of a terminal in characters.
+type TerminalSize = wire.TerminalSize
 
 // RunResult is a command's end.
 type RunResult struct {

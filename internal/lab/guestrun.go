@@ -33,7 +33,8 @@ type guestRun struct {
 // unless there is an error.
 func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, releaseShare func()) (
 	*guestRun, error) {
-	i := &guestRun{vm: v, plan: p, announced: announce.Guest{VM: &v.news}, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
+	i := &guestRun{vm: v, plan: p, announced: announce.Guest{VM: &v.news},
+		netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
 	if p.restored && p.cfg.RNGSeed != nil {
 		i.use = v.host.uses.Next(v.name)
 	}

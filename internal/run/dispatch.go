@@ -116,6 +116,7 @@ func (d *dispatcher) one(
 	f := &fileRun{
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
 		launched: func(pid int) { d.launched(file, pid) },
+		person:   d.o.Person,
 		limit:    d.o.FileTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
@@ -162,6 +163,7 @@ func (o *Options) job(c Candidate, temp string) *job {
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
 		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,
 		ImageCache: o.ImageCache, BootCache: bootCache, Fixtures: fixtures, Version: o.Version,
+		CanPause: o.Person != nil, PauseOnFailure: o.PauseOnFailure,
 		Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed,
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // EventOptions say where the event stream of a run goes. The zero value is nowhere.
 type EventOptions struct {
-	File   string       // "" is none
+	File   string       // or ""
 	Pipe   *os.File     // standard output, or nil
 	Socket string       // path of a unix socket, or ""
 	Format event.Format // of all of them; "" is event.Msgpack

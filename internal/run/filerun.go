@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/admission"
+	"provium/internal/dialog"
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -61,6 +62,7 @@ type fileRun struct {
 	emit      func(...event.Encoded) // event.Bus.Forward
 	stdout    *os.File
 	stderr    *os.File
+	person    Person        // who looks at paused tests; nil: nobody
 	launched  func(pid int) // called with the runner's process id; nil: not
 
 	flush    func() error // of the runner's output
@@ -78,6 +80,7 @@ type fileRun struct {
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
 	stop     *stopNow
+	talk     *talk // the latest
 }
 
 // run runs the file to its end, whatever that is. When stopAll is closed it is
@@ -222,6 +225,7 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			quiet = nil
 		}
 	}
+	f.endTalk()
 	err = <-ended
 	f.cpu = child.CPUTime()
 	return f.outcome(err)
@@ -317,6 +321,13 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 		f.resources.Forget(m.Release.ID)
 	case m.Release != nil:
 		f.resources.Release(m.Release.ID, m.Release.Share)
+	case m.Paused != nil:
+		f.startTalk(m.Paused)
+	case m.Shown != nil && f.talk != nil:
+		select {
+		case f.talk.shown <- dialog.Shown{Text: m.Shown.Text, Incomplete: m.Shown.Incomplete, Names: m.Shown.Names}:
+		default: // nobody has asked
+		}
 	case m.Waits != nil && m.Waits.Begin:
 		f.waits++
 	case m.Waits != nil:

@@ -33,6 +33,10 @@ type Options struct {
 
 	Filter TestFilter
 
+	// Person looks at tests that are paused; nil where the run has no terminal.
+	Person         Person
+	PauseOnFailure bool
+
 	Verbosity report.Verbosity
 	JSON      bool
 	Color     bool // stdout is a terminal that wants colours

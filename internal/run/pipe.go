@@ -30,6 +30,7 @@ type message struct {
 	Job       *job     // first message: the file to run
 	Answer    *answer  // to an acquire or a claim
 	Interrupt *stopNow // end the file: Ctrl-C or its time is up
+	Typed     *typed   // by a person, about the test that is paused
 
 	// From the runner.
 	Events     []encodedEvent
@@ -38,6 +39,8 @@ type message struct {
 	Release    *release
 	Claim      *claim
 	Waits      *waits
+	Paused     *paused
+	Shown      *shown
 	Done       *done // last message
 }
 
@@ -73,6 +76,9 @@ type job struct {
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64
+
+	CanPause       bool // a person can look at tests
+	PauseOnFailure bool
 }
 
 type stopNow struct {

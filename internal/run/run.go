@@ -98,7 +98,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 }
 
 // build runs the build commands of the profiles. The first signal ends it.
-func (o *Options) build(ctx context.Context, starter *proc.Starter, emit func(event.Event)) (interrupted bool, err error) {
+func (o *Options) build(ctx context.Context, starter *proc.Starter, emit func(event.Event)) (interrupted bool,
+	err error) {
 	if o.Local {
 		return false, nil // what they build is not booted
 	}
@@ -233,7 +234,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	go func() { defer background.Done(); d.reportPool(runCtx) }()
 	over := make(chan struct{})
 	go func() { defer background.Done(); d.observe(over) }()
-	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr,
+	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr, person: s.o.Person,
 		stop: func(reason string) {
 			d.why = stopNow{Reason: reason, Status: string(report.FileInterrupted)}
 			close(d.stopAll)

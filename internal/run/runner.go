@@ -32,6 +32,7 @@ const RunnerFD = 3
 // is nobody to report to.
 func Runner(pipe *os.File, filter string) error {
 	r := &runner{pipe: newMessagePipe(pipe, pipe), waiting: map[uint64]chan answer{}}
+	r.pauses = newPauses(r)
 	first, err := r.pipe.receive()
 	if err != nil {
 		return fmt.Errorf("runner: %w", err)
@@ -47,6 +48,7 @@ type runner struct {
 	pipe   *messagePipe
 	repeat string        // of the job
 	events *event.Buffer // on their way to the dispatcher
+	pauses *pauses
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -94,6 +96,8 @@ func (r *runner) listen(cancel context.CancelCauseFunc) {
 		switch {
 		case m.Interrupt != nil:
 			cancel(&stopError{m.Interrupt.Reason, m.Interrupt.Status})
+		case m.Typed != nil:
+			r.pauses.take(m.Typed)
 		case m.Answer != nil:
 			r.mu.Lock()
 			ch := r.waiting[m.Answer.ID]
@@ -126,7 +130,12 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if j.ShuffleOn {
 		shuffle = &j.ShuffleSeed
 	}
+	var person script.Pauses
+	if j.CanPause {
+		person = r.pauses
+	}
 	return script.Run(ctx, script.Config{
+		Pauses: person, PauseOnFailure: j.PauseOnFailure,
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Details: j.Details, Now: time.Now,

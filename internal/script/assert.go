@@ -81,6 +81,7 @@ func (s *assertions) newType() *lua.Type {
 		"fail":            (*assertions).tFail,
 		"skip":            (*assertions).tSkip,
 		"log":             (*assertions).tLog,
+		"pause":           (*assertions).tPause,
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
 			o := binding.Object(c).(*testObject)

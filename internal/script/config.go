@@ -50,6 +50,10 @@ type Config struct {
 	// Registered is called with the names of the tests, in order, before the first one
 	// runs. It may be nil.
 	Registered func(names []string)
+	// Pauses leads to a person, for t:pause and PauseOnFailure; nil where there is none.
+	Pauses Pauses
+	// PauseOnFailure has the person look at each test that has failed.
+	PauseOnFailure bool
 	// Shuffle is the seed of the order of tests in files with reset_between_tests. Nil
 	// leaves the order as it is.
 	Shuffle *uint64

@@ -30,7 +30,8 @@ func (s *session) Returned(a value.Args, object any, values []lua.Value, err err
 		return r.call == a.Call
 	})
 	if err == nil && journal.IsChange(a.Func) {
-		call := journal.Call{Text: describeWhole(a.Func, a.Values...), Where: a.Call.CallerFile().String(), Test: s.testName()}
+		call := journal.Call{Test: s.testName(), Text: describeWhole(a.Func, a.Values...),
+			Where: a.Call.CallerFile().String()}
 		s.journal.Changed(call, a.Func, object, values)
 	}
 }
@@ -70,7 +71,7 @@ func (e *execution) addLog(text string) {
 	e.s.Emit(event.TestLog{Path: e.s.Host.File, Name: e.name, Text: text})
 }
 
-// toldOutput is the standard output of Lua code, which is told of as it is written.
+// toldOutput is the standard output of Lua code, which is emitted as it is written.
 type toldOutput struct {
 	to io.Writer
 	s  *session

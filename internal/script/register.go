@@ -60,6 +60,7 @@ func (r *testRun) luaTest(c *lua.Call) ([]lua.Value, error) {
 	}
 	t := &testCase{name: name, fn: fn, meta: meta, raw: raw}
 	r.tests, r.byName[name] = append(r.tests, t), t
+	r.bodies = append(r.bodies, fn)
 	return nil, nil
 }
 

@@ -37,6 +37,7 @@ func Run(ctx context.Context, cfg Config) Result {
 	w := newWorld(cfg.Env, cfg.Path)
 	r := &testRun{session: w.newSession(ctx, cfg.Path, cfg.AbsPath, w.fileLab, nil), cfg: cfg,
 		byName: map[string]*testCase{}}
+	r.pauses = cfg.Pauses
 	defer r.watchHost()()
 	err := r.open(map[string]lua.GoFunc{"test": r.luaTest, "todo": r.luaTodo})
 	if err != nil {
@@ -126,6 +127,7 @@ func (r *testRun) runTest(t *testCase, more bool) {
 	excerpt := ""
 	if failed {
 		excerpt = consoles(e.vms())
+		r.pauseFailed(t, reason)
 	}
 	var stop *stopError
 	var doubtful []*lab.VM

@@ -29,6 +29,8 @@ type session struct {
 	absPath string
 	build   *fixtures.Build
 	state   *lua.State
+	pauses  Pauses          // nil: nobody can look at a test
+	bodies  []*lua.Function // of the tests
 
 	claimed   bool             // provium:claim was called
 	wantReset bool             // provium.reset_between_tests

@@ -1,6 +1,10 @@
 package wire
 
-import "provium/internal/msgpack"
+import (
+	"math"
+
+	"provium/internal/msgpack"
+)
 
 // Requests about things that outlive the operation that made them: processes
 // and, in the files beside this one, executors. The agent names each by a
@@ -14,13 +18,21 @@ type ProcStart struct {
 	Worker uint64 // executor that starts it, with its credentials and namespaces; 0: the VM's
 	// NoStdin has it start with /dev/null as standard input; there are no bytes.
 	NoStdin bool
+	// TTY has it lead a session whose terminal, of that size, is its standard input and
+	// both outputs. ProcOutput brings what appears there.
+	TTY  bool
+	Size TerminalSize
 }
+
+// TerminalSize is the size of a terminal in characters.
+type TerminalSize struct{ Rows, Cols uint16 }
 
 // ProcWait waits for the end of a process and answers with a RunValue. At the
 // limit it is killed with its descendants.
 type ProcWait struct {
 	Handle    uint64
 	TimeoutNS uint64 // 0: none
+	NoOutput  bool   // the outputs are not sent, and readers hold them up as before
 }
 
 // ProcSignal sends a signal to a process that runs, and to its descendants.
@@ -41,6 +53,12 @@ type ProcWrite struct {
 
 // ProcCloseStdin ends a process's standard input behind what is being written.
 type ProcCloseStdin struct{ Handle uint64 }
+
+// ProcResize sets the size of a process's terminal.
+type ProcResize struct {
+	Handle uint64
+	Size   TerminalSize
+}
 
 // ProcOutput streams one output of a process from its first byte on, on
 // StreamData, and ends with it. An empty Data frame precedes the bytes.
@@ -80,6 +98,7 @@ func (*ProcSignal) Op() string     { return "proc_signal" }
 func (*ProcStatus) Op() string     { return "proc_status" }
 func (*ProcWrite) Op() string      { return "proc_write" }
 func (*ProcCloseStdin) Op() string { return "proc_close_stdin" }
+func (*ProcResize) Op() string     { return "proc_resize" }
 func (*ProcOutput) Op() string     { return "proc_output" }
 func (*ProcClose) Op() string      { return "proc_close" }
 func (*TailFile) Op() string       { return "tail_file" }
@@ -98,6 +117,8 @@ func newProcessRequest(op string) Request {
 		return &ProcWrite{}
 	case "proc_close_stdin":
 		return &ProcCloseStdin{}
+	case "proc_resize":
+		return &ProcResize{}
 	case "proc_output":
 		return &ProcOutput{}
 	case "proc_close":
@@ -112,6 +133,8 @@ func (r *ProcStart) fields(f *fields) {
 	r.Run.fields(f)
 	f.OptUint("worker", r.Worker)
 	f.OptBool("no_stdin", r.NoStdin)
+	f.OptBool("tty", r.TTY)
+	r.Size.fields(f)
 }
 
 func (r *ProcStart) field(d *decoder, key string) bool {
@@ -120,10 +143,37 @@ func (r *ProcStart) field(d *decoder, key string) bool {
 		r.Worker = d.Uint()
 	case "no_stdin":
 		r.NoStdin = d.Bool()
+	case "tty":
+		r.TTY = d.Bool()
 	default:
-		return r.Run.field(d, key)
+		return r.Size.field(d, key) || r.Run.field(d, key)
 	}
 	return true
+}
+
+func (s TerminalSize) fields(f *fields) {
+	f.OptUint("rows", uint64(s.Rows))
+	f.OptUint("cols", uint64(s.Cols))
+}
+
+func (s *TerminalSize) field(d *decoder, key string) bool {
+	switch key {
+	case "rows":
+		s.Rows = d.uint16("rows")
+	case "cols":
+		s.Cols = d.uint16("cols")
+	default:
+		return false
+	}
+	return true
+}
+
+func (d *decoder) uint16(what string) uint16 {
+	v := d.Uint()
+	if v > math.MaxUint16 {
+		d.Fail("%s %d", what, v)
+	}
+	return uint16(v)
 }
 
 func onlyUint(d *decoder, key, want string, v *uint64) bool {
@@ -137,9 +187,14 @@ func onlyUint(d *decoder, key, want string, v *uint64) bool {
 func (r *ProcWait) fields(f *fields) {
 	f.Uint("handle", r.Handle)
 	f.OptUint("timeout_ns", r.TimeoutNS)
+	f.OptBool("no_output", r.NoOutput)
 }
 
 func (r *ProcWait) field(d *decoder, key string) bool {
+	if key == "no_output" {
+		r.NoOutput = d.Bool()
+		return true
+	}
 	return onlyUint(d, key, "handle", &r.Handle) || onlyUint(d, key, "timeout_ns", &r.TimeoutNS)
 }
 
@@ -183,6 +238,15 @@ func (r *ProcCloseStdin) fields(f *fields) { f.Uint("handle", r.Handle) }
 
 func (r *ProcCloseStdin) field(d *decoder, key string) bool {
 	return onlyUint(d, key, "handle", &r.Handle)
+}
+
+func (r *ProcResize) fields(f *fields) {
+	f.Uint("handle", r.Handle)
+	r.Size.fields(f)
+}
+
+func (r *ProcResize) field(d *decoder, key string) bool {
+	return onlyUint(d, key, "handle", &r.Handle) || r.Size.field(d, key)
 }
 
 func (r *ProcOutput) fields(f *fields) {

@@ -51,6 +51,8 @@ type project struct {
 	env  []string
 	as   *syscall.Credential // nil: as we are
 	cwd  string              // where runs start, below dir
+
+	stdin *os.File // of the next run; nil: none
 }
 
 const hostProfile = "[provium]\nroots = [\"tests\"]\n\n[profiles.host]\n"
@@ -199,6 +201,9 @@ func (p *project) start(args ...string) *run {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	r := &run{p: p, ctx: ctx, cancel: cancel, cmd: exec.CommandContext(ctx, p.bin, args...)}
 	r.cmd.Dir, r.cmd.Env, r.cmd.Stderr = filepath.Join(p.dir, p.cwd), p.env, &r.stderr
+	if p.stdin != nil {
+		r.cmd.Stdin = p.stdin
+	}
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Pdeathsig: syscall.SIGKILL}
 	out, w, err := os.Pipe()
 	if err != nil {

@@ -33,11 +33,12 @@ const (
 	execNoUmask = 2
 	execShared  = 4
 	// Flags of execSpawn.
-	execSetsid = 1
-	execUser   = 2
-	execKeeper = 4
-	execAtOnce = 8
-	execNull   = 16
+	execSetsid   = 1
+	execUser     = 2
+	execKeeper   = 4
+	execAtOnce   = 8
+	execNull     = 16
+	execTerminal = 32
 
 	answerSize = 32
 	// execMaxAnswer bounds an answer's bytes: the buffers of a call, or the

@@ -159,7 +159,8 @@ func spawnRequest(l *process.Launch) *request {
 	for _, f := range [...]struct {
 		flag uint32
 		on   bool
-	}{{execSetsid, l.Setsid}, {execKeeper, l.KillSession}, {execAtOnce, l.AtOnce}, {execNull, l.Files[0] == 0}} {
+	}{{execSetsid, l.Setsid}, {execKeeper, l.KillSession}, {execAtOnce, l.AtOnce}, {execNull, l.Files[0] == 0},
+		{execTerminal, l.Terminal}} {
 		if f.on {
 			r.flags |= f.flag
 		}

@@ -17,6 +17,8 @@ type Launch struct {
 	User       string              // for errors
 	Credential *syscall.Credential // nil for that of the launcher
 	Setsid     bool                // it leads a session of its own
+	// Terminal has its first descriptor become the terminal of its session.
+	Terminal bool
 	// KillSession also ends what init would adopt of it.
 	KillSession bool
 	// AtOnce says that its program loads without waiting for a device.

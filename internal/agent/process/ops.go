@@ -19,8 +19,10 @@ func (t *Table) Wait(o *session.Op, r *wire.ProcWait) (wire.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range p.out {
-		defer s.wait()()
+	if !r.NoOutput {
+		for _, s := range p.out {
+			defer s.wait()()
+		}
 	}
 	if r.TimeoutNS > 0 {
 		t := time.AfterFunc(time.Duration(min(r.TimeoutNS, 1<<62)), func() { p.cmd.Kill(true) })
@@ -36,6 +38,9 @@ func (t *Table) Wait(o *session.Op, r *wire.ProcWait) (wire.Value, error) {
 	}
 	v := &wire.RunValue{Truncated: p.out[0].truncated() || p.out[1].truncated()}
 	v.Status, v.Code = p.cmd.result(p.status)
+	if r.NoOutput {
+		return v, nil
+	}
 	for i, rest := range []*[]byte{&v.Stdout, &v.Stderr} {
 		if *rest, err = p.out[i].sendKept(o, wire.StreamStdout+uint16(i)); err != nil {
 			return nil, err

@@ -29,7 +29,9 @@ type process struct {
 	pid   uint32
 	out   [2]*spool // standard output, standard error
 	stdin *feeder
-	ended chan struct{} // closed when it is reaped and its outputs are complete
+	// terminal is our end of its terminal, nil for a process without one.
+	terminal *os.File
+	ended    chan struct{} // closed when it is reaped and its outputs are complete
 
 	// Set before ended is closed.
 	status unix.WaitStatus
@@ -98,6 +100,9 @@ func (t *Table) Start(
 		return nil, err
 	}
 	p := &process{id: t.newHandle(), ended: make(chan struct{})}
+	if r.TTY {
+		return t.startOnTerminal(ctx, p, l, r.Size, by, initial)
+	}
 	cmd, ours, err := startPiped(ctx, by, l, !r.NoStdin)
 	if err != nil {
 		return nil, err
@@ -111,6 +116,22 @@ func (t *Table) Start(
 	}
 	t.add(p)
 	t.following.Go(func() { p.follow([2]*os.File{ours[1], ours[2]}) })
+	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil
+}
+
+// startOnTerminal completes Start for a command with a terminal of its own.
+func (t *Table) startOnTerminal(
+	ctx context.Context, p *process, l *Launch, size wire.TerminalSize, by Launcher, initial []byte,
+) (wire.Value, error) {
+	cmd, in, out, err := startOnTerminal(ctx, by, l, size)
+	if err != nil {
+		return nil, err
+	}
+	p.cmd, p.pid, p.terminal = cmd, uint32(cmd.pid), out
+	p.stdin = newFeeder(in, initial)
+	p.out = [2]*spool{newSpool(), newSpool()}
+	t.add(p)
+	t.following.Go(func() { p.follow([2]*os.File{out, nil}) })
 	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil
 }
 
@@ -147,14 +168,7 @@ func startPiped(
 		}
 	}
 	l.Files = child
-	if cmd, err = by.Launch(ctx, l); err != nil {
-		return nil, ours, err
-	}
-	if err = cmd.begin(ctx); err != nil {
-		cmd.Kill(false)
-		_, _ = cmd.Wait()
-		sys.CloseNow(cmd.Pidfd)
-	}
+	cmd, err = launched(ctx, by, l)
 	return cmd, ours, err
 }
 
@@ -162,18 +176,24 @@ func startPiped(
 func (p *process) follow(outputs [2]*os.File) {
 	var collectors sync.WaitGroup
 	for i, f := range outputs {
+		if f == nil { // with a terminal there is one output
+			p.out[i].finish()
+			continue
+		}
 		collectors.Add(1)
 		go func() {
 			defer collectors.Done()
-			p.out[i].collect(f)
+			p.out[i].collect(f, p.terminal != nil)
 		}()
 	}
 	sys.AwaitExit(p.cmd.Pidfd)
 	p.status, p.err = p.cmd.Wait()
 	for i, s := range p.out {
 		s.end()
-		// Wakes the collector, which takes what is in the pipe now.
-		_ = outputs[i].SetReadDeadline(sys.Past)
+		if outputs[i] != nil {
+			// Wakes the collector, which takes what is in the pipe now.
+			_ = outputs[i].SetReadDeadline(sys.Past)
+		}
 	}
 	p.stdin.stop()
 	collectors.Wait()
@@ -181,8 +201,8 @@ func (p *process) follow(outputs [2]*os.File) {
 }
 
 // collect takes an output until its end or, once the process has ended, what is
-// in the pipe then. What others write to it later is dropped.
-func (s *spool) collect(f *os.File) {
+// in the pipe or terminal then. What others write to it later is dropped.
+func (s *spool) collect(f *os.File, terminal bool) {
 	defer s.finish()
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -203,7 +223,7 @@ func (s *spool) collect(f *os.File) {
 			return failed != unix.EAGAIN
 		})
 		s.add(n, own)
-		if n >= widenAt && !wide {
+		if n >= widenAt && !wide && !terminal {
 			// As for the outputs of run.
 			wide = true
 			_ = raw.Control(func(fd uintptr) {
@@ -213,7 +233,7 @@ func (s *spool) collect(f *os.File) {
 		switch {
 		case err == nil && failed == nil && n > 0:
 		case os.IsTimeout(err):
-			if s.drain(f, spare) {
+			if terminal && s.readAll(raw, spare) || !terminal && s.drain(f, spare) {
 				f.Close()
 				return
 			}

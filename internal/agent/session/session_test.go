@@ -106,7 +106,8 @@ func TestVersionMismatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, err := wire.DecodeHelloErr(p)
-		if err != nil || m.ProtocolVersion != wire.ProtocolVersion || m.Text != "host speaks protocol version 99, agent speaks version 2" {
+		if err != nil || m.ProtocolVersion != wire.ProtocolVersion ||
+			m.Text != "host speaks protocol version 99, agent speaks version 2" {
 			t.Error(m, err)
 		}
 		host.Close()

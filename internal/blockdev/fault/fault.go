@@ -280,7 +280,7 @@ func (f *Faults) tell(r Request, by, effect string) {
 	}
 }
 
-// failed tells of an error of a fault, and returns it.
+// failed reports an error of a fault, and returns it.
 func (f *Faults) failed(r Request, err error) error {
 	if e, ok := err.(*Error); ok && e != nil {
 		f.tell(r, e.By, cmp.Or(e.Errno, "EIO"))

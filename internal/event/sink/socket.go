@@ -126,7 +126,7 @@ func (s *Socket) Put(b *event.Batch) error {
 	return nil
 }
 
-// give gives a client a batch, which is p in the client's format, or counts what is lost.
+// give queues a batch, which is p in the client's format, or counts what is lost.
 func (c *client) give(b *event.Batch, p []byte, f event.Format) error {
 	if c.lost > 0 {
 		note, err := event.NewBatch(b.Events[0].TS, event.Encoded{Event: event.EventsLost{Count: c.lost}}).Bytes(f)

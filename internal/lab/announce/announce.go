@@ -61,7 +61,7 @@ func (v *VM) Printed(text []byte) {
 	v.Emit(event.ConsoleOutput{File: v.File, VMName: v.Name, Text: string(text)})
 }
 
-// Reported tells of a report of a guest's kernel.
+// Reported emits a report of a guest's kernel.
 func (v *VM) Reported(title, text string, panicked bool) {
 	v.Emit(event.KernelReport{File: v.File, VMName: v.Name, Title: title, Text: text, Panic: panicked})
 }

@@ -92,8 +92,8 @@ func TestFaults(t *testing.T) {
 		Effect: "EIO", Count: 1}
 	more := one
 	more.Count = 2
-	other := event.DiskFault{Path: "f", VMName: "n1", Disk: "d", Rule: "inject", Op: "write", Sectors: 1, Effect: "torn",
-		Count: 1}
+	other := event.DiskFault{Path: "f", VMName: "n1", Disk: "d", Rule: "inject", Op: "write", Sectors: 1,
+		Effect: "torn", Count: 1}
 	if want := []event.Event{one, other, more}; !reflect.DeepEqual(*got, want) {
 		t.Errorf("got  %+v\nwant %+v", *got, want)
 	}

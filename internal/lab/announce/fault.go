@@ -13,7 +13,7 @@ const faultWindow = 50 * time.Millisecond
 // faultKey says which faults are alike.
 type faultKey struct{ disk, rule, op, effect string }
 
-// Fault tells of a request to a disk that has met a fault: at once, or together with
+// Fault reports a request to a disk that has met a fault: at once, or together with
 // others that follow one like it.
 func (v *VM) Fault(id string, met disk.Fault) {
 	key := faultKey{id, met.By, string(met.Op), met.Effect}
@@ -41,7 +41,7 @@ func (v *VM) Fault(id string, met disk.Fault) {
 	v.Emit(e)
 }
 
-// flushFaults tells of all faults that were counted.
+// flushFaults reports all faults that were counted.
 func (v *VM) flushFaults() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -29,6 +29,9 @@ func labOf(obj any) (*lab.Lab, bool) {
 	return nil, false
 }
 
+// LabOf returns the lab that an object of Lua stands for, false for another object.
+func LabOf(object any) (*lab.Lab, bool) { return labOf(object) }
+
 // labHandle returns the handle of a lab.
 func labHandle(x *env, l *lab.Lab) lua.Value {
 	if l == x.Root() || l == x.Scope() {

@@ -12,7 +12,7 @@ import (
 	"provium/internal/lua"
 )
 
-// startDelay is after how long an operation that has not ended is told of.
+// startDelay is after how long the start of an operation that has not ended is emitted.
 const startDelay = 10 * time.Millisecond
 
 // Journal emits what the calls of one file do. It is safe for concurrent use.

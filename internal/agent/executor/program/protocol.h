@@ -33,6 +33,7 @@ enum {
 	SPAWN_KEEPER = 4,  /* what the command leaves behind is found by its keeper */
 	SPAWN_AT_ONCE = 8, /* its program loads at once: we wait for that */
 	SPAWN_NULL = 16,   /* standard input is /dev/null, or the descriptor without one */
+	SPAWN_TERMINAL = 32, /* standard input becomes the terminal of the session */
 };
 
 enum {

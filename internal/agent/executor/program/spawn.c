@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -161,6 +162,8 @@ int execute(struct start *s, int report)
 	if (s->flags & SPAWN_SETSID)
 		syscall(SYS_setsid);
 	if (place_files(s) < 0)
+		goto fail;
+	if ((s->flags & SPAWN_TERMINAL) && ioctl(0, TIOCSCTTY, 0) < 0)
 		goto fail;
 	r.kind = REPORT_USER;
 	if ((s->flags & SPAWN_USER) && become_user(s) < 0)

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"provium/cmd/provium/internal/hostcheck"
+	"provium/internal/byhand"
+	"provium/internal/config"
+	"provium/internal/run"
+	"provium/internal/terminal"
+	"provium/internal/topology"
+)
+
+// builtinProfile is the one profile where there is no provium.toml.
+const builtinProfile = "host"
+
+// guestFlags say what guest is wanted, for commands that boot one outside of a run.
+type guestFlags struct {
+	config, kernel, qemu string
+	memory               int64
+	cpus                 int
+	cold, unchecked      bool
+
+	opts topology.BootOpts // further ones of a command
+}
+
+func (f *guestFlags) group() flagGroup {
+	g := newGroup("The guest")
+	g.config(&f.config)
+	g.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH`")
+	g.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run the guest with the QEMU `PATH`")
+	g.flags.Var(value(&f.memory, "size", parseMemory), "mem", "memory of the guest, `SIZE` such as 2G (default 512M)")
+	g.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "vCPUs of the guest, `N` (default 1)")
+	g.flags.BoolVar(&f.cold, "cold", false, "boot the guest, take it not from the boot cache")
+	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
+	return g
+}
+
+// configFor reads the configuration; where there is none, it is one with an automatic profile.
+func (p *program) configFor(f *guestFlags) (*config.Config, error) {
+	cfg, err := p.loadConfig(f.config, f.kernel, f.qemu)
+	if f.config == "" && config.IsMissing(err) {
+		return config.Builtin(p.dir, builtinProfile, p.configEnv(f.kernel, f.qemu))
+	}
+	return cfg, err
+}
+
+// chosen returns the profile of a name; "" and "." are the first by sorted name, and the
+// automatic one where the configuration has none.
+func (p *program) chosen(cfg *config.Config, name string, f *guestFlags) (*config.Config, string, error) {
+	if name == "" || name == "." {
+		if names := cfg.ProfileNames(); len(names) > 0 {
+			return cfg, names[0], nil
+		}
+		builtin, err := config.Builtin(cfg.Dir, builtinProfile, p.configEnv(f.kernel, f.qemu))
+		return builtin, builtinProfile, err
+	}
+	_, err := profile(cfg, name)
+	return cfg, name, err
+}
+
+// guestOptions returns the options of a run that has one guest, and the name of its profile.
+func (p *program) guestOptions(f *guestFlags, name string) (run.Options, string, error) {
+	cfg, err := p.configFor(f)
+	if err != nil {
+		return run.Options{}, "", err
+	}
+	if cfg, name, err = p.chosen(cfg, name, f); err != nil {
+		return run.Options{}, "", err
+	}
+	if !f.unchecked {
+		if err := p.preflight(cfg, f.qemu); err != nil {
+			return run.Options{}, "", err
+		}
+	}
+	o := run.Options{Config: cfg, Self: p.self, Version: p.identity(), TempBase: p.tempBase(), Cold: f.cold,
+		Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), Stdout: p.stdout, Stderr: p.stderr}
+	if o.ImageCache, err = p.caches().images(); err != nil {
+		return o, "", err
+	}
+	if o.BootCache, err = p.caches().boots(); err != nil {
+		return o, "", err
+	}
+	if path, err := p.programs(nil).Look(cmp.Or(p.programPath(f.qemu), hostcheck.QEMUProgram)); err == nil {
+		o.QEMU = path
+	}
+	return o, name, nil
+}
+
+// withGuest boots the guest that is wanted, calls do, and ends it. A signal that comes before
+// do ends all; do gets those that come later.
+func (p *program) withGuest(ctx context.Context, f *guestFlags, profile string, which []os.Signal,
+	do func(context.Context, *byhand.Guest, <-chan os.Signal) (int, error)) (code int, err error) {
+	o, profile, err := p.guestOptions(f, profile)
+	if err != nil {
+		return byhand.ExitOurs, err
+	}
+	signals, stop := p.notify(which...)
+	defer stop()
+	booting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	booted, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case sig := <-signals:
+				if number, ok := sig.(syscall.Signal); ok && number != syscall.SIGWINCH {
+					cancel(&byhand.Interrupt{Signal: number})
+					return
+				}
+			case <-booted:
+				return
+			}
+		}
+	}()
+	hosted, err := run.OpenByHand(booting, o, profile)
+	if err == nil {
+		defer hosted.Close()
+		spec := byhand.Spec{Name: profile, Profile: profile, Opts: f.opts}
+		spec.Opts.Memory, spec.Opts.CPUs = f.memory, f.cpus
+		if terminal.Is(p.stderr) {
+			spec.Patience = p.stderr
+		}
+		var g *byhand.Guest
+		if g, err = byhand.Boot(booting, hosted.Host(), spec); err == nil {
+			defer func() {
+				if cerr := g.Close(); cerr != nil {
+					fmt.Fprintf(p.stderr, "provium: %v\n", cerr)
+				}
+			}()
+			close(booted)
+			<-watched
+			if booting.Err() == nil {
+				return do(ctx, g, signals)
+			}
+		}
+	}
+	if interrupt := (*byhand.Interrupt)(nil); errors.As(context.Cause(booting), &interrupt) {
+		return byhand.SignalCode(int(interrupt.Signal)), nil
+	}
+	return byhand.ExitOurs, err
+}
+
+// onTerminal returns the terminal that the program runs on, with keys passed on as they are.
+// restore must be called.
+func (p *program) onTerminal() (t *byhand.Terminal, restore func(), err error) {
+	back, err := terminal.MakeRaw(p.stdin)
+	if err != nil {
+		return nil, nil, err
+	}
+	t = &byhand.Terminal{Keys: p.stdin, Screen: p.stdout,
+		Size: func() (rows, cols uint16) { return terminal.Size(p.stdout) }}
+	for _, name := range []string{"TERM", "COLORTERM", "NO_COLOR"} {
+		if v, ok := p.env(name); ok {
+			t.Env = append(t.Env, name+"="+v)
+		}
+	}
+	return t, func() {
+		if err := back(); err != nil {
+			fmt.Fprintf(p.stderr, "provium: %v\n", err)
+		}
+	}, nil
+}
+
+// isOnTerminal reports whether a person can see and type.
+func (p *program) isOnTerminal() bool {
+	return p.stdin != nil && terminal.Is(p.stdin) && terminal.Is(p.stdout)
+}

@@ -1,0 +1,264 @@
+package byhand
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/guest"
+)
+
+// Command is a command of the host that runs in a guest.
+type Command struct {
+	Args      []string // the program and its arguments
+	Env       []string // of the host, as os.Environ returns it; see environment
+	Dir       string   // working directory on the host, absolute; in the guest it is the same
+	Push      []string // what the guest gets under the same path: directories and files
+	ReadWrite []string // directories of which changes come back, too
+	// InGuest says that it is a command of the guest: nothing of the host has to do with it.
+	InGuest bool
+
+	Stdin          io.Reader // nil for none
+	Stdout, Stderr io.Writer
+	// Signals of the host go to the command.
+	Signals <-chan os.Signal
+	// Note gets a line about what is not as the user may expect.
+	Note func(format string, args ...any)
+}
+
+// Exec runs a command and returns its exit code; for one that a signal has ended, that of
+// SignalCode. The error is of what Provium does. Changes in directories of ReadWrite come
+// back however the command ends, unless the guest ends.
+func (g *Guest) Exec(ctx context.Context, c *Command) (code int, err error) {
+	ctx = guest.WithCall(ctx, guest.Call{Text: "exec " + c.Args[0]})
+	link, _, err := g.VM.BeginOp(ctx, "exec")
+	if err != nil {
+		return ExitOurs, err
+	}
+	defer g.VM.EndOp("exec")
+	r, shares, err := g.prepare(ctx, link, c)
+	if err != nil {
+		return ExitOurs, err
+	}
+	code, err = (&running{link: link, c: c}).run(ctx, r)
+	for _, s := range shares {
+		if err == nil {
+			err = s.bringBack(ctx, link, c.Note)
+		}
+	}
+	if err != nil {
+		return max(code, ExitOurs), err
+	}
+	return code, nil
+}
+
+// prepare copies what the command needs into the guest and returns the request for it.
+func (g *Guest) prepare(ctx context.Context, link *guest.Client, c *Command) (
+	r guest.RunRequest, shares []*share, err error) {
+	r = guest.RunRequest{Path: c.Args[0], Args: c.Args[1:], Env: environment(c.Env), NoStdin: c.Stdin == nil}
+	if c.InGuest {
+		return r, nil, nil
+	}
+	// Where the guest has no such directory and makes none, the command starts in its root.
+	r.Cwd = c.Dir
+	if err := link.Mkdir(ctx, c.Dir, true, guest.Perm{}); err != nil {
+		if link.Err() != nil || ctx.Err() != nil {
+			return r, nil, err
+		}
+		r.Cwd = "/"
+		c.Note("the guest has no directory %s: the command runs in /", c.Dir)
+	}
+	for _, path := range c.Push {
+		if err := g.push(ctx, path); err != nil {
+			return r, nil, err
+		}
+	}
+	for _, path := range c.ReadWrite {
+		s, err := g.share(ctx, link, path)
+		if err != nil {
+			return r, nil, err
+		}
+		shares = append(shares, s)
+	}
+	if len(shares) > 0 {
+		if err := letClockPass(ctx, link); err != nil {
+			return r, nil, err
+		}
+	}
+	p, err := findProgram(ctx, link, c.Args[0], c.Dir)
+	if err != nil {
+		return r, nil, err
+	}
+	r.Path = p.path
+	if p.isPushed {
+		libraryPath, err := g.pushProgram(ctx, link, p, c)
+		if err != nil {
+			return r, nil, err
+		}
+		if libraryPath != "" {
+			r.Env["LD_LIBRARY_PATH"] = libraryPath
+		}
+	}
+	return r, shares, nil
+}
+
+// push copies a file or a directory of the host to the same path in the guest.
+func (g *Guest) push(ctx context.Context, path string) error {
+	if err := g.VM.Mkdir(ctx, filepath.Dir(path), true, guest.Perm{}); err != nil {
+		return err
+	}
+	return g.VM.PushFile(ctx, path, path, guest.Perm{})
+}
+
+// running is a command in the guest.
+type running struct {
+	link   *guest.Client
+	c      *Command
+	handle uint64
+	// terminal is what the command appears on; nil for one with pipes.
+	terminal *Terminal
+}
+
+// maxRefused is how many signals a command may take without ending before it is killed.
+const maxRefused = 3
+
+// run runs the command to its end.
+func (x *running) run(ctx context.Context, r guest.RunRequest) (code int, err error) {
+	p, err := x.link.StartProcess(ctx, r, 0)
+	if err != nil {
+		return x.notStarted(ctx, r, err)
+	}
+	x.handle = p.Handle
+	var outputs sync.WaitGroup
+	errs := make([]error, 2)
+	for i, w := range []io.Writer{x.c.Stdout, x.c.Stderr} {
+		if r.Terminal != nil && i == 1 {
+			continue
+		}
+		outputs.Go(func() { errs[i] = x.copyOutput(ctx, w, i == 1) })
+	}
+	feeding, stopFeeding := context.WithCancel(ctx)
+	defer stopFeeding()
+	if !r.NoStdin {
+		go x.feed(feeding) // a read of ours may last longer than the command
+	}
+	over, passing := make(chan struct{}), sync.WaitGroup{}
+	passing.Go(func() { x.passSignals(ctx, over) })
+	result, err := x.link.AwaitProcess(ctx, p.Handle)
+	close(over)
+	passing.Wait()
+	outputs.Wait()
+	if err = errors.Join(append(errs, err)...); err != nil {
+		return ExitOurs, err
+	}
+	if result.Status == guest.Signalled {
+		return SignalCode(result.Signal), nil
+	}
+	return result.ExitCode, nil
+}
+
+// notStarted says why a command could not be executed.
+func (x *running) notStarted(ctx context.Context, r guest.RunRequest, err error) (int, error) {
+	var failed *guest.OpError
+	if !errors.As(err, &failed) || ctx.Err() != nil {
+		return ExitOurs, err
+	}
+	name := cmp.Or(r.Path, "/bin/sh")
+	switch syscall.Errno(failed.Errno) {
+	case unix.ENOENT:
+		return ExitNotFound, fmt.Errorf("%s: %s", name, x.missing(ctx, name))
+	case unix.EACCES, unix.ENOEXEC, unix.EPERM, unix.EISDIR, unix.ELIBBAD:
+		return ExitNotStarted, fmt.Errorf("%s: %s", name, failed.Text)
+	}
+	return ExitOurs, err
+}
+
+// copyOutput copies an output of the command as it comes. Where nobody reads it any more,
+// the command gets SIGPIPE as it would on the host, and the rest is dropped.
+func (x *running) copyOutput(ctx context.Context, to io.Writer, stderr bool) error {
+	s, err := x.link.ProcessOutput(ctx, x.handle, stderr)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for dropping := false; ; {
+		p, err := s.Next(ctx)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if dropping {
+			continue
+		}
+		if _, err := to.Write(p); err != nil {
+			if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.EIO) {
+				return fmt.Errorf("output: %w", err)
+			}
+			dropping = true
+			_ = x.link.SignalProcess(ctx, x.handle, int(unix.SIGPIPE)) // it may have ended
+		}
+	}
+}
+
+// feed writes our standard input to that of the command.
+func (x *running) feed(ctx context.Context) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := x.c.Stdin.Read(buf)
+		if ctx.Err() != nil {
+			return
+		}
+		if n > 0 {
+			if _, err := x.link.WriteProcess(ctx, x.handle, buf[:n]); err != nil {
+				return // it does not read any more
+			}
+		}
+		if err != nil {
+			_ = x.link.CloseProcessStdin(ctx, x.handle)
+			return
+		}
+	}
+}
+
+// passSignals passes signals of the host on to the command, until it is over.
+func (x *running) passSignals(ctx context.Context, over <-chan struct{}) {
+	asked := 0
+	for {
+		select {
+		case sig := <-x.c.Signals:
+			number, _ := sig.(syscall.Signal)
+			if x.resized(ctx, number) {
+				continue
+			}
+			switch number {
+			case unix.SIGINT, unix.SIGTERM, unix.SIGHUP:
+				if asked++; asked > maxRefused {
+					number = unix.SIGKILL
+				}
+			}
+			_ = x.link.SignalProcess(ctx, x.handle, int(number)) // it may have ended
+		case <-over:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// clockStep is above the step of the clock by which guests date their files.
+const clockStep = 12 * time.Millisecond
+
+// letClockPass waits until a file that is written from now on has a later date than those
+// that were pushed.
+func letClockPass(ctx context.Context, link *guest.Client) error { return link.Sleep(ctx, clockStep) }

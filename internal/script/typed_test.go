@@ -1,0 +1,237 @@
+package script
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"provium/internal/dialog"
+)
+
+// typist is a person who types into a conversation.
+type typist struct {
+	t *testing.T
+	x *dialog.Exchange
+}
+
+func (p typist) run(source string) dialog.Shown {
+	p.t.Helper()
+	s, err := p.x.Run(source)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return s
+}
+
+// converse begins a conversation on a fake machine.
+func converse(t *testing.T) (p typist, print *strings.Builder) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	p, print = typist{t, dialog.New()}, &strings.Builder{}
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	project, host := t.TempDir(), testHost(t)
+	go func() {
+		err := Converse(ctx, Interactive{
+			Env:  Env{Project: project, Host: host, Stdout: print},
+			Name: "box", Profile: "host", Dialog: p.x, Ready: func(text string) { ready <- text }})
+		p.x.End(err)
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		p.x.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		cancel()
+	})
+	select {
+	case text := <-ready:
+		if !strings.Contains(text, "vm(box state=booted") {
+			t.Errorf("%q", text)
+		}
+	case err := <-ended:
+		ended <- err
+		t.Fatal(err)
+	}
+	return p, print
+}
+
+func TestTyped(t *testing.T) {
+	p, print := converse(t)
+	for _, c := range []struct {
+		source, want string
+		incomplete   bool
+	}{
+		{"1 + 1", "2", false},
+		{"nil, false", "nil\nfalse", false},
+		{"x = 5", "", false},
+		{"local y = x + 1", "", false},
+		{"y", "6", false},
+		{"local function f() return y end", "", false},
+		{"f()", "6", false},
+		{"= x", "5", false},
+		{`"one line\n"`, `"one line\n"`, false},
+		{`"two\nlines\n"`, "[[\ntwo\nlines\n]]", false},
+		{"{b = {1, 2}, a = vm}", "a = vm(box state=booted", false},
+		{`vm:run("echo a; echo b")`, "RunResult{ status=exited, stdout=<4 bytes>, stderr=<0 bytes> }\n" +
+			"stdout: [[\na\nb\n]]", false},
+		{"for i = 1, 2 do", "", true},
+		{"for i = 1, 2 do\nprint(i)\nend", "", false},
+		{"error('wrong')", "typed:1: wrong", false},
+		{"error({code = 3})", "code = 3", false},
+		{"x = = 1", "unexpected symbol near", false},
+		{"vm:red_file('x')", "read_file", false},
+		{"vm.x.y", "", false},
+		{"provium:vm('box') == vm", "true", false},
+		{"os.exit(1)", "os.exit", false},
+		{"x", "5", false},
+	} {
+		s := p.run(c.source)
+		if s.Incomplete != c.incomplete || !strings.Contains(s.Text, c.want) || c.want == "" && c.source[0] != 'v' &&
+			s.Text != "" {
+			t.Errorf("%s: %+v", c.source, s)
+		}
+	}
+	if print.String() != "1\n2\n" {
+		t.Errorf("printed %q", print)
+	}
+}
+
+func TestTypedBreak(t *testing.T) {
+	p, _ := converse(t)
+	for _, source := range []string{"while true do end", "begun = true vm:run('sleep 1000')",
+		"while true do pcall(error) end"} {
+		go func() {
+			time.Sleep(time.Millisecond) // too early is no harm: Run drops one that came before
+			p.x.Break()
+		}()
+		stop := make(chan struct{})
+		go func() { // until it is heard
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(10 * time.Millisecond):
+					p.x.Break()
+				}
+			}
+		}()
+		s := p.run(source)
+		close(stop)
+		if s.Text != "interrupted" {
+			t.Errorf("%s: %q", source, s.Text)
+		}
+	}
+	if s := p.run("vm:state()"); s.Text != `"booted"` {
+		t.Errorf("%q", s.Text)
+	}
+}
+
+func TestTypedCompletion(t *testing.T) {
+	p, _ := converse(t)
+	p.run("things = {first = {second = vm}, ['no name'] = 1}")
+	for line, want := range map[string][]string{
+		"vm:read_f":             {"vm:read_file"},
+		"print(vm:read_f":       {"print(vm:read_file"},
+		"x = things.fi":         {"x = things.first"},
+		"things.first.second:s": {"things.first.second:setxattr", "things.first.second:shutdown"},
+		"provium.bo":            {"provium.boot", "provium.box"},
+		"provium.box:stat":      {"provium.box:stat", "provium.box:state"},
+		"string.gma":            {"string.gmatch"},
+		"whi":                   {"while"},
+		"wait_":                 {"wait_until"},
+		"nothing.at.all":        nil,
+		"vm:run('x').":          nil,
+	} {
+		names, err := p.x.Complete(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range want {
+			if !slices.Contains(names, name) {
+				t.Errorf("%s: %v, want %v", line, names, want)
+			}
+		}
+		if want == nil && len(names) > 0 {
+			t.Errorf("%s: %v", line, names)
+		}
+	}
+}
+
+// asked is a person who types what is given and leaves.
+type asked struct {
+	sources []string
+	why     []string
+	shown   []string
+	opened  int
+}
+
+func (a *asked) Open(_ context.Context, test, why string) (Dialog, func(), error) {
+	a.opened++
+	a.why = append(a.why, test+": "+why)
+	x := dialog.New()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer x.Close()
+		for _, source := range a.sources {
+			s, err := x.Run(source)
+			if err != nil {
+				return
+			}
+			a.shown = append(a.shown, s.Text)
+		}
+	}()
+	return x, func() { x.End(nil); <-done }, nil
+}
+
+const pausedSource = `
+local vm = provium:vm("box", "host"):boot()
+local outer = {1}
+test("stops", {timeout = "50ms"}, function(t)
+  local inner = "seen"
+  t:pause("look")
+end)
+test("fails", function(t)
+  local _ = outer
+  vm:write_file("/tmp/x", "kept")
+  t:fail("as wished")
+end)
+`
+
+func runPaused(t *testing.T, source string, change func(*Config)) outcome {
+	t.Helper()
+	return runFile(t, context.Background(), write(t, map[string]string{testPath: source}), change)
+}
+
+func TestPause(t *testing.T) {
+	a := &asked{sources: []string{"inner", "outer[1]", "vm:name()", "vm:run('sleep 0.2').exit_code", "new = 7"}}
+	o := runPaused(t, pausedSource, func(c *Config) { c.Pauses = a })
+	if o.Passed != 1 || o.Failed != 1 || a.opened != 1 {
+		t.Fatalf("%+v %+v", o, a)
+	}
+	if want := []string{`"seen"`, "1", `"box"`, "0", ""}; !slices.Equal(a.shown, want) {
+		t.Errorf("%q", a.shown)
+	}
+	if !strings.Contains(a.why[0], "stops: ") || !strings.Contains(a.why[0], ":6: look") {
+		t.Error(a.why)
+	}
+}
+
+func TestPauseOnFailure(t *testing.T) {
+	a := &asked{sources: []string{"outer and outer[1]", "vm:state()"}}
+	o := runPaused(t, pausedSource, func(c *Config) { c.Pauses, c.PauseOnFailure = a, true })
+	if o.Passed != 1 || o.Failed != 1 || a.opened != 2 {
+		t.Fatalf("%+v %+v", o, a)
+	}
+	if !strings.Contains(a.why[1], "as wished") || !slices.Equal(a.shown[2:], []string{"1", `"booted"`}) {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestPauseWithoutPerson(t *testing.T) {
+	o := runPaused(t, `test("stops", function(t) t:pause() end)`, func(c *Config) { c.PauseOnFailure = true })
+	o.failed(t, "stops", "a pause needs a terminal")
+}
