@@ -163,7 +163,8 @@ func (b *Builder) add(ts int64, e event.Event) {
 		}
 		b.run = &runOf{Version: clean(e.Version), Project: clean(e.Project), Shard: clean(e.Shard),
 			Iteration: e.Iteration,
-			Seed:      fmt.Sprint(e.Seed), Repeat: clean(e.Repeat), Accelerator: clean(e.Accelerator), Start: at, Exit: -1}
+			Seed:      fmt.Sprint(e.Seed), Repeat: clean(e.Repeat), Accelerator: clean(e.Accelerator),
+			Start: at, Exit: -1}
 		b.m.Runs = append(b.m.Runs, b.run)
 		b.m.PoolSize[0] = max(b.m.PoolSize[0], float64(e.Pool.MemoryBytes))
 		b.m.PoolSize[1] = max(b.m.PoolSize[1], float64(e.Pool.CPUs))
