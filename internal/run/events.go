@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/event/sink"
+	"provium/internal/image"
 )
 
 // EventOptions say where the event stream of a run goes. The zero value is nowhere.
@@ -80,4 +81,25 @@ func (s *eventStream) close() error {
 		errs = append(errs, c())
 	}
 	return errors.Join(errs...)
+}
+
+// downloadEvents returns what emits the progress of downloads. One downloads at a time.
+func downloadEvents(emit func(event.Event)) func(image.Download) {
+	var started time.Time
+	return func(d image.Download) {
+		switch {
+		case d.Ended:
+			done := event.DownloadDone{What: d.What, DurationNS: uint64(time.Since(started))}
+			if d.Err != nil {
+				done.Error = d.Err.Error()
+			}
+			emit(event.DownloadProgress{What: d.What, DoneBytes: uint64(d.Done), TotalBytes: uint64(d.Total)})
+			emit(done)
+		case d.Began:
+			started = time.Now()
+			emit(event.DownloadStarted{What: d.What})
+		default:
+			emit(event.DownloadProgress{What: d.What, DoneBytes: uint64(d.Done), TotalBytes: uint64(d.Total)})
+		}
+	}
 }

@@ -156,7 +156,8 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	}
 	images, err := image.NewStore(image.Config{
 		CacheDir: j.ImageCache, Overlay: j.Overlay, Executable: j.Self, Runner: starter,
-		Notice: func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+		Notice:   func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+		Download: downloadEvents(emit),
 	})
 	if err != nil {
 		return nil, err
