@@ -26,6 +26,9 @@ const testMachines = "internal/fakemachine"
 // host calls fail.
 const testFaults = "internal/hostfault"
 
+// testSizes is the package that says how much of heavy tests is run.
+const testSizes = "internal/fulltest"
+
 // allowed says which package of ours may import which, and why. What is not
 // listed is not allowed; an entry covers the subpackages of its key and of its
 // values.
@@ -121,7 +124,8 @@ var allowed = map[string]struct {
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
 	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
-	testFaults: {nil, "host calls that fail, in tests"},
+	testFaults: {[]string{testSizes}, "host calls that fail, in tests"},
+	testSizes:  {nil, "how much of heavy tests is run"},
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
@@ -246,8 +250,8 @@ func TestImports(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm") {
 				continue // tests run fake machines
 			}
-			if strings.HasSuffix(file, "_test.go") && target == testFaults {
-				continue // tests have host calls fail
+			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes) {
+				continue // tests have host calls fail, and run in part or in full
 			}
 			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets

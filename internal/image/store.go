@@ -50,6 +50,8 @@ type Store struct {
 	cache   *cache.Cache
 	noticed *sync.Map // texts of noticeOnce
 	known   *known
+	agent   func() (*builtin, error) // of the payload
+	base    func() (*builtin, error) // the built-in initrd
 }
 
 // noticeOnce is cfg.Notice for a text that is true of every image.
@@ -91,7 +93,10 @@ func NewStore(cfg Config) (*Store, error) {
 		cfg.Download = func(Download) {}
 	}
 	kinds := []string{kindKernel, kindVmlinux, kindInitrd}
-	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice}, new(sync.Map), new(known)}, nil
+	s := &Store{cfg: cfg, cache: &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice},
+		noticed: new(sync.Map), known: new(known)}
+	s.agent, s.base = builtinOf(s.payloadItems), builtinOf(s.baseItems)
+	return s, nil
 }
 
 // ContentDigest returns a digest of the content of a disk's image, which is the same
