@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/history"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -22,7 +23,7 @@ type dispatcher struct {
 	starter *proc.Starter
 	pool    *sched.Pool
 	temp    *TempDir
-	events  *eventStream
+	events  *sink.Stream
 	filter  string // JSON form of the per-test filter
 
 	// stopAll is closed to end all running files, why is set before; killAll to
@@ -143,7 +144,7 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
-	j.Details = d.events.isRead()
+	j.Details = d.events.IsRead()
 	return j, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/image"
 	"provium/internal/report"
 )
@@ -60,7 +61,7 @@ func TestEventsToAllPlaces(t *testing.T) {
 func TestEventsAsLines(t *testing.T) {
 	l := newLocalRun(t, "", map[string]string{"a": `test("a", function(t) print("x") t:log("y") end)`})
 	path := l.o.Events.File
-	l.o.Events = EventOptions{Format: event.JSONL, Pipe: nil, File: path + ".jsonl"}
+	l.o.Events = sink.Options{Format: event.JSONL, Pipe: nil, File: path + ".jsonl"}
 	if code, err := l.run(); code != ExitOK || err != nil {
 		t.Fatalf("%d, %v", code, err)
 	}
@@ -97,7 +98,7 @@ func TestEventsToBadPlaces(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for want, o := range map[string]EventOptions{
+	for want, o := range map[string]sink.Options{
 		"--save-events: ":                            {File: dir},
 		"--events-socket: event socket `" + file:     {Socket: file},
 		"no such file or directory":                  {File: filepath.Join(dir, "none", "x")},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"provium/internal/config"
+	"provium/internal/event/sink"
 	"provium/internal/report"
 )
 
@@ -40,7 +41,7 @@ type Options struct {
 	Verbosity report.Verbosity
 	JSON      bool
 	Color     bool // stdout is a terminal that wants colours
-	Events    EventOptions
+	Events    sink.Options
 	Exports   Exports
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/fixture"
 	"provium/internal/history"
 	"provium/internal/proc"
@@ -80,7 +81,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	events, err := openEvents(o.Events)
+	events, err := sink.Open(o.Events)
 	if err != nil {
 		return ExitError, err
 	}
@@ -91,7 +92,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
 	code, err := r.run(ctx, candidates.Files)
-	if cerr := events.close(); err == nil && cerr != nil {
+	if cerr := events.Close(); err == nil && cerr != nil {
 		code, err = ExitError, cerr
 	}
 	return code, err
@@ -150,7 +151,7 @@ type session struct {
 
 	coldBoots   int // guests that may boot at a time; 0: any number
 	accelerator string
-	events      *eventStream
+	events      *sink.Stream
 
 	exported *exported
 

@@ -16,6 +16,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/report"
 )
 
@@ -60,7 +61,7 @@ func newLocalRun(t *testing.T, toml string, files map[string]string) *localRun {
 	return &localRun{t: t, o: Options{
 		Config: cfg, Select: Selection{WorkDir: dir, Paths: []string{dir}}, Local: true,
 		Memory: 4 << 30, CPUs: 8, FileTimeout: time.Minute, JSON: true,
-		Events: EventOptions{File: filepath.Join(dir, "events")}, RerunState: filepath.Join(dir, "rerun.json"),
+		Events: sink.Options{File: filepath.Join(dir, "events")}, RerunState: filepath.Join(dir, "rerun.json"),
 		Self: os.Args[0], RunnerVerb: "-test.run=^$", Version: "test",
 		ImageCache: filepath.Join(dir, "images"), TempBase: temp,
 	}}
@@ -216,7 +217,7 @@ func TestRun(t *testing.T) {
 
 func TestRunForPeople(t *testing.T) {
 	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes, "b": fails})
-	l.o.JSON, l.o.Events = false, EventOptions{}
+	l.o.JSON, l.o.Events = false, sink.Options{}
 	code, err := l.run()
 	if code != ExitFailed || err != nil {
 		t.Errorf("%d, %v", code, err)
