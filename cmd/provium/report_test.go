@@ -56,7 +56,7 @@ func TestReport(t *testing.T) {
 	}{
 		{"report one", 0, savedA, ""},
 		{"report one two", 0, savedA + savedB, ""},
-		{"report -v two", 0, "    PASS works\n        a note\n", ""},
+		{"report -v two", 0, "    PASS works\n        log:\n            a note\n", ""},
 		{"report --json one", 0, `{"path":"a","timeout":"in_time","passed":false,"chunk_error":null,`, "2 failed"},
 		{"report cut", 0, "", "provium: warning: cut: event decode at offset "},
 		{"report damaged two", 2, savedA + savedB, "damaged: event decode at offset "},
