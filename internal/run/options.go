@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/event/sink"
 	"provium/internal/report"
@@ -32,8 +33,9 @@ type Options struct {
 
 	Notes []string // further facts to show at the start, like a seed that was drawn
 
-	Filter TestFilter
+	Filter choose.Filter
 
+	Durations *int // how many of the slowest tests to show at the end, 0 for all; nil: none
 	// Person looks at tests that are paused; nil where the run has no terminal.
 	Person         Person
 	PauseOnFailure bool
