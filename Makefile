@@ -29,9 +29,10 @@ demo: build
 test: build newer-qemu
 	@scripts/test "$(GO)"
 
-# With what is too heavy for every day: tests with meta.slow, and all suites on another QEMU.
+# With what is too heavy for every day: tests with meta.slow, unit tests of which `make test`
+# runs a sample, and all suites on another QEMU.
 test-full: build newer-qemu
-	@scripts/test "$(GO)" --include-slow
+	@PROVIUM_TEST_FULL=1 scripts/test "$(GO)" --include-slow
 	scripts/test-qemu "$(QEMU)" "$(GO)" --include-slow
 
 # The unit tests, with the race detector.

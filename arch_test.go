@@ -26,6 +26,9 @@ const testMachines = "internal/fakemachine"
 // host calls fail.
 const testFaults = "internal/hostfault"
 
+// testSizes is the package that says how much of heavy tests is run.
+const testSizes = "internal/fulltest"
+
 // allowed says which package of ours may import which, and why. What is not
 // listed is not allowed; an entry covers the subpackages of its key and of its
 // values.
@@ -71,11 +74,14 @@ var allowed = map[string]struct {
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
+		"internal/choose", "internal/luascan",
 		"internal/dialog",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
 	}, "one guest for a person or another program, without tests"},
+	"internal/choose":    {[]string{"internal/luascan"}, "which tests run"},
+	"internal/luascan":   {[]string{"internal/config", "internal/event"}, "reads sources"},
 	"internal/dialog":    {nil, "what a person types, between processes"},
 	"internal/repl":      {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
 	"internal/hosttsc":   {nil, "knows no guests"},
@@ -121,7 +127,8 @@ var allowed = map[string]struct {
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
 	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
-	testFaults: {nil, "host calls that fail, in tests"},
+	testFaults: {[]string{testSizes}, "host calls that fail, in tests"},
+	testSizes:  {nil, "how much of heavy tests is run"},
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
@@ -248,8 +255,8 @@ func TestImports(t *testing.T) {
 			if strings.HasSuffix(file, "_test.go") && (target == testMachines || target == "internal/localvmm") {
 				continue // tests run fake machines
 			}
-			if strings.HasSuffix(file, "_test.go") && target == testFaults {
-				continue // tests have host calls fail
+			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes) {
+				continue // tests have host calls fail, and run in part or in full
 			}
 			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets

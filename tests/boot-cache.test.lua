@@ -5,8 +5,8 @@ local function id(vm) return sh(vm, "dmesg | grep -m1 'as init process'") end
 local function boot_id(vm) return sh(vm, "cat /proc/sys/kernel/random/boot_id") end
 
 test("a second boot comes from the cache, a cold one does not", function(t)
-  local first = id(provium:vm("a", "host", {kernel_cmdline_append = "provium.test=cache"}):boot())
-  local vm = provium:vm("b", "host", {kernel_cmdline_append = "provium.test=cache"})
+  local first = id(provium:vm("a", "host", {kernel_cmdline_append = "provium.test=cache", memory = "128M"}):boot())
+  local vm = provium:vm("b", "host", {kernel_cmdline_append = "provium.test=cache", memory = "128M"})
   vm:boot()
   t:assert_eq(id(vm), first)
   t:assert_contains(sh(vm, "cat /proc/cmdline"), "provium.test=cache")
@@ -31,22 +31,26 @@ end)
 
 test("what a boot depends on makes another entry", function(t)
   local function with(opts) local vm = provium:lab():vm("x", "host", opts):boot(); return vm end
-  local plain = id(with {})
-  t:assert_neq(id(with {memory = "256M"}), plain)
-  t:assert_neq(id(with {cpus = 2}), plain)
-  local a = with {files = {{path = "/etc/f", content = "1"}}}
-  local b = with {files = {{path = "/etc/f", content = "2"}}}
+  local plain = id(with {memory = "128M"})
+  t:assert_neq(id(with {}), plain)
+  t:assert_neq(id(with {memory = "128M", cpus = 2}), plain)
+  local a = with {memory = "128M", files = {{path = "/etc/f", content = "1"}}}
+  local b = with {memory = "128M", files = {{path = "/etc/f", content = "2"}}}
   t:assert_eq(sh(a, "cat /etc/f"), "1")
   t:assert_eq(sh(b, "cat /etc/f"), "2")
 end)
 
-test("a fixed seed or time always boots", function(t)
-  local opts = {rng_seed = 5}
-  t:assert_neq(id(provium:vm("a", "host", opts):boot()), id(provium:vm("b", "host", opts):boot()))
+test("a fixed seed always boots, and its boot serves no other", function(t)
+  local function with(name, seed)
+    return id(provium:vm(name, "host", {memory = "128M", rng_seed = seed}):boot())
+  end
+  local plain = with("a")
+  t:assert_neq(with("b", 5), plain)
+  t:assert_eq(with("c"), plain)
 end)
 
 test("the console log begins with the boot, once", function(t)
-  local opts = {kernel_cmdline_append = "ignore_loglevel"}
+  local opts = {kernel_cmdline_append = "ignore_loglevel", memory = "128M"}
   local vm
   for i = 1, 2 do
     vm = provium:vm("v" .. i, "host", opts):boot()
@@ -62,7 +66,7 @@ test("the console log begins with the boot, once", function(t)
 end)
 
 test("a cached guest can be reset, snapshotted and restored", function(t)
-  local vm = provium:vm("a", "host"):boot()
+  local vm = provium:vm("a", "host", {memory = "128M"}):boot()
   local s = vm:snapshot()
   vm:reset()
   sh(vm, "true")

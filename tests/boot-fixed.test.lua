@@ -1,7 +1,7 @@
 -- Boots with a fixed seed or time, and the bytes of /dev/hwrng: with rng_seed the same ones
 -- after each boot, and never those that a snapshot's drivers held.
-local a = provium:vm("a", "host", {rng_seed = 0xdeadbeef, memory = "192M", initial_time = 0})
-local b = provium:vm("b", "host", {rng_seed = 0xdeadbeef, memory = "192M"})
+local a = provium:vm("a", "host", {rng_seed = 0xdeadbeef, memory = "128M", initial_time = 0})
+local b = provium:vm("b", "host", {rng_seed = 0xdeadbeef, memory = "128M"})
 provium:boot()
 
 local function bytes(vm)

@@ -1,6 +1,6 @@
 -- All states that a power cut could leave. A store and SQLite are found faulty when they
 -- do not sync, and correct when they do.
-local vm = provium:vm("v", "host"):boot()
+local vm = provium:vm("v", "host", {memory = "128M"}):boot()
 local DEV, MNT = "/dev/disk/by-id/virtio-fs", "/mnt"
 local MOUNT = ("mkdir -p %s && mount -t ext4 -o noauto_da_alloc %s %s"):format(MNT, DEV, MNT)
 
@@ -45,7 +45,7 @@ end
 test("a store that renames without fsync is caught, and the point can be repeated", function(t)
   local d = blank()
   local text = refused(t, function()
-    d:crash_points{workload = store(""), check = intact, prepare = prepare, sample = 30, seed = 1}
+    d:crash_points{workload = store(""), check = intact, prepare = prepare, sample = 30, seed = 1, guest = "reuse"}
   end, " checked points failed (the recording has ", "after mark `", "un-flushed writes", '"" after ', "on the same recording, which {save = PATH} keeps")
   local n = tonumber(text:match("{only = (%d+)}"))
   local r = d:crash_points{check = intact, prepare = prepare, seed = 1, only = n, raise = false}

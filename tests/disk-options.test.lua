@@ -1,7 +1,7 @@
 -- The model of a disk, the formats of its image, and operations on whole disks: block
 -- sizes, discard, write cache, formats, resize, export.
 local S = 512
-local vm = provium:vm("v", "host"):boot()
+local vm = provium:vm("v", "host", {memory = "128M"}):boot()
 local function sh(text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
 local function dev(d) return "/dev/disk/by-id/virtio-" .. d:id() end
 local function queue(d, key)
@@ -102,7 +102,7 @@ test("a disk grows under the guest", function(t)
 end)
 
 test("a disk grows while the VM is paused, and stays so in snapshots and resets", function(t)
-  local own = provium:vm("grown", "host"):boot()
+  local own = provium:vm("grown", "host", {memory = "128M"}):boot()
   local d = own:attach_disk({id = "d", size = "1M"})
   local function sees(bytes)
     wait_until(function() return own:run("blockdev --getsize64 /dev/vda").stdout == bytes .. "\n" end)

@@ -1,6 +1,7 @@
 -- Which unflushed data survive a power cut, and the log of a disk's writes.
 local S = 512
-local vm = provium:vm("v", "host"):boot()
+local small = {memory = "128M"}
+local vm = provium:vm("v", "host", small):boot()
 local d = vm:attach_disk({id = "d", size = "4M"})
 -- dd with direct I/O: each block is one write, and only fsync flushes.
 local function dd(seek, count, flags, block)
@@ -51,9 +52,9 @@ test("prefix keeps the first writes, all keeps all", function(t)
   t:assert(next(seen, next(seen)), "every seed kept as many")
 end)
 
-test("flushed writes stay and others may go, in every one of 200 seeded power cuts", function(t)
+local function cuts(t, n)
   local outcomes, lost = {}, 0
-  for seed = 1, 200 do
+  for seed = 1, n do
     wipe(24)
     vm:run(dd(0, 4, "fsync") .. "\n" .. dd(8, 16)):assert_ok()
     local r = d:power_cut({keep = seed % 2 == 0 and "random" or "none", seed = seed})
@@ -66,11 +67,13 @@ test("flushed writes stay and others may go, in every one of 200 seeded power cu
     outcomes[rest] = true
     d:power_on()
   end
-  local n = 0
-  for _ in pairs(outcomes) do n = n + 1 end
-  t:assert(n > 60, "only " .. n .. " outcomes")
-  t:assert(lost >= 180, "only " .. lost .. " cuts lost something")
-end)
+  local seen = 0
+  for _ in pairs(outcomes) do seen = seen + 1 end
+  t:assert(seen > n * 0.3, "only " .. seen .. " outcomes")
+  t:assert(lost >= n * 0.9, "only " .. lost .. " cuts lost something")
+end
+test("flushed writes stay and others may go, in every one of 40 seeded power cuts", function(t) cuts(t, 40) end)
+test("and in every one of 200", {slow = true}, function(t) cuts(t, 200) end)
 
 test("the same seed keeps the same, and with torn a write can be kept in part", function(t)
   local function cut(opts)
@@ -101,7 +104,7 @@ test("the same seed keeps the same, and with torn a write can be kept in part", 
 end)
 
 test("after a reset the guest works on what was kept", function(t)
-  local other = provium:vm("reset", "host"):boot()
+  local other = provium:vm("reset", "host", small):boot()
   local c = other:attach_disk({id = "c", size = "1M"})
   other:run("printf '%512s' | tr ' ' A | dd of=/dev/vda bs=512 oflag=direct conv=notrunc status=none"):assert_ok()
   c:power_cut({keep = "all", off = true})

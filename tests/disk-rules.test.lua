@@ -1,7 +1,7 @@
 -- Rules for single requests of a disk: errors, delays, and faults of which the guest is
 -- not informed.
 local S = 512
-local vm = provium:vm("v", "host"):boot()
+local vm = provium:vm("v", "host", {memory = "128M"}):boot()
 local function dev(d) return "/dev/disk/by-id/virtio-" .. d:id() end
 local n = 0
 local function new(opts)
@@ -139,7 +139,7 @@ test("corrupted and misdirected reads leave the disk as it is", function(t)
 end)
 
 test("a disk that lies about flushes loses what it promised", function(t)
-  local liar = provium:vm("liar", "host"):boot()
+  local liar = provium:vm("liar", "host", {memory = "128M"}):boot()
   local d = liar:attach_disk({id = "l", size = "1M"})
   local through = liar:attach_disk({id = "w", size = "1M", write_cache = false})
   local function put(name)

@@ -13,6 +13,7 @@ local function file_of(bytes)
   f:close()
   return path
 end
+local small = {memory = "128M"}
 local function content(path)
   local f = assert(io.open(path, "rb"))
   local all = f:read("a")
@@ -29,7 +30,7 @@ local function get(vm, dev, sector)
 end
 
 test("contents, pending writes and faults come back; handles stay good", function(t)
-  local vm = provium:vm("v", "host"):boot()
+  local vm = provium:vm("v", "host", small):boot()
   local a = vm:attach_disk({id = "a", size = "64M"})
   local b = vm:attach_disk({id = "b", size = "1M"})
   put(vm, "a", "F", 0, true)
@@ -78,7 +79,7 @@ test("contents, pending writes and faults come back; handles stay good", functio
 end)
 
 test("a power cut after a restore loses what was not flushed", function(t)
-  local vm = provium:vm("v", "host"):boot()
+  local vm = provium:vm("v", "host", small):boot()
   local d = vm:attach_disk({id = "d", size = "1M"})
   put(vm, "d", "K", 0, true)
   for i = 1, 6 do put(vm, "d", "L", 8 * i) end
@@ -110,7 +111,7 @@ end)
 
 test("a snapshot with a path is complete, and images stay as they are", function(t)
   local raw, template = file_of(("r"):rep(64 * S + 100)), file_of(("t"):rep(3 << 20))
-  local vm = provium:vm("v", "host", {disks = {{path = raw, id = "raw"}, {template = template, id = "tmpl"},
+  local vm = provium:vm("v", "host", {memory = "128M", disks = {{path = raw, id = "raw"}, {template = template, id = "tmpl"},
     {scratch = "256M", id = "blank"}, {path = template, id = "ro", readonly = true}}})
   vm:boot()
   put(vm, "raw", "A", 0, true)
@@ -157,7 +158,7 @@ test("a snapshot with a path is complete, and images stay as they are", function
 end)
 
 test("many VMs run from one snapshot, each with disks of its own", function(t)
-  local vm = provium:vm("v", "host"):boot()
+  local vm = provium:vm("v", "host", small):boot()
   local d = vm:attach_disk({id = "d", size = "8M"})
   d:write_sectors(0, ("v"):rep(8 << 20))
   local s = vm:snapshot()
@@ -178,7 +179,7 @@ test("many VMs run from one snapshot, each with disks of its own", function(t)
 end)
 
 test("a paused VM with disks", function(t)
-  local vm = provium:vm("v", "host"):boot()
+  local vm = provium:vm("v", "host", small):boot()
   local d = vm:attach_disk({id = "d", size = "1M"})
   put(vm, "d", "1", 0)
   vm:pause()
@@ -197,14 +198,14 @@ end)
 
 test("damaged disks, and disks that are gone", function(t)
   local path = os.tmpname()
-  local vm = provium:vm("v", "host"):boot()
+  local vm = provium:vm("v", "host", small):boot()
   local d = vm:attach_disk({id = "d", size = "4M"})
   d:write_sectors(100, "needle in the snapshot's disk")
   vm:snapshot(path)
   local temporary = vm:snapshot()
   vm:shutdown()
   local whole = content(path)
-  local at = assert(whole:find("needle in the snapshot's disk", 512 << 20, true), "it is not in the file")
+  local at = assert(whole:find("needle in the snapshot's disk", 128 << 20, true), "it is not in the file")
   local f = assert(io.open(path, "r+b"))
   f:seek("set", at)
   f:write("X")

@@ -1,5 +1,5 @@
 -- One run per request of a disk, in which only that request fails.
-local vm = provium:vm("v", "host"):boot()
+local vm = provium:vm("v", "host", {memory = "128M"}):boot()
 local d = vm:attach_disk({id = "d", size = "1M"})
 d:write_sectors(100, "before")
 local DEV = "/dev/disk/by-id/virtio-d"

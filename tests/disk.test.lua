@@ -1,6 +1,10 @@
 -- Disks: attaching before and after the boot, sector operations, reset and power cycle.
 local S = 512
-local function boot(opts) return provium:vm("v", "host", opts):boot() end
+local function boot(opts)
+  opts = opts or {}
+  opts.memory = "128M"
+  return provium:vm("v", "host", opts):boot()
+end
 local function sh(vm, text) return (vm:run(text):assert_ok().stdout:gsub("\n$", "")) end
 local function file_of(bytes)
   local path = os.tmpname()
@@ -17,7 +21,7 @@ end
 
 test("disks of a boot are there in order, under their ids", function(t)
   local raw, template = file_of(("raw!"):rep(256)), file_of(("tmpl"):rep(1024))
-  local vm = provium:vm("v", "host", {disks = {{path = raw, id = "r"}, {scratch = "8M"}, {template = template, readonly = true, mediated = true}}})
+  local vm = provium:vm("v", "host", {memory = "128M", disks = {{path = raw, id = "r"}, {scratch = "8M"}, {template = template, readonly = true, mediated = true}}})
   local first = vm:attach_disk({id = "late", size = "1M"})
   first:write_sectors(0, "prepared")
   t:assert_eq(vm:disk("late"), first)

@@ -178,6 +178,73 @@ test("ends", {timeout = "60s"}, function() for _ = 1, 1e5 do end end)
   t:assert_eq(ends.status, "passed")
 end)
 
+test("assert_same compares what tables hold", function(t)
+  t:assert_same({1, {x = "y"}}, {1, {x = "y"}})
+  local err = raised(t, function() t:assert_same({a = {b = {1, 2}}}, {a = {b = {1, 3}}}) end)
+  t:assert_contains(err, "assert_same failed: 2 ~= 3 at a.b[2]")
+  t:assert_contains(raised(t, function() t:assert_same({1}, {1, 2}, "list") end), "list: nil ~= 2 at [2]")
+end)
+
+test("values are compared by their order", function(t)
+  t:assert_gt(2, 1)
+  t:assert_ge(2, 2)
+  t:assert_lt("a", "b")
+  t:assert_le(1, 1.5)
+  t:assert_contains(raised(t, function() t:assert_gt(1, 2) end), "assert_gt failed: 1 is not greater than 2")
+  t:assert_contains(raised(t, function() t:assert_le(2, 1, "load") end), "load: 2 is not at most 1")
+  t:assert_contains(raised(t, function() t:assert_lt(nil, 1) end), "cannot compare nil and number")
+end)
+
+test("assert_matches takes Lua patterns and returns their captures", function(t)
+  local major, minor = t:assert_matches("Linux 6.1", "(%d+)%.(%d+)")
+  t:assert_same({major, minor}, {"6", "1"})
+  t:assert_contains(raised(t, function() t:assert_matches("abc", "^%d") end),
+    "assert_matches failed: pattern ^%d does not match: abc")
+  t:assert_contains(raised(t, function() t:assert_matches("abc", "[") end), "malformed pattern")
+end)
+
+test("assert_error_matches returns the error that matches", function(t)
+  local err = t:assert_error_matches(function() error("code 7") end, "code %d$")
+  t:assert_contains(err, "code 7")
+  t:assert_contains(raised(t, function() t:assert_error_matches(function() end, "x") end), "expected to raise")
+  t:assert_contains(raised(t, function() t:assert_error_matches(function() error("y") end, "x") end),
+    "does not match the error")
+end)
+
+local cases = {}
+test.each({{2, 3, sum = 5}, {10, -10, sum = 0}}, "{1} and {2} make {sum}", {tags = "sums"}, function(t, case)
+  t:assert_eq(case[1] + case[2], case.sum)
+  t:assert_eq(t.meta.tags, "sums")
+  cases[#cases + 1] = t.name
+end)
+
+test("test.each has registered a test for each case", function(t)
+  t:assert_same(cases, {"2 and 3 make 5", "10 and -10 make 0"})
+  t:assert_contains(raised(t, function() test.each({1}, "late", print) end), "inside a test")
+end)
+
+test("hooks and deferred functions run around a test", function(t)
+  local result = run_apart([[
+local order = {}
+local function note(text) return function() order[#order + 1] = text end end
+before_each(note("before"))
+after_each(note("after"))
+test("first", function(t)
+  t:defer(note("last"))
+  t:defer(note("first"))
+  t:step("a step", note("body"))
+end)
+test("second", function(t) t:log(table.concat(order, " ")) end)
+test("fails", function(t)
+  t:defer(function() error("in cleanup") end)
+  t:step("outer", function() t:step("inner", function() t:fail("broken") end) end)
+end)
+]])
+  t:assert_same(result.tests[2].log, {"before body first last after before"})
+  t:assert_matches(result.tests[3].message, "^a.test.lua:13: broken\nin step `outer` > `inner`\n")
+  t:assert_contains(result.tests[3].message, "later, after the body: a.test.lua:12: in cleanup")
+end)
+
 test("tests are whole sentences in UTF-8: größer, älter – überall", function(t)
   t:assert_contains(t.name, "größer")
 end)

@@ -19,11 +19,13 @@ import (
 // sweepPackages have tests in which each system call fails once.
 var sweepPackages = []string{"./internal/lab", "./internal/fixture", "./internal/image"}
 
-var sweepLine = regexp.MustCompile(`host faults: (\d+) calls, (\d+) rounds, (\d+) failed`)
+var sweepLine = regexp.MustCompile(`host faults: (\d+) of \d+ calls, (\d+) rounds, (\d+) failed`)
+
+var sweepName = regexp.MustCompile(`--- \w+: (\w+HostFaults) `)
 
 // sweeps runs the tests in which each system call of an operation fails with each error.
 func (v *verifier) sweeps(ctx context.Context, _ int, t *tally) error {
-	out, err := v.goTest(ctx, []string{hostfault.EnvAll + "=1"}, "HostFaults$", sweepPackages...)
+	out, err := v.goTest(ctx, []string{hostfault.EnvAll + "=" + v.piece}, "HostFaults$", sweepPackages...)
 	operations := 0
 	for _, m := range sweepLine.FindAllStringSubmatch(out, -1) {
 		operations++
@@ -42,15 +44,25 @@ func (v *verifier) sweeps(ctx context.Context, _ int, t *tally) error {
 	if operations == 0 {
 		return fmt.Errorf("no sweep was made: %w\n%s", err, out)
 	}
-	t.add("operations", operations)
+	for _, m := range sweepName.FindAllStringSubmatch(out, -1) {
+		t.atLeast(operationPrefix+m[1], 1)
+	}
 	return nil
 }
 
+// operationPrefix begins the names of the counts of operations, which may be swept in pieces.
+const operationPrefix = "operation "
+
 func sweepsRows(t *tally) []row {
-	failed := t.Counts["failed"]
+	failed, operations := t.Counts["failed"], 0
+	for name := range t.Counts {
+		if strings.HasPrefix(name, operationPrefix) {
+			operations++
+		}
+	}
 	return []row{hold(failed, fmt.Sprintf("each of %d system calls of %d operations (snapshot, restore, boot cache, "+
 		"fixture build, image build) fails with each of its errors, once and from then on", t.Counts["calls"],
-		t.Counts["operations"]), "%d faults; hangs, half entries and wrong passes: %d", t.Counts["rounds"], failed)}
+		operations), "%d faults; hangs, half entries and wrong passes: %d", t.Counts["rounds"], failed)}
 }
 
 // goTest runs tests of ours by a pattern, and returns what they print.
@@ -68,12 +80,16 @@ func (v *verifier) goTest(ctx context.Context, env []string, pattern string, pac
 // damagePattern finds the tests that damage entries of the caches.
 const damagePattern = "Damage|ReadOnly|CacheRefuses|CacheServesNoOther|SpotCheck|ReadAgainWhenChanged"
 
+// damagePackages have caches.
+var damagePackages = []string{"./internal/cachedir", "./internal/image/...", "./internal/snapshot",
+	"./internal/fixture", "./internal/run"}
+
 // damageLine is what a test says that damages every kind of file in every way.
 var damageLine = regexp.MustCompile(`damaged cache files: (\d+) of`)
 
 // caches runs the tests that damage cached files of every kind.
 func (v *verifier) caches(ctx context.Context, _ int, t *tally) error {
-	out, err := v.goTest(ctx, nil, damagePattern, "./internal/...")
+	out, err := v.goTest(ctx, nil, damagePattern, damagePackages...)
 	t.add("tests", strings.Count(out, "--- PASS: Test"))
 	for _, m := range damageLine.FindAllStringSubmatch(out, -1) {
 		n, err := strconv.Atoi(m[1])

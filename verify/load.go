@@ -27,7 +27,11 @@ const (
 func (v *verifier) load(ctx context.Context, _ int, t *tally) error {
 	files := map[string]string{"provium.toml": "[profiles.host]\n"} // without the builds of other profiles
 	for _, f := range loadedFiles {
+		if !v.only.MatchString(f) {
+			continue
+		}
 		name := f + ".test.lua"
+		t.add("suites", 1)
 		text, err := os.ReadFile(filepath.Join("tests", name))
 		if err != nil {
 			return err
@@ -86,6 +90,7 @@ func loadRows(t *tally) []row {
 	if bad > 0 {
 		result = "failed"
 	}
-	tried := fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", len(loadedFiles), busyLoops, loadedCPUs)
+	tried := fmt.Sprintf("%d suites of guests beside %d busy loops on %d CPUs", t.Counts["suites"], busyLoops,
+		loadedCPUs)
 	return []row{hold(bad, tried, "%s, in %d s", result, t.Counts["seconds"])}
 }

@@ -9,14 +9,16 @@
 // how often, as in "kills=20 hostile". "report=PATH" writes the page, with the latest
 // figures of the parts that were not run. "seconds=N" ends each part after about that time,
 // however often it was tried by then. With "add" the figures are added to those of earlier
-// runs of the same parts, and "only=PATTERN" tries what has such a name: these are for
-// machines where a whole part cannot run at once.
+// runs of the same parts, and "only=PATTERN" tries what has such a name, and
+// "piece=2/5" every fifth call of the sweeps from the second on: these are for machines
+// where a whole part cannot run at once.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"regexp"
@@ -68,10 +70,11 @@ type choice struct {
 	limit  time.Duration // of a part; 0: none
 	add    bool
 	only   *regexp.Regexp
+	piece  string // of the sweeps, as for hostfault.EnvAll
 }
 
 func parse(args []string) (c choice, err error) {
-	c.times, c.only = map[string]int{}, regexp.MustCompile("")
+	c.times, c.only, c.piece = map[string]int{}, regexp.MustCompile(""), "1/1"
 	for _, arg := range args {
 		name, value, given := strings.Cut(arg, "=")
 		at := slices.IndexFunc(parts[:], func(p part) bool { return p.name == name })
@@ -88,6 +91,8 @@ func parse(args []string) (c choice, err error) {
 			if c.only, err = regexp.Compile(value); err != nil {
 				return c, err
 			}
+		case name == "piece" && given:
+			c.piece = value
 		case arg == "add":
 			c.add = true
 		case at < 0:
@@ -118,12 +123,13 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer v.close()
-	v.only = c.only
+	v.only, v.piece = c.only, c.piece
 	all, err := readTallies()
 	if err != nil {
 		return err
 	}
 	var rows []row
+	ran := map[string]*tally{}
 	for _, p := range parts {
 		times, wanted := c.times[p.name]
 		if !wanted {
@@ -141,10 +147,16 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		rows = append(rows, p.rows(all[p.name])...)
+		ran[p.name] = all[p.name]
 		fmt.Fprintf(os.Stderr, "verify: %s took %.0f s\n", p.name, time.Since(began).Seconds())
 	}
 	bad := printTable(os.Stdout, rows)
 	if c.report != "" {
+		// Another one may have run other parts meanwhile.
+		if all, err = readTallies(); err != nil {
+			return err
+		}
+		maps.Copy(all, ran)
 		if err := errors.Join(writeTallies(all), writeReport(c.report, all)); err != nil {
 			return err
 		}

@@ -34,6 +34,7 @@ const (
 type verifier struct {
 	until   time.Time // when the part should end; zero: when it has been tried often enough
 	only    *regexp.Regexp
+	piece   string // of the sweeps
 	program string
 	dir     string // temporary
 	random  *rand.Rand

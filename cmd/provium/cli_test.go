@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/choose"
 	"provium/internal/image"
 	"provium/internal/report"
 	"provium/internal/run"
@@ -149,9 +150,16 @@ func TestOptions(t *testing.T) {
 		{"--shard 2/5", func(o *run.Options) { o.Select.Shard = run.Shard{Index: 2, Count: 5} }},
 		{"--shard off", func(*run.Options) {}},
 		{"--tag a --tag b,c --no-tag d --tag-meta k=v=w --no-tag-meta l= --include-slow", func(o *run.Options) {
-			o.Filter = run.TestFilter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"},
+			o.Filter = choose.Filter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"},
 				NoTagMeta: []string{"l="}, IncludeSlow: true}
 		}},
+		{"--test x --test /^y?/ -k a", func(o *run.Options) {
+			o.Filter.Names, o.Filter.Keyword = []string{"x", "/^y?/"}, "a"
+		}},
+		{"--allow-empty", func(o *run.Options) { o.Select.AllowEmpty = true }},
+		{"-x -j 3", func(o *run.Options) { o.FailFast, o.Jobs = true, 3 }},
+		{"--durations 3", func(o *run.Options) { three := 3; o.Durations = &three }},
+		{"--durations 0", func(o *run.Options) { o.Durations = new(int) }},
 		{"--repeat 3", func(o *run.Options) { o.Repeat = 3 }},
 		{"--until-fail", func(o *run.Options) { o.UntilFail = true }},
 		{"--fail-fast", func(o *run.Options) { o.FailFast = true }},
@@ -225,8 +233,16 @@ func TestUsageErrors(t *testing.T) {
 		args string
 		want string
 	}{
-		{"--fliter x", "unknown flag `--fliter`; did you mean `--filter`? (valid: --cold, --config, "},
-		{"-x", "unknown flag `-x`"},
+		{"--fliter x", "unknown flag `--fliter`; did you mean `--filter`? (valid: --allow-empty, --cold, "},
+		{"-y", "unknown flag `-y`"},
+		{"--test=", "expected a text that is not empty"},
+		{"--test /(/", "bad regular expression"},
+		{"-k (a", "a parenthesis is not closed"},
+		{"-k", "flag `--keyword` needs a value"},
+		{"-j 0", "expected a whole number, 1 or more"},
+		{"--durations -1", "expected a whole number, 0 for all"},
+		{"-x --keep-going", "--fail-fast and --keep-going exclude each other"},
+		{"list --fixtures --tests", "--fixtures and --tests exclude each other"},
 		{"--watch", "unknown flag `--watch`"},
 		{"--filter", "flag `--filter` needs a value"},
 		{"-v -q", "--verbose and --quiet exclude each other"},
@@ -235,7 +251,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--shard 4/3", "expected I/N"},
 		{"--shard x", "or `off`"},
 		{"--jobs 0", "expected a whole number, 1 or more"},
-		{"--jobs x", `invalid argument "x" for "--jobs"`},
+		{"--jobs x", `invalid argument "x" for "-j, --jobs"`},
 		{"--repeat 0", "--repeat"},
 		{"--repeat 1.5", "--repeat"},
 		{"--cpus -1", "--cpus"},

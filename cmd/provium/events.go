@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/internal/event"
-	"provium/internal/run"
+	"provium/internal/event/sink"
 )
 
 // eventFlags say where the event stream goes.
@@ -39,9 +39,9 @@ func (f *eventFlags) check(cmd *cobra.Command) error {
 }
 
 // eventOptions returns what the flags choose.
-func (p *program) eventOptions(f *runFlags) run.EventOptions {
-	o := run.EventOptions{File: p.absolute(f.events.save), Socket: p.absolute(f.events.socket),
-		Format: f.events.format, Page: p.absolute(f.events.page)}
+func (p *program) eventOptions(f *runFlags) sink.Options {
+	o := sink.Options{File: p.absolute(f.events.save), Socket: p.absolute(f.events.socket),
+		Format: f.events.format}
 	if f.events.stdout {
 		o.Pipe = p.stdout
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/sched"
 )
@@ -65,6 +66,16 @@ func parseCount(text string) (int, error) {
 	return int(n), nil
 }
 
+// parseDurations reads how many tests to list.
+func parseDurations(text string) (*int, error) {
+	n, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || n < 0 {
+		return nil, errors.New("expected a whole number, 0 for all")
+	}
+	count := int(n)
+	return &count, nil
+}
+
 // parseVMM reports whether a run boots no kernel.
 func parseVMM(text string) (local bool, err error) {
 	switch text {
@@ -109,6 +120,12 @@ func parseNonEmpty(text string) (string, error) {
 	}
 	return text, nil
 }
+
+// parseTestName reads a text or /re/.
+func parseTestName(text string) (string, error) { return text, choose.CheckName(text) }
+
+// parseKeyword reads an expression of words.
+func parseKeyword(text string) (string, error) { return text, choose.CheckKeyword(text) }
 
 func parsePath(text string) (string, error) {
 	if text == "" {

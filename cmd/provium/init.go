@@ -22,7 +22,8 @@ roots = ["tests"]
 # found on this machine or downloaded, and a small busybox userland.
 [profiles.host]
 `},
-	{filepath.Join("tests", "hello.test.lua"), `-- One guest for all tests of the file; it is shut down when the file ends.
+	{filepath.Join("tests", "hello.test.lua"),
+		`-- One guest for all tests of the file; it is shut down when the file ends.
 local vm = provium:vm("hello", "host"):boot()
 
 test("a command runs in the guest", function(t)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/report"
 	"provium/internal/run"
@@ -23,7 +24,8 @@ type runFlags struct {
 	selectFlags
 	config, kernel, qemu string
 
-	filter run.TestFilter
+	filter     choose.Filter
+	allowEmpty bool
 
 	shuffle   shuffleFlag
 	repeat    int
@@ -43,6 +45,7 @@ type runFlags struct {
 
 	verbose, quiet, json bool
 	events               eventFlags
+	durations            *int
 	junit, tap, ktap     string
 }
 
@@ -53,16 +56,9 @@ func (f *runFlags) groups() []flagGroup {
 
 	project.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run guests of every profile with the QEMU `PATH`")
 
-	tests := newGroup("Which tests")
-	tests.flags.Var(list(&f.filter.Tags, "tag", parseNonEmpty), "tag",
-		"tests with the tag `T`; repeat for any of several")
-	tests.flags.Var(list(&f.filter.NoTags, "tag", parseNonEmpty), "no-tag",
-		"no tests with the tag `T`; may be repeated")
-	tests.flags.Var(list(&f.filter.TagMeta, "meta", parseMeta), "tag-meta",
-		"tests whose meta field K is V, `K=V`; may be repeated")
-	tests.flags.Var(list(&f.filter.NoTagMeta, "meta", parseMeta), "no-tag-meta",
-		"no tests whose meta field K is V, `K=V`; may be repeated")
-	tests.flags.BoolVar(&f.filter.IncludeSlow, "include-slow", false, "run slow tests too")
+	tests := testGroup(&f.filter)
+	tests.flags.BoolVar(&f.allowEmpty, "allow-empty", false,
+		"tests that are asked for by name, line or tag need not exist")
 
 	how := newGroup("How they run")
 	shuffle := how.flags.VarPF(&f.shuffle, "shuffle", "", "random order; `[SEED]` repeats that of an earlier run")
@@ -70,7 +66,7 @@ func (f *runFlags) groups() []flagGroup {
 	how.flags.Var(value(&f.repeat, "count", parseCount), "repeat", "run the selection `N` times (default 1)")
 	how.flags.BoolVar(&f.untilFail, "until-fail", false,
 		"repeat until a failure, at most --repeat times if that is given")
-	how.flags.BoolVar(&f.failFast, "fail-fast", false, "start no more files after the first that failed")
+	how.flags.BoolVarP(&f.failFast, "fail-fast", "x", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
 	how.flags.BoolVar(&f.pause, "pause-on-failure", false,
 		"at a failed test keep its guests and read Lua in its state; needs a terminal")
@@ -92,12 +88,14 @@ func (f *runFlags) groups() []flagGroup {
 	pool.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "CPUs for all guests, `N` (default those online)")
 	pool.flags.Var(value(&f.overcommit, "factor", parseFactor), "cpu-overcommit",
 		"`F`: auto starts files while CPUs are left, a factor (0.5 to 8) counts vCPUs (default auto)")
-	pool.flags.Var(value(&f.jobs, "count", parseCount), "jobs", "at most `N` files at a time (default no limit)")
+	pool.flags.VarP(value(&f.jobs, "count", parseCount), "jobs", "j", "at most `N` files at a time (default no limit)")
 
 	output := newGroup("Output")
 	output.flags.BoolVarP(&f.verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
+	output.flags.Var(value(&f.durations, "count", parseDurations), "durations",
+		"show the `N` slowest tests at the end; 0: all of them")
 	for _, x := range []struct {
 		to           *string
 		flag, format string
@@ -105,6 +103,25 @@ func (f *runFlags) groups() []flagGroup {
 		output.flags.Var(value(x.to, "file", parsePath), x.flag, "write the results as "+x.format+" to `FILE`")
 	}
 	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output, f.events.group()}
+}
+
+// testGroup are the flags that choose tests.
+func testGroup(f *choose.Filter) flagGroup {
+	tests := newGroup("Which tests")
+	tests.flags.Var(list(&f.Names, "name", parseTestName), "test",
+		"tests whose name contains `STR`, or matches /RE/; repeat for any of several")
+	tests.flags.VarP(value(&f.Keyword, "expression", parseKeyword), "keyword", "k",
+		"tests whose name, path or tags match `EXPR`, as in \"net and not (slow or ipv6)\"")
+	tests.flags.Var(list(&f.Tags, "tag", parseNonEmpty), "tag",
+		"tests with the tag `T`; repeat for any of several")
+	tests.flags.Var(list(&f.NoTags, "tag", parseNonEmpty), "no-tag",
+		"no tests with the tag `T`; may be repeated")
+	tests.flags.Var(list(&f.TagMeta, "meta", parseMeta), "tag-meta",
+		"tests whose meta field K is V, `K=V`; may be repeated")
+	tests.flags.Var(list(&f.NoTagMeta, "meta", parseMeta), "no-tag-meta",
+		"no tests whose meta field K is V, `K=V`; may be repeated")
+	tests.flags.BoolVar(&f.IncludeSlow, "include-slow", false, "run slow tests too")
+	return tests
 }
 
 func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) error {
@@ -144,6 +161,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if err != nil {
 		return run.Options{}, err
 	}
+	sel.AllowEmpty = f.allowEmpty
 	var dirs [3]string
 	for i, open := range []func() (string, error){p.caches().images, p.caches().boots,
 		func() (string, error) { return p.caches().fixtures(cfg.CacheDir) }} {
@@ -157,7 +175,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
 		FileTimeout: run.DefaultFileTimeout,
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
-		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
+		Durations: f.durations,
+		JSON:      f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
 		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")),
 		TempBase: p.tempBase(), RerunState: p.rerunState(), History: p.history(),
@@ -176,6 +195,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		o.FileTimeout = f.timeout
 	}
 	o.Exports = run.Exports{JUnit: p.absolute(f.junit), TAP: p.absolute(f.tap), KTAP: p.absolute(f.ktap),
+		Page:     p.absolute(f.events.page),
 		Annotate: p.getenv("GITHUB_ACTIONS") == "true", Workspace: p.getenv("GITHUB_WORKSPACE")}
 	switch {
 	case f.verbose:

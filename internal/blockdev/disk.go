@@ -160,19 +160,22 @@ func (d *Disk) ReadSectors(ctx context.Context, first, n int64, pending bool) ([
 		return nil, err
 	}
 	p := make([]byte, n*SectorSize)
-	err := d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: first * SectorSize, N: n * SectorSize},
-		func(fault.Deed) error {
-			d.mu.RLock()
-			defer d.mu.RUnlock()
-			switch err := d.powered(); {
-			case err != nil:
-				return err
-			case pending:
-				return d.cache.read(p, first*SectorSize, d.medium.readAt)
-			}
-			return d.medium.readAt(p, first*SectorSize)
-		})
-	return p, err
+	return p, d.readInto(ctx, p, first*SectorSize, pending)
+}
+
+// readInto fills p as ReadSectors does.
+func (d *Disk) readInto(ctx context.Context, p []byte, off int64, pending bool) error {
+	return d.faults.Run(ctx, fault.Request{Op: fault.Read, Off: off, N: int64(len(p))}, func(fault.Deed) error {
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		switch err := d.powered(); {
+		case err != nil:
+			return err
+		case pending:
+			return d.cache.read(p, off, d.medium.readAt)
+		}
+		return d.medium.readAt(p, off)
+	})
 }
 
 // WriteSectors writes p, of any length, from sector first on to the medium. The

@@ -343,7 +343,7 @@ func TestRandomRequests(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, cfg := range []Config{{Size: sectors * SectorSize}, {Template: image(t, 0, sectors*SectorSize-5)}} {
 		d := open(t, cfg)
-		medium, seen := make([]byte, sectors*SectorSize), make([]byte, sectors*SectorSize)
+		medium, seen := unwatched(t, sectors*SectorSize), unwatched(t, sectors*SectorSize)
 		for i := range 80 {
 			first := rnd.Int64N(sectors)
 			n := 1 + rnd.Int64N(min(64, sectors-first))

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"provium/internal/blockdev/crash"
+	"provium/internal/fulltest"
 )
 
 func TestRecordedStates(t *testing.T) {
 	ctx := context.Background()
 	const sectors = 32
-	for seed := range uint64(60) {
+	for seed := range uint64(fulltest.Of(20, 60)) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		d := open(t, Config{Size: sectors * SectorSize})
 		must(t, d.WriteSectors(ctx, 3, block('B', 20)))

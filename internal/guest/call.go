@@ -146,8 +146,8 @@ func (op *call) result(h wire.Header, p []byte) (last bool, err error) {
 	defer op.mu.Unlock()
 	more := h.Flags&wire.FlagMore != 0
 	if more || op.message != nil {
-		if len(op.message)+len(p) > wire.MaxResult {
-			return false, fmt.Errorf("%w: result above %d bytes", wire.ErrMalformed, wire.MaxResult)
+		if len(op.message)+len(p) > op.client.maxResult {
+			return false, fmt.Errorf("%w: result above %d bytes", wire.ErrMalformed, op.client.maxResult)
 		}
 		op.message = append(op.message, p...)
 		p = op.message

@@ -39,9 +39,10 @@ type Config struct {
 
 // Client is a session with an agent. Its methods are safe for concurrent use.
 type Client struct {
-	cfg  Config
-	conn net.Conn
-	info Info
+	cfg       Config
+	conn      net.Conn
+	info      Info
+	maxResult int // bytes of a result, all its frames together
 
 	nonce wire.Nonce // the session's
 
@@ -85,9 +86,10 @@ func Connect(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) {
 		cfg.Lost = func(err error) error { return err }
 	}
 	c := &Client{
-		cfg:     cfg,
-		conn:    conn,
-		sending: make(chan struct{}, 1),
+		cfg:       cfg,
+		conn:      conn,
+		maxResult: wire.MaxResult,
+		sending:   make(chan struct{}, 1),
 
 		confirming: make(chan struct{}, 1),
 

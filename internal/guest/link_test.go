@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strings"
@@ -242,6 +243,7 @@ func TestTheEndOfTheLink(t *testing.T) {
 
 // TestHostileFrames has the agent break the protocol while an operation is under way.
 func TestHostileFrames(t *testing.T) {
+	const limit = 1 << 20 // on results
 	for name, tc := range map[string]struct {
 		send func(op uint64) []byte
 		want string
@@ -285,10 +287,14 @@ func TestHostileFrames(t *testing.T) {
 			frame := wire.AppendFrame(nil, wire.Header{Type: wire.FrameResult, Flags: wire.FlagMore, Op: op},
 				make([]byte,
 					wire.MaxPayload))
-			return bytes.Repeat(frame, wire.MaxResult/wire.MaxPayload+1)
-		}, "result above"},
+			return bytes.Repeat(frame, limit/wire.MaxPayload+1)
+		}, fmt.Sprintf("result above %d bytes", limit)},
 	} {
 		c, a := connect(t, Config{})
+		if c.maxResult != wire.MaxResult {
+			t.Errorf("results may have %d bytes", c.maxResult)
+		}
+		c.maxResult = limit
 		background(t, func() error {
 			op, _, err := a.request()
 			if err != nil {

@@ -15,14 +15,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/fulltest"
 )
 
 // Environment of the processes of a sweep.
 const (
 	envChild = "PROVIUM_HOST_FAULTS" // in the supervised process: the test's name
-	// EnvAll makes Sweep try each error of each call, once and lasting. Without it each call
-	// fails once per sweep, with its errors in turn; of many calls, every kth, from a random
-	// one on.
+	// EnvAll makes Sweep try each error of each call, once and lasting; with a value like
+	// "2/5", of each fifth call from the second on. Without it each call fails once per
+	// sweep, with its errors in turn; of many calls, every kth, from a random one on.
 	EnvAll = "PROVIUM_HOST_FAULTS_ALL"
 )
 
@@ -30,8 +32,8 @@ const (
 // tenth of that on a busy machine.
 const stuckLimit = 60 * time.Second
 
-// sampleLimit is about how long a sweep takes that does not try everything.
-const sampleLimit = 3 * time.Second
+// sampleLimit returns about how long a sweep takes that does not try everything.
+func sampleLimit() time.Duration { return time.Duration(fulltest.Of(1, 10)) * time.Second }
 
 // settleLimit is how long descriptors may stay open after a round.
 const settleLimit = 5 * time.Second
@@ -154,24 +156,28 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 	began := time.Now()
 	round(&Fault{gate: g, n: math.MaxUint64})
 	calls, took := g.seen.Load(), time.Since(began)
-	n, step := uint64(1), uint64(1)
-	if most := uint64(sampleLimit/took) + 1; !all && calls > most {
+	n, step := piece()
+	if most := uint64(sampleLimit()/took) + 1; !all && calls > most {
 		step = (calls + most - 1) / most
 		n += rand.Uint64N(step)
 	}
+	tried := 0
 	for hit := true; hit && failed < tooMany; n += step {
 		f := Fault{gate: g, n: n}
-		if !all && time.Since(began) > 2*sampleLimit {
+		if !all && time.Since(began) > 2*sampleLimit() {
 			break // rounds with faults that cut a link end by their limit
 		}
 		if !all {
 			f.choice, f.lasting = n/2, n%2 == 0
-			hit = round(&f)
+			if hit = round(&f); hit {
+				tried++
+			}
 			continue
 		}
 		if hit = round(&f); !hit {
 			break
 		}
+		tried++
 		for choices := g.choices.Load(); f.choice < choices && failed < tooMany; f.choice++ {
 			if f.choice > 0 {
 				round(&f)
@@ -183,7 +189,15 @@ func sweep(t *testing.T, g *gate, scenario func(t *testing.T, f *Fault)) {
 			}
 		}
 	}
-	t.Logf("%s%d calls, %d rounds, %d failed", summary, calls, rounds, failed)
+	t.Logf("%s%d of %d calls, %d rounds, %d failed", summary, tried, calls, rounds, failed)
+}
+
+// piece returns the first call to be tried and the distance to the next one, as EnvAll says.
+func piece() (first, step uint64) {
+	if _, err := fmt.Sscanf(os.Getenv(EnvAll), "%d/%d", &first, &step); err != nil || first == 0 || step == 0 {
+		return 1, 1
+	}
+	return first, step
 }
 
 // descriptors returns what this process has open, by descriptor.

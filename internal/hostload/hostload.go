@@ -148,6 +148,16 @@ func (m *Meter) memoryFree() int64 {
 	return free
 }
 
+// busyFrom is the share of the time with somebody waiting for a CPU from which on Busy is true.
+const busyFrom = 0.6
+
+// Busy reports whether the machine below root has no CPU time to spare: for most of the last
+// seconds somebody has waited for a CPU. It is false where the host does not tell.
+func Busy(root fs.FS) bool {
+	m := Meter{root: root, group: findGroup(root)}
+	return m.pressure("cpu") >= busyFrom
+}
+
 // pressure reads the average of 10 s of "some".
 func (m *Meter) pressure(resource string) float64 {
 	text, err := fs.ReadFile(m.root, m.group.pressureFile(resource))

@@ -112,6 +112,19 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
+func TestBusy(t *testing.T) {
+	for text, want := range map[string]bool{
+		"some avg10=59.00 avg60=99.00\n": false, "some avg10=60.00\n": true, "": false,
+	} {
+		if got := Busy(host("proc/pressure/cpu", text)); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+	if Busy(host()) {
+		t.Error("a host that does not tell is busy")
+	}
+}
+
 // TestHere measures this machine and this process.
 func TestHere(t *testing.T) {
 	m := NewMeter(os.DirFS("/"), 2, nil)

@@ -2,6 +2,7 @@ package hosttsc
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -48,5 +49,24 @@ func TestMeter(t *testing.T) {
 	}
 	if got := c.KHz(t.Context()); got < minKHz {
 		t.Errorf("after it: %d kHz", got)
+	}
+}
+
+// TestClasses has measurements of one counter, some of which are on the other side of a
+// border of classes, name the same classes.
+func TestClasses(t *testing.T) {
+	for _, tc := range []struct {
+		khz  []int
+		want string
+	}{
+		{[]int{2_100_000, 2_104_000, 2_109_000}, "[131]"},
+		{[]int{2_095_000, 2_095_969, 2_096_000, 2_096_011, 2_096_053, 2_098_000}, "[130 131]"},
+		{[]int{0}, "[0]"},
+	} {
+		for _, khz := range tc.khz {
+			if got := fmt.Sprint(Classes(khz)); got != tc.want {
+				t.Errorf("%d kHz: %s, want %s", khz, got, tc.want)
+			}
+		}
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"provium/internal/image/cache"
 	"provium/internal/image/decompress"
@@ -28,6 +30,7 @@ const expandLimit = 64 << 20
 type initrdInput struct {
 	base    string // the profile's initrd, "" for the built-in one
 	agent   []item
+	own     *builtin // the agent, if it is the payload's
 	modules moduleSet
 }
 
@@ -35,16 +38,29 @@ type initrdInput struct {
 // is missing or damaged, and its key.
 func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key string, err error) {
 	var baseItems []item
-	baseKey := "built-in"
+	baseKey, baseDigest := "built-in", hashItems(nil)
 	if in.base != "" {
 		if baseKey, err = s.cache.FileDigest(ctx, in.base); err != nil {
 			return "", "", fmt.Errorf("read initrd %s: %w", in.base, reason(err))
 		}
-	} else if baseItems, err = s.baseItems(); err != nil {
-		return "", "", err
+	} else {
+		b, err := s.base()
+		if err != nil {
+			return "", "", err
+		}
+		baseItems, baseDigest = b.items, b.digest
 	}
-	overlay := append(append([]item{}, in.agent...), moduleItems(in.modules)...)
-	key = cache.Key(initrdFormat, baseKey, hashItems(baseItems), hashItems(overlay))
+	modules := moduleItems(in.modules)
+	overlay := slices.Concat(in.agent, modules)
+	var digest string
+	if in.own != nil {
+		if digest, err = in.own.digestWith(modules); err != nil {
+			return "", "", err
+		}
+	} else {
+		digest = hashItems(overlay)
+	}
+	key = cache.Key(initrdFormat, baseKey, baseDigest, digest)
 	dir, err := s.cache.Make(ctx, kindInitrd, key, func(dir string) error {
 		return writeInitrd(ctx, filepath.Join(dir, initrdFile), in.base, baseItems, overlay)
 	})
@@ -75,11 +91,15 @@ func writeInitrd(ctx context.Context, path, base string, baseItems, overlay []it
 // hashItems returns the digest of items.
 func hashItems(items []item) string {
 	h := sha256.New()
+	addItems(h, items)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func addItems(h hash.Hash, items []item) {
 	for _, it := range items {
 		fmt.Fprintf(h, "%q %o %d %d %d %d %d\n", it.Name, it.Mode, it.UID, it.GID, it.Major, it.Minor, len(it.data))
 		h.Write(it.data)
 	}
-	return hex.EncodeToString(h.Sum(nil))
 }
 
 // writeBuiltin writes the built-in initrd with the overlay.

@@ -201,7 +201,7 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 		if in.modules, err = modules(img, k, spec); err != nil {
 			return nil, err
 		}
-		if in.agent, img.Overlay, err = s.agentItems(spec.Overlay); err != nil {
+		if img.Overlay, err = s.findAgent(&in, spec.Overlay); err != nil {
 			return nil, err
 		}
 		img.Early, img.Late = describe(k.tree, in.modules.early), describe(k.tree, in.modules.late)

@@ -423,8 +423,13 @@ func TestOverlaySearch(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("", dist)
-	if own, err := s.payloadItems(); err != nil || !isArchiveOf(dist, own) || isArchiveOf(binary, own) ||
-		isArchiveOf(dist, append(own, fileItem("x", 0, nil))) {
+	agent, err := s.agent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := trailerOf(append(agent.items, fileItem("x", 0, nil)))
+	if err != nil || !isArchiveWith(dist, agent.trailer) || isArchiveWith(binary, agent.trailer) ||
+		isArchiveWith(dist, other) {
 		t.Errorf("the overlay of this build: %v", err)
 	}
 	share := put(t, b.Bytes(), dir, "a/share/provium", overlayName)

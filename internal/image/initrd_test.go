@@ -212,3 +212,25 @@ func FuzzListing(f *testing.F) {
 		}
 	})
 }
+
+// TestBuiltinDigest checks that the digest of what is hashed once and of what follows is
+// that of all of it.
+func TestBuiltinDigest(t *testing.T) {
+	s := testStore(t, nil)
+	more := []item{fileItem("x", 0o644, []byte("more")), dirItem("y", 0o755)}
+	for name, made := range map[string]func() (*builtin, error){"agent": s.agent, "base": s.base} {
+		b, err := made()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			got, err := b.digestWith(more)
+			if want := hashItems(append(b.items, more...)); err != nil || got != want {
+				t.Errorf("%s: %s, %v, want %s", name, got, err, want)
+			}
+		}
+		if b.digest != hashItems(b.items) {
+			t.Errorf("%s: digest %s", name, b.digest)
+		}
+	}
+}

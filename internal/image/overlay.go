@@ -57,19 +57,24 @@ func linkItem(name, target string) item {
 	return item{Entry: cpio.Entry{Name: name, Mode: cpio.TypeSymlink | 0o777}, data: []byte(target)}
 }
 
-// agentItems returns the agent: the content of the overlay file that the search finds,
+// findAgent sets the agent of in: the content of the overlay file that the search finds,
 // else of the payload. source says which.
-func (s *Store) agentItems(profileOverlay string) (items []item, source string, err error) {
+func (s *Store) findAgent(in *initrdInput, profileOverlay string) (source string, err error) {
 	file, err := s.findOverlay(profileOverlay)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
-	own, err := s.payloadItems()
+	own, err := s.agent()
+	useOwn := func() { in.agent, in.own = own.items, own }
 	if file == "" {
-		return own, embeddedOverlay, err
+		if err == nil {
+			useOwn()
+		}
+		return embeddedOverlay, err
 	}
-	if err == nil && isArchiveOf(file, own) {
-		return own, file, nil
+	if err == nil && isArchiveWith(file, own.trailer) {
+		useOwn()
+		return file, nil
 	}
 	named := profileOverlay != "" || s.cfg.Overlay != ""
 	var bad error
@@ -77,13 +82,14 @@ func (s *Store) agentItems(profileOverlay string) (items []item, source string, 
 		bad = checkOwner(file)
 	}
 	if bad == nil {
-		items, bad = readOverlay(file)
+		in.agent, bad = readOverlay(file)
 	}
 	if bad != nil && !named && err == nil {
 		s.noticeOnce(fmt.Sprintf("the agent in this program is used: %v", bad))
-		return own, embeddedOverlay, nil
+		useOwn()
+		return embeddedOverlay, nil
 	}
-	return items, file, bad
+	return file, bad
 }
 
 // checkOwner returns an error for an overlay near the binary that somebody else may have
@@ -102,29 +108,35 @@ func checkOwner(file string) error {
 	return err
 }
 
-// isArchiveOf reports whether a gzip file holds the archive of items, by length and
-// checksum: the overlay of this very build needs not be decompressed.
-func isArchiveOf(file string, items []item) bool {
+// trailer is the length of the end of a gzip file: CRC-32 and length of what is compressed.
+const trailer = 8
+
+// trailerOf returns the trailer of a gzip file that has the archive of items.
+func trailerOf(items []item) (out [trailer]byte, err error) {
+	var archive bytes.Buffer
+	if err := writeArchive(&archive, items); err != nil {
+		return out, err
+	}
+	binary.LittleEndian.PutUint32(out[:], crc32.ChecksumIEEE(archive.Bytes()))
+	binary.LittleEndian.PutUint32(out[4:], uint32(archive.Len()))
+	return out, nil
+}
+
+// isArchiveWith reports whether a gzip file has a trailer: the overlay of this very build
+// needs not be decompressed.
+func isArchiveWith(file string, want [trailer]byte) bool {
 	f, err := os.Open(file)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	var trailer [8]byte // CRC-32 and length of what is compressed
-	end, err := f.Seek(-int64(len(trailer)), io.SeekEnd)
+	var got [trailer]byte
+	end, err := f.Seek(-trailer, io.SeekEnd)
 	if err != nil {
 		return false
 	}
-	if _, err := f.ReadAt(trailer[:], end); err != nil {
-		return false
-	}
-	var archive bytes.Buffer
-	if err := writeArchive(&archive, items); err != nil {
-		return false
-	}
-	le := binary.LittleEndian
-	return le.Uint32(trailer[:]) == crc32.ChecksumIEEE(archive.Bytes()) &&
-		le.Uint32(trailer[4:]) == uint32(archive.Len())
+	_, err = f.ReadAt(got[:], end)
+	return err == nil && got == want
 }
 
 func (s *Store) payloadItems() ([]item, error) {

@@ -1,11 +1,16 @@
 package image
 
 import (
+	"crypto/sha256"
 	"embed"
+	"encoding"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // The guest binaries. The build puts them there; a build without them gives a
@@ -66,4 +71,42 @@ func (s *Store) applets() ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// builtin are items that are made of the payload, which does not change: they are read and
+// hashed once. They must not be changed.
+type builtin struct {
+	items   []item
+	digest  string        // as of hashItems
+	hash    []byte        // its state, for what follows the items
+	trailer [trailer]byte // of their archive when it is compressed
+}
+
+// builtinOf returns a function that makes items once.
+func builtinOf(items func() ([]item, error)) func() (*builtin, error) {
+	return sync.OnceValues(func() (*builtin, error) {
+		list, err := items()
+		if err != nil {
+			return nil, err
+		}
+		b := &builtin{items: slices.Clip(list)}
+		h := sha256.New()
+		addItems(h, list)
+		b.digest = hex.EncodeToString(h.Sum(nil))
+		if b.hash, err = h.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+			return nil, err
+		}
+		b.trailer, err = trailerOf(list)
+		return b, err
+	})
+}
+
+// digestWith returns the digest of the items and more.
+func (b *builtin) digestWith(more []item) (string, error) {
+	h := sha256.New()
+	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(b.hash); err != nil {
+		return "", err
+	}
+	addItems(h, more)
+	return hex.EncodeToString(h.Sum(nil)), nil
 }

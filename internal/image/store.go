@@ -36,7 +36,12 @@ type Config struct {
 	// Notice is called with a line of text before what takes long, and for each cached
 	// file that was damaged; ignored if nil. It must be safe for concurrent use.
 	Notice func(text string)
+	// Download is called with each step of a download; ignored if nil.
+	Download func(Download)
 }
+
+// Download is how far a download is.
+type Download = apt.Progress
 
 // Store resolves profiles to images. Its methods are safe for concurrent use, and
 // several processes may use the same cache directory.
@@ -45,6 +50,8 @@ type Store struct {
 	cache   *cache.Cache
 	noticed *sync.Map // texts of noticeOnce
 	known   *known
+	agent   func() (*builtin, error) // of the payload
+	base    func() (*builtin, error) // the built-in initrd
 }
 
 // noticeOnce is cfg.Notice for a text that is true of every image.
@@ -82,8 +89,14 @@ func NewStore(cfg Config) (*Store, error) {
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
 	}
+	if cfg.Download == nil {
+		cfg.Download = func(Download) {}
+	}
 	kinds := []string{kindKernel, kindVmlinux, kindInitrd}
-	return &Store{cfg, &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice}, new(sync.Map), new(known)}, nil
+	s := &Store{cfg: cfg, cache: &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice},
+		noticed: new(sync.Map), known: new(known)}
+	s.agent, s.base = builtinOf(s.payloadItems), builtinOf(s.baseItems)
+	return s, nil
 }
 
 // ContentDigest returns a digest of the content of a disk's image, which is the same

@@ -70,7 +70,8 @@ func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShar
 	v.console.MarkBoot()
 	cached := v.cacheable(ctx, plan)
 	defer cached.close()
-	if cached != nil {
+	first := v.console.Len() == 0 // an entry must not have the log of earlier boots
+	for look := cached != nil; look; look = first && cached.turn.Wait(ctx) {
 		inst, err := v.bootFromCache(ctx, cached.key, plan, releaseShare)
 		if err != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
@@ -79,12 +80,10 @@ func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShar
 			return v.started(ctx, inst)
 		}
 	}
-	first := v.console.Len() == 0
 	inst, err := v.start(ctx, plan, releaseShare)
 	if err != nil {
 		return v.bootError(ctx, err)
 	}
-	// An entry must not have the log of earlier boots.
 	if cached != nil && first {
 		v.storeBoot(ctx, cached, inst)
 	}

@@ -2,14 +2,11 @@ package lab
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"os"
 	"time"
 
 	"provium/internal/disk"
+	"provium/internal/hosttsc"
 	"provium/internal/instance"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -26,11 +23,13 @@ const fairTimeout = 10 * time.Second
 // cacheable is a boot that the cache can serve or store.
 type cacheable struct {
 	key   string
+	turn  *snapshot.Turn
 	disks *disk.Origins
 }
 
 func (c *cacheable) close() {
 	if c != nil {
+		c.turn.Close()
 		c.disks.Close()
 	}
 }
@@ -46,7 +45,8 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 		return nil
 	}
 	if key := v.bootKey(p, disks.List()); key != "" {
-		return &cacheable{key, disks}
+		// Another boot of the same is worth some of the time that it may take.
+		return &cacheable{key, v.bootCache().Turn(key, v.agentTimeout(p.opts, p.cfg.Accel)/4), disks}
 	}
 	disks.Close()
 	return nil
@@ -73,7 +73,7 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	if err != nil {
 		return "" // the boot itself says what is wrong
 	}
-	text, err := json.Marshal(struct {
+	type form struct {
 		Format   int
 		QEMU     string
 		Image    string
@@ -84,14 +84,13 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		Disks    []disk.Origin `json:",omitempty"`
 		MACs     []string      `json:",omitempty"`
 		TSC      int           // of the host, roughly: each run measures it anew
-	}{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(), v.hardware(p.cfg,
-		"").CPU, p.opts.Files, disks, v.fixedMACs(p),
-		p.cfg.TSCKHz / 16000})
-	if err != nil {
-		return ""
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:20])
+	var forms []any
+	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
+		forms = append(forms, form{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
+			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), class})
+	}
+	return v.bootCache().Choose(forms...)
 }
 
 func (v *VM) bootCache() *snapshot.Cache {
@@ -198,7 +197,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		return
 	}
 	cache := v.bootCache()
-	if _, err := os.Stat(cache.Path(c.key)); err == nil {
+	if cache.Has(c.key) {
 		return // another process was faster
 	}
 	valid := func() error {

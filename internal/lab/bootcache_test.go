@@ -15,6 +15,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/fakemachine"
 	"provium/internal/localvmm"
+	"provium/internal/qemu"
 	"provium/internal/snapshot"
 	"provium/internal/topology"
 	"provium/internal/wire"
@@ -173,32 +174,67 @@ func TestBootCacheOfAnotherQEMU(t *testing.T) {
 	}
 }
 
-// TestBootCacheTogether has several VMs boot the same at once.
+// TestBootCacheTogether has several VMs boot the same at once: one of them boots, and the
+// others get what it has stored.
 func TestBootCacheTogether(t *testing.T) {
 	l, f := fakeLab(t)
 	h := l.host
 	identify(f, 1<<20)
 	h.BootCache = t.TempDir()
+	ids := map[string]bool{}
 	for round := range 2 {
 		var vms []*VM
-		for i := range 2 {
+		for i := range 3 {
 			v, err := l.DeclareVM(fmt.Sprintf("v%d-%d", round, i), "p", nil)
 			must(t, err)
 			vms = append(vms, v)
 		}
 		must(t, l.Boot(t.Context()))
 		for _, v := range vms {
-			shell(t, v, bootID)
+			ids[shell(t, v, bootID)] = true
 		}
 		must(t, l.Shutdown(t.Context()))
 		for _, v := range vms {
 			must(t, l.Remove(v))
 		}
 	}
-	list, err := os.ReadDir(h.BootCache)
+	if len(ids) != 1 {
+		t.Errorf("%d guests really booted", len(ids))
+	}
+	list, err := filepath.Glob(filepath.Join(h.BootCache, "*"))
 	must(t, err)
-	if len(list) != 2 { // the entry and its note
+	if len(list) != 3 { // the entry, its note, and the file of turns
 		t.Error(list)
+	}
+}
+
+// TestWhatABootDependsOn boots with options that differ in one thing each: none is served
+// from the entry of another, and each from its own.
+func TestWhatABootDependsOn(t *testing.T) {
+	l, _, _ := cachedLab(t)
+	block := qemu.DiskModel{PhysicalBlock: 4096}
+	file := func(content string) []topology.BootFile { return []topology.BootFile{{Path: "/f", Content: content}} }
+	all := []topology.BootOpts{
+		{}, {Memory: 256 << 20}, {CPUs: 2}, {CmdlineAppend: "a=b"}, {Files: file("1")}, {Files: file("2")},
+		{Disks: []disk.Spec{{ID: "a", Scratch: 1 << 20}, {ID: "b", Scratch: 2 << 20}}},
+		{Disks: []disk.Spec{{ID: "b", Scratch: 2 << 20}, {ID: "a", Scratch: 1 << 20}}},
+		{Disks: []disk.Spec{{ID: "a", Scratch: 1 << 20}, {ID: "b", Scratch: 3 << 20}}},
+		{Disks: []disk.Spec{{ID: "a", Scratch: 1 << 20}, {ID: "b", Scratch: 2 << 20, DiskModel: block}}},
+	}
+	for round := range 2 {
+		for i, opts := range all {
+			v, err := l.DeclareVM(fmt.Sprintf("v%d-%d", round, i), "p", &opts)
+			must(t, err)
+			must(t, v.Boot(t.Context(), nil))
+			must(t, v.Shutdown(t.Context()))
+			want := i + 1
+			if round > 0 {
+				want = len(all)
+			}
+			if n := len(cacheEntries(t, l.host)); n != want {
+				t.Errorf("round %d, %+v: %d entries, want %d", round, opts, n, want)
+			}
+		}
 	}
 }
 
@@ -218,7 +254,7 @@ func TestBootCacheDiskFull(t *testing.T) {
 	must(t, err)
 	must(t, v.Boot(t.Context(), nil))
 	shell(t, v, bootID)
-	list, err := os.ReadDir(h.BootCache)
+	list, err := filepath.Glob(filepath.Join(h.BootCache, "*.snap"))
 	must(t, err)
 	if len(list) > 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "no space left") {
 		t.Errorf("%v, warnings %q", list, warnings)

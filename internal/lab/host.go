@@ -86,8 +86,9 @@ type Host struct {
 	// is locked before any lab's own lock.
 	membership sync.Mutex
 
-	// NoPrewarming turns off the restoring of guests ahead of need.
+	// NoPrewarming turns off the restoring of guests ahead of need, Busy while it is true; nil: never.
 	NoPrewarming bool
+	Busy         func() bool
 
 	// snapshots is what this process knows of the snapshot files that it has taken or
 	// read. It is closed with the root lab.

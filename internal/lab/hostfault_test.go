@@ -42,7 +42,7 @@ func markedVM(t *testing.T, l *Lab, f *fakemachine.Machines) *VM {
 
 // limited returns a context with the limit that a test has. Nothing takes longer.
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -58,7 +58,7 @@ func (p *startPlan) prewarmKey() instance.Key {
 
 // prewarm begins to restore the guest of a plan ahead of need.
 func (h *Host) prewarm(p *startPlan, limit time.Duration) {
-	if h.NoPrewarming {
+	if h.NoPrewarming || h.Busy != nil && h.Busy() {
 		return
 	}
 	renewal := p.renewal("") // the plan is the caller's

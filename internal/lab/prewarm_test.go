@@ -110,3 +110,27 @@ func TestPrewarmed(t *testing.T) {
 		t.Error("the guest of a deleted snapshot is left")
 	}
 }
+
+// TestNoPrewarmingOnABusyHost restores as often as would be enough on another host.
+func TestNoPrewarmingOnABusyHost(t *testing.T) {
+	ctx := t.Context()
+	l, f := fakeLab(t)
+	asked := 0
+	l.host.Busy = func() bool { asked++; return true }
+	v := declare(t, l, "a")
+	must(t, v.Boot(ctx, nil))
+	s, err := v.Snapshot(ctx, "")
+	must(t, err)
+	for range 3 {
+		must(t, v.Shutdown(ctx))
+		must(t, v.Restore(ctx, s.Path()))
+	}
+	for _, m := range f.All() {
+		if m.Name() == "prewarmed" {
+			t.Error("a guest was restored ahead of need")
+		}
+	}
+	if asked == 0 {
+		t.Error("nobody asked whether the host is busy")
+	}
+}

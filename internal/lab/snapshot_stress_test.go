@@ -143,7 +143,7 @@ func TestSnapshotGivenUp(t *testing.T) {
 				must(t, s.Delete())
 			}
 			shell(t, v, "true")
-			if list := listDir(t, v.host.TempDir); list > 6 {
+			if list := len(filesBelow(t, v.host.TempDir)); list > 6 {
 				t.Fatalf("%d temporary files", list)
 			}
 		}

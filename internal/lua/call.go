@@ -184,6 +184,18 @@ func (c *Call) CallerFile() Position {
 	return c.st.nearest(func(p Position) bool { return p.File })
 }
 
+// Callers returns the lines on the stack that are in files, the nearest first.
+func (c *Call) Callers() []Position {
+	var out []Position
+	c.st.nearest(func(p Position) bool {
+		if p.File {
+			out = append(out, p)
+		}
+		return false
+	})
+	return out
+}
+
 // CallerIn returns the nearest line on the stack that is in a file whose name ends in one
 // of the suffixes. Where there is none, it is that of CallerFile.
 func (c *Call) CallerIn(suffixes ...string) Position {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"provium/internal/fulltest"
 )
 
 // osThreads returns the number of OS threads of the process.
@@ -68,7 +71,9 @@ func TestWaitingThreadsHoldNoOSThread(t *testing.T) {
 		if n % 4 == 1 then local ok, v = pcall(wait, n) assert(ok) return v + 1 end
 		if n % 4 == 2 then return setmetatable({}, {__index = function(_, k) return wait(k) + 1 end})[n] end
 		for v in wait, n, n do return v + n + 1 end`
-	n := 11_000
+	most := fulltest.Of(1_000, 10_000) // which is Go's own limit
+	defer debug.SetMaxThreads(debug.SetMaxThreads(most))
+	n := most + most/10
 	threads := startAll(t, s, code, n, waiting)
 	if after := osThreads(t); after > before+50 {
 		t.Errorf("%d OS threads instead of %d", after, before)

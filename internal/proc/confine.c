@@ -130,6 +130,13 @@ static void make_filter(int script, unsigned secret_high, unsigned secret_low) {
 		answer(REFUSE);
 		answer(SECCOMP_RET_ALLOW);
 	}
+	// Limits of other processes can end them.
+	unless(SYS_prlimit64, 5);
+	load(LOW(0));
+	add(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 0); // the program itself
+	add(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, getpid());
+	answer(REFUSE);
+	answer(SECCOMP_RET_ALLOW);
 	unless(SYS_execveat, 1);
 	answer(REFUSE);
 	if (!script) {

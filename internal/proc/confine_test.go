@@ -52,6 +52,9 @@ func probe() {
 	tell("nice", unix.Setpriority(unix.PRIO_PROCESS, 0, 1))
 	tell("kill", unix.Kill(os.Getppid(), 0))
 	tell("kill itself", unix.Kill(os.Getpid(), 0))
+	var limit unix.Rlimit
+	tell("limits", unix.Prlimit(os.Getppid(), unix.RLIMIT_CPU, nil, &limit))
+	tell("own-limits", unix.Prlimit(0, unix.RLIMIT_CPU, nil, &limit))
 	_, _, errno := unix.RawSyscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
 	tell("io_uring", errno)
 	_, err = os.ReadFile(os.Getenv(probeVar))
@@ -119,7 +122,7 @@ func TestStartConfines(t *testing.T) {
 	expectProbe(t, got, map[string]string{
 		"CapPrm": none, "CapEff": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2", "LISTEN_PID": "ours",
 		"fork": "fork/exec /bin/true: " + refused, "exec": refused, "internet": refused, "nice": refused,
-		"kill": refused,
+		"kill": refused, "limits": refused, "own-limits": "<nil>",
 		"unix": "<nil>", "kill itself": "<nil>", "read": "<nil>", "io_uring": "function not implemented",
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 )
 
 // JSON writes one line per file.
@@ -15,24 +16,27 @@ func NewJSON(w io.Writer) *JSON { return &JSON{w: w} }
 // jsonFile has the shape of the output; the order of its fields is kept.
 type jsonFile struct {
 	Path       string     `json:"path"`
+	Status     FileStatus `json:"status"`
 	Timeout    string     `json:"timeout"`
 	Passed     bool       `json:"passed"`
+	Duration   float64    `json:"duration"` // seconds
 	ChunkError *string    `json:"chunk_error"`
 	Tests      []jsonTest `json:"tests"`
 }
 
 type jsonTest struct {
-	Name    string     `json:"name"`
-	Status  TestStatus `json:"status"`
-	Message *string    `json:"message"`
-	Log     []string   `json:"log"`
+	Name     string     `json:"name"`
+	Status   TestStatus `json:"status"`
+	Message  *string    `json:"message"`
+	Log      []string   `json:"log"`
+	Duration float64    `json:"duration"` // seconds
 }
 
 // File writes the line of one file, with a single write.
 func (j *JSON) File(r FileResult) error {
 	f := jsonFile{
-		Path: r.Path, Timeout: "in_time", Passed: r.Status == FilePassed,
-		ChunkError: orNull(r.ChunkError), Tests: []jsonTest{},
+		Path: r.Path, Status: r.Status, Timeout: "in_time", Passed: r.Status == FilePassed,
+		Duration: seconds(r.Duration), ChunkError: orNull(r.ChunkError), Tests: []jsonTest{},
 	}
 	if r.Status == FileTimedOut {
 		f.Timeout = "timed_out"
@@ -42,7 +46,8 @@ func (j *JSON) File(r FileResult) error {
 		if log == nil {
 			log = []string{}
 		}
-		f.Tests = append(f.Tests, jsonTest{Name: t.Name, Status: t.Status, Message: orNull(t.Message), Log: log})
+		f.Tests = append(f.Tests, jsonTest{Name: t.Name, Status: t.Status, Message: orNull(t.Message), Log: log,
+			Duration: seconds(t.Duration)})
 	}
 	enc := json.NewEncoder(j.w)
 	enc.SetEscapeHTML(false) // `nil ~= <n1>` is for reading
@@ -51,6 +56,9 @@ func (j *JSON) File(r FileResult) error {
 	}
 	return nil
 }
+
+// seconds rounds to microseconds: the rest is noise.
+func seconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e6 }
 
 func orNull(s string) *string {
 	if s == "" {

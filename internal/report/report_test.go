@@ -22,7 +22,8 @@ var update = flag.Bool("update", false, "rewrite golden files")
 func samples() []FileResult {
 	return []FileResult{
 		{Path: "tests/boot.test.lua", Status: FilePassed, Duration: 2 * time.Second, Tests: []TestResult{
-			{Name: "boots", Status: TestPassed, Log: []string{"kernel 6.1.0", "", "two\nlines"}},
+			{Name: "boots", Status: TestPassed, Duration: 1234567 * time.Microsecond, Log: []string{"kernel 6.1.0", "",
+				"two\nlines"}},
 			{Name: "runs commands", Status: TestPassed},
 		}},
 		{Path: "tests/net/split.test.lua", Status: FileFailed, Warnings: []string{"close vm `n2`: no answer"},
@@ -120,7 +121,7 @@ func TestTerminal(t *testing.T) {
 // The form of the documentation, to the letter.
 func TestTerminalAsDocumented(t *testing.T) {
 	out, _ := render(t, TerminalConfig{}, samples()[:3])
-	const want = `PASS tests/boot.test.lua (2 passed, 0 failed, 0 skipped)
+	const want = `PASS tests/boot.test.lua (2 passed, 0 failed, 0 skipped) 2.00s
 FAIL tests/net/split.test.lua (1 passed, 1 failed, 0 skipped)
     FAIL cluster heals
         no leader: nil ~= n1
@@ -130,8 +131,10 @@ TIME tests/soak.test.lua (1 passed, 1 failed, 0 skipped)
 
 failed:
     tests/net/split.test.lua: cluster heals
+    tests/soak.test.lua (timed out)
     tests/soak.test.lua: soaks
 
+2 of 3 files failed (2 tests failed, 1 timed out)
 3 file(s); 4 passed, 2 failed, 0 skipped; 9.80s
 `
 	if out != want {
@@ -167,18 +170,55 @@ func TestCounts(t *testing.T) {
 	}
 	c.NotStarted = 2
 	want := Counts{Files: 8, Passed: 4, Failed: 5, Skipped: 2, FilesFailed: 6,
-		FilesBroken: 1, FilesCrashed: 1, FilesInterrupted: 1,
+		FilesBroken: 1, FilesCrashed: 1, FilesTimedOut: 1, FilesInterrupted: 1,
 		NotStarted: 2}
 	if c != want || c.OK() {
 		t.Errorf("%+v", c)
 	}
 	if got := Summary(c, 1234*time.Millisecond); got !=
-		"8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s; "+
-			"1 file(s) with a chunk error; 1 file(s) crashed; 2 file(s) not started" {
+		"6 of 10 files failed (5 tests failed, 1 did not load, 1 crashed, 1 timed out, 1 interrupted, 2 not started)\n"+
+			"8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s" {
 		t.Error(got)
+	}
+	for want, c := range map[string]Counts{
+		"": {Files: 3, Passed: 7, Skipped: 1},
+		"3 of 5 files failed (1 test failed, 2 did not load, 1 interrupted)": {Files: 5, Failed: 1, FilesFailed: 3,
+			FilesBroken: 2, FilesInterrupted: 1},
+		"1 of 1 file failed (2 tests failed)":  {Files: 1, Failed: 2, FilesFailed: 1},
+		"0 of 2 files failed (2 not started)":  {NotStarted: 2},
+		"1 of 2 files failed (1 crashed)":      {Files: 2, FilesFailed: 1, FilesCrashed: 1},
+		"1 of 2 files failed (1 timed out)":    {Files: 2, FilesFailed: 1, FilesTimedOut: 1},
+		"1 of 2 files failed (1 did not load)": {Files: 2, FilesFailed: 1, FilesBroken: 1},
+	} {
+		if got := c.Verdict(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 	if !(Counts{Files: 1, Skipped: 3}).OK() {
 		t.Error("all skipped is fine")
+	}
+}
+
+func TestSlowest(t *testing.T) {
+	var s Slowest
+	for i, r := range samples() {
+		for j := range r.Tests {
+			r.Tests[j].Duration = time.Duration(i*10+j) * time.Second
+		}
+		s.Add(r)
+	}
+	for n, want := range map[int]string{
+		2: "slowest 2 of 9 tests:\n    60.00s  tests/late.test.lua  runs long\n" +
+			"    50.00s  tests/crash.test.lua  calls C\n",
+		0: "slowest 9 of 9 tests:\n    60.00s  ", 99: "slowest 9 of 9 tests:\n    60.00s  ",
+	} {
+		var b bytes.Buffer
+		if err := s.Write(&b, n); err != nil || !strings.HasPrefix(b.String(), want) {
+			t.Errorf("%d: %s, %v", n, b.String(), err)
+		}
+	}
+	if err := s.Write(brokenWriter{}, 1); !errors.Is(err, errPipe) {
+		t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -67,10 +68,12 @@ type Counts struct {
 	FilesFailed int
 	// FilesCrashed counts those of them whose process ended without a report.
 	FilesCrashed int
-	// FilesBroken counts those of them that failed by a chunk error.
-	FilesBroken int
+	// FilesTimedOut counts those of them that were over their limit.
+	FilesTimedOut int
 	// FilesInterrupted counts those of them that were torn down.
 	FilesInterrupted int
+	// FilesBroken counts the others that have a chunk error.
+	FilesBroken int
 	// NotStarted counts selected files that were never dispatched; the caller
 	// sets it.
 	NotStarted int
@@ -85,6 +88,8 @@ func (c *Counts) Add(r FileResult) {
 	switch {
 	case r.Status == FileCrashed:
 		c.FilesCrashed++
+	case r.Status == FileTimedOut:
+		c.FilesTimedOut++
 	case r.Status == FileInterrupted:
 		c.FilesInterrupted++
 	case r.ChunkError != "":
@@ -113,18 +118,49 @@ func (r FileResult) count() (passed, failed, skipped int) {
 	return passed, failed, skipped
 }
 
-// Summary is the last line of a run, without a newline.
+// Verdict says how many files failed and why, without a newline; "" if all have run and none
+// failed.
+func (c Counts) Verdict() string {
+	if c.OK() && c.NotStarted == 0 {
+		return ""
+	}
+	var why []string
+	for _, kind := range []struct {
+		count     int
+		one, many string
+	}{
+		{c.Failed, "test failed", "tests failed"},
+		{c.FilesBroken, "did not load", ""},
+		{c.FilesCrashed, "crashed", ""},
+		{c.FilesTimedOut, "timed out", ""},
+		{c.FilesInterrupted, "interrupted", ""},
+		{c.NotStarted, "not started", ""},
+	} {
+		if kind.many == "" || kind.count == 1 {
+			kind.many = kind.one
+		}
+		if kind.count > 0 {
+			why = append(why, fmt.Sprintf("%d %s", kind.count, kind.many))
+		}
+	}
+	all, files := c.Files+c.NotStarted, "files"
+	if all == 1 {
+		files = "file"
+	}
+	text := fmt.Sprintf("%d of %d %s failed", c.FilesFailed, all, files)
+	if len(why) > 0 {
+		text += " (" + strings.Join(why, ", ") + ")"
+	}
+	return text
+}
+
+// Summary is the end of a run: the verdict, if there is one, and the counts of all tests on a
+// line of their own, without a newline behind it.
 func Summary(c Counts, elapsed time.Duration) string {
 	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs",
 		c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
-	if c.FilesBroken > 0 {
-		s += fmt.Sprintf("; %d file(s) with a chunk error", c.FilesBroken)
-	}
-	if c.FilesCrashed > 0 {
-		s += fmt.Sprintf("; %d file(s) crashed", c.FilesCrashed)
-	}
-	if c.NotStarted > 0 {
-		s += fmt.Sprintf("; %d file(s) not started", c.NotStarted)
+	if verdict := c.Verdict(); verdict != "" {
+		s = verdict + "\n" + s
 	}
 	return s
 }

@@ -66,9 +66,9 @@ func (t *Terminal) File(r FileResult) error {
 	b.color = t.cfg.Color
 	passed, failed, skipped := r.count()
 	word, color := fileWord(r.Status)
-	b.line(0, "%s %s (%d passed, %d failed, %d skipped)", b.paint(color, word), terminal.Escape(r.Path), passed,
-		failed, skipped)
-	t.note(r)
+	b.line(0, "%s %s (%d passed, %d failed, %d skipped)%s", b.paint(color, word), terminal.Escape(r.Path), passed,
+		failed, skipped, took(" %s", r.Duration))
+	t.failed = append(t.failed, r.failures()...)
 	if r.ChunkError != "" {
 		first, rest, _ := strings.Cut(terminal.Escape(r.ChunkError), "\n")
 		head := "chunk error:"
@@ -88,45 +88,13 @@ func (t *Terminal) File(r FileResult) error {
 	return nil
 }
 
-// note remembers what failed for the list at the end.
-func (t *Terminal) note(r FileResult) {
-	if r.Status == FilePassed {
-		return
-	}
-	path, tests := terminal.Escape(r.Path), 0
-	for _, test := range r.Tests {
-		if test.Status == TestFailed {
-			t.failed = append(t.failed, path+": "+oneLine(test.Name))
-			tests++
-		}
-	}
-	if r.ChunkError != "" || tests == 0 {
-		t.failed = append(t.failed, path+" "+fileFate(r))
-	}
-}
-
-func oneLine(s string) string { return strings.ReplaceAll(terminal.Escape(s), "\n", " ") }
-
-// fileFate says why a file counts as failed although no test of it did.
-func fileFate(r FileResult) string {
-	switch r.Status {
-	case FileTimedOut:
-		return "(timed out)"
-	case FileCrashed:
-		return "(crashed)"
-	case FileInterrupted:
-		return "(interrupted)"
-	}
-	return "(did not load)"
-}
-
 func (t *Terminal) test(b *block, r TestResult) {
 	verbose := t.cfg.Verbosity >= Verbose
 	if r.Status != TestFailed && !verbose {
 		return
 	}
 	word, color := testWord(r.Status)
-	b.line(1, "%s %s", b.paint(color, word), oneLine(r.Name))
+	b.line(1, "%s %s%s", b.paint(color, word), oneLine(r.Name), took(" (%s)", r.Duration))
 	if r.Status == TestFailed {
 		b.failure(2, terminal.Escape(r.Message))
 	} else {
@@ -152,11 +120,17 @@ func (t *Terminal) test(b *block, r TestResult) {
 	}
 }
 
-// Summary shows what failed once more, sorted, and the last line.
+// Summary shows what failed once more, sorted, and the end of a run.
 func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
+	return t.End(Summary(c, elapsed), true)
+}
+
+// End shows lines behind all files, apart from them. list says to show before them what failed
+// once more, sorted.
+func (t *Terminal) End(text string, list bool) error {
 	var b block
 	b.color = t.cfg.Color
-	if len(t.failed) > 0 {
+	if list && len(t.failed) > 0 {
 		slices.Sort(t.failed)
 		b.line(0, "\n%s", b.paint(red, "failed:"))
 		for _, f := range t.failed {
@@ -166,11 +140,22 @@ func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
 	if t.shown {
 		b.WriteByte('\n')
 	}
-	s := b.String() + Summary(c, elapsed) + "\n"
+	s := b.String() + text + "\n"
 	if _, err := io.WriteString(t.cfg.Out, s); err != nil {
 		return fmt.Errorf("summary write: %w", err)
 	}
 	return nil
+}
+
+// oneLine is the name of a test.
+func oneLine(name string) string { return strings.ReplaceAll(terminal.Escape(name), "\n", " ") }
+
+// took is a duration in a format; "" for what did not run.
+func took(format string, d time.Duration) string {
+	if d <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, fmt.Sprintf("%.2fs", d.Seconds()))
 }
 
 func fileWord(s FileStatus) (string, string) {

@@ -3,12 +3,16 @@ package run
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/event"
+	"provium/internal/luascan"
 	"provium/internal/script/fixtures"
 )
 
@@ -24,6 +28,43 @@ type Candidate struct {
 	FixtureRefs []string      // fixture names written literally in it
 	Profiles    []string      // profiles of VMs that it declares literally
 	Claim       *event.Amount // a literal claim at file scope
+
+	Picks choose.Picks // tests of this file that are wanted
+	// Skipped are the tests of a file of which none is to run, each with the reason. The
+	// file does not run. Nil is a file that does.
+	Skipped []SkippedTest
+}
+
+// SkippedTest is a test that is left out before its file runs.
+type SkippedTest struct {
+	Name, Reason string
+	Meta         event.Meta
+}
+
+// maxScan is how much of a test file is scanned for literals, in bytes.
+const maxScan = 4 << 20
+
+// source returns the text of a test file, nil for one that cannot be read: its runner says why.
+func source(abs string) []byte {
+	f, err := os.Open(abs)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxScan))
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+// describe reads what a test file says about itself before it runs.
+func describe(path, abs string) Candidate {
+	c := Candidate{Path: path, Abs: abs, FixtureRefs: []string{}}
+	if text := source(abs); text != nil {
+		c.FixtureRefs, c.Profiles, c.Claim = luascan.Literals(text)
+	}
+	return c
 }
 
 // discover finds the files with that suffix: below the given paths, or below

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/history"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -22,7 +23,7 @@ type dispatcher struct {
 	starter *proc.Starter
 	pool    *sched.Pool
 	temp    *TempDir
-	events  *eventStream
+	events  *sink.Stream
 	filter  string // JSON form of the per-test filter
 
 	// stopAll is closed to end all running files, why is set before; killAll to
@@ -50,6 +51,9 @@ func (d *dispatcher) run(
 	rejected := make([]error, len(candidates))
 	known := d.known(candidates)
 	for _, i := range d.order(candidates, known) {
+		if candidates[i].Skipped != nil {
+			continue
+		}
 		files[i], rejected[i] = d.pool.Enqueue(candidates[i].Path, claimAmount(candidates[i]), known[i].CPUs())
 	}
 	failed := func() {
@@ -84,6 +88,9 @@ func claimAmount(c Candidate) sched.Amount {
 func (d *dispatcher) one(
 	ctx context.Context, c Candidate, file *sched.File, rejected error, failed func(),
 ) (result *report.FileResult) {
+	if c.Skipped != nil {
+		return d.leaveOut(c)
+	}
 	if rejected != nil {
 		failed()
 		return d.refuse(c, rejected)
@@ -134,6 +141,21 @@ func (d *dispatcher) refuse(c Candidate, err error) *report.FileResult {
 	return &report.FileResult{Path: c.Path, Status: report.FileFailed, ChunkError: err.Error()}
 }
 
+// leaveOut reports a file of which every test is left out. It does not run.
+func (d *dispatcher) leaveOut(c Candidate) *report.FileResult {
+	d.events.Emit(event.FileDispatched{Path: c.Path})
+	result := report.NewCollector(c.Path)
+	for _, t := range c.Skipped {
+		d.events.Emit(event.TestStarted{Path: c.Path, Name: t.Name, Meta: t.Meta})
+		skipped := event.TestSkipped{Path: c.Path, Name: t.Name, Reason: t.Reason, Meta: t.Meta}
+		result.Add(skipped)
+		d.events.Emit(skipped)
+	}
+	d.events.Emit(event.FileCompleted{Path: c.Path, Status: event.FilePassed})
+	r := result.Result(report.FilePassed, "", 0)
+	return &r
+}
+
 func (d *dispatcher) job(c Candidate) (*job, error) {
 	d.mu.Lock()
 	d.vmDirs++
@@ -143,7 +165,7 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
-	j.Details = d.events.isRead()
+	j.Details = d.events.IsRead()
 	return j, nil
 }
 
@@ -159,6 +181,7 @@ func (o *Options) job(c Candidate, temp string) *job {
 		fixtures = localFixtures(temp)
 	}
 	return &job{
+		Picks:  c.Picks,
 		Repeat: o.repeat(), ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
 		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,

@@ -12,12 +12,15 @@ import (
 
 	"provium/internal/report"
 	"provium/internal/report/export"
+	"provium/internal/report/page"
 )
 
 // Exports are files that the results of a run go to, in the formats of other programs; ""
 // where there is no such file.
 type Exports struct {
 	JUnit, TAP, KTAP string
+	// Page is the HTML page that is made of all events.
+	Page string
 	// Annotate writes what failed as annotations of GitHub Actions to standard error;
 	// Workspace is the directory of the repository there.
 	Annotate  bool
@@ -38,7 +41,7 @@ type exportFile struct {
 
 // check refuses a file that cannot be written, before anything runs.
 func (e *Exports) check() error {
-	for _, x := range e.formats() {
+	for _, x := range append(e.formats(), exportFile{"--report", e.Page, nil}) {
 		if x.path == "" {
 			continue
 		}
@@ -144,3 +147,11 @@ func (e *exported) add(results []*report.FileResult) error {
 	r := export.Run{Started: e.started, Elapsed: time.Since(e.started), Host: host, Facts: e.facts, Files: e.files}
 	return e.o.Exports.write(r, e.o.Stderr, e.o.Config.Dir)
 }
+
+// pageFile makes a page of all events at the end.
+type pageFile struct {
+	page.Builder
+	path string
+}
+
+func (p *pageFile) Close() error { return WriteWhole(p.path, p.Write) }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
 	"provium/internal/dialog"
 	"provium/internal/event"
 	"provium/internal/proc"
@@ -80,7 +81,9 @@ type fileRun struct {
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
 	stop     *stopNow
-	talk     *talk // the latest
+
+	collected []choose.Test // where the tests do not run; nil if that failed
+	talk      *talk         // the latest
 }
 
 // run runs the file to its end, whatever that is. When stopAll is closed it is
@@ -310,6 +313,8 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 		f.handleEvents(m.Events)
 	case m.Registered != nil:
 		f.result.Expect(m.Registered.Tests)
+	case m.Collected != nil:
+		f.collected = m.Collected.tests(f.job.Path)
 	case m.Acquire != nil:
 		f.resources.Acquire(m.Acquire.ID, m.Acquire.What, m.Acquire.Shares, reply(m.Acquire.ID))
 	case m.Claim != nil:

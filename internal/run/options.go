@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/event/sink"
 	"provium/internal/report"
 )
 
@@ -31,8 +33,9 @@ type Options struct {
 
 	Notes []string // further facts to show at the start, like a seed that was drawn
 
-	Filter TestFilter
+	Filter choose.Filter
 
+	Durations *int // how many of the slowest tests to show at the end, 0 for all; nil: none
 	// Person looks at tests that are paused; nil where the run has no terminal.
 	Person         Person
 	PauseOnFailure bool
@@ -40,7 +43,7 @@ type Options struct {
 	Verbosity report.Verbosity
 	JSON      bool
 	Color     bool // stdout is a terminal that wants colours
-	Events    EventOptions
+	Events    sink.Options
 	Exports   Exports
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH

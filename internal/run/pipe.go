@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/msgpack"
 )
@@ -35,6 +36,7 @@ type message struct {
 	// From the runner.
 	Events     []encodedEvent
 	Registered *registered // the chunk has run
+	Collected  *collected  // the same, where the tests do not run
 	Acquire    *acquire
 	Release    *release
 	Claim      *claim
@@ -62,6 +64,7 @@ type job struct {
 	Oops        []string // oops_patterns
 	OopsIgnore  []string
 	Filter      string // JSON form of the per-test filter
+	Picks       choose.Picks
 	TempDir     string // private to this runner, exists
 	ImageCache  string
 	BootCache   string // "" has every boot really boot
@@ -73,6 +76,7 @@ type job struct {
 	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
 	Local       bool   // no kernel is booted
 	Details     bool   // events of all kinds are wanted
+	Collect     bool   // the chunk runs, its tests do not
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64
@@ -118,6 +122,9 @@ type answer struct {
 // registered lists the tests of a file, so that a runner that is killed leaves
 // a complete report behind.
 type registered struct{ Tests []string }
+
+// collected are the tests of a file whose chunk has run.
+type collected struct{ Tests []collectedTest }
 
 type done struct {
 	ChunkError string

@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"provium/internal/report"
@@ -10,26 +11,43 @@ import (
 // printer shows results: for people as they come, as JSON lines in candidate order.
 type printer struct {
 	o      *Options
-	text   *report.Terminal // nil with --json
-	json   *report.JSON     // nil without
-	counts report.Counts
+	text   *report.Terminal           // nil with --json
+	json   *report.JSON               // nil without
+	counts report.Counts              // of the iteration
 	early  map[int]*report.FileResult // those that are to be shown after others
 	next   int                        // the first candidate that was not shown
 	err    error                      // the first one of writing
+
+	results []report.FileResult // of the iteration
+	tally   *report.Tally       // of all iterations, nil for a run that is not repeated
+	slowest report.Slowest
 }
 
-func newPrinter(o *Options) *printer {
+func newPrinter(o *Options, repeats bool) *printer {
+	p := &printer{o: o, early: map[int]*report.FileResult{}}
+	if repeats {
+		p.tally = &report.Tally{}
+	}
 	if o.JSON {
-		return &printer{o: o, json: report.NewJSON(o.Stdout), early: map[int]*report.FileResult{}}
+		p.json = report.NewJSON(o.Stdout)
+		return p
 	}
 	cfg := report.TerminalConfig{Out: o.Stdout, Err: o.Stderr, Verbosity: o.Verbosity, Color: o.Color}
-	return &printer{o: o, text: report.NewTerminal(cfg)}
+	if repeats && o.Verbosity < report.Verbose {
+		cfg.Verbosity = report.Quiet // what passes again and again is no news
+	}
+	p.text = report.NewTerminal(cfg)
+	return p
 }
 
 // ended takes the result of the candidate with that number, nil if it never started.
 func (p *printer) ended(number int, r *report.FileResult) {
 	if r != nil {
 		p.counts.Add(*r)
+		p.slowest.Add(*r)
+		if p.tally != nil {
+			p.results = append(p.results, *r)
+		}
 	}
 	if p.json == nil {
 		if r != nil {
@@ -51,13 +69,31 @@ func (p *printer) ended(number int, r *report.FileResult) {
 	}
 }
 
-func (p *printer) summary(elapsed time.Duration, notStarted int) {
-	p.counts.NotStarted = notStarted
-	if p.text != nil {
-		p.keepError(p.text.Summary(p.counts, elapsed))
+// iteration ends an iteration, and shows its summary if it is the only one.
+func (p *printer) iteration(elapsed time.Duration, notStarted int, show bool) {
+	p.counts.NotStarted, p.next = notStarted, 0
+	if p.tally != nil {
+		p.tally.Add(p.results, notStarted)
+		p.counts, p.results = report.Counts{}, nil
 		return
 	}
-	fmt.Fprintln(p.o.Stderr, report.Summary(p.counts, elapsed))
+	if show {
+		p.end(report.Summary(p.counts, elapsed))
+	}
+}
+
+// end shows the slowest tests, if they are wanted, and the last lines.
+func (p *printer) end(text string) {
+	if p.o.Durations != nil {
+		var b strings.Builder
+		_ = p.slowest.Write(&b, *p.o.Durations) // a builder takes everything
+		text = b.String() + "\n" + text
+	}
+	if p.text != nil {
+		p.keepError(p.text.End(text, p.tally == nil))
+		return
+	}
+	fmt.Fprintln(p.o.Stderr, text)
 }
 
 // keepError keeps the first error. A reader that has gone away (a pager, head) is

@@ -12,10 +12,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"provium/internal/choose"
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/fixture"
 	"provium/internal/history"
 	"provium/internal/proc"
@@ -34,7 +38,7 @@ const (
 // Run carries out a whole run and returns its exit code; an error, which goes
 // with ExitError, is for the caller to print.
 func Run(ctx context.Context, o Options) (int, error) {
-	candidates, err := Select(o.Config, o.Select, o.ShuffleSeed)
+	candidates, err := Select(o.Config, o.selection(ctx), o.ShuffleSeed)
 	if err != nil {
 		return ExitError, err
 	}
@@ -80,7 +84,10 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	events, err := openEvents(o.Events)
+	if o.Exports.Page != "" {
+		o.Events.Other = append(o.Events.Other, sink.Place{Flag: "--report", To: &pageFile{path: o.Exports.Page}})
+	}
+	events, err := sink.Open(o.Events)
 	if err != nil {
 		return ExitError, err
 	}
@@ -91,7 +98,10 @@ func Run(ctx context.Context, o Options) (int, error) {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
 	code, err := r.run(ctx, candidates.Files)
-	if cerr := events.close(); err == nil && cerr != nil {
+	if err == nil && code == ExitOK {
+		code, err = r.checkMatched()
+	}
+	if cerr := events.Close(); err == nil && cerr != nil {
 		code, err = ExitError, cerr
 	}
 	return code, err
@@ -150,11 +160,13 @@ type session struct {
 
 	coldBoots   int // guests that may boot at a time; 0: any number
 	accelerator string
-	events      *eventStream
+	events      *sink.Stream
+
+	matched bool                    // a test had a name that was asked for
+	names   []string                // of all tests
+	ran     map[string]*fileOutcome // what the files have shown that ran in any iteration
 
 	exported *exported
-
-	ran map[string]bool // the files that ran in any iteration; true when one of them failed there
 }
 
 // run builds what the candidates need and runs them.
@@ -194,26 +206,34 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 	if s.o.UntilFail && s.o.Repeat == 0 {
 		times = 0 // without end
 	}
-	code := ExitOK
+	code, started := ExitOK, time.Now()
+	p := newPrinter(s.o, times != 1)
 	for n := 1; times == 0 || n <= times; n++ {
 		if times != 1 {
 			fmt.Fprintf(s.o.Stderr, "provium: iteration %d\n", n)
 		}
 		s.announce(n, candidates)
-		c, stopped, err := s.iteration(ctx, candidates)
+		c, interrupted, err := s.iteration(ctx, candidates, p)
 		if err != nil {
 			return ExitError, err
 		}
 		code = max(code, c)
-		if stopped || c != ExitOK && s.o.UntilFail {
+		if interrupted.twice.Load() {
+			return code, nil
+		}
+		if interrupted.once.Load() || c != ExitOK && s.o.UntilFail {
 			break
 		}
 	}
-	return code, nil
+	if p.tally != nil {
+		p.end(p.tally.Summary(time.Since(started)))
+	}
+	return code, p.err
 }
 
 // iteration runs the candidates once.
-func (s *session) iteration(ctx context.Context, candidates []Candidate) (code int, stopped bool, err error) {
+func (s *session) iteration(ctx context.Context, candidates []Candidate, printer *printer) (
+	code int, interrupted *interrupts, err error) {
 	started := time.Now()
 	pool, err := sched.New(sched.Config{
 		Total: s.budget, Jobs: s.o.Jobs, CountCPUs: s.o.CPUOvercommit != 0, ColdBoots: s.coldBoots,
@@ -224,7 +244,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 		},
 	})
 	if err != nil {
-		return ExitError, false, fmt.Errorf("pool: %w", err)
+		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
 	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, events: s.events, filter: s.filter,
 		stopAll: make(chan struct{}), killAll: make(chan struct{})}
@@ -234,7 +254,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	go func() { defer background.Done(); d.reportPool(runCtx) }()
 	over := make(chan struct{})
 	go func() { defer background.Done(); d.observe(over) }()
-	interrupted := &interrupts{signals: s.o.Signals, stderr: s.o.Stderr, person: s.o.Person,
+	interrupted = &interrupts{signals: s.o.Signals, stderr: s.o.Stderr, person: s.o.Person,
 		stop: func(reason string) {
 			d.why = stopNow{Reason: reason, Status: string(report.FileInterrupted)}
 			close(d.stopAll)
@@ -244,22 +264,20 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 	}
 	go func() { defer background.Done(); interrupted.watch(over) }()
 
-	printer := newPrinter(s.o)
 	results := d.run(runCtx, candidates, printer.ended)
 	cancel()
 	close(over)
 	background.Wait()
-	if !interrupted.twice.Load() {
-		printer.summary(time.Since(started), notStarted(results))
-	}
 	if !printer.counts.OK() || interrupted.once.Load() {
 		code = ExitFailed
 	}
+	printer.iteration(time.Since(started), notStarted(results), !interrupted.twice.Load())
+	s.noteMatched(results)
+	if err := s.exported.add(results); err != nil {
+		return ExitError, interrupted, err
+	}
 	s.events.Emit(event.RunCompleted{ExitCode: uint32(code), DurationNS: uint64(time.Since(started)),
 		NotStarted: uint32(notStarted(results)), Interrupted: interrupted.once.Load()})
-	if err := s.exported.add(results); err != nil {
-		return ExitError, false, err
-	}
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
 	}
@@ -268,7 +286,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate) (code i
 			fmt.Fprintf(s.o.Stderr, "provium: %v\n", err)
 		}
 	}
-	return code, interrupted.once.Load(), printer.err
+	return code, interrupted, printer.err
 }
 
 func notStarted(results []*report.FileResult) int {
@@ -281,27 +299,54 @@ func notStarted(results []*report.FileResult) int {
 	return n
 }
 
-// remember updates the rerun state after an iteration. A file that failed in one
-// iteration stays in the state, also when it passes in a later one.
+// checkMatched returns an error if a run that asked for tests by name found none, which may
+// show only when files have run.
+func (s *session) checkMatched() (int, error) {
+	sel := s.o.selection(context.Background())
+	asks := len(sel.Tests.Names) > 0 || sel.Tests.Keyword != "" || slices.ContainsFunc(sel.Paths,
+		func(text string) bool {
+			_, name, line := splitPath(sel.WorkDir, text)
+			return name != "" || line > 0
+		})
+	if s.matched || !asks || sel.AllowEmpty || sel.Shard.Count > 1 {
+		return ExitOK, nil
+	}
+	wanted := append(slices.Clone(sel.Tests.Names), sel.Tests.Keyword)
+	return ExitError, fmt.Errorf("no test matches what was asked for%s", proposal(choose.Nearest(wanted[0], s.names)))
+}
+
+// noteMatched looks for tests that were not left out by their name.
+func (s *session) noteMatched(results []*report.FileResult) {
+	for _, r := range results {
+		if r == nil {
+			continue
+		}
+		for _, t := range r.Tests {
+			s.names = append(s.names, t.Name)
+			s.matched = s.matched || t.Status != report.TestSkipped ||
+				!strings.HasPrefix(t.Message, "filtered: did not match ")
+		}
+	}
+}
+
+// remember updates the rerun state after an iteration. What failed in one iteration stays in
+// the state, also when it passes in a later one.
 func (s *session) remember(candidates []Candidate, results []*report.FileResult) error {
 	if s.o.RerunState == "" {
 		return nil
 	}
 	if s.ran == nil {
-		s.ran = map[string]bool{}
+		s.ran = map[string]*fileOutcome{}
 	}
 	for i, r := range results {
-		if r != nil {
-			path := candidates[i].Abs
-			s.ran[path] = s.ran[path] || r.Status != report.FilePassed
+		if r == nil || candidates[i].Skipped != nil {
+			continue
 		}
-	}
-	var ran, failed []string
-	for path, hasFailed := range s.ran {
-		ran = append(ran, path)
-		if hasFailed {
-			failed = append(failed, path)
+		path := candidates[i].Abs
+		if s.ran[path] == nil {
+			s.ran[path] = &fileOutcome{}
 		}
+		s.ran[path].add(*r)
 	}
-	return UpdateRerun(s.o.RerunState, ran, failed)
+	return updateRerun(s.o.RerunState, s.ran)
 }

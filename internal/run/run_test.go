@@ -16,6 +16,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/report"
 )
 
@@ -60,7 +61,7 @@ func newLocalRun(t *testing.T, toml string, files map[string]string) *localRun {
 	return &localRun{t: t, o: Options{
 		Config: cfg, Select: Selection{WorkDir: dir, Paths: []string{dir}}, Local: true,
 		Memory: 4 << 30, CPUs: 8, FileTimeout: time.Minute, JSON: true,
-		Events: EventOptions{File: filepath.Join(dir, "events")}, RerunState: filepath.Join(dir, "rerun.json"),
+		Events: sink.Options{File: filepath.Join(dir, "events")}, RerunState: filepath.Join(dir, "rerun.json"),
 		Self: os.Args[0], RunnerVerb: "-test.run=^$", Version: "test",
 		ImageCache: filepath.Join(dir, "images"), TempBase: temp,
 	}}
@@ -216,7 +217,7 @@ func TestRun(t *testing.T) {
 
 func TestRunForPeople(t *testing.T) {
 	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes, "b": fails})
-	l.o.JSON, l.o.Events = false, EventOptions{}
+	l.o.JSON, l.o.Events = false, sink.Options{}
 	code, err := l.run()
 	if code != ExitFailed || err != nil {
 		t.Errorf("%d, %v", code, err)
@@ -236,7 +237,7 @@ func TestRunStopsAtTheFirstFailure(t *testing.T) {
 	if code != ExitFailed || err != nil || l.results() != "a f=failed" {
 		t.Errorf("%d, %v, %s", code, err, l.results())
 	}
-	if !strings.Contains(l.stderr, "2 file(s) not started") {
+	if !strings.Contains(l.stderr, "1 of 3 files failed (1 test failed, 2 not started)") {
 		t.Error(l.stderr)
 	}
 }
@@ -247,8 +248,10 @@ func TestRunRepeats(t *testing.T) {
 	if code, err := l.run(); code != ExitOK || err != nil || l.results() != "a p=passed ok; a p=passed ok" {
 		t.Errorf("%d, %v, %s", code, err, l.results())
 	}
-	if !strings.Contains(l.stderr, "iteration 2") {
-		t.Error(l.stderr)
+	for _, want := range []string{"iteration 2", "\nfailed 0 of 2\n2 iteration(s); 2 passed, 0 failed, 0 skipped; "} {
+		if !strings.Contains(l.stderr, want) {
+			t.Errorf("%q is missing in %s", want, l.stderr)
+		}
 	}
 	// It passes until a file is there that its first run has left.
 	l = newLocalRun(t, "[profiles.p]\n", map[string]string{"a": `
@@ -259,6 +262,21 @@ end)`})
 	l.o.UntilFail = true
 	if code, err := l.run(); code != ExitFailed || err != nil || l.results() != "a p=passed ok; a p=failed" {
 		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	l.o.JSON, l.o.UntilFail, l.o.Repeat = false, false, 3
+	zero := 0
+	l.o.Durations = &zero
+	if code, err := l.run(); code != ExitFailed || err != nil {
+		t.Errorf("%d, %v", code, err)
+	}
+	for _, want := range []string{"FAIL a.test.lua (0 passed, 1 failed, 0 skipped)", "slowest 3 of 3 tests:\n",
+		"failed 3 of 3: a.test.lua: p\nfailed 3 of 3\n3 iteration(s); 0 passed, 3 failed, 0 skipped; "} {
+		if !strings.Contains(l.stdout, want) {
+			t.Errorf("%q is missing in %s", want, l.stdout)
+		}
+	}
+	if strings.Contains(l.stdout, "file(s)") {
+		t.Errorf("more than one summary: %s", l.stdout)
 	}
 }
 
@@ -295,7 +313,7 @@ test("n", function(t) end)`,
 		t.Errorf("%d, %v, %s", code, err, l.results())
 	}
 	if !strings.Contains(l.stderr, "closing what runs; once more kills it") ||
-		!strings.Contains(l.stderr, "1 file(s) not started") {
+		!strings.Contains(l.stderr, "1 of 2 files failed (1 test failed, 1 interrupted, 1 not started)") {
 		t.Error(l.stderr)
 	}
 }
@@ -351,9 +369,9 @@ func TestPrinterKeepsTheFirstError(t *testing.T) {
 	defer w.Close()
 	r.Close()
 	for _, asJSON := range []bool{false, true} {
-		p := newPrinter(&Options{JSON: asJSON, Stdout: w, Stderr: w})
+		p := newPrinter(&Options{JSON: asJSON, Stdout: w, Stderr: w}, false)
 		p.ended(0, &report.FileResult{Path: "a", Status: report.FileFailed})
-		p.summary(time.Second, 1)
+		p.iteration(time.Second, 1, true)
 		if !errors.Is(p.err, syscall.EPIPE) || p.counts.FilesFailed != 1 || p.counts.NotStarted != 1 {
 			t.Errorf("%v, %+v", p.err, p.counts)
 		}
@@ -370,7 +388,7 @@ func TestOrderOfResults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := newPrinter(&Options{JSON: c.json, Stdout: out, Stderr: out})
+		p := newPrinter(&Options{JSON: c.json, Stdout: out, Stderr: out}, false)
 		p.ended(2, &report.FileResult{Path: "c.test.lua"})
 		p.ended(0, nil)
 		p.ended(1, &report.FileResult{Path: "b.test.lua"})

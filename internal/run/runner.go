@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/console"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/forkserver"
+	"provium/internal/hostload"
 	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/lab"
@@ -122,7 +124,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
-	filter, err := ParseTestFilter([]byte(j.Filter))
+	filter, err := choose.ParseFilter([]byte(j.Filter))
 	if err != nil {
 		return script.Result{}, err
 	}
@@ -130,6 +132,11 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if j.ShuffleOn {
 		shuffle = &j.ShuffleSeed
 	}
+	var collect func([]script.Registered)
+	if j.Collect {
+		collect = func(tests []script.Registered) { r.collected(j.Path, tests) }
+	}
+	picks := j.Picks
 	var person script.Pauses
 	if j.CanPause {
 		person = r.pauses
@@ -140,9 +147,18 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Details: j.Details, Now: time.Now,
 		},
-		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle,
-		Filter:     func(m script.Meta) (bool, string) { return filter.Skip(m.Values) },
-		Registered: func(names []string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) },
+		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
+		Filter: func(r script.Registered) (bool, string) {
+			t := choose.Test{Path: j.Path, Name: r.Name, Group: r.Group, Meta: r.Meta.Values, Lines: linesOf(r)}
+			if skip, reason := picks.Skip(t); skip {
+				return true, reason
+			}
+			return filter.Skip(t)
+		},
+		Registered: func(names []string) {
+			picks = picks.Of(names)
+			_ = r.pipe.send(&message{Registered: &registered{Tests: names}})
+		},
 	}), nil
 }
 
@@ -156,7 +172,8 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	}
 	images, err := image.NewStore(image.Config{
 		CacheDir: j.ImageCache, Overlay: j.Overlay, Executable: j.Self, Runner: starter,
-		Notice: func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+		Notice:   func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+		Download: downloadEvents(emit),
 	})
 	if err != nil {
 		return nil, err
@@ -165,6 +182,7 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
+		Busy: func() bool { return hostload.Busy(os.DirFS("/")) },
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},

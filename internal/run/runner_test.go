@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"provium/internal/choose"
 	"strings"
 	"testing"
 
@@ -35,7 +36,7 @@ func dispatch(t *testing.T, text string) (*dispatched, *job) {
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "runner"), os.NewFile(uintptr(pair[1]), "dispatcher")
 	d := &dispatched{newMessagePipe(ours, ours), t, ours, make(chan error, 1)}
-	filter, err := (&TestFilter{}).JSON()
+	filter, err := (&choose.Filter{}).JSON()
 	if err != nil {
 		t.Fatal(err)
 	}

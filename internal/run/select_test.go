@@ -172,7 +172,7 @@ func TestSelectionOrder(t *testing.T) {
 	for _, i := range []int{1, 2, 5, 6} {
 		failed = append(failed, filepath.Join(cfg.Dir, files[i]))
 	}
-	if err := UpdateRerun(state, failed, failed); err != nil {
+	if err := updateFiles(state, failed, failed); err != nil {
 		t.Fatal(err)
 	}
 	numbered := func(numbers ...int) []string {
@@ -241,7 +241,8 @@ func TestList(t *testing.T) {
 		{Selection{Filter: "none"}, true, []string{}},
 	} {
 		c.s.WorkDir = cfg.Dir
-		if got, _, err := List(cfg, c.s, c.fixtures); err != nil || !reflect.DeepEqual(got, c.want) {
+		if got, _, err := List(t.Context(), Options{Config: cfg, Select: c.s}, c.fixtures); err != nil ||
+			!reflect.DeepEqual(got, c.want) {
 			t.Errorf("%+v: %q, %v", c.s, got, err)
 		}
 	}
@@ -341,6 +342,23 @@ func TestShardFromEnv(t *testing.T) {
 	}
 }
 
+func (s rerunState) has(path string) bool {
+	_, ok := s[path]
+	return ok
+}
+
+// updateFiles is updateRerun for files that passed or failed as a whole.
+func updateFiles(path string, ran, failed []string) error {
+	outcomes := map[string]*fileOutcome{}
+	for _, file := range ran {
+		outcomes[file] = &fileOutcome{ran: true}
+	}
+	for _, file := range failed {
+		outcomes[file] = &fileOutcome{whole: true}
+	}
+	return updateRerun(path, outcomes)
+}
+
 func TestRerunState(t *testing.T) {
 	cfg := project(t, "a.test.lua", "b.test.lua", "c.test.lua")
 	state := filepath.Join(cfg.Dir, "deep/er/rerun.json")
@@ -363,7 +381,7 @@ func TestRerunState(t *testing.T) {
 		{abs("b"), abs("b", "b"), abs("a", "b")},          //
 		{abs("gone"), abs("gone"), abs("a", "b", "gone")}, // a file that was removed
 	} {
-		if err := UpdateRerun(state, step.ran, step.failed); err != nil {
+		if err := updateFiles(state, step.ran, step.failed); err != nil {
 			t.Fatal(err)
 		}
 		failed, err := readRerun(state)
@@ -371,7 +389,7 @@ func TestRerunState(t *testing.T) {
 			t.Errorf("%+v: %v, %v", step, failed, err)
 		}
 		for _, f := range step.want {
-			if !failed[f] {
+			if !failed.has(f) {
 				t.Errorf("%+v: %s is missing", step, f)
 			}
 		}
@@ -382,14 +400,14 @@ func TestRerunState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := UpdateRerun(state, abs("c"), nil); err != nil {
+	if err := updateFiles(state, abs("c"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if is, err := os.Stat(state); err != nil || !os.SameFile(was, is) {
 		t.Errorf("the state was written again: %v", err)
 	}
 	none := filepath.Join(cfg.Dir, "none.json")
-	if err := UpdateRerun(none, abs("a"), nil); err != nil {
+	if err := updateFiles(none, abs("a"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(none); !errors.Is(err, fs.ErrNotExist) {
@@ -400,10 +418,10 @@ func TestRerunState(t *testing.T) {
 	if err := os.Symlink(cfg.Dir, link); err != nil {
 		t.Fatal(err)
 	}
-	if err := UpdateRerun(state, nil, []string{filepath.Join(link, "c.test.lua")}); err != nil {
+	if err := updateFiles(state, nil, []string{filepath.Join(link, "c.test.lua")}); err != nil {
 		t.Fatal(err)
 	}
-	if failed, err := readRerun(state); err != nil || !failed[abs("c")[0]] {
+	if failed, err := readRerun(state); err != nil || !failed.has(abs("c")[0]) {
 		t.Errorf("through a link: %v, %v", failed, err)
 	}
 	left, err := os.ReadDir(filepath.Dir(state))
@@ -417,14 +435,14 @@ func TestRerunState(t *testing.T) {
 	if _, err := readRerun(state); err == nil || !strings.Contains(err.Error(), "rerun state `"+state+"` is damaged") {
 		t.Errorf("damaged: %v", err)
 	}
-	if err := UpdateRerun(state, abs("b"), nil); err != nil {
+	if err := updateFiles(state, abs("b"), nil); err != nil {
 		t.Errorf("over a damaged one: %v", err)
 	}
 	if failed, err := readRerun(state); err != nil || len(failed) != 0 {
 		t.Errorf("after a damaged one: %v, %v", failed, err)
 	}
 	var pe *os.PathError
-	if err := UpdateRerun(filepath.Join(state, "x"), nil, abs("a")); !errors.As(err, &pe) {
+	if err := updateFiles(filepath.Join(state, "x"), nil, abs("a")); !errors.As(err, &pe) {
 		t.Errorf("unwritable: %v", err)
 	}
 }
@@ -438,7 +456,7 @@ func TestRerunStateOfIterations(t *testing.T) {
 	for _, name := range []string{"flaky", "good", "late"} {
 		candidates = append(candidates, Candidate{Abs: filepath.Join(cfg.Dir, name+".test.lua")})
 	}
-	if err := UpdateRerun(state, nil, []string{candidates[1].Abs, candidates[2].Abs}); err != nil {
+	if err := updateFiles(state, nil, []string{candidates[1].Abs, candidates[2].Abs}); err != nil {
 		t.Fatal(err)
 	}
 	s := &session{o: &Options{RerunState: state}}
@@ -448,11 +466,54 @@ func TestRerunStateOfIterations(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := readRerun(state)
-		if err != nil || len(got) != 2 || !got[candidates[0].Abs] || !got[candidates[2].Abs] {
+		if err != nil || len(got) != 2 || !got.has(candidates[0].Abs) || !got.has(candidates[2].Abs) {
 			t.Errorf("%v, %v", got, err)
 		}
 	}
 	if err := (&session{o: &Options{}}).remember(candidates, []*report.FileResult{failed, nil, nil}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestRerunStateOfTests(t *testing.T) {
+	const path = "/p/a.test.lua"
+	state := filepath.Join(t.TempDir(), "rerun.json")
+	result := func(status report.FileStatus, chunkError string, tests ...string) report.FileResult {
+		r := report.FileResult{Status: status, ChunkError: chunkError}
+		for _, text := range tests {
+			name, how, _ := strings.Cut(text, "=")
+			r.Tests = append(r.Tests, report.TestResult{Name: name, Status: report.TestStatus(how)})
+		}
+		return r
+	}
+	for i, step := range []struct {
+		result report.FileResult
+		want   string // "-": the file is not in the state
+	}{
+		{result(report.FileFailed, "", "a=failed", "b=passed", "c=failed"), "a c"},
+		{result(report.FilePassed, "", "a=skipped", "b=passed", "c=passed"), "a"},
+		{result(report.FileFailed, "", "a=skipped", "b=failed", "c=passed"), "a b"},
+		{result(report.FilePassed, "", "b=passed", "c=passed"), "-"}, // a is no longer there
+		{result(report.FileFailed, "broken"), ""},
+		{result(report.FileInterrupted, "", "a=skipped"), ""},
+		{result(report.FileFailed, "", "a=failed"), "a"},
+		{result(report.FileCrashed, "", "a=failed"), ""},
+		{result(report.FilePassed, "", "a=passed"), "-"},
+		{result(report.FileTimedOut, "", "a=failed", "b=skipped"), ""},
+		{result(report.FileTimedOut, "", "a=passed"), ""},
+	} {
+		outcome := &fileOutcome{}
+		outcome.add(step.result)
+		if err := updateRerun(state, map[string]*fileOutcome{path: outcome}); err != nil {
+			t.Fatal(err)
+		}
+		all, err := readRerun(state)
+		got := "-"
+		if tests, ok := all[path]; ok {
+			got = strings.Join(tests, " ")
+		}
+		if err != nil || got != step.want {
+			t.Errorf("step %d: got %q, want %q, %v", i, got, step.want, err)
+		}
 	}
 }

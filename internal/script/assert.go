@@ -23,18 +23,25 @@ type testObject struct {
 	test *testCase
 }
 
-// equalSource returns the operator ==, which runs __eq where Lua's rules say so.
-const equalSource = `return function(a, b) return a == b end`
+// operatorSource returns the operators ==, < and <=, which run metamethods where Lua's rules
+// say so, and two functions of the standard library that a test cannot replace.
+const operatorSource = `return function(a, b) return a == b end, function(a, b) return a < b end,
+  function(a, b) return a <= b end, string.match, debug.getinfo`
+
+// operatorChunk is what operatorSource is called in positions and tracebacks.
+const operatorChunk = "=operators"
 
 // assertions are the methods of `t` in one Lua state.
 type assertions struct {
 	state  *lua.State
-	equal  *lua.Function // the operator ==
-	object *lua.Type     // of t
+	object *lua.Type // of t
+
+	equal, less, lessEqual *lua.Function // operators
+	match, info            *lua.Function // string.match, debug.getinfo
 }
 
 func newAssertions(ctx context.Context, state *lua.State) (*assertions, error) {
-	chunk, err := state.LoadString(equalSource, "=equal")
+	chunk, err := state.LoadString(operatorSource, operatorChunk)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +49,10 @@ func newAssertions(ctx context.Context, state *lua.State) (*assertions, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &assertions{state: state, equal: made[0].(*lua.Function)}
+	s := &assertions{state: state}
+	for i, to := range []**lua.Function{&s.equal, &s.less, &s.lessEqual, &s.match, &s.info} {
+		*to = made[i].(*lua.Function)
+	}
 	s.object = s.newType()
 	return s, nil
 }
@@ -73,15 +83,24 @@ func (s *assertions) newType() *lua.Type {
 		ToString: func(_ *lua.Call, obj any) string { return "t(" + obj.(*testObject).test.name + ")" },
 	}
 	for name, method := range map[string]assertion{
-		"assert":          (*assertions).tAssert,
-		"assert_eq":       (*assertions).tAssertEq,
-		"assert_neq":      (*assertions).tAssertNeq,
-		"assert_contains": (*assertions).tAssertContains,
-		"assert_raises":   (*assertions).tAssertRaises,
-		"fail":            (*assertions).tFail,
-		"skip":            (*assertions).tSkip,
-		"log":             (*assertions).tLog,
-		"pause":           (*assertions).tPause,
+		"assert":               (*assertions).tAssert,
+		"assert_eq":            (*assertions).tAssertEq,
+		"assert_neq":           (*assertions).tAssertNeq,
+		"assert_same":          (*assertions).tAssertSame,
+		"assert_gt":            order("assert_gt", "greater than"),
+		"assert_ge":            order("assert_ge", "at least"),
+		"assert_lt":            order("assert_lt", "less than"),
+		"assert_le":            order("assert_le", "at most"),
+		"assert_contains":      (*assertions).tAssertContains,
+		"assert_matches":       (*assertions).tAssertMatches,
+		"assert_raises":        (*assertions).tAssertRaises,
+		"assert_error_matches": (*assertions).tAssertErrorMatches,
+		"fail":                 (*assertions).tFail,
+		"skip":                 (*assertions).tSkip,
+		"log":                  (*assertions).tLog,
+		"defer":                (*assertions).tDefer,
+		"step":                 (*assertions).tStep,
+		"pause":                (*assertions).tPause,
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
 			o := binding.Object(c).(*testObject)
@@ -102,7 +121,8 @@ func (e *execution) failed(c *lua.Call, message, diff string) error {
 		text = at + ": " + message
 	}
 	if e.failure == nil && e.isolating[c.Thread()] == 0 {
-		e.failure = &failure{message: text, diff: diff, traceback: cleanTraceback(c.Traceback()), ops: e.trace.report()}
+		e.failure = &failure{message: text, step: e.stepPath(c.Thread()), diff: diff,
+			traceback: cleanTraceback(c.Traceback()), ops: e.trace.report()}
 	}
 	return &lua.Raise{Value: text}
 }
@@ -124,7 +144,12 @@ func (s *assertions) tAssert(a value.Args, e *execution) ([]lua.Value, error) {
 
 // same is Lua's ==.
 func (s *assertions) same(a value.Args) (bool, error) {
-	values, err := a.Call.Call(s.equal, a.Value(1), a.Value(2))
+	return s.holds(a.Call, s.equal, a.Value(1), a.Value(2))
+}
+
+// holds reports whether an operator returns true.
+func (s *assertions) holds(c *lua.Call, operator *lua.Function, left, right lua.Value) (bool, error) {
+	values, err := c.Call(operator, left, right)
 	if err != nil {
 		return false, err
 	}
@@ -157,7 +182,7 @@ func (s *assertions) tAssertNeq(a value.Args, e *execution) ([]lua.Value, error)
 	return nil, e.failed(a.Call, text, "")
 }
 
-// diff shows where two long strings or two tables differ.
+// diff shows where two long strings differ, or two tables.
 func (s *assertions) diff(c *lua.Call, left, right lua.Value) string {
 	if l, ok := left.(string); ok {
 		if r, ok := right.(string); ok {
@@ -202,6 +227,16 @@ func (s *assertions) tAssertContains(a value.Args, e *execution) ([]lua.Value, e
 }
 
 func (s *assertions) tAssertRaises(a value.Args, e *execution) ([]lua.Value, error) {
+	raised, err := s.raised(a, e, message(a, 2, "assert_raises"))
+	if err != nil {
+		return nil, err
+	}
+	return []lua.Value{raised.Value}, nil
+}
+
+// raised calls the function at argument 1 and returns the error that it raised. Without
+// one, the assertion called name fails.
+func (s *assertions) raised(a value.Args, e *execution, name string) (*lua.Error, error) {
 	fn, err := a.Function(1, "fn")
 	if err != nil {
 		return nil, err
@@ -214,13 +249,13 @@ func (s *assertions) tAssertRaises(a value.Args, e *execution) ([]lua.Value, err
 	case thread != nil && thread.Interrupted() != nil, e.skipped != skipped && err != nil:
 		return nil, err // the end of the test is not what was meant
 	case err == nil:
-		return nil, e.failed(a.Call, message(a, 2, "assert_raises")+": expected to raise", "")
+		return nil, e.failed(a.Call, name+": expected to raise", "")
 	}
 	var raised *lua.Error
 	if !errors.As(err, &raised) {
 		return nil, err
 	}
-	return []lua.Value{raised.Value}, nil
+	return raised, nil
 }
 
 func (s *assertions) tFail(a value.Args, e *execution) ([]lua.Value, error) {
@@ -228,6 +263,9 @@ func (s *assertions) tFail(a value.Args, e *execution) ([]lua.Value, error) {
 }
 
 func (s *assertions) tSkip(a value.Args, e *execution) ([]lua.Value, error) {
+	if e.cleaning {
+		return nil, a.Errorf("the body has run, so the test cannot be skipped any more")
+	}
 	reason := message(a, 1, "skipped (t:skip)")
 	if e.skipped == nil {
 		e.skipped = &reason

@@ -46,10 +46,13 @@ type Config struct {
 	// AbsPath is where the file is.
 	AbsPath string
 	// Filter decides about each test that todo and meta.skip leave in. Nil takes all.
-	Filter func(Meta) (skip bool, reason string)
+	Filter func(Registered) (skip bool, reason string)
 	// Registered is called with the names of the tests, in order, before the first one
 	// runs. It may be nil.
 	Registered func(names []string)
+	// Collect, unless it is nil, is called with the tests that the chunk has registered, and
+	// no test runs.
+	Collect func([]Registered)
 	// Pauses leads to a person, for t:pause and PauseOnFailure; nil where there is none.
 	Pauses Pauses
 	// PauseOnFailure has the person look at each test that has failed.
@@ -58,6 +61,19 @@ type Config struct {
 	// leaves the order as it is.
 	Shuffle *uint64
 }
+
+// Registered is a test as its file has registered it.
+type Registered struct {
+	Name string
+	// Group is the name that test.each was given, "" for other tests.
+	Group string
+	Meta  Meta
+	// Lines are where it stands in the file: its call, the calls that led there, its function.
+	Lines []Lines
+}
+
+// Lines are a part of a file, from 1.
+type Lines struct{ First, Last int }
 
 // Result is how a test file ended.
 type Result struct {

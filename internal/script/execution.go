@@ -33,6 +33,13 @@ type execution struct {
 	tasks     taskSet
 	values    []lua.Value // what the chunk or body returned
 
+	steps  map[*lua.Thread][]string // names of the steps under way, outermost first
+	broken brokenStep
+
+	before, after, deferred []*lua.Function // hooks, and functions of t:defer
+	cleaning                bool            // they run after the body
+	cleanup                 []error         // why some of them failed, beside failure
+
 	limitChanged chan struct{} // has a token when the limit may have changed
 
 	mu      sync.Mutex
@@ -63,13 +70,13 @@ func newExecution(s *session, name string, meta *Meta) *execution {
 	return e
 }
 
-// run calls fn with a time limit and returns its error: nil, an error of Lua, or one that
+// run calls the hooks before, fn, and what is to run after it, with a time limit. It returns
+// the error of the first that failed up to the end of fn: nil, an error of Lua, or one that
 // wraps a *stopError.
 func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(e.s.ctx))
 	defer cancel(nil)
-	e.cancel, e.ctx = cancel, ctx
-	e.tasks.live++
+	e.cancel = cancel
 	e.s.setCurrent(e)
 	defer e.s.setCurrent(nil)
 
@@ -80,14 +87,26 @@ func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 		defer watching.Done()
 		e.watch(done)
 	}()
-	values, err := e.s.state.Call(ctx, fn, arguments...)
-	e.values = values
-	err = e.awaitBackground(err)
+	err := e.call(ctx, append(slices.Clone(e.before), fn), arguments)
+	err = e.cleanUp(ctx, err, arguments)
 	e.s.endReturning()
 	close(done)
 	watching.Wait()
 	e.ended = true
 	return err
+}
+
+// call calls functions one after the other until one fails, and waits for the background
+// tasks that they have started.
+func (e *execution) call(ctx context.Context, fns []*lua.Function, arguments []lua.Value) (err error) {
+	e.ctx = ctx
+	e.tasks.live++
+	for _, fn := range fns {
+		if e.values, err = e.s.state.Call(ctx, fn, arguments...); err != nil {
+			break
+		}
+	}
+	return e.awaitBackground(err)
 }
 
 // stop ends the execution from another goroutine.
@@ -191,6 +210,7 @@ func (e *execution) vms() []*lab.VM {
 // failure is why a test or chunk failed.
 type failure struct {
 	message   string // begins with file:line
+	step      string // where, in steps; may be empty
 	diff      string
 	traceback string
 	ops       string
@@ -199,7 +219,7 @@ type failure struct {
 // String is the reason as reports show it: the message, then what helps to understand it.
 func (f *failure) String() string {
 	parts := []string{strings.TrimRight(f.message, "\n")}
-	for _, more := range []string{f.diff, f.traceback, f.ops} {
+	for _, more := range []string{f.step, f.diff, f.traceback, f.ops} {
 		if more != "" {
 			parts = append(parts, more)
 		}
@@ -214,6 +234,7 @@ func (e *execution) explain(err error) *failure {
 	if errors.As(err, &raised) {
 		out.message = errorText(raised)
 		out.traceback = cleanTraceback(raised.Traceback)
+		out.step = e.broken.of(raised)
 	}
 	var stop *stopError
 	if errors.As(err, &stop) {
@@ -249,7 +270,7 @@ func cleanTraceback(text string) string {
 	var kept []string
 	for _, line := range strings.Split(text, "\n") {
 		at := strings.TrimSpace(line)
-		if strings.HasPrefix(at, "[C]: in ?") || strings.HasPrefix(at, "equal:") || at == "" {
+		if strings.HasPrefix(at, "[C]: in ?") || strings.HasPrefix(at, operatorChunk+":") || at == "" {
 			continue
 		}
 		kept = append(kept, line)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"provium/internal/event"
@@ -18,16 +19,27 @@ type testRun struct {
 	t      *assertions
 	tests  []*testCase
 	byName map[string]*testCase
+
+	before, after []*lua.Function // hooks of every test
+
 	todo   *string // reason of todo()
 	base   baseline
 	result Result
 }
 
 type testCase struct {
-	name string
-	fn   *lua.Function
-	meta Meta
-	raw  lua.Value // the author's table
+	name  string
+	group string // name given to test.each
+	fn    *lua.Function
+	meta  Meta
+	raw   lua.Value // the author's table
+	lines []Lines
+
+	values []lua.Value // arguments of fn behind t
+}
+
+func (t *testCase) registered() Registered {
+	return Registered{Name: t.name, Group: t.group, Meta: t.meta, Lines: t.lines}
 }
 
 // Run runs one test file: its chunk, then its tests. It returns when everything the file
@@ -39,15 +51,31 @@ func Run(ctx context.Context, cfg Config) Result {
 		byName: map[string]*testCase{}}
 	r.pauses = cfg.Pauses
 	defer r.watchHost()()
-	err := r.open(map[string]lua.GoFunc{"test": r.luaTest, "todo": r.luaTodo})
+	err := r.open(map[string]lua.GoFunc{
+		"todo": r.luaTodo, "before_each": r.luaHook(&r.before), "after_each": r.luaHook(&r.after),
+	})
 	if err != nil {
 		return Result{ChunkError: err.Error(), Poisoned: true}
 	}
 	defer r.close("file scope")
-	if r.t, err = newAssertions(ctx, r.state); err != nil {
+	if r.t, err = newAssertions(ctx, r.state); err == nil {
+		err = r.state.SetGlobal("test", r.newTestGlobal())
+	}
+	if err != nil {
 		return Result{ChunkError: "lua globals: " + err.Error(), Poisoned: true}
 	}
-	if !r.runFile() || !r.takeBaseline() {
+	if !r.runFile() {
+		return r.result
+	}
+	if cfg.Collect != nil {
+		all := make([]Registered, len(r.tests))
+		for i, t := range r.tests {
+			all[i] = t.registered()
+		}
+		cfg.Collect(all)
+		return r.result
+	}
+	if !r.takeBaseline() {
 		return r.result
 	}
 	defer r.dropBaseline()
@@ -62,6 +90,14 @@ func Run(ctx context.Context, cfg Config) Result {
 		r.runTest(t, i+1 < len(r.tests))
 	}
 	return r.result
+}
+
+// where returns the file and line of a test, "" if they are not known.
+func (t *testCase) where(path string) string {
+	if len(t.lines) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", path, t.lines[0].First)
 }
 
 // runFile runs the chunk and reports whether its tests may run.
@@ -92,7 +128,7 @@ func (r *testRun) skipReason(t *testCase) (reason string, skip bool) {
 	case t.meta.Skip:
 		return "skipped (meta.skip)", true
 	case r.cfg.Filter != nil:
-		skip, reason = r.cfg.Filter(t.meta)
+		skip, reason = r.cfg.Filter(t.registered())
 		return reason, skip
 	}
 	return "", false
@@ -104,7 +140,7 @@ const poisonedReason = "failed-due-to-poisoned-state: Provium itself failed in a
 // follow.
 func (r *testRun) runTest(t *testCase, more bool) {
 	path, meta := r.cfg.Path, t.meta.Values
-	r.Emit(event.TestStarted{Path: path, Name: t.name, Meta: meta})
+	r.Emit(event.TestStarted{Path: path, Name: t.name, Meta: meta, Where: t.where(path)})
 	if r.result.Poisoned {
 		r.result.Failed++
 		r.Emit(event.TestFailed{Path: path, Name: t.name, Meta: meta, Log: []string{}, Reason: poisonedReason})
@@ -120,8 +156,9 @@ func (r *testRun) runTest(t *testCase, more bool) {
 		return
 	}
 	e := newExecution(r.session, t.name, &t.meta)
+	e.before, e.after = r.before, slices.Clone(r.after)
 	r.scope = r.root.OpenScope()
-	err := e.run(t.fn, r.t.newObject(e, t))
+	err := e.run(t.fn, append([]lua.Value{r.t.newObject(e, t)}, t.values...)...)
 	spent := uint64(max(0, r.Now().Sub(e.started)))
 	reason, failed := r.judge(e, err)
 	excerpt := ""
@@ -175,6 +212,7 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	case err != nil && e.skipped == nil:
 		reasons = append(reasons, e.explain(err).String())
 	}
+	reasons = append(reasons, e.cleanupReasons(len(reasons) == 0)...)
 	reasons = append(reasons, e.takeFindings(append(r.root.AllVMs(), r.scope.AllVMs()...))...)
 	return strings.Join(reasons, "\n"), len(reasons) > 0
 }

@@ -346,7 +346,7 @@ test("off", {skip = false, slow = 0}, function(t) end)
 test("slow", {slow = 1, tags = "x"}, function(t) end)
 `
 	o := runFile(t, context.Background(), write(t, map[string]string{testPath: source}), func(c *Config) {
-		c.Filter = func(m Meta) (bool, string) { return m.Slow, "filtered: slow" }
+		c.Filter = func(r Registered) (bool, string) { return r.Meta.Slow, "filtered: slow" }
 	})
 	o.skipped(t, "flag", "skipped (meta.skip)")
 	o.skipped(t, "number", "skipped (meta.skip)")

@@ -160,7 +160,7 @@ func TestEndOfAFileWithASilentGuest(t *testing.T) {
 	defer cancel(nil)
 	host, machines := fakeHost(t)
 	host.Watch = quickWatch
-	host.Watch.Limit = time.Hour
+	host.Watch.Limit, host.Watch.Grace = time.Hour, time.Hour // it does not die by itself
 	machines.Prepare(func(m *fakemachine.Machine) {
 		m.Program("stop", func(*fakemachine.Process) int {
 			m.StopAgent()

@@ -55,6 +55,7 @@ func (e *execution) spawn(ctx context.Context, c *lua.Call, fn lua.Value, values
 	if n := e.isolating[c.Thread()]; n > 0 {
 		e.isolating[t.th] = n
 	}
+	e.inheritSteps(c.Thread(), t.th)
 	t.th.Start()
 	return t
 }
@@ -78,6 +79,7 @@ func (t *task) leave() {
 	t.left = true
 	t.e.tasks.live--
 	delete(t.e.isolating, t.th)
+	delete(t.e.steps, t.th)
 	t.e.tasks.checkBarriers()
 }
 
@@ -251,5 +253,6 @@ func (e *execution) awaitBackground(err error) error {
 		})
 		t.leave()
 	}
+	e.tasks.background = nil
 	return err
 }

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +32,33 @@ var ErrMiss = errors.New("snapshot is not in the cache")
 
 // Path returns the path of a key's entry. Keys are file names.
 func (c *Cache) Path(key string) string { return filepath.Join(c.Dir, key+".snap") }
+
+// Has reports whether there is an entry, which may be damaged.
+func (c *Cache) Has(key string) bool {
+	_, err := os.Stat(c.Path(key))
+	return err == nil
+}
+
+// Choose returns the key of an entry that one of the forms describes, or of the first form
+// where there is none. Each form is a description that can be written as JSON.
+func (c *Cache) Choose(forms ...any) string {
+	var first string
+	for _, form := range forms {
+		text, err := json.Marshal(form)
+		if err != nil {
+			return ""
+		}
+		sum := sha256.Sum256(text)
+		key := hex.EncodeToString(sum[:20])
+		if c.Has(key) {
+			return key
+		}
+		if first == "" {
+			first = key
+		}
+	}
+	return first
+}
 
 func (c *Cache) notePath(key string) string { return filepath.Join(c.Dir, key+".ok") }
 

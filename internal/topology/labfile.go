@@ -167,13 +167,16 @@ func (s *Lab) check(depth int) error {
 }
 
 // Write creates lab.json in a directory.
-func (s *Lab) Write(dir string) error {
+func (s *Lab) Write(dir string) error { return s.write(dir, maxFile) }
+
+// write writes a lab.json of at most limit bytes.
+func (s *Lab) write(dir string, limit int) error {
 	text, err := json.MarshalIndent(&file{fileVersion, *s}, "", "  ")
 	if err != nil {
 		return err
 	}
-	if len(text) > maxFile {
-		return fmt.Errorf("%s would have %d bytes, at most %d are possible", FileName, len(text), maxFile)
+	if len(text) > limit {
+		return fmt.Errorf("%s would have %d bytes, at most %d are possible", FileName, len(text), limit)
 	}
 	return os.WriteFile(filepath.Join(dir, FileName), append(text, '\n'), 0o600)
 }

@@ -12,6 +12,7 @@ import (
 // TestDemoNamesTheStepThatFails runs scripts/demo with a program in place of
 // provium that fails with status 7 at one of the steps.
 func TestDemoNamesTheStepThatFails(t *testing.T) {
+	t.Parallel()
 	script, err := os.ReadFile("../../scripts/demo")
 	if err != nil {
 		t.Fatal(err)

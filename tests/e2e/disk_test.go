@@ -26,6 +26,7 @@ func (p *project) small(dir, size string) {
 // A host without room for what a guest writes to a disk is an I/O error to the guest
 // and a reason to the test; when there is room again the disk works.
 func TestHostDiskFull(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.small(p.temp, "48m")
 	p.write("tests/a.test.lua", `

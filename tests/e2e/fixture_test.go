@@ -46,6 +46,7 @@ func (p *project) entries() (names []string) {
 
 // Two runs want one fixture: one builds it, the other waits, and both restore.
 func TestFixtureIsBuiltOnce(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	p.write("tests/slow.fixture.lua", slowFixture)
 	p.write("tests/a.test.lua", usesSlow)
@@ -102,6 +103,7 @@ func waitForEvent(t *testing.T, r *run, path, kind string) {
 // A builder that is killed leaves nothing that could be taken for a fixture, and
 // nobody waits for it.
 func TestKilledBuilder(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	p.write("tests/slow.fixture.lua", slowFixture)
 	p.write("tests/a.test.lua", usesSlow)
@@ -125,6 +127,7 @@ func TestKilledBuilder(t *testing.T) {
 
 // What is damaged on disk is reported, and built again.
 func TestDamagedFixture(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	p.write("tests/slow.fixture.lua", slowFixture)
 	p.write("tests/a.test.lua", usesSlow)
@@ -174,6 +177,7 @@ end)
 
 // A fixture that is built on a lab, and what is damaged of a lab.
 func TestLabFixture(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	p.write("tests/lab.fixture.lua", labFixture)
 	p.write("tests/low.fixture.lua", "return provium:lab_fixture(\"lab\").sub.low:snapshot()\n")
@@ -221,6 +225,7 @@ func replace(path, what, by string) error {
 // A build depends on the images of disks that it cannot have changed, and reads
 // files below the project wherever the command is given.
 func TestFixtureDependencies(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	p.write("image", strings.Repeat("disk", 1<<18))
 	p.write("text", "text")
@@ -243,6 +248,7 @@ return vm:snapshot()
 }
 
 func TestFixtureCommands(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	p.write("tests/tool.txt", "1\n")
 	p.write("tests/base.fixture.lua",
@@ -272,6 +278,7 @@ func TestFixtureCommands(t *testing.T) {
 
 // What cannot be prepared does not keep the rest from it.
 func TestPrepareGoesOn(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject+"[profiles.broken]\nkernel = \"missing\"\ncmdline = \"quiet\"\n")
 	p.write("tests/bad.fixture.lua", "error(\"the set-up went wrong\")\n")
 	p.write("tests/good.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
@@ -286,6 +293,7 @@ func TestPrepareGoesOn(t *testing.T) {
 
 // A directory that cannot be used is an error of the build.
 func TestUnusableFixtureCache(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, strings.Replace(fixtureProject, "\"cache\"", "\"provium.toml/cache\"", 1))
 	p.write("tests/base.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
 	p.write("tests/a.test.lua", "test(\"x\", function(t) provium:vm_fixture(\"base\") end)\n")
@@ -294,6 +302,7 @@ func TestUnusableFixtureCache(t *testing.T) {
 
 // A full disk fails the build and leaves nothing that takes room.
 func TestFixtureDiskFull(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	cache := filepath.Join(p.dir, "cache")
 	p.small(cache, "4m")
@@ -321,6 +330,7 @@ func TestFixtureDiskFull(t *testing.T) {
 // A fixture that is built on another one holds what it changed, and is made anew
 // with that one.
 func TestFixtureOverFixture(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, fixtureProject)
 	p.write("tests/base.fixture.lua",
 		"local vm = provium:vm(\"box\", \"host\"):boot()\nvm:write_file(\"/one\", \"1\")\nreturn vm:snapshot()\n")

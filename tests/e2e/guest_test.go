@@ -21,6 +21,7 @@ test("another", function() end)
 `
 
 func TestKilledProgramLeavesNoProcess(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", inGuest)
 	r := p.start()
@@ -42,6 +43,7 @@ func TestKilledProgramLeavesNoProcess(t *testing.T) {
 }
 
 func TestInterruptedRun(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", "test('done', function() end)\n")
 	p.write("tests/b.test.lua", inGuest)
@@ -105,6 +107,7 @@ end)
 }
 
 func TestBootErrors(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.run("image", "build", "--profile", "host", "--out", "host").expect(0)
 
@@ -178,6 +181,7 @@ fails("machine", "unsupported machine type")
 // TestUnreadableFiles is about kernels of distributions, and disks, that only root may
 // read: what is named is an error, other kernels are skipped with a note.
 func TestUnreadableFiles(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile+`
 [profiles.named]
 kernel = "boot/vmlinuz"

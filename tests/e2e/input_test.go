@@ -9,6 +9,7 @@ import (
 )
 
 func TestConfigurationErrors(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		toml string
 		want []string
@@ -43,6 +44,7 @@ func TestConfigurationErrors(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", "test('a', function() end)\n")
 	for _, tt := range []struct {
@@ -77,6 +79,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestMissingQEMU(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", "test('a', function() provium:vm('v', 'host'):boot() end)\n")
 	empty := t.TempDir()
@@ -87,6 +90,7 @@ func TestMissingQEMU(t *testing.T) {
 }
 
 func TestTemporaryDirectory(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", "test('a', function() end)\n")
 	p.env = append(p.env, "TMPDIR="+filepath.Join(p.dir, "missing"))
@@ -100,6 +104,7 @@ func TestTemporaryDirectory(t *testing.T) {
 }
 
 func TestFailingBuild(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile+`
 [profiles.made]
 build = "echo compiling {out}; echo it went wrong >&2; exit 7"
@@ -140,6 +145,7 @@ func (r *run) files() map[string]jsonFile {
 }
 
 func TestFilesThatCannotRun(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/fine.test.lua", "print('printed') test('fine', function() end)\n")
 	p.write("tests/syntax.test.lua", "test('x', function()\n  local y = = 3\nend)\n")
@@ -171,6 +177,7 @@ func TestFilesThatCannotRun(t *testing.T) {
 }
 
 func TestEmptyProjects(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, "")
 	p.run().expect(0, "no *.test.lua files found")
 	p.write("a.test.lua", "test('x', function(t) t:assert_raises(function() provium:vm('v', 'host') end) end)\n")

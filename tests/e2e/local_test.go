@@ -8,6 +8,7 @@ import (
 // TestLocal runs a file without a kernel: what needs a guest says so, everything else
 // works, and nothing is left in the caches.
 func TestLocal(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/x.fixture.lua", "return provium:vm(\"box\", \"host\"):boot():snapshot()\n")
 	p.write("tests/a.test.lua", `

@@ -22,6 +22,7 @@ end)
 // each can have what it wants when it is its turn. PROVIUM_TIGHT_RUNS is how often, 2 if it
 // is not set.
 func TestTightMemory(t *testing.T) {
+	t.Parallel()
 	runs := 2
 	if text := os.Getenv("PROVIUM_TIGHT_RUNS"); text != "" {
 		n, err := strconv.Atoi(text)

@@ -80,6 +80,7 @@ end)
 }
 
 func TestNothingOutlivesARun(t *testing.T) {
+	t.Parallel()
 	p := outliveProject(t, "exit")
 	p.run().expect(0, "1 passed")
 	for name := range p.left("built", "executed", "opened") {
@@ -88,6 +89,7 @@ func TestNothingOutlivesARun(t *testing.T) {
 }
 
 func TestNothingOutlivesAKilledRun(t *testing.T) {
+	t.Parallel()
 	p := outliveProject(t, "exec sleep 86399")
 	p.env = append(p.env, "STAY=1")
 	r := p.start()
@@ -103,6 +105,7 @@ func TestNothingOutlivesAKilledRun(t *testing.T) {
 }
 
 func TestNothingOutlivesAKilledBuild(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile+`
 [profiles.built]
 build = "`+leave("built")+`; echo up >up; exec sleep 86399"
@@ -119,6 +122,7 @@ build = "`+leave("built")+`; echo up >up; exec sleep 86399"
 
 // TestNothingOutlivesAFixtureBuild has a command that runs Lua code in its own process.
 func TestNothingOutlivesAFixtureBuild(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.env = append(p.env, "HOME="+p.dir)
 	p.write("tests/f.fixture.lua", `

@@ -10,6 +10,7 @@ import (
 // A snapshot of one QEMU does not fit another: it is refused with the difference. What
 // Provium itself keeps, boots and fixtures, is made anew.
 func TestSnapshotOfAnotherQEMU(t *testing.T) {
+	t.Parallel()
 	newer, err := filepath.Abs("../../dist/qemu-trixie/qemu-system-x86_64")
 	if err != nil {
 		t.Fatal(err)

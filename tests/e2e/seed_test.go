@@ -58,6 +58,7 @@ end)
 // TestSeedRepeats: what chance decides is the same in two runs with one seed, on real
 // guests, and another with another seed.
 func TestSeedRepeats(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", chance)
 	outcome := func(args ...string) map[string]string {

@@ -82,6 +82,7 @@ test("next", function() end)
 
 // TestInterruptTwice gives up on a file that does not end when asked to.
 func TestInterruptTwice(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", `test("stuck", function() os.execute("echo ready; exec sleep 86399") end)`)
 	r := p.start()
@@ -96,6 +97,7 @@ func TestInterruptTwice(t *testing.T) {
 }
 
 func TestInterruptedBuild(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile+`
 [profiles.slow]
 build = "echo begun >begun.new; mv begun.new begun; sleep 86399"

@@ -35,6 +35,7 @@ func openTerminal(t *testing.T) (screen, terminal *os.File) {
 // TestTerminalIsNotDrawnOn has texts reach a terminal in every way there is. What is no
 // terminal gets them as they are.
 func TestTerminalIsNotDrawnOn(t *testing.T) {
+	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", `
 test("prints \27[1m", function(t)

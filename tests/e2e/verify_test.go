@@ -8,6 +8,7 @@ import (
 
 // TestVerify kills two runs, as `make verify` does hundreds of times.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("boots guests")
 	}

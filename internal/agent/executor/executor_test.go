@@ -14,6 +14,7 @@ import (
 
 	"provium/internal/agent"
 	"provium/internal/agent/agenttest"
+	"provium/internal/fulltest"
 	"provium/internal/guest"
 	"provium/internal/wire"
 )
@@ -113,8 +114,9 @@ func TestSyscall(t *testing.T) {
 func TestSyscallLimits(t *testing.T) {
 	c := withExecutor(t)
 	full := bytes.Repeat([]byte{'x'}, wire.MaxBuffer)
-	r := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID, Bufs: slices.Repeat([][]byte{full}, 32)})
-	if r.Ret <= 1 || len(r.Bufs) != 32 || !bytes.Equal(r.Bufs[31], full) {
+	n := fulltest.Of(4, 32)
+	r := call(t, c, guest.Syscall{Nr: unix.SYS_GETPID, Bufs: slices.Repeat([][]byte{full}, n)})
+	if r.Ret <= 1 || len(r.Bufs) != n || !bytes.Equal(r.Bufs[n-1], full) {
 		t.Errorf("%d, %d buffers", r.Ret, len(r.Bufs))
 	}
 	_, err := c.Syscall(t.Context(), &guest.Syscall{Nr: unix.SYS_GETPID, Bufs: [][]byte{append(full, 'x')}})

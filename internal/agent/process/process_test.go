@@ -2,16 +2,21 @@ package process_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/agent"
 	"provium/internal/agent/agenttest"
+	"provium/internal/fulltest"
 	"provium/internal/guest"
+	"provium/internal/wire"
 )
 
 func start(t *testing.T, c *guest.Client, shell string) uint64 {
@@ -157,12 +162,19 @@ func TestProcess(t *testing.T) {
 
 // TestOutputBounds has outputs larger than what is kept.
 func TestOutputBounds(t *testing.T) {
-	if testing.Short() {
-		t.Skip("moves hundreds of megabytes")
+	limits := []int64{4 << 20}
+	if fulltest.Wanted() {
+		limits = append(limits, 0)
 	}
-	c := connect(t)
-	const size = 100 << 20
-	h := start(t, c, "head -c 104857600 /dev/zero | tr '\\0' x; echo end")
+	for _, limit := range limits {
+		c := agenttest.ConnectExecutor(t, agent.Config{OutputLimit: limit})
+		testOutputBounds(t, c, int(cmp.Or(limit, wire.MaxOutput)))
+	}
+}
+
+func testOutputBounds(t *testing.T, c *guest.Client, limit int) {
+	size := limit + limit/2
+	h := start(t, c, fmt.Sprintf("head -c %d /dev/zero | tr '\\0' x; echo end", size))
 	out, err := c.ProcessOutput(t.Context(), h, false)
 	if err != nil {
 		t.Fatal(err)
@@ -172,20 +184,21 @@ func TestOutputBounds(t *testing.T) {
 	if len(got) != size+4 || !bytes.HasSuffix(got, []byte("xend\n")) || bytes.Count(got, []byte("x")) != size {
 		t.Errorf("%d bytes, ends with %q", len(got), got[len(got)-10:])
 	}
-	if r := wait(t, c, h, 0); !r.Truncated || len(r.Stdout) != 64<<20 {
+	if r := wait(t, c, h, 0); !r.Truncated || len(r.Stdout) != limit {
 		t.Errorf("%d bytes, truncated %v", len(r.Stdout), r.Truncated)
 	}
 
-	h = start(t, c, "head -c 209715200 /dev/zero; echo end")
+	size = 4 * limit
+	h = start(t, c, fmt.Sprintf("head -c %d /dev/zero; echo end", size))
 	if out, err = c.ProcessOutput(t.Context(), h, false); err != nil {
 		t.Fatal(err)
 	}
 	// Who waits for the process is not held up by a reader that does not read.
-	if r := wait(t, c, h, 0); !r.Truncated || len(r.Stdout) != 64<<20 {
+	if r := wait(t, c, h, 0); !r.Truncated || len(r.Stdout) != limit {
 		t.Errorf("%d bytes, truncated %v", len(r.Stdout), r.Truncated)
 	}
 	got = agenttest.ReadAll(t, out)
-	if len(got) >= 200<<20 || !bytes.Contains(got, []byte("bytes of output lost")) ||
+	if len(got) >= size || !bytes.Contains(got, []byte("bytes of output lost")) ||
 		!bytes.HasSuffix(got, []byte("end\n")) {
 		t.Errorf("%d bytes", len(got))
 	}

@@ -5,27 +5,22 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-
-	"provium/internal/wire"
 )
 
-const (
-	// spoolAhead is how far an output may run ahead of a reader that is open.
-	spoolAhead = 64 << 20
-)
-
-// spool keeps one output of a process. The first wire.MaxOutput bytes stay for the
+// spool keeps one output of a process. The first bytes, up to its limit, stay for the
 // operations that wait for the process. Those behind them are kept for open
-// readers only, as far as spoolAhead before the slowest. There the writer is held
+// readers only, as far as the limit before the slowest. There the writer is held
 // up while there are readers and no operation waits for the process. Otherwise
 // bytes are lost, and a mark in the reader's stream says how many. A spool is safe
 // for concurrent use.
 type spool struct {
+	limit int64
+
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change
 	memory  pages         // the bytes, at their own offsets
 	size    int64         // bytes that came
-	kept    int64         // bytes at the start that stay, at most wire.MaxOutput
+	kept    int64         // bytes at the start that stay, at most limit
 	from    int64         // first byte behind kept that is still there
 	ended   bool          // the process has: nothing is held up any more
 	done    bool          // nothing follows
@@ -40,7 +35,7 @@ type spoolReader struct {
 	pos int64
 }
 
-func newSpool() *spool { return &spool{changed: make(chan struct{})} }
+func newSpool(limit int64) *spool { return &spool{limit: limit, changed: make(chan struct{})} }
 
 // wake announces a change. The caller must hold s.mu.
 func (s *spool) wake() {
@@ -53,7 +48,7 @@ func (s *spool) room() {
 	for {
 		s.mu.Lock()
 		full := !s.ended && !s.closed && s.waiting == 0 &&
-			len(s.readers) > 0 && s.size-s.slowest() >= spoolAhead
+			len(s.readers) > 0 && s.size-s.slowest() >= s.limit
 		changed := s.changed
 		s.mu.Unlock()
 		if !full {
@@ -75,7 +70,7 @@ func (s *spool) slowest() int64 {
 
 // keeps reports whether what comes next is kept. The caller must hold s.mu.
 func (s *spool) keeps() bool {
-	return !s.closed && (len(s.readers) > 0 || s.size < wire.MaxOutput && s.from <= s.kept)
+	return !s.closed && (len(s.readers) > 0 || s.size < s.limit && s.from <= s.kept)
 }
 
 // space returns memory for what comes next: the spool's own, so that nothing is
@@ -103,7 +98,7 @@ func (s *spool) add(n int, own bool) {
 	case !own:
 		s.from = s.size
 	case s.from <= s.kept: // nothing was lost so far
-		s.kept = min(s.size, wire.MaxOutput)
+		s.kept = min(s.size, s.limit)
 	}
 	s.trim()
 	s.wake()
@@ -111,15 +106,15 @@ func (s *spool) add(n int, own bool) {
 
 // trim frees what no reader needs any more. The caller must hold s.mu.
 func (s *spool) trim() {
-	if s.size <= wire.MaxOutput {
+	if s.size <= s.limit {
 		return
 	}
-	from := max(s.from, wire.MaxOutput, s.slowest())
-	from = max(from, s.size-spoolAhead)
+	from := max(s.from, s.limit, s.slowest())
+	from = max(from, s.size-s.limit)
 	if len(s.readers) == 0 {
 		from = s.size
 	}
-	s.memory.free(max(s.from, wire.MaxOutput)/pageChunk*pageChunk, from)
+	s.memory.free(max(s.from, s.limit)/pageChunk*pageChunk, from)
 	s.from = from
 }
 

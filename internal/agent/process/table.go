@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -41,20 +42,24 @@ type process struct {
 // Table starts commands and keeps those that outlive their operation, by handle.
 // Use NewTable. It is safe for concurrent use.
 type Table struct {
-	resident  resident
-	waiters   *sys.Waiters
-	newHandle func() uint64
-	following sync.WaitGroup // the goroutines that follow processes
+	resident    resident
+	waiters     *sys.Waiters
+	newHandle   func() uint64
+	outputLimit int64          // see spool
+	following   sync.WaitGroup // the goroutines that follow processes
 
 	mu   sync.Mutex
 	byID map[uint64]*process
 }
 
 // NewTable returns an empty Table. newHandle returns a handle that was not given out
-// before. mounts is a descriptor of /proc/self/mountinfo, 0 for none.
-func NewTable(mounts int, w *sys.Waiters, newHandle func() uint64) *Table {
+// before. mounts is a descriptor of /proc/self/mountinfo, 0 for none. outputLimit is how
+// much is kept of an output of a process, and how far it may run ahead of an open reader; 0
+// is wire.MaxOutput.
+func NewTable(mounts int, outputLimit int64, w *sys.Waiters, newHandle func() uint64) *Table {
 	return &Table{
-		resident: resident{root: "/", mounts: mounts}, waiters: w, newHandle: newHandle,
+		outputLimit: cmp.Or(outputLimit, wire.MaxOutput),
+		resident:    resident{root: "/", mounts: mounts}, waiters: w, newHandle: newHandle,
 		byID: make(map[uint64]*process),
 	}
 }
@@ -112,7 +117,7 @@ func (t *Table) Start(
 		p.stdin = newFeeder(ours[0], initial)
 	}
 	for i := range p.out {
-		p.out[i] = newSpool()
+		p.out[i] = newSpool(t.outputLimit)
 	}
 	t.add(p)
 	t.following.Go(func() { p.follow([2]*os.File{ours[1], ours[2]}) })
@@ -129,7 +134,7 @@ func (t *Table) startOnTerminal(
 	}
 	p.cmd, p.pid, p.terminal = cmd, uint32(cmd.pid), out
 	p.stdin = newFeeder(in, initial)
-	p.out = [2]*spool{newSpool(), newSpool()}
+	p.out = [2]*spool{newSpool(t.outputLimit), newSpool(t.outputLimit)}
 	t.add(p)
 	t.following.Go(func() { p.follow([2]*os.File{out, nil}) })
 	return &wire.ProcValue{Handle: p.id, PID: p.pid}, nil

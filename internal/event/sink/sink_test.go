@@ -172,6 +172,12 @@ func listen(t *testing.T) (*Socket, func() net.Conn) {
 	}
 }
 
+func (s *Socket) setRoom(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room = n
+}
+
 func TestSocketManyReaders(t *testing.T) {
 	s, connect := listen(t)
 	first, firstFrames := batch(t, 1, "a")
@@ -202,9 +208,9 @@ func TestSocketManyReaders(t *testing.T) {
 // not keep the others from theirs.
 func TestSocketSlowReader(t *testing.T) {
 	s, connect := listen(t)
-	s.room = 100 << 10
+	s.setRoom(100 << 10)
 	slow := connect()
-	s.room = 1 << 30
+	s.setRoom(1 << 30)
 	fast := connect()
 	const total = 100
 	long := strings.Repeat("x", 10<<10)

@@ -98,8 +98,8 @@ func (s *Socket) accept() {
 			time.Sleep(10 * time.Millisecond) // no descriptors are left
 			continue
 		}
-		c := &client{conn: conn, queue: newQueue(conn, s.room)}
 		s.mu.Lock()
+		c := &client{conn: conn, queue: newQueue(conn, s.room)}
 		if s.closed {
 			conn.Close()
 		} else {

@@ -90,6 +90,11 @@ func (f syscallFiles) fstat(ctx context.Context, op, path string, fd int64) (*gu
 
 // ReadFile returns the contents of a file of at most 96 MiB.
 func (f syscallFiles) ReadFile(ctx context.Context, path string) ([]byte, error) {
+	return f.readFile(ctx, path, guest.MaxReadFile)
+}
+
+// readFile returns the contents of a file of at most limit bytes.
+func (f syscallFiles) readFile(ctx context.Context, path string, limit int) ([]byte, error) {
 	fd, err := f.open(ctx, "read_file", path, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
@@ -101,15 +106,15 @@ func (f syscallFiles) ReadFile(ctx context.Context, path string) ([]byte, error)
 	}
 	tooLarge := func(what string, n int64) error {
 		return fmt.Errorf("read_file %s: File too large: %s %d bytes, and read_file takes at most %d; "+
-			"use tail_file or open_file", path, what, n, guest.MaxReadFile)
+			"use tail_file or open_file", path, what, n, limit)
 	}
-	if info.Type == guest.TypeFile && info.Size > guest.MaxReadFile {
+	if info.Type == guest.TypeFile && info.Size > int64(limit) {
 		return nil, tooLarge("file has", info.Size)
 	}
 	var all []byte
 	err = f.pieces(ctx, "read_file", path, unix.SYS_READ, fd, 256<<10, func(p []byte) error {
-		if all = append(all, p...); len(all) > guest.MaxReadFile {
-			return tooLarge("file has more than", guest.MaxReadFile)
+		if all = append(all, p...); len(all) > limit {
+			return tooLarge("file has more than", int64(limit))
 		}
 		return nil
 	})

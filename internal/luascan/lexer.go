@@ -1,4 +1,4 @@
-package run
+package luascan
 
 import (
 	"bytes"
@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// tokenKind says what a luaToken is.
+// tokenKind says what a token is.
 type tokenKind int
 
 const (
@@ -17,36 +17,37 @@ const (
 	tokenSymbol                  // operators and punctuation
 )
 
-type luaToken struct {
+type token struct {
 	kind tokenKind
 	text string
 }
 
-func (t luaToken) is(kind tokenKind, text string) bool { return t.kind == kind && t.text == text }
+func (t token) is(kind tokenKind, text string) bool { return t.kind == kind && t.text == text }
 
-// luaLexer splits Lua 5.4 source into tokens. It is a value: a copy looks ahead
+// lexer splits Lua 5.4 source into tokens. It is a value: a copy looks ahead
 // without moving the original.
-type luaLexer struct {
-	src []byte
-	at  int
+type lexer struct {
+	src  []byte
+	at   int
+	from int // where the token begins that next has returned
 }
 
-func newLuaLexer(src []byte) luaLexer {
-	l := luaLexer{src: src}
+func newLexer(src []byte) lexer {
+	l := lexer{src: src}
 	if bytes.HasPrefix(src, []byte("#")) { // as of a script
 		l.skipLine()
 	}
 	return l
 }
 
-func (l *luaLexer) byteAt(i int) byte {
+func (l *lexer) byteAt(i int) byte {
 	if i < len(l.src) {
 		return l.src[i]
 	}
 	return 0
 }
 
-func (l *luaLexer) skipLine() {
+func (l *lexer) skipLine() {
 	n := bytes.IndexByte(l.src[l.at:], '\n')
 	if n < 0 {
 		l.at = len(l.src)
@@ -56,9 +57,10 @@ func (l *luaLexer) skipLine() {
 }
 
 // next returns the next token. After tokenEnd it returns that for ever.
-func (l *luaLexer) next() luaToken {
+func (l *lexer) next() token {
 	for l.at < len(l.src) {
 		c := l.src[l.at]
+		l.from = l.at
 		switch {
 		case isSpace(c):
 			l.at++
@@ -76,7 +78,7 @@ func (l *luaLexer) next() luaToken {
 			for l.at < len(l.src) && (isLetter(l.src[l.at]) || isDigit(l.src[l.at])) {
 				l.at++
 			}
-			return luaToken{tokenName, string(l.src[from:l.at])}
+			return token{tokenName, string(l.src[from:l.at])}
 		case isDigit(c), c == '.' && isDigit(l.byteAt(l.at+1)):
 			return l.number()
 		case c == '"' || c == '\'':
@@ -87,36 +89,36 @@ func (l *luaLexer) next() luaToken {
 				if !ok {
 					return l.end()
 				}
-				return luaToken{tokenString, text}
+				return token{tokenString, text}
 			}
 			return l.symbol()
 		default:
 			return l.symbol()
 		}
 	}
-	return luaToken{kind: tokenEnd}
+	return token{kind: tokenEnd}
 }
 
-func (l *luaLexer) end() luaToken {
+func (l *lexer) end() token {
 	l.at = len(l.src)
-	return luaToken{kind: tokenEnd}
+	return token{kind: tokenEnd}
 }
 
 // symbol takes the longest operator.
-func (l *luaLexer) symbol() luaToken {
+func (l *lexer) symbol() token {
 	for _, op := range []string{"...", "..", "::", "==", "~=", "<=", ">=", "//", "<<", ">>"} {
 		if bytes.HasPrefix(l.src[l.at:], []byte(op)) {
 			l.at += len(op)
-			return luaToken{tokenSymbol, op}
+			return token{tokenSymbol, op}
 		}
 	}
 	l.at++
-	return luaToken{tokenSymbol, string(l.src[l.at-1 : l.at])}
+	return token{tokenSymbol, string(l.src[l.at-1 : l.at])}
 }
 
 // number takes what Lua would: also malformed numbers, which are left to the
 // reader of the token.
-func (l *luaLexer) number() luaToken {
+func (l *lexer) number() token {
 	from := l.at
 	exponents := "eE"
 	if l.src[l.at] == '0' && (l.byteAt(l.at+1) == 'x' || l.byteAt(l.at+1) == 'X') {
@@ -137,11 +139,11 @@ func (l *luaLexer) number() luaToken {
 		}
 		l.at++
 	}
-	return luaToken{tokenNumber, string(l.src[from:l.at])}
+	return token{tokenNumber, string(l.src[from:l.at])}
 }
 
 // longBracket reports whether a [[ or [==[ stands here; it does not move.
-func (l *luaLexer) longBracket() (level int, ok bool) {
+func (l *lexer) longBracket() (level int, ok bool) {
 	if l.byteAt(l.at) != '[' {
 		return 0, false
 	}
@@ -152,7 +154,7 @@ func (l *luaLexer) longBracket() (level int, ok bool) {
 }
 
 // longText takes a long string or comment with its brackets.
-func (l *luaLexer) longText(level int) (text string, ok bool) {
+func (l *lexer) longText(level int) (text string, ok bool) {
 	closing := append(append([]byte{']'}, bytes.Repeat([]byte{'='}, level)...), ']')
 	from := l.at + len(closing)
 	n := bytes.Index(l.src[from:], closing)
@@ -171,7 +173,7 @@ func (l *luaLexer) longText(level int) (text string, ok bool) {
 }
 
 // quoted takes a string with its quotes and resolves its escapes.
-func (l *luaLexer) quoted(quote byte) luaToken {
+func (l *lexer) quoted(quote byte) token {
 	var out []byte
 	l.at++
 	for l.at < len(l.src) {
@@ -179,7 +181,7 @@ func (l *luaLexer) quoted(quote byte) luaToken {
 		l.at++
 		switch c {
 		case quote:
-			return luaToken{tokenString, string(out)}
+			return token{tokenString, string(out)}
 		case '\n', '\r':
 			return l.end()
 		case '\\':
@@ -218,7 +220,7 @@ func simpleEscape(c byte) (byte, bool) {
 }
 
 // escape takes what follows a backslash.
-func (l *luaLexer) escape(out []byte) ([]byte, bool) {
+func (l *lexer) escape(out []byte) ([]byte, bool) {
 	c := l.byteAt(l.at)
 	if b, ok := simpleEscape(c); ok {
 		l.at++
@@ -263,7 +265,7 @@ func (l *luaLexer) escape(out []byte) ([]byte, bool) {
 }
 
 // numericEscape takes the digits of one byte.
-func (l *luaLexer) numericEscape(out []byte, from, to, base int) ([]byte, bool) {
+func (l *lexer) numericEscape(out []byte, from, to, base int) ([]byte, bool) {
 	if to > len(l.src) {
 		return out, false
 	}

@@ -1,8 +1,6 @@
-package run
+package luascan
 
 import (
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -38,7 +36,7 @@ func TestScanFixtures(t *testing.T) {
 		"numbers":      {"x = 0x1p-3..'' y = 1e+5 z = .5 f:vm_fixture('a')", []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, _, claim := scanLiterals([]byte(c.text))
+			got, _, claim := Literals([]byte(c.text))
 			if claim != nil || got == nil {
 				t.Errorf("fixtures %v, claim %v", got, claim)
 			}
@@ -50,7 +48,7 @@ func TestScanFixtures(t *testing.T) {
 }
 
 func TestScanProfiles(t *testing.T) {
-	_, got, _ := scanLiterals([]byte(`local a, b = provium:vm("a", "host"), lab:vm('b', "other", {cpus = 2})
+	_, got, _ := Literals([]byte(`local a, b = provium:vm("a", "host"), lab:vm('b', "other", {cpus = 2})
 		provium:vm("c", name) provium:vm("a") f.vm("d", "host") provium:vm("e", "") my_vm("x", "y")`))
 	if strings.Join(got, ",") != "host,other" {
 		t.Errorf("got %q", got)
@@ -111,26 +109,11 @@ func TestScanClaim(t *testing.T) {
 		"overflow":          {`provium:claim({memory = 0x1ffffffffffffffff})`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, got := scanLiterals([]byte(c.text))
+			_, _, got := Literals([]byte(c.text))
 			if !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})
-	}
-}
-
-func TestDescribe(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.test.lua")
-	if c := describe("a.test.lua", path); c.Path != "a.test.lua" || c.Abs != path || c.FixtureRefs == nil ||
-		c.Claim != nil {
-		t.Errorf("missing: %+v", c)
-	}
-	if err := os.WriteFile(path, []byte("provium:claim({cpus = 2})\nprovium:vm_fixture('x')"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	want := Candidate{Path: "a.test.lua", Abs: path, FixtureRefs: []string{"x"}, Claim: &event.Amount{CPUs: 2}}
-	if c := describe("a.test.lua", path); !reflect.DeepEqual(c, want) {
-		t.Errorf("got %+v", c)
 	}
 }
 
@@ -146,7 +129,7 @@ func FuzzScanLiterals(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		l := newLuaLexer(text)
+		l := newLexer(text)
 		for at := -1; ; at = l.at {
 			tok := l.next()
 			if l.at > len(text) {
@@ -162,7 +145,7 @@ func FuzzScanLiterals(f *testing.F) {
 				t.Fatalf("no progress at %d", at)
 			}
 		}
-		fixtures, _, claim := scanLiterals(text)
+		fixtures, _, claim := Literals(text)
 		for _, name := range fixtures {
 			if name == "" {
 				t.Error("empty fixture name")

@@ -1,8 +1,6 @@
-package run
+package luascan
 
 import (
-	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,36 +9,15 @@ import (
 	"provium/internal/event"
 )
 
-// maxScan is how much of a test file is scanned for literals, in bytes.
-const maxScan = 4 << 20
-
-// describe reads what a test file says about itself before it runs. A file that
-// cannot be read says nothing: its runner reports why.
-func describe(path, abs string) Candidate {
-	c := Candidate{Path: path, Abs: abs, FixtureRefs: []string{}}
-	f, err := os.Open(abs)
-	if err != nil {
-		return c
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxScan))
-	if err != nil {
-		return c
-	}
-	c.FixtureRefs, c.Profiles, c.Claim = scanLiterals(text)
-	return c
-}
-
-// scanLiterals finds the fixtures that a test file names literally and the profiles of
-// the VMs that it so declares, each once in order of appearance, and the claim that it makes with literals at
-// file scope: provium:claim({memory = "2G", cpus = 2}) as a statement that
-// stands in no block. What is computed is not found; it takes effect when the
-// file runs.
-func scanLiterals(text []byte) (fixtures, profiles []string, claim *event.Amount) {
+// Literals finds the fixtures that a test file names literally and the profiles of the VMs
+// that it so declares, each once in order of appearance, and the claim that it makes with
+// literals at file scope: provium:claim({memory = "2G", cpus = 2}) as a statement that stands
+// in no block. What is computed is not found; it takes effect when the file runs.
+func Literals(text []byte) (fixtures, profiles []string, claim *event.Amount) {
 	fixtures = []string{}
-	l := newLuaLexer(text)
+	l := newLexer(text)
 	var depth int // of blocks, parentheses and table constructors
-	previous := luaToken{kind: tokenEnd}
+	previous := token{kind: tokenEnd}
 	for {
 		t := l.next()
 		switch t.kind {
@@ -78,7 +55,7 @@ func scanLiterals(text []byte) (fixtures, profiles []string, claim *event.Amount
 }
 
 // endsStatement reports whether a name behind this token begins a statement.
-func endsStatement(t luaToken) bool {
+func endsStatement(t token) bool {
 	switch t.kind {
 	case tokenName:
 		switch t.text {
@@ -94,7 +71,7 @@ func endsStatement(t luaToken) bool {
 
 // stringArgument reads f("text"), f("text", …) or f"text" behind f. The lexer
 // is a copy, so nothing is consumed.
-func stringArgument(l luaLexer) (string, bool) {
+func stringArgument(l lexer) (string, bool) {
 	t := l.next()
 	if t.kind == tokenString {
 		return t.text, t.text != ""
@@ -109,7 +86,7 @@ func stringArgument(l luaLexer) (string, bool) {
 }
 
 // profileArgument reads vm("name", "profile") behind vm.
-func profileArgument(l luaLexer) (string, bool) {
+func profileArgument(l lexer) (string, bool) {
 	open, name, comma, profile := l.next(), l.next(), l.next(), l.next()
 	ok := open.is(tokenSymbol, "(") && name.kind == tokenString && comma.is(tokenSymbol, ",") &&
 		profile.kind == tokenString && profile.text != ""
@@ -118,7 +95,7 @@ func profileArgument(l luaLexer) (string, bool) {
 
 // claimCall reads :claim({…}) or :claim{…} behind the lab; nil when something
 // else stands there, or a claim that is computed or wrong.
-func claimCall(l luaLexer) *event.Amount {
+func claimCall(l lexer) *event.Amount {
 	if !l.next().is(tokenSymbol, ":") || !l.next().is(tokenName, "claim") {
 		return nil
 	}
@@ -138,7 +115,7 @@ func claimCall(l luaLexer) *event.Amount {
 }
 
 // claimTable reads the constructor behind its opening brace.
-func claimTable(l *luaLexer) *event.Amount {
+func claimTable(l *lexer) *event.Amount {
 	var claim event.Amount
 	for {
 		key := l.next()
@@ -174,7 +151,7 @@ const maxClaimCPUs = 1 << 20
 
 // claimField sets one field from a literal; false when the call would not
 // accept it.
-func claimField(claim *event.Amount, key string, value luaToken) bool {
+func claimField(claim *event.Amount, key string, value token) bool {
 	switch key {
 	case "memory", "memory_bytes":
 		if claim.MemoryBytes != 0 {
@@ -198,7 +175,7 @@ func claimField(claim *event.Amount, key string, value luaToken) bool {
 }
 
 // claimMemory reads an integer of bytes or, as memory, a size with its unit.
-func claimMemory(key string, value luaToken) (int64, bool) {
+func claimMemory(key string, value token) (int64, bool) {
 	switch {
 	case value.kind == tokenNumber:
 		return luaInteger(value.text)

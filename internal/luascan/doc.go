@@ -1,0 +1,8 @@
+// Package luascan reads what the source of a test file says about it before it runs: fixtures
+// and profiles that are named literally, a literal claim, and the calls of test and test.each.
+//
+// It does not run the file, and what is computed is not found. [Tests] says where it could not
+// see everything.
+//
+// Start with Tests.
+package luascan
