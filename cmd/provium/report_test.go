@@ -35,8 +35,8 @@ func savedRun(t *testing.T, f event.Format, path, shard string) []byte {
 }
 
 const (
-	savedA = "FAIL a (1 passed, 1 failed, 0 skipped)\n    FAIL fails\n        a:3: explicit failure (t:fail)\n"
-	savedB = "FAIL b (1 passed, 1 failed, 0 skipped)\n    FAIL fails\n        b:3: explicit failure (t:fail)\n"
+	savedA = "FAIL a (1 passed, 1 failed, 0 skipped) 2.00s\n    FAIL fails\n        a:3: explicit failure (t:fail)\n"
+	savedB = "FAIL b (1 passed, 1 failed, 0 skipped) 2.00s\n    FAIL fails\n        b:3: explicit failure (t:fail)\n"
 )
 
 func TestReport(t *testing.T) {
@@ -57,7 +57,7 @@ func TestReport(t *testing.T) {
 		{"report one", 0, savedA, ""},
 		{"report one two", 0, savedA + savedB, ""},
 		{"report -v two", 0, "    PASS works\n        log:\n            a note\n", ""},
-		{"report --json one", 0, `{"path":"a","timeout":"in_time","passed":false,"chunk_error":null,`, "2 failed"},
+		{"report --json one", 0, `{"path":"a","status":"failed","timeout":"in_time","passed":false,`, "2 failed"},
 		{"report cut", 0, "", "provium: warning: cut: event decode at offset "},
 		{"report damaged two", 2, savedA + savedB, "damaged: event decode at offset "},
 	} {
