@@ -16,8 +16,8 @@ import (
 
 const execRounds = 20
 
-// exec compares `provium exec -- true`, served from the boot cache, with a restore, a command
-// and the end of the guest inside a process that is there already.
+// exec compares `provium exec -- true`, served from the boot cache, with the same inside a
+// process that is there already: a restore, a command, the end of the guest.
 func (b *bench) exec(ctx context.Context) error {
 	program, err := filepath.Abs(programFile)
 	if err != nil {
@@ -38,21 +38,6 @@ func (b *bench) exec(ctx context.Context) error {
 	if _, err := whole(); err != nil { // fills the boot cache
 		return err
 	}
-	snap := filepath.Join(dir, "snap")
-	h, err := b.host()
-	if err != nil {
-		return err
-	}
-	err = b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
-		if err := vm.Boot(ctx, nil); err != nil {
-			return err
-		}
-		_, err := vm.Snapshot(ctx, snap)
-		return err
-	})
-	if err != nil {
-		return err
-	}
 	var exec, restore sample
 	for range execRounds {
 		took, err := whole()
@@ -60,7 +45,7 @@ func (b *bench) exec(ctx context.Context) error {
 			return err
 		}
 		exec = append(exec, took)
-		if took, err = b.restoreAndRun(ctx, snap); err != nil {
+		if took, err = b.restoreAndRun(ctx); err != nil {
 			return err
 		}
 		restore = append(restore, took)
@@ -69,17 +54,21 @@ func (b *bench) exec(ctx context.Context) error {
 	return nil
 }
 
-// restoreAndRun restores a guest on a host of its own, as a program that begins has one, runs
-// a command in it and ends it.
-func (b *bench) restoreAndRun(ctx context.Context, snap string) (time.Duration, error) {
+// restoreAndRun restores a guest from the boot cache, runs a command in it and ends it. The
+// host is new, as that of a program that begins.
+func (b *bench) restoreAndRun(ctx context.Context) (time.Duration, error) {
 	h, err := b.host()
 	if err != nil {
 		return 0, err
 	}
-	h.Starter, h.NoPrewarming = b.starter, true
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return 0, err
+	}
+	h.Starter, h.NoPrewarming, h.BootCache = b.starter, true, filepath.Join(cache, "provium", "boots")
 	begun := time.Now()
 	err = b.withVM(ctx, h, &topology.BootOpts{}, func(vm *lab.VM) error {
-		if err := vm.Restore(ctx, snap); err != nil {
+		if err := vm.Boot(ctx, nil); err != nil {
 			return err
 		}
 		r, err := vm.Run(ctx, guest.RunRequest{Path: "true"})

@@ -2,7 +2,9 @@
 
 local SYS_open, SYS_kexec_file_load, KEXEC_FILE_ON_CRASH = 2, 320, 2
 
-test("a crash kernel goes on after an expected panic", {expect_panic = true}, function(t)
+-- Every day, faults-guest has an expected panic after which the guest goes on, and suspend
+-- another kernel without a reset.
+test("a crash kernel goes on after an expected panic", {slow = true, expect_panic = true}, function(t)
   local vm = provium:vm("dumps", "host", {memory = "640M", kernel_cmdline_append = "crashkernel=224M"}):boot()
   -- The guest's own kernel and initrd, as its QEMU was given them.
   local fds, name = {}, nil

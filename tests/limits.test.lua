@@ -27,7 +27,8 @@ test("operations without a limit of their own", {op_timeout = "3s"}, function(t)
   wait_dead(t, vm)
 end)
 
-test("a program that leaves no time to anything else", {op_timeout = "3s"}, function(t)
+-- It burns the CPU until the guest is given up, as the two above are.
+test("a program that leaves no time to anything else", {slow = true, op_timeout = "3s"}, function(t)
   local vm = provium:vm("realtime", "host"):boot()
   vm:write_file("/proc/sys/kernel/sched_rt_runtime_us", "-1")
   local p = vm:run_async("while :; do :; done")

@@ -61,7 +61,9 @@ test("kexec: what is in flight fails with the reason, and the VM lives on", func
   vm:console():expect("before the kexec", "1s")
 end)
 
-test("a resume from hibernation: its own agent is replaced by the hibernated one", {timeout = "5m"}, function(t)
+-- Three boots and two images of the memory. Every day, TestResumedAgent in internal/instance
+-- has the agents, and the kexec above a takeover without a reset.
+test("a resume from hibernation: its own agent is replaced by the hibernated one", {slow = true, timeout = "5m"}, function(t)
   local own = provium:vm("hibernates", "host", {memory = "192M", disks = {{scratch = "400M"}}}):boot()
   own:run("mkswap /dev/vda && swapon /dev/vda"):assert_ok()
   local cat = own:run_async("cat")

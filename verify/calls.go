@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,15 +55,17 @@ func (v *verifier) sweeps(ctx context.Context, _ int, t *tally) error {
 const operationPrefix = "operation "
 
 func sweepsRows(t *tally) []row {
-	failed, operations := t.Counts["failed"], 0
+	failed := t.Counts["failed"]
+	var operations []string
 	for name := range t.Counts {
-		if strings.HasPrefix(name, operationPrefix) {
-			operations++
+		if test, ok := strings.CutPrefix(name, operationPrefix); ok {
+			operations = append(operations, strings.TrimSuffix(strings.TrimPrefix(test, "Test"), "HostFaults"))
 		}
 	}
-	return []row{hold(failed, fmt.Sprintf("each of %d system calls of %d operations (snapshot, restore, boot cache, "+
-		"fixture build, image build) fails with each of its errors, once and from then on", t.Counts["calls"],
-		operations), "%d faults; hangs, half entries and wrong passes: %d", t.Counts["rounds"], failed)}
+	slices.Sort(operations)
+	return []row{hold(failed, fmt.Sprintf("each of %d system calls of %d operations (%s) fails with each of its "+
+		"errors, once and from then on", t.Counts["calls"], len(operations), strings.Join(operations, ", ")),
+		"%d faults; hangs, half entries and wrong passes: %d", t.Counts["rounds"], failed)}
 }
 
 // goTest runs tests of ours by a pattern, and returns what they print.

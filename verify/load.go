@@ -36,7 +36,7 @@ func (v *verifier) load(ctx context.Context, _ int, t *tally) error {
 		if err != nil {
 			return err
 		}
-		files[name] = string(text)
+		files["tests/"+name] = string(text)
 	}
 	p, err := v.project(files)
 	if err != nil {

@@ -197,26 +197,6 @@ func failure(req wire.Request, err error) error {
 	return fmt.Errorf("%s: %w", req.Op(), err)
 }
 
-// endAfter ends an operation that the guest should have ended at its time limit. One that
-// the guest has begun to answer goes on.
-func (op *call) endAfter(limit time.Duration) *time.Timer {
-	op.client.mu.Lock()
-	watch := op.client.vigil.watch
-	op.client.mu.Unlock()
-	return time.AfterFunc(limit+watch.Confirm, func() {
-		if op.answering.Load() {
-			return
-		}
-		state := ""
-		if watch.State != nil {
-			ctx, cancel := context.WithTimeout(op.ctx, watch.Confirm/4)
-			state = watch.State(ctx)
-			cancel()
-		}
-		op.cancel(&SilentError{Limit: limit, Timeout: true, State: state})
-	})
-}
-
 // late returns the answer of an operation that was given up but has succeeded, or nil.
 func (op *call) late() *answer {
 	op.mu.Lock()

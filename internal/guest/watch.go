@@ -30,6 +30,9 @@ type Watch struct {
 	// State returns why the guest cannot answer ("paused"), and "" while its vCPUs run.
 	// Time in which they do not run does not count. Nil has them run always. It may block.
 	State func(ctx context.Context) string
+	// Hindered returns how long, in all, the guest's threads have waited for a CPU of the
+	// host. That time is added to Confirm, up to five times as much. Nil: never.
+	Hindered func() time.Duration
 	// Dead is called once, with how long the guest was silent and the text of the Call for
 	// which it was asked. It returns what the operations fail with.
 	Dead func(silent time.Duration, call string) error

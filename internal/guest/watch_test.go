@@ -262,6 +262,40 @@ func TestAnswersUnderWay(t *testing.T) {
 	}
 }
 
+// TestHinderedGuest has a guest confirm the end of an operation late, since the host is busy.
+func TestHinderedGuest(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	var looks atomic.Int64
+	w := quick()
+	w.Limit, w.Grace = time.Hour, time.Hour
+	w.Hindered = func() time.Duration {
+		asked <- struct{}{}
+		return time.Duration(looks.Add(1)) * w.Confirm // another one since the last look
+	}
+	c, a := connect(t, Config{Watch: w})
+	background(t, func() error {
+		op, _, err := a.request()
+		if err != nil {
+			return err
+		}
+		for range 3 { // at the limit, and twice when the end should have been confirmed
+			<-asked
+		}
+		return a.result(op, wire.Result{Value: &wire.RunValue{Status: wire.TimedOut}})
+	})
+	r, err := c.Run(testContext(t), RunRequest{Shell: "x", Timeout: 10 * time.Millisecond})
+	if err != nil || r.Status != TimedOut {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// One that never confirms it is not waited for without an end.
+	c, a = connect(t, Config{Watch: w})
+	silence(t, a)
+	_, err = c.Run(testContext(t), RunRequest{Shell: "x", Timeout: 10 * time.Millisecond})
+	if err == nil || !strings.HasSuffix(err.Error(), "the guest has not confirmed the end") {
+		t.Error(err)
+	}
+}
+
 // TestStreamsAreNotWatched has an open stream be silent for longer than any limit.
 func TestStreamsAreNotWatched(t *testing.T) {
 	c, a := connect(t, Config{Watch: quick()})

@@ -12,6 +12,9 @@ import (
 func (i *Instance) watchOver() guest.Watch {
 	w := i.cfg.Watch
 	w.State, w.Dead = i.standstill, i.noSignOfLife
+	if w.Hindered == nil {
+		w.Hindered = func() time.Duration { return i.machine.WaitedForCPU() }
+	}
 	return w
 }
 

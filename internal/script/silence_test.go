@@ -13,7 +13,8 @@ import (
 
 // quickWatch is how guests are watched in tests that wait for them to be given up.
 var quickWatch = guest.Watch{Limit: 200 * time.Millisecond, Probe: 16 * time.Millisecond,
-	Grace: 60 * time.Millisecond, Confirm: 30 * time.Millisecond, Sign: 60 * time.Millisecond}
+	Grace: 60 * time.Millisecond, Confirm: 30 * time.Millisecond, Sign: 60 * time.Millisecond,
+	Hindered: func() time.Duration { return 0 }}
 
 // runSilent runs one file whose guests have a command `stop`, which stops their agents.
 func runSilent(t *testing.T, source string) outcome {

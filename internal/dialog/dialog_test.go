@@ -1,0 +1,87 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+)
+
+func TestExchange(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	x := New()
+	done := make(chan error, 1)
+	go func() {
+		for {
+			typed, err := x.Receive(ctx)
+			if err != nil {
+				done <- err
+				return
+			}
+			s := Shown{Text: "ran " + typed.Source}
+			if typed.Complete {
+				s = Shown{Names: []string{typed.Source + "x"}}
+			}
+			if typed.Source == "wait" {
+				<-x.Breaks()
+				s.Text = "broken"
+			}
+			if err := x.Answer(s); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	if s, err := x.Run("a"); s.Text != "ran a" || err != nil {
+		t.Error(s, err)
+	}
+	if names, err := x.Complete("b"); len(names) != 1 || names[0] != "bx" || err != nil {
+		t.Error(names, err)
+	}
+	asked := make(chan Shown)
+	go func() {
+		s, _ := x.Ask(Typed{Source: "wait"})
+		asked <- s
+	}()
+	x.Break()
+	x.Break() // one is enough
+	if s := <-asked; s.Text != "broken" {
+		t.Error(s)
+	}
+	x.Close()
+	x.Close()
+	if err := <-done; !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+}
+
+// TestEnds has either end go first.
+func TestEnds(t *testing.T) {
+	gone := errors.New("gone")
+	x := New()
+	x.End(gone)
+	x.End(nil)
+	if _, err := x.Run("a"); !errors.Is(err, gone) {
+		t.Error(err)
+	}
+	if _, err := x.Complete("a"); !errors.Is(err, gone) {
+		t.Error(err)
+	}
+	x = New()
+	go func() {
+		if _, err := x.Receive(context.Background()); err != nil {
+			t.Error(err)
+		}
+		x.End(nil)
+	}()
+	if _, err := x.Run("a"); !errors.Is(err, ErrEnded) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(gone)
+	if _, err := New().Receive(ctx); !errors.Is(err, gone) {
+		t.Error(err)
+	}
+}
