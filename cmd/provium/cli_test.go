@@ -156,6 +156,7 @@ func TestOptions(t *testing.T) {
 		{"--test x --test /^y?/ -k a", func(o *run.Options) {
 			o.Filter.Names, o.Filter.Keyword = []string{"x", "/^y?/"}, "a"
 		}},
+		{"--retries 2", func(o *run.Options) { o.Retries = 2 }},
 		{"--allow-empty", func(o *run.Options) { o.Select.AllowEmpty = true }},
 		{"-x -j 3", func(o *run.Options) { o.FailFast, o.Jobs = true, 3 }},
 		{"--durations 3", func(o *run.Options) { three := 3; o.Durations = &three }},
@@ -239,6 +240,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--test /(/", "bad regular expression"},
 		{"-k (a", "a parenthesis is not closed"},
 		{"-k", "flag `--keyword` needs a value"},
+		{"--retries 0", "expected a whole number, 1 or more"},
 		{"-j 0", "expected a whole number, 1 or more"},
 		{"--durations -1", "expected a whole number, 0 for all"},
 		{"-x --keep-going", "--fail-fast and --keep-going exclude each other"},

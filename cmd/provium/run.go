@@ -29,6 +29,7 @@ type runFlags struct {
 
 	shuffle   shuffleFlag
 	repeat    int
+	retries   int
 	untilFail bool
 	failFast  bool
 	keepGoing bool
@@ -64,6 +65,8 @@ func (f *runFlags) groups() []flagGroup {
 	shuffle := how.flags.VarPF(&f.shuffle, "shuffle", "", "random order; `[SEED]` repeats that of an earlier run")
 	shuffle.NoOptDefVal = "true"
 	how.flags.Var(value(&f.repeat, "count", parseCount), "repeat", "run the selection `N` times (default 1)")
+	how.flags.Var(value(&f.retries, "count", parseCount), "retries",
+		"run a test that fails up to `N` times more; one that passes then is flaky")
 	how.flags.BoolVar(&f.untilFail, "until-fail", false,
 		"repeat until a failure, at most --repeat times if that is given")
 	how.flags.BoolVarP(&f.failFast, "fail-fast", "x", false, "start no more files after the first that failed")
@@ -175,8 +178,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
 		FileTimeout: run.DefaultFileTimeout,
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
-		Durations: f.durations,
-		JSON:      f.json, Color: p.colors(), Events: p.eventOptions(f),
+		Durations: f.durations, Retries: f.retries,
+		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
 		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")),
 		TempBase: p.tempBase(), RerunState: p.rerunState(), History: p.history(),

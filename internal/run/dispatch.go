@@ -181,7 +181,7 @@ func (o *Options) job(c Candidate, temp string) *job {
 		fixtures = localFixtures(temp)
 	}
 	return &job{
-		Picks:  c.Picks,
+		Picks: c.Picks, Retries: o.Retries,
 		Repeat: o.repeat(), ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
 		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,

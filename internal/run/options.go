@@ -19,6 +19,7 @@ type Options struct {
 	Select Selection
 
 	Repeat      int  // 0 is 1
+	Retries     int  // of each test that has failed
 	UntilFail   bool // repeat until a failure, at most Repeat times if that is set
 	Jobs        int  // files at a time; 0 is no limit
 	FailFast    bool

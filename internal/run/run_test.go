@@ -449,3 +449,42 @@ func TestExports(t *testing.T) {
 		}
 	})
 }
+
+func TestRunRetries(t *testing.T) {
+	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": `
+local runs = 0
+after_each(function() runs = runs + 1 end)
+test("flaky", function(t) t:assert_ge(runs, 2, "too early") end)
+test("fails", function(t) t:fail("always") end)
+test("passes", function(t) t:assert_eq(runs, 6) end)
+`, "b": `
+local runs = 0
+test("flaky", function(t)
+  runs = runs + 1
+  t:assert_eq(runs, 2)
+end)
+`})
+	l.o.Retries = 2
+	if code, err := l.run(); code != ExitFailed || err != nil ||
+		l.results() != "a flaky=passed fails=failed passes=passed; b flaky=passed ok" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	if !strings.Contains(l.stdout, `"retries":2,"flaky":true`) {
+		t.Error(l.stdout)
+	}
+	if n := strings.Count(l.stderr, "2 file(s); 3 passed, 1 failed, 0 skipped, 2 flaky; "); n != 1 {
+		t.Error(l.stderr)
+	}
+	l.o.JSON = false
+	if code, err := l.run(); code != ExitFailed || err != nil {
+		t.Errorf("%d, %v", code, err)
+	}
+	for _, want := range []string{"FAIL a.test.lua (2 passed, 1 failed, 0 skipped, 1 flaky)",
+		"FLAKY b.test.lua (1 passed, 0 failed, 0 skipped, 1 flaky)", "    FLAKY flaky (",
+		"        run 1 of 3 failed:\n            a.test.lua:4: too early: 0 is not at least 2",
+		"run 2 of 3 failed:\n            a.test.lua:5: always", "run 1 of 2 failed:\n            b.test.lua:5: "} {
+		if !strings.Contains(l.stdout, want) {
+			t.Errorf("%q is missing in\n%s", want, l.stdout)
+		}
+	}
+}

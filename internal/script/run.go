@@ -151,9 +151,17 @@ func (r *testRun) runTest(t *testCase, more bool) {
 		r.Emit(event.TestSkipped{Path: path, Name: t.name, Reason: reason, Meta: meta})
 		return
 	}
-	if err := r.resetLab(more); err != nil {
+	for retry := 1; !r.attempt(t, more, retry <= r.cfg.Retries); retry++ {
+	}
+}
+
+// attempt runs a test once and reports its result. If it fails and is to run again, it reports
+// that, and returns false.
+func (r *testRun) attempt(t *testCase, more, again bool) (over bool) {
+	path, meta := r.cfg.Path, t.meta.Values
+	if err := r.resetLab(more || again); err != nil {
 		r.failReset(t, err)
-		return
+		return true
 	}
 	e := newExecution(r.session, t.name, &t.meta)
 	e.before, e.after = r.before, slices.Clone(r.after)
@@ -175,6 +183,11 @@ func (r *testRun) runTest(t *testCase, more bool) {
 	r.scope = r.root
 	log := append([]string{}, e.log...)
 	switch {
+	case failed && again && !r.result.Poisoned && r.ctx.Err() == nil:
+		if r.cfg.Retried != nil {
+			r.cfg.Retried(t.name, reason)
+		}
+		return false
 	case failed:
 		r.result.Failed++
 		r.Emit(event.TestFailed{Path: path, Name: t.name, DurationNS: spent, Reason: reason,
@@ -186,6 +199,7 @@ func (r *testRun) runTest(t *testCase, more bool) {
 		r.result.Passed++
 		r.Emit(event.TestPassed{Path: path, Name: t.name, DurationNS: spent, Meta: meta, Log: log})
 	}
+	return true
 }
 
 // judge reports whether a test that ended with err has failed, and why.
