@@ -118,7 +118,7 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.prepareCommand(), p.completionCommand(), p.execCommand(), p.shellCommand(),
+		p.prepareCommand(), p.reportCommand(), p.completionCommand(), p.execCommand(), p.shellCommand(),
 		p.consoleCommand(), p.replCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)

@@ -34,7 +34,7 @@ type message struct {
 	Typed     *typed   // by a person, about the test that is paused
 
 	// From the runner.
-	Event      *encodedEvent
+	Events     []encodedEvent
 	Registered *registered // the chunk has run
 	Collected  *collected  // the same, where the tests do not run
 	Retried    *retried
@@ -76,6 +76,7 @@ type job struct {
 	QEMU        string
 	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
 	Local       bool   // no kernel is booted
+	Details     bool   // events of all kinds are wanted
 	Retries     int    // of a test that has failed
 	Collect     bool   // the chunk runs, its tests do not
 	Seed        uint64

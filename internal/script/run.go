@@ -92,6 +92,14 @@ func Run(ctx context.Context, cfg Config) Result {
 	return r.result
 }
 
+// where returns the file and line of a test, "" if they are not known.
+func (t *testCase) where(path string) string {
+	if len(t.lines) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", path, t.lines[0].First)
+}
+
 // runFile runs the chunk and reports whether its tests may run.
 func (r *testRun) runFile() bool {
 	_, err := r.runChunk()
@@ -132,7 +140,7 @@ const poisonedReason = "failed-due-to-poisoned-state: Provium itself failed in a
 // follow.
 func (r *testRun) runTest(t *testCase, more bool) {
 	path, meta := r.cfg.Path, t.meta.Values
-	r.Emit(event.TestStarted{Path: path, Name: t.name, Meta: meta})
+	r.Emit(event.TestStarted{Path: path, Name: t.name, Meta: meta, Where: t.where(path)})
 	if r.result.Poisoned {
 		r.result.Failed++
 		r.Emit(event.TestFailed{Path: path, Name: t.name, Meta: meta, Log: []string{}, Reason: poisonedReason})
