@@ -131,6 +131,11 @@ func (t *Terminal) test(b *block, r TestResult) {
 	}
 }
 
+// Summary shows what failed once more, sorted, and the end of a run.
+func (t *Terminal) Summary(c Counts, elapsed time.Duration) error {
+	return t.End(Summary(c, elapsed), true)
+}
+
 // End shows lines behind all files, apart from them. list says to show before them what failed
 // once more, sorted.
 func (t *Terminal) End(text string, list bool) error {
