@@ -14,6 +14,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"provium/internal/event"
+	"provium/internal/wire"
 )
 
 // testMachines is the package that only tests may import.
@@ -67,7 +70,7 @@ var allowed = map[string]struct {
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
-		"internal/report/export",
+		"internal/report/export", "internal/report/page",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
@@ -129,8 +132,10 @@ var allowed = map[string]struct {
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
-	"internal/event":         {[]string{"internal/msgpack"}, "a file format"},
-	"internal/report":        {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
+	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
+	"internal/report/page": {[]string{"internal/event", "internal/report", "internal/terminal"},
+		"one HTML page of a run's events"},
 	"internal/report/export": {[]string{"internal/report", "internal/terminal"}, "formats of other programs"},
 	"internal/terminal":      {nil, "texts of others, shown"},
 	"tests":                  {nil, "runs the built program, as its users do"},
@@ -163,6 +168,10 @@ var allowed = map[string]struct {
 	"internal/script/fixtures": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/admission",
 	}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
+	"internal/script/journal": {[]string{
+		"internal/lua", "internal/event", "internal/guest", "internal/disk", "internal/network",
+		"internal/script/value",
+	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
@@ -327,4 +336,12 @@ func TestNoJunkDrawers(t *testing.T) {
 			t.Errorf("%s: a package called %s has no job", file, base)
 		}
 	})
+}
+
+// TestOneProtocolVersion compares the version of the event stream with that of the link,
+// which are one number.
+func TestOneProtocolVersion(t *testing.T) {
+	if event.ProtocolVersion != wire.ProtocolVersion {
+		t.Errorf("events have version %d, the link has %d", event.ProtocolVersion, wire.ProtocolVersion)
+	}
 }

@@ -41,6 +41,7 @@ var measurements = [...]measurement{
 	{"snapshot", (*bench).snapshots},
 	{"exec", (*bench).exec},
 	{"run", (*bench).wholeRun},
+	{"events", (*bench).events},
 }
 
 func names() []string {

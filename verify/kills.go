@@ -77,7 +77,7 @@ func (v *verifier) kills(ctx context.Context, times int, t *tally) error {
 	for i := range times {
 		last := i == times-1 || v.late()
 		limit := &warm // about how long a run takes
-		if i%coldShare == 0 {
+		if i%coldShare == coldShare-1 {
 			limit = &cold
 			if err := p.forget(); err != nil {
 				return err

@@ -99,7 +99,7 @@ func TestHelp(t *testing.T) {
 	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
-		"exec", "shell", "console", "repl"} {
+		"report", "exec", "shell", "console", "repl"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%s --help: %d, %s", verb, code, stderr)
@@ -156,6 +156,7 @@ func TestOptions(t *testing.T) {
 		{"--test x --test /^y?/ -k a", func(o *run.Options) {
 			o.Filter.Names, o.Filter.Keyword = []string{"x", "/^y?/"}, "a"
 		}},
+		{"--retries 2", func(o *run.Options) { o.Retries = 2 }},
 		{"--allow-empty", func(o *run.Options) { o.Select.AllowEmpty = true }},
 		{"-x -j 3", func(o *run.Options) { o.FailFast, o.Jobs = true, 3 }},
 		{"--durations 3", func(o *run.Options) { three := 3; o.Durations = &three }},
@@ -211,7 +212,9 @@ func TestOptions(t *testing.T) {
 				Config: got.Config, FileTimeout: 300 * time.Second, Notes: []string{"seed 0"},
 				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
 				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"),
-				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"), Version: p.identity(),
+				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"),
+				Release:    version,
+				Version:    p.identity(),
 				TempBase:   "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
 				History:    filepath.Join(p.vars["HOME"], ".cache/provium/history.json"),
@@ -237,6 +240,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--test /(/", "bad regular expression"},
 		{"-k (a", "a parenthesis is not closed"},
 		{"-k", "flag `--keyword` needs a value"},
+		{"--retries 0", "expected a whole number, 1 or more"},
 		{"-j 0", "expected a whole number, 1 or more"},
 		{"--durations -1", "expected a whole number, 0 for all"},
 		{"-x --keep-going", "--fail-fast and --keep-going exclude each other"},
@@ -269,6 +273,14 @@ func TestUsageErrors(t *testing.T) {
 		{"--no-tag-meta =a", "expected KEY=VALUE"},
 		{"--tag=", "--tag"},
 		{"--save-events=", "expected a path"},
+		{"--events-socket=", "expected a path"},
+		{"--events-format xml --events-stdout", "expected msgpack or jsonl"},
+		{"--events-format jsonl", "--events-format needs --save-events, --events-stdout or --events-socket"},
+		{"--json --events-stdout", "--json and --events-stdout exclude each other"},
+		{"report", "expected at least one FILE"},
+		{"report gone.events", "gone.events: no such file or directory"},
+		{"report -v -q x", "--verbose and --quiet exclude each other"},
+		{"report provium.toml", "provium.toml: event decode at offset 0: frame too large"},
 		{"docter", "did you mean `doctor`?"},
 		{"list --jobs 3", "unknown flag `--jobs`"},
 		{"doctor x", "expected no arguments, got `x`"},

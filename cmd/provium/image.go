@@ -144,7 +144,7 @@ func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []c
 	for _, pr := range profiles {
 		builds[pr.Name] = pr
 	}
-	if err := run.BuildProfiles(ctx, starter, builds, p.stderr); err != nil {
+	if err := run.BuildProfiles(ctx, starter, builds, p.stderr, nil); err != nil {
 		return err
 	}
 	for i, pr := range profiles {

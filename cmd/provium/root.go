@@ -47,7 +47,7 @@ type selectFlags struct {
 func (f *selectFlags) group() flagGroup {
 	g := newGroup("Which files")
 	g.flags.StringVar(&f.filter, "filter", "", "files whose path contains `STR`")
-	g.flags.BoolVar(&f.rerunFailed, "rerun-failed", false, "files that failed in the last runs")
+	g.flags.BoolVar(&f.rerunFailed, "rerun-failed", false, "tests that failed in the last runs")
 	g.flags.Var(value(&f.since, "path", parsePath), "since", "files modified after the file `PATH`")
 	g.flags.Var(value(&f.shard, "shard", parseShard), "shard",
 		"the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
@@ -118,7 +118,7 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.prepareCommand(), p.completionCommand(), p.execCommand(), p.shellCommand(),
+		p.prepareCommand(), p.reportCommand(), p.completionCommand(), p.execCommand(), p.shellCommand(),
 		p.consoleCommand(), p.replCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)

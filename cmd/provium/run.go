@@ -29,6 +29,7 @@ type runFlags struct {
 
 	shuffle   shuffleFlag
 	repeat    int
+	retries   int
 	untilFail bool
 	failFast  bool
 	keepGoing bool
@@ -44,7 +45,7 @@ type runFlags struct {
 	local      bool // --vmm local
 
 	verbose, quiet, json bool
-	saveEvents           string
+	events               eventFlags
 	durations            *int
 	junit, tap, ktap     string
 }
@@ -64,6 +65,8 @@ func (f *runFlags) groups() []flagGroup {
 	shuffle := how.flags.VarPF(&f.shuffle, "shuffle", "", "random order; `[SEED]` repeats that of an earlier run")
 	shuffle.NoOptDefVal = "true"
 	how.flags.Var(value(&f.repeat, "count", parseCount), "repeat", "run the selection `N` times (default 1)")
+	how.flags.Var(value(&f.retries, "count", parseCount), "retries",
+		"run a test that fails up to `N` times more; one that passes then is flaky")
 	how.flags.BoolVar(&f.untilFail, "until-fail", false,
 		"repeat until a failure, at most --repeat times if that is given")
 	how.flags.BoolVarP(&f.failFast, "fail-fast", "x", false, "start no more files after the first that failed")
@@ -96,14 +99,13 @@ func (f *runFlags) groups() []flagGroup {
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
 	output.flags.Var(value(&f.durations, "count", parseDurations), "durations",
 		"show the `N` slowest tests at the end; 0: all of them")
-	output.flags.Var(value(&f.saveEvents, "path", parsePath), "save-events", "save the event stream to the file `PATH`")
 	for _, x := range []struct {
 		to           *string
 		flag, format string
 	}{{&f.junit, "junit", "JUnit XML"}, {&f.tap, "tap", "TAP 14"}, {&f.ktap, "ktap", "KTAP"}} {
 		output.flags.Var(value(x.to, "file", parsePath), x.flag, "write the results as "+x.format+" to `FILE`")
 	}
-	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output}
+	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output, f.events.group()}
 }
 
 // testGroup are the flags that choose tests.
@@ -126,7 +128,11 @@ func testGroup(f *choose.Filter) flagGroup {
 }
 
 func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) error {
-	if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"fail-fast", "keep-going"}); err != nil {
+	if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"fail-fast", "keep-going"},
+		[2]string{"json", "events-stdout"}); err != nil {
+		return err
+	}
+	if err := f.events.check(cmd); err != nil {
 		return err
 	}
 	if err := p.misspelt(cmd, paths); err != nil {
@@ -172,15 +178,18 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
 		FileTimeout: run.DefaultFileTimeout,
 		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
-		Durations: f.durations,
-		JSON:      f.json, Color: p.colors(), SaveEvents: p.absolute(f.saveEvents),
+		Durations: f.durations, Retries: f.retries,
+		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
-		Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")), TempBase: p.tempBase(),
-		RerunState: p.rerunState(), History: p.history(),
+		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")),
+		TempBase: p.tempBase(), RerunState: p.rerunState(), History: p.history(),
 		Stdout: p.stdout, Stderr: p.stderr,
 	}
+	if f.events.stdout { // which has nothing else
+		o.Stdout, o.Color = p.stderr, false
+	}
 	switch {
-	case p.isOnTerminal() && !f.json:
+	case p.isOnTerminal() && !f.json && !f.events.stdout:
 		o.Person, o.PauseOnFailure = p.terminalTalk(), f.pause
 	case f.pause:
 		return o, errors.New("--pause-on-failure needs a terminal for standard input and output")
@@ -189,6 +198,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		o.FileTimeout = f.timeout
 	}
 	o.Exports = run.Exports{JUnit: p.absolute(f.junit), TAP: p.absolute(f.tap), KTAP: p.absolute(f.ktap),
+		Page:     p.absolute(f.events.page),
 		Annotate: p.getenv("GITHUB_ACTIONS") == "true", Workspace: p.getenv("GITHUB_WORKSPACE")}
 	switch {
 	case f.verbose:

@@ -44,6 +44,9 @@ func (d *Disk) CountRequests(op fault.Op, n int64) *fault.Count { return d.fault
 // StopCounting ends the count of CountRequests.
 func (d *Disk) StopCounting() { d.faults.StopCounting() }
 
+// OnFault has met called for each request that meets a fault. It must not block.
+func (d *Disk) OnFault(met func(fault.Met)) { d.faults.OnMet(met) }
+
 // noteRequest counts a request of the guest, and returns an error if it is the one that
 // CountRequests lets fail.
 func (d *Disk) noteRequest(op fault.Op, off, n int64) error {

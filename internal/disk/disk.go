@@ -52,6 +52,7 @@ func open(ctx context.Context, env *Env, owner Owner, spec Spec) (*Disk, error) 
 	if d.data, err = env.openImage(ctx, &spec, d.warn); err != nil {
 		return nil, fmt.Errorf("disk `%s`: %w", spec.ID, err)
 	}
+	env.watch(d, d.data)
 	if logical, _ := spec.Blocks(); d.data.Size()%int64(logical) != 0 {
 		return nil, errors.Join(fmt.Errorf("disk `%s`: %d bytes are no multiple of its logical_block_size %d",
 			spec.ID, d.data.Size(), logical), d.data.Close())

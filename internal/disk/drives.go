@@ -160,6 +160,7 @@ func (from *drive) disk(s *Shelf) *Disk {
 	d := &Disk{env: s.env, owner: s.owner, id: from.saved.spec.ID,
 		spec: from.saved.spec, slot: from.saved.slot, data: from.data, server: from.server}
 	from.warn.set(d.warn)
+	d.env.watch(d, from.data)
 	return d
 }
 
@@ -171,5 +172,6 @@ func (d *Disk) become(from *drive) error {
 	d.data, d.server, d.recordings = from.data, from.server, nil
 	d.mu.Unlock()
 	from.warn.set(d.warn)
+	d.env.watch(d, from.data)
 	return closeParts(d.id, server, data, recordings, false)
 }

@@ -3,6 +3,8 @@ package disk
 import (
 	"crypto/sha256"
 
+	"provium/internal/blockdev"
+	"provium/internal/blockdev/fault"
 	"provium/internal/qemu"
 )
 
@@ -20,6 +22,19 @@ type Env struct {
 	NextSocket func() int
 	// Warn reports a failure that fails no operation; nil drops it.
 	Warn func(format string, args ...any)
+	// Fault is called for each request that meets a fault. It must not block. Nil
+	// drops it.
+	Fault func(d *Disk, met Fault)
+}
+
+// Fault is a request that has met a fault.
+type Fault = fault.Met
+
+// watch tells Fault of what requests of a disk with the contents data meet.
+func (e *Env) watch(d *Disk, data *blockdev.Disk) {
+	if e.Fault != nil {
+		data.OnFault(func(met Fault) { e.Fault(d, met) })
+	}
 }
 
 func (e *Env) warn(format string, args ...any) {

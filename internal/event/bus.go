@@ -7,11 +7,19 @@ import (
 	"time"
 )
 
-// Sink takes the events of a stream in order. The bus calls it from one
-// goroutine at a time and waits for it, so that nothing is dropped: a sink
-// that can be held up by others has to buffer on its own.
+// Sink takes the events of a stream in order. The bus calls it from one goroutine at a
+// time and waits for it, so that nothing is dropped: a sink that can be held up by others
+// has to buffer on its own.
 type Sink interface {
-	Put(Envelope) error
+	// Put takes a batch. It must not change what the batch holds, which other sinks get too.
+	Put(*Batch) error
+}
+
+// Encoded is an event with its payload as [EncodePayload] returned it, nil if the event
+// was not encoded yet.
+type Encoded struct {
+	Event   Event
+	Payload []byte
 }
 
 // Bus stamps events and hands each to every sink, in one order for all. It is
@@ -33,19 +41,25 @@ func NewBus(now func() time.Time, sinks ...Sink) *Bus {
 
 // Emit stamps e with the clock and distributes it. A sink that fails gets no
 // more events; [Bus.Err] returns why.
-func (b *Bus) Emit(e Event) { b.Forward(e, nil) }
+func (b *Bus) Emit(e Event) { b.Forward(Encoded{Event: e}) }
 
-// Forward is Emit for an event that was encoded elsewhere, as by the process of a
-// test file: payload, if not nil, is what [EncodePayload] returned for e. Sinks
-// write it as it is.
-func (b *Bus) Forward(e Event, payload []byte) {
+// Forward is Emit for events that come together, and that may have been encoded
+// elsewhere, as by the process of a test file. Each is encoded at most once, whatever the
+// number of sinks.
+func (b *Bus) Forward(events ...Encoded) {
+	if len(events) == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = max(b.last, b.now().UnixNano())
-	env := Envelope{TS: b.last, Event: e, payload: payload}
+	if len(b.sinks) == 0 {
+		return
+	}
+	batch := NewBatch(b.last, events...)
 	kept := b.sinks[:0]
 	for _, s := range b.sinks {
-		if err := s.Put(env); err != nil {
+		if err := s.Put(batch); err != nil {
 			b.errs = append(b.errs, fmt.Errorf("event sink: %w", err))
 			continue
 		}

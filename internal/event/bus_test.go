@@ -3,8 +3,6 @@ package event
 import (
 	"bytes"
 	"errors"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -15,7 +13,26 @@ import (
 // sinkFunc makes a function a [Sink].
 type sinkFunc func(Envelope) error
 
-func (f sinkFunc) Put(env Envelope) error { return f(env) }
+func (f sinkFunc) Put(b *Batch) error {
+	for _, env := range b.Events {
+		if err := f(env); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bytesSink keeps the bytes of a stream.
+type bytesSink struct {
+	bytes.Buffer
+	format Format
+}
+
+func (s *bytesSink) Put(b *Batch) error {
+	p, err := b.Bytes(s.format)
+	s.Write(p)
+	return err
+}
 
 func TestBusStampsNeverGoBack(t *testing.T) {
 	clock := []int64{5, 3, 9, 9}
@@ -27,7 +44,7 @@ func TestBusStampsNeverGoBack(t *testing.T) {
 	}))
 	b.Emit(FixtureCacheHit{})
 	b.Emit(FixtureCacheHit{})
-	b.Forward(FixtureCacheHit{}, nil)
+	b.Forward(Encoded{Event: FixtureCacheHit{}})
 	b.Emit(FixtureCacheHit{})
 	want := []int64{5, 5, 9, 9}
 	for i := range want {
@@ -77,80 +94,13 @@ func TestBusDropsFailingSinkOnly(t *testing.T) {
 	}
 }
 
-func TestFileSink(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "events")
-	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	s, err := CreateFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want bytes.Buffer
-	for i, env := range samples() {
-		if i == 3 {
-			if err := s.Reset(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Put(env); err != nil {
-			t.Fatal(err)
-		}
-		if i >= 3 {
-			want.Write(frame(t, env))
-		}
-		// Nothing is held back: at any moment the file has every whole frame.
-		if fi, err := os.Stat(path); err != nil || fi.Size() != s.end {
-			t.Fatalf("size %v, err %v", fi, err)
-		}
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(path)
-	if err != nil || !bytes.Equal(got, want.Bytes()) {
-		t.Errorf("%d bytes, want %d, err %v", len(got), want.Len(), err)
-	}
-	d := NewDecoder(bytes.NewReader(got[:len(got)-2]))
-	for err = nil; err == nil; {
-		_, err = d.Decode()
-	}
-	if !errors.Is(err, ErrTruncated) {
-		t.Error(err)
-	}
-}
-
-func TestFileSinkBadPath(t *testing.T) {
-	dir := t.TempDir()
-	for _, path := range []string{dir, filepath.Join(dir, "no", "such", "file")} {
-		if _, err := CreateFile(path); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-}
-
-func TestFileSinkFull(t *testing.T) {
-	s, err := CreateFile("/dev/full")
-	if err != nil {
-		t.Skip("no /dev/full:", err)
-	}
-	defer s.Close()
-	if err := s.Put(samples()[0]); err == nil || !strings.Contains(err.Error(), "event file write") {
-		t.Error(err)
-	}
-}
-
-// TestForwardedEventsAreWrittenAsTheyCame has a file hold, for each kind, the same
-// bytes for an event that was encoded elsewhere as for one that is encoded for it.
+// TestForwardedEventsAreWrittenAsTheyCame compares, for each kind, the bytes of an event
+// that was encoded elsewhere with those of one that is encoded for its sink.
 func TestForwardedEventsAreWrittenAsTheyCame(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "events")
-	sink, err := CreateFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sink.Close()
+	sink := &bytesSink{format: Msgpack}
 	b := NewBus(func() time.Time { return time.Unix(0, 5) }, sink)
 	var want []byte
+	var batch []Encoded
 	for _, env := range samples() {
 		payload, err := EncodePayload(env.Event)
 		if err != nil {
@@ -160,11 +110,32 @@ func TestForwardedEventsAreWrittenAsTheyCame(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(e, env.Event) {
 			t.Errorf("%+v became %+v, %v", env.Event, e, err)
 		}
-		b.Forward(e, payload)
+		batch = append(batch, Encoded{Event: e, Payload: payload})
 		want = append(want, frame(t, Envelope{TS: 5, Event: env.Event})...)
 	}
-	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%d bytes, want %d, %v", len(got), len(want), err)
+	b.Forward(batch[:2]...)
+	b.Forward()
+	b.Forward(batch[2:]...)
+	if !bytes.Equal(sink.Bytes(), want) {
+		t.Errorf("%d bytes, want %d", sink.Len(), len(want))
+	}
+}
+
+// TestSinksShareBytes compares the memory that two sinks of one format get.
+func TestSinksShareBytes(t *testing.T) {
+	b := NewBatch(5, Encoded{Event: FixtureCacheHit{Path: "x"}})
+	for _, f := range []Format{Msgpack, JSONL} {
+		one, err := b.Bytes(f)
+		two, again := b.Bytes(f)
+		if err != nil || again != nil || len(one) == 0 || &one[0] != &two[0] {
+			t.Errorf("%s: %v, %v", f, err, again)
+		}
+	}
+	if _, err := NewBatch(5, Encoded{Event: FileCompleted{Status: "gone"}}).Bytes(Msgpack); err == nil {
+		t.Error("encoded")
+	}
+	if _, err := ParseFormat("xml"); err == nil || err.Error() != "expected msgpack or jsonl" {
+		t.Error(err)
 	}
 }
 

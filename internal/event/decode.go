@@ -215,6 +215,17 @@ func (d *decoder) field(v reflect.Value, what string) {
 		v.SetUint(d.Uint())
 	case uint32:
 		v.SetUint(d.UintUpTo(math.MaxUint32))
+	case int64:
+		v.SetInt(d.Int())
+	case *int64:
+		if !d.Nil() {
+			n := d.Int()
+			v.Set(reflect.ValueOf(&n))
+		}
+	case bool:
+		v.SetBool(d.Bool())
+	case []byte:
+		v.SetBytes(bytes.Clone(d.Bin()))
 	case Amount:
 		d.structure(v, what)
 	case *Amount:

@@ -13,4 +13,4 @@ package event
 
 // ProtocolVersion is raised whenever a kind or a field is added, renamed or
 // removed. It is shared with the link between host and guest agent.
-const ProtocolVersion = 1
+const ProtocolVersion = 2

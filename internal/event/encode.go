@@ -19,6 +19,8 @@ const (
 	// maxLog bounds all lines of a log together, and maxLogLines their number.
 	maxLog      = 8 << 20
 	maxLogLines = 100_000
+	// MaxAttachment is how many bytes of an attachment go into the stream.
+	MaxAttachment = 8 << 20
 
 	headerLen = 4
 )
@@ -113,6 +115,18 @@ func (e *encoder) field(v reflect.Value) {
 		e.b = msgpack.AppendUint(e.b, x)
 	case uint32:
 		e.b = msgpack.AppendUint(e.b, uint64(x))
+	case int64:
+		e.b = msgpack.AppendInt(e.b, x)
+	case *int64:
+		if x == nil {
+			e.b = msgpack.AppendNil(e.b)
+		} else {
+			e.b = msgpack.AppendInt(e.b, *x)
+		}
+	case bool:
+		e.b = msgpack.AppendBool(e.b, x)
+	case []byte:
+		e.b = msgpack.AppendBin(e.b, x[:min(len(x), MaxAttachment)])
 	case Amount:
 		e.structure(v)
 	case *Amount:

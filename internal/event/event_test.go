@@ -31,26 +31,66 @@ func samples() []Envelope {
 		"float": 1.5, "str": "grün", "bin": []byte{0xff, 0}, "empty": []byte{},
 		"array": []any{int64(1), "two", []any{}}, "map": map[string]any{"k": map[string]any{}},
 	}
+	code := int64(1)
+	const file, name = "tests/a.test.lua", "heals"
 	events := []Event{
-		FileDiscovered{Path: "tests/a.test.lua", FixtureRefs: []string{"setups/pair"}, DeclaredClaim: &amount},
+		RunStarted{ProtocolVersion: ProtocolVersion, Version: "1.0", Project: "/p", Iteration: 1, Files: 2,
+			Shard: "1/2", Seed: math.MaxUint64, Repeat: "--seed 7", Accelerator: "tcg", Pool: amount},
+		FileDiscovered{Path: file, FixtureRefs: []string{"setups/pair"}, DeclaredClaim: &amount},
 		FileDiscovered{Path: "tests/b.test.lua", FixtureRefs: []string{}},
-		FileBlocked{Path: "tests/a.test.lua", WaitingFor: amount, Reason: BlockedPoolFull},
-		FileDispatched{Path: "tests/a.test.lua", Reservation: Amount{MemoryBytes: 50 << 20}},
-		FileCompleted{Path: "tests/a.test.lua", Status: FileTimedOut, DurationNS: 300e9},
-		TestStarted{Path: "tests/a.test.lua", Name: "boots", Meta: Meta{}},
-		TestPassed{Path: "tests/a.test.lua", Name: "boots", DurationNS: 12, Meta: meta, Log: []string{"one", ""}},
-		TestFailed{Path: "tests/a.test.lua", Name: "heals", DurationNS: math.MaxUint64, Reason: "a\nb",
+		FileBlocked{Path: file, WaitingFor: amount, Reason: BlockedPoolFull},
+		FileDispatched{Path: file, Reservation: Amount{MemoryBytes: 50 << 20}},
+		FileCompleted{Path: file, Status: FileTimedOut, DurationNS: 300e9, ChunkError: "late"},
+		TestStarted{Path: file, Name: "boots", Meta: Meta{}, Where: file + ":3"},
+		TestPassed{Path: file, Name: "boots", DurationNS: 12, Meta: meta, Log: []string{"one", ""}},
+		TestFailed{Path: file, Name: name, DurationNS: math.MaxUint64, Reason: "a\nb",
 			ConsoleExcerpt: "panic", Meta: Meta{}, Log: []string{}},
-		TestSkipped{Path: "tests/a.test.lua", Name: "soaks", Reason: "todo", Meta: Meta{"slow": true}},
-		VMSpawned{File: "tests/a.test.lua", VMName: "n1", Profile: "host", MemoryBytes: 512 << 20, CID: math.MaxUint32},
-		VMShutdown{File: "tests/a.test.lua", VMName: "n1", DurationNS: 1},
+		TestSkipped{Path: file, Name: "soaks", Reason: "todo", Meta: Meta{"slow": true}},
+		TestRetried{Path: file, Name: name, Attempt: 1, DurationNS: 5, Reason: "why", ConsoleExcerpt: "c",
+			Log: []string{"x"}},
+		TestLog{Path: file, Name: name, Text: "x"},
+		TestOutput{Path: file, Name: name, Stream: "stdout", Text: "x\n"},
+		TestAttachment{Path: file, Name: name, Attachment: "dump", Source: "/t/dump", Size: 3,
+			Data: []byte{1, 0xff, 0}},
+		StepStarted{Path: file, Name: name, Step: "split", Where: file + ":9"},
+		StepEnded{Path: file, Name: name, Step: "split", DurationNS: 7, Failed: true},
+		OperationStarted{Path: file, Name: name, ID: 4, VMName: "n1", Call: `vm:run("false")`, Where: file + ":5",
+			StartNS: 1700000000000000000},
+		OperationEnded{Path: file, Name: name, ID: 4, VMName: "n1", Call: `vm:run("false")`, Where: file + ":5",
+			StartNS: 1700000000000000000, DurationNS: 3e6, Status: OperationOK, Result: "exit 1", ExitCode: &code,
+			Output: "no"},
+		OperationEnded{Path: file, ID: 5, Call: `vm:unlink("/x")`, StartNS: -1, Status: OperationFailed,
+			Result: "No such file", Errno: 2},
+		NetworkChanged{Path: file, Name: name, Bridge: "net", VMName: "n1", Change: "disconnect",
+			Call: "nic:disconnect()", Where: file + ":6"},
+		DiskChanged{Path: file, Name: name, VMName: "n1", Disk: "boot0", Change: "fail_reads",
+			Call: "disk:fail_reads()", Where: file + ":7"},
+		DiskFault{Path: file, VMName: "n1", Disk: "boot0", Rule: "fail_reads", Op: "read", Sector: 8, Sectors: 2,
+			Effect: "EIO", Count: 3},
+		ClockChanged{Path: file, Name: name, VMName: "n1", Change: "set", Call: "clock:set(0)", Where: file + ":8"},
+		VMBootStarted{File: file, VMName: "n1", Profile: "host"},
+		VMBootStage{File: file, VMName: "n1", Stage: StageMachine, DurationNS: 9},
+		VMBootFailed{File: file, VMName: "n1", DurationNS: 9, Reason: "no agent"},
+		VMSpawned{File: file, VMName: "n1", Profile: "host", MemoryBytes: 512 << 20, CID: math.MaxUint32,
+			Source: BootCache},
+		VMShutdown{File: file, VMName: "n1", DurationNS: 1, Reason: "kernel panic"},
+		ConsoleOutput{File: file, VMName: "n1", Text: "[    0.1] Linux\n"},
+		KernelReport{File: file, VMName: "n1", Title: "BUG", Text: "BUG: x\n", Panic: true},
 		PoolState{Used: amount, Available: Amount{}},
-		ClaimAcquired{Path: "tests/a.test.lua", Amount: amount},
-		ClaimReleased{Path: "tests/a.test.lua", Amount: amount},
+		ClaimAcquired{Path: file, Amount: amount},
+		ClaimReleased{Path: file, Amount: amount},
 		FixtureBuildStarted{Path: "setups/pair"},
-		FixtureBuildWaiting{Path: "setups/pair", HeldByFile: "tests/a.test.lua"},
+		FixtureBuildWaiting{Path: "setups/pair", HeldByFile: file},
 		FixtureBuildDone{Path: "setups/pair", DurationNS: 5, SnapshotBytes: 1 << 40},
 		FixtureCacheHit{Path: "setups/pair"},
+		ProfileBuildStarted{Profile: "mine", Command: "make"},
+		ProfileBuildOutput{Profile: "mine", Text: "CC a.o\n"},
+		ProfileBuildDone{Profile: "mine", DurationNS: 4, Error: "exit code 2"},
+		DownloadStarted{What: "linux-image"},
+		DownloadProgress{What: "linux-image", DoneBytes: 1, TotalBytes: 1 << 33},
+		DownloadDone{What: "linux-image", DurationNS: 1, Error: "offline"},
+		EventsLost{Count: 12},
+		RunCompleted{ExitCode: 1, DurationNS: 10, NotStarted: 1, Interrupted: true},
 	}
 	var envs []Envelope
 	for i, e := range events {
@@ -259,7 +299,7 @@ func TestDecodeErrors(t *testing.T) {
 	wrap := func(body string) string {
 		return string(binary.BigEndian.AppendUint32(nil, uint32(len(body)))) + body
 	}
-	ok := string(frame(t, samples()[4]))
+	ok := string(frame(t, samples()[5]))
 	envelope := func(kind, payload string) string {
 		return wrap("\x83\xa2ts\x05\xa4kind" + string([]byte{0xa0 + byte(len(kind))}) + kind + "\xa7payload" + payload)
 	}

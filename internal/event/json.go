@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strconv"
+	"strings"
 )
 
 // MarshalJSON returns the event as one line, for people who look into a stream. It
-// has the same keys as on the wire. Bytes in meta become {"bytes": base64}, and
-// NaN and infinities strings, since JSON has neither. There is no way back.
+// has the same keys as on the wire. Bytes become base64, in meta {"bytes": base64}, and
+// NaN and infinities strings, since JSON has neither. [NewReader] reads such lines.
 func (env Envelope) MarshalJSON() ([]byte, error) {
 	if env.Event == nil {
 		return nil, fmt.Errorf("event encode: no event")
@@ -45,9 +47,15 @@ func jsonStruct(b *bytes.Buffer, v reflect.Value) error {
 		case Meta:
 			f = reflect.ValueOf(jsonMap(x))
 		case []string:
-			if x == nil {
-				f = reflect.ValueOf([]string{})
+			texts := []string{}
+			for _, text := range clampLog(x) {
+				texts = append(texts, cutMiddle(validText(text), maxText))
 			}
+			f = reflect.ValueOf(texts)
+		case string:
+			f = reflect.ValueOf(cutMiddle(validText(x), maxText))
+		case []byte:
+			f = reflect.ValueOf(append([]byte{}, x[:min(len(x), MaxAttachment)]...))
 		}
 		enc, err := json.Marshal(f.Interface())
 		if err != nil {
@@ -75,6 +83,11 @@ func jsonValue(v any) any {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Sprint(v)
 		}
+		text := strconv.FormatFloat(v, 'g', -1, 64)
+		if !strings.ContainsAny(text, ".e") {
+			text += ".0" // not an integer
+		}
+		return json.Number(text)
 	case []any:
 		out := make([]any, len(v))
 		for i, x := range v {

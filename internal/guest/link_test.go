@@ -103,8 +103,8 @@ func TestHandshakesThatFail(t *testing.T) {
 		is     error
 	}{
 		"version": {wire.Header{Type: wire.FrameHelloOk}, other.Append(nil),
-			"host speaks version 1, agent speaks version 2", ErrVersion},
-		"refusal": {wire.Header{Type: wire.FrameHelloErr}, wire.HelloErr{ProtocolVersion: 1,
+			"host speaks version 2, agent speaks version 3", ErrVersion},
+		"refusal": {wire.Header{Type: wire.FrameHelloErr}, wire.HelloErr{ProtocolVersion: wire.ProtocolVersion,
 			Text: "busy"}.Append(nil), "agent refused the session: busy", nil},
 		"refusal version": {wire.Header{Type: wire.FrameHelloErr}, wire.HelloErr{ProtocolVersion: 9,
 			Text: "busy"}.Append(nil), "agent speaks version 9", ErrVersion},
@@ -181,7 +181,7 @@ func TestTheEndOfTheLink(t *testing.T) {
 		},
 		"closed": func(c *Client, _ *fakeAgent) error { c.Close(); return ErrClosed },
 		"ended by the agent": func(_ *Client, a *fakeAgent) error {
-			p := wire.HelloErr{ProtocolVersion: 1, Text: "another host"}.Append(nil)
+			p := wire.HelloErr{ProtocolVersion: wire.ProtocolVersion, Text: "another host"}.Append(nil)
 			if err := a.write(wire.AppendFrame(nil, wire.Header{Type: wire.FrameHelloErr}, p)); err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ func (s *Store) packages(ctx context.Context) ([]string, error) {
 	}
 	defer os.RemoveAll(tmp)
 	_, err = s.cache.Install(ctx, kindKernel, func(dir string) (string, error) {
-		return apt.Fetch(ctx, s.cfg.Runner, tmp, filepath.Join(dir, packageRoot), s.cfg.Notice)
+		return apt.Fetch(ctx, s.cfg.Runner, tmp, filepath.Join(dir, packageRoot), s.cfg.Notice, s.cfg.Download)
 	})
 	if err != nil {
 		return nil, err

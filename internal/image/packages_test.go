@@ -104,9 +104,11 @@ func TestDownload(t *testing.T) {
 		apt := c.apt
 		apt.t = t
 		var notices []string
+		var steps []Download
 		s := testStore(t, func(cfg *Config) {
 			cfg.Runner = apt
 			cfg.Notice = func(text string) { notices = append(notices, text) }
+			cfg.Download = func(d Download) { steps = append(steps, d) }
 		})
 		img, err := s.Resolve(t.Context(), Spec{Profile: "p"})
 		if err != nil {
@@ -122,6 +124,11 @@ func TestDownload(t *testing.T) {
 		if all := strings.Join(notices, "\n"); !strings.Contains(all, "downloading the kernel package linux-image-"+
 			c.release) {
 			t.Errorf("%s: notices %q", c.name, all)
+		}
+		name := "linux-image-" + c.release
+		if last := len(steps) - 1; last < 1 || steps[0] != (Download{What: name, Began: true}) ||
+			steps[last].What != name || !steps[last].Ended || steps[last].Err != nil || steps[last].Done == 0 {
+			t.Errorf("%s: progress %+v", c.name, steps)
 		}
 		// The second time nothing is asked.
 		n := len(apt.ran)

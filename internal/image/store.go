@@ -36,7 +36,12 @@ type Config struct {
 	// Notice is called with a line of text before what takes long, and for each cached
 	// file that was damaged; ignored if nil. It must be safe for concurrent use.
 	Notice func(text string)
+	// Download is called with each step of a download; ignored if nil.
+	Download func(Download)
 }
+
+// Download is how far a download is.
+type Download = apt.Progress
 
 // Store resolves profiles to images. Its methods are safe for concurrent use, and
 // several processes may use the same cache directory.
@@ -83,6 +88,9 @@ func NewStore(cfg Config) (*Store, error) {
 	}
 	if cfg.Notice == nil {
 		cfg.Notice = func(string) {}
+	}
+	if cfg.Download == nil {
+		cfg.Download = func(Download) {}
 	}
 	kinds := []string{kindKernel, kindVmlinux, kindInitrd}
 	s := &Store{cfg: cfg, cache: &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice},

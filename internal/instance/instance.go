@@ -71,6 +71,8 @@ type Hooks struct {
 	Configure func(context.Context, *guest.Client) error
 	// Died is called when the guest has ended and nobody has said that it would.
 	Died func(reason string)
+	// Printed is called with what the guest has printed, in whole lines.
+	Printed func(text []byte)
 	// Released is called last: nothing of the instance is left. It may block.
 	Released func()
 	// Warn is called for failures that fail no operation.

@@ -30,6 +30,7 @@ type bench struct {
 	findings   []string
 	died       string
 	warnings   []string
+	printed    string
 	resets     int
 	configured int
 	released   int
@@ -69,6 +70,11 @@ func newBench(t *testing.T) *bench {
 			b.died = reason
 		},
 		Released: count(&b.released),
+		Printed: func(text []byte) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.printed += string(text)
+		},
 		Warn: func(format string, args ...any) {
 			b.mu.Lock()
 			defer b.mu.Unlock()

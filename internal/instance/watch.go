@@ -83,6 +83,9 @@ func (w *watch) write(device int, p []byte) {
 	if len(*held)-end > maxPartial {
 		end = len(*held)
 	}
+	if end > 0 {
+		w.inst.cfg.Hooks.Printed((*held)[:end])
+	}
 	if w.agent.take(string((*held)[:end])) {
 		w.inst.agentEndedEarly(w.agent.said)
 	}

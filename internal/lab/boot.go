@@ -51,9 +51,10 @@ func (p *startPlan) release() {
 
 // bootGuest boots the VM, or serves the boot from the cache. releaseShare is nil for a
 // guest whose share of the pool is still to be acquired.
-func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShare func()) error {
+func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShare func()) (err error) {
+	done := v.news.Booting()
+	defer func() { done(err) }()
 	if releaseShare == nil {
-		var err error
 		if releaseShare, err = v.admit(ctx, v.bootShare(opts)); err != nil {
 			return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 		}
@@ -125,6 +126,7 @@ func (v *VM) admit(ctx context.Context, s admission.Share) (releaseShare func(),
 	if err != nil {
 		return nil, err
 	}
+	v.news.Reached(event.StageAdmitted)
 	return release[0], nil
 }
 
@@ -140,6 +142,7 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 		return nil, err
 	}
 	inst.began = began
+	v.news.Reached(event.StageMachine)
 	// From here on the end of the guest, whatever the cause, makes the VM dead.
 	v.mu.Lock()
 	v.inst = inst
@@ -154,6 +157,9 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 			return nil, context.Cause(ctx)
 		}
 		return nil, &answerError{instance.Explain(err, reports)}
+	}
+	if !inst.IsAgentless() {
+		v.news.Reached(event.StageAgent)
 	}
 	for _, f := range v.findings.Answered(inst.StampsLines()) {
 		v.host.found(v, f)
@@ -181,8 +187,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	}
 	v.state, v.reason, v.cid = topology.Booted, "", cid
 	v.mu.Unlock()
-	inst.spawned(event.VMSpawned{File: v.host.File, VMName: v.name, Profile: v.profile.Name,
-		MemoryBytes: uint64(inst.plan.cfg.Memory), CID: cid})
+	inst.announced.Started(inst.plan.cfg.Memory, cid, inst.plan.restored, inst.plan.cached)
 	return nil
 }
 
@@ -213,6 +218,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
+	v.news.Reached(event.StageImage)
 	appended, vsock := opts.CmdlineAppend, v.profile.Image.Vsock && !v.host.Local
 	if vsock {
 		appended = strings.TrimSpace(qemu.VsockOption + " " + appended)

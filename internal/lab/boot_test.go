@@ -114,14 +114,22 @@ func TestBootOfAnEmptyConsole(t *testing.T) {
 func TestBootWithoutAnAgent(t *testing.T) {
 	l, f := fakeLab(t)
 	var events []event.Event
-	l.host.Emit = func(e event.Event) { events = append(events, e) }
+	var mu sync.Mutex
+	l.host.Emit = func(e event.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind() != event.KindConsoleOutput {
+			events = append(events, e)
+		}
+	}
 	f.Prepare(func(m *fakemachine.Machine) {
 		m.SetAgent(fakemachine.AgentSilent)
 		m.Print(false, "login: ")
 	})
 	v := declare(t, l, "a")
 	must(t, v.Boot(t.Context(), &topology.BootOpts{Wait: "console:login: ", AgentTimeout: 50 * time.Millisecond}))
-	if v.State() != topology.Booted || len(events) != 1 || !v.IsAgentless() {
+	// That it was begun, three stages, and the guest: no agent has answered.
+	if v.State() != topology.Booted || len(events) != 5 || !v.IsAgentless() {
 		t.Errorf("state %s, events %+v", v.State(), events)
 	}
 	must(t, expect(t.Context(), v, "login: ", time.Minute))
@@ -166,7 +174,7 @@ func TestBootOptions(t *testing.T) {
 	l, f := fakeLab(t)
 	h := l.host
 	var events []event.Event
-	h.Emit = func(e event.Event) { events = append(events, e) }
+	h.Emit = withoutDetails(func(e event.Event) { events = append(events, e) })
 	when := time.Date(2030, 1, 2, 3, 4, 5, 600, time.UTC)
 	seed := uint64(7)
 	v, err := l.DeclareVM("a", "p", &topology.BootOpts{Memory: 256 << 20, CPUs: 2, InitialTime: &when, RNGSeed: &seed})

@@ -28,6 +28,7 @@ func (h *Host) diskEnv() *disk.Env {
 	if h.disks == nil {
 		h.disks = &disk.Env{TempDir: h.TempDir, Starter: h.Starter, Seed: h.Seed, Warn: h.warn,
 			NextSocket: h.nextSocket,
+			Fault:      func(d *disk.Disk, met disk.Fault) { VMOf(d).news.Fault(d.ID(), met) },
 			Digest:     func(names ...string) [32]byte { return digest(append([]string{h.File}, names...)...) }}
 	}
 	return h.disks

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/event"
 	"provium/internal/fakemachine"
 	"provium/internal/pattern"
 )
@@ -73,5 +74,15 @@ func (v *VM) MarkDead(reason string) {
 	v.mu.Unlock()
 	if inst != nil {
 		inst.End(reason)
+	}
+}
+
+// withoutDetails returns an emit function that passes only the events on which results
+// depend.
+func withoutDetails(emit func(event.Event)) func(event.Event) {
+	return func(e event.Event) {
+		if !e.Kind().IsDetail() {
+			emit(e)
+		}
 	}
 }

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
-	"provium/internal/event"
 	"provium/internal/instance"
+	"provium/internal/lab/announce"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/topology"
@@ -26,17 +25,16 @@ type guestRun struct {
 	stood   time.Duration // for the last snapshot
 	died    string        // why it ended by itself, guarded by the VM's lock
 
-	mu        sync.Mutex
 	began     time.Time // before QEMU was started
-	startedAt time.Time // when it was announced by vm_spawned; zero: not announced
-	over      bool      // released has looked at startedAt
+	announced announce.Guest
 }
 
 // startGuest starts the guest of a plan. releaseShare is called when nothing of it is left,
 // unless there is an error.
 func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Duration, releaseShare func()) (
 	*guestRun, error) {
-	i := &guestRun{vm: v, plan: p, netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
+	i := &guestRun{vm: v, plan: p, announced: announce.Guest{VM: &v.news},
+		netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
 	if p.restored && p.cfg.RNGSeed != nil {
 		i.use = v.host.uses.Next(v.name)
 	}
@@ -92,6 +90,7 @@ func (i *guestRun) hooks(releaseShare func()) instance.Hooks {
 		},
 		Configure: i.reconfigure,
 		Died:      func(reason string) { v.died(i, reason) },
+		Printed:   v.news.Printed,
 		Released:  func() { i.released(releaseShare) },
 		Warn:      v.host.warn,
 	}
@@ -101,29 +100,11 @@ func (i *guestRun) hooks(releaseShare func()) instance.Hooks {
 func (i *guestRun) released(releaseShare func()) {
 	i.netdevs.Close()
 	i.vm.host.prewarmed.CountRunning(-1)
-	i.mu.Lock()
-	startedAt := i.startedAt
-	i.over = true
-	i.mu.Unlock()
-	if !startedAt.IsZero() {
-		i.announceEnd(startedAt)
-	}
+	i.vm.mu.Lock()
+	died := i.died
+	i.vm.mu.Unlock()
+	i.announced.Ended(died)
 	releaseShare()
-}
-
-// spawned announces the guest. Its end is announced exactly once after that.
-func (i *guestRun) spawned(e event.VMSpawned) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.startedAt = time.Now()
-	i.vm.host.emit(e)
-	if i.over { // it died in this very moment
-		i.announceEnd(i.startedAt)
-	}
-}
-
-func (i *guestRun) announceEnd(startedAt time.Time) {
-	i.vm.host.emit(event.VMShutdown{File: i.vm.host.File, VMName: i.vm.name, DurationNS: uint64(time.Since(startedAt))})
 }
 
 // firstAnswer waits for the agent and prepares the guest for operations.

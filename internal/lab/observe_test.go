@@ -25,6 +25,7 @@ func (p recordingPool) Claim(context.Context, int64, int) error {
 func TestObserversComeAndGo(t *testing.T) {
 	var log []string
 	h := &Host{Pool: recordingPool{&log}}
+	vm := newVM(h, "a", &Profile{}, nil)
 	observe := func(name string) (stop func()) {
 		return h.Observe(Observer{
 			Finding: func(_ *VM, f instance.Finding) { log = append(log, name+" "+f.Title) },
@@ -43,20 +44,20 @@ func TestObserversComeAndGo(t *testing.T) {
 	}
 	stopA, stopB := observe("a"), observe("b")
 	defer h.Observe(Observer{})()
-	h.found(nil, instance.Finding{Title: "oops"})
+	h.found(vm, instance.Finding{Title: "oops"})
 	expect("a oops", "b oops")
 	if _, err := h.gate().Acquire(t.Context(), "vm", admission.Share{Memory: 1, CPUs: 1}); err != nil {
 		t.Fatal(err)
 	}
 	expect("a waits", "b waits", "acquire", "b goes on", "a goes on")
 	stopA()
-	h.found(nil, instance.Finding{Title: "oops"})
+	h.found(vm, instance.Finding{Title: "oops"})
 	if err := New(h).Claim(t.Context(), 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	expect("b oops", "b waits", "claim", "b goes on")
 	stopB()
 	stopB() // does nothing again
-	h.found(nil, instance.Finding{Title: "oops"})
+	h.found(vm, instance.Finding{Title: "oops"})
 	expect()
 }

@@ -45,9 +45,10 @@ func (v *VM) restoreFile(ctx context.Context, path string, releaseShare func()) 
 
 // restoreReader restores a verified snapshot. The caller must hold the life cycle, and
 // there must be no guest. releaseShare is as in boot.
-func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader, releaseShare func()) error {
+func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader, releaseShare func()) (err error) {
+	done := v.news.Booting()
+	defer func() { done(err) }()
 	if releaseShare == nil {
-		var err error
 		if releaseShare, err = v.admit(ctx, restoreShare(r)); err != nil {
 			return err
 		}

@@ -84,7 +84,7 @@ func openFiles(t *testing.T) int {
 func TestRestoreLoop(t *testing.T) {
 	l, h := guestLab(t)
 	var events []string
-	h.Emit = func(e event.Event) { events = append(events, fmt.Sprintf("%T", e)) }
+	h.Emit = withoutDetails(func(e event.Event) { events = append(events, fmt.Sprintf("%T", e)) })
 	v, err := l.DeclareVM("a", "host", nil)
 	must(t, err)
 	started := time.Now()

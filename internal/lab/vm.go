@@ -15,6 +15,7 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
+	"provium/internal/lab/announce"
 	"provium/internal/topology"
 )
 
@@ -48,11 +49,12 @@ type VM struct {
 	agents handle.Agents // that have answered in its guests
 
 	expendable bool
+	news       announce.VM
 }
 
 func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
 	v := &VM{host: h, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
-		inFlight: map[string]int{}}
+		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
 	return v

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os/exec"
 	"path/filepath"
@@ -153,11 +154,31 @@ func (s *Starter) Run(ctx context.Context, dir string, env []string,
 	cmd.Dir, cmd.Env = dir, append(cmd.Environ(), env...)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
+	ran, err := s.run(ctx, cmd)
+	if err != nil && ran {
+		err = &RunError{Name: name, Err: err, Stdout: out.Bytes(), Stderr: errOut.Bytes()}
+	}
+	return out.Bytes(), errOut.Bytes(), err
+}
+
+// RunTo is Run for a command whose outputs are written to w as they come.
+func (s *Starter) RunTo(ctx context.Context, dir string, w io.Writer, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, w, w
+	ran, err := s.run(ctx, cmd)
+	if err != nil && ran {
+		err = &RunError{Name: name, Err: err}
+	}
+	return err
+}
+
+// run starts a command and waits for its end. ran is false for one that could not start.
+func (s *Starter) run(ctx context.Context, cmd *exec.Cmd) (ran bool, err error) {
 	// A process that changed its user cannot be killed, and may hold the output open.
 	cmd.WaitDelay = 5 * time.Second
 	child, err := s.StartTree(cmd)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s start: %w", name, err)
+		return false, fmt.Errorf("%s start: %w", cmd.Args[0], err)
 	}
 	stop := context.AfterFunc(ctx, child.Kill)
 	err = child.Wait()
@@ -167,8 +188,5 @@ func (s *Starter) Run(ctx context.Context, dir string, env []string,
 	if !stop() && ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	if err != nil {
-		err = &RunError{Name: name, Err: err, Stdout: out.Bytes(), Stderr: errOut.Bytes()}
-	}
-	return out.Bytes(), errOut.Bytes(), err
+	return true, err
 }

@@ -14,6 +14,8 @@ type Collector struct {
 	tests    []TestResult
 	running  *event.TestStarted
 	expected []string // tests without a result
+
+	retries map[string][]string // reasons of failed runs of tests without a result
 }
 
 // NewCollector returns a Collector for the file at path.
@@ -39,8 +41,18 @@ func (c *Collector) Add(e event.Event) {
 	}
 }
 
+// Retried takes a failed run of a test that runs once more.
+func (c *Collector) Retried(test, reason string) {
+	if c.retries == nil {
+		c.retries = map[string][]string{}
+	}
+	c.retries[test] = append(c.retries[test], reason)
+}
+
 func (c *Collector) finished(t TestResult) {
 	c.running = nil
+	t.Retries = c.retries[t.Name]
+	delete(c.retries, t.Name)
 	c.expected = slices.DeleteFunc(c.expected, func(name string) bool { return name == t.Name })
 	c.tests = append(c.tests, t)
 }

@@ -30,6 +30,9 @@ type jsonTest struct {
 	Message  *string    `json:"message"`
 	Log      []string   `json:"log"`
 	Duration float64    `json:"duration"` // seconds
+	// Retries is how often it had failed before, Flaky that it has passed then.
+	Retries int  `json:"retries,omitempty"`
+	Flaky   bool `json:"flaky,omitempty"`
 }
 
 // File writes the line of one file, with a single write.
@@ -47,7 +50,7 @@ func (j *JSON) File(r FileResult) error {
 			log = []string{}
 		}
 		f.Tests = append(f.Tests, jsonTest{Name: t.Name, Status: t.Status, Message: orNull(t.Message), Log: log,
-			Duration: seconds(t.Duration)})
+			Duration: seconds(t.Duration), Retries: len(t.Retries), Flaky: t.IsFlaky()})
 	}
 	enc := json.NewEncoder(j.w)
 	enc.SetEscapeHTML(false) // `nil ~= <n1>` is for reading

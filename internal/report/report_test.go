@@ -89,7 +89,7 @@ func render(t *testing.T, cfg TerminalConfig, results []FileResult) (out, errs s
 		}
 		c.Add(r)
 	}
-	if err := term.Summary(c, 9800*time.Millisecond); err != nil {
+	if err := term.End(Summary(c, 9800*time.Millisecond), true); err != nil {
 		t.Fatal(err)
 	}
 	return o.String(), e.String()
@@ -245,8 +245,8 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errPipe }
 func TestWriteErrors(t *testing.T) {
 	term := NewTerminal(TerminalConfig{Out: brokenWriter{}, Err: brokenWriter{}})
 	for _, err := range []error{
-		term.File(samples()[0]), term.File(samples()[1]), term.Summary(Counts{},
-			0), NewJSON(brokenWriter{}).File(samples()[0]),
+		term.File(samples()[0]), term.File(samples()[1]), term.End(Summary(Counts{}, 0), true),
+		NewJSON(brokenWriter{}).File(samples()[0]),
 	} {
 		if !errors.Is(err, errPipe) {
 			t.Error(err)

@@ -39,6 +39,8 @@ type TestResult struct {
 	// Log is what the test logged, entry by entry.
 	Log      []string
 	Duration time.Duration
+	// Retries are why the runs of the test before the last one failed (--retries).
+	Retries []string
 	// ConsoleExcerpt is the end of the consoles of the test's guests.
 	ConsoleExcerpt string
 }
@@ -64,6 +66,8 @@ type Counts struct {
 	Files int
 	// Passed, Failed and Skipped count tests.
 	Passed, Failed, Skipped int
+	// Flaky counts those of the passed tests that had failed before (--retries).
+	Flaky int
 	// FilesFailed counts files of every status but passed.
 	FilesFailed int
 	// FilesCrashed counts those of them whose process ended without a report.
@@ -99,6 +103,28 @@ func (c *Counts) Add(r FileResult) {
 	c.Passed += p
 	c.Failed += f
 	c.Skipped += s
+	c.Flaky += r.flaky()
+}
+
+// IsFlaky reports whether a test has passed after it had failed.
+func (t TestResult) IsFlaky() bool { return t.Status == TestPassed && len(t.Retries) > 0 }
+
+// flaky counts the flaky tests.
+func (r FileResult) flaky() (n int) {
+	for _, t := range r.Tests {
+		if t.IsFlaky() {
+			n++
+		}
+	}
+	return n
+}
+
+// flakyCount is the count of flaky tests behind other counts, "" for none.
+func flakyCount(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d flaky", n)
 }
 
 // OK reports whether no file failed.
@@ -157,8 +183,8 @@ func (c Counts) Verdict() string {
 // Summary is the end of a run: the verdict, if there is one, and the counts of all tests on a
 // line of their own, without a newline behind it.
 func Summary(c Counts, elapsed time.Duration) string {
-	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped; %.2fs",
-		c.Files, c.Passed, c.Failed, c.Skipped, elapsed.Seconds())
+	s := fmt.Sprintf("%d file(s); %d passed, %d failed, %d skipped%s; %.2fs",
+		c.Files, c.Passed, c.Failed, c.Skipped, flakyCount(c.Flaky), elapsed.Seconds())
 	if verdict := c.Verdict(); verdict != "" {
 		s = verdict + "\n" + s
 	}

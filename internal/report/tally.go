@@ -82,7 +82,7 @@ func (t *Tally) Summary(elapsed time.Duration) string {
 		fmt.Fprintf(&b, "failed %d of %d: %s\n", t.failures[name], t.iterations, name)
 	}
 	fmt.Fprintf(&b, "failed %d of %d\n", t.failed, t.iterations)
-	fmt.Fprintf(&b, "%d iteration(s); %d passed, %d failed, %d skipped; %.2fs", t.iterations, t.counts.Passed,
-		t.counts.Failed, t.counts.Skipped, elapsed.Seconds())
+	fmt.Fprintf(&b, "%d iteration(s); %d passed, %d failed, %d skipped%s; %.2fs", t.iterations, t.counts.Passed,
+		t.counts.Failed, t.counts.Skipped, flakyCount(t.counts.Flaky), elapsed.Seconds())
 	return b.String()
 }

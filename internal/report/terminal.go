@@ -59,15 +59,19 @@ func (t *Terminal) File(r FileResult) error {
 			return fmt.Errorf("warning write: %w", err)
 		}
 	}
-	if t.cfg.Verbosity <= Quiet && r.Status == FilePassed {
+	flaky := r.flaky()
+	if t.cfg.Verbosity <= Quiet && r.Status == FilePassed && flaky == 0 {
 		return nil
 	}
 	var b block
 	b.color = t.cfg.Color
 	passed, failed, skipped := r.count()
 	word, color := fileWord(r.Status)
-	b.line(0, "%s %s (%d passed, %d failed, %d skipped)%s", b.paint(color, word), terminal.Escape(r.Path), passed,
-		failed, skipped, took(" %s", r.Duration))
+	if r.Status == FilePassed && flaky > 0 {
+		word, color = flakyWord, yellow
+	}
+	b.line(0, "%s %s (%d passed, %d failed, %d skipped%s)%s", b.paint(color, word), terminal.Escape(r.Path), passed,
+		failed, skipped, flakyCount(flaky), took(" %s", r.Duration))
 	t.failed = append(t.failed, r.failures()...)
 	if r.ChunkError != "" {
 		first, rest, _ := strings.Cut(terminal.Escape(r.ChunkError), "\n")
@@ -90,15 +94,22 @@ func (t *Terminal) File(r FileResult) error {
 
 func (t *Terminal) test(b *block, r TestResult) {
 	verbose := t.cfg.Verbosity >= Verbose
-	if r.Status != TestFailed && !verbose {
+	if r.Status != TestFailed && !verbose && !r.IsFlaky() {
 		return
 	}
 	word, color := testWord(r.Status)
+	if r.IsFlaky() {
+		word, color = flakyWord, yellow
+	}
 	b.line(1, "%s %s%s", b.paint(color, word), oneLine(r.Name), took(" (%s)", r.Duration))
 	if r.Status == TestFailed {
 		b.failure(2, terminal.Escape(r.Message))
 	} else {
 		b.text(2, terminal.Escape(r.Message))
+	}
+	for i, reason := range r.Retries {
+		b.line(2, "%s", b.paint(dim, fmt.Sprintf("run %d of %d failed:", i+1, len(r.Retries)+1)))
+		b.text(3, terminal.Escape(reason))
 	}
 	if verbose && len(r.Log) > 0 {
 		b.line(2, "%s", b.paint(dim, "log:"))
@@ -171,6 +182,9 @@ func fileWord(s FileStatus) (string, string) {
 	}
 	return "FAIL", red
 }
+
+// flakyWord stands for a test that has passed after it had failed, and for a file with one.
+const flakyWord = "FLAKY"
 
 func testWord(s TestStatus) (string, string) {
 	switch s {

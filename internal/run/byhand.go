@@ -41,7 +41,7 @@ func OpenByHand(ctx context.Context, o Options, profiles ...string) (b *ByHand, 
 	if len(profiles) == 0 {
 		wanted = o.Config.Profiles
 	}
-	if err := BuildProfiles(ctx, b.starter, wanted, o.Stderr); err != nil {
+	if err := BuildProfiles(ctx, b.starter, wanted, o.Stderr, nil); err != nil {
 		return nil, err
 	}
 	// One guest is started sooner by itself than by a copy of a QEMU that is loaded for it.

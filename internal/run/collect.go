@@ -62,7 +62,7 @@ func (c collector) collect(ctx context.Context, files []*foundFile) ([][]choose.
 			j := local.job(Candidate{Path: f.path, Abs: f.abs}, dir)
 			j.Collect = true
 			run := &fileRun{job: j, self: c.o.Self, verb: c.o.RunnerVerb, starter: starter, resources: endless{},
-				limit: collectLimit, emit: func(event.Event, []byte) {}, stdout: null, stderr: null}
+				limit: collectLimit, emit: func(...event.Encoded) {}, stdout: null, stderr: null}
 			run.run(stopAll, nil, &stopNow{Reason: "interrupted"})
 			out[i] = run.collected
 		})

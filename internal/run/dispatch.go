@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/history"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -22,7 +23,7 @@ type dispatcher struct {
 	starter *proc.Starter
 	pool    *sched.Pool
 	temp    *TempDir
-	bus     *event.Bus
+	events  *sink.Stream
 	filter  string // JSON form of the per-test filter
 
 	// stopAll is closed to end all running files, why is set before; killAll to
@@ -107,7 +108,7 @@ func (d *dispatcher) one(
 		return nil
 	}
 	held := file.Reservation()
-	d.bus.Emit(event.FileDispatched{Path: c.Path, Reservation: eventAmount(held)})
+	d.events.Emit(event.FileDispatched{Path: c.Path, Reservation: eventAmount(held)})
 	fileCtx, cancel := context.WithCancel(context.Background())
 	client := newPoolClient(fileCtx, file)
 	defer func() {
@@ -123,7 +124,7 @@ func (d *dispatcher) one(
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
 		launched: func(pid int) { d.launched(file, pid) },
 		person:   d.o.Person,
-		limit:    d.o.FileTimeout, emit: d.bus.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
+		limit:    d.o.FileTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
@@ -135,22 +136,22 @@ func (d *dispatcher) one(
 
 // refuse reports a file that cannot be run at all.
 func (d *dispatcher) refuse(c Candidate, err error) *report.FileResult {
-	d.bus.Emit(event.FileDispatched{Path: c.Path})
-	d.bus.Emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
+	d.events.Emit(event.FileDispatched{Path: c.Path})
+	d.events.Emit(event.FileCompleted{Path: c.Path, Status: event.FileFailed})
 	return &report.FileResult{Path: c.Path, Status: report.FileFailed, ChunkError: err.Error()}
 }
 
 // leaveOut reports a file of which every test is left out. It does not run.
 func (d *dispatcher) leaveOut(c Candidate) *report.FileResult {
-	d.bus.Emit(event.FileDispatched{Path: c.Path})
+	d.events.Emit(event.FileDispatched{Path: c.Path})
 	result := report.NewCollector(c.Path)
 	for _, t := range c.Skipped {
-		d.bus.Emit(event.TestStarted{Path: c.Path, Name: t.Name, Meta: t.Meta})
+		d.events.Emit(event.TestStarted{Path: c.Path, Name: t.Name, Meta: t.Meta})
 		skipped := event.TestSkipped{Path: c.Path, Name: t.Name, Reason: t.Reason, Meta: t.Meta}
 		result.Add(skipped)
-		d.bus.Emit(skipped)
+		d.events.Emit(skipped)
 	}
-	d.bus.Emit(event.FileCompleted{Path: c.Path, Status: event.FilePassed})
+	d.events.Emit(event.FileCompleted{Path: c.Path, Status: event.FilePassed})
 	r := result.Result(report.FilePassed, "", 0)
 	return &r
 }
@@ -163,7 +164,9 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
-	return d.o.job(c, temp), nil
+	j := d.o.job(c, temp)
+	j.Details = d.events.IsRead()
+	return j, nil
 }
 
 // job is what a runner needs to know of a file.
@@ -178,7 +181,7 @@ func (o *Options) job(c Candidate, temp string) *job {
 		fixtures = localFixtures(temp)
 	}
 	return &job{
-		Picks:  c.Picks,
+		Picks: c.Picks, Retries: o.Retries,
 		Repeat: o.repeat(), ShuffleOn: o.Select.Shuffle, ShuffleSeed: o.ShuffleSeed,
 		Path: c.Path, Abs: c.Abs, Project: cfg.Dir, ConfigPath: cfg.Path, Roots: cfg.Roots, Profiles: cfg.Profiles,
 		Oops: cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,
@@ -196,7 +199,7 @@ func (d *dispatcher) reportPool(ctx context.Context) {
 		select {
 		case <-tick.C:
 			used, free := d.pool.State()
-			d.bus.Emit(event.PoolState{Used: eventAmount(used), Available: eventAmount(free)})
+			d.events.Emit(event.PoolState{Used: eventAmount(used), Available: eventAmount(free)})
 		case <-ctx.Done():
 			return
 		}

@@ -12,12 +12,15 @@ import (
 
 	"provium/internal/report"
 	"provium/internal/report/export"
+	"provium/internal/report/page"
 )
 
 // Exports are files that the results of a run go to, in the formats of other programs; ""
 // where there is no such file.
 type Exports struct {
 	JUnit, TAP, KTAP string
+	// Page is the HTML page that is made of all events.
+	Page string
 	// Annotate writes what failed as annotations of GitHub Actions to standard error;
 	// Workspace is the directory of the repository there.
 	Annotate  bool
@@ -38,19 +41,12 @@ type exportFile struct {
 
 // check refuses a file that cannot be written, before anything runs.
 func (e *Exports) check() error {
-	for _, x := range e.formats() {
+	for _, x := range append(e.formats(), exportFile{"--report", e.Page, nil}) {
 		if x.path == "" {
 			continue
 		}
-		_, err := os.Stat(x.path)
-		isNew := errors.Is(err, os.ErrNotExist)
-		f, err := os.OpenFile(x.path, os.O_WRONLY|os.O_CREATE, 0o666)
-		if err != nil {
+		if err := checkWritable(x.path); err != nil {
 			return fmt.Errorf("%s: %w", x.flag, err)
-		}
-		f.Close()
-		if isNew {
-			os.Remove(x.path) // an empty file would be no report
 		}
 	}
 	return nil
@@ -63,7 +59,7 @@ func (e *Exports) write(r export.Run, stderr io.Writer, project string) error {
 		if x.path == "" {
 			continue
 		}
-		if err := writeWhole(x.path, func(w io.Writer) error { return x.write(w, r) }); err != nil {
+		if err := WriteWhole(x.path, func(w io.Writer) error { return x.write(w, r) }); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.flag, err))
 		}
 	}
@@ -77,9 +73,24 @@ func (e *Exports) write(r export.Run, stderr io.Writer, project string) error {
 	return failed
 }
 
-// writeWhole replaces a file in one step, so that a reader never sees half of it. What is
+// checkWritable refuses a file that cannot be written.
+func checkWritable(path string) error {
+	_, err := os.Stat(path)
+	isNew := errors.Is(err, os.ErrNotExist)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if isNew {
+		os.Remove(path) // an empty file would be no report
+	}
+	return nil
+}
+
+// WriteWhole replaces a file in one step, so that a reader never sees half of it. What is
 // no regular file, like a pipe, is written as it is.
-func writeWhole(path string, write func(io.Writer) error) (err error) {
+func WriteWhole(path string, write func(io.Writer) error) (err error) {
 	if s, err := os.Stat(path); err == nil && !s.Mode().IsRegular() {
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
@@ -136,3 +147,11 @@ func (e *exported) add(results []*report.FileResult) error {
 	r := export.Run{Started: e.started, Elapsed: time.Since(e.started), Host: host, Facts: e.facts, Files: e.files}
 	return e.o.Exports.write(r, e.o.Stderr, e.o.Config.Dir)
 }
+
+// pageFile makes a page of all events at the end.
+type pageFile struct {
+	page.Builder
+	path string
+}
+
+func (p *pageFile) Close() error { return WriteWhole(p.path, p.Write) }

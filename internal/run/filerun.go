@@ -59,8 +59,8 @@ type fileRun struct {
 	filter    string // for PROVIUM_TEST_FILTER
 	starter   *proc.Starter
 	resources resources
-	limit     time.Duration                       // 0: none; waiting for resources does not count
-	emit      func(e event.Event, payload []byte) // payload as for event.Bus.Forward
+	limit     time.Duration          // 0: none; waiting for resources does not count
+	emit      func(...event.Encoded) // event.Bus.Forward
 	stdout    *os.File
 	stderr    *os.File
 	person    Person        // who looks at paused tests; nil: nobody
@@ -98,11 +98,12 @@ func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.Fil
 	f.setStatus()
 	result := f.result.Result(f.status, f.chunkErr, time.Since(started))
 	if f.claimed != nil {
-		f.emit(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed}, nil)
+		f.send(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed})
 	}
-	f.emit(event.FileCompleted{
+	f.send(event.FileCompleted{
 		Path: f.job.Path, Status: eventStatus(result.Status), DurationNS: uint64(result.Duration),
-	}, nil)
+		ChunkError: result.ChunkError,
+	})
 	return result
 }
 
@@ -114,6 +115,8 @@ func eventStatus(s report.FileStatus) event.FileStatus {
 		return event.FileTimedOut
 	case report.FileCrashed:
 		return event.FileCrashed
+	case report.FileInterrupted:
+		return event.FileInterrupted
 	}
 	return event.FileFailed
 }
@@ -283,7 +286,7 @@ func (f *fileRun) answer(a answer) {
 	f.waits--
 	if f.claim != nil && a.ID == f.claim.ID && a.Err == "" {
 		f.claimed = &event.Amount{MemoryBytes: uint64(f.claim.Memory), CPUs: uint32(f.claim.CPUs)}
-		f.emit(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed}, nil)
+		f.send(event.ClaimAcquired{Path: f.job.Path, Amount: *f.claimed})
 	}
 	_ = f.pipe.send(&message{Answer: &a})
 }
@@ -306,10 +309,12 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 		}
 	}
 	switch {
-	case m.Event != nil:
-		f.handleEvent(m.Event)
+	case m.Events != nil:
+		f.handleEvents(m.Events)
 	case m.Registered != nil:
 		f.result.Expect(m.Registered.Tests)
+	case m.Retried != nil:
+		f.result.Retried(m.Retried.Test, m.Retried.Reason)
 	case m.Collected != nil:
 		f.collected = m.Collected.tests(f.job.Path)
 	case m.Acquire != nil:
@@ -339,15 +344,20 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 	}
 }
 
-// handleEvent takes an event of the runner. Its bytes go into the event stream as
-// they are; to decode them shows that they can be read by others.
-func (f *fileRun) handleEvent(m *encodedEvent) {
-	e, err := event.DecodePayload(event.Kind(m.Kind), m.Payload)
-	if err != nil {
-		fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
-		return
+// handleEvents takes events of the runner. Their bytes go into the event stream as they
+// are; to decode them shows that they can be read by others.
+func (f *fileRun) handleEvents(list []encodedEvent) {
+	batch := make([]event.Encoded, 0, len(list))
+	for _, m := range list {
+		e, err := event.DecodePayload(event.Kind(m.Kind), m.Payload)
+		if err != nil {
+			fmt.Fprintf(f.stderr, "provium: %s: %v\n", f.job.Path, err)
+			continue
+		}
+		f.record(e)
+		batch = append(batch, event.Encoded{Event: e, Payload: m.Payload})
 	}
-	f.record(e, m.Payload)
+	f.emit(batch...)
 }
 
 // tell adds an event that the runner did not send.
@@ -356,11 +366,15 @@ func (f *fileRun) tell(e event.Event) {
 		failed.Reason = repeatable(failed.Reason, f.job.Repeat)
 		e = failed
 	}
-	f.record(e, nil)
+	f.record(e)
+	f.send(e)
 }
 
-// record takes an event into the file's report and passes it on.
-func (f *fileRun) record(e event.Event, payload []byte) {
+// send passes an event on.
+func (f *fileRun) send(e event.Event) { f.emit(event.Encoded{Event: e}) }
+
+// record takes an event into the file's report.
+func (f *fileRun) record(e event.Event) {
 	switch e := e.(type) {
 	case event.VMSpawned:
 		f.vms[e.VMName] = time.Now()
@@ -370,7 +384,6 @@ func (f *fileRun) record(e event.Event, payload []byte) {
 	default:
 		f.result.Add(e)
 	}
-	f.emit(e, payload)
 }
 
 // repeatable adds to the reason of a failure the flags with which chance decides

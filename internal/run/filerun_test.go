@@ -44,7 +44,7 @@ func fakeRunner(behaviour string) {
 		os.Exit(9)
 	}
 	path := first.Job.Path
-	r.repeat = first.Job.Repeat
+	r.begin(first.Job)
 	start := func(name string) { r.emit(event.TestStarted{Path: path, Name: name}) }
 	pass := func(name string) { start(name); r.emit(event.TestPassed{Path: path, Name: name}) }
 	tests := func(names ...string) { _ = r.pipe.send(&message{Registered: &registered{Tests: names}}) }
@@ -65,7 +65,7 @@ func fakeRunner(behaviour string) {
 	case "crash":
 		tests("a", "b", "c")
 		pass("a")
-		r.emit(event.VMSpawned{File: path, VMName: "n1"})
+		r.emit(event.VMSpawned{File: path, VMName: "n1", Source: event.BootCold})
 		start("b")
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
@@ -147,16 +147,18 @@ type fakeRun struct {
 	encoded   int // events with a payload
 }
 
-// emitted checks that a payload is the event's.
-func (r *fakeRun) emitted(e event.Event, payload []byte) {
-	r.events = append(r.events, e)
-	if payload == nil {
-		return
-	}
-	r.encoded++
-	want, err := event.EncodePayload(e)
-	if err != nil || !bytes.Equal(payload, want) {
-		r.t.Errorf("payload %q of %+v, want %q, %v", payload, e, want, err)
+// emitted checks that payloads are those of their events.
+func (r *fakeRun) emitted(list ...event.Encoded) {
+	for _, e := range list {
+		r.events = append(r.events, e.Event)
+		if e.Payload == nil {
+			continue
+		}
+		r.encoded++
+		want, err := event.EncodePayload(e.Event)
+		if err != nil || !bytes.Equal(e.Payload, want) {
+			r.t.Errorf("payload %q of %+v, want %q, %v", e.Payload, e.Event, want, err)
+		}
 	}
 }
 
@@ -168,7 +170,7 @@ func newFakeRun(t *testing.T, behaviour string) *fakeRun {
 	r := &fakeRun{t: t, resources: &recordedResources{}}
 	r.fileRun = &fileRun{
 		job: &job{Path: "x.test.lua"}, self: os.Args[0], verb: "-test.run=^$", starter: starter, resources: r.resources,
-		emit: func(e event.Event, payload []byte) { r.emitted(e, payload) }, stdout: os.Stdout, stderr: os.Stderr,
+		emit: r.emitted, stdout: os.Stdout, stderr: os.Stderr,
 	}
 	return r
 }
@@ -294,11 +296,13 @@ func TestFileRunKillsWhatDoesNotStop(t *testing.T) {
 	kill := make(chan struct{})
 	stop := make(chan struct{})
 	emit := r.emit
-	r.emit = func(e event.Event, payload []byte) {
-		emit(e, payload)
-		if s, ok := e.(event.TestStarted); ok && s.Name == "b" {
-			close(stop)
-			close(kill)
+	r.emit = func(list ...event.Encoded) {
+		emit(list...)
+		for _, e := range list {
+			if s, ok := e.Event.(event.TestStarted); ok && s.Name == "b" {
+				close(stop)
+				close(kill)
+			}
 		}
 	}
 	got := describeResult(r.run(stop, kill, &stopNow{Reason: "too long", Status: string(report.FileTimedOut)}))

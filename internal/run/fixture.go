@@ -53,7 +53,7 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 	if w.temp, err = NewTempDir(o.TempBase); err != nil {
 		return nil, err
 	}
-	if err := BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr); err != nil {
+	if err := BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr, nil); err != nil {
 		return nil, err
 	}
 	j := o.job(Candidate{Path: "provium"}, w.temp.path)

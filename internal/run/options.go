@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/event/sink"
 	"provium/internal/report"
 )
 
@@ -18,6 +19,7 @@ type Options struct {
 	Select Selection
 
 	Repeat      int  // 0 is 1
+	Retries     int  // of each test that has failed
 	UntilFail   bool // repeat until a failure, at most Repeat times if that is set
 	Jobs        int  // files at a time; 0 is no limit
 	FailFast    bool
@@ -39,11 +41,11 @@ type Options struct {
 	Person         Person
 	PauseOnFailure bool
 
-	Verbosity  report.Verbosity
-	JSON       bool
-	Color      bool   // stdout is a terminal that wants colours
-	SaveEvents string // file, or ""
-	Exports    Exports
+	Verbosity report.Verbosity
+	JSON      bool
+	Color     bool // stdout is a terminal that wants colours
+	Events    sink.Options
+	Exports   Exports
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
 	Local      bool   // no kernel is booted: machines of package localvmm
@@ -52,6 +54,7 @@ type Options struct {
 	ImageCache string
 	BootCache  string // directory of post-boot snapshots; "" or Cold has every boot really boot
 	Version    string // identity of this program: fixtures that another has built are stale
+	Release    string // version of this program, for people
 	Overlay    string // agent overlay file of $PROVIUM_OVERLAY, or ""
 	TempBase   string // where temporary directories go
 	RerunState string // file, or "" for none

@@ -34,9 +34,10 @@ type message struct {
 	Typed     *typed   // by a person, about the test that is paused
 
 	// From the runner.
-	Event      *encodedEvent
+	Events     []encodedEvent
 	Registered *registered // the chunk has run
 	Collected  *collected  // the same, where the tests do not run
+	Retried    *retried
 	Acquire    *acquire
 	Release    *release
 	Claim      *claim
@@ -75,6 +76,8 @@ type job struct {
 	QEMU        string
 	Repeat      string // flags that repeat what chance decided, "" if a run without flags does
 	Local       bool   // no kernel is booted
+	Details     bool   // events of all kinds are wanted
+	Retries     int    // of a test that has failed
 	Collect     bool   // the chunk runs, its tests do not
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
@@ -121,6 +124,9 @@ type answer struct {
 // registered lists the tests of a file, so that a runner that is killed leaves
 // a complete report behind.
 type registered struct{ Tests []string }
+
+// retried is a failed run of a test that runs once more.
+type retried struct{ Test, Reason string }
 
 // collected are the tests of a file whose chunk has run.
 type collected struct{ Tests []collectedTest }

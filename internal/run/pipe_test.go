@@ -22,7 +22,7 @@ func messages() []*message {
 				Disks: []config.Disk{{ID: "d", Scratch: 1 << 40}}}}, Seed: 1 << 63}},
 		{Answer: &answer{ID: 7, Err: "no"}},
 		{Interrupt: &stopNow{Reason: "r", Status: "timed_out"}},
-		{Event: &encodedEvent{Kind: "k", Payload: []byte{0, 1, 0xff}}},
+		{Events: []encodedEvent{{Kind: "k", Payload: []byte{0, 1, 0xff}}, {Kind: "l", Payload: []byte{1}}}},
 		{Registered: &registered{Tests: []string{"ä", ""}}},
 		{Acquire: &acquire{ID: 1, What: "vm `v`", Shares: []admission.Share{{Memory: 1 << 40, CPUs: 3}}}},
 		{Release: &release{ID: 1 << 60}},

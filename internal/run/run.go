@@ -10,7 +10,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -20,6 +19,7 @@ import (
 
 	"provium/internal/choose"
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/fixture"
 	"provium/internal/history"
 	"provium/internal/proc"
@@ -76,52 +76,47 @@ func Run(ctx context.Context, o Options) (int, error) {
 		}
 		header.Accelerator, header.Why = accel.Name, accel.Why
 	}
-	fmt.Fprintln(o.Stderr, header)
 	budget, err := o.budget()
 	if err != nil {
-		return ExitError, err
-	}
-	if interrupted, err := o.build(ctx, starter); interrupted {
-		fmt.Fprintln(o.Stderr, "provium: interrupted before any file started")
-		return ExitFailed, nil
-	} else if err != nil {
 		return ExitError, err
 	}
 	filter, err := o.Filter.JSON()
 	if err != nil {
 		return ExitError, err
 	}
-	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter),
-		exported: newExported(&o, header.Accelerator)}
+	if o.Exports.Page != "" {
+		o.Events.Other = append(o.Events.Other, sink.Place{Flag: "--report", To: &pageFile{path: o.Exports.Page}})
+	}
+	events, err := sink.Open(o.Events)
+	if err != nil {
+		return ExitError, err
+	}
+	fmt.Fprintln(o.Stderr, header)
+	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter), events: events,
+		accelerator: header.Accelerator, exported: newExported(&o, header.Accelerator)}
 	if header.Accelerator == "tcg" {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
-	if err := r.openEvents(); err != nil {
-		return ExitError, err
-	}
-	if !o.Local {
-		_, stop := o.startSpotCheck(ctx)
-		defer stop()
-	}
-	code, err := r.iterations(ctx, candidates.Files)
+	code, err := r.run(ctx, candidates.Files)
 	if err == nil && code == ExitOK {
 		code, err = r.checkMatched()
 	}
-	if cerr := r.closeEvents(); err == nil && cerr != nil {
+	if cerr := events.Close(); err == nil && cerr != nil {
 		code, err = ExitError, cerr
 	}
 	return code, err
 }
 
 // build runs the build commands of the profiles. The first signal ends it.
-func (o *Options) build(ctx context.Context, starter *proc.Starter) (interrupted bool, err error) {
+func (o *Options) build(ctx context.Context, starter *proc.Starter, emit func(event.Event)) (interrupted bool,
+	err error) {
 	if o.Local {
 		return false, nil // what they build is not booted
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	built := make(chan error, 1)
-	go func() { built <- BuildProfiles(ctx, starter, o.Config.Profiles, o.Stderr) }()
+	go func() { built <- BuildProfiles(ctx, starter, o.Config.Profiles, o.Stderr, emit) }()
 	for {
 		select {
 		case err := <-built:
@@ -163,10 +158,9 @@ type session struct {
 	budget  sched.Amount
 	filter  string
 
-	coldBoots int // guests that may boot at a time; 0: any number
-
-	bus    *event.Bus
-	events *event.FileSink // of --save-events, or nil
+	coldBoots   int // guests that may boot at a time; 0: any number
+	accelerator string
+	events      *sink.Stream
 
 	matched bool                    // a test had a name that was asked for
 	names   []string                // of all tests
@@ -175,29 +169,35 @@ type session struct {
 	exported *exported
 }
 
-func (s *session) openEvents() error {
-	if s.o.SaveEvents == "" {
-		s.bus = event.NewBus(time.Now)
-		return nil
+// run builds what the candidates need and runs them.
+func (s *session) run(ctx context.Context, candidates []Candidate) (int, error) {
+	if interrupted, err := s.o.build(ctx, s.starter, s.events.Emit); interrupted {
+		fmt.Fprintln(s.o.Stderr, "provium: interrupted before any file started")
+		return ExitFailed, nil
+	} else if err != nil {
+		return ExitError, err
 	}
-	sink, err := event.CreateFile(s.o.SaveEvents)
-	if err != nil {
-		return fmt.Errorf("--save-events: %w", err)
+	if !s.o.Local {
+		_, stop := s.o.startSpotCheck(ctx)
+		defer stop()
 	}
-	s.events = sink
-	s.bus = event.NewBus(time.Now, sink)
-	return nil
+	return s.iterations(ctx, candidates)
 }
 
-func (s *session) closeEvents() error {
-	err := s.bus.Err()
-	if s.events != nil {
-		err = errors.Join(err, s.events.Close())
+// announce emits the start of an iteration and what it consists of.
+func (s *session) announce(iteration int, candidates []Candidate) {
+	shard := ""
+	if s.o.Select.Shard != (Shard{}) {
+		shard = s.o.Select.Shard.String()
 	}
-	if err != nil {
-		return fmt.Errorf("--save-events: %w", err)
+	s.events.Emit(event.RunStarted{
+		ProtocolVersion: event.ProtocolVersion, Version: s.o.Release, Project: s.o.Config.Dir,
+		Iteration: uint32(iteration), Files: uint32(len(candidates)), Shard: shard, Seed: s.o.Seed,
+		Repeat: s.o.repeat(), Accelerator: s.accelerator, Pool: eventAmount(s.budget),
+	})
+	for _, c := range candidates {
+		s.events.Emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
 	}
-	return nil
 }
 
 // iterations runs the candidates as often as asked for.
@@ -212,6 +212,7 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 		if times != 1 {
 			fmt.Fprintf(s.o.Stderr, "provium: iteration %d\n", n)
 		}
+		s.announce(n, candidates)
 		c, interrupted, err := s.iteration(ctx, candidates, p)
 		if err != nil {
 			return ExitError, err
@@ -237,7 +238,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	pool, err := sched.New(sched.Config{
 		Total: s.budget, Jobs: s.o.Jobs, CountCPUs: s.o.CPUOvercommit != 0, ColdBoots: s.coldBoots,
 		Blocked: func(file string, waitingFor sched.Amount, why sched.Reason) {
-			s.bus.Emit(event.FileBlocked{
+			s.events.Emit(event.FileBlocked{
 				Path: file, WaitingFor: eventAmount(waitingFor), Reason: event.BlockReason(why),
 			})
 		},
@@ -245,10 +246,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	if err != nil {
 		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
-	for _, c := range candidates {
-		s.bus.Emit(event.FileDiscovered{Path: c.Path, FixtureRefs: c.FixtureRefs, DeclaredClaim: c.Claim})
-	}
-	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, bus: s.bus, filter: s.filter,
+	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, events: s.events, filter: s.filter,
 		stopAll: make(chan struct{}), killAll: make(chan struct{})}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
@@ -278,6 +276,8 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	if err := s.exported.add(results); err != nil {
 		return ExitError, interrupted, err
 	}
+	s.events.Emit(event.RunCompleted{ExitCode: uint32(code), DurationNS: uint64(time.Since(started)),
+		NotStarted: uint32(notStarted(results)), Interrupted: interrupted.once.Load()})
 	if err := s.remember(candidates, results); err != nil {
 		fmt.Fprintf(s.o.Stderr, "provium: rerun state: %v\n", err)
 	}

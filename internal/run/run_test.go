@@ -16,6 +16,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/event"
+	"provium/internal/event/sink"
 	"provium/internal/report"
 )
 
@@ -60,7 +61,7 @@ func newLocalRun(t *testing.T, toml string, files map[string]string) *localRun {
 	return &localRun{t: t, o: Options{
 		Config: cfg, Select: Selection{WorkDir: dir, Paths: []string{dir}}, Local: true,
 		Memory: 4 << 30, CPUs: 8, FileTimeout: time.Minute, JSON: true,
-		SaveEvents: filepath.Join(dir, "events"), RerunState: filepath.Join(dir, "rerun.json"),
+		Events: sink.Options{File: filepath.Join(dir, "events")}, RerunState: filepath.Join(dir, "rerun.json"),
 		Self: os.Args[0], RunnerVerb: "-test.run=^$", Version: "test",
 		ImageCache: filepath.Join(dir, "images"), TempBase: temp,
 	}}
@@ -87,12 +88,12 @@ func (l *localRun) run() (code int, err error) {
 		*text = string(b)
 	}
 	l.events = nil
-	f, openErr := os.Open(l.o.SaveEvents)
+	f, openErr := os.Open(l.o.Events.File)
 	if openErr != nil || err != nil {
 		return code, err
 	}
 	defer f.Close()
-	for d := event.NewDecoder(f); ; {
+	for d := event.NewReader(f); ; {
 		e, decodeErr := d.Decode()
 		if decodeErr == io.EOF {
 			break
@@ -186,8 +187,9 @@ func TestRun(t *testing.T) {
 			t.Errorf("no %s in %v", want, kinds)
 		}
 	}
-	if !slices.Equal(kinds[:4], slices.Repeat([]event.Kind{event.KindFileDiscovered}, 4)) {
-		t.Errorf("the files are discovered first: %v", kinds)
+	if !slices.Equal(kinds[1:5], slices.Repeat([]event.Kind{event.KindFileDiscovered}, 4)) ||
+		kinds[0] != event.KindRunStarted || kinds[len(kinds)-1] != event.KindRunCompleted {
+		t.Errorf("the start, then the files, and the end: %v", kinds)
 	}
 
 	failed, err := readRerun(l.o.RerunState)
@@ -215,7 +217,7 @@ func TestRun(t *testing.T) {
 
 func TestRunForPeople(t *testing.T) {
 	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes, "b": fails})
-	l.o.JSON, l.o.SaveEvents = false, ""
+	l.o.JSON, l.o.Events = false, sink.Options{}
 	code, err := l.run()
 	if code != ExitFailed || err != nil {
 		t.Errorf("%d, %v", code, err)
@@ -338,7 +340,7 @@ func TestRunRefuses(t *testing.T) {
 	})
 	t.Run("an events file that cannot be written", func(t *testing.T) {
 		l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": passes})
-		l.o.SaveEvents = l.o.Config.Dir
+		l.o.Events.File = l.o.Config.Dir
 		if code, err := l.run(); code != ExitError || err == nil || !strings.Contains(err.Error(), "--save-events: ") {
 			t.Errorf("%d, %v", code, err)
 		}
@@ -446,4 +448,43 @@ func TestExports(t *testing.T) {
 			t.Errorf("%d, %v, %s", code, err, l.stdout)
 		}
 	})
+}
+
+func TestRunRetries(t *testing.T) {
+	l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": `
+local runs = 0
+after_each(function() runs = runs + 1 end)
+test("flaky", function(t) t:assert_ge(runs, 2, "too early") end)
+test("fails", function(t) t:fail("always") end)
+test("passes", function(t) t:assert_eq(runs, 6) end)
+`, "b": `
+local runs = 0
+test("flaky", function(t)
+  runs = runs + 1
+  t:assert_eq(runs, 2)
+end)
+`})
+	l.o.Retries = 2
+	if code, err := l.run(); code != ExitFailed || err != nil ||
+		l.results() != "a flaky=passed fails=failed passes=passed; b flaky=passed ok" {
+		t.Errorf("%d, %v, %s", code, err, l.results())
+	}
+	if !strings.Contains(l.stdout, `"retries":2,"flaky":true`) {
+		t.Error(l.stdout)
+	}
+	if n := strings.Count(l.stderr, "2 file(s); 3 passed, 1 failed, 0 skipped, 2 flaky; "); n != 1 {
+		t.Error(l.stderr)
+	}
+	l.o.JSON = false
+	if code, err := l.run(); code != ExitFailed || err != nil {
+		t.Errorf("%d, %v", code, err)
+	}
+	for _, want := range []string{"FAIL a.test.lua (2 passed, 1 failed, 0 skipped, 1 flaky)",
+		"FLAKY b.test.lua (1 passed, 0 failed, 0 skipped, 1 flaky)", "    FLAKY flaky (",
+		"        run 1 of 3 failed:\n            a.test.lua:4: too early: 0 is not at least 2",
+		"run 2 of 3 failed:\n            a.test.lua:5: always", "run 1 of 2 failed:\n            b.test.lua:5: "} {
+		if !strings.Contains(l.stdout, want) {
+			t.Errorf("%q is missing in\n%s", want, l.stdout)
+		}
+	}
 }

@@ -48,7 +48,8 @@ func Runner(pipe *os.File, filter string) error {
 
 type runner struct {
 	pipe   *messagePipe
-	repeat string // of the job
+	repeat string        // of the job
+	events *event.Buffer // on their way to the dispatcher
 	pauses *pauses
 
 	mu      sync.Mutex
@@ -64,7 +65,7 @@ func (e *stopError) Error() string { return e.reason }
 
 func (r *runner) run(j *job) error {
 	started := time.Now()
-	r.repeat = j.Repeat
+	r.begin(j)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	go r.listen(cancel)
@@ -74,7 +75,16 @@ func (r *runner) run(j *job) error {
 	if err != nil {
 		d.ChunkError = err.Error()
 	}
+	r.events.Flush()
 	return r.pipe.send(&message{Done: d})
+}
+
+// begin makes the way of events to the dispatcher.
+func (r *runner) begin(j *job) {
+	r.repeat = j.Repeat
+	r.events = event.NewBuffer(j.Details, r.sendEvents, func(err error) {
+		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
+	})
 }
 
 // listen takes what the dispatcher says until it is gone.
@@ -135,9 +145,12 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		Pauses: person, PauseOnFailure: j.PauseOnFailure,
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
-			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Now: time.Now,
+			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Details: j.Details, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
+		Retries: j.Retries, Retried: func(test, reason string) {
+			_ = r.pipe.send(&message{Retried: &retried{test, reason}})
+		},
 		Filter: func(r script.Registered) (bool, string) {
 			t := choose.Test{Path: j.Path, Name: r.Name, Group: r.Group, Meta: r.Meta.Values, Lines: linesOf(r)}
 			if skip, reason := picks.Skip(t); skip {
@@ -162,7 +175,8 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	}
 	images, err := image.NewStore(image.Config{
 		CacheDir: j.ImageCache, Overlay: j.Overlay, Executable: j.Self, Runner: starter,
-		Notice: func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+		Notice:   func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+		Download: downloadEvents(emit),
 	})
 	if err != nil {
 		return nil, err
@@ -233,18 +247,22 @@ func ImageSpec(p config.Profile) image.Spec {
 	}
 }
 
-// emit sends an event to the dispatcher. It is encoded here and nowhere else.
+// emit sends an event to the dispatcher.
 func (r *runner) emit(e event.Event) {
 	if failed, ok := e.(event.TestFailed); ok {
 		failed.Reason = repeatable(failed.Reason, r.repeat)
 		e = failed
 	}
-	payload, err := event.EncodePayload(e)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
-		return
+	r.events.Emit(e)
+}
+
+// sendEvents sends a batch of the buffer.
+func (r *runner) sendEvents(batch []event.Encoded) {
+	m := &message{Events: make([]encodedEvent, len(batch))}
+	for i, e := range batch {
+		m.Events[i] = encodedEvent{Kind: string(e.Event.Kind()), Payload: e.Payload}
 	}
-	_ = r.pipe.send(&message{Event: &encodedEvent{Kind: string(e.Kind()), Payload: payload}})
+	_ = r.pipe.send(m)
 }
 
 // ask sends a request to the pool and waits for the answer.

@@ -63,16 +63,18 @@ func (d *dispatched) play(j *job, refuse string, on func(m *message)) string {
 			d.t.Fatalf("%v after %v", err, log)
 		}
 		switch {
-		case m.Event != nil:
-			e, err := event.DecodePayload(event.Kind(m.Event.Kind), m.Event.Payload)
-			if err != nil {
-				d.t.Fatal(err)
+		case m.Events != nil:
+			for _, sent := range m.Events {
+				e, err := event.DecodePayload(event.Kind(sent.Kind), sent.Payload)
+				if err != nil {
+					d.t.Fatal(err)
+				}
+				text := sent.Kind
+				if failed, ok := e.(event.TestFailed); ok {
+					text += " " + strings.SplitN(failed.Reason, "\n", 2)[0]
+				}
+				log = append(log, text)
 			}
-			text := m.Event.Kind
-			if failed, ok := e.(event.TestFailed); ok {
-				text += " " + strings.SplitN(failed.Reason, "\n", 2)[0]
-			}
-			log = append(log, text)
 		case m.Registered != nil:
 			log = append(log, fmt.Sprint("registered ", m.Registered.Tests))
 		case m.Claim != nil:
@@ -122,7 +124,7 @@ test("w", function(t)
   while true do end
 end)`)
 	got := d.play(j, "", func(m *message) {
-		if m.Event != nil && m.Event.Kind == string(event.KindVMSpawned) {
+		if m.Events != nil && m.Events[0].Kind == string(event.KindVMSpawned) {
 			if err := d.send(&message{Interrupt: &stopNow{Reason: "enough", Status: "interrupted"}}); err != nil {
 				t.Error(err)
 			}

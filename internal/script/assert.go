@@ -278,6 +278,6 @@ func (s *assertions) tLog(a value.Args, e *execution) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.log = append(e.log, text)
+	e.addLog(text)
 	return nil, nil
 }

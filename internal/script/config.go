@@ -10,6 +10,7 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/fixtures"
+	"provium/internal/script/journal"
 )
 
 // Env is what test files and builds of fixtures run in.
@@ -31,6 +32,8 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	// Emit takes events. Nil drops them.
 	Emit func(event.Event)
+	// Details says that events of what happens within tests are wanted, too.
+	Details bool
 	// Now is the clock that durations are measured on. Nil is time.Now.
 	Now func() time.Time
 }
@@ -54,6 +57,10 @@ type Config struct {
 	Pauses Pauses
 	// PauseOnFailure has the person look at each test that has failed.
 	PauseOnFailure bool
+	// Retries is how often a test that has failed runs once more, until it passes. Retried is
+	// called with each failed run that is followed by another one; it may be nil.
+	Retries int
+	Retried func(test, reason string)
 	// Shuffle is the seed of the order of tests in files with reset_between_tests. Nil
 	// leaves the order as it is.
 	Shuffle *uint64
@@ -88,6 +95,7 @@ type world struct {
 	fileLab *lab.Lab // of file scope
 	clock   *waitClock
 	store   *fixtures.Store // nil without a cache
+	journal *journal.Journal
 
 	mu    sync.Mutex
 	crash *lua.PanicError // the first failure of Provium itself
@@ -107,7 +115,8 @@ func newWorld(env Env, path string) *world {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
-	w := &world{Env: env, fileLab: lab.New(env.Host), clock: newWaitClock(env.Now)}
+	w := &world{Env: env, fileLab: lab.New(env.Host), clock: newWaitClock(env.Now),
+		journal: &journal.Journal{Emit: env.Emit, Path: env.Host.File, On: env.Details}}
 	if env.Fixtures != nil {
 		w.store = &fixtures.Store{
 			Cache: env.Fixtures, Roots: env.Roots, File: env.Host.File, Emit: env.Emit, Now: env.Now,

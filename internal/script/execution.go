@@ -89,6 +89,7 @@ func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 	}()
 	err := e.call(ctx, append(slices.Clone(e.before), fn), arguments)
 	err = e.cleanUp(ctx, err, arguments)
+	e.s.endReturning()
 	close(done)
 	watching.Wait()
 	e.ended = true
@@ -181,7 +182,7 @@ func (e *execution) warn(text string) {
 		e.s.warn("%s", text)
 		return
 	}
-	e.log = append(e.log, "warning: "+text)
+	e.addLog("warning: " + text)
 }
 
 // touch records that an operation concerns vm.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"provium/internal/event"
 	"provium/internal/lua"
 	"provium/internal/script/value"
 )
@@ -184,7 +185,11 @@ func (s *assertions) tStep(a value.Args, e *execution) ([]lua.Value, error) {
 	around := e.steps[thread]
 	e.steps[thread] = append(slices.Clone(around), name)
 	path := e.stepPath(thread)
+	began := e.s.Now()
+	e.s.Emit(event.StepStarted{Path: e.s.Host.File, Name: e.name, Step: name, Where: a.Call.CallerFile().String()})
 	values, err := a.Call.Call(fn)
+	e.s.Emit(event.StepEnded{Path: e.s.Host.File, Name: e.name, Step: name,
+		DurationNS: uint64(max(0, e.s.Now().Sub(began))), Failed: err != nil})
 	if e.steps[thread] = around; len(around) == 0 {
 		delete(e.steps, thread)
 	}

@@ -42,7 +42,7 @@ func (r *testRun) takeBaseline() bool {
 			r.cfg.Path, lines.String())
 		return false
 	}
-	if len(r.tests) < 2 { // nobody goes back to it
+	if len(r.tests) < 2 && r.cfg.Retries == 0 { // nobody goes back to it
 		return true
 	}
 	err := r.state.Block(func() (err error) {

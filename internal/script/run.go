@@ -92,6 +92,14 @@ func Run(ctx context.Context, cfg Config) Result {
 	return r.result
 }
 
+// where returns the file and line of a test, "" if they are not known.
+func (t *testCase) where(path string) string {
+	if len(t.lines) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", path, t.lines[0].First)
+}
+
 // runFile runs the chunk and reports whether its tests may run.
 func (r *testRun) runFile() bool {
 	_, err := r.runChunk()
@@ -132,7 +140,7 @@ const poisonedReason = "failed-due-to-poisoned-state: Provium itself failed in a
 // follow.
 func (r *testRun) runTest(t *testCase, more bool) {
 	path, meta := r.cfg.Path, t.meta.Values
-	r.Emit(event.TestStarted{Path: path, Name: t.name, Meta: meta})
+	r.Emit(event.TestStarted{Path: path, Name: t.name, Meta: meta, Where: t.where(path)})
 	if r.result.Poisoned {
 		r.result.Failed++
 		r.Emit(event.TestFailed{Path: path, Name: t.name, Meta: meta, Log: []string{}, Reason: poisonedReason})
@@ -143,9 +151,17 @@ func (r *testRun) runTest(t *testCase, more bool) {
 		r.Emit(event.TestSkipped{Path: path, Name: t.name, Reason: reason, Meta: meta})
 		return
 	}
-	if err := r.resetLab(more); err != nil {
+	for retry := 1; !r.attempt(t, more, retry <= r.cfg.Retries); retry++ {
+	}
+}
+
+// attempt runs a test once and reports its result. If it fails and is to run again, it reports
+// that, and returns false.
+func (r *testRun) attempt(t *testCase, more, again bool) (over bool) {
+	path, meta := r.cfg.Path, t.meta.Values
+	if err := r.resetLab(more || again); err != nil {
 		r.failReset(t, err)
-		return
+		return true
 	}
 	e := newExecution(r.session, t.name, &t.meta)
 	e.before, e.after = r.before, slices.Clone(r.after)
@@ -167,6 +183,11 @@ func (r *testRun) runTest(t *testCase, more bool) {
 	r.scope = r.root
 	log := append([]string{}, e.log...)
 	switch {
+	case failed && again && !r.result.Poisoned && r.ctx.Err() == nil:
+		if r.cfg.Retried != nil {
+			r.cfg.Retried(t.name, reason)
+		}
+		return false
 	case failed:
 		r.result.Failed++
 		r.Emit(event.TestFailed{Path: path, Name: t.name, DurationNS: spent, Reason: reason,
@@ -178,6 +199,7 @@ func (r *testRun) runTest(t *testCase, more bool) {
 		r.result.Passed++
 		r.Emit(event.TestPassed{Path: path, Name: t.name, DurationNS: spent, Meta: meta, Log: log})
 	}
+	return true
 }
 
 // judge reports whether a test that ended with err has failed, and why.

@@ -14,6 +14,7 @@ import (
 	"provium/internal/script/binding"
 	"provium/internal/script/diskapi"
 	"provium/internal/script/fixtures"
+	"provium/internal/script/journal"
 	"provium/internal/script/value"
 	"provium/internal/stream"
 )
@@ -38,12 +39,17 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 		e.touch(vm)
 	}
 	end := e.trace.begin(record)
+	op := s.journal.Begin(journal.Call{Test: e.name, VM: record.vm, Text: record.text, Where: record.where}, s.Now())
 	call := guest.Call{Text: a.Func, Limit: e.opTimeout()}
 	if record.where != "" {
 		call.Text += " at " + record.where
 	}
 	err := a.Call.Block(func(ctx context.Context) error { return do(guest.WithCall(ctx, call)) })
 	end(err != nil)
+	if op != nil {
+		op.Waited(s.Now())
+		s.returning = append(s.returning, returning{a.Call, op, err})
+	}
 	return err
 }
 

@@ -35,6 +35,7 @@ type session struct {
 	claimed   bool             // provium:claim was called
 	wantReset bool             // provium.reset_between_tests
 	entries   []*fixture.Entry // in use
+	returning []returning
 
 	mu           sync.Mutex
 	current      *execution
@@ -54,7 +55,7 @@ func (s *session) open(more map[string]lua.GoFunc) error {
 	if s.build != nil {
 		opened = s.build.Uses
 	}
-	state, err := lua.New(lua.Config{Stdout: s.Stdout, Roots: s.Roots, ChunkName: s.chunkName, Opened: opened,
+	state, err := lua.New(lua.Config{Stdout: s.stdout(), Roots: s.Roots, ChunkName: s.chunkName, Opened: opened,
 		Running: s.running})
 	if err != nil {
 		return err
@@ -69,6 +70,14 @@ func (s *session) open(more map[string]lua.GoFunc) error {
 		return fmt.Errorf("lua globals: %w", err)
 	}
 	return nil
+}
+
+// stdout returns what takes the output of Lua code.
+func (s *session) stdout() io.Writer {
+	if s.Details {
+		return &toldOutput{s.Stdout, s}
+	}
+	return s.Stdout
 }
 
 // close closes what is of file scope, then the state.

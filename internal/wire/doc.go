@@ -15,7 +15,7 @@ package wire
 // ProtocolVersion is the version of the link (and of the event stream). Any
 // added, renamed or removed operation, result, field or mode bit raises it:
 // host and agent belong to one build and nothing is promised across versions.
-const ProtocolVersion uint32 = 1
+const ProtocolVersion uint32 = 2
 
 // Size limits, in bytes unless said otherwise. Both sides enforce them.
 const (

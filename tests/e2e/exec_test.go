@@ -119,7 +119,7 @@ func TestFails(t *testing.T) {
 	test := func(env ...string) (string, error) {
 		cmd := exec.Command("go", "test", "-count=1", "-v", "-exec", p.bin+" exec --", "./...")
 		cmd.Dir = p.dir
-		cmd.Env = append(append(p.env, "CGO_ENABLED=0", "GOFLAGS=", "WISH=granted"), env...)
+		cmd.Env = append(append(p.env, "CGO_ENABLED=0", "GOFLAGS=-trimpath", "WISH=granted"), env...)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}

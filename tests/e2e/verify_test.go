@@ -1,12 +1,16 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
+
+	"provium/internal/fulltest"
 )
 
-// TestVerify kills two runs, as `make verify` does hundreds of times.
+// TestVerify kills two runs, and in full one more while the caches are filled, as `make
+// verify` does hundreds of times.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -16,7 +20,8 @@ func TestVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "run", "-trimpath", "-tags", "verify", "./verify", "kills=2")
+	cmd := exec.Command("go", "run", "-trimpath", "-tags", "verify", "./verify",
+		fmt.Sprint("kills=", fulltest.Of(2, 3)))
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "PROVIUM_BIN="+bin)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)

@@ -106,7 +106,8 @@ func TestVersionMismatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, err := wire.DecodeHelloErr(p)
-		if err != nil || m.ProtocolVersion != 1 || m.Text != "host speaks protocol version 99, agent speaks version 1" {
+		if err != nil || m.ProtocolVersion != wire.ProtocolVersion ||
+			m.Text != "host speaks protocol version 99, agent speaks version 2" {
 			t.Error(m, err)
 		}
 		host.Close()
@@ -118,7 +119,7 @@ func TestVersionMismatch(t *testing.T) {
 				wire.HelloErr{ProtocolVersion: 7, Text: "x"}.Append(nil))
 		})
 		if !errors.Is(err, guest.ErrVersion) ||
-			!strings.Contains(err.Error(), "host speaks version 1, agent speaks version 7") {
+			!strings.Contains(err.Error(), "host speaks version 2, agent speaks version 7") {
 			t.Error(err)
 		}
 	})

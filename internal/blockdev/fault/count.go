@@ -71,5 +71,5 @@ func (f *Faults) Note(op Op, off, n int64) error {
 	if op != Flush {
 		c.hit = fmt.Sprintf("%s of sectors %d+%d", op, off/sectorSize, n/sectorSize)
 	}
-	return &Error{By: "sweep"}
+	return f.failed(Request{Op: op, Off: off, N: n, Guest: true}, &Error{By: "sweep"})
 }

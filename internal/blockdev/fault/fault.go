@@ -111,6 +111,7 @@ type Faults struct {
 	passed  atomic.Int64 // requests since FailAfter was set
 	changes atomic.Int64
 	count   atomic.Pointer[Count]
+	met     atomic.Pointer[func(Met)] // nil: nobody wants to know
 
 	// What the latest flush did to rules, in case it was not one of the guest's.
 	lastFlush atomic.Pointer[[]struckRule]
@@ -234,6 +235,7 @@ func (f *Faults) Run(ctx context.Context, r Request, do func(Deed) error) error 
 			}
 		}
 		if delay > 0 {
+			f.tell(r, s.delayedBy(), "delay "+delay.String())
 			t := time.NewTimer(delay)
 			select {
 			case <-t.C:
@@ -243,20 +245,58 @@ func (f *Faults) Run(ctx context.Context, r Request, do func(Deed) error) error 
 			}
 		}
 		if failed != nil && what.Effect == "" {
-			return failed
+			return f.failed(r, failed)
 		}
 		what.err = failed
+		if what.Effect != "" {
+			f.tell(r, "inject", string(what.Effect))
+		}
 		if err := f.check(r); err != nil {
-			return err
+			return f.failed(r, err)
 		}
 	}
 	if err := do(what); err != nil {
 		return err
 	}
 	if what.err != nil {
-		return what.err
+		return f.failed(r, what.err)
 	}
-	return f.check(r)
+	return f.failed(r, f.check(r))
+}
+
+// Met is a request that has met a fault.
+type Met struct {
+	Request
+	By     string // the name of the rule, as Error has it
+	Effect string // the errno, the effect of a Rule, or "delay" and how long
+}
+
+// OnMet has met called for each request that meets a fault. It must not block.
+func (f *Faults) OnMet(met func(Met)) { f.met.Store(&met) }
+
+func (f *Faults) tell(r Request, by, effect string) {
+	if met := f.met.Load(); met != nil {
+		(*met)(Met{r, by, effect})
+	}
+}
+
+// failed reports an error of a fault, and returns it.
+func (f *Faults) failed(r Request, err error) error {
+	if e, ok := err.(*Error); ok && e != nil {
+		f.tell(r, e.By, cmp.Or(e.Errno, "EIO"))
+	}
+	return err
+}
+
+// delayedBy names what delays requests.
+func (s *set) delayedBy() string {
+	switch {
+	case s.policy.Delay > 0:
+		return "delay"
+	case s.delay > 0:
+		return ModeSlow
+	}
+	return "inject"
 }
 
 // State is the faults of a disk, for a snapshot.

@@ -55,9 +55,11 @@ type Runner interface {
 
 // Fetch downloads the distribution's kernel package with its modules and unpacks it
 // into root, which it makes. It returns the name of the package. tmp is a directory for
-// other files. notice is called with a line of text before what takes long.
-func Fetch(ctx context.Context, run Runner, tmp, root string, notice func(text string)) (name string, err error) {
-	a := &apt{run: run, dir: tmp, notice: notice}
+// other files. notice is called with a line of text before what takes long, progress with
+// each step of the download.
+func Fetch(ctx context.Context, run Runner, tmp, root string, notice func(text string), progress func(Progress)) (
+	name string, err error) {
+	a := &apt{run: run, dir: tmp, notice: notice, progress: progress}
 	if os.Geteuid() == 0 {
 		// Else apt warns that its own user cannot write to our directory.
 		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
@@ -92,8 +94,7 @@ func (a *apt) download(ctx context.Context) ([]string, error) {
 			continue
 		}
 		a.notice("downloading the kernel package " + packages[0] + " (no usable kernel on this host)")
-		_, err = a.apt(ctx, "apt-get", append([]string{"-q", "download"}, packages...)...)
-		return packages, err
+		return packages, a.get(ctx, packages)
 	}
 	if failures == nil {
 		failures = errors.New("no kernel package known to the package manager")
@@ -116,6 +117,8 @@ type apt struct {
 	dir     string
 	options []string // for all programs but dpkg-deb
 	notice  func(text string)
+
+	progress func(Progress)
 }
 
 // apt runs a program with the options.

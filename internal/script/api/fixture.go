@@ -26,10 +26,13 @@ func fixtureFunction(x *env, obj any, name string) *lua.Function {
 		if err := x.Ended(a, "lab", l.Name(), l); err != nil {
 			return nil, err
 		}
+		restore := labFixture
 		if name == "vm_fixture" {
-			return vmFixture(x, a, l)
+			restore = vmFixture
 		}
-		return labFixture(x, a, l)
+		values, err := restore(x, a, l)
+		x.Returned(a, l, values, err)
+		return values, err
 	})
 }
 

@@ -101,7 +101,9 @@ func newLabType(x *env) *lua.Type {
 			if err := x.Ended(a, "lab", l.Name(), l); err != nil && name != "name" {
 				return nil, err
 			}
-			return method(x, a, l)
+			values, err := method(x, a, l)
+			x.Returned(a, l, values, err)
+			return values, err
 		}
 	}
 	return t

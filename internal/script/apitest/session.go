@@ -122,6 +122,9 @@ func (s *Session) Op(a value.Args, _ handle.VM, do func(ctx context.Context) err
 	return a.Call.Block(do)
 }
 
+// Returned implements binding.Runner.
+func (s *Session) Returned(value.Args, any, []lua.Value, error) {}
+
 // Touch implements binding.Runner.
 func (s *Session) Touch(vms ...*lab.VM) { s.Touched = append(s.Touched, vms...) }
 

@@ -20,6 +20,9 @@ type Runner interface {
 	// operation appears in failure reports with the text of the call. on is the VM that it
 	// concerns, or nil. Op returns ErrIdle outside of the chunk and of test bodies.
 	Op(a value.Args, on handle.VM, do func(ctx context.Context) error) error
+	// Returned is called when a method has returned values, or the error err. object is that
+	// of the handle.
+	Returned(a value.Args, object any, values []lua.Value, err error)
 	// Touch records that the execution concerns VMs: a failure report shows their consoles.
 	Touch(vms ...*lab.VM)
 	// Warn puts a warning into the log of the test.

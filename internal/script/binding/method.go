@@ -12,10 +12,18 @@ type Method[E, T any] = func(x E, a value.Args, object T) ([]lua.Value, error)
 // MethodTable returns methods as Lua calls them. kind is the name of the handle in errors.
 func MethodTable[E, T any](x E, kind string, methods map[string]Method[E, T]) map[string]lua.GoFunc {
 	table := make(map[string]lua.GoFunc, len(methods))
+	watching, watches := any(x).(interface {
+		Returned(a value.Args, object any, values []lua.Value, err error)
+	})
 	for name, method := range methods {
 		what := kind + ":" + name
 		table[name] = func(c *lua.Call) ([]lua.Value, error) {
-			return method(x, value.MethodArgs(c, what), Object(c).(T))
+			a, object := value.MethodArgs(c, what), Object(c)
+			values, err := method(x, a, object.(T))
+			if watches {
+				watching.Returned(a, object, values, err)
+			}
+			return values, err
 		}
 	}
 	return table

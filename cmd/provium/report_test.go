@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"provium/internal/event"
+)
+
+// savedRun returns the stream of a run of one file with a test that fails.
+func savedRun(t *testing.T, f event.Format, path, shard string) []byte {
+	t.Helper()
+	var out []byte
+	for i, e := range []event.Event{
+		event.RunStarted{ProtocolVersion: event.ProtocolVersion, Iteration: 1, Files: 1, Shard: shard},
+		event.FileDiscovered{Path: path},
+		event.FileDispatched{Path: path},
+		event.TestStarted{Path: path, Name: "works"},
+		event.TestPassed{Path: path, Name: "works", Log: []string{"a note"}},
+		event.TestStarted{Path: path, Name: "fails"},
+		event.OperationEnded{Path: path, Name: "fails", Call: `vm:run("x")`, Status: event.OperationOK},
+		event.TestFailed{Path: path, Name: "fails", Reason: path + ":3: explicit failure (t:fail)"},
+		event.FileCompleted{Path: path, Status: event.FileFailed, DurationNS: 2e9},
+		event.RunCompleted{ExitCode: 1, DurationNS: 3e9},
+	} {
+		b, err := event.NewBatch(int64(i)*1e9, event.Encoded{Event: e}).Bytes(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, b...)
+	}
+	return out
+}
+
+const (
+	savedA = "FAIL a (1 passed, 1 failed, 0 skipped) 2.00s\n    FAIL fails\n        a:3: explicit failure (t:fail)\n"
+	savedB = "FAIL b (1 passed, 1 failed, 0 skipped) 2.00s\n    FAIL fails\n        b:3: explicit failure (t:fail)\n"
+)
+
+func TestReport(t *testing.T) {
+	p := newCLI(t, nil)
+	one, two := savedRun(t, event.Msgpack, "a", "1/2"), savedRun(t, event.JSONL, "b", "2/2")
+	damaged := append([]byte{}, one...)
+	damaged[len(one)-20] = 0xc1
+	for name, b := range map[string][]byte{"one": one, "two": two, "cut": one[:len(one)-60], "damaged": damaged} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		args           string
+		code           int
+		stdout, stderr string
+	}{
+		{"report one", 0, savedA, ""},
+		{"report one two", 0, savedA + savedB, ""},
+		{"report -v two", 0, "    PASS works\n        log:\n            a note\n", ""},
+		{"report --json one", 0, `{"path":"a","status":"failed","timeout":"in_time","passed":false,`, "2 failed"},
+		{"report cut", 0, "", "provium: warning: cut: event decode at offset "},
+		{"report damaged two", 2, savedA + savedB, "damaged: event decode at offset "},
+	} {
+		code, stdout, stderr := p.run(strings.Fields(c.args)...)
+		want := c.stderr
+		if want == "2 failed" {
+			want = "1 file(s); 1 passed, 1 failed, 0 skipped; 3.00s"
+		}
+		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, want) ||
+			want == "" && stderr != "" {
+			t.Errorf("%s: code %d, stdout\n%s\nstderr %q", c.args, code, stdout, stderr)
+		}
+	}
+	if _, stdout, _ := p.run("report", "one", "two"); !strings.HasSuffix(stdout,
+		"\n2 file(s); 2 passed, 2 failed, 0 skipped; 3.00s\n") {
+		t.Errorf("%s", stdout)
+	}
+}
