@@ -138,7 +138,8 @@ func TestShell(t *testing.T) {
 	s.resize(40, 100)
 	line(`while [ "$(stty size)" != "40 100" ]; do sleep 0.1; done; echo re""sized`, "resized")
 	line(`echo "$TERM"; tty; printf '\033[31mred\033[0m\n'`, "xterm", "/dev/pts/", "\x1b[31mred\x1b[0m")
-	line(`echo be""gun; sleep 1000`, "begun")
+	// What says that it runs is what the key ends, not the shell before it has started that.
+	line(`sh -c 'echo be""gun; exec sleep 1000'`, "begun")
 	s.keys(ctrlC)
 	line("echo code $?", "code 130")
 	s.await(prompt)
@@ -157,7 +158,7 @@ func TestConsole(t *testing.T) {
 	s.await("Linux version")
 	s.await("# ")
 	s.answer("tty", "/dev/ttyS0")
-	s.answer(`echo be""gun; sleep 1000`, "begun")
+	s.answer(`sh -c 'echo be""gun; exec sleep 1000'`, "begun")
 	s.keys(ctrlC)
 	s.await("# ")
 	s.keys(ctrlBracket)
