@@ -124,17 +124,24 @@ const (
 func TestShell(t *testing.T) {
 	p := emptyFolder(t)
 	s := p.onTerminal(24, 80, "shell")
-	s.await("# ")
-	s.answer("stty size", "24 80")
+	const prompt = ":~# "
+	line := func(line string, texts ...string) {
+		t.Helper()
+		s.await(prompt)
+		s.keys(line + "\r")
+		s.await("\n") // behind the echo
+		for _, text := range texts {
+			s.await(text)
+		}
+	}
+	line("stty size", "24 80")
 	s.resize(40, 100)
-	s.answer(`while [ "$(stty size)" != "40 100" ]; do sleep 0.1; done; echo re""sized`, "resized")
-	s.answer(`echo "$TERM"; tty; printf '\033[31mred\033[0m\n'`, "xterm")
-	s.await("/dev/pts/")
-	s.await("\x1b[31mred\x1b[0m")
-	s.answer(`echo be""gun; sleep 1000`, "begun")
+	line(`while [ "$(stty size)" != "40 100" ]; do sleep 0.1; done; echo re""sized`, "resized")
+	line(`echo "$TERM"; tty; printf '\033[31mred\033[0m\n'`, "xterm", "/dev/pts/", "\x1b[31mred\x1b[0m")
+	line(`echo be""gun; sleep 1000`, "begun")
 	s.keys(ctrlC)
-	s.await("# ")
-	s.answer("echo code $?", "code 130")
+	line("echo code $?", "code 130")
+	s.await(prompt)
 	s.keys("exit 6\r")
 	s.end(6)
 
