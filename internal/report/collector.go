@@ -38,15 +38,12 @@ func (c *Collector) Add(e event.Event) {
 		})
 	case event.TestSkipped:
 		c.finished(TestResult{Name: e.Name, Status: TestSkipped, Message: e.Reason})
+	case event.TestRetried:
+		if c.retries == nil {
+			c.retries = map[string][]string{}
+		}
+		c.retries[e.Name] = append(c.retries[e.Name], e.Reason)
 	}
-}
-
-// Retried takes a failed run of a test that runs once more.
-func (c *Collector) Retried(test, reason string) {
-	if c.retries == nil {
-		c.retries = map[string][]string{}
-	}
-	c.retries[test] = append(c.retries[test], reason)
 }
 
 func (c *Collector) finished(t TestResult) {

@@ -115,6 +115,8 @@ func (it *iteration) add(e event.Event) {
 		it.file(e.Path).Add(e)
 	case event.TestSkipped:
 		it.file(e.Path).Add(e)
+	case event.TestRetried:
+		it.file(e.Path).Add(e)
 	case event.FileCompleted:
 		f := it.file(e.Path)
 		r := f.Result(FileStatus(e.Status), e.ChunkError, duration(e.DurationNS))

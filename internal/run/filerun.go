@@ -313,8 +313,6 @@ func (f *fileRun) handle(m *message, ctx context.Context, answers chan<- answer)
 		f.handleEvents(m.Events)
 	case m.Registered != nil:
 		f.result.Expect(m.Registered.Tests)
-	case m.Retried != nil:
-		f.result.Retried(m.Retried.Test, m.Retried.Reason)
 	case m.Collected != nil:
 		f.collected = m.Collected.tests(f.job.Path)
 	case m.Acquire != nil:

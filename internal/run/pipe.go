@@ -37,7 +37,6 @@ type message struct {
 	Events     []encodedEvent
 	Registered *registered // the chunk has run
 	Collected  *collected  // the same, where the tests do not run
-	Retried    *retried
 	Acquire    *acquire
 	Release    *release
 	Claim      *claim
@@ -124,9 +123,6 @@ type answer struct {
 // registered lists the tests of a file, so that a runner that is killed leaves
 // a complete report behind.
 type registered struct{ Tests []string }
-
-// retried is a failed run of a test that runs once more.
-type retried struct{ Test, Reason string }
 
 // collected are the tests of a file whose chunk has run.
 type collected struct{ Tests []collectedTest }

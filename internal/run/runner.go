@@ -148,9 +148,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Details: j.Details, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
-		Retries: j.Retries, Retried: func(test, reason string) {
-			_ = r.pipe.send(&message{Retried: &retried{test, reason}})
-		},
+		Retries: j.Retries,
 		Filter: func(r script.Registered) (bool, string) {
 			t := choose.Test{Path: j.Path, Name: r.Name, Group: r.Group, Meta: r.Meta.Values, Lines: linesOf(r)}
 			if skip, reason := picks.Skip(t); skip {

@@ -57,10 +57,8 @@ type Config struct {
 	Pauses Pauses
 	// PauseOnFailure has the person look at each test that has failed.
 	PauseOnFailure bool
-	// Retries is how often a test that has failed runs once more, until it passes. Retried is
-	// called with each failed run that is followed by another one; it may be nil.
+	// Retries is how often a test that has failed runs once more, until it passes.
 	Retries int
-	Retried func(test, reason string)
 	// Shuffle is the seed of the order of tests in files with reset_between_tests. Nil
 	// leaves the order as it is.
 	Shuffle *uint64

@@ -151,13 +151,14 @@ func (r *testRun) runTest(t *testCase, more bool) {
 		r.Emit(event.TestSkipped{Path: path, Name: t.name, Reason: reason, Meta: meta})
 		return
 	}
-	for retry := 1; !r.attempt(t, more, retry <= r.cfg.Retries); retry++ {
+	for number := 1; !r.attempt(t, more, number); number++ {
 	}
 }
 
-// attempt runs a test once and reports its result. If it fails and is to run again, it reports
-// that, and returns false.
-func (r *testRun) attempt(t *testCase, more, again bool) (over bool) {
+// attempt runs a test once, for the number-th time, and reports its result. If it fails and
+// is to run again, it reports that, and returns false.
+func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
+	again := number <= r.cfg.Retries
 	path, meta := r.cfg.Path, t.meta.Values
 	if err := r.resetLab(more || again); err != nil {
 		r.failReset(t, err)
@@ -184,9 +185,8 @@ func (r *testRun) attempt(t *testCase, more, again bool) (over bool) {
 	log := append([]string{}, e.log...)
 	switch {
 	case failed && again && !r.result.Poisoned && r.ctx.Err() == nil:
-		if r.cfg.Retried != nil {
-			r.cfg.Retried(t.name, reason)
-		}
+		r.Emit(event.TestRetried{Path: path, Name: t.name, Attempt: uint32(number), DurationNS: spent, Reason: reason,
+			ConsoleExcerpt: excerpt, Log: log})
 		return false
 	case failed:
 		r.result.Failed++

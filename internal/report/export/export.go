@@ -8,6 +8,7 @@ package export
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -80,9 +81,24 @@ func failureOf(f report.FileResult) *fileFailure {
 	return nil
 }
 
-// evidence is what a test has left behind: its log and the ends of its consoles.
+// flaky says how often a test has failed before it passed, "" for a test that has not.
+func flaky(t report.TestResult) string {
+	if !t.IsFlaky() {
+		return ""
+	}
+	return fmt.Sprintf("flaky: passed at run %d", len(t.Retries)+1)
+}
+
+// evidence is what a test has left behind: its failed runs, its log and the ends of its
+// consoles.
 func evidence(t report.TestResult) string {
 	var b strings.Builder
+	if text := flaky(t); text != "" {
+		b.WriteString(text + "\n")
+	}
+	for i, reason := range t.Retries {
+		fmt.Fprintf(&b, "run %d failed: %s\n", i+1, terminal.Escape(reason))
+	}
 	for _, entry := range t.Log {
 		b.WriteString(terminal.Escape(entry))
 		b.WriteByte('\n')

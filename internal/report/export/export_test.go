@@ -29,6 +29,7 @@ func results() Run {
 		Files: []report.FileResult{
 			{Path: "tests/boot.test.lua", Duration: 2 * time.Second, Status: passed, Tests: []report.TestResult{
 				{Name: "boots", Status: report.TestPassed, Duration: 1500 * time.Millisecond},
+				{Name: "at last", Status: report.TestPassed, Retries: []string{"tests/boot.test.lua:9: no", "why"}},
 				{Name: `hash # and \ back`, Status: report.TestSkipped, Message: "skipped: # not here"},
 			}, Warnings: []string{"closing vm `a`: late"}},
 			{Path: "tests/net.test.lua", Status: report.FileFailed, Duration: time.Second, Tests: []report.TestResult{
@@ -103,7 +104,7 @@ func TestJUnitIsRead(t *testing.T) {
 		all.Error += s.Totals.Error
 		all.Skipped += s.Totals.Skipped
 	}
-	if all.Tests != 10 || all.Passed != 1 || all.Skipped != 1 || all.Failed != 4 || all.Error != 4 {
+	if all.Tests != 11 || all.Passed != 2 || all.Skipped != 1 || all.Failed != 4 || all.Error != 4 {
 		t.Errorf("%+v", all)
 	}
 	failed := suites[1].Tests[0]

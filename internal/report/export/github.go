@@ -17,12 +17,15 @@ func Annotations(w io.Writer, r Run, base string) error {
 	var b strings.Builder
 	for _, f := range r.Files {
 		for _, t := range f.Tests {
-			if t.Status == report.TestFailed {
-				annotation(&b, base, f.Path, t.Name, t.Message)
+			switch {
+			case t.Status == report.TestFailed:
+				annotation(&b, "error", base, f.Path, t.Name, t.Message)
+			case t.IsFlaky():
+				annotation(&b, "warning", base, f.Path, "flaky: "+t.Name, t.Retries[0])
 			}
 		}
 		if why := failureOf(f); why != nil {
-			annotation(&b, base, f.Path, strings.ReplaceAll(why.kind, "_", " "), why.message)
+			annotation(&b, "error", base, f.Path, strings.ReplaceAll(why.kind, "_", " "), why.message)
 		}
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -36,12 +39,12 @@ var (
 	workflowProperty = strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 )
 
-func annotation(b *strings.Builder, base, path, title, message string) {
+func annotation(b *strings.Builder, command, base, path, title, message string) {
 	file, line, text := position(message)
 	if file == "" {
 		file, line = path, 1
 	}
-	fmt.Fprintf(b, "::error file=%s,line=%d,title=%s::%s\n",
+	fmt.Fprintf(b, "::%s file=%s,line=%d,title=%s::%s\n", command,
 		workflowProperty.Replace(terminal.Escape(filepath.Join(base, file))), line,
 		workflowProperty.Replace(terminal.Escape(title)), workflowData.Replace(terminal.Escape(text)))
 }

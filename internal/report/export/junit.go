@@ -46,6 +46,11 @@ func suite(r Run, number int, f report.FileResult, started time.Time) junit.Test
 	}
 	s.AddProperty("status", string(f.Status))
 	for _, t := range f.Tests {
+		if t.IsFlaky() {
+			s.AddProperty("flaky", name(t.Name))
+		}
+	}
+	for _, t := range f.Tests {
 		s.AddTestcase(testcase(f.Path, t))
 	}
 	if why := failureOf(f); why != nil {

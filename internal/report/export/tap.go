@@ -86,6 +86,9 @@ func (t *tap) test(number int, r report.TestResult) {
 		t.result(t.indent, number, r.Name, "", "", " # SKIP "+t.text(firstLine(r.Message)))
 	default:
 		t.result(t.indent, number, r.Name, "", "", "")
+		if text := flaky(r); text != "" {
+			fmt.Fprintf(t, "%s# %s\n", t.indent, text)
+		}
 	}
 }
 
