@@ -13,7 +13,7 @@ import (
 type console struct {
 	mu     sync.Mutex
 	conn   net.Conn
-	early  []byte // printed before serve
+	early  []byte // printed before open
 	got    []byte // what the host has written
 	held   int    // calls of hold that were not released
 	closed bool
@@ -29,33 +29,33 @@ func connection(f *os.File) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// serve reads what the host writes until the console is closed.
-func (c *console) serve(f *os.File) error {
+// open connects the console to the host.
+func (c *console) open(f *os.File) error {
 	conn, err := connection(f)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.conn = conn
-	closed := c.closed
 	_, _ = conn.Write(c.early) // the host sees it, or is gone
 	c.early = nil
-	c.mu.Unlock()
-	if closed {
-		return nil
-	}
+	return nil
+}
+
+// serve reads what the host writes until the console is closed.
+func (c *console) serve() {
+	defer c.conn.Close()
 	p := make([]byte, 4096)
 	for c.mayRead() {
-		n, err := conn.Read(p)
+		n, err := c.conn.Read(p)
 		c.mu.Lock()
 		c.got = append(c.got, p[:n]...)
 		c.mu.Unlock()
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil // the host has closed it
+			return // the host has closed it
 		}
 	}
-	return nil
 }
 
 // mayRead waits while the console is held and reports whether it is open.

@@ -142,7 +142,15 @@ func (m *Machine) run() {
 			m.guest.Boot() // before the host can connect to its agent
 		}
 		for i, name := range [...]string{"ttyS0", "hvc0"} {
-			start(func() error { return m.consoles[i].serve(m.take(m.opts.fds[name])) })
+			c := &m.consoles[i]
+			// What a command prints is there before its result: the agent is served later.
+			err := c.open(m.take(m.opts.fds[name]))
+			start(func() error {
+				if err == nil {
+					c.serve()
+				}
+				return err
+			})
 		}
 		start(func() error { return m.monitor.serve(m, m.take(m.opts.fds["qmp"])) })
 		start(func() error { m.serveAgent(ctx, agent); return nil })
