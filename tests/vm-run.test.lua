@@ -83,6 +83,8 @@ test("a limit ends descendants in any session, and daemons with kill_session", f
   end
   local p = vm:run_async(scattered, {kill_session = true})
   p:stdout_stream():expect("begun\n")
+  -- A process that is only just about to leave the session is not found yet.
+  wait_until(function() return select(2, vm:run("pidof sleep").stdout:gsub("%d+", "")) == 3 end)
   p:kill()
   t:assert_eq(p:wait().signal, 15)
   wait_until(function() return not vm:run("pidof sleep"):ok() end)

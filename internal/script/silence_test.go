@@ -114,8 +114,11 @@ test("paused", function(t)
   local vm = provium:vm("a", "host"):boot()
   local ok, why
   parallel{
-    function() ok, why = pcall(vm.run, vm, "sleep 100", {timeout = "50ms"}) end,
-    function() vm:pause() end,
+    function() ok, why = pcall(vm.run, vm, "echo on > /begun; sleep 100", {timeout = "2s"}) end,
+    function()
+      wait_until(function() return pcall(vm.stat, vm, "/begun") end, {interval = "1ms"})
+      vm:pause()
+    end,
   }
   t:assert(not ok)
   t:assert_contains(tostring(why), "the guest has not confirmed the end (it is paused)")
