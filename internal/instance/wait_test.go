@@ -37,7 +37,8 @@ func TestBootThatWaitsForText(t *testing.T) {
 	if link, err := i.Client(t.Context()); err != nil || link.Ping(t.Context()) != nil || i.IsAgentless() {
 		t.Error(err)
 	}
-	if b.configured != 1 {
+	// The boot before the last one may have met the agent, too.
+	if b.configured < 1 || b.configured > 2 {
 		t.Errorf("configured %d times", b.configured)
 	}
 }

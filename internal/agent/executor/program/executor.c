@@ -438,7 +438,7 @@ static void serve_birth(struct request *r, const int *fds)
 	}
 }
 
-static void serve(struct request *r, const int *fds)
+static void serve(struct request *r, int *fds)
 {
 	struct iovec local, remote;
 	long ret;
@@ -451,8 +451,12 @@ static void serve(struct request *r, const int *fds)
 			start_call(r);
 			return;
 		}
-		if (fds[0] >= 0)
+		if (fds[0] >= 0) {
+			/* The call must not find a descriptor of ours. */
 			shared_map(fds[0]);
+			close(fds[0]);
+			fds[0] = -1;
+		}
 		ret = serve_call(r, &error);
 		answer(r, ret, error, NULL);
 		break;
