@@ -298,9 +298,12 @@ func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	path := filepath.Join(m.cfg.Dir, "state")
+	// One is in the way where its removal, or only its listen, has failed before.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		_ = os.Remove(path) // it is there where only listen failed, and would be in the way
 		return nil, err
 	}
 	type result struct {
