@@ -11,6 +11,7 @@ import (
 	"provium/internal/dialog"
 	"provium/internal/lua"
 	"provium/internal/script/api"
+	"provium/internal/script/failure"
 	"provium/internal/script/value"
 	"provium/internal/topology"
 )
@@ -257,8 +258,8 @@ func typedError(err error) string {
 		return err.Error()
 	}
 	text := errorText(raised)
-	if trace := cleanTraceback(raised.Traceback); strings.Count(trace, "\n") > 1 {
-		text += "\n" + trace
+	if stack := failure.Stack(raised.Traceback, "", failure.Hidden{operatorChunk + ":"}); strings.Count(stack, "\n") > 1 {
+		text += "\n" + stack
 	}
 	return text
 }
