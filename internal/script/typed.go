@@ -258,7 +258,8 @@ func typedError(err error) string {
 		return err.Error()
 	}
 	text := errorText(raised)
-	if stack := failure.Stack(raised.Traceback, "", failure.Hidden{operatorChunk + ":"}); strings.Count(stack, "\n") > 1 {
+	stack := failure.Stack(raised.Traceback, "", failure.Hidden{operatorChunk + ":"})
+	if strings.Count(stack, "\n") > 1 {
 		text += "\n" + stack
 	}
 	return text
