@@ -1,7 +1,6 @@
 package failure
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"provium/internal/guest"
-	"provium/internal/lua"
 	"provium/internal/script/journal"
 )
 
@@ -113,27 +110,19 @@ func TestTrace(t *testing.T) {
 	if got := trace.Report(""); got != "" {
 		t.Errorf("%q", got)
 	}
-	do := func(op Operation, took time.Duration, values []lua.Value, err error) {
+	do := func(op Operation, took time.Duration, o journal.Outcome) {
 		r := trace.Begin(op)
 		c.now = c.now.Add(took)
-		r.End(err != nil)
-		r.Returned(journal.OutcomeOf(values, err))
+		r.End(o.Failed)
+		r.Returned(o)
 	}
-	state, err := lua.New(lua.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer state.Close()
-	result := func(code int, stderr string) []lua.Value {
-		return []lua.Value{state.NewUserdata(&lua.Type{Name: "RunResult"},
-			&guest.RunResult{ExitCode: code, Stderr: []byte(stderr)})}
-	}
-	do(Operation{"vm:boot()", "n1", "a.lua:3"}, 1500*time.Millisecond, nil, nil)
+	failed := func(text string) journal.Outcome { return journal.Outcome{Text: text, Failed: true} }
+	do(Operation{"vm:boot()", "n1", "a.lua:3"}, 1500*time.Millisecond, journal.Outcome{})
 	for range 19 {
-		do(Operation{`vm:run("cat /x")`, "n1", "a.lua:5"}, 12*time.Millisecond, result(1, "\ncat: /x\n"), nil)
-		do(Operation{`vm:stat("/y")`, "n1", "a.lua:6"}, time.Millisecond, nil, errors.New("No such file"))
+		do(Operation{`vm:run("cat /x")`, "n1", "a.lua:5"}, 12*time.Millisecond, journal.Outcome{Text: "exit 1", Output: "\ncat: /x\n"})
+		do(Operation{`vm:stat("/y")`, "n1", "a.lua:6"}, time.Millisecond, failed("No such file"))
 	}
-	do(Operation{Text: "provium:barrier()"}, 50*time.Microsecond, nil, errors.New("bad\x1b"))
+	do(Operation{Text: "provium:barrier()", VM: "n1"}, 50*time.Microsecond, failed("vm `n1`: bad\x1b"))
 	left := trace.Begin(Operation{"vm:pause()", "n2", "a.lua:9"})
 	forgotten := trace.Begin(Operation{Text: "wait_until()"})
 	if got := trace.InFlight(); got != "vm:pause() at a.lua:9, wait_until()" {
@@ -148,14 +137,14 @@ func TestTrace(t *testing.T) {
     +0.000s    1.50s  [n1] vm:boot()  a.lua:3
     +1.500s  246.0ms  [n1] vm:run("cat /x")  a.lua:5  ×19, last: exit 1, "cat: /x"
     +1.512s  235.0ms  [n1] vm:stat("/y")  a.lua:6  ×19, last: (failed)
-    +1.747s     50µs  provium:barrier()  failed: bad\x1b
+    +1.747s     50µs  [n1] provium:barrier()  failed: bad\x1b
     +1.747s    1.00s  [n2] vm:pause()  a.lua:9  still running`
 	if got := trace.Report("a.lua:6: No such file"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	left.End(false)
 	for i := range 30 {
-		do(Operation{Text: fmt.Sprintf("op%d", i)}, 0, nil, nil)
+		do(Operation{Text: fmt.Sprintf("op%d", i)}, 0, journal.Outcome{})
 	}
 	if got := trace.Report(""); strings.Count(got, "\n") != traceKeep || !strings.Contains(got, "op18") {
 		t.Error(got)
