@@ -119,7 +119,8 @@ func TestTrace(t *testing.T) {
 	failed := func(text string) journal.Outcome { return journal.Outcome{Text: text, Failed: true} }
 	do(Operation{"vm:boot()", "n1", "a.lua:3"}, 1500*time.Millisecond, journal.Outcome{})
 	for range 19 {
-		do(Operation{`vm:run("cat /x")`, "n1", "a.lua:5"}, 12*time.Millisecond, journal.Outcome{Text: "exit 1", Output: "\ncat: /x\n"})
+		do(Operation{`vm:run("cat /x")`, "n1", "a.lua:5"}, 12*time.Millisecond,
+			journal.Outcome{Text: "exit 1", Output: "\ncat: /x\n"})
 		do(Operation{`vm:stat("/y")`, "n1", "a.lua:6"}, time.Millisecond, failed("No such file"))
 	}
 	do(Operation{Text: "provium:barrier()", VM: "n1"}, 50*time.Microsecond, failed("vm `n1`: bad\x1b"))
