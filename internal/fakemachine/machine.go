@@ -198,6 +198,17 @@ func (m *Machine) StopAgent() {
 	}
 }
 
+// StopAgentAt has operations of those names, as on the wire, stop the agent before they are
+// answered.
+func (m *Machine) StopAgentAt(names ...string) {
+	for _, name := range names {
+		m.OnOp(name, func(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Error) {
+			m.StopAgent()
+			return Hang(ctx, op)
+		})
+	}
+}
+
 // thaw ends what StopAgent began. The caller must hold m.mu.
 func (m *Machine) thaw() {
 	if m.thawed != nil {

@@ -9,8 +9,6 @@ import (
 
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
-	"provium/internal/localvmm"
-	"provium/internal/wire"
 )
 
 // quickWatch is how guests are watched in tests that wait for them to be given up.
@@ -26,17 +24,6 @@ func runSilent(t *testing.T, source string) outcome {
 			return 0
 		})
 	}, func(c *Config) { c.Host.Watch = quickWatch })
-}
-
-// stopAt has the agent of a machine stopped by operations of those names, which are then not
-// answered.
-func stopAt(m *fakemachine.Machine, names ...string) {
-	for _, name := range names {
-		m.OnOp(name, func(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Error) {
-			m.StopAgent()
-			return fakemachine.Hang(ctx, op)
-		})
-	}
 }
 
 // TestHostKeepsLimits has operations end at their limits in guests whose agents are stopped.
@@ -90,7 +77,7 @@ test("no op_timeout", {op_timeout = 0, timeout = "1s"}, function(t)
   vm:stat("/x")
 end)
 `, func(m *fakemachine.Machine) {
-		stopAt(m, "run", "proc_wait", "read_file", "stat")
+		m.StopAgentAt("run", "proc_wait", "read_file", "stat")
 	}, func(c *Config) { c.Host.Watch = quickWatch })
 	for _, name := range []string{"run", "wait", "worker", "files", "snapshot", "op_timeout"} {
 		o.passed(t, name)
@@ -106,7 +93,7 @@ func TestProfileLimitsSilence(t *testing.T) {
 	host, machines := fakeHost(t)
 	host.Watch, host.Profiles["host"].OpTimeout = quickWatch, 30*time.Millisecond
 	host.Watch.Limit = time.Hour
-	machines.Prepare(func(m *fakemachine.Machine) { stopAt(m, "stat") })
+	machines.Prepare(func(m *fakemachine.Machine) { m.StopAgentAt("stat") })
 	o := runFile(t, t.Context(), write(t, map[string]string{testPath: `
 test("it", function(t)
   local vm = provium:vm("a", "host"):boot()
