@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/coveragefile"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/choose"
 	"provium/internal/config"
@@ -145,7 +146,12 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	signals, stop := p.signals()
 	defer stop()
 	o.Signals = signals
-	p.code, err = p.runTests(cmd.Context(), o)
+	coveragefile.Sweep(o.TempBase)
+	carryOut := p.runTests
+	if f.events.coverage {
+		carryOut = p.runCovered
+	}
+	p.code, err = carryOut(cmd.Context(), o)
 	return err
 }
 
