@@ -18,6 +18,7 @@ import (
 	"provium/internal/report"
 	"provium/internal/run"
 	"provium/internal/sched"
+	"provium/internal/terminal"
 )
 
 // runFlags are the flags of a run.
@@ -146,6 +147,9 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	signals, stop := p.signals()
 	defer stop()
 	o.Signals = signals
+	if o.Person != nil { // whose line may be read when the run ends
+		defer terminal.Keep(p.stdin)()
+	}
 	coveragefile.Sweep(o.TempBase)
 	carryOut := p.runTests
 	if f.events.coverage {

@@ -21,6 +21,7 @@ const (
 	prefix       = "provium-coverage-"
 	suffix       = ".msgpack"
 	markerSuffix = ".marker"
+	proof        = "event file of provium --coverage" // how the text of a marker starts
 )
 
 // File is a temporary event file. Its process holds a lock on the marker.
@@ -113,7 +114,7 @@ func (f *File) removeMarked(marker *os.File) error {
 		return fmt.Errorf("marker of the temporary event file: %w", err)
 	}
 	file, err := os.OpenFile(f.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(string(marked), proof) {
 		return os.Remove(f.Marker())
 	}
 	if err != nil {
@@ -132,7 +133,7 @@ func identity(f *os.File) (string, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("event file of provium --coverage: device %d, inode %d\n", st.Dev, st.Ino), nil
+	return fmt.Sprintf(proof+": device %d, inode %d\n", st.Dev, st.Ino), nil
 }
 
 // openOwn opens a regular file of this user.
