@@ -2,7 +2,7 @@
 # make test   installs and runs all tests
 # make test-full   those and the heavy ones, also on Debian 13's QEMU
 # make test-qemu QEMU=PATH   runs all that boots guests on another QEMU (Debian 13's)
-# make build  bin/provium   make bench  figures   make lint  checks
+# make build  bin/provium, bin/provium-coverage   make bench  figures   make lint  checks
 # make reference writes docs/reference
 # make verify kills, hostile guests, failing calls, damaged caches: docs/reliability.md
 
@@ -20,7 +20,7 @@ setup:
 	@scripts/setup
 
 build: setup payload
-	@GO="$(GO)"; "$$GO" build -trimpath -o $(BIN) ./cmd/provium
+	@GO="$(GO)"; "$$GO" build -trimpath -o $(dir $(BIN)) ./cmd/provium ./cmd/provium-coverage
 	@$(BIN) image overlay dist/agent-overlay.cpio.gz >/dev/null
 
 demo: build

@@ -58,10 +58,13 @@ var allowed = map[string]struct {
 
 	"cmd/provium":       {[]string{"internal"}, "wires everything together"},
 	"cmd/provium-agent": {[]string{"internal/agent"}, "the guest binary's main"},
-	"bench":             {[]string{"internal"}, "measures every layer"},
-	"verify":            {[]string{"internal/snapshot", testFaults}, "tries to break the built program"},
-	"internal/config":   {nil, "a file format"},
-	"internal/lua":      {nil, "a general binding, without a domain word"},
+	"cmd/provium-coverage": {[]string{
+		"internal/event", "internal/report/coverage", "internal/terminal",
+	}, "reports of event streams, without a run"},
+	"bench":           {[]string{"internal"}, "measures every layer"},
+	"verify":          {[]string{"internal/snapshot", testFaults}, "tries to break the built program"},
+	"internal/config": {nil, "a file format"},
+	"internal/lua":    {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
@@ -137,6 +140,8 @@ var allowed = map[string]struct {
 	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
 	"internal/report/page": {[]string{"internal/event", "internal/report", "internal/terminal"},
 		"one HTML page of a run's events"},
+	"internal/report/coverage": {[]string{"internal/event", "internal/report", "internal/terminal"},
+		"which specifications have tests, and what a run has used"},
 	"internal/report/export": {[]string{"internal/report", "internal/terminal"}, "formats of other programs"},
 	"internal/terminal":      {nil, "texts of others, shown"},
 	"tests":                  {nil, "runs the built program, as its users do"},
@@ -166,6 +171,9 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/network", "internal/netserver", "internal/vnet",
 		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
+	"internal/script/failure": {[]string{
+		"internal/script/journal", "internal/script/value",
+	}, "the text of a failed test"},
 	"internal/script/fixtures": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/admission",
 	}, "finds, builds and restores fixtures; what runs their files is behind an interface"},
@@ -177,7 +185,8 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
-	"internal/script/value": {[]string{"internal/lua", "internal/luaapi"}, "Lua values to Go and back, without a domain word"},
+	"internal/script/value": {[]string{"internal/lua", "internal/luaapi"},
+		"Lua values to Go and back, without a domain word"},
 
 	"internal/parallel": {nil, "goroutines, whatever they do"},
 	"internal/guest/handle": {[]string{

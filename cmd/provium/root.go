@@ -119,8 +119,9 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.prepareCommand(), p.reportCommand(), p.completionCommand(), p.execCommand(), p.shellCommand(),
-		p.consoleCommand(), p.replCommand(), p.lspSetupCommand())
+		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
+		p.shellCommand(), p.consoleCommand(), p.replCommand())
+	cmd.AddCommand(p.lspSetupCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
 	return cmd

@@ -11,12 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/coveragefile"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/report"
 	"provium/internal/run"
 	"provium/internal/sched"
+	"provium/internal/terminal"
 )
 
 // runFlags are the flags of a run.
@@ -145,7 +147,15 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	signals, stop := p.signals()
 	defer stop()
 	o.Signals = signals
-	p.code, err = p.runTests(cmd.Context(), o)
+	if o.Person != nil { // whose line may be read when the run ends
+		defer terminal.Keep(p.stdin)()
+	}
+	coveragefile.Sweep(o.TempBase)
+	carryOut := p.runTests
+	if f.events.coverage {
+		carryOut = p.runCovered
+	}
+	p.code, err = carryOut(cmd.Context(), o)
 	return err
 }
 

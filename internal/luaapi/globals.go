@@ -55,7 +55,8 @@ func testClass() Class {
 		Text: "`test` is called to register a test, and has a function for many cases.",
 		Methods: []Function{
 			fn("each(cases: table, name: string, meta?: options, fn: fun(t: t, case: any))",
-				"Registers one test for each case. `{key}` in the name stands for that field of the case, `{}` for the "+
+				"Registers one test for each case. `{key}` in the name stands for that field of the case, `{}` for "+
+					"the "+
 					"case itself.", metaOptions(), example(`
 test.each({{fs = "ext4"}, {fs = "xfs"}}, "{fs} is mounted", function(t, case)
   vm:run("mkfs." .. case.fs .. " /dev/vdb"):assert_ok()
@@ -88,7 +89,8 @@ func jsonClass() Class {
 		Name: "json", Kind: Library, Title: "JSON", Page: "lua-api.md#json",
 		Methods: []Function{
 			fn("encode(value: any) -> string",
-				"Returns a value as JSON. A table with only positive integer keys is an array, every other one an object."),
+				"Returns a value as JSON. A table with only positive integer keys is an array, every other one an "+
+					"object."),
 			fn("decode(text: string) -> any",
 				"Parses JSON. `null` is nil, and 64-bit integers are exact. Errors name the place."),
 		},
@@ -115,13 +117,15 @@ func tClass() Class {
 			fn("assert_ge(a: any, b: any, msg?: any)", "Fails unless a >= b."),
 			fn("assert_lt(a: any, b: any, msg?: any)", "Fails unless a < b."),
 			fn("assert_le(a: any, b: any, msg?: any)", "Fails unless a <= b."),
-			fn("assert_contains(s: string, needle: string, msg?: any)", "Fails unless s contains needle, a plain text."),
+			fn("assert_contains(s: string, needle: string, msg?: any)",
+				"Fails unless s contains needle, a plain text."),
 			fn("assert_matches(s: string, pattern: string, msg?: any) -> string",
 				"Fails unless s matches the Lua pattern. Returns what string.match returns."),
 			fn("assert_raises(fn: function, msg?: any) -> any",
 				"Calls fn and fails if it returns without an error. Returns the error value."),
 			fn("assert_error_matches(fn: function, pattern: string, msg?: any) -> any",
-				"Calls fn and fails unless it raises an error whose text matches the Lua pattern. Returns the error value."),
+				"Calls fn and fails unless it raises an error whose text matches the Lua pattern. Returns the error "+
+					"value."),
 			fn("fail(msg?: any)", "Fails the test."),
 			fn("skip(reason?: any)", "Ends the test as skipped."),
 			fn("log(v: any)", "Adds the text of v to the log of the test."),

@@ -32,7 +32,8 @@ func labClass() Class {
 		},
 		Methods: []Function{
 			fn("vm(name: string, profile?: string, opts?: options) -> vm",
-				"Declares a VM with a profile of provium.toml. Without a profile it returns the declared VM of that name.",
+				"Declares a VM with a profile of provium.toml. Without a profile it returns the declared VM of that "+
+					"name.",
 				bootOptions(), example(`local vm = provium:vm("n1", "host", {memory = "1G", cpus = 2}):boot()`)),
 			fn("lab(name?: string) -> lab",
 				"Returns the sub-lab of that name, and makes it when absent. Without a name it makes a new one."),
@@ -41,12 +42,14 @@ func labClass() Class {
 					opt("seed", "integer", "of run, file, lab and name", "seed of the impairments"),
 					opt("addressing", "string", `"auto"`, `"none": interfaces stay down and without addresses`))),
 			fn("bridge_names() -> string[]", "Returns the sorted names of its bridges."),
-			fn("include(member: vm|bridge|lab|table)", "Makes existing VMs, bridges and labs members here too, all or none."),
+			fn("include(member: vm|bridge|lab|table)",
+				"Makes existing VMs, bridges and labs members here too, all or none."),
 			fn("remove(member: string|vm|bridge|lab)", "Ends a membership."),
 			fn("members() -> member[]", "Returns all members."),
 			fn("vm_names() -> string[]", "Returns the sorted names of its VMs."),
 			fn("sub_lab_names() -> string[]", "Returns the sorted names of its sub-labs."),
-			fn("boot() -> lab", "Boots all VMs at once, those of sub-labs too, except those that run. Returns the lab."),
+			fn("boot() -> lab",
+				"Boots all VMs at once, those of sub-labs too, except those that run. Returns the lab."),
 			fn("shutdown()", "Shuts all VMs down at once."),
 			fn("pause()", "Pauses all VMs at one moment."),
 			fn("resume()", "Lets all VMs go on."),
@@ -60,10 +63,12 @@ func labClass() Class {
 			fn("restore(snapshot: lab_snapshot|string)", "Restores everything that a snapshot of a lab holds."),
 			fn("fork() -> lab", "Returns a running copy of the whole lab, a new sub-lab of the calling scope."),
 			fn("barrier(name: string, count: integer, timeout?: duration) -> boolean",
-				"Waits until count tasks have come. It raises at the timeout (60 s), and when no task is left that could "+
+				"Waits until count tasks have come. It raises at the timeout (60 s), and when no task is left that "+
+					"could "+
 					"come."),
 			fn("depends_on_file(path: path)",
-				"Declares a file that the build of a fixture uses. A relative path starts at the directory of the Lua file."),
+				"Declares a file that the build of a fixture uses. A relative path starts at the directory of the "+
+					"Lua file."),
 			fn("name() -> string", "Returns the name of the lab."),
 			fn("vm_fixture(name: string) -> vm", "Restores a private copy of the VM that a fixture has built.",
 				example(`local db = provium:vm_fixture("setups/database")`)),

@@ -62,7 +62,8 @@ func guestMethods() []Function {
 	limit := options(timeout())
 	return slices.Concat([]Function{
 		fn("run(command: string, arguments?: string[]|options) -> run_result",
-			"Runs a command to its end. A text alone goes to /bin/sh -c; with arguments the program is started directly.",
+			"Runs a command to its end. A text alone goes to /bin/sh -c; with arguments the program is started "+
+				"directly.",
 			runOptions(), example(`
 vm:run("ls /etc | wc -l"):assert_ok()
 vm:run("grep", {"-c", "root", "/etc/passwd"})
@@ -75,7 +76,8 @@ server:stderr_stream():expect("ready", "5s")`)),
 		fn("read_file(path: path, opts?: options) -> string", "Returns the contents of a file, at most 96 MiB.", limit),
 		fn("write_file(path: path, data: string, opts?: options)", "Writes a file, and makes it when absent.", limit),
 		fn("push_file(host_path: path, guest_path: path, opts?: options)",
-			"Copies a file or directory of the host into the guest. A relative host path starts at the directory of the "+
+			"Copies a file or directory of the host into the guest. A relative host path starts at the directory "+
+				"of the "+
 				"Lua file.", options(
 				opt("perm", "mode", "that of the file", "permission bits"),
 				opt("auto_dep", "boolean", "true", "in a fixture, the files become dependencies"),
@@ -96,15 +98,17 @@ server:stderr_stream():expect("ready", "5s")`)),
 				opt("perm", "mode", "0644 less the umask", "mode of a new file"),
 				timeout()),
 			example(`local f = vm:open_file("/tmp/x", {read = true, write = true, create = true})`)),
-		fn("tail_file(path: path, opts?: options) -> stream", "Returns a stream of what is appended to a file.", options(
-			opt("start", "string|number", `"end"`,
-				`"beginning", an offset, or a negative number of bytes before the end`),
-			timeout()),
+		fn("tail_file(path: path, opts?: options) -> stream",
+			"Returns a stream of what is appended to a file.", options(
+				opt("start", "string|number", `"end"`,
+					`"beginning", an offset, or a negative number of bytes before the end`),
+				timeout()),
 			example(`vm:tail_file("/var/log/messages"):expect("link is up", "20s")`)),
 		fn("fd_stream(fd: integer|file) -> stream",
 			"Returns a stream from a descriptor of the executor, or from an open file."),
 		fn("syscall(nr: integer, a1?: integer|options, ...: integer) -> syscall_result",
-			"Makes a system call with up to six integers. A call that fails returns -1 and an errno and does not raise.",
+			"Makes a system call with up to six integers. A call that fails returns -1 and an errno and does not "+
+				"raise.",
 			syscallOptions()),
 		fn("syscall_async(nr: integer, a1?: integer|options, ...: integer) -> call",
 			"Makes a system call on a further thread.", syscallOptions()),
@@ -145,7 +149,8 @@ func vmClass() Class {
 			fn("close()", "The same as shutdown, which the end of the scope does."),
 			fn("wakeup()", "Ends a suspend-to-RAM."),
 			fn("power_button(timeout?: duration) -> boolean",
-				"Presses the power button. It returns true when the guest powered off within the timeout (30 s); else the "+
+				"Presses the power button. It returns true when the guest powered off within the timeout (30 s); "+
+					"else the "+
 					"guest is stopped, and the result is false."),
 			fn("wait_reboot(timeout?: duration) -> boolean",
 				"Waits until the guest has rebooted by itself and its agent answers."),

@@ -79,7 +79,8 @@ func TestDescriptionHasTheMethods(t *testing.T) {
 // sample returns an argument that a function takes for one of the described type.
 func sample(a luaapi.Arg) string {
 	for typ, text := range map[string]string{
-		"string": `"x"`, "path": `"/x"`, "integer": "1", "number": "1", "mode": "0", "pattern": `"x"`, "string|nil": "nil",
+		"string": `"x"`, "path": `"/x"`,
+		"integer": "1", "number": "1", "mode": "0", "pattern": `"x"`, "string|nil": "nil",
 		"vm": "vm", "size": `"1M"`, "any": "1", "function": "print",
 	} {
 		if a.Accepts(typ) {
