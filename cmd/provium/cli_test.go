@@ -100,7 +100,8 @@ func TestHelp(t *testing.T) {
 		"lsp-setup", "help", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
-		"report", "coverage", "exec", "shell", "console", "repl"} {
+		"report", "coverage", "boots", "boots list", "boots clean",
+		"exec", "shell", "console", "repl"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%s --help: %d, %s", verb, code, stderr)

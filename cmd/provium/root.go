@@ -119,11 +119,35 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
+		p.bootsCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
 	cmd.AddCommand(p.lspSetupCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
+	return cmd
+}
+
+// commandGroup is a command that only has commands of its own.
+func commandGroup(name, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   name,
+		Short: short,
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var names []string
+			for _, c := range cmd.Commands() {
+				names = append(names, c.Name())
+			}
+			valid := strings.Join(names, ", ")
+			if len(args) == 0 {
+				return usage(cmd, "expected one of %s", valid)
+			}
+			return usage(cmd, "unknown command `%s %s`%s (valid: %s)", name, args[0], didYouMean(args[0], names), valid)
+		},
+	}
+	cmd.AddCommand(commands...)
+	finish(cmd)
 	return cmd
 }
 

@@ -40,11 +40,11 @@ end)`)),
 					opt("timeout", "duration", "10", "how long to wait"),
 					opt("interval", "duration", "0.1", "time between two calls"),
 					opt("desc", "string", `"condition"`, "what is waited for, in the error")),
-				example(`wait_until(function() return vm:run("pidof sshd"):ok() end, {timeout = "30s", desc = "sshd"})`)),
+				example(`wait_until(function() return vm:run("pidof sshd"):ok() end, {timeout = "30s"})`)),
 			fn("parallel(functions: function[]) -> any",
 				"Runs functions at the same time and returns the first result of each, in order. "+
 					"The first error is raised after the other tasks were stopped.",
-				example(`local a, b = parallel{function() return n1:run("date") end, function() return n2:run("date") end}`)),
+				example(`local a, b = parallel{function() return n1:run("id") end, function() return n2:run("id") end}`)),
 		},
 	}}
 }

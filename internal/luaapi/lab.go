@@ -23,10 +23,10 @@ func bootOptions() detail {
 func labClass() Class {
 	return Class{
 		Name: "lab", Kind: Handle, Title: "Labs", Page: "lua-api.md#labs",
-		Text: "A lab has VMs, bridges and other labs. `provium` is the lab of the running test, or of the file outside " +
-			"of tests. `lab.NAME` is a member, or nil.",
+		Text: "A lab has VMs, bridges and other labs. `provium` is the lab of the running test, or of the file " +
+			"outside of tests. `lab.NAME` is a member, or nil.",
 		Fields: []Option{
-			field("timeout", "duration", "Of `provium` alone: limit of each test that does not set its own. 0 for no limit."),
+			field("timeout", "duration", "Of `provium` alone: limit of each test without one of its own; 0 for no limit."),
 			field("reset_between_tests", "boolean",
 				"Of `provium` alone, at file scope: each test starts from the state that the chunk has made."),
 		},

@@ -102,7 +102,7 @@ func diskRecords() []Class {
 			field("seed", "integer", "Seed of random choices."),
 			field("checked", "integer", "Points that were checked."),
 			field("distinct", "integer", "How many of them differ."),
-			field("rechecked", "integer", "Points that failed in a guest that was used before, and passed in a fresh one."),
+			field("rechecked", "integer", "Points that failed in a used guest, and passed in a fresh one."),
 			field("failed", "crash_failure[]", "Points that failed.")),
 	}
 }
