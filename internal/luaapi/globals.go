@@ -44,7 +44,7 @@ end)`)),
 			fn("parallel(functions: function[]) -> any",
 				"Runs functions at the same time and returns the first result of each, in order. "+
 					"The first error is raised after the other tasks were stopped.",
-				example(`local a, b = parallel{function() return n1:run("id") end, function() return n2:run("id") end}`)),
+				example(`local a, b = parallel{function() return n1:run("id") end, function() n2:run("id") end}`)),
 		},
 	}}
 }

@@ -26,7 +26,7 @@ func labClass() Class {
 		Text: "A lab has VMs, bridges and other labs. `provium` is the lab of the running test, or of the file " +
 			"outside of tests. `lab.NAME` is a member, or nil.",
 		Fields: []Option{
-			field("timeout", "duration", "Of `provium` alone: limit of each test without one of its own; 0 for no limit."),
+			field("timeout", "duration", "Of `provium` alone: limit of tests without one; 0 for no limit."),
 			field("reset_between_tests", "boolean",
 				"Of `provium` alone, at file scope: each test starts from the state that the chunk has made."),
 		},
