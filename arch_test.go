@@ -86,6 +86,7 @@ var allowed = map[string]struct {
 	"internal/choose":    {[]string{"internal/luascan"}, "which tests run"},
 	"internal/luascan":   {[]string{"internal/config", "internal/event"}, "reads sources"},
 	"internal/luaapi":    {nil, "describes the Lua API"},
+	"internal/luacheck":  {[]string{"internal/luaapi", "internal/luascan"}, "looks at sources"},
 	"internal/dialog":    {nil, "what a person types, between processes"},
 	"internal/repl":      {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
 	"internal/hosttsc":   {nil, "knows no guests"},

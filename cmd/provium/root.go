@@ -122,7 +122,7 @@ func (p *program) rootCommand() *cobra.Command {
 		p.bootsCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
-	cmd.AddCommand(p.lspSetupCommand())
+	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
 	return cmd
