@@ -167,6 +167,9 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 	e := newExecution(r.session, t.name, &t.meta)
 	e.before, e.after = r.before, slices.Clone(r.after)
 	r.scope = r.root.OpenScope()
+	if r.pauses != nil && r.cfg.PauseOnFailure {
+		r.points.Start()
+	}
 	err := e.run(t.fn, append([]lua.Value{r.t.newObject(e, t)}, t.values...)...)
 	spent := uint64(max(0, r.Now().Sub(e.started)))
 	reason, failed := r.judge(e, err)
@@ -175,6 +178,7 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 		excerpt = consoles(e.vms())
 		r.pauseFailed(t, reason)
 	}
+	r.dropStates()
 	var stop *stopError
 	var doubtful []*lab.VM
 	if errors.As(err, &stop) {
