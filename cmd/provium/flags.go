@@ -228,7 +228,8 @@ func didYouMean(wrong string, valid []string) string {
 	best := slices.MinFunc(append(valid, ""), func(a, b string) int {
 		return levenshtein.Distance(wrong, a, nil) - levenshtein.Distance(wrong, b, nil)
 	})
-	if best == "" || levenshtein.Distance(wrong, best, nil) > 2 {
+	far := levenshtein.Distance(wrong, best, nil)
+	if best == "" || far > 2 || 2*far >= len(wrong) { // of a short word, half is too much
 		return ""
 	}
 	return fmt.Sprintf("; did you mean `%s`?", best)
