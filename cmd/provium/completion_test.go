@@ -158,3 +158,24 @@ func TestManPages(t *testing.T) {
 		t.Errorf("%d, %s", code, stderr)
 	}
 }
+
+// A word that is far from all others is not answered with one of them.
+func TestNoFarProposals(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig})
+	for _, line := range []string{"completion tcsh", "test"} {
+		if code, _, stderr := p.run(strings.Fields(line)...); code != 2 || strings.Contains(stderr, "did you mean") {
+			t.Errorf("%s: %d, %s", line, code, stderr)
+		}
+	}
+	for wrong, want := range map[string]string{
+		"lsit": "list", "imgae": "image", "exce": "exec", "hots": "", "a": "", "docter": "doctor",
+	} {
+		got := didYouMean(wrong, []string{"list", "image", "exec", "doctor"})
+		if want != "" {
+			want = "; did you mean `" + want + "`?"
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", wrong, got, want)
+		}
+	}
+}
