@@ -176,6 +176,10 @@ var allowed = map[string]struct {
 		"internal/script/value",
 	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/scene": {[]string{
+		"internal/lab", "internal/guest", "internal/disk", "internal/blockdev", "internal/network", "internal/vnet",
+		"internal/parallel", "internal/script/failure", "internal/script/value",
+	}, "networks, disks and guests of a test that has failed"},
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
