@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/coveragefile"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/choose"
 	"provium/internal/config"
@@ -149,7 +150,12 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	if o.Person != nil { // whose line may be read when the run ends
 		defer terminal.Keep(p.stdin)()
 	}
-	p.code, err = p.runTests(cmd.Context(), o)
+	coveragefile.Sweep(o.TempBase)
+	carryOut := p.runTests
+	if f.events.coverage {
+		carryOut = p.runCovered
+	}
+	p.code, err = carryOut(cmd.Context(), o)
 	return err
 }
 

@@ -105,8 +105,8 @@ commands in the background:
 	}
 }
 
-// addHang makes the command `hang`, which prints something and does not end. The kernel tells of
-// it then.
+// addHang makes the command `hang`, which prints something and does not end, and the entries of
+// the kernel for it.
 func addHang(m *fakemachine.Machine) {
 	m.Program("hang", func(p *fakemachine.Process) int {
 		addProc(m)

@@ -255,8 +255,8 @@ test("passes", function(t) t:assert_eq(vm:read_file("/tmp/x"), "cleaned") end)
 	if want := []string{`"kept"`, `"oopsed"`, `"cleaned"`}; !slices.Equal(a.shown, want) || o.Passed != 1 {
 		t.Errorf("%q, %+v", a.shown, o.Result)
 	}
-	for i, want := range []string{"fails: tests/x.test.lua:7: as wished\n", "oops: guest failure on vm `box`: BUG: unable",
-		"cleaning fails: tests/x.test.lua:15: broken"} {
+	for i, want := range []string{"fails: tests/x.test.lua:7: as wished\n",
+		"oops: guest failure on vm `box`: BUG: unable", "cleaning fails: tests/x.test.lua:15: broken"} {
 		if !strings.HasPrefix(a.why[i], want) {
 			t.Errorf("%s", a.why[i])
 		}

@@ -13,7 +13,7 @@ import (
 	"provium/internal/wire"
 )
 
-// lastOutput is how much of either output is told of a command that the host has cancelled.
+// lastOutput is how much of either output the host gets of a command that it has cancelled.
 const lastOutput = 4096
 
 // Run starts a command, takes its outputs and returns once it has ended. When the host cancels

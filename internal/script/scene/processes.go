@@ -17,8 +17,8 @@ const (
 )
 
 // Processes describes commands in the background, with the ends of what they have printed. It
-// leaves out those of which a wait has returned the result, and those that no guest tells of
-// before ctx ends.
+// leaves out those of which a wait has returned the result, and those whose guests do not
+// answer before ctx ends.
 func Processes(ctx context.Context, all []*handle.Process) string {
 	var live []*handle.Process
 	for _, p := range all {
