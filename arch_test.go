@@ -68,7 +68,7 @@ var allowed = map[string]struct {
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
-		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi",
+		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
