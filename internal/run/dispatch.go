@@ -165,7 +165,7 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
-	j.Details = d.events.IsRead()
+	j.Level = d.events.Level()
 	return j, nil
 }
 

@@ -159,11 +159,11 @@ func (s *session) Returned(a value.Args, object any, values []lua.Value, err err
 	}
 	s.returning = slices.DeleteFunc(s.returning, func(r returning) bool {
 		if r.call == a.Call {
-			r.op.End(journal.OutcomeOf(values, err))
+			r.op.End(func() journal.Outcome { return journal.OutcomeOf(values, err) })
 		}
 		return r.call == a.Call
 	})
-	if err == nil && journal.IsChange(a.Func) {
+	if err == nil && s.Details && journal.IsChange(a.Func) {
 		call := journal.Call{Test: s.testName(), Text: describeWhole(a.Func, a.Values...),
 			Where: a.Call.CallerFile().String()}
 		s.journal.Changed(call, a.Func, object, values)
@@ -173,7 +173,7 @@ func (s *session) Returned(a value.Args, object any, values []lua.Value, err err
 // endReturning ends operations of functions that are not methods, at the end of an execution.
 func (s *session) endReturning() {
 	for _, r := range s.returning {
-		r.op.End(journal.OutcomeOf(nil, r.err))
+		r.op.End(func() journal.Outcome { return journal.OutcomeOf(nil, r.err) })
 	}
 	s.returning = nil
 }
