@@ -145,6 +145,8 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	signals, stop := p.signals()
 	defer stop()
 	o.Signals = signals
+	shown := p.show(&o, nil)
+	defer shown.close()
 	p.code, err = p.runTests(cmd.Context(), o)
 	return err
 }

@@ -276,7 +276,7 @@ func (f *runningFile) booting() []*boot {
 }
 
 // left estimates how long the iteration takes from now on. It is false while too little is
-// known: neither earlier runs nor this one have shown how long files take.
+// known: of most files, neither earlier runs nor this one have shown how long they take.
 func (p *progress) left(now time.Time) (time.Duration, bool) {
 	mean, ok := p.mean()
 	if !ok {
@@ -296,7 +296,7 @@ func (p *progress) left(now time.Time) (time.Duration, bool) {
 	for _, w := range p.waiting {
 		longest, all = max(longest, or(w.expected)), all+or(w.expected)
 	}
-	return max(longest, all/time.Duration(max(1, len(p.running)))), true
+	return max(longest, all/time.Duration(max(1, len(p.running)))), longest > 0
 }
 
 // mean returns how long a file takes of which nothing is known.
@@ -312,7 +312,7 @@ func (p *progress) mean() (time.Duration, bool) {
 			sum, n = sum+w.expected, n+1
 		}
 	}
-	if n == 0 {
+	if all := p.done + len(p.running) + len(p.waiting); n == 0 || 2*n < all {
 		return 0, false
 	}
 	return sum / time.Duration(n), true

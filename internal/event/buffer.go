@@ -50,9 +50,9 @@ const (
 // and wakes another process. An event that is no detail is sent at once, with all that came
 // before it. It is safe for concurrent use.
 type Buffer struct {
-	send    func([]Encoded)
-	failed  func(error)
-	level   Level
+	send   func([]Encoded)
+	failed func(error)
+	level  Level
 
 	mu      sync.Mutex
 	waiting []Encoded

@@ -61,8 +61,8 @@ type fileRun struct {
 	resources resources
 	limit     time.Duration          // 0: none; waiting for resources does not count
 	emit      func(...event.Encoded) // event.Bus.Forward
-	stdout    *os.File
-	stderr    *os.File
+	stdout    io.Writer
+	stderr    io.Writer
 	person    Person        // who looks at paused tests; nil: nobody
 	launched  func(pid int) // called with the runner's process id; nil: not
 

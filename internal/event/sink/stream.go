@@ -24,7 +24,7 @@ type Place struct {
 	// Level is how much is wanted at least. The zero value is event.Everything for a place
 	// that was asked for.
 	Level event.Level
-	To   interface {
+	To    interface {
 		event.Sink
 		Close() error
 	}

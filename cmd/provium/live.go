@@ -1,0 +1,153 @@
+package main
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/dialog"
+	"provium/internal/display"
+	"provium/internal/event"
+	"provium/internal/event/sink"
+	"provium/internal/run"
+	"provium/internal/terminal"
+)
+
+const (
+	// redrawEvery is how often the status area is brought up to date.
+	redrawEvery = 100 * time.Millisecond
+
+	ctrlT = 0x14
+)
+
+// live shows a run while it lasts.
+type live struct {
+	display *display.Display
+	keys    *terminal.Keys // nil: nobody types
+
+	over   chan struct{}
+	joined sync.WaitGroup
+}
+
+// show has a run shown, and its outputs pass above the status area. typed, if not nil, gets the
+// keys that are for the run. The caller must call close at the end.
+func (p *program) show(o *run.Options, typed func(key byte)) *live {
+	screen := p.screen()
+	cfg := display.Config{Notes: p.stderr, Now: time.Now, Expected: o.Expected()}
+	if screen != nil {
+		cfg.Screen, cfg.Color = screen, p.getenv("NO_COLOR") == ""
+		cfg.Size = func() (rows, cols int) {
+			r, c := terminal.Size(screen)
+			return int(r), int(c)
+		}
+	}
+	l := &live{display: display.New(cfg), over: make(chan struct{})}
+	if screen != nil {
+		if f, ok := o.Stdout.(*os.File); ok && terminal.Is(f) {
+			o.Stdout = l.display.Writer()
+		}
+		if terminal.Is(p.stderr) {
+			o.Stderr = l.display.Writer()
+		}
+	}
+	o.Events.Other = append(o.Events.Other, sink.Place{To: l.display, Level: event.Progress})
+	l.listen(p)
+	if p.stdin != nil && terminal.Is(p.stdin) {
+		keys, err := terminal.ReadKeys(p.stdin, func(key byte) {
+			if key == ctrlT {
+				l.display.Describe()
+			} else if typed != nil {
+				typed(key)
+			}
+		})
+		if err == nil { // else Ctrl-T shows nothing
+			l.keys = keys
+		}
+	}
+	if o.Person != nil {
+		o.Person = &besides{o.Person, l}
+	}
+	return l
+}
+
+// screen returns the terminal for the status area, nil if there is none that could show it.
+func (p *program) screen() *os.File {
+	if term := p.getenv("TERM"); term == "" || term == "dumb" {
+		return nil
+	}
+	for _, f := range []*os.File{p.stderr, p.stdout} {
+		if terminal.Is(f) {
+			return f
+		}
+	}
+	return nil
+}
+
+// listen follows the clock and signals.
+func (l *live) listen(p *program) {
+	asked, stopAsking := p.notify(unix.SIGUSR1)
+	drawn, stopDrawing := p.notify(unix.SIGWINCH, unix.SIGCONT)
+	tick := time.NewTicker(redrawEvery)
+	l.joined.Add(1)
+	go func() {
+		defer l.joined.Done()
+		defer tick.Stop()
+		defer stopAsking()
+		defer stopDrawing()
+		for {
+			select {
+			case <-tick.C:
+				l.display.Tick()
+			case <-asked:
+				l.display.Describe()
+			case sig := <-drawn:
+				if sig == unix.SIGCONT && l.keys != nil {
+					l.keys.Continued()
+				}
+				l.display.Resized()
+			case <-l.over:
+				return
+			}
+		}
+	}()
+}
+
+// pause leaves the terminal to another program, and resume ends that.
+func (l *live) pause() {
+	if l.keys != nil {
+		l.keys.Pause()
+	}
+	l.display.Pause()
+}
+
+func (l *live) resume() {
+	l.display.Resume()
+	if l.keys != nil {
+		l.keys.Resume()
+	}
+}
+
+// close ends the display and gives the terminal back.
+func (l *live) close() {
+	close(l.over)
+	l.joined.Wait()
+	if l.keys != nil {
+		l.keys.Close()
+	}
+	_ = l.display.Close() // it has no error
+}
+
+// besides is a person who has the terminal for themselves while they type.
+type besides struct {
+	run.Person
+	live *live
+}
+
+// Talk implements [run.Person].
+func (b *besides) Talk(intro string, x *dialog.Exchange) error {
+	b.live.pause()
+	defer b.live.resume()
+	return b.Person.Talk(intro, x)
+}
