@@ -166,6 +166,9 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/network", "internal/netserver", "internal/vnet",
 		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
+	"internal/script/failure": {[]string{
+		"internal/script/journal", "internal/script/value",
+	}, "the text of a failed test"},
 	"internal/script/fixtures": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/admission",
 	}, "finds, builds and restores fixtures; what runs their files is behind an interface"},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/byhand"
@@ -102,49 +101,38 @@ func (p *program) withGuest(ctx context.Context, f *guestFlags, profile string, 
 	}
 	signals, stop := p.notify(which...)
 	defer stop()
-	booting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	booted, watched := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(watched)
-		for {
-			select {
-			case sig := <-signals:
-				if number, ok := sig.(syscall.Signal); ok && number != syscall.SIGWINCH {
-					cancel(&byhand.Interrupt{Signal: number})
-					return
-				}
-			case <-booted:
-				return
-			}
+	defer func() {
+		if interrupt := (*byhand.Interrupt)(nil); code == byhand.ExitOurs && errors.As(err, &interrupt) {
+			code, err = byhand.SignalCode(int(interrupt.Signal)), nil
 		}
 	}()
+	booting, booted := byhand.Interruptible(ctx, signals)
+	defer func() { booted() }()
 	hosted, err := run.OpenByHand(booting, o, profile)
-	if err == nil {
-		defer hosted.Close()
-		spec := byhand.Spec{Name: profile, Profile: profile, Opts: f.opts}
-		spec.Opts.Memory, spec.Opts.CPUs = f.memory, f.cpus
-		if terminal.Is(p.stderr) {
-			spec.Patience = p.stderr
-		}
-		var g *byhand.Guest
-		if g, err = byhand.Boot(booting, hosted.Host(), spec); err == nil {
-			defer func() {
-				if cerr := g.Close(); cerr != nil {
-					fmt.Fprintf(p.stderr, "provium: %v\n", cerr)
-				}
-			}()
-			close(booted)
-			<-watched
-			if booting.Err() == nil {
-				return do(ctx, g, signals)
-			}
-		}
+	if err != nil {
+		return byhand.ExitOurs, err
 	}
-	if interrupt := (*byhand.Interrupt)(nil); errors.As(context.Cause(booting), &interrupt) {
-		return byhand.SignalCode(int(interrupt.Signal)), nil
+	defer hosted.Close()
+	spec := byhand.Spec{Name: profile, Profile: profile, Opts: f.opts}
+	spec.Opts.Memory, spec.Opts.CPUs = f.memory, f.cpus
+	if terminal.Is(p.stderr) {
+		spec.Patience = p.stderr
 	}
-	return byhand.ExitOurs, err
+	g, err := byhand.Boot(booting, hosted.Host(), spec)
+	if err != nil {
+		return byhand.ExitOurs, err
+	}
+	defer func() {
+		if cerr := g.Close(); cerr != nil {
+			fmt.Fprintf(p.stderr, "provium: %v\n", cerr)
+		}
+	}()
+	booted()
+	booted = func() {}
+	if err := context.Cause(booting); errors.As(err, new(*byhand.Interrupt)) {
+		return byhand.ExitOurs, err
+	}
+	return do(ctx, g, signals)
 }
 
 // onTerminal returns the terminal that the program runs on, with keys passed on as they are.

@@ -17,6 +17,7 @@ import (
 	"provium/internal/report"
 	"provium/internal/run"
 	"provium/internal/sched"
+	"provium/internal/terminal"
 )
 
 // runFlags are the flags of a run.
@@ -145,6 +146,9 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	signals, stop := p.signals()
 	defer stop()
 	o.Signals = signals
+	if o.Person != nil { // whose line may be read when the run ends
+		defer terminal.Keep(p.stdin)()
+	}
 	shown := p.show(&o, nil)
 	defer shown.close()
 	p.code, err = p.runTests(cmd.Context(), o)

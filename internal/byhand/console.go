@@ -5,10 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"provium/internal/guest"
 	"provium/internal/stream"
@@ -27,21 +24,11 @@ exec setsid -c sh -l <"$t" >"$t" 2>&1`
 // on, until QuitKey or the guest's end. The guest need not have booted, nor have an agent;
 // where it has ours and no init of its own, a shell is started on the console.
 func (g *Guest) Console(ctx context.Context, t *Terminal) error {
+	ctx, stop := Interruptible(ctx, t.Signals)
+	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() { cancel(g.passKeys(ctx, t)) }() // a read of a key may last longer than the guest
-	go func() {
-		for {
-			select {
-			case sig := <-t.Signals:
-				if number, _ := sig.(syscall.Signal); number != unix.SIGWINCH {
-					cancel(&Interrupt{number})
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	go g.consoleShell(ctx)
 	err := g.show(ctx, t.Screen)
 	if errors.Is(context.Cause(ctx), errQuit) {
@@ -109,7 +96,8 @@ func copyStream(ctx context.Context, s *stream.Stream, to io.Writer) error {
 	}
 }
 
-// consoleShell runs a shell on the console again and again, if nothing else does.
+// consoleShell runs a shell on the console again and again, if nothing else does, until one
+// cannot be started.
 func (g *Guest) consoleShell(ctx context.Context) {
 	for ctx.Err() == nil {
 		link, _, err := g.VM.BeginOp(ctx, "console")
@@ -117,14 +105,15 @@ func (g *Guest) consoleShell(ctx context.Context) {
 			return // no agent, or no guest
 		}
 		own := link.Info().Init == "minimal"
+		var r *guest.RunResult
 		if own {
-			_, err = link.Run(ctx, guest.RunRequest{Shell: consoleShell, Env: map[string]string{"TERM": "vt100"}})
+			r, err = link.Run(ctx, guest.RunRequest{Shell: consoleShell, Env: map[string]string{"TERM": "vt100"}})
 		}
 		g.VM.EndOp("console")
-		if !own {
+		switch {
+		case !own, err != nil && link.Err() == nil:
 			return
-		}
-		if err != nil && link.Err() == nil {
+		case err == nil && r.Status == guest.Exited && (r.ExitCode == ExitNotStarted || r.ExitCode == ExitNotFound):
 			return
 		}
 	}

@@ -36,8 +36,9 @@ type Command struct {
 }
 
 // Exec runs a command and returns its exit code; for one that a signal has ended, that of
-// SignalCode. The error is of what Provium does. Changes in directories of ReadWrite come
-// back however the command ends, unless the guest ends.
+// SignalCode. The error is of what Provium does; it is an *Interrupt if a signal came before
+// the command ran. Changes in directories of ReadWrite come back however the command ends,
+// unless the guest ends.
 func (g *Guest) Exec(ctx context.Context, c *Command) (code int, err error) {
 	ctx = guest.WithCall(ctx, guest.Call{Text: "exec " + c.Args[0]})
 	link, _, err := g.VM.BeginOp(ctx, "exec")
@@ -50,24 +51,31 @@ func (g *Guest) Exec(ctx context.Context, c *Command) (code int, err error) {
 		return ExitOurs, err
 	}
 	code, err = (&running{link: link, c: c}).run(ctx, r)
-	for _, s := range shares {
+	if failed := bringBack(ctx, link, shares, c); failed != nil {
 		if err == nil {
-			err = s.bringBack(ctx, link, c.Note)
+			code = ExitOurs
 		}
+		err = errors.Join(err, failed)
 	}
-	if err != nil {
-		return max(code, ExitOurs), err
-	}
-	return code, nil
+	return code, err
 }
 
-// prepare copies what the command needs into the guest and returns the request for it.
+// prepare copies what the command needs into the guest and returns the request for it. A
+// signal ends it.
 func (g *Guest) prepare(ctx context.Context, link *guest.Client, c *Command) (
 	r guest.RunRequest, shares []*share, err error) {
 	r = guest.RunRequest{Path: c.Args[0], Args: c.Args[1:], Env: environment(c.Env), NoStdin: c.Stdin == nil}
 	if c.InGuest {
 		return r, nil, nil
 	}
+	ctx, stop := Interruptible(ctx, c.Signals)
+	defer stop()
+	// What is pushed later must not be taken for what the guest has.
+	p, err := findProgram(ctx, link, c)
+	if err != nil {
+		return r, nil, err
+	}
+	r.Path = p.path
 	// Where the guest has no such directory and makes none, the command starts in its root.
 	r.Cwd = c.Dir
 	if err := link.Mkdir(ctx, c.Dir, true, guest.Perm{}); err != nil {
@@ -77,11 +85,15 @@ func (g *Guest) prepare(ctx context.Context, link *guest.Client, c *Command) (
 		r.Cwd = "/"
 		c.Note("the guest has no directory %s: the command runs in /", c.Dir)
 	}
-	for _, path := range c.Push {
+	if libraryPath := p.libraryPath(); libraryPath != "" {
+		r.Env["LD_LIBRARY_PATH"] = libraryPath
+	}
+	for _, path := range append(p.files(c), c.Push...) {
 		if err := g.push(ctx, path); err != nil {
 			return r, nil, err
 		}
 	}
+	// The last, since a later write would look like a change of the guest.
 	for _, path := range c.ReadWrite {
 		s, err := g.share(ctx, link, path)
 		if err != nil {
@@ -90,25 +102,22 @@ func (g *Guest) prepare(ctx context.Context, link *guest.Client, c *Command) (
 		shares = append(shares, s)
 	}
 	if len(shares) > 0 {
-		if err := letClockPass(ctx, link); err != nil {
-			return r, nil, err
+		err = letClockPass(ctx, link)
+	}
+	return r, shares, err
+}
+
+// bringBack brings the changes of all shares back. A signal ends it.
+func bringBack(ctx context.Context, link *guest.Client, shares []*share, c *Command) error {
+	ctx, stop := Interruptible(ctx, c.Signals)
+	defer stop()
+	var errs []error
+	for _, s := range shares {
+		if err := s.bringBack(ctx, link, c.Note); err != nil {
+			errs = append(errs, fmt.Errorf("--rw %s: not all changes have come back: %w", s.dir, err))
 		}
 	}
-	p, err := findProgram(ctx, link, c.Args[0], c.Dir)
-	if err != nil {
-		return r, nil, err
-	}
-	r.Path = p.path
-	if p.isPushed {
-		libraryPath, err := g.pushProgram(ctx, link, p, c)
-		if err != nil {
-			return r, nil, err
-		}
-		if libraryPath != "" {
-			r.Env["LD_LIBRARY_PATH"] = libraryPath
-		}
-	}
-	return r, shares, nil
+	return errors.Join(errs...)
 }
 
 // push copies a file or a directory of the host to the same path in the guest.
@@ -182,30 +191,28 @@ func (x *running) notStarted(ctx context.Context, r guest.RunRequest, err error)
 	return ExitOurs, err
 }
 
-// copyOutput copies an output of the command as it comes. Where nobody reads it any more,
-// the command gets SIGPIPE as it would on the host, and the rest is dropped.
+// copyOutput copies an output of the command as it comes. Where it cannot be written, the
+// command gets SIGPIPE, and the rest is dropped. That nobody reads it is no error.
 func (x *running) copyOutput(ctx context.Context, to io.Writer, stderr bool) error {
 	s, err := x.link.ProcessOutput(ctx, x.handle, stderr)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	for dropping := false; ; {
+	var failed error
+	for {
 		p, err := s.Next(ctx)
-		if err == io.EOF {
+		switch {
+		case err == io.EOF && (failed == nil || errors.Is(failed, unix.EPIPE) || errors.Is(failed, unix.EIO)):
 			return nil
-		}
-		if err != nil {
+		case err == io.EOF:
+			return fmt.Errorf("output: %w", failed)
+		case err != nil:
 			return err
-		}
-		if dropping {
+		case failed != nil:
 			continue
 		}
-		if _, err := to.Write(p); err != nil {
-			if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.EIO) {
-				return fmt.Errorf("output: %w", err)
-			}
-			dropping = true
+		if _, failed = to.Write(p); failed != nil {
 			_ = x.link.SignalProcess(ctx, x.handle, int(unix.SIGPIPE)) // it may have ended
 		}
 	}

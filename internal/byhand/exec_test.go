@@ -190,9 +190,11 @@ func TestExecOutputThatNobodyReads(t *testing.T) {
 	if code != 128+13 || err != nil {
 		t.Error(code, err)
 	}
-	code, _, _, err = f.exec(t, &Command{Args: []string{"echo", "x"}, Stdout: fullDisk{}}, "")
-	if code != ExitOurs || !errors.Is(err, unix.ENOSPC) {
-		t.Error(code, err)
+	for _, args := range [][]string{{"echo", "x"}, {"yes"}} {
+		code, _, _, err = f.exec(t, &Command{Args: args, Stdout: fullDisk{}}, "")
+		if code != ExitOurs || !errors.Is(err, unix.ENOSPC) {
+			t.Error(args, code, err)
+		}
 	}
 }
 
@@ -240,6 +242,40 @@ func TestExecPushes(t *testing.T) {
 		Push: []string{filepath.Join(dir, "more")}}, "")
 	if code != 0 || err != nil || stdout != "dataf" {
 		t.Error(code, err, stdout)
+	}
+}
+
+// TestExecIsInterrupted has a signal come while files are pushed, and while changes come back.
+func TestExecIsInterrupted(t *testing.T) {
+	for op, code := range map[string]int{"mkdir": ExitOurs, "listdir": ExitOurs} {
+		t.Run(op, func(t *testing.T) {
+			f := newFake(t)
+			dir := t.TempDir()
+			files(t, dir, map[string]string{"x": "x"})
+			signals := make(chan os.Signal, 1)
+			hang := func(ctx context.Context, o *localvmm.Op) (wire.Value, *wire.Error) {
+				signals <- syscall.SIGTERM
+				return fakemachine.Hang(ctx, o)
+			}
+			ran := false
+			f.machine.Program("work", func(*fakemachine.Process) int {
+				ran = true
+				f.machine.OnOp(op, hang)
+				return 0
+			})
+			if op == "mkdir" {
+				f.machine.OnOp(op, hang)
+			}
+			got, _, _, err := f.exec(t, &Command{Args: []string{"work"}, Dir: dir, ReadWrite: []string{dir},
+				Signals: signals}, "")
+			var interrupt *Interrupt
+			if got != code || !errors.As(err, &interrupt) || interrupt.Signal != syscall.SIGTERM {
+				t.Error(got, err)
+			}
+			if ran != (op == "listdir") {
+				t.Error("the command ran:", ran)
+			}
+		})
 	}
 }
 

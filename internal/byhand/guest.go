@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/lab"
 	"provium/internal/topology"
@@ -69,6 +72,32 @@ type Interrupt struct{ Signal syscall.Signal }
 
 // Error names the signal.
 func (e *Interrupt) Error() string { return fmt.Sprintf("ended by %v", e.Signal) }
+
+// Interruptible returns a context that the first signal ends, with an *Interrupt as its
+// cause; SIGWINCH is dropped. stop must be called: signals that come later are left alone.
+func Interruptible(ctx context.Context, signals <-chan os.Signal) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	over, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case sig := <-signals:
+				if number, ok := sig.(syscall.Signal); ok && number != unix.SIGWINCH {
+					cancel(&Interrupt{number})
+					return
+				}
+			case <-over:
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		close(over)
+		<-watched
+		cancel(nil)
+	}
+}
 
 // The exit codes that are not a command's own, as those of env(1) and nohup(1).
 const (

@@ -19,14 +19,16 @@ import (
 
 // program is what a command line names.
 type program struct {
-	path     string // in the guest
-	isPushed bool   // it is the host's file of that path
+	path    string     // in the guest
+	isHosts bool       // it is the host's file of that path
+	needs   *libraries // that the guest gets, too; nil for none
 }
 
 // findProgram decides what a command line means. A name without a slash is searched in PATH
 // of the guest. An absolute path means the guest's file, or else the host's; a relative one
 // the host's, or else the guest's.
-func findProgram(ctx context.Context, link *guest.Client, name, dir string) (program, error) {
+func findProgram(ctx context.Context, link *guest.Client, c *Command) (program, error) {
+	name := c.Args[0]
 	if !strings.Contains(name, "/") {
 		return program{path: name}, nil
 	}
@@ -37,7 +39,7 @@ func findProgram(ctx context.Context, link *guest.Client, name, dir string) (pro
 			return program{path: name}, err
 		}
 	} else {
-		name = filepath.Join(dir, name)
+		name = filepath.Join(c.Dir, name)
 	}
 	info, err := os.Stat(name)
 	switch {
@@ -46,7 +48,18 @@ func findProgram(ctx context.Context, link *guest.Client, name, dir string) (pro
 	case info.Mode()&0o111 == 0:
 		return program{}, fmt.Errorf("%s: the host's file is not executable", name)
 	}
-	return program{path: name, isPushed: true}, nil
+	needs, err := readLibraries(name, variable(c.Env, "LD_LIBRARY_PATH"))
+	if err != nil {
+		return program{}, err
+	}
+	if needs != nil {
+		if _, err := link.Stat(ctx, needs.loader, true); err == nil {
+			needs = nil // a system with libraries of its own
+		} else if link.Err() != nil {
+			return program{}, err
+		}
+	}
+	return program{name, true, needs}, nil
 }
 
 // goTestSuffix ends the names of the programs that `go test` makes; they run in the directory
@@ -56,37 +69,35 @@ const (
 	goTestData   = "testdata"
 )
 
-// pushProgram copies a program of the host into the guest and, if it is linked dynamically
-// and the guest has no such loader, its libraries. It returns the directories of libraries
-// that the loader would not find by itself.
-func (g *Guest) pushProgram(ctx context.Context, link *guest.Client, p program, c *Command) (
-	libraryPath string, err error) {
-	if err := g.push(ctx, p.path); err != nil {
-		return "", err
+// files returns what the guest gets for a program of the host, without what it gets anyway.
+func (p *program) files(c *Command) (paths []string) {
+	if !p.isHosts {
+		return nil
 	}
+	paths = []string{p.path}
 	if strings.HasSuffix(p.path, goTestSuffix) {
 		data := filepath.Join(c.Dir, goTestData)
 		if info, err := os.Stat(data); err == nil && info.IsDir() {
-			if err := g.push(ctx, data); err != nil {
-				return "", err
-			}
+			paths = append(paths, data)
 		}
 	}
-	needs, err := readLibraries(p.path, variable(c.Env, "LD_LIBRARY_PATH"))
-	if err != nil || needs == nil {
-		return "", err
+	if p.needs != nil {
+		paths = append(append(paths, p.needs.loader), p.needs.files...)
 	}
-	if _, err := link.Stat(ctx, needs.loader, true); err == nil {
-		return "", nil // a system with libraries of its own
-	} else if link.Err() != nil {
-		return "", err
+	copied := slices.Concat(c.Push, c.ReadWrite)
+	return slices.DeleteFunc(paths, func(path string) bool {
+		return slices.ContainsFunc(copied, func(dir string) bool {
+			return path == dir || strings.HasPrefix(path, dir+"/")
+		})
+	})
+}
+
+// libraryPath returns the directories of libraries that the loader would not find by itself.
+func (p *program) libraryPath() string {
+	if p.needs == nil {
+		return ""
 	}
-	for _, path := range append([]string{needs.loader}, needs.files...) {
-		if err := g.push(ctx, path); err != nil {
-			return "", err
-		}
-	}
-	return strings.Join(needs.further, ":"), nil
+	return strings.Join(p.needs.further, ":")
 }
 
 // libraries are what a program that is linked dynamically needs.

@@ -3,6 +3,7 @@ package byhand
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"provium/internal/guest"
+	"provium/internal/topology"
 )
 
 // Limits of what comes back from one directory. The guest may be hostile.
@@ -151,69 +153,103 @@ func (s *share) state(ctx context.Context, link *guest.Client, name string, info
 const statsAtOnce = 1024
 
 // bringBack makes on the host what the guest has changed. A file that has changed on the host
-// meanwhile, too, stays there; the guest's comes beside it.
+// meanwhile, too, stays there; the guest's comes beside it. What cannot be made does not stop
+// the rest.
 func (s *share) bringBack(ctx context.Context, link *guest.Client, note func(string, ...any)) error {
 	now, err := s.list(ctx, link, func(name string) {
 		note("%s is neither a file nor a directory nor a link, and does not come back", filepath.Join(s.dir, name))
 	})
 	if err != nil {
-		return fmt.Errorf("--rw %s: %w", s.dir, err)
+		return err
 	}
 	root, err := os.OpenRoot(s.dir)
 	if err != nil {
-		return fmt.Errorf("--rw: %w", err)
-	}
-	defer root.Close()
-	if err := s.apply(ctx, link, root, now, note); err != nil {
-		return fmt.Errorf("--rw %s: %w", s.dir, err)
-	}
-	return nil
-}
-
-func (s *share) apply(ctx context.Context, link *guest.Client, root *os.Root, now map[string]state,
-	note func(string, ...any)) error {
-	if err := s.remove(root, now, note); err != nil {
 		return err
 	}
+	defer root.Close()
+	s.remove(root, now, note)
 	var dirs []string // whose modes come last: they may forbid to write
+	var errs []error
 	for _, name := range sortedNames(now) {
-		st, before := now[name], s.guest[name]
-		if st == before {
+		st := now[name]
+		if st == s.guest[name] {
 			continue
 		}
-		var err error
-		switch st.kind {
-		case guest.TypeDirectory:
-			if err = root.Mkdir(name, 0o700); errors.Is(err, fs.ErrExist) {
-				err = nil
-			}
+		if st.kind == guest.TypeDirectory {
+			err = makeDir(root, name)
 			dirs = append(dirs, name)
-		case guest.TypeSymlink:
-			if err = root.Remove(name); err == nil || errors.Is(err, fs.ErrNotExist) {
-				err = root.Symlink(st.target, name)
-			}
-		default:
-			to := name
-			if s.isChanged(root, name) {
-				to = name + ".guest"
-				note("%s has changed on the host meanwhile: the guest's is in %s", filepath.Join(s.dir, name), to)
-			}
-			err = s.fetch(ctx, link, root, name, to)
+		} else {
+			err = s.bringFile(ctx, link, root, name, st, note)
 		}
 		if err != nil {
-			return err
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil || link.Err() != nil || s.left < 0 || len(errs) > maxFailed {
+			return errors.Join(errs...)
 		}
 	}
 	for _, name := range slices.Backward(dirs) {
 		if err := root.Chmod(name, os.FileMode(now[name].perm)); err != nil {
-			return err
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// maxFailed is how many files may fail before the rest is not tried.
+const maxFailed = 20
+
+func makeDir(root *os.Root, name string) error {
+	err := root.Mkdir(name, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		if info, serr := root.Lstat(name); serr == nil && info.IsDir() {
+			return nil
+		}
+	}
+	return err
+}
+
+// bringFile makes a file or a link of the guest on the host.
+func (s *share) bringFile(ctx context.Context, link *guest.Client, root *os.Root, name string, st state,
+	note func(string, ...any)) error {
+	to := name
+	if s.isChanged(root, name) {
+		to = freeName(root, name+".guest")
+		note("%s has changed on the host meanwhile: the guest's is in %s", filepath.Join(s.dir, name), to)
+	}
+	// It appears when it is complete.
+	part := path.Join(path.Dir(to), ".provium-"+rand.Text())
+	var err error
+	if st.kind == guest.TypeSymlink {
+		err = root.Symlink(st.target, part)
+	} else {
+		err = s.fetch(ctx, link, root, name, part)
+	}
+	if err == nil {
+		err = root.Rename(part, to)
+	}
+	if err != nil {
+		_ = root.Remove(part) // that it cannot be written says more
+	}
+	return err
+}
+
+// freeName returns the first of name, name.2, name.3 and so on that the host does not have.
+func freeName(root *os.Root, name string) string {
+	free, _ := topology.FirstFree(1, func(n int) string {
+		if n == 1 {
+			return name
+		}
+		return fmt.Sprintf("%s.%d", name, n)
+	}, func(name string) bool {
+		_, err := root.Lstat(name)
+		return err == nil
+	})
+	return free
 }
 
 // remove removes what the guest has removed, or replaced by something of another kind.
-func (s *share) remove(root *os.Root, now map[string]state, note func(string, ...any)) error {
+func (s *share) remove(root *os.Root, now map[string]state, note func(string, ...any)) {
 	for _, name := range slices.Backward(sortedNames(s.guest)) {
 		if after, ok := now[name]; ok && after.kind == s.guest[name].kind {
 			continue
@@ -228,26 +264,19 @@ func (s *share) remove(root *os.Root, now map[string]state, note func(string, ..
 			note("%s: the guest has removed it, the host has not: %v", filepath.Join(s.dir, name), err)
 		}
 	}
-	return nil
 }
 
-// isChanged reports whether a file of the host is not as it was copied.
+// isChanged reports whether what the host has under the name of a file is not what was
+// copied.
 func (s *share) isChanged(root *os.Root, name string) bool {
 	info, err := root.Lstat(name)
 	at, known := s.host[name]
-	if err != nil {
-		return false
-	}
-	return !info.IsDir() && (!known || !info.ModTime().Equal(at))
+	return err == nil && (info.IsDir() || !known || !info.ModTime().Equal(at))
 }
 
-// fetch copies a file of the guest. It appears when it is complete.
-func (s *share) fetch(ctx context.Context, link *guest.Client, root *os.Root, name, to string) (err error) {
-	part := to + ".part"
-	if err := root.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// fetch copies a file of the guest to a new one.
+func (s *share) fetch(ctx context.Context, link *guest.Client, root *os.Root, name, to string) error {
+	f, err := root.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -255,14 +284,7 @@ func (s *share) fetch(ctx context.Context, link *guest.Client, root *os.Root, na
 	if err == nil {
 		err = f.Chmod(os.FileMode(perm & 0o777))
 	}
-	err = cmp.Or(err, f.Close())
-	if err == nil {
-		err = root.Rename(part, to)
-	}
-	if err != nil {
-		_ = root.Remove(part) // that it cannot be written says more
-	}
-	return err
+	return cmp.Or(err, f.Close())
 }
 
 // pieces is a file that is being filled.

@@ -1,12 +1,15 @@
 package byhand
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/fakemachine"
 )
@@ -161,6 +164,106 @@ func TestChangesStayInside(t *testing.T) {
 	}
 	checkTree(t, outside, map[string]string{})
 	checkTree(t, dir, map[string]string{"sub": "-> " + outside})
+}
+
+// TestChangesDoNotTakeFilesOfTheHost has the guest change what the host has changed, too, in
+// other ways, beside files with names that copies could have.
+func TestChangesDoNotTakeFilesOfTheHost(t *testing.T) {
+	f := newFake(t)
+	dir := t.TempDir()
+	files(t, dir, map[string]string{"link": "old", "changed": "old", "changed.part": "mine", "tree/x": "old"})
+	f.machine.OnSyscall(unix.SYS_READLINK, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
+		return int64(copy(s.Bufs[1], "changed")), 0
+	})
+	f.machine.Program("work", func(p *fakemachine.Process) int {
+		at := func(name string) string { return filepath.Join(dir, name) }
+		files(t, dir, map[string]string{"fresh.guest": "mine", "fresh": "host"})
+		if os.WriteFile(at("link"), []byte("host"), 0o644) != nil ||
+			os.Chtimes(at("link"), time.Time{}, time.Unix(1, 0)) != nil || os.Mkdir(at("now"), 0o755) != nil {
+			return 1
+		}
+		if f.machine.Files.Remove(at("link")) != nil || p.Files.Symlink("changed", at("link")) != nil {
+			return 2
+		}
+		for _, name := range []string{"changed", "fresh", "now", "late"} {
+			if p.Files.Write(at(name), []byte("guest")) != nil {
+				return 3
+			}
+		}
+		return 0
+	})
+	code, _, _, err := f.exec(t, &Command{Args: []string{"work"}, Dir: dir, ReadWrite: []string{dir}}, "")
+	if code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+	checkTree(t, dir, map[string]string{"link": "host", "link.guest": "-> changed", "changed": "guest",
+		"changed.part": "mine", "tree": "/", "tree/x": "old", "fresh": "host", "fresh.guest": "mine",
+		"fresh.guest.2": "guest", "now": "/", "now.guest": "guest", "late": "guest"})
+}
+
+// TestChangesComeBackBesideFailures has one of the changes be impossible on the host.
+func TestChangesComeBackBesideFailures(t *testing.T) {
+	f := newFake(t)
+	dir := t.TempDir()
+	f.machine.Program("work", func(p *fakemachine.Process) int {
+		files(t, dir, map[string]string{"a": "host"})
+		for _, name := range []string{"a/b", "c"} {
+			_ = p.Files.MkdirAll(filepath.Dir(filepath.Join(dir, name)))
+			if p.Files.Write(filepath.Join(dir, name), []byte("guest")) != nil {
+				return 1
+			}
+		}
+		return 0
+	})
+	code, _, _, err := f.exec(t, &Command{Args: []string{"work"}, Dir: dir, ReadWrite: []string{dir}}, "")
+	if code != ExitOurs || err == nil || !strings.Contains(err.Error(), "not all changes have come back") {
+		t.Error(code, err)
+	}
+	checkTree(t, dir, map[string]string{"a": "host", "c": "guest"})
+}
+
+// TestProgramInSharedDirectory has the program be in a directory that the guest gets anyway, as
+// `cargo test` has it with --rw of the project.
+func TestProgramInSharedDirectory(t *testing.T) {
+	sh, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"--push", "--rw"} {
+		f := newFake(t)
+		dir := t.TempDir()
+		files(t, dir, map[string]string{"deps/x.test": string(sh), "testdata/in": "data"})
+		path := filepath.Join(dir, "deps/x.test")
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		needs, err := readLibraries(path, "")
+		if err != nil || needs == nil {
+			t.Skip("/bin/sh of this machine is linked statically", err)
+		}
+		f.machine.Program(path, func(p *fakemachine.Process) int {
+			if _, failure := p.Files.Read(needs.loader); failure != nil {
+				return 1
+			}
+			return 0
+		})
+		c := &Command{Args: []string{path}, Dir: dir}
+		if how == "--rw" {
+			c.ReadWrite = []string{dir}
+		} else {
+			c.Push = []string{dir}
+		}
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, _, _, err := f.exec(t, c, ""); code != 0 || err != nil {
+			t.Error(how, code, err)
+		}
+		if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+			t.Errorf("%s: the program came back as if the guest had changed it (%v)", how, err)
+		}
+	}
 }
 
 func TestLibraries(t *testing.T) {

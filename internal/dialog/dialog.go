@@ -46,8 +46,13 @@ func New() *Exchange {
 // ErrEnded is returned to the person when the code has gone.
 var ErrEnded = errors.New("what was looked at has ended")
 
-// Ask sends a wish and waits for what comes of it.
+// Ask sends a wish and waits for what comes of it. A Break that came too late for the wish
+// before is dropped.
 func (x *Exchange) Ask(t Typed) (Shown, error) {
+	select {
+	case <-x.breaks:
+	default:
+	}
 	select {
 	case x.typed <- t:
 	case <-x.ended:
@@ -62,13 +67,7 @@ func (x *Exchange) Ask(t Typed) (Shown, error) {
 }
 
 // Run asks for a piece of code to be run.
-func (x *Exchange) Run(source string) (Shown, error) {
-	select { // one that came too late for the last piece
-	case <-x.breaks:
-	default:
-	}
-	return x.Ask(Typed{Source: source})
-}
+func (x *Exchange) Run(source string) (Shown, error) { return x.Ask(Typed{Source: source}) }
 
 // Complete asks for the lines that a line may become.
 func (x *Exchange) Complete(line string) ([]string, error) {
@@ -113,6 +112,9 @@ func (x *Exchange) Answer(s Shown) error {
 
 // Breaks gets a value when what runs shall end.
 func (x *Exchange) Breaks() <-chan struct{} { return x.breaks }
+
+// Ended is closed by End.
+func (x *Exchange) Ended() <-chan struct{} { return x.ended }
 
 // End says that the code has gone; nil stands for ErrEnded.
 func (x *Exchange) End(err error) {

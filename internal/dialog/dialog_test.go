@@ -12,7 +12,7 @@ func TestExchange(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	x := New()
-	done := make(chan error, 1)
+	done, waiting := make(chan error, 1), make(chan struct{})
 	go func() {
 		for {
 			typed, err := x.Receive(ctx)
@@ -25,6 +25,7 @@ func TestExchange(t *testing.T) {
 				s = Shown{Names: []string{typed.Source + "x"}}
 			}
 			if typed.Source == "wait" {
+				close(waiting)
 				<-x.Breaks()
 				s.Text = "broken"
 			}
@@ -45,6 +46,7 @@ func TestExchange(t *testing.T) {
 		s, _ := x.Ask(Typed{Source: "wait"})
 		asked <- s
 	}()
+	<-waiting
 	x.Break()
 	x.Break() // one is enough
 	if s := <-asked; s.Text != "broken" {
@@ -55,6 +57,22 @@ func TestExchange(t *testing.T) {
 	if err := <-done; !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
+}
+
+// TestBreakThatComesTooLate has a break come when what it was meant for has ended.
+func TestBreakThatComesTooLate(t *testing.T) {
+	x := New()
+	x.Break()
+	go func() { _, _ = x.Ask(Typed{Source: "next"}) }()
+	if typed, err := x.Receive(context.Background()); typed.Source != "next" || err != nil {
+		t.Fatal(typed, err)
+	}
+	select {
+	case <-x.Breaks():
+		t.Error("the next wish is broken")
+	default:
+	}
+	x.End(nil)
 }
 
 // TestEnds has either end go first.

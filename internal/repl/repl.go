@@ -38,11 +38,16 @@ const (
 )
 
 // Talk begins a conversation when the one before has ended, shows the intro, and ends with
-// Ctrl-D or the word exit. The error is of thx *dialog.Exchange or of the terminal.
+// Ctrl-D or the word exit. The error is of the exchange or of the terminal.
 func (t *Terminal) Talk(intro string, x *dialog.Exchange) error {
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	defer x.Close()
+	select {
+	case <-x.Ended(): // while another conversation went on
+		return nil
+	default:
+	}
 	fmt.Fprintln(t.Out, terminal.Escape(intro))
 	line := liner.NewLiner()
 	defer line.Close()

@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/lua"
 	"provium/internal/script/binding"
+	"provium/internal/script/failure"
 	"provium/internal/script/textdiff"
 	"provium/internal/script/value"
 )
@@ -121,8 +122,8 @@ func (e *execution) failed(c *lua.Call, message, diff string) error {
 		text = at + ": " + message
 	}
 	if e.failure == nil && e.isolating[c.Thread()] == 0 {
-		e.failure = &failure{message: text, step: e.stepPath(c.Thread()), diff: diff,
-			traceback: cleanTraceback(c.Traceback()), ops: e.trace.report()}
+		e.failure = &failure.Failure{Message: text, Step: e.stepPath(c.Thread()), Source: e.s.excerpt(c.Caller()),
+			Diff: diff, Stack: e.s.stack(c.Traceback(), c.Caller()), Operations: e.trace.Report(text)}
 	}
 	return &lua.Raise{Value: text}
 }

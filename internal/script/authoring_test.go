@@ -70,11 +70,11 @@ test("no late skip", {after = "skip"}, function(t) end)
 		t.Errorf("log %q", e.Log)
 	}
 	o.skipped(t, "skipped before", "not here")
-	e = o.failed(t, "after fails", "x.test.lua:9: after broke\nstack traceback:")
+	e = o.failed(t, "after fails", "x.test.lua:9: after broke\n", ">     9 |   if t.meta.after == \"fail\"")
 	if fmt.Sprint(e.Log) != "[body after]" || strings.Contains(e.Reason, "later") {
 		t.Errorf("log %q, reason %s", e.Log, e.Reason)
 	}
-	o.failed(t, "after raises", "x.test.lua:16: deferred raised\nstack traceback:",
+	o.failed(t, "after raises", "x.test.lua:16: deferred raised\n",
 		"later, after the body: tests/x.test.lua:10: after raised")
 	e = o.failed(t, "both fail", "x.test.lua:17: body broke",
 		"later, after the body: tests/x.test.lua:10: after raised")

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/guest"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/api"
+	"provium/internal/script/failure"
 	"provium/internal/script/value"
 )
 
@@ -20,12 +24,12 @@ type execution struct {
 	s         *session
 	name      string // of the test, empty for the chunk
 	meta      *Meta
-	trace     *trace
+	trace     *failure.Trace
 	started   time.Time
 	waited    time.Duration // what the file's wait clock showed at the start
 	cancel    context.CancelCauseFunc
 	log       []string
-	failure   *failure            // the first one an assertion noticed; pcall does not undo it
+	failure   *failure.Failure    // the first one an assertion noticed; pcall does not undo it
 	skipped   *string             // reason given to t:skip
 	isolating map[*lua.Thread]int // assert_raises under way: what fails in them is wanted
 	ended     bool
@@ -64,7 +68,7 @@ func (e *stopError) Unwrap() error { return e.cause }
 
 // newExecution prepares a run; meta is nil for the chunk.
 func newExecution(s *session, name string, meta *Meta) *execution {
-	e := &execution{s: s, name: name, meta: meta, trace: newTrace(s.Now), started: s.Now(),
+	e := &execution{s: s, name: name, meta: meta, trace: failure.NewTrace(s.Now), started: s.Now(),
 		limitChanged: make(chan struct{}, 1), isolating: map[*lua.Thread]int{}}
 	e.waited, _, _ = s.clock.read()
 	return e
@@ -111,7 +115,7 @@ func (e *execution) call(ctx context.Context, fns []*lua.Function, arguments []l
 
 // stop ends the execution from another goroutine.
 func (e *execution) stop(text string, cause error) {
-	e.cancel(&stopError{text: text, flight: e.trace.inFlight(), cause: cause})
+	e.cancel(&stopError{text: text, flight: e.trace.InFlight(), cause: cause})
 }
 
 // limit is the time the execution may take; 0 is no limit.
@@ -207,45 +211,59 @@ func (e *execution) vms() []*lab.VM {
 	return all
 }
 
-// failure is why a test or chunk failed.
-type failure struct {
-	message   string // begins with file:line
-	step      string // where, in steps; may be empty
-	diff      string
-	traceback string
-	ops       string
-}
-
-// String is the reason as reports show it: the message, then what helps to understand it.
-func (f *failure) String() string {
-	parts := []string{strings.TrimRight(f.message, "\n")}
-	for _, more := range []string{f.step, f.diff, f.traceback, f.ops} {
-		if more != "" {
-			parts = append(parts, more)
-		}
-	}
-	return strings.Join(parts, "\n")
-}
-
 // explain turns an error of run into a failure.
-func (e *execution) explain(err error) *failure {
-	out := &failure{message: err.Error(), ops: e.trace.report()}
+func (e *execution) explain(err error) *failure.Failure {
+	out := &failure.Failure{Message: err.Error()}
 	var raised *lua.Error
 	if errors.As(err, &raised) {
-		out.message = errorText(raised)
-		out.traceback = cleanTraceback(raised.Traceback)
-		out.step = e.broken.of(raised)
+		out.Message = errorText(raised)
+		out.Stack = e.s.stack(raised.Traceback, raised.At)
+		out.Step = e.broken.of(raised)
+		out.Source = e.s.excerpt(raised.At)
+	}
+	var command *api.CommandError
+	if errors.As(err, &command) {
+		out.Message = strings.Replace(out.Message, command.Error(), command.Short(), 1)
+		out.Output = outputs(command.Result)
 	}
 	var stop *stopError
 	if errors.As(err, &stop) {
-		out.message = stop.Error()
+		out.Message, out.Output = stop.Error(), ""
 		if stop.flight == "" && raised != nil {
 			if where := raised.At.String(); where != "" {
-				out.message += " at " + where
+				out.Message += " at " + where
 			}
 		}
 	}
+	out.Operations = e.trace.Report(out.Message)
 	return out
+}
+
+// outputs shows both outputs of a command that were too long for its message.
+func outputs(r *guest.RunResult) string {
+	var shown []string
+	for _, out := range []struct {
+		name string
+		text []byte
+	}{{"stdout", r.Stdout}, {"stderr", r.Stderr}} {
+		if len(out.text) > api.ShortOutput || bytes.Count(out.text, []byte("\n")) > 1 {
+			shown = append(shown, failure.Block(out.name, out.text))
+		}
+	}
+	return strings.Join(shown, "\n")
+}
+
+// excerpt returns the line of a file at a position with those around it, "" if there is none.
+func (s *session) excerpt(at lua.Position) string {
+	if !at.File {
+		return ""
+	}
+	return failure.Excerpt(s.InProject(at.Source), at.Line)
+}
+
+// stack returns a traceback of Lua as it is shown below the message of a failure at a line.
+func (s *session) stack(text string, at lua.Position) string {
+	return failure.Stack(text, at.String(), failure.Hidden{operatorChunk + ":", "session:"})
 }
 
 // errorText is an error of Lua for people. An error object that is a table is shown whole.
@@ -262,21 +280,4 @@ func errorText(err *lua.Error) string {
 		return at + ": error object: " + text
 	}
 	return "error object: " + text
-}
-
-// cleanTraceback leaves in a traceback what its author can know: not our own functions, nor
-// the C code everything starts from.
-func cleanTraceback(text string) string {
-	var kept []string
-	for _, line := range strings.Split(text, "\n") {
-		at := strings.TrimSpace(line)
-		if strings.HasPrefix(at, "[C]: in ?") || strings.HasPrefix(at, operatorChunk+":") || at == "" {
-			continue
-		}
-		kept = append(kept, line)
-	}
-	if len(kept) < 2 { // only the headline
-		return ""
-	}
-	return strings.Join(kept, "\n")
 }

@@ -7,6 +7,7 @@ import (
 	"provium/internal/console"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/failure"
 )
 
 // This file is the execution as explorations of disks see it: it implements
@@ -28,11 +29,11 @@ func (e *execution) Parallel(c *lua.Call, what string, n int, work func(c *lua.C
 func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Function,
 	values ...lua.Value) ([]lua.Value, string, error) {
 	thread, skipped := c.Thread(), e.skipped
-	end := e.trace.silent(operation{text: text, vm: vm.Name(), where: where})
+	traced := e.trace.Begin(failure.Operation{Text: text, VM: vm.Name(), Where: where})
 	e.isolating[thread]++
 	results, err := c.Call(fn, values...)
 	e.isolating[thread]--
-	end()
+	traced.Forget()
 	var raised *lua.Error
 	switch {
 	case err == nil:

@@ -124,7 +124,7 @@ func (e *execution) cleanupReasons(first bool) []string {
 			out = append(out, e.explain(err).String())
 			continue
 		}
-		out = append(out, "later, after the body: "+e.explain(err).message)
+		out = append(out, "later, after the body: "+e.explain(err).Message)
 	}
 	return out
 }

@@ -197,8 +197,8 @@ test("swallowed", function(t) pcall(t.fail, t) end)
 	if fmt.Sprint(good.Meta) != "map[3:x list:[1 2] n:1]" {
 		t.Errorf("meta %v", good.Meta)
 	}
-	o.failed(t, "bad", "tests/x.test.lua:4: assert_eq failed: 1 ~= 2\nstack traceback:")
-	o.failed(t, "raises", "tests/x.test.lua:5: attempt to index a nil value (local 'x')", "stack traceback")
+	o.failed(t, "bad", "tests/x.test.lua:4: assert_eq failed: 1 ~= 2\n", "\n>     4 | test(\"bad\"")
+	o.failed(t, "raises", "tests/x.test.lua:5: attempt to index a nil value (local 'x')", "\n>     5 | test(\"raises\"")
 	o.skipped(t, "out", "no disk")
 	o.failed(t, "swallowed", "tests/x.test.lua:7: explicit failure (t:fail)")
 }
@@ -217,7 +217,7 @@ func TestEventsComeInPairs(t *testing.T) {
 func TestChunkErrors(t *testing.T) {
 	for name, c := range map[string]struct{ source, want string }{
 		"syntax":     {"test('a', function(t)\n x = = 1 end)", "tests/x.test.lua:2:"},
-		"raise":      {"\nerror('early')", "tests/x.test.lua:2: early\nstack traceback:"},
+		"raise":      {"\nerror('early')", "tests/x.test.lua:2: early\n      1 |\n>     2 | error('early')"},
 		"table":      {"error({code = 7, text = 'x'})", "error object: {\n  code = 7,\n  text = \"x\",\n}"},
 		"duplicate":  {"test('a', print) test('a', print)", "test: duplicate name `a` in this file"},
 		"no name":    {"test(print)", "test(name, [meta,] fn): bad arguments: the name must be a string, got function"},
@@ -323,7 +323,7 @@ test("keeps t", function(t) old = t end)
 test("t of another test", function(t) old:assert(true) end)
 `)
 	e := o.failed(t, "pcall", "tests/x.test.lua:2: first: 1 ~= 2")
-	if strings.Contains(e.Reason, "second") || len(e.Log) != 1 {
+	if strings.Contains(e.Reason, "x.test.lua:2: second") || len(e.Log) != 1 {
 		t.Errorf("reason %q log %q", e.Reason, e.Log)
 	}
 	o.failed(t, "skip after failure", "broken")

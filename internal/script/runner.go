@@ -13,6 +13,7 @@ import (
 	"provium/internal/lua"
 	"provium/internal/script/binding"
 	"provium/internal/script/diskapi"
+	"provium/internal/script/failure"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/journal"
 	"provium/internal/script/value"
@@ -33,23 +34,18 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 			return err
 		}
 	}
-	record := operation{text: describe(a.Func, a.Values...), where: a.Call.CallerFile().String()}
+	record := failure.Operation{Text: describe(a.Func, a.Values...), Where: a.Call.CallerFile().String()}
 	if vm != nil {
-		record.vm = vm.Name()
+		record.VM = vm.Name()
 		e.touch(vm)
 	}
-	end := e.trace.begin(record)
-	op := s.journal.Begin(journal.Call{Test: e.name, VM: record.vm, Text: record.text, Where: record.where}, s.Now())
-	call := guest.Call{Text: a.Func, Limit: e.opTimeout()}
-	if record.where != "" {
-		call.Text += " at " + record.where
-	}
+	traced := e.trace.Begin(record)
+	op := s.journal.Begin(journal.Call{Test: e.name, VM: record.VM, Text: record.Text, Where: record.Where}, s.Now())
+	call := guest.Call{Text: failure.Operation{Text: a.Func, Where: record.Where}.String(), Limit: e.opTimeout()}
 	err := a.Call.Block(func(ctx context.Context) error { return do(guest.WithCall(ctx, call)) })
-	end(err != nil)
-	if op != nil {
-		op.Waited(s.Now())
-		s.returning = append(s.returning, returning{a.Call, op, err})
-	}
+	traced.End(err != nil)
+	op.Waited(s.Now())
+	s.returning = append(s.returning, returning{a.Call, traced, op, err})
 	return err
 }
 

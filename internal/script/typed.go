@@ -11,6 +11,7 @@ import (
 	"provium/internal/dialog"
 	"provium/internal/lua"
 	"provium/internal/script/api"
+	"provium/internal/script/failure"
 	"provium/internal/script/value"
 	"provium/internal/topology"
 )
@@ -257,8 +258,9 @@ func typedError(err error) string {
 		return err.Error()
 	}
 	text := errorText(raised)
-	if trace := cleanTraceback(raised.Traceback); strings.Count(trace, "\n") > 1 {
-		text += "\n" + trace
+	stack := failure.Stack(raised.Traceback, "", failure.Hidden{operatorChunk + ":"})
+	if strings.Count(stack, "\n") > 1 {
+		text += "\n" + stack
 	}
 	return text
 }

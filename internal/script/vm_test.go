@@ -293,7 +293,7 @@ end)`})
 	o := runFile(t, ctx, project, func(c *Config) { c.Host.Pool = pool })
 	cancel(nil)
 	e := o.failed(t, "fails", "last operations:", "[n1] vm:pause()  tests/x.test.lua:6", "[n1] vm:resume()",
-		"[n1] vm:run(\"make -C "+strings.Repeat("x", 32)+"... (108 bytes)\", {...})", "(failed)")
+		"[n1] vm:run(\"make -C "+strings.Repeat("x", 32)+"... (108 bytes)\", {...})  tests/x.test.lua:5  failed: run")
 	if strings.Contains(e.Reason, "claim") {
 		t.Error(e.Reason)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"provium/internal/lua"
+	"provium/internal/script/failure"
 	"provium/internal/script/value"
 )
 
@@ -64,11 +65,10 @@ func waitDuration(o value.Options, key string, absent time.Duration) (time.Durat
 // nap lets time pass between two looks. It shows as operation in flight, but is not worth a
 // line among the last operations.
 func (s taskAPI) nap(c *lua.Call, desc string, d time.Duration) error {
-	end := func() {}
 	if s.current != nil {
-		end = s.current.trace.silent(operation{text: describe("wait_until", desc), where: c.CallerFile().String()})
+		record := failure.Operation{Text: describe("wait_until", desc), Where: c.CallerFile().String()}
+		defer s.current.trace.Begin(record).Forget()
 	}
-	defer end()
 	return c.Block(func(ctx context.Context) error {
 		timer := time.NewTimer(d)
 		defer timer.Stop()

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -17,12 +16,21 @@ import (
 // resultOutput is how much of an output a failed command shows: its end.
 const resultOutput = 4096
 
-// commandError is the error of assert_ok, nil when the command succeeded.
-func commandError(r *guest.RunResult) error {
-	if r.ExitCode == 0 {
-		return nil
-	}
+// ShortOutput is how much of an output a message shows that has the rest below it.
+const ShortOutput = 400
+
+// CommandError is the error of assert_ok.
+type CommandError struct{ Result *guest.RunResult }
+
+// Error returns how the command ended, and what it has printed.
+func (e *CommandError) Error() string { return e.text(resultOutput) }
+
+// Short is Error with less of long outputs.
+func (e *CommandError) Short() string { return e.text(ShortOutput) }
+
+func (e *CommandError) text(most int) string {
 	var b strings.Builder
+	r := e.Result
 	fmt.Fprintf(&b, "command failed: status=%s", r.Status)
 	switch r.Status {
 	case guest.Exited:
@@ -30,16 +38,24 @@ func commandError(r *guest.RunResult) error {
 	case guest.Signalled:
 		fmt.Fprintf(&b, " signal=%d (%s)", r.Signal, signalName(r.Signal))
 	}
-	fmt.Fprintf(&b, " stdout=%s stderr=%s", quoteEnd(r.Stdout), quoteEnd(r.Stderr))
-	return errors.New(b.String())
+	fmt.Fprintf(&b, " stdout=%s stderr=%s", quoteEnd(r.Stdout, most), quoteEnd(r.Stderr, most))
+	return b.String()
+}
+
+// commandError is the error of assert_ok, nil when the command succeeded.
+func commandError(r *guest.RunResult) error {
+	if r.ExitCode == 0 {
+		return nil
+	}
+	return &CommandError{r}
 }
 
 // quoteEnd quotes an output; of a long one only the end, where failures speak.
-func quoteEnd(out []byte) string {
-	if len(out) <= resultOutput {
+func quoteEnd(out []byte, most int) string {
+	if len(out) <= most {
 		return value.Quote(string(out))
 	}
-	return fmt.Sprintf("(%d bytes) ...%s", len(out), value.Quote(string(out[len(out)-resultOutput:])))
+	return fmt.Sprintf("(%d bytes) ...%s", len(out), value.Quote(string(out[len(out)-most:])))
 }
 
 // signalName is the name of a Linux signal, by number.

@@ -87,8 +87,8 @@ func (op *Operation) Waited(now time.Time) {
 	op.over, op.spent = true, now.Sub(op.start)
 }
 
-// End emits the operation with what it returned, for which outcome is called if that is wanted.
-func (op *Operation) End(outcome func() Outcome) {
+// End emits the operation with what it returned.
+func (op *Operation) End(o Outcome) {
 	if op == nil {
 		return
 	}
@@ -98,7 +98,6 @@ func (op *Operation) End(outcome func() Outcome) {
 	if !wanted {
 		return
 	}
-	o := outcome()
 	e := event.OperationEnded{Path: op.j.Path, Name: op.call.Test, ID: op.id, VMName: op.call.VM,
 		Call: op.call.Text, Where: op.call.Where, StartNS: op.start.UnixNano(), DurationNS: uint64(max(0, op.spent)),
 		Status: event.OperationOK, Result: o.Text, ExitCode: o.ExitCode, Errno: o.Errno, Output: o.Output}

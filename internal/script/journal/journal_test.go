@@ -74,7 +74,7 @@ func TestLongOperation(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	op.Waited(start.Add(time.Second))
-	op.End(func() Outcome { return Outcome{Text: "x", Failed: true, Errno: 5} })
+	op.End(Outcome{Text: "x", Failed: true, Errno: 5})
 	op.announce() // too late
 	ended := event.OperationEnded{Path: "f", Name: "t", ID: 1, VMName: "n1", Call: "vm:run()", Where: "f:3",
 		StartNS: 5e9, DurationNS: 1e9, Status: event.OperationFailed, Result: "x", Errno: 5}
@@ -84,18 +84,18 @@ func TestLongOperation(t *testing.T) {
 	brief := &Journal{Emit: j.Emit, On: true, Brief: true}
 	op = brief.Begin(Call{}, start)
 	op.Waited(start)
-	op.End(func() Outcome { t.Error("what was returned is not wanted"); return Outcome{} })
+	op.End(Outcome{})
 	op = brief.Begin(Call{}, start)
 	<-got // it takes long
 	op.Waited(start)
-	op.End(func() Outcome { return Outcome{} })
+	op.End(Outcome{})
 	if e := <-got; e.Kind() != event.KindOperationEnded || len(got) != 0 {
 		t.Errorf("got %+v", e)
 	}
 	off := &Journal{Emit: j.Emit}
 	op = off.Begin(Call{}, start)
 	op.Waited(start)
-	op.End(func() Outcome { return Outcome{} })
+	op.End(Outcome{})
 	if len(got) != 0 {
 		t.Error("recorded, though nobody wants it")
 	}

@@ -1,0 +1,33 @@
+package failure
+
+import "strings"
+
+// Failure is why a test or a chunk has failed, part by part. Parts are empty or lines without
+// a newline at the end.
+type Failure struct {
+	// Message begins with file:line.
+	Message string
+	// Step is where the failure was in steps.
+	Step string
+	// Diff shows where two values differ.
+	Diff string
+	// Source is the line of Lua, of Excerpt.
+	Source string
+	// Output has what a command has printed, of Block.
+	Output string
+	// Stack is the Lua stack, of Stack.
+	Stack string
+	// Operations are the last ones, of Trace.Report.
+	Operations string
+}
+
+// String returns the reason as reports show it: the message, then what helps to understand it.
+func (f *Failure) String() string {
+	parts := []string{strings.TrimRight(f.Message, "\n")}
+	for _, more := range []string{f.Step, f.Diff, f.Source, f.Output, f.Stack, f.Operations} {
+		if more != "" {
+			parts = append(parts, more)
+		}
+	}
+	return strings.Join(parts, "\n")
+}
