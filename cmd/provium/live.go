@@ -19,6 +19,9 @@ const (
 	// redrawEvery is how often the status area is brought up to date.
 	redrawEvery = 100 * time.Millisecond
 
+	// stopPause is longer than the kernel takes to stop a process.
+	stopPause = 200 * time.Millisecond
+
 	ctrlT = 0x14
 )
 
@@ -74,7 +77,7 @@ func (p *program) show(o *run.Options, typed func(key byte)) *live {
 
 // screen returns the terminal for the status area, nil if there is none that could show it.
 func (p *program) screen() *os.File {
-	if term := p.getenv("TERM"); term == "" || term == "dumb" {
+	if p.isDumb() {
 		return nil
 	}
 	for _, f := range []*os.File{p.stderr, p.stdout} {
@@ -89,6 +92,7 @@ func (p *program) screen() *os.File {
 func (l *live) listen(p *program) {
 	asked, stopAsking := p.notify(unix.SIGUSR1)
 	drawn, stopDrawing := p.notify(unix.SIGWINCH, unix.SIGCONT)
+	stopped, dontStop := p.notify(unix.SIGTSTP)
 	tick := time.NewTicker(redrawEvery)
 	l.joined.Add(1)
 	go func() {
@@ -96,6 +100,7 @@ func (l *live) listen(p *program) {
 		defer tick.Stop()
 		defer stopAsking()
 		defer stopDrawing()
+		defer func() { dontStop() }()
 		for {
 			select {
 			case <-tick.C:
@@ -107,6 +112,14 @@ func (l *live) listen(p *program) {
 					l.keys.Continued()
 				}
 				l.display.Resized()
+			case <-stopped: // the shell gets the terminal as it was
+				l.pause()
+				dontStop()
+				_ = unix.Kill(unix.Getpid(), unix.SIGTSTP) // one may stop oneself
+				// Threads run for a moment yet, and no shell continues a process that has none.
+				time.Sleep(stopPause)
+				stopped, dontStop = p.notify(unix.SIGTSTP)
+				l.resume()
 			case <-l.over:
 				return
 			}

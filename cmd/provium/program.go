@@ -151,12 +151,12 @@ func (p *program) programPath(name string) string {
 	return p.absolute(name)
 }
 
+// isDumb reports whether terminals show nothing but text.
+func (p *program) isDumb() bool { term := p.getenv("TERM"); return term == "" || term == "dumb" }
+
 // colors reports whether standard output is a terminal that shows colours.
 func (p *program) colors() bool {
-	if p.getenv("NO_COLOR") != "" || p.getenv("TERM") == "dumb" {
-		return false
-	}
-	return terminal.Is(p.stdout)
+	return p.getenv("NO_COLOR") == "" && !p.isDumb() && terminal.Is(p.stdout)
 }
 
 // drawSeed makes a seed that is short enough to be typed.
