@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -100,7 +102,7 @@ func (l *live) listen(p *program) {
 		defer tick.Stop()
 		defer stopAsking()
 		defer stopDrawing()
-		defer func() { dontStop() }()
+		defer dontStop()
 		for {
 			select {
 			case <-tick.C:
@@ -113,18 +115,43 @@ func (l *live) listen(p *program) {
 				}
 				l.display.Resized()
 			case <-stopped: // the shell gets the terminal as it was
-				l.pause()
-				dontStop()
-				_ = unix.Kill(unix.Getpid(), unix.SIGTSTP) // one may stop oneself
-				// Threads run for a moment yet, and no shell continues a process that has none.
-				time.Sleep(stopPause)
-				stopped, dontStop = p.notify(unix.SIGTSTP)
-				l.resume()
+				if hasShell() {
+					l.pause()
+					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP) // one may stop oneself
+					time.Sleep(stopPause)                      // threads run for a moment yet
+					l.resume()
+				}
 			case <-l.over:
 				return
 			}
 		}
 	}()
+}
+
+// hasShell reports whether there is a shell with job control, which continues what it has
+// stopped. Without one, the kernel ignores Ctrl-Z.
+func hasShell() bool {
+	group := unix.Getpgrp()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", group)) // of the leader
+	if err != nil {
+		return false
+	}
+	var state string
+	var parent int
+	behindName := stat[bytes.LastIndexByte(stat, ')')+1:]
+	if _, err := fmt.Sscan(string(behindName), &state, &parent); err != nil || parent <= 1 {
+		return false
+	}
+	theirGroup, err := unix.Getpgid(parent)
+	if err != nil || theirGroup == group {
+		return false
+	}
+	ours, err := unix.Getsid(0)
+	if err != nil {
+		return false
+	}
+	theirs, err := unix.Getsid(parent)
+	return err == nil && ours == theirs
 }
 
 // pause leaves the terminal to another program, and resume ends that.
