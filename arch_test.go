@@ -58,14 +58,17 @@ var allowed = map[string]struct {
 
 	"cmd/provium":       {[]string{"internal"}, "wires everything together"},
 	"cmd/provium-agent": {[]string{"internal/agent"}, "the guest binary's main"},
-	"bench":             {[]string{"internal"}, "measures every layer"},
-	"verify":            {[]string{"internal/snapshot", testFaults}, "tries to break the built program"},
-	"internal/config":   {nil, "a file format"},
-	"internal/lua":      {nil, "a general binding, without a domain word"},
+	"cmd/provium-coverage": {[]string{
+		"internal/event", "internal/report/coverage", "internal/terminal",
+	}, "reports of event streams, without a run"},
+	"bench":           {[]string{"internal"}, "measures every layer"},
+	"verify":          {[]string{"internal/snapshot", testFaults}, "tries to break the built program"},
+	"internal/config": {nil, "a file format"},
+	"internal/lua":    {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
-		"internal/topology", "internal/admission", "internal/dialog",
+		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -82,6 +85,7 @@ var allowed = map[string]struct {
 	}, "one guest for a person or another program, without tests"},
 	"internal/choose":    {[]string{"internal/luascan"}, "which tests run"},
 	"internal/luascan":   {[]string{"internal/config", "internal/event"}, "reads sources"},
+	"internal/luaapi":    {nil, "describes the Lua API"},
 	"internal/dialog":    {nil, "what a person types, between processes"},
 	"internal/repl":      {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
 	"internal/display":   {[]string{"internal/event", "internal/terminal"}, "shows a run from its events"},
@@ -137,6 +141,8 @@ var allowed = map[string]struct {
 	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
 	"internal/report/page": {[]string{"internal/event", "internal/report", "internal/terminal"},
 		"one HTML page of a run's events"},
+	"internal/report/coverage": {[]string{"internal/event", "internal/report", "internal/terminal"},
+		"which specifications have tests, and what a run has used"},
 	"internal/report/export": {[]string{"internal/report", "internal/terminal"}, "formats of other programs"},
 	"internal/terminal":      {nil, "texts of others, shown"},
 	"tests":                  {nil, "runs the built program, as its users do"},
@@ -147,7 +153,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
 		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
-		"internal/topology", "internal/console", "internal/pattern",
+		"internal/topology", "internal/console", "internal/pattern", "internal/luaapi",
 	}, "methods of labs, VMs and guests; joins those of disks and networks"},
 	"internal/script/apitest": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
@@ -180,7 +186,8 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
-	"internal/script/value": {[]string{"internal/lua"}, "Lua values to Go and back, without a domain word"},
+	"internal/script/value": {[]string{"internal/lua", "internal/luaapi"},
+		"Lua values to Go and back, without a domain word"},
 
 	"internal/parallel": {nil, "goroutines, whatever they do"},
 	"internal/guest/handle": {[]string{

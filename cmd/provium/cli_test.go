@@ -98,10 +98,12 @@ const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
 
 func TestHelp(t *testing.T) {
 	c := newCLI(t, nil)
-	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build",
+	for _, verb := range []string{"", "list", "init", "doctor", "completion",
+		"lsp-setup", "help", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
-		"report", "exec", "shell", "console", "repl"} {
+		"report", "coverage", "boots", "boots list", "boots clean",
+		"exec", "shell", "console", "repl"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%s --help: %d, %s", verb, code, stderr)

@@ -12,6 +12,7 @@ type eventFlags struct {
 	save, socket string
 	page         string
 	stdout       bool
+	coverage     bool
 	format       event.Format
 }
 
@@ -27,6 +28,8 @@ func (f *eventFlags) group() flagGroup {
 		"give the event stream to all clients of the unix socket `PATH`")
 	g.flags.Var(value(&f.format, "format", event.ParseFormat), "events-format",
 		"`FORMAT` of event streams: msgpack or jsonl (default msgpack)")
+	g.flags.BoolVar(&f.coverage, "coverage", false,
+		"at the end show which specifications have tests, what was slow, and how the pool was used")
 	return g
 }
 

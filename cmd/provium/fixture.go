@@ -12,20 +12,10 @@ import (
 )
 
 func (p *program) fixtureCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "fixture COMMAND",
-		Short: "List, build and drop the cached snapshots of fixtures",
-		Args:  noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usage(cmd, "expected a command: list, build, rebuild, clean or stale")
-		},
-	}
-	cmd.AddCommand(p.fixtureListCommand(), p.fixtureBuildCommand("build", "Build a fixture unless it has a valid entry",
-		false),
+	return commandGroup("fixture", "List, build and drop the cached snapshots of fixtures", p.fixtureListCommand(),
+		p.fixtureBuildCommand("build", "Build a fixture unless it has a valid entry", false),
 		p.fixtureBuildCommand("rebuild", "Drop all entries of a fixture and build it", true), p.fixtureCleanCommand(),
 		p.fixtureStaleCommand())
-	finish(cmd)
-	return cmd
 }
 
 // withWorkshop completes a command that may boot guests. The arguments are test files

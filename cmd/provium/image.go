@@ -19,27 +19,10 @@ import (
 )
 
 func (p *program) imageCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "image",
-		Short: "Show, build and clean what guests boot from",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var names []string
-			for _, c := range cmd.Commands() {
-				names = append(names, c.Name())
-			}
-			if len(args) == 0 {
-				return usage(cmd, "expected one of %s", strings.Join(names, ", "))
-			}
-			return usage(cmd, "unknown command `image %s`%s (valid: %s)", args[0], didYouMean(args[0], names),
-				strings.Join(names, ", "))
-		},
-	}
-	cmd.AddCommand(
+	return commandGroup("image", "Show, build and clean what guests boot from",
 		p.imageProfileCommand("show", "Show the kernel, initrd, modules and command line of profiles", false),
 		p.imageProfileCommand("build", "Build what profiles boot from, and copy it out if wanted", true),
 		p.imageListCommand(), p.imageCleanCommand(), p.imageOverlayCommand())
-	finish(cmd)
-	return cmd
 }
 
 // imageStore opens the cache of images; starter may be nil if no kernel is to

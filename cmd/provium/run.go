@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/coveragefile"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/choose"
 	"provium/internal/config"
@@ -151,7 +152,12 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	}
 	shown := p.show(&o, nil)
 	defer shown.close()
-	p.code, err = p.runTests(cmd.Context(), o)
+	coveragefile.Sweep(o.TempBase)
+	carryOut := p.runTests
+	if f.events.coverage {
+		carryOut = p.runCovered
+	}
+	p.code, err = carryOut(cmd.Context(), o)
 	return err
 }
 

@@ -17,8 +17,9 @@ func (p *progress) describe(now time.Time) string {
 	if p.started.IsZero() {
 		b.WriteString("provium: preparing\n")
 	} else {
-		fmt.Fprintf(&b, "provium: %d of %s, %d failed, %d running, %d left, %s\n", p.done,
-			plural(p.done+len(p.running)+len(p.waiting), "file"), p.failed, len(p.running), len(p.waiting), short(now.Sub(p.started)))
+		all := p.done + len(p.running) + len(p.waiting)
+		fmt.Fprintf(&b, "provium: %d of %s, %d failed, %d running, %d left, %s\n", p.done, plural(all, "file"),
+			p.failed, len(p.running), len(p.waiting), short(now.Sub(p.started)))
 	}
 	for _, j := range p.inOrder() {
 		fmt.Fprintf(&b, "  %s, %s\n", j.text(), short(now.Sub(j.since)))

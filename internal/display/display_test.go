@@ -171,7 +171,8 @@ func play(s *stage) {
 func TestScreen(t *testing.T) {
 	s := newStage(t, 24, 100, func(c *Config) {
 		c.Expected = func(path string) time.Duration {
-			return map[string]time.Duration{"tests/a.test.lua": 10 * time.Second, "tests/slow.test.lua": time.Minute}[path]
+			return map[string]time.Duration{"tests/a.test.lua": 10 * time.Second,
+				"tests/slow.test.lua": time.Minute}[path]
 		}
 	})
 	play(s)
@@ -342,7 +343,8 @@ func TestEstimate(t *testing.T) {
 func TestStrangeEvents(t *testing.T) {
 	s := newStage(t, 10, 80, nil)
 	s.emit(0, event.FileDispatched{Path: "unknown"}, event.FileCompleted{Path: "other"},
-		event.TestStarted{Path: "none"}, event.OperationStarted{Path: "none"}, event.OperationEnded{Path: "unknown", ID: 3},
+		event.TestStarted{Path: "none"}, event.OperationStarted{Path: "none"},
+		event.OperationEnded{Path: "unknown", ID: 3},
 		event.VMBootStage{File: "unknown", VMName: "v"}, event.VMShutdown{File: "unknown", VMName: "v"},
 		event.DownloadProgress{What: "x"}, event.OperationStarted{Path: "unknown", StartNS: 1 << 62},
 		event.FileBlocked{Path: "unknown"}, event.PoolState{})

@@ -34,30 +34,31 @@ type Machine struct {
 	*localvmm.Machine
 	Files *Files // of the guest
 
-	mu         sync.Mutex
-	faults     map[string]localvmm.Reply // by monitor command
-	commands   []string                  // that came
-	requests   []wire.Request            // that came
-	agent      AgentFault
-	ops        map[string]OpFunc
-	programs   map[string]Program
-	syscalls   map[int64]SyscallFunc
-	stubborn   bool // ignores the power button
-	conn       net.Conn
-	stop       context.CancelFunc // ends the agent's present session
-	panicked   bool
-	stopped    chan struct{} // closed when that has ended
-	agentID    string
-	agents     int                // how often an agent was taken away
-	thawed     chan struct{}      // closed when the agent goes on; nil if it is not stopped
-	closed     bool               // no agent has the port open, though the guest runs
-	opened     context.CancelFunc // ends the wait for the next agent
-	boots      int
-	started    bool          // booted, or loaded from a snapshot
-	guest      *state        // of this boot
-	ahead      time.Duration // of the guest's clocks since its boot
-	clockShift int64         // of the wall clock against the host's, in nanoseconds
-	entropy    [][]byte
+	mu          sync.Mutex
+	faults      map[string]localvmm.Reply // by monitor command
+	commands    []string                  // that came
+	requests    []wire.Request            // that came
+	agent       AgentFault
+	agentAtBoot *AgentFault // replaces agent at the next boot; nil keeps it
+	ops         map[string]OpFunc
+	programs    map[string]Program
+	syscalls    map[int64]SyscallFunc
+	stubborn    bool // ignores the power button
+	conn        net.Conn
+	stop        context.CancelFunc // ends the agent's present session
+	panicked    bool
+	stopped     chan struct{} // closed when that has ended
+	agentID     string
+	agents      int                // how often an agent was taken away
+	thawed      chan struct{}      // closed when the agent goes on; nil if it is not stopped
+	closed      bool               // no agent has the port open, though the guest runs
+	opened      context.CancelFunc // ends the wait for the next agent
+	boots       int
+	started     bool          // booted, or loaded from a snapshot
+	guest       *state        // of this boot
+	ahead       time.Duration // of the guest's clocks since its boot
+	clockShift  int64         // of the wall clock against the host's, in nanoseconds
+	entropy     [][]byte
 }
 
 func newMachine(m *localvmm.Machine) *Machine {
@@ -105,6 +106,13 @@ func (m *Machine) SetAgent(f AgentFault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.agent = f
+}
+
+// SetAgentOfNextBoot is SetAgent for connections from the next boot on.
+func (m *Machine) SetAgentOfNextBoot(f AgentFault) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.agentAtBoot = &f
 }
 
 // OnOp has an operation, named as on the wire, carried out by do; nil gives it back
@@ -190,6 +198,17 @@ func (m *Machine) StopAgent() {
 	}
 }
 
+// StopAgentAt has operations of those names, as on the wire, stop the agent before they are
+// answered.
+func (m *Machine) StopAgentAt(names ...string) {
+	for _, name := range names {
+		m.OnOp(name, func(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Error) {
+			m.StopAgent()
+			return Hang(ctx, op)
+		})
+	}
+}
+
 // thaw ends what StopAgent began. The caller must hold m.mu.
 func (m *Machine) thaw() {
 	if m.thawed != nil {
@@ -249,6 +268,9 @@ func (g *guest) Boot() {
 	m := g.m
 	m.mu.Lock()
 	m.boots++
+	if m.agentAtBoot != nil {
+		m.agent, m.agentAtBoot = *m.agentAtBoot, nil
+	}
 	old := m.guest
 	m.guest, m.panicked = newState(), false
 	m.thaw()

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"provium/internal/disk"
@@ -19,6 +20,9 @@ const bootCacheLimit = 4 << 30
 // fairTimeout is the least agent timeout after which a restored guest that did not answer
 // is proof against its snapshot.
 const fairTimeout = 10 * time.Second
+
+// maxKernelName is how much is kept of the release of a kernel, in bytes.
+const maxKernelName = 64
 
 // cacheable is a boot that the cache can serve or store.
 type cacheable struct {
@@ -212,6 +216,8 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 				"a wrong frequency of its TSC", v.name, ahead.Round(time.Second))
 			return
 		}
+		kernel := strings.TrimPrefix(link.Info().GuestOS, "linux ")
+		inst.plan.guest.Kernel = kernel[:min(len(kernel), maxKernelName)]
 	}
 	inst.plan.guest.BootID = instance.FindBootID(ctx, inst.Instance)
 	w, err := cache.Create(c.key, inst.plan.cfg.Memory)

@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
@@ -92,9 +95,12 @@ func mayLeaveFiles(f *hostfault.Fault) bool {
 	return strings.HasPrefix(f.What(), "unlinkat") || f.Lasting()
 }
 
-// mayCutLinks reports whether a socket between the guest or its machine and us has failed.
+// mayCutLinks reports whether a socket between the guest or its machine and us may have
+// failed. An error that lasts concerns all calls that can have it: these are the ones that
+// reads and writes can have.
 func mayCutLinks(f *hostfault.Fault) bool {
-	return strings.Contains(f.What(), "(socket)") || f.Lasting()
+	return strings.Contains(f.What(), "(socket)") ||
+		f.Lasting() && slices.Contains([]unix.Errno{unix.EIO, unix.ENOSPC, unix.ENOMEM}, f.Errno())
 }
 
 func TestSnapshotHostFaults(t *testing.T) {

@@ -29,7 +29,7 @@ func runSilent(t *testing.T, source string) outcome {
 // TestHostKeepsLimits has operations end at their limits in guests whose agents are stopped.
 // Such a guest is dead soon after that.
 func TestHostKeepsLimits(t *testing.T) {
-	o := runSilent(t, `
+	o := runOn(t, `
 local quote = string.char(96)
 local function dead(t, vm, where)
   wait_until(function() return vm:state() == "dead" end, {timeout = "20s"})
@@ -42,49 +42,47 @@ local function unconfirmed(t, what, fn)
 end
 test("run", function(t)
   local vm = provium:vm("a", "host"):boot()
-  unconfirmed(t, "run", function() vm:run("stop", {timeout = "10ms"}) end)
+  unconfirmed(t, "run", function() vm:run("true", {timeout = "10ms"}) end)
   dead(t, vm, "vm:run")
 end)
 test("wait", function(t)
   local vm = provium:vm("b", "host"):boot()
   local p = vm:run_async("sleep 100")
-  vm:run_async("stop")
   unconfirmed(t, "proc:wait", function() p:wait("10ms") end)
   dead(t, vm, "proc:wait")
 end)
 test("worker", function(t)
   local vm = provium:vm("c", "host"):boot()
   local w = vm:spawn_worker()
-  unconfirmed(t, "proc:wait", function() w:run("stop; sleep 100", {timeout = "10ms"}) end)
+  unconfirmed(t, "proc:wait", function() w:run("true", {timeout = "10ms"}) end)
   dead(t, vm, "worker:run")
 end)
 test("files", function(t)
   local vm = provium:vm("d", "host"):boot()
-  vm:run_async("stop")
   t:assert_contains(t:assert_raises(function() vm:read_file("/x") end), "no sign of life for")
   dead(t, vm, "vm:read_file")
 end)
 test("snapshot", function(t)
   local vm = provium:vm("e", "host"):boot()
-  pcall(vm.run, vm, "stop", {timeout = "10ms"})
+  pcall(vm.run, vm, "true", {timeout = "10ms"})
   t:assert_contains(t:assert_raises(function() vm:snapshot() end), "no sign of life for")
 end)
 test("op_timeout", {op_timeout = "40ms"}, function(t)
   local vm = provium:vm("f", "host"):boot()
-  vm:run_async("stop")
   t:assert_contains(t:assert_raises(function() vm:stat("/x") end), "stat /x: the guest was silent for 40ms")
   dead(t, vm, "vm:stat")
 end)
-test("no op_timeout", {op_timeout = 0, timeout = "400ms"}, function(t)
+test("no op_timeout", {op_timeout = 0, timeout = "1s"}, function(t)
   local vm = provium:vm("g", "host"):boot()
-  vm:run_async("stop")
   vm:stat("/x")
 end)
-`)
+`, func(m *fakemachine.Machine) {
+		m.StopAgentAt("run", "proc_wait", "read_file", "stat")
+	}, func(c *Config) { c.Host.Watch = quickWatch })
 	for _, name := range []string{"run", "wait", "worker", "files", "snapshot", "op_timeout"} {
 		o.passed(t, name)
 	}
-	o.failed(t, "no op_timeout", "timed out after 0.4s in vm:stat")
+	o.failed(t, "no op_timeout", "timed out after 1s in vm:stat")
 	if o.stderr != "" {
 		t.Error(o.stderr)
 	}
@@ -95,13 +93,10 @@ func TestProfileLimitsSilence(t *testing.T) {
 	host, machines := fakeHost(t)
 	host.Watch, host.Profiles["host"].OpTimeout = quickWatch, 30*time.Millisecond
 	host.Watch.Limit = time.Hour
-	machines.Prepare(func(m *fakemachine.Machine) {
-		m.Program("stop", func(*fakemachine.Process) int { m.StopAgent(); return 0 })
-	})
+	machines.Prepare(func(m *fakemachine.Machine) { m.StopAgentAt("stat") })
 	o := runFile(t, t.Context(), write(t, map[string]string{testPath: `
 test("it", function(t)
   local vm = provium:vm("a", "host"):boot()
-  vm:run_async("stop")
   vm:stat("/x")
 end)`}), func(c *Config) { c.Host = host })
 	o.failed(t, "it", "the guest was silent for 30ms")

@@ -224,69 +224,123 @@ const abandoned = time.Hour
 // whose disks differ each time, must not displace used ones.
 const trialShare = 4
 
-// Prune removes the entries that were not used for the longest time, until the rest fits
-// the limit, and the temporary files of writers that were killed.
-func (c *Cache) Prune(now time.Time) error {
-	entries, err := os.ReadDir(c.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+// Entry is an entry of a Cache.
+type Entry struct {
+	Key  string
+	Size int64 // bytes on disk
+	Made time.Time
+	Used time.Time // the last time; Made if it never was
+	// Manifest says what is in it; nil if it cannot be read.
+	Manifest *Manifest
+}
+
+// isProven reports whether the entry was used since it was made.
+func (e *Entry) isProven() bool { return e.Used.After(e.Made) }
+
+// entries returns all entries without their manifests, those first that were not used for
+// the longest time. file is called for what is no entry.
+func (c *Cache) entries(file func(fs.FileInfo)) ([]Entry, error) {
+	files, err := os.ReadDir(c.Dir)
 	if err != nil {
-		return fmt.Errorf("snapshot cache: %w", err)
+		if err = ignoreMissing(err); err != nil {
+			err = fmt.Errorf("snapshot cache: %w", err)
+		}
+		return nil, err
 	}
-	type entry struct {
-		key  string
-		size int64
-		used time.Time
-	}
-	var proven, trial []entry
-	var total, trials int64
-	var trouble error
-	for _, e := range entries {
-		info, err := e.Info()
+	var all []Entry
+	for _, f := range files {
+		info, err := f.Info()
 		if err != nil {
 			continue // removed meanwhile
 		}
-		if strings.HasPrefix(e.Name(), tempPrefix) {
-			if now.Sub(info.ModTime()) > abandoned {
-				trouble = errors.Join(trouble, ignoreMissing(os.Remove(filepath.Join(c.Dir, e.Name()))))
-			}
+		key, ok := strings.CutSuffix(f.Name(), ".snap")
+		if !ok || strings.HasPrefix(f.Name(), tempPrefix) {
+			file(info)
 			continue
 		}
-		key, ok := strings.CutSuffix(e.Name(), ".snap")
-		if !ok {
+		e := Entry{Key: key, Made: info.ModTime(), Used: info.ModTime()}
+		if e.Size, err = DiskSize(c.Path(key)); err != nil {
 			continue
 		}
-		size, err := DiskSize(c.Path(key))
-		if err != nil {
-			continue
+		if note, err := os.Stat(c.notePath(key)); err == nil && note.ModTime().After(e.Used) {
+			e.Used = note.ModTime()
 		}
-		total += size
-		if note, err := os.Stat(c.notePath(key)); err == nil && note.ModTime().After(info.ModTime()) {
-			proven = append(proven, entry{key, size, note.ModTime()})
-		} else {
-			trial = append(trial, entry{key, size, info.ModTime()})
-			trials += size
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b Entry) int { return cmp.Or(a.Used.Compare(b.Used), strings.Compare(a.Key, b.Key)) })
+	return all, nil
+}
+
+// List returns all entries, the one that was used last first.
+func (c *Cache) List() ([]Entry, error) {
+	all, err := c.entries(func(fs.FileInfo) {})
+	for i := range all {
+		if r, err := Open(c.Path(all[i].Key)); err == nil {
+			all[i].Manifest = r.Manifest()
+			r.Close()
 		}
 	}
-	for _, list := range [][]entry{proven, trial} {
-		slices.SortFunc(list, func(a, b entry) int {
-			return cmp.Or(a.used.Compare(b.used), strings.Compare(a.key, b.key))
-		})
+	slices.Reverse(all)
+	return all, err
+}
+
+// Clean removes all entries and returns them, without their manifests. Machines that run from
+// them go on.
+func (c *Cache) Clean(now time.Time) (removed []Entry, err error) {
+	var failed error
+	all, err := c.entries(c.sweep(now, &failed))
+	for _, e := range all {
+		if err := c.Evict(e.Key); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		removed = append(removed, e)
+	}
+	return removed, errors.Join(err, failed)
+}
+
+// sweep returns what removes the temporary files of writers that were killed. Errors are
+// joined to failed.
+func (c *Cache) sweep(now time.Time, failed *error) func(fs.FileInfo) {
+	return func(info fs.FileInfo) {
+		if strings.HasPrefix(info.Name(), tempPrefix) && now.Sub(info.ModTime()) > abandoned {
+			*failed = errors.Join(*failed, ignoreMissing(os.Remove(filepath.Join(c.Dir, info.Name()))))
+		}
+	}
+}
+
+// Prune removes the entries that were not used for the longest time, until the rest fits
+// the limit, and the temporary files of writers that were killed.
+func (c *Cache) Prune(now time.Time) error {
+	var failed error
+	all, err := c.entries(c.sweep(now, &failed))
+	if err != nil {
+		return err
+	}
+	var proven, trial []Entry
+	var total, trials int64
+	for _, e := range all {
+		total += e.Size
+		if e.isProven() {
+			proven = append(proven, e)
+		} else {
+			trial = append(trial, e)
+			trials += e.Size
+		}
 	}
 	for c.Limit > 0 && total > c.Limit && len(proven)+len(trial) > 0 {
 		from := &proven
 		if len(proven) == 0 || len(trial) > 1 && trials > c.Limit/trialShare {
 			from = &trial
-			trials -= trial[0].size
+			trials -= trial[0].Size
 		}
 		e := (*from)[0]
 		*from = (*from)[1:]
-		if err := c.Evict(e.key); err != nil {
-			trouble = errors.Join(trouble, err)
+		if err := c.Evict(e.Key); err != nil {
+			failed = errors.Join(failed, err)
 			continue
 		}
-		total -= e.size
+		total -= e.Size
 	}
-	return trouble
+	return failed
 }

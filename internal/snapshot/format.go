@@ -127,6 +127,8 @@ type Guest struct {
 	// BootID is where in the memory the kernel keeps its boot id, in an entry of the boot
 	// cache; 0 is unknown.
 	BootID int64 `json:"boot_id,omitempty"`
+	// Kernel is the release of the kernel in an entry of the boot cache, as the guest says.
+	Kernel string `json:"kernel,omitempty"`
 }
 
 // Manifest describes a snapshot.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -489,6 +490,50 @@ func TestCache(t *testing.T) {
 	}
 	if err := errors.Join(c.Evict("c"), c.Evict("c")); err != nil || !errors.Is(open("c", now), ErrMiss) {
 		t.Error(err)
+	}
+}
+
+func TestCacheListAndClean(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	now := time.Now()
+	for i, key := range []string{"old", "used", "broken"} {
+		id := write(t, c.Path(key))
+		made := now.Add(time.Duration(i-9) * time.Hour)
+		if err := errors.Join(c.Trust(key, id), os.Chtimes(c.Path(key), made, made),
+			os.Chtimes(c.notePath(key), made, made)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(c.Path("broken"), []byte("x"), 0o600),
+		os.WriteFile(filepath.Join(c.Dir, "other"), nil, 0o600),
+		os.Chtimes(c.notePath("used"), now, now)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.List()
+	if err != nil || len(all) != 3 {
+		t.Fatal(all, err)
+	}
+	for _, want := range []struct {
+		key              string
+		isUsed, readable bool
+	}{{"broken", false, false}, {"used", true, true}, {"old", false, true}} {
+		e := all[slices.IndexFunc(all, func(e Entry) bool { return e.Key == want.key })]
+		if e.Used.After(e.Made) != want.isUsed || (e.Manifest != nil) != want.readable || e.Size == 0 {
+			t.Errorf("%s: %+v", want.key, e)
+		}
+	}
+	if all[2].Key != "old" {
+		t.Error("the oldest is not the last:", all[2].Key)
+	}
+	removed, err := c.Clean(now)
+	if err != nil || len(removed) != 3 {
+		t.Error(removed, err)
+	}
+	if left, _ := os.ReadDir(c.Dir); len(left) != 1 || left[0].Name() != "other" {
+		t.Error(left)
+	}
+	if all, err := (&Cache{Dir: filepath.Join(c.Dir, "none")}).List(); len(all) > 0 || err != nil {
+		t.Error(all, err)
 	}
 }
 

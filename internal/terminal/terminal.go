@@ -163,3 +163,25 @@ func (w *Writer) Flush() error {
 	_, err := w.to.Write(out)
 	return err
 }
+
+// EscapeJSON returns a text of JSON with the characters that a terminal obeys as \u escapes.
+// It means the same: they can only be in strings, where JSON allows both.
+func EscapeJSON(text []byte) []byte {
+	if bytes.IndexFunc(text, needsEscape) < 0 {
+		return text
+	}
+	out := make([]byte, 0, len(text)+64)
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if needsEscape(r) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = append(out, text[:size]...)
+		}
+		text = text[size:]
+	}
+	return out
+}
+
+// needsEscape reports whether JSON has r as it is and terminals obey it.
+func needsEscape(r rune) bool { return r >= 0x7f && IsControl(r) }

@@ -33,7 +33,8 @@ func TestLive(t *testing.T) {
 		"grep -x -e '-\\?icanon' -e '-\\?echo'")
 	// A failure is shown when it happens, above what runs.
 	s.awaitText("FAIL tests/a.test.lua: fails (", "tests/a.test.lua:3: as wished", "\nloaded\n",
-		"\n0 of 2 files, 0 failed | 2 running, 0 left", "\n  tests/a.test.lua > waits ", "\n  tests/b.test.lua > waits, too ")
+		"\n0 of 2 files, 0 failed | 2 running, 0 left", "\n  tests/a.test.lua > waits ",
+		"\n  tests/b.test.lua > waits, too ")
 	s.do("send-keys", "C-t")
 	s.awaitText("provium: 0 of 2 files, 0 failed, 2 running, 0 left, ",
 		"  tests/a.test.lua: 1 passed, 1 failed, 0 skipped, 0 guests, ", "    test `waits` (tests/a.test.lua:4), ",
@@ -60,8 +61,8 @@ func TestLive(t *testing.T) {
 	p.write("go", "")
 	screen := s.awaitText("code 1\nicanon\necho")
 	for _, text := range []string{"FAIL tests/a.test.lua (2 passed, 1 failed, 0 skipped)",
-		"failed:\n    tests/a.test.lua: fails\n", "1 of 2 files failed (1 test failed)\n2 file(s); 3 passed, 1 failed, 0 " +
-			"skipped; "} {
+		"failed:\n    tests/a.test.lua: fails\n",
+		"1 of 2 files failed (1 test failed)\n2 file(s); 3 passed, 1 failed, 0 skipped; "} {
 		if !strings.Contains(screen, text) {
 			t.Errorf("the last screen lacks %q\n%s", text, screen)
 		}
