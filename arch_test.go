@@ -78,14 +78,18 @@ var allowed = map[string]struct {
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
-		"internal/dialog",
+		"internal/dialog", "internal/attach",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
 	}, "one guest for a person or another program, without tests"},
+	"internal/attach": {[]string{
+		"internal/byhand", "internal/lab", "internal/msgpack", "internal/topology",
+	}, "guests of one process, for another one"},
 	"internal/choose":    {[]string{"internal/luascan"}, "which tests run"},
 	"internal/luascan":   {[]string{"internal/config", "internal/event"}, "reads sources"},
 	"internal/luaapi":    {nil, "describes the Lua API"},
+	"internal/luacheck":  {[]string{"internal/luaapi", "internal/luascan"}, "looks at sources"},
 	"internal/dialog":    {nil, "what a person types, between processes"},
 	"internal/repl":      {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
 	"internal/display":   {[]string{"internal/event", "internal/terminal"}, "shows a run from its events"},
@@ -199,7 +203,7 @@ var allowed = map[string]struct {
 
 // looksAtRequests are the packages whose tests look at what a fake agent gets.
 var looksAtRequests = map[string]bool{"internal/guest/handle": true, "internal/lab": true, "internal/diskcheck": true,
-	"internal/byhand": true}
+	"internal/byhand": true, "internal/attach": true}
 
 func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }
 

@@ -119,10 +119,10 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.bootsCommand(),
+		p.bootsCommand(), p.attachCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
-	cmd.AddCommand(p.lspSetupCommand())
+	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
 	return cmd

@@ -118,7 +118,11 @@ func Nearest(wrong string, names []string) string {
 	}
 	far := func(name string) int { return levenshtein.Distance(strings.ToLower(wrong), strings.ToLower(name), nil) }
 	best := slices.MinFunc(names, func(a, b string) int { return cmp.Compare(far(a), far(b)) })
-	if far(best) > max(2, len(wrong)/3) || far(best) >= max(len(wrong), len(best)) {
+	limit := max(2, len(wrong)/3)
+	if len(wrong) <= 3 {
+		limit = 1
+	}
+	if far(best) > limit || far(best) >= max(len(wrong), len(best)) {
 		return ""
 	}
 	return best

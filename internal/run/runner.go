@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/attach"
 	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/console"
@@ -124,6 +125,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
+	defer serveGuests(host, r.pauses.status)()
 	filter, err := choose.ParseFilter([]byte(j.Filter))
 	if err != nil {
 		return script.Result{}, err
@@ -197,6 +199,16 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 		bootNothing(h, starter)
 	}
 	return h, nil
+}
+
+// serveGuests lets the user visit the guests of a host until stop is called.
+func serveGuests(h *lab.Host, status func() string) (stop func()) {
+	stop, err := attach.Serve(h.TempDir, h, status)
+	if err != nil {
+		h.Warn("%v", err)
+		return func() {}
+	}
+	return stop
 }
 
 func oopsRules(extra, ignore []string) (console.Rules, error) {
