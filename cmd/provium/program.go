@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"provium/cmd/provium/internal/live"
 	"provium/internal/config"
 	"provium/internal/run"
 	"provium/internal/terminal"
@@ -149,6 +150,12 @@ func (p *program) programPath(name string) string {
 		return name
 	}
 	return p.absolute(name)
+}
+
+// terminal returns what a person has of the process.
+func (p *program) terminal() live.Terminal {
+	return live.Terminal{Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Dumb: p.isDumb(),
+		Color: p.getenv("NO_COLOR") == "", Notify: p.notify}
 }
 
 // isDumb reports whether terminals show nothing but text.

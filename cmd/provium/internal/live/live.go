@@ -1,4 +1,8 @@
-package main
+// Package live connects a run to the terminal of the process: it passes the outputs above the
+// status area of package display, and follows the clock, signals and keys for it.
+//
+// It decides nothing about the run. Start with Show.
+package live
 
 import (
 	"bytes"
@@ -27,8 +31,17 @@ const (
 	ctrlT = 0x14
 )
 
-// live shows a run while it lasts.
-type live struct {
+// Terminal is what a person has of the process.
+type Terminal struct {
+	Stdin, Stdout, Stderr *os.File // Stdin may be nil
+	// Dumb says that terminals show nothing but text, Color that they show colours.
+	Dumb, Color bool
+	// Notify begins to collect signals; stop ends that.
+	Notify func(...os.Signal) (ch <-chan os.Signal, stop func())
+}
+
+// Shown is a run that is shown while it lasts.
+type Shown struct {
 	display *display.Display
 	keys    *terminal.Keys // nil: nobody types
 
@@ -36,31 +49,31 @@ type live struct {
 	joined sync.WaitGroup
 }
 
-// show has a run shown, and its outputs pass above the status area. typed, if not nil, gets the
-// keys that are for the run. The caller must call close at the end.
-func (p *program) show(o *run.Options, typed func(key byte)) *live {
-	screen := p.screen()
-	cfg := display.Config{Notes: p.stderr, Now: time.Now, Expected: o.Expected()}
+// Show has a run shown, and its outputs pass above the status area. typed, if not nil, gets the
+// keys that are for the run. The caller must call Close at the end.
+func Show(t Terminal, o *run.Options, typed func(key byte)) *Shown {
+	screen := t.screen()
+	cfg := display.Config{Notes: t.Stderr, Now: time.Now, Expected: o.Expected()}
 	if screen != nil {
-		cfg.Screen, cfg.Color = screen, p.getenv("NO_COLOR") == ""
+		cfg.Screen, cfg.Color = screen, t.Color
 		cfg.Size = func() (rows, cols int) {
 			r, c := terminal.Size(screen)
 			return int(r), int(c)
 		}
 	}
-	l := &live{display: display.New(cfg), over: make(chan struct{})}
+	l := &Shown{display: display.New(cfg), over: make(chan struct{})}
 	if screen != nil {
 		if f, ok := o.Stdout.(*os.File); ok && terminal.Is(f) {
 			o.Stdout = l.display.Writer()
 		}
-		if terminal.Is(p.stderr) {
+		if terminal.Is(t.Stderr) {
 			o.Stderr = l.display.Writer()
 		}
 	}
 	o.Events.Other = append(o.Events.Other, sink.Place{To: l.display, Level: event.Progress})
-	l.listen(p)
-	if p.stdin != nil && terminal.Is(p.stdin) {
-		keys, err := terminal.ReadKeys(p.stdin, func(key byte) {
+	l.listen(t.Notify)
+	if t.Stdin != nil && terminal.Is(t.Stdin) {
+		keys, err := terminal.ReadKeys(t.Stdin, func(key byte) {
 			if key == ctrlT {
 				l.display.Describe()
 			} else if typed != nil {
@@ -78,11 +91,11 @@ func (p *program) show(o *run.Options, typed func(key byte)) *live {
 }
 
 // screen returns the terminal for the status area, nil if there is none that could show it.
-func (p *program) screen() *os.File {
-	if p.isDumb() {
+func (t Terminal) screen() *os.File {
+	if t.Dumb {
 		return nil
 	}
-	for _, f := range []*os.File{p.stderr, p.stdout} {
+	for _, f := range []*os.File{t.Stderr, t.Stdout} {
 		if terminal.Is(f) {
 			return f
 		}
@@ -91,10 +104,10 @@ func (p *program) screen() *os.File {
 }
 
 // listen follows the clock and signals.
-func (l *live) listen(p *program) {
-	asked, stopAsking := p.notify(unix.SIGUSR1)
-	drawn, stopDrawing := p.notify(unix.SIGWINCH, unix.SIGCONT)
-	stopped, dontStop := p.notify(unix.SIGTSTP)
+func (l *Shown) listen(notify func(...os.Signal) (<-chan os.Signal, func())) {
+	asked, stopAsking := notify(unix.SIGUSR1)
+	drawn, stopDrawing := notify(unix.SIGWINCH, unix.SIGCONT)
+	stopped, dontStop := notify(unix.SIGTSTP)
 	tick := time.NewTicker(redrawEvery)
 	l.joined.Add(1)
 	go func() {
@@ -155,22 +168,22 @@ func hasShell() bool {
 }
 
 // pause leaves the terminal to another program, and resume ends that.
-func (l *live) pause() {
+func (l *Shown) pause() {
 	if l.keys != nil {
 		l.keys.Pause()
 	}
 	l.display.Pause()
 }
 
-func (l *live) resume() {
+func (l *Shown) resume() {
 	l.display.Resume()
 	if l.keys != nil {
 		l.keys.Resume()
 	}
 }
 
-// close ends the display and gives the terminal back.
-func (l *live) close() {
+// Close ends the display and gives the terminal back.
+func (l *Shown) Close() {
 	close(l.over)
 	l.joined.Wait()
 	if l.keys != nil {
@@ -182,12 +195,12 @@ func (l *live) close() {
 // besides is a person who has the terminal for themselves while they type.
 type besides struct {
 	run.Person
-	live *live
+	shown *Shown
 }
 
 // Talk implements [run.Person].
 func (b *besides) Talk(intro string, x *dialog.Exchange) error {
-	b.live.pause()
-	defer b.live.resume()
+	b.shown.pause()
+	defer b.shown.resume()
 	return b.Person.Talk(intro, x)
 }
