@@ -3,13 +3,14 @@
 # make test-full   those and the heavy ones, also on Debian 13's QEMU
 # make test-qemu QEMU=PATH   runs all that boots guests on another QEMU (Debian 13's)
 # make build  bin/provium, bin/provium-coverage   make bench  figures   make lint  checks
+# make reference writes docs/reference
 # make verify kills, hostile guests, failing calls, damaged caches: docs/reliability.md
 
 SHELL := /bin/sh
 GO = $(shell scripts/find-go)
 BIN := bin/provium
 # Go rebuilds what changed by itself: these targets always ask it.
-.PHONY: all setup build demo test test-full test-go test-guest test-smoke test-qemu newer-qemu bench verify lint clean
+.PHONY: reference all setup build demo test test-full test-go test-guest test-smoke test-qemu newer-qemu bench verify lint clean
 
 all: build
 
@@ -67,6 +68,10 @@ bench: build
 # the new figures.
 verify: build
 	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify $(VERIFY) report=docs/reliability.md
+
+# The pages in docs/reference, from the description of the Lua API.
+reference: setup
+	GO="$(GO)"; "$$GO" run ./internal/luaapi/pages docs/reference
 
 clean:
 	rm -rf bin dist internal/image/payload/provium-agent internal/image/payload/busybox* internal/forkserver/payload/*.so

@@ -68,7 +68,7 @@ var allowed = map[string]struct {
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
-		"internal/topology", "internal/admission", "internal/dialog",
+		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -78,7 +78,7 @@ var allowed = map[string]struct {
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
-		"internal/dialog", "internal/preparation",
+		"internal/dialog", "internal/attach", "internal/preparation",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
 		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
@@ -87,8 +87,13 @@ var allowed = map[string]struct {
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
 	}, "one guest for a person or another program, without tests"},
+	"internal/attach": {[]string{
+		"internal/byhand", "internal/lab", "internal/msgpack", "internal/topology",
+	}, "guests of one process, for another one"},
 	"internal/choose":    {[]string{"internal/luascan"}, "which tests run"},
 	"internal/luascan":   {[]string{"internal/config", "internal/event"}, "reads sources"},
+	"internal/luaapi":    {nil, "describes the Lua API"},
+	"internal/luacheck":  {[]string{"internal/luaapi", "internal/luascan"}, "looks at sources"},
 	"internal/dialog":    {nil, "what a person types, between processes"},
 	"internal/repl":      {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
 	"internal/hosttsc":   {nil, "knows no guests"},
@@ -155,7 +160,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
 		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
-		"internal/topology", "internal/console", "internal/pattern",
+		"internal/topology", "internal/console", "internal/pattern", "internal/luaapi",
 	}, "methods of labs, VMs and guests; joins those of disks and networks"},
 	"internal/script/apitest": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
@@ -188,7 +193,8 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
-	"internal/script/value": {[]string{"internal/lua"}, "Lua values to Go and back, without a domain word"},
+	"internal/script/value": {[]string{"internal/lua", "internal/luaapi"},
+		"Lua values to Go and back, without a domain word"},
 
 	"internal/parallel": {nil, "goroutines, whatever they do"},
 	"internal/guest/handle": {[]string{
@@ -200,7 +206,7 @@ var allowed = map[string]struct {
 
 // looksAtRequests are the packages whose tests look at what a fake agent gets.
 var looksAtRequests = map[string]bool{"internal/guest/handle": true, "internal/lab": true, "internal/diskcheck": true,
-	"internal/byhand": true}
+	"internal/byhand": true, "internal/attach": true}
 
 func covers(prefix, pkg string) bool { return pkg == prefix || strings.HasPrefix(pkg, prefix+"/") }
 

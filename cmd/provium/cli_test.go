@@ -96,10 +96,11 @@ const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
 
 func TestHelp(t *testing.T) {
 	c := newCLI(t, nil)
-	for _, verb := range []string{"", "list", "init", "doctor", "completion", "image", "image show", "image build",
+	for _, verb := range []string{"", "list", "init", "doctor", "completion",
+		"lsp-setup", "check", "help", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
-		"report", "coverage", "boots", "boots list", "boots clean",
+		"report", "coverage", "boots", "boots list", "boots clean", "attach",
 		"exec", "shell", "console", "repl"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {

@@ -46,6 +46,9 @@ func (p *program) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [DIR] [FLAGS]",
 		Short: "Write a project that works: provium.toml and a passing test",
+		Long: `init writes a project that works: provium.toml with an automatic profile, a test
+that passes, and definitions of the Lua API for editors, as lsp-setup does.`,
+		ValidArgsFunction: completeDirs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := "."
 			switch len(args) {
@@ -88,6 +91,14 @@ func (p *program) initProject(cmd *cobra.Command, dir string, force bool) error 
 			return fmt.Errorf("init: %w", err)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "wrote %s\n", filepath.Join(dir, f.path))
+	}
+	merge, err := p.setUpEditor(cmd.OutOrStdout(), dir, false)
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	if merge {
+		fmt.Fprintf(cmd.OutOrStdout(), "kept %s; `provium lsp-setup` shows what to add to it\n",
+			filepath.Join(dir, editorFile))
 	}
 	next := "provium"
 	if filepath.Clean(abs) != filepath.Clean(p.dir) {

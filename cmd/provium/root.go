@@ -13,6 +13,7 @@ import (
 
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/config"
+	"provium/internal/luaapi"
 	"provium/internal/run"
 )
 
@@ -118,9 +119,10 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.bootsCommand(),
+		p.bootsCommand(), p.attachCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
+	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
 	return cmd
@@ -149,19 +151,29 @@ func commandGroup(name, short string, commands ...*cobra.Command) *cobra.Command
 	return cmd
 }
 
-// helpCommand is `provium help COMMAND`, the same as `provium COMMAND --help`.
+// helpCommand is `provium help COMMAND`, the same as `provium COMMAND --help`, and
+// `provium help api NAME`, which describes the Lua API.
 func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "help [COMMAND]",
-		Hidden: true,
+	cmd := &cobra.Command{
+		Use:               "help [COMMAND|api [NAME]]",
+		Short:             "Show the help of a command, or what a name of the Lua API means",
+		ValidArgsFunction: completeHelp,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] == "api" {
+				return helpAPI(cmd, args[1:])
+			}
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
 				return usage(cmd, "unknown command `%s`", strings.Join(args, " "))
 			}
 			return found.Help()
 		},
+		Example: `  provium help exec
+  provium help api
+  provium help api vm:run`,
 	}
+	finish(cmd)
+	return cmd
 }
 
 // finish adds to a command its flags and the help that shows them in groups.
@@ -203,6 +215,28 @@ func writeHelp(cmd *cobra.Command, groups []flagGroup) {
 	if cmd.Example != "" {
 		fmt.Fprintf(out, "\nExamples:\n%s\n", cmd.Example)
 	}
+}
+
+// completeHelp completes commands and names of the Lua API.
+func completeHelp(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	switch {
+	case len(args) == 1 && args[0] == "api":
+		return luaapi.Names(), cobra.ShellCompDirectiveNoFileComp
+	case len(args) > 0:
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := []string{"api"}
+	for _, c := range cmd.Root().Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeDirs lets the shell complete directories.
+func completeDirs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
 // completeFiles lets the shell complete paths.

@@ -60,6 +60,21 @@ func (g *Guest) Exec(ctx context.Context, c *Command) (code int, err error) {
 	return code, err
 }
 
+// Visit runs a command of the guest, on a terminal unless that is nil, where a test works in
+// the guest at the same time. At the end the command and its descendants are killed. The result
+// is that of Exec, or of Shell.
+func Visit(ctx context.Context, link *guest.Client, c *Command, t *Terminal) (code int, err error) {
+	r := guest.RunRequest{NoStdin: c.Stdin == nil}
+	x := &running{link: link, c: c, isVisit: true}
+	if len(c.Args) > 0 {
+		r.Path, r.Args = c.Args[0], c.Args[1:]
+	}
+	if t != nil {
+		x.useTerminal(&r, t)
+	}
+	return x.run(ctx, r)
+}
+
 // prepare copies what the command needs into the guest and returns the request for it. A
 // signal ends it.
 func (g *Guest) prepare(ctx context.Context, link *guest.Client, c *Command) (
@@ -135,6 +150,7 @@ type running struct {
 	handle uint64
 	// terminal is what the command appears on; nil for one with pipes.
 	terminal *Terminal
+	isVisit  bool // the guest goes on: nothing of the command may stay there
 }
 
 // maxRefused is how many signals a command may take without ending before it is killed.
@@ -143,10 +159,12 @@ const maxRefused = 3
 // run runs the command to its end.
 func (x *running) run(ctx context.Context, r guest.RunRequest) (code int, err error) {
 	p, err := x.link.StartProcess(ctx, r, 0)
+	if x.handle = p.Handle; x.isVisit && x.handle != 0 {
+		defer x.clear(ctx)
+	}
 	if err != nil {
 		return x.notStarted(ctx, r, err)
 	}
-	x.handle = p.Handle
 	var outputs sync.WaitGroup
 	errs := make([]error, 2)
 	for i, w := range []io.Writer{x.c.Stdout, x.c.Stderr} {
@@ -173,6 +191,19 @@ func (x *running) run(ctx context.Context, r guest.RunRequest) (code int, err er
 		return SignalCode(result.Signal), nil
 	}
 	return result.ExitCode, nil
+}
+
+// clearLimit is how long the end of a command may take.
+const clearLimit = 5 * time.Second
+
+// clear ends what is left of the command, as a terminal that is closed does, but surely.
+func (x *running) clear(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearLimit)
+	defer cancel()
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGKILL} {
+		_ = x.link.SignalProcess(ctx, x.handle, int(sig)) // it may have ended
+	}
+	_ = x.link.CloseProcess(ctx, x.handle) // a guest that has ended has nothing
 }
 
 // notStarted says why a command could not be executed.

@@ -39,13 +39,24 @@ func (g *Guest) Shell(ctx context.Context, args []string, t *Terminal) (code int
 		return ExitOurs, err
 	}
 	defer g.VM.EndOp("shell")
-	size := t.size()
-	r := guest.RunRequest{Shell: loginShell, Terminal: &size, Env: environment(t.Env)}
+	r, x := guest.RunRequest{}, &running{link: link, c: &Command{}}
 	if len(args) > 0 {
-		r.Shell, r.Path, r.Args = "", args[0], args[1:]
+		r.Path, r.Args = args[0], args[1:]
 	}
-	x := &running{link: link, c: &Command{Stdin: t.Keys, Stdout: t.Screen, Signals: t.Signals}, terminal: t}
+	x.useTerminal(&r, t)
 	return x.run(ctx, r)
+}
+
+// useTerminal has a command, or a login shell where there is none, appear on a terminal.
+func (x *running) useTerminal(r *guest.RunRequest, t *Terminal) {
+	size := t.size()
+	r.Terminal, r.Env, r.NoStdin = &size, environment(t.Env), false
+	if r.Path == "" {
+		r.Shell = loginShell
+	}
+	c := *x.c
+	c.Stdin, c.Stdout, c.Signals = t.Keys, t.Screen, t.Signals
+	x.c, x.terminal = &c, t
 }
 
 func (t *Terminal) size() guest.TerminalSize {

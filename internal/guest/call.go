@@ -219,6 +219,7 @@ func (c *Client) begin(ctx context.Context, req wire.Request, t transfer) (*call
 	}
 	op := &call{client: c, t: t, wake: make(chan struct{}, 1), credit: wire.Window, call: callOf(ctx)}
 	op.ctx, op.cancel = context.WithCancelCause(ctx)
+	op.t.unwatched = t.unwatched || op.call.Beside
 	for i := range op.window {
 		op.window[i] = wire.Window
 	}
@@ -232,7 +233,7 @@ func (c *Client) begin(ctx context.Context, req wire.Request, t transfer) (*call
 	c.nextID = c.nextID&^0xffffffff | uint64(uint32(c.nextID)+1)
 	op.id = c.nextID
 	c.ops[op.id] = op
-	if !t.unwatched {
+	if !op.t.unwatched {
 		c.attend(op)
 	}
 	c.mu.Unlock()
@@ -381,7 +382,7 @@ func (op *call) abandon(err error) {
 		case <-c.cfg.After(c.cfg.CancelGrace):
 		}
 	}
-	if !op.hasEnded() {
+	if !op.hasEnded() && !op.t.unwatched {
 		c.suspect(op)
 	}
 }

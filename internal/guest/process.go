@@ -17,6 +17,7 @@ type Process struct {
 
 // StartProcess starts a command and leaves it running. Stdin is what it reads
 // first; its standard input stays open unless there is none. worker starts it; 0 is the agent.
+// Where ctx ended while it was started, it may be returned beside the error.
 func (c *Client) StartProcess(ctx context.Context, r RunRequest, worker uint64) (Process, error) {
 	run := RunOp{r}.request().(*wire.Run)
 	req := &wire.ProcStart{Run: *run, Worker: worker, NoStdin: r.NoStdin}
@@ -30,14 +31,14 @@ func (c *Client) StartProcess(ctx context.Context, r RunRequest, worker uint64) 
 
 func (c *Client) process(ctx context.Context, req wire.Request, t transfer) (Process, error) {
 	a, err := c.do(ctx, req, t)
-	if err != nil {
+	if a == nil {
 		return Process{}, err
 	}
 	v, ok := a.value.(*wire.ProcValue)
 	if !ok {
 		return Process{}, badAnswer(req.Op(), a.value)
 	}
-	return Process{Handle: v.Handle, PID: int(v.PID), Ended: v.Ended, Status: v.Status}, nil
+	return Process{Handle: v.Handle, PID: int(v.PID), Ended: v.Ended, Status: v.Status}, err
 }
 
 // WaitProcess waits for the end of a process and returns how that was and what

@@ -62,6 +62,9 @@ type Call struct {
 	Text string // where in a test: "vm:run at tests/a.test.lua:3"
 	// Limit replaces that of the Watch: 0 does not, and a negative one is no limit.
 	Limit time.Duration
+	// Beside is set for what is no concern of the test: whether the guest answers decides
+	// nothing about it.
+	Beside bool
 }
 
 type callKey struct{}

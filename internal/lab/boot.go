@@ -187,6 +187,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	}
 	v.state, v.reason, v.cid = topology.Booted, "", cid
 	v.mu.Unlock()
+	v.host.running.Store(v, nil)
 	inst.announced.Started(inst.plan.cfg.Memory, cid, inst.plan.restored, inst.plan.cached)
 	return nil
 }

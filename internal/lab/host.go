@@ -95,6 +95,7 @@ type Host struct {
 	// read. It is closed with the root lab.
 	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	prewarmed instance.Pool
+	running   sync.Map // VMs that have run and are not closed
 	sandboxes qemu.Sandboxes
 	uses      instance.Uses // of seeds
 
@@ -116,8 +117,7 @@ func (p *Profile) program(h *Host) (string, error) {
 	}
 	if _, err := exec.LookPath(p.QEMU); err != nil {
 		return "", fmt.Errorf("profile `%s`: qemu `%s`: %w (give the path of a %s, or its name on PATH)", p.Name,
-			p.QEMU,
-			errors.Unwrap(err), qemu.DefaultBinary)
+			p.QEMU, errors.Unwrap(err), qemu.DefaultBinary)
 	}
 	return p.QEMU, nil
 }
@@ -132,6 +132,15 @@ func (h *Host) warn(format string, args ...any) {
 	if h.Warn != nil {
 		h.Warn(format, args...)
 	}
+}
+
+// VMs returns the VMs that have run and are not closed.
+func (h *Host) VMs() (vms []*VM) {
+	h.running.Range(func(v, _ any) bool {
+		vms = append(vms, v.(*VM))
+		return true
+	})
+	return vms
 }
 
 // vmDir creates the private directory of a VM. Its name is a number, since the path of

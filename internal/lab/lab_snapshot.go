@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"provium/internal/disk"
 	"provium/internal/network"
 	"provium/internal/parallel"
@@ -50,7 +48,7 @@ func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 	if temporary {
 		dir = strings.TrimSuffix(h.snapshotPath(), ".snap") + ".lab"
 	}
-	if err := mayInstall(dir); err != nil {
+	if err := topology.MayInstall(dir); err != nil {
 		return nil, fmt.Errorf("lab `%s` snapshot: %w", l.name, err)
 	}
 	release, err := h.wholeLab(ctx)
@@ -72,7 +70,7 @@ func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 		return nil, errors.Join(err, s.releaseDisks())
 	}
 	if err = s.state.Write(s.dir); err == nil {
-		err = install(s.dir, dir)
+		err = topology.Install(s.dir, dir)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lab `%s` snapshot: %w", l.name, err), s.releaseDisks())
@@ -98,35 +96,6 @@ func (h *Host) wholeLab(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-}
-
-// mayInstall returns an error when dir exists and is something else than a lab
-// snapshot.
-func mayInstall(dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil || info.IsDir() && topology.IsLab(dir) {
-		return nil // the error of a missing parent comes from creating the directory
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s exists and is no directory", dir)
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		return fmt.Errorf("%s exists and is no lab snapshot", dir)
-	}
-	return nil
-}
-
-// install moves a complete directory to its place in one step.
-func install(from, to string) error {
-	err := os.Rename(from, to)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		// The old directory gets the temporary name, under which it is removed.
-		err = unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE)
-	}
-	if err == nil {
-		err = os.Chmod(to, 0o755)
-	}
-	return err
 }
 
 // hold acquires the life cycles of all VMs and keeps operations from starting. It
@@ -344,26 +313,7 @@ func (s *LabSnapshot) Path() string { return s.path }
 
 // Size returns the space on disk of the files in the directory, in bytes; 0 when the
 // directory is gone.
-func (s *LabSnapshot) Size() (int64, error) {
-	entries, err := os.ReadDir(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("lab snapshot size: %w", err)
-	}
-	var total int64
-	for _, e := range entries {
-		if e.Type().IsRegular() {
-			n, err := snapshot.DiskSize(filepath.Join(s.path, e.Name()))
-			if err != nil {
-				return 0, err
-			}
-			total += n
-		}
-	}
-	return total, nil
-}
+func (s *LabSnapshot) Size() (int64, error) { return snapshot.DirSize(s.path) }
 
 // Delete removes the directory and its contents. VMs that were restored from it go
 // on.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
@@ -20,7 +21,7 @@ func (v *VM) BeginOp(ctx context.Context, op string) (*guest.Client, *handle.Epo
 	if inst.IsSuspended() {
 		return nil, nil, &topology.SuspendedError{VM: v.name, Op: op}
 	}
-	if err := v.enterOp(ctx, op); err != nil {
+	if err := v.whenThawed(ctx, func() { v.inFlight[op]++ }); err != nil {
 		return nil, nil, err
 	}
 	link, epoch, err := inst.Session(ctx)
@@ -31,13 +32,35 @@ func (v *VM) BeginOp(ctx context.Context, op string) (*guest.Client, *handle.Epo
 	return link, epoch, nil
 }
 
-// enterOp counts an operation as in flight, after waiting for the end of a snapshot.
-func (v *VM) enterOp(ctx context.Context, op string) error {
+// BeginVisit begins operations of somebody beside the test, which make the VM no busier: the
+// context that it returns ends when a snapshot is to be taken. end must be called soon then.
+func (v *VM) BeginVisit(ctx context.Context, op string) (_ context.Context, link *guest.Client, end func(),
+	err error) {
+	inst, err := v.serving(op)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ctx = guest.WithCall(ctx, guest.Call{Text: op, Limit: -1, Beside: true})
+	if err := v.whenThawed(ctx, func() { ctx, end = v.visits.Begin(ctx) }); err != nil {
+		return nil, nil, nil, err
+	}
+	if link, _, err = inst.Session(ctx); err != nil {
+		end()
+		return nil, nil, nil, err
+	}
+	return ctx, link, end, nil
+}
+
+// errVisitOver ends visits.
+var errVisitOver = errors.New("the test needs the guest for itself, for a snapshot")
+
+// whenThawed calls enter after waiting for the end of a snapshot, with v.mu held.
+func (v *VM) whenThawed(ctx context.Context, enter func()) error {
 	for {
 		v.mu.Lock()
 		frozen := v.frozen
 		if frozen == nil {
-			v.inFlight[op]++
+			enter()
 			v.mu.Unlock()
 			return nil
 		}

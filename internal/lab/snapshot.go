@@ -104,6 +104,9 @@ func freeze(what string, vms []*VM) (thaw func(), err error) {
 		v.frozen = frozen
 		v.mu.Unlock()
 	}
+	for _, v := range vms {
+		v.visits.EndAll(errVisitOver)
+	}
 	return func() { thawAll(vms) }, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
+	"provium/internal/lab/visit"
 	"provium/internal/topology"
 )
 
@@ -42,6 +43,7 @@ type VM struct {
 	inFlight map[string]int // operations under way, by name
 	frozen   chan struct{}  // while a snapshot is taken: closed at its end
 	holders  int            // labs that hold this VM
+	visits   visit.Visits
 
 	disks *disk.Shelf
 
@@ -360,6 +362,7 @@ func (v *VM) IsSilent(ctx context.Context) bool {
 // A guest that cannot be shut down in time is killed.
 func (v *VM) Close(ctx context.Context) error {
 	err := v.Shutdown(ctx)
+	v.host.running.Delete(v)
 	v.mu.Lock()
 	inst := v.inst
 	v.mu.Unlock()

@@ -20,6 +20,7 @@ type ByHand struct {
 	temp    *TempDir
 	starter *proc.Starter
 	host    *lab.Host
+	stop    func() // what serves the guests to visitors
 }
 
 // OpenByHand prepares guests of profiles of the configuration, whose build commands run
@@ -54,6 +55,7 @@ func OpenByHand(ctx context.Context, o Options, profiles ...string) (b *ByHand, 
 	b.host.Warn = func(format string, args ...any) {
 		fmt.Fprintf(o.Stderr, "provium: %s\n", fmt.Sprintf(format, args...))
 	}
+	b.stop = serveGuests(b.host, nil)
 	return b, nil
 }
 
@@ -76,6 +78,9 @@ func (b *ByHand) Converse(ctx context.Context, i script.Interactive) error {
 
 // Close removes what the guests have left. They must have ended.
 func (b *ByHand) Close() {
+	if b.stop != nil {
+		b.stop()
+	}
 	b.starter.Close()
 	if b.temp != nil {
 		if err := b.temp.Remove(); err != nil {

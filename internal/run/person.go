@@ -75,6 +75,16 @@ func (p *pauses) Open(ctx context.Context, test, why string) (script.Dialog, fun
 	return x, done, nil
 }
 
+// status says for visitors of the guests whether a person looks at them.
+func (p *pauses) status() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now != nil {
+		return "paused"
+	}
+	return ""
+}
+
 // take passes on what the person has typed. It does not wait.
 func (p *pauses) take(t *typed) {
 	p.mu.Lock()

@@ -2,7 +2,6 @@ package run
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,13 +18,10 @@ import (
 // events with the log of a test.
 const maxMessage = 256 << 20
 
-const headLen = 4
-
 var errMalformed = errors.New("malformed message")
 
-// message is what dispatcher and runner send each other over their pipe: a
-// 4-byte big-endian length and this struct as msgpack. Exactly one field is
-// set.
+// message is what dispatcher and runner send each other over their pipe, as frames of
+// package msgpack. Exactly one field is set.
 type message struct {
 	// From the dispatcher.
 	Job       *job     // first message: the file to run
@@ -146,14 +142,10 @@ func newMessagePipe(r io.Reader, w io.Writer) *messagePipe {
 }
 
 func (p *messagePipe) send(m *message) error {
-	frame, err := msgpack.AppendStruct(make([]byte, headLen, 256), m)
+	frame, err := msgpack.AppendFrame(make([]byte, 0, 256), m, maxMessage)
 	if err != nil {
 		return fmt.Errorf("runner message encode: %w", err)
 	}
-	if n := len(frame) - headLen; n > maxMessage {
-		return fmt.Errorf("runner message encode: %d bytes exceed %d", n, maxMessage)
-	}
-	binary.BigEndian.PutUint32(frame, uint32(len(frame)-headLen))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, err := p.w.Write(frame); err != nil {
@@ -168,29 +160,13 @@ func (p *messagePipe) receive() (*message, error) {
 }
 
 func readMessage(r io.Reader) (*message, error) {
-	var head [headLen]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			err = io.EOF
-		}
+	m := &message{}
+	err := msgpack.ReadFrame(r, m, maxMessage, errMalformed)
+	if err == io.EOF {
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(head[:])
-	if n > maxMessage {
-		return nil, fmt.Errorf("runner message of %d bytes exceeds %d", n, maxMessage)
-	}
-	// Grow with what arrives: the length alone commits no memory.
-	body, err := io.ReadAll(io.LimitReader(r, int64(n)))
 	if err != nil {
 		return nil, fmt.Errorf("runner message: %w", err)
-	}
-	if len(body) < int(n) {
-		return nil, io.EOF
-	}
-	m := &message{}
-	d := msgpack.NewDecoder(body, errMalformed)
-	if d.Struct(m); d.End() != nil {
-		return nil, fmt.Errorf("runner message decode: %w", d.Err())
 	}
 	return m, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/attach"
 	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/console"
@@ -125,6 +126,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if err != nil {
 		return script.Result{}, err
 	}
+	defer serveGuests(host, r.pauses.status)()
 	filter, err := choose.ParseFilter([]byte(j.Filter))
 	if err != nil {
 		return script.Result{}, err
@@ -208,6 +210,16 @@ func newImages(j *job, starter *proc.Starter, emit func(event.Event), waiting fu
 		Notice:   func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
 		Download: preparation.DownloadEvents(emit), Waiting: waiting,
 	})
+}
+
+// serveGuests lets the user visit the guests of a host until stop is called.
+func serveGuests(h *lab.Host, status func() string) (stop func()) {
+	stop, err := attach.Serve(h.TempDir, h, status)
+	if err != nil {
+		h.Warn("%v", err)
+		return func() {}
+	}
+	return stop
 }
 
 func oopsRules(extra, ignore []string) (console.Rules, error) {

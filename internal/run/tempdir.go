@@ -70,6 +70,15 @@ func (t *TempDir) Remove() error {
 	return err
 }
 
+// TempDirs returns the private directories in base of what is running.
+func TempDirs(base string) (dirs []string) {
+	locks, _ := filepath.Glob(filepath.Join(base, tempPrefix+"*"+lockSuffix))
+	for _, name := range locks {
+		dirs = append(dirs, strings.TrimSuffix(name, lockSuffix))
+	}
+	return dirs
+}
+
 // sweepTempDirs removes what runs left behind that ended without a chance to
 // clean up.
 func sweepTempDirs(base string) {

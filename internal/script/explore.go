@@ -56,3 +56,15 @@ func (e *execution) Findings(c *lua.Call, vm *lab.VM) ([]string, error) {
 
 // Fail implements diskapi.Execution.
 func (e *execution) Fail(c *lua.Call, text string) error { return e.failed(c, text, "") }
+
+// CheckSyntax returns the error of Lua for a text that is not Lua, with the name and the line
+// before it.
+func CheckSyntax(text, name string) error {
+	state, err := lua.New(lua.Config{})
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	_, err = state.LoadString(text, name)
+	return err
+}

@@ -18,7 +18,7 @@ func (s taskAPI) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Options(2, "timeout", "interval", "desc")
+	o, err := a.Options(2)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -399,4 +400,26 @@ func DiskSize(path string) (int64, error) {
 		return 0, &Error{path, err}
 	}
 	return st.Blocks * 512, nil
+}
+
+// DirSize returns the space on disk of the files in a directory, in bytes; 0 when it is gone.
+func DirSize(dir string) (int64, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if err = ignoreMissing(err); err != nil {
+			err = fmt.Errorf("snapshot size: %w", err)
+		}
+		return 0, err
+	}
+	var total int64
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			n, err := DiskSize(filepath.Join(dir, e.Name()))
+			if err != nil {
+				return 0, err
+			}
+			total += n
+		}
+	}
+	return total, nil
 }

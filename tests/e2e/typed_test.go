@@ -221,6 +221,22 @@ end)
 	s.answer("seen + 1", "6")
 	s.answer(`vm:run("sleep 2; echo slept").stdout`, "slept") // longer than the limit of the test
 	s.answer("t.name", `"stops"`)
+	// Another process enters the guest meanwhile.
+	list := p.run("attach", "--list")
+	list.expect(0, "  box  ", "tests/a.test.lua  paused", "1 guest(s)")
+	p.run("attach", "--", "sh", "-c", "echo here >/tmp/visited; exit 3").expect(3)
+	p.run("attach", "bx", "--", "true").expect(125, "did you mean `box`", "tests/a.test.lua")
+	p.run("attach", strings.Fields(list.stdout.String())[0], "--", "uname").expect(0, "Linux")
+	visit := p.onTerminal(24, 80, "attach", "box")
+	visit.await(":~# ")
+	visit.keys("stty size; tty\r")
+	visit.await("24 80")
+	visit.await("/dev/pts/")
+	visit.await(":~# ")
+	s.answer(`vm:read_file("/tmp/visited")`, "here") // beside the visitor
+	s.answer("vm:snapshot():size() > 0", "true")
+	visit.await("for a snapshot")
+	visit.end(125)
 	s.answer("exit", "as wished")
 	s.await("provium> ")
 	s.answer(`vm:read_file("/tmp/trace")`, "kept")
@@ -228,6 +244,8 @@ end)
 	s.keys(ctrlD)
 	s.await("1 passed, 1 failed")
 	s.end(1)
+
+	p.run("attach", "--list").expect(0, "0 guest(s)")
 
 	// Without a terminal there is nobody to ask.
 	p.run().expect(1, "a pause needs a terminal")

@@ -12,13 +12,9 @@ import (
 	"provium/internal/topology"
 )
 
-// bootOptions are the keys of boot opts.
-var bootOptions = []string{"memory", "cpus", "kernel_cmdline", "kernel_cmdline_append", "rng_seed",
-	"initial_time", "agent_timeout", "files", "cold", "disks", "expect_panic", "wait"}
-
 // bootOpts reads the optional table of boot opts at argument i, or nil when it is absent.
 func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
-	o, err := a.Options(i, bootOptions...)
+	o, err := a.Options(i)
 	if err != nil || o.Table == nil {
 		return nil, err
 	}

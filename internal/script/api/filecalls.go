@@ -13,8 +13,7 @@ import (
 )
 
 // fileCallRead reads the arguments of an operation on files that is one system call.
-// more are further options.
-type fileCallRead func(a value.Args, more ...string) (guest.FileCall, value.Options, error)
+type fileCallRead func(a value.Args) (guest.FileCall, value.Options, error)
 
 // fileCalls are those operations by their names. Batches have them, too.
 func fileCalls() map[string]fileCallRead {
@@ -37,7 +36,7 @@ func fileCallMethods() map[string]binding.Method[*env, guestSide] {
 	methods := map[string]binding.Method[*env, guestSide]{"mount": guestMount}
 	for name, read := range fileCalls() {
 		methods[name] = func(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
-			call, o, err := read(a, "timeout")
+			call, o, err := read(a)
 			if err != nil {
 				return nil, err
 			}
@@ -79,7 +78,7 @@ func integerArg(a value.Args, i int, name string, lo, hi int64) (int64, error) {
 	return n, nil
 }
 
-func chmodArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func chmodArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return call, o, err
@@ -88,11 +87,11 @@ func chmodArgs(a value.Args, more ...string) (call guest.FileCall, o value.Optio
 	if err != nil {
 		return call, o, err
 	}
-	o, err = a.Options(3, more...)
+	o, err = a.Options(3)
 	return guest.ChmodCall(path, uint32(bits)), o, err
 }
 
-func chownArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func chownArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return call, o, err
@@ -103,13 +102,13 @@ func chownArgs(a value.Args, more ...string) (call guest.FileCall, o value.Optio
 			return call, o, err
 		}
 	}
-	follow, o, err := followOption(a, 4, more)
+	follow, o, err := followOption(a, 4)
 	return guest.ChownCall(path, ids[0], ids[1], follow), o, err
 }
 
-// followOption reads {follow=} at argument i. more are further options.
-func followOption(a value.Args, i int, more []string) (follow bool, o value.Options, err error) {
-	if o, err = a.Options(i, append([]string{"follow"}, more...)...); err != nil {
+// followOption reads {follow=} at argument i.
+func followOption(a value.Args, i int) (follow bool, o value.Options, err error) {
+	if o, err = a.Options(i); err != nil {
 		return false, o, err
 	}
 	follow, err = o.Bool("follow", true)
@@ -117,7 +116,7 @@ func followOption(a value.Args, i int, more []string) (follow bool, o value.Opti
 }
 
 func twoPaths(first, second string, call func(first, second string) guest.FileCall) fileCallRead {
-	return func(a value.Args, more ...string) (none guest.FileCall, o value.Options, err error) {
+	return func(a value.Args) (none guest.FileCall, o value.Options, err error) {
 		from, err := a.Path(1, first)
 		if err != nil {
 			return none, o, err
@@ -126,17 +125,17 @@ func twoPaths(first, second string, call func(first, second string) guest.FileCa
 		if err != nil {
 			return none, o, err
 		}
-		o, err = a.Options(3, more...)
+		o, err = a.Options(3)
 		return call(from, to), o, err
 	}
 }
 
-func readlinkArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func readlinkArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return call, o, err
 	}
-	o, err = a.Options(2, more...)
+	o, err = a.Options(2)
 	return guest.ReadlinkCall(path), o, err
 }
 
@@ -146,7 +145,7 @@ const (
 	maxMinor = 1<<20 - 1
 )
 
-func mknodArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func mknodArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return call, o, err
@@ -154,7 +153,7 @@ func mknodArgs(a value.Args, more ...string) (call guest.FileCall, o value.Optio
 	if _, ok := a.Value(2).(*lua.Table); !ok {
 		return call, o, a.TypeError(2, "opts", `a table such as {type = "char", major = 1, minor = 3}`)
 	}
-	if o, err = a.Options(2, append([]string{"type", "major", "minor", "perm"}, more...)...); err != nil {
+	if o, err = a.Options(2); err != nil {
 		return call, o, err
 	}
 	if !o.Has("type") {
@@ -185,7 +184,7 @@ func mknodArgs(a value.Args, more ...string) (call guest.FileCall, o value.Optio
 	return guest.MknodCall(path, mode|bits, uint32(numbers[0]), uint32(numbers[1])), o, nil
 }
 
-func truncateArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func truncateArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return call, o, err
@@ -194,11 +193,11 @@ func truncateArgs(a value.Args, more ...string) (call guest.FileCall, o value.Op
 	if err != nil {
 		return call, o, err
 	}
-	o, err = a.Options(3, more...)
+	o, err = a.Options(3)
 	return guest.TruncateCall(path, size), o, err
 }
 
-func getxattrArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func getxattrArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return call, o, err
@@ -207,11 +206,11 @@ func getxattrArgs(a value.Args, more ...string) (call guest.FileCall, o value.Op
 	if err != nil {
 		return call, o, err
 	}
-	follow, o, err := followOption(a, 3, more)
+	follow, o, err := followOption(a, 3)
 	return guest.GetxattrCall(path, name, follow), o, err
 }
 
-func setxattrArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func setxattrArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	path, err := a.Path(1, "path")
 	if err != nil {
 		return call, o, err
@@ -227,7 +226,7 @@ func setxattrArgs(a value.Args, more ...string) (call guest.FileCall, o value.Op
 	if len(text) > guest.MaxXattr {
 		return call, o, a.Errorf("argument 3 (value) has %d bytes, at most %d are possible", len(text), guest.MaxXattr)
 	}
-	follow, o, err := followOption(a, 4, append([]string{"create", "replace"}, more...))
+	follow, o, err := followOption(a, 4)
 	if err != nil {
 		return call, o, err
 	}
@@ -249,12 +248,12 @@ func flagOptions(o value.Options, known map[string]int64) (flags int64, err erro
 	return flags, nil
 }
 
-func umountArgs(a value.Args, more ...string) (call guest.FileCall, o value.Options, err error) {
+func umountArgs(a value.Args) (call guest.FileCall, o value.Options, err error) {
 	target, err := a.Path(1, "target")
 	if err != nil {
 		return call, o, err
 	}
-	if o, err = a.Options(2, append([]string{"lazy", "force"}, more...)...); err != nil {
+	if o, err = a.Options(2); err != nil {
 		return call, o, err
 	}
 	flags, err := flagOptions(o, map[string]int64{"lazy": unix.MNT_DETACH, "force": unix.MNT_FORCE})

@@ -25,7 +25,7 @@ func fileLimit(o value.Options) (time.Duration, error) {
 
 // onlyLimit reads the options of an operation that has only a timeout.
 func onlyLimit(a value.Args, i int) (time.Duration, error) {
-	o, err := a.Options(i, "timeout")
+	o, err := a.Options(i)
 	if err != nil {
 		return 0, err
 	}
@@ -85,7 +85,7 @@ func guestPush(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Options(3, "perm", "auto_dep", "timeout")
+	o, err := a.Options(3)
 	if err != nil {
 		return nil, err
 	}
@@ -138,12 +138,12 @@ func guestPull(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	return nil, limitedOp(x, a, by.VM(), limit, func(ctx context.Context) error { return by.PullFile(ctx, from, to) })
 }
 
-// statArgs reads path and {follow=}. more are further options.
-func statArgs(a value.Args, more ...string) (path string, follow bool, o value.Options, err error) {
+// statArgs reads path and {follow=}.
+func statArgs(a value.Args) (path string, follow bool, o value.Options, err error) {
 	if path, err = a.Path(1, "path"); err != nil {
 		return "", false, o, err
 	}
-	if o, err = a.Options(2, append([]string{"follow"}, more...)...); err != nil {
+	if o, err = a.Options(2); err != nil {
 		return "", false, o, err
 	}
 	follow, err = o.Bool("follow", true)
@@ -151,7 +151,7 @@ func statArgs(a value.Args, more ...string) (path string, follow bool, o value.O
 }
 
 func guestStat(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
-	path, follow, o, err := statArgs(a, "timeout")
+	path, follow, o, err := statArgs(a)
 	if err != nil {
 		return nil, err
 	}
@@ -218,12 +218,12 @@ func entriesTable(x *env, entries []guest.DirEntry) *lua.Table {
 	})
 }
 
-// mkdirArgs reads path and {parents=, perm=}. more are further options.
-func mkdirArgs(a value.Args, more ...string) (path string, parents bool, mode guest.Perm, o value.Options, err error) {
+// mkdirArgs reads path and {parents=, perm=}.
+func mkdirArgs(a value.Args) (path string, parents bool, mode guest.Perm, o value.Options, err error) {
 	if path, err = a.Path(1, "path"); err != nil {
 		return
 	}
-	if o, err = a.Options(2, append([]string{"parents", "perm"}, more...)...); err != nil {
+	if o, err = a.Options(2); err != nil {
 		return
 	}
 	if parents, err = o.Bool("parents", false); err != nil {
@@ -234,7 +234,7 @@ func mkdirArgs(a value.Args, more ...string) (path string, parents bool, mode gu
 }
 
 func guestMkdir(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
-	path, parents, mode, o, err := mkdirArgs(a, "timeout")
+	path, parents, mode, o, err := mkdirArgs(a)
 	if err != nil {
 		return nil, err
 	}

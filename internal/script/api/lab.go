@@ -299,7 +299,7 @@ func labSubLabNames(x *env, _ value.Args, l *lab.Lab) ([]lua.Value, error) {
 
 // labClaim is lab:claim({memory=, cpus=}). One claim holds for the whole file.
 func labClaim(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
-	o, err := a.Options(1, "memory", "memory_bytes", "cpus")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

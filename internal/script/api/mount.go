@@ -65,7 +65,7 @@ func parseMountOptions(options string) (flags uint64, data string) {
 
 // guestMount is mount(source, target, fstype, opts).
 func guestMount(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
-	calls, o, err := mountArgs(a, "timeout")
+	calls, o, err := mountArgs(a)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func guestMount(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 
 // mountArgs reads the arguments of mount. It returns two calls for a bind mount with
 // flags: the kernel ignores them in the one that makes it.
-func mountArgs(a value.Args, more ...string) (calls []guest.FileCall, o value.Options, err error) {
+func mountArgs(a value.Args) (calls []guest.FileCall, o value.Options, err error) {
 	source, err := a.Path(1, "source")
 	if err != nil {
 		return nil, o, err
@@ -106,7 +106,7 @@ func mountArgs(a value.Args, more ...string) (calls []guest.FileCall, o value.Op
 			return nil, o, err
 		}
 	}
-	if o, err = a.Options(4, append([]string{"options"}, more...)...); err != nil {
+	if o, err = a.Options(4); err != nil {
 		return nil, o, err
 	}
 	options, err := o.Str("options", "")

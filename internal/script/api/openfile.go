@@ -18,7 +18,7 @@ func openFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if _, ok := a.Value(2).(*lua.Table); !ok {
 		return nil, a.TypeError(2, "mode", "a table such as {read = true}")
 	}
-	o, err := a.Options(2, "read", "write", "append", "create", "truncate", "exclusive", "perm", "timeout")
+	o, err := a.Options(2)
 	if err != nil {
 		return nil, err
 	}

@@ -122,7 +122,7 @@ func tailFile(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Options(2, "start", "timeout")
+	o, err := a.Options(2)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func consoleWrite(x *env, a value.Args, console lab.Console) ([]lua.Value, error
 	if t, ok := a.Value(2).(*lua.Table); ok && t.Get("timeout_ms") != nil {
 		return nil, a.Errorf("opts.timeout_ms is not supported (use timeout = \"500ms\" or timeout = 0.5)")
 	}
-	o, err := a.Options(2, "timeout")
+	o, err := a.Options(2)
 	if err != nil {
 		return nil, err
 	}

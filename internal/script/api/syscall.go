@@ -42,11 +42,11 @@ func syscallArgs(a value.Args) (s guest.Syscall, err error) {
 		return s, a.Errorf("nr must be integer, got %s", badNumber(a.Value(1)))
 	}
 	s.Nr = nr
-	if t, ok := a.Value(2).(*lua.Table); ok {
+	if _, ok := a.Value(2).(*lua.Table); ok {
 		if a.Len() > 2 {
 			return s, a.Errorf("nothing may follow the table form, got %d arguments", a.Len())
 		}
-		return s, syscallTable(a, t, &s)
+		return s, syscallTable(a, &s)
 	}
 	if a.Len() > 1+maxSyscallArgs {
 		return s, a.Errorf("at most %d arguments are possible, got %d", maxSyscallArgs, a.Len()-1)
@@ -74,8 +74,8 @@ func badNumber(v lua.Value) string {
 }
 
 // syscallTable reads {args=, bufs=, ptrs=, nested=}.
-func syscallTable(a value.Args, t *lua.Table, s *guest.Syscall) error {
-	o, err := value.NewOptions(a.Func, t, []string{"args", "bufs", "ptrs", "nested"})
+func syscallTable(a value.Args, s *guest.Syscall) error {
+	o, err := a.Options(2)
 	if err != nil {
 		return err
 	}
@@ -371,7 +371,7 @@ func ioctl(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 		}
 		data = append([]byte{}, text...)
 	}
-	o, err := a.Options(4, "bufs", "ptr_offsets")
+	o, err := a.Options(4)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func vmWaitReboot(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 
 // vmDmesg is vm:dmesg(opts?).
 func vmDmesg(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
-	o, err := a.Options(1, "level", "since")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,6 @@ import (
 	"provium/internal/script/value"
 )
 
-// runOptions are the keys of the option table of vm:run.
-var runOptions = []string{"args", "env", "env_clear", "cwd", "stdin", "timeout", "timeout_ms", "user",
-	"setsid", "kill_session"}
-
 const runForms = "run(command), run(command, {arguments}) or run(command, {args = {arguments}, timeout = …})"
 
 // runRequest reads the arguments of run, in any of its forms.
@@ -56,7 +52,7 @@ func runRequest(a value.Args) (guest.RunRequest, error) {
 		if entries > 0 {
 			return r, a.Errorf("the options have array entries beside keys (put the arguments into args)")
 		}
-		o, err := value.NewOptions(a.Func, second, runOptions)
+		o, err := a.Options(2)
 		if err != nil {
 			return r, err
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 func vmSpawnWorker(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
-	o, err := a.Options(1, "thread")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

@@ -19,9 +19,6 @@ const (
 	shownFailures = 10 // in an error
 )
 
-// checkerOptions are those that checkers.read knows.
-var checkerOptions = []string{"prepare", "guests", "guest", "stop_after", "raise"}
-
 // checkers are the guests in which a function of the test is run on one content
 // of a disk after the other.
 type checkers struct {

@@ -72,9 +72,7 @@ func (x *exploration) read() (err error) {
 	if x.a.Value(1) == nil {
 		return x.a.TypeError(1, "opts", "a table")
 	}
-	o, err := x.a.Options(1, append([]string{"check", "workload", "recording", "save", "limit", "sample", "seed",
-		"torn", "reorder", "unit",
-		"only"}, checkerOptions...)...)
+	o, err := x.a.Options(1)
 	if err != nil {
 		return err
 	}

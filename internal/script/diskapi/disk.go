@@ -39,7 +39,7 @@ func diskOp(x *env, a value.Args, d *disk.Disk, do func(ctx context.Context) err
 
 // vmAttachDisk is vm:attach_disk(opts?).
 func vmAttachDisk(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
-	o, err := a.Options(1, append([]string{"id", "size", "image", "template", "readonly"}, diskModelOptions()...)...)
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func diskReadSectors(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 		return nil, a.Errorf("%d sectors are too many for one read (at most %d; the disk has %d bytes)", n,
 			maxSectorRead, d.Size())
 	}
-	o, err := a.Options(3, "pending")
+	o, err := a.Options(3)
 	if err != nil {
 		return nil, err
 	}

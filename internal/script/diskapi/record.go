@@ -30,7 +30,7 @@ func diskCrashMethods() map[string]diskMethod {
 
 // diskPowerCut is disk:power_cut({keep=, seed=, count=, torn=, off=}?).
 func diskPowerCut(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
-	o, err := a.Options(1, "keep", "seed", "count", "torn", "off")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func seed(x *env, o value.Options) (int64, error) {
 
 // diskRecord is disk:record({limit=}?).
 func diskRecord(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
-	o, err := a.Options(1, "limit")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func diskInject(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	if a.Value(1) == nil {
 		return nil, a.TypeError(1, "opts", "a table")
 	}
-	o, err := a.Options(1, "op", "sectors", "errno", "effect", "probability", "count", "delay", "seed")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func diskExport(x *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Options(2, "pending")
+	o, err := a.Options(2)
 	if err != nil {
 		return nil, err
 	}

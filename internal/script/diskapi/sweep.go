@@ -65,7 +65,7 @@ func diskSweep(env *env, a value.Args, d *disk.Disk) ([]lua.Value, error) {
 }
 
 func (x *sweep) read(a value.Args) error {
-	o, err := a.Options(1, append([]string{"op", "sample", "seed", "only"}, checkerOptions...)...)
+	o, err := a.Options(1)
 	if err != nil {
 		return err
 	}

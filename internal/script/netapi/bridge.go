@@ -73,7 +73,7 @@ func LabBridge(x *env, a value.Args, l *lab.Lab) ([]lua.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.Options(2, "seed", "addressing")
+	o, err := a.Options(2)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func bridgeAttach(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) 
 
 // nicOption reads the opts {nic=}, which name a further NIC of a VM on the bridge.
 func nicOption(a value.Args) (string, error) {
-	o, err := a.Options(2, "nic")
+	o, err := a.Options(2)
 	if err != nil {
 		return "", err
 	}
@@ -202,7 +202,7 @@ func bridgeUnpartition(x *env, a value.Args, b *network.Bridge) ([]lua.Value, er
 func partitionRule(x *env, a value.Args, b *network.Bridge, attached bool, both, oneWay func(a, b string)) ([]lua.Value,
 	error) {
 	if _, ok := a.Value(1).(*lua.Table); ok {
-		o, err := a.Options(1, "from", "to")
+		o, err := a.Options(1)
 		if err != nil {
 			return nil, err
 		}

@@ -21,21 +21,18 @@ type impairment struct {
 	key            string // of the value in a table
 	kind           vnet.Kind
 	percent        bool
-	detail         string // key of what else can be said; "" is nothing
-	describe       func(o value.Options, r *vnet.Rule) error
+	describe       func(o value.Options, r *vnet.Rule) error // reads what else can be said; nil for nothing
 }
 
 var impairments = [...]impairment{
 	{setter: "add_latency", getter: "latency_ms", key: "ms", kind: vnet.Latency},
-	{setter: "add_jitter", getter: "jitter_ms", key: "ms", kind: vnet.Jitter, detail: "distribution",
-		describe: jitterDetail},
-	{setter: "drop_rate", getter: "drop_rate_pct", key: "p", kind: vnet.Loss, percent: true, detail: "burst",
+	{setter: "add_jitter", getter: "jitter_ms", key: "ms", kind: vnet.Jitter, describe: jitterDetail},
+	{setter: "drop_rate", getter: "drop_rate_pct", key: "p", kind: vnet.Loss, percent: true,
 		describe: lossDetail},
 	{setter: "duplicate_rate", getter: "duplicate_rate_pct", key: "p", kind: vnet.Duplicate, percent: true},
 	{setter: "reorder_rate", getter: "reorder_rate_pct", key: "p", kind: vnet.Reorder, percent: true},
 	{setter: "corrupt_rate", getter: "corrupt_rate_pct", key: "p", kind: vnet.Corrupt, percent: true},
-	{setter: "bandwidth_limit", getter: "bandwidth_bps", key: "bps", kind: vnet.Bandwidth, detail: "queue",
-		describe: bandwidthDetail},
+	{setter: "bandwidth_limit", getter: "bandwidth_bps", key: "bps", kind: vnet.Bandwidth, describe: bandwidthDetail},
 }
 
 // addImpairments adds the methods that set and get impairments.
@@ -114,10 +111,6 @@ func bandwidthDetail(o value.Options, r *vnet.Rule) error {
 func (i impairment) set(whole bool) bridgeMethod {
 	return func(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
 		r := vnet.Rule{Kind: i.kind}
-		var details []string
-		if i.detail != "" {
-			details = []string{i.detail}
-		}
 		if _, ok := a.Value(1).(*lua.Table); !ok {
 			form := fmt.Sprintf("a table {from=, to=, %s=}", i.key)
 			if !whole {
@@ -127,7 +120,7 @@ func (i impairment) set(whole bool) bridgeMethod {
 			if r.Value, err = i.value(a, "argument 1", a.Value(1), " or "+form); err != nil {
 				return nil, err
 			}
-			o, err := a.Options(2, details...)
+			o, err := a.Options(2)
 			if err != nil {
 				return nil, err
 			}
@@ -139,7 +132,7 @@ func (i impairment) set(whole bool) bridgeMethod {
 			b.Switch().Apply(r)
 			return nil, nil
 		}
-		o, err := a.Options(1, append([]string{"from", "to", i.key}, details...)...)
+		o, err := a.Options(1)
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +159,7 @@ func bridgeGilbertElliott(x *env, a value.Args, b *network.Bridge) ([]lua.Value,
 		return nil, a.TypeError(1, "rule",
 			"a table {enter=, leave=, good=, bad=}, with from= and to= for one direction")
 	}
-	o, err := a.Options(1, "from", "to", "enter", "leave", "good", "bad")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func vmNIC(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 // capture opens a stream of frames.
 func capture(x *env, a value.Args,
 	open func(o network.CaptureOpts, site stream.Site) (*stream.Stream, error)) ([]lua.Value, error) {
-	o, err := a.Options(1, "nanoseconds", "filter")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

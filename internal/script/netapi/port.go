@@ -58,7 +58,7 @@ func newPortType(x *env) *lua.Type {
 
 // bridgePort is bridge:port({name=, promiscuous=}?).
 func bridgePort(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	o, err := a.Options(1, "name", "promiscuous")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func bridgeForward(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error)
 	if _, ok := a.Value(1).(*lua.Table); !ok {
 		return nil, a.TypeError(1, "opts", "a table {vm=, port=}")
 	}
-	o, err := a.Options(1, "vm", "port", "protocol")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,7 @@ func newDHCPType(x *env) *lua.Type {
 
 // serveDHCP is bridge:serve_dhcp{…}.
 func serveDHCP(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	o, err := a.Options(1, "subnet", "address", "range", "router", "dns", "ntp", "domain", "mtu", "lease", "hosts",
-		"boot_file", "next_server", "options")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ const maxTTL = math.MaxInt32 * time.Second
 
 // serveDNS is bridge:serve_dns{…}.
 func serveDNS(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	o, err := a.Options(1, "records", "zone", "unknown", "delay", "ttl", "address")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

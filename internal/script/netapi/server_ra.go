@@ -26,8 +26,7 @@ func newRAType(x *env) *lua.Type {
 
 // serveRA is bridge:serve_ra{…}.
 func serveRA(x *env, a value.Args, b *network.Bridge) ([]lua.Value, error) {
-	o, err := a.Options(1, "prefix", "autonomous", "valid", "preferred", "lifetime", "managed", "other", "hop_limit",
-		"preference", "reachable", "retransmit", "mtu", "rdnss", "search", "interval")
+	o, err := a.Options(1)
 	if err != nil {
 		return nil, err
 	}

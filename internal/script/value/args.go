@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"provium/internal/lua"
+	"provium/internal/luaapi"
 )
 
 // Args holds the arguments of one call of the Lua API. The errors of its methods name the
@@ -99,8 +100,8 @@ func (a Args) Duration(i int, name string, absent time.Duration) (time.Duration,
 }
 
 // Options returns the optional table of named options at argument i, the last one. Keys
-// which are not in valid are an error.
-func (a Args) Options(i int, valid ...string) (Options, error) {
+// which the description of the API does not have are an error.
+func (a Args) Options(i int) (Options, error) {
 	for after := i + 1; after <= a.Len(); after++ {
 		if a.Value(after) != nil {
 			return Options{}, a.Errorf("unexpected argument %d, a %s: the options, argument %d, are the last",
@@ -111,7 +112,7 @@ func (a Args) Options(i int, valid ...string) (Options, error) {
 	case nil:
 		return Options{Func: a.Func}, nil
 	case *lua.Table:
-		return NewOptions(a.Func, t, valid)
+		return NewOptions(a.Func, t, luaapi.OptionKeys(a.Func, i))
 	default:
 		return Options{}, a.TypeError(i, "opts", "a table")
 	}

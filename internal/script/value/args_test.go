@@ -118,15 +118,16 @@ func TestArgsOptions(t *testing.T) {
 	for list, want := range map[string]any{
 		``:                false,
 		`{}`:              false,
-		`{mode = 1}`:      true,
-		`"x"`:             errors.New("x:f: argument 1 (opts) must be a table, got string"),
-		`{mod = 1}`:       errors.New("x:f: unknown option `mod` (valid: mode, size)"),
-		`{[1] = "mode"}`:  errors.New("x:f: unknown option 1 (valid: mode, size)"),
-		`{["a\nb"] = {}}`: errors.New("x:f: unknown option `a\\nb` (valid: mode, size)"),
+		`{level = 1}`:     true,
+		`"x"`:             errors.New("vm:dmesg: argument 1 (opts) must be a table, got string"),
+		`{mod = 1}`:       errors.New("vm:dmesg: unknown option `mod` (valid: level, since)"),
+		`{[1] = "level"}`: errors.New("vm:dmesg: unknown option 1 (valid: level, since)"),
+		`{["a\nb"] = {}}`: errors.New("vm:dmesg: unknown option `a\\nb` (valid: level, since)"),
 	} {
 		got, err := called(t, s, list, func(a Args) (any, error) {
-			o, err := a.Options(1, "mode", "size")
-			return o.Has("mode"), err
+			a.Func = "vm:dmesg"
+			o, err := a.Options(1)
+			return o.Has("level"), err
 		})
 		check(t, list, got, err, want)
 	}
