@@ -68,7 +68,7 @@ var allowed = map[string]struct {
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
-		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi",
+		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -191,6 +191,10 @@ var allowed = map[string]struct {
 		"internal/script/value",
 	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/scene": {[]string{
+		"internal/lab", "internal/guest", "internal/disk", "internal/blockdev", "internal/network", "internal/vnet",
+		"internal/parallel", "internal/script/failure", "internal/script/value",
+	}, "networks, disks and guests of a test that has failed"},
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},

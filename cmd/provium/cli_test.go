@@ -99,7 +99,7 @@ const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
 func TestHelp(t *testing.T) {
 	c := newCLI(t, nil)
 	for _, verb := range []string{"", "list", "init", "doctor", "completion",
-		"lsp-setup", "check", "help", "image", "image show", "image build",
+		"lsp-setup", "check", "help", "man", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
 		"report", "coverage", "boots", "boots list", "boots clean", "attach",

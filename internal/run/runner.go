@@ -24,6 +24,7 @@ import (
 	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/qemu"
+	"provium/internal/report"
 	"provium/internal/script"
 )
 
@@ -64,6 +65,9 @@ type stopError struct{ reason, status string }
 
 // Error returns the reason.
 func (e *stopError) Error() string { return e.reason }
+
+// IsTimeout reports whether the file was over its limit.
+func (e *stopError) IsTimeout() bool { return e.status == string(report.FileTimedOut) }
 
 func (r *runner) run(j *job) error {
 	started := time.Now()

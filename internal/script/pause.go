@@ -100,8 +100,9 @@ func (r *testRun) pauseFailed(t *testCase, reason string) {
 	defer cancel(nil)
 	e.cancel = cancel
 	e.tasks.live++
+	before := r.current
 	r.setCurrent(e)
-	defer r.setCurrent(nil)
+	defer r.setCurrent(before)
 	names := r.state.NewTable()
 	_, upvalues, err := r.variables(e.ctx)
 	if err == nil {

@@ -130,9 +130,7 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	e := newExecution(s, "", nil)
 	err = e.run(chunk)
 	var reasons []string
-	if err != nil {
-		reasons = append(reasons, e.explain(err).String())
-	}
+	reasons = append(reasons, e.reasons(err)...)
 	reasons = append(reasons, e.takeFindings(s.root.AllVMs())...)
 	if len(reasons) == 0 {
 		return e.values, nil
