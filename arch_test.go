@@ -78,8 +78,12 @@ var allowed = map[string]struct {
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
-		"internal/dialog", "internal/attach",
+		"internal/dialog", "internal/attach", "internal/preparation",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/preparation": {[]string{
+		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
+		"internal/script/fixtures",
+	}, "builds and downloads before a run"},
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
 	}, "one guest for a person or another program, without tests"},
