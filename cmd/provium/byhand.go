@@ -110,8 +110,8 @@ func setAgent(cfg *config.Config, name string, on bool) error {
 	pr := cfg.Profiles[name]
 	hasRoot := pr.Cmdline != nil && strings.Contains(*pr.Cmdline, "root=")
 	if !on && pr.Initrd == "" && !hasRoot && pr.CmdlineFile == "" {
-		return fmt.Errorf("--agent=false: profile `%s` has no initrd and no `root=` of its own, and the built-in userland "+
-			"needs the agent", name)
+		return fmt.Errorf("--agent=false: profile `%s` has no initrd and no `root=` of its own, and the built-in "+
+			"userland needs the agent", name)
 	}
 	pr.InjectAgent = on
 	cfg.Profiles[name] = pr

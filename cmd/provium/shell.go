@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -167,7 +168,8 @@ func (p *program) printCommand(ctx context.Context, f *guestFlags, name string) 
 
 // isSpecial reports whether a shell may not take a character as it is.
 func isSpecial(r rune) bool {
-	return !strings.ContainsRune("-_./:=,+%@", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	isPlain := strings.ContainsRune("-_./:=,+%@", r) || r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r))
+	return !isPlain
 }
 
 func (p *program) console(ctx context.Context, f *guestFlags, profile string) (int, error) {

@@ -241,8 +241,8 @@ func (c *Config) Command() []string {
 	d := c.withDefaults()
 	d.Disks, d.NICs, d.Vsock = nil, nil, false
 	a := []string{d.Binary, "-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", d.Machine + ",accel=" + d.Accel + d.machineExtras(), "-cpu", d.cpuModel(), "-smp", fmt.Sprint(d.CPUs),
-		"-m", fmt.Sprintf("%dB", d.Memory), "-kernel", d.Kernel}
+		"-machine", d.Machine + ",accel=" + d.Accel + d.machineExtras(), "-cpu", d.cpuModel(),
+		"-smp", fmt.Sprint(d.CPUs), "-m", fmt.Sprintf("%dB", d.Memory), "-kernel", d.Kernel}
 	if d.Initrd != "" {
 		a = append(a, "-initrd", d.Initrd)
 	}
