@@ -168,8 +168,8 @@ func (p *program) printCommand(ctx context.Context, f *guestFlags, name string) 
 
 // isSpecial reports whether a shell may not take a character as it is.
 func isSpecial(r rune) bool {
-	isPlain := strings.ContainsRune("-_./:=,+%@", r) || r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r))
-	return !isPlain
+	isWord := r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r))
+	return !isWord && !strings.ContainsRune("-_./:=,+%@", r)
 }
 
 func (p *program) console(ctx context.Context, f *guestFlags, profile string) (int, error) {
