@@ -191,6 +191,7 @@ var allowed = map[string]struct {
 		"internal/script/value",
 	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/rewind":  {[]string{"internal/lab", "internal/topology"}, "earlier states of guests"},
 	"internal/script/scene": {[]string{
 		"internal/lab", "internal/guest", "internal/disk", "internal/blockdev", "internal/network", "internal/vnet",
 		"internal/parallel", "internal/script/failure", "internal/script/value",

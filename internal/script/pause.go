@@ -143,6 +143,9 @@ func (s *session) talk(ctx context.Context, e *execution, why string, names *lua
 		return fmt.Errorf("pause: %w", err)
 	}
 	defer done()
+	if s.points.Start() {
+		defer s.dropStates()
+	}
 	p, err := s.newPrompt(ctx, names)
 	if err != nil {
 		return err
@@ -157,4 +160,14 @@ func (s *session) talk(ctx context.Context, e *execution, why string, names *lua
 		}
 	}
 	return p.converse(ctx, d, block)
+}
+
+// dropStates removes the states of guests that are kept.
+func (s *session) dropStates() {
+	_ = s.state.Block(func() error {
+		if err := s.points.Stop(); err != nil {
+			s.warn("%v", err)
+		}
+		return nil
+	})
 }
