@@ -261,8 +261,9 @@ func TestConfigurationOfTests(t *testing.T) {
 		t.Error("the configuration of the working directory comes first")
 	}
 	code, _, stderr := c.run("bare/c.test.lua")
-	if code != 2 || !strings.Contains(stderr, "read `"+filepath.Join(c.dir, "provium.toml")+"`: no such file, nor in a "+
-		"directory above, nor in `"+filepath.Join(c.dir, "bare")+"` or above; `provium init` writes one") {
+	want := "read `" + filepath.Join(c.dir, "provium.toml") + "`: no such file, nor in a directory above, nor in `" +
+		filepath.Join(c.dir, "bare") + "` or above; `provium init` writes one"
+	if code != 2 || !strings.Contains(stderr, want) {
 		t.Errorf("%d, %s", code, stderr)
 	}
 }
