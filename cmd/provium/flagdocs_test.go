@@ -115,7 +115,8 @@ func TestFlagsAreDocumented(t *testing.T) {
 			if !sub.IsAvailableCommand() {
 				continue
 			}
-			if !regexp.MustCompile(`(?:^|[^\w-])` + regexp.QuoteMeta(sub.Name()) + `(?:$|[^\w-])`).MatchString(commands) {
+			word := regexp.MustCompile(`(?:^|[^\w-])` + regexp.QuoteMeta(sub.Name()) + `(?:$|[^\w-])`)
+			if !word.MatchString(commands) {
 				t.Errorf("docs/cli.md does not list `%s`", sub.CommandPath())
 			}
 			for name := range flagsOf(sub) {
