@@ -68,7 +68,7 @@ var allowed = map[string]struct {
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
-		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi",
+		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -78,8 +78,12 @@ var allowed = map[string]struct {
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
-		"internal/dialog", "internal/attach",
+		"internal/dialog", "internal/attach", "internal/preparation",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/preparation": {[]string{
+		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
+		"internal/script/fixtures",
+	}, "builds and downloads before a run"},
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
 	}, "one guest for a person or another program, without tests"},
@@ -142,7 +146,7 @@ var allowed = map[string]struct {
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
-	"internal/event":  {[]string{"internal/msgpack"}, "a file format"},
+	"internal/event":  {[]string{"internal/msgpack", "internal/terminal"}, "a file format"},
 	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
 	"internal/report/page": {[]string{"internal/event", "internal/report", "internal/terminal"},
 		"one HTML page of a run's events"},
@@ -188,6 +192,11 @@ var allowed = map[string]struct {
 		"internal/script/value",
 	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/rewind":  {[]string{"internal/lab", "internal/topology"}, "earlier states of guests"},
+	"internal/script/scene": {[]string{
+		"internal/lab", "internal/guest", "internal/disk", "internal/blockdev", "internal/network", "internal/vnet",
+		"internal/parallel", "internal/script/failure", "internal/script/value",
+	}, "networks, disks and guests of a test that has failed"},
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},

@@ -14,6 +14,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/image"
+	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/run"
 )
@@ -86,17 +87,6 @@ func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Co
 	return cmd
 }
 
-// completeProfiles proposes the profiles of the project.
-func (p *program) completeProfiles(configPath *string) cobra.CompletionFunc {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		cfg, err := p.loadConfig(*configPath, "", "")
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return cfg.ProfileNames(), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
 // chooseProfiles returns the named profile, or all without a name, sorted.
 func chooseProfiles(cfg *config.Config, name string) ([]config.Profile, error) {
 	if name != "" {
@@ -127,7 +117,7 @@ func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []c
 	for _, pr := range profiles {
 		builds[pr.Name] = pr
 	}
-	if err := run.BuildProfiles(ctx, starter, builds, p.stderr, nil); err != nil {
+	if err := preparation.BuildProfiles(ctx, starter, builds, p.stderr, nil); err != nil {
 		return err
 	}
 	for i, pr := range profiles {

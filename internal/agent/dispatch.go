@@ -236,6 +236,9 @@ func (d dispatcher) carryOut(o *session.Op, req wire.Request, inBatch bool) (wir
 	case *wire.Run:
 		body = o.Body(r.Stdin)
 		v, err = d.procs.Run(o, r, body, d.execs.Launcher(0))
+		if v != nil && !inBatch {
+			err = nil // the host has cancelled it, and gets what it has printed
+		}
 	case *wire.ReadFile:
 		v, err = file.Read(o, r, !inBatch)
 	case *wire.WriteFile:

@@ -235,6 +235,13 @@ func (d *Disk) PowerOn() {
 	d.off = false
 }
 
+// IsOff reports whether a power cut has left the disk without power.
+func (d *Disk) IsOff() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.off
+}
+
 // powered returns an error for a disk that is closed or has no power. The caller must
 // hold d.mu.
 func (d *Disk) powered() error {

@@ -12,6 +12,9 @@ func (d *Disk) PowerCut(c blockdev.Cut) (blockdev.CutResult, error) {
 	return data.PowerCut(c)
 }
 
+// IsOff reports whether the disk is without power.
+func (d *Disk) IsOff() bool { return d.contents().IsOff() }
+
 // PowerOn ends a power cut with Cut.Off without a reset of the machine.
 func (d *Disk) PowerOn() error {
 	data, err := d.backend()

@@ -260,6 +260,12 @@ func (m *Machine) processOp(ctx context.Context, op *localvmm.Op, r wire.Request
 		}
 		defer forget(handle, p)
 		v, failure := p.wait(ctx, time.Duration(r.TimeoutNS))
+		if failure != nil && ctx.Err() != nil { // it is cancelled, which tells what it has printed
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return &wire.RunValue{Status: wire.TimedOut, Stdout: slices.Clone(p.Stdout),
+				Stderr: slices.Clone(p.Stderr)}, nil, true
+		}
 		return v, failure, true
 	case *wire.ProcStart:
 		v, failure = m.startProcess(op, r)
@@ -289,7 +295,7 @@ func (m *Machine) processOp(ctx context.Context, op *localvmm.Op, r wire.Request
 			return nil, nil
 		})
 	case *wire.ProcOutput:
-		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) { return nil, p.output(ctx, op, r.Stderr) })
+		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) { return nil, p.output(ctx, op, r) })
 	case *wire.ProcClose:
 		return on(r.Handle, func(p *process) (wire.Value, *wire.Error) {
 			forget(r.Handle, p)
@@ -344,15 +350,28 @@ func (p *process) take(op *localvmm.Op, r *wire.ProcWrite) (wire.Value, *wire.Er
 }
 
 // output streams one output from its first byte on.
-func (p *process) output(ctx context.Context, op *localvmm.Op, stderr bool) *wire.Error {
+func (p *process) output(ctx context.Context, op *localvmm.Op, r *wire.ProcOutput) *wire.Error {
 	if op.Send(wire.StreamData, nil) != nil {
 		return Errno(wireECANCELED)
+	}
+	if r.Last > 0 {
+		p.mu.Lock()
+		out := p.Stdout
+		if r.Stderr {
+			out = p.Stderr
+		}
+		out = slices.Clone(out[max(0, len(out)-int(r.Last)):])
+		p.mu.Unlock()
+		if len(out) > 0 && op.Send(wire.StreamData, out) != nil {
+			return Errno(wireECANCELED)
+		}
+		return nil
 	}
 	for at, ended := 0, false; !ended; {
 		var fresh []byte
 		err := p.until(ctx, func() bool {
 			out := p.Stdout
-			if stderr {
+			if r.Stderr {
 				out = p.Stderr
 			}
 			fresh, ended = slices.Clone(out[at:]), p.Ended

@@ -18,6 +18,7 @@ type transfer struct {
 	to     io.Writer // takes StreamData as it comes; nil keeps it in memory
 	limit  int64     // bytes of a stream that may be kept in memory
 	pulled bool      // a Stream takes StreamData piece by piece
+	ends   bool      // when it is given up, the ends of what came stay
 	// within is the time limit of the operation, which the guest is to keep, 0 for none.
 	within    time.Duration
 	unwatched bool // whether the guest answers is not the operation's concern
@@ -70,11 +71,12 @@ type call struct {
 
 	mu      sync.Mutex
 	in      [wire.Streams][]byte
-	window  [wire.Streams]int64 // bytes the agent may still send
-	owed    [wire.Streams]int64 // bytes taken, not yet allowed again
-	credit  int64               // bytes of StreamData we may still send
-	opened  bool                // a first Data frame has come
-	message []byte              // a result that is still coming
+	window  [wire.Streams]int64  // bytes the agent may still send
+	owed    [wire.Streams]int64  // bytes taken, not yet allowed again
+	credit  int64                // bytes of StreamData we may still send
+	opened  bool                 // a first Data frame has come
+	message []byte               // a result that is still coming
+	last    [wire.Streams][]byte // the ends of what came after it was given up, see transfer.ends
 	end     *wire.Result
 }
 
@@ -165,7 +167,7 @@ func (op *call) result(h wire.Header, p []byte) (last bool, err error) {
 
 // do sends a request, moves its bulk data, and waits for the result. An operation that
 // was given up but has succeeded all the same has an answer beside the error, without
-// the bytes of its streams.
+// the bytes of its streams, or with the ends of them.
 func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer, error) {
 	op, err := c.begin(ctx, req, t)
 	if err != nil {
@@ -204,7 +206,21 @@ func (op *call) late() *answer {
 	if op.end == nil || op.end.Err != nil {
 		return nil
 	}
-	return &answer{value: op.end.Value}
+	return &answer{value: op.end.Value, in: op.last}
+}
+
+// keptEnd is how much stays of a stream that is given up.
+const keptEnd = 4096
+
+// dropIn throws away what came. The caller must hold op.mu.
+func (op *call) dropIn() {
+	for i, p := range op.in {
+		if op.t.ends && len(p) > 0 {
+			p = append(op.last[i], p[max(0, len(p)-keptEnd):]...)
+			op.last[i] = p[max(0, len(p)-keptEnd):]
+		}
+		op.in[i] = nil
+	}
 }
 
 // begin sends a request.
@@ -410,9 +426,7 @@ func (op *call) drain() {
 		// the result behind it would not.
 		var owed [wire.Streams]int64
 		owed, op.owed = op.owed, owed
-		for i := range op.in {
-			op.in[i] = nil
-		}
+		op.dropIn()
 		op.mu.Unlock()
 		if ended {
 			return

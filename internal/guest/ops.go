@@ -27,13 +27,37 @@ func (c *Client) Ping(ctx context.Context) error {
 // children of it still hold its outputs open.
 func (c *Client) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 	req := RunOp{r}.request().(*wire.Run)
-	t := transfer{limit: wire.MaxOutput, within: r.Timeout}
+	t := transfer{limit: wire.MaxOutput, within: r.Timeout, ends: true}
 	req.Stdin = t.send(r.Stdin)
 	a, err := c.do(ctx, req, t)
 	if err != nil {
-		return nil, err
+		return nil, cutShort(a, err)
 	}
 	return runResult(a)
+}
+
+// CutShortError is why a command was stopped from outside before its end.
+type CutShortError struct {
+	Err            error
+	Stdout, Stderr []byte // the ends of what it had printed
+}
+
+// Error returns the text of Err.
+func (e *CutShortError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *CutShortError) Unwrap() error { return e.Err }
+
+// cutShort returns the error of a command, with what it has printed if a is known.
+func cutShort(a *answer, err error) error {
+	if a == nil {
+		return err
+	}
+	r, other := runResult(a)
+	if other != nil || len(r.Stdout)+len(r.Stderr) == 0 {
+		return err
+	}
+	return &CutShortError{Err: err, Stdout: r.Stdout, Stderr: r.Stderr}
 }
 
 func runResult(a *answer) (*RunResult, error) {

@@ -2,6 +2,9 @@ package guest
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"provium/internal/wire"
@@ -105,6 +108,28 @@ func (c *Client) count(ctx context.Context, req wire.Request, t transfer) (int, 
 func (c *Client) CloseProcessStdin(ctx context.Context, handle uint64) error {
 	_, err := c.do(ctx, &wire.ProcCloseStdin{Handle: handle}, transfer{})
 	return err
+}
+
+// LastOutput returns the last n bytes that a process has printed so far, at most 64 KiB.
+func (c *Client) LastOutput(ctx context.Context, handle uint64, stderr bool, n int) ([]byte, error) {
+	s, err := c.openStream(ctx, &wire.ProcOutput{Handle: handle, Stderr: stderr, Last: uint64(max(n, 1))})
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	var all []byte
+	for {
+		p, err := s.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, p...); len(all) > wire.MaxLastOutput {
+			return nil, fmt.Errorf("%w: more than the last bytes", wire.ErrMalformed)
+		}
+	}
 }
 
 // CloseProcess makes the agent forget a process; one that runs is ended first.

@@ -54,6 +54,9 @@ func (v *VM) declareDisks(ctx context.Context, opts *topology.BootOpts) error {
 	return v.disks.Declare(ctx, v.declaredDisks(opts))
 }
 
+// Disks returns the attached disks in the order of attaching.
+func (v *VM) Disks() []*disk.Disk { return v.disks.All() }
+
 // Disk returns the disk of an id.
 func (v *VM) Disk(ctx context.Context, id string) (*disk.Disk, error) {
 	if v.State() == topology.Created {

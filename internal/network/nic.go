@@ -91,6 +91,19 @@ func (n *NIC) setLink(ctx context.Context, up bool) error {
 	return s.SyncNetwork(ctx)
 }
 
+// Unplugged names the NICs of a bridge that Disconnect has taken the carrier from, sorted.
+func (b *Bridge) Unplugged() (places []string) {
+	b.net.mu.Lock()
+	defer b.net.mu.Unlock()
+	for _, n := range b.members {
+		if n.down {
+			places = append(places, place(n.vmName, n.label))
+		}
+	}
+	slices.Sort(places)
+	return places
+}
+
 // carrier reports whether the guest should see a link.
 func (n *NIC) carrier() bool {
 	n.bridge.net.mu.Lock()

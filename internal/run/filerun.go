@@ -27,7 +27,7 @@ const (
 	// its guests and report, before it is killed. One that says nothing for
 	// stopQuiet is stuck in a call that never returns and goes at once.
 	stopGrace = 15 * time.Second
-	stopQuiet = 4 * time.Second
+	stopQuiet = 6 * time.Second
 
 	// outputGrace is how long the output of a runner may stay open after its end, which
 	// takes a process that may not be killed.

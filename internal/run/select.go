@@ -115,7 +115,8 @@ func selectFiles(cfg *config.Config, s Selection, suffix string, scan *scanner) 
 	}
 	shard := s.Shard.split(names)
 	files = slices.DeleteFunc(files, func(f *foundFile) bool {
-		return !shard[f.path] || s.Only != nil && !s.Only[canonical(f.abs)] || s.RerunFailed && !f.rerun(failed) || !newer(f.abs) || f.isUnwanted(s.Tests)
+		return !shard[f.path] || s.Only != nil && !s.Only[canonical(f.abs)] ||
+			s.RerunFailed && !f.rerun(failed) || !newer(f.abs) || f.isUnwanted(s.Tests)
 	})
 	if len(files) == 0 {
 		notice = fmt.Sprintf("no file is selected (%d found)", len(all))

@@ -45,9 +45,16 @@ type execution struct {
 	cleanup                 []error         // why some of them failed, beside failure
 
 	limitChanged chan struct{} // has a token when the limit may have changed
+	bodyOver     chan struct{} // closed when the body has ended
+	// onFailure is called when the body has failed with an error, before anything else runs.
+	onFailure func(err error)
+	explained *failure.Failure // why the body has failed, if no assertion has noticed it
+	found     []string         // reports of kernels up to the end of the body, if onFailure is set
 
-	mu      sync.Mutex
-	touched []*lab.VM // VMs that operations concerned, in order of first use
+	mu       sync.Mutex
+	touched  []*lab.VM // VMs that operations concerned, in order of first use
+	stopped  *stopError
+	evidence evidence
 }
 
 // stopError is why an execution was stopped from outside.
@@ -55,6 +62,7 @@ type stopError struct {
 	text   string // "timed out after 5s"
 	flight string // the operations in flight with their places, empty when none was
 	cause  error  // the end of the file's context, if that is it
+	raised error  // what the body had returned by then
 }
 
 func (e *stopError) Error() string {
@@ -64,12 +72,15 @@ func (e *stopError) Error() string {
 	return e.text + " in " + e.flight
 }
 
-func (e *stopError) Unwrap() error { return e.cause }
+// Unwrap returns the causes there are.
+func (e *stopError) Unwrap() []error {
+	return slices.DeleteFunc([]error{e.cause, e.raised}, func(err error) bool { return err == nil })
+}
 
 // newExecution prepares a run; meta is nil for the chunk.
 func newExecution(s *session, name string, meta *Meta) *execution {
 	e := &execution{s: s, name: name, meta: meta, trace: failure.NewTrace(s.Now), started: s.Now(),
-		limitChanged: make(chan struct{}, 1), isolating: map[*lua.Thread]int{}}
+		limitChanged: make(chan struct{}, 1), bodyOver: make(chan struct{}), isolating: map[*lua.Thread]int{}}
 	e.waited, _, _ = s.clock.read()
 	return e
 }
@@ -91,7 +102,7 @@ func (e *execution) run(fn *lua.Function, arguments ...lua.Value) error {
 		defer watching.Done()
 		e.watch(done)
 	}()
-	err := e.call(ctx, append(slices.Clone(e.before), fn), arguments)
+	err := e.endBody(ctx, e.call(ctx, append(slices.Clone(e.before), fn), arguments))
 	err = e.cleanUp(ctx, err, arguments)
 	e.s.endReturning()
 	close(done)
@@ -113,9 +124,53 @@ func (e *execution) call(ctx context.Context, fns []*lua.Function, arguments []l
 	return e.awaitBackground(err)
 }
 
+// endBody ends the body, which has returned err, and returns its error. Its limit counts, too,
+// when it came to its end while its guests were asked what they do.
+func (e *execution) endBody(ctx context.Context, err error) error {
+	e.s.endReturning()
+	close(e.bodyOver)
+	e.mu.Lock()
+	stopped := e.stopped
+	e.mu.Unlock()
+	if stopped != nil {
+		_ = e.s.state.Block(func() error { <-ctx.Done(); return nil })
+		var other *stopError
+		if crashIn(err) == nil && !errors.As(err, &other) {
+			late := *stopped
+			late.raised = err
+			err = &late
+		}
+	}
+	if e.onFailure != nil { // what kernels have reported is a failure, too
+		e.found = e.takeFindings(e.s.liveVMs())
+	}
+	if e.hasFailed(err) || len(e.found) > 0 {
+		if e.failure == nil && err != nil {
+			e.explained = e.explain(err)
+		}
+		e.takeEvidence()
+		if e.onFailure != nil {
+			e.onFailure(err)
+		}
+	}
+	return err
+}
+
 // stop ends the execution from another goroutine.
-func (e *execution) stop(text string, cause error) {
-	e.cancel(&stopError{text: text, flight: e.trace.InFlight(), cause: cause})
+func (e *execution) stop(text string, cause error) { e.stopAfter(text, cause, func() {}) }
+
+// stopAfter ends the execution from another goroutine, after look.
+func (e *execution) stopAfter(text string, cause error, look func()) {
+	stop := &stopError{text: text, flight: e.trace.InFlight(), cause: cause}
+	select {
+	case <-e.bodyOver: // what runs after it has its own time
+	default:
+		e.mu.Lock()
+		e.stopped = stop
+		e.mu.Unlock()
+		look()
+	}
+	e.cancel(stop)
 }
 
 // limit is the time the execution may take; 0 is no limit.
@@ -152,10 +207,17 @@ func (e *execution) watch(done <-chan struct{}) {
 			return
 		case <-e.s.ctx.Done():
 			cause := context.Cause(e.s.ctx)
-			e.stop(cause.Error(), cause)
+			e.stopAfter(cause.Error(), cause, func() {
+				var late interface{ IsTimeout() bool }
+				if errors.As(cause, &late) && late.IsTimeout() {
+					e.lookAtStuck(sceneLastLimit, e.bodyOver)
+				}
+			})
 			return
 		case <-timer.C:
-			e.stop("timed out after "+value.FormatSeconds(limit), nil)
+			e.stopAfter("timed out after "+value.FormatSeconds(limit), nil, func() {
+				e.lookAtStuck(sceneLimit, e.bodyOver)
+			})
 			return
 		case <-changed:
 		case <-e.limitChanged:
@@ -196,6 +258,13 @@ func (e *execution) touch(vm *lab.VM) {
 	if vm != nil && !slices.Contains(e.touched, vm) {
 		e.touched = append(e.touched, vm)
 	}
+}
+
+// touchedVMs lists the VMs that operations concerned.
+func (e *execution) touchedVMs() []*lab.VM {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.touched)
 }
 
 // vms lists the VMs the test used or declared.

@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -49,5 +50,122 @@ test("short", function(t) vm:run("cat /nonexist"):assert_ok() end)`, addMake, ni
 	e = o.failed(t, "short", `command failed: status=exited code=1 stdout="" stderr="cat: /nonexist: `)
 	if strings.Contains(e.Reason, "stderr (") {
 		t.Error(e.Reason)
+	}
+}
+
+// TestWorldOfAFailure has the rules in force and what commands in the background have printed,
+// as they were before anything was cleaned up.
+func TestWorldOfAFailure(t *testing.T) {
+	o := runOn(t, `
+local vm = provium:vm("n1", "host", {disks = {{scratch = "1M", id = "d"}, {scratch = "1M", id = "e"}}}):boot()
+local net = provium:bridge("net")
+provium:vm("n2", "host")
+net:attach(vm)
+test("rules", function(t)
+  t:defer(function()
+    net:reset() net:nic(vm):reconnect()
+    vm:disk("d"):clear_faults() vm:disk("d"):clear_policy() vm:disk("e"):clear_rules()
+  end)
+  net:partition("n1", "n2")
+  net:add_latency(50)
+  net:nic(vm):disconnect()
+  vm:disk("d"):fault_inject("eio_read")
+  vm:disk("d"):fail_after(3)
+  vm:disk("e"):inject({op = "write", sectors = {8, 16}, errno = "ENOSPC", probability = 0.5})
+  local p = vm:run_async("chat")
+  p:stdout_stream():read_until("two", "5s")
+  local waited = vm:run_async("echo gone")
+  waited:wait()
+  t:fail("here")
+end)
+test("no rules", function(t) t:fail("here") end)`, func(m *fakemachine.Machine) {
+		m.Program("chat", func(p *fakemachine.Process) int {
+			p.Complain("oh\n")
+			p.Print("one\ntwo\n")
+			<-p.Context.Done()
+			return 0
+		})
+	}, nil)
+	o.failed(t, "rules", `
+network rules in force:
+  bridge `+"`net`: n1 and n2 are partitioned; disconnected: n1; latency_ms = 50"+`
+disk rules in force:
+  [n1] disk `+"`d`: fault_inject eio_read; fail_after 3"+`
+  [n1] disk `+"`e`: rule 1: write of sectors 8+16 fails with ENOSPC, probability 0.5 (met 0 times)"+`
+commands in the background:
+  [n1] `+"`chat`: running with pid ", `
+    stdout (8 bytes, 2 lines):
+      | one
+      | two
+    stderr (3 bytes):
+      | oh`)
+	if e := o.failed(t, "no rules", "here"); strings.Contains(e.Reason, "in force") ||
+		strings.Contains(e.Reason, "background") {
+		t.Error(e.Reason)
+	}
+}
+
+// addHang makes the command `hang`, which prints something and does not end, and the entries of
+// the kernel for it.
+func addHang(m *fakemachine.Machine) {
+	m.Program("hang", func(p *fakemachine.Process) int {
+		addProc(m)
+		p.Print("working\n")
+		<-p.Context.Done()
+		return 1
+	})
+}
+
+func addProc(m *fakemachine.Machine) {
+	for path, text := range map[string]string{
+		"1/stat": "1 (init) S 0 1 1 0 -1 4194560 1", "1/cmdline": "/sbin/init\x00",
+		"2/stat":  "2 (kthreadd) S 0 0 0 0 -1 2129984 0",
+		"30/stat": "30 (provium-agent) S 1 1 1 0 -1 4194560 1",
+		"31/stat": "31 (kworker) D 2 0 0 0 -1 69238880 0", "31/stack": "[<0>] io_schedule+0x46/0x80\n",
+		"40/stat": "40 (a )( b) S 30 1 1 0 -1 4194304 1", "40/cmdline": "hang\x00now\x1b\x00", "40/wchan": "pipe_read",
+		"40/stack": "[<0>] pipe_read+0x1/0x2\n[<0>] vfs_read+0x3/0x4\n", "50/stat": "nonsense",
+	} {
+		m.Files.MkdirAll("/proc/" + filepath.Dir(path))
+		m.Files.Write("/proc/"+path, []byte(text))
+	}
+}
+
+// TestWhatIsStuck has a test that was over its limit show what its command had printed, and
+// what the guest did.
+func TestWhatIsStuck(t *testing.T) {
+	o := runOn(t, `
+local vm = provium:vm("n1", "host"):boot()
+test("hangs", {timeout = "300ms"}, function(t) vm:run("hang") end)
+test("loops", {timeout = "50ms"}, function(t) while true do end end)
+test("polls", {timeout = "300ms"}, function(t)
+  wait_until(function() return vm:run("cat /nonexist"):ok() end, {timeout = "60s", interval = "20ms"})
+end)
+test("guest that is gone", {timeout = "100ms"}, function(t)
+  vm:shutdown()
+  wait_until(function() return false end, {timeout = "60s"})
+end)`, addHang, nil)
+	e := o.failed(t, "hangs", `timed out after 0.3s in vm:run("hang") at tests/x.test.lua:3`+"\n", `
+stdout so far of vm:run("hang") at tests/x.test.lua:3 (8 bytes):
+  | working
+`, "\nin vm `n1` when the time was up:\n"+`    PID  PPID S WAITS IN               COMMAND
+     31     2 D -                      [kworker]
+     40    30 S pipe_read              hang now\x1b
+      1     0 S -                      /sbin/init
+     30     1 S -                      [provium-agent]
+  kernel stack of 31 (kworker):
+    [<0>] io_schedule+0x46/0x80
+  kernel stack of 40 (a )( b):
+    [<0>] pipe_read+0x1/0x2
+    [<0>] vfs_read+0x3/0x4`)
+	if strings.Contains(e.Reason, "kthreadd") ||
+		strings.Count(e.Reason, "3  (failed)\n") != 1 {
+		t.Error(e.Reason)
+	}
+	o.failed(t, "polls", `in wait_until("condition")`, `vm:run("cat /nonexist")  tests/x.test.lua:6  ×`,
+		"in vm `n1` when the time was up:\n")
+	for _, name := range []string{"loops", "guest that is gone"} {
+		if e := o.failed(t, name, "timed out after"); strings.Contains(e.Reason, "when the time was up") {
+			t.Error(e.Reason)
+		}
 	}
 }

@@ -1,11 +1,23 @@
 package script
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"provium/internal/console"
+	"provium/internal/guest"
+	"provium/internal/guest/handle"
 	"provium/internal/lab"
+	"provium/internal/network"
+	"provium/internal/script/binding"
+	"provium/internal/script/failure"
+	"provium/internal/script/scene"
 )
 
 // takeFindings describes the guest failures seen since it was last called. It waits for
@@ -49,6 +61,124 @@ func (e *execution) failures(vm *lab.VM, found []console.Finding) []string {
 		out = append(out, text)
 	}
 	return out
+}
+
+const (
+	// sceneLimit is how long guests are asked what they do when a test has failed.
+	sceneLimit = 2 * time.Second
+	// sceneLastLimit is the same for a file that is stopped: it is killed soon.
+	sceneLastLimit = time.Second
+	// maxStuck is how many guests are asked what is stuck in them.
+	maxStuck = 4
+)
+
+// evidence is what a failure leaves behind that is gone when the test has ended.
+type evidence struct {
+	taken  bool
+	output []string // of commands that were stopped
+	world  string   // rules, and commands in the background
+	stuck  string   // what guests did when the time was up
+}
+
+// parts returns what there is, for people.
+func (v *evidence) parts() []string {
+	all := append(slices.Clone(v.output), v.world, v.stuck)
+	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
+}
+
+// cutShort records what a command has printed that was stopped, of which err is the error.
+func (v *evidence) cutShort(op failure.Operation, err error) {
+	var cut *guest.CutShortError
+	if !errors.As(err, &cut) {
+		return
+	}
+	for _, out := range []struct {
+		name string
+		text []byte
+	}{{"stdout", cut.Stdout}, {"stderr", cut.Stderr}} {
+		if block := failure.Block(out.name+" so far of "+op.String(), out.text); block != "" {
+			v.output = append(v.output, block)
+		}
+	}
+}
+
+// hasFailed reports whether the body has failed, of which err is the error.
+func (e *execution) hasFailed(err error) bool {
+	var stop *stopError
+	return e.failure != nil || err != nil && e.skipped == nil || errors.As(err, &stop)
+}
+
+// takeEvidence records the state of the world, once.
+func (e *execution) takeEvidence() {
+	if e.evidence.taken {
+		return
+	}
+	e.evidence.taken = true
+	var bridges []*network.Bridge
+	var vms []*lab.VM
+	seen := reach(e.s.scope)
+	maps.Copy(seen, reach(e.s.root))
+	for o := range seen {
+		switch o := o.(type) {
+		case *network.Bridge:
+			bridges = append(bridges, o)
+		case *lab.VM:
+			vms = append(vms, o)
+		}
+	}
+	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
+	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
+	var commands []*handle.Process
+	for _, scope := range slices.Compact([]*lab.Lab{e.s.root, e.s.scope}) {
+		if all := e.s.opened[scope]; all != nil {
+			for _, r := range all[binding.ProcessResource] {
+				if p, ok := r.(*handle.Process); ok {
+					commands = append(commands, p)
+				}
+			}
+		}
+	}
+	_ = e.s.state.Block(func() error {
+		limit := sceneLimit
+		if e.s.ctx.Err() != nil {
+			limit = sceneLastLimit
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		e.evidence.world = scene.Rules(bridges, vms)
+		if text := scene.Processes(ctx, commands); text != "" {
+			e.evidence.world = strings.TrimPrefix(e.evidence.world+"\n"+text, "\n")
+		}
+		return nil
+	})
+}
+
+// lookAtStuck asks the guests that operations wait for what they do, until over is closed. It
+// runs beside the execution.
+func (e *execution) lookAtStuck(limit time.Duration, over <-chan struct{}) {
+	waiting := e.trace.VMs()
+	var vms []*lab.VM
+	for _, vm := range e.touchedVMs() {
+		if len(waiting) == 0 || slices.Contains(waiting, vm.Name()) {
+			vms = append(vms, vm)
+		}
+	}
+	if e.trace.InFlight() == "" || len(vms) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	go func() {
+		select {
+		case <-over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	text := scene.Stuck(ctx, vms[max(0, len(vms)-maxStuck):])
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.evidence.stuck = text
 }
 
 // consoles shows the end of the consoles of the given VMs.

@@ -100,8 +100,9 @@ func (r *testRun) pauseFailed(t *testCase, reason string) {
 	defer cancel(nil)
 	e.cancel = cancel
 	e.tasks.live++
+	before := r.current
 	r.setCurrent(e)
-	defer r.setCurrent(nil)
+	defer r.setCurrent(before)
 	names := r.state.NewTable()
 	_, upvalues, err := r.variables(e.ctx)
 	if err == nil {
@@ -142,6 +143,9 @@ func (s *session) talk(ctx context.Context, e *execution, why string, names *lua
 		return fmt.Errorf("pause: %w", err)
 	}
 	defer done()
+	if s.points.Start() {
+		defer s.dropStates()
+	}
 	p, err := s.newPrompt(ctx, names)
 	if err != nil {
 		return err
@@ -156,4 +160,14 @@ func (s *session) talk(ctx context.Context, e *execution, why string, names *lua
 		}
 	}
 	return p.converse(ctx, d, block)
+}
+
+// dropStates removes the states of guests that are kept.
+func (s *session) dropStates() {
+	_ = s.state.Block(func() error {
+		if err := s.points.Stop(); err != nil {
+			s.warn("%v", err)
+		}
+		return nil
+	})
 }

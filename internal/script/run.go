@@ -167,18 +167,29 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 	e := newExecution(r.session, t.name, &t.meta)
 	e.before, e.after = r.before, slices.Clone(r.after)
 	r.scope = r.root.OpenScope()
+	paused := false
+	if r.pauses != nil && r.cfg.PauseOnFailure {
+		r.points.Start()
+		e.onFailure = func(err error) {
+			paused = true
+			r.pauseFailed(t, strings.Join(append(e.reasons(err), e.found...), "\n"))
+		}
+	}
 	err := e.run(t.fn, append([]lua.Value{r.t.newObject(e, t)}, t.values...)...)
 	spent := uint64(max(0, r.Now().Sub(e.started)))
 	reason, failed := r.judge(e, err)
 	excerpt := ""
 	if failed {
 		excerpt = consoles(e.vms())
-		r.pauseFailed(t, reason)
+		if !paused {
+			r.pauseFailed(t, reason)
+		}
 	}
+	r.dropStates()
 	var stop *stopError
 	var doubtful []*lab.VM
 	if errors.As(err, &stop) {
-		doubtful = append(r.root.AllVMs(), r.scope.AllVMs()...)
+		doubtful = r.liveVMs()
 	}
 	r.closeScope("test `"+t.name+"`", r.scope, doubtful...)
 	r.scope = r.root
@@ -205,7 +216,6 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 // judge reports whether a test that ended with err has failed, and why.
 func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	var reasons []string
-	var stop *stopError
 	if crash := crashIn(err); crash != nil {
 		r.crashed(crash)
 	}
@@ -216,17 +226,30 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	case crash != nil: // in the build of a fixture, below a pcall
 		r.result.Poisoned = true
 		reasons = append(reasons, "internal error: "+crash.Error(), crash.Stack)
-	case e.failure != nil:
-		reasons = append(reasons, e.failure.String())
-		if errors.As(err, &stop) {
-			reasons = append(reasons, "later: "+stop.Error())
-		}
-	case errors.As(err, &stop):
-		reasons = append(reasons, e.explain(err).String())
-	case err != nil && e.skipped == nil:
-		reasons = append(reasons, e.explain(err).String())
+	default:
+		reasons = e.reasons(err)
 	}
 	reasons = append(reasons, e.cleanupReasons(len(reasons) == 0)...)
-	reasons = append(reasons, e.takeFindings(append(r.root.AllVMs(), r.scope.AllVMs()...))...)
+	reasons = append(reasons, append(e.found, e.takeFindings(r.liveVMs())...)...)
 	return strings.Join(reasons, "\n"), len(reasons) > 0
+}
+
+// reasons returns why a body failed that ended with err, and what it has left behind; nothing
+// for one that has not failed.
+func (e *execution) reasons(err error) []string {
+	if !e.hasFailed(err) {
+		return nil
+	}
+	var out []string
+	var stop *stopError
+	if e.failure == nil && e.explained != nil {
+		out = append(out, e.explained.String())
+	} else if e.failure == nil {
+		out = append(out, e.explain(err).String())
+	} else if out = append(out, e.failure.String()); errors.As(err, &stop) {
+		out = append(out, "later: "+stop.Error())
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append(out, e.evidence.parts()...)
 }

@@ -27,6 +27,14 @@ func (s *scopes) Root() *lab.Lab { return s.root }
 // Scope implements binding.Runner.
 func (s *scopes) Scope() *lab.Lab { return s.scope }
 
+// liveVMs returns the VMs of file scope and of the running test.
+func (s *scopes) liveVMs() []*lab.VM {
+	if s.scope == s.root {
+		return s.root.AllVMs()
+	}
+	return append(s.root.AllVMs(), s.scope.AllVMs()...)
+}
+
 // Own implements binding.Runner.
 func (s *scopes) Own(kind binding.Kind, r binding.Resource) {
 	all := s.opened[s.scope]

@@ -16,6 +16,7 @@ import (
 	"provium/internal/script/api"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
+	"provium/internal/script/rewind"
 )
 
 // session is one Lua state with the API in it, and all that its code makes. A test file and
@@ -31,6 +32,7 @@ type session struct {
 	state   *lua.State
 	pauses  Pauses          // nil: nobody can look at a test
 	bodies  []*lua.Function // of the tests
+	points  rewind.Points
 
 	claimed   bool             // provium:claim was called
 	wantReset bool             // provium.reset_between_tests
@@ -130,9 +132,7 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	e := newExecution(s, "", nil)
 	err = e.run(chunk)
 	var reasons []string
-	if err != nil {
-		reasons = append(reasons, e.explain(err).String())
-	}
+	reasons = append(reasons, e.reasons(err)...)
 	reasons = append(reasons, e.takeFindings(s.root.AllVMs())...)
 	if len(reasons) == 0 {
 		return e.values, nil

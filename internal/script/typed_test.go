@@ -231,7 +231,73 @@ func TestPauseOnFailure(t *testing.T) {
 	}
 }
 
+// TestPauseBeforeCleaning has the person see the guests as they were at the failure.
+func TestPauseBeforeCleaning(t *testing.T) {
+	a := &asked{sources: []string{`vm:read_file("/tmp/x")`}}
+	o := runOn(t, `
+local vm = provium:vm("box", "host"):boot()
+after_each(function() vm:write_file("/tmp/x", "cleaned") end)
+test("fails", function(t)
+  t:defer(function() vm:write_file("/tmp/x", "deferred") end)
+  vm:write_file("/tmp/x", "kept")
+  t:fail("as wished")
+end)
+test("oops", function(t)
+  vm:write_file("/tmp/x", "oopsed")
+  vm:run("oops")
+end)
+test("cleaning fails", function(t)
+  vm:write_file("/tmp/x", "fine")
+  t:defer(function() error("broken") end)
+end)
+test("passes", function(t) t:assert_eq(vm:read_file("/tmp/x"), "cleaned") end)
+`, addFaults, func(c *Config) { c.Pauses, c.PauseOnFailure = a, true })
+	if want := []string{`"kept"`, `"oopsed"`, `"cleaned"`}; !slices.Equal(a.shown, want) || o.Passed != 1 {
+		t.Errorf("%q, %+v", a.shown, o.Result)
+	}
+	for i, want := range []string{"fails: tests/x.test.lua:7: as wished\n",
+		"oops: guest failure on vm `box`: BUG: unable", "cleaning fails: tests/x.test.lua:15: broken"} {
+		if !strings.HasPrefix(a.why[i], want) {
+			t.Errorf("%s", a.why[i])
+		}
+	}
+	e := o.failed(t, "oops", "guest failure on vm `box`: BUG: unable")
+	if strings.Count(e.Reason, "BUG: unable") != 2 { // the title, and its report
+		t.Error(e.Reason)
+	}
+}
+
 func TestPauseWithoutPerson(t *testing.T) {
 	o := runPaused(t, `test("stops", function(t) t:pause() end)`, func(c *Config) { c.PauseOnFailure = true })
 	o.failed(t, "stops", "a pause needs a terminal")
+}
+
+// TestRewind takes typed operations back.
+func TestRewind(t *testing.T) {
+	p, _ := converse(t)
+	expect := func(source, want string) {
+		t.Helper()
+		if s := p.run(source); !strings.Contains(s.Text, want) {
+			t.Errorf("%s: %q, want %q", source, s.Text, want)
+		}
+	}
+	expect("rewind", "there is no state to go back to")
+	expect("vm:write_file('/x', '1')", "")
+	expect("vm:write_file('/x', '2')", "")
+	expect("tail = vm:tail_file('/x')", "")
+	expect("vm:read_file('/x')", `"2"`) // an open stream keeps it from having a state
+	expect("tail:close()", "")
+	expect(" rewind ", "rewound to the state before vm:tail_file(\"/x\") at typed:1\n"+
+		"2 later operation(s) have none of their own: ")
+	expect("rewind", `rewound to the state before vm:write_file("/x", "2") at typed:1`)
+	expect("vm:read_file('/x')", `"1"`)
+	expect("rewind", "rewound to the state before vm:read_file")
+	expect("rewind", `before vm:write_file("/x", "1")`)
+	expect("vm:read_file('/x')", "No such file")
+	expect("vm:state()", "booted")
+	expect("rewind = 5", "")
+	expect("rewind", "5")
+	if names, err := p.x.Complete("rew"); err != nil || !slices.Contains(names, "rewind") {
+		t.Error(names, err)
+	}
 }

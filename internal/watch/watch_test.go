@@ -34,11 +34,14 @@ func write(t *testing.T, path, text string) {
 
 func TestGraph(t *testing.T) {
 	dir := tree(t, map[string]string{
-		"tests/a.test.lua":            `require "lib.one"`,
-		"tests/b.test.lua":            `test("b", function(t) provium:vm_fixture("net/base") vm:push_file("../bin/x", "/x") end)`,
-		"tests/c.test.lua":            `dofile("data/c.lua") for l in io.lines("data/list") do end require(name)`,
-		"tests/lib/one.lua":           `require("lib.two") require("lib.one")`,
-		"tests/net/base.fixture.lua":  `require("lib.two") vm:push_file("guest.conf", "/etc/x") provium:vm_fixture("other")`,
+		"tests/a.test.lua": `require "lib.one"`,
+		"tests/b.test.lua": `test("b", function(t)
+			provium:vm_fixture("net/base") vm:push_file("../bin/x", "/x")
+		end)`,
+		"tests/c.test.lua":  `dofile("data/c.lua") for l in io.lines("data/list") do end require(name)`,
+		"tests/lib/one.lua": `require("lib.two") require("lib.one")`,
+		"tests/net/base.fixture.lua": `require("lib.two") vm:push_file("guest.conf", "/etc/x")
+			provium:vm_fixture("other")`,
 		"tests/other.fixture.lua":     ``,
 		"more/lib/two.lua":            ``,
 		"data/c.lua":                  `require('lib.three')`,

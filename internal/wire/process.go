@@ -61,11 +61,16 @@ type ProcResize struct {
 }
 
 // ProcOutput streams one output of a process from its first byte on, on
-// StreamData, and ends with it. An empty Data frame precedes the bytes.
+// StreamData, and ends with it. An empty Data frame precedes the bytes. With Last it
+// streams the last so many bytes that are there now, and ends.
 type ProcOutput struct {
 	Handle uint64
 	Stderr bool
+	Last   uint64 // 0: from the first byte on
 }
+
+// MaxLastOutput is the most that ProcOutput streams with Last.
+const MaxLastOutput = 64 << 10
 
 // ProcClose forgets a process. One that still runs gets SIGTERM and, two
 // seconds later, SIGKILL, and is waited for.
@@ -252,6 +257,7 @@ func (r *ProcResize) field(d *decoder, key string) bool {
 func (r *ProcOutput) fields(f *fields) {
 	f.Uint("handle", r.Handle)
 	f.OptBool("stderr", r.Stderr)
+	f.OptUint("last", r.Last)
 }
 
 func (r *ProcOutput) field(d *decoder, key string) bool {
@@ -259,7 +265,7 @@ func (r *ProcOutput) field(d *decoder, key string) bool {
 		r.Stderr = d.Bool()
 		return true
 	}
-	return onlyUint(d, key, "handle", &r.Handle)
+	return onlyUint(d, key, "handle", &r.Handle) || onlyUint(d, key, "last", &r.Last)
 }
 
 func (r *ProcClose) fields(f *fields) { f.Uint("handle", r.Handle) }

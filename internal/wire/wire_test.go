@@ -74,6 +74,7 @@ var goldenRequests = []struct {
 	{&ProcWrite{Handle: 3, Data: Bulk{Inline: []byte("x")}}, `\x83\xa2op\xaaproc_write\xa6handle\x03\xa4data\xc4\x01x`},
 	{&ProcCloseStdin{Handle: 3}, `\x82\xa2op\xb0proc_close_stdin\xa6handle\x03`},
 	{&ProcOutput{Handle: 3, Stderr: true}, `\x83\xa2op\xabproc_output\xa6handle\x03\xa6stderr\xc3`},
+	{&ProcOutput{Handle: 3, Last: 9}, `\x83\xa2op\xabproc_output\xa6handle\x03\xa4last\x09`},
 	{&ProcClose{Handle: 3}, `\x82\xa2op\xaaproc_close\xa6handle\x03`},
 	{&TailFile{Path: "/l", FromEnd: true, Start: -10},
 		`\x84\xa2op\xa9tail_file\xa4path\xa2/l\xa8from_end\xc3\xa5start\xf6`},

@@ -20,7 +20,8 @@ func watchedProject(t *testing.T) *project {
 	p.write("data/list.lua", "return {1}")
 	p.write("tests/a.test.lua", "local n = require('helper')\ntest('a', function(t) t:assert_eq(n, 1) end)\n")
 	p.write("tests/b.test.lua", "test('b', function(t) provium:vm_fixture('base') end)\n")
-	p.write("tests/c.test.lua", "local list = dofile('data/list.lua')\ntest('c', function(t) t:assert_eq(#list, 1) end)\n")
+	p.write("tests/c.test.lua", "local list = dofile('data/list.lua')\n"+
+		"test('c', function(t) t:assert_eq(#list, 1) end)\n")
 	return p
 }
 

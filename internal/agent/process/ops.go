@@ -138,7 +138,8 @@ func (t *Table) CloseStdin(r *wire.ProcCloseStdin) error {
 	return nil
 }
 
-// Output streams an output of a process from its first byte.
+// Output streams an output of a process from its first byte, or the last bytes of it that are
+// there.
 func (t *Table) Output(o *session.Op, r *wire.ProcOutput) error {
 	p, err := t.get(r.Handle)
 	if err != nil {
@@ -148,11 +149,19 @@ func (t *Table) Output(o *session.Op, r *wire.ProcOutput) error {
 	if r.Stderr {
 		which = 1
 	}
+	b := o.Buffer()
+	defer o.Release(b)
+	if r.Last > 0 {
+		n, err := p.out[which].last(b.Payload()[:min(r.Last, wire.MaxLastOutput, wire.ChunkSize)])
+		if err != nil {
+			return err
+		}
+		o.Opened()
+		return o.Stream(wire.StreamData, b, n)
+	}
 	reader := p.out[which].open()
 	defer reader.close()
 	o.Opened()
-	b := o.Buffer()
-	defer o.Release(b)
 	for {
 		n, err := reader.read(o.Context(), b.Payload()[:wire.ChunkSize])
 		if err != nil || n == 0 {

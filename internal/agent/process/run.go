@@ -13,7 +13,11 @@ import (
 	"provium/internal/wire"
 )
 
-// Run starts a command, takes its outputs and returns once it has ended.
+// lastOutput is how much of either output the host gets of a command that it has cancelled.
+const lastOutput = 4096
+
+// Run starts a command, takes its outputs and returns once it has ended. When the host cancels
+// it, the value beside the error has the ends of its outputs.
 func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body, by Launcher) (wire.Value, error) {
 	l, err := t.launch(r, by)
 	if err != nil {
@@ -70,6 +74,10 @@ func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body, by Launcher)
 	if err == nil {
 		err = collectErr
 	}
+	if err == nil && o.Context().Err() != nil {
+		v := &wire.RunValue{Status: wire.TimedOut, Stdout: end(out.rest()), Stderr: end(err2.rest())}
+		return v, context.Canceled
+	}
 	if o.Context().Err() != nil {
 		err = context.Canceled
 	}
@@ -89,6 +97,9 @@ func (t *Table) Run(o *session.Op, r *wire.Run, body *session.Body, by Launcher)
 	v.Stdout, v.Stderr = out.rest(), err2.rest()
 	return v, nil
 }
+
+// end returns the last bytes of an output.
+func end(output []byte) []byte { return output[max(0, len(output)-lastOutput):] }
 
 // stdin returns the child's descriptor 0, 0 for /dev/null, and our end of the pipe if
 // bytes remain to be written while the command runs.

@@ -229,6 +229,27 @@ func (s *spool) readAt(r *spoolReader, p []byte) (int, error) {
 	return n, nil
 }
 
+// last fills p with the last bytes that are there, and returns how many they are.
+func (s *spool) last(p []byte) (n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	end, begin := s.size, int64(0)
+	if s.from >= s.size { // what came behind kept is not there any more
+		end = s.kept
+	} else if s.from > s.kept {
+		begin = s.from
+	}
+	r := spoolReader{s: s, pos: max(begin, end-int64(len(p)))}
+	for n < len(p) && r.pos < end {
+		k, err := s.readAt(&r, p[n:])
+		if err != nil || k == 0 {
+			return n, err
+		}
+		n += k
+	}
+	return n, nil
+}
+
 // truncated reports whether bytes are missing from what stays.
 func (s *spool) truncated() bool {
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // use.
 type Process struct {
 	object
+	command string
 
 	mu      sync.Mutex
 	pid     int
@@ -32,7 +34,10 @@ var (
 
 // start starts a command with the actor's credentials.
 func (a *Actor) start(ctx context.Context, op string, r guest.RunRequest) (*Process, error) {
-	p := &Process{status: "running"}
+	p := &Process{status: "running", command: r.Shell}
+	if r.Shell == "" {
+		p.command = strings.Join(append([]string{r.Path}, r.Args...), " ")
+	}
 	var err error
 	p.object, err = a.createWithin(ctx, op, "process", r.Timeout, func(c *guest.Client) (uint64, error) {
 		started, err := c.StartProcess(ctx, r, a.executor())
@@ -47,6 +52,23 @@ func (a *Actor) start(ctx context.Context, op string, r guest.RunRequest) (*Proc
 
 // String returns "process(proc#N)".
 func (p *Process) String() string { return fmt.Sprintf("process(proc#%d)", p.handle) }
+
+// Command returns the command line, or the arguments.
+func (p *Process) Command() string { return p.command }
+
+// Last returns the last n bytes of either output so far. The bytes stay for others.
+func (p *Process) Last(ctx context.Context, n int) (stdout, stderr []byte, err error) {
+	err = p.request(ctx, "proc:output", func(c *guest.Client) (err error) {
+		if stdout, err = c.LastOutput(ctx, p.handle, false, n); err == nil {
+			stderr, err = c.LastOutput(ctx, p.handle, true, n)
+		}
+		return err
+	})
+	return stdout, stderr, err
+}
+
+// IsWaited reports whether nothing of the process can be asked for any more.
+func (p *Process) IsWaited() bool { return p.isWaited() }
 
 // isWaited reports whether a Wait has returned the result; the agent has then forgotten
 // the process.

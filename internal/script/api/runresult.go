@@ -17,7 +17,7 @@ import (
 const resultOutput = 4096
 
 // ShortOutput is how much of an output a message shows that has the rest below it.
-const ShortOutput = 400
+const ShortOutput = 200
 
 // CommandError is the error of assert_ok.
 type CommandError struct{ Result *guest.RunResult }

@@ -180,7 +180,8 @@ func (t *Trace) row(b *strings.Builder, start time.Time, took time.Duration, op 
 func (e *entry) result(message string) string {
 	text := ""
 	switch o := e.outcome; {
-	case e.failed && (o.Text == "" || strings.Contains(message, o.Text)):
+	case e.failed && (o.Text == "" || strings.Contains(message, o.Text) ||
+		message != "" && strings.Contains(o.Text, message)):
 		text = "(failed)"
 	case e.failed:
 		why := strings.TrimPrefix(o.Text, "vm `"+e.VM+"`: ")

@@ -1,0 +1,85 @@
+package process_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/guest"
+)
+
+// TestOutputOfACancelledCommand has one told what it had printed before it was stopped.
+func TestOutputOfACancelledCommand(t *testing.T) {
+	for _, c := range []struct{ print, stdout string }{
+		{"echo so far; echo and >&2", "so far\n"},
+		{"i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i + 1)); done; echo and >&2", "line 19999\n"},
+	} {
+		client := connect(t)
+		fifo := filepath.Join(t.TempDir(), "fifo")
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			_, err := client.Run(ctx, guest.RunRequest{Shell: c.print + "; echo up > " + fifo + "; sleep 1000"})
+			ended <- err
+		}()
+		f, err := os.Open(fifo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := io.ReadAll(f); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		err = <-ended
+		var cut *guest.CutShortError
+		if !errors.Is(err, context.Canceled) || !errors.As(err, &cut) ||
+			!strings.HasSuffix(string(cut.Stdout), c.stdout) || string(cut.Stderr) != "and\n" ||
+			len(cut.Stdout) > 8192 {
+			t.Errorf("%v: %+.100v", err, cut)
+		}
+	}
+}
+
+// TestLastOutput looks at the ends of outputs while the process runs. They stay for others.
+func TestLastOutput(t *testing.T) {
+	c := connect(t)
+	h := start(t, c, "echo one; echo two; head -c 100000 /dev/zero >&2; cat; echo end")
+	out, err := c.ProcessOutput(t.Context(), h, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < 100000; {
+		p, err := out.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(p)
+	}
+	out.Close()
+	for _, w := range []struct {
+		stderr bool
+		n      int
+		want   string
+	}{{false, 100, "one\ntwo\n"}, {false, 4, "two\n"}, {false, -1, "\n"}, {true, 9, strings.Repeat("\x00", 9)},
+		{true, 1 << 30, strings.Repeat("\x00", 64<<10)}} {
+		if got, err := c.LastOutput(t.Context(), h, w.stderr, w.n); err != nil || string(got) != w.want {
+			t.Errorf("%d: %d bytes, %v", w.n, len(got), err)
+		}
+	}
+	if err := c.CloseProcessStdin(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	if r := wait(t, c, h, 0); string(r.Stdout) != "one\ntwo\nend\n" || len(r.Stderr) != 100000 {
+		t.Errorf("%q, %d bytes", r.Stdout, len(r.Stderr))
+	}
+}
