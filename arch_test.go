@@ -99,6 +99,7 @@ var allowed = map[string]struct {
 	"internal/dialog":      {nil, "what a person types, between processes"},
 	"internal/repl":        {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
 	"internal/display":     {[]string{"internal/event", "internal/terminal"}, "shows a run from its events"},
+	"internal/watch":       {[]string{"internal/luascan"}, "changes of files, and which tests they concern"},
 	"internal/hosttsc":     {nil, "knows no guests"},
 	"internal/sched":       {nil, "knows no VM"},
 	"internal/history":     {nil, "durations of files"},
