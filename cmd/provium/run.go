@@ -13,6 +13,7 @@ import (
 
 	"provium/cmd/provium/internal/coveragefile"
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/cmd/provium/internal/ksm"
 	"provium/cmd/provium/internal/live"
 	"provium/internal/choose"
 	"provium/internal/config"
@@ -46,6 +47,7 @@ type runFlags struct {
 	cpus, jobs int
 	overcommit float64
 	unchecked  bool // --no-preflight
+	noKSM      bool
 	local      bool // --vmm local
 
 	verbose, quiet, json bool
@@ -88,6 +90,7 @@ func (f *runFlags) groups() []flagGroup {
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
 	how.flags.Var(value(&f.local, "vmm", parseVMM), "vmm",
 		"what runs guests, `VMM`: qemu, or local, which boots no kernel (default qemu)")
+	how.flags.BoolVar(&f.noKSM, "no-ksm", false, "leave the host's settings for the merging of equal pages alone")
 	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 
 	pool := newGroup("What they share")
@@ -155,6 +158,9 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 		defer terminal.Keep(p.stdin)()
 	}
 	coveragefile.Sweep(o.TempBase)
+	if p.ksmDir != "" && !f.noKSM && !f.local {
+		o.Begin = func() { fmt.Fprintf(p.stderr, "provium: %s\n", ksm.Tune(p.ksmDir)) }
+	}
 	carryOut := p.runTests
 	if f.watch {
 		w := live.Watch{Terminal: p.terminal(), Run: p.runTests,

@@ -65,6 +65,8 @@ type Options struct {
 	History    string // file with the durations of earlier runs, or "" for none
 
 	Stdout, Stderr io.Writer
+	// Begin is called once it is known that files will run; nil does nothing.
+	Begin func()
 	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
 }

@@ -93,6 +93,9 @@ func Run(ctx context.Context, o Options) (int, error) {
 		}
 		closeEvents = events.Close
 	}
+	if o.Begin != nil {
+		o.Begin()
+	}
 	fmt.Fprintln(o.Stderr, header)
 	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter), events: events,
 		accelerator: header.Accelerator, exported: newExported(&o, header.Accelerator)}
