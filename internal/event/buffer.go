@@ -31,6 +31,7 @@ type Buffer struct {
 	send    func([]Encoded)
 	failed  func(error)
 	details bool
+	output  bool // so are TestOutputs, which are details
 
 	mu      sync.Mutex
 	waiting []Encoded
@@ -49,13 +50,16 @@ func NewBuffer(details bool, send func([]Encoded), failed func(error)) *Buffer {
 	return b
 }
 
+// KeepOutput has what tests print sent in any case. It must not be called after Emit.
+func (b *Buffer) KeepOutput() { b.output = true }
+
 // Details reports whether details are sent.
 func (b *Buffer) Details() bool { return b.details }
 
 // Emit takes an event.
 func (b *Buffer) Emit(e Event) {
 	detail := e.Kind().IsDetail()
-	if detail && !b.details {
+	if detail && !b.details && !(b.output && e.Kind() == KindTestOutput) {
 		return
 	}
 	payload, err := EncodePayload(e)

@@ -34,6 +34,8 @@ type TerminalConfig struct {
 	Verbosity Verbosity
 	// Color says that Out is a terminal that shows colours.
 	Color bool
+	// Output says to show what tests have printed, which has gone nowhere else.
+	Output bool
 }
 
 // Terminal renders results for people. Control characters in names, messages
@@ -82,6 +84,7 @@ func (t *Terminal) File(r FileResult) error {
 		b.line(1, "%s %s", b.paint(red, head), first)
 		b.text(2, rest)
 	}
+	t.printed(&b, 1, r.Output, r.Status != FilePassed)
 	for _, test := range r.Tests {
 		t.test(&b, test)
 	}
@@ -94,7 +97,8 @@ func (t *Terminal) File(r FileResult) error {
 
 func (t *Terminal) test(b *block, r TestResult) {
 	verbose := t.cfg.Verbosity >= Verbose
-	if r.Status != TestFailed && !verbose && !r.IsFlaky() {
+	printed := t.cfg.Output && r.Output != "" && t.cfg.Verbosity >= Normal
+	if r.Status != TestFailed && !verbose && !r.IsFlaky() && !printed {
 		return
 	}
 	word, color := testWord(r.Status)
@@ -107,6 +111,12 @@ func (t *Terminal) test(b *block, r TestResult) {
 	} else {
 		b.text(2, terminal.Escape(r.Message))
 	}
+	t.printed(b, 2, r.Output, r.Status == TestFailed)
+	if r.Status == TestFailed || verbose {
+		for _, a := range r.Attachments {
+			b.line(2, "%s %s (%d bytes)", b.paint(dim, "attached:"), oneLine(a.Name), a.Size)
+		}
+	}
 	for i, reason := range r.Retries {
 		b.line(2, "%s", b.paint(dim, fmt.Sprintf("run %d of %d failed:", i+1, len(r.Retries)+1)))
 		b.text(3, terminal.Escape(reason))
@@ -118,7 +128,7 @@ func (t *Terminal) test(b *block, r TestResult) {
 		}
 	}
 	if r.Status == TestFailed && r.ConsoleExcerpt != "" {
-		text, cut := terminal.Escape(r.ConsoleExcerpt), 0
+		text, cut := terminal.Escape(r.Console()), 0
 		if !verbose {
 			text, cut = lastLines(text, consoleLines)
 		}
@@ -129,6 +139,15 @@ func (t *Terminal) test(b *block, r TestResult) {
 		b.line(2, "%s", b.paint(dim, head))
 		b.text(3, text)
 	}
+}
+
+// printed shows what a test or a file has printed; with Quiet only of what has failed.
+func (t *Terminal) printed(b *block, depth int, text string, failed bool) {
+	if text == "" || !t.cfg.Output || t.cfg.Verbosity <= Quiet && !failed {
+		return
+	}
+	b.line(depth, "%s", b.paint(dim, "printed:"))
+	b.text(depth+1, terminal.Escape(text))
 }
 
 // Summary shows what failed once more, sorted, and the end of a run.
@@ -196,27 +215,13 @@ func testWord(s TestStatus) (string, string) {
 	return "FAIL", red
 }
 
-// Colours of ECMA-48.
-const (
-	red    = "31"
-	green  = "32"
-	yellow = "33"
-	bold   = "1"
-	dim    = "2"
-)
-
 // block collects the indented lines of one file.
 type block struct {
 	strings.Builder
 	color bool
 }
 
-func (b *block) paint(color, s string) string {
-	if !b.color || s == "" {
-		return s
-	}
-	return "\x1b[" + color + "m" + s + "\x1b[0m"
-}
+func (b *block) paint(color, s string) string { return painter{b.color}.paint(color, s) }
 
 func (b *block) line(depth int, format string, args ...any) {
 	b.WriteString(strings.Repeat("    ", depth))
@@ -248,15 +253,7 @@ func (b *block) failure(depth int, s string) {
 	if s == "" {
 		return
 	}
-	for i, l := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
-		switch {
-		case i == 0:
-			l = b.paint(bold, l)
-		case strings.HasPrefix(strings.TrimLeft(l, " "), "- "):
-			l = b.paint(red, l)
-		case strings.HasPrefix(strings.TrimLeft(l, " "), "+ "):
-			l = b.paint(green, l)
-		}
+	for _, l := range (painter{b.color}).failure(strings.Split(strings.TrimRight(s, "\n"), "\n")) {
 		b.row(depth, l)
 	}
 }

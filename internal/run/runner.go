@@ -50,7 +50,7 @@ func Runner(pipe *os.File, filter string) error {
 
 type runner struct {
 	pipe   *messagePipe
-	repeat string        // of the job
+	repeat report.Repeat // of the job
 	events *event.Buffer // on their way to the dispatcher
 	pauses *pauses
 
@@ -90,6 +90,7 @@ func (r *runner) begin(j *job) {
 	r.events = event.NewBuffer(j.Details, r.sendEvents, func(err error) {
 		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
 	})
+	r.events.KeepOutput()
 }
 
 // listen takes what the dispatcher says until it is gone.
@@ -152,6 +153,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Details: j.Details, Now: time.Now,
+			Capture: j.Capture,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
 		Retries: j.Retries,
@@ -264,7 +266,7 @@ func ImageSpec(p config.Profile) image.Spec {
 // emit sends an event to the dispatcher.
 func (r *runner) emit(e event.Event) {
 	if failed, ok := e.(event.TestFailed); ok {
-		failed.Reason = repeatable(failed.Reason, r.repeat)
+		failed.Reason = repeatable(failed.Reason, failed.Name, r.repeat)
 		e = failed
 	}
 	r.events.Emit(e)

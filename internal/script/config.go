@@ -30,6 +30,9 @@ type Env struct {
 	Waits func() (done func())
 	// Stdout takes what print writes, Stderr warnings. Nil drops them.
 	Stdout, Stderr io.Writer
+	// Capture says that what tests print is only emitted. What a person has typed prints to
+	// Stdout in any case.
+	Capture bool
 	// Emit takes events. Nil drops them.
 	Emit func(event.Event)
 	// Details says that events of what happens within tests are wanted, too.

@@ -228,7 +228,7 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 		reasons = e.reasons(err)
 	}
 	reasons = append(reasons, e.cleanupReasons(len(reasons) == 0)...)
-	reasons = append(reasons, append(e.found, e.takeFindings(r.liveVMs())...)...)
+	reasons = withReports(reasons, append(e.found, e.takeFindings(r.liveVMs())...))
 	return strings.Join(reasons, "\n"), len(reasons) > 0
 }
 

@@ -31,6 +31,7 @@ type session struct {
 	state   *lua.State
 	pauses  Pauses          // nil: nobody can look at a test
 	bodies  []*lua.Function // of the tests
+	talking int             // conversations with a person
 
 	claimed   bool             // provium:claim was called
 	wantReset bool             // provium.reset_between_tests
@@ -74,10 +75,7 @@ func (s *session) open(more map[string]lua.GoFunc) error {
 
 // stdout returns what takes the output of Lua code.
 func (s *session) stdout() io.Writer {
-	if s.Details {
-		return &toldOutput{s.Stdout, s}
-	}
-	return s.Stdout
+	return &toldOutput{s.Stdout, s}
 }
 
 // close closes what is of file scope, then the state.
@@ -131,7 +129,7 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	err = e.run(chunk)
 	var reasons []string
 	reasons = append(reasons, e.reasons(err)...)
-	reasons = append(reasons, e.takeFindings(s.root.AllVMs())...)
+	reasons = withReports(reasons, e.takeFindings(s.root.AllVMs()))
 	if len(reasons) == 0 {
 		return e.values, nil
 	}

@@ -1,0 +1,101 @@
+package report
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Colours of ECMA-48.
+const (
+	red     = "31"
+	green   = "32"
+	yellow  = "33"
+	bold    = "1"
+	dim     = "2"
+	reverse = "7"
+)
+
+// painter colours texts, if colours are on.
+type painter struct{ on bool }
+
+func (p painter) paint(color, s string) string {
+	if !p.on || s == "" {
+		return s
+	}
+	return "\x1b[" + color + "m" + s + "\x1b[0m"
+}
+
+// failure colours the lines of a failure's text: the message stands out, in differences what
+// is on one side only, the line of Lua, and the command line that repeats it.
+func (p painter) failure(lines []string) []string {
+	if !p.on {
+		return lines
+	}
+	out := make([]string, len(lines))
+	inDiff := false
+	for i := 0; i < len(lines); i++ {
+		l := lines[i]
+		switch rest := strings.TrimLeft(l, " "); {
+		case i == 0:
+			out[i] = p.paint(bold, l)
+		case strings.HasPrefix(l, "difference (") || strings.HasPrefix(l, "first difference"):
+			inDiff, out[i] = true, l
+		case inDiff && strings.HasPrefix(rest, "- "):
+			if next := i + 1; isSingle(lines, i) {
+				out[i], out[next] = p.pair(l, lines[next])
+				i = next
+				break
+			}
+			out[i] = p.paint(red, l)
+		case inDiff && strings.HasPrefix(rest, "+ "):
+			out[i] = p.paint(green, l)
+		case strings.HasPrefix(l, "> ") && strings.Contains(l, " | "):
+			inDiff, out[i] = false, p.paint(bold, l)
+		case strings.HasSuffix(l, ":") && !strings.HasPrefix(l, " "), strings.HasPrefix(l, "repeat with: "):
+			inDiff, out[i] = false, p.paint(dim, l)
+		default:
+			out[i] = l
+		}
+	}
+	return out
+}
+
+// isSingle reports whether line i of a difference is one that the next line replaces.
+func isSingle(lines []string, i int) bool {
+	is := func(i int, mark string) bool {
+		return i >= 0 && i < len(lines) && strings.HasPrefix(strings.TrimLeft(lines[i], " "), mark)
+	}
+	return is(i+1, "+ ") && !is(i-1, "- ") && !is(i+2, "+ ")
+}
+
+// pair colours a line and the one that replaces it, and in both what they do not share.
+func (p painter) pair(old, new string) (string, string) {
+	const mark = 2 // "- ", "+ "
+	at := len(old) - len(strings.TrimLeft(old, " ")) + mark
+	if len(new)-len(strings.TrimLeft(new, " "))+mark != at {
+		return p.paint(red, old), p.paint(green, new)
+	}
+	a, b := old[at:], new[at:]
+	head := 0
+	for head < len(a) && head < len(b) && a[head] == b[head] {
+		head++
+	}
+	for head > 0 && (head < len(a) && !utf8.RuneStart(a[head]) || head < len(b) && !utf8.RuneStart(b[head])) {
+		head--
+	}
+	tail := 0
+	for tail < len(a)-head && tail < len(b)-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
+		tail++
+	}
+	for tail > 0 && !utf8.RuneStart(a[len(a)-tail]) {
+		tail--
+	}
+	if head+tail < 3 { // they have nothing to do with each other
+		return p.paint(red, old), p.paint(green, new)
+	}
+	part := func(color, line, text string) string {
+		return p.paint(color, line[:at]+text[:head]) + p.paint(color+";"+reverse, text[head:len(text)-tail]) +
+			p.paint(color, text[len(text)-tail:])
+	}
+	return part(red, old, a), part(green, new, b)
+}
