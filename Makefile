@@ -22,6 +22,7 @@ setup:
 build: setup payload
 	@GO="$(GO)"; "$$GO" build -trimpath -o $(dir $(BIN)) ./cmd/provium ./cmd/provium-coverage
 	@$(BIN) image overlay dist/agent-overlay.cpio.gz >/dev/null
+	@$(BIN) man dist/man >/dev/null
 
 demo: build
 	@scripts/demo

@@ -92,6 +92,7 @@ var allowed = map[string]struct {
 	"internal/luacheck":  {[]string{"internal/luaapi", "internal/luascan"}, "looks at sources"},
 	"internal/dialog":    {nil, "what a person types, between processes"},
 	"internal/repl":      {[]string{"internal/dialog", "internal/terminal"}, "a terminal to type on"},
+	"internal/display":   {[]string{"internal/event", "internal/terminal"}, "shows a run from its events"},
 	"internal/hosttsc":   {nil, "knows no guests"},
 	"internal/sched":     {nil, "knows no VM"},
 	"internal/history":   {nil, "durations of files"},

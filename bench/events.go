@@ -125,7 +125,7 @@ func sendEvents(path string, op event.OperationEnded) (took time.Duration, bytes
 		time.Sleep(time.Millisecond)
 	}
 	bus := event.NewBus(time.Now, socket)
-	buffer := event.NewBuffer(true, func(batch []event.Encoded) {
+	buffer := event.NewBuffer(event.Everything, func(batch []event.Encoded) {
 		for i, e := range batch { // as the dispatcher does
 			if batch[i].Event, err = event.DecodePayload(e.Event.Kind(), e.Payload); err != nil {
 				return

@@ -57,7 +57,9 @@ func newCLI(t *testing.T, files map[string]string) *cli {
 		env: func(name string) (string, bool) { v, ok := c.vars[name]; return v, ok },
 		dir: dir, self: "/opt/provium", uid: 1000,
 		signals: func() (<-chan os.Signal, func()) { return nil, func() {} },
+		notify:  func(...os.Signal) (<-chan os.Signal, func()) { return nil, func() {} },
 		runTests: func(_ context.Context, o run.Options) (int, error) {
+			o.Events.Other = nil // what shows the run is no option
 			c.started = append(c.started, o)
 			return 1, nil
 		},
@@ -97,7 +99,7 @@ const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
 func TestHelp(t *testing.T) {
 	c := newCLI(t, nil)
 	for _, verb := range []string{"", "list", "init", "doctor", "completion",
-		"lsp-setup", "check", "help", "image", "image show", "image build",
+		"lsp-setup", "check", "help", "man", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
 		"report", "coverage", "boots", "boots list", "boots clean", "attach",

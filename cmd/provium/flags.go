@@ -228,8 +228,18 @@ func didYouMean(wrong string, valid []string) string {
 	best := slices.MinFunc(append(valid, ""), func(a, b string) int {
 		return levenshtein.Distance(wrong, a, nil) - levenshtein.Distance(wrong, b, nil)
 	})
-	if best == "" || levenshtein.Distance(wrong, best, nil) > 2 {
+	far := levenshtein.Distance(wrong, best, nil)
+	if far == 2 && sameLetters(wrong, best) {
+		far = 1 // two were swapped
+	}
+	if best == "" || far > 2 || 2*far >= len(wrong) { // of a short word, half is too much
 		return ""
 	}
 	return fmt.Sprintf("; did you mean `%s`?", best)
+}
+
+// sameLetters reports whether two words have the same letters, in any order.
+func sameLetters(a, b string) bool {
+	sorted := func(s string) string { return string(slices.Sorted(slices.Values([]byte(s)))) }
+	return sorted(a) == sorted(b)
 }

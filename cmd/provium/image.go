@@ -86,17 +86,6 @@ func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Co
 	return cmd
 }
 
-// completeProfiles proposes the profiles of the project.
-func (p *program) completeProfiles(configPath *string) cobra.CompletionFunc {
-	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		cfg, err := p.loadConfig(*configPath, "", "")
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return cfg.ProfileNames(), cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
 // chooseProfiles returns the named profile, or all without a name, sorted.
 func chooseProfiles(cfg *config.Config, name string) ([]config.Profile, error) {
 	if name != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"provium/cmd/provium/internal/live"
 	"provium/internal/config"
 	"provium/internal/run"
 	"provium/internal/terminal"
@@ -151,12 +152,18 @@ func (p *program) programPath(name string) string {
 	return p.absolute(name)
 }
 
+// terminal returns what a person has of the process.
+func (p *program) terminal() live.Terminal {
+	return live.Terminal{Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Dumb: p.isDumb(),
+		Color: p.getenv("NO_COLOR") == "", Notify: p.notify}
+}
+
+// isDumb reports whether terminals show nothing but text.
+func (p *program) isDumb() bool { term := p.getenv("TERM"); return term == "" || term == "dumb" }
+
 // colors reports whether standard output is a terminal that shows colours.
 func (p *program) colors() bool {
-	if p.getenv("NO_COLOR") != "" || p.getenv("TERM") == "dumb" {
-		return false
-	}
-	return terminal.Is(p.stdout)
+	return p.getenv("NO_COLOR") == "" && !p.isDumb() && terminal.Is(p.stdout)
 }
 
 // drawSeed makes a seed that is short enough to be typed.

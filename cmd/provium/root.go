@@ -122,9 +122,10 @@ func (p *program) rootCommand() *cobra.Command {
 		p.bootsCommand(), p.attachCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
-	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand())
+	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand(), p.manCommand())
 	cmd.SetHelpCommand(helpCommand())
 	finish(cmd, groups...)
+	p.complete(cmd)
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"provium/cmd/provium/internal/coveragefile"
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/cmd/provium/internal/live"
 	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/report"
@@ -150,6 +151,7 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	if o.Person != nil { // whose line may be read when the run ends
 		defer terminal.Keep(p.stdin)()
 	}
+	defer live.Show(p.terminal(), &o, nil).Close()
 	coveragefile.Sweep(o.TempBase)
 	carryOut := p.runTests
 	if f.events.coverage {

@@ -17,6 +17,28 @@ func (k Kind) IsDetail() bool {
 	return false
 }
 
+// Level is how much of what happens within tests is emitted.
+type Level int
+
+// The levels.
+const (
+	Results    Level = iota // no details
+	Progress                // those that say what a test waits for, if it takes long
+	Everything              // all details
+)
+
+// Level returns the lowest level at which events of the kind are emitted.
+func (k Kind) Level() Level {
+	switch {
+	case !k.IsDetail(), k == KindTestOutput: // reports show it with its test
+		return Results
+	case k == KindOperationStarted, k == KindOperationEnded, k == KindVMBootStarted, k == KindVMBootStage,
+		k == KindVMBootFailed:
+		return Progress
+	}
+	return Everything
+}
+
 const (
 	// bufferDelay is how long a detail waits for others to be sent with.
 	bufferDelay = 10 * time.Millisecond
@@ -28,10 +50,9 @@ const (
 // and wakes another process. An event that is no detail is sent at once, with all that came
 // before it. It is safe for concurrent use.
 type Buffer struct {
-	send    func([]Encoded)
-	failed  func(error)
-	details bool
-	output  bool // so are TestOutputs, which are details
+	send   func([]Encoded)
+	failed func(error)
+	level  Level
 
 	mu      sync.Mutex
 	waiting []Encoded
@@ -39,10 +60,10 @@ type Buffer struct {
 	timer   *time.Timer // runs while something waits
 }
 
-// NewBuffer returns a buffer that sends to send, from one goroutine at a time. Without
-// details those are dropped. failed gets the errors of events that cannot be encoded.
-func NewBuffer(details bool, send func([]Encoded), failed func(error)) *Buffer {
-	b := &Buffer{send: send, failed: failed, details: details}
+// NewBuffer returns a buffer that sends to send, from one goroutine at a time. Events above
+// the level are dropped. failed gets the errors of events that cannot be encoded.
+func NewBuffer(level Level, send func([]Encoded), failed func(error)) *Buffer {
+	b := &Buffer{send: send, failed: failed, level: level}
 	b.mu.Lock() // the timer may run before it is known
 	defer b.mu.Unlock()
 	b.timer = time.AfterFunc(time.Hour, b.Flush)
@@ -50,16 +71,12 @@ func NewBuffer(details bool, send func([]Encoded), failed func(error)) *Buffer {
 	return b
 }
 
-// KeepOutput has what tests print sent in any case. It must not be called after Emit.
-func (b *Buffer) KeepOutput() { b.output = true }
-
-// Details reports whether details are sent.
-func (b *Buffer) Details() bool { return b.details }
+// Level returns the level of events that are sent.
+func (b *Buffer) Level() Level { return b.level }
 
 // Emit takes an event.
 func (b *Buffer) Emit(e Event) {
-	detail := e.Kind().IsDetail()
-	if detail && !b.details && !(b.output && e.Kind() == KindTestOutput) {
+	if e.Kind().Level() > b.level {
 		return
 	}
 	payload, err := EncodePayload(e)
@@ -71,7 +88,7 @@ func (b *Buffer) Emit(e Event) {
 	defer b.mu.Unlock()
 	b.waiting = append(b.waiting, Encoded{Event: e, Payload: payload})
 	b.size += len(payload)
-	if !detail || b.size > bufferSize {
+	if !e.Kind().IsDetail() || b.size > bufferSize {
 		b.flush()
 	} else if len(b.waiting) == 1 {
 		b.timer.Reset(bufferDelay)

@@ -20,7 +20,7 @@ func TestBuffer(t *testing.T) {
 		sent <- strings.Join(kinds, " ")
 	}
 	var errs []error
-	b := NewBuffer(true, send, func(err error) { errs = append(errs, err) })
+	b := NewBuffer(Everything, send, func(err error) { errs = append(errs, err) })
 	b.mu.Lock() // as if it took no time
 	b.waiting = append(b.waiting, encoded(t, TestLog{Text: "a"}), encoded(t, OperationEnded{Status: OperationOK}))
 	b.mu.Unlock()
@@ -42,10 +42,17 @@ func TestBuffer(t *testing.T) {
 	}
 	b.Flush()
 
-	few := NewBuffer(false, send, func(err error) { t.Error(err) })
+	some := NewBuffer(Progress, send, func(err error) { t.Error(err) })
+	some.Emit(TestLog{})
+	some.Emit(OperationStarted{})
+	if got := <-sent; got != "operation_started" || len(sent) != 0 {
+		t.Error(got)
+	}
+
+	few := NewBuffer(Results, send, func(err error) { t.Error(err) })
 	few.Emit(TestLog{})
 	few.Emit(VMShutdown{})
-	if got := <-sent; got != "vm_shutdown" || few.Details() || len(sent) != 0 {
+	if got := <-sent; got != "vm_shutdown" || few.Level() != Results || len(sent) != 0 {
 		t.Error(got)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"reflect"
 
 	"provium/internal/msgpack"
@@ -184,13 +183,14 @@ func (d *decoder) payload(k Kind) Event {
 func (d *decoder) structure(v reflect.Value, what string) {
 	n := d.MapLen()
 	whole := d.Start()
+	fields := shapeOf(v.Type())
 	var seen uint64
-	for range n {
-		key := d.Text()
+	for next := range n {
+		key := d.TextLike(fields.likely(next))
 		if !d.OK() {
 			return
 		}
-		i := fieldIndex(v.Type(), key)
+		i := fields.index(key, next)
 		if i < 0 {
 			d.fail(ErrUnknownField, "`%.40s` in %s", key, what)
 			return
@@ -200,60 +200,67 @@ func (d *decoder) structure(v reflect.Value, what string) {
 			return
 		}
 		seen |= 1 << i
-		d.field(v.Field(i), what+"."+key)
+		d.field(v.Field(i), what, key)
 	}
-	for i := range v.NumField() {
+	for i, name := range fields.names {
 		if d.OK() && seen&(1<<i) == 0 {
-			d.FailAt(whole, fmt.Errorf("%w: field `%s` is missing in %s", ErrMalformed, fieldName(v.Type(), i), what))
+			d.FailAt(whole, fmt.Errorf("%w: field `%s` is missing in %s", ErrMalformed, name, what))
 		}
 	}
 }
 
-func (d *decoder) field(v reflect.Value, what string) {
-	switch v.Interface().(type) {
-	case uint64:
-		v.SetUint(d.Uint())
-	case uint32:
-		v.SetUint(d.UintUpTo(math.MaxUint32))
-	case int64:
-		v.SetInt(d.Int())
+// field fills the field of that key in what.
+func (d *decoder) field(v reflect.Value, what, key string) {
+	switch to := v.Addr().Interface().(type) {
+	case *string:
+		*to = d.Text()
+	case *uint64:
+		*to = d.Uint()
+	case *uint32:
+		*to = d.Uint32()
 	case *int64:
+		*to = d.Int()
+	case **int64:
 		if !d.Nil() {
 			n := d.Int()
-			v.Set(reflect.ValueOf(&n))
+			*to = &n
 		}
-	case bool:
-		v.SetBool(d.Bool())
-	case []byte:
-		v.SetBytes(bytes.Clone(d.Bin()))
-	case Amount:
-		d.structure(v, what)
+	case *bool:
+		*to = d.Bool()
+	case *[]byte:
+		*to = bytes.Clone(d.Bin())
 	case *Amount:
+		d.structure(v, what+"."+key)
+	case **Amount:
 		if d.Nil() {
 			return
 		}
-		p := reflect.New(reflect.TypeOf(Amount{}))
-		d.structure(p.Elem(), what)
-		v.Set(p)
-	case []string:
-		n := d.ArrayLen()
-		list := make([]string, 0, min(n, 1024))
-		for range n {
-			s := d.Text()
-			if !d.OK() {
-				return
-			}
-			list = append(list, s)
-		}
-		v.Set(reflect.ValueOf(list))
-	case Meta:
-		v.Set(reflect.ValueOf(Meta(d.metaMap(1))))
-	default:
+		*to = &Amount{}
+		d.structure(v.Elem(), what+"."+key)
+	case *[]string:
+		*to = d.texts()
+	case *Meta:
+		*to = d.metaMap(1)
+	default: // a named string
 		v.SetString(d.Text())
 		if d.OK() && !validEnum(v.Interface()) {
-			d.Fail("%s is `%.40s`", what, v.String())
+			d.Fail("%s.%s is `%.40s`", what, key, v.String())
 		}
 	}
+}
+
+// texts reads an array of strings.
+func (d *decoder) texts() []string {
+	n := d.ArrayLen()
+	list := make([]string, 0, min(n, 1024))
+	for range n {
+		s := d.Text()
+		if !d.OK() {
+			return nil
+		}
+		list = append(list, s)
+	}
+	return list
 }
 
 func (d *decoder) metaMap(depth int) map[string]any {

@@ -32,7 +32,7 @@ func TestSchemaIsDocumented(t *testing.T) {
 		row = strings.ReplaceAll(row, "all of `operation_started`", rows[string(KindOperationStarted)])
 		typ := reflect.TypeOf(zeroEvent(k))
 		for i := range typ.NumField() {
-			if name := fieldName(typ, i); !strings.Contains(row, "`"+name+"`") {
+			if name := shapeOf(typ).names[i]; !strings.Contains(row, "`"+name+"`") {
 				t.Errorf("`%s` of `%s` is not documented", name, k)
 			}
 		}

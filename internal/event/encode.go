@@ -102,15 +102,18 @@ func (e *encoder) mapLen(n int)  { e.b = msgpack.AppendMapHeader(e.b, n) }
 func (e *encoder) text(s string) { e.str(cutMiddle(validText(s), maxText)) }
 
 func (e *encoder) structure(v reflect.Value) {
-	e.mapLen(v.NumField())
-	for i := range v.NumField() {
-		e.str(fieldName(v.Type(), i))
+	names := shapeOf(v.Type()).names
+	e.mapLen(len(names))
+	for i, name := range names {
+		e.str(name)
 		e.field(v.Field(i))
 	}
 }
 
 func (e *encoder) field(v reflect.Value) {
 	switch x := v.Interface().(type) {
+	case string:
+		e.text(x)
 	case uint64:
 		e.b = msgpack.AppendUint(e.b, x)
 	case uint32:

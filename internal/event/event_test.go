@@ -466,3 +466,19 @@ func FuzzPayload(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkDecode decodes the event that is most frequent.
+func BenchmarkDecode(b *testing.B) {
+	code := int64(0)
+	payload, err := EncodePayload(OperationEnded{Path: "tests/net/split.test.lua", Name: "the cluster heals",
+		VMName: "node1", Call: `vm:run("cat /proc/uptime")`, Where: "tests/net/split.test.lua:123", StartNS: 1e18,
+		DurationNS: 3e6, Status: OperationOK, Result: "exit 0", ExitCode: &code, Output: "123.45 678.90\n"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := DecodePayload(KindOperationEnded, payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

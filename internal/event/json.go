@@ -29,7 +29,7 @@ func (env Envelope) MarshalJSON() ([]byte, error) {
 func jsonStruct(b *bytes.Buffer, v reflect.Value) error {
 	for i := range v.NumField() {
 		b.WriteByte("{,"[min(i, 1)])
-		fmt.Fprintf(b, "%q:", fieldName(v.Type(), i))
+		fmt.Fprintf(b, "%q:", shapeOf(v.Type()).names[i])
 		f := v.Field(i)
 		switch x := f.Interface().(type) {
 		case Amount:

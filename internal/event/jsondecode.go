@@ -122,7 +122,7 @@ func fromJSON(text []byte, v reflect.Value, what string) error {
 		return err
 	}
 	for i := range v.NumField() {
-		name := fieldName(v.Type(), i)
+		name := shapeOf(v.Type()).names[i]
 		field, ok := fields[name]
 		if !ok {
 			return fmt.Errorf("%w: field `%s` is missing in %s", ErrMalformed, name, what)

@@ -1,6 +1,10 @@
 package event
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+	"sync"
+)
 
 // Kind implements [Event].
 func (RunStarted) Kind() Kind { return KindRunStarted }
@@ -275,19 +279,41 @@ func zeroOfGuests(k Kind) Event {
 	return nil
 }
 
-// fieldName returns the payload key of a struct field.
-func fieldName(t reflect.Type, i int) string {
-	return t.Field(i).Tag.Get("msgpack")
+// shape is what the codecs know of a struct: the payload keys of its fields, in their order.
+type shape struct{ names []string }
+
+// shapeOf returns the shape of a payload or of a struct in one. Tags are parsed once for
+// each type, which takes longer than to decode an event.
+func shapeOf(t reflect.Type) *shape {
+	if s, ok := shapes.Load(t); ok {
+		return s.(*shape)
+	}
+	s := &shape{}
+	for i := range t.NumField() {
+		s.names = append(s.names, t.Field(i).Tag.Get("msgpack"))
+	}
+	shapes.Store(t, s)
+	return s
 }
 
-// fieldIndex returns the index of the field with the given payload key, or -1.
-func fieldIndex(t reflect.Type, key string) int {
-	for i := range t.NumField() {
-		if fieldName(t, i) == key {
-			return i
-		}
+// shapes are the results of shapeOf, by type.
+var shapes sync.Map
+
+// likely returns the key of a field, "" behind the last one.
+func (s *shape) likely(i int) string {
+	if i < len(s.names) {
+		return s.names[i]
 	}
-	return -1
+	return ""
+}
+
+// index returns the number of the field with the given payload key, or -1. It is quick if
+// that is the field with the number likely.
+func (s *shape) index(key string, likely int) int {
+	if s.likely(likely) == key && key != "" {
+		return likely
+	}
+	return slices.Index(s.names, key)
 }
 
 // validEnum reports whether v is a value its named string type allows; types

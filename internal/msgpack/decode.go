@@ -248,12 +248,18 @@ func (d *Decoder) Bytes() []byte {
 }
 
 // Text reads a string, which must be UTF-8.
-func (d *Decoder) Text() string {
+func (d *Decoder) Text() string { return d.TextLike("") }
+
+// TextLike is Text where the string is probably likely, which then costs no allocation.
+func (d *Decoder) TextLike(likely string) string {
 	c := d.head()
 	if d.err != nil {
 		return ""
 	}
 	p := d.raw(c, 0, "a string")
+	if string(p) == likely {
+		return likely
+	}
 	if d.err == nil && !utf8.Valid(p) {
 		d.Fail("string is not UTF-8")
 		return ""

@@ -69,6 +69,16 @@ func (c *Collector) Missing() []string { return slices.Clone(c.expected) }
 // Tests returns how many tests have a result.
 func (c *Collector) Tests() int { return len(c.tests) }
 
+// Test returns the latest result of the test of that name.
+func (c *Collector) Test(name string) (TestResult, bool) {
+	for _, t := range slices.Backward(c.tests) {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return TestResult{}, false
+}
+
 // Failed reports whether a test has failed.
 func (c *Collector) Failed() bool {
 	return slices.ContainsFunc(c.tests, func(t TestResult) bool { return t.Status == TestFailed })

@@ -3,26 +3,30 @@ package report
 import (
 	"strings"
 	"unicode/utf8"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
-// Colours of ECMA-48.
-const (
-	red     = "31"
-	green   = "32"
-	yellow  = "33"
-	bold    = "1"
-	dim     = "2"
-	reverse = "7"
+// Attributes of texts, as the terminal library names them.
+var (
+	red    = ansi.Style{}.ForegroundColor(ansi.Red)
+	green  = ansi.Style{}.ForegroundColor(ansi.Green)
+	yellow = ansi.Style{}.ForegroundColor(ansi.Yellow)
+	bold   = ansi.Style{}.Bold()
+	dim    = ansi.Style{}.Faint()
+	// What two lines do not share.
+	redPart   = ansi.Style{}.ForegroundColor(ansi.Red).Reverse(true)
+	greenPart = ansi.Style{}.ForegroundColor(ansi.Green).Reverse(true)
 )
 
 // painter colours texts, if colours are on.
 type painter struct{ on bool }
 
-func (p painter) paint(color, s string) string {
+func (p painter) paint(style ansi.Style, s string) string {
 	if !p.on || s == "" {
 		return s
 	}
-	return "\x1b[" + color + "m" + s + "\x1b[0m"
+	return style.Styled(s)
 }
 
 // failure colours the lines of a failure's text: the message stands out, in differences what
@@ -93,9 +97,9 @@ func (p painter) pair(old, new string) (string, string) {
 	if head+tail < 3 { // they have nothing to do with each other
 		return p.paint(red, old), p.paint(green, new)
 	}
-	part := func(color, line, text string) string {
-		return p.paint(color, line[:at]+text[:head]) + p.paint(color+";"+reverse, text[head:len(text)-tail]) +
+	part := func(color, strong ansi.Style, line, text string) string {
+		return p.paint(color, line[:at]+text[:head]) + p.paint(strong, text[head:len(text)-tail]) +
 			p.paint(color, text[len(text)-tail:])
 	}
-	return part(red, old, a), part(green, new, b)
+	return part(red, redPart, old, a), part(green, greenPart, new, b)
 }

@@ -146,6 +146,33 @@ failed:
 	}
 }
 
+// TestFailureIsShownAtOnce shows tests before their file, which then has their first lines.
+func TestFailureIsShownAtOnce(t *testing.T) {
+	for name, cfg := range map[string]TerminalConfig{"early.txt": {}, "early-verbose.txt": {Verbosity: Verbose}} {
+		var out bytes.Buffer
+		cfg.Out = &out
+		term := NewTerminal(cfg)
+		for i, r := range samples()[1:4] {
+			if failed := []int{1, -1, 0}[i]; failed >= 0 {
+				if err := term.Failure(r.Path, r.Tests[failed]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := term.File(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := term.File(samples()[1]); err != nil { // of the next iteration
+			t.Fatal(err)
+		}
+		golden(t, name, out.String())
+	}
+	broken := NewTerminal(TerminalConfig{Out: brokenWriter{}})
+	if err := broken.Failure("a", samples()[1].Tests[1]); !errors.Is(err, errPipe) {
+		t.Error(err)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	var b bytes.Buffer
 	j := NewJSON(&b)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"provium/internal/terminal"
 )
 
@@ -44,11 +46,29 @@ type TerminalConfig struct {
 type Terminal struct {
 	cfg    TerminalConfig
 	shown  bool
-	failed []string // "path: test" of what did not pass
+	failed []string            // "path: test" of what did not pass
+	early  map[string][]string // names of the failed tests that Failure has shown, by path
 }
 
 // NewTerminal returns a renderer.
-func NewTerminal(cfg TerminalConfig) *Terminal { return &Terminal{cfg: cfg} }
+func NewTerminal(cfg TerminalConfig) *Terminal {
+	return &Terminal{cfg: cfg, early: map[string][]string{}}
+}
+
+// Failure shows a failed test of a file that goes on. File then has only the first line of it.
+func (t *Terminal) Failure(path string, r TestResult) error {
+	var b block
+	b.color = t.cfg.Color
+	word, color := testWord(r.Status)
+	b.line(0, "%s %s: %s%s", b.paint(color, word), terminal.Escape(path), oneLine(r.Name), took(" (%s)", r.Duration))
+	t.details(&b, 1, r)
+	t.early[path] = append(t.early[path], r.Name)
+	t.shown = true
+	if _, err := io.WriteString(t.cfg.Out, b.String()); err != nil {
+		return fmt.Errorf("result write: %w", err)
+	}
+	return nil
+}
 
 // File shows one file, with a single write. The order of files is the caller's.
 func (t *Terminal) File(r FileResult) error {
@@ -86,8 +106,9 @@ func (t *Terminal) File(r FileResult) error {
 	}
 	t.printed(&b, 1, r.Output, r.Status != FilePassed)
 	for _, test := range r.Tests {
-		t.test(&b, test)
+		t.test(&b, test, slices.Contains(t.early[r.Path], test.Name))
 	}
+	delete(t.early, r.Path)
 	t.shown = true
 	if _, err := io.WriteString(t.cfg.Out, b.String()); err != nil {
 		return fmt.Errorf("result write: %w", err)
@@ -95,10 +116,10 @@ func (t *Terminal) File(r FileResult) error {
 	return nil
 }
 
-func (t *Terminal) test(b *block, r TestResult) {
-	verbose := t.cfg.Verbosity >= Verbose
+// test shows a test of a file, of which early says that Failure has shown it.
+func (t *Terminal) test(b *block, r TestResult, early bool) {
 	printed := t.cfg.Output && r.Output != "" && t.cfg.Verbosity >= Normal
-	if r.Status != TestFailed && !verbose && !r.IsFlaky() && !printed {
+	if r.Status != TestFailed && t.cfg.Verbosity < Verbose && !r.IsFlaky() && !printed {
 		return
 	}
 	word, color := testWord(r.Status)
@@ -106,25 +127,36 @@ func (t *Terminal) test(b *block, r TestResult) {
 		word, color = flakyWord, yellow
 	}
 	b.line(1, "%s %s%s", b.paint(color, word), oneLine(r.Name), took(" (%s)", r.Duration))
-	if r.Status == TestFailed {
-		b.failure(2, terminal.Escape(r.Message))
-	} else {
-		b.text(2, terminal.Escape(r.Message))
+	if early {
+		first, _, _ := strings.Cut(terminal.Escape(r.Message), "\n")
+		b.failure(2, first)
+		return
 	}
-	t.printed(b, 2, r.Output, r.Status == TestFailed)
+	t.details(b, 2, r)
+}
+
+// details shows what is known of a test.
+func (t *Terminal) details(b *block, depth int, r TestResult) {
+	verbose := t.cfg.Verbosity >= Verbose
+	if r.Status == TestFailed {
+		b.failure(depth, terminal.Escape(r.Message))
+	} else {
+		b.text(depth, terminal.Escape(r.Message))
+	}
+	t.printed(b, depth, r.Output, r.Status == TestFailed)
 	if r.Status == TestFailed || verbose {
 		for _, a := range r.Attachments {
-			b.line(2, "%s %s (%d bytes)", b.paint(dim, "attached:"), oneLine(a.Name), a.Size)
+			b.line(depth, "%s %s (%d bytes)", b.paint(dim, "attached:"), oneLine(a.Name), a.Size)
 		}
 	}
 	for i, reason := range r.Retries {
-		b.line(2, "%s", b.paint(dim, fmt.Sprintf("run %d of %d failed:", i+1, len(r.Retries)+1)))
-		b.text(3, terminal.Escape(reason))
+		b.line(depth, "%s", b.paint(dim, fmt.Sprintf("run %d of %d failed:", i+1, len(r.Retries)+1)))
+		b.text(depth+1, terminal.Escape(reason))
 	}
 	if verbose && len(r.Log) > 0 {
-		b.line(2, "%s", b.paint(dim, "log:"))
+		b.line(depth, "%s", b.paint(dim, "log:"))
 		for _, entry := range r.Log {
-			b.text(3, orBlank(terminal.Escape(entry)))
+			b.text(depth+1, orBlank(terminal.Escape(entry)))
 		}
 	}
 	if r.Status == TestFailed && r.ConsoleExcerpt != "" {
@@ -136,8 +168,8 @@ func (t *Terminal) test(b *block, r TestResult) {
 		if cut > 0 {
 			head = fmt.Sprintf("console (%d lines above are shown with -v):", cut)
 		}
-		b.line(2, "%s", b.paint(dim, head))
-		b.text(3, text)
+		b.line(depth, "%s", b.paint(dim, head))
+		b.text(depth+1, text)
 	}
 }
 
@@ -188,7 +220,7 @@ func took(format string, d time.Duration) string {
 	return fmt.Sprintf(format, fmt.Sprintf("%.2fs", d.Seconds()))
 }
 
-func fileWord(s FileStatus) (string, string) {
+func fileWord(s FileStatus) (string, ansi.Style) {
 	switch s {
 	case FilePassed:
 		return "PASS", green
@@ -205,7 +237,7 @@ func fileWord(s FileStatus) (string, string) {
 // flakyWord stands for a test that has passed after it had failed, and for a file with one.
 const flakyWord = "FLAKY"
 
-func testWord(s TestStatus) (string, string) {
+func testWord(s TestStatus) (string, ansi.Style) {
 	switch s {
 	case TestPassed:
 		return "PASS", green
@@ -221,7 +253,7 @@ type block struct {
 	color bool
 }
 
-func (b *block) paint(color, s string) string { return painter{b.color}.paint(color, s) }
+func (b *block) paint(style ansi.Style, s string) string { return painter{b.color}.paint(style, s) }
 
 func (b *block) line(depth int, format string, args ...any) {
 	b.WriteString(strings.Repeat("    ", depth))

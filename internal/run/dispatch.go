@@ -31,6 +31,9 @@ type dispatcher struct {
 	stopAll, killAll chan struct{}
 	why              stopNow
 
+	// early is called for a failed test of a file that goes on.
+	early func(path string, t report.TestResult)
+
 	learned history.History // files that ran, for the next run
 
 	mu     sync.Mutex
@@ -123,8 +126,8 @@ func (d *dispatcher) one(
 	f := &fileRun{
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
 		launched: func(pid int) { d.launched(file, pid) },
-		person:   d.o.Person,
-		limit:    d.o.FileTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
+		person:   d.o.Person, early: d.early,
+		limit: d.o.FileTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
@@ -165,7 +168,7 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
-	j.Details = d.events.IsRead()
+	j.Level = d.events.Level()
 	return j, nil
 }
 

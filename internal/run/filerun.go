@@ -61,10 +61,11 @@ type fileRun struct {
 	resources resources
 	limit     time.Duration          // 0: none; waiting for resources does not count
 	emit      func(...event.Encoded) // event.Bus.Forward
-	stdout    *os.File
-	stderr    *os.File
-	person    Person        // who looks at paused tests; nil: nobody
-	launched  func(pid int) // called with the runner's process id; nil: not
+	stdout    io.Writer
+	stderr    io.Writer
+	person    Person                                 // who looks at paused tests; nil: nobody
+	launched  func(pid int)                          // called with the runner's process id; nil: not
+	early     func(path string, t report.TestResult) // called for a failed test when the file goes on; nil: not
 
 	flush    func() error // of the runner's output
 	pipe     *messagePipe
@@ -84,6 +85,7 @@ type fileRun struct {
 
 	collected []choose.Test // where the tests do not run; nil if that failed
 	talk      *talk         // the latest
+	failed    string        // a test of which it is not known yet whether the file goes on behind it
 }
 
 // run runs the file to its end, whatever that is. When stopAll is closed it is
@@ -353,9 +355,27 @@ func (f *fileRun) handleEvents(list []encodedEvent) {
 			continue
 		}
 		f.record(e)
+		f.showEarly(e)
 		batch = append(batch, event.Encoded{Event: e, Payload: m.Payload})
 	}
 	f.emit(batch...)
+}
+
+// showEarly takes an event of the runner, and shows the test that failed before it unless the
+// file may be at its end, where it is shown with the others.
+func (f *fileRun) showEarly(e event.Event) {
+	if e.Kind() == event.KindVMShutdown {
+		return
+	}
+	if f.failed != "" && f.early != nil {
+		if t, ok := f.result.Test(f.failed); ok {
+			f.early(f.job.Path, t)
+		}
+	}
+	f.failed = ""
+	if e, ok := e.(event.TestFailed); ok {
+		f.failed = e.Name
+	}
 }
 
 // tell adds an event that the runner did not send.

@@ -96,6 +96,18 @@ func (d *dispatcher) known(candidates []Candidate) []history.Record {
 	return out
 }
 
+// Expected returns what tells how long a file took in earlier runs, by its path in events; 0 if
+// that is not known.
+func (o *Options) Expected() func(path string) time.Duration {
+	if o.History == "" {
+		return func(string) time.Duration { return 0 }
+	}
+	all := history.Read(o.History)
+	return func(path string) time.Duration {
+		return time.Duration(all[canonical(inDir(o.Config.Dir, path))].Seconds * float64(time.Second))
+	}
+}
+
 // order returns the numbers of the candidates in the order in which they are to start: the
 // longest first, unless their own order is wanted.
 func (d *dispatcher) order(candidates []Candidate, known []history.Record) []int {

@@ -2,6 +2,7 @@ package run
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,7 +62,7 @@ type Options struct {
 	RerunState string // file, or "" for none
 	History    string // file with the durations of earlier runs, or "" for none
 
-	Stdout, Stderr *os.File
+	Stdout, Stderr io.Writer
 	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
 }

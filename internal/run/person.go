@@ -180,7 +180,7 @@ func (f *fileRun) endTalk() {
 // second one kills what still runs and skips the summary.
 type interrupts struct {
 	signals    <-chan os.Signal
-	stderr     *os.File
+	stderr     io.Writer
 	stop, kill func(reason string)
 	person     Person // gets those for what they have typed; nil: nobody is there
 

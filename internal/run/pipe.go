@@ -11,6 +11,7 @@ import (
 	"provium/internal/admission"
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/event"
 	"provium/internal/msgpack"
 	"provium/internal/report"
 )
@@ -73,7 +74,7 @@ type job struct {
 	Repeat      report.Repeat // how a failure is repeated
 	Capture     bool          // what is printed is shown with its test
 	Local       bool          // no kernel is booted
-	Details     bool          // events of all kinds are wanted
+	Level       event.Level   // of events that are wanted
 	Retries     int           // of a test that has failed
 	Collect     bool          // the chunk runs, its tests do not
 	Seed        uint64

@@ -3,6 +3,7 @@ package run
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"provium/internal/report"
@@ -10,7 +11,9 @@ import (
 
 // printer shows results: for people as they come, as JSON lines in candidate order.
 type printer struct {
-	o      *Options
+	o *Options
+
+	mu     sync.Mutex
 	text   *report.Terminal           // nil with --json
 	json   *report.JSON               // nil without
 	counts report.Counts              // of the iteration
@@ -41,8 +44,19 @@ func newPrinter(o *Options, repeats bool) *printer {
 	return p
 }
 
+// failed takes a test of a file that goes on. It is safe for concurrent use with ended.
+func (p *printer) failed(path string, t report.TestResult) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.text != nil {
+		p.keepError(p.text.Failure(path, t))
+	}
+}
+
 // ended takes the result of the candidate with that number, nil if it never started.
 func (p *printer) ended(number int, r *report.FileResult) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if r != nil {
 		p.counts.Add(*r)
 		p.slowest.Add(*r)

@@ -247,7 +247,7 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
 	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, events: s.events, filter: s.filter,
-		stopAll: make(chan struct{}), killAll: make(chan struct{})}
+		stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Add(3)

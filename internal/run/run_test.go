@@ -482,7 +482,7 @@ end)
 	for _, want := range []string{"FAIL a.test.lua (2 passed, 1 failed, 0 skipped, 1 flaky)",
 		"FLAKY b.test.lua (1 passed, 0 failed, 0 skipped, 1 flaky)", "    FLAKY flaky (",
 		"        run 1 of 3 failed:\n            a.test.lua:4: too early: 0 is not at least 2",
-		"run 2 of 3 failed:\n            a.test.lua:5: always", "run 1 of 2 failed:\n            b.test.lua:5: "} {
+		"run 2 of 3 failed:\n        a.test.lua:5: always", "run 1 of 2 failed:\n            b.test.lua:5: "} {
 		if !strings.Contains(l.stdout, want) {
 			t.Errorf("%q is missing in\n%s", want, l.stdout)
 		}

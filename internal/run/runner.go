@@ -87,10 +87,9 @@ func (r *runner) run(j *job) error {
 // begin makes the way of events to the dispatcher.
 func (r *runner) begin(j *job) {
 	r.repeat = j.Repeat
-	r.events = event.NewBuffer(j.Details, r.sendEvents, func(err error) {
+	r.events = event.NewBuffer(j.Level, r.sendEvents, func(err error) {
 		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
 	})
-	r.events.KeepOutput()
 }
 
 // listen takes what the dispatcher says until it is gone.
@@ -152,8 +151,8 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		Pauses: person, PauseOnFailure: j.PauseOnFailure,
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
-			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Details: j.Details, Now: time.Now,
-			Capture: j.Capture,
+			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Capture: j.Capture,
+			Details: j.Level == event.Everything, Progress: j.Level >= event.Progress, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
 		Retries: j.Retries,

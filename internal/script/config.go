@@ -37,6 +37,8 @@ type Env struct {
 	Emit func(event.Event)
 	// Details says that events of what happens within tests are wanted, too.
 	Details bool
+	// Progress says that events of what takes long within tests are wanted.
+	Progress bool
 	// Now is the clock that durations are measured on. Nil is time.Now.
 	Now func() time.Time
 }
@@ -117,7 +119,8 @@ func newWorld(env Env, path string) *world {
 		env.Now = time.Now
 	}
 	w := &world{Env: env, fileLab: lab.New(env.Host), clock: newWaitClock(env.Now),
-		journal: &journal.Journal{Emit: env.Emit, Path: env.Host.File, On: env.Details}}
+		journal: &journal.Journal{Emit: env.Emit, Path: env.Host.File, On: env.Details || env.Progress,
+			Brief: !env.Details}}
 	if env.Fixtures != nil {
 		w.store = &fixtures.Store{
 			Cache: env.Fixtures, Roots: env.Roots, File: env.Host.File, Emit: env.Emit, Now: env.Now,

@@ -239,7 +239,7 @@ func (s *assertions) tAttach(a value.Args, e *execution) ([]lua.Value, error) {
 			made.Source = e.s.BesideFile(a.Call, v)
 		}
 	case *lua.Table:
-		o, err := a.Options(2, "path", "bytes")
+		o, err := value.NewOptions(a.Func, v, []string{"path", "bytes"})
 		if err != nil {
 			return nil, err
 		}

@@ -43,7 +43,7 @@ func (s *session) Returned(a value.Args, object any, values []lua.Value, err err
 		}
 		return r.call == a.Call
 	})
-	if s.journal.On && err == nil && journal.IsChange(a.Func) {
+	if s.Details && err == nil && journal.IsChange(a.Func) {
 		call := journal.Call{Test: s.testName(), Text: describeWhole(a.Func, a.Values...),
 			Where: a.Call.CallerFile().String()}
 		s.journal.Changed(call, a.Func, object, values)

@@ -85,15 +85,15 @@ func escape(out, text []byte, end bool) (_, rest []byte) {
 }
 
 // Guard returns what another process may write to in place of stdout and stderr, which
-// are those files where they are no terminals, and a Writer where they are. flush must
-// be called when nothing more is written.
-func Guard(stdout, stderr *os.File) (out, errOut io.Writer, flush func() error) {
+// are those where they are files and no terminals, and a Writer where they are not. flush
+// must be called when nothing more is written.
+func Guard(stdout, stderr io.Writer) (out, errOut io.Writer, flush func() error) {
 	var writers []*Writer
-	guarded := func(f *os.File) io.Writer {
-		if !Is(f) {
+	guarded := func(to io.Writer) io.Writer {
+		if f, ok := to.(*os.File); ok && !Is(f) {
 			return f
 		}
-		w := NewWriter(f)
+		w := NewWriter(to)
 		writers = append(writers, w)
 		return w
 	}
@@ -112,12 +112,17 @@ func Guard(stdout, stderr *os.File) (out, errOut io.Writer, flush func() error) 
 	}
 }
 
-func isSame(a, b *os.File) bool {
-	x, err := a.Stat()
+func isSame(a, b io.Writer) bool {
+	one, ok := a.(*os.File)
+	other, also := b.(*os.File)
+	if !ok || !also {
+		return a == b
+	}
+	x, err := one.Stat()
 	if err != nil {
 		return false
 	}
-	y, err := b.Stat()
+	y, err := other.Stat()
 	return err == nil && os.SameFile(x, y)
 }
 

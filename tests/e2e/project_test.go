@@ -51,6 +51,7 @@ type project struct {
 	env  []string
 	as   *syscall.Credential // nil: as we are
 	cwd  string              // where runs start, below dir
+	term string              // TERM of those on a terminal
 
 	stdin *os.File // of the next run; nil: none
 }
@@ -75,7 +76,7 @@ func newProject(t *testing.T, toml string) *project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &project{t: t, bin: bin, dir: dir, temp: temp}
+	p := &project{t: t, bin: bin, dir: dir, temp: temp, term: "xterm"}
 	t.Cleanup(func() {
 		p.expectNothingLeft()
 		os.RemoveAll(temp)

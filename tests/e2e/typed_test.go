@@ -32,7 +32,7 @@ func (p *project) onTerminal(rows, cols uint16, args ...string) *session {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	p.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, p.bin, args...)
-	cmd.Dir, cmd.Env = filepath.Join(p.dir, p.cwd), append(p.env, "TERM=xterm")
+	cmd.Dir, cmd.Env = filepath.Join(p.dir, p.cwd), append(p.env, "TERM="+p.term)
 	f, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: rows, Cols: cols})
 	if err != nil {
 		p.t.Skipf("no pseudo terminals here: %v", err)

@@ -20,8 +20,11 @@ type Options struct {
 
 // Place is where events go, and what a user chose it with.
 type Place struct {
-	Flag string // such as --report
-	To   interface {
+	Flag string // such as --report, or "" for one that nobody has asked for
+	// Level is how much is wanted at least. The zero value is event.Everything for a place
+	// that was asked for.
+	Level event.Level
+	To    interface {
 		event.Sink
 		Close() error
 	}
@@ -30,6 +33,7 @@ type Place struct {
 // Stream is the event stream of a run with the places that it goes to.
 type Stream struct {
 	*event.Bus
+	level   event.Level
 	closers []func() error
 }
 
@@ -43,6 +47,10 @@ func Open(o Options) (*Stream, error) {
 	var sinks []event.Sink
 	add := func(p Place) {
 		sinks = append(sinks, p.To)
+		if p.Flag != "" && p.Level == event.Results {
+			p.Level = event.Everything
+		}
+		s.level = max(s.level, p.Level)
 		s.closers = append(s.closers, func() error { return flagError(p.Flag, p.To.Close()) })
 	}
 	if o.File != "" {
@@ -50,17 +58,17 @@ func Open(o Options) (*Stream, error) {
 		if err != nil {
 			return nil, flagError("--save-events", err)
 		}
-		add(Place{"--save-events", file})
+		add(Place{Flag: "--save-events", To: file})
 	}
 	if o.Socket != "" {
 		socket, err := Listen(o.Socket, format)
 		if err != nil {
 			return nil, errors.Join(flagError("--events-socket", err), s.Close())
 		}
-		add(Place{"--events-socket", socket})
+		add(Place{Flag: "--events-socket", To: socket})
 	}
 	if o.Pipe != nil {
-		add(Place{"--events-stdout", NewPipe(o.Pipe, format)})
+		add(Place{Flag: "--events-stdout", To: NewPipe(o.Pipe, format)})
 	}
 	for _, p := range o.Other {
 		add(p)
@@ -70,14 +78,14 @@ func Open(o Options) (*Stream, error) {
 }
 
 func flagError(flag string, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || flag == "" {
+		return err
 	}
 	return fmt.Errorf("%s: %w", flag, err)
 }
 
-// IsRead reports whether events go anywhere, so that those of all kinds are wanted.
-func (s *Stream) IsRead() bool { return len(s.closers) > 0 }
+// Level returns how much is wanted of what happens within tests.
+func (s *Stream) Level() event.Level { return s.level }
 
 // Close closes all places and returns what kept events from their places.
 func (s *Stream) Close() error {

@@ -20,6 +20,8 @@ type Journal struct {
 	Emit func(event.Event)
 	Path string // of the file
 	On   bool   // else nothing is emitted
+	// Brief says that only operations are emitted that take long.
+	Brief bool
 
 	mu sync.Mutex
 	id uint64 // of the last operation
@@ -43,6 +45,7 @@ type Operation struct {
 
 	mu    sync.Mutex
 	over  bool
+	told  bool // the start was emitted
 	timer *time.Timer
 }
 
@@ -68,6 +71,7 @@ func (op *Operation) announce() {
 	if op.over {
 		return
 	}
+	op.told = true
 	op.j.Emit(event.OperationStarted{Path: op.j.Path, Name: op.call.Test, ID: op.id, VMName: op.call.VM,
 		Call: op.call.Text, Where: op.call.Where, StartNS: op.start.UnixNano()})
 }
@@ -88,6 +92,12 @@ func (op *Operation) End(o Outcome) {
 	if op == nil {
 		return
 	}
+	op.mu.Lock()
+	wanted := op.told || !op.j.Brief
+	op.mu.Unlock()
+	if !wanted {
+		return
+	}
 	e := event.OperationEnded{Path: op.j.Path, Name: op.call.Test, ID: op.id, VMName: op.call.VM,
 		Call: op.call.Text, Where: op.call.Where, StartNS: op.start.UnixNano(), DurationNS: uint64(max(0, op.spent)),
 		Status: event.OperationOK, Result: o.Text, ExitCode: o.ExitCode, Errno: o.Errno, Output: o.Output}
@@ -100,7 +110,7 @@ func (op *Operation) End(o Outcome) {
 // Changed emits what a method that returned without an error has changed, if it is one
 // that changes a network, a disk or a clock.
 func (j *Journal) Changed(c Call, method string, object any, values []lua.Value) {
-	if !j.On {
+	if !j.On || j.Brief {
 		return
 	}
 	if e := change(j.Path, c, method, object, values); e != nil {

@@ -81,6 +81,17 @@ func TestLongOperation(t *testing.T) {
 	if e := <-got; e != event.Event(ended) || len(got) != 0 {
 		t.Errorf("got %+v", e)
 	}
+	brief := &Journal{Emit: j.Emit, On: true, Brief: true}
+	op = brief.Begin(Call{}, start)
+	op.Waited(start)
+	op.End(Outcome{})
+	op = brief.Begin(Call{}, start)
+	<-got // it takes long
+	op.Waited(start)
+	op.End(Outcome{})
+	if e := <-got; e.Kind() != event.KindOperationEnded || len(got) != 0 {
+		t.Errorf("got %+v", e)
+	}
 	off := &Journal{Emit: j.Emit}
 	op = off.Begin(Call{}, start)
 	op.Waited(start)
