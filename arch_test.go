@@ -69,6 +69,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
 		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
+		"internal/terminal",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",

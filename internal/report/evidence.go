@@ -1,9 +1,10 @@
 package report
 
 import (
-	"fmt"
 	"slices"
 	"strings"
+
+	"provium/internal/terminal"
 )
 
 // Attachment is a file that a test has added to its report.
@@ -18,7 +19,6 @@ type Attachment struct {
 const (
 	maxOutput      = 64 << 10 // bytes of what a test has printed that are kept: the end
 	maxAttachments = 32 << 20 // bytes of all attachments of a file that are kept
-	minRepeated    = 3        // lines that must be in a reason to be left out of a console
 )
 
 // addOutput adds to what a test has printed.
@@ -37,37 +37,7 @@ func addOutput(kept, text string) string {
 
 // Console is the end of the consoles without what the message shows of them already: the
 // report of a kernel is long enough once.
-func (t TestResult) Console() string { return WithoutRepeated(t.ConsoleExcerpt, t.Message) }
-
-// WithoutRepeated returns a console excerpt without lines that follow each other in a message,
-// too. What stands in their place says how many they are.
-func WithoutRepeated(excerpt, message string) string {
-	shown := strings.Split(strings.TrimRight(message, "\n"), "\n")
-	lines := strings.SplitAfter(excerpt, "\n")
-	var b strings.Builder
-	for i := 0; i < len(lines); {
-		n := 0
-		for at := range shown {
-			n = max(n, common(lines[i:], shown[at:]))
-		}
-		if n < minRepeated {
-			b.WriteString(lines[i])
-			i++
-			continue
-		}
-		fmt.Fprintf(&b, "[%d lines of the report above]\n", n)
-		i += n
-	}
-	return b.String()
-}
-
-// common returns how many lines two texts have in common at their beginnings.
-func common(a, b []string) (n int) {
-	for n < len(a) && n < len(b) && a[n] != "" && strings.TrimRight(a[n], "\r\n") == strings.TrimRight(b[n], "\r") {
-		n++
-	}
-	return n
-}
+func (t TestResult) Console() string { return terminal.WithoutRepeated(t.ConsoleExcerpt, t.Message) }
 
 // evidence is what the tests of a file have left behind that have no result yet.
 type evidence struct {

@@ -36,27 +36,24 @@ func (p painter) failure(lines []string) []string {
 		return lines
 	}
 	out := make([]string, len(lines))
-	inDiff := false
 	for i := 0; i < len(lines); i++ {
 		l := lines[i]
 		switch rest := strings.TrimLeft(l, " "); {
 		case i == 0:
 			out[i] = p.paint(bold, l)
-		case strings.HasPrefix(l, "difference (") || strings.HasPrefix(l, "first difference"):
-			inDiff, out[i] = true, l
-		case inDiff && strings.HasPrefix(rest, "- "):
+		case strings.HasPrefix(rest, "- "):
 			if next := i + 1; isSingle(lines, i) {
 				out[i], out[next] = p.pair(l, lines[next])
 				i = next
 				break
 			}
 			out[i] = p.paint(red, l)
-		case inDiff && strings.HasPrefix(rest, "+ "):
+		case strings.HasPrefix(rest, "+ "):
 			out[i] = p.paint(green, l)
 		case strings.HasPrefix(l, "> ") && strings.Contains(l, " | "):
-			inDiff, out[i] = false, p.paint(bold, l)
+			out[i] = p.paint(bold, l)
 		case strings.HasSuffix(l, ":") && !strings.HasPrefix(l, " "), strings.HasPrefix(l, "repeat with: "):
-			inDiff, out[i] = false, p.paint(dim, l)
+			out[i] = p.paint(dim, l)
 		default:
 			out[i] = l
 		}

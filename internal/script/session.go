@@ -16,6 +16,7 @@ import (
 	"provium/internal/script/api"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
+	"provium/internal/terminal"
 )
 
 // session is one Lua state with the API in it, and all that its code makes. A test file and
@@ -134,6 +135,7 @@ func (s *session) runChunk() ([]lua.Value, error) {
 		return e.values, nil
 	}
 	if excerpt := consoles(e.vms()); excerpt != "" {
+		excerpt = terminal.WithoutRepeated(excerpt, strings.Join(reasons, "\n"))
 		reasons = append(reasons, strings.TrimRight(excerpt, "\n"))
 	}
 	return nil, &chunkError{text: strings.Join(reasons, "\n"), err: err}

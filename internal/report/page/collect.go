@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"provium/internal/event"
-	"provium/internal/report"
+	"provium/internal/terminal"
 )
 
 // testEvent takes events of tests, and of what happens in them.
@@ -21,7 +21,7 @@ func (b *Builder) testEvent(at float64, e event.Event) bool {
 		b.ended(e.Path, e.Name, "passed", e.DurationNS, "", e.Log, "")
 	case event.TestFailed:
 		b.ended(e.Path, e.Name, "failed", e.DurationNS, e.Reason, e.Log,
-			report.WithoutRepeated(e.ConsoleExcerpt, e.Reason))
+			terminal.WithoutRepeated(e.ConsoleExcerpt, e.Reason))
 	case event.TestSkipped:
 		b.ended(e.Path, e.Name, "skipped", 0, e.Reason, nil, "")
 	case event.TestRetried:
