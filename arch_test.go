@@ -79,8 +79,12 @@ var allowed = map[string]struct {
 		"internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
-		"internal/dialog", "internal/attach",
+		"internal/dialog", "internal/attach", "internal/preparation",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
+	"internal/preparation": {[]string{
+		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
+		"internal/script/fixtures",
+	}, "builds and downloads before a run"},
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
 	}, "one guest for a person or another program, without tests"},
@@ -188,6 +192,7 @@ var allowed = map[string]struct {
 		"internal/script/value",
 	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/rewind":  {[]string{"internal/lab", "internal/topology"}, "earlier states of guests"},
 	"internal/script/scene": {[]string{
 		"internal/lab", "internal/guest", "internal/disk", "internal/blockdev", "internal/network", "internal/vnet",
 		"internal/parallel", "internal/script/failure", "internal/script/value",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/byhand"
@@ -25,7 +26,8 @@ type guestFlags struct {
 	cpus                 int
 	cold, unchecked      bool
 
-	opts topology.BootOpts // further ones of a command
+	opts  topology.BootOpts // further ones of a command
+	agent *bool             // in the initrd; nil: as in the profile
 }
 
 func (f *guestFlags) group() flagGroup {
@@ -72,6 +74,11 @@ func (p *program) guestOptions(f *guestFlags, name string) (run.Options, string,
 	if cfg, name, err = p.chosen(cfg, name, f); err != nil {
 		return run.Options{}, "", err
 	}
+	if f.agent != nil {
+		if err := setAgent(cfg, name, *f.agent); err != nil {
+			return run.Options{}, "", err
+		}
+	}
 	if !f.unchecked {
 		if err := p.preflight(cfg, f.qemu); err != nil {
 			return run.Options{}, "", err
@@ -89,6 +96,26 @@ func (p *program) guestOptions(f *guestFlags, name string) (run.Options, string,
 		o.QEMU = path
 	}
 	return o, name, nil
+}
+
+// spec is the guest that is wanted of a profile.
+func (f *guestFlags) spec(profile string) byhand.Spec {
+	spec := byhand.Spec{Name: profile, Profile: profile, Opts: f.opts}
+	spec.Opts.Memory, spec.Opts.CPUs = f.memory, f.cpus
+	return spec
+}
+
+// setAgent has the guests of a profile boot with the agent in the initrd, or without.
+func setAgent(cfg *config.Config, name string, on bool) error {
+	pr := cfg.Profiles[name]
+	hasRoot := pr.Cmdline != nil && strings.Contains(*pr.Cmdline, "root=")
+	if !on && pr.Initrd == "" && !hasRoot && pr.CmdlineFile == "" {
+		return fmt.Errorf("--agent=false: profile `%s` has no initrd and no `root=` of its own, and the built-in "+
+			"userland needs the agent", name)
+	}
+	pr.InjectAgent = on
+	cfg.Profiles[name] = pr
+	return nil
 }
 
 // withGuest boots the guest that is wanted, calls do, and ends it. A signal that comes before
@@ -113,8 +140,7 @@ func (p *program) withGuest(ctx context.Context, f *guestFlags, profile string, 
 		return byhand.ExitOurs, err
 	}
 	defer hosted.Close()
-	spec := byhand.Spec{Name: profile, Profile: profile, Opts: f.opts}
-	spec.Opts.Memory, spec.Opts.CPUs = f.memory, f.cpus
+	spec := f.spec(profile)
 	if terminal.Is(p.stderr) {
 		spec.Patience = p.stderr
 	}

@@ -14,6 +14,7 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/image"
+	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/run"
 )
@@ -116,7 +117,7 @@ func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []c
 	for _, pr := range profiles {
 		builds[pr.Name] = pr
 	}
-	if err := run.BuildProfiles(ctx, starter, builds, p.stderr, nil); err != nil {
+	if err := preparation.BuildProfiles(ctx, starter, builds, p.stderr, nil); err != nil {
 		return err
 	}
 	for i, pr := range profiles {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"provium/internal/byhand"
+	"provium/internal/run"
 )
 
 const shellHelp = `Boots a guest, or takes it from the boot cache, and opens a shell in it, or runs
@@ -91,19 +94,30 @@ func (p *program) shell(ctx context.Context, f *guestFlags, profile string, comm
 const consoleHelp = `Boots a guest with this terminal on its serial console, from the first line of the
 boot on. Ctrl-] quits and ends the guest. The guest needs no agent. A guest with
 the built-in userland has a shell on its console; others have what their init
-starts there.`
+starts there. QEMU ARGS are added to the command line of QEMU.`
 
 func (p *program) consoleCommand() *cobra.Command {
 	var f guestFlags
 	var cmdline string
+	var agent, printed bool
 	boot := newGroup("The boot")
 	boot.flags.StringVar(&cmdline, "cmdline", "", "add `TEXT` to the kernel's command line")
+	boot.flags.BoolVar(&agent, "agent", true,
+		"have the agent in the initrd, or not: --agent=false (default as in the profile)")
+	boot.flags.Lookup("agent").DefValue = "false" // which the help leaves out
+	boot.flags.BoolVar(&printed, "print-command", false,
+		"boot nothing, print a command line of QEMU that boots such a guest by itself")
 	cmd := &cobra.Command{
-		Use:               "console PROFILE [FLAGS]",
-		Short:             "Boot a guest with the terminal on its serial console (Ctrl-] quits)",
-		Long:              consoleHelp,
+		Use:   "console PROFILE [FLAGS] [-- QEMU ARGS...]",
+		Short: "Boot a guest with the terminal on its serial console (Ctrl-] quits)",
+		Long:  consoleHelp,
+		Example: `  provium console host
+  provium console debian --mem 2G -- -device edu`,
 		ValidArgsFunction: p.completeProfiles(&f.config),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if n := cmd.ArgsLenAtDash(); n >= 0 {
+				args, f.opts.QEMUArgs = args[:n], args[n:]
+			}
 			name, err := oneProfile(cmd, args)
 			if err != nil {
 				return err
@@ -111,13 +125,51 @@ func (p *program) consoleCommand() *cobra.Command {
 			if name == "" {
 				return usage(cmd, "expected the name of a profile; `.` is the first one")
 			}
+			if cmd.Flags().Changed("agent") {
+				f.agent = &agent
+			}
 			f.opts.CmdlineAppend = cmdline
+			if printed {
+				return p.printCommand(cmd.Context(), &f, name)
+			}
 			p.code, err = p.console(cmd.Context(), &f, name)
 			return err
 		},
 	}
 	finish(cmd, boot, f.group())
 	return cmd
+}
+
+// printCommand prints a command line of QEMU for a guest.
+func (p *program) printCommand(ctx context.Context, f *guestFlags, name string) error {
+	o, name, err := p.guestOptions(f, name)
+	if err != nil {
+		return err
+	}
+	ctx, done := p.interruptible(ctx)
+	defer done()
+	hosted, err := run.OpenByHand(ctx, o, name)
+	if err != nil {
+		return err
+	}
+	defer hosted.Close()
+	args, err := byhand.CommandLine(ctx, hosted.Host(), f.spec(name))
+	if err != nil {
+		return err
+	}
+	for i, arg := range args {
+		if args[i] = arg; strings.ContainsFunc(arg, isSpecial) || arg == "" {
+			args[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	_, err = fmt.Fprintln(p.stdout, strings.Join(args, " "))
+	return outputError(err)
+}
+
+// isSpecial reports whether a shell may not take a character as it is.
+func isSpecial(r rune) bool {
+	isWord := r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r))
+	return !isWord && !strings.ContainsRune("-_./:=,+%@", r)
 }
 
 func (p *program) console(ctx context.Context, f *guestFlags, profile string) (int, error) {
@@ -136,6 +188,9 @@ func (p *program) console(ctx context.Context, f *guestFlags, profile string) (i
 			fmt.Fprintln(p.stderr)
 		}()
 		t.Signals = signals
-		return 0, g.Console(ctx, t)
+		if err := g.Console(ctx, t); err != nil {
+			return byhand.ExitOurs, err
+		}
+		return 0, nil
 	})
 }

@@ -42,6 +42,15 @@ func Boot(ctx context.Context, host *lab.Host, s Spec) (*Guest, error) {
 	return g, nil
 }
 
+// CommandLine returns a command line that boots such a guest by itself; see qemu.Config.
+func CommandLine(ctx context.Context, host *lab.Host, s Spec) (args []string, err error) {
+	g := &Guest{root: lab.New(host)}
+	if g.VM, err = g.root.DeclareVM(s.Name, s.Profile, &s.Opts); err == nil {
+		args, err = g.VM.Command(ctx)
+	}
+	return args, errors.Join(err, g.Close())
+}
+
 func (g *Guest) boot(ctx context.Context, s Spec) (err error) {
 	if g.VM, err = g.root.DeclareVM(s.Name, s.Profile, &s.Opts); err != nil {
 		return err

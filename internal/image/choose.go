@@ -205,8 +205,24 @@ func (s *Store) autoKernel(ctx context.Context, agent bool) (*chosenKernel, erro
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("no kernel to boot: no readable one with its modules in %s, and the distribution's kernel "+
-		"package could not be had: %w%s. Provide a kernel: name one (`kernel = \"PATH\"` in the profile, or --kernel "+
-		"PATH), make one in /boot readable, or install a kernel package; if the package lists are missing or old, run "+
-		"`apt-get update`", filepath.Join(s.cfg.HostRoot, "boot"), failure, noteList(notes))
+	return nil, &NoKernelError{searched: filepath.Join(s.cfg.HostRoot, "boot"), failure: failure, notes: notes}
 }
+
+// NoKernelError is returned for a profile that leaves the choice of the kernel to Provium, if
+// there is none and none could be downloaded.
+type NoKernelError struct {
+	searched string // a directory
+	failure  error  // of the download
+	notes    []string
+}
+
+// Error says what was tried, and how to provide a kernel.
+func (e *NoKernelError) Error() string {
+	return fmt.Sprintf("no kernel to boot: no readable one with its modules in %s, and the distribution's kernel "+
+		"package could not be had: %v%s. Provide a kernel: name one (`kernel = \"PATH\"` in the profile, or --kernel "+
+		"PATH), make one in /boot readable, or install a kernel package; if the package lists are missing or old, run "+
+		"`apt-get update`", e.searched, e.failure, noteList(e.notes))
+}
+
+// Unwrap returns why the download has failed.
+func (e *NoKernelError) Unwrap() error { return e.failure }

@@ -25,6 +25,9 @@ func (s *Store) packages(ctx context.Context) ([]string, error) {
 	if s.cfg.Runner == nil {
 		return nil, errors.New("downloads are switched off")
 	}
+	if s.cfg.Waiting != nil {
+		defer s.cfg.Waiting()()
+	}
 	unlock, err := s.cache.Lock(ctx, lockDownload)
 	if err != nil {
 		return nil, err
@@ -33,19 +36,23 @@ func (s *Store) packages(ctx context.Context) ([]string, error) {
 	if roots, err := s.cachedPackages(ctx); len(roots) > 0 || err != nil {
 		return roots, err // another process downloaded it meanwhile
 	}
-	tmp, err := s.cache.MakeTemp(kindKernel)
+	tmp, err := s.cache.TempDir(kindKernel, partlyDownloaded)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
 	_, err = s.cache.Install(ctx, kindKernel, func(dir string) (string, error) {
 		return apt.Fetch(ctx, s.cfg.Runner, tmp, filepath.Join(dir, packageRoot), s.cfg.Notice, s.cfg.Download)
 	})
 	if err != nil {
-		return nil, err
+		return nil, err // the next download continues this one
 	}
+	os.RemoveAll(tmp) // the cache sweeps what is left
 	return s.cachedPackages(ctx)
 }
+
+// partlyDownloaded is the directory of a download. It belongs to the process that has the
+// lock.
+const partlyDownloaded = ".download"
 
 // lockDownload is the lock of a download. The kind's own one is for a moment only.
 const lockDownload = "download"

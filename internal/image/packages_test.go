@@ -58,6 +58,8 @@ func (a *fakeApt) Run(_ context.Context, dir string, env []string, name string, 
 		}
 		a.updated = true
 		return nil, nil, nil
+	case name == "apt-get" && words[0] == "--print-uris":
+		return fail("E: an old version")
 	case name == "apt-get":
 		if a.offline {
 			return fail("E: Failed to fetch")
@@ -147,7 +149,7 @@ func TestDownloadFails(t *testing.T) {
 		run  apt.Runner
 		want string
 	}{
-		{"offline", &fakeApt{t: t, offline: true}, "E: No packages found"},
+		{"offline", &fakeApt{t: t, offline: true}, "E: no network"},
 		{"no package manager", nil, "downloads are switched off"},
 	} {
 		s := testStore(t, func(cfg *Config) { cfg.Runner = c.run })

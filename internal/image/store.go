@@ -38,6 +38,9 @@ type Config struct {
 	Notice func(text string)
 	// Download is called with each step of a download; ignored if nil.
 	Download func(Download)
+	// Waiting is called when a download begins, and what it returns at the end, so that
+	// limits do not count that time; ignored if nil.
+	Waiting func() (done func())
 }
 
 // Download is how far a download is.

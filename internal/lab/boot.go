@@ -90,6 +90,15 @@ func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShar
 	return v.started(ctx, inst)
 }
 
+// Command returns a command line that boots the guest by itself, as qemu.Config has it.
+func (v *VM) Command(ctx context.Context) ([]string, error) {
+	plan, err := v.planBoot(ctx, v.opts.Merge(nil), "")
+	if err != nil {
+		return nil, err
+	}
+	return plan.cfg.Command(), nil
+}
+
 func (v *VM) bootError(ctx context.Context, err error) error {
 	var answer *answerError
 	if errors.As(err, &answer) && ctx.Err() == nil {
@@ -239,7 +248,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
-		Sandboxes: &v.host.sandboxes,
+		Sandboxes: &v.host.sandboxes, ExtraArg: opts.QEMUArgs,
 	}
 	if v.host.TSC != nil {
 		cfg.TSCKHz = v.host.TSC.KHz(ctx)

@@ -64,7 +64,7 @@ func (v *VM) mayCache(opts *topology.BootOpts) bool {
 		return false
 	case opts.Wait != "" && opts.Wait != instance.WaitAgent:
 		return false
-	case opts.RNGSeed != nil || opts.InitialTime != nil:
+	case opts.RNGSeed != nil || opts.InitialTime != nil || len(opts.QEMUArgs) > 0:
 		return false
 	}
 	return opts.MemoryBytes()%snapshot.PageSize == 0

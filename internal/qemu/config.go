@@ -234,6 +234,29 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	return append(a, c.ExtraArg...)
 }
 
+// Command returns a command line that boots the machine by itself, with its console on the
+// terminal on which it is typed, where Ctrl-A x ends it. Nothing of ours serves it: it has no
+// disks and no network of the lab, and its agent has no link.
+func (c *Config) Command() []string {
+	d := c.withDefaults()
+	d.Disks, d.NICs, d.Vsock = nil, nil, false
+	a := []string{d.Binary, "-nodefaults", "-no-user-config", "-display", "none",
+		"-machine", d.Machine + ",accel=" + d.Accel + d.machineExtras(), "-cpu", d.cpuModel(),
+		"-smp", fmt.Sprint(d.CPUs), "-m", fmt.Sprintf("%dB", d.Memory), "-kernel", d.Kernel}
+	if d.Initrd != "" {
+		a = append(a, "-initrd", d.Initrd)
+	}
+	if cmdline := d.cmdline(); cmdline != "" {
+		a = append(a, "-append", cmdline)
+	}
+	a = append(a, "-serial", "mon:stdio", "-chardev", "null,id="+agentChardev, "-chardev", "null,id=hvc0")
+	a = append(a, option("-object", rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"})...)
+	for _, device := range d.devices() {
+		a = append(a, option("-device", device)...)
+	}
+	return append(a, d.ExtraArg...)
+}
+
 // devices are the descriptions of all devices, in the order in which they are made.
 func (c *Config) devices() []any {
 	out := []any{

@@ -8,6 +8,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/event"
 	"provium/internal/lab"
+	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/script"
 )
@@ -42,7 +43,7 @@ func OpenByHand(ctx context.Context, o Options, profiles ...string) (b *ByHand, 
 	if len(profiles) == 0 {
 		wanted = o.Config.Profiles
 	}
-	if err := BuildProfiles(ctx, b.starter, wanted, o.Stderr, nil); err != nil {
+	if err := preparation.BuildProfiles(ctx, b.starter, wanted, o.Stderr, nil); err != nil {
 		return nil, err
 	}
 	// One guest is started sooner by itself than by a copy of a QEMU that is loaded for it.

@@ -6,13 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"provium/internal/event"
 	"provium/internal/event/sink"
-	"provium/internal/image"
 	"provium/internal/report"
 )
 
@@ -110,42 +108,5 @@ func TestEventsToBadPlaces(t *testing.T) {
 			l.stderr != "" {
 			t.Errorf("%s: %d, %v, %q, %q", want, code, err, l.stdout, l.stderr)
 		}
-	}
-}
-
-func TestDownloadEvents(t *testing.T) {
-	var got []event.Event
-	step := downloadEvents(func(e event.Event) {
-		if done, ok := e.(event.DownloadDone); ok {
-			done.DurationNS = 0
-			e = done
-		}
-		got = append(got, e)
-	})
-	for _, d := range []image.Download{{What: "k", Began: true}, {What: "k", Done: 3, Total: 9},
-		{What: "k", Done: 4, Total: 9, Ended: true, Err: errors.New("offline")}} {
-		step(d)
-	}
-	want := []event.Event{event.DownloadStarted{What: "k"},
-		event.DownloadProgress{What: "k", DoneBytes: 3, TotalBytes: 9},
-		event.DownloadProgress{What: "k", DoneBytes: 4, TotalBytes: 9},
-		event.DownloadDone{What: "k", Error: "offline"}}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %+v", got)
-	}
-}
-
-// The output of a build command is told in whole lines.
-func TestBuildOutput(t *testing.T) {
-	var got []string
-	o := &buildOutput{lines: func(text string) { got = append(got, text) }}
-	for _, text := range []string{"one\ntwo", " more\nthree\n", "four"} {
-		if _, err := o.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	o.end()
-	if want := []string{"one\n", "two more\nthree\n", "four"}; !slices.Equal(got, want) {
-		t.Errorf("%q", got)
 	}
 }

@@ -11,7 +11,9 @@ import (
 	"provium/internal/event"
 	"provium/internal/fixture"
 	"provium/internal/forkserver"
+	"provium/internal/image"
 	"provium/internal/lab"
+	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/script"
 	"provium/internal/script/fixtures"
@@ -53,7 +55,7 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 	if w.temp, err = NewTempDir(o.TempBase); err != nil {
 		return nil, err
 	}
-	if err := BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr, nil); err != nil {
+	if err := preparation.BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr, nil); err != nil {
 		return nil, err
 	}
 	j := o.job(Candidate{Path: "provium"}, w.temp.path)
@@ -164,6 +166,13 @@ func (w *Workshop) Prepare(ctx context.Context, note func(format string, values 
 	candidates, err := Select(w.o.Config, w.o.Select, 0)
 	if err != nil {
 		return err
+	}
+	var specs []image.Spec
+	for _, name := range w.o.Config.ProfileNames() {
+		specs = append(specs, ImageSpec(w.o.Config.Profiles[name]))
+	}
+	if err := preparation.Images(ctx, w.host.Images, specs); err != nil {
+		return err // of all profiles that it concerns
 	}
 	for _, name := range w.o.Config.ProfileNames() {
 		note("booting profile `%s`", name)

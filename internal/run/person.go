@@ -127,7 +127,7 @@ func (f *fileRun) startTalk(p *paused) {
 	go f.passTyped(ctx, t)
 	go func() {
 		intro := f.job.Path + ": test `" + p.Test + "` is paused\n" + p.Why +
-			"\nType Lua; Ctrl-D or exit lets the run go on."
+			"\nType Lua, or rewind for the state before the last operation; Ctrl-D or exit lets the run go on."
 		if err := f.person.Talk(intro, t.x); err != nil && !errors.Is(err, dialog.ErrEnded) {
 			_, _ = io.WriteString(f.stderr, "provium: "+err.Error()+"\n")
 		}

@@ -22,6 +22,8 @@ import (
 	"provium/internal/event/sink"
 	"provium/internal/fixture"
 	"provium/internal/history"
+	"provium/internal/image"
+	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/report"
@@ -107,25 +109,56 @@ func Run(ctx context.Context, o Options) (int, error) {
 	return code, err
 }
 
-// build runs the build commands of the profiles. The first signal ends it.
-func (o *Options) build(ctx context.Context, starter *proc.Starter, emit func(event.Event)) (interrupted bool,
-	err error) {
+// prepare runs the build commands of the profiles, and gets what those boot from that the
+// candidates name. The first signal ends it.
+func (s *session) prepare(ctx context.Context, candidates []Candidate) (interrupted bool, err error) {
+	o := s.o
 	if o.Local {
-		return false, nil // what they build is not booted
+		return false, nil // nothing of that is booted
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	built := make(chan error, 1)
-	go func() { built <- BuildProfiles(ctx, starter, o.Config.Profiles, o.Stderr, emit) }()
+	ended := make(chan error, 1)
+	go func() {
+		err := preparation.BuildProfiles(ctx, s.starter, o.Config.Profiles, o.Stderr, s.events.Emit)
+		if err == nil {
+			err = s.prepareImages(ctx, candidates)
+		}
+		ended <- err
+	}()
 	for {
 		select {
-		case err := <-built:
+		case err := <-ended:
 			return interrupted, err
 		case <-o.Signals:
 			interrupted = true
 			cancel()
 		}
 	}
+}
+
+// prepareImages gets what the profiles boot from that the candidates name.
+func (s *session) prepareImages(ctx context.Context, candidates []Candidate) error {
+	var files []preparation.File
+	for _, c := range candidates {
+		if c.Skipped == nil {
+			files = append(files, preparation.File{Profiles: c.Profiles, Fixtures: c.FixtureRefs})
+		}
+	}
+	var specs []image.Spec
+	for _, name := range preparation.Needed(s.o.Config.Roots, files) {
+		if p, ok := s.o.Config.Profiles[name]; ok {
+			specs = append(specs, ImageSpec(p))
+		}
+	}
+	if len(specs) == 0 {
+		return nil
+	}
+	images, err := newImages(s.o.job(Candidate{}, ""), s.starter, s.events.Emit, nil)
+	if err != nil {
+		return err
+	}
+	return preparation.Images(ctx, images, specs)
 }
 
 func (o *Options) budget() (sched.Amount, error) {
@@ -171,7 +204,7 @@ type session struct {
 
 // run builds what the candidates need and runs them.
 func (s *session) run(ctx context.Context, candidates []Candidate) (int, error) {
-	if interrupted, err := s.o.build(ctx, s.starter, s.events.Emit); interrupted {
+	if interrupted, err := s.prepare(ctx, candidates); interrupted {
 		fmt.Fprintln(s.o.Stderr, "provium: interrupted before any file started")
 		return ExitFailed, nil
 	} else if err != nil {

@@ -17,6 +17,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/event"
 	"provium/internal/event/sink"
+	"provium/internal/preparation"
 	"provium/internal/report"
 )
 
@@ -329,7 +330,7 @@ func TestRunRefuses(t *testing.T) {
 		l := newLocalRun(t, brokenProfile, map[string]string{"a": passes})
 		l.o.Local = false // machines without a kernel need no build
 		code, err := l.run()
-		var build *BuildError
+		var build *preparation.BuildError
 		if code != ExitError || !errors.As(err, &build) || build.Profile != "broken" || build.Code != 3 {
 			t.Errorf("%d, %v", code, err)
 		}

@@ -21,6 +21,7 @@ import (
 	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/lab"
+	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/report"
@@ -178,15 +179,17 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	if err != nil {
 		return nil, err
 	}
-	images, err := image.NewStore(image.Config{
-		CacheDir: j.ImageCache, Overlay: j.Overlay, Executable: j.Self, Runner: starter,
-		Notice:   func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
-		Download: downloadEvents(emit),
+	h := &lab.Host{}
+	images, err := newImages(j, starter, emit, func() func() {
+		if h.Waits == nil {
+			return func() {}
+		}
+		return h.Waits()
 	})
 	if err != nil {
 		return nil, err
 	}
-	h := &lab.Host{
+	*h = lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
@@ -203,6 +206,15 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 		bootNothing(h, starter)
 	}
 	return h, nil
+}
+
+// newImages opens the cache of images.
+func newImages(j *job, starter *proc.Starter, emit func(event.Event), waiting func() func()) (*image.Store, error) {
+	return image.NewStore(image.Config{
+		CacheDir: j.ImageCache, Overlay: j.Overlay, Executable: j.Self, Runner: starter,
+		Notice:   func(text string) { fmt.Fprintf(os.Stderr, "provium: %s\n", text) },
+		Download: preparation.DownloadEvents(emit), Waiting: waiting,
+	})
 }
 
 // serveGuests lets the user visit the guests of a host until stop is called.

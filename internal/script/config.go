@@ -122,6 +122,7 @@ func newWorld(env Env, path string) *world {
 	w := &world{Env: env, fileLab: lab.New(env.Host), clock: newWaitClock(env.Now),
 		journal: &journal.Journal{Emit: env.Emit, Path: env.Host.File, On: env.Details || env.Progress,
 			Brief: !env.Details}}
+	env.Host.Waits = w.pause
 	if env.Fixtures != nil {
 		w.store = &fixtures.Store{
 			Cache: env.Fixtures, Roots: env.Roots, File: env.Host.File, Emit: env.Emit, Now: env.Now,

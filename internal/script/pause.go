@@ -145,6 +145,9 @@ func (s *session) talk(ctx context.Context, e *execution, why string, names *lua
 	defer done()
 	s.talking++
 	defer func() { s.talking-- }()
+	if s.points.Start() {
+		defer s.dropStates()
+	}
 	p, err := s.newPrompt(ctx, names)
 	if err != nil {
 		return err
@@ -159,4 +162,14 @@ func (s *session) talk(ctx context.Context, e *execution, why string, names *lua
 		}
 	}
 	return p.converse(ctx, d, block)
+}
+
+// dropStates removes the states of guests that are kept.
+func (s *session) dropStates() {
+	_ = s.state.Block(func() error {
+		if err := s.points.Stop(); err != nil {
+			s.warn("%v", err)
+		}
+		return nil
+	})
 }

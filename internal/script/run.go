@@ -169,6 +169,7 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 	r.scope = r.root.OpenScope()
 	paused := false
 	if r.pauses != nil && r.cfg.PauseOnFailure {
+		r.points.Start()
 		e.onFailure = func(err error) {
 			paused = true
 			r.pauseFailed(t, strings.Join(append(e.reasons(err), e.found...), "\n"))
@@ -184,6 +185,7 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 			r.pauseFailed(t, reason)
 		}
 	}
+	r.dropStates()
 	var stop *stopError
 	var doubtful []*lab.VM
 	if errors.As(err, &stop) {

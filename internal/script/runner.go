@@ -39,6 +39,7 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 		record.VM = vm.Name()
 		e.touch(vm)
 	}
+	s.keepState(a.Call, record.String())
 	traced := e.trace.Begin(record)
 	op := s.journal.Begin(journal.Call{Test: e.name, VM: record.VM, Text: record.Text, Where: record.Where}, s.Now())
 	call := guest.Call{Text: failure.Operation{Text: a.Func, Where: record.Where}.String(), Limit: e.opTimeout()}
@@ -48,6 +49,20 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 	op.Waited(s.Now())
 	s.returning = append(s.returning, returning{a.Call, traced, op, err})
 	return err
+}
+
+// keepState keeps the state of the guests before an operation, if a person may want to go back
+// to it. No limit counts meanwhile.
+func (s *session) keepState(c *lua.Call, before string) {
+	if !s.points.IsOn() {
+		return
+	}
+	defer s.pause()()
+	scope := s.scope
+	_ = c.Block(func(ctx context.Context) error {
+		s.points.Keep(ctx, scope, before)
+		return nil
+	})
 }
 
 // Touch implements binding.Runner.

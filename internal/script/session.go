@@ -16,6 +16,7 @@ import (
 	"provium/internal/script/api"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
+	"provium/internal/script/rewind"
 	"provium/internal/terminal"
 )
 
@@ -33,6 +34,7 @@ type session struct {
 	pauses  Pauses          // nil: nobody can look at a test
 	bodies  []*lua.Function // of the tests
 	talking int             // conversations with a person
+	points  rewind.Points
 
 	claimed   bool             // provium:claim was called
 	wantReset bool             // provium.reset_between_tests

@@ -68,6 +68,8 @@ func Converse(ctx context.Context, i Interactive) (err error) {
 	if err != nil {
 		return plainError(err)
 	}
+	s.points.Start()
+	defer s.dropStates()
 	i.Ready(p.text(ctx, s.state.Global("vm")))
 	return p.converse(ctx, i.Dialog, s.state.Block)
 }
@@ -169,9 +171,12 @@ func (p *prompt) converse(ctx context.Context, d Dialog, block func(func() error
 			return err
 		}
 		var shown dialog.Shown
-		if typed.Complete {
+		switch {
+		case typed.Complete:
 			shown.Names = p.complete(typed.Source)
-		} else {
+		case strings.TrimSpace(typed.Source) == rewindWord && !p.has(rewindWord):
+			shown = p.rewind(ctx, d, block)
+		default:
 			shown = p.evaluate(ctx, d, typed.Source)
 		}
 		if err := block(func() error { return d.Answer(shown) }); err != nil {
@@ -210,20 +215,8 @@ func (p *prompt) evaluate(ctx context.Context, d Dialog, source string) dialog.S
 	if err != nil {
 		return dialog.Shown{Text: err.Error()}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		for {
-			select {
-			case <-d.Breaks():
-				cancel(errBreak)
-			case <-over:
-				return
-			}
-		}
-	}()
+	ctx, stop := breakable(ctx, d)
+	defer stop()
 	if p.env != nil {
 		if _, err := p.s.state.Call(ctx, p.setEnv, fn, p.env); err != nil {
 			return dialog.Shown{Text: err.Error()}
@@ -244,6 +237,40 @@ func (p *prompt) evaluate(ctx context.Context, d Dialog, source string) dialog.S
 		parts = append(parts, e.takeFindings(p.s.root.AllVMs())...)
 	}
 	return dialog.Shown{Text: strings.Join(parts, "\n")}
+}
+
+// rewindWord is typed to bring back the state of the guests before the last operation.
+const rewindWord = "rewind"
+
+// rewind brings back the state of the guests before the last operation.
+func (p *prompt) rewind(ctx context.Context, d Dialog, block func(func() error) error) dialog.Shown {
+	ctx, stop := breakable(ctx, d)
+	defer stop()
+	var text string
+	err := block(func() (err error) {
+		text, err = p.s.points.Back(ctx)
+		return err
+	})
+	if err != nil {
+		text = typedError(err)
+	}
+	return dialog.Shown{Text: text}
+}
+
+// breakable returns a context that the person's wish to break ends. stop must be called.
+func breakable(ctx context.Context, d Dialog) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for {
+			select {
+			case <-d.Breaks():
+				cancel(errBreak)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 var errBreak = errors.New("interrupted")
@@ -343,7 +370,7 @@ func (p *prompt) complete(line string) (names []string) {
 	word := path[last+1:]
 	var all []string
 	if last < 0 {
-		all = slices.Concat(keywords, stringKeys(p.s.state.Globals()), stringKeys(p.names))
+		all = slices.Concat(keywords, []string{rewindWord}, stringKeys(p.s.state.Globals()), stringKeys(p.names))
 	} else if object, ok := p.lookUp(path[:last]); ok {
 		all = p.members(object, path[last] == ':')
 	}
@@ -384,6 +411,12 @@ func (p *prompt) lookUp(path string) (v lua.Value, ok bool) {
 		v = next
 	}
 	return v, true
+}
+
+// has reports whether there is a variable of a name.
+func (p *prompt) has(name string) bool {
+	_, ok := p.lookUp(name)
+	return ok
 }
 
 // members returns the names that may follow a value; methods alone behind a colon.

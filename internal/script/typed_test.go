@@ -271,3 +271,33 @@ func TestPauseWithoutPerson(t *testing.T) {
 	o := runPaused(t, `test("stops", function(t) t:pause() end)`, func(c *Config) { c.PauseOnFailure = true })
 	o.failed(t, "stops", "a pause needs a terminal")
 }
+
+// TestRewind takes typed operations back.
+func TestRewind(t *testing.T) {
+	p, _ := converse(t)
+	expect := func(source, want string) {
+		t.Helper()
+		if s := p.run(source); !strings.Contains(s.Text, want) {
+			t.Errorf("%s: %q, want %q", source, s.Text, want)
+		}
+	}
+	expect("rewind", "there is no state to go back to")
+	expect("vm:write_file('/x', '1')", "")
+	expect("vm:write_file('/x', '2')", "")
+	expect("tail = vm:tail_file('/x')", "")
+	expect("vm:read_file('/x')", `"2"`) // an open stream keeps it from having a state
+	expect("tail:close()", "")
+	expect(" rewind ", "rewound to the state before vm:tail_file(\"/x\") at typed:1\n"+
+		"2 later operation(s) have none of their own: ")
+	expect("rewind", `rewound to the state before vm:write_file("/x", "2") at typed:1`)
+	expect("vm:read_file('/x')", `"1"`)
+	expect("rewind", "rewound to the state before vm:read_file")
+	expect("rewind", `before vm:write_file("/x", "1")`)
+	expect("vm:read_file('/x')", "No such file")
+	expect("vm:state()", "booted")
+	expect("rewind = 5", "")
+	expect("rewind", "5")
+	if names, err := p.x.Complete("rew"); err != nil || !slices.Contains(names, "rewind") {
+		t.Error(names, err)
+	}
+}

@@ -33,6 +33,7 @@ type BootOpts struct {
 	Cold          *bool       // true refuses the boot cache
 	Wait          string      // what the boot waits for: "agent" (or ""), "none", "console:TEXT"
 	ExpectPanic   bool        // a panic does not end the guest: it reboots, or starts a crash kernel
+	QEMUArgs      []string    // behind those of QEMU's command line, as they are; not cached
 	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
 }
 
@@ -80,6 +81,7 @@ func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
 		if from.Wait != "" {
 			m.Wait = from.Wait
 		}
+		m.QEMUArgs = append(m.QEMUArgs, from.QEMUArgs...)
 		m.ExpectPanic = m.ExpectPanic || from.ExpectPanic
 		m.Disks = append(m.Disks, from.Disks...)
 		m.Files = joinFiles(m.Files, from.Files)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"os"
@@ -154,15 +155,47 @@ func TestShell(t *testing.T) {
 // TestConsole boots a guest with the terminal on its console.
 func TestConsole(t *testing.T) {
 	p := emptyFolder(t)
-	s := p.onTerminal(24, 80, "console", "host", "--cmdline", "ignore_loglevel")
+	s := p.onTerminal(24, 80, "console", "host", "--cmdline", "ignore_loglevel", "--", "-device", "edu")
 	s.await("Linux version")
 	s.await("# ")
 	s.answer("tty", "/dev/ttyS0")
+	s.answer("grep -c 123411e8 /proc/bus/pci/devices", "1") // the edu device
 	s.answer(`sh -c 'echo be""gun; exec sleep 1000'`, "begun")
 	s.keys(ctrlC)
 	s.await("# ")
 	s.keys(ctrlBracket)
 	s.end(0)
+
+	s = p.onTerminal(24, 80, "console", "host", "--", "-device", "no-such-device")
+	s.await("no-such-device")
+	s.end(2)
+	s = p.onTerminal(24, 80, "console", "hst")
+	s.await("unknown profile `hst`; did you mean `host`?")
+	s.end(2)
+	p.run("console", "host", "--print-command", "--agent=false").expect(2, "the built-in userland needs the agent")
+	printed := p.run("console", "host", "--print-command", "--mem", "256M", "--cmdline", "ignore_loglevel a='b c'")
+	printed.expect(0, "-m 268435456B", "-serial mon:stdio", `a='\''b c'\'`)
+	qemu := exec.CommandContext(t.Context(), "sh", "-c", "exec "+printed.stdout.String())
+	out, err := qemu.StdoutPipe()
+	if err == nil {
+		err = qemu.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); ; {
+		if !lines.Scan() {
+			t.Error("the command that was printed boots no guest")
+			break
+		}
+		if strings.Contains(lines.Text(), "a='b c'") {
+			break
+		}
+	}
+	if err := qemu.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = qemu.Wait() // killed
 }
 
 // TestRepl types Lua.
@@ -212,6 +245,7 @@ test("stops", {timeout = "1s"}, function(t)
 end)
 test("fails", function(t)
   vm:write_file("/tmp/trace", "kept")
+  vm:write_file("/tmp/trace", "later")
   t:fail("as wished")
 end)
 `)
@@ -239,6 +273,7 @@ end)
 	visit.end(125)
 	s.answer("exit", "as wished")
 	s.await("provium> ")
+	s.answer("rewind", `before vm:write_file("/tmp/trace", "later") at tests/a.test.lua:`)
 	s.answer(`vm:read_file("/tmp/trace")`, "kept")
 	s.answer("provium.box:state()", "booted")
 	s.keys(ctrlD)

@@ -55,29 +55,52 @@ type Runner interface {
 
 // Fetch downloads the distribution's kernel package with its modules and unpacks it
 // into root, which it makes. It returns the name of the package. tmp is a directory for
-// other files. notice is called with a line of text before what takes long, progress with
+// other files; what is left in it of a download that failed or was stopped is continued by
+// the next one. notice is called with a line of text before what takes long, progress with
 // each step of the download.
 func Fetch(ctx context.Context, run Runner, tmp, root string, notice func(text string), progress func(Progress)) (
 	name string, err error) {
 	a := &apt{run: run, dir: tmp, notice: notice, progress: progress}
+	// It tries three times, and would wait for up to half a minute between them.
+	a.options = append(a.options, "-o", "Acquire::Retries::Delay::Maximum=2")
 	if os.Geteuid() == 0 {
 		// Else apt warns that its own user cannot write to our directory.
 		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
 	}
+	defer a.removeLists()
 	packages, err := a.download(ctx)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !isOffline(err) {
 		// The lists may be missing, as in containers, or name packages that the
 		// archive has replaced. Lists in a directory of ours need no privileges.
 		notice("fetching package lists for a kernel to boot")
-		if uerr := a.usePrivateLists(ctx); uerr != nil {
-			return "", errors.Join(err, uerr)
+		first, outdated := err, a.usePrivateLists(ctx)
+		if packages, err = a.download(ctx); err != nil && outdated != nil {
+			err = first
+			var unknown *packageError
+			if errors.As(first, &unknown) && strings.HasPrefix(unknown.command, "apt-cache") {
+				err = outdated // which is why
+			}
 		}
-		packages, err = a.download(ctx)
 	}
 	if err != nil {
 		return "", err
 	}
 	return packages[0], a.unpack(ctx, root)
+}
+
+// isOffline reports whether a program could not reach any server, so that no other request
+// would.
+func isOffline(err error) bool {
+	var failed *packageError
+	if !errors.As(err, &failed) {
+		return false
+	}
+	for _, text := range []string{"Temporary failure resolving", "Network is unreachable"} {
+		if strings.Contains(failed.output, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // download downloads the packages of the first kernel that is available and returns
@@ -94,7 +117,8 @@ func (a *apt) download(ctx context.Context) ([]string, error) {
 			continue
 		}
 		a.notice("downloading the kernel package " + packages[0] + " (no usable kernel on this host)")
-		return packages, a.get(ctx, packages)
+		a.debs, err = a.get(ctx, packages)
+		return packages, err
 	}
 	if failures == nil {
 		failures = errors.New("no kernel package known to the package manager")
@@ -116,6 +140,7 @@ type apt struct {
 	run     Runner
 	dir     string
 	options []string // for all programs but dpkg-deb
+	debs    []string // paths of the downloaded packages
 	notice  func(text string)
 
 	progress func(Progress)
@@ -128,7 +153,7 @@ func (a *apt) apt(ctx context.Context, name string, args ...string) (string, err
 
 // do runs a program and returns its output.
 func (a *apt) do(ctx context.Context, name string, args ...string) (string, error) {
-	stdout, stderr, err := a.run.Run(ctx, a.dir, []string{"LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}, name, args...)
+	stdout, stderr, err := a.start(ctx, name, args...)
 	if err != nil {
 		words := []string{name}
 		for i := 0; i < len(args); i++ {
@@ -138,9 +163,32 @@ func (a *apt) do(ctx context.Context, name string, args ...string) (string, erro
 			}
 			words = append(words, args[i])
 		}
-		return "", &packageError{strings.Join(words, " "), err, string(stderr)}
+		return "", &packageError{strings.Join(words, " "), reason(err), string(stderr)}
 	}
 	return string(stdout), nil
+}
+
+// reason returns how a program ended, without its name.
+func reason(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}
+
+// output runs a program with the options and returns all that it has printed, also after an
+// error.
+func (a *apt) output(ctx context.Context, name string, args ...string) (string, error) {
+	args = append(slices.Clone(a.options), args...)
+	stdout, stderr, err := a.start(ctx, name, args...)
+	if err != nil {
+		err = &packageError{filepath.Base(name), reason(err), string(stderr)}
+	}
+	return string(stdout) + "\n" + string(stderr), err
+}
+
+func (a *apt) start(ctx context.Context, name string, args ...string) (stdout, stderr []byte, err error) {
+	return a.run.Run(ctx, a.dir, []string{"LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"}, name, args...)
 }
 
 // kernelPackages follows a meta package to the concrete ones.
@@ -180,39 +228,40 @@ func parseDepends(text string) []string {
 }
 
 // usePrivateLists fetches package lists into the temporary directory, for all later
-// calls.
+// calls. After an error there may be lists all the same, from other servers.
 func (a *apt) usePrivateLists(ctx context.Context) error {
-	lists, cache := filepath.Join(a.dir, "lists"), filepath.Join(a.dir, "cache")
+	lists, cache := a.lists()
 	for _, d := range []string{filepath.Join(lists, "partial"), filepath.Join(cache, "archives", "partial")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return fmt.Errorf("make image cache: %w", err)
 		}
 	}
 	a.options = append(a.options, "-o", "Dir::State::lists="+lists, "-o", "Dir::Cache="+cache)
-	_, err := a.apt(ctx, "apt-get", "-q", "update")
+	_, err := a.apt(ctx, "apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update")
 	return err
+}
+
+// lists returns the directories of private package lists.
+func (a *apt) lists() (lists, cache string) {
+	return filepath.Join(a.dir, "lists"), filepath.Join(a.dir, "cache")
+}
+
+// removeLists removes private package lists, which will be outdated.
+func (a *apt) removeLists() {
+	lists, cache := a.lists()
+	_, _ = os.RemoveAll(lists), os.RemoveAll(cache) // the next sweep of the cache tries again
 }
 
 // unpack extracts the downloaded packages into root. All files are readable then,
 // whatever their modes (Ubuntu's kernels are 0600), since they are ours.
 func (a *apt) unpack(ctx context.Context, root string) error {
-	files, err := os.ReadDir(a.dir)
-	if err != nil {
-		return fmt.Errorf("find downloaded packages: %w", err)
-	}
-	var debs []string
-	for _, f := range files {
-		if strings.HasSuffix(f.Name(), ".deb") {
-			debs = append(debs, filepath.Join(a.dir, f.Name()))
-		}
-	}
-	if len(debs) == 0 {
+	if len(a.debs) == 0 {
 		return errors.New("the package manager has left no package file")
 	}
 	if err := os.Mkdir(root, 0o755); err != nil {
 		return fmt.Errorf("make image cache: %w", err)
 	}
-	for _, deb := range debs {
+	for _, deb := range a.debs {
 		if _, err := a.do(ctx, "dpkg-deb", "-x", deb, root); err != nil {
 			return err
 		}

@@ -22,12 +22,18 @@ type Progress struct {
 // progressEvery is how often the progress of a download is told.
 const progressEvery = 500 * time.Millisecond
 
-// get downloads packages into the directory.
-func (a *apt) get(ctx context.Context, packages []string) error {
+// get downloads packages into the directory and returns their paths.
+func (a *apt) get(ctx context.Context, packages []string) (debs []string, err error) {
 	p := Progress{What: packages[0]}
 	a.progress(Progress{What: p.What, Began: true})
-	for _, name := range packages {
-		p.Total += a.size(ctx, name)
+	files := a.files(ctx, packages)
+	for _, f := range files {
+		p.Total += f.size
+	}
+	if files == nil {
+		for _, name := range packages {
+			p.Total += a.size(ctx, name)
+		}
 	}
 	over, joined := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -44,12 +50,16 @@ func (a *apt) get(ctx context.Context, packages []string) error {
 			}
 		}
 	}()
-	_, err := a.apt(ctx, "apt-get", append([]string{"-q", "download"}, packages...)...)
+	if files != nil {
+		debs, err = a.resume(ctx, files)
+	} else {
+		debs, err = a.getWhole(ctx, packages)
+	}
 	close(over)
 	<-joined
 	p.Done, p.Ended, p.Err = a.got(), true, err
 	a.progress(p)
-	return err
+	return debs, err
 }
 
 // size returns the size of a package's file, 0 if it is not known.

@@ -283,6 +283,18 @@ func (c *Cache) MakeTemp(kind string) (string, error) {
 	return dir, nil
 }
 
+// TempDir makes a temporary directory of a kind that several processes use one after the
+// other. Its name must start with a dot. Like all of these it is removed a day after its last
+// use.
+func (c *Cache) TempDir(kind, name string) (string, error) {
+	dir := c.Path(kind, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", c.explain("make image cache", err)
+	}
+	touch(dir)
+	return dir, nil
+}
+
 // touch marks an entry as used now, for the order of eviction. The digests of its files
 // stay known: only the time of their directory changes. A cache that cannot be written to
 // can still be read.

@@ -1,4 +1,4 @@
-package run
+package preparation
 
 import (
 	"bytes"
@@ -13,7 +13,6 @@ import (
 
 	"provium/internal/config"
 	"provium/internal/event"
-	"provium/internal/image"
 	"provium/internal/proc"
 )
 
@@ -112,26 +111,5 @@ func (o *buildOutput) tell(end int) {
 	if end > o.told {
 		o.lines(string(o.all.Bytes()[o.told:end]))
 		o.told = end
-	}
-}
-
-// downloadEvents returns what emits the progress of downloads. One downloads at a time.
-func downloadEvents(emit func(event.Event)) func(image.Download) {
-	var started time.Time
-	return func(d image.Download) {
-		switch {
-		case d.Ended:
-			done := event.DownloadDone{What: d.What, DurationNS: uint64(time.Since(started))}
-			if d.Err != nil {
-				done.Error = d.Err.Error()
-			}
-			emit(event.DownloadProgress{What: d.What, DoneBytes: uint64(d.Done), TotalBytes: uint64(d.Total)})
-			emit(done)
-		case d.Began:
-			started = time.Now()
-			emit(event.DownloadStarted{What: d.What})
-		default:
-			emit(event.DownloadProgress{What: d.What, DoneBytes: uint64(d.Done), TotalBytes: uint64(d.Total)})
-		}
 	}
 }
