@@ -181,6 +181,9 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/network", "internal/netserver", "internal/vnet",
 		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
+	"internal/script/attachment": {[]string{
+		"internal/lua", "internal/event", "internal/script/value",
+	}, "what t:attach is given"},
 	"internal/script/failure": {[]string{
 		"internal/script/journal", "internal/script/value",
 	}, "the text of a failed test"},

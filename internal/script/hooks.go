@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"provium/internal/event"
 	"provium/internal/lua"
+	"provium/internal/script/attachment"
 	"provium/internal/script/value"
 )
 
@@ -211,96 +209,21 @@ func (e *execution) inheritSteps(from, to *lua.Thread) {
 	}
 }
 
-const (
-	maxAttachName  = 200 // bytes
-	maxAttachments = 100 // of one test
-)
+// maxAttachments is how many files a test may attach.
+const maxAttachments = 100
 
-// tAttach is t:attach(name, what): what is the path of a file of the host, or bytes; {path =}
-// and {bytes =} say which.
+// tAttach is t:attach(name, what).
 func (s *assertions) tAttach(a value.Args, e *execution) ([]lua.Value, error) {
-	name, err := a.Str(1, "name")
-	if err == nil {
-		err = a.AtMost(2, "t:attach(name, bytes or path)")
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case name == "" || len(name) > maxAttachName:
-		return nil, a.Errorf("argument 1 (name) must have 1 to %d bytes, got %d", maxAttachName, len(name))
-	case e.attached == maxAttachments:
+	if e.attached == maxAttachments {
 		return nil, a.Errorf("a test can have %d attachments", maxAttachments)
 	}
-	made := event.TestAttachment{Path: e.s.Host.File, Name: e.name, Attachment: name}
-	var data []byte
-	switch v := a.Value(2).(type) {
-	case string:
-		if data = []byte(v); isPath(e.s.BesideFile(a.Call, v), v) {
-			made.Source = e.s.BesideFile(a.Call, v)
-		}
-	case *lua.Table:
-		o, err := value.NewOptions(a.Func, v, []string{"path", "bytes"})
-		if err != nil {
-			return nil, err
-		}
-		bytes, err := o.Str("bytes", "")
-		if err != nil {
-			return nil, err
-		}
-		if o.Has("path") == o.Has("bytes") {
-			return nil, a.Errorf("argument 2 must have exactly one of path, bytes")
-		}
-		if data = []byte(bytes); o.Has("path") {
-			path, err := o.Path("path")
-			if err != nil {
-				return nil, err
-			}
-			made.Source = e.s.BesideFile(a.Call, path)
-		}
-	default:
-		return nil, a.TypeError(2, "what", "a string or a table")
-	}
-	made.Size = uint64(len(data))
-	if made.Source != "" {
-		err := a.Call.Block(func(context.Context) (err error) {
-			data, made.Size, err = readAttachment(made.Source)
-			return err
-		})
-		if err != nil {
-			return nil, a.Errorf("%w", err)
-		}
-	}
-	made.Data = data[:min(len(data), event.MaxAttachment)]
-	e.attached++
-	e.s.Emit(made)
-	e.addLog(fmt.Sprintf("attached %s (%d bytes)", name, made.Size))
-	return nil, nil
-}
-
-// isPath reports whether a text is the path of a file of the host, which is at abs.
-func isPath(abs, text string) bool {
-	const maxPath = 4096
-	if text == "" || len(text) > maxPath || strings.ContainsAny(text, "\n\x00") {
-		return false
-	}
-	info, err := os.Stat(abs)
-	return err == nil && info.Mode().IsRegular()
-}
-
-// readAttachment returns the beginning of a file, as much as an event has, and its size.
-func readAttachment(path string) (data []byte, size uint64, err error) {
-	f, err := os.Open(path)
+	made, err := attachment.Read(a, e.s.BesideFile)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, 0, err
-	case !info.Mode().IsRegular():
-		return nil, 0, fmt.Errorf("%s is not a regular file", path)
-	}
-	data, err = io.ReadAll(io.LimitReader(f, event.MaxAttachment))
-	return data, max(uint64(info.Size()), uint64(len(data))), err
+	e.attached++
+	made.Path, made.Name = e.s.Host.File, e.name
+	e.s.Emit(made)
+	e.addLog(fmt.Sprintf("attached %s (%d bytes)", made.Attachment, made.Size))
+	return nil, nil
 }
