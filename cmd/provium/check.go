@@ -34,7 +34,7 @@ PATHS are Lua files, and directories that are searched for *.test.lua and
 *.fixture.lua; without any, the roots of provium.toml are searched.`,
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, paths []string) error {
-			cfg, err := p.loadConfig(configPath, "", "")
+			cfg, err := p.loadConfig(configPath, "", "", paths...)
 			if err != nil {
 				return err
 			}

@@ -233,6 +233,41 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// TestConfigurationOfTests: without a configuration above the working directory, that of the
+// first test is taken.
+func TestConfigurationOfTests(t *testing.T) {
+	c := newCLI(t, map[string]string{"one/provium.toml": autoConfig, "one/tests/deep/a.test.lua": "test('x', print)",
+		"two/provium.toml": autoConfig, "two/tests/b.test.lua": "", "bare/c.test.lua": ""})
+	for args, want := range map[string]string{
+		"one/tests/deep/a.test.lua":             "one",
+		"one/tests/deep/a.test.lua:1":           "one",
+		"one/tests/deep/a.test.lua::x":          "one",
+		"one/tests":                             "one",
+		"two/tests one/tests":                   "two",
+		"--config one/provium.toml two/tests -": "one",
+	} {
+		c.started = nil
+		_, _, stderr := c.run(strings.Fields(args)...)
+		if len(c.started) != 1 || c.started[0].Config.Dir != filepath.Join(c.dir, want) {
+			t.Errorf("%s: %s", args, stderr)
+		}
+	}
+	if code, stdout, stderr := c.run("list", "one/tests"); code != 0 || stdout != "tests/deep/a.test.lua\n" {
+		t.Errorf("%d, %q, %s", code, stdout, stderr)
+	}
+	inside := *c
+	inside.dir = filepath.Join(c.dir, "two")
+	if inside.run("../one/tests"); c.started[len(c.started)-1].Config.Dir != inside.dir {
+		t.Error("the configuration of the working directory comes first")
+	}
+	code, _, stderr := c.run("bare/c.test.lua")
+	want := "read `" + filepath.Join(c.dir, "provium.toml") + "`: no such file, nor in a directory above, nor in `" +
+		filepath.Join(c.dir, "bare") + "` or above; `provium init` writes one"
+	if code != 2 || !strings.Contains(stderr, want) {
+		t.Errorf("%d, %s", code, stderr)
+	}
+}
+
 func TestUsageErrors(t *testing.T) {
 	for _, c := range []struct {
 		args string

@@ -30,7 +30,7 @@ func (p *program) listCommand() *cobra.Command {
 			if err := exclusive(cmd, [2]string{"fixtures", "tests"}); err != nil {
 				return err
 			}
-			cfg, err := p.loadConfig(configPath, "", "")
+			cfg, err := p.loadConfig(configPath, "", "", paths...)
 			if err != nil {
 				return err
 			}

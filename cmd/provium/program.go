@@ -124,16 +124,32 @@ func (p *program) tempBase() string {
 	return "/tmp"
 }
 
-// loadConfig reads the configuration: the given file, or the nearest one.
-func (p *program) loadConfig(path, kernel, qemu string) (*config.Config, error) {
+// loadConfig reads the configuration: the given file, or the nearest one above the working
+// directory, or the nearest one above the first of the tests that were asked for.
+func (p *program) loadConfig(path, kernel, qemu string, tests ...string) (*config.Config, error) {
 	path = p.absolute(path)
 	if path == "" {
+		var others []string
+		if len(tests) > 0 {
+			others = append(others, p.directory(tests[0]))
+		}
 		var err error
-		if path, err = config.Find(p.dir); err != nil {
+		if path, err = config.Find(p.dir, others...); err != nil {
 			return nil, err
 		}
 	}
 	return config.Load(path, p.configEnv(kernel, qemu))
+}
+
+// directory returns the directory of a test file, or the given one. Behind the path may stand
+// a line or the name of a test.
+func (p *program) directory(test string) string {
+	path, _, _ := strings.Cut(test, "::")
+	path = p.absolute(path)
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return path
+	}
+	return filepath.Dir(path)
 }
 
 // configEnv is what a configuration takes from its surroundings.

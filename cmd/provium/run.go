@@ -163,7 +163,7 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 
 // options makes the options of a run, after the checks at its start.
 func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.Options, error) {
-	cfg, err := p.loadConfig(f.config, f.kernel, f.qemu)
+	cfg, err := p.loadConfig(f.config, f.kernel, f.qemu, paths...)
 	if err != nil {
 		return run.Options{}, err
 	}

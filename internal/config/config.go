@@ -103,6 +103,8 @@ type Env struct {
 type ReadError struct {
 	Path string
 	Err  error
+
+	alsoIn []string // where a configuration was searched, too
 }
 
 // errNoneAbove is about a directory that has no configuration, nor has any above
@@ -113,7 +115,11 @@ func (e *ReadError) Error() string {
 	const remedy = "`provium init` writes one, --config names another"
 	switch {
 	case errors.Is(e.Err, errNoneAbove):
-		return fmt.Sprintf("read `%s`: no such file, nor in a directory above; %s", e.Path, remedy)
+		above := ""
+		for _, dir := range e.alsoIn {
+			above += fmt.Sprintf(", nor in `%s` or above", dir)
+		}
+		return fmt.Sprintf("read `%s`: no such file, nor in a directory above%s; %s", e.Path, above, remedy)
 	case errors.Is(e.Err, fs.ErrNotExist):
 		return fmt.Sprintf("read `%s`: no such file; %s", e.Path, remedy)
 	}
@@ -156,8 +162,24 @@ func (e *InvalidError) Error() string {
 
 func (e *InvalidError) Unwrap() error { return e.Err }
 
-// Find looks for provium.toml in dir and upward.
-func Find(dir string) (string, error) {
+// Find looks for provium.toml in dir and upward, then in each of the others and upward.
+func Find(dir string, others ...string) (string, error) {
+	path, err := findAbove(dir)
+	var missing *ReadError
+	if err == nil || !errors.As(err, &missing) {
+		return path, err
+	}
+	for _, other := range others {
+		if path, err := findAbove(other); err == nil {
+			return path, nil
+		}
+		missing.alsoIn = append(missing.alsoIn, other)
+	}
+	return "", missing
+}
+
+// findAbove looks for provium.toml in dir and upward.
+func findAbove(dir string) (string, error) {
 	at, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err

@@ -308,6 +308,21 @@ func TestFindAndRead(t *testing.T) {
 		t.Errorf("found %q, %v", got, err)
 	}
 
+	// Of several directories the first one with a configuration above it wins.
+	other, bare := filepath.Join(t.TempDir(), "x"), t.TempDir()
+	write(t, filepath.Join(filepath.Dir(other), FileName), "")
+	if got, err := Find(deep, other); err != nil || got != path {
+		t.Errorf("found %q, %v", got, err)
+	}
+	if got, err := Find(bare, bare, other); err != nil || got != filepath.Join(filepath.Dir(other), FileName) {
+		t.Errorf("found %q, %v", got, err)
+	}
+	two := t.TempDir()
+	if _, err := Find(bare, two); !IsMissing(err) || !strings.Contains(err.Error(),
+		"nor in a directory above, nor in `"+two+"` or above; `provium init` writes one") {
+		t.Error(err)
+	}
+
 	missing := filepath.Join(dir, "x.toml")
 	if _, err := Load(missing, testEnv); err == nil || !strings.HasPrefix(err.Error(), "read `"+missing+
 		"`: no such file; ") {

@@ -1,6 +1,10 @@
 package event
 
-import "fmt"
+import (
+	"fmt"
+
+	"provium/internal/terminal"
+)
 
 // Format is how a stream is written.
 type Format string
@@ -68,5 +72,5 @@ func (b *Batch) Bytes(f Format) ([]byte, error) {
 
 func appendLine(dst []byte, env Envelope) ([]byte, error) {
 	line, err := env.MarshalJSON()
-	return append(append(dst, line...), '\n'), err
+	return append(append(dst, terminal.EscapeJSON(line)...), '\n'), err
 }

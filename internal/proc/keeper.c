@@ -189,18 +189,27 @@ static void keep(char **argv) {
 	int status = SIGKILL;
 	for (int over = 0; !over;) {
 		int number = sigwaitinfo(&awaited, NULL);
-		if (number == SIGTERM)
+		if (number == SIGTERM) {
+			kill(-program, SIGKILL);
 			break;
+		}
 		if (number == SIGINT || number == SIGHUP)
 			kill(program, number); // it was not reaped yet
 		if (number != SIGCHLD)
 			continue;
-		int s;
-		for (pid_t pid; (pid = waitpid(-1, &s, WNOHANG)) > 0;) {
-			if (pid == program) {
+		siginfo_t info = {0};
+		while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
+			// The program's group can be killed as long as the program is not reaped: then its
+			// number may be another one's. That works even where processes cannot be listed.
+			if (info.si_pid == program)
+				kill(-program, SIGKILL);
+			int s;
+			waitpid(info.si_pid, &s, 0);
+			if (info.si_pid == program) {
 				status = s;
 				over = 1;
 			}
+			info.si_pid = 0;
 		}
 	}
 	end_descendants();

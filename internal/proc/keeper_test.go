@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // daemon is a command that leaves a process behind, in a session and a process group
@@ -86,6 +88,43 @@ func TestTreeEndsWithItsProgram(t *testing.T) {
 			t.Errorf("process %s is left", pid)
 			_ = syscall.Close(fd)
 		}
+	}
+}
+
+// TestTreeEndsWithoutProc ends a tree whose keeper cannot list the processes, as it has no
+// descriptors. What is in the process group of the program ends all the same.
+func TestTreeEndsWithoutProc(t *testing.T) {
+	for name, end := range map[string]func(c *Child, stdin io.Closer){
+		"program ends": func(_ *Child, stdin io.Closer) { stdin.Close() },
+		"kill":         func(c *Child, _ io.Closer) { c.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewStarter()
+			defer s.Close()
+			cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $!; read go")
+			stdin, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			cmd.Stdout = w
+			c, err := s.StartTree(cmd)
+			w.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			fds := readPIDs(t, r, 1)
+			if err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{}, nil); err != nil {
+				t.Fatal(err)
+			}
+			end(c, stdin)
+			_ = c.Wait()
+			expectGone(t, fds, 0)
+		})
 	}
 }
 

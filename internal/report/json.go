@@ -1,10 +1,13 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"time"
+
+	"provium/internal/terminal"
 )
 
 // JSON writes one line per file.
@@ -52,9 +55,13 @@ func (j *JSON) File(r FileResult) error {
 		f.Tests = append(f.Tests, jsonTest{Name: t.Name, Status: t.Status, Message: orNull(t.Message), Log: log,
 			Duration: seconds(t.Duration), Retries: len(t.Retries), Flaky: t.IsFlaky()})
 	}
-	enc := json.NewEncoder(j.w)
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false) // `nil ~= <n1>` is for reading
 	if err := enc.Encode(f); err != nil {
+		return fmt.Errorf("result encode: %w", err)
+	}
+	if _, err := j.w.Write(terminal.EscapeJSON(line.Bytes())); err != nil {
 		return fmt.Errorf("result write: %w", err)
 	}
 	return nil

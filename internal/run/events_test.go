@@ -110,3 +110,84 @@ func TestEventsToBadPlaces(t *testing.T) {
 		}
 	}
 }
+
+// TestUnwritableOutputs: each output that cannot be written, or that two flags name, is told
+// before anything runs.
+func TestUnwritableOutputs(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("kept"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	flags := map[string]func(o *Options, path string){
+		"--save-events":   func(o *Options, path string) { o.Events.File = path },
+		"--events-socket": func(o *Options, path string) { o.Events.Socket = path },
+		"--junit":         func(o *Options, path string) { o.Exports.JUnit = path },
+		"--tap":           func(o *Options, path string) { o.Exports.TAP = path },
+		"--ktap":          func(o *Options, path string) { o.Exports.KTAP = path },
+		"--report":        func(o *Options, path string) { o.Exports.Page = path },
+	}
+	for flag, set := range flags {
+		for _, path := range []string{dir, filepath.Join(dir, "none", "x"), filepath.Join(file, "x"), loop} {
+			l := newLocalRun(t, "", map[string]string{"a": passes})
+			set(&l.o, path)
+			code, err := l.run()
+			if code != ExitError || err == nil || !strings.HasPrefix(err.Error(), flag+": ") ||
+				!strings.Contains(err.Error(), path) || l.stdout != "" {
+				t.Errorf("%s %s: %d, %v, %q", flag, path, code, err, l.stdout)
+			}
+		}
+		other := flags["--tap"]
+		if flag == "--events-socket" || flag == "--tap" {
+			continue
+		}
+		l := newLocalRun(t, "", map[string]string{"a": passes})
+		set(&l.o, file)
+		other(&l.o, dir+"/./file")
+		if code, err := l.run(); code != ExitError || err == nil || !strings.Contains(err.Error(),
+			" name the same file, `"+dir) || !strings.Contains(err.Error(), flag+" ") {
+			t.Errorf("%s: %d, %v", flag, code, err)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "kept" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// TestWriteWhole: links are followed, and a file in a directory that takes no others is written.
+func TestWriteWhole(t *testing.T) {
+	dir := t.TempDir()
+	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
+	if err := os.WriteFile(target, []byte("what was there"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("target", link); err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) func(io.Writer) error {
+		return func(w io.Writer) error { _, err := io.WriteString(w, text); return err }
+	}
+	if err := WriteWhole(link, write("new")); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(target); err != nil || string(text) != "new" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the link is gone: %v", err)
+	}
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Chmod(dir, 0o755)
+	if err := WriteWhole(target, write("x")); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(target); err != nil || string(text) != "x" {
+		t.Errorf("%q, %v", text, err)
+	}
+}

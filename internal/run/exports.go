@@ -39,12 +39,20 @@ type exportFile struct {
 	write      func(io.Writer, export.Run) error
 }
 
-// check refuses a file that cannot be written, before anything runs.
-func (e *Exports) check() error {
+// check refuses a file that cannot be written, or that two flags name, before anything runs.
+// events is the file of the event stream.
+func (e *Exports) check(events string) error {
+	flags := map[string]string{events: "--save-events"}
 	for _, x := range append(e.formats(), exportFile{"--report", e.Page, nil}) {
 		if x.path == "" {
 			continue
 		}
+		info, err := os.Stat(x.path)
+		other, twice := flags[filepath.Clean(x.path)]
+		if twice && (err != nil || info.Mode().IsRegular()) {
+			return fmt.Errorf("%s and %s name the same file, `%s`", other, x.flag, x.path)
+		}
+		flags[filepath.Clean(x.path)] = x.flag
 		if err := checkWritable(x.path); err != nil {
 			return fmt.Errorf("%s: %w", x.flag, err)
 		}
@@ -89,16 +97,27 @@ func checkWritable(path string) error {
 }
 
 // WriteWhole replaces a file in one step, so that a reader never sees half of it. What is
-// no regular file, like a pipe, is written as it is.
+// no regular file, like a pipe, is written as it is, and so is a file in a directory that
+// takes no others. Links are followed.
 func WriteWhole(path string, write func(io.Writer) error) (err error) {
-	if s, err := os.Stat(path); err == nil && !s.Mode().IsRegular() {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	inPlace := func() error {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 		if err != nil {
 			return err
 		}
 		return errors.Join(write(f), f.Close())
 	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	s, missing := os.Stat(path)
+	if missing == nil && !s.Mode().IsRegular() {
+		return inPlace()
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
+	if err != nil && missing == nil {
+		return inPlace()
+	}
 	if err != nil {
 		return err
 	}

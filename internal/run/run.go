@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	if err := o.Exports.check(); err != nil {
+	if err := o.Exports.check(o.Events.File); err != nil {
 		return ExitError, err
 	}
 	if len(candidates.Files) == 0 {
