@@ -7,6 +7,7 @@ require (
 	github.com/anchore/go-lzo v0.1.1
 	github.com/charmbracelet/x/ansi v0.11.9
 	github.com/creack/pty v1.1.24
+	github.com/fsnotify/fsnotify v1.10.1
 	github.com/hinshun/vt10x v0.0.0-20220301184237-5011da428d02
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae
 	github.com/joshdk/go-junit v1.0.0

@@ -212,9 +212,10 @@ func noticedSignals(from <-chan os.Signal) (to <-chan os.Signal, came *atomic.Bo
 	}
 }
 
-// runCovered runs tests and reports what they cover. A report that fails makes the exit code
+// runCovered runs tests, by carryOut, and reports what they cover. A report that fails makes the exit code
 // 1; a run that was interrupted, or could not be carried out, has no report.
-func (p *program) runCovered(ctx context.Context, o run.Options) (code int, err error) {
+func (p *program) runCovered(ctx context.Context, o run.Options,
+	carryOut func(context.Context, run.Options) (int, error)) (code int, err error) {
 	step, err := p.planCoverage(&o)
 	if err != nil {
 		return run.ExitError, err
@@ -223,7 +224,7 @@ func (p *program) runCovered(ctx context.Context, o run.Options) (code int, err 
 	signals, came, stop := noticedSignals(o.Signals)
 	defer stop()
 	o.Signals = signals
-	code, err = p.runTests(ctx, o)
+	code, err = carryOut(ctx, o)
 	if err != nil || came.Load() {
 		return code, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -223,23 +222,28 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usage(cmd, "%w", err)
 }
 
-// didYouMean proposes the valid word nearest to a wrong one, if any is near.
+// didYouMean proposes the valid word nearest to a wrong one, if any is near: most of its
+// characters are right.
 func didYouMean(wrong string, valid []string) string {
-	best := slices.MinFunc(append(valid, ""), func(a, b string) int {
-		return levenshtein.Distance(wrong, a, nil) - levenshtein.Distance(wrong, b, nil)
-	})
-	far := levenshtein.Distance(wrong, best, nil)
-	if far == 2 && sameLetters(wrong, best) {
-		far = 1 // two were swapped
+	best, least := "", max(1, len(strings.TrimLeft(wrong, "-"))/3)+1
+	for _, word := range valid {
+		if d := mistakes(wrong, word); d < least {
+			best, least = word, d
+		}
 	}
-	if best == "" || far > 2 || 2*far >= len(wrong) { // of a short word, half is too much
+	if best == "" || least >= len(strings.TrimLeft(best, "-")) {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean `%s`?", best)
 }
 
-// sameLetters reports whether two words have the same letters, in any order.
-func sameLetters(a, b string) bool {
-	sorted := func(s string) string { return string(slices.Sorted(slices.Values([]byte(s)))) }
-	return sorted(a) == sorted(b)
+// mistakes counts the characters that are wrong, missing or too many. Two that are exchanged are
+// one mistake.
+func mistakes(wrong, right string) int {
+	least := levenshtein.Distance(wrong, right, nil)
+	for i := 0; i+1 < len(wrong); i++ {
+		exchanged := wrong[:i] + wrong[i+1:i+2] + wrong[i:i+1] + wrong[i+2:]
+		least = min(least, levenshtein.Distance(exchanged, right, nil)+1)
+	}
+	return least
 }

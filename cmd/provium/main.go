@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"provium/cmd/provium/internal/ksm"
 	"provium/internal/run"
 )
 
@@ -32,7 +33,7 @@ func start() int {
 	// signal, a caught one has its default action again in our children.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p := &program{
-		env: os.LookupEnv, dir: dir, self: self, uid: os.Geteuid(),
+		env: os.LookupEnv, dir: dir, self: self, uid: os.Geteuid(), ksmDir: ksm.Dir,
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ,
 		signals: func() (<-chan os.Signal, func()) {
 			ch := make(chan os.Signal, 2)

@@ -25,6 +25,8 @@ type program struct {
 	dir  string // working directory
 	self string // path of the running binary
 	uid  int
+	// ksmDir has the host's settings for the merging of equal pages; "" leaves them alone.
+	ksmDir string
 
 	stdin, stdout, stderr *os.File
 

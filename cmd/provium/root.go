@@ -259,11 +259,16 @@ func (p *program) misspelt(cmd *cobra.Command, args []string) error {
 			names = append(names, c.Name())
 		}
 	}
-	if hint := didYouMean(args[0], names); hint != "" {
-		return usage(cmd, "`%s` is neither a file nor a directory nor a command%s (commands: %s)", args[0], hint,
-			strings.Join(names, ", "))
+	hint := didYouMean(args[0], names)
+	switch args[0] {
+	case "test", "tests", "run": // as other programs have
+		hint = "; without a command, `provium` runs tests"
 	}
-	return nil
+	if hint == "" { // what looks for files says that it is not there
+		return nil
+	}
+	return usage(cmd, "`%s` is neither a file nor a directory nor a command%s (commands: %s)", args[0], hint,
+		strings.Join(names, ", "))
 }
 
 // profile looks a profile up; without a name it is the first by sorted name.

@@ -13,6 +13,7 @@ import (
 
 	"provium/cmd/provium/internal/coveragefile"
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/cmd/provium/internal/ksm"
 	"provium/cmd/provium/internal/live"
 	"provium/internal/choose"
 	"provium/internal/config"
@@ -34,6 +35,7 @@ type runFlags struct {
 	repeat    int
 	retries   int
 	untilFail bool
+	watch     bool
 	failFast  bool
 	keepGoing bool
 	pause     bool // --pause-on-failure
@@ -45,6 +47,7 @@ type runFlags struct {
 	cpus, jobs int
 	overcommit float64
 	unchecked  bool // --no-preflight
+	noKSM      bool
 	local      bool // --vmm local
 
 	verbose, quiet, json bool
@@ -72,6 +75,7 @@ func (f *runFlags) groups() []flagGroup {
 		"run a test that fails up to `N` times more; one that passes then is flaky")
 	how.flags.BoolVar(&f.untilFail, "until-fail", false,
 		"repeat until a failure, at most --repeat times if that is given")
+	how.flags.BoolVar(&f.watch, "watch", false, "run again what changed files concern, until Ctrl-C")
 	how.flags.BoolVarP(&f.failFast, "fail-fast", "x", false, "start no more files after the first that failed")
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
 	how.flags.BoolVar(&f.pause, "pause-on-failure", false,
@@ -86,6 +90,7 @@ func (f *runFlags) groups() []flagGroup {
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
 	how.flags.Var(value(&f.local, "vmm", parseVMM), "vmm",
 		"what runs guests, `VMM`: qemu, or local, which boots no kernel (default qemu)")
+	how.flags.BoolVar(&f.noKSM, "no-ksm", false, "leave the host's settings for the merging of equal pages alone")
 	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 
 	pool := newGroup("What they share")
@@ -132,7 +137,8 @@ func testGroup(f *choose.Filter) flagGroup {
 
 func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) error {
 	if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"fail-fast", "keep-going"},
-		[2]string{"json", "events-stdout"}); err != nil {
+		[2]string{"json", "events-stdout"}, [2]string{"watch", "repeat"}, [2]string{"watch", "until-fail"},
+		[2]string{"watch", "pause-on-failure"}); err != nil {
 		return err
 	}
 	if err := f.events.check(cmd); err != nil {
@@ -151,13 +157,23 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	if o.Person != nil { // whose line may be read when the run ends
 		defer terminal.Keep(p.stdin)()
 	}
-	defer live.Show(p.terminal(), &o, nil).Close()
 	coveragefile.Sweep(o.TempBase)
-	carryOut := p.runTests
-	if f.events.coverage {
-		carryOut = p.runCovered
+	if p.ksmDir != "" && !f.noKSM && !f.local {
+		o.Begin = func() { fmt.Fprintf(p.stderr, "provium: %s\n", ksm.Tune(p.ksmDir)) }
 	}
-	p.code, err = carryOut(cmd.Context(), o)
+	carryOut := p.runTests
+	if f.watch {
+		w := live.Watch{Terminal: p.terminal(), Run: p.runTests,
+			Options: func() (run.Options, error) { return p.options(cmd, f, paths) }}
+		carryOut = w.Loop
+	} else {
+		defer live.Show(p.terminal(), &o, nil).Close()
+	}
+	if f.events.coverage {
+		p.code, err = p.runCovered(cmd.Context(), o, carryOut)
+	} else {
+		p.code, err = carryOut(cmd.Context(), o)
+	}
 	return err
 }
 

@@ -202,3 +202,38 @@ func luaInteger(text string) (int64, bool) {
 	n := int64(f)
 	return n, err == nil && f < 1<<62 && float64(n) == f
 }
+
+// Uses are the files that Lua source names literally.
+type Uses struct {
+	Modules []string // of require
+	Pushed  []string // by push_file: paths relative to the source
+	Read    []string // by dofile, loadfile and io.lines: paths relative to the project
+}
+
+// UsesOf finds the files that Lua source names literally, wherever that is in it.
+func UsesOf(text []byte) (u Uses) {
+	l := newLexer(text)
+	for {
+		t := l.next()
+		if t.kind == tokenEnd {
+			return u
+		}
+		if t.kind != tokenName {
+			continue
+		}
+		var to *[]string
+		switch t.text {
+		case "require":
+			to = &u.Modules
+		case "push_file":
+			to = &u.Pushed
+		case "dofile", "loadfile", "lines":
+			to = &u.Read
+		default:
+			continue
+		}
+		if name, ok := stringArgument(l); ok {
+			*to = append(*to, name)
+		}
+	}
+}

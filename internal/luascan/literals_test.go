@@ -156,3 +156,19 @@ func FuzzScanLiterals(f *testing.F) {
 		}
 	})
 }
+
+func TestUsesOf(t *testing.T) {
+	u := UsesOf([]byte(`
+local a, b = require("one.two"), require 'three'
+-- require("comment")
+test("x", function(t)
+  vm:push_file("../bin/x", "/x") vm:push_file(name, "/y") vm:push_file "z"
+  for line in io.lines("list") do end
+  dofile("a.lua") loadfile("b.lua") require(name .. "x")
+end)`))
+	want := Uses{Modules: []string{"one.two", "three"}, Pushed: []string{"../bin/x", "z"},
+		Read: []string{"list", "a.lua", "b.lua"}}
+	if !reflect.DeepEqual(u, want) {
+		t.Errorf("%+v", u)
+	}
+}

@@ -94,11 +94,23 @@ func (t *Terminal) Talk(intro string, x *dialog.Exchange) error {
 		if answer.Incomplete { // an empty line ends what makes no sense
 			answer.Text = "incomplete: " + strings.ReplaceAll(strings.TrimSpace(source), "\n", " ")
 		}
-		line.AppendHistory(strings.ReplaceAll(strings.TrimSpace(source), "\n", " "))
+		remember(line, source)
 		source = ""
 		if answer.Text != "" {
 			fmt.Fprintln(t.Out, terminal.Escape(answer.Text))
 		}
+	}
+}
+
+// remember adds what was typed to the history: as one line, unless a comment would reach too
+// far there.
+func remember(line *liner.State, source string) {
+	source = strings.TrimSpace(source)
+	if !strings.Contains(source, "--") {
+		source = strings.ReplaceAll(source, "\n", " ")
+	}
+	for text := range strings.SplitSeq(source, "\n") {
+		line.AppendHistory(text)
 	}
 }
 

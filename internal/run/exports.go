@@ -228,4 +228,12 @@ type pageFile struct {
 	path string
 }
 
+// Restart writes the page, and begins another one.
+func (p *pageFile) Restart() error {
+	err := p.Close()
+	p.Builder = page.Builder{}
+	return err
+}
+
+// Close writes the page.
 func (p *pageFile) Close() error { return WriteWhole(p.path, p.Write) }

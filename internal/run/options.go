@@ -47,7 +47,10 @@ type Options struct {
 	JSON      bool
 	Color     bool // stdout is a terminal that wants colours
 	Events    sink.Options
-	Exports   Exports
+	// Stream is the event stream, opened by OpenEvents, of a run that is one of several. Nil has
+	// the run open its own.
+	Stream  *sink.Stream
+	Exports Exports
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
 	Local      bool   // no kernel is booted: machines of package localvmm
@@ -63,6 +66,8 @@ type Options struct {
 	History    string // file with the durations of earlier runs, or "" for none
 
 	Stdout, Stderr io.Writer
+	// Begin is called once it is known that files will run; nil does nothing.
+	Begin func()
 	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
 }

@@ -86,12 +86,15 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err != nil {
 		return ExitError, err
 	}
-	if o.Exports.Page != "" {
-		o.Events.Other = append(o.Events.Other, sink.Place{Flag: "--report", To: &pageFile{path: o.Exports.Page}})
+	events, closeEvents := o.Stream, func() error { return nil }
+	if events == nil {
+		if events, err = o.OpenEvents(); err != nil {
+			return ExitError, err
+		}
+		closeEvents = events.Close
 	}
-	events, err := sink.Open(o.Events)
-	if err != nil {
-		return ExitError, err
+	if o.Begin != nil {
+		o.Begin()
 	}
 	fmt.Fprintln(o.Stderr, header)
 	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter), events: events,
@@ -103,10 +106,19 @@ func Run(ctx context.Context, o Options) (int, error) {
 	if err == nil && code == ExitOK {
 		code, err = r.checkMatched()
 	}
-	if cerr := events.Close(); err == nil && cerr != nil {
+	if cerr := closeEvents(); err == nil && cerr != nil {
 		code, err = ExitError, cerr
 	}
 	return code, err
+}
+
+// OpenEvents opens all places that events are to go to. The caller must close the stream.
+func (o *Options) OpenEvents() (*sink.Stream, error) {
+	to := o.Events
+	if o.Exports.Page != "" {
+		to.Other = append(slices.Clone(to.Other), sink.Place{Flag: "--report", To: &pageFile{path: o.Exports.Page}})
+	}
+	return sink.Open(to)
 }
 
 // prepare runs the build commands of the profiles, and gets what those boot from that the

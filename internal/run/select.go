@@ -26,6 +26,9 @@ type Selection struct {
 	Since       string   // only files modified after this one
 	Shuffle     bool     // random order
 
+	// Only, if not nil, has the canonical paths of the files to which all this is narrowed.
+	Only map[string]bool
+
 	Tests      choose.Filter // which tests of the files are wanted
 	AllowEmpty bool          // tests that are asked for by name need not exist
 
@@ -112,7 +115,8 @@ func selectFiles(cfg *config.Config, s Selection, suffix string, scan *scanner) 
 	}
 	shard := s.Shard.split(names)
 	files = slices.DeleteFunc(files, func(f *foundFile) bool {
-		return !shard[f.path] || s.RerunFailed && !f.rerun(failed) || !newer(f.abs) || f.isUnwanted(s.Tests)
+		return !shard[f.path] || s.Only != nil && !s.Only[canonical(f.abs)] ||
+			s.RerunFailed && !f.rerun(failed) || !newer(f.abs) || f.isUnwanted(s.Tests)
 	})
 	if len(files) == 0 {
 		notice = fmt.Sprintf("no file is selected (%d found)", len(all))

@@ -10,6 +10,7 @@ import (
 
 	"provium/internal/dialog"
 	"provium/internal/lua"
+	"provium/internal/luacomplete"
 	"provium/internal/script/api"
 	"provium/internal/script/failure"
 	"provium/internal/script/value"
@@ -374,6 +375,10 @@ func (p *prompt) complete(line string) (names []string) {
 	} else if object, ok := p.lookUp(path[:last]); ok {
 		all = p.members(object, path[last] == ':')
 	}
+	names = luacomplete.Names(line, p.classOf)
+	if strings.HasPrefix(path, ":") || strings.HasPrefix(path, ".") || len(names) > 0 {
+		return names // of what a call returns, or options
+	}
 	slices.Sort(all)
 	for _, name := range slices.Compact(all) {
 		if strings.HasPrefix(name, word) && (word != "" || name != "") {
@@ -381,6 +386,23 @@ func (p *prompt) complete(line string) (names []string) {
 		}
 	}
 	return names
+}
+
+// classOf returns the class of a variable's value in the description of the API.
+func (p *prompt) classOf(name string) string {
+	v, _ := p.lookUp(name)
+	u, ok := v.(*lua.Userdata)
+	if !ok || u.Type() == nil {
+		return ""
+	}
+	switch name := u.Type().Name; name {
+	case "RunResult":
+		return "run_result"
+	case "syscall":
+		return "call"
+	default:
+		return strings.ReplaceAll(name, " ", "_")
+	}
 }
 
 // lookUp returns the value of a path like "a.b", without calling anything of Lua.

@@ -143,7 +143,10 @@ func TestTypedCompletion(t *testing.T) {
 		"whi":                   {"while"},
 		"wait_":                 {"wait_until"},
 		"nothing.at.all":        nil,
-		"vm:run('x').":          nil,
+		"vm:run('x').std":       {"vm:run('x').stdout", "vm:run('x').stderr"},
+		"vm:clock():g":          {"vm:clock():get"},
+		"vm:boot{me":            {"vm:boot{memory"},
+		"nothing('x').":         nil,
 	} {
 		names, err := p.x.Complete(line)
 		if err != nil {

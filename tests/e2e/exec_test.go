@@ -154,3 +154,50 @@ int main(int n, char **v) { printf("%s %.1f\n", v[1], sqrt(atof(v[2]))); return 
 		p.run("exec", "--", program, "--nocapture", "16").expect(5, "--nocapture 4.0")
 	}
 }
+
+// TestCargoRunner runs the tests of a Rust crate in a guest.
+func TestCargoRunner(t *testing.T) {
+	if _, err := exec.LookPath("cargo"); err != nil {
+		t.Skip("no cargo")
+	}
+	p := emptyFolder(t)
+	p.write("Cargo.toml", "[package]\nname = \"m\"\nversion = \"0.1.0\"\nedition = \"2021\"\n")
+	p.write("src/lib.rs", `#[test]
+fn in_guest() {
+    assert!(std::fs::read_to_string("/proc/cmdline").unwrap().contains("provium-agent"), "on the host");
+    std::fs::write("made-by-test", "yes").unwrap();
+    assert!(std::env::var("FAIL").is_err(), "as wished");
+}
+`)
+	// The toolchain is where the user has it, not in the home of the project.
+	rustup := os.Getenv("RUSTUP_HOME")
+	if home, err := os.UserHomeDir(); rustup == "" && err == nil {
+		rustup = filepath.Join(home, ".rustup")
+	}
+	test := func(runner string, env ...string) (string, error) {
+		cmd := exec.Command("cargo", "test", "--offline", "--lib", "--target", "x86_64-unknown-linux-gnu", "--",
+			"--nocapture")
+		cmd.Dir = p.dir
+		cmd.Env = append(append(p.env, "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="+runner,
+			"CARGO_HOME="+filepath.Join(p.temp, "cargo"), "RUSTUP_HOME="+rustup), env...)
+		defer os.RemoveAll(filepath.Join(p.temp, "cargo"))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	made := filepath.Join(p.dir, "made-by-test")
+	out, err := test(p.bin + " exec --")
+	if err != nil || !strings.Contains(out, "test result: ok. 1 passed") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(made); err == nil {
+		t.Error("a file came back")
+	}
+	// With the crate shared, the program is in it, and needs its libraries all the same.
+	out, err = test(p.bin+" exec --rw "+p.dir+" --", "FAIL=1")
+	if err == nil || !strings.Contains(out, "as wished") || !strings.Contains(out, "1 failed") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if text, _ := os.ReadFile(made); string(text) != "yes" {
+		t.Errorf("what the test has made did not come back: %q\n%s", text, out)
+	}
+}

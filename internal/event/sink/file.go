@@ -47,8 +47,14 @@ func (s *File) Put(b *event.Batch) error {
 	return nil
 }
 
-// Reset empties the file, as for the next iteration of a watched run.
-func (s *File) Reset() error { return s.cut(0) }
+// Restart empties the file for the next iteration of a watched run. What is no regular file
+// cannot be emptied.
+func (s *File) Restart() error {
+	if info, err := s.f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	return s.cut(0)
+}
 
 func (s *File) cut(size int64) error {
 	if err := s.f.Truncate(size); err != nil {

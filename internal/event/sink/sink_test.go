@@ -42,7 +42,7 @@ func TestFile(t *testing.T) {
 	must(t, err)
 	first, _ := batch(t, 1, "a")
 	must(t, s.Put(first))
-	must(t, s.Reset())
+	must(t, s.Restart())
 	var want []byte
 	for i := range 3 {
 		b, frames := batch(t, int64(i), "x", "y")

@@ -35,7 +35,11 @@ type Stream struct {
 	*event.Bus
 	level   event.Level
 	closers []func() error
+	starts  []restarter
 }
+
+// restarter is a place that keeps the events of the latest iteration only.
+type restarter interface{ Restart() error }
 
 // Open opens all places that events are to go to. An error names the flag.
 func Open(o Options) (*Stream, error) {
@@ -51,6 +55,9 @@ func Open(o Options) (*Stream, error) {
 			p.Level = event.Everything
 		}
 		s.level = max(s.level, p.Level)
+		if r, ok := p.To.(restarter); ok {
+			s.starts = append(s.starts, r)
+		}
 		s.closers = append(s.closers, func() error { return flagError(p.Flag, p.To.Close()) })
 	}
 	if o.File != "" {
@@ -86,6 +93,16 @@ func flagError(flag string, err error) error {
 
 // Level returns how much is wanted of what happens within tests.
 func (s *Stream) Level() event.Level { return s.level }
+
+// Restart has places that keep the events of the latest iteration only, such as files, forget
+// what they have. It must not be called while events come.
+func (s *Stream) Restart() error {
+	var errs []error
+	for _, r := range s.starts {
+		errs = append(errs, r.Restart())
+	}
+	return errors.Join(errs...)
+}
 
 // Close closes all places and returns what kept events from their places.
 func (s *Stream) Close() error {

@@ -7,6 +7,7 @@ package live
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -42,8 +43,10 @@ type Terminal struct {
 
 // Shown is a run that is shown while it lasts.
 type Shown struct {
-	display *display.Display
-	keys    *terminal.Keys // nil: nobody types
+	screen   *os.File  // with the status area, or nil
+	out, err io.Writer // above it
+	display  *display.Display
+	keys     *terminal.Keys // nil: nobody types
 
 	over   chan struct{}
 	joined sync.WaitGroup
@@ -61,14 +64,9 @@ func Show(t Terminal, o *run.Options, typed func(key byte)) *Shown {
 			return int(r), int(c)
 		}
 	}
-	l := &Shown{display: display.New(cfg), over: make(chan struct{})}
+	l := &Shown{screen: screen, display: display.New(cfg), over: make(chan struct{})}
 	if screen != nil {
-		if f, ok := o.Stdout.(*os.File); ok && terminal.Is(f) {
-			o.Stdout = l.display.Writer()
-		}
-		if terminal.Is(t.Stderr) {
-			o.Stderr = l.display.Writer()
-		}
+		l.out, l.err = l.display.Writer(), l.display.Writer()
 	}
 	o.Events.Other = append(o.Events.Other, sink.Place{To: l.display, Level: event.Progress})
 	l.listen(t.Notify)
@@ -84,10 +82,22 @@ func Show(t Terminal, o *run.Options, typed func(key byte)) *Shown {
 			l.keys = keys
 		}
 	}
-	if o.Person != nil {
+	l.apply(o)
+	return l
+}
+
+// apply has the outputs of a run pass above the status area, and a person who looks at its tests
+// have the terminal.
+func (l *Shown) apply(o *run.Options) {
+	if f, ok := o.Stdout.(*os.File); ok && l.screen != nil && terminal.Is(f) {
+		o.Stdout = l.out
+	}
+	if f, ok := o.Stderr.(*os.File); ok && l.screen != nil && terminal.Is(f) {
+		o.Stderr = l.err
+	}
+	if _, already := o.Person.(*besides); o.Person != nil && !already {
 		o.Person = &besides{o.Person, l}
 	}
-	return l
 }
 
 // screen returns the terminal for the status area, nil if there is none that could show it.
