@@ -35,7 +35,8 @@ func (f *guestFlags) group() flagGroup {
 	g.config(&f.config)
 	g.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH`")
 	g.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run the guest with the QEMU `PATH`")
-	g.flags.Var(value(&f.memory, "size", parseMemory), "mem", "memory of the guest, `SIZE` such as 2G (default 512M)")
+	g.flags.Var(value(&f.memory, "size", parseGuestMemory), "mem",
+		"memory of the guest, `SIZE` such as 2G (default 512M)")
 	g.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "vCPUs of the guest, `N` (default 1)")
 	g.flags.BoolVar(&f.cold, "cold", false, "boot the guest, take it not from the boot cache")
 	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")

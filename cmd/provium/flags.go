@@ -101,6 +101,18 @@ func parseMemory(text string) (int64, error) {
 	return n, err
 }
 
+// leastGuest is less than any kernel boots with, in bytes.
+const leastGuest = 16 << 20
+
+// parseGuestMemory reads the memory of one guest, in bytes.
+func parseGuestMemory(text string) (int64, error) {
+	n, err := config.ParseSize(text)
+	if err == nil && n < leastGuest {
+		return 0, fmt.Errorf("no guest boots with less than %d MiB", leastGuest>>20)
+	}
+	return n, err
+}
+
 // parseFactor reads a factor; not a number is auto.
 func parseFactor(text string) (float64, error) {
 	if text == "auto" {

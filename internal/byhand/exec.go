@@ -105,14 +105,14 @@ func (g *Guest) prepare(ctx context.Context, link *guest.Client, c *Command) (
 	}
 	for _, path := range append(p.files(c), c.Push...) {
 		if err := g.push(ctx, path); err != nil {
-			return r, nil, err
+			return r, nil, fmt.Errorf("copy %s: %w", path, err)
 		}
 	}
 	// The last, since a later write would look like a change of the guest.
 	for _, path := range c.ReadWrite {
 		s, err := g.share(ctx, link, path)
 		if err != nil {
-			return r, nil, err
+			return r, nil, fmt.Errorf("--rw %s: %w", path, err)
 		}
 		shares = append(shares, s)
 	}

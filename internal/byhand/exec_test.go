@@ -149,6 +149,10 @@ func TestExecNotStarted(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/usr/bin/nothing -x\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	sub := filepath.Join(dir, "sub")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	plain := filepath.Join(dir, "plain")
 	if err := os.WriteFile(plain, []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
@@ -161,6 +165,7 @@ func TestExecNotStarted(t *testing.T) {
 			"named by a path, as ./nothing", 127},
 		"no file":        {"/no/thing", "/no/thing: the guest has no such command", 127},
 		"script":         {script, "lacks its interpreter `/usr/bin/nothing -x`", 127},
+		"directory":      {sub, sub + ": is a directory", 125},
 		"not executable": {plain, "the host's file is not executable", 125},
 	} {
 		code, _, _, err := f.exec(t, &Command{Args: []string{c.arg}, Dir: dir}, "")

@@ -43,8 +43,10 @@ func findProgram(ctx context.Context, link *guest.Client, c *Command) (program, 
 	}
 	info, err := os.Stat(name)
 	switch {
-	case err != nil || info.IsDir():
+	case err != nil:
 		return program{path: name}, nil // the guest says what is wrong
+	case info.IsDir():
+		return program{}, fmt.Errorf("%s: is a directory", name)
 	case info.Mode()&0o111 == 0:
 		return program{}, fmt.Errorf("%s: the host's file is not executable", name)
 	}
