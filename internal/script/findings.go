@@ -182,22 +182,6 @@ func (e *execution) lookAtStuck(limit time.Duration, over <-chan struct{}) {
 	e.evidence.stuck = text
 }
 
-// withReports adds the reports of kernels to the reasons of a failure. One whose title is a
-// reason already is not told twice.
-func withReports(reasons, reports []string) []string {
-	above := strings.Join(reasons, "\n")
-	for _, report := range reports {
-		title, excerpt, _ := strings.Cut(report, "\n")
-		switch {
-		case !strings.Contains(above, title):
-			reasons = append(reasons, report)
-		case excerpt != "" && !strings.Contains(above, excerpt):
-			reasons = append(reasons, "the report:\n"+excerpt)
-		}
-	}
-	return reasons
-}
-
 // consoles shows the end of the consoles of the given VMs.
 func consoles(vms []*lab.VM) string {
 	const keep = 4 << 10 // bytes per VM

@@ -14,6 +14,7 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
+	"provium/internal/script/failure"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
 	"provium/internal/script/rewind"
@@ -132,7 +133,7 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	err = e.run(chunk)
 	var reasons []string
 	reasons = append(reasons, e.reasons(err)...)
-	reasons = withReports(reasons, e.takeFindings(s.root.AllVMs()))
+	reasons = failure.WithReports(reasons, e.takeFindings(s.root.AllVMs()))
 	if len(reasons) == 0 {
 		return e.values, nil
 	}
