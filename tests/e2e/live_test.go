@@ -154,8 +154,8 @@ func TestStoppedRun(t *testing.T) {
 	s.do("send-keys", "bg", "Enter")
 	s.awaitText("prompt$ bg\n")
 	// The run in the background prints what it is asked for, and draws no status area.
-	s.do("send-keys", "kill -USR1 $!", "Enter")
-	s.awaitText("\nprovium: 0 of 2 files, 0 failed, 2 running, 0 left, ")
+	s.do("send-keys", "kill -USR1 %1", "Enter")
+	s.awaitText("provium: 0 of 2 files, 0 failed, 2 running, 0 left, ")
 	s.do("send-keys", "echo ag''ain", "Enter")
 	screen := s.awaitText("\nagain\n")
 	if strings.Contains(screen, " | 2 running, ") {
