@@ -17,7 +17,7 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}
-	for _, text := range []string{"", "1 (x", "1 x) S", ") 1 (", "1 (x) S", "x (x) S 1 1 1 1 1 1", 
+	for _, text := range []string{"", "1 (x", "1 x) S", ") 1 (", "1 (x) S", "x (x) S 1 1 1 1 1 1",
 		"1 (x) S y 1 1 1 1 1", "1 (x) S 1 1 1 1 1 -1"} {
 		if got, ok := parseStat(text); ok {
 			t.Errorf("%q: %+v", text, got)
