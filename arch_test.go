@@ -69,7 +69,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/guest", "internal/stream",
 		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
-		"internal/luacomplete",
+		"internal/luacomplete", "internal/terminal",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -183,6 +183,9 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/network", "internal/netserver", "internal/vnet",
 		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
+	"internal/script/attachment": {[]string{
+		"internal/lua", "internal/event", "internal/script/value",
+	}, "what t:attach is given"},
 	"internal/script/failure": {[]string{
 		"internal/script/journal", "internal/script/value",
 	}, "the text of a failed test"},

@@ -42,6 +42,7 @@ var measurements = [...]measurement{
 	{"exec", (*bench).exec},
 	{"run", (*bench).wholeRun},
 	{"events", (*bench).events},
+	{"files", (*bench).files},
 }
 
 func names() []string {

@@ -30,7 +30,7 @@ const (
 // Level returns the lowest level at which events of the kind are emitted.
 func (k Kind) Level() Level {
 	switch {
-	case !k.IsDetail():
+	case !k.IsDetail(), k == KindTestOutput: // reports show it with its test
 		return Results
 	case k == KindOperationStarted, k == KindOperationEnded, k == KindVMBootStarted, k == KindVMBootStage,
 		k == KindVMBootFailed:
@@ -76,8 +76,7 @@ func (b *Buffer) Level() Level { return b.level }
 
 // Emit takes an event.
 func (b *Buffer) Emit(e Event) {
-	level := e.Kind().Level()
-	if level > b.level {
+	if e.Kind().Level() > b.level {
 		return
 	}
 	payload, err := EncodePayload(e)
@@ -89,7 +88,7 @@ func (b *Buffer) Emit(e Event) {
 	defer b.mu.Unlock()
 	b.waiting = append(b.waiting, Encoded{Event: e, Payload: payload})
 	b.size += len(payload)
-	if level == Results || b.size > bufferSize {
+	if !e.Kind().IsDetail() || b.size > bufferSize {
 		b.flush()
 	} else if len(b.waiting) == 1 {
 		b.timer.Reset(bufferDelay)

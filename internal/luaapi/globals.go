@@ -132,6 +132,10 @@ func tClass() Class {
 			fn("defer(fn: function)", "Has fn called after the test, the last one first."),
 			fn("step(name: string, fn: function) -> any",
 				"Calls fn and returns what it returns. A failure in it names the step."),
+			fn("attach(name: string, what: string|table)",
+				"Adds a file to the report: that at a path of the host, or bytes. `{path = \"...\"}` and "+
+					"`{bytes = \"...\"}` say which.",
+				example(`t:attach("journal", vm:run("journalctl").stdout)`)),
 			fn("pause(why?: any)", "Stops for a person to look at the guests. It needs a terminal."),
 		},
 	}

@@ -170,7 +170,7 @@ type optionKey struct {
 // optionKeys are the valid keys of each table of options.
 var optionKeys = sync.OnceValue(func() map[optionKey][]string {
 	all := map[optionKey][]string{}
-	for _, c := range Classes() {
+	for _, c := range known() {
 		prefix := c.Prefix
 		if prefix == "" {
 			prefix = c.Name

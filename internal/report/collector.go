@@ -16,6 +16,7 @@ type Collector struct {
 	expected []string // tests without a result
 
 	retries map[string][]string // reasons of failed runs of tests without a result
+	left    evidence
 }
 
 // NewCollector returns a Collector for the file at path.
@@ -43,6 +44,10 @@ func (c *Collector) Add(e event.Event) {
 			c.retries = map[string][]string{}
 		}
 		c.retries[e.Name] = append(c.retries[e.Name], e.Reason)
+	case event.TestOutput:
+		c.left.print(e.Name, e.Text)
+	case event.TestAttachment:
+		c.left.attach(e.Name, Attachment{Name: e.Attachment, Size: e.Size, Data: e.Data})
 	}
 }
 
@@ -50,6 +55,7 @@ func (c *Collector) finished(t TestResult) {
 	c.running = nil
 	t.Retries = c.retries[t.Name]
 	delete(c.retries, t.Name)
+	c.left.take(&t)
 	c.expected = slices.DeleteFunc(c.expected, func(name string) bool { return name == t.Name })
 	c.tests = append(c.tests, t)
 }
@@ -83,6 +89,7 @@ func (c *Collector) Failed() bool {
 func (c *Collector) Result(status FileStatus, chunkError string, took time.Duration) FileResult {
 	return FileResult{
 		Path: c.path, Status: status, ChunkError: chunkError, Tests: slices.Clone(c.tests), Duration: took,
+		Output: c.left.output[""],
 	}
 }
 

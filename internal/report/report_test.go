@@ -43,6 +43,11 @@ func samples() []FileResult {
 					"operations:\n  0.012s vm:run(\"make\")\n",
 				ConsoleExcerpt: strings.Repeat("[    1.000000] noise\r\n", 25) +
 					"[    2.000000] \x1b[1mBUG\x1b[0m: x\xff\n\x1b]0;title\x07\x1b]2;t\x1b\\end\x1b[2J\x07\x1b"},
+			{Name: "explains itself", Status: TestFailed, Output: "one\ntwo \x1b[2J\n",
+				Attachments: []Attachment{{Name: "core\n1", Size: 70}}, Message: explained,
+				ConsoleExcerpt: "[ 1.0] before\n[ 2.0] BUG: x\n[ 2.0] call trace:\n[ 2.0]  f+0x1/0x2\n[ 3.0] after\n"},
+			{Name: "prints", Status: TestPassed, Output: "to be seen\n",
+				Attachments: []Attachment{{Name: "trace", Size: 7}}},
 			{Name: "is skipped", Status: TestSkipped, Message: "filtered: slow tests skipped (pass --include-slow)"},
 			{Name: "is todo", Status: TestSkipped, Message: "todo"},
 		}},
@@ -59,6 +64,37 @@ func samples() []FileResult {
 		{Path: "tests/empty.test.lua", Status: FilePassed},
 	}
 }
+
+// explained is the text of a failure with most of its parts.
+const explained = `tests/rich.test.lua:31: assert_same failed: 2 ~= 5 at list[2]
+difference (- first, + second):
+  {
+    list = {
+      1,
+-     2,
++     5,
+- old
+- older
++ new
+     },
+-   "grün",
++   "grau",
+  }
+     30 |
+>    31 |   t:assert_same(a, b)
+     32 | end)
+stdout (6 bytes, 2 lines):
+  | - x
+  | + y
+stack traceback:
+	tests/rich.test.lua:31: in function <tests/rich.test.lua:20>
+last operations:
+    +0.000s   12.0ms  [n1] vm:run("make")  tests/rich.test.lua:30  ×19, last: exit 2, "no rule"
+guest failure on vm ` + "`n1`" + `: BUG: x
+[ 2.0] BUG: x
+[ 2.0] call trace:
+[ 2.0]  f+0x1/0x2
+repeat with: provium 'tests/rich.test.lua::explains itself' --seed 7`
 
 func golden(t *testing.T, name, got string) {
 	t.Helper()
@@ -80,7 +116,7 @@ func golden(t *testing.T, name, got string) {
 func render(t *testing.T, cfg TerminalConfig, results []FileResult) (out, errs string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	cfg.Out, cfg.Err = &o, &e
+	cfg.Out, cfg.Err, cfg.Output = &o, &e, true
 	term := NewTerminal(cfg)
 	var c Counts
 	for _, r := range results {
@@ -150,7 +186,7 @@ failed:
 func TestFailureIsShownAtOnce(t *testing.T) {
 	for name, cfg := range map[string]TerminalConfig{"early.txt": {}, "early-verbose.txt": {Verbosity: Verbose}} {
 		var out bytes.Buffer
-		cfg.Out = &out
+		cfg.Out, cfg.Output = &out, true
 		term := NewTerminal(cfg)
 		for i, r := range samples()[1:4] {
 			if failed := []int{1, -1, 0}[i]; failed >= 0 {
@@ -196,15 +232,15 @@ func TestCounts(t *testing.T) {
 		c.Add(r)
 	}
 	c.NotStarted = 2
-	want := Counts{Files: 8, Passed: 4, Failed: 5, Skipped: 2, FilesFailed: 6,
+	want := Counts{Files: 8, Passed: 5, Failed: 6, Skipped: 2, FilesFailed: 6,
 		FilesBroken: 1, FilesCrashed: 1, FilesTimedOut: 1, FilesInterrupted: 1,
 		NotStarted: 2}
 	if c != want || c.OK() {
 		t.Errorf("%+v", c)
 	}
 	if got := Summary(c, 1234*time.Millisecond); got !=
-		"6 of 10 files failed (5 tests failed, 1 did not load, 1 crashed, 1 timed out, 1 interrupted, 2 not started)\n"+
-			"8 file(s); 4 passed, 5 failed, 2 skipped; 1.23s" {
+		"6 of 10 files failed (6 tests failed, 1 did not load, 1 crashed, 1 timed out, 1 interrupted, 2 not started)\n"+
+			"8 file(s); 5 passed, 6 failed, 2 skipped; 1.23s" {
 		t.Error(got)
 	}
 	for want, c := range map[string]Counts{
@@ -235,9 +271,9 @@ func TestSlowest(t *testing.T) {
 		s.Add(r)
 	}
 	for n, want := range map[int]string{
-		2: "slowest 2 of 9 tests:\n    60.00s  tests/late.test.lua  runs long\n" +
+		2: "slowest 2 of 11 tests:\n    60.00s  tests/late.test.lua  runs long\n" +
 			"    50.00s  tests/crash.test.lua  calls C\n",
-		0: "slowest 9 of 9 tests:\n    60.00s  ", 99: "slowest 9 of 9 tests:\n    60.00s  ",
+		0: "slowest 11 of 11 tests:\n    60.00s  ", 99: "slowest 11 of 11 tests:\n    60.00s  ",
 	} {
 		var b bytes.Buffer
 		if err := s.Write(&b, n); err != nil || !strings.HasPrefix(b.String(), want) {

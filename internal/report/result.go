@@ -43,6 +43,9 @@ type TestResult struct {
 	Retries []string
 	// ConsoleExcerpt is the end of the consoles of the test's guests.
 	ConsoleExcerpt string
+	// Output is the end of what the test has printed.
+	Output      string
+	Attachments []Attachment
 }
 
 // FileResult is the result of one test file. It can be encoded as it is, to
@@ -56,6 +59,8 @@ type FileResult struct {
 	ChunkError string
 	Tests      []TestResult
 	Duration   time.Duration
+	// Output is the end of what the file has printed outside of tests.
+	Output string
 	// Warnings do not count as failures, like an error in closing a resource.
 	Warnings []string
 }

@@ -36,6 +36,8 @@ type TerminalConfig struct {
 	Verbosity Verbosity
 	// Color says that Out is a terminal that shows colours.
 	Color bool
+	// Output says to show what tests have printed, which has gone nowhere else.
+	Output bool
 }
 
 // Terminal renders results for people. Control characters in names, messages
@@ -102,6 +104,7 @@ func (t *Terminal) File(r FileResult) error {
 		b.line(1, "%s %s", b.paint(red, head), first)
 		b.text(2, rest)
 	}
+	t.printed(&b, 1, r.Output, r.Status != FilePassed)
 	for _, test := range r.Tests {
 		t.test(&b, test, slices.Contains(t.early[r.Path], test.Name))
 	}
@@ -115,7 +118,8 @@ func (t *Terminal) File(r FileResult) error {
 
 // test shows a test of a file, of which early says that Failure has shown it.
 func (t *Terminal) test(b *block, r TestResult, early bool) {
-	if r.Status != TestFailed && t.cfg.Verbosity < Verbose && !r.IsFlaky() {
+	printed := t.cfg.Output && r.Output != "" && t.cfg.Verbosity >= Normal
+	if r.Status != TestFailed && t.cfg.Verbosity < Verbose && !r.IsFlaky() && !printed {
 		return
 	}
 	word, color := testWord(r.Status)
@@ -139,6 +143,12 @@ func (t *Terminal) details(b *block, depth int, r TestResult) {
 	} else {
 		b.text(depth, terminal.Escape(r.Message))
 	}
+	t.printed(b, depth, r.Output, r.Status == TestFailed)
+	if r.Status == TestFailed || verbose {
+		for _, a := range r.Attachments {
+			b.line(depth, "%s %s (%d bytes)", b.paint(dim, "attached:"), oneLine(a.Name), a.Size)
+		}
+	}
 	for i, reason := range r.Retries {
 		b.line(depth, "%s", b.paint(dim, fmt.Sprintf("run %d of %d failed:", i+1, len(r.Retries)+1)))
 		b.text(depth+1, terminal.Escape(reason))
@@ -150,7 +160,7 @@ func (t *Terminal) details(b *block, depth int, r TestResult) {
 		}
 	}
 	if r.Status == TestFailed && r.ConsoleExcerpt != "" {
-		text, cut := terminal.Escape(r.ConsoleExcerpt), 0
+		text, cut := terminal.Escape(r.Console()), 0
 		if !verbose {
 			text, cut = lastLines(text, consoleLines)
 		}
@@ -161,6 +171,15 @@ func (t *Terminal) details(b *block, depth int, r TestResult) {
 		b.line(depth, "%s", b.paint(dim, head))
 		b.text(depth+1, text)
 	}
+}
+
+// printed shows what a test or a file has printed; with Quiet only of what has failed.
+func (t *Terminal) printed(b *block, depth int, text string, failed bool) {
+	if text == "" || !t.cfg.Output || t.cfg.Verbosity <= Quiet && !failed {
+		return
+	}
+	b.line(depth, "%s", b.paint(dim, "printed:"))
+	b.text(depth+1, terminal.Escape(text))
 }
 
 // Summary shows what failed once more, sorted, and the end of a run.
@@ -228,27 +247,13 @@ func testWord(s TestStatus) (string, ansi.Style) {
 	return "FAIL", red
 }
 
-// Attributes of texts, as the terminal library names them.
-var (
-	red    = ansi.Style{}.ForegroundColor(ansi.Red)
-	green  = ansi.Style{}.ForegroundColor(ansi.Green)
-	yellow = ansi.Style{}.ForegroundColor(ansi.Yellow)
-	bold   = ansi.Style{}.Bold()
-	dim    = ansi.Style{}.Faint()
-)
-
 // block collects the indented lines of one file.
 type block struct {
 	strings.Builder
 	color bool
 }
 
-func (b *block) paint(style ansi.Style, s string) string {
-	if !b.color || s == "" {
-		return s
-	}
-	return style.Styled(s)
-}
+func (b *block) paint(style ansi.Style, s string) string { return painter{b.color}.paint(style, s) }
 
 func (b *block) line(depth int, format string, args ...any) {
 	b.WriteString(strings.Repeat("    ", depth))
@@ -280,15 +285,7 @@ func (b *block) failure(depth int, s string) {
 	if s == "" {
 		return
 	}
-	for i, l := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
-		switch {
-		case i == 0:
-			l = b.paint(bold, l)
-		case strings.HasPrefix(strings.TrimLeft(l, " "), "- "):
-			l = b.paint(red, l)
-		case strings.HasPrefix(strings.TrimLeft(l, " "), "+ "):
-			l = b.paint(green, l)
-		}
+	for _, l := range (painter{b.color}).failure(strings.Split(strings.TrimRight(s, "\n"), "\n")) {
 		b.row(depth, l)
 	}
 }

@@ -156,6 +156,9 @@ func newExported(o *Options, accelerator string) *exported {
 func (e *exported) add(results []*report.FileResult) error {
 	for _, r := range results {
 		if r != nil {
+			if err := e.o.Exports.save(r, len(e.files)); err != nil {
+				return err
+			}
 			e.files = append(e.files, *r)
 		}
 	}
@@ -165,6 +168,58 @@ func (e *exported) add(results []*report.FileResult) error {
 	}
 	r := export.Run{Started: e.started, Elapsed: time.Since(e.started), Host: host, Facts: e.facts, Files: e.files}
 	return e.o.Exports.write(r, e.o.Stderr, e.o.Config.Dir)
+}
+
+// attachmentsDir returns the directory for the attachments that a JUnit file names: the file
+// without its suffix, and "-attachments".
+func attachmentsDir(junit string) string {
+	return strings.TrimSuffix(junit, filepath.Ext(junit)) + "-attachments"
+}
+
+// save writes the attachments of the file with that number beside the JUnit file, if there is
+// one, which then names them. Those of an earlier run are removed first.
+func (e *Exports) save(r *report.FileResult, number int) error {
+	if info, err := os.Stat(e.JUnit); e.JUnit == "" || err == nil && !info.Mode().IsRegular() {
+		return nil
+	}
+	dir := attachmentsDir(e.JUnit)
+	if number == 0 {
+		old, _ := filepath.Glob(filepath.Join(dir, "[0-9]*-[0-9]*-[0-9]*-*")) // the pattern is a good one
+		for _, path := range old {
+			if err := os.Remove(path); err != nil {
+				return fmt.Errorf("attachments: %w", err)
+			}
+		}
+	}
+	for t := range r.Tests {
+		for i := range r.Tests[t].Attachments {
+			a := &r.Tests[t].Attachments[i]
+			if a.Data == nil {
+				continue
+			}
+			if err := os.MkdirAll(dir, 0o777); err != nil {
+				return fmt.Errorf("attachments: %w", err)
+			}
+			path := filepath.Join(dir, fmt.Sprintf("%d-%d-%d-%s", number+1, t+1, i+1, fileName(a.Name)))
+			if err := os.WriteFile(path, a.Data, 0o666); err != nil {
+				return fmt.Errorf("attachments: %w", err)
+			}
+			a.File, a.Data = path, nil
+		}
+	}
+	return nil
+}
+
+// fileName returns a name that every file system takes, like that of an attachment.
+func fileName(name string) string {
+	const longest = 100
+	plain := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
+			return r
+		}
+		return '_'
+	}, name)
+	return plain[max(0, len(plain)-longest):]
 }
 
 // pageFile makes a page of all events at the end.

@@ -381,7 +381,7 @@ func (f *fileRun) showEarly(e event.Event) {
 // tell adds an event that the runner did not send.
 func (f *fileRun) tell(e event.Event) {
 	if failed, ok := e.(event.TestFailed); ok {
-		failed.Reason = repeatable(failed.Reason, f.job.Repeat)
+		failed.Reason = repeatable(failed.Reason, failed.Name, f.job.Repeat)
 		e = failed
 	}
 	f.record(e)
@@ -404,16 +404,13 @@ func (f *fileRun) record(e event.Event) {
 	}
 }
 
-// repeatable adds to the reason of a failure the flags with which chance decides
-// the same again, in the text that all reports show.
-func repeatable(reason, flags string) string {
-	if flags == "" || strings.HasPrefix(reason, poisoned) {
+// repeatable adds to the reason of a failure the command line that runs the test once more, or
+// with "" the file, in the text that all reports show.
+func repeatable(reason, test string, how report.Repeat) string {
+	if strings.HasPrefix(reason, poisoned) {
 		return reason
 	}
-	if reason != "" && !strings.HasSuffix(reason, "\n") {
-		reason += "\n"
-	}
-	return reason + "repeat with: " + flags
+	return how.After(reason, test)
 }
 
 // fail completes the report of a runner that could not do so itself.
@@ -438,7 +435,7 @@ func (f *fileRun) fail(cause error) {
 		f.tell(event.VMShutdown{File: f.job.Path, VMName: name, DurationNS: uint64(time.Since(since))})
 	}
 	if f.result.Tests() == 0 {
-		f.chunkErr = repeatable(reason, f.job.Repeat)
+		f.chunkErr = repeatable(reason, "", f.job.Repeat)
 	}
 	f.status = report.FileCrashed
 	switch {
@@ -460,7 +457,7 @@ func (f *fileRun) setStatus() {
 		return
 	}
 	if f.done.ChunkError != "" {
-		f.chunkErr = repeatable(f.done.ChunkError, f.job.Repeat)
+		f.chunkErr = repeatable(f.done.ChunkError, "", f.job.Repeat)
 	}
 	switch {
 	case f.stop != nil && f.stop.Status == string(report.FileTimedOut):

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/choose"
+	"provium/internal/config"
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -212,23 +214,27 @@ func TestFileRunOutcomes(t *testing.T) {
 // A failure tells which flags have chance decide the same again; its consequences do
 // not, nor do passed and skipped tests.
 func TestFileRunTellsHowToRepeat(t *testing.T) {
-	const again = "\nrepeat with: --seed 7 --shuffle 9"
+	again := func(test string) string {
+		return "\nrepeat with: provium tests/x.test.lua" + test + " --seed 7 --shuffle 9"
+	}
 	for _, tc := range []struct{ behaviour, want string }{
 		{"pass", "passed; a passed ; b passed "},
-		{"chunk", "failed chunk=no such profile" + again},
-		{"crash", "crashed; a passed ; b failed runner ended: signal: killed" + again +
+		{"chunk", "failed chunk=no such profile" + again("")},
+		{"crash", "crashed; a passed ; b failed runner ended: signal: killed" + again("::b") +
 			"; c failed failed-due-to-poisoned-state"},
-		{"exit", "crashed chunk=runner ended without a report" + again},
+		{"exit", "crashed chunk=runner ended without a report" + again("")},
 	} {
 		r := newFakeRun(t, tc.behaviour)
-		r.job.Repeat = (&Options{Seed: 7, ShuffleSeed: 9, Select: Selection{Shuffle: true}}).repeat()
+		o := &Options{Seed: 7, ShuffleSeed: 9, Select: Selection{Shuffle: true, WorkDir: "/p"},
+			Config: &config.Config{Dir: "/p", Path: "/p/provium.toml"}}
+		r.job.Repeat = o.repeatOf(Candidate{Abs: "/p/tests/x.test.lua"})
 		got := strings.ReplaceAll(describeResult(r.run(nil, nil, nil)), " (core dumped)", "")
 		if got != tc.want {
 			t.Errorf("%s: got  %s\nwant %s", tc.behaviour, got, tc.want)
 		}
 		for _, e := range r.events {
 			if failed, ok := e.(event.TestFailed); ok && failed.Name == "b" &&
-				!strings.HasSuffix(failed.Reason, again) {
+				!strings.HasSuffix(failed.Reason, again("::b")) {
 				t.Errorf("the event has %q", failed.Reason)
 			}
 		}
@@ -243,6 +249,22 @@ func TestFileRunTellsHowToRepeat(t *testing.T) {
 		{Options{Select: Selection{Shuffle: true}}, "--shuffle 0"},
 	} {
 		if got := tc.o.repeat(); got != tc.want {
+			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
+	at := func(dir, path string) *config.Config { return &config.Config{Dir: dir, Path: path} }
+	for _, tc := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Config: at("/p", "/p/provium.toml"), Select: Selection{WorkDir: "/p/tests"}}, "provium x.test.lua"},
+		{Options{Config: at("/p", "/p/other.toml"), Select: Selection{WorkDir: "/p"}},
+			"provium tests/x.test.lua --config other.toml"},
+		{Options{Config: at("/p", "/p/provium.toml"), Select: Selection{WorkDir: "/q"}, Local: true,
+			Filter: choose.Filter{IncludeSlow: true}},
+			"provium /p/tests/x.test.lua --config /p/provium.toml --vmm local --include-slow"},
+	} {
+		if got := tc.o.repeatOf(Candidate{Abs: "/p/tests/x.test.lua"}).Line(""); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -82,6 +83,33 @@ func (o *Options) repeat() string {
 		flags = append(flags, fmt.Sprintf("--shuffle %d", o.ShuffleSeed))
 	}
 	return strings.Join(flags, " ")
+}
+
+// repeatOf returns how to run a file, or a test of it, like this run, from where it was started.
+func (o *Options) repeatOf(c Candidate) report.Repeat {
+	path, dir := c.Abs, o.Select.WorkDir
+	if rel, err := filepath.Rel(dir, c.Abs); err == nil && filepath.IsLocal(rel) {
+		path = rel
+	}
+	var flags []string
+	above, err := filepath.Rel(o.Config.Dir, dir)
+	if err != nil || !filepath.IsLocal(above) || filepath.Base(o.Config.Path) != config.FileName {
+		config := o.Config.Path
+		if rel, err := filepath.Rel(dir, config); err == nil && filepath.IsLocal(rel) {
+			config = rel
+		}
+		flags = append(flags, "--config "+report.Quote(config))
+	}
+	if o.Local {
+		flags = append(flags, "--vmm local")
+	}
+	if o.Filter.IncludeSlow {
+		flags = append(flags, "--include-slow")
+	}
+	if chance := o.repeat(); chance != "" {
+		flags = append(flags, chance)
+	}
+	return report.Repeat{Path: path, Flags: strings.Join(flags, " ")}
 }
 
 // DefaultFileTimeout is the limit of a file without --timeout.

@@ -13,6 +13,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/event"
 	"provium/internal/msgpack"
+	"provium/internal/report"
 )
 
 // maxMessage caps one message between dispatcher and runner. The largest are
@@ -70,11 +71,12 @@ type job struct {
 	Overlay     string // of $PROVIUM_OVERLAY, or ""
 	Self        string // our program, beside which an installed overlay is looked for
 	QEMU        string
-	Repeat      string      // flags that repeat what chance decided, "" if a run without flags does
-	Local       bool        // no kernel is booted
-	Level       event.Level // of events that are wanted
-	Retries     int         // of a test that has failed
-	Collect     bool        // the chunk runs, its tests do not
+	Repeat      report.Repeat // how a failure is repeated
+	Capture     bool          // what is printed is shown with its test
+	Local       bool          // no kernel is booted
+	Level       event.Level   // of events that are wanted
+	Retries     int           // of a test that has failed
+	Collect     bool          // the chunk runs, its tests do not
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64

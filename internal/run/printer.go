@@ -35,7 +35,8 @@ func newPrinter(o *Options, repeats bool) *printer {
 		p.json = report.NewJSON(o.Stdout)
 		return p
 	}
-	cfg := report.TerminalConfig{Out: o.Stdout, Err: o.Stderr, Verbosity: o.Verbosity, Color: o.Color}
+	cfg := report.TerminalConfig{Out: o.Stdout, Err: o.Stderr, Verbosity: o.Verbosity, Color: o.Color,
+		Output: true}
 	if repeats && o.Verbosity < report.Verbose {
 		cfg.Verbosity = report.Quiet // what passes again and again is no news
 	}

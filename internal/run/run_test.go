@@ -176,7 +176,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%q is missing in %s", want, l.stderr)
 		}
 	}
-	if !strings.Contains(l.stdout, `repeat with: --seed 7`) {
+	if !strings.Contains(l.stdout, ` --seed 7`) {
 		t.Errorf("the failure says nothing of the seed: %s", l.stdout)
 	}
 	kinds := l.kinds()

@@ -51,7 +51,7 @@ func Runner(pipe *os.File, filter string) error {
 
 type runner struct {
 	pipe   *messagePipe
-	repeat string        // of the job
+	repeat report.Repeat // of the job
 	events *event.Buffer // on their way to the dispatcher
 	pauses *pauses
 
@@ -152,7 +152,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		Pauses: person, PauseOnFailure: j.PauseOnFailure,
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
-			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit,
+			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Capture: j.Capture,
 			Details: j.Level == event.Everything, Progress: j.Level >= event.Progress, Now: time.Now,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
@@ -277,7 +277,7 @@ func ImageSpec(p config.Profile) image.Spec {
 // emit sends an event to the dispatcher.
 func (r *runner) emit(e event.Event) {
 	if failed, ok := e.(event.TestFailed); ok {
-		failed.Reason = repeatable(failed.Reason, r.repeat)
+		failed.Reason = repeatable(failed.Reason, failed.Name, r.repeat)
 		e = failed
 	}
 	r.events.Emit(e)

@@ -101,6 +101,7 @@ func (s *assertions) newType() *lua.Type {
 		"log":                  (*assertions).tLog,
 		"defer":                (*assertions).tDefer,
 		"step":                 (*assertions).tStep,
+		"attach":               (*assertions).tAttach,
 		"pause":                (*assertions).tPause,
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {

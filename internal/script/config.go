@@ -30,6 +30,9 @@ type Env struct {
 	Waits func() (done func())
 	// Stdout takes what print writes, Stderr warnings. Nil drops them.
 	Stdout, Stderr io.Writer
+	// Capture says that what tests print is only emitted. What a person has typed prints to
+	// Stdout in any case.
+	Capture bool
 	// Emit takes events. Nil drops them.
 	Emit func(event.Event)
 	// Details says that events of what happens within tests are wanted, too.
@@ -99,6 +102,7 @@ type world struct {
 
 	mu    sync.Mutex
 	crash *lua.PanicError // the first failure of Provium itself
+	cut   []string        // where builds of fixtures were that were stopped
 }
 
 // newWorld completes env. path is the test file that warnings name.
@@ -157,4 +161,19 @@ func (w *world) firstCrash() *lua.PanicError {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.crash
+}
+
+// cutOff records where the build of a fixture was that was stopped with a test.
+func (w *world) cutOff(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = append(w.cut, text)
+}
+
+// takeCutOff returns and removes what cutOff has recorded.
+func (w *world) takeCutOff() (all []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all, w.cut = w.cut, nil
+	return all
 }

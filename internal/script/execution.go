@@ -40,6 +40,8 @@ type execution struct {
 	steps  map[*lua.Thread][]string // names of the steps under way, outermost first
 	broken brokenStep
 
+	attached int // files
+
 	before, after, deferred []*lua.Function // hooks, and functions of t:defer
 	cleaning                bool            // they run after the body
 	cleanup                 []error         // why some of them failed, beside failure

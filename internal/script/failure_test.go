@@ -1,12 +1,16 @@
 package script
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"provium/internal/event"
 	"provium/internal/fakemachine"
+	"provium/internal/fixture"
 )
 
 // addMake makes the command `make`, which prints much and fails.
@@ -161,11 +165,123 @@ stdout so far of vm:run("hang") at tests/x.test.lua:3 (8 bytes):
 		strings.Count(e.Reason, "3  (failed)\n") != 1 {
 		t.Error(e.Reason)
 	}
-	o.failed(t, "polls", `in wait_until("condition")`, `vm:run("cat /nonexist")  tests/x.test.lua:6  ×`,
+	o.failed(t, "polls", "timed out after 0.3s in ", `vm:run("cat /nonexist")  tests/x.test.lua:6  ×`,
 		"in vm `n1` when the time was up:\n")
 	for _, name := range []string{"loops", "guest that is gone"} {
 		if e := o.failed(t, name, "timed out after"); strings.Contains(e.Reason, "when the time was up") {
 			t.Error(e.Reason)
 		}
 	}
+}
+
+// TestReportsOfKernelsOnce has the title and the report of a panic once in a reason.
+func TestReportsOfKernelsOnce(t *testing.T) {
+	o := runOn(t, `
+test("panic", function(t) provium:vm("a", "host"):boot():run("panic") end)
+test("oops", function(t)
+  provium:vm("b", "host"):boot():run("oops")
+  t:fail("here")
+end)`, addFaults, nil)
+	for name, title := range map[string]string{"panic": "Kernel panic - not syncing: Fatal exception",
+		"oops": "BUG: unable to handle page fault"} {
+		e := o.failed(t, name, "guest failure on vm `", title)
+		lines := strings.Split(e.Reason, "\n")
+		titled, stamped := 0, 0
+		for _, line := range lines {
+			switch {
+			case strings.HasPrefix(line, "[") && strings.Contains(line, "] "+title):
+				stamped++
+			case strings.Contains(line, "guest failure on vm `") && strings.Contains(line, title):
+				titled++
+			}
+		}
+		if titled != 1 || stamped != 1 {
+			t.Errorf("%s: %d titles, %d reports\n%s", name, titled, stamped, e.Reason)
+		}
+	}
+}
+
+// TestFixtureOfAPanic shows the report of the kernel of a fixture's guest.
+func TestFixtureOfAPanic(t *testing.T) {
+	host, machines := fakeHost(t)
+	machines.Prepare(addFaults)
+	project := write(t, map[string]string{
+		"tests/bad.fixture.lua": `
+local vm = provium:vm("inner", "host"):boot()
+vm:run("panic")
+return vm:snapshot()`,
+		testPath: `test("uses it", function(t) provium:vm_fixture("bad") end)`,
+	})
+	o := runFile(t, context.Background(), project, func(c *Config) {
+		c.Host, c.Roots = host, []string{filepath.Join(project, "tests")}
+		c.Fixtures = &fixture.Cache{Dir: t.TempDir()}
+	})
+	o.failed(t, "uses it", "Kernel panic - not syncing: Fatal exception", "] Kernel panic - not syncing: Fatal",
+		"tests/bad.fixture.lua:3")
+}
+
+// TestPrintsAreEvents has what tests print in events alone, and what a person prints shown.
+func TestPrintsAreEvents(t *testing.T) {
+	a := &asked{sources: []string{`print("typed")`}}
+	o := runOn(t, `
+print("loading")
+test("prints", function(t) print("one", 2) t:pause() print("three") end)`, nil, func(c *Config) {
+		c.Capture, c.Pauses = true, a
+	})
+	var printed []string
+	for _, e := range o.events {
+		if out, ok := e.(event.TestOutput); ok {
+			printed = append(printed, out.Name+": "+out.Text)
+		}
+	}
+	want := []string{": loading\n", "prints: one\t2\n", "prints: typed\n", "prints: three\n"}
+	if !slices.Equal(printed, want) || o.stdout != "typed\n" {
+		t.Errorf("%q, stdout %q", printed, o.stdout)
+	}
+}
+
+func TestAttach(t *testing.T) {
+	source := `
+test("attaches", function(t)
+  t:attach("bytes", "a\0b")
+  t:attach("file", "data.bin")
+  t:attach("named", {path = "data.bin"})
+  t:attach("not the file", {bytes = "data.bin"})
+  t:attach("no file", "data.gone")
+  t:attach("empty", "")
+  t:attach("big", ("x"):rep(9 << 20))
+end)
+test("bad", function(t)
+  for _, c in ipairs({
+    {{"x"}, "argument 2 %(what%) must be a string or a table, got nil"}, {{"", "x"}, "must have 1 to 200 bytes, got 0"},
+    {{"x", {}}, "exactly one of path, bytes"}, {{"x", {path = "a", bytes = "b"}}, "exactly one of path, bytes"},
+    {{"x", {pth = "a"}}, "pth"}, {{"x", {path = "gone"}}, "no such file"}, {{"x", {path = "."}}, "not a regular file"},
+    {{"x", "y", "z"}, "t:attach%(name"},
+  }) do
+    t:assert_error_matches(function() t:attach(table.unpack(c[1])) end, c[2])
+  end
+end)
+test("many", function(t) for i = 1, 101 do t:attach("x", "y") end end)`
+	project := write(t, map[string]string{testPath: source, "tests/data.bin": "data"})
+	o := runFile(t, context.Background(), project, nil)
+	var got []string
+	for _, e := range o.events {
+		if a, ok := e.(event.TestAttachment); ok && a.Name == "attaches" {
+			rel := ""
+			if a.Source != "" {
+				rel, _ = filepath.Rel(project, a.Source) // else the list shows it
+			}
+			got = append(got, fmt.Sprintf("%s %s %d %d %.4q", a.Attachment, rel, a.Size, len(a.Data), a.Data))
+		}
+	}
+	want := []string{`bytes  3 3 "a\x00b"`, `file tests/data.bin 4 4 "data"`, `named tests/data.bin 4 4 "data"`,
+		`not the file  8 8 "data"`, `no file  9 9 "data"`, `empty  0 0 ""`, `big  9437184 8388608 "xxxx"`}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	if log := o.passed(t, "attaches").Log; len(log) != 7 || log[0] != "attached bytes (3 bytes)" {
+		t.Errorf("%q", log)
+	}
+	o.passed(t, "bad")
+	o.failed(t, "many", "a test can have 100 attachments")
 }

@@ -114,6 +114,7 @@ func (e *execution) takeEvidence() {
 		return
 	}
 	e.evidence.taken = true
+	e.evidence.output = append(e.evidence.output, e.s.takeCutOff()...)
 	var bridges []*network.Bridge
 	var vms []*lab.VM
 	seen := reach(e.s.scope)

@@ -57,6 +57,7 @@ func (b builder) RunFixture(ctx context.Context, build *fixtures.Build) (made *f
 	defer s.close("fixture `" + source.Name + "`")
 	values, err := s.runChunk()
 	if err != nil && ctx.Err() != nil {
+		b.w.cutOff("fixture `" + source.Name + "`: " + err.Error())
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {

@@ -156,7 +156,7 @@ func TestPanicInTheChunkPoisons(t *testing.T) {
 			!strings.Contains(o.ChunkError, "goroutine ") {
 			t.Errorf("%s: poisoned %v, chunk error %s", name, o.Poisoned, o.ChunkError)
 		}
-		if len(o.events) > 2 || o.registered != nil {
+		if len(o.events) > 3 || o.registered != nil {
 			t.Errorf("%s: events %v, registered %v", name, o.events, o.registered)
 		}
 	}

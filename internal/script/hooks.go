@@ -3,11 +3,13 @@ package script
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"provium/internal/event"
 	"provium/internal/lua"
+	"provium/internal/script/attachment"
 	"provium/internal/script/value"
 )
 
@@ -205,4 +207,23 @@ func (e *execution) inheritSteps(from, to *lua.Thread) {
 	if steps := e.steps[from]; len(steps) > 0 {
 		e.steps[to] = steps
 	}
+}
+
+// maxAttachments is how many files a test may attach.
+const maxAttachments = 100
+
+// tAttach is t:attach(name, what).
+func (s *assertions) tAttach(a value.Args, e *execution) ([]lua.Value, error) {
+	if e.attached == maxAttachments {
+		return nil, a.Errorf("a test can have %d attachments", maxAttachments)
+	}
+	made, err := attachment.Read(a, e.s.BesideFile)
+	if err != nil {
+		return nil, err
+	}
+	e.attached++
+	made.Path, made.Name = e.s.Host.File, e.name
+	e.s.Emit(made)
+	e.addLog(fmt.Sprintf("attached %s (%d bytes)", made.Attachment, made.Size))
+	return nil, nil
 }

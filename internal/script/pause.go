@@ -143,6 +143,8 @@ func (s *session) talk(ctx context.Context, e *execution, why string, names *lua
 		return fmt.Errorf("pause: %w", err)
 	}
 	defer done()
+	s.talking++
+	defer func() { s.talking-- }()
 	if s.points.Start() {
 		defer s.dropStates()
 	}

@@ -10,6 +10,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/script/failure"
 )
 
 // testRun runs the tests of one file in its session.
@@ -230,7 +231,7 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 		reasons = e.reasons(err)
 	}
 	reasons = append(reasons, e.cleanupReasons(len(reasons) == 0)...)
-	reasons = append(reasons, append(e.found, e.takeFindings(r.liveVMs())...)...)
+	reasons = failure.WithReports(reasons, append(e.found, e.takeFindings(r.liveVMs())...))
 	return strings.Join(reasons, "\n"), len(reasons) > 0
 }
 

@@ -14,9 +14,11 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
+	"provium/internal/script/failure"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
 	"provium/internal/script/rewind"
+	"provium/internal/terminal"
 )
 
 // session is one Lua state with the API in it, and all that its code makes. A test file and
@@ -32,6 +34,7 @@ type session struct {
 	state   *lua.State
 	pauses  Pauses          // nil: nobody can look at a test
 	bodies  []*lua.Function // of the tests
+	talking int             // conversations with a person
 	points  rewind.Points
 
 	claimed   bool             // provium:claim was called
@@ -76,10 +79,7 @@ func (s *session) open(more map[string]lua.GoFunc) error {
 
 // stdout returns what takes the output of Lua code.
 func (s *session) stdout() io.Writer {
-	if s.Details {
-		return &toldOutput{s.Stdout, s}
-	}
-	return s.Stdout
+	return &toldOutput{s.Stdout, s}
 }
 
 // close closes what is of file scope, then the state.
@@ -133,11 +133,12 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	err = e.run(chunk)
 	var reasons []string
 	reasons = append(reasons, e.reasons(err)...)
-	reasons = append(reasons, e.takeFindings(s.root.AllVMs())...)
+	reasons = failure.WithReports(reasons, e.takeFindings(s.root.AllVMs()))
 	if len(reasons) == 0 {
 		return e.values, nil
 	}
 	if excerpt := consoles(e.vms()); excerpt != "" {
+		excerpt = terminal.WithoutRepeated(excerpt, strings.Join(reasons, "\n"))
 		reasons = append(reasons, strings.TrimRight(excerpt, "\n"))
 	}
 	return nil, &chunkError{text: strings.Join(reasons, "\n"), err: err}

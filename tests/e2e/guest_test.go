@@ -10,11 +10,11 @@ import (
 )
 
 // inGuest is a test file whose only test is in the middle of an operation of a
-// guest once it has printed "ready".
+// guest once it has written "ready".
 const inGuest = `
 local vm = provium:vm("victim", "host"):boot()
 test("stuck in the guest", function()
-  print("ready")
+  io.write("ready\n") io.flush()
   vm:run("sleep 86399")
 end)
 test("another", function() end)

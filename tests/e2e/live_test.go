@@ -16,7 +16,7 @@ test("fails", function(t) t:fail("as wished") end)
 test("waits", function() `+wait+` end)
 `)
 	p.write("tests/b.test.lua", `
-print("loaded")
+io.write("loaded\n") io.flush()
 test("waits, too", function() `+wait+` end)
 `)
 }

@@ -73,7 +73,7 @@ test("leaves processes", function(t)
   os.execute([[`+leave("executed")+`]])
   f = io.popen([[`+leave("opened")+`; echo up; `+then+`]])
   t:assert_eq(f:read(), "up")
-  if os.getenv("STAY") then print("stays"); os.execute("exec sleep 86399") end
+  if os.getenv("STAY") then io.write("stays\n") io.flush() os.execute("exec sleep 86399") end
 end)
 `)
 	return p

@@ -97,15 +97,15 @@ func TestFailureTellsSeed(t *testing.T) {
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", "test('fine', function() end)\ntest('bad', function() error('by chance') end)\n")
 	p.write("tests/b.test.lua", "error('at load')\n")
-	if r := p.run(); strings.Contains(r.report(), "repeat with") {
+	if r := p.run(); strings.Contains(r.report(), "--seed") {
 		t.Error(r.report())
 	}
 	for args, want := range map[string]string{
-		"--seed 7":             "repeat with: --seed 7",
-		"--shuffle 9":          "repeat with: --shuffle 9",
-		"--shuffle --seed 7":   "repeat with: --seed 7 --shuffle 7",
-		"--seed 0xff -q":       "repeat with: --seed 255",
-		"--shuffle --repeat 1": "repeat with: --shuffle ",
+		"--seed 7":             " --seed 7",
+		"--shuffle 9":          " --shuffle 9",
+		"--shuffle --seed 7":   " --seed 7 --shuffle 7",
+		"--seed 0xff -q":       " --seed 255",
+		"--shuffle --repeat 1": " --shuffle ",
 	} {
 		r := p.run(strings.Fields(args)...)
 		r.expect(1, "by chance", "at load")
@@ -127,7 +127,8 @@ func TestFailureTellsSeed(t *testing.T) {
 		if last == nil {
 			last = f.Tests[1].Message
 		}
-		if last == nil || !strings.HasSuffix(*last, "\nrepeat with: --seed 7") {
+		if last == nil || !strings.HasSuffix(*last, " --seed 7") ||
+			!strings.Contains(*last, "\nrepeat with: provium tests/") {
 			t.Errorf("%s", line)
 		}
 	}
@@ -136,7 +137,7 @@ func TestFailureTellsSeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	// In the failed test, and in the chunk error.
-	if n := strings.Count(string(events), "\nrepeat with: --seed 7"); n != 2 {
+	if n := strings.Count(string(events), " --seed 7"); n != 2 {
 		t.Errorf("%d times in the events: %q", n, events)
 	}
 }

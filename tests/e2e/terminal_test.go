@@ -48,7 +48,7 @@ test("prints \27[1m", function(t)
 end)
 `)
 	r := p.run("-v")
-	r.expect(1, "printed \x1b[2J", "written \x1b[2J", "noted \x1b[2J", "executed \x1b[2J", `logged \x1b[2J`,
+	r.expect(1, `printed \x1b[2J`, "written \x1b[2J", "noted \x1b[2J", "executed \x1b[2J", `logged \x1b[2J`,
 		`failed \x1b[2J`, `prints \x1b[1m`)
 
 	screen, terminal := openTerminal(t)

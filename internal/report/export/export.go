@@ -99,13 +99,21 @@ func evidence(t report.TestResult) string {
 	for i, reason := range t.Retries {
 		fmt.Fprintf(&b, "run %d failed: %s\n", i+1, terminal.Escape(reason))
 	}
+	if t.Output != "" {
+		b.WriteString("printed:\n" + strings.TrimRight(terminal.Escape(t.Output), "\n") + "\n")
+	}
+	for _, a := range t.Attachments {
+		if a.File != "" { // as readers of JUnit look for it
+			fmt.Fprintf(&b, "[[ATTACHMENT|%s]]\n", name(a.File))
+		}
+	}
 	for _, entry := range t.Log {
 		b.WriteString(terminal.Escape(entry))
 		b.WriteByte('\n')
 	}
 	if t.ConsoleExcerpt != "" {
 		b.WriteString("console:\n")
-		b.WriteString(terminal.Escape(t.ConsoleExcerpt))
+		b.WriteString(terminal.Escape(t.Console()))
 		b.WriteByte('\n')
 	}
 	return b.String()

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"provium/internal/event"
+	"provium/internal/terminal"
 )
 
 // testEvent takes events of tests, and of what happens in them.
@@ -19,7 +20,8 @@ func (b *Builder) testEvent(at float64, e event.Event) bool {
 	case event.TestPassed:
 		b.ended(e.Path, e.Name, "passed", e.DurationNS, "", e.Log, "")
 	case event.TestFailed:
-		b.ended(e.Path, e.Name, "failed", e.DurationNS, e.Reason, e.Log, e.ConsoleExcerpt)
+		b.ended(e.Path, e.Name, "failed", e.DurationNS, e.Reason, e.Log,
+			terminal.WithoutRepeated(e.ConsoleExcerpt, e.Reason))
 	case event.TestSkipped:
 		b.ended(e.Path, e.Name, "skipped", 0, e.Reason, nil, "")
 	case event.TestRetried:

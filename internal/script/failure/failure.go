@@ -31,3 +31,19 @@ func (f *Failure) String() string {
 	}
 	return strings.Join(parts, "\n")
 }
+
+// WithReports adds the reports of kernels to the reasons of a failure. One whose title is a
+// reason already is not told twice.
+func WithReports(reasons, reports []string) []string {
+	above := strings.Join(reasons, "\n")
+	for _, report := range reports {
+		title, excerpt, _ := strings.Cut(report, "\n")
+		switch {
+		case !strings.Contains(above, title):
+			reasons = append(reasons, report)
+		case excerpt != "" && !strings.Contains(above, excerpt):
+			reasons = append(reasons, "the report:\n"+excerpt)
+		}
+	}
+	return reasons
+}

@@ -90,6 +90,7 @@ func TestStack(t *testing.T) {
 				"\tlib/b.lua:1: in function 'other'\n\ttests/a.test.lua:9: in function <tests/a.test.lua:8>"},
 		{"stack traceback:\n\ttests/a.test.lua:5: in local 'f'\n\ttests/a.test.lua:9: in function <x>",
 			"stack traceback:\n\ttests/a.test.lua:5: in local 'f'\n\ttests/a.test.lua:9: in function <x>"},
+		{"stack traceback:\n\ttests/a.test.lua:9: in local 'f'\n\ttests/a.test.lua:9: in function <x>", ""},
 		{"stack traceback:\n\tlib/a.lua:3: in x\n\tlib/a.lua:4: in y",
 			"stack traceback:\n\tlib/a.lua:3: in x\n\t... 1 more in lib/a.lua"},
 	} {

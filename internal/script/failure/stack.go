@@ -28,6 +28,9 @@ func Stack(text, at string, hidden Hidden) string {
 			hidden.has(frame) {
 			continue
 		}
+		if before, _, ok := strings.Cut(last, ": "); ok && more == 0 && strings.HasPrefix(frame, before+": ") {
+			continue // functions within one another on one line
+		}
 		file := helper(frame)
 		if file != "" && file == module {
 			more++

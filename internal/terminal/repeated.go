@@ -1,0 +1,44 @@
+package terminal
+
+import (
+	"fmt"
+	"strings"
+)
+
+// minRepeated is how many lines must be the same to be left out.
+const minRepeated = 3
+
+// WithoutRepeated returns a text without lines that follow each other in what is shown above
+// it, too. What stands in their place says how many they are.
+func WithoutRepeated(text, above string) string {
+	shown := strings.Split(strings.TrimRight(above, "\n"), "\n")
+	lines := strings.SplitAfter(text, "\n")
+	var b strings.Builder
+	for i := 0; i < len(lines); {
+		n := 0
+		for at := range shown {
+			n = max(n, common(lines[i:], shown[at:]))
+		}
+		if n < minRepeated {
+			b.WriteString(lines[i])
+			i++
+			continue
+		}
+		fmt.Fprintf(&b, "[%d lines of the report above]\n", n)
+		i += n
+	}
+	return b.String()
+}
+
+// common returns how many lines two texts have in common at their beginnings. A blank one is
+// the end.
+func common(a, b []string) (n int) {
+	for n < len(a) && n < len(b) {
+		line := strings.TrimRight(a[n], "\r\n")
+		if line == "" || line != strings.TrimRight(b[n], "\r") {
+			break
+		}
+		n++
+	}
+	return n
+}
