@@ -97,7 +97,7 @@ func (d *Display) Describe() {
 	switch {
 	case d.cfg.Screen == nil:
 		_, _ = io.WriteString(d.cfg.Notes, text)
-	case d.hidden == 0 && !d.closed:
+	case !d.closed:
 		_ = d.show(text, false)
 	}
 }

@@ -48,6 +48,8 @@ type Shown struct {
 	display  *display.Display
 	keys     *terminal.Keys // nil: nobody types
 
+	away bool // in the background, where nothing is drawn
+
 	over   chan struct{}
 	joined sync.WaitGroup
 }
@@ -129,6 +131,7 @@ func (l *Shown) listen(notify func(...os.Signal) (<-chan os.Signal, func())) {
 		for {
 			select {
 			case <-tick.C:
+				l.follow()
 				l.display.Tick()
 			case <-asked:
 				l.display.Describe()
@@ -136,12 +139,14 @@ func (l *Shown) listen(notify func(...os.Signal) (<-chan os.Signal, func())) {
 				if sig == unix.SIGCONT && l.keys != nil {
 					l.keys.Continued()
 				}
+				l.follow()
 				l.display.Resized()
 			case <-stopped: // the shell gets the terminal as it was
 				if hasShell() {
 					l.pause()
 					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP) // one may stop oneself
 					time.Sleep(stopPause)                      // threads run for a moment yet
+					l.follow()
 					l.resume()
 				}
 			case <-l.over:
@@ -149,6 +154,20 @@ func (l *Shown) listen(notify func(...os.Signal) (<-chan os.Signal, func())) {
 			}
 		}
 	}()
+}
+
+// follow hides the status area while the process is in the background.
+func (l *Shown) follow() {
+	away := l.screen != nil && terminal.IsElsewhere(l.screen)
+	if away == l.away {
+		return
+	}
+	l.away = away
+	if away {
+		l.display.Pause()
+	} else {
+		l.display.Resume()
+	}
 }
 
 // hasShell reports whether there is a shell with job control, which continues what it has
