@@ -45,7 +45,7 @@ func (f *guestFlags) group() flagGroup {
 	return g
 }
 
-// configFor reads the configuration; where there is none, it is one with an automatic profile.
+// configFor reads the configuration. Without a provium.toml it is one with an automatic profile.
 func (p *program) configFor(f *guestFlags) (*config.Config, error) {
 	cfg, err := p.loadConfig(f.config, f.kernel, f.qemu)
 	if f.config == "" && config.IsMissing(err) {

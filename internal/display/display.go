@@ -11,7 +11,7 @@ import (
 
 // Config is what a Display needs.
 type Config struct {
-	// Screen is a terminal that obeys cursor movements. Nil: there is none, and notices of
+	// Screen is a terminal that obeys cursor movements. If it is nil, notices of
 	// what is slow are written to Notes in place of the status area.
 	Screen io.Writer
 	// Size returns the size of the terminal, 0 where it is not known.

@@ -102,7 +102,7 @@ func (l *Shown) apply(o *run.Options) {
 	}
 }
 
-// screen returns the terminal for the status area, nil if there is none that could show it.
+// screen returns the terminal for the status area, or nil if no terminal could show it.
 func (t Terminal) screen() *os.File {
 	if t.Dumb {
 		return nil
@@ -211,7 +211,7 @@ func (l *Shown) resume() {
 	}
 }
 
-// Close ends the display and gives the terminal back.
+// Close ends the display and restores the terminal.
 func (l *Shown) Close() {
 	close(l.over)
 	l.joined.Wait()
