@@ -1,7 +1,6 @@
 package script
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -317,7 +316,7 @@ func outputs(r *guest.RunResult) string {
 		name string
 		text []byte
 	}{{"stdout", r.Stdout}, {"stderr", r.Stderr}} {
-		if len(out.text) > api.ShortOutput || bytes.Count(out.text, []byte("\n")) > 1 {
+		if api.IsLong(out.text) {
 			shown = append(shown, failure.Block(out.name, out.text))
 		}
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"syscall"
@@ -16,19 +17,29 @@ import (
 // resultOutput is how much of an output a failed command shows: its end.
 const resultOutput = 4096
 
-// ShortOutput is how much of an output a message shows that has the rest below it.
-const ShortOutput = 200
+// shortOutput is how long an output may be that is shown in a message which could have it below.
+const shortOutput = 200
 
 // CommandError is the error of assert_ok.
 type CommandError struct{ Result *guest.RunResult }
 
 // Error returns how the command ended, and what it has printed.
-func (e *CommandError) Error() string { return e.text(resultOutput) }
+func (e *CommandError) Error() string { return e.text(quoteEnd) }
 
-// Short is Error with less of long outputs.
-func (e *CommandError) Short() string { return e.text(ShortOutput) }
+// Short is Error without the outputs that IsLong.
+func (e *CommandError) Short() string {
+	return e.text(func(out []byte) string {
+		if IsLong(out) {
+			return fmt.Sprintf("(%d bytes, below)", len(out))
+		}
+		return value.Quote(string(out))
+	})
+}
 
-func (e *CommandError) text(most int) string {
+// IsLong reports whether an output is better shown in lines of its own than in a message.
+func IsLong(out []byte) bool { return len(out) > shortOutput || bytes.Count(out, []byte("\n")) > 1 }
+
+func (e *CommandError) text(quote func(out []byte) string) string {
 	var b strings.Builder
 	r := e.Result
 	fmt.Fprintf(&b, "command failed: status=%s", r.Status)
@@ -38,7 +49,7 @@ func (e *CommandError) text(most int) string {
 	case guest.Signalled:
 		fmt.Fprintf(&b, " signal=%d (%s)", r.Signal, signalName(r.Signal))
 	}
-	fmt.Fprintf(&b, " stdout=%s stderr=%s", quoteEnd(r.Stdout, most), quoteEnd(r.Stderr, most))
+	fmt.Fprintf(&b, " stdout=%s stderr=%s", quote(r.Stdout), quote(r.Stderr))
 	return b.String()
 }
 
@@ -51,11 +62,11 @@ func commandError(r *guest.RunResult) error {
 }
 
 // quoteEnd quotes an output; of a long one only the end, where failures speak.
-func quoteEnd(out []byte, most int) string {
-	if len(out) <= most {
+func quoteEnd(out []byte) string {
+	if len(out) <= resultOutput {
 		return value.Quote(string(out))
 	}
-	return fmt.Sprintf("(%d bytes) ...%s", len(out), value.Quote(string(out[len(out)-most:])))
+	return fmt.Sprintf("(%d bytes) ...%s", len(out), value.Quote(string(out[len(out)-resultOutput:])))
 }
 
 // signalName is the name of a Linux signal, by number.
