@@ -29,7 +29,7 @@ func (p *progress) describe(now time.Time) string {
 			f.skipped, plural(len(f.guests), "guest"), short(now.Sub(f.started)))
 		fmt.Fprintf(&b, "    %s, %s\n", f.position(), short(now.Sub(f.since)))
 		for _, boot := range f.booting() {
-			fmt.Fprintf(&b, "      %s %s, %s\n", clean(boot.vm), stageText(boot.stage), short(now.Sub(boot.since)))
+			fmt.Fprintf(&b, "      vm %s %s, %s\n", clean(boot.vm), stageText(boot.stage), short(now.Sub(boot.since)))
 		}
 		for _, op := range f.operations() {
 			fmt.Fprintf(&b, "      %s\n", op.text(now))
@@ -80,7 +80,7 @@ func (p *progress) slow(now time.Time) []string {
 		}
 		text := fmt.Sprintf("provium: slow: %s: %s, %s", clean(f.path), f.position(), short(took))
 		if boots := f.booting(); len(boots) > 0 {
-			text += fmt.Sprintf(": %s %s", clean(boots[0].vm), stageText(boots[0].stage))
+			text += fmt.Sprintf(": vm %s %s", clean(boots[0].vm), stageText(boots[0].stage))
 		} else if ops := f.operations(); len(ops) > 0 {
 			text += ": " + ops[0].text(now)
 		}

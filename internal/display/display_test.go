@@ -292,11 +292,11 @@ func TestSlowNotices(t *testing.T) {
 		s.emit(time.Second)
 	}
 	const want = "provium: slow: profile mine builds, 16s\n" +
-		"provium: slow: b: at file scope, 15s: v waits for room\n" +
+		"provium: slow: b: at file scope, 15s: vm v waits for room\n" +
 		"provium: slow: a: test `second` (a:9), 15s: vm:run(\"x \") of v at a:10, 15s\n" +
-		"provium: slow: b: at file scope, 45s: v waits for room\n" +
+		"provium: slow: b: at file scope, 45s: vm v waits for room\n" +
 		"provium: slow: a: test `second` (a:9), 45s: vm:run(\"x \") of v at a:10, 45s\n" +
-		"provium: slow: b: at file scope, 1:15: v waits for room\n" +
+		"provium: slow: b: at file scope, 1:15: vm v waits for room\n" +
 		"provium: slow: a: test `second` (a:9), 1:15: vm:run(\"x \") of v at a:10, 1:15\n"
 	if s.notes.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &s.notes, want)

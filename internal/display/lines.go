@@ -142,7 +142,7 @@ func (f *runningFile) line(now time.Time, width int) string {
 func (f *runningFile) activity(now time.Time) string {
 	var parts []string
 	if boots := f.booting(); len(boots) > 0 {
-		text := boots[0].vm + " " + stageText(boots[0].stage)
+		text := "vm " + boots[0].vm + " " + stageText(boots[0].stage)
 		if len(boots) > 1 {
 			text += fmt.Sprintf(" (and %d more)", len(boots)-1)
 		}
