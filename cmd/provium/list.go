@@ -76,7 +76,7 @@ func oneField(text string) string {
 	return strings.NewReplacer("\t", " ", "\n", " ").Replace(terminal.Escape(text))
 }
 
-// printList prints lines, or the notice why there are none.
+// printList prints lines. Without any, it prints the notice why.
 func printList(cmd *cobra.Command, lines []string, notice string) error {
 	if len(lines) == 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "provium: %s\n", notice)

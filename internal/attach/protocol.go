@@ -49,7 +49,7 @@ type message struct {
 // Enter asks for a command in a guest.
 type Enter struct {
 	CID      uint32   // of the guest
-	Args     []string // the command; a login shell if there is none
+	Args     []string // the command; a login shell if it is empty
 	Env      []string // that say what the terminal can do
 	Terminal *Size    // nil for a command without one
 	NoInput  bool

@@ -222,7 +222,7 @@ func TestChangesComeBackBesideFailures(t *testing.T) {
 	checkTree(t, dir, map[string]string{"a": "host", "c": "guest"})
 }
 
-// TestProgramInSharedDirectory has the program be in a directory that the guest gets anyway, as
+// TestProgramInSharedDirectory runs a program from a directory that the guest gets anyway, as
 // `cargo test` has it with --rw of the project.
 func TestProgramInSharedDirectory(t *testing.T) {
 	sh, err := os.ReadFile("/bin/sh")

@@ -30,7 +30,7 @@ const loginShell = `cd 2>/dev/null || cd /
 command -v bash >/dev/null 2>&1 && exec bash -l
 exec sh -l`
 
-// Shell runs a command on a terminal, or a login shell where there is none in args, and
+// Shell runs a command on a terminal, or a login shell without args, and
 // returns its exit code as Exec does.
 func (g *Guest) Shell(ctx context.Context, args []string, t *Terminal) (code int, err error) {
 	ctx = guest.WithCall(ctx, guest.Call{Text: "shell"})
@@ -47,7 +47,7 @@ func (g *Guest) Shell(ctx context.Context, args []string, t *Terminal) (code int
 	return x.run(ctx, r)
 }
 
-// useTerminal has a command, or a login shell where there is none, appear on a terminal.
+// useTerminal lets a command, or a login shell without one, appear on a terminal.
 func (x *running) useTerminal(r *guest.RunRequest, t *Terminal) {
 	size := t.size()
 	r.Terminal, r.Env, r.NoStdin = &size, environment(t.Env), false

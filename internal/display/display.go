@@ -11,7 +11,7 @@ import (
 
 // Config is what a Display needs.
 type Config struct {
-	// Screen is a terminal that obeys cursor movements. Nil: there is none, and notices of
+	// Screen is a terminal that obeys cursor movements. If it is nil, notices of
 	// what is slow are written to Notes in place of the status area.
 	Screen io.Writer
 	// Size returns the size of the terminal, 0 where it is not known.
@@ -97,7 +97,7 @@ func (d *Display) Describe() {
 	switch {
 	case d.cfg.Screen == nil:
 		_, _ = io.WriteString(d.cfg.Notes, text)
-	case d.hidden == 0 && !d.closed:
+	case !d.closed:
 		_ = d.show(text, false)
 	}
 }

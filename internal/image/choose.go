@@ -208,8 +208,8 @@ func (s *Store) autoKernel(ctx context.Context, agent bool) (*chosenKernel, erro
 	return nil, &NoKernelError{searched: filepath.Join(s.cfg.HostRoot, "boot"), failure: failure, notes: notes}
 }
 
-// NoKernelError is returned for a profile that leaves the choice of the kernel to Provium, if
-// there is none and none could be downloaded.
+// NoKernelError is returned for a profile that leaves the choice of the kernel to Provium,
+// when the host has no usable one and no download was possible.
 type NoKernelError struct {
 	searched string // a directory
 	failure  error  // of the download

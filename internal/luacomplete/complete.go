@@ -60,7 +60,7 @@ func members(c *luaapi.Class, methods bool) (names []string) {
 	return names
 }
 
-// lastExpr returns the longest expression at the end of a text, nil if there is none.
+// lastExpr returns the longest expression at the end of a text, or nil.
 func lastExpr(text string) luascan.Expr {
 	for i := range len(text) {
 		if i > 0 && isWord(rune(text[i-1])) && isWord(rune(text[i])) {

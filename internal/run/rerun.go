@@ -32,7 +32,7 @@ func canonical(path string) string {
 	return filepath.Clean(path)
 }
 
-// readRerun returns the state at path, nil when there is none.
+// readRerun returns the state at path, or nil without such a file.
 func readRerun(path string) (rerunState, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

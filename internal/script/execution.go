@@ -324,7 +324,7 @@ func outputs(r *guest.RunResult) string {
 	return strings.Join(shown, "\n")
 }
 
-// excerpt returns the line of a file at a position with those around it, "" if there is none.
+// excerpt returns the line of a file at a position with those around it, or "".
 func (s *session) excerpt(at lua.Position) string {
 	if !at.File {
 		return ""

@@ -78,6 +78,13 @@ func inForeground(tty *os.File) bool {
 	return err == nil && group == unix.Getpgrp()
 }
 
+// IsElsewhere reports whether the process is in the background of its terminal, on which another
+// program runs.
+func IsElsewhere(tty *os.File) bool {
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group != unix.Getpgrp()
+}
+
 // awayPause is how long keys of a terminal are left alone on which another program runs.
 const awayPause = time.Second
 

@@ -152,8 +152,18 @@ func TestStoppedRun(t *testing.T) {
 	s.await("the prompt", func(screen string) bool { return last(screen, 1)[0] == "prompt$" })
 	s.do("send-keys", "echo ty''ped", "Enter")
 	s.awaitText("\ntyped\n")
+	s.do("send-keys", "bg", "Enter")
+	s.awaitText("prompt$ bg\n")
+	// The run in the background prints what it is asked for, and draws no status area.
+	s.do("send-keys", "kill -USR1 %1", "Enter")
+	s.awaitText("provium: 0 of 2 files, 0 failed, 2 running, 0 left, ")
+	s.do("send-keys", "echo ag''ain", "Enter")
+	screen := s.awaitText("\nagain\n")
+	if strings.Contains(screen, " | 2 running, ") {
+		t.Errorf("a status area in the background\n%s", screen)
+	}
 	s.do("send-keys", "fg", "Enter")
-	s.awaitText("typed\nprompt$ fg\n")
+	s.awaitText("\nprompt$ fg\n")
 	s.await("the status area", func(screen string) bool {
 		return strings.Contains(strings.Join(last(screen, 3), "\n"), "  tests/b.test.lua > waits, too")
 	})

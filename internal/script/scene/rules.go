@@ -17,8 +17,8 @@ import (
 // maxPart is how many rules of one kind are listed.
 const maxPart = 12
 
-// Rules describes the rules of bridges and of the disks of VMs that are in force, "" if there
-// are none.
+// Rules describes the rules of bridges and of the disks of VMs that are in force, or
+// returns "" without any.
 func Rules(bridges []*network.Bridge, vms []*lab.VM) string {
 	var nets, disks []string
 	for _, b := range bridges {

@@ -25,7 +25,7 @@ type comparison struct {
 	seen  map[[2]uintptr]bool // pairs of tables that are compared or known to be the same
 }
 
-// Compare returns the first difference of two values, nil if there is none. Tables are the
+// Compare returns the first difference of two values, or nil. Tables are the
 // same if they have the same keys with the same values, whatever their metatables; cycles are
 // followed once. All other values are compared by equal, and so are tables at first. Keys
 // are compared by identity.

@@ -48,6 +48,8 @@ type Shown struct {
 	display  *display.Display
 	keys     *terminal.Keys // nil: nobody types
 
+	away bool // in the background, where nothing is drawn
+
 	over   chan struct{}
 	joined sync.WaitGroup
 }
@@ -100,7 +102,7 @@ func (l *Shown) apply(o *run.Options) {
 	}
 }
 
-// screen returns the terminal for the status area, nil if there is none that could show it.
+// screen returns the terminal for the status area, or nil if no terminal could show it.
 func (t Terminal) screen() *os.File {
 	if t.Dumb {
 		return nil
@@ -129,6 +131,7 @@ func (l *Shown) listen(notify func(...os.Signal) (<-chan os.Signal, func())) {
 		for {
 			select {
 			case <-tick.C:
+				l.follow()
 				l.display.Tick()
 			case <-asked:
 				l.display.Describe()
@@ -136,12 +139,14 @@ func (l *Shown) listen(notify func(...os.Signal) (<-chan os.Signal, func())) {
 				if sig == unix.SIGCONT && l.keys != nil {
 					l.keys.Continued()
 				}
+				l.follow()
 				l.display.Resized()
 			case <-stopped: // the shell gets the terminal as it was
 				if hasShell() {
 					l.pause()
 					_ = unix.Kill(unix.Getpid(), unix.SIGSTOP) // one may stop oneself
 					time.Sleep(stopPause)                      // threads run for a moment yet
+					l.follow()
 					l.resume()
 				}
 			case <-l.over:
@@ -149,6 +154,20 @@ func (l *Shown) listen(notify func(...os.Signal) (<-chan os.Signal, func())) {
 			}
 		}
 	}()
+}
+
+// follow hides the status area while the process is in the background.
+func (l *Shown) follow() {
+	away := l.screen != nil && terminal.IsElsewhere(l.screen)
+	if away == l.away {
+		return
+	}
+	l.away = away
+	if away {
+		l.display.Pause()
+	} else {
+		l.display.Resume()
+	}
 }
 
 // hasShell reports whether there is a shell with job control, which continues what it has
@@ -192,7 +211,7 @@ func (l *Shown) resume() {
 	}
 }
 
-// Close ends the display and gives the terminal back.
+// Close ends the display and restores the terminal.
 func (l *Shown) Close() {
 	close(l.over)
 	l.joined.Wait()
