@@ -134,7 +134,8 @@ func TestPauseBelowStatusArea(t *testing.T) {
 	s.do("send-keys", "C-t")
 	s.awaitText("test `waits` (tests/a.test.lua:4), ")
 	s.do("send-keys", "C-c")
-	s.awaitText("provium: interrupt: closing what runs; once more kills it", "2 file(s); ", "code 1")
+	s.awaitText("provium: interrupt: closing what runs; once more kills it")
+	s.awaitText("2 file(s); ", "code 1")
 }
 
 // TestStoppedRun is stopped, and goes on, as with Ctrl-Z and fg.
