@@ -37,8 +37,8 @@ test("long", function(t)
   r:assert_ok()
 end)
 test("short", function(t) vm:run("cat /nonexist"):assert_ok() end)`, addMake, nil)
-	e := o.failed(t, "long", "tests/x.test.lua:8: command failed: status=exited code=2 stdout=(1490 bytes, below) stderr=",
-		` stderr="make: *** no rule\n"`+"\n", "\n>     8 |   r:assert_ok()\n",
+	e := o.failed(t, "long", "tests/x.test.lua:8: command failed: status=exited code=2 "+
+		"stdout=(1490 bytes, below)", ` stderr="make: *** no rule\n"`+"\n", "\n>     8 |   r:assert_ok()\n",
 		"\nstdout (1490 bytes, 60 lines):\n  | compiling file number 0\n", "\n  [20 lines left out]\n",
 		"\n  | compiling file number 59\nlast operations:\n",
 		`[n1] vm:run("cat /nonexist")  tests/x.test.lua:4  ×19, last: exit 1, "cat: /nonexist: `,
