@@ -68,6 +68,8 @@ const (
 	sceneLimit = 2 * time.Second
 	// sceneLastLimit is the same for a file that is stopped: it is killed soon.
 	sceneLastLimit = time.Second
+	// sceneSilentLimit is the same where a guest was silent, so that the test ends 3 s late at most.
+	sceneSilentLimit = 500 * time.Millisecond
 	// maxStuck is how many guests are asked what is stuck in them.
 	maxStuck = 4
 )
@@ -78,6 +80,7 @@ type evidence struct {
 	output []string // of commands that were stopped
 	world  string   // rules, and commands in the background
 	stuck  string   // what guests did when the time was up
+	silent bool     // one of them did not answer that
 }
 
 // parts returns what there is, for people.
@@ -141,7 +144,10 @@ func (e *execution) takeEvidence() {
 	}
 	_ = e.s.state.Block(func() error {
 		limit := sceneLimit
-		if e.s.ctx.Err() != nil {
+		switch {
+		case e.isGuestSilent():
+			limit = sceneSilentLimit
+		case e.s.ctx.Err() != nil:
 			limit = sceneLastLimit
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -176,10 +182,17 @@ func (e *execution) lookAtStuck(limit time.Duration, over <-chan struct{}) {
 		case <-ctx.Done():
 		}
 	}()
-	text := scene.Stuck(ctx, vms[max(0, len(vms)-maxStuck):])
+	text, silent := scene.Stuck(ctx, vms[max(0, len(vms)-maxStuck):])
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.evidence.stuck = text
+	e.evidence.stuck, e.evidence.silent = text, silent
+}
+
+// isGuestSilent reports whether lookAtStuck has met a guest that does not answer.
+func (e *execution) isGuestSilent() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.evidence.silent
 }
 
 // consoles shows the end of the consoles of the given VMs.

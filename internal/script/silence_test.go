@@ -102,6 +102,21 @@ end)`}), func(c *Config) { c.Host = host })
 	o.failed(t, "it", "the guest was silent for 30ms")
 }
 
+// TestSilentGuestIsNamed asks a guest at a test's limit what it does.
+func TestSilentGuestIsNamed(t *testing.T) {
+	host, machines := fakeHost(t)
+	host.Watch = quickWatch
+	host.Watch.Limit, host.Watch.Grace = time.Hour, time.Hour // it does not die by itself
+	machines.Prepare(func(m *fakemachine.Machine) { m.StopAgentAt("stat") })
+	o := runFile(t, t.Context(), write(t, map[string]string{testPath: `
+test("it", {timeout = "1s"}, function(t)
+  local vm = provium:vm("a", "host"):boot()
+  vm:run_async("sleep 100")
+  vm:stat("/x")
+end)`}), func(c *Config) { c.Host = host })
+	o.failed(t, "it", "timed out after 1s in vm:stat", "in vm `a` when the time was up: the guest does not answer")
+}
+
 // TestGuestsThatCannotAnswerLive pauses a guest during an operation, which ends at its limit.
 func TestGuestsThatCannotAnswerLive(t *testing.T) {
 	o := runSilent(t, `

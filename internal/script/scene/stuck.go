@@ -23,22 +23,24 @@ const (
 )
 
 // Stuck lists what runs in guests and where their kernels are in it: processes, and those of
-// the kernel that cannot be interrupted. It says so of a guest that does not answer before ctx
-// ends.
-func Stuck(ctx context.Context, vms []*lab.VM) string {
-	texts := make([]string, len(vms))
+// the kernel that cannot be interrupted. silent reports whether a guest did not answer before
+// ctx ended, which the text says too.
+func Stuck(ctx context.Context, vms []*lab.VM) (text string, silent bool) {
+	texts, silence := make([]string, len(vms)), make([]bool, len(vms))
 	parallel.Each(vms, func(vm *lab.VM) error {
 		title := fmt.Sprintf("in vm `%s` when the time was up:", vm.Name())
 		tasks, err := look(ctx, vm)
+		i := slices.Index(vms, vm)
 		switch {
 		case err != nil && ctx.Err() != nil:
-			texts[slices.Index(vms, vm)] = title + " the guest does not answer"
+			texts[i], silence[i] = title+" the guest does not answer", true
 		case err == nil && len(tasks) > 0:
-			texts[slices.Index(vms, vm)] = title + "\n" + table(tasks)
+			texts[i] = title + "\n" + table(tasks)
 		}
 		return err
 	})
-	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), "\n")
+	text = strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), "\n")
+	return text, slices.Contains(silence, true)
 }
 
 // task is a process, or a thread of an executor.
