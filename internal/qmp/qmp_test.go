@@ -102,6 +102,8 @@ func TestPipelineIsSentAtOnce(t *testing.T) {
 	if got := <-sent; strings.Count(got, "\n") != 3 || !strings.Contains(got, `"execute":"qmp_capabilities"`) {
 		t.Errorf("sent at once: %q", got)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.waiting) != 0 {
 		t.Errorf("%d replies are still waited for", len(c.waiting))
 	}
