@@ -65,7 +65,9 @@ func TestCoverage(t *testing.T) {
 const reporter = `#!/bin/sh
 echo "$0 $*"
 echo "user $PROVIUM_COVERAGE_USER_FILE"
-for f in "$PROVIUM_COVERAGE_TMP" "$PROVIUM_COVERAGE_MARKER"; do [ -z "$f" ] || echo "there: $(basename "$f" | tr -d 0-9)"; done
+for f in "$PROVIUM_COVERAGE_TMP" "$PROVIUM_COVERAGE_MARKER"; do
+	[ -z "$f" ] || echo "there: $(basename "$f" | tr -d 0-9)"
+done
 `
 
 // coverageRun is a run of one event with --coverage.

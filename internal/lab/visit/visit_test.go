@@ -8,7 +8,7 @@ import (
 
 func TestVisits(t *testing.T) {
 	var v Visits
-	v.EndAll(nil) // there are none
+	v.EndAll(nil) // without a visit it does nothing
 	reason := errors.New("a snapshot")
 	left := make(chan error, 2)
 	for range 2 {
