@@ -22,8 +22,7 @@ const (
 	// KindLeak is memory, or a reference, that was never given back: kmemleak,
 	// "unregister_netdevice: waiting", "VFS: Busy inodes".
 	KindLeak Kind = "leak"
-	// KindFilesystem is a file system that has found itself damaged. What it says because a
-	// disk failed is none of them.
+	// KindFilesystem is a file system that has found itself damaged, unless a disk failed.
 	KindFilesystem Kind = "file system corruption"
 	// KindWarning is a report of WARN(), after which the kernel goes on.
 	KindWarning Kind = "WARNING"
