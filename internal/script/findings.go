@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,10 +13,12 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/kernelreport"
 	"provium/internal/lab"
+	"provium/internal/lua"
 	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/failure"
 	"provium/internal/script/scene"
+	"provium/internal/script/value"
 )
 
 // takeFindings describes the guest failures seen since it was last called. It waits for
@@ -37,30 +38,23 @@ func (e *execution) takeFindings(vms []*lab.VM) []string {
 	return out
 }
 
-// failures describes the reports of a guest's kernel that fail the execution. Warnings
-// that are only to be noted go to its log.
+// failures describes the reports of a guest's kernel that fail the execution. Those that are
+// only to be noted go to its log.
 func (e *execution) failures(vm *lab.VM, found []kernelreport.Finding) []string {
-	if e.meta != nil && e.meta.AllowOops {
-		return nil
+	failures, notes := e.verdict.Judge(vm.Name(), vm.NotesWarnings(), found)
+	for _, n := range notes {
+		e.warn(n)
 	}
-	var out []string
-	for _, finding := range found {
-		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-		if finding.Kind == kernelreport.KindWarning {
-			if e.meta != nil && e.meta.AllowWarnings {
-				continue
-			}
-			if vm.NotesWarnings() {
-				e.warn(fmt.Sprintf("the kernel of vm `%s`: %s", vm.Name(), finding.Title))
-				continue
-			}
-		}
-		if finding.Excerpt != "" {
-			text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
-		}
-		out = append(out, text)
+	return failures
+}
+
+// tExpectKernel has a report of a kernel fail nothing, which then must come.
+func (s *assertions) tExpectKernel(a value.Args, e *execution) ([]lua.Value, error) {
+	p, err := a.SearchPattern()
+	if err == nil {
+		e.verdict.Expect(p, a.Call.Caller().String())
 	}
-	return out
+	return nil, err
 }
 
 const (
@@ -193,22 +187,4 @@ func (e *execution) isGuestSilent() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.evidence.silent
-}
-
-// consoles shows the end of the consoles of the given VMs.
-func consoles(vms []*lab.VM) string {
-	const keep = 4 << 10 // bytes per VM
-	var b strings.Builder
-	for _, vm := range vms {
-		console := vm.Console()
-		tail := console.Tail(keep)
-		if len(tail) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "--- console of vm `%s` ---\n%s", vm.Name(), tail)
-		if tail[len(tail)-1] != '\n' {
-			b.WriteByte('\n')
-		}
-	}
-	return b.String()
 }
