@@ -108,14 +108,14 @@ var allowed = map[string]struct {
 	"internal/lab": {[]string{
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
-		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc",
+		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 	}, "topology and life cycle over its backends"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
-		"internal/snapshot",
+		"internal/snapshot", "internal/inspect",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
@@ -123,7 +123,11 @@ var allowed = map[string]struct {
 	"internal/fixture":   {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
 	"internal/snapshot":  {[]string{"internal/cachedir"}, "a file format, and a cache of such files"},
 	"internal/cachedir":  {nil, "who can have written what is in a cache"},
-	"internal/qemu":      {[]string{"internal/qmp", "internal/proc"}, "one QEMU process"},
+	"internal/qemu":      {[]string{"internal/qmp", "internal/proc", "internal/guestmem"}, "one QEMU process"},
+	"internal/guestmem":  {nil, "finds a kernel in any memory"},
+	"internal/printk":    {[]string{"internal/guestmem"}, "the log of a kernel; its tests have one in a memory"},
+	"internal/inspect": {[]string{"internal/qemu", "internal/guestmem", "internal/printk"},
+		"looks into guests from outside: their log and their state"},
 	"internal/qmp":       {nil, "a protocol"},
 	"internal/guest":     {[]string{"internal/wire"}, "host side of the agent link"},
 	"internal/wire":      {[]string{"internal/msgpack"}, "a protocol"},
@@ -164,7 +168,7 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
 		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
-		"internal/topology", "internal/console", "internal/pattern", "internal/luaapi",
+		"internal/topology", "internal/console", "internal/pattern", "internal/luaapi", "internal/printk",
 	}, "methods of labs, VMs and guests; joins those of disks and networks"},
 	"internal/script/apitest": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
