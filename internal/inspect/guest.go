@@ -36,6 +36,13 @@ func (p *Places) add(at int64) {
 	p.last = p.last[:min(len(p.last), maxPlaces)]
 }
 
+// Forget forgets all of them.
+func (p *Places) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = nil
+}
+
 // Guest is what can be known from outside of the guests that a VM has one after the other. It
 // is safe for concurrent use. Its zero value has no guest.
 type Guest struct {
