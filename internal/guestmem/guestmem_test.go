@@ -53,7 +53,8 @@ func TestFind(t *testing.T) {
 				t.Errorf("%#x, %v", at, err)
 			}
 			p := make([]byte, 3<<20) // over a page of 2 MiB
-			if err := got.Read(p, guestmem.TextStart+k.Offset+0x5000); err != nil || !bytes.HasPrefix(p, []byte("OSRELEASE")) {
+			err = got.Read(p, guestmem.TextStart+k.Offset+0x5000)
+			if err != nil || !bytes.HasPrefix(p, []byte("OSRELEASE")) {
 				t.Errorf("%q, %v", p[:10], err)
 			}
 			for _, bad := range []uint64{0x1000, 1 << 60, 0xffff888000000000, guestmem.TextStart - 8} {
@@ -87,8 +88,8 @@ func TestFindRefuses(t *testing.T) {
 	if err != nil || k.Note.At != 16<<20+0x5000 {
 		t.Fatalf("%v %v", k, err)
 	}
-	if _, err := guestmem.Find(context.Background(), source, nil, func(*guestmem.Kernel) bool { return false }); !errors.Is(err,
-		guestmem.ErrNoKernel) {
+	refuse := func(*guestmem.Kernel) bool { return false }
+	if _, err := guestmem.Find(context.Background(), source, nil, refuse); !errors.Is(err, guestmem.ErrNoKernel) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -96,7 +97,8 @@ func TestFindRefuses(t *testing.T) {
 	if _, err := guestmem.Find(ctx, source, nil, nil); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if _, err := guestmem.Find(context.Background(), file(t, 1<<30, nil), nil, nil); !errors.Is(err, guestmem.ErrNoKernel) {
+	empty := file(t, 1<<30, nil)
+	if _, err := guestmem.Find(context.Background(), empty, nil, nil); !errors.Is(err, guestmem.ErrNoKernel) {
 		t.Error(err)
 	}
 }
