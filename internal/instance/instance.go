@@ -7,17 +7,17 @@ import (
 	"sync"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/inspect"
+	"provium/internal/kernelreport"
 	"provium/internal/qemu"
 )
 
 // The types of what consoles show, for callers that see only this package.
 type (
-	Finding = console.Finding
-	Rules   = console.Rules
+	Finding = kernelreport.Finding
+	Rules   = kernelreport.Rules
 )
 
 // GoneError fails the operations that were in flight when their guest, or its present
