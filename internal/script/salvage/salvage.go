@@ -22,12 +22,13 @@ import (
 	"provium/internal/lab"
 	"provium/internal/network"
 	"provium/internal/parallel"
+	"provium/internal/printk"
 	"provium/internal/stream"
 	"provium/internal/topology"
 )
 
 const (
-	// askLimit is how long guests are asked for their kernel logs.
+	// askLimit is how long the logs of kernels may take, of all guests.
 	askLimit = time.Second
 
 	maxVMs       = 64        // of a failure, of which something is taken
@@ -42,7 +43,7 @@ type Remains struct {
 	VMs []*lab.VM
 	// Ending are those of the VMs that end with the test.
 	Ending []*lab.VM
-	// Silent says that a guest did not answer, so that none is asked for anything.
+	// Silent says that a guest did not answer, so that no agent is asked for anything.
 	Silent bool
 	// Last says that nothing of the test will run any more.
 	Last bool
@@ -54,9 +55,7 @@ func Early(ctx context.Context, f *artifacts.Folder, r Remains) {
 	vms := r.VMs[:min(len(r.VMs), maxVMs)]
 	captures(f, vms)
 	recordings(f, vms, r.Ending)
-	if !r.Silent {
-		kernelLogs(ctx, f, vms)
-	}
+	kernelLogs(ctx, f, vms, r.Silent)
 }
 
 // Late takes the consoles, and the command lines that the guests' QEMU was started with, by VM.
@@ -175,8 +174,9 @@ func recording(f *artifacts.Folder, r *disk.Recording, file, what string, ends b
 	return nil
 }
 
-// kernelLogs asks the guests for the logs of their kernels.
-func kernelLogs(ctx context.Context, f *artifacts.Folder, vms []*lab.VM) {
+// kernelLogs takes the logs of the guests' kernels, from their memory or else from their agents, unless one of these
+// is silent.
+func kernelLogs(ctx context.Context, f *artifacts.Folder, vms []*lab.VM, silent bool) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	type answer struct {
@@ -185,10 +185,16 @@ func kernelLogs(ctx context.Context, f *artifacts.Folder, vms []*lab.VM) {
 	}
 	answers := make([]answer, len(vms))
 	parallel.Each(vms, func(vm *lab.VM) error {
-		if vm.State() != topology.Booted || vm.IsAgentless() {
+		if s := vm.State(); s == topology.Created || s == topology.Shutdown {
 			return nil
 		}
-		raw, err := vm.KernelLog(ctx)
+		var raw []byte
+		records, err := vm.Inspect().KernelLog(ctx)
+		if err == nil {
+			raw = printk.AppendLines(nil, records)
+		} else if vm.State() == topology.Booted && !vm.IsAgentless() && !silent {
+			raw, err = vm.KernelLog(ctx)
+		}
 		if err == nil {
 			raw, err = guest.LogFilter{Level: len(guest.LogLevels()) - 1}.Text(raw)
 		}
