@@ -8,7 +8,7 @@ func metaOptions() detail {
 		opt("tags", "string|string[]", "", "for --tag and --no-tag"),
 		opt("timeout", "duration", "provium.timeout", "limit of the test; 0 for no limit"),
 		opt("spec", "string|string[]", "", "what the test covers"),
-		opt("allow_oops", "boolean", "false", "failures of the guest's kernel do not fail the test; t:expect_kernel says which ones are to come"),
+		opt("allow_oops", "boolean", "false", "no report of the guest's kernel fails the test"),
 		opt("op_timeout", "duration", "that of the profile",
 			"how long a guest may be silent during an operation; 0 for no limit"),
 		opt("allow_warnings", "boolean", "false", "WARNING reports of the kernel do not fail the test"),

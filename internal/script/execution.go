@@ -293,7 +293,7 @@ func (e *execution) explain(err error) *failure.Failure {
 	out := &failure.Failure{Message: err.Error()}
 	var raised *lua.Error
 	if errors.As(err, &raised) {
-		out.Message = errorText(raised)
+		out.Message = value.ErrorText(raised)
 		out.Stack = e.s.stack(raised.Traceback, raised.At)
 		out.Step = e.broken.of(raised)
 		out.Source = e.s.excerpt(raised.At)
@@ -341,20 +341,4 @@ func (s *session) excerpt(at lua.Position) string {
 // stack returns a traceback of Lua as it is shown below the message of a failure at a line.
 func (s *session) stack(text string, at lua.Position) string {
 	return failure.Stack(text, at.String(), failure.Hidden{operatorChunk + ":", "session:"})
-}
-
-// errorText is an error of Lua for people. An error object that is a table is shown whole.
-func errorText(err *lua.Error) string {
-	t, ok := err.Value.(*lua.Table)
-	if !ok {
-		return err.Message
-	}
-	text := value.Render(t, value.Format)
-	if !strings.HasPrefix(err.Message, "(error object is a ") { // it has a __tostring
-		text = err.Message + "\n" + text
-	}
-	if at := err.At.String(); at != "" {
-		return at + ": error object: " + text
-	}
-	return "error object: " + text
 }

@@ -9,14 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/network"
 	"provium/internal/script/binding"
-	"provium/internal/script/failure"
+	"provium/internal/script/salvage"
 	"provium/internal/script/scene"
 	"provium/internal/script/value"
 )
@@ -83,22 +82,6 @@ func (v *evidence) parts() []string {
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
 }
 
-// cutShort records what a command has printed that was stopped, of which err is the error.
-func (v *evidence) cutShort(op failure.Operation, err error) {
-	var cut *guest.CutShortError
-	if !errors.As(err, &cut) {
-		return
-	}
-	for _, out := range []struct {
-		name string
-		text []byte
-	}{{"stdout", cut.Stdout}, {"stderr", cut.Stderr}} {
-		if block := failure.Block(out.name+" so far of "+op.String(), out.text); block != "" {
-			v.output = append(v.output, block)
-		}
-	}
-}
-
 // hasFailed reports whether the body has failed, of which err is the error.
 func (e *execution) hasFailed(err error) bool {
 	var stop *stopError
@@ -152,6 +135,7 @@ func (e *execution) takeEvidence() {
 		}
 		return nil
 	})
+	e.salvage(false)
 }
 
 // lookAtStuck asks the guests that operations wait for what they do, until over is closed. It
@@ -187,4 +171,26 @@ func (e *execution) isGuestSilent() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.evidence.silent
+}
+
+// salvage hands over what the VMs of the execution leave behind. last says that nothing of it will run
+// any more.
+func (e *execution) salvage(last bool) {
+	if e.s.Salvage == nil {
+		return
+	}
+	vms := e.vms()
+	for _, vm := range e.s.liveVMs() {
+		if !slices.Contains(vms, vm) {
+			vms = append(vms, vm)
+		}
+	}
+	r := salvage.Remains{VMs: vms, Silent: e.isGuestSilent() || e.s.ctx.Err() != nil, Last: last}
+	if e.s.scope != e.s.root {
+		r.Ending = e.s.scope.AllVMs()
+	}
+	_ = e.s.state.Block(func() error {
+		e.s.Salvage(context.WithoutCancel(e.s.ctx), r)
+		return nil
+	})
 }

@@ -219,7 +219,8 @@ test("killed", function(t) provium:vm("f", "host"):boot():run("oom") end)
 	o.passed(t, "a panic")
 	o.skipped(t, "skipped", "enough")
 	o.passed(t, "wrong")
-	if e := o.passed(t, "in vain"); len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "note: meta.allow_oops is not needed") {
+	if e := o.passed(t, "in vain"); len(e.Log) != 1 ||
+		!strings.HasPrefix(e.Log[0], "note: meta.allow_oops is not needed") {
 		t.Errorf("%q", e.Log)
 	}
 	if e := o.passed(t, "killed"); len(e.Log) != 1 || !strings.Contains(e.Log[0], "Out of memory: killed tail") {

@@ -182,6 +182,7 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 	reason, failed := r.judge(e, err)
 	excerpt := ""
 	if failed {
+		e.salvage(true)
 		excerpt = scene.Consoles(e.vms())
 		if !paused {
 			r.pauseFailed(t, reason)

@@ -138,6 +138,7 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	if len(reasons) == 0 {
 		return e.values, nil
 	}
+	e.salvage(true)
 	if excerpt := scene.Consoles(e.vms()); excerpt != "" {
 		excerpt = terminal.WithoutRepeated(excerpt, strings.Join(reasons, "\n"))
 		reasons = append(reasons, strings.TrimRight(excerpt, "\n"))
