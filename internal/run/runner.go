@@ -13,13 +13,13 @@ import (
 	"provium/internal/attach"
 	"provium/internal/choose"
 	"provium/internal/config"
-	"provium/internal/console"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/forkserver"
 	"provium/internal/hostload"
 	"provium/internal/hosttsc"
 	"provium/internal/image"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/preparation"
 	"provium/internal/proc"
@@ -227,7 +227,7 @@ func serveGuests(h *lab.Host, status func() string) (stop func()) {
 	return stop
 }
 
-func oopsRules(extra, ignore []string) (console.Rules, error) {
+func oopsRules(extra, ignore []string) (kernelreport.Rules, error) {
 	compile := func(list []string) ([]*regexp.Regexp, error) {
 		var out []*regexp.Regexp
 		for _, text := range list {
@@ -241,10 +241,10 @@ func oopsRules(extra, ignore []string) (console.Rules, error) {
 	}
 	e, err := compile(extra)
 	if err != nil {
-		return console.Rules{}, err
+		return kernelreport.Rules{}, err
 	}
 	i, err := compile(ignore)
-	return console.Rules{Extra: e, Ignore: i}, err
+	return kernelreport.Rules{Extra: e, Ignore: i}, err
 }
 
 func labProfile(name string, p config.Profile) *lab.Profile {

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/network"
 	"provium/internal/script/binding"
@@ -23,7 +23,7 @@ import (
 // takeFindings describes the guest failures seen since it was last called. It waits for
 // what is on its way from the consoles.
 func (e *execution) takeFindings(vms []*lab.VM) []string {
-	found := make([][]console.Finding, len(vms))
+	found := make([][]kernelreport.Finding, len(vms))
 	_ = e.s.state.Block(func() error {
 		for i, vm := range vms {
 			found[i] = vm.TakeFindings()
@@ -39,14 +39,14 @@ func (e *execution) takeFindings(vms []*lab.VM) []string {
 
 // failures describes the reports of a guest's kernel that fail the execution. Warnings
 // that are only to be noted go to its log.
-func (e *execution) failures(vm *lab.VM, found []console.Finding) []string {
+func (e *execution) failures(vm *lab.VM, found []kernelreport.Finding) []string {
 	if e.meta != nil && e.meta.AllowOops {
 		return nil
 	}
 	var out []string
 	for _, finding := range found {
 		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-		if finding.Kind == console.KindWarning {
+		if finding.Kind == kernelreport.KindWarning {
 			if e.meta != nil && e.meta.AllowWarnings {
 				continue
 			}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"sync"
 
-	"provium/internal/console"
 	"provium/internal/fixture"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
@@ -193,7 +193,7 @@ func (s *session) watchHost() (stop func()) {
 			defer s.mu.Unlock()
 			return s.current != nil && s.current.meta != nil && s.current.meta.ExpectPanic
 		},
-		Finding: func(vm *lab.VM, finding console.Finding) {
+		Finding: func(vm *lab.VM, finding kernelreport.Finding) {
 			s.mu.Lock()
 			e := s.current
 			s.mu.Unlock()
