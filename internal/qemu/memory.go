@@ -26,7 +26,13 @@ var errMemoryGone = errors.New("the guest's memory is gone")
 // OpenMemory returns the guest's memory. That of a booted machine can be read up to Done, also
 // after QEMU's end; that of a restored one while QEMU runs.
 func (m *Machine) OpenMemory() (_ *Memory, err error) {
-	fd, err := unix.FcntlInt(m.ram.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	ram, err := m.ram.SyscallConn()
+	fd := -1
+	if err == nil { // it may be closed meanwhile
+		var refused error
+		err = ram.Control(func(ours uintptr) { fd, refused = unix.FcntlInt(ours, unix.F_DUPFD_CLOEXEC, 3) })
+		err = errors.Join(err, refused)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("qemu memory: %w", errors.Join(errMemoryGone, err))
 	}
