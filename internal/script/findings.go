@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"provium/internal/console"
-	"provium/internal/guest"
-	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/network"
 	"provium/internal/script/binding"
@@ -91,18 +89,7 @@ func (v *evidence) parts() []string {
 
 // cutShort records what a command has printed that was stopped, of which err is the error.
 func (v *evidence) cutShort(op failure.Operation, err error) {
-	var cut *guest.CutShortError
-	if !errors.As(err, &cut) {
-		return
-	}
-	for _, out := range []struct {
-		name string
-		text []byte
-	}{{"stdout", cut.Stdout}, {"stderr", cut.Stderr}} {
-		if block := failure.Block(out.name+" so far of "+op.String(), out.text); block != "" {
-			v.output = append(v.output, block)
-		}
-	}
+	v.output = append(v.output, scene.SoFar(op, err)...)
 }
 
 // hasFailed reports whether the body has failed, of which err is the error.
@@ -132,14 +119,10 @@ func (e *execution) takeEvidence() {
 	}
 	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
 	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
-	var commands []*handle.Process
+	var background []binding.Resource
 	for _, scope := range slices.Compact([]*lab.Lab{e.s.root, e.s.scope}) {
 		if all := e.s.opened[scope]; all != nil {
-			for _, r := range all[binding.ProcessResource] {
-				if p, ok := r.(*handle.Process); ok {
-					commands = append(commands, p)
-				}
-			}
+			background = slices.Concat(background, all[binding.ProcessResource], all[binding.CallResource])
 		}
 	}
 	_ = e.s.state.Block(func() error {
@@ -152,10 +135,7 @@ func (e *execution) takeEvidence() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		e.evidence.world = scene.Rules(bridges, vms)
-		if text := scene.Processes(ctx, commands); text != "" {
-			e.evidence.world = strings.TrimPrefix(e.evidence.world+"\n"+text, "\n")
-		}
+		e.evidence.world = strings.Trim(scene.Rules(bridges, vms)+"\n"+scene.Background(ctx, background), "\n")
 		return nil
 	})
 }
