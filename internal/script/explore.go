@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"provium/internal/console"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/failure"
@@ -46,7 +46,7 @@ func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Fun
 
 // Findings implements diskapi.Execution.
 func (e *execution) Findings(c *lua.Call, vm *lab.VM) ([]string, error) {
-	var found []console.Finding
+	var found []kernelreport.Finding
 	err := c.Block(func(context.Context) error {
 		found = vm.TakeFindings()
 		return nil

@@ -10,18 +10,18 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/console"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/network"
 	"provium/internal/script/binding"
-	"provium/internal/script/failure"
+	"provium/internal/script/salvage"
 	"provium/internal/script/scene"
 )
 
 // takeFindings describes the guest failures seen since it was last called. It waits for
 // what is on its way from the consoles.
 func (e *execution) takeFindings(vms []*lab.VM) []string {
-	found := make([][]console.Finding, len(vms))
+	found := make([][]kernelreport.Finding, len(vms))
 	_ = e.s.state.Block(func() error {
 		for i, vm := range vms {
 			found[i] = vm.TakeFindings()
@@ -37,14 +37,14 @@ func (e *execution) takeFindings(vms []*lab.VM) []string {
 
 // failures describes the reports of a guest's kernel that fail the execution. Warnings
 // that are only to be noted go to its log.
-func (e *execution) failures(vm *lab.VM, found []console.Finding) []string {
+func (e *execution) failures(vm *lab.VM, found []kernelreport.Finding) []string {
 	if e.meta != nil && e.meta.AllowOops {
 		return nil
 	}
 	var out []string
 	for _, finding := range found {
 		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-		if finding.Kind == console.KindWarning {
+		if finding.Kind == kernelreport.KindWarning {
 			if e.meta != nil && e.meta.AllowWarnings {
 				continue
 			}
@@ -85,11 +85,6 @@ type evidence struct {
 func (v *evidence) parts() []string {
 	all := append(slices.Clone(v.output), v.world, v.stuck)
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
-}
-
-// cutShort records what a command has printed that was stopped, of which err is the error.
-func (v *evidence) cutShort(op failure.Operation, err error) {
-	v.output = append(v.output, scene.SoFar(op, err)...)
 }
 
 // hasFailed reports whether the body has failed, of which err is the error.
@@ -138,6 +133,7 @@ func (e *execution) takeEvidence() {
 		e.evidence.world = strings.Trim(scene.Rules(bridges, vms)+"\n"+scene.Background(ctx, background), "\n")
 		return nil
 	})
+	e.salvage(false)
 }
 
 // lookAtStuck asks the guests that operations wait for what they do, until over is closed. It
@@ -175,20 +171,24 @@ func (e *execution) isGuestSilent() bool {
 	return e.evidence.silent
 }
 
-// consoles shows the end of the consoles of the given VMs.
-func consoles(vms []*lab.VM) string {
-	const keep = 4 << 10 // bytes per VM
-	var b strings.Builder
-	for _, vm := range vms {
-		console := vm.Console()
-		tail := console.Tail(keep)
-		if len(tail) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "--- console of vm `%s` ---\n%s", vm.Name(), tail)
-		if tail[len(tail)-1] != '\n' {
-			b.WriteByte('\n')
+// salvage hands over what the VMs of the execution leave behind. last says that nothing of it will run
+// any more.
+func (e *execution) salvage(last bool) {
+	if e.s.Salvage == nil {
+		return
+	}
+	vms := e.vms()
+	for _, vm := range e.s.liveVMs() {
+		if !slices.Contains(vms, vm) {
+			vms = append(vms, vm)
 		}
 	}
-	return b.String()
+	r := salvage.Remains{VMs: vms, Silent: e.isGuestSilent() || e.s.ctx.Err() != nil, Last: last}
+	if e.s.scope != e.s.root {
+		r.Ending = e.s.scope.AllVMs()
+	}
+	_ = e.s.state.Block(func() error {
+		e.s.Salvage(context.WithoutCancel(e.s.ctx), r)
+		return nil
+	})
 }

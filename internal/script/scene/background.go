@@ -2,36 +2,12 @@ package scene
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"provium/internal/guest"
 	"provium/internal/guest/handle"
-	"provium/internal/script/failure"
 )
-
-// SoFar returns blocks with what a command had printed that was stopped, of which err is the error.
-func SoFar(op failure.Operation, err error) (blocks []string) {
-	var cut *guest.CutShortError
-	if !errors.As(err, &cut) {
-		return nil
-	}
-	of := op.String()
-	if cut.Item > 0 {
-		of = fmt.Sprintf("operation %d of %s", cut.Item, of)
-	}
-	for _, out := range []struct {
-		name string
-		text []byte
-	}{{"stdout", cut.Stdout}, {"stderr", cut.Stderr}} {
-		if block := failure.Block(out.name+" so far of "+of, out.text); block != "" {
-			blocks = append(blocks, block)
-		}
-	}
-	return blocks
-}
 
 // Background describes what a test has started and not waited for: commands, with the ends of
 // what they have printed, and system calls. It passes over other things.
