@@ -82,7 +82,8 @@ func (s *Store) unpacked(ctx context.Context, k *chosenKernel) error {
 	}
 	if v.Size > 0 {
 		k.boot, k.pvh = filepath.Join(dir, vmlinuxFile), true
-		k.notes = slices.DeleteFunc(k.notes, func(note string) bool { return note == compressedNote(k.file, unpacksFast) })
+		gone := compressedNote(k.file, unpacksFast)
+		k.notes = slices.DeleteFunc(k.notes, func(note string) bool { return note == gone })
 	}
 	return nil
 }
