@@ -34,6 +34,7 @@ var measurements = [...]measurement{
 	{"surface", (*bench).surface},
 	{"network", (*bench).network},
 	{"memory", (*bench).memory},
+	{"kernellog", (*bench).kernelLog},
 	{"fixture", (*bench).fixture},
 	{"disk", (*bench).disks},
 	{"explorer", (*bench).explorer},

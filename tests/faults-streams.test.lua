@@ -20,8 +20,8 @@ local function total(s)
 end
 
 test("a reader that does not read stops the writer, and loses nothing", function(t)
-  local size = 100 << 20
-  local p = vm:run_async("dd", {"if=/dev/zero", "bs=64k", "count=1600", "status=none"})
+  local size = 100000000
+  local p = vm:run_async("dd", {"if=/dev/zero", "bs=100000", "count=" .. size // 100000})
   local s = p:stdout_stream()
   local written, before = -1, nil
   wait_until(function()
@@ -40,8 +40,8 @@ test("a reader that does not read stops the writer, and loses nothing", function
 end)
 
 test("who waits for the process does not wait for a slow reader, who is told what was lost", {slow = true}, function(t)
-  local size = 150 << 20
-  local p = vm:run_async("dd if=/dev/zero bs=64k count=2400 status=none; echo end")
+  local size = 150000000
+  local p = vm:run_async("dd if=/dev/zero bs=100000 count=" .. size // 100000 .. "; echo end")
   local s = p:stdout_stream()
   t:assert_eq(#p:wait("60s").stdout, 64 << 20)
   local n, text = total(s)

@@ -1,10 +1,8 @@
-// Package console keeps what a guest prints and finds the kernel's failure
-// reports in it: [Log] is the stored text with search and waiting, [Detector]
-// turns lines into findings.
+// Package console keeps what a guest prints: [Log] is the stored text with search and
+// waiting.
 //
-// It does not read from a guest or write to one, starts no goroutines, keeps
-// no time, and does not decide what a finding means for a test.
+// It does not read from a guest or write to one, starts no goroutines, keeps no time, and
+// does not look for failures in the text (that is internal/kernelreport's job).
 //
-// Start reading at Log in log.go for the text, and at Detector in detect.go for the
-// findings; match.go has the words of the kernel's reports.
+// Start reading at Log in log.go.
 package console

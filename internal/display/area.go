@@ -8,7 +8,9 @@ import (
 )
 
 // area is the lines below what is printed on a terminal. After each change the cursor is at
-// its first cell, which the terminal keeps where it is when its size changes.
+// its first cell, which the terminal keeps where it is when its size changes. A line that is
+// too long, since the terminal has just become narrower, is cut by the terminal: if it went on
+// in the next row, the way up would be too short.
 type area struct {
 	out   io.Writer
 	lines []string // as drawn
@@ -25,11 +27,11 @@ func (a *area) show(text string, lines []string, redraw bool) error {
 		b.WriteString("\r" + ansi.EraseScreenBelow)
 	}
 	b.WriteString(text)
-	b.WriteString(strings.Join(lines, "\n"))
-	if len(lines) > 1 {
-		b.WriteString(ansi.CursorUp(len(lines) - 1))
-	}
 	if len(lines) > 0 {
+		b.WriteString(ansi.ResetModeAutoWrap + strings.Join(lines, "\n") + ansi.SetModeAutoWrap)
+		if len(lines) > 1 {
+			b.WriteString(ansi.CursorUp(len(lines) - 1))
+		}
 		b.WriteByte('\r')
 	}
 	a.lines = lines

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/fakemachine"
+	"provium/internal/kernelreport"
 	"provium/internal/pattern"
 	"provium/internal/stream"
 )
@@ -63,7 +63,7 @@ func TestFindingInPieces(t *testing.T) {
 }
 
 func TestIsReporting(t *testing.T) {
-	i := &Instance{watch: &watch{detector: console.NewDetector(console.Rules{})}}
+	i := &Instance{watch: &watch{detector: kernelreport.NewDetector(kernelreport.Rules{})}}
 	if i.IsReporting() {
 		t.Error("a report of nothing")
 	}

@@ -3,7 +3,7 @@ package instance
 import (
 	"sync"
 
-	"provium/internal/console"
+	"provium/internal/kernelreport"
 )
 
 // Findings are the failure reports of a VM's guests that nobody has taken yet. Those of a
@@ -35,7 +35,7 @@ func (f *Findings) Answered(stamped bool) []Finding {
 	apart := f.apart
 	f.booting, f.apart = false, nil
 	for _, finding := range apart {
-		if stamped && !finding.Stamped && finding.Kind != console.KindPattern {
+		if stamped && !finding.Stamped && finding.Kind != kernelreport.KindPattern {
 			continue
 		}
 		if f.add(finding) {

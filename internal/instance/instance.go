@@ -7,16 +7,17 @@ import (
 	"sync"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
+	"provium/internal/inspect"
+	"provium/internal/kernelreport"
 	"provium/internal/qemu"
 )
 
 // The types of what consoles show, for callers that see only this package.
 type (
-	Finding = console.Finding
-	Rules   = console.Rules
+	Finding = kernelreport.Finding
+	Rules   = kernelreport.Rules
 )
 
 // GoneError fails the operations that were in flight when their guest, or its present
@@ -49,6 +50,7 @@ type Config struct {
 	Epoch    *handle.Epoch  // of what the agent holds
 	Agents   *handle.Agents // of the VM
 	Console  *Console       // of the VM
+	Inspect  *inspect.Guest // what is known of the VM's guests from outside; nil: its own
 	Oops     Rules          // guest failures to watch for
 	Hooks    Hooks
 	// Wait is what the boot waits for: WaitAgent, WaitNothing, or a text behind
@@ -134,6 +136,9 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	if cfg.PanicGrace == 0 {
 		cfg.PanicGrace = panicGrace
 	}
+	if cfg.Inspect == nil {
+		cfg.Inspect = &inspect.Guest{}
+	}
 	i := &Instance{cfg: cfg, epoch: cfg.Epoch, ready: make(chan struct{}), done: make(chan struct{}),
 		linked: make(chan struct{}), rebooted: make(chan struct{})}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
@@ -143,12 +148,14 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	} else {
 		own := *cfg.QEMU
 		own.Serial, own.HVC, own.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
+		own.OnExit = i.keepLog
 		var err error
 		if i.machine, err = qemu.Start(ctx, own); err != nil {
 			i.cancel(err)
 			return nil, err
 		}
 	}
+	cfg.Inspect.Began(i.machine)
 	close(i.ready)
 	i.mu.Lock()
 	if i.reason != "" {
@@ -169,6 +176,7 @@ func (i *Instance) supervise() {
 	<-i.machine.Done()
 	i.lastWords()
 	i.cfg.Console.log.End()
+	i.cfg.Inspect.Ended(i.machine)
 	i.mu.Lock()
 	if i.reason == "" {
 		i.reason = "qemu ended"
@@ -256,7 +264,22 @@ func (i *Instance) IsOver() bool {
 // fail stops QEMU with a reason, from goroutines that the end waits for.
 func (i *Instance) fail(reason string) {
 	i.setReason(reason)
+	select {
+	case <-i.ready:
+		i.keepLog(i.machine)
+	default:
+	}
 	i.kill()
+}
+
+// keepLog keeps the kernel's log of a guest that ends without a caller's wish.
+func (i *Instance) keepLog(m *qemu.Machine) {
+	i.mu.Lock()
+	expected := i.expected
+	i.mu.Unlock()
+	if !expected {
+		i.cfg.Inspect.Keep(i.ctx, m)
+	}
 }
 
 // kill ends QEMU. One that is still starting is ended by Start.

@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"provium/internal/console"
 	"provium/internal/guest"
+	"provium/internal/kernelreport"
 )
 
 // reportQuiet ends a failure report that the kernel has stopped adding to.
@@ -20,7 +20,7 @@ type watch struct {
 	inst *Instance
 
 	mu       sync.Mutex
-	detector *console.Detector
+	detector *kernelreport.Detector
 	partial  [2][]byte   // unfinished line of each device
 	begun    [2]bool     // a report has begun with the unfinished line, whose rest is dropped
 	quiet    *time.Timer // runs while a report is unfinished
@@ -39,8 +39,8 @@ const maxPartial = 4 << 10
 
 func newWatch(i *Instance) *watch {
 	rules := i.cfg.Oops
-	rules.Stamps = console.StampsOf(i.cfg.QEMU.Cmdline)
-	w := &watch{inst: i, detector: console.NewDetector(rules)}
+	rules.Stamps = kernelreport.StampsOf(i.cfg.QEMU.Cmdline)
+	w := &watch{inst: i, detector: kernelreport.NewDetector(rules)}
 	w.mu.Lock() // on a busy machine the timer may run before it is known
 	defer w.mu.Unlock()
 	w.quiet = time.AfterFunc(reportQuiet, func() { w.flush(false) })
@@ -91,7 +91,7 @@ func (w *watch) write(device int, p []byte) {
 	}
 	w.report(w.detector.Feed((*held)[:end]), false)
 	*held = append((*held)[:0], (*held)[end:]...)
-	if _, open := w.detector.Open(); open {
+	if w.detector.IsPending() {
 		w.quiet.Reset(reportQuiet)
 	} else {
 		w.quiet.Stop()
@@ -131,7 +131,7 @@ func (w *watch) startOver() {
 }
 
 // stamps returns what is known of the kernel's time stamps.
-func (w *watch) stamps() console.Stamps {
+func (w *watch) stamps() kernelreport.Stamps {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.detector.Stamps()
@@ -143,7 +143,7 @@ const stampsFile = "/sys/module/printk/parameters/time"
 // askForStamps asks a guest that has printed nothing by which it could be seen whether its
 // kernel stamps its lines.
 func (w *watch) askForStamps(ctx context.Context, link *guest.Client) {
-	if w.stamps() != console.StampsUnknown {
+	if w.stamps() != kernelreport.StampsUnknown {
 		return
 	}
 	text, err := link.ReadFile(ctx, stampsFile)
@@ -153,19 +153,18 @@ func (w *watch) askForStamps(ctx context.Context, link *guest.Client) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if text[0] == 'Y' {
-		w.detector.SetStamps(console.HasStamps)
+		w.detector.SetStamps(kernelreport.HasStamps)
 	} else {
-		w.detector.SetStamps(console.HasNoStamps)
+		w.detector.SetStamps(kernelreport.HasNoStamps)
 	}
 }
 
 // StampsLines reports whether the guest's kernel stamps its lines: others are of programs.
-func (i *Instance) StampsLines() bool { return i.watch.stamps() == console.HasStamps }
+func (i *Instance) StampsLines() bool { return i.watch.stamps() == kernelreport.HasStamps }
 
-// IsReporting reports whether the kernel prints a failure report that has not ended yet.
+// IsReporting reports whether there is a failure report of the kernel that was not handed on yet.
 func (i *Instance) IsReporting() bool {
 	i.watch.mu.Lock()
 	defer i.watch.mu.Unlock()
-	_, open := i.watch.detector.Open()
-	return open
+	return i.watch.detector.IsPending()
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,10 +19,12 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/hosttsc"
 	"provium/internal/image"
+	"provium/internal/inspect"
 	"provium/internal/instance"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/topology"
 )
 
 // Profile says what a VM declared with its name boots.
@@ -98,6 +100,7 @@ type Host struct {
 	running   sync.Map // VMs that have run and are not closed
 	sandboxes qemu.Sandboxes
 	uses      instance.Uses // of seeds
+	places    inspect.Places
 
 	mu           sync.Mutex
 	nextVM       int
@@ -194,18 +197,5 @@ func (h *Host) profile(name string) (*Profile, error) {
 	if p := h.Profiles[name]; p != nil {
 		return p, nil
 	}
-	known := make([]string, 0, len(h.Profiles))
-	for n := range h.Profiles {
-		known = append(known, n)
-	}
-	slices.Sort(known)
-	config := h.ConfigPath
-	if config == "" {
-		config = "provium.toml"
-	}
-	if len(known) == 0 {
-		return nil, fmt.Errorf("unknown profile `%s`: %s defines none; add a [profiles.%s] section to provium.toml",
-			name, config, name)
-	}
-	return nil, fmt.Errorf("unknown profile `%s` in %s (provium.toml has: %s)", name, config, strings.Join(known, ", "))
+	return nil, topology.UnknownProfile(name, h.ConfigPath, slices.Sorted(maps.Keys(h.Profiles)))
 }

@@ -14,6 +14,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/image"
+	"provium/internal/inspect"
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
 	"provium/internal/lab/visit"
@@ -50,6 +51,8 @@ type VM struct {
 	opened handle.Opened // what is open in its guests
 	agents handle.Agents // that have answered in its guests
 
+	inspect inspect.Guest
+
 	expendable bool
 	news       announce.VM
 }
@@ -59,6 +62,7 @@ func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
 		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
+	v.inspect.Places = &h.places
 	return v
 }
 
@@ -72,6 +76,9 @@ func (v *VM) Hold(n int) int {
 
 // Name returns the name given at declaration.
 func (v *VM) Name() string { return v.name }
+
+// Inspect returns what is known of the guest from outside, also of one that has ended.
+func (v *VM) Inspect() *inspect.Guest { return &v.inspect }
 
 // Expendable reports whether the guest may die without failing the test, as the guests
 // of crash checkers may.

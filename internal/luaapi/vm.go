@@ -154,9 +154,10 @@ func vmClass() Class {
 					"guest is stopped, and the result is false."),
 			fn("wait_reboot(timeout?: duration) -> boolean",
 				"Waits until the guest has rebooted by itself and its agent answers."),
-			fn("dmesg(opts?: options) -> string", "Returns the log of the kernel.", options(
-				opt("level", "string", `"debug"`, "lines of this level and more severe ones"),
-				opt("since", "duration", "", "lines whose time stamp is not earlier"))),
+			fn("dmesg(opts?: options) -> string",
+				"Returns the log of the kernel, also of a guest that is paused, hangs or is dead.", options(
+					opt("level", "string", `"debug"`, "lines of this level and more severe ones"),
+					opt("since", "duration", "", "lines whose time stamp is not earlier"))),
 			fn("snapshot(path?: path) -> snapshot", "Freezes the guest into a file, and lets it go on."),
 			fn("restore(snapshot: snapshot|string)", "Starts the guest where it was saved.", example(`
 local saved = vm:snapshot()

@@ -61,6 +61,9 @@ type Config struct {
 	// OnEvent is called in order for each event of QEMU, from one goroutine; it
 	// must not block. Nil drops them.
 	OnEvent func(Event)
+	// OnExit is called when the process has ended, before what can still be read of its
+	// memory is gone. Nil does nothing.
+	OnExit func(*Machine)
 	// Starter starts the process, required.
 	Starter Starter
 	// Sandboxes remembers which QEMUs have no sandbox; nil finds out at each start.

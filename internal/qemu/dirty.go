@@ -49,11 +49,17 @@ func (m *Machine) dirtyRAM(ctx context.Context, visit func(offset int64, p []byt
 		return err
 	}
 	defer mem.Close()
+	return visitPrivate(ctx, mem, pagemap, base, m.cfg.Memory, visit)
+}
 
+// visitPrivate calls visit for each run of private pages among the size bytes of a process's
+// memory from base on.
+func visitPrivate(ctx context.Context, mem, pagemap *os.File, base, size int64,
+	visit func(offset int64, p []byte) error) error {
 	const step = 32 << 10 // pages looked at in one read
 	entries := make([]byte, 8*step)
 	buf := make([]byte, 1<<20)
-	pages := (m.cfg.Memory + pageSize - 1) / pageSize
+	pages := (size + pageSize - 1) / pageSize
 	for at := int64(0); at < pages; at += step {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,7 @@ type Machine struct {
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	state     *os.File      // what it is restored from, nil for a booted one
 	stateFD   int           // number in the QEMU process of the same
+	ramBase   atomic.Int64  // where the process has mapped the memory of a restored guest
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
 
@@ -322,6 +324,9 @@ func (m *Machine) reap() {
 	if m.qmp != nil {
 		<-m.qmp.Done()
 		m.qmp.Close()
+	}
+	if m.cfg.OnExit != nil {
+		m.cfg.OnExit(m)
 	}
 	m.closeFiles()
 	select {

@@ -228,15 +228,16 @@ func (m *Machine) loadState(ctx context.Context) error {
 	if !m.cfg.Vsock {
 		commands = append(commands, queryChardevs(&ports))
 	}
-	if len(r.Changed) > 0 || r.UUID != 0 {
-		commands = append(commands, hmp(addressCommand, &address))
-	}
+	commands = append(commands, hmp(addressCommand, &address))
 	begin := migrateIncoming(fmt.Sprintf("fd:%d", m.stateFD))
 	if len(r.Changed) == 0 {
 		commands = append(commands, begin)
 	}
 	if err := m.monitor().all(ctx, commands...); err != nil {
 		return err
+	}
+	if base, err := parseAddress(address); err == nil {
+		m.ramBase.Store(base)
 	}
 	for !m.cfg.Vsock && !agentAccepted(ports) {
 		if err := m.monitor().all(ctx, queryChardevs(&ports)); err != nil {

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 
-	"provium/internal/console"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/failure"
+	"provium/internal/script/value"
 )
 
 // This file is the execution as explorations of disks see it: it implements
@@ -41,12 +42,12 @@ func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Fun
 	case thread.Interrupted() != nil, e.skipped != skipped, c.Context().Err() != nil, !errors.As(err, &raised):
 		return nil, "", err
 	}
-	return nil, errorText(raised), nil
+	return nil, value.ErrorText(raised), nil
 }
 
 // Findings implements diskapi.Execution.
 func (e *execution) Findings(c *lua.Call, vm *lab.VM) ([]string, error) {
-	var found []console.Finding
+	var found []kernelreport.Finding
 	err := c.Block(func(context.Context) error {
 		found = vm.TakeFindings()
 		return nil

@@ -182,14 +182,17 @@ test("oops", function(t)
   provium:vm("b", "host"):boot():run("oops")
   t:fail("here")
 end)`, addFaults, nil)
-	for name, title := range map[string]string{"panic": "Kernel panic - not syncing: Fatal exception",
-		"oops": "BUG: unable to handle page fault"} {
+	for name, texts := range map[string][2]string{
+		"panic": {"Kernel panic - not syncing: Fatal exception", "Kernel panic - not syncing: Fatal exception"},
+		"oops":  {"BUG: unable to handle kernel paging request", "BUG: unable to handle page fault"},
+	} {
+		title, printed := texts[0], texts[1]
 		e := o.failed(t, name, "guest failure on vm `", title)
 		lines := strings.Split(e.Reason, "\n")
 		titled, stamped := 0, 0
 		for _, line := range lines {
 			switch {
-			case strings.HasPrefix(line, "[") && strings.Contains(line, "] "+title):
+			case strings.HasPrefix(line, "[") && strings.Contains(line, "] "+printed):
 				stamped++
 			case strings.Contains(line, "guest failure on vm `") && strings.Contains(line, title):
 				titled++

@@ -65,7 +65,7 @@ test("after", function(t) vm:boot() end)
 		}
 	}
 	o.passed(t, "panic is allowed")
-	o.failed(t, "oops", "guest failure on vm `d`: BUG: unable to handle page fault")
+	o.failed(t, "oops", "guest failure on vm `d`: BUG: unable to handle kernel paging request")
 	o.passed(t, "oops is allowed")
 	o.passed(t, "after")
 	o = runOn(t, `provium:vm("n1", "host"):boot():run("oops") test("it", function() end)`, addFaults, nil)
@@ -162,19 +162,68 @@ test("no oops", {allow_warnings = true}, function(t) provium:vm("d", "host"):boo
 	addWarning := func(m *fakemachine.Machine) {
 		addFaults(m)
 		m.Program("warn", func(*fakemachine.Process) int {
-			m.Print(false, "[    3.000000] WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2\n"+
+			m.Print(false, "[    3.000000] WARNING: CPU: 0 PID: 1 at fs/x.c:1 frob+0x1/0x2\n"+
 				"[    3.000000] ---[ end trace 0 ]---\n")
 			return 0
 		})
 	}
 	o := runOn(t, source, addWarning, nil)
-	o.failed(t, "warns", "guest failure on vm `a`: WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2")
+	o.failed(t, "warns", "guest failure on vm `a`: WARNING in frob")
 	o.passed(t, "warnings are allowed")
 	o.passed(t, "all is allowed")
 	o.failed(t, "no oops", "BUG: unable to handle")
 	o = runOn(t, source, addWarning, func(c *Config) { c.Host.Profiles["host"].NoteWarnings = true })
 	e := o.passed(t, "warns")
-	if len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "warning: the kernel of vm `a`: WARNING: CPU: 0 PID: 1") {
+	if len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "warning: the kernel of vm `a`: WARNING in frob") {
+		t.Errorf("%q", e.Log)
+	}
+}
+
+// TestExpectKernel has tests say which reports of kernels are to come.
+func TestExpectKernel(t *testing.T) {
+	o := runOn(t, `
+test("comes", function(t)
+  t:expect_kernel({pattern = "unable to handle %w+ paging"})
+  provium:vm("a", "host"):boot():run("oops")
+end)
+test("does not come", function(t) t:expect_kernel("WARNING in frob") provium:vm("b", "host"):boot() end)
+test("another one", function(t)
+  t:expect_kernel("WARNING in frob")
+  provium:vm("c", "host"):boot():run("oops")
+end)
+test("a panic", function(t)
+  t:expect_kernel("not syncing: Fatal")
+  local vm = provium:vm("d", "host"):boot()
+  t:assert_contains(t:assert_raises(function() vm:run("panic") end), "panic")
+end)
+test("skipped", function(t) t:expect_kernel("x") t:skip("enough") end)
+test("wrong", function(t)
+  t:assert_error_matches(function() t:expect_kernel() end, "a string or {pattern=}")
+  t:assert_error_matches(function() t:expect_kernel({pattern = "("}) end, "pattern")
+end)
+test("in vain", {allow_oops = true}, function(t) provium:vm("e", "host"):boot() end)
+test("killed", function(t) provium:vm("f", "host"):boot():run("oom") end)
+`, func(m *fakemachine.Machine) {
+		addFaults(m)
+		m.Program("oom", func(*fakemachine.Process) int {
+			m.Print(false, "[    4.000000] Out of memory: Killed process 91 (tail) total-vm:1kB, anon-rss:1kB\n")
+			return 0
+		})
+	}, nil)
+	o.passed(t, "comes")
+	o.failed(t, "does not come", "tests/x.test.lua:6: t:expect_kernel: no kernel has reported "+"`WARNING in frob`")
+	e := o.failed(t, "another one", "guest failure on vm `c`: BUG: unable to handle kernel paging request")
+	if !strings.Contains(e.Reason, "no kernel has reported "+"`WARNING in frob`") {
+		t.Error(e.Reason)
+	}
+	o.passed(t, "a panic")
+	o.skipped(t, "skipped", "enough")
+	o.passed(t, "wrong")
+	if e := o.passed(t, "in vain"); len(e.Log) != 1 ||
+		!strings.HasPrefix(e.Log[0], "note: meta.allow_oops is not needed") {
+		t.Errorf("%q", e.Log)
+	}
+	if e := o.passed(t, "killed"); len(e.Log) != 1 || !strings.Contains(e.Log[0], "Out of memory: killed tail") {
 		t.Errorf("%q", e.Log)
 	}
 }
@@ -367,7 +416,7 @@ test("no raise", function(t) t:assert(#explore(function() error("x") end, {raise
 	o.passed(t, "passes")
 	o.failed(t, "fails", "disk:crash_points: ", "checked points failed", "bad content")
 	o.failed(t, "asserts", "checked points failed", "bad content")
-	o.failed(t, "oops", "BUG: unable to handle page fault")
+	o.failed(t, "oops", "BUG: unable to handle kernel paging request")
 	o.passed(t, "allowed oops")
 	o.skipped(t, "skips", "enough")
 	o.failed(t, "late", "timed out after 2s")

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"sync"
 
-	"provium/internal/console"
 	"provium/internal/fixture"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
@@ -18,6 +18,7 @@ import (
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
 	"provium/internal/script/rewind"
+	"provium/internal/script/scene"
 	"provium/internal/terminal"
 )
 
@@ -137,7 +138,8 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	if len(reasons) == 0 {
 		return e.values, nil
 	}
-	if excerpt := consoles(e.vms()); excerpt != "" {
+	e.salvage(true)
+	if excerpt := scene.Consoles(e.vms()); excerpt != "" {
 		excerpt = terminal.WithoutRepeated(excerpt, strings.Join(reasons, "\n"))
 		reasons = append(reasons, strings.TrimRight(excerpt, "\n"))
 	}
@@ -193,12 +195,12 @@ func (s *session) watchHost() (stop func()) {
 			defer s.mu.Unlock()
 			return s.current != nil && s.current.meta != nil && s.current.meta.ExpectPanic
 		},
-		Finding: func(vm *lab.VM, finding console.Finding) {
+		Finding: func(vm *lab.VM, finding kernelreport.Finding) {
 			s.mu.Lock()
 			e := s.current
 			s.mu.Unlock()
 			if finding.Panic && !finding.Expected && e != nil && !vm.Expendable() {
-				e.guestPanicked(vm, finding.Title)
+				e.guestPanicked(vm, finding)
 			}
 		},
 	})

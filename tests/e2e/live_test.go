@@ -73,6 +73,23 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// TestNarrowerThanKnown draws on a terminal that is narrower than the program knows, as it is
+// for a moment after each change of its size.
+func TestNarrowerThanKnown(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	waitingFiles(p)
+	s := p.inTmux(44, 24, "stty cols 90; "+p.bin+" --vmm local")
+	s.awaitText("\n  tests/a.test.lua > waits ", "\n  tests/b.test.lua > waits, too ")
+	s.do("send-keys", "C-t")
+	s.awaitText("    test `waits, too` (tests/b.test.lua:3),")
+	s.await("one status area", func(screen string) bool {
+		return strings.Count(screen, "0 of 2 files, 0 failed |") == 1
+	})
+	p.write("go", "")
+	s.awaitText("2 file(s); ")
+}
+
 // TestPlainTerminals have no status area, or one without colours.
 func TestPlainTerminals(t *testing.T) {
 	t.Parallel()

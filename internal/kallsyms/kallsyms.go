@@ -1,0 +1,219 @@
+// Package kallsyms names addresses of a Linux kernel (6.0 or newer) by the table of symbols that
+// the kernel has in its own memory.
+//
+// It does not know symbols of modules, and finds nothing in memory by itself: a Memory comes
+// from package guestmem. What it reads may be forged: it is checked, and costs a bounded number
+// of steps and bytes.
+//
+// Start reading at Resolve.
+package kallsyms
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Memory is the virtual memory of a kernel, with what the kernel says of its variables.
+type Memory interface {
+	Read(p []byte, address uint64) error
+	Symbol(name string) (address uint64, ok bool)
+}
+
+// Symbol is an address as people read it.
+type Symbol struct {
+	Name   string // "" if the address has no name
+	Offset uint64 // from the symbol on
+	IsText bool   // the symbol is a function
+}
+
+func (s Symbol) String() string { return fmt.Sprintf("%s+%#x", s.Name, s.Offset) }
+
+const (
+	maxSymbols   = 1 << 20
+	maxNames     = 32 << 20 // bytes of the compressed names
+	maxToken     = 64       // bytes
+	maxName      = 512      // bytes, as the kernel has it
+	maxOffset    = 1 << 20  // from a symbol on; more is something else, such as a module
+	maxAddresses = 4096
+)
+
+var errDamaged = errors.New("the kernel's table of symbols is damaged")
+
+// Resolve returns the symbols of addresses, in their order.
+func Resolve(m Memory, addresses []uint64) ([]Symbol, error) {
+	if len(addresses) > maxAddresses {
+		return nil, fmt.Errorf("%d addresses, at most %d are possible", len(addresses), maxAddresses)
+	}
+	at := map[string]uint64{}
+	for _, name := range []string{"num_syms", "names", "token_table", "token_index", "offsets", "relative_base"} {
+		var ok bool
+		if at[name], ok = m.Symbol("kallsyms_" + name); !ok {
+			return nil, errors.New("the kernel does not say where its symbols are; it is older than 6.0")
+		}
+	}
+	starts, err := readStarts(m, at)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Symbol, len(addresses))
+	wanted := map[int][]int{} // which of out, by the number of the symbol
+	for i, address := range addresses {
+		if n, ok := starts.find(address); ok {
+			out[i].Offset = address - starts[n]
+			wanted[n] = append(wanted[n], i)
+		}
+	}
+	if len(wanted) == 0 {
+		return out, nil
+	}
+	tokens, err := readTokens(m, at["token_table"], at["token_index"])
+	if err != nil {
+		return nil, err
+	}
+	return out, eachName(m, at["names"], len(starts), wanted, func(symbol int, name []byte) {
+		text := tokens.expand(name)
+		if len(text) < 2 {
+			return
+		}
+		for _, i := range wanted[symbol] {
+			out[i].Name, out[i].IsText = text[1:], slices.Contains([]byte("tTwW"), text[0])
+		}
+	})
+}
+
+// starts are the addresses of symbols, in the order of their numbers.
+type starts []uint64
+
+// readStarts reads the addresses of all symbols.
+func readStarts(m Memory, at map[string]uint64) (starts, error) {
+	var raw [8]byte
+	if err := m.Read(raw[:4], at["num_syms"]); err != nil {
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint32(raw[:4])
+	if err := m.Read(raw[:], at["relative_base"]); err != nil {
+		return nil, err
+	}
+	base := binary.LittleEndian.Uint64(raw[:])
+	if n == 0 || n > maxSymbols {
+		return nil, fmt.Errorf("%w: %d symbols", errDamaged, n)
+	}
+	offsets := make([]byte, 4*n)
+	if err := m.Read(offsets, at["offsets"]); err != nil {
+		return nil, err
+	}
+	// Kernels before 6.15 have the complement of the offset from the base there, and of what
+	// each CPU has for itself the address.
+	negative := 0
+	for i := range n {
+		if int32(binary.LittleEndian.Uint32(offsets[4*i:])) < 0 {
+			negative++
+		}
+	}
+	old := negative > int(n)/2
+	out := make(starts, n)
+	for i := range out {
+		offset := binary.LittleEndian.Uint32(offsets[4*i:])
+		switch {
+		case !old:
+			out[i] = base + uint64(offset)
+		case int32(offset) < 0:
+			out[i] = base - 1 - uint64(int64(int32(offset)))
+		default:
+			out[i] = uint64(offset)
+		}
+	}
+	if !slices.IsSorted(out) {
+		return nil, fmt.Errorf("%w: it is not in order", errDamaged)
+	}
+	return out, nil
+}
+
+// find returns the first symbol at the last address that is not above.
+func (s starts) find(address uint64) (int, bool) {
+	i, exact := slices.BinarySearch(s, address)
+	if !exact {
+		if i == 0 {
+			return 0, false
+		}
+		i, _ = slices.BinarySearch(s, s[i-1])
+	}
+	return i, address-s[i] <= maxOffset
+}
+
+// tokens are what the bytes of compressed names stand for.
+type tokens [256]string
+
+func readTokens(m Memory, table, index uint64) (t tokens, err error) {
+	var at [512]byte
+	if err := m.Read(at[:], index); err != nil {
+		return t, err
+	}
+	last := uint64(binary.LittleEndian.Uint16(at[510:]))
+	text := make([]byte, last+maxToken)
+	if err := m.Read(text, table); err != nil {
+		return t, err
+	}
+	for i := range t {
+		from := uint64(binary.LittleEndian.Uint16(at[2*i:]))
+		if from > last {
+			return t, fmt.Errorf("%w: token %d", errDamaged, i)
+		}
+		token := text[from:][:maxToken]
+		end := slices.Index(token, 0)
+		if end < 0 {
+			return t, fmt.Errorf("%w: token %d", errDamaged, i)
+		}
+		t[i] = string(token[:end])
+	}
+	return t, nil
+}
+
+// expand returns the text of a compressed name, which begins with the symbol's type.
+func (t *tokens) expand(name []byte) string {
+	var out []byte
+	for _, b := range name {
+		if out = append(out, t[b]...); len(out) > maxName {
+			return ""
+		}
+	}
+	return string(out)
+}
+
+// eachName calls visit with the compressed names of those symbols that are wanted.
+func eachName(m Memory, at uint64, symbols int, wanted map[int][]int, visit func(symbol int, name []byte)) error {
+	const piece = 64 << 10
+	var buf []byte
+	done := 0
+	for symbol := range symbols {
+		if len(buf) < 2*maxName && done < maxNames {
+			// What follows the names is the kernel's, too, but perhaps not all of a piece.
+			more := make([]byte, piece)
+			if err := m.Read(more, at+uint64(done)); err != nil {
+				more = more[:piece/16]
+				if err := m.Read(more, at+uint64(done)); err != nil && len(buf) == 0 {
+					return err
+				}
+			}
+			buf = append(buf, more...)
+			done += len(more)
+		}
+		if len(buf) < 2 {
+			return errDamaged
+		}
+		length, head := int(buf[0]), 1
+		if length&0x80 != 0 {
+			length, head = length&0x7f|int(buf[1])<<7, 2
+		}
+		if length == 0 || length > maxName || head+length > len(buf) {
+			return fmt.Errorf("%w: a name of %d bytes", errDamaged, length)
+		}
+		if len(wanted[symbol]) > 0 {
+			visit(symbol, buf[head:head+length])
+		}
+		buf = buf[head+length:]
+	}
+	return nil
+}

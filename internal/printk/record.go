@@ -1,0 +1,37 @@
+package printk
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+// Record is one message of the kernel's log.
+type Record struct {
+	Seq      uint64 // counts messages from the boot on; a gap is where some were overwritten
+	Level    int    // 0 (emerg) to 7 (debug)
+	Facility int    // 0: the kernel; others are of programs that wrote to /dev/kmsg
+	Time     time.Duration
+	// Text is the message without a line end at its end. It may have several lines, and any
+	// bytes.
+	Text string
+}
+
+// AppendLines appends records as syslog(2) has them: each line has its level, its time stamp
+// and its text.
+func AppendLines(to []byte, records []Record) []byte {
+	for _, r := range records {
+		micros := r.Time.Microseconds()
+		prefix := fmt.Appendf(nil, "<%d>[%5d.%06d] ", r.Facility<<3|r.Level, micros/1e6, micros%1e6)
+		text := []byte(r.Text)
+		for {
+			line, rest, more := bytes.Cut(text, []byte("\n"))
+			to = append(append(append(to, prefix...), line...), '\n')
+			if !more {
+				break
+			}
+			text = rest
+		}
+	}
+	return to
+}
