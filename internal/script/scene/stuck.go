@@ -144,7 +144,7 @@ func look(ctx context.Context, vm *lab.VM) ([]task, error) {
 	return all, nil
 }
 
-// locate adds what the kernel tells of a task: wchan, stack, stat and syscall.
+// locate adds what the kernel reports about a task: wchan, stack, stat and syscall.
 func (t *task) locate(files []string) {
 	t.at = strings.Trim(files[0], "0\n ")
 	t.stack = strings.Split(strings.TrimSpace(files[1]), "\n")
