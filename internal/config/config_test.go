@@ -82,7 +82,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 
 [profiles.host]
 `, testEnv)
-	cmdline := "quiet nokaslr out=/proj/out"
+	cmdline, yes := "quiet nokaslr out=/proj/out", true
 	want := &Config{
 		Path: "/proj/provium.toml", Dir: "/proj",
 		Roots: []string{"/proj/tests", "/abs/more"}, CacheDir: "/home/u/fixtures", CacheMaxSize: 3 << 29,
@@ -94,7 +94,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios",
 				AgentOverlayPath: "/proj/overlay.cpio.gz",
 				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
-				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: true,
+				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: &yes,
 				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
 				KernelWarnings: "fail",
@@ -158,7 +158,7 @@ func TestInvalid(t *testing.T) {
 			"profile `p` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file (line 1)"},
 		"top level": {"\n\nx = 1", "unknown key `x` in the top level (valid: provium, profiles) (line 3)"},
 		"general key": {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir, " +
-			"cache_max_size, oops_patterns, oops_ignore, kernel_warnings); did you mean `roots`? (line 2)"},
+			"cache_max_size, oops_patterns, oops_ignore, kernel_warnings, artifacts); did you mean `roots`? (line 2)"},
 		"profile key": {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'",
 			"unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},
 		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},

@@ -11,6 +11,7 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/failure"
+	"provium/internal/script/scene"
 )
 
 // testRun runs the tests of one file in its session.
@@ -181,7 +182,8 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 	reason, failed := r.judge(e, err)
 	excerpt := ""
 	if failed {
-		excerpt = consoles(e.vms())
+		e.salvage(true)
+		excerpt = scene.Consoles(e.vms())
 		if !paused {
 			r.pauseFailed(t, reason)
 		}
@@ -232,6 +234,13 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	}
 	reasons = append(reasons, e.cleanupReasons(len(reasons) == 0)...)
 	reasons = failure.WithReports(reasons, append(e.found, e.takeFindings(r.liveVMs())...))
+	if e.skipped == nil {
+		missing, notes := e.verdict.End(len(reasons) > 0)
+		reasons = append(reasons, missing...)
+		for _, n := range notes {
+			e.addLog("note: " + n)
+		}
+	}
 	return strings.Join(reasons, "\n"), len(reasons) > 0
 }
 
