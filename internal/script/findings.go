@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/guest/handle"
 	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
@@ -109,14 +108,10 @@ func (e *execution) takeEvidence() {
 	}
 	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
 	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
-	var commands []*handle.Process
+	var background []binding.Resource
 	for _, scope := range slices.Compact([]*lab.Lab{e.s.root, e.s.scope}) {
 		if all := e.s.opened[scope]; all != nil {
-			for _, r := range all[binding.ProcessResource] {
-				if p, ok := r.(*handle.Process); ok {
-					commands = append(commands, p)
-				}
-			}
+			background = slices.Concat(background, all[binding.ProcessResource], all[binding.CallResource])
 		}
 	}
 	_ = e.s.state.Block(func() error {
@@ -129,10 +124,7 @@ func (e *execution) takeEvidence() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		e.evidence.world = scene.Rules(bridges, vms)
-		if text := scene.Processes(ctx, commands); text != "" {
-			e.evidence.world = strings.TrimPrefix(e.evidence.world+"\n"+text, "\n")
-		}
+		e.evidence.world = strings.Trim(scene.Rules(bridges, vms)+"\n"+scene.Background(ctx, background), "\n")
 		return nil
 	})
 	e.salvage(false)
