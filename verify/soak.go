@@ -139,8 +139,8 @@ func (v *verifier) hit(run int) {
 }
 
 // explained matches the reasons of failures that follow from a process that was killed.
-var explained = regexp.MustCompile(`signal: killed|qemu ended: |is dead|crashed|the agent is lost|no sign of life|processes of |` +
-	`guest is not running|poisoned`)
+var explained = regexp.MustCompile(`signal: killed|qemu ended: |is dead|crashed|the agent is lost|` +
+	`no sign of life|processes of |guest is not running|poisoned`)
 
 // judge counts what a run of acts has done, and the failures that nothing explains.
 func (v *verifier) judge(o outcome, chaos bool, t *tally) {
