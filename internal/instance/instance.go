@@ -148,7 +148,7 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	} else {
 		own := *cfg.QEMU
 		own.Serial, own.HVC, own.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
-		own.OnExit = i.keepLog
+		own.OnExit = func(m *qemu.Machine) { i.keep(m, false) }
 		var err error
 		if i.machine, err = qemu.Start(ctx, own); err != nil {
 			i.cancel(err)
@@ -266,19 +266,20 @@ func (i *Instance) fail(reason string) {
 	i.setReason(reason)
 	select {
 	case <-i.ready:
-		i.keepLog(i.machine)
+		i.keep(i.machine, false)
 	default:
 	}
 	i.kill()
 }
 
-// keepLog keeps the kernel's log of a guest that ends without a caller's wish.
-func (i *Instance) keepLog(m *qemu.Machine) {
+// keep keeps the kernel's log of a guest that ends without a caller's wish. isStuck says that it
+// gives no sign of life.
+func (i *Instance) keep(m *qemu.Machine, isStuck bool) {
 	i.mu.Lock()
 	expected := i.expected
 	i.mu.Unlock()
 	if !expected {
-		i.cfg.Inspect.Keep(i.ctx, m)
+		i.cfg.Inspect.Keep(i.ctx, m, isStuck)
 	}
 }
 

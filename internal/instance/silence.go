@@ -44,6 +44,7 @@ func (i *Instance) noSignOfLife(silent time.Duration, call string) error {
 		call = ", in " + call
 	}
 	reason := fmt.Sprintf("no sign of life for %v (vm `%s`%s)", roundSilence(silent), i.cfg.VM, call)
+	i.keep(i.machine, true)
 	i.fail(reason)
 	return &GoneError{VM: i.cfg.VM, Reason: reason}
 }

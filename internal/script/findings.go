@@ -68,8 +68,8 @@ const (
 	sceneLimit = 2 * time.Second
 	// sceneLastLimit is the same for a file that is stopped: it is killed soon.
 	sceneLastLimit = time.Second
-	// sceneSilentLimit is the same where a guest was silent, so that the test ends 3 s late at most.
-	sceneSilentLimit = 500 * time.Millisecond
+	// sceneSilentLimit is the same where a guest was silent, so that the test ends 1 s late at most.
+	sceneSilentLimit = 150 * time.Millisecond
 	// maxStuck is how many guests are asked what is stuck in them.
 	maxStuck = 4
 )
@@ -152,10 +152,7 @@ func (e *execution) takeEvidence() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		e.evidence.world = scene.Rules(bridges, vms)
-		if text := scene.Processes(ctx, commands); text != "" {
-			e.evidence.world = strings.TrimPrefix(e.evidence.world+"\n"+text, "\n")
-		}
+		e.evidence.world = scene.World(ctx, bridges, vms, commands, e.touchedVMs(), e.isGuestSilent())
 		return nil
 	})
 }
