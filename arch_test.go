@@ -75,7 +75,7 @@ var allowed = map[string]struct {
 		"internal/kernelreport",
 		"internal/guest", "internal/stream",
 		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
-		"internal/luacomplete", "internal/terminal",
+		"internal/luacomplete", "internal/terminal", "internal/artifacts",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -85,12 +85,16 @@ var allowed = map[string]struct {
 		"internal/kernelreport", "internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
-		"internal/dialog", "internal/attach", "internal/preparation",
+		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts",
+		"internal/tempdir",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
 		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
 		"internal/script/fixtures",
 	}, "builds and downloads before a run"},
+	"internal/artifacts": {[]string{
+		"internal/event", "internal/terminal",
+	}, "files of failed tests, whatever is in them"},
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
 	}, "one guest for a person or another program, without tests"},
@@ -125,6 +129,7 @@ var allowed = map[string]struct {
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
+	"internal/tempdir":  {nil, "directories"},
 	"internal/topology": {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
 	"internal/fixture":  {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
 	"internal/snapshot": {[]string{"internal/cachedir"}, "a file format, and a cache of such files"},
@@ -210,6 +215,10 @@ var allowed = map[string]struct {
 	}, "what calls of the Lua API did, as events"},
 	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/rewind":  {[]string{"internal/lab", "internal/topology"}, "earlier states of guests"},
+	"internal/script/salvage": {[]string{
+		"internal/artifacts", "internal/lab", "internal/guest", "internal/disk", "internal/network", "internal/stream",
+		"internal/parallel", "internal/topology", "internal/printk",
+	}, "what guests of a test that has failed leave behind, as files"},
 	"internal/script/scene": {[]string{
 		"internal/lab", "internal/guest", "internal/disk", "internal/blockdev", "internal/network", "internal/vnet",
 		"internal/parallel", "internal/script/failure", "internal/script/value",

@@ -13,7 +13,7 @@ import (
 
 	"provium/internal/attach"
 	"provium/internal/byhand"
-	"provium/internal/run"
+	"provium/internal/tempdir"
 	"provium/internal/terminal"
 )
 
@@ -87,7 +87,7 @@ func (g *runningGuest) where() string {
 
 // running returns the guests of all runs of this user.
 func (p *program) running() (guests []runningGuest) {
-	for _, r := range attach.Find(run.TempDirs(p.tempBase())) {
+	for _, r := range attach.Find(tempdir.List(p.tempBase())) {
 		for _, g := range r.Guests {
 			guests = append(guests, runningGuest{&r, g})
 		}

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 
 	"provium/internal/cachedir"
-	"provium/internal/run"
+	"provium/internal/tempdir"
 )
 
 // caches are the directories of the user's caches. Those that are not used by a verb are
@@ -101,7 +101,7 @@ func (p *program) history() string {
 // privateDir makes a directory that is removed at the end.
 func (p *program) privateDir() (string, error) {
 	if p.private == nil {
-		t, err := run.NewTempDir(p.tempBase())
+		t, err := tempdir.New(p.tempBase())
 		if err != nil {
 			return "", err
 		}

@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/artifacts"
 	"provium/internal/choose"
 	"provium/internal/image"
 	"provium/internal/report"
 	"provium/internal/run"
+	"provium/internal/run/evidence"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -148,6 +150,10 @@ func TestOptions(t *testing.T) {
 		{"-v", func(o *run.Options) { o.Verbosity = report.Verbose }},
 		{"--quiet", func(o *run.Options) { o.Verbosity = report.Quiet }},
 		{"--json", func(o *run.Options) { o.JSON = true }},
+		{"--artifacts off", func(o *run.Options) { o.Kept = evidence.Options{} }},
+		{"--artifacts /kept --kernel /k", func(o *run.Options) {
+			o.Kept = evidence.Options{Dir: "/kept", Kernel: "/k"}
+		}},
 		{"--filter=net/ --rerun-failed --since a.test.lua", func(o *run.Options) {
 			o.Select.Filter, o.Select.RerunFailed, o.Select.Since = "net/", true, "a.test.lua"
 		}},
@@ -222,7 +228,9 @@ func TestOptions(t *testing.T) {
 				TempBase:   "/tmp",
 				RerunState: filepath.Join(p.vars["HOME"], ".cache/provium/rerun.json"),
 				History:    filepath.Join(p.vars["HOME"], ".cache/provium/history.json"),
-				Stdout:     got.Stdout, Stderr: got.Stderr,
+				Kept: evidence.Options{Dir: filepath.Join(p.vars["HOME"], ".cache/provium/artifacts"), Last: true,
+					Optional: true},
+				Stdout: got.Stdout, Stderr: got.Stderr,
 			}
 			want.Select.WorkDir, want.Select.RerunState, want.Select.Paths = p.dir, want.RerunState, []string{}
 			c.want(&want)
@@ -273,7 +281,7 @@ func TestUsageErrors(t *testing.T) {
 		args string
 		want string
 	}{
-		{"--fliter x", "unknown flag `--fliter`; did you mean `--filter`? (valid: --allow-empty, --cold, "},
+		{"--fliter x", "unknown flag `--fliter`; did you mean `--filter`? (valid: --allow-empty, --artifacts, "},
 		{"-y", "unknown flag `-y`"},
 		{"--test=", "expected a text that is not empty"},
 		{"--test /(/", "bad regular expression"},
@@ -484,6 +492,76 @@ func TestEnvironment(t *testing.T) {
 	p.vars = map[string]string{"PATH": p.vars["PATH"]}
 	if p.run(); p.started[3].TempBase != "/tmp" {
 		t.Errorf("without TMPDIR: %+v", p.started[3])
+	}
+}
+
+// TestArtifacts: the flag wins over the configuration, which wins over what CI has.
+func TestArtifacts(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig,
+		"sub/provium.toml": "[provium]\nartifacts = \"kept\"", "no/provium.toml": "[provium]\nartifacts = \"off\""})
+	p.vars["CI"] = "true"
+	for _, c := range []struct {
+		args []string
+		dir  string
+	}{
+		{nil, "provium-artifacts"},
+		{[]string{"--config", "sub/provium.toml"}, "sub/kept"},
+		{[]string{"--config", "sub/provium.toml", "--artifacts", "mine"}, "mine"},
+		{[]string{"--config", "no/provium.toml"}, ""},
+		{[]string{"--config", "no/provium.toml", "--artifacts", "mine"}, "mine"},
+	} {
+		p.started = nil
+		if p.run(c.args...); len(p.started) != 1 || p.started[0].Kept.Dir != p.absolute(c.dir) ||
+			p.started[0].Kept.Optional != (c.args == nil) {
+			t.Errorf("%q: %+v", c.args, p.started)
+		}
+	}
+}
+
+// TestReplay runs what a record says, unless a flag says otherwise.
+func TestReplay(t *testing.T) {
+	p := newCLI(t, map[string]string{"provium.toml": autoConfig, "tests/a.test.lua": "", "k": ""})
+	record := artifacts.Record{Project: p.dir, Config: filepath.Join(p.dir, "provium.toml"), File: "tests/a.test.lua",
+		Test: "it works", Seed: 7, Shuffle: true, ShuffleSeed: 9, Kernel: filepath.Join(p.dir, "k"), Local: true,
+		Cold: true, IncludeSlow: true, Timeout: 90 * time.Second, Profiles: map[string]string{"a": "d"},
+		Host: artifacts.Versions{Provium: "0.0.1", Kernel: "Linux 2.4", QEMU: "7.0"}}
+	place := artifacts.Place{Dir: filepath.Join(p.dir, "kept")}
+	f, err := place.Create(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := p.run("replay", f.Dir, "--seed", "8", "--repeat", "3")
+	if code != 1 || len(p.started) != 1 {
+		t.Fatal(code, stderr)
+	}
+	o := p.started[0]
+	if o.Seed != 8 || o.Repeat != 3 || !o.Select.Shuffle || o.ShuffleSeed != 9 || !o.Local || !o.Cold ||
+		!o.Filter.IncludeSlow || o.FileTimeout != 90*time.Second || o.Config.Profiles["host"].Kernel != record.Kernel ||
+		o.Kept.Profiles["a"] != "d" ||
+		!slices.Equal(o.Select.Paths, []string{filepath.Join(p.dir, "tests/a.test.lua") + "::it works"}) {
+		t.Errorf("%+v", o)
+	}
+	for _, want := range []string{"replay: provium: " + version + ", then 0.0.1\n", ", then Linux 2.4\n",
+		"replay: QEMU: 9.1.0, then 7.0\n"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%q is missing in %s", want, stderr)
+		}
+	}
+	// The folder of another machine is of the project at hand.
+	record.Config, record.Test, record.Kernel = "/nowhere/provium.toml", "", ""
+	if f, err = place.Create(record); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr = p.run("replay", f.Dir); code != 1 || len(p.started) != 2 || p.started[1].Seed != 7 ||
+		!slices.Equal(p.started[1].Select.Paths, []string{filepath.Join(p.dir, "tests/a.test.lua")}) ||
+		!strings.Contains(stderr, "is not on this machine") {
+		t.Errorf("%d, %s, %+v", code, stderr, p.started)
+	}
+	for args, want := range map[string]string{"replay": "expected the folder of one failure",
+		"replay tests": "is no folder of a failed test"} {
+		if code, _, stderr := p.run(strings.Fields(args)...); code != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %d, %s", args, code, stderr)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"provium/cmd/provium/internal/live"
 	"provium/internal/config"
 	"provium/internal/run"
+	"provium/internal/tempdir"
 	"provium/internal/terminal"
 )
 
@@ -45,7 +46,7 @@ type program struct {
 	code int // of a verb that ended without an error
 
 	opened  *caches
-	private *run.TempDir // nil until it is needed
+	private *tempdir.Dir // nil until it is needed
 }
 
 // main runs one command line and returns the exit code.

@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,10 +17,14 @@ import (
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/cmd/provium/internal/ksm"
 	"provium/cmd/provium/internal/live"
+	"provium/internal/artifacts"
+	"provium/internal/cachedir"
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/proc"
 	"provium/internal/report"
 	"provium/internal/run"
+	"provium/internal/run/evidence"
 	"provium/internal/sched"
 	"provium/internal/terminal"
 )
@@ -54,6 +60,8 @@ type runFlags struct {
 	events               eventFlags
 	durations            *int
 	junit, tap, ktap     string
+	artifacts            string
+	replayed             *artifacts.Record // nil: the run is no replay
 }
 
 func (f *runFlags) groups() []flagGroup {
@@ -113,6 +121,9 @@ func (f *runFlags) groups() []flagGroup {
 	}{{&f.junit, "junit", "JUnit XML"}, {&f.tap, "tap", "TAP 14"}, {&f.ktap, "ktap", "KTAP"}} {
 		output.flags.Var(value(x.to, "file", parsePath), x.flag, "write the results as "+x.format+" to `FILE`")
 	}
+	output.flags.Var(value(&f.artifacts, "dir", parsePath), "artifacts",
+		"keep the evidence of each failed test in `DIR`; `off`: nowhere (default the user's cache,\n"+
+			"with CI=true ./provium-artifacts)")
 	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output, f.events.group()}
 }
 
@@ -228,6 +239,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	o.Exports = run.Exports{JUnit: p.absolute(f.junit), TAP: p.absolute(f.tap), KTAP: p.absolute(f.ktap),
 		Page:     p.absolute(f.events.page),
 		Annotate: p.getenv("GITHUB_ACTIONS") == "true", Workspace: p.getenv("GITHUB_WORKSPACE")}
+	o.Kept = p.artifacts(f, cfg)
 	switch {
 	case f.verbose:
 		o.Verbosity = report.Verbose
@@ -237,7 +249,120 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if path, err := p.programs(nil).Look(cmp.Or(p.programPath(f.qemu), hostcheck.QEMUProgram)); err == nil {
 		o.QEMU = path
 	}
+	if f.replayed != nil {
+		p.sayChanges(&o, f.replayed)
+	}
 	return o, p.setSeed(&o, f)
+}
+
+// artifacts returns where the evidence of failures goes.
+func (p *program) artifacts(f *runFlags, cfg *config.Config) evidence.Options {
+	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu)}
+	if f.artifacts != "" {
+		o.Dir = f.artifacts
+	}
+	switch {
+	case o.Dir == config.ArtifactsOff:
+		o.Dir = ""
+	case o.Dir != "":
+		o.Dir = p.absolute(o.Dir)
+	case p.getenv("CI") == "true":
+		o.Dir, o.Optional = p.absolute("provium-artifacts"), true
+	default: // beside the rerun state, where there is one that lasts
+		dir := filepath.Join(p.caches().home, cacheName)
+		if !p.caches().lost && cachedir.Inspect(dir, p.caches().home).ReadOnly == nil {
+			o.Dir, o.Last, o.Optional = filepath.Join(dir, "artifacts"), true, true
+		}
+	}
+	return o
+}
+
+const replayHelp = `Run one failed test again, as it was run.
+
+DIR is the folder of a failure, which the line "artifacts: DIR" below it names. The test
+runs with the same seeds and flags; what has changed since then is said first. Flags of a
+run come in addition, such as --repeat and --pause-on-failure.`
+
+func (p *program) replayCommand() *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use:               "replay DIR [FLAGS]",
+		Short:             "Run a failed test again with the same seeds and flags",
+		Long:              replayHelp,
+		Example:           "  provium replay provium-artifacts/split.cluster_heals --pause-on-failure",
+		ValidArgsFunction: completeDirs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(cmd, "expected the folder of one failure, got %d arguments", len(args))
+			}
+			r, err := artifacts.ReadRecord(p.absolute(args[0]))
+			if err != nil {
+				return err
+			}
+			return p.replay(cmd, f, r)
+		},
+	}
+	finish(cmd, f.groups()...)
+	return cmd
+}
+
+// replay runs the test of a record. Flags that were given win over those of the record.
+func (p *program) replay(cmd *cobra.Command, f *runFlags, r artifacts.Record) error {
+	set := map[string]string{"timeout": fmt.Sprintf("%dms", r.Timeout.Milliseconds()), "seed": fmt.Sprint(r.Seed)}
+	for name, on := range map[string]bool{"cold": r.Cold, "include-slow": r.IncludeSlow} {
+		if on {
+			set[name] = "true"
+		}
+	}
+	if r.Local {
+		set["vmm"] = "local"
+	}
+	if r.Shuffle {
+		set["shuffle"] = fmt.Sprint(r.ShuffleSeed)
+	}
+	project := r.Project
+	if _, err := os.Stat(r.Config); err == nil {
+		set["config"] = r.Config
+	} else {
+		cfg, err := p.loadConfig(f.config, "", "")
+		if err != nil {
+			return fmt.Errorf("`%s` is not on this machine, and %w", r.Config, err)
+		}
+		project = cfg.Dir
+		fmt.Fprintf(p.stderr, "provium: replay: `%s` is not on this machine; `%s` is taken\n", r.Config, cfg.Path)
+	}
+	for name, path := range map[string]string{"kernel": r.Kernel, "qemu": r.QEMU} {
+		if path != "" {
+			set[name] = path
+		}
+	}
+	for name, text := range set {
+		if !cmd.Flags().Changed(name) {
+			if err := cmd.Flags().Set(name, text); err != nil {
+				return fmt.Errorf("the record has --%s `%s`: %w", name, text, err)
+			}
+		}
+	}
+	path := filepath.Join(project, r.File)
+	if r.Test != "" {
+		path += "::" + r.Test
+	}
+	f.replayed = &r
+	return p.runCommand(cmd, f, []string{path})
+}
+
+// sayChanges says what is not as it was when a replayed test failed.
+func (p *program) sayChanges(o *run.Options, r *artifacts.Record) {
+	o.Kept.Profiles = r.Profiles
+	now := artifacts.Versions{Provium: version, Kernel: artifacts.HostKernel(), QEMU: r.Host.QEMU}
+	if o.QEMU != "" && r.Host.QEMU != "" {
+		starter := proc.NewStarter()
+		defer starter.Close()
+		now.QEMU = evidence.QEMUVersion(context.Background(), starter, o.QEMU)
+	}
+	for _, line := range r.Host.Differences(now) {
+		fmt.Fprintf(p.stderr, "provium: replay: %s\n", terminal.Escape(line))
+	}
 }
 
 // setSeed takes the seed of the run and tells it. Without one it is 0, so that a run

@@ -22,6 +22,9 @@ import (
 // FileName is the name of the configuration file.
 const FileName = "provium.toml"
 
+// ArtifactsOff is in the place of a directory for evidence where none is to be kept.
+const ArtifactsOff = "off"
+
 const (
 	defaultCacheMaxSize = 20 << 30 // bytes
 	maxFileSize         = 4 << 20  // bytes of a configuration file
@@ -41,7 +44,9 @@ type Config struct {
 	// KernelWarnings is what the profiles that do not say it do about WARNING reports of
 	// their kernels: "fail" or "note".
 	KernelWarnings string
-	Profiles       map[string]Profile
+	// Artifacts is where the evidence of failed tests goes, ArtifactsOff for nowhere, "" for the default.
+	Artifacts string
+	Profiles  map[string]Profile
 }
 
 // Profile is one [profiles.NAME].
@@ -283,6 +288,13 @@ func (c *Config) read(top map[string]any, env Env) error {
 		{"oops_patterns", patternsInto(&c.OopsPatterns)},
 		{"oops_ignore", patternsInto(&c.OopsIgnore)},
 		{"kernel_warnings", choiceInto(&c.KernelWarnings, "fail", "note")},
+		{"artifacts", func(v any) error {
+			if v == ArtifactsOff {
+				c.Artifacts = ArtifactsOff
+				return nil
+			}
+			return pathInto(&c.Artifacts, at)(v)
+		}},
 	}}.read(general)
 	if err != nil {
 		return err

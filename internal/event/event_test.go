@@ -43,7 +43,7 @@ func samples() []Envelope {
 		FileCompleted{Path: file, Status: FileTimedOut, DurationNS: 300e9, ChunkError: "late"},
 		TestStarted{Path: file, Name: "boots", Meta: Meta{}, Where: file + ":3"},
 		TestPassed{Path: file, Name: "boots", DurationNS: 12, Meta: meta, Log: []string{"one", ""}},
-		TestFailed{Path: file, Name: name, DurationNS: math.MaxUint64, Reason: "a\nb",
+		TestFailed{Path: file, Name: name, DurationNS: math.MaxUint64, Reason: "a\nb", Artifacts: "/a/heals",
 			ConsoleExcerpt: "panic", Meta: Meta{}, Log: []string{}},
 		TestSkipped{Path: file, Name: "soaks", Reason: "todo", Meta: Meta{"slow": true}},
 		TestRetried{Path: file, Name: name, Attempt: 1, DurationNS: 5, Reason: "why", ConsoleExcerpt: "c",

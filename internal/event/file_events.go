@@ -94,6 +94,8 @@ type FileCompleted struct {
 	DurationNS uint64     `msgpack:"duration_ns"`
 	// ChunkError is what kept the file as such from running to its end, or empty.
 	ChunkError string `msgpack:"chunk_error"`
+	// Artifacts is the folder with the evidence of a chunk error, empty if there is none.
+	Artifacts string `msgpack:"artifacts"`
 }
 
 // PoolState is the pool's use, once a second.

@@ -30,6 +30,8 @@ type TestFailed struct {
 	ConsoleExcerpt string   `msgpack:"console_excerpt"`
 	Meta           Meta     `msgpack:"meta"`
 	Log            []string `msgpack:"log"`
+	// Artifacts is the folder with the evidence of the failure, empty if there is none.
+	Artifacts string `msgpack:"artifacts"`
 }
 
 // TestSkipped is a test's result.
@@ -51,6 +53,8 @@ type TestRetried struct {
 	Reason         string   `msgpack:"reason"`
 	ConsoleExcerpt string   `msgpack:"console_excerpt"`
 	Log            []string `msgpack:"log"`
+	// Artifacts is as in [TestFailed].
+	Artifacts string `msgpack:"artifacts"`
 }
 
 // TestLog is an entry of a test's log, when it is made. The result has all of them.

@@ -98,6 +98,17 @@ func (n *Network) Captures(s Station) (all []*stream.Stream) {
 	return all
 }
 
+// CaptureFile returns a capture as a pcap file, with what was read from its stream, and what it is of.
+// whole reports whether none of that is missing since it was too long. ok is false for other streams.
+func CaptureFile(s *stream.Stream) (file []byte, whole, ok bool) {
+	source, ok := s.Source().(captureSource)
+	if !ok {
+		return nil, false, false
+	}
+	file, whole = source.c.File()
+	return file, whole, true
+}
+
 // Packet is a decoded frame of a capture.
 type Packet struct {
 	At     time.Time

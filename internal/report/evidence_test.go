@@ -30,14 +30,16 @@ func TestRepeat(t *testing.T) {
 	for _, c := range []struct {
 		how          Repeat
 		reason, test string
+		folder       string
 		want         string
 	}{
-		{Repeat{}, "why", "t", "why"},
-		{Repeat{Path: "a.test.lua"}, "why", "is up", "why\nrepeat with: provium 'a.test.lua::is up'"},
-		{Repeat{Path: "a.test.lua", Flags: "--seed 7"}, "why\n", "", "why\nrepeat with: provium a.test.lua --seed 7"},
-		{Repeat{Path: "a.test.lua"}, "", "", "repeat with: provium a.test.lua"},
+		{Repeat{}, "why", "t", "/d", "why"},
+		{Repeat{Path: "a.test.lua"}, "why", "is up", "", "why\nrepeat with: provium 'a.test.lua::is up'"},
+		{Repeat{Path: "a.test.lua", Flags: "--seed 7"}, "why\n", "", "",
+			"why\nrepeat with: provium a.test.lua --seed 7"},
+		{Repeat{Path: "a.test.lua"}, "", "", "/d/e", "repeat with: provium a.test.lua\nartifacts: /d/e"},
 	} {
-		if got := c.how.After(c.reason, c.test); got != c.want {
+		if got := c.how.After(c.reason, c.test, c.folder); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}

@@ -24,15 +24,20 @@ func (r Repeat) Line(test string) string {
 	return line
 }
 
-// After returns the reason of a failure with the command line below it.
-func (r Repeat) After(reason, test string) string {
+// After returns the reason of a failure with the command line below it, and with the folder that has its
+// evidence, if there is one.
+func (r Repeat) After(reason, test, folder string) string {
 	if r.Path == "" {
 		return reason
 	}
 	if reason != "" && !strings.HasSuffix(reason, "\n") {
 		reason += "\n"
 	}
-	return reason + "repeat with: " + r.Line(test)
+	reason += "repeat with: " + r.Line(test)
+	if folder != "" {
+		reason += "\nartifacts: " + folder
+	}
+	return reason
 }
 
 // Quote returns a text as one word of a shell.

@@ -11,13 +11,14 @@ import (
 	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/script"
+	"provium/internal/tempdir"
 )
 
 // ByHand boots guests outside of a run of tests, for a person or for another program. It is
 // for one goroutine.
 type ByHand struct {
 	o       Options
-	temp    *TempDir
+	temp    *tempdir.Dir
 	starter *proc.Starter
 	host    *lab.Host
 	stop    func() // what serves the guests to visitors
@@ -32,8 +33,8 @@ func OpenByHand(ctx context.Context, o Options, profiles ...string) (b *ByHand, 
 			b.Close()
 		}
 	}()
-	sweepTempDirs(o.TempBase)
-	if b.temp, err = NewTempDir(o.TempBase); err != nil {
+	tempdir.Sweep(o.TempBase)
+	if b.temp, err = tempdir.New(o.TempBase); err != nil {
 		return nil, err
 	}
 	wanted := map[string]config.Profile{}
@@ -47,7 +48,7 @@ func OpenByHand(ctx context.Context, o Options, profiles ...string) (b *ByHand, 
 		return nil, err
 	}
 	// One guest is started sooner by itself than by a copy of a QEMU that is loaded for it.
-	j := o.job(Candidate{}, b.temp.path)
+	j := o.job(Candidate{}, b.temp.Path())
 	if b.host, err = newHost(j, b.starter, b.starter, nil, func(event.Event) {}); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/script"
+	"provium/internal/tempdir"
 )
 
 // Some names of tests are known only when the chunk of their file has run. A collector runs
@@ -31,7 +32,7 @@ type collector struct {
 
 // collect returns the tests of files, nil for a file whose chunk has failed.
 func (c collector) collect(ctx context.Context, files []*foundFile) ([][]choose.Test, error) {
-	temp, err := NewTempDir(c.o.TempBase)
+	temp, err := tempdir.New(c.o.TempBase)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func (c collector) collect(ctx context.Context, files []*foundFile) ([][]choose.
 		running.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			dir := filepath.Join(temp.path, fmt.Sprint(i))
+			dir := filepath.Join(temp.Path(), fmt.Sprint(i))
 			if errs[i] = os.Mkdir(dir, 0o700); errs[i] != nil {
 				return
 			}

@@ -14,7 +14,9 @@ import (
 	"provium/internal/history"
 	"provium/internal/proc"
 	"provium/internal/report"
+	"provium/internal/run/evidence"
 	"provium/internal/sched"
+	"provium/internal/tempdir"
 )
 
 // dispatcher runs the files of one iteration side by side.
@@ -22,7 +24,8 @@ type dispatcher struct {
 	o       *Options
 	starter *proc.Starter
 	pool    *sched.Pool
-	temp    *TempDir
+	temp    *tempdir.Dir
+	kept    *evidence.Keeper
 	events  *sink.Stream
 	filter  string // JSON form of the per-test filter
 
@@ -162,13 +165,15 @@ func (d *dispatcher) leaveOut(c Candidate) *report.FileResult {
 func (d *dispatcher) job(c Candidate) (*job, error) {
 	d.mu.Lock()
 	d.vmDirs++
-	temp := filepath.Join(d.temp.path, fmt.Sprint(d.vmDirs))
+	temp := filepath.Join(d.temp.Path(), fmt.Sprint(d.vmDirs))
 	d.mu.Unlock()
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return nil, fmt.Errorf("temporary directory: %w", err)
 	}
 	j := d.o.job(c, temp)
 	j.Level = d.events.Level()
+	j.Kept = evidence.Job{Place: d.kept.Place, Record: d.o.record(c, temp), QEMU: d.o.QEMU,
+		Replayed: d.o.Kept.Profiles}
 	return j, nil
 }
 

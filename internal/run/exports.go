@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/artifacts"
 	"provium/internal/report"
 	"provium/internal/report/export"
 	"provium/internal/report/page"
@@ -200,7 +201,7 @@ func (e *Exports) save(r *report.FileResult, number int) error {
 			if err := os.MkdirAll(dir, 0o777); err != nil {
 				return fmt.Errorf("attachments: %w", err)
 			}
-			path := filepath.Join(dir, fmt.Sprintf("%d-%d-%d-%s", number+1, t+1, i+1, fileName(a.Name)))
+			path := filepath.Join(dir, fmt.Sprintf("%d-%d-%d-%s", number+1, t+1, i+1, artifacts.FileName(a.Name)))
 			if err := os.WriteFile(path, a.Data, 0o666); err != nil {
 				return fmt.Errorf("attachments: %w", err)
 			}
@@ -208,18 +209,6 @@ func (e *Exports) save(r *report.FileResult, number int) error {
 		}
 	}
 	return nil
-}
-
-// fileName returns a name that every file system takes, like that of an attachment.
-func fileName(name string) string {
-	const longest = 100
-	plain := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
-			return r
-		}
-		return '_'
-	}, name)
-	return plain[max(0, len(plain)-longest):]
 }
 
 // pageFile makes a page of all events at the end.

@@ -19,6 +19,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
+	"provium/internal/run/evidence"
 	"provium/internal/terminal"
 )
 
@@ -71,8 +72,10 @@ type fileRun struct {
 	pipe     *messagePipe
 	printed  *runnerStderr
 	result   *report.Collector
+	kept     *evidence.Collector
 	status   report.FileStatus
 	chunkErr string
+	chunkDir string               // of its artifacts
 	vms      map[string]time.Time // spawned and not shut down, by name
 	waits    int                  // requests to the pool without an answer, and other waits that count against no limit
 	waited   time.Duration        // for that, so far
@@ -92,7 +95,7 @@ type fileRun struct {
 // ended early, for the reason in why; when killAll is, at once.
 func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.FileResult {
 	started := time.Now()
-	f.result = report.NewCollector(f.job.Path)
+	f.result, f.kept = report.NewCollector(f.job.Path), evidence.NewCollector(f.job.Kept, f.stderr)
 	f.vms = map[string]time.Time{}
 	if err := f.supervise(stopAll, killAll, why); err != nil {
 		f.fail(err)
@@ -104,7 +107,7 @@ func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.Fil
 	}
 	f.send(event.FileCompleted{
 		Path: f.job.Path, Status: eventStatus(result.Status), DurationNS: uint64(result.Duration),
-		ChunkError: result.ChunkError,
+		ChunkError: result.ChunkError, Artifacts: f.chunkDir,
 	})
 	return result
 }
@@ -381,11 +384,20 @@ func (f *fileRun) showEarly(e event.Event) {
 // tell adds an event that the runner did not send.
 func (f *fileRun) tell(e event.Event) {
 	if failed, ok := e.(event.TestFailed); ok {
-		failed.Reason = repeatable(failed.Reason, failed.Name, f.job.Repeat)
+		failed.Artifacts = f.keep(failed.Name, failed.Reason)
+		failed.Reason = repeatable(failed.Reason, failed.Name, f.job.Repeat, failed.Artifacts)
 		e = failed
 	}
 	f.record(e)
 	f.send(e)
+}
+
+// keep keeps the evidence of a failure that the runner has not reported, and returns its folder.
+func (f *fileRun) keep(test, reason string) string {
+	if strings.HasPrefix(reason, poisoned) {
+		return ""
+	}
+	return f.kept.Lost(test, reason, f.job.TempDir)
 }
 
 // send passes an event on.
@@ -393,6 +405,7 @@ func (f *fileRun) send(e event.Event) { f.emit(event.Encoded{Event: e}) }
 
 // record takes an event into the file's report.
 func (f *fileRun) record(e event.Event) {
+	f.kept.Take(e)
 	switch e := e.(type) {
 	case event.VMSpawned:
 		f.vms[e.VMName] = time.Now()
@@ -405,12 +418,12 @@ func (f *fileRun) record(e event.Event) {
 }
 
 // repeatable adds to the reason of a failure the command line that runs the test once more, or
-// with "" the file, in the text that all reports show.
-func repeatable(reason, test string, how report.Repeat) string {
+// with "" the file, and the folder with the evidence, in the text that all reports show.
+func repeatable(reason, test string, how report.Repeat, folder string) string {
 	if strings.HasPrefix(reason, poisoned) {
 		return reason
 	}
-	return how.After(reason, test)
+	return how.After(reason, test, folder)
 }
 
 // fail completes the report of a runner that could not do so itself.
@@ -435,7 +448,8 @@ func (f *fileRun) fail(cause error) {
 		f.tell(event.VMShutdown{File: f.job.Path, VMName: name, DurationNS: uint64(time.Since(since))})
 	}
 	if f.result.Tests() == 0 {
-		f.chunkErr = repeatable(reason, "", f.job.Repeat)
+		f.chunkDir = f.keep("", reason)
+		f.chunkErr = repeatable(reason, "", f.job.Repeat, f.chunkDir)
 	}
 	f.status = report.FileCrashed
 	switch {
@@ -457,7 +471,8 @@ func (f *fileRun) setStatus() {
 		return
 	}
 	if f.done.ChunkError != "" {
-		f.chunkErr = repeatable(f.done.ChunkError, "", f.job.Repeat)
+		f.chunkDir = f.done.Artifacts
+		f.chunkErr = repeatable(f.done.ChunkError, "", f.job.Repeat, f.chunkDir)
 	}
 	switch {
 	case f.stop != nil && f.stop.Status == string(report.FileTimedOut):

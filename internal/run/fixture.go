@@ -17,6 +17,7 @@ import (
 	"provium/internal/proc"
 	"provium/internal/script"
 	"provium/internal/script/fixtures"
+	"provium/internal/tempdir"
 )
 
 // fixtureCache is the cache at dir as a process with that host sees it.
@@ -31,7 +32,7 @@ func fixtureCache(host *lab.Host, dir, version string) *fixture.Cache {
 // is for one goroutine.
 type Workshop struct {
 	o       Options
-	temp    *TempDir
+	temp    *tempdir.Dir
 	starter *proc.Starter
 	copies  *forkserver.Starter
 	host    *lab.Host
@@ -51,14 +52,14 @@ func OpenWorkshop(ctx context.Context, o Options) (w *Workshop, err error) {
 	if err := os.Chdir(o.Config.Dir); err != nil {
 		return nil, fmt.Errorf("project directory: %w", err)
 	}
-	sweepTempDirs(o.TempBase)
-	if w.temp, err = NewTempDir(o.TempBase); err != nil {
+	tempdir.Sweep(o.TempBase)
+	if w.temp, err = tempdir.New(o.TempBase); err != nil {
 		return nil, err
 	}
 	if err := preparation.BuildProfiles(ctx, w.starter, o.Config.Profiles, o.Stderr, nil); err != nil {
 		return nil, err
 	}
-	j := o.job(Candidate{Path: "provium"}, w.temp.path)
+	j := o.job(Candidate{Path: "provium"}, w.temp.Path())
 	if w.host, err = newHost(j, w.starter, w.copies, nil, func(event.Event) {}); err != nil {
 		return nil, err
 	}

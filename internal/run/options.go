@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/artifacts"
 	"provium/internal/choose"
 	"provium/internal/config"
 	"provium/internal/event/sink"
 	"provium/internal/report"
+	"provium/internal/run/evidence"
 )
 
 // Options are everything that the command line says about a run. The zero
@@ -51,6 +53,7 @@ type Options struct {
 	// the run open its own.
 	Stream  *sink.Stream
 	Exports Exports
+	Kept    evidence.Options // where the evidence of failed tests goes
 
 	QEMU       string // program; "" is qemu-system-x86_64 on PATH
 	Local      bool   // no kernel is booted: machines of package localvmm
@@ -110,6 +113,16 @@ func (o *Options) repeatOf(c Candidate) report.Repeat {
 		flags = append(flags, chance)
 	}
 	return report.Repeat{Path: path, Flags: strings.Join(flags, " ")}
+}
+
+// record describes the failures of a file, but for the test. run is a text of this run of it alone.
+func (o *Options) record(c Candidate, run string) artifacts.Record {
+	return artifacts.Record{
+		Run: run, Project: o.Config.Dir, Config: o.Config.Path, File: c.Path, Seed: o.Seed, Shuffle: o.Select.Shuffle,
+		ShuffleSeed: o.ShuffleSeed, Kernel: o.Kept.Kernel, QEMU: o.Kept.QEMU, Local: o.Local, Cold: o.Cold,
+		IncludeSlow: o.Filter.IncludeSlow, Timeout: o.FileTimeout,
+		Host: artifacts.Versions{Provium: o.Release, Kernel: artifacts.HostKernel()},
+	}
 }
 
 // DefaultFileTimeout is the limit of a file without --timeout.

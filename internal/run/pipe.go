@@ -14,6 +14,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/msgpack"
 	"provium/internal/report"
+	"provium/internal/run/evidence"
 )
 
 // maxMessage caps one message between dispatcher and runner. The largest are
@@ -72,11 +73,12 @@ type job struct {
 	Self        string // our program, beside which an installed overlay is looked for
 	QEMU        string
 	Repeat      report.Repeat // how a failure is repeated
-	Capture     bool          // what is printed is shown with its test
-	Local       bool          // no kernel is booted
-	Level       event.Level   // of events that are wanted
-	Retries     int           // of a test that has failed
-	Collect     bool          // the chunk runs, its tests do not
+	Kept        evidence.Job
+	Capture     bool        // what is printed is shown with its test
+	Local       bool        // no kernel is booted
+	Level       event.Level // of events that are wanted
+	Retries     int         // of a test that has failed
+	Collect     bool        // the chunk runs, its tests do not
 	Seed        uint64
 	ShuffleOn   bool // of tests, where each starts from one state
 	ShuffleSeed uint64
@@ -128,6 +130,7 @@ type collected struct{ Tests []collectedTest }
 
 type done struct {
 	ChunkError string
+	Artifacts  string // folder of that
 	Poisoned   bool
 	Duration   time.Duration
 }

@@ -27,7 +27,9 @@ import (
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/report"
+	"provium/internal/run/evidence"
 	"provium/internal/sched"
+	"provium/internal/tempdir"
 )
 
 // The exit codes of a run.
@@ -60,10 +62,15 @@ func Run(ctx context.Context, o Options) (int, error) {
 		}
 		return ExitOK, nil
 	}
-	sweepTempDirs(o.TempBase)
+	kept, err := o.Kept.Open(o.Stderr)
+	if err != nil {
+		return ExitError, err
+	}
+	defer kept.Close()
+	tempdir.Sweep(o.TempBase)
 	// The build that needs the cache reports one that cannot be used.
 	_ = (&fixture.Cache{Dir: o.Config.CacheDir, Limit: o.Config.CacheMaxSize}).Prune()
-	temp, err := NewTempDir(o.TempBase)
+	temp, err := tempdir.New(o.TempBase)
 	if err != nil {
 		return ExitError, err
 	}
@@ -98,11 +105,12 @@ func Run(ctx context.Context, o Options) (int, error) {
 	}
 	fmt.Fprintln(o.Stderr, header)
 	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter), events: events,
-		accelerator: header.Accelerator, exported: newExported(&o, header.Accelerator)}
+		kept: kept, accelerator: header.Accelerator, exported: newExported(&o, header.Accelerator)}
 	if header.Accelerator == "tcg" {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
 	code, err := r.run(ctx, candidates.Files)
+	kept.Tell(o.Stderr)
 	if err == nil && code == ExitOK {
 		code, err = r.checkMatched()
 	}
@@ -199,7 +207,8 @@ func (o *Options) budget() (sched.Amount, error) {
 type session struct {
 	o       *Options
 	starter *proc.Starter
-	temp    *TempDir
+	temp    *tempdir.Dir
+	kept    *evidence.Keeper
 	budget  sched.Amount
 	filter  string
 
@@ -291,8 +300,8 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 	if err != nil {
 		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
-	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, events: s.events, filter: s.filter,
-		stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed}
+	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, kept: s.kept, events: s.events,
+		filter: s.filter, stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Add(3)

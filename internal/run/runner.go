@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,9 @@ import (
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/report"
+	"provium/internal/run/evidence"
 	"provium/internal/script"
+	"provium/internal/script/salvage"
 )
 
 // RunnerFD is the descriptor on which a runner process finds its pipe to the
@@ -54,6 +57,7 @@ type runner struct {
 	repeat report.Repeat // of the job
 	events *event.Buffer // on their way to the dispatcher
 	pauses *pauses
+	kept   *evidence.Collector
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -81,6 +85,9 @@ func (r *runner) run(j *job) error {
 	if err != nil {
 		d.ChunkError = err.Error()
 	}
+	if d.ChunkError != "" {
+		d.Artifacts = r.kept.Finish("", d.ChunkError, 0)
+	}
 	r.events.Flush()
 	return r.pipe.send(&message{Done: d})
 }
@@ -88,6 +95,10 @@ func (r *runner) run(j *job) error {
 // begin makes the way of events to the dispatcher.
 func (r *runner) begin(j *job) {
 	r.repeat = j.Repeat
+	if j.Collect {
+		j.Kept = evidence.Job{}
+	}
+	r.kept = evidence.NewCollector(j.Kept, os.Stderr)
 	r.events = event.NewBuffer(j.Level, r.sendEvents, func(err error) {
 		fmt.Fprintf(os.Stderr, "provium: event: %v\n", err)
 	})
@@ -126,10 +137,14 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	defer starter.Close()
 	copies := forkserver.NewStarter(starter)
 	defer copies.Close()
-	host, err := newHost(j, starter, copies, r, r.emit)
+	host, err := newHost(j, starter, r.kept.Watch(copies), r, r.emit)
 	if err != nil {
 		return script.Result{}, err
 	}
+	r.kept.Host, r.kept.Version = host, func(ctx context.Context, qemu string) string {
+		return evidence.QEMUVersion(ctx, starter, qemu)
+	}
+	r.kept.SayChanges(ctx)
 	defer serveGuests(host, r.pauses.status)()
 	filter, err := choose.ParseFilter([]byte(j.Filter))
 	if err != nil {
@@ -143,6 +158,10 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 	if j.Collect {
 		collect = func(tests []script.Registered) { r.collected(j.Path, tests) }
 	}
+	var salvages func(context.Context, salvage.Remains)
+	if r.kept.IsOn() {
+		salvages = r.kept.Salvage
+	}
 	picks := j.Picks
 	var person script.Pauses
 	if j.CanPause {
@@ -153,7 +172,8 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Capture: j.Capture,
-			Details: j.Level == event.Everything, Progress: j.Level >= event.Progress, Now: time.Now,
+			Details: j.Level == event.Everything || r.kept.IsOn(), Progress: j.Level >= event.Progress, Now: time.Now,
+			Salvage: salvages,
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
 		Retries: j.Retries,
@@ -276,9 +296,17 @@ func ImageSpec(p config.Profile) image.Spec {
 
 // emit sends an event to the dispatcher.
 func (r *runner) emit(e event.Event) {
-	if failed, ok := e.(event.TestFailed); ok {
-		failed.Reason = repeatable(failed.Reason, failed.Name, r.repeat)
-		e = failed
+	r.kept.Take(e)
+	switch x := e.(type) {
+	case event.TestFailed:
+		if !strings.HasPrefix(x.Reason, poisoned) {
+			x.Artifacts = r.kept.Finish(x.Name, x.Reason, time.Duration(x.DurationNS))
+		}
+		x.Reason = repeatable(x.Reason, x.Name, r.repeat, x.Artifacts)
+		e = x
+	case event.TestRetried:
+		x.Artifacts = r.kept.Finish(x.Name, x.Reason, time.Duration(x.DurationNS))
+		e = x
 	}
 	r.events.Emit(e)
 }

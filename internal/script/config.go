@@ -1,6 +1,7 @@
 package script
 
 import (
+	"context"
 	"io"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"provium/internal/lua"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/journal"
+	"provium/internal/script/salvage"
 )
 
 // Env is what test files and builds of fixtures run in.
@@ -39,6 +41,8 @@ type Env struct {
 	Details bool
 	// Progress says that events of what takes long within tests are wanted.
 	Progress bool
+	// Salvage is called with what a failed test, or the chunk, leaves behind; nil keeps nothing.
+	Salvage func(ctx context.Context, r salvage.Remains)
 	// Now is the clock that durations are measured on. Nil is time.Now.
 	Now func() time.Time
 }

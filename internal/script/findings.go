@@ -10,13 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/network"
 	"provium/internal/script/binding"
-	"provium/internal/script/failure"
+	"provium/internal/script/salvage"
 	"provium/internal/script/scene"
 )
 
@@ -89,22 +88,6 @@ func (v *evidence) parts() []string {
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
 }
 
-// cutShort records what a command has printed that was stopped, of which err is the error.
-func (v *evidence) cutShort(op failure.Operation, err error) {
-	var cut *guest.CutShortError
-	if !errors.As(err, &cut) {
-		return
-	}
-	for _, out := range []struct {
-		name string
-		text []byte
-	}{{"stdout", cut.Stdout}, {"stderr", cut.Stderr}} {
-		if block := failure.Block(out.name+" so far of "+op.String(), out.text); block != "" {
-			v.output = append(v.output, block)
-		}
-	}
-}
-
 // hasFailed reports whether the body has failed, of which err is the error.
 func (e *execution) hasFailed(err error) bool {
 	var stop *stopError
@@ -155,6 +138,7 @@ func (e *execution) takeEvidence() {
 		e.evidence.world = scene.World(ctx, bridges, vms, commands, e.touchedVMs(), e.isGuestSilent())
 		return nil
 	})
+	e.salvage(false)
 }
 
 // lookAtStuck asks the guests that operations wait for what they do, until over is closed. It
@@ -192,20 +176,24 @@ func (e *execution) isGuestSilent() bool {
 	return e.evidence.silent
 }
 
-// consoles shows the end of the consoles of the given VMs.
-func consoles(vms []*lab.VM) string {
-	const keep = 4 << 10 // bytes per VM
-	var b strings.Builder
-	for _, vm := range vms {
-		console := vm.Console()
-		tail := console.Tail(keep)
-		if len(tail) == 0 {
-			continue
-		}
-		fmt.Fprintf(&b, "--- console of vm `%s` ---\n%s", vm.Name(), tail)
-		if tail[len(tail)-1] != '\n' {
-			b.WriteByte('\n')
+// salvage hands over what the VMs of the execution leave behind. last says that nothing of it will run
+// any more.
+func (e *execution) salvage(last bool) {
+	if e.s.Salvage == nil {
+		return
+	}
+	vms := e.vms()
+	for _, vm := range e.s.liveVMs() {
+		if !slices.Contains(vms, vm) {
+			vms = append(vms, vm)
 		}
 	}
-	return b.String()
+	r := salvage.Remains{VMs: vms, Silent: e.isGuestSilent() || e.s.ctx.Err() != nil, Last: last}
+	if e.s.scope != e.s.root {
+		r.Ending = e.s.scope.AllVMs()
+	}
+	_ = e.s.state.Block(func() error {
+		e.s.Salvage(context.WithoutCancel(e.s.ctx), r)
+		return nil
+	})
 }

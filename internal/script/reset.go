@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/event"
 	"provium/internal/lab"
+	"provium/internal/script/scene"
 )
 
 // baseline is the root lab as the chunk left it, for provium.reset_between_tests.
@@ -98,5 +99,5 @@ func (r *testRun) failReset(t *testCase, err error) {
 		reason = cause.Error()
 	}
 	r.Emit(event.TestFailed{Path: r.cfg.Path, Name: t.name, Meta: t.meta.Values, Log: []string{}, Reason: reason,
-		ConsoleExcerpt: consoles(r.root.AllVMs())})
+		ConsoleExcerpt: scene.Consoles(r.root.AllVMs())})
 }

@@ -11,6 +11,7 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/failure"
+	"provium/internal/script/scene"
 )
 
 // testRun runs the tests of one file in its session.
@@ -181,7 +182,8 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 	reason, failed := r.judge(e, err)
 	excerpt := ""
 	if failed {
-		excerpt = consoles(e.vms())
+		e.salvage(true)
+		excerpt = scene.Consoles(e.vms())
 		if !paused {
 			r.pauseFailed(t, reason)
 		}

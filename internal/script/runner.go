@@ -16,6 +16,7 @@ import (
 	"provium/internal/script/failure"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/journal"
+	"provium/internal/script/scene"
 	"provium/internal/script/value"
 	"provium/internal/stream"
 )
@@ -45,7 +46,7 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 	call := guest.Call{Text: failure.Operation{Text: a.Func, Where: record.Where}.String(), Limit: e.opTimeout()}
 	err := a.Call.Block(func(ctx context.Context) error { return do(guest.WithCall(ctx, call)) })
 	traced.End(err != nil)
-	e.evidence.cutShort(record, err)
+	e.evidence.output = append(e.evidence.output, scene.CutShort(record, err)...)
 	op.Waited(s.Now())
 	s.returning = append(s.returning, returning{a.Call, traced, op, err})
 	return err

@@ -18,6 +18,7 @@ import (
 	"provium/internal/script/fixtures"
 	"provium/internal/script/luajson"
 	"provium/internal/script/rewind"
+	"provium/internal/script/scene"
 	"provium/internal/terminal"
 )
 
@@ -137,7 +138,8 @@ func (s *session) runChunk() ([]lua.Value, error) {
 	if len(reasons) == 0 {
 		return e.values, nil
 	}
-	if excerpt := consoles(e.vms()); excerpt != "" {
+	e.salvage(true)
+	if excerpt := scene.Consoles(e.vms()); excerpt != "" {
 		excerpt = terminal.WithoutRepeated(excerpt, strings.Join(reasons, "\n"))
 		reasons = append(reasons, strings.TrimRight(excerpt, "\n"))
 	}

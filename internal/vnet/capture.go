@@ -13,6 +13,8 @@ const (
 	// captureLimit is the most that may wait for the reader of a capture, in bytes.
 	// Frames beyond it are dropped.
 	captureLimit = 64 << 20
+	// captureKept is how many bytes of those that the reader has taken are kept: the latest.
+	captureKept = 16 << 20
 )
 
 // Capture is a pcap file that grows with the traffic.
@@ -24,6 +26,10 @@ type Capture struct {
 	mu     sync.Mutex
 	chunks fifo[[]byte] // whole records each
 	size   int          // of all chunks together
+	taken  fifo[[]byte] // chunks that the reader has taken, the latest
+	kept   int          // bytes of them
+	begun  bool         // the reader has the header, which is not in taken
+	cut    bool         // some of taken was dropped
 	end    bool
 	wake   chan struct{} // has a token when there is something new
 }
@@ -101,6 +107,7 @@ func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 		if c.chunks.len() > 0 {
 			p := c.chunks.pop()
 			c.size -= len(p)
+			c.keep(p)
 			c.mu.Unlock()
 			return p, nil
 		}
@@ -115,6 +122,35 @@ func (c *Capture) Next(ctx context.Context) ([]byte, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// keep keeps a chunk that the reader takes. The caller must hold c.mu.
+func (c *Capture) keep(chunk []byte) {
+	if !c.begun {
+		c.begun = true
+		chunk = chunk[PcapHeader:]
+	}
+	c.taken.push(chunk)
+	for c.kept += len(chunk); c.kept > captureKept; {
+		c.kept -= len(c.taken.pop())
+		c.cut = true
+	}
+}
+
+// File returns the capture as a file: with what the reader has taken, of which the latest 16 MiB are
+// there, and with what waits for it. whole reports whether none of it is missing for that reason.
+func (c *Capture) File() (file []byte, whole bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun {
+		file = AppendPcapHeader(nil, c.how.Nanoseconds)
+	}
+	for _, list := range [][][]byte{c.taken.all(), c.chunks.all()} {
+		for _, chunk := range list {
+			file = append(file, chunk...)
+		}
+	}
+	return file, !c.cut
 }
 
 // Nanoseconds returns how exact the times of the file are.

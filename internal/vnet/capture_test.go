@@ -65,3 +65,45 @@ func TestCapture(t *testing.T) {
 		t.Errorf("%d frames", len(frames))
 	}
 }
+
+// A capture is a whole file at any time, whatever its reader has taken.
+func TestCaptureFile(t *testing.T) {
+	b := newBench(t, 1, "a", "b")
+	c := b.s.Capture(Selection{})
+	count := func() int {
+		t.Helper()
+		file, whole := c.File()
+		frames, _, ok := parsePcap(file)
+		if !ok || !whole {
+			t.Fatalf("%d bytes, whole: %v", len(file), whole)
+		}
+		return len(frames)
+	}
+	if n := count(); n != 0 {
+		t.Errorf("%d frames before the first", n)
+	}
+	for n := range uint32(100) {
+		b.send("a", frame(broadcast, mac(1), n, 1500))
+	}
+	if n := count(); n != 100 {
+		t.Errorf("%d frames before the reader has taken any", n)
+	}
+	for range 2 {
+		if _, err := c.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(); n != 100 {
+			t.Errorf("%d frames after the reader has taken some", n)
+		}
+	}
+	for range 2 * captureKept / 1500 {
+		b.send("a", frame(broadcast, mac(1), 1, 1500))
+		if _, err := c.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, whole := c.File()
+	if _, _, ok := parsePcap(file); !ok || whole || len(file) > captureKept+PcapHeader {
+		t.Errorf("%d bytes of a long capture, whole: %v", len(file), whole)
+	}
+}

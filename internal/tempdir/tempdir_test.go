@@ -1,4 +1,4 @@
-package run
+package tempdir
 
 import (
 	"os"
@@ -12,11 +12,11 @@ import (
 
 func TestSweepTakesOnlyWhatNobodyHolds(t *testing.T) {
 	base := t.TempDir()
-	held, err := NewTempDir(base)
+	held, err := New(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := NewTempDir(base)
+	left, err := New(base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestSweepTakesOnlyWhatNobodyHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	left.lock.Close() // as the end of the process does
-	sweepTempDirs(base)
+	Sweep(base)
 	if _, err := os.Stat(held.path); err != nil {
 		t.Errorf("a directory in use was swept: %v", err)
 	}
@@ -54,7 +54,7 @@ func TestSweepDuringStart(t *testing.T) {
 				case <-over:
 					return
 				default:
-					sweepTempDirs(base)
+					Sweep(base)
 				}
 			}
 		}()
@@ -62,7 +62,7 @@ func TestSweepDuringStart(t *testing.T) {
 		go func() {
 			defer starts.Done()
 			for range 50 {
-				d, err := NewTempDir(base)
+				d, err := New(base)
 				if err != nil {
 					t.Error(err)
 					return
@@ -100,7 +100,7 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	for _, name := range []string{"link", "fifo", "foreign"} {
 		must(os.Mkdir(strings.TrimSuffix(lock(name), lockSuffix), 0o700))
 	}
-	sweepTempDirs(base)
+	Sweep(base)
 	for _, name := range []string{"link", "fifo", "foreign"} {
 		if name == "foreign" && !foreign {
 			continue // this user cannot give files away

@@ -1,4 +1,7 @@
-package run
+// Package tempdir has private directories of running processes, and removes those of processes that are gone.
+//
+// It does not know what is in them. Start with New and Sweep.
+package tempdir
 
 import (
 	"fmt"
@@ -11,24 +14,24 @@ import (
 
 const tempPrefix = "provium-run-"
 
-// TempDir is a directory that belongs to one running process, proven by a lock
+// Dir is a directory that belongs to one running process, proven by a lock
 // on the file beside it: what no process holds any more may be swept.
-type TempDir struct {
+type Dir struct {
 	path string
 	lock *os.File
 }
 
 const lockSuffix = ".lock"
 
-// NewTempDir creates the private directory of a run. The lock comes first: a
+// New creates the private directory of a run. The lock comes first: a
 // directory is never there without one.
-func NewTempDir(base string) (*TempDir, error) {
+func New(base string) (*Dir, error) {
 	for {
 		lock, err := os.CreateTemp(base, tempPrefix+"*"+lockSuffix)
 		if err != nil {
 			return nil, fmt.Errorf("temporary directory: %w", err)
 		}
-		t := &TempDir{path: strings.TrimSuffix(lock.Name(), lockSuffix), lock: lock}
+		t := &Dir{path: strings.TrimSuffix(lock.Name(), lockSuffix), lock: lock}
 		held, err := t.hold()
 		if held {
 			err = os.Mkdir(t.path, 0o700)
@@ -47,7 +50,7 @@ func NewTempDir(base string) (*TempDir, error) {
 }
 
 // hold locks the lock file, and reports whether it is still there then.
-func (t *TempDir) hold() (bool, error) {
+func (t *Dir) hold() (bool, error) {
 	if err := unix.Flock(int(t.lock.Fd()), unix.LOCK_EX); err != nil {
 		return false, fmt.Errorf("lock %s: %w", t.lock.Name(), err)
 	}
@@ -60,18 +63,21 @@ func (t *TempDir) hold() (bool, error) {
 }
 
 // Path returns the directory, which only this user can enter.
-func (t *TempDir) Path() string { return t.path }
+func (t *Dir) Path() string { return t.path }
 
 // Remove deletes the directory and everything in it.
-func (t *TempDir) Remove() error {
+func (t *Dir) Remove() error {
 	err := os.RemoveAll(t.path)
 	os.Remove(t.lock.Name())
 	t.lock.Close()
 	return err
 }
 
-// TempDirs returns the private directories in base of what is running.
-func TempDirs(base string) (dirs []string) {
+// Keep releases the directory as it is: a later Sweep removes it.
+func (t *Dir) Keep() { t.lock.Close() }
+
+// List returns the private directories in base of what is running.
+func List(base string) (dirs []string) {
 	locks, _ := filepath.Glob(filepath.Join(base, tempPrefix+"*"+lockSuffix))
 	for _, name := range locks {
 		dirs = append(dirs, strings.TrimSuffix(name, lockSuffix))
@@ -79,9 +85,9 @@ func TempDirs(base string) (dirs []string) {
 	return dirs
 }
 
-// sweepTempDirs removes what runs left behind that ended without a chance to
-// clean up.
-func sweepTempDirs(base string) {
+// Sweep removes what processes left behind in base that ended without a chance to clean up, and what
+// they have kept.
+func Sweep(base string) {
 	locks, _ := filepath.Glob(filepath.Join(base, tempPrefix+"*"+lockSuffix))
 	for _, name := range locks {
 		// What another user has put there stays with that user.
