@@ -125,7 +125,7 @@ var allowed = map[string]struct {
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
-		"internal/snapshot", "internal/inspect", "internal/kernelreport",
+		"internal/snapshot", "internal/inspect", "internal/kernelreport", "internal/printk",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},

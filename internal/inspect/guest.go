@@ -53,7 +53,7 @@ type Guest struct {
 	mu      sync.Mutex
 	machine *qemu.Machine // nil while no guest runs
 	kept    *State        // of a guest that has ended by itself, or is about to
-	looked  bool          // somebody has seen the state of its CPUs
+	looked  bool          // somebody has seen the state of its CPUs, since it did not answer
 	shown   uint64        // number of the first message that Unshown has not returned
 }
 
@@ -115,11 +115,12 @@ func (g *Guest) Keep(ctx context.Context, m *qemu.Machine, isStuck bool) {
 	}
 }
 
-// IsLost reports whether the guest has ended by itself, or is about to.
+// IsLost reports whether the guest has ended by itself, is about to, or did not answer when
+// Look was called.
 func (g *Guest) IsLost() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.kept != nil
+	return g.kept != nil || g.looked
 }
 
 // TakeKept returns the state that was kept of a guest that gave no sign of life, once; nil if

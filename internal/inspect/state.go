@@ -59,7 +59,7 @@ func (c *CPU) String() string {
 	return text
 }
 
-// Look takes the state of the guest that runs. What cannot be read is left out.
+// Look takes the state of the guest that runs and does not answer. What cannot be read is left out.
 func (g *Guest) Look(ctx context.Context) (*State, error) {
 	g.mu.Lock()
 	m := g.machine

@@ -135,11 +135,17 @@ func (i *Instance) confirm(link *guest.Client, boot int) {
 func (i *Instance) portStaysClosed(link *guest.Client) {
 	i.machine.SyncConsole()
 	i.lastWords()
+	ctx, cancel := context.WithTimeout(i.ctx, logLimit)
+	defer cancel()
+	halted := i.isHalted(ctx)
 	i.mu.Lock()
 	current := i.closedAt != nil && i.link == link && !i.suspended && i.ctx.Err() == nil
-	if !current || i.saysAgentEnded() {
+	if !current || halted || i.saysAgentEnded() {
 		i.mu.Unlock()
-		if current {
+		switch {
+		case current && halted:
+			i.fail(guestHalted)
+		case current:
 			i.fail(agentClosed)
 		}
 		return

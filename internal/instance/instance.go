@@ -119,6 +119,7 @@ type Instance struct {
 	portOpen  bool        // the guest has opened the agent's port, as far as is known
 	portShut  bool        // the port was closed since the agent of the link opened it
 	linkedAt  int64       // the length of the console at the link's start
+	halting   bool        // the console has said that the guest halts, which is being looked at
 	lost      bool        // the last agent closed its port; no other one has answered yet
 
 	reboots  int           // how often the guest got another agent

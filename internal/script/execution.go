@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"provium/internal/guest"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
@@ -46,6 +47,7 @@ type execution struct {
 	cleanup                 []error         // why some of them failed, beside failure
 
 	limitChanged chan struct{} // has a token when the limit may have changed
+	stalled      chan string   // has the reason when a guest stands still
 	bodyOver     chan struct{} // closed when the body has ended
 	// onFailure is called when the body has failed with an error, before anything else runs.
 	onFailure func(err error)
@@ -81,7 +83,8 @@ func (e *stopError) Unwrap() []error {
 // newExecution prepares a run; meta is nil for the chunk.
 func newExecution(s *session, name string, meta *Meta) *execution {
 	e := &execution{s: s, name: name, meta: meta, trace: failure.NewTrace(s.Now), started: s.Now(),
-		limitChanged: make(chan struct{}, 1), bodyOver: make(chan struct{}), isolating: map[*lua.Thread]int{}}
+		stalled: make(chan string, 1), limitChanged: make(chan struct{}, 1), bodyOver: make(chan struct{}),
+		isolating: map[*lua.Thread]int{}}
 	e.waited, _, _ = s.clock.read()
 	return e
 }
@@ -215,6 +218,9 @@ func (e *execution) watch(done <-chan struct{}) {
 				}
 			})
 			return
+		case text := <-e.stalled:
+			e.stopAfter(text, nil, func() { e.lookAtStuck(sceneLimit, e.bodyOver) })
+			return
 		case <-timer.C:
 			e.stopAfter("timed out after "+value.FormatSeconds(limit), nil, func() {
 				e.lookAtStuck(sceneLimit, e.bodyOver)
@@ -235,12 +241,21 @@ func (e *execution) recheckLimit() {
 	}
 }
 
-// guestPanicked stops the execution unless its test allows for guest failures.
-func (e *execution) guestPanicked(vm *lab.VM, title string) {
+// guestFailed stops the execution unless its test allows for guest failures. A guest that stands
+// still is looked at.
+func (e *execution) guestFailed(vm *lab.VM, found kernelreport.Finding) {
 	if e.meta != nil && e.meta.AllowOops {
 		return
 	}
-	e.stop(fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), title), nil)
+	text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), found.Title)
+	if found.Panic {
+		e.stop(text, nil)
+		return
+	}
+	select {
+	case e.stalled <- text:
+	default: // another guest does, too
+	}
 }
 
 // warn puts a warning into the test's log; those of the chunk go to stderr.

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/kernelreport"
 	"provium/internal/lab"
-	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/salvage"
 	"provium/internal/script/scene"
@@ -101,20 +99,8 @@ func (e *execution) takeEvidence() {
 	}
 	e.evidence.taken = true
 	e.evidence.output = append(e.evidence.output, e.s.takeCutOff()...)
-	var bridges []*network.Bridge
-	var vms []*lab.VM
 	seen := reach(e.s.scope)
 	maps.Copy(seen, reach(e.s.root))
-	for o := range seen {
-		switch o := o.(type) {
-		case *network.Bridge:
-			bridges = append(bridges, o)
-		case *lab.VM:
-			vms = append(vms, o)
-		}
-	}
-	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
-	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
 	var commands []*handle.Process
 	for _, scope := range slices.Compact([]*lab.Lab{e.s.root, e.s.scope}) {
 		if all := e.s.opened[scope]; all != nil {
@@ -135,7 +121,7 @@ func (e *execution) takeEvidence() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		e.evidence.world = scene.World(ctx, bridges, vms, commands, e.touchedVMs(), e.isGuestSilent())
+		e.evidence.world = scene.World(ctx, seen, commands, e.touchedVMs())
 		return nil
 	})
 	e.salvage(false)

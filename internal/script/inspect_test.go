@@ -41,7 +41,7 @@ func TestSilentGuestIsInspected(t *testing.T) {
 	host.Watch.Limit, host.Watch.Grace = time.Hour, time.Hour // it does not die by itself
 	machines.Prepare(func(m *fakemachine.Machine) { addKernel(t, m); m.StopAgentAt("stat") })
 	o := runFile(t, t.Context(), write(t, map[string]string{testPath: `
-test("it", {timeout = "1s"}, function(t)
+test("it", {timeout = "300ms"}, function(t)
   local vm = provium:vm("a", "host"):boot()
   vm:run("kernel")
   vm:stat("/x")
@@ -81,6 +81,33 @@ end)`}), func(c *Config) { c.Host = host })
 			t.Errorf("%s is shown twice", unwanted)
 		}
 	}
+}
+
+// TestStallsFailAtOnce has a task hang in a guest: the test ends when its kernel says so, and
+// not at its limit.
+func TestStallsFailAtOnce(t *testing.T) {
+	const report = "[  241.000000] INFO: task sh:42 blocked for more than 120 seconds.\n" +
+		"[  241.000001]       Not tainted 6.1.0\n" +
+		"[  241.000002] task:sh              state:D stack:0     pid:42    ppid:1      flags:0x00000002\n" +
+		"[  241.000003] Call Trace:\n[  241.000004]  <TASK>\n[  241.000005]  __schedule+0x2d1/0x870\n" +
+		"[  241.000006]  schedule+0x5d/0xe0\n[  241.000007]  wait_for_disk+0x1f/0x30\n[  241.000008]  </TASK>\n"
+	o := runOn(t, `
+test("it", {timeout = "1h"}, function(t)
+  provium:vm("a", "host"):boot():run("hang")
+end)
+test("allowed", {allow_oops = true}, function(t)
+  local vm = provium:vm("b", "host"):boot()
+  t:assert(vm:run("hang", {timeout = "1s"}).timed_out)
+end)
+`, func(m *fakemachine.Machine) {
+		m.Program("hang", func(p *fakemachine.Process) int {
+			m.Print(false, report)
+			<-p.Context.Done()
+			return 1
+		})
+	}, nil)
+	o.failed(t, "it", "guest failure on vm `a`: INFO: task hung in", `in vm:run("hang")`)
+	o.passed(t, "allowed")
 }
 
 // TestHealthyGuestsWarnings has a test fail in a guest that is well: warnings of its kernel are

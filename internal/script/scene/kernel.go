@@ -1,6 +1,7 @@
 package scene
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -23,17 +24,27 @@ const (
 	outsideLimit = 500 * time.Millisecond
 )
 
-// World describes the rules of networks and disks, commands in the background, and what is
-// known of the kernels of the guests that the test used. silent says that one of them does not
-// answer.
-func World(ctx context.Context, bridges []*network.Bridge, vms []*lab.VM, commands []*handle.Process,
-	used []*lab.VM, silent bool) string {
+// World describes the rules of the networks and disks among objects, commands in the background, and what is
+// known of the kernels of the guests that the test used.
+func World(ctx context.Context, objects map[any]bool, commands []*handle.Process, used []*lab.VM) string {
+	var bridges []*network.Bridge
+	var vms []*lab.VM
+	for o := range objects {
+		switch o := o.(type) {
+		case *network.Bridge:
+			bridges = append(bridges, o)
+		case *lab.VM:
+			vms = append(vms, o)
+		}
+	}
+	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
+	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
 	parts := []string{Rules(bridges, vms), Processes(ctx, commands)}
 	for _, vm := range used[max(0, len(used)-maxKernels):] {
 		if kept := vm.Inspect().TakeKept(); kept != nil {
 			parts = append(parts, cpus(fmt.Sprintf("vm `%s` before it was given up:", vm.Name()), kept))
 		}
-		parts = append(parts, kernelLog(vm, silent))
+		parts = append(parts, kernelLog(vm))
 	}
 	return join(parts)
 }
@@ -54,7 +65,7 @@ func join(parts []string) string {
 
 // kernelLog returns what the log of a guest's kernel has that its console does not show, once.
 // Of a guest that is well it is warnings and worse.
-func kernelLog(vm *lab.VM, silent bool) string {
+func kernelLog(vm *lab.VM) string {
 	ctx, cancel := context.WithTimeout(context.Background(), outsideLimit)
 	defer cancel()
 	records := vm.Inspect().Unshown(ctx)
@@ -64,7 +75,7 @@ func kernelLog(vm *lab.VM, silent bool) string {
 	if !vm.IsAgentless() {
 		records = sinceInit(records)
 	}
-	isWell := !silent && !vm.IsAgentless() && !vm.Inspect().IsLost()
+	isWell := !vm.IsAgentless() && !vm.Inspect().IsLost()
 	lines := unseen(records, isWell, vm.Console().Tail(consoleEnd))
 	if len(lines) == 0 {
 		return ""
