@@ -85,8 +85,12 @@ func (i *Instance) whyLost(boot int) func(error) error {
 		case <-time.After(i.cfg.Grace):
 		}
 		i.mu.Lock()
-		shut := i.portShut && i.boot == boot
+		shut, ending := i.portShut && i.boot == boot, i.reason != ""
 		i.mu.Unlock()
+		if ending { // what the guest leaves is being read
+			<-i.ctx.Done()
+			return context.Cause(i.ctx)
+		}
 		if shut {
 			// What came last may be the rest of what the agent before had to say.
 			return i.replaced(boot, agentReplaced)

@@ -149,7 +149,10 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	} else {
 		own := *cfg.QEMU
 		own.Serial, own.HVC, own.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
-		own.OnExit = func(m *qemu.Machine) { i.keep(m, false) }
+		own.OnExit = func(m *qemu.Machine) {
+			i.setReason(howEnded(m))
+			i.keep(m, false)
+		}
 		var err error
 		if i.machine, err = qemu.Start(ctx, own); err != nil {
 			i.cancel(err)
@@ -179,15 +182,7 @@ func (i *Instance) supervise() {
 	i.cfg.Console.log.End()
 	i.cfg.Inspect.Ended(i.machine)
 	i.mu.Lock()
-	if i.reason == "" {
-		i.reason = "qemu ended"
-		if stderr, err := i.machine.Exit(); err != nil {
-			i.reason = err.Error()
-			if stderr != "" {
-				i.reason += ": " + stderr
-			}
-		}
-	}
+	i.setReasonLocked(howEnded(i.machine))
 	reason, expected, link := i.reason, i.expected, i.link
 	i.portOpened()
 	if i.answerBy != nil {
@@ -209,6 +204,18 @@ func (i *Instance) supervise() {
 	}
 	i.cfg.Hooks.Released()
 	close(i.done)
+}
+
+// howEnded says how a QEMU has ended.
+func howEnded(m *qemu.Machine) string {
+	stderr, err := m.Exit()
+	switch {
+	case err == nil:
+		return "qemu ended"
+	case stderr == "":
+		return err.Error()
+	}
+	return err.Error() + ": " + stderr
 }
 
 // Machine returns the QEMU process.
