@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"provium/internal/guest/handle"
 	"provium/internal/inspect"
 	"provium/internal/lab"
 	"provium/internal/network"
@@ -26,7 +25,7 @@ const (
 
 // World describes the rules of the networks and disks among objects, commands in the background, and what is
 // known of the kernels of the guests that the test used.
-func World(ctx context.Context, objects map[any]bool, commands []*handle.Process, used []*lab.VM) string {
+func World[T any](ctx context.Context, objects map[any]bool, background []T, used []*lab.VM) string {
 	var bridges []*network.Bridge
 	var vms []*lab.VM
 	for o := range objects {
@@ -39,7 +38,7 @@ func World(ctx context.Context, objects map[any]bool, commands []*handle.Process
 	}
 	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
 	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
-	parts := []string{Rules(bridges, vms), Processes(ctx, commands)}
+	parts := []string{Rules(bridges, vms), Background(ctx, background)}
 	for _, vm := range used[max(0, len(used)-maxKernels):] {
 		if kept := vm.Inspect().TakeKept(); kept != nil {
 			parts = append(parts, cpus(fmt.Sprintf("vm `%s` before it was given up:", vm.Name()), kept))
