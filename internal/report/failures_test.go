@@ -24,8 +24,8 @@ func explainedFile(t *testing.T) FileResult {
 	return FileResult{Path: "tests/why.test.lua", Status: FileFailed, Duration: 9 * time.Second, Output: "loading\n",
 		Tests: []TestResult{
 			{Name: "command", Status: TestFailed, Duration: 300 * time.Millisecond, Message: command,
-				Log: []string{"logged"}, Output: "about to build\n", Attachments: []Attachment{{Name: "core", Size: 70}},
-				ConsoleExcerpt: console},
+				Log: []string{"logged"}, Output: "about to build\n", ConsoleExcerpt: console,
+				Attachments: []Attachment{{Name: "core", Size: 70}}},
 			{Name: "limit", Status: TestFailed, Duration: 3 * time.Second, Message: limit, Retries: []string{command}},
 			{Name: "flaky", Status: TestPassed, Retries: []string{limit, "tests/why.test.lua:20: no"}},
 			{Name: "left out", Status: TestSkipped, Message: "filtered: not for this run"},

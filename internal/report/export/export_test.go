@@ -162,9 +162,10 @@ func TestTAPIsRead(t *testing.T) {
 
 func TestPosition(t *testing.T) {
 	for message, want := range map[string]string{
-		"timed out after 3s in vm:run(\"a\") at a.lua:3\nx": "a.lua 3 timed out after 3s in vm:run(\"a\") at a.lua:3\nx",
-		"timed out after 3s\nx at a.lua:3":                  " 0 timed out after 3s\nx at a.lua:3",
-		"a/b.test.lua:12: text: 3":                          "a/b.test.lua 12 text: 3", "text": " 0 text", "a.lua:x: t": " 0 a.lua:x: t",
+		"timed out after 3s in f at a.lua:3\nx": "a.lua 3 timed out after 3s in f at a.lua:3\nx",
+		"timed out after 3s\nx at a.lua:3":      " 0 timed out after 3s\nx at a.lua:3",
+		"a/b.test.lua:12: text: 3":              "a/b.test.lua 12 text: 3",
+		"text":                                  " 0 text", "a.lua:x: t": " 0 a.lua:x: t",
 		"a.lua:99999999999999999999: t": " 0 a.lua:99999999999999999999: t",
 	} {
 		file, line, text := position(message)
