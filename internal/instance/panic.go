@@ -2,12 +2,9 @@ package instance
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"provium/internal/guest"
-	"provium/internal/printk"
 )
 
 // panicGrace is how long the agent of a guest whose kernel seems to have panicked may
@@ -38,15 +35,8 @@ func (i *Instance) mayHavePanicked(f Finding, over bool) {
 	c := &panicCheck{finding: f, done: make(chan struct{})}
 	i.check = c
 	i.work.Go(func() {
-		i.settle(c, i.hasLoggedPanic() || !i.isAlive(link))
-	})
-}
-
-// hasLoggedPanic reports whether the log in the guest's memory has a panic of the kernel itself:
-// then nobody need be asked.
-func (i *Instance) hasLoggedPanic() bool {
-	return slices.ContainsFunc(i.kernelRecords(), func(r printk.Record) bool {
-		return r.Facility == 0 && strings.HasPrefix(r.Text, "Kernel panic - not syncing")
+		_, real := i.panicInLog()
+		i.settle(c, real || !i.isAlive(link))
 	})
 }
 

@@ -133,8 +133,8 @@ func tClass() Class {
 			fn("step(name: string, fn: function) -> any",
 				"Calls fn and returns what it returns. A failure in it names the step."),
 			fn("attach(name: string, what: string|table)",
-				"Adds a file to the report: that at a path of the host, or bytes. `{path = \"...\"}` and "+
-					"`{bytes = \"...\"}` say which.",
+				"Adds a file to the report: that at a path of the host, which must be written out in the file of the "+
+					"call, or bytes. `{path = \"...\"}` and `{bytes = \"...\"}` say which.",
 				example(`t:attach("journal", vm:run("journalctl").stdout)`)),
 			fn("expect_kernel(text: pattern)",
 				"Says that a kernel will report a failure whose title, or a line of which, matches. Such reports do "+
