@@ -213,12 +213,25 @@ func TestNoAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.cfg.AgentTimeout = 50 * time.Millisecond
+			if c.fault == fakemachine.AgentSilent {
+				b.cfg.AgentTimeout = 50 * time.Millisecond
+			}
 			b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(c.fault) })
 			i, _ := b.start(nil)
 			b.wantDeath(i, c.want)
 		})
 	}
+}
+
+// TestEndDuringHandshake has QEMU close the agent's port as it ends, before the agent has
+// answered.
+func TestEndDuringHandshake(t *testing.T) {
+	b := newBench(t)
+	b.cfg.Grace = patience
+	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentHangsUp) })
+	i, m := b.start(nil)
+	m.Crash("no luck")
+	b.wantDeath(i, "qemu ended: exit status 1: qemu-system-x86_64: no luck")
 }
 
 // TestRebootLoop has a guest reset itself before its agent answers.
