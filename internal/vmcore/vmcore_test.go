@@ -26,8 +26,9 @@ func (m lowAndHigh) ReadAt(p []byte, at int64) (int, error) {
 
 func TestWrite(t *testing.T) {
 	l := guestmem.Layout{Low: 3 << 20, Size: 5 << 20}
-	c := Core{Layout: l, Memory: lowAndHigh{l}, Note: []byte("OSRELEASE=6.1\n"), PhysBase: -0x200000, CPUs: []CPU{
-		{Number: 0, Registers: map[string]uint64{"RIP": 0xffffffff81000000, "R15": 15, "GS": 7, "CS": 0x10}}, {Number: 1}}}
+	first := CPU{Registers: map[string]uint64{"RIP": 0xffffffff81000000, "R15": 15, "GS": 7, "CS": 0x10}}
+	c := Core{Layout: l, Memory: lowAndHigh{l}, Note: []byte("OSRELEASE=6.1\n"), PhysBase: -0x200000,
+		CPUs: []CPU{first, {Number: 1}}}
 	var out bytes.Buffer
 	if err := c.Write(context.Background(), &out); err != nil {
 		t.Fatal(err)
@@ -43,13 +44,13 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const first = 12 + 8 // head and name of a note
+	const content = 12 + 8 // head and name of a note
 	word := func(at int) uint64 { return binary.LittleEndian.Uint64(notes[at:]) }
-	if word(first+112) != 15 || word(first+112+16*8) != 0xffffffff81000000 || word(first+112+26*8) != 7 {
-		t.Errorf("registers: % x", notes[first:first+336])
+	if word(content+112) != 15 || word(content+112+16*8) != 0xffffffff81000000 || word(content+112+26*8) != 7 {
+		t.Errorf("registers: % x", notes[content:content+336])
 	}
-	if !bytes.Contains(notes, []byte("VMCOREINFO\x00\x00OSRELEASE=6.1\n")) || len(notes) != 2*(first+336)+12+12+16 {
-		t.Errorf("%d bytes of notes: %q", len(notes), notes[2*(first+336):])
+	if !bytes.Contains(notes, []byte("VMCOREINFO\x00\x00OSRELEASE=6.1\n")) || len(notes) != 2*(content+336)+12+12+16 {
+		t.Errorf("%d bytes of notes: %q", len(notes), notes[2*(content+336):])
 	}
 	low, high := f.Progs[1], f.Progs[2]
 	if low.Paddr != 0 || low.Vaddr != 0xffffffff80200000 || low.Filesz != 3<<20 || low.Off%4096 != 0 ||
