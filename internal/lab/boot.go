@@ -102,7 +102,7 @@ func (v *VM) Command(ctx context.Context) ([]string, error) {
 func (v *VM) bootError(ctx context.Context, err error) error {
 	var answer *answerError
 	if errors.As(err, &answer) && ctx.Err() == nil {
-		return &instance.BootError{VM: v.name, Err: answer.err, Console: v.Console().Tail(bootConsoleTail)}
+		return instance.FailedBoot(ctx, v.name, answer.err, v.Console().Tail(bootConsoleTail), &v.inspect)
 	}
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }
@@ -211,6 +211,11 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 		return agentTimeoutKVM
 	}
 	return agentTimeoutTCG
+}
+
+// limitIsOwn reports whether nobody has asked for the limit of boots.
+func (v *VM) limitIsOwn(o *topology.BootOpts) bool {
+	return o.AgentTimeout == 0 && v.profile.AgentTimeout == 0
 }
 
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
