@@ -116,6 +116,7 @@ var allowed = map[string]struct {
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
+		"internal/kernelreport",
 	}, "topology and life cycle over its backends"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
@@ -224,7 +225,9 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
-	"internal/script/value": {[]string{"internal/lua", "internal/luaapi"},
+	"internal/script/verdict": {[]string{"internal/kernelreport", "internal/pattern"},
+		"what reports of kernels mean for a test"},
+	"internal/script/value": {[]string{"internal/lua", "internal/luaapi", "internal/pattern"},
 		"Lua values to Go and back, without a domain word"},
 
 	"internal/parallel": {nil, "goroutines, whatever they do"},

@@ -1,6 +1,6 @@
 -- Every capability of the machine that depends on QEMU, on one guest. `make test` runs it
 -- on a newer QEMU than that of the system.
-local vm = provium:vm("v", "host", {memory = "256M", cold = true})
+local vm = provium:vm("v", "plain", {memory = "256M", cold = true})
 local lan = provium:bridge("lan")
 lan:attach(vm)
 vm:boot()

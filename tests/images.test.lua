@@ -44,7 +44,7 @@ mount_bottom() { :; }
     vm:open_file("/bin/sh", {read = true}):close()
     t:assert_eq(vm:syscall(21, {bufs = {"/bin/sh\0"}, ptrs = {0}}).errno, 0) -- access
     return (pcall(vm.stat, vm, "/tmp/init-was-here"))
-  end, {timeout = "60s", interval = "1ms", desc = "the init of the new root"})
+  end, {timeout = "60s", interval = "20ms", desc = "the init of the new root"})
   t:assert_eq(vm:read_file("/etc/motd"), "a tmpfs root\n")
   t:assert_eq(pid1(vm), "/bin/busybox\n")
   t:assert_contains(vm:read_file("/proc/1/cmdline"), "init")

@@ -41,7 +41,7 @@ test("a program that leaves no time to anything else", {slow = true, op_timeout 
   wait_dead(t, vm)
 end)
 
-local vm = provium:vm("alive", "host"):boot()
+local vm = provium:vm("alive", "plain"):boot()
 
 test("a paused guest", function(t)
   local ok, why
@@ -70,7 +70,7 @@ end)
 
 test("a fork bomb", function(t)
   -- Whether the guest manages to end all of it in time or not, it lives.
-  pcall(vm.run, vm, "ulimit -u 60; f() { f | f & }; f; wait", {user = 1000, timeout = "2s"})
+  pcall(vm.run, vm, "ulimit -u 60; f() { f | f & }; f; wait", {user = 1000, timeout = "1s"})
   vm:run("pkill -KILL -u 1000 || kill -KILL $(ps -o pid,user | awk '$2 == 1000 {print $1}')")
   t:assert_eq(vm:run("echo alive").stdout, "alive\n")
 end)

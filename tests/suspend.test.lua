@@ -1,6 +1,6 @@
 -- Suspend-to-RAM: the guest puts itself to sleep, the test wakes it up. And a guest that
 -- starts another kernel, whose agent takes over without a reset.
-local vm = provium:vm("sleeper", "host"):boot()
+local vm = provium:vm("sleeper", "plain"):boot()
 
 test("a guest that is awake is not woken", function(t)
   t:assert_contains(t:assert_raises(function() vm:wakeup() end), "not suspended")
@@ -64,7 +64,7 @@ end)
 -- Three boots and two images of the memory. Every day, TestResumedAgent in internal/instance
 -- has the agents, and the kexec above a takeover without a reset.
 test("a resume from hibernation: its own agent is replaced by the hibernated one", {slow = true, timeout = "5m"}, function(t)
-  local own = provium:vm("hibernates", "host", {memory = "192M", disks = {{scratch = "400M"}}}):boot()
+  local own = provium:vm("hibernates", "plain", {memory = "192M", disks = {{scratch = "400M"}}}):boot()
   own:run("mkswap /dev/vda && swapon /dev/vda"):assert_ok()
   local cat = own:run_async("cat")
   local id = own:read_file("/proc/sys/kernel/random/boot_id")

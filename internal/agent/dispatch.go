@@ -236,7 +236,7 @@ func (d dispatcher) carryOut(o *session.Op, req wire.Request, inBatch bool) (wir
 	case *wire.Run:
 		body = o.Body(r.Stdin)
 		v, err = d.procs.Run(o, r, body, d.execs.Launcher(0))
-		if v != nil && !inBatch {
+		if v != nil {
 			err = nil // the host has cancelled it, and gets what it has printed
 		}
 	case *wire.ReadFile:

@@ -68,7 +68,7 @@ type Profile struct {
 	Machine          string // "" is Provium's choice
 	QEMU             string // program, absolute or a name on PATH; "" is the default
 	FirmwareConsole  bool   // the firmware prints to the serial console
-	BootCompressed   bool   // a bzImage is booted as it is
+	BootCompressed   *bool  // a bzImage is booted as it is; nil is Provium's choice
 	Accel            string // "auto", "kvm", "tcg"
 	BootCache        bool   // boots may be served from the cache
 	// BootCacheAge is how old what they are served from may be; 0: any age.

@@ -82,7 +82,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 
 [profiles.host]
 `, testEnv)
-	cmdline := "quiet nokaslr out=/proj/out"
+	cmdline, yes := "quiet nokaslr out=/proj/out", true
 	want := &Config{
 		Path: "/proj/provium.toml", Dir: "/proj",
 		Roots: []string{"/proj/tests", "/abs/more"}, CacheDir: "/home/u/fixtures", CacheMaxSize: 3 << 29,
@@ -94,7 +94,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios",
 				AgentOverlayPath: "/proj/overlay.cpio.gz",
 				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
-				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: true,
+				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: &yes,
 				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
 				KernelWarnings: "fail",

@@ -57,7 +57,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"machine", stringInto(&p.Machine)},
 		{"qemu", programInto(&p.QEMU, at)},
 		{"firmware_console", boolInto(&p.FirmwareConsole)},
-		{"boot_compressed", boolInto(&p.BootCompressed)},
+		{"boot_compressed", choiceOfBoolInto(&p.BootCompressed)},
 		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
 		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
 		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},

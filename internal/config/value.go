@@ -93,6 +93,14 @@ func stringInto(to *string) func(any) error { return typed(to, "a string") }
 func boolInto(to *bool) func(any) error     { return typed(to, "true or false") }
 func listInto(to *[]any) func(any) error    { return typed(to, "an array") }
 
+// choiceOfBoolInto is for a key whose absence is a third choice.
+func choiceOfBoolInto(to **bool) func(any) error {
+	return func(v any) error {
+		*to = new(bool)
+		return boolInto(*to)(v)
+	}
+}
+
 func tableInto(to *map[string]any) func(any) error { return typed(to, "a table") }
 
 // bootCacheInto takes whether boots are cached, or how old a cached one may be.

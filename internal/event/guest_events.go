@@ -77,7 +77,14 @@ type ConsoleOutput struct {
 type KernelReport struct {
 	File   string `msgpack:"file"`
 	VMName string `msgpack:"vm_name"`
-	Title  string `msgpack:"title"`
-	Text   string `msgpack:"text"`
-	Panic  bool   `msgpack:"panic"`
+	// Title is the same for each report of one cause.
+	Title string `msgpack:"title"`
+	Text  string `msgpack:"text"`
+	Panic bool   `msgpack:"panic"`
+	// Sort is what the report is about: "KASAN", "hung task".
+	Sort string `msgpack:"sort"`
+	// Function is the one to blame, or empty.
+	Function string `msgpack:"function"`
+	// Taint has the letters by which the kernel says what it was tainted by.
+	Taint string `msgpack:"taint"`
 }

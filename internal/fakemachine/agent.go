@@ -68,6 +68,10 @@ func (m *Machine) one(ctx context.Context, op *localvmm.Op, r wire.Request) (wir
 func (m *Machine) batch(ctx context.Context, op *localvmm.Op, b *wire.Batch) (wire.Value, *wire.Error) {
 	out := wire.BatchValue{}
 	for _, r := range b.Ops {
+		if ctx.Err() != nil {
+			out = append(out, wire.Result{Err: Errno(wireECANCELED)})
+			continue
+		}
 		v, failure := m.one(ctx, op, r)
 		out = append(out, wire.Result{Value: v, Err: failure})
 	}

@@ -39,6 +39,7 @@ func (c *Client) Run(ctx context.Context, r RunRequest) (*RunResult, error) {
 // CutShortError is why a command was stopped from outside before its end.
 type CutShortError struct {
 	Err            error
+	Item           int    // its number in a batch, from 1; 0 for one that is in none
 	Stdout, Stderr []byte // the ends of what it had printed
 }
 
@@ -53,11 +54,32 @@ func cutShort(a *answer, err error) error {
 	if a == nil {
 		return err
 	}
+	item := 0
+	if batch, ok := a.value.(wire.BatchValue); ok {
+		item, a = stopped(batch, a)
+	}
 	r, other := runResult(a)
 	if other != nil || len(r.Stdout)+len(r.Stderr) == 0 {
 		return err
 	}
-	return &CutShortError{Err: err, Stdout: r.Stdout, Stderr: r.Stderr}
+	return &CutShortError{Err: err, Item: item, Stdout: r.Stdout, Stderr: r.Stderr}
+}
+
+// stopped returns the number and the answer of the operation of a batch that was under way when
+// the batch was stopped: the last one that has a value. Of the streams, of which only the ends
+// are left, that is what it has sent last.
+func stopped(batch wire.BatchValue, a *answer) (item int, of *answer) {
+	of = &answer{}
+	for i, r := range batch {
+		if r.Err != nil {
+			continue
+		}
+		item, of = i+1, &answer{value: r.Value}
+		for s, n := range r.Streamed {
+			of.in[s] = a.in[s][len(a.in[s])-int(min(n, uint64(len(a.in[s])))):]
+		}
+	}
+	return item, of
 }
 
 func runResult(a *answer) (*RunResult, error) {
@@ -353,7 +375,7 @@ func (c *Client) Batch(ctx context.Context, ops []Op) ([]Result, error) {
 	}
 	req := &wire.Batch{Ops: make([]wire.Request, len(ops))}
 	var bulk []io.Reader
-	t := transfer{limit: maxBatchBytes}
+	t := transfer{limit: maxBatchBytes, ends: true}
 	inline := 0
 	small := func(p []byte) wire.Bulk {
 		if len(p) <= batchInline && inline+len(p) <= batchInlineSum {
@@ -377,7 +399,7 @@ func (c *Client) Batch(ctx context.Context, ops []Op) ([]Result, error) {
 	}
 	a, err := c.do(ctx, req, t)
 	if err != nil {
-		return nil, err
+		return nil, cutShort(a, err)
 	}
 	v, ok := a.value.(wire.BatchValue)
 	if !ok || len(v) != len(ops) {

@@ -46,14 +46,24 @@ type Spec struct {
 	// Modules are further kernel modules to load, by name, optionally with parameters
 	// behind the name.
 	Modules []string
-	// Compressed boots a bzImage as it is, not the vmlinux in it (boot_compressed).
-	Compressed bool
+	// Form is in which form a bzImage is booted (boot_compressed).
+	Form Form
 	// Vsock loads the driver by which the agent is reached with transport = "vsock".
 	Vsock bool
 	// ForcedKernel is set if Kernel was named for the whole run, not by the profile.
 	// The profile needs no command line then.
 	ForcedKernel bool
 }
+
+// Form is in which form a bzImage is booted.
+type Form string
+
+// The forms of a bzImage.
+const (
+	ByCompression Form = ""           // as the vmlinux in it, unless that unpacks itself fast
+	AsItIs        Form = "compressed" // never as its vmlinux
+	Unpacked      Form = "unpacked"   // as its vmlinux wherever that can be booted
+)
 
 // Origin is where a kernel came from.
 type Origin string
@@ -173,11 +183,17 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 		return nil, err
 	}
 	form := "image 1"
-	if spec.Compressed {
-		form = "image 1 compressed"
-		if err := k.compressed(spec.Profile); err != nil {
-			return nil, err
-		}
+	if spec.Form != ByCompression {
+		form += " " + string(spec.Form)
+	}
+	switch spec.Form {
+	case AsItIs:
+		err = k.compressed(spec.Profile)
+	case Unpacked:
+		err = s.unpacked(ctx, k)
+	}
+	if err != nil {
+		return nil, err
 	}
 	img.Kernel, img.KernelFile, img.Origin = k.boot, k.file, k.origin
 	img.Release, img.PVH, img.Notes = k.release, k.pvh, k.notes

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -222,7 +223,7 @@ func TestBootCompressed(t *testing.T) {
 	if err != nil || unpacked.Kernel == bz {
 		t.Fatalf("%+v, %v", unpacked, err)
 	}
-	spec.Compressed = true
+	spec.Form = AsItIs
 	img, err := s.Resolve(t.Context(), spec)
 	if err != nil || img.Kernel != bz || img.PVH || img.Key == unpacked.Key {
 		t.Errorf("%+v, %v", img, err)
@@ -231,6 +232,53 @@ func TestBootCompressed(t *testing.T) {
 	if _, err := s.Resolve(t.Context(), spec); err == nil || !strings.Contains(err.Error(),
 		"profile `p` has boot_compressed = true, and its kernel "+elf+" is an ELF vmlinux; give the bzImage") {
 		t.Error(err)
+	}
+}
+
+// lz4 returns a bzImage whose vmlinux is stored in the format lz4, which unpacks fast.
+func lz4BzImage(t *testing.T, vmlinux []byte) []byte {
+	t.Helper()
+	le := binary.LittleEndian
+	block := []byte{0xf0} // literals alone, 15 and more of them
+	for n := len(vmlinux) - 15; ; n -= 255 {
+		block = append(block, byte(min(n, 255)))
+		if n < 255 {
+			break
+		}
+	}
+	block = append(block, vmlinux...)
+	payload := le.AppendUint32(le.AppendUint32(nil, 0x184c2102), uint32(len(block)))
+	payload = le.AppendUint32(append(payload, block...), uint32(len(vmlinux)))
+	b := testBzImage(t, "5.6", nil)
+	b = append(b[:3*512], payload...)
+	le.PutUint32(b[0x24c:], uint32(len(payload)))
+	return b
+}
+
+// TestBootUnpacked boots the vmlinux in a bzImage that unpacks itself fast only where that is
+// asked for.
+func TestBootUnpacked(t *testing.T) {
+	s := testStore(t, nil)
+	root := t.TempDir()
+	vmlinux := testVmlinux(18, consoleText)
+	bz := put(t, lz4BzImage(t, vmlinux), root, "bzImage")
+	spec := Spec{Profile: "p", Kernel: bz, Cmdline: ptr("quiet")}
+	fast, err := s.Resolve(t.Context(), spec)
+	if err != nil || fast.Kernel != bz || fast.PVH || !strings.Contains(strings.Join(fast.Notes, ""), unpacksFast) {
+		t.Fatalf("%+v, %v", fast, err)
+	}
+	spec.Form = Unpacked
+	img, err := s.Resolve(t.Context(), spec)
+	if err != nil || !img.PVH || len(img.Notes) > 0 || img.Key == fast.Key {
+		t.Fatalf("%+v, %v", img, err)
+	}
+	if text, err := os.ReadFile(img.Kernel); err != nil || !bytes.Equal(text, vmlinux) {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+	spec.Kernel = put(t, testBzImage(t, "5.6", nil), root, "unknown")
+	img, err = s.Resolve(t.Context(), spec)
+	if err != nil || img.PVH || img.Kernel != spec.Kernel || len(img.Notes) == 0 {
+		t.Errorf("what cannot be unpacked: %+v, %v", img, err)
 	}
 }
 

@@ -48,7 +48,7 @@ func (s *Store) openKernel(
 		k.release = v.Version
 	}
 	if v.Reason != "" {
-		k.notes = append(k.notes, fmt.Sprintf("kernel %s is booted compressed: %s", file, v.Reason))
+		k.notes = append(k.notes, compressedNote(file, v.Reason))
 	}
 	if err := k.findModules(s, roots); err != nil {
 		return nil, err

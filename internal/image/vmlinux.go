@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"provium/internal/image/cache"
 	"provium/internal/image/kernel"
 )
 
@@ -27,12 +29,19 @@ type vmlinuxInfo struct {
 const (
 	infoFile    = "info.json"
 	vmlinuxFile = "vmlinux"
+
+	unpacksFast = "it unpacks itself fast, and can be woken from suspend-to-RAM as it is"
 )
+
+// compressedNote says why a bzImage is booted as it is.
+func compressedNote(file, reason string) string {
+	return fmt.Sprintf("kernel %s is booted compressed: %s", file, reason)
+}
 
 // vmlinux sets k.boot and k.pvh to the uncompressed kernel. It extracts a bzImage into
 // the cache at the first use.
 func (s *Store) vmlinux(ctx context.Context, k *chosenKernel, h *kernel.Header) (*vmlinuxInfo, error) {
-	dir, err := s.cache.Make(ctx, kindVmlinux, k.digest, func(dir string) error { return extract(dir, k, h) })
+	dir, err := s.cache.Make(ctx, kindVmlinux, k.digest, func(dir string) error { return extract(dir, k, h, false) })
 	if err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", k.file, err)
 	}
@@ -50,6 +59,33 @@ func (s *Store) vmlinux(ctx context.Context, k *chosenKernel, h *kernel.Header) 
 		k.boot, k.pvh = filepath.Join(dir, vmlinuxFile), true
 	}
 	return v, nil
+}
+
+// unpacked sets k.boot and k.pvh to the uncompressed kernel, if that can be booted, however
+// fast the kernel unpacks itself.
+func (s *Store) unpacked(ctx context.Context, k *chosenKernel) error {
+	if k.pvh {
+		return nil
+	}
+	h, err := readKernelHeader(k.file)
+	if err != nil {
+		return err
+	}
+	dir, err := s.cache.Make(ctx, kindVmlinux, cache.Key("unpacked", k.digest),
+		func(dir string) error { return extract(dir, k, h, true) })
+	if err != nil {
+		return fmt.Errorf("kernel %s: %w", k.file, err)
+	}
+	v, err := readInfo(dir)
+	if err != nil {
+		return fmt.Errorf("kernel %s: %w", k.file, err)
+	}
+	if v.Size > 0 {
+		k.boot, k.pvh = filepath.Join(dir, vmlinuxFile), true
+		gone := compressedNote(k.file, unpacksFast)
+		k.notes = slices.DeleteFunc(k.notes, func(note string) bool { return note == gone })
+	}
+	return nil
 }
 
 // readInfo returns the info of the cache entry dir.
@@ -80,8 +116,9 @@ func vmlinuxNote(dir string) string {
 	return strings.TrimSpace(v.Version + " (booted compressed: " + v.Reason + ")")
 }
 
-// extract makes the cache entry of a kernel in dir.
-func extract(dir string, k *chosenKernel, h *kernel.Header) error {
+// extract makes the cache entry of a kernel in dir, with fast also for a kernel that unpacks
+// itself fast.
+func extract(dir string, k *chosenKernel, h *kernel.Header, fast bool) error {
 	v := new(vmlinuxInfo)
 	in, err := openWatched(os.Open(k.file))
 	if err != nil {
@@ -111,10 +148,10 @@ func extract(dir string, k *chosenKernel, h *kernel.Header) error {
 		v.Reason = err.Error()
 	case !v.PVH:
 		v.Reason = "it has no PVH entry point (CONFIG_PVH)"
-	case !h.SlowToUnpack():
+	case !fast && !h.SlowToUnpack():
 		// QEMU reloads a vmlinux at every reset, also at the one with which the
 		// firmware wakes a machine from suspend-to-RAM: only a bzImage survives that.
-		v.Reason = "it unpacks itself fast, and can be woken from suspend-to-RAM as it is"
+		v.Reason = unpacksFast
 	}
 	if v.Reason != "" {
 		v.Size = 0

@@ -49,7 +49,7 @@ func (o *observers) current() []*Observer {
 
 // found tells the observers of a guest failure.
 func (h *Host) found(vm *VM, f instance.Finding) {
-	vm.news.Reported(f.Title, f.Excerpt, f.Panic)
+	vm.news.Reported(f)
 	for _, o := range h.observers.current() {
 		if o.Finding != nil {
 			o.Finding(vm, f)

@@ -96,7 +96,7 @@ func TestRestoreLoop(t *testing.T) {
 	must(t, err)
 	must(t, v.Shutdown(t.Context()))
 
-	rounds := fulltest.Of(12, 24)
+	rounds := fulltest.Of(9, 24)
 	seen := map[string]bool{}
 	var took []time.Duration
 	var files, entries int

@@ -8,7 +8,7 @@ func metaOptions() detail {
 		opt("tags", "string|string[]", "", "for --tag and --no-tag"),
 		opt("timeout", "duration", "provium.timeout", "limit of the test; 0 for no limit"),
 		opt("spec", "string|string[]", "", "what the test covers"),
-		opt("allow_oops", "boolean", "false", "failures of the guest's kernel do not fail the test"),
+		opt("allow_oops", "boolean", "false", "no report of the guest's kernel fails the test"),
 		opt("op_timeout", "duration", "that of the profile",
 			"how long a guest may be silent during an operation; 0 for no limit"),
 		opt("allow_warnings", "boolean", "false", "WARNING reports of the kernel do not fail the test"),
@@ -133,9 +133,13 @@ func tClass() Class {
 			fn("step(name: string, fn: function) -> any",
 				"Calls fn and returns what it returns. A failure in it names the step."),
 			fn("attach(name: string, what: string|table)",
-				"Adds a file to the report: that at a path of the host, or bytes. `{path = \"...\"}` and "+
-					"`{bytes = \"...\"}` say which.",
+				"Adds a file to the report: that at a path of the host, which must be written out in the file of the "+
+					"call, or bytes. `{path = \"...\"}` and `{bytes = \"...\"}` say which.",
 				example(`t:attach("journal", vm:run("journalctl").stdout)`)),
+			fn("expect_kernel(text: pattern)",
+				"Says that a kernel will report a failure whose title, or a line of which, matches. Such reports do "+
+					"not fail the test, which fails if none has come until its end.",
+				example(`t:expect_kernel("WARNING in demo_store")`)),
 			fn("pause(why?: any)", "Stops for a person to look at the guests. It needs a terminal."),
 		},
 	}

@@ -285,10 +285,18 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 
 // ImageSpec is what a profile says about its image.
 func ImageSpec(p config.Profile) image.Spec {
+	form := image.ByCompression
+	switch {
+	case p.BootCompressed == nil:
+	case *p.BootCompressed:
+		form = image.AsItIs
+	default:
+		form = image.Unpacked
+	}
 	return image.Spec{
 		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
-		Compressed: p.BootCompressed, Vsock: p.Transport == "vsock",
+		Form: form, Vsock: p.Transport == "vsock",
 		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
 		ForcedKernel: p.KernelForced,
 	}

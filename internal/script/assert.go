@@ -103,6 +103,7 @@ func (s *assertions) newType() *lua.Type {
 		"step":                 (*assertions).tStep,
 		"attach":               (*assertions).tAttach,
 		"pause":                (*assertions).tPause,
+		"expect_kernel":        (*assertions).tExpectKernel,
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
 			o := binding.Object(c).(*testObject)

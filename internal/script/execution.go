@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"provium/internal/guest"
+	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/api"
 	"provium/internal/script/failure"
 	"provium/internal/script/value"
+	"provium/internal/script/verdict"
 )
 
 // execution is the chunk of a file, or the body of one test, while it runs. Fields are used
@@ -30,6 +32,7 @@ type execution struct {
 	log       []string
 	failure   *failure.Failure    // the first one an assertion noticed; pcall does not undo it
 	skipped   *string             // reason given to t:skip
+	verdict   *verdict.Verdict    // of the reports of kernels
 	isolating map[*lua.Thread]int // assert_raises under way: what fails in them is wanted
 	ended     bool
 	ctx       context.Context // of the body and of its background tasks
@@ -83,6 +86,11 @@ func newExecution(s *session, name string, meta *Meta) *execution {
 	e := &execution{s: s, name: name, meta: meta, trace: failure.NewTrace(s.Now), started: s.Now(),
 		limitChanged: make(chan struct{}, 1), bodyOver: make(chan struct{}), isolating: map[*lua.Thread]int{}}
 	e.waited, _, _ = s.clock.read()
+	var allowed verdict.Allowed
+	if meta != nil {
+		allowed = verdict.Allowed{Reports: meta.AllowOops, Warnings: meta.AllowWarnings}
+	}
+	e.verdict = verdict.New(allowed)
 	return e
 }
 
@@ -235,12 +243,11 @@ func (e *execution) recheckLimit() {
 	}
 }
 
-// guestPanicked stops the execution unless its test allows for guest failures.
-func (e *execution) guestPanicked(vm *lab.VM, title string) {
-	if e.meta != nil && e.meta.AllowOops {
-		return
+// guestPanicked stops the execution unless its test allows for the panic.
+func (e *execution) guestPanicked(vm *lab.VM, panicked kernelreport.Finding) {
+	if !e.verdict.Excuses(panicked) {
+		e.stop(fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), panicked.Title), nil)
 	}
-	e.stop(fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), title), nil)
 }
 
 // warn puts a warning into the test's log; those of the chunk go to stderr.
@@ -286,7 +293,7 @@ func (e *execution) explain(err error) *failure.Failure {
 	out := &failure.Failure{Message: err.Error()}
 	var raised *lua.Error
 	if errors.As(err, &raised) {
-		out.Message = errorText(raised)
+		out.Message = value.ErrorText(raised)
 		out.Stack = e.s.stack(raised.Traceback, raised.At)
 		out.Step = e.broken.of(raised)
 		out.Source = e.s.excerpt(raised.At)
@@ -334,20 +341,4 @@ func (s *session) excerpt(at lua.Position) string {
 // stack returns a traceback of Lua as it is shown below the message of a failure at a line.
 func (s *session) stack(text string, at lua.Position) string {
 	return failure.Stack(text, at.String(), failure.Hidden{operatorChunk + ":", "session:"})
-}
-
-// errorText is an error of Lua for people. An error object that is a table is shown whole.
-func errorText(err *lua.Error) string {
-	t, ok := err.Value.(*lua.Table)
-	if !ok {
-		return err.Message
-	}
-	text := value.Render(t, value.Format)
-	if !strings.HasPrefix(err.Message, "(error object is a ") { // it has a __tostring
-		text = err.Message + "\n" + text
-	}
-	if at := err.At.String(); at != "" {
-		return at + ": error object: " + text
-	}
-	return "error object: " + text
 }

@@ -8,6 +8,7 @@ import (
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/script/failure"
+	"provium/internal/script/value"
 )
 
 // This file is the execution as explorations of disks see it: it implements
@@ -41,7 +42,7 @@ func (e *execution) Try(c *lua.Call, text, where string, vm *lab.VM, fn *lua.Fun
 	case thread.Interrupted() != nil, e.skipped != skipped, c.Context().Err() != nil, !errors.As(err, &raised):
 		return nil, "", err
 	}
-	return nil, errorText(raised), nil
+	return nil, value.ErrorText(raised), nil
 }
 
 // Findings implements diskapi.Execution.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/event"
 	"provium/internal/fakemachine"
 	"provium/internal/fixture"
@@ -128,6 +130,9 @@ func addProc(m *fakemachine.Machine) {
 		"31/stat": "31 (kworker) D 2 0 0 0 -1 69238880 0", "31/stack": "[<0>] io_schedule+0x46/0x80\n",
 		"40/stat": "40 (a )( b) S 30 1 1 0 -1 4194304 1", "40/cmdline": "hang\x00now\x1b\x00", "40/wchan": "pipe_read",
 		"40/stack": "[<0>] pipe_read+0x1/0x2\n[<0>] vfs_read+0x3/0x4\n", "50/stat": "nonsense",
+		"60/stat": "60 (provium-agent) S 30 1 1 0 -1 4194560 1", "60/cmdline": "@provium-executor\x00",
+		"60/wchan": "futex_wait_queue", "60/task/60/x": "", "60/task/61/x": "",
+		"61/syscall": "202 0x7f 0x0\n", "61/wchan": "futex_wait", "61/stack": "[<0>] futex_wait+0x1/0x2\n",
 	} {
 		m.Files.MkdirAll("/proc/" + filepath.Dir(path))
 		m.Files.Write("/proc/"+path, []byte(text))
@@ -154,13 +159,17 @@ stdout so far of vm:run("hang") at tests/x.test.lua:3 (8 bytes):
 `, "\nin vm `n1` when the time was up:\n"+`    PID  PPID S WAITS IN               COMMAND
      31     2 D -                      [kworker]
      40    30 S pipe_read              hang now\x1b
+     61    60 ? futex_wait             syscall_async(202)
+     60    30 S futex_wait_queue       @provium-executor
       1     0 S -                      /sbin/init
      30     1 S -                      [provium-agent]
   kernel stack of 31 (kworker):
     [<0>] io_schedule+0x46/0x80
   kernel stack of 40 (a )( b):
     [<0>] pipe_read+0x1/0x2
-    [<0>] vfs_read+0x3/0x4`)
+    [<0>] vfs_read+0x3/0x4
+  kernel stack of 61 (syscall_async):
+    [<0>] futex_wait+0x1/0x2`)
 	if strings.Contains(e.Reason, "kthreadd") ||
 		strings.Count(e.Reason, "3  (failed)\n") != 1 {
 		t.Error(e.Reason)
@@ -171,6 +180,50 @@ stdout so far of vm:run("hang") at tests/x.test.lua:3 (8 bytes):
 		if e := o.failed(t, name, "timed out after"); strings.Contains(e.Reason, "when the time was up") {
 			t.Error(e.Reason)
 		}
+	}
+}
+
+// TestWhatWorkersAndBatchesHadPrinted has tests at their limits show the output so far also of a
+// command of a worker and of one in a batch, and system calls that nobody has awaited.
+func TestWhatWorkersAndBatchesHadPrinted(t *testing.T) {
+	o := runOn(t, `
+local vm = provium:vm("n1", "host"):boot()
+local w = vm:spawn_worker()
+test("worker", {timeout = "300ms"}, function(t) w:run("hang") end)
+test("batch", {timeout = "300ms"}, function(t)
+  vm:batch(function(b) b:run("echo before") b:run("hang") b:run("echo after") end)
+end)
+test("calls", function(t)
+  w:syscall_async(7)
+  vm:syscall_async(202, 1)
+  vm:syscall_async(39):await()
+  t:fail("here")
+end)`, func(m *fakemachine.Machine) {
+		addHang(m)
+		for _, nr := range []int64{unix.SYS_POLL, unix.SYS_FUTEX} {
+			m.OnSyscall(nr, func(ctx context.Context, _ *fakemachine.Syscall) (int64, uint32) {
+				<-ctx.Done()
+				return -1, uint32(unix.EINTR)
+			})
+		}
+	}, nil)
+	o.failed(t, "worker", `
+stdout so far of worker:run("hang") at tests/x.test.lua:4 (8 bytes):
+  | working
+`)
+	e := o.failed(t, "batch", `
+stdout so far of operation 2 of vm:batch(`, ` at tests/x.test.lua:6 (8 bytes):
+  | working
+`)
+	if strings.Contains(e.Reason, "| before") {
+		t.Error(e.Reason)
+	}
+	e = o.failed(t, "calls", `
+system calls in the background:
+  [n1] syscall_async(7) of worker(`, `): not awaited
+  [n1] syscall_async(202): not awaited`)
+	if strings.Contains(e.Reason, "(39): not") {
+		t.Error(e.Reason)
 	}
 }
 
@@ -252,6 +305,7 @@ test("attaches", function(t)
   t:attach("not the file", {bytes = "data.bin"})
   t:attach("no file", "data.gone")
   t:attach("empty", "")
+  t:attach("a line", "/etc" .. "/passwd\n")
   t:attach("big", ("x"):rep(9 << 20))
 end)
 test("bad", function(t)
@@ -260,12 +314,16 @@ test("bad", function(t)
     {{"x", {}}, "exactly one of path, bytes"}, {{"x", {path = "a", bytes = "b"}}, "exactly one of path, bytes"},
     {{"x", {pth = "a"}}, "pth"}, {{"x", {path = "gone"}}, "no such file"}, {{"x", {path = "."}}, "not a regular file"},
     {{"x", "y", "z"}, "t:attach%(name"},
+    -- Not written out, as what a guest has printed.
+    {{"x", "other" .. ".bin"}, 'other%.bin" is also the path of a file of the host: say {path = '},
+    {{"x", "./" .. "data.bin"}, "is also the path"}, {{"x", "/etc" .. "/passwd"}, "is also the path"},
   }) do
     t:assert_error_matches(function() t:attach(table.unpack(c[1])) end, c[2])
   end
 end)
 test("many", function(t) for i = 1, 101 do t:attach("x", "y") end end)`
-	project := write(t, map[string]string{testPath: source, "tests/data.bin": "data"})
+	project := write(t, map[string]string{testPath: source, "tests/data.bin": "data",
+		"tests/other.bin": "data"})
 	o := runFile(t, context.Background(), project, nil)
 	var got []string
 	for _, e := range o.events {
@@ -278,11 +336,12 @@ test("many", function(t) for i = 1, 101 do t:attach("x", "y") end end)`
 		}
 	}
 	want := []string{`bytes  3 3 "a\x00b"`, `file tests/data.bin 4 4 "data"`, `named tests/data.bin 4 4 "data"`,
-		`not the file  8 8 "data"`, `no file  9 9 "data"`, `empty  0 0 ""`, `big  9437184 8388608 "xxxx"`}
+		`not the file  8 8 "data"`, `no file  9 9 "data"`, `empty  0 0 ""`, `a line  12 12 "/etc"`,
+		`big  9437184 8388608 "xxxx"`}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if log := o.passed(t, "attaches").Log; len(log) != 7 || log[0] != "attached bytes (3 bytes)" {
+	if log := o.passed(t, "attaches").Log; len(log) != 8 || log[0] != "attached bytes (3 bytes)" {
 		t.Errorf("%q", log)
 	}
 	o.passed(t, "bad")

@@ -4,19 +4,19 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"provium/internal/guest/handle"
 	"provium/internal/kernelreport"
 	"provium/internal/lab"
+	"provium/internal/lua"
 	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/salvage"
 	"provium/internal/script/scene"
+	"provium/internal/script/value"
 )
 
 // takeFindings describes the guest failures seen since it was last called. It waits for
@@ -36,30 +36,23 @@ func (e *execution) takeFindings(vms []*lab.VM) []string {
 	return out
 }
 
-// failures describes the reports of a guest's kernel that fail the execution. Warnings
-// that are only to be noted go to its log.
+// failures describes the reports of a guest's kernel that fail the execution. Those that are
+// only to be noted go to its log.
 func (e *execution) failures(vm *lab.VM, found []kernelreport.Finding) []string {
-	if e.meta != nil && e.meta.AllowOops {
-		return nil
+	failures, notes := e.verdict.Judge(vm.Name(), vm.NotesWarnings(), found)
+	for _, n := range notes {
+		e.warn(n)
 	}
-	var out []string
-	for _, finding := range found {
-		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), finding.Title)
-		if finding.Kind == kernelreport.KindWarning {
-			if e.meta != nil && e.meta.AllowWarnings {
-				continue
-			}
-			if vm.NotesWarnings() {
-				e.warn(fmt.Sprintf("the kernel of vm `%s`: %s", vm.Name(), finding.Title))
-				continue
-			}
-		}
-		if finding.Excerpt != "" {
-			text += "\n" + strings.TrimRight(finding.Excerpt, "\n")
-		}
-		out = append(out, text)
+	return failures
+}
+
+// tExpectKernel has a report of a kernel fail nothing, which then must come.
+func (s *assertions) tExpectKernel(a value.Args, e *execution) ([]lua.Value, error) {
+	p, err := a.SearchPattern()
+	if err == nil {
+		e.verdict.Expect(p, a.Call.Caller().String())
 	}
-	return out
+	return nil, err
 }
 
 const (
@@ -115,14 +108,10 @@ func (e *execution) takeEvidence() {
 	}
 	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
 	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
-	var commands []*handle.Process
+	var background []binding.Resource
 	for _, scope := range slices.Compact([]*lab.Lab{e.s.root, e.s.scope}) {
 		if all := e.s.opened[scope]; all != nil {
-			for _, r := range all[binding.ProcessResource] {
-				if p, ok := r.(*handle.Process); ok {
-					commands = append(commands, p)
-				}
-			}
+			background = slices.Concat(background, all[binding.ProcessResource], all[binding.CallResource])
 		}
 	}
 	_ = e.s.state.Block(func() error {
@@ -135,10 +124,7 @@ func (e *execution) takeEvidence() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		e.evidence.world = scene.Rules(bridges, vms)
-		if text := scene.Processes(ctx, commands); text != "" {
-			e.evidence.world = strings.TrimPrefix(e.evidence.world+"\n"+text, "\n")
-		}
+		e.evidence.world = strings.Trim(scene.Rules(bridges, vms)+"\n"+scene.Background(ctx, background), "\n")
 		return nil
 	})
 	e.salvage(false)

@@ -179,6 +179,55 @@ test("no oops", {allow_warnings = true}, function(t) provium:vm("d", "host"):boo
 	}
 }
 
+// TestExpectKernel has tests say which reports of kernels are to come.
+func TestExpectKernel(t *testing.T) {
+	o := runOn(t, `
+test("comes", function(t)
+  t:expect_kernel({pattern = "unable to handle %w+ paging"})
+  provium:vm("a", "host"):boot():run("oops")
+end)
+test("does not come", function(t) t:expect_kernel("WARNING in frob") provium:vm("b", "host"):boot() end)
+test("another one", function(t)
+  t:expect_kernel("WARNING in frob")
+  provium:vm("c", "host"):boot():run("oops")
+end)
+test("a panic", function(t)
+  t:expect_kernel("not syncing: Fatal")
+  local vm = provium:vm("d", "host"):boot()
+  t:assert_contains(t:assert_raises(function() vm:run("panic") end), "panic")
+end)
+test("skipped", function(t) t:expect_kernel("x") t:skip("enough") end)
+test("wrong", function(t)
+  t:assert_error_matches(function() t:expect_kernel() end, "a string or {pattern=}")
+  t:assert_error_matches(function() t:expect_kernel({pattern = "("}) end, "pattern")
+end)
+test("in vain", {allow_oops = true}, function(t) provium:vm("e", "host"):boot() end)
+test("killed", function(t) provium:vm("f", "host"):boot():run("oom") end)
+`, func(m *fakemachine.Machine) {
+		addFaults(m)
+		m.Program("oom", func(*fakemachine.Process) int {
+			m.Print(false, "[    4.000000] Out of memory: Killed process 91 (tail) total-vm:1kB, anon-rss:1kB\n")
+			return 0
+		})
+	}, nil)
+	o.passed(t, "comes")
+	o.failed(t, "does not come", "tests/x.test.lua:6: t:expect_kernel: no kernel has reported "+"`WARNING in frob`")
+	e := o.failed(t, "another one", "guest failure on vm `c`: BUG: unable to handle kernel paging request")
+	if !strings.Contains(e.Reason, "no kernel has reported "+"`WARNING in frob`") {
+		t.Error(e.Reason)
+	}
+	o.passed(t, "a panic")
+	o.skipped(t, "skipped", "enough")
+	o.passed(t, "wrong")
+	if e := o.passed(t, "in vain"); len(e.Log) != 1 ||
+		!strings.HasPrefix(e.Log[0], "note: meta.allow_oops is not needed") {
+		t.Errorf("%q", e.Log)
+	}
+	if e := o.passed(t, "killed"); len(e.Log) != 1 || !strings.Contains(e.Log[0], "Out of memory: killed tail") {
+		t.Errorf("%q", e.Log)
+	}
+}
+
 // TestSitesAreInTestFiles has a helper module open what a test asks for: messages name
 // the line of the test.
 func TestSitesAreInTestFiles(t *testing.T) {

@@ -234,6 +234,13 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	}
 	reasons = append(reasons, e.cleanupReasons(len(reasons) == 0)...)
 	reasons = failure.WithReports(reasons, append(e.found, e.takeFindings(r.liveVMs())...))
+	if e.skipped == nil {
+		missing, notes := e.verdict.End(len(reasons) > 0)
+		reasons = append(reasons, missing...)
+		for _, n := range notes {
+			e.addLog("note: " + n)
+		}
+	}
 	return strings.Join(reasons, "\n"), len(reasons) > 0
 }
 

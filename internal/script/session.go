@@ -200,7 +200,7 @@ func (s *session) watchHost() (stop func()) {
 			e := s.current
 			s.mu.Unlock()
 			if finding.Panic && !finding.Expected && e != nil && !vm.Expendable() {
-				e.guestPanicked(vm, finding.Title)
+				e.guestPanicked(vm, finding)
 			}
 		},
 	})

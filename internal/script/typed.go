@@ -285,7 +285,7 @@ func typedError(err error) string {
 	if !errors.As(err, &raised) {
 		return err.Error()
 	}
-	text := errorText(raised)
+	text := value.ErrorText(raised)
 	stack := failure.Stack(raised.Traceback, "", failure.Hidden{operatorChunk + ":"})
 	if strings.Count(stack, "\n") > 1 {
 		text += "\n" + stack

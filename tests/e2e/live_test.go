@@ -9,7 +9,7 @@ import (
 
 // waitingFiles are two files which go on when there is a file `go`.
 func waitingFiles(p *project) {
-	const wait = "while not io.open('go') do os.execute('sleep 0.05') end"
+	const wait = "while not io.open('go') do os.execute('sleep 0.2') end"
 	p.write("tests/a.test.lua", `
 test("passes", function() end)
 test("fails", function(t) t:fail("as wished") end)

@@ -15,7 +15,7 @@ import (
 // own behind, which keeps the standard output open. Its number stands in a file.
 func leave(file string) string {
 	return "setsid sh -c 'echo $$ >" + file + ".new; mv " + file + ".new " + file + "; exec sleep 86399' & " +
-		"while [ ! -e " + file + " ]; do sleep 0.01; done"
+		"while [ ! -e " + file + " ]; do sleep 0.05; done"
 }
 
 // left opens a pidfd for each process whose number stands in a file of the project.

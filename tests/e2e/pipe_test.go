@@ -15,7 +15,7 @@ func TestReaderIsGone(t *testing.T) {
 	p.write("tests/a.test.lua", "test('a', function() end)")
 	p.write("tests/b.test.lua", `
 test("b", function()
-  while not io.open("go") do os.execute("sleep 0.05") end
+  while not io.open("go") do os.execute("sleep 0.2") end
   io.open("ended", "w"):close()
 end)`)
 	for _, flags := range [][]string{nil, {"--json"}, {"--events-stdout"}} {

@@ -63,7 +63,7 @@ func (s *tmux) screen() string {
 // await waits until the screen is as is wanted, and returns it.
 func (s *tmux) await(what string, is func(screen string) bool) string {
 	s.t.Helper()
-	for deadline := time.Now().Add(shownWithin); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(shownWithin); ; time.Sleep(100 * time.Millisecond) {
 		screen := s.screen()
 		if is(screen) {
 			return screen

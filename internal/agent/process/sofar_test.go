@@ -14,11 +14,19 @@ import (
 	"provium/internal/guest"
 )
 
-// TestOutputOfACancelledCommand has one told what it had printed before it was stopped.
+// TestOutputOfACancelledCommand has one told what it had printed before it was stopped, also in
+// a batch.
 func TestOutputOfACancelledCommand(t *testing.T) {
-	for _, c := range []struct{ print, stdout string }{
-		{"echo so far; echo and >&2", "so far\n"},
-		{"i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i + 1)); done; echo and >&2", "line 19999\n"},
+	const much = "head -c 200000 /dev/zero; echo line 19999"
+	for _, c := range []struct {
+		print, stdout string
+		before        []guest.Op // in a batch
+	}{
+		{"echo so far; echo and >&2", "so far\n", nil},
+		{much + "; echo and >&2", "line 19999\n", nil},
+		{"echo so far; echo and >&2", "so far\n", []guest.Op{guest.RunOp{RunRequest: guest.RunRequest{Shell: much}}}},
+		{much + "; echo and >&2", "line 19999\n", []guest.Op{guest.StatOp{Path: "/gone"},
+			guest.RunOp{RunRequest: guest.RunRequest{Shell: "echo before; echo before >&2"}}}},
 	} {
 		client := connect(t)
 		fifo := filepath.Join(t.TempDir(), "fifo")
@@ -28,7 +36,13 @@ func TestOutputOfACancelledCommand(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			_, err := client.Run(ctx, guest.RunRequest{Shell: c.print + "; echo up > " + fifo + "; sleep 1000"})
+			r := guest.RunRequest{Shell: c.print + "; echo up > " + fifo + "; sleep 1000"}
+			var err error
+			if c.before == nil {
+				_, err = client.Run(ctx, r)
+			} else {
+				_, err = client.Batch(ctx, append(c.before, guest.RunOp{RunRequest: r}, guest.StatOp{Path: "/"}))
+			}
 			ended <- err
 		}()
 		f, err := os.Open(fifo)
@@ -44,8 +58,8 @@ func TestOutputOfACancelledCommand(t *testing.T) {
 		var cut *guest.CutShortError
 		if !errors.Is(err, context.Canceled) || !errors.As(err, &cut) ||
 			!strings.HasSuffix(string(cut.Stdout), c.stdout) || string(cut.Stderr) != "and\n" ||
-			len(cut.Stdout) > 8192 {
-			t.Errorf("%v: %+.100v", err, cut)
+			len(cut.Stdout) > 8192 || c.before != nil && cut.Item != len(c.before)+1 {
+			t.Errorf("%q: %v: %+.100v", c.print, err, cut)
 		}
 	}
 }

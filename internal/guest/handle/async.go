@@ -14,8 +14,9 @@ import (
 // concurrent use.
 type AsyncSyscall struct {
 	object
-	by   *Actor
-	lens []int // of its buffers
+	by     *Actor
+	number int64
+	lens   []int // of its buffers
 
 	mu   sync.Mutex
 	done bool // awaited, or closed
@@ -26,7 +27,8 @@ var errAwaited = errors.New("handle already awaited")
 // SyscallAsync starts a system call beside others and returns at once.
 func (a *Actor) SyscallAsync(ctx context.Context, s guest.Syscall) (*AsyncSyscall, error) {
 	const op = "syscall_async"
-	call := &AsyncSyscall{object: object{vm: a.vm, what: "system call"}, by: a, lens: s.Lens()}
+	call := &AsyncSyscall{object: object{vm: a.vm, what: "system call"}, by: a, number: s.Nr,
+		lens: s.Lens()}
 	err := a.do(ctx, op, func(c *guest.Client, epoch *Epoch) (err error) {
 		s.Executor = a.executor()
 		if call.handle, err = c.SyscallAsync(ctx, &s); err != nil {
@@ -75,6 +77,12 @@ func (a *AsyncSyscall) Await(ctx context.Context, limit time.Duration) (r *guest
 
 // String returns "system call(N)".
 func (a *AsyncSyscall) String() string { return fmt.Sprintf("system call(%d)", a.handle) }
+
+// Number returns the number of the call that the kernel knows it by.
+func (a *AsyncSyscall) Number() int64 { return a.number }
+
+// Worker returns the worker that makes the call, nil for the VM.
+func (a *AsyncSyscall) Worker() *Worker { return a.by.worker }
 
 // Done reports whether the call was awaited or closed.
 func (a *AsyncSyscall) Done() bool {

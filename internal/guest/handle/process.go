@@ -67,6 +67,23 @@ func (p *Process) Last(ctx context.Context, n int) (stdout, stderr []byte, err e
 	return stdout, stderr, err
 }
 
+// cutShort returns the error of a wait for a command that is stopped if ctx has ended, with what
+// the command has printed if the guest answers soon.
+func (p *Process) cutShort(ctx context.Context, err error) error {
+	const last = 4096 // bytes of either output
+	var silent *guest.SilentError
+	if err == nil || ctx.Err() == nil || errors.As(err, &silent) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetGrace)
+	defer cancel()
+	stdout, stderr, other := p.Last(ctx, last)
+	if other != nil || len(stdout)+len(stderr) == 0 {
+		return err
+	}
+	return &guest.CutShortError{Err: err, Stdout: stdout, Stderr: stderr}
+}
+
 // IsWaited reports whether nothing of the process can be asked for any more.
 func (p *Process) IsWaited() bool { return p.isWaited() }
 

@@ -92,7 +92,7 @@ func (w *Worker) run(ctx context.Context, r guest.RunRequest) (result *guest.Run
 		limit = max(limit-time.Since(begun), 1) // the wait for an agent counts
 	}
 	result, err = p.Wait(ctx, limit)
-	return result, atLimit(err, r.Timeout)
+	return result, p.cutShort(ctx, atLimit(err, r.Timeout))
 }
 
 // forget closes a process of run, of which err is the error. A guest that has not answered

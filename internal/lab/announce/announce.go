@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"provium/internal/event"
+	"provium/internal/kernelreport"
 )
 
 // VM emits the events of one VM. It is safe for concurrent use.
@@ -62,8 +63,9 @@ func (v *VM) Printed(text []byte) {
 }
 
 // Reported emits a report of a guest's kernel.
-func (v *VM) Reported(title, text string, panicked bool) {
-	v.Emit(event.KernelReport{File: v.File, VMName: v.Name, Title: title, Text: text, Panic: panicked})
+func (v *VM) Reported(f kernelreport.Finding) {
+	v.Emit(event.KernelReport{File: v.File, VMName: v.Name, Title: f.Title, Text: f.Excerpt, Panic: f.Panic,
+		Sort: string(f.Kind), Function: f.Function, Taint: f.Taint})
 }
 
 // Guest is one guest of the VM. Its end is announced exactly once if its start was.

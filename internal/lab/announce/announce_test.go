@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/event"
+	"provium/internal/kernelreport"
 )
 
 // collect returns a VM, and its events without durations.
@@ -37,7 +38,7 @@ func TestBoot(t *testing.T) {
 	g.Started(5, 7, true, true)
 	done(nil)
 	v.Printed([]byte("a\n"))
-	v.Reported("BUG", "BUG: x\n", true)
+	v.Reported(kernelreport.Finding{Title: "BUG", Excerpt: "BUG: x\n", Panic: true})
 	g.Ended("panic")
 	v.Booting()(errors.New("no agent"))
 	want := []event.Event{

@@ -48,7 +48,7 @@ func consoleLines(x *env, _ value.Args, from lab.Console) ([]lua.Value, error) {
 }
 
 func consoleExpect(x *env, a value.Args, console lab.Console) ([]lua.Value, error) {
-	p, err := searchPattern(a)
+	p, err := a.SearchPattern()
 	if err != nil {
 		return nil, err
 	}

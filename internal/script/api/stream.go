@@ -70,7 +70,7 @@ func streamNext(x *env, a value.Args, s *stream.Stream) ([]lua.Value, error) {
 
 // search is read_until and expect.
 func search(x *env, a value.Args, op string, s *stream.Stream) (found *stream.Found, err error) {
-	p, err := searchPattern(a)
+	p, err := a.SearchPattern()
 	if err != nil {
 		return nil, err
 	}

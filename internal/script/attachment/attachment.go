@@ -4,10 +4,12 @@
 package attachment
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"provium/internal/event"
@@ -16,13 +18,16 @@ import (
 )
 
 const (
-	maxName = 200 // bytes
-	maxPath = 4096
+	maxName   = 200 // bytes
+	maxPath   = 4096
+	maxSource = 16 << 20 // bytes of a Lua file in which paths are looked for
 )
 
 // Read reads the arguments of t:attach(name, what) and returns the event without its test. what
-// is the path of a file of the host, or bytes; {path =} and {bytes =} say which. beside makes a
-// path absolute that starts at the file of the call. Of a long file the event has the beginning.
+// is the path of a file of the host, or bytes; {path =} and {bytes =} say which. Without them, only a
+// path that is written out in the Lua file of the call is taken as one: what a guest has printed
+// must not choose a file of the host. beside makes a path absolute that starts at the file of the
+// call. Of a long file the event has the beginning.
 func Read(a value.Args, beside func(c *lua.Call, path string) string) (made event.TestAttachment, err error) {
 	made.Attachment, err = a.Str(1, "name")
 	if err == nil {
@@ -36,8 +41,14 @@ func Read(a value.Args, beside func(c *lua.Call, path string) string) (made even
 	}
 	switch v := a.Value(2).(type) {
 	case string:
-		if made.Data = []byte(v); isFile(beside(a.Call, v), v) {
-			made.Source = beside(a.Call, v)
+		abs := beside(a.Call, v)
+		switch made.Data = []byte(v); {
+		case !isFile(abs, v):
+		case isWrittenOut(v, beside(a.Call, filepath.Base(a.Call.CallerFile().Source))):
+			made.Source = abs
+		default:
+			err = a.Errorf("%q is also the path of a file of the host: say {path = ...} for the file, "+
+				"or {bytes = ...} for the text", v)
 		}
 	case *lua.Table:
 		err = fromTable(a, v, beside, &made)
@@ -84,6 +95,25 @@ func isFile(abs, text string) bool {
 	}
 	info, err := os.Stat(abs)
 	return err == nil && info.Mode().IsRegular()
+}
+
+// isWrittenOut reports whether a Lua file has a path as a string, in quotes or brackets.
+func isWrittenOut(path, file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	source, err := io.ReadAll(io.LimitReader(f, maxSource))
+	if err != nil {
+		return false
+	}
+	for _, quotes := range [][2]string{{`"`, `"`}, {"'", "'"}, {"[[", "]]"}} {
+		if bytes.Contains(source, []byte(quotes[0]+path+quotes[1])) {
+			return true
+		}
+	}
+	return false
 }
 
 // read returns the beginning of a file, as much as an event has, and its size.

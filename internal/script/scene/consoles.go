@@ -16,11 +16,15 @@ func CutShort(op failure.Operation, err error) (blocks []string) {
 	if !errors.As(err, &cut) {
 		return nil
 	}
+	of := op.String()
+	if cut.Item > 0 {
+		of = fmt.Sprintf("operation %d of %s", cut.Item, of)
+	}
 	for _, out := range []struct {
 		name string
 		text []byte
 	}{{"stdout", cut.Stdout}, {"stderr", cut.Stderr}} {
-		if block := failure.Block(out.name+" so far of "+op.String(), out.text); block != "" {
+		if block := failure.Block(out.name+" so far of "+of, out.text); block != "" {
 			blocks = append(blocks, block)
 		}
 	}

@@ -16,10 +16,10 @@ const (
 	lastOutput   = 4096 // bytes of each of their outputs
 )
 
-// Processes describes commands in the background, with the ends of what they have printed. It
+// processes describes commands in the background, with the ends of what they have printed. It
 // leaves out those of which a wait has returned the result, and those whose guests do not
 // answer before ctx ends.
-func Processes(ctx context.Context, all []*handle.Process) string {
+func processes(ctx context.Context, all []*handle.Process) string {
 	var live []*handle.Process
 	for _, p := range all {
 		if !p.IsWaited() {

@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	maxTasks  = 400 // processes of a guest that are looked at
-	maxListed = 30  // of them, those that are listed
-	maxStacks = 8   // of those, kernel stacks that are shown
-	maxFrames = 16  // lines of a stack
-	maxStat   = 4096
+	maxTasks   = 400 // processes of a guest that are looked at
+	maxListed  = 30  // of them, those that are listed
+	maxStacks  = 8   // of those, kernel stacks that are shown
+	maxFrames  = 16  // lines of a stack
+	maxThreads = 4   // of executors that are listed, too
+	maxStat    = 4096
 )
 
 // Stuck lists what runs in guests and where their kernels are in it: processes, and those of
@@ -51,6 +52,7 @@ type task struct {
 	command     string // with its arguments
 	isKernel    bool
 	ofTest      bool // a command of the test, or the agent's executor
+	isThread    bool // of an executor
 	at          string
 	stack       []string
 }
@@ -64,7 +66,7 @@ func (t *task) isStuck() bool {
 		return t.ofTest
 	}
 	// An executor waits for the agent, by a message or in shared memory.
-	return strings.HasPrefix(t.command, "@provium-executor") && !strings.HasPrefix(t.at, "unix_stream_") &&
+	return t.isExecutor() && !strings.HasPrefix(t.at, "unix_stream_") &&
 		!strings.HasPrefix(t.at, "futex_") && !strings.Contains(t.at, "skb_wait")
 }
 
@@ -125,20 +127,73 @@ func look(ctx context.Context, vm *lab.VM) ([]task, error) {
 			all = append(all, t)
 		}
 	}
-	all = choose(all)
-	details := make([]string, 0, 2*len(all))
-	for _, t := range all {
-		details = append(details, fmt.Sprintf("/proc/%d/wchan", t.pid), fmt.Sprintf("/proc/%d/stack", t.pid))
+	if all, err = withThreads(ctx, vm, choose(all)); err != nil {
+		return nil, err
 	}
-	where, err := read(details)
+	pids = pids[:0]
+	for _, t := range all {
+		pids = append(pids, strconv.Itoa(t.pid))
+	}
+	where, err := read(beside(pids, "wchan", "stack", "stat", "syscall"))
 	if err != nil {
 		return nil, err
 	}
 	for i := range all {
-		all[i].at = strings.Trim(where[2*i], "0\n ")
-		all[i].stack = strings.Split(strings.TrimSpace(where[2*i+1]), "\n")
+		all[i].locate(where[4*i : 4*i+4])
 	}
 	return all, nil
+}
+
+// locate adds what the kernel reports about a task: wchan, stack, stat and syscall.
+func (t *task) locate(files []string) {
+	t.at = strings.Trim(files[0], "0\n ")
+	t.stack = strings.Split(strings.TrimSpace(files[1]), "\n")
+	if !t.isThread {
+		return
+	}
+	if now, ok := parseStat(files[2]); ok {
+		t.state = now.state
+	}
+	number, _, _ := strings.Cut(strings.TrimSpace(files[3]), " ")
+	if _, err := strconv.Atoi(number); err == nil {
+		t.command = "syscall_async(" + number + ")"
+	}
+}
+
+// withThreads adds the threads of executors, on which asynchronous system calls are made.
+func withThreads(ctx context.Context, vm *lab.VM, all []task) ([]task, error) {
+	var executors []task
+	var lists []guest.Op
+	for _, t := range all {
+		if t.isExecutor() {
+			executors = append(executors, t)
+			lists = append(lists, guest.ListDirOp{Path: fmt.Sprintf("/proc/%d/task", t.pid)})
+		}
+	}
+	if len(executors) == 0 {
+		return all, nil
+	}
+	results, err := vm.Batch(ctx, lists)
+	if err != nil {
+		return nil, err
+	}
+	var threads []task
+	for i, r := range results {
+		for _, e := range r.Entries {
+			tid, err := strconv.Atoi(e.Name)
+			if err == nil && tid != executors[i].pid && len(threads) < maxThreads {
+				threads = append(threads, task{pid: tid, parent: executors[i].pid, state: "?", name: "syscall_async",
+					ofTest: true, isThread: true})
+			}
+		}
+	}
+	at := slices.IndexFunc(all, func(t task) bool { return t.name == agentName }) // behind commands of the test
+	return slices.Insert(all, at, threads...), nil
+}
+
+// isExecutor reports whether the task is a process of the agent that makes system calls.
+func (t *task) isExecutor() bool {
+	return t.name == agentName && strings.HasPrefix(t.command, "@provium-executor")
 }
 
 // numbersIn returns the numbers among the names in a directory.

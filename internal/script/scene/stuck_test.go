@@ -46,6 +46,26 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// TestLocate has a thread show the system call that it makes, and its state.
+func TestLocate(t *testing.T) {
+	thread := task{pid: 61, state: "?", isThread: true}
+	thread.locate([]string{"futex_wait\n", "[<0>] a\n[<0>] b\n", "61 (x) S 30 1 1 0 -1 4194560", "202 0x7f 0x0\n"})
+	if thread.state != "S" || thread.command != "syscall_async(202)" || thread.at != "futex_wait" ||
+		len(thread.stack) != 2 {
+		t.Errorf("%+v", thread)
+	}
+	process := task{command: "cat"}
+	process.locate([]string{"0", "", "", "0 0x3\n"})
+	if process.command != "cat" || process.at != "" {
+		t.Errorf("%+v", process)
+	}
+	running := task{state: "?", isThread: true}
+	running.locate([]string{"", "", "", "running\n"})
+	if running.command != "" || running.state != "?" {
+		t.Errorf("%+v", running)
+	}
+}
+
 func FuzzStat(f *testing.F) {
 	f.Add("40 (a )( b) D 30 1 1 0 -1 4194304 1", "cat\x00/tmp/f", "pipe_read", "[<0>] pipe_read+0x1/0x2\n")
 	f.Add("2 (\x1b[2J) S 0 0 0 0 -1 2129984", "", "\xff", strings.Repeat("x\n", 100))
@@ -54,8 +74,12 @@ func FuzzStat(f *testing.F) {
 		if !ok {
 			return
 		}
-		parsed.command, parsed.at, parsed.stack = command, at, strings.Split(stack, "\n")
-		text := table(choose([]task{parsed}))
+		parsed.command = command
+		thread := parsed
+		thread.isThread = true
+		parsed.locate([]string{at, stack, stat, command})
+		thread.locate([]string{at, stack, stat, command})
+		text := table(append(choose([]task{parsed}), thread))
 		if strings.ContainsAny(text, "\x1b\x00\r") || !utf8.ValidString(text) || strings.Count(text, "\n") > 40 {
 			t.Errorf("%q", text)
 		}

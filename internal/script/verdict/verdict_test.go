@@ -1,0 +1,92 @@
+package verdict
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"provium/internal/kernelreport"
+	"provium/internal/pattern"
+)
+
+func report(kind kernelreport.Kind, title string) kernelreport.Finding {
+	return kernelreport.Finding{Kind: kind, Title: title, Line: "first line of " + title,
+		Excerpt: "first line of " + title + "\n a_function+0x1/0x2\n"}
+}
+
+var (
+	oops = report(kernelreport.KindOops, "divide error in demo")
+	warn = report(kernelreport.KindWarning, "WARNING in demo")
+	oom  = report(kernelreport.KindOOM, "Out of memory: killed tail")
+)
+
+func luaPattern(t *testing.T, text string) pattern.Pattern {
+	t.Helper()
+	p, err := pattern.Lua(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestVerdict(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		allowed  Allowed
+		expect   string // a Lua pattern
+		note     bool   // kernel_warnings = "note"
+		found    []kernelreport.Finding
+		failures []string // beginnings
+		notes    []string
+	}{
+		{name: "nothing"},
+		{name: "a report fails", found: []kernelreport.Finding{oops},
+			failures: []string{"guest failure on vm `a`: divide error in demo\nfirst line of"}},
+		{name: "equal titles are one", found: []kernelreport.Finding{warn, oops, warn, warn},
+			failures: []string{"guest failure on vm `a`: WARNING in demo (3 times)\n",
+				"guest failure on vm `a`: divide"}},
+		{name: "noted warnings", note: true, found: []kernelreport.Finding{warn, warn},
+			notes: []string{"the kernel of vm `a`: WARNING in demo (2 times)"}},
+		{name: "killed for memory", found: []kernelreport.Finding{oom},
+			notes: []string{"the kernel of vm `a`: Out of memory: killed tail"}},
+		{name: "allowed", allowed: Allowed{Reports: true}, found: []kernelreport.Finding{oops, warn}},
+		{name: "allowed in vain", allowed: Allowed{Reports: true},
+			notes: []string{"meta.allow_oops is not needed"}},
+		{name: "allowed warnings", allowed: Allowed{Warnings: true}, found: []kernelreport.Finding{warn, oops},
+			failures: []string{"guest failure on vm `a`: divide error"}},
+		{name: "warnings allowed in vain", allowed: Allowed{Warnings: true},
+			notes: []string{"meta.allow_warnings is not needed"}},
+		{name: "expected", expect: "divide error in %a+", found: []kernelreport.Finding{oops}},
+		{name: "expected by a line", expect: "a_function%+0x", found: []kernelreport.Finding{oops}},
+		{name: "another one", expect: "divide error", found: []kernelreport.Finding{oops, warn},
+			failures: []string{"guest failure on vm `a`: WARNING in demo"}},
+		{name: "expected, but not met", expect: "divide error",
+			failures: []string{"x.lua:3: t:expect_kernel: no kernel has reported `divide error`"}},
+	} {
+		v := New(tc.allowed)
+		if tc.expect != "" {
+			v.Expect(luaPattern(t, tc.expect), "x.lua:3")
+		}
+		failures, notes := v.Judge("a", tc.note, tc.found)
+		f, n := v.End(len(failures) > 0)
+		failures, notes = append(failures, f...), append(notes, n...)
+		begins := func(got, want string) bool { return strings.HasPrefix(got, want) }
+		if !slices.EqualFunc(failures, tc.failures, begins) || !slices.EqualFunc(notes, tc.notes, begins) {
+			t.Errorf("%s: failures %q, notes %q", tc.name, failures, notes)
+		}
+	}
+}
+
+func TestExcuses(t *testing.T) {
+	v := New(Allowed{})
+	if v.Excuses(oops) {
+		t.Error("an oops was excused that nobody expects")
+	}
+	v.Expect(pattern.Text("divide error"), "")
+	if !v.Excuses(oops) || v.Excuses(warn) {
+		t.Error("not what is expected is excused")
+	}
+	if !New(Allowed{Reports: true}).Excuses(oops) {
+		t.Error("an allowed report was not excused")
+	}
+}
