@@ -42,7 +42,7 @@ end
 local function knows(node, key, value) return own(node, key) == base64(value) end
 
 -- eventually waits long enough for elections on a busy machine.
-local function eventually(what, fn) return wait_until(fn, {timeout = "90s", interval = "200ms", desc = what}) end
+local function eventually(what, fn) return wait_until(fn, {timeout = "90s", interval = "1s", desc = what}) end
 
 -- Processes started here run until the end of the file.
 n1:boot()
