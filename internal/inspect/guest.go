@@ -51,8 +51,10 @@ type Guest struct {
 	own Places
 
 	mu      sync.Mutex
-	machine *qemu.Machine   // nil while no guest runs
-	log     []printk.Record // of the last guest, once that has ended
+	machine *qemu.Machine // nil while no guest runs
+	kept    *State        // of a guest that has ended by itself, or is about to
+	looked  bool          // somebody has seen the state of its CPUs, since it did not answer
+	shown   uint64        // number of the first message that Unshown has not returned
 }
 
 // ErrNoGuest is returned where no guest runs, and none has left anything.
@@ -69,7 +71,7 @@ func (g *Guest) places() *Places {
 func (g *Guest) Began(m *qemu.Machine) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.machine, g.log = m, nil
+	g.machine, g.kept, g.shown, g.looked = m, nil, 0, false
 }
 
 // Ended records that the guest of a machine has ended.
@@ -81,44 +83,88 @@ func (g *Guest) Ended(m *qemu.Machine) {
 	}
 }
 
-// keepLimit is how long the reading of a log may take that is kept.
+// keepLimit is how long it may take to read what is kept.
 const keepLimit = 400 * time.Millisecond
 
-// Keep reads the log of a guest that is about to end, for who asks later. Errors are dropped:
-// the guest then leaves no log.
-func (g *Guest) Keep(ctx context.Context, m *qemu.Machine) {
+// Keep reads the log of a guest that is about to end, for who asks later. isStuck says that it
+// gives no sign of life: the state of its CPUs is kept, too. What cannot be read is not kept.
+func (g *Guest) Keep(ctx context.Context, m *qemu.Machine, isStuck bool) {
 	g.mu.Lock()
-	done := g.machine != m || g.log != nil
+	done := g.machine != m || g.kept != nil
 	g.mu.Unlock()
 	if done {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, keepLimit)
 	defer cancel()
-	records, err := g.read(limited, m)
-	if err != nil {
-		return
+	var s *State
+	if isStuck {
+		s, _ = g.look(limited, m)
+	}
+	if s == nil {
+		records, err := g.read(limited, m)
+		if err != nil {
+			return
+		}
+		s = &State{Log: records}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.machine == m {
-		g.log = records
+		g.kept = s
 	}
+}
+
+// IsLost reports whether the guest has ended by itself, is about to, or did not answer when
+// Look was called.
+func (g *Guest) IsLost() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.kept != nil || g.looked
+}
+
+// TakeKept returns the state that was kept of a guest that gave no sign of life, once; nil if
+// there is nothing.
+func (g *Guest) TakeKept() *State {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.kept == nil || len(g.kept.CPUs) == 0 || g.looked {
+		return nil
+	}
+	g.looked = true
+	return g.kept
 }
 
 // KernelLog returns the log of the guest's kernel, from its memory. Of a guest that has ended
 // it is what was read before the end.
 func (g *Guest) KernelLog(ctx context.Context) ([]printk.Record, error) {
 	g.mu.Lock()
-	m, kept := g.machine, g.log
+	m, kept := g.machine, g.kept
 	g.mu.Unlock()
-	if m == nil || kept != nil {
-		if kept == nil {
-			return nil, ErrNoGuest
-		}
-		return kept, nil
+	switch {
+	case kept != nil && len(kept.Log) > 0:
+		return kept.Log, nil
+	case m == nil:
+		return nil, ErrNoGuest
 	}
 	return g.read(ctx, m)
+}
+
+// Unshown returns the messages of the log that no earlier call has returned.
+func (g *Guest) Unshown(ctx context.Context) []printk.Record {
+	records, err := g.KernelLog(ctx)
+	if err != nil || len(records) == 0 {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := records[len(records)-1].Seq + 1
+	if next < g.shown {
+		g.shown = 0 // another kernel
+	}
+	from := g.shown
+	g.shown = next
+	return slices.DeleteFunc(slices.Clone(records), func(r printk.Record) bool { return r.Seq < from })
 }
 
 // read reads the log of a machine's kernel.

@@ -85,8 +85,12 @@ func (i *Instance) whyLost(boot int) func(error) error {
 		case <-time.After(i.cfg.Grace):
 		}
 		i.mu.Lock()
-		shut := i.portShut && i.boot == boot
+		shut, ending := i.portShut && i.boot == boot, i.reason != ""
 		i.mu.Unlock()
+		if ending { // what the guest leaves is being read
+			<-i.ctx.Done()
+			return context.Cause(i.ctx)
+		}
 		if shut {
 			// What came last may be the rest of what the agent before had to say.
 			return i.replaced(boot, agentReplaced)
@@ -135,11 +139,17 @@ func (i *Instance) confirm(link *guest.Client, boot int) {
 func (i *Instance) portStaysClosed(link *guest.Client) {
 	i.machine.SyncConsole()
 	i.lastWords()
+	ctx, cancel := context.WithTimeout(i.ctx, logLimit)
+	defer cancel()
+	halted := i.isHalted(ctx)
 	i.mu.Lock()
 	current := i.closedAt != nil && i.link == link && !i.suspended && i.ctx.Err() == nil
-	if !current || i.saysAgentEnded() {
+	if !current || halted || i.saysAgentEnded() {
 		i.mu.Unlock()
-		if current {
+		switch {
+		case current && halted:
+			i.fail(guestHalted)
+		case current:
 			i.fail(agentClosed)
 		}
 		return

@@ -27,6 +27,8 @@ func (i *Instance) onEvent(e qemu.Event) {
 		if err := json.Unmarshal(e.Data, &d); err == nil && d.Guest {
 			i.setReason("guest powered off")
 		}
+	case "GUEST_PANICKED":
+		i.onPanicEvent()
 	case "SUSPEND":
 		i.mu.Lock()
 		i.suspended = true

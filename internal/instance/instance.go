@@ -122,6 +122,7 @@ type Instance struct {
 	portOpen  bool        // the guest has opened the agent's port, as far as is known
 	portShut  bool        // the port was closed since the agent of the link opened it
 	linkedAt  int64       // the length of the console at the link's start
+	halting   bool        // the console has said that the guest halts, which is being looked at
 	lost      bool        // the last agent closed its port; no other one has answered yet
 
 	reboots  int           // how often the guest got another agent
@@ -151,7 +152,10 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	} else {
 		own := *cfg.QEMU
 		own.Serial, own.HVC, own.OnEvent = i.watch.device(deviceSerial), i.watch.device(deviceHVC), i.onEvent
-		own.OnExit = i.keepLog
+		own.OnExit = func(m *qemu.Machine) {
+			i.setReason(howEnded(m))
+			i.keep(m, false)
+		}
 		var err error
 		if i.machine, err = qemu.Start(ctx, own); err != nil {
 			i.cancel(err)
@@ -181,15 +185,7 @@ func (i *Instance) supervise() {
 	i.cfg.Console.log.End()
 	i.cfg.Inspect.Ended(i.machine)
 	i.mu.Lock()
-	if i.reason == "" {
-		i.reason = "qemu ended"
-		if stderr, err := i.machine.Exit(); err != nil {
-			i.reason = err.Error()
-			if stderr != "" {
-				i.reason += ": " + stderr
-			}
-		}
-	}
+	i.setReasonLocked(howEnded(i.machine))
 	reason, expected, link := i.reason, i.expected, i.link
 	i.portOpened()
 	i.answerBy.stop()
@@ -209,6 +205,18 @@ func (i *Instance) supervise() {
 	}
 	i.cfg.Hooks.Released()
 	close(i.done)
+}
+
+// howEnded says how a QEMU has ended.
+func howEnded(m *qemu.Machine) string {
+	stderr, err := m.Exit()
+	switch {
+	case err == nil:
+		return "qemu ended"
+	case stderr == "":
+		return err.Error()
+	}
+	return err.Error() + ": " + stderr
 }
 
 // Machine returns the QEMU process.
@@ -267,19 +275,20 @@ func (i *Instance) fail(reason string) {
 	i.setReason(reason)
 	select {
 	case <-i.ready:
-		i.keepLog(i.machine)
+		i.keep(i.machine, false)
 	default:
 	}
 	i.kill()
 }
 
-// keepLog keeps the kernel's log of a guest that ends without a caller's wish.
-func (i *Instance) keepLog(m *qemu.Machine) {
+// keep keeps the kernel's log of a guest that ends without a caller's wish. isStuck says that it
+// gives no sign of life.
+func (i *Instance) keep(m *qemu.Machine, isStuck bool) {
 	i.mu.Lock()
 	expected := i.expected
 	i.mu.Unlock()
 	if !expected {
-		i.cfg.Inspect.Keep(i.ctx, m)
+		i.cfg.Inspect.Keep(i.ctx, m, isStuck)
 	}
 }
 

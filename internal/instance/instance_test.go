@@ -213,7 +213,9 @@ func TestNoAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			b.cfg.AgentTimeout = 50 * time.Millisecond
+			if c.fault == fakemachine.AgentSilent {
+				b.cfg.AgentTimeout = 50 * time.Millisecond
+			}
 			b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(c.fault) })
 			i, _ := b.start(nil)
 			b.wantDeath(i, c.want)

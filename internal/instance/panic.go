@@ -35,7 +35,8 @@ func (i *Instance) mayHavePanicked(f Finding, over bool) {
 	c := &panicCheck{finding: f, done: make(chan struct{})}
 	i.check = c
 	i.work.Go(func() {
-		i.settle(c, !i.isAlive(link))
+		_, real := i.panicInLog()
+		i.settle(c, real || !i.isAlive(link))
 	})
 }
 

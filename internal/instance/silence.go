@@ -44,6 +44,12 @@ func (i *Instance) noSignOfLife(silent time.Duration, call string) error {
 		call = ", in " + call
 	}
 	reason := fmt.Sprintf("no sign of life for %v (vm `%s`%s)", roundSilence(silent), i.cfg.VM, call)
+	i.keep(i.machine, true)
+	ctx, cancel := context.WithTimeout(i.ctx, logLimit)
+	defer cancel()
+	if i.isHalted(ctx) {
+		reason = fmt.Sprintf("%s (vm `%s`%s)", guestHalted, i.cfg.VM, call)
+	}
 	i.fail(reason)
 	return &GoneError{VM: i.cfg.VM, Reason: reason}
 }

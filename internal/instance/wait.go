@@ -146,19 +146,6 @@ func (w *watch) agentWaits() string {
 	return ""
 }
 
-// kernelHalted is what a kernel says that was halted and not powered off: nothing will come of it.
-const kernelHalted = "reboot: System halted"
-
-// hasHalted ends a guest whose kernel has said that it was halted before what the boot waits for has come.
-func (i *Instance) hasHalted() {
-	i.mu.Lock()
-	booting := i.link == nil && !i.answered && !i.waited
-	i.mu.Unlock()
-	if booting {
-		i.fail("the guest has halted without powering off (System halted)")
-	}
-}
-
 // agentEndedEarly ends a guest whose agent has ended before it has answered. A guest
 // whose boot does not wait for it lives on.
 func (i *Instance) agentEndedEarly(said []string) {

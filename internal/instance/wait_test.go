@@ -86,11 +86,6 @@ func TestBootsThatWaitInVain(t *testing.T) {
 			m.Print(false, "provium-agent: mount root: root=/dev/vdz has not appeared for 10 s\r\n")
 			m.Print(false, "provium-agent: the agent ended before it could serve\r\n")
 		}, "the agent has ended before it answered: mount root: root=/dev/vdz has not appeared for 10 s"},
-		"halt": {WaitAgent, func(m *fakemachine.Machine) { m.Print(false, "[    3.1] reboot: System halted\r\n") },
-			"the guest has halted without powering off (System halted)"},
-		"halt before a text": {"console:login: ", func(m *fakemachine.Machine) {
-			m.Print(false, "reboot: System halted\n")
-		}, "the guest has halted without powering off (System halted)"},
 		"agent's early end": {"", func(m *fakemachine.Machine) {
 			m.Print(false, "provium-agent: the agent ended before it could serve\n")
 		}, "the agent has ended before it answered"},
@@ -106,20 +101,6 @@ func TestBootsThatWaitInVain(t *testing.T) {
 			c.do(m)
 			wantError(t, i.AwaitBoot(t.Context()), c.want)
 		})
-	}
-}
-
-// A guest that has answered, and one whose boot waits for nothing, may halt.
-func TestHaltAfterTheBoot(t *testing.T) {
-	b := newBench(t)
-	i, m := b.start(nil)
-	if err := i.AwaitBoot(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	m.Print(false, "reboot: System halted\n")
-	i.SyncConsole()
-	if link, err := i.Client(t.Context()); err != nil || link.Ping(t.Context()) != nil {
-		t.Error(err)
 	}
 }
 

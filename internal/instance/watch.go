@@ -89,8 +89,8 @@ func (w *watch) write(device int, p []byte) {
 	if w.agent.take(string((*held)[:end])) {
 		w.inst.agentEndedEarly(w.agent.said)
 	}
-	if bytes.Contains((*held)[:end], []byte(kernelHalted)) {
-		w.inst.hasHalted()
+	if bytes.Contains((*held)[:end], []byte(haltWords)) {
+		w.inst.mayHaveHalted()
 	}
 	w.report(w.detector.Feed((*held)[:end]), false)
 	*held = append((*held)[:0], (*held)[end:]...)

@@ -32,5 +32,10 @@ const (
 	KindOOM Kind = "out of memory"
 )
 
+// IsStall reports whether a report of the kind says that something in the guest stands still.
+func (k Kind) IsStall() bool {
+	return k == KindHungTask || k == KindSoftLockup || k == KindHardLockup || k == KindRCUStall
+}
+
 // IsNote reports whether a report of the kind is worth a note and fails nothing.
 func (k Kind) IsNote() bool { return k == KindOOM }

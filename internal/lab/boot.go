@@ -213,11 +213,6 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 	return agentTimeoutTCG
 }
 
-// limitIsOwn reports whether nobody has asked for the limit of boots.
-func (v *VM) limitIsOwn(o *topology.BootOpts) bool {
-	return o.AgentTimeout == 0 && v.profile.AgentTimeout == 0
-}
-
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {

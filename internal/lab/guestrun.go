@@ -53,7 +53,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 		i.Instance, err = instance.Start(ctx, instance.Config{
 			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout,
 			FairTimeout: p.opts.AgentTimeout == 0 && v.profile.AgentTimeout == 0,
-			Restored: p.restored, Epoch: p.mark.Restore(), Agents: &v.agents, Console: v.console, Oops: v.host.Oops,
+			Restored:    p.restored, Epoch: p.mark.Restore(), Agents: &v.agents, Console: v.console, Oops: v.host.Oops,
 			Hooks: i.hooks(releaseShare), Wait: p.opts.Wait, Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
 		}, warm)
 	}

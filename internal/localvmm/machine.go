@@ -64,6 +64,7 @@ type Machine struct {
 	over      bool
 	status    string
 	connected bool // somebody is connected to the agent's port
+	registers string
 	changed   chan struct{}
 }
 
@@ -72,6 +73,20 @@ func (m *Machine) PID() int { return m.pid }
 
 // Dir returns the directory in /proc that shows the machine's memory: ours.
 func (m *Machine) Dir() string { return "/proc/self" }
+
+// SetRegisters sets what the monitor prints of the CPUs; they have no registers before.
+func (m *Machine) SetRegisters(text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.registers = text
+}
+
+// registersText returns what was set.
+func (m *Machine) registersText() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.registers
+}
 
 // Name returns the name of the machine.
 func (m *Machine) Name() string { return m.opts.name }

@@ -232,6 +232,10 @@ func (m *Machine) hmp(line string) (string, error) {
 	switch word {
 	case "gpa2hva":
 		return fmt.Sprintf("Host virtual address for 0x0 (ram) is %#x\r\n", m.memory.address()), nil
+	case "info":
+		if text := m.registersText(); rest == "registers -a" && text != "" {
+			return text, nil
+		}
 	case "i":
 		var port uint32
 		if _, err := fmt.Sscanf(rest, "/w 0x%x", &port); err != nil {

@@ -19,10 +19,19 @@ type Record struct {
 
 // AppendLines appends records as syslog(2) has them: each line has its level, its time stamp
 // and its text.
-func AppendLines(to []byte, records []Record) []byte {
+func AppendLines(to []byte, records []Record) []byte { return appendLines(to, records, true) }
+
+// AppendText is AppendLines without the levels, as the console has them.
+func AppendText(to []byte, records []Record) []byte { return appendLines(to, records, false) }
+
+func appendLines(to []byte, records []Record, levels bool) []byte {
 	for _, r := range records {
 		micros := r.Time.Microseconds()
-		prefix := fmt.Appendf(nil, "<%d>[%5d.%06d] ", r.Facility<<3|r.Level, micros/1e6, micros%1e6)
+		var prefix []byte
+		if levels {
+			prefix = fmt.Appendf(nil, "<%d>", r.Facility<<3|r.Level)
+		}
+		prefix = fmt.Appendf(prefix, "[%5d.%06d] ", micros/1e6, micros%1e6)
 		text := []byte(r.Text)
 		for {
 			line, rest, more := bytes.Cut(text, []byte("\n"))

@@ -342,7 +342,7 @@ func (m *Machine) reap() {
 // console and every event was delivered.
 func (m *Machine) Done() <-chan struct{} { return m.done }
 
-// Exit tells, after Done, how the process ended: nil for a clean exit. Stderr
+// Exit tells, after Done or in OnExit, how the process ended: nil for a clean exit. Stderr
 // is the end of what it printed.
 func (m *Machine) Exit() (stderr string, err error) { return m.stderr.String(), m.exit }
 

@@ -26,15 +26,13 @@ var errMemoryGone = errors.New("the guest's memory is gone")
 // OpenMemory returns the guest's memory. That of a booted machine can be read up to Done, also
 // after QEMU's end; that of a restored one while QEMU runs.
 func (m *Machine) OpenMemory() (_ *Memory, err error) {
-	fd := -1
-	// The end of QEMU may close the file in this moment.
-	raw, err := m.ram.SyscallConn()
-	if err == nil {
-		var dup error
-		err = raw.Control(func(ram uintptr) { fd, dup = unix.FcntlInt(ram, unix.F_DUPFD_CLOEXEC, 3) })
-		err = errors.Join(err, dup)
-	}
+	raw, err := m.ram.SyscallConn() // it may be closed at any time
 	if err != nil {
+		return nil, fmt.Errorf("qemu memory: %w", errMemoryGone)
+	}
+	fd := -1
+	controlErr := raw.Control(func(ram uintptr) { fd, err = unix.FcntlInt(ram, unix.F_DUPFD_CLOEXEC, 3) })
+	if err = errors.Join(controlErr, err); err != nil {
 		return nil, fmt.Errorf("qemu memory: %w", errors.Join(errMemoryGone, err))
 	}
 	out := &Memory{file: guestmem.File{F: os.NewFile(uintptr(fd), "guest-ram"), Layout: m.cfg.layout()}}

@@ -49,6 +49,7 @@ type execution struct {
 	cleanup                 []error         // why some of them failed, beside failure
 
 	limitChanged chan struct{} // has a token when the limit may have changed
+	stalled      chan string   // has the reason when a guest stands still
 	bodyOver     chan struct{} // closed when the body has ended
 	// onFailure is called when the body has failed with an error, before anything else runs.
 	onFailure func(err error)
@@ -84,7 +85,8 @@ func (e *stopError) Unwrap() []error {
 // newExecution prepares a run; meta is nil for the chunk.
 func newExecution(s *session, name string, meta *Meta) *execution {
 	e := &execution{s: s, name: name, meta: meta, trace: failure.NewTrace(s.Now), started: s.Now(),
-		limitChanged: make(chan struct{}, 1), bodyOver: make(chan struct{}), isolating: map[*lua.Thread]int{}}
+		stalled: make(chan string, 1), limitChanged: make(chan struct{}, 1), bodyOver: make(chan struct{}),
+		isolating: map[*lua.Thread]int{}}
 	e.waited, _, _ = s.clock.read()
 	var allowed verdict.Allowed
 	if meta != nil {
@@ -223,6 +225,9 @@ func (e *execution) watch(done <-chan struct{}) {
 				}
 			})
 			return
+		case text := <-e.stalled:
+			e.stopAfter(text, nil, func() { e.lookAtStuck(sceneLimit, e.bodyOver) })
+			return
 		case <-timer.C:
 			e.stopAfter("timed out after "+value.FormatSeconds(limit), nil, func() {
 				e.lookAtStuck(sceneLimit, e.bodyOver)
@@ -243,10 +248,20 @@ func (e *execution) recheckLimit() {
 	}
 }
 
-// guestPanicked stops the execution unless its test allows for the panic.
-func (e *execution) guestPanicked(vm *lab.VM, panicked kernelreport.Finding) {
-	if !e.verdict.Excuses(panicked) {
-		e.stop(fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), panicked.Title), nil)
+// guestFailed stops the execution unless its test allows for the report. A guest that stands
+// still is looked at.
+func (e *execution) guestFailed(vm *lab.VM, found kernelreport.Finding) {
+	if e.verdict.Excuses(found) {
+		return
+	}
+	text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), found.Title)
+	if found.Panic {
+		e.stop(text, nil)
+		return
+	}
+	select {
+	case e.stalled <- text:
+	default: // another guest does, too
 	}
 }
 

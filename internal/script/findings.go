@@ -1,18 +1,15 @@
 package script
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"provium/internal/kernelreport"
 	"provium/internal/lab"
 	"provium/internal/lua"
-	"provium/internal/network"
 	"provium/internal/script/binding"
 	"provium/internal/script/salvage"
 	"provium/internal/script/scene"
@@ -60,8 +57,8 @@ const (
 	sceneLimit = 2 * time.Second
 	// sceneLastLimit is the same for a file that is stopped: it is killed soon.
 	sceneLastLimit = time.Second
-	// sceneSilentLimit is the same where a guest was silent, so that the test ends 3 s late at most.
-	sceneSilentLimit = 500 * time.Millisecond
+	// sceneSilentLimit is the same where a guest was silent, so that the test ends 1 s late at most.
+	sceneSilentLimit = 150 * time.Millisecond
 	// maxStuck is how many guests are asked what is stuck in them.
 	maxStuck = 4
 )
@@ -94,20 +91,8 @@ func (e *execution) takeEvidence() {
 	}
 	e.evidence.taken = true
 	e.evidence.output = append(e.evidence.output, e.s.takeCutOff()...)
-	var bridges []*network.Bridge
-	var vms []*lab.VM
 	seen := reach(e.s.scope)
 	maps.Copy(seen, reach(e.s.root))
-	for o := range seen {
-		switch o := o.(type) {
-		case *network.Bridge:
-			bridges = append(bridges, o)
-		case *lab.VM:
-			vms = append(vms, o)
-		}
-	}
-	slices.SortFunc(bridges, func(a, b *network.Bridge) int { return cmp.Compare(a.Name(), b.Name()) })
-	slices.SortFunc(vms, func(a, b *lab.VM) int { return cmp.Compare(a.Name(), b.Name()) })
 	var background []binding.Resource
 	for _, scope := range slices.Compact([]*lab.Lab{e.s.root, e.s.scope}) {
 		if all := e.s.opened[scope]; all != nil {
@@ -124,7 +109,7 @@ func (e *execution) takeEvidence() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		e.evidence.world = strings.Trim(scene.Rules(bridges, vms)+"\n"+scene.Background(ctx, background), "\n")
+		e.evidence.world = scene.World(ctx, seen, background, e.touchedVMs())
 		return nil
 	})
 	e.salvage(false)

@@ -185,7 +185,7 @@ func (w *world) chunkName(path string) string {
 	return path
 }
 
-// watchHost stops the running execution when a guest panics, and keeps waits for the pool
+// watchHost stops the running execution when a guest panics or stands still, and keeps waits for the pool
 // from counting against its time limit, until stop is called.
 func (s *session) watchHost() (stop func()) {
 	return s.Host.Observe(lab.Observer{
@@ -199,8 +199,8 @@ func (s *session) watchHost() (stop func()) {
 			s.mu.Lock()
 			e := s.current
 			s.mu.Unlock()
-			if finding.Panic && !finding.Expected && e != nil && !vm.Expendable() {
-				e.guestPanicked(vm, finding)
+			if !finding.Expected && (finding.Panic || finding.Kind.IsStall()) && e != nil && !vm.Expendable() {
+				e.guestFailed(vm, finding)
 			}
 		},
 	})

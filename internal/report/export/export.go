@@ -35,25 +35,31 @@ type Run struct {
 type Fact struct{ Name, Value string }
 
 // place is the position at the start of a failure's message: "tests/a.test.lua:12: ".
-var place = regexp.MustCompile(`^([^\n:]+\.lua):([0-9]+): `)
+var (
+	place = regexp.MustCompile(`^([^\n:]+\.lua):([0-9]+): `)
+	// placeOfCall is where the operation was called that a test was in at its limit.
+	placeOfCall = regexp.MustCompile(`^timed out .* at ([^\n: ]+\.lua):([0-9]+)(?:\n|$)`)
+)
 
-// position returns where a failure happened, and its message without that. The file is ""
-// where the message does not say it.
+// position returns where a failure happened, and its message without what it begins with of
+// that. The file is "" where the message does not say it.
 func position(message string) (file string, line int, text string) {
 	m := place.FindStringSubmatch(message)
-	if m == nil {
+	if m != nil {
+		text = message[len(m[0]):]
+	} else if m, text = placeOfCall.FindStringSubmatch(message), message; m == nil {
 		return "", 0, message
 	}
 	line, err := strconv.Atoi(m[2])
 	if err != nil {
 		return "", 0, message
 	}
-	return m[1], line, message[len(m[0]):]
+	return m[1], line, text
 }
 
-// firstLine is the first line of a text, with control characters escaped.
+// firstLine is the first line of a text that is not blank, with control characters escaped.
 func firstLine(text string) string {
-	first, _, _ := strings.Cut(terminal.Escape(text), "\n")
+	first, _, _ := strings.Cut(strings.TrimLeft(terminal.Escape(text), "\n"), "\n")
 	return first
 }
 

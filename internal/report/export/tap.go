@@ -79,6 +79,9 @@ func (t *tap) file(number int, f report.FileResult) {
 }
 
 func (t *tap) test(number int, r report.TestResult) {
+	if t.nested {
+		t.retries(r)
+	}
 	switch r.Status {
 	case report.TestFailed:
 		t.result(t.indent, number, r.Name, "failed", r.Message, "")
@@ -86,9 +89,19 @@ func (t *tap) test(number int, r report.TestResult) {
 		t.result(t.indent, number, r.Name, "", "", " # SKIP "+t.text(firstLine(r.Message)))
 	default:
 		t.result(t.indent, number, r.Name, "", "", "")
-		if text := flaky(r); text != "" {
-			fmt.Fprintf(t, "%s# %s\n", t.indent, text)
-		}
+	}
+	if !t.nested {
+		t.retries(r)
+	}
+}
+
+// retries writes how a test had failed that ran again.
+func (t *tap) retries(r report.TestResult) {
+	if text := flaky(r); text != "" {
+		t.lines(t.indent, "", text)
+	}
+	for i, reason := range r.Retries {
+		t.lines(t.indent, "", fmt.Sprintf("run %d failed: %s", i+1, firstLine(reason)))
 	}
 }
 
@@ -118,7 +131,7 @@ func (t *tap) yaml(indent, kind, message string) {
 		fmt.Fprintf(t, "%sat: %q\n", in, fmt.Sprintf("%s:%d", terminal.Escape(file), line))
 	}
 	text := terminal.Escape(message)
-	if !strings.Contains(text, "\n") || strings.HasPrefix(text, " ") {
+	if !strings.Contains(text, "\n") || strings.ContainsAny(text[:1], " \t\n") {
 		fmt.Fprintf(t, "%smessage: %q\n", in, text)
 	} else {
 		fmt.Fprintf(t, "%smessage: |\n", in)
@@ -129,9 +142,12 @@ func (t *tap) yaml(indent, kind, message string) {
 	fmt.Fprintf(t, "%s...\n", in)
 }
 
-// lines writes diagnostic lines.
-func (t *tap) lines(indent, kind, message string) {
+// lines writes diagnostic lines. None of them looks like the head of a subtest.
+func (t *tap) lines(indent, _, message string) {
 	for l := range strings.SplitSeq(terminal.Escape(message), "\n") {
-		fmt.Fprintf(t, "%s# %s\n", indent, strings.TrimRight(l, " "))
+		if strings.HasPrefix(l, "Subtest:") {
+			l = " " + l
+		}
+		fmt.Fprintf(t, "%s\n", strings.TrimRight(indent+"# "+l, " "))
 	}
 }

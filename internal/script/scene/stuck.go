@@ -7,12 +7,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"provium/internal/guest"
 	"provium/internal/lab"
 	"provium/internal/parallel"
 	"provium/internal/script/failure"
 )
+
+// answerLimit is how long a guest may take to show that it answers.
+const answerLimit = 500 * time.Millisecond
 
 const (
 	maxTasks   = 400 // processes of a guest that are looked at
@@ -30,11 +34,18 @@ func Stuck(ctx context.Context, vms []*lab.VM) (text string, silent bool) {
 	texts, silence := make([]string, len(vms)), make([]bool, len(vms))
 	parallel.Each(vms, func(vm *lab.VM) error {
 		title := fmt.Sprintf("in vm `%s` when the time was up:", vm.Name())
-		tasks, err := look(ctx, vm)
 		i := slices.Index(vms, vm)
+		asking, cancel := context.WithTimeout(ctx, answerLimit)
+		defer cancel()
+		err := vm.Ping(asking)
+		unheard := err != nil && asking.Err() != nil
+		var tasks []task
+		if err == nil {
+			tasks, err = look(ctx, vm)
+		}
 		switch {
-		case err != nil && ctx.Err() != nil:
-			texts[i], silence[i] = title+" the guest does not answer", true
+		case unheard || err != nil && ctx.Err() != nil:
+			texts[i], silence[i] = outside(ctx, title+" the guest does not answer", vm), true
 		case err == nil && len(tasks) > 0:
 			texts[i] = title + "\n" + table(tasks)
 		}
