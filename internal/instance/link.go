@@ -45,6 +45,12 @@ func (i *Instance) relink() {
 
 func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	link, err := i.connect(ctx, boot, resend)
+	if errors.Is(err, guest.ErrLinkLost) { // a moment before QEMU is seen to have ended
+		select {
+		case <-ctx.Done():
+		case <-time.After(i.cfg.Grace):
+		}
+	}
 	if err != nil {
 		i.mu.Lock()
 		fatal := ctx.Err() == nil && i.mustAnswer()
@@ -197,7 +203,7 @@ func (i *Instance) connect(ctx context.Context, boot int, resend bool) (*guest.C
 	}
 	conn, err := i.dial(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", guest.ErrLinkLost, err)
 	}
 	cfg := guest.Config{Lost: i.whyLost(boot), Watch: i.watchOver()}
 	if resend {

@@ -146,15 +146,18 @@ func (w *watch) agentWaits() string {
 	return ""
 }
 
-// agentEndedEarly ends a guest whose agent has ended before it has answered. A guest
-// whose boot does not wait for it lives on.
-func (i *Instance) agentEndedEarly(said []string) {
+// endWithAgent ends a guest whose agent has ended. One whose boot does not wait for it lives on,
+// if it has not answered yet. The console may be ahead of the port.
+func (i *Instance) endWithAgent(said []string) {
 	reason := "the agent has ended before it answered"
 	said = slices.DeleteFunc(slices.Clone(said), func(s string) bool { return strings.HasPrefix(s, waitsPrefix) })
 	if len(said) > 0 {
 		reason += ": " + strings.Join(said, "; ")
 	}
 	i.mu.Lock()
+	if i.closedAt != nil {
+		i.closedAt.Reset(0)
+	}
 	early, optional := i.link == nil, i.optional() && !i.answered
 	if early && optional {
 		i.refused = errors.New(reason)

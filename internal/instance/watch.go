@@ -87,7 +87,7 @@ func (w *watch) write(device int, p []byte) {
 		w.inst.cfg.Hooks.Printed((*held)[:end])
 	}
 	if w.agent.take(string((*held)[:end])) {
-		w.inst.agentEndedEarly(w.agent.said)
+		w.inst.endWithAgent(w.agent.said)
 	}
 	if bytes.Contains((*held)[:end], []byte(haltWords)) {
 		w.inst.mayHaveHalted()
