@@ -113,10 +113,11 @@ type Instance struct {
 	refused   error         // why the last attempt at an optional agent failed
 	panic     string        // the expected panic since the last link
 	panicked  bool          // that panic ended a link, and no reset has followed
-	check     *panicCheck   // of a panic that is not known to be one; else nil
-	resend    bool          // what is sent to the next agent first may be lost
-	expected  bool          // the caller ends the guest and settles what follows
-	reason    string        // why it ended; the first one counts
+	kernelLog kernelLog
+	check     *panicCheck // of a panic that is not known to be one; else nil
+	resend    bool        // what is sent to the next agent first may be lost
+	expected  bool        // the caller ends the guest and settles what follows
+	reason    string      // why it ended; the first one counts
 	suspended bool
 	closedAt  *time.Timer // runs while the agent's port is closed and there is a link
 	portOpen  bool        // the guest has opened the agent's port, as far as is known
@@ -164,6 +165,9 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	}
 	cfg.Inspect.Began(i.machine)
 	close(i.ready)
+	if cfg.Restored {
+		i.skipKernelLog()
+	}
 	i.mu.Lock()
 	if i.reason != "" {
 		i.machine.Kill() // it failed while QEMU was starting
@@ -308,9 +312,10 @@ func (i *Instance) End(reason string) {
 }
 
 // SyncConsole delivers all that the guest has printed so far, and the failure reports
-// in it.
+// in it and in the log of its kernel.
 func (i *Instance) SyncConsole() {
 	i.machine.SyncConsole()
+	i.readKernelLog()
 	i.watch.flush(false)
 	i.awaitChecks()
 }

@@ -10,7 +10,7 @@ import (
 const (
 	maxOpen   = 8  // reports of different contexts that are open at a time
 	maxLead   = 8  // lines kept between "cut here" and the title of a warning
-	maxRecent = 16 // reports remembered, to know their copies
+	maxRecent = 64 // reports remembered, to know their copies
 	dieWithin = 24 // lines after its title in which a report may die()
 	// panicWithin is how many lines may stand between the end of a report and the panic that
 	// it leads to: registers, and what is linked in.
@@ -48,8 +48,9 @@ type Finding struct {
 	Taint string
 	// Panic is set if the kernel says that it has stopped.
 	Panic bool
-	// Stamped is set if the first line has a time stamp.
+	// Stamped is set if the first line has a time stamp, which is Stamp.
 	Stamped bool
+	Stamp   string
 	// Expected is set by the caller for a panic that the test expects.
 	Expected bool
 
@@ -259,7 +260,7 @@ func (d *Detector) judge(line []byte, m message) {
 	}
 	r := d.owner(m)
 	switch {
-	case r == nil:
+	case r == nil, r.isAfter(m.stamp): // of the kernel's log, which is read late
 		return
 	case !own:
 		if r.lines++; r.lines >= maxExcerptLines {
@@ -414,6 +415,16 @@ func (d *Detector) isIgnored(line, text []byte) bool {
 		d.rules.Ignored(i)
 	}
 	return i >= 0
+}
+
+// Begins returns the time stamp of a line and its text, as in [Finding.Line], if a report
+// begins with it.
+func Begins(line []byte) (stamp, text string, ok bool) {
+	m := parse(line)
+	if match(m.text, len(m.stamp) > 0) == "" {
+		return "", "", false
+	}
+	return string(m.stamp), oneLine(m.text), true
 }
 
 // remember and known keep track of titles with their time stamps, since two

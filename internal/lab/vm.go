@@ -402,14 +402,14 @@ func (v *VM) died(inst *guestRun, reason string) {
 	}
 }
 
-// TakeFindings returns the guest failures on the console since the last call, up to
-// what the guest has printed by now.
+// TakeFindings returns what the guest's kernel has reported since the last call, up to now.
 func (v *VM) TakeFindings() []instance.Finding {
 	v.mu.Lock()
 	inst := v.inst
 	v.mu.Unlock()
 	if inst != nil {
 		inst.SyncConsole()
+		v.findings.Drop(inst.IsOfProgram)
 	}
 	return v.findings.Take()
 }
