@@ -121,12 +121,13 @@ var allowed = map[string]struct {
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 		"internal/kernelreport",
 	}, "topology and life cycle over its backends"},
+	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
-		"internal/snapshot", "internal/inspect", "internal/kernelreport", "internal/printk",
+		"internal/snapshot", "internal/inspect", "internal/kernelreport", "internal/printk", "internal/deadline",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
