@@ -37,6 +37,9 @@ type Config struct {
 	VM           string        // name, in errors
 	QEMU         *qemu.Config  // Serial, HVC and OnEvent are set by Start
 	AgentTimeout time.Duration // how long an agent may take to answer after a boot or reset
+	// FairTimeout has AgentTimeout, which nobody has asked for, not count the time in which a loaded host left the
+	// guest no CPU; see package deadline.
+	FairTimeout bool
 	// Grace is how long an agent's port may stay closed, or its connection broken,
 	// before the agent counts as lost: going to sleep (S3) closes the port a moment
 	// before QEMU says so, and a power-off a moment before QEMU ends. 0 is 5 s.
@@ -100,7 +103,7 @@ type Instance struct {
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
 	linker    *linker       // makes, or keeps, the link of this boot
-	answerBy  *time.Timer   // ends the guest if no agent answers; resets do not move it
+	answerBy  *answerLimit  // ends the guest if no agent answers; resets do not move it
 	fruitless int           // resets by the guest since the last link
 	boots     int           // those of them before which the guest had printed something
 	printed   int64         // length of the console at the last reset
@@ -189,9 +192,7 @@ func (i *Instance) supervise() {
 	i.setReasonLocked(howEnded(i.machine))
 	reason, expected, link := i.reason, i.expected, i.link
 	i.portOpened()
-	if i.answerBy != nil {
-		i.answerBy.Stop()
-	}
+	i.answerBy.stop()
 	i.mu.Unlock()
 	// The state first: who is told that the guest is gone finds it dead.
 	if !expected {
