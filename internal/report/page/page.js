@@ -409,7 +409,8 @@ function timeline() {
     for (let t = Math.ceil(from / unit) * unit; t <= to; t += unit) {
       const px = Math.round(x(t)) + 0.5;
       context.beginPath(); context.moveTo(px, 14); context.lineTo(px, height); context.globalAlpha = 0.5; context.stroke(); context.globalAlpha = 1;
-      context.fillText(t === 0 ? "0" : span(t), px + 3, 8);
+      const label = t === 0 ? "0" : span(t);
+      if (px + 3 + context.measureText(label).width < width) context.fillText(label, px + 3, 8);
     }
     pool(width);
     context.beginPath(); context.moveTo(0, top - 0.5); context.lineTo(width, top - 0.5); context.stroke();
