@@ -3,6 +3,7 @@
 # make test-full   those and the heavy ones, also on Debian 13's QEMU
 # make test-qemu QEMU=PATH   runs all that boots guests on another QEMU (Debian 13's)
 # make build  bin/provium, bin/provium-coverage   make bench  figures   make lint  checks
+# make soak   random acts in guests for ten minutes, or SECONDS=N
 # make reference writes docs/reference   make site  dist/site, docs/ as a site
 # make verify kills, hostile guests, failing calls, damaged caches: docs/reliability.md
 
@@ -10,7 +11,7 @@ SHELL := /bin/sh
 GO = $(shell scripts/find-go)
 BIN := bin/provium
 # Go rebuilds what changed by itself: these targets always ask it.
-.PHONY: reference site all setup build demo test test-full test-go test-guest test-smoke test-qemu newer-qemu bench verify lint clean
+.PHONY: reference site all setup build demo test test-full test-go test-guest test-smoke test-qemu newer-qemu bench verify soak lint clean
 
 all: build
 
@@ -69,6 +70,11 @@ bench: build
 # the new figures.
 verify: build
 	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify $(VERIFY) report=docs/reliability.md
+
+# Random acts in guests, for ten minutes.
+SECONDS = 600
+soak: build
+	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify soak seconds=$(SECONDS)
 
 # A site of docs/ that can be searched without a network, also from a disk. It needs Debian's
 # python3-sphinx, python3-myst-parser and furo.

@@ -2,8 +2,8 @@
 
 // Command verify tries to break a build of Provium from outside, and writes down what
 // held: it kills runs at random moments, lets guests be hostile, has system calls of the
-// program fail, damages its caches, and loads the machine. docs/reliability.md is made of
-// its figures.
+// program fail, damages its caches, loads the machine, and has guests do random acts for
+// long. docs/reliability.md is made of its figures.
 //
 // It exits 0 if everything held. Arguments name the parts to be run, in place of all, and
 // how often, as in "kills=20 hostile". "report=PATH" writes the page, with the latest
@@ -47,6 +47,7 @@ var parts = [...]part{
 	{"calls", 200, (*verifier).calls, callsRows},
 	{"caches", 0, (*verifier).caches, cachesRows},
 	{"load", 0, (*verifier).load, loadRows},
+	{"soak", 0, (*verifier).soak, soakRows},
 }
 
 func main() {

@@ -135,19 +135,23 @@ func (p *project) command(out io.Writer, args ...string) *exec.Cmd {
 type outcome struct {
 	passed, failed, files int
 	logs                  map[string][]string // by test
+	messages              map[string]string   // of the tests that failed, and of the files that did not load
 	text                  string
 }
 
 // read reads the lines of files in the output of a run.
 func read(out []byte) outcome {
-	o := outcome{logs: map[string][]string{}, text: string(out)}
+	o := outcome{logs: map[string][]string{}, messages: map[string]string{}, text: string(out)}
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var f struct {
-			Path  string
-			Tests []struct {
+			Path       string
+			Status     string
+			ChunkError *string `json:"chunk_error"`
+			Tests      []struct {
 				Name, Status string
+				Message      string
 				Log          []string
 			}
 		}
@@ -155,6 +159,11 @@ func read(out []byte) outcome {
 			continue
 		}
 		o.files++
+		if f.ChunkError != nil {
+			o.messages[f.Path] = *f.ChunkError
+		} else if f.Status == "crashed" {
+			o.messages[f.Path] = "the file crashed"
+		}
 		for _, t := range f.Tests {
 			o.logs[t.Name] = t.Log
 			switch t.Status {
@@ -162,6 +171,7 @@ func read(out []byte) outcome {
 				o.passed++
 			default:
 				o.failed++
+				o.messages[f.Path+": "+t.Name] = t.Message
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -121,11 +122,15 @@ func (a *fakeAgent) frame() (wire.Header, []byte, error) {
 	return h, bytes.Clone(p), err
 }
 
-// want returns the next frame of that type. Others are an error.
+// want returns the next frame of that type. Others are an error, but credit for an operation
+// that was given up, which comes before or behind its cancel.
 func (a *fakeAgent) want(kind wire.FrameType) (wire.Header, []byte, error) {
 	h, p, err := a.frame()
+	for err == nil && h.Type == wire.FrameCredit && kind == wire.FrameRequest {
+		h, p, err = a.frame()
+	}
 	if err == nil && h.Type != kind {
-		err = errors.New("another frame than expected")
+		err = fmt.Errorf("frame %+v, not of type %v", h, kind)
 	}
 	return h, p, err
 }

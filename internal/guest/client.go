@@ -269,6 +269,9 @@ func linkError(err error) error {
 			"write to /dev/vport*p1; look for what the test does with that device, or with the descriptors of the "+
 			"process provium-agent", ErrLinkLost, err)
 	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		err = op.Err // without the socket's path
+	}
 	return fmt.Errorf("%w: %w", ErrLinkLost, err)
 }
 

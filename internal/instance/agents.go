@@ -121,7 +121,11 @@ func (i *Instance) watchPort() {
 			i.work.Go(func() { i.confirm(link, boot) })
 		}
 	case link != nil && i.portShut && !i.suspended && i.closedAt == nil:
-		i.closedAt = time.AfterFunc(i.cfg.Grace, func() { i.portStaysClosed(link) })
+		grace := i.cfg.Grace
+		if i.saysAgentEnded() {
+			grace = 0
+		}
+		i.closedAt = time.AfterFunc(grace, func() { i.portStaysClosed(link) })
 	}
 }
 

@@ -78,6 +78,29 @@ func TestNoLateAgent(t *testing.T) {
 	b.wantDeath(i, "the agent is lost: it closed its port, and no other one answered within 200ms")
 }
 
+// TestEndedAgent has PID 1 say that the agent has ended, before and after its port is closed:
+// nothing is waited for then.
+func TestEndedAgent(t *testing.T) {
+	for name, order := range map[string][2]func(*fakemachine.Machine){
+		"said first": {sayAgentEnded, (*fakemachine.Machine).CloseAgent},
+		"said later": {(*fakemachine.Machine).CloseAgent, sayAgentEnded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.cfg.Grace = patience
+			i, m := b.boot()
+			order[0](m)
+			i.SyncConsole()
+			order[1](m)
+			b.wantDeath(i, "the agent is lost: it closed its port")
+		})
+	}
+}
+
+func sayAgentEnded(m *fakemachine.Machine) {
+	m.Print(false, agentEnded+"; this guest cannot be driven any more\n")
+}
+
 // TestReopenedPort has the agent itself come back, as after a sleep: its operations go on.
 func TestReopenedPort(t *testing.T) {
 	b := newBench(t)

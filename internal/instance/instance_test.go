@@ -223,6 +223,17 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
+// TestEndDuringHandshake has QEMU close the agent's port as it ends, before the agent has
+// answered.
+func TestEndDuringHandshake(t *testing.T) {
+	b := newBench(t)
+	b.cfg.Grace = patience
+	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentHangsUp) })
+	i, m := b.start(nil)
+	m.Crash("no luck")
+	b.wantDeath(i, "qemu ended: exit status 1: qemu-system-x86_64: no luck")
+}
+
 // TestRebootLoop has a guest reset itself before its agent answers.
 func TestRebootLoop(t *testing.T) {
 	b := newBench(t)

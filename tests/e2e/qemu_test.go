@@ -23,7 +23,7 @@ func TestSnapshotOfAnotherQEMU(t *testing.T) {
 	}
 	p := newProject(t, fixtureProject)
 	p.write("tests/box.fixture.lua", `
-local vm = provium:vm("box", "host", {memory = "192M"}):boot()
+local vm = provium:vm("box", "host"):boot()
 vm:write_file("/tmp/made", "made")
 return vm:snapshot()
 `)

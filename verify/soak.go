@@ -1,0 +1,186 @@
+//go:build verify
+
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:embed soak.lua
+var soakText string
+
+const (
+	soakTime  = 10 * time.Minute // unless the command line has a limit or a number of runs
+	soakFiles = 2                // of a run, at the same time
+	soakActs  = 20               // of a file
+
+	// chaosEvery is how many runs come to one whose processes are killed and stopped.
+	chaosEvery = 3
+
+	// soakLimit is how long a run may take.
+	soakLimit = 10 * time.Minute
+)
+
+// soak runs files of random acts again and again, all of which must pass. In some runs
+// processes of ours are killed and stopped at random moments: what fails then must say why.
+func (v *verifier) soak(ctx context.Context, times int, t *tally) error {
+	p, err := v.project(map[string]string{"provium.toml": "[profiles.host]\n"})
+	if err != nil {
+		return err
+	}
+	if times == 0 && v.until.IsZero() {
+		v.until = time.Now().Add(soakTime)
+	}
+	var good contents
+	for i := 0; (times == 0 || i < times) && !v.late(); i++ {
+		if err := p.drawActs(v.random); err != nil {
+			return err
+		}
+		chaos := i%chaosEvery == chaosEvery-1
+		o, err := v.soakRun(ctx, p, chaos)
+		if err != nil {
+			return err
+		}
+		v.judge(o, chaos, t)
+		if _, left := awaitEnd(); len(left) > 0 {
+			t.add("survivors", len(left))
+			v.complain("soak run %d has left %v", i, left)
+		}
+		if good == nil {
+			if good, err = p.readImages(); err != nil {
+				return err
+			}
+		}
+		entries, err := p.halfEntries(ctx, good)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			v.complain("soak run %d: %s", i, e)
+		}
+		t.add("half", len(entries))
+	}
+	return nil
+}
+
+// drawActs writes the files of a run.
+func (p *project) drawActs(random *rand.Rand) error {
+	for i := range soakFiles {
+		text := fmt.Sprintf("local seed, acts = %d, %d\n%s", random.Uint32(), soakActs, soakText)
+		path := filepath.Join(p.dir, fmt.Sprintf("soak%d.test.lua", i))
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// soakRun runs the files once. It has chaos in its processes if that is asked for.
+func (v *verifier) soakRun(ctx context.Context, p *project, chaos bool) (outcome, error) {
+	var out bytes.Buffer
+	cmd := p.command(&out, "--timeout", fmt.Sprint(int(soakLimit.Seconds())))
+	cmd.WaitDelay = endLimit
+	if err := cmd.Start(); err != nil {
+		return outcome{}, err
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }() // its tests say how it ended
+	limit := time.After(soakLimit + time.Minute)
+	for {
+		next := time.Hour
+		if chaos {
+			next = time.Duration(v.random.Int64N(int64(4 * time.Second)))
+		}
+		select {
+		case <-ended:
+			return read(out.Bytes()), nil
+		case <-ctx.Done():
+			_ = cmd.Process.Kill()
+			<-ended
+			return outcome{}, context.Cause(ctx)
+		case <-limit:
+			_ = cmd.Process.Kill()
+			<-ended
+			return outcome{}, fmt.Errorf("a run of acts has not ended within %v\n%s", soakLimit, out.Bytes())
+		case <-time.After(next):
+			v.hit(cmd.Process.Pid)
+		}
+	}
+}
+
+// hit kills, or stops for a while, one of the processes that a run has started.
+func (v *verifier) hit(run int) {
+	all := descendants()
+	if len(all) == 0 {
+		return
+	}
+	p := all[v.random.IntN(len(all))]
+	switch {
+	case p.pid == run: // kills do that
+	case v.random.IntN(2) == 0:
+		_ = unix.Kill(p.pid, syscall.SIGKILL)
+	default:
+		_ = unix.Kill(p.pid, syscall.SIGSTOP)
+		time.Sleep(time.Duration(v.random.Int64N(int64(time.Second))))
+		_ = unix.Kill(p.pid, syscall.SIGCONT)
+	}
+}
+
+// explained matches the reasons of failures that follow from a process that was killed.
+var explained = regexp.MustCompile(`signal: killed|qemu ended: |is dead|crashed|the agent is lost|` +
+	`no sign of life|processes of |guest is not running|poisoned`)
+
+// judge counts what a run of acts has done, and the failures that nothing explains.
+func (v *verifier) judge(o outcome, chaos bool, t *tally) {
+	t.add("runs", 1)
+	if chaos {
+		t.add("chaos", 1)
+	}
+	if o.files != soakFiles {
+		t.add("unexplained", 1)
+		v.complain("%d files of acts, and not %d, had a result\n%s", o.files, soakFiles, o.text)
+	}
+	for name, message := range o.messages {
+		t.add("failures", 1)
+		if !chaos || !explained.MatchString(message) {
+			t.add("unexplained", 1)
+			v.complain("%s: %s", name, message)
+		}
+	}
+	if !chaos && len(o.messages) > 0 {
+		v.complain("%s", o.text)
+	}
+	for _, logs := range o.logs {
+		for _, line := range logs {
+			for _, what := range []string{"acts", "boots", "restores", "forks"} {
+				var n int
+				if rest, ok := strings.CutPrefix(line, what+": "); ok {
+					if _, err := fmt.Sscan(rest, &n); err == nil {
+						t.add(what, n)
+					}
+				}
+			}
+		}
+	}
+}
+
+func soakRows(t *tally) []row {
+	bad := t.Counts["unexplained"] + t.Counts["survivors"] + t.Counts["half"]
+	return []row{hold(bad, fmt.Sprintf("%d random acts in %d runs, in %d of which random processes were killed or "+
+		"stopped", t.Counts["acts"], t.Counts["runs"], t.Counts["chaos"]),
+		"%d boots, %d restores, %d forks; %d failures, of which unexplained: %d; survivors %d; half entries %d",
+		t.Counts["boots"], t.Counts["restores"], t.Counts["forks"], t.Counts["failures"], t.Counts["unexplained"],
+		t.Counts["survivors"], t.Counts["half"])}
+}
