@@ -20,8 +20,8 @@ func TestParseRegisters(t *testing.T) {
 	if len(cpus) != 2 {
 		t.Fatalf("%+v", cpus)
 	}
-	for name, want := range map[string]uint64{"RAX": 1, "R8": 0x44000, "R9": 0xff2e5deb811bacd0, "RIP": 0xffffffff81dc2a1e,
-		"RFL": 0x40206, "CS": 0x10, "FS.base": 0x7f1c53b5a868, "CR3": 0x14180000, "HLT": 0} {
+	for name, want := range map[string]uint64{"RAX": 1, "R8": 0x44000, "R9": 0xff2e5deb811bacd0,
+		"RIP": 0xffffffff81dc2a1e, "RFL": 0x40206, "CS": 0x10, "FS.base": 0x7f1c53b5a868, "CR3": 0x14180000, "HLT": 0} {
 		if got, ok := cpus[0].Registers[name]; !ok || got != want {
 			t.Errorf("%s is %#x", name, got)
 		}
