@@ -98,7 +98,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	port, err := system.OpenLink()
+	port, err := system.OpenLink(kind, report)
 	if errors.Is(err, boot.ErrServed) && init.Pipe >= 0 {
 		// An image may start an agent of its own as PID 1, which follows one that was
 		// added to it. The guest can be driven.

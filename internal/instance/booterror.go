@@ -1,8 +1,15 @@
 package instance
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"strings"
+	"time"
+
+	"provium/internal/guest"
+	"provium/internal/inspect"
+	"provium/internal/printk"
 )
 
 // BootError is returned for a boot in which no agent answered. The guest was ended.
@@ -10,10 +17,50 @@ type BootError struct {
 	VM      string
 	Err     error
 	Console string // the last 8 KiB of the guest's console
+	// Kernel is the end of the kernel's log, if the console does not show it, as with `quiet`.
+	Kernel string
+}
+
+const (
+	kernelTail  = 8 << 10 // bytes of the log in a BootError
+	kernelLimit = time.Second
+)
+
+// FailedBoot returns the error of a boot whose guest has been ended, with the end of its console and of its kernel's
+// log.
+func FailedBoot(ctx context.Context, vm string, err error, consoleTail string, g *inspect.Guest) *BootError {
+	e := &BootError{VM: vm, Err: err, Console: consoleTail}
+	ctx, cancel := context.WithTimeout(ctx, kernelLimit)
+	defer cancel()
+	records, kerr := g.KernelLog(ctx)
+	if kerr != nil || len(records) == 0 {
+		return e
+	}
+	last := records[len(records)-1].Text
+	if strings.Contains(consoleTail, last) {
+		return e
+	}
+	text, kerr := guest.LogFilter{Level: len(guest.LogLevels()) - 1}.Text(printk.AppendLines(nil, records))
+	if kerr != nil {
+		return e
+	}
+	if cut := len(text) - kernelTail; cut > 0 {
+		text = text[cut:]
+		text = text[bytes.IndexByte(text, '\n')+1:]
+	}
+	e.Kernel = string(text)
+	return e
 }
 
 func (e *BootError) Error() string {
 	s := fmt.Sprintf("vm `%s` boot: %v", e.VM, e.Err)
+	if e.Kernel != "" {
+		s += "; the log of the guest's kernel ends with:\n" + strings.TrimRight(e.Kernel, "\n") + "\n"
+		if e.Console == "" {
+			return s + "(the guest's console is empty)"
+		}
+		return s + "the guest's console ends with:\n" + e.Console
+	}
 	if e.Console == "" {
 		return s + " (the guest's console is empty)"
 	}

@@ -64,6 +64,7 @@ func (i *Instance) onReset(byGuest bool) {
 		return // QEMU is about to end, with what the kernel said last
 	}
 	i.watch.startOver()
+	i.kernelLog.startOver()
 	i.cfg.Console.markReset(byGuest)
 	i.cfg.Hooks.Reset()
 	i.mu.Lock()

@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"slices"
 	"sync"
 
 	"provium/internal/kernelreport"
@@ -82,6 +83,14 @@ func (f *Findings) add(finding Finding) bool {
 	}
 	f.list = append(f.list, finding)
 	return true
+}
+
+// Drop drops the reports for which a function returns true.
+func (f *Findings) Drop(drop func(Finding) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = slices.DeleteFunc(f.list, drop)
+	f.boot = min(f.boot, len(f.list))
 }
 
 // IsEmpty reports whether there is no report that counts.

@@ -37,6 +37,9 @@ type Config struct {
 	VM           string        // name, in errors
 	QEMU         *qemu.Config  // Serial, HVC and OnEvent are set by Start
 	AgentTimeout time.Duration // how long an agent may take to answer after a boot or reset
+	// FairTimeout has AgentTimeout, which nobody has asked for, not count the time in which a loaded host left the
+	// guest no CPU; see package deadline.
+	FairTimeout bool
 	// Grace is how long an agent's port may stay closed, or its connection broken,
 	// before the agent counts as lost: going to sleep (S3) closes the port a moment
 	// before QEMU says so, and a power-off a moment before QEMU ends. 0 is 5 s.
@@ -100,7 +103,7 @@ type Instance struct {
 	link      *guest.Client // nil while no agent answers
 	linked    chan struct{} // closed when link is set, or the instance ended
 	linker    *linker       // makes, or keeps, the link of this boot
-	answerBy  *time.Timer   // ends the guest if no agent answers; resets do not move it
+	answerBy  *answerLimit  // ends the guest if no agent answers; resets do not move it
 	fruitless int           // resets by the guest since the last link
 	boots     int           // those of them before which the guest had printed something
 	printed   int64         // length of the console at the last reset
@@ -110,10 +113,11 @@ type Instance struct {
 	refused   error         // why the last attempt at an optional agent failed
 	panic     string        // the expected panic since the last link
 	panicked  bool          // that panic ended a link, and no reset has followed
-	check     *panicCheck   // of a panic that is not known to be one; else nil
-	resend    bool          // what is sent to the next agent first may be lost
-	expected  bool          // the caller ends the guest and settles what follows
-	reason    string        // why it ended; the first one counts
+	kernelLog kernelLog
+	check     *panicCheck // of a panic that is not known to be one; else nil
+	resend    bool        // what is sent to the next agent first may be lost
+	expected  bool        // the caller ends the guest and settles what follows
+	reason    string      // why it ended; the first one counts
 	suspended bool
 	closedAt  *time.Timer // runs while the agent's port is closed and there is a link
 	portOpen  bool        // the guest has opened the agent's port, as far as is known
@@ -161,6 +165,9 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 	}
 	cfg.Inspect.Began(i.machine)
 	close(i.ready)
+	if cfg.Restored {
+		i.skipKernelLog()
+	}
 	i.mu.Lock()
 	if i.reason != "" {
 		i.machine.Kill() // it failed while QEMU was starting
@@ -185,9 +192,7 @@ func (i *Instance) supervise() {
 	i.setReasonLocked(howEnded(i.machine))
 	reason, expected, link := i.reason, i.expected, i.link
 	i.portOpened()
-	if i.answerBy != nil {
-		i.answerBy.Stop()
-	}
+	i.answerBy.stop()
 	i.mu.Unlock()
 	// The state first: who is told that the guest is gone finds it dead.
 	if !expected {
@@ -307,9 +312,10 @@ func (i *Instance) End(reason string) {
 }
 
 // SyncConsole delivers all that the guest has printed so far, and the failure reports
-// in it.
+// in it and in the log of its kernel.
 func (i *Instance) SyncConsole() {
 	i.machine.SyncConsole()
+	i.readKernelLog()
 	i.watch.flush(false)
 	i.awaitChecks()
 }

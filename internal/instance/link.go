@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"provium/internal/deadline"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/qemu"
@@ -75,9 +76,7 @@ func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	if current {
 		i.link, i.panic, i.panicked, i.resend, i.answered = link, "", false, false, true
 		i.refused = nil
-		if i.answerBy != nil {
-			i.answerBy.Stop()
-		}
+		i.answerBy.stop()
 		i.recordAgent(link.Info().AgentID, boot)
 		close(i.linked)
 		i.watchPort()
@@ -107,36 +106,58 @@ const (
 // expectAnswer begins the wait for the next agent; none is linked. The caller must
 // hold i.mu.
 func (i *Instance) expectAnswer() {
-	if i.answerBy != nil {
-		i.answerBy.Stop()
-	}
+	i.answerBy.stop()
 	i.fruitless, i.boots, i.printed = 0, 0, i.cfg.Console.Len()
 	i.first = i.printed
 	if !i.mustAnswer() {
 		i.answerBy = nil
 		return
 	}
-	var timer *time.Timer
-	timer = time.AfterFunc(i.cfg.AgentTimeout, func() {
+	l := &answerLimit{Deadline: i.bootLimit()}
+	i.answerBy = l
+	l.end = l.After(func() {
+		waits := i.watch.agentWaits()
 		i.mu.Lock()
-		late, reason := i.answerBy == timer && i.link == nil, i.noAnswer()
+		late, reason := i.answerBy == l && i.link == nil, i.noAnswer()
 		i.mu.Unlock()
 		if late {
-			i.fail(reason)
+			i.fail(reason + waits)
 		}
 	})
-	i.answerBy = timer
+}
+
+// answerLimit is the limit for the next agent's answer.
+type answerLimit struct {
+	*deadline.Deadline
+	end func()
+}
+
+// stop ends the limit, if there is one.
+func (l *answerLimit) stop() {
+	if l != nil {
+		l.end()
+	}
+}
+
+// bootLimit begins the limit of a boot.
+func (i *Instance) bootLimit() *deadline.Deadline {
+	var c deadline.Clock
+	if i.cfg.FairTimeout {
+		if c.Hindered = i.cfg.Watch.Hindered; c.Hindered == nil {
+			c.Hindered = i.machine.Hindered
+		}
+	}
+	return deadline.Begin(i.cfg.AgentTimeout, c)
 }
 
 // noAnswer says that no agent answered. The caller must hold i.mu.
 func (i *Instance) noAnswer() string {
-	reason := fmt.Sprintf("no agent answered within %v", i.cfg.AgentTimeout)
+	reason := fmt.Sprintf("no agent answered within %v", i.answerBy)
 	switch {
 	case i.panic != "":
 		return i.panic + "; " + reason + " after that"
 	case i.lost:
-		return fmt.Sprintf("the agent is lost: it closed its port, and no other one answered within %v",
-			i.cfg.AgentTimeout)
+		return fmt.Sprintf("the agent is lost: it closed its port, and no other one answered within %v", i.answerBy)
 	case i.fruitless > 1 && !i.answered: // a firmware resets itself when it starts again
 		return fmt.Sprintf("%s, in which the guest reset itself %d times", reason, i.fruitless)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"provium/internal/console"
@@ -45,7 +46,8 @@ func (i *Instance) awaitText(ctx context.Context, boot int) error {
 	if !ok {
 		return nil
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, i.cfg.AgentTimeout, errNotShown)
+	limit := i.bootLimit()
+	limited, cancel := limit.Context(ctx, errNotShown)
 	defer cancel()
 	at, seen := i.cfg.Console.log.BootStart(boot), ""
 	for !strings.Contains(seen, want) {
@@ -60,7 +62,7 @@ func (i *Instance) awaitText(ctx context.Context, boot int) error {
 			<-i.ctx.Done()
 			return context.Cause(i.ctx)
 		case errors.Is(context.Cause(limited), errNotShown):
-			return fmt.Errorf("the console did not show `%s` within %v", want, i.cfg.AgentTimeout)
+			return fmt.Errorf("the console did not show `%s` within %v", want, limit)
 		case err != nil:
 			return err
 		}
@@ -129,10 +131,26 @@ func (w *agentWords) take(text string) bool {
 	return false
 }
 
+// waitsPrefix is what the agent says that waits for a device.
+const waitsPrefix = "waiting for "
+
+// agentWaits returns what the agent waited for last, as it said, behind "; ", or "".
+func (w *watch) agentWaits() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range slices.Backward(w.agent.said) {
+		if strings.HasPrefix(line, waitsPrefix) {
+			return "; the agent was " + line
+		}
+	}
+	return ""
+}
+
 // endWithAgent ends a guest whose agent has ended. One whose boot does not wait for it lives on,
 // if it has not answered yet. The console may be ahead of the port.
 func (i *Instance) endWithAgent(said []string) {
 	reason := "the agent has ended before it answered"
+	said = slices.DeleteFunc(slices.Clone(said), func(s string) bool { return strings.HasPrefix(s, waitsPrefix) })
 	if len(said) > 0 {
 		reason += ": " + strings.Join(said, "; ")
 	}

@@ -81,6 +81,11 @@ func TestBootsThatWaitInVain(t *testing.T) {
 			m.Print(false, "provium-agent: open the port: no such device\r\n")
 			m.Print(false, "provium-agent: the agent has ended; this guest cannot be driven any more\r\n")
 		}, "the agent has ended before it answered: open the port: no such device"},
+		"agent's end after a wait": {WaitAgent, func(m *fakemachine.Machine) {
+			m.Print(false, "provium-agent: waiting for root=/dev/vdz; block devices: none\r\n")
+			m.Print(false, "provium-agent: mount root: root=/dev/vdz has not appeared for 10 s\r\n")
+			m.Print(false, "provium-agent: the agent ended before it could serve\r\n")
+		}, "the agent has ended before it answered: mount root: root=/dev/vdz has not appeared for 10 s"},
 		"agent's early end": {"", func(m *fakemachine.Machine) {
 			m.Print(false, "provium-agent: the agent ended before it could serve\n")
 		}, "the agent has ended before it answered"},
@@ -96,5 +101,30 @@ func TestBootsThatWaitInVain(t *testing.T) {
 			c.do(m)
 			wantError(t, i.AwaitBoot(t.Context()), c.want)
 		})
+	}
+}
+
+// A limit that nobody has asked for does not count what a loaded host takes; the message says so, and what the agent
+// waited for.
+func TestFairLimit(t *testing.T) {
+	for _, fair := range []bool{false, true} {
+		b := newBench(t)
+		b.cfg.AgentTimeout, b.cfg.FairTimeout = 200*time.Millisecond, fair
+		var began time.Time
+		b.cfg.Watch.Hindered = func() time.Duration {
+			if began.IsZero() {
+				began = time.Now()
+			}
+			return time.Since(began) // it never has a CPU
+		}
+		b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+		i, m := b.start(nil)
+		m.Print(false, "provium-agent: waiting for the port x; virtio-serial ports: none\n")
+		err := i.AwaitBoot(t.Context())
+		wantError(t, err, "no agent answered within 200ms")
+		wantError(t, err, "; the agent was waiting for the port x; virtio-serial ports: none")
+		if got := strings.Contains(err.Error(), "do not count, since a loaded host left no CPU"); got != fair {
+			t.Errorf("fair: %v: %v", fair, err)
+		}
 	}
 }

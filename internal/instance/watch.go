@@ -43,7 +43,10 @@ func newWatch(i *Instance) *watch {
 	w := &watch{inst: i, detector: kernelreport.NewDetector(rules)}
 	w.mu.Lock() // on a busy machine the timer may run before it is known
 	defer w.mu.Unlock()
-	w.quiet = time.AfterFunc(reportQuiet, func() { w.flush(false) })
+	w.quiet = time.AfterFunc(reportQuiet, func() {
+		i.readKernelLog() // it has the lines that a quiet console leaves out
+		w.flush(false)
+	})
 	w.quiet.Stop()
 	return w
 }
@@ -99,6 +102,13 @@ func (w *watch) write(device int, p []byte) {
 	} else {
 		w.quiet.Stop()
 	}
+}
+
+// logged takes a line of the kernel's log that was read from its memory.
+func (w *watch) logged(line string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.report(w.detector.Feed([]byte(line)), false)
 }
 
 // flush reports what is known so far: the guest has ended, has printed nothing for a

@@ -10,7 +10,7 @@ import (
 const (
 	maxOpen   = 8  // reports of different contexts that are open at a time
 	maxLead   = 8  // lines kept between "cut here" and the title of a warning
-	maxRecent = 16 // reports remembered, to know their copies
+	maxRecent = 64 // reports remembered, to know their copies
 	dieWithin = 24 // lines after its title in which a report may die()
 	// panicWithin is how many lines may stand between the end of a report and the panic that
 	// it leads to: registers, and what is linked in.
@@ -26,8 +26,6 @@ type Rules struct {
 	// Ignore are lines and titles that are not failures, even if they match other rules. For
 	// a warning of the kernel, the message before its title counts as well.
 	Ignore []*regexp.Regexp
-	// Ignored is called with the index in Ignore of what a report was ignored for, if not nil.
-	Ignored func(index int)
 	// Stamps says whether the kernel stamps its lines. Where it does, a line without a
 	// stamp is not the kernel's, and only Extra applies to it.
 	Stamps Stamps
@@ -48,8 +46,9 @@ type Finding struct {
 	Taint string
 	// Panic is set if the kernel says that it has stopped.
 	Panic bool
-	// Stamped is set if the first line has a time stamp.
+	// Stamped is set if the first line has a time stamp, which is Stamp.
 	Stamped bool
+	Stamp   string
 	// Expected is set by the caller for a panic that the test expects.
 	Expected bool
 
@@ -259,7 +258,7 @@ func (d *Detector) judge(line []byte, m message) {
 	}
 	r := d.owner(m)
 	switch {
-	case r == nil:
+	case r == nil, r.isAfter(m.stamp): // of the kernel's log, which is read late
 		return
 	case !own:
 		if r.lines++; r.lines >= maxExcerptLines {
@@ -327,15 +326,15 @@ func (d *Detector) kind(line []byte, m message) Kind {
 	if d.isOwn(m) {
 		k = match(m.text, len(m.stamp) > 0)
 	}
-	if (k == "" || k == KindWarning || k.IsNote()) && matches(d.rules.Extra, line, m.text) >= 0 {
+	if (k == "" || k == KindWarning || k.IsNote()) && matches(d.rules.Extra, line, m.text) {
 		k = KindPattern
 	}
 	return k
 }
 
-// matches returns the index of the first expression that matches, or -1.
-func matches(list []*regexp.Regexp, line, text []byte) int {
-	return slices.IndexFunc(list, func(re *regexp.Regexp) bool { return re.Match(line) || re.Match(text) })
+// matches reports whether one of the expressions matches.
+func matches(list []*regexp.Regexp, line, text []byte) bool {
+	return slices.ContainsFunc(list, func(re *regexp.Regexp) bool { return re.Match(line) || re.Match(text) })
 }
 
 // absorber returns the open report that a title belongs to, or nil: a page fault goes on with
@@ -407,13 +406,17 @@ func (d *Detector) begin(k Kind, line []byte, m message) {
 	r.order = d.begun
 }
 
-// isIgnored reports whether a line is one to ignore, and says so.
-func (d *Detector) isIgnored(line, text []byte) bool {
-	i := matches(d.rules.Ignore, line, text)
-	if i >= 0 && d.rules.Ignored != nil {
-		d.rules.Ignored(i)
+// isIgnored reports whether a line is one to ignore.
+func (d *Detector) isIgnored(line, text []byte) bool { return matches(d.rules.Ignore, line, text) }
+
+// Begins returns the time stamp of a line and its text, as in [Finding.Line], if a report
+// begins with it.
+func Begins(line []byte) (stamp, text string, ok bool) {
+	m := parse(line)
+	if match(m.text, len(m.stamp) > 0) == "" {
+		return "", "", false
 	}
-	return i >= 0
+	return string(m.stamp), oneLine(m.text), true
 }
 
 // remember and known keep track of titles with their time stamps, since two

@@ -344,6 +344,29 @@ func FuzzInterleaved(f *testing.F) {
 	})
 }
 
+// TestQuietConsole has a console that shows the first lines of a report, and then the kernel's
+// log, with all of them and what came before.
+func TestQuietConsole(t *testing.T) {
+	log, err := os.ReadFile("testdata/hung-task-mutex.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(log), "\n")
+	d := NewDetector(Rules{})
+	got := d.Feed([]byte(lines[0] + lines[2]))
+	got = append(got, d.Feed([]byte("[    3.000000] WARNING: words\n[    3.100000]  old_function+0x1/0x2\n"))...)
+	got = append(append(got, d.Feed(log)...), d.Flush()...)
+	if len(got) != 1 || got[0].Title != "INFO: task hung in demo_store" {
+		t.Fatalf("%+v", got)
+	}
+	if n := strings.Count(got[0].Excerpt, "blocked for more than"); n != 1 || strings.Contains(got[0].Excerpt, "old_") {
+		t.Errorf("%d titles:\n%s", n, got[0].Excerpt)
+	}
+	if got := append(d.Feed(log), d.Flush()...); len(got) != 0 {
+		t.Errorf("found again: %+v", got)
+	}
+}
+
 func TestTaint(t *testing.T) {
 	for text, want := range map[string]string{
 		"CPU: 1 PID: 7 Comm: sh Tainted: G    B D W  O       6.6.30 #1": "GBDWO",

@@ -2,6 +2,7 @@ package kernelreport
 
 import (
 	"bytes"
+	"hash/maphash"
 	"strings"
 	"unicode/utf8"
 )
@@ -19,10 +20,12 @@ type report struct {
 	Finding
 	caller  string // who prints it, where the kernel says that
 	excerpt strings.Builder
-	last    string   // the last line of the excerpt
-	texts   []string // the messages, with those that lead in
-	head    int      // where in texts the title is
-	size    int      // bytes of texts
+	last    string // the last line
+	seed    maphash.Seed
+	seen    map[uint64]bool // the lines with a time stamp
+	texts   []string        // the messages, with those that lead in
+	head    int             // where in texts the title is
+	size    int             // bytes of texts
 	lines   int
 	after   int // lines since it ended
 	died    bool
@@ -35,6 +38,7 @@ type report struct {
 func newReport(k Kind, m message) *report {
 	return &report{caller: string(m.caller), Finding: Finding{
 		Kind: k, Line: oneLine(m.text), Panic: k == KindPanic, Stamped: len(m.stamp) > 0,
+		Stamp: string(m.stamp),
 	}}
 }
 
@@ -50,16 +54,41 @@ func (r *report) finding() Finding {
 // add adds a line, and its message if that has one.
 func (r *report) add(line, text []byte) {
 	r.lines++
-	if r.last == string(line) {
-		return // the copy of a second console
+	if r.isCopy(line) {
+		return
 	}
-	r.last = string(line)
 	if text != nil && r.size+len(text) <= maxText {
 		r.size += len(text)
 		r.texts = append(r.texts, string(text))
 		r.allCPUs = r.allCPUs || has(text, "Sending NMI from CPU")
 	}
 	r.excerptLine(line)
+}
+
+// isCopy reports whether a line has come before: of a second console, or of the kernel's log.
+func (r *report) isCopy(line []byte) bool {
+	if r.last == string(line) {
+		return true
+	}
+	r.last = string(line)
+	if r.Stamp == "" {
+		return false
+	}
+	if r.seen == nil {
+		r.seed, r.seen = maphash.MakeSeed(), map[uint64]bool{}
+	}
+	hash := maphash.Bytes(r.seed, line)
+	copied := r.seen[hash]
+	r.seen[hash] = true
+	return copied
+}
+
+// isAfter reports whether a time stamp is before the report.
+func (r *report) isAfter(stamp []byte) bool {
+	if r.Stamp == "" || len(stamp) == 0 {
+		return false
+	}
+	return len(stamp) < len(r.Stamp) || len(stamp) == len(r.Stamp) && string(stamp) < r.Stamp
 }
 
 func (r *report) excerptLine(line []byte) {

@@ -85,6 +85,8 @@ func isDispatcher(name string) bool {
 
 // dispatchers are whole names.
 var dispatchers = setOf(`
+	proc_reg_write proc_reg_read proc_reg_unlocked_ioctl kernfs_fop_write_iter kernfs_fop_read_iter sysfs_kf_write
+	dev_attr_store kobj_attr_store full_proxy_write full_proxy_read
 	kthread call_read_iter call_write_iter call_mmap
 	sock_sendmsg sock_recvmsg sock_release __sock_release setsockopt listen sock_mmap accept
 	sock_do_ioctl sock_ioctl compat_sock_ioctl nfnetlink_rcv_msg rtnetlink_rcv_msg netlink_dump

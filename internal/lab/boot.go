@@ -102,7 +102,7 @@ func (v *VM) Command(ctx context.Context) ([]string, error) {
 func (v *VM) bootError(ctx context.Context, err error) error {
 	var answer *answerError
 	if errors.As(err, &answer) && ctx.Err() == nil {
-		return &instance.BootError{VM: v.name, Err: answer.err, Console: v.Console().Tail(bootConsoleTail)}
+		return instance.FailedBoot(ctx, v.name, answer.err, v.Console().Tail(bootConsoleTail), &v.inspect)
 	}
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }

@@ -196,7 +196,7 @@ var errDiskChanged = errors.New("a disk was changed during the boot")
 // errors are warnings.
 func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	// A boot that the kernel complained about must be seen by every test.
-	inst.machine.SyncConsole()
+	inst.SyncConsole()
 	if !v.findings.IsEmpty() || inst.IsReporting() {
 		return
 	}

@@ -51,9 +51,10 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	v.host.prewarmed.CountRunning(+1)
 	if err == nil {
 		i.Instance, err = instance.Start(ctx, instance.Config{
-			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout, Restored: p.restored, Epoch: p.mark.Restore(),
-			Agents: &v.agents, Console: v.console, Oops: v.host.Oops, Hooks: i.hooks(releaseShare), Wait: p.opts.Wait,
-			Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
+			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout,
+			FairTimeout: p.opts.AgentTimeout == 0 && v.profile.AgentTimeout == 0,
+			Restored:    p.restored, Epoch: p.mark.Restore(), Agents: &v.agents, Console: v.console, Oops: v.host.Oops,
+			Hooks: i.hooks(releaseShare), Wait: p.opts.Wait, Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
 		}, warm)
 	}
 	if err != nil {

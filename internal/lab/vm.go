@@ -62,7 +62,7 @@ func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
 		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
-	v.inspect.Places = &h.places
+	v.inspect.Places, v.inspect.DumpDir = &h.places, h.DumpDir
 	return v
 }
 
@@ -402,14 +402,14 @@ func (v *VM) died(inst *guestRun, reason string) {
 	}
 }
 
-// TakeFindings returns the guest failures on the console since the last call, up to
-// what the guest has printed by now.
+// TakeFindings returns what the guest's kernel has reported since the last call, up to now.
 func (v *VM) TakeFindings() []instance.Finding {
 	v.mu.Lock()
 	inst := v.inst
 	v.mu.Unlock()
 	if inst != nil {
 		inst.SyncConsole()
+		v.findings.Drop(inst.IsOfProgram)
 	}
 	return v.findings.Take()
 }

@@ -9,8 +9,8 @@ import (
 
 func TestWaitedForCPU(t *testing.T) {
 	dir := t.TempDir()
-	if got := waitedForCPU(dir); got != 0 {
-		t.Errorf("%v of a process that is gone", got)
+	if all, most := waitedForCPU(dir); all != 0 || most != 0 {
+		t.Errorf("%v, %v of a process that is gone", all, most)
 	}
 	for name, text := range map[string]string{"1": "100 2000000 3\n", "2": "5 3000000 1\n", "3": "0\n",
 		"4": "a b c\n"} {
@@ -22,7 +22,7 @@ func TestWaitedForCPU(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := waitedForCPU(dir); got != 5*time.Millisecond {
-		t.Errorf("%v", got)
+	if all, most := waitedForCPU(dir); all != 5*time.Millisecond || most != 3*time.Millisecond {
+		t.Errorf("%v, %v", all, most)
 	}
 }

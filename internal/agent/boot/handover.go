@@ -55,7 +55,7 @@ func (s *System) Prepare(pid1 PID1, report func(error)) (Init, error) {
 		err = files.write()
 	} else if first && cmdline.root != "" {
 		kind, word = InitImage, "R"+newRoot+"\x00"+cmdline.init+"\x00"
-		err = s.prepareRoot(cmdline, files)
+		err = s.prepareRoot(cmdline, files, report)
 	} else {
 		if err := minimal(); err != nil {
 			report(err)
@@ -128,7 +128,7 @@ func (s *System) isProgram(path string) bool {
 // device.
 type cmdline struct {
 	rdinit, root, init, fstype, options string
-	readOnly                            bool
+	readOnly, rootwait                  bool
 }
 
 func parseCmdline(text string) cmdline {
@@ -150,6 +150,8 @@ func parseCmdline(text string) cmdline {
 			c.readOnly = true
 		case "rw":
 			c.readOnly = false
+		case "rootwait":
+			c.rootwait = value == ""
 		case "--":
 			return c // the rest is init's
 		}
@@ -159,11 +161,11 @@ func parseCmdline(text string) cmdline {
 
 // prepareRoot mounts the root device and writes the boot files to it. The
 // agent is back in the initramfs afterwards, where it follows PID 1 from.
-func (s *System) prepareRoot(c cmdline, files *files) error {
+func (s *System) prepareRoot(c cmdline, files *files, report func(error)) error {
 	if err := os.MkdirAll(newRoot, 0o755); err != nil {
 		return fmt.Errorf("mount root: %w", err)
 	}
-	device, err := s.awaitBlockDevice(c.root)
+	device, err := s.awaitBlockDevice(c.root, c.rootwait, report)
 	if err != nil {
 		return fmt.Errorf("mount root: %w", err)
 	}

@@ -41,44 +41,29 @@ const pageSize = 4096
 // for the reader, when nothing else is to be done.
 func (p *Port) ExpectSoon() { p.soon = true }
 
-// OpenPort finds the port, waiting for the kernel to announce it if it is not
-// there yet, and opens it.
-func (s *System) OpenPort() (*Port, error) {
-	// Listening comes before looking, so that nothing falls in between.
-	events, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
-	if err != nil {
-		return nil, fmt.Errorf("listen for devices: %w", err)
-	}
-	defer unix.Close(events)
-	if err := unix.Bind(events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
-		return nil, fmt.Errorf("listen for devices: %w", err)
-	}
-	message := make([]byte, 8<<10)
-	for {
+// OpenPort finds the port, waiting for the kernel to announce it if it is not there yet, and opens it. It gives up
+// when no device has come for limit seconds; 0 waits for ever. say gets what is waited for.
+func (s *System) OpenPort(limit int, say func(error)) (p *Port, err error) {
+	w := wait{what: "the port " + PortName, limit: limit, there: s.virtioPorts, say: say}
+	err = w.until(func() (bool, error) {
 		name, err := s.findPort()
+		if name == "" || err != nil {
+			return false, err
+		}
+		fd, err := unix.Openat(s.dev, name, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return nil, err
+			return false, portError(name, err)
 		}
-		if name != "" {
-			fd, err := unix.Openat(s.dev, name, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return nil, portError(name, err)
-			}
-			p := &Port{file: os.NewFile(uintptr(fd), name)}
-			if p.raw, err = p.file.SyscallConn(); err != nil {
-				return nil, fmt.Errorf("open port %s: %w", name, err)
-			}
-			return p, nil
+		p = &Port{file: os.NewFile(uintptr(fd), name)}
+		if p.raw, err = p.file.SyscallConn(); err != nil {
+			return false, fmt.Errorf("open port %s: %w", name, err)
 		}
-		err = sys.Retry(func() error {
-			_, err := unix.Read(events, message)
-			return err
-		})
-		// After an overrun something was missed, and looking again finds it.
-		if err != nil && err != unix.ENOBUFS {
-			return nil, fmt.Errorf("listen for devices: %w", err)
-		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return p, nil
 }
 
 // ErrServed is returned when another process has the port.

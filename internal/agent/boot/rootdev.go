@@ -7,48 +7,32 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"provium/internal/agent/sys"
 )
 
-// awaitBlockDevice waits for the device that root= names, makes a node for it
-// and returns that one's path. It waits for ever, as rootwait does: the host's
-// own limit on a boot ends it.
-func (s *System) awaitBlockDevice(root string) (string, error) {
+// awaitBlockDevice waits for the device that root= names, makes a node for it and returns that one's path.
+// With forever it waits as long as the host lets it; else until no device has come for a while.
+func (s *System) awaitBlockDevice(root string, forever bool, say func(error)) (node string, err error) {
 	match, err := rootMatcher(root)
 	if err != nil {
 		return "", err
 	}
-	events, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
-	if err != nil {
-		return "", fmt.Errorf("listen for devices: %w", err)
+	w := wait{what: "root=" + root, limit: rootLimit, there: s.blockDevices, say: say}
+	if forever {
+		w.limit = 0
 	}
-	defer unix.Close(events)
-	if err := unix.Bind(events, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
-		return "", fmt.Errorf("listen for devices: %w", err)
-	}
-	message := make([]byte, 8<<10)
-	for {
+	err = w.until(func() (bool, error) {
 		major, minor, found, err := s.findBlockDevice(match)
-		if err != nil {
-			return "", err
+		if !found || err != nil {
+			return false, err
 		}
-		if found {
-			node := dir + "/rootdev"
-			_ = os.Remove(node)
-			if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))); err != nil {
-				return "", fmt.Errorf("make node of %s: %w", root, err)
-			}
-			return node, nil
+		node = dir + "/rootdev"
+		_ = os.Remove(node)
+		if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))); err != nil {
+			return false, fmt.Errorf("make node of %s: %w", root, err)
 		}
-		err = sys.Retry(func() error {
-			_, err := unix.Read(events, message)
-			return err
-		})
-		if err != nil && err != unix.ENOBUFS {
-			return "", fmt.Errorf("listen for devices: %w", err)
-		}
-	}
+		return true, nil
+	})
+	return node, err
 }
 
 // rootMatcher understands root=; the returned function gets a device's uevent

@@ -26,15 +26,22 @@ type Link interface {
 	AwaitHost() error
 }
 
-// OpenLink opens the link that the kernel's command line names: a vsock socket, or the
-// port.
-func (s *System) OpenLink() (Link, error) {
+// OpenLink opens the link that the kernel's command line names: a vsock socket, or the port. What it waits for goes to
+// say. kind says whether anybody else may still load the port's driver.
+func (s *System) OpenLink(kind Init, say func(error)) (Link, error) {
 	for _, word := range strings.Fields(firstLine(s.proc, "cmdline")) {
 		if word == vsockOption {
 			return Listen(unix.AF_VSOCK, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: vsockPort})
 		}
 	}
-	return s.OpenPort()
+	limit := 0 // who has started us knows when
+	switch kind {
+	case InitMinimal:
+		limit = portLimit
+	case InitImage:
+		limit = imageLimit
+	}
+	return s.OpenPort(limit, say)
 }
 
 // Socket is a stream socket on which one host at a time is served. Frames are those of a

@@ -1,0 +1,89 @@
+-- Kernels that really fail, by a module built for them: what they report has a title that names
+-- the function, is found on a quiet console, too, and decides about the test.
+local vm = provium:vm("crash", "host", {memory = "256M"}):boot()
+local release = vm:run("uname -r").stdout:gsub("\n", "")
+local build = io.popen("sh tests/setups/crash/build '" .. release .. "'")
+local module = build:read("a"):gsub("\n", "")
+local built, _, code = build:close()
+if not built and code == 3 then
+  todo("the headers of kernel " .. release .. " or a compiler are not to be had")
+else
+  assert(built, "the module cannot be built")
+  vm:push_file(module, "/crash.ko")
+  vm:run("insmod /crash.ko"):assert_ok()
+end
+local base = built and vm:snapshot()
+vm:shutdown()
+
+local function restored()
+  local box = provium:vm("box", "host")
+  box:restore(base)
+  return box
+end
+local function crash(box, what) return box:run("echo " .. what .. " > /proc/crash", {timeout = "60s"}) end
+
+for _, level in ipairs {4, 8} do
+  local console = level == 4 and "a quiet console" or "a console that shows all"
+  local function begin()
+    local box = restored()
+    box:run("dmesg -n " .. level):assert_ok()
+    return box
+  end
+
+  test("a NULL pointer on " .. console, function(t)
+    local box = begin()
+    t:expect_kernel("BUG: unable to handle kernel NULL pointer dereference in crash_null")
+    crash(box, "null")
+  end)
+
+  test("a corrupted list on " .. console, function(t)
+    local box = begin()
+    t:expect_kernel("BUG: corrupted list in crash_list")
+    crash(box, "list")
+  end)
+
+  test("a warning on " .. console, function(t)
+    local box = begin()
+    t:expect_kernel("WARNING in crash_warn")
+    crash(box, "warn")
+  end)
+end
+
+test("a hung task on a quiet console", function(t)
+  local box = restored()
+  t:expect_kernel("INFO: task hung in crash_hang")
+  box:run("echo 1 > /proc/sys/kernel/hung_task_timeout_secs"):assert_ok()
+  crash(box, "hang")
+end)
+
+test("a panic by sysrq on a quiet console", function(t)
+  local box = restored()
+  t:expect_kernel("Kernel panic - not syncing: sysrq triggered crash")
+  local err = t:assert_raises(function() box:run("echo c > /proc/sysrq-trigger") end)
+  t:assert_contains(err, "sysrq triggered crash")
+end)
+
+test("a soft lockup", {timeout = "2m"}, function(t)
+  local box = restored()
+  t:expect_kernel("BUG: soft lockup in crash_write")
+  box:run("echo 1 > /proc/sys/kernel/watchdog_thresh"):assert_ok()
+  crash(box, "spin")
+end)
+
+test("what was reported before a snapshot is not reported again", function(t)
+  local box = restored()
+  t:expect_kernel("WARNING in crash_warn")
+  crash(box, "warn")
+  base = box:snapshot()
+end)
+
+test("and is over in the next test", function(t)
+  local box = restored()
+  t:assert_contains(box:dmesg(), "WARNING: CPU:")
+end)
+
+test("a program's words in the kernel's log are not the kernel's", function(t)
+  local box = restored()
+  box:run("dmesg -n 8; echo '<2>BUG: KASAN: use-after-free in crash_me+0x1/0x2' > /dev/kmsg"):assert_ok()
+  box:console():expect("crash_me")
+end)
