@@ -61,6 +61,7 @@ type runFlags struct {
 	durations            *int
 	junit, tap, ktap     string
 	artifacts            string
+	dump                 bool
 	replayed             *artifacts.Record // nil: the run is no replay
 }
 
@@ -124,6 +125,8 @@ func (f *runFlags) groups() []flagGroup {
 	output.flags.Var(value(&f.artifacts, "dir", parsePath), "artifacts",
 		"keep the evidence of each failed test in `DIR`; `off`: nowhere (default the user's cache,\n"+
 			"with CI=true ./provium-artifacts)")
+	output.flags.BoolVar(&f.dump, "dump", false,
+		"keep the memory of guests that hang or panic with that evidence, for crash and drgn")
 	return []flagGroup{project, f.selectFlags.group(), tests, how, pool, output, f.events.group()}
 }
 
@@ -257,7 +260,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 
 // artifacts returns where the evidence of failures goes.
 func (p *program) artifacts(f *runFlags, cfg *config.Config) evidence.Options {
-	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu)}
+	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu),
+		Dump: f.dump || cfg.Dump}
 	if f.artifacts != "" {
 		o.Dir = f.artifacts
 	}

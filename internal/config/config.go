@@ -46,7 +46,9 @@ type Config struct {
 	KernelWarnings string
 	// Artifacts is where the evidence of failed tests goes, ArtifactsOff for nowhere, "" for the default.
 	Artifacts string
-	Profiles  map[string]Profile
+	// Dump has the memory of guests that hang or panic kept with that evidence.
+	Dump     bool
+	Profiles map[string]Profile
 }
 
 // Profile is one [profiles.NAME].
@@ -295,6 +297,7 @@ func (c *Config) read(top map[string]any, env Env) error {
 			}
 			return pathInto(&c.Artifacts, at)(v)
 		}},
+		{"dump", boolInto(&c.Dump)},
 	}}.read(general)
 	if err != nil {
 		return err

@@ -158,7 +158,8 @@ func TestInvalid(t *testing.T) {
 			"profile `p` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file (line 1)"},
 		"top level": {"\n\nx = 1", "unknown key `x` in the top level (valid: provium, profiles) (line 3)"},
 		"general key": {"[provium]\nroot = ['x']", "unknown key `root` in [provium] (valid: roots, cache_dir, " +
-			"cache_max_size, oops_patterns, oops_ignore, kernel_warnings, artifacts); did you mean `roots`? (line 2)"},
+			"cache_max_size, oops_patterns, oops_ignore, kernel_warnings, artifacts, " +
+			"dump); did you mean `roots`? (line 2)"},
 		"profile key": {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'",
 			"unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},
 		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},

@@ -47,6 +47,8 @@ func (p *Places) Forget() {
 // is safe for concurrent use. Its zero value has no guest.
 type Guest struct {
 	Places *Places // shared with others; nil: this Guest's own
+	// DumpDir is where the memory of a guest is written that is about to end; "" is nowhere.
+	DumpDir string
 
 	own Places
 
@@ -54,6 +56,7 @@ type Guest struct {
 	machine *qemu.Machine // nil while no guest runs
 	kept    *State        // of a guest that has ended by itself, or is about to
 	looked  bool          // somebody has seen the state of its CPUs, since it did not answer
+	core    string        // path of the memory of such a guest
 	shown   uint64        // number of the first message that Unshown has not returned
 }
 
@@ -95,6 +98,7 @@ func (g *Guest) Keep(ctx context.Context, m *qemu.Machine, isStuck bool) {
 	if done {
 		return
 	}
+	g.keepCore(ctx, m)
 	limited, cancel := context.WithTimeout(ctx, keepLimit)
 	defer cancel()
 	var s *State
@@ -175,7 +179,18 @@ func (g *Guest) read(ctx context.Context, m *qemu.Machine) (records []printk.Rec
 	}
 	defer memory.Close()
 	_, records, err = ReadLog(ctx, memory, g.places(), pageTables(ctx, m))
-	return records, err
+	return records, inWords(err)
+}
+
+// errSlow is the error of what a deadline has ended.
+var errSlow = errors.New("the guest's memory was not read in time")
+
+// inWords returns an error that people understand.
+func inWords(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errSlow
+	}
+	return err
 }
 
 // registersLimit is how long QEMU may take to say where its CPUs are.

@@ -26,8 +26,6 @@ type Rules struct {
 	// Ignore are lines and titles that are not failures, even if they match other rules. For
 	// a warning of the kernel, the message before its title counts as well.
 	Ignore []*regexp.Regexp
-	// Ignored is called with the index in Ignore of what a report was ignored for, if not nil.
-	Ignored func(index int)
 	// Stamps says whether the kernel stamps its lines. Where it does, a line without a
 	// stamp is not the kernel's, and only Extra applies to it.
 	Stamps Stamps
@@ -328,15 +326,15 @@ func (d *Detector) kind(line []byte, m message) Kind {
 	if d.isOwn(m) {
 		k = match(m.text, len(m.stamp) > 0)
 	}
-	if (k == "" || k == KindWarning || k.IsNote()) && matches(d.rules.Extra, line, m.text) >= 0 {
+	if (k == "" || k == KindWarning || k.IsNote()) && matches(d.rules.Extra, line, m.text) {
 		k = KindPattern
 	}
 	return k
 }
 
-// matches returns the index of the first expression that matches, or -1.
-func matches(list []*regexp.Regexp, line, text []byte) int {
-	return slices.IndexFunc(list, func(re *regexp.Regexp) bool { return re.Match(line) || re.Match(text) })
+// matches reports whether one of the expressions matches.
+func matches(list []*regexp.Regexp, line, text []byte) bool {
+	return slices.ContainsFunc(list, func(re *regexp.Regexp) bool { return re.Match(line) || re.Match(text) })
 }
 
 // absorber returns the open report that a title belongs to, or nil: a page fault goes on with
@@ -408,14 +406,8 @@ func (d *Detector) begin(k Kind, line []byte, m message) {
 	r.order = d.begun
 }
 
-// isIgnored reports whether a line is one to ignore, and says so.
-func (d *Detector) isIgnored(line, text []byte) bool {
-	i := matches(d.rules.Ignore, line, text)
-	if i >= 0 && d.rules.Ignored != nil {
-		d.rules.Ignored(i)
-	}
-	return i >= 0
-}
+// isIgnored reports whether a line is one to ignore.
+func (d *Detector) isIgnored(line, text []byte) bool { return matches(d.rules.Ignore, line, text) }
 
 // Begins returns the time stamp of a line and its text, as in [Finding.Line], if a report
 // begins with it.

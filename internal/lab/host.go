@@ -76,9 +76,10 @@ type Host struct {
 	// "" serves none from a cache.
 	BootCache string
 
-	Emit  func(event.Event)                // nil drops events
-	Waits func() (done func())             // begins a wait that counts against no limit; nil: there are no limits
-	Warn  func(format string, args ...any) // gets what fails nothing; nil drops it
+	Emit    func(event.Event)                // nil drops events
+	Waits   func() (done func())             // begins a wait that counts against no limit; nil: there are no limits
+	DumpDir string                           // where guests that die leave their memory; "": nowhere
+	Warn    func(format string, args ...any) // gets what fails nothing; nil drops it
 	// Local is set where the Starter's machines boot no kernel (package localvmm):
 	// operations of tests on guests and their consoles are refused.
 	Local bool

@@ -62,7 +62,7 @@ func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
 		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
-	v.inspect.Places = &h.places
+	v.inspect.Places, v.inspect.DumpDir = &h.places, h.DumpDir
 	return v
 }
 

@@ -173,7 +173,7 @@ func (d *dispatcher) job(c Candidate) (*job, error) {
 	j := d.o.job(c, temp)
 	j.Level = d.events.Level()
 	j.Kept = evidence.Job{Place: d.kept.Place, Record: d.o.record(c, temp), QEMU: d.o.QEMU,
-		Replayed: d.o.Kept.Profiles}
+		Replayed: d.o.Kept.Profiles, Dump: d.o.Kept.Dump}
 	return j, nil
 }
 

@@ -218,6 +218,9 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
 	}
+	if j.Kept.Dump && j.Kept.Place.Dir != "" {
+		h.DumpDir = j.TempDir
+	}
 	h.TSC.Start()
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)

@@ -35,6 +35,7 @@ type Job struct {
 	Place  artifacts.Place
 	Record artifacts.Record // of a failure, without its test
 	QEMU   string           // program
+	Dump   bool             // the memory of guests that hang or panic is kept
 	// Replayed are the digests of profiles at the failure that is replayed.
 	Replayed map[string]string
 }
@@ -141,6 +142,7 @@ func (c *Collector) Salvage(ctx context.Context, r salvage.Remains) {
 	}
 	if !c.early {
 		c.early = true
+		r.Dump = c.job.Dump
 		salvage.Early(ctx, f, r)
 	}
 	if r.Last {

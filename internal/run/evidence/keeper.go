@@ -22,6 +22,7 @@ type Options struct {
 	Last bool
 	// Optional says that a directory that cannot be used is only noted.
 	Optional     bool
+	Dump         bool   // the memory of guests that hang or panic is kept, too
 	Kernel, QEMU string // as the flags of the run have them
 	// Profiles are the digests of the profiles of a test that is replayed; see artifacts.Record.
 	Profiles map[string]string

@@ -45,6 +45,8 @@ type Remains struct {
 	Ending []*lab.VM
 	// Silent says that a guest did not answer, so that no agent is asked for anything.
 	Silent bool
+	// Dump says that the memory of guests that hang or have died is taken.
+	Dump bool
 	// Last says that nothing of the test will run any more.
 	Last bool
 }
@@ -56,6 +58,23 @@ func Early(ctx context.Context, f *artifacts.Folder, r Remains) {
 	captures(f, vms)
 	recordings(f, vms, r.Ending)
 	kernelLogs(ctx, f, vms, r.Silent)
+	if r.Dump {
+		cores(ctx, f, vms)
+	}
+}
+
+// maxCore is the most that is kept of a guest's memory, in bytes.
+const maxCore = 16 << 30
+
+// cores takes the memory of guests that hang or have died.
+func cores(ctx context.Context, f *artifacts.Folder, vms []*lab.VM) {
+	for _, vm := range vms {
+		if !vm.Inspect().HasCore() {
+			continue
+		}
+		f.Add("core-"+vm.Name()+".zst", "the memory of vm `"+vm.Name()+"` as an ELF core, for crash and drgn after "+
+			"`zstd -d`", maxCore, func(w io.Writer) error { return vm.Inspect().TakeCore(ctx, w) })
+	}
 }
 
 // Late takes the consoles, and the command lines that the guests' QEMU was started with, by VM.
