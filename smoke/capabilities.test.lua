@@ -58,8 +58,13 @@ end)
 
 test("a guest sleeps and is woken, twice", function(t)
   for _ = 1, 2 do
-    local suspend = vm:run_async("echo mem > /sys/power/state; echo woke")
-    wait_until(function() return (pcall(vm.wakeup, vm)) end, {timeout = "60s", desc = "the guest is asleep"})
+    local suspend
+    parallel{ -- it may be asleep before it could say that the command runs
+      function() suspend = vm:run_async("echo mem > /sys/power/state; echo woke") end,
+      function()
+        wait_until(function() return (pcall(vm.wakeup, vm)) end, {timeout = "60s", desc = "the guest is asleep"})
+      end,
+    }
     t:assert_eq(suspend:wait("60s").stdout, "woke\n")
   end
 end)

@@ -2,6 +2,19 @@
 -- starts another kernel, whose agent takes over without a reset.
 local vm = provium:vm("sleeper", "plain"):boot()
 
+-- sleeps has the guest put itself to sleep and wakes it up. It may be asleep before it could
+-- say that the command runs.
+local function sleeps(command)
+  local suspend
+  parallel{
+    function() suspend = vm:run_async(command) end,
+    function()
+      wait_until(function() return (pcall(vm.wakeup, vm)) end, {timeout = "60s", desc = "the guest is asleep"})
+    end,
+  }
+  return suspend
+end
+
 test("a guest that is awake is not woken", function(t)
   t:assert_contains(t:assert_raises(function() vm:wakeup() end), "not suspended")
   t:assert_contains(vm:read_file("/sys/power/mem_sleep"), "deep")
@@ -10,8 +23,7 @@ end)
 test("processes and the link survive the sleep", function(t)
   local id = vm:read_file("/proc/sys/kernel/random/boot_id")
   local sleeper = vm:run_async("cat")
-  local suspend = vm:run_async("echo mem > /sys/power/state; echo woke")
-  wait_until(function() return (pcall(vm.wakeup, vm)) end, {timeout = "30s", desc = "the guest is asleep"})
+  local suspend = sleeps("echo mem > /sys/power/state; echo woke")
   t:assert_eq(suspend:wait("30s").stdout, "woke\n")
   t:assert_eq(vm:state(), "booted")
   t:assert_eq(vm:read_file("/proc/sys/kernel/random/boot_id"), id)
@@ -22,8 +34,7 @@ end)
 test("a guest sleeps more than once, and a system call in flight survives it", function(t)
   local a, b = string.unpack("<i4i4", vm:syscall(22, {bufs = {("\0"):rep(8)}, ptrs = {0}}).out_bufs[1]) -- pipe
   local call = vm:syscall_async(0, {args = {a, 0, 16}, bufs = {("\0"):rep(16)}, ptrs = {1}}) -- read
-  local suspend = vm:run_async("echo mem > /sys/power/state")
-  wait_until(function() return (pcall(vm.wakeup, vm)) end, {timeout = "60s", desc = "the guest is asleep"})
+  local suspend = sleeps("echo mem > /sys/power/state")
   t:assert(suspend:wait("60s"):ok())
   vm:syscall(1, {args = {b, 0, 5}, bufs = {"awake"}, ptrs = {1}}) -- write
   local r = call:await("30s")

@@ -62,7 +62,7 @@ func (g *Guest) TakeCore(ctx context.Context, w io.Writer) error {
 	case m != nil && looked:
 		ctx, cancel := context.WithTimeout(ctx, coreLimit)
 		defer cancel()
-		return g.writeCore(ctx, m, w)
+		return inWords(g.writeCore(ctx, m, w))
 	}
 	return ErrNoGuest
 }

@@ -179,7 +179,18 @@ func (g *Guest) read(ctx context.Context, m *qemu.Machine) (records []printk.Rec
 	}
 	defer memory.Close()
 	_, records, err = ReadLog(ctx, memory, g.places(), pageTables(ctx, m))
-	return records, err
+	return records, inWords(err)
+}
+
+// errSlow is the error of what a deadline has ended.
+var errSlow = errors.New("the guest's memory was not read in time")
+
+// inWords returns an error that people understand.
+func inWords(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errSlow
+	}
+	return err
 }
 
 // registersLimit is how long QEMU may take to say where its CPUs are.

@@ -145,7 +145,8 @@ func returns(k *guestmem.Kernel, rsp uint64) (found []uint64) {
 		return nil
 	}
 	var page [guestmem.PageSize]byte
-	for at := rsp; at < rsp|(threadSize-1); {
+	at := rsp
+	for left := threadSize - rsp%threadSize; left > 0; { // the address may be the last ones there are
 		n := guestmem.PageSize - at%guestmem.PageSize
 		if k.Read(page[:n], at) != nil {
 			return found
@@ -157,7 +158,7 @@ func returns(k *guestmem.Kernel, rsp uint64) (found []uint64) {
 				}
 			}
 		}
-		at += n
+		at, left = at+n, left-n
 	}
 	return found
 }

@@ -1,12 +1,18 @@
 package instance
 
 import (
+	"bytes"
+	"debug/elf"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"provium/internal/fakemachine"
 	"provium/internal/guestmem/fakekernel"
+	"provium/internal/inspect"
 )
 
 // registersOf is how QEMU prints a CPU whose page tables are a fake kernel's.
@@ -75,6 +81,43 @@ func TestPanicInLog(t *testing.T) {
 		m.Print(false, "[    1.000000] "+fatal+"\n[    1.000001] ---[ end "+fatal+" ]---\n")
 		b.wantDeath(i, "guest panicked: ", "Fatal exception")
 	})
+}
+
+// TestCoreOfADeadGuest has the memory of a guest kept that panics.
+func TestCoreOfADeadGuest(t *testing.T) {
+	b := newBench(t)
+	b.cfg.Inspect = &inspect.Guest{DumpDir: t.TempDir()}
+	i, m := b.boot()
+	putKernel(t, m, "Linux version 6.1", fatal)
+	m.Event("GUEST_PANICKED", map[string]any{"action": "run"})
+	b.wantDeath(i, "guest panicked: ")
+	var packed bytes.Buffer
+	if err := b.cfg.Inspect.TakeCore(t.Context(), &packed); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewReader(&packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	core, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := make([]byte, 10)
+	if _, err := f.Progs[1].ReadAt(start, fakeBase+0x5000); err != nil || string(start) != "OSRELEASE=" {
+		t.Errorf("%q, %v", start, err)
+	}
+	if !bytes.Contains(core[:0x1000], []byte("VMCOREINFO")) {
+		t.Error("the kernel's note is missing")
+	}
+	if b.cfg.Inspect.HasCore() {
+		t.Error("it can be taken twice")
+	}
 }
 
 // TestHalt has a guest say that it halts: it has when its CPUs have, for ever.

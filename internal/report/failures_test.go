@@ -55,3 +55,23 @@ func TestFailureTexts(t *testing.T) {
 	}
 	golden(t, "failures/shown.jsonl", out.String())
 }
+
+// TestControlCharacters has them in every text that a guest could have had a hand in.
+func TestControlCharacters(t *testing.T) {
+	const draws = "\x1b[2Jx\x07"
+	out, errs := render(t, TerminalConfig{Verbosity: Verbose}, []FileResult{
+		{Path: draws, Status: FileFailed, ChunkError: draws, Output: draws, Warnings: []string{draws},
+			Tests: []TestResult{
+				{Name: draws, Status: TestFailed, Message: draws, Log: []string{draws}, Output: draws,
+					ConsoleExcerpt: draws, Retries: []string{draws}, Attachments: []Attachment{{Name: draws}}},
+				{Name: draws, Status: TestSkipped, Message: draws},
+			}}})
+	for _, text := range []string{out, errs} {
+		if strings.ContainsAny(text, "\x1b\x07") || !strings.Contains(text, `\x1b[2Jx\x07`) {
+			t.Errorf("%q", text)
+		}
+	}
+	if n := strings.Count(out, `\x1b[2Jx`); n < 13 {
+		t.Errorf("%d of the texts are shown\n%s", n, out)
+	}
+}

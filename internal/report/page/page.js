@@ -60,7 +60,7 @@ function head() {
       r.accelerator, r.seed !== undefined && "seed " + r.seed, r.version && "Provium " + r.version].filter(Boolean).join(" · ")),
     h("div", { className: "tiles" },
       ["failed", "flaky", "unfinished", "passed", "skipped"].filter((s) => counts[s] || s === "passed" || s === "failed")
-        .map((s) => h("div", { className: "tile" }, h("b", { className: "s-" + s }, String(counts[s])), "tests " + s)),
+        .map((s) => h("div", { className: "tile" }, h("b", { className: "s-" + s }, String(counts[s])), (counts[s] === 1 ? "test " : "tests ") + s)),
       h("div", { className: "tile" }, h("b", { className: bad.length ? "s-failed" : "" }, bad.length + " of " + files.length), "files failed"),
       h("div", { className: "tile" }, h("b", {}, String(files.reduce((n, f) => n + (f.guests || []).filter((g) => g.up >= 0).length, 0))), "guests")));
   for (const note of model.notes || []) $("head").append(h("p", { className: "s-unfinished" }, note));
@@ -122,7 +122,7 @@ function details(f, t, d) {
     (d.steps || []).length ? [h("h4", {}, "Steps"), h("table", {}, h("tbody", {}, d.steps.map((s) => h("tr", {},
       h("td", { className: "num" }, span(s.ms)), h("td", {}, "  ".repeat(s.depth) + s.name, s.failed && h("span", { className: "s-failed" }, " failed"))))))] : [],
     operations(d),
-    marks.length ? [h("h4", {}, "Changes and faults"), h("table", {}, h("tbody", {}, marks.slice(0, 200).map((m) => h("tr", {},
+    marks.length ? [h("h4", {}, "Changes and faults"), h("table", { className: "marks" }, h("tbody", {}, marks.slice(0, 200).map((m) => h("tr", {},
       h("td", { className: "num" }, "+" + span(m.at - (t ? t.start : f.start))), h("td", {}, m.kind), h("td", {}, m.vm || ""), h("td", {}, h("code", {}, m.text))))))] : [],
     attachments(d),
     block("Consoles at the failure", d.console),
@@ -153,9 +153,16 @@ function hide() {
   if (opener) opener.focus();
   opener = null;
 }
+// What Tab reaches in what is open over the page; beyond its ends it goes round.
+function turn(e) {
+  const stops = [...$("detail").querySelectorAll("button, a[href], summary, [tabindex='0']")].filter((s) => s.checkVisibility());
+  const first = stops[0], last = stops[stops.length - 1], at = document.activeElement;
+  if (e.shiftKey ? at === first || at === $("detail") : at === last) { e.preventDefault(); (e.shiftKey ? last : first).focus(); }
+}
 addEventListener("keydown", (e) => {
   if (e.key === "Escape") hide();
-  if (e.key === "/" && !/INPUT/.test(document.activeElement.tagName)) { e.preventDefault(); $("filter").focus(); }
+  if (e.key === "Tab" && !$("detail").hidden) turn(e);
+  if (e.key === "/" && $("detail").hidden && !/INPUT/.test(document.activeElement.tagName)) { e.preventDefault(); $("filter").focus(); }
 });
 
 // --- failures ---------------------------------------------------------------
@@ -242,6 +249,7 @@ function list() {
     }
     box.replaceChildren(space, ...seen);
     if (at >= 0) box.setAttribute("aria-activedescendant", "row" + at);
+    else box.removeAttribute("aria-activedescendant");
   }
   function move(step) {
     let next = at < 0 ? (step > 0 ? -1 : rows.length) : at;
@@ -324,6 +332,7 @@ function timeline() {
   const laneHeight = 34, top = 62;
   const canvas = h("canvas", {});
   const box = h("div", { className: "lanes", tabindex: 0, role: "application", "aria-label": "Timeline. Left and right move, plus and minus zoom, 0 shows all, up and down choose a file, Enter shows its longest test." }, canvas, h("div", {}));
+  box.style.height = Math.min(416, top + started.length * laneHeight + 8) + "px";
   const zoom = (factor, centre) => {
     const c = centre === undefined ? (from + to) / 2 : centre;
     const width = Math.min(high - low, Math.max(1, (to - from) * factor));
@@ -400,7 +409,8 @@ function timeline() {
     for (let t = Math.ceil(from / unit) * unit; t <= to; t += unit) {
       const px = Math.round(x(t)) + 0.5;
       context.beginPath(); context.moveTo(px, 14); context.lineTo(px, height); context.globalAlpha = 0.5; context.stroke(); context.globalAlpha = 1;
-      context.fillText(t === 0 ? "0" : span(t), px + 3, 8);
+      const label = t === 0 ? "0" : span(t);
+      if (px + 3 + context.measureText(label).width < width) context.fillText(label, px + 3, 8);
     }
     pool(width);
     context.beginPath(); context.moveTo(0, top - 0.5); context.lineTo(width, top - 0.5); context.stroke();
@@ -482,11 +492,12 @@ function timeline() {
     if (y + laneHeight + top > box.scrollTop + box.clientHeight) box.scrollTop = y + laneHeight + top - box.clientHeight;
     redraw();
   }
-  addEventListener("resize", redraw);
+  new ResizeObserver(redraw).observe(box); // also when the page gets a scroll bar
   draw();
 }
 
 failures();
+if ($("failures").hidden) { const skip = document.querySelector(".skip"); skip.href = "#tests"; skip.textContent = "Skip to the tests"; }
 timeline();
 list();
 slowest();
