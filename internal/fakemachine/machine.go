@@ -50,6 +50,7 @@ type Machine struct {
 	stopped     chan struct{} // closed when that has ended
 	agentID     string
 	agents      int                // how often an agent was taken away
+	served      int                // connections of the host that an agent has had
 	thawed      chan struct{}      // closed when the agent goes on; nil if it is not stopped
 	closed      bool               // no agent has the port open, though the guest runs
 	opened      context.CancelFunc // ends the wait for the next agent
@@ -250,6 +251,13 @@ func (m *Machine) Boots() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.boots
+}
+
+// Served returns how many connections of the host agents have had.
+func (m *Machine) Served() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.served
 }
 
 // Entropy returns what the host has mixed into the guest's random generator.

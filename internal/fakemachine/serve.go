@@ -37,6 +37,7 @@ func (g *guest) serveAgent(ctx context.Context, conn net.Conn) bool {
 	_ = conn.SetReadDeadline(time.Time{}) // of the agent before
 	m.mu.Lock()
 	m.conn, m.stop, m.stopped = conn, cancel, stopped
+	m.served++
 	fault := m.agent
 	id, number := m.agentID, m.agents
 	m.mu.Unlock()

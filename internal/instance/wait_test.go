@@ -32,6 +32,8 @@ func TestBootThatWaitsForText(t *testing.T) {
 	if err := i.Reset(t.Context()); err != nil { // does not wait for an agent
 		t.Error(err)
 	}
+	// Else the agent of the next boot could be the one that the linker of this boot finds.
+	eventually(t, "a link to the silent agent", func() bool { return m.Served() == 2 })
 	m.SetAgentOfNextBoot(fakemachine.AgentWorks)
 	m.Reboot()
 	if link, err := i.Client(t.Context()); err != nil || link.Ping(t.Context()) != nil || i.IsAgentless() {
