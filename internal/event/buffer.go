@@ -30,7 +30,7 @@ const (
 // Level returns the lowest level at which events of the kind are emitted.
 func (k Kind) Level() Level {
 	switch {
-	case !k.IsDetail(), k == KindTestOutput: // reports show it with its test
+	case !k.IsDetail(), k == KindTestOutput, k == KindKernelReport: // reports show them with their tests
 		return Results
 	case k == KindOperationStarted, k == KindOperationEnded, k == KindVMBootStarted, k == KindVMBootStage,
 		k == KindVMBootFailed:

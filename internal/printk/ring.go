@@ -40,15 +40,15 @@ var ErrDamaged = errors.New("the kernel's log in the guest's memory is damaged")
 
 // layout are the offsets and sizes of the kernel's types.
 type layout struct {
-	descRing, textRing, fail         int64
-	countBits, descs, infos          int64
-	headID, tailID                   int64
-	descSize, stateVar, textBlock    int64
-	begin, next                      int64
-	infoSize, seq, time, textLen     int64
-	sizeBits, data                   int64
-	counter                          int64
-	sizeOfRing, sizeOfDescs, ofTexts int64
+	descRing, textRing            int64
+	countBits, descs, infos       int64
+	headID, tailID                int64
+	descSize, stateVar, textBlock int64
+	begin, next                   int64
+	infoSize, seq, time, textLen  int64
+	sizeBits, data                int64
+	counter                       int64
+	sizeOfRing                    int64
 }
 
 // readLayout asks the kernel for all of a layout.

@@ -30,6 +30,7 @@ func (c *Collector) Add(e event.Event) {
 	switch e := e.(type) {
 	case event.TestStarted:
 		c.running = &e
+		c.left.reports = nil // of what came before
 	case event.TestPassed:
 		c.finished(TestResult{Name: e.Name, Status: TestPassed, Log: e.Log, Duration: duration(e.DurationNS)})
 	case event.TestFailed:
@@ -44,6 +45,8 @@ func (c *Collector) Add(e event.Event) {
 			c.retries = map[string][]string{}
 		}
 		c.retries[e.Name] = append(c.retries[e.Name], e.Reason)
+	case event.KernelReport:
+		c.left.report(e.Title)
 	case event.TestOutput:
 		c.left.print(e.Name, e.Text)
 	case event.TestAttachment:

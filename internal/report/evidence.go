@@ -44,6 +44,17 @@ type evidence struct {
 	output      map[string]string // by test, "" for the file
 	attachments map[string][]Attachment
 	kept        int // bytes of all attachments
+	reports     []string
+}
+
+// maxReports is how many titles of a test are kept.
+const maxReports = 100
+
+// report records that a kernel has reported something.
+func (v *evidence) report(title string) {
+	if len(v.reports) < maxReports && !slices.Contains(v.reports, title) {
+		v.reports = append(v.reports, title)
+	}
 }
 
 func (v *evidence) print(test, text string) {
@@ -67,6 +78,7 @@ func (v *evidence) attach(test string, a Attachment) {
 // take moves what a test has left behind to its result.
 func (v *evidence) take(t *TestResult) {
 	t.Output, t.Attachments = v.output[t.Name], slices.Clip(v.attachments[t.Name])
+	t.Reports, v.reports = v.reports, nil
 	delete(v.output, t.Name)
 	delete(v.attachments, t.Name)
 }

@@ -1,6 +1,9 @@
 package report
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"os/exec"
 	"reflect"
 	"strings"
@@ -69,5 +72,39 @@ func TestCollectorKeepsEvidence(t *testing.T) {
 	if len(two.Output) > maxOutput+10 || !strings.HasPrefix(two.Output, "[...]\nxxx") ||
 		two.Attachments[0].Data != nil || two.Attachments[0].Size != maxAttachments {
 		t.Errorf("%d bytes, %.20q, %d", len(two.Output), two.Output, two.Attachments[0].Size)
+	}
+}
+
+// TestCommonReports has kernels report the same in several tests.
+func TestCommonReports(t *testing.T) {
+	c := NewCollector("a.test.lua")
+	report := func(title string) { c.Add(event.KernelReport{Title: title}) }
+	report("BUG: before the tests")
+	for i, titles := range [][]string{{"WARNING in f", "WARNING in f", "BUG: g\x1b[2J"}, {"WARNING in f"},
+		{"BUG: g\x1b[2J", "WARNING in f", "KASAN: use-after-free in h"}, nil} {
+		name := fmt.Sprint("test ", i)
+		c.Add(event.TestStarted{Name: name})
+		for _, title := range titles {
+			report(title)
+		}
+		c.Add(event.TestFailed{Name: name, Reason: "it failed"})
+	}
+	c.Add(event.TestStarted{Name: "passes"})
+	report("KASAN: use-after-free in h") // it was expected
+	c.Add(event.TestPassed{Name: "passes"})
+
+	var out bytes.Buffer
+	term := NewTerminal(TerminalConfig{Out: &out, Verbosity: Quiet})
+	if err := errors.Join(term.File(c.Result(FileFailed, "", 0)), term.End("the end", true)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `the kernel reported in several of them:
+    WARNING in f (3 tests)
+    BUG: g\x1b[2J (2 tests)
+
+the end
+`
+	if _, got, _ := strings.Cut(out.String(), "test 3\n"); !strings.HasSuffix(got, want) {
+		t.Errorf("got %q", out.String())
 	}
 }

@@ -46,6 +46,8 @@ type TestResult struct {
 	// Output is the end of what the test has printed.
 	Output      string
 	Attachments []Attachment
+	// Reports are the titles of what the kernels of its guests have reported, each once.
+	Reports []string
 }
 
 // FileResult is the result of one test file. It can be encoded as it is, to

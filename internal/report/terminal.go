@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -48,11 +50,12 @@ type Terminal struct {
 	shown  bool
 	failed []string            // "path: test" of what did not pass
 	early  map[string][]string // names of the failed tests that Failure has shown, by path
+	titles map[string]int      // failed tests in which a kernel has reported that
 }
 
 // NewTerminal returns a renderer.
 func NewTerminal(cfg TerminalConfig) *Terminal {
-	return &Terminal{cfg: cfg, early: map[string][]string{}}
+	return &Terminal{cfg: cfg, early: map[string][]string{}, titles: map[string]int{}}
 }
 
 // Failure shows a failed test of a file that goes on. File then has only the first line of it.
@@ -107,6 +110,11 @@ func (t *Terminal) File(r FileResult) error {
 	t.printed(&b, 1, r.Output, r.Status != FilePassed)
 	for _, test := range r.Tests {
 		t.test(&b, test, slices.Contains(t.early[r.Path], test.Name))
+		if test.Status == TestFailed {
+			for _, title := range test.Reports {
+				t.titles[title]++
+			}
+		}
 	}
 	delete(t.early, r.Path)
 	t.shown = true
@@ -198,6 +206,7 @@ func (t *Terminal) End(text string, list bool) error {
 		for _, f := range t.failed {
 			b.line(1, "%s", f)
 		}
+		t.commonReports(&b)
 	}
 	if t.shown {
 		b.WriteByte('\n')
@@ -207,6 +216,23 @@ func (t *Terminal) End(text string, list bool) error {
 		return fmt.Errorf("summary write: %w", err)
 	}
 	return nil
+}
+
+// commonReports shows what kernels have reported in several of the failed tests: these have one
+// cause, probably.
+func (t *Terminal) commonReports(b *block) {
+	titles := slices.Collect(maps.Keys(t.titles))
+	titles = slices.DeleteFunc(titles, func(title string) bool { return t.titles[title] < 2 })
+	slices.SortFunc(titles, func(x, y string) int {
+		return cmp.Or(cmp.Compare(t.titles[y], t.titles[x]), cmp.Compare(x, y))
+	})
+	if len(titles) == 0 {
+		return
+	}
+	b.line(0, "%s", b.paint(red, "the kernel reported in several of them:"))
+	for _, title := range titles {
+		b.line(1, "%s (%d tests)", terminal.Escape(title), t.titles[title])
+	}
 }
 
 // oneLine is the name of a test.

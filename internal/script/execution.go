@@ -15,6 +15,7 @@ import (
 	"provium/internal/lua"
 	"provium/internal/script/api"
 	"provium/internal/script/failure"
+	"provium/internal/script/scene"
 	"provium/internal/script/value"
 	"provium/internal/script/verdict"
 )
@@ -33,6 +34,8 @@ type execution struct {
 	failure   *failure.Failure    // the first one an assertion noticed; pcall does not undo it
 	skipped   *string             // reason given to t:skip
 	verdict   *verdict.Verdict    // of the reports of kernels
+	rules     scene.DiskRules     // that were there before
+	idle      []string            // notes of rules that have struck nothing
 	isolating map[*lua.Thread]int // assert_raises under way: what fails in them is wanted
 	ended     bool
 	ctx       context.Context // of the body and of its background tasks
@@ -154,6 +157,9 @@ func (e *execution) endBody(ctx context.Context, err error) error {
 	}
 	if e.onFailure != nil { // what kernels have reported is a failure, too
 		e.found = e.takeFindings(e.s.liveVMs())
+	}
+	if e.rules != nil {
+		e.idle = e.rules.Idle(e.s.liveVMs())
 	}
 	if e.hasFailed(err) || len(e.found) > 0 {
 		if e.failure == nil && err != nil {

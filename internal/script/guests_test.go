@@ -228,6 +228,29 @@ test("killed", function(t) provium:vm("f", "host"):boot():run("oom") end)
 	}
 }
 
+// TestIdleRules has rules for requests that do not come.
+func TestIdleRules(t *testing.T) {
+	o := runOn(t, `
+local vm = provium:vm("a", "host", {disks = {{scratch = "1M", id = "d"}}}):boot()
+local old = vm:disk("d"):inject{op = "flush", errno = "EIO"}
+test("two, of which one is met", function(t)
+  local d = vm:disk("d")
+  d:inject{op = "read", sectors = 7, errno = "EIO"}
+  d:inject{op = "write", sectors = 7, delay = "1ms"}
+  t:assert_raises(function() d:read_sectors(7, 1) end)
+end)
+test("none of its own", function(t) end)
+`, nil, nil)
+	e := o.passed(t, "two, of which one is met")
+	const want = "note: no request of disk `d` of vm `a` has met its rule 3: write of sectors 7+1, delay 1ms"
+	if len(e.Log) != 1 || e.Log[0] != want {
+		t.Errorf("%q", e.Log)
+	}
+	if e := o.passed(t, "none of its own"); len(e.Log) > 0 {
+		t.Errorf("%q", e.Log)
+	}
+}
+
 // TestSitesAreInTestFiles has a helper module open what a test asks for: messages name
 // the line of the test.
 func TestSitesAreInTestFiles(t *testing.T) {

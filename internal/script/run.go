@@ -167,6 +167,7 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 		return true
 	}
 	e := newExecution(r.session, t.name, &t.meta)
+	e.rules = scene.RulesOf(r.liveVMs())
 	e.before, e.after = r.before, slices.Clone(r.after)
 	r.scope = r.root.OpenScope()
 	paused := false
@@ -237,7 +238,7 @@ func (r *testRun) judge(e *execution, err error) (reason string, failed bool) {
 	if e.skipped == nil {
 		missing, notes := e.verdict.End(len(reasons) > 0)
 		reasons = append(reasons, missing...)
-		for _, n := range notes {
+		for _, n := range append(notes, e.idle...) {
 			e.addLog("note: " + n)
 		}
 	}
