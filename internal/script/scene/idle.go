@@ -40,8 +40,9 @@ func (before DiskRules) Idle(vms []*lab.VM) (notes []string) {
 			}
 			for _, r := range rules {
 				if r.Hits == 0 && !before[d][r.ID] && len(notes) < maxPart {
-					notes = append(notes, fmt.Sprintf("no request of disk `%s` of vm `%s` has met its %s", d.ID(), vm.Name(),
-						strings.TrimSuffix(ruleText(r), " (met 0 times)")))
+					rule := strings.TrimSuffix(ruleText(r), " (met 0 times)")
+					notes = append(notes, fmt.Sprintf("no request of disk `%s` of vm `%s` has met its %s", d.ID(),
+						vm.Name(), rule))
 				}
 			}
 		}
