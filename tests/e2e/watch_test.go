@@ -215,7 +215,9 @@ func TestWatchKeys(t *testing.T) {
 	s.do("send-keys", "b.test", "Enter")
 	step(3, "1 file(s); 1 passed, 0 failed", "q quits (filter: b.test)")
 	s.do("send-keys", "/")
-	s.awaitText("\nfilter: b.test")
+	s.await("the filter again", func(screen string) bool { // the first one is shown, too
+		return strings.HasPrefix(last(screen, 1)[0], "filter: b.test")
+	})
 	s.do("send-keys", "C-c")
 	step(3)
 	s.do("send-keys", "r")
