@@ -94,7 +94,7 @@ type FileCompleted struct {
 	DurationNS uint64     `msgpack:"duration_ns"`
 	// ChunkError is what kept the file as such from running to its end, or empty.
 	ChunkError string `msgpack:"chunk_error"`
-	// Artifacts is the folder with the evidence of a chunk error, empty if there is none.
+	// Artifacts is the folder with the evidence of a chunk error. It is empty if nothing was kept.
 	Artifacts string `msgpack:"artifacts"`
 }
 

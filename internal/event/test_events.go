@@ -30,7 +30,7 @@ type TestFailed struct {
 	ConsoleExcerpt string   `msgpack:"console_excerpt"`
 	Meta           Meta     `msgpack:"meta"`
 	Log            []string `msgpack:"log"`
-	// Artifacts is the folder with the evidence of the failure, empty if there is none.
+	// Artifacts is the folder with the evidence of the failure. It is empty if nothing was kept.
 	Artifacts string `msgpack:"artifacts"`
 }
 

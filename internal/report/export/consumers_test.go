@@ -129,7 +129,7 @@ func (p *ktapParser) test(number int, log []string) {
 	}
 }
 
-// TestKTAPIsRead has the text read by the rules of the kernel's parser.
+// TestKTAPIsRead reads our KTAP by the rules of the kernel's own parser.
 func TestKTAPIsRead(t *testing.T) {
 	var b bytes.Buffer
 	if err := KTAP(&b, results(t)); err != nil {

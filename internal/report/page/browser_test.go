@@ -23,7 +23,7 @@ type browser struct {
 	session string
 }
 
-// openBrowser starts one, or skips the test where there is none.
+// openBrowser starts Chromium. It skips the test on a machine without it.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
 	program, err := exec.LookPath("chromium")
@@ -77,7 +77,7 @@ func openBrowser(t *testing.T) *browser {
 	return b
 }
 
-// call has the browser do something and returns the answer.
+// call sends a command to the browser and returns its answer.
 func (b *browser) call(method string, params any) json.RawMessage {
 	b.t.Helper()
 	b.last++

@@ -174,7 +174,8 @@ func (c *Collector) open(ctx context.Context, test string, vms []*lab.VM) *artif
 	return c.folder
 }
 
-// Finish completes the folder of a failed test, or with "" of the chunk, and returns it; "" if there is none.
+// Finish completes the folder of a failed test, or that of the chunk if the name is empty, and
+// returns its path. It returns "" if nothing was kept.
 func (c *Collector) Finish(test, reason string, took time.Duration) string {
 	return c.finish(test, reason, took, func(*artifacts.Folder) {})
 }
