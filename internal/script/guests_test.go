@@ -183,7 +183,8 @@ test("no oops", {allow_warnings = true}, function(t) provium:vm("d", "host"):boo
 
 // TestSourceOfReports has lines of source in the text of a failure, for its profile.
 func TestSourceOfReports(t *testing.T) {
-	o := runOn(t, `test("oops", function(t) provium:vm("a", "host"):boot():run("oops") end)`, addFaults, func(c *Config) {
+	source := `test("oops", function(t) provium:vm("a", "host"):boot():run("oops") end)`
+	o := runOn(t, source, addFaults, func(c *Config) {
 		c.Reports = &verdict.Project{Source: func(_ context.Context, profile, report string) (string, error) {
 			return strings.ReplaceAll(report, "BUG:", profile+" (x.c:7) BUG:"), errors.New("no module")
 		}}
