@@ -84,9 +84,11 @@ fuzz:
 	@scripts/fuzz $(FUZZ_SECONDS) 1000000 '$(FUZZ)'
 
 # A site of docs/ that can be searched without a network, also from a disk. It needs Debian's
-# python3-sphinx, python3-myst-parser and furo.
+# python3-sphinx, python3-myst-parser and furo. Its links are followed, and it is used in a
+# browser, if chromium is installed.
 site:
 	@scripts/site dist/site
+	@PROVIUM_SITE="$(CURDIR)/dist/site" "$(GO)" test -count=1 ./tests/site
 
 # The pages in docs/reference, from the description of the Lua API.
 reference: setup

@@ -32,6 +32,9 @@ const testFaults = "internal/hostfault"
 // testSizes is the package that says how much of heavy tests is run.
 const testSizes = "internal/fulltest"
 
+// testBrowser is the package with which tests drive a browser.
+const testBrowser = "internal/browsertest"
+
 // allowed says which package of ours may import which, and why. What is not
 // listed is not allowed; an entry covers the subpackages of its key and of its
 // values.
@@ -86,7 +89,7 @@ var allowed = map[string]struct {
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
 		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts",
-		"internal/tempdir", "internal/deadline",
+		"internal/tempdir", "internal/deadline", "internal/kernelsource",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
 		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
@@ -165,8 +168,9 @@ var allowed = map[string]struct {
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
 	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
-	testFaults: {[]string{testSizes}, "host calls that fail, in tests"},
-	testSizes:  {nil, "how much of heavy tests is run"},
+	testFaults:  {[]string{testSizes}, "host calls that fail, in tests"},
+	testSizes:   {nil, "how much of heavy tests is run"},
+	testBrowser: {nil, "a browser, in tests"},
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
@@ -232,6 +236,7 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
+	"internal/kernelsource": {nil, "reads debug information"},
 	"internal/script/verdict": {[]string{"internal/kernelreport", "internal/pattern"},
 		"what reports of kernels mean for a test"},
 	"internal/script/value": {[]string{"internal/lua", "internal/luaapi", "internal/pattern"},
@@ -315,8 +320,9 @@ func TestImports(t *testing.T) {
 				target == testKernels) {
 				continue // tests run fake machines, with a kernel in their memory
 			}
-			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes) {
-				continue // tests have host calls fail, and run in part or in full
+			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes ||
+				target == testBrowser) {
+				continue // tests have host calls fail, run in part or in full, and look at pages
 			}
 			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets

@@ -22,6 +22,7 @@ mountroot() {
 	ln -s /bin/busybox "${rootmnt}/sbin/init"
 	echo "::sysinit:/bin/busybox touch /tmp/init-was-here" >"${rootmnt}/etc/inittab"
 	echo "a tmpfs root" >"${rootmnt}/etc/motd"
+	echo "the new root is mounted"
 }
 mount_top() { :; }
 mount_premount() { :; }
@@ -38,13 +39,15 @@ mount_bottom() { :; }
   vm:syscall(UMASK, 63)
   local w = vm:spawn_worker()
   -- The agent serves while /init still runs, and follows it to the new root. For a
-  -- moment neither root has its files: operations wait.
+  -- moment neither root has its files: operations wait. Before that udev looks for
+  -- devices for seconds, which takes longer for every operation beside it.
+  vm:console():expect("the new root is mounted", "3m")
   wait_until(function()
     vm:stat("/bin/sh")
     vm:open_file("/bin/sh", {read = true}):close()
     t:assert_eq(vm:syscall(21, {bufs = {"/bin/sh\0"}, ptrs = {0}}).errno, 0) -- access
     return (pcall(vm.stat, vm, "/tmp/init-was-here"))
-  end, {timeout = "60s", interval = "20ms", desc = "the init of the new root"})
+  end, {timeout = "2m", interval = "20ms", desc = "the init of the new root"})
   t:assert_eq(vm:read_file("/etc/motd"), "a tmpfs root\n")
   t:assert_eq(pid1(vm), "/bin/busybox\n")
   t:assert_contains(vm:read_file("/proc/1/cmdline"), "init")
