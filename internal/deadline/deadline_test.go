@@ -75,7 +75,8 @@ func TestHold(t *testing.T) {
 		plain.Hold(true)
 		time.Sleep(time.Minute)
 		plain.Hold(false)
-		if plain.Left() != time.Second || plain.String() != "1s" || plain.Exceeded("it").Error() != "it took longer than 1s" {
+		if plain.Left() != time.Second || plain.String() != "1s" ||
+			plain.Exceeded("it").Error() != "it took longer than 1s" {
 			t.Error(plain.Left(), plain)
 		}
 	})

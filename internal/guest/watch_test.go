@@ -303,8 +303,8 @@ func TestHinderedGuest(t *testing.T) {
 		silence(t, a)
 		began := time.Now()
 		_, err = c.Run(testContext(t), RunRequest{Shell: "x", Timeout: time.Second})
-		if err == nil || !strings.HasSuffix(err.Error(), "run: timed out after 1s, and the guest has not confirmed the end "+
-			"(1.4s on the clock, of which 700ms do not count, since a loaded host left no CPU)") {
+		if err == nil || !strings.HasSuffix(err.Error(), "run: timed out after 1s, and the guest has not confirmed "+
+			"the end (1.4s on the clock, of which 700ms do not count, since a loaded host left no CPU)") {
 			t.Error(err)
 		}
 		within(t, began, 2400*time.Millisecond, 100*time.Millisecond)

@@ -116,7 +116,8 @@ func TestProcesses(t *testing.T) {
 func TestWaits(t *testing.T) {
 	root := host("proc/10/task/10/children", "11", "proc/10/stat", stat(1, 0, 0), "proc/11/stat", stat(10, 0, 0),
 		"proc/10/task/10/schedstat", "5 1000000000 1\n", "proc/11/task/11/schedstat", "1 2000000000 1",
-		"proc/11/task/12/schedstat", "1 500000000 1", "proc/11/task/13/schedstat", "0", "proc/11/task/14/schedstat", "a b c",
+		"proc/11/task/12/schedstat", "1 500000000 1", "proc/11/task/13/schedstat", "0",
+		"proc/11/task/14/schedstat", "a b c",
 		"proc/11/task/15/schedstat", "1 -7 1")
 	m := NewMeter(root, 2, nil)
 	var own Waits
