@@ -435,7 +435,7 @@ func TestFairLimitIsSaid(t *testing.T) {
 	}
 }
 
-// TestRunnerThatEnds gives a runner on a loaded host more time to end, and none without a word.
+// TestRunnerThatEnds lets a runner that says nothing more take longer on a loaded host.
 func TestRunnerThatEnds(t *testing.T) {
 	for _, busy := range []time.Duration{0, 1} {
 		synctest.Test(t, func(t *testing.T) {
