@@ -89,7 +89,7 @@ var allowed = map[string]struct {
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
 		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts",
-		"internal/tempdir",
+		"internal/tempdir", "internal/kernelsource",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
 		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
@@ -235,6 +235,7 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
+	"internal/kernelsource": {nil, "reads debug information"},
 	"internal/script/verdict": {[]string{"internal/kernelreport", "internal/pattern"},
 		"what reports of kernels mean for a test"},
 	"internal/script/value": {[]string{"internal/lua", "internal/luaapi", "internal/pattern"},
