@@ -119,7 +119,7 @@ type Instance struct {
 	expected  bool        // the caller ends the guest and settles what follows
 	reason    string      // why it ended; the first one counts
 	suspended bool
-	closedAt  *time.Timer // runs while the agent's port is closed and there is a link
+	closed    *closedPort // while the agent's port is closed and there is a link
 	portOpen  bool        // the guest has opened the agent's port, as far as is known
 	portShut  bool        // the port was closed since the agent of the link opened it
 	linkedAt  int64       // the length of the console at the link's start

@@ -44,7 +44,7 @@ func (i *Instance) mayHavePanicked(f Finding, over bool) {
 // count.
 func (i *Instance) isAlive(link *guest.Client) bool {
 	for {
-		ctx, cancel := context.WithTimeout(i.ctx, i.cfg.PanicGrace)
+		ctx, cancel := i.Limited(i.ctx, i.cfg.PanicGrace, "a sign of life")
 		err := link.Ping(ctx)
 		cancel()
 		if err == nil {
@@ -94,9 +94,11 @@ func (i *Instance) awaitChecks() {
 	if c == nil {
 		return
 	}
+	stopped, cancel := i.Limited(context.Background(), 2*i.cfg.PanicGrace, "") // the guest is stopped then
+	defer cancel()
 	select {
 	case <-c.done:
-	case <-time.After(2 * i.cfg.PanicGrace): // the guest is stopped
+	case <-stopped.Done():
 	}
 }
 
