@@ -24,7 +24,8 @@ import (
 // fixtureCache is the cache at dir as a process with that host sees it.
 func fixtureCache(host *lab.Host, dir, version string) *fixture.Cache {
 	return &fixture.Cache{
-		Dir: dir, Program: version + ", snapshots " + snapshot.Form(), Warn: func(text string) { host.Warn("%s", text) },
+		Dir: dir, Program: version + ", snapshots " + snapshot.Form(),
+		Warn:    func(text string) { host.Warn("%s", text) },
 		Profile: func(ctx context.Context, name string) (string, error) { return host.ProfileDigest(ctx, name) },
 	}
 }

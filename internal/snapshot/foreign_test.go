@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// TestOtherVersions has an entry of a later version, whose manifest has one more field: it is none that was
+// TestOtherVersions has an entry of a later version, whose manifest has one more field: it is not called
 // damaged, and stays for those that can read it.
 func TestOtherVersions(t *testing.T) {
 	c := &Cache{Dir: t.TempDir()}
