@@ -75,6 +75,7 @@ func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
 		i.link, i.panic, i.panicked, i.resend, i.answered = link, "", false, false, true
+		i.served = true
 		i.refused = nil
 		i.answerBy.stop()
 		i.recordAgent(link.Info().AgentID, boot)

@@ -33,6 +33,7 @@ type dispatcher struct {
 	// end them without a report.
 	stopAll, killAll chan struct{}
 	why              stopNow
+	ignored          *ignoredReports
 
 	// early is called for a failed test of a file that goes on.
 	early func(path string, t report.TestResult)
@@ -137,6 +138,7 @@ func (d *dispatcher) one(
 	f.launched = func(pid int) { d.launched(file, f, pid) }
 	r := f.run(d.stopAll, d.killAll, &d.why)
 	d.ended(file, c, &r, f)
+	d.ignored.add(f.done)
 	return &r
 }
 

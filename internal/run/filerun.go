@@ -226,13 +226,19 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 			killAll = nil
 			child.Kill()
 		case <-endings.over:
-			child.Kill()
+			f.giveUp(child)
 		}
 	}
 	f.endTalk()
 	err = <-ended
 	f.cpu = child.CPUTime()
 	return f.outcome(err)
+}
+
+// giveUp kills a runner that has not ended when it was asked to.
+func (f *fileRun) giveUp(child *proc.Child) {
+	fmt.Fprintf(f.stderr, "provium: %s: it does not end as asked, and is killed\n", terminal.Escape(f.job.Path))
+	child.Kill()
 }
 
 // outcome returns why there is no complete report of a runner that ended with err.
