@@ -8,11 +8,12 @@ import (
 
 	"provium/internal/lua"
 	"provium/internal/script/failure"
+	"provium/internal/script/journal"
 	"provium/internal/script/value"
 )
 
 // luaWaitUntil is wait_until(predicate, opts?).
-func (s taskAPI) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
+func (s taskAPI) luaWaitUntil(c *lua.Call) (out []lua.Value, err error) {
 	a := value.FunctionArgs(c, "wait_until")
 	predicate, err := a.Function(1, "predicate")
 	if err != nil {
@@ -35,6 +36,12 @@ func (s taskAPI) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 		return nil, err
 	}
 	began := s.Now()
+	op := s.journal.Begin(journal.Call{Test: s.testName(), Text: describe("wait_until", desc),
+		Where: c.CallerFile().String()}, began)
+	defer func() {
+		op.Waited(s.Now())
+		op.End(journal.OutcomeOf(out, err))
+	}()
 	for {
 		values, err := c.Call(predicate)
 		if err != nil {
