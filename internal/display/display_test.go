@@ -316,7 +316,8 @@ func TestWaitUntil(t *testing.T) {
 		event.FileDispatched{Path: "a.test.lua"}, event.TestStarted{Path: "a.test.lua", Name: "heals"})
 	s.emit(time.Second, event.OperationStarted{Path: "a.test.lua", ID: 1, Call: `wait_until("a leader")`})
 	for id := range uint64(3) {
-		s.emit(time.Second, event.OperationStarted{Path: "a.test.lua", ID: 2 + id, VMName: "n1", Call: `vm:run("look")`})
+		s.emit(time.Second, event.OperationStarted{Path: "a.test.lua", ID: 2 + id, VMName: "n1",
+			Call: `vm:run("look")`})
 		if got := strings.Join(s.d.progress.lines(s.now, 24, 80, false), "\n"); !strings.Contains(got,
 			fmt.Sprintf("a.test.lua > heals > wait_until(\"a leader\") %ds ", 2+id)) || strings.Contains(got, "more") {
 			t.Errorf("look %d: %s", id, got)
