@@ -87,6 +87,9 @@ func (r *runner) run(j *job) error {
 	if err != nil {
 		d.ChunkError = err.Error()
 	}
+	if r.kept.Host != nil {
+		d.Ignored = r.kept.Host.Oops.Used.Patterns()
+	}
 	if d.ChunkError != "" {
 		d.Artifacts = r.kept.Finish("", d.ChunkError, 0)
 	}
@@ -269,7 +272,7 @@ func oopsRules(extra, ignore []string) (kernelreport.Rules, error) {
 		return kernelreport.Rules{}, err
 	}
 	i, err := compile(ignore)
-	return kernelreport.Rules{Extra: e, Ignore: i}, err
+	return kernelreport.Rules{Extra: e, Ignore: i, Used: &kernelreport.Used{}}, err
 }
 
 // kernelReports is what holds for the reports of the kernels of a job.
