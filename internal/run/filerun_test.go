@@ -441,17 +441,20 @@ func TestRunnerThatEnds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fileRun{}
 			began := time.Now()
-			load := time.AfterFunc(0, func() {})
-			load = time.AfterFunc(time.Second, func() {
-				f.hindered.Add(int64(busy * time.Second))
-				load.Reset(time.Second)
-			})
-			defer load.Stop()
 			e := f.newEndings()
 			e.begin()
 			time.Sleep(4 * time.Second)
 			e.heard()
-			<-e.over
+			load := time.NewTicker(time.Second)
+			defer load.Stop()
+			for over := false; !over; {
+				select {
+				case <-load.C:
+					f.hindered.Add(int64(busy * time.Second))
+				case <-e.over:
+					over = true
+				}
+			}
 			want := 4*time.Second + stopQuiet
 			if busy > 0 {
 				want = 4*time.Second + deadline.Cap*stopQuiet
