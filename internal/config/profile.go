@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"provium/internal/userland"
 )
 
 var errNotDir = syscall.ENOTDIR
@@ -47,6 +49,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"kernel", path(&p.Kernel)},
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},
+		{"userland", userlandInto(&p.Userland, at)},
 		{"cmdline", stringInto(&cmdline)},
 		{"cmdline_file", path(&p.CmdlineFile)},
 		{"guest_os", stringInto(&p.GuestOS)},
@@ -77,6 +80,10 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
 	}
+	if p.Userland.Kind != "" && p.Userland.Kind != userland.Busybox && (p.Initrd != "" || !p.InjectAgent) {
+		return p, &keyError{joinKey(full, "userland"), fmt.Errorf("profile `%s` has userland and initrd, or "+
+			"inject_agent = false; a userland comes with an initrd of its own, and the agent in it", name)}
+	}
 	if p.Kernel != "" && p.Root != "" {
 		return p, fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", name)
 	}
@@ -98,6 +105,23 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		p.QEMU = env.QEMU
 	}
 	return p, nil
+}
+
+// userlandInto reads where a root file system comes from.
+func userlandInto(to *userland.Source, at base) func(any) error {
+	return func(v any) error {
+		text, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("expected a string, got %s", kindOf(v))
+		}
+		var err error
+		*to, err = userland.Parse(text, func(path string) (string, error) {
+			var out string
+			err := pathInto(&out, at)(path)
+			return out, err
+		})
+		return err
+	}
 }
 
 func (p *Profile) setDisks(disks []any, key string, at base) error {
