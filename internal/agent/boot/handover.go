@@ -57,7 +57,7 @@ func (s *System) Prepare(pid1 PID1, report func(error)) (Init, error) {
 	} else if u, ok := readUserland(); first && ok {
 		kind, word, err = s.enterUserland(u, cmdline, files, report)
 	} else if first && cmdline.root != "" {
-		kind, word = InitImage, "R"+newRoot+"\x00"+cmdline.init+"\x00"
+		kind, word = InitImage, cmdline.rootWord()
 		err = s.prepareRoot(cmdline, files, report)
 	} else {
 		err = s.prepareMinimal(files, report)
@@ -144,11 +144,20 @@ func (s *System) isProgram(path string) bool {
 // device.
 type cmdline struct {
 	rdinit, root, init, fstype, options string
-	readOnly, rootwait, initGiven       bool
+	readOnly, rootwait                  bool
+}
+
+// rootWord is the word with which PID 1 executes the init of the new root.
+func (c *cmdline) rootWord() string {
+	init := c.init
+	if init == "" {
+		init = "/sbin/init"
+	}
+	return "R" + newRoot + "\x00" + init + "\x00"
 }
 
 func parseCmdline(text string) cmdline {
-	c := cmdline{rdinit: imageInit, init: "/sbin/init", readOnly: true}
+	c := cmdline{rdinit: imageInit, readOnly: true}
 	for _, word := range strings.Fields(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -157,7 +166,7 @@ func parseCmdline(text string) cmdline {
 		case "root":
 			c.root = value
 		case "init":
-			c.init, c.initGiven = value, true
+			c.init = value
 		case "rootfstype":
 			c.fstype = value
 		case "rootflags":

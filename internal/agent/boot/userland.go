@@ -41,14 +41,14 @@ func (s *System) enterUserland(u userland, c cmdline, files *files, report func(
 	if err := mountUserland(device); err != nil {
 		return fail(err)
 	}
-	if !u.init && !c.initGiven {
+	if !u.init && c.init == "" {
 		err := s.inRoot(newRoot, func() error { return s.prepareMinimal(files, report) })
 		return InitMinimal, "R" + newRoot + "\x00\x00", err
 	}
 	if err := s.inRoot(newRoot, files.write); err != nil {
 		return fail(err)
 	}
-	return InitImage, "R" + newRoot + "\x00" + c.init + "\x00", mountDev("the userland")
+	return InitImage, c.rootWord(), mountDev("the userland")
 }
 
 // mountUserland mounts a device with an overlay in memory.
