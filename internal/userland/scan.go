@@ -134,7 +134,9 @@ func (s *scanner) node(path string, st *unix.Stat_t) (*erofs.Node, error) {
 	case unix.S_IFCHR, unix.S_IFBLK:
 		n.Major, n.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	}
-	n.Xattrs = xattrs(path)
+	if !s.public || n.Type() == unix.S_IFREG && n.Mode&0o111 != 0 { // capabilities of programs
+		n.Xattrs = xattrs(path)
+	}
 	return n, nil
 }
 
