@@ -5,13 +5,14 @@
 # make build  bin/provium, bin/provium-coverage   make bench  figures   make lint  checks
 # make soak   random acts in guests for ten minutes, or SECONDS=N
 # make reference writes docs/reference   make site  dist/site, docs/ as a site
+# make fuzz   all fuzz targets, five minutes each at most
 # make verify kills, hostile guests, failing calls, damaged caches: docs/reliability.md
 
 SHELL := /bin/sh
 GO = $(shell scripts/find-go)
 BIN := bin/provium
 # Go rebuilds what changed by itself: these targets always ask it.
-.PHONY: reference site all setup build demo test test-full test-go test-guest test-smoke test-qemu newer-qemu bench verify soak lint clean
+.PHONY: reference site all setup build demo test test-full test-go test-guest test-smoke test-qemu newer-qemu bench verify soak fuzz lint clean
 
 all: build
 
@@ -76,10 +77,18 @@ SECONDS = 600
 soak: build
 	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify soak seconds=$(SECONDS)
 
+# Every fuzz target until 1000000 executions or for five minutes; FUZZ=PATTERN chooses, as in FUZZ=wire/.
+FUZZ_SECONDS = 300
+FUZZ = .
+fuzz:
+	@scripts/fuzz $(FUZZ_SECONDS) 1000000 '$(FUZZ)'
+
 # A site of docs/ that can be searched without a network, also from a disk. It needs Debian's
-# python3-sphinx, python3-myst-parser and furo.
+# python3-sphinx, python3-myst-parser and furo. Its links are followed, and it is used in a
+# browser, if chromium is installed.
 site:
 	@scripts/site dist/site
+	@PROVIUM_SITE="$(CURDIR)/dist/site" "$(GO)" test -count=1 ./tests/site
 
 # The pages in docs/reference, from the description of the Lua API.
 reference: setup

@@ -32,6 +32,9 @@ const testFaults = "internal/hostfault"
 // testSizes is the package that says how much of heavy tests is run.
 const testSizes = "internal/fulltest"
 
+// testBrowser is the package with which tests drive a browser.
+const testBrowser = "internal/browsertest"
+
 // allowed says which package of ours may import which, and why. What is not
 // listed is not allowed; an entry covers the subpackages of its key and of its
 // values.
@@ -75,7 +78,7 @@ var allowed = map[string]struct {
 		"internal/kernelreport",
 		"internal/guest", "internal/stream",
 		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
-		"internal/luacomplete", "internal/terminal", "internal/artifacts",
+		"internal/luacomplete", "internal/terminal", "internal/artifacts", "internal/deadline",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -86,7 +89,7 @@ var allowed = map[string]struct {
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
 		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts", "internal/userland",
-		"internal/tempdir",
+		"internal/tempdir", "internal/deadline", "internal/kernelsource",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
 		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc", "internal/userland",
@@ -136,7 +139,8 @@ var allowed = map[string]struct {
 	"internal/fixture":  {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
 	"internal/snapshot": {[]string{"internal/cachedir"}, "a file format, and a cache of such files"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
-	"internal/qemu":     {[]string{"internal/qmp", "internal/proc", "internal/guestmem"}, "one QEMU process"},
+	"internal/qemu": {[]string{"internal/qmp", "internal/proc", "internal/guestmem", "internal/hostload"},
+		"one QEMU process"},
 	"internal/guestmem": {nil, "finds a kernel in any memory"},
 	"internal/printk":   {[]string{"internal/guestmem"}, "the log of a kernel; its tests have one in a memory"},
 	"internal/vmcore":   {[]string{"internal/guestmem"}, "a file format of memory"},
@@ -145,7 +149,7 @@ var allowed = map[string]struct {
 		"internal/vmcore"},
 		"looks into guests from outside: their log and their state"},
 	"internal/qmp":       {nil, "a protocol"},
-	"internal/guest":     {[]string{"internal/wire"}, "host side of the agent link"},
+	"internal/guest":     {[]string{"internal/wire", "internal/deadline"}, "host side of the agent link"},
 	"internal/wire":      {[]string{"internal/msgpack"}, "a protocol"},
 	"internal/agent":     {[]string{"internal/wire"}, "guest side of the agent link"},
 	"internal/vnet":      {nil, "a network of its own"},
@@ -170,8 +174,9 @@ var allowed = map[string]struct {
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
 	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
-	testFaults: {[]string{testSizes}, "host calls that fail, in tests"},
-	testSizes:  {nil, "how much of heavy tests is run"},
+	testFaults:  {[]string{testSizes}, "host calls that fail, in tests"},
+	testSizes:   {nil, "how much of heavy tests is run"},
+	testBrowser: {nil, "a browser, in tests"},
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
@@ -237,6 +242,7 @@ var allowed = map[string]struct {
 	"internal/script/textdiff": {[]string{
 		"internal/script/value",
 	}, "differences of texts; package value quotes them"},
+	"internal/kernelsource": {nil, "reads debug information"},
 	"internal/script/verdict": {[]string{"internal/kernelreport", "internal/pattern"},
 		"what reports of kernels mean for a test"},
 	"internal/script/value": {[]string{"internal/lua", "internal/luaapi", "internal/pattern"},
@@ -320,8 +326,9 @@ func TestImports(t *testing.T) {
 				target == testKernels) {
 				continue // tests run fake machines, with a kernel in their memory
 			}
-			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes) {
-				continue // tests have host calls fail, and run in part or in full
+			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes ||
+				target == testBrowser) {
+				continue // tests have host calls fail, run in part or in full, and look at pages
 			}
 			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets

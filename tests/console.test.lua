@@ -1,4 +1,5 @@
 -- vm:console(): the log of the serial port. The default command line keeps the kernel quiet.
+-- What becomes of it at a reset is in vm-lifecycle.
 
 local loud = {kernel_cmdline_append = "loglevel=7"}
 local vm = provium:vm("talks", "host", loud):boot()
@@ -71,14 +72,6 @@ test("dmesg needs no help of the guest", {allow_oops = true}, function(t)
   t:assert_contains(log, "Call Trace:") -- `quiet` keeps it off the console
   copy:shutdown()
   t:assert_contains(t:assert_raises(function() copy:dmesg() end), "shutdown")
-end)
-
-test("the log stays across a reset, expect does not look back", function(t)
-  vm:run("echo before-the-reset > /dev/console"):assert_ok()
-  console:expect("before-the-reset")
-  vm:reset()
-  t:assert_contains(console:read_log(), "before-the-reset")
-  console:expect("Linux version", "30s")
 end)
 
 test("the log can be read after the end", function(t)

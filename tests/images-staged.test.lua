@@ -67,7 +67,8 @@ test("the agent is PID 1 under any name, with its arguments and environment", fu
 test("the agent is PID 1 under any name after a reset, too", {slow = true}, function(t) under_any_name(t, true) end)
 
 test("the agent is PID 1 on a disk, and survives it", function(t)
-  local vm = provium:vm("disk", "staged", {kernel_cmdline_append = "rdinit=/etc/to-disk",
+  -- The disk is another one each time that the profile is built.
+  local vm = provium:vm("disk", "staged", {kernel_cmdline_append = "rdinit=/etc/to-disk", cold = true,
     disks = {{template = "dist/profiles/staged/root.img", id = "root"}}}):boot()
   t:assert_eq(vm:read_file("/proc/1/cmdline"), "/opt/staged/guest-link\0an-argument\0")
   t:assert_contains(vm:run("mount").stdout, "/dev/vda on / type ext4 (ro")

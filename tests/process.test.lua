@@ -139,17 +139,6 @@ test("a hundred processes at once", function(t)
   for i = 1, 100 do t:assert_eq(all[i]:wait("60s").stdout, "line " .. i .. "\n") end
 end)
 
-test("a reset takes processes with it", function(t)
-  local own = provium:vm("own", "host"):boot()
-  local p = own:run_async("sleep 1000")
-  local s = p:stdout_stream()
-  own:reset()
-  t:assert_contains(t:assert_raises(function() p:status() end), "was reset")
-  t:assert_contains(t:assert_raises(function() s:next() end), "reset")
-  own:shutdown()
-  t:assert_contains(t:assert_raises(function() p:kill() end), "shutdown")
-end)
-
 test("what existed at a snapshot works in the guest restored from it", function(t)
   local own = provium:vm("kept", "host"):boot()
   local p = own:run_async("read a; echo got $a")

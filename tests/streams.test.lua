@@ -1,4 +1,4 @@
--- Streams of processes, files and the console.
+-- Streams of processes, files and the console. What ends those of a console is in vm-lifecycle.
 
 local vm = provium:vm("flow", "host", {kernel_cmdline_append = "loglevel=7"}):boot()
 
@@ -130,17 +130,4 @@ test("a shell on the console is driven from the test", function(t)
   c:write("exit\n", {timeout = "5s"})
   t:assert_contains(t:assert_raises(function() c:write("x", {timeout_ms = 5}) end), "opts.timeout_ms is not supported (use timeout = \"500ms\" or timeout = 0.5)")
   t:assert_contains(t:assert_raises(function() c:write(5) end), "must be a string, got number")
-end)
-
-test("a reset and a shutdown are the end of a console stream", function(t)
-  local own = provium:vm("own", "host"):boot()
-  local s = own:console():read()
-  own:reset()
-  s:drain("10s")
-  t:assert(s:eof())
-  t:assert_contains(t:assert_raises(function() s:expect("never printed") end), "console EOF")
-  local again = own:console():read()
-  own:shutdown()
-  again:drain("10s")
-  t:assert(again:eof())
 end)

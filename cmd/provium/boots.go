@@ -51,6 +51,9 @@ func listBoots(out io.Writer, cache *snapshot.Cache) error {
 			used = "used " + ago(now.Sub(e.Used))
 		}
 		what := "(cannot be read)\t\t"
+		if e.Foreign {
+			what = "(of another version of Provium)\t\t"
+		}
 		if m := e.Manifest; m != nil {
 			kernel := m.Guest.Kernel
 			if kernel == "" {

@@ -176,9 +176,9 @@ func TestOptions(t *testing.T) {
 		{"--fail-fast", func(o *run.Options) { o.FailFast = true }},
 		{"--keep-going", func(*run.Options) {}},
 		{"--fail-fast --keep-going=false", func(o *run.Options) { o.FailFast = true }},
-		{"--timeout 90", func(o *run.Options) { o.FileTimeout = 90 * time.Second }},
-		{"--timeout 1.5m", func(o *run.Options) { o.FileTimeout = 90 * time.Second }},
-		{"--timeout 0", func(o *run.Options) { o.FileTimeout = 0 }},
+		{"--timeout 90", func(o *run.Options) { o.FileTimeout, o.FairTimeout = 90*time.Second, false }},
+		{"--timeout 1.5m", func(o *run.Options) { o.FileTimeout, o.FairTimeout = 90*time.Second, false }},
+		{"--timeout 0", func(o *run.Options) { o.FileTimeout, o.FairTimeout = 0, false }},
 		{"--cold", func(o *run.Options) { o.Cold = true }},
 		{"--mem 6G --cpus 3 --jobs 2", func(o *run.Options) { o.Memory, o.CPUs, o.Jobs = 6<<30, 3, 2 }},
 		{"--cpu-overcommit 2.5", func(o *run.Options) { o.CPUOvercommit = 2.5 }},
@@ -219,7 +219,7 @@ func TestOptions(t *testing.T) {
 				t.Errorf("config %+v", got.Config)
 			}
 			want := run.Options{
-				Config: got.Config, FileTimeout: 300 * time.Second, Notes: []string{"seed 0"},
+				Config: got.Config, FileTimeout: 300 * time.Second, FairTimeout: true, Notes: []string{"seed 0"},
 				QEMU: filepath.Join(p.vars["PATH"], "qemu-system-x86_64"), Self: "/opt/provium", RunnerVerb: runnerVerb,
 				ImageCache: filepath.Join(p.vars["HOME"], ".cache/provium/images"),
 				BootCache:  filepath.Join(p.vars["HOME"], ".cache/provium/boots"),
@@ -536,7 +536,8 @@ func TestReplay(t *testing.T) {
 	}
 	o := p.started[0]
 	if o.Seed != 8 || o.Repeat != 3 || !o.Select.Shuffle || o.ShuffleSeed != 9 || !o.Local || !o.Cold ||
-		!o.Filter.IncludeSlow || o.FileTimeout != 90*time.Second || o.Config.Profiles["host"].Kernel != record.Kernel ||
+		!o.Filter.IncludeSlow || o.FileTimeout != 90*time.Second || o.FairTimeout ||
+		o.Config.Profiles["host"].Kernel != record.Kernel ||
 		o.Kept.Profiles["a"] != "d" ||
 		!slices.Equal(o.Select.Paths, []string{filepath.Join(p.dir, "tests/a.test.lua") + "::it works"}) {
 		t.Errorf("%+v", o)
@@ -549,10 +550,12 @@ func TestReplay(t *testing.T) {
 	}
 	// The folder of another machine is of the project at hand.
 	record.Config, record.Test, record.Kernel = "/nowhere/provium.toml", "", ""
+	record.FairTimeout = true
 	if f, err = place.Create(record); err != nil {
 		t.Fatal(err)
 	}
 	if code, _, stderr = p.run("replay", f.Dir); code != 1 || len(p.started) != 2 || p.started[1].Seed != 7 ||
+		!p.started[1].FairTimeout ||
 		!slices.Equal(p.started[1].Select.Paths, []string{filepath.Join(p.dir, "tests/a.test.lua")}) ||
 		!strings.Contains(stderr, "is not on this machine") {
 		t.Errorf("%d, %s, %+v", code, stderr, p.started)

@@ -218,8 +218,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	o := run.Options{
 		Config: cfg, Select: sel, Filter: f.filter,
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
-		FileTimeout: run.DefaultFileTimeout,
-		Memory:      f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
+		FileTimeout: run.DefaultFileTimeout, FairTimeout: true,
+		Memory: f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
 		Durations: f.durations, Retries: f.retries,
 		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
@@ -237,7 +237,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		return o, errors.New("--pause-on-failure needs a terminal for standard input and output")
 	}
 	if cmd.Flags().Changed("timeout") {
-		o.FileTimeout = f.timeout
+		o.FileTimeout, o.FairTimeout = f.timeout, false
 	}
 	o.Exports = run.Exports{JUnit: p.absolute(f.junit), TAP: p.absolute(f.tap), KTAP: p.absolute(f.ktap),
 		Page:     p.absolute(f.events.page),
@@ -312,7 +312,10 @@ func (p *program) replayCommand() *cobra.Command {
 
 // replay runs the test of a record. Flags that were given win over those of the record.
 func (p *program) replay(cmd *cobra.Command, f *runFlags, r artifacts.Record) error {
-	set := map[string]string{"timeout": fmt.Sprintf("%dms", r.Timeout.Milliseconds()), "seed": fmt.Sprint(r.Seed)}
+	set := map[string]string{"seed": fmt.Sprint(r.Seed)}
+	if !r.FairTimeout {
+		set["timeout"] = fmt.Sprintf("%dms", r.Timeout.Milliseconds())
+	}
 	for name, on := range map[string]bool{"cold": r.Cold, "include-slow": r.IncludeSlow} {
 		if on {
 			set[name] = "true"

@@ -16,3 +16,9 @@ html_show_sourcelink = False
 highlight_language = "none"
 # Some blocks show parts of files.
 suppress_warnings = ["misc.highlighting_failure"]
+html_static_path = ["static"]
+html_css_files = ["provium.css"]
+html_js_files = ["provium.js"]
+html_use_index = False
+# An excerpt of each page that is found would be read from it, which browsers refuse on a disk.
+html_show_search_summary = False

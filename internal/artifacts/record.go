@@ -37,7 +37,8 @@ type Record struct {
 	Local       bool          `json:"local"`  // --vmm local
 	Cold        bool          `json:"cold"`
 	IncludeSlow bool          `json:"include_slow"`
-	Timeout     time.Duration `json:"timeout_ns"` // of the file; 0: none
+	Timeout     time.Duration `json:"timeout_ns"`             // of the file; 0: none
+	FairTimeout bool          `json:"fair_timeout,omitempty"` // nobody has asked for it
 
 	Host Versions `json:"versions"`
 	// Profiles are digests of what the profiles boot whose guests the test had, by name: kernel, initrd,

@@ -81,8 +81,9 @@ type Profile struct {
 	AgentBootTimeout time.Duration // 0: the default
 	OpTimeout        time.Duration // 0: the default
 	Modules          []string
-	Transport        string // "virtio-serial" or "vsock"
-	KernelWarnings   string // "fail" or "note"; "" until the whole configuration was read
+	Symbols          []string // files and directories with the kernel's debug information
+	Transport        string   // "virtio-serial" or "vsock"
+	KernelWarnings   string   // "fail" or "note"; "" until the whole configuration was read
 	Disks            []Disk
 }
 

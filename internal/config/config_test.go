@@ -80,6 +80,7 @@ agent_boot_timeout = 1.5
 modules = ["dm-mod", "loop"]
 transport = "vsock"
 kernel_warnings = "fail"
+symbols = ["{out}/vmlinux", "/usr/lib/debug"]
 disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", mediated = true}, {template = "{out}/t.img"}]
 
 [profiles.host]
@@ -99,6 +100,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: &yes,
 				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
+				Symbols:        []string{"/proj/out/vmlinux", "/usr/lib/debug"},
 				KernelWarnings: "fail",
 				Disks: []Disk{
 					{ID: "data", Path: "/proj/a.img", ReadOnly: true},

@@ -66,6 +66,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
 		{"op_timeout", secondsInto(&p.OpTimeout)},
 		{"modules", namesInto(&p.Modules)},
+		{"symbols", pathsInto(&p.Symbols, at)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
 		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
 		{"disks", listInto(&disks)},

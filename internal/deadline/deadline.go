@@ -15,11 +15,28 @@ import (
 // Cap is how many times its limit a Deadline lasts at most, on the wall clock.
 const Cap = 4
 
+// maxStep is how often, at least, a limit is looked at again whose time on the clock is over.
+const maxStep = 250 * time.Millisecond
+
 // Clock is what a Deadline is measured by.
 type Clock struct {
 	Now func() time.Time
 	// Hindered returns how long, in all, those who are waited for have themselves waited for a CPU. Nil: never.
 	Hindered func() time.Duration
+}
+
+// Slowest returns what Clock.Hindered is of several who are waited for side by side, from now on.
+func Slowest(all []func() time.Duration) func() time.Duration {
+	had := make([]time.Duration, len(all))
+	for i, hindered := range all {
+		had[i] = hindered()
+	}
+	return func() (most time.Duration) {
+		for i, hindered := range all {
+			most = max(most, hindered()-had[i])
+		}
+		return most
+	}
 }
 
 // Deadline is a limit that has begun. It is safe for concurrent use.
@@ -28,9 +45,13 @@ type Deadline struct {
 	clock Clock
 	began time.Time
 
-	mu  sync.Mutex
-	had time.Duration // of Hindered, when it began
-	not time.Duration // that did not count so far; it never shrinks
+	mu   sync.Mutex
+	had  time.Duration // of Hindered, when it began, or was held last
+	not  time.Duration // that did not count so far; it never shrinks
+	held time.Time     // since when it is held; zero: it is not
+	rest time.Duration // how long it was held before
+	text string        // of Charged, once it is over
+	over bool
 }
 
 // Begin begins a limit.
@@ -45,32 +66,87 @@ func Begin(limit time.Duration, c Clock) *Deadline {
 	return d
 }
 
-// measure returns the time on the wall clock since the beginning, and how much of it did not count.
+// measure returns the time on the wall clock since the beginning, and how much of it did not count. The caller
+// must hold d.mu.
 func (d *Deadline) measure() (wall, not time.Duration) {
-	wall = d.clock.Now().Sub(d.began)
+	now := d.clock.Now()
+	if !d.held.IsZero() {
+		now = d.held
+	} else if d.clock.Hindered != nil {
+		has := d.clock.Hindered()
+		d.not += max(0, has-d.had) // whoever has ended takes his share of the sum with him
+		d.had = max(d.had, has)
+	}
+	wall = now.Sub(d.began) - d.rest
+	return wall, min(d.not, wall)
+}
+
+// Hold stops the limit, or has it go on. Time in which it is stopped does not count.
+func (d *Deadline) Hold(on bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.clock.Hindered != nil {
-		// Threads that end take their share of the sum with them.
-		d.not = max(d.not, d.clock.Hindered()-d.had)
+	switch {
+	case on == !d.held.IsZero():
+	case on:
+		d.measure()
+		d.held = d.clock.Now()
+	default:
+		d.rest += d.clock.Now().Sub(d.held)
+		d.held = time.Time{}
+		if d.clock.Hindered != nil {
+			d.had = max(d.had, d.clock.Hindered())
+		}
 	}
-	return wall, min(d.not, wall)
 }
 
 // Left returns how long the limit lasts at least from now on. It is over if that is not positive.
 func (d *Deadline) Left() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.left()
+}
+
+// left is Left for a caller that holds d.mu.
+func (d *Deadline) left() time.Duration {
 	wall, not := d.measure()
 	return min(d.limit-(wall-not), Cap*d.limit-wall)
 }
 
-// String returns the limit, with what was charged if that is not all.
-func (d *Deadline) String() string {
-	wall, not := d.measure()
-	if not < d.limit/20 {
-		return d.limit.String()
+// Charged returns what was charged, behind a space and in parentheses, or "" if that is all.
+func (d *Deadline) Charged() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over {
+		return d.text
 	}
-	return fmt.Sprintf("%v (%v on the clock, of which %v do not count, since a loaded host left no CPU)", d.limit,
+	return Charged(d.measure())
+}
+
+// String returns the limit, with what was charged if that is not all.
+func (d *Deadline) String() string { return d.limit.String() + d.Charged() }
+
+// Charged says that of a time on the wall clock a part did not count, behind a space and in parentheses. It
+// returns "" if that is next to nothing.
+func Charged(wall, not time.Duration) string {
+	if not < wall/20 || not <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%v on the clock, of which %v do not count, since a loaded host left no CPU)",
 		wall.Round(100*time.Millisecond), not.Round(100*time.Millisecond))
+}
+
+// again returns after how long the limit is to be looked at, and whether it is over.
+func (d *Deadline) again() (after time.Duration, over bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	left := d.left()
+	if left > 0 || !d.held.IsZero() {
+		return max(left, min(d.limit/20, maxStep)), false
+	}
+	if !d.over {
+		d.over, d.text = true, Charged(d.measure())
+	}
+	return 0, true
 }
 
 // After calls f, on a goroutine of its own, when the limit is over, unless stop is called before.
@@ -79,21 +155,22 @@ func (d *Deadline) After(f func()) (stop func()) {
 	var timer *time.Timer
 	stopped := false
 	check := func() {
-		left := d.Left()
 		mu.Lock()
 		defer mu.Unlock()
-		switch {
-		case stopped:
-		case left > 0:
-			timer.Reset(left)
-		default:
-			stopped = true
-			go f()
+		if stopped {
+			return
 		}
+		after, over := d.again()
+		if !over {
+			timer.Reset(after)
+			return
+		}
+		stopped = true
+		go f()
 	}
 	mu.Lock() // the timer may run before it is known
 	defer mu.Unlock()
-	timer = time.AfterFunc(d.Left(), check)
+	timer = time.AfterFunc(max(0, d.Left()), check)
 	return func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -111,3 +188,13 @@ func (d *Deadline) Context(parent context.Context, cause error) (ctx context.Con
 		end(context.Canceled)
 	}
 }
+
+// Exceeded returns the error that what a limit is for has taken longer than that.
+func (d *Deadline) Exceeded(what string) error { return &exceededError{what, d} }
+
+type exceededError struct {
+	what  string
+	limit *Deadline
+}
+
+func (e *exceededError) Error() string { return fmt.Sprintf("%s took longer than %v", e.what, e.limit) }

@@ -243,8 +243,20 @@ func (m *Machine) Crash(message string) {
 	m.End(errors.New("exit status 1"))
 }
 
-// Reboot restarts the guest from inside.
-func (m *Machine) Reboot() { m.Reset(true) }
+// Reboot restarts the guest from inside, as a reboot call does, or its kernel after a panic.
+func (m *Machine) Reboot() {
+	m.mu.Lock()
+	panicked := m.panicked
+	m.mu.Unlock()
+	if !panicked {
+		m.Print(false, "[   12.000000] reboot: Restarting system\n")
+	}
+	m.RebootSilently()
+}
+
+// RebootSilently restarts the guest from inside without a word, as a triple fault does, or a kernel
+// with panic=-1.
+func (m *Machine) RebootSilently() { m.Reset(true) }
 
 // Boots returns how often the guest has started.
 func (m *Machine) Boots() int {

@@ -54,10 +54,16 @@ func newFakeAgent(conn net.Conn) *fakeAgent {
 // connect returns a client and its agent after the handshake.
 func connect(t *testing.T, cfg Config) (*Client, *fakeAgent) {
 	t.Helper()
+	host, guest := sockets(t)
+	return connectOver(t, cfg, host, guest)
+}
+
+// connectOver is connect over a connection that there is.
+func connectOver(t *testing.T, cfg Config, host, guest net.Conn) (*Client, *fakeAgent) {
+	t.Helper()
 	if cfg.Watch.Probe == 0 { // this agent expects no question, however busy the host is
 		cfg.Watch.Probe = time.Hour
 	}
-	host, guest := sockets(t)
 	a := newFakeAgent(guest)
 	accepted := make(chan error, 1)
 	go func() { accepted <- a.accept() }()

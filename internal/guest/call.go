@@ -64,7 +64,8 @@ type call struct {
 	call   Call // for whom it is done
 
 	limit     time.Duration // on the guest's silence; 0 or less for none. Guarded by Client.mu
-	begunAt   time.Duration // on the vigil's clock. Guarded by Client.mu
+	fair      bool          // the limit is ours. Guarded by Client.mu
+	begunAt   instant       // Guarded by Client.mu
 	isOpen    atomic.Bool   // it is a stream that was opened: nobody need wait for it
 	givenUp   atomic.Bool   // its caller has got an error
 	answering atomic.Bool   // the guest has begun to answer
@@ -175,7 +176,7 @@ func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer,
 	}
 	defer op.cancel(nil)
 	if t.within > 0 {
-		defer op.endAfter(t.within).Stop()
+		defer op.endAfter(t.within)()
 	}
 	if err := op.move(op.ctx); err != nil {
 		op.abandon(err)

@@ -54,6 +54,7 @@ type SilentError struct {
 	Limit   time.Duration // that has passed
 	Timeout bool          // Limit is that of the operation, and not the one on silence
 	State   string        // why the guest could not answer ("paused"), "" if its vCPUs were running
+	Charged string        // of what is ours of the limit, behind a space; "" if that is all
 }
 
 func (e *SilentError) Error() string {
@@ -66,6 +67,7 @@ func (e *SilentError) Error() string {
 	} else {
 		text += fmt.Sprintf(": the guest was silent for %v", e.Limit)
 	}
+	text += e.Charged
 	if e.State != "" {
 		text += " (it is " + e.State + ")"
 	}

@@ -4,11 +4,9 @@ import (
 	"context"
 	"sync"
 	"time"
-)
 
-// maxHindrance is how many times Watch.Confirm an operation may last longer than that since
-// the guest had to wait for a CPU of the host.
-const maxHindrance = 5
+	"provium/internal/deadline"
+)
 
 // timeLimit ends an operation that the guest should have ended at its time limit.
 type timeLimit struct {
@@ -16,49 +14,43 @@ type timeLimit struct {
 	watch Watch
 	limit time.Duration
 
-	mu    sync.Mutex // held by expire
-	timer *time.Timer
-	over  bool          // the limit has passed
-	had   time.Duration // of Watch.Hindered, when it did
-	added time.Duration // to Watch.Confirm since then
+	mu      sync.Mutex
+	timer   *time.Timer
+	stopped bool
+	end     func() // stops the wait for the guest's confirmation
 }
 
-// endAfter ends an operation after its limit. One that the guest has begun to answer goes
-// on.
-func (op *call) endAfter(limit time.Duration) *time.Timer {
+// endAfter ends an operation after its limit, unless stop is called before. One that the
+// guest has begun to answer goes on.
+func (op *call) endAfter(limit time.Duration) (stop func()) {
 	op.client.mu.Lock()
-	l := &timeLimit{op: op, watch: op.client.vigil.watch, limit: limit}
+	l := &timeLimit{op: op, watch: op.client.vigil.watch, limit: limit, end: func() {}}
 	op.client.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.timer = time.AfterFunc(limit, l.expire)
-	return l.timer
+	return l.stop
 }
 
-// hindered returns how long the guest's threads have waited for a CPU since the limit.
-func (l *timeLimit) hindered() time.Duration {
-	if l.watch.Hindered == nil {
-		return 0
-	}
-	return l.watch.Hindered() - l.had
-}
-
-// expire is called at the limit, and when the guest should have confirmed the end.
-func (l *timeLimit) expire() {
+func (l *timeLimit) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.over {
-		l.over, l.had = true, l.hindered()
-		l.timer.Reset(l.watch.Confirm)
-		return
+	l.stopped = true
+	l.timer.Stop()
+	l.end()
+}
+
+// expire begins the wait for the guest's confirmation.
+func (l *timeLimit) expire() {
+	confirm := l.watch.begin(l.watch.Confirm)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.stopped {
+		l.end = confirm.After(func() { l.giveUp(confirm) })
 	}
+}
+
+// giveUp is called when the guest should have confirmed the end.
+func (l *timeLimit) giveUp(confirm *deadline.Deadline) {
 	if l.op.answering.Load() {
-		return
-	}
-	more := min(l.hindered(), maxHindrance*l.watch.Confirm) - l.added
-	if more >= l.watch.Confirm/8 {
-		l.added += more
-		l.timer.Reset(more)
 		return
 	}
 	state := ""
@@ -67,5 +59,5 @@ func (l *timeLimit) expire() {
 		state = l.watch.State(ctx)
 		cancel()
 	}
-	l.op.cancel(&SilentError{Limit: l.limit, Timeout: true, State: state})
+	l.op.cancel(&SilentError{Limit: l.limit, Timeout: true, State: state, Charged: confirm.Charged()})
 }

@@ -2,10 +2,12 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
+	"provium/internal/deadline"
 	"provium/internal/wire"
 )
 
@@ -14,7 +16,13 @@ import (
 type Watch struct {
 	// Limit is how long the guest may be silent while an operation waits that has no time
 	// limit, unless its Call says something else. 0 is 60 s.
+	//
+	// Time in which the guest was Hindered is part of neither Limit nor Grace, Confirm and
+	// Sign: at most deadline.Cap times as much may pass. It is part of limits that a user has
+	// asked for, such as that of a Call.
 	Limit time.Duration
+	// LimitAsked says that a user has asked for Limit.
+	LimitAsked bool
 	// Probe is how long the guest may be silent during an operation before it is asked for
 	// a sign of life. 0 is 2 s.
 	Probe time.Duration
@@ -30,13 +38,17 @@ type Watch struct {
 	// State returns why the guest cannot answer ("paused"), and "" while its vCPUs run.
 	// Time in which they do not run does not count. Nil has them run always. It may block.
 	State func(ctx context.Context) string
-	// Hindered returns how long, in all, the guest's threads have waited for a CPU of the
-	// host. That time is added to Confirm, up to five times as much. Nil: never.
+	// Hindered returns how long, in all, the guest has waited for a CPU of the host. Nil:
+	// never.
 	Hindered func() time.Duration
 	// Dead is called once, with how long the guest was silent and the text of the Call for
 	// which it was asked. It returns what the operations fail with.
-	Dead func(silent time.Duration, call string) error
+	Dead func(silent Silence, call string) error
 }
+
+// Silence is how long a guest was silent while its vCPUs ran, and for how much of that,
+// which does not count, the host left it no CPU.
+type Silence struct{ For, Not time.Duration }
 
 // stateLimit is how long a look at the vCPUs may take.
 const stateLimit = time.Second
@@ -60,7 +72,8 @@ func (w Watch) step() time.Duration { return max(w.Probe/8, time.Millisecond) }
 // Call says for whom operations are done.
 type Call struct {
 	Text string // where in a test: "vm:run at tests/a.test.lua:3"
-	// Limit replaces that of the Watch: 0 does not, and a negative one is no limit.
+	// Limit replaces that of the Watch: 0 does not, and a negative one is no limit. Somebody
+	// has asked for it: it does not mind how busy the host is.
 	Limit time.Duration
 	// Beside is set for what is no concern of the test: whether the guest answers decides
 	// nothing about it.
@@ -79,20 +92,30 @@ func callOf(ctx context.Context) Call {
 	return call
 }
 
-// vigil is what a Client knows of the guest's silence. It measures on a clock that stands
-// still while the guest's vCPUs do. Fields but heard are guarded by Client.mu.
+// instant is a time on the clock of a vigil, which stands still while the guest's vCPUs do:
+// with all the time that has passed, and with what of it counts against a limit of ours.
+type instant struct{ all, fair time.Duration }
+
+// since returns what has passed since an earlier instant.
+func (t instant) since(earlier instant) instant {
+	return instant{t.all - earlier.all, t.fair - earlier.fair}
+}
+
+// vigil is what a Client knows of the guest's silence. Fields but heard are guarded by
+// Client.mu.
 type vigil struct {
 	heard atomic.Uint64 // frames, and pieces of them, that have come
 
 	watch   Watch
 	on      bool // the goroutine runs
-	clock   time.Duration
-	last    time.Time     // the last look
-	seen    uint64        // of heard
-	heardAt time.Duration // when something came last, or the vCPUs did not run
-	probing bool          // a probe has no answer yet
-	asked   bool          // it was sent since heardAt
-	askedAt time.Duration
+	clock   instant
+	last    time.Time      // the last look
+	had     *time.Duration // Watch.Hindered at the last look; nil: that is not known
+	seen    uint64         // of heard
+	heardAt instant        // when something came last, or the vCPUs did not run
+	probing bool           // a probe has no answer yet
+	asked   bool           // it was sent since heardAt
+	askedAt instant
 	doubt   *doubt
 }
 
@@ -101,22 +124,29 @@ type doubt struct{ call string }
 
 // start begins a time of watching. w.on says that it has begun already.
 func (w *vigil) start(now time.Time) {
-	w.on, w.last, w.seen = true, now, w.heard.Load()
+	w.on, w.last, w.seen, w.had = true, now, w.heard.Load(), nil
 	w.listen()
 }
 
 // listen forgets the silence so far.
 func (w *vigil) listen() { w.heardAt, w.asked, w.doubt = w.clock, false, nil }
 
-// advance moves the clock to now. state says why the vCPUs do not run.
-func (w *vigil) advance(now time.Time, state string) {
+// advance moves the clock to now. state says why the vCPUs do not run. hindered is how long,
+// in all, the guest has waited for a CPU, nil if that is not known.
+func (w *vigil) advance(now time.Time, state string, hindered *time.Duration) {
 	step := w.watch.step()
 	passed := now.Sub(w.last)
 	if passed > 8*step {
 		passed = step // the host itself was late
 	}
 	w.last = now
-	w.clock += passed
+	not := time.Duration(0)
+	if w.had != nil && hindered != nil {
+		not = min(max(0, *hindered-*w.had), passed-passed/deadline.Cap)
+	}
+	w.had = hindered
+	w.clock.all += passed
+	w.clock.fair += passed - not
 	switch heard := w.heard.Load(); {
 	case heard != w.seen:
 		w.seen = heard
@@ -127,10 +157,17 @@ func (w *vigil) advance(now time.Time, state string) {
 }
 
 // silence returns how long the guest has been silent since an operation began.
-func (w *vigil) silence(since time.Duration) time.Duration { return w.clock - max(w.heardAt, since) }
+func (w *vigil) silence(since instant) instant {
+	if since.all < w.heardAt.all {
+		since = w.heardAt
+	}
+	return w.clock.since(since)
+}
 
 // isDead reports whether a guest in doubt has had the time to give a sign of life.
-func (w *vigil) isDead() bool { return w.doubt != nil && w.asked && w.clock-w.askedAt >= w.watch.Grace }
+func (w *vigil) isDead() bool {
+	return w.doubt != nil && w.asked && w.clock.since(w.askedAt).fair >= w.watch.Grace
+}
 
 // SetWatch replaces how the Client watches over operations.
 func (c *Client) SetWatch(w Watch) {
@@ -143,16 +180,23 @@ func (c *Client) SetWatch(w Watch) {
 // it. It does not wait for a guest that has left a question unanswered for most of that.
 func (c *Client) IsSilent(ctx context.Context) bool {
 	c.mu.Lock()
-	limit := c.vigil.watch.Sign
+	watch := c.vigil.watch
 	c.mu.Unlock()
-	if c.SilentFor() < limit/2 {
-		limited, cancel := context.WithTimeout(ctx, limit)
+	if c.SilentFor() < watch.Sign/2 {
+		limited, cancel := watch.begin(watch.Sign).Context(ctx, errNoSign)
 		defer cancel()
 		if c.Ping(limited) == nil {
 			return false
 		}
 	}
 	return c.Err() == nil
+}
+
+var errNoSign = errors.New("the guest gives no sign of life")
+
+// begin begins a limit of ours.
+func (w Watch) begin(limit time.Duration) *deadline.Deadline {
+	return deadline.Begin(limit, deadline.Clock{Hindered: w.Hindered})
 }
 
 // SilentFor returns how long the guest has left the question for a sign of life
@@ -164,7 +208,7 @@ func (c *Client) SilentFor() time.Duration {
 	if !w.asked || w.heard.Load() != w.seen {
 		return 0
 	}
-	return w.clock - w.askedAt
+	return w.clock.since(w.askedAt).fair
 }
 
 // attend watches over an operation that begins. The caller must hold c.mu.
@@ -176,7 +220,7 @@ func (c *Client) attend(op *call) {
 	}
 	op.begunAt = w.clock
 	if op.limit = op.call.Limit; op.limit == 0 {
-		op.limit = w.watch.Limit
+		op.limit, op.fair = w.watch.Limit, !w.watch.LimitAsked
 	}
 }
 
@@ -230,7 +274,7 @@ func (c *Client) look(ctx context.Context, now time.Time) (more bool) {
 	for _, op := range c.ops {
 		if op.isWatched() {
 			pending = true
-			silent = max(silent, w.silence(op.begunAt))
+			silent = max(silent, w.silence(op.begunAt).all)
 		}
 	}
 	if !pending && w.doubt == nil || c.err != nil {
@@ -246,9 +290,14 @@ func (c *Client) look(ctx context.Context, now time.Time) (more bool) {
 		state = watch.State(limited)
 		cancel()
 	}
+	var hindered *time.Duration
+	if ask && watch.Hindered != nil {
+		h := watch.Hindered()
+		hindered = &h
+	}
 
 	c.mu.Lock()
-	w.advance(now, state)
+	w.advance(now, state, hindered)
 	expired, call := c.expired()
 	if len(expired) > 0 && w.doubt == nil {
 		w.doubt = &doubt{call}
@@ -256,8 +305,8 @@ func (c *Client) look(ctx context.Context, now time.Time) (more bool) {
 	if w.doubt != nil {
 		call = w.doubt.call
 	}
-	dead, quiet := w.isDead(), w.clock-w.heardAt
-	if ask = ask && state == "" && w.heardAt < w.clock && !dead; ask {
+	dead, quiet := w.isDead(), w.clock.since(w.heardAt)
+	if ask = ask && state == "" && quiet.all > 0 && !dead; ask {
 		if !w.asked {
 			w.asked, w.askedAt = true, w.clock
 		}
@@ -271,31 +320,42 @@ func (c *Client) look(ctx context.Context, now time.Time) (more bool) {
 		c.Fail(watch.dead(quiet, call))
 		return false
 	}
-	for _, op := range expired {
-		op.cancel(&SilentError{Limit: op.limit, State: state})
+	for _, e := range expired {
+		e.op.cancel(&SilentError{Limit: e.op.limit, State: state, Charged: e.charged})
 	}
 	return true
 }
 
-func (w Watch) dead(silent time.Duration, call string) error {
+func (w Watch) dead(quiet instant, call string) error {
 	if w.Dead == nil {
-		return fmt.Errorf("no sign of life for %v", silent.Round(time.Millisecond))
+		return fmt.Errorf("no sign of life for %v", quiet.all.Round(time.Millisecond))
 	}
-	return w.Dead(silent, call)
+	return w.Dead(Silence{For: quiet.all, Not: quiet.all - quiet.fair}, call)
+}
+
+// expiredCall is an operation during which the guest was silent for too long.
+type expiredCall struct {
+	op      *call
+	charged string // of its limit, "" if that is all
 }
 
 // expired returns the operations during which the guest was silent for too long, and the
 // text of the Call of one of them. The caller must hold c.mu.
-func (c *Client) expired() (ops []*call, text string) {
+func (c *Client) expired() (list []expiredCall, text string) {
 	for _, op := range c.ops {
-		if op.isWatched() && op.limit > 0 && c.vigil.silence(op.begunAt) >= op.limit {
-			ops = append(ops, op)
+		silent := c.vigil.silence(op.begunAt)
+		counts, charged := silent.all, ""
+		if op.fair {
+			counts, charged = silent.fair, deadline.Charged(silent.all, silent.all-silent.fair)
+		}
+		if op.isWatched() && op.limit > 0 && counts >= op.limit {
+			list = append(list, expiredCall{op, charged})
 			if op.call.Text != "" {
 				text = op.call.Text
 			}
 		}
 	}
-	return ops, text
+	return list, text
 }
 
 // probe asks the guest for a sign of life and waits for it: everything that comes is one.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"provium/internal/wire"
@@ -25,19 +27,19 @@ func TestVigil(t *testing.T) {
 	pass := func(d time.Duration, state string) {
 		for end := now.Add(d); now.Before(end); {
 			now = now.Add(step)
-			w.advance(now, state)
+			w.advance(now, state, nil)
 		}
 	}
 	want := func(silent time.Duration, dead bool) {
 		t.Helper()
-		if got := w.silence(0); got != silent || w.isDead() != dead {
+		if got := w.silence(instant{}).all; got != silent || w.isDead() != dead {
 			t.Errorf("silent for %v, dead %v, want %v, %v", got, w.isDead(), silent, dead)
 		}
 	}
 	w.start(now)
 	pass(30*time.Second, "")
 	want(30*time.Second, false)
-	if got := w.silence(20 * time.Second); got != 10*time.Second {
+	if got := w.silence(instant{all: 20 * time.Second, fair: 20 * time.Second}).all; got != 10*time.Second {
 		t.Errorf("silent for %v since an operation began", got)
 	}
 	pass(time.Second, "paused")
@@ -52,7 +54,7 @@ func TestVigil(t *testing.T) {
 	pass(5*time.Second, "")
 	want(9*time.Second, true)
 	now = now.Add(time.Hour) // the host stood still
-	w.advance(now, "")
+	w.advance(now, "", nil)
 	want(9*time.Second+step, true)
 	w.heard.Add(1)
 	pass(step, "")
@@ -115,7 +117,7 @@ func silence(t *testing.T, a *fakeAgent) *silentAgent {
 
 // deadly returns w with guests that are dead for a reason.
 func (w Watch) deadly(reasons chan<- string) Watch {
-	w.Dead = func(silent time.Duration, call string) error {
+	w.Dead = func(silent Silence, call string) error {
 		reasons <- call
 		return fmt.Errorf("no sign of life (in %s)", call)
 	}
@@ -262,37 +264,144 @@ func TestAnswersUnderWay(t *testing.T) {
 	}
 }
 
-// TestHinderedGuest has a guest confirm the end of an operation late, since the host is busy.
+// busyHost returns how long a guest has waited for a CPU that gets one for a share of the time from now on.
+func busyHost(share float64) func() time.Duration {
+	began := time.Now()
+	return func() time.Duration { return time.Duration((1 - share) * float64(time.Since(began))) }
+}
+
+// within fails the test unless a time since then has passed, which is looked at in steps.
+func within(t *testing.T, began time.Time, least, step time.Duration) {
+	t.Helper()
+	if d := time.Since(began); d < least || d > least+step {
+		t.Errorf("after %v, want %v", d, least)
+	}
+}
+
+// TestHinderedGuest has a guest that a busy host leaves no CPU confirm the end of an operation late, and not at all.
 func TestHinderedGuest(t *testing.T) {
-	asked := make(chan struct{}, 100)
-	var looks atomic.Int64
-	w := quick()
-	w.Limit, w.Grace = time.Hour, time.Hour
-	w.Hindered = func() time.Duration {
-		asked <- struct{}{}
-		return time.Duration(looks.Add(1)) * w.Confirm // another one since the last look
-	}
-	c, a := connect(t, Config{Watch: w})
-	background(t, func() error {
-		op, _, err := a.request()
-		if err != nil {
-			return err
+	synctest.Test(t, func(t *testing.T) {
+		w := Watch{Limit: time.Hour, Grace: time.Hour, Hindered: busyHost(0)}
+		host, guest := net.Pipe()
+		c, a := connectOver(t, Config{Watch: w}, host, guest)
+		background(t, func() error {
+			op, _, err := a.request()
+			if err != nil {
+				return err
+			}
+			time.Sleep(3700 * time.Millisecond) // until shortly before the cap
+			return a.result(op, wire.Result{Value: &wire.RunValue{Status: wire.TimedOut}})
+		})
+		r, err := c.Run(testContext(t), RunRequest{Shell: "x", Timeout: time.Second})
+		if err != nil || r.Status != TimedOut {
+			t.Errorf("%+v, %v", r, err)
 		}
-		for range 3 { // at the limit, and twice when the end should have been confirmed
-			<-asked
+		// One that never confirms it is not waited for without an end.
+		w.Hindered = busyHost(0.5)
+		host, guest = net.Pipe()
+		c, a = connectOver(t, Config{Watch: w}, host, guest)
+		silence(t, a)
+		began := time.Now()
+		_, err = c.Run(testContext(t), RunRequest{Shell: "x", Timeout: time.Second})
+		if err == nil || !strings.HasSuffix(err.Error(), "run: timed out after 1s, and the guest has not confirmed "+
+			"the end (1.4s on the clock, of which 700ms do not count, since a loaded host left no CPU)") {
+			t.Error(err)
 		}
-		return a.result(op, wire.Result{Value: &wire.RunValue{Status: wire.TimedOut}})
+		within(t, began, 2400*time.Millisecond, 100*time.Millisecond)
 	})
-	r, err := c.Run(testContext(t), RunRequest{Shell: "x", Timeout: 10 * time.Millisecond})
-	if err != nil || r.Status != TimedOut {
-		t.Errorf("%+v, %v", r, err)
+}
+
+// TestFairSilence has a guest that is silent on a busy host: limits of ours do not count what the host took from it,
+// up to a cap, and those of a user count all of it.
+func TestFairSilence(t *testing.T) {
+	for name, c := range map[string]struct {
+		share float64 // of the CPU
+		asked bool    // the limit is a user's
+		after time.Duration
+		text  string
+	}{
+		"quiet": {1, false, 60 * time.Second, "stat: the guest was silent for 1m0s"},
+		"half": {0.5, false, 118 * time.Second, "stat: the guest was silent for 1m0s (1m58s on the clock, " +
+			"of which 58s do not count, since a loaded host left no CPU)"},
+		"nothing": {0, false, 234 * time.Second, "stat: the guest was silent for 1m0s (3m54s on the clock, " +
+			"of which 2m54s do not count, since a loaded host left no CPU)"},
+		"asked":   {0.5, true, 60 * time.Second, "stat: the guest was silent for 1m0s"},
+		"profile": {0, true, 60 * time.Second, "stat: the guest was silent for 1m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dead := make(chan Silence, 1)
+				w := Watch{Hindered: busyHost(c.share), LimitAsked: name == "profile", Probe: 2 * time.Second,
+					Grace: time.Hour}
+				host, guest := net.Pipe()
+				w.Dead = func(s Silence, _ string) error {
+					dead <- s
+					return errors.New("dead")
+				}
+				cl, a := connectOver(t, Config{Watch: w}, host, guest)
+				silence(t, a)
+				ctx := t.Context()
+				if name == "asked" {
+					ctx = WithCall(ctx, Call{Limit: time.Minute})
+				}
+				began := time.Now()
+				if _, err := cl.Stat(ctx, "/x", true); err == nil || err.Error() != c.text {
+					t.Error(err)
+				}
+				within(t, began, c.after, time.Second)
+			})
+		})
 	}
-	// One that never confirms it is not waited for without an end.
-	c, a = connect(t, Config{Watch: w})
-	silence(t, a)
-	_, err = c.Run(testContext(t), RunRequest{Shell: "x", Timeout: 10 * time.Millisecond})
-	if err == nil || !strings.HasSuffix(err.Error(), "the guest has not confirmed the end") {
-		t.Error(err)
+}
+
+// TestFairGrace has a guest in doubt give no sign of life on a busy host.
+func TestFairGrace(t *testing.T) {
+	for _, c := range []struct {
+		share float64
+		after time.Duration
+		not   time.Duration
+	}{{1, 5 * time.Second, 0}, {0.5, 10 * time.Second, 5 * time.Second}, {0, 20 * time.Second, 15 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			dead := make(chan Silence, 1)
+			host, guest := net.Pipe()
+			w := Watch{Probe: 2 * time.Second, Hindered: busyHost(c.share), Dead: func(s Silence, _ string) error {
+				dead <- s
+				return errors.New("dead")
+			}}
+			cl, a := connectOver(t, Config{Watch: w}, host, guest)
+			silence(t, a)
+			ctx := WithCall(t.Context(), Call{Limit: 4 * time.Second})
+			if _, err := cl.Stat(ctx, "/x", true); err == nil {
+				t.Error("answered")
+			}
+			began := time.Now()
+			s := <-dead
+			within(t, began.Add(-2*time.Second), c.after, time.Second) // it was asked 2 s before
+			if s.Not > c.not || s.Not < c.not/2 || s.For < c.after {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// TestSignOfLife has a guest give one late, since the host is busy, and none.
+func TestSignOfLife(t *testing.T) {
+	for _, c := range []struct {
+		share  float64
+		after  time.Duration // of the answer
+		silent bool
+	}{{1, 1400 * time.Millisecond, false}, {1, 1600 * time.Millisecond, true}, {0.5, 2900 * time.Millisecond, false},
+		{0, 5900 * time.Millisecond, false}, {0, 6200 * time.Millisecond, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			host, guest := net.Pipe()
+			cl, a := connectOver(t, Config{Watch: Watch{Hindered: busyHost(c.share)}}, host, guest)
+			s := silence(t, a)
+			time.AfterFunc(c.after, func() { close(s.answer) })
+			if got := cl.IsSilent(t.Context()); got != c.silent {
+				t.Errorf("%+v: silent %v", c, got)
+			}
+			<-s.answer
+		})
 	}
 }
 

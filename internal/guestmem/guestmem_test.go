@@ -152,8 +152,8 @@ func (b bytesSource) ReadAt(p []byte, at int64) (int, error) {
 	if at < 0 || len(b) == 0 {
 		return 0, errors.New("hole")
 	}
-	for i := range p {
-		p[i] = b[(at+int64(i))%int64(len(b))]
+	for n := 0; n < len(p); {
+		n += copy(p[n:], b[(at+int64(n))%int64(len(b)):])
 	}
 	return len(p), nil
 }
@@ -162,17 +162,28 @@ func (b bytesSource) Scan(_ context.Context, visit func(int64, []byte) error) er
 	return visit(0, b)
 }
 
-// FuzzFind has any memory: what is found must be readable in bounded steps.
+// FuzzFind has a memory with something in two places: what is found must be readable in bounded steps.
 func FuzzFind(f *testing.F) {
 	k := &fakekernel.Kernel{Messages: []fakekernel.Message{{Text: "x"}}}
-	f.Add(k.Memory()[:0x12000])
-	f.Add([]byte(k.Note()))
-	f.Fuzz(func(t *testing.T, memory []byte) {
-		found, err := guestmem.Find(context.Background(), bytesSource(memory), []int64{0}, nil)
+	memory := bytesSource(k.Memory()[:0x15000])
+	f.Add(uint32(0), []byte(nil), uint32(0), []byte(nil))
+	f.Add(uint32(0x5000), []byte("OSRELEASE=x\nPAGESIZE=4096\n"), uint32(0x10000), []byte{1, 0x10})
+	f.Add(uint32(0), []byte(k.Note()), uint32(0x5000), []byte("x"))
+	f.Add(uint32(0x10ff8), []byte{0x83, 0, 0, 0, 0, 0, 0, 0}, uint32(0x11ff0), []byte{1, 0, 1})
+	p := make([]byte, 10000)
+	put := func(at uint32, patch []byte) (restore func()) {
+		place := memory[int(at)%len(memory):]
+		was := append([]byte(nil), place[:min(len(place), len(patch))]...)
+		copy(place, patch)
+		return func() { copy(place, was) }
+	}
+	f.Fuzz(func(t *testing.T, at uint32, patch []byte, at2 uint32, patch2 []byte) {
+		defer put(at, patch)()
+		defer put(at2, patch2)()
+		found, err := guestmem.Find(context.Background(), memory, []int64{0}, nil)
 		if err != nil {
 			return
 		}
-		p := make([]byte, 10000)
 		_ = found.Read(p, guestmem.TextStart+0x5000)
 		_ = found.Runs(0)
 	})

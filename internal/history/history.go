@@ -36,8 +36,9 @@ func (r Record) valid() bool {
 	return ok(r.Seconds) && ok(r.CPUSeconds) && r.Seconds > 0
 }
 
-// most is how many files are remembered.
-const most = 20_000
+// most is how many files are remembered before those are forgotten that are no longer there:
+// each run reads all of them, twice.
+const most = 500
 
 // History is what is known of files, by their canonical paths.
 type History map[string]Record
@@ -58,7 +59,7 @@ func Read(path string) History {
 }
 
 // Update adds what a run has learned to the history at path, in which other runs may have
-// written meanwhile. Files that are no longer there are forgotten when it is full.
+// written meanwhile. When there are too many, files are forgotten that are no longer there.
 func Update(path string, learned History) error {
 	all := Read(path)
 	for name, r := range learned {

@@ -36,6 +36,8 @@ type Process struct {
 	CPUs float64
 	// Memory is what they do not share with others, in bytes.
 	Memory int64
+	// Hindered is how long, in all that was measured, they have waited for a CPU; see Waits.
+	Hindered time.Duration
 }
 
 // Meter measures. It must not be used by several goroutines at a time.
@@ -48,6 +50,7 @@ type Meter struct {
 	at   time.Time
 	busy float64               // CPU seconds of the machine at that time
 	seen map[int]time.Duration // CPU time of processes then
+	wait map[int]*Waits        // of the processes then, with their descendants
 }
 
 // tick is the unit of CPU times in proc: USER_HZ is 100 on every architecture.
@@ -76,11 +79,14 @@ func (m *Meter) Measure(now time.Time, pids []int) (Machine, map[int]Process) {
 	}
 	processes := map[int]Process{}
 	seen := map[int]time.Duration{}
+	wait := map[int]*Waits{}
 	t := &tree{root: m.root}
 	for _, pid := range pids {
 		var p Process
 		var used time.Duration
+		waits := map[string]time.Duration{}
 		for _, id := range t.descendants(pid) {
+			readWaits(m.root, path.Join("proc", strconv.Itoa(id)), waits)
 			cpu, ok := t.cpuTime(id)
 			if !ok {
 				continue
@@ -92,9 +98,13 @@ func (m *Meter) Measure(now time.Time, pids []int) (Machine, map[int]Process) {
 		if !first && elapsed > 0 {
 			p.CPUs = max(0, used.Seconds()) / elapsed
 		}
+		if wait[pid] = m.wait[pid]; wait[pid] == nil {
+			wait[pid] = &Waits{}
+		}
+		p.Hindered = wait[pid].add(waits)
 		processes[pid] = p
 	}
-	m.at, m.busy, m.seen = now, busy, seen
+	m.at, m.busy, m.seen, m.wait = now, busy, seen, wait
 	return out, processes
 }
 

@@ -112,6 +112,37 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
+// Threads that wait at the same time are late once, and one that has ended takes nothing back.
+func TestWaits(t *testing.T) {
+	root := host("proc/10/task/10/children", "11", "proc/10/stat", stat(1, 0, 0), "proc/11/stat", stat(10, 0, 0),
+		"proc/10/task/10/schedstat", "5 1000000000 1\n", "proc/11/task/11/schedstat", "1 2000000000 1",
+		"proc/11/task/12/schedstat", "1 500000000 1", "proc/11/task/13/schedstat", "0",
+		"proc/11/task/14/schedstat", "a b c",
+		"proc/11/task/15/schedstat", "1 -7 1")
+	m := NewMeter(root, 2, nil)
+	var own Waits
+	want := func(all, of11 time.Duration) {
+		t.Helper()
+		_, got := m.Measure(start, []int{10, 99})
+		if got[10].Hindered != all || got[99].Hindered != 0 {
+			t.Errorf("%v, want %v", got[10].Hindered, all)
+		}
+		if got := own.Measure(root, "proc/11"); got != of11 {
+			t.Errorf("%v of one process, want %v", got, of11)
+		}
+	}
+	want(2*time.Second, 2*time.Second)
+	want(2*time.Second, 2*time.Second)
+	set(root, "proc/10/task/10/schedstat", "5 4000000000 1\n", "proc/11/task/12/schedstat", "1 1500000000 1")
+	want(5*time.Second, 3*time.Second)
+	delete(root, "proc/11/task/11/schedstat")
+	set(root, "proc/11/task/16/schedstat", "1 1000000000 1")
+	want(6*time.Second, 4*time.Second)
+	if got := own.Measure(root, "proc/99"); got != 4*time.Second {
+		t.Errorf("%v of a process that is gone", got)
+	}
+}
+
 func TestBusy(t *testing.T) {
 	for text, want := range map[string]bool{
 		"some avg10=59.00 avg60=99.00\n": false, "some avg10=60.00\n": true, "": false,

@@ -138,6 +138,16 @@ func (s *Store) List() ([]CacheEntry, error) {
 	return noted(entries), err
 }
 
+// Entries is List without sizes and notes, for which files would be looked at.
+func (s *Store) Entries() ([]CacheEntry, error) {
+	entries, err := s.cache.Entries()
+	out := make([]CacheEntry, len(entries))
+	for i, e := range entries {
+		out[i].Entry = e
+	}
+	return out, err
+}
+
 // Clean empties the cache and returns the entries it had. A process that uses an entry
 // at that moment must resolve its image again.
 func (s *Store) Clean() ([]CacheEntry, error) {

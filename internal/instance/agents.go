@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/deadline"
 	"provium/internal/guest"
 	"provium/internal/guest/handle"
 )
@@ -120,18 +121,25 @@ func (i *Instance) watchPort() {
 			i.portShut = false
 			i.work.Go(func() { i.confirm(link, boot) })
 		}
-	case link != nil && i.portShut && !i.suspended && i.closedAt == nil:
+	case link != nil && i.portShut && !i.suspended && i.closed == nil:
 		grace := i.cfg.Grace
 		if i.saysAgentEnded() {
 			grace = 0
 		}
-		i.closedAt = time.AfterFunc(grace, func() { i.portStaysClosed(link) })
+		i.closed = &closedPort{then: func() { i.portStaysClosed(link) }}
+		i.closed.stop = i.Limit(grace).After(i.closed.then)
 	}
+}
+
+// closedPort is the time that the agent's port may stay closed.
+type closedPort struct {
+	then func() // called at its end
+	stop func()
 }
 
 // confirm asks whether the agent at the port is the one of the link.
 func (i *Instance) confirm(link *guest.Client, boot int) {
-	ctx, cancel := context.WithTimeout(i.ctx, i.cfg.AgentTimeout)
+	ctx, cancel := i.bootLimit().Context(i.ctx, errNoAgentYet)
 	defer cancel()
 	if err := link.Confirm(ctx); err != nil && link.Err() == nil && i.ctx.Err() == nil {
 		_ = i.replaced(boot, agentUnheard)
@@ -147,7 +155,7 @@ func (i *Instance) portStaysClosed(link *guest.Client) {
 	defer cancel()
 	halted := i.isHalted(ctx)
 	i.mu.Lock()
-	current := i.closedAt != nil && i.link == link && !i.suspended && i.ctx.Err() == nil
+	current := i.closed != nil && i.link == link && !i.suspended && i.ctx.Err() == nil
 	if !current || halted || i.saysAgentEnded() {
 		i.mu.Unlock()
 		switch {
@@ -173,9 +181,9 @@ func (i *Instance) saysAgentEnded() bool {
 
 // portOpened stops the wait for a port that is closed. The caller must hold i.mu.
 func (i *Instance) portOpened() {
-	if i.closedAt != nil {
-		i.closedAt.Stop()
-		i.closedAt = nil
+	if i.closed != nil {
+		i.closed.stop()
+		i.closed = nil
 	}
 }
 
@@ -186,10 +194,11 @@ var errNoReboot = errors.New("no reboot in time")
 // WaitReboot, whichever was last. It waits for limit at most, and for the time that an
 // agent has after a boot when limit is negative.
 func (i *Instance) WaitReboot(ctx context.Context, limit time.Duration) error {
+	until := deadline.Begin(limit, deadline.Clock{})
 	if limit < 0 {
-		limit = i.cfg.AgentTimeout
+		until = i.bootLimit()
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, limit, errNoReboot)
+	limited, cancel := until.Context(ctx, errNoReboot)
 	defer cancel()
 	for {
 		i.mu.Lock()
@@ -217,6 +226,6 @@ func (i *Instance) WaitReboot(ctx context.Context, limit time.Duration) error {
 		if rebooted {
 			what = "has rebooted, and no agent has answered since"
 		}
-		return fmt.Errorf("wait_reboot timed out after %v: vm `%s` %s", limit, i.cfg.VM, what)
+		return fmt.Errorf("wait_reboot timed out after %v: vm `%s` %s", until, i.cfg.VM, what)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,5 +158,36 @@ func TestHaltIsNotBelieved(t *testing.T) {
 	}
 	if link, err := i.Client(t.Context()); err != nil || link.Ping(t.Context()) != nil {
 		t.Error("the guest is dead:", err)
+	}
+}
+
+// TestPanicLeavesTheConsole has the end of a guest take long that has panicked, as where its
+// memory is kept: who asks for its console meanwhile does not wait.
+func TestPanicLeavesTheConsole(t *testing.T) {
+	b := newBench(t)
+	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
+	finding := b.cfg.Hooks.Finding
+	ending, release := make(chan struct{}), make(chan struct{})
+	b.cfg.Hooks.Finding = func(f Finding) {
+		close(ending)
+		<-release
+		finding(f)
+	}
+	i, m := b.start(nil)
+	m.Print(false, "[    1.000000] "+fatal+"\n[    1.000001] ---[ end "+fatal+" ]---\n")
+	<-ending
+	asked := make(chan bool)
+	go func() { asked <- i.StampsLines() }()
+	select {
+	case <-asked:
+	case <-time.After(patience):
+		t.Error("the console is held")
+	}
+	close(release)
+	<-i.Done()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.findings) != 1 || !strings.Contains(b.died, "Fatal exception") {
+		t.Errorf("%q, %q", b.findings, b.died)
 	}
 }

@@ -63,6 +63,9 @@ func (i *Instance) onReset(byGuest bool) {
 	if over {
 		return // QEMU is about to end, with what the kernel said last
 	}
+	if byGuest {
+		i.checkReboot()
+	}
 	i.watch.startOver()
 	i.kernelLog.startOver()
 	i.cfg.Console.markReset(byGuest)
@@ -72,7 +75,7 @@ func (i *Instance) onReset(byGuest bool) {
 	if !byGuest {
 		i.awaited = i.reboots + 1
 	}
-	i.resend = false
+	i.resend, i.served, i.crashed = false, false, false
 	switch {
 	case i.link != nil || i.ctx.Err() != nil:
 	case i.panicked:

@@ -113,13 +113,15 @@ type Instance struct {
 	refused   error         // why the last attempt at an optional agent failed
 	panic     string        // the expected panic since the last link
 	panicked  bool          // that panic ended a link, and no reset has followed
+	crashed   bool          // that panic, or an earlier one, was since the last reset
+	served    bool          // an agent has answered since the last reset
 	kernelLog kernelLog
 	check     *panicCheck // of a panic that is not known to be one; else nil
 	resend    bool        // what is sent to the next agent first may be lost
 	expected  bool        // the caller ends the guest and settles what follows
 	reason    string      // why it ended; the first one counts
 	suspended bool
-	closedAt  *time.Timer // runs while the agent's port is closed and there is a link
+	closed    *closedPort // while the agent's port is closed and there is a link
 	portOpen  bool        // the guest has opened the agent's port, as far as is known
 	portShut  bool        // the port was closed since the agent of the link opened it
 	linkedAt  int64       // the length of the console at the link's start
@@ -186,6 +188,7 @@ func Start(ctx context.Context, cfg Config, warm *Prewarmed) (*Instance, error) 
 func (i *Instance) supervise() {
 	<-i.machine.Done()
 	i.lastWords()
+	i.awaitChecks() // who finds the guest dead finds its report
 	i.cfg.Console.log.End()
 	i.cfg.Inspect.Ended(i.machine)
 	i.mu.Lock()

@@ -269,7 +269,7 @@ func TestResetsWithoutAnEnd(t *testing.T) {
 				eventually(t, "printed", func() bool {
 					return b.cfg.Console.Len() > before || c.prints == "" || m.Ended()
 				})
-				m.Reboot()
+				m.RebootSilently()
 			}
 			b.wantDeath(i, c.want)
 		})
@@ -297,7 +297,7 @@ func TestPanicBeforeReset(t *testing.T) {
 	i, m := b.boot()
 	failed := inFlight(b, i, m)
 	m.Print(false, panicTitle)
-	m.Reboot()
+	m.RebootSilently()
 	if err := <-failed; err == nil || !strings.Contains(err.Error(), "vm `a`: guest panicked: Kernel panic") {
 		t.Error(err)
 	}
@@ -311,7 +311,7 @@ func TestPanicBeforeReset(t *testing.T) {
 // the test expects.
 func TestExpectedPanic(t *testing.T) {
 	for name, goOn := range map[string]func(*fakemachine.Machine){
-		"reboot":       (*fakemachine.Machine).Reboot,
+		"reboot":       (*fakemachine.Machine).RebootSilently,
 		"crash kernel": func(m *fakemachine.Machine) { m.Print(false, "[    0.000000] Linux version 6\n") },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,6 +75,7 @@ func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	current := i.boot == boot && i.ctx.Err() == nil
 	if current {
 		i.link, i.panic, i.panicked, i.resend, i.answered = link, "", false, false, true
+		i.served = true
 		i.refused = nil
 		i.answerBy.stop()
 		i.recordAgent(link.Info().AgentID, boot)
@@ -141,13 +142,10 @@ func (l *answerLimit) stop() {
 
 // bootLimit begins the limit of a boot.
 func (i *Instance) bootLimit() *deadline.Deadline {
-	var c deadline.Clock
 	if i.cfg.FairTimeout {
-		if c.Hindered = i.cfg.Watch.Hindered; c.Hindered == nil {
-			c.Hindered = i.machine.Hindered
-		}
+		return i.Limit(i.cfg.AgentTimeout)
 	}
-	return deadline.Begin(i.cfg.AgentTimeout, c)
+	return deadline.Begin(i.cfg.AgentTimeout, deadline.Clock{})
 }
 
 // noAnswer says that no agent answered. The caller must hold i.mu.
@@ -229,7 +227,7 @@ func (i *Instance) Client(ctx context.Context) (*guest.Client, error) {
 
 // Session is Client. It also returns the epoch of what the agent holds.
 func (i *Instance) Session(ctx context.Context) (*guest.Client, *handle.Epoch, error) {
-	limited, cancel := i.sessionLimit(ctx)
+	limited, cancel, limit := i.sessionLimit(ctx)
 	defer cancel()
 	for {
 		i.mu.Lock()
@@ -244,7 +242,7 @@ func (i *Instance) Session(ctx context.Context) (*guest.Client, *handle.Epoch, e
 			return nil, nil, context.Cause(i.ctx)
 		case <-limited.Done():
 			if ctx.Err() == nil {
-				return nil, nil, i.noAgentYet()
+				return nil, nil, i.noAgentYet(limit)
 			}
 			return nil, nil, context.Cause(ctx)
 		}

@@ -19,18 +19,18 @@ type panicCheck struct {
 }
 
 // mayHavePanicked takes a report of a panic. A guest whose agent answers after that has not
-// panicked. over says that no agent can answer any more.
-func (i *Instance) mayHavePanicked(f Finding, over bool) {
+// panicked. over says that no agent can answer any more. The caller must call what it returns,
+// unless that is nil, without a lock: the guest's memory may be kept then.
+func (i *Instance) mayHavePanicked(f Finding, over bool) (finish func()) {
 	i.mu.Lock()
 	link := i.link
 	if link == nil || over {
 		i.mu.Unlock()
-		i.confirmPanic(f)
-		return
+		return i.believePanic(f)
 	}
 	defer i.mu.Unlock()
 	if i.check != nil {
-		return // one report tells as much as two
+		return nil // one report tells as much as two
 	}
 	c := &panicCheck{finding: f, done: make(chan struct{})}
 	i.check = c
@@ -38,13 +38,14 @@ func (i *Instance) mayHavePanicked(f Finding, over bool) {
 		_, real := i.panicInLog()
 		i.settle(c, real || !i.isAlive(link))
 	})
+	return nil
 }
 
 // isAlive reports whether the agent answers. The time that a guest is stopped does not
 // count.
 func (i *Instance) isAlive(link *guest.Client) bool {
 	for {
-		ctx, cancel := context.WithTimeout(i.ctx, i.cfg.PanicGrace)
+		ctx, cancel := i.Limited(i.ctx, i.cfg.PanicGrace, "a sign of life")
 		err := link.Ping(ctx)
 		cancel()
 		if err == nil {
@@ -90,29 +91,50 @@ func (i *Instance) lastWords() {
 func (i *Instance) awaitChecks() {
 	i.mu.Lock()
 	c := i.check
+	believed := c != nil && c.settled
 	i.mu.Unlock()
-	if c == nil {
-		return
-	}
-	select {
-	case <-c.done:
-	case <-time.After(2 * i.cfg.PanicGrace): // the guest is stopped
+	switch {
+	case c == nil:
+	case believed:
+		<-c.done
+	default:
+		stopped, cancel := i.Limited(context.Background(), 2*i.cfg.PanicGrace, "") // the guest is stopped then
+		defer cancel()
+		select {
+		case <-c.done:
+		case <-stopped.Done():
+		}
 	}
 }
 
 // confirmPanic acts on a panic: the guest has ended, unless the test expects it.
 func (i *Instance) confirmPanic(f Finding) {
-	reason := "guest panicked: " + f.Title
-	f.Expected = i.cfg.Hooks.ExpectsPanic()
-	if f.Expected {
-		i.goOn(reason)
-	} else {
-		i.mu.Lock()
-		i.reason = reason // the kernel's words win
-		i.mu.Unlock()
-		i.fail(reason)
+	if finish := i.believePanic(f); finish != nil {
+		finish()
 	}
-	i.cfg.Hooks.Finding(f)
+}
+
+// believePanic records a panic. The guest has ended, unless the test expects it; what it leaves
+// behind is kept, and it is ended, by what is returned. awaitChecks waits for that.
+func (i *Instance) believePanic(f Finding) (finish func()) {
+	reason := "guest panicked: " + f.Title
+	if f.Expected = i.cfg.Hooks.ExpectsPanic(); f.Expected {
+		i.goOn(reason)
+		i.cfg.Hooks.Finding(f)
+		return nil
+	}
+	done := make(chan struct{})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.reason = reason // the kernel's words win
+	if i.check == nil {
+		i.check = &panicCheck{finding: f, settled: true, done: done}
+	}
+	return func() {
+		defer close(done)
+		i.fail(reason)
+		i.cfg.Hooks.Finding(f)
+	}
 }
 
 // goOn ends what the agent of a guest held that has panicked, and waits for the next
@@ -124,7 +146,7 @@ func (i *Instance) goOn(reason string) {
 	if i.link == nil || i.ctx.Err() != nil {
 		return
 	}
-	i.panicked = true
+	i.panicked, i.crashed = true, true
 	i.resend = true // the kernel that has ended may take what is sent first
 	i.startOver(reason)
 }

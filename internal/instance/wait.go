@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"provium/internal/console"
+	"provium/internal/deadline"
 )
 
 // What a boot waits for, as Config.Wait has it. What a guest shall print stands behind
@@ -82,11 +83,11 @@ func (i *Instance) IsAgentless() bool {
 
 // noAgentYet returns the error of an operation that has waited for the first agent of a
 // guest whose boot does not wait for one.
-func (i *Instance) noAgentYet() error {
+func (i *Instance) noAgentYet(limit *deadline.Deadline) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	text := fmt.Sprintf("no agent answered within %v, and the boot did not wait for one (wait = %q)",
-		i.cfg.AgentTimeout, i.cfg.Wait)
+		limit, i.cfg.Wait)
 	if i.refused != nil {
 		text += fmt.Sprintf("; the last attempt: %v", i.refused)
 	}
@@ -155,8 +156,9 @@ func (i *Instance) endWithAgent(said []string) {
 		reason += ": " + strings.Join(said, "; ")
 	}
 	i.mu.Lock()
-	if i.closedAt != nil {
-		i.closedAt.Reset(0)
+	if i.closed != nil {
+		i.closed.stop()
+		go i.closed.then()
 	}
 	early, optional := i.link == nil, i.optional() && !i.answered
 	if early && optional {
@@ -169,12 +171,14 @@ func (i *Instance) endWithAgent(said []string) {
 }
 
 // sessionLimit returns a context for the wait for a link: it ends in time for operations
-// on a guest that may never have an agent.
-func (i *Instance) sessionLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+// on a guest that may never have an agent. The limit is nil for other guests.
+func (i *Instance) sessionLimit(ctx context.Context) (context.Context, context.CancelFunc, *deadline.Deadline) {
 	if !i.IsAgentless() {
-		return ctx, func() {}
+		return ctx, func() {}, nil
 	}
-	return context.WithTimeoutCause(ctx, i.cfg.AgentTimeout, errNoAgentYet)
+	limit := i.bootLimit()
+	limited, cancel := limit.Context(ctx, errNoAgentYet)
+	return limited, cancel, limit
 }
 
 var errNoAgentYet = errors.New("no agent yet")

@@ -26,6 +26,7 @@ type watch struct {
 	quiet    *time.Timer // runs while a report is unfinished
 	lossy    bool        // the log could not be written, and that was said
 	agent    agentWords
+	goodbye  bool // the kernel of this boot has said that it ends
 }
 
 // Devices whose output lands in one log.
@@ -65,6 +66,13 @@ type writerFunc func(p []byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func (w *watch) write(device int, p []byte) {
+	for _, finish := range w.take(device, p) {
+		finish()
+	}
+}
+
+// take is write, but for what takes long and needs no lock, which it returns.
+func (w *watch) take(device int, p []byte) (finish []func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, err := w.inst.cfg.Console.Write(p); err != nil && !w.lossy {
@@ -77,7 +85,7 @@ func (w *watch) write(device int, p []byte) {
 	if w.begun[device] {
 		end := bytes.IndexByte(p, '\n') + 1
 		if end == 0 {
-			return
+			return nil
 		}
 		p, w.begun[device] = p[end:], false
 	}
@@ -95,27 +103,31 @@ func (w *watch) write(device int, p []byte) {
 	if bytes.Contains((*held)[:end], []byte(haltWords)) {
 		w.inst.mayHaveHalted()
 	}
-	w.report(w.detector.Feed((*held)[:end]), false)
+	w.goodbye = w.goodbye || saysGoodbye((*held)[:end])
+	finish = w.report(w.detector.Feed((*held)[:end]), false)
 	*held = append((*held)[:0], (*held)[end:]...)
 	if w.detector.IsPending() {
 		w.quiet.Reset(reportQuiet)
 	} else {
 		w.quiet.Stop()
 	}
+	return finish
 }
 
 // logged takes a line of the kernel's log that was read from its memory.
 func (w *watch) logged(line string) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.report(w.detector.Feed([]byte(line)), false)
+	finish := w.report(w.detector.Feed([]byte(line)), false)
+	w.mu.Unlock()
+	for _, f := range finish {
+		f()
+	}
 }
 
 // flush reports what is known so far: the guest has ended, has printed nothing for a
 // while, or the caller asks. over says that the guest, or its present boot, has ended.
 func (w *watch) flush(over bool) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.quiet.Stop()
 	for i, held := range w.partial {
 		// A line that is cut in two here would not be recognised.
@@ -123,24 +135,37 @@ func (w *watch) flush(over bool) {
 			w.partial[i], w.begun[i] = nil, true
 		}
 	}
-	w.report(w.detector.Flush(), over)
-}
-
-func (w *watch) report(findings []Finding, over bool) {
-	for _, f := range findings {
-		if f.Panic {
-			w.inst.mayHavePanicked(f, over)
-		} else {
-			w.inst.cfg.Hooks.Finding(f)
-		}
+	finish := w.report(w.detector.Flush(), over)
+	w.mu.Unlock()
+	for _, f := range finish {
+		f()
 	}
 }
 
-// startOver forgets what the agent of the last boot has said.
+// report hands findings on. The caller must hold w.mu, and call what is returned without it.
+func (w *watch) report(findings []Finding, over bool) (finish []func()) {
+	for _, f := range findings {
+		if !f.Panic {
+			w.inst.cfg.Hooks.Finding(f)
+		} else if end := w.inst.mayHavePanicked(f, over); end != nil {
+			finish = append(finish, end)
+		}
+	}
+	return finish
+}
+
+// startOver forgets what the agent and the kernel of the last boot have said of themselves.
 func (w *watch) startOver() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.agent = agentWords{}
+	w.agent, w.goodbye = agentWords{}, false
+}
+
+// saidGoodbye reports whether the kernel of this boot has said that it ends.
+func (w *watch) saidGoodbye() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.goodbye
 }
 
 // stamps returns what is known of the kernel's time stamps.

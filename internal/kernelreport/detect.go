@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 const (
@@ -26,9 +27,55 @@ type Rules struct {
 	// Ignore are lines and titles that are not failures, even if they match other rules. For
 	// a warning of the kernel, the message before its title counts as well.
 	Ignore []*regexp.Regexp
+	// Used records which of Ignore have taken out something; nil records nothing.
+	Used *Used
 	// Stamps says whether the kernel stamps its lines. Where it does, a line without a
 	// stamp is not the kernel's, and only Extra applies to it.
 	Stamps Stamps
+}
+
+// Ignores reports whether the rules take out a report that is known by its title.
+func (r Rules) Ignores(f Finding) bool {
+	return r.ignores([]byte(f.Title), []byte(f.Line))
+}
+
+// ignores reports whether one of Ignore matches, and records it.
+func (r Rules) ignores(line, text []byte) bool {
+	for _, re := range r.Ignore {
+		if re.Match(line) || re.Match(text) {
+			r.Used.add(re.String())
+			return true
+		}
+	}
+	return false
+}
+
+// Used are the patterns of [Rules.Ignore] that have taken out something. It is safe for concurrent
+// use.
+type Used struct {
+	mu       sync.Mutex
+	patterns []string
+}
+
+func (u *Used) add(pattern string) {
+	if u == nil {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !slices.Contains(u.patterns, pattern) {
+		u.patterns = append(u.patterns, pattern)
+	}
+}
+
+// Patterns returns them, in the order in which they were first used.
+func (u *Used) Patterns() []string {
+	if u == nil {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.patterns)
 }
 
 // Finding is one failure report of a guest's kernel.
@@ -407,7 +454,7 @@ func (d *Detector) begin(k Kind, line []byte, m message) {
 }
 
 // isIgnored reports whether a line is one to ignore.
-func (d *Detector) isIgnored(line, text []byte) bool { return matches(d.rules.Ignore, line, text) }
+func (d *Detector) isIgnored(line, text []byte) bool { return d.rules.ignores(line, text) }
 
 // Begins returns the time stamp of a line and its text, as in [Finding.Line], if a report
 // begins with it.

@@ -26,6 +26,8 @@ const (
 	KindFilesystem Kind = "file system corruption"
 	// KindWarning is a report of WARN(), after which the kernel goes on.
 	KindWarning Kind = "WARNING"
+	// KindReboot is a reboot that no reboot call, sysrq or panic preceded.
+	KindReboot Kind = "unexpected reboot"
 	// KindPattern is a line that one of [Rules.Extra] matches.
 	KindPattern Kind = "pattern"
 	// KindOOM is a process that the kernel killed for its memory. It fails nothing.

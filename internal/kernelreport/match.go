@@ -89,7 +89,7 @@ func matchMore(text []byte) Kind {
 		if has(text, "kernel BUG at ") {
 			return KindBug
 		}
-		if t, ok := bytes.CutPrefix(text, []byte("kmemleak: ")); ok && isDigit(t[0]) &&
+		if t, ok := bytes.CutPrefix(text, []byte("kmemleak: ")); ok && len(t) > 0 && isDigit(t[0]) &&
 			bytes.Contains(t, []byte(" new suspected memory leak")) {
 			return KindLeak
 		}

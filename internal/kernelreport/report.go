@@ -105,6 +105,19 @@ func (r *report) excerptLine(line []byte) {
 	r.excerpt.WriteByte('\n')
 }
 
+// UnexpectedReboot returns the report of a reboot that nobody has asked for. console is what the
+// guest had printed last.
+func UnexpectedReboot(console string) Finding {
+	const line = "the guest was reset without a reboot call, sysrq or panic, as by a triple fault"
+	excerpt := line + "\n"
+	var clean []byte
+	for text := range strings.Lines(console) {
+		clean = Clean([]byte(strings.TrimRight(text, "\r\n")), clean)
+		excerpt += strings.ToValidUTF8(string(clean), "?") + "\n"
+	}
+	return Finding{Kind: KindReboot, Title: string(KindReboot), Line: line, Excerpt: cut(excerpt, maxExcerpt)}
+}
+
 // survived is called when the guest has lived on after what only looked like a panic.
 func (r *report) survived() {
 	if r.Kind == KindPanic {

@@ -78,7 +78,7 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		return "" // the boot itself says what is wrong
 	}
 	type form struct {
-		Format   int
+		Format   string
 		QEMU     string
 		Image    string
 		Cmdline  string
@@ -91,7 +91,7 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	}
 	var forms []any
 	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
-		forms = append(forms, form{snapshot.Version, binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
+		forms = append(forms, form{snapshot.Form(), binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
 			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), class})
 	}
 	return v.bootCache().Choose(forms...)

@@ -17,8 +17,6 @@ import (
 // plugTimeout is how long a guest may take to notice a disk, or to release one.
 const plugTimeout = 60 * time.Second
 
-var errPlugTimeout = fmt.Errorf("the guest did not react within %v", plugTimeout)
-
 // VMOf returns the VM that a disk belongs, or belonged, to.
 func VMOf(d *disk.Disk) *VM { return d.Owner().(*VM) }
 
@@ -131,7 +129,7 @@ func (v *VM) plug(ctx context.Context, inst *guestRun, d *disk.Disk, runs bool) 
 	if !runs {
 		return nil
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
+	limited, cancel := inst.Limited(ctx, plugTimeout, "the guest's reaction")
 	defer cancel()
 	err = v.guestOp(limited, "attach_disk",
 		func(c *guest.Client) error { return c.AwaitDisk(limited, device.Serial, false) })
@@ -168,7 +166,7 @@ func (v *VM) DetachDisk(ctx context.Context, d *disk.Disk) error {
 }
 
 func (v *VM) unplug(ctx context.Context, inst *guestRun, d *disk.Disk) error {
-	limited, cancel := context.WithTimeoutCause(ctx, plugTimeout, errPlugTimeout)
+	limited, cancel := inst.Limited(ctx, plugTimeout, "the guest's reaction")
 	defer cancel()
 	device := d.Plugged()
 	if err := inst.machine.UnplugDisk(limited, qemu.Disk{Slot: device.Slot, Node: device.Node}); err != nil {

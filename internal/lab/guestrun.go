@@ -159,7 +159,7 @@ func (i *guestRun) wakeup(ctx context.Context) error {
 		return err
 	}
 	// Giving up now would leave the guest stopped.
-	sure, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	sure, cancel := i.Limited(context.WithoutCancel(ctx), contLimit, "QEMU")
 	defer cancel()
 	err = i.stopMachine(sure)
 	if err == nil {

@@ -124,11 +124,11 @@ func (i *guestRun) halt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := emptyLink(ctx, link); err != nil {
+	if err := i.emptyLink(ctx, link); err != nil {
 		return err
 	}
 	// A caller that gave up now would not know whether the guest runs.
-	sure, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	sure, cancel := i.Limited(context.WithoutCancel(ctx), contLimit, "QEMU")
 	defer cancel()
 	if err := i.stopMachine(sure); err != nil {
 		return errors.Join(err, i.goOn(ctx))
@@ -137,8 +137,8 @@ func (i *guestRun) halt(ctx context.Context) error {
 }
 
 // emptyLink returns when nothing is on its way between host and guest.
-func emptyLink(ctx context.Context, link *guest.Client) error {
-	limited, cancel := context.WithTimeoutCause(ctx, contLimit, errNotEnded)
+func (i *guestRun) emptyLink(ctx context.Context, link *guest.Client) error {
+	limited, cancel := i.Limit(contLimit).Context(ctx, errNotEnded)
 	defer cancel()
 	for {
 		if err := link.AwaitIdle(limited); err != nil {
@@ -158,7 +158,7 @@ var errNotEnded = errors.New("an operation that was given up has not ended in th
 
 // goOn undoes halt, also when ctx is done.
 func (i *guestRun) goOn(ctx context.Context) error {
-	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), contLimit)
+	again, cancel := i.Limited(context.WithoutCancel(ctx), contLimit, "QEMU")
 	defer cancel()
 	return i.contMachine(again)
 }

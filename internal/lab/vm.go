@@ -304,24 +304,18 @@ func (v *VM) PowerButton(ctx context.Context, timeout time.Duration) (graceful b
 		inst.Expect(false)
 		return false, fmt.Errorf("vm `%s` power_button: %w", v.name, err)
 	}
-	limit, cancel := context.WithTimeoutCause(ctx, timeout, errTooSlow)
-	defer cancel()
 	select {
 	case <-inst.Done():
 		graceful = true
-	case <-limit.Done():
-		if errors.Is(context.Cause(limit), errTooSlow) {
-			break
-		}
+	case <-time.After(timeout):
+	case <-ctx.Done():
 		inst.Expect(false)
-		return false, context.Cause(limit)
+		return false, context.Cause(ctx)
 	}
 	inst.End("power button")
 	v.clearGuest(topology.Shutdown)
 	return graceful, nil
 }
-
-var errTooSlow = errors.New("guest did not power off in time")
 
 // Shutdown ends the guest at once, in whatever state it is. It does nothing when there is
 // no guest.
@@ -353,7 +347,7 @@ func (v *VM) clearGuest(s topology.State) {
 func (v *VM) watch() guest.Watch {
 	w := v.host.Watch
 	if v.profile.OpTimeout > 0 {
-		w.Limit = v.profile.OpTimeout
+		w.Limit, w.LimitAsked = v.profile.OpTimeout, true
 	}
 	return w
 }
@@ -363,6 +357,15 @@ func (v *VM) watch() guest.Watch {
 func (v *VM) IsSilent(ctx context.Context) bool {
 	inst, err := v.running("ping", topology.Booted)
 	return err == nil && inst.IsSilent(ctx)
+}
+
+// Hindered returns how long, in all, its guest has waited for a CPU of the host.
+func (v *VM) Hindered() time.Duration {
+	inst, err := v.running("ping", topology.Booted)
+	if err != nil {
+		return 0
+	}
+	return inst.Hindered()
 }
 
 // Close shuts the VM down and removes its directory. Its console log stays readable.

@@ -174,9 +174,11 @@ func FuzzRead(f *testing.F) {
 	f.Add(uint32(0x40008), []byte{1, 0, 0, 0, 0, 0, 0, 0, 0xff})
 	f.Add(uint32(0x5000+60), []byte("SYMBOL(prb)=ffffffff80000000\n"))
 	f.Fuzz(func(t *testing.T, at uint32, patch []byte) {
-		m := memory(append([]byte(nil), image...))
-		copy(m[int(at)%len(m):], patch)
-		mem, err := open(m)
+		place := image[int(at)%len(image):]
+		was := append([]byte(nil), place[:min(len(place), len(patch))]...)
+		copy(place, patch)
+		defer copy(place, was)
+		mem, err := open(memory(image))
 		if err != nil {
 			return
 		}

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/hostload"
 	"provium/internal/proc"
 	"provium/internal/qmp"
 )
@@ -57,6 +58,7 @@ type Machine struct {
 	entropy *entropy
 	stderr  *tailBuffer
 	cid     uint32 // on vsock, 0 without
+	waits   hostload.Waits
 
 	migration *migrationWatch
 	deleted   deletionWatch

@@ -33,15 +33,16 @@ type dispatcher struct {
 	// end them without a report.
 	stopAll, killAll chan struct{}
 	why              stopNow
+	ignored          *ignoredReports
 
 	// early is called for a failed test of a file that goes on.
 	early func(path string, t report.TestResult)
 
 	learned history.History // files that ran, for the next run
 
-	mu     sync.Mutex
-	vmDirs int
-	pids   map[*sched.File]int // of the runners
+	mu      sync.Mutex
+	vmDirs  int
+	running map[*sched.File]running
 }
 
 // run runs the candidates and returns their results in candidate order; nil
@@ -128,15 +129,16 @@ func (d *dispatcher) one(
 	defer os.RemoveAll(job.TempDir)
 	f := &fileRun{
 		job: job, self: d.o.Self, verb: d.o.RunnerVerb, filter: d.filter, starter: d.starter, resources: client,
-		launched: func(pid int) { d.launched(file, pid) },
-		person:   d.o.Person, early: d.early,
-		limit: d.o.FileTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
+		person: d.o.Person, early: d.early,
+		limit: d.o.FileTimeout, fair: d.o.FairTimeout, emit: d.events.Forward, stdout: d.o.Stdout, stderr: d.o.Stderr,
 	}
 	if d.o.JSON {
 		f.stdout = d.o.Stderr
 	}
+	f.launched = func(pid int) { d.launched(file, f, pid) }
 	r := f.run(d.stopAll, d.killAll, &d.why)
 	d.ended(file, c, &r, f)
+	d.ignored.add(f.done)
 	return &r
 }
 

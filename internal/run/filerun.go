@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"provium/internal/admission"
 	"provium/internal/choose"
+	"provium/internal/deadline"
 	"provium/internal/dialog"
 	"provium/internal/event"
 	"provium/internal/proc"
@@ -24,12 +26,6 @@ import (
 )
 
 const (
-	// stopGrace is how long a runner that was told to stop may take to close
-	// its guests and report, before it is killed. One that says nothing for
-	// stopQuiet is stuck in a call that never returns and goes at once.
-	stopGrace = 15 * time.Second
-	stopQuiet = 6 * time.Second
-
 	// outputGrace is how long the output of a runner may stay open after its end, which
 	// takes a process that may not be killed.
 	outputGrace = 5 * time.Second
@@ -61,6 +57,7 @@ type fileRun struct {
 	starter   *proc.Starter
 	resources resources
 	limit     time.Duration          // 0: none; waiting for resources does not count
+	fair      bool                   // nobody has asked for the limit; see package deadline
 	emit      func(...event.Encoded) // event.Bus.Forward
 	stdout    io.Writer
 	stderr    io.Writer
@@ -81,6 +78,7 @@ type fileRun struct {
 	waited   time.Duration        // for that, so far
 	waiting  time.Time            // when it began to wait; zero: it does not
 	cpu      time.Duration        // CPU time of the runner and its guests, once it has ended
+	hindered atomic.Int64         // nanoseconds that they have waited for a CPU, in all
 	claim    *claim               // the file's claim, from when it is asked for
 	claimed  *event.Amount        // the same, from when it is granted
 	done     *done
@@ -185,16 +183,17 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		child.Kill()
 	}
 
-	clock := newStopwatch(f.limit)
-	defer clock.stop()
-	var kill, quiet <-chan time.Time
+	limit, expired, stopLimit := f.beginLimit()
+	defer stopLimit()
+	endings := f.newEndings()
+	defer endings.stop()
 	halt := func(s stopNow) {
 		if f.stop != nil {
 			return
 		}
 		f.stop = &s
-		clock.stop()
-		kill, quiet = time.After(stopGrace), time.After(stopQuiet)
+		stopLimit()
+		endings.begin()
 		if f.pipe.send(&message{Interrupt: &s}) != nil {
 			child.Kill()
 		}
@@ -207,16 +206,17 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 				break
 			}
 			f.handle(m, ctx, answers)
-			f.hold(clock)
+			f.hold(limit)
 			if f.stop != nil {
-				quiet = time.After(stopQuiet)
+				endings.heard()
 			}
 		case a := <-answers:
 			f.answer(a)
-			f.hold(clock)
-		case <-clock.expired():
+			f.hold(limit)
+		case <-expired:
+			expired = nil
 			halt(stopNow{
-				Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed", f.limit),
+				Reason: fmt.Sprintf("the file's limit of %v (--timeout) has passed%s", f.limit, limit.Charged()),
 				Status: string(report.FileTimedOut),
 			})
 		case <-stopAll:
@@ -225,18 +225,20 @@ func (f *fileRun) supervise(stopAll, killAll <-chan struct{}, why *stopNow) erro
 		case <-killAll:
 			killAll = nil
 			child.Kill()
-		case <-kill:
-			child.Kill()
-			kill = nil
-		case <-quiet:
-			child.Kill()
-			quiet = nil
+		case <-endings.over:
+			f.giveUp(child)
 		}
 	}
 	f.endTalk()
 	err = <-ended
 	f.cpu = child.CPUTime()
 	return f.outcome(err)
+}
+
+// giveUp kills a runner that has not ended when it was asked to.
+func (f *fileRun) giveUp(child *proc.Child) {
+	fmt.Fprintf(f.stderr, "provium: %s: it does not end as asked, and is killed\n", terminal.Escape(f.job.Path))
+	child.Kill()
 }
 
 // outcome returns why there is no complete report of a runner that ended with err.
@@ -253,10 +255,10 @@ func (f *fileRun) outcome(err error) error {
 	return errors.New("runner ended without a report")
 }
 
-// hold stops the clock of the file's limit while the file waits, and lets it run again.
-func (f *fileRun) hold(clock *stopwatch) {
+// hold stops the file's limit while the file waits, and lets it go on.
+func (f *fileRun) hold(limit *deadline.Deadline) {
 	waits := f.waits > 0
-	clock.hold(waits)
+	limit.Hold(waits)
 	switch {
 	case waits && f.waiting.IsZero():
 		f.waiting = time.Now()
@@ -485,49 +487,5 @@ func (f *fileRun) setStatus() {
 		f.status = report.FileFailed
 	default:
 		f.status = report.FilePassed
-	}
-}
-
-// stopwatch measures a limit that can be put on hold.
-type stopwatch struct {
-	limited bool
-	left    time.Duration
-	since   time.Time // zero while on hold
-	timer   *time.Timer
-}
-
-func newStopwatch(limit time.Duration) *stopwatch {
-	s := &stopwatch{limited: limit > 0, left: limit, since: time.Now()}
-	if s.limited {
-		s.timer = time.NewTimer(limit)
-	}
-	return s
-}
-
-func (s *stopwatch) expired() <-chan time.Time {
-	if s.timer == nil {
-		return nil
-	}
-	return s.timer.C
-}
-
-func (s *stopwatch) hold(on bool) {
-	if s.timer == nil || on == s.since.IsZero() {
-		return
-	}
-	if on {
-		s.timer.Stop()
-		s.left -= time.Since(s.since)
-		s.since = time.Time{}
-		return
-	}
-	s.since = time.Now()
-	s.timer.Reset(max(s.left, 0))
-}
-
-func (s *stopwatch) stop() {
-	if s.timer != nil {
-		s.timer.Stop()
-		s.timer = nil
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"provium/internal/admission"
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/deadline"
 	"provium/internal/event"
 	"provium/internal/proc"
 	"provium/internal/report"
@@ -368,20 +370,96 @@ func TestFileRunAsksForFunds(t *testing.T) {
 	}
 }
 
-func TestStopwatchHolds(t *testing.T) {
-	s := newStopwatch(time.Hour)
-	s.hold(true)
-	left := s.left
-	s.hold(true)
-	if s.left != left || !s.since.IsZero() {
-		t.Error("a second hold counts")
+// TestLimitOfAFile has the default limit not count what a loaded host takes, which the limit of a user counts.
+func TestLimitOfAFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit time.Duration
+		fair  bool
+		after time.Duration // 0: never
+	}{
+		"default": {5 * time.Minute, true, 10 * time.Minute},
+		"asked":   {5 * time.Minute, false, 5 * time.Minute},
+		"none":    {0, false, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fileRun{limit: c.limit, fair: c.fair}
+			began := time.Now()
+			limit, expired, stop := f.beginLimit()
+			tick := time.NewTicker(observeEvery)
+			defer tick.Stop()
+			for expired != nil {
+				select {
+				case <-tick.C:
+					f.hindered.Store(int64(time.Since(began) / 2))
+					continue
+				case <-expired:
+				}
+				break
+			}
+			d := time.Since(began)
+			if c.after > 0 && (d < c.after-observeEvery || d > c.after+time.Second) || c.after == 0 && expired != nil {
+				t.Errorf("%s: after %v", name, d)
+			}
+			if got := limit.Charged() != ""; got != c.fair {
+				t.Errorf("%s: charged%s", name, limit.Charged())
+			}
+			stop()
+		})
 	}
-	s.hold(false)
-	if s.since.IsZero() {
-		t.Error("it does not go on")
+}
+
+// TestFairLimitIsSaid says what of a file's limit was charged.
+func TestFairLimitIsSaid(t *testing.T) {
+	for _, fair := range []bool{true, false} {
+		r := newFakeRun(t, "stops")
+		r.limit, r.fair = 40*time.Millisecond, fair
+		over := make(chan struct{})
+		var busy sync.WaitGroup
+		busy.Go(func() {
+			for n := int64(0); ; n++ {
+				select {
+				case <-over:
+					return
+				case <-time.After(time.Millisecond):
+					r.hindered.Add(int64(time.Hour))
+				}
+			}
+		})
+		got := describeResult(r.run(nil, nil, nil))
+		close(over)
+		busy.Wait()
+		if !strings.Contains(got, "the file's limit of 40ms (--timeout) has passed") ||
+			strings.Contains(got, "do not count, since a loaded host left no CPU)") != fair {
+			t.Errorf("fair: %v: %s", fair, got)
+		}
 	}
-	s.stop()
-	if s.expired() != nil || newStopwatch(0).expired() != nil {
-		t.Error("no limit expires")
+}
+
+// TestRunnerThatEnds lets a runner that says nothing more take longer on a loaded host.
+func TestRunnerThatEnds(t *testing.T) {
+	for _, busy := range []time.Duration{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fileRun{}
+			began := time.Now()
+			load := time.AfterFunc(0, func() {})
+			load = time.AfterFunc(time.Second, func() {
+				f.hindered.Add(int64(busy * time.Second))
+				load.Reset(time.Second)
+			})
+			defer load.Stop()
+			e := f.newEndings()
+			e.begin()
+			time.Sleep(4 * time.Second)
+			e.heard()
+			<-e.over
+			want := 4*time.Second + stopQuiet
+			if busy > 0 {
+				want = 4*time.Second + deadline.Cap*stopQuiet
+			}
+			if d := time.Since(began); d < want || d > want+time.Second {
+				t.Errorf("busy: %v: after %v, want %v", busy, d, want)
+			}
+			e.stop()
+		})
 	}
 }

@@ -17,13 +17,15 @@ import (
 	"provium/internal/proc"
 	"provium/internal/script"
 	"provium/internal/script/fixtures"
+	"provium/internal/snapshot"
 	"provium/internal/tempdir"
 )
 
 // fixtureCache is the cache at dir as a process with that host sees it.
 func fixtureCache(host *lab.Host, dir, version string) *fixture.Cache {
 	return &fixture.Cache{
-		Dir: dir, Program: version, Warn: func(text string) { host.Warn("%s", text) },
+		Dir: dir, Program: version + ", snapshots " + snapshot.Form(),
+		Warn:    func(text string) { host.Warn("%s", text) },
 		Profile: func(ctx context.Context, name string) (string, error) { return host.ProfileDigest(ctx, name) },
 	}
 }

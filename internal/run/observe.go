@@ -2,6 +2,7 @@ package run
 
 import (
 	"cmp"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -33,45 +34,48 @@ func (d *dispatcher) observe(over <-chan struct{}) {
 		}
 		runners := d.runners()
 		pids := make([]int, 0, len(runners))
-		for _, pid := range runners {
-			pids = append(pids, pid)
+		for _, r := range runners {
+			pids = append(pids, r.pid)
 		}
 		machine, processes := meter.Measure(time.Now(), pids)
 		uses := map[*sched.File]sched.Use{}
-		for file, pid := range runners {
-			p := processes[pid]
+		for file, r := range runners {
+			p := processes[r.pid]
 			uses[file] = sched.Use{CPUs: p.CPUs, Memory: p.Memory}
+			r.run.hindered.Store(int64(p.Hindered))
 		}
 		d.pool.Observe(sched.Load{CPUs: machine.CPUs, Busy: machine.Busy, Waiting: machine.Waiting,
 			Stalled: machine.Stalled, MemoryFree: machine.MemoryFree}, uses)
 	}
 }
 
-// runners returns the process ids of the runners.
-func (d *dispatcher) runners() map[*sched.File]int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := map[*sched.File]int{}
-	for file, pid := range d.pids {
-		out[file] = pid
-	}
-	return out
+// running is the runner of a file.
+type running struct {
+	pid int
+	run *fileRun
 }
 
-func (d *dispatcher) launched(file *sched.File, pid int) {
+// runners returns the runners.
+func (d *dispatcher) runners() map[*sched.File]running {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pids == nil {
-		d.pids = map[*sched.File]int{}
+	return maps.Clone(d.running)
+}
+
+func (d *dispatcher) launched(file *sched.File, f *fileRun, pid int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running == nil {
+		d.running = map[*sched.File]running{}
 	}
-	d.pids[file] = pid
+	d.running[file] = running{pid, f}
 }
 
 // ended takes what a file has used, unless it was cut short.
 func (d *dispatcher) ended(file *sched.File, c Candidate, r *report.FileResult, f *fileRun) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.pids, file)
+	delete(d.running, file)
 	if r.Status != report.FilePassed && r.Status != report.FileFailed {
 		return
 	}

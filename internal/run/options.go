@@ -29,6 +29,7 @@ type Options struct {
 	Jobs        int  // files at a time; 0 is no limit
 	FailFast    bool
 	FileTimeout time.Duration // 0 is no limit; the flag's default is DefaultFileTimeout
+	FairTimeout bool          // FileTimeout is that default: time without a CPU does not count; see package deadline
 
 	Memory        int64   // bytes of the pool; 0: measured
 	CPUs          int     // of the pool; 0: measured
@@ -123,7 +124,7 @@ func (o *Options) record(c Candidate, run string) artifacts.Record {
 	return artifacts.Record{
 		Run: run, Project: o.Config.Dir, Config: o.Config.Path, File: c.Path, Seed: o.Seed, Shuffle: o.Select.Shuffle,
 		ShuffleSeed: o.ShuffleSeed, Kernel: o.Kept.Kernel, QEMU: o.Kept.QEMU, Local: o.Local, Cold: o.Cold,
-		IncludeSlow: o.Filter.IncludeSlow, Timeout: o.FileTimeout,
+		IncludeSlow: o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
 		Host: artifacts.Versions{Provium: o.Release, Kernel: artifacts.HostKernel()},
 	}
 }

@@ -135,6 +135,7 @@ type done struct {
 	Artifacts  string // folder of that
 	Poisoned   bool
 	Duration   time.Duration
+	Ignored    []string // patterns of oops_ignore that have taken out a report
 }
 
 // messagePipe sends and receives messages. Sending is safe for concurrent use,

@@ -222,6 +222,7 @@ type session struct {
 	ran     map[string]*fileOutcome // what the files have shown that ran in any iteration
 
 	exported *exported
+	ignored  ignoredReports
 }
 
 // run builds what the candidates need and runs them.
@@ -261,7 +262,7 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 	if s.o.UntilFail && s.o.Repeat == 0 {
 		times = 0 // without end
 	}
-	code, started := ExitOK, time.Now()
+	code, started, stopped := ExitOK, time.Now(), false
 	p := newPrinter(s.o, times != 1)
 	for n := 1; times == 0 || n <= times; n++ {
 		if times != 1 {
@@ -276,12 +277,15 @@ func (s *session) iterations(ctx context.Context, candidates []Candidate) (int, 
 		if interrupted.twice.Load() {
 			return code, nil
 		}
-		if interrupted.once.Load() || c != ExitOK && s.o.UntilFail {
+		if stopped = interrupted.once.Load() || p.counts.NotStarted > 0; stopped || c != ExitOK && s.o.UntilFail {
 			break
 		}
 	}
 	if p.tally != nil {
 		p.end(p.tally.Summary(time.Since(started)))
+	}
+	if s.o.isWhole() && !stopped {
+		s.ignored.note(s.o.Stderr, s.o.Config.OopsIgnore)
 	}
 	return code, p.err
 }
@@ -302,7 +306,8 @@ func (s *session) iteration(ctx context.Context, candidates []Candidate, printer
 		return ExitError, nil, fmt.Errorf("pool: %w", err)
 	}
 	d := &dispatcher{o: s.o, starter: s.starter, pool: pool, temp: s.temp, kept: s.kept, events: s.events,
-		filter: s.filter, stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed}
+		filter: s.filter, stopAll: make(chan struct{}), killAll: make(chan struct{}), early: printer.failed,
+		ignored: &s.ignored}
 	runCtx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Add(3)

@@ -21,6 +21,7 @@ import (
 	"provium/internal/hosttsc"
 	"provium/internal/image"
 	"provium/internal/kernelreport"
+	"provium/internal/kernelsource"
 	"provium/internal/lab"
 	"provium/internal/preparation"
 	"provium/internal/proc"
@@ -29,6 +30,7 @@ import (
 	"provium/internal/run/evidence"
 	"provium/internal/script"
 	"provium/internal/script/salvage"
+	"provium/internal/script/verdict"
 )
 
 // RunnerFD is the descriptor on which a runner process finds its pipe to the
@@ -84,6 +86,9 @@ func (r *runner) run(j *job) error {
 	d := &done{Duration: time.Since(started), Poisoned: result.Poisoned, ChunkError: result.ChunkError}
 	if err != nil {
 		d.ChunkError = err.Error()
+	}
+	if r.kept.Host != nil {
+		d.Ignored = r.kept.Host.Oops.Used.Patterns()
 	}
 	if d.ChunkError != "" {
 		d.Artifacts = r.kept.Finish("", d.ChunkError, 0)
@@ -173,7 +178,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Capture: j.Capture,
 			Details: j.Level == event.Everything || r.kept.IsOn(), Progress: j.Level >= event.Progress, Now: time.Now,
-			Salvage: salvages,
+			Salvage: salvages, Reports: kernelReports(j),
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
 		Retries: j.Retries,
@@ -268,7 +273,19 @@ func oopsRules(extra, ignore []string) (kernelreport.Rules, error) {
 		return kernelreport.Rules{}, err
 	}
 	i, err := compile(ignore)
-	return kernelreport.Rules{Extra: e, Ignore: i}, err
+	return kernelreport.Rules{Extra: e, Ignore: i, Used: &kernelreport.Used{}}, err
+}
+
+// kernelReports is what holds for the reports of the kernels of a job.
+func kernelReports(j *job) *verdict.Project {
+	return &verdict.Project{Source: func(ctx context.Context, profile, report string) (string, error) {
+		p := j.Profiles[profile]
+		files := kernelsource.Files(p.Symbols)
+		if len(files) == 0 {
+			files = kernelsource.Near(p.Kernel, p.Root)
+		}
+		return files.Name(ctx, report)
+	}}
 }
 
 func labProfile(name string, p config.Profile) *lab.Profile {

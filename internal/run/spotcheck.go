@@ -47,7 +47,7 @@ func (o *Options) startSpotCheck(ctx context.Context) (over <-chan struct{}, sto
 func (o *Options) cachedEntries() (checks []func(context.Context) error) {
 	// What cannot be listed is reported by those who need it.
 	if images, err := image.NewStore(image.Config{CacheDir: o.ImageCache}); err == nil {
-		list, _ := images.List()
+		list, _ := images.Entries()
 		for _, e := range list {
 			checks = append(checks, func(ctx context.Context) error { return images.Check(ctx, e) })
 		}

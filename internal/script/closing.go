@@ -3,11 +3,11 @@ package script
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"provium/internal/deadline"
 	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/script/binding"
@@ -25,7 +25,7 @@ func (s *session) closeScope(what string, scope *lab.Lab, doubtful ...*lab.VM) {
 	delete(s.opened, scope)
 	_ = s.state.Block(func() error {
 		s.closeOpened(what, opened, doubtful)
-		ctx, cancel := s.closingContext()
+		ctx, cancel := s.closingContext(scope.AllVMs())
 		defer cancel()
 		for _, err := range scope.CloseScope(ctx) {
 			s.warn("close of %s: %v", what, err)
@@ -40,9 +40,14 @@ func (s *session) closeScope(what string, scope *lab.Lab, doubtful ...*lab.VM) {
 	}
 }
 
-func (s *session) closingContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.WithoutCancel(s.ctx), closeLimit,
-		fmt.Errorf("closing took longer than %v", closeLimit))
+// closingContext returns the context of a close in which guests of those VMs do something.
+func (s *session) closingContext(vms []*lab.VM) (context.Context, context.CancelFunc) {
+	guests := make([]func() time.Duration, len(vms))
+	for i, vm := range vms {
+		guests[i] = vm.Hindered
+	}
+	limit := deadline.Begin(closeLimit, deadline.Clock{Hindered: deadline.Slowest(guests)})
+	return limit.Context(context.WithoutCancel(s.ctx), limit.Exceeded("closing"))
 }
 
 // closeOpened closes what a scope has opened in guests. It does not wait for guests that
@@ -52,12 +57,12 @@ func (s *session) closeOpened(what string, opened *resources, doubtful []*lab.VM
 	now, later := opened.split(func(vm handle.VM) bool { return slices.Contains(silent, vm) })
 	if later != nil {
 		go func() {
-			ctx, cancel := s.closingContext()
+			ctx, cancel := s.closingContext(later.vms())
 			defer cancel()
 			closeResources(ctx, later, func(binding.Resource, error) {})
 		}()
 	}
-	ctx, cancel := s.closingContext()
+	ctx, cancel := s.closingContext(now.vms())
 	defer cancel()
 	closeResources(ctx, now, func(r binding.Resource, err error) {
 		var gone interface {

@@ -13,6 +13,7 @@ import (
 	"provium/internal/script/fixtures"
 	"provium/internal/script/journal"
 	"provium/internal/script/salvage"
+	"provium/internal/script/verdict"
 )
 
 // Env is what test files and builds of fixtures run in.
@@ -43,6 +44,8 @@ type Env struct {
 	Progress bool
 	// Salvage is called with what a failed test, or the chunk, leaves behind; nil keeps nothing.
 	Salvage func(ctx context.Context, r salvage.Remains)
+	// Reports is what holds for the reports of kernels; nil knows nothing.
+	Reports *verdict.Project
 	// Now is the clock that durations are measured on. Nil is time.Now.
 	Now func() time.Time
 }

@@ -95,7 +95,7 @@ func newExecution(s *session, name string, meta *Meta) *execution {
 	if meta != nil {
 		allowed = verdict.Allowed{Reports: meta.AllowOops, Warnings: meta.AllowWarnings}
 	}
-	e.verdict = verdict.New(allowed)
+	e.verdict = verdict.New(s.Reports, allowed)
 	return e
 }
 

@@ -36,7 +36,7 @@ func (e *execution) takeFindings(vms []*lab.VM) []string {
 // failures describes the reports of a guest's kernel that fail the execution. Those that are
 // only to be noted go to its log.
 func (e *execution) failures(vm *lab.VM, found []kernelreport.Finding) []string {
-	failures, notes := e.verdict.Judge(vm.Name(), vm.NotesWarnings(), found)
+	failures, notes := e.verdict.Judge(vm, found)
 	for _, n := range notes {
 		e.warn(n)
 	}

@@ -2,6 +2,7 @@ package script
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"provium/internal/fakemachine"
 	"provium/internal/fixture"
 	"provium/internal/lab"
+	"provium/internal/script/verdict"
 )
 
 // runOn runs one file on a host whose machines are prepared by do.
@@ -175,6 +177,20 @@ test("no oops", {allow_warnings = true}, function(t) provium:vm("d", "host"):boo
 	o = runOn(t, source, addWarning, func(c *Config) { c.Host.Profiles["host"].NoteWarnings = true })
 	e := o.passed(t, "warns")
 	if len(e.Log) != 1 || !strings.HasPrefix(e.Log[0], "warning: the kernel of vm `a`: WARNING in frob") {
+		t.Errorf("%q", e.Log)
+	}
+}
+
+// TestSourceOfReports has lines of source in the text of a failure, for its profile.
+func TestSourceOfReports(t *testing.T) {
+	source := `test("oops", function(t) provium:vm("a", "host"):boot():run("oops") end)`
+	o := runOn(t, source, addFaults, func(c *Config) {
+		c.Reports = &verdict.Project{Source: func(_ context.Context, profile, report string) (string, error) {
+			return strings.ReplaceAll(report, "BUG:", profile+" (x.c:7) BUG:"), errors.New("no module")
+		}}
+	})
+	o.failed(t, "oops", "host (x.c:7) BUG: unable to handle")
+	if e := o.failed(t, "oops", ""); !strings.Contains(strings.Join(e.Log, "\n"), "no module") {
 		t.Errorf("%q", e.Log)
 	}
 }

@@ -127,13 +127,19 @@ func (c *Cache) Keys() ([]string, error) {
 }
 
 // Check reads an entry through, whatever is known of it, and returns why it cannot be
-// used. It removes it then.
+// used. It removes it then, unless it is that of another version of Provium.
 func (c *Cache) Check(ctx context.Context, key string) error {
 	err := CheckFile(ctx, c.Path(key))
-	if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, fs.ErrNotExist) || IsForeign(err) {
 		return nil
 	}
 	return errors.Join(err, c.Evict(key))
+}
+
+// IsForeign reports whether a snapshot cannot be used since another version of Provium has written it.
+func IsForeign(err error) bool {
+	var version *VersionError
+	return errors.As(err, &version)
 }
 
 // CheckFile reads a snapshot through, and returns why it cannot be used.
@@ -232,6 +238,8 @@ type Entry struct {
 	Used time.Time // the last time; Made if it never was
 	// Manifest says what is in it; nil if it cannot be read.
 	Manifest *Manifest
+	// Foreign says that another version of Provium has written it.
+	Foreign bool
 }
 
 // isProven reports whether the entry was used since it was made.
@@ -275,10 +283,13 @@ func (c *Cache) entries(file func(fs.FileInfo)) ([]Entry, error) {
 func (c *Cache) List() ([]Entry, error) {
 	all, err := c.entries(func(fs.FileInfo) {})
 	for i := range all {
-		if r, err := Open(c.Path(all[i].Key)); err == nil {
-			all[i].Manifest = r.Manifest()
-			r.Close()
+		r, err := Open(c.Path(all[i].Key))
+		if err != nil {
+			all[i].Foreign = IsForeign(err)
+			continue
 		}
+		all[i].Manifest = r.Manifest()
+		r.Close()
 	}
 	slices.Reverse(all)
 	return all, err

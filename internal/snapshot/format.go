@@ -17,6 +17,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -54,10 +56,17 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // ErrNotSnapshot is returned for a file that is not a snapshot.
 var ErrNotSnapshot = errors.New("is no snapshot")
 
-// VersionError is returned for a snapshot in another version of the format.
-type VersionError struct{ Version uint32 }
+// VersionError is returned for a snapshot in another version of the format, or whose manifest has fields
+// that this program does not know.
+type VersionError struct {
+	Version uint32
+	Unknown error // what of the manifest is not known
+}
 
 func (e *VersionError) Error() string {
+	if e.Unknown != nil {
+		return fmt.Sprintf("was written by another version of Provium: %v", e.Unknown)
+	}
 	return fmt.Sprintf("is in version %d of the snapshot format; this program reads version %d", e.Version, Version)
 }
 
@@ -145,6 +154,34 @@ type Manifest struct {
 	Base *Base `json:"parent,omitempty"`
 }
 
+// Form names how this program writes snapshots: two programs of the same form read each other's. Keys
+// of caches contain it, so that programs of other forms have entries of their own.
+func Form() string {
+	h := sha256.New()
+	describe(h, reflect.TypeFor[Manifest]())
+	return fmt.Sprintf("%d-%x", Version, h.Sum(nil)[:4])
+}
+
+// describe writes the fields of a type and of the types in it.
+func describe(w io.Writer, t reflect.Type) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		fmt.Fprint(w, t.Kind(), " ")
+		describe(w, t.Elem())
+	case reflect.Struct:
+		fmt.Fprint(w, t.Name(), "{")
+		for f := range t.Fields() {
+			if f.IsExported() {
+				fmt.Fprintf(w, "%q ", f.Tag.Get("json"))
+				describe(w, f.Type)
+			}
+		}
+		fmt.Fprint(w, "}")
+	default:
+		fmt.Fprint(w, t.Kind(), " ")
+	}
+}
+
 // Section is a range of the file.
 type Section struct {
 	Offset int64 `json:"offset"`
@@ -182,7 +219,7 @@ func decodeTrailer(b []byte, fileSize int64) (t trailer, err error) {
 	}
 	// Another version may cover its trailer in another way.
 	if v := binary.LittleEndian.Uint32(b[8:]); v != Version {
-		return t, &VersionError{v}
+		return t, &VersionError{Version: v}
 	}
 	if crc32.Checksum(b[:trailerSize-4], castagnoli) != binary.LittleEndian.Uint32(b[trailerSize-4:]) {
 		return t, damaged("the trailer's checksum does not match")
@@ -204,10 +241,13 @@ func decodeManifest(b []byte, t trailer) (*Manifest, error) {
 		return nil, damaged("the manifest's checksum does not match")
 	}
 	m := &Manifest{}
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, damaged("the manifest cannot be read: %v", err)
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(m); err != nil {
-		return nil, damaged("the manifest cannot be read: %v", err)
+	if err := d.Decode(&Manifest{}); err != nil {
+		return nil, &VersionError{Version: Version, Unknown: err}
 	}
 	if m.RAM <= 0 || m.RAM > maxRAM || m.RAM%PageSize != 0 {
 		return nil, damaged("%d bytes of RAM", m.RAM)

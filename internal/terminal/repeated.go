@@ -2,16 +2,21 @@ package terminal
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 )
 
 // minRepeated is how many lines must be the same to be left out.
 const minRepeated = 3
 
+// namedFrame is a frame of a kernel's stack with the line of source that was put behind it.
+var namedFrame = regexp.MustCompile(`(\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]*\])?) \([^()]+:[0-9]+\)`)
+
 // WithoutRepeated returns a text without lines that follow each other in what is shown above
-// it, too. What stands in their place says how many they are.
+// it, too, be it with lines of source behind frames. What stands in their place says how many they
+// are.
 func WithoutRepeated(text, above string) string {
-	shown := strings.Split(strings.TrimRight(above, "\n"), "\n")
+	shown := strings.Split(namedFrame.ReplaceAllString(strings.TrimRight(above, "\n"), "$1"), "\n")
 	lines := strings.SplitAfter(text, "\n")
 	var b strings.Builder
 	for i := 0; i < len(lines); {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -361,4 +362,48 @@ func TestFixtureOverFixture(t *testing.T) {
 	}
 	p.run("fixture", "rebuild", "base").expect(0, "built: base")
 	p.run().expect(0, "1 passed")
+}
+
+// TestTwoRunsOnOneCache has two runs fill a cache at once: both pass, the entry is there once and whole, and
+// neither run has anything to say of it. Kernels are those of the user's cache.
+func TestTwoRunsOnOneCache(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	cache := filepath.Join(p.dir, "caches", "provium")
+	home, err := os.UserCacheDir()
+	images := filepath.Join(home, "provium", "images")
+	for _, dir := range []string{images, cache} {
+		if err == nil {
+			err = os.MkdirAll(dir, 0o700)
+		}
+	}
+	if err == nil {
+		err = os.Symlink(images, filepath.Join(cache, "images"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.env = append(p.env, "XDG_CACHE_HOME="+filepath.Dir(cache))
+	for _, name := range []string{"a", "b"} {
+		p.write("tests/"+name+".test.lua", `
+local vm = provium:vm("v", "host", {memory = "192M"}):boot()
+test("boots", function(t) t:assert_eq(vm:run("cat /proc/sys/kernel/ostype").stdout, "Linux\n") end)`)
+	}
+	first, second := p.start("tests/a.test.lua"), p.start("tests/b.test.lua")
+	for _, r := range []*run{first, second} {
+		r.wait().expect(0, "1 passed, 0 failed")
+		if said := r.stderr.String(); strings.Contains(said, "cache") || strings.Contains(said, "damaged") {
+			t.Errorf("a run has something to say of the cache\n%s", r.report())
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(cache, "boots"))
+	var names []string
+	for _, e := range entries {
+		names = append(names, filepath.Ext(e.Name()))
+	}
+	slices.Sort(names)
+	if err != nil || !slices.Equal(names, []string{"", ".ok", ".snap"}) { // the first are the turns
+		t.Errorf("%v, %v", entries, err)
+	}
+	p.run("boots", "list").expect(0, "1 entries", "192")
 }

@@ -38,7 +38,7 @@ test("next", function() end)
 `)
 	p.write("tests/fine.test.lua", "test('fine', function() end)\n")
 	r := p.run("--timeout", "3", "--json")
-	r.expect(1, "7 file(s)")
+	r.expect(1, "7 file(s)", "popen"+givenUp)
 	files := r.files()
 	// What is expected of each test: its status and a part of its message.
 	type result struct{ status, message string }
@@ -80,7 +80,7 @@ test("next", function() end)
 	}
 }
 
-// TestInterruptTwice gives up on a file that does not end when asked to.
+// TestInterruptTwice gives up on a file that does not end when asked to, before the run does so by itself.
 func TestInterruptTwice(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
@@ -94,7 +94,13 @@ func TestInterruptTwice(t *testing.T) {
 	if strings.Contains(r.stdout.String(), "1 file(s)") {
 		t.Errorf("the summary was printed\n%s", r.report())
 	}
+	if strings.Contains(r.stderr.String(), givenUp) {
+		t.Errorf("the second signal has killed nothing\n%s", r.report())
+	}
 }
+
+// givenUp is what a run says of a file that it kills since it does not end as asked.
+const givenUp = ".test.lua: it does not end as asked, and is killed"
 
 func TestInterruptedBuild(t *testing.T) {
 	t.Parallel()

@@ -370,6 +370,15 @@ type Entry struct {
 
 // List returns the entries, by kind and, within one, the last used first.
 func (c *Cache) List() ([]Entry, error) {
+	out, err := c.Entries()
+	for i := range out {
+		out[i].Size = treeSize(out[i].Path)
+	}
+	return out, err
+}
+
+// Entries is List without sizes, for which all files would be looked at.
+func (c *Cache) Entries() ([]Entry, error) {
 	var out []Entry
 	for _, kind := range c.Kinds {
 		items, err := os.ReadDir(c.Path(kind))
@@ -391,7 +400,6 @@ func (c *Cache) List() ([]Entry, error) {
 				continue // removed meanwhile
 			}
 			e.Used = info.ModTime()
-			e.Size = treeSize(e.Path)
 			out = append(out, e)
 		}
 		slices.SortFunc(out[at:], func(a, b Entry) int { return b.Used.Compare(a.Used) })

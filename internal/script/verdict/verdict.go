@@ -1,7 +1,8 @@
 // Package verdict decides what the reports of guests' kernels mean for a test: which of them
 // fail it, which are only noted, and whether those that it expects have come.
 //
-// It reads no console and has no guest. Start with Judge.
+// It reads no console and has no guest. What holds for all tests of a file is in project.go. Start
+// with Judge.
 package verdict
 
 import (
@@ -23,6 +24,7 @@ type Allowed struct {
 
 // Verdict collects what the kernels of one test have reported. It is safe for concurrent use.
 type Verdict struct {
+	project *Project
 	allowed Allowed
 
 	mu       sync.Mutex
@@ -38,8 +40,20 @@ type expectation struct {
 	met     bool
 }
 
-// New returns the verdict of a test that has just begun.
-func New(allowed Allowed) *Verdict { return &Verdict{allowed: allowed} }
+// New returns the verdict of a test that has just begun. project may be nil.
+func New(project *Project, allowed Allowed) *Verdict {
+	if project == nil {
+		project = &Project{}
+	}
+	return &Verdict{project: project, allowed: allowed}
+}
+
+// VM is whose kernel has reported something.
+type VM interface {
+	Name() string
+	Profile() string
+	NotesWarnings() bool // those of WARN() are only noted
+}
 
 // Expect has a report that matches p fail nothing. One must come until the test ends. where is
 // the place of the call.
@@ -72,11 +86,30 @@ func (v *Verdict) isExpected(f kernelreport.Finding) bool {
 }
 
 // Judge takes the reports of a VM's kernel. Each failure is the title, and the report below it;
-// reports of one title are one failure. noteWarnings has those of WARN() only noted.
-func (v *Verdict) Judge(vm string, noteWarnings bool, found []kernelreport.Finding) (failures, notes []string) {
+// reports of one title are one failure.
+func (v *Verdict) Judge(vm VM, found []kernelreport.Finding) (failures, notes []string) {
+	failed, noted := v.sort(vm, found)
+	for _, t := range failed.titles {
+		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm.Name(), t.title())
+		if t.first.Excerpt != "" {
+			excerpt, note := v.project.named(vm, strings.TrimRight(t.first.Excerpt, "\n"))
+			text += "\n" + excerpt
+			if note != "" && !slices.Contains(notes, note) {
+				notes = append(notes, note)
+			}
+		}
+		failures = append(failures, text)
+	}
+	for _, t := range noted.titles {
+		notes = append(notes, fmt.Sprintf("the kernel of vm `%s`: %s", vm.Name(), t.title()))
+	}
+	return failures, notes
+}
+
+// sort counts reports, and returns those that fail the test and those to note.
+func (v *Verdict) sort(vm VM, found []kernelreport.Finding) (failed, noted group) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	var failed, noted group
 	for _, f := range found {
 		warning := f.Kind == kernelreport.KindWarning
 		if !f.Kind.IsNote() {
@@ -87,23 +120,13 @@ func (v *Verdict) Judge(vm string, noteWarnings bool, found []kernelreport.Findi
 		}
 		switch {
 		case v.isExpected(f), v.allowed.Reports && !f.Kind.IsNote(), warning && v.allowed.Warnings:
-		case warning && noteWarnings, f.Kind.IsNote():
+		case warning && vm.NotesWarnings(), f.Kind.IsNote():
 			noted.add(f)
 		default:
 			failed.add(f)
 		}
 	}
-	for _, t := range failed.titles {
-		text := fmt.Sprintf("guest failure on vm `%s`: %s", vm, t.title())
-		if t.first.Excerpt != "" {
-			text += "\n" + strings.TrimRight(t.first.Excerpt, "\n")
-		}
-		failures = append(failures, text)
-	}
-	for _, t := range noted.titles {
-		notes = append(notes, fmt.Sprintf("the kernel of vm `%s`: %s", vm, t.title()))
-	}
-	return failures, notes
+	return failed, noted
 }
 
 // End returns the expectations that were not met, and notes of what the test allows for in vain.

@@ -1,6 +1,8 @@
 package verdict
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -17,8 +19,21 @@ func report(kind kernelreport.Kind, title string) kernelreport.Finding {
 var (
 	oops = report(kernelreport.KindOops, "divide error in demo")
 	warn = report(kernelreport.KindWarning, "WARNING in demo")
+	bug  = report(kernelreport.KindBug, "kernel BUG in demo")
 	oom  = report(kernelreport.KindOOM, "Out of memory: killed tail")
 )
+
+// machine is a VM.
+type machine struct {
+	name  string
+	notes bool
+}
+
+func (m machine) Name() string { return m.name }
+
+func (m machine) Profile() string { return "profile of " + m.name }
+
+func (m machine) NotesWarnings() bool { return m.notes }
 
 func luaPattern(t *testing.T, text string) pattern.Pattern {
 	t.Helper()
@@ -63,11 +78,11 @@ func TestVerdict(t *testing.T) {
 		{name: "expected, but not met", expect: "divide error",
 			failures: []string{"x.lua:3: t:expect_kernel: no kernel has reported `divide error`"}},
 	} {
-		v := New(tc.allowed)
+		v := New(nil, tc.allowed)
 		if tc.expect != "" {
 			v.Expect(luaPattern(t, tc.expect), "x.lua:3")
 		}
-		failures, notes := v.Judge("a", tc.note, tc.found)
+		failures, notes := v.Judge(machine{"a", tc.note}, tc.found)
 		f, n := v.End(len(failures) > 0)
 		failures, notes = append(failures, f...), append(notes, n...)
 		begins := func(got, want string) bool { return strings.HasPrefix(got, want) }
@@ -78,7 +93,7 @@ func TestVerdict(t *testing.T) {
 }
 
 func TestExcuses(t *testing.T) {
-	v := New(Allowed{})
+	v := New(nil, Allowed{})
 	if v.Excuses(oops) {
 		t.Error("an oops was excused that nobody expects")
 	}
@@ -86,7 +101,25 @@ func TestExcuses(t *testing.T) {
 	if !v.Excuses(oops) || v.Excuses(warn) {
 		t.Error("not what is expected is excused")
 	}
-	if !New(Allowed{Reports: true}).Excuses(oops) {
+	if !New(nil, Allowed{Reports: true}).Excuses(oops) {
 		t.Error("an allowed report was not excused")
+	}
+}
+
+// TestSource has lines of source put behind frames of what fails the test, and of nothing else.
+func TestSource(t *testing.T) {
+	calls := 0
+	project := &Project{Source: func(_ context.Context, profile, report string) (string, error) {
+		calls++
+		return report + " of " + profile, errors.New("a part is missing")
+	}}
+	v := New(project, Allowed{Warnings: true})
+	failures, notes := v.Judge(machine{"a", false}, []kernelreport.Finding{oops, warn, oom, bug})
+	if calls != 2 || len(failures) != 2 || !strings.HasSuffix(failures[0], "a_function+0x1/0x2 of profile of a") {
+		t.Errorf("%d calls: %q", calls, failures)
+	}
+	want := "lines of source for the kernel of vm `a`: a part is missing"
+	if len(notes) != 2 || notes[0] != want {
+		t.Errorf("notes: %q", notes)
 	}
 }

@@ -6,5 +6,4 @@ cc=${CC:-gcc}
 rm -rf "$out/tree"
 mkdir -p "$out/tree"
 "$cc" -static -Os -Wall -Wextra -o "$out/tree/init" init.c
-(cd "$out/tree" && echo init | cpio --quiet -o -H newc) >"$out/initrd.new"
-mv "$out/initrd.new" "$out/initrd"
+../../../scripts/pack-initrd "$out/tree" "$out/initrd" init

@@ -5,5 +5,4 @@ out=$1
 rm -rf "$out/tree"
 mkdir -p "$out/tree/sbin"
 install -m 0755 agent.sh "$out/tree/sbin/provium-agent"
-(cd "$out/tree" && echo sbin/provium-agent | cpio --quiet -o -H newc) >"$out/overlay.new"
-mv "$out/overlay.new" "$out/overlay"
+../../../scripts/pack-initrd "$out/tree" "$out/overlay" sbin/provium-agent

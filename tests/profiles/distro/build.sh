@@ -33,7 +33,8 @@ chmod +x "$out/conf/hooks/guest-modules"
 # It looks for the kernel's configuration in /boot, to see that it can do gzip.
 echo CONFIG_RD_GZIP=y >"$out/config-$release"
 sed "s,/boot/config-,$out/config-,g" "$(command -v mkinitramfs)" >"$out/mkinitramfs"
-TMPDIR=$out sh "$out/mkinitramfs" -d "$out/conf" -o "$out/initrd.new" "$release" >"$out/mkinitramfs.log" 2>&1 || {
+# With a date, it makes the same of the same, which the boot cache has then.
+TMPDIR=$out SOURCE_DATE_EPOCH=0 sh "$out/mkinitramfs" -d "$out/conf" -o "$out/initrd.new" "$release" >"$out/mkinitramfs.log" 2>&1 || {
 	cat "$out/mkinitramfs.log"
 	exit 1
 }

@@ -4,6 +4,7 @@
 set -eu
 out=$1
 provium=${PROVIUM:-$PWD/../../../bin/provium}
+pack=$PWD/../../../scripts/pack-initrd
 rm -rf "$out/tree" "$out/host"
 mkdir -p "$out/tree/bin" "$out/tree/modules" "$out/host"
 install -m 0755 init "$out/tree/init"
@@ -17,5 +18,4 @@ gzip -dc "$out/overlay" | cpio --quiet -idm
 (cd "$out/host" && cpio --quiet -idm --no-absolute-filenames '.provium/modules*' <initrd)
 find "$out/host/.provium" -name '*.ko' -exec cp {} modules/ \; # none if all is built in
 cat "$out/host/.provium/modules.early" "$out/host/.provium/modules.late" >modules/order
-find . | cpio --quiet -o -H newc >"$out/initrd.new"
-mv "$out/initrd.new" "$out/initrd"
+"$pack" . "$out/initrd"

@@ -47,5 +47,4 @@ printf '::sysinit:/etc/rcS\n::respawn:/etc/service\n' >etc/inittab
 echo root:x:0:0:root:/root:/bin/sh >etc/passwd
 echo nobody:x:65534:65534:nobody:/:/bin/sh >>etc/passwd
 echo staged >etc/hostname
-find . | cpio --quiet -o -H newc >"$out/initrd.new"
-mv "$out/initrd.new" "$out/initrd"
+"$here/../../../scripts/pack-initrd" . "$out/initrd"

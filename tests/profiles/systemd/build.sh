@@ -57,6 +57,5 @@ for unit in getty.target remote-fs.target cryptsetup.target integritysetup.targe
 	proc-sys-fs-binfmt_misc.automount kmod-static-nodes.service; do
 	ln -sf /dev/null "$units/$unit"
 done
-find . | cpio --quiet -o -H newc >"$out/initrd.new"
-mv "$out/initrd.new" "$out/initrd"
+"$here/../../../scripts/pack-initrd" . "$out/initrd"
 echo "$stamp" >"$out/stamp"

@@ -1,0 +1,60 @@
+package hostload
+
+import (
+	"bytes"
+	"io/fs"
+	"path"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Waits adds up how long threads have waited for a CPU while others ran: of each time between two measurements the
+// thread counts that has waited the longest in it, since what waits at the same time is late only once. The zero
+// value has measured nothing. It is safe for concurrent use.
+type Waits struct {
+	mu   sync.Mutex
+	seen map[string]time.Duration // what each thread had waited in all, at the measurement before
+	sum  time.Duration
+}
+
+// Measure takes what the threads of a process have waited since the measurement before, and returns the sum. dir is
+// the directory of the process in proc. A host that does not say it adds nothing.
+func (w *Waits) Measure(root fs.FS, dir string) time.Duration {
+	now := map[string]time.Duration{}
+	readWaits(root, dir, now)
+	return w.add(now)
+}
+
+func (w *Waits) add(now map[string]time.Duration) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	most := time.Duration(0)
+	for thread, waited := range now {
+		most = max(most, waited-w.seen[thread]) // all of it, for a new thread
+	}
+	w.seen = now
+	w.sum += most
+	return w.sum
+}
+
+// readWaits adds to the map how long, in all, each thread of a process has waited, by its directory.
+func readWaits(root fs.FS, dir string, to map[string]time.Duration) {
+	tasks, err := fs.ReadDir(root, path.Join(dir, "task"))
+	if err != nil {
+		return // it has ended
+	}
+	for _, t := range tasks {
+		at := path.Join(dir, "task", t.Name())
+		text, err := fs.ReadFile(root, path.Join(at, "schedstat"))
+		if err != nil {
+			continue // it has ended
+		}
+		// Nanoseconds on a CPU, nanoseconds in a queue for one, turns.
+		if f := bytes.Fields(text); len(f) == 3 {
+			if ns, err := strconv.ParseInt(string(f[1]), 10, 64); err == nil && ns >= 0 {
+				to[at] = time.Duration(ns)
+			}
+		}
+	}
+}
