@@ -70,6 +70,28 @@ test("a soft lockup", {timeout = "2m"}, function(t)
   crash(box, "spin")
 end)
 
+test("a triple fault", function(t)
+  local box = restored()
+  t:expect_kernel("unexpected reboot")
+  local err = t:assert_raises(function() crash(box, "triple") end)
+  t:assert_contains(err, "the guest was reset")
+  box:shutdown() -- its reboot would take seconds
+end)
+
+test("a reboot call is no report", function(t)
+  local box = restored()
+  t:assert_contains(t:assert_raises(function() box:run("reboot -f; sleep 100") end), "the guest was reset")
+  box:shutdown()
+end)
+
+test("a hang with interrupts off", function(t)
+  local box = restored()
+  box:run("echo the last > /dev/kmsg"):assert_ok()
+  local err = t:assert_raises(function() box:run("echo deaf > /proc/crash", {timeout = "1s"}) end)
+  t:assert_contains(err, "timed out after 1s")
+  t:assert_contains(box:dmesg(), "the last") -- read from outside
+end)
+
 test("what was reported before a snapshot is not reported again", function(t)
   local box = restored()
   t:expect_kernel("WARNING in crash_warn")

@@ -68,7 +68,8 @@ func (g *Guest) boot(ctx context.Context, s Spec) (err error) {
 func (g *Guest) Close() error { return errors.Join(g.close()...) }
 
 func (g *Guest) close() []error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeLimit,
+		fmt.Errorf("closing took longer than %v", closeLimit))
 	defer cancel()
 	return g.root.CloseScope(ctx)
 }

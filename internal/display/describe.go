@@ -31,7 +31,7 @@ func (p *progress) describe(now time.Time) string {
 		for _, boot := range f.booting() {
 			fmt.Fprintf(&b, "      vm %s %s, %s\n", clean(boot.vm), stageText(boot.stage), short(now.Sub(boot.since)))
 		}
-		for _, op := range f.operations() {
+		for _, op := range f.operations(now) {
 			fmt.Fprintf(&b, "      %s\n", op.text(now))
 		}
 	}
@@ -81,7 +81,7 @@ func (p *progress) slow(now time.Time) []string {
 		text := fmt.Sprintf("provium: slow: %s: %s, %s", clean(f.path), f.position(), short(took))
 		if boots := f.booting(); len(boots) > 0 {
 			text += fmt.Sprintf(": vm %s %s", clean(boots[0].vm), stageText(boots[0].stage))
-		} else if ops := f.operations(); len(ops) > 0 {
+		} else if ops := f.operations(now); len(ops) > 0 {
 			text += ": " + ops[0].text(now)
 		}
 		out = append(out, text)

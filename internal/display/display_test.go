@@ -309,6 +309,36 @@ func TestSlowNotices(t *testing.T) {
 }
 
 // TestEstimate says how long a run takes.
+// TestWaitUntil shows what is waited for, and how long already, not what is looked at again and again.
+func TestWaitUntil(t *testing.T) {
+	s := newStage(t, 24, 80, nil)
+	s.emit(time.Second, event.RunStarted{}, event.FileDiscovered{Path: "a.test.lua"},
+		event.FileDispatched{Path: "a.test.lua"}, event.TestStarted{Path: "a.test.lua", Name: "heals"})
+	s.emit(time.Second, event.OperationStarted{Path: "a.test.lua", ID: 1, Call: `wait_until("a leader")`})
+	for id := range uint64(3) {
+		s.emit(time.Second, event.OperationStarted{Path: "a.test.lua", ID: 2 + id, VMName: "n1",
+			Call: `vm:run("look")`})
+		if got := strings.Join(s.d.progress.lines(s.now, 24, 80, false), "\n"); !strings.Contains(got,
+			fmt.Sprintf("a.test.lua > heals > wait_until(\"a leader\") %ds ", 2+id)) || strings.Contains(got, "more") {
+			t.Errorf("look %d: %s", id, got)
+		}
+		if got := s.d.progress.describe(s.now); !strings.Contains(got, "wait_until(\"a leader\"), ") ||
+			strings.Contains(got, "look") {
+			t.Errorf("look %d: %s", id, got)
+		}
+		s.emit(0, event.OperationEnded{Path: "a.test.lua", ID: 2 + id})
+	}
+	// A look that does not end is shown, too.
+	s.emit(longLook, event.OperationStarted{Path: "a.test.lua", ID: 9, VMName: "n1", Call: `vm:run("look")`})
+	if got := s.d.progress.describe(s.now); !strings.Contains(got, "vm:run(\"look\") of n1, 2s") {
+		t.Error(got)
+	}
+	s.emit(0, event.OperationEnded{Path: "a.test.lua", ID: 9}, event.OperationEnded{Path: "a.test.lua", ID: 1})
+	if got := s.d.progress.describe(s.now); strings.Contains(got, "wait_until") {
+		t.Error(got)
+	}
+}
+
 func TestEstimate(t *testing.T) {
 	known := map[string]time.Duration{"a": 10 * time.Second, "b": 30 * time.Second}
 	p := newProgress(func(path string) time.Duration { return known[path] })

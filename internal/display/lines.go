@@ -147,7 +147,7 @@ func (f *runningFile) activity(now time.Time) string {
 			text += fmt.Sprintf(" (and %d more)", len(boots)-1)
 		}
 		parts = append(parts, clean(text))
-	} else if ops := f.operations(); len(ops) > 0 {
+	} else if ops := f.operations(now); len(ops) > 0 {
 		text := clean(ops[0].call)
 		if len(ops) > 1 {
 			text += fmt.Sprintf(" (and %d more)", len(ops)-1)

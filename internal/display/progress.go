@@ -64,6 +64,9 @@ type boot struct {
 	since time.Time
 }
 
+// longLook is how long one look of a wait_until takes that is shown as what the test waits for, too.
+const longLook = 2 * time.Second
+
 // job is something that is prepared: a build or a download.
 type job struct {
 	what        string
@@ -261,10 +264,18 @@ func (p *progress) reasons() (out []waitReason) {
 	return out
 }
 
-// operations returns what a file waits for, the longest first.
-func (f *runningFile) operations() []*operation {
-	return slices.SortedFunc(maps.Values(f.ops), func(a, b *operation) int {
+// operations returns what a file waits for, the longest first. What a wait_until looks at again and again
+// is left out, unless one look takes long.
+func (f *runningFile) operations(now time.Time) []*operation {
+	all := slices.SortedFunc(maps.Values(f.ops), func(a, b *operation) int {
 		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.id, b.id))
+	})
+	waits := false
+	return slices.DeleteFunc(all, func(op *operation) bool {
+		isWait := strings.HasPrefix(op.call, "wait_until(")
+		isLook := waits && !isWait && now.Sub(op.since) < longLook
+		waits = waits || isWait
+		return isLook
 	})
 }
 

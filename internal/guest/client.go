@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/wire"
 )
@@ -262,7 +265,7 @@ func versionError(agent uint32) error {
 
 func linkError(err error) error {
 	switch {
-	case err == io.EOF:
+	case endsALink(err):
 		return ErrLinkLost
 	case errors.Is(err, wire.ErrDesync) || errors.Is(err, wire.ErrMalformed):
 		return fmt.Errorf("%w: the guest's agent port was written to by another program (%w). Only the agent may "+
@@ -273,6 +276,18 @@ func linkError(err error) error {
 		err = op.Err // without the socket's path
 	}
 	return fmt.Errorf("%w: %w", ErrLinkLost, err)
+}
+
+// endsALink reports whether an error says nothing but that a connection has ended, in words that mean nothing to
+// people.
+func endsALink(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrDeadlineExceeded,
+		unix.ECONNRESET, unix.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // send writes one or more whole frames. When ctx ends first, what is left of

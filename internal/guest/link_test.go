@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/wire"
 )
@@ -640,4 +644,35 @@ func TestManyOperationsAtOnce(t *testing.T) {
 		})
 	}
 	working.Wait()
+}
+
+// brokenConn is a connection whose end is the error that a test wants.
+type brokenConn struct {
+	net.Conn
+	end error
+}
+
+func (c *brokenConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		err = fmt.Errorf("read unix /run/agent: %w", c.end)
+	}
+	return n, err
+}
+
+// TestLinkEndsInWords ends a connection in every way that a system has: no operation fails in the words of Go.
+func TestLinkEndsInWords(t *testing.T) {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrDeadlineExceeded,
+		unix.ECONNRESET, unix.EPIPE} {
+		host, guest := net.Pipe()
+		c, a := connectOver(t, Config{}, &brokenConn{host, end}, guest)
+		background(t, func() error {
+			_, _, err := a.request()
+			a.conn.Close()
+			return err
+		})
+		if _, err := c.Stat(testContext(t), "/x", true); err == nil || err.Error() != "stat: agent link lost" {
+			t.Errorf("%v: %v", end, err)
+		}
+	}
 }

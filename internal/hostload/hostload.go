@@ -36,7 +36,7 @@ type Process struct {
 	CPUs float64
 	// Memory is what they do not share with others, in bytes.
 	Memory int64
-	// Hindered is how long, in all that was measured, they have waited for a CPU; see Waits.
+	// Hindered is how long, in all that was measured, they have waited for a CPU; see Waited.Longest.
 	Hindered time.Duration
 }
 
@@ -101,7 +101,7 @@ func (m *Meter) Measure(now time.Time, pids []int) (Machine, map[int]Process) {
 		if wait[pid] = m.wait[pid]; wait[pid] == nil {
 			wait[pid] = &Waits{}
 		}
-		p.Hindered = wait[pid].add(waits)
+		p.Hindered = wait[pid].add(waits).Longest
 		processes[pid] = p
 	}
 	m.at, m.busy, m.seen, m.wait = now, busy, seen, wait

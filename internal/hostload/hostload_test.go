@@ -121,7 +121,7 @@ func TestWaits(t *testing.T) {
 		"proc/11/task/15/schedstat", "1 -7 1")
 	m := NewMeter(root, 2, nil)
 	var own Waits
-	want := func(all, of11 time.Duration) {
+	want := func(all time.Duration, of11 Waited) {
 		t.Helper()
 		_, got := m.Measure(start, []int{10, 99})
 		if got[10].Hindered != all || got[99].Hindered != 0 {
@@ -131,14 +131,14 @@ func TestWaits(t *testing.T) {
 			t.Errorf("%v of one process, want %v", got, of11)
 		}
 	}
-	want(2*time.Second, 2*time.Second)
-	want(2*time.Second, 2*time.Second)
+	want(2*time.Second, Waited{2 * time.Second, 2500 * time.Millisecond})
+	want(2*time.Second, Waited{2 * time.Second, 2500 * time.Millisecond})
 	set(root, "proc/10/task/10/schedstat", "5 4000000000 1\n", "proc/11/task/12/schedstat", "1 1500000000 1")
-	want(5*time.Second, 3*time.Second)
+	want(5*time.Second, Waited{3 * time.Second, 3500 * time.Millisecond})
 	delete(root, "proc/11/task/11/schedstat")
 	set(root, "proc/11/task/16/schedstat", "1 1000000000 1")
-	want(6*time.Second, 4*time.Second)
-	if got := own.Measure(root, "proc/99"); got != 4*time.Second {
+	want(6*time.Second, Waited{4 * time.Second, 4500 * time.Millisecond})
+	if got := own.Measure(root, "proc/99"); got.Longest != 4*time.Second {
 		t.Errorf("%v of a process that is gone", got)
 	}
 }

@@ -9,32 +9,43 @@ import (
 	"time"
 )
 
-// Waits adds up how long threads have waited for a CPU while others ran: of each time between two measurements the
-// thread counts that has waited the longest in it, since what waits at the same time is late only once. The zero
-// value has measured nothing. It is safe for concurrent use.
+// Waits adds up how long threads have waited for a CPU while others ran. The zero value has measured nothing. It is
+// safe for concurrent use.
 type Waits struct {
 	mu   sync.Mutex
 	seen map[string]time.Duration // what each thread had waited in all, at the measurement before
-	sum  time.Duration
+	sum  Waited
 }
 
-// Measure takes what the threads of a process have waited since the measurement before, and returns the sum. dir is
+// Waited is how long threads have waited, in all that was measured.
+type Waited struct {
+	// Longest counts, of each time between two measurements, the thread that has waited the longest in it: what waits
+	// at the same time is late only once.
+	Longest time.Duration
+	// All counts all threads: what one does for the other, such as an answer that goes through several of them, is
+	// late by the waits of each.
+	All time.Duration
+}
+
+// Measure takes what the threads of a process have waited since the measurement before, and returns the sums. dir is
 // the directory of the process in proc. A host that does not say it adds nothing.
-func (w *Waits) Measure(root fs.FS, dir string) time.Duration {
+func (w *Waits) Measure(root fs.FS, dir string) Waited {
 	now := map[string]time.Duration{}
 	readWaits(root, dir, now)
 	return w.add(now)
 }
 
-func (w *Waits) add(now map[string]time.Duration) time.Duration {
+func (w *Waits) add(now map[string]time.Duration) Waited {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	most := time.Duration(0)
 	for thread, waited := range now {
-		most = max(most, waited-w.seen[thread]) // all of it, for a new thread
+		more := max(0, waited-w.seen[thread]) // all of it, for a new thread
+		most = max(most, more)
+		w.sum.All += more
 	}
 	w.seen = now
-	w.sum += most
+	w.sum.Longest += most
 	return w.sum
 }
 

@@ -28,7 +28,7 @@ type CPU struct {
 const (
 	maxFrames   = 24
 	threadSize  = 16 << 10 // of a kernel stack, which is aligned to it
-	maxLookedAt = 8        // CPUs whose stacks are read
+	maxLookedAt = 16       // CPUs whose stacks are read: kallsyms takes 4096 addresses
 )
 
 // InKernel reports whether the CPU runs the kernel, and not a program.

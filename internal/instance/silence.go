@@ -12,7 +12,10 @@ import (
 // watchOver returns how the links of the instance watch over their operations.
 func (i *Instance) watchOver() guest.Watch {
 	w := i.cfg.Watch
-	w.State, w.Dead, w.Hindered = i.standstill, i.noSignOfLife, i.Hindered
+	w.State, w.Dead = i.standstill, i.noSignOfLife
+	if w.Hindered == nil {
+		w.Hindered = func() time.Duration { return i.machine.HinderedInTurn() }
+	}
 	return w
 }
 

@@ -186,7 +186,7 @@ func (s *Starter) run(ctx context.Context, cmd *exec.Cmd) (ran bool, err error) 
 		err = nil // the command itself succeeded
 	}
 	if !stop() && ctx.Err() != nil {
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	}
 	return true, err
 }

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxMessage caps one line from QEMU. The largest real one, the reply to
@@ -129,8 +131,10 @@ func (c *Client) read(greeted chan<- struct{}) {
 	err := c.readAll(r, greeted)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-		err = nil
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, unix.ECONNRESET} {
+		if errors.Is(err, end) {
+			err = nil // which says no more than that
+		}
 	}
 	c.err = ErrClosed
 	if err != nil {

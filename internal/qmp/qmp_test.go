@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const greeting = `{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, ` +
@@ -203,4 +206,41 @@ func FuzzDecodeMessage(f *testing.F) {
 			t.Errorf("encoded and decoded again: %s, %v, want %s", got, err, want)
 		}
 	})
+}
+
+// brokenConn is a connection whose end is the error that a test wants.
+type brokenConn struct {
+	net.Conn
+	end error
+}
+
+func (c *brokenConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		err = fmt.Errorf("read unix /run/monitor: %w", c.end)
+	}
+	return n, err
+}
+
+// TestEndInWords ends the connection in every way that a system has: no command fails in the words of Go.
+func TestEndInWords(t *testing.T) {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, unix.ECONNRESET} {
+		host, qemu := net.Pipe()
+		go fakeQEMU(t, qemu, func(_, _ string) string {
+			qemu.Close()
+			return ""
+		})
+		c, err := Connect(context.Background(), &brokenConn{host, end}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // under way at the end, and begun after it
+			err = c.Execute(context.Background(), "stop", nil, nil)
+			if !errors.Is(err, ErrClosed) || !strings.HasSuffix(err.Error(), ErrClosed.Error()) {
+				t.Errorf("%v: %v", end, err)
+			}
+			<-c.Done()
+		}
+		c.Close()
+	}
 }

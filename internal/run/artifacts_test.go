@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"provium/internal/artifacts"
 	"provium/internal/event"
 	"provium/internal/run/evidence"
@@ -181,6 +183,34 @@ test("g", function(t) t:fail("no") end)
 	if code != ExitFailed || err != nil || l.results() != "a f=failed g=failed" ||
 		strings.Count(l.stderr, "provium: a.test.lua: artifacts: ") != 1 {
 		t.Error(code, err, l.results(), l.stderr)
+	}
+}
+
+// A disk that is full, and one that cannot be written to, are one note, in words, and no other verdict.
+func TestEvidenceOnABadDisk(t *testing.T) {
+	for options, want := range map[string]string{"size=64k": "no space left on device",
+		"nr_inodes=4": "no space left on device", "ro": "read-only file system"} {
+		dir := t.TempDir()
+		if err := unix.Mount("provium-test", dir, "tmpfs", 0, strings.TrimPrefix(options, "ro")); err != nil {
+			t.Skip("a small disk cannot be mounted: ", err)
+		}
+		t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+		if options == "ro" {
+			must(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		}
+		l := newLocalRun(t, "[profiles.p]\n", map[string]string{"a": `
+test("f", function(t) t:attach("much", {bytes = ("x"):rep(1 << 20)}) t:fail("no") end)
+test("g", function(t) t:attach("more", {bytes = ("x"):rep(1 << 20)}) t:fail("no") end)
+test("fine", function() end)
+`})
+		l.o.Kept = evidence.Options{Dir: dir, Optional: true}
+		code, err := l.run()
+		if code != ExitFailed || err != nil || l.results() != "a f=failed g=failed fine=passed" {
+			t.Error(options, code, err, l.results(), l.stderr)
+		}
+		if strings.Count(l.stderr, want) != 1 || strings.Count(l.stderr, "artifacts: ") != 1 {
+			t.Errorf("%s: %s", options, l.stderr)
+		}
 	}
 }
 

@@ -153,6 +153,36 @@ test("type", function(t) provium:vm("f", "host"):boot{expect_panic = 1} end)
 	o.failed(t, "type", "expect_panic")
 }
 
+// TestUnexpectedReboot has guests reboot, with and without a reboot call.
+func TestUnexpectedReboot(t *testing.T) {
+	o := runOn(t, `
+local console = {kernel_cmdline = "console=ttyS0"}
+local function reboots(name, how)
+  local vm = provium:vm(name, "host", console):boot()
+  pcall(vm.run, vm, how)
+  vm:wait_reboot()
+end
+test("unasked", function(t) reboots("a", "fault") end)
+test("expected", function(t)
+  t:expect_kernel("unexpected reboot")
+  reboots("b", "fault")
+end)
+test("asked", function(t) reboots("c", "reboot") end)
+`, func(m *fakemachine.Machine) {
+		for name, reboot := range map[string]func(){"fault": m.RebootSilently, "reboot": m.Reboot} {
+			m.Program(name, func(p *fakemachine.Process) int {
+				go reboot() // it waits for the programs of the boot
+				<-p.Context.Done()
+				return 1
+			})
+		}
+	}, nil)
+	o.failed(t, "unasked", "guest failure on vm `a`: unexpected reboot\n",
+		"the guest was reset without a reboot call, sysrq or panic")
+	o.passed(t, "expected")
+	o.passed(t, "asked")
+}
+
 // WARNING reports fail a test unless something takes them out.
 func TestKernelWarnings(t *testing.T) {
 	source := `

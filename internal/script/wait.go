@@ -8,11 +8,12 @@ import (
 
 	"provium/internal/lua"
 	"provium/internal/script/failure"
+	"provium/internal/script/journal"
 	"provium/internal/script/value"
 )
 
 // luaWaitUntil is wait_until(predicate, opts?).
-func (s taskAPI) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
+func (s taskAPI) luaWaitUntil(c *lua.Call) (out []lua.Value, err error) {
 	a := value.FunctionArgs(c, "wait_until")
 	predicate, err := a.Function(1, "predicate")
 	if err != nil {
@@ -35,6 +36,9 @@ func (s taskAPI) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 		return nil, err
 	}
 	began := s.Now()
+	call := journal.Call{Test: s.testName(), Text: describe("wait_until", desc), Where: c.CallerFile().String()}
+	op := s.journal.Begin(call, began)
+	defer func() { op.Returned(s.Now(), out, err) }()
 	for {
 		values, err := c.Call(predicate)
 		if err != nil {
@@ -47,7 +51,7 @@ func (s taskAPI) luaWaitUntil(c *lua.Call) ([]lua.Value, error) {
 		if left <= 0 {
 			return nil, fmt.Errorf("wait_until: %s not met within %s", desc, value.FormatSeconds(timeout))
 		}
-		if err := s.nap(c, desc, min(interval, left)); err != nil {
+		if err := s.nap(c, call, min(interval, left)); err != nil {
 			return nil, err
 		}
 	}
@@ -64,19 +68,14 @@ func waitDuration(o value.Options, key string, absent time.Duration) (time.Durat
 
 // nap lets time pass between two looks. It shows as operation in flight, but is not worth a
 // line among the last operations.
-func (s taskAPI) nap(c *lua.Call, desc string, d time.Duration) error {
+func (s taskAPI) nap(c *lua.Call, call journal.Call, d time.Duration) error {
 	if s.current != nil {
-		record := failure.Operation{Text: describe("wait_until", desc), Where: c.CallerFile().String()}
-		defer s.current.trace.Begin(record).Forget()
+		defer s.current.trace.Begin(failure.Operation{Text: call.Text, Where: call.Where}).Forget()
 	}
 	return c.Block(func(ctx context.Context) error {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		wait, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		<-wait.Done()
+		return context.Cause(ctx)
 	})
 }

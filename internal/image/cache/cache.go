@@ -348,7 +348,7 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, fmt.Errorf("lock image cache: %w", ctx.Err())
+			return nil, fmt.Errorf("lock image cache: %w", context.Cause(ctx))
 		case <-timer.C:
 		}
 	}

@@ -69,7 +69,7 @@ func (c *Collector) IsOn() bool { return c.job.Place.Dir != "" }
 // SayChanges says which profiles boot something else than at the failure that is replayed.
 func (c *Collector) SayChanges(ctx context.Context) {
 	for _, name := range slices.Sorted(maps.Keys(c.job.Replayed)) {
-		ctx, cancel := context.WithTimeout(ctx, factsLimit)
+		ctx, cancel := context.WithTimeoutCause(ctx, factsLimit, fmt.Errorf("it took longer than %v", factsLimit))
 		now, err := c.Host.ProfileDigest(ctx, name)
 		cancel()
 		what := "boots another kernel, initrd, modules, command line or QEMU than then"

@@ -107,6 +107,12 @@ func (op *Operation) End(o Outcome) {
 	op.j.Emit(e)
 }
 
+// Returned is Waited and End with what a call has returned at the time now.
+func (op *Operation) Returned(now time.Time, values []lua.Value, err error) {
+	op.Waited(now)
+	op.End(OutcomeOf(values, err))
+}
+
 // Changed emits what a method that returned without an error has changed, if it is one
 // that changes a network, a disk or a clock.
 func (j *Journal) Changed(c Call, method string, object any, values []lua.Value) {

@@ -196,7 +196,7 @@ func recording(f *artifacts.Folder, r *disk.Recording, file, what string, ends b
 // kernelLogs takes the logs of the guests' kernels, from their memory or else from their agents, unless one of these
 // is silent.
 func kernelLogs(ctx context.Context, f *artifacts.Folder, vms []*lab.VM, silent bool) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, askLimit, fmt.Errorf("no answer within %v", askLimit))
 	defer cancel()
 	type answer struct {
 		text []byte

@@ -42,6 +42,21 @@ static noinline void crash_spin(void)
 	barrier();
 }
 
+/* An exception without a table of handlers: a triple fault. */
+static noinline void crash_triple(void)
+{
+	struct { u16 limit; u64 base; } __packed none = { 0, 0 };
+
+	asm volatile("lidt %0; int3" :: "m"(none));
+}
+
+static noinline void crash_deaf(void)
+{
+	local_irq_disable();
+	for (;;)
+		cpu_relax();
+}
+
 static ssize_t crash_write(struct file *f, const char __user *from, size_t n, loff_t *at)
 {
 	char what[16] = "";
@@ -58,6 +73,10 @@ static ssize_t crash_write(struct file *f, const char __user *from, size_t n, lo
 		crash_hang();
 	else if (!strncmp(what, "spin", 4))
 		crash_spin();
+	else if (!strncmp(what, "triple", 6))
+		crash_triple();
+	else if (!strncmp(what, "deaf", 4))
+		crash_deaf();
 	return n;
 }
 
