@@ -81,12 +81,8 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
 	}
-	if p.Userland.Kind != "" && p.Userland.Kind != userland.Busybox && (p.Initrd != "" || !p.InjectAgent) {
-		return p, &keyError{joinKey(full, "userland"), fmt.Errorf("profile `%s` has userland and initrd, or "+
-			"inject_agent = false; a userland comes with an initrd of its own, and the agent in it", name)}
-	}
-	if p.Kernel != "" && p.Root != "" {
-		return p, fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", name)
+	if err := p.checkUserland(); err != nil {
+		return p, &keyError{joinKey(full, "userland"), err}
 	}
 	if _, given := table["boot_cache"]; !given {
 		// Nothing prepares a guest without our agent for a second life.
@@ -106,6 +102,19 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		p.QEMU = env.QEMU
 	}
 	return p, nil
+}
+
+// checkUserland returns an error for a userland beside what it takes the place of.
+func (p *Profile) checkUserland() error {
+	switch p.Userland.Kind {
+	case "", userland.Busybox:
+		return nil
+	}
+	if p.Initrd == "" && p.InjectAgent {
+		return nil
+	}
+	return fmt.Errorf("profile `%s` has userland and initrd, or inject_agent = false; a userland comes with an "+
+		"initrd of its own, and the agent in it", p.Name)
 }
 
 // userlandInto reads where a root file system comes from.
@@ -156,6 +165,8 @@ func (env Env) buildOut(profile string) string {
 func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 	_, given := table["cmdline"]
 	switch {
+	case p.Kernel != "" && p.Root != "":
+		return fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", p.Name)
 	case given && strings.TrimSpace(cmdline) == "":
 		return &keyError{joinKey(key, "cmdline"), fmt.Errorf("profile `%s` has empty cmdline", p.Name)}
 	case given:

@@ -73,18 +73,21 @@ func (n *Node) Add(name string, child *Node) error {
 	case !n.IsDir():
 		return fmt.Errorf("add `%s`: not a directory", name)
 	case name == "" || name == "." || name == ".." || len(name) > MaxName || strings.ContainsAny(name, "/\x00"):
-		return fmt.Errorf("name `%s` is not valid (1 to %d bytes without `/` and NUL, and not `.` or `..`)", name, MaxName)
+		return fmt.Errorf("name `%s` is not valid (1 to %d bytes without `/` and NUL, and not `.` or `..`)", name,
+			MaxName)
 	case child.IsDir() && child.parent != nil:
 		return fmt.Errorf("directory `%s` has a name already", name)
 	case child.Type() == unix.S_IFLNK && (child.Target == "" || len(child.Target) > MaxTarget):
-		return fmt.Errorf("symlink `%s`: its target has %d bytes, 1 to %d are possible", name, len(child.Target), MaxTarget)
+		return fmt.Errorf("symlink `%s`: its target has %d bytes, 1 to %d are possible", name, len(child.Target),
+			MaxTarget)
 	case child.Size < 0 || child.Size > MaxSize:
 		return fmt.Errorf("file `%s` has %d bytes", name, child.Size)
 	}
 	if err := child.checkXattrs(); err != nil {
 		return fmt.Errorf("file `%s`: %w", name, err)
 	}
-	if most := BlockSize - inodeSize - child.xattrSize(); len(child.Data) > most || child.Data != nil && child.Size > 0 {
+	most := BlockSize - inodeSize - child.xattrSize()
+	if len(child.Data) > most || child.Data != nil && child.Size > 0 {
 		return fmt.Errorf("file `%s` has %d bytes in the metadata, %d are possible, and none elsewhere", name,
 			len(child.Data), most)
 	}

@@ -306,8 +306,8 @@ func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) 
 	if img.Userland != nil {
 		for _, n := range userlandModules {
 			if !k.tree.Has(n) {
-				return set, wrap(fmt.Errorf("it has no %s, neither built in nor as a module in %s, which userland needs",
-					n, k.tree.Dir()))
+				return set, wrap(fmt.Errorf("it has no %s, neither built in nor as a module in %s, which "+
+					"userland needs", n, k.tree.Dir()))
 			}
 		}
 		late = append(late, userlandModules[:]...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -33,8 +34,8 @@ func openOCI(s Source) (v1.Image, error) {
 	var found []v1.Descriptor
 	for _, d := range manifest.Manifests {
 		name := d.Annotations[refAnnotation]
-		if p := d.Platform; p != nil && (p.OS != "" && p.OS != "linux" || p.Architecture != "" && p.Architecture != "amd64") {
-			name += fmt.Sprintf(" (%s/%s)", p.OS, p.Architecture)
+		if !isOurs(d.Platform) {
+			name += fmt.Sprintf(" (%s/%s)", d.Platform.OS, d.Platform.Architecture)
 		} else if s.Ref == "" || s.Ref == name || s.Ref == d.Digest.String() {
 			found = append(found, d)
 		}
@@ -46,7 +47,8 @@ func openOCI(s Source) (v1.Image, error) {
 	case len(found) == 0 && s.Ref == "":
 		return nil, fmt.Errorf("%s has no image for linux/amd64; it has %s", s.Path, strings.Join(names, ", "))
 	case len(found) == 0:
-		return nil, fmt.Errorf("%s has no image `%s` for linux/amd64; it has %s", s.Path, s.Ref, strings.Join(names, ", "))
+		return nil, fmt.Errorf("%s has no image `%s` for linux/amd64; it has %s", s.Path, s.Ref,
+			strings.Join(names, ", "))
 	case len(found) > 1:
 		return nil, fmt.Errorf("%s has %d images, %s: name one, as `oci:%s:NAME`", s.Path, len(found),
 			strings.Join(names, ", "), s.Path)
@@ -81,6 +83,10 @@ func ociConfig(img v1.Image) (Config, error) {
 		return Config{}, fmt.Errorf("the image is for %s, and guests are x86-64 (amd64)", a)
 	}
 	c := file.Config
-	return Config{Env: c.Env, WorkDir: c.WorkingDir, Entrypoint: append(c.Entrypoint[:len(c.Entrypoint):len(c.Entrypoint)],
-		c.Cmd...)}, nil
+	return Config{Env: c.Env, WorkDir: c.WorkingDir, Entrypoint: slices.Concat(c.Entrypoint, c.Cmd)}, nil
+}
+
+// isOurs reports whether guests can run what is for a platform; nil is one that is not said.
+func isOurs(p *v1.Platform) bool {
+	return p == nil || (p.OS == "" || p.OS == "linux") && (p.Architecture == "" || p.Architecture == "amd64")
 }

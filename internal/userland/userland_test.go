@@ -77,8 +77,9 @@ func TestParse(t *testing.T) {
 	resolve := func(path string) (string, error) { return filepath.Join("/project", path), nil }
 	for text, want := range map[string]Source{
 		"busybox": {Kind: Busybox}, "host": {Kind: Host},
-		"./tree": {Kind: Directory, Path: "/project/tree"}, "root.tar.gz": {Kind: Directory, Path: "/project/root.tar.gz"},
-		"oci:img": {Kind: OCI, Path: "/project/img"}, "oci:img:v1": {Kind: OCI, Path: "/project/img", Ref: "v1"},
+		"./tree":      {Kind: Directory, Path: "/project/tree"},
+		"root.tar.gz": {Kind: Directory, Path: "/project/root.tar.gz"},
+		"oci:img":     {Kind: OCI, Path: "/project/img"}, "oci:img:v1": {Kind: OCI, Path: "/project/img", Ref: "v1"},
 	} {
 		got, err := Parse(text, resolve)
 		if err != nil || got != want {
@@ -324,7 +325,9 @@ func ociImage(t *testing.T, arch string) v1.Image {
 		{Name: "usr/bin/.wh.other", Typeflag: tar.TypeReg}, {Name: "new", Typeflag: tar.TypeReg, Mode: 0o644, Size: 2},
 	}} {
 		text := pack(t, headers)
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil })
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(text)), nil
+		})
 		must(t, err)
 		img, err = mutate.AppendLayers(img, layer)
 		must(t, err)
