@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +44,7 @@ func (p *program) reportCommand() *cobra.Command {
 				return err
 			}
 			if out != "" {
-				var b page.Builder
+				b := page.Builder{Dir: filepath.Dir(p.absolute(out))}
 				damage := p.readSaved(files, &b, func() bool { return b.Files() > 0 })
 				if damage != nil && b.Files() == 0 {
 					return damage

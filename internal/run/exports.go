@@ -217,10 +217,18 @@ type pageFile struct {
 	path string
 }
 
+func newPageFile(path string) *pageFile {
+	p := &pageFile{path: path}
+	if whole, err := filepath.Abs(path); err == nil { // else the page has no links to folders
+		p.Dir = filepath.Dir(whole)
+	}
+	return p
+}
+
 // Restart writes the page, and begins another one.
 func (p *pageFile) Restart() error {
 	err := p.Close()
-	p.Builder = page.Builder{}
+	p.Builder = page.Builder{Dir: p.Dir}
 	return err
 }
 

@@ -124,7 +124,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 func (o *Options) OpenEvents() (*sink.Stream, error) {
 	to := o.Events
 	if o.Exports.Page != "" {
-		to.Other = append(slices.Clone(to.Other), sink.Place{Flag: "--report", To: &pageFile{path: o.Exports.Page}})
+		to.Other = append(slices.Clone(to.Other), sink.Place{Flag: "--report", To: newPageFile(o.Exports.Page)})
 	}
 	return sink.Open(to)
 }

@@ -25,6 +25,10 @@ const (
 
 // Builder makes a page of streams. The zero value is ready. It belongs to one goroutine.
 type Builder struct {
+	// Dir is the directory to which the page is written, absolute: links to folders of evidence are
+	// relative to it. Without it there are none.
+	Dir string
+
 	m        model
 	first    int64 // of all streams, in nanoseconds since 1970
 	last     int64

@@ -2,6 +2,8 @@ package page
 
 import (
 	"fmt"
+	"net/url"
+	"path/filepath"
 	"strings"
 
 	"provium/internal/event"
@@ -22,6 +24,9 @@ func (b *Builder) testEvent(at float64, e event.Event) bool {
 	case event.TestFailed:
 		b.ended(e.Path, e.Name, "failed", e.DurationNS, e.Reason, e.Log,
 			terminal.WithoutRepeated(e.ConsoleExcerpt, e.Reason))
+		if folder := b.link(e.Artifacts); folder != "" {
+			b.file(e.Path).detail(e.Name).Folder = folder
+		}
 	case event.TestSkipped:
 		b.ended(e.Path, e.Name, "skipped", 0, e.Reason, nil, "")
 	case event.TestRetried:
@@ -80,6 +85,18 @@ func (b *Builder) ended(path, name, status string, ns uint64, text string, log [
 	if status == "passed" && t.Detail != nil && len(t.Detail.Tries) > 0 {
 		t.Status = "flaky"
 	}
+}
+
+// link returns a relative URL of a directory. It is empty for one that cannot be told from here.
+func (b *Builder) link(dir string) string {
+	if b.Dir == "" || !filepath.IsAbs(dir) {
+		return ""
+	}
+	rel, err := filepath.Rel(b.Dir, dir)
+	if err != nil {
+		return ""
+	}
+	return (&url.URL{Path: filepath.ToSlash(rel) + "/"}).String()
 }
 
 func (b *Builder) operation(e event.OperationEnded) {

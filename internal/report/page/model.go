@@ -79,6 +79,7 @@ type detailOf struct {
 	Ops     []*opOf     `json:"ops,omitempty"`
 	OpsCut  int         `json:"opsCut,omitempty"` // operations in the middle that are left out
 	Files   []*attachOf `json:"files,omitempty"`
+	Folder  string      `json:"folder,omitempty"` // with the evidence: a relative URL
 
 	late []*opOf // the last operations, once the first are kept
 }

@@ -116,6 +116,7 @@ function details(f, t, d) {
   return [
     t && h("p", { className: "dim" }, [fileName(f), t.where, span(t.ms), (t.tags || []).length && "tags " + t.tags.join(", "), (t.spec || []).length && "spec " + t.spec.join(", ")].filter(Boolean).join(" · ")),
     t && block(t.status === "skipped" ? "Reason" : "Why", t.text),
+    d.folder && h("p", {}, h("a", { href: d.folder }, "Folder with all that is left of it")),
     (d.tries || []).map((x, i) => block("Attempt " + (i + 1) + " failed after " + span(x.ms), x.text)),
     block("Log", (d.log || []).join("\n")),
     block("Output", d.output),

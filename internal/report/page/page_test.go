@@ -120,6 +120,32 @@ func TestModel(t *testing.T) {
 }
 
 // TestDamage has the page show what precedes it.
+
+// TestFolders has failures with folders of evidence at places that the page can link to, and at others.
+func TestFolders(t *testing.T) {
+	for folder, want := range map[string]string{
+		"/out/kept/a.heals":       "kept/a.heals/",
+		"/elsewhere/a b#1?.<x>\n": "../elsewhere/a%20b%231%3F.%3Cx%3E%0A/",
+		"/out/javascript:x":       "./javascript:x/",
+		"relative/x":              "",
+		"":                        "",
+	} {
+		b := Builder{Dir: "/out"}
+		failed := stream(t, event.RunStarted{ProtocolVersion: event.ProtocolVersion},
+			event.TestStarted{Path: "a", Name: "x"}, event.TestFailed{Path: "a", Name: "x", Artifacts: folder})
+		if err := b.Read(event.NewReader(failed)); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if d := b.m.Files[0].Tests[0].Detail; d != nil {
+			got = d.Folder
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", folder, got, want)
+		}
+	}
+}
+
 func TestDamage(t *testing.T) {
 	whole := stream(t, whole()...)
 	cut := make([]byte, whole.Len()-10)
