@@ -121,7 +121,7 @@ func (a *archive) add(h *tar.Header) error {
 
 var errSparse = errors.New("a sparse file; pack it without --sparse")
 
-// put gives a node its name. A directory that is there already gets the attributes of the new
+// put names a node. A directory that is there already gets the attributes of the new
 // one and keeps its files.
 func (a *archive) put(name string, n *erofs.Node) error {
 	dir, base := splitLast(name)
