@@ -1,11 +1,14 @@
--- Which unflushed data survive a power cut, and the log of a disk's writes.
+-- Which unflushed data survive a power cut, and the log of a disk's writes. What a reset finds
+-- is in disk-faults.
 local S = 512
 local small = {memory = "128M"}
 local vm = provium:vm("v", "host", small):boot()
 local d = vm:attach_disk({id = "d", size = "4M"})
+-- What is written comes from files: a guest that made it each time would do little else.
+for _, letter in ipairs {"K", "L"} do vm:write_file("/tmp/" .. letter, letter:rep(16 * 8 * S)) end
 -- dd with direct I/O: each block is one write, and only fsync flushes.
 local function dd(seek, count, flags, block)
-  return ("tr '\\0' %s < /dev/zero | dd of=/dev/vda bs=%d seek=%d count=%d iflag=fullblock oflag=direct conv=notrunc%s status=none"):format(
+  return ("dd if=/tmp/%s of=/dev/vda bs=%d seek=%d count=%d oflag=direct conv=notrunc%s status=none"):format(
     flags == "fsync" and "K" or "L", block or S, seek, count, flags == "fsync" and ",fsync" or "")
 end
 local function put(...) vm:run(dd(...)):assert_ok() end
@@ -101,17 +104,6 @@ test("the same seed keeps the same, and with torn a write can be kept in part", 
     torn = torn + n
   end
   t:assert(torn > 0, "no write was torn")
-end)
-
-test("after a reset the guest works on what was kept", function(t)
-  local other = provium:vm("reset", "host", small):boot()
-  local c = other:attach_disk({id = "c", size = "1M"})
-  other:run("printf '%512s' | tr ' ' A | dd of=/dev/vda bs=512 oflag=direct conv=notrunc status=none"):assert_ok()
-  c:power_cut({keep = "all", off = true})
-  t:assert(not other:run("dd if=/dev/zero of=/dev/vda bs=512 count=1 oflag=direct conv=notrunc 2>&1"):ok())
-  other:reset()
-  t:assert_eq(other:run("head -c 3 /dev/vda").stdout, "AAA")
-  c:detach()
 end)
 
 test("a recording logs writes, flushes and marks", function(t)

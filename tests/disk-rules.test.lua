@@ -155,9 +155,7 @@ test("a disk that lies about flushes loses what it promised", function(t)
   put("w")
   through:power_cut()
   t:assert_contains(through:read_sectors(0, 1), "promise")
-  liar:reset()
-  -- Rules and their counts persist, also in a snapshot.
-  t:assert_eq(d:rules()[1].effect, "lose")
+  -- Rules and their counts persist in a snapshot, as they do through a reset (disk-faults).
   local hits = d:rules()[1].hits
   local s = liar:snapshot()
   d:clear_rules()

@@ -248,12 +248,6 @@ test("a second bridge of a test goes with it (2)", function(t)
   t:assert(reaches(b, "c"))
 end)
 
-test("the network is back after a reset", function(t)
-  c:reset()
-  t:assert(reaches(c, "a"))
-  t:assert(reaches(a, "c"))
-end)
-
 test("a paused guest is told when it goes on", function(t)
   c:pause()
   wan:detach(b)

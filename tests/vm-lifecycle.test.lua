@@ -101,7 +101,7 @@ test("a guest that powers itself off is dead, with the reason", function(t)
 end)
 
 test("a panic ends the operation in flight with its title", {allow_oops = true}, function(t)
-  local vm = provium:vm("panics", "host", {kernel_cmdline_append = "panic=0"}):boot()
+  local vm = provium:vm("panics", "host"):boot() -- the default command line has panic=0
   refused(t, function() vm:run("echo c > /proc/sysrq-trigger; sleep 1000") end, "anic")
   refused(t, function() vm:run("true") end, "dead")
 end)

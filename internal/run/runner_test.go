@@ -186,3 +186,21 @@ func TestLabProfile(t *testing.T) {
 		t.Errorf("%+v", got.Image)
 	}
 }
+
+// TestKernelReports has the frames of a report named by the files of the profile.
+func TestKernelReports(t *testing.T) {
+	j := &job{Profiles: map[string]config.Profile{
+		"given": {Symbols: []string{"../kernelsource/testdata"}},
+		"near":  {Kernel: "../kernelsource/testdata/vmlinux"},
+		"none":  {},
+	}}
+	const text = "RIP: 0010:demo_fail+0x0/0x10"
+	for profile, want := range map[string]string{
+		"given": text + " (core.c:9)", "near": text + " (core.c:9)", "none": text,
+	} {
+		got, err := kernelReports(j).Source(t.Context(), profile, text)
+		if err != nil || got != want {
+			t.Errorf("%s: %q, %v", profile, got, err)
+		}
+	}
+}

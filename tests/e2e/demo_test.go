@@ -29,8 +29,14 @@ echo "called $*"
 exit 0
 `
 	for name, text := range map[string]string{"scripts/demo": string(script), "bin/provium": fake} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path+".text", []byte(text), 0o600); err != nil {
 			t.Fatal(err)
+		}
+		// A process that another test starts has the files that are written here, for a moment, and
+		// what is being written cannot be executed.
+		if out, err := exec.Command("install", "-m", "755", path+".text", path).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
 		}
 	}
 	for _, tc := range []struct{ failsAt, want string }{

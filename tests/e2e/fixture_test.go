@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const fixtureProject = "[provium]\nroots = [\"tests\"]\ncache_dir = \"cache\"\n\n[profiles.host]\n"
+const fixtureProject = "[provium]\nroots = [\"tests\"]\ncache_dir = \"cache\"\n\n" +
+	"[profiles.host]\nboot_compressed = false\n"
 
 // slowFixture says when it is half way, and goes on when the file go is there.
 const slowFixture = `

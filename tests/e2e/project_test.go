@@ -56,7 +56,8 @@ type project struct {
 	stdin *os.File // of the next run; nil: none
 }
 
-const hostProfile = "[provium]\nroots = [\"tests\"]\n\n[profiles.host]\n"
+// hostProfile boots what the project's own suites boot, so that the boot cache has it.
+const hostProfile = "[provium]\nroots = [\"tests\"]\n\n[profiles.host]\nboot_compressed = false\n"
 
 // newProject makes a project. When the test ends nothing of its runs may be
 // left.
