@@ -71,7 +71,7 @@ var allowed = map[string]struct {
 	"verify": {[]string{
 		"internal/snapshot", "internal/kernelreport", testFaults,
 	}, "tries to break the built program"},
-	"internal/config": {nil, "a file format"},
+	"internal/config": {[]string{"internal/userland"}, "a file format; userlands have a notation of their own"},
 	"internal/lua":    {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
@@ -88,11 +88,11 @@ var allowed = map[string]struct {
 		"internal/kernelreport", "internal/terminal", "internal/forkserver",
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
-		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts",
+		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts", "internal/userland",
 		"internal/tempdir", "internal/deadline", "internal/kernelsource",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
-		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc",
+		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc", "internal/userland",
 		"internal/script/fixtures",
 	}, "builds and downloads before a run"},
 	"internal/artifacts": {[]string{
@@ -126,7 +126,7 @@ var allowed = map[string]struct {
 	}, "topology and life cycle over its backends"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
-		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
+		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot", "internal/userland",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
@@ -158,9 +158,15 @@ var allowed = map[string]struct {
 		"internal/vnet", "internal/netserver", "internal/parallel", "internal/stream", "internal/qemu",
 		"internal/guest", "internal/pattern",
 	}, "bridges of a test file, and the netdevs of guests"},
-	"internal/nbd":          {nil, "a protocol"},
-	"internal/blockdev":     {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
-	"internal/image":        {[]string{"internal/image", "internal/proc", "internal/cachedir"}, "files to boot"},
+	"internal/nbd":      {nil, "a protocol"},
+	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
+	"internal/erofs":    {nil, "a file system's format"},
+	"internal/userland": {[]string{
+		"internal/erofs", "internal/image/cache", "internal/image/decompress", "internal/cachedir",
+	}, "root file systems of what the host has"},
+	"internal/image": {[]string{
+		"internal/image", "internal/proc", "internal/cachedir", "internal/userland",
+	}, "files to boot"},
 	"internal/console":      {[]string{"internal/pattern", "internal/kernelreport"}, "text"},
 	"internal/kernelreport": {nil, "the failure reports in a kernel's lines"},
 	"internal/proc":         {nil, "the only starter of host processes"},

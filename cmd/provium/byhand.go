@@ -16,6 +16,7 @@ import (
 	"provium/internal/run"
 	"provium/internal/terminal"
 	"provium/internal/topology"
+	"provium/internal/userland"
 )
 
 // builtinProfile is the one profile where there is no provium.toml.
@@ -24,6 +25,7 @@ const builtinProfile = "host"
 // guestFlags say what guest is wanted, for commands that boot one outside of a run.
 type guestFlags struct {
 	config, kernel, qemu string
+	userland             string
 	memory               int64
 	cpus                 int
 	cold, unchecked      bool
@@ -36,6 +38,8 @@ func (f *guestFlags) group() flagGroup {
 	g := newGroup("The guest")
 	g.config(&f.config)
 	g.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH`")
+	g.flags.Var(value(&f.userland, "userland", parseNonEmpty), "userland",
+		"root file system of the guest: `U` is busybox, host, a directory, a tar file or oci:DIR")
 	g.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run the guest with the QEMU `PATH`")
 	g.flags.Var(value(&f.memory, "size", parseGuestMemory), "mem",
 		"memory of the guest, `SIZE` such as 2G (default 512M)")
@@ -77,6 +81,11 @@ func (p *program) guestOptions(f *guestFlags, name string) (run.Options, string,
 	if cfg, name, err = p.chosen(cfg, name, f); err != nil {
 		return run.Options{}, "", err
 	}
+	if f.userland != "" {
+		if err := setUserland(cfg, name, f.userland, p.absolute); err != nil {
+			return run.Options{}, "", err
+		}
+	}
 	if f.agent != nil {
 		if err := setAgent(cfg, name, *f.agent); err != nil {
 			return run.Options{}, "", err
@@ -106,6 +115,21 @@ func (f *guestFlags) spec(profile string) byhand.Spec {
 	spec := byhand.Spec{Name: profile, Profile: profile, Opts: f.opts}
 	spec.Opts.Memory, spec.Opts.CPUs = f.memory, f.cpus
 	return spec
+}
+
+// setUserland replaces the userland of a profile, or its initrd.
+func setUserland(cfg *config.Config, name, text string, absolute func(string) string) error {
+	from, err := userland.Parse(text, func(path string) (string, error) { return absolute(path), nil })
+	if err != nil {
+		return fmt.Errorf("--userland: %w", err)
+	}
+	pr := cfg.Profiles[name]
+	if !pr.InjectAgent {
+		return fmt.Errorf("--userland: profile `%s` has inject_agent = false, and a userland needs the agent", name)
+	}
+	pr.Userland, pr.Initrd = from, ""
+	cfg.Profiles[name] = pr
+	return nil
 }
 
 // setAgent has the guests of a profile boot with the agent in the initrd, or without.

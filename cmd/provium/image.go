@@ -17,6 +17,7 @@ import (
 	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/run"
+	"provium/internal/userland"
 )
 
 func (p *program) imageCommand() *cobra.Command {
@@ -172,6 +173,16 @@ func writeImage(w io.Writer, img *image.Image) error {
 	default:
 		line("initrd", img.Initrd)
 	}
+	if u := img.Userland; u != nil {
+		line("userland", fmt.Sprintf("%s, described by %s", u.Source, u.Index))
+		if u.HasInit {
+			line("  init", "/sbin/init")
+		}
+		for _, path := range u.Skipped {
+			line("  without", path+" (not everybody may read it)")
+		}
+		writeImageConfig(line, u.Config)
+	}
 	if img.Inject {
 		line("agent", img.Overlay)
 	} else {
@@ -198,6 +209,19 @@ func writeImage(w io.Writer, img *image.Image) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return outputError(err)
+}
+
+// writeImageConfig shows what an OCI image says about its commands.
+func writeImageConfig(line func(name, text string), c userland.Config) {
+	for _, kv := range c.Env {
+		line("  env", kv)
+	}
+	if c.WorkDir != "" {
+		line("  workdir", c.WorkDir)
+	}
+	if len(c.Entrypoint) > 0 {
+		line("  command", strings.Join(c.Entrypoint, " "))
+	}
 }
 
 // outputError says that the output itself could not be written.

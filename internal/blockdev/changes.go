@@ -10,8 +10,8 @@ import (
 // faults.
 type Origin struct {
 	Size int64 // of the disk in bytes
-	// Base is a descriptor of the raw image with the disk's contents, which the caller
-	// closes. It is nil for a blank disk.
+	// Base is a descriptor of the raw image with the disk's contents, or of the file that
+	// describes them; the caller closes it. It is nil for a blank disk.
 	Base *os.File
 }
 
@@ -35,6 +35,13 @@ func (d *Disk) Origin() (*Origin, bool, error) {
 	if s.base == nil {
 		return o, true, nil
 	}
+	var err error
+	if d, ok := s.base.(*described); ok {
+		if o.Base, err = reopened(d.contents.File()); err != nil {
+			return nil, false, err
+		}
+		return o, true, nil
+	}
 	image, ok := s.base.(*imageFile)
 	if !ok {
 		return nil, false, nil
@@ -42,15 +49,23 @@ func (d *Disk) Origin() (*Origin, bool, error) {
 	if _, raw := image.imageBytes.(rawBytes); !raw {
 		return nil, false, nil
 	}
-	var err error
-	if o.Base, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", image.lock.Fd())); err != nil {
-		return nil, false, fmt.Errorf("image: %w", err)
+	if o.Base, err = reopened(image.lock); err != nil {
+		return nil, false, err
 	}
 	if info, err := o.Base.Stat(); err != nil || info.Size() != image.length.Load() {
 		o.Close() // reads of what is missing fail
 		return nil, false, err
 	}
 	return o, true, nil
+}
+
+// reopened returns another descriptor of an open file.
+func reopened(f *os.File) (*os.File, error) {
+	again, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("image: %w", err)
+	}
+	return again, nil
 }
 
 // disturbed reports whether requests may fail, wait, or are recorded or counted. The caller must hold d.mu.

@@ -64,7 +64,7 @@ func TestChanges(t *testing.T) {
 		must(t, err)
 		again := &Dump{Map: d.Map}
 		must(t, json.Unmarshal(text, again))
-		loaded, err := LoadImage(again, f, 0)
+		loaded, err := LoadImage(again, f, 0, nil)
 		must(t, err)
 		must(t, b.Apply(loaded))
 		must(t, loaded.Release())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -14,17 +15,28 @@ import (
 	"provium/internal/nbd"
 )
 
-// Config is what a Disk is made of: exactly one of Image, Template, Size and From.
+// Contents are what a disk begins with that is no file. They do not change.
+type Contents interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64 // in bytes
+	// File is a file that describes the contents: one with the same bytes describes the
+	// same.
+	File() *os.File
+}
+
+// Config is what a Disk is made of: exactly one of Image, Template, Contents, Size and From.
 type Config struct {
 	Image    string // file, used in place
 	Template string // file of which the disk is a private copy
 	// Server is a connection to an NBD server whose default export has the contents
 	// of Image or Template, which is not raw then. Open owns it.
 	Server   net.Conn
-	Size     int64  // of a blank disk in bytes, a multiple of SectorSize
-	From     *Image // snapshot of a disk; this one is a private copy, without faults until Arm
-	ReadOnly bool   // writes fail
-	TempDir  string // for temporary files; "" is the system's
+	Contents Contents // of which the disk is a private copy, and which Open owns
+	Size     int64    // of a blank disk in bytes, a multiple of SectorSize
+	From     *Image   // snapshot of a disk; this one is a private copy, without faults until Arm
+	ReadOnly bool     // writes fail
+	TempDir  string   // for temporary files; "" is the system's
 	// OnError is called with an error of the host that let a request fail. It must
 	// not block. Nil ignores errors.
 	OnError func(error)
@@ -87,6 +99,11 @@ func Open(cfg Config) (*Disk, error) {
 
 func openMedium(cfg *Config) (store, int64, error) {
 	switch {
+	case cfg.Contents != nil:
+		i := &described{contents: cfg.Contents}
+		i.refs.Store(1)
+		size := wholeSectors(cfg.Contents.Size())
+		return &stack{&layer{dir: cfg.TempDir, size: size}, i}, size, nil
 	case cfg.Image != "" || cfg.Template != "":
 		path, write := cfg.Image, !cfg.ReadOnly
 		if path == "" {

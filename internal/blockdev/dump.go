@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 	"os"
@@ -24,6 +25,9 @@ type Dump struct {
 	Pending int    `json:"pending"`
 	State   State  `json:"state"`
 	Map     []byte `json:"-"`
+	// Described is set if the contents are only what was written over the Contents that the
+	// disk began with.
+	Described bool `json:"described,omitempty"`
 }
 
 // MapEntry is the size of a chunk's entry in a Dump's Map, in bytes.
@@ -42,7 +46,12 @@ func (b *bitmap) set(at, n int64) {
 // describes. put must not keep p.
 func (i *Image) Dump(put func(p []byte) error) (*Dump, error) {
 	d := &Dump{Size: i.size, State: i.state}
-	err := i.dumpMedium(d, put)
+	var err error
+	if _, d.Described = i.medium.base.(*described); d.Described {
+		d.Medium, err = dumpLayer(d, i.medium.over, put)
+	} else {
+		err = i.dumpMedium(d, put)
+	}
 	if err == nil {
 		d.Pending, err = dumpLayer(d, i.cache, put)
 	}
@@ -133,12 +142,27 @@ func dumpLayer(d *Dump, l *layer, put func(p []byte) error) (chunks int, err err
 }
 
 // LoadImage makes the image that a Dump describes, whose chunks are in f from at on.
-// The file must not change while the image is in use. The caller may close f.
-func LoadImage(d *Dump, f *os.File, at int64) (*Image, error) {
+// The file must not change while the image is in use. The caller may close f. base is what
+// the disk began with if d.Described is set, else nil; LoadImage owns it.
+func LoadImage(d *Dump, f *os.File, at int64, base Contents) (i *Image, err error) {
+	var below source
+	if base != nil {
+		from := &described{contents: base}
+		from.refs.Store(1)
+		below = from
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, base.Close())
+			}
+		}()
+	}
 	if err := d.check(); err != nil {
 		return nil, fmt.Errorf("disk contents: %w", err)
 	}
-	i := &Image{size: d.Size, state: d.State}
+	if d.Described != (base != nil) || base != nil && wholeSectors(base.Size()) != d.Size {
+		return nil, errors.New("disk contents: they are changes of another disk")
+	}
+	i = &Image{size: d.Size, state: d.State}
 	var layers [2]*layer
 	text := d.Map
 	for part, n := range []int{d.Medium, d.Pending} {
@@ -179,7 +203,7 @@ func LoadImage(d *Dump, f *os.File, at int64) (*Image, error) {
 		b.slots = slots
 		l.files = []*blob{b}
 	}
-	i.medium, i.cache = &stack{layers[0], nil}, layers[1]
+	i.medium, i.cache = &stack{layers[0], below}, layers[1]
 	i.refs.Store(1)
 	return i, nil
 }

@@ -44,7 +44,7 @@ func dumped(t *testing.T, i *Image) *Image {
 	must(t, err)
 	again := &Dump{Map: d.Map}
 	must(t, json.Unmarshal(text, again))
-	out, err := LoadImage(again, f, int64(len("something before")))
+	out, err := LoadImage(again, f, int64(len("something before")), nil)
 	must(t, err)
 	t.Cleanup(func() { must(t, out.Release()) })
 	return out
@@ -277,7 +277,7 @@ func FuzzLoadImage(f *testing.F) {
 		must(t, err)
 		defer file.Close()
 		must(t, file.Truncate(int64(len(sectors)/MapEntry)*ChunkSize))
-		i, err := LoadImage(&d, file, 0)
+		i, err := LoadImage(&d, file, 0, nil)
 		if err != nil {
 			return
 		}

@@ -52,6 +52,11 @@ func (d *Disk) Record(limit int64) (*Recording, error) {
 	case d.off:
 		return nil, errors.New("has no power: call disk:power_on() or reset the VM first")
 	}
+	if s, ok := d.medium.(*stack); ok {
+		if _, ok := s.base.(*described); ok {
+			return nil, errors.New("has the guest's userland, which is read-only: there is nothing to record")
+		}
+	}
 	r := &Recording{limit: limit, size: d.size.Load()}
 	var err error
 	if r.data, err = temporary(d.cfg.TempDir, 0); err != nil {

@@ -177,7 +177,7 @@ func readRecording(f *os.File) (*Recording, error) {
 	if sum.Sum32() != le.Uint32(end) {
 		return nil, errors.New("is damaged: its contents have another checksum")
 	}
-	base, err := LoadImage(&s.Dump, f, recordHead)
+	base, err := LoadImage(&s.Dump, f, recordHead, nil)
 	if err != nil {
 		return nil, err
 	}

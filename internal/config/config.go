@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"provium/internal/userland"
 )
 
 // FileName is the name of the configuration file.
@@ -56,10 +58,11 @@ type Profile struct {
 	Name string
 	Dir  string // relative paths and the build start here
 
-	Kernel           string  // "" is automatic
-	KernelForced     bool    // Kernel comes from --kernel
-	Root             string  // tree in which the kernel is found
-	Initrd           string  // "" is the built-in one
+	Kernel           string // "" is automatic
+	KernelForced     bool   // Kernel comes from --kernel
+	Root             string // tree in which the kernel is found
+	Initrd           string // "" is the built-in one
+	Userland         userland.Source
 	Cmdline          *string // nil when absent
 	CmdlineFile      string
 	GuestOS          string // "linux" or "peios"

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"provium/internal/userland"
 )
 
 var testEnv = Env{Home: "/home/u", CacheHome: "/home/u/.cache"}
@@ -115,6 +117,15 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
+	for text, want := range map[string]userland.Source{
+		"host": {Kind: userland.Host}, "../tree": {Kind: userland.Directory, Path: "/tree"},
+		"oci:{out}/img:v1": {Kind: userland.OCI, Path: "/home/u/.cache/provium/builds/p/img", Ref: "v1"},
+	} {
+		c := mustParse(t, "[profiles.p]\nuserland = \""+text+"\"\n", testEnv)
+		if got := c.Profiles["p"].Userland; got != want {
+			t.Errorf("userland %s: %+v", text, got)
+		}
+	}
 	if names := got.ProfileNames(); !reflect.DeepEqual(names, []string{"full", "host"}) {
 		t.Errorf("names %q", names)
 	}
@@ -163,7 +174,12 @@ func TestInvalid(t *testing.T) {
 			"cache_max_size, oops_patterns, oops_ignore, kernel_warnings, artifacts, " +
 			"dump); did you mean `roots`? (line 2)"},
 		"profile key": {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'",
-			"unknown key `kernal` in profile `p` (valid: kernel, root, initrd,"},
+			"unknown key `kernal` in profile `p` (valid: kernel, root, initrd, userland,"},
+		"userland": {p + "userland = 'debain'", "profile `p` userland: `debain` is not known; expected `busybox`, " +
+			"`host`, a directory"},
+		"userland kind": {p + "userland = true", "profile `p` userland: expected a string, got a boolean"},
+		"userland and initrd": {p + "initrd = 'i'\nuserland = 'host'",
+			"profile `p` has userland and initrd, or inject_agent = false"},
 		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},
 		"dotted key": {"profiles.p.accel = 'hvf'",
 			"profile `p` accel: unknown value `hvf` (valid: auto, kvm, tcg) (line 1)"},

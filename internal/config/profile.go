@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"provium/internal/userland"
 )
 
 var errNotDir = syscall.ENOTDIR
@@ -47,6 +49,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"kernel", path(&p.Kernel)},
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},
+		{"userland", userlandInto(&p.Userland, at)},
 		{"cmdline", stringInto(&cmdline)},
 		{"cmdline_file", path(&p.CmdlineFile)},
 		{"guest_os", stringInto(&p.GuestOS)},
@@ -78,8 +81,8 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
 	}
-	if p.Kernel != "" && p.Root != "" {
-		return p, fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", name)
+	if err := p.checkUserland(); err != nil {
+		return p, &keyError{joinKey(full, "userland"), err}
 	}
 	if _, given := table["boot_cache"]; !given {
 		// Nothing prepares a guest without our agent for a second life.
@@ -99,6 +102,36 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		p.QEMU = env.QEMU
 	}
 	return p, nil
+}
+
+// checkUserland returns an error for a userland beside what it takes the place of.
+func (p *Profile) checkUserland() error {
+	switch p.Userland.Kind {
+	case "", userland.Busybox:
+		return nil
+	}
+	if p.Initrd == "" && p.InjectAgent {
+		return nil
+	}
+	return fmt.Errorf("profile `%s` has userland and initrd, or inject_agent = false; a userland comes with an "+
+		"initrd of its own, and the agent in it", p.Name)
+}
+
+// userlandInto reads where a root file system comes from.
+func userlandInto(to *userland.Source, at base) func(any) error {
+	return func(v any) error {
+		text, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("expected a string, got %s", kindOf(v))
+		}
+		var err error
+		*to, err = userland.Parse(text, func(path string) (string, error) {
+			var out string
+			err := pathInto(&out, at)(path)
+			return out, err
+		})
+		return err
+	}
 }
 
 func (p *Profile) setDisks(disks []any, key string, at base) error {
@@ -132,6 +165,8 @@ func (env Env) buildOut(profile string) string {
 func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 	_, given := table["cmdline"]
 	switch {
+	case p.Kernel != "" && p.Root != "":
+		return fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", p.Name)
 	case given && strings.TrimSpace(cmdline) == "":
 		return &keyError{joinKey(key, "cmdline"), fmt.Errorf("profile `%s` has empty cmdline", p.Name)}
 	case given:

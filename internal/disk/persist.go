@@ -9,6 +9,7 @@ import (
 	"provium/internal/blockdev"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
+	"provium/internal/userland"
 )
 
 // Sections of a snapshot.
@@ -214,7 +215,11 @@ func (all *section) images(r *snapshot.Reader) ([]*blockdev.Image, error) {
 	var out []*blockdev.Image
 	at := r.Manifest().Sections[sectionDiskData].Offset
 	for _, d := range all.Disks {
-		image, err := blockdev.LoadImage(d.Contents, r.File(), at)
+		base, err := d.base()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("snapshot `%s`: disk `%s`: %w", r.Path(), d.Spec.ID, err), release(out))
+		}
+		image, err := blockdev.LoadImage(d.Contents, r.File(), at, base)
 		if err != nil {
 			return nil, errors.Join(damaged(r, fmt.Errorf("disk `%s`: %w", d.Spec.ID, err)), release(out))
 		}
@@ -222,6 +227,18 @@ func (all *section) images(r *snapshot.Reader) ([]*blockdev.Image, error) {
 		at += int64(d.Contents.Medium+d.Contents.Pending) * blockdev.ChunkSize
 	}
 	return out, nil
+}
+
+// base returns what the disk began with, nil if its contents are complete.
+func (d *entry) base() (blockdev.Contents, error) {
+	if !d.Contents.Described {
+		return nil, nil
+	}
+	c, err := userland.Open(d.Spec.Userland)
+	if err != nil {
+		return nil, err // no typed nil
+	}
+	return c, nil
 }
 
 func release(images []*blockdev.Image) error {

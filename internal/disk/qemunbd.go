@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"provium/internal/blockdev"
+	"provium/internal/userland"
 )
 
 // qemuFormats are QEMU's names of formats.
@@ -38,6 +39,13 @@ const imageProgram = "qemu-nbd"
 func (e *Env) openImage(ctx context.Context, spec *Spec, warn func(error)) (*blockdev.Disk, error) {
 	cfg := blockdev.Config{Image: spec.Path, Template: spec.Template, Size: spec.Scratch,
 		ReadOnly: spec.ReadOnly, TempDir: e.TempDir, OnError: warn}
+	if spec.Userland != "" {
+		contents, err := userland.Open(spec.Userland)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Contents = contents
+	}
 	path, write := spec.image()
 	format := spec.Format
 	if format == "" && path != "" {

@@ -109,8 +109,8 @@ func (s *Shelf) Declare(ctx context.Context, specs []Spec) error {
 		s.mu.Lock()
 		known, seen := s.declared[spec.ID]
 		s.mu.Unlock()
-		if seen && known == spec {
-			continue
+		if seen && (known == spec || spec.Userland != "") {
+			continue // a guest keeps its userland
 		}
 		if _, err := s.add(ctx, spec); err != nil {
 			return err

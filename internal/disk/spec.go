@@ -8,12 +8,13 @@ import (
 	"provium/internal/qemu"
 )
 
-// Spec says what a disk is made of: exactly one of Path, Template and Scratch.
+// Spec says what a disk is made of: exactly one of Path, Template, Scratch and Userland.
 type Spec struct {
 	ID       string `json:"id"`                 // name within the VM, see CheckID; "" is a default
 	Path     string `json:"path,omitempty"`     // image, used in place
 	Template string `json:"template,omitempty"` // image of which the disk is a private copy
 	Scratch  int64  `json:"scratch,omitempty"`  // size of a blank disk in bytes
+	Userland string `json:"userland,omitempty"` // index of a root file system, see userland.Open
 	ReadOnly bool   `json:"readonly,omitempty"`
 	Format   string `json:"format,omitempty"` // of Path or Template, see Formats; "" is found by content
 	qemu.DiskModel

@@ -15,6 +15,7 @@ import (
 
 	"provium/internal/image/cache"
 	"provium/internal/image/decompress"
+	"provium/internal/userland"
 )
 
 // initrdFormat is part of every initrd's key. Raise it when the same inputs lead to
@@ -32,6 +33,8 @@ type initrdInput struct {
 	agent   []item
 	own     *builtin // the agent, if it is the payload's
 	modules moduleSet
+	// userland is what the guest leaves the initrd for; nil if it stays.
+	userland *userland.Userland
 }
 
 // buildInitrd returns the path of the cached initrd for the input, which it makes if it
@@ -50,7 +53,7 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 		}
 		baseItems, baseDigest = b.items, b.digest
 	}
-	modules := moduleItems(in.modules)
+	modules := append(moduleItems(in.modules), userlandItems(in.userland)...)
 	overlay := slices.Concat(in.agent, modules)
 	var digest string
 	if in.own != nil {

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +70,19 @@ func WriteFilesArchive(w io.Writer, files []File) error {
 	}
 	items = append(items, fileItem(path.Join(guestFiles, "manifest"), 0o600, manifest.Bytes()))
 	return writeArchive(w, items)
+}
+
+// InitrdWith returns the path of the image's initrd, or with files of one in dir that has
+// them. That is replaced by the next call.
+func (img *Image) InitrdWith(ctx context.Context, dir string, files []File) (string, error) {
+	if len(files) == 0 {
+		return img.Initrd, nil
+	}
+	path := filepath.Join(dir, "initrd")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return path, img.Compose(ctx, path, files)
 }
 
 // Compose writes to dst, which must not exist, the initrd of one boot: the

@@ -22,6 +22,7 @@ import (
 
 	"provium/internal/image/cache"
 	"provium/internal/image/kmod"
+	"provium/internal/userland"
 )
 
 // Spec is what a profile wants. The zero value is fully automatic. Paths are
@@ -48,6 +49,10 @@ type Spec struct {
 	Modules []string
 	// Form is in which form a bzImage is booted (boot_compressed).
 	Form Form
+	// Userland is the root file system; the initrd without one.
+	Userland userland.Source
+	// Made is that userland if it was made already.
+	Made *userland.Userland
 	// Vsock loads the driver by which the agent is reached with transport = "vsock".
 	Vsock bool
 	// ForcedKernel is set if Kernel was named for the whole run, not by the profile.
@@ -115,6 +120,8 @@ type Image struct {
 	Inject bool
 	// Overlay is where the agent was taken from.
 	Overlay string
+	// Userland is the root file system, nil if that is the initrd.
+	Userland *userland.Userland
 	// Cmdline is the kernel command line of a boot without options.
 	Cmdline string
 	// Key is a digest over the content of everything that a boot without options
@@ -182,6 +189,9 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if img.Userland, err = s.userland(ctx, spec); err != nil {
+		return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
+	}
 	form := "image 1"
 	if spec.Form != ByCompression {
 		form += " " + string(spec.Form)
@@ -213,7 +223,7 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 			}
 		}
 	} else {
-		in := initrdInput{base: spec.Initrd}
+		in := initrdInput{base: spec.Initrd, userland: img.Userland}
 		if in.modules, err = modules(img, k, spec); err != nil {
 			return nil, err
 		}
@@ -228,7 +238,11 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	if err := s.checkPackage(k, append(slices.Clone(img.Early), img.Late...)); err != nil {
 		return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 	}
-	img.Key = cache.Key(form, k.digest, initrdKey, img.Cmdline)
+	parts := []string{form, k.digest, initrdKey, img.Cmdline}
+	if img.Userland != nil {
+		parts = append(parts, img.Userland.Key)
+	}
+	img.Key = cache.Key(parts...)
 	return img, nil
 }
 
@@ -288,7 +302,17 @@ func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) 
 	if set.early, err = k.tree.Closure(need, nil); err != nil {
 		return set, wrap(err)
 	}
-	if set.late, err = k.tree.Closure(want(lateModules[:]), set.early); err != nil {
+	late := want(lateModules[:])
+	if img.Userland != nil {
+		for _, n := range userlandModules {
+			if !k.tree.Has(n) {
+				return set, wrap(fmt.Errorf("it has no %s, neither built in nor as a module in %s, which "+
+					"userland needs", n, k.tree.Dir()))
+			}
+		}
+		late = append(late, userlandModules[:]...)
+	}
+	if set.late, err = k.tree.Closure(late, set.early); err != nil {
 		return set, wrap(err)
 	}
 	if err := set.addListed(k.tree, spec.Modules); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"provium/internal/image/apt"
 	"provium/internal/image/cache"
+	"provium/internal/userland"
 )
 
 // Config is what all images are resolved with.
@@ -52,9 +53,11 @@ type Store struct {
 	cfg     Config
 	cache   *cache.Cache
 	noticed *sync.Map // texts of noticeOnce
-	known   *known
-	agent   func() (*builtin, error) // of the payload
-	base    func() (*builtin, error) // the built-in initrd
+	// userlands are *madeUserland by source.
+	userlands *sync.Map
+	known     *known
+	agent     func() (*builtin, error) // of the payload
+	base      func() (*builtin, error) // the built-in initrd
 }
 
 // noticeOnce is cfg.Notice for a text that is true of every image.
@@ -95,9 +98,9 @@ func NewStore(cfg Config) (*Store, error) {
 	if cfg.Download == nil {
 		cfg.Download = func(Download) {}
 	}
-	kinds := []string{kindKernel, kindVmlinux, kindInitrd}
+	kinds := []string{kindKernel, kindVmlinux, kindInitrd, userland.KindIndex, userland.KindArchive}
 	s := &Store{cfg: cfg, cache: &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice},
-		noticed: new(sync.Map), known: new(known)}
+		noticed: new(sync.Map), userlands: new(sync.Map), known: new(known)}
 	s.agent, s.base = builtinOf(s.payloadItems), builtinOf(s.baseItems)
 	return s, nil
 }

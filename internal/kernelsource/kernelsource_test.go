@@ -16,6 +16,7 @@ const report = `[   15.0] BUG: KASAN: slab-use-after-free in demo_fail+0x6/0x10
 [   15.0]  ? demo_init+0xb/0x10 [demo]
 [   15.0]  demo_read+0x3/0x6 [demo 0123456789abcdef0123456789abcdef01234567]
 [   15.0]  _start+0x16/0x20
+[   15.0]  other_cold+0x3/0x6
 [   15.0]  twin+0x3/0x10
 [   15.0]  demo_fail+0x6/0x500
 [   15.0]  other_module+0x1/0x2 [absent]
@@ -28,6 +29,7 @@ const named = `[   15.0] BUG: KASAN: slab-use-after-free in demo_fail+0x6/0x10 (
 [   15.0]  ? demo_init+0xb/0x10 [demo] (demo.c:9)
 [   15.0]  demo_read+0x3/0x6 [demo 0123456789abcdef0123456789abcdef01234567] (demo.c:3)
 [   15.0]  _start+0x16/0x20 (core.c:17)
+[   15.0]  other_cold+0x3/0x6 (other.c:14)
 [   15.0]  twin+0x3/0x10
 [   15.0]  demo_fail+0x6/0x500
 [   15.0]  other_module+0x1/0x2 [absent]

@@ -15,7 +15,8 @@ import (
 
 const (
 	maxUnits = 1 << 17
-	maxPath  = 256 // bytes
+	maxRows  = 1 << 22 // of a unit's table of lines
+	maxPath  = 256     // bytes
 )
 
 // lines are the lines of source of addresses.
@@ -63,12 +64,8 @@ func (o *object) lines(ctx context.Context, addresses []uint64, root string) (*l
 			continue
 		}
 		dir, _ := e.Val(dwarf.AttrCompDir).(string)
-		for _, address := range inside {
-			var row dwarf.LineEntry
-			if err := table.SeekPC(address, &row); err != nil || row.File == nil || row.Line <= 0 {
-				continue
-			}
-			out.at[address], dirs[address] = fmt.Sprintf("%s:%d", path.Clean(row.File.Name), row.Line), dir
+		for address, line := range linesIn(table, inside) {
+			out.at[address], dirs[address] = line, dir
 		}
 	}
 	if len(out.at) == 0 {
@@ -81,6 +78,27 @@ func (o *object) lines(ctx context.Context, addresses []uint64, root string) (*l
 		out.at[address] = readable(place, dirs[address], out.root)
 	}
 	return out, nil
+}
+
+// linesIn returns the lines of sorted addresses by the table of a unit. Its sequences, one for each
+// section of code, are in any order, which LineReader.SeekPC does not expect.
+func linesIn(table *dwarf.LineReader, addresses []uint64) map[uint64]string {
+	found := map[uint64]string{}
+	var row, next dwarf.LineEntry
+	row.EndSequence = true
+	for range maxRows {
+		if err := table.Next(&next); err != nil {
+			break // the end, or what is damaged
+		}
+		if !row.EndSequence && row.File != nil && row.Line > 0 {
+			n, _ := slices.BinarySearch(addresses, row.Address)
+			for ; n < len(addresses) && addresses[n] < next.Address; n++ {
+				found[addresses[n]] = fmt.Sprintf("%s:%d", path.Clean(row.File.Name), row.Line)
+			}
+		}
+		row = next
+	}
+	return found
 }
 
 // units returns where in the debug information the entries of units begin.
@@ -100,7 +118,7 @@ func (o *object) units() (offsets []dwarf.Offset) {
 	return offsets
 }
 
-// within returns those of sorted addresses that a unit has code at.
+// within returns those of sorted addresses that a unit has code at, sorted.
 func within(d *dwarf.Data, unit *dwarf.Entry, addresses []uint64) (inside []uint64) {
 	ranges, err := d.Ranges(unit)
 	if err != nil {
@@ -112,7 +130,8 @@ func within(d *dwarf.Data, unit *dwarf.Entry, addresses []uint64) (inside []uint
 			inside = append(inside, addresses[from])
 		}
 	}
-	return inside
+	slices.Sort(inside) // ranges are in any order
+	return slices.Compact(inside)
 }
 
 // above returns the directory that has all files, and those in tops; "" if there is none but the

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -240,7 +238,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err := v.prepareDir(); err != nil {
 		return nil, err
 	}
-	initrd, err := v.initrd(ctx, img, opts.Files)
+	initrd, err := img.InitrdWith(ctx, v.dir, imageFiles(opts.Files))
 	if err != nil {
 		return nil, err
 	}
@@ -263,18 +261,6 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	cfg.NICs = network.Devices(nics)
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
-}
-
-// initrd returns the path of the image's initrd, or of a copy with files added.
-func (v *VM) initrd(ctx context.Context, img *image.Image, files []topology.BootFile) (string, error) {
-	if len(files) == 0 {
-		return img.Initrd, nil
-	}
-	path := filepath.Join(v.dir, "initrd")
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the boot before
-		return "", err
-	}
-	return path, img.Compose(ctx, path, imageFiles(files))
 }
 
 const (

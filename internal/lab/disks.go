@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/guest"
+	"provium/internal/image"
 	"provium/internal/qemu"
 	"provium/internal/topology"
 )
@@ -49,7 +50,15 @@ func (v *VM) declaredDisks(opts *topology.BootOpts) []disk.Spec {
 // declareDisks opens the disks of the profile and of boot opts that were not opened
 // yet.
 func (v *VM) declareDisks(ctx context.Context, opts *topology.BootOpts) error {
-	return v.disks.Declare(ctx, v.declaredDisks(opts))
+	specs, img := v.declaredDisks(opts), (*image.Image)(nil)
+	if v.profile.Image.HasUserland() {
+		var err error
+		if img, err = v.host.image(ctx, v.profile, ""); err != nil {
+			return err
+		}
+		specs = append(specs, disk.Spec{ID: image.UserlandDisk, Userland: img.Userland.Index, ReadOnly: true})
+	}
+	return v.disks.Declare(ctx, specs)
 }
 
 // Disks returns the attached disks in the order of attaching.

@@ -12,6 +12,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/luascan"
 	"provium/internal/script/fixtures"
+	"provium/internal/userland"
 )
 
 // File is what the source of a test file shows that it needs.
@@ -63,18 +64,23 @@ type Resolver interface {
 
 // Images resolves what profiles boot from, so that kernels are downloaded and unpacked before
 // any guest boots. It fails only if there is no kernel to boot: whatever else is wrong with a
-// profile is an error of the boot, which a test may expect.
-func Images(ctx context.Context, images Resolver, specs []image.Spec) error {
+// profile is an error of the boot, which a test may expect. It returns the userlands that
+// were made, by profile: all guests of a run have them as they are now.
+func Images(ctx context.Context, images Resolver, specs []image.Spec) (map[string]*userland.Userland, error) {
+	made := map[string]*userland.Userland{}
 	for _, spec := range specs {
-		_, err := images.Resolve(ctx, spec)
+		img, err := images.Resolve(ctx, spec)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 		if missing := (*image.NoKernelError)(nil); errors.As(err, &missing) {
-			return err
+			return nil, err
+		}
+		if err == nil && img != nil && img.Userland != nil {
+			made[spec.Profile] = img.Userland
 		}
 	}
-	return nil
+	return made, nil
 }
 
 // DownloadEvents returns what emits the progress of downloads. One downloads at a time.

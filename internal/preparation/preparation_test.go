@@ -105,7 +105,7 @@ func TestImages(t *testing.T) {
 		for _, p := range c.profiles {
 			specs = append(specs, image.Spec{Profile: p})
 		}
-		if err := Images(ctx, r, specs); err != c.want || len(r.asked) != c.asked {
+		if _, err := Images(ctx, r, specs); err != c.want || len(r.asked) != c.asked {
 			t.Errorf("%s: %v, asked %v", name, err, r.asked)
 		}
 		cancel(nil)

@@ -174,7 +174,7 @@ func (w *Workshop) Prepare(ctx context.Context, note func(format string, values 
 	for _, name := range w.o.Config.ProfileNames() {
 		specs = append(specs, ImageSpec(w.o.Config.Profiles[name]))
 	}
-	if err := preparation.Images(ctx, w.host.Images, specs); err != nil {
+	if _, err := preparation.Images(ctx, w.host.Images, specs); err != nil {
 		return err // of all profiles that it concerns
 	}
 	for _, name := range w.o.Config.ProfileNames() {

@@ -14,6 +14,7 @@ import (
 	"provium/internal/event/sink"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
+	"provium/internal/userland"
 )
 
 // Options are everything that the command line says about a run. The zero
@@ -74,6 +75,8 @@ type Options struct {
 	Begin func()
 	// Signals receives Ctrl-C: once to stop, twice to stop without a summary.
 	Signals <-chan os.Signal
+
+	userlands map[string]*userland.Userland // that were made for the run, by profile
 }
 
 // repeat returns the flags that make a further run decide like this one what is left to

@@ -15,6 +15,7 @@ import (
 	"provium/internal/msgpack"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
+	"provium/internal/userland"
 )
 
 // maxMessage caps one message between dispatcher and runner. The largest are
@@ -60,7 +61,8 @@ type job struct {
 	ConfigPath  string
 	Roots       []string
 	Profiles    map[string]config.Profile
-	Oops        []string // oops_patterns
+	Userlands   map[string]*userland.Userland // those that were made before, by profile
+	Oops        []string                      // oops_patterns
 	OopsIgnore  []string
 	Filter      string // JSON form of the per-test filter
 	Picks       choose.Picks

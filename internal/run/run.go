@@ -178,7 +178,8 @@ func (s *session) prepareImages(ctx context.Context, candidates []Candidate) err
 	if err != nil {
 		return err
 	}
-	return preparation.Images(ctx, images, specs)
+	s.o.userlands, err = preparation.Images(ctx, images, specs)
+	return err
 }
 
 func (o *Options) budget() (sched.Amount, error) {

@@ -229,6 +229,7 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	h.TSC.Start()
 	for name, p := range j.Profiles {
 		h.Profiles[name] = labProfile(name, p)
+		h.Profiles[name].Image.Made = j.Userlands[name]
 	}
 	if j.Local {
 		bootNothing(h, starter)
@@ -314,7 +315,7 @@ func ImageSpec(p config.Profile) image.Spec {
 		form = image.Unpacked
 	}
 	return image.Spec{
-		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd,
+		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Userland: p.Userland,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
 		Form: form, Vsock: p.Transport == "vsock",
 		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,

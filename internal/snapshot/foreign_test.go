@@ -98,7 +98,7 @@ func TestForm(t *testing.T) {
 		t.Errorf("%v", seen)
 	}
 	if got := form(reflect.TypeFor[Manifest]()); !strings.Contains(got, `"kernel,omitempty" string`) ||
-		!strings.Contains(got, `"sha256,omitempty"`) || Form() != Form() {
+		!strings.Contains(got, `"sha256,omitempty"`) {
 		t.Error(got)
 	}
 }

@@ -55,7 +55,7 @@ func TestParseCmdline(t *testing.T) {
 	if got != want {
 		t.Errorf("%+v", got)
 	}
-	if got := parseCmdline("console=ttyS0"); got != (cmdline{rdinit: "/init", init: "/sbin/init", readOnly: true}) {
+	if got := parseCmdline("console=ttyS0"); got != (cmdline{rdinit: "/init", readOnly: true}) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -14,6 +14,7 @@ const (
 	earlyModules = dir + "/modules.early"
 	lateModules  = dir + "/modules.late"
 	filesDir     = dir + "/files"
+	userlandFile = dir + "/userland"
 	manifest     = filesDir + "/manifest"
 	newRoot      = dir + "/root"
 	imageInit    = "/init"

@@ -36,7 +36,8 @@ type PID1 struct {
 
 // Prepare finishes the guest on behalf of PID 1, which waits at the pipe, and
 // tells it what to become: the image's /init if there is one, else the init of
-// the root device that the command line names, else the minimal init. Where PID 1 is
+// the root device that the command line names, else the minimal init. With a userland it is
+// that one's init or the minimal one, see enterUserland. Where PID 1 is
 // the image's /init, or was executed by it, only the last is left. It
 // returns once PID 1 has become that, so that the first operation finds the
 // guest as it will be. Errors that leave a usable guest go to report.
@@ -53,25 +54,40 @@ func (s *System) Prepare(pid1 PID1, report func(error)) (Init, error) {
 	if first && pid1.Name != imageInit && runnable(imageInit) && !s.isProgram(imageInit) {
 		kind, word = InitImage, "I\x00"
 		err = files.write()
+	} else if u, ok := readUserland(); first && ok {
+		kind, word, err = s.enterUserland(u, cmdline, files, report)
 	} else if first && cmdline.root != "" {
-		kind, word = InitImage, "R"+newRoot+"\x00"+cmdline.init+"\x00"
+		kind, word = InitImage, cmdline.rootWord()
 		err = s.prepareRoot(cmdline, files, report)
 	} else {
-		if err := minimal(); err != nil {
-			report(err)
-		}
-		if err := s.modprobe(); err != nil {
-			report(err)
-		}
-		err = files.write()
-		if e := setHostname(); e != nil {
-			report(e)
-		}
+		err = s.prepareMinimal(files, report)
 	}
 	if err != nil {
 		return "", err
 	}
-	return kind, s.tell(pid1.Pipe, word)
+	if err := s.tell(pid1.Pipe, word); err != nil {
+		return "", err
+	}
+	if kind == InitMinimal {
+		// It stays where it is now. A userland is another root than the initramfs.
+		_, err = s.follow()
+	}
+	return kind, err
+}
+
+// prepareMinimal sets up the system for the minimal init.
+func (s *System) prepareMinimal(files *files, report func(error)) error {
+	if err := minimal(); err != nil {
+		report(err)
+	}
+	if err := s.modprobe(); err != nil {
+		report(err)
+	}
+	err := files.write()
+	if e := setHostname(); e != nil {
+		report(e)
+	}
+	return err
 }
 
 // tell sends PID 1 its word and waits until it has closed the pipe, which it
@@ -131,8 +147,17 @@ type cmdline struct {
 	readOnly, rootwait                  bool
 }
 
+// rootWord is the word with which PID 1 executes the init of the new root.
+func (c *cmdline) rootWord() string {
+	init := c.init
+	if init == "" {
+		init = "/sbin/init"
+	}
+	return "R" + newRoot + "\x00" + init + "\x00"
+}
+
 func parseCmdline(text string) cmdline {
-	c := cmdline{rdinit: imageInit, init: "/sbin/init", readOnly: true}
+	c := cmdline{rdinit: imageInit, readOnly: true}
 	for _, word := range strings.Fields(text) {
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -165,7 +190,7 @@ func (s *System) prepareRoot(c cmdline, files *files, report func(error)) error 
 	if err := os.MkdirAll(newRoot, 0o755); err != nil {
 		return fmt.Errorf("mount root: %w", err)
 	}
-	device, err := s.awaitBlockDevice(c.root, c.rootwait, report)
+	device, err := s.awaitRoot(c.root, c.rootwait, report)
 	if err != nil {
 		return fmt.Errorf("mount root: %w", err)
 	}
@@ -183,10 +208,14 @@ func (s *System) prepareRoot(c cmdline, files *files, report func(error)) error 
 			}
 		}
 	}
-	// Most inits expect the kernel to have mounted this one.
-	err = unix.Mount("devtmpfs", newRoot+"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755")
+	return mountDev(c.root)
+}
+
+// mountDev mounts /dev of the new root: most inits expect the kernel to have done that.
+func mountDev(root string) error {
+	err := unix.Mount("devtmpfs", newRoot+"/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755")
 	if err != nil && err != unix.ENOENT {
-		return fmt.Errorf("mount %s/dev: %w", c.root, err)
+		return fmt.Errorf("mount %s/dev: %w", root, err)
 	}
 	return nil
 }

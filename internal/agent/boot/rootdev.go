@@ -9,14 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// awaitBlockDevice waits for the device that root= names, makes a node for it and returns that one's path.
-// With forever it waits as long as the host lets it; else until no device has come for a while.
-func (s *System) awaitBlockDevice(root string, forever bool, say func(error)) (node string, err error) {
+// awaitRoot waits for the device that root= names, as awaitBlockDevice.
+func (s *System) awaitRoot(root string, forever bool, say func(error)) (node string, err error) {
 	match, err := rootMatcher(root)
 	if err != nil {
 		return "", err
 	}
-	w := wait{what: "root=" + root, limit: rootLimit, there: s.blockDevices, say: say}
+	return s.awaitBlockDevice("root="+root, match, forever, say)
+}
+
+// awaitBlockDevice waits for a device, makes a node for it and returns that one's path.
+// With forever it waits as long as the host lets it; else until no device has come for a while.
+func (s *System) awaitBlockDevice(what string, match func(map[string]string) bool, forever bool,
+	say func(error)) (node string, err error) {
+	w := wait{what: what, limit: rootLimit, there: s.blockDevices, say: say}
 	if forever {
 		w.limit = 0
 	}
@@ -28,7 +34,7 @@ func (s *System) awaitBlockDevice(root string, forever bool, say func(error)) (n
 		node = dir + "/rootdev"
 		_ = os.Remove(node)
 		if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(major, minor))); err != nil {
-			return false, fmt.Errorf("make node of %s: %w", root, err)
+			return false, fmt.Errorf("make node of %s: %w", what, err)
 		}
 		return true, nil
 	})
@@ -61,6 +67,9 @@ func rootMatcher(root string) (func(map[string]string) bool, error) {
 	return nil, fmt.Errorf("root=%s: without an initrd only %s can be found", root, known)
 }
 
+// serialProperty is the serial number of a disk, which uevents do not have.
+const serialProperty = "SERIAL"
+
 func (s *System) findBlockDevice(match func(map[string]string) bool) (major, minor uint32, found bool, err error) {
 	const class = "class/block"
 	fd, err := unix.Openat(s.sys, class, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -82,6 +91,9 @@ func (s *System) findBlockDevice(match func(map[string]string) bool) (major, min
 			continue // gone again
 		}
 		p := properties(text)
+		if serial, err := readAll(fd, n+"/serial"); err == nil {
+			p[serialProperty] = strings.TrimSpace(serial)
+		}
 		if !match(p) {
 			continue
 		}

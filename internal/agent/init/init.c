@@ -5,7 +5,7 @@
  * pipe; see handover.go of package boot for who decides what:
  *
  *   I\0              execute /init
- *   R<dir>\0<init>\0 make <dir> the root and execute <init>
+ *   R<dir>\0<init>\0 make <dir> the root and execute <init>; if that is empty, as M
  *   M\0              be the init: reap children, switch off when asked
  *
  * It does no more than must be done by PID 1 itself; mounting, modules and
@@ -204,10 +204,12 @@ int be_pid1(char **argv, char **envp)
 		char *init = word + strlen(word) + 1;
 
 		switch_root(word + 1);
-		become(init, argv, envp);
-		become("/sbin/init", argv, envp);
-		become("/bin/init", argv, envp);
-		become("/bin/sh", argv, envp);
+		if (init[0]) {
+			become(init, argv, envp);
+			become("/sbin/init", argv, envp);
+			become("/bin/init", argv, envp);
+			become("/bin/sh", argv, envp);
+		}
 	}
 	close(p[0]);
 	be_init(agent, &watched);

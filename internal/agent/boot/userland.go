@@ -1,0 +1,78 @@
+package boot
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// userland is what the host says about the root file system that it gives the guest.
+type userland struct {
+	serial string // of the disk that has it
+	init   bool   // its /sbin/init is the guest's init
+}
+
+// readUserland reads what the host says in the initramfs; ok is false if the guest has no
+// userland but the initramfs.
+func readUserland() (u userland, ok bool) {
+	text, err := readAll(unix.AT_FDCWD, userlandFile)
+	if err != nil {
+		return u, false
+	}
+	word := strings.Fields(text)
+	if len(word) == 0 {
+		return u, false
+	}
+	return userland{serial: word[0], init: len(word) > 1 && word[1] == "init"}, true
+}
+
+// enterUserland mounts the userland as the new root, with a file system in memory on top
+// that takes all changes. It returns what PID 1 becomes, and the word for it: the init that
+// the command line names, the userland's own, or the minimal one.
+func (s *System) enterUserland(u userland, c cmdline, files *files, report func(error)) (Init, string, error) {
+	fail := func(err error) (Init, string, error) { return "", "", fmt.Errorf("userland: %w", err) }
+	match := func(p map[string]string) bool { return p[serialProperty] == u.serial }
+	device, err := s.awaitBlockDevice("disk "+u.serial, match, false, report)
+	if err != nil {
+		return fail(err)
+	}
+	if err := mountUserland(device); err != nil {
+		return fail(err)
+	}
+	if !u.init && c.init == "" {
+		err := s.inRoot(newRoot, func() error { return s.prepareMinimal(files, report) })
+		return InitMinimal, "R" + newRoot + "\x00\x00", err
+	}
+	if err := s.inRoot(newRoot, files.write); err != nil {
+		return fail(err)
+	}
+	return InitImage, c.rootWord(), mountDev("the userland")
+}
+
+// mountUserland mounts a device with an overlay in memory.
+func mountUserland(device string) error {
+	const lower, upper, work = dir + "/lower", dir + "/upper/files", dir + "/upper/work"
+	for _, d := range []string{lower, dir + "/upper", newRoot} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount(device, lower, "erofs", unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("mount its disk: %w", err)
+	}
+	if err := unix.Mount("userland", dir+"/upper", "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	for _, d := range []string{upper, work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
+		}
+	}
+	options := "lowerdir=" + lower + ",upperdir=" + upper + ",workdir=" + work
+	if err := unix.Mount("userland", newRoot, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount an overlay: %w", err)
+	}
+	return nil
+}

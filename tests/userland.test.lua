@@ -1,0 +1,76 @@
+-- Root file systems of what the host has: its programs, and a directory. docs/images.md has
+-- the other sources.
+
+-- digest returns the MD5 of a file of the host.
+local function digest(path)
+  local p <close> = assert(io.popen("md5sum <" .. path))
+  return p:read("a")
+end
+
+test("a guest has the programs of the host, and not its secrets", function(t)
+  local vm = provium:vm("v", "programs"):boot()
+  t:assert_matches(vm:run("bash --version"):assert_ok().stdout, "GNU bash")
+  -- A program that is linked against the libraries of the host.
+  local dir = os.tmpname()
+  os.remove(dir)
+  assert(os.execute(([[mkdir %s && cd %s && printf '#include <stdio.h>\nint main(void) { puts("linked"); return 3; }' \
+    >p.c && gcc -o p p.c]]):format(dir, dir)))
+  t:defer(function() os.execute("rm -r " .. dir) end)
+  vm:push_file(dir .. "/p", "/usr/local/bin/p", {perm = 0x1ed})
+  local r = vm:run("p")
+  t:assert_eq(r.stdout, "linked\n")
+  t:assert_eq(r.exit_code, 3)
+  -- Contents, also of what is larger than a request.
+  for _, path in ipairs{"/bin/bash", "/etc/passwd", "/usr/bin/qemu-system-x86_64"} do
+    if io.open(path) then t:assert_eq(vm:run("md5sum <" .. path).stdout, digest(path), path) end
+  end
+  for _, path in ipairs{"/etc/shadow", "/root/.ssh", "/root/.bashrc", "/home/user"} do
+    t:assert_error_matches(function() vm:stat(path) end, "ENOENT")
+  end
+  -- It is another machine than the host.
+  t:assert_eq(vm:run("hostname").stdout, "provium\n")
+  t:assert_contains(vm:read_file("/etc/hosts"), "localhost")
+  -- The disk is one like any other.
+  t:assert_eq(vm:disk("userland"):id(), "userland")
+  t:assert_error_matches(function() vm:write_file("/dev/disk/by-id/virtio-userland", "x") end, "EPERM")
+end)
+
+test("what guests change is their own, and in their snapshots", function(t)
+  local vm = provium:vm("v", "programs"):boot()
+  vm:write_file("/etc/passwd", "changed\n")
+  vm:run("rm /usr/bin/env && mkdir /usr/new"):assert_ok()
+  local s = vm:snapshot()
+  vm:write_file("/etc/passwd", "later\n")
+  vm:shutdown()
+  vm:restore(s)
+  t:assert_eq(vm:read_file("/etc/passwd"), "changed\n")
+  t:assert_eq(vm:run("ls -d /usr/new").stdout, "/usr/new\n")
+  t:assert_error_matches(function() vm:stat("/usr/bin/env") end, "ENOENT")
+  -- What was not read before the snapshot is read from the host after it.
+  t:assert_eq(vm:run("md5sum </usr/bin/xargs").stdout, digest("/usr/bin/xargs"))
+  local other = vm:fork()
+  t:assert_eq(other:read_file("/etc/passwd"), "changed\n")
+  t:assert_eq(other:run("md5sum </usr/bin/find").stdout, digest("/usr/bin/find"))
+  -- A complete snapshot names the userland, and does not contain it.
+  local path = os.tmpname()
+  local whole = vm:snapshot(path)
+  t:defer(function() os.remove(path) end)
+  t:assert_lt(whole:size(), 1 << 30)
+  local again = provium:vm("w", "programs")
+  again:restore(whole)
+  t:assert_eq(again:run("md5sum </usr/bin/sort").stdout, digest("/usr/bin/sort"))
+  t:assert_eq(again:read_file("/etc/passwd"), "changed\n")
+  t:assert_eq(provium:vm("fresh", "programs"):boot():run("head -n 1 /etc/passwd | cut -d : -f 1").stdout, "root\n")
+end)
+
+test("a directory is a root file system with its init", function(t)
+  local vm = provium:vm("v", "tree", {files = {{path = "/etc/extra", content = "of the boot\n"}}}):boot()
+  wait_until(function() return (pcall(vm.stat, vm, "/tmp/init-was-here")) end, {timeout = "1m"})
+  t:assert_eq(vm:run("readlink /proc/1/exe").stdout, "/bin/busybox\n")
+  t:assert_contains(vm:read_file("/proc/1/cmdline"), "init")
+  t:assert_eq(vm:read_file("/etc/motd"), "of the tree\n")
+  t:assert_eq(vm:read_file("/etc/extra"), "of the boot\n")
+  t:assert_eq(vm:stat("/data/1").perm, 0x1a0)
+  t:assert_eq(vm:stat("/bin/busybox").ino, vm:stat("/bin/again").ino)
+  t:assert_eq(#vm:read_file("/data/1"), 300000)
+end)
