@@ -162,7 +162,7 @@ func TestExecNotStarted(t *testing.T) {
 		code      int
 	}{
 		"no command": {"nothing", "nothing: the guest has no such command in its PATH; a program of this machine is " +
-			"named by a path, as ./nothing", 127},
+			"named by a path, as ./nothing, and --userland host has them all in the guest", 127},
 		"no file":        {"/no/thing", "/no/thing: the guest has no such command", 127},
 		"script":         {script, "lacks its interpreter `/usr/bin/nothing -x`", 127},
 		"directory":      {sub, sub + ": is a directory", 125},

@@ -247,7 +247,8 @@ func variable(env []string, name string) string {
 func (x *running) missing(ctx context.Context, path string) string {
 	const none = "the guest has no such command"
 	if !strings.Contains(path, "/") {
-		return none + " in its PATH; a program of this machine is named by a path, as ./" + path
+		return none + " in its PATH; a program of this machine is named by a path, as ./" + path +
+			", and --userland host has them all in the guest"
 	}
 	head := make([]byte, 0, 4096)
 	w := headWriter{&head}

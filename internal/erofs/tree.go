@@ -51,6 +51,9 @@ func NewDir(perm uint32) *Node { return &Node{Mode: unix.S_IFDIR | perm&0o7777} 
 // Type returns the type bits of the mode.
 func (n *Node) Type() uint32 { return n.Mode & unix.S_IFMT }
 
+// Links returns how many names the node has; of a directory that is one.
+func (n *Node) Links() uint32 { return n.links }
+
 // IsDir reports whether the node is a directory.
 func (n *Node) IsDir() bool { return n.Type() == unix.S_IFDIR }
 

@@ -2,6 +2,7 @@ package userland
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -126,32 +127,71 @@ func sortXattrs(list []erofs.Xattr) {
 
 // key returns a digest of everything that the file system depends on.
 func (t *tree) key() string {
-	h := sha256.New()
-	seen := map[*erofs.Node]int{}
-	t.describe(h, t.root, "/", seen)
-	for _, s := range t.sources {
-		fmt.Fprintf(h, "%q %d %d %d %d\n", s.path, s.size, s.modified, s.change, s.inode)
+	d := describer{tree: t, to: sha256.New(), seen: map[*erofs.Node]int{}}
+	d.node("", t.root)
+	for i := range t.sources {
+		s := &t.sources[i]
+		d.text(s.path)
+		d.numbers(s.size, s.modified, s.change, int64(s.inode))
 	}
-	return hex.EncodeToString(h.Sum(nil)[:20])
+	d.to.Write(d.buf)
+	return hex.EncodeToString(d.to.Sum(nil)[:20])
 }
 
-func (t *tree) describe(h hash.Hash, n *erofs.Node, name string, seen map[*erofs.Node]int) {
-	if k, ok := seen[n]; ok {
-		fmt.Fprintf(h, "%q = %d\n", name, k)
-		return
+// describer writes trees in a form that differs whenever they do.
+type describer struct {
+	tree *tree
+	to   hash.Hash
+	buf  []byte              // not written yet
+	seen map[*erofs.Node]int // hard links, by their order
+}
+
+// fullBuffer is when a buffer is written, in bytes.
+const fullBuffer = 64 << 10
+
+func (d *describer) text(s string) {
+	d.buf = append(binary.AppendUvarint(d.buf, uint64(len(s))), s...)
+}
+
+func (d *describer) numbers(list ...int64) {
+	for _, n := range list {
+		d.buf = binary.AppendVarint(d.buf, n)
 	}
-	seen[n] = len(seen)
-	p := t.pieces[n]
-	fmt.Fprintf(h, "%q %o %d %d %d.%d %d %q %d,%d %d+%d", name, n.Mode, n.UID, n.GID, n.Seconds, n.Nanoseconds, n.Size,
-		n.Target, n.Major, n.Minor, p.source, p.offset)
+}
+
+func (d *describer) node(name string, n *erofs.Node) {
+	if len(d.buf) > fullBuffer {
+		d.to.Write(d.buf)
+		d.buf = d.buf[:0]
+	}
+	d.text(name)
+	if n.Links() > 1 {
+		k, again := d.seen[n]
+		if !again {
+			k = len(d.seen) + 1
+			d.seen[n] = k
+		}
+		d.numbers(int64(k))
+		if again {
+			return
+		}
+	} else {
+		d.numbers(0)
+	}
+	p := d.tree.pieces[n]
+	d.numbers(int64(n.Mode), int64(n.UID), int64(n.GID), n.Seconds, int64(n.Nanoseconds), n.Size, int64(n.Major),
+		int64(n.Minor), int64(p.source), p.offset, int64(len(n.Xattrs)))
 	for _, x := range n.Xattrs {
-		fmt.Fprintf(h, " %q=%q", x.Name, x.Value)
+		d.text(x.Name)
+		d.text(string(x.Value))
 	}
-	h.Write([]byte{'\n'})
-	for _, child := range n.Names() {
-		t.describe(h, n.Child(child), child, seen)
+	d.text(n.Target)
+	d.text(string(n.Data))
+	names := n.Names()
+	d.numbers(int64(len(names)))
+	for _, child := range names {
+		d.node(child, n.Child(child))
 	}
-	h.Write([]byte{'\n'})
 }
 
 // reason returns the error below the path that it names.
