@@ -134,8 +134,8 @@ func within(d *dwarf.Data, unit *dwarf.Entry, addresses []uint64) (inside []uint
 	return slices.Compact(inside)
 }
 
-// above returns the directory that has all files, and those in tops; "" if there is none but the
-// root of the file system.
+// above returns the directory that has all files, and those in tops; "" if only the root of the
+// file system has them.
 func above(files []string, tops map[string]bool) string {
 	if len(files) == 0 {
 		return ""

@@ -137,7 +137,7 @@ func openIndex(path string) (*index, error) {
 func (x *index) readHeader() error {
 	first := make([]byte, erofs.BlockSize)
 	if _, err := io.ReadFull(x.f, first); err != nil || string(first[:len(indexMagic)]) != indexMagic {
-		return errors.New("it is damaged, or is none")
+		return errors.New("it is damaged, or something else")
 	}
 	for i, v := range x.fields() {
 		*v = int64(le.Uint64(first[headerStart+8*i:]))

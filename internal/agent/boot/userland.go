@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userland is what the host says about the root file system that it gives the guest.
+// userland is what the host says about the root file system that the guest shall have.
 type userland struct {
 	serial string // of the disk that has it
 	init   bool   // its /sbin/init is the guest's init

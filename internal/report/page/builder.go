@@ -26,7 +26,7 @@ const (
 // Builder makes a page of streams. The zero value is ready. It belongs to one goroutine.
 type Builder struct {
 	// Dir is the directory to which the page is written, absolute: links to folders of evidence are
-	// relative to it. Without it there are none.
+	// relative to it. Without it the page does not link to them.
 	Dir string
 
 	m        model
