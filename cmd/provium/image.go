@@ -235,7 +235,7 @@ func outputError(err error) error {
 func (p *program) imageListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List what is cached: kernels, their uncompressed forms, initrds",
+		Short: "List what is cached: kernels, their uncompressed forms, initrds, userlands",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			store, err := p.imageStore(nil)

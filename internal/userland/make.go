@@ -67,7 +67,7 @@ func (m *Maker) Make(ctx context.Context, s Source) (*Userland, error) {
 }
 
 func (m *Maker) make(ctx context.Context, s Source) (*Userland, error) {
-	s, err := s.settle()
+	s, err := s.resolve()
 	if err != nil {
 		return nil, err
 	}

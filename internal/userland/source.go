@@ -66,8 +66,8 @@ func (s Source) String() string {
 	return string(s.Kind)
 }
 
-// settle finds out whether a path is a directory or an archive.
-func (s Source) settle() (Source, error) {
+// resolve finds out whether a path is a directory or an archive, and checks a layout.
+func (s Source) resolve() (Source, error) {
 	if s.Path == "" {
 		return s, nil
 	}
