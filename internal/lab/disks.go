@@ -51,7 +51,7 @@ func (v *VM) declaredDisks(opts *topology.BootOpts) []disk.Spec {
 // yet.
 func (v *VM) declareDisks(ctx context.Context, opts *topology.BootOpts) error {
 	specs, img := v.declaredDisks(opts), (*image.Image)(nil)
-	if v.profile.Image.HasUserland() {
+	if v.profile.Image.HasUserland() && !v.host.Local {
 		var err error
 		if img, err = v.host.image(ctx, v.profile, ""); err != nil {
 			return err

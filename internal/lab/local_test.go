@@ -16,6 +16,7 @@ func localHost(t *testing.T) *Host {
 	t.Helper()
 	h, _ := fakeHost(t)
 	h.Starter, h.Images, h.Local = &localvmm.Starter{}, fakemachine.New(t), true
+	h.Profiles["p"].Image.Userland.Kind = "host" // which is not needed
 	return h
 }
 
