@@ -81,7 +81,7 @@ func (d *Deadline) measure() (wall, not time.Duration) {
 	return wall, min(d.not, wall)
 }
 
-// Hold stops the limit, or has it go on. Time in which it is stopped does not count.
+// Hold pauses the limit, or continues it. Time in which it is paused does not count.
 func (d *Deadline) Hold(on bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
