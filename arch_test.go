@@ -71,7 +71,11 @@ var allowed = map[string]struct {
 	"verify": {[]string{
 		"internal/snapshot", "internal/kernelreport", testFaults,
 	}, "tries to break the built program"},
-	"internal/config": {[]string{"internal/userland"}, "a file format; userlands have a notation of their own"},
+	"internal/config": {[]string{"internal/ready", "internal/userland"},
+		"a file format; userlands and what a boot waits for have notations of their own"},
+	"internal/ready": {nil, "a notation"},
+	"internal/guestos": {[]string{"internal/deadline", "internal/guest", "internal/ready"},
+		"asks any guest by operations of its agent"},
 	"internal/lua":    {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
@@ -79,6 +83,7 @@ var allowed = map[string]struct {
 		"internal/guest", "internal/stream",
 		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
 		"internal/luacomplete", "internal/terminal", "internal/artifacts", "internal/deadline",
+		"internal/ready", "internal/guestos",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -122,7 +127,7 @@ var allowed = map[string]struct {
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
-		"internal/kernelreport",
+		"internal/kernelreport", "internal/ready",
 	}, "topology and life cycle over its backends"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
@@ -131,11 +136,12 @@ var allowed = map[string]struct {
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
 		"internal/snapshot", "internal/inspect", "internal/kernelreport", "internal/printk", "internal/deadline",
+		"internal/ready", "internal/guestos",
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
 	"internal/tempdir":  {nil, "directories"},
-	"internal/topology": {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
+	"internal/topology": {[]string{"internal/disk", "internal/network", "internal/ready"}, "what is written down of labs"},
 	"internal/fixture":  {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
 	"internal/snapshot": {[]string{"internal/cachedir"}, "a file format, and a cache of such files"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
@@ -195,9 +201,14 @@ var allowed = map[string]struct {
 	"internal/script/api": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
-		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
+		"internal/script/fixtures", "internal/script/netapi", "internal/script/osapi", "internal/script/value",
 		"internal/topology", "internal/console", "internal/pattern", "internal/luaapi", "internal/printk",
-	}, "methods of labs, VMs and guests; joins those of disks and networks"},
+		"internal/ready",
+	}, "methods of labs, VMs and guests; joins those of disks, networks and operating systems"},
+	"internal/script/osapi": {[]string{
+		"internal/lua", "internal/lab", "internal/guestos", "internal/deadline", "internal/script/binding",
+		"internal/script/value",
+	}, "methods that wait for what a guest's operating system has reached"},
 	"internal/script/apitest": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest/handle", "internal/stream",
 		"internal/script",

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/ready"
 	"provium/internal/userland"
 )
 
@@ -77,6 +78,8 @@ boot_compressed = true
 accel = "tcg"
 boot_cache = false
 agent_boot_timeout = 1.5
+ready = "command:test -S /run/db"
+ready_timeout = 90
 modules = ["dm-mod", "loop"]
 transport = "vsock"
 kernel_warnings = "fail"
@@ -97,6 +100,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios",
 				AgentOverlayPath: "/proj/overlay.cpio.gz",
 				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
+				Ready: ready.Condition{Kind: ready.Command, Text: "test -S /run/db"}, ReadyTimeout: 90 * time.Second,
 				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: &yes,
 				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
@@ -203,6 +207,9 @@ func TestInvalid(t *testing.T) {
 		"misplaced out": {p + "build_out = '{out}/x'", "`{out}` has no meaning"},
 		"pattern": {"[provium]\noops_patterns = ['a(']",
 			"[provium] oops_patterns: `a(` is no regular expression: "},
+		"ready": {p + "ready = 'systemd '", "profile `p` ready: expected `agent`, `none`, `init`, `systemd`, " +
+			"`console:TEXT` or `command:CMD`, got `systemd `"},
+		"ready empty":     {p + "ready = ''", "profile `p` ready: must not be empty"},
 		"kernel warnings": {"[provium]\nkernel_warnings = 'ignore'", "kernel_warnings"},
 		"empty pattern":   {"[provium]\noops_ignore = ['']", "entry 1: an empty pattern matches every line"},
 		"size text":       {"[provium]\ncache_max_size = '2X'", "[provium] cache_max_size: size: cannot parse `2X`"},

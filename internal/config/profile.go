@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"provium/internal/ready"
 	"provium/internal/userland"
 )
 
@@ -65,6 +66,8 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
 		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
 		{"op_timeout", secondsInto(&p.OpTimeout)},
+		{"ready", readyInto(&p.Ready)},
+		{"ready_timeout", secondsInto(&p.ReadyTimeout)},
 		{"modules", namesInto(&p.Modules)},
 		{"symbols", pathsInto(&p.Symbols, at)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
@@ -115,6 +118,21 @@ func (p *Profile) checkUserland() error {
 	}
 	return fmt.Errorf("profile `%s` has userland and initrd, or inject_agent = false; a userland comes with an "+
 		"initrd of its own, and the agent in it", p.Name)
+}
+
+// readyInto reads when a boot is done.
+func readyInto(to *ready.Condition) func(any) error {
+	return func(v any) error {
+		var text string
+		err := stringInto(&text)(v)
+		if err == nil && text == "" {
+			err = errors.New("must not be empty")
+		}
+		if err == nil {
+			*to, err = ready.Parse(text)
+		}
+		return err
+	}
 }
 
 // userlandInto reads where a root file system comes from.

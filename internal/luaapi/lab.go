@@ -17,7 +17,8 @@ func bootOptions() detail {
 		opt("cold", "boolean", "false", "skips the boot cache"),
 		opt("disks", "table[]", "", "disks, after those of the profile", bootDiskOptions()...),
 		opt("expect_panic", "boolean", "false", "a panic does not end the guest"),
-		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none" or "console:TEXT"`))
+		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none", "init", "systemd", "console:TEXT" or `+
+			`"command:CMD"; the default is the profile's ready`))
 }
 
 func labClass() Class {

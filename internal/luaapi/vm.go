@@ -158,6 +158,29 @@ func vmClass() Class {
 				"Returns the log of the kernel, also of a guest that is paused, hangs or is dead.", options(
 					opt("level", "string", `"debug"`, "lines of this level and more severe ones"),
 					opt("since", "duration", "", "lines whose time stamp is not earlier"))),
+			fn("wait_file(path: path, opts?: options)", "Waits until something is at a path.", options(
+				opt("timeout", "duration", "30", "limit of the wait"))),
+			fn("wait_port(port: integer, opts?: options)",
+				"Waits until a program of the guest listens on a port, or is bound to it for UDP.", options(
+					opt("timeout", "duration", "30", "limit of the wait"),
+					opt("protocol", "string", `"tcp"`, `"tcp" or "udp"`)),
+				example(`
+local server = vm:run_async("httpd -f -p 80")
+vm:wait_port(80)`)),
+			fn("wait_unit(name: string, opts?: options)",
+				"Waits until a unit of systemd is in a state. It raises at once when the unit has failed or is not there.",
+				options(
+					opt("timeout", "duration", "30", "limit of the wait"),
+					opt("state", "string", `"active"`, `"active", "inactive" or "failed"`)),
+				example(`vm:wait_unit("ssh.service", {timeout = "1m"})`)),
+			fn("wait_boot(opts?: options)",
+				"Waits until systemd has carried out what the boot consists of. It raises when a unit has failed, "+
+					"with its journal.", options(opt("timeout", "duration", "300", "limit of the wait"))),
+			fn("journal(opts?: options) -> journal_entry[]", "Returns the journal of the guest's present boot.", options(
+				opt("unit", "string", "", "entries of this unit"),
+				opt("since", "duration", "", "entries that are not earlier, since the boot"),
+				opt("lines", "integer", "", "the last ones, so many at most")),
+				example(`for _, e in ipairs(vm:journal{unit = "ssh.service"}) do print(e.message) end`)),
 			fn("snapshot(path?: path) -> snapshot", "Freezes the guest into a file, and lets it go on."),
 			fn("restore(snapshot: snapshot|string)", "Starts the guest where it was saved.", example(`
 local saved = vm:snapshot()
