@@ -144,6 +144,7 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 		Netdev   string
 		Addr     struct{ Path string }
 		Command  string `json:"command-line"`
+		Reboot   string
 	}
 	if c.Execute == "device_add" {
 		// addr is a text there.
@@ -161,6 +162,11 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 	switch c.Execute {
 	case "qmp_capabilities", "migrate-set-capabilities", "migrate-set-parameters", "blockdev-add", "blockdev-del",
 		"qom-set", "block_resize", "set_link":
+		return nil, nil, nil
+	case "set-action":
+		m.mu.Lock()
+		m.held = args.Reboot == "shutdown"
+		m.mu.Unlock()
 		return nil, nil, nil
 	case "query-status":
 		return map[string]any{"status": m.Status()}, nil, nil
