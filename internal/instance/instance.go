@@ -314,6 +314,9 @@ func (i *Instance) kill() {
 
 // End stops QEMU with a reason and returns when Done is closed.
 func (i *Instance) End(reason string) {
+	if i.IsReporting() {
+		i.readKernelLog() // it has the lines that a quiet console leaves out
+	}
 	i.fail(reason)
 	<-i.done
 }
