@@ -246,7 +246,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
-		Sandboxes: &v.host.sandboxes, ExtraArg: opts.QEMUArgs,
+		Sandboxes: &v.host.sandboxes, Shape: v.profile.Shape.Merge(opts.Shape),
 	}
 	if v.host.TSC != nil {
 		cfg.TSCKHz = v.host.TSC.KHz(ctx)
@@ -260,7 +260,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	nics := v.host.network().Plan(v)
 	cfg.NICs = network.Devices(nics)
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
-		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
+		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime, Shape: cfg.Shape}}, nil
 }
 
 const (

@@ -120,7 +120,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 			"has changed since it was taken", r.Path(), g.Profile)
 	}
 	// The command line is the one that booted, with everything in it.
-	p.cfg.Cmdline = g.Cmdline
+	p.cfg.Cmdline, p.cfg.Shape = g.Cmdline, g.Shape
 	p.guest = g
 	p.nics, p.disks = saved.nics, saved.disks
 	p.cfg.NICs, p.cfg.Disks = network.Devices(p.nics), p.disks.Devices()
