@@ -31,12 +31,15 @@ const AgentPort = "org.provium.agent"
 // DefaultBinary is the QEMU program of a Config that names none.
 const DefaultBinary = "qemu-system-x86_64"
 
+// DefaultMachine is the machine type of a Config that names none.
+const DefaultMachine = "q35"
+
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
 	Binary  string // QEMU program; qemu-system-x86_64 from PATH
 	Name    string // shown in process lists
 	Dir     string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
-	Machine string // "q35"
+	Machine string // DefaultMachine
 	Accel   string // "tcg"; or "kvm"
 	CPUs    int    // 1
 	Memory  int64  // guest RAM in bytes, required; rounded up to whole pages
@@ -116,7 +119,7 @@ func (c *Config) withDefaults() Config {
 		d.Binary = DefaultBinary
 	}
 	if d.Machine == "" {
-		d.Machine = "q35"
+		d.Machine = DefaultMachine
 	}
 	if d.Accel == "" {
 		d.Accel = "tcg"

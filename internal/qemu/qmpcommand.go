@@ -109,12 +109,26 @@ func (m *Machine) MonitorCommand(ctx context.Context, command string, arguments 
 	if len(command)+len(arguments) > maxCommand {
 		return nil, fmt.Errorf("qmp: a command of more than %d KiB", maxCommand>>10)
 	}
-	name, ids, err := meaning(command, arguments)
-	if err != nil {
+	if err := m.consider(command, arguments); err != nil {
 		return nil, err
 	}
+	var args any
+	if len(arguments) > 0 {
+		args = arguments
+	}
+	var out json.RawMessage
+	err := m.monitor().all(ctx, qmp.Command{Name: command, Arguments: args, Out: &out})
+	return out, err
+}
+
+// consider refuses a command, or remembers what it does to the machine.
+func (m *Machine) consider(command string, arguments json.RawMessage) error {
+	name, ids, err := meaning(command, arguments)
+	if err != nil {
+		return err
+	}
 	if why := refusal(name); why != "" {
-		return nil, &RefusedError{name, why}
+		return &RefusedError{name, why}
 	}
 	normal := strings.ReplaceAll(name, "-", "_")
 	for _, prefix := range alterations {
@@ -123,19 +137,13 @@ func (m *Machine) MonitorCommand(ctx context.Context, command string, arguments 
 		}
 		for _, id := range ids {
 			if isOwn(id) {
-				return nil, &RefusedError{name, fmt.Sprintf("`%s` is Provium's own", id)}
+				return &RefusedError{name, fmt.Sprintf("`%s` is Provium's own", id)}
 			}
 		}
 		m.altered.note(name)
 		break
 	}
-	var args any
-	if len(arguments) > 0 {
-		args = arguments
-	}
-	var out json.RawMessage
-	err = m.monitor().all(ctx, qmp.Command{Name: command, Arguments: args, Out: &out})
-	return out, err
+	return nil
 }
 
 // meaning returns the command that is meant, which may stand in the arguments, and the names

@@ -120,6 +120,9 @@ func (o *BootOpts) Validate() error {
 	if err := CheckWait(o.Wait); err != nil {
 		return err
 	}
+	if err := machine.CheckArgs(o.Shape.Args); err != nil {
+		return err
+	}
 	for i, f := range o.Files {
 		switch {
 		case CheckFilePath(f.Path) != nil:
