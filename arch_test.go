@@ -74,7 +74,7 @@ var allowed = map[string]struct {
 	"internal/config": {[]string{"internal/userland", "internal/machine"},
 		"a file format; userlands have a notation of their own, machines words"},
 	"internal/machine": {nil, "words for what a machine is made of"},
-	"internal/lua":    {nil, "a general binding, without a domain word"},
+	"internal/lua":     {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/kernelreport",
