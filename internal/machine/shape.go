@@ -91,7 +91,8 @@ func (t Topology) Check(cpus int) error {
 	if t == (Topology{}) || t.CPUs() == cpus {
 		return nil
 	}
-	return fmt.Errorf("cpu_topology: %d sockets × %d cores × %d threads are %d CPUs, the machine has %d (option `cpus`)",
+	return fmt.Errorf("cpu_topology: %d sockets × %d cores × %d threads are %d CPUs, the machine has %d "+
+		"(option `cpus`)",
 		max(t.Sockets, 1), max(t.Cores, 1), max(t.Threads, 1), t.CPUs(), cpus)
 }
 

@@ -55,13 +55,14 @@ func refusal(command string) string {
 // alterations are the beginnings of commands after which the machine is another one than the
 // one of its description. With `-` and `_` both forms of the two monitors are meant.
 var alterations = []string{"device_add", "device_del", "netdev_add", "netdev_del", "object_add", "object_del",
-	"chardev_add", "chardev_remove", "chardev_change", "blockdev_", "block_", "drive_", "nbd_", "qom_set", "eject", "change",
-	"mouse_set", "hostfwd_", "cpu_add", "x_blockdev", "transaction"}
+	"chardev_add", "chardev_remove", "chardev_change", "blockdev_", "block_", "drive_", "nbd_", "qom_set", "eject",
+	"change", "mouse_set", "hostfwd_", "cpu_add",
+	"x_blockdev", "transaction"}
 
 // ownNames are the beginnings of the names of Provium's own devices and backends, each
 // followed by a digit or nothing.
-var ownNames = []string{"disk", "nic", "net", "vser", "agentport", "agent", "ram", "rng", "plug", "nics", "qmp", "ttyS", "hvc",
-	"pflash", "disks-scsi"}
+var ownNames = []string{"disk", "nic", "net", "vser", "agentport", "agent", "ram", "rng", "plug", "nics", "qmp",
+	"ttyS", "hvc", "pflash", "scsi"}
 
 // isOwn reports whether a name is one of Provium's own devices or backends.
 func isOwn(name string) bool {
@@ -105,7 +106,8 @@ const maxCommand = 1 << 20
 // MonitorCommand carries out a command of the monitor whose effect is unknown here, and returns
 // what QEMU returns. A refusal of QEMU is a *qmp.Error, one of ours a *RefusedError. The
 // machine cannot be saved after a command that has changed its devices.
-func (m *Machine) MonitorCommand(ctx context.Context, command string, arguments json.RawMessage) (json.RawMessage, error) {
+func (m *Machine) MonitorCommand(ctx context.Context, command string, arguments json.RawMessage) (json.RawMessage,
+	error) {
 	if len(command)+len(arguments) > maxCommand {
 		return nil, fmt.Errorf("qmp: a command of more than %d KiB", maxCommand>>10)
 	}

@@ -36,7 +36,8 @@ func TestForeignCommands(t *testing.T) {
 			args = json.RawMessage(tc.arguments)
 		}
 		err := m.consider(tc.command, args)
-		if tc.refused == "" && err != nil || tc.refused != "" && (err == nil || !strings.Contains(err.Error(), tc.refused)) {
+		if tc.refused == "" && err != nil ||
+			tc.refused != "" && (err == nil || !strings.Contains(err.Error(), tc.refused)) {
 			t.Errorf("%s %s: %v, want %q", tc.command, tc.arguments, err, tc.refused)
 		}
 		err = m.altered.check()

@@ -13,7 +13,8 @@ func (c *Config) smp() string {
 	if t == (machine.Topology{}) {
 		return fmt.Sprint(c.CPUs)
 	}
-	return fmt.Sprintf("%d,sockets=%d,cores=%d,threads=%d", c.CPUs, max(t.Sockets, 1), max(t.Cores, 1), max(t.Threads, 1))
+	return fmt.Sprintf("%d,sockets=%d,cores=%d,threads=%d", c.CPUs,
+		max(t.Sockets, 1), max(t.Cores, 1), max(t.Threads, 1))
 }
 
 // shapeParts describes what of the shape a saved state depends on, beside the devices.
