@@ -227,14 +227,14 @@ func (v *VM) prepareDir() error {
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
 	return v.transition(ctx, "pause", topology.Booted, topology.Paused, func(i *guestRun) error {
-		return i.stopMachine(ctx)
+		return i.StopVCPUs(ctx)
 	})
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
 	return v.transition(ctx, "resume", topology.Paused, topology.Booted, func(i *guestRun) error {
-		if err := i.contMachine(ctx); err != nil {
+		if err := i.StartVCPUs(ctx); err != nil {
 			return err
 		}
 		return i.refreshNetwork(ctx)
@@ -283,7 +283,10 @@ func (v *VM) WaitReboot(ctx context.Context, limit time.Duration) error {
 // Wakeup wakes the guest from suspend-to-RAM.
 func (v *VM) Wakeup(ctx context.Context) error {
 	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error {
-		return i.wakeup(ctx)
+		if err := i.WakeUp(ctx); err != nil {
+			return err
+		}
+		return i.refreshNetwork(ctx)
 	})
 }
 
