@@ -16,7 +16,7 @@ type Guest interface {
 	Exists(ctx context.Context, path string) (bool, error)
 	// Head returns up to n bytes from the beginning of a file.
 	Head(ctx context.Context, path string, n int) ([]byte, error)
-	// Target returns the target of a symlink, "" if it is none.
+	// Target returns the target of a symlink, "" or an error for another file.
 	Target(ctx context.Context, path string) (string, error)
 }
 
@@ -145,7 +145,8 @@ func (d *diagnosis) file(at string, depth int) string {
 		return ""
 	}
 	if own := d.machine(); own != 0 && f.Machine != own {
-		return fmt.Sprintf("`%s` is a program for %s, and the guest is %s", at, machineName(f.Machine), machineName(own))
+		return fmt.Sprintf("`%s` is a program for %s, and the guest is %s", at, machineName(f.Machine),
+			machineName(own))
 	}
 	loader := Interpreter(f)
 	if loader == "" || d.exists(loader) {

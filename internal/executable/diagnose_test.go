@@ -38,8 +38,8 @@ func (g *fakeGuest) Target(_ context.Context, path string) (string, error) {
 func image(machine elf.Machine, loader string) string {
 	var b []byte
 	// The sections are behind what is looked at.
-	h := elf.Header64{Shoff: 1 << 20, Shnum: 30, Shstrndx: 29, Type: uint16(elf.ET_DYN), Machine: uint16(machine), Version: 1, Ehsize: 64, Phoff: 64,
-		Phentsize: 56, Shentsize: 64}
+	h := elf.Header64{Shoff: 1 << 20, Shnum: 30, Shstrndx: 29, Type: uint16(elf.ET_DYN), Machine: uint16(machine),
+		Version: 1, Ehsize: 64, Phoff: 64, Phentsize: 56, Shentsize: 64}
 	copy(h.Ident[:], "\x7fELF\x02\x01\x01")
 	if loader != "" {
 		h.Phnum = 1
@@ -79,7 +79,8 @@ func TestDiagnose(t *testing.T) {
 	if got := Diagnose(t.Context(), g, Attempt{Name: "./none"}); got != "" {
 		t.Error(got)
 	}
-	if got := Diagnose(t.Context(), g, Attempt{Name: "dynamic", Path: "/bin:/sbin"}); !strings.Contains(got, "busybox") {
+	got := Diagnose(t.Context(), g, Attempt{Name: "dynamic", Path: "/bin:/sbin"})
+	if !strings.Contains(got, "busybox") {
 		t.Error(got)
 	}
 	g.files["/etc/os-release"] = ""

@@ -67,7 +67,8 @@ func TestPlaces(t *testing.T) {
 	prog := filepath.Join(dir, "bin/prog")
 	write(t, prog, "")
 	build(t, prog, "int near(void); int given(void); int main(void) { return near() + given(); }",
-		dir+"/lib/libnear.so.1", dir+"/given/libgiven.so.1", "-Wl,-rpath-link,"+dir+"/deep", "-Wl,-rpath,${ORIGIN}/../lib",
+		dir+"/lib/libnear.so.1", dir+"/given/libgiven.so.1", "-Wl,-rpath-link,"+dir+"/deep",
+		"-Wl,-rpath,${ORIGIN}/../lib",
 		"-Wl,--enable-new-dtags")
 	if _, err := Resolve(prog, prog, ""); err == nil || !strings.Contains(err.Error(), "needs libgiven.so.1, which") {
 		t.Error(err)
@@ -92,7 +93,8 @@ func TestPlaces(t *testing.T) {
 	if err := os.Remove(dir + "/deep/libdeep.so.1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Resolve(prog, prog, dir+"/given"); err == nil || !strings.Contains(err.Error(), "needs libdeep.so.1, ") {
+	_, err = Resolve(prog, prog, dir+"/given")
+	if err == nil || !strings.Contains(err.Error(), "needs libdeep.so.1, ") {
 		t.Error(err)
 	}
 }

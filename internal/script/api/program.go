@@ -64,7 +64,9 @@ func pushProgram(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 			}
 		}
 	}
-	err = limitedOp(x, a, by.VM(), limit, func(ctx context.Context) error { return copyProgram(ctx, by, from, to, needs) })
+	err = limitedOp(x, a, by.VM(), limit, func(ctx context.Context) error {
+		return copyProgram(ctx, by, from, to, needs)
+	})
 	return value.Results(err, to)
 }
 
