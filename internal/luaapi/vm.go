@@ -82,6 +82,16 @@ server:stderr_stream():expect("ready", "5s")`)),
 				opt("perm", "mode", "that of the file", "permission bits"),
 				opt("auto_dep", "boolean", "true", "in a fixture, the files become dependencies"),
 				timeout())),
+		fn("push_program(host_path: path, opts?: options) -> string",
+			"Copies an ELF program of the host into the guest, with its loader and the libraries that it is linked "+
+				"against, and returns its path there. What the guest has already stays.", options(
+				opt("to", "path", "`/usr/local/bin/NAME`", "where the program goes"),
+				opt("library_path", "string", "", "where libraries are looked for first, as LD_LIBRARY_PATH has it"),
+				opt("auto_dep", "boolean", "true", "in a fixture, the files become dependencies"),
+				timeout()),
+			example(`
+vm:push_program("/usr/bin/strace")
+vm:run("strace -c ls"):assert_ok()`)),
 		fn("pull_file(guest_path: path, host_path: path, opts?: options)",
 			"Copies a file or directory of the guest to the host.", limit),
 		fn("listdir(path: path, opts?: options) -> dir_entry[]", "Returns the entries of a directory.", limit),
