@@ -42,11 +42,11 @@ var allowed = map[string]struct {
 	may []string
 	why string
 }{
-	"internal/msgpack":       {nil, "a format"},
-	"internal/agent/sys":     {nil, "system calls"},
-	"internal/agent/boot":    {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
+	"internal/msgpack":        {nil, "a format"},
+	"internal/agent/sys":      {nil, "system calls"},
+	"internal/agent/boot":     {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
 	"internal/agent/portable": {[]string{"internal/wire"}, "numbers of system calls"},
-	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
+	"internal/agent/session":  {[]string{"internal/wire"}, "frames and operations, whatever those do"},
 	"internal/agent/process": {[]string{
 		"internal/agent/session", "internal/agent/sys", "internal/wire",
 	}, "commands"},
