@@ -253,11 +253,12 @@ func (f syscallFiles) makeDir(ctx context.Context, path string, perm guest.Perm,
 	if !given {
 		bits = 0o755
 	}
-	_, err := f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: wire.CallMkdirat, Args: [6]int64{2: int64(bits)}})
+	args := [6]int64{2: int64(bits)}
+	_, err := f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: wire.CallMkdirat, Args: args})
 	var failed *guest.OpError
 	switch {
 	case err == nil && given:
-		_, err = f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: wire.CallFchmodat, Args: [6]int64{2: int64(bits)}})
+		_, err = f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: wire.CallFchmodat, Args: args})
 	case existing && errors.As(err, &failed):
 		// EEXIST is not the only refusal for an existing directory: the file system
 		// may be read-only, or the permission missing.
@@ -275,10 +276,12 @@ func (f syscallFiles) makeDir(ctx context.Context, path string, perm guest.Perm,
 
 // Unlink removes a file or an empty directory.
 func (f syscallFiles) Unlink(ctx context.Context, path string) error {
-	_, err := f.pathCall(ctx, "unlink", path, guest.Syscall{Nr: wire.CallUnlinkat})
+	call := guest.Syscall{Nr: wire.CallUnlinkat}
+	_, err := f.pathCall(ctx, "unlink", path, call)
 	var failed *guest.OpError
 	if errors.As(err, &failed) && failed.Name == "EISDIR" {
-		_, err = f.pathCall(ctx, "unlink", path, guest.Syscall{Nr: wire.CallUnlinkat, Args: [6]int64{2: unix.AT_REMOVEDIR}})
+		call.Args[2] = unix.AT_REMOVEDIR
+		_, err = f.pathCall(ctx, "unlink", path, call)
 	}
 	return err
 }
