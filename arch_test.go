@@ -42,18 +42,20 @@ var allowed = map[string]struct {
 	may []string
 	why string
 }{
-	"internal/msgpack":       {nil, "a format"},
-	"internal/agent/sys":     {nil, "system calls"},
-	"internal/agent/boot":    {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
-	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
+	"internal/msgpack":        {nil, "a format"},
+	"internal/agent/sys":      {nil, "system calls"},
+	"internal/agent/boot":     {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
+	"internal/agent/portable": {[]string{"internal/wire"}, "numbers of system calls"},
+	"internal/agent/session":  {[]string{"internal/wire"}, "frames and operations, whatever those do"},
 	"internal/agent/process": {[]string{
 		"internal/agent/session", "internal/agent/sys", "internal/wire",
 	}, "commands"},
 	"internal/agent/executor": {[]string{
-		"internal/agent/process", "internal/agent/session", "internal/agent/sys", "internal/wire",
+		"internal/agent/portable", "internal/agent/process", "internal/agent/session", "internal/agent/sys",
+		"internal/wire",
 	}, "system calls of tests, by programs that it starts"},
 	"internal/agent/file": {[]string{
-		"internal/agent/session", "internal/agent/sys", "internal/wire",
+		"internal/agent/portable", "internal/agent/session", "internal/agent/sys", "internal/wire",
 	}, "the guest's files"},
 	"internal/agent/netconf": {[]string{
 		"internal/agent/sys", "internal/wire",
@@ -262,7 +264,7 @@ var allowed = map[string]struct {
 
 	"internal/parallel": {nil, "goroutines, whatever they do"},
 	"internal/guest/handle": {[]string{
-		"internal/guest", "internal/parallel", "internal/stream",
+		"internal/guest", "internal/parallel", "internal/stream", "internal/wire",
 	}, "objects of a guest that a test holds"},
 	"internal/pattern": {nil, "what is searched for in bytes"},
 	"internal/stream":  {[]string{"internal/pattern"}, "bytes as they appear, from any source"},
