@@ -60,6 +60,8 @@ type Config struct {
 	// WaitConsole. A guest that is waited for otherwise may be without an agent.
 	Wait string
 	Use  string // of the seed of the random device, which each boot of the guest begins anew
+	// Disks are told when the vCPUs stop and go on; nil: the guest has no disk.
+	Disks Disks
 }
 
 // Hooks are called as things happen to an instance. They must not block, unless they

@@ -201,22 +201,3 @@ func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 // DiskImages returns the files of the host that the contents of the VM's present disks
 // come from, without images that the guest may write to.
 func (v *VM) DiskImages() []string { return v.disks.Images() }
-
-// stopMachine stops the vCPUs. QEMU flushes its disks then, which must not make
-// permanent what the guest has not flushed.
-func (i *guestRun) stopMachine(ctx context.Context) error {
-	i.vm.disks.HoldFlushes()
-	if err := i.machine.Stop(ctx); err != nil {
-		return errors.Join(err, i.vm.disks.ObeyFlushes())
-	}
-	i.vm.disks.IgnoreFlushes()
-	return nil
-}
-
-// contMachine starts the vCPUs again.
-func (i *guestRun) contMachine(ctx context.Context) error {
-	if err := i.vm.disks.ObeyFlushes(); err != nil {
-		return err
-	}
-	return i.machine.Cont(ctx)
-}

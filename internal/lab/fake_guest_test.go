@@ -45,7 +45,7 @@ func TestFakeGuestOperations(t *testing.T) {
 	}
 	must(t, f.Close(ctx))
 	m.Print(false, "printed\n")
-	must(t, expect(ctx, v, "printed", contLimit))
+	must(t, expect(ctx, v, "printed", patience))
 }
 
 // TestFakeSnapshotChain restores a complete snapshot, changes memory and files, and

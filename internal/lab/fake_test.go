@@ -11,6 +11,9 @@ import (
 	"provium/internal/pattern"
 )
 
+// patience is how long a test waits for what comes at once unless the host is loaded.
+const patience = 30 * time.Second
+
 // fakeHost returns a host whose machines are fakes.
 func fakeHost(t *testing.T) (*Host, *fakemachine.Machines) {
 	t.Helper()

@@ -55,6 +55,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 			FairTimeout: p.opts.AgentTimeout == 0 && v.profile.AgentTimeout == 0,
 			Restored:    p.restored, Epoch: p.mark.Restore(), Agents: &v.agents, Console: v.console, Oops: v.host.Oops,
 			Hooks: i.hooks(releaseShare), Wait: p.opts.Wait, Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
+			Disks: v.disks,
 		}, warm)
 	}
 	if err != nil {
@@ -136,38 +137,4 @@ func (p *startPlan) renewal(use string) *instance.Renewal {
 	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
 	return &instance.Renewal{Seed: p.guest.RNGSeed, Use: use, FixedTime: p.guest.InitialTime != nil,
 		MachineID: p.cached && !own}
-}
-
-// wakeup ends suspend-to-RAM.
-func (i *guestRun) wakeup(ctx context.Context) error {
-	status, err := i.machine.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if status != "suspended" {
-		return errors.New("the guest is not suspended")
-	}
-	if !i.machine.CanWake() {
-		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to " +
-			"one, back as it was at boot; boot a bzImage as it is (profile key `boot_compressed = true`)")
-	}
-	asleep, err := i.machine.Asleep(ctx)
-	if err != nil {
-		return err
-	}
-	if err := i.machine.Wakeup(ctx); err != nil {
-		return err
-	}
-	// Giving up now would leave the guest stopped.
-	sure, cancel := i.Limited(context.WithoutCancel(ctx), contLimit, "QEMU")
-	defer cancel()
-	err = i.stopMachine(sure)
-	if err == nil {
-		err = i.machine.Awake(sure, asleep)
-	}
-	if err := errors.Join(err, i.contMachine(sure)); err != nil {
-		return err
-	}
-	i.SetAwake()
-	return i.refreshNetwork(ctx)
 }

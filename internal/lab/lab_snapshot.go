@@ -212,8 +212,8 @@ func (s *labShot) moment(ctx context.Context) error {
 		if v.state != topology.Booted {
 			return nil
 		}
-		v.stopped = true // goOn must be called also when halt fails
-		return v.inst.halt(ctx)
+		v.stopped = true // Continue must be called also when Halt fails
+		return v.inst.Halt(ctx)
 	})
 	if err == nil {
 		s.state = s.describe()
@@ -226,7 +226,7 @@ func (s *labShot) moment(ctx context.Context) error {
 		if !v.stopped {
 			return nil
 		}
-		return v.inst.goOn(ctx)
+		return v.inst.Continue(ctx)
 	}))
 }
 

@@ -59,7 +59,7 @@ func TestLocal(t *testing.T) {
 	must(t, err)
 	must(t, v.Shutdown(ctx))
 	must(t, v.Restore(ctx, s.Path()))
-	graceful, err := v.PowerButton(ctx, contLimit)
+	graceful, err := v.PowerButton(ctx, patience)
 	if err != nil || !graceful || v.State() != topology.Shutdown {
 		t.Error(graceful, err, v.State())
 	}

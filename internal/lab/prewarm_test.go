@@ -68,7 +68,7 @@ func TestPrewarmed(t *testing.T) {
 	}
 	m := machineOf(f, w)
 	m.Print(false, "as any other\n")
-	must(t, expect(ctx, w, "as any other", contLimit))
+	must(t, expect(ctx, w, "as any other", patience))
 	// The guest is as any other: it can be saved, and reset.
 	again, err := w.Snapshot(ctx, "")
 	must(t, err)

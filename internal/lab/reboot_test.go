@@ -68,7 +68,7 @@ func TestTimeoutsOverReboot(t *testing.T) {
 	}
 	m.SetAgent(fakemachine.AgentWorks)
 	m.Reboot()
-	must(t, v.WaitReboot(ctx, contLimit))
+	must(t, v.WaitReboot(ctx, patience))
 	if _, err := v.Run(ctx, guest.RunRequest{Shell: "true", Timeout: time.Hour}); err != nil {
 		t.Error(err)
 	}

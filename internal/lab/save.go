@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"provium/internal/disk"
-	"provium/internal/guest"
 	"provium/internal/guest/handle"
 	"provium/internal/network"
 	"provium/internal/snapshot"
@@ -101,12 +100,12 @@ func (i *guestRun) finish(w *snapshot.Writer, moment *frozenGuest, form disk.For
 
 // stopped captures a running guest, which then continues.
 func (i *guestRun) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGuest, error) {
-	if err := i.halt(ctx); err != nil {
+	if err := i.Halt(ctx); err != nil {
 		return nil, err
 	}
 	since := time.Now()
 	moment, err := i.capture(ctx, w)
-	err = errors.Join(err, i.goOn(ctx))
+	err = errors.Join(err, i.Continue(ctx))
 	i.stood = time.Since(since)
 	if err != nil {
 		if moment != nil {
@@ -116,55 +115,6 @@ func (i *guestRun) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	}
 	return moment, nil
 }
-
-// halt stops a running guest while nothing is in flight on its link, so that the
-// restored agent finds the next session at once.
-func (i *guestRun) halt(ctx context.Context) error {
-	link, err := i.Client(ctx)
-	if err != nil {
-		return err
-	}
-	if err := i.emptyLink(ctx, link); err != nil {
-		return err
-	}
-	// A caller that gave up now would not know whether the guest runs.
-	sure, cancel := i.Limited(context.WithoutCancel(ctx), contLimit, "QEMU")
-	defer cancel()
-	if err := i.stopMachine(sure); err != nil {
-		return errors.Join(err, i.goOn(ctx))
-	}
-	return nil
-}
-
-// emptyLink returns when nothing is on its way between host and guest.
-func (i *guestRun) emptyLink(ctx context.Context, link *guest.Client) error {
-	limited, cancel := i.Limit(contLimit).Context(ctx, errNotEnded)
-	defer cancel()
-	for {
-		if err := link.AwaitIdle(limited); err != nil {
-			return err
-		}
-		// A round trip proves that the link is empty.
-		if err := link.Ping(ctx); err != nil {
-			return err
-		}
-		if link.IsIdle() { // the guest was not asked whether it lives meanwhile
-			return nil
-		}
-	}
-}
-
-var errNotEnded = errors.New("an operation that was given up has not ended in the guest")
-
-// goOn undoes halt, also when ctx is done.
-func (i *guestRun) goOn(ctx context.Context) error {
-	again, cancel := i.Limited(context.WithoutCancel(ctx), contLimit, "QEMU")
-	defer cancel()
-	return i.contMachine(again)
-}
-
-// contLimit is how long QEMU may take to stop or start the vCPUs around a snapshot.
-const contLimit = 30 * time.Second
 
 // frozenGuest is the captured state of a stopped guest, beside its RAM.
 type frozenGuest struct {

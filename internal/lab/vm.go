@@ -18,6 +18,7 @@ import (
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
 	"provium/internal/lab/visit"
+	"provium/internal/qemu"
 	"provium/internal/topology"
 )
 
@@ -227,14 +228,14 @@ func (v *VM) prepareDir() error {
 // Pause stops the vCPUs.
 func (v *VM) Pause(ctx context.Context) error {
 	return v.transition(ctx, "pause", topology.Booted, topology.Paused, func(i *guestRun) error {
-		return i.stopMachine(ctx)
+		return i.StopVCPUs(ctx)
 	})
 }
 
 // Resume starts the vCPUs again. The guest's clock goes on where it stood.
 func (v *VM) Resume(ctx context.Context) error {
 	return v.transition(ctx, "resume", topology.Paused, topology.Booted, func(i *guestRun) error {
-		if err := i.contMachine(ctx); err != nil {
+		if err := i.StartVCPUs(ctx); err != nil {
 			return err
 		}
 		return i.refreshNetwork(ctx)
@@ -265,6 +266,35 @@ func (v *VM) transition(ctx context.Context, op string, from, to topology.State,
 	return nil
 }
 
+// DebugFile returns the path of a file with the symbols of the profile's kernel, "" for none.
+func (v *VM) DebugFile() string {
+	if v.profile.DebugFile == nil {
+		return ""
+	}
+	return v.profile.DebugFile()
+}
+
+// OnMachine calls do with the machine of a guest that runs or is paused. No snapshot, boot or
+// end of the test's making happens meanwhile.
+func (v *VM) OnMachine(ctx context.Context, op string, do func(*qemu.Machine) error) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	_, inst, err := v.inState(op, topology.Booted, topology.Booted, topology.Paused)
+	if err != nil {
+		return err
+	}
+	if v.host.Local {
+		return fmt.Errorf("vm:%s: the local VMM has no QEMU", op)
+	}
+	if err := do(inst.machine); err != nil {
+		return fmt.Errorf("vm `%s`: %w", v.name, err)
+	}
+	return nil
+}
+
 // Reset presses the reset button and returns when the new agent serves.
 func (v *VM) Reset(ctx context.Context) error {
 	return v.transition(ctx, "reset", topology.Booted, topology.Booted, func(i *guestRun) error { return i.Reset(ctx) })
@@ -283,7 +313,10 @@ func (v *VM) WaitReboot(ctx context.Context, limit time.Duration) error {
 // Wakeup wakes the guest from suspend-to-RAM.
 func (v *VM) Wakeup(ctx context.Context) error {
 	return v.transition(ctx, "wakeup", topology.Booted, topology.Booted, func(i *guestRun) error {
-		return i.wakeup(ctx)
+		if err := i.WakeUp(ctx); err != nil {
+			return err
+		}
+		return i.refreshNetwork(ctx)
 	})
 }
 

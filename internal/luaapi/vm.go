@@ -82,6 +82,16 @@ server:stderr_stream():expect("ready", "5s")`)),
 				opt("perm", "mode", "that of the file", "permission bits"),
 				opt("auto_dep", "boolean", "true", "in a fixture, the files become dependencies"),
 				timeout())),
+		fn("push_program(host_path: path, opts?: options) -> string",
+			"Copies an ELF program of the host into the guest, with its loader and the libraries that it is linked "+
+				"against, and returns its path there. What the guest has already stays.", options(
+				opt("to", "path", "`/usr/local/bin/NAME`", "where the program goes"),
+				opt("library_path", "string", "", "where libraries are looked for first, as LD_LIBRARY_PATH has it"),
+				opt("auto_dep", "boolean", "true", "in a fixture, the files become dependencies"),
+				timeout()),
+			example(`
+vm:push_program("/usr/bin/strace")
+vm:run("strace -c ls"):assert_ok()`)),
 		fn("pull_file(guest_path: path, host_path: path, opts?: options)",
 			"Copies a file or directory of the guest to the host.", limit),
 		fn("listdir(path: path, opts?: options) -> dir_entry[]", "Returns the entries of a directory.", limit),
@@ -154,6 +164,12 @@ func vmClass() Class {
 					"guest is stopped, and the result is false."),
 			fn("wait_reboot(timeout?: duration) -> boolean",
 				"Waits until the guest has rebooted by itself and its agent answers."),
+			fn("qmp(command: string, arguments?: table) -> any",
+				"Carries out a command of QEMU's monitor and returns its result.", example(`
+local status = vm:qmp("query-status").status
+vm:qmp("set_link", {name = "nic1", up = false})`)),
+			fn("gdb() -> gdb_stub",
+				"Has QEMU serve gdb, and returns where. A debugger that connects stops the vCPUs."),
 			fn("dmesg(opts?: options) -> string",
 				"Returns the log of the kernel, also of a guest that is paused, hangs or is dead.", options(
 					opt("level", "string", `"debug"`, "lines of this level and more severe ones"),

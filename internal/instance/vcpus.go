@@ -1,0 +1,132 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"provium/internal/guest"
+)
+
+// Disks are the disks of a guest. QEMU flushes them when the vCPUs stop, which must not make permanent what the
+// guest has not flushed.
+type Disks interface {
+	HoldFlushes()       // before the stop
+	IgnoreFlushes()     // after it
+	ObeyFlushes() error // before the vCPUs go on
+}
+
+// noDisks are those of a guest without disks.
+type noDisks struct{}
+
+func (noDisks) HoldFlushes()       {}
+func (noDisks) IgnoreFlushes()     {}
+func (noDisks) ObeyFlushes() error { return nil }
+
+func (i *Instance) disks() Disks {
+	if i.cfg.Disks == nil {
+		return noDisks{}
+	}
+	return i.cfg.Disks
+}
+
+// StopVCPUs stops the vCPUs.
+func (i *Instance) StopVCPUs(ctx context.Context) error {
+	i.disks().HoldFlushes()
+	if err := i.machine.Stop(ctx); err != nil {
+		return errors.Join(err, i.disks().ObeyFlushes())
+	}
+	i.disks().IgnoreFlushes()
+	return nil
+}
+
+// StartVCPUs starts the vCPUs again.
+func (i *Instance) StartVCPUs(ctx context.Context) error {
+	if err := i.disks().ObeyFlushes(); err != nil {
+		return err
+	}
+	return i.machine.Cont(ctx)
+}
+
+// vcpuLimit is how long QEMU may take to stop or start the vCPUs.
+const vcpuLimit = 30 * time.Second
+
+// Halt stops a running guest while nothing is in flight on its link, so that the restored agent finds the next
+// session at once. Continue must be called in any case.
+func (i *Instance) Halt(ctx context.Context) error {
+	link, err := i.Client(ctx)
+	if err != nil {
+		return err
+	}
+	if err := i.emptyLink(ctx, link); err != nil {
+		return err
+	}
+	// A caller that gave up now would not know whether the guest runs.
+	sure, cancel := i.Limited(context.WithoutCancel(ctx), vcpuLimit, "QEMU")
+	defer cancel()
+	if err := i.StopVCPUs(sure); err != nil {
+		return errors.Join(err, i.Continue(ctx))
+	}
+	return nil
+}
+
+// emptyLink returns when nothing is on its way between host and guest.
+func (i *Instance) emptyLink(ctx context.Context, link *guest.Client) error {
+	limited, cancel := i.Limit(vcpuLimit).Context(ctx, errNotEnded)
+	defer cancel()
+	for {
+		if err := link.AwaitIdle(limited); err != nil {
+			return err
+		}
+		// A round trip proves that the link is empty.
+		if err := link.Ping(ctx); err != nil {
+			return err
+		}
+		if link.IsIdle() { // the guest was not asked whether it lives meanwhile
+			return nil
+		}
+	}
+}
+
+var errNotEnded = errors.New("an operation that was given up has not ended in the guest")
+
+// Continue undoes Halt, also when ctx is done.
+func (i *Instance) Continue(ctx context.Context) error {
+	again, cancel := i.Limited(context.WithoutCancel(ctx), vcpuLimit, "QEMU")
+	defer cancel()
+	return i.StartVCPUs(again)
+}
+
+// WakeUp ends suspend-to-RAM.
+func (i *Instance) WakeUp(ctx context.Context) error {
+	status, err := i.machine.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if status != "suspended" {
+		return errors.New("the guest is not suspended")
+	}
+	if !i.machine.CanWake() {
+		return errors.New("the guest cannot be woken: QEMU puts a kernel that is an ELF vmlinux, or was unpacked to " +
+			"one, back as it was at boot; boot a bzImage as it is (profile key `boot_compressed = true`)")
+	}
+	asleep, err := i.machine.Asleep(ctx)
+	if err != nil {
+		return err
+	}
+	if err := i.machine.Wakeup(ctx); err != nil {
+		return err
+	}
+	// Giving up now would leave the guest stopped.
+	sure, cancel := i.Limited(context.WithoutCancel(ctx), vcpuLimit, "QEMU")
+	defer cancel()
+	err = i.StopVCPUs(sure)
+	if err == nil {
+		err = i.machine.Awake(sure, asleep)
+	}
+	if err := errors.Join(err, i.StartVCPUs(sure)); err != nil {
+		return err
+	}
+	i.SetAwake()
+	return nil
+}
