@@ -275,6 +275,12 @@ func (m *Machine) Reset(byGuest bool) {
 	m.Event("RESET", map[string]any{"guest": byGuest, "reason": reason})
 }
 
+func (m *Machine) setHeld(held bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = held
+}
+
 // standsStill stops the machine in place of what the guest does, if set-action has asked for that.
 func (m *Machine) standsStill(reason string) bool {
 	m.mu.Lock()

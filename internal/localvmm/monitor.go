@@ -149,10 +149,7 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 	if c.Execute == "device_add" {
 		// addr is a text there.
 		var device struct{ ID string }
-		if err := json.Unmarshal(c.Arguments, &device); err != nil {
-			return nil, nil, err
-		}
-		return nil, nil, nil
+		return nil, nil, json.Unmarshal(c.Arguments, &device)
 	}
 	if len(c.Arguments) > 0 {
 		if err := json.Unmarshal(c.Arguments, &args); err != nil {
@@ -164,9 +161,7 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 		"qom-set", "block_resize", "set_link":
 		return nil, nil, nil
 	case "set-action":
-		m.mu.Lock()
-		m.held = args.Reboot == "shutdown"
-		m.mu.Unlock()
+		m.setHeld(args.Reboot == "shutdown")
 		return nil, nil, nil
 	case "query-status":
 		return map[string]any{"status": m.Status()}, nil, nil
