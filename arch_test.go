@@ -42,18 +42,20 @@ var allowed = map[string]struct {
 	may []string
 	why string
 }{
-	"internal/msgpack":       {nil, "a format"},
-	"internal/agent/sys":     {nil, "system calls"},
-	"internal/agent/boot":    {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
-	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
+	"internal/msgpack":        {nil, "a format"},
+	"internal/agent/sys":      {nil, "system calls"},
+	"internal/agent/boot":     {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
+	"internal/agent/portable": {[]string{"internal/wire"}, "numbers of system calls"},
+	"internal/agent/session":  {[]string{"internal/wire"}, "frames and operations, whatever those do"},
 	"internal/agent/process": {[]string{
 		"internal/agent/session", "internal/agent/sys", "internal/wire",
 	}, "commands"},
 	"internal/agent/executor": {[]string{
-		"internal/agent/process", "internal/agent/session", "internal/agent/sys", "internal/wire",
+		"internal/agent/portable", "internal/agent/process", "internal/agent/session", "internal/agent/sys",
+		"internal/wire",
 	}, "system calls of tests, by programs that it starts"},
 	"internal/agent/file": {[]string{
-		"internal/agent/session", "internal/agent/sys", "internal/wire",
+		"internal/agent/portable", "internal/agent/session", "internal/agent/sys", "internal/wire",
 	}, "the guest's files"},
 	"internal/agent/netconf": {[]string{
 		"internal/agent/sys", "internal/wire",
@@ -71,12 +73,13 @@ var allowed = map[string]struct {
 	"verify": {[]string{
 		"internal/snapshot", "internal/kernelreport", testFaults,
 	}, "tries to break the built program"},
-	"internal/config": {[]string{"internal/ready", "internal/userland"},
-		"a file format; userlands and what a boot waits for have notations of their own"},
-	"internal/ready": {nil, "a notation"},
+	"internal/config": {[]string{"internal/ready", "internal/userland", "internal/machine"},
+		"a file format; userlands and what a boot waits for have notations of their own, machines words"},
+	"internal/machine": {nil, "words for what a machine is made of"},
+	"internal/ready":   {nil, "a notation"},
 	"internal/guestos": {[]string{"internal/deadline", "internal/guest", "internal/ready"},
 		"asks any guest by operations of its agent"},
-	"internal/lua":    {nil, "a general binding, without a domain word"},
+	"internal/lua": {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/kernelreport",
@@ -103,9 +106,11 @@ var allowed = map[string]struct {
 	"internal/artifacts": {[]string{
 		"internal/event", "internal/terminal",
 	}, "files of failed tests, whatever is in them"},
+	"internal/executable": {nil, "ELF files, and why a guest starts no program"},
 	"internal/byhand": {[]string{
-		"internal/lab", "internal/guest", "internal/stream", "internal/topology",
+		"internal/lab", "internal/guest", "internal/stream", "internal/topology", "internal/executable",
 	}, "one guest for a person or another program, without tests"},
+	"internal/debugger": {[]string{"internal/lab", "internal/qemu"}, "what gdb has to be told of a guest"},
 	"internal/attach": {[]string{
 		"internal/byhand", "internal/lab", "internal/msgpack", "internal/topology",
 	}, "guests of one process, for another one"},
@@ -127,7 +132,7 @@ var allowed = map[string]struct {
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
-		"internal/kernelreport", "internal/ready",
+		"internal/kernelreport", "internal/machine", "internal/ready",
 	}, "topology and life cycle over its backends"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
@@ -140,12 +145,15 @@ var allowed = map[string]struct {
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
-	"internal/tempdir":  {nil, "directories"},
-	"internal/topology": {[]string{"internal/disk", "internal/network", "internal/ready"}, "what is written down of labs"},
-	"internal/fixture":  {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
-	"internal/snapshot": {[]string{"internal/cachedir"}, "a file format, and a cache of such files"},
+	"internal/tempdir": {nil, "directories"},
+	"internal/topology": {[]string{"internal/disk", "internal/network", "internal/machine", "internal/ready"},
+		"what is written down of labs"},
+	"internal/fixture": {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
+	"internal/snapshot": {[]string{"internal/cachedir", "internal/machine"},
+		"a file format, and a cache of such files"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
-	"internal/qemu": {[]string{"internal/qmp", "internal/proc", "internal/guestmem", "internal/hostload"},
+	"internal/qemu": {[]string{
+		"internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload"},
 		"one QEMU process"},
 	"internal/guestmem": {nil, "finds a kernel in any memory"},
 	"internal/printk":   {[]string{"internal/guestmem"}, "the log of a kernel; its tests have one in a memory"},
@@ -201,10 +209,11 @@ var allowed = map[string]struct {
 	"internal/script/api": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
-		"internal/script/fixtures", "internal/script/netapi", "internal/script/osapi", "internal/script/value",
+		"internal/script/fixtures", "internal/script/netapi", "internal/script/machineapi",
+		"internal/script/osapi", "internal/script/value",
 		"internal/topology", "internal/console", "internal/pattern", "internal/luaapi", "internal/printk",
-		"internal/ready",
-	}, "methods of labs, VMs and guests; joins those of disks, networks and operating systems"},
+		"internal/executable", "internal/ready",
+	}, "methods of labs, VMs and guests; joins those of disks, networks, machines and operating systems"},
 	"internal/script/osapi": {[]string{
 		"internal/lua", "internal/lab", "internal/guestos", "internal/deadline", "internal/script/binding",
 		"internal/script/value",
@@ -226,6 +235,10 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/network", "internal/netserver", "internal/vnet",
 		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
+	"internal/script/machineapi": {[]string{
+		"internal/lua", "internal/lab", "internal/qemu", "internal/topology", "internal/machine", "internal/debugger",
+		"internal/script/binding", "internal/script/luajson", "internal/script/value",
+	}, "methods of the machine below a guest"},
 	"internal/script/attachment": {[]string{
 		"internal/lua", "internal/event", "internal/script/value",
 	}, "what t:attach is given"},
@@ -261,7 +274,7 @@ var allowed = map[string]struct {
 
 	"internal/parallel": {nil, "goroutines, whatever they do"},
 	"internal/guest/handle": {[]string{
-		"internal/guest", "internal/parallel", "internal/stream",
+		"internal/guest", "internal/parallel", "internal/stream", "internal/wire",
 	}, "objects of a guest that a test holds"},
 	"internal/pattern": {nil, "what is searched for in bytes"},
 	"internal/stream":  {[]string{"internal/pattern"}, "bytes as they appear, from any source"},

@@ -20,6 +20,14 @@ test("a guest has the programs of the host, and not its secrets", function(t)
   local r = vm:run("p")
   t:assert_eq(r.stdout, "linked\n")
   t:assert_eq(r.exit_code, 3)
+  -- So is a test of Go whose packages use C.
+  assert(os.execute(([[go=$(scripts/find-go) && mkdir %s/g && cd %s/g && printf 'module g\n' >go.mod &&
+    printf 'package g\nimport ("os/user"; "testing")\nfunc TestUser(t *testing.T) {
+      if u, err := user.LookupId("0"); err != nil || u.Username != "root" { t.Fatal(u, err) }\n}\n' >g_test.go &&
+    CGO_ENABLED=1 "$go" test -c -o g.test .]]):format(dir, dir)))
+  vm:push_file(dir .. "/g/g.test", "/tmp/g.test")
+  t:assert_contains(vm:run("ldd /tmp/g.test").stdout, "libc.so")
+  t:assert_contains(vm:run("/tmp/g.test -test.v"):assert_ok().stdout, "PASS: TestUser")
   -- Contents, also of what is larger than a request.
   for _, path in ipairs{"/bin/bash", "/etc/passwd", "/usr/bin/qemu-system-x86_64"} do
     if io.open(path) then t:assert_eq(vm:run("md5sum <" .. path).stdout, digest(path), path) end

@@ -1,27 +1,24 @@
 package byhand
 
 import (
-	"bufio"
+	"cmp"
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"provium/internal/executable"
 	"provium/internal/guest"
 )
 
 // program is what a command line names.
 type program struct {
-	path    string     // in the guest
-	isHosts bool       // it is the host's file of that path
-	needs   *libraries // that the guest gets, too; nil for none
+	path    string            // in the guest
+	isHosts bool              // it is the host's file of that path
+	needs   *executable.Needs // what the guest gets, too; nil for none
 }
 
 // findProgram decides what a command line means. A name without a slash is searched in PATH
@@ -50,12 +47,12 @@ func findProgram(ctx context.Context, link *guest.Client, c *Command) (program, 
 	case info.Mode()&0o111 == 0:
 		return program{}, fmt.Errorf("%s: the host's file is not executable", name)
 	}
-	needs, err := readLibraries(name, variable(c.Env, "LD_LIBRARY_PATH"))
+	needs, err := executable.Resolve(name, name, variable(c.Env, "LD_LIBRARY_PATH"))
 	if err != nil {
 		return program{}, err
 	}
 	if needs != nil {
-		if _, err := link.Stat(ctx, needs.loader, true); err == nil {
+		if _, err := link.Stat(ctx, needs.Loader, true); err == nil {
 			needs = nil // a system with libraries of its own
 		} else if link.Err() != nil {
 			return program{}, err
@@ -84,7 +81,7 @@ func (p *program) files(c *Command) (paths []string) {
 		}
 	}
 	if p.needs != nil {
-		paths = append(append(paths, p.needs.loader), p.needs.files...)
+		paths = append(paths, p.needs.Files()...)
 	}
 	copied := slices.Concat(c.Push, c.ReadWrite)
 	return slices.DeleteFunc(paths, func(path string) bool {
@@ -99,139 +96,13 @@ func (p *program) libraryPath() string {
 	if p.needs == nil {
 		return ""
 	}
-	return strings.Join(p.needs.further, ":")
-}
-
-// libraries are what a program that is linked dynamically needs.
-type libraries struct {
-	loader  string
-	files   []string // absolute, found on the host
-	further []string // directories of some of these that the loader does not look in by itself
-}
-
-// loaderDirs are where the loaders of distributions look.
-var loaderDirs = []string{"/lib64", "/usr/lib64", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib",
-	"/usr/lib"}
-
-// readLibraries finds the libraries of a program of the host. It returns nil for one that
-// needs none, and for what is not ELF.
-func readLibraries(path, libraryPath string) (*libraries, error) {
-	f, err := elf.Open(path)
-	if err != nil {
-		return nil, nil // a script, for instance
-	}
-	defer f.Close()
-	loader := interpreter(f)
-	if loader == "" {
-		return nil, nil
-	}
-	l := &libraries{loader: loader}
-	if _, err := os.Stat(loader); err != nil {
-		return nil, fmt.Errorf("%s is linked dynamically and needs the loader %s, which neither the guest nor this "+
-			"machine has; link it statically", path, loader)
-	}
-	var missing []string
-	seen := map[string]bool{filepath.Base(loader): true}
-	var visit func(f *elf.File, of string)
-	visit = func(f *elf.File, of string) {
-		names, _ := f.ImportedLibraries() // nothing where there is no dynamic section
-		own := runpath(f, of)
-		for _, name := range names {
-			if seen[name] {
-				continue
-			}
-			seen[name] = true
-			found, dir := findLibrary(name, slices.Concat(filepath.SplitList(libraryPath), own), f.Machine)
-			if found == nil {
-				missing = append(missing, name)
-				continue
-			}
-			l.files = append(l.files, filepath.Join(dir, name))
-			if !slices.Contains(loaderDirs, dir) && !slices.Contains(own, dir) && !slices.Contains(l.further, dir) {
-				l.further = append(l.further, dir)
-			}
-			visit(found, filepath.Join(dir, name))
-			found.Close()
+	var dirs []string
+	for _, l := range p.needs.Libraries {
+		if dir := filepath.Dir(l.Path); l.IsConfigured && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
 		}
 	}
-	visit(f, path)
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("%s is linked dynamically and needs %s, which this machine does not have, either; "+
-			"link it statically, or set LD_LIBRARY_PATH", path, strings.Join(missing, ", "))
-	}
-	return l, nil
-}
-
-// interpreter returns the loader of a program, "" for one that is linked statically.
-func interpreter(f *elf.File) string {
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP && p.Filesz < unix.PathMax {
-			text, err := io.ReadAll(p.Open())
-			if err == nil {
-				return strings.TrimRight(string(text), "\x00")
-			}
-		}
-	}
-	return ""
-}
-
-// runpath returns the directories that a file itself has its libraries looked for in.
-func runpath(f *elf.File, path string) (dirs []string) {
-	for _, tag := range []elf.DynTag{elf.DT_RUNPATH, elf.DT_RPATH} {
-		texts, _ := f.DynString(tag)
-		for _, text := range texts {
-			for _, dir := range filepath.SplitList(text) {
-				dir = strings.NewReplacer("$ORIGIN", filepath.Dir(path), "${ORIGIN}", filepath.Dir(path)).Replace(dir)
-				dirs = append(dirs, filepath.Clean(dir))
-			}
-		}
-	}
-	return dirs
-}
-
-// findLibrary looks for a library of a machine in directories, and then where the host's
-// loader looks.
-func findLibrary(name string, first []string, machine elf.Machine) (f *elf.File, dir string) {
-	for _, dir := range slices.Concat(first, loaderDirs, configuredDirs("/etc/ld.so.conf", 0)) {
-		if !filepath.IsAbs(dir) {
-			continue
-		}
-		f, err := elf.Open(filepath.Join(dir, name))
-		if err != nil {
-			continue
-		}
-		if f.Machine == machine {
-			return f, dir
-		}
-		f.Close()
-	}
-	return nil, ""
-}
-
-// configuredDirs returns the directories of a file like ld.so.conf.
-func configuredDirs(path string, depth int) (dirs []string) {
-	f, err := os.Open(path)
-	if err != nil || depth > 4 {
-		return nil
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		line, _, _ := strings.Cut(s.Text(), "#")
-		line = strings.TrimSpace(line)
-		if pattern, ok := strings.CutPrefix(line, "include "); ok {
-			pattern = strings.TrimSpace(pattern)
-			if !filepath.IsAbs(pattern) {
-				pattern = filepath.Join(filepath.Dir(path), pattern)
-			}
-			files, _ := filepath.Glob(pattern)
-			for _, file := range files {
-				dirs = append(dirs, configuredDirs(file, depth+1)...)
-			}
-		} else if line != "" {
-			dirs = append(dirs, line)
-		}
-	}
-	return dirs
+	return strings.Join(dirs, ":")
 }
 
 func variable(env []string, name string) string {
@@ -250,22 +121,40 @@ func (x *running) missing(ctx context.Context, path string) string {
 		return none + " in its PATH; a program of this machine is named by a path, as ./" + path +
 			", and --userland host has them all in the guest"
 	}
-	head := make([]byte, 0, 4096)
-	w := headWriter{&head}
-	if _, err := x.link.PullFile(ctx, path, w); err != nil && !errors.Is(err, errHead) {
+	g := guestFiles{x.link}
+	if ok, err := g.Exists(ctx, path); !ok || err != nil {
 		return none
 	}
-	line, isScript := strings.CutPrefix(string(head), "#!")
-	if isScript {
-		line, _, _ = strings.Cut(line, "\n")
-		return fmt.Sprintf("it is a script, and the guest lacks its interpreter `%.200s`", strings.TrimSpace(line))
+	return cmp.Or(executable.Diagnose(ctx, g, executable.Attempt{Name: path, Cwd: x.c.Dir}),
+		"the guest lacks what it is executed by")
+}
+
+// guestFiles are the files of a guest.
+type guestFiles struct{ link *guest.Client }
+
+// Exists implements executable.Guest.
+func (g guestFiles) Exists(ctx context.Context, path string) (bool, error) {
+	_, err := g.link.Stat(ctx, path, true)
+	var failed *guest.OpError
+	if errors.As(err, &failed) {
+		return false, nil
 	}
-	if f, err := elf.NewFile(strings.NewReader(string(head))); err == nil {
-		if loader := interpreter(f); loader != "" {
-			return "it is linked dynamically, and the guest lacks its loader " + loader
-		}
+	return err == nil, err
+}
+
+// Head implements executable.Guest.
+func (g guestFiles) Head(ctx context.Context, path string, n int) ([]byte, error) {
+	head := make([]byte, 0, n)
+	if _, err := g.link.PullFile(ctx, path, headWriter{&head}); err != nil && !errors.Is(err, errHead) {
+		return nil, err
 	}
-	return "the guest lacks what it is executed by"
+	return head, nil
+}
+
+// Target implements executable.Guest.
+func (g guestFiles) Target(ctx context.Context, path string) (string, error) {
+	target, err := g.link.FileCall(ctx, guest.ReadlinkCall(path))
+	return string(target), err
 }
 
 // errHead ends a copy of which only the beginning is wanted.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/executable"
 	"provium/internal/fakemachine"
 )
 
@@ -237,12 +238,12 @@ func TestProgramInSharedDirectory(t *testing.T) {
 		if err := os.Chmod(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		needs, err := readLibraries(path, "")
+		needs, err := executable.Resolve(path, path, "")
 		if err != nil || needs == nil {
 			t.Skip("/bin/sh of this machine is linked statically", err)
 		}
 		f.machine.Program(path, func(p *fakemachine.Process) int {
-			if _, failure := p.Files.Read(needs.loader); failure != nil {
+			if _, failure := p.Files.Read(needs.Loader); failure != nil {
 				return 1
 			}
 			return 0
@@ -263,28 +264,5 @@ func TestProgramInSharedDirectory(t *testing.T) {
 		if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 			t.Errorf("%s: the program came back as if the guest had changed it (%v)", how, err)
 		}
-	}
-}
-
-func TestLibraries(t *testing.T) {
-	l, err := readLibraries("/bin/sh", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if l == nil {
-		t.Skip("/bin/sh of this machine is linked statically")
-	}
-	if !strings.HasPrefix(filepath.Base(l.loader), "ld-") || len(l.files) == 0 || len(l.further) > 0 {
-		t.Errorf("%+v", l)
-	}
-	for _, path := range l.files {
-		if _, err := os.Stat(path); err != nil {
-			t.Error(err)
-		}
-	}
-	script := filepath.Join(t.TempDir(), "x")
-	files(t, filepath.Dir(script), map[string]string{"x": "#!/bin/sh\n"})
-	if l, err := readLibraries(script, ""); l != nil || err != nil {
-		t.Error(l, err)
 	}
 }

@@ -62,6 +62,9 @@ type RunResult struct {
 	Stdout    []byte
 	Stderr    []byte
 	Truncated bool // an output was cut at 64 MiB
+	// Reason says what the guest lacks for a program that was not found, "" if that is not
+	// known. The guest does not say it itself.
+	Reason string
 }
 
 // FileInfo describes a file of the guest.

@@ -15,8 +15,8 @@ import (
 type NoSystemdError struct{ Init string }
 
 func (e *NoSystemdError) Error() string {
-	return "the guest's init is Provium's minimal one (" + e.Init + "), not systemd: it starts nothing by itself; wait " +
-		"for a file, a port or a command"
+	return "the guest's init is Provium's minimal one (" + e.Init + "), not systemd: it starts nothing by itself; " +
+		"wait for a file, a port or a command"
 }
 
 // agentName is what PID 1 is called that is Provium's.

@@ -28,8 +28,9 @@ func TestAwaitUnit(t *testing.T) {
 			"the unit x is failed, result exit-code\n  the last words"},
 		"starts again": {strings.Replace(state("failed", "failed"), "Job=0", "Job=12", 1), "active",
 			"within 50ms: it is failed"},
-		"not there": {"LoadState=not-found\nLoadError=org.freedesktop.systemd1.NoSuchUnit \"Unit x.service not found.\"\n" +
-			"ActiveState=inactive\nJob=0\n", "active", "the unit x is not loaded (not-found): Unit x.service not found."},
+		"not there": {"LoadState=not-found\nLoadError=org.freedesktop.systemd1.NoSuchUnit " +
+			"\"Unit x.service not found.\"\nActiveState=inactive\nJob=0\n", "active",
+			"the unit x is not loaded (not-found): Unit x.service not found."},
 		"not there, inactive": {"LoadState=not-found\nActiveState=inactive\n", "inactive",
 			"the unit x is not loaded (not-found)"},
 		"garbage": {"\x00\xff=\n", "active", "within 50ms: it is "},
@@ -47,7 +48,8 @@ func TestAwaitUnitWithoutSystemd(t *testing.T) {
 		files map[string]string
 		err   string
 	}{
-		"minimal init": {map[string]string{"/proc/1/comm": "provium-agent\n"}, "Provium's minimal one (provium-agent), not"},
+		"minimal init": {map[string]string{"/proc/1/comm": "provium-agent\n"},
+			"Provium's minimal one (provium-agent), not"},
 		"another init": {map[string]string{"/proc/1/comm": "init\n"}, "PID 1 is `init`, and systemd cannot be asked"},
 		"initrd": {map[string]string{"/etc/initrd-release": "", systemdSocket: ""},
 			"within 50ms: the guest is in its initrd"},
@@ -149,9 +151,10 @@ func TestAwaitPort(t *testing.T) {
 }
 
 func TestJournal(t *testing.T) {
-	const lines = `{"__REALTIME_TIMESTAMP":"1796004378423500","__MONOTONIC_TIMESTAMP":"1500000","_SYSTEMD_UNIT":"a.service",` +
-		`"SYSLOG_IDENTIFIER":"sh","_PID":"12","PRIORITY":"3","MESSAGE":"text"}` + "\n" +
-		`{"__MONOTONIC_TIMESTAMP":"2500000","UNIT":"b.service","_SYSTEMD_UNIT":"init.scope","MESSAGE":[104,105,255]}` + "\n" +
+	const lines = `{"__REALTIME_TIMESTAMP":"1796004378423500","__MONOTONIC_TIMESTAMP":"1500000",` +
+		`"_SYSTEMD_UNIT":"a.service","SYSLOG_IDENTIFIER":"sh","_PID":"12","PRIORITY":"3","MESSAGE":"text"}` + "\n" +
+		`{"__MONOTONIC_TIMESTAMP":"2500000","UNIT":"b.service","_SYSTEMD_UNIT":"init.scope",` +
+		`"MESSAGE":[104,105,255]}` + "\n" +
 		`{"__MONOTONIC_TIMESTAMP":"3500000","MESSAGE":["first","last"],"PRIORITY":null}` + "\n"
 	boot := map[string]string{"/proc/sys/kernel/random/boot_id": "0a-1b\n"}
 	g := &fakeGuest{files: boot, runs: map[string]*guest.RunResult{"journalctl": prints(lines)}}

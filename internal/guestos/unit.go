@@ -47,8 +47,8 @@ func AwaitUnit(ctx context.Context, g Guest, limit *deadline.Deadline, name, wan
 		if state, err := systemdRuns(ctx, g); state != "" || err != nil {
 			return false, state, err
 		}
-		r, state, err := ask(ctx, g, "systemctl", "show", "--property=Id,LoadState,LoadError,ActiveState,SubState,Result,Job",
-			"--", name)
+		r, state, err := ask(ctx, g, "systemctl", "show",
+			"--property=Id,LoadState,LoadError,ActiveState,SubState,Result,Job", "--", name)
 		if r == nil {
 			return false, state, err
 		}
@@ -109,7 +109,8 @@ func parseUnit(text []byte) (u unit) {
 
 // lastOf returns the last lines of a unit's journal, or why there are none.
 func lastOf(ctx context.Context, g Guest, name string) string {
-	r, state, err := ask(ctx, g, "journalctl", "--boot", "--quiet", "--output=short-monotonic", "--lines=20", "--unit="+name)
+	r, state, err := ask(ctx, g, "journalctl", "--boot", "--quiet", "--output=short-monotonic", "--lines=20",
+		"--unit="+name)
 	switch {
 	case err != nil:
 		return ""

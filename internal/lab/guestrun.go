@@ -56,7 +56,8 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 			FairTimeout: p.opts.AgentTimeout == 0 && v.profile.AgentTimeout == 0,
 			Restored:    p.restored, Epoch: p.mark.Restore(), Agents: &v.agents, Console: v.console, Oops: v.host.Oops,
 			Hooks: i.hooks(releaseShare), Wait: v.condition(p.opts),
-			NeedsAgent: p.restored || !v.agentIsOptional(p.opts), ReadyTimeout: v.readyTimeout(p.cfg.Accel), Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
+			NeedsAgent: p.restored || !v.agentIsOptional(p.opts), ReadyTimeout: v.readyTimeout(p.cfg.Accel),
+			Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
 			Disks: v.disks,
 		}, warm)
 	}

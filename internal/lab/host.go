@@ -21,6 +21,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/inspect"
 	"provium/internal/instance"
+	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/ready"
@@ -33,7 +34,8 @@ type Profile struct {
 	Name    string
 	Image   image.Spec // kernel, initrd, modules, command line of the config
 	Machine string     // QEMU machine type; "" is ours
-	QEMU    string     // program; "" is the host's
+	Shape   machine.Shape
+	QEMU    string // program; "" is the host's
 	// FirmwareConsole has the firmware print to the serial console.
 	FirmwareConsole bool
 	Accel           string          // "auto" (or ""), "kvm", "tcg"
@@ -45,6 +47,7 @@ type Profile struct {
 	OpTimeout       time.Duration   // how long a guest may be silent during an operation; 0: the default
 	NoteWarnings    bool            // WARNING reports of the kernel fail nothing
 	Disks           []disk.Spec     // attached first, with ids
+	DebugFile       func() string   // path of a file with the kernel's symbols, "" for none; may be nil
 }
 
 // Images turns profiles into files to boot.

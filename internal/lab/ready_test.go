@@ -10,8 +10,8 @@ import (
 	"provium/internal/topology"
 )
 
-// TestBootIsDoneWithItsCondition waits for a command in the first boot, and keeps that moment in the boot cache: there
-// it is not waited for again. A reset waits for it.
+// TestBootIsDoneWithItsCondition waits for a command in the first boot, and keeps that moment in the boot
+// cache: there it is not waited for again. A reset waits for it.
 func TestBootIsDoneWithItsCondition(t *testing.T) {
 	l, f := fakeLab(t)
 	identify(f, 1<<20)
@@ -58,8 +58,8 @@ func TestBootIsDoneWithItsCondition(t *testing.T) {
 func TestBootThatIsNeverReady(t *testing.T) {
 	l, _ := fakeLab(t)
 	for text, want := range map[string]string{
-		"command:exit 3": "the guest is not ready (`command:exit 3`): the success of `exit 3` did not come within 50ms: " +
-			"exit code 3",
+		"command:exit 3": "the guest is not ready (`command:exit 3`): the success of `exit 3` did not come " +
+			"within 50ms: exit code 3",
 		"init": "the guest is not ready (`init`): the init of the root file system did not come within 50ms",
 	} {
 		v, err := l.DeclareVM("v"+text[:1], "p", &topology.BootOpts{Wait: text})

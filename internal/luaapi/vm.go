@@ -82,6 +82,16 @@ server:stderr_stream():expect("ready", "5s")`)),
 				opt("perm", "mode", "that of the file", "permission bits"),
 				opt("auto_dep", "boolean", "true", "in a fixture, the files become dependencies"),
 				timeout())),
+		fn("push_program(host_path: path, opts?: options) -> string",
+			"Copies an ELF program of the host into the guest, with its loader and the libraries that it is linked "+
+				"against, and returns its path there. What the guest has already stays.", options(
+				opt("to", "path", "`/usr/local/bin/NAME`", "where the program goes"),
+				opt("library_path", "string", "", "where libraries are looked for first, as LD_LIBRARY_PATH has it"),
+				opt("auto_dep", "boolean", "true", "in a fixture, the files become dependencies"),
+				timeout()),
+			example(`
+vm:push_program("/usr/bin/strace")
+vm:run("strace -c ls"):assert_ok()`)),
 		fn("pull_file(guest_path: path, host_path: path, opts?: options)",
 			"Copies a file or directory of the guest to the host.", limit),
 		fn("listdir(path: path, opts?: options) -> dir_entry[]", "Returns the entries of a directory.", limit),
@@ -135,6 +145,36 @@ func syscallOptions() detail {
 			opt("child_offset", "integer", "0", "byte of the child that is meant")))
 }
 
+// systemMethods are the methods that wait for what a guest's system has reached.
+func systemMethods() []Function {
+	return []Function{
+		fn("wait_file(path: path, opts?: options)", "Waits until something is at a path.", options(
+			opt("timeout", "duration", "30", "limit of the wait"))),
+		fn("wait_port(port: integer, opts?: options)",
+			"Waits until a program of the guest listens on a port, or is bound to it for UDP.", options(
+				opt("timeout", "duration", "30", "limit of the wait"),
+				opt("protocol", "string", `"tcp"`, `"tcp" or "udp"`)),
+			example(`
+local server = vm:run_async("httpd -f -p 80")
+vm:wait_port(80)`)),
+		fn("wait_unit(name: string, opts?: options)",
+			"Waits until a unit of systemd is in a state. It raises at once when the unit has failed or is not "+
+				"there.",
+			options(
+				opt("timeout", "duration", "30", "limit of the wait"),
+				opt("state", "string", `"active"`, `"active", "inactive" or "failed"`)),
+			example(`vm:wait_unit("ssh.service", {timeout = "1m"})`)),
+		fn("wait_boot(opts?: options)",
+			"Waits until systemd has carried out what the boot consists of. It raises when a unit has failed, "+
+				"with its journal.", options(opt("timeout", "duration", "300", "limit of the wait"))),
+		fn("journal(opts?: options) -> journal_entry[]", "Returns the journal of the guest's boot.", options(
+			opt("unit", "string", "", "entries of this unit"),
+			opt("since", "duration", "", "entries that are not earlier, since the boot"),
+			opt("lines", "integer", "", "the last ones, so many at most")),
+			example(`for _, e in ipairs(vm:journal{unit = "ssh.service"}) do print(e.message) end`)),
+	}
+}
+
 func vmClass() Class {
 	return Class{
 		Name: "vm", Kind: Handle, Title: "VMs", Page: "lua-api.md#vms",
@@ -154,33 +194,16 @@ func vmClass() Class {
 					"guest is stopped, and the result is false."),
 			fn("wait_reboot(timeout?: duration) -> boolean",
 				"Waits until the guest has rebooted by itself and its agent answers."),
+			fn("qmp(command: string, arguments?: table) -> any",
+				"Carries out a command of QEMU's monitor and returns its result.", example(`
+local status = vm:qmp("query-status").status
+vm:qmp("set_link", {name = "nic1", up = false})`)),
+			fn("gdb() -> gdb_stub",
+				"Has QEMU serve gdb, and returns where. A debugger that connects stops the vCPUs."),
 			fn("dmesg(opts?: options) -> string",
 				"Returns the log of the kernel, also of a guest that is paused, hangs or is dead.", options(
 					opt("level", "string", `"debug"`, "lines of this level and more severe ones"),
 					opt("since", "duration", "", "lines whose time stamp is not earlier"))),
-			fn("wait_file(path: path, opts?: options)", "Waits until something is at a path.", options(
-				opt("timeout", "duration", "30", "limit of the wait"))),
-			fn("wait_port(port: integer, opts?: options)",
-				"Waits until a program of the guest listens on a port, or is bound to it for UDP.", options(
-					opt("timeout", "duration", "30", "limit of the wait"),
-					opt("protocol", "string", `"tcp"`, `"tcp" or "udp"`)),
-				example(`
-local server = vm:run_async("httpd -f -p 80")
-vm:wait_port(80)`)),
-			fn("wait_unit(name: string, opts?: options)",
-				"Waits until a unit of systemd is in a state. It raises at once when the unit has failed or is not there.",
-				options(
-					opt("timeout", "duration", "30", "limit of the wait"),
-					opt("state", "string", `"active"`, `"active", "inactive" or "failed"`)),
-				example(`vm:wait_unit("ssh.service", {timeout = "1m"})`)),
-			fn("wait_boot(opts?: options)",
-				"Waits until systemd has carried out what the boot consists of. It raises when a unit has failed, "+
-					"with its journal.", options(opt("timeout", "duration", "300", "limit of the wait"))),
-			fn("journal(opts?: options) -> journal_entry[]", "Returns the journal of the guest's present boot.", options(
-				opt("unit", "string", "", "entries of this unit"),
-				opt("since", "duration", "", "entries that are not earlier, since the boot"),
-				opt("lines", "integer", "", "the last ones, so many at most")),
-				example(`for _, e in ipairs(vm:journal{unit = "ssh.service"}) do print(e.message) end`)),
 			fn("snapshot(path?: path) -> snapshot", "Freezes the guest into a file, and lets it go on."),
 			fn("restore(snapshot: snapshot|string)", "Starts the guest where it was saved.", example(`
 local saved = vm:snapshot()
@@ -210,7 +233,7 @@ end)`)),
 			fn("is_quiescent() -> boolean", "Reports whether nothing is open and nothing in flight."),
 			fn("open_file_count() -> integer", "Returns how many files are open."),
 			fn("open_stream_count() -> integer", "Returns how many streams are open."),
-		}, guestMethods()),
+		}, systemMethods(), guestMethods()),
 	}
 }
 
@@ -223,7 +246,7 @@ func workerClass() Class {
 			fn("join() -> integer", "Waits for those processes and returns the highest exit code."),
 			fn("handle() -> integer", "Returns its number."),
 			fn("close()", "Ends it and its processes."),
-		}, guestMethods()),
+		}, systemMethods(), guestMethods()),
 	}
 }
 

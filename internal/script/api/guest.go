@@ -26,6 +26,8 @@ type guestSide interface {
 	Mkdir(ctx context.Context, path string, parents bool, perm guest.Perm) error
 	Unlink(ctx context.Context, path string) error
 	Rename(ctx context.Context, from, to string) error
+	OpenFile(ctx context.Context, path string, mode handle.FileMode) (*handle.File, error)
+	FileCall(ctx context.Context, call guest.FileCall) ([]byte, error)
 }
 
 // guestMethods are the methods that VMs and workers both have; typ is "vm" or "worker".
@@ -37,6 +39,7 @@ func guestMethods[T guestSide](x *env, typ string) map[string]lua.GoFunc {
 		"read_file":     guestRead,
 		"write_file":    guestWrite,
 		"push_file":     guestPush,
+		"push_program":  pushProgram,
 		"pull_file":     guestPull,
 		"stat":          guestStat,
 		"listdir":       guestListDir,
@@ -67,7 +70,7 @@ func guestRun(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	var r *guest.RunResult
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
 		r, err = by.Run(ctx, request)
-		return err
+		return explainMissing(ctx, by, request, r, err)
 	})
 	if err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func startProcess(x *env, a value.Args, by guestSide) ([]lua.Value, error) {
 	var p *handle.Process
 	err = x.Op(a, by.VM(), func(ctx context.Context) (err error) {
 		p, err = by.RunAsync(ctx, request)
-		return err
+		return explainMissing(ctx, by, request, &guest.RunResult{}, err)
 	})
 	if err != nil {
 		return nil, err

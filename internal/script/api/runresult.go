@@ -50,6 +50,9 @@ func (e *CommandError) text(quote func(out []byte) string) string {
 		fmt.Fprintf(&b, " signal=%d (%s)", r.Signal, signalName(r.Signal))
 	}
 	fmt.Fprintf(&b, " stdout=%s stderr=%s", quote(r.Stdout), quote(r.Stderr))
+	if r.Reason != "" {
+		fmt.Fprintf(&b, " (%s)", r.Reason)
+	}
 	return b.String()
 }
 

@@ -148,8 +148,9 @@ func journal(x *binding.Env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.Func, err)
 	}
-	return []lua.Value{value.Array(x.State, entries, func(e guestos.JournalEntry) lua.Value { return entry(x.State, e) })},
-		nil
+	return []lua.Value{value.Array(x.State, entries, func(e guestos.JournalEntry) lua.Value {
+		return entry(x.State, e)
+	})}, nil
 }
 
 // entry is an entry of a journal as Lua has it.
