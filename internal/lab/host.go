@@ -21,6 +21,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/inspect"
 	"provium/internal/instance"
+	"provium/internal/lab/announce"
 	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
@@ -90,7 +91,7 @@ type Host struct {
 	// operations of tests on guests and their consoles are refused.
 	Local bool
 
-	observers observers
+	observers announce.Listeners[Observer]
 
 	// membership is held while labs get or lose members that exist elsewhere too. It
 	// is locked before any lab's own lock.
