@@ -38,6 +38,8 @@ test("a guest has the programs of the host, and not its secrets", function(t)
   -- It is another machine than the host.
   t:assert_eq(vm:run("hostname").stdout, "provium\n")
   t:assert_contains(vm:read_file("/etc/hosts"), "localhost")
+  -- Larger requests than the kernel makes by itself.
+  t:assert_eq(vm:read_file("/sys/block/vda/queue/read_ahead_kb"), "512\n")
   -- The disk is one like any other.
   t:assert_eq(vm:disk("userland"):id(), "userland")
   t:assert_error_matches(function() vm:write_file("/dev/disk/by-id/virtio-userland", "x") end, "EPERM")

@@ -3,6 +3,7 @@ package boot
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,9 @@ func (s *System) enterUserland(u userland, c cmdline, files *files, report func(
 	if err != nil {
 		return fail(err)
 	}
+	if err := s.readAhead(device); err != nil {
+		report(err)
+	}
 	if err := mountUserland(device); err != nil {
 		return fail(err)
 	}
@@ -49,6 +53,29 @@ func (s *System) enterUserland(u userland, c cmdline, files *files, report func(
 		return fail(err)
 	}
 	return InitImage, c.rootWord(), mountDev("the userland")
+}
+
+// readAheadKiB is how much of a file of the userland is read at once. Each request of an
+// emulated guest costs 3 ms, whatever its size; a first `python3 -c 1` makes 60 of 120.
+const readAheadKiB = 512
+
+// readAhead has the kernel read larger pieces from a device. It must be called before files
+// are opened.
+func (s *System) readAhead(device string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(device, &st); err != nil {
+		return fmt.Errorf("read-ahead of %s: %w", device, err)
+	}
+	name := fmt.Sprintf("dev/block/%d:%d/queue/read_ahead_kb", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	fd, err := unix.Openat(s.sys, name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("read-ahead of %s: %w", device, err)
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, strconv.AppendInt(nil, readAheadKiB, 10)); err != nil {
+		return fmt.Errorf("read-ahead of %s: %w", device, err)
+	}
+	return nil
 }
 
 // mountUserland mounts a device with an overlay in memory.
