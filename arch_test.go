@@ -42,18 +42,20 @@ var allowed = map[string]struct {
 	may []string
 	why string
 }{
-	"internal/msgpack":       {nil, "a format"},
-	"internal/agent/sys":     {nil, "system calls"},
-	"internal/agent/boot":    {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
-	"internal/agent/session": {[]string{"internal/wire"}, "frames and operations, whatever those do"},
+	"internal/msgpack":        {nil, "a format"},
+	"internal/agent/sys":      {nil, "system calls"},
+	"internal/agent/boot":     {[]string{"internal/agent/sys"}, "brings a guest up, before there is a link"},
+	"internal/agent/portable": {[]string{"internal/wire"}, "numbers of system calls"},
+	"internal/agent/session":  {[]string{"internal/wire"}, "frames and operations, whatever those do"},
 	"internal/agent/process": {[]string{
 		"internal/agent/session", "internal/agent/sys", "internal/wire",
 	}, "commands"},
 	"internal/agent/executor": {[]string{
-		"internal/agent/process", "internal/agent/session", "internal/agent/sys", "internal/wire",
+		"internal/agent/portable", "internal/agent/process", "internal/agent/session", "internal/agent/sys",
+		"internal/wire",
 	}, "system calls of tests, by programs that it starts"},
 	"internal/agent/file": {[]string{
-		"internal/agent/session", "internal/agent/sys", "internal/wire",
+		"internal/agent/portable", "internal/agent/session", "internal/agent/sys", "internal/wire",
 	}, "the guest's files"},
 	"internal/agent/netconf": {[]string{
 		"internal/agent/sys", "internal/wire",
@@ -71,8 +73,10 @@ var allowed = map[string]struct {
 	"verify": {[]string{
 		"internal/snapshot", "internal/kernelreport", testFaults,
 	}, "tries to break the built program"},
-	"internal/config": {[]string{"internal/userland"}, "a file format; userlands have a notation of their own"},
-	"internal/lua":    {nil, "a general binding, without a domain word"},
+	"internal/config": {[]string{"internal/userland", "internal/machine"},
+		"a file format; userlands have a notation of their own, machines words"},
+	"internal/machine": {nil, "words for what a machine is made of"},
+	"internal/lua":     {nil, "a general binding, without a domain word"},
 	"internal/script": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/kernelreport",
@@ -123,7 +127,7 @@ var allowed = map[string]struct {
 		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
-		"internal/kernelreport",
+		"internal/kernelreport", "internal/machine",
 	}, "topology and life cycle over its backends"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
@@ -135,12 +139,15 @@ var allowed = map[string]struct {
 	}, "one boot of a VM: QEMU, its consoles and the link to the agent"},
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
-	"internal/tempdir":  {nil, "directories"},
-	"internal/topology": {[]string{"internal/disk", "internal/network"}, "what is written down of labs"},
-	"internal/fixture":  {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
-	"internal/snapshot": {[]string{"internal/cachedir"}, "a file format, and a cache of such files"},
+	"internal/tempdir": {nil, "directories"},
+	"internal/topology": {[]string{"internal/disk", "internal/network", "internal/machine"},
+		"what is written down of labs"},
+	"internal/fixture": {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
+	"internal/snapshot": {[]string{"internal/cachedir", "internal/machine"},
+		"a file format, and a cache of such files"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
-	"internal/qemu": {[]string{"internal/qmp", "internal/proc", "internal/guestmem", "internal/hostload"},
+	"internal/qemu": {[]string{
+		"internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload"},
 		"one QEMU process"},
 	"internal/guestmem": {nil, "finds a kernel in any memory"},
 	"internal/printk":   {[]string{"internal/guestmem"}, "the log of a kernel; its tests have one in a memory"},
@@ -196,7 +203,7 @@ var allowed = map[string]struct {
 	"internal/script/api": {[]string{
 		"internal/lua", "internal/lab", "internal/fixture", "internal/guest", "internal/network",
 		"internal/stream", "internal/script/binding", "internal/script/diskapi",
-		"internal/script/fixtures", "internal/script/netapi", "internal/script/value",
+		"internal/script/fixtures", "internal/script/netapi", "internal/script/machineapi", "internal/script/value",
 		"internal/topology", "internal/console", "internal/pattern", "internal/luaapi", "internal/printk",
 		"internal/executable",
 	}, "methods of labs, VMs and guests; joins those of disks and networks"},
@@ -217,6 +224,10 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/lab", "internal/network", "internal/netserver", "internal/vnet",
 		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
+	"internal/script/machineapi": {[]string{
+		"internal/lua", "internal/lab", "internal/qemu", "internal/topology", "internal/machine",
+		"internal/script/binding", "internal/script/luajson", "internal/script/value",
+	}, "methods of the machine below a guest"},
 	"internal/script/attachment": {[]string{
 		"internal/lua", "internal/event", "internal/script/value",
 	}, "what t:attach is given"},
@@ -252,7 +263,7 @@ var allowed = map[string]struct {
 
 	"internal/parallel": {nil, "goroutines, whatever they do"},
 	"internal/guest/handle": {[]string{
-		"internal/guest", "internal/parallel", "internal/stream",
+		"internal/guest", "internal/parallel", "internal/stream", "internal/wire",
 	}, "objects of a guest that a test holds"},
 	"internal/pattern": {nil, "what is searched for in bytes"},
 	"internal/stream":  {[]string{"internal/pattern"}, "bytes as they appear, from any source"},

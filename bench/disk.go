@@ -17,6 +17,7 @@ import (
 	"provium/internal/blockdev"
 	"provium/internal/blockdev/fault"
 	"provium/internal/guest"
+	"provium/internal/machine"
 	"provium/internal/qemu"
 )
 
@@ -68,8 +69,8 @@ func (b *bench) disks(ctx context.Context) (err error) {
 	machine, err := qemu.Start(ctx, qemu.Config{Name: "disk", Dir: dir, Accel: b.accel.Name, Memory: guestMemory,
 		Kernel: b.image.Kernel, Initrd: b.image.Initrd, Cmdline: b.image.Cmdline, Starter: b.starter,
 		Disks: []qemu.Disk{{Slot: 1, Socket: socket, Serial: "ours"}},
-		ExtraArg: []string{"-drive", "file=" + raw + ",format=raw,if=none,id=raw,cache=writeback",
-			"-device", "virtio-blk-pci,drive=raw,serial=raw"}})
+		Shape: machine.Shape{Args: []string{"-drive", "file=" + raw + ",format=raw,if=none,id=raw,cache=writeback",
+			"-device", "virtio-blk-pci,drive=raw,serial=raw"}}})
 	if err != nil {
 		return err
 	}

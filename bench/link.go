@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/guest"
+	"provium/internal/machine"
 	"provium/internal/qemu"
 )
 
@@ -66,7 +67,8 @@ func (b *bench) linkGuest(ctx context.Context) (g *linkGuest, err error) {
 			"-device", fmt.Sprintf("virtserialport,bus=bare.0,nr=%d,chardev=%s,name=%s", 1+i, name, name))
 	}
 	g.machine, err = qemu.Start(ctx, qemu.Config{Name: "link", Dir: dir, Accel: b.accel.Name, Memory: guestMemory,
-		Kernel: b.image.Kernel, Initrd: b.image.Initrd, Cmdline: b.image.Cmdline, ExtraArg: extra, Starter: b.starter})
+		Kernel: b.image.Kernel, Initrd: b.image.Initrd, Cmdline: b.image.Cmdline,
+		Shape: machine.Shape{Args: extra}, Starter: b.starter})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"provium/internal/guest"
+	"provium/internal/machine"
 	"provium/internal/qemu"
 	"provium/internal/vnet"
 )
@@ -90,12 +91,12 @@ func (b *bench) netPair(ctx context.Context) (p *netPair, err error) {
 		device := "virtio-net-pci,disable-legacy=on,romfile=,netdev=%s,mac=02:00:00:00:0%d:0%d"
 		g.machine, err = qemu.Start(ctx, qemu.Config{Name: "net", Dir: home, Accel: b.accel.Name, Memory: guestMemory,
 			Kernel: b.image.Kernel, Initrd: b.image.Initrd, Cmdline: b.image.Cmdline, Starter: b.starter,
-			ExtraArg: []string{
+			Shape: machine.Shape{Args: []string{
 				"-netdev", "stream,id=ours,server=off,addr.type=unix,addr.path=" + path, "-device",
 				fmt.Sprintf(device, "ours", 1, i+1),
 				"-netdev", "stream,id=bare,server=" + server + ",addr.type=unix,addr.path=" + bare, "-device",
 				fmt.Sprintf(device, "bare", 2, i+1),
-			}})
+			}}})
 		if err != nil {
 			return nil, err
 		}

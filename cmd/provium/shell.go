@@ -116,7 +116,7 @@ func (p *program) consoleCommand() *cobra.Command {
 		ValidArgsFunction: p.completeProfiles(&f.config),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if n := cmd.ArgsLenAtDash(); n >= 0 {
-				args, f.opts.QEMUArgs = args[:n], args[n:]
+				args, f.opts.Shape.Args = args[:n], args[n:]
 			}
 			name, err := oneProfile(cmd, args)
 			if err != nil {

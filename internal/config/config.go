@@ -18,6 +18,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"provium/internal/machine"
 	"provium/internal/userland"
 )
 
@@ -73,6 +74,7 @@ type Profile struct {
 	Machine          string // "" is Provium's choice
 	QEMU             string // program, absolute or a name on PATH; "" is the default
 	FirmwareConsole  bool   // the firmware prints to the serial console
+	Shape            machine.Shape
 	BootCompressed   *bool  // a bzImage is booted as it is; nil is Provium's choice
 	Accel            string // "auto", "kvm", "tcg"
 	BootCache        bool   // boots may be served from the cache

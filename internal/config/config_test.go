@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/machine"
 	"provium/internal/userland"
 )
 
@@ -81,6 +82,7 @@ modules = ["dm-mod", "loop"]
 transport = "vsock"
 kernel_warnings = "fail"
 symbols = ["{out}/vmlinux", "/usr/lib/debug"]
+qemu_args = ["-device", "edu"]
 disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", mediated = true}, {template = "{out}/t.img"}]
 
 [profiles.host]
@@ -98,6 +100,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				AgentOverlayPath: "/proj/overlay.cpio.gz",
 				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
 				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: &yes,
+				Shape:            machine.Shape{Args: []string{"-device", "edu"}},
 				Accel:            "tcg",
 				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
 				Symbols:        []string{"/proj/out/vmlinux", "/usr/lib/debug"},
@@ -181,6 +184,7 @@ func TestInvalid(t *testing.T) {
 		"userland and initrd": {p + "initrd = 'i'\nuserland = 'host'",
 			"profile `p` has userland and initrd, or inject_agent = false"},
 		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},
+		"qemu_args":  {p + "qemu_args = ['-qmp', 'stdio']", "profile `p` qemu_args: `-qmp` is Provium's own"},
 		"dotted key": {"profiles.p.accel = 'hvf'",
 			"profile `p` accel: unknown value `hvf` (valid: auto, kvm, tcg) (line 1)"},
 		"inline table": {"\nprofiles = { p = { accel = 'hvf' } }", "(line 2)"},

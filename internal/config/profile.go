@@ -70,6 +70,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
 		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
 		{"disks", listInto(&disks)},
+		{"qemu_args", argsInto(&p.Shape.Args)},
 	}}.read(table)
 	if err != nil {
 		return p, err

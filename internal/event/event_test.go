@@ -72,7 +72,7 @@ func samples() []Envelope {
 		VMBootStage{File: file, VMName: "n1", Stage: StageMachine, DurationNS: 9},
 		VMBootFailed{File: file, VMName: "n1", DurationNS: 9, Reason: "no agent"},
 		VMSpawned{File: file, VMName: "n1", Profile: "host", MemoryBytes: 512 << 20, CID: math.MaxUint32,
-			Source: BootCache},
+			Source: BootCache, QEMUArgs: []string{"-device", "edu"}},
 		VMShutdown{File: file, VMName: "n1", DurationNS: 1, Reason: "kernel panic"},
 		ConsoleOutput{File: file, VMName: "n1", Text: "[    0.1] Linux\n"},
 		KernelReport{File: file, VMName: "n1", Title: "BUG", Text: "BUG: x\n", Panic: true},

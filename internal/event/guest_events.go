@@ -54,6 +54,8 @@ type VMSpawned struct {
 	MemoryBytes uint64     `msgpack:"memory_bytes"`
 	CID         uint32     `msgpack:"cid"`
 	Source      BootSource `msgpack:"source"`
+	// QEMUArgs are arguments of the user's that are on QEMU's command line.
+	QEMUArgs []string `msgpack:"qemu_args"`
 }
 
 // VMShutdown is emitted when a spawned guest has ended, in whatever way.

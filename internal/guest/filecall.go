@@ -30,12 +30,19 @@ func (f FileCall) Call() Syscall { return f.call }
 
 // pathCall is a call with strings as its first arguments.
 func pathCall(op, path string, nr int64, args [6]int64, texts ...string) FileCall {
-	f := FileCall{op: op, path: path, call: Syscall{Nr: nr, Args: args}}
+	f := FileCall{op: op, path: path, call: Syscall{Nr: nr, Args: args, Portable: true}}
 	for i, text := range texts {
-		f.call.Bufs = append(f.call.Bufs, append([]byte(text), 0))
-		f.call.Slots = append(f.call.Slots, i)
+		f = f.buffer(i, append([]byte(text), 0))
 	}
 	return f
+}
+
+// atCall is a call with a directory as its first argument, which is the working directory,
+// and the path behind that.
+func atCall(op, path string, nr int64, args ...int64) FileCall {
+	f := pathCall(op, path, nr, [6]int64{unix.AT_FDCWD})
+	copy(f.call.Args[2:], args)
+	return f.buffer(1, append([]byte(path), 0))
 }
 
 // buffer adds a buffer at argument slot.
@@ -46,46 +53,48 @@ func (f FileCall) buffer(slot int, p []byte) FileCall {
 
 // ChmodCall sets the permission bits of a file.
 func ChmodCall(path string, bits uint32) FileCall {
-	return pathCall("chmod", path, unix.SYS_CHMOD, [6]int64{0, int64(bits)}, path)
+	return atCall("chmod", path, wire.CallFchmodat, int64(bits))
 }
 
 // ChownCall sets the owner and the group of a file; -1 leaves one as it is. Without
 // follow it acts on a symbolic link itself.
 func ChownCall(path string, uid, gid int64, follow bool) FileCall {
-	nr := int64(unix.SYS_LCHOWN)
-	if follow {
-		nr = unix.SYS_CHOWN
+	var flags int64
+	if !follow {
+		flags = unix.AT_SYMLINK_NOFOLLOW
 	}
-	return pathCall("chown", path, nr, [6]int64{0, uid, gid}, path)
+	return atCall("chown", path, wire.CallFchownat, uid, gid, flags)
 }
 
 // SymlinkCall makes a symbolic link to target.
 func SymlinkCall(target, path string) FileCall {
-	return pathCall("symlink", path, unix.SYS_SYMLINK, [6]int64{}, target, path)
+	f := pathCall("symlink", path, wire.CallSymlinkat, [6]int64{0, unix.AT_FDCWD}, target)
+	return f.buffer(2, append([]byte(path), 0))
 }
 
 // ReadlinkCall answers with the target of a symbolic link.
 func ReadlinkCall(path string) FileCall {
-	f := pathCall("readlink", path, unix.SYS_READLINK, [6]int64{0, 0, unix.PathMax}, path)
+	f := atCall("readlink", path, wire.CallReadlinkat, 0, unix.PathMax)
 	f.answers = true
-	return f.buffer(1, make([]byte, unix.PathMax))
+	return f.buffer(2, make([]byte, unix.PathMax))
 }
 
 // LinkCall makes a further name of a file. A symbolic link is not followed.
 func LinkCall(existing, path string) FileCall {
-	return pathCall("link", existing+" -> "+path, unix.SYS_LINK, [6]int64{}, existing, path)
+	f := pathCall("link", existing+" -> "+path, wire.CallLinkat, [6]int64{unix.AT_FDCWD, 0, unix.AT_FDCWD})
+	return f.buffer(1, append([]byte(existing), 0)).buffer(3, append([]byte(path), 0))
 }
 
 // MknodCall makes a node; mode has its kind and its permission bits, which are exact.
 func MknodCall(path string, mode, major, minor uint32) FileCall {
-	f := pathCall("mknod", path, unix.SYS_MKNOD, [6]int64{0, int64(mode), int64(unix.Mkdev(major, minor))}, path)
+	f := atCall("mknod", path, wire.CallMknodat, int64(mode), int64(unix.Mkdev(major, minor)))
 	f.call.ExactMode = true
 	return f
 }
 
 // TruncateCall sets the size of a file.
 func TruncateCall(path string, size int64) FileCall {
-	return pathCall("truncate", path, unix.SYS_TRUNCATE, [6]int64{0, size}, path)
+	return pathCall("truncate", path, wire.CallTruncate, [6]int64{0, size}, path)
 }
 
 // MaxXattr is the most bytes that Linux keeps in an extended attribute.
@@ -94,9 +103,9 @@ const MaxXattr = 64 << 10
 // GetxattrCall answers with an extended attribute, and nil when the file does not have
 // it.
 func GetxattrCall(path, name string, follow bool) FileCall {
-	nr := int64(unix.SYS_LGETXATTR)
+	nr := int64(wire.CallLgetxattr)
 	if follow {
-		nr = unix.SYS_GETXATTR
+		nr = wire.CallGetxattr
 	}
 	f := pathCall("getxattr", path, nr, [6]int64{0, 0, 0, MaxXattr}, path, name)
 	f.answers, f.lacks = true, unix.ENODATA
@@ -105,9 +114,9 @@ func GetxattrCall(path, name string, follow bool) FileCall {
 
 // SetxattrCall sets an extended attribute. The flags are the kernel's.
 func SetxattrCall(path, name, value string, follow bool, flags int64) FileCall {
-	nr := int64(unix.SYS_LSETXATTR)
+	nr := int64(wire.CallLsetxattr)
 	if follow {
-		nr = unix.SYS_SETXATTR
+		nr = wire.CallSetxattr
 	}
 	f := pathCall("setxattr", path, nr, [6]int64{0, 0, 0, int64(len(value)), flags}, path, name)
 	return f.buffer(2, []byte(value))
@@ -115,7 +124,7 @@ func SetxattrCall(path, name, value string, follow bool, flags int64) FileCall {
 
 // MountCall attaches a file system; the flags and data are the kernel's.
 func MountCall(source, target, fstype string, flags uint64, data string) FileCall {
-	f := pathCall("mount", source+" -> "+target, unix.SYS_MOUNT, [6]int64{0, 0, 0, int64(flags)},
+	f := pathCall("mount", source+" -> "+target, wire.CallMount, [6]int64{0, 0, 0, int64(flags)},
 		source, target, fstype)
 	if data != "" {
 		f = f.buffer(4, append([]byte(data), 0))
@@ -125,7 +134,7 @@ func MountCall(source, target, fstype string, flags uint64, data string) FileCal
 
 // UmountCall detaches the file system on top of target; the flags are the kernel's.
 func UmountCall(target string, flags int64) FileCall {
-	return pathCall("umount", target, unix.SYS_UMOUNT2, [6]int64{0, flags}, target)
+	return pathCall("umount", target, wire.CallUmount2, [6]int64{0, flags}, target)
 }
 
 // request returns the request for the agent. It does not carry the buffer for the

@@ -6,15 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"provium/internal/wire"
 )
 
 // TestFileCallRequest does not send the buffer that the agent fills.
 func TestFileCallRequest(t *testing.T) {
 	r := GetxattrCall("/f", "user.a", true).request().(*wire.Syscall)
-	if r.Executor != wire.FilesExecutor || r.Nr != unix.SYS_GETXATTR || string(r.Data.Inline) != "/f\x00user.a\x00" ||
+	if r.Executor != wire.FilesExecutor || r.Nr != wire.CallGetxattr || string(r.Data.Inline) != "/f\x00user.a\x00" ||
 		len(r.Lens) != 3 || r.Lens[2] != MaxXattr {
 		t.Errorf("%+v", r)
 	}

@@ -34,6 +34,9 @@ type Syscall struct {
 	Nested   []Nested
 	// ExactMode has the call made without a umask.
 	ExactMode bool
+	// Portable says that Nr is one of package wire's Call constants, and not the guest's
+	// number.
+	Portable bool
 }
 
 // SyscallResult is what a call returned: -1 and the errno when it failed. Bufs
@@ -46,7 +49,8 @@ type SyscallResult struct {
 }
 
 func (s *Syscall) request() (*wire.Syscall, transfer) {
-	r := &wire.Syscall{Executor: s.Executor, Life: s.Life, Nr: s.Nr, ExactMode: s.ExactMode}
+	r := &wire.Syscall{Executor: s.Executor, Life: s.Life, Nr: s.Nr, ExactMode: s.ExactMode,
+		Portable: s.Portable}
 	used := 0
 	for i, a := range s.Args {
 		if a != 0 {

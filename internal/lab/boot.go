@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
+	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -195,7 +197,7 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 	v.state, v.reason, v.cid = topology.Booted, "", cid
 	v.mu.Unlock()
 	v.host.running.Store(v, nil)
-	inst.announced.Started(inst.plan.cfg.Memory, cid, inst.plan.restored, inst.plan.cached)
+	inst.announced.Started(inst.plan.cfg.Memory, cid, inst.plan.restored, inst.plan.cached, inst.plan.cfg.Shape.Args)
 	return nil
 }
 
@@ -235,7 +237,11 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
-	if err := v.prepareDir(); err != nil {
+	shape, err := v.shape(opts)
+	if err == nil {
+		err = v.prepareDir()
+	}
+	if err != nil {
 		return nil, err
 	}
 	initrd, err := img.InitrdWith(ctx, v.dir, imageFiles(opts.Files))
@@ -246,7 +252,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
-		Sandboxes: &v.host.sandboxes, ExtraArg: opts.QEMUArgs,
+		Sandboxes: &v.host.sandboxes, Shape: shape,
 	}
 	if v.host.TSC != nil {
 		cfg.TSCKHz = v.host.TSC.KHz(ctx)
@@ -260,7 +266,13 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	nics := v.host.network().Plan(v)
 	cfg.NICs = network.Devices(nics)
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
-		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime}}, nil
+		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime, Shape: cfg.Shape}}, nil
+}
+
+// shape returns what the profile and the opts make of the machine.
+func (v *VM) shape(opts *topology.BootOpts) (machine.Shape, error) {
+	s := v.profile.Shape.Merge(opts.Shape)
+	return s, s.Check(cmp.Or(v.profile.Machine, qemu.DefaultMachine), opts.VCPUs())
 }
 
 const (

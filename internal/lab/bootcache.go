@@ -64,10 +64,11 @@ func (v *VM) mayCache(opts *topology.BootOpts) bool {
 		return false
 	case opts.Wait != "" && opts.Wait != instance.WaitAgent:
 		return false
-	case opts.RNGSeed != nil || opts.InitialTime != nil || len(opts.QEMUArgs) > 0:
+	case opts.RNGSeed != nil || opts.InitialTime != nil:
 		return false
 	}
-	return opts.MemoryBytes()%snapshot.PageSize == 0
+	shape := v.profile.Shape.Merge(opts.Shape) // what QEMU is told may be of files, and change with them
+	return opts.MemoryBytes()%snapshot.PageSize == 0 && len(shape.Args) == 0
 }
 
 // bootKey returns the key of a plan's post-boot snapshot: a digest of everything that the

@@ -21,6 +21,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/inspect"
 	"provium/internal/instance"
+	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -32,7 +33,8 @@ type Profile struct {
 	Name    string
 	Image   image.Spec // kernel, initrd, modules, command line of the config
 	Machine string     // QEMU machine type; "" is ours
-	QEMU    string     // program; "" is the host's
+	Shape   machine.Shape
+	QEMU    string // program; "" is the host's
 	// FirmwareConsole has the firmware print to the serial console.
 	FirmwareConsole bool
 	Accel           string        // "auto" (or ""), "kvm", "tcg"

@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"provium/internal/network"
@@ -109,6 +111,14 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 		}
 	}()
 	opts.Files = saved.files
+	// A file of somebody else's must not say what QEMU is told.
+	if own := v.opts.Merge(nil).Shape.Args; !slices.Equal(g.Shape.Args, slices.Concat(v.profile.Shape.Args, own)) {
+		return nil, fmt.Errorf("snapshot `%s` is of a machine with qemu_args `%s`; give them in the profile, or where "+
+			"the vm is declared", r.Path(), strings.Join(g.Shape.Args, " "))
+	}
+	if err := g.Shape.Check(cmp.Or(v.profile.Machine, qemu.DefaultMachine), m.Machine.CPUs); err != nil {
+		return nil, damaged(r, err)
+	}
 	if err := opts.Validate(); err != nil {
 		return nil, damaged(r, err)
 	}
@@ -120,7 +130,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 			"has changed since it was taken", r.Path(), g.Profile)
 	}
 	// The command line is the one that booted, with everything in it.
-	p.cfg.Cmdline = g.Cmdline
+	p.cfg.Cmdline, p.cfg.Shape = g.Cmdline, g.Shape
 	p.guest = g
 	p.nics, p.disks = saved.nics, saved.disks
 	p.cfg.NICs, p.cfg.Disks = network.Devices(p.nics), p.disks.Devices()

@@ -18,6 +18,7 @@ import (
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
 	"provium/internal/lab/visit"
+	"provium/internal/qemu"
 	"provium/internal/topology"
 )
 
@@ -262,6 +263,27 @@ func (v *VM) transition(ctx context.Context, op string, from, to topology.State,
 		return v.stateErrorLocked(op, from)
 	}
 	v.state = to
+	return nil
+}
+
+// OnMachine calls do with the machine of a guest that runs or is paused. No snapshot, boot or
+// end of the test's making happens meanwhile.
+func (v *VM) OnMachine(ctx context.Context, op string, do func(*qemu.Machine) error) error {
+	release, err := v.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	_, inst, err := v.inState(op, topology.Booted, topology.Booted, topology.Paused)
+	if err != nil {
+		return err
+	}
+	if v.host.Local {
+		return fmt.Errorf("vm:%s: the local VMM has no QEMU", op)
+	}
+	if err := do(inst.machine); err != nil {
+		return fmt.Errorf("vm `%s`: %w", v.name, err)
+	}
 	return nil
 }
 

@@ -16,6 +16,9 @@ func bootOptions() detail {
 			opt("mode", "mode", "0644", "permission bits")),
 		opt("cold", "boolean", "false", "skips the boot cache"),
 		opt("disks", "table[]", "", "disks, after those of the profile", bootDiskOptions()...),
+		opt("cpu_topology", "table", "flat",
+			"{sockets=, cores=, threads=}: how the vCPUs are divided; their number follows from it"),
+		opt("qemu_args", "string[]", "", "further arguments for QEMU, after those of the profile; not cached"),
 		opt("expect_panic", "boolean", "false", "a panic does not end the guest"),
 		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none" or "console:TEXT"`))
 }

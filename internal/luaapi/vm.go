@@ -164,6 +164,10 @@ func vmClass() Class {
 					"guest is stopped, and the result is false."),
 			fn("wait_reboot(timeout?: duration) -> boolean",
 				"Waits until the guest has rebooted by itself and its agent answers."),
+			fn("qmp(command: string, arguments?: table) -> any",
+				"Carries out a command of QEMU's monitor and returns its result.", example(`
+local status = vm:qmp("query-status").status
+vm:qmp("set_link", {name = "nic1", up = false})`)),
 			fn("dmesg(opts?: options) -> string",
 				"Returns the log of the kernel, also of a guest that is paused, hangs or is dead.", options(
 					opt("level", "string", `"debug"`, "lines of this level and more severe ones"),

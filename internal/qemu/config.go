@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/machine"
 	"provium/internal/proc"
 )
 
@@ -30,12 +31,15 @@ const AgentPort = "org.provium.agent"
 // DefaultBinary is the QEMU program of a Config that names none.
 const DefaultBinary = "qemu-system-x86_64"
 
+// DefaultMachine is the machine type of a Config that names none.
+const DefaultMachine = "q35"
+
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
 	Binary  string // QEMU program; qemu-system-x86_64 from PATH
 	Name    string // shown in process lists
 	Dir     string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
-	Machine string // "q35"
+	Machine string // DefaultMachine
 	Accel   string // "tcg"; or "kvm"
 	CPUs    int    // 1
 	Memory  int64  // guest RAM in bytes, required; rounded up to whole pages
@@ -51,7 +55,7 @@ type Config struct {
 	Vsock   bool      // the agent is reached by vsock, not by its port
 	// FirmwareConsole has the firmware print to ttyS0, and read from it.
 	FirmwareConsole bool
-	ExtraArg        []string // appended as they are
+	Shape           machine.Shape
 	Restore         *Restore // start from a saved state instead of booting; nil boots
 	NICs            []NIC    // network interfaces
 
@@ -115,7 +119,7 @@ func (c *Config) withDefaults() Config {
 		d.Binary = DefaultBinary
 	}
 	if d.Machine == "" {
-		d.Machine = "q35"
+		d.Machine = DefaultMachine
 	}
 	if d.Accel == "" {
 		d.Accel = "tcg"
@@ -180,7 +184,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram,suppress-vmdesc=on" + c.machineExtras(),
 		"-global", "migration.send-configuration=off", "-global", "migration.send-section-footer=off",
 		"-cpu", c.cpuModel(),
-		"-smp", fmt.Sprint(c.CPUs),
+		"-smp", c.smp(),
 		"-m", mb,
 		"-kernel", c.Kernel,
 	}
@@ -236,7 +240,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		// Nothing runs before the state is loaded and the caller says so.
 		a = append(a, "-S", "-incoming", "defer")
 	}
-	return append(a, c.ExtraArg...)
+	return append(a, c.Shape.Args...)
 }
 
 // Command returns a command line that boots the machine by itself, with its console on the
@@ -247,7 +251,7 @@ func (c *Config) Command() []string {
 	d.Disks, d.NICs, d.Vsock = nil, nil, false
 	a := []string{d.Binary, "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", d.Machine + ",accel=" + d.Accel + d.machineExtras(), "-cpu", d.cpuModel(),
-		"-smp", fmt.Sprint(d.CPUs), "-m", fmt.Sprintf("%dB", d.Memory), "-kernel", d.Kernel}
+		"-smp", d.smp(), "-m", fmt.Sprintf("%dB", d.Memory), "-kernel", d.Kernel}
 	if d.Initrd != "" {
 		a = append(a, "-initrd", d.Initrd)
 	}
@@ -259,7 +263,7 @@ func (c *Config) Command() []string {
 	for _, device := range d.devices() {
 		a = append(a, option("-device", device)...)
 	}
-	return append(a, d.ExtraArg...)
+	return append(a, d.Shape.Args...)
 }
 
 // devices are the descriptions of all devices, in the order in which they are made.
@@ -333,6 +337,7 @@ func (c *Config) Hardware() Hardware {
 	if c.Vsock {
 		h.Devices = append(h.Devices, option("-device", d.vsockDevice(fds{}))[1])
 	}
+	h.Devices = append(h.Devices, d.shapeParts()...)
 	return h
 }
 

@@ -62,6 +62,7 @@ type Machine struct {
 
 	migration *migrationWatch
 	deleted   deletionWatch
+	altered   alteration
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	state     *os.File      // what it is restored from, nil for a booted one

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/machine"
 	"provium/internal/proc"
 )
 
@@ -38,7 +39,7 @@ func TestKernelCommandLine(t *testing.T) {
 func TestArgs(t *testing.T) {
 	c := Config{Name: "a,b", Memory: 512 << 20, Kernel: "/k/vmlinux", Initrd: "/k/initrd",
 		Cmdline: "quiet console=ttyS0",
-		RTCBase: time.Unix(1700000000, 0), ExtraArg: []string{"-device", "x"}}
+		RTCBase: time.Unix(1700000000, 0), Shape: machine.Shape{Args: []string{"-device", "x"}}}
 	d := c.withDefaults()
 	got := strings.Join(d.args(fds{ram: 3, qmp: 4, serial: 5, hvc: 6, rng: 7}, "/run/v,1/agent"), " ")
 	for _, want := range []string{

@@ -278,6 +278,9 @@ func (m *Machine) SaveState(ctx context.Context) ([]byte, error) {
 	if m.saved != nil {
 		return m.saved, nil
 	}
+	if err := m.altered.check(); err != nil {
+		return nil, &StateError{Op: "save", Err: err}
+	}
 	save := m.saveBooted
 	if m.cfg.Restore != nil {
 		save = m.saveRestored

@@ -39,7 +39,7 @@ type Error struct {
 	Desc    string
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("qmp %s: %s", e.Command, e.Desc) }
+func (e *Error) Error() string { return fmt.Sprintf("qmp %s: %s: %s", e.Command, e.Class, e.Desc) }
 
 // ErrClosed says that the connection to QEMU ended.
 var ErrClosed = errors.New("qmp: connection closed")

@@ -293,7 +293,7 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 		Name: name, Machine: p.Machine, QEMU: p.QEMU, FirmwareConsole: p.FirmwareConsole,
 		Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
 		NoBootCache: !p.BootCache, BootCacheAge: p.BootCacheAge, NoteWarnings: p.KernelWarnings == "note",
-		OpTimeout: p.OpTimeout,
+		OpTimeout: p.OpTimeout, Shape: p.Shape,
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {

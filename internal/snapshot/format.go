@@ -22,6 +22,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"provium/internal/machine"
 )
 
 // Version is the version of the format.
@@ -138,6 +140,8 @@ type Guest struct {
 	BootID int64 `json:"boot_id,omitempty"`
 	// Kernel is the release of the kernel in an entry of the boot cache, as the guest says.
 	Kernel string `json:"kernel,omitempty"`
+	// Shape is what the machine was made of.
+	Shape machine.Shape `json:"shape,omitzero"`
 }
 
 // Manifest describes a snapshot.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -99,7 +100,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Error(err)
 	}
 	if d := r.Manifest().Machine.Differences(&manifest().Machine); len(d) > 0 ||
-		r.Manifest().Guest != manifest().Guest {
+		!reflect.DeepEqual(r.Manifest().Guest, manifest().Guest) {
 		t.Errorf("%+v: %v", r.Manifest(), d)
 	}
 	for name, want := range map[string]string{"state": "device state", "empty": ""} {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"provium/internal/disk"
+	"provium/internal/machine"
 )
 
 const (
@@ -30,10 +31,10 @@ type BootOpts struct {
 	InitialTime   *time.Time
 	AgentTimeout  time.Duration
 	Files         []BootFile
-	Cold          *bool       // true refuses the boot cache
-	Wait          string      // what the boot waits for: "agent" (or ""), "none", "console:TEXT"
-	ExpectPanic   bool        // a panic does not end the guest: it reboots, or starts a crash kernel
-	QEMUArgs      []string    // behind those of QEMU's command line, as they are; not cached
+	Cold          *bool  // true refuses the boot cache
+	Wait          string // what the boot waits for: "agent" (or ""), "none", "console:TEXT"
+	ExpectPanic   bool   // a panic does not end the guest: it reboots, or starts a crash kernel
+	Shape         machine.Shape
 	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
 }
 
@@ -81,7 +82,7 @@ func (o *BootOpts) Merge(over *BootOpts) *BootOpts {
 		if from.Wait != "" {
 			m.Wait = from.Wait
 		}
-		m.QEMUArgs = append(m.QEMUArgs, from.QEMUArgs...)
+		m.Shape = m.Shape.Merge(from.Shape)
 		m.ExpectPanic = m.ExpectPanic || from.ExpectPanic
 		m.Disks = append(m.Disks, from.Disks...)
 		m.Files = joinFiles(m.Files, from.Files)
@@ -117,6 +118,9 @@ func (o *BootOpts) Validate() error {
 		return fmt.Errorf("initial_time: year %d is not between 1970 and 9999", o.InitialTime.Year())
 	}
 	if err := CheckWait(o.Wait); err != nil {
+		return err
+	}
+	if err := machine.CheckArgs(o.Shape.Args); err != nil {
 		return err
 	}
 	for i, f := range o.Files {

@@ -44,6 +44,8 @@ type Syscall struct {
 	// ExactMode has the call made without a umask: a file that it creates has the
 	// mode that it says.
 	ExactMode bool
+	// Portable says that Nr is one of the Call constants, and not the guest's number.
+	Portable bool
 }
 
 // Check returns an error with the value and the limit when a call is larger than
@@ -203,6 +205,7 @@ func (r *Syscall) fields(f *fields) {
 	r.Data.put(f, "data", "data_len")
 	f.OptBool("async", r.Async)
 	f.OptBool("exact_mode", r.ExactMode)
+	f.OptBool("portable", r.Portable)
 }
 
 func (r *Syscall) field(d *decoder, key string) bool {
@@ -240,6 +243,8 @@ func (r *Syscall) field(d *decoder, key string) bool {
 		r.Async = d.Bool()
 	case "exact_mode":
 		r.ExactMode = d.Bool()
+	case "portable":
+		r.Portable = d.Bool()
 	default:
 		return onlyUint(d, key, "executor", &r.Executor) || onlyUint(d, key, "life", &r.Life)
 	}

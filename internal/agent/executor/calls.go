@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/agent/portable"
 	"provium/internal/agent/session"
 	"provium/internal/wire"
 )
@@ -57,6 +58,9 @@ func (s *Pool) Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Va
 
 // callRequest returns the request for the executor.
 func callRequest(r *wire.Syscall, data []byte) (*request, error) {
+	if err := portable.Call(r); err != nil {
+		return nil, err
+	}
 	req := &request{kind: execCall, nr: r.Nr, data: data, lens: r.Lens, nested: r.Nested, into: r.ChildOffsets,
 		enters: enters(r.Nr), confines: confines(r.Nr)}
 	if err := r.Check(); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/agent/portable"
 	"provium/internal/agent/session"
 	"provium/internal/agent/sys"
 	"provium/internal/wire"
@@ -18,9 +19,9 @@ import (
 // by their paths.
 func mayCall(nr int64) bool {
 	switch nr {
-	case unix.SYS_CHMOD, unix.SYS_CHOWN, unix.SYS_LCHOWN, unix.SYS_SYMLINK, unix.SYS_READLINK, unix.SYS_LINK,
-		unix.SYS_MKNOD, unix.SYS_TRUNCATE, unix.SYS_GETXATTR, unix.SYS_LGETXATTR, unix.SYS_SETXATTR,
-		unix.SYS_LSETXATTR, unix.SYS_MOUNT, unix.SYS_UMOUNT2:
+	case wire.CallFchmodat, wire.CallFchownat, wire.CallSymlinkat, wire.CallReadlinkat, wire.CallLinkat,
+		wire.CallMknodat, wire.CallTruncate, wire.CallGetxattr, wire.CallLgetxattr, wire.CallSetxattr,
+		wire.CallLsetxattr, wire.CallMount, wire.CallUmount2:
 		return true
 	}
 	return false
@@ -34,8 +35,12 @@ const maxCallBytes = 256 << 10
 // does not carry its last buffer, that is for a result, as long as the call returns: the
 // answer has it and no other buffer.
 func Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Value, error) {
-	if !mayCall(r.Nr) || r.Async || len(r.Nested) > 0 {
+	if !r.Portable || !mayCall(r.Nr) || r.Async || len(r.Nested) > 0 {
 		return nil, &wire.Error{Text: fmt.Sprintf("the agent makes no system call %d", r.Nr)}
+	}
+	makesNode := r.Nr == wire.CallMknodat
+	if err := portable.Call(r); err != nil {
+		return nil, err
 	}
 	data, err := body.All(maxCallBytes)
 	if err != nil {
@@ -84,9 +89,9 @@ func Call(o *session.Op, r *wire.Syscall, body *session.Body) (wire.Value, error
 	if err == context.Canceled {
 		return nil, err
 	}
-	if v.Errno == 0 && r.Nr == unix.SYS_MKNOD && r.ExactMode {
+	if v.Errno == 0 && makesNode && r.ExactMode {
 		// The umask belongs to the whole process, and must stay.
-		if err := unix.Chmod(cText(mem), uint32(args[1])&0o7777); err != nil {
+		if err := unix.Chmod(cText(mem), uint32(args[2])&0o7777); err != nil {
 			return nil, err
 		}
 	}

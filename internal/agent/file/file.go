@@ -177,7 +177,7 @@ func Stat(r *wire.Stat) (wire.Value, error) {
 		Perm:    st.Mode & 0o7777,
 		Type:    entryType(st.Mode),
 		FileNumbers: wire.FileNumbers{
-			Ino: st.Ino, UID: uint64(st.Uid), GID: uint64(st.Gid), Nlink: st.Nlink, Rdev: st.Rdev,
+			Ino: st.Ino, UID: uint64(st.Uid), GID: uint64(st.Gid), Nlink: uint64(st.Nlink), Rdev: st.Rdev,
 			Blocks:  uint64(max(st.Blocks, 0)),
 			AtimeNS: unix.TimespecToNsec(st.Atim), CtimeNS: unix.TimespecToNsec(st.Ctim),
 		},

@@ -32,7 +32,7 @@
 extern char agent_entry[] __attribute__((weak));
 extern char program_end[] __attribute__((weak));
 
-/* enter.S: frees the memory of this program and jumps to the agent. */
+/* enter-*.S: frees the memory of this program and jumps to the agent. */
 __attribute__((weak, noreturn)) void enter_agent(void *stack);
 
 int open_self(void)

@@ -106,8 +106,13 @@ func PipeBytes(fd int) (int, error) {
 
 // PollNow polls without waiting.
 func PollNow(fds []unix.PollFd) (int, error) {
-	n, err := Call(unix.SYS_POLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), 0)
-	return int(n), err
+	var none unix.Timespec
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)),
+		uintptr(unsafe.Pointer(&none)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // WaitNow reaps a process that has ended.

@@ -494,11 +494,10 @@ func (g *fakeGuest) writePieces(r *wire.WriteFile, p []byte) error {
 }
 
 // pathArguments says which buffers of a call are paths, from the first on.
-var pathArguments = map[int64]int{unix.SYS_OPEN: 1, unix.SYS_OPENAT: 1, unix.SYS_STAT: 1, unix.SYS_LSTAT: 1,
-	unix.SYS_MKDIR: 1, unix.SYS_RMDIR: 1,
-	unix.SYS_UNLINK: 1, unix.SYS_RENAME: 2, unix.SYS_CHMOD: 1, unix.SYS_READLINK: 1, unix.SYS_LINK: 2,
-	unix.SYS_MKNOD: 1, unix.SYS_TRUNCATE: 1, unix.SYS_CHOWN: 1, unix.SYS_LCHOWN: 1,
-	unix.SYS_GETXATTR: 1, unix.SYS_SETXATTR: 1, unix.SYS_LGETXATTR: 1, unix.SYS_LSETXATTR: 1}
+var pathArguments = map[int64]int{wire.CallOpenat: 1, wire.CallStatx: 1, wire.CallMkdirat: 1,
+	wire.CallUnlinkat: 1, wire.CallRenameat2: 2, wire.CallFchmodat: 1, wire.CallReadlinkat: 1, wire.CallLinkat: 2,
+	wire.CallMknodat: 1, wire.CallTruncate: 1, wire.CallFchownat: 1,
+	wire.CallGetxattr: 1, wire.CallSetxattr: 1, wire.CallLgetxattr: 1, wire.CallLsetxattr: 1}
 
 func (g *fakeGuest) syscall(op *localvmm.Op, r *wire.Syscall) (wire.Value, *wire.Error) {
 	data, err := op.Bulk(r.Data)
@@ -559,7 +558,9 @@ func (g *fakeGuest) realSyscall(r *wire.Syscall, bufs [][]byte) (int64, uint32) 
 	defer pin.Unpin()
 	for i := 0; i+1 < len(r.Ptrs); i += 2 {
 		b := bufs[r.Ptrs[i+1]]
-		if n := int(r.Ptrs[i+1]); n < pathArguments[r.Nr] || n == 1 && r.Nr == unix.SYS_SYMLINK {
+		n := int(r.Ptrs[i+1])
+		isPath := n < pathArguments[r.Nr] || n == 1 && r.Nr == wire.CallSymlinkat
+		if isPath && len(b) > 1 { // an empty path is that of a descriptor
 			b = append([]byte(g.path(strings.TrimSuffix(string(b), "\x00"))), 0)
 		}
 		pin.Pin(&b[0])

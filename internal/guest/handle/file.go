@@ -10,6 +10,7 @@ import (
 
 	"provium/internal/guest"
 	"provium/internal/stream"
+	"provium/internal/wire"
 )
 
 // FileMode says how to open a File.
@@ -56,8 +57,7 @@ var errFileClosed = errors.New("file is closed")
 // OpenFile opens a file with the actor's credentials.
 func (a *Actor) OpenFile(ctx context.Context, path string, mode FileMode) (*File, error) {
 	r, epoch, err := a.syscall(ctx, "open_file", &guest.Syscall{
-		Nr:   unix.SYS_OPENAT,
-		Args: [6]int64{unix.AT_FDCWD, 0, mode.flags(), int64(mode.Perm)},
+		Nr: wire.CallOpenat, Portable: true, Args: [6]int64{unix.AT_FDCWD, 0, mode.flags(), int64(mode.Perm)},
 		Bufs: [][]byte{append([]byte(path), 0)}, Slots: []int{1}, ExactMode: mode.Create && mode.Exact,
 	})
 	if err != nil {
@@ -79,12 +79,13 @@ func (a *Actor) OpenFile(ctx context.Context, path string, mode FileMode) (*File
 
 // leaveZero moves the file from descriptor 0 to another one.
 func (f *File) leaveZero(ctx context.Context) error {
-	r, err := f.by.Syscall(ctx, "open_file", guest.Syscall{Life: f.life, Nr: unix.SYS_FCNTL,
+	r, err := f.by.Syscall(ctx, "open_file", guest.Syscall{Life: f.life, Nr: wire.CallFcntl, Portable: true,
 		Args: [6]int64{0, unix.F_DUPFD_CLOEXEC, 3}})
 	if err != nil {
 		return err
 	}
-	_, err = f.by.Syscall(context.WithoutCancel(ctx), "open_file", guest.Syscall{Life: f.life, Nr: unix.SYS_CLOSE})
+	_, err = f.by.Syscall(context.WithoutCancel(ctx), "open_file",
+		guest.Syscall{Life: f.life, Nr: wire.CallClose, Portable: true})
 	if err == nil && r.Errno != 0 {
 		err = f.by.errno("open_file", f.path, r.Errno)
 	}
@@ -146,7 +147,7 @@ func (f *File) Read(ctx context.Context, n int) ([]byte, error) {
 	var all []byte
 	for {
 		want := min(n-len(all), maxPiece)
-		r, err := f.call(ctx, "read", bufferCall(unix.SYS_READ, 0, make([]byte, want)))
+		r, err := f.call(ctx, "read", bufferCall(wire.CallRead, 0, make([]byte, want)))
 		if err != nil {
 			if len(all) > 0 {
 				return all, nil
@@ -179,7 +180,7 @@ func (f *File) ReadAll(ctx context.Context) ([]byte, error) {
 // Write writes at most 1 MiB and returns the number of bytes written.
 func (f *File) Write(ctx context.Context, p []byte) (int, error) {
 	p = p[:min(len(p), maxPiece)]
-	r, err := f.call(ctx, "write", bufferCall(unix.SYS_WRITE, 0, p))
+	r, err := f.call(ctx, "write", bufferCall(wire.CallWrite, 0, p))
 	if err != nil {
 		return 0, err
 	}
@@ -189,7 +190,8 @@ func (f *File) Write(ctx context.Context, p []byte) (int, error) {
 // Seek moves the cursor and returns its new position; whence is as for lseek. op is
 // the name of the call in errors.
 func (f *File) Seek(ctx context.Context, op string, offset int64, whence int) (int64, error) {
-	r, err := f.call(ctx, op, guest.Syscall{Nr: unix.SYS_LSEEK, Args: [6]int64{0, offset, int64(whence)}})
+	r, err := f.call(ctx, op, guest.Syscall{Nr: wire.CallLseek, Portable: true,
+		Args: [6]int64{0, offset, int64(whence)}})
 	if err != nil {
 		return 0, err
 	}
@@ -219,7 +221,7 @@ func (f *File) Close(ctx context.Context) error {
 	if fd == 0 {
 		return nil
 	}
-	_, err := f.call(ctx, "close", guest.Syscall{Nr: unix.SYS_CLOSE})
+	_, err := f.call(ctx, "close", guest.Syscall{Nr: wire.CallClose, Portable: true})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fd == 0 {

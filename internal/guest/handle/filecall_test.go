@@ -67,7 +67,7 @@ func TestFileCallsOfEveryActor(t *testing.T) {
 				wantErrno(t, err, "setxattr", dir+"/f", unix.EEXIST)
 			}
 			// An attribute that is longer than what rides in a message of its own.
-			for _, nr := range []int64{unix.SYS_GETXATTR, unix.SYS_READLINK} {
+			for _, nr := range []int64{wire.CallGetxattr, wire.CallReadlinkat} {
 				vm.guest.onSyscall(nr, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
 					return int64(copy(bufs[len(bufs)-1], long)), 0
 				})
@@ -75,7 +75,7 @@ func TestFileCallsOfEveryActor(t *testing.T) {
 			if got := do(guest.GetxattrCall(dir+"/f", "user.long", true)); string(got) != long {
 				t.Errorf("%d bytes", len(got))
 			}
-			for _, nr := range []int64{unix.SYS_GETXATTR, unix.SYS_READLINK} {
+			for _, nr := range []int64{wire.CallGetxattr, wire.CallReadlinkat} {
 				vm.guest.onSyscall(nr, nil)
 			}
 
@@ -91,7 +91,7 @@ func TestFileCallsOfEveryActor(t *testing.T) {
 // TestFileCallThatLies has a kernel say that it returned more than there was room for.
 func TestFileCallThatLies(t *testing.T) {
 	vm, all := actors(t)
-	vm.guest.onSyscall(unix.SYS_READLINK, func(*wire.Syscall, [][]byte) (int64, uint32) { return 1 << 40, 0 })
+	vm.guest.onSyscall(wire.CallReadlinkat, func(*wire.Syscall, [][]byte) (int64, uint32) { return 1 << 40, 0 })
 	_, err := all["worker"].FileCall(t.Context(), guest.ReadlinkCall("/f"))
 	wantError(t, err, "readlink /f: the guest's kernel says that it returned 1099511627776 of at most 4096 bytes")
 }

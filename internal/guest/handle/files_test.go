@@ -107,28 +107,28 @@ func TestFilesThatBreakOff(t *testing.T) {
 		do   func() error
 		want string
 	}{
-		{unix.SYS_FSTAT, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_FSTAT, fails, pull, "/f: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_READ, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_READ, returns(-5), read, "the guest's kernel says that it moved -5 of 262144 bytes"},
-		{unix.SYS_READ, returns(1 << 40), pull, "the guest's kernel says that it moved 1099511627776 of 1048576 bytes"},
-		{unix.SYS_WRITE, fails, write, "write_file /f: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_WRITE, returns(0), write, "the guest's kernel took none of 4 bytes"},
-		{unix.SYS_WRITE, returns(5), write, "moved 5 of 4 bytes"},
-		{unix.SYS_FCHMOD, fails, push, "/f -> /f: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_GETDENTS64, fails, list, "listdir /d: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_GETDENTS64, returns(7), list, "directory entry"},
-		{unix.SYS_CHMOD, fails, func() error { return a.Mkdir(ctx, "/new", false, guest.Mode(0o700)) },
+		{wire.CallStatx, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{wire.CallStatx, fails, pull, "/f: Input/output error (EIO, os error 5) [errno 5]"},
+		{wire.CallRead, fails, read, "read_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{wire.CallRead, returns(-5), read, "the guest's kernel says that it moved -5 of 262144 bytes"},
+		{wire.CallRead, returns(1 << 40), pull, "the guest's kernel says that it moved 1099511627776 of 1048576 bytes"},
+		{wire.CallWrite, fails, write, "write_file /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{wire.CallWrite, returns(0), write, "the guest's kernel took none of 4 bytes"},
+		{wire.CallWrite, returns(5), write, "moved 5 of 4 bytes"},
+		{wire.CallFchmod, fails, push, "/f -> /f: Input/output error (EIO, os error 5) [errno 5]"},
+		{wire.CallGetdents64, fails, list, "listdir /d: Input/output error (EIO, os error 5) [errno 5]"},
+		{wire.CallGetdents64, returns(7), list, "directory entry"},
+		{wire.CallFchmodat, fails, func() error { return a.Mkdir(ctx, "/new", false, guest.Mode(0o700)) },
 			"mkdir /new: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_UNLINK, fails, func() error { return a.Unlink(ctx, "/f") },
+		{wire.CallUnlinkat, fails, func() error { return a.Unlink(ctx, "/f") },
 			"vm `a`: unlink /f: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/new/sub/x", true, guest.Perm{}) },
+		{wire.CallMkdirat, fails, func() error { return a.Mkdir(ctx, "/new/sub/x", true, guest.Perm{}) },
 			"mkdir /new/sub: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/d/x", true, guest.Perm{}) },
+		{wire.CallMkdirat, fails, func() error { return a.Mkdir(ctx, "/d/x", true, guest.Perm{}) },
 			"mkdir /d/x: Input/output error (EIO, os error 5) [errno 5]"},
-		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/f", true, guest.Perm{}) },
+		{wire.CallMkdirat, fails, func() error { return a.Mkdir(ctx, "/f", true, guest.Perm{}) },
 			"mkdir /f: Not a directory (ENOTDIR, os error 20) [errno 20]"},
-		{unix.SYS_MKDIR, fails, func() error { return a.Mkdir(ctx, "/d", true, guest.Perm{}) }, ""}, // it is there
+		{wire.CallMkdirat, fails, func() error { return a.Mkdir(ctx, "/d", true, guest.Perm{}) }, ""}, // it is there
 	} {
 		g.onSyscall(tc.nr, tc.how)
 		err := tc.do()
@@ -150,7 +150,7 @@ func TestFilesThatBreakOff(t *testing.T) {
 	}
 
 	// A call that is not answered.
-	for _, nr := range []int64{unix.SYS_READ, unix.SYS_FSTAT, unix.SYS_WRITE, unix.SYS_FCHMOD} {
+	for _, nr := range []int64{wire.CallRead, wire.CallStatx, wire.CallWrite, wire.CallFchmod} {
 		g.onSyscall(nr, func(*wire.Syscall, [][]byte) (int64, uint32) {
 			vm.die()
 			return 0, 0
@@ -178,7 +178,7 @@ func TestReadFileHasALimit(t *testing.T) {
 
 	// A file that does not say how much is in it.
 	must(t, os.Truncate(g.path("/f"), 0))
-	g.onSyscall(unix.SYS_READ, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) { return int64(len(bufs[0])), 0 })
+	g.onSyscall(wire.CallRead, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) { return int64(len(bufs[0])), 0 })
 	_, err = syscallFiles{a}.readFile(ctx, "/f", 1<<20)
 	wantError(t, err, "file has more than 1048576 bytes")
 }
@@ -270,8 +270,8 @@ func TestCancelledFiles(t *testing.T) {
 	must(t, os.WriteFile(g.path("/f"), []byte("text"), 0o600))
 	ctx, cancel := context.WithCancel(t.Context())
 	closed := 0
-	g.onSyscall(unix.SYS_READ, func(*wire.Syscall, [][]byte) (int64, uint32) { cancel(); return 0, 0 })
-	g.onSyscall(unix.SYS_CLOSE, func(s *wire.Syscall, _ [][]byte) (int64, uint32) {
+	g.onSyscall(wire.CallRead, func(*wire.Syscall, [][]byte) (int64, uint32) { cancel(); return 0, 0 })
+	g.onSyscall(wire.CallClose, func(s *wire.Syscall, _ [][]byte) (int64, uint32) {
 		closed++
 		if err := unix.Close(int(s.Args[0])); err != nil {
 			t.Error(err)

@@ -355,7 +355,7 @@ func TestObjectsOfOtherEpochs(t *testing.T) {
 			"process": func() error { _, _, err := p.Status(ctx, "proc:status"); return err },
 			"worker": func() error {
 				_, err := w.Syscall(ctx, "syscall",
-					guest.Syscall{Nr: unix.SYS_GETPID})
+					guest.Syscall{Nr: wire.CallGetpid})
 				return err
 			},
 			"file":        func() error { _, err := f.Seek(ctx, "seek", 0, 0); return err },
@@ -456,13 +456,13 @@ func TestSyscalls(t *testing.T) {
 	vm, all := actors(t)
 	ctx := t.Context()
 	var seen *wire.Syscall
-	vm.guest.onSyscall(unix.SYS_IOCTL, func(s *wire.Syscall, bufs [][]byte) (int64, uint32) {
+	vm.guest.onSyscall(wire.CallIoctl, func(s *wire.Syscall, bufs [][]byte) (int64, uint32) {
 		seen = s
 		copy(bufs[0], "OUT")
 		return 0, 0
 	})
 	for name, a := range all {
-		r, err := a.Syscall(ctx, "syscall", guest.Syscall{Nr: unix.SYS_CLOSE, Args: [6]int64{-1}})
+		r, err := a.Syscall(ctx, "syscall", guest.Syscall{Nr: wire.CallClose, Args: [6]int64{-1}})
 		if err != nil || r.Ret != -1 || r.Errno != int(unix.EBADF) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
@@ -470,10 +470,10 @@ func TestSyscalls(t *testing.T) {
 		if err != nil || string(r.Bufs[0]) != "OUTa----" {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
-		want := &wire.Syscall{Executor: a.executor(), Nr: unix.SYS_IOCTL, Args: []int64{4, 0x5401},
+		want := &wire.Syscall{Executor: a.executor(), Nr: wire.CallIoctl, Args: []int64{4, 0x5401},
 			Lens:   []uint64{8, 3, 3},
 			Ptrs:   []uint64{2, 0},
-			Nested: []uint64{0, 1, 0}, Data: wire.Bulk{Inline: []byte("OUTa----onetwo")}}
+			Nested: []uint64{0, 1, 0}, Data: wire.Bulk{Inline: []byte("OUTa----onetwo")}, Portable: true}
 		if !reflect.DeepEqual(seen, want) {
 			t.Errorf("%s: %+v", name, seen)
 		}
@@ -484,7 +484,7 @@ func TestSyscalls(t *testing.T) {
 			t.Errorf("%s: %q, %d, %v", name, data, errno, err)
 		}
 	}
-	vm.guest.onSyscall(unix.SYS_IOCTL, func(*wire.Syscall, [][]byte) (int64, uint32) { return 0, 0 })
+	vm.guest.onSyscall(wire.CallIoctl, func(*wire.Syscall, [][]byte) (int64, uint32) { return 0, 0 })
 	if r, err := all["vm"].Ioctl(ctx, 4, 1, nil, nil, nil); err != nil || len(r.Bufs) != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -501,8 +501,8 @@ func TestWriteMem(t *testing.T) {
 	vm, all := actors(t)
 	var seen *wire.Syscall
 	ret, errno := int64(0), uint32(0)
-	vm.guest.onSyscall(unix.SYS_GETPID, func(*wire.Syscall, [][]byte) (int64, uint32) { return 77, 0 })
-	vm.guest.onSyscall(unix.SYS_PROCESS_VM_WRITEV, func(s *wire.Syscall, bufs [][]byte) (int64, uint32) {
+	vm.guest.onSyscall(wire.CallGetpid, func(*wire.Syscall, [][]byte) (int64, uint32) { return 77, 0 })
+	vm.guest.onSyscall(wire.CallProcessVMWritev, func(s *wire.Syscall, bufs [][]byte) (int64, uint32) {
 		seen = s
 		for i, want := range []string{"\x00\x00\x10\x00", "\x05\x00\x00\x00"} {
 			if got := bufs[0][16*i+8:][:4]; string(got) != want {
@@ -675,7 +675,7 @@ func TestFileThatBreaksOff(t *testing.T) {
 	f, err := agent.OpenFile(ctx, "/f", FileMode{Read: true})
 	must(t, err)
 	calls := 0
-	vm.guest.onSyscall(unix.SYS_READ, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
+	vm.guest.onSyscall(wire.CallRead, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
 		if calls++; calls == 1 {
 			return int64(len(bufs[0])), 0
 		}
@@ -688,12 +688,12 @@ func TestFileThatBreaksOff(t *testing.T) {
 	_, err = f.ReadAll(ctx)
 	wantErrno(t, err, "read", "/f", unix.EIO)
 	for _, n := range []int64{-3, 11} {
-		vm.guest.onSyscall(unix.SYS_READ, func(*wire.Syscall, [][]byte) (int64, uint32) { return n, 0 })
+		vm.guest.onSyscall(wire.CallRead, func(*wire.Syscall, [][]byte) (int64, uint32) { return n, 0 })
 		_, err = f.Read(ctx, 10)
 		wantError(t, err, "the guest's kernel says that it moved")
 	}
 	// A failing close is one for the test, but the descriptor is gone.
-	vm.guest.onSyscall(unix.SYS_CLOSE, func(s *wire.Syscall, _ [][]byte) (int64, uint32) {
+	vm.guest.onSyscall(wire.CallClose, func(s *wire.Syscall, _ [][]byte) (int64, uint32) {
 		must(t, unix.Close(int(s.Args[0])))
 		return -1, uint32(unix.EIO)
 	})
@@ -746,12 +746,12 @@ func TestFileOfAGuestThatIsGone(t *testing.T) {
 func TestDescriptorZero(t *testing.T) {
 	vm, agent := newVM(t)
 	ctx := t.Context()
-	vm.guest.onSyscall(unix.SYS_OPENAT, func(*wire.Syscall, [][]byte) (int64, uint32) { return 0, 0 })
+	vm.guest.onSyscall(wire.CallOpenat, func(*wire.Syscall, [][]byte) (int64, uint32) { return 0, 0 })
 	dup := int64(8)
 	var errno uint32
 	closed := false
-	vm.guest.onSyscall(unix.SYS_FCNTL, func(s *wire.Syscall, _ [][]byte) (int64, uint32) { return dup, errno })
-	vm.guest.onSyscall(unix.SYS_CLOSE, func(s *wire.Syscall, _ [][]byte) (int64, uint32) {
+	vm.guest.onSyscall(wire.CallFcntl, func(s *wire.Syscall, _ [][]byte) (int64, uint32) { return dup, errno })
+	vm.guest.onSyscall(wire.CallClose, func(s *wire.Syscall, _ [][]byte) (int64, uint32) {
 		closed = len(s.Args) == 0 // descriptor 0
 		return 0, 0
 	})
@@ -763,7 +763,7 @@ func TestDescriptorZero(t *testing.T) {
 	dup, errno = -1, uint32(unix.EMFILE)
 	_, err = agent.OpenFile(ctx, "/f", FileMode{Read: true})
 	wantErrno(t, err, "open_file", "/f", unix.EMFILE)
-	vm.guest.onSyscall(unix.SYS_OPENAT, func(*wire.Syscall, [][]byte) (int64, uint32) {
+	vm.guest.onSyscall(wire.CallOpenat, func(*wire.Syscall, [][]byte) (int64, uint32) {
 		vm.guest.onOp("syscall", &wire.Error{Text: "the executor has died"})
 		return 0, 0
 	})

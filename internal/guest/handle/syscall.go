@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/guest"
 	"provium/internal/stream"
+	"provium/internal/wire"
 )
 
 // Syscall makes a system call and returns what it returned. A call that fails is not
@@ -44,14 +45,15 @@ func (a *Actor) closeLate(ctx context.Context, op string, r *guest.SyscallResult
 	if r != nil && r.Errno == 0 && r.Ret >= 0 {
 		// An error is one of the executor, whose end closes the file, too.
 		_, _ = a.Syscall(context.WithoutCancel(ctx), op,
-			guest.Syscall{Life: r.Life, Nr: unix.SYS_CLOSE, Args: [6]int64{r.Ret}})
+			guest.Syscall{Life: r.Life, Nr: wire.CallClose, Portable: true, Args: [6]int64{r.Ret}})
 	}
 }
 
 // bufferCall is a system call on a descriptor with a buffer and its length, such as
 // read.
 func bufferCall(nr, fd int64, p []byte) guest.Syscall {
-	return guest.Syscall{Nr: nr, Args: [6]int64{fd, 0, int64(len(p))}, Bufs: [][]byte{p}, Slots: []int{1}}
+	return guest.Syscall{Nr: nr, Portable: true, Args: [6]int64{fd, 0, int64(len(p))}, Bufs: [][]byte{p},
+		Slots: []int{1}}
 }
 
 // Ioctl makes an ioctl with data behind its third argument, nil for none. The address
@@ -59,7 +61,7 @@ func bufferCall(nr, fd int64, p []byte) guest.Syscall {
 // first buffer is data, if there is any.
 func (a *Actor) Ioctl(ctx context.Context, fd, cmd int64, data []byte, bufs [][]byte, offsets []uint64) (
 	*guest.SyscallResult, error) {
-	s := guest.Syscall{Nr: unix.SYS_IOCTL, Args: [6]int64{fd, cmd}, Bufs: bufs}
+	s := guest.Syscall{Nr: wire.CallIoctl, Portable: true, Args: [6]int64{fd, cmd}, Bufs: bufs}
 	if data != nil {
 		s.Bufs, s.Slots = append([][]byte{data}, bufs...), []int{2}
 		for i, at := range offsets {
@@ -82,14 +84,14 @@ func (a *Actor) ReadMem(ctx context.Context, address uint64, n int) (data []byte
 // that stores them at address, or returns an errno. What is before a page that cannot be
 // written may be stored then.
 func (a *Actor) WriteMem(ctx context.Context, address uint64, data []byte) (errno int, err error) {
-	own, err := a.Syscall(ctx, "write_mem", guest.Syscall{Nr: unix.SYS_GETPID})
+	own, err := a.Syscall(ctx, "write_mem", guest.Syscall{Nr: wire.CallGetpid, Portable: true})
 	if err != nil {
 		return 0, err
 	}
 	// The bytes go along in buffers of the call, from where the executor copies them.
 	pieces := slices.Collect(slices.Chunk(data, maxPiece))
 	from, to := make([]byte, 16*len(pieces)), make([]byte, 16) // arrays of struct iovec
-	s := guest.Syscall{Life: own.Life, Nr: unix.SYS_PROCESS_VM_WRITEV,
+	s := guest.Syscall{Life: own.Life, Nr: wire.CallProcessVMWritev, Portable: true,
 		Args: [6]int64{own.Ret, 0, int64(len(pieces)), 0, 1}, Bufs: append([][]byte{from, to}, pieces...),
 		Slots: []int{1, 3}}
 	for i, p := range pieces {

@@ -12,17 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/guest"
+	"provium/internal/wire"
 )
 
 // syscallFiles are file operations made of the system calls of an actor, so that its
 // credentials and namespaces decide.
 type syscallFiles struct{ by *Actor }
 
-// pathCall makes a system call with a path as argument 0. It returns an error of
-// operation op when the call fails.
+// pathCall makes a system call with the working directory as argument 0 and a path as
+// argument 1. It returns an error of operation op when the call fails.
 func (f syscallFiles) pathCall(ctx context.Context, op, path string, s guest.Syscall) (*guest.SyscallResult, error) {
+	s.Portable, s.Args[0] = true, unix.AT_FDCWD
 	s.Bufs = append([][]byte{append([]byte(path), 0)}, s.Bufs...)
-	s.Slots = append([]int{0}, s.Slots...)
+	s.Slots = append([]int{1}, s.Slots...)
 	r, err := f.by.Syscall(ctx, op, s)
 	if err == nil && r.Errno != 0 {
 		err = f.by.errno(op, path, r.Errno)
@@ -33,7 +35,7 @@ func (f syscallFiles) pathCall(ctx context.Context, op, path string, s guest.Sys
 // open opens a file for one operation.
 func (f syscallFiles) open(ctx context.Context, op, path string, flags int64) (fd int64, err error) {
 	flags |= unix.O_CLOEXEC | unix.O_NOCTTY
-	r, err := f.pathCall(ctx, op, path, guest.Syscall{Nr: unix.SYS_OPEN, Args: [6]int64{0, flags, 0o644}})
+	r, err := f.pathCall(ctx, op, path, guest.Syscall{Nr: wire.CallOpenat, Args: [6]int64{2: flags, 3: 0o644}})
 	if err != nil {
 		f.by.closeLate(ctx, op, r)
 		return 0, err
@@ -56,7 +58,8 @@ func (a *Actor) moved(op, path string, r *guest.SyscallResult, most int) (int, e
 
 func (f syscallFiles) closeFD(ctx context.Context, op string, fd int64) {
 	// An error is one of the worker, which the next call returns, too.
-	_, _ = f.by.Syscall(context.WithoutCancel(ctx), op, guest.Syscall{Nr: unix.SYS_CLOSE, Args: [6]int64{fd}})
+	_, _ = f.by.Syscall(context.WithoutCancel(ctx), op,
+		guest.Syscall{Nr: wire.CallClose, Portable: true, Args: [6]int64{fd}})
 }
 
 // pieces repeats a call with a buffer of n bytes until it returns none.
@@ -78,14 +81,16 @@ func (f syscallFiles) pieces(ctx context.Context, op, path string, nr, fd int64,
 
 // fstat describes an open file.
 func (f syscallFiles) fstat(ctx context.Context, op, path string, fd int64) (*guest.FileInfo, error) {
-	r, err := f.by.Syscall(ctx, op, bufferCall(unix.SYS_FSTAT, fd, make([]byte, statSize)))
+	r, err := f.by.Syscall(ctx, op, guest.Syscall{Nr: wire.CallStatx, Portable: true,
+		Args: [6]int64{fd, 0, unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS},
+		Bufs: [][]byte{{0}, make([]byte, statSize)}, Slots: []int{1, 4}})
 	if err == nil && r.Errno != 0 {
 		err = f.by.errno(op, path, r.Errno)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return fileInfo(r.Bufs[0]), nil
+	return fileInfo(r.Bufs[1]), nil
 }
 
 // ReadFile returns the contents of a file of at most 96 MiB.
@@ -112,7 +117,7 @@ func (f syscallFiles) readFile(ctx context.Context, path string, limit int) ([]b
 		return nil, tooLarge("file has", info.Size)
 	}
 	var all []byte
-	err = f.pieces(ctx, "read_file", path, unix.SYS_READ, fd, 256<<10, func(p []byte) error {
+	err = f.pieces(ctx, "read_file", path, wire.CallRead, fd, 256<<10, func(p []byte) error {
 		if all = append(all, p...); len(all) > limit {
 			return tooLarge("file has more than", int64(limit))
 		}
@@ -128,35 +133,35 @@ func (f syscallFiles) WriteFile(ctx context.Context, path string, data []byte, p
 
 // Stat describes a file; without follow a symbolic link itself.
 func (f syscallFiles) Stat(ctx context.Context, path string, follow bool) (*guest.FileInfo, error) {
-	nr := int64(unix.SYS_STAT)
+	var flags int64
 	if !follow {
-		nr = unix.SYS_LSTAT
+		flags = unix.AT_SYMLINK_NOFOLLOW
 	}
-	r, err := f.pathCall(ctx, "stat", path,
-		guest.Syscall{Nr: nr, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{1}})
+	r, err := f.pathCall(ctx, "stat", path, guest.Syscall{Nr: wire.CallStatx,
+		Args: [6]int64{2: flags, 3: unix.STATX_BASIC_STATS}, Bufs: [][]byte{make([]byte, statSize)}, Slots: []int{4}})
 	if err != nil {
 		return nil, err
 	}
 	return fileInfo(r.Bufs[1]), nil
 }
 
-// statSize is the size of struct stat on x86-64.
-const statSize = 144
+// statSize is the size of struct statx, which is the same on every architecture.
+const statSize = 256
 
-// fileInfo decodes a struct stat.
+// fileInfo decodes a struct statx.
 func fileInfo(b []byte) *guest.FileInfo {
 	le := binary.LittleEndian
-	mode := le.Uint32(b[24:])
+	mode := uint32(le.Uint16(b[28:]))
+	ns := func(at int) int64 { return int64(le.Uint64(b[at:]))*1e9 + int64(le.Uint32(b[at+8:])) }
 	return &guest.FileInfo{
-		Size:    int64(le.Uint64(b[48:])),
-		MtimeNS: int64(le.Uint64(b[88:]))*1e9 + int64(le.Uint64(b[96:])),
+		Size:    int64(le.Uint64(b[40:])),
+		MtimeNS: ns(112),
 		Perm:    mode & 0o7777,
 		Type:    entryType(mode >> 12),
 		FileNumbers: guest.FileNumbers{
-			Ino: le.Uint64(b[8:]), Nlink: le.Uint64(b[16:]), UID: uint64(le.Uint32(b[28:])),
-			GID: uint64(le.Uint32(b[32:])), Rdev: le.Uint64(b[40:]), Blocks: le.Uint64(b[64:]),
-			AtimeNS: int64(le.Uint64(b[72:]))*1e9 + int64(le.Uint64(b[80:])),
-			CtimeNS: int64(le.Uint64(b[104:]))*1e9 + int64(le.Uint64(b[112:])),
+			Ino: le.Uint64(b[32:]), Nlink: uint64(le.Uint32(b[16:])), UID: uint64(le.Uint32(b[20:])),
+			GID: uint64(le.Uint32(b[24:])), Rdev: unix.Mkdev(le.Uint32(b[128:]), le.Uint32(b[132:])),
+			Blocks: le.Uint64(b[48:]), AtimeNS: ns(64), CtimeNS: ns(96),
 		},
 	}
 }
@@ -185,13 +190,13 @@ func entryType(n uint32) guest.EntryType {
 
 // ListDir lists a directory.
 func (f syscallFiles) ListDir(ctx context.Context, path string) ([]guest.DirEntry, error) {
-	fd, err := f.open(ctx, "listdir", path, unix.O_RDONLY|unix.O_DIRECTORY)
+	fd, err := f.open(ctx, "listdir", path, unix.O_RDONLY|wire.OpenDirectory)
 	if err != nil {
 		return nil, err
 	}
 	defer f.closeFD(ctx, "listdir", fd)
 	var all []guest.DirEntry
-	err = f.pieces(ctx, "listdir", path, unix.SYS_GETDENTS64, fd, 64<<10, func(p []byte) error {
+	err = f.pieces(ctx, "listdir", path, wire.CallGetdents64, fd, 64<<10, func(p []byte) error {
 		for len(p) > 0 {
 			e, rest, err := directoryEntry(p)
 			if err != nil {
@@ -248,11 +253,12 @@ func (f syscallFiles) makeDir(ctx context.Context, path string, perm guest.Perm,
 	if !given {
 		bits = 0o755
 	}
-	_, err := f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: unix.SYS_MKDIR, Args: [6]int64{0, int64(bits)}})
+	args := [6]int64{2: int64(bits)}
+	_, err := f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: wire.CallMkdirat, Args: args})
 	var failed *guest.OpError
 	switch {
 	case err == nil && given:
-		_, err = f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: unix.SYS_CHMOD, Args: [6]int64{0, int64(bits)}})
+		_, err = f.pathCall(ctx, "mkdir", path, guest.Syscall{Nr: wire.CallFchmodat, Args: args})
 	case existing && errors.As(err, &failed):
 		// EEXIST is not the only refusal for an existing directory: the file system
 		// may be read-only, or the permission missing.
@@ -270,18 +276,20 @@ func (f syscallFiles) makeDir(ctx context.Context, path string, perm guest.Perm,
 
 // Unlink removes a file or an empty directory.
 func (f syscallFiles) Unlink(ctx context.Context, path string) error {
-	_, err := f.pathCall(ctx, "unlink", path, guest.Syscall{Nr: unix.SYS_UNLINK})
+	call := guest.Syscall{Nr: wire.CallUnlinkat}
+	_, err := f.pathCall(ctx, "unlink", path, call)
 	var failed *guest.OpError
 	if errors.As(err, &failed) && failed.Name == "EISDIR" {
-		_, err = f.pathCall(ctx, "unlink", path, guest.Syscall{Nr: unix.SYS_RMDIR})
+		call.Args[2] = unix.AT_REMOVEDIR
+		_, err = f.pathCall(ctx, "unlink", path, call)
 	}
 	return err
 }
 
 // Rename renames within one file system.
 func (f syscallFiles) Rename(ctx context.Context, from, to string) error {
-	_, err := f.pathCall(ctx, "rename", from, guest.Syscall{Nr: unix.SYS_RENAME,
-		Bufs: [][]byte{append([]byte(to), 0)}, Slots: []int{1}})
+	_, err := f.pathCall(ctx, "rename", from, guest.Syscall{Nr: wire.CallRenameat2,
+		Args: [6]int64{2: unix.AT_FDCWD}, Bufs: [][]byte{append([]byte(to), 0)}, Slots: []int{3}})
 	var failed *guest.OpError
 	if errors.As(err, &failed) && failed.Errno != 0 {
 		failed.Path = from + " -> " + to

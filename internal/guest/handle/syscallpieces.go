@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/guest"
+	"provium/internal/wire"
 )
 
 // PushPieces creates a file or replaces its contents, without filling holes.
@@ -47,7 +48,7 @@ func (f syscallFiles) write(ctx context.Context, op, path string, from *guest.Da
 		return nil
 	}
 	// After the contents: a write clears the set-id bits.
-	_, err = to.call(guest.Syscall{Nr: unix.SYS_FCHMOD, Args: [6]int64{fd, int64(bits)}})
+	_, err = to.call(guest.Syscall{Nr: wire.CallFchmod, Portable: true, Args: [6]int64{fd, int64(bits)}})
 	return err
 }
 
@@ -100,7 +101,7 @@ func (o *openedFile) call(s guest.Syscall) (*guest.SyscallResult, error) {
 
 // Read reads once. It returns 0 at the end.
 func (o *openedFile) Read(p []byte) (int, error) {
-	r, err := o.by.Syscall(o.ctx, o.op, bufferCall(unix.SYS_READ, o.fd, make([]byte, len(p))))
+	r, err := o.by.Syscall(o.ctx, o.op, bufferCall(wire.CallRead, o.fd, make([]byte, len(p))))
 	if err != nil {
 		return 0, err
 	}
@@ -111,7 +112,7 @@ func (o *openedFile) Read(p []byte) (int, error) {
 
 // Seek is lseek.
 func (o *openedFile) Seek(offset int64, whence int) (int64, error) {
-	r, err := o.call(guest.Syscall{Nr: unix.SYS_LSEEK, Args: [6]int64{o.fd, offset, int64(whence)}})
+	r, err := o.call(guest.Syscall{Nr: wire.CallLseek, Portable: true, Args: [6]int64{o.fd, offset, int64(whence)}})
 	if isErrno(err, unix.ENXIO) {
 		err = unix.ENXIO // as the reader of the data knows it
 	}
@@ -127,7 +128,7 @@ func (o *openedFile) Seek(offset int64, whence int) (int64, error) {
 // write writes all of p.
 func (o *openedFile) write(p []byte) error {
 	for len(p) > 0 {
-		r, err := o.by.Syscall(o.ctx, o.op, bufferCall(unix.SYS_WRITE, o.fd, p))
+		r, err := o.by.Syscall(o.ctx, o.op, bufferCall(wire.CallWrite, o.fd, p))
 		if err != nil {
 			return err
 		}
@@ -152,7 +153,7 @@ func (o *openedFile) hole(from, to int64, end bool) error {
 	}
 	switch {
 	case info.Type == guest.TypeFile && end:
-		_, err = o.call(guest.Syscall{Nr: unix.SYS_FTRUNCATE, Args: [6]int64{o.fd, to}})
+		_, err = o.call(guest.Syscall{Nr: wire.CallFtruncate, Portable: true, Args: [6]int64{o.fd, to}})
 		return err
 	case info.Type == guest.TypeFile:
 		_, err = o.Seek(to, io.SeekStart)

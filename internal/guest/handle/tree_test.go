@@ -186,7 +186,7 @@ func TestHostileTree(t *testing.T) {
 	must(t, a.Mkdir(ctx, "/d", false, guest.Perm{}))
 	outside := t.TempDir()
 	list := func(entries ...[]byte) {
-		vm.guest.onSyscall(unix.SYS_GETDENTS64, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
+		vm.guest.onSyscall(wire.CallGetdents64, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
 			all := slices.Concat(entries...)
 			entries = nil
 			return int64(copy(bufs[0], all)), 0
@@ -202,7 +202,7 @@ func TestHostileTree(t *testing.T) {
 	}
 
 	// A link, and a directory of the same name with a file that would be behind the link.
-	vm.guest.onSyscall(unix.SYS_READLINK, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
+	vm.guest.onSyscall(wire.CallReadlinkat, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
 		return int64(copy(bufs[1], outside)), 0
 	})
 	dir := encodeEntry("a", unix.DT_DIR)
@@ -210,12 +210,12 @@ func TestHostileTree(t *testing.T) {
 	file := encodeEntry("f", unix.DT_REG)
 	for _, first := range [][]byte{slices.Concat(link, dir), slices.Concat(dir, link)} {
 		level := 0
-		vm.guest.onSyscall(unix.SYS_OPEN, func(*wire.Syscall, [][]byte) (int64, uint32) {
+		vm.guest.onSyscall(wire.CallOpenat, func(*wire.Syscall, [][]byte) (int64, uint32) {
 			fd, err := unix.Open(vm.guest.path("/d"), unix.O_RDONLY, 0)
 			must(t, err)
 			return int64(fd), 0
 		})
-		vm.guest.onSyscall(unix.SYS_GETDENTS64, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
+		vm.guest.onSyscall(wire.CallGetdents64, func(_ *wire.Syscall, bufs [][]byte) (int64, uint32) {
 			level++
 			switch level {
 			case 1:
@@ -235,9 +235,9 @@ func TestHostileTree(t *testing.T) {
 			t.Errorf("outside has %v", entries)
 		}
 	}
-	vm.guest.onSyscall(unix.SYS_OPEN, nil)
-	vm.guest.onSyscall(unix.SYS_GETDENTS64, nil)
-	vm.guest.onSyscall(unix.SYS_READLINK, nil)
+	vm.guest.onSyscall(wire.CallOpenat, nil)
+	vm.guest.onSyscall(wire.CallGetdents64, nil)
+	vm.guest.onSyscall(wire.CallReadlinkat, nil)
 
 	// A link that was on the host before is not followed out of the directory.
 	must(t, a.Mkdir(ctx, "/d/way", false, guest.Perm{}))
@@ -269,10 +269,10 @@ func TestTreesStop(t *testing.T) {
 		must(t, a.Mkdir(t.Context(), "/"+name, false, guest.Perm{}))
 		must(t, a.PushFile(t.Context(), host, "/"+name+"/d", guest.Perm{}))
 		for nr, do := range map[int64]func(context.Context) error{
-			unix.SYS_SYMLINK: func(ctx context.Context) error {
+			wire.CallSymlinkat: func(ctx context.Context) error {
 				return a.PushFile(ctx, host, "/"+name+"/e", guest.Perm{})
 			},
-			unix.SYS_READLINK: func(ctx context.Context) error {
+			wire.CallReadlinkat: func(ctx context.Context) error {
 				return a.PullFile(ctx, "/"+name+"/d", filepath.Join(t.TempDir(), "back"))
 			},
 		} {

@@ -79,8 +79,8 @@ type Guest struct {
 }
 
 // Started announces the guest. restored says that it comes from a snapshot, cached that
-// this is one of the boot cache.
-func (g *Guest) Started(memory int64, cid uint32, restored, cached bool) {
+// this is one of the boot cache. args are those that the user has added for QEMU.
+func (g *Guest) Started(memory int64, cid uint32, restored, cached bool, args []string) {
 	source := event.BootCold
 	switch {
 	case cached:
@@ -93,7 +93,7 @@ func (g *Guest) Started(memory int64, cid uint32, restored, cached bool) {
 	g.startedAt = time.Now()
 	v := g.VM
 	v.Emit(event.VMSpawned{File: v.File, VMName: v.Name, Profile: v.Profile, MemoryBytes: uint64(memory), CID: cid,
-		Source: source})
+		Source: source, QEMUArgs: args})
 	if g.over { // it died in this very moment
 		g.announceEnd()
 	}

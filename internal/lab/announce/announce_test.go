@@ -35,7 +35,7 @@ func TestBoot(t *testing.T) {
 	done := v.Booting()
 	v.Reached(event.StageMachine)
 	g := &Guest{VM: v}
-	g.Started(5, 7, true, true)
+	g.Started(5, 7, true, true, nil)
 	done(nil)
 	v.Printed([]byte("a\n"))
 	v.Reported(kernelreport.Finding{Title: "BUG", Excerpt: "BUG: x\n", Panic: true})
@@ -65,7 +65,7 @@ func TestGuestEndsEarly(t *testing.T) {
 	if len(*got) != 0 {
 		t.Errorf("%+v", *got)
 	}
-	early.Started(1, 2, false, false)
+	early.Started(1, 2, false, false, nil)
 	want := []event.Event{
 		event.VMSpawned{File: "f", VMName: "n1", Profile: "p", MemoryBytes: 1, CID: 2, Source: event.BootCold},
 		event.VMShutdown{File: "f", VMName: "n1", Reason: "gone"},

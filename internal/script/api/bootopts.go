@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/lua"
 	"provium/internal/script/diskapi"
+	"provium/internal/script/machineapi"
 	"provium/internal/script/value"
 	"provium/internal/topology"
 )
@@ -20,7 +21,7 @@ func bootOpts(x *env, a value.Args, i int) (*topology.BootOpts, error) {
 	}
 	b := &topology.BootOpts{}
 	for _, read := range []func(value.Options, *topology.BootOpts) error{
-		readMachine, readCmdline, readTimes, readFiles,
+		readMachine, readCmdline, readTimes, readFiles, machineapi.ReadShape,
 	} {
 		if err := read(o, b); err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"provium/internal/script/binding"
 	"provium/internal/script/diskapi"
 	"provium/internal/script/fixtures"
+	"provium/internal/script/machineapi"
 	"provium/internal/script/netapi"
 	"provium/internal/script/value"
 )
@@ -65,7 +66,8 @@ func Open(s *lua.State, session Session) (provium *lua.Userdata, err error) {
 	t.File = newFileType(x)
 	t.Worker = newWorkerType(x)
 	t.Call = newCallType(x)
-	t.VM = newVMType(x, diskapi.Open(x.Env, session.Running), netapi.Open(x.Env))
+	t.VM = newVMType(x, diskapi.Open(x.Env, session.Running), netapi.Open(x.Env),
+		machineapi.Open(x.Env))
 	t.Lab = newLabType(x)
 	x.provium = s.NewUserdata(t.Lab, &rootLab{x})
 	return x.provium, nil

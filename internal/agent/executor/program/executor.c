@@ -265,8 +265,18 @@ static void cancel_call(uint64_t id)
 
 #define X32 0x40000000 /* the bit of that way of calling */
 
+/* Newer architectures have only clone. */
+#ifndef SYS_fork
+#define SYS_fork (-1)
+#endif
+#ifndef SYS_vfork
+#define SYS_vfork (-1)
+#endif
+
 static int forks(long nr)
 {
+	if (nr < 0)
+		return 0;
 	nr &= ~X32;
 	return nr == SYS_fork || nr == SYS_vfork || nr == SYS_clone || nr == SYS_clone3;
 }
@@ -275,7 +285,7 @@ static int forks(long nr)
  * and does not outlive us. The child of a vfork must not keep us waiting. */
 static void be_child(long nr)
 {
-	if (nr == SYS_vfork)
+	if (SYS_vfork >= 0 && nr == SYS_vfork)
 		_exit(0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	close(link_fd);

@@ -1,0 +1,146 @@
+// Package machine has the words for what a guest's hardware is made of beside its memory,
+// disks and networks: firmware, topology of the CPUs, a screen, and arguments of QEMU's own.
+//
+// It starts nothing and knows no command line: package qemu makes devices of a Shape.
+//
+// Start with Shape.
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Values of Shape.Firmware and Shape.BootFrom. Empty ones are the first of each.
+const (
+	BIOS = "bios"
+	UEFI = "uefi"
+
+	FromKernel = "kernel"
+	FromDisk   = "disk"
+)
+
+// Firmwares returns the valid values of Shape.Firmware.
+func Firmwares() []string { return []string{BIOS, UEFI} }
+
+// Sources returns the valid values of Shape.BootFrom.
+func Sources() []string { return []string{FromKernel, FromDisk} }
+
+// Limits of arguments for QEMU, which come from files of other users' projects, too.
+const (
+	maxArgs     = 256
+	maxArgBytes = 32 << 10
+)
+
+// Shape is what a machine is made of. Its zero value is Provium's usual machine.
+type Shape struct {
+	Firmware string   `json:"firmware,omitempty"`  // "bios" (or ""), "uefi"
+	BootFrom string   `json:"boot_from,omitempty"` // "kernel" (or ""), of the profile; "disk": what the firmware finds
+	CPU      Topology `json:"cpu,omitzero"`
+	Screen   bool     `json:"screen,omitempty"` // a display adapter and a keyboard
+	Args     []string `json:"args,omitempty"`   // behind those of QEMU's command line, as they are
+}
+
+// Topology is how the vCPUs are divided. A zero field is 1, or what the others leave.
+type Topology struct {
+	Sockets int `json:"sockets,omitempty"`
+	Cores   int `json:"cores,omitempty"`   // of each socket
+	Threads int `json:"threads,omitempty"` // of each core
+}
+
+// IsUEFI reports whether the machine starts with UEFI.
+func (s *Shape) IsUEFI() bool { return s.Firmware == UEFI }
+
+// IsFromDisk reports whether the firmware finds what it boots on a disk.
+func (s *Shape) IsFromDisk() bool { return s.BootFrom == FromDisk }
+
+// Merge returns s, replaced by what over sets. Arguments are joined.
+func (s Shape) Merge(over Shape) Shape {
+	if over.Firmware != "" {
+		s.Firmware = over.Firmware
+	}
+	if over.BootFrom != "" {
+		s.BootFrom = over.BootFrom
+	}
+	if over.CPU != (Topology{}) {
+		s.CPU = over.CPU
+	}
+	s.Screen = s.Screen || over.Screen
+	s.Args = slices.Concat(s.Args, over.Args)
+	return s
+}
+
+// Check returns an error for a shape that a machine of the type with so many CPUs cannot have.
+func (s *Shape) Check(machineType string, cpus int) error {
+	if s.IsUEFI() && !strings.Contains(machineType, "q35") {
+		return fmt.Errorf("firmware: `uefi` needs machine `q35`, not `%s`", machineType)
+	}
+	if err := s.CPU.Check(cpus); err != nil {
+		return err
+	}
+	return CheckArgs(s.Args)
+}
+
+// Check returns an error for a topology that so many CPUs cannot have.
+func (t Topology) Check(cpus int) error {
+	if t.Sockets < 0 || t.Cores < 0 || t.Threads < 0 {
+		return errors.New("cpu_topology: sockets, cores and threads must be at least 1")
+	}
+	if t == (Topology{}) || t.CPUs() == cpus {
+		return nil
+	}
+	return fmt.Errorf("cpu_topology: %d sockets × %d cores × %d threads are %d CPUs, the machine has %d "+
+		"(option `cpus`)",
+		max(t.Sockets, 1), max(t.Cores, 1), max(t.Threads, 1), t.CPUs(), cpus)
+}
+
+// CPUs returns how many CPUs there are in all, capped.
+func (t Topology) CPUs() int {
+	const most = 1 << 16
+	n := 1
+	for _, f := range []int{t.Sockets, t.Cores, t.Threads} {
+		n = min(n*min(max(f, 1), most), most)
+	}
+	return n
+}
+
+// options are those of QEMU's command line on which Provium's own control depends.
+var options = []string{"qmp", "mon", "monitor", "incoming", "S", "daemonize", "pidfile", "runas", "chroot", "loadvm",
+	"kernel", "initrd", "append", "m", "smp", "accel", "enable-kvm", "sandbox", "name", "nodefaults", "rtc", "action"}
+
+// CheckArgs returns an error for arguments that would take the machine out of Provium's hands.
+func CheckArgs(args []string) error {
+	size := 0
+	for i, arg := range args {
+		if size += len(arg); i >= maxArgs || size > maxArgBytes {
+			return fmt.Errorf("qemu_args: at most %d arguments of %d KiB in all", maxArgs, maxArgBytes>>10)
+		}
+		if strings.ContainsRune(arg, 0) {
+			return fmt.Errorf("qemu_args: argument %d holds a NUL byte", i+1)
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+		if name != arg && slices.Contains(options, name) {
+			return fmt.Errorf("qemu_args: `%s` is Provium's own: %s", arg, reason(name))
+		}
+	}
+	return nil
+}
+
+// reason returns how an option of Provium's own is set.
+func reason(option string) string {
+	switch option {
+	case "kernel", "initrd", "append":
+		return "profile keys `kernel`, `initrd` and `cmdline` set what is booted"
+	case "m":
+		return "option `memory` sets it"
+	case "smp":
+		return "options `cpus` and `cpu_topology` set it"
+	case "accel", "enable-kvm":
+		return "profile key `accel` sets it"
+	case "rtc":
+		return "option `initial_time` sets it"
+	}
+	return "without it the machine could not be controlled"
+}
