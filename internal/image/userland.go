@@ -51,7 +51,10 @@ func (s *Store) MakeUserland(ctx context.Context, from userland.Source) (*userla
 	value, _ := s.userlands.LoadOrStore(from, &madeUserland{})
 	m := value.(*madeUserland)
 	m.once.Do(func() {
-		maker := &userland.Maker{Cache: s.cache, HostRoot: s.cfg.HostRoot}
+		maker := &userland.Maker{Cache: s.cache, HostRoot: s.cfg.HostRoot, Notice: s.cfg.Notice}
+		if s.cfg.Runner != nil {
+			maker.Runner = s.cfg.Runner
+		}
 		m.u, m.err = maker.Make(ctx, from)
 		if m.err != nil {
 			s.userlands.Delete(from) // it may be there the next time
