@@ -13,7 +13,19 @@ import (
 type userland struct {
 	serial string // of the disk that has it
 	init   bool   // its /sbin/init is the guest's init
+
+	commands Commands
 }
+
+// Commands are what the commands of a userland have unless the host says something else.
+type Commands struct {
+	Env  []string
+	Dir  string
+	User string
+}
+
+// Commands returns what the userland says about commands. It must be called after Prepare.
+func (s *System) Commands() Commands { return s.commands }
 
 // readUserland reads what the host says in the initramfs; ok is false if the guest has no
 // userland but the initramfs.
@@ -22,11 +34,36 @@ func readUserland() (u userland, ok bool) {
 	if err != nil {
 		return u, false
 	}
-	word := strings.Fields(text)
+	return parseUserland(text)
+}
+
+// parseUserland understands lines of a word and a quoted text, after one with the serial number
+// of the disk. Other lines are of a later version.
+func parseUserland(text string) (u userland, ok bool) {
+	first, rest, _ := strings.Cut(text, "\n")
+	word := strings.Fields(first)
 	if len(word) == 0 {
 		return u, false
 	}
-	return userland{serial: word[0], init: len(word) > 1 && word[1] == "init"}, true
+	u.serial, u.init = word[0], len(word) > 1 && word[1] == "init"
+	for line := range strings.SplitSeq(rest, "\n") {
+		word, quoted, _ := strings.Cut(line, " ")
+		value, err := strconv.Unquote(quoted)
+		if err != nil {
+			continue
+		}
+		switch word {
+		case "env":
+			if strings.IndexByte(value, '=') > 0 {
+				u.commands.Env = append(u.commands.Env, value)
+			}
+		case "workdir":
+			u.commands.Dir = value
+		case "user":
+			u.commands.User = value
+		}
+	}
+	return u, true
 }
 
 // enterUserland mounts the userland as the new root, with a file system in memory on top
@@ -44,6 +81,10 @@ func (s *System) enterUserland(u userland, c cmdline, files *files, report func(
 	}
 	if err := mountUserland(device); err != nil {
 		return fail(err)
+	}
+	if s.commands = u.commands; u.commands.Dir != "" {
+		// As container engines do. A failure shows in the first command.
+		_ = s.inRoot(newRoot, func() error { return os.MkdirAll(u.commands.Dir, 0o755) })
 	}
 	if !u.init && c.init == "" {
 		err := s.inRoot(newRoot, func() error { return s.prepareMinimal(files, report) })
