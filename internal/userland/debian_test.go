@@ -63,7 +63,8 @@ func TestDebian(t *testing.T) {
 		}
 	}
 	m.Runner = nil
-	if _, err := m.Make(t.Context(), source); err == nil || !strings.Contains(err.Error(), "downloads are switched off") {
+	_, err = m.Make(t.Context(), source)
+	if err == nil || !strings.Contains(err.Error(), "downloads are switched off") {
 		t.Error(err)
 	}
 	for _, text := range []string{"debian:", "debian:12", "debian:../x", "debian:-x"} {

@@ -83,7 +83,8 @@ func TestRegistry(t *testing.T) {
 		t.Errorf("an image in the cache: %+v, %v", again, err)
 	}
 	if _, err := m.Make(t.Context(), Source{Kind: Registry, Ref: ref}); err == nil ||
-		!strings.Contains(err.Error(), "connection refused") || !strings.Contains(err.Error(), "needs no registry once") {
+		!strings.Contains(err.Error(), "connection refused") ||
+		!strings.Contains(err.Error(), "needs no registry once") {
 		t.Error(err)
 	}
 }

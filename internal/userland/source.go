@@ -57,7 +57,8 @@ func Parse(text string, resolve func(path string) (string, error)) (Source, erro
 	case strings.HasPrefix(text, dockerPrefix):
 		ref := text[len(dockerPrefix):]
 		if _, err := name.ParseReference(ref); err != nil {
-			return Source{}, fmt.Errorf("`%s` is not the name of an image, as `docker://debian:trixie` is: %w", text, err)
+			return Source{}, fmt.Errorf("`%s` is not the name of an image, as `docker://debian:trixie` is: %w",
+				text, err)
 		}
 		return Source{Kind: Registry, Ref: ref}, nil
 	case strings.HasPrefix(text, "docker:"):

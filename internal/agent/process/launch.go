@@ -39,7 +39,8 @@ type Launcher interface {
 
 // launch returns the Launch of a request, without its files.
 func (t *Table) launch(r *wire.Run, by Launcher) (*Launch, error) {
-	l := &Launch{Dir: cmp.Or(r.Cwd, t.defaults.Dir), User: cmp.Or(r.User, t.defaults.User), Setsid: r.Setsid, KillSession: r.KillSession}
+	l := &Launch{Dir: cmp.Or(r.Cwd, t.defaults.Dir), User: cmp.Or(r.User, t.defaults.User),
+		Setsid: r.Setsid, KillSession: r.KillSession}
 	root, err := by.Root()
 	if err != nil {
 		return nil, err
