@@ -53,8 +53,9 @@ func TestDebian(t *testing.T) {
 		t.Error("an old system is used")
 	}
 	now = now.AddDate(0, 1, 0)
+	notFound := &exec.Error{Name: "x", Err: exec.ErrNotFound}
 	for want, failure := range map[string]error{
-		"mmdebstrap, which makes it, is not installed (package mmdebstrap)": &exec.Error{Name: "x", Err: exec.ErrNotFound},
+		"mmdebstrap, which makes it, is not installed (package mmdebstrap)": notFound,
 		"E: not found; E: more": errors.New("exit status 1"),
 	} {
 		tool.err, tool.stderr = failure, "I: start\nE: 1\nE: 2\nE: 3\nE: not found\nW: this\nE: more\n"
