@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/fakemachine"
 	"provium/internal/script/apitest"
+	"provium/internal/wire"
 )
 
 // calls remembers the system calls that a guest got.
@@ -60,15 +61,15 @@ func TestFileCalls(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for name, nr := range map[string]int64{"chmod": unix.SYS_CHMOD, "chown": unix.SYS_CHOWN,
-			"lchown":  unix.SYS_LCHOWN,
-			"symlink": unix.SYS_SYMLINK, "link": unix.SYS_LINK, "mknod": unix.SYS_MKNOD, "truncate": unix.SYS_TRUNCATE,
-			"setxattr": unix.SYS_SETXATTR, "lsetxattr": unix.SYS_LSETXATTR, "umount": unix.SYS_UMOUNT2} {
+		for name, nr := range map[string]int64{"fchmodat": wire.CallFchmodat, "fchownat": wire.CallFchownat,
+			"symlinkat": wire.CallSymlinkat, "linkat": wire.CallLinkat, "mknodat": wire.CallMknodat,
+			"truncate": wire.CallTruncate, "setxattr": wire.CallSetxattr, "lsetxattr": wire.CallLsetxattr,
+			"umount": wire.CallUmount2} {
 			seen.on(m, nr, name, "", 0)
 		}
-		seen.on(m, unix.SYS_READLINK, "readlink", "to\xff", 0)
-		seen.on(m, unix.SYS_GETXATTR, "getxattr", "value", 0)
-		seen.on(m, unix.SYS_LGETXATTR, "lgetxattr", "", uint32(unix.ENODATA))
+		seen.on(m, wire.CallReadlinkat, "readlinkat", "to\xff", 0)
+		seen.on(m, wire.CallGetxattr, "getxattr", "value", 0)
+		seen.on(m, wire.CallLgetxattr, "lgetxattr", "", uint32(unix.ENODATA))
 	})
 	s := apitest.New(t, h)
 	const each = `
@@ -78,9 +79,11 @@ func TestFileCalls(t *testing.T) {
 		b:truncate("/f", 5) b:getxattr("/f", "user.a") b:getxattr("/f", "user.b", {follow = false})
 		b:setxattr("/f", "user.a", "v", {create = true}) b:setxattr("/f", "user.a", "", {follow = false, replace = true})
 		b:umount("/m", {lazy = true, force = true})`
-	const want = `chmod(/f,0x1ed) chown(/f,0x1,-0x1) lchown(/f) symlink(to,/l) readlink(/l) link(/f,/g) ` +
-		`mknod(/n,0x21a4,0x100103) mknod(/p,0x11b6) truncate(/f,0x5) getxattr(/f,user.a) lgetxattr(/f,user.b) ` +
-		`setxattr(/f,user.a,v,0x1,0x1) lsetxattr(/f,user.a,,0x2) umount(/m,0x3)`
+	const want = `fchmodat(/f,-0x64,0x1ed) fchownat(/f,-0x64,0x1,-0x1) fchownat(/f,-0x64,0x100) ` +
+		`symlinkat(to,/l,-0x64) readlinkat(/l,-0x64) linkat(/f,/g,-0x64,-0x64) ` +
+		`mknodat(/n,-0x64,0x21a4,0x100103) mknodat(/p,-0x64,0x11b6) truncate(/f,0x5) ` +
+		`getxattr(/f,user.a) lgetxattr(/f,user.b) setxattr(/f,user.a,v,0x1,0x1) lsetxattr(/f,user.a,,0x2) ` +
+		`umount(/m,0x3)`
 	for name, text := range map[string]string{
 		"vm":     `local b = vm ` + each,
 		"worker": `local b = vm:spawn_worker() ` + each,
@@ -105,8 +108,8 @@ func TestMounts(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		seen.on(m, unix.SYS_UMOUNT2, "umount", "", 0)
-		m.OnSyscall(unix.SYS_MOUNT, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
+		seen.on(m, wire.CallUmount2, "umount", "", 0)
+		m.OnSyscall(wire.CallMount, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
 			var text []string
 			for _, b := range s.Bufs {
 				text = append(text, strings.TrimRight(string(b), "\x00"))
@@ -187,7 +190,7 @@ func TestFileCallArguments(t *testing.T) {
 func TestFileCallTimeouts(t *testing.T) {
 	h, machines := newHost(t)
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for _, nr := range []int64{unix.SYS_CHMOD, unix.SYS_MOUNT, unix.SYS_READLINK} {
+		for _, nr := range []int64{wire.CallFchmodat, wire.CallMount, wire.CallReadlinkat} {
 			m.OnSyscall(nr, func(ctx context.Context, _ *fakemachine.Syscall) (int64, uint32) {
 				<-ctx.Done()
 				return -1, uint32(unix.EINTR)
