@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest"
 	"provium/internal/script/apitest"
-	"provium/internal/wire"
 )
 
 // calls remembers the system calls that a guest got.
@@ -20,9 +20,9 @@ type calls struct {
 	all []string
 }
 
-// on has nr answered with a text in its last buffer, or an errno.
-func (c *calls) on(m *fakemachine.Machine, nr int64, name, answer string, errno uint32) {
-	m.OnSyscall(nr, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
+// on has a call answered with a text in its last buffer, or an errno.
+func (c *calls) on(m *fakemachine.Machine, call guest.FileCall, name, answer string, errno uint32) {
+	m.OnSyscall(call.Call().Nr, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
 		var args []string
 		for _, b := range s.Bufs {
 			if text := strings.TrimRight(string(b), "\x00"); text != "" || len(b) < 100 {
@@ -61,15 +61,22 @@ func TestFileCalls(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for name, nr := range map[string]int64{"fchmodat": wire.CallFchmodat, "fchownat": wire.CallFchownat,
-			"symlinkat": wire.CallSymlinkat, "linkat": wire.CallLinkat, "mknodat": wire.CallMknodat,
-			"truncate": wire.CallTruncate, "setxattr": wire.CallSetxattr, "lsetxattr": wire.CallLsetxattr,
-			"umount": wire.CallUmount2} {
-			seen.on(m, nr, name, "", 0)
+		for name, call := range map[string]guest.FileCall{
+			"fchmodat":  guest.ChmodCall("", 0),
+			"fchownat":  guest.ChownCall("", 0, 0, true),
+			"symlinkat": guest.SymlinkCall("", ""),
+			"linkat":    guest.LinkCall("", ""),
+			"mknodat":   guest.MknodCall("", 0, 0, 0),
+			"truncate":  guest.TruncateCall("", 0),
+			"setxattr":  guest.SetxattrCall("", "", "", true, 0),
+			"lsetxattr": guest.SetxattrCall("", "", "", false, 0),
+			"umount":    guest.UmountCall("", 0),
+		} {
+			seen.on(m, call, name, "", 0)
 		}
-		seen.on(m, wire.CallReadlinkat, "readlinkat", "to\xff", 0)
-		seen.on(m, wire.CallGetxattr, "getxattr", "value", 0)
-		seen.on(m, wire.CallLgetxattr, "lgetxattr", "", uint32(unix.ENODATA))
+		seen.on(m, guest.ReadlinkCall(""), "readlinkat", "to\xff", 0)
+		seen.on(m, guest.GetxattrCall("", "", true), "getxattr", "value", 0)
+		seen.on(m, guest.GetxattrCall("", "", false), "lgetxattr", "", uint32(unix.ENODATA))
 	})
 	s := apitest.New(t, h)
 	const each = `
@@ -108,8 +115,9 @@ func TestMounts(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		seen.on(m, wire.CallUmount2, "umount", "", 0)
-		m.OnSyscall(wire.CallMount, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
+		seen.on(m, guest.UmountCall("", 0), "umount", "", 0)
+		mount := guest.MountCall("", "", "", 0, "").Call().Nr
+		m.OnSyscall(mount, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
 			var text []string
 			for _, b := range s.Bufs {
 				text = append(text, strings.TrimRight(string(b), "\x00"))
@@ -190,8 +198,9 @@ func TestFileCallArguments(t *testing.T) {
 func TestFileCallTimeouts(t *testing.T) {
 	h, machines := newHost(t)
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for _, nr := range []int64{wire.CallFchmodat, wire.CallMount, wire.CallReadlinkat} {
-			m.OnSyscall(nr, func(ctx context.Context, _ *fakemachine.Syscall) (int64, uint32) {
+		for _, call := range []guest.FileCall{guest.ChmodCall("", 0), guest.MountCall("", "", "", 0, ""),
+			guest.ReadlinkCall("")} {
+			m.OnSyscall(call.Call().Nr, func(ctx context.Context, _ *fakemachine.Syscall) (int64, uint32) {
 				<-ctx.Done()
 				return -1, uint32(unix.EINTR)
 			})
