@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"provium/internal/arch"
 	"provium/internal/userland"
 )
 
@@ -46,6 +47,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	path := func(to *string) func(any) error { return pathInto(to, at) }
 	var disks []any
 	err := section{where: fmt.Sprintf("profile `%s`", name), key: full, valid: []key{
+		{"arch", archInto(&p.Arch)},
 		{"kernel", path(&p.Kernel)},
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},
@@ -103,6 +105,21 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		p.QEMU = env.QEMU
 	}
 	return p, nil
+}
+
+// archInto reads the name of an architecture.
+func archInto(to *string) func(any) error {
+	return func(v any) error {
+		name, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("expected a string, got %s", kindOf(v))
+		}
+		a, err := arch.Named(name)
+		if err == nil {
+			*to = a.Name
+		}
+		return err
+	}
 }
 
 // checkUserland returns an error for a userland beside what it takes the place of.
