@@ -47,8 +47,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	path := func(to *string) func(any) error { return pathInto(to, at) }
 	var disks []any
 	err := section{where: fmt.Sprintf("profile `%s`", name), key: full, valid: []key{
-		{"arch", archInto(&p.Arch)},
-		{"kernel", path(&p.Kernel)},
+		{"arch", archInto(&p.Arch)}, {"kernel", path(&p.Kernel)},
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},
 		{"userland", userlandInto(&p.Userland, at)},

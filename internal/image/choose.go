@@ -58,8 +58,8 @@ func (spec *Spec) checkArch(k *chosenKernel) error {
 	if spec.Arch == nil || spec.Arch == k.arch {
 		return nil
 	}
-	return fmt.Errorf("profile `%s`: kernel %s is for %s, and the profile has arch = \"%s\"; name a kernel for that, or "+
-		"set arch = \"%s\"", spec.Profile, k.file, k.arch, spec.Arch, k.arch)
+	return fmt.Errorf("profile `%s`: kernel %s is for %s, and the profile has arch = \"%s\"; name a kernel for that, "+
+		"or set arch = \"%s\"", spec.Profile, k.file, k.arch, spec.Arch, k.arch)
 }
 
 // explicitRemedy returns what the user can do about a kernel that was named.

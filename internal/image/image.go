@@ -242,21 +242,8 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 			}
 		}
 	} else {
-		in := initrdInput{arch: k.arch, base: spec.Initrd, userland: img.Userland}
-		if in.modules, err = modules(img, k, spec); err != nil {
+		if initrdKey, err = s.addAgent(ctx, img, k, spec); err != nil {
 			return nil, err
-		}
-		if in.base == "" && k.arch != payloadArch {
-			if in.busybox, err = s.busyboxOf(ctx, k.arch); err != nil {
-				return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
-			}
-		}
-		if img.Overlay, err = s.findAgent(&in, spec.Overlay); err != nil {
-			return nil, err
-		}
-		img.Early, img.Late = describe(k.tree, in.modules.early), describe(k.tree, in.modules.late)
-		if img.Initrd, initrdKey, err = s.buildInitrd(ctx, in); err != nil {
-			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 		}
 	}
 	if err := s.checkPackage(k, append(slices.Clone(img.Early), img.Late...)); err != nil {
@@ -268,6 +255,27 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	}
 	img.Key = cache.Key(parts...)
 	return img, nil
+}
+
+// addAgent makes the initrd with the agent and its modules, and returns the initrd's key.
+func (s *Store) addAgent(ctx context.Context, img *Image, k *chosenKernel, spec Spec) (key string, err error) {
+	in := initrdInput{arch: k.arch, base: spec.Initrd, userland: img.Userland}
+	if in.modules, err = modules(img, k, spec); err != nil {
+		return "", err
+	}
+	if in.base == "" && k.arch != payloadArch {
+		if in.busybox, err = s.busyboxOf(ctx, k.arch); err != nil {
+			return "", fmt.Errorf("profile `%s`: %w", spec.Profile, err)
+		}
+	}
+	if img.Overlay, err = s.findAgent(&in, spec.Overlay); err != nil {
+		return "", err
+	}
+	img.Early, img.Late = describe(k.tree, in.modules.early), describe(k.tree, in.modules.late)
+	if img.Initrd, key, err = s.buildInitrd(ctx, in); err != nil {
+		return "", fmt.Errorf("profile `%s`: %w", spec.Profile, err)
+	}
+	return key, nil
 }
 
 // describe returns modules for an Image.

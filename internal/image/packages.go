@@ -60,7 +60,8 @@ func (s *Store) download(ctx context.Context, a *arch.Arch, what string) error {
 	}
 	want := apt.Want{Arch: a, Foreign: a != arch.Host(), What: what}
 	_, err = s.cache.Install(ctx, kindKernel, func(dir string) (string, error) {
-		name, err := apt.Fetch(ctx, s.cfg.Runner, want, tmp, filepath.Join(dir, packageRoot), s.cfg.Notice, s.cfg.Download)
+		root := filepath.Join(dir, packageRoot)
+		name, err := apt.Fetch(ctx, s.cfg.Runner, want, tmp, root, s.cfg.Notice, s.cfg.Download)
 		return packageMark(a) + name, err
 	})
 	if err != nil {

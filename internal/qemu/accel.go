@@ -1,8 +1,8 @@
 package qemu
 
 import (
-	"cmp"
 	"bufio"
+	"cmp"
 	"fmt"
 	"hash/crc32"
 	"io/fs"

@@ -32,8 +32,8 @@ func Program(given string, guest *arch.Arch) (string, error) {
 		for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 			err = inner
 		}
-		return "", fmt.Errorf("qemu `%s`: %w (give the path of a %s, or its name on PATH; it is in Debian's package %s)",
-			name, err, guest.QEMU, guest.Packages["debian"])
+		return "", fmt.Errorf("qemu `%s`: %w (give the path of a %s, or its name on PATH; Debian has it in %s)", name,
+			err, guest.QEMU, guest.Packages["debian"])
 	}
 	return name, nil
 }
