@@ -106,6 +106,7 @@ var allowed = map[string]struct {
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology", "internal/executable",
 	}, "one guest for a person or another program, without tests"},
+	"internal/debugger": {[]string{"internal/lab", "internal/qemu"}, "what gdb has to be told of a guest"},
 	"internal/attach": {[]string{
 		"internal/byhand", "internal/lab", "internal/msgpack", "internal/topology",
 	}, "guests of one process, for another one"},
@@ -226,7 +227,7 @@ var allowed = map[string]struct {
 		"internal/stream", "internal/script/binding", "internal/script/value", "internal/topology",
 	}, "methods of bridges and NICs"},
 	"internal/script/machineapi": {[]string{
-		"internal/lua", "internal/lab", "internal/qemu", "internal/topology", "internal/machine",
+		"internal/lua", "internal/lab", "internal/qemu", "internal/topology", "internal/machine", "internal/debugger",
 		"internal/script/binding", "internal/script/luajson", "internal/script/value",
 	}, "methods of the machine below a guest"},
 	"internal/script/attachment": {[]string{

@@ -13,6 +13,7 @@ import (
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/byhand"
 	"provium/internal/config"
+	"provium/internal/debugger"
 	"provium/internal/run"
 	"provium/internal/terminal"
 	"provium/internal/topology"
@@ -29,6 +30,7 @@ type guestFlags struct {
 	memory               int64
 	cpus                 int
 	cold, unchecked      bool
+	gdb                  bool
 
 	opts  topology.BootOpts // further ones of a command
 	agent *bool             // in the initrd; nil: as in the profile
@@ -45,6 +47,7 @@ func (f *guestFlags) group() flagGroup {
 		"memory of the guest, `SIZE` such as 2G (default 512M)")
 	g.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "vCPUs of the guest, `N` (default 1)")
 	g.flags.BoolVar(&f.cold, "cold", false, "boot the guest, take it not from the boot cache")
+	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
 	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 	return g
 }
@@ -196,6 +199,13 @@ func (p *program) withGuest(ctx context.Context, f *guestFlags, profile string, 
 		}
 	}()
 	collect()
+	if f.gdb {
+		d, err := debugger.Open(booting, g.VM)
+		if err != nil {
+			return byhand.ExitOurs, err
+		}
+		fmt.Fprintf(p.stderr, "provium: %s\n", terminal.Escape(d.Command()))
+	}
 	booted()
 	booted = func() {}
 	if err := context.Cause(booting); errors.As(err, new(*byhand.Interrupt)) {

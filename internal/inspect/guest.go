@@ -185,6 +185,26 @@ func (g *Guest) read(ctx context.Context, m *qemu.Machine) (records []printk.Rec
 // errSlow is the error of what a deadline has ended.
 var errSlow = errors.New("the guest's memory was not read in time")
 
+// KernelOffset returns how far the guest's kernel was moved from the addresses of its vmlinux.
+func (g *Guest) KernelOffset(ctx context.Context) (uint64, error) {
+	g.mu.Lock()
+	m := g.machine
+	g.mu.Unlock()
+	if m == nil {
+		return 0, ErrNoGuest
+	}
+	memory, err := m.OpenMemory()
+	if err != nil {
+		return 0, err
+	}
+	defer memory.Close()
+	k, _, err := ReadLog(ctx, memory, g.places(), pageTables(ctx, m))
+	if err != nil {
+		return 0, inWords(err)
+	}
+	return k.Note.KernelOffset(), nil
+}
+
 // inWords returns an error that people understand.
 func inWords(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -44,6 +44,7 @@ type Profile struct {
 	OpTimeout       time.Duration // how long a guest may be silent during an operation; 0: the default
 	NoteWarnings    bool          // WARNING reports of the kernel fail nothing
 	Disks           []disk.Spec   // attached first, with ids
+	DebugFile       func() string // path of a file with the kernel's symbols, "" for none; may be nil
 }
 
 // Images turns profiles into files to boot.

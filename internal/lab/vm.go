@@ -266,6 +266,14 @@ func (v *VM) transition(ctx context.Context, op string, from, to topology.State,
 	return nil
 }
 
+// DebugFile returns the path of a file with the symbols of the profile's kernel, "" for none.
+func (v *VM) DebugFile() string {
+	if v.profile.DebugFile == nil {
+		return ""
+	}
+	return v.profile.DebugFile()
+}
+
 // OnMachine calls do with the machine of a guest that runs or is paused. No snapshot, boot or
 // end of the test's making happens meanwhile.
 func (v *VM) OnMachine(ctx context.Context, op string, do func(*qemu.Machine) error) error {

@@ -168,6 +168,8 @@ func vmClass() Class {
 				"Carries out a command of QEMU's monitor and returns its result.", example(`
 local status = vm:qmp("query-status").status
 vm:qmp("set_link", {name = "nic1", up = false})`)),
+			fn("gdb() -> gdb_stub",
+				"Has QEMU serve gdb, and returns where. A debugger that connects stops the vCPUs."),
 			fn("dmesg(opts?: options) -> string",
 				"Returns the log of the kernel, also of a guest that is paused, hangs or is dead.", options(
 					opt("level", "string", `"debug"`, "lines of this level and more severe ones"),

@@ -63,6 +63,7 @@ type Machine struct {
 	migration *migrationWatch
 	deleted   deletionWatch
 	altered   alteration
+	gdb       gdbStub
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	state     *os.File      // what it is restored from, nil for a booted one
@@ -449,6 +450,16 @@ func (m *Machine) Reset(ctx context.Context) error {
 // PowerDown presses the ACPI power button.
 func (m *Machine) PowerDown(ctx context.Context) error {
 	return m.monitor().run(ctx, "system_powerdown")
+}
+
+// HoldEnd sets whether the machine stands still where the guest resets it or powers it off, with all
+// that is in its memory. QEMU's event is SHUTDOWN then. Reset and Cont make the reset.
+func (m *Machine) HoldEnd(ctx context.Context, hold bool) error {
+	a := actions{Reboot: "reset", Shutdown: "poweroff"}
+	if hold {
+		a = actions{Reboot: "shutdown", Shutdown: "pause"}
+	}
+	return m.monitor().setAction(ctx, a)
 }
 
 // Wakeup ends suspend-to-RAM.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -280,13 +281,34 @@ func oopsRules(extra, ignore []string) (kernelreport.Rules, error) {
 // kernelReports is what holds for the reports of the kernels of a job.
 func kernelReports(j *job) *verdict.Project {
 	return &verdict.Project{Source: func(ctx context.Context, profile, report string) (string, error) {
-		p := j.Profiles[profile]
-		files := kernelsource.Files(p.Symbols)
-		if len(files) == 0 {
-			files = kernelsource.Near(p.Kernel, p.Root)
-		}
-		return files.Name(ctx, report)
+		return debugFiles(j.Profiles[profile]).Name(ctx, report)
 	}}
+}
+
+// debugFiles are the files and directories with the debug information of a profile's kernel.
+func debugFiles(p config.Profile) kernelsource.Files {
+	if len(p.Symbols) > 0 {
+		return p.Symbols
+	}
+	return kernelsource.Near(p.Kernel, p.Root)
+}
+
+// debugFile is the first of them that can be a vmlinux.
+func debugFile(p config.Profile) string {
+	for _, path := range debugFiles(p) {
+		if strings.HasSuffix(path, ".ko") {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err == nil && info.IsDir() {
+			path = filepath.Join(path, "vmlinux")
+			info, err = os.Stat(path)
+		}
+		if err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	return ""
 }
 
 func labProfile(name string, p config.Profile) *lab.Profile {
@@ -294,7 +316,7 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 		Name: name, Machine: p.Machine, QEMU: p.QEMU, FirmwareConsole: p.FirmwareConsole,
 		Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
 		NoBootCache: !p.BootCache, BootCacheAge: p.BootCacheAge, NoteWarnings: p.KernelWarnings == "note",
-		OpTimeout: p.OpTimeout, Shape: p.Shape,
+		OpTimeout: p.OpTimeout, Shape: p.Shape, DebugFile: func() string { return debugFile(p) },
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {

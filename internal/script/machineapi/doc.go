@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"provium/internal/debugger"
 	"provium/internal/lab"
 	"provium/internal/lua"
 	"provium/internal/qemu"
@@ -23,7 +24,7 @@ type env = binding.Env
 
 // Open returns the methods that VMs have.
 func Open(x *binding.Env) (vm map[string]lua.GoFunc) {
-	return binding.MethodTable(x, "vm", map[string]binding.Method[*env, *lab.VM]{"qmp": vmQMP})
+	return binding.MethodTable(x, "vm", map[string]binding.Method[*env, *lab.VM]{"qmp": vmQMP, "gdb": vmGDB})
 }
 
 // vmQMP is vm:qmp(command, arguments?).
@@ -59,4 +60,24 @@ func vmQMP(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
 	}
 	v, err := luajson.Decode(x.State, string(reply))
 	return value.Results(err, v)
+}
+
+// vmGDB is vm:gdb().
+func vmGDB(x *env, a value.Args, vm *lab.VM) ([]lua.Value, error) {
+	var d debugger.Debugger
+	err := x.Op(a, vm, func(ctx context.Context) (err error) {
+		d, err = debugger.Open(ctx, vm)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	t := x.State.NewTable()
+	value.MustSet(t, "socket", d.Socket)
+	value.MustSet(t, "offset", int64(d.Offset))
+	value.MustSet(t, "command", d.Command())
+	if d.Vmlinux != "" {
+		value.MustSet(t, "vmlinux", d.Vmlinux)
+	}
+	return []lua.Value{t}, nil
 }
