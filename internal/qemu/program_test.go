@@ -39,7 +39,8 @@ func TestProgram(t *testing.T) {
 			t.Errorf("%q: %q, %v; want %q", given, got, err, want)
 		}
 	}
-	if _, err := Program("", arch.AMD64); err == nil || !strings.Contains(err.Error(), "Debian has it in qemu-system-x86") {
+	_, err = Program("", arch.AMD64)
+	if err == nil || !strings.Contains(err.Error(), "Debian has it in qemu-system-x86") {
 		t.Error(err)
 	}
 }

@@ -43,7 +43,8 @@ func (a *apt) useLists(ctx context.Context) error {
 		return fmt.Errorf("make image cache: %w", err)
 	}
 	for _, o := range []string{"Dir::Etc::sourcelist=" + sources, "Dir::Etc::sourceparts=-",
-		"Dir::State::status=" + status, "APT::Architecture=" + name, "APT::Architectures=" + name, "Acquire::Languages=none",
+		"Dir::State::status=" + status, "APT::Architecture=" + name, "APT::Architectures=" + name,
+		"Acquire::Languages=none",
 		// Descriptions for graphical programs are as large as the lists.
 		"Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false"} {
 		a.options = append(a.options, "-o", o)
