@@ -33,6 +33,7 @@ const (
 // verifier is what all parts share.
 type verifier struct {
 	until   time.Time // when the part should end; zero: when it has been tried often enough
+	guests  int       // of the soak, after which it ends; 0: any number
 	only    *regexp.Regexp
 	piece   string // of the sweeps
 	program string
