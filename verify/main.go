@@ -46,6 +46,7 @@ var parts = [...]part{
 	{"sweeps", 0, (*verifier).sweeps, sweepsRows},
 	{"calls", 200, (*verifier).calls, callsRows},
 	{"caches", 0, (*verifier).caches, cachesRows},
+	{"disks", 0, (*verifier).disks, disksRows},
 	{"load", 0, (*verifier).load, loadRows},
 	{"soak", 0, (*verifier).soak, soakRows},
 }

@@ -166,7 +166,7 @@ func read(out []byte) outcome {
 			o.messages[f.Path] = "the file crashed"
 		}
 		for _, t := range f.Tests {
-			o.logs[t.Name] = t.Log
+			o.logs[f.Path+": "+t.Name] = t.Log
 			switch t.Status {
 			case "passed":
 				o.passed++
