@@ -48,8 +48,8 @@ const disksTests = 3
 // disks has runs keep their caches on a disk that is full, and on one that cannot be written. What they boot
 // is there, what they make is not: tests must pass, or fail for that reason and say so.
 func (v *verifier) disks(ctx context.Context, _ int, t *tally) error {
-	p, err := v.project(map[string]string{"provium.toml": "[provium]\nroots = [\".\"]\n\n[profiles.host]\n", "disks.test.lua": disksText,
-		"made.fixture.lua": busyFiles["made.fixture.lua"]})
+	p, err := v.project(map[string]string{"provium.toml": "[provium]\nroots = [\".\"]\n\n[profiles.host]\n",
+		"disks.test.lua": disksText, "made.fixture.lua": busyFiles["made.fixture.lua"]})
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,8 @@ func (v *verifier) disks(ctx context.Context, _ int, t *tally) error {
 		t.add("runs", 1)
 		o := read(out.Bytes())
 		t.add("passed", o.passed)
-		wrong := o.passed < d.pass || (err == nil) != (o.passed == disksTests) || !strings.Contains(out.String(), d.says)
+		wrong := o.passed < d.pass || (err == nil) != (o.passed == disksTests) ||
+			!strings.Contains(out.String(), d.says)
 		for _, message := range o.messages {
 			wrong = wrong || !strings.Contains(message, d.says)
 		}

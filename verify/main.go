@@ -8,10 +8,10 @@
 // It exits 0 if everything held. Arguments name the parts to be run, in place of all, and
 // how often, as in "kills=20 hostile". "report=PATH" writes the page, with the latest
 // figures of the parts that were not run. "seconds=N" ends each part after about that time,
-// however often it was tried by then; "guests=N" ends the soak after so many guests. With "add" the figures are added to those of earlier
-// runs of the same parts, and "only=PATTERN" tries what has such a name, and
-// "piece=2/5" every fifth call of the sweeps from the second on: these are for machines
-// where a whole part cannot run at once.
+// however often it was tried by then; "guests=N" ends the soak after so many guests. With
+// "add" the figures are added to those of earlier runs of the same parts, and "only=PATTERN"
+// tries what has such a name, and "piece=2/5" every fifth call of the sweeps from the second
+// on: these are for machines where a whole part cannot run at once.
 package main
 
 import (

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,7 +17,8 @@ func TestEvidenceInJUnit(t *testing.T) {
 	here := t.TempDir()
 	t.Chdir(here)
 	elsewhere := t.TempDir()
-	for _, name := range []string{filepath.Join(here, "kept", "of_test", "README.md"), filepath.Join(elsewhere, "console.log")} {
+	for _, name := range []string{filepath.Join(here, "kept", "of_test", "README.md"),
+		filepath.Join(elsewhere, "console.log")} {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -35,15 +35,18 @@ func TestEvidenceInJUnit(t *testing.T) {
 			{Name: "x", Status: report.TestFailed, Artifacts: filepath.Join(here, "kept", "of_test")},
 			{Name: "y", Status: report.TestFailed, Artifacts: filepath.Join(here, "gone")},
 			{Name: "z", Status: report.TestPassed}}}
-	if err := errors.Join(e.save(&r, 0), e.write(export.Run{Files: []report.FileResult{r}}, io.Discard, here)); err != nil {
+	if err := e.save(&r, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.write(export.Run{Files: []report.FileResult{r}}, io.Discard, here); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(e.JUnit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"[[ATTACHMENT|kept/of_test/README.md]]", "[[ATTACHMENT|" + elsewhere + "/console.log]]"} {
-		if !strings.Contains(string(text), want) {
+	for _, want := range []string{"kept/of_test/README.md", elsewhere + "/console.log"} {
+		if !strings.Contains(string(text), "[[ATTACHMENT|"+want+"]]") {
 			t.Errorf("%s is missing in\n%s", want, text)
 		}
 	}
