@@ -192,9 +192,9 @@ func (e *Exports) save(r *report.FileResult, number int) error {
 			}
 		}
 	}
-	r.Evidence = filesOf(r.Artifacts)
+	r.Evidence = artifacts.Files(r.Artifacts)
 	for t := range r.Tests {
-		r.Tests[t].Evidence = filesOf(r.Tests[t].Artifacts)
+		r.Tests[t].Evidence = artifacts.Files(r.Tests[t].Artifacts)
 		for i := range r.Tests[t].Attachments {
 			a := &r.Tests[t].Attachments[i]
 			if a.Data == nil {
@@ -211,30 +211,6 @@ func (e *Exports) save(r *report.FileResult, number int) error {
 		}
 	}
 	return nil
-}
-
-// filesOf returns the paths of the files in a folder of evidence, as readers of JUnit take them: below the
-// working directory relative to it, since a job may be looked at where its directory is another one.
-func filesOf(folder string) (paths []string) {
-	if folder == "" {
-		return nil
-	}
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return nil // the reason of the failure names the folder
-	}
-	shown := folder
-	if here, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(here, folder); err == nil && filepath.IsLocal(rel) {
-			shown = rel
-		}
-	}
-	for _, entry := range entries {
-		if entry.Type().IsRegular() {
-			paths = append(paths, filepath.Join(shown, entry.Name()))
-		}
-	}
-	return paths
 }
 
 // pageFile makes a page of all events at the end.
