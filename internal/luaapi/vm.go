@@ -246,7 +246,7 @@ func workerClass() Class {
 			fn("join() -> integer", "Waits for those processes and returns the highest exit code."),
 			fn("handle() -> integer", "Returns its number."),
 			fn("close()", "Ends it and its processes."),
-		}, systemMethods(), guestMethods()),
+		}, guestMethods()),
 	}
 }
 
