@@ -41,6 +41,7 @@ var measurements = [...]measurement{
 	{"attach", (*bench).attach},
 	{"snapshot", (*bench).snapshots},
 	{"exec", (*bench).exec},
+	{"userland", (*bench).userland},
 	{"run", (*bench).wholeRun},
 	{"events", (*bench).events},
 	{"files", (*bench).files},

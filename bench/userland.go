@@ -1,0 +1,96 @@
+//go:build bench
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const userlandRounds = 9
+
+// systemdTree is a root file system with systemd, which a build of the test profile `services` makes.
+const systemdTree = "dist/profiles/services/root"
+
+// userland measures guests whose root file system is not the built-in one: a system that systemd has brought up,
+// from the boot cache, and the first program of the host against the second.
+func (b *bench) userland(ctx context.Context) error {
+	return errors.Join(b.systemd(ctx), b.firstProgram(ctx))
+}
+
+// execOutput runs a command in a guest by the built program, and returns what it has printed.
+func (b *bench) execOutput(ctx context.Context, args ...string) (string, time.Duration, error) {
+	program, err := filepath.Abs(programFile)
+	if err != nil {
+		return "", 0, err
+	}
+	begun := time.Now()
+	stdout, stderr, err := b.starter.Run(ctx, b.dir, nil, program, append([]string{"exec"}, args...)...)
+	if err != nil {
+		err = fmt.Errorf("%w\n%s%s", err, stdout, stderr)
+	}
+	return string(stdout), time.Since(begun), err
+}
+
+func (b *bench) systemd(ctx context.Context) error {
+	tree, err := filepath.Abs(systemdTree)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(tree); err != nil {
+		return fmt.Errorf("%w (`provium prepare` in the project's directory makes it)", err)
+	}
+	const memory = "384M"
+	system := []string{"--mem", memory, "--userland", tree, "--ready", "systemd", "--", "true"}
+	builtin := []string{"--mem", memory, "--", "true"}
+	var ready, plain sample
+	for round := range userlandRounds + 1 {
+		for _, of := range []struct {
+			args []string
+			to   *sample
+		}{{system, &ready}, {builtin, &plain}} {
+			_, took, err := b.execOutput(ctx, of.args...)
+			if err != nil {
+				return err
+			}
+			if round > 0 { // the first one fills the boot cache
+				*of.to = append(*of.to, took)
+			}
+		}
+	}
+	b.table.atMost("exec in a system that systemd has brought up / in the built-in userland, both from the boot cache",
+		ready, 2, plain)
+	return nil
+}
+
+// firstProgram measures, inside of guests with the host's programs, the first run of Python and the second.
+func (b *bench) firstProgram(ctx context.Context) error {
+	const script = `date +%s%N; python3 -c 1; date +%s%N; python3 -c 1; date +%s%N`
+	var first, second sample
+	for range userlandRounds {
+		out, _, err := b.execOutput(ctx, "--userland", "host", "--", "sh", "-c", script)
+		if err != nil {
+			return err
+		}
+		var at []int64
+		for text := range strings.FieldsSeq(out) {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				return fmt.Errorf("the guest printed %q: %w", out, err)
+			}
+			at = append(at, n)
+		}
+		if len(at) != 3 {
+			return fmt.Errorf("the guest printed %q, not three times", out)
+		}
+		first, second = append(first, time.Duration(at[1]-at[0])), append(second, time.Duration(at[2]-at[1]))
+	}
+	b.table.atMost("first `python3 -c 1` of a guest with the host's programs / the second", first, 1.3, second)
+	return nil
+}
