@@ -47,8 +47,14 @@ func (f *guestFlags) group() flagGroup {
 		"memory of the guest, `SIZE` such as 2G (default 512M)")
 	g.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "vCPUs of the guest, `N` (default 1)")
 	g.flags.BoolVar(&f.cold, "cold", false, "boot the guest, take it not from the boot cache")
-	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
 	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
+	return g
+}
+
+// withDebugger returns the group, with the flag of commands that boot their guest by withGuest.
+func (f *guestFlags) withDebugger() flagGroup {
+	g := f.group()
+	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
 	return g
 }
 

@@ -184,6 +184,10 @@ func TestInvalid(t *testing.T) {
 		"userland and initrd": {p + "initrd = 'i'\nuserland = 'host'",
 			"profile `p` has userland and initrd, or inject_agent = false"},
 		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},
+		"firmware": {p + "machine = 'pc'\nfirmware = 'uefi'",
+			"profile `p` firmware: `uefi` needs machine `q35`, not `pc`"},
+		"bus": {p + "disks = [{scratch = '1M', bus = 'ide'}]",
+			"bus: unknown value `ide` (valid: virtio-blk, virtio-scsi, nvme)"},
 		"qemu_args":  {p + "qemu_args = ['-qmp', 'stdio']", "profile `p` qemu_args: `-qmp` is Provium's own"},
 		"dotted key": {"profiles.p.accel = 'hvf'",
 			"profile `p` accel: unknown value `hvf` (valid: auto, kvm, tcg) (line 1)"},
@@ -227,8 +231,8 @@ func TestInvalid(t *testing.T) {
 		"disk none": {p + "disks = [{id = 'a'}]",
 			"exactly one of path, scratch and template is needed, none is given"},
 		"disk key": {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template, " +
-			"id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache); did you " +
-			"mean `path`?"},
+			"id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache, bus); " +
+			"did you mean `path`?"},
 		"disk type": {p + "disks = ['a']", "disks[1]: expected a table, got a string"},
 		"disk id": {p + "[[profiles.p.disks]]\npath = 'a'\nid='x'\n[[profiles.p.disks]]\npath = 'b'\nid='x'",
 			"disks[2]: id `x` is used twice"},

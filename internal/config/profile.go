@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"provium/internal/machine"
 	"provium/internal/userland"
 )
 
@@ -71,6 +73,8 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
 		{"disks", listInto(&disks)},
 		{"qemu_args", argsInto(&p.Shape.Args)},
+		{"firmware", choiceInto(&p.Shape.Firmware, machine.Firmwares()...)},
+		{"boot_from", choiceInto(&p.Shape.BootFrom, machine.Sources()...)},
 	}}.read(table)
 	if err != nil {
 		return p, err
@@ -81,6 +85,9 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	}
 	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
+	}
+	if err := p.Shape.Check(cmp.Or(p.Machine, "q35"), 1); err != nil {
+		return p, &keyError{joinKey(full, "firmware"), fmt.Errorf("profile `%s` %w", name, err)}
 	}
 	if err := p.checkUserland(); err != nil {
 		return p, &keyError{joinKey(full, "userland"), err}
@@ -214,6 +221,7 @@ func readDisk(v any, at base) (Disk, error) {
 		{"physical_block_size", blockInto(&d.PhysicalBlock)},
 		{"discard", boolInto(&discard)},
 		{"write_cache", boolInto(&writeCache)},
+		{"bus", choiceInto(&d.Bus, "virtio-blk", "virtio-scsi", "nvme")},
 	}}.read(table)
 	if err != nil {
 		return d, err

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
-	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -224,7 +222,11 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
-	img, err := v.host.image(ctx, v.profile, key)
+	shape, err := v.shape(opts)
+	if err != nil {
+		return nil, err
+	}
+	img, err := v.imageFor(ctx, shape, opts, key)
 	if err != nil {
 		return nil, err
 	}
@@ -233,15 +235,13 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if vsock {
 		appended = strings.TrimSpace(qemu.VsockOption + " " + appended)
 	}
-	cmdline, err := img.CommandLine(opts.Cmdline, appended)
-	if err != nil {
-		return nil, err
+	var cmdline string
+	if !shape.IsFromDisk() {
+		if cmdline, err = img.CommandLine(opts.Cmdline, appended); err != nil {
+			return nil, err
+		}
 	}
-	shape, err := v.shape(opts)
-	if err == nil {
-		err = v.prepareDir()
-	}
-	if err != nil {
+	if err := v.prepareDir(); err != nil {
 		return nil, err
 	}
 	initrd, err := img.InitrdWith(ctx, v.dir, imageFiles(opts.Files))
@@ -260,19 +260,20 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime
 	}
-	if err := image.CheckMemory(img.Kernel, initrd, cfg.Memory); err != nil && !v.host.Local {
-		return nil, err
+	if shape.IsUEFI() {
+		if cfg.Firmware, err = qemu.FindFirmware(); err != nil && !v.host.Local {
+			return nil, err
+		}
+	}
+	if cfg.Kernel != "" && !v.host.Local {
+		if err := image.CheckMemory(cfg.Kernel, initrd, cfg.Memory); err != nil {
+			return nil, err
+		}
 	}
 	nics := v.host.network().Plan(v)
 	cfg.NICs = network.Devices(nics)
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime, Shape: cfg.Shape}}, nil
-}
-
-// shape returns what the profile and the opts make of the machine.
-func (v *VM) shape(opts *topology.BootOpts) (machine.Shape, error) {
-	s := v.profile.Shape.Merge(opts.Shape)
-	return s, s.Check(cmp.Or(v.profile.Machine, qemu.DefaultMachine), opts.VCPUs())
 }
 
 const (

@@ -111,6 +111,8 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 		}
 	}()
 	opts.Files = saved.files
+	opts.Shape = g.Shape
+	opts.Shape.Args = nil // compared below
 	// A file of somebody else's must not say what QEMU is told.
 	if own := v.opts.Merge(nil).Shape.Args; !slices.Equal(g.Shape.Args, slices.Concat(v.profile.Shape.Args, own)) {
 		return nil, fmt.Errorf("snapshot `%s` is of a machine with qemu_args `%s`; give them in the profile, or where "+
@@ -118,6 +120,9 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 	}
 	if err := g.Shape.Check(cmp.Or(v.profile.Machine, qemu.DefaultMachine), m.Machine.CPUs); err != nil {
 		return nil, damaged(r, err)
+	}
+	if g.Shape.IsFromDisk() {
+		opts.Cmdline = nil
 	}
 	if err := opts.Validate(); err != nil {
 		return nil, damaged(r, err)

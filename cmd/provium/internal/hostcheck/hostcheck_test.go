@@ -157,6 +157,7 @@ func TestFindings(t *testing.T) {
 			"not on PATH|sudo apt-get install qemu-system-x86"},
 		{"no image tool", func(h *Host) { h.Programs = programs{} }, ImageTool, Note,
 			"qemu-nbd is not on PATH|only raw|sudo apt-get install qemu-utils"},
+		{"no OVMF", func(*Host) {}, UEFI, Note, "no OVMF|BIOS only|package `ovmf`"},
 		{"no image tool elsewhere", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=other\n")(h) },
 			ImageTool, Note, "package of qemu-nbd"},
 		{"no QEMU, as root", func(h *Host) { h.Programs = programs{}; h.UID = 0 }, FindQEMU, Failure,
