@@ -38,6 +38,8 @@ test("a guest has the programs of the host, and not its secrets", function(t)
   -- It is another machine than the host.
   t:assert_eq(vm:run("hostname").stdout, "provium\n")
   t:assert_contains(vm:read_file("/etc/hosts"), "localhost")
+  -- Larger requests than the kernel makes by itself.
+  t:assert_eq(vm:read_file("/sys/block/vda/queue/read_ahead_kb"), "512\n")
   -- The disk is one like any other.
   t:assert_eq(vm:disk("userland"):id(), "userland")
   t:assert_error_matches(function() vm:write_file("/dev/disk/by-id/virtio-userland", "x") end, "EPERM")
@@ -81,4 +83,22 @@ test("a directory is a root file system with its init", function(t)
   t:assert_eq(vm:stat("/data/1").perm, 0x1a0)
   t:assert_eq(vm:stat("/bin/busybox").ino, vm:stat("/bin/again").ino)
   t:assert_eq(#vm:read_file("/data/1"), 300000)
+end)
+
+test("commands have what an image says about them", function(t)
+  local vm = provium:vm("v", "oci"):boot()
+  local r = vm:run("echo $GREETING; pwd; id -u; echo $HOME $PATH"):assert_ok()
+  t:assert_eq(r.stdout, "hello world\n/srv/app\n1234\n/home/app /opt/bin:/bin\n")
+  t:assert_eq(vm:run("id", {"-u"}).stdout, "1234\n")
+  r = vm:run("echo $GREETING; pwd; id -u", {user = "root", cwd = "/", env = {GREETING = "mine"}})
+  t:assert_eq(r.stdout, "mine\n/\n0\n")
+  t:assert_eq(vm:run("/bin/env", {args = {}, env_clear = true, env = {A = "b"}}).stdout, "A=b\n")
+  -- Files are root's, as everywhere.
+  vm:write_file("/srv/app/x", "root's")
+  t:assert_eq(vm:stat("/srv/app/x").uid, 0)
+  -- It is in the guest's memory, and so in snapshots.
+  local s = vm:snapshot()
+  vm:shutdown()
+  vm:restore(s)
+  t:assert_eq(vm:run("pwd; id -u").stdout, "/srv/app\n1234\n")
 end)

@@ -18,6 +18,7 @@ import (
 
 	"provium/internal/agent"
 	"provium/internal/agent/boot"
+	"provium/internal/agent/process"
 )
 
 // version is set by the linker.
@@ -186,6 +187,7 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 		Executor:  executor,
 		Random:    random,
 
+		Commands:  process.Defaults(system.Commands()),
 		AwaitDisk: system.AwaitDisk,
 		Dev:       system.Dev(),
 		Proc:      system.Proc(),

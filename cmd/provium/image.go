@@ -175,6 +175,9 @@ func writeImage(w io.Writer, img *image.Image) error {
 	}
 	if u := img.Userland; u != nil {
 		line("userland", fmt.Sprintf("%s, described by %s", u.Source, u.Index))
+		if u.Digest != "" {
+			line("  digest", u.Digest)
+		}
 		if u.HasInit {
 			line("  init", "/sbin/init")
 		}
@@ -219,8 +222,11 @@ func writeImageConfig(line func(name, text string), c userland.Config) {
 	if c.WorkDir != "" {
 		line("  workdir", c.WorkDir)
 	}
+	if c.User != "" {
+		line("  user", c.User)
+	}
 	if len(c.Entrypoint) > 0 {
-		line("  command", strings.Join(c.Entrypoint, " "))
+		line("  command", strings.Join(c.Entrypoint, " ")+" (not started)")
 	}
 }
 

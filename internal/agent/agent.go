@@ -44,6 +44,8 @@ type Config struct {
 	// OutputLimit is how many bytes of an output of a process are kept, and how far one may
 	// run ahead of an open reader; 0 is wire.MaxOutput.
 	OutputLimit int64
+	// Commands are what commands have unless the host says something else.
+	Commands process.Defaults
 	// AwaitDisk carries out the operation of that name. Nil refuses it.
 	AwaitDisk func(ctx context.Context, serial string, gone bool) error
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
@@ -87,7 +89,7 @@ func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg, waiters: sys.NewWaiters(), net: netconf.New(cfg.Proc, cfg.Sys)}
 	newHandle := func() uint64 { return a.handles.Add(1) }
 	starter := process.NewStarter(cfg.DevNull, cfg.Proc, a.waiters, cfg.Shield)
-	a.procs = process.NewTable(cfg.Mounts, cfg.OutputLimit, a.waiters, newHandle)
+	a.procs = process.NewTable(cfg.Mounts, cfg.OutputLimit, cfg.Commands, a.waiters, newHandle)
 	a.execs = executor.NewPool(cfg.Executor, starter, a.waiters, newHandle)
 	a.server = session.NewServer(dispatcher{a}, wire.HelloOk{
 		AgentVersion:  cfg.Version,

@@ -188,7 +188,7 @@ func TestInvalid(t *testing.T) {
 			"profile `p` firmware: `uefi` needs machine `q35`, not `pc`"},
 		"bus": {p + "disks = [{scratch = '1M', bus = 'ide'}]",
 			"bus: unknown value `ide` (valid: virtio-blk, virtio-scsi, nvme)"},
-		"qemu_args":  {p + "qemu_args = ['-qmp', 'stdio']", "profile `p` qemu_args: `-qmp` is Provium's own"},
+		"qemu_args": {p + "qemu_args = ['-qmp', 'stdio']", "profile `p` qemu_args: `-qmp` is Provium's own"},
 		"dotted key": {"profiles.p.accel = 'hvf'",
 			"profile `p` accel: unknown value `hvf` (valid: auto, kvm, tcg) (line 1)"},
 		"inline table": {"\nprofiles = { p = { accel = 'hvf' } }", "(line 2)"},

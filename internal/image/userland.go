@@ -3,6 +3,8 @@ package image
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"sync"
 
 	"provium/internal/userland"
@@ -15,7 +17,8 @@ var userlandModules = [...]string{"virtio_blk", "erofs", "overlay"}
 const UserlandDisk = "userland"
 
 // guestUserland is the file that says in the initrd that there is a userland: the disk's
-// serial number, and "init" if its /sbin/init is the guest's.
+// serial number, and "init" if its /sbin/init is the guest's; then what commands have there
+// unless the host says something else, a word and a quoted text in each line.
 const guestUserland = guestDir + "/userland"
 
 // madeUserland is a userland that is being made, or was.
@@ -51,7 +54,10 @@ func (s *Store) MakeUserland(ctx context.Context, from userland.Source) (*userla
 	value, _ := s.userlands.LoadOrStore(from, &madeUserland{})
 	m := value.(*madeUserland)
 	m.once.Do(func() {
-		maker := &userland.Maker{Cache: s.cache, HostRoot: s.cfg.HostRoot}
+		maker := &userland.Maker{Cache: s.cache, HostRoot: s.cfg.HostRoot, Notice: s.cfg.Notice}
+		if s.cfg.Runner != nil {
+			maker.Runner = s.cfg.Runner
+		}
 		m.u, m.err = maker.Make(ctx, from)
 		if m.err != nil {
 			s.userlands.Delete(from) // it may be there the next time
@@ -69,5 +75,17 @@ func userlandItems(u *userland.Userland) []item {
 	if u.HasInit {
 		text += " init"
 	}
-	return []item{fileItem(guestUserland, 0o644, []byte(text+"\n"))}
+	lines := []string{text}
+	add := func(word, value string) {
+		if value != "" {
+			lines = append(lines, word+" "+strconv.Quote(value))
+		}
+	}
+	for _, kv := range u.Config.Env {
+		add("env", kv)
+	}
+	add("workdir", u.Config.WorkDir)
+	user, _, _ := strings.Cut(u.Config.User, ":") // a group is that of the account
+	add("user", user)
+	return []item{fileItem(guestUserland, 0o644, []byte(strings.Join(lines, "\n")+"\n"))}
 }

@@ -49,8 +49,8 @@ func (i *Instance) panicInLog() (Finding, bool) {
 	return Finding{}, false
 }
 
-// onPanicEvent takes the guest's word, by its pvpanic device, that its kernel has panicked. It
-// must not block.
+// onPanicEvent takes the guest's word, by its pvpanic device, that its kernel has panicked. QEMU
+// has stopped the guest: its memory and its CPUs are those of the panic. It must not block.
 func (i *Instance) onPanicEvent() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -60,7 +60,11 @@ func (i *Instance) onPanicEvent() {
 	i.work.Go(func() {
 		<-i.ready
 		if i.cfg.Hooks.ExpectsPanic() {
-			return // what its kernel prints, and a reboot or another agent, tell the rest
+			// What its kernel prints, and a reboot or another agent, tell the rest.
+			if err := i.machine.Cont(i.ctx); err != nil && i.ctx.Err() == nil {
+				i.cfg.Hooks.Warn("vm `%s` after a panic: %v", i.cfg.VM, err)
+			}
+			return
 		}
 		i.machine.SyncConsole()
 		i.lastWords()

@@ -49,7 +49,7 @@ func TestPanicInLog(t *testing.T) {
 		b := newBench(t)
 		i, m := b.boot()
 		putKernel(t, m, "Linux version 6.1", fatal)
-		m.Event("GUEST_PANICKED", map[string]any{"action": "run"})
+		m.Event("GUEST_PANICKED", map[string]any{"action": "pause"})
 		b.wantDeath(i, "guest panicked: ", "Fatal exception")
 		if log, err := i.cfg.Inspect.KernelLog(t.Context()); err != nil || len(log) != 2 {
 			t.Errorf("%v, %v", log, err)
@@ -58,7 +58,7 @@ func TestPanicInLog(t *testing.T) {
 	t.Run("event without a log", func(t *testing.T) {
 		b := newBench(t)
 		i, m := b.boot()
-		m.Event("GUEST_PANICKED", map[string]any{"action": "run"})
+		m.Event("GUEST_PANICKED", map[string]any{"action": "pause"})
 		b.wantDeath(i, "guest panicked")
 	})
 	t.Run("event of an expected panic", func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestPanicInLog(t *testing.T) {
 		b.expects = true
 		i, m := b.boot()
 		putKernel(t, m, fatal)
-		m.Event("GUEST_PANICKED", map[string]any{"action": "run"})
+		m.Event("GUEST_PANICKED", map[string]any{"action": "pause"})
 		m.Event("RESET", map[string]any{"guest": true})
 		if err := i.WaitReboot(t.Context(), patience); err != nil {
 			t.Error(err)
@@ -90,7 +90,7 @@ func TestCoreOfADeadGuest(t *testing.T) {
 	b.cfg.Inspect = &inspect.Guest{DumpDir: t.TempDir()}
 	i, m := b.boot()
 	putKernel(t, m, "Linux version 6.1", fatal)
-	m.Event("GUEST_PANICKED", map[string]any{"action": "run"})
+	m.Event("GUEST_PANICKED", map[string]any{"action": "pause"})
 	b.wantDeath(i, "guest panicked: ")
 	var packed bytes.Buffer
 	if err := b.cfg.Inspect.TakeCore(t.Context(), &packed); err != nil {

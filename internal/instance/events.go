@@ -18,14 +18,14 @@ func (i *Instance) onEvent(e qemu.Event) {
 		if err := json.Unmarshal(e.Data, &d); err != nil {
 			d.Guest = false
 		}
-		i.onReset(d.Guest)
+		i.onReset(i.payReset() || d.Guest)
 	case "SHUTDOWN":
 		var d struct {
 			Guest  bool
 			Reason string
 		}
 		if err := json.Unmarshal(e.Data, &d); err == nil && d.Guest {
-			i.setReason("guest powered off")
+			i.onEnd(d.Reason)
 		}
 	case "GUEST_PANICKED":
 		i.onPanicEvent()
@@ -76,6 +76,7 @@ func (i *Instance) onReset(byGuest bool) {
 		i.awaited = i.reboots + 1
 	}
 	i.resend, i.served, i.crashed = false, false, false
+	i.holdEnd(false)
 	switch {
 	case i.link != nil || i.ctx.Err() != nil:
 	case i.panicked:

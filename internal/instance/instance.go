@@ -98,6 +98,7 @@ type Instance struct {
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // linkers
 	done   chan struct{}  // closed when the process is gone and the VM knows
+	holds  sync.Mutex     // held while QEMU is told what to do where the guest ends
 
 	mu        sync.Mutex
 	boot      int           // counts boots: resets and reboots of the guest
@@ -128,6 +129,9 @@ type Instance struct {
 	portShut  bool        // the port was closed since the agent of the link opened it
 	linkedAt  int64       // the length of the console at the link's start
 	halting   bool        // the console has said that the guest halts, which is being looked at
+	holding   bool        // the machine is to stand still where the guest ends
+	mayStand  bool        // it was so once
+	owesReset bool        // it stood still in place of a reset, which is being made
 	lost      bool        // the last agent closed its port; no other one has answered yet
 
 	reboots  int           // how often the guest got another agent
@@ -312,6 +316,9 @@ func (i *Instance) kill() {
 
 // End stops QEMU with a reason and returns when Done is closed.
 func (i *Instance) End(reason string) {
+	if i.IsReporting() {
+		i.readKernelLog() // it has the lines that a quiet console leaves out
+	}
 	i.fail(reason)
 	<-i.done
 }
@@ -321,6 +328,6 @@ func (i *Instance) End(reason string) {
 func (i *Instance) SyncConsole() {
 	i.machine.SyncConsole()
 	i.readKernelLog()
-	i.watch.flush(false)
+	i.watch.pause()
 	i.awaitChecks()
 }

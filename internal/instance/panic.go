@@ -36,7 +36,9 @@ func (i *Instance) mayHavePanicked(f Finding, over bool) (finish func()) {
 	i.check = c
 	i.work.Go(func() {
 		_, real := i.panicInLog()
-		i.settle(c, real || !i.isAlive(link))
+		if finish := i.settle(c, real || !i.isAlive(link)); finish != nil {
+			finish()
+		}
 	})
 	return nil
 }
@@ -60,30 +62,55 @@ func (i *Instance) isAlive(link *guest.Client) bool {
 	}
 }
 
-// settle ends a check, once.
-func (i *Instance) settle(c *panicCheck, real bool) {
+// settle ends a check, once. The caller must call what it returns, unless that is nil, without a lock.
+func (i *Instance) settle(c *panicCheck, real bool) (finish func()) {
+	f := c.finding
+	f.Expected = real && i.cfg.Hooks.ExpectsPanic()
 	i.mu.Lock()
 	if c.settled {
 		i.mu.Unlock()
-		return
+		return nil
 	}
 	c.settled = true
 	i.check = nil
-	i.mu.Unlock()
-	if real {
-		i.confirmPanic(c.finding)
+	if !real {
+		i.holdEnd(false)
+		close(c.done)
+		i.mu.Unlock()
+		return nil
 	}
-	close(c.done)
+	end := i.believePanicLocked(f)
+	i.mu.Unlock()
+	if end == nil {
+		i.cfg.Hooks.Finding(f)
+		close(c.done)
+		return nil
+	}
+	return func() {
+		end()
+		close(c.done)
+	}
 }
 
-// lastWords settles what the kernel has printed before its present boot ended.
+// lastWords settles what the kernel has printed before its present boot ended. It asks QEMU
+// nothing, so it may be called where QEMU's events are read: what a panicked guest leaves is kept
+// in the background, for which awaitChecks waits.
 func (i *Instance) lastWords() {
-	i.watch.flush(true)
+	finish := i.watch.flush(true)
 	i.mu.Lock()
-	c := i.check
+	c, over := i.check, i.ctx.Err() != nil
 	i.mu.Unlock()
 	if c != nil {
-		i.settle(c, true)
+		if end := i.settle(c, true); end != nil {
+			finish = append(finish, end)
+		}
+	}
+	for _, end := range finish {
+		if over {
+			end()
+		} else {
+			i.work.Go(end)
+		}
 	}
 }
 
@@ -117,15 +144,24 @@ func (i *Instance) confirmPanic(f Finding) {
 // believePanic records a panic. The guest has ended, unless the test expects it; what it leaves
 // behind is kept, and it is ended, by what is returned. awaitChecks waits for that.
 func (i *Instance) believePanic(f Finding) (finish func()) {
-	reason := "guest panicked: " + f.Title
-	if f.Expected = i.cfg.Hooks.ExpectsPanic(); f.Expected {
-		i.goOn(reason)
+	f.Expected = i.cfg.Hooks.ExpectsPanic()
+	i.mu.Lock()
+	finish = i.believePanicLocked(f)
+	i.mu.Unlock()
+	if finish == nil {
 		i.cfg.Hooks.Finding(f)
+	}
+	return finish
+}
+
+// believePanicLocked is believePanic for a caller that holds i.mu and hands on an expected panic.
+func (i *Instance) believePanicLocked(f Finding) (finish func()) {
+	reason := "guest panicked: " + f.Title
+	if f.Expected {
+		i.goOn(reason)
 		return nil
 	}
 	done := make(chan struct{})
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	i.reason = reason // the kernel's words win
 	if i.check == nil {
 		i.check = &panicCheck{finding: f, settled: true, done: done}
@@ -138,10 +174,8 @@ func (i *Instance) believePanic(f Finding) (finish func()) {
 }
 
 // goOn ends what the agent of a guest held that has panicked, and waits for the next
-// agent: the kernel reboots, or starts a crash kernel without a reset.
+// agent: the kernel reboots, or starts a crash kernel without a reset. The caller must hold i.mu.
 func (i *Instance) goOn(reason string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	i.panic = reason
 	if i.link == nil || i.ctx.Err() != nil {
 		return

@@ -14,7 +14,7 @@ import (
 // sysrq, after a panic, and before another kernel takes over, of which nothing is known then.
 var partingWords = [][]byte{
 	[]byte("Restarting system"), []byte("sysrq: Resetting"), []byte("SysRq : Resetting"),
-	[]byte("Kernel panic - not syncing"), []byte("Starting new kernel"),
+	[]byte(panicWords), []byte("Starting new kernel"),
 }
 
 // saysGoodbye reports whether the kernel has said that it ends.

@@ -46,7 +46,7 @@ func newWatch(i *Instance) *watch {
 	defer w.mu.Unlock()
 	w.quiet = time.AfterFunc(reportQuiet, func() {
 		i.readKernelLog() // it has the lines that a quiet console leaves out
-		w.flush(false)
+		w.pause()
 	})
 	w.quiet.Stop()
 	return w
@@ -103,6 +103,9 @@ func (w *watch) take(device int, p []byte) (finish []func()) {
 	if bytes.Contains((*held)[:end], []byte(haltWords)) {
 		w.inst.mayHaveHalted()
 	}
+	if bytes.Contains((*held)[:end], []byte(panicWords)) {
+		w.inst.mayEnd()
+	}
 	w.goodbye = w.goodbye || saysGoodbye((*held)[:end])
 	finish = w.report(w.detector.Feed((*held)[:end]), false)
 	*held = append((*held)[:0], (*held)[end:]...)
@@ -125,9 +128,11 @@ func (w *watch) logged(line string) {
 }
 
 // flush reports what is known so far: the guest has ended, has printed nothing for a
-// while, or the caller asks. over says that the guest, or its present boot, has ended.
-func (w *watch) flush(over bool) {
+// while, or the caller asks. over says that the guest, or its present boot, has ended. The caller
+// must call what it returns, without a lock.
+func (w *watch) flush(over bool) (finish []func()) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.quiet.Stop()
 	for i, held := range w.partial {
 		// A line that is cut in two here would not be recognised.
@@ -135,10 +140,13 @@ func (w *watch) flush(over bool) {
 			w.partial[i], w.begun[i] = nil, true
 		}
 	}
-	finish := w.report(w.detector.Flush(), over)
-	w.mu.Unlock()
-	for _, f := range finish {
-		f()
+	return w.report(w.detector.Flush(), over)
+}
+
+// pause is flush for a guest that goes on.
+func (w *watch) pause() {
+	for _, finish := range w.flush(false) {
+		finish()
 	}
 }
 

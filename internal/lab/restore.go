@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,9 +116,6 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 	if own := v.opts.Merge(nil).Shape.Args; !slices.Equal(g.Shape.Args, slices.Concat(v.profile.Shape.Args, own)) {
 		return nil, fmt.Errorf("snapshot `%s` is of a machine with qemu_args `%s`; give them in the profile, or where "+
 			"the vm is declared", r.Path(), strings.Join(g.Shape.Args, " "))
-	}
-	if err := g.Shape.Check(cmp.Or(v.profile.Machine, qemu.DefaultMachine), m.Machine.CPUs); err != nil {
-		return nil, damaged(r, err)
 	}
 	if g.Shape.IsFromDisk() {
 		opts.Cmdline = nil

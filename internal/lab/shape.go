@@ -21,10 +21,10 @@ func (v *VM) shape(opts *topology.BootOpts) (machine.Shape, error) {
 // starts no vmlinux: it gets the kernel as it was found.
 func (v *VM) imageFor(ctx context.Context, s machine.Shape, opts *topology.BootOpts, key string) (*image.Image, error) {
 	if s.IsFromDisk() {
-		if opts.Cmdline != nil || opts.CmdlineAppend != "" || len(opts.Files) > 0 {
+		switch {
+		case opts.Cmdline != nil || opts.CmdlineAppend != "" || len(opts.Files) > 0:
 			return nil, errors.New("boot_from: a guest that boots from its disk gets neither a command line nor files")
-		}
-		if key == "" && len(v.disks.All()) == 0 {
+		case key == "" && len(v.disks.All()) == 0:
 			return nil, errors.New("boot_from: the VM has no disk to boot from")
 		}
 		return &image.Image{Profile: v.profile.Name, Key: machine.FromDisk}, nil

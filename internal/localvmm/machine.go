@@ -38,6 +38,7 @@ type Reply struct {
 const (
 	statusRunning   = "running"
 	statusPaused    = "paused"
+	statusShutdown  = "shutdown"
 	statusSuspended = "suspended"
 	statusIncoming  = "inmigrate"
 )
@@ -63,6 +64,7 @@ type Machine struct {
 	exit      error // how it ended
 	over      bool
 	status    string
+	held      bool // the machine stands still where the guest ends
 	connected bool // somebody is connected to the agent's port
 	registers string
 	changed   chan struct{}
@@ -261,6 +263,9 @@ func (m *Machine) Event(name string, data map[string]any) {
 // Reset resets the guest, as the guest itself does by a reboot (byGuest), or the
 // host by the reset button.
 func (m *Machine) Reset(byGuest bool) {
+	if byGuest && m.standsStill("guest-reset") {
+		return
+	}
 	m.setStatus(statusRunning)
 	m.guest.Boot()
 	reason := "host-qmp-system-reset"
@@ -270,8 +275,29 @@ func (m *Machine) Reset(byGuest bool) {
 	m.Event("RESET", map[string]any{"guest": byGuest, "reason": reason})
 }
 
+func (m *Machine) setHeld(held bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = held
+}
+
+// standsStill stops the machine in place of what the guest does, if set-action has asked for that.
+func (m *Machine) standsStill(reason string) bool {
+	m.mu.Lock()
+	held := m.held
+	m.mu.Unlock()
+	if held {
+		m.setStatus(statusShutdown)
+		m.Event("SHUTDOWN", map[string]any{"guest": true, "reason": reason})
+	}
+	return held
+}
+
 // PowerOff ends the machine as a guest does that powers off.
 func (m *Machine) PowerOff() {
+	if m.standsStill("guest-shutdown") {
+		return
+	}
 	m.Event("SHUTDOWN", map[string]any{"guest": true, "reason": "guest-shutdown"})
 	m.End(nil)
 }

@@ -144,14 +144,12 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 		Netdev   string
 		Addr     struct{ Path string }
 		Command  string `json:"command-line"`
+		Reboot   string
 	}
 	if c.Execute == "device_add" {
 		// addr is a text there.
 		var device struct{ ID string }
-		if err := json.Unmarshal(c.Arguments, &device); err != nil {
-			return nil, nil, err
-		}
-		return nil, nil, nil
+		return nil, nil, json.Unmarshal(c.Arguments, &device)
 	}
 	if len(c.Arguments) > 0 {
 		if err := json.Unmarshal(c.Arguments, &args); err != nil {
@@ -161,6 +159,9 @@ func (m *Machine) execute(c *command) (value any, after func(), err error) {
 	switch c.Execute {
 	case "qmp_capabilities", "migrate-set-capabilities", "migrate-set-parameters", "blockdev-add", "blockdev-del",
 		"qom-set", "block_resize", "set_link":
+		return nil, nil, nil
+	case "set-action":
+		m.setHeld(args.Reboot == "shutdown")
 		return nil, nil, nil
 	case "query-status":
 		return map[string]any{"status": m.Status()}, nil, nil

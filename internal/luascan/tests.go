@@ -230,7 +230,7 @@ func (l *lexer) table() (fields map[string]any, known bool) {
 	for {
 		ahead := *l
 		switch key := ahead.next(); {
-		case key.kind == tokenEnd:
+		case key.kind == tokenEnd, key.is(tokenSymbol, ")"), key.is(tokenSymbol, "]"): // the table has no end
 			return fields, false
 		case key.is(tokenSymbol, "}"):
 			*l = ahead

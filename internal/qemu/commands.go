@@ -20,6 +20,16 @@ func (m monitor) run(ctx context.Context, command string) error {
 	return m.client.Execute(ctx, command, nil, nil)
 }
 
+// actions are what QEMU does when a guest resets its machine, or powers it off.
+type actions struct {
+	Reboot   string `json:"reboot"`
+	Shutdown string `json:"shutdown"`
+}
+
+func (m monitor) setAction(ctx context.Context, a actions) error {
+	return m.client.Execute(ctx, "set-action", a, nil)
+}
+
 type idArguments struct {
 	ID string `json:"id"`
 }

@@ -213,8 +213,8 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		rtc = "base=" + c.RTCBase.UTC().Format("2006-01-02T15:04:05") + ",clock=vm"
 	}
 	a = append(a, "-rtc", rtc,
-		// A guest whose kernel panics may go on, with a reboot or a crash kernel.
-		"-action", "panic=none",
+		// A guest that says that its kernel has panicked stops before it reboots. It goes on if a test expects that.
+		"-action", "panic=pause",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd.qmp),
 		"-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=ttyS0,fd=%d", fd.serial),

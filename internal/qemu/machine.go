@@ -456,6 +456,16 @@ func (m *Machine) PowerDown(ctx context.Context) error {
 	return m.monitor().run(ctx, "system_powerdown")
 }
 
+// HoldEnd sets whether the machine stands still where the guest resets it or powers it off, with all
+// that is in its memory. QEMU's event is SHUTDOWN then. Reset and Cont make the reset.
+func (m *Machine) HoldEnd(ctx context.Context, hold bool) error {
+	a := actions{Reboot: "reset", Shutdown: "poweroff"}
+	if hold {
+		a = actions{Reboot: "shutdown", Shutdown: "pause"}
+	}
+	return m.monitor().setAction(ctx, a)
+}
+
 // Wakeup ends suspend-to-RAM.
 func (m *Machine) Wakeup(ctx context.Context) error {
 	return m.monitor().run(ctx, "system_wakeup")

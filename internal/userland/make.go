@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"provium/internal/image/cache"
 	"provium/internal/image/decompress"
@@ -36,13 +37,16 @@ type Userland struct {
 	// Skipped are the files of the host that were left out: others than their owner, or
 	// the user, may not read them.
 	Skipped []string
-	Config  Config
+	// Digest is that of an image of a registry, "sha256:…": what its name meant.
+	Digest string
+	Config Config
 }
 
 // Config is what an OCI image says about its commands.
 type Config struct {
 	Env        []string
 	WorkDir    string
+	User       string // a name or number, with a group after a colon or without
 	Entrypoint []string
 }
 
@@ -51,6 +55,15 @@ type Maker struct {
 	Cache *cache.Cache // with both kinds
 	// HostRoot is the root directory of the machine whose programs Host is; "" is "/".
 	HostRoot string
+	// Runner runs the program that makes Debian systems. Nil leaves what is in the cache.
+	Runner Runner
+	// Notice is called with a line of text before what takes long; it may be nil.
+	Notice func(text string)
+
+	// RegistryLimit is how long a registry may send nothing; 0 is a default.
+	RegistryLimit time.Duration
+	// Now is the time for the age of Debian systems; nil is time.Now.
+	Now func() time.Time
 }
 
 // Make looks at the source and returns its userland. Nothing is written if that is in the
@@ -107,6 +120,10 @@ func (m *Maker) tree(ctx context.Context, u *Userland) (*tree, error) {
 		return ofArchive(ctx, file)
 	case OCI:
 		return m.ofOCI(ctx, u)
+	case Registry:
+		return m.ofRegistry(ctx, u)
+	case Debian:
+		return m.ofDebian(ctx, s)
 	}
 	return nil, fmt.Errorf("there is no file system to make")
 }
@@ -184,7 +201,7 @@ func (m *Maker) ofOCI(ctx context.Context, u *Userland) (*tree, error) {
 		return nil, err
 	}
 	dir, err := m.Cache.Make(ctx, KindArchive, digest.Hex, func(dir string) error {
-		return unpackOCI(ctx, img, filepath.Join(dir, archiveFile))
+		return unpackOCI(ctx, img, filepath.Join(dir, archiveFile), func() {})
 	})
 	if err != nil {
 		return nil, err

@@ -2,8 +2,11 @@ package userland
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"slices"
@@ -12,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 
 	"provium/internal/image/cache"
 )
@@ -61,16 +65,81 @@ func openOCI(s Source) (v1.Image, error) {
 }
 
 // unpackOCI writes the layers of an image, one over the other, as one tar file. Each layer is
-// verified while it is read.
-func unpackOCI(ctx context.Context, img v1.Image, to string) (err error) {
-	in := mutate.Extract(img)
+// verified while it is read. It calls progress when something was read.
+func unpackOCI(ctx context.Context, img v1.Image, to string, progress func()) (err error) {
+	w := &wholeImage{Image: img}
+	in := mutate.Extract(w)
 	defer func() { err = errors.Join(err, in.Close()) }()
 	f, err := os.Create(to)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, cache.NewReader(ctx, in))
+	_, err = io.Copy(f, reporting{cache.NewReader(ctx, in), progress})
+	if w.err != nil { // the extraction has come to its end: nobody writes it any more
+		err = w.err
+	}
 	return errors.Join(err, f.Close())
+}
+
+// wholeImage is an image whose layers are read to their ends, where it shows whether they have
+// the right digest. An extraction stops at the end of the archive in them.
+type wholeImage struct {
+	v1.Image
+	err error // of a layer
+}
+
+// Layers implements v1.Image.
+func (w *wholeImage) Layers() ([]v1.Layer, error) {
+	list, err := w.Image.Layers()
+	for i, l := range list {
+		if list[i], err = partial.CompressedToLayer(wholeLayer{l, w}); err != nil {
+			return nil, err
+		}
+	}
+	return list, err
+}
+
+// wholeLayer is a layer of a wholeImage.
+type wholeLayer struct {
+	v1.Layer
+	image *wholeImage
+}
+
+// Compressed implements partial.CompressedLayer.
+func (l wholeLayer) Compressed() (io.ReadCloser, error) {
+	r, err := l.Layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	digest, err := l.Digest()
+	return &wholeReader{r, sha256.New(), digest, l.image}, err
+}
+
+// wholeReader compares the digest of a layer when it is closed.
+type wholeReader struct {
+	io.ReadCloser
+	sum    hash.Hash
+	digest v1.Hash
+	image  *wholeImage
+}
+
+// Read implements io.Reader.
+func (r *wholeReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.sum.Write(p[:n])
+	return n, err
+}
+
+// Close reads the rest of the layer, and closes it.
+func (r *wholeReader) Close() error {
+	_, err := io.Copy(r.sum, r.ReadCloser)
+	if got := hex.EncodeToString(r.sum.Sum(nil)); err == nil && got != r.digest.Hex {
+		err = fmt.Errorf("its contents have the digest sha256:%s", got)
+	}
+	if err != nil && r.image.err == nil {
+		r.image.err = fmt.Errorf("layer %s is damaged: %w", r.digest, err)
+	}
+	return r.ReadCloser.Close()
 }
 
 // ociConfig is what an image says about its commands.
@@ -83,7 +152,8 @@ func ociConfig(img v1.Image) (Config, error) {
 		return Config{}, fmt.Errorf("the image is for %s, and guests are x86-64 (amd64)", a)
 	}
 	c := file.Config
-	return Config{Env: c.Env, WorkDir: c.WorkingDir, Entrypoint: slices.Concat(c.Entrypoint, c.Cmd)}, nil
+	return Config{Env: c.Env, WorkDir: c.WorkingDir, User: c.User,
+		Entrypoint: slices.Concat(c.Entrypoint, c.Cmd)}, nil
 }
 
 // isOurs reports whether guests can run what is for a platform; nil is one that is not said.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
 )
 
 // Kind is what a source is.
@@ -17,6 +19,8 @@ const (
 	Directory Kind = "directory" // a tree
 	Archive   Kind = "archive"   // a tar file, compressed or not
 	OCI       Kind = "oci"       // an image in an OCI layout
+	Registry  Kind = "docker"    // an image in a registry
+	Debian    Kind = "debian"    // a release of Debian, made by its bootstrap tool
 )
 
 // Source is where a userland comes from.
@@ -24,12 +28,20 @@ type Source struct {
 	Kind Kind
 	// Path is that of a directory, an archive or an OCI layout.
 	Path string
-	// Ref names one of several images of a layout; "" is the only one.
+	// Ref names one of several images of a layout, "" is the only one; an image of a
+	// registry; or a release.
 	Ref string
 }
 
 // valid is what a user can write.
-const valid = "`busybox`, `host`, a directory, a tar file, or `oci:DIR[:NAME]`"
+const valid = "`busybox`, `host`, a directory, a tar file, `oci:DIR[:NAME]`, " +
+	"`docker://IMAGE`, or `debian:bookworm`"
+
+// How sources begin.
+const (
+	dockerPrefix = "docker://"
+	debianPrefix = "debian:"
+)
 
 // Parse understands what a user writes. resolve makes a path absolute.
 func Parse(text string, resolve func(path string) (string, error)) (Source, error) {
@@ -42,9 +54,23 @@ func Parse(text string, resolve func(path string) (string, error)) (Source, erro
 		path, ref, _ := strings.Cut(text[len("oci:"):], ":")
 		path, err := resolve(path)
 		return Source{Kind: OCI, Path: path, Ref: ref}, err
+	case strings.HasPrefix(text, dockerPrefix):
+		ref := text[len(dockerPrefix):]
+		if _, err := name.ParseReference(ref); err != nil {
+			return Source{}, fmt.Errorf("`%s` is not the name of an image, as `docker://debian:trixie` is: %w",
+				text, err)
+		}
+		return Source{Kind: Registry, Ref: ref}, nil
 	case strings.HasPrefix(text, "docker:"):
-		return Source{}, fmt.Errorf("`%s`: images are not fetched from registries; `skopeo copy %s oci:DIR` makes a "+
-			"directory for `oci:DIR`", text, text)
+		return Source{}, fmt.Errorf("`%s`: the name of an image in a registry is written `docker://%s`", text,
+			strings.TrimLeft(text[len("docker:"):], "/"))
+	case strings.HasPrefix(text, debianPrefix):
+		suite := text[len(debianPrefix):]
+		if !debianSuite.MatchString(suite) {
+			return Source{}, fmt.Errorf("`%s` is not a release of Debian, as `debian:bookworm` and `debian:trixie` are",
+				text)
+		}
+		return Source{Kind: Debian, Ref: suite}, nil
 	case !strings.Contains(text, "/") && !strings.Contains(text, "."):
 		return Source{}, fmt.Errorf("`%s` is not known; expected %s (a path in this directory begins with `./`)",
 			text, valid)
@@ -58,6 +84,10 @@ func (s Source) String() string {
 	switch {
 	case s.Kind == OCI && s.Ref != "":
 		return "oci:" + s.Path + ":" + s.Ref
+	case s.Kind == Registry:
+		return dockerPrefix + s.Ref
+	case s.Kind == Debian:
+		return debianPrefix + s.Ref
 	case s.Kind == OCI:
 		return "oci:" + s.Path
 	case s.Path != "":

@@ -28,6 +28,8 @@ type System struct {
 	// settled is true when PID 1 will not leave the root directory: it has left the
 	// initramfs, or was never there.
 	settled atomic.Bool
+
+	commands Commands // of the userland
 }
 
 // Open mounts what a System needs, if the process may, and exempts the process from the

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"syscall"
 
@@ -38,19 +39,20 @@ type Launcher interface {
 
 // launch returns the Launch of a request, without its files.
 func (t *Table) launch(r *wire.Run, by Launcher) (*Launch, error) {
-	l := &Launch{Dir: r.Cwd, User: r.User, Setsid: r.Setsid, KillSession: r.KillSession}
+	l := &Launch{Dir: cmp.Or(r.Cwd, t.defaults.Dir), User: cmp.Or(r.User, t.defaults.User),
+		Setsid: r.Setsid, KillSession: r.KillSession}
 	root, err := by.Root()
 	if err != nil {
 		return nil, err
 	}
 	var user *account
-	if r.User != "" {
-		if user, err = lookUpAccount(root, r.User); err != nil {
+	if l.User != "" {
+		if user, err = lookUpAccount(root, l.User); err != nil {
 			return nil, err
 		}
 		l.Credential = user.credential()
 	}
-	l.Env = environment(r, user)
+	l.Env = environment(r, user, t.defaults.Env)
 	if l.Path, l.Argv = "/bin/sh", []string{"/bin/sh", "-c", r.Shell}; len(r.Args) > 0 {
 		l.Path, l.Argv = r.Args[0], r.Args
 	}

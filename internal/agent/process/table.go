@@ -45,7 +45,8 @@ type Table struct {
 	resident    resident
 	waiters     *sys.Waiters
 	newHandle   func() uint64
-	outputLimit int64          // see spool
+	outputLimit int64 // see spool
+	defaults    Defaults
 	following   sync.WaitGroup // the goroutines that follow processes
 
 	mu   sync.Mutex
@@ -56,10 +57,10 @@ type Table struct {
 // before. mounts is a descriptor of /proc/self/mountinfo, 0 for none. outputLimit is how
 // much is kept of an output of a process, and how far it may run ahead of an open reader; 0
 // is wire.MaxOutput.
-func NewTable(mounts int, outputLimit int64, w *sys.Waiters, newHandle func() uint64) *Table {
+func NewTable(mounts int, outputLimit int64, d Defaults, w *sys.Waiters, newHandle func() uint64) *Table {
 	return &Table{
-		outputLimit: cmp.Or(outputLimit, wire.MaxOutput),
-		resident:    resident{root: "/", mounts: mounts}, waiters: w, newHandle: newHandle,
+		outputLimit: cmp.Or(outputLimit, wire.MaxOutput), defaults: d,
+		resident: resident{root: "/", mounts: mounts}, waiters: w, newHandle: newHandle,
 		byID: make(map[uint64]*process),
 	}
 }

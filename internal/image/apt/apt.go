@@ -218,7 +218,8 @@ func parseDepends(text string) []string {
 		line = strings.TrimPrefix(strings.TrimSpace(line), "|")
 		for _, kind := range []string{"Depends: ", "PreDepends: "} {
 			if name, ok := strings.CutPrefix(line, kind); ok {
-				if name, _, _ = strings.Cut(strings.TrimSpace(name), ":"); name != "" {
+				name, _, _ = strings.Cut(name, ":")
+				if name = strings.TrimSpace(name); name != "" {
 					out = append(out, name)
 				}
 			}

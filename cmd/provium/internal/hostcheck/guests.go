@@ -14,6 +14,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/qemu"
+	"provium/internal/userland"
 )
 
 const (
@@ -176,6 +177,21 @@ func UEFI(h Host) Result {
 		return r
 	}
 	r.Found = f.Code
+	return r
+}
+
+// BootstrapTool looks for the program that makes releases of Debian.
+func BootstrapTool(h Host) Result {
+	r := Result{Name: "Debian", Effect: "guests can have a release of Debian (userland = \"debian:trixie\")"}
+	path, err := h.Programs.Look(userland.BootstrapProgram)
+	if err != nil {
+		r.Status = Note
+		r.Found = userland.BootstrapProgram + " is not on PATH"
+		r.Effect = "userlands such as `debian:trixie` cannot be made"
+		r.Remedy = "install it: " + install(h, userland.BootstrapProgram)
+		return r
+	}
+	r.Found = path
 	return r
 }
 

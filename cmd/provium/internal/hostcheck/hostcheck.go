@@ -19,6 +19,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/qemu"
 	"provium/internal/sched"
+	"provium/internal/userland"
 )
 
 // QEMUProgram is the program that runs guests.
@@ -105,7 +106,8 @@ func Preflight(h Host) []Result {
 func All(ctx context.Context, h Host) []Result {
 	results := append([]Result{QEMU(ctx, h)}, profileQEMUs(ctx, h)...)
 	return append(results,
-		Sandbox(ctx, h), ImageTool(h), UEFI(h), Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
+		Sandbox(ctx, h), ImageTool(h), BootstrapTool(h), UEFI(h),
+		Accelerator(h), Kernel(ctx, h), CacheDir(h), TempDir(h), Pool(h),
 		Privileges(h), Vsock(h), Pressure(h), KSM(h), Project(h))
 }
 
@@ -184,8 +186,11 @@ func install(h Host, program string) string {
 		default:
 			continue
 		}
-		if program == ImageProgram {
+		switch program {
+		case ImageProgram:
 			return sudo(h) + with + images
+		case userland.BootstrapProgram:
+			return sudo(h) + with + program
 		}
 		return sudo(h) + with + machine
 	}
