@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -9,7 +8,9 @@ import (
 	"strings"
 	"syscall"
 
+	"provium/internal/arch"
 	"provium/internal/machine"
+	"provium/internal/ready"
 	"provium/internal/userland"
 )
 
@@ -45,37 +46,8 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		p.BuildOut = env.buildOut(name)
 	}
 	at.out = p.BuildOut
-	path := func(to *string) func(any) error { return pathInto(to, at) }
 	var disks []any
-	err := section{where: fmt.Sprintf("profile `%s`", name), key: full, valid: []key{
-		{"kernel", path(&p.Kernel)},
-		{"root", path(&p.Root)},
-		{"initrd", path(&p.Initrd)},
-		{"userland", userlandInto(&p.Userland, at)},
-		{"cmdline", stringInto(&cmdline)},
-		{"cmdline_file", path(&p.CmdlineFile)},
-		{"guest_os", stringInto(&p.GuestOS)},
-		{"inject_agent", boolInto(&p.InjectAgent)},
-		{"agent_overlay_path", path(&p.AgentOverlayPath)},
-		{"build", stringInto(&p.Build)},
-		{"build_out", func(any) error { return nil }},
-		{"machine", stringInto(&p.Machine)},
-		{"qemu", programInto(&p.QEMU, at)},
-		{"firmware_console", boolInto(&p.FirmwareConsole)},
-		{"boot_compressed", choiceOfBoolInto(&p.BootCompressed)},
-		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
-		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
-		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
-		{"op_timeout", secondsInto(&p.OpTimeout)},
-		{"modules", namesInto(&p.Modules)},
-		{"symbols", pathsInto(&p.Symbols, at)},
-		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
-		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
-		{"disks", listInto(&disks)},
-		{"qemu_args", argsInto(&p.Shape.Args)},
-		{"firmware", choiceInto(&p.Shape.Firmware, machine.Firmwares()...)},
-		{"boot_from", choiceInto(&p.Shape.BootFrom, machine.Sources()...)},
-	}}.read(table)
+	err := section{where: fmt.Sprintf("profile `%s`", name), key: full, valid: p.keys(at, &cmdline, &disks)}.read(table)
 	if err != nil {
 		return p, err
 	}
@@ -86,7 +58,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
 	}
-	if err := p.Shape.Check(cmp.Or(p.Machine, "q35"), 1); err != nil {
+	if err := p.Shape.Check(p.machineType(), 1); err != nil {
 		return p, &keyError{joinKey(full, "firmware"), fmt.Errorf("profile `%s` %w", name, err)}
 	}
 	if err := p.checkUserland(); err != nil {
@@ -112,6 +84,70 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	return p, nil
 }
 
+// archInto reads the name of an architecture.
+func archInto(to *string) func(any) error {
+	return func(v any) error {
+		name, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("expected a string, got %s", kindOf(v))
+		}
+		a, err := arch.Named(name)
+		if err == nil {
+			*to = a.Name
+		}
+		return err
+	}
+}
+
+// keys returns the keys of a profile, whose relative paths start at at. What needs more than its own value goes to
+// cmdline and disks.
+func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
+	path := func(to *string) func(any) error { return pathInto(to, at) }
+	return []key{
+		{"arch", archInto(&p.Arch)},
+		{"kernel", path(&p.Kernel)},
+		{"root", path(&p.Root)},
+		{"initrd", path(&p.Initrd)},
+		{"userland", userlandInto(&p.Userland, at)},
+		{"cmdline", stringInto(cmdline)},
+		{"cmdline_file", path(&p.CmdlineFile)},
+		{"guest_os", stringInto(&p.GuestOS)},
+		{"inject_agent", boolInto(&p.InjectAgent)},
+		{"agent_overlay_path", path(&p.AgentOverlayPath)},
+		{"build", stringInto(&p.Build)},
+		{"build_out", func(any) error { return nil }},
+		{"machine", stringInto(&p.Machine)},
+		{"qemu", programInto(&p.QEMU, at)},
+		{"firmware_console", boolInto(&p.FirmwareConsole)},
+		{"boot_compressed", choiceOfBoolInto(&p.BootCompressed)},
+		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
+		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
+		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
+		{"op_timeout", secondsInto(&p.OpTimeout)},
+		{"ready", readyInto(&p.Ready)},
+		{"ready_timeout", secondsInto(&p.ReadyTimeout)},
+		{"modules", namesInto(&p.Modules)},
+		{"symbols", pathsInto(&p.Symbols, at)},
+		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
+		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
+		{"disks", listInto(disks)},
+		{"qemu_args", argsInto(&p.Shape.Args)},
+		{"firmware", choiceInto(&p.Shape.Firmware, machine.Firmwares()...)},
+		{"boot_from", choiceInto(&p.Shape.BootFrom, machine.Sources()...)},
+	}
+}
+
+// machineType returns the type of the profile's machines, as far as it is known.
+func (p *Profile) machineType() string {
+	if p.Machine != "" {
+		return p.Machine
+	}
+	if a, err := arch.Named(p.Arch); err == nil {
+		return a.Machine
+	}
+	return arch.AMD64.Machine
+}
+
 // checkUserland returns an error for a userland beside what it takes the place of.
 func (p *Profile) checkUserland() error {
 	switch p.Userland.Kind {
@@ -123,6 +159,21 @@ func (p *Profile) checkUserland() error {
 	}
 	return fmt.Errorf("profile `%s` has userland and initrd, or inject_agent = false; a userland comes with an "+
 		"initrd of its own, and the agent in it", p.Name)
+}
+
+// readyInto reads when a boot is done.
+func readyInto(to *ready.Condition) func(any) error {
+	return func(v any) error {
+		var text string
+		err := stringInto(&text)(v)
+		if err == nil && text == "" {
+			err = errors.New("must not be empty")
+		}
+		if err == nil {
+			*to, err = ready.Parse(text)
+		}
+		return err
+	}
 }
 
 // userlandInto reads where a root file system comes from.

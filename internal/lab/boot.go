@@ -14,6 +14,7 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
+	"provium/internal/lab/shaped"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -137,7 +138,7 @@ func (v *VM) admit(ctx context.Context, s admission.Share) (releaseShare func(),
 	return release[0], nil
 }
 
-// start starts a guest and returns when its agent has answered; started must be called
+// start starts a guest and returns when its boot is done; started must be called
 // then. It owns releaseShare.
 func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
 	v.findings.Begin()
@@ -164,9 +165,6 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 			return nil, context.Cause(ctx)
 		}
 		return nil, &answerError{instance.Explain(err, reports)}
-	}
-	if !inst.IsAgentless() {
-		v.news.Reached(event.StageAgent)
 	}
 	for _, f := range v.findings.Answered(inst.StampsLines()) {
 		v.host.found(v, f)
@@ -214,19 +212,17 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
-	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
+	shape := v.profile.Shape.Merge(opts.Shape)
+	img, err := shaped.Image(shape, v.profile.Machine, opts, v.profile.Image, key != "" || len(v.disks.All()) > 0,
+		func() (*image.Image, error) { return v.host.image(ctx, v.profile, key) })
 	if err != nil {
 		return nil, err
 	}
-	binary, err := v.profile.program(v.host)
+	accel, err := qemu.ChooseAccel(v.profile.Accel, img.Arch, v.host.AccelHost)
 	if err != nil {
 		return nil, err
 	}
-	shape, err := v.shape(opts)
-	if err != nil {
-		return nil, err
-	}
-	img, err := v.imageFor(ctx, shape, opts, key)
+	binary, err := v.profile.program(v.host, img.Arch)
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +245,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	cfg := &qemu.Config{
-		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
+		Arch: img.Arch, Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
 		Sandboxes: &v.host.sandboxes, Shape: shape,

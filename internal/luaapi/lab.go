@@ -23,7 +23,8 @@ func bootOptions() detail {
 			`"kernel": the profile's; "disk": what the firmware finds on the first disk`),
 		opt("qemu_args", "string[]", "", "further arguments for QEMU, after those of the profile; not cached"),
 		opt("expect_panic", "boolean", "false", "a panic does not end the guest"),
-		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none" or "console:TEXT"`))
+		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none", "init", "systemd", "console:TEXT" or `+
+			`"command:CMD"; the default is the profile's ready`))
 }
 
 func labClass() Class {

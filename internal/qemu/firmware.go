@@ -28,8 +28,8 @@ var firmwares = []Firmware{
 }
 
 // ErrNoFirmware is returned where no UEFI firmware is installed.
-var ErrNoFirmware = errors.New("no UEFI firmware (OVMF) is installed: Debian and Ubuntu have it in the package `ovmf`, " +
-	"Fedora in `edk2-ovmf`")
+var ErrNoFirmware = errors.New("no UEFI firmware (OVMF) is installed: Debian and Ubuntu have it in the package " +
+	"`ovmf`, Fedora in `edk2-ovmf`")
 
 // FindFirmware returns the UEFI firmware of this host.
 func FindFirmware() (Firmware, error) { return FirmwareIn(os.DirFS("/")) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/arch"
 	"provium/internal/attach"
 	"provium/internal/choose"
 	"provium/internal/config"
@@ -315,7 +316,8 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 		Name: name, Machine: p.Machine, QEMU: p.QEMU, FirmwareConsole: p.FirmwareConsole,
 		Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
 		NoBootCache: !p.BootCache, BootCacheAge: p.BootCacheAge, NoteWarnings: p.KernelWarnings == "note",
-		OpTimeout: p.OpTimeout, Shape: p.Shape, DebugFile: func() string { return debugFile(p) },
+		OpTimeout: p.OpTimeout, Ready: p.Ready, ReadyTimeout: p.ReadyTimeout,
+		Shape: p.Shape, DebugFile: func() string { return debugFile(p) },
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {
@@ -336,8 +338,9 @@ func ImageSpec(p config.Profile) image.Spec {
 	default:
 		form = image.Unpacked
 	}
+	guest, _ := arch.Named(p.Arch) // nil for none
 	return image.Spec{
-		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Userland: p.Userland,
+		Profile: p.Name, Arch: guest, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Userland: p.Userland,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
 		Form: form, Vsock: p.Transport == "vsock",
 		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
