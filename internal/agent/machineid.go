@@ -14,9 +14,13 @@ import (
 // while /etc cannot be written to.
 var machineIDs = [...]string{"/etc/machine-id", "/run/machine-id", "/var/lib/dbus/machine-id"}
 
+// journals are the directories of journals that systemd-journald writes.
+var journals = [...]string{"/run/log/journal", "/var/log/journal"}
+
 // renewMachineID replaces the machine id that the guest has made since the agent started,
-// in all files that have it. One that came with the image is left alone.
-func renewMachineID(files []string, since unix.Timespec) {
+// in all files that have it. One that came with the image is left alone. journals are the directories
+// in which systemd-journald has one directory for each id.
+func renewMachineID(files, journals []string, since unix.Timespec) {
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails
 	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80
@@ -37,6 +41,16 @@ func renewMachineID(files []string, since unix.Timespec) {
 		}
 		_, _ = f.WriteAt([]byte(fresh), 0)
 		f.Close()
+		keepJournals(journals, strings.TrimSuffix(string(old), "\n"), fresh)
+	}
+}
+
+// keepJournals makes journalctl find what a journald writes that began under another machine id.
+func keepJournals(journals []string, old, fresh string) {
+	for _, dir := range journals {
+		if st, err := os.Stat(dir + "/" + old); err == nil && st.IsDir() {
+			_ = os.Symlink(old, dir+"/"+fresh)
+		}
 	}
 }
 

@@ -33,15 +33,22 @@ func TestRenewMachineID(t *testing.T) {
 	if err := os.Symlink(id, link); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.MkdirAll(filepath.Join(dir, "journal", strings.TrimSpace(old)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(filepath.Join("journal", strings.TrimSpace(old), "system.journal"), "entries")
 	files := []string{filepath.Join(dir, "none"), id, dbus, empty, link}
-	renewMachineID(files, of(time.Hour)) // it was there before the agent
+	renewMachineID(files, []string{dir + "/none", dir + "/journal"}, of(time.Hour)) // it was there before the agent
 	if read(id) != old {
 		t.Error("an id of the image was replaced")
 	}
-	renewMachineID(files, of(-time.Hour))
+	renewMachineID(files, []string{dir + "/none", dir + "/journal"}, of(-time.Hour))
 	fresh := read(id)
 	if fresh == old || len(fresh) != len(old) || !isMachineID(strings.TrimSpace(fresh)) || read(dbus) != fresh {
 		t.Errorf("%q, %q", fresh, read(dbus))
+	}
+	if read(filepath.Join(dir, "journal", strings.TrimSpace(fresh), "system.journal")) != "entries" {
+		t.Error("the journal is lost")
 	}
 	if read(empty) != "uninitialized\n" {
 		t.Error("a file without an id got one")

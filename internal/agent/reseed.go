@@ -32,7 +32,7 @@ func (a *Agent) reseedAndSet(r *wire.Renew) error {
 	if r.MachineID {
 		// By the clock that was right when the guest was saved.
 		if since, ok := startTime(selfStat()); ok {
-			renewMachineID(machineIDs[:], since)
+			renewMachineID(machineIDs[:], journals[:], since)
 		}
 	}
 	if len(r.Entropy) > 0 {

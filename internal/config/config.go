@@ -19,6 +19,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"provium/internal/machine"
+	"provium/internal/ready"
 	"provium/internal/userland"
 )
 
@@ -80,8 +81,10 @@ type Profile struct {
 	BootCache        bool   // boots may be served from the cache
 	// BootCacheAge is how old what they are served from may be; 0: any age.
 	BootCacheAge     time.Duration
-	AgentBootTimeout time.Duration // 0: the default
-	OpTimeout        time.Duration // 0: the default
+	AgentBootTimeout time.Duration   // 0: the default
+	OpTimeout        time.Duration   // 0: the default
+	Ready            ready.Condition // when a boot is done
+	ReadyTimeout     time.Duration   // 0: the default
 	Modules          []string
 	Symbols          []string // files and directories with the kernel's debug information
 	Transport        string   // "virtio-serial" or "vsock"

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"provium/internal/machine"
+	"provium/internal/ready"
 	"provium/internal/userland"
 )
 
@@ -78,6 +79,8 @@ boot_compressed = true
 accel = "tcg"
 boot_cache = false
 agent_boot_timeout = 1.5
+ready = "command:test -S /run/db"
+ready_timeout = 90
 modules = ["dm-mod", "loop"]
 transport = "vsock"
 kernel_warnings = "fail"
@@ -99,6 +102,7 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				Cmdline: &cmdline, CmdlineFile: "/proj/out/cmdline", GuestOS: "peios",
 				AgentOverlayPath: "/proj/overlay.cpio.gz",
 				Build:            "make O=/proj/out bzImage && ls /proj/out", BuildOut: "/proj/out", Machine: "pc",
+				Ready: ready.Condition{Kind: ready.Command, Text: "test -S /run/db"}, ReadyTimeout: 90 * time.Second,
 				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: &yes,
 				Shape:            machine.Shape{Args: []string{"-device", "edu"}},
 				Accel:            "tcg",
@@ -207,6 +211,9 @@ func TestInvalid(t *testing.T) {
 		"misplaced out": {p + "build_out = '{out}/x'", "`{out}` has no meaning"},
 		"pattern": {"[provium]\noops_patterns = ['a(']",
 			"[provium] oops_patterns: `a(` is no regular expression: "},
+		"ready": {p + "ready = 'systemd '", "profile `p` ready: expected `agent`, `none`, `init`, `systemd`, " +
+			"`console:TEXT` or `command:CMD`, got `systemd `"},
+		"ready empty":     {p + "ready = ''", "profile `p` ready: must not be empty"},
 		"kernel warnings": {"[provium]\nkernel_warnings = 'ignore'", "kernel_warnings"},
 		"empty pattern":   {"[provium]\noops_ignore = ['']", "entry 1: an empty pattern matches every line"},
 		"size text":       {"[provium]\ncache_max_size = '2X'", "[provium] cache_max_size: size: cannot parse `2X`"},

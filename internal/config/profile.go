@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"provium/internal/ready"
 	"provium/internal/userland"
 )
 
@@ -43,35 +44,8 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		p.BuildOut = env.buildOut(name)
 	}
 	at.out = p.BuildOut
-	path := func(to *string) func(any) error { return pathInto(to, at) }
 	var disks []any
-	err := section{where: fmt.Sprintf("profile `%s`", name), key: full, valid: []key{
-		{"kernel", path(&p.Kernel)},
-		{"root", path(&p.Root)},
-		{"initrd", path(&p.Initrd)},
-		{"userland", userlandInto(&p.Userland, at)},
-		{"cmdline", stringInto(&cmdline)},
-		{"cmdline_file", path(&p.CmdlineFile)},
-		{"guest_os", stringInto(&p.GuestOS)},
-		{"inject_agent", boolInto(&p.InjectAgent)},
-		{"agent_overlay_path", path(&p.AgentOverlayPath)},
-		{"build", stringInto(&p.Build)},
-		{"build_out", func(any) error { return nil }},
-		{"machine", stringInto(&p.Machine)},
-		{"qemu", programInto(&p.QEMU, at)},
-		{"firmware_console", boolInto(&p.FirmwareConsole)},
-		{"boot_compressed", choiceOfBoolInto(&p.BootCompressed)},
-		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
-		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
-		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
-		{"op_timeout", secondsInto(&p.OpTimeout)},
-		{"modules", namesInto(&p.Modules)},
-		{"symbols", pathsInto(&p.Symbols, at)},
-		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
-		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
-		{"disks", listInto(&disks)},
-		{"qemu_args", argsInto(&p.Shape.Args)},
-	}}.read(table)
+	err := section{where: fmt.Sprintf("profile `%s`", name), key: full, valid: p.keys(at, &cmdline, &disks)}.read(table)
 	if err != nil {
 		return p, err
 	}
@@ -105,6 +79,41 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	return p, nil
 }
 
+// keys returns the keys of a profile, whose relative paths start at at. What needs more than its own value goes to
+// cmdline and disks.
+func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
+	path := func(to *string) func(any) error { return pathInto(to, at) }
+	return []key{
+		{"kernel", path(&p.Kernel)},
+		{"root", path(&p.Root)},
+		{"initrd", path(&p.Initrd)},
+		{"userland", userlandInto(&p.Userland, at)},
+		{"cmdline", stringInto(cmdline)},
+		{"cmdline_file", path(&p.CmdlineFile)},
+		{"guest_os", stringInto(&p.GuestOS)},
+		{"inject_agent", boolInto(&p.InjectAgent)},
+		{"agent_overlay_path", path(&p.AgentOverlayPath)},
+		{"build", stringInto(&p.Build)},
+		{"build_out", func(any) error { return nil }},
+		{"machine", stringInto(&p.Machine)},
+		{"qemu", programInto(&p.QEMU, at)},
+		{"firmware_console", boolInto(&p.FirmwareConsole)},
+		{"boot_compressed", choiceOfBoolInto(&p.BootCompressed)},
+		{"accel", choiceInto(&p.Accel, "auto", "kvm", "tcg")},
+		{"boot_cache", bootCacheInto(&p.BootCache, &p.BootCacheAge)},
+		{"agent_boot_timeout", secondsInto(&p.AgentBootTimeout)},
+		{"op_timeout", secondsInto(&p.OpTimeout)},
+		{"ready", readyInto(&p.Ready)},
+		{"ready_timeout", secondsInto(&p.ReadyTimeout)},
+		{"modules", namesInto(&p.Modules)},
+		{"symbols", pathsInto(&p.Symbols, at)},
+		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
+		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
+		{"disks", listInto(disks)},
+		{"qemu_args", argsInto(&p.Shape.Args)},
+	}
+}
+
 // checkUserland returns an error for a userland beside what it takes the place of.
 func (p *Profile) checkUserland() error {
 	switch p.Userland.Kind {
@@ -116,6 +125,21 @@ func (p *Profile) checkUserland() error {
 	}
 	return fmt.Errorf("profile `%s` has userland and initrd, or inject_agent = false; a userland comes with an "+
 		"initrd of its own, and the agent in it", p.Name)
+}
+
+// readyInto reads when a boot is done.
+func readyInto(to *ready.Condition) func(any) error {
+	return func(v any) error {
+		var text string
+		err := stringInto(&text)(v)
+		if err == nil && text == "" {
+			err = errors.New("must not be empty")
+		}
+		if err == nil {
+			*to, err = ready.Parse(text)
+		}
+		return err
+	}
 }
 
 // userlandInto reads where a root file system comes from.

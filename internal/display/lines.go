@@ -170,7 +170,7 @@ func stageText(s event.BootStage) string {
 	case event.StageMachine:
 		return "boots"
 	case event.StageAgent:
-		return "is up"
+		return "gets ready"
 	}
 	return "waits for room"
 }

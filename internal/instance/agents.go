@@ -206,7 +206,14 @@ func (i *Instance) WaitReboot(ctx context.Context, limit time.Duration) error {
 		if rebooted && i.link != nil {
 			i.awaited = i.reboots
 			i.mu.Unlock()
-			return nil
+			if limit < 0 {
+				return i.awaitReady(ctx, i.cfg.Console.log.Boot())
+			}
+			err := i.awaitReady(limited, i.cfg.Console.log.Boot())
+			if err == nil || ctx.Err() != nil || limited.Err() == nil {
+				return err
+			}
+			return i.noReboot(until, "has rebooted, and is not ready (`"+i.cfg.Wait.String()+"`)")
 		}
 		if rebooted {
 			wait = i.linked
@@ -226,6 +233,10 @@ func (i *Instance) WaitReboot(ctx context.Context, limit time.Duration) error {
 		if rebooted {
 			what = "has rebooted, and no agent has answered since"
 		}
-		return fmt.Errorf("wait_reboot timed out after %v: vm `%s` %s", until, i.cfg.VM, what)
+		return i.noReboot(until, what)
 	}
+}
+
+func (i *Instance) noReboot(until *deadline.Deadline, what string) error {
+	return fmt.Errorf("wait_reboot timed out after %v: vm `%s` %s", until, i.cfg.VM, what)
 }

@@ -12,6 +12,7 @@ import (
 	"provium/internal/inspect"
 	"provium/internal/kernelreport"
 	"provium/internal/qemu"
+	"provium/internal/ready"
 )
 
 // The types of what consoles show, for callers that see only this package.
@@ -56,10 +57,15 @@ type Config struct {
 	Inspect  *inspect.Guest // what is known of the VM's guests from outside; nil: its own
 	Oops     Rules          // guest failures to watch for
 	Hooks    Hooks
-	// Wait is what the boot waits for: WaitAgent, WaitNothing, or a text behind
-	// WaitConsole. A guest that is waited for otherwise may be without an agent.
-	Wait string
-	Use  string // of the seed of the random device, which each boot of the guest begins anew
+	// Wait is what the boot waits for, and what a reset waits for.
+	Wait ready.Condition
+	// NeedsAgent has the boot wait for the agent, too, where Wait does not need it.
+	NeedsAgent bool
+	// ReadyTimeout is how long the guest may take for Wait. A negative one is of so long, and is as fair as
+	// FairTimeout has it; 0 is AgentTimeout.
+	ReadyTimeout time.Duration
+
+	Use string // of the seed of the random device, which each boot of the guest begins anew
 	// Disks are told when the vCPUs stop and go on; nil: the guest has no disk.
 	Disks Disks
 }

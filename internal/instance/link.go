@@ -274,7 +274,11 @@ func (i *Instance) Reset(ctx context.Context) error {
 			return nil
 		}
 		if again {
+			shown := i.cfg.Console.log.Boot()
 			_, err := i.Client(ctx)
+			if err == nil {
+				err = i.awaitReady(ctx, shown)
+			}
 			return err
 		}
 		select {

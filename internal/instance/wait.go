@@ -9,20 +9,15 @@ import (
 
 	"provium/internal/console"
 	"provium/internal/deadline"
-)
-
-// What a boot waits for, as Config.Wait has it. What a guest shall print stands behind
-// WaitConsole.
-const (
-	WaitAgent   = "agent" // also ""
-	WaitNothing = "none"
-	WaitConsole = "console:"
+	"provium/internal/guest"
+	"provium/internal/guestos"
+	"provium/internal/ready"
 )
 
 var errNotShown = errors.New("the console did not show it in time")
 
-// AwaitBoot waits for what the boot waits for. It fails with a *GoneError when the guest
-// ends before that.
+// AwaitBoot waits for the agent, or else for the text that the boot waits for. It fails with a *GoneError when the
+// guest ends before that. AwaitReady must follow.
 func (i *Instance) AwaitBoot(ctx context.Context) error {
 	if !i.optional() {
 		_, err := i.Client(ctx)
@@ -37,17 +32,55 @@ func (i *Instance) AwaitBoot(ctx context.Context) error {
 	return nil
 }
 
-// optional reports whether the boot waits for something else than an agent.
-func (i *Instance) optional() bool { return i.cfg.Wait != "" && i.cfg.Wait != WaitAgent }
-
-// awaitText waits until a boot has printed what it shall, from the beginning of the boot
-// and without moving the position of Expect.
-func (i *Instance) awaitText(ctx context.Context, boot int) error {
-	want, ok := strings.CutPrefix(i.cfg.Wait, WaitConsole)
-	if !ok {
+// AwaitReady waits for what the boot waits for beside its agent, which has answered. A guest that was restored is
+// where it was saved.
+func (i *Instance) AwaitReady(ctx context.Context) error {
+	if i.cfg.Restored {
 		return nil
 	}
-	limit := i.bootLimit()
+	return i.awaitReady(ctx, i.cfg.Console.log.Boot())
+}
+
+// awaitReady is AwaitReady for a boot of the console, whatever was before.
+func (i *Instance) awaitReady(ctx context.Context, boot int) error {
+	err := i.awaitText(ctx, boot)
+	if err == nil && i.cfg.Wait.AsksGuest() {
+		var link *guest.Client
+		if link, err = i.Client(ctx); err == nil {
+			err = guestos.AwaitReady(ctx, link, i.readyLimit(), i.cfg.Wait)
+		}
+	}
+	if err != nil && i.ctx.Err() != nil {
+		return context.Cause(i.ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the guest is not ready (`%s`): %w", i.cfg.Wait, err)
+	}
+	return err
+}
+
+// readyLimit begins the limit of awaitReady.
+func (i *Instance) readyLimit() *deadline.Deadline {
+	switch {
+	case i.cfg.ReadyTimeout > 0:
+		return deadline.Begin(i.cfg.ReadyTimeout, deadline.Clock{})
+	case i.cfg.ReadyTimeout < 0:
+		return i.Limit(-i.cfg.ReadyTimeout)
+	}
+	return i.bootLimit()
+}
+
+// optional reports whether the boot waits for something else than an agent.
+func (i *Instance) optional() bool { return !i.cfg.NeedsAgent && !i.cfg.Wait.NeedsAgent() }
+
+// awaitText waits until a boot has printed what it shall, if it shall print something, from the
+// beginning of the boot and without moving the position of Expect.
+func (i *Instance) awaitText(ctx context.Context, boot int) error {
+	if i.cfg.Wait.Kind != ready.Console {
+		return nil
+	}
+	want := i.cfg.Wait.Text
+	limit := i.readyLimit()
 	limited, cancel := limit.Context(ctx, errNotShown)
 	defer cancel()
 	at, seen := i.cfg.Console.log.BootStart(boot), ""
@@ -86,7 +119,7 @@ func (i *Instance) IsAgentless() bool {
 func (i *Instance) noAgentYet(limit *deadline.Deadline) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	text := fmt.Sprintf("no agent answered within %v, and the boot did not wait for one (wait = %q)",
+	text := fmt.Sprintf("no agent answered within %v, and the boot did not wait for one (wait = \"%s\")",
 		limit, i.cfg.Wait)
 	if i.refused != nil {
 		text += fmt.Sprintf("; the last attempt: %v", i.refused)

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"provium/internal/fakemachine"
+	"provium/internal/ready"
 )
 
 // TestBootThatWaitsForText lets a guest without an agent live on, and an agent that comes
 // later serve.
 func TestBootThatWaitsForText(t *testing.T) {
 	b := newBench(t)
-	b.cfg.Wait, b.cfg.AgentTimeout = "console:login: ", patience
+	b.cfg.Wait, b.cfg.AgentTimeout = ready.Condition{Kind: ready.Console, Text: "login: "}, patience
 	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
 	i, m := b.start(nil)
 	booted := make(chan error, 1)
@@ -48,7 +49,7 @@ func TestBootThatWaitsForText(t *testing.T) {
 // limit, and resets are the guest's own affair.
 func TestBootThatWaitsForNothing(t *testing.T) {
 	b := newBench(t)
-	b.cfg.Wait, b.cfg.AgentTimeout = WaitNothing, 20*time.Millisecond
+	b.cfg.Wait, b.cfg.AgentTimeout = ready.Condition{Kind: ready.None}, 20*time.Millisecond
 	b.machines.Prepare(func(m *fakemachine.Machine) { m.SetAgent(fakemachine.AgentSilent) })
 	i, m := b.start(nil)
 	if err := i.AwaitBoot(t.Context()); err != nil {
@@ -70,25 +71,26 @@ func TestBootThatWaitsForNothing(t *testing.T) {
 }
 
 func TestBootsThatWaitInVain(t *testing.T) {
+	login := ready.Condition{Kind: ready.Console, Text: "login: "}
 	for name, c := range map[string]struct {
-		wait string
+		wait ready.Condition
 		do   func(*fakemachine.Machine)
 		want string
 	}{
-		"text": {"console:login: ", func(*fakemachine.Machine) {}, "the console did not show `login: ` within 300ms"},
-		"panic": {"console:login: ", func(m *fakemachine.Machine) { m.Panic("no init") },
+		"text": {login, func(*fakemachine.Machine) {}, "the console did not show `login: ` within 300ms"},
+		"panic": {login, func(m *fakemachine.Machine) { m.Panic("no init") },
 			"guest panicked: Kernel panic - not syncing: no init"},
-		"power-off": {"console:login: ", (*fakemachine.Machine).PowerOff, "guest powered off"},
-		"agent's end": {WaitAgent, func(m *fakemachine.Machine) {
+		"power-off": {login, (*fakemachine.Machine).PowerOff, "guest powered off"},
+		"agent's end": {ready.Condition{}, func(m *fakemachine.Machine) {
 			m.Print(false, "provium-agent: open the port: no such device\r\n")
 			m.Print(false, "provium-agent: the agent has ended; this guest cannot be driven any more\r\n")
 		}, "the agent has ended before it answered: open the port: no such device"},
-		"agent's end after a wait": {WaitAgent, func(m *fakemachine.Machine) {
+		"agent's end after a wait": {ready.Condition{}, func(m *fakemachine.Machine) {
 			m.Print(false, "provium-agent: waiting for root=/dev/vdz; block devices: none\r\n")
 			m.Print(false, "provium-agent: mount root: root=/dev/vdz has not appeared for 10 s\r\n")
 			m.Print(false, "provium-agent: the agent ended before it could serve\r\n")
 		}, "the agent has ended before it answered: mount root: root=/dev/vdz has not appeared for 10 s"},
-		"agent's early end": {"", func(m *fakemachine.Machine) {
+		"agent's early end": {ready.Condition{}, func(m *fakemachine.Machine) {
 			m.Print(false, "provium-agent: the agent ended before it could serve\n")
 		}, "the agent has ended before it answered"},
 	} {

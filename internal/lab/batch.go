@@ -147,18 +147,5 @@ func (l *Lab) batchError(action string, vms []*VM, errs []error) error {
 		return nil
 	}
 	text := fmt.Sprintf("lab `%s` %s failed for %s", l.name, action, strings.Join(failed, "; "))
-	return &BatchError{text: text, errs: errs}
-}
-
-// BatchError is returned by an action on a lab that failed for some of its VMs.
-type BatchError struct {
-	text string
-	errs []error
-}
-
-func (e *BatchError) Error() string { return e.text }
-
-// Unwrap returns the errors of the VMs.
-func (e *BatchError) Unwrap() []error {
-	return slices.DeleteFunc(slices.Clone(e.errs), func(err error) bool { return err == nil })
+	return &topology.BatchError{Text: text, Errs: errs}
 }

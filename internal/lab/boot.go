@@ -139,7 +139,7 @@ func (v *VM) admit(ctx context.Context, s admission.Share) (releaseShare func(),
 	return release[0], nil
 }
 
-// start starts a guest and returns when its agent has answered; started must be called
+// start starts a guest and returns when its boot is done; started must be called
 // then. It owns releaseShare.
 func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*guestRun, error) {
 	v.findings.Begin()
@@ -166,9 +166,6 @@ func (v *VM) start(ctx context.Context, p *startPlan, releaseShare func()) (*gue
 			return nil, context.Cause(ctx)
 		}
 		return nil, &answerError{instance.Explain(err, reports)}
-	}
-	if !inst.IsAgentless() {
-		v.news.Reached(event.StageAgent)
 	}
 	for _, f := range v.findings.Answered(inst.StampsLines()) {
 		v.host.found(v, f)

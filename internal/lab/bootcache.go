@@ -10,6 +10,7 @@ import (
 	"provium/internal/hosttsc"
 	"provium/internal/instance"
 	"provium/internal/qemu"
+	"provium/internal/ready"
 	"provium/internal/snapshot"
 	"provium/internal/topology"
 )
@@ -50,19 +51,19 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 	}
 	if key := v.bootKey(p, disks.List()); key != "" {
 		// Another boot of the same is worth some of the time that it may take.
-		return &cacheable{key, v.bootCache().Turn(key, v.agentTimeout(p.opts, p.cfg.Accel)/4), disks}
+		return &cacheable{key, v.bootCache().Turn(key, v.bootTimeout(p)/4), disks}
 	}
 	disks.Close()
 	return nil
 }
 
-// mayCache reports whether a boot may be cached: it is not wanted cold, and it fixes
+// mayCache reports whether a boot may be cached: it is not wanted cold, has an agent, and fixes
 // neither the random seed nor the time.
 func (v *VM) mayCache(opts *topology.BootOpts) bool {
 	switch {
 	case v.host.BootCache == "" || v.profile.NoBootCache || opts.Cold != nil && *opts.Cold:
 		return false
-	case opts.Wait != "" && opts.Wait != instance.WaitAgent:
+	case v.agentIsOptional(opts):
 		return false
 	case opts.RNGSeed != nil || opts.InitialTime != nil:
 		return false
@@ -72,7 +73,7 @@ func (v *VM) mayCache(opts *topology.BootOpts) bool {
 }
 
 // bootKey returns the key of a plan's post-boot snapshot: a digest of everything that the
-// guest's state after its first answer depends on. It returns "" when that is unknown.
+// guest's state at the end of its boot depends on. It returns "" when that is unknown.
 func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	binary, err := qemu.ProgramID(p.cfg.Binary)
 	if err != nil {
@@ -88,12 +89,17 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		Files    []topology.BootFile
 		Disks    []disk.Origin `json:",omitempty"`
 		MACs     []string      `json:",omitempty"`
+		Ready    string        `json:",omitempty"`
 		TSC      int           // of the host, roughly: each run measures it anew
 	}
 	var forms []any
+	reached := ""
+	if c := v.condition(p.opts); c.Kind != ready.Agent {
+		reached = c.String()
+	}
 	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
 		forms = append(forms, form{snapshot.Form(), binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
-			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), class})
+			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, class})
 	}
 	return v.bootCache().Choose(forms...)
 }
@@ -193,7 +199,7 @@ func (v *VM) bootInstead(p *startPlan, releaseShare func()) (err error) {
 // one that others can have.
 var errDiskChanged = errors.New("a disk was changed during the boot")
 
-// storeBoot adds the guest, which has just answered for the first time, to the cache. Its
+// storeBoot adds the guest, whose boot is just done, to the cache. Its
 // errors are warnings.
 func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 	// A boot that the kernel complained about must be seen by every test.
@@ -220,7 +226,10 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		kernel := strings.TrimPrefix(link.Info().GuestOS, "linux ")
 		inst.plan.guest.Kernel = kernel[:min(len(kernel), maxKernelName)]
 	}
-	inst.plan.guest.BootID = instance.FindBootID(ctx, inst.Instance)
+	if v.condition(inst.plan.opts).Kind == ready.Agent {
+		// Later, programs have the id, and write it to the journal.
+		inst.plan.guest.BootID = instance.FindBootID(ctx, inst.Instance)
+	}
 	w, err := cache.Create(c.key, inst.plan.cfg.Memory)
 	if err == nil {
 		var taken *takenSnapshot

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"provium/internal/event"
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
 	"provium/internal/network"
@@ -54,7 +55,9 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 			VM: v.name, QEMU: &cfg, AgentTimeout: agentTimeout,
 			FairTimeout: p.opts.AgentTimeout == 0 && v.profile.AgentTimeout == 0,
 			Restored:    p.restored, Epoch: p.mark.Restore(), Agents: &v.agents, Console: v.console, Oops: v.host.Oops,
-			Hooks: i.hooks(releaseShare), Wait: p.opts.Wait, Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
+			Hooks: i.hooks(releaseShare), Wait: v.condition(p.opts),
+			NeedsAgent: p.restored || !v.agentIsOptional(p.opts), ReadyTimeout: v.readyTimeout(p.cfg.Accel),
+			Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
 			Disks: v.disks,
 		}, warm)
 	}
@@ -112,6 +115,10 @@ func (i *guestRun) released(releaseShare func()) {
 // firstAnswer waits for the agent and prepares the guest for operations.
 func (i *guestRun) firstAnswer(ctx context.Context) error {
 	err := i.AwaitBoot(ctx)
+	if err == nil && !i.IsAgentless() {
+		i.vm.news.Reached(event.StageAgent)
+		err = i.AwaitReady(ctx)
+	}
 	var gone *instance.GoneError
 	if errors.As(err, &gone) {
 		return errors.New(gone.Reason)

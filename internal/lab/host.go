@@ -21,9 +21,11 @@ import (
 	"provium/internal/image"
 	"provium/internal/inspect"
 	"provium/internal/instance"
+	"provium/internal/lab/announce"
 	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
+	"provium/internal/ready"
 	"provium/internal/snapshot"
 	"provium/internal/topology"
 )
@@ -37,14 +39,16 @@ type Profile struct {
 	QEMU    string // program; "" is the host's
 	// FirmwareConsole has the firmware print to the serial console.
 	FirmwareConsole bool
-	Accel           string        // "auto" (or ""), "kvm", "tcg"
-	AgentTimeout    time.Duration // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
-	NoBootCache     bool          // boots are not served from the cache
-	BootCacheAge    time.Duration // of what serves them, at most; 0: any
-	OpTimeout       time.Duration // how long a guest may be silent during an operation; 0: the default
-	NoteWarnings    bool          // WARNING reports of the kernel fail nothing
-	Disks           []disk.Spec   // attached first, with ids
-	DebugFile       func() string // path of a file with the kernel's symbols, "" for none; may be nil
+	Accel           string          // "auto" (or ""), "kvm", "tcg"
+	AgentTimeout    time.Duration   // how long a boot may take; 0: 30 s under KVM, 120 s under TCG
+	NoBootCache     bool            // boots are not served from the cache
+	BootCacheAge    time.Duration   // of what serves them, at most; 0: any
+	Ready           ready.Condition // when a boot is done, unless it says so itself
+	ReadyTimeout    time.Duration   // how long that may take beside the agent; 0: 60 s under KVM, 300 s under TCG
+	OpTimeout       time.Duration   // how long a guest may be silent during an operation; 0: the default
+	NoteWarnings    bool            // WARNING reports of the kernel fail nothing
+	Disks           []disk.Spec     // attached first, with ids
+	DebugFile       func() string   // path of a file with the kernel's symbols, "" for none; may be nil
 }
 
 // Images turns profiles into files to boot.
@@ -87,7 +91,7 @@ type Host struct {
 	// operations of tests on guests and their consoles are refused.
 	Local bool
 
-	observers observers
+	observers announce.Listeners[Observer]
 
 	// membership is held while labs get or lose members that exist elsewhere too. It
 	// is locked before any lab's own lock.

@@ -244,7 +244,7 @@ func TestLabRestoreThatBreaksOff(t *testing.T) {
 	})
 	err = l.Restore(ctx, dir)
 	wantError(t, err, "lab `net` restore failed for `on`: ", "agent speaks version 1000")
-	var batch *BatchError
+	var batch *topology.BatchError
 	if !errors.As(err, &batch) || len(batch.Unwrap()) != 1 {
 		t.Errorf("%#v", err)
 	}

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"slices"
-	"sync"
 
 	"provium/internal/instance"
 )
@@ -19,38 +18,14 @@ type Observer struct {
 	ExpectsPanic func() bool
 }
 
-// observers are those of a host, in the order in which they came. They are safe
-// for concurrent use.
-type observers struct {
-	mu  sync.Mutex
-	all []*Observer
-}
-
 // Observe adds o to the host's observers until stop is called. It is safe for
 // concurrent use.
-func (h *Host) Observe(o Observer) (stop func()) {
-	added := &o
-	h.observers.mu.Lock()
-	defer h.observers.mu.Unlock()
-	h.observers.all = append(h.observers.all, added)
-	return func() {
-		h.observers.mu.Lock()
-		defer h.observers.mu.Unlock()
-		h.observers.all = slices.DeleteFunc(h.observers.all, func(x *Observer) bool { return x == added })
-	}
-}
-
-// current returns a copy of the list, so that an observer may call Observe.
-func (o *observers) current() []*Observer {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return slices.Clone(o.all)
-}
+func (h *Host) Observe(o Observer) (stop func()) { return h.observers.Add(&o) }
 
 // found tells the observers of a guest failure.
 func (h *Host) found(vm *VM, f instance.Finding) {
 	vm.news.Reported(f)
-	for _, o := range h.observers.current() {
+	for _, o := range h.observers.All() {
 		if o.Finding != nil {
 			o.Finding(vm, f)
 		}
@@ -59,7 +34,7 @@ func (h *Host) found(vm *VM, f instance.Finding) {
 
 // expectsPanic reports whether an observer expects panics of guests now.
 func (h *Host) expectsPanic() bool {
-	return slices.ContainsFunc(h.observers.current(), func(o *Observer) bool {
+	return slices.ContainsFunc(h.observers.All(), func(o *Observer) bool {
 		return o.ExpectsPanic != nil && o.ExpectsPanic()
 	})
 }
@@ -68,7 +43,7 @@ func (h *Host) expectsPanic() bool {
 // call done when it has ended.
 func (h *Host) poolWait() (done func()) {
 	var ends []func()
-	for _, o := range h.observers.current() {
+	for _, o := range h.observers.All() {
 		if o.PoolWait != nil {
 			ends = append(ends, o.PoolWait())
 		}

@@ -107,7 +107,7 @@ func TestBatchCallsNameWhoFailed(t *testing.T) {
 	declare(t, l, "bad")
 	err := l.Boot(ctx)
 	wantError(t, err, "lab `provium` boot failed for `bad`: vm `bad` boot: ", "agent speaks version 1000")
-	var batch *BatchError
+	var batch *topology.BatchError
 	var boot *instance.BootError
 	if !errors.As(err, &batch) || len(batch.Unwrap()) != 1 || !errors.As(err, &boot) {
 		t.Errorf("%#v", err)

@@ -20,7 +20,8 @@ func bootOptions() detail {
 			"{sockets=, cores=, threads=}: how the vCPUs are divided; their number follows from it"),
 		opt("qemu_args", "string[]", "", "further arguments for QEMU, after those of the profile; not cached"),
 		opt("expect_panic", "boolean", "false", "a panic does not end the guest"),
-		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none" or "console:TEXT"`))
+		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none", "init", "systemd", "console:TEXT" or `+
+			`"command:CMD"; the default is the profile's ready`))
 }
 
 func labClass() Class {

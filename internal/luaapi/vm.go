@@ -145,6 +145,36 @@ func syscallOptions() detail {
 			opt("child_offset", "integer", "0", "byte of the child that is meant")))
 }
 
+// systemMethods are the methods that wait for what a guest's system has reached.
+func systemMethods() []Function {
+	return []Function{
+		fn("wait_file(path: path, opts?: options)", "Waits until something is at a path.", options(
+			opt("timeout", "duration", "30", "limit of the wait"))),
+		fn("wait_port(port: integer, opts?: options)",
+			"Waits until a program of the guest listens on a port, or is bound to it for UDP.", options(
+				opt("timeout", "duration", "30", "limit of the wait"),
+				opt("protocol", "string", `"tcp"`, `"tcp" or "udp"`)),
+			example(`
+local server = vm:run_async("httpd -f -p 80")
+vm:wait_port(80)`)),
+		fn("wait_unit(name: string, opts?: options)",
+			"Waits until a unit of systemd is in a state. It raises at once when the unit has failed or is not "+
+				"there.",
+			options(
+				opt("timeout", "duration", "30", "limit of the wait"),
+				opt("state", "string", `"active"`, `"active", "inactive" or "failed"`)),
+			example(`vm:wait_unit("ssh.service", {timeout = "1m"})`)),
+		fn("wait_boot(opts?: options)",
+			"Waits until systemd has carried out what the boot consists of. It raises when a unit has failed, "+
+				"with its journal.", options(opt("timeout", "duration", "300", "limit of the wait"))),
+		fn("journal(opts?: options) -> journal_entry[]", "Returns the journal of the guest's boot.", options(
+			opt("unit", "string", "", "entries of this unit"),
+			opt("since", "duration", "", "entries that are not earlier, since the boot"),
+			opt("lines", "integer", "", "the last ones, so many at most")),
+			example(`for _, e in ipairs(vm:journal{unit = "ssh.service"}) do print(e.message) end`)),
+	}
+}
+
 func vmClass() Class {
 	return Class{
 		Name: "vm", Kind: Handle, Title: "VMs", Page: "lua-api.md#vms",
@@ -203,7 +233,7 @@ end)`)),
 			fn("is_quiescent() -> boolean", "Reports whether nothing is open and nothing in flight."),
 			fn("open_file_count() -> integer", "Returns how many files are open."),
 			fn("open_stream_count() -> integer", "Returns how many streams are open."),
-		}, guestMethods()),
+		}, systemMethods(), guestMethods()),
 	}
 }
 

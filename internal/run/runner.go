@@ -315,7 +315,8 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 		Name: name, Machine: p.Machine, QEMU: p.QEMU, FirmwareConsole: p.FirmwareConsole,
 		Accel: p.Accel, AgentTimeout: p.AgentBootTimeout, Image: ImageSpec(p),
 		NoBootCache: !p.BootCache, BootCacheAge: p.BootCacheAge, NoteWarnings: p.KernelWarnings == "note",
-		OpTimeout: p.OpTimeout, Shape: p.Shape, DebugFile: func() string { return debugFile(p) },
+		OpTimeout: p.OpTimeout, Ready: p.Ready, ReadyTimeout: p.ReadyTimeout,
+		Shape: p.Shape, DebugFile: func() string { return debugFile(p) },
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {

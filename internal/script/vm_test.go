@@ -149,12 +149,13 @@ func TestBootOptions(t *testing.T) {
 			"must not have `.` or `..` among its parts, got \"/etc/../x\"",
 
 		`provium:vm("v", "host"):boot{wait = "login:"}`: "opts.wait must be \"agent\", " +
-			"\"none\" or \"console:TEXT\", got login:",
+			"\"none\", \"init\", \"systemd\", \"console:TEXT\" or \"command:CMD\", got login:",
 
 		`provium:vm("v", "host"):boot{wait = "console:"}`: "opts.wait must be \"agent\", " +
-			"\"none\" or \"console:TEXT\", got console:",
+			"\"none\", \"init\", \"systemd\", \"console:TEXT\" or \"command:CMD\", got console:",
 
-		`provium:vm("v", "host"):boot{wait = 5}`: `opts.wait must be "agent", "none" or "console:TEXT", got 5`,
+		`provium:vm("v", "host"):boot{wait = 5}`: `opts.wait must be "agent", "none", ` +
+			`"init", "systemd", "console:TEXT" or "command:CMD", got 5`,
 
 		`provium:vm("v", "host", {files = {{path = "/a", content = "", mode =
 			-1}}})`: "mode must be an integer between 0 and 4095",

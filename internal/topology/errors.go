@@ -1,6 +1,9 @@
 package topology
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // StateError is returned for a call that the state of the VM does not allow. Nothing
 // was changed.
@@ -73,4 +76,17 @@ func (e *DuplicateNameError) Error() string {
 		return fmt.Sprintf("%s: two %ss of the list are called `%s`", code, e.Kind, e.Name)
 	}
 	return fmt.Sprintf("%s: %s name `%s` is already used in lab `%s`", code, e.Kind, e.Name, e.Lab)
+}
+
+// BatchError is returned by an action on a lab that failed for some of its VMs. Errs has an entry for each VM.
+type BatchError struct {
+	Text string
+	Errs []error
+}
+
+func (e *BatchError) Error() string { return e.Text }
+
+// Unwrap returns the errors of the VMs.
+func (e *BatchError) Unwrap() []error {
+	return slices.DeleteFunc(slices.Clone(e.Errs), func(err error) bool { return err == nil })
 }

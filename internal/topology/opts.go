@@ -8,6 +8,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/machine"
+	"provium/internal/ready"
 )
 
 const (
@@ -32,7 +33,7 @@ type BootOpts struct {
 	AgentTimeout  time.Duration
 	Files         []BootFile
 	Cold          *bool  // true refuses the boot cache
-	Wait          string // what the boot waits for: "agent" (or ""), "none", "console:TEXT"
+	Wait          string // what the boot waits for, as package ready has it; "" is what the profile says
 	ExpectPanic   bool   // a panic does not end the guest: it reboots, or starts a crash kernel
 	Shape         machine.Shape
 	Disks         []disk.Spec // beside those of the profile; default ids boot0, boot1, ...
@@ -117,8 +118,8 @@ func (o *BootOpts) Validate() error {
 	case o.InitialTime != nil && (o.InitialTime.Year() < 1970 || o.InitialTime.Year() > 9999):
 		return fmt.Errorf("initial_time: year %d is not between 1970 and 9999", o.InitialTime.Year())
 	}
-	if err := CheckWait(o.Wait); err != nil {
-		return err
+	if _, err := ready.Parse(o.Wait); err != nil {
+		return fmt.Errorf("wait: %w", err)
 	}
 	if err := machine.CheckArgs(o.Shape.Args); err != nil {
 		return err
@@ -132,18 +133,6 @@ func (o *BootOpts) Validate() error {
 		}
 	}
 	return nil
-}
-
-// CheckWait returns an error for what a boot cannot wait for.
-func CheckWait(wait string) error {
-	if text, ok := strings.CutPrefix(wait, "console:"); ok && text != "" {
-		return nil
-	}
-	switch wait {
-	case "", "agent", "none":
-		return nil
-	}
-	return fmt.Errorf("wait must be \"agent\", \"none\" or \"console:TEXT\", got %q", wait)
 }
 
 // CheckFilePath returns an error for a path that a boot file cannot have: it must be

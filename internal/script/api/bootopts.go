@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"provium/internal/lua"
+	"provium/internal/ready"
 	"provium/internal/script/diskapi"
 	"provium/internal/script/machineapi"
 	"provium/internal/script/value"
@@ -71,9 +72,9 @@ func readMachine(o value.Options, b *topology.BootOpts) (err error) {
 		if !ok {
 			wait = value.Format(o.Get("wait"))
 		}
-		if err := topology.CheckWait(wait); err != nil || !ok || wait == "" {
-			return o.Errorf("wait", "must be \"agent\", \"none\" or \"console:TEXT\", got %s",
-				value.Format(o.Get("wait")))
+		if _, err := ready.Parse(wait); err != nil || !ok || wait == "" {
+			return o.Errorf("wait", "must be \"agent\", \"none\", \"init\", \"systemd\", \"console:TEXT\" or "+
+				"\"command:CMD\", got %s", value.Format(o.Get("wait")))
 		}
 		b.Wait = wait
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"provium/internal/fakemachine"
+	"provium/internal/guest"
 	"provium/internal/script/apitest"
 )
 
@@ -19,9 +20,9 @@ type calls struct {
 	all []string
 }
 
-// on has nr answered with a text in its last buffer, or an errno.
-func (c *calls) on(m *fakemachine.Machine, nr int64, name, answer string, errno uint32) {
-	m.OnSyscall(nr, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
+// on has a call answered with a text in its last buffer, or an errno.
+func (c *calls) on(m *fakemachine.Machine, call guest.FileCall, name, answer string, errno uint32) {
+	m.OnSyscall(call.Call().Nr, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
 		var args []string
 		for _, b := range s.Bufs {
 			if text := strings.TrimRight(string(b), "\x00"); text != "" || len(b) < 100 {
@@ -60,15 +61,22 @@ func TestFileCalls(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for name, nr := range map[string]int64{"chmod": unix.SYS_CHMOD, "chown": unix.SYS_CHOWN,
-			"lchown":  unix.SYS_LCHOWN,
-			"symlink": unix.SYS_SYMLINK, "link": unix.SYS_LINK, "mknod": unix.SYS_MKNOD, "truncate": unix.SYS_TRUNCATE,
-			"setxattr": unix.SYS_SETXATTR, "lsetxattr": unix.SYS_LSETXATTR, "umount": unix.SYS_UMOUNT2} {
-			seen.on(m, nr, name, "", 0)
+		for name, call := range map[string]guest.FileCall{
+			"fchmodat":  guest.ChmodCall("", 0),
+			"fchownat":  guest.ChownCall("", 0, 0, true),
+			"symlinkat": guest.SymlinkCall("", ""),
+			"linkat":    guest.LinkCall("", ""),
+			"mknodat":   guest.MknodCall("", 0, 0, 0),
+			"truncate":  guest.TruncateCall("", 0),
+			"setxattr":  guest.SetxattrCall("", "", "", true, 0),
+			"lsetxattr": guest.SetxattrCall("", "", "", false, 0),
+			"umount":    guest.UmountCall("", 0),
+		} {
+			seen.on(m, call, name, "", 0)
 		}
-		seen.on(m, unix.SYS_READLINK, "readlink", "to\xff", 0)
-		seen.on(m, unix.SYS_GETXATTR, "getxattr", "value", 0)
-		seen.on(m, unix.SYS_LGETXATTR, "lgetxattr", "", uint32(unix.ENODATA))
+		seen.on(m, guest.ReadlinkCall(""), "readlinkat", "to\xff", 0)
+		seen.on(m, guest.GetxattrCall("", "", true), "getxattr", "value", 0)
+		seen.on(m, guest.GetxattrCall("", "", false), "lgetxattr", "", uint32(unix.ENODATA))
 	})
 	s := apitest.New(t, h)
 	const each = `
@@ -78,9 +86,11 @@ func TestFileCalls(t *testing.T) {
 		b:truncate("/f", 5) b:getxattr("/f", "user.a") b:getxattr("/f", "user.b", {follow = false})
 		b:setxattr("/f", "user.a", "v", {create = true}) b:setxattr("/f", "user.a", "", {follow = false, replace = true})
 		b:umount("/m", {lazy = true, force = true})`
-	const want = `chmod(/f,0x1ed) chown(/f,0x1,-0x1) lchown(/f) symlink(to,/l) readlink(/l) link(/f,/g) ` +
-		`mknod(/n,0x21a4,0x100103) mknod(/p,0x11b6) truncate(/f,0x5) getxattr(/f,user.a) lgetxattr(/f,user.b) ` +
-		`setxattr(/f,user.a,v,0x1,0x1) lsetxattr(/f,user.a,,0x2) umount(/m,0x3)`
+	const want = `fchmodat(/f,-0x64,0x1ed) fchownat(/f,-0x64,0x1,-0x1) fchownat(/f,-0x64,0x100) ` +
+		`symlinkat(to,/l,-0x64) readlinkat(/l,-0x64) linkat(/f,/g,-0x64,-0x64) ` +
+		`mknodat(/n,-0x64,0x21a4,0x100103) mknodat(/p,-0x64,0x11b6) truncate(/f,0x5) ` +
+		`getxattr(/f,user.a) lgetxattr(/f,user.b) setxattr(/f,user.a,v,0x1,0x1) lsetxattr(/f,user.a,,0x2) ` +
+		`umount(/m,0x3)`
 	for name, text := range map[string]string{
 		"vm":     `local b = vm ` + each,
 		"worker": `local b = vm:spawn_worker() ` + each,
@@ -105,8 +115,9 @@ func TestMounts(t *testing.T) {
 	h, machines := newHost(t)
 	var seen calls
 	machines.Prepare(func(m *fakemachine.Machine) {
-		seen.on(m, unix.SYS_UMOUNT2, "umount", "", 0)
-		m.OnSyscall(unix.SYS_MOUNT, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
+		seen.on(m, guest.UmountCall("", 0), "umount", "", 0)
+		mount := guest.MountCall("", "", "", 0, "").Call().Nr
+		m.OnSyscall(mount, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
 			var text []string
 			for _, b := range s.Bufs {
 				text = append(text, strings.TrimRight(string(b), "\x00"))
@@ -187,8 +198,9 @@ func TestFileCallArguments(t *testing.T) {
 func TestFileCallTimeouts(t *testing.T) {
 	h, machines := newHost(t)
 	machines.Prepare(func(m *fakemachine.Machine) {
-		for _, nr := range []int64{unix.SYS_CHMOD, unix.SYS_MOUNT, unix.SYS_READLINK} {
-			m.OnSyscall(nr, func(ctx context.Context, _ *fakemachine.Syscall) (int64, uint32) {
+		for _, call := range []guest.FileCall{guest.ChmodCall("", 0), guest.MountCall("", "", "", 0, ""),
+			guest.ReadlinkCall("")} {
+			m.OnSyscall(call.Call().Nr, func(ctx context.Context, _ *fakemachine.Syscall) (int64, uint32) {
 				<-ctx.Done()
 				return -1, uint32(unix.EINTR)
 			})

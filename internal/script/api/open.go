@@ -12,6 +12,7 @@ import (
 	"provium/internal/script/fixtures"
 	"provium/internal/script/machineapi"
 	"provium/internal/script/netapi"
+	"provium/internal/script/osapi"
 	"provium/internal/script/value"
 )
 
@@ -67,7 +68,7 @@ func Open(s *lua.State, session Session) (provium *lua.Userdata, err error) {
 	t.Worker = newWorkerType(x)
 	t.Call = newCallType(x)
 	t.VM = newVMType(x, diskapi.Open(x.Env, session.Running), netapi.Open(x.Env),
-		machineapi.Open(x.Env))
+		machineapi.Open(x.Env), osapi.Methods(x.Env))
 	t.Lab = newLabType(x)
 	x.provium = s.NewUserdata(t.Lab, &rootLab{x})
 	return x.provium, nil
