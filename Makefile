@@ -3,7 +3,7 @@
 # make test-full   those and the heavy ones, also on Debian 13's QEMU
 # make test-qemu QEMU=PATH   runs all that boots guests on another QEMU (Debian 13's)
 # make build  bin/provium, bin/provium-coverage   make bench  figures   make lint  checks
-# make soak   random acts in guests for ten minutes, or SECONDS=N
+# make soak   random acts in guests for ten minutes, or SECONDS=N; GUESTS=N ends it after N guests
 # make reference writes docs/reference   make site  dist/site, docs/ as a site
 # make fuzz   all fuzz targets, five minutes each at most
 # make verify kills, hostile guests, failing calls, damaged caches: docs/reliability.md
@@ -75,7 +75,7 @@ verify: build
 # Random acts in guests, for ten minutes.
 SECONDS = 600
 soak: build
-	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify soak seconds=$(SECONDS)
+	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify soak seconds=$(SECONDS) $(if $(GUESTS),guests=$(GUESTS))
 
 # Every fuzz target until 1000000 executions or for five minutes; FUZZ=PATTERN chooses, as in FUZZ=wire/.
 FUZZ_SECONDS = 300

@@ -73,7 +73,7 @@ var allowed = map[string]struct {
 	"verify": {[]string{
 		"internal/snapshot", "internal/kernelreport", testFaults,
 	}, "tries to break the built program"},
-	"internal/config": {[]string{"internal/ready", "internal/userland", "internal/machine"},
+	"internal/config": {[]string{"internal/arch", "internal/ready", "internal/userland", "internal/machine"},
 		"a file format; userlands and what a boot waits for have notations of their own, machines words"},
 	"internal/machine": {nil, "words for what a machine is made of"},
 	"internal/ready":   {nil, "a notation"},
@@ -89,7 +89,7 @@ var allowed = map[string]struct {
 		"internal/ready", "internal/guestos",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
-		"internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
+		"internal/arch", "internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/report/export", "internal/report/page",
 		"internal/image", "internal/console", "internal/qemu", "internal/localvmm", "internal/admission",
@@ -129,11 +129,12 @@ var allowed = map[string]struct {
 	"internal/hostload":    {nil, "measures the host"},
 	"internal/admission":   {nil, "the pool as labs see it"},
 	"internal/lab": {[]string{
-		"internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
+		"internal/arch", "internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 		"internal/kernelreport", "internal/machine", "internal/ready",
 	}, "topology and life cycle over its backends"},
+	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
 		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot", "internal/userland",
@@ -153,7 +154,7 @@ var allowed = map[string]struct {
 		"a file format, and a cache of such files"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
 	"internal/qemu": {[]string{
-		"internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload"},
+		"internal/arch", "internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload"},
 		"one QEMU process"},
 	"internal/guestmem": {nil, "finds a kernel in any memory"},
 	"internal/printk":   {[]string{"internal/guestmem"}, "the log of a kernel; its tests have one in a memory"},
@@ -179,7 +180,7 @@ var allowed = map[string]struct {
 		"internal/erofs", "internal/image/cache", "internal/image/decompress", "internal/cachedir",
 	}, "root file systems of what the host has"},
 	"internal/image": {[]string{
-		"internal/image", "internal/proc", "internal/cachedir", "internal/userland",
+		"internal/arch", "internal/image", "internal/proc", "internal/cachedir", "internal/userland",
 	}, "files to boot"},
 	"internal/console":      {[]string{"internal/pattern", "internal/kernelreport"}, "text"},
 	"internal/kernelreport": {nil, "the failure reports in a kernel's lines"},

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/arch"
 	"provium/internal/forkserver"
 	"provium/internal/hosttsc"
 	"provium/internal/image"
@@ -63,7 +64,7 @@ func newBench(ctx context.Context) (b *bench, err error) {
 	if b.image, err = b.images.Resolve(ctx, image.Spec{Profile: "host"}); err != nil {
 		return nil, err
 	}
-	if b.accel, err = qemu.ChooseAccel("auto", qemu.ThisHost()); err != nil {
+	if b.accel, err = qemu.ChooseAccel("auto", arch.Host(), qemu.ThisHost()); err != nil {
 		return nil, err
 	}
 	if b.dir, err = os.MkdirTemp("", "pvbench"); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/arch"
 	"provium/internal/proc"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -132,7 +133,7 @@ func awaitLine(qmp *bufio.Scanner, text string) error {
 
 // programStart returns how long QEMU takes to start and end without a machine.
 func (b *bench) programStart() (time.Duration, error) {
-	cmd := exec.Command(qemu.DefaultBinary, "--version")
+	cmd := exec.Command(arch.AMD64.QEMU, "--version")
 	cmd.Env = os.Environ()
 	start := time.Now()
 	child, err := b.starter.Launch(cmd)

@@ -8,10 +8,10 @@
 // It exits 0 if everything held. Arguments name the parts to be run, in place of all, and
 // how often, as in "kills=20 hostile". "report=PATH" writes the page, with the latest
 // figures of the parts that were not run. "seconds=N" ends each part after about that time,
-// however often it was tried by then. With "add" the figures are added to those of earlier
-// runs of the same parts, and "only=PATTERN" tries what has such a name, and
-// "piece=2/5" every fifth call of the sweeps from the second on: these are for machines
-// where a whole part cannot run at once.
+// however often it was tried by then; "guests=N" ends the soak after so many guests. With
+// "add" the figures are added to those of earlier runs of the same parts, and "only=PATTERN"
+// tries what has such a name, and "piece=2/5" every fifth call of the sweeps from the second
+// on: these are for machines where a whole part cannot run at once.
 package main
 
 import (
@@ -46,6 +46,7 @@ var parts = [...]part{
 	{"sweeps", 0, (*verifier).sweeps, sweepsRows},
 	{"calls", 200, (*verifier).calls, callsRows},
 	{"caches", 0, (*verifier).caches, cachesRows},
+	{"disks", 0, (*verifier).disks, disksRows},
 	{"load", 0, (*verifier).load, loadRows},
 	{"soak", 0, (*verifier).soak, soakRows},
 }
@@ -69,6 +70,7 @@ type choice struct {
 	times  map[string]int // of the parts that were named
 	report string
 	limit  time.Duration // of a part; 0: none
+	guests int           // of the soak; 0: any number
 	add    bool
 	only   *regexp.Regexp
 	piece  string // of the sweeps, as for hostfault.EnvAll
@@ -88,6 +90,10 @@ func parse(args []string) (c choice, err error) {
 				return c, fmt.Errorf("%s: %w", arg, err)
 			}
 			c.limit = time.Duration(seconds) * time.Second
+		case name == "guests" && given:
+			if c.guests, err = strconv.Atoi(value); err != nil {
+				return c, fmt.Errorf("%s: %w", arg, err)
+			}
 		case name == "only" && given:
 			if c.only, err = regexp.Compile(value); err != nil {
 				return c, err
@@ -124,7 +130,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer v.close()
-	v.only, v.piece = c.only, c.piece
+	v.only, v.piece, v.guests = c.only, c.piece, c.guests
 	all, err := readTallies()
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ const (
 // verifier is what all parts share.
 type verifier struct {
 	until   time.Time // when the part should end; zero: when it has been tried often enough
+	guests  int       // of the soak, after which it ends; 0: any number
 	only    *regexp.Regexp
 	piece   string // of the sweeps
 	program string
@@ -165,7 +166,7 @@ func read(out []byte) outcome {
 			o.messages[f.Path] = "the file crashed"
 		}
 		for _, t := range f.Tests {
-			o.logs[t.Name] = t.Log
+			o.logs[f.Path+": "+t.Name] = t.Log
 			switch t.Status {
 			case "passed":
 				o.passed++

@@ -25,12 +25,13 @@ const (
 	soakTime  = 10 * time.Minute // unless the command line has a limit or a number of runs
 	soakFiles = 2                // of a run, at the same time
 	soakActs  = 20               // of a file
+	soakRow   = 60               // guests one after the other in an act, where a number of guests is asked for
 
 	// chaosEvery is how many runs come to one whose processes are killed and stopped.
 	chaosEvery = 3
 
 	// soakLimit is how long a run may take.
-	soakLimit = 10 * time.Minute
+	soakLimit = 20 * time.Minute
 )
 
 // soak runs files of random acts again and again, all of which must pass. In some runs
@@ -40,12 +41,16 @@ func (v *verifier) soak(ctx context.Context, times int, t *tally) error {
 	if err != nil {
 		return err
 	}
-	if times == 0 && v.until.IsZero() {
+	if times == 0 && v.until.IsZero() && v.guests == 0 {
 		v.until = time.Now().Add(soakTime)
 	}
 	var good contents
-	for i := 0; (times == 0 || i < times) && !v.late(); i++ {
-		if err := p.drawActs(v.random); err != nil {
+	row := 0
+	if v.guests > 0 {
+		row = soakRow
+	}
+	for i := 0; (times == 0 || i < times) && !v.late() && (v.guests == 0 || t.guests() < v.guests); i++ {
+		if err := p.drawActs(v.random, row); err != nil {
 			return err
 		}
 		chaos := i%chaosEvery == chaosEvery-1
@@ -71,14 +76,19 @@ func (v *verifier) soak(ctx context.Context, times int, t *tally) error {
 			v.complain("soak run %d: %s", i, e)
 		}
 		t.add("half", len(entries))
+		fmt.Fprintf(os.Stderr, "verify: soak run %d: %d acts, %d guests, %d failures, %d unexplained\n", i+1,
+			t.Counts["acts"], t.guests(), t.Counts["failures"], t.Counts["unexplained"])
 	}
 	return nil
 }
 
-// drawActs writes the files of a run.
-func (p *project) drawActs(random *rand.Rand) error {
+// guests returns how many guests were booted, restored and forked.
+func (t *tally) guests() int { return t.Counts["boots"] + t.Counts["restores"] + t.Counts["forks"] }
+
+// drawActs writes the files of a run. row is how many guests come one after the other in some acts.
+func (p *project) drawActs(random *rand.Rand, row int) error {
 	for i := range soakFiles {
-		text := fmt.Sprintf("local seed, acts = %d, %d\n%s", random.Uint32(), soakActs, soakText)
+		text := fmt.Sprintf("local seed, acts, row = %d, %d, %d\n%s", random.Uint32(), soakActs, row, soakText)
 		path := filepath.Join(p.dir, fmt.Sprintf("soak%d.test.lua", i))
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return err

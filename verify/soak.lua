@@ -1,5 +1,6 @@
 -- Acts in an order and with numbers that `seed` decides, and after each of them a look at
--- everything that must be as before. The line above this file sets `seed` and `acts`.
+-- everything that must be as before. The line above this file sets `seed`, `acts`, and
+-- `row`: how many guests come one after the other in every fourth act (0: there is no such act).
 math.randomseed(seed)
 local done = {boots = 0, restores = 0, forks = 0, acts = 0}
 local function count(what, n) done[what] = done[what] + (n or 1) end
@@ -26,10 +27,10 @@ net:attach{left, right}
 provium:boot()
 count("boots", 2)
 
--- processes returns the ids of the QEMU processes of a VM.
-local function processes(vm_name)
+-- processes returns the ids of the QEMU processes of the VMs whose names match a pattern of grep.
+local function processes(names)
   local out = {}
-  local list = io.popen("grep -l -a -z -x 'guest=" .. vm_name .. "' /proc/[0-9]*/cmdline 2>/dev/null")
+  local list = io.popen("grep -l -a -z -x 'guest=" .. names .. "' /proc/[0-9]*/cmdline 2>/dev/null")
   for pid in list:read("a"):gmatch("/proc/(%d+)/cmdline") do out[#out + 1] = math.tointeger(tonumber(pid)) end
   list:close()
   return out
@@ -65,6 +66,30 @@ local all = {
       local vm = another()
       t:assert_eq(vm:read_file("/tmp/base"), name)
       vm:shutdown()
+    end
+  end,
+  ["a long row of guests"] = function(t)
+    -- Most of them are restored; of every ten, one is booted from the cache and one is a fork.
+    local vm, from = provium:vm(("%s-row"):format(name), "host", small()), another()
+    for i = 1, row do
+      local kind, guest = i % 10, vm
+      if kind == 0 then
+        serial = serial + 1
+        guest = provium:vm(("%s-%d"):format(name, serial), "host", small()):boot()
+        count("boots")
+      elseif kind == 5 then
+        guest = from:fork()
+        count("forks")
+      else
+        vm:restore(first)
+        count("restores")
+      end
+      if kind == 0 then
+        t:assert_eq(#guest:listdir("/tmp"), 0)
+      else
+        t:assert_eq(guest:read_file("/tmp/base"), name)
+      end
+      guest:shutdown()
     end
   end,
   ["boot from the cache"] = function(t)
@@ -175,6 +200,7 @@ local all = {
   end,
 }
 
+if row == 0 then all["a long row of guests"] = nil end
 local names = {}
 for n in pairs(all) do names[#names + 1] = n end
 table.sort(names)
@@ -190,6 +216,7 @@ end
 local before
 for i = 1, acts do
   local act = names[math.random(#names)]
+  if row > 0 and i % 4 == 0 then act = "a long row of guests" end
   local own = math.random(1 << 30)
   test(("%d: %s"):format(i, act), {allow_oops = act == "a kernel that panics"}, function(t)
     math.randomseed(own)
@@ -198,8 +225,8 @@ for i = 1, acts do
   end)
   test(("%d: all is as before"):format(i), function(t)
     -- The guests of the act have ended with its test.
-    for n = 1, serial do
-      t:assert_eq(#processes(("%s-%d"):format(name, n)), 0, "processes of the guest " .. n)
+    for _, others in ipairs{"[0-9]*", "row"} do
+      t:assert_eq(#processes(("%s-%s"):format(name, others)), 0, "processes of guests of the act")
     end
     for _, vm in ipairs{base, left, right} do
       t:assert_eq(#processes(vm:name()), 1, "processes of " .. vm:name())
@@ -212,8 +239,10 @@ for i = 1, acts do
     local now = descriptors()
     if before and now > before + 8 then t:fail(("%d descriptors, %d before"):format(now, before)) end
     before = before or now
-    if i == acts then
-      for _, what in ipairs{"acts", "boots", "restores", "forks"} do t:log(("%s: %d"):format(what, done[what])) end
+    -- What was done since the last look: a file that is killed has said all but the rest.
+    for _, what in ipairs{"acts", "boots", "restores", "forks"} do
+      t:log(("%s: %d"):format(what, done[what]))
+      done[what] = 0
     end
   end)
 end

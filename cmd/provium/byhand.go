@@ -28,6 +28,7 @@ const builtinProfile = "host"
 type guestFlags struct {
 	config, kernel, qemu string
 	userland             string
+	ready                *ready.Condition // nil: as in the profile
 	memory               int64
 	cpus                 int
 	cold, unchecked      bool
@@ -43,6 +44,8 @@ func (f *guestFlags) group() flagGroup {
 	g.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH`")
 	g.flags.Var(value(&f.userland, "userland", parseNonEmpty), "userland",
 		"root file system of the guest: `U` is busybox, host, a directory, a tar file or oci:DIR")
+	g.flags.Var(value(&f.ready, "condition", parseReady), "ready",
+		"when the boot is done: `WHEN` is agent, init, systemd, command:CMD or console:TEXT")
 	g.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run the guest with the QEMU `PATH`")
 	g.flags.Var(value(&f.memory, "size", parseGuestMemory), "mem",
 		"memory of the guest, `SIZE` such as 2G (default 512M)")
@@ -51,6 +54,11 @@ func (f *guestFlags) group() flagGroup {
 	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
 	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 	return g
+}
+
+func parseReady(text string) (*ready.Condition, error) {
+	c, err := ready.Parse(text)
+	return &c, err
 }
 
 // configFor reads the configuration. Without a provium.toml it is one with an automatic profile.
@@ -89,6 +97,11 @@ func (p *program) guestOptions(f *guestFlags, name string) (run.Options, string,
 		if err := setUserland(cfg, name, f.userland, p.absolute); err != nil {
 			return run.Options{}, "", err
 		}
+	}
+	if f.ready != nil {
+		pr := cfg.Profiles[name]
+		pr.Ready = *f.ready
+		cfg.Profiles[name] = pr
 	}
 	if f.agent != nil {
 		if err := setAgent(cfg, name, *f.agent); err != nil {

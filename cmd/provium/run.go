@@ -262,8 +262,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 func (p *program) artifacts(f *runFlags, cfg *config.Config) evidence.Options {
 	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu),
 		Dump: f.dump || cfg.Dump}
-	if f.artifacts != "" {
-		o.Dir = f.artifacts
+	if dir := cmp.Or(f.artifacts, p.getenv("PROVIUM_ARTIFACTS")); dir != "" {
+		o.Dir = dir
 	}
 	switch {
 	case o.Dir == config.ArtifactsOff:

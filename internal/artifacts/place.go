@@ -121,3 +121,24 @@ func (p Place) used() (size int64) {
 	})
 	return size
 }
+
+// Files returns the paths of the files in a folder, as readers of JUnit take them: below the working directory
+// relative to it, since a job may be looked at where its directory is another one. It returns nothing for a
+// folder that cannot be read, and for "".
+func Files(folder string) (paths []string) {
+	entries, err := os.ReadDir(folder)
+	if folder == "" || err != nil {
+		return nil
+	}
+	if here, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(here, folder); err == nil && filepath.IsLocal(rel) {
+			folder = rel
+		}
+	}
+	for _, entry := range entries {
+		if entry.Type().IsRegular() {
+			paths = append(paths, filepath.Join(folder, entry.Name()))
+		}
+	}
+	return paths
+}

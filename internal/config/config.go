@@ -76,6 +76,7 @@ type Profile struct {
 	QEMU             string // program, absolute or a name on PATH; "" is the default
 	FirmwareConsole  bool   // the firmware prints to the serial console
 	Shape            machine.Shape
+	Arch             string // of guests, as package arch names it; "" is the kernel's, or the host's
 	BootCompressed   *bool  // a bzImage is booted as it is; nil is Provium's choice
 	Accel            string // "auto", "kvm", "tcg"
 	BootCache        bool   // boots may be served from the cache

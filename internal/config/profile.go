@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"provium/internal/arch"
 	"provium/internal/ready"
 	"provium/internal/userland"
 )
@@ -82,11 +83,27 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	return p, nil
 }
 
+// archInto reads the name of an architecture.
+func archInto(to *string) func(any) error {
+	return func(v any) error {
+		name, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("expected a string, got %s", kindOf(v))
+		}
+		a, err := arch.Named(name)
+		if err == nil {
+			*to = a.Name
+		}
+		return err
+	}
+}
+
 // keys returns the keys of a profile, whose relative paths start at at. What needs more than its own value goes to
 // cmdline and disks.
 func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
 	path := func(to *string) func(any) error { return pathInto(to, at) }
 	return []key{
+		{"arch", archInto(&p.Arch)},
 		{"kernel", path(&p.Kernel)},
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},

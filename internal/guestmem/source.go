@@ -28,18 +28,18 @@ var errHole = errors.New("no memory at this address")
 // devices.
 const HighAt = 4 << 30
 
-// Layout says where memory of Size bytes lies: Low bytes from address 0 on, the rest from
+// Layout says where memory of Size bytes lies: Low bytes from address Base on, the rest from
 // HighAt on.
-type Layout struct{ Low, Size int64 }
+type Layout struct{ Base, Low, Size int64 }
 
 // Offset returns where in the memory the byte of a physical address is, and how many bytes
 // follow it without a gap.
 func (l Layout) Offset(address int64) (offset, run int64, ok bool) {
 	switch low := min(l.Low, l.Size); {
-	case address < 0:
+	case address < l.Base:
 		return 0, 0, false
-	case address < low:
-		return address, low - address, true
+	case address-l.Base < low:
+		return address - l.Base, low - (address - l.Base), true
 	case address >= HighAt && address-HighAt < l.Size-low:
 		offset = address - HighAt + low
 		return offset, l.Size - offset, true
@@ -52,7 +52,7 @@ func (l Layout) Address(offset int64) int64 {
 	if low := min(l.Low, l.Size); offset >= low {
 		return offset - low + HighAt
 	}
-	return offset
+	return l.Base + offset
 }
 
 // ReadAt reads p from the physical address by read, which reads at offsets. It fails at the

@@ -59,6 +59,11 @@ func (s *Store) baseItems() ([]item, error) {
 	if err != nil {
 		return nil, err
 	}
+	return builtinItems(busybox, applets)
+}
+
+// builtinItems returns the built-in initrd with a busybox and its applets.
+func builtinItems(busybox []byte, applets []string) ([]item, error) {
 	var items []item
 	// The root of the file system is a tmpfs, which anybody may write to at first.
 	items = append(items, dirItem(".", 0o755))

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/arch"
 	"provium/internal/image/cache"
 	"provium/internal/image/decompress"
 	"provium/internal/userland"
@@ -29,6 +30,8 @@ const expandLimit = 64 << 20
 
 // initrdInput is what an initrd with the agent is made of.
 type initrdInput struct {
+	arch    *arch.Arch
+	busybox string // for the built-in one, where that is not of the payload
 	base    string // the profile's initrd, "" for the built-in one
 	agent   []item
 	own     *builtin // the agent, if it is the payload's
@@ -47,7 +50,7 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 			return "", "", fmt.Errorf("read initrd %s: %w", in.base, reason(err))
 		}
 	} else {
-		b, err := s.base()
+		b, err := s.baseFor(in)
 		if err != nil {
 			return "", "", err
 		}

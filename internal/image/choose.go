@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"provium/internal/arch"
+	"provium/internal/image/kernel"
 )
 
 // chooseKernel returns the profile's kernel: the one it names, the newest of the tree it
@@ -27,10 +31,10 @@ func (s *Store) chooseKernel(ctx context.Context, spec Spec) (*chosenKernel, err
 			}
 			return fail(fmt.Errorf("%w; %s", err, explicitRemedy(err)))
 		}
-		return k, nil
+		return k, spec.checkArch(k)
 	case spec.Root != "":
 		var notes []string
-		list := candidates(spec.Root, &notes)
+		list := candidates(spec.Root, spec.Arch, &notes)
 		if len(list) == 0 {
 			return fail(fmt.Errorf("no readable kernel in the tree %s: searched %s%s",
 				spec.Root, strings.Join(kernelPatterns[:], ", "), noteList(notes)))
@@ -42,11 +46,20 @@ func (s *Store) chooseKernel(ctx context.Context, spec Spec) (*chosenKernel, err
 		k.notes = append(notes, k.notes...)
 		return k, nil
 	}
-	k, err := s.autoKernel(ctx, !spec.NoAgent)
+	k, err := s.autoKernel(ctx, cmp.Or(spec.Arch, arch.Host()), !spec.NoAgent)
 	if err != nil {
 		return fail(err)
 	}
 	return k, nil
+}
+
+// checkArch returns an error for a kernel of another architecture than the profile's.
+func (spec *Spec) checkArch(k *chosenKernel) error {
+	if spec.Arch == nil || spec.Arch == k.arch {
+		return nil
+	}
+	return fmt.Errorf("profile `%s`: kernel %s is for %s, and the profile has arch = \"%s\"; name a kernel for that, "+
+		"or set arch = \"%s\"", spec.Profile, k.file, k.arch, spec.Arch, k.arch)
 }
 
 // explicitRemedy returns what the user can do about a kernel that was named.
@@ -93,17 +106,25 @@ var kernelPatterns = [...]string{
 	"boot/vmlinuz*", "boot/bzImage*", "lib/modules/*/vmlinuz", "usr/lib/modules/*/vmlinuz", "vmlinuz", "bzImage",
 }
 
+// imagePattern is the place of uncompressed kernels in a root tree, which an Image may be. Of
+// x86-64 it is that of kernels for debuggers.
+const imagePattern = "boot/vmlinux-*"
+
 // candidate is a kernel that may be chosen.
 type candidate struct {
 	file, release string
 }
 
-// candidates returns the readable kernels in a root tree, the newest first. It adds a
-// note for each of the others.
-func candidates(root string, notes *[]string) []candidate {
+// candidates returns the readable kernels for an architecture in a root tree, the newest
+// first; nil is any architecture. It adds a note for each of the others.
+func candidates(root string, a *arch.Arch, notes *[]string) []candidate {
 	var out []candidate
 	seen := map[string]bool{}
-	for _, pattern := range kernelPatterns {
+	patterns := kernelPatterns[:]
+	if a != nil && a != arch.AMD64 {
+		patterns = append([]string{imagePattern}, patterns...)
+	}
+	for _, pattern := range patterns {
 		files, err := filepath.Glob(filepath.Join(globQuote(root), pattern))
 		if err != nil {
 			*notes = append(*notes, fmt.Sprintf("search kernels in %s: %v", root, err))
@@ -114,6 +135,14 @@ func candidates(root string, notes *[]string) []candidate {
 			if err != nil {
 				*notes = append(*notes, "skipped "+err.Error())
 				continue
+			}
+			if a != nil && h.Arch != a {
+				*notes = append(*notes, fmt.Sprintf("skipped kernel %s: it is for %s, not for %s", file, h.Arch, a))
+				continue
+			}
+			if h.Kind == kernel.Image {
+				// Its header has no release, but its name.
+				_, h.Version, _ = strings.Cut(filepath.Base(file), "-")
 			}
 			// /boot/vmlinuz and vmlinuz-RELEASE, or /boot and lib/modules, are often one.
 			if h.Version != "" && seen[h.Version] {
@@ -142,10 +171,14 @@ type source struct {
 // sources returns an iterator over the kernels to try, in this order: the running kernel
 // of the host, its other kernels, and the packages in the cache. If there are none of
 // those, a package is downloaded. It adds notes for kernels that cannot be read.
-func (s *Store) sources(ctx context.Context, notes *[]string) iter.Seq2[source, error] {
+func (s *Store) sources(ctx context.Context, a *arch.Arch, notes *[]string) iter.Seq2[source, error] {
 	return func(yield func(source, error) bool) {
 		var running, others []candidate
-		for _, c := range candidates(s.cfg.HostRoot, notes) {
+		var onHost []candidate
+		if a == arch.Host() {
+			onHost = candidates(s.cfg.HostRoot, a, notes)
+		}
+		for _, c := range onHost {
 			if c.release == s.cfg.HostRelease {
 				running = append(running, c)
 			} else {
@@ -156,13 +189,13 @@ func (s *Store) sources(ctx context.Context, notes *[]string) iter.Seq2[source, 
 			!yield(source{Newest, s.cfg.HostRoot, others}, nil) {
 			return
 		}
-		roots, err := s.packages(ctx)
+		roots, err := s.packages(ctx, a)
 		if err != nil {
 			yield(source{}, err)
 			return
 		}
 		for _, root := range roots {
-			list, skipped := s.packageKernels(root)
+			list, skipped := s.packageKernels(root, a)
 			*notes = append(*notes, skipped...)
 			if !yield(source{Downloaded, root, list}, nil) {
 				return
@@ -172,10 +205,10 @@ func (s *Store) sources(ctx context.Context, notes *[]string) iter.Seq2[source, 
 }
 
 // autoKernel returns the first usable kernel of the sources. It must have its modules.
-func (s *Store) autoKernel(ctx context.Context, agent bool) (*chosenKernel, error) {
+func (s *Store) autoKernel(ctx context.Context, a *arch.Arch, agent bool) (*chosenKernel, error) {
 	var notes []string
 	failure := errors.New("the downloaded package holds no usable kernel")
-	for src, err := range s.sources(ctx, &notes) {
+	for src, err := range s.sources(ctx, a, &notes) {
 		if err != nil {
 			failure = err
 			break
@@ -205,12 +238,13 @@ func (s *Store) autoKernel(ctx context.Context, agent bool) (*chosenKernel, erro
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return nil, &NoKernelError{searched: filepath.Join(s.cfg.HostRoot, "boot"), failure: failure, notes: notes}
+	return nil, &NoKernelError{arch: a, searched: filepath.Join(s.cfg.HostRoot, "boot"), failure: failure, notes: notes}
 }
 
 // NoKernelError is returned for a profile that leaves the choice of the kernel to Provium,
 // when the host has no usable one and no download was possible.
 type NoKernelError struct {
+	arch     *arch.Arch
 	searched string // a directory
 	failure  error  // of the download
 	notes    []string
@@ -218,6 +252,10 @@ type NoKernelError struct {
 
 // Error says what was tried, and how to provide a kernel.
 func (e *NoKernelError) Error() string {
+	if e.arch != arch.Host() {
+		return fmt.Sprintf("no kernel of %s to boot: the packages could not be had: %v%s. Provide a kernel: name one "+
+			"(`kernel = \"PATH\"` in the profile, or --kernel PATH)", e.arch, e.failure, noteList(e.notes))
+	}
 	return fmt.Sprintf("no kernel to boot: no readable one with its modules in %s, and the distribution's kernel "+
 		"package could not be had: %v%s. Provide a kernel: name one (`kernel = \"PATH\"` in the profile, or --kernel "+
 		"PATH), make one in /boot readable, or install a kernel package; if the package lists are missing or old, run "+

@@ -1,29 +1,19 @@
 package image
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
+
+	"provium/internal/arch"
 )
 
-// DefaultCmdline is used for a profile that chooses neither a kernel nor a
-// command line. Beside being quiet it makes the kernel stamp its lines, by which they are
-// told from those of programs (printk.time=1), keeps an emulated guest from failing its
-// timer self-test (no_timer_check) or taking its TSC for unstable (tsc=reliable) on a
-// busy host, lets the guest's random number
-// generator start from the CPU's (random.trust_cpu), leaves out the self-tests of
-// the crypto drivers, a fifth of an emulated guest's boot (cryptomgr.notests),
-// and keeps a panicked guest standing, so that the panic is seen (panic=0).
-const DefaultCmdline = "quiet printk.time=1 no_timer_check tsc=reliable random.trust_cpu=on cryptomgr.notests panic=0"
-
-const (
-	agentPath = "/sbin/provium-agent"
-	console   = "console=ttyS0"
-	// maxCmdline is what an x86 kernel takes; it cuts longer ones silently.
-	maxCmdline = 2047
-)
+const agentPath = "/sbin/provium-agent"
 
 // CmdlineSpec is what a kernel command line is made of.
 type CmdlineSpec struct {
+	// Arch is the guest's architecture; x86-64 if nil.
+	Arch *arch.Arch
 	// Profile names the profile in errors.
 	Profile string
 	// Cmdline is the profile's cmdline, nil if it is absent.
@@ -46,6 +36,7 @@ type CmdlineSpec struct {
 // the boot appends. A "--" starts the arguments of init: what is added stands in
 // front of it.
 func Cmdline(c CmdlineSpec) (string, error) {
+	guest := cmp.Or(c.Arch, arch.AMD64)
 	var params, initArgs []string
 	add := func(text string) error {
 		p, i, err := splitCmdline(text)
@@ -76,7 +67,7 @@ func Cmdline(c CmdlineSpec) (string, error) {
 	for _, p := range append(params[:given:given], appended...) {
 		key, value, _ := strings.Cut(strings.ReplaceAll(p, `"`, ""), "=")
 		switch {
-		case key == "console" && (value == "ttyS0" || strings.HasPrefix(value, "ttyS0,")):
+		case key == "console" && (value == guest.Console || strings.HasPrefix(value, guest.Console+",")):
 			hasConsole = true
 		case key == "rdinit" && value == agentPath:
 			hasAgent = true
@@ -87,7 +78,7 @@ func Cmdline(c CmdlineSpec) (string, error) {
 		}
 	}
 	if !hasConsole {
-		params = append(params, console)
+		params = append(params, "console="+guest.Console)
 	}
 	if c.Inject && !hasAgent {
 		params = append(params, "rdinit="+agentPath)
@@ -97,9 +88,9 @@ func Cmdline(c CmdlineSpec) (string, error) {
 		params = append(append(params, "--"), initArgs...)
 	}
 	out := strings.Join(params, " ")
-	if len(out) > maxCmdline {
+	if len(out) > guest.MaxCmdline { // the kernel would cut it silently
 		return "", fmt.Errorf("profile `%s`: the kernel command line has %d bytes, and the kernel takes at most %d",
-			c.Profile, len(out), maxCmdline)
+			c.Profile, len(out), guest.MaxCmdline)
 	}
 	return out, nil
 }
@@ -124,7 +115,7 @@ func baseCmdline(c CmdlineSpec) ([]string, error) {
 	case c.ExplicitKernel:
 		return nil, fmt.Errorf("%w: a profile with a kernel of its own needs cmdline or cmdline_file", empty)
 	}
-	return []string{DefaultCmdline}, nil
+	return []string{cmp.Or(c.Arch, arch.AMD64).Cmdline}, nil
 }
 
 // splitCmdline splits at blanks outside of double quotes, as the kernel does, and

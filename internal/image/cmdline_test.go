@@ -3,6 +3,8 @@ package image
 import (
 	"strings"
 	"testing"
+
+	"provium/internal/arch"
 )
 
 func ptr(s string) *string { return &s }
@@ -14,8 +16,8 @@ func TestCmdline(t *testing.T) {
 		spec CmdlineSpec
 		want string
 	}{
-		{"default", CmdlineSpec{Inject: true}, DefaultCmdline + tail},
-		{"default without agent", CmdlineSpec{}, DefaultCmdline + " console=ttyS0"},
+		{"default", CmdlineSpec{Inject: true}, arch.AMD64.Cmdline + tail},
+		{"default without agent", CmdlineSpec{}, arch.AMD64.Cmdline + " console=ttyS0"},
 		{"profile", CmdlineSpec{Cmdline: ptr("quiet nokaslr"), Inject: true, ExplicitKernel: true}, "quiet nokaslr" +
 			tail},
 		{"file and profile", CmdlineSpec{File: ptr("a=1\nb=2\n"), Cmdline: ptr("a=3"), Inject: true}, "a=1 b=2 a=3" +
@@ -81,7 +83,7 @@ func FuzzCmdline(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if strings.ContainsAny(got, "\n\x00") || len(got) > maxCmdline {
+		if strings.ContainsAny(got, "\n\x00") || len(got) > arch.AMD64.MaxCmdline {
 			t.Fatalf("%q", got)
 		}
 		again, err := Cmdline(CmdlineSpec{Profile: "p", Cmdline: &got, Inject: true})

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/arch"
 	"provium/internal/image/cache"
 	"provium/internal/image/kmod"
 	"provium/internal/userland"
@@ -30,7 +31,10 @@ import (
 type Spec struct {
 	// Profile names the profile in errors.
 	Profile string
-	// Kernel is a bzImage or an ELF vmlinux; chosen automatically if empty.
+	// Arch is the guest's architecture. With nil it is that of the kernel, and the host's where
+	// the kernel is chosen automatically.
+	Arch *arch.Arch
+	// Kernel is a bzImage, an ELF vmlinux or an Image; chosen automatically if empty.
 	Kernel string
 	// Root is a tree in which the kernel is found, if Kernel is empty.
 	Root string
@@ -96,6 +100,8 @@ type Module struct {
 type Image struct {
 	// Profile is the profile's name.
 	Profile string
+	// Arch is the architecture of the guest.
+	Arch *arch.Arch
 	// Kernel is the file to boot: the vmlinux inside KernelFile if there is one
 	// that QEMU can start, else KernelFile itself.
 	Kernel string
@@ -176,7 +182,11 @@ func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
 // resolve is Resolve with the errors of its parts.
 func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	img := &Image{Profile: spec.Profile, Inject: !spec.NoAgent, BaseInitrd: spec.Initrd}
-	if err := resolveCmdline(img, spec); err != nil {
+	cmdline, err := cmdlineSpec(spec)
+	if err == nil {
+		_, err = Cmdline(cmdline) // before anything is downloaded
+	}
+	if err != nil {
 		return nil, err
 	}
 	if spec.Initrd != "" {
@@ -188,6 +198,15 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	k, err := s.chooseKernel(ctx, spec)
 	if err != nil {
 		return nil, err
+	}
+	img.Arch, img.cmdline = k.arch, cmdline
+	img.cmdline.Arch = k.arch
+	if img.Cmdline, err = img.CommandLine(nil, ""); err != nil {
+		return nil, err
+	}
+	if spec.HasUserland() && k.arch != payloadArch {
+		return nil, fmt.Errorf("profile `%s`: guests of %s have the userland `busybox` only, or an initrd of their own",
+			spec.Profile, k.arch)
 	}
 	if img.Userland, err = s.userland(ctx, spec); err != nil {
 		return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
@@ -223,27 +242,40 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 			}
 		}
 	} else {
-		in := initrdInput{base: spec.Initrd, userland: img.Userland}
-		if in.modules, err = modules(img, k, spec); err != nil {
+		if initrdKey, err = s.addAgent(ctx, img, k, spec); err != nil {
 			return nil, err
-		}
-		if img.Overlay, err = s.findAgent(&in, spec.Overlay); err != nil {
-			return nil, err
-		}
-		img.Early, img.Late = describe(k.tree, in.modules.early), describe(k.tree, in.modules.late)
-		if img.Initrd, initrdKey, err = s.buildInitrd(ctx, in); err != nil {
-			return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 		}
 	}
 	if err := s.checkPackage(k, append(slices.Clone(img.Early), img.Late...)); err != nil {
 		return nil, fmt.Errorf("profile `%s`: %w", spec.Profile, err)
 	}
-	parts := []string{form, k.digest, initrdKey, img.Cmdline}
+	parts := []string{form, k.digest, initrdKey, img.Cmdline} // the kernel says which architecture it is for
 	if img.Userland != nil {
 		parts = append(parts, img.Userland.Key)
 	}
 	img.Key = cache.Key(parts...)
 	return img, nil
+}
+
+// addAgent makes the initrd with the agent and its modules, and returns the initrd's key.
+func (s *Store) addAgent(ctx context.Context, img *Image, k *chosenKernel, spec Spec) (key string, err error) {
+	in := initrdInput{arch: k.arch, base: spec.Initrd, userland: img.Userland}
+	if in.modules, err = modules(img, k, spec); err != nil {
+		return "", err
+	}
+	if in.base == "" && k.arch != payloadArch {
+		if in.busybox, err = s.busyboxOf(ctx, k.arch); err != nil {
+			return "", fmt.Errorf("profile `%s`: %w", spec.Profile, err)
+		}
+	}
+	if img.Overlay, err = s.findAgent(&in, spec.Overlay); err != nil {
+		return "", err
+	}
+	img.Early, img.Late = describe(k.tree, in.modules.early), describe(k.tree, in.modules.late)
+	if img.Initrd, key, err = s.buildInitrd(ctx, in); err != nil {
+		return "", fmt.Errorf("profile `%s`: %w", spec.Profile, err)
+	}
+	return key, nil
 }
 
 // describe returns modules for an Image.
@@ -350,29 +382,27 @@ func (s *moduleSet) addListed(tree *kmod.Tree, listed []string) error {
 	return nil
 }
 
-// resolveCmdline reads the command line file and sets the command lines of img.
-func resolveCmdline(img *Image, spec Spec) error {
-	img.cmdline = CmdlineSpec{
+// cmdlineSpec reads the command line file and returns what the command lines are made of.
+func cmdlineSpec(spec Spec) (CmdlineSpec, error) {
+	c := CmdlineSpec{
 		Profile: spec.Profile, Cmdline: spec.Cmdline, Inject: !spec.NoAgent,
-		ExplicitKernel: spec.Kernel != "" && !spec.ForcedKernel,
+		ExplicitKernel: spec.Kernel != "" && !spec.ForcedKernel, Arch: spec.Arch,
 	}
 	if spec.CmdlineFile != "" {
 		f, err := os.Open(spec.CmdlineFile)
 		if err != nil {
-			return fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
+			return c, fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
 		}
 		defer f.Close()
 		// A longer one is refused below, as too long for the kernel.
 		text, err := io.ReadAll(io.LimitReader(f, 64<<10))
 		if err != nil {
-			return fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
+			return c, fmt.Errorf("profile `%s`: cmdline_file %s: %w", spec.Profile, spec.CmdlineFile, reason(err))
 		}
 		t := string(text)
-		img.cmdline.File = &t
+		c.File = &t
 	}
-	var err error
-	img.Cmdline, err = img.CommandLine(nil, "")
-	return err
+	return c, nil
 }
 
 // Export copies what the image boots from into dir, which is made if missing:

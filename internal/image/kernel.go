@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/arch"
 	"provium/internal/image/kernel"
 	"provium/internal/image/kmod"
 )
@@ -17,6 +18,7 @@ import (
 type chosenKernel struct {
 	file     string // as given or found
 	boot     string // what QEMU gets
+	arch     *arch.Arch
 	origin   Origin
 	release  string
 	digest   string // of file
@@ -36,7 +38,7 @@ func (s *Store) openKernel(
 	if err != nil {
 		return nil, err
 	}
-	k := &chosenKernel{file: file, boot: file, origin: origin, release: h.Version}
+	k := &chosenKernel{file: file, boot: file, arch: h.Arch, origin: origin, release: h.Version}
 	if k.digest, err = s.cache.FileDigest(ctx, file); err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", file, reason(err))
 	}

@@ -60,6 +60,14 @@ func linkItem(name, target string) item {
 // findAgent sets the agent of in: the content of the overlay file that the search finds,
 // else of the payload. source says which.
 func (s *Store) findAgent(in *initrdInput, profileOverlay string) (source string, err error) {
+	if in.arch != payloadArch && profileOverlay == "" {
+		// Other overlays have the agent of the payload's architecture.
+		in.own, err = s.agentOf(in.arch)
+		if err == nil {
+			in.agent = in.own.items
+		}
+		return embeddedOverlay, err
+	}
 	file, err := s.findOverlay(profileOverlay)
 	if err != nil {
 		return "", err
@@ -144,8 +152,11 @@ func (s *Store) payloadItems() ([]item, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []item{fileItem(guestAgent, 0o755, agent)}, nil
+	return agentItems(agent), nil
 }
+
+// agentItems are the agent's overlay.
+func agentItems(agent []byte) []item { return []item{fileItem(guestAgent, 0o755, agent)} }
 
 // findOverlay returns the overlay file to use, or "" for the payload. A file that
 // was named has to exist; those near the binary may.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"provium/internal/arch"
 	"provium/internal/image/apt"
 	"provium/internal/image/kmod"
 )
@@ -16,38 +17,58 @@ import (
 // packageRoot is the unpacked tree in a cache entry of kindKernel.
 const packageRoot = "root"
 
-// packages returns the roots of the kernel packages in the cache, the newest first. If
-// there are none, it downloads one.
-func (s *Store) packages(ctx context.Context) ([]string, error) {
-	if roots, err := s.cachedPackages(ctx); len(roots) > 0 || err != nil {
+// packages returns the roots of the kernel packages for an architecture in the cache, the
+// newest first. If there are none, it downloads one.
+func (s *Store) packages(ctx context.Context, a *arch.Arch) ([]string, error) {
+	roots, err := s.kernelPackages(ctx, a)
+	if len(roots) > 0 || err != nil {
 		return roots, err
 	}
+	if err := s.download(ctx, a, apt.Kernel); err != nil {
+		return nil, err
+	}
+	return s.kernelPackages(ctx, a)
+}
+
+// kernelPackages are those of cachedPackages that have a kernel.
+func (s *Store) kernelPackages(ctx context.Context, a *arch.Arch) ([]string, error) {
+	roots, err := s.cachedPackages(ctx, a)
+	return slices.DeleteFunc(roots, func(root string) bool {
+		return strings.HasPrefix(filepath.Base(filepath.Dir(root)), packageMark(a)+apt.Busybox)
+	}), err
+}
+
+// download downloads packages for an architecture, unless another process just has.
+func (s *Store) download(ctx context.Context, a *arch.Arch, what string) error {
 	if s.cfg.Runner == nil {
-		return nil, errors.New("downloads are switched off")
+		return errors.New("downloads are switched off")
 	}
 	if s.cfg.Waiting != nil {
 		defer s.cfg.Waiting()()
 	}
 	unlock, err := s.cache.Lock(ctx, lockDownload)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
-	if roots, err := s.cachedPackages(ctx); len(roots) > 0 || err != nil {
-		return roots, err // another process downloaded it meanwhile
+	if roots, err := s.kernelPackages(ctx, a); err != nil || len(roots) > 0 && what == apt.Kernel {
+		return err // another process downloaded it meanwhile
 	}
-	tmp, err := s.cache.TempDir(kindKernel, partlyDownloaded)
+	tmp, err := s.cache.TempDir(kindKernel, partlyDownloaded+strings.TrimSuffix("-"+packageMark(a), "-"))
 	if err != nil {
-		return nil, err
+		return err
 	}
+	want := apt.Want{Arch: a, Foreign: a != arch.Host(), What: what}
 	_, err = s.cache.Install(ctx, kindKernel, func(dir string) (string, error) {
-		return apt.Fetch(ctx, s.cfg.Runner, tmp, filepath.Join(dir, packageRoot), s.cfg.Notice, s.cfg.Download)
+		root := filepath.Join(dir, packageRoot)
+		name, err := apt.Fetch(ctx, s.cfg.Runner, want, tmp, root, s.cfg.Notice, s.cfg.Download)
+		return packageMark(a) + name, err
 	})
 	if err != nil {
-		return nil, err // the next download continues this one
+		return err // the next download continues this one
 	}
 	os.RemoveAll(tmp) // the cache sweeps what is left
-	return s.cachedPackages(ctx)
+	return nil
 }
 
 // partlyDownloaded is the directory of a download. It belongs to the process that has the
@@ -57,12 +78,14 @@ const partlyDownloaded = ".download"
 // lockDownload is the lock of a download. The kind's own one is for a moment only.
 const lockDownload = "download"
 
-// cachedPackages returns the roots of the kernel packages in the cache, the newest first.
-func (s *Store) cachedPackages(ctx context.Context) ([]string, error) {
+// cachedPackages returns the roots of the packages for an architecture in the cache, the newest
+// first.
+func (s *Store) cachedPackages(ctx context.Context, a *arch.Arch) ([]string, error) {
 	dirs, err := s.cache.All(ctx, kindKernel)
 	if err != nil {
 		return nil, err
 	}
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !isPackageOf(filepath.Base(dir), a) })
 	slices.SortFunc(dirs, func(a, b string) int { return compareReleases(filepath.Base(b), filepath.Base(a)) })
 	for i := range dirs {
 		dirs[i] = filepath.Join(dirs[i], packageRoot)
@@ -84,12 +107,12 @@ type packageList struct {
 }
 
 // packageKernels returns the candidates in a package, and notes on what else is there.
-func (s *Store) packageKernels(root string) ([]candidate, []string) {
+func (s *Store) packageKernels(root string, a *arch.Arch) ([]candidate, []string) {
 	if had, ok := s.known.kernels.Load(root); ok {
 		return had.(packageList).kernels, had.(packageList).notes
 	}
 	var list packageList
-	list.kernels = candidates(root, &list.notes)
+	list.kernels = candidates(root, a, &list.notes)
 	s.known.kernels.Store(root, list)
 	return list.kernels, list.notes
 }

@@ -58,6 +58,7 @@ type Store struct {
 	known     *known
 	agent     func() (*builtin, error) // of the payload
 	base      func() (*builtin, error) // the built-in initrd
+	foreign   *sync.Map                // func() (*builtin, error) of other architectures
 }
 
 // noticeOnce is cfg.Notice for a text that is true of every image.
@@ -100,7 +101,7 @@ func NewStore(cfg Config) (*Store, error) {
 	}
 	kinds := []string{kindKernel, kindVmlinux, kindInitrd, userland.KindIndex, userland.KindArchive}
 	s := &Store{cfg: cfg, cache: &cache.Cache{Dir: cfg.CacheDir, Kinds: kinds, Warn: cfg.Notice},
-		noticed: new(sync.Map), userlands: new(sync.Map), known: new(known)}
+		noticed: new(sync.Map), userlands: new(sync.Map), known: new(known), foreign: new(sync.Map)}
 	s.agent, s.base = builtinOf(s.payloadItems), builtinOf(s.baseItems)
 	return s, nil
 }

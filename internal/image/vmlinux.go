@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/arch"
 	"provium/internal/image/cache"
 	"provium/internal/image/kernel"
 )
@@ -50,6 +51,7 @@ func (s *Store) vmlinux(ctx context.Context, k *chosenKernel, h *kernel.Header) 
 		return nil, fmt.Errorf("kernel %s: %w", k.file, err)
 	}
 	switch {
+	case h.Kind == kernel.Image: // QEMU starts it as it is
 	case h.Kind == kernel.ELF && !v.PVH:
 		return nil, fmt.Errorf("kernel %s: the vmlinux has no PVH entry point (CONFIG_PVH), so QEMU cannot start it; "+
 			"use the bzImage of the same build", k.file)
@@ -64,7 +66,7 @@ func (s *Store) vmlinux(ctx context.Context, k *chosenKernel, h *kernel.Header) 
 // unpacked sets k.boot and k.pvh to the uncompressed kernel, if that can be booted, however
 // fast the kernel unpacks itself.
 func (s *Store) unpacked(ctx context.Context, k *chosenKernel) error {
-	if k.pvh {
+	if k.pvh || k.arch != arch.AMD64 {
 		return nil
 	}
 	h, err := readKernelHeader(k.file)
@@ -125,7 +127,7 @@ func extract(dir string, k *chosenKernel, h *kernel.Header, fast bool) error {
 		return reason(err)
 	}
 	defer in.Close()
-	if h.Kind == kernel.ELF {
+	if h.Kind != kernel.BzImage {
 		if err := v.inspect(in); err != nil {
 			return err
 		}

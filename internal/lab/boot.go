@@ -213,15 +213,15 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
-	accel, err := qemu.ChooseAccel(v.profile.Accel, v.host.AccelHost)
-	if err != nil {
-		return nil, err
-	}
-	binary, err := v.profile.program(v.host)
-	if err != nil {
-		return nil, err
-	}
 	img, err := v.host.image(ctx, v.profile, key)
+	if err != nil {
+		return nil, err
+	}
+	accel, err := qemu.ChooseAccel(v.profile.Accel, img.Arch, v.host.AccelHost)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := v.profile.program(v.host, img.Arch)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +246,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	cfg := &qemu.Config{
-		Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
+		Arch: img.Arch, Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
 		Sandboxes: &v.host.sandboxes, Shape: shape,

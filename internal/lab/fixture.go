@@ -36,11 +36,11 @@ func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	accel, err := qemu.ChooseAccel(p.Accel, h.AccelHost)
+	accel, err := qemu.ChooseAccel(p.Accel, img.Arch, h.AccelHost)
 	if err != nil {
 		return "", err
 	}
-	program, err := p.program(h)
+	program, err := p.program(h, img.Arch)
 	if err != nil {
 		return "", err
 	}

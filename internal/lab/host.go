@@ -1,18 +1,18 @@
 package lab
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/arch"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest"
@@ -121,16 +121,16 @@ type Host struct {
 	digests      map[*Profile]string       // see ProfileDigest
 }
 
-// program returns the QEMU that boots the profile.
-func (p *Profile) program(h *Host) (string, error) {
-	if p.QEMU == "" || h.Local {
+// program returns the QEMU that boots an image of the profile.
+func (p *Profile) program(h *Host, a *arch.Arch) (string, error) {
+	if h.Local || p.QEMU == "" && (a == nil || a == arch.AMD64) {
 		return h.QEMU, nil
 	}
-	if _, err := exec.LookPath(p.QEMU); err != nil {
-		return "", fmt.Errorf("profile `%s`: qemu `%s`: %w (give the path of a %s, or its name on PATH)", p.Name,
-			p.QEMU, errors.Unwrap(err), qemu.DefaultBinary)
+	program, err := qemu.Program(cmp.Or(p.QEMU, h.QEMU), a)
+	if err != nil {
+		return "", fmt.Errorf("profile `%s`: %w", p.Name, err)
 	}
-	return p.QEMU, nil
+	return program, nil
 }
 
 func (h *Host) emit(e event.Event) {

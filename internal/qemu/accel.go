@@ -2,11 +2,14 @@ package qemu
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"os"
 	"strings"
+
+	"provium/internal/arch"
 )
 
 // Accel is a choice of accelerator and the reason for it.
@@ -17,13 +20,23 @@ type Accel struct {
 
 // AccelHost is what the choice depends on.
 type AccelHost struct {
+	Arch    *arch.Arch   // of the host
 	OpenKVM func() error // opens and closes /dev/kvm
 	Proc    fs.FS        // the host's /proc
+}
+
+// arch returns the host's architecture, which is x86-64 if nothing else is said.
+func (h *AccelHost) arch() *arch.Arch {
+	if h.Arch == nil {
+		return arch.AMD64
+	}
+	return h.Arch
 }
 
 // ThisHost is the machine we run on.
 func ThisHost() AccelHost {
 	return AccelHost{
+		Arch: arch.Host(),
 		OpenKVM: func() error {
 			f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 			if err != nil {
@@ -38,8 +51,10 @@ func ThisHost() AccelHost {
 // ChooseAccel resolves "auto" ("" means the same), "kvm" and "tcg". An open
 // /dev/kvm alone proves nothing: there are hosts that offer it, and on which
 // VMs can be created, whose CPUs have no virtualisation and where no kernel
-// ever boots. So KVM needs vmx or svm among the CPU flags as well.
-func ChooseAccel(want string, h AccelHost) (Accel, error) {
+// ever boots. So on x86-64 KVM needs vmx or svm among the CPU flags as well. And KVM
+// runs only guests of the host's architecture. A guest of nil is of x86-64.
+func ChooseAccel(want string, guest *arch.Arch, h AccelHost) (Accel, error) {
+	guest = cmp.Or(guest, arch.AMD64)
 	switch want {
 	case "tcg":
 		return Accel{"tcg", "asked for"}, nil
@@ -47,7 +62,7 @@ func ChooseAccel(want string, h AccelHost) (Accel, error) {
 	default:
 		return Accel{}, fmt.Errorf("unknown accelerator `%s` (valid: auto, kvm, tcg)", want)
 	}
-	why := kvmTrouble(h)
+	why := noKVM(guest, h)
 	switch {
 	case why == "" && want == "kvm":
 		return Accel{"kvm", "asked for"}, nil
@@ -59,9 +74,16 @@ func ChooseAccel(want string, h AccelHost) (Accel, error) {
 	return Accel{"tcg", why}, nil
 }
 
-func kvmTrouble(h AccelHost) string {
+// noKVM returns why KVM cannot run a guest, "" if it can.
+func noKVM(guest *arch.Arch, h AccelHost) string {
+	if host := h.arch(); guest != host {
+		return fmt.Sprintf("the guest is %s, and this host %s", guest, host)
+	}
 	if err := h.OpenKVM(); err != nil {
 		return err.Error()
+	}
+	if guest != arch.AMD64 {
+		return ""
 	}
 	f, err := h.Proc.Open("cpuinfo")
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"provium/internal/arch"
 )
 
 func TestChooseAccel(t *testing.T) {
@@ -30,13 +32,36 @@ func TestChooseAccel(t *testing.T) {
 		{"tcg", opens, "vmx", "tcg", "asked for"},
 		{"xen", opens, "vmx", "", "unknown accelerator `xen` (valid: auto, kvm, tcg)"},
 	} {
-		got, err := ChooseAccel(tc.want, AccelHost{OpenKVM: tc.open, Proc: cpu(tc.flags)})
+		got, err := ChooseAccel(tc.want, arch.AMD64, AccelHost{OpenKVM: tc.open, Proc: cpu(tc.flags)})
 		text := got.Why
 		if err != nil {
 			text = err.Error()
 		}
 		if got.Name != tc.name || (err != nil) != (tc.name == "") || !strings.Contains(text, tc.whyOrEr) {
 			t.Errorf("%s/%s: %+v, %v", tc.want, tc.flags, got, err)
+		}
+	}
+}
+
+// TestAccelOfArchitectures has KVM only where host and guest are of one architecture.
+func TestAccelOfArchitectures(t *testing.T) {
+	opens := func() error { return nil }
+	flags := map[*arch.Arch]string{arch.AMD64: "flags : vmx\n"}
+	for _, host := range arch.All() {
+		for _, guest := range arch.All() {
+			h := AccelHost{Arch: host, OpenKVM: opens, Proc: fstest.MapFS{"cpuinfo": {Data: []byte(flags[host])}}}
+			auto, err := ChooseAccel("auto", guest, h)
+			if want := map[bool]string{true: "kvm", false: "tcg"}[host == guest]; auto.Name != want || err != nil {
+				t.Errorf("%s on %s: %+v, %v", guest, host, auto, err)
+			}
+			forced, err := ChooseAccel("kvm", guest, h)
+			if host == guest && (forced.Name != "kvm" || err != nil) {
+				t.Errorf("%s on %s: %+v, %v", guest, host, forced, err)
+			}
+			want := "the guest is " + guest.Name + ", and this host " + host.Name
+			if host != guest && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s on %s: %v", guest, host, err)
+			}
 		}
 	}
 }

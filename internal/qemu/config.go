@@ -1,4 +1,4 @@
-// Package qemu runs one qemu-system-x86_64 process: its command line, its
+// Package qemu runs one QEMU process: its command line, its
 // devices, its life cycle and what it says about the guest.
 //
 // It does not choose a kernel, speak to the agent, read the console or decide
@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/arch"
 	"provium/internal/machine"
 	"provium/internal/proc"
 )
@@ -28,26 +29,24 @@ const agentChardev = "agent"
 // AgentPort is the name of the virtio-serial port on which the agent serves.
 const AgentPort = "org.provium.agent"
 
-// DefaultBinary is the QEMU program of a Config that names none.
-const DefaultBinary = "qemu-system-x86_64"
-
 // DefaultMachine is the machine type of a Config that names none.
 const DefaultMachine = "q35"
 
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
-	Binary  string // QEMU program; qemu-system-x86_64 from PATH
-	Name    string // shown in process lists
-	Dir     string // private directory for sockets, required; short, since a unix socket path holds 107 bytes
-	Machine string // DefaultMachine
-	Accel   string // "tcg"; or "kvm"
-	CPUs    int    // 1
-	Memory  int64  // guest RAM in bytes, required; rounded up to whole pages
-	Kernel  string // ELF vmlinux with PVH entry, or bzImage, required
-	Initrd  string // none
+	Arch    *arch.Arch // what the guest runs on; x86-64
+	Binary  string     // QEMU program; that of Arch from PATH
+	Name    string     // shown in process lists
+	Dir     string     // private directory for sockets, required; short, since a unix socket path holds 107 bytes
+	Machine string     // that of Arch
+	Accel   string     // "tcg"; or "kvm"
+	CPUs    int        // 1
+	Memory  int64      // guest RAM in bytes, required; rounded up to whole pages
+	Kernel  string     // ELF vmlinux with PVH entry, or bzImage, required
+	Initrd  string     // none
 	Cmdline string
-	// TSCKHz is the frequency of the host's time stamp counter, which an emulated kernel is
-	// told in front of Cmdline; 0: it measures the counter by itself.
+	// TSCKHz is the frequency of the host's time stamp counter, which an emulated kernel of
+	// x86-64 is told in front of Cmdline; 0: it measures the counter by itself.
 	TSCKHz  int
 	RNGSeed *uint64   // nil: the host's entropy
 	RTCBase time.Time // zero: the host's clock
@@ -86,40 +85,43 @@ type Starter interface {
 }
 
 // cpuModel is the richest model of each accelerator: tests want the features
-// of the machine they run on, and nothing of ours migrates between hosts. But
-// TCG carries out "rep movsb" byte by byte, and ERMS and FSRM make kernels use
-// it for every copy: without these hints they move eight bytes at a time, and
-// bulk data leaves an emulated guest three times as fast.
+// of the machine they run on, and nothing of ours migrates between hosts.
 func (c *Config) cpuModel() string {
 	if c.Accel == "kvm" {
 		return "host"
 	}
-	return "max,erms=off,fsrm=off"
+	return c.arch().CPU
 }
-
-// maxCmdline is what an x86 kernel takes of a command line, in bytes.
-const maxCmdline = 2047
 
 // cmdline returns the kernel's command line. What is put in front can be overridden by what
 // follows, and is left out where there is no room.
 func (c *Config) cmdline() string {
-	if c.TSCKHz == 0 || c.Accel == "kvm" {
+	if c.TSCKHz == 0 || c.Accel == "kvm" || !c.arch().TSC {
 		return c.Cmdline
 	}
 	line := strings.TrimSpace(fmt.Sprintf("tsc_early_khz=%d %s", c.TSCKHz, c.Cmdline))
-	if len(line) > maxCmdline {
+	if len(line) > c.arch().MaxCmdline {
 		return c.Cmdline
 	}
 	return line
 }
 
+// arch returns the guest's architecture.
+func (c *Config) arch() *arch.Arch {
+	if c.Arch == nil {
+		return arch.AMD64
+	}
+	return c.Arch
+}
+
 func (c *Config) withDefaults() Config {
 	d := *c
+	d.Arch = c.arch()
 	if d.Binary == "" {
-		d.Binary = DefaultBinary
+		d.Binary = d.Arch.QEMU
 	}
 	if d.Machine == "" {
-		d.Machine = DefaultMachine
+		d.Machine = d.Arch.Machine
 	}
 	if d.Accel == "" {
 		d.Accel = "tcg"
@@ -145,7 +147,7 @@ func (c *Config) validate() error {
 	case c.Kernel == "":
 		return errors.New("qemu config: no kernel")
 	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == nil:
-		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35 and pc can)", c.Machine)
+		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35, pc and virt can)", c.Machine)
 	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
 		return fmt.Errorf("qemu config: unknown accelerator `%s` (valid: kvm, tcg)", c.Accel)
 	}
@@ -178,7 +180,6 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	a := []string{
 		"-name", "guest=" + escapeComma(c.Name),
 		"-nodefaults", "-no-user-config", "-display", "none",
-		// vmport and the HPET cost emulation time and no test needs them.
 		// A state without descriptions, footers and header is the one form that
 		// QEMU both saves apart from RAM and loads (see state.go).
 		"-machine", c.Machine + ",accel=" + c.Accel + ",memory-backend=ram,suppress-vmdesc=on" + c.machineExtras(),
@@ -286,7 +287,13 @@ func (c *Config) devices() []any {
 		// Without an ioeventfd a request has reached the backend when the guest's call
 		// returns, see ReleaseEntropy.
 		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", IOEventFD: false, Addr: c.fixedDevice(rngAt)},
-		plainDevice{Driver: "pvpanic"}, plainDevice{Driver: "vmcoreinfo"})
+	)
+	if c.arch().PanicDevice {
+		out = append(out, plainDevice{Driver: "pvpanic"})
+	}
+	if c.arch().NoteDevice {
+		out = append(out, plainDevice{Driver: "vmcoreinfo"})
+	}
 	if bridge := c.plugBridge(); bridge != nil {
 		out = append(out, bridge)
 	}
@@ -343,8 +350,8 @@ func (c *Config) Hardware() Hardware {
 
 func (c *Config) machineExtras() string {
 	var extras string
-	if c.Machine == "q35" || c.Machine == "pc" {
-		extras = ",vmport=off,hpet=off"
+	if c.Machine == c.arch().Machine || c.Machine == "pc" {
+		extras = c.arch().MachineOptions
 	}
 	if c.FirmwareConsole {
 		extras += ",graphics=off"

@@ -108,12 +108,13 @@ func dirtyRuns(entries []byte, limit int, visit func(first, count int) error) er
 	return nil
 }
 
-// ramAddress is where QEMU has mapped the guest's memory. Physical address 0 is
-// always its first byte.
-const addressCommand = "gpa2hva 0"
+// addressCommand asks for the address at which QEMU has mapped the first byte of the guest's
+// memory.
+func (c *Config) addressCommand() string { return fmt.Sprintf("gpa2hva %d", c.arch().RAM) }
 
+// ramAddress is where QEMU has mapped the guest's memory.
 func (m *Machine) ramAddress(ctx context.Context) (int64, error) {
-	text, err := m.monitor().hmp(ctx, addressCommand)
+	text, err := m.monitor().hmp(ctx, m.cfg.addressCommand())
 	if err != nil {
 		return 0, err
 	}

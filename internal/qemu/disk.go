@@ -153,6 +153,9 @@ func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced f
 // UnplugDisk asks the guest to release a disk, waits until it has, and closes the
 // connection to the server. Only a guest that runs can release one.
 func (m *Machine) UnplugDisk(ctx context.Context, d Disk) error {
+	if a := m.cfg.arch(); !a.HotPlug {
+		return fmt.Errorf("qemu disk unplug: a guest of %s cannot release a disk while it runs; shut it down first", a)
+	}
 	gone := m.deleted.expect(d.device())
 	defer m.deleted.forget(d.device())
 	if err := m.monitor().deviceDel(ctx, d.device()); err != nil {

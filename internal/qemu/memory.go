@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/arch"
 	"provium/internal/guestmem"
 )
 
@@ -57,9 +58,12 @@ func (m *Machine) OpenMemory() (_ *Memory, err error) {
 }
 
 // layout returns where the guest's memory lies in its physical addresses (QEMU hw/i386/pc_q35.c,
-// pc_piix.c, microvm.c).
+// pc_piix.c, microvm.c, hw/arm/virt.c, hw/riscv/virt.c).
 func (c *Config) layout() guestmem.Layout {
-	l := guestmem.Layout{Low: c.Memory, Size: c.Memory}
+	l := guestmem.Layout{Base: c.arch().RAM, Low: c.Memory, Size: c.Memory}
+	if c.arch() != arch.AMD64 {
+		return l // in one piece
+	}
 	most, low := int64(0xb0000000), int64(0x80000000)
 	switch {
 	case strings.Contains(c.Machine, "microvm"):

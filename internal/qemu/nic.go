@@ -32,11 +32,15 @@ func (c *Config) rootBus() string {
 	switch {
 	case c.Machine == "pc" || strings.Contains(c.Machine, "i440fx"):
 		return "pci.0"
-	case strings.Contains(c.Machine, "q35"):
+	case strings.Contains(c.Machine, "q35"), c.isVirt():
 		return "pcie.0"
 	}
 	return ""
 }
+
+// isVirt reports whether the machine is QEMU's own one without a model, which other
+// architectures than x86-64 have.
+func (c *Config) isVirt() bool { return c.Machine == "virt" || strings.HasPrefix(c.Machine, "virt-") }
 
 // fixedDevice is the place on the root bus of a device which is not a NIC: behind those
 // of all NICs. Where the bus is not known, QEMU finds a place.
@@ -137,6 +141,9 @@ func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 
 // UnplugNIC takes a NIC away and returns when the guest has let go of it.
 func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
+	if a := m.cfg.arch(); !a.HotPlug {
+		return fmt.Errorf("a guest of %s cannot release a network interface while it runs", a)
+	}
 	gone := m.deleted.expect(n.ID())
 	defer m.deleted.forget(n.ID())
 	if err := m.monitor().deviceDel(ctx, n.ID()); err != nil {

@@ -11,13 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/arch"
 	"provium/internal/machine"
 	"provium/internal/proc"
 )
 
 // TestKernelCommandLine has what emulated kernels are told.
 func TestKernelCommandLine(t *testing.T) {
-	long := strings.Repeat("x", maxCmdline-10)
+	long := strings.Repeat("x", arch.AMD64.MaxCmdline-10)
 	for _, tc := range []struct {
 		name string
 		cfg  Config

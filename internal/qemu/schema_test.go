@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/internal/arch"
 	"provium/internal/qmp"
 )
 
@@ -20,8 +21,8 @@ import (
 // scripts/unpack-qemu has unpacked, if any.
 func testBinaries(t *testing.T) []string {
 	t.Helper()
-	list := []string{DefaultBinary}
-	unpacked, err := filepath.Abs("../../dist/qemu-trixie/" + DefaultBinary)
+	list := []string{arch.AMD64.QEMU}
+	unpacked, err := filepath.Abs("../../dist/qemu-trixie/" + arch.AMD64.QEMU)
 	if err != nil {
 		t.Fatal(err)
 	}

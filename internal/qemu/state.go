@@ -228,7 +228,7 @@ func (m *Machine) loadState(ctx context.Context) error {
 	if !m.cfg.Vsock {
 		commands = append(commands, queryChardevs(&ports))
 	}
-	commands = append(commands, hmp(addressCommand, &address))
+	commands = append(commands, hmp(m.cfg.addressCommand(), &address))
 	begin := migrateIncoming(fmt.Sprintf("fd:%d", m.stateFD))
 	if len(r.Changed) == 0 {
 		commands = append(commands, begin)

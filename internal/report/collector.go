@@ -36,7 +36,7 @@ func (c *Collector) Add(e event.Event) {
 	case event.TestFailed:
 		c.finished(TestResult{
 			Name: e.Name, Status: TestFailed, Message: e.Reason, Log: e.Log,
-			Duration: duration(e.DurationNS), ConsoleExcerpt: e.ConsoleExcerpt,
+			Duration: duration(e.DurationNS), ConsoleExcerpt: e.ConsoleExcerpt, Artifacts: e.Artifacts,
 		})
 	case event.TestSkipped:
 		c.finished(TestResult{Name: e.Name, Status: TestSkipped, Message: e.Reason})

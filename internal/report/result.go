@@ -46,6 +46,10 @@ type TestResult struct {
 	// Output is the end of what the test has printed.
 	Output      string
 	Attachments []Attachment
+	// Artifacts is the folder with the evidence of a failure, "" if nothing was kept, and Evidence are the
+	// paths of its files, where a report names them.
+	Artifacts string
+	Evidence  []string
 	// Reports are the titles of what the kernels of its guests have reported, each once.
 	Reports []string
 }
@@ -63,6 +67,9 @@ type FileResult struct {
 	Duration   time.Duration
 	// Output is the end of what the file has printed outside of tests.
 	Output string
+	// Artifacts and Evidence are as in [TestResult], of ChunkError.
+	Artifacts string
+	Evidence  []string
 	// Warnings do not count as failures, like an error in closing a resource.
 	Warnings []string
 }

@@ -120,6 +120,7 @@ func (it *iteration) add(e event.Event) {
 	case event.FileCompleted:
 		f := it.file(e.Path)
 		r := f.Result(FileStatus(e.Status), e.ChunkError, duration(e.DurationNS))
+		r.Artifacts = e.Artifacts
 		f.dispatched, f.result = true, &r
 	}
 }

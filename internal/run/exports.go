@@ -192,7 +192,9 @@ func (e *Exports) save(r *report.FileResult, number int) error {
 			}
 		}
 	}
+	r.Evidence = artifacts.Files(r.Artifacts)
 	for t := range r.Tests {
+		r.Tests[t].Evidence = artifacts.Files(r.Tests[t].Artifacts)
 		for i := range r.Tests[t].Attachments {
 			a := &r.Tests[t].Attachments[i]
 			if a.Data == nil {

@@ -100,6 +100,7 @@ func (f *fileRun) run(stopAll, killAll <-chan struct{}, why *stopNow) report.Fil
 	}
 	f.setStatus()
 	result := f.result.Result(f.status, f.chunkErr, time.Since(started))
+	result.Artifacts = f.chunkDir
 	if f.claimed != nil {
 		f.send(event.ClaimReleased{Path: f.job.Path, Amount: *f.claimed})
 	}

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"provium/internal/arch"
 	"provium/internal/choose"
 	"provium/internal/event"
 	"provium/internal/event/sink"
@@ -79,7 +80,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 	defer starter.Close()
 	header := report.Header{Files: len(candidates.Files), Notes: o.Notes}
 	if !o.Local {
-		accel, err := qemu.ChooseAccel("auto", qemu.ThisHost())
+		accel, err := qemu.ChooseAccel("auto", arch.Host(), qemu.ThisHost())
 		if err != nil {
 			return ExitError, err
 		}

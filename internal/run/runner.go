@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"provium/internal/admission"
+	"provium/internal/arch"
 	"provium/internal/attach"
 	"provium/internal/choose"
 	"provium/internal/config"
@@ -337,8 +338,9 @@ func ImageSpec(p config.Profile) image.Spec {
 	default:
 		form = image.Unpacked
 	}
+	guest, _ := arch.Named(p.Arch) // nil for none
 	return image.Spec{
-		Profile: p.Name, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Userland: p.Userland,
+		Profile: p.Name, Arch: guest, Kernel: p.Kernel, Root: p.Root, Initrd: p.Initrd, Userland: p.Userland,
 		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
 		Form: form, Vsock: p.Transport == "vsock",
 		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,

@@ -84,7 +84,8 @@ func newProject(t *testing.T, toml string) *project {
 		os.RemoveAll(dir)
 	})
 	p.env = append(os.Environ(), "TMPDIR="+temp, "PROVIUM_RERUN_STATE="+filepath.Join(p.dir, "rerun.json"),
-		"PROVIUM_BUILD_DIR="+filepath.Join(p.dir, "builds"), "NO_COLOR=1")
+		"PROVIUM_BUILD_DIR="+filepath.Join(p.dir, "builds"), "PROVIUM_ARTIFACTS="+filepath.Join(p.dir, "artifacts"),
+		"NO_COLOR=1")
 	p.write("provium.toml", toml)
 	return p
 }

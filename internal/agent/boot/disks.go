@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"provium/internal/agent/sys"
 )
 
 const (
@@ -122,10 +124,17 @@ func (s *System) AwaitDisk(ctx context.Context, serial string, gone bool) error 
 	stop := context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	buf := make([]byte, 16<<10)
-	for {
+	for looked := gone; ; {
 		disks, err := s.disks()
 		if err != nil {
 			return err
+		}
+		if disks[serial] == "" && !looked {
+			looked = true
+			if err := sys.RescanPCI(s.sys); err != nil {
+				return fmt.Errorf("look for disk %s: %w", serial, err)
+			}
+			continue
 		}
 		if name := disks[serial]; (name == "") == gone && (gone || s.opens(name)) {
 			return s.LinkDisks()

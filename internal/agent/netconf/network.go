@@ -115,6 +115,9 @@ func (n *Network) awaitInterfaces(ctx context.Context, wanted []wire.Interface) 
 	defer news.Close()
 	stop := context.AfterFunc(ctx, func() { news.Close() })
 	defer stop()
+	if err := sys.RescanPCI(n.sys); err != nil {
+		return nil, fmt.Errorf("look for interfaces: %w", err)
+	}
 	buf := make([]byte, 16<<10)
 	for {
 		all, missing, err = interfaces(n.sys, wanted)

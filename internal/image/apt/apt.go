@@ -14,12 +14,22 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"provium/internal/arch"
 )
 
-// metaPackages depend on the newest kernel of a distribution: Debian's cloud
-// kernel, Ubuntu's for virtual machines, and the general ones.
-var metaPackages = [...]string{"linux-image-cloud-amd64", "linux-image-virtual", "linux-image-amd64",
-	"linux-image-generic"}
+// What is fetched.
+const (
+	Kernel  = "kernel"         // the kernel's package; of another architecture, with busybox
+	Busybox = "busybox-static" // that package alone
+)
+
+// Want says which packages are wanted.
+type Want struct {
+	Arch    *arch.Arch
+	Foreign bool   // Arch is not the architecture that the package manager is set up for
+	What    string // Kernel or Busybox
+}
 
 // kernelPackage matches the packages that hold a kernel and its modules.
 var kernelPackage = regexp.MustCompile(`^linux-(image|modules)-[0-9][A-Za-z0-9.+~_-]*$`)
@@ -53,14 +63,14 @@ type Runner interface {
 	Run(ctx context.Context, dir string, env []string, name string, args ...string) (stdout, stderr []byte, err error)
 }
 
-// Fetch downloads the distribution's kernel package with its modules and unpacks it
-// into root, which it makes. It returns the name of the package. tmp is a directory for
+// Fetch downloads packages, such as the distribution's kernel with its modules, and unpacks them
+// into root, which it makes. It returns the name of the first package. tmp is a directory for
 // other files; what is left in it of a download that failed or was stopped is continued by
 // the next one. notice is called with a line of text before what takes long, progress with
 // each step of the download.
-func Fetch(ctx context.Context, run Runner, tmp, root string, notice func(text string), progress func(Progress)) (
-	name string, err error) {
-	a := &apt{run: run, dir: tmp, notice: notice, progress: progress}
+func Fetch(ctx context.Context, run Runner, want Want, tmp, root string, notice func(text string),
+	progress func(Progress)) (name string, err error) {
+	a := &apt{run: run, want: want, dir: tmp, notice: notice, progress: progress}
 	// It tries three times, and would wait for up to half a minute between them.
 	a.options = append(a.options, "-o", "Acquire::Retries::Delay::Maximum=2")
 	if os.Geteuid() == 0 {
@@ -68,8 +78,14 @@ func Fetch(ctx context.Context, run Runner, tmp, root string, notice func(text s
 		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
 	}
 	defer a.removeLists()
+	if want.Foreign {
+		notice("fetching Debian's package lists of " + want.Arch.Name)
+		if err := a.useLists(ctx); err != nil {
+			return "", err
+		}
+	}
 	packages, err := a.download(ctx)
-	if err != nil && ctx.Err() == nil && !isOffline(err) {
+	if err != nil && !want.Foreign && ctx.Err() == nil && !isOffline(err) {
 		// The lists may be missing, as in containers, or name packages that the
 		// archive has replaced. Lists in a directory of ours need no privileges.
 		notice("fetching package lists for a kernel to boot")
@@ -106,8 +122,11 @@ func isOffline(err error) bool {
 // download downloads the packages of the first kernel that is available and returns
 // their names, the kernel's first.
 func (a *apt) download(ctx context.Context) ([]string, error) {
+	if a.want.What == Busybox {
+		return a.downloadNamed(ctx, []string{Busybox})
+	}
 	var failures error
-	for _, meta := range metaPackages {
+	for _, meta := range a.want.Arch.Kernels {
 		packages, err := a.kernelPackages(ctx, meta)
 		if err != nil {
 			failures = errors.Join(failures, err)
@@ -115,6 +134,9 @@ func (a *apt) download(ctx context.Context) ([]string, error) {
 		}
 		if len(packages) == 0 {
 			continue
+		}
+		if a.want.Foreign {
+			return a.downloadNamed(ctx, append(packages, Busybox))
 		}
 		a.notice("downloading the kernel package " + packages[0] + " (no usable kernel on this host)")
 		a.debs, err = a.get(ctx, packages)
@@ -124,6 +146,13 @@ func (a *apt) download(ctx context.Context) ([]string, error) {
 		failures = errors.New("no kernel package known to the package manager")
 	}
 	return nil, firstError(failures)
+}
+
+// downloadNamed downloads packages of another architecture.
+func (a *apt) downloadNamed(ctx context.Context, packages []string) (_ []string, err error) {
+	a.notice("downloading " + strings.Join(packages, " and ") + " of " + a.want.Arch.Name)
+	a.debs, err = a.get(ctx, packages)
+	return packages, err
 }
 
 // firstError returns the first of joined errors, which are similar.
@@ -138,6 +167,7 @@ func firstError(err error) error {
 // apt runs the package manager's programs.
 type apt struct {
 	run     Runner
+	want    Want
 	dir     string
 	options []string // for all programs but dpkg-deb
 	debs    []string // paths of the downloaded packages

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"provium/internal/arch"
 )
 
 // FuzzDepends checks that names of packages are words of the text, and that a list which
@@ -95,7 +97,8 @@ func (s *server) Run(_ context.Context, dir string, _ []string, name string, arg
 
 // fetch runs Fetch with its files in dir.
 func (s *server) fetch(ctx context.Context, dir string) error {
-	_, err := Fetch(ctx, s, dir, filepath.Join(s.t.TempDir(), "root"), func(string) {}, func(Progress) {})
+	want, root := Want{Arch: arch.AMD64, What: Kernel}, filepath.Join(s.t.TempDir(), "root")
+	_, err := Fetch(ctx, s, want, dir, root, func(string) {}, func(Progress) {})
 	return err
 }
 

@@ -1,6 +1,6 @@
-// Package kernel reads x86 Linux kernel files: the setup header of a bzImage, the
-// compressed vmlinux inside it, and what a vmlinux tells about itself (version,
-// PVH entry point, built-in drivers).
+// Package kernel reads Linux kernel files: the setup header of a bzImage, the
+// compressed vmlinux inside it, the header of an Image, and what an uncompressed kernel
+// tells about itself (version, PVH entry point, built-in drivers).
 //
 // It does not choose a kernel, keeps nothing on disk and knows no modules.
 package kernel
@@ -14,6 +14,7 @@ import (
 	"io"
 	"strings"
 
+	"provium/internal/arch"
 	"provium/internal/image/decompress"
 )
 
@@ -32,14 +33,17 @@ type Kind string
 const (
 	BzImage Kind = "bzImage"
 	ELF     Kind = "vmlinux"
+	Image   Kind = "Image" // of arm64 and riscv64, uncompressed
 )
 
-// ErrFormat means that a file is neither a bzImage nor a 64-bit x86 ELF vmlinux.
-var ErrFormat = errors.New("not an x86-64 Linux kernel (a bzImage or an ELF vmlinux)")
+// ErrFormat means that a file is no kernel of a known format and architecture.
+var ErrFormat = errors.New("not a Linux kernel that can be booted: no bzImage or ELF vmlinux of x86-64, and " +
+	"no Image of arm64 or riscv64")
 
 // Header is what the start of a kernel file tells.
 type Header struct {
 	Kind Kind
+	Arch *arch.Arch
 	// Version is the release, as `uname -r` prints it, e.g. "6.1.0-9-amd64".
 	// It is empty for a vmlinux (see Inspect) and where the header has none.
 	Version string
@@ -80,16 +84,25 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, errors.New("the file is empty")
 	}
 	if n >= 20 && string(h[:4]) == elf.ELFMAG {
-		if elf.Class(h[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Machine(
-			binary.LittleEndian.Uint16(h[18:])) != elf.EM_X86_64 {
+		machine := elf.Machine(binary.LittleEndian.Uint16(h[18:]))
+		switch a := arch.OfELF(machine); {
+		case elf.Class(h[elf.EI_CLASS]) != elf.ELFCLASS64 || a == nil:
 			return nil, fmt.Errorf("ELF file for another machine: %w", ErrFormat)
+		case a != arch.AMD64:
+			return nil, fmt.Errorf("QEMU cannot start an ELF file of %s: give the Image of the same build (%w)", a,
+				ErrFormat)
 		}
-		return &Header{Kind: ELF}, nil
+		return &Header{Kind: ELF, Arch: arch.AMD64}, nil
+	}
+	if n >= imageHeaderLen {
+		if a := arch.OfImage(string(h[offImageMagic : offImageMagic+4])); a != nil {
+			return imageHeader(a, h[:], size)
+		}
 	}
 	if n < len(h) || binary.LittleEndian.Uint16(h[offBootFlag:]) != 0xaa55 || string(h[offMagic:offMagic+4]) != "HdrS" {
 		return nil, ErrFormat
 	}
-	out := &Header{Kind: BzImage}
+	out := &Header{Kind: BzImage, Arch: arch.AMD64}
 	protocol := binary.LittleEndian.Uint16(h[offProtocol:])
 	sects := int64(h[offSetupSects])
 	if sects == 0 {
@@ -130,6 +143,31 @@ func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
 	return out, nil
 }
 
+// The header of an Image, from the kernel's Documentation/arch/arm64/booting.rst and
+// Documentation/arch/riscv/boot-image-header.rst.
+const (
+	offImageLoad   = 0x08
+	offImageSize   = 0x10
+	offImageMagic  = 0x38
+	imageHeaderLen = 0x40
+)
+
+// imageHeader reads the header of an Image of the given size.
+func imageHeader(a *arch.Arch, h []byte, size int64) (*Header, error) {
+	load, room := binary.LittleEndian.Uint64(h[offImageLoad:]), binary.LittleEndian.Uint64(h[offImageSize:])
+	out := &Header{Kind: Image, Arch: a}
+	if load <= MaxVmlinux && room <= MaxVmlinux {
+		out.end = int64(load + room)
+	}
+	// The size in the header counts memory that the kernel clears, too: what is missing of the
+	// file is seen only where less than the program is there.
+	if int64(room) > 0 && size < int64(room)/2 {
+		return nil, fmt.Errorf("Image is cut short: %d bytes, for a kernel of %d in memory; make or copy it again",
+			size, room)
+	}
+	return out, nil
+}
+
 // End returns where the memory ends that the kernel r of the given size starts in: its
 // code and data, and the space in which a bzImage unpacks itself.
 func End(r io.ReaderAt, size int64) (int64, error) {
@@ -137,7 +175,7 @@ func End(r io.ReaderAt, size int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if h.Kind == BzImage {
+	if h.Kind != ELF {
 		return max(h.end, size), nil
 	}
 	f, err := elf.NewFile(r)
@@ -239,8 +277,13 @@ func Inspect(r io.ReaderAt, size int64) (*Vmlinux, error) {
 	if size > MaxVmlinux {
 		return nil, fmt.Errorf("inspect vmlinux: %d bytes are too many", size)
 	}
-	if h, err := ReadHeader(r, size); err != nil || h.Kind != ELF {
+	h, err := ReadHeader(r, size)
+	if err != nil || h.Kind == BzImage {
 		return nil, fmt.Errorf("inspect vmlinux: %w", ErrFormat)
+	}
+	if h.Kind == Image {
+		v := new(Vmlinux)
+		return v, v.scan(io.NewSectionReader(r, 0, size))
 	}
 	f, err := elf.NewFile(r)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

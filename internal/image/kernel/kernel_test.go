@@ -124,6 +124,34 @@ func TestInspectLarge(t *testing.T) {
 	}
 }
 
+// image returns an Image of size bytes.
+func image(magic string, size int) []byte {
+	out := make([]byte, size)
+	copy(out, "MZ")
+	binary.LittleEndian.PutUint64(out[offImageLoad:], 2<<20)
+	binary.LittleEndian.PutUint64(out[offImageSize:], uint64(size))
+	copy(out[offImageMagic:], magic)
+	copy(out[size/2:], "Linux version 6.6.6-test (gcc)\x00virtio-ports\x00")
+	return out
+}
+
+func TestImage(t *testing.T) {
+	for magic, want := range map[string]string{"ARM\x64": "arm64", "RSC\x05": "riscv64"} {
+		file := image(magic, 1<<20)
+		h, err := ReadHeader(bytes.NewReader(file), int64(len(file)))
+		if err != nil || h.Kind != Image || h.Arch.Name != want {
+			t.Fatalf("%s: %+v, %v", want, h, err)
+		}
+		v, err := Inspect(bytes.NewReader(file), int64(len(file)))
+		if err != nil || *v != (Vmlinux{Version: "6.6.6-test", VirtioConsole: true}) {
+			t.Errorf("%s: %+v, %v", want, v, err)
+		}
+		if end, err := End(bytes.NewReader(file), int64(len(file))); err != nil || end != 3<<20 {
+			t.Errorf("%s: %d, %v", want, end, err)
+		}
+	}
+}
+
 func TestBadKernels(t *testing.T) {
 	payload := gz(t, vmlinux(notePVH, ""))
 	good := bzImage("6.6.6", 0x20f, 1, payload)
@@ -131,6 +159,9 @@ func TestBadKernels(t *testing.T) {
 	binary.LittleEndian.PutUint32(long[offSysSize:], uint32(len(long)-(int(long[offSetupSects])+1)*sector+15)/16)
 	arm := vmlinux(notePVH, "")
 	arm[18] = 183
+	vax := vmlinux(notePVH, "")
+	vax[18] = 75
+	arm64 := image("ARM\x64", 1<<20)
 	for _, c := range []struct {
 		name string
 		data []byte
@@ -142,7 +173,9 @@ func TestBadKernels(t *testing.T) {
 		{"cut", good[:len(good)-5], fmt.Sprintf("bzImage is cut short: %d bytes of %d", len(good)-5, len(good))},
 		{"cut behind the payload", long[:len(long)-30], fmt.Sprintf("bzImage is cut short: %d bytes", len(long)-30)},
 		{"32 bit", bzImage("6.6.6", 0x20f, 0, payload), "32-bit kernel"},
-		{"arm", arm, "another machine"},
+		{"arm", arm, "give the Image of the same build"},
+		{"vax", vax, "another machine"},
+		{"cut Image", arm64[:1<<18], "Image is cut short: 262144 bytes, for a kernel of 1048576 in memory"},
 	} {
 		_, err := ReadHeader(bytes.NewReader(c.data), int64(len(c.data)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -95,6 +95,15 @@ func flaky(t report.TestResult) string {
 	return fmt.Sprintf("flaky: passed at run %d", len(t.Retries)+1)
 }
 
+// attachments names files as readers of JUnit look for them.
+func attachments(paths []string) string {
+	var b strings.Builder
+	for _, path := range paths {
+		fmt.Fprintf(&b, "[[ATTACHMENT|%s]]\n", name(path))
+	}
+	return b.String()
+}
+
 // evidence is what a test has left behind: its failed runs, its log and the ends of its
 // consoles.
 func evidence(t report.TestResult) string {
@@ -109,10 +118,11 @@ func evidence(t report.TestResult) string {
 		b.WriteString("printed:\n" + strings.TrimRight(terminal.Escape(t.Output), "\n") + "\n")
 	}
 	for _, a := range t.Attachments {
-		if a.File != "" { // as readers of JUnit look for it
-			fmt.Fprintf(&b, "[[ATTACHMENT|%s]]\n", name(a.File))
+		if a.File != "" {
+			b.WriteString(attachments([]string{a.File}))
 		}
 	}
+	b.WriteString(attachments(t.Evidence))
 	for _, entry := range t.Log {
 		b.WriteString(terminal.Escape(entry))
 		b.WriteByte('\n')

@@ -54,8 +54,12 @@ func suite(r Run, number int, f report.FileResult, started time.Time) junit.Test
 		s.AddTestcase(testcase(f.Path, t))
 	}
 	if why := failureOf(f); why != nil {
-		s.AddTestcase(junit.Testcase{Name: fileCase, Classname: name(f.Path), Time: seconds(0),
-			Error: &junit.Result{Message: firstLine(why.message), Type: why.kind, Data: xmlText(why.message)}})
+		c := junit.Testcase{Name: fileCase, Classname: name(f.Path), Time: seconds(0),
+			Error: &junit.Result{Message: firstLine(why.message), Type: why.kind, Data: xmlText(why.message)}}
+		if len(f.Evidence) > 0 {
+			c.SystemOut = &junit.Output{Data: xmlText(attachments(f.Evidence))}
+		}
+		s.AddTestcase(c)
 	}
 	if len(f.Warnings) > 0 {
 		var text string

@@ -216,6 +216,9 @@ func (b *Builder) fileEvent(at float64, e event.Event) bool {
 		if f.Start < 0 {
 			f.Start = at - span(e.DurationNS)
 		}
+		if folder := b.link(e.Artifacts); folder != "" {
+			f.detail("").Folder = folder
+		}
 	case event.ClaimAcquired, event.ClaimReleased:
 	default:
 		return false

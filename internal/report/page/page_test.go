@@ -143,6 +143,19 @@ func TestFolders(t *testing.T) {
 		if got != want {
 			t.Errorf("%q: %q, want %q", folder, got, want)
 		}
+		ofFile := Builder{Dir: "/out"}
+		failed = stream(t, event.RunStarted{ProtocolVersion: event.ProtocolVersion}, event.FileCompleted{Path: "a",
+			Status: event.FileFailed, ChunkError: "boom", Artifacts: folder})
+		if err := ofFile.Read(event.NewReader(failed)); err != nil {
+			t.Fatal(err)
+		}
+		got = ""
+		if d := ofFile.m.Files[0].Scope; d != nil {
+			got = d.Folder
+		}
+		if got != want {
+			t.Errorf("of a file, %q: %q, want %q", folder, got, want)
+		}
 	}
 }
 

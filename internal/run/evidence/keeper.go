@@ -6,6 +6,7 @@
 package evidence
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -18,8 +19,9 @@ import (
 // Options say where the evidence of failed tests goes.
 type Options struct {
 	Dir string // "" keeps none
-	// Last says that Dir keeps the last run that failed only, and up to 1 GiB.
-	Last bool
+	// Last says that Dir keeps the last run that failed only, and up to Limit bytes; 0 is 1 GiB.
+	Last  bool
+	Limit int64
 	// Optional says that a directory that cannot be used is only noted.
 	Optional     bool
 	Dump         bool   // the memory of guests that hang or panic is kept, too
@@ -72,7 +74,7 @@ func (k *Keeper) open(o Options) (err error) {
 	if k.temp, err = tempdir.New(o.Dir); err != nil {
 		return err
 	}
-	k.base, k.Place = o.Dir, artifacts.Place{Dir: k.temp.Path(), Limit: artifacts.CacheLimit}
+	k.base, k.Place = o.Dir, artifacts.Place{Dir: k.temp.Path(), Limit: cmp.Or(o.Limit, artifacts.CacheLimit)}
 	return nil
 }
 

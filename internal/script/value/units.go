@@ -114,7 +114,7 @@ func ParseSize(v lua.Value) (int64, error) {
 		if v == "" {
 			return 0, bad
 		}
-		shift := map[byte]uint{'K': 10, 'M': 20, 'G': 30, 'T': 40}[strings.ToUpper(v)[len(v)-1]]
+		shift := map[byte]uint{'K': 10, 'M': 20, 'G': 30, 'T': 40, 'k': 10, 'm': 20, 'g': 30, 't': 40}[v[len(v)-1]]
 		f, ok := parseDecimal(v[:len(v)-1])
 		if shift == 0 || !ok {
 			return 0, bad

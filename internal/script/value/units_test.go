@@ -111,11 +111,12 @@ func near(got int64, want *big.Rat) bool {
 // FuzzParseUnits compares with exact arithmetic.
 func FuzzParseUnits(f *testing.F) {
 	for _, s := range []string{"10", "5 s", "1d", "500ms", "1.5h", "2X", "512M", "-2m", "", "1.K", ".5K", "9999999h",
-		"8388607T", "4194304T", "0.1G", "1e3s"} {
+		"8388607T", "4194304T", "0.1G", "1e3s", "1m", "1ſ"} {
 		f.Add(s)
 	}
 	durations := map[string]int64{"ms": 1e6, "s": 1e9, "m": 60e9, "h": 3600e9}
-	sizes := map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+	sizes := map[string]int64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40,
+		"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 	f.Fuzz(func(t *testing.T, s string) {
 		if len(s) > 400 {
 			return

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"provium/internal/arch"
 	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/qemu"
@@ -184,7 +185,7 @@ func BootstrapTool(h Host) Result {
 // Accelerator checks whether guests run at the speed of the host's CPU.
 func Accelerator(h Host) Result {
 	r := Result{Name: "accelerator"}
-	a, err := qemu.ChooseAccel("auto", h.accel())
+	a, err := qemu.ChooseAccel("auto", arch.Host(), h.accel())
 	if err != nil {
 		r.Status, r.Found = Failure, err.Error()
 		r.Effect = "no guest can run"
