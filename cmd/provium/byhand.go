@@ -151,6 +151,9 @@ func setUserland(cfg *config.Config, name, text string, absolute func(string) st
 		return fmt.Errorf("--userland: profile `%s` has inject_agent = false, and a userland needs the agent", name)
 	}
 	pr.Userland, pr.Initrd = from, ""
+	if pr.Ready == (ready.Condition{}) && from.MayHaveInit() {
+		pr.Ready = ready.Condition{Kind: ready.Init}
+	}
 	cfg.Profiles[name] = pr
 	return nil
 }

@@ -132,6 +132,9 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 		if got := c.Profiles["p"].Userland; got != want {
 			t.Errorf("userland %s: %+v", text, got)
 		}
+		if isInit := c.Profiles["p"].Ready.Kind == "init"; isInit != (text != "host") {
+			t.Errorf("userland %s: a boot is done at %+v", text, c.Profiles["p"].Ready)
+		}
 	}
 	if names := got.ProfileNames(); !reflect.DeepEqual(names, []string{"full", "host"}) {
 		t.Errorf("names %q", names)

@@ -64,6 +64,9 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	if err := p.checkUserland(); err != nil {
 		return p, &keyError{joinKey(full, "userland"), err}
 	}
+	if _, given := table["ready"]; !given && p.Userland.MayHaveInit() {
+		p.Ready = ready.Condition{Kind: ready.Init}
+	}
 	if _, given := table["boot_cache"]; !given {
 		// Nothing prepares a guest without our agent for a second life.
 		p.BootCache = p.InjectAgent
