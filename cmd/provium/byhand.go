@@ -14,6 +14,7 @@ import (
 	"provium/internal/byhand"
 	"provium/internal/config"
 	"provium/internal/debugger"
+	"provium/internal/ready"
 	"provium/internal/run"
 	"provium/internal/terminal"
 	"provium/internal/topology"
@@ -27,6 +28,7 @@ const builtinProfile = "host"
 type guestFlags struct {
 	config, kernel, qemu string
 	userland             string
+	ready                *ready.Condition // nil: as in the profile
 	memory               int64
 	cpus                 int
 	cold, unchecked      bool
@@ -42,14 +44,27 @@ func (f *guestFlags) group() flagGroup {
 	g.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH`")
 	g.flags.Var(value(&f.userland, "userland", parseNonEmpty), "userland",
 		"root file system of the guest: `U` is busybox, host, a directory, a tar file or oci:DIR")
+	g.flags.Var(value(&f.ready, "condition", parseReady), "ready",
+		"when the boot is done: `WHEN` is agent, init, systemd, command:CMD or console:TEXT")
 	g.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run the guest with the QEMU `PATH`")
 	g.flags.Var(value(&f.memory, "size", parseGuestMemory), "mem",
 		"memory of the guest, `SIZE` such as 2G (default 512M)")
 	g.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "vCPUs of the guest, `N` (default 1)")
 	g.flags.BoolVar(&f.cold, "cold", false, "boot the guest, take it not from the boot cache")
-	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
 	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 	return g
+}
+
+// withDebugger returns the group, with the flag of commands that boot their guest by withGuest.
+func (f *guestFlags) withDebugger() flagGroup {
+	g := f.group()
+	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
+	return g
+}
+
+func parseReady(text string) (*ready.Condition, error) {
+	c, err := ready.Parse(text)
+	return &c, err
 }
 
 // configFor reads the configuration. Without a provium.toml it is one with an automatic profile.
@@ -88,6 +103,11 @@ func (p *program) guestOptions(f *guestFlags, name string) (run.Options, string,
 		if err := setUserland(cfg, name, f.userland, p.absolute); err != nil {
 			return run.Options{}, "", err
 		}
+	}
+	if f.ready != nil {
+		pr := cfg.Profiles[name]
+		pr.Ready = *f.ready
+		cfg.Profiles[name] = pr
 	}
 	if f.agent != nil {
 		if err := setAgent(cfg, name, *f.agent); err != nil {
@@ -131,6 +151,9 @@ func setUserland(cfg *config.Config, name, text string, absolute func(string) st
 		return fmt.Errorf("--userland: profile `%s` has inject_agent = false, and a userland needs the agent", name)
 	}
 	pr.Userland, pr.Initrd = from, ""
+	if pr.Ready == (ready.Condition{}) && from.MayHaveInit() {
+		pr.Ready = ready.Condition{Kind: ready.Init}
+	}
 	cfg.Profiles[name] = pr
 	return nil
 }

@@ -317,6 +317,7 @@ func TestUsageErrors(t *testing.T) {
 		{"--seed x", "--seed"},
 		{"--shuffle=x", "--shuffle"},
 		{"--tag-meta a", "expected KEY=VALUE"},
+		{"repl --ready soon", "expected `agent`, `none`, `init`, `systemd`, `console:TEXT` or `command:CMD`, got"},
 		{"--no-tag-meta =a", "expected KEY=VALUE"},
 		{"--tag=", "--tag"},
 		{"--save-events=", "expected a path"},
