@@ -229,7 +229,7 @@ var allowed = map[string]struct {
 	}, "what the methods share; below those who have them"},
 	"internal/script/diskapi": {[]string{
 		"internal/lua", "internal/lab", "internal/disk", "internal/blockdev", "internal/script/binding",
-		"internal/script/value",
+		"internal/script/value", "internal/qemu",
 		"internal/diskcheck",
 	}, "methods of disks"},
 	"internal/script/netapi": {[]string{

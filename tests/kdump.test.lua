@@ -1,11 +1,12 @@
--- A panic that a test expects, with a crash kernel that takes over.
+-- A panic that a test expects, with a crash kernel that takes over. It needs a compressed kernel: kexec takes no
+-- other.
 
 local SYS_open, SYS_kexec_file_load, KEXEC_FILE_ON_CRASH = 2, 320, 2
 
 -- Every day, faults-guest has an expected panic after which the guest goes on, and suspend
 -- another kernel without a reset.
 test("a crash kernel goes on after an expected panic", {slow = true, expect_panic = true}, function(t)
-  local vm = provium:vm("dumps", "host", {memory = "640M", kernel_cmdline_append = "crashkernel=224M"}):boot()
+  local vm = provium:vm("dumps", "firmware", {memory = "640M", kernel_cmdline_append = "crashkernel=224M"}):boot()
   -- The guest's own kernel and initrd, as its QEMU was given them.
   local fds, name = {}, nil
   for word in io.open("/proc/" .. vm:cid() .. "/cmdline"):read("a"):gmatch("[^\0]+") do

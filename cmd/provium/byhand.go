@@ -51,8 +51,14 @@ func (f *guestFlags) group() flagGroup {
 		"memory of the guest, `SIZE` such as 2G (default 512M)")
 	g.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "vCPUs of the guest, `N` (default 1)")
 	g.flags.BoolVar(&f.cold, "cold", false, "boot the guest, take it not from the boot cache")
-	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
 	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
+	return g
+}
+
+// withDebugger returns the group, with the flag of commands that boot their guest by withGuest.
+func (f *guestFlags) withDebugger() flagGroup {
+	g := f.group()
+	g.flags.BoolVar(&f.gdb, "gdb", false, "have the guest serve gdb, and print how to connect")
 	return g
 }
 
@@ -145,6 +151,9 @@ func setUserland(cfg *config.Config, name, text string, absolute func(string) st
 		return fmt.Errorf("--userland: profile `%s` has inject_agent = false, and a userland needs the agent", name)
 	}
 	pr.Userland, pr.Initrd = from, ""
+	if pr.Ready == (ready.Condition{}) && from.MayHaveInit() {
+		pr.Ready = ready.Condition{Kind: ready.Init}
+	}
 	cfg.Profiles[name] = pr
 	return nil
 }

@@ -56,7 +56,7 @@ func (p *program) execCommand() *cobra.Command {
 			return coded(p.code, err)
 		},
 	}
-	finish(cmd, what, f.group())
+	finish(cmd, what, f.withDebugger())
 	_ = cmd.RegisterFlagCompletionFunc("profile", p.completeProfiles(&f.config)) // the flag is there
 	// Behind CMD, flags are CMD's.
 	cmd.Flags().SetInterspersed(false)

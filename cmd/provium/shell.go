@@ -52,7 +52,7 @@ func (p *program) shellCommand() *cobra.Command {
 			return coded(p.code, err)
 		},
 	}
-	finish(cmd, f.group())
+	finish(cmd, f.withDebugger())
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return ours(flagError(cmd, err)) })
 	return cmd
 }
@@ -136,7 +136,7 @@ func (p *program) consoleCommand() *cobra.Command {
 			return err
 		},
 	}
-	finish(cmd, boot, f.group())
+	finish(cmd, boot, f.withDebugger())
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -213,6 +214,9 @@ func (x *running) notStarted(ctx context.Context, r guest.RunRequest, err error)
 		return ExitOurs, err
 	}
 	name := cmp.Or(r.Path, "/bin/sh")
+	if strings.HasPrefix(failed.Text, "cwd ") || strings.HasPrefix(failed.Text, "user ") {
+		return ExitNotStarted, fmt.Errorf("%s: %s", name, failed.Text)
+	}
 	switch syscall.Errno(failed.Errno) {
 	case unix.ENOENT:
 		return ExitNotFound, fmt.Errorf("%s: %s", name, x.missing(ctx, name))

@@ -173,7 +173,7 @@ func TestChangesDoNotTakeFilesOfTheHost(t *testing.T) {
 	f := newFake(t)
 	dir := t.TempDir()
 	files(t, dir, map[string]string{"link": "old", "changed": "old", "changed.part": "mine", "tree/x": "old"})
-	f.machine.OnSyscall(unix.SYS_READLINK, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
+	f.machine.OnSyscall(unix.SYS_READLINKAT, func(_ context.Context, s *fakemachine.Syscall) (int64, uint32) {
 		return int64(copy(s.Bufs[1], "changed")), 0
 	})
 	f.machine.Program("work", func(p *fakemachine.Process) int {

@@ -105,6 +105,7 @@ type Disk struct {
 
 	LogicalBlock, PhysicalBlock int64 // bytes; 0 is the default
 	NoDiscard, NoWriteCache     bool
+	Bus                         string // "virtio-blk" (or ""), "virtio-scsi", "nvme"
 }
 
 // Env is what the configuration takes from its surroundings.

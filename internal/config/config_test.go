@@ -132,6 +132,9 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 		if got := c.Profiles["p"].Userland; got != want {
 			t.Errorf("userland %s: %+v", text, got)
 		}
+		if isInit := c.Profiles["p"].Ready.Kind == "init"; isInit != (text != "host") {
+			t.Errorf("userland %s: a boot is done at %+v", text, c.Profiles["p"].Ready)
+		}
 	}
 	if names := got.ProfileNames(); !reflect.DeepEqual(names, []string{"full", "host"}) {
 		t.Errorf("names %q", names)
@@ -188,7 +191,11 @@ func TestInvalid(t *testing.T) {
 		"userland and initrd": {p + "initrd = 'i'\nuserland = 'host'",
 			"profile `p` has userland and initrd, or inject_agent = false"},
 		"suggestion": {p + "kernal = 'k'", "did you mean `kernel`? (line 2)"},
-		"qemu_args":  {p + "qemu_args = ['-qmp', 'stdio']", "profile `p` qemu_args: `-qmp` is Provium's own"},
+		"firmware": {p + "machine = 'pc'\nfirmware = 'uefi'",
+			"profile `p` firmware: `uefi` needs machine `q35`, not `pc`"},
+		"bus": {p + "disks = [{scratch = '1M', bus = 'ide'}]",
+			"bus: unknown value `ide` (valid: virtio-blk, virtio-scsi, nvme)"},
+		"qemu_args": {p + "qemu_args = ['-qmp', 'stdio']", "profile `p` qemu_args: `-qmp` is Provium's own"},
 		"dotted key": {"profiles.p.accel = 'hvf'",
 			"profile `p` accel: unknown value `hvf` (valid: auto, kvm, tcg) (line 1)"},
 		"inline table": {"\nprofiles = { p = { accel = 'hvf' } }", "(line 2)"},
@@ -234,8 +241,8 @@ func TestInvalid(t *testing.T) {
 		"disk none": {p + "disks = [{id = 'a'}]",
 			"exactly one of path, scratch and template is needed, none is given"},
 		"disk key": {p + "disks = [{pth = 'a'}]", "unknown key `pth` in a disk (valid: path, scratch, template, " +
-			"id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache); did you " +
-			"mean `path`?"},
+			"id, readonly, mediated, format, logical_block_size, physical_block_size, discard, write_cache, bus); " +
+			"did you mean `path`?"},
 		"disk type": {p + "disks = ['a']", "disks[1]: expected a table, got a string"},
 		"disk id": {p + "[[profiles.p.disks]]\npath = 'a'\nid='x'\n[[profiles.p.disks]]\npath = 'b'\nid='x'",
 			"disks[2]: id `x` is used twice"},

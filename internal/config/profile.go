@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"provium/internal/arch"
+	"provium/internal/machine"
 	"provium/internal/ready"
 	"provium/internal/userland"
 )
@@ -57,8 +58,14 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
 	}
+	if err := p.Shape.Check(p.machineType(), 1); err != nil {
+		return p, &keyError{joinKey(full, "firmware"), fmt.Errorf("profile `%s` %w", name, err)}
+	}
 	if err := p.checkUserland(); err != nil {
 		return p, &keyError{joinKey(full, "userland"), err}
+	}
+	if _, given := table["ready"]; !given && p.Userland.MayHaveInit() {
+		p.Ready = ready.Condition{Kind: ready.Init}
 	}
 	if _, given := table["boot_cache"]; !given {
 		// Nothing prepares a guest without our agent for a second life.
@@ -128,7 +135,20 @@ func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
 		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
 		{"disks", listInto(disks)},
 		{"qemu_args", argsInto(&p.Shape.Args)},
+		{"firmware", choiceInto(&p.Shape.Firmware, machine.Firmwares()...)},
+		{"boot_from", choiceInto(&p.Shape.BootFrom, machine.Sources()...)},
 	}
+}
+
+// machineType returns the type of the profile's machines, as far as it is known.
+func (p *Profile) machineType() string {
+	if p.Machine != "" {
+		return p.Machine
+	}
+	if a, err := arch.Named(p.Arch); err == nil {
+		return a.Machine
+	}
+	return arch.AMD64.Machine
 }
 
 // checkUserland returns an error for a userland beside what it takes the place of.
@@ -255,6 +275,7 @@ func readDisk(v any, at base) (Disk, error) {
 		{"physical_block_size", blockInto(&d.PhysicalBlock)},
 		{"discard", boolInto(&discard)},
 		{"write_cache", boolInto(&writeCache)},
+		{"bus", choiceInto(&d.Bus, "virtio-blk", "virtio-scsi", "nvme")},
 	}}.read(table)
 	if err != nil {
 		return d, err

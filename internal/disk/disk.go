@@ -96,7 +96,7 @@ func (d *Disk) Device(dir string, slot int) (qemu.Disk, error) {
 func (d *Disk) Plugged() qemu.Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	device := qemu.Disk{Slot: d.slot, Node: d.node, ReadOnly: d.spec.ReadOnly}
+	device := qemu.Disk{Slot: d.slot, Node: d.node, ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel}
 	if d.server != nil {
 		device.Socket = d.server.socket
 	}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,7 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/image"
 	"provium/internal/instance"
-	"provium/internal/machine"
+	"provium/internal/lab/shaped"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -213,7 +212,9 @@ func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
-	img, err := v.host.image(ctx, v.profile, key)
+	shape := v.profile.Shape.Merge(opts.Shape)
+	img, err := shaped.Image(shape, v.profile.Machine, opts, v.profile.Image, key != "" || len(v.disks.All()) > 0,
+		func() (*image.Image, error) { return v.host.image(ctx, v.profile, key) })
 	if err != nil {
 		return nil, err
 	}
@@ -230,15 +231,13 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if vsock {
 		appended = strings.TrimSpace(qemu.VsockOption + " " + appended)
 	}
-	cmdline, err := img.CommandLine(opts.Cmdline, appended)
-	if err != nil {
-		return nil, err
+	var cmdline string
+	if !shape.IsFromDisk() {
+		if cmdline, err = img.CommandLine(opts.Cmdline, appended); err != nil {
+			return nil, err
+		}
 	}
-	shape, err := v.shape(opts)
-	if err == nil {
-		err = v.prepareDir()
-	}
-	if err != nil {
+	if err := v.prepareDir(); err != nil {
 		return nil, err
 	}
 	initrd, err := img.InitrdWith(ctx, v.dir, imageFiles(opts.Files))
@@ -257,19 +256,20 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if opts.InitialTime != nil {
 		cfg.RTCBase = *opts.InitialTime
 	}
-	if err := image.CheckMemory(img.Kernel, initrd, cfg.Memory); err != nil && !v.host.Local {
-		return nil, err
+	if shape.IsUEFI() {
+		if cfg.Firmware, err = qemu.FindFirmware(); err != nil && !v.host.Local {
+			return nil, err
+		}
+	}
+	if cfg.Kernel != "" && !v.host.Local {
+		if err := image.CheckMemory(cfg.Kernel, initrd, cfg.Memory); err != nil {
+			return nil, err
+		}
 	}
 	nics := v.host.network().Plan(v)
 	cfg.NICs = network.Devices(nics)
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime, Shape: cfg.Shape}}, nil
-}
-
-// shape returns what the profile and the opts make of the machine.
-func (v *VM) shape(opts *topology.BootOpts) (machine.Shape, error) {
-	s := v.profile.Shape.Merge(opts.Shape)
-	return s, s.Check(cmp.Or(v.profile.Machine, qemu.DefaultMachine), opts.VCPUs())
 }
 
 const (

@@ -45,6 +45,9 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 	if !v.mayCache(p.opts) {
 		return nil
 	}
+	if qemu.Saveable(p.cfg.Disks) != nil {
+		return nil
+	}
 	disks := v.disks.Origins(ctx, v.host.Images, p.cfg.Disks)
 	if disks == nil {
 		return nil

@@ -10,7 +10,6 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/image"
-	"provium/internal/qemu"
 	"provium/internal/topology"
 )
 
@@ -169,7 +168,7 @@ func (v *VM) unplug(ctx context.Context, inst *guestRun, d *disk.Disk) error {
 	limited, cancel := inst.Limited(ctx, plugTimeout, "the guest's reaction")
 	defer cancel()
 	device := d.Plugged()
-	if err := inst.machine.UnplugDisk(limited, qemu.Disk{Slot: device.Slot, Node: device.Node}); err != nil {
+	if err := inst.machine.UnplugDisk(limited, device); err != nil {
 		return err
 	}
 	return v.guestOp(limited, "detach", func(c *guest.Client) error {
@@ -185,6 +184,9 @@ func (v *VM) ResizeDisk(ctx context.Context, d *disk.Disk, size int64) error {
 		return err
 	}
 	defer release()
+	if err := d.Plugged().CheckResize(); err != nil {
+		return err
+	}
 	if grown, err := d.Grow(size); err != nil || !grown {
 		return err
 	}

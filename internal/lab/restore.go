@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,13 +110,15 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 		}
 	}()
 	opts.Files = saved.files
+	opts.Shape = g.Shape
+	opts.Shape.Args = nil // compared below
 	// A file of somebody else's must not say what QEMU is told.
 	if own := v.opts.Merge(nil).Shape.Args; !slices.Equal(g.Shape.Args, slices.Concat(v.profile.Shape.Args, own)) {
 		return nil, fmt.Errorf("snapshot `%s` is of a machine with qemu_args `%s`; give them in the profile, or where "+
 			"the vm is declared", r.Path(), strings.Join(g.Shape.Args, " "))
 	}
-	if err := g.Shape.Check(cmp.Or(v.profile.Machine, qemu.DefaultMachine), m.Machine.CPUs); err != nil {
-		return nil, damaged(r, err)
+	if g.Shape.IsFromDisk() {
+		opts.Cmdline = nil
 	}
 	if err := opts.Validate(); err != nil {
 		return nil, damaged(r, err)

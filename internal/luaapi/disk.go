@@ -10,6 +10,7 @@ func diskModel() []Option {
 		opt("physical_block_size", "integer", "logical_block_size", "512 or 4096 bytes"),
 		opt("discard", "boolean", "true", "the guest can discard"),
 		opt("write_cache", "boolean", "true", "the disk reports a volatile write cache"),
+		opt("bus", "string", `"virtio-blk"`, `"virtio-scsi" or "nvme"`),
 	}
 }
 

@@ -18,6 +18,9 @@ func bootOptions() detail {
 		opt("disks", "table[]", "", "disks, after those of the profile", bootDiskOptions()...),
 		opt("cpu_topology", "table", "flat",
 			"{sockets=, cores=, threads=}: how the vCPUs are divided; their number follows from it"),
+		opt("firmware", "string", "that of the profile", `"bios" or "uefi"`),
+		opt("boot_from", "string", "that of the profile",
+			`"kernel": the profile's; "disk": what the firmware finds on the first disk`),
 		opt("qemu_args", "string[]", "", "further arguments for QEMU, after those of the profile; not cached"),
 		opt("expect_panic", "boolean", "false", "a panic does not end the guest"),
 		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none", "init", "systemd", "console:TEXT" or `+

@@ -29,9 +29,6 @@ const agentChardev = "agent"
 // AgentPort is the name of the virtio-serial port on which the agent serves.
 const AgentPort = "org.provium.agent"
 
-// DefaultMachine is the machine type of a Config that names none.
-const DefaultMachine = "q35"
-
 // Config describes a machine. Zero fields have the default named beside them.
 type Config struct {
 	Arch    *arch.Arch // what the guest runs on; x86-64
@@ -55,6 +52,7 @@ type Config struct {
 	// FirmwareConsole has the firmware print to ttyS0, and read from it.
 	FirmwareConsole bool
 	Shape           machine.Shape
+	Firmware        Firmware // with UEFI
 	Restore         *Restore // start from a saved state instead of booting; nil boots
 	NICs            []NIC    // network interfaces
 
@@ -144,8 +142,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("qemu config: memory is %d bytes", c.Memory)
 	case c.CPUs < 0:
 		return fmt.Errorf("qemu config: %d CPUs", c.CPUs)
-	case c.Kernel == "":
+	case c.Kernel == "" && !c.Shape.IsFromDisk():
 		return errors.New("qemu config: no kernel")
+	case c.Shape.IsUEFI() && c.Firmware == (Firmware{}):
+		return ErrNoFirmware
 	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == nil:
 		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35, pc and virt can)", c.Machine)
 	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
@@ -187,7 +187,10 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-cpu", c.cpuModel(),
 		"-smp", c.smp(),
 		"-m", mb,
-		"-kernel", c.Kernel,
+	}
+	a = append(a, c.firmwareArgs()...)
+	if c.Kernel != "" {
+		a = append(a, "-kernel", c.Kernel)
 	}
 	if c.Initrd != "" {
 		a = append(a, "-initrd", c.Initrd)
@@ -252,7 +255,11 @@ func (c *Config) Command() []string {
 	d.Disks, d.NICs, d.Vsock = nil, nil, false
 	a := []string{d.Binary, "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", d.Machine + ",accel=" + d.Accel + d.machineExtras(), "-cpu", d.cpuModel(),
-		"-smp", d.smp(), "-m", fmt.Sprintf("%dB", d.Memory), "-kernel", d.Kernel}
+		"-smp", d.smp(), "-m", fmt.Sprintf("%dB", d.Memory)}
+	a = append(a, d.firmwareArgs()...)
+	if d.Kernel != "" {
+		a = append(a, "-kernel", d.Kernel)
+	}
 	if d.Initrd != "" {
 		a = append(a, "-initrd", d.Initrd)
 	}
@@ -298,7 +305,14 @@ func (c *Config) devices() []any {
 		out = append(out, bridge)
 	}
 	for i := range c.Disks {
-		out = append(out, c.Disks[i].frontend())
+		if before := c.Disks[i].before(); before != nil {
+			out = append(out, before)
+		}
+		front := c.Disks[i].frontend()
+		if c.Shape.IsFromDisk() && i == 0 {
+			front.BootIndex = 1
+		}
+		out = append(out, front)
 	}
 	if bridge := c.nicBridge(); bridge != nil {
 		out = append(out, bridge)
@@ -355,6 +369,9 @@ func (c *Config) machineExtras() string {
 	}
 	if c.FirmwareConsole {
 		extras += ",graphics=off"
+	}
+	if c.Shape.IsUEFI() {
+		extras += ",pflash0=" + codeFlash + ",pflash1=" + varsFlash
 	}
 	return extras
 }

@@ -84,22 +84,32 @@ type netDevice struct {
 	MAC           string `json:"mac,omitempty"`
 }
 
-// diskDevice is a virtio disk.
+// diskDevice is a disk.
 type diskDevice struct {
-	Driver     string `json:"driver"` // virtio-blk-pci
+	Driver     string `json:"driver"` // virtio-blk-pci, scsi-hd or nvme
 	ID         string `json:"id"`
 	Bus        string `json:"bus"`
-	Addr       string `json:"addr"`
+	Addr       string `json:"addr,omitempty"`
 	Drive      string `json:"drive"`
 	Serial     string `json:"serial"`
-	WriteError string `json:"werror"`
-	ReadError  string `json:"rerror"`
-	IOEventFD  bool   `json:"ioeventfd"`
+	WriteError string `json:"werror,omitempty"`
+	ReadError  string `json:"rerror,omitempty"`
+	IOEventFD  *bool  `json:"ioeventfd,omitempty"`
 
 	LogicalBlock  int   `json:"logical_block_size,omitempty"`
 	PhysicalBlock int   `json:"physical_block_size,omitempty"`
 	Discard       *bool `json:"discard,omitempty"`
 	WriteCache    onOff `json:"write-cache,omitempty"`
+	BootIndex     int   `json:"bootindex,omitempty"` // the firmware looks at the lowest first
+}
+
+// scsiController is the controller of one SCSI disk.
+type scsiController struct {
+	Driver    string `json:"driver"` // virtio-scsi-pci
+	ID        string `json:"id"`
+	Bus       string `json:"bus"`
+	Addr      string `json:"addr"`
+	IOEventFD bool   `json:"ioeventfd"`
 }
 
 // memoryObject is a file that is the guest's RAM.

@@ -3,7 +3,10 @@ package qemu
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -24,6 +27,69 @@ type DiskModel struct {
 	PhysicalBlock int  `json:"physical_block,omitempty"` // bytes, 512 or 4096; 0 is LogicalBlock
 	NoDiscard     bool `json:"no_discard,omitempty"`
 	NoWriteCache  bool `json:"no_write_cache,omitempty"` // every write is permanent when it is acknowledged
+
+	Bus string `json:"bus,omitempty"` // of Buses; "" is the first
+}
+
+// Buses returns the ways in which a disk can be connected.
+func Buses() []string { return []string{VirtioBlk, VirtioSCSI, NVMe} }
+
+// The buses of disks.
+const (
+	VirtioBlk  = "virtio-blk"
+	VirtioSCSI = "virtio-scsi"
+	NVMe       = "nvme"
+)
+
+// errNVMe is returned for what QEMU cannot do with an NVMe disk.
+var errNVMe = errors.New("QEMU cannot save the state of an NVMe disk: use bus `virtio-blk` or `virtio-scsi`")
+
+// plugged are the disks that a machine has got and lost while it ran.
+type plugged struct {
+	mu    sync.Mutex
+	nvme  map[int]bool // by slot, of those that came
+	taken map[int]bool // by slot, of those that left
+}
+
+func (p *plugged) came(d Disk) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.nvme == nil {
+		p.nvme = map[int]bool{}
+	}
+	p.nvme[d.Slot] = d.Model.Bus == NVMe
+}
+
+func (p *plugged) left(d Disk) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken == nil {
+		p.taken = map[int]bool{}
+	}
+	p.taken[d.Slot] = true
+	delete(p.nvme, d.Slot)
+}
+
+// saveable returns an error when the machine has a disk whose state cannot be saved: QEMU would end at the attempt.
+func (m *Machine) saveable() error {
+	m.plugged.mu.Lock()
+	defer m.plugged.mu.Unlock()
+	for _, nvme := range m.plugged.nvme {
+		if nvme {
+			return errNVMe
+		}
+	}
+	return Saveable(slices.DeleteFunc(slices.Clone(m.cfg.Disks), func(d Disk) bool { return m.plugged.taken[d.Slot] }))
+}
+
+// Saveable returns an error when the machine has a disk whose state cannot be saved.
+func Saveable(disks []Disk) error {
+	for i := range disks {
+		if disks[i].Model.Bus == NVMe {
+			return errNVMe
+		}
+	}
+	return nil
 }
 
 // smallestBlock is the size of a block unless told otherwise, in bytes.
@@ -51,6 +117,12 @@ func (m DiskModel) Check() error {
 	}
 	if physical < logical {
 		return fmt.Errorf("physical_block_size %d is less than logical_block_size %d", physical, logical)
+	}
+	switch {
+	case m.Bus != "" && !slices.Contains(Buses(), m.Bus):
+		return fmt.Errorf("bus must be one of %s, got `%s`", strings.Join(Buses(), ", "), m.Bus)
+	case m.NoDiscard && m.Bus != "" && m.Bus != VirtioBlk:
+		return fmt.Errorf("discard = false needs bus `%s`, not `%s`", VirtioBlk, m.Bus)
 	}
 	return nil
 }
@@ -98,9 +170,11 @@ func (d *Disk) frontend() diskDevice {
 		Serial: d.Serial, WriteError: "report", ReadError: "report",
 		// A request is sent to the server by the thread that makes it; with an
 		// eventfd it wakes another one to do that.
-		IOEventFD: false,
+		IOEventFD: new(bool),
 	}
-	if d.Model != (DiskModel{}) {
+	model := d.Model
+	model.Bus = ""
+	if model != (DiskModel{}) {
 		out.LogicalBlock, out.PhysicalBlock = d.Model.Blocks()
 		discard := !d.Model.NoDiscard
 		out.Discard, out.WriteCache = &discard, on
@@ -108,7 +182,24 @@ func (d *Disk) frontend() diskDevice {
 			out.WriteCache = off
 		}
 	}
+	switch d.Model.Bus {
+	case VirtioSCSI:
+		out.Driver, out.Bus, out.Addr, out.IOEventFD, out.Discard = "scsi-hd", d.controller()+".0", "", nil, nil
+	case NVMe:
+		out.Driver, out.IOEventFD, out.Discard, out.WriteError, out.ReadError = "nvme", nil, nil, "", ""
+	}
 	return out
+}
+
+// controller is the name of a SCSI disk's controller.
+func (d *Disk) controller() string { return fmt.Sprintf("scsi%d", d.Slot) }
+
+// before is the description of what has to be there before the device, nil for nothing.
+func (d *Disk) before() any {
+	if d.Model.Bus != VirtioSCSI {
+		return nil
+	}
+	return scsiController{Driver: "virtio-scsi-pci", ID: d.controller(), Bus: plugBus, Addr: slot(d.Slot)}
 }
 
 // PlugDisk plugs a disk into the running or stopped machine. It returns when QEMU
@@ -117,9 +208,28 @@ func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
 	if err := m.monitor().blockdevAdd(ctx, d.backend()); err != nil {
 		return fmt.Errorf("qemu disk plug: %w", err)
 	}
-	if err := m.monitor().deviceAdd(ctx, d.frontend()); err != nil {
+	var err error
+	if before := d.before(); before != nil {
+		err = m.monitor().deviceAdd(ctx, before)
+	}
+	if err == nil {
+		err = m.monitor().deviceAdd(ctx, d.frontend())
+	}
+	if err != nil {
+		if d.before() != nil {
+			_ = m.monitor().deviceDel(ctx, d.controller())
+		}
 		_ = m.monitor().blockdevDel(ctx, d.node())
 		return fmt.Errorf("qemu disk plug: %w", err)
+	}
+	m.plugged.came(d)
+	return nil
+}
+
+// CheckResize returns an error for a disk whose guest cannot learn of another size.
+func (d Disk) CheckResize() error {
+	if d.Slot != 0 && d.Model.Bus == NVMe {
+		return errors.New("resize: an NVMe disk of a guest that runs keeps its size")
 	}
 	return nil
 }
@@ -156,22 +266,37 @@ func (m *Machine) UnplugDisk(ctx context.Context, d Disk) error {
 	if a := m.cfg.arch(); !a.HotPlug {
 		return fmt.Errorf("qemu disk unplug: a guest of %s cannot release a disk while it runs; shut it down first", a)
 	}
-	gone := m.deleted.expect(d.device())
-	defer m.deleted.forget(d.device())
-	if err := m.monitor().deviceDel(ctx, d.device()); err != nil {
-		return fmt.Errorf("qemu disk unplug: %w", err)
+	devices := []string{d.device()}
+	if d.before() != nil {
+		devices = append(devices, d.controller())
 	}
-	select {
-	case <-gone:
-	case <-m.qmp.Done():
-		return fmt.Errorf("qemu disk unplug: qemu ended")
-	case <-ctx.Done():
-		return fmt.Errorf("qemu disk unplug: the guest did not release the disk: %w", context.Cause(ctx))
+	for _, device := range devices {
+		if err := m.unplug(ctx, device); err != nil {
+			return fmt.Errorf("qemu disk unplug: %w", err)
+		}
 	}
+	m.plugged.left(d)
 	if err := m.monitor().blockdevDel(ctx, d.node()); err != nil {
 		return fmt.Errorf("qemu disk unplug: %w", err)
 	}
 	return nil
+}
+
+// unplug asks the guest to release a device, and waits until it has.
+func (m *Machine) unplug(ctx context.Context, device string) error {
+	gone := m.deleted.expect(device)
+	defer m.deleted.forget(device)
+	if err := m.monitor().deviceDel(ctx, device); err != nil {
+		return err
+	}
+	select {
+	case <-gone:
+		return nil
+	case <-m.qmp.Done():
+		return errors.New("qemu ended")
+	case <-ctx.Done():
+		return fmt.Errorf("the guest did not release the disk: %w", context.Cause(ctx))
+	}
 }
 
 // deletionWatch catches QEMU's reports on devices that guests have released.

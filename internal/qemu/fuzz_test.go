@@ -35,7 +35,7 @@ func FuzzJoinState(f *testing.F) {
 	f.Add([]byte("QEVM\x00\x00\x00\x03"+section+section), []byte("QEVM\x00\x00\x00\x03"+section))
 	f.Add([]byte("QEVM\x00\x00\x00\x03"), []byte("QEVM\x00\x00\x00\x03\x04\x00\x00\x00\x00\xff"))
 	f.Fuzz(func(t *testing.T, origin, devices []byte) {
-		state, err := joinState(origin, devices)
+		state, err := joinState(origin, nil, devices)
 		if err != nil {
 			return
 		}
@@ -43,7 +43,7 @@ func FuzzJoinState(f *testing.F) {
 		if !whole || len(memory) < 8 || !bytes.HasPrefix(origin, memory) {
 			t.Errorf("%x and %x are joined to %x", origin, devices, state)
 		}
-		if again, err := joinState(state, devices); err == nil && !bytes.Equal(again, state) {
+		if again, err := joinState(state, nil, devices); err == nil && !bytes.Equal(again, state) {
 			t.Errorf("%x becomes %x", state, again)
 		}
 	})

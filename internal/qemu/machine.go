@@ -64,6 +64,7 @@ type Machine struct {
 	deleted   deletionWatch
 	altered   alteration
 	gdb       gdbStub
+	plugged   plugged
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	state     *os.File      // what it is restored from, nil for a booted one
@@ -101,6 +102,9 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		connected: make(chan struct{}), done: make(chan struct{}), early: make(chan net.Conn, 1)}
 	var child childFiles
 	defer child.close()
+	if err := cfg.makeVars(); err != nil {
+		return nil, err
+	}
 	ram, err := cfg.openRAM()
 	if err != nil {
 		return nil, err

@@ -56,7 +56,13 @@ func refusesSandbox(err error) bool {
 
 // opens returns the files that QEMU opens by their paths.
 func (c *Config) opens(ram string) []proc.File {
-	files := []proc.File{{Path: c.Kernel}, {Path: ram, Write: true}}
+	files := []proc.File{{Path: ram, Write: true}}
+	if c.Kernel != "" {
+		files = append(files, proc.File{Path: c.Kernel})
+	}
+	if c.Shape.IsUEFI() {
+		files = append(files, proc.File{Path: c.Firmware.Code}, proc.File{Path: c.varsPath(), Write: true})
+	}
 	if c.Initrd != "" {
 		files = append(files, proc.File{Path: c.Initrd})
 	}

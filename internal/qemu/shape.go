@@ -22,6 +22,9 @@ func (c *Config) shapeParts() (parts []string) {
 	if c.Shape.CPU != (machine.Topology{}) {
 		parts = append(parts, "-smp "+c.smp())
 	}
+	if c.Shape.IsUEFI() {
+		parts = append(parts, c.firmwareID())
+	}
 	if len(c.Shape.Args) > 0 {
 		parts = append(parts, "qemu_args "+strings.Join(c.Shape.Args, " "))
 	}

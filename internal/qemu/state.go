@@ -278,7 +278,7 @@ func (m *Machine) SaveState(ctx context.Context) ([]byte, error) {
 	if m.saved != nil {
 		return m.saved, nil
 	}
-	if err := m.altered.check(); err != nil {
+	if err := errors.Join(m.altered.check(), m.saveable()); err != nil {
 		return nil, &StateError{Op: "save", Err: err}
 	}
 	save := m.saveBooted
@@ -376,7 +376,11 @@ func (m *Machine) saveRestored(ctx context.Context) ([]byte, error) {
 	if _, err := m.state.ReadAt(origin, m.cfg.Restore.StateAt); err != nil {
 		return nil, err
 	}
-	return joinState(origin, devices)
+	vars, err := m.savedVars(origin)
+	if err != nil {
+		return nil, err
+	}
+	return joinState(origin, vars, devices)
 }
 
 // leastSpace is more than what the state of a machine's devices takes, in bytes.
@@ -395,7 +399,8 @@ func nameFullDisk(err error, dir string) error {
 // joinState puts the sections of devices behind the RAM sections of origin. Both
 // are streams of one machine, and their first device section begins alike: type,
 // section id, length of the name, name, instance, version (QEMU migration/savevm.c).
-func joinState(origin, devices []byte) ([]byte, error) {
+// More sections of RAM go between them.
+func joinState(origin, more, devices []byte) ([]byte, error) {
 	const header = 8 // magic and version of a stream
 	const fixed = 1 + 4 + 1
 	if len(devices) < header+fixed || !bytes.HasPrefix(origin, devices[:header]) {
@@ -410,7 +415,7 @@ func joinState(origin, devices []byte) ([]byte, error) {
 	if at < header || bytes.Contains(origin[at+1:], first) {
 		return nil, errors.New("the devices cannot be told from memory in the stream")
 	}
-	return slices.Concat(origin[:at], devices[header:]), nil
+	return slices.Concat(origin[:at], more, devices[header:]), nil
 }
 
 // RAM is the file behind the guest's memory: all of it for a booted machine,

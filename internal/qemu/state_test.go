@@ -60,7 +60,7 @@ func TestJoinState(t *testing.T) {
 	ram := []byte("memory of the firmware, timer")
 	origin := join(magic, ram, section(0, "timer", "old"), section(1, "cpu", "old"))
 	devices := join(magic, section(0, "timer", "new"), section(1, "cpu", "new"))
-	got, err := joinState(origin, devices)
+	got, err := joinState(origin, nil, devices)
 	if want := join(magic, ram, devices[8:]); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -72,7 +72,7 @@ func TestJoinState(t *testing.T) {
 		"found twice":  {join(origin, section(0, "timer", "")), devices},
 		"empty origin": {nil, devices},
 	} {
-		if _, err := joinState(bad[0], bad[1]); err == nil {
+		if _, err := joinState(bad[0], nil, bad[1]); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}

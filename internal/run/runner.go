@@ -323,7 +323,7 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 	for _, d := range p.Disks {
 		out.Disks = append(out.Disks, disk.Spec{ID: d.ID, Path: d.Path, Scratch: d.Scratch, Template: d.Template,
 			ReadOnly: d.ReadOnly, Format: d.Format, DiskModel: qemu.DiskModel{LogicalBlock: int(d.LogicalBlock),
-				PhysicalBlock: int(d.PhysicalBlock), NoDiscard: d.NoDiscard, NoWriteCache: d.NoWriteCache}})
+				PhysicalBlock: int(d.PhysicalBlock), NoDiscard: d.NoDiscard, NoWriteCache: d.NoWriteCache, Bus: d.Bus}})
 	}
 	return out
 }

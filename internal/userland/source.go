@@ -79,6 +79,15 @@ func Parse(text string, resolve func(path string) (string, error)) (Source, erro
 	return Source{Kind: Directory, Path: path}, err
 }
 
+// MayHaveInit reports whether guests may leave the initramfs for an init of the userland.
+func (s Source) MayHaveInit() bool {
+	switch s.Kind {
+	case "", Busybox, Host:
+		return false
+	}
+	return true
+}
+
 // String returns the source as a user writes it.
 func (s Source) String() string {
 	switch {

@@ -14,12 +14,34 @@ import (
 	"provium/internal/agent/sys"
 )
 
-const (
-	diskLinks  = "disk/by-id" // below /dev
-	linkPrefix = "virtio-"    // as device managers name virtio disks
-)
+const diskLinks = "disk/by-id" // below /dev
 
-// LinkDisks creates the links in /dev/disk/by-id for the virtio disks that the kernel
+// diskKind is one kind of disks that QEMU has.
+type diskKind struct {
+	device string // beginning of the kernel's name
+	link   string // beginning of the link, as device managers name it
+	serial string // file with the serial number, below the device in /sys/block
+	header int    // bytes in front of it
+}
+
+// diskKinds are those that are linked.
+var diskKinds = []diskKind{
+	{"vd", "virtio-", "serial", 0},
+	{"sd", "scsi-0QEMU_QEMU_HARDDISK_", "device/vpd_pg80", 4},
+	{"nvme", "nvme-QEMU_NVMe_Ctrl_", "device/serial", 0},
+}
+
+// kindOf returns the kind of the disk with that name of the kernel's, nil for others.
+func kindOf(name string) *diskKind {
+	for i := range diskKinds {
+		if strings.HasPrefix(name, diskKinds[i].device) {
+			return &diskKinds[i]
+		}
+	}
+	return nil
+}
+
+// LinkDisks creates the links in /dev/disk/by-id for the disks that the kernel
 // has, as a device manager would, and removes those of disks that are gone. It is
 // for guests without a device manager; one that comes later makes the same.
 func (s *System) LinkDisks() error {
@@ -36,7 +58,7 @@ func (s *System) LinkDisks() error {
 	return nil
 }
 
-// disks are the kernel names of virtio disks by serial number.
+// disks are the kernel names of disks by serial number.
 func (s *System) disks() (map[string]string, error) {
 	fd, err := unix.Openat(s.sys, "block", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
@@ -53,10 +75,12 @@ func (s *System) disks() (map[string]string, error) {
 	}
 	found := map[string]string{}
 	for _, name := range names {
-		if !strings.HasPrefix(name, "vd") {
+		kind := kindOf(name)
+		if kind == nil {
 			continue
 		}
-		serial := firstLine(fd, name+"/serial")
+		serial := firstLine(fd, name+"/"+kind.serial)
+		serial = strings.TrimSpace(serial[min(kind.header, len(serial)):])
 		if serial != "" && serial != "." && serial != ".." && !strings.ContainsRune(serial, '/') {
 			found[serial] = name
 		}
@@ -70,7 +94,7 @@ func (s *System) linkDisk(serial, name string) error {
 			return err
 		}
 	}
-	link, target := diskLinks+"/"+linkPrefix+serial, "../../"+name
+	link, target := diskLinks+"/"+kindOf(name).link+serial, "../../"+name
 	if s.readLink(link) == target {
 		return nil
 	}
@@ -102,9 +126,13 @@ func (s *System) dropLinks(disks map[string]string) {
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
 	for _, name := range names {
-		serial, ours := strings.CutPrefix(name, linkPrefix)
-		target := s.readLink(diskLinks + "/" + name)
-		if ours && disks[serial] == "" && strings.HasPrefix(target, "../../vd") {
+		target := strings.TrimPrefix(s.readLink(diskLinks+"/"+name), "../../")
+		kind := kindOf(target)
+		if kind == nil {
+			continue
+		}
+		serial, ours := strings.CutPrefix(name, kind.link)
+		if ours && disks[serial] == "" {
 			_ = unix.Unlinkat(s.dev, diskLinks+"/"+name, 0)
 		}
 	}

@@ -1,5 +1,6 @@
 /*
- * enter_agent(stack) for riscv64, as in enter-amd64.S.
+ * enter_agent(stack) for riscv64, as in enter-amd64.S. Addresses are not taken from the
+ * table of the C program, which is in the memory that goes.
  */
 #include <sys/syscall.h>
 
@@ -32,8 +33,8 @@ enter_agent:
 	li a7, SYS_set_tid_address
 	ecall
 
-	la a0, program_start
-	la a1, program_end
+	lla a0, program_start
+	lla a1, program_end
 	sub a1, a1, a0
 	li a7, SYS_munmap
 	ecall
@@ -41,7 +42,7 @@ enter_agent:
 	mv sp, s1
 	li s0, 0
 	li ra, 0
-	la t0, agent_entry
+	lla t0, agent_entry
 	jr t0
 
 	.section .note.GNU-stack, "", @progbits

@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/lua"
+	"provium/internal/qemu"
 	"provium/internal/script/binding"
 	"provium/internal/script/value"
 )
@@ -87,7 +88,7 @@ func bootDisk(x *binding.Env, what string, t *lua.Table) (disk.Spec, error) {
 // diskModelOptions are the options that say what an image is and how a disk presents
 // itself.
 func diskModelOptions() []string {
-	return []string{"format", "logical_block_size", "physical_block_size", "discard", "write_cache"}
+	return []string{"format", "logical_block_size", "physical_block_size", "discard", "write_cache", "bus"}
 }
 
 // diskModel reads those options.
@@ -103,6 +104,11 @@ func diskModel(o value.Options, spec *disk.Spec) error {
 		case !slices.Contains(valid, spec.Format):
 			return o.Errorf("format", "must be one of %s, got `%s`", strings.Join(valid, ", "),
 				value.Clip(spec.Format, 80))
+		}
+	}
+	if o.Has("bus") {
+		if spec.Bus, err = o.Choice("bus", "", qemu.Buses()...); err != nil {
+			return err
 		}
 	}
 	if spec.LogicalBlock, err = blockSize(o, "logical_block_size"); err != nil {

@@ -2,6 +2,7 @@ package machineapi
 
 import (
 	"provium/internal/lua"
+	"provium/internal/machine"
 	"provium/internal/script/value"
 	"provium/internal/topology"
 )
@@ -23,6 +24,18 @@ func ReadShape(o value.Options, b *topology.BootOpts) error {
 				return o.Errorf("qemu_args", "must be an array of strings; entry %d is a %s", i+1, lua.TypeName(v))
 			}
 			b.Shape.Args = append(b.Shape.Args, arg)
+		}
+	}
+	for key, word := range map[string]struct {
+		to    *string
+		valid []string
+	}{"firmware": {&b.Shape.Firmware, machine.Firmwares()}, "boot_from": {&b.Shape.BootFrom, machine.Sources()}} {
+		if !o.Has(key) {
+			continue
+		}
+		var err error
+		if *word.to, err = o.Choice(key, "", word.valid...); err != nil {
+			return err
 		}
 	}
 	return readTopology(o, b)

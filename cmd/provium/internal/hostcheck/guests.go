@@ -167,6 +167,20 @@ func ImageTool(h Host) Result {
 	return r
 }
 
+// UEFI checks whether guests can be started by UEFI.
+func UEFI(h Host) Result {
+	r := Result{Name: "UEFI", Effect: "guests can have `firmware = \"uefi\"`"}
+	f, err := qemu.FirmwareIn(h.Root)
+	if err != nil {
+		r.Status, r.Found = Note, "no OVMF"
+		r.Effect = "guests start by BIOS only"
+		r.Remedy = "install the package `ovmf` (Debian, Ubuntu) or `edk2-ovmf` (Fedora)"
+		return r
+	}
+	r.Found = f.Code
+	return r
+}
+
 // BootstrapTool looks for the program that makes releases of Debian.
 func BootstrapTool(h Host) Result {
 	r := Result{Name: "Debian", Effect: "guests can have a release of Debian (userland = \"debian:trixie\")"}

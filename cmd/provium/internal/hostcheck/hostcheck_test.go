@@ -55,6 +55,8 @@ func goodHost(t *testing.T) Host {
 			"proc/pressure/cpu":     {Data: []byte("some avg10=0.00 avg60=0.00 avg300=0.00 total=1\nfull avg10=0\n")},
 			"sys/kernel/mm/ksm/run": {Data: []byte("1\n")},
 			"etc/os-release":        {Data: []byte("NAME=x\nID=debian\n")},
+
+			"usr/share/OVMF/OVMF_CODE_4M.fd": {}, "usr/share/OVMF/OVMF_VARS_4M.fd": {},
 		},
 		Open: func(string) error { return nil },
 		UID:  1000,
@@ -158,6 +160,7 @@ func TestFindings(t *testing.T) {
 			"not on PATH|sudo apt-get install qemu-system-x86"},
 		{"no image tool", func(h *Host) { h.Programs = programs{} }, ImageTool, Note,
 			"qemu-nbd is not on PATH|only raw|sudo apt-get install qemu-utils"},
+		{"no OVMF", gone("usr/share/OVMF/OVMF_VARS_4M.fd"), UEFI, Note, "no OVMF|BIOS only|package `ovmf`"},
 		{"no bootstrap tool", func(h *Host) { h.Programs = programs{} }, BootstrapTool, Note,
 			"mmdebstrap is not on PATH|debian:trixie|sudo apt-get install mmdebstrap"},
 		{"no image tool elsewhere", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=other\n")(h) },

@@ -1,0 +1,42 @@
+// Package shaped says what a machine of some shape boots.
+//
+// It resolves no images and starts nothing. Start with Image.
+package shaped
+
+import (
+	"cmp"
+	"errors"
+
+	"provium/internal/arch"
+	"provium/internal/image"
+	"provium/internal/machine"
+	"provium/internal/topology"
+)
+
+// Image returns what a machine of that shape boots, and whether it can have the shape. Firmware that looks for it by
+// itself gets nothing, and UEFI starts no vmlinux: it gets the kernel as it was found. machineType is "" for that of
+// the architecture.
+func Image(s machine.Shape, machineType string, opts *topology.BootOpts, spec image.Spec, hasDisks bool,
+	resolve func() (*image.Image, error)) (*image.Image, error) {
+	var img *image.Image
+	var err error
+	switch {
+	case !s.IsFromDisk():
+		img, err = resolve()
+	case opts.Cmdline != nil || opts.CmdlineAppend != "" || len(opts.Files) > 0:
+		err = errors.New("boot_from: a guest that boots from its disk gets neither a command line nor files")
+	case !hasDisks:
+		err = errors.New("boot_from: the VM has no disk to boot from")
+	default:
+		img = &image.Image{Profile: spec.Profile, Key: machine.FromDisk, Arch: cmp.Or(spec.Arch, arch.AMD64)}
+	}
+	if err == nil {
+		err = s.Check(cmp.Or(machineType, cmp.Or(img.Arch, arch.AMD64).Machine), opts.VCPUs())
+	}
+	if err != nil || !s.IsUEFI() || img.KernelFile == "" || img.KernelFile == img.Kernel {
+		return img, err
+	}
+	asFound := *img
+	asFound.Kernel = img.KernelFile
+	return &asFound, nil
+}

@@ -1,0 +1,37 @@
+-- Guests that UEFI starts: their variables, snapshots and the boot cache.
+
+local efivars = "mount -t efivarfs none /sys/firmware/efi/efivars 2>/dev/null; cd /sys/firmware/efi/efivars; "
+local guid = "-5f8d1c3a-0b7e-4f7e-9d51-2a6c7e1b9f00"
+
+local function store(vm, name)
+  vm:run(efivars .. "printf '\\007\\000\\000\\000" .. name .. "' >" .. name .. guid):assert_ok()
+end
+
+local function load(vm, name) return vm:run(efivars .. "tail -c 3 " .. name .. guid).stdout end
+
+test("variables are the guest's own, through snapshots of snapshots", function(t)
+  local vm = provium:vm("a", "uefi"):boot({agent_timeout = 300})
+  store(vm, "one")
+  local copy = vm:fork()
+  vm:shutdown()
+  t:assert_eq(load(copy, "one"), "one")
+  store(copy, "two")
+  local second = copy:fork()
+  copy:shutdown()
+  t:assert_eq(load(second, "two"), "two")
+end)
+
+test("variables outlive a reset, and not a boot", {slow = true}, function(t)
+  local vm = provium:vm("a", "uefi"):boot({agent_timeout = 300})
+  store(vm, "one")
+  local copy = vm:fork()
+  store(copy, "two")
+  local second = copy:fork()
+  second:reset()
+  -- The kernel has asked the firmware again.
+  t:assert_eq(load(second, "one"), "one")
+  t:assert_eq(load(second, "two"), "two")
+  vm:shutdown()
+  vm:boot()
+  t:assert_eq(load(vm, "one"), "")
+end)
