@@ -22,11 +22,12 @@ func saysGoodbye(text []byte) bool {
 	return slices.ContainsFunc(partingWords, func(words []byte) bool { return bytes.Contains(text, words) })
 }
 
-// hasConsole reports whether a kernel prints to one of the consoles that are read.
-func hasConsole(cmdline string) bool {
+// hasConsole reports whether a kernel prints to one of the consoles that are read. serial is its name for the serial
+// port.
+func hasConsole(cmdline, serial string) bool {
 	for word := range strings.FieldsSeq(cmdline) {
 		device, ok := strings.CutPrefix(word, "console=")
-		if device, _, _ = strings.Cut(device, ","); ok && (device == "ttyS0" || device == "hvc0") {
+		if device, _, _ = strings.Cut(device, ","); ok && (device == serial || device == "hvc0") {
 			return true
 		}
 	}
@@ -42,7 +43,7 @@ func (i *Instance) checkReboot() {
 	i.mu.Lock()
 	unasked := i.served && !i.crashed && !i.expected && i.panic == ""
 	i.mu.Unlock()
-	if !unasked || i.watch.saidGoodbye() || !hasConsole(i.cfg.QEMU.Cmdline) {
+	if !unasked || i.watch.saidGoodbye() || !hasConsole(i.cfg.QEMU.Cmdline, i.cfg.QEMU.SerialConsole()) {
 		return
 	}
 	f := kernelreport.UnexpectedReboot(lastLines(i.cfg.Console.Tail(rebootEnd)))

@@ -104,6 +104,9 @@ func (c *Config) cmdline() string {
 	return line
 }
 
+// SerialConsole returns what a guest's kernel calls the serial port.
+func (c *Config) SerialConsole() string { return c.arch().Console }
+
 // arch returns the guest's architecture.
 func (c *Config) arch() *arch.Arch {
 	if c.Arch == nil {

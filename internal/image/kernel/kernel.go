@@ -162,7 +162,7 @@ func imageHeader(a *arch.Arch, h []byte, size int64) (*Header, error) {
 	// The size in the header counts memory that the kernel clears, too: what is missing of the
 	// file is seen only where less than the program is there.
 	if int64(room) > 0 && size < int64(room)/2 {
-		return nil, fmt.Errorf("Image is cut short: %d bytes, for a kernel of %d in memory; make or copy it again",
+		return nil, fmt.Errorf("the kernel is cut short: %d bytes, for a kernel of %d in memory; make or copy it again",
 			size, room)
 	}
 	return out, nil
