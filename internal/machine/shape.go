@@ -1,5 +1,5 @@
 // Package machine has the words for what a guest's hardware is made of beside its memory,
-// disks and networks: firmware, topology of the CPUs, a screen, and arguments of QEMU's own.
+// disks and networks: firmware, topology of the CPUs, and arguments of QEMU's own.
 //
 // It starts nothing and knows no command line: package qemu makes devices of a Shape.
 //
@@ -39,8 +39,7 @@ type Shape struct {
 	Firmware string   `json:"firmware,omitempty"`  // "bios" (or ""), "uefi"
 	BootFrom string   `json:"boot_from,omitempty"` // "kernel" (or ""), of the profile; "disk": what the firmware finds
 	CPU      Topology `json:"cpu,omitzero"`
-	Screen   bool     `json:"screen,omitempty"` // a display adapter and a keyboard
-	Args     []string `json:"args,omitempty"`   // behind those of QEMU's command line, as they are
+	Args     []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
 }
 
 // Topology is how the vCPUs are divided. A zero field is 1, or what the others leave.
@@ -67,7 +66,6 @@ func (s Shape) Merge(over Shape) Shape {
 	if over.CPU != (Topology{}) {
 		s.CPU = over.CPU
 	}
-	s.Screen = s.Screen || over.Screen
 	s.Args = slices.Concat(s.Args, over.Args)
 	return s
 }

@@ -8,8 +8,8 @@ import (
 
 func TestMerge(t *testing.T) {
 	profile := Shape{Firmware: UEFI, Args: []string{"-device", "edu"}, CPU: Topology{Cores: 2}}
-	got := profile.Merge(Shape{BootFrom: FromDisk, CPU: Topology{Threads: 2}, Screen: true, Args: []string{"-x"}})
-	if !got.IsUEFI() || !got.IsFromDisk() || !got.Screen || got.CPU != (Topology{Threads: 2}) ||
+	got := profile.Merge(Shape{BootFrom: FromDisk, CPU: Topology{Threads: 2}, Args: []string{"-x"}})
+	if !got.IsUEFI() || !got.IsFromDisk() || got.CPU != (Topology{Threads: 2}) ||
 		!slices.Equal(got.Args, []string{"-device", "edu", "-x"}) {
 		t.Errorf("%+v", got)
 	}

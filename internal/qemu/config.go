@@ -104,6 +104,21 @@ func (c *Config) cmdline() string {
 	return line
 }
 
+// imageArgs are what the machine boots. Firmware that finds it by itself gets no words for it, either.
+func (c *Config) imageArgs() (a []string) {
+	if c.Kernel == "" {
+		return nil
+	}
+	a = append(a, "-kernel", c.Kernel)
+	if c.Initrd != "" {
+		a = append(a, "-initrd", c.Initrd)
+	}
+	if cmdline := c.cmdline(); cmdline != "" {
+		a = append(a, "-append", cmdline)
+	}
+	return a
+}
+
 // SerialConsole returns what a guest's kernel calls the serial port.
 func (c *Config) SerialConsole() string { return c.arch().Console }
 
@@ -192,15 +207,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-m", mb,
 	}
 	a = append(a, c.firmwareArgs()...)
-	if c.Kernel != "" {
-		a = append(a, "-kernel", c.Kernel)
-	}
-	if c.Initrd != "" {
-		a = append(a, "-initrd", c.Initrd)
-	}
-	if cmdline := c.cmdline(); cmdline != "" {
-		a = append(a, "-append", cmdline)
-	}
+	a = append(a, c.imageArgs()...)
 	if !c.withoutSandbox {
 		a = append(a, "-sandbox", SandboxOption)
 	}
@@ -260,15 +267,7 @@ func (c *Config) Command() []string {
 		"-machine", d.Machine + ",accel=" + d.Accel + d.machineExtras(), "-cpu", d.cpuModel(),
 		"-smp", d.smp(), "-m", fmt.Sprintf("%dB", d.Memory)}
 	a = append(a, d.firmwareArgs()...)
-	if d.Kernel != "" {
-		a = append(a, "-kernel", d.Kernel)
-	}
-	if d.Initrd != "" {
-		a = append(a, "-initrd", d.Initrd)
-	}
-	if cmdline := d.cmdline(); cmdline != "" {
-		a = append(a, "-append", cmdline)
-	}
+	a = append(a, d.imageArgs()...)
 	a = append(a, "-serial", "mon:stdio", "-chardev", "null,id="+agentChardev, "-chardev", "null,id=hvc0")
 	a = append(a, option("-object", rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"})...)
 	for _, device := range d.devices() {

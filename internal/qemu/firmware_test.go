@@ -38,8 +38,9 @@ func TestFirmware(t *testing.T) {
 	if err := os.WriteFile(template, []byte("variables"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Machine: "q35", Dir: dir, Memory: 1 << 20, Firmware: Firmware{Code: "/code", Vars: template},
-		Shape: machine.Shape{Firmware: machine.UEFI}}
+	c := Config{Machine: "q35", Dir: dir, Memory: 1 << 20, Cmdline: "quiet",
+		Firmware: Firmware{Code: "/code", Vars: template},
+		Shape:    machine.Shape{Firmware: machine.UEFI}}
 	if err := c.makeVars(); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func TestFirmware(t *testing.T) {
 			t.Errorf("%q not in %s", want, args)
 		}
 	}
-	if strings.Contains(args, "-kernel") {
+	if strings.Contains(args, "-kernel") || strings.Contains(args, "-append") {
 		t.Error("a kernel of no name")
 	}
 	if h := c.Hardware(); !strings.Contains(strings.Join(h.Devices, " "), "uefi /code") {
