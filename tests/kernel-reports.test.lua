@@ -1,22 +1,19 @@
 -- Kernels that really fail, by a module built for them: what they report has a title that names
 -- the function, is found on a quiet console, too, and decides about the test.
-local vm = provium:vm("crash", "host", {memory = "256M"}):boot()
-local release = vm:run("uname -r").stdout:gsub("\n", "")
-local build = io.popen("sh tests/setups/crash/build '" .. release .. "'")
-local module = build:read("a"):gsub("\n", "")
-local built, _, code = build:close()
-if not built and code == 3 then
-  todo("the headers of kernel " .. release .. " or a compiler are not to be had")
+local module = io.open("dist/profiles/crash/crash.ko")
+local vm = provium:vm("crash", module and "crash" or "host", {memory = "256M"})
+if module then
+  module:close()
+  vm:boot()
+  assert(vm:read_file("/proc/modules"):find("^crash "), "the module is not loaded")
 else
-  assert(built, "the module cannot be built")
-  vm:push_file(module, "/crash.ko")
-  vm:run("insmod /crash.ko"):assert_ok()
+  todo("the headers of the kernel or a compiler are not to be had")
 end
-local base = built and vm:snapshot()
+local base = module and vm:snapshot()
 vm:shutdown()
 
 local function restored()
-  local box = provium:vm("box", "host")
+  local box = provium:vm("box", module and "crash" or "host")
   box:restore(base)
   return box
 end

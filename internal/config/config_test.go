@@ -81,7 +81,7 @@ boot_cache = false
 agent_boot_timeout = 1.5
 ready = "command:test -S /run/db"
 ready_timeout = 90
-modules = ["dm-mod", "loop"]
+modules = ["dm-mod", "loop", "drv/my.ko debug=1 path=/x", "{out}/y.ko"]
 transport = "vsock"
 kernel_warnings = "fail"
 symbols = ["{out}/vmlinux", "/usr/lib/debug"]
@@ -106,7 +106,8 @@ disks = [{path = "a.img", id = "data", readonly = true}, {scratch = "256M", medi
 				QEMU: "/proj/build/qemu", FirmwareConsole: true, BootCompressed: &yes,
 				Shape:            machine.Shape{Args: []string{"-device", "edu"}},
 				Accel:            "tcg",
-				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop"}, Transport: "vsock",
+				AgentBootTimeout: 1500 * time.Millisecond, Modules: []string{"dm-mod", "loop",
+					"/proj/drv/my.ko debug=1 path=/x", "/proj/out/y.ko"}, Transport: "vsock",
 				Symbols:        []string{"/proj/out/vmlinux", "/usr/lib/debug"},
 				KernelWarnings: "fail",
 				Disks: []Disk{

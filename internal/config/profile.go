@@ -129,7 +129,7 @@ func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
 		{"op_timeout", secondsInto(&p.OpTimeout)},
 		{"ready", readyInto(&p.Ready)},
 		{"ready_timeout", secondsInto(&p.ReadyTimeout)},
-		{"modules", namesInto(&p.Modules)},
+		{"modules", modulesInto(&p.Modules, at)},
 		{"symbols", pathsInto(&p.Symbols, at)},
 		{"transport", choiceInto(&p.Transport, "virtio-serial", "vsock")},
 		{"kernel_warnings", choiceInto(&p.KernelWarnings, "fail", "note")},
@@ -162,6 +162,27 @@ func (p *Profile) checkUserland() error {
 	}
 	return fmt.Errorf("profile `%s` has userland and initrd, or inject_agent = false; a userland comes with an "+
 		"initrd of its own, and the agent in it", p.Name)
+}
+
+// modulesInto reads modules. Those that are paths become absolute ones.
+func modulesInto(to *[]string, at base) func(any) error {
+	return func(v any) error {
+		if err := namesInto(to)(v); err != nil {
+			return err
+		}
+		for i, entry := range *to {
+			file, params, _ := strings.Cut(strings.TrimSpace(entry), " ")
+			if !strings.Contains(file, "/") {
+				continue
+			}
+			path, err := at.resolve(file)
+			if err != nil {
+				return fmt.Errorf("entry %d: %w", i+1, err)
+			}
+			(*to)[i] = strings.TrimSpace(path + " " + params)
+		}
+		return nil
+	}
 }
 
 // readyInto reads when a boot is done.

@@ -48,7 +48,7 @@ type Spec struct {
 	NoAgent bool
 	// Overlay is an agent overlay file to use; searched for if empty.
 	Overlay string
-	// Modules are further kernel modules to load, by name, optionally with parameters
+	// Modules are further kernel modules to load, by name or absolute path, optionally with parameters
 	// behind the name.
 	Modules []string
 	// Form is in which form a bzImage is booted (boot_compressed).
@@ -282,7 +282,10 @@ func (s *Store) addAgent(ctx context.Context, img *Image, k *chosenKernel, spec 
 func describe(tree *kmod.Tree, mods []kmod.Module) []Module {
 	var out []Module
 	for _, m := range mods {
-		out = append(out, Module{Name: m.Name, Path: filepath.Join(tree.Dir(), m.Path), Params: m.Params})
+		if !filepath.IsAbs(m.Path) {
+			m.Path = filepath.Join(tree.Dir(), m.Path)
+		}
+		out = append(out, Module{Name: m.Name, Path: m.Path, Params: m.Params})
 	}
 	return out
 }
@@ -300,8 +303,8 @@ func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) 
 		return fmt.Errorf("profile `%s`, kernel %s: %w", spec.Profile, k.file, err)
 	}
 	if k.tree == nil {
-		if len(spec.Modules) > 0 {
-			return set, wrap(&kmod.MissingError{Name: spec.Modules[0], Dir: k.searched})
+		if err := set.addListed(kmod.Empty(k.searched), spec.Modules); err != nil {
+			return set, wrap(err)
 		}
 		return set, nil
 	}
@@ -378,8 +381,25 @@ func (s *moduleSet) addListed(tree *kmod.Tree, listed []string) error {
 			}
 		}
 	}
-	s.late = append(s.late, more...)
+	for _, m := range more {
+		if !s.replace(m) {
+			s.late = append(s.late, m)
+		}
+	}
 	return nil
+}
+
+// replace has a file that was given take the place of the module of its name that is loaded anyway.
+func (s *moduleSet) replace(given kmod.Module) bool {
+	for _, list := range [][]kmod.Module{s.early, s.late} {
+		for i := range list {
+			if list[i].Name == given.Name {
+				list[i] = given
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // cmdlineSpec reads the command line file and returns what the command lines are made of.

@@ -140,7 +140,9 @@ func (s *Store) checkPackage(k *chosenKernel, modules []Module) error {
 		used = append(used, k.tree.Index()...)
 	}
 	for _, m := range modules {
-		used = append(used, m.Path)
+		if k.tree != nil && strings.HasPrefix(m.Path, k.tree.Dir()+"/") {
+			used = append(used, m.Path)
+		}
 	}
 	return s.cache.Unchanged(k.entry, used...)
 }

@@ -50,7 +50,7 @@ func (t *Tree) readAliases() *aliases {
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.files)) {
 		if file := t.files[name]; providesAlgorithms(file) {
-			data, err := t.load(file)
+			data, err := load(t.place(file))
 			a.record(err)
 			if err != nil {
 				continue

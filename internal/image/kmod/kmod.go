@@ -66,7 +66,7 @@ func (e *MissingError) Error() string {
 type Module struct {
 	// Name is the canonical name, with underscores.
 	Name string
-	// Path is the file's path relative to the tree.
+	// Path is the file's path relative to the tree, or an absolute one of a file that is not in it.
 	Path string
 	// Params are the module's parameters, as on a modprobe command line.
 	Params string
@@ -84,6 +84,11 @@ type Tree struct {
 	deps    map[string][]string // path → paths it depends on; nil without an index
 	builtin map[string]bool
 	aliases func() *aliases // read once
+}
+
+// Empty returns the tree of a kernel without modules, which was looked for in dir.
+func Empty(dir string) *Tree {
+	return &Tree{dir: dir, aliases: func() *aliases { return &aliases{} }}
 }
 
 // Index returns the paths of the files, which need not exist, that have told what is in the
@@ -249,13 +254,14 @@ func (t *Tree) Has(name string) bool {
 
 // Closure returns the module files to load for the wanted modules, every one
 // behind those it depends on, without what is built in. A wanted entry may have
-// parameters behind the name: "scsi_debug dev_size_mb=64". Modules in loaded are
+// parameters behind the name: "scsi_debug dev_size_mb=64". An absolute path is that of a file
+// which needs not be in the tree, and stands before one of its name that is. Modules in loaded are
 // taken to be there already. A module that does not exist gives a *MissingError.
 // Soft dependencies are looked for by name and by alias, and left out where they are not
 // found or are no modules. An alias that is wanted stands for all its modules.
 func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
 	c := &closure{tree: t, state: map[string]int{}, needs: map[string][]string{},
-		params: map[string]string{}}
+		params: map[string]string{}, given: map[string]string{}}
 	for _, m := range loaded {
 		c.state[m.Name] = done
 	}
@@ -267,6 +273,13 @@ func (t *Tree) Closure(wanted []string, loaded []Module) ([]Module, error) {
 		if params != "" {
 			c.params[name] = params
 		}
+		if file := givenFile(w); file != "" {
+			c.given[name] = file
+			delete(c.state, name)
+		}
+	}
+	for _, w := range wanted {
+		name, _ := Split(w)
 		if err := c.want(name); err != nil {
 			return nil, err
 		}
@@ -291,6 +304,7 @@ type closure struct {
 	state  map[string]int
 	needs  map[string][]string // hard dependencies
 	params map[string]string
+	given  map[string]string // files that are not the tree's
 	out    []Module
 	// hostErr is why something that may be missing could not be looked for.
 	hostErr error
@@ -308,7 +322,7 @@ func (c *closure) byAlias(name string) (modules []string, builtin bool) {
 
 // want adds a module, or those of an alias.
 func (c *closure) want(name string) error {
-	_, isFile := c.tree.files[name]
+	_, isFile := c.file(name)
 	if !isFile && !c.tree.builtin[name] {
 		if list, builtin := c.byAlias(name); len(list) > 0 || builtin {
 			for _, m := range list {
@@ -324,7 +338,7 @@ func (c *closure) want(name string) error {
 
 // add adds a module behind its dependencies. A soft one need not load in the guest.
 func (c *closure) add(name, needer string, soft bool) error {
-	if c.state[name] == done || c.tree.builtin[name] {
+	if c.state[name] == done || c.tree.builtin[name] && c.given[name] == "" {
 		if !soft {
 			c.harden(name)
 		}
@@ -333,20 +347,20 @@ func (c *closure) add(name, needer string, soft bool) error {
 	if c.state[name] == visiting {
 		return fmt.Errorf("kernel module `%s` depends on itself", name)
 	}
-	file, ok := c.tree.files[name]
+	file, ok := c.file(name)
 	if !ok {
 		return &MissingError{Name: name, Dir: c.tree.dir, Needer: needer}
 	}
-	data, err := c.tree.load(file)
+	data, err := load(c.tree.place(file))
 	if err != nil {
-		return fmt.Errorf("read kernel module %s: %w", filepath.Join(c.tree.dir, file), err)
+		return fmt.Errorf("read kernel module %s: %w", c.tree.place(file), err)
 	}
 	info, err := modinfo(data)
 	if err != nil {
-		return fmt.Errorf("read kernel module %s: %w", filepath.Join(c.tree.dir, file), err)
+		return fmt.Errorf("read kernel module %s: %w", c.tree.place(file), err)
 	}
 	need := info.depends
-	if c.tree.deps != nil {
+	if c.tree.deps != nil && c.given[name] == "" {
 		need = nil
 		// The index lists the nearest dependency first.
 		for _, d := range slices.Backward(c.tree.deps[file]) {
@@ -404,8 +418,34 @@ func (c *closure) harden(name string) {
 	}
 }
 
-func (t *Tree) load(file string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(t.dir, file))
+// givenFile returns the absolute path of a wanted entry, "" for one that is looked for by its name.
+func givenFile(entry string) string {
+	file, _, _ := strings.Cut(strings.TrimSpace(entry), " ")
+	if !filepath.IsAbs(file) {
+		return ""
+	}
+	return file
+}
+
+// file returns where a module is: in the tree, or a file that was given.
+func (c *closure) file(name string) (file string, ok bool) {
+	if file = c.given[name]; file != "" {
+		return file, true
+	}
+	file, ok = c.tree.files[name]
+	return file, ok
+}
+
+// place returns the path of a module's file.
+func (t *Tree) place(file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(t.dir, file)
+}
+
+func load(path string) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

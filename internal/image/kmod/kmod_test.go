@@ -286,3 +286,45 @@ func TestSoftDependencies(t *testing.T) {
 		}
 	}
 }
+
+// TestGivenFiles takes modules from files that are not in the tree, also where there is none.
+func TestGivenFiles(t *testing.T) {
+	dir, own := t.TempDir(), t.TempDir()
+	write(t, dir, "kernel/a.ko", ko("depends=b"))
+	write(t, dir, "kernel/b.ko", ko("license=GPL"))
+	write(t, own, "mine-own.ko", ko("depends=a"))
+	write(t, own, "b.ko", ko("license=own"))
+	write(t, own, "alone.ko", ko("license=GPL"))
+	tree, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := func(tree *Tree, wanted ...string) string {
+		t.Helper()
+		all, err := tree.Closure(wanted, []Module{{Name: "b"}})
+		if err != nil {
+			return err.Error()
+		}
+		var out []string
+		for _, m := range all {
+			out = append(out, strings.TrimSpace(strings.TrimPrefix(m.Path, own)+" "+m.Params))
+		}
+		return strings.Join(out, ", ")
+	}
+	for _, c := range []struct {
+		tree   *Tree
+		wanted []string
+		want   string
+	}{
+		{tree, []string{own + "/mine-own.ko x=1"}, "kernel/a.ko, /mine-own.ko x=1"},
+		{tree, []string{"a", own + "/b.ko"}, "/b.ko, kernel/a.ko"}, // it stands before the tree's
+		{Empty("/none"), []string{own + "/alone.ko"}, "/alone.ko"},
+		{Empty("/none"), []string{own + "/mine-own.ko"}, "kernel module `a` (needed by `mine_own`) is not in /none"},
+		{tree, []string{own + "/no.ko"}, "read kernel module " + own + "/no.ko: open " + own +
+			"/no.ko: no such file or directory"},
+	} {
+		if got := paths(c.tree, c.wanted...); got != c.want {
+			t.Errorf("%q: %s, want %s", c.wanted, got, c.want)
+		}
+	}
+}
