@@ -23,7 +23,11 @@ func (s *Store) chooseKernel(ctx context.Context, spec Spec) (*chosenKernel, err
 	}
 	switch {
 	case spec.Kernel != "":
-		k, err := s.openKernel(ctx, spec.Kernel, Explicit, s.moduleRoots(spec.Kernel), !spec.NoAgent)
+		file, build, err := builtKernel(spec.Kernel)
+		if err != nil {
+			return fail(err)
+		}
+		k, err := s.openKernel(ctx, file, Explicit, moduleDirs{build, s.moduleRoots(file)}, !spec.NoAgent)
 		if err != nil {
 			var link *noLinkError
 			if errors.As(err, &link) { // which has its own remedy
@@ -39,7 +43,7 @@ func (s *Store) chooseKernel(ctx context.Context, spec Spec) (*chosenKernel, err
 			return fail(fmt.Errorf("no readable kernel in the tree %s: searched %s%s",
 				spec.Root, strings.Join(kernelPatterns[:], ", "), noteList(notes)))
 		}
-		k, err := s.openKernel(ctx, list[0].file, InRoot, []string{spec.Root}, !spec.NoAgent)
+		k, err := s.openKernel(ctx, list[0].file, InRoot, moduleDirs{roots: []string{spec.Root}}, !spec.NoAgent)
 		if err != nil {
 			return fail(err)
 		}
@@ -219,7 +223,7 @@ func (s *Store) autoKernel(ctx context.Context, a *arch.Arch, agent bool) (*chos
 					return nil, err
 				}
 			}
-			k, err := s.openKernel(ctx, c.file, src.origin, []string{src.root}, agent)
+			k, err := s.openKernel(ctx, c.file, src.origin, moduleDirs{roots: []string{src.root}}, agent)
 			if err == nil && k.tree == nil {
 				err = fmt.Errorf("kernel %s has no modules in %s", c.file, k.searched)
 			}

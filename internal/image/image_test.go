@@ -150,7 +150,7 @@ func TestExplicitKernels(t *testing.T) {
 		{kernel: noConsole, want: "noconsole has no virtio console (CONFIG_VIRTIO_CONSOLE)"},
 		{kernel: elfNoPVH, want: "no PVH entry point (CONFIG_PVH)"},
 		{kernel: text, want: "profile `p`: kernel " + text + ": not a Linux kernel"},
-		{kernel: root, want: "not a regular file"},
+		{kernel: root, want: "is a directory in which no kernel was built"},
 		{kernel: root + "/none", want: "profile `p`: kernel " + root +
 			"/none: no such file or directory; give the path"},
 	} {

@@ -29,10 +29,16 @@ type chosenKernel struct {
 	notes    []string
 }
 
+// moduleDirs are where the modules of a kernel may be.
+type moduleDirs struct {
+	build string   // the directory in which the kernel was built, "" if it is not known
+	roots []string // they have lib/modules/RELEASE
+}
+
 // openKernel checks the kernel in file, makes its bootable form, and finds its modules
-// in one of roots. With agent it must have a virtio console.
+// in one of dirs. With agent it must have a virtio console.
 func (s *Store) openKernel(
-	ctx context.Context, file string, origin Origin, roots []string, agent bool,
+	ctx context.Context, file string, origin Origin, dirs moduleDirs, agent bool,
 ) (*chosenKernel, error) {
 	h, err := readKernelHeader(file)
 	if err != nil {
@@ -52,11 +58,12 @@ func (s *Store) openKernel(
 	if v.Reason != "" {
 		k.notes = append(k.notes, compressedNote(file, v.Reason))
 	}
-	if err := k.findModules(s, roots); err != nil {
+	if err := k.findModules(s, dirs); err != nil {
 		return nil, err
 	}
 	if agent {
 		if err := k.checkLink(v); err != nil {
+			err.text += configHint(dirs.build)
 			return nil, err
 		}
 	}
@@ -96,13 +103,24 @@ func readKernelHeader(file string) (*kernel.Header, error) {
 
 // findModules opens the kernel's module tree. A missing one is no error, since all
 // drivers may be built in.
-func (k *chosenKernel) findModules(s *Store, roots []string) error {
+func (k *chosenKernel) findModules(s *Store, dirs moduleDirs) error {
 	var searched []string
+	if dirs.build != "" {
+		tree, err := s.openTree(dirs.build)
+		if err == nil {
+			k.tree = tree
+			return nil
+		}
+		if !errors.Is(err, kmod.ErrNoTree) {
+			return fmt.Errorf("kernel %s: %w", k.file, err)
+		}
+		searched = append(searched, dirs.build)
+	}
 	if k.release == "" || !filepath.IsLocal(k.release) {
 		k.searched = "(the kernel does not tell its release)"
 		return nil
 	}
-	for _, root := range roots {
+	for _, root := range dirs.roots {
 		for _, lib := range []string{"lib/modules", "usr/lib/modules"} {
 			dir := filepath.Join(root, lib, k.release)
 			if slices.Contains(searched, dir) {
@@ -129,12 +147,12 @@ type noLinkError struct{ text string }
 func (e *noLinkError) Error() string { return e.text }
 
 // noLink returns a noLinkError.
-func noLink(format string, args ...any) error {
+func noLink(format string, args ...any) *noLinkError {
 	return &noLinkError{fmt.Sprintf(format, args...)}
 }
 
 // checkLink returns a noLinkError if the guest would have no port for its agent.
-func (k *chosenKernel) checkLink(v *vmlinuxInfo) error {
+func (k *chosenKernel) checkLink(v *vmlinuxInfo) *noLinkError {
 	if v.VirtioConsole {
 		return nil
 	}

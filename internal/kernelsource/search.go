@@ -16,7 +16,8 @@ const (
 )
 
 // Near returns where the debug information of a kernel usually is: the kernel itself where it
-// is an ELF file, the vmlinux beside it, and the tree that it was built in; of one that is looked
+// is an ELF file, the vmlinux beside it, and the tree that it was built in, which may be what
+// kernel names; of one that is looked
 // for in the tree root, its usr/lib/debug. An empty argument stands for nothing.
 func Near(kernel, root string) (paths []string) {
 	if root != "" {
@@ -29,6 +30,9 @@ func Near(kernel, root string) (paths []string) {
 		return paths
 	}
 	dir := filepath.Dir(kernel)
+	if info, err := os.Stat(kernel); err == nil && info.IsDir() && isELF(filepath.Join(kernel, "vmlinux")) {
+		return append(paths, kernel)
+	}
 	for _, path := range []string{kernel, filepath.Join(dir, "vmlinux")} {
 		if isELF(path) && !slices.Contains(paths, path) {
 			paths = append(paths, path)
