@@ -175,7 +175,7 @@ func TestBadKernels(t *testing.T) {
 		{"32 bit", bzImage("6.6.6", 0x20f, 0, payload), "32-bit kernel"},
 		{"arm", arm, "give the Image of the same build"},
 		{"vax", vax, "another machine"},
-		{"cut Image", arm64[:1<<18], "Image is cut short: 262144 bytes, for a kernel of 1048576 in memory"},
+		{"cut Image", arm64[:1<<18], "the kernel is cut short: 262144 bytes, for a kernel of 1048576 in memory"},
 	} {
 		_, err := ReadHeader(bytes.NewReader(c.data), int64(len(c.data)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
