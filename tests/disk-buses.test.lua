@@ -45,7 +45,7 @@ test("virtio-scsi and nvme", function(t)
   copy:snapshot()
 end)
 
-test("buses that are none", function(t)
+test("a bus that is not known", function(t)
   fails("`ide` is unknown (valid: virtio-blk, virtio-scsi, nvme)", function()
     provium:vm("x", "host", {disks = {{scratch = "1M", bus = "ide"}}})
   end)

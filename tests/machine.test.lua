@@ -55,7 +55,7 @@ test("arguments for QEMU, and a topology of CPUs", function(t)
   fails("qemu_args `-device edu -smbios type=1,serial=mine`", plain.restore, plain, saved)
 end)
 
-test("shapes that are none", function(t)
+test("shapes that no machine has", function(t)
   local function declare(opts) return function() provium:vm("x", "host", opts) end end
   fails("opts.qemu_args: `-qmp` is Provium's own", declare({qemu_args = {"-qmp", "stdio"}}))
   fails("opts.qemu_args must be an array of strings, got string", declare({qemu_args = "-device"}))

@@ -35,11 +35,9 @@ local function processes(names)
   list:close()
   return out
 end
-local function signal(vm_name, sig)
-  local all = processes(vm_name)
-  assert(#all == 1, ("%d processes of %s"):format(#all, vm_name))
-  assert(os.execute(("kill -%s %d"):format(sig, all[1])))
-end
+-- signal sends a signal to the QEMU process of a VM. One that was restored ahead of need has no name
+-- of its own.
+local function signal(vm, sig) assert(os.execute(("kill -%s %d"):format(sig, vm:cid()))) end
 
 -- another returns a guest of the act, restored from the first snapshot.
 local serial = 0
@@ -149,7 +147,7 @@ local all = {
   end,
   ["a killed machine"] = function(t)
     local vm = another()
-    signal(vm:name(), "KILL")
+    signal(vm, "KILL")
     wait_until(function() return vm:state() == "dead" end, {timeout = "60s"})
     t:assert_contains(t:assert_raises(function() vm:run("true") end), "dead")
     vm:shutdown()
@@ -160,9 +158,9 @@ local all = {
   ["a machine that stands still for a while"] = function(t)
     local vm = another()
     local p = vm:run_async("sleep 0.2; echo woke")
-    signal(vm:name(), "STOP")
+    signal(vm, "STOP")
     os.execute(("sleep %.1f"):format(math.random() * 1.5))
-    signal(vm:name(), "CONT")
+    signal(vm, "CONT")
     t:assert_eq(p:wait("60s").stdout, "woke\n")
   end,
   ["a killed executor"] = function(t)
@@ -205,12 +203,13 @@ local names = {}
 for n in pairs(all) do names[#names + 1] = n end
 table.sort(names)
 
--- Runners have no more descriptors open after an act than before it.
+-- Runners have no more descriptors open after an act than before it. The second result is what they are of.
 local function descriptors()
-  local list = io.popen("ls /proc/$PPID/fd | wc -l")
-  local n = tonumber(list:read("a"))
+  local list = io.popen("ls -l /proc/$PPID/fd | sed 's/.* -> //; s/[0-9][0-9]*/N/g' | sort | uniq -c | sort -rn")
+  local text, n = list:read("a"), 0
   list:close()
-  return n
+  for count in text:gmatch("%s*(%d+) [^\n]*\n") do n = n + tonumber(count) end
+  return n, text
 end
 
 local before
@@ -229,15 +228,19 @@ for i = 1, acts do
       t:assert_eq(#processes(("%s-%s"):format(name, others)), 0, "processes of guests of the act")
     end
     for _, vm in ipairs{base, left, right} do
-      t:assert_eq(#processes(vm:name()), 1, "processes of " .. vm:name())
+      local process <close> = assert(io.open(("/proc/%d/cmdline"):format(vm:cid())))
       t:assert_eq(vm:state(), "booted")
       t:assert_eq(vm:open_file_count(), 0)
       t:assert_eq(sh(vm, "echo alive; ps -o comm | grep -c -x sleep || :"), "alive\n0")
     end
     t:assert_eq(base:read_file("/tmp/base"), name)
     reach(right, left:nic("net"):ip())
-    local now = descriptors()
-    if before and now > before + 8 then t:fail(("%d descriptors, %d before"):format(now, before)) end
+    -- Each guest that was restored ahead of need has some.
+    local now, what = descriptors()
+    local ahead = #processes("prewarmed")
+    if before and now > before + 8 + 10 * ahead then
+      t:fail(("%d descriptors, %d before, with %d guests ahead of need:\n%s"):format(now, before, ahead, what))
+    end
     before = before or now
     -- What was done since the last look: a file that is killed has said all but the rest.
     for _, what in ipairs{"acts", "boots", "restores", "forks"} do

@@ -24,7 +24,7 @@ type JournalEntry struct {
 	Uptime     time.Duration // since the guest's boot
 	Unit       string        // "" for what comes from no unit, such as the kernel
 	Identifier string        // SYSLOG_IDENTIFIER: the program, as it calls itself
-	PID        int           // 0 where there is none
+	PID        int           // 0: it comes from no process
 	Priority   int           // 0 (emerg) to 7 (debug)
 	Message    string        // may have bytes that are no UTF-8
 }

@@ -24,7 +24,7 @@ func CheckUnit(name string) error {
 type UnitError struct {
 	Unit    string
 	State   string // such as "failed (exit-code)", or why it is not loaded
-	Journal string // its last lines, "" when there are none
+	Journal string // its last lines, may be ""
 }
 
 func (e *UnitError) Error() string {
@@ -107,7 +107,7 @@ func parseUnit(text []byte) (u unit) {
 	return u
 }
 
-// lastOf returns the last lines of a unit's journal, or why there are none.
+// lastOf returns the last lines of a unit's journal, or why they cannot be had.
 func lastOf(ctx context.Context, g Guest, name string) string {
 	r, state, err := ask(ctx, g, "journalctl", "--boot", "--quiet", "--output=short-monotonic", "--lines=20",
 		"--unit="+name)

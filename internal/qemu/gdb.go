@@ -11,7 +11,7 @@ import (
 // gdbStub is the place where a debugger can connect to the machine.
 type gdbStub struct {
 	mu   sync.Mutex
-	path string // "" while there is none
+	path string // "" until then
 }
 
 // GDB has QEMU serve the remote protocol of gdb, and returns the path of its unix socket. A debugger that

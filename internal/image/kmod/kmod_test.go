@@ -287,7 +287,7 @@ func TestSoftDependencies(t *testing.T) {
 	}
 }
 
-// TestGivenFiles takes modules from files that are not in the tree, also where there is none.
+// TestGivenFiles takes modules from files that are not in the tree, also of a kernel without a tree.
 func TestGivenFiles(t *testing.T) {
 	dir, own := t.TempDir(), t.TempDir()
 	write(t, dir, "kernel/a.ko", ko("depends=b"))
