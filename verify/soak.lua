@@ -228,7 +228,7 @@ for i = 1, acts do
       t:assert_eq(#processes(("%s-%s"):format(name, others)), 0, "processes of guests of the act")
     end
     for _, vm in ipairs{base, left, right} do
-      local process <close> = assert(io.open(("/proc/%d/cmdline"):format(vm:cid())))
+      local process <close> = assert(io.open(("/proc/%d/cmdline"):format(vm:cid())), "0 processes of " .. vm:name())
       t:assert_eq(vm:state(), "booted")
       t:assert_eq(vm:open_file_count(), 0)
       t:assert_eq(sh(vm, "echo alive; ps -o comm | grep -c -x sleep || :"), "alive\n0")
