@@ -18,7 +18,7 @@ import (
 const packageRoot = "root"
 
 // packages returns the roots of the kernel packages for an architecture in the cache, the
-// newest first. If there are none, it downloads one.
+// newest first. It downloads one for an empty cache.
 func (s *Store) packages(ctx context.Context, a *arch.Arch) ([]string, error) {
 	roots, err := s.kernelPackages(ctx, a)
 	if len(roots) > 0 || err != nil {

@@ -100,7 +100,7 @@ func (s *System) enterUserland(u userland, c cmdline, files *files, report func(
 // emulated guest costs 3 ms, whatever its size; a first `python3 -c 1` makes 60 of 120.
 const readAheadKiB = 512
 
-// readAhead has the kernel read larger pieces from a device. It must be called before files
+// readAhead makes the pieces larger that the kernel reads from a device. It must be called before files
 // are opened.
 func (s *System) readAhead(device string) error {
 	var st unix.Stat_t
