@@ -1,0 +1,170 @@
+package sharedcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// registry is a repository, with the tags of a cache behind a prefix.
+type registry struct {
+	repo   name.Repository
+	prefix string
+	puller *remote.Puller
+	pusher *remote.Pusher
+}
+
+func newRegistry(t name.Tag, silence time.Duration) (*registry, error) {
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.MaxIdleConnsPerHost = parallelBlobs
+	options := []remote.Option{
+		remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithTransport(&watched{base, silence}),
+		remote.WithJobs(parallelBlobs),
+		// What fails is left out: the run waits for it.
+		remote.WithRetryBackoff(remote.Backoff{Duration: 100 * time.Millisecond, Factor: 3, Steps: 2}),
+	}
+	puller, err := remote.NewPuller(options...)
+	if err != nil {
+		return nil, err
+	}
+	pusher, err := remote.NewPusher(options...)
+	return &registry{t.Context(), t.TagStr() + ".", puller, pusher}, err
+}
+
+func (r *registry) fail(err error) error {
+	if silent := (*SilentError)(nil); errors.As(err, &silent) {
+		err = silent
+	}
+	return fmt.Errorf("registry %s: %w", r.repo.RegistryStr(), err)
+}
+
+// isMissing reports whether a registry says that something is not there.
+func isMissing(err error) bool {
+	var e *transport.Error
+	return errors.As(err, &e) && e.StatusCode == http.StatusNotFound
+}
+
+func (r *registry) tags(ctx context.Context) ([]string, error) {
+	all, err := r.puller.List(ctx, r.repo)
+	if isMissing(err) { // nothing was pushed yet
+		return nil, nil
+	}
+	if err != nil {
+		return nil, r.fail(err)
+	}
+	var out []string
+	for _, t := range all {
+		if rest, ok := strings.CutPrefix(t, r.prefix); ok {
+			out = append(out, rest)
+		}
+	}
+	return out, nil
+}
+
+func (r *registry) manifest(ctx context.Context, tag string) ([]byte, error) {
+	d, err := r.puller.Get(ctx, r.repo.Tag(r.prefix+tag))
+	if isMissing(err) {
+		return nil, errMissing
+	}
+	if err != nil {
+		return nil, r.fail(err)
+	}
+	return d.Manifest, nil
+}
+
+func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	l, err := r.puller.Layer(ctx, r.repo.Digest(d.Digest.String()))
+	if err != nil {
+		return nil, r.fail(err)
+	}
+	body, err := l.Compressed()
+	if err != nil {
+		return nil, r.fail(err)
+	}
+	return body, nil
+}
+
+func (r *registry) put(ctx context.Context, tag string, img v1.Image) error {
+	if err := r.pusher.Push(ctx, r.repo.Tag(r.prefix+tag), img); err != nil {
+		return r.fail(err)
+	}
+	return nil
+}
+
+// SilentError is returned when a registry has sent and taken nothing for some time.
+type SilentError struct{ Limit time.Duration }
+
+// Error names the time.
+func (e *SilentError) Error() string { return fmt.Sprintf("it has been silent for %v", e.Limit) }
+
+// watched is a transport whose requests end when nothing moves for some time, however long
+// they take in all.
+type watched struct {
+	base  http.RoundTripper
+	limit time.Duration
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	timer := time.AfterFunc(w.limit, func() { cancel(&SilentError{w.limit}) })
+	moved := func() { timer.Reset(w.limit) }
+	explain := func(err error) error {
+		if silent := (*SilentError)(nil); errors.As(context.Cause(ctx), &silent) {
+			return silent
+		}
+		return err
+	}
+	req = req.Clone(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &watchedBody{ReadCloser: req.Body, moved: moved, explain: explain, closed: func() {}}
+	}
+	resp, err := w.base.RoundTrip(req)
+	if err != nil {
+		err = explain(err)
+		timer.Stop()
+		cancel(nil)
+		return nil, err
+	}
+	moved()
+	resp.Body = &watchedBody{ReadCloser: resp.Body, moved: moved, explain: explain, closed: func() {
+		timer.Stop()
+		cancel(nil)
+	}}
+	return resp, nil
+}
+
+// watchedBody calls functions when something was read, and at the end.
+type watchedBody struct {
+	io.ReadCloser
+	moved, closed func()
+	explain       func(error) error
+}
+
+// Read implements io.Reader.
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.moved()
+	}
+	if err != nil && err != io.EOF {
+		err = b.explain(err)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *watchedBody) Close() error {
+	defer b.closed()
+	return b.ReadCloser.Close()
+}
