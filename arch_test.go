@@ -152,6 +152,10 @@ var allowed = map[string]struct {
 	"internal/fixture": {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
 	"internal/snapshot": {[]string{"internal/cachedir", "internal/machine"},
 		"a file format, and a cache of such files"},
+	"internal/sharedcache": {nil, "entries of any cache, in a registry or a directory"},
+	"internal/sharedcache/exchange": {[]string{
+		"internal/sharedcache", "internal/snapshot", "internal/fixture", "internal/image/cache",
+	}, "moves entries between a user's caches and a shared one"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
 	"internal/qemu": {[]string{
 		"internal/arch", "internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload"},
@@ -378,7 +382,7 @@ func TestConfinedImports(t *testing.T) {
 	confined := map[string][]string{
 		"C":        {"internal/lua", "internal/proc"},
 		"flag":     {"cmd", "internal/agent"},
-		"net/http": {},
+		"net/http": {"internal/sharedcache"},
 	}
 	eachGoFile(t, func(file, pkg string) {
 		if strings.HasSuffix(file, "_test.go") {

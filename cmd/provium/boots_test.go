@@ -75,3 +75,65 @@ func TestBoots(t *testing.T) {
 	expect(2, []string{"unknown command `fixture lst`; did you mean `list`?"}, "fixture", "lst")
 	expect(2, []string{"unknown command `image nothing` (valid: "}, "image", "nothing")
 }
+
+// TestSharedCache moves booted guests from one user to another by way of a directory.
+func TestSharedCache(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "shared")
+	ref := "oci:" + dir
+	has := func(c *cli, code int, texts []string, args ...string) {
+		t.Helper()
+		got, stdout, stderr := c.run(args...)
+		if got != code && code >= 0 {
+			t.Errorf("%v: %d, want %d; %s", args, got, code, stderr)
+		}
+		for _, text := range texts {
+			if !strings.Contains(stdout+stderr, text) {
+				t.Errorf("%v: no %q in\n%s%s", args, text, stdout, stderr)
+			}
+		}
+	}
+	files := map[string]string{"provium.toml": autoConfig, "tests/a.test.lua": `test("a", function() end)`}
+	one, two := newCLI(t, files), newCLI(t, files)
+	one.putBoot("aa", snapshot.Guest{Profile: "host", Kernel: "6.1\x1b[2J"}, time.Hour)
+	one.putBoot("bb", snapshot.Guest{Profile: "host"}, time.Hour)
+	has(one, 0, []string{"0 entries, 0.00MiB\n"}, "cache", "ls", ref)
+	has(one, 0, []string{`pushed boot aa (host 6.1\x1b[2J)`, "pushed 2 entries, 0 were there, 0 left out, 0 failed"},
+		"cache", "push", ref)
+	has(one, 0, []string{"pushed 0 entries, 2 were there"}, "cache", "push", ref)
+	has(one, 0, []string{"  boot     aa  host", "2 entries, "}, "cache", "ls", ref)
+	has(two, 0, []string{"pulled boot aa", "pulled boot bb", "pulled 2 entries, 0 were there"}, "cache", "pull", ref)
+	has(two, 0, []string{`host  6.1\x1b[2J`, "2 entries, "}, "boots", "list")
+	has(two, 0, []string{"pulled 0 entries, 2 were there"}, "cache", "pull", ref)
+	// A run fills its caches, and goes on where a cache cannot be had. How it ends is not looked at.
+	has(two, 0, []string{"2 entries"}, "boots", "clean")
+	run := []string{"--no-preflight", "--no-ksm", "--test", "nothing", "--allow-empty", "--cache"}
+	has(two, -1, []string{"shared cache: pulled 2 entries, "}, append(run, ref)...)
+	broken := t.TempDir()
+	if err := os.WriteFile(broken+"/index.json", []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	has(two, -1, []string{"warning: shared cache `oci:", "index.json", "; the run goes on without it"},
+		append(run, "oci:"+broken)...)
+	has(two, 2, []string{"the directory is missing"}, append(run, "oci:")...)
+	has(two, 2, []string{"expected one REF"}, "cache", "pull")
+	has(two, 2, []string{"neither `HOST/NAME[:TAG]` nor `oci:DIR`"}, "cache", "push", "UPPER")
+	// What is damaged is named, and the rest is brought.
+	has(two, 0, nil, "boots", "clean")
+	blobs, err := filepath.Glob(dir + "/blobs/sha256/*")
+	if err != nil || len(blobs) == 0 {
+		t.Fatalf("%v, %v", blobs, err)
+	}
+	for _, path := range blobs {
+		text, err := os.ReadFile(path)
+		if err == nil && len(text) > 0 && text[0] == 0x28 { // zstd
+			text[len(text)-1] ^= 1
+			err = os.WriteFile(path, text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	has(two, 2, []string{"is damaged", "pulled 0 entries, 0 were there, 0 left out, 2 failed"}, "cache", "pull", ref)
+	has(two, -1, []string{"is damaged; the run goes on without it"}, append(run, ref)...)
+	has(two, 0, []string{"0 entries"}, "boots", "list")
+}

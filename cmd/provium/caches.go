@@ -1,11 +1,18 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
+
+	"provium/cmd/provium/internal/hostcheck"
+	"provium/cmd/provium/internal/share"
 	"provium/internal/cachedir"
+	"provium/internal/sharedcache"
 	"provium/internal/tempdir"
 )
 
@@ -116,4 +123,85 @@ func (p *program) removePrivate() {
 		p.private.Remove()
 	}
 	p.private, p.opened = nil, nil
+}
+
+const sharedHelp = `
+
+REF is HOST/NAME[:TAG], a repository of any OCI registry, or oci:DIR, a directory. A tag
+keeps a cache apart from others in the repository. Accounts are those of docker's
+configuration.`
+
+func (p *program) cacheCommand() *cobra.Command {
+	push := &cobra.Command{
+		Use:   "push REF [FLAGS]",
+		Short: "Store booted guests, fixtures, kernels, initrds and userlands in a shared cache",
+		Long:  "Stores what the caches of this user have in a shared cache. What is there is not sent again." + sharedHelp,
+	}
+	pull := &cobra.Command{
+		Use:   "pull REF [FLAGS]",
+		Short: "Bring what a shared cache has and this machine can use",
+		Long: "Brings what a shared cache has and the caches of this user do not. Guests that were booted by\n" +
+			"another QEMU or on another kind of CPU are left out." + sharedHelp,
+	}
+	ls := &cobra.Command{
+		Use:   "ls REF [FLAGS]",
+		Short: "List what a shared cache has",
+		Long: "Lists what a shared cache has: kind, size as it is sent, what it is, and why this machine cannot\n" +
+			"use it." + sharedHelp,
+	}
+	return commandGroup("cache", "Share booted guests, fixtures and images with other machines",
+		p.withShared(push, (*share.Share).Push), p.withShared(pull, (*share.Share).Pull),
+		p.withShared(ls, (*share.Share).List))
+}
+
+// withShared completes a command that has a shared cache as its argument.
+func (p *program) withShared(cmd *cobra.Command,
+	do func(*share.Share, context.Context, *sharedcache.Cache) error) *cobra.Command {
+	var configPath, qemuPath string
+	cmd.ValidArgsFunction = completeDirs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usage(cmd, "expected one REF, as in `registry.example/team/cache` or `oci:DIR`, got %d arguments", len(args))
+		}
+		shared, err := sharedcache.Open(args[0], p.absolute("."), 0)
+		if err != nil {
+			return usage(cmd, "%w", err)
+		}
+		cfg, err := p.loadConfig(configPath, "", qemuPath)
+		if err != nil {
+			return err
+		}
+		ctx, done := p.interruptible(cmd.Context())
+		defer done()
+		sh, err := p.share(ctx, cfg.CacheDir, qemuPath)
+		if err != nil {
+			return err
+		}
+		return outputError(do(sh, ctx, shared))
+	}
+	project := newGroup("Project")
+	project.config(&configPath)
+	project.flags.Var(value(&qemuPath, "path", parsePath), "qemu", "the QEMU of this machine is `PATH`")
+	finish(cmd, project)
+	return cmd
+}
+
+// share returns what moves entries of the caches of this user.
+func (p *program) share(ctx context.Context, fixtures, qemuPath string) (*share.Share, error) {
+	images, err := p.caches().images()
+	if err != nil {
+		return nil, err
+	}
+	boots, err := p.caches().boots()
+	if err != nil {
+		return nil, err
+	}
+	if fixtures, err = p.caches().fixtures(fixtures); err != nil {
+		return nil, err
+	}
+	path, err := p.programs(nil).Look(cmp.Or(p.programPath(qemuPath), hostcheck.QEMUProgram))
+	if err != nil {
+		path = "" // its version is not compared
+	}
+	return share.New(ctx, share.Dirs{Images: images, Boots: boots, Fixtures: fixtures}, path, p.stdout, p.stderr), nil
 }

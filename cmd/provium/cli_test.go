@@ -104,7 +104,7 @@ func TestHelp(t *testing.T) {
 		"lsp-setup", "check", "help", "man", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
-		"report", "coverage", "boots", "boots list", "boots clean", "attach",
+		"report", "coverage", "boots", "boots list", "boots clean", "cache", "cache push", "cache pull", "cache ls", "attach",
 		"exec", "shell", "console", "repl"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {

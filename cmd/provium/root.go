@@ -102,7 +102,7 @@ failed, 1 if one did, 2 if the run could not be carried out.`
 
 func (p *program) rootCommand() *cobra.Command {
 	f := &runFlags{}
-	groups := f.groups()
+	groups := p.runGroups(f)
 	cmd := &cobra.Command{
 		Use:   "provium [PATHS...] [FLAGS]",
 		Long:  rootHelp,
@@ -119,7 +119,7 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.bootsCommand(), p.attachCommand(), p.replayCommand(),
+		p.bootsCommand(), p.cacheCommand(), p.attachCommand(), p.replayCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
 	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand(), p.manCommand())

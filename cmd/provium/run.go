@@ -26,6 +26,7 @@ import (
 	"provium/internal/run"
 	"provium/internal/run/evidence"
 	"provium/internal/sched"
+	"provium/internal/sharedcache"
 	"provium/internal/terminal"
 )
 
@@ -47,6 +48,7 @@ type runFlags struct {
 	pause     bool // --pause-on-failure
 	timeout   time.Duration
 	cold      bool
+	shared    *sharedcache.Cache // --cache
 	seed      *uint64
 
 	memory     int64
@@ -65,7 +67,7 @@ type runFlags struct {
 	replayed             *artifacts.Record // nil: the run is no replay
 }
 
-func (f *runFlags) groups() []flagGroup {
+func (p *program) runGroups(f *runFlags) []flagGroup {
 	project := newGroup("Project")
 	project.config(&f.config)
 	project.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
@@ -97,6 +99,9 @@ func (f *runFlags) groups() []flagGroup {
 			err
 	}), "seed", "base of what chance decides, `N`; 0 if it is not given")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
+	how.flags.Var(value(&f.shared, "ref", func(text string) (*sharedcache.Cache, error) {
+		return sharedcache.Open(text, p.absolute("."), 0)
+	}), "cache", "bring what the shared cache `REF` has before the run: HOST/NAME[:TAG] or oci:DIR")
 	how.flags.Var(value(&f.local, "vmm", parseVMM), "vmm",
 		"what runs guests, `VMM`: qemu, or local, which boots no kernel (default qemu)")
 	how.flags.BoolVar(&f.noKSM, "no-ksm", false, "leave the host's settings for the merging of equal pages alone")
@@ -164,6 +169,17 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	o, err := p.options(cmd, f, paths)
 	if err != nil {
 		return err
+	}
+	if f.shared != nil && !f.local {
+		ctx, done := p.interruptible(cmd.Context())
+		sh, err := p.share(ctx, o.Config.CacheDir, f.qemu)
+		if err == nil {
+			err = sh.Warm(ctx, f.shared)
+		}
+		done()
+		if err != nil {
+			return err
+		}
 	}
 	signals, stop := p.signals()
 	defer stop()
@@ -306,7 +322,7 @@ func (p *program) replayCommand() *cobra.Command {
 			return p.replay(cmd, f, r)
 		},
 	}
-	finish(cmd, f.groups()...)
+	finish(cmd, p.runGroups(f)...)
 	return cmd
 }
 

@@ -75,6 +75,12 @@ const (
 	kindInitrd  = "initrd"   // initrds with the agent, by key
 )
 
+// SharedKinds are the kinds of entries that are of use on other machines, too: what is known of
+// the files of a host is not.
+func SharedKinds() []string {
+	return []string{kindKernel, kindVmlinux, kindInitrd, userland.KindArchive}
+}
+
 // NewStore checks the configuration. It writes nothing.
 func NewStore(cfg Config) (*Store, error) {
 	if cfg.CacheDir == "" || !filepath.IsAbs(cfg.CacheDir) {

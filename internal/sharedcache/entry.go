@@ -211,13 +211,12 @@ func checkFiles(files []file) (end int64, err error) {
 	return end, nil
 }
 
-// tag is the tag of an entry, without the prefix of its cache. Keys of images are no tags,
-// and may be secret.
+// tag is the tag of an entry, without the prefix of its cache. Keys of images are too long for
+// tags, and have other characters.
 func tag(kind Kind, key string) string {
 	if kind == Image {
 		sum := sha256.Sum256([]byte(key))
 		key = hex.EncodeToString(sum[:20])
-		kind = Kind("image")
 	}
 	return string(kind) + "." + key
 }

@@ -89,12 +89,6 @@ func (c *Cache) fail(err error) error {
 	return fmt.Errorf("shared cache `%s`: %w", c.ref, err)
 }
 
-// Ask returns an error if the cache cannot be used.
-func (c *Cache) Ask(ctx context.Context) error {
-	_, err := c.at.tags(ctx)
-	return c.fail(err)
-}
-
 // Entry is an entry of a shared cache.
 type Entry struct {
 	Header
@@ -104,18 +98,14 @@ type Entry struct {
 	tag      string
 }
 
-// List returns the entries of a kind, of all kinds for "", by tag. bad is called for each that
-// cannot be read.
-func (c *Cache) List(ctx context.Context, kind Kind, keyPrefix string, bad func(error)) ([]Entry, error) {
+// List returns all entries by tag. bad is called for each that cannot be read.
+func (c *Cache) List(ctx context.Context, bad func(error)) ([]Entry, error) {
 	tags, err := c.at.tags(ctx)
 	if err != nil {
 		return nil, c.fail(err)
 	}
 	var out []Entry
 	for _, t := range tags {
-		if kind != "" && !strings.HasPrefix(t, string(kind)+"."+keyPrefix) {
-			continue
-		}
 		e, err := c.look(ctx, t)
 		switch {
 		case ctx.Err() != nil:
@@ -130,21 +120,6 @@ func (c *Cache) List(ctx context.Context, kind Kind, keyPrefix string, bad func(
 	return out, nil
 }
 
-// Find returns the entry of a key, nil if there is none.
-func (c *Cache) Find(ctx context.Context, kind Kind, key string) (*Entry, error) {
-	e, err := c.look(ctx, tag(kind, key))
-	if errors.Is(err, errMissing) {
-		return nil, nil
-	}
-	if err == nil && (e.Kind != kind || e.Key != key) {
-		err = fmt.Errorf("`%s` is the entry of `%s`", tag(kind, key), e.Key)
-	}
-	if err != nil {
-		return nil, c.fail(err)
-	}
-	return e, nil
-}
-
 func (c *Cache) look(ctx context.Context, t string) (*Entry, error) {
 	text, err := c.at.manifest(ctx, t)
 	if err != nil {
@@ -153,6 +128,9 @@ func (c *Cache) look(ctx context.Context, t string) (*Entry, error) {
 	m, h, err := decodeManifest(text)
 	if err != nil {
 		return nil, err
+	}
+	if tag(h.Kind, h.Key) != t {
+		return nil, fmt.Errorf("it is the entry of `%s`", h.Key)
 	}
 	e := &Entry{Header: h, manifest: m, tag: t}
 	for _, l := range m.Layers {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -41,9 +42,24 @@ func newRegistry(t name.Tag, silence time.Duration) (*registry, error) {
 	return &registry{t.Context(), t.TagStr() + ".", puller, pusher}, err
 }
 
+// AwayError is returned when a registry does not answer: it is of no use to ask it for more.
+type AwayError struct {
+	Registry string
+	Err      error
+}
+
+// Error names the registry.
+func (e *AwayError) Error() string { return fmt.Sprintf("registry %s: %v", e.Registry, e.Err) }
+
+// Unwrap returns the reason.
+func (e *AwayError) Unwrap() error { return e.Err }
+
 func (r *registry) fail(err error) error {
 	if silent := (*SilentError)(nil); errors.As(err, &silent) {
-		err = silent
+		return &AwayError{r.repo.RegistryStr(), silent}
+	}
+	if network := (*net.OpError)(nil); errors.As(err, &network) {
+		return &AwayError{r.repo.RegistryStr(), err}
 	}
 	return fmt.Errorf("registry %s: %w", r.repo.RegistryStr(), err)
 }

@@ -206,6 +206,30 @@ func (c *Cache) Create(key string, ram int64) (*Writer, error) {
 	return w, err
 }
 
+// Adopt moves a snapshot that was made elsewhere into the cache, from a path on the same file
+// system. It fails if the snapshot is not that of the key, or damaged.
+func (c *Cache) Adopt(ctx context.Context, key, path string) error {
+	r, err := Open(path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if r.manifest.Key != key {
+		return &Error{path, damaged("it was stored as %s", r.manifest.Key)}
+	}
+	if err := r.Verify(ctx); err != nil {
+		return err
+	}
+	err = os.MkdirAll(c.Dir, 0o700)
+	if err == nil {
+		err = os.Rename(path, c.Path(key))
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot cache: %w", err)
+	}
+	return nil
+}
+
 // Evict removes an entry; machines that run from it go on.
 func (c *Cache) Evict(key string) error {
 	err := errors.Join(ignoreMissing(os.Remove(c.Path(key))), ignoreMissing(os.Remove(c.notePath(key))))

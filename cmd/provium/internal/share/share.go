@@ -1,0 +1,186 @@
+// Package share carries out the commands that move entries between the caches of a user and a
+// shared cache, and says what became of them. Which caches and which reference these are, its
+// caller knows.
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"provium/internal/fixture"
+	"provium/internal/image"
+	"provium/internal/image/cache"
+	"provium/internal/proc"
+	"provium/internal/qemu"
+	"provium/internal/run/evidence"
+	"provium/internal/sharedcache"
+	"provium/internal/sharedcache/exchange"
+	"provium/internal/snapshot"
+	"provium/internal/tempdir"
+	"provium/internal/terminal"
+)
+
+// Dirs are the directories of the caches of a user.
+type Dirs struct{ Images, Boots, Fixtures string }
+
+// Share moves entries of the caches of a user.
+type Share struct {
+	locals   *exchange.Locals
+	out, err io.Writer
+}
+
+// New returns what moves entries of the caches in dirs. program is the path of this machine's
+// QEMU, "" if it is not known. Results are written to out, warnings to err.
+func New(ctx context.Context, dirs Dirs, program string, out, err io.Writer) *Share {
+	warn := func(text string) { fmt.Fprintf(err, "provium: warning: %s\n", text) }
+	return &Share{&exchange.Locals{
+		Boots: &snapshot.Cache{Dir: dirs.Boots}, Fixtures: &fixture.Cache{Dir: dirs.Fixtures, Warn: warn},
+		Images: &cache.Cache{Dir: dirs.Images, Kinds: image.SharedKinds(), Warn: warn}, Fit: fit(ctx, program),
+	}, out, err}
+}
+
+// fit returns what this machine is.
+func fit(ctx context.Context, program string) sharedcache.Fit {
+	host := qemu.ThisHost()
+	out := sharedcache.Fit{Form: snapshot.Form(), Arch: runtime.GOARCH, CPU: qemu.HostCPU(host)}
+	// Where there is KVM, guests without it can run, too.
+	if a, err := qemu.ChooseAccel("auto", nil, host); err == nil && a.Name != "kvm" {
+		out.Accel = a.Name
+	}
+	starter := proc.NewStarter()
+	defer starter.Close()
+	out.QEMU = evidence.QEMUVersion(ctx, starter, program)
+	return out
+}
+
+// Push stores what the caches have.
+func (s *Share) Push(ctx context.Context, to *sharedcache.Cache) error {
+	t := teller{out: s.out, done: "pushed"}
+	return t.end(s.locals.Push(ctx, to, t.tell))
+}
+
+// Pull brings what the caches do not have.
+func (s *Share) Pull(ctx context.Context, from *sharedcache.Cache) error {
+	t := teller{out: s.out, done: "pulled"}
+	return t.end(s.pull(ctx, from, t.tell))
+}
+
+// pull brings entries by way of a directory beside the caches.
+func (s *Share) pull(ctx context.Context, from *sharedcache.Cache, tell func(exchange.Result)) error {
+	dir := filepath.Dir(s.locals.Fixtures.Dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	t, err := tempdir.New(dir)
+	if err != nil {
+		return err
+	}
+	defer t.Remove()
+	return s.locals.Pull(ctx, from, t.Path(), tell)
+}
+
+// teller prints what became of entries.
+type teller struct {
+	out                 io.Writer
+	done                string
+	moved, there, unfit int
+	size                int64
+	failed              error
+}
+
+func (t *teller) tell(r exchange.Result) {
+	switch {
+	case r.Err != nil:
+		t.failed = errors.Join(t.failed, r.Err)
+		return
+	case r.Unfit != "":
+		t.unfit++
+		fmt.Fprintf(t.out, "left out %s %.12s (%s): %s\n", r.Kind, shortKey(r.Header), terminal.Escape(r.Note),
+			terminal.Escape(r.Unfit))
+	case r.Moved:
+		t.moved++
+		t.size += r.Size
+		fmt.Fprintf(t.out, "%s %s %.12s (%s)\n", t.done, r.Kind, shortKey(r.Header), terminal.Escape(r.Note))
+	default:
+		t.there++
+	}
+}
+
+// shortKey is what of a key differs.
+func shortKey(h sharedcache.Header) string {
+	if h.Kind == sharedcache.Image {
+		return filepath.Base(h.Key)
+	}
+	return h.Key
+}
+
+// end prints the sum, and returns what failed.
+func (t *teller) end(err error) error {
+	if err == nil {
+		_, err = fmt.Fprintf(t.out, "%s %d entries, %d were there, %d left out, %d failed\n", t.done, t.moved, t.there,
+			t.unfit, len(joined(t.failed)))
+	}
+	return errors.Join(err, t.failed)
+}
+
+// joined returns the errors in what errors.Join has made.
+func joined(err error) []error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range many.Unwrap() {
+			all = append(all, joined(e)...)
+		}
+		return all
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+// List shows what a shared cache has, and what of it is of no use here.
+func (s *Share) List(ctx context.Context, c *sharedcache.Cache) error {
+	var failed error
+	all, err := c.List(ctx, func(err error) { failed = errors.Join(failed, err) })
+	if err != nil {
+		return err
+	}
+	var size int64
+	for _, e := range all {
+		size += e.Packed
+		unfit := e.Fit.Differs(s.locals.Fit)
+		if unfit != "" {
+			unfit = ": not for this machine: " + unfit
+		}
+		fmt.Fprintf(s.out, "%12s  %-7s  %.12s  %s%s\n", mib(e.Packed), e.Kind, shortKey(e.Header), terminal.Escape(e.Note),
+			terminal.Escape(unfit))
+	}
+	_, err = fmt.Fprintf(s.out, "%d entries, %s\n", len(all), mib(size))
+	return errors.Join(err, failed)
+}
+
+// Warm fills the caches before a run. Without a shared cache the run only takes longer: only
+// the end of ctx is an error.
+func (s *Share) Warm(ctx context.Context, from *sharedcache.Cache) error {
+	t := teller{out: io.Discard}
+	err := s.pull(ctx, from, t.tell)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for _, e := range joined(errors.Join(err, t.failed)) {
+		fmt.Fprintf(s.err, "provium: warning: %s; the run goes on without it\n", terminal.Escape(e.Error()))
+	}
+	if err == nil {
+		fmt.Fprintf(s.err, "provium: shared cache: pulled %d entries, %s; %d were there, %d are not for this machine\n",
+			t.moved, mib(t.size), t.there, t.unfit)
+	}
+	return nil
+}
+
+// mib returns a size as listings show it.
+func mib(n int64) string { return fmt.Sprintf("%.2fMiB", float64(n)/(1<<20)) }
