@@ -81,7 +81,7 @@ func (t table) entry(pid int) (entry, error) {
 func parseEntry(pid int, line string) (entry, error) {
 	f := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	const state, parent, start = 0, 1, 19
-	if len(f) <= start || len(f[state]) != 1 {
+	if len(f) <= start || len(f[state]) != 1 || f[state][0] < 'A' || f[state][0] > 'z' {
 		return entry{}, unix.EPROTO
 	}
 	number, err := strconv.Atoi(f[parent])
