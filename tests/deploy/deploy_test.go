@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	kubejson "sigs.k8s.io/json"
 	kubeyaml "sigs.k8s.io/yaml"
 )
 
@@ -72,11 +73,16 @@ func checkFlags(t *testing.T, command string) {
 	}
 }
 
-// decode decodes a manifest, in which every field must be known.
+// decode decodes a manifest as Kubernetes does: every field must be known, also by its case.
 func decode(t *testing.T, text []byte, to any) {
 	t.Helper()
-	if err := kubeyaml.UnmarshalStrict(text, to); err != nil {
-		t.Errorf("%v in\n%s", err, text)
+	text, err := kubeyaml.YAMLToJSONStrict(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict, err := kubejson.UnmarshalStrict(text, to)
+	if err != nil || len(strict) > 0 {
+		t.Errorf("%v, %v in\n%s", err, strict, text)
 	}
 }
 
@@ -191,7 +197,8 @@ func TestGitLab(t *testing.T) {
 		"|--save-events shard-2.events\n" {
 		t.Errorf("%q", got)
 	}
-	if got := calls(t, merge["script"].([]any)[0].(string)); !strings.Contains(got, "report shard-*.events --exit-code") {
+	got := calls(t, merge["script"].([]any)[0].(string))
+	if !strings.Contains(got, "report shard-*.events --exit-code") {
 		t.Errorf("%q", got)
 	}
 }
