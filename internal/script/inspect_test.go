@@ -60,7 +60,8 @@ end)`}), func(c *Config) {
 		c.Reports = sourceOf("RIP 0x")
 	})
 	o.failed(t, "it", "in vm `a` when the time was up: the guest does not answer",
-		"CPU 0 runs the kernel with interrupts off, (host, x.c:7) RIP 0xffffffff80001234", "(lines of source: no module)", "RAX=0000000000000001",
+		"CPU 0 runs the kernel with interrupts off, (host, x.c:7) RIP 0xffffffff80001234",
+		"(lines of source: no module)", "RAX=0000000000000001",
 		"kernel log of vm `a`, as far as its console does not show it:\n  [    2.000000] eth0: link up\n"+
 			"  [    3.000000] sda: bad\\x1b sector\n  [    5.000000] from a daemon")
 	for _, unwanted := range []string{"booting", "FCW="} {
