@@ -77,7 +77,8 @@ SECONDS = 600
 soak: build
 	PATH="$$(dirname "$(GO)"):$$PATH" "$(GO)" run -tags verify ./verify soak seconds=$(SECONDS) $(if $(GUESTS),guests=$(GUESTS))
 
-# Every fuzz target until 1000000 executions or for five minutes; FUZZ=PATTERN chooses, as in FUZZ=wire/.
+# Every fuzz target until 1000000 executions or for five minutes; FUZZ=PATTERN chooses, as in FUZZ=wire/. It continues
+# where it was interrupted.
 FUZZ_SECONDS = 300
 FUZZ = .
 fuzz:

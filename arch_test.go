@@ -97,7 +97,7 @@ var allowed = map[string]struct {
 		"internal/history", "internal/hostload", "internal/hosttsc", "internal/snapshot", "internal/cachedir",
 		"internal/choose", "internal/luascan",
 		"internal/dialog", "internal/attach", "internal/preparation", "internal/artifacts", "internal/userland",
-		"internal/tempdir", "internal/deadline", "internal/kernelsource",
+		"internal/shard", "internal/tempdir", "internal/deadline", "internal/kernelsource",
 	}, "dispatcher and runner: builds the Host of a lab from the configuration"},
 	"internal/preparation": {[]string{
 		"internal/config", "internal/event", "internal/image", "internal/luascan", "internal/proc", "internal/userland",
@@ -126,6 +126,8 @@ var allowed = map[string]struct {
 	"internal/hosttsc":     {nil, "knows no guests"},
 	"internal/sched":       {nil, "knows no VM"},
 	"internal/history":     {nil, "durations of files"},
+	"internal/merge":       {[]string{"internal/event", "internal/shard"}, "which shards are there"},
+	"internal/shard":       {nil, "paths and durations"},
 	"internal/hostload":    {nil, "measures the host"},
 	"internal/admission":   {nil, "the pool as labs see it"},
 	"internal/lab": {[]string{

@@ -18,6 +18,7 @@ import (
 	"provium/internal/report"
 	"provium/internal/run"
 	"provium/internal/run/evidence"
+	"provium/internal/shard"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -157,7 +158,7 @@ func TestOptions(t *testing.T) {
 		{"--filter=net/ --rerun-failed --since a.test.lua", func(o *run.Options) {
 			o.Select.Filter, o.Select.RerunFailed, o.Select.Since = "net/", true, "a.test.lua"
 		}},
-		{"--shard 2/5", func(o *run.Options) { o.Select.Shard = run.Shard{Index: 2, Count: 5} }},
+		{"--shard 2/5", func(o *run.Options) { o.Select.Shard = shard.Shard{Index: 2, Count: 5} }},
 		{"--shard off", func(*run.Options) {}},
 		{"--tag a --tag b,c --no-tag d --tag-meta k=v=w --no-tag-meta l= --include-slow", func(o *run.Options) {
 			o.Filter = choose.Filter{Tags: []string{"a", "b,c"}, NoTags: []string{"d"}, TagMeta: []string{"k=v=w"},
@@ -472,18 +473,18 @@ func TestEnvironment(t *testing.T) {
 	p.vars["CI_NODE_INDEX"], p.vars["CI_NODE_TOTAL"] = "2", "3"
 	p.vars["PROVIUM_RERUN_STATE"] = "state.json"
 	code, _, stderr := p.run()
-	if code != 1 || p.started[0].Select.Shard != (run.Shard{Index: 2, Count: 3}) ||
+	if code != 1 || p.started[0].Select.Shard != (shard.Shard{Index: 2, Count: 3}) ||
 		!strings.Contains(stderr, "shard 2/3, from CI_NODE_INDEX") {
 		t.Errorf("%d, %s, %+v", code, stderr, p.started)
 	}
 	if got := p.started[0].RerunState; got != filepath.Join(p.dir, "state.json") {
 		t.Errorf("rerun state %s", got)
 	}
-	if _, _, stderr := p.run("--shard", "off"); p.started[1].Select.Shard != (run.Shard{}) ||
+	if _, _, stderr := p.run("--shard", "off"); p.started[1].Select.Shard != (shard.Shard{}) ||
 		strings.Contains(stderr, "shard") {
 		t.Errorf("--shard off: %s", stderr)
 	}
-	if p.run("--shard", "1/2"); p.started[2].Select.Shard != (run.Shard{Index: 1, Count: 2}) {
+	if p.run("--shard", "1/2"); p.started[2].Select.Shard != (shard.Shard{Index: 1, Count: 2}) {
 		t.Errorf("--shard 1/2: %+v", p.started[2].Select)
 	}
 	delete(p.vars, "CI_NODE_TOTAL")

@@ -15,6 +15,7 @@ import (
 	"provium/cmd/provium/internal/coveragefile"
 	"provium/internal/event"
 	"provium/internal/event/sink"
+	"provium/internal/merge"
 	"provium/internal/proc"
 	"provium/internal/report/coverage"
 	"provium/internal/run"
@@ -45,7 +46,7 @@ func (p *program) coverageCommand() *cobra.Command {
 				return usage(cmd, "expected at least one FILE that --save-events has written")
 			}
 			var b coverage.Builder
-			damage := p.readSaved(files, &b, func() bool { return b.Events() > 0 })
+			damage := p.readSaved(files, &merge.Shards{}, &b, func() bool { return b.Events() > 0 })
 			if damage != nil && b.Events() == 0 {
 				return damage
 			}

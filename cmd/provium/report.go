@@ -3,14 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"provium/internal/event"
+	"provium/internal/merge"
 	"provium/internal/report"
+	"provium/internal/report/export"
 	"provium/internal/report/page"
 	"provium/internal/run"
 	"provium/internal/terminal"
@@ -20,17 +24,34 @@ const reportHelp = `Show the results of saved event streams.
 
 FILEs are what --save-events has written, in either format; - is standard input.
 Those of several shards are shown as one run. A stream of a run that was killed is
-shown up to its end, a damaged one up to the damage.`
+shown up to its end, a damaged one up to the damage. A shard that is missing or died is
+shown as a file that crashed. Shards that do not belong together are an error.`
+
+// reportFlags are the flags of the command.
+type reportFlags struct {
+	out, junit, durations string
+	exitCode              bool
+}
+
+// isMerge reports whether files are expected to be all of a run.
+func (f *reportFlags) isMerge(files []string) bool {
+	return len(files) > 1 || f.exitCode || f.junit != ""
+}
 
 func (p *program) reportCommand() *cobra.Command {
 	var verbose, quiet, asJSON bool
-	var out string
+	var f reportFlags
 	output := newGroup("Output")
 	output.flags.BoolVarP(&verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&asJSON, "json", false, "one JSON line per file")
-	output.flags.VarP(value(&out, "file", parsePath), "output", "o",
+	output.flags.VarP(value(&f.out, "file", parsePath), "output", "o",
 		"write an HTML page to `FILE` instead, as --report does")
+	output.flags.Var(value(&f.junit, "file", parsePath), "junit", "write the results as JUnit XML to `FILE`, too")
+	output.flags.Var(value(&f.durations, "file", parsePath), "save-durations",
+		"write how long files took to `FILE`, for --durations-file of the next run")
+	output.flags.BoolVar(&f.exitCode, "exit-code", false,
+		"exit as the run of all shards would have: 1 if a file failed, or a shard is missing or died")
 	cmd := &cobra.Command{
 		Use:               "report FILE... [FLAGS]",
 		Short:             "Show the results of saved event streams, also of several shards",
@@ -40,16 +61,12 @@ func (p *program) reportCommand() *cobra.Command {
 			if len(files) == 0 {
 				return usage(cmd, "expected at least one FILE that --save-events has written")
 			}
-			if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"json", "output"}); err != nil {
+			if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"json", "output"},
+				[2]string{"junit", "output"}, [2]string{"exit-code", "output"}); err != nil {
 				return err
 			}
-			if out != "" {
-				b := page.Builder{Dir: filepath.Dir(p.absolute(out))}
-				damage := p.readSaved(files, &b, func() bool { return b.Files() > 0 })
-				if damage != nil && b.Files() == 0 {
-					return damage
-				}
-				return errors.Join(run.WriteWhole(p.absolute(out), b.Write), damage)
+			if f.out != "" {
+				return p.reportPage(files, &f)
 			}
 			how := report.TerminalConfig{Out: p.stdout, Err: p.stderr, Color: p.colors()}
 			switch {
@@ -58,24 +75,77 @@ func (p *program) reportCommand() *cobra.Command {
 			case quiet:
 				how.Verbosity = report.Quiet
 			}
-			return p.report(files, how, asJSON)
+			return p.report(files, how, asJSON, &f)
 		},
 	}
 	finish(cmd, output)
 	return cmd
 }
 
+// reportPage writes the page of saved streams.
+func (p *program) reportPage(files []string, f *reportFlags) error {
+	b := page.Builder{Dir: filepath.Dir(p.absolute(f.out))}
+	var shards merge.Shards
+	damage := p.readSaved(files, &shards, &b, func() bool { return b.Files() > 0 })
+	if damage != nil && b.Files() == 0 {
+		return damage
+	}
+	if f.isMerge(files) {
+		for _, lost := range shards.Lost() {
+			fmt.Fprintf(p.stderr, "provium: warning: %s: %s\n", terminal.Escape(lost.Shard), terminal.Escape(lost.Why))
+		}
+	}
+	return errors.Join(run.WriteWhole(p.absolute(f.out), b.Write), damage, p.afterMerge(&shards, files, f))
+}
+
+// afterMerge saves the durations, and returns an error if the streams do not belong together.
+func (p *program) afterMerge(shards *merge.Shards, files []string, f *reportFlags) error {
+	var failed error
+	if f.durations != "" {
+		if err := run.WriteWhole(p.absolute(f.durations), shards.Durations().Write); err != nil {
+			failed = fmt.Errorf("--save-durations: %w", err)
+		}
+	}
+	if conflicts := shards.Conflicts(); len(conflicts) > 0 && f.isMerge(files) {
+		failed = errors.Join(failed, fmt.Errorf("these are not the shards of one run:\n  %s",
+			terminal.Escape(strings.Join(conflicts, "\n  "))))
+	}
+	return failed
+}
+
 // report shows saved streams. A damaged one is an error, after all results were shown.
-func (p *program) report(files []string, how report.TerminalConfig, asJSON bool) error {
+func (p *program) report(files []string, how report.TerminalConfig, asJSON bool, f *reportFlags) error {
 	var saved report.Saved
-	damage := p.readSaved(files, &saved, func() bool { return len(saved.Files) > 0 })
+	var shards merge.Shards
+	damage := p.readSaved(files, &shards, &saved, func() bool { return len(saved.Files) > 0 })
 	if damage != nil && len(saved.Files) == 0 {
 		return damage
+	}
+	if f.isMerge(files) {
+		for _, lost := range shards.Lost() {
+			saved.Files = append(saved.Files, report.FileResult{Path: lost.Shard, Status: report.FileCrashed,
+				ChunkError: lost.Why})
+		}
 	}
 	if saved.Lost > 0 {
 		fmt.Fprintf(p.stderr, "provium: warning: %d events are missing, which a slow reader did not get\n", saved.Lost)
 	}
-	return errors.Join(p.showSaved(&saved, how, asJSON), damage)
+	counts, err := p.showSaved(&saved, how, asJSON)
+	if f.exitCode {
+		p.code = shards.ExitCode()
+		if !counts.OK() || counts.NotStarted > 0 {
+			p.code = max(p.code, run.ExitFailed)
+		}
+	}
+	if f.junit != "" {
+		all := export.Run{Elapsed: saved.Elapsed, Files: saved.Files}
+		if jerr := run.WriteWhole(p.absolute(f.junit), func(w io.Writer) error {
+			return export.JUnit(w, all)
+		}); jerr != nil {
+			err = errors.Join(err, fmt.Errorf("--junit: %w", jerr))
+		}
+	}
+	return errors.Join(err, damage, p.afterMerge(&shards, files, f))
 }
 
 // streamReader takes saved streams.
@@ -84,9 +154,9 @@ type streamReader interface{ Read(event.Reader) error }
 // readSaved reads saved streams. An error is that of streams that are damaged, or cannot be
 // read; one of a run that was killed is only a warning. any reports whether to has got
 // something of them, which is worth showing then.
-func (p *program) readSaved(files []string, to streamReader, any func() bool) (damage error) {
+func (p *program) readSaved(files []string, shards *merge.Shards, to streamReader, any func() bool) (damage error) {
 	for _, name := range files {
-		err := p.readEvents(to, name)
+		err := p.readEvents(to, shards, name)
 		if err == nil {
 			continue
 		}
@@ -110,19 +180,19 @@ func (p *program) readSaved(files []string, to streamReader, any func() bool) (d
 }
 
 // readEvents reads the stream in a file.
-func (p *program) readEvents(to streamReader, name string) error {
+func (p *program) readEvents(to streamReader, shards *merge.Shards, name string) error {
 	if name == "-" {
-		return to.Read(event.NewReader(os.Stdin))
+		return to.Read(shards.Watch("standard input", event.NewReader(os.Stdin)))
 	}
 	f, err := os.Open(p.absolute(name))
 	if err != nil {
 		return errors.Unwrap(err) // the name is said by the caller
 	}
 	defer f.Close()
-	return to.Read(event.NewReader(f))
+	return to.Read(shards.Watch(name, event.NewReader(f)))
 }
 
-func (p *program) showSaved(saved *report.Saved, how report.TerminalConfig, asJSON bool) error {
+func (p *program) showSaved(saved *report.Saved, how report.TerminalConfig, asJSON bool) (report.Counts, error) {
 	counts := report.Counts{NotStarted: saved.NotStarted}
 	text := report.NewTerminal(how)
 	show, summary := text.File, text.Summary
@@ -136,8 +206,8 @@ func (p *program) showSaved(saved *report.Saved, how report.TerminalConfig, asJS
 	for _, f := range saved.Files {
 		counts.Add(f)
 		if err := show(f); err != nil {
-			return err
+			return counts, err
 		}
 	}
-	return summary(counts, saved.Elapsed)
+	return counts, summary(counts, saved.Elapsed)
 }

@@ -76,3 +76,64 @@ func TestReport(t *testing.T) {
 		t.Errorf("%s", stdout)
 	}
 }
+
+func TestReportMergesShards(t *testing.T) {
+	p := newCLI(t, nil)
+	passed := func(path, shard, durations string) []byte {
+		var out []byte
+		for i, e := range []event.Event{
+			event.RunStarted{ProtocolVersion: event.ProtocolVersion, Shard: shard, Durations: durations},
+			event.FileDiscovered{Path: path}, event.FileDispatched{Path: path},
+			event.TestStarted{Path: path, Name: "works"}, event.TestPassed{Path: path, Name: "works"},
+			event.FileCompleted{Path: path, Status: event.FilePassed, DurationNS: 2e9},
+			event.RunCompleted{DurationNS: 3e9},
+		} {
+			b, err := event.NewBatch(int64(i)*1e9, event.Encoded{Event: e}).Bytes(event.Msgpack)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, b...)
+		}
+		return out
+	}
+	one := passed("a", "1/2", "")
+	died := one[:strings.LastIndex(string(one), "run_completed")-20]
+	for name, b := range map[string][]byte{"one": one, "two": passed("b", "2/2", ""), "died": died,
+		"balanced": passed("b", "2/2", "sha256:1"), "failed": savedRun(t, event.Msgpack, "b", "2/2")} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		args           string
+		code           int
+		stdout, stderr string
+	}{
+		{"report one two --exit-code", 0, "2 file(s); 2 passed, 0 failed", ""},
+		{"report one failed", 0, "FAIL b", ""},
+		{"report one failed --exit-code", 1, "FAIL b", ""},
+		{"report one", 0, "1 file(s); 1 passed", ""}, // looked at alone
+		{"report one --exit-code", 1, "shard 2/2", ""},
+		{"report one --junit x.xml", 0, "it is missing: 1 of 2 shards are there", ""},
+		{"report died two --exit-code", 1, "it died: died ends before the run does", ""},
+		{"report one one two", 2, "3 file(s)", "one: shard 1/2 came twice, in one, too"},
+		{"report one balanced", 2, "2 file(s)", "balanced: another durations file (sha256:1) than one (no)"},
+		{"report one two --save-durations d.json", 0, "2 file(s)", ""},
+		{"report one -o page.html --exit-code", 2, "", "exit-code"},
+		{"report one two -o page.html", 0, "", ""},
+	} {
+		code, stdout, stderr := p.run(strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) ||
+			c.code == 0 && stderr != "" {
+			t.Errorf("%s: code %d, stdout\n%s\nstderr %q", c.args, code, stdout, stderr)
+		}
+	}
+	for name, want := range map[string]string{
+		"d.json": "{\n  \"version\": 1,\n  \"files\": {\n    \"a\": 2000,\n    \"b\": 2000\n  }\n}\n",
+		"x.xml":  `<testsuite name="shard 2/2"`,
+	} {
+		if text, err := os.ReadFile(filepath.Join(p.dir, name)); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %s, %v", name, text, err)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/luaapi"
 	"provium/internal/run"
+	"provium/internal/shard"
 )
 
 // version is the release; the build adds the commit it was made from.
@@ -43,6 +44,7 @@ type selectFlags struct {
 	rerunFailed bool
 	since       string
 	shard       string
+	durations   string
 }
 
 func (f *selectFlags) group() flagGroup {
@@ -52,6 +54,8 @@ func (f *selectFlags) group() flagGroup {
 	g.flags.Var(value(&f.since, "path", parsePath), "since", "files modified after the file `PATH`")
 	g.flags.Var(value(&f.shard, "shard", parseShard), "shard",
 		"the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
+	g.flags.Var(value(&f.durations, "path", parsePath), "durations-file",
+		"balance the parts by the durations in `FILE`, which `provium report --save-durations` writes")
 	return g
 }
 
@@ -62,7 +66,7 @@ func parseShard(text string) (string, error) {
 	if text == shardOff {
 		return text, nil
 	}
-	_, err := run.ParseShard(text)
+	_, err := shard.Parse(text)
 	if err != nil {
 		err = fmt.Errorf("%w, or `%s`", err, shardOff)
 	}
@@ -75,22 +79,35 @@ func (p *program) selection(f *selectFlags, paths []string) (run.Selection, erro
 		WorkDir: p.dir, Paths: paths, Filter: f.filter, RerunFailed: f.rerunFailed, RerunState: p.rerunState(),
 		Since: f.since,
 	}
+	if f.durations != "" {
+		var err error
+		if s.Durations, err = shard.ReadDurations(p.absolute(f.durations)); err != nil {
+			return s, fmt.Errorf("--durations-file: %w", err)
+		}
+	}
 	if f.shard == shardOff {
 		return s, nil
 	}
 	if f.shard != "" {
 		var err error
-		s.Shard, err = run.ParseShard(f.shard)
+		s.Shard, err = shard.Parse(f.shard)
 		return s, err
 	}
-	shard, source, err := run.ShardFromEnv(p.env)
+	part, source, err := shard.FromEnv(p.env)
 	if err != nil {
 		return s, err
 	}
 	if source != "" {
-		fmt.Fprintf(p.stderr, "provium: shard %v, from %s (--shard off ignores it)\n", shard, source)
+		fmt.Fprintf(p.stderr, "provium: shard %v, from %s (--shard off ignores it)\n", part, source)
 	}
-	s.Shard = shard
+	if path := shard.StatusFile(p.env, source); path != "" {
+		f, err := os.OpenFile(p.absolute(path), os.O_WRONLY|os.O_CREATE, 0o666)
+		if err != nil {
+			return s, fmt.Errorf("TEST_SHARD_STATUS_FILE: %w", err)
+		}
+		f.Close()
+	}
+	s.Shard = part
 	return s, nil
 }
 

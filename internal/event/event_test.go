@@ -35,7 +35,8 @@ func samples() []Envelope {
 	const file, name = "tests/a.test.lua", "heals"
 	events := []Event{
 		RunStarted{ProtocolVersion: ProtocolVersion, Version: "1.0", Project: "/p", Iteration: 1, Files: 2,
-			Shard: "1/2", Seed: math.MaxUint64, Repeat: "--seed 7", Accelerator: "tcg", Pool: amount},
+			Shard: "1/2", Selection: "sha256:5e", Durations: "sha256:d0",
+			Seed: math.MaxUint64, Repeat: "--seed 7", Accelerator: "tcg", Pool: amount},
 		FileDiscovered{Path: file, FixtureRefs: []string{"setups/pair"}, DeclaredClaim: &amount},
 		FileDiscovered{Path: "tests/b.test.lua", FixtureRefs: []string{}},
 		FileBlocked{Path: file, WaitingFor: amount, Reason: BlockedPoolFull},

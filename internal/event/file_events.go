@@ -15,6 +15,10 @@ type RunStarted struct {
 	Files uint32 `msgpack:"files"`
 	// Shard is the part of the selection, like 2/3, or empty.
 	Shard string `msgpack:"shard"`
+	// Selection is the digest of the paths of all files of which the shard is a part.
+	Selection string `msgpack:"selection"`
+	// Durations is the digest of the file that has balanced the shards, or empty.
+	Durations string `msgpack:"durations"`
 	// Seed is the base of what chance decides.
 	Seed uint64 `msgpack:"seed"`
 	// Repeat has the flags that repeat what chance decided, empty if a run without flags does.

@@ -10,6 +10,7 @@ import (
 
 	"provium/internal/choose"
 	"provium/internal/event"
+	"provium/internal/shard"
 )
 
 // chosen is a project whose files boot a guest at file scope.
@@ -148,38 +149,42 @@ func TestSelectionsThatMatchNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		paths  []string
 		filter choose.Filter
-		shard  Shard
+		shard  shard.Shard
 		want   string // "" runs
 	}{
-		"name": {nil, choose.Filter{Names: []string{"reads a fiel"}}, Shard{},
+		"name": {nil, choose.Filter{Names: []string{"reads a fiel"}}, shard.Shard{},
 			"no test matches --test reads a fiel; did you mean `reads a file`?"},
-		"expression": {nil, choose.Filter{Names: []string{"/^boot$/"}}, Shard{},
+		"expression": {nil, choose.Filter{Names: []string{"/^boot$/"}}, shard.Shard{},
 			"no test matches --test /^boot$/; did you mean `boots`?"},
-		"keyword": {nil, choose.Filter{Keyword: "boots and net"}, Shard{}, "no test matches -k `boots and net`"},
-		"both": {nil, choose.Filter{Names: []string{"boots"}, Keyword: "net"}, Shard{},
+		"keyword": {nil, choose.Filter{Keyword: "boots and net"},
+			shard.Shard{}, "no test matches -k `boots and net`"},
+		"both": {nil, choose.Filter{Names: []string{"boots"}, Keyword: "net"}, shard.Shard{},
 			"no test matches both --test boots and -k `net`"},
-		"tag": {nil, choose.Filter{Tags: []string{"smok"}}, Shard{},
+		"tag": {nil, choose.Filter{Tags: []string{"smok"}}, shard.Shard{},
 			"no test has the tag `smok`; did you mean `smoke`?"},
-		"tag in a shard": {nil, choose.Filter{Tags: []string{"zzz"}}, Shard{1, 2}, "no test has the tag `zzz`"},
-		"line": {[]string{"plain.test.lua:1"}, choose.Filter{}, Shard{},
+		"tag in a shard": {nil, choose.Filter{Tags: []string{"zzz"}},
+			shard.Shard{Index: 1, Count: 2}, "no test has the tag `zzz`"},
+		"line": {[]string{"plain.test.lua:1"}, choose.Filter{}, shard.Shard{},
 			"`plain.test.lua` has no test at line 1; the nearest: `boots` at lines 3 to 4"},
-		"line behind": {[]string{"plain.test.lua:99"}, choose.Filter{}, Shard{},
+		"line behind": {[]string{"plain.test.lua:99"}, choose.Filter{}, shard.Shard{},
 			"`plain.test.lua` has no test at line 99; the nearest: `is slow` at lines 6 to 6"},
-		"name in a file": {[]string{"plain.test.lua::boot"}, choose.Filter{}, Shard{},
+		"name in a file": {[]string{"plain.test.lua::boot"}, choose.Filter{}, shard.Shard{},
 			"`plain.test.lua` has no test `boot`; did you mean `boots`?"},
 		"one of two": {[]string{"plain.test.lua::boots", "each.test.lua::gone"}, choose.Filter{},
-			Shard{}, "`each.test.lua` has no test `gone`"},
-		"line of a directory": {[]string{".:3"}, choose.Filter{}, Shard{},
+			shard.Shard{}, "`each.test.lua` has no test `gone`"},
+		"line of a directory": {[]string{".:3"}, choose.Filter{}, shard.Shard{},
 			"a line or a name needs a file, and `.` is a directory"},
-		"no such file": {[]string{"gone.test.lua:3"}, choose.Filter{}, Shard{},
+		"no such file": {[]string{"gone.test.lua:3"}, choose.Filter{}, shard.Shard{},
 			"no such file or directory: `gone.test.lua`"},
-		"old: tag of another file": {[]string{"hidden.test.lua"}, choose.Filter{Tags: []string{"net"}}, Shard{}, ""},
-		"old: no tag":              {nil, choose.Filter{NoTags: []string{"zzz"}, Tags: []string{"smoke"}}, Shard{}, ""},
+		"old: tag of another file": {[]string{"hidden.test.lua"}, choose.Filter{Tags: []string{"net"}},
+			shard.Shard{}, ""},
+		"old: no tag": {nil, choose.Filter{NoTags: []string{"zzz"}, Tags: []string{"smoke"}},
+			shard.Shard{}, ""},
 		"old: meta": {[]string{"plain.test.lua"}, choose.Filter{TagMeta: []string{"k=zzz"}},
-			Shard{}, ""},
-		"old: one tag of two": {nil, choose.Filter{Tags: []string{"zzz", "smoke"}}, Shard{}, ""},
-		"empty shard":         {nil, choose.Filter{Names: []string{"boots"}}, Shard{1, 2}, ""},
-		"the other shard":     {nil, choose.Filter{Names: []string{"boots"}}, Shard{2, 2}, ""},
+			shard.Shard{}, ""},
+		"old: one tag of two": {nil, choose.Filter{Tags: []string{"zzz", "smoke"}}, shard.Shard{}, ""},
+		"empty shard":         {nil, choose.Filter{Names: []string{"boots"}}, shard.Shard{Index: 1, Count: 2}, ""},
+		"the other shard":     {nil, choose.Filter{Names: []string{"boots"}}, shard.Shard{Index: 2, Count: 2}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := chosen(t)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"sync"
+
+	"provium/internal/shard"
 )
 
 // ignoredReports is which patterns of oops_ignore have taken out a report in the files of a run.
@@ -40,6 +42,6 @@ func (r *ignoredReports) note(w io.Writer, patterns []string) {
 // isWhole reports whether a run leaves no test out that nobody has marked as slow.
 func (o *Options) isWhole() bool {
 	s, f := o.Select, o.Filter
-	return len(s.Paths) == 0 && s.Filter == "" && s.Shard == (Shard{}) && !s.RerunFailed && s.Since == "" &&
+	return len(s.Paths) == 0 && s.Filter == "" && s.Shard == (shard.Shard{}) && !s.RerunFailed && s.Since == "" &&
 		s.Only == nil && len(f.Tags)+len(f.NoTags)+len(f.TagMeta)+len(f.NoTagMeta)+len(f.Names) == 0 && f.Keyword == ""
 }

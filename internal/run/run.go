@@ -30,6 +30,7 @@ import (
 	"provium/internal/report"
 	"provium/internal/run/evidence"
 	"provium/internal/sched"
+	"provium/internal/shard"
 	"provium/internal/tempdir"
 )
 
@@ -61,7 +62,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 		if err := newExported(&o, "").add(nil); err != nil {
 			return ExitError, err
 		}
-		return ExitOK, nil
+		return o.emptyShard(candidates.Digest)
 	}
 	kept, err := o.Kept.Open(o.Stderr)
 	if err != nil {
@@ -106,7 +107,8 @@ func Run(ctx context.Context, o Options) (int, error) {
 	}
 	fmt.Fprintln(o.Stderr, header)
 	r := &session{o: &o, starter: starter, temp: temp, budget: budget, filter: string(filter), events: events,
-		kept: kept, accelerator: header.Accelerator, exported: newExported(&o, header.Accelerator)}
+		selection: candidates.Digest, kept: kept, accelerator: header.Accelerator,
+		exported: newExported(&o, header.Accelerator)}
 	if header.Accelerator == "tcg" {
 		r.coldBoots = max(2, budget.CPUs) // each keeps a CPU busy
 	}
@@ -119,6 +121,25 @@ func Run(ctx context.Context, o Options) (int, error) {
 		code, err = ExitError, cerr
 	}
 	return code, err
+}
+
+// emptyShard writes the event stream of a shard without files, so that it is not missed where
+// shards are merged.
+func (o *Options) emptyShard(selection string) (int, error) {
+	if o.Select.Shard.Count == 0 || o.Stream != nil {
+		return ExitOK, nil
+	}
+	events, err := o.OpenEvents()
+	if err != nil {
+		return ExitError, err
+	}
+	s := &session{o: o, selection: selection, events: events}
+	s.announce(1, nil)
+	events.Emit(event.RunCompleted{})
+	if err := events.Close(); err != nil {
+		return ExitError, err
+	}
+	return ExitOK, nil
 }
 
 // OpenEvents opens all places that events are to go to. The caller must close the stream.
@@ -214,7 +235,8 @@ type session struct {
 	budget  sched.Amount
 	filter  string
 
-	coldBoots   int // guests that may boot at a time; 0: any number
+	selection   string // digest of all files of which these are a part
+	coldBoots   int    // guests that may boot at a time; 0: any number
 	accelerator string
 	events      *sink.Stream
 
@@ -243,13 +265,17 @@ func (s *session) run(ctx context.Context, candidates []Candidate) (int, error) 
 
 // announce emits the start of an iteration and what it consists of.
 func (s *session) announce(iteration int, candidates []Candidate) {
-	shard := ""
-	if s.o.Select.Shard != (Shard{}) {
-		shard = s.o.Select.Shard.String()
+	part, durations := "", ""
+	if s.o.Select.Shard != (shard.Shard{}) {
+		part = s.o.Select.Shard.String()
+	}
+	if s.o.Select.Durations != nil {
+		durations = s.o.Select.Durations.Digest
 	}
 	s.events.Emit(event.RunStarted{
 		ProtocolVersion: event.ProtocolVersion, Version: s.o.Release, Project: s.o.Config.Dir,
-		Iteration: uint32(iteration), Files: uint32(len(candidates)), Shard: shard, Seed: s.o.Seed,
+		Iteration: uint32(iteration), Files: uint32(len(candidates)), Shard: part, Seed: s.o.Seed,
+		Selection: s.selection, Durations: durations,
 		Repeat: s.o.repeat(), Accelerator: s.accelerator, Pool: eventAmount(s.budget),
 	})
 	for _, c := range candidates {

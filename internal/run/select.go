@@ -13,18 +13,20 @@ import (
 
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/shard"
 )
 
 // Selection says which files to run.
 type Selection struct {
-	WorkDir     string   // relative paths start here
-	Paths       []string // files or directories; none: the roots
-	Filter      string   // files whose path contains it
-	Shard       Shard    // the zero value is everything
-	RerunFailed bool     // only files that failed before
-	RerunState  string   // file that says which
-	Since       string   // only files modified after this one
-	Shuffle     bool     // random order
+	WorkDir     string           // relative paths start here
+	Paths       []string         // files or directories; none: the roots
+	Filter      string           // files whose path contains it
+	Shard       shard.Shard      // the zero value is everything
+	Durations   *shard.Durations // balance the shards; nil: every Count-th file
+	RerunFailed bool             // only files that failed before
+	RerunState  string           // file that says which
+	Since       string           // only files modified after this one
+	Shuffle     bool             // random order
 
 	// Only, if not nil, has the canonical paths of the files to which all this is narrowed.
 	Only map[string]bool
@@ -40,20 +42,22 @@ type Selection struct {
 type Selected struct {
 	Files  []Candidate
 	Notice string // when there are none: why
+	// Digest is that of all files of which the shard is a part.
+	Digest string
 }
 
 // Select finds the files of a run, in the documented order: found, --filter,
 // --shard, --rerun-failed, --since. seed is for Shuffle.
 func Select(cfg *config.Config, s Selection, seed uint64) (Selected, error) {
 	scan := newScanner(cfg)
-	found, notice, err := selectFiles(cfg, s, testSuffix, scan)
+	found, digest, notice, err := selectFiles(cfg, s, testSuffix, scan)
 	if err != nil {
 		return Selected{}, err
 	}
 	if err := scan.collectIdle(found, s); err != nil {
 		return Selected{}, err
 	}
-	out := Selected{Notice: notice}
+	out := Selected{Notice: notice, Digest: digest}
 	for _, f := range found {
 		out.Files = append(out.Files, scan.candidate(f, s.Tests))
 	}
@@ -72,33 +76,24 @@ type foundFile struct {
 }
 
 // selectFiles finds the files with that suffix and takes those that the selection
-// wants. When there are none, notice says why.
+// wants. When there are none, notice says why. digest is that of the files that are split.
 func selectFiles(cfg *config.Config, s Selection, suffix string, scan *scanner) (
-	files []*foundFile, notice string, err error) {
+	files []*foundFile, digest, notice string, err error) {
 	paths, picks, err := splitPaths(s.WorkDir, s.Paths)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	s.Paths = paths
 	all, err := discover(cfg, s.WorkDir, s.Paths, suffix)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	newer, err := newerThan(s)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	if len(all) == 0 {
-		return nil, fmt.Sprintf("no *%s files found in %s", suffix, searched(cfg, s)), nil
-	}
-	var failed rerunState
-	if s.RerunFailed {
-		if failed, err = readRerun(s.RerunState); err != nil {
-			return nil, "", err
-		}
-		if len(failed) == 0 {
-			return nil, "nothing to re-run: no failed files are recorded", nil
-		}
+		return nil, shard.Selection(nil), fmt.Sprintf("no *%s files found in %s", suffix, searched(cfg, s)), nil
 	}
 	var names []string
 	for _, abs := range all {
@@ -108,20 +103,30 @@ func selectFiles(cfg *config.Config, s Selection, suffix string, scan *scanner) 
 			names = append(names, path)
 		}
 	}
-	if suffix == testSuffix {
-		if err := scan.narrow(files, s); err != nil {
-			return nil, "", err
+	digest = shard.Selection(names)
+	var failed rerunState
+	if s.RerunFailed {
+		if failed, err = readRerun(s.RerunState); err != nil {
+			return nil, "", "", err
+		}
+		if len(failed) == 0 {
+			return nil, digest, "nothing to re-run: no failed files are recorded", nil
 		}
 	}
-	shard := s.Shard.split(names)
+	if suffix == testSuffix {
+		if err := scan.narrow(files, s); err != nil {
+			return nil, "", "", err
+		}
+	}
+	part := s.Shard.Split(names, s.Durations)
 	files = slices.DeleteFunc(files, func(f *foundFile) bool {
-		return !shard[f.path] || s.Only != nil && !s.Only[canonical(f.abs)] ||
+		return !part[f.path] || s.Only != nil && !s.Only[canonical(f.abs)] ||
 			s.RerunFailed && !f.rerun(failed) || !newer(f.abs) || f.isUnwanted(s.Tests)
 	})
 	if len(files) == 0 {
 		notice = fmt.Sprintf("no file is selected (%d found)", len(all))
 	}
-	return files, notice, nil
+	return files, digest, notice, nil
 }
 
 // rerun takes the tests that failed before, and reports whether there are any.
@@ -165,7 +170,7 @@ func List(ctx context.Context, o Options, fixtures bool) (paths []string, notice
 	if fixtures {
 		suffix = fixtureSuffix
 	}
-	files, notice, err := selectFiles(o.Config, o.selection(ctx), suffix, newScanner(o.Config))
+	files, _, notice, err := selectFiles(o.Config, o.selection(ctx), suffix, newScanner(o.Config))
 	paths = make([]string, 0, len(files))
 	for _, f := range files {
 		paths = append(paths, f.path)
@@ -187,7 +192,7 @@ func ListTests(ctx context.Context, o Options) (tests []ListedTest, notice strin
 	o.Filter.IncludeSlow = true
 	sel := o.selection(ctx)
 	scan := newScanner(o.Config)
-	files, notice, err := selectFiles(o.Config, sel, testSuffix, scan)
+	files, _, notice, err := selectFiles(o.Config, sel, testSuffix, scan)
 	if err != nil {
 		return nil, "", err
 	}

@@ -1,22 +1,36 @@
-package run
+// Package shard says which test files are in which part of a run, by their paths alone or
+// balanced by recorded durations, and finds out which part this machine runs.
+//
+// It neither finds files nor runs them. Every machine comes to the same parts from the same
+// paths and durations. Start reading at Shard.Split.
+package shard
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// Shard is one of N parts of the files. Which file is in which part follows from
-// the paths alone, so that every machine splits alike, and the parts differ by
-// one file at most.
+// Shard is one of N parts of the files.
 type Shard struct{ Index, Count int } // Index from 1; Count 0 is everything
 
-// split returns the paths that are in the shard: of all paths in sorted order,
-// every Count-th. Order and repetition in paths have no influence.
-func (s Shard) split(paths []string) map[string]bool {
+// Split returns the paths that are in the shard. Order and repetition in paths have no
+// influence. Without durations it takes, of all paths in sorted order, every Count-th, so
+// that parts differ by one file at most. With durations, the longest file goes first, each to
+// the part that has least to do so far, the first of several.
+func (s Shard) Split(paths []string, d *Durations) map[string]bool {
 	sorted := slices.Compact(slices.Sorted(slices.Values(paths)))
 	in := map[string]bool{}
+	if d != nil && s.Count > 1 {
+		for i, part := range d.balance(sorted, s.Count) {
+			if part == s.Index-1 {
+				in[sorted[i]] = true
+			}
+		}
+		return in
+	}
 	for i, path := range sorted {
 		if s.Count <= 1 || i%s.Count == s.Index-1 {
 			in[path] = true
@@ -25,11 +39,21 @@ func (s Shard) split(paths []string) map[string]bool {
 	return in
 }
 
+// Selection returns the digest of a set of paths: of each, in sorted order, followed by a zero
+// byte.
+func Selection(paths []string) string {
+	h := sha256.New()
+	for _, path := range slices.Compact(slices.Sorted(slices.Values(paths))) {
+		h.Write(append([]byte(path), 0))
+	}
+	return fmt.Sprintf("sha256:%x", h.Sum(nil))
+}
+
 // String is the form of the flag.
 func (s Shard) String() string { return fmt.Sprintf("%d/%d", s.Index, s.Count) }
 
-// ParseShard reads I/N.
-func ParseShard(text string) (Shard, error) {
+// Parse reads I/N.
+func Parse(text string) (Shard, error) {
 	bad := fmt.Errorf("shard `%s`: expected I/N with 1 <= I <= N", text)
 	left, right, ok := strings.Cut(text, "/")
 	if !ok {
@@ -58,11 +82,11 @@ func shardNumber(text string) (int, bool) {
 	return n, err == nil
 }
 
-// ShardFromEnv finds the variables of CI services that split a run; from names
+// FromEnv finds the variables of CI services that split a run; from names
 // those that were used. Half of a pair is an error.
-func ShardFromEnv(lookup func(string) (string, bool)) (s Shard, from string, err error) {
+func FromEnv(lookup func(string) (string, bool)) (s Shard, from string, err error) {
 	if text, ok := lookup("PROVIUM_SHARD"); ok && text != "" {
-		s, err = ParseShard(text)
+		s, err = Parse(text)
 		if err != nil {
 			err = fmt.Errorf("PROVIUM_SHARD: %w", err)
 		}
@@ -75,6 +99,7 @@ func ShardFromEnv(lookup func(string) (string, bool)) (s Shard, from string, err
 		{"CI_NODE_INDEX", "CI_NODE_TOTAL", 1},
 		{"CIRCLE_NODE_INDEX", "CIRCLE_NODE_TOTAL", 0},
 		{"BUILDKITE_PARALLEL_JOB", "BUILDKITE_PARALLEL_JOB_COUNT", 0},
+		{bazelIndex, "TEST_TOTAL_SHARDS", 0},
 	} {
 		index, haveIndex := lookup(pair.index)
 		count, haveCount := lookup(pair.count)
@@ -93,7 +118,25 @@ func ShardFromEnv(lookup func(string) (string, bool)) (s Shard, from string, err
 		s, err = newShard(index, count, pair.first, bad)
 		return s, pair.index + "/" + pair.count, err
 	}
-	return slurmShard(lookup)
+	s, from, err = slurmShard(lookup)
+	if index, ok := lookup("JOB_COMPLETION_INDEX"); ok && from == "" && err == nil {
+		return s, "", fmt.Errorf("JOB_COMPLETION_INDEX is set (`%s`), and Kubernetes names no total: set "+
+			"PROVIUM_SHARD=I/N, I from 1, or pass --shard off", index)
+	}
+	return s, from, err
+}
+
+// bazelIndex is the variable of Bazel's shards.
+const bazelIndex = "TEST_SHARD_INDEX"
+
+// StatusFile returns the file that Bazel wants to be touched by a program that has split its
+// tests; from is what FromEnv returned. It is "" for others than Bazel.
+func StatusFile(lookup func(string) (string, bool), from string) string {
+	if !strings.HasPrefix(from, bazelIndex) {
+		return ""
+	}
+	path, _ := lookup("TEST_SHARD_STATUS_FILE")
+	return path
 }
 
 const halfSet = "%s is set (`%s`) and %s is not; set both, or pass --shard off"

@@ -1,0 +1,234 @@
+// Package merge checks that event streams are the shards of one run: that all are there, each
+// once, and that all were split alike. It also collects how long files took.
+//
+// It does not add up results, which package report does, and prints nothing. Start reading at
+// Shards.Watch.
+package merge
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"provium/internal/event"
+	"provium/internal/shard"
+)
+
+// maxBefore is how many events may precede the start of a run, as those of builds do, for its
+// clock to be moved.
+const maxBefore = 10_000
+
+// maxShards is how many shards may be named as missing.
+const maxShards = 100_000
+
+// Shards are the streams of a run. The zero value is ready.
+type Shards struct {
+	streams []*stream
+	base    int64 // when the first stream of a shard begins, by its clock
+	took    map[string][]time.Duration
+}
+
+// stream is what the shards look at.
+type stream struct {
+	name     string
+	run      event.RunStarted // the first
+	part     shard.Shard      // the zero value if it is no shard
+	open     bool             // a run has started and has not ended
+	runs     int
+	exitCode uint32
+}
+
+// Lost is a shard whose results are missing, at least in part.
+type Lost struct {
+	Shard string // "shard 2/4", or the name of a stream without one
+	Why   string
+}
+
+// Watch returns a reader of the same events, which are checked as they are read. Times of a
+// shard are moved so that all shards begin at the same time, whatever the clocks of their
+// machines say.
+func (s *Shards) Watch(name string, r event.Reader) event.Reader {
+	st := &stream{name: name}
+	s.streams = append(s.streams, st)
+	return &watched{r: r, to: s, stream: st}
+}
+
+// watched is a reader whose events are looked at.
+type watched struct {
+	r      event.Reader
+	to     *Shards
+	stream *stream
+
+	ahead  []event.Envelope // read to find the start of the run, and not yet returned
+	err    error            // behind them
+	begun  bool
+	offset int64
+}
+
+// Decode implements [event.Reader].
+func (w *watched) Decode() (event.Envelope, error) {
+	if !w.begun {
+		w.begun = true
+		w.begin()
+	}
+	var env event.Envelope
+	switch {
+	case len(w.ahead) > 0:
+		env, w.ahead = w.ahead[0], w.ahead[1:]
+	case w.err != nil:
+		return env, w.err
+	default:
+		var err error
+		if env, err = w.r.Decode(); err != nil {
+			return env, err
+		}
+	}
+	w.look(env.Event)
+	env.TS += w.offset
+	switch e := env.Event.(type) {
+	case event.OperationStarted:
+		e.StartNS += w.offset
+		env.Event = e
+	case event.OperationEnded:
+		e.StartNS += w.offset
+		env.Event = e
+	}
+	return env, nil
+}
+
+// begin reads up to the start of the run, which says whether this is a shard.
+func (w *watched) begin() {
+	for len(w.ahead) < maxBefore {
+		env, err := w.r.Decode()
+		if err != nil {
+			w.err = err
+			return
+		}
+		w.ahead = append(w.ahead, env)
+		if run, ok := env.Event.(event.RunStarted); ok {
+			if run.Shard != "" {
+				if w.to.base == 0 {
+					w.to.base = w.ahead[0].TS
+				}
+				w.offset = w.to.base - w.ahead[0].TS
+			}
+			return
+		}
+	}
+}
+
+// look notes what the checks need of an event.
+func (w *watched) look(e event.Event) {
+	st := w.stream
+	switch e := e.(type) {
+	case event.RunStarted:
+		if st.runs == 0 {
+			st.run = e
+			st.part, _ = shard.Parse(e.Shard) // a text that is no shard belongs to none
+		}
+		st.runs++
+		st.open = true
+	case event.RunCompleted:
+		st.open = false
+		st.exitCode = max(st.exitCode, e.ExitCode)
+	case event.FileCompleted:
+		switch e.Status {
+		case event.FilePassed, event.FileFailed, event.FileTimedOut:
+			if w.to.took == nil {
+				w.to.took = map[string][]time.Duration{}
+			}
+			w.to.took[e.Path] = append(w.to.took[e.Path], time.Duration(min(e.DurationNS, 1<<62)))
+		}
+	}
+}
+
+// ExitCode returns the highest exit code of the runs.
+func (s *Shards) ExitCode() int {
+	code := uint32(0)
+	for _, st := range s.streams {
+		code = max(code, st.exitCode)
+	}
+	return int(min(code, 255))
+}
+
+// Conflicts returns why the streams are not the shards of one run.
+func (s *Shards) Conflicts() (why []string) {
+	var first *stream
+	seen := map[shard.Shard]string{}
+	for _, st := range s.streams {
+		if st.part.Count == 0 {
+			continue
+		}
+		if first == nil {
+			first = st
+		}
+		for _, x := range []struct{ what, one, other string }{
+			{"version", first.run.Version, st.run.Version},
+			{"number of shards", fmt.Sprint(first.part.Count), fmt.Sprint(st.part.Count)},
+			{"selection of files", first.run.Selection, st.run.Selection},
+			{"durations file", first.run.Durations, st.run.Durations},
+		} {
+			if x.one != x.other {
+				why = append(why, fmt.Sprintf("%s: another %s (%s) than %s (%s)", st.name, x.what, orNone(x.other),
+					first.name, orNone(x.one)))
+			}
+		}
+		if other, twice := seen[st.part]; twice {
+			why = append(why, fmt.Sprintf("%s: shard %v came twice, in %s, too", st.name, st.part, other))
+			continue
+		}
+		seen[st.part] = st.name
+	}
+	return why
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "no"
+	}
+	return text
+}
+
+// Lost returns the shards that are missing, and those of which only a part is there.
+func (s *Shards) Lost() (lost []Lost) {
+	count := 0
+	var there []int
+	for _, st := range s.streams {
+		label := st.name
+		if st.part.Count > 0 {
+			label = "shard " + st.part.String()
+			count = max(count, st.part.Count)
+			there = append(there, st.part.Index)
+		}
+		switch {
+		case st.runs == 0:
+			lost = append(lost, Lost{label, fmt.Sprintf("%s has no run", st.name)})
+		case st.open:
+			lost = append(lost, Lost{label, fmt.Sprintf("it died: %s ends before the run does", st.name)})
+		}
+	}
+	slices.Sort(there)
+	there = slices.Compact(there)
+	for i := 1; i <= count && len(lost) < maxShards; i++ {
+		if _, ok := slices.BinarySearch(there, i); !ok {
+			part := shard.Shard{Index: i, Count: count}
+			lost = append(lost, Lost{"shard " + part.String(), fmt.Sprintf("it is missing: %d of %d shards are there",
+				len(there), count)})
+		}
+	}
+	return lost
+}
+
+// Durations returns how long files took, on average if they ran several times. Files that
+// crashed or were interrupted are not among them.
+func (s *Shards) Durations() *shard.Durations {
+	mean := map[string]time.Duration{}
+	for path, took := range s.took {
+		sum := time.Duration(0)
+		for _, d := range took {
+			sum += d / time.Duration(len(took))
+		}
+		mean[path] = sum
+	}
+	return shard.NewDurations(mean)
+}
