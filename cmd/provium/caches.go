@@ -135,19 +135,19 @@ func (p *program) cacheCommand() *cobra.Command {
 	push := &cobra.Command{
 		Use:   "push REF [FLAGS]",
 		Short: "Store booted guests, fixtures, kernels, initrds and userlands in a shared cache",
-		Long:  "Stores what the caches of this user have in a shared cache. What is there is not sent again." + sharedHelp,
+		Long: "Stores what the caches of this user have in a shared cache. What is there is not sent again." +
+			sharedHelp,
 	}
 	pull := &cobra.Command{
 		Use:   "pull REF [FLAGS]",
 		Short: "Bring what a shared cache has and this machine can use",
-		Long: "Brings what a shared cache has and the caches of this user do not. Guests that were booted by\n" +
-			"another QEMU or on another kind of CPU are left out." + sharedHelp,
+		Long:  "Brings what a shared cache has, this machine can use, and its caches do not have." + sharedHelp,
 	}
 	ls := &cobra.Command{
 		Use:   "ls REF [FLAGS]",
 		Short: "List what a shared cache has",
-		Long: "Lists what a shared cache has: kind, size as it is sent, what it is, and why this machine cannot\n" +
-			"use it." + sharedHelp,
+		Long: "Lists what a shared cache has: kind, size as it is sent, key, what it is, and why it is of no use here." +
+			sharedHelp,
 	}
 	return commandGroup("cache", "Share booted guests, fixtures and images with other machines",
 		p.withShared(push, (*share.Share).Push), p.withShared(pull, (*share.Share).Pull),
@@ -161,7 +161,8 @@ func (p *program) withShared(cmd *cobra.Command,
 	cmd.ValidArgsFunction = completeDirs
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return usage(cmd, "expected one REF, as in `registry.example/team/cache` or `oci:DIR`, got %d arguments", len(args))
+			return usage(cmd, "expected one REF, as in `registry.example/team/cache` or `oci:DIR`, got %d arguments",
+				len(args))
 		}
 		shared, err := sharedcache.Open(args[0], p.absolute("."), 0)
 		if err != nil {

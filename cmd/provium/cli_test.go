@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"provium/cmd/provium/internal/listing"
 	"provium/internal/artifacts"
 	"provium/internal/choose"
 	"provium/internal/image"
@@ -105,7 +106,8 @@ func TestHelp(t *testing.T) {
 		"lsp-setup", "check", "help", "man", "image", "image show", "image build",
 		"image list", "image clean", "image overlay",
 		"fixture", "fixture list", "fixture build", "fixture rebuild", "fixture clean", "fixture stale", "prepare",
-		"report", "coverage", "boots", "boots list", "boots clean", "cache", "cache push", "cache pull", "cache ls", "attach",
+		"report", "coverage", "boots", "boots list", "boots clean", "cache",
+		"cache push", "cache pull", "cache ls", "attach",
 		"exec", "shell", "console", "repl"} {
 		code, stdout, stderr := c.run(append(strings.Fields(verb), "--help")...)
 		if code != 0 || stderr != "" {
@@ -687,7 +689,7 @@ func TestWriteImage(t *testing.T) {
 func TestSizeText(t *testing.T) {
 	for n, want := range map[int64]string{0: "0B", 1023: "1023B", 1024: "1.00KiB", 106503840: "101.57MiB",
 		1 << 62: "4194304.00TiB"} {
-		if got := sizeText(n); got != want {
+		if got := listing.Size(n); got != want {
 			t.Errorf("%d: %s", n, got)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/listing"
 	"provium/internal/fixture"
 	"provium/internal/run"
 )
@@ -74,9 +75,6 @@ func (p *program) withCache(cmd *cobra.Command, do func(out io.Writer, cache *fi
 	return cmd
 }
 
-// mib returns a size as listings show it.
-func mib(n int64) string { return fmt.Sprintf("%.2fMiB", float64(n)/(1<<20)) }
-
 func (p *program) fixtureListCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "list [FLAGS]", Short: "List the entries of the cache", Args: noArguments}
 	return p.withCache(cmd, func(out io.Writer, cache *fixture.Cache) error {
@@ -91,9 +89,9 @@ func (p *program) fixtureListCommand() *cobra.Command {
 			if name == "" {
 				name, kind = "(its record cannot be read)", "?"
 			}
-			fmt.Fprintf(out, "%12s  %-3s  %s  %s\n", mib(e.Size), kind, e.Key, name)
+			fmt.Fprintf(out, "%12s  %-3s  %s  %s\n", listing.MiB(e.Size), kind, e.Key, name)
 		}
-		_, err = fmt.Fprintf(out, "%d entries, %s\n", len(all), mib(total))
+		_, err = fmt.Fprintf(out, "%d entries, %s\n", len(all), listing.MiB(total))
 		return err
 	})
 }

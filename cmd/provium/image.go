@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/listing"
 	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/preparation"
@@ -252,44 +252,11 @@ func (p *program) imageListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeEntries(cmd.OutOrStdout(), entries)
+			return listing.Images(cmd.OutOrStdout(), entries)
 		},
 	}
 	finish(cmd)
 	return cmd
-}
-
-func writeEntries(w io.Writer, entries []image.CacheEntry) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	for _, e := range entries {
-		fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s\t%s\t%s", e.Kind, sizeText(e.Size),
-			e.Used.Format("2006-01-02 15:04"), e.Name, e.Note), "\t"))
-	}
-	if err := t.Flush(); err != nil {
-		return outputError(err)
-	}
-	_, err := fmt.Fprintf(w, "%d entries, %s\n", len(entries), sizeText(total(entries)))
-	return outputError(err)
-}
-
-func total(entries []image.CacheEntry) (sum int64) {
-	for _, e := range entries {
-		sum += e.Size
-	}
-	return sum
-}
-
-// sizeText returns a size for people.
-func sizeText(n int64) string {
-	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	if i == 0 {
-		return fmt.Sprintf("%dB", n)
-	}
-	return fmt.Sprintf("%.2f%s", f, units[i])
 }
 
 func (p *program) imageCleanCommand() *cobra.Command {
@@ -306,7 +273,8 @@ func (p *program) imageCleanCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d entries, %s\n", len(gone), sizeText(total(gone)))
+			size := listing.Size(listing.Total(gone))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d entries, %s\n", len(gone), size)
 			return outputError(err)
 		},
 	}

@@ -125,7 +125,8 @@ func TestPushPull(t *testing.T) {
 			t.Errorf("%s: stored is %t", ref, stored)
 		}
 		all := entries(t, c)
-		if len(all) != 1 || all[0].Key != "abc" || all[0].Note != "host" || all[0].Packed < 3<<20 || all[0].Packed > 4<<20 {
+		if len(all) != 1 || all[0].Key != "abc" || all[0].Note != "host" || all[0].Packed < 3<<20 ||
+			all[0].Packed > 4<<20 {
 			t.Fatalf("%s: %+v", ref, all)
 		}
 		to := t.TempDir()
@@ -210,7 +211,8 @@ func TestAway(t *testing.T) {
 	silent := around(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) { <-r.Context().Done() })
 	before.Store(&silent)
 	var away *AwayError
-	if _, err := c.List(t.Context(), nil); !errors.As(err, &away) || !strings.Contains(err.Error(), "it has been silent for 50ms") {
+	_, err := c.List(t.Context(), nil)
+	if !errors.As(err, &away) || !strings.Contains(err.Error(), "it has been silent for 50ms") {
 		t.Errorf("silent: %v", err)
 	}
 	full := around(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"provium/cmd/provium/internal/listing"
 	"provium/internal/fixture"
 	"provium/internal/image"
 	"provium/internal/image/cache"
@@ -157,10 +158,10 @@ func (s *Share) List(ctx context.Context, c *sharedcache.Cache) error {
 		if unfit != "" {
 			unfit = ": not for this machine: " + unfit
 		}
-		fmt.Fprintf(s.out, "%12s  %-7s  %.12s  %s%s\n", mib(e.Packed), e.Kind, shortKey(e.Header), terminal.Escape(e.Note),
-			terminal.Escape(unfit))
+		fmt.Fprintf(s.out, "%12s  %-7s  %.12s  %s%s\n", listing.MiB(e.Packed), e.Kind, shortKey(e.Header),
+			terminal.Escape(e.Note), terminal.Escape(unfit))
 	}
-	_, err = fmt.Fprintf(s.out, "%d entries, %s\n", len(all), mib(size))
+	_, err = fmt.Fprintf(s.out, "%d entries, %s\n", len(all), listing.MiB(size))
 	return errors.Join(err, failed)
 }
 
@@ -177,10 +178,7 @@ func (s *Share) Warm(ctx context.Context, from *sharedcache.Cache) error {
 	}
 	if err == nil {
 		fmt.Fprintf(s.err, "provium: shared cache: pulled %d entries, %s; %d were there, %d are not for this machine\n",
-			t.moved, mib(t.size), t.there, t.unfit)
+			t.moved, listing.MiB(t.size), t.there, t.unfit)
 	}
 	return nil
 }
-
-// mib returns a size as listings show it.
-func mib(n int64) string { return fmt.Sprintf("%.2fMiB", float64(n)/(1<<20)) }
