@@ -135,8 +135,7 @@ func (p *program) cacheCommand() *cobra.Command {
 	push := &cobra.Command{
 		Use:   "push REF [FLAGS]",
 		Short: "Store booted guests, fixtures, kernels, initrds and userlands in a shared cache",
-		Long: "Stores what the caches of this user have in a shared cache. What is there is not sent again." +
-			sharedHelp,
+		Long:  "Stores what the caches of this user have in a shared cache. Nothing is sent twice." + sharedHelp,
 	}
 	pull := &cobra.Command{
 		Use:   "pull REF [FLAGS]",
@@ -146,8 +145,7 @@ func (p *program) cacheCommand() *cobra.Command {
 	ls := &cobra.Command{
 		Use:   "ls REF [FLAGS]",
 		Short: "List what a shared cache has",
-		Long: "Lists what a shared cache has: kind, size as it is sent, key, what it is, and why it is of no use here." +
-			sharedHelp,
+		Long:  "Lists what a shared cache has: kind, size as it is sent, key, and what it is." + sharedHelp,
 	}
 	return commandGroup("cache", "Share booted guests, fixtures and images with other machines",
 		p.withShared(push, (*share.Share).Push), p.withShared(pull, (*share.Share).Pull),
