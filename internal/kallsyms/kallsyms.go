@@ -25,10 +25,12 @@ type Memory interface {
 type Symbol struct {
 	Name   string // "" if the address has no name
 	Offset uint64 // from the symbol on
+	Size   uint64 // up to the next symbol at another address; 0 for the last one
 	IsText bool   // the symbol is a function
 }
 
-func (s Symbol) String() string { return fmt.Sprintf("%s+%#x", s.Name, s.Offset) }
+// String returns the symbol as kernels print it: name+offset/size.
+func (s Symbol) String() string { return fmt.Sprintf("%s+0x%x/0x%x", s.Name, s.Offset, s.Size) }
 
 const (
 	maxSymbols   = 1 << 20
@@ -61,7 +63,7 @@ func Resolve(m Memory, addresses []uint64) ([]Symbol, error) {
 	wanted := map[int][]int{} // which of out, by the number of the symbol
 	for i, address := range addresses {
 		if n, ok := starts.find(address); ok {
-			out[i].Offset = address - starts[n]
+			out[i].Offset, out[i].Size = address-starts[n], starts.size(n)
 			wanted[n] = append(wanted[n], i)
 		}
 	}
@@ -141,6 +143,15 @@ func (s starts) find(address uint64) (int, bool) {
 		i, _ = slices.BinarySearch(s, s[i-1])
 	}
 	return i, address-s[i] <= maxOffset
+}
+
+// size returns how far it is from a symbol to the next one at another address.
+func (s starts) size(n int) uint64 {
+	next, _ := slices.BinarySearch(s, s[n]+1)
+	if next == len(s) {
+		return 0
+	}
+	return s[next] - s[n]
 }
 
 // tokens are what the bytes of compressed names stand for.

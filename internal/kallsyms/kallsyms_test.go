@@ -87,8 +87,8 @@ func TestResolve(t *testing.T) {
 	symbols := []symbol{{'T', 0, "_text"}, {'T', 0, "_stext"}, {'t', 0x40, "native_queued_spin_lock"},
 		{'W', 0x100, long}, {'D', 0x200000, "jiffies"}}
 	addresses := []uint64{base, base + 0x50, base + 0x140, base + 0x200008, base - 1, base + 1<<30, 0}
-	want := fmt.Sprint([]string{"_text+0x0", "native_queued_spin_lock+0x10", long + "+0x40", "jiffies+0x8", "+0x0",
-		"+0x0", "+0x0"})
+	want := fmt.Sprint([]string{"_text+0x0/0x40", "native_queued_spin_lock+0x10/0xc0", long + "+0x40/0x1fff00",
+		"jiffies+0x8/0x0", "+0x0/0x0", "+0x0/0x0", "+0x0/0x0"})
 	for _, old := range []bool{false, true} {
 		all := symbols
 		if old {

@@ -23,7 +23,7 @@ var frameForm = regexp.MustCompile(
 	`([A-Za-z_$.][\w$.]*)\+0x([0-9a-f]{1,8})/0x([0-9a-f]{1,8})(?: \[([\w-]+)(?: [0-9a-f]{40})?\])?`)
 
 // exactMarks stand before frames whose address is that of an instruction, not one to return to.
-var exactMarks = []string{"RIP: ", "EIP: ", "pc : ", "epc : "}
+var exactMarks = []string{"RIP: ", "EIP: ", "pc : ", "epc : ", "RIP 0x"}
 
 // framesIn returns the frames of a text, in their order.
 func framesIn(text string) (frames []frame) {

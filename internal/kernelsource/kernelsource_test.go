@@ -48,6 +48,17 @@ func TestName(t *testing.T) {
 	}
 }
 
+// TestNameOutside names where a CPU is, and what is on its stack: the instruction at its RIP is the next one, those
+// on the stack have called.
+func TestNameOutside(t *testing.T) {
+	got, err := Files{"testdata"}.Name(t.Context(),
+		"CPU 0 runs the kernel, RIP 0xffffffff81000006 (demo_fail+0x6/0x10)\n    demo_fail+0x6/0x10")
+	want := "(demo_fail+0x6/0x10 (core.c:10))\n    demo_fail+0x6/0x10 (core.c:9)"
+	if got = strings.ReplaceAll(got, "/src/linux/testdata/", ""); err != nil || !strings.HasSuffix(got, want) {
+		t.Errorf("%v\n%s\nwant %s", err, got, want)
+	}
+}
+
 // TestNameWithout has no file, or no frame, that a name could come from.
 func TestNameWithout(t *testing.T) {
 	if got, err := (Files)(nil).Name(t.Context(), report); got != report || err != nil {

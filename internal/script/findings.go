@@ -109,7 +109,7 @@ func (e *execution) takeEvidence() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		e.evidence.world = scene.World(ctx, seen, background, e.touchedVMs())
+		e.evidence.world = scene.World(ctx, seen, background, e.touchedVMs(), e.s.Reports.Name)
 		return nil
 	})
 	e.salvage(false)
@@ -137,7 +137,7 @@ func (e *execution) lookAtStuck(limit time.Duration, over <-chan struct{}) {
 		case <-ctx.Done():
 		}
 	}()
-	text, silent := scene.Stuck(ctx, vms[max(0, len(vms)-maxStuck):])
+	text, silent := scene.Stuck(ctx, vms[max(0, len(vms)-maxStuck):], e.s.Reports.Name)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.evidence.stuck, e.evidence.silent = text, silent

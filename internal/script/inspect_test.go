@@ -1,6 +1,8 @@
 package script
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 
 	"provium/internal/fakemachine"
 	"provium/internal/guestmem/fakekernel"
+	"provium/internal/script/verdict"
 )
 
 // cpuText is how QEMU prints a CPU that runs the kernel with interrupts off.
@@ -33,6 +36,13 @@ func addKernel(t *testing.T, m *fakemachine.Machine) {
 	})
 }
 
+// sourceOf puts a line of source before a word, and misses a module.
+func sourceOf(word string) *verdict.Project {
+	return &verdict.Project{Source: func(_ context.Context, profile, text string) (string, error) {
+		return strings.ReplaceAll(text, word, "("+profile+", x.c:7) "+word), errors.New("no module")
+	}}
+}
+
 // TestSilentGuestIsInspected has a guest hang: its failure says what its CPUs do and what its
 // kernel has said, within a second.
 func TestSilentGuestIsInspected(t *testing.T) {
@@ -45,9 +55,13 @@ test("it", {timeout = "300ms"}, function(t)
   local vm = provium:vm("a", "host"):boot()
   vm:run("kernel")
   vm:stat("/x")
-end)`}), func(c *Config) { c.Host = host })
+end)`}), func(c *Config) {
+		c.Host = host
+		c.Reports = sourceOf("RIP 0x")
+	})
 	o.failed(t, "it", "in vm `a` when the time was up: the guest does not answer",
-		"CPU 0 runs the kernel with interrupts off, RIP 0xffffffff80001234", "RAX=0000000000000001",
+		"CPU 0 runs the kernel with interrupts off, (host, x.c:7) RIP 0xffffffff80001234",
+		"(lines of source: no module)", "RAX=0000000000000001",
 		"kernel log of vm `a`, as far as its console does not show it:\n  [    2.000000] eth0: link up\n"+
 			"  [    3.000000] sda: bad\\x1b sector\n  [    5.000000] from a daemon")
 	for _, unwanted := range []string{"booting", "FCW="} {
@@ -72,9 +86,12 @@ test("later", function(t)
   t:assert_eq(vm:state(), "dead")
   t:assert_contains(vm:dmesg(), "eth0: link up")
   vm:stat("/x")
-end)`}), func(c *Config) { c.Host = host })
+end)`}), func(c *Config) {
+		c.Host = host
+		c.Reports = sourceOf("RIP 0x")
+	})
 	o.failed(t, "it", "no sign of life for", "vm `a` before it was given up:",
-		"CPU 0 runs the kernel with interrupts off", "eth0: link up")
+		"CPU 0 runs the kernel with interrupts off, (host, x.c:7) RIP", "eth0: link up")
 	o.failed(t, "later", "dead")
 	for _, unwanted := range []string{"CPU 0", "kernel log of vm"} {
 		if strings.Contains(o.failed(t, "later").Reason, unwanted) {

@@ -23,9 +23,14 @@ const (
 	outsideLimit = 500 * time.Millisecond
 )
 
+// Source returns a text with lines of source behind the frames of a profile's kernel, as far as
+// there is time for it before ctx ends.
+type Source func(ctx context.Context, profile, text string) string
+
 // World describes the rules of the networks and disks among objects, commands in the background, and what is
 // known of the kernels of the guests that the test used.
-func World[T any](ctx context.Context, objects map[any]bool, background []T, used []*lab.VM) string {
+func World[T any](ctx context.Context, objects map[any]bool, background []T, used []*lab.VM,
+	source Source) string {
 	var bridges []*network.Bridge
 	var vms []*lab.VM
 	for o := range objects {
@@ -41,7 +46,8 @@ func World[T any](ctx context.Context, objects map[any]bool, background []T, use
 	parts := []string{Rules(bridges, vms), Background(ctx, background)}
 	for _, vm := range used[max(0, len(used)-maxKernels):] {
 		if kept := vm.Inspect().TakeKept(); kept != nil {
-			parts = append(parts, cpus(fmt.Sprintf("vm `%s` before it was given up:", vm.Name()), kept))
+			text := cpus(fmt.Sprintf("vm `%s` before it was given up:", vm.Name()), kept)
+			parts = append(parts, source(ctx, vm.Profile(), text))
 		}
 		parts = append(parts, kernelLog(vm))
 	}
@@ -115,14 +121,14 @@ func unseen(records []printk.Record, severe bool, console string) (lines []strin
 }
 
 // outside describes what the CPUs of a guest do that does not answer.
-func outside(ctx context.Context, title string, vm *lab.VM) string {
+func outside(ctx context.Context, title string, vm *lab.VM, source Source) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outsideLimit)
 	defer cancel()
 	state, err := vm.Inspect().Look(ctx)
 	if err != nil {
 		return title
 	}
-	return cpus(title, state)
+	return source(ctx, vm.Profile(), cpus(title, state))
 }
 
 // cpus lists what CPUs do.

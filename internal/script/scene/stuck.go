@@ -30,7 +30,7 @@ const (
 // Stuck lists what runs in guests and where their kernels are in it: processes, and those of
 // the kernel that cannot be interrupted. silent reports whether a guest did not answer before
 // ctx ended, which the text says too.
-func Stuck(ctx context.Context, vms []*lab.VM) (text string, silent bool) {
+func Stuck(ctx context.Context, vms []*lab.VM, source Source) (text string, silent bool) {
 	texts, silence := make([]string, len(vms)), make([]bool, len(vms))
 	parallel.Each(vms, func(vm *lab.VM) error {
 		title := fmt.Sprintf("in vm `%s` when the time was up:", vm.Name())
@@ -45,9 +45,9 @@ func Stuck(ctx context.Context, vms []*lab.VM) (text string, silent bool) {
 		}
 		switch {
 		case unheard || err != nil && ctx.Err() != nil:
-			texts[i], silence[i] = outside(ctx, title+" the guest does not answer", vm), true
+			texts[i], silence[i] = outside(ctx, title+" the guest does not answer", vm, source), true
 		case err == nil && len(tasks) > 0:
-			texts[i] = title + "\n" + table(tasks)
+			texts[i] = source(ctx, vm.Profile(), title+"\n"+table(tasks))
 		}
 		return err
 	})

@@ -23,3 +23,19 @@ func (p *Project) named(vm VM, report string) (named, note string) {
 	}
 	return named, note
 }
+
+// Name returns a text with lines of source behind its frames, and with a note on what is missing. It
+// takes no longer than ctx allows. A nil Project returns the text as it is.
+func (p *Project) Name(ctx context.Context, profile, text string) string {
+	if p == nil || p.Source == nil {
+		return text
+	}
+	named, err := p.Source(ctx, profile, text)
+	switch {
+	case err == nil:
+		return named
+	case ctx.Err() != nil:
+		return named + "\n  (there was no time to look up all lines of source)"
+	}
+	return fmt.Sprintf("%s\n  (lines of source: %v)", named, err)
+}

@@ -123,3 +123,28 @@ func TestSource(t *testing.T) {
 		t.Errorf("notes: %q", notes)
 	}
 }
+
+// TestName has a text named, without words of Go where the time was too short.
+func TestName(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	source := func(ctx context.Context, profile, text string) (string, error) {
+		return text + " of " + profile, ctx.Err()
+	}
+	failing := func(context.Context, string, string) (string, error) { return "f", errors.New("no module") }
+	for _, tc := range []struct {
+		project *Project
+		ctx     context.Context
+		want    string
+	}{
+		{nil, over, "f"},
+		{&Project{}, over, "f"},
+		{&Project{Source: source}, t.Context(), "f of p"},
+		{&Project{Source: source}, over, "f of p\n  (there was no time to look up all lines of source)"},
+		{&Project{Source: failing}, t.Context(), "f\n  (lines of source: no module)"},
+	} {
+		if got := tc.project.Name(tc.ctx, "p", "f"); got != tc.want {
+			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
+}
