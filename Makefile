@@ -35,6 +35,7 @@ test: build newer-qemu
 
 # With what is too heavy for every day: tests with meta.slow, unit tests of which `make test`
 # runs a sample, and all suites on another QEMU.
+test-full: export PROVIUM_SETUP_FULL = 1
 test-full: build newer-qemu
 	@PROVIUM_TEST_FULL=1 scripts/test "$(GO)" --include-slow
 	scripts/test-qemu "$(QEMU)" "$(GO)" --include-slow

@@ -1,0 +1,58 @@
+-- Guests of riscv64: Debian's kernel and busybox. The first boot takes a quarter of a minute of
+-- emulation, so every test is slow; those that follow start from the boot cache.
+
+local function boot(name, options) return provium:vm(name, "riscv64", options):boot() end
+
+local function fails(want, f, ...)
+  local ok, err = pcall(f, ...)
+  assert(not ok, "no error")
+  assert(tostring(err):find(want, 1, true), ("%q is not in %q"):format(want, tostring(err)))
+end
+
+test("commands, files, workers and system calls", {slow = true}, function(t)
+  local vm = boot("base")
+  t:assert_eq(vm:run("uname -m"):assert_ok().stdout, "riscv64\n")
+  vm:write_file("/tmp/f", "hello")
+  t:assert_eq(vm:read_file("/tmp/f"), "hello")
+  local worker = vm:spawn_worker()
+  t:assert_eq(worker:read_file("/tmp/f"), "hello")
+  assert(worker:syscall(172).ret > 1) -- getpid
+end)
+
+test("snapshots keep the guest as it was", {slow = true}, function(t)
+  local vm = boot("base"):fork()
+  vm:write_file("/tmp/s", "before")
+  local s = vm:snapshot()
+  vm:write_file("/tmp/s", "after")
+  vm:shutdown()
+  vm:restore(s)
+  t:assert_eq(vm:read_file("/tmp/s"), "before")
+  vm:reset()
+  t:assert_eq(vm:run("cat /tmp/s").exit_code, 1)
+end)
+
+test("a disk that fails, and one that comes while the guest runs", {slow = true}, function(t)
+  local vm = boot("disks", {disks = {{scratch = "16M", id = "first"}}})
+  local write = "dd if=/dev/zero of=/dev/disk/by-id/virtio-%s bs=4096 count=4 oflag=direct"
+  local late = vm:attach_disk({id = "late", size = 16 << 20})
+  for _, disk in ipairs({vm:disk("first"), late}) do
+    local id = disk == late and "late" or "first"
+    vm:run(write:format(id)):assert_ok()
+    disk:fail_writes()
+    t:assert_contains(vm:run(write:format(id)).stderr, "Input/output error")
+  end
+end)
+
+test("guests reach each other", {slow = true}, function(t)
+  local base = boot("base")
+  local bridge = provium:bridge("net")
+  local a, b = base:fork(), base:fork()
+  bridge:attach(a)
+  bridge:attach(b)
+  t:assert_contains(a:run("ping -c 1 -W 20 " .. b:name()):assert_ok().stdout, "1 packets received")
+end)
+
+test("a panic has its title", {slow = true, expect_panic = true}, function(t)
+  local vm = boot("base"):fork()
+  fails("sysrq triggered crash", vm.run, vm, "echo c >/proc/sysrq-trigger", {timeout = 60})
+end)
