@@ -34,6 +34,8 @@ test("virtio-scsi and nvme", function(t)
   local plugged = copy:attach_disk({id = "p", size = "4M", bus = "virtio-scsi"})
   exercise(copy, "p", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_p")
   plugged:resize("8M")
+  -- Linux 6.1 warns (virtscsi_remove) where the driver goes while it looks at the new size.
+  wait_until(function() return copy:run("cat /sys/block/sdb/size").stdout == "16384\n" end)
   plugged:detach()
   assert(not copy:run("test -e /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_p"):ok())
 
