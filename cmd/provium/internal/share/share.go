@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"provium/cmd/provium/internal/listing"
 	"provium/internal/fixture"
@@ -101,23 +102,24 @@ func (t *teller) tell(r exchange.Result) {
 		return
 	case r.Unfit != "":
 		t.unfit++
-		fmt.Fprintf(t.out, "left out %s %.12s (%s): %s\n", r.Kind, shortKey(r.Header), terminal.Escape(r.Note),
+		fmt.Fprintf(t.out, "left out %s %s (%s): %s\n", r.Kind, shortKey(r.Header), terminal.Escape(r.Note),
 			terminal.Escape(r.Unfit))
 	case r.Moved:
 		t.moved++
 		t.size += r.Size
-		fmt.Fprintf(t.out, "%s %s %.12s (%s)\n", t.done, r.Kind, shortKey(r.Header), terminal.Escape(r.Note))
+		fmt.Fprintf(t.out, "%s %s %s (%s)\n", t.done, r.Kind, shortKey(r.Header), terminal.Escape(r.Note))
 	default:
 		t.there++
 	}
 }
 
-// shortKey is what of a key differs.
+// shortKey is what of a key people need: names as they are, the start of digests.
 func shortKey(h sharedcache.Header) string {
-	if h.Kind == sharedcache.Image {
-		return filepath.Base(h.Key)
+	key, _, _ := strings.Cut(filepath.Base(h.Key), "@")
+	if h.Kind != sharedcache.Image || len(key) > 50 {
+		key = key[:min(len(key), 12)]
 	}
-	return h.Key
+	return terminal.Escape(key)
 }
 
 // end prints the sum, and returns what failed.
@@ -158,7 +160,7 @@ func (s *Share) List(ctx context.Context, c *sharedcache.Cache) error {
 		if unfit != "" {
 			unfit = ": not for this machine: " + unfit
 		}
-		fmt.Fprintf(s.out, "%12s  %-7s  %.12s  %s%s\n", listing.MiB(e.Packed), e.Kind, shortKey(e.Header),
+		fmt.Fprintf(s.out, "%12s  %-7s  %s  %s%s\n", listing.MiB(e.Packed), e.Kind, shortKey(e.Header),
 			terminal.Escape(e.Note), terminal.Escape(unfit))
 	}
 	_, err = fmt.Fprintf(s.out, "%d entries, %s\n", len(all), listing.MiB(size))
