@@ -76,7 +76,7 @@ type foundFile struct {
 }
 
 // selectFiles finds the files with that suffix and takes those that the selection
-// wants. When there are none, notice says why. digest is that of the files that are split.
+// wants. Without any, notice says why. digest is that of the files that are split.
 func selectFiles(cfg *config.Config, s Selection, suffix string, scan *scanner) (
 	files []*foundFile, digest, notice string, err error) {
 	paths, picks, err := splitPaths(s.WorkDir, s.Paths)
