@@ -43,8 +43,8 @@ ip link set lo up
 ip address add 192.0.2.1/32 dev lo # getaddrinfo finds nothing where there are addresses of the loopback only
 slurmctld-wlm -D -c >"$STATE/slurmctld.log" 2>&1 &
 slurmd-wlm -D -N "$NODE" -d "$SLURM/usr/sbin/slurmstepd-wlm" >"$STATE/slurmd.log" 2>&1 &
-sbatch --parsable --wait "$DEPLOY/shards.sbatch" || echo "shards: $?"
-exec sbatch --parsable --wait "$DEPLOY/merge.sbatch"
+timeout 400 sbatch --parsable --wait "$DEPLOY/shards.sbatch" || echo "shards: $?"
+exec timeout 100 sbatch --parsable --wait "$DEPLOY/merge.sbatch"
 `
 
 func absolute(t *testing.T, path string) string {
@@ -110,6 +110,8 @@ func project(t *testing.T) string {
 // TestSlurmArray runs examples as an array of four shards on a real Slurm, and as one run: the
 // results are the same.
 func TestSlurmArray(t *testing.T) {
+	// What is started ends with us, and sees itself alone.
+	apart := []string{"unshare", "-n", "-p", "--fork", "--kill-child", "--mount-proc"}
 	slurm, bin := absolute(t, "../../dist/slurm"), os.Getenv("PROVIUM_BIN")
 	switch _, err := os.Stat(slurm); {
 	case err != nil:
@@ -119,7 +121,7 @@ func TestSlurmArray(t *testing.T) {
 	case os.Geteuid() != 0:
 		t.Skip("Slurm starts the jobs of others as root only")
 	}
-	if out, err := exec.Command("unshare", "-n", "-p", "--fork", "--kill-child", "true").CombinedOutput(); err != nil {
+	if out, err := exec.Command(apart[0], append(apart[1:], "true")...).CombinedOutput(); err != nil {
 		t.Skipf("there can be no network apart here: %s", out)
 	}
 	triplet := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[runtime.GOARCH]
@@ -154,7 +156,7 @@ func TestSlurmArray(t *testing.T) {
 	if out, err := whole.CombinedOutput(); whole.ProcessState.ExitCode() != 1 {
 		t.Fatalf("%v: %s", err, out)
 	}
-	array := exec.CommandContext(t.Context(), "unshare", "-n", "-p", "--fork", "--kill-child", "sh", "-c", slurmScript)
+	array := exec.CommandContext(t.Context(), apart[0], append(apart[1:], "sh", "-c", slurmScript)...)
 	array.Dir, array.Env = dir, append(env, "LD_LIBRARY_PATH="+libraries+":"+libraries+"/slurm-wlm")
 	out, err := array.CombinedOutput()
 	_, missing := os.Stat(dir + "/results/all.xml")
