@@ -128,9 +128,12 @@ func (l *Locals) Push(ctx context.Context, to *sharedcache.Cache, tell func(Resu
 	return nil
 }
 
-// Pull brings what a shared cache has and the local ones do not. Files are written below
-// dir first, a directory on the file system of the caches. tell is called for each entry.
-func (l *Locals) Pull(ctx context.Context, from *sharedcache.Cache, dir string, tell func(Result)) error {
+// Temp are directories for files that are not verified yet, each on the file system of its cache.
+type Temp struct{ Boots, Fixtures string }
+
+// Pull brings what a shared cache has and the local ones do not, by way of temporary files.
+// tell is called for each entry.
+func (l *Locals) Pull(ctx context.Context, from *sharedcache.Cache, temp Temp, tell func(Result)) error {
 	all, err := from.List(ctx, func(err error) { tell(Result{Err: err}) })
 	if err != nil {
 		return err
@@ -138,7 +141,7 @@ func (l *Locals) Pull(ctx context.Context, from *sharedcache.Cache, dir string, 
 	for i := range all {
 		r := Result{Header: all[i].Header, Unfit: all[i].Fit.Differs(l.Fit)}
 		if r.Unfit == "" && !l.has(&all[i]) {
-			r.Err = l.bring(ctx, from, &all[i], dir)
+			r.Err = l.bring(ctx, from, &all[i], temp)
 			r.Moved = r.Err == nil
 		}
 		if ctx.Err() != nil {
@@ -155,23 +158,24 @@ func (l *Locals) Pull(ctx context.Context, from *sharedcache.Cache, dir string, 
 
 // has reports whether the local caches have an entry, which may be damaged.
 func (l *Locals) has(e *sharedcache.Entry) bool {
-	path := ""
 	switch e.Kind {
 	case sharedcache.Boot:
 		return l.Boots.Has(e.Key)
 	case sharedcache.Fixture:
-		path = l.Fixtures.Paths(e.Key, fixture.VM)["record.json"]
-	case sharedcache.Image:
-		path = filepath.Join(l.Images.Dir, filepath.FromSlash(e.Key))
+		return l.Fixtures.Has(e.Key)
 	}
-	_, err := os.Stat(path)
+	_, err := os.Stat(filepath.Join(l.Images.Dir, filepath.FromSlash(e.Key)))
 	return err == nil
 }
 
 // bring fetches an entry and puts it into its cache.
-func (l *Locals) bring(ctx context.Context, from *sharedcache.Cache, e *sharedcache.Entry, dir string) error {
+func (l *Locals) bring(ctx context.Context, from *sharedcache.Cache, e *sharedcache.Entry, temp Temp) error {
 	if e.Kind == sharedcache.Image {
 		return l.bringImage(ctx, from, e)
+	}
+	dir := temp.Boots
+	if e.Kind == sharedcache.Fixture {
+		dir = temp.Fixtures
 	}
 	tmp, err := os.MkdirTemp(dir, "entry-")
 	if err != nil {

@@ -105,7 +105,7 @@ func TestExchange(t *testing.T) {
 	expect(t, got, "boot was there\nfixture was there\nimage was there")
 
 	two, dir := user(t)
-	must(t, two.Pull(t.Context(), shared, dir, tell))
+	must(t, two.Pull(t.Context(), shared, Temp{dir, dir}, tell))
 	expect(t, got, "boot\nfixture\nimage")
 	r, err := two.Boots.Open(t.Context(), "aa", time.Now())
 	must(t, err)
@@ -121,7 +121,7 @@ func TestExchange(t *testing.T) {
 		return nil
 	})
 	must(t, err)
-	must(t, two.Pull(t.Context(), shared, dir, tell))
+	must(t, two.Pull(t.Context(), shared, Temp{dir, dir}, tell))
 	expect(t, got, "boot was there\nfixture was there\nimage was there")
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("%v, %v", left, err)
@@ -130,7 +130,7 @@ func TestExchange(t *testing.T) {
 	// Another QEMU has no use for the boot.
 	three, dir := user(t)
 	three.Fit.QEMU = "10.0"
-	must(t, three.Pull(t.Context(), shared, dir, tell))
+	must(t, three.Pull(t.Context(), shared, Temp{dir, dir}, tell))
 	expect(t, got, "boot: QEMU 7.2, here 10.0\nfixture\nimage")
 }
 
@@ -156,7 +156,7 @@ func TestForeignContents(t *testing.T) {
 	}
 	tell, got := texts()
 	two, dir := user(t)
-	must(t, two.Pull(t.Context(), shared, dir, tell))
+	must(t, two.Pull(t.Context(), shared, Temp{dir, dir}, tell))
 	for i, want := range []string{"boot `bb`: ", "fixture `cc-dd`: its record is that of `",
 		"its files are not those of its name"} {
 		if len(*got) != 3 || !strings.Contains((*got)[i], want) {

@@ -72,18 +72,22 @@ func (s *Share) Pull(ctx context.Context, from *sharedcache.Cache) error {
 	return t.end(s.pull(ctx, from, t.tell))
 }
 
-// pull brings entries by way of a directory beside the caches.
+// pull brings entries by way of directories beside the caches.
 func (s *Share) pull(ctx context.Context, from *sharedcache.Cache, tell func(exchange.Result)) error {
-	dir := filepath.Dir(s.locals.Fixtures.Dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	var temp exchange.Temp
+	for cache, to := range map[string]*string{s.locals.Boots.Dir: &temp.Boots, s.locals.Fixtures.Dir: &temp.Fixtures} {
+		beside := filepath.Dir(cache)
+		if err := os.MkdirAll(beside, 0o755); err != nil {
+			return err
+		}
+		t, err := tempdir.New(beside)
+		if err != nil {
+			return err
+		}
+		defer t.Remove()
+		*to = t.Path()
 	}
-	t, err := tempdir.New(dir)
-	if err != nil {
-		return err
-	}
-	defer t.Remove()
-	return s.locals.Pull(ctx, from, t.Path(), tell)
+	return s.locals.Pull(ctx, from, temp, tell)
 }
 
 // teller prints what became of entries.
