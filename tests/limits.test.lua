@@ -46,11 +46,14 @@ local vm = provium:vm("alive", "plain"):boot()
 test("a paused guest", function(t)
   local ok, why
   parallel{
-    function() ok, why = pcall(vm.run, vm, "sleep 1000", {timeout = "2s"}) end,
-    function() vm:pause() end,
+    function() ok, why = pcall(vm.run, vm, "sleep 1000", {timeout = "5s"}) end,
+    function()
+      wait_until(function() return vm:run("pidof sleep").exit_code == 0 end)
+      vm:pause()
+    end,
   }
   t:assert(not ok)
-  t:assert_contains(tostring(why), "timed out after 2s, and the guest has not confirmed the end (it is paused)")
+  t:assert_contains(tostring(why), "timed out after 5s, and the guest has not confirmed the end (it is paused)")
   vm:resume()
   t:assert_eq(vm:run("echo alive").stdout, "alive\n")
 end)

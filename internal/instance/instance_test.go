@@ -362,9 +362,11 @@ func TestWordsOfAPanicOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
+			b.cfg.PanicGrace = time.Hour // its agent answers, if late
 			i, m := b.boot()
 			m.Print(false, text)
 			eventually(t, "printed", func() bool { return i.cfg.Console.Len() == int64(len(text)) })
+			i.SyncConsole()
 			if name == "then reboot" {
 				m.Reboot()
 				eventually(b.t, "the next boot", func() bool {
