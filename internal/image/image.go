@@ -339,13 +339,13 @@ func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) 
 	}
 	late := want(lateModules[:])
 	if img.Userland != nil {
-		for _, n := range userlandModules {
+		for _, n := range userlandModules(img.Userland) {
 			if !k.tree.Has(n) {
 				return set, wrap(fmt.Errorf("it has no %s, neither built in nor as a module in %s, which "+
 					"userland needs", n, k.tree.Dir()))
 			}
 		}
-		late = append(late, userlandModules[:]...)
+		late = append(late, userlandModules(img.Userland)...)
 	}
 	if set.late, err = k.tree.Closure(late, set.early); err != nil {
 		return set, wrap(err)

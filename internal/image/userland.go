@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -11,7 +12,9 @@ import (
 )
 
 // userlandModules are what a guest needs for a userland.
-var userlandModules = [...]string{"virtio_blk", "erofs", "overlay"}
+func userlandModules(u *userland.Userland) []string {
+	return []string{"virtio_blk", cmp.Or(u.Filesystem, "erofs"), "overlay"}
+}
 
 // UserlandDisk is the id, and the serial number in the guest, of the disk with the userland.
 const UserlandDisk = "userland"
@@ -84,6 +87,7 @@ func userlandItems(u *userland.Userland) []item {
 	for _, kv := range u.Config.Env {
 		add("env", kv)
 	}
+	add("filesystem", u.Filesystem)
 	add("workdir", u.Config.WorkDir)
 	user, _, _ := strings.Cut(u.Config.User, ":") // a group is that of the account
 	add("user", user)

@@ -63,19 +63,28 @@ type extent struct {
 }
 
 // writeIndex writes the index of a tree.
-func writeIndex(path string, t *tree) (err error) {
+func writeIndex(path string, t *tree) error {
 	img, err := erofs.Layout(t.root)
 	if err != nil {
 		return err
 	}
+	var extents []extent
+	for _, n := range img.Files {
+		p := t.pieces[n]
+		extents = append(extents, extent{n.Offset(), n.Size, int64(p.source), p.offset})
+	}
+	return writeParts(path, img.Meta, img.Size, extents, t.sources)
+}
+
+// writeParts writes the index of an image of size bytes, which begins with meta.
+func writeParts(path string, meta []byte, size int64, extents []extent, sources []source) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	h := header{Meta: int64(len(img.Meta)), Image: img.Size, Extents: int64(len(img.Files)),
-		Sources: int64(len(t.sources))}
-	for _, s := range t.sources {
+	h := header{Meta: int64(len(meta)), Image: size, Extents: int64(len(extents)), Sources: int64(len(sources))}
+	for _, s := range sources {
 		h.Paths += int64(len(s.path))
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
@@ -85,22 +94,21 @@ func writeIndex(path string, t *tree) (err error) {
 		le.PutUint64(first[headerStart+8*i:], uint64(*v))
 	}
 	w.Write(first) // errors stay until Flush
-	w.Write(img.Meta)
+	w.Write(meta)
 	numbers := func(values ...int64) {
 		for _, v := range values {
 			w.Write(le.AppendUint64(w.AvailableBuffer(), uint64(v)))
 		}
 	}
-	for _, n := range img.Files {
-		p := t.pieces[n]
-		numbers(n.Offset(), n.Size, int64(p.source), p.offset)
+	for _, e := range extents {
+		numbers(e.at, e.size, e.source, e.offset)
 	}
 	at := int64(0)
-	for _, s := range t.sources {
+	for _, s := range sources {
 		numbers(at, int64(len(s.path)), s.size, s.modified, s.change, int64(s.inode))
 		at += int64(len(s.path))
 	}
-	for _, s := range t.sources {
+	for _, s := range sources {
 		w.WriteString(s.path)
 	}
 	return w.Flush()

@@ -34,6 +34,9 @@ type Userland struct {
 	Key string
 	// HasInit is set if there is a /sbin/init.
 	HasInit bool
+	// Filesystem is what an image of a disk is mounted as, such as "ext4"; "" for EROFS. Only the guest sees whether
+	// that has an init.
+	Filesystem string
 	// Skipped are the files of the host that were left out: others than their owner, or
 	// the user, may not read them.
 	Skipped []string
@@ -85,6 +88,9 @@ func (m *Maker) make(ctx context.Context, s Source) (*Userland, error) {
 		return nil, err
 	}
 	u := &Userland{Source: s}
+	if s.Kind == Disk {
+		return u, m.ofDisk(ctx, u)
+	}
 	t, err := m.tree(ctx, u)
 	if err != nil {
 		return nil, err

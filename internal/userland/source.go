@@ -18,6 +18,7 @@ const (
 	Host      Kind = "host"      // the programs of this machine
 	Directory Kind = "directory" // a tree
 	Archive   Kind = "archive"   // a tar file, compressed or not
+	Disk      Kind = "disk"      // an image of a disk, or of one file system
 	OCI       Kind = "oci"       // an image in an OCI layout
 	Registry  Kind = "docker"    // an image in a registry
 	Debian    Kind = "debian"    // a release of Debian, made by its bootstrap tool
@@ -26,7 +27,7 @@ const (
 // Source is where a userland comes from.
 type Source struct {
 	Kind Kind
-	// Path is that of a directory, an archive or an OCI layout.
+	// Path is that of a directory, an archive, an image of a disk or an OCI layout.
 	Path string
 	// Ref names one of several images of a layout, "" is the only one; an image of a
 	// registry; or a release.
@@ -34,7 +35,7 @@ type Source struct {
 }
 
 // valid is what a user can write.
-const valid = "`busybox`, `host`, a directory, a tar file, `oci:DIR[:NAME]`, " +
+const valid = "`busybox`, `host`, a directory, a tar file, an image of a disk, `oci:DIR[:NAME]`, " +
 	"`docker://IMAGE`, or `debian:bookworm`"
 
 // How sources begin.
@@ -105,7 +106,7 @@ func (s Source) String() string {
 	return string(s.Kind)
 }
 
-// resolve finds out whether a path is a directory or an archive, and checks a layout.
+// resolve finds out whether a path is a directory, an archive or an image of a disk, and checks a layout.
 func (s Source) resolve() (Source, error) {
 	if s.Path == "" {
 		return s, nil
@@ -120,8 +121,24 @@ func (s Source) resolve() (Source, error) {
 		}
 	case info.Mode().IsRegular():
 		s.Kind = Archive
+		head, err := headOf(s.Path)
+		if err != nil {
+			return s, fmt.Errorf("%s: %w", s.Path, err)
+		}
+		if looksLikeDisk(head) || isDiskName(s.Path) {
+			s.Kind = Disk
+		}
 	case !info.IsDir():
 		return s, fmt.Errorf("%s is neither a directory nor a file", s.Path)
 	}
 	return s, nil
+}
+
+// isDiskName reports whether a file is called as images of disks are.
+func isDiskName(path string) bool {
+	switch filepath.Ext(path) {
+	case ".raw", ".img", ".qcow2", ".ext4":
+		return true
+	}
+	return false
 }

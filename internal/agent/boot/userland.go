@@ -13,6 +13,7 @@ import (
 type userland struct {
 	serial string // of the disk that has it
 	init   bool   // its /sbin/init is the guest's init
+	kind   string // its file system; "" is EROFS, and of others the guest looks whether there is an init
 
 	commands Commands
 }
@@ -57,6 +58,8 @@ func parseUserland(text string) (u userland, ok bool) {
 			if strings.IndexByte(value, '=') > 0 {
 				u.commands.Env = append(u.commands.Env, value)
 			}
+		case "filesystem":
+			u.kind = value
 		case "workdir":
 			u.commands.Dir = value
 		case "user":
@@ -79,12 +82,15 @@ func (s *System) enterUserland(u userland, c cmdline, files *files, report func(
 	if err := s.readAhead(device); err != nil {
 		report(err)
 	}
-	if err := mountUserland(device); err != nil {
+	if err := mountUserland(device, u.kind); err != nil {
 		return fail(err)
 	}
 	if s.commands = u.commands; u.commands.Dir != "" {
 		// As container engines do. A failure shows in the first command.
 		_ = s.inRoot(newRoot, func() error { return os.MkdirAll(u.commands.Dir, 0o755) })
+	}
+	if u.kind != "" {
+		u.init = s.inRoot(newRoot, func() error { _, err := os.Lstat("/sbin/init"); return err }) == nil
 	}
 	if !u.init && c.init == "" {
 		err := s.inRoot(newRoot, func() error { return s.prepareMinimal(files, report) })
@@ -119,15 +125,21 @@ func (s *System) readAhead(device string) error {
 	return nil
 }
 
-// mountUserland mounts a device with an overlay in memory.
-func mountUserland(device string) error {
+// unrecovered are the options with which a file system is mounted that was not unmounted, without writing to it.
+var unrecovered = map[string]string{"ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "rescue=nologreplay"}
+
+// mountUserland mounts a device with an overlay in memory. kind is its file system; "" is EROFS.
+func mountUserland(device, kind string) error {
+	if kind == "" {
+		kind = "erofs"
+	}
 	const lower, upper, work = dir + "/lower", dir + "/upper/files", dir + "/upper/work"
 	for _, d := range []string{lower, dir + "/upper", newRoot} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}
-	if err := unix.Mount(device, lower, "erofs", unix.MS_RDONLY, ""); err != nil {
+	if err := unix.Mount(device, lower, kind, unix.MS_RDONLY, unrecovered[kind]); err != nil {
 		return fmt.Errorf("mount its disk: %w", err)
 	}
 	if err := unix.Mount("userland", dir+"/upper", "tmpfs", 0, "mode=0755"); err != nil {

@@ -7,9 +7,9 @@ import (
 
 func TestParseUserland(t *testing.T) {
 	u, ok := parseUserland("userland init\nenv \"A=b\\nc\"\nenv \"PATH=/x\"\nenv \"=\"\nenv A=b\nworkdir \"/srv\"\n" +
-		"later \"x\"\nuser \"postgres\"\n")
-	if !ok || u.serial != "userland" || !u.init || !slices.Equal(u.commands.Env, []string{"A=b\nc", "PATH=/x"}) ||
-		u.commands.Dir != "/srv" || u.commands.User != "postgres" {
+		"later \"x\"\nfilesystem \"ext4\"\nuser \"postgres\"\n")
+	if !ok || u.serial != "userland" || u.kind != "ext4" || !u.init || u.commands.Dir != "/srv" ||
+		u.commands.User != "postgres" || !slices.Equal(u.commands.Env, []string{"A=b\nc", "PATH=/x"}) {
 		t.Errorf("%+v", u)
 	}
 	if u, ok := parseUserland("userland\n"); !ok || u.init || u.commands.Env != nil {
