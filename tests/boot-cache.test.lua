@@ -50,6 +50,18 @@ test("a fixed seed always boots, and its boot serves no other", function(t)
   t:assert_eq(with("c"), plain)
 end)
 
+test("a fixed time is part of what a boot depends on, and goes on", function(t)
+  local first
+  for i = 1, 2 do
+    local vm = provium:vm("v" .. i, "host", {memory = "128M", initial_time = 1700000000.5}):boot()
+    first = first or id(vm)
+    t:assert_eq(id(vm), first)
+    local up = tonumber(vm:read_file("/proc/uptime"):match("^%S+"))
+    local ahead = vm:clock():get() - 1700000000.5 - up
+    t:assert(ahead > -1 and ahead < 60, ("the clock is %s s ahead of the uptime"):format(ahead))
+  end
+end)
+
 test("the console log begins with the boot, once", function(t)
   local vm
   for i = 1, 2 do

@@ -92,6 +92,7 @@ func (p *program) reportPage(files []string, f *reportFlags) error {
 	}
 	if f.isMerge(files) {
 		for _, lost := range shards.Lost() {
+			b.Missing(lost.Shard, lost.Why)
 			fmt.Fprintf(p.stderr, "provium: warning: %s: %s\n", terminal.Escape(lost.Shard), terminal.Escape(lost.Why))
 		}
 	}

@@ -121,16 +121,18 @@ func TestReportMergesShards(t *testing.T) {
 		{"report one two --save-durations d.json", 0, "2 file(s)", ""},
 		{"report one -o page.html --exit-code", 2, "", "exit-code"},
 		{"report one two -o page.html", 0, "", ""},
+		{"report died two -o lost.html", 0, "", "shard 1/2: it died"},
 	} {
 		code, stdout, stderr := p.run(strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) ||
-			c.code == 0 && stderr != "" {
+			c.code == 0 && c.stderr == "" && stderr != "" {
 			t.Errorf("%s: code %d, stdout\n%s\nstderr %q", c.args, code, stdout, stderr)
 		}
 	}
 	for name, want := range map[string]string{
-		"d.json": "{\n  \"version\": 1,\n  \"files\": {\n    \"a\": 2000,\n    \"b\": 2000\n  }\n}\n",
-		"x.xml":  `<testsuite name="shard 2/2"`,
+		"d.json":    "{\n  \"version\": 1,\n  \"files\": {\n    \"a\": 2000,\n    \"b\": 2000\n  }\n}\n",
+		"x.xml":     `<testsuite name="shard 2/2"`,
+		"lost.html": `"path":"shard 1/2","status":"crashed","error":"it died`,
 	} {
 		if text, err := os.ReadFile(filepath.Join(p.dir, name)); err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("%s: %s, %v", name, text, err)

@@ -81,11 +81,11 @@ const lockDownload = "download"
 // cachedPackages returns the roots of the packages for an architecture in the cache, the newest
 // first.
 func (s *Store) cachedPackages(ctx context.Context, a *arch.Arch) ([]string, error) {
-	dirs, err := s.cache.All(ctx, kindKernel)
+	// Packages of other architectures have thousands of files, which are not looked at.
+	dirs, err := s.cache.All(ctx, kindKernel, func(name string) bool { return isPackageOf(name, a) })
 	if err != nil {
 		return nil, err
 	}
-	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !isPackageOf(filepath.Base(dir), a) })
 	slices.SortFunc(dirs, func(a, b string) int { return compareReleases(filepath.Base(b), filepath.Base(a)) })
 	for i := range dirs {
 		dirs[i] = filepath.Join(dirs[i], packageRoot)

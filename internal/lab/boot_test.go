@@ -335,14 +335,12 @@ func TestBootCacheAge(t *testing.T) {
 func TestBootsThatAreNotCached(t *testing.T) {
 	ctx := t.Context()
 	cold, seed := true, uint64(1)
-	now := time.Now()
 	for name, tc := range map[string]struct {
 		opts    topology.BootOpts
 		prepare func(h *Host, f *fakemachine.Machines)
 	}{
 		"cold":    {topology.BootOpts{Cold: &cold}, nil},
 		"seed":    {topology.BootOpts{RNGSeed: &seed}, nil},
-		"time":    {topology.BootOpts{InitialTime: &now}, nil},
 		"profile": {topology.BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.Profiles["p"].NoBootCache = true }},
 		"no qemu": {topology.BootOpts{}, func(h *Host, _ *fakemachine.Machines) { h.QEMU += "-none" }},
 		"oops": {topology.BootOpts{}, func(_ *Host, f *fakemachine.Machines) {
@@ -361,6 +359,32 @@ func TestBootsThatAreNotCached(t *testing.T) {
 		must(t, v.Boot(ctx, nil))
 		if list := cacheEntries(t, l.host); len(list) > 0 || len(*warnings) > 0 {
 			t.Errorf("%s: entries %v, warnings %q", name, list, *warnings)
+		}
+		must(t, v.Shutdown(ctx))
+	}
+}
+
+// TestCachedBootsOfFixedTime have entries by their time, and go on with that time.
+func TestCachedBootsOfFixedTime(t *testing.T) {
+	ctx := t.Context()
+	l, f, _ := cachedLab(t)
+	at := time.Unix(1700000000, 500e6)
+	later := at.Add(time.Nanosecond)
+	same := at.In(time.FixedZone("east", 3600))
+	for i, tc := range []struct {
+		start   *time.Time
+		entries int
+		renewed bool
+	}{{&at, 1, false}, {&same, 1, true}, {&later, 2, false}, {nil, 3, false}} {
+		v, err := l.DeclareVM(fmt.Sprint("v", i), "p", &topology.BootOpts{InitialTime: tc.start})
+		must(t, err)
+		must(t, v.Boot(ctx, nil))
+		if list := cacheEntries(t, l.host); len(list) != tc.entries {
+			t.Errorf("boot %d: entries %v", i, list)
+		}
+		all := renewals(machineOf(f, v))
+		if len(all) > 0 != tc.renewed || tc.renewed && all[0].RealtimeNS != 0 {
+			t.Errorf("boot %d: renewed %+v", i, all)
 		}
 		must(t, v.Shutdown(ctx))
 	}

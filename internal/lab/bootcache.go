@@ -60,15 +60,15 @@ func (v *VM) cacheable(ctx context.Context, p *startPlan) *cacheable {
 	return nil
 }
 
-// mayCache reports whether a boot may be cached: it is not wanted cold, has an agent, and fixes
-// neither the random seed nor the time.
+// mayCache reports whether a boot may be cached: it is not wanted cold, has an agent, and does not
+// fix the random seed.
 func (v *VM) mayCache(opts *topology.BootOpts) bool {
 	switch {
 	case v.host.BootCache == "" || v.profile.NoBootCache || opts.Cold != nil && *opts.Cold:
 		return false
 	case v.agentIsOptional(opts):
 		return false
-	case opts.RNGSeed != nil || opts.InitialTime != nil:
+	case opts.RNGSeed != nil:
 		return false
 	}
 	shape := v.profile.Shape.Merge(opts.Shape) // what QEMU is told may be of files, and change with them
@@ -93,6 +93,7 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		Disks    []disk.Origin `json:",omitempty"`
 		MACs     []string      `json:",omitempty"`
 		Ready    string        `json:",omitempty"`
+		Start    *time.Time    `json:",omitempty"` // of a fixed wall clock
 		TSC      int           // of the host, roughly: each run measures it anew
 	}
 	var forms []any
@@ -100,9 +101,14 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	if c := v.condition(p.opts); c.Kind != ready.Agent {
 		reached = c.String()
 	}
+	var start *time.Time
+	if p.opts.InitialTime != nil {
+		utc := p.opts.InitialTime.UTC()
+		start = &utc
+	}
 	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
 		forms = append(forms, form{snapshot.Form(), binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
-			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, class})
+			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, start, class})
 	}
 	return v.bootCache().Choose(forms...)
 }

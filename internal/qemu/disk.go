@@ -266,14 +266,14 @@ func (m *Machine) UnplugDisk(ctx context.Context, d Disk) error {
 	if a := m.cfg.arch(); !a.HotPlug {
 		return fmt.Errorf("qemu disk unplug: a guest of %s cannot release a disk while it runs; shut it down first", a)
 	}
-	devices := []string{d.device()}
+	device := d.device()
 	if d.before() != nil {
-		devices = append(devices, d.controller())
+		// The disk goes with it. Linux 6.1 warns (virtscsi_remove) where a driver is removed
+		// that still handles the end of its disk.
+		device = d.controller()
 	}
-	for _, device := range devices {
-		if err := m.unplug(ctx, device); err != nil {
-			return fmt.Errorf("qemu disk unplug: %w", err)
-		}
+	if err := m.unplug(ctx, device); err != nil {
+		return fmt.Errorf("qemu disk unplug: %w", err)
 	}
 	m.plugged.left(d)
 	if err := m.monitor().blockdevDel(ctx, d.node()); err != nil {

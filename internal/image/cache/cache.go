@@ -78,19 +78,19 @@ func (c *Cache) Make(ctx context.Context, kind, name string, fill func(dir strin
 	return c.Install(ctx, kind, func(dir string) (string, error) { return name, fill(dir) })
 }
 
-// All returns the directories of the intact entries of a kind, by name. Damaged ones are
-// removed. What earlier versions left without a digest gets one.
+// All returns the directories of the intact entries of a kind whose names are wanted, by name.
+// It removes damaged ones, and adds the digest to what earlier versions left without one.
 //
 // All looks at all files of an entry once: those that are used of it must be checked with
 // Unchanged.
-func (c *Cache) All(ctx context.Context, kind string) (dirs []string, err error) {
+func (c *Cache) All(ctx context.Context, kind string, wanted func(name string) bool) (dirs []string, err error) {
 	var bad bool
 	list := func(repair bool) {
 		dirs, bad = nil, false
 		items, _ := os.ReadDir(c.Path(kind))
 		for _, i := range items {
 			switch name, _, ok := strings.Cut(i.Name(), digestMark); {
-			case strings.HasPrefix(name, "."):
+			case strings.HasPrefix(name, "."), !wanted(name):
 			case !ok && repair:
 				c.adopt(ctx, kind, name)
 				bad = true

@@ -26,6 +26,9 @@ func fill(content string) func(dir string) error {
 	return func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), []byte(content), 0o644) }
 }
 
+// every wants all entries.
+func every(string) bool { return true }
+
 func TestMake(t *testing.T) {
 	c := &Cache{Dir: filepath.Join(t.TempDir(), "cache"), Kinds: []string{"a", "b"}}
 	if list, err := c.List(); err != nil || len(list) != 0 {
@@ -87,7 +90,7 @@ func TestDamagedEntry(t *testing.T) {
 				t.Fatal(err)
 			}
 			if all {
-				if dirs, err := c.All(t.Context(), "k"); err != nil || len(dirs) != 0 {
+				if dirs, err := c.All(t.Context(), "k", every); err != nil || len(dirs) != 0 {
 					t.Errorf("%s: All returns %v, %v", name, dirs, err)
 				}
 			}
@@ -140,7 +143,7 @@ func TestAdopt(t *testing.T) {
 	must(t, os.MkdirAll(old, 0o755))
 	must(t, fill("contents")(old))
 	for range 2 {
-		dirs, err := c.All(t.Context(), "k")
+		dirs, err := c.All(t.Context(), "k", every)
 		if err != nil || len(dirs) != 1 || !strings.HasPrefix(dirs[0], old+digestMark) {
 			t.Fatalf("%v, %v", dirs, err)
 		}
@@ -148,6 +151,23 @@ func TestAdopt(t *testing.T) {
 }
 
 // TestDamagedMemo damages what is remembered of digests.
+func TestAllLooksAtWantedEntriesAlone(t *testing.T) {
+	var warnings []string
+	c := &Cache{Dir: t.TempDir(), Kinds: []string{"k"}, Warn: func(text string) { warnings = append(warnings, text) }}
+	for _, name := range []string{"one", "other"} {
+		dir, err := c.Make(t.Context(), "k", name, fill(name))
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, "file"), []byte("damaged "+name), 0o644))
+	}
+	dirs, err := c.All(t.Context(), "k", func(name string) bool { return name == "one" })
+	if err != nil || len(dirs) != 0 || len(warnings) != 1 || !strings.Contains(warnings[0], "/one@") {
+		t.Errorf("%q, %v, warnings %q", dirs, err, warnings)
+	}
+	if list, err := c.List(); err != nil || len(list) != 1 || list[0].Name != "other" {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
 func TestDamagedMemo(t *testing.T) {
 	c := &Cache{Dir: t.TempDir()}
 	value := Key("value")
