@@ -25,7 +25,7 @@ func TestClosingIsFair(t *testing.T) {
 		want    string
 	}{
 		"with a CPU":         {false, 1, false, took + "\n"},
-		"without a CPU":      {true, 4, false, took + " (4m0s on the clock, of which 4m0s do not count, since a loaded"},
+		"without a CPU":      {true, 4, false, took + " (4m0s on the clock, of which 4m0s do not count, since a"},
 		"late without a CPU": {true, 3, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
