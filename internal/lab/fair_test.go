@@ -11,7 +11,6 @@ import (
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
 	"provium/internal/localvmm"
-	"provium/internal/wire"
 )
 
 // TestLimitsOfHotPlugAndSnapshotAreFair has a guest, or its QEMU, not do what a hot-plug, the release of a disk or a
@@ -124,12 +123,5 @@ func TestLimitsOfHotPlugAndSnapshotAreFair(t *testing.T) {
 // blockDisks has the guest notice no disk, and release none.
 func blockDisks(m *fakemachine.Machine, until <-chan struct{}) {
 	m.OnCommand("device_del", localvmm.Reply{Before: until})
-	m.OnOp("await_disk", func(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
-		select {
-		case <-until:
-			return nil, nil
-		case <-ctx.Done():
-			return fakemachine.Hang(ctx, nil)
-		}
-	})
+	m.OnOp("await_disk", fakemachine.Held(until))
 }

@@ -3,14 +3,11 @@ package script
 import (
 	"context"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
-	"provium/internal/localvmm"
-	"provium/internal/wire"
 )
 
 // TestClosingIsFair has a guest that answers, but does not close a process at the end of a test. With a CPU it is given
@@ -37,19 +34,8 @@ func TestClosingIsFair(t *testing.T) {
 				}
 				return 0
 			}}
-			closing, closed := make(chan struct{}), make(chan struct{})
-			begins := sync.OnceFunc(func() { close(closing) })
-			machines.Prepare(func(m *fakemachine.Machine) {
-				m.OnOp("proc_close", func(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
-					begins()
-					select {
-					case <-closed:
-						return nil, nil
-					case <-ctx.Done():
-						return fakemachine.Hang(ctx, nil)
-					}
-				})
-			})
+			closed := make(chan struct{})
+			machines.Prepare(func(m *fakemachine.Machine) { m.OnOp("proc_close", fakemachine.Held(closed)) })
 			ended := make(chan outcome, 1)
 			pending, over := context.WithCancel(t.Context())
 			go func() {
@@ -58,16 +44,14 @@ func TestClosingIsFair(t *testing.T) {
 local vm = provium:vm("a", "host"):boot()
 test("it", function() vm:run_async("sleep 60") end)`}), func(c *Config) { c.Host = host })
 			}()
-			<-closing
-			had := clock.Asked(closeLimit) // of this close, the last one
 			for i := range c.limits {
-				if err := clock.Await(pending, had+i, closeLimit); err != nil {
+				if err := clock.Await(pending, i+1, closeLimit); err != nil {
 					t.Fatalf("it was given up after %d times its limit", i)
 				}
 				clock.Advance(closeLimit)
 			}
 			if c.late {
-				if err := clock.Await(pending, had+c.limits, closeLimit); err != nil {
+				if err := clock.Await(pending, c.limits+1, closeLimit); err != nil {
 					t.Fatal("it was given up before four times its limit")
 				}
 				close(closed)
