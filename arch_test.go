@@ -86,7 +86,7 @@ var allowed = map[string]struct {
 		"internal/guest", "internal/stream",
 		"internal/topology", "internal/admission", "internal/dialog", "internal/luaapi", "internal/network",
 		"internal/luacomplete", "internal/terminal", "internal/artifacts", "internal/deadline",
-		"internal/ready", "internal/guestos",
+		"internal/ready", "internal/guestos", "internal/seat",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
 		"internal/arch", "internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
@@ -110,6 +110,7 @@ var allowed = map[string]struct {
 	"internal/byhand": {[]string{
 		"internal/lab", "internal/guest", "internal/stream", "internal/topology", "internal/executable",
 	}, "one guest for a person or another program, without tests"},
+	"internal/seat":     {nil, "pictures and keys"},
 	"internal/debugger": {[]string{"internal/lab", "internal/qemu"}, "what gdb has to be told of a guest"},
 	"internal/attach": {[]string{
 		"internal/byhand", "internal/lab", "internal/msgpack", "internal/topology",
@@ -244,6 +245,7 @@ var allowed = map[string]struct {
 	}, "methods of bridges and NICs"},
 	"internal/script/machineapi": {[]string{
 		"internal/lua", "internal/lab", "internal/qemu", "internal/topology", "internal/machine", "internal/debugger",
+		"internal/seat",
 		"internal/script/binding", "internal/script/luajson", "internal/script/value",
 	}, "methods of the machine below a guest"},
 	"internal/script/attachment": {[]string{

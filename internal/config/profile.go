@@ -136,6 +136,7 @@ func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
 		{"disks", listInto(disks)},
 		{"qemu_args", argsInto(&p.Shape.Args)},
 		{"firmware", choiceInto(&p.Shape.Firmware, machine.Firmwares()...)},
+		{"display", choiceOfBoolInto(&p.Shape.Display)},
 		{"boot_from", choiceInto(&p.Shape.BootFrom, machine.Sources()...)},
 	}
 }

@@ -15,7 +15,8 @@ type RunStarted struct {
 	Files uint32 `msgpack:"files"`
 	// Shard is the part of the selection, like 2/3, or empty.
 	Shard string `msgpack:"shard"`
-	// Selection is the digest of the paths of all files of which the shard is a part.
+	// Selection is the digest of the paths of all files of which the shard is a part, and of what
+	// chooses tests of them.
 	Selection string `msgpack:"selection"`
 	// Durations is the digest of the file that has balanced the shards, or empty.
 	Durations string `msgpack:"durations"`

@@ -6,7 +6,8 @@ import "slices"
 func Classes() []Class {
 	return slices.Concat(globals(), []Class{testClass(), coClass(), jsonClass(), tClass(), labClass(), vmClass(),
 		resultClass(), processClass(), streamClass(), fileClass(), workerClass(), callClass(), batchClass(),
-		consoleClass(), clockClass(), snapshotClass(), labSnapshotClass()}, diskClasses(), networkClasses(), records())
+		consoleClass(), clockClass(), screenClass(), keyboardClass(), snapshotClass(),
+		labSnapshotClass()}, diskClasses(), networkClasses(), records())
 }
 
 // Value is a kind of value that has several forms.

@@ -119,3 +119,27 @@ func clockClass() Class {
 		},
 	}
 }
+
+func screenClass() Class {
+	return Class{
+		Name: "screen", Kind: Handle, Title: "Screens", Page: "machines.md#screen-and-keyboard",
+		Text: "What a VM with the boot option `display` shows.",
+		Methods: []Function{
+			fn("png() -> string", "Returns a picture of the screen as a PNG file. Equal pictures have equal bytes.",
+				example(`t:attach("console.png", vm:screen():png())`)),
+		},
+	}
+}
+
+func keyboardClass() Class {
+	return Class{
+		Name: "keyboard", Kind: Handle, Title: "Keyboards", Page: "machines.md#screen-and-keyboard",
+		Text: "A PS/2 keyboard with the layout of the USA. Its methods return when the guest has taken the keys.",
+		Methods: []Function{
+			fn("type(text: string)", "Types printable ASCII characters, tabs and line ends.",
+				example(`vm:keyboard():type("root\n")`)),
+			fn("press(key: string, ...: string)", "Presses keys one after another. Those with a dash between them are "+
+				"held together.", example(`vm:keyboard():press("ctrl-alt-f2", "ret")`)),
+		},
+	}
+}

@@ -21,6 +21,7 @@ func bootOptions() detail {
 		opt("firmware", "string", "that of the profile", `"bios" or "uefi"`),
 		opt("boot_from", "string", "that of the profile",
 			`"kernel": the profile's; "disk": what the firmware finds on the first disk`),
+		opt("display", "boolean", "that of the profile", "a VGA adapter, for vm:screen()"),
 		opt("qemu_args", "string[]", "", "further arguments for QEMU, after those of the profile; not cached"),
 		opt("expect_panic", "boolean", "false", "a panic does not end the guest"),
 		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none", "init", "systemd", "console:TEXT" or `+

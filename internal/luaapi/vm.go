@@ -200,6 +200,8 @@ local status = vm:qmp("query-status").status
 vm:qmp("set_link", {name = "nic1", up = false})`)),
 			fn("gdb() -> gdb_stub",
 				"Has QEMU serve gdb, and returns where. A debugger that connects stops the vCPUs."),
+			fn("screen() -> screen", "Returns the screen of a VM with display."),
+			fn("keyboard() -> keyboard", "Returns the keyboard."),
 			fn("dmesg(opts?: options) -> string",
 				"Returns the log of the kernel, also of a guest that is paused, hangs or is dead.", options(
 					opt("level", "string", `"debug"`, "lines of this level and more severe ones"),

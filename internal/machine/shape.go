@@ -38,6 +38,7 @@ const (
 type Shape struct {
 	Firmware string   `json:"firmware,omitempty"`  // "bios" (or ""), "uefi"
 	BootFrom string   `json:"boot_from,omitempty"` // "kernel" (or ""), of the profile; "disk": what the firmware finds
+	Display  *bool    `json:"display,omitempty"`   // a VGA adapter; nil is false
 	CPU      Topology `json:"cpu,omitzero"`
 	Args     []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
 }
@@ -55,6 +56,9 @@ func (s *Shape) IsUEFI() bool { return s.Firmware == UEFI }
 // IsFromDisk reports whether the firmware finds what it boots on a disk.
 func (s *Shape) IsFromDisk() bool { return s.BootFrom == FromDisk }
 
+// HasDisplay reports whether the machine has a screen.
+func (s *Shape) HasDisplay() bool { return s.Display != nil && *s.Display }
+
 // Merge returns s, replaced by what over sets. Arguments are joined.
 func (s Shape) Merge(over Shape) Shape {
 	if over.Firmware != "" {
@@ -62,6 +66,9 @@ func (s Shape) Merge(over Shape) Shape {
 	}
 	if over.BootFrom != "" {
 		s.BootFrom = over.BootFrom
+	}
+	if over.Display != nil {
+		s.Display = over.Display
 	}
 	if over.CPU != (Topology{}) {
 		s.CPU = over.CPU
@@ -74,6 +81,9 @@ func (s Shape) Merge(over Shape) Shape {
 func (s *Shape) Check(machineType string, cpus int) error {
 	if s.IsUEFI() && !strings.Contains(machineType, "q35") {
 		return fmt.Errorf("firmware: `uefi` needs machine `q35`, not `%s`", machineType)
+	}
+	if s.HasDisplay() && !strings.HasPrefix(machineType, "pc") && !strings.Contains(machineType, "q35") {
+		return fmt.Errorf("display: machine `%s` cannot have one (`q35` and `pc` can)", machineType)
 	}
 	if err := s.CPU.Check(cpus); err != nil {
 		return err

@@ -16,12 +16,21 @@ func TestMerge(t *testing.T) {
 	if got := profile.Merge(Shape{Firmware: BIOS}); got.IsUEFI() || got.CPU != profile.CPU {
 		t.Errorf("%+v", got)
 	}
+	on, off := true, false
+	shown := Shape{Display: &on}
+	if got := shown.Merge(Shape{}); !got.HasDisplay() {
+		t.Error("the display is lost")
+	}
+	if got := shown.Merge(Shape{Display: &off}); got.HasDisplay() || !shown.HasDisplay() {
+		t.Error("the display stays")
+	}
 	if len(profile.Args) != 2 {
 		t.Error("merging changed the base")
 	}
 }
 
 func TestCheck(t *testing.T) {
+	on := true
 	for _, tc := range []struct {
 		shape   Shape
 		machine string
@@ -30,6 +39,10 @@ func TestCheck(t *testing.T) {
 		{Shape{}, "microvm", ""},
 		{Shape{Firmware: UEFI}, "pc-q35-7.2", ""},
 		{Shape{Firmware: UEFI}, "pc", "firmware: `uefi` needs machine `q35`, not `pc`"},
+		{Shape{Display: &on}, "pc-i440fx-7.2", ""},
+		{Shape{Display: &on}, "pc-q35-7.2", ""},
+		{Shape{Display: &on}, "microvm", "display: machine `microvm` cannot have one (`q35` and `pc` can)"},
+		{Shape{Display: &on}, "virt", "display: machine `virt` cannot have one"},
 		{Shape{CPU: Topology{2, 1, 2}}, "q35", ""},
 		{Shape{CPU: Topology{Sockets: 3}}, "q35",
 			"cpu_topology: 3 sockets × 1 cores × 1 threads are 3 CPUs, the machine has 4"},

@@ -165,7 +165,7 @@ func (s *Shards) Conflicts() (why []string) {
 		for _, x := range []struct{ what, one, other string }{
 			{"version", first.run.Version, st.run.Version},
 			{"number of shards", fmt.Sprint(first.part.Count), fmt.Sprint(st.part.Count)},
-			{"selection of files", first.run.Selection, st.run.Selection},
+			{"selection", first.run.Selection, st.run.Selection},
 			{"durations file", first.run.Durations, st.run.Durations},
 		} {
 			if x.one != x.other {

@@ -60,11 +60,11 @@ func TestShardsThatFit(t *testing.T) {
 
 func TestConflicts(t *testing.T) {
 	for want, change := range map[string]func(*event.RunStarted){
-		"b: another version (2) than a (1)":            func(r *event.RunStarted) { r.Version = "2" },
-		"b: another number of shards (3) than a (2)":   func(r *event.RunStarted) { r.Shard = "2/3" },
-		"b: another selection of files (x) than a (s)": func(r *event.RunStarted) { r.Selection = "x" },
-		"b: another durations file (no) than a (d)":    func(r *event.RunStarted) { r.Durations = "" },
-		"b: shard 1/2 came twice, in a, too":           func(r *event.RunStarted) { r.Shard = "1/2" },
+		"b: another version (2) than a (1)":          func(r *event.RunStarted) { r.Version = "2" },
+		"b: another number of shards (3) than a (2)": func(r *event.RunStarted) { r.Shard = "2/3" },
+		"b: another selection (x) than a (s)":        func(r *event.RunStarted) { r.Selection = "x" },
+		"b: another durations file (no) than a (d)":  func(r *event.RunStarted) { r.Durations = "" },
+		"b: shard 1/2 came twice, in a, too":         func(r *event.RunStarted) { r.Shard = "1/2" },
 	} {
 		var s Shards
 		other := started("2/2")

@@ -141,6 +141,52 @@ func (m monitor) saveDevices(ctx context.Context, path string) error {
 	return m.client.Execute(ctx, "xen-save-devices-state", saveArguments{path, false}, nil)
 }
 
+type dumpArguments struct {
+	Filename string `json:"filename"`
+	Device   string `json:"device"`
+}
+
+// screenDump writes what a display shows to a file, as a portable pixmap.
+func (m monitor) screenDump(ctx context.Context, device, path string) error {
+	return m.client.Execute(ctx, "screendump", dumpArguments{path, device}, nil)
+}
+
+type memoryArguments struct {
+	Address  int64  `json:"val"`
+	Size     int64  `json:"size"`
+	Filename string `json:"filename"`
+}
+
+// saveMemory writes memory at the address of the guest's bus to a file.
+func (m monitor) saveMemory(ctx context.Context, address, size int64, path string) error {
+	return m.client.Execute(ctx, "pmemsave", memoryArguments{address, size, path}, nil)
+}
+
+type keyCode struct {
+	Type string `json:"type"` // qcode
+	Data string `json:"data"`
+}
+
+type keyState struct {
+	Down bool    `json:"down"`
+	Key  keyCode `json:"key"`
+}
+
+type inputEvent struct {
+	Type string   `json:"type"` // key
+	Data keyState `json:"data"`
+}
+
+type inputArguments struct {
+	Events []inputEvent `json:"events"`
+}
+
+// sendKey presses or releases a key.
+func (m monitor) sendKey(ctx context.Context, name string, down bool) error {
+	key := keyState{down, keyCode{"qcode", name}}
+	return m.client.Execute(ctx, "input-send-event", inputArguments{[]inputEvent{{"key", key}}}, nil)
+}
+
 // chardev is a connection of QEMU's as `query-chardev` describes it.
 type chardev struct {
 	Label    string `json:"label"`

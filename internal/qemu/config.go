@@ -303,6 +303,9 @@ func (c *Config) devices() []any {
 	if c.arch().NoteDevice {
 		out = append(out, plainDevice{Driver: "vmcoreinfo"})
 	}
+	if c.Shape.HasDisplay() {
+		out = append(out, c.displayDevice())
+	}
 	if bridge := c.plugBridge(); bridge != nil {
 		out = append(out, bridge)
 	}
@@ -380,3 +383,16 @@ func (c *Config) machineExtras() string {
 
 // escapeComma protects a value inside a QEMU option list.
 func escapeComma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+// FormatSize returns a size as command lines and test files have it: "512M", "64K".
+func FormatSize(n int64) string {
+	for _, unit := range []struct {
+		bytes int64
+		name  string
+	}{{1 << 30, "G"}, {1 << 20, "M"}, {1 << 10, "K"}} {
+		if n >= unit.bytes && n%unit.bytes == 0 {
+			return fmt.Sprintf("%d%s", n/unit.bytes, unit.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -144,7 +145,8 @@ const (
 	sectionStart = 1 // with a name
 	sectionPart  = 2 // of one that has started
 
-	ramPage     = 0x08 // flags, in the low bits of an address
+	ramZero     = 0x02 // flags, in the low bits of an address
+	ramPage     = 0x08
 	ramEnd      = 0x10
 	ramContinue = 0x20 // of the same memory as the page before
 )
@@ -157,14 +159,21 @@ func memorySection(origin []byte, name string, content []byte) ([]byte, error) {
 		return nil, errors.New("the stream does not begin with the memory")
 	}
 	out := slices.Concat([]byte{sectionPart}, origin[header+1:start])
-	flags := uint64(ramPage)
+	var zero [pageSize]byte
 	for at := 0; at < len(content); at += pageSize {
+		page := content[at : at+pageSize]
+		flags := uint64(ramPage)
+		if bytes.Equal(page, zero[:]) {
+			page, flags = zero[:1], ramZero // which is filled with that byte
+		}
+		if at > 0 {
+			flags |= ramContinue
+		}
 		out = binary.BigEndian.AppendUint64(out, uint64(at)|flags)
-		if flags&ramContinue == 0 {
+		if at == 0 {
 			out = append(append(out, byte(len(name))), name...)
 		}
-		out = append(out, content[at:at+pageSize]...)
-		flags |= ramContinue
+		out = append(out, page...)
 	}
 	return binary.BigEndian.AppendUint64(out, ramEnd), nil
 }

@@ -25,6 +25,14 @@ func TestMemorySection(t *testing.T) {
 	if hex.EncodeToString(got) != want {
 		t.Errorf("%x", got[:32])
 	}
+	if got, err = memorySection([]byte(streamStart), "m", append(make([]byte, pageSize), content...)); err != nil {
+		t.Fatal(err)
+	}
+	want = "0200000002" + "0000000000000002" + "016d" + "00" + "0000000000001028" + strings.Repeat("07", pageSize) +
+		"0000000000002028" + strings.Repeat("07", pageSize) + "0000000000000010"
+	if hex.EncodeToString(got) != want {
+		t.Errorf("with zeros: %x", got[:32])
+	}
 	for _, bad := range []string{"", streamStart[:16], strings.Replace(streamStart, "ram", "rom", 1)} {
 		if _, err := memorySection([]byte(bad), "m", nil); err == nil {
 			t.Errorf("%q has a memory", bad)

@@ -62,7 +62,7 @@ var alterations = []string{"device_add", "device_del", "netdev_add", "netdev_del
 // ownNames are the beginnings of the names of Provium's own devices and backends, each
 // followed by a digit or nothing.
 var ownNames = []string{"disk", "nic", "net", "vser", "agentport", "agent", "ram", "rng", "plug", "nics", "qmp",
-	"ttyS", "hvc", "pflash", "scsi"}
+	"ttyS", "hvc", "pflash", "scsi", displayID}
 
 // isOwn reports whether a name is one of Provium's own devices or backends.
 func isOwn(name string) bool {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"provium/internal/arch"
+	"provium/internal/machine"
 	"provium/internal/qmp"
 )
 
@@ -180,7 +181,7 @@ func recordCommands(t *testing.T, send func(m monitor)) []recorded {
 			all = append(all, c)
 			result := "{}"
 			switch c.Execute {
-			case "query-chardev":
+			case "query-chardev", "query-pci":
 				result = "[]"
 			case "human-monitor-command":
 				result = `""`
@@ -224,6 +225,11 @@ func everyCommand(t *testing.T) func(m monitor) {
 		must(m.migrate(ctx, "unix:/s"))
 		must(m.all(ctx, migrateIncoming("fd:3")))
 		must(m.saveDevices(ctx, "/s"))
+		must(m.screenDump(ctx, displayID, "/s"))
+		must(m.saveMemory(ctx, 1<<32, 1, "/s"))
+		must(m.sendKey(ctx, "bracket_left", true))
+		var buses []pciBus
+		must(m.all(ctx, queryPCI(&buses)))
 		var ports []chardev
 		err := m.all(ctx, queryChardevs(&ports))
 		must(err)
@@ -313,9 +319,10 @@ func TestEveryArgumentHasQEMUsType(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			for _, machine := range []string{"q35", "pc"} {
-				c := Config{Machine: machine, NICs: []NIC{everyNIC()}, Disks: []Disk{everyDisk()},
-					Vsock: true}
+			for _, kind := range []string{"q35", "pc"} {
+				display := true
+				c := Config{Machine: kind, NICs: []NIC{everyNIC()}, Disks: []Disk{everyDisk()},
+					Vsock: true, Shape: machine.Shape{Display: &display}}
 				checkDevice(t, q, overTheWire(t, c.vsockDevice(fds{vsock: 9, cid: 3})).(map[string]any))
 				for _, d := range c.devices() {
 					checkDevice(t, q, overTheWire(t, d).(map[string]any))

@@ -380,7 +380,11 @@ func (m *Machine) saveRestored(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return joinState(origin, vars, devices)
+	video, err := m.savedVideo(ctx, origin)
+	if err != nil {
+		return nil, err
+	}
+	return joinState(origin, append(vars, video...), devices)
 }
 
 // leastSpace is more than what the state of a machine's devices takes, in bytes.

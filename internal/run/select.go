@@ -93,17 +93,21 @@ func selectFiles(cfg *config.Config, s Selection, suffix string, scan *scanner) 
 		return nil, "", "", err
 	}
 	if len(all) == 0 {
-		return nil, shard.Selection(nil), fmt.Sprintf("no *%s files found in %s", suffix, searched(cfg, s)), nil
+		return nil, shard.Selection(nil, ""), fmt.Sprintf("no *%s files found in %s", suffix, searched(cfg, s)), nil
 	}
 	var names []string
+	picked := map[string]choose.Picks{}
 	for _, abs := range all {
 		path := projectPath(cfg.Dir, abs)
 		if strings.Contains(path, s.Filter) {
-			files = append(files, &foundFile{path: path, abs: abs, picks: picks[canonical(abs)]})
-			names = append(names, path)
+			f := &foundFile{path: path, abs: abs, picks: picks[canonical(abs)]}
+			files, names = append(files, f), append(names, path)
+			if f.picks.Some() {
+				picked[path] = f.picks
+			}
 		}
 	}
-	digest = shard.Selection(names)
+	digest = shard.Selection(names, s.Tests.Choice(picked))
 	var failed rerunState
 	if s.RerunFailed {
 		if failed, err = readRerun(s.RerunState); err != nil {

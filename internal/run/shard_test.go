@@ -15,7 +15,7 @@ func TestShardsSayWhatTheyAreOf(t *testing.T) {
 	l.o.Select.Durations = shard.NewDurations(map[string]time.Duration{"a.test.lua": time.Second,
 		"b.test.lua": 3 * time.Second, "c.test.lua": time.Second})
 	l.o.Select.Durations.Digest = "sha256:d0"
-	all := shard.Selection([]string{"a.test.lua", "b.test.lua", "c.test.lua"})
+	all := shard.Selection([]string{"a.test.lua", "b.test.lua", "c.test.lua"}, "")
 	for i, want := range []uint32{1, 2} { // b; a and c
 		l.o.Select.Shard = shard.Shard{Index: i + 1, Count: 2}
 		if code, err := l.run(); code != ExitOK || err != nil {

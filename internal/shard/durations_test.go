@@ -109,12 +109,13 @@ func TestBadDurations(t *testing.T) {
 }
 
 func TestSelection(t *testing.T) {
-	one := Selection([]string{"b", "a", "b"})
+	one := Selection([]string{"b", "a", "b"}, "")
 	// printf 'a\\0b\\0' | sha256sum
 	if want := "sha256:8fb20ef63ced4145fc2e983ffe597d1dcff39154c3bf21f0fa9dde6a0c50fdc9"; one != want {
 		t.Error(one)
 	}
-	if one != Selection([]string{"a", "b"}) || one == Selection([]string{"ab"}) || one == Selection([]string{"a"}) {
+	if one != Selection([]string{"a", "b"}, "") || one == Selection([]string{"ab"}, "") ||
+		one == Selection([]string{"a"}, "") || one == Selection([]string{"a", "b"}, "{}") {
 		t.Error("selections are mixed up")
 	}
 }

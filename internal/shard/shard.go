@@ -8,6 +8,7 @@ package shard
 import (
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,13 +40,14 @@ func (s Shard) Split(paths []string, d *Durations) map[string]bool {
 	return in
 }
 
-// Selection returns the digest of a set of paths: of each, in sorted order, followed by a zero
-// byte.
-func Selection(paths []string) string {
+// Selection returns the digest of a set of paths and of what chooses tests in them, "" for all
+// tests: of each path, in sorted order, followed by a zero byte, and then of the choice.
+func Selection(paths []string, choice string) string {
 	h := sha256.New()
 	for _, path := range slices.Compact(slices.Sorted(slices.Values(paths))) {
 		h.Write(append([]byte(path), 0))
 	}
+	io.WriteString(h, choice)
 	return fmt.Sprintf("sha256:%x", h.Sum(nil))
 }
 

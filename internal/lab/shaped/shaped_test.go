@@ -14,7 +14,7 @@ func TestImage(t *testing.T) {
 	resolve := func() (*image.Image, error) {
 		return &image.Image{Kernel: "/vmlinux", KernelFile: "/bzImage", Arch: arch.AMD64}, nil
 	}
-	cmdline := "quiet"
+	cmdline, on := "quiet", true
 	for _, tc := range []struct {
 		shape    machine.Shape
 		machine  string
@@ -24,6 +24,8 @@ func TestImage(t *testing.T) {
 	}{
 		{machine.Shape{}, "", topology.BootOpts{}, false, "/vmlinux"},
 		{machine.Shape{Firmware: machine.UEFI}, "", topology.BootOpts{}, false, "/bzImage"},
+		{machine.Shape{Display: &on}, "pc", topology.BootOpts{}, false, "/bzImage"},
+		{machine.Shape{Display: &on}, "microvm", topology.BootOpts{}, false, "display: machine `microvm`"},
 		{machine.Shape{Firmware: machine.UEFI}, "pc", topology.BootOpts{}, false, "needs machine `q35`, not `pc`"},
 		{machine.Shape{BootFrom: machine.FromDisk}, "", topology.BootOpts{}, true, ""},
 		{machine.Shape{BootFrom: machine.FromDisk}, "", topology.BootOpts{}, false, "has no disk to boot from"},

@@ -68,6 +68,13 @@ func (b *Builder) Read(r event.Reader) error {
 	}
 }
 
+// Missing adds what no stream has: a shard that never came, or that died. It stands among the
+// files, as one that has crashed, with the reason.
+func (b *Builder) Missing(name, why string) {
+	b.m.Files = append(b.m.Files, &fileOf{Path: clean(name), Status: string(event.FileCrashed), Error: clean(why),
+		Start: -1, End: -1, Tests: []*testOf{}})
+}
+
 // Files returns how many files the page has so far.
 func (b *Builder) Files() int { return len(b.m.Files) }
 

@@ -56,6 +56,7 @@ var ErrIdle = errors.New("no test is running")
 type Types struct {
 	Lab, VM, Result, Console, Clock, Batch, Snapshot, LabSnapshot *lua.Type // of package api
 	Process, Stream, File, Worker, Call                           *lua.Type // of package api
+	Screen, Keyboard                                              *lua.Type // of package machineapi
 	Disk, Recording                                               *lua.Type // of package diskapi
 	Bridge, NIC, Port, DHCPServer, RAServer, DNSServer            *lua.Type // of package netapi
 }

@@ -24,7 +24,10 @@ type env = binding.Env
 
 // Open returns the methods that VMs have.
 func Open(x *binding.Env) (vm map[string]lua.GoFunc) {
-	return binding.MethodTable(x, "vm", map[string]binding.Method[*env, *lab.VM]{"qmp": vmQMP, "gdb": vmGDB})
+	x.Types.Screen, x.Types.Keyboard = newScreenType(x), newKeyboardType(x)
+	return binding.MethodTable(x, "vm", map[string]binding.Method[*env, *lab.VM]{
+		"qmp": vmQMP, "gdb": vmGDB, "screen": vmScreen, "keyboard": vmKeyboard,
+	})
 }
 
 // vmQMP is vm:qmp(command, arguments?).

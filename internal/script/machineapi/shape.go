@@ -38,6 +38,13 @@ func ReadShape(o value.Options, b *topology.BootOpts) error {
 			return err
 		}
 	}
+	if o.Has("display") {
+		display, err := o.Bool("display", false)
+		if err != nil {
+			return err
+		}
+		b.Shape.Display = &display
+	}
 	return readTopology(o, b)
 }
 
