@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/cmd/provium/internal/share"
 	"provium/internal/config"
 	"provium/internal/luaapi"
 	"provium/internal/run"
@@ -55,7 +56,8 @@ func (f *selectFlags) group() flagGroup {
 	g.flags.Var(value(&f.shard, "shard", parseShard), "shard",
 		"the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
 	g.flags.Var(value(&f.durations, "path", parsePath), "durations-file",
-		"balance the parts by the durations in `FILE`, which `provium report --save-durations` writes")
+		"balance the parts by the durations in `FILE`, which `provium report --save-durations` writes, "+
+			"or docker://HOST/NAME@DIGEST")
 	return g
 }
 
@@ -74,22 +76,19 @@ func parseShard(text string) (string, error) {
 }
 
 // selection returns what the flags and arguments choose.
-func (p *program) selection(f *selectFlags, paths []string) (run.Selection, error) {
+func (p *program) selection(ctx context.Context, f *selectFlags, paths []string) (run.Selection, error) {
 	s := run.Selection{
 		WorkDir: p.dir, Paths: paths, Filter: f.filter, RerunFailed: f.rerunFailed, RerunState: p.rerunState(),
 		Since: f.since,
 	}
-	if f.durations != "" {
-		var err error
-		if s.Durations, err = shard.ReadDurations(p.absolute(f.durations)); err != nil {
-			return s, fmt.Errorf("--durations-file: %w", err)
-		}
+	var err error
+	if s.Durations, err = share.ReadDurations(ctx, f.durations, p.dir); err != nil {
+		return s, fmt.Errorf("--durations-file: %w", err)
 	}
 	if f.shard == shardOff {
 		return s, nil
 	}
 	if f.shard != "" {
-		var err error
 		s.Shard, err = shard.Parse(f.shard)
 		return s, err
 	}

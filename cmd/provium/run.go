@@ -218,7 +218,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 			return run.Options{}, err
 		}
 	}
-	sel, err := p.selection(&f.selectFlags, paths)
+	sel, err := p.selection(cmd.Context(), &f.selectFlags, paths)
 	if err != nil {
 		return run.Options{}, err
 	}
