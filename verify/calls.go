@@ -118,6 +118,11 @@ func cachesRows(t *tally) []row {
 // callLimit is how long a run of a second may take with a call that fails.
 const callLimit = 2 * time.Minute
 
+const (
+	slowShare = 4 // one run in so many has no call that fails, but a disk that is slow
+	slowWrite = 20 * time.Millisecond
+)
+
 // calls has random system calls of whole runs fail, with caches that are full or empty.
 func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 	p, err := v.busyProject()
@@ -154,6 +159,11 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 			}
 		}
 		one := hostfault.One{N: 1 + v.random.Uint64N(total[cold]), Choice: v.random.Uint64N(16), Lasting: i%2 == 0}
+		slow := i%slowShare == slowShare-1
+		if slow {
+			one = hostfault.One{N: 1 << 62, Slow: slowWrite}
+			t.add("slow", 1)
+		}
 		began := time.Now()
 		out, f, err := v.faultyRun(ctx, p, one)
 		took := time.Since(began)
@@ -169,6 +179,9 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 			complain("it took %v", took)
 		case err != nil:
 			t.add("failed", 1)
+			if slow {
+				complain("it failed on a slow disk: %v", err)
+			}
 			if strings.TrimSpace(out.text) == "" {
 				complain("it failed without a word")
 			}
@@ -199,6 +212,9 @@ func callsRows(t *tally) []row {
 	bad := t.Counts["bad"]
 	tried := fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d calls with full caches, "+
 		"and of %d with empty ones)", t.Counts["tried"], t.Counts["warm"], t.Counts["cold"])
+	if slow := t.Counts["slow"]; slow > 0 {
+		tried += fmt.Sprintf("; in %d of them none does, but writes to files take %v longer", slow, slowWrite)
+	}
 	return []row{hold(bad, tried, "%d runs failed and said so, %d passed with all tests; hangs, survivors, half "+
 		"entries and wrong passes: %d; the longest took %d s", t.Counts["failed"], t.Counts["passed"], bad,
 		t.Counts["longest"])}
