@@ -31,7 +31,7 @@ var onTheWallClock = map[string]string{
 	"internal/guest/handle/clock.go":     "the guest's clock is set",
 	"internal/guestos/journal.go":        "the guest's journal",
 	"internal/image/apt/resume.go":       "when a download was made",
-	"internal/image/cache":               "what is used the least is removed; a file that has just changed is read again",
+	"internal/image/cache":               "what is used the least is removed; a changed file is read again",
 	"internal/image/overlay.go":          "which of two files is newer",
 	"internal/instance/renew.go":         "the guest's clock is set",
 	"internal/lab/prewarm.go":            "the guest's clock is set",

@@ -134,7 +134,7 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 	}
 	var total [2]uint64 // calls of a warm and of a cold run
 	for _, cold := range []int{1, 0} {
-		out, f, err := v.faultyRun(ctx, p, hostfault.One{N: 1 << 62})
+		out, f, err := v.faultyRun(ctx, p, hostfault.One{N: never})
 		if err != nil || out.passed != busyTests {
 			return fmt.Errorf("a run whose calls are watched: %w\n%s", err, out.text)
 		}
@@ -158,12 +158,7 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 				return err
 			}
 		}
-		one := hostfault.One{N: 1 + v.random.Uint64N(total[cold]), Choice: v.random.Uint64N(16), Lasting: i%2 == 0}
-		slow := i%slowShare == slowShare-1
-		if slow {
-			one = hostfault.One{N: 1 << 62, Slow: slowWrite}
-			t.add("slow", 1)
-		}
+		one, slow := v.drawFault(i, total[cold], t)
 		began := time.Now()
 		out, f, err := v.faultyRun(ctx, p, one)
 		took := time.Since(began)
@@ -207,6 +202,18 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 	}
 	return nil
 }
+
+// drawFault returns what happens to the calls of a run, of which there are so many.
+func (v *verifier) drawFault(run int, calls uint64, t *tally) (one hostfault.One, slow bool) {
+	if run%slowShare == slowShare-1 {
+		t.add("slow", 1)
+		return hostfault.One{N: never, Slow: slowWrite}, true
+	}
+	return hostfault.One{N: 1 + v.random.Uint64N(calls), Choice: v.random.Uint64N(16), Lasting: run%2 == 0}, false
+}
+
+// never is the number of a call that no run comes to.
+const never = 1 << 62
 
 func callsRows(t *tally) []row {
 	bad := t.Counts["bad"]
