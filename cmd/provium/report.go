@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/share"
 	"provium/internal/event"
 	"provium/internal/merge"
@@ -47,10 +48,10 @@ func (p *program) reportCommand() *cobra.Command {
 	output.flags.BoolVarP(&verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&asJSON, "json", false, "one JSON line per file")
-	output.flags.VarP(value(&f.out, "file", parsePath), "output", "o",
+	output.flags.VarP(value(&f.out, "file", flagtext.Path), "output", "o",
 		"write an HTML page to `FILE` instead, as --report does")
-	output.flags.Var(value(&f.junit, "file", parsePath), "junit", "write the results as JUnit XML to `FILE`, too")
-	output.flags.Var(value(&f.durations, "file", parsePath), "save-durations",
+	output.flags.Var(value(&f.junit, "file", flagtext.Path), "junit", "write the results as JUnit XML to `FILE`, too")
+	output.flags.Var(value(&f.durations, "file", flagtext.Path), "save-durations",
 		"write how long files took to `FILE`, or into a registry, for --durations-file of the next run")
 	output.flags.BoolVar(&f.exitCode, "exit-code", false,
 		"exit as the run of all shards would have: 1 if a file failed, or a shard is missing or died")

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/cmd/provium/internal/share"
 	"provium/internal/config"
@@ -36,7 +37,8 @@ func newGroup(title string) flagGroup {
 
 // config adds --config.
 func (g flagGroup) config(path *string) {
-	g.flags.Var(value(path, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+	parsed := value(path, "path", flagtext.Path)
+	g.flags.Var(parsed, "config", "the configuration is `PATH`, not the nearest provium.toml")
 }
 
 // selectFlags choose files.
@@ -52,10 +54,10 @@ func (f *selectFlags) group() flagGroup {
 	g := newGroup("Which files")
 	g.flags.StringVar(&f.filter, "filter", "", "files whose path contains `STR`")
 	g.flags.BoolVar(&f.rerunFailed, "rerun-failed", false, "tests that failed in the last runs")
-	g.flags.Var(value(&f.since, "path", parsePath), "since", "files modified after the file `PATH`")
+	g.flags.Var(value(&f.since, "path", flagtext.Path), "since", "files modified after the file `PATH`")
 	g.flags.Var(value(&f.shard, "shard", parseShard), "shard",
 		"the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
-	g.flags.Var(value(&f.durations, "path", parsePath), "durations-file",
+	g.flags.Var(value(&f.durations, "path", flagtext.Path), "durations-file",
 		"balance the parts by the durations in `FILE`, which `provium report --save-durations` writes, "+
 			"or docker://HOST/NAME@DIGEST")
 	return g
@@ -135,7 +137,7 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.bootsCommand(), p.cacheCommand(), p.attachCommand(), p.replayCommand(),
+		p.bootsCommand(), p.cacheCommand(), p.attachCommand(), p.replayCommand(), p.verifyDeterminismCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
 	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand(), p.manCommand())

@@ -212,8 +212,8 @@ func TestAgentTimeouts(t *testing.T) {
 	}{
 		{topology.BootOpts{AgentTimeout: 1}, 2, "kvm", 1},
 		{topology.BootOpts{}, 2, "kvm", 2},
-		{topology.BootOpts{}, 0, "kvm", agentTimeoutKVM},
-		{topology.BootOpts{}, 0, "tcg", agentTimeoutTCG},
+		{topology.BootOpts{}, 0, "kvm", 30 * time.Second},
+		{topology.BootOpts{}, 0, "tcg", 120 * time.Second},
 	} {
 		v.profile.AgentTimeout = tc.profile
 		if got := v.agentTimeout(&tc.opts, tc.accel); got != tc.want {

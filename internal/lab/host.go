@@ -13,6 +13,7 @@ import (
 
 	"provium/internal/admission"
 	"provium/internal/arch"
+	"provium/internal/determinism"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest"
@@ -70,6 +71,7 @@ type Host struct {
 	Oops       instance.Rules      // guest failures to watch for
 	Watch      guest.Watch         // over operations; its zero value is good
 
+	Check *determinism.Check // writes down what deterministic guests do; nil: nothing does
 	// Seed changes everything that is random; with 0, that follows from names alone.
 	Seed uint64
 

@@ -144,7 +144,7 @@ func (v *VM) running(op string, need topology.State) (*guestRun, error) {
 	if v.state != need {
 		return nil, v.stateErrorLocked(op, need)
 	}
-	return v.inst, nil
+	return v.inst, v.inst.may(op)
 }
 
 // inState returns the state and the guest when the state is one of those allowed. The
@@ -155,7 +155,7 @@ func (v *VM) inState(op string, need topology.State, allowed ...topology.State) 
 	if !slices.Contains(allowed, v.state) {
 		return v.state, nil, v.stateErrorLocked(op, need)
 	}
-	return v.state, v.inst, nil
+	return v.state, v.inst, v.inst.may(op)
 }
 
 // serving returns the guest when operations of a test can run on it.

@@ -16,6 +16,7 @@ import (
 	"provium/internal/attach"
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/determinism"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/forkserver"
@@ -220,7 +221,8 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
-		Busy: func() bool { return hostload.Busy(os.DirFS("/")) },
+		Check: determinism.New(j.CheckDir),
+		Busy:  func() bool { return hostload.Busy(os.DirFS("/")) },
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
