@@ -41,6 +41,8 @@ type Watch struct {
 	// Hindered returns how long, in all, the guest has waited for a CPU of the host. Nil:
 	// never.
 	Hindered func() time.Duration
+	// Time is the clock of limits of ours, but for those of silence. Nil: the host's.
+	Time deadline.Time
 	// Dead is called once, with how long the guest was silent and the text of the Call for
 	// which it was asked. It returns what the operations fail with.
 	Dead func(silent Silence, call string) error
@@ -196,7 +198,7 @@ var errNoSign = errors.New("the guest gives no sign of life")
 
 // begin begins a limit of ours.
 func (w Watch) begin(limit time.Duration) *deadline.Deadline {
-	return deadline.Begin(limit, deadline.Clock{Hindered: w.Hindered})
+	return deadline.Begin(limit, deadline.Clock{Time: w.Time, Hindered: w.Hindered})
 }
 
 // SilentFor returns how long the guest has left the question for a sign of life

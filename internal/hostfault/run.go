@@ -14,12 +14,15 @@ type One struct {
 	N       uint64 // from 1
 	Choice  uint64 // which of its errors, in turn
 	Lasting bool   // all later calls that can fail with the error do
+	// Slow is how much longer each call that writes to a file takes, as on a slow disk, for 20 s in all.
+	Slow time.Duration
 }
 
 // Result is what became of a fault.
 type Result struct {
-	Calls uint64 // counted up to the fault
-	What  string // the call and its error; "" if there were fewer calls
+	Calls  uint64 // counted up to the fault
+	What   string // the call and its error; "" if there were fewer calls
+	Slowed int    // calls that have taken longer
 }
 
 // Exec makes this process a supervised one and then starts the program argv in its place.
@@ -45,12 +48,13 @@ func Run(ctx context.Context, cmd *exec.Cmd, program string, fault One, limit ti
 	if err != nil {
 		return Result{}, err
 	}
+	s.slow.Store(int64(fault.Slow))
 	s.gate.arm(fault.N, fault.Choice, fault.Lasting)
 	kill := func() { _ = cmd.Process.Kill() }
 	defer context.AfterFunc(ctx, kill)()
 	defer time.AfterFunc(limit, kill).Stop()
 	err = cmd.Wait()
-	result := Result{Calls: s.gate.seen.Load(), What: s.gate.what()}
+	result := Result{Calls: s.gate.seen.Load(), What: s.gate.what(), Slowed: int(s.slowed.Load())}
 	go func() { _ = s.Wait() }() // descendants may outlive it
 	return result, err
 }

@@ -7,6 +7,10 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +29,11 @@ type Supervisor struct {
 	mine func(tid int) bool
 	done chan struct{}
 	err  error
+
+	slow    atomic.Int64 // nanoseconds that each write to a file takes longer
+	spent   time.Duration
+	slowed  atomic.Int64 // calls that have taken longer
+	waiting sync.WaitGroup
 }
 
 // supervise starts a process that joins the supervision by join. cmd must have no extra
@@ -67,6 +76,7 @@ func (s *Supervisor) serve() {
 		return
 	}
 	defer unix.Close(listener)
+	defer s.waiting.Wait() // before it is closed
 	runtime.LockOSThread()
 	// The stopped thread and this one take turns: on one CPU that is fastest. Older kernels
 	// do without.
@@ -124,11 +134,37 @@ func (s *Supervisor) one(listener int) error {
 	if errno := s.decide(&n); errno != 0 {
 		r.errno, r.flags = -int32(errno), 0
 	}
-	err := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+	if d := s.delay(&n); d > 0 {
+		s.waiting.Go(func() {
+			time.Sleep(d)
+			_ = reply(listener, &r) // of an answer that fails, the next one does, too
+		})
+		return nil
+	}
+	return reply(listener, &r)
+}
+
+func reply(listener int, r *response) error {
+	err := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(r))
 	if err != nil && err != unix.ENOENT {
 		return fmt.Errorf("host faults: answer: %w", err)
 	}
 	return nil
+}
+
+// slowInAll is how long the calls of a process that is supervised are delayed in all, at most.
+const slowInAll = 20 * time.Second
+
+// delay returns how long a call is to take longer: those that write to files do on a slow disk.
+func (s *Supervisor) delay(n *notification) time.Duration {
+	d := time.Duration(s.slow.Load())
+	if d == 0 || s.spent >= slowInAll || !calls[int(n.nr)].writes() || !s.mine(int(n.pid)) ||
+		!strings.HasPrefix(calls[int(n.nr)].object(int(n.pid), &n.args), "/") {
+		return 0
+	}
+	s.spent += d
+	s.slowed.Add(1)
+	return d
 }
 
 // decide returns the error with which a call fails, and 0 for a call that is made.

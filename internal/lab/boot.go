@@ -101,7 +101,8 @@ func (v *VM) Command(ctx context.Context) ([]string, error) {
 func (v *VM) bootError(ctx context.Context, err error) error {
 	var answer *answerError
 	if errors.As(err, &answer) && ctx.Err() == nil {
-		return instance.FailedBoot(ctx, v.name, answer.err, v.Console().Tail(bootConsoleTail), &v.inspect)
+		return instance.FailedBoot(ctx, v.name, answer.err, v.Console().Tail(bootConsoleTail), &v.inspect,
+			v.profile.Source)
 	}
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }

@@ -49,6 +49,7 @@ type Profile struct {
 	NoteWarnings    bool            // WARNING reports of the kernel fail nothing
 	Disks           []disk.Spec     // attached first, with ids
 	DebugFile       func() string   // path of a file with the kernel's symbols, "" for none; may be nil
+	Source          announce.Source // of the kernel; may be nil
 }
 
 // Images turns profiles into files to boot.

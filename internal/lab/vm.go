@@ -60,7 +60,8 @@ type VM struct {
 
 func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
 	v := &VM{host: h, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
-		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name}}
+		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name,
+			Source: p.Source}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
 	v.inspect.Places, v.inspect.DumpDir = &h.places, h.DumpDir
@@ -447,6 +448,7 @@ func (v *VM) TakeFindings() []instance.Finding {
 		inst.SyncConsole()
 		v.findings.Drop(inst.IsOfProgram)
 	}
+	v.news.AwaitReports()
 	return v.findings.Take()
 }
 

@@ -73,9 +73,10 @@ func getDocument(ctx context.Context, ref, dir, mediaType string, limit int64, s
 	if err != nil {
 		return nil, err
 	}
-	hash, err := v1.NewHash(strings.TrimPrefix(tag, "@"))
-	if err != nil || !strings.HasPrefix(tag, "@") {
-		return nil, errors.New("expected a digest behind the name, as in `@sha256:…`")
+	digest, ok := strings.CutPrefix(tag, "@")
+	hash, err := v1.NewHash(digest)
+	if err != nil || !ok {
+		return nil, errors.New("expected a digest behind the name, `@sha256:` and 64 digits from 0 to f")
 	}
 	manifest, err := at.manifestOf(ctx, hash)
 	if err != nil {

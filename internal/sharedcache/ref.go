@@ -83,6 +83,9 @@ func Open(ref, dir string, silence time.Duration) (*Cache, error) {
 	return &Cache{ref, p}, nil
 }
 
+// String is the reference that the cache was opened by.
+func (c *Cache) String() string { return c.ref }
+
 // fail returns an error of the cache with its name.
 func (c *Cache) fail(err error) error {
 	if err == nil {
