@@ -32,6 +32,16 @@ func (c *Clock) Passed() time.Duration {
 	return c.passed
 }
 
+// Hindered returns what guest.Watch.Hindered is of a guest that gets no CPU while the clock goes on, or always one.
+func (c *Clock) Hindered(starved bool) func() time.Duration {
+	return func() time.Duration {
+		if starved {
+			return c.Passed()
+		}
+		return 0
+	}
+}
+
 // AfterFunc calls f when the clock has advanced by d, unless stop is called before.
 func (c *Clock) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	c.mu.Lock()

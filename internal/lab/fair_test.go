@@ -55,12 +55,7 @@ func TestLimitsOfHotPlugAndSnapshotAreFair(t *testing.T) {
 				ctx := t.Context()
 				clock := &fakemachine.Clock{}
 				h, f := fakeHost(t)
-				h.Watch = guest.Watch{Time: clock, Hindered: func() time.Duration {
-					if c.starved {
-						return clock.Passed()
-					}
-					return 0
-				}}
+				h.Watch = guest.Watch{Time: clock, Hindered: clock.Hindered(c.starved)}
 				v := declare(t, newLab(t, h), "a")
 				if err := v.Boot(ctx, nil); err != nil {
 					t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"provium/internal/fakemachine"
 	"provium/internal/guest"
@@ -28,12 +27,7 @@ func TestClosingIsFair(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			clock := &fakemachine.Clock{}
 			host, machines := fakeHost(t)
-			host.Watch = guest.Watch{Time: clock, Hindered: func() time.Duration {
-				if c.starved {
-					return clock.Passed()
-				}
-				return 0
-			}}
+			host.Watch = guest.Watch{Time: clock, Hindered: clock.Hindered(c.starved)}
 			closed := make(chan struct{})
 			machines.Prepare(func(m *fakemachine.Machine) { m.OnOp("proc_close", fakemachine.Held(closed)) })
 			ended := make(chan outcome, 1)
