@@ -97,4 +97,4 @@ reference: setup
 	GO="$(GO)"; "$$GO" run ./internal/luaapi/pages docs/reference
 
 clean:
-	rm -rf bin dist internal/image/payload/provium-agent* internal/image/payload/busybox* internal/forkserver/payload/*.so
+	rm -rf bin dist internal/image/payload/provium-agent* internal/image/payload/busybox* internal/forkserver/payload/*.so internal/syncpoint/payload/*.so

@@ -1,5 +1,6 @@
-# What the host binary embeds: the guest binaries (internal/image/payload), and the library
-# that it preloads into QEMU (internal/forkserver/payload).
+# What the host binary embeds: the guest binaries (internal/image/payload), the library
+# that it preloads into QEMU (internal/forkserver/payload), and the plugin of deterministic
+# guests (internal/syncpoint/payload).
 #
 #   payload        builds all of them
 #   payload-clean  removes them
@@ -8,6 +9,10 @@ PAYLOAD := internal/image/payload
 
 FORKSERVER := internal/forkserver/payload/forkserver.so
 FORKSERVER_SRC := internal/forkserver/program/forkserver.c
+
+# One for each version of QEMU's plugin interface.
+SYNCPOINT     := internal/syncpoint/payload/syncpoint-1.so internal/syncpoint/payload/syncpoint-4.so
+SYNCPOINT_SRC := internal/syncpoint/program/syncpoint.c
 
 HOST_CC     ?= gcc
 HOST_CFLAGS ?= -O2 -Wall -Wextra
@@ -28,14 +33,17 @@ AGENT_EMBED := internal/agent/init/embed.sh
 AGENT_C_AT  := 0x200000
 AGENT_PARTS := dist/payload
 FOREIGN_AGENTS := $(PAYLOAD)/provium-agent-arm64.zst $(PAYLOAD)/provium-agent-riscv64.zst
-AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire internal/msgpack -name '*.go' ! -name '*_test.go' ! -path '*/agenttest/*' 2>/dev/null)
+AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire internal/msgpack \( -name '*.go' -o -name '*.s' \) ! -name '*_test.go' ! -path '*/agenttest/*' 2>/dev/null)
 
 .PHONY: payload payload-clean
 
-payload: $(PAYLOAD)/provium-agent $(FOREIGN_AGENTS) $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(FORKSERVER)
+payload: $(PAYLOAD)/provium-agent $(FOREIGN_AGENTS) $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(FORKSERVER) $(SYNCPOINT)
 
 $(FORKSERVER): $(FORKSERVER_SRC) payload.mk | setup
 	$(HOST_CC) $(HOST_CFLAGS) -shared -fPIC -s -o $@ $<
+
+internal/syncpoint/payload/syncpoint-%.so: $(SYNCPOINT_SRC) payload.mk | setup
+	$(HOST_CC) $(HOST_CFLAGS) -DAPI=$* -fvisibility=hidden -shared -fPIC -s -o $@ $<
 
 $(AGENT_PARTS)/agent: $(AGENT_GO_SRC) go.mod go.sum | setup
 	@mkdir -p $(AGENT_PARTS)
@@ -83,4 +91,5 @@ $(BUSYBOX): | setup
 	@[ -e $@ ] || { echo "$@ is missing: install the package busybox-static, or set BUSYBOX=PATH" >&2; exit 1; }
 
 payload-clean:
-	rm -rf $(PAYLOAD)/provium-agent $(FOREIGN_AGENTS) $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(FORKSERVER) $(AGENT_PARTS)
+	rm -rf $(PAYLOAD)/provium-agent $(FOREIGN_AGENTS) $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(FORKSERVER) $(SYNCPOINT) \
+		$(AGENT_PARTS)

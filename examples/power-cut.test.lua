@@ -22,6 +22,6 @@ test("what was saved is there after a power cut, old or new, and never half", fu
         assert(version >= tonumber(point.mark))
       end
     end,
-    sample = 40, guest = "reuse",
+    sample = 20, guest = "reuse",
   }
 end)

@@ -4,6 +4,10 @@ local a = provium:vm("a", "host", {rng_seed = 0xdeadbeef, memory = "128M", initi
 local b = provium:vm("b", "host", {rng_seed = 0xdeadbeef, memory = "128M"})
 provium:boot()
 
+-- Guests from one boot have the same time here.
+local function id(vm) return vm:run("dmesg | grep -m1 'as init process'"):assert_ok().stdout end
+local first_boot, kept = id(b)
+
 local function bytes(vm)
   return (vm:run("head -c 160 /dev/hwrng | od -An -v -tx1"):assert_ok().stdout:gsub("%s", ""))
 end
@@ -30,6 +34,7 @@ end)
 test("a seed gives every boot and reset the same bytes, restores and forks others", function(t)
   a:clock():sleep("3s") -- the kernel's own thread takes a block meanwhile, which does not show
   local first = bytes(a)
+  kept = a:snapshot()
   t:assert_eq(bytes(b), first)
   b:reset()
   t:assert_eq(bytes(b), first)
@@ -43,6 +48,13 @@ test("a seed gives every boot and reset the same bytes, restores and forks other
   differ(t, streams)
 end)
 
+test("initial_time stays fixed in a restore", function(t)
+  a:shutdown()
+  a:restore(kept)
+  local now = a:clock():get()
+  t:assert(now > 0 and now < 600, "clock " .. now)
+end)
+
 test("without a seed no guest repeats what the snapshot's drivers held", function(t)
   local vm = provium:vm("v", "host"):boot()
   vm:run("head -c 5 /dev/hwrng"):assert_ok() -- the kernel keeps the rest of a block
@@ -54,6 +66,12 @@ test("without a seed no guest repeats what the snapshot's drivers held", functio
     streams["restore " .. i] = bytes(copy)
   end
   differ(t, streams)
+end)
+
+test("a fixed seed always boots, and its boot serves no other", function(t)
+  local plain = id(provium:vm("p1", "host", {memory = "128M"}):boot())
+  t:assert_neq(first_boot, plain)
+  t:assert_eq(id(provium:vm("p2", "host", {memory = "128M"}):boot()), plain)
 end)
 
 test("boots from the cache share no bytes", function(t)

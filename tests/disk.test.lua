@@ -95,10 +95,19 @@ test("disks survive resets and power cycles", function(t)
   vm:reset()
   t:assert_eq(sh(vm, check), "../../vda\n../../vdc\nhot\n../../vdb\nkeep")
   vm:disk("gone"):detach()
+  local hot = vm:disk("hot")
+  local function put(char, sector, flags)
+    sh(vm, ("printf '%%512s' | tr ' ' %s | dd of=/dev/disk/by-id/virtio-hot bs=512 seek=%d oflag=direct conv=notrunc%s 2>/dev/null"):format(char, sector, flags))
+  end
+  put("D", 3, ",fsync")
+  put("E", 4, "")
+  hot:power_cut() -- what it takes stays away
   vm:shutdown()
-  t:assert_contains(vm:disk("hot"):read_sectors(0, 1), "hot\n")
+  t:assert_contains(hot:read_sectors(0, 1), "hot\n")
   vm:boot({disks = {{scratch = "8M", id = "keep"}}}) -- the same disk
   t:assert_eq(sh(vm, check), "../../vdb\nhot\n../../vda\nkeep")
+  put("F", 5, ",fsync")
+  t:assert_eq(hot:read_sectors(3, 3), ("D"):rep(S) .. ("\0"):rep(S) .. ("F"):rep(S))
 end)
 
 test("a paused VM takes a disk", function(t)

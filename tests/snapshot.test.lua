@@ -74,14 +74,7 @@ test("a restored guest has the present time", function(t)
   end
 end)
 
-test("initial_time and rng_seed stay fixed", function(t)
-  local vm = boot {initial_time = 1000000000, rng_seed = 7, memory = "128M"}
-  local s = vm:snapshot()
-  vm:shutdown()
-  vm:restore(s)
-  local now = vm:clock():get()
-  t:assert(now > 1000000000 and now < 1000000600, "clock " .. now)
-end)
+-- boot-fixed has those with a fixed time and a fixed seed.
 
 test("snapshots of a restored guest", function(t)
   local vm = boot()

@@ -153,7 +153,7 @@ func run(ctx context.Context, args []string) error {
 		if err := p.try(v, ctx, times, all[p.name]); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		rows = append(rows, p.rows(all[p.name])...)
+		rows = append(rows, p.table(all[p.name])...)
 		ran[p.name] = all[p.name]
 		fmt.Fprintf(os.Stderr, "verify: %s took %.0f s\n", p.name, time.Since(began).Seconds())
 	}

@@ -19,11 +19,12 @@ import (
 type row struct {
 	tried, figure string
 	bad           int // what did not hold
+	part          string
 }
 
 // hold returns a line of the table. bad counts what did not hold.
 func hold(bad int, tried, format string, args ...any) row {
-	return row{tried, fmt.Sprintf(format, args...), bad}
+	return row{tried: tried, figure: fmt.Sprintf(format, args...), bad: bad}
 }
 
 // tally is what a part has counted.
@@ -46,14 +47,14 @@ func (v *verifier) complain(format string, args ...any) {
 }
 
 func printTable(w io.Writer, rows []row) (bad int) {
-	fmt.Fprintf(w, "| Tried | Result | |\n|---|---|---|\n")
+	fmt.Fprintf(w, "| Part | Tried | Result | |\n|---|---|---|---|\n")
 	for _, r := range rows {
 		held := "held"
 		if r.bad > 0 {
 			held = fmt.Sprintf("**%d did not hold**", r.bad)
 		}
 		bad += r.bad
-		fmt.Fprintf(w, "| %s | %s | %s |\n", r.tried, r.figure, held)
+		fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", r.part, r.tried, r.figure, held)
 	}
 	return bad
 }
@@ -94,12 +95,21 @@ func writeTallies(all map[string]*tally) error {
 	return nil
 }
 
+// table returns the lines of a part.
+func (p *part) table(t *tally) []row {
+	rows := p.rows(t)
+	for i := range rows {
+		rows[i].part = p.name
+	}
+	return rows
+}
+
 // writeReport writes the page with the table of all parts.
 func writeReport(path string, all map[string]*tally) error {
 	var rows []row
 	for _, p := range parts {
 		if t := all[p.name]; t != nil {
-			rows = append(rows, p.rows(t)...)
+			rows = append(rows, p.table(t)...)
 		}
 	}
 	var table bytes.Buffer

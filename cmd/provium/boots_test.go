@@ -96,7 +96,8 @@ func TestSharedCache(t *testing.T) {
 	one, two := newCLI(t, files), newCLI(t, files)
 	one.putBoot("aa", snapshot.Guest{Profile: "host", Kernel: "6.1\x1b[2J"}, time.Hour)
 	one.putBoot("bb", snapshot.Guest{Profile: "host"}, time.Hour)
-	has(one, 0, []string{"0 entries, 0.00MiB\n"}, "cache", "ls", ref)
+	has(one, 0, []string{"0 entries, 0.00MiB\n", "nothing was pushed to `oci:"}, "cache", "ls", ref)
+	has(two, 0, []string{"nothing was pushed to `oci:", "pulled 0 entries"}, "cache", "pull", ref)
 	has(one, 0, []string{`pushed boot aa (host 6.1\x1b[2J)`, "pushed 2 entries, 0 were there, 0 left out, 0 failed"},
 		"cache", "push", ref)
 	has(one, 0, []string{"pushed 0 entries, 2 were there"}, "cache", "push", ref)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/internal/byhand"
 	"provium/internal/config"
@@ -41,15 +42,15 @@ type guestFlags struct {
 func (f *guestFlags) group() flagGroup {
 	g := newGroup("The guest")
 	g.config(&f.config)
-	g.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH`")
-	g.flags.Var(value(&f.userland, "userland", parseNonEmpty), "userland",
+	g.flags.Var(value(&f.kernel, "path", flagtext.Path), "kernel", "boot the kernel `PATH`")
+	g.flags.Var(value(&f.userland, "userland", flagtext.NonEmpty), "userland",
 		"root file system of the guest: `U` is busybox, host, a directory, a tar file or oci:DIR")
 	g.flags.Var(value(&f.ready, "condition", parseReady), "ready",
 		"when the boot is done: `WHEN` is agent, init, systemd, command:CMD or console:TEXT")
-	g.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run the guest with the QEMU `PATH`")
-	g.flags.Var(value(&f.memory, "size", parseGuestMemory), "mem",
+	g.flags.Var(value(&f.qemu, "path", flagtext.Path), "qemu", "run the guest with the QEMU `PATH`")
+	g.flags.Var(value(&f.memory, "size", flagtext.GuestMemory), "mem",
 		"memory of the guest, `SIZE` such as 2G (default 512M)")
-	g.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "vCPUs of the guest, `N` (default 1)")
+	g.flags.Var(value(&f.cpus, "count", flagtext.Count), "cpus", "vCPUs of the guest, `N` (default 1)")
 	g.flags.BoolVar(&f.cold, "cold", false, "boot the guest, take it not from the boot cache")
 	g.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 	return g

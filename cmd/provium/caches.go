@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/cmd/provium/internal/share"
 	"provium/internal/cachedir"
@@ -180,7 +181,7 @@ func (p *program) withShared(cmd *cobra.Command,
 	}
 	project := newGroup("Project")
 	project.config(&configPath)
-	project.flags.Var(value(&qemuPath, "path", parsePath), "qemu", "the QEMU of this machine is `PATH`")
+	project.flags.Var(value(&qemuPath, "path", flagtext.Path), "qemu", "the QEMU of this machine is `PATH`")
 	finish(cmd, project)
 	return cmd
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/coveragefile"
+	"provium/cmd/provium/internal/flagtext"
 	"provium/internal/event"
 	"provium/internal/event/sink"
 	"provium/internal/merge"
@@ -32,7 +33,7 @@ func (p *program) coverageCommand() *cobra.Command {
 	var by []string
 	format := coverage.FormatText
 	output := newGroup("Output")
-	output.flags.Var(list(&by, "key", parseNonEmpty), "by",
+	output.flags.Var(list(&by, "key", flagtext.NonEmpty), "by",
 		"group the tests by `KEY`: any key of their meta, tag or file; may be repeated")
 	output.flags.Var(value(&format, "format", coverage.ParseFormat), "format",
 		"`FORMAT` of the report: text, html or json (default text)")

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/internal/event"
 	"provium/internal/event/sink"
 )
@@ -18,13 +19,13 @@ type eventFlags struct {
 
 func (f *eventFlags) group() flagGroup {
 	g := newGroup("Events")
-	g.flags.Var(value(&f.page, "file", parsePath), "report",
+	g.flags.Var(value(&f.page, "file", flagtext.Path), "report",
 		"write an HTML page to `FILE`: timeline, failures with all that is known of them, consoles")
-	g.flags.Var(value(&f.save, "path", parsePath), "save-events",
+	g.flags.Var(value(&f.save, "path", flagtext.Path), "save-events",
 		"save the event stream to the file `PATH`, for `provium report`")
 	g.flags.BoolVar(&f.stdout, "events-stdout", false,
 		"write the event stream to standard output, and all that is for people to standard error")
-	g.flags.Var(value(&f.socket, "path", parsePath), "events-socket",
+	g.flags.Var(value(&f.socket, "path", flagtext.Path), "events-socket",
 		"give the event stream to all clients of the unix socket `PATH`")
 	g.flags.Var(value(&f.format, "format", event.ParseFormat), "events-format",
 		"`FORMAT` of event streams: msgpack or jsonl (default msgpack)")

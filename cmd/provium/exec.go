@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/internal/byhand"
 	"provium/internal/terminal"
 )
@@ -112,7 +113,7 @@ func isNull(f *os.File) bool {
 
 // parseReadable makes a path absolute that has to be there.
 func (p *program) parseReadable(text string) (string, error) {
-	path, err := parsePath(text)
+	path, err := flagtext.Path(text)
 	if err != nil {
 		return "", err
 	}

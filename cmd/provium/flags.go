@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -11,9 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"provium/internal/choose"
-	"provium/internal/config"
-	"provium/internal/sched"
+	"provium/cmd/provium/internal/flagtext"
 )
 
 // parsed is a flag whose text is read by a function, which gives the error for
@@ -57,102 +54,6 @@ func list[T any](to *[]T, kind string, parse func(string) (T, error)) *parsed {
 	}}
 }
 
-func parseCount(text string) (int, error) {
-	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n < 1 {
-		return 0, errors.New("expected a whole number, 1 or more")
-	}
-	return int(n), nil
-}
-
-// parseDurations reads how many tests to list.
-func parseDurations(text string) (*int, error) {
-	n, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || n < 0 {
-		return nil, errors.New("expected a whole number, 0 for all")
-	}
-	count := int(n)
-	return &count, nil
-}
-
-// parseVMM reports whether a run boots no kernel.
-func parseVMM(text string) (local bool, err error) {
-	switch text {
-	case "qemu", "local":
-		return text == "local", nil
-	}
-	return false, errors.New("expected qemu or local")
-}
-
-func parseSeed(text string) (uint64, error) {
-	n, err := strconv.ParseUint(text, 0, 64)
-	if err != nil {
-		return 0, errors.New("expected a whole number from 0 to 2^64-1")
-	}
-	return n, nil
-}
-
-// parseMemory reads the memory of the pool, in bytes.
-func parseMemory(text string) (int64, error) {
-	n, err := config.ParseSize(text)
-	if err == nil && n < sched.FileOverhead {
-		return 0, fmt.Errorf("less than the %d MiB that each file takes", sched.FileOverhead>>20)
-	}
-	return n, err
-}
-
-// leastGuest is less than any kernel boots with, in bytes.
-const leastGuest = 16 << 20
-
-// parseGuestMemory reads the memory of one guest, in bytes.
-func parseGuestMemory(text string) (int64, error) {
-	n, err := config.ParseSize(text)
-	if err == nil && n < leastGuest {
-		return 0, fmt.Errorf("no guest boots with less than %d MiB", leastGuest>>20)
-	}
-	return n, err
-}
-
-// parseFactor reads a factor; not a number is auto.
-func parseFactor(text string) (float64, error) {
-	if text == "auto" {
-		return math.NaN(), nil
-	}
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) || math.IsInf(f, 0) {
-		return 0, fmt.Errorf("expected auto, or a number from %v to %v", sched.MinOvercommit, sched.MaxOvercommit)
-	}
-	return f, nil
-}
-
-func parseNonEmpty(text string) (string, error) {
-	if text == "" {
-		return "", errors.New("expected a text that is not empty")
-	}
-	return text, nil
-}
-
-// parseTestName reads a text or /re/.
-func parseTestName(text string) (string, error) { return text, choose.CheckName(text) }
-
-// parseKeyword reads an expression of words.
-func parseKeyword(text string) (string, error) { return text, choose.CheckKeyword(text) }
-
-func parsePath(text string) (string, error) {
-	if text == "" {
-		return "", errors.New("expected a path")
-	}
-	return text, nil
-}
-
-func parseMeta(text string) (string, error) {
-	key, _, ok := strings.Cut(text, "=")
-	if !ok || key == "" {
-		return "", errors.New("expected KEY=VALUE")
-	}
-	return text, nil
-}
-
 // shuffleFlag is --shuffle [SEED].
 type shuffleFlag struct {
 	on   bool
@@ -164,7 +65,7 @@ func (f *shuffleFlag) Set(text string) error {
 		*f = shuffleFlag{on: on}
 		return nil
 	}
-	seed, err := parseSeed(text)
+	seed, err := flagtext.Seed(text)
 	if err != nil {
 		return err
 	}
@@ -186,7 +87,7 @@ func joinShuffleSeed(args []string) []string {
 			return append(out, args[i:]...)
 		}
 		if args[i] == "--shuffle" && i+1 < len(args) {
-			if _, err := parseSeed(args[i+1]); err == nil {
+			if _, err := flagtext.Seed(args[i+1]); err == nil {
 				out = append(out, "--shuffle="+args[i+1])
 				i++
 				continue

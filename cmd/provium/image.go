@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/listing"
 	"provium/internal/config"
 	"provium/internal/image"
@@ -56,13 +57,13 @@ func noArguments(cmd *cobra.Command, args []string) error {
 func (p *program) imageProfileCommand(verb, short string, export bool) *cobra.Command {
 	var configPath, kernel, name, out string
 	flags := newGroup("Flags")
-	flags.flags.Var(value(&name, "name", parseNonEmpty), "profile", "only the profile `P` (default all)")
+	flags.flags.Var(value(&name, "name", flagtext.NonEmpty), "profile", "only the profile `P` (default all)")
 	if export {
-		flags.flags.Var(value(&out, "path", parsePath), "out",
+		flags.flags.Var(value(&out, "path", flagtext.Path), "out",
 			"copy kernel, initrd and cmdline to the directory `DIR`, with several profiles to one below it for each")
 	}
 	flags.config(&configPath)
-	flags.flags.Var(value(&kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
+	flags.flags.Var(value(&kernel, "path", flagtext.Path), "kernel", "boot the kernel `PATH` in every profile")
 	cmd := &cobra.Command{
 		Use:   verb + " [FLAGS]",
 		Short: short,

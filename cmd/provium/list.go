@@ -34,7 +34,7 @@ func (p *program) listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			sel, err := p.selection(&f, paths)
+			sel, err := p.selection(cmd.Context(), &f, paths)
 			if err != nil {
 				return err
 			}

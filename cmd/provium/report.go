@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"provium/cmd/provium/internal/flagtext"
+	"provium/cmd/provium/internal/share"
 	"provium/internal/event"
 	"provium/internal/merge"
 	"provium/internal/report"
@@ -45,11 +48,11 @@ func (p *program) reportCommand() *cobra.Command {
 	output.flags.BoolVarP(&verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&asJSON, "json", false, "one JSON line per file")
-	output.flags.VarP(value(&f.out, "file", parsePath), "output", "o",
+	output.flags.VarP(value(&f.out, "file", flagtext.Path), "output", "o",
 		"write an HTML page to `FILE` instead, as --report does")
-	output.flags.Var(value(&f.junit, "file", parsePath), "junit", "write the results as JUnit XML to `FILE`, too")
-	output.flags.Var(value(&f.durations, "file", parsePath), "save-durations",
-		"write how long files took to `FILE`, for --durations-file of the next run")
+	output.flags.Var(value(&f.junit, "file", flagtext.Path), "junit", "write the results as JUnit XML to `FILE`, too")
+	output.flags.Var(value(&f.durations, "file", flagtext.Path), "save-durations",
+		"write how long files took to `FILE`, or into a registry, for --durations-file of the next run")
 	output.flags.BoolVar(&f.exitCode, "exit-code", false,
 		"exit as the run of all shards would have: 1 if a file failed, or a shard is missing or died")
 	cmd := &cobra.Command{
@@ -66,7 +69,7 @@ func (p *program) reportCommand() *cobra.Command {
 				return err
 			}
 			if f.out != "" {
-				return p.reportPage(files, &f)
+				return p.reportPage(cmd.Context(), files, &f)
 			}
 			how := report.TerminalConfig{Out: p.stdout, Err: p.stderr, Color: p.colors()}
 			switch {
@@ -75,7 +78,7 @@ func (p *program) reportCommand() *cobra.Command {
 			case quiet:
 				how.Verbosity = report.Quiet
 			}
-			return p.report(files, how, asJSON, &f)
+			return p.report(cmd.Context(), files, how, asJSON, &f)
 		},
 	}
 	finish(cmd, output)
@@ -83,7 +86,7 @@ func (p *program) reportCommand() *cobra.Command {
 }
 
 // reportPage writes the page of saved streams.
-func (p *program) reportPage(files []string, f *reportFlags) error {
+func (p *program) reportPage(ctx context.Context, files []string, f *reportFlags) error {
 	b := page.Builder{Dir: filepath.Dir(p.absolute(f.out))}
 	var shards merge.Shards
 	damage := p.readSaved(files, &shards, &b, func() bool { return b.Files() > 0 })
@@ -96,16 +99,14 @@ func (p *program) reportPage(files []string, f *reportFlags) error {
 			fmt.Fprintf(p.stderr, "provium: warning: %s: %s\n", terminal.Escape(lost.Shard), terminal.Escape(lost.Why))
 		}
 	}
-	return errors.Join(run.WriteWhole(p.absolute(f.out), b.Write), damage, p.afterMerge(&shards, files, f))
+	return errors.Join(run.WriteWhole(p.absolute(f.out), b.Write), damage, p.afterMerge(ctx, &shards, files, f))
 }
 
 // afterMerge saves the durations, and returns an error if the streams do not belong together.
-func (p *program) afterMerge(shards *merge.Shards, files []string, f *reportFlags) error {
+func (p *program) afterMerge(ctx context.Context, shards *merge.Shards, files []string, f *reportFlags) error {
 	var failed error
-	if f.durations != "" {
-		if err := run.WriteWhole(p.absolute(f.durations), shards.Durations().Write); err != nil {
-			failed = fmt.Errorf("--save-durations: %w", err)
-		}
+	if err := share.SaveDurations(ctx, f.durations, p.dir, shards.Durations(), p.stderr); err != nil {
+		failed = fmt.Errorf("--save-durations: %w", err)
 	}
 	if conflicts := shards.Conflicts(); len(conflicts) > 0 && f.isMerge(files) {
 		failed = errors.Join(failed, fmt.Errorf("these are not the shards of one run:\n  %s",
@@ -115,7 +116,8 @@ func (p *program) afterMerge(shards *merge.Shards, files []string, f *reportFlag
 }
 
 // report shows saved streams. A damaged one is an error, after all results were shown.
-func (p *program) report(files []string, how report.TerminalConfig, asJSON bool, f *reportFlags) error {
+func (p *program) report(ctx context.Context, files []string, how report.TerminalConfig, asJSON bool,
+	f *reportFlags) error {
 	var saved report.Saved
 	var shards merge.Shards
 	damage := p.readSaved(files, &shards, &saved, func() bool { return len(saved.Files) > 0 })
@@ -146,7 +148,7 @@ func (p *program) report(files []string, how report.TerminalConfig, asJSON bool,
 			err = errors.Join(err, fmt.Errorf("--junit: %w", jerr))
 		}
 	}
-	return errors.Join(err, damage, p.afterMerge(&shards, files, f))
+	return errors.Join(err, damage, p.afterMerge(ctx, &shards, files, f))
 }
 
 // streamReader takes saved streams.

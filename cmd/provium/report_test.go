@@ -99,6 +99,7 @@ func TestReportMergesShards(t *testing.T) {
 	one := passed("a", "1/2", "")
 	died := one[:strings.LastIndex(string(one), "run_completed")-20]
 	for name, b := range map[string][]byte{"one": one, "two": passed("b", "2/2", ""), "died": died,
+		"provium.toml": []byte("[provium]\nroots = [\".\"]\n"), "a.test.lua": nil, "b.test.lua": nil,
 		"balanced": passed("b", "2/2", "sha256:1"), "failed": savedRun(t, event.Msgpack, "b", "2/2")} {
 		if err := os.WriteFile(filepath.Join(p.dir, name), b, 0o644); err != nil {
 			t.Fatal(err)
@@ -119,6 +120,11 @@ func TestReportMergesShards(t *testing.T) {
 		{"report one one two", 2, "3 file(s)", "one: shard 1/2 came twice, in one, too"},
 		{"report one balanced", 2, "2 file(s)", "balanced: another durations file (sha256:1) than one (no)"},
 		{"report one two --save-durations d.json", 0, "2 file(s)", ""},
+		{"report one two --save-durations oci:durations:ci", 0, "2 file(s)",
+			"durations: --durations-file oci:durations@sha256:"},
+		{"report one two --save-durations oci:durations@sha256:ab", 2, "2 file(s)",
+			"--save-durations: `oci:durations@sha256:ab`: "},
+		{"list --durations-file oci:durations:ci", 2, "", "--durations-file: `oci:durations:ci`: expected a digest"},
 		{"report one -o page.html --exit-code", 2, "", "exit-code"},
 		{"report one two -o page.html", 0, "", ""},
 		{"report died two -o lost.html", 0, "", "shard 1/2: it died"},
@@ -128,6 +134,12 @@ func TestReportMergesShards(t *testing.T) {
 			c.code == 0 && c.stderr == "" && stderr != "" {
 			t.Errorf("%s: code %d, stdout\n%s\nstderr %q", c.args, code, stdout, stderr)
 		}
+	}
+	_, _, stderr := p.run("report", "one", "two", "--save-durations", "oci:durations")
+	_, ref, _ := strings.Cut(strings.TrimSpace(stderr), "--durations-file ")
+	code, stdout, stderr := p.run("list", "--shard", "2/2", "--durations-file", ref)
+	if code != 0 || stdout != "b.test.lua\n" {
+		t.Errorf("%s: code %d, %q, %q", ref, code, stdout, stderr)
 	}
 	for name, want := range map[string]string{
 		"d.json":    "{\n  \"version\": 1,\n  \"files\": {\n    \"a\": 2000,\n    \"b\": 2000\n  }\n}\n",

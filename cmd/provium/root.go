@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/hostcheck"
+	"provium/cmd/provium/internal/share"
 	"provium/internal/config"
 	"provium/internal/luaapi"
 	"provium/internal/run"
@@ -35,7 +37,8 @@ func newGroup(title string) flagGroup {
 
 // config adds --config.
 func (g flagGroup) config(path *string) {
-	g.flags.Var(value(path, "path", parsePath), "config", "the configuration is `PATH`, not the nearest provium.toml")
+	parsed := value(path, "path", flagtext.Path)
+	g.flags.Var(parsed, "config", "the configuration is `PATH`, not the nearest provium.toml")
 }
 
 // selectFlags choose files.
@@ -51,11 +54,12 @@ func (f *selectFlags) group() flagGroup {
 	g := newGroup("Which files")
 	g.flags.StringVar(&f.filter, "filter", "", "files whose path contains `STR`")
 	g.flags.BoolVar(&f.rerunFailed, "rerun-failed", false, "tests that failed in the last runs")
-	g.flags.Var(value(&f.since, "path", parsePath), "since", "files modified after the file `PATH`")
+	g.flags.Var(value(&f.since, "path", flagtext.Path), "since", "files modified after the file `PATH`")
 	g.flags.Var(value(&f.shard, "shard", parseShard), "shard",
 		"the I-th of N parts, `I/N`; `off` ignores the variables of CI services")
-	g.flags.Var(value(&f.durations, "path", parsePath), "durations-file",
-		"balance the parts by the durations in `FILE`, which `provium report --save-durations` writes")
+	g.flags.Var(value(&f.durations, "path", flagtext.Path), "durations-file",
+		"balance the parts by the durations in `FILE`, which `provium report --save-durations` writes, "+
+			"or docker://HOST/NAME@DIGEST")
 	return g
 }
 
@@ -74,22 +78,19 @@ func parseShard(text string) (string, error) {
 }
 
 // selection returns what the flags and arguments choose.
-func (p *program) selection(f *selectFlags, paths []string) (run.Selection, error) {
+func (p *program) selection(ctx context.Context, f *selectFlags, paths []string) (run.Selection, error) {
 	s := run.Selection{
 		WorkDir: p.dir, Paths: paths, Filter: f.filter, RerunFailed: f.rerunFailed, RerunState: p.rerunState(),
 		Since: f.since,
 	}
-	if f.durations != "" {
-		var err error
-		if s.Durations, err = shard.ReadDurations(p.absolute(f.durations)); err != nil {
-			return s, fmt.Errorf("--durations-file: %w", err)
-		}
+	var err error
+	if s.Durations, err = share.ReadDurations(ctx, f.durations, p.dir); err != nil {
+		return s, fmt.Errorf("--durations-file: %w", err)
 	}
 	if f.shard == shardOff {
 		return s, nil
 	}
 	if f.shard != "" {
-		var err error
 		s.Shard, err = shard.Parse(f.shard)
 		return s, err
 	}
@@ -136,7 +137,7 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.bootsCommand(), p.cacheCommand(), p.attachCommand(), p.replayCommand(),
+		p.bootsCommand(), p.cacheCommand(), p.attachCommand(), p.replayCommand(), p.verifyDeterminismCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
 	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand(), p.manCommand())

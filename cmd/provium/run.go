@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/coveragefile"
+	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/cmd/provium/internal/ksm"
 	"provium/cmd/provium/internal/live"
@@ -21,6 +22,7 @@ import (
 	"provium/internal/cachedir"
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/determinism"
 	"provium/internal/proc"
 	"provium/internal/report"
 	"provium/internal/run"
@@ -38,18 +40,19 @@ type runFlags struct {
 	filter     choose.Filter
 	allowEmpty bool
 
-	shuffle   shuffleFlag
-	repeat    int
-	retries   int
-	untilFail bool
-	watch     bool
-	failFast  bool
-	keepGoing bool
-	pause     bool // --pause-on-failure
-	timeout   time.Duration
-	cold      bool
-	shared    *sharedcache.Cache // --cache
-	seed      *uint64
+	shuffle       shuffleFlag
+	repeat        int
+	retries       int
+	untilFail     bool
+	watch         bool
+	failFast      bool
+	keepGoing     bool
+	pause         bool // --pause-on-failure
+	timeout       time.Duration
+	cold          bool
+	shared        *sharedcache.Cache // --cache
+	seed          *uint64
+	deterministic bool
 
 	memory     int64
 	cpus, jobs int
@@ -70,9 +73,9 @@ type runFlags struct {
 func (p *program) runGroups(f *runFlags) []flagGroup {
 	project := newGroup("Project")
 	project.config(&f.config)
-	project.flags.Var(value(&f.kernel, "path", parsePath), "kernel", "boot the kernel `PATH` in every profile")
+	project.flags.Var(value(&f.kernel, "path", flagtext.Path), "kernel", "boot the kernel `PATH` in every profile")
 
-	project.flags.Var(value(&f.qemu, "path", parsePath), "qemu", "run guests of every profile with the QEMU `PATH`")
+	project.flags.Var(value(&f.qemu, "path", flagtext.Path), "qemu", "run guests of every profile with the QEMU `PATH`")
 
 	tests := testGroup(&f.filter)
 	tests.flags.BoolVar(&f.allowEmpty, "allow-empty", false,
@@ -81,8 +84,8 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 	how := newGroup("How they run")
 	shuffle := how.flags.VarPF(&f.shuffle, "shuffle", "", "random order; `[SEED]` repeats that of an earlier run")
 	shuffle.NoOptDefVal = "true"
-	how.flags.Var(value(&f.repeat, "count", parseCount), "repeat", "run the selection `N` times (default 1)")
-	how.flags.Var(value(&f.retries, "count", parseCount), "retries",
+	how.flags.Var(value(&f.repeat, "count", flagtext.Count), "repeat", "run the selection `N` times (default 1)")
+	how.flags.Var(value(&f.retries, "count", flagtext.Count), "retries",
 		"run a test that fails up to `N` times more; one that passes then is flaky")
 	how.flags.BoolVar(&f.untilFail, "until-fail", false,
 		"repeat until a failure, at most --repeat times if that is given")
@@ -94,40 +97,43 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
 		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0: no limit (default 300)")
 	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
-		n, err := parseSeed(text)
+		n, err := flagtext.Seed(text)
 		return &n,
 			err
 	}), "seed", "base of what chance decides, `N`; 0 if it is not given")
+	how.flags.BoolVar(&f.deterministic, "deterministic", false,
+		"guests do the same in each run with the same seed, unless their profile or boot says otherwise")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
 	how.flags.Var(value(&f.shared, "ref", func(text string) (*sharedcache.Cache, error) {
 		return sharedcache.Open(text, p.absolute("."), 0)
 	}), "cache", "bring what the shared cache `REF` has before the run: HOST/NAME[:TAG] or oci:DIR")
-	how.flags.Var(value(&f.local, "vmm", parseVMM), "vmm",
+	how.flags.Var(value(&f.local, "vmm", flagtext.VMM), "vmm",
 		"what runs guests, `VMM`: qemu, or local, which boots no kernel (default qemu)")
 	how.flags.BoolVar(&f.noKSM, "no-ksm", false, "leave the host's settings for the merging of equal pages alone")
 	how.flags.BoolVar(&f.unchecked, "no-preflight", false, "skip the checks at the start")
 
 	pool := newGroup("What they share")
-	pool.flags.Var(value(&f.memory, "size", parseMemory), "mem",
+	pool.flags.Var(value(&f.memory, "size", flagtext.Memory), "mem",
 		"memory for all guests, `SIZE` such as 6G (default 80 % of the RAM)")
-	pool.flags.Var(value(&f.cpus, "count", parseCount), "cpus", "CPUs for all guests, `N` (default those online)")
-	pool.flags.Var(value(&f.overcommit, "factor", parseFactor), "cpu-overcommit",
+	pool.flags.Var(value(&f.cpus, "count", flagtext.Count), "cpus", "CPUs for all guests, `N` (default those online)")
+	pool.flags.Var(value(&f.overcommit, "factor", flagtext.Factor), "cpu-overcommit",
 		"`F`: auto starts files while CPUs are left, a factor (0.5 to 8) counts vCPUs (default auto)")
-	pool.flags.VarP(value(&f.jobs, "count", parseCount), "jobs", "j", "at most `N` files at a time (default no limit)")
+	pool.flags.VarP(value(&f.jobs, "count", flagtext.Count), "jobs", "j",
+		"at most `N` files at a time (default no limit)")
 
 	output := newGroup("Output")
 	output.flags.BoolVarP(&f.verbose, "verbose", "v", false, "every test, with its log")
 	output.flags.BoolVarP(&f.quiet, "quiet", "q", false, "failures and the summary only")
 	output.flags.BoolVar(&f.json, "json", false, "one JSON line per file on standard output")
-	output.flags.Var(value(&f.durations, "count", parseDurations), "durations",
+	output.flags.Var(value(&f.durations, "count", flagtext.Durations), "durations",
 		"show the `N` slowest tests at the end; 0: all of them")
 	for _, x := range []struct {
 		to           *string
 		flag, format string
 	}{{&f.junit, "junit", "JUnit XML"}, {&f.tap, "tap", "TAP 14"}, {&f.ktap, "ktap", "KTAP"}} {
-		output.flags.Var(value(x.to, "file", parsePath), x.flag, "write the results as "+x.format+" to `FILE`")
+		output.flags.Var(value(x.to, "file", flagtext.Path), x.flag, "write the results as "+x.format+" to `FILE`")
 	}
-	output.flags.Var(value(&f.artifacts, "dir", parsePath), "artifacts",
+	output.flags.Var(value(&f.artifacts, "dir", flagtext.Path), "artifacts",
 		"keep the evidence of each failed test in `DIR`; `off`: nowhere (default the user's cache,\n"+
 			"with CI=true ./provium-artifacts)")
 	output.flags.BoolVar(&f.dump, "dump", false,
@@ -138,17 +144,17 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 // testGroup are the flags that choose tests.
 func testGroup(f *choose.Filter) flagGroup {
 	tests := newGroup("Which tests")
-	tests.flags.Var(list(&f.Names, "name", parseTestName), "test",
+	tests.flags.Var(list(&f.Names, "name", flagtext.TestName), "test",
 		"tests whose name contains `STR`, or matches /RE/; repeat for any of several")
-	tests.flags.VarP(value(&f.Keyword, "expression", parseKeyword), "keyword", "k",
+	tests.flags.VarP(value(&f.Keyword, "expression", flagtext.Keyword), "keyword", "k",
 		"tests whose name, path or tags match `EXPR`, as in \"net and not (slow or ipv6)\"")
-	tests.flags.Var(list(&f.Tags, "tag", parseNonEmpty), "tag",
+	tests.flags.Var(list(&f.Tags, "tag", flagtext.NonEmpty), "tag",
 		"tests with the tag `T`; repeat for any of several")
-	tests.flags.Var(list(&f.NoTags, "tag", parseNonEmpty), "no-tag",
+	tests.flags.Var(list(&f.NoTags, "tag", flagtext.NonEmpty), "no-tag",
 		"no tests with the tag `T`; may be repeated")
-	tests.flags.Var(list(&f.TagMeta, "meta", parseMeta), "tag-meta",
+	tests.flags.Var(list(&f.TagMeta, "meta", flagtext.Meta), "tag-meta",
 		"tests whose meta field K is V, `K=V`; may be repeated")
-	tests.flags.Var(list(&f.NoTagMeta, "meta", parseMeta), "no-tag-meta",
+	tests.flags.Var(list(&f.NoTagMeta, "meta", flagtext.Meta), "no-tag-meta",
 		"no tests whose meta field K is V, `K=V`; may be repeated")
 	tests.flags.BoolVar(&f.IncludeSlow, "include-slow", false, "run slow tests too")
 	return tests
@@ -213,12 +219,20 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 	if err != nil {
 		return run.Options{}, err
 	}
+	if f.deterministic {
+		for name, profile := range cfg.Profiles {
+			if profile.Shape.Deterministic == nil {
+				profile.Shape.Deterministic = &f.deterministic
+				cfg.Profiles[name] = profile
+			}
+		}
+	}
 	if !f.unchecked && !f.local {
 		if err := p.preflight(cfg, f.qemu); err != nil {
 			return run.Options{}, err
 		}
 	}
-	sel, err := p.selection(&f.selectFlags, paths)
+	sel, err := p.selection(cmd.Context(), &f.selectFlags, paths)
 	if err != nil {
 		return run.Options{}, err
 	}
@@ -277,7 +291,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 // artifacts returns where the evidence of failures goes.
 func (p *program) artifacts(f *runFlags, cfg *config.Config) evidence.Options {
 	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu),
-		Dump: f.dump || cfg.Dump}
+		Deterministic: f.deterministic, Dump: f.dump || cfg.Dump}
 	if dir := cmp.Or(f.artifacts, p.getenv("PROVIUM_ARTIFACTS")); dir != "" {
 		o.Dir = dir
 	}
@@ -326,13 +340,89 @@ func (p *program) replayCommand() *cobra.Command {
 	return cmd
 }
 
+const verifyHelp = `Run tests twice, and compare what their guests did.
+
+All guests are deterministic, as with --deterministic. In each run they are delayed at
+random. At each sync point at which something reaches a guest or comes from it, that and
+all of the guest's memory must be the same in both runs. The first difference of each
+guest is shown, with the operation that was under way. Exit code 0: all is the same, and
+the tests have passed.`
+
+func (p *program) verifyDeterminismCommand() *cobra.Command {
+	f := &runFlags{}
+	cmd := &cobra.Command{
+		Use:     "verify-determinism FILE[:LINE | ::TEST]... [FLAGS]",
+		Short:   "Run tests twice and find the first difference between their guests",
+		Long:    verifyHelp,
+		Example: "  provium verify-determinism tests/race.test.lua --seed 7",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(cmd, "expected test files, got none")
+			}
+			return p.verifyDeterminism(cmd, f, args)
+		},
+	}
+	project := newGroup("Project")
+	project.config(&f.config)
+	project.flags.Var(value(&f.qemu, "path", flagtext.Path), "qemu", "run guests of every profile with the QEMU `PATH`")
+	project.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
+		n, err := flagtext.Seed(text)
+		return &n, err
+	}), "seed", "base of what chance decides, `N`; 0 if it is not given")
+	finish(cmd, project)
+	return cmd
+}
+
+// verifyDeterminism runs the tests twice.
+func (p *program) verifyDeterminism(cmd *cobra.Command, f *runFlags, paths []string) error {
+	f.deterministic, f.quiet = true, true
+	temp, err := p.privateDir()
+	if err != nil {
+		return err
+	}
+	signals, stop := p.signals()
+	defer stop()
+	dirs := [2]string{filepath.Join(temp, "points-1"), filepath.Join(temp, "points-2")}
+	for i, dir := range dirs {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		o, err := p.options(cmd, f, paths)
+		if err != nil {
+			return err
+		}
+		o.CheckDir, o.Signals = dir, signals
+		fmt.Fprintf(p.stderr, "provium: run %d of 2\n", i+1)
+		if p.code, err = p.runTests(cmd.Context(), o); err != nil || p.code != 0 {
+			return err
+		}
+	}
+	differences, points, err := determinism.Compare(dirs[0], dirs[1])
+	if err != nil {
+		return err
+	}
+	for _, d := range differences {
+		fmt.Fprintf(p.stdout, "differs: %s\n", terminal.Escape(d.String()))
+		p.code = 1
+	}
+	switch {
+	case p.code != 0:
+	case points == 0:
+		return errors.New("no deterministic guest has run: there is nothing to compare")
+	default:
+		fmt.Fprintf(p.stdout, "the same in both runs: %d sync points\n", points)
+	}
+	return nil
+}
+
 // replay runs the test of a record. Flags that were given win over those of the record.
 func (p *program) replay(cmd *cobra.Command, f *runFlags, r artifacts.Record) error {
 	set := map[string]string{"seed": fmt.Sprint(r.Seed)}
 	if !r.FairTimeout {
 		set["timeout"] = fmt.Sprintf("%dms", r.Timeout.Milliseconds())
 	}
-	for name, on := range map[string]bool{"cold": r.Cold, "include-slow": r.IncludeSlow} {
+	for name, on := range map[string]bool{"cold": r.Cold, "include-slow": r.IncludeSlow,
+		"deterministic": r.Deterministic} {
 		if on {
 			set[name] = "true"
 		}

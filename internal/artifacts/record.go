@@ -29,16 +29,18 @@ type Record struct {
 	File    string `json:"file"`    // relative to the project
 	Test    string `json:"test"`    // "" is the file
 
-	Seed        uint64        `json:"seed"`
-	Shuffle     bool          `json:"shuffle"`
-	ShuffleSeed uint64        `json:"shuffle_seed"`
-	Kernel      string        `json:"kernel"` // --kernel
-	QEMU        string        `json:"qemu"`   // --qemu
-	Local       bool          `json:"local"`  // --vmm local
-	Cold        bool          `json:"cold"`
-	IncludeSlow bool          `json:"include_slow"`
-	Timeout     time.Duration `json:"timeout_ns"`             // of the file; 0: none
-	FairTimeout bool          `json:"fair_timeout,omitempty"` // nobody has asked for it
+	Seed        uint64 `json:"seed"`
+	Shuffle     bool   `json:"shuffle"`
+	ShuffleSeed uint64 `json:"shuffle_seed"`
+	Kernel      string `json:"kernel"` // --kernel
+	QEMU        string `json:"qemu"`   // --qemu
+	Local       bool   `json:"local"`  // --vmm local
+	Cold        bool   `json:"cold"`
+	// Deterministic is --deterministic.
+	Deterministic bool          `json:"deterministic,omitempty"`
+	IncludeSlow   bool          `json:"include_slow"`
+	Timeout       time.Duration `json:"timeout_ns"`             // of the file; 0: none
+	FairTimeout   bool          `json:"fair_timeout,omitempty"` // nobody has asked for it
 
 	Host Versions `json:"versions"`
 	// Profiles are digests of what the profiles boot whose guests the test had, by name: kernel, initrd,

@@ -18,11 +18,27 @@ const Cap = 4
 // maxStep is how often, at least, a limit is looked at again whose time on the clock is over.
 const maxStep = 250 * time.Millisecond
 
+// Time is a wall clock with timers.
+type Time interface {
+	Now() time.Time
+	// AfterFunc calls f, on a goroutine of its own, after d, unless stop is called before.
+	AfterFunc(d time.Duration, f func()) (stop func() bool)
+}
+
 // Clock is what a Deadline is measured by.
 type Clock struct {
-	Now func() time.Time
+	Time Time // nil: the host's
 	// Hindered returns how long, in all, those who are waited for have themselves waited for a CPU. Nil: never.
 	Hindered func() time.Duration
+}
+
+// hostTime is the host's clock.
+type hostTime struct{}
+
+func (hostTime) Now() time.Time { return time.Now() }
+
+func (hostTime) AfterFunc(d time.Duration, f func()) (stop func() bool) {
+	return time.AfterFunc(d, f).Stop
 }
 
 // Slowest returns what Clock.Hindered is of several who are waited for side by side, from now on.
@@ -56,10 +72,10 @@ type Deadline struct {
 
 // Begin begins a limit.
 func Begin(limit time.Duration, c Clock) *Deadline {
-	if c.Now == nil {
-		c.Now = time.Now
+	if c.Time == nil {
+		c.Time = hostTime{}
 	}
-	d := &Deadline{limit: limit, clock: c, began: c.Now()}
+	d := &Deadline{limit: limit, clock: c, began: c.Time.Now()}
 	if c.Hindered != nil {
 		d.had = c.Hindered()
 	}
@@ -69,7 +85,7 @@ func Begin(limit time.Duration, c Clock) *Deadline {
 // measure returns the time on the wall clock since the beginning, and how much of it did not count. The caller
 // must hold d.mu.
 func (d *Deadline) measure() (wall, not time.Duration) {
-	now := d.clock.Now()
+	now := d.clock.Time.Now()
 	if !d.held.IsZero() {
 		now = d.held
 	} else if d.clock.Hindered != nil {
@@ -89,9 +105,9 @@ func (d *Deadline) Hold(on bool) {
 	case on == !d.held.IsZero():
 	case on:
 		d.measure()
-		d.held = d.clock.Now()
+		d.held = d.clock.Time.Now()
 	default:
-		d.rest += d.clock.Now().Sub(d.held)
+		d.rest += d.clock.Time.Now().Sub(d.held)
 		d.held = time.Time{}
 		if d.clock.Hindered != nil {
 			d.had = max(d.had, d.clock.Hindered())
@@ -152,9 +168,10 @@ func (d *Deadline) again() (after time.Duration, over bool) {
 // After calls f, on a goroutine of its own, when the limit is over, unless stop is called before.
 func (d *Deadline) After(f func()) (stop func()) {
 	var mu sync.Mutex
-	var timer *time.Timer
+	var stopTimer func() bool
 	stopped := false
-	check := func() {
+	var check func()
+	check = func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if stopped {
@@ -162,7 +179,7 @@ func (d *Deadline) After(f func()) (stop func()) {
 		}
 		after, over := d.again()
 		if !over {
-			timer.Reset(after)
+			stopTimer = d.clock.Time.AfterFunc(after, check)
 			return
 		}
 		stopped = true
@@ -170,12 +187,12 @@ func (d *Deadline) After(f func()) (stop func()) {
 	}
 	mu.Lock() // the timer may run before it is known
 	defer mu.Unlock()
-	timer = time.AfterFunc(max(0, d.Left()), check)
+	stopTimer = d.clock.Time.AfterFunc(max(0, d.Left()), check)
 	return func() {
 		mu.Lock()
 		defer mu.Unlock()
 		stopped = true
-		timer.Stop()
+		stopTimer()
 	}
 }
 

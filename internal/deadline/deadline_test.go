@@ -9,9 +9,18 @@ import (
 	"time"
 )
 
+// stillTime is a clock that shows what is set.
+type stillTime struct{ now *time.Time }
+
+func (s stillTime) Now() time.Time { return *s.now }
+
+func (s stillTime) AfterFunc(time.Duration, func()) (stop func() bool) {
+	panic("nothing is waited for")
+}
+
 func TestLeft(t *testing.T) {
 	now, waited := time.Unix(0, 0), 5*time.Second
-	d := Begin(10*time.Second, Clock{Now: func() time.Time { return now }, Hindered: func() time.Duration {
+	d := Begin(10*time.Second, Clock{Time: stillTime{&now}, Hindered: func() time.Duration {
 		return waited
 	}})
 	for _, c := range []struct {

@@ -140,6 +140,18 @@ func Hang(ctx context.Context, _ *localvmm.Op) (wire.Value, *wire.Error) {
 	return nil, Errno(wireECANCELED)
 }
 
+// Held returns an OpFunc that succeeds when until is closed, or answers when the host gives up.
+func Held(until <-chan struct{}) OpFunc {
+	return func(ctx context.Context, op *localvmm.Op) (wire.Value, *wire.Error) {
+		select {
+		case <-until:
+			return nil, nil
+		case <-ctx.Done():
+			return Hang(ctx, op)
+		}
+	}
+}
+
 // Refuse returns an OpFunc that fails with a Linux errno.
 func Refuse(errno uint32) OpFunc {
 	return func(context.Context, *localvmm.Op) (wire.Value, *wire.Error) { return nil, Errno(errno) }

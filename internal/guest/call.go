@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -70,6 +71,9 @@ type call struct {
 	givenUp   atomic.Bool   // its caller has got an error
 	answering atomic.Bool   // the guest has begun to answer
 
+	parking  sync.Mutex // held while a token comes to wake or isParked changes
+	isParked bool       // who waits for wake counts as waiting for the guest. Guarded by parking
+
 	mu      sync.Mutex
 	in      [wire.Streams][]byte
 	window  [wire.Streams]int64  // bytes the agent may still send
@@ -85,6 +89,11 @@ type call struct {
 func (op *call) isWatched() bool { return !op.t.unwatched && !op.isOpen.Load() && !op.givenUp.Load() }
 
 func (op *call) notify() {
+	if op.client.pace != nil {
+		op.parking.Lock()
+		defer op.parking.Unlock()
+		op.unparkLocked()
+	}
 	select {
 	case op.wake <- struct{}{}:
 	default:
@@ -170,12 +179,14 @@ func (op *call) result(h wire.Header, p []byte) (last bool, err error) {
 // was given up but has succeeded all the same has an answer beside the error, without
 // the bytes of its streams, or with the ends of them.
 func (c *Client) do(ctx context.Context, req wire.Request, t transfer) (*answer, error) {
+	c.adjust(+1, 0)
+	defer c.adjust(-1, 0)
 	op, err := c.begin(ctx, req, t)
 	if err != nil {
 		return nil, err
 	}
 	defer op.cancel(nil)
-	if t.within > 0 {
+	if t.within > 0 && c.pace == nil { // else the guest's own clock decides
 		defer op.endAfter(t.within)()
 	}
 	if err := op.move(op.ctx); err != nil {
@@ -236,6 +247,9 @@ func (c *Client) begin(ctx context.Context, req wire.Request, t transfer) (*call
 	}
 	op := &call{client: c, t: t, wake: make(chan struct{}, 1), credit: wire.Window, call: callOf(ctx)}
 	op.ctx, op.cancel = context.WithCancelCause(ctx)
+	if c.pace != nil {
+		c.pace.Began(cmp.Or(op.call.Text, name))
+	}
 	op.t.unwatched = t.unwatched || op.call.Beside
 	for i := range op.window {
 		op.window[i] = wire.Window
@@ -309,14 +323,17 @@ func (op *call) move(ctx context.Context) error {
 			}
 			continue
 		}
+		op.park()
 		select {
 		case <-op.wake:
+			op.unpark()
 			select {
 			case <-op.client.failed:
 				return op.lost()
 			default:
 			}
 		case <-ctx.Done():
+			op.unpark()
 			if op.hasEnded() {
 				continue // it has come in time
 			}
@@ -388,10 +405,14 @@ func (op *call) abandon(err error) {
 		return
 	}
 	stopped := make(chan struct{})
+	c.adjust(+1, 0)
 	go func() {
 		defer close(stopped)
+		defer c.adjust(-1, 0)
 		op.drain()
 	}()
+	c.adjust(-1, 0) // the other one works
+	defer c.adjust(+1, 0)
 	if _, silent := err.(*SilentError); !silent && c.SilentFor() < c.cfg.CancelGrace {
 		select {
 		case <-stopped:
@@ -435,9 +456,12 @@ func (op *call) drain() {
 		if err := op.allow(ctx, owed); err != nil {
 			return
 		}
+		op.park()
 		select {
 		case <-op.wake:
+			op.unpark()
 		case <-c.failed:
+			op.unpark()
 			return
 		}
 	}

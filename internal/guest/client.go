@@ -44,6 +44,7 @@ type Config struct {
 type Client struct {
 	cfg       Config
 	conn      net.Conn
+	pace      pace // nil: the guest goes on by itself
 	info      Info
 	maxResult int // bytes of a result, all its frames together
 
@@ -101,6 +102,9 @@ func Connect(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) {
 		failed: make(chan struct{}),
 	}
 	c.vigil.watch = cfg.Watch.withDefaults()
+	if p, ok := conn.(pace); ok {
+		c.pace, c.vigil.passed = p, p.Passed
+	}
 	r, err := c.handshake(ctx)
 	if err != nil {
 		conn.Close()
@@ -179,6 +183,10 @@ func (c *Client) handshake(ctx context.Context) (*wire.Reader, error) {
 			if _, err := c.conn.Write(p); err != nil {
 				return // the reader sees the end of the connection too
 			}
+			if c.pace != nil { // its guest cannot be late, and loses nothing
+				c.adjust(0, +1)
+				return
+			}
 			select {
 			case <-answered:
 				return
@@ -196,6 +204,7 @@ func (c *Client) handshake(ctx context.Context) (*wire.Reader, error) {
 		c.conn.Close()
 	}
 	sender.Wait()
+	c.adjust(0, -1) // or the connection has ended
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}

@@ -27,6 +27,8 @@ func (c *Client) Confirm(ctx context.Context) error {
 		if err := c.send(ctx, p); err != nil {
 			return err
 		}
+		c.adjust(0, +1)
+		defer c.adjust(0, -1)
 		select {
 		case <-same:
 			return nil

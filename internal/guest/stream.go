@@ -23,6 +23,8 @@ type Stream struct {
 // stream is open.
 func (c *Client) openStream(ctx context.Context, req wire.Request) (*Stream, error) {
 	name := req.Op()
+	c.adjust(+1, 0)
+	defer c.adjust(-1, 0)
 	op, err := c.begin(ctx, req, transfer{limit: wire.Window, pulled: true})
 	if err != nil {
 		return nil, err
@@ -49,6 +51,8 @@ func (c *Client) openStream(ctx context.Context, req wire.Request) (*Stream, err
 
 // await waits for something new about the operation.
 func (op *call) await(ctx context.Context) error {
+	op.park()
+	defer op.unpark()
 	select {
 	case <-op.wake:
 		return nil
@@ -64,6 +68,8 @@ func (op *call) await(ctx context.Context) error {
 // ended the stream, and else the reason why the link is gone.
 func (s *Stream) Next(ctx context.Context) ([]byte, error) {
 	op := s.op
+	op.client.adjust(+1, 0)
+	defer op.client.adjust(-1, 0)
 	for {
 		op.mu.Lock()
 		p, end := op.in[wire.StreamData], op.end
@@ -114,6 +120,8 @@ func (s *Stream) Close() {
 		s.op.in = [wire.Streams][]byte{}
 		s.op.mu.Unlock()
 		if !ended {
+			s.op.client.adjust(+1, 0)
+			defer s.op.client.adjust(-1, 0)
 			s.op.abandon(nil)
 		}
 	})

@@ -41,6 +41,8 @@ type Watch struct {
 	// Hindered returns how long, in all, the guest has waited for a CPU of the host. Nil:
 	// never.
 	Hindered func() time.Duration
+	// Time is the clock of limits of ours, but for those of silence. Nil: the host's.
+	Time deadline.Time
 	// Dead is called once, with how long the guest was silent and the text of the Call for
 	// which it was asked. It returns what the operations fail with.
 	Dead func(silent Silence, call string) error
@@ -107,7 +109,8 @@ type vigil struct {
 	heard atomic.Uint64 // frames, and pieces of them, that have come
 
 	watch   Watch
-	on      bool // the goroutine runs
+	passed  func() uint64 // sync points; nil: the guest has none
+	on      bool          // the goroutine runs
 	clock   instant
 	last    time.Time      // the last look
 	had     *time.Duration // Watch.Hindered at the last look; nil: that is not known
@@ -122,9 +125,18 @@ type vigil struct {
 // doubt is about a guest that has not confirmed the end of an operation.
 type doubt struct{ call string }
 
+// signs returns a number that grows with each sign of life.
+func (w *vigil) signs() uint64 {
+	n := w.heard.Load()
+	if w.passed != nil {
+		n += w.passed()
+	}
+	return n
+}
+
 // start begins a time of watching. w.on says that it has begun already.
 func (w *vigil) start(now time.Time) {
-	w.on, w.last, w.seen, w.had = true, now, w.heard.Load(), nil
+	w.on, w.last, w.seen, w.had = true, now, w.signs(), nil
 	w.listen()
 }
 
@@ -147,7 +159,7 @@ func (w *vigil) advance(now time.Time, state string, hindered *time.Duration) {
 	w.had = hindered
 	w.clock.all += passed
 	w.clock.fair += passed - not
-	switch heard := w.heard.Load(); {
+	switch heard := w.signs(); {
 	case heard != w.seen:
 		w.seen = heard
 		w.listen()
@@ -179,6 +191,9 @@ func (c *Client) SetWatch(w Watch) {
 // IsSilent reports whether the guest gives no sign of life in the time that Watch has for
 // it. It does not wait for a guest that has left a question unanswered for most of that.
 func (c *Client) IsSilent(ctx context.Context) bool {
+	if c.pace != nil {
+		return false // it stands, and a question would be a part of the run
+	}
 	c.mu.Lock()
 	watch := c.vigil.watch
 	c.mu.Unlock()
@@ -196,7 +211,7 @@ var errNoSign = errors.New("the guest gives no sign of life")
 
 // begin begins a limit of ours.
 func (w Watch) begin(limit time.Duration) *deadline.Deadline {
-	return deadline.Begin(limit, deadline.Clock{Hindered: w.Hindered})
+	return deadline.Begin(limit, deadline.Clock{Time: w.Time, Hindered: w.Hindered})
 }
 
 // SilentFor returns how long the guest has left the question for a sign of life
@@ -205,7 +220,7 @@ func (c *Client) SilentFor() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &c.vigil
-	if !w.asked || w.heard.Load() != w.seen {
+	if !w.asked || w.signs() != w.seen {
 		return 0
 	}
 	return w.clock.since(w.askedAt).fair
@@ -237,7 +252,7 @@ func (c *Client) suspect(op *call) {
 		w.start(time.Now())
 		go c.keepVigil()
 	}
-	if heard := w.heard.Load(); heard != w.seen { // what came before is no answer
+	if heard := w.signs(); heard != w.seen { // what came before is no answer
 		w.seen = heard
 		w.listen()
 	}
@@ -306,7 +321,7 @@ func (c *Client) look(ctx context.Context, now time.Time) (more bool) {
 		call = w.doubt.call
 	}
 	dead, quiet := w.isDead(), w.clock.since(w.heardAt)
-	if ask = ask && state == "" && quiet.all > 0 && !dead; ask {
+	if ask = ask && c.pace == nil && state == "" && quiet.all > 0 && !dead; ask {
 		if !w.asked {
 			w.asked, w.askedAt = true, w.clock
 		}

@@ -80,13 +80,13 @@ func (m *Meter) Measure(now time.Time, pids []int) (Machine, map[int]Process) {
 	processes := map[int]Process{}
 	seen := map[int]time.Duration{}
 	wait := map[int]*Waits{}
-	t := &tree{root: m.root}
+	t := &tree{root: m.root, listed: map[int][]fs.DirEntry{}}
 	for _, pid := range pids {
 		var p Process
 		var used time.Duration
 		waits := map[string]time.Duration{}
 		for _, id := range t.descendants(pid) {
-			readWaits(m.root, path.Join("proc", strconv.Itoa(id)), waits)
+			readWaits(m.root, path.Join("proc", strconv.Itoa(id)), t.tasks(id), waits)
 			cpu, ok := t.cpuTime(id)
 			if !ok {
 				continue
@@ -195,6 +195,17 @@ func (m *Meter) pressure(resource string) float64 {
 type tree struct {
 	root     fs.FS
 	children map[int][]int // of all processes, where the kernel does not list those of one
+	listed   map[int][]fs.DirEntry
+}
+
+// tasks returns the threads of a process, which are listed once; none when it has ended.
+func (t *tree) tasks(pid int) []fs.DirEntry {
+	had, ok := t.listed[pid]
+	if !ok {
+		had, _ = fs.ReadDir(t.root, path.Join("proc", strconv.Itoa(pid), "task"))
+		t.listed[pid] = had
+	}
+	return had
 }
 
 // descendants returns a process and all below it.
@@ -211,8 +222,8 @@ func (t *tree) below(pid int) []int {
 		return t.children[pid]
 	}
 	dir := path.Join("proc", strconv.Itoa(pid), "task")
-	tasks, err := fs.ReadDir(t.root, dir)
-	if err != nil {
+	tasks := t.tasks(pid)
+	if len(tasks) == 0 {
 		return nil // has ended
 	}
 	var out []int

@@ -165,10 +165,3 @@ func TestHere(t *testing.T) {
 		t.Error(machine, p)
 	}
 }
-
-func BenchmarkMeasure(b *testing.B) {
-	m := NewMeter(os.DirFS("/"), 2, nil)
-	for b.Loop() {
-		m.Measure(time.Now(), []int{os.Getpid()})
-	}
-}

@@ -31,7 +31,9 @@ type Waited struct {
 // the directory of the process in proc. A host that does not say it adds nothing.
 func (w *Waits) Measure(root fs.FS, dir string) Waited {
 	now := map[string]time.Duration{}
-	readWaits(root, dir, now)
+	if tasks, err := fs.ReadDir(root, path.Join(dir, "task")); err == nil { // else it has ended
+		readWaits(root, dir, tasks, now)
+	}
 	return w.add(now)
 }
 
@@ -49,12 +51,9 @@ func (w *Waits) add(now map[string]time.Duration) Waited {
 	return w.sum
 }
 
-// readWaits adds to the map how long, in all, each thread of a process has waited, by its directory.
-func readWaits(root fs.FS, dir string, to map[string]time.Duration) {
-	tasks, err := fs.ReadDir(root, path.Join(dir, "task"))
-	if err != nil {
-		return // it has ended
-	}
+// readWaits adds to the map how long, in all, each thread of a process has waited, by its directory. tasks are the
+// entries of the directory task below dir.
+func readWaits(root fs.FS, dir string, tasks []fs.DirEntry, to map[string]time.Duration) {
 	for _, t := range tasks {
 		at := path.Join(dir, "task", t.Name())
 		text, err := fs.ReadFile(root, path.Join(at, "schedstat"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"provium/internal/guestmem"
@@ -61,17 +62,22 @@ func (c *CPU) String() string {
 
 // Look takes the state of the guest that runs and does not answer. What cannot be read is left out.
 func (g *Guest) Look(ctx context.Context) (*State, error) {
+	s, err := g.Peek(ctx)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.looked = g.looked || err == nil
+	return s, err
+}
+
+// Peek is Look for a guest that answers: it does not count as lost.
+func (g *Guest) Peek(ctx context.Context) (*State, error) {
 	g.mu.Lock()
 	m := g.machine
 	g.mu.Unlock()
 	if m == nil {
 		return nil, ErrNoGuest
 	}
-	s, err := g.look(ctx, m)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.looked = g.looked || err == nil
-	return s, err
+	return g.look(ctx, m)
 }
 
 func (g *Guest) look(ctx context.Context, m *qemu.Machine) (*State, error) {
@@ -171,6 +177,16 @@ func followsCall(k *guestmem.Kernel, address uint64) bool {
 	}
 	isIndirect := func(at int) bool { return code[at] == 0xff && code[at+1]>>3&7 == 2 } // call r/m
 	return code[2] == 0xe8 || isIndirect(5) || isIndirect(4) || isIndirect(1)
+}
+
+// InKernel returns the state without the CPUs that run programs or are idle.
+func (s *State) InKernel() *State {
+	busy := *s
+	busy.CPUs = slices.DeleteFunc(slices.Clone(s.CPUs), func(c CPU) bool {
+		halted, forEver := c.IsHalted()
+		return !c.InKernel() || halted && !forEver
+	})
+	return &busy
 }
 
 // Text describes what the CPUs do, with their registers and stacks, for people.

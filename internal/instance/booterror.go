@@ -24,32 +24,46 @@ type BootError struct {
 const (
 	kernelTail  = 8 << 10 // bytes of the log in a BootError
 	kernelLimit = time.Second
+	sourceLimit = 2 * time.Second // for lines of source
 )
 
 // FailedBoot returns the error of a boot whose guest has been ended, with the end of its console and of its kernel's
-// log.
-func FailedBoot(ctx context.Context, vm string, err error, consoleTail string, g *inspect.Guest) *BootError {
+// log. source, which may be nil, puts lines of source behind the frames in them; what it returns is good also with an
+// error.
+func FailedBoot(ctx context.Context, vm string, err error, consoleTail string, g *inspect.Guest,
+	source func(context.Context, string) (string, error)) *BootError {
 	e := &BootError{VM: vm, Err: err, Console: consoleTail}
+	e.Kernel = unseenLog(ctx, consoleTail, g)
+	if source != nil {
+		ctx, cancel := context.WithTimeout(ctx, sourceLimit)
+		defer cancel()
+		e.Kernel, _ = source(ctx, e.Kernel)
+		e.Console, _ = source(ctx, e.Console)
+	}
+	return e
+}
+
+// unseenLog returns the end of the kernel's log, if the console does not show it.
+func unseenLog(ctx context.Context, consoleTail string, g *inspect.Guest) string {
 	ctx, cancel := context.WithTimeout(ctx, kernelLimit)
 	defer cancel()
 	records, kerr := g.KernelLog(ctx)
 	if kerr != nil || len(records) == 0 {
-		return e
+		return ""
 	}
 	last := records[len(records)-1].Text
 	if strings.Contains(consoleTail, last) {
-		return e
+		return ""
 	}
 	text, kerr := guest.LogFilter{Level: len(guest.LogLevels()) - 1}.Text(printk.AppendLines(nil, records))
 	if kerr != nil {
-		return e
+		return ""
 	}
 	if cut := len(text) - kernelTail; cut > 0 {
 		text = text[cut:]
 		text = text[bytes.IndexByte(text, '\n')+1:]
 	}
-	e.Kernel = string(text)
-	return e
+	return string(text)
 }
 
 func (e *BootError) Error() string {

@@ -207,6 +207,9 @@ func (i *Instance) connect(ctx context.Context, boot int, resend bool) (*guest.C
 	if resend {
 		cfg.Resend = restoredResend
 	}
+	if pacer := i.machine.Pacer(); pacer != nil {
+		cfg.Nonce = pacer
+	}
 	return guest.Connect(ctx, conn, cfg)
 }
 

@@ -30,7 +30,7 @@ func (i *Instance) Hindered() time.Duration {
 // Limit begins a limit of ours for what the guest does. Time in which a loaded host leaves the guest no CPU does not
 // count. Nothing that a user has asked for may be limited with it.
 func (i *Instance) Limit(limit time.Duration) *deadline.Deadline {
-	return deadline.Begin(limit, deadline.Clock{Hindered: i.Hindered})
+	return deadline.Begin(limit, deadline.Clock{Time: i.cfg.Watch.Time, Hindered: i.Hindered})
 }
 
 // Limited returns a context that ends when the guest has taken longer than a limit of ours for what it does.

@@ -72,7 +72,7 @@ func (i *Instance) Halt(ctx context.Context) error {
 
 // emptyLink returns when nothing is on its way between host and guest.
 func (i *Instance) emptyLink(ctx context.Context, link *guest.Client) error {
-	limited, cancel := i.Limit(vcpuLimit).Context(ctx, errNotEnded)
+	limited, cancel := i.Limited(ctx, vcpuLimit, "the end of an operation that was given up")
 	defer cancel()
 	for {
 		if err := link.AwaitIdle(limited); err != nil {
@@ -87,8 +87,6 @@ func (i *Instance) emptyLink(ctx context.Context, link *guest.Client) error {
 		}
 	}
 }
-
-var errNotEnded = errors.New("an operation that was given up has not ended in the guest")
 
 // Continue undoes Halt, also when ctx is done.
 func (i *Instance) Continue(ctx context.Context) error {

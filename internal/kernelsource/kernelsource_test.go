@@ -3,6 +3,7 @@ package kernelsource
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,6 +127,40 @@ func TestShrunk(t *testing.T) {
 	}
 	if _, _, err := namesInObject(t.Context(), data, framesIn("demo_fail+0x6/0x10"), ""); err == nil {
 		t.Error("a file that is gone has named a frame")
+	}
+}
+
+// TestMemory has a text named after its files are gone, and one that there was no time for.
+func TestMemory(t *testing.T) {
+	dir := t.TempDir()
+	data, err := os.ReadFile("testdata/vmlinux")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "vmlinux")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const text, want = "RIP: 0010:demo_fail+0x0/0x10", "RIP: 0010:demo_fail+0x0/0x10 (core.c:9)"
+	m := NewMemory(Files{path})
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := m.Name(late, text); err == nil || got != text {
+		t.Errorf("%q without time, %v", got, err)
+	}
+	for range 2 {
+		if got, err := m.Name(t.Context(), text); err != nil || got != want {
+			t.Errorf("%q, %v", got, err)
+		}
+		os.Remove(path)
+	}
+	for i := range 2 * maxRemembered {
+		if _, err := m.Name(t.Context(), fmt.Sprint(i, text)); err == nil {
+			t.Errorf("%d is named without a file", i)
+		}
+	}
+	if len(m.known) != maxRemembered {
+		t.Error(len(m.known))
 	}
 }
 

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,9 +100,11 @@ func (v *VM) Command(ctx context.Context) ([]string, error) {
 }
 
 func (v *VM) bootError(ctx context.Context, err error) error {
+	const bootConsoleTail = 8 << 10 // bytes
 	var answer *answerError
 	if errors.As(err, &answer) && ctx.Err() == nil {
-		return instance.FailedBoot(ctx, v.name, answer.err, v.Console().Tail(bootConsoleTail), &v.inspect)
+		return instance.FailedBoot(ctx, v.name, answer.err, v.Console().Tail(bootConsoleTail), &v.inspect,
+			v.profile.Source)
 	}
 	return fmt.Errorf("vm `%s` boot: %w", v.name, err)
 }
@@ -198,27 +201,22 @@ func (v *VM) started(ctx context.Context, inst *guestRun) error {
 }
 
 func (v *VM) agentTimeout(opts *topology.BootOpts, accel string) time.Duration {
-	switch {
-	case opts.AgentTimeout != 0:
-		return opts.AgentTimeout
-	case v.profile.AgentTimeout != 0:
-		return v.profile.AgentTimeout
-	case accel == "kvm":
-		return agentTimeoutKVM
-	}
-	return agentTimeoutTCG
+	return shaped.AgentTimeout(cmp.Or(opts.AgentTimeout, v.profile.AgentTimeout), accel)
 }
 
 // planBoot resolves the profile and the opts to files and a machine. An image of that key
 // is not resolved again; with "", the image is always resolved.
 func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) (*startPlan, error) {
-	shape := v.profile.Shape.Merge(opts.Shape)
+	shape := shaped.Of(v.profile.Shape, opts.Shape, v.host.Local)
+	if err := shaped.CheckWait(shape, v.agentIsOptional(opts), v.condition(opts)); err != nil {
+		return nil, err
+	}
 	img, err := shaped.Image(shape, v.profile.Machine, opts, v.profile.Image, key != "" || len(v.disks.All()) > 0,
 		func() (*image.Image, error) { return v.host.image(ctx, v.profile, key) })
 	if err != nil {
 		return nil, err
 	}
-	accel, err := qemu.ChooseAccel(v.profile.Accel, img.Arch, v.host.AccelHost)
+	accel, err := qemu.ChooseAccel(shaped.Accel(shape, v.profile.Accel), img.Arch, v.host.AccelHost)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +225,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	v.news.Reached(event.StageImage)
-	appended, vsock := opts.CmdlineAppend, v.profile.Image.Vsock && !v.host.Local
+	appended, vsock := shaped.Append(shape, opts.CmdlineAppend), v.profile.Image.Vsock && !v.host.Local
 	if vsock {
 		appended = strings.TrimSpace(qemu.VsockOption + " " + appended)
 	}
@@ -248,7 +246,8 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		Arch: img.Arch, Binary: binary, Name: v.name, Dir: v.dir, Machine: v.profile.Machine, Accel: accel.Name,
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
-		Sandboxes: &v.host.sandboxes, Shape: shape,
+		Sandboxes: &v.host.sandboxes, Shape: shape, Seed: shaped.Seed(v.host.Seed, v.name),
+		Checks: v.host.Check.Recorder(v.host.File, v.name),
 	}
 	if v.host.TSC != nil {
 		cfg.TSCKHz = v.host.TSC.KHz(ctx)
@@ -271,10 +270,3 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	return &startPlan{nics: nics, opts: opts, cfg: cfg, guest: snapshot.Guest{Profile: v.profile.Name, Image: img.Key,
 		Cmdline: cmdline, RNGSeed: opts.RNGSeed, InitialTime: opts.InitialTime, Shape: cfg.Shape}}, nil
 }
-
-const (
-	bootConsoleTail = 8 << 10 // bytes of console in a BootError
-
-	agentTimeoutKVM = 30 * time.Second
-	agentTimeoutTCG = 120 * time.Second
-)

@@ -64,9 +64,12 @@ func TestBootsThatFail(t *testing.T) {
 			"abacus"},
 		"no answer": {func(h *Host, f *fakemachine.Machines, _ *countingPool) {
 			h.Profiles["p"].AgentTimeout = 50 * time.Millisecond
+			h.Profiles["p"].Source = func(_ context.Context, text string) (string, error) {
+				return strings.ReplaceAll(text, "demo+0x1/0x2", "demo+0x1/0x2 (x.c:7)"), nil
+			}
 			f.Prepare(func(m *fakemachine.Machine) {
 				m.SetAgent(fakemachine.AgentSilent)
-				m.Print(false, "Kernel is stuck\n")
+				m.Print(false, "Kernel is stuck in demo+0x1/0x2\n")
 			})
 		}, "no agent answered within 50ms"},
 		"version": {func(_ *Host, f *fakemachine.Machines, _ *countingPool) {
@@ -91,7 +94,7 @@ func TestBootsThatFail(t *testing.T) {
 			if errors.As(err, &boot) {
 				wantError(t, boot.Unwrap(), strings.TrimPrefix(tc.want, "vm `a` boot: "))
 				if name == "no answer" {
-					wantError(t, err, "the guest's console ends with:", "Kernel is stuck")
+					wantError(t, err, "the guest's console ends with:", "Kernel is stuck in demo+0x1/0x2 (x.c:7)")
 				}
 			}
 			var admission *admission.Error
@@ -209,8 +212,8 @@ func TestAgentTimeouts(t *testing.T) {
 	}{
 		{topology.BootOpts{AgentTimeout: 1}, 2, "kvm", 1},
 		{topology.BootOpts{}, 2, "kvm", 2},
-		{topology.BootOpts{}, 0, "kvm", agentTimeoutKVM},
-		{topology.BootOpts{}, 0, "tcg", agentTimeoutTCG},
+		{topology.BootOpts{}, 0, "kvm", 30 * time.Second},
+		{topology.BootOpts{}, 0, "tcg", 120 * time.Second},
 	} {
 		v.profile.AgentTimeout = tc.profile
 		if got := v.agentTimeout(&tc.opts, tc.accel); got != tc.want {

@@ -9,6 +9,7 @@ import (
 	"provium/internal/event"
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
+	"provium/internal/lab/shaped"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/topology"
@@ -144,4 +145,12 @@ func (p *startPlan) renewal(use string) *instance.Renewal {
 	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
 	return &instance.Renewal{Seed: p.guest.RNGSeed, Use: use, FixedTime: p.guest.InitialTime != nil,
 		MachineID: p.cached && !own}
+}
+
+// may returns an error for an op that a deterministic guest would see.
+func (i *guestRun) may(op string) error {
+	if i == nil {
+		return nil
+	}
+	return shaped.May(i.vm.name, op, i.plan.cfg.Shape)
 }

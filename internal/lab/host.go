@@ -13,6 +13,7 @@ import (
 
 	"provium/internal/admission"
 	"provium/internal/arch"
+	"provium/internal/determinism"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/guest"
@@ -49,6 +50,7 @@ type Profile struct {
 	NoteWarnings    bool            // WARNING reports of the kernel fail nothing
 	Disks           []disk.Spec     // attached first, with ids
 	DebugFile       func() string   // path of a file with the kernel's symbols, "" for none; may be nil
+	Source          announce.Source // of the kernel; may be nil
 }
 
 // Images turns profiles into files to boot.
@@ -69,6 +71,7 @@ type Host struct {
 	Oops       instance.Rules      // guest failures to watch for
 	Watch      guest.Watch         // over operations; its zero value is good
 
+	Check *determinism.Check // writes down what deterministic guests do; nil: nothing does
 	// Seed changes everything that is random; with 0, that follows from names alone.
 	Seed uint64
 

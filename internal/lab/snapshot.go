@@ -64,6 +64,9 @@ func (s *Snapshot) Delete() error {
 func freeze(what string, vms []*VM) (thaw func(), err error) {
 	var live []string
 	for _, v := range vms {
+		if _, _, err := v.inState("snapshot", v.State(), v.State()); err != nil {
+			return nil, err
+		}
 		if v.IsAgentless() {
 			return nil, &topology.BusyError{Call: what, Why: fmt.Sprintf(
 				"vm `%s` has no agent yet, since its boot did not wait for one, and a restored guest needs it", v.name)}

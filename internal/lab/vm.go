@@ -60,7 +60,8 @@ type VM struct {
 
 func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
 	v := &VM{host: h, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
-		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name}}
+		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name,
+			Source: p.Source}}
 	v.Actor = handle.NewActor(v)
 	v.disks = disk.NewShelf(h.diskEnv(), v)
 	v.inspect.Places, v.inspect.DumpDir = &h.places, h.DumpDir
@@ -143,7 +144,7 @@ func (v *VM) running(op string, need topology.State) (*guestRun, error) {
 	if v.state != need {
 		return nil, v.stateErrorLocked(op, need)
 	}
-	return v.inst, nil
+	return v.inst, v.inst.may(op)
 }
 
 // inState returns the state and the guest when the state is one of those allowed. The
@@ -154,7 +155,7 @@ func (v *VM) inState(op string, need topology.State, allowed ...topology.State) 
 	if !slices.Contains(allowed, v.state) {
 		return v.state, nil, v.stateErrorLocked(op, need)
 	}
-	return v.state, v.inst, nil
+	return v.state, v.inst, v.inst.may(op)
 }
 
 // serving returns the guest when operations of a test can run on it.
@@ -447,6 +448,7 @@ func (v *VM) TakeFindings() []instance.Finding {
 		inst.SyncConsole()
 		v.findings.Drop(inst.IsOfProgram)
 	}
+	v.news.AwaitReports()
 	return v.findings.Take()
 }
 

@@ -23,6 +23,8 @@ func bootOptions() detail {
 			`"kernel": the profile's; "disk": what the firmware finds on the first disk`),
 		opt("display", "boolean", "that of the profile", "a VGA adapter, for vm:screen()"),
 		opt("qemu_args", "string[]", "", "further arguments for QEMU, after those of the profile; not cached"),
+		opt("deterministic", "boolean", "that of the profile, or --deterministic",
+			"the guest does the same in each run with the same seed"),
 		opt("expect_panic", "boolean", "false", "a panic does not end the guest"),
 		opt("wait", "string", `"agent"`, `what boot waits for: "agent", "none", "init", "systemd", "console:TEXT" or `+
 			`"command:CMD"; the default is the profile's ready`))

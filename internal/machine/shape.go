@@ -40,7 +40,9 @@ type Shape struct {
 	BootFrom string   `json:"boot_from,omitempty"` // "kernel" (or ""), of the profile; "disk": what the firmware finds
 	Display  *bool    `json:"display,omitempty"`   // a VGA adapter; nil is false
 	CPU      Topology `json:"cpu,omitzero"`
-	Args     []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
+	// Deterministic has the guest do the same in each run with the same seed; nil is false.
+	Deterministic *bool    `json:"deterministic,omitempty"`
+	Args          []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
 }
 
 // Topology is how the vCPUs are divided. A zero field is 1, or what the others leave.
@@ -55,6 +57,9 @@ func (s *Shape) IsUEFI() bool { return s.Firmware == UEFI }
 
 // IsFromDisk reports whether the firmware finds what it boots on a disk.
 func (s *Shape) IsFromDisk() bool { return s.BootFrom == FromDisk }
+
+// IsDeterministic reports whether the guest does the same in each run.
+func (s *Shape) IsDeterministic() bool { return s.Deterministic != nil && *s.Deterministic }
 
 // HasDisplay reports whether the machine has a screen.
 func (s *Shape) HasDisplay() bool { return s.Display != nil && *s.Display }
@@ -72,6 +77,9 @@ func (s Shape) Merge(over Shape) Shape {
 	}
 	if over.CPU != (Topology{}) {
 		s.CPU = over.CPU
+	}
+	if over.Deterministic != nil {
+		s.Deterministic = over.Deterministic
 	}
 	s.Args = slices.Concat(s.Args, over.Args)
 	return s

@@ -18,6 +18,7 @@ import (
 	"provium/internal/arch"
 	"provium/internal/machine"
 	"provium/internal/proc"
+	"provium/internal/syncpoint"
 )
 
 // ramAlign is the granularity of guest RAM in bytes: a page, on every host.
@@ -45,7 +46,9 @@ type Config struct {
 	// TSCKHz is the frequency of the host's time stamp counter, which an emulated kernel of
 	// x86-64 is told in front of Cmdline; 0: it measures the counter by itself.
 	TSCKHz  int
-	RNGSeed *uint64   // nil: the host's entropy
+	RNGSeed *uint64 // nil: the host's entropy
+	// Seed is that of a deterministic guest.
+	Seed    uint64
 	RTCBase time.Time // zero: the host's clock
 	Disks   []Disk    // there from the start; the guest finds them in the order of their slots
 	Vsock   bool      // the agent is reached by vsock, not by its port
@@ -70,7 +73,11 @@ type Config struct {
 	// Sandboxes remembers which QEMUs have no sandbox; nil finds out at each start.
 	Sandboxes *Sandboxes
 
+	// Checks observes the sync points of a deterministic guest. Nil does not.
+	Checks func(ram *os.File, p syncpoint.Point) error
+
 	withoutSandbox bool
+	plugin         int // version of QEMU's plugin interface, for a deterministic guest
 }
 
 // Starter starts processes that cannot outlive us. It is the seam at which tests
@@ -145,6 +152,11 @@ func (c *Config) withDefaults() Config {
 	if d.CPUs == 0 {
 		d.CPUs = 1
 	}
+	if d.Shape.IsDeterministic() {
+		if d.TSCKHz = icountTSC; d.RTCBase.IsZero() {
+			d.RTCBase = deterministicStart
+		}
+	}
 	// QEMU rounds up by itself, and would then find its RAM file too short.
 	d.Memory = (d.Memory + ramAlign - 1) / ramAlign * ramAlign
 	return d
@@ -164,6 +176,8 @@ func (c *Config) validate() error {
 		return errors.New("qemu config: no kernel")
 	case c.Shape.IsUEFI() && c.Firmware == (Firmware{}):
 		return ErrNoFirmware
+	case c.Shape.IsDeterministic() && c.checkDeterministic() != nil:
+		return c.checkDeterministic()
 	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == nil:
 		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35, pc and virt can)", c.Machine)
 	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
@@ -187,6 +201,7 @@ func (c *Config) validate() error {
 // fds are the descriptor numbers in the QEMU process.
 type fds struct {
 	ram, qmp, serial, hvc, rng, state int    // rng is 0 without a seed, state without a Restore
+	agent, control, plugin            int    // 0 unless the guest is deterministic
 	vsock                             int    // the device; 0 without it
 	cid                               uint32 // with vsock
 }
@@ -216,6 +231,9 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	// guest's is the snapshot's file, mapped copy-on-write.
 	a = append(a, option("-object", memoryObject{Type: "memory-backend-file", ID: "ram", Size: c.Memory,
 		Path: fmt.Sprintf("/proc/self/fd/%d", fd.ram), Share: c.Restore == nil})...)
+	if c.Shape.IsDeterministic() {
+		a = append(a, c.deterministicArgs(fd)...)
+	}
 	rtc := "base=utc,clock=host"
 	if !c.RTCBase.IsZero() {
 		rtc = "base=" + c.RTCBase.UTC().Format("2006-01-02T15:04:05") + ",clock=vm"
@@ -225,23 +243,30 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-action", "panic=pause",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd.qmp),
 		"-mon", "chardev=qmp,mode=control",
-		"-chardev", fmt.Sprintf("socket,id=ttyS0,fd=%d", fd.serial),
+		"-chardev", c.consoleDevice("ttyS0", fd.serial),
 		"-serial", "chardev:ttyS0",
-		"-chardev", fmt.Sprintf("socket,id=hvc0,fd=%d", fd.hvc),
+		"-chardev", c.consoleDevice("hvc0", fd.hvc),
 	)
 	rng := rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"}
 	if fd.rng != 0 {
 		a = append(a, "-chardev", fmt.Sprintf("socket,id=rng,fd=%d", fd.rng))
 		rng = rngObject{Type: "rng-egd", ID: "rng0", Chardev: "rng"}
 	}
-	a = append(a, option("-object", rng)...)
+	if !c.Shape.IsDeterministic() {
+		a = append(a, option("-object", rng)...)
+	}
 	for i := range c.Disks {
 		a = append(a, option("-blockdev", c.Disks[i].backend())...)
 	}
 	for i := range c.NICs {
 		a = append(a, option("-netdev", c.NICs[i].backend())...)
 	}
-	if !c.Vsock {
+	switch {
+	case c.Vsock:
+	case c.Shape.IsDeterministic():
+		// The host is there before the guest is: when it comes is no part of the run.
+		a = append(a, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", agentChardev, fd.agent))
+	default:
 		a = append(a, "-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket))
 	}
 	for _, d := range c.devices() {
@@ -262,7 +287,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 // disks and no network of the lab, and its agent has no link.
 func (c *Config) Command() []string {
 	d := c.withDefaults()
-	d.Disks, d.NICs, d.Vsock = nil, nil, false
+	d.Disks, d.NICs, d.Vsock, d.Shape.Deterministic = nil, nil, false, nil
 	a := []string{d.Binary, "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", d.Machine + ",accel=" + d.Accel + d.machineExtras(), "-cpu", d.cpuModel(),
 		"-smp", d.smp(), "-m", fmt.Sprintf("%dB", d.Memory)}
@@ -291,12 +316,13 @@ func (c *Config) devices() []any {
 		out = append(out, serialPort{Driver: "virtserialport", ID: "agentport", Bus: "vser.0", Number: 1,
 			Chardev: agentChardev, Name: AgentPort})
 	}
-	out = append(out,
-		serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"},
+	out = append(out, serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"})
+	if !c.Shape.IsDeterministic() {
 		// Without an ioeventfd a request has reached the backend when the guest's call
 		// returns, see ReleaseEntropy.
-		rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", IOEventFD: false, Addr: c.fixedDevice(rngAt)},
-	)
+		out = append(out,
+			rngDevice{Driver: "virtio-rng-pci", RNG: "rng0", IOEventFD: false, Addr: c.fixedDevice(rngAt)})
+	}
 	if c.arch().PanicDevice {
 		out = append(out, plainDevice{Driver: "pvpanic"})
 	}
@@ -379,6 +405,30 @@ func (c *Config) machineExtras() string {
 		extras += ",pflash0=" + codeFlash + ",pflash1=" + varsFlash
 	}
 	return extras
+}
+
+// smp returns how many CPUs there are and how they are divided, as the option takes it.
+func (c *Config) smp() string {
+	t := c.Shape.CPU
+	if t == (machine.Topology{}) {
+		return fmt.Sprint(c.CPUs)
+	}
+	return fmt.Sprintf("%d,sockets=%d,cores=%d,threads=%d", c.CPUs,
+		max(t.Sockets, 1), max(t.Cores, 1), max(t.Threads, 1))
+}
+
+// shapeParts describes what of the shape a saved state depends on, beside the devices.
+func (c *Config) shapeParts() (parts []string) {
+	if c.Shape.CPU != (machine.Topology{}) {
+		parts = append(parts, "-smp "+c.smp())
+	}
+	if c.Shape.IsUEFI() {
+		parts = append(parts, c.firmwareID())
+	}
+	if len(c.Shape.Args) > 0 {
+		parts = append(parts, "qemu_args "+strings.Join(c.Shape.Args, " "))
+	}
+	return parts
 }
 
 // escapeComma protects a value inside a QEMU option list.

@@ -205,6 +205,9 @@ func (d *Disk) before() any {
 // PlugDisk plugs a disk into the running or stopped machine. It returns when QEMU
 // has it; a guest that runs needs a moment more.
 func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
+	if m.pacer != nil {
+		return (&Config{Disks: []Disk{d}}).checkDeterministic()
+	}
 	if err := m.monitor().blockdevAdd(ctx, d.backend()); err != nil {
 		return fmt.Errorf("qemu disk plug: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"provium/internal/hostload"
 	"provium/internal/proc"
 	"provium/internal/qmp"
+	"provium/internal/syncpoint"
 )
 
 // Event is an asynchronous message of QEMU.
@@ -56,6 +57,7 @@ type Machine struct {
 	hvc    *consolePipe
 	// entropy is nil without a seed.
 	entropy *entropy
+	pacer   *syncpoint.Pacer // nil unless the guest is deterministic
 	stderr  *tailBuffer
 	cid     uint32 // on vsock, 0 without
 	waits   hostload.Waits
@@ -86,7 +88,14 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 	}
 	cfg := config.withDefaults()
 	cfg.withoutSandbox = cfg.Sandboxes.lacks(cfg.Binary)
+	cfg.plugin = syncpoint.Interfaces[0]
 	m, err := start(ctx, cfg)
+	for _, version := range syncpoint.Interfaces[1:] {
+		if cfg.Shape.IsDeterministic() && refusesPlugin(err) {
+			cfg.plugin = version
+			m, err = start(ctx, cfg)
+		}
+	}
 	if err != nil && !cfg.withoutSandbox && ctx.Err() == nil && refusesSandbox(err) {
 		cfg.withoutSandbox = true
 		if m, err = start(ctx, cfg); err == nil {
@@ -142,6 +151,9 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 	if ends.rng != nil {
 		m.serveEntropy(ends.rng)
 	}
+	if cfg.Shape.IsDeterministic() {
+		m.startPacer(ends.pacer)
+	}
 	go m.reap()
 
 	meet := qmp.Connect
@@ -159,7 +171,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, &StartError{Err: err, Stderr: m.stderr.String()}
 	}
 	if cfg.Restore == nil {
-		return m, nil
+		return m.checked()
 	}
 	if err := m.load(ctx); err != nil {
 		m.Kill()
@@ -195,12 +207,14 @@ func (m *Machine) onEvent(e Event) {
 type hostEnds struct {
 	qmp              net.Conn
 	serial, hvc, rng *os.File
+	pacer            pacerFiles
 }
 
 func (h *hostEnds) close() {
 	if h.qmp != nil {
 		h.qmp.Close()
 	}
+	h.pacer.close()
 	for _, f := range []*os.File{h.serial, h.hvc, h.rng} {
 		if f != nil {
 			f.Close()
@@ -257,10 +271,17 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 	if err != nil {
 		return ends, n, fmt.Errorf("qemu qmp socket: %w", err)
 	}
-	if ends.serial, n.serial, err = pair("ttyS0"); err != nil {
+	output := pair
+	if m.cfg.Shape.IsDeterministic() {
+		output = func(name string) (*os.File, int, error) { return outputPipe(name, child) }
+		if err := m.wirePacer(&ends.pacer, &n, pair, child); err != nil {
+			return ends, n, err
+		}
+	}
+	if ends.serial, n.serial, err = output("ttyS0"); err != nil {
 		return ends, n, err
 	}
-	if ends.hvc, n.hvc, err = pair("hvc0"); err != nil {
+	if ends.hvc, n.hvc, err = output("hvc0"); err != nil {
 		return ends, n, err
 	}
 	if m.serial, err = newConsolePipe(ends.serial, m.cfg.Serial); err != nil {
@@ -324,6 +345,9 @@ func (m *Machine) reap() {
 	if err != nil {
 		m.exit = fmt.Errorf("qemu ended: %w", err)
 	}
+	if m.pacer != nil {
+		m.pacer.Close()
+	}
 	// QEMU's ends are closed now: the readers deliver what is left, then stop.
 	m.readers.Wait()
 	m.serial.file.Close()
@@ -333,7 +357,8 @@ func (m *Machine) reap() {
 		<-m.qmp.Done()
 		m.qmp.Close()
 	}
-	if m.cfg.OnExit != nil {
+	// A plugin that is refused is replaced with another one.
+	if m.cfg.OnExit != nil && (m.pacer == nil || !syncpoint.Refuses(m.stderr.String())) {
 		m.cfg.OnExit(m)
 	}
 	m.closeFiles()
@@ -374,6 +399,9 @@ const dialStep = time.Second
 // and keeps two more waiting; a further one waits here. Bytes sent before the
 // guest opens the port wait in the socket.
 func (m *Machine) DialAgent(ctx context.Context) (net.Conn, error) {
+	if m.pacer != nil {
+		return m.pacer.Dial(), nil
+	}
 	select {
 	case conn := <-m.early:
 		return conn, nil

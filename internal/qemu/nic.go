@@ -129,6 +129,9 @@ func (n *NIC) backend() netBackend {
 // PlugNIC adds a NIC that is not on the root bus to a machine that runs or is paused. It
 // returns when QEMU has it, which is before the guest has.
 func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
+	if m.pacer != nil {
+		return (&Config{NICs: []NIC{n}}).checkDeterministic()
+	}
 	if err := m.monitor().netdevAdd(ctx, n.backend()); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"os"
 	"strings"
 	"time"
 
@@ -20,5 +19,5 @@ func (m *Machine) Hindered() time.Duration {
 func (m *Machine) HinderedInTurn() time.Duration { return m.waited().All }
 
 func (m *Machine) waited() hostload.Waited {
-	return m.waits.Measure(os.DirFS("/"), strings.TrimPrefix(m.proc.Dir(), "/"))
+	return m.waits.Measure(hostload.Root(), strings.TrimPrefix(m.proc.Dir(), "/"))
 }

@@ -3,7 +3,6 @@ package run
 import (
 	"cmp"
 	"maps"
-	"os"
 	"strings"
 	"time"
 
@@ -20,7 +19,7 @@ const observeEvery = 500 * time.Millisecond
 // observe measures the machine and the running files until over is closed, and tells the
 // pool. An interrupted run is measured too, since its files may still wait for the pool.
 func (d *dispatcher) observe(over <-chan struct{}) {
-	root := os.DirFS("/")
+	root := hostload.Root()
 	cpus, names := sched.HostCPUs(root)
 	meter := hostload.NewMeter(root, cpus, names)
 	meter.Measure(time.Now(), nil)

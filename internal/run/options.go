@@ -36,6 +36,7 @@ type Options struct {
 	CPUOvercommit float64 // factor on the CPUs that the vCPUs of guests count against; 0: CPUs count by use
 	Cold          bool
 	Seed          uint64 // base of every seeded generator
+	CheckDir      string // where what deterministic guests do is written down; "": nowhere
 	ShuffleSeed   uint64 // for Select.Shuffle
 
 	Notes []string // further facts to show at the start, like a seed that was drawn
@@ -86,6 +87,9 @@ func (o *Options) repeat() string {
 	if o.Seed != 0 {
 		flags = append(flags, fmt.Sprintf("--seed %d", o.Seed))
 	}
+	if o.Kept.Deterministic {
+		flags = append(flags, "--deterministic")
+	}
 	if o.Select.Shuffle {
 		flags = append(flags, fmt.Sprintf("--shuffle %d", o.ShuffleSeed))
 	}
@@ -124,7 +128,8 @@ func (o *Options) record(c Candidate, run string) artifacts.Record {
 	return artifacts.Record{
 		Run: run, Project: o.Config.Dir, Config: o.Config.Path, File: c.Path, Seed: o.Seed, Shuffle: o.Select.Shuffle,
 		ShuffleSeed: o.ShuffleSeed, Kernel: o.Kept.Kernel, QEMU: o.Kept.QEMU, Local: o.Local, Cold: o.Cold,
-		IncludeSlow: o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
+		Deterministic: o.Kept.Deterministic,
+		IncludeSlow:   o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
 		Host: artifacts.Versions{Provium: o.Release, Kernel: artifacts.HostKernel()},
 	}
 }

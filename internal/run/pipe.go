@@ -82,7 +82,8 @@ type job struct {
 	Retries     int         // of a test that has failed
 	Collect     bool        // the chunk runs, its tests do not
 	Seed        uint64
-	ShuffleOn   bool // of tests, where each starts from one state
+	CheckDir    string // as that of Options
+	ShuffleOn   bool   // of tests, where each starts from one state
 	ShuffleSeed uint64
 
 	CanPause       bool // a person can look at tests

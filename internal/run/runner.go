@@ -16,6 +16,7 @@ import (
 	"provium/internal/attach"
 	"provium/internal/choose"
 	"provium/internal/config"
+	"provium/internal/determinism"
 	"provium/internal/disk"
 	"provium/internal/event"
 	"provium/internal/forkserver"
@@ -180,7 +181,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Capture: j.Capture,
 			Details: j.Level == event.Everything || r.kept.IsOn(), Progress: j.Level >= event.Progress, Now: time.Now,
-			Salvage: salvages, Reports: kernelReports(j),
+			Salvage: salvages, Reports: kernelReports(host),
 		},
 		Path: j.Path, AbsPath: j.Abs, Shuffle: shuffle, Collect: collect,
 		Retries: j.Retries,
@@ -220,7 +221,8 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
 		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
-		Busy: func() bool { return hostload.Busy(os.DirFS("/")) },
+		Check: determinism.New(j.CheckDir),
+		Busy:  func() bool { return hostload.Busy(os.DirFS("/")) },
 		Warn: func(format string, args ...any) {
 			fmt.Fprintf(os.Stderr, "provium: %s: %s\n", j.Path, fmt.Sprintf(format, args...))
 		},
@@ -278,10 +280,13 @@ func oopsRules(extra, ignore []string) (kernelreport.Rules, error) {
 	return kernelreport.Rules{Extra: e, Ignore: i, Used: &kernelreport.Used{}}, err
 }
 
-// kernelReports is what holds for the reports of the kernels of a job.
-func kernelReports(j *job) *verdict.Project {
+// kernelReports is what holds for the reports of the kernels of a host's guests.
+func kernelReports(h *lab.Host) *verdict.Project {
 	return &verdict.Project{Source: func(ctx context.Context, profile, report string) (string, error) {
-		return debugFiles(j.Profiles[profile]).Name(ctx, report)
+		if p := h.Profiles[profile]; p != nil && p.Source != nil {
+			return p.Source(ctx, report)
+		}
+		return report, nil
 	}}
 }
 
@@ -318,6 +323,9 @@ func labProfile(name string, p config.Profile) *lab.Profile {
 		NoBootCache: !p.BootCache, BootCacheAge: p.BootCacheAge, NoteWarnings: p.KernelWarnings == "note",
 		OpTimeout: p.OpTimeout, Ready: p.Ready, ReadyTimeout: p.ReadyTimeout,
 		Shape: p.Shape, DebugFile: func() string { return debugFile(p) },
+	}
+	if files := debugFiles(p); len(files) > 0 {
+		out.Source = kernelsource.NewMemory(files).Name
 	}
 	// Better no guest than one without what was asked for.
 	for _, d := range p.Disks {

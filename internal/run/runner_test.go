@@ -13,6 +13,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/disk"
 	"provium/internal/event"
+	"provium/internal/lab"
 	"provium/internal/qemu"
 )
 
@@ -189,16 +190,19 @@ func TestLabProfile(t *testing.T) {
 
 // TestKernelReports has the frames of a report named by the files of the profile.
 func TestKernelReports(t *testing.T) {
-	j := &job{Profiles: map[string]config.Profile{
+	host := &lab.Host{Profiles: map[string]*lab.Profile{}}
+	for name, p := range map[string]config.Profile{
 		"given": {Symbols: []string{"../kernelsource/testdata"}},
 		"near":  {Kernel: "../kernelsource/testdata/vmlinux"},
 		"none":  {},
-	}}
+	} {
+		host.Profiles[name] = labProfile(name, p)
+	}
 	const text = "RIP: 0010:demo_fail+0x0/0x10"
 	for profile, want := range map[string]string{
-		"given": text + " (core.c:9)", "near": text + " (core.c:9)", "none": text,
+		"given": text + " (core.c:9)", "near": text + " (core.c:9)", "none": text, "unknown": text,
 	} {
-		got, err := kernelReports(j).Source(t.Context(), profile, text)
+		got, err := kernelReports(host).Source(t.Context(), profile, text)
 		if err != nil || got != want {
 			t.Errorf("%s: %q, %v", profile, got, err)
 		}

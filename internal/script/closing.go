@@ -46,7 +46,8 @@ func (s *session) closingContext(vms []*lab.VM) (context.Context, context.Cancel
 	for i, vm := range vms {
 		guests[i] = vm.Hindered
 	}
-	limit := deadline.Begin(closeLimit, deadline.Clock{Hindered: deadline.Slowest(guests)})
+	limit := deadline.Begin(closeLimit, deadline.Clock{
+		Time: s.Host.Watch.Time, Hindered: deadline.Slowest(guests)})
 	return limit.Context(context.WithoutCancel(s.ctx), limit.Exceeded("closing"))
 }
 

@@ -71,6 +71,37 @@ end)`}), func(c *Config) {
 	}
 }
 
+// TestBusyCPUsOfAGuestThatAnswers has a command run in the kernel for ever, on one of two CPUs: the other one answers,
+// and the failure says what the first one does.
+func TestBusyCPUsOfAGuestThatAnswers(t *testing.T) {
+	const idle = "\r\nCPU#1\r\nRIP=ffffffff80005678 RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n" +
+		"CS =0010 0000000000000000 ffffffff 00a09b00 DPL=0 CS64 [-RA]\r\n"
+	o := runOn(t, `
+local vm = provium:vm("a", "host"):boot()
+test("spins", {timeout = "300ms"}, function(t) vm:run("hang") end)
+test("waits", {timeout = "300ms"}, function(t) vm:run("calm; hang") end)
+test("later", function(t) t:assert_eq(vm:state(), "booted") end)
+`, func(m *fakemachine.Machine) {
+		addHang(m)
+		m.SetRegisters(fmt.Sprintf(cpuText, 0x1000) + idle)
+		m.Program("calm", func(*fakemachine.Process) int {
+			m.Files.Write("/proc/41/stat", []byte("41 (sh) S 30 1 1 0 -1 4194304 1"))
+			return 0
+		})
+		m.Files.MkdirAll("/proc/41")
+		m.Files.Write("/proc/41/stat", []byte("41 (sh) R 30 1 1 0 -1 4194304 1"))
+	}, func(c *Config) { c.Reports = sourceOf("RIP 0x") })
+	e := o.failed(t, "spins", "     41    30 R -", "\nCPUs of vm `a` that run the kernel:\n"+
+		"  CPU 0 runs the kernel with interrupts off, (host, x.c:7) RIP 0xffffffff80001234\n    RAX=0000000000000001")
+	if strings.Contains(e.Reason, "CPU 1") {
+		t.Errorf("an idle CPU is shown: %s", e.Reason)
+	}
+	if e := o.failed(t, "waits", "     41    30 S -"); strings.Contains(e.Reason, "CPU") {
+		t.Errorf("CPUs are shown although nothing runs: %s", e.Reason)
+	}
+	o.passed(t, "later")
+}
+
 // TestSilentGuestIsKept has a guest that is given up during a test, and asked about later.
 func TestSilentGuestIsKept(t *testing.T) {
 	host, machines := fakeHost(t)

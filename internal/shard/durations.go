@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// maxDurationsFile is the size of a durations file in bytes, enough for 100,000 long paths.
-const maxDurationsFile = 32 << 20
+// MaxDurationsFile is the size of a durations file in bytes, enough for 100,000 long paths.
+const MaxDurationsFile = 32 << 20
 
 // maxMS is the longest duration of a file, so that sums of them do not overflow: a year.
 const maxMS = 365 * 24 * 3600 * 1000
@@ -53,7 +53,7 @@ func ReadDurations(path string) (*Durations, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxDurationsFile+1))
+	text, err := io.ReadAll(io.LimitReader(f, MaxDurationsFile+1))
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +66,8 @@ func ReadDurations(path string) (*Durations, error) {
 
 // ParseDurations reads the text of a durations file.
 func ParseDurations(text []byte) (*Durations, error) {
-	if len(text) > maxDurationsFile {
-		return nil, fmt.Errorf("a durations file has at most %d bytes", maxDurationsFile)
+	if len(text) > MaxDurationsFile {
+		return nil, fmt.Errorf("a durations file has at most %d bytes", MaxDurationsFile)
 	}
 	var v durationsJSON
 	dec := json.NewDecoder(bytes.NewReader(text))

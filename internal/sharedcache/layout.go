@@ -76,6 +76,21 @@ func (l *layoutDir) manifest(ctx context.Context, tag string) ([]byte, error) {
 	return nil, errMissing
 }
 
+func (l *layoutDir) manifestOf(ctx context.Context, digest v1.Hash) ([]byte, error) {
+	d := v1.Descriptor{Digest: digest}
+	r, err := l.blob(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	info, err := r.(*os.File).Stat()
+	if err != nil {
+		return nil, err
+	}
+	d.Size = info.Size()
+	return readWhole(r, d, maxManifest)
+}
+
 func (l *layoutDir) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	if d.Digest.Algorithm != "sha256" || len(d.Digest.Hex) != 64 || !filepath.IsLocal(d.Digest.Hex) {
 		return nil, fmt.Errorf("`%s` is no digest", d.Digest)

@@ -43,7 +43,7 @@ func readWhole(r io.Reader, d v1.Descriptor, limit int64) ([]byte, error) {
 type DamagedError struct{ Digest string }
 
 // Error names the digest.
-func (e *DamagedError) Error() string { return fmt.Sprintf("chunk %s is damaged", e.Digest) }
+func (e *DamagedError) Error() string { return fmt.Sprintf("blob %s is damaged", e.Digest) }
 
 // Pull writes the files of an entry below dir, an empty directory. After an error there may be
 // some of them.

@@ -26,6 +26,8 @@ type place interface {
 	tags(ctx context.Context) ([]string, error)
 	// manifest returns the text of a tag's manifest; errMissing if there is no such tag.
 	manifest(ctx context.Context, tag string) ([]byte, error)
+	// manifestOf returns the text of the manifest that has a digest, verified.
+	manifestOf(ctx context.Context, digest v1.Hash) ([]byte, error)
 	// blob returns what has a digest. Who reads it verifies it.
 	blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error)
 	// put stores an image under a tag, with its blobs first.
@@ -74,12 +76,15 @@ func Open(ref, dir string, silence time.Duration) (*Cache, error) {
 	if len(t.TagStr()) > 60 {
 		return nil, fmt.Errorf("shared cache `%s`: the tag is longer than 60 characters", ref)
 	}
-	p, err := newRegistry(t, silence)
+	p, err := newRegistry(t.Context(), t.TagStr()+".", silence)
 	if err != nil {
 		return nil, fmt.Errorf("shared cache `%s`: %w", ref, err)
 	}
 	return &Cache{ref, p}, nil
 }
+
+// String is the reference that the cache was opened by.
+func (c *Cache) String() string { return c.ref }
 
 // fail returns an error of the cache with its name.
 func (c *Cache) fail(err error) error {

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -22,10 +24,17 @@ type registry struct {
 	repo   name.Repository
 	prefix string
 	puller *remote.Puller
-	pusher *remote.Pusher
+
+	options []remote.Option
+	mu      sync.Mutex
+	pusher  *remote.Pusher // remembers what it has sent; guarded by mu
 }
 
-func newRegistry(t name.Tag, silence time.Duration) (*registry, error) {
+// pushTries is how often an image is sent to a registry that has lost a part of it.
+const pushTries = 4
+
+// newRegistry returns the tags of a repository that begin with a prefix.
+func newRegistry(repo name.Repository, prefix string, silence time.Duration) (*registry, error) {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = parallelBlobs
 	options := []remote.Option{
@@ -39,7 +48,7 @@ func newRegistry(t name.Tag, silence time.Duration) (*registry, error) {
 		return nil, err
 	}
 	pusher, err := remote.NewPusher(options...)
-	return &registry{t.Context(), t.TagStr() + ".", puller, pusher}, err
+	return &registry{repo: repo, prefix: prefix, puller: puller, options: options, pusher: pusher}, err
 }
 
 // AwayError is returned when a registry does not answer: it is of no use to ask it for more.
@@ -88,7 +97,16 @@ func (r *registry) tags(ctx context.Context) ([]string, error) {
 }
 
 func (r *registry) manifest(ctx context.Context, tag string) ([]byte, error) {
-	d, err := r.puller.Get(ctx, r.repo.Tag(r.prefix+tag))
+	return r.get(ctx, r.repo.Tag(r.prefix+tag))
+}
+
+func (r *registry) manifestOf(ctx context.Context, digest v1.Hash) ([]byte, error) {
+	return r.get(ctx, r.repo.Digest(digest.String()))
+}
+
+// get returns a manifest.
+func (r *registry) get(ctx context.Context, ref name.Reference) ([]byte, error) {
+	d, err := r.puller.Get(ctx, ref)
 	if isMissing(err) {
 		return nil, errMissing
 	}
@@ -111,10 +129,47 @@ func (r *registry) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, er
 }
 
 func (r *registry) put(ctx context.Context, tag string, img v1.Image) error {
-	if err := r.pusher.Push(ctx, r.repo.Tag(r.prefix+tag), img); err != nil {
-		return r.fail(err)
+	for try := 1; ; try++ {
+		r.mu.Lock()
+		pusher := r.pusher
+		r.mu.Unlock()
+		err := pusher.Push(ctx, r.repo.Tag(r.prefix+tag), img)
+		if err == nil {
+			return nil
+		}
+		if try == pushTries || !isLost(err) {
+			return r.fail(err)
+		}
+		if err := r.forget(pusher); err != nil {
+			return r.fail(err)
+		}
 	}
-	return nil
+}
+
+// forget has the next push ask the registry what it has.
+func (r *registry) forget(pusher *remote.Pusher) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pusher != pusher {
+		return nil // somebody else has done so
+	}
+	var err error
+	r.pusher, err = remote.NewPusher(r.options...)
+	return err
+}
+
+// isLost reports whether a registry has lost a part of what was sent: docker-registry 2.8 does
+// while somebody else sends the same part.
+func isLost(err error) bool {
+	var e *transport.Error
+	return errors.As(err, &e) && slices.ContainsFunc(e.Errors, func(d transport.Diagnostic) bool {
+		switch d.Code {
+		case transport.DigestInvalidErrorCode, transport.ManifestBlobUnknownErrorCode,
+			transport.BlobUploadUnknownErrorCode, transport.BlobUploadInvalidErrorCode:
+			return true
+		}
+		return false
+	})
 }
 
 // SilentError is returned when a registry has sent and taken nothing for some time.

@@ -91,7 +91,7 @@ func results(t *testing.T, path string) []string {
 func project(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "project")
-	for _, name := range []string{"provium.toml", "hello.test.lua", "sandbox.test.lua", "lifecycle.test.lua",
+	for _, name := range []string{"provium.toml", "hello.test.lua", "sandbox.test.lua", "disk-rules.test.lua",
 		"fixture.test.lua", "setups"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)

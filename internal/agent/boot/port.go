@@ -27,7 +27,15 @@ type Port struct {
 	file *os.File
 	raw  syscall.RawConn
 	soon bool // the next read may look a few times before it waits
+	sync bool // the guest is deterministic, and meets its host at sync points
 }
+
+// What a deterministic guest's agent writes between two sync points, so that it fits into the
+// host's socket, and how much of the guest's time passes at most from one to the next.
+const (
+	syncChunk = 32 << 10
+	syncEvery = 100 * time.Millisecond
+)
 
 // patience is how long a read looks for bytes that are expected soon.
 const patience = 200 * time.Microsecond
@@ -44,6 +52,7 @@ func (p *Port) ExpectSoon() { p.soon = true }
 // OpenPort finds the port, waiting for the kernel to announce it if it is not there yet, and opens it. It gives up
 // when no device has come for limit seconds; 0 waits for ever. say gets what is waited for.
 func (s *System) OpenPort(limit int, say func(error)) (p *Port, err error) {
+	sync := s.hasWord(syncOption)
 	w := wait{what: "the port " + PortName, limit: limit, there: s.virtioPorts, say: say}
 	err = w.until(func() (bool, error) {
 		name, err := s.findPort()
@@ -54,7 +63,7 @@ func (s *System) OpenPort(limit int, say func(error)) (p *Port, err error) {
 		if err != nil {
 			return false, portError(name, err)
 		}
-		p = &Port{file: os.NewFile(uintptr(fd), name)}
+		p = &Port{file: os.NewFile(uintptr(fd), name), sync: sync}
 		if p.raw, err = p.file.SyscallConn(); err != nil {
 			return false, fmt.Errorf("open port %s: %w", name, err)
 		}
@@ -62,6 +71,14 @@ func (s *System) OpenPort(limit int, say func(error)) (p *Port, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if sync {
+		go func() {
+			for {
+				time.Sleep(syncEvery)
+				sys.SyncTick()
+			}
+		}()
 	}
 	return p, nil
 }
@@ -137,6 +154,10 @@ func (p *Port) Read(b []byte) (int, error) {
 				n, errno = transfer(unix.SYS_READ, fd, b)
 			}
 		}
+		if errno == unix.EAGAIN && p.sync {
+			sys.SyncEmpty()
+			n, errno = transfer(unix.SYS_READ, fd, b)
+		}
 		return errno != unix.EAGAIN
 	})
 	switch {
@@ -158,11 +179,18 @@ func (p *Port) Write(b []byte) (int, error) {
 	var errno syscall.Errno
 	err := p.raw.Write(func(fd uintptr) bool {
 		for done < len(b) {
+			piece := b[done:]
+			if p.sync {
+				piece = piece[:min(len(piece), syncChunk)]
+			}
 			var n uintptr
-			if n, errno = transfer(unix.SYS_WRITE, fd, b[done:]); errno != 0 {
+			if n, errno = transfer(unix.SYS_WRITE, fd, piece); errno != 0 {
 				return errno != unix.EAGAIN
 			}
 			done += int(n)
+			if p.sync {
+				sys.SyncSent()
+			}
 		}
 		return true
 	})

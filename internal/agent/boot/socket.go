@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,6 +17,9 @@ const (
 	vsockOption = "provium.transport=vsock" // on the kernel's command line
 	vsockPort   = 1024
 )
+
+// syncOption says on the kernel's command line that the guest is deterministic.
+const syncOption = "provium.deterministic"
 
 // Link is what the host reaches the agent by: a Port, or a Socket. One goroutine may read
 // while others, one at a time, write.
@@ -29,10 +33,8 @@ type Link interface {
 // OpenLink opens the link that the kernel's command line names: a vsock socket, or the port. What it waits for goes to
 // say. kind says whether anybody else may still load the port's driver.
 func (s *System) OpenLink(kind Init, say func(error)) (Link, error) {
-	for _, word := range strings.Fields(firstLine(s.proc, "cmdline")) {
-		if word == vsockOption {
-			return Listen(unix.AF_VSOCK, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: vsockPort})
-		}
+	if s.hasWord(vsockOption) {
+		return Listen(unix.AF_VSOCK, &unix.SockaddrVM{CID: unix.VMADDR_CID_ANY, Port: vsockPort})
 	}
 	limit := 0 // who has started us knows when
 	switch kind {
@@ -42,6 +44,11 @@ func (s *System) OpenLink(kind Init, say func(error)) (Link, error) {
 		limit = imageLimit
 	}
 	return s.OpenPort(limit, say)
+}
+
+// hasWord reports whether the kernel's command line has a word.
+func (s *System) hasWord(word string) bool {
+	return slices.Contains(strings.Fields(firstLine(s.proc, "cmdline")), word)
 }
 
 // Socket is a stream socket on which one host at a time is served. Frames are those of a

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"provium/internal/event"
-	"provium/internal/kernelreport"
 )
 
 // VM emits the events of one VM. It is safe for concurrent use.
@@ -18,9 +17,12 @@ type VM struct {
 	File    string // the test file
 	Name    string
 	Profile string
+	Source  Source // of the guests' kernel; may be nil
 
 	mu    sync.Mutex
 	began time.Time // when the present boot began; zero: there is none
+
+	reports reports
 
 	met    map[faultKey]*event.DiskFault // not yet told, since the like was told a moment ago
 	faults *time.Timer                   // runs while there is a like
@@ -60,12 +62,6 @@ func (v *VM) Reached(stage event.BootStage) {
 // Printed tells what a guest has printed, in whole lines.
 func (v *VM) Printed(text []byte) {
 	v.Emit(event.ConsoleOutput{File: v.File, VMName: v.Name, Text: string(text)})
-}
-
-// Reported emits a report of a guest's kernel.
-func (v *VM) Reported(f kernelreport.Finding) {
-	v.Emit(event.KernelReport{File: v.File, VMName: v.Name, Title: f.Title, Text: f.Excerpt, Panic: f.Panic,
-		Sort: string(f.Kind), Function: f.Function, Taint: f.Taint})
 }
 
 // Guest is one guest of the VM. Its end is announced exactly once if its start was.

@@ -23,9 +23,11 @@ type Options struct {
 	Last  bool
 	Limit int64
 	// Optional says that a directory that cannot be used is only noted.
-	Optional     bool
-	Dump         bool   // the memory of guests that hang or panic is kept, too
-	Kernel, QEMU string // as the flags of the run have them
+	Optional bool
+	Dump     bool // the memory of guests that hang or panic is kept, too
+	// Deterministic says that the run has --deterministic.
+	Deterministic bool
+	Kernel, QEMU  string // as the flags of the run have them
 	// Profiles are the digests of the profiles of a test that is replayed; see artifacts.Record.
 	Profiles map[string]string
 }

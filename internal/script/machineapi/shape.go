@@ -26,6 +26,13 @@ func ReadShape(o value.Options, b *topology.BootOpts) error {
 			b.Shape.Args = append(b.Shape.Args, arg)
 		}
 	}
+	if o.Has("deterministic") {
+		on, err := o.Bool("deterministic", false)
+		if err != nil {
+			return err
+		}
+		b.Shape.Deterministic = &on
+	}
 	for key, word := range map[string]struct {
 		to    *string
 		valid []string

@@ -131,6 +131,24 @@ func outside(ctx context.Context, title string, vm *lab.VM, source Source) strin
 	return source(ctx, vm.Profile(), cpus(title, state))
 }
 
+// busy describes the CPUs that run the kernel while something of the test runs: a task that is
+// running has no stack that the kernel would show.
+func busy(ctx context.Context, vm *lab.VM, tasks []task) string {
+	if !slices.ContainsFunc(tasks, func(t task) bool { return t.ofTest && strings.HasPrefix(t.state, "R") }) {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, outsideLimit)
+	defer cancel()
+	state, err := vm.Inspect().Peek(ctx)
+	if err != nil {
+		return ""
+	}
+	if state = state.InKernel(); len(state.CPUs) == 0 {
+		return ""
+	}
+	return cpus(fmt.Sprintf("CPUs of vm `%s` that run the kernel:", vm.Name()), state)
+}
+
 // cpus lists what CPUs do.
 func cpus(title string, s *inspect.State) string {
 	text := s.Text()

@@ -28,7 +28,8 @@ const (
 )
 
 // Stuck lists what runs in guests and where their kernels are in it: processes, and those of
-// the kernel that cannot be interrupted. silent reports whether a guest did not answer before
+// the kernel that cannot be interrupted. Of what is running, which has no stack to show, it is what
+// the CPUs do. silent reports whether a guest did not answer before
 // ctx ended, which the text says too.
 func Stuck(ctx context.Context, vms []*lab.VM, source Source) (text string, silent bool) {
 	texts, silence := make([]string, len(vms)), make([]bool, len(vms))
@@ -47,7 +48,8 @@ func Stuck(ctx context.Context, vms []*lab.VM, source Source) (text string, sile
 		case unheard || err != nil && ctx.Err() != nil:
 			texts[i], silence[i] = outside(ctx, title+" the guest does not answer", vm, source), true
 		case err == nil && len(tasks) > 0:
-			texts[i] = source(ctx, vm.Profile(), title+"\n"+table(tasks))
+			text := join([]string{title, table(tasks), busy(ctx, vm, tasks)})
+			texts[i] = source(ctx, vm.Profile(), text)
 		}
 		return err
 	})

@@ -69,7 +69,16 @@ func (s *Share) Push(ctx context.Context, to *sharedcache.Cache) error {
 // Pull brings what the caches do not have.
 func (s *Share) Pull(ctx context.Context, from *sharedcache.Cache) error {
 	t := teller{out: s.out, done: "pulled"}
-	return t.end(s.pull(ctx, from, t.tell))
+	err := s.pull(ctx, from, t.tell)
+	s.noteEmpty(from, err, t.seen)
+	return t.end(err)
+}
+
+// noteEmpty says that a shared cache has nothing, which may be a mistake in its name.
+func (s *Share) noteEmpty(c *sharedcache.Cache, err error, entries int) {
+	if err == nil && entries == 0 {
+		fmt.Fprintf(s.err, "provium: note: nothing was pushed to `%s` yet\n", c)
+	}
 }
 
 // pull brings entries by way of directories beside the caches.
@@ -94,12 +103,14 @@ func (s *Share) pull(ctx context.Context, from *sharedcache.Cache, tell func(exc
 type teller struct {
 	out                 io.Writer
 	done                string
+	seen                int
 	moved, there, unfit int
 	size                int64
 	failed              error
 }
 
 func (t *teller) tell(r exchange.Result) {
+	t.seen++
 	switch {
 	case r.Err != nil:
 		t.failed = errors.Join(t.failed, r.Err)
@@ -167,6 +178,7 @@ func (s *Share) List(ctx context.Context, c *sharedcache.Cache) error {
 		fmt.Fprintf(s.out, "%12s  %-7s  %s  %s%s\n", listing.MiB(e.Packed), e.Kind, shortKey(e.Header),
 			terminal.Escape(e.Note), terminal.Escape(unfit))
 	}
+	s.noteEmpty(c, failed, len(all))
 	_, err = fmt.Fprintf(s.out, "%d entries, %s\n", len(all), listing.MiB(size))
 	return errors.Join(err, failed)
 }
@@ -182,6 +194,7 @@ func (s *Share) Warm(ctx context.Context, from *sharedcache.Cache) error {
 	for _, e := range joined(errors.Join(err, t.failed)) {
 		fmt.Fprintf(s.err, "provium: warning: %s; the run goes on without it\n", terminal.Escape(e.Error()))
 	}
+	s.noteEmpty(from, err, t.seen)
 	if err == nil {
 		fmt.Fprintf(s.err, "provium: shared cache: pulled %d entries, %s; %d were there, %d are not for this machine\n",
 			t.moved, listing.MiB(t.size), t.there, t.unfit)

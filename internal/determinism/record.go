@@ -1,0 +1,160 @@
+package determinism
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/syncpoint"
+)
+
+// maxDelay is how long a Recorder delays a guest at a point, to show that this makes no difference.
+const maxDelay = 20 * time.Millisecond
+
+// Check says where the points of a run's guests are written down. Its nil value writes nothing.
+type Check struct {
+	Dir string
+	// Delays has guests be delayed at random.
+	Delays bool
+}
+
+// New returns a Check that writes to a directory, nil for "".
+func New(dir string) *Check {
+	if dir == "" {
+		return nil
+	}
+	return &Check{Dir: dir, Delays: true}
+}
+
+// Point is a line of the log of a guest.
+type Point struct {
+	Number   int    `json:"n"`
+	Kind     string `json:"kind"`
+	Op       string `json:"op,omitempty"` // what the host waited for
+	Sent     string `json:"sent"`         // digests: to the guest, by it, and of its memory
+	Received string `json:"received"`
+	Memory   string `json:"memory"`
+}
+
+// Recorder returns what writes down the points of one boot of a VM in a test file, nil of a nil Check. Boots of VMs of
+// one name are counted.
+func (c *Check) Recorder(file, vm string) func(ram *os.File, p syncpoint.Point) error {
+	if c == nil {
+		return nil
+	}
+	r := &recorder{check: c, name: url.PathEscape(file + " " + vm)}
+	return r.record
+}
+
+type recorder struct {
+	check *Check
+	name  string
+
+	mu  sync.Mutex
+	log *os.File
+	n   int
+}
+
+// record writes down a point at which something has reached the guest, or has come from it.
+func (r *recorder) record(ram *os.File, p syncpoint.Point) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.n++
+	if len(p.Sent)+len(p.Received) == 0 {
+		return nil
+	}
+	if r.check.Delays {
+		time.Sleep(rand.N(maxDelay))
+	}
+	if r.log == nil {
+		f, err := create(r.check.Dir, r.name)
+		if err != nil {
+			return fmt.Errorf("log of sync points: %w", err)
+		}
+		r.log = f
+	}
+	memory, err := sum(ram)
+	if err != nil {
+		return fmt.Errorf("memory of the guest: %w", err)
+	}
+	line, err := json.Marshal(Point{Number: r.n, Kind: string(rune(p.Kind)), Op: p.Op, Sent: digest(p.Sent),
+		Received: digest(p.Received), Memory: memory})
+	if err != nil {
+		return err
+	}
+	_, err = r.log.Write(append(line, '\n'))
+	return err
+}
+
+// create creates the log of the next boot of that name.
+func create(dir, name string) (*os.File, error) {
+	for n := 1; ; n++ {
+		path := filepath.Join(dir, fmt.Sprintf("%s %d%s", name, n, logSuffix))
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if !os.IsExist(err) {
+			return f, err
+		}
+	}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// digest returns a short text of bytes. Two checksums of 32 bits find what chance has changed.
+func digest(b []byte) string {
+	return fmt.Sprintf("%08x%08x+%d", crc32.Checksum(b, castagnoli), crc32.ChecksumIEEE(b), len(b))
+}
+
+const pageSize = 4096
+
+var empty [pageSize]byte
+
+// sum returns the digest of the pages of a guest's memory that are not empty. Whether an empty page
+// has been looked at is a matter of the host.
+func sum(f *os.File) (string, error) {
+	size, err := f.Seek(0, 2)
+	if err != nil || size == 0 {
+		return "", err
+	}
+	memory, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Munmap(memory) }()
+	var a, b uint32
+	for at := int64(0); at < size; {
+		begin, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		end, err := unix.Seek(int(f.Fd()), begin, unix.SEEK_HOLE)
+		if err != nil {
+			return "", err
+		}
+		for page := begin / pageSize * pageSize; page < end; page += pageSize {
+			p := memory[page:min(page+pageSize, size)]
+			if bytes.Equal(p, empty[:len(p)]) {
+				continue
+			}
+			var number [8]byte
+			for i := range number {
+				number[i] = byte(page >> (8 * i))
+			}
+			a = crc32.Update(crc32.Update(a, castagnoli, number[:]), castagnoli, p)
+			b = crc32.Update(crc32.Update(b, crc32.IEEETable, number[:]), crc32.IEEETable, p)
+		}
+		at = end
+	}
+	return fmt.Sprintf("%08x%08x", a, b), nil
+}

@@ -1,0 +1,98 @@
+package shaped
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"provium/internal/machine"
+	"provium/internal/qemu"
+	"provium/internal/ready"
+)
+
+// Of returns the shape of a profile with the options of a boot. Machines of the local VMM run no kernel that could do
+// the same twice.
+func Of(profile, opts machine.Shape, isLocal bool) machine.Shape {
+	s := profile.Merge(opts)
+	if isLocal {
+		s.Deterministic = nil
+	}
+	return s
+}
+
+// Accel returns the accelerator to choose where the profile says accel.
+func Accel(s machine.Shape, accel string) string {
+	if s.IsDeterministic() && (accel == "" || accel == "auto") {
+		return "tcg"
+	}
+	return accel
+}
+
+// How long an agent has to answer after a boot.
+const (
+	agentTimeoutKVM = 30 * time.Second
+	agentTimeoutTCG = 120 * time.Second
+)
+
+// AgentTimeout returns how long an agent has to answer after a boot: what was asked for, if that is not 0.
+func AgentTimeout(asked time.Duration, accel string) time.Duration {
+	switch {
+	case asked != 0:
+		return asked
+	case accel == "kvm":
+		return agentTimeoutKVM
+	}
+	return agentTimeoutTCG
+}
+
+// Append returns what goes to the end of the kernel's command line.
+func Append(s machine.Shape, appended string) string {
+	if s.IsDeterministic() {
+		appended = strings.TrimSpace(qemu.SyncOption + " " + appended)
+	}
+	return appended
+}
+
+// CheckWait returns an error for a deterministic guest whose boot does not wait for its agent.
+func CheckWait(s machine.Shape, isOptional bool, wait ready.Condition) error {
+	if !s.IsDeterministic() {
+		return nil
+	}
+	if isOptional || wait.Kind == ready.Console {
+		return errors.New("deterministic: the guest meets its host by its agent; let the boot wait for that (wait = " +
+			"\"agent\", and `ready` of the profile)")
+	}
+	return nil
+}
+
+// Seed returns the seed of a VM's guest in a run.
+func Seed(run uint64, vm string) uint64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "guest %d %s", run, vm))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// refused are the acts on a guest that happen at a time of which the guest would see when it was.
+var refused = map[string]string{
+	"pause": "vm:pause()", "resume": "vm:resume()", "reset": "vm:reset()", "wakeup": "vm:wakeup()",
+	"wait_reboot": "vm:wait_reboot()", "power_button": "vm:power_button()", "snapshot": "a snapshot or fork",
+	"attach_disk": "attaching a disk", "gdb": "gdb", "qmp": "vm:qmp()", "console:write": "input on a console",
+}
+
+// NotDeterministic is returned for an act that a deterministic guest would see.
+type NotDeterministic struct{ VM, Op string }
+
+func (e *NotDeterministic) Error() string {
+	return fmt.Sprintf("vm `%s` is deterministic, and %s is not possible: the guest would see when it happens; "+
+		"boot the VM without `deterministic`", e.VM, e.Op)
+}
+
+// May returns an error for an act on a running guest that a deterministic one would see.
+func May(vm, op string, s machine.Shape) error {
+	if name, not := refused[op]; not && s.IsDeterministic() {
+		return &NotDeterministic{vm, name}
+	}
+	return nil
+}

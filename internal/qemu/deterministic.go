@@ -1,0 +1,186 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/arch"
+	"provium/internal/syncpoint"
+)
+
+const (
+	// icountShift makes an instruction take 8 ns of the guest's time.
+	icountShift = 3
+	// icountTSC is what the counter of a guest that counts instructions counts, in kHz.
+	icountTSC = 1_000_000
+)
+
+// deterministicStart is when a deterministic guest boots that has no RTCBase.
+var deterministicStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// SyncOption is the word on the kernel's command line that has the agent pass sync points, as
+// provium-agent knows it.
+const SyncOption = "provium.deterministic"
+
+// checkDeterministic returns an error for a machine that cannot be deterministic.
+func (c *Config) checkDeterministic() error {
+	refuse := func(what, remedy string) error { return fmt.Errorf("deterministic: %s; %s", what, remedy) }
+	switch {
+	case c.arch() != arch.AMD64:
+		return refuse("guests of "+c.arch().Name+" cannot be", "x86-64 can")
+	case c.Accel == "kvm":
+		return refuse("KVM runs the guest as fast as it can", "set accel = \"tcg\", or leave it out")
+	case c.CPUs > 1:
+		return refuse(fmt.Sprintf("%d CPUs have no common order", c.CPUs), "set cpus = 1")
+	case c.Vsock:
+		return refuse("vsock is served by the host's kernel", "set transport = \"virtio-serial\"")
+	case len(c.Disks) > 0:
+		return refuse("the host decides when a disk is done", "use files in the guest's memory")
+	case len(c.NICs) > 0:
+		return refuse("the host decides when a frame arrives", "connect it to no bridge")
+	case c.RNGSeed != nil:
+		return refuse("rng_seed is of a random device that the guest does not have", "set the seed of the run (--seed)")
+	case len(c.Shape.Args) > 0:
+		return refuse("devices of qemu_args could depend on the host", "leave qemu_args out")
+	case c.Shape.IsUEFI() || c.Shape.IsFromDisk():
+		return refuse("firmware and boot_from were not tried", "boot the profile's kernel")
+	case c.Shape.HasDisplay():
+		return refuse("a screen is drawn when the host has the time", "leave `display` out")
+	case c.Restore != nil:
+		return refuse("a snapshot cannot be restored", "boot the guest")
+	}
+	return nil
+}
+
+// deterministicArgs are the words of the command line that count time in instructions.
+func (c *Config) deterministicArgs(fd fds) []string {
+	return []string{"-icount", fmt.Sprintf("shift=%d,sleep=off", icountShift), "-seed", fmt.Sprint(uint32(c.Seed)),
+		"-plugin", fmt.Sprintf("/proc/self/fd/%d,fd=%d", fd.plugin, fd.control)}
+}
+
+// consoleDevice is what a console writes to. A deterministic guest's must never be full, since the guest would see
+// that: a pipe of 1 MiB instead of a socket, of which each character takes a part of its own.
+func (c *Config) consoleDevice(id string, fd int) string {
+	if c.Shape.IsDeterministic() {
+		return fmt.Sprintf("file,id=%s,path=/proc/self/fd/%d", id, fd)
+	}
+	return fmt.Sprintf("socket,id=%s,fd=%d", id, fd)
+}
+
+// consolePipeSize is what users without privileges may have.
+const consolePipeSize = 1 << 20
+
+// outputPipe makes the pipe of a console.
+func outputPipe(name string, child *childFiles) (host *os.File, number int, err error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return nil, 0, fmt.Errorf("qemu %s pipe: %w", name, err)
+	}
+	_, err = unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, consolePipeSize)
+	if err == nil {
+		err = unix.SetNonblock(p[0], true)
+	}
+	host, number = os.NewFile(uintptr(p[0]), name), child.add(os.NewFile(uintptr(p[1]), name))
+	if err != nil {
+		host.Close()
+		return nil, 0, fmt.Errorf("qemu %s pipe: %w", name, err)
+	}
+	return host, number, nil
+}
+
+// pacerFiles are our ends of what a deterministic guest has beside other guests.
+type pacerFiles struct{ control, port *os.File }
+
+func (f *pacerFiles) close() {
+	for _, file := range []*os.File{f.control, f.port} {
+		if file != nil {
+			file.Close()
+		}
+	}
+}
+
+// wirePacer makes the connections of the agent and of the plugin, and the plugin's file.
+func (m *Machine) wirePacer(ends *pacerFiles, n *fds, pair func(string) (*os.File, int, error),
+	child *childFiles) (err error) {
+	if ends.port, n.agent, err = pair("agent"); err != nil {
+		return err
+	}
+	// The plugin waits in its reads.
+	if ends.control, n.control, err = pair("sync points"); err != nil {
+		return err
+	}
+	library, err := syncpoint.Library(m.cfg.plugin)
+	if err != nil {
+		return err
+	}
+	n.plugin = child.add(library)
+	return nil
+}
+
+// startPacer begins to pace the guest. QMP is connected when settle is called.
+func (m *Machine) startPacer(f pacerFiles) {
+	m.pacer = syncpoint.New(syncpoint.Config{Control: f.control, Port: f.port, Seed: m.cfg.Seed,
+		Settle: func() error {
+			<-m.connected
+			if m.qmp == nil {
+				return errors.New("qemu has ended")
+			}
+			_, err := m.Status(context.Background())
+			return err
+		},
+		Arrived: m.SyncConsole,
+		Observe: m.observe(),
+		Failed: func(err error) {
+			m.stderr.Write([]byte(fmt.Sprintf("deterministic: %v\n", err)))
+			m.Kill()
+		},
+	})
+	m.readers.Go(m.pacer.Run)
+}
+
+func (m *Machine) observe() func(syncpoint.Point) error {
+	if m.cfg.Checks == nil {
+		return nil
+	}
+	return func(p syncpoint.Point) error { return m.cfg.Checks(m.ram, p) }
+}
+
+// checked returns the machine, which is ended if it cannot be what it is to be.
+func (m *Machine) checked() (*Machine, error) {
+	if m.pacer == nil {
+		return m, nil
+	}
+	if err := m.checkPlugin(); err != nil {
+		m.Kill()
+		<-m.done
+		return nil, &StartError{Err: err, Stderr: m.stderr.String()}
+	}
+	return m, nil
+}
+
+// checkPlugin returns an error for a QEMU that was never tried, or whose plugin is not there.
+func (m *Machine) checkPlugin() error {
+	if err := syncpoint.CheckVersion(m.Version()); err != nil {
+		return err
+	}
+	select {
+	case <-m.pacer.Loaded():
+		return nil
+	case <-m.pacer.Done():
+		return errors.New("deterministic: the plugin for QEMU did not load")
+	}
+}
+
+// Pacer lets a deterministic guest go on. It is nil for others.
+func (m *Machine) Pacer() *syncpoint.Pacer { return m.pacer }
+
+// refusesPlugin reports whether a start has failed since QEMU wants another version of the plugin.
+func refusesPlugin(err error) bool {
+	var start *StartError
+	return errors.As(err, &start) && syncpoint.Refuses(start.Stderr)
+}

@@ -1,0 +1,227 @@
+package syncpoint
+
+import (
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// rig is a Pacer with the other ends of its sockets: those of the plugin, and of QEMU's port.
+type rig struct {
+	*Pacer
+	t             *testing.T
+	control, port *os.File
+	failed        chan error
+	points        chan Point
+}
+
+func pair(t *testing.T) (a, b *os.File) {
+	t.Helper()
+	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b = os.NewFile(uintptr(p[0]), "a"), os.NewFile(uintptr(p[1]), "b")
+	t.Cleanup(func() { b.Close() })
+	return a, b
+}
+
+func newRig(t *testing.T, settle func(*rig) error) *rig {
+	r := &rig{t: t, failed: make(chan error, 1), points: make(chan Point, 100)}
+	var control, port *os.File
+	control, r.control = pair(t)
+	port, r.port = pair(t)
+	r.Pacer = New(Config{Control: control, Port: port, Seed: 1, Arrived: func() {},
+		Settle:  func() error { return settle(r) },
+		Observe: func(p Point) error { r.points <- p; return nil },
+		Failed:  func(err error) { r.failed <- err }})
+	go r.Run()
+	t.Cleanup(func() {
+		r.control.Close()
+		r.Pacer.Close()
+		<-r.Done()
+	})
+	return r
+}
+
+// taken is a Settle of a QEMU that takes what comes, and returns it.
+func (r *rig) taken(into *[]byte) error {
+	buf := make([]byte, 1<<20)
+	raw, err := r.port.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) {
+		if n, err := unix.Read(int(fd), buf); err == nil {
+			*into = append(*into, buf[:n]...)
+		}
+	})
+}
+
+// reach has the guest reach a point.
+func (r *rig) reach(kind byte) {
+	r.t.Helper()
+	if _, err := r.control.Write([]byte{kind}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// goesOn waits until the guest goes on.
+func (r *rig) goesOn() {
+	r.t.Helper()
+	if _, err := io.ReadFull(r.control, make([]byte, 1)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// stands checks that the guest does not go on at the point that it has reached.
+func (r *rig) stands() {
+	r.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mayGo() {
+		r.t.Error("the guest goes on")
+	}
+}
+
+func TestGuestStandsUntilItIsWaitedFor(t *testing.T) {
+	var got []byte
+	r := newRig(t, func(r *rig) error { return r.taken(&got) })
+	r.reach(loaded)
+	<-r.Loaded()
+	r.reach(empty)
+	s := r.Dial()
+	arrived := make(chan []byte)
+	go func() {
+		for {
+			b := make([]byte, 100)
+			n, err := s.Read(b)
+			if err != nil {
+				close(arrived)
+				return
+			}
+			arrived <- b[:n]
+		}
+	}()
+	s.Adjust(+1, 0) // an operation begins
+	if _, err := s.Write([]byte("request")); err != nil {
+		t.Fatal(err)
+	}
+	r.stands()
+	s.Adjust(-1, +1) // and waits
+	r.goesOn()
+	if p := <-r.points; string(p.Sent) != "request" || string(got) != "request" || p.Kind != empty {
+		t.Errorf("%+v, QEMU has %q", p, got)
+	}
+	// What the guest answers is dealt with before it goes on.
+	if _, err := r.port.Write([]byte("answer")); err != nil {
+		t.Fatal(err)
+	}
+	r.reach('s')
+	if b := <-arrived; string(b) != "answer" {
+		t.Errorf("%q", b)
+	}
+	s.Adjust(+1, -1)
+	r.stands()
+	done := r.Free()
+	r.stands() // somebody of the host is at work
+	s.Adjust(-1, 0)
+	r.goesOn()
+	done()
+	if p := <-r.points; string(p.Received) != "answer" || len(p.Sent) > 0 {
+		t.Errorf("%+v", p)
+	}
+	s.Close()
+	<-arrived
+}
+
+// TestRoom has the host send more while the guest has not read what it was sent.
+func TestRoom(t *testing.T) {
+	var got []byte
+	r := newRig(t, func(r *rig) error { return r.taken(&got) })
+	s := r.Dial()
+	go func() { _, _ = s.Read(make([]byte, 1)) }()
+	if _, err := s.Write(make([]byte, chunk+10)); err != nil {
+		t.Fatal(err)
+	}
+	s.Adjust(0, +1)
+	for _, step := range []struct {
+		kind byte
+		sent int
+	}{{'t', 0}, {empty, chunk}, {'t', 0}, {'s', 0}, {empty, 10}, {empty, 0}} {
+		r.reach(step.kind)
+		r.goesOn()
+		if p := <-r.points; len(p.Sent) != step.sent {
+			t.Errorf("at %c %d bytes, want %d", step.kind, len(p.Sent), step.sent)
+		}
+	}
+	if len(got) != chunk+10 {
+		t.Error(len(got))
+	}
+}
+
+func TestFullPort(t *testing.T) {
+	r := newRig(t, func(*rig) error { return nil }) // QEMU takes nothing
+	s := r.Dial()
+	if _, err := s.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	s.Adjust(0, +1)
+	r.reach(empty)
+	if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+		t.Error(err)
+	}
+	if err := <-r.failed; err == nil {
+		t.Error("it does not fail")
+	}
+}
+
+func TestSessions(t *testing.T) {
+	r := newRig(t, func(*rig) error { return nil })
+	first := r.Dial()
+	if err := first.SetDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if _, err := first.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	_ = first.SetDeadline(time.Time{})
+	second := r.Dial()
+	if _, err := first.Read(make([]byte, 1)); err != io.EOF {
+		t.Error(err)
+	}
+	r.control.Close()
+	if _, err := second.Read(make([]byte, 1)); err != io.EOF {
+		t.Error(err)
+	}
+	<-r.Done()
+	if _, err := r.Dial().Write([]byte("x")); err == nil {
+		t.Error("written to a guest that is gone")
+	}
+}
+
+func TestSeedDecides(t *testing.T) {
+	read := func(seed uint64) (b [16]byte) {
+		_, _ = New(Config{Seed: seed}).Read(b[:])
+		return b
+	}
+	if read(1) != read(1) || read(1) == read(2) {
+		t.Error("the seed does not decide")
+	}
+}
+
+func TestCheckVersion(t *testing.T) {
+	for version, ok := range map[string]bool{"7.2.22 (Debian)": true, "10.0.13": true, "8.0.0": false, "10.1.0": false,
+		"": false} {
+		if err := CheckVersion(version); (err == nil) != ok {
+			t.Errorf("%s: %v", version, err)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+-- Guests that do the same in each run. Every boot here is a cold one, so there are few.
+
+-- look boots the guest and returns what it shows of chance: entropy, the clock, and the order in
+-- which processes end.
+local function look(vm)
+  vm:boot({memory = "256M"})
+  local out = vm:run([[
+    for i in 1 2 3 4 5 6 7 8; do (head -c 8 /dev/urandom | od -An -tx1; echo $i) & done; wait
+    cat /proc/uptime /proc/interrupts; sleep 0.2; dmesg
+  ]]).stdout
+  return {out = out, clock = vm:clock():get()}
+end
+
+-- refuses checks that act raises an error with that text.
+local function refuses(t, act, text)
+  t:assert_contains(tostring(t:assert_raises(act)), text)
+end
+
+local first = provium:vm("first", "host", {deterministic = true})
+
+test("two boots with one seed are one", function(t)
+  local a = look(first)
+  local console = first:console():read_log()
+  first:shutdown()
+  local b = look(first)
+  t:assert_eq(b.out, a.out)
+  t:assert_eq(b.clock, a.clock)
+  t:assert_eq(first:console():read_log(), console .. console) -- it is of both boots
+  -- What the guest would see is refused.
+  for what, act in pairs({
+    ["vm:pause()"] = function() first:pause() end,
+    ["vm:reset()"] = function() first:reset() end,
+    ["a snapshot or fork"] = function() first:fork(1) end,
+    ["attaching a disk"] = function() first:attach_disk({size = "1M"}) end,
+    ["input on a console"] = function() first:console():write("x") end,
+  }) do
+    refuses(t, act, "deterministic, and " .. what .. " is not possible")
+  end
+end)
+
+test("another seed is another run", {slow = true}, function(t)
+  local a, b = look(provium:vm("second", "host", {deterministic = true})),
+    look(provium:vm("third", "host", {deterministic = true}))
+  t:assert(a.out ~= b.out, "another VM has another seed")
+end)
+
+test("machines that cannot be deterministic are refused", function(t)
+  for want, opts in pairs({
+    ["set cpus = 1"] = {cpus = 2},
+    ["rng_seed"] = {rng_seed = 1},
+    ["leave qemu_args out"] = {qemu_args = {"-device", "pci-testdev"}},
+    ["files in the guest's memory"] = {disks = {{scratch = "1M"}}},
+    ["by its agent"] = {wait = "none"},
+  }) do
+    opts.deterministic = true
+    refuses(t, function() provium:vm((want:gsub("[^a-z]", "")), "host", opts):boot() end, want)
+  end
+end)

@@ -1,0 +1,46 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"testing"
+)
+
+// TestBacktraceOfASpinningCPU has one of two CPUs spin in a module with interrupts off: the failure has its registers
+// and what its stack shows, although the kernel can say nothing of it.
+func TestBacktraceOfASpinningCPU(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	show := exec.Command(p.bin, "image", "show", "--profile", "host")
+	show.Dir, show.Env = p.dir, p.env
+	text, err := show.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := regexp.MustCompile(`(?m)^  kernel .*, (\S+)$`).FindSubmatch(text)
+	if release == nil {
+		t.Fatalf("no release of a kernel in %q", text)
+	}
+	module, err := exec.Command("../setups/crash/build", string(release[1])).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 3 {
+		t.Skip("the headers of the kernel or a compiler are not to be had")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	p.write("provium.toml", hostProfile+fmt.Sprintf("modules = [%q]\n", bytes.TrimSpace(module)))
+	p.write("tests/x.test.lua", `
+local vm = provium:vm("a", "host", {cpus = 2, memory = "128M"}):boot()
+test("spins", {timeout = 2}, function() vm:run("echo deaf > /proc/crash") end)
+`)
+	r := p.run()
+	// The other CPU answers until it waits for the first one.
+	r.expect(1, "timed out after 2s in vm:run", "RAX=", "called by, as far as its stack shows:",
+		"proc_reg_write+0x", "vfs_write+0x", "ksys_write+0x")
+	cpu := regexp.MustCompile(`(?m)^ +CPU [01] runs the kernel with interrupts off, RIP 0x[0-9a-f]{16}`)
+	if len(cpu.FindAll(r.stdout.Bytes(), -1)) != 1 {
+		t.Errorf("want one CPU with interrupts off\n%s", r.report())
+	}
+}
