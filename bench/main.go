@@ -42,6 +42,7 @@ var measurements = [...]measurement{
 	{"snapshot", (*bench).snapshots},
 	{"exec", (*bench).exec},
 	{"userland", (*bench).userland},
+	{"caches", (*bench).sharedCache},
 	{"run", (*bench).wholeRun},
 	{"events", (*bench).events},
 	{"files", (*bench).files},
