@@ -18,11 +18,11 @@ import (
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/cmd/provium/internal/ksm"
 	"provium/cmd/provium/internal/live"
+	"provium/cmd/provium/internal/twice"
 	"provium/internal/artifacts"
 	"provium/internal/cachedir"
 	"provium/internal/choose"
 	"provium/internal/config"
-	"provium/internal/determinism"
 	"provium/internal/proc"
 	"provium/internal/report"
 	"provium/internal/run"
@@ -346,7 +346,7 @@ All guests are deterministic, as with --deterministic. In each run they are dela
 random. At each sync point at which something reaches a guest or comes from it, that and
 all of the guest's memory must be the same in both runs. The first difference of each
 guest is shown, with the operation that was under way. Exit code 0: all is the same, and
-the tests have passed.`
+the tests have passed. Tests that fail are compared as well.`
 
 func (p *program) verifyDeterminismCommand() *cobra.Command {
 	f := &runFlags{}
@@ -382,37 +382,15 @@ func (p *program) verifyDeterminism(cmd *cobra.Command, f *runFlags, paths []str
 	}
 	signals, stop := p.signals()
 	defer stop()
-	dirs := [2]string{filepath.Join(temp, "points-1"), filepath.Join(temp, "points-2")}
-	for i, dir := range dirs {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
+	p.code, err = twice.Run(temp, p.stdout, p.stderr, func(dir string) (int, error) {
 		o, err := p.options(cmd, f, paths)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		o.CheckDir, o.Signals = dir, signals
-		fmt.Fprintf(p.stderr, "provium: run %d of 2\n", i+1)
-		if p.code, err = p.runTests(cmd.Context(), o); err != nil || p.code != 0 {
-			return err
-		}
-	}
-	differences, points, err := determinism.Compare(dirs[0], dirs[1])
-	if err != nil {
-		return err
-	}
-	for _, d := range differences {
-		fmt.Fprintf(p.stdout, "differs: %s\n", terminal.Escape(d.String()))
-		p.code = 1
-	}
-	switch {
-	case p.code != 0:
-	case points == 0:
-		return errors.New("no deterministic guest has run: there is nothing to compare")
-	default:
-		fmt.Fprintf(p.stdout, "the same in both runs: %d sync points\n", points)
-	}
-	return nil
+		return p.runTests(cmd.Context(), o)
+	})
+	return err
 }
 
 // replay runs the test of a record. Flags that were given win over those of the record.
