@@ -42,6 +42,7 @@ var measurements = [...]measurement{
 	{"snapshot", (*bench).snapshots},
 	{"exec", (*bench).exec},
 	{"userland", (*bench).userland},
+	{"deterministic", (*bench).deterministic},
 	{"caches", (*bench).sharedCache},
 	{"run", (*bench).wholeRun},
 	{"events", (*bench).events},
