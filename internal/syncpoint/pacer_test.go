@@ -212,7 +212,8 @@ func TestSeedDecides(t *testing.T) {
 		_, _ = New(Config{Seed: seed}).Read(b[:])
 		return b
 	}
-	if read(1) != read(1) || read(1) == read(2) {
+	first := read(1)
+	if first != read(1) || first == read(2) {
 		t.Error("the seed does not decide")
 	}
 }
