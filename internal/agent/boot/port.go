@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -28,13 +29,17 @@ type Port struct {
 	raw  syscall.RawConn
 	soon bool // the next read may look a few times before it waits
 	sync bool // the guest is deterministic, and meets its host at sync points
+
+	moved atomic.Uint32 // how often something was read or written
 }
 
-// What a deterministic guest's agent writes between two sync points, so that it fits into the
-// host's socket, and how much of the guest's time passes at most from one to the next.
 const (
+	// syncChunk is what a deterministic guest's agent writes between two sync points, so that it
+	// fits into the host's socket.
 	syncChunk = 32 << 10
-	syncEvery = 100 * time.Millisecond
+	// How much of the guest's time passes from one sync point to the next: the shortest while its
+	// host has something to do with it, the longest after some time without.
+	syncSoon, syncLate = 100 * time.Millisecond, time.Second
 )
 
 // patience is how long a read looks for bytes that are expected soon.
@@ -73,14 +78,22 @@ func (s *System) OpenPort(limit int, say func(error)) (p *Port, err error) {
 		return nil, err
 	}
 	if sync {
-		go func() {
-			for {
-				time.Sleep(syncEvery)
-				sys.SyncTick()
-			}
-		}()
+		go p.tick()
 	}
 	return p, nil
+}
+
+// tick passes a sync point from time to time.
+func (p *Port) tick() {
+	every := syncSoon
+	for {
+		before := p.moved.Load()
+		time.Sleep(every)
+		sys.SyncTick()
+		if every = min(2*every, syncLate); p.moved.Load() != before {
+			every = syncSoon
+		}
+	}
 }
 
 // ErrServed is returned when another process has the port.
@@ -160,6 +173,7 @@ func (p *Port) Read(b []byte) (int, error) {
 		}
 		return errno != unix.EAGAIN
 	})
+	p.moved.Add(1)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("read port: %w", err)
@@ -175,6 +189,7 @@ func (p *Port) Read(b []byte) (int, error) {
 
 // Write writes all of b, waiting for the host as long as it takes.
 func (p *Port) Write(b []byte) (int, error) {
+	p.moved.Add(1)
 	done := 0
 	var errno syscall.Errno
 	err := p.raw.Write(func(fd uintptr) bool {
