@@ -8,6 +8,8 @@
 // API is the version of QEMU's plugin interface, whose few prototypes are declared here, so that
 // the build needs no header of QEMU.
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,7 +52,10 @@ EXPORT int qemu_plugin_version = API;
 static const unsigned char magic[] = {0x66, 0x0f, 0x1f, 0x84, 0x00, 'P', 'V', 'S'};
 enum { size = sizeof magic + 1 };
 
+enum { hlt = 0xf4 };
+
 static int host = -1;
+static int main_thread = -1; // its /proc file `stat`
 
 static void gone(const char *what)
 {
@@ -81,6 +86,39 @@ static void stop(unsigned int cpu, void *kind)
 		gone("the host is gone");
 }
 
+// insn_data copies the bytes of an instruction, which has n of them.
+static bool insn_data(const struct qemu_plugin_insn *insn, unsigned char *to, size_t n)
+{
+#if API >= 3
+	return qemu_plugin_insn_data(insn, to, n) == n;
+#else
+	memcpy(to, qemu_plugin_insn_data(insn), n);
+	return true;
+#endif
+}
+
+// QEMU's main loop skips the time of a CPU that has halted. The CPU counts as halted a moment before
+// its last instructions are counted: a main loop that is awake just then skips too much. So the CPU
+// halts only while the main loop sleeps, which the CPU wakes when all is counted.
+static void halt(unsigned int cpu, void *unused)
+{
+	(void)cpu;
+	(void)unused;
+	for (;;) {
+		char text[64];
+		ssize_t n = pread(main_thread, text, sizeof text - 1, 0);
+		const char *state;
+
+		if (n <= 0)
+			gone("state of the main loop");
+		text[n] = 0;
+		state = strrchr(text, ')');
+		if (state != NULL && state[1] == ' ' && state[2] == 'S')
+			return;
+		sched_yield();
+	}
+}
+
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
 	size_t n = qemu_plugin_tb_n_insns(tb);
@@ -90,14 +128,15 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		unsigned char code[size];
 
+		if (qemu_plugin_insn_size(insn) == 1) {
+			if (insn_data(insn, code, 1) && code[0] == hlt)
+				qemu_plugin_register_vcpu_insn_exec_cb(insn, halt, 0, NULL);
+			continue;
+		}
 		if (qemu_plugin_insn_size(insn) != size)
 			continue;
-#if API >= 3
-		if (qemu_plugin_insn_data(insn, code, size) != size)
+		if (!insn_data(insn, code, size))
 			continue;
-#else
-		memcpy(code, qemu_plugin_insn_data(insn), size);
-#endif
 		if (memcmp(code, magic, sizeof magic) == 0)
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, stop, 0, (void *)(uintptr_t)code[size - 1]);
 	}
@@ -105,6 +144,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int argc, char **argv)
 {
+	char path[64];
+
 	if (argc != 1 || strncmp(argv[0], "fd=", 3) != 0) {
 		fprintf(stderr, "provium sync points: expected fd=N\n");
 		return 1;
@@ -112,6 +153,12 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
 	host = atoi(argv[0] + 3);
 	if (!info->system_emulation || strcmp(info->target_name, "x86_64") != 0 || info->system.smp_vcpus != 1) {
 		fprintf(stderr, "provium sync points: expected a system of x86_64 with one CPU\n");
+		return 1;
+	}
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)getpid());
+	main_thread = open(path, O_RDONLY | O_CLOEXEC);
+	if (main_thread < 0) {
+		fprintf(stderr, "provium sync points: %s: %s\n", path, strerror(errno));
 		return 1;
 	}
 	say('L');
