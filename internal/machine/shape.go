@@ -40,7 +40,7 @@ type Shape struct {
 	BootFrom string   `json:"boot_from,omitempty"` // "kernel" (or ""), of the profile; "disk": what the firmware finds
 	Display  *bool    `json:"display,omitempty"`   // a VGA adapter; nil is false
 	CPU      Topology `json:"cpu,omitzero"`
-	// Deterministic has the guest do the same in each run with the same seed; nil is false.
+	// Deterministic says that the guest does the same in each run with the same seed; nil is false.
 	Deterministic *bool    `json:"deterministic,omitempty"`
 	Args          []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
 }

@@ -19,7 +19,9 @@ func TestCoreOfAPanic(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/x.test.lua", `
-test("panics", function(t) provium:vm("a", "host", {memory = "128M"}):boot():run("echo c > /proc/sysrq-trigger; sleep 1000") end)
+test("panics", function(t)
+  provium:vm("a", "host", {memory = "128M"}):boot():run("echo c > /proc/sysrq-trigger; sleep 1000")
+end)
 `)
 	kept := filepath.Join(p.dir, "kept")
 	p.run("--dump", "--artifacts", kept).expect(1, "sysrq triggered crash")
