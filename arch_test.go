@@ -135,8 +135,9 @@ var allowed = map[string]struct {
 		"internal/arch", "internal/qemu", "internal/instance", "internal/guest", "internal/network", "internal/disk",
 		"internal/snapshot", "internal/image", "internal/event", "internal/parallel", "internal/stream",
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
-		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism",
+		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism", "internal/templates",
 	}, "topology and life cycle over its backends"},
+	"internal/templates": {[]string{"internal/qemu", "internal/snapshot"}, "guests that stand still to be copied"},
 	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{

@@ -8,7 +8,7 @@
 PAYLOAD := internal/image/payload
 
 FORKSERVER := internal/forkserver/payload/forkserver.so
-FORKSERVER_SRC := internal/forkserver/program/forkserver.c
+FORKSERVER_SRC := internal/forkserver/program/forkserver.c internal/forkserver/program/template.c
 
 # One for each version of QEMU's plugin interface.
 SYNCPOINT     := internal/syncpoint/payload/syncpoint-1.so internal/syncpoint/payload/syncpoint-4.so
@@ -39,8 +39,8 @@ AGENT_GO_SRC   := $(shell find cmd/provium-agent internal/agent internal/wire in
 
 payload: $(PAYLOAD)/provium-agent $(FOREIGN_AGENTS) $(PAYLOAD)/busybox $(PAYLOAD)/busybox.applets $(FORKSERVER) $(SYNCPOINT)
 
-$(FORKSERVER): $(FORKSERVER_SRC) payload.mk | setup
-	$(HOST_CC) $(HOST_CFLAGS) -shared -fPIC -s -o $@ $<
+$(FORKSERVER): $(FORKSERVER_SRC) $(dir $(firstword $(FORKSERVER_SRC)))forkserver.h payload.mk | setup
+	$(HOST_CC) $(HOST_CFLAGS) -shared -fPIC -s -o $@ $(FORKSERVER_SRC)
 
 internal/syncpoint/payload/syncpoint-%.so: $(SYNCPOINT_SRC) payload.mk | setup
 	$(HOST_CC) $(HOST_CFLAGS) -DAPI=$* -fvisibility=hidden -shared -fPIC -s -o $@ $<

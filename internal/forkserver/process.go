@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"sync"
 
@@ -12,9 +13,13 @@ import (
 
 // process is a copy that a server has made.
 type process struct {
+	server *server
 	pid    int
 	ended  chan struct{} // closed when it has ended
 	copied chan struct{} // closed when all its output was delivered
+
+	asking  sync.Mutex    // held from a request for a template to its report
+	control *net.UnixConn // for such requests; nil of a template
 
 	mu    sync.Mutex
 	pidfd int   // -1 when it has ended
@@ -56,7 +61,21 @@ func (p *process) end(err error) {
 	defer p.mu.Unlock()
 	unix.Close(p.pidfd)
 	p.pidfd, p.err = -1, err
+	if p.control != nil {
+		p.control.Close()
+	}
 	close(p.ended)
+}
+
+// keepControl has the process be asked for templates on conn.
+func (p *process) keepControl(conn *net.UnixConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd < 0 { // it has ended
+		conn.Close()
+		return
+	}
+	p.control = conn
 }
 
 // awaitEnd waits for the end of a process whose server has ended.

@@ -19,8 +19,10 @@ import (
 
 // The protocol of the library (program/forkserver.c): a request is one message, the
 // directory and the arguments, each with a zero byte at its end, and the files with the
-// numbers 0, 1, 2, …; a report is three 32-bit numbers in the order of the machine: kind,
-// process id, and status or error number. The report of a start comes with a pidfd.
+// numbers 0, 1, 2, …, the last of which is for templates (template.go); a report is three
+// 32-bit numbers in the order of the machine: kind, process id, and status or error number.
+// The report of a start comes with a pidfd. A request with an empty directory is for a
+// process group of its own for the process whose number is its argument; it has no report.
 const (
 	maxFiles   = 32
 	maxRequest = 100 << 10
@@ -59,7 +61,9 @@ type server struct {
 	mu        sync.Mutex
 	pending   *process         // of the request
 	processes map[int]*process // those that have not ended
-	gone      bool
+	// early are those that ended before it was known who they are: they are copies of a template.
+	early map[int]unix.WaitStatus
+	gone  bool
 
 	done chan struct{} // closed when the reader has ended
 }
@@ -76,18 +80,11 @@ func startServer(launch func(*exec.Cmd) (proc.Process, error), program string, e
 	if _, err := file.Write(library); err != nil {
 		return nil, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	conn, theirs, err := seqpacket()
 	if err != nil {
 		return nil, err
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "theirs")
 	defer theirs.Close()
-	ours := os.NewFile(uintptr(pair[0]), "ours")
-	defer ours.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return nil, err
-	}
 	cmd := exec.Command(program, marker+strings.Repeat(" ", titleLength))
 	cmd.ExtraFiles = []*os.File{file, theirs}
 	cmd.Env = preload(env)
@@ -97,10 +94,10 @@ func startServer(launch func(*exec.Cmd) (proc.Process, error), program string, e
 		return nil, err
 	}
 	theirs.Close()
-	s = &server{child: child, conn: conn.(*net.UnixConn), answer: make(chan error, 1),
-		processes: map[int]*process{}, done: make(chan struct{})}
+	s = &server{child: child, conn: conn, answer: make(chan error, 1),
+		processes: map[int]*process{}, early: map[int]unix.WaitStatus{}, done: make(chan struct{})}
 	_ = s.conn.SetReadDeadline(time.Now().Add(startLimit))
-	first, err := s.receive()
+	first, err := receive(s.conn)
 	if err == nil && first.kind != reportStarted {
 		err = fmt.Errorf("fork server report of kind %d", first.kind)
 	}
@@ -144,7 +141,7 @@ func (s *server) close() {
 
 // launch has a copy made.
 func (s *server) launch(r *request) (proc.Process, error) {
-	p := &process{ended: make(chan struct{}), copied: make(chan struct{})}
+	p := &process{server: s, ended: make(chan struct{}), copied: make(chan struct{})}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -160,11 +157,21 @@ func (s *server) launch(r *request) (proc.Process, error) {
 		defer write.Close()
 		said, files[2] = read, write
 	}
+	control, theirs, err := seqpacket()
+	if err != nil {
+		if said != nil {
+			said.Close()
+		}
+		return nil, err
+	}
+	defer theirs.Close()
+	p.control = control
 	var fds []int
-	for _, f := range append(files, r.files...) {
+	for _, f := range append(append(files, r.files...), theirs) {
 		fds = append(fds, int(f.Fd()))
 	}
 	if err := s.ask(r.text, fds, p); err != nil {
+		control.Close()
 		if said != nil {
 			said.Close()
 		}
@@ -195,7 +202,7 @@ func (s *server) ask(text []byte, fds []int, p *process) error {
 func (s *server) read() {
 	defer close(s.done)
 	for {
-		r, err := s.receive()
+		r, err := receive(s.conn)
 		if err != nil {
 			break
 		}
@@ -235,6 +242,8 @@ func (s *server) take(r report) {
 		if p := s.processes[r.pid]; p != nil {
 			delete(s.processes, r.pid)
 			p.end(endError(unix.WaitStatus(r.status)))
+		} else {
+			s.early[r.pid] = unix.WaitStatus(r.status)
 		}
 	}
 }
@@ -245,10 +254,10 @@ type report struct {
 	pidfd             int // -1 without one
 }
 
-func (s *server) receive() (report, error) {
+func receive(conn *net.UnixConn) (report, error) {
 	var p [reportSize]byte
 	oob := make([]byte, unix.CmsgSpace(4))
-	n, rights, _, _, err := s.conn.ReadMsgUnix(p[:], oob)
+	n, rights, _, _, err := conn.ReadMsgUnix(p[:], oob)
 	switch {
 	case err != nil:
 		return report{}, err

@@ -69,7 +69,7 @@ const hugeHeap = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
 // request returns what a server is asked for, nil for a command that it cannot serve.
 func (s *Starter) request(cmd *exec.Cmd) *request {
 	if s.library == nil || cmd.Err != nil || cmd.Stdin != nil || cmd.Stdout != nil || cmd.SysProcAttr != nil ||
-		len(cmd.ExtraFiles) > maxFiles-3 || slices.Contains(cmd.ExtraFiles, nil) {
+		len(cmd.ExtraFiles) > maxFiles-4 || slices.Contains(cmd.ExtraFiles, nil) {
 		return nil
 	}
 	text := append([]string{cmd.Dir}, cmd.Args[1:]...)

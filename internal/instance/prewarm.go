@@ -44,6 +44,18 @@ type Key struct {
 	Start    int64 // the fixed wall clock, in nanoseconds since 1970; 0 if it is not fixed
 }
 
+// KeyOf returns the key of the guest of a snapshot in a machine.
+func KeyOf(id snapshot.FileID, cfg *qemu.Config) Key {
+	k := Key{Snapshot: id}
+	if cfg.RNGSeed != nil {
+		k.Seeded, k.Seed = true, *cfg.RNGSeed
+	}
+	if !cfg.RTCBase.IsZero() {
+		k.Start = cfg.RTCBase.UnixNano()
+	}
+	return k
+}
+
 // Parts are the disks and NICs of a prewarmed machine.
 type Parts interface {
 	// Stopping is called before the vCPUs stop, Stopped when they have.

@@ -244,6 +244,7 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		var taken *takenSnapshot
 		taken, err = inst.save(ctx, w, saving{running: true, disks: disk.Form{Changes: true}, valid: valid})
 		if err == nil {
+			v.host.templates.Put(taken.id, taken.template)
 			err = cache.Trust(c.key, taken.id)
 		}
 		w.Abort()

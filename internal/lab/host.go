@@ -28,6 +28,7 @@ import (
 	"provium/internal/qemu"
 	"provium/internal/ready"
 	"provium/internal/snapshot"
+	"provium/internal/templates"
 	"provium/internal/topology"
 )
 
@@ -108,6 +109,7 @@ type Host struct {
 	// read. It is closed with the root lab.
 	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	prewarmed instance.Pool
+	templates templates.Store
 	running   sync.Map // VMs that have run and are not closed
 	sandboxes qemu.Sandboxes
 	uses      instance.Uses // of seeds

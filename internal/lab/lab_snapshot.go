@@ -197,7 +197,7 @@ func (s *labShot) releaseDisks() error {
 	var errs []error
 	for _, v := range s.vms {
 		if v.moment != nil {
-			errs = append(errs, v.moment.disks.Close())
+			errs = append(errs, v.moment.close())
 		}
 		if v.taken != nil {
 			errs = append(errs, v.taken.disks.Close())

@@ -45,17 +45,6 @@ func (v *VM) restored(p *startPlan) {
 	}
 }
 
-func (p *startPlan) prewarmKey() instance.Key {
-	k := instance.Key{Snapshot: p.origin}
-	if p.cfg.RNGSeed != nil {
-		k.Seeded, k.Seed = true, *p.cfg.RNGSeed
-	}
-	if !p.cfg.RTCBase.IsZero() {
-		k.Start = p.cfg.RTCBase.UnixNano()
-	}
-	return k
-}
-
 // prewarm begins to restore the guest of a plan ahead of need.
 func (h *Host) prewarm(p *startPlan, limit time.Duration) {
 	if h.NoPrewarming || h.Busy != nil && h.Busy() {
@@ -63,7 +52,7 @@ func (h *Host) prewarm(p *startPlan, limit time.Duration) {
 	}
 	renewal := p.renewal("") // the plan is the caller's
 	h.prewarmed.Prepare(h.TempDir, instance.Order{
-		Key: p.prewarmKey(), Limit: limit,
+		Key: instance.KeyOf(p.origin, p.cfg), Limit: limit,
 		Plan: func(dir string) (*qemu.Config, instance.Parts, error) { return h.planPrewarmed(p, dir) },
 		Reseed: func(ctx context.Context, link *guest.Client) error {
 			return renewal.Apply(ctx, link, nil)
@@ -75,7 +64,7 @@ func (h *Host) takePrewarmed(ctx context.Context, p *startPlan) *instance.Prewar
 	if !p.restored {
 		return nil
 	}
-	return h.prewarmed.Take(ctx, p.prewarmKey())
+	return h.prewarmed.Take(ctx, instance.KeyOf(p.origin, p.cfg))
 }
 
 // planPrewarmed describes a machine in dir, which has nothing of the plan's VM.

@@ -172,6 +172,7 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, save
 		}
 		p.cfg.Restore.File = file
 	}
+	p.cfg.Restore.Template = v.host.templates.Get(r.ID())
 	p.restored, p.origin, p.mark = true, r.ID(), v.host.snapshots.Epoch(r.ID())
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/guest/handle"
 	"provium/internal/network"
+	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
 
@@ -25,6 +26,8 @@ type takenSnapshot struct {
 	base  string // path of the full snapshot that a diff lies over; "" for a full one
 	token string
 	disks disk.Sealed // open, unless token is ""
+	// template is of the same guest; nil without one.
+	template *qemu.Template
 }
 
 // save writes the guest to w. record must follow if how.disks has a token.
@@ -47,12 +50,12 @@ func (i *guestRun) save(ctx context.Context, w *snapshot.Writer, how saving) (ta
 	base := ""
 	if how.diff {
 		if base, err = i.chooseForm(w, moment.changed); err != nil {
-			return nil, errors.Join(err, moment.disks.Close())
+			return nil, errors.Join(err, moment.close())
 		}
 	}
 	if how.valid != nil {
 		if err := how.valid(); err != nil {
-			return nil, errors.Join(err, moment.disks.Close())
+			return nil, errors.Join(err, moment.close())
 		}
 	}
 	if taken, err = i.finish(w, moment, how.disks); err == nil {
@@ -67,6 +70,7 @@ func (i *guestRun) record(taken *takenSnapshot) error {
 	if taken.base != "" && taken.token != "" { // a temporary diff
 		t.BaseID, t.Base = i.plan.base.ID, i.machine.RAM()
 	}
+	i.vm.host.templates.Put(taken.id, taken.template)
 	return i.vm.host.snapshots.Put(taken.id, t)
 }
 
@@ -76,7 +80,7 @@ func (i *guestRun) finish(w *snapshot.Writer, moment *frozenGuest, form disk.For
 	disks := moment.disks
 	for _, s := range sections() {
 		if err := s.save(i, moment, w, form); err != nil {
-			return nil, errors.Join(err, disks.Close())
+			return nil, errors.Join(err, moment.close())
 		}
 	}
 	moment.disks = nil
@@ -85,11 +89,11 @@ func (i *guestRun) finish(w *snapshot.Writer, moment *frozenGuest, form disk.For
 	cfg.Disks = disks.Devices()
 	g := i.plan.guest
 	g.ConsoleSearch = moment.search
-	taken = &takenSnapshot{token: form.Token, disks: disks}
+	taken = &takenSnapshot{token: form.Token, disks: disks, template: moment.template}
 	taken.id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
 		Machine: i.vm.hardware(&cfg, i.machine.Version())})
 	if err != nil {
-		return nil, errors.Join(err, disks.Close())
+		return nil, errors.Join(err, disks.Close(), moment.close())
 	}
 	if form.Token == "" {
 		taken.disks = nil
@@ -109,7 +113,7 @@ func (i *guestRun) stopped(ctx context.Context, w *snapshot.Writer) (*frozenGues
 	i.stood = time.Since(since)
 	if err != nil {
 		if moment != nil {
-			err = errors.Join(err, moment.disks.Close())
+			err = errors.Join(err, moment.close())
 		}
 		return nil, err
 	}
@@ -123,6 +127,15 @@ type frozenGuest struct {
 	disks          disk.Sealed
 	nics           []network.PlannedNIC // some may have come while the guest ran
 	changed        []snapshot.Range     // of a restored guest's memory, since then
+	template       *qemu.Template       // of the guest; nil without one
+}
+
+// close releases what finish has not taken.
+func (g *frozenGuest) close() error {
+	if g.template != nil {
+		g.template.Close()
+	}
+	return g.disks.Close()
 }
 
 // capture captures a stopped guest. Its RAM, or what of it has changed, goes to w.
@@ -148,7 +161,9 @@ func (i *guestRun) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 		return nil, err
 	}
 	g.nics = i.netdevs.Planned()
-	g.disks, err = i.vm.disks.Seal()
+	if g.disks, err = i.vm.disks.Seal(); err == nil && len(g.disks)+len(g.nics) == 0 {
+		g.template, _ = i.machine.Template(ctx) // without one, the file will do
+	}
 	return g, err
 }
 

@@ -69,11 +69,13 @@ type Machine struct {
 	plugged   plugged
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
+	numbers   fds           // of the files in the process
 	state     *os.File      // what it is restored from, nil for a booted one
 	stateFD   int           // number in the QEMU process of the same
 	ramBase   atomic.Int64  // where the process has mapped the memory of a restored guest
 
 	connected chan struct{} // closed when qmp is settled: a client, or nil after a failed start
+	abandoned bool          // settled, too: the ordinary way is taken instead
 
 	readers sync.WaitGroup // console and entropy goroutines
 	done    chan struct{}  // closed when the process was reaped and all output was delivered
@@ -101,6 +103,10 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 		if m, err = start(ctx, cfg); err == nil {
 			cfg.Sandboxes.lack(cfg.Binary)
 		}
+	}
+	if err != nil && cfg.Restore.template() != nil && ctx.Err() == nil {
+		cfg.Restore = cfg.Restore.withoutTemplate()
+		return Start(ctx, cfg)
 	}
 	return m, err
 }
@@ -131,11 +137,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		m.closeFiles()
 		return nil, err
 	}
-	cmd := exec.Command(cfg.Binary, cfg.args(numbers, m.agent)...)
-	cmd.Dir = cfg.Dir
-	cmd.ExtraFiles = child.files
-	cmd.Stderr = m.stderr
-	if m.proc, err = cfg.Starter.Launch(cmd, cfg.opens(fmt.Sprintf("/proc/self/fd/%d", ram.Fd()))...); err != nil {
+	if err = m.launch(&child, numbers); err != nil {
 		ends.close()
 		m.closeFiles()
 		return nil, &StartError{Err: err}
@@ -157,10 +159,17 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 	go m.reap()
 
 	meet := qmp.Connect
-	if cfg.Restore != nil {
+	switch {
+	case cfg.Restore.template() != nil:
+		meet = cfg.Restore.Template.attach
+	case cfg.Restore != nil:
 		meet = qmp.Greet // load does the rest
 	}
 	m.qmp, err = meet(ctx, ends.qmp, m.onEvent)
+	if err == nil && cfg.Restore.template() != nil {
+		err = m.goOn(ctx)
+		m.abandoned = err != nil
+	}
 	close(m.connected)
 	if err != nil {
 		m.Kill()
@@ -170,8 +179,11 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		}
 		return nil, &StartError{Err: err, Stderr: m.stderr.String()}
 	}
-	if cfg.Restore == nil {
+	switch {
+	case cfg.Restore == nil:
 		return m.checked()
+	case cfg.Restore.Template != nil:
+		return m, nil
 	}
 	if err := m.load(ctx); err != nil {
 		m.Kill()
@@ -179,6 +191,23 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, m.loadError(ctx, err)
 	}
 	return m, nil
+}
+
+// launch starts the process, or makes it of a template.
+func (m *Machine) launch(child *childFiles, numbers fds) (err error) {
+	m.numbers = numbers
+	args := m.cfg.args(numbers, m.agent)
+	if t := m.cfg.Restore.template(); t != nil {
+		m.numbers = t.numbers
+		m.proc, err = m.copyOf(t, child, numbers, args)
+		return err
+	}
+	cmd := exec.Command(m.cfg.Binary, args...)
+	cmd.Dir = m.cfg.Dir
+	cmd.ExtraFiles = child.files
+	cmd.Stderr = m.stderr
+	m.proc, err = m.cfg.Starter.Launch(cmd, m.cfg.opens(fmt.Sprintf("/proc/self/fd/%d", m.ram.Fd()))...)
+	return err
 }
 
 // loadError adds to an error of load what the process has said. It has ended.
@@ -357,8 +386,8 @@ func (m *Machine) reap() {
 		<-m.qmp.Done()
 		m.qmp.Close()
 	}
-	// A plugin that is refused is replaced with another one.
-	if m.cfg.OnExit != nil && (m.pacer == nil || !syncpoint.Refuses(m.stderr.String())) {
+	// A plugin that is refused is replaced with another one, as is a copy that does not go on.
+	if m.cfg.OnExit != nil && !m.abandoned && (m.pacer == nil || !syncpoint.Refuses(m.stderr.String())) {
 		m.cfg.OnExit(m)
 	}
 	m.closeFiles()

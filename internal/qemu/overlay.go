@@ -22,9 +22,9 @@ func (r *Restore) stateFile() *os.File {
 
 // overlay puts what State holds of the memory over what File does. QEMU has mapped
 // that privately: what is written through /proc/PID/mem becomes its own pages, as if
-// the guest had written them. address is where the memory lies, as QEMU says it.
-func (m *Machine) overlay(ctx context.Context, address string) error {
-	mem, base, err := m.openMemory(address)
+// the guest had written them.
+func (m *Machine) overlay(ctx context.Context) error {
+	mem, base, err := m.openMemory()
 	if err != nil {
 		return err
 	}
@@ -52,12 +52,12 @@ func (m *Machine) overlay(ctx context.Context, address string) error {
 }
 
 // replaceUUID writes a new UUID over that of the Restore.
-func (m *Machine) replaceUUID(address string) error {
+func (m *Machine) replaceUUID() error {
 	at := m.cfg.Restore.UUID
 	if err := m.checkRange(Range{at, uuidLen}); err != nil {
 		return err
 	}
-	mem, base, err := m.openMemory(address)
+	mem, base, err := m.openMemory()
 	if err != nil {
 		return err
 	}
@@ -69,12 +69,9 @@ func (m *Machine) replaceUUID(address string) error {
 
 // openMemory opens the memory of the process, and returns where in it that of the guest
 // begins.
-func (m *Machine) openMemory(address string) (mem *os.File, base int64, err error) {
-	if base, err = parseAddress(address); err != nil {
-		return nil, 0, err
-	}
+func (m *Machine) openMemory() (mem *os.File, base int64, err error) {
 	mem, err = os.OpenFile(m.proc.Dir()+"/mem", os.O_WRONLY, 0)
-	return mem, base, err
+	return mem, m.ramBase.Load(), err
 }
 
 func (m *Machine) checkRange(c Range) error {

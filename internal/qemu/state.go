@@ -43,6 +43,8 @@ type Restore struct {
 	Loaded func()
 	// Hold leaves the guest stopped, for a later Cont.
 	Hold bool
+	// Template is of the same saved machine; the guest is made of it if that is possible. May be nil.
+	Template *Template
 }
 
 // maxState caps what a machine may have in device state, in bytes. Real ones
@@ -203,16 +205,27 @@ func (m *Machine) load(ctx context.Context) error {
 		}
 		return fail(err)
 	}
+	if err := m.goOn(ctx); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// goOn makes the machine, which has its state, the guest's own and, unless it is held, sets it going.
+func (m *Machine) goOn(ctx context.Context) error {
+	r := m.cfg.Restore
+	if r.UUID != 0 {
+		if err := m.replaceUUID(); err != nil {
+			return err
+		}
+	}
 	if r.Loaded != nil {
 		r.Loaded()
 	}
 	if r.Hold {
 		return nil
 	}
-	if err := m.Cont(ctx); err != nil {
-		return fail(err)
-	}
-	return nil
+	return m.Cont(ctx)
 }
 
 // loadState has QEMU load the state as soon as it can. All commands are sent at once: what
@@ -236,8 +249,11 @@ func (m *Machine) loadState(ctx context.Context) error {
 	if err := m.monitor().all(ctx, commands...); err != nil {
 		return err
 	}
-	if base, err := parseAddress(address); err == nil {
+	base, addressErr := parseAddress(address)
+	if addressErr == nil {
 		m.ramBase.Store(base)
+	} else if r.UUID != 0 || len(r.Changed) > 0 {
+		return addressErr
 	}
 	for !m.cfg.Vsock && !agentAccepted(ports) {
 		if err := m.monitor().all(ctx, queryChardevs(&ports)); err != nil {
@@ -245,20 +261,14 @@ func (m *Machine) loadState(ctx context.Context) error {
 		}
 	}
 	if len(r.Changed) > 0 { // devices look at the memory when they are loaded
-		if err := m.overlay(ctx, address); err != nil {
+		if err := m.overlay(ctx); err != nil {
 			return err
 		}
 		if err := m.monitor().all(ctx, begin); err != nil {
 			return err
 		}
 	}
-	if err := m.migration.wait(ctx, m.qmp.Done()); err != nil {
-		return err
-	}
-	if r.UUID != 0 {
-		return m.replaceUUID(address)
-	}
-	return nil
+	return m.migration.wait(ctx, m.qmp.Done())
 }
 
 // agentAccepted reports whether QEMU has seen that the agent's port is connected.

@@ -108,10 +108,7 @@ const Negotiate = "qmp_capabilities"
 // order, from the goroutine that reads, so it must not block and must not call Execute;
 // nil drops events.
 func Greet(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, error) {
-	if onEvent == nil {
-		onEvent = func(Event) {}
-	}
-	c := &Client{conn: conn, onEvent: onEvent, waiting: map[string]chan message{}, done: make(chan struct{})}
+	c := newClient(conn, onEvent)
 	greeted := make(chan struct{})
 	go c.read(greeted)
 	select {
@@ -123,6 +120,22 @@ func Greet(ctx context.Context, conn net.Conn, onEvent func(Event)) (*Client, er
 		return nil, fmt.Errorf("qmp greeting: %w", context.Cause(ctx))
 	}
 	return c, nil
+}
+
+// Attach goes on with a monitor that another client has negotiated with. The version is QEMU's.
+// Otherwise it is Greet.
+func Attach(conn net.Conn, onEvent func(Event), version string) *Client {
+	c := newClient(conn, onEvent)
+	c.version = version
+	go c.read(nil)
+	return c
+}
+
+func newClient(conn net.Conn, onEvent func(Event)) *Client {
+	if onEvent == nil {
+		onEvent = func(Event) {}
+	}
+	return &Client{conn: conn, onEvent: onEvent, waiting: map[string]chan message{}, done: make(chan struct{})}
 }
 
 func (c *Client) read(greeted chan<- struct{}) {

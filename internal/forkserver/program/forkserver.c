@@ -8,6 +8,8 @@
  * Other programs that run on the way, e.g. the shell of a wrapper script, are left alone.
  */
 #define _GNU_SOURCE
+#include "forkserver.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,8 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_FILES = 32, MAX_REQUEST = 100 << 10, LIBRARY_FILE = 3 };
-enum { STARTED = 1, ENDED, REFUSED };
+enum { LIBRARY_FILE = 3 };
 
 static const char marker[] = "provium-fork-server";
 static const char variable[] = "PROVIUM_FORK_SERVER";
@@ -42,17 +43,12 @@ static main_function *program_main;
 
 static int sock;
 
-/* A request. */
-static char text[MAX_REQUEST + 1];
-static ssize_t text_length;
-static int files[MAX_FILES];
-static int file_count;
-static int files_lost; /* some of them: there were too many open */
+static struct request request;
 
 /* What process lists show as the arguments. */
 static char *title, *title_end;
 
-static void report(int kind, int pid, int status, int pidfd)
+void report(int sock, int kind, int pid, int status, int pidfd)
 {
 	int32_t r[3] = { kind, pid, status };
 	struct iovec iov = { r, sizeof r };
@@ -75,35 +71,34 @@ static void report(int kind, int pid, int status, int pidfd)
 			_exit(0); /* nobody is there */
 }
 
-/* receive returns 0 at the end of the connection. */
-static int receive(void)
+int receive(int sock, struct request *r)
 {
-	struct iovec iov = { text, MAX_REQUEST };
+	struct iovec iov = { r->text, MAX_REQUEST };
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof files)];
+		char space[CMSG_SPACE(sizeof r->files)];
 	} control;
 	struct msghdr m;
 	do {
 		m = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
 			.msg_controllen = sizeof control.space };
-		text_length = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
-	} while (text_length < 0 && errno == EINTR);
-	if (text_length <= 0)
+		r->length = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+	} while (r->length < 0 && errno == EINTR);
+	if (r->length <= 0)
 		return 0;
-	text[text_length] = 0;
-	files_lost = (m.msg_flags & MSG_CTRUNC) != 0;
-	file_count = 0;
+	r->text[r->length] = 0;
+	r->files_lost = (m.msg_flags & MSG_CTRUNC) != 0;
+	r->file_count = 0;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		file_count = (c->cmsg_len - CMSG_LEN(0)) / sizeof *files;
-		memcpy(files, CMSG_DATA(c), file_count * sizeof *files);
+		r->file_count = (c->cmsg_len - CMSG_LEN(0)) / sizeof *r->files;
+		memcpy(r->files, CMSG_DATA(c), r->file_count * sizeof *r->files);
 	}
 	return 1;
 }
 
-static void set_title(int argc, char **argv)
+void set_title(int argc, char **argv)
 {
 	char *t = title;
 	memset(title, 0, title_end - title);
@@ -182,7 +177,7 @@ static int copy_kernel(int fd, const struct stat *st, off_t *setup)
 /* find_kernel returns the kernel of the request, NULL without one. */
 static struct kernel *find_kernel(void)
 {
-	const char *p = text, *end = text + text_length;
+	const char *p = request.text, *end = request.text + request.length;
 	while (p < end && strcmp(p, "-kernel"))
 		p += strlen(p) + 1;
 	p += sizeof "-kernel";
@@ -325,7 +320,6 @@ static void grow_heap(void)
 }
 
 typedef int trim_function(size_t);
-typedef int poll_function(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
 
 int malloc_trim(size_t pad)
 {
@@ -338,7 +332,10 @@ int malloc_trim(size_t pad)
 static void *trim_later(void *unused)
 {
 	struct timespec wait = { .tv_nsec = TRIM_AFTER_MS * 1000000L };
-	nanosleep(&wait, NULL);
+	while (nanosleep(&wait, &wait) < 0 && errno == EINTR)
+		;
+	if (is_copy()) /* which shares what would be given back */
+		return unused;
 	__atomic_store_n(&may_trim, 1, __ATOMIC_RELAXED);
 	malloc_trim(TRIM_PAD);
 	return unused;
@@ -347,22 +344,20 @@ static void *trim_later(void *unused)
 /* QEMU's main loop begins with ppoll. */
 int ppoll(struct pollfd *p, nfds_t n, const struct timespec *limit, const sigset_t *mask)
 {
-	static poll_function *next_ppoll;
-	if (!next_ppoll)
-		next_ppoll = (poll_function *)next("ppoll");
 	if (!main_loop_runs) {
 		pthread_t thread;
 		pthread_attr_t detached;
 		sigset_t all, before;
 		main_loop_runs = 1;
 		sigfillset(&all);
+		sigdelset(&all, HOLD_SIGNAL);
 		pthread_sigmask(SIG_SETMASK, &all, &before);
 		if (pthread_attr_init(&detached) || pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED) ||
 		    pthread_create(&thread, &detached, trim_later, NULL))
 			may_trim = 1;
 		pthread_sigmask(SIG_SETMASK, &before, NULL);
 	}
-	return next_ppoll(p, n, limit, mask);
+	return poll_hold(p, n, limit, mask);
 }
 
 /*
@@ -378,21 +373,24 @@ static void become(int first, char **argv, char **envp, pid_t server, struct ker
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != server)
 		_exit(127);
-	for (int i = 0; i < file_count; i++) { /* out of the way of the numbers that they get */
-		files[i] = fcntl(files[i], F_DUPFD_CLOEXEC, MAX_FILES);
-		if (files[i] < 0)
+	for (int i = 0; i < request.file_count; i++) { /* out of the way of the numbers that they get */
+		request.files[i] = fcntl(request.files[i], F_DUPFD_CLOEXEC, MAX_FILES);
+		if (request.files[i] < 0)
 			_exit(127);
 	}
-	for (int i = 0; i < file_count; i++)
-		if (dup2(files[i], i) < 0)
+	for (int i = 0; i < request.file_count; i++)
+		if (dup2(request.files[i], i) < 0)
 			_exit(127);
 	if (kernel)
 		map_kernel(kernel);
 	grow_heap();
-	close_range(file_count, ~0U, 0);
+	close_range(request.file_count, ~0U, 0);
+	int last = request.file_count - 1;
+	fcntl(last, F_SETFD, FD_CLOEXEC);
+	serve_holds(last);
 
-	char *copy = must(malloc(text_length + 1)), *end = copy + text_length;
-	memcpy(copy, text, text_length + 1);
+	char *copy = must(malloc(request.length + 1)), *end = copy + request.length;
+	memcpy(copy, request.text, request.length + 1);
 	if (chdir(copy) < 0)
 		_exit(127);
 	int argc = 0, count = first;
@@ -417,7 +415,7 @@ static void reap(void)
 			return;
 		kill(-info.si_pid, SIGKILL);
 		if (waitpid(info.si_pid, &status, 0) == info.si_pid)
-			report(ENDED, info.si_pid, status, -1);
+			report(sock, ENDED, info.si_pid, status, -1);
 	}
 }
 
@@ -431,7 +429,7 @@ static void serve(int first, char **argv, char **envp)
 	if (signals < 0)
 		_exit(127);
 	pid_t self = getpid();
-	report(STARTED, self, 0, -1);
+	report(sock, STARTED, self, 0, -1);
 	struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
 	for (;;) {
 		if (poll(p, 2, -1) < 0)
@@ -444,21 +442,26 @@ static void serve(int first, char **argv, char **envp)
 		}
 		if (!p[0].revents)
 			continue;
-		if (!receive())
+		if (!receive(sock, &request))
 			_exit(0);
-		struct kernel *kernel = files_lost ? NULL : find_kernel();
+		if (!request.text[0]) { /* QEMU's sandbox does not let its copies do that */
+			pid_t copy = atoi(request.text + 1);
+			setpgid(copy, copy);
+			continue;
+		}
+		struct kernel *kernel = request.files_lost ? NULL : find_kernel();
 		pid_t child = -1;
 		int error = EMFILE;
-		if (!files_lost) {
+		if (!request.files_lost) {
 			child = fork();
 			error = errno;
 		}
 		if (child == 0)
 			become(first, argv, envp, self, kernel);
-		for (int i = 0; i < file_count; i++)
-			close(files[i]);
+		for (int i = 0; i < request.file_count; i++)
+			close(request.files[i]);
 		if (child < 0) {
-			report(REFUSED, 0, error, -1);
+			report(sock, REFUSED, 0, error, -1);
 			continue;
 		}
 		int pidfd = syscall(SYS_pidfd_open, child, 0);
@@ -466,10 +469,10 @@ static void serve(int first, char **argv, char **envp)
 			error = errno;
 			kill(child, SIGKILL);
 			waitpid(child, NULL, 0);
-			report(REFUSED, 0, error, -1);
+			report(sock, REFUSED, 0, error, -1);
 			continue;
 		}
-		report(STARTED, child, 0, pidfd);
+		report(sock, STARTED, child, 0, pidfd);
 		close(pidfd);
 	}
 }

@@ -1,0 +1,138 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"provium/internal/proc"
+	"provium/internal/qmp"
+)
+
+// Template is a QEMU process that stands still with a guest in it, of which any number of guests
+// can be made that go on from there. They share what they do not change, with the guest code that
+// QEMU has translated. It is safe for concurrent use.
+type Template struct {
+	process proc.Template
+	numbers fds    // of the files in the process
+	agent   string // path of the socket of the original
+	base    int64  // where the process has mapped the guest's memory
+	booted  bool   // that memory is not in the template
+	version string // of QEMU
+}
+
+// ErrNoTemplate is returned for a machine of which no template can be made.
+var ErrNoTemplate = errors.New("qemu template: the machine has what no copy can have")
+
+// Template makes a template of the machine as it is now. The guest must be stopped, and may go on
+// afterwards. Only emulated guests without disks, network interfaces and what else they would share
+// can have one.
+func (m *Machine) Template(ctx context.Context) (*Template, error) {
+	original, ok := m.proc.(proc.Original)
+	c := &m.cfg
+	if !ok || c.Accel != "tcg" || m.pacer != nil || c.Vsock || c.RNGSeed != nil || len(c.Disks) > 0 || len(c.NICs) > 0 ||
+		c.Shape.IsUEFI() || c.Shape.HasDisplay() || len(c.Shape.Args) > 0 {
+		return nil, ErrNoTemplate
+	}
+	t := &Template{numbers: m.numbers, agent: m.agent, base: m.ramBase.Load(), booted: c.Restore == nil,
+		version: m.Version()}
+	shared := proc.SharedMemory{File: t.numbers.ram}
+	if t.booted {
+		var err error
+		if t.base, err = m.ramAddress(ctx); err != nil {
+			return nil, err
+		}
+		shared.At, shared.Length = t.base, c.Memory
+	}
+	if t.base == 0 {
+		return nil, ErrNoTemplate
+	}
+	var err error
+	if t.process, err = original.Template(shared); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Close ends the template. Guests that were made of it go on.
+func (t *Template) Close() { t.process.Close() }
+
+// attach is what takes the place of qmp.Connect.
+func (t *Template) attach(_ context.Context, conn net.Conn, onEvent func(Event)) (*qmp.Client, error) {
+	return qmp.Attach(conn, onEvent, t.version), nil
+}
+
+// template returns the template of a Restore, nil without one.
+func (r *Restore) template() *Template {
+	if r == nil {
+		return nil
+	}
+	return r.Template
+}
+
+// withoutTemplate returns r for the ordinary way.
+func (r *Restore) withoutTemplate() *Restore {
+	out := *r
+	out.Template = nil
+	return &out
+}
+
+// copyOf makes the process of a template. numbers are those of the child's files had they been
+// passed to a new one.
+func (m *Machine) copyOf(t *Template, child *childFiles, numbers fds, args []string) (proc.Process, error) {
+	m.ramBase.Store(t.base)
+	file := func(number, of int) proc.Replacement {
+		return proc.Replacement{Number: number, File: child.files[of-3]}
+	}
+	c := proc.Copy{Dir: m.cfg.Dir, Args: append([]string{m.cfg.Binary}, args...), Stderr: m.stderr,
+		Replaced: []proc.Replacement{file(t.numbers.qmp, numbers.qmp), file(t.numbers.serial, numbers.serial),
+			file(t.numbers.hvc, numbers.hvc)}}
+	if len(m.cfg.Restore.Changed) == 0 {
+		c.Memory = &proc.PrivateMemory{File: m.ram, At: t.base, Length: m.cfg.Memory}
+	} else if t.booted {
+		return nil, ErrNoTemplate
+	}
+	listener, accepted, err := m.meetAgent()
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	defer accepted.Close()
+	c.Replaced = append(c.Replaced, proc.Replacement{Listener: t.agent, File: listener},
+		proc.Replacement{Accepted: t.agent, File: accepted})
+	return t.process.Copy(c)
+}
+
+// meetAgent makes what QEMU has of an agent's port that is connected, and keeps our end.
+func (m *Machine) meetAgent() (listener, accepted *os.File, err error) {
+	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("qemu agent port: %w", err)
+	}
+	listener = os.NewFile(uintptr(l), "listener")
+	fail := func(err error) (*os.File, *os.File, error) {
+		listener.Close()
+		return nil, nil, fmt.Errorf("qemu agent port: %w", err)
+	}
+	if err := unix.Bind(l, &unix.SockaddrUnix{Name: m.agent}); err != nil {
+		return fail(err)
+	}
+	if err := unix.Listen(l, 1); err != nil { // as QEMU does
+		return fail(err)
+	}
+	conn, err := m.dialAgent(context.Background()) // there is room for it
+	if err != nil {
+		return fail(err)
+	}
+	a, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
+	if err != nil {
+		conn.Close()
+		return fail(err)
+	}
+	m.early <- conn
+	return listener, os.NewFile(uintptr(a), "agent"), nil
+}
