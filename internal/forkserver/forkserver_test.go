@@ -53,7 +53,7 @@ func built(t *testing.T) (library []byte, program string) {
 		compile(t, so, "-shared", "-fPIC", "program/forkserver.c", "program/template.c")
 		glib := filepath.Join(dir, "libglib-test.so")
 		compile(t, glib, "-shared", "-fPIC", "testdata/glib.c")
-		compile(t, program, "-rdynamic", "testdata/program.c", glib)
+		compile(t, program, "-rdynamic", "-pthread", "testdata/program.c", glib)
 	}
 	library, err = os.ReadFile(so)
 	if err != nil {
@@ -220,7 +220,7 @@ func TestOtherProgramsStartTheOrdinaryWay(t *testing.T) {
 	s, program := newStarter(t)
 	dir := t.TempDir()
 	static := filepath.Join(dir, "static")
-	compile(t, static, "-static", "testdata/program.c", "testdata/glib.c")
+	compile(t, static, "-static", "-pthread", "testdata/program.c", "testdata/glib.c")
 	for _, p := range []string{static, "/bin/sh"} {
 		cmd := exec.Command(p, "-c", "exit 3")
 		if p == static {

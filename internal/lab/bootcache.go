@@ -180,7 +180,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	if err == nil || ctx.Err() != nil {
 		share.Finalize()
 		if err == nil && len(fast.cfg.Disks) == 0 { // a prewarmed guest does not have the VM's disks
-			v.restored(&fast)
+			v.restored(ctx, inst)
 		}
 		return inst, err
 	}

@@ -10,6 +10,7 @@ import (
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
 	"provium/internal/lab/shaped"
+	"provium/internal/lab/warm"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/topology"
@@ -40,13 +41,13 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	if p.restored && p.cfg.RNGSeed != nil {
 		i.use = v.host.uses.Next(v.name)
 	}
-	warm := v.host.takePrewarmed(ctx, p)
+	ahead := v.host.takePrewarmed(ctx, p)
 	cfg := *p.cfg
 	var err error
-	if warm != nil {
-		parts := warm.Parts.(*warmParts)
-		i.netdevs.Adopt(parts.netdevs, p.nics)
-		p.drives = parts.drives
+	if ahead != nil {
+		parts := ahead.Parts.(*warm.Parts)
+		i.netdevs.Adopt(parts.Netdevs, p.nics)
+		p.drives = parts.Drives
 	} else {
 		err = i.connectDevices(&cfg)
 	}
@@ -60,7 +61,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 			NeedsAgent: p.restored || !v.agentIsOptional(p.opts), ReadyTimeout: v.readyTimeout(p.cfg.Accel),
 			Use: i.use, Watch: v.watch(), Inspect: &v.inspect,
 			Disks: v.disks,
-		}, warm)
+		}, ahead)
 	}
 	if err != nil {
 		v.host.prewarmed.CountRunning(-1)

@@ -6,10 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/instance"
-	"provium/internal/network"
+	"provium/internal/lab/warm"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -38,9 +37,14 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 
 // restored counts a guest that was started from a snapshot. What is restored twice is
 // likely to be restored again.
-func (v *VM) restored(p *startPlan) {
+func (v *VM) restored(ctx context.Context, i *guestRun) {
 	// A guest that is stopped takes no connection by vsock.
-	if v.host.snapshots.Restored(p.origin) > 1 && !p.cfg.Vsock {
+	if p := i.plan; v.host.snapshots.Restored(p.origin) > 1 && !p.cfg.Vsock {
+		t, err := i.Template(ctx, p.cached)
+		if err != nil {
+			v.host.warn("vm `%s` template: %v", v.name, err)
+		}
+		v.host.templates.Put(p.origin, t)
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
 }
@@ -70,7 +74,7 @@ func (h *Host) takePrewarmed(ctx context.Context, p *startPlan) *instance.Prewar
 // planPrewarmed describes a machine in dir, which has nothing of the plan's VM.
 func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.Parts, error) {
 	cfg := *p.cfg
-	parts := &warmParts{netdevs: h.network().NewNetdevs(nil, dir)}
+	parts := &warm.Parts{Netdevs: h.network().NewNetdevs(nil, dir)}
 	if len(p.opts.Files) > 0 { // the initrd is the VM's own
 		cfg.Initrd = filepath.Join(dir, "initrd")
 		if err := os.Link(p.cfg.Initrd, cfg.Initrd); err != nil {
@@ -79,12 +83,12 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 	}
 	var err error
 	if len(p.disks) > 0 { // copies of its own
-		if parts.drives, err = h.diskEnv().OpenDrives(p.disks, dir); err != nil {
+		if parts.Drives, err = h.diskEnv().OpenDrives(p.disks, dir); err != nil {
 			return nil, parts, err
 		}
-		parts.drives.Connect(&cfg)
+		parts.Drives.Connect(&cfg)
 	}
-	if cfg.NICs, err = parts.netdevs.CreateUnbound(p.nics); err != nil {
+	if cfg.NICs, err = parts.Netdevs.CreateUnbound(p.nics); err != nil {
 		return nil, parts, err
 	}
 	restore := *p.cfg.Restore
@@ -99,19 +103,4 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 	}
 	cfg.Restore = &restore
 	return &cfg, parts, nil
-}
-
-// warmParts are the devices of a guest that is restored ahead of need.
-type warmParts struct {
-	netdevs *network.Netdevs
-	drives  disk.Drives
-}
-
-func (w *warmParts) Stopping()     { w.drives.HoldFlushes() }
-func (w *warmParts) Stopped()      { w.drives.IgnoreFlushes() }
-func (w *warmParts) Resume() error { return w.drives.ObeyFlushes() }
-
-func (w *warmParts) Close() {
-	w.netdevs.Close()
-	_ = w.drives.Close() // nobody has seen them
 }

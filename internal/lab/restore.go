@@ -70,7 +70,7 @@ func (v *VM) restoreReader(ctx context.Context, r *snapshot.Reader, releaseShare
 	if err := v.started(ctx, inst); err != nil {
 		return err
 	}
-	v.restored(plan)
+	v.restored(ctx, inst)
 	return nil
 }
 

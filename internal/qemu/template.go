@@ -21,8 +21,10 @@ type Template struct {
 	numbers fds    // of the files in the process
 	agent   string // path of the socket of the original
 	base    int64  // where the process has mapped the guest's memory
-	booted  bool   // that memory is not in the template
 	version string // of QEMU
+	// booted is a template of a booted guest, whose memory it does not have: copies get the snapshot's,
+	// which is the same. Others have what the guest had changed of the file that it was restored from.
+	booted bool
 }
 
 // ErrNoTemplate is returned for a machine of which no template can be made.
@@ -34,8 +36,8 @@ var ErrNoTemplate = errors.New("qemu template: the machine has what no copy can 
 func (m *Machine) Template(ctx context.Context) (*Template, error) {
 	original, ok := m.proc.(proc.Original)
 	c := &m.cfg
-	if !ok || c.Accel != "tcg" || m.pacer != nil || c.Vsock || c.RNGSeed != nil || len(c.Disks) > 0 || len(c.NICs) > 0 ||
-		c.Shape.IsUEFI() || c.Shape.HasDisplay() || len(c.Shape.Args) > 0 {
+	if !ok || c.Accel != "tcg" || m.pacer != nil || c.Vsock || c.RNGSeed != nil || len(c.Disks) > 0 ||
+		len(c.NICs) > 0 || c.Shape.IsUEFI() || c.Shape.HasDisplay() || len(c.Shape.Args) > 0 {
 		return nil, ErrNoTemplate
 	}
 	t := &Template{numbers: m.numbers, agent: m.agent, base: m.ramBase.Load(), booted: c.Restore == nil,
@@ -91,10 +93,8 @@ func (m *Machine) copyOf(t *Template, child *childFiles, numbers fds, args []str
 	c := proc.Copy{Dir: m.cfg.Dir, Args: append([]string{m.cfg.Binary}, args...), Stderr: m.stderr,
 		Replaced: []proc.Replacement{file(t.numbers.qmp, numbers.qmp), file(t.numbers.serial, numbers.serial),
 			file(t.numbers.hvc, numbers.hvc)}}
-	if len(m.cfg.Restore.Changed) == 0 {
+	if t.booted {
 		c.Memory = &proc.PrivateMemory{File: m.ram, At: t.base, Length: m.cfg.Memory}
-	} else if t.booted {
-		return nil, ErrNoTemplate
 	}
 	listener, accepted, err := m.meetAgent()
 	if err != nil {

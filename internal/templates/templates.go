@@ -29,7 +29,7 @@ type entry struct {
 	template *qemu.Template
 }
 
-// Put keeps a template, which is the store's from then on; nil is none.
+// Put keeps a template, which is the store's from then on; it does nothing with nil.
 func (s *Store) Put(id snapshot.FileID, t *qemu.Template) {
 	if t == nil {
 		return

@@ -414,9 +414,11 @@ static void become_machine(pid_t server, int threads, int door)
 	int title_count = 0;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	must_hold(getppid() == server);
-	for (int i = 0; i < request.file_count; i++) {
-		request.files[i] = fcntl(request.files[i], F_DUPFD_CLOEXEC, 2 * MAX_DESCRIPTORS);
-		must_hold(request.files[i] >= 0);
+	for (int i = 0; i < request.file_count; i++) { /* out of the way of the numbers of a copy of this one */
+		int file = fcntl(request.files[i], F_DUPFD_CLOEXEC, 2 * MAX_DESCRIPTORS);
+		must_hold(file >= 0);
+		close(request.files[i]);
+		request.files[i] = file;
 	}
 	must_hold(request.length > 0 && chdir(request.text) == 0);
 	char *word = next_word(request.text);
@@ -475,6 +477,7 @@ static void stand(int door, int threads, const struct memory *m)
 	if (m->at)
 		must_hold(mmap((void *)m->at, m->length, PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == (void *)m->at);
+	set_title(1, &(char *){ "provium-template" });
 	for (int i = 0; i < let_go_count; i++)
 		must_hold(dup3(null, let_go[i], O_CLOEXEC) >= 0);
 	close(null);

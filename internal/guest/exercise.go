@@ -1,0 +1,22 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"provium/internal/wire"
+)
+
+// exerciseLimit is how long a guest may take to be exercised.
+const exerciseLimit = time.Minute
+
+// Exercise has the guest do once what most tests ask for: a command and a system call. An emulator has
+// translated the code for that then.
+func (c *Client) Exercise(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, exerciseLimit)
+	defer cancel()
+	_, err := c.Run(limited, RunRequest{Shell: ":"})
+	_, callErr := c.Syscall(limited, &Syscall{Nr: wire.CallGetpid, Portable: true})
+	return errors.Join(err, callErr)
+}
