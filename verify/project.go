@@ -34,6 +34,7 @@ const (
 type verifier struct {
 	until   time.Time // when the part should end; zero: when it has been tried often enough
 	guests  int       // of the soak, after which it ends; 0: any number
+	acts    int       // of each file of the soak
 	only    *regexp.Regexp
 	piece   string // of the sweeps
 	program string
