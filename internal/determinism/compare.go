@@ -61,7 +61,8 @@ func Compare(one, two string) (all []Difference, points int, err error) {
 	slices.Sort(sorted)
 	for _, name := range sorted {
 		if in := names[name]; in != 3 {
-			all = append(all, Difference{Guest: guest(name), What: "it ran in the " + [...]string{"first", "other"}[in-1] + " run only"})
+			which := [...]string{"first", "other"}[in-1]
+			all = append(all, Difference{Guest: guest(name), What: "it ran in the " + which + " run only"})
 			continue
 		}
 		a, err := read(filepath.Join(one, name))

@@ -98,13 +98,13 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		TSC      int           // of the host, roughly: each run measures it anew
 	}
 	var forms []any
-	reached := ""
+	reached, start := "", shaped.InUTC(p.opts.InitialTime)
 	if c := v.condition(p.opts); c.Kind != ready.Agent {
 		reached = c.String()
 	}
 	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
 		forms = append(forms, form{snapshot.Form(), binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
-			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, shaped.InUTC(p.opts.InitialTime), class})
+			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, start, class})
 	}
 	return v.bootCache().Choose(forms...)
 }

@@ -80,7 +80,8 @@ type Pacer struct {
 func New(cfg Config) *Pacer {
 	var key [32]byte
 	copy(key[:], fmt.Appendf(nil, "link %d", cfg.Seed))
-	p := &Pacer{cfg: cfg, loaded: make(chan struct{}), done: make(chan struct{}), nonces: rand.NewChaCha8(key), room: cfg.Restored}
+	p := &Pacer{cfg: cfg, room: cfg.Restored, loaded: make(chan struct{}), done: make(chan struct{}),
+		nonces: rand.NewChaCha8(key)}
 	p.changed = sync.NewCond(&p.mu)
 	return p
 }

@@ -20,7 +20,8 @@ func TestCarry(t *testing.T) {
 	}{
 		"passes": {[]int{0, 0, 0}, nil, []uint64{5, 6, 7}, 0, "passed with each of 3 seeds, from 5 on\n"},
 		"fails": {[]int{0, 1, 0}, nil, []uint64{5, 6}, 1,
-			"run with 6\nfailed with seed 6, 2 of 3; --deterministic --disturb --seed 6 in place of --explore repeats it\n"},
+			"run with 6\nfailed with seed 6, 2 of 3; " +
+				"--deterministic --disturb --seed 6 in place of --explore repeats it\n"},
 		"interrupted": {[]int{0, 130, 0}, nil, []uint64{5, 6}, 130, "run with 6\n"},
 		"no run":      {[]int{0, 0, 0}, noRun, []uint64{5}, 0, "run with 5\n"},
 	} {
