@@ -32,6 +32,9 @@ const testFaults = "internal/hostfault"
 // testSizes is the package that says how much of heavy tests is run.
 const testSizes = "internal/fulltest"
 
+// testWords is the package with which tests look at messages.
+const testWords = "internal/plainwords"
+
 // testBrowser is the package with which tests drive a browser.
 const testBrowser = "internal/browsertest"
 
@@ -170,8 +173,9 @@ var allowed = map[string]struct {
 	"internal/printk":      {[]string{"internal/guestmem"}, "the log of a kernel; its tests have one in a memory"},
 	"internal/vmcore":      {[]string{"internal/guestmem"}, "a file format of memory"},
 	"internal/kallsyms":    {nil, "names of a kernel's addresses"},
+	"internal/kmodules":    {[]string{"internal/kallsyms"}, "names of addresses in a kernel's modules"},
 	"internal/inspect": {[]string{"internal/qemu", "internal/guestmem", "internal/printk", "internal/kallsyms",
-		"internal/vmcore"},
+		"internal/kmodules", "internal/vmcore"},
 		"looks into guests from outside: their log and their state"},
 	"internal/qmp":       {nil, "a protocol"},
 	"internal/guest":     {[]string{"internal/wire", "internal/deadline"}, "host side of the agent link"},
@@ -202,6 +206,7 @@ var allowed = map[string]struct {
 	testFaults:  {[]string{testSizes}, "host calls that fail, in tests"},
 	testSizes:   {nil, "how much of heavy tests is run"},
 	testBrowser: {nil, "a browser, in tests"},
+	testWords:   {nil, "words of messages, in tests"},
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
@@ -363,8 +368,8 @@ func TestImports(t *testing.T) {
 				continue // tests run fake machines, with a kernel in their memory
 			}
 			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes ||
-				target == testBrowser) {
-				continue // tests have host calls fail, run in part or in full, and look at pages
+				target == testBrowser || target == testWords) {
+				continue // tests have host calls fail, run in part or in full, and look at pages and messages
 			}
 			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets
