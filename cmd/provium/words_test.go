@@ -43,6 +43,7 @@ func TestMessagesAreForPeople(t *testing.T) {
 	} {
 		t.Run(args, func(t *testing.T) {
 			c := newCLI(t, files)
+			c.environ = func() []string { return nil }
 			code, _, stderr := c.run(strings.Fields(args)...)
 			t.Log(code, stderr)
 			if code != 0 && strings.TrimSpace(stderr) == "" {

@@ -213,9 +213,9 @@ func failingInLab(t *testing.T) map[string]failing {
 			_, err := v.NIC("none")
 			return err
 		}},
-		"a boot of more than there is": {nil, func(ctx context.Context, _ *Lab, v *VM) error {
+		"a boot that waits in vain": {nil, func(ctx context.Context, _ *Lab, v *VM) error {
 			must(t, v.Shutdown(ctx))
-			return v.Boot(ctx, &topology.BootOpts{Kernel: "/nonexistent/bzImage"})
+			return v.Boot(ctx, &topology.BootOpts{Wait: "console:nothing", AgentTimeout: 50 * time.Millisecond})
 		}},
 	}
 }
