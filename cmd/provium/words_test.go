@@ -24,7 +24,7 @@ func TestMessagesAreForPeople(t *testing.T) {
 		"folder/record.json": `{"project": 3}`, "bad/x.test.lua": "test(", "bin.test.lua": "\x1bLua\x00\xff"}
 	for _, args := range []string{
 		"report empty", "report words", "report cut", "report cut-start", "report cut.jsonl", "report brace",
-		"report tests", "report --json cut", "report --junit / cut", "report --junit /nonexistent/x cut",
+		"report tests", "report --json cut", "report --junit / cut", "report --junit words/x cut",
 		"report --report /dev/full cut", "coverage empty", "coverage words", "coverage cut-start",
 		"coverage tests", "coverage cut --format html", "report --save-durations / cut", "--durations-file words",
 		"--durations-file list", "--durations-file none", "--config toml/cut.toml", "--config toml/kind.toml",
@@ -35,8 +35,8 @@ func TestMessagesAreForPeople(t *testing.T) {
 		"fixture build tests/a.test.lua", "cache ls oci:layout", "cache ls oci:words", "cache ls oci:none",
 		"cache ls oci:empty", "cache pull oci:layout", "cache push oci:words", "cache ls a..b",
 		"cache ls host:port/x", "image show --profile none", "--kernel none image show", "--qemu none",
-		"--qemu words", "--qemu tests", "man words", "man /nonexistent/x", "init words", "init /nonexistent/x/y",
-		"lsp-setup --config none", "image overlay /nonexistent/x", "image overlay tests", "--timeout soon",
+		"--qemu words", "--qemu tests", "man words", "man words/x", "init words", "init words/x/y",
+		"lsp-setup --config none", "image overlay words/x", "image overlay tests", "--timeout soon",
 		"--seed -1", "--jobs 1e3", "--repeat 99999999999999999999", "--mem 1e400", "--shard 1/0",
 		"--cpu-overcommit x", "--test /[/", "-k ((", "--tag-meta x", "attach none", "attach", "prepare none",
 		"boots list x", "exec", "exec --profile none true", "verify-determinism none", "completion x",

@@ -13,7 +13,6 @@ import (
 	"provium/internal/guest"
 	"provium/internal/localvmm"
 	"provium/internal/plainwords"
-	"provium/internal/topology"
 )
 
 // failing is something that fails in a lab with a booted guest.
@@ -163,8 +162,7 @@ func failingInLab(t *testing.T) map[string]failing {
 		"the link is lost":          {acting((*fakemachine.Machine).DropLink), runAct},
 		"the link has noise":        {acting((*fakemachine.Machine).WriteNoise), runAct},
 		"the kernel panics":         {acting(func(m *fakemachine.Machine) { m.Panic("x") }), runAct},
-		"the guest reboots":         {acting((*fakemachine.Machine).Reboot), runAct},
-		"the guest sleeps":          {acting(func(m *fakemachine.Machine) { m.Suspend() }), runAct},
+		"the guest reboots":         {acting(func(m *fakemachine.Machine) { go m.Reboot() }), runAct},
 		"the guest is off": {nil, func(ctx context.Context, _ *Lab, v *VM) error {
 			must(t, v.Shutdown(ctx))
 			return v.Ping(ctx)
@@ -212,10 +210,6 @@ func failingInLab(t *testing.T) map[string]failing {
 		"a missing NIC": {nil, func(_ context.Context, _ *Lab, v *VM) error {
 			_, err := v.NIC("none")
 			return err
-		}},
-		"a boot that waits in vain": {nil, func(ctx context.Context, _ *Lab, v *VM) error {
-			must(t, v.Shutdown(ctx))
-			return v.Boot(ctx, &topology.BootOpts{Wait: "console:nothing", AgentTimeout: 50 * time.Millisecond})
 		}},
 	}
 }

@@ -20,7 +20,7 @@ func TestPanicDuringOperations(t *testing.T) {
 		"fork":         {`vm:fork()`, "stop"},
 		"lab snapshot": {`provium:snapshot()`, "stop"},
 		"pause":        {`vm:pause() vm:resume()`, "stop"},
-		"power button": {`vm:power_button{timeout = "1m"}`, "system_powerdown"},
+		"power button": {`vm:power_button("1m")`, "system_powerdown"},
 		"hot-plug":     {`vm:attach_disk{size = "1M"}`, "device_add"},
 		"reset":        {`vm:reset()`, "system_reset"},
 		"restore":      {`local s = vm:snapshot() vm:shutdown() vm:restore(s)`, ""},
