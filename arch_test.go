@@ -137,6 +137,10 @@ var allowed = map[string]struct {
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism",
 	}, "topology and life cycle over its backends"},
+	"internal/lab/shaped": {[]string{
+		"internal/arch", "internal/image", "internal/machine", "internal/qemu", "internal/ready", "internal/topology",
+		"internal/userland",
+	}, "what machines of some shape boot, for package lab"},
 	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
@@ -187,7 +191,7 @@ var allowed = map[string]struct {
 	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/erofs":    {nil, "a file system's format"},
 	"internal/userland": {[]string{
-		"internal/erofs", "internal/image/cache", "internal/image/decompress", "internal/cachedir",
+		"internal/arch", "internal/erofs", "internal/image/cache", "internal/image/decompress", "internal/cachedir",
 	}, "root file systems of what the host has"},
 	"internal/image": {[]string{
 		"internal/arch", "internal/image", "internal/proc", "internal/cachedir", "internal/userland",

@@ -20,6 +20,7 @@ import (
 	"provium/internal/run"
 	"provium/internal/run/evidence"
 	"provium/internal/shard"
+	"provium/internal/userland"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -683,6 +684,16 @@ func TestWriteImage(t *testing.T) {
 		Initrd: "/i", BaseInitrd: "/i"}); err != nil || !strings.Contains(b.String(),
 		"not added (inject_agent = false)") {
 		t.Errorf("%v\n%s", err, b.String())
+	}
+	b.Reset()
+	err = writeImage(&b, &image.Image{Profile: "k", Kernel: "/c/vmlinux", KernelFile: "/c/kernel", KernelGiven: "/s.efi",
+		Origin: image.Explicit, Initrd: "/i", Inject: true, Userland: &userland.Userland{Filesystem: "squashfs",
+			Source: userland.Source{Kind: userland.Disk, Path: "/d.raw"}, Index: "/x", Partition: 3, Size: 5 << 20}})
+	for _, want := range []string{"  kernel    /s.efi (explicit)\n  boots     /c/vmlinux\n",
+		"  userland  /d.raw, described by /x\n    disk    partition 3, squashfs of 5.00MiB\n"} {
+		if err != nil || !strings.Contains(b.String(), want) {
+			t.Errorf("%v, without %q:\n%s", err, want, b.String())
+		}
 	}
 }
 

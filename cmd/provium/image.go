@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,12 +156,12 @@ func writeImage(w io.Writer, img *image.Image) error {
 	var b strings.Builder
 	line := func(name, text string) { fmt.Fprintf(&b, "  %-9s %s\n", name, text) }
 	fmt.Fprintf(&b, "profile %s\n", img.Profile)
-	kernel := fmt.Sprintf("%s (%s)", img.KernelFile, img.Origin)
+	kernel := fmt.Sprintf("%s (%s)", cmp.Or(img.KernelGiven, img.KernelFile), img.Origin)
 	if img.Release != "" {
 		kernel += ", " + img.Release
 	}
 	line("kernel", kernel)
-	if img.Kernel != img.KernelFile {
+	if img.Kernel != cmp.Or(img.KernelGiven, img.KernelFile) {
 		line("boots", img.Kernel)
 	}
 	switch {
@@ -178,6 +179,13 @@ func writeImage(w io.Writer, img *image.Image) error {
 		line("userland", fmt.Sprintf("%s, described by %s", u.Source, u.Index))
 		if u.Digest != "" {
 			line("  digest", u.Digest)
+		}
+		if u.Filesystem != "" {
+			where := "the whole image"
+			if u.Partition > 0 {
+				where = fmt.Sprintf("partition %d", u.Partition)
+			}
+			line("  disk", fmt.Sprintf("%s, %s of %s", where, u.Filesystem, listing.Size(u.Size)))
 		}
 		if u.HasInit {
 			line("  init", "/sbin/init")
