@@ -99,12 +99,15 @@ func (s *scanner) addEntries(ctx context.Context, d directory) (below []director
 	return below, nil
 }
 
-// skip notes that a file is left out because of an error.
+// skip leaves out a file that is gone, is something else now, or that the user may not read, which is noted. Other
+// errors, as those of a damaged disk, are returned: without a file, the tree would be another one.
 func (s *scanner) skip(path string, err error) error {
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // not any more
-	default:
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		s.tree.skipped = append(s.tree.skipped, path)
+	default:
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
