@@ -16,7 +16,7 @@ import (
 )
 
 // bootCacheLimit is the most that post-boot snapshots take on disk, in bytes.
-const bootCacheLimit = 4 << 30
+const bootCacheLimit = 6 << 30
 
 // fairTimeout is the least agent timeout after which a restored guest that did not answer
 // is proof against its snapshot.
