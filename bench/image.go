@@ -48,7 +48,8 @@ func (b *bench) imageBuild(ctx context.Context) error {
 	var ours, theirs sample
 	for round := range imageBuildRounds {
 		dir := filepath.Join(b.dir, fmt.Sprint("images", round))
-		maker := userland.Maker{Cache: &cache.Cache{Dir: dir, Kinds: []string{userland.KindIndex, userland.KindArchive}}}
+		maker := userland.Maker{Cache: &cache.Cache{Dir: dir,
+			Kinds: []string{userland.KindIndex, userland.KindArchive}}}
 		begun := time.Now()
 		if _, err := maker.Make(ctx, userland.Source{Kind: userland.Directory, Path: tree}); err != nil {
 			return err
@@ -122,8 +123,8 @@ func (b *bench) imageRead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = config.WriteString("\n[profiles.image]\nuserland = \"./tree\"\ndisks = [{path = \"file\", id = \"plain\", " +
-		"readonly = true}]\n")
+	_, err = config.WriteString("\n[profiles.image]\nuserland = \"./tree\"\n" +
+		"disks = [{path = \"file\", id = \"plain\", readonly = true}]\n")
 	if err := errors.Join(err, config.Close()); err != nil {
 		return err
 	}

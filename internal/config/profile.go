@@ -258,7 +258,8 @@ func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 		return &keyError{joinKey(key, "cmdline"), fmt.Errorf("profile `%s` has empty cmdline", p.Name)}
 	case given:
 		p.Cmdline = &cmdline
-	case p.CmdlineFile == "" && p.Kernel != "" && !p.KernelForced && !strings.HasSuffix(p.Kernel, ".efi"): // which may have one
+	case strings.HasSuffix(p.Kernel, ".efi"), p.KernelForced: // it may have one, or is not the profile's own
+	case p.CmdlineFile == "" && p.Kernel != "":
 		return fmt.Errorf("profile `%s` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file",
 			p.Name)
 	}

@@ -126,7 +126,10 @@ func writeParts(ctx context.Context, dir string, w *kernel.Wrapped, in io.Reader
 	if err != nil || initrd == nil {
 		return err
 	}
-	return write(initrdFile, func(to io.Writer) error { _, err := io.Copy(to, cache.NewReader(ctx, initrd)); return err })
+	return write(initrdFile, func(to io.Writer) error {
+		_, err := io.Copy(to, cache.NewReader(ctx, initrd))
+		return err
+	})
 }
 
 // mayBeUnified reports whether a kernel is called as unified kernel images are. They have a command line.

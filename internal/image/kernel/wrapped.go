@@ -64,7 +64,8 @@ func FindWrapped(r io.ReaderAt, size int64) (*Wrapped, error) {
 	case !bytes.HasPrefix(head, []byte("MZ")) || n < len(h):
 		return nil, ErrFormat
 	case string(h[offZBootMagic:offZBootStart]) == zbootMagic:
-		p := part{int64(binary.LittleEndian.Uint32(h[offZBootStart:])), int64(binary.LittleEndian.Uint32(h[offZBootSize:]))}
+		p := part{int64(binary.LittleEndian.Uint32(h[offZBootStart:])),
+			int64(binary.LittleEndian.Uint32(h[offZBootSize:]))}
 		if p.size > size-p.at || p.size == 0 {
 			return nil, fmt.Errorf("the EFI zboot image is cut short: %d bytes of %d; make or copy it again", size,
 				p.at+p.size)
@@ -92,8 +93,8 @@ func unified(r io.ReaderAt, size int64) (*Wrapped, error) {
 			to.size = int64(s.VirtualSize) // what follows fills the last block
 		}
 		if to.size > size-to.at {
-			return nil, fmt.Errorf("the unified kernel image is cut short: its section %s ends at %d, and there are %d "+
-				"bytes; make or copy it again", name, to.at+to.size, size)
+			return nil, fmt.Errorf("the unified kernel image is cut short: its section %s ends at %d, and there are "+
+				"%d bytes; make or copy it again", name, to.at+to.size, size)
 		}
 	}
 	if w.kernel.size == 0 {
