@@ -687,7 +687,8 @@ func TestWriteImage(t *testing.T) {
 	}
 	b.Reset()
 	err = writeImage(&b, &image.Image{Profile: "k", Kernel: "/c/vmlinux", KernelFile: "/c/kernel",
-		KernelGiven: "/s.efi", Origin: image.Explicit, Initrd: "/i", Inject: true, Userland: &userland.Userland{Filesystem: "squashfs",
+		KernelGiven: "/s.efi", Origin: image.Explicit, Initrd: "/i", Inject: true,
+		Userland: &userland.Userland{Filesystem: "squashfs",
 			Source: userland.Source{Kind: userland.Disk, Path: "/d.raw"}, Index: "/x", Partition: 3, Size: 5 << 20}})
 	for _, want := range []string{"  kernel    /s.efi (explicit)\n  boots     /c/vmlinux\n",
 		"  userland  /d.raw, described by /x\n    disk    partition 3, squashfs of 5.00MiB\n"} {

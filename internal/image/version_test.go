@@ -67,7 +67,8 @@ func TestRelease(t *testing.T) {
 	}
 	for wanted, want := range map[string]string{
 		"6.13": "profile `p`: no kernel of the release 6.13 for amd64; on this machine: 6.1.0-10, 6.1.0-9, " +
-			"6.12.9+deb13-cloud-amd64, 6.15.2; Debian's packages have 6.1 (bookworm), 6.12 (trixie); `kernel` takes the path",
+			"6.12.9+deb13-cloud-amd64, 6.15.2; Debian's packages have 6.1 (bookworm), 6.12 (trixie); " +
+			"`kernel` takes the path",
 		"6.12.10": "no kernel of the release 6.12.10 for amd64, and Debian's trixie has another one",
 	} {
 		if _, err := of(wanted); err == nil || !strings.Contains(err.Error(), want) {

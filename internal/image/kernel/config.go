@@ -67,7 +67,8 @@ func find(r io.Reader, text string) (int64, error) {
 var (
 	needsDriver = [...]string{"CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_CONSOLE"}
 	needs       = [...]string{"CONFIG_PCI", "CONFIG_TTY", "CONFIG_BLK_DEV_INITRD", "CONFIG_BINFMT_ELF",
-		"CONFIG_PROC_FS", "CONFIG_SYSFS", "CONFIG_DEVTMPFS", "CONFIG_UNIX", "CONFIG_FUTEX", "CONFIG_EPOLL", "CONFIG_MULTIUSER"}
+		"CONFIG_PROC_FS", "CONFIG_SYSFS", "CONFIG_DEVTMPFS", "CONFIG_UNIX", "CONFIG_FUTEX",
+		"CONFIG_EPOLL", "CONFIG_MULTIUSER"}
 )
 
 // Options are the values of the options that guests need, "" for one that is not set; nil if they are not known.

@@ -57,7 +57,8 @@ func TestWrapped(t *testing.T) {
 	inner := bzImage("6.6.6-test", 0x20f, 1, []byte("payload"))
 	kernel := string(inner)
 	uki := efi(section{".osrel", "NAME=x"}, section{".linux", kernel},
-		section{".cmdline", "quiet root=/dev/vda \n\x00"}, section{".initrd", "070701 archive"}, section{".cmdline", "of another profile"})
+		section{".cmdline", "quiet root=/dev/vda \n\x00"}, section{".initrd", "070701 archive"},
+		section{".cmdline", "of another profile"})
 	for name, c := range map[string]struct {
 		file            []byte
 		wrapping        Wrapping
