@@ -93,6 +93,9 @@ func (o *Options) repeat() string {
 	if o.Kept.Deterministic {
 		flags = append(flags, "--deterministic")
 	}
+	if o.Kept.Disturb {
+		flags = append(flags, "--disturb")
+	}
 	if o.Select.Shuffle {
 		flags = append(flags, fmt.Sprintf("--shuffle %d", o.ShuffleSeed))
 	}
@@ -131,9 +134,8 @@ func (o *Options) record(c Candidate, run string) artifacts.Record {
 	return artifacts.Record{
 		Run: run, Project: o.Config.Dir, Config: o.Config.Path, File: c.Path, Seed: o.Seed, Shuffle: o.Select.Shuffle,
 		ShuffleSeed: o.ShuffleSeed, Kernel: o.Kept.Kernel, QEMU: o.Kept.QEMU, Picked: o.Kept.Picked,
-		Local: o.Local, Cold: o.Cold,
-		Deterministic: o.Kept.Deterministic,
-		IncludeSlow:   o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
+		Local: o.Local, Cold: o.Cold, Deterministic: o.Kept.Deterministic, Disturb: o.Kept.Disturb,
+		IncludeSlow: o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
 		Host: artifacts.Versions{Provium: o.Release, Kernel: artifacts.HostKernel()},
 	}
 }
