@@ -138,8 +138,8 @@ var allowed = map[string]struct {
 		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism",
 	}, "topology and life cycle over its backends"},
 	"internal/lab/shaped": {[]string{
-		"internal/arch", "internal/image", "internal/machine", "internal/qemu", "internal/ready", "internal/topology",
-		"internal/userland",
+		"internal/arch", "internal/disk", "internal/image", "internal/instance", "internal/machine", "internal/network",
+		"internal/qemu", "internal/ready", "internal/snapshot", "internal/topology", "internal/userland",
 	}, "what machines of some shape boot, for package lab"},
 	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
