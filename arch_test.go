@@ -141,6 +141,10 @@ var allowed = map[string]struct {
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism",
 	}, "topology and life cycle over its backends"},
+	"internal/lab/shaped": {[]string{
+		"internal/arch", "internal/disk", "internal/image", "internal/instance", "internal/machine", "internal/network",
+		"internal/qemu", "internal/ready", "internal/snapshot", "internal/topology", "internal/userland",
+	}, "what machines of some shape boot, for package lab"},
 	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
@@ -193,7 +197,8 @@ var allowed = map[string]struct {
 	"internal/blockdev": {[]string{"internal/jsonerror", "internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/erofs":    {nil, "a file system's format"},
 	"internal/userland": {[]string{
-		"internal/jsonerror", "internal/erofs", "internal/image/cache", "internal/image/decompress", "internal/cachedir",
+		"internal/jsonerror", "internal/arch", "internal/erofs", "internal/image/cache", "internal/image/decompress",
+		"internal/cachedir",
 	}, "root file systems of what the host has"},
 	"internal/image": {[]string{
 		"internal/arch", "internal/image", "internal/proc", "internal/cachedir", "internal/userland",
