@@ -148,7 +148,8 @@ var allowed = map[string]struct {
 	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
-		"internal/jsonerror", "internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot", "internal/userland",
+		"internal/jsonerror", "internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
+		"internal/userland",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
@@ -161,7 +162,8 @@ var allowed = map[string]struct {
 	"internal/topology": {[]string{"internal/jsonerror", "internal/disk", "internal/network", "internal/machine",
 		"internal/ready"},
 		"what is written down of labs"},
-	"internal/fixture": {[]string{"internal/jsonerror", "internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
+	"internal/fixture": {[]string{"internal/jsonerror", "internal/snapshot", "internal/cachedir"},
+		"a cache of snapshots"},
 	"internal/snapshot": {[]string{"internal/jsonerror", "internal/cachedir", "internal/machine"},
 		"a file format, and a cache of such files"},
 	"internal/sharedcache": {[]string{"internal/jsonerror"}, "entries of any cache, in a registry or a directory"},
@@ -190,7 +192,8 @@ var allowed = map[string]struct {
 	"internal/vnet":      {nil, "a network of its own"},
 	"internal/netserver": {[]string{"internal/vnet"}, "servers over frames; its tests have a switch"},
 	"internal/network": {[]string{
-		"internal/jsonerror", "internal/vnet", "internal/netserver", "internal/parallel", "internal/stream", "internal/qemu",
+		"internal/jsonerror", "internal/vnet", "internal/netserver", "internal/parallel", "internal/stream",
+		"internal/qemu",
 		"internal/guest", "internal/pattern",
 	}, "bridges of a test file, and the netdevs of guests"},
 	"internal/nbd":      {nil, "a protocol"},

@@ -223,7 +223,8 @@ func callsRows(t *tally) []row {
 		"and of %d with empty ones)", t.Counts["tried"], t.Counts["warm"], t.Counts["cold"])
 	if slow := t.Counts["slow"]; slow > 0 {
 		tried += fmt.Sprintf("; in %d of them none does, but writes to files take %v longer (%d), and so do "+
-			"those of QEMU and what it reads (%d)", slow, slowWrite, t.Counts["slow calls"], t.Counts["slow calls of QEMU"])
+			"those of QEMU and what it reads (%d)", slow, slowWrite, t.Counts["slow calls"],
+			t.Counts["slow calls of QEMU"])
 	}
 	return []row{hold(bad, tried, "%d runs failed and said so, %d passed with all tests; hangs, survivors, half "+
 		"entries and wrong passes: %d; the longest took %d s", t.Counts["failed"], t.Counts["passed"], bad,

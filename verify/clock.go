@@ -33,7 +33,8 @@ func (v *verifier) clock(ctx context.Context, _ int, t *tally) error {
 			continue
 		}
 		path := filepath.Join(v.dir, strings.ReplaceAll(p, "/", "-")+".test")
-		build := exec.CommandContext(ctx, "go", "test", "-trimpath", "-ldflags=-s -w", "-c", "-o", path, "./internal/"+p)
+		build := exec.CommandContext(ctx, "go", "test", "-trimpath", "-ldflags=-s -w", "-c", "-o", path,
+			"./internal/"+p)
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build the tests of %s: %w\n%s", p, err, out)
 		}
@@ -82,6 +83,6 @@ func (v *verifier) clock(ctx context.Context, _ int, t *tally) error {
 
 func clockRows(t *tally) []row {
 	return []row{hold(t.Counts["bad"], fmt.Sprintf("tests of limits, and a run of the program, on a machine (a guest) "+
-		"whose clock jumps by years, %d times", t.Counts["jumps"]), "%d passed, in %d s; failed: %d", t.Counts["passed"],
-		t.Counts["seconds"], t.Counts["bad"])}
+		"whose clock jumps by years, %d times", t.Counts["jumps"]), "%d passed, in %d s; failed: %d",
+		t.Counts["passed"], t.Counts["seconds"], t.Counts["bad"])}
 }

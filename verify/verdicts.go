@@ -69,7 +69,8 @@ func (v *verifier) verdicts(ctx context.Context, times int, t *tally) error {
 			panicked[name] = e.Payload.StartNS + e.Payload.DurationNS
 		case e.Kind == "operation_ended" && strings.Contains(e.Payload.Call, ":dmesg("):
 			t.Logs = append(t.Logs, took)
-		case e.Kind == "test_failed" && panicked[name] != 0 && strings.Contains(e.Payload.Reason, "sysrq triggered crash"):
+		case e.Kind == "test_failed" && panicked[name] != 0 &&
+			strings.Contains(e.Payload.Reason, "sysrq triggered crash"):
 			t.Times = append(t.Times, time.Duration(e.TS-panicked[name]))
 		}
 	}

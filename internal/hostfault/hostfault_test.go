@@ -53,7 +53,8 @@ func TestSlowDiskOfOthers(t *testing.T) {
 	for _, also := range []string{"cat", "dog"} {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), slowFile+"=/dev/null; exec cat /etc/passwd >/dev/null; :")
-		r, err := Run(t.Context(), cmd, "/nonexistent", One{N: 1 << 62, Slow: time.Millisecond, SlowToo: also}, time.Minute)
+		slow := One{N: 1 << 62, Slow: time.Millisecond, SlowToo: also}
+		r, err := Run(t.Context(), cmd, "/nonexistent", slow, time.Minute)
 		if errors.Is(err, ErrUnsupported) {
 			t.Skip(err)
 		}

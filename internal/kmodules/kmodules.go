@@ -190,7 +190,8 @@ func (mod *module) readSymbols(m kallsyms.Memory, left *int) error {
 	}
 	for ; len(raw) > 0; raw = raw[symbolSize:] {
 		if section := binary.LittleEndian.Uint16(raw[6:]); section != 0 {
-			mod.symbols = append(mod.symbols, entry{binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint32(raw)})
+			mod.symbols = append(mod.symbols,
+				entry{binary.LittleEndian.Uint64(raw[8:]), binary.LittleEndian.Uint32(raw)})
 		}
 	}
 	slices.SortStableFunc(mod.symbols, func(a, b entry) int { return cmp.Compare(a.value, b.value) })

@@ -131,8 +131,8 @@ func TestResolve(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		m := kernel(describe(t, old))
 		got, err := Resolve(m, []uint64{code + 0x10, code + 0x4a, code + 0x1018, code + 0x5000, code + 0x100, code, 7})
-		want := "[crash_null+0x0/0x30 [crash] crash_deaf+0xa/0xc0 [crash] crash_exit+0x8/0xf0 [crash] +0x0/0x0 +0x0/0x0 " +
-			"+0x0/0x0 +0x0/0x0]"
+		want := "[crash_null+0x0/0x30 [crash] crash_deaf+0xa/0xc0 [crash] crash_exit+0x8/0xf0 [crash] " +
+			"+0x0/0x0 +0x0/0x0 +0x0/0x0 +0x0/0x0]"
 		if fmt.Sprint(got) != want || err != nil || !got[0].IsText {
 			t.Errorf("old %v: %v, %v\nwant %s", old, got, err, want)
 		}

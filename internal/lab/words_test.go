@@ -96,7 +96,7 @@ func runAct(ctx context.Context, _ *Lab, v *VM) error {
 	return err
 }
 
-// acting gives a guest the command `act`, which does something to its machine and does not end.
+// acting adds the command `act` to a guest. It does something to the machine, and does not end.
 func acting(do func(m *fakemachine.Machine)) func(m *fakemachine.Machine) {
 	return func(m *fakemachine.Machine) {
 		m.Program("act", func(p *fakemachine.Process) int {
