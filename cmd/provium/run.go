@@ -38,6 +38,7 @@ import (
 type runFlags struct {
 	selectFlags
 	config, kernel, qemu string
+	picked               []string // --profile
 
 	filter     choose.Filter
 	allowEmpty bool
@@ -79,6 +80,8 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 	project.config(&f.config)
 	project.flags.Var(value(&f.kernel, "path", flagtext.Path), "kernel", "boot the kernel `PATH` in every profile")
 
+	project.flags.StringSliceVar(&f.picked, "profile", nil,
+		"of a matrix, boot the profile `P` where tests name the matrix (default its first)")
 	project.flags.Var(value(&f.qemu, "path", flagtext.Path), "qemu", "run guests of every profile with the QEMU `PATH`")
 
 	tests := testGroup(&f.filter)
@@ -225,6 +228,9 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 // options makes the options of a run, after the checks at its start.
 func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.Options, error) {
 	cfg, err := p.loadConfig(f.config, f.kernel, f.qemu, paths...)
+	if err == nil {
+		err = cfg.Pick(f.picked)
+	}
 	if err != nil {
 		return run.Options{}, err
 	}
@@ -299,7 +305,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 // artifacts returns where the evidence of failures goes.
 func (p *program) artifacts(f *runFlags, cfg *config.Config) evidence.Options {
 	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu),
-		Deterministic: f.deterministic, Disturb: f.disturb, Dump: f.dump || cfg.Dump}
+		Deterministic: f.deterministic, Disturb: f.disturb, Picked: strings.Join(f.picked, ","),
+		Dump: f.dump || cfg.Dump}
 	if dir := cmp.Or(f.artifacts, p.getenv("PROVIUM_ARTIFACTS")); dir != "" {
 		o.Dir = dir
 	}
@@ -444,7 +451,7 @@ func (p *program) replay(cmd *cobra.Command, f *runFlags, r artifacts.Record) er
 		project = cfg.Dir
 		fmt.Fprintf(p.stderr, "provium: replay: `%s` is not on this machine; `%s` is taken\n", r.Config, cfg.Path)
 	}
-	for name, path := range map[string]string{"kernel": r.Kernel, "qemu": r.QEMU} {
+	for name, path := range map[string]string{"kernel": r.Kernel, "qemu": r.QEMU, "profile": r.Picked} {
 		if path != "" {
 			set[name] = path
 		}

@@ -214,7 +214,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	img, err := shaped.Image(shape, v.profile.Machine, opts, v.profile.Image, key != "" || len(v.disks.All()) > 0,
-		func() (*image.Image, error) { return v.host.image(ctx, v.profile, key) })
+		v.condition(opts), func() (*image.Image, error) { return v.host.image(ctx, v.profile, key) })
 	if err != nil {
 		return nil, err
 	}

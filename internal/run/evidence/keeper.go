@@ -29,6 +29,7 @@ type Options struct {
 	Deterministic bool
 	Disturb       bool   // likewise, --disturb
 	Kernel, QEMU  string // as the flags of the run have them
+	Picked        string // --profile, with commas between them
 	// Profiles are the digests of the profiles of a test that is replayed; see artifacts.Record.
 	Profiles map[string]string
 }
