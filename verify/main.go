@@ -48,6 +48,8 @@ var parts = [...]part{
 	{"calls", 200, (*verifier).calls, callsRows},
 	{"caches", 0, (*verifier).caches, cachesRows},
 	{"disks", 0, (*verifier).disks, disksRows},
+	{"verdicts", 20, (*verifier).verdicts, verdictsRows},
+	{"clock", 0, (*verifier).clock, clockRows},
 	{"load", 0, (*verifier).load, loadRows},
 	{"soak", 0, (*verifier).soak, soakRows},
 }

@@ -37,16 +37,17 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	*guestRun, error) {
 	i := &guestRun{vm: v, plan: p, announced: announce.Guest{VM: &v.news},
 		netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
-	if p.restored && p.cfg.RNGSeed != nil {
+	if p.restored && !p.cached && (p.cfg.RNGSeed != nil || p.cfg.Shape.IsDeterministic()) {
 		i.use = v.host.uses.Next(v.name)
 	}
 	warm := v.host.takePrewarmed(ctx, p)
 	cfg := *p.cfg
+	cfg.Seed = shaped.SeedOfUse(cfg.Seed, i.use)
 	var err error
 	if warm != nil {
-		parts := warm.Parts.(*warmParts)
-		i.netdevs.Adopt(parts.netdevs, p.nics)
-		p.drives = parts.drives
+		parts := warm.Parts.(*shaped.Parts)
+		i.netdevs.Adopt(parts.Netdevs, p.nics)
+		p.drives = parts.Drives
 	} else {
 		err = i.connectDevices(&cfg)
 	}
@@ -143,8 +144,8 @@ func (i *guestRun) firstAnswer(ctx context.Context) error {
 // renewal returns what makes the guest of a restore differ from others of its snapshot.
 func (p *startPlan) renewal(use string) *instance.Renewal {
 	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
-	return &instance.Renewal{Seed: p.guest.RNGSeed, Use: use, FixedTime: p.guest.InitialTime != nil,
-		MachineID: p.cached && !own}
+	return shaped.Renewal(p.cfg, &instance.Renewal{Seed: p.guest.RNGSeed, Use: use,
+		FixedTime: p.guest.InitialTime != nil, MachineID: p.cached && !own})
 }
 
 // may returns an error for an op that a deterministic guest would see.

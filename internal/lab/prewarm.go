@@ -6,10 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"provium/internal/disk"
 	"provium/internal/guest"
 	"provium/internal/instance"
-	"provium/internal/network"
+	"provium/internal/lab/shaped"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -58,7 +57,7 @@ func (p *startPlan) prewarmKey() instance.Key {
 
 // prewarm begins to restore the guest of a plan ahead of need.
 func (h *Host) prewarm(p *startPlan, limit time.Duration) {
-	if h.NoPrewarming || h.Busy != nil && h.Busy() {
+	if h.NoPrewarming || p.cfg.Shape.IsDeterministic() || h.Busy != nil && h.Busy() {
 		return
 	}
 	renewal := p.renewal("") // the plan is the caller's
@@ -81,7 +80,7 @@ func (h *Host) takePrewarmed(ctx context.Context, p *startPlan) *instance.Prewar
 // planPrewarmed describes a machine in dir, which has nothing of the plan's VM.
 func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.Parts, error) {
 	cfg := *p.cfg
-	parts := &warmParts{netdevs: h.network().NewNetdevs(nil, dir)}
+	parts := &shaped.Parts{Netdevs: h.network().NewNetdevs(nil, dir)}
 	if len(p.opts.Files) > 0 { // the initrd is the VM's own
 		cfg.Initrd = filepath.Join(dir, "initrd")
 		if err := os.Link(p.cfg.Initrd, cfg.Initrd); err != nil {
@@ -90,12 +89,12 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 	}
 	var err error
 	if len(p.disks) > 0 { // copies of its own
-		if parts.drives, err = h.diskEnv().OpenDrives(p.disks, dir); err != nil {
+		if parts.Drives, err = h.diskEnv().OpenDrives(p.disks, dir); err != nil {
 			return nil, parts, err
 		}
-		parts.drives.Connect(&cfg)
+		parts.Drives.Connect(&cfg)
 	}
-	if cfg.NICs, err = parts.netdevs.CreateUnbound(p.nics); err != nil {
+	if cfg.NICs, err = parts.Netdevs.CreateUnbound(p.nics); err != nil {
 		return nil, parts, err
 	}
 	restore := *p.cfg.Restore
@@ -110,19 +109,4 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 	}
 	cfg.Restore = &restore
 	return &cfg, parts, nil
-}
-
-// warmParts are the devices of a guest that is restored ahead of need.
-type warmParts struct {
-	netdevs *network.Netdevs
-	drives  disk.Drives
-}
-
-func (w *warmParts) Stopping()     { w.drives.HoldFlushes() }
-func (w *warmParts) Stopped()      { w.drives.IgnoreFlushes() }
-func (w *warmParts) Resume() error { return w.drives.ObeyFlushes() }
-
-func (w *warmParts) Close() {
-	w.netdevs.Close()
-	_ = w.drives.Close() // nobody has seen them
 }

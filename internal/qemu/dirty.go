@@ -39,6 +39,11 @@ func (m *Machine) dirtyRAM(ctx context.Context, visit func(offset int64, p []byt
 	if err != nil {
 		return err
 	}
+	return m.privateRAM(ctx, base, visit)
+}
+
+// privateRAM is dirtyRAM with the address of the guest's memory.
+func (m *Machine) privateRAM(ctx context.Context, base int64, visit func(offset int64, p []byte) error) error {
 	pagemap, err := os.Open(m.proc.Dir() + "/pagemap")
 	if err != nil {
 		return err

@@ -178,7 +178,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		<-m.done
 		return nil, m.loadError(ctx, err)
 	}
-	return m, nil
+	return m.checked()
 }
 
 // loadError adds to an error of load what the process has said. It has ended.
@@ -466,7 +466,12 @@ func (m *Machine) monitor() monitor { return monitor{m.qmp} }
 // Stop stops the vCPUs, Cont starts them again, Reset presses the reset
 // button, PowerDown the ACPI power button, Wakeup ends suspend-to-RAM. All
 // return when QEMU has taken the command, not when the guest has reacted.
-func (m *Machine) Stop(ctx context.Context) error { return m.monitor().run(ctx, "stop") }
+func (m *Machine) Stop(ctx context.Context) error {
+	if m.pacer != nil {
+		return m.pacer.Stop(ctx, func() error { return m.monitor().run(ctx, "stop") })
+	}
+	return m.monitor().run(ctx, "stop")
+}
 
 // Cont starts the vCPUs.
 func (m *Machine) Cont(ctx context.Context) error {
