@@ -63,8 +63,8 @@ func TestSeedRepeats(t *testing.T) {
 		r := p.run(args...)
 		r.expect(0, "3 passed")
 		seen := map[string]string{}
-		for _, m := range regexp.MustCompile(`(pings|writes|cut) ([x.]{24,40})\n`).FindAllStringSubmatch(r.stdout.String(),
-			-1) {
+		lines := regexp.MustCompile(`(pings|writes|cut) ([x.]{24,40})\n`)
+		for _, m := range lines.FindAllStringSubmatch(r.stdout.String(), -1) {
 			seen[m[1]] = m[2]
 		}
 		if len(seen) != 3 {
