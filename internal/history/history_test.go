@@ -39,7 +39,8 @@ func TestOfAnotherCopy(t *testing.T) {
 		"/a/tests/x.lua": {10, 1}, "/b/tests/x.lua": {20, 2}, "/b/tests/y.lua": {5, 1}, "/b/z.lua": {7, 1},
 	}
 	for path, want := range map[string]float64{
-		"/a/tests/x.lua": 10, "/c/tests/x.lua": 20, "/c/tests/y.lua": 5, "/c/tests/z.lua": 0, "/c/ests/x.lua": 0, "/x.lua": 0,
+		"/a/tests/x.lua": 10, "/c/tests/x.lua": 20,
+		"/c/tests/y.lua": 5, "/c/tests/z.lua": 0, "/c/ests/x.lua": 0, "/x.lua": 0,
 	} {
 		if got := h.Of("/c", path).Seconds; got != want {
 			t.Errorf("%s: %v, want %v", path, got, want)
