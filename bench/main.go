@@ -42,6 +42,7 @@ var measurements = [...]measurement{
 	{"snapshot", (*bench).snapshots},
 	{"exec", (*bench).exec},
 	{"userland", (*bench).userland},
+	{"image", (*bench).userlandImage},
 	{"deterministic", (*bench).deterministic},
 	{"caches", (*bench).sharedCache},
 	{"run", (*bench).wholeRun},

@@ -83,6 +83,26 @@ test("a directory is a root file system with its init", function(t)
   t:assert_eq(vm:stat("/data/1").perm, 0x1a0)
   t:assert_eq(vm:stat("/bin/busybox").ino, vm:stat("/bin/again").ino)
   t:assert_eq(#vm:read_file("/data/1"), 300000)
+  -- Symlinks lead nowhere but into the tree.
+  t:assert_eq(vm:read_file("/data/escape"):sub(1, 3), "222")
+  t:assert_eq(vm:read_file("/data/absolute"):sub(1, 3), "333")
+  t:assert_eq(vm:stat("/data/pipe").entry_type, "fifo")
+  -- What the build could make: a device, an extended attribute, a capability.
+  local special = vm:read_file("/etc/special")
+  local function attribute(path, name)
+    local r = vm:syscall(191, {args = {0, 0, 0, 100}, bufs = {path .. "\0", name .. "\0", ("\0"):rep(100)}, -- getxattr
+      ptrs = {0, 1, 2}})
+    t:assert(r.ret >= 0, name .. ": errno " .. r.errno)
+    return r.out_bufs[3]:sub(1, r.ret)
+  end
+  if special:find("device") then
+    local r = vm:run("echo x >/data/full")
+    t:assert_contains(r.stderr, "No space left")
+  end
+  if special:find("note") then t:assert_eq(attribute("/data/2", "user.note"), "hello") end
+  if special:find("capability") then -- cap_net_raw is number 13
+    t:assert_eq(("<I4I4"):unpack(attribute("/bin/again", "security.capability"), 5), 1 << 13)
+  end
 end)
 
 test("commands have what an image says about them", function(t)
@@ -115,3 +135,17 @@ test("a partition of a disk is a root file system with its init", function(t)
   t:assert_eq(copy:read_file("/data/2"), ("2"):rep(300000))
   t:assert_eq(provium:vm("fresh", "disk-userland"):boot():read_file("/etc/motd"), "of the tree\n")
 end)
+
+-- The file systems that the other suites have no disk with: each where its tools are installed.
+for _, kind in ipairs{"erofs", "squashfs", "xfs", "btrfs"} do
+  test("a disk with " .. kind .. " is a root file system", {slow = true}, function(t)
+    local image = io.open("dist/profiles/disk-kinds/disk." .. kind)
+    if not image then t:skip("this machine has no mkfs for it") end
+    image:close()
+    local vm = provium:vm("v", "disk-" .. kind):boot()
+    t:assert_eq(vm:read_file("/etc/motd"), "of the tree\n")
+    t:assert_eq(vm:read_file("/data/3"), ("3"):rep(300000))
+    vm:write_file("/etc/motd", "changed\n")
+    t:assert_eq(vm:fork():read_file("/etc/motd"), "changed\n")
+  end)
+end

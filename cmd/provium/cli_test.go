@@ -15,7 +15,7 @@ import (
 	"provium/cmd/provium/internal/listing"
 	"provium/internal/artifacts"
 	"provium/internal/choose"
-	"provium/internal/image"
+	"provium/internal/plainwords"
 	"provium/internal/report"
 	"provium/internal/run"
 	"provium/internal/run/evidence"
@@ -95,7 +95,11 @@ func (c *cli) run(args ...string) (code int, stdout, stderr string) {
 		}
 		return string(b)
 	}
-	return code, text(files[0]), text(files[1])
+	stdout, stderr = text(files[0]), text(files[1])
+	for _, found := range plainwords.Jargon(stderr) {
+		c.t.Errorf("%q says %s", args, found)
+	}
+	return code, stdout, stderr
 }
 
 const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"
@@ -651,38 +655,6 @@ func TestRunnerVerbIsNoCommand(t *testing.T) {
 	if code, _, stderr := p.run(runnerVerb, "x"); code != 1 ||
 		!slices.Equal(p.started[0].Select.Paths, []string{runnerVerb, "x"}) {
 		t.Errorf("%d, %s", code, stderr)
-	}
-}
-
-func TestWriteImage(t *testing.T) {
-	var b strings.Builder
-	err := writeImage(&b, &image.Image{
-		Profile: "host", Kernel: "/c/vmlinux", KernelFile: "/boot/vmlinuz-6", Origin: image.Newest, Release: "6.1",
-		ModulesDir: "/lib/modules/6.1",
-		Early:      []image.Module{{Name: "virtio_pci"}, {Name: "virtio_console"}},
-		Late:       []image.Module{{Name: "loop", Params: "max_loop=8"}},
-		Initrd:     "/c/initrd", Inject: true, Overlay: "this binary", Cmdline: "quiet",
-		Notes: []string{"skipped /boot/vmlinuz-7"},
-	})
-	want := `profile host
-  kernel    /boot/vmlinuz-6 (newest kernel of the host), 6.1
-  boots     /c/vmlinux
-  initrd    /c/initrd (built in)
-  agent     this binary
-  modules   from /lib/modules/6.1
-    early   virtio_pci, virtio_console
-    late    loop max_loop=8
-  cmdline   quiet
-  note      skipped /boot/vmlinuz-7
-`
-	if err != nil || b.String() != want {
-		t.Errorf("%v\n%s", err, b.String())
-	}
-	b.Reset()
-	if err := writeImage(&b, &image.Image{Profile: "own", Kernel: "/k", KernelFile: "/k", Origin: image.Explicit,
-		Initrd: "/i", BaseInitrd: "/i"}); err != nil || !strings.Contains(b.String(),
-		"not added (inject_agent = false)") {
-		t.Errorf("%v\n%s", err, b.String())
 	}
 }
 

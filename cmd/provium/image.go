@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +17,6 @@ import (
 	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/run"
-	"provium/internal/userland"
 )
 
 func (p *program) imageCommand() *cobra.Command {
@@ -130,8 +128,8 @@ func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []c
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		if err := writeImage(w, img); err != nil {
-			return err
+		if _, err := io.WriteString(w, listing.Image(img)); err != nil {
+			return outputError(err)
 		}
 		if out == "" {
 			continue
@@ -149,86 +147,6 @@ func (p *program) resolveProfiles(ctx context.Context, w io.Writer, profiles []c
 		}
 	}
 	return nil
-}
-
-func writeImage(w io.Writer, img *image.Image) error {
-	var b strings.Builder
-	line := func(name, text string) { fmt.Fprintf(&b, "  %-9s %s\n", name, text) }
-	fmt.Fprintf(&b, "profile %s\n", img.Profile)
-	kernel := fmt.Sprintf("%s (%s)", img.KernelFile, img.Origin)
-	if img.Release != "" {
-		kernel += ", " + img.Release
-	}
-	line("kernel", kernel)
-	if img.Kernel != img.KernelFile {
-		line("boots", img.Kernel)
-	}
-	switch {
-	case img.Initrd == "":
-		line("initrd", "none")
-	case img.BaseInitrd != "":
-		line("initrd", img.Initrd)
-		line("made of", img.BaseInitrd)
-	case img.Inject:
-		line("initrd", img.Initrd+" (built in)")
-	default:
-		line("initrd", img.Initrd)
-	}
-	if u := img.Userland; u != nil {
-		line("userland", fmt.Sprintf("%s, described by %s", u.Source, u.Index))
-		if u.Digest != "" {
-			line("  digest", u.Digest)
-		}
-		if u.HasInit {
-			line("  init", "/sbin/init")
-		}
-		for _, path := range u.Skipped {
-			line("  without", path+" (not everybody may read it)")
-		}
-		writeImageConfig(line, u.Config)
-	}
-	if img.Inject {
-		line("agent", img.Overlay)
-	} else {
-		line("agent", "not added (inject_agent = false)")
-	}
-	if img.ModulesDir != "" {
-		line("modules", "from "+img.ModulesDir)
-	}
-	for _, group := range []struct {
-		name    string
-		modules []image.Module
-	}{{"early", img.Early}, {"late", img.Late}} {
-		var names []string
-		for _, m := range group.modules {
-			names = append(names, strings.TrimSpace(m.Name+" "+m.Params))
-		}
-		if len(names) > 0 {
-			line("  "+group.name, strings.Join(names, ", "))
-		}
-	}
-	line("cmdline", img.Cmdline)
-	for _, n := range img.Notes {
-		line("note", n)
-	}
-	_, err := io.WriteString(w, b.String())
-	return outputError(err)
-}
-
-// writeImageConfig shows what an OCI image says about its commands.
-func writeImageConfig(line func(name, text string), c userland.Config) {
-	for _, kv := range c.Env {
-		line("  env", kv)
-	}
-	if c.WorkDir != "" {
-		line("  workdir", c.WorkDir)
-	}
-	if c.User != "" {
-		line("  user", c.User)
-	}
-	if len(c.Entrypoint) > 0 {
-		line("  command", strings.Join(c.Entrypoint, " ")+" (not started)")
-	}
 }
 
 // outputError says that the output itself could not be written.

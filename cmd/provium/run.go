@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/coveragefile"
+	"provium/cmd/provium/internal/explore"
 	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/hostcheck"
 	"provium/cmd/provium/internal/ksm"
@@ -36,6 +38,7 @@ import (
 type runFlags struct {
 	selectFlags
 	config, kernel, qemu string
+	picked               []string // --profile
 
 	filter     choose.Filter
 	allowEmpty bool
@@ -53,6 +56,8 @@ type runFlags struct {
 	shared        *sharedcache.Cache // --cache
 	seed          *uint64
 	deterministic bool
+	disturb       bool
+	explore       int
 
 	memory     int64
 	cpus, jobs int
@@ -75,6 +80,8 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 	project.config(&f.config)
 	project.flags.Var(value(&f.kernel, "path", flagtext.Path), "kernel", "boot the kernel `PATH` in every profile")
 
+	project.flags.StringSliceVar(&f.picked, "profile", nil,
+		"of a matrix, boot the profile `P` where tests name the matrix (default its first)")
 	project.flags.Var(value(&f.qemu, "path", flagtext.Path), "qemu", "run guests of every profile with the QEMU `PATH`")
 
 	tests := testGroup(&f.filter)
@@ -96,13 +103,14 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 		"at a failed test keep its guests and read Lua in its state; needs a terminal")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
 		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0: no limit (default 300)")
-	how.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
-		n, err := flagtext.Seed(text)
-		return &n,
-			err
-	}), "seed", "base of what chance decides, `N`; 0 if it is not given")
+	how.flags.Var(value(&f.seed, "seed", flagtext.GivenSeed), "seed",
+		"base of what chance decides, `N`; 0 if it is not given")
 	how.flags.BoolVar(&f.deterministic, "deterministic", false,
 		"guests do the same in each run with the same seed, unless their profile or boot says otherwise")
+	how.flags.BoolVar(&f.disturb, "disturb", false,
+		"interrupt the processes of deterministic guests at moments that the seed decides")
+	how.flags.Var(value(&f.explore, "count", flagtext.Count), "explore",
+		"run with `N` seeds, --deterministic and --disturb, until a test fails with one")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
 	how.flags.Var(value(&f.shared, "ref", func(text string) (*sharedcache.Cache, error) {
 		return sharedcache.Open(text, p.absolute("."), 0)
@@ -163,7 +171,8 @@ func testGroup(f *choose.Filter) flagGroup {
 func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) error {
 	if err := exclusive(cmd, [2]string{"verbose", "quiet"}, [2]string{"fail-fast", "keep-going"},
 		[2]string{"json", "events-stdout"}, [2]string{"watch", "repeat"}, [2]string{"watch", "until-fail"},
-		[2]string{"watch", "pause-on-failure"}); err != nil {
+		[2]string{"watch", "pause-on-failure"}, [2]string{"explore", "watch"}, [2]string{"explore", "repeat"},
+		[2]string{"explore", "until-fail"}, [2]string{"explore", "retries"}); err != nil {
 		return err
 	}
 	if err := f.events.check(cmd); err != nil {
@@ -171,6 +180,9 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 	}
 	if err := p.misspelt(cmd, paths); err != nil {
 		return err
+	}
+	if f.explore > 0 {
+		return p.explore(cmd, f, paths)
 	}
 	o, err := p.options(cmd, f, paths)
 	if err != nil {
@@ -216,16 +228,18 @@ func (p *program) runCommand(cmd *cobra.Command, f *runFlags, paths []string) er
 // options makes the options of a run, after the checks at its start.
 func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.Options, error) {
 	cfg, err := p.loadConfig(f.config, f.kernel, f.qemu, paths...)
+	if err == nil {
+		err = cfg.Pick(f.picked)
+	}
 	if err != nil {
 		return run.Options{}, err
 	}
-	if f.deterministic {
-		for name, profile := range cfg.Profiles {
-			if profile.Shape.Deterministic == nil {
-				profile.Shape.Deterministic = &f.deterministic
-				cfg.Profiles[name] = profile
-			}
+	for name, profile := range cfg.Profiles {
+		if f.deterministic && profile.Shape.Deterministic == nil {
+			profile.Shape.Deterministic = &f.deterministic
 		}
+		profile.Shape.Disturb = f.disturb
+		cfg.Profiles[name] = profile
 	}
 	if !f.unchecked && !f.local {
 		if err := p.preflight(cfg, f.qemu); err != nil {
@@ -291,7 +305,8 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 // artifacts returns where the evidence of failures goes.
 func (p *program) artifacts(f *runFlags, cfg *config.Config) evidence.Options {
 	o := evidence.Options{Dir: cfg.Artifacts, Kernel: p.absolute(f.kernel), QEMU: p.programPath(f.qemu),
-		Deterministic: f.deterministic, Dump: f.dump || cfg.Dump}
+		Deterministic: f.deterministic, Disturb: f.disturb, Picked: strings.Join(f.picked, ","),
+		Dump: f.dump || cfg.Dump}
 	if dir := cmp.Or(f.artifacts, p.getenv("PROVIUM_ARTIFACTS")); dir != "" {
 		o.Dir = dir
 	}
@@ -340,20 +355,12 @@ func (p *program) replayCommand() *cobra.Command {
 	return cmd
 }
 
-const verifyHelp = `Run tests twice, and compare what their guests did.
-
-All guests are deterministic, as with --deterministic. In each run they are delayed at
-random. At each sync point at which something reaches a guest or comes from it, that and
-all of the guest's memory must be the same in both runs. The first difference of each
-guest is shown, with the operation that was under way. Exit code 0: all is the same, and
-the tests have passed. Tests that fail are compared as well.`
-
 func (p *program) verifyDeterminismCommand() *cobra.Command {
 	f := &runFlags{}
 	cmd := &cobra.Command{
 		Use:     "verify-determinism FILE[:LINE | ::TEST]... [FLAGS]",
 		Short:   "Run tests twice and find the first difference between their guests",
-		Long:    verifyHelp,
+		Long:    twice.Help,
 		Example: "  provium verify-determinism tests/race.test.lua --seed 7",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -365,10 +372,9 @@ func (p *program) verifyDeterminismCommand() *cobra.Command {
 	project := newGroup("Project")
 	project.config(&f.config)
 	project.flags.Var(value(&f.qemu, "path", flagtext.Path), "qemu", "run guests of every profile with the QEMU `PATH`")
-	project.flags.Var(value(&f.seed, "seed", func(text string) (*uint64, error) {
-		n, err := flagtext.Seed(text)
-		return &n, err
-	}), "seed", "base of what chance decides, `N`; 0 if it is not given")
+	project.flags.Var(value(&f.repeat, "count", flagtext.Count), "runs", "run them `N` times (default 2)")
+	project.flags.Var(value(&f.seed, "seed", flagtext.GivenSeed), "seed",
+		"base of what chance decides, `N`; 0 if it is not given")
 	finish(cmd, project)
 	return cmd
 }
@@ -382,14 +388,37 @@ func (p *program) verifyDeterminism(cmd *cobra.Command, f *runFlags, paths []str
 	}
 	signals, stop := p.signals()
 	defer stop()
-	p.code, err = twice.Run(temp, p.stdout, p.stderr, func(dir string) (int, error) {
+	p.code, err = twice.Run(max(f.repeat, 2), temp, p.stdout, p.stderr, func(dir string) (int, error) {
 		o, err := p.options(cmd, f, paths)
 		if err != nil {
 			return 0, err
 		}
-		o.CheckDir, o.Signals = dir, signals
+		o.CheckDir, o.Signals, o.Repeat = dir, signals, 1
 		return p.runTests(cmd.Context(), o)
 	})
+	return err
+}
+
+// explore runs the tests with one seed after another.
+func (p *program) explore(cmd *cobra.Command, f *runFlags, paths []string) error {
+	f.deterministic, f.disturb = true, true
+	signals, stop := p.signals()
+	defer stop()
+	e := explore.Exploration{Count: f.explore, Stdout: p.stdout, Stderr: p.stderr}
+	if f.seed != nil {
+		e.First = *f.seed
+	}
+	e.Run = func(seed uint64, stdout io.Writer) (int, error) {
+		f.seed = &seed
+		o, err := p.options(cmd, f, paths)
+		if err != nil {
+			return 0, err
+		}
+		o.Signals, o.Stdout, o.Color = signals, stdout, false
+		return p.runTests(cmd.Context(), o)
+	}
+	code, err := e.Carry()
+	p.code = code
 	return err
 }
 
@@ -400,7 +429,7 @@ func (p *program) replay(cmd *cobra.Command, f *runFlags, r artifacts.Record) er
 		set["timeout"] = fmt.Sprintf("%dms", r.Timeout.Milliseconds())
 	}
 	for name, on := range map[string]bool{"cold": r.Cold, "include-slow": r.IncludeSlow,
-		"deterministic": r.Deterministic} {
+		"deterministic": r.Deterministic, "disturb": r.Disturb} {
 		if on {
 			set[name] = "true"
 		}
@@ -422,7 +451,7 @@ func (p *program) replay(cmd *cobra.Command, f *runFlags, r artifacts.Record) er
 		project = cfg.Dir
 		fmt.Fprintf(p.stderr, "provium: replay: `%s` is not on this machine; `%s` is taken\n", r.Config, cfg.Path)
 	}
-	for name, path := range map[string]string{"kernel": r.Kernel, "qemu": r.QEMU} {
+	for name, path := range map[string]string{"kernel": r.Kernel, "qemu": r.QEMU, "profile": r.Picked} {
 		if path != "" {
 			set[name] = path
 		}

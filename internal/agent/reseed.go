@@ -29,19 +29,24 @@ func (a *Agent) renew(r *wire.Renew) error {
 }
 
 func (a *Agent) reseedAndSet(r *wire.Renew) error {
+	if len(r.Entropy) > 0 {
+		if err := a.reseed(r.Entropy); err != nil {
+			return fmt.Errorf("reseed: %w", err)
+		}
+	}
 	if r.MachineID {
 		// By the clock that was right when the guest was saved.
 		if since, ok := startTime(selfStat()); ok {
 			renewMachineID(machineIDs[:], journals[:], since)
 		}
 	}
-	if len(r.Entropy) > 0 {
-		if err := a.reseed(r.Entropy); err != nil {
-			return fmt.Errorf("reseed: %w", err)
-		}
-	}
 	if r.DropRandom || len(r.RandomBlock) > 0 {
 		a.readRandomDevice(r.RandomBlock)
+	}
+	if r.Disturb != 0 {
+		if err := a.execs.Disturb(r.Disturb); err != nil {
+			return fmt.Errorf("disturb: %w", err)
+		}
 	}
 	if r.RealtimeNS == 0 {
 		return nil

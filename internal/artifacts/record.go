@@ -32,12 +32,14 @@ type Record struct {
 	Seed        uint64 `json:"seed"`
 	Shuffle     bool   `json:"shuffle"`
 	ShuffleSeed uint64 `json:"shuffle_seed"`
-	Kernel      string `json:"kernel"` // --kernel
-	QEMU        string `json:"qemu"`   // --qemu
-	Local       bool   `json:"local"`  // --vmm local
+	Kernel      string `json:"kernel"`           // --kernel
+	QEMU        string `json:"qemu"`             // --qemu
+	Picked      string `json:"picked,omitempty"` // --profile, with commas between them
+	Local       bool   `json:"local"`            // --vmm local
 	Cold        bool   `json:"cold"`
 	// Deterministic is --deterministic.
 	Deterministic bool          `json:"deterministic,omitempty"`
+	Disturb       bool          `json:"disturb,omitempty"` // --disturb
 	IncludeSlow   bool          `json:"include_slow"`
 	Timeout       time.Duration `json:"timeout_ns"`             // of the file; 0: none
 	FairTimeout   bool          `json:"fair_timeout,omitempty"` // nobody has asked for it
@@ -103,7 +105,7 @@ func parseRecord(text []byte) (r Record, err error) {
 		return r, fmt.Errorf("the test file `%s` is outside of the project", r.File)
 	case r.Timeout < 0:
 		return r, fmt.Errorf("the limit %v is negative", r.Timeout)
-	case slices.ContainsFunc([]string{r.Project, r.Config, r.Kernel, r.QEMU, r.File}, hasNUL):
+	case slices.ContainsFunc([]string{r.Project, r.Config, r.Kernel, r.QEMU, r.Picked, r.File}, hasNUL):
 		return r, errors.New("a path has a NUL byte")
 	}
 	return r, nil

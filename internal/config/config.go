@@ -60,8 +60,10 @@ type Profile struct {
 	Name string
 	Dir  string // relative paths and the build start here
 
+	Matrix           string // the profile whose matrix this is one of, "" for others
 	Kernel           string // "" is automatic
-	KernelForced     bool   // Kernel comes from --kernel
+	KernelRelease    string // the kernel is one with this release, or the beginning of one
+	KernelForced     bool   // Kernel comes from --kernel, or from a matrix without a command line
 	Root             string // tree in which the kernel is found
 	Initrd           string // "" is the built-in one
 	Userland         userland.Source
@@ -115,6 +117,8 @@ type Env struct {
 	BuildDir  string // $PROVIUM_BUILD_DIR, or ""
 	Kernel    string // --kernel, absolute, or ""
 	QEMU      string // --qemu, absolute or a name on PATH, or ""
+
+	isCell bool // the profile is one of a matrix
 }
 
 // ReadError is a file that cannot be read.
@@ -334,15 +338,9 @@ func (c *Config) read(top map[string]any, env Env) error {
 			return &keyError{joinKey("profiles", name),
 				fmt.Errorf("[profiles] %s: expected a table [profiles.%s], got %s", name, name, kindOf(profiles[name]))}
 		}
-		if _, twice := c.Profiles[name]; twice {
-			return &keyError{joinKey("profiles", name),
-				fmt.Errorf("profile `%s` stands in %s and below %s", name, filepath.Base(c.Path), fromDirKey)}
-		}
-		p, err := readProfile(name, joinKey("profiles", name), table, c.Dir, env)
-		if err != nil {
+		if err := c.addProfile(name, joinKey("profiles", name), table, c.Dir, env); err != nil {
 			return err
 		}
-		c.Profiles[name] = p
 	}
 	for name, p := range c.Profiles {
 		if p.KernelWarnings == "" {
@@ -368,11 +366,9 @@ func (c *Config) readProfileDir(dir string, entries []fs.DirEntry, env Env) erro
 		if err != nil {
 			return err
 		}
-		p, err := readProfile(e.Name(), "", table, filepath.Dir(path), env)
-		if err != nil {
+		if err := c.addProfile(e.Name(), "", table, filepath.Dir(path), env); err != nil {
 			return &InvalidError{Path: path, Err: locate(err, text)}
 		}
-		c.Profiles[e.Name()] = p
 	}
 	return nil
 }

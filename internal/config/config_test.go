@@ -185,7 +185,7 @@ func TestInvalid(t *testing.T) {
 			"cache_max_size, oops_patterns, oops_ignore, kernel_warnings, artifacts, " +
 			"dump); did you mean `roots`? (line 2)"},
 		"profile key": {"[profiles]\n[profiles.p]\n\n\nkernal = 'k'",
-			"unknown key `kernal` in profile `p` (valid: arch, kernel, root, initrd, userland,"},
+			"unknown key `kernal` in profile `p` (valid: arch, kernel, matrix, root, initrd, userland,"},
 		"userland": {p + "userland = 'debain'", "profile `p` userland: `debain` is not known; expected `busybox`, " +
 			"`host`, a directory"},
 		"userland kind": {p + "userland = true", "profile `p` userland: expected a string, got a boolean"},

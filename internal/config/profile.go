@@ -55,6 +55,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		return p, &keyError{joinKey(full, "guest_os"),
 			fmt.Errorf("profile `%s` has guest_os = `%s`, only `linux` and `peios` are supported", name, p.GuestOS)}
 	}
+	p.KernelForced = env.isCell // kernels of a matrix have a command line that suits all
 	if err := p.setCmdline(table, full, cmdline); err != nil {
 		return p, err
 	}
@@ -79,7 +80,7 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 		return p, err
 	}
 	if env.Kernel != "" {
-		p.Kernel, p.KernelForced, p.Root = env.Kernel, true, ""
+		p.Kernel, p.KernelForced, p.KernelRelease, p.Root = env.Kernel, true, "", ""
 	}
 	if env.QEMU != "" {
 		p.QEMU = env.QEMU
@@ -108,7 +109,8 @@ func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
 	path := func(to *string) func(any) error { return pathInto(to, at) }
 	return []key{
 		{"arch", archInto(&p.Arch)},
-		{"kernel", path(&p.Kernel)},
+		{"kernel", kernelInto(&p.Kernel, &p.KernelRelease, at)},
+		{matrixKey, func(any) error { return nil }}, // makes several profiles, see addProfile
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},
 		{"userland", userlandInto(&p.Userland, at)},
@@ -250,12 +252,13 @@ func (env Env) buildOut(profile string) string {
 func (p *Profile) setCmdline(table map[string]any, key, cmdline string) error {
 	_, given := table["cmdline"]
 	switch {
-	case p.Kernel != "" && p.Root != "":
+	case (p.Kernel != "" || p.KernelRelease != "") && p.Root != "":
 		return fmt.Errorf("profile `%s` has both kernel and root; root is for finding a kernel", p.Name)
 	case given && strings.TrimSpace(cmdline) == "":
 		return &keyError{joinKey(key, "cmdline"), fmt.Errorf("profile `%s` has empty cmdline", p.Name)}
 	case given:
 		p.Cmdline = &cmdline
+	case strings.HasSuffix(p.Kernel, ".efi"), p.KernelForced: // it may have one, or is not the profile's own
 	case p.CmdlineFile == "" && p.Kernel != "":
 		return fmt.Errorf("profile `%s` has empty cmdline: with a kernel of its own it needs cmdline or cmdline_file",
 			p.Name)

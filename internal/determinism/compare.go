@@ -61,7 +61,8 @@ func Compare(one, two string) (all []Difference, points int, err error) {
 	slices.Sort(sorted)
 	for _, name := range sorted {
 		if in := names[name]; in != 3 {
-			all = append(all, Difference{Guest: guest(name), What: fmt.Sprintf("it ran in run %d only", in)})
+			which := [...]string{"first", "other"}[in-1]
+			all = append(all, Difference{Guest: guest(name), What: "it ran in the " + which + " run only"})
 			continue
 		}
 		a, err := read(filepath.Join(one, name))
@@ -112,13 +113,13 @@ func compare(a, b []Point) (equal int, d *Difference) {
 	if len(a) == len(b) {
 		return len(a), nil
 	}
-	longer, run := a, 1
+	longer, run := a, "first"
 	if len(b) > len(a) {
-		longer, run = b, 2
+		longer, run = b, "other"
 	}
 	next := longer[min(len(a), len(b))]
 	return min(len(a), len(b)), &Difference{Point: next.Number, Op: next.Op,
-		What: fmt.Sprintf("the guest went on in run %d only", run)}
+		What: fmt.Sprintf("the guest went on in the %s run only", run)}
 }
 
 // read reads a log.

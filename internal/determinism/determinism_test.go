@@ -37,7 +37,7 @@ func TestFirstDifference(t *testing.T) {
 		all := change(memory, append([]syncpoint.Point(nil), points...))
 		record := (&Check{Dir: dir}).Recorder("a.test.lua", "n1")
 		for _, p := range all {
-			if err := record(memory, p); err != nil {
+			if err := record(memory, nil, p); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -66,7 +66,7 @@ func TestFirstDifference(t *testing.T) {
 		"by another way in or before vm:run": func(_ *os.File, p []syncpoint.Point) []syncpoint.Point {
 			return append(p[:1], p[2])
 		},
-		"went on in run 1 only in or before vm:run": func(_ *os.File, p []syncpoint.Point) []syncpoint.Point {
+		"went on in the first run only in or before vm:run": func(_ *os.File, p []syncpoint.Point) []syncpoint.Point {
 			return p[:2]
 		},
 	} {
@@ -83,7 +83,7 @@ func TestFirstDifference(t *testing.T) {
 		}
 	}
 	all, _, err := Compare(plain, t.TempDir())
-	if err != nil || len(all) != 1 || !strings.Contains(all[0].String(), "in run 1 only") {
+	if err != nil || len(all) != 1 || !strings.Contains(all[0].String(), "in the first run only") {
 		t.Errorf("%+v, %v", all, err)
 	}
 }

@@ -47,13 +47,17 @@ type Point struct {
 
 // Recorder returns what writes down the points of one boot of a VM in a test file, nil of a nil Check. Boots of VMs of
 // one name are counted.
-func (c *Check) Recorder(file, vm string) func(ram *os.File, p syncpoint.Point) error {
+func (c *Check) Recorder(file, vm string) func(ram *os.File, changed Changed, p syncpoint.Point) error {
 	if c == nil {
 		return nil
 	}
 	r := &recorder{check: c, name: url.PathEscape(file + " " + vm)}
 	return r.record
 }
+
+// Changed visits the pages that a restored guest has changed of the file of its memory, in order. It is nil for a guest
+// whose memory is all in the file.
+type Changed = func(visit func(at int64, b []byte) error) error
 
 type recorder struct {
 	check *Check
@@ -65,7 +69,7 @@ type recorder struct {
 }
 
 // record writes down a point at which something has reached the guest, or has come from it.
-func (r *recorder) record(ram *os.File, p syncpoint.Point) error {
+func (r *recorder) record(ram *os.File, changed Changed, p syncpoint.Point) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.n++
@@ -82,7 +86,7 @@ func (r *recorder) record(ram *os.File, p syncpoint.Point) error {
 		}
 		r.log = f
 	}
-	memory, err := sum(ram)
+	memory, err := sum(ram, changed)
 	if err != nil {
 		return fmt.Errorf("memory of the guest: %w", err)
 	}
@@ -117,9 +121,39 @@ const pageSize = 4096
 
 var empty [pageSize]byte
 
-// sum returns the digest of the pages of a guest's memory that are not empty. Whether an empty page
-// has been looked at is a matter of the host.
-func sum(f *os.File) (string, error) {
+// digester makes the digest of pages.
+type digester struct{ a, b uint32 }
+
+func (d *digester) add(at int64, page []byte) {
+	var number [8]byte
+	for i := range number {
+		number[i] = byte(at >> (8 * i))
+	}
+	d.a = crc32.Update(crc32.Update(d.a, castagnoli, number[:]), castagnoli, page)
+	d.b = crc32.Update(crc32.Update(d.b, crc32.IEEETable, number[:]), crc32.IEEETable, page)
+}
+
+func (d *digester) String() string { return fmt.Sprintf("%08x%08x", d.a, d.b) }
+
+// sum returns the digest of the pages of a guest's memory that are not empty, or of those that a
+// restored guest has changed. Whether a page has only been looked at is a matter of the host.
+func sum(f *os.File, changed Changed) (string, error) {
+	var d digester
+	if changed != nil {
+		before := make([]byte, pageSize)
+		err := changed(func(at int64, b []byte) error {
+			for ; len(b) >= pageSize; at, b = at+pageSize, b[pageSize:] {
+				if _, err := f.ReadAt(before, at); err != nil {
+					return err
+				}
+				if !bytes.Equal(before, b[:pageSize]) {
+					d.add(at, b[:pageSize])
+				}
+			}
+			return nil
+		})
+		return d.String(), err
+	}
 	size, err := f.Seek(0, 2)
 	if err != nil || size == 0 {
 		return "", err
@@ -129,7 +163,6 @@ func sum(f *os.File) (string, error) {
 		return "", err
 	}
 	defer func() { _ = unix.Munmap(memory) }()
-	var a, b uint32
 	for at := int64(0); at < size; {
 		begin, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
 		if err == unix.ENXIO {
@@ -147,14 +180,9 @@ func sum(f *os.File) (string, error) {
 			if bytes.Equal(p, empty[:len(p)]) {
 				continue
 			}
-			var number [8]byte
-			for i := range number {
-				number[i] = byte(page >> (8 * i))
-			}
-			a = crc32.Update(crc32.Update(a, castagnoli, number[:]), castagnoli, p)
-			b = crc32.Update(crc32.Update(b, crc32.IEEETable, number[:]), crc32.IEEETable, p)
+			d.add(page, p)
 		}
 		at = end
 	}
-	return fmt.Sprintf("%08x%08x", a, b), nil
+	return d.String(), nil
 }

@@ -127,19 +127,12 @@ func writeBuiltin(f *os.File, base, overlay []item) error {
 
 // mergeInitrd writes the profile's initrd followed by the overlay.
 func mergeInitrd(ctx context.Context, f *os.File, base string, overlay []item) error {
-	in, err := os.Open(base)
+	in, size, bootconfig, err := openInitrd(base)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	st, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	if st.Size() > maxInitrd {
-		return fmt.Errorf("initrd %s has %d bytes, at most %d are taken", base, st.Size(), int64(maxInitrd))
-	}
-	l, err := readListing(cache.NewReader(ctx, in), base)
+	l, err := readListing(cache.NewReader(ctx, io.NewSectionReader(in, 0, size)), base)
 	if err != nil {
 		return err
 	}
@@ -147,17 +140,29 @@ func mergeInitrd(ctx context.Context, f *os.File, base string, overlay []item) e
 	if err != nil {
 		return fmt.Errorf("initrd %s: %w", base, err)
 	}
-	if err := copyBase(ctx, f, in, st.Size(), l); err != nil {
+	if err := copyBase(ctx, f, in, size, l); err != nil {
 		return fmt.Errorf("copy initrd %s: %w", base, err)
 	}
+	return appendArchive(f, bootconfig, func(w io.Writer) error { return writeArchive(w, placed) })
+}
+
+// appendArchive writes an archive to the end of an initrd, and behind it a bootconfig, if there is one.
+func appendArchive(f *os.File, bootconfig []byte, archive func(io.Writer) error) error {
 	if err := pad(f); err != nil {
 		return err
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	if err := writeArchive(w, placed); err != nil {
+	if err := archive(w); err != nil {
 		return err
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || bootconfig == nil {
+		return err
+	}
+	if err := pad(f); err != nil {
+		return err
+	}
+	_, err := f.Write(bootconfig)
+	return err
 }
 
 // copyBase copies the base, decompressed if it is small. So is one in the lz4 format,

@@ -50,3 +50,36 @@ func TestBuiltKernel(t *testing.T) {
 		t.Errorf("without a bzImage: %+v, %v", img, err)
 	}
 }
+
+// TestMissingOptions refuses a kernel that says itself what it lacks, and notes what a file beside it says.
+func TestMissingOptions(t *testing.T) {
+	config := "CONFIG_TTY=y\nCONFIG_BLK_DEV_INITRD=y\nCONFIG_BINFMT_ELF=y\nCONFIG_PROC_FS=y\nCONFIG_SYSFS=y\n" +
+		"CONFIG_DEVTMPFS=y\nCONFIG_UNIX=y\nCONFIG_FUTEX=y\nCONFIG_EPOLL=y\nCONFIG_MULTIUSER=y\n" +
+		"CONFIG_VIRTIO_PCI=y\nCONFIG_VIRTIO_CONSOLE=y\n# CONFIG_PCI is not set\n"
+	embedded := "IKCFG_ST" + string(gzipped(t, []byte(config))) + "IKCFG_ED"
+	s := testStore(t, nil)
+	resolve := func(text string, beside string) (*Image, error) {
+		dir := t.TempDir()
+		if beside != "" {
+			put(t, []byte(beside), dir, "boot/config-6.6")
+		}
+		k := put(t, testBzImage(t, "6.6", testVmlinux(18, text)), dir, "boot/vmlinuz-6.6")
+		return s.Resolve(t.Context(), Spec{Profile: "p", Kernel: k, Cmdline: ptr("quiet")})
+	}
+	_, err := resolve(consoleText+embedded, "")
+	if err == nil || !strings.Contains(err.Error(), "was built without CONFIG_PCI, by its own configuration") {
+		t.Errorf("embedded: %v", err)
+	}
+	img, err := resolve(consoleText, config)
+	if err != nil || !strings.Contains(strings.Join(img.Notes, "\n"), "boot/config-6.6 does not set CONFIG_PCI") {
+		t.Errorf("beside: %+v, %v", img, err)
+	}
+	_, err = resolve("no console", strings.Replace(config, "VIRTIO_CONSOLE=y", "VIRTIO_CONSOLE=m", 1))
+	if err == nil || !strings.Contains(err.Error(), "has no virtio console built in (CONFIG_VIRTIO_CONSOLE)") ||
+		!strings.Contains(err.Error(), "boot/config-6.6 does not set CONFIG_PCI, CONFIG_VIRTIO_CONSOLE") {
+		t.Errorf("without a console: %v", err)
+	}
+	if img, err = resolve(consoleText, ""); err != nil || len(img.Notes) > 0 {
+		t.Errorf("not known: %+v, %v", img, err)
+	}
+}

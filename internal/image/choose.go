@@ -50,6 +50,13 @@ func (s *Store) chooseKernel(ctx context.Context, spec Spec) (*chosenKernel, err
 		k.notes = append(notes, k.notes...)
 		return k, nil
 	}
+	if spec.Release != "" {
+		k, err := s.kernelOf(ctx, cmp.Or(spec.Arch, arch.Host()), spec.Release, !spec.NoAgent)
+		if err != nil {
+			return fail(err)
+		}
+		return k, nil
+	}
 	k, err := s.autoKernel(ctx, cmp.Or(spec.Arch, arch.Host()), !spec.NoAgent)
 	if err != nil {
 		return fail(err)

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -97,15 +96,11 @@ func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 		return fmt.Errorf("profile `%s`: files need an initrd to stand in: inject_agent is false, and the profile has "+
 			"none", img.Profile)
 	}
-	in, err := os.Open(img.Initrd)
+	in, size, bootconfig, err := openInitrd(img.Initrd)
 	if err != nil {
 		return fmt.Errorf("compose initrd: %w", err)
 	}
 	defer in.Close()
-	st, err := in.Stat()
-	if err != nil {
-		return fmt.Errorf("compose initrd: %w", err)
-	}
 	f, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("compose initrd: %w", err)
@@ -114,7 +109,7 @@ func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 	if !img.Inject {
 		write = writeInPlace
 	}
-	err = write(ctx, f, in, st.Size(), files)
+	err = write(ctx, f, in, size, bootconfig, files)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -125,28 +120,20 @@ func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 	return nil
 }
 
-// writeForAgent writes an initrd of size bytes, followed by files for its agent.
-func writeForAgent(ctx context.Context, f, in *os.File, size int64, files []File) error {
+// writeForAgent writes size bytes of an initrd, followed by files for its agent.
+func writeForAgent(ctx context.Context, f, in *os.File, size int64, bootconfig []byte, files []File) error {
 	if err := copyFile(f, in, size); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := pad(f); err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := WriteFilesArchive(w, files); err != nil {
-		return err
-	}
-	return w.Flush()
+	return appendArchive(f, bootconfig, func(w io.Writer) error { return WriteFilesArchive(w, files) })
 }
 
-// writeInPlace writes an initrd of size bytes, followed by files that the kernel puts in
-// place.
-func writeInPlace(ctx context.Context, f, in *os.File, size int64, files []File) error {
-	l, err := readListing(cache.NewReader(ctx, in), in.Name())
+// writeInPlace writes size bytes of an initrd, followed by files that the kernel puts in place.
+func writeInPlace(ctx context.Context, f, in *os.File, size int64, bootconfig []byte, files []File) error {
+	l, err := readListing(cache.NewReader(ctx, io.NewSectionReader(in, 0, size)), in.Name())
 	if err != nil {
 		return err
 	}
@@ -157,14 +144,7 @@ func writeInPlace(ctx context.Context, f, in *os.File, size int64, files []File)
 	if err := copyBase(ctx, f, in, size, l); err != nil {
 		return err
 	}
-	if err := pad(f); err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := writeArchive(w, items); err != nil {
-		return err
-	}
-	return w.Flush()
+	return appendArchive(f, bootconfig, func(w io.Writer) error { return writeArchive(w, items) })
 }
 
 // placeFiles fits files into an initrd. Parents follow the initrd's symlinks and are made
@@ -214,11 +194,11 @@ func (l *listing) hasContent(dir string) bool {
 	return false
 }
 
-// copyFile fills the empty file dst with size bytes of src: by sharing blocks
+// copyFile fills the empty file dst with the first size bytes of src: by sharing blocks
 // where the file system can, else inside the kernel, else through memory.
 func copyFile(dst, src *os.File, size int64) error {
 	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) == nil {
-		return nil
+		return dst.Truncate(size)
 	}
 	// io.Copy between files uses copy_file_range.
 	n, err := io.Copy(dst, io.NewSectionReader(src, 0, size))

@@ -101,7 +101,8 @@ func (s *Store) busyboxOf(ctx context.Context, a *arch.Arch) (string, error) {
 		if fetched {
 			return "", fmt.Errorf("the package %s of %s has no busybox", apt.Busybox, a)
 		}
-		if err := s.download(ctx, a, apt.Busybox); err != nil {
+		none := func() (bool, error) { return false, nil }
+		if err := s.download(ctx, apt.Want{Arch: a, What: apt.Busybox}, none); err != nil {
 			return "", fmt.Errorf("no busybox for %s: %w; give an initrd of that architecture, or agent and initrd of "+
 				"your own", a, err)
 		}
@@ -117,8 +118,12 @@ func packageMark(a *arch.Arch) string {
 	return a.Name + "-"
 }
 
-// isPackageOf reports whether an entry of kindKernel has packages of an architecture.
+// isPackageOf reports whether an entry of kindKernel has packages of an architecture, for whoever does not ask for a
+// release.
 func isPackageOf(name string, a *arch.Arch) bool {
+	if strings.Contains(name, releaseMark) {
+		return false
+	}
 	if mark := packageMark(a); mark != "" {
 		return strings.HasPrefix(name, mark)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"provium/internal/image/cpio"
@@ -76,7 +77,7 @@ func FuzzInfo(f *testing.F) {
 		if err := writeInfo(dir, v); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := readInfo(dir); err != nil || *again != before {
+		if again, err := readInfo(dir); err != nil || !reflect.DeepEqual(*again, before) {
 			t.Errorf("%+v became %+v, %v", before, again, err)
 		}
 		if note := vmlinuxNote(dir); v.Reason == "" && note != v.Version {

@@ -36,6 +36,8 @@ type Spec struct {
 	Arch *arch.Arch
 	// Kernel is a bzImage, an ELF vmlinux or an Image; chosen automatically if empty.
 	Kernel string
+	// Release is that of the kernel, or its beginning, if Kernel is empty; any if it is empty, too.
+	Release string
 	// Root is a tree in which the kernel is found, if Kernel is empty.
 	Root string
 	// Initrd is an initramfs; the built-in one if empty.
@@ -105,8 +107,11 @@ type Image struct {
 	// Kernel is the file to boot: the vmlinux inside KernelFile if there is one
 	// that QEMU can start, else KernelFile itself.
 	Kernel string
-	// KernelFile is the kernel as it was given or found.
+	// KernelFile is the kernel as it was given or found, without what was around it.
 	KernelFile string
+	// KernelGiven is the file that KernelFile was taken out of: a unified kernel image, an EFI zboot image or a
+	// compressed kernel. Of others it is KernelFile.
+	KernelGiven string
 	// Origin is how it was found.
 	Origin Origin
 	// Release is the kernel's release, as uname -r prints it; may be empty.
@@ -181,9 +186,9 @@ func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
 
 // resolve is Resolve with the errors of its parts.
 func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
-	img := &Image{Profile: spec.Profile, Inject: !spec.NoAgent, BaseInitrd: spec.Initrd}
+	img := &Image{Profile: spec.Profile, Inject: !spec.NoAgent}
 	cmdline, err := cmdlineSpec(spec)
-	if err == nil {
+	if err == nil && !mayBeUnified(spec.Kernel) {
 		_, err = Cmdline(cmdline) // before anything is downloaded
 	}
 	if err != nil {
@@ -199,7 +204,8 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img.Arch, img.cmdline = k.arch, cmdline
+	useUnified(&spec, &cmdline, k)
+	img.Arch, img.cmdline, img.BaseInitrd = k.arch, cmdline, spec.Initrd
 	img.cmdline.Arch = k.arch
 	if img.Cmdline, err = img.CommandLine(nil, ""); err != nil {
 		return nil, err
@@ -224,7 +230,7 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img.Kernel, img.KernelFile, img.Origin = k.boot, k.file, k.origin
+	img.Kernel, img.KernelFile, img.KernelGiven, img.Origin = k.boot, k.inside.file, k.file, k.origin
 	img.Release, img.PVH, img.Notes = k.release, k.pvh, k.notes
 
 	var initrdKey string

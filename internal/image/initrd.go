@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"strings"
 
@@ -192,13 +191,16 @@ func (s *Store) checkWhole(ctx context.Context, file, digest string) error {
 	if _, known := s.cache.Recall(what); known {
 		return nil
 	}
-	f, err := os.Open(file)
+	f, size, _, err := openInitrd(file)
+	var corrupt *corruptError
+	if errors.As(err, &corrupt) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("read initrd %s: %w", file, reason(err))
 	}
 	defer f.Close()
-	_, err = readListing(cache.NewReader(ctx, f), file)
-	var corrupt *corruptError
+	_, err = readListing(cache.NewReader(ctx, io.NewSectionReader(f, 0, size)), file)
 	isCorrupt := errors.As(err, &corrupt)
 	if err != nil && !isCorrupt || isCorrupt && corrupt.cut || ctx.Err() != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 // chosenKernel is a kernel that the guest can be started from.
 type chosenKernel struct {
 	file     string // as given or found
+	inside   unwrapped
 	boot     string // what QEMU gets
 	arch     *arch.Arch
 	origin   Origin
@@ -40,11 +42,18 @@ type moduleDirs struct {
 func (s *Store) openKernel(
 	ctx context.Context, file string, origin Origin, dirs moduleDirs, agent bool,
 ) (*chosenKernel, error) {
-	h, err := readKernelHeader(file)
+	inside, err := s.unwrap(ctx, file)
 	if err != nil {
 		return nil, err
 	}
-	k := &chosenKernel{file: file, boot: file, arch: h.Arch, origin: origin, release: h.Version}
+	h, err := readKernelHeader(inside.file)
+	if err != nil {
+		return nil, err
+	}
+	k := &chosenKernel{file: file, inside: inside, boot: inside.file, arch: h.Arch, origin: origin, release: h.Version}
+	if w := inside.wrapping; w != "" {
+		k.notes = append(k.notes, fmt.Sprintf("kernel %s is taken out of what is around it (%s)", file, w))
+	}
 	if k.digest, err = s.cache.FileDigest(ctx, file); err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", file, reason(err))
 	}
@@ -62,7 +71,7 @@ func (s *Store) openKernel(
 		return nil, err
 	}
 	if agent {
-		if err := k.checkLink(v); err != nil {
+		if err := k.checkNeeds(v, dirs.build); err != nil {
 			err.text += configHint(dirs.build)
 			return nil, err
 		}
@@ -72,11 +81,11 @@ func (s *Store) openKernel(
 
 // compressed sets k.boot to the bzImage as it is.
 func (k *chosenKernel) compressed(profile string) error {
-	if k.pvh && k.boot == k.file {
+	if k.pvh && k.boot == k.inside.file {
 		return fmt.Errorf("profile `%s` has boot_compressed = true, and its kernel %s is an ELF vmlinux; give the "+
 			"bzImage of the same build", profile, k.file)
 	}
-	k.boot, k.pvh = k.file, false
+	k.boot, k.pvh = k.inside.file, false
 	return nil
 }
 
@@ -176,4 +185,50 @@ func (k *chosenKernel) checkLink(v *vmlinuxInfo) *noLinkError {
 		}
 	}
 	return nil
+}
+
+// checkNeeds returns a noLinkError for a kernel whose guests would start no agent or could not be reached. What only a
+// file beside the kernel says, which may be of another build, is a note.
+func (k *chosenKernel) checkNeeds(v *vmlinuxInfo, build string) *noLinkError {
+	hasModule := func(name string) bool { return k.tree != nil && k.tree.Has(name) }
+	if lacks := v.Options.Missing(hasModule); len(lacks) > 0 {
+		return noLink("kernel %s was built without %s, by its own configuration: the agent cannot be reached; enable "+
+			"that, or use another kernel", k.file, strings.Join(lacks, ", "))
+	}
+	link := k.checkLink(v)
+	if v.Options != nil {
+		return link
+	}
+	file, options := k.configBeside(build)
+	if lacks := options.Missing(hasModule); len(lacks) > 0 {
+		said := fmt.Sprintf("%s does not set %s", file, strings.Join(lacks, ", "))
+		k.notes = append(k.notes, "guests may not be reached: "+said)
+		if link != nil {
+			link.text += "; " + said
+		}
+	}
+	return link
+}
+
+// configBeside returns the file with the configuration of a kernel, and what it says; nil without such a file.
+func (k *chosenKernel) configBeside(build string) (string, kernel.Options) {
+	files := []string{filepath.Join(filepath.Dir(k.file), "config-"+k.release)}
+	if build != "" {
+		files = []string{filepath.Join(build, ".config")}
+	}
+	if k.tree != nil {
+		files = append(files, filepath.Join(k.tree.Dir(), "config"), filepath.Join(k.tree.Dir(), "build", ".config"))
+	}
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			continue
+		}
+		text, err := io.ReadAll(io.LimitReader(f, kernel.MaxConfig))
+		f.Close()
+		if err == nil {
+			return file, kernel.ReadOptions(string(text))
+		}
+	}
+	return "", nil
 }

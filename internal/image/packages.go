@@ -24,7 +24,8 @@ func (s *Store) packages(ctx context.Context, a *arch.Arch) ([]string, error) {
 	if len(roots) > 0 || err != nil {
 		return roots, err
 	}
-	if err := s.download(ctx, a, apt.Kernel); err != nil {
+	had := func() (bool, error) { roots, err := s.kernelPackages(ctx, a); return len(roots) > 0, err }
+	if err := s.download(ctx, apt.Want{Arch: a, What: apt.Kernel}, had); err != nil {
 		return nil, err
 	}
 	return s.kernelPackages(ctx, a)
@@ -38,8 +39,8 @@ func (s *Store) kernelPackages(ctx context.Context, a *arch.Arch) ([]string, err
 	}), err
 }
 
-// download downloads packages for an architecture, unless another process just has.
-func (s *Store) download(ctx context.Context, a *arch.Arch, what string) error {
+// download downloads packages, unless they are there, which another process may have done.
+func (s *Store) download(ctx context.Context, want apt.Want, isThere func() (bool, error)) error {
 	if s.cfg.Runner == nil {
 		return errors.New("downloads are switched off")
 	}
@@ -51,18 +52,19 @@ func (s *Store) download(ctx context.Context, a *arch.Arch, what string) error {
 		return err
 	}
 	defer unlock()
-	if roots, err := s.kernelPackages(ctx, a); err != nil || len(roots) > 0 && what == apt.Kernel {
-		return err // another process downloaded it meanwhile
+	if had, err := isThere(); err != nil || had {
+		return err
 	}
-	tmp, err := s.cache.TempDir(kindKernel, partlyDownloaded+strings.TrimSuffix("-"+packageMark(a), "-"))
+	mark := packageMark(want.Arch) + suiteMark(want.Suite)
+	tmp, err := s.cache.TempDir(kindKernel, partlyDownloaded+strings.TrimSuffix("-"+mark, "-"))
 	if err != nil {
 		return err
 	}
-	want := apt.Want{Arch: a, Foreign: a != arch.Host(), What: what}
+	want.Foreign = want.Arch != arch.Host()
 	_, err = s.cache.Install(ctx, kindKernel, func(dir string) (string, error) {
 		root := filepath.Join(dir, packageRoot)
 		name, err := apt.Fetch(ctx, s.cfg.Runner, want, tmp, root, s.cfg.Notice, s.cfg.Download)
-		return packageMark(a) + name, err
+		return mark + name, err
 	})
 	if err != nil {
 		return err // the next download continues this one
@@ -81,8 +83,13 @@ const lockDownload = "download"
 // cachedPackages returns the roots of the packages for an architecture in the cache, the newest
 // first.
 func (s *Store) cachedPackages(ctx context.Context, a *arch.Arch) ([]string, error) {
+	return s.packagesNamed(ctx, func(name string) bool { return isPackageOf(name, a) })
+}
+
+// packagesNamed returns the roots of the packages whose entries have such names.
+func (s *Store) packagesNamed(ctx context.Context, wanted func(name string) bool) ([]string, error) {
 	// Packages of other architectures have thousands of files, which are not looked at.
-	dirs, err := s.cache.All(ctx, kindKernel, func(name string) bool { return isPackageOf(name, a) })
+	dirs, err := s.cache.All(ctx, kindKernel, wanted)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ import (
 // vmlinuxInfo is what the cache has of a kernel, beside its vmlinux.
 type vmlinuxInfo struct {
 	kernel.Vmlinux
+	// Options are those that the kernel itself says it was built with.
+	Options kernel.Options `json:"options,omitempty"`
 	// Inspected is set if the uncompressed kernel could be read.
 	Inspected bool `json:"inspected"`
 	// Size is the length of the vmlinux in bytes, 0 if it was not kept.
@@ -69,7 +71,7 @@ func (s *Store) unpacked(ctx context.Context, k *chosenKernel) error {
 	if k.pvh || k.arch != arch.AMD64 {
 		return nil
 	}
-	h, err := readKernelHeader(k.file)
+	h, err := readKernelHeader(k.inside.file)
 	if err != nil {
 		return err
 	}
@@ -100,6 +102,9 @@ func readInfo(dir string) (*vmlinuxInfo, error) {
 	if err := json.Unmarshal(text, v); err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, infoFile), err)
 	}
+	if len(v.Options) == 0 {
+		v.Options = nil
+	}
 	if v.Size < 0 {
 		return nil, fmt.Errorf("read %s: a kernel of %d bytes", filepath.Join(dir, infoFile), v.Size)
 	}
@@ -122,7 +127,7 @@ func vmlinuxNote(dir string) string {
 // itself fast.
 func extract(dir string, k *chosenKernel, h *kernel.Header, fast bool) error {
 	v := new(vmlinuxInfo)
-	in, err := openWatched(os.Open(k.file))
+	in, err := openWatched(os.Open(k.inside.file))
 	if err != nil {
 		return reason(err)
 	}
@@ -208,6 +213,9 @@ func (v *vmlinuxInfo) inspect(f *watchedFile) error {
 		return err
 	}
 	v.Vmlinux, v.Inspected, v.Size = *x, true, st.Size()
+	if text, err := kernel.EmbeddedConfig(f, st.Size()); err == nil {
+		v.Options = kernel.ReadOptions(text)
+	}
 	return nil
 }
 

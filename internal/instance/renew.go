@@ -30,6 +30,9 @@ const UseOfBoot = "boot"
 // renewed later.
 func (r *Renewal) Apply(ctx context.Context, link *guest.Client, m *qemu.Machine) error {
 	req := &guest.Renew{MachineID: r.MachineID}
+	if m != nil {
+		req.Disturb = m.Disturbance()
+	}
 	if !r.FixedTime {
 		req.RealtimeNS = time.Now().UnixNano()
 	}
@@ -47,14 +50,14 @@ func (r *Renewal) Apply(ctx context.Context, link *guest.Client, m *qemu.Machine
 }
 
 // SeedBoot brings the random device of a guest that has booted, or was reset, to the start
-// of the stream of a use. It does nothing to a machine without a seed.
+// of the stream of a use, and begins to disturb one that is to be. It does nothing to a machine without a seed.
 func SeedBoot(ctx context.Context, link *guest.Client, m *qemu.Machine, use string) error {
-	block := m.RestartEntropy(use)
-	if block == nil {
+	r := &guest.Renew{RandomBlock: m.RestartEntropy(use), Disturb: m.Disturbance()}
+	if r.RandomBlock == nil && r.Disturb == 0 {
 		return nil
 	}
 	defer m.ReleaseEntropy()
-	return link.Renew(ctx, &guest.Renew{RandomBlock: block})
+	return link.Renew(ctx, r)
 }
 
 // Uses counts restores by name, so that each one makes another use of a seed, and a
@@ -76,18 +79,18 @@ func (u *Uses) Next(vm string) string {
 	return fmt.Sprintf("restore %d of %s", u.n[vm], vm)
 }
 
-// ClockAhead returns by how much the clock of a guest that boots since started is ahead of
-// the host's, 0 for less than a second: the kernel measured its counter wrong.
-func ClockAhead(ctx context.Context, link *guest.Client, started time.Time) (time.Duration, error) {
+// CheckClock returns an error for a guest that boots since started and whose clock is ahead of the host's: the kernel
+// measured its counter wrong.
+func CheckClock(ctx context.Context, link *guest.Client, started time.Time) error {
 	c, err := link.ClockGet(ctx)
 	if err != nil {
-		return 0, err
+		return nil // something else is wrong
 	}
-	ahead := time.Duration(c.BoottimeNS) - time.Since(started)
-	if ahead < time.Second {
-		return 0, nil
+	if ahead := time.Duration(c.BoottimeNS) - time.Since(started); ahead >= time.Second {
+		return fmt.Errorf("the guest's clock is %s ahead, since its kernel measured a wrong frequency of its TSC",
+			ahead.Round(time.Second))
 	}
-	return ahead, nil
+	return nil
 }
 
 // SetTime sets the wall clock of a guest that has just booted to the time since when it

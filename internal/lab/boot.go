@@ -80,12 +80,14 @@ func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShar
 			return v.started(ctx, inst)
 		}
 	}
-	inst, err := v.start(ctx, plan, releaseShare)
+	var inst *guestRun
+	if keep := cached != nil && first; keep && plan.cfg.Shape.IsDeterministic() {
+		inst, err = v.bootForCache(ctx, cached, plan, releaseShare)
+	} else if inst, err = v.start(ctx, plan, releaseShare); err == nil && keep {
+		v.storeBoot(ctx, cached, inst)
+	}
 	if err != nil {
 		return v.bootError(ctx, err)
-	}
-	if cached != nil && first {
-		v.storeBoot(ctx, cached, inst)
 	}
 	return v.started(ctx, inst)
 }
@@ -212,7 +214,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		return nil, err
 	}
 	img, err := shaped.Image(shape, v.profile.Machine, opts, v.profile.Image, key != "" || len(v.disks.All()) > 0,
-		func() (*image.Image, error) { return v.host.image(ctx, v.profile, key) })
+		v.condition(opts), func() (*image.Image, error) { return v.host.image(ctx, v.profile, key) })
 	if err != nil {
 		return nil, err
 	}

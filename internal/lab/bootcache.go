@@ -9,6 +9,7 @@ import (
 	"provium/internal/disk"
 	"provium/internal/hosttsc"
 	"provium/internal/instance"
+	"provium/internal/lab/shaped"
 	"provium/internal/qemu"
 	"provium/internal/ready"
 	"provium/internal/snapshot"
@@ -16,7 +17,7 @@ import (
 )
 
 // bootCacheLimit is the most that post-boot snapshots take on disk, in bytes.
-const bootCacheLimit = 4 << 30
+const bootCacheLimit = 6 << 30
 
 // fairTimeout is the least agent timeout after which a restored guest that did not answer
 // is proof against its snapshot.
@@ -72,7 +73,7 @@ func (v *VM) mayCache(opts *topology.BootOpts) bool {
 		return false
 	}
 	shape := v.profile.Shape.Merge(opts.Shape) // what QEMU is told may be of files, and change with them
-	return opts.MemoryBytes()%snapshot.PageSize == 0 && len(shape.Args) == 0 && !shape.IsDeterministic()
+	return opts.MemoryBytes()%snapshot.PageSize == 0 && len(shape.Args) == 0
 }
 
 // bootKey returns the key of a plan's post-boot snapshot: a digest of everything that the
@@ -97,14 +98,9 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 		TSC      int           // of the host, roughly: each run measures it anew
 	}
 	var forms []any
-	reached := ""
+	reached, start := "", shaped.InUTC(p.opts.InitialTime)
 	if c := v.condition(p.opts); c.Kind != ready.Agent {
 		reached = c.String()
-	}
-	var start *time.Time
-	if p.opts.InitialTime != nil {
-		utc := p.opts.InitialTime.UTC()
-		start = &utc
 	}
 	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
 		forms = append(forms, form{snapshot.Form(), binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
@@ -208,6 +204,32 @@ func (v *VM) bootInstead(p *startPlan, releaseShare func()) (err error) {
 // one that others can have.
 var errDiskChanged = errors.New("a disk was changed during the boot")
 
+// bootForCache boots a deterministic guest for the cache, and serves the boot from there: a guest that went on from
+// its own boot would not do the same as those that are served.
+func (v *VM) bootForCache(ctx context.Context, c *cacheable, p *startPlan, releaseShare func()) (*guestRun, error) {
+	first := *p
+	first.cfg = shaped.ForCache(p.cfg)
+	before := v.State()
+	inst, err := v.start(ctx, &first, func() {})
+	if err == nil {
+		v.storeBoot(ctx, c, inst)
+		inst.Expect(true)
+		inst.End("its snapshot goes on")
+		v.clearGuest(before)
+		err = v.console.Replace(nil, 0)
+		v.console.MarkBoot()
+	}
+	if err != nil {
+		releaseShare()
+		return nil, err
+	}
+	inst, err = v.bootFromCache(ctx, c.key, p, releaseShare)
+	if inst == nil && err == nil { // no boot of this guest can be kept
+		inst, err = v.start(ctx, p, releaseShare)
+	}
+	return inst, err
+}
+
 // storeBoot adds the guest, whose boot is just done, to the cache. Its
 // errors are warnings.
 func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
@@ -227,15 +249,14 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		return nil
 	}
 	if link, err := inst.Client(ctx); err == nil {
-		if ahead, _ := instance.ClockAhead(ctx, link, inst.began); ahead > 0 {
-			v.host.warn("vm `%s`: the boot is not cached: the guest's clock is %s ahead, since its kernel measured "+
-				"a wrong frequency of its TSC", v.name, ahead.Round(time.Second))
+		if err := instance.CheckClock(ctx, link, inst.began); err != nil && !inst.plan.cfg.Shape.IsDeterministic() {
+			v.host.warn("vm `%s`: the boot is not cached: %v", v.name, err)
 			return
 		}
 		kernel := strings.TrimPrefix(link.Info().GuestOS, "linux ")
 		inst.plan.guest.Kernel = kernel[:min(len(kernel), maxKernelName)]
 	}
-	if v.condition(inst.plan.opts).Kind == ready.Agent {
+	if v.condition(inst.plan.opts).Kind == ready.Agent && !inst.plan.cfg.Shape.IsDeterministic() {
 		// Later, programs have the id, and write it to the journal.
 		inst.plan.guest.BootID = instance.FindBootID(ctx, inst.Instance)
 	}

@@ -10,7 +10,6 @@ import (
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
 	"provium/internal/lab/shaped"
-	"provium/internal/lab/warm"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/topology"
@@ -38,14 +37,15 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	*guestRun, error) {
 	i := &guestRun{vm: v, plan: p, announced: announce.Guest{VM: &v.news},
 		netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
-	if p.restored && p.cfg.RNGSeed != nil {
+	if p.restored && !p.cached && (p.cfg.RNGSeed != nil || p.cfg.Shape.IsDeterministic()) {
 		i.use = v.host.uses.Next(v.name)
 	}
-	ahead := v.host.takePrewarmed(ctx, p)
+	ahead := v.host.prewarmed.Take(ctx, instance.KeyOf(p.origin, p.cfg))
 	cfg := *p.cfg
+	cfg.Seed = shaped.SeedOfUse(cfg.Seed, i.use)
 	var err error
 	if ahead != nil {
-		parts := ahead.Parts.(*warm.Parts)
+		parts := ahead.Parts.(*shaped.Parts)
 		i.netdevs.Adopt(parts.Netdevs, p.nics)
 		p.drives = parts.Drives
 	} else {
@@ -144,8 +144,8 @@ func (i *guestRun) firstAnswer(ctx context.Context) error {
 // renewal returns what makes the guest of a restore differ from others of its snapshot.
 func (p *startPlan) renewal(use string) *instance.Renewal {
 	own := slices.ContainsFunc(p.opts.Files, func(f topology.BootFile) bool { return f.Path == "/etc/machine-id" })
-	return &instance.Renewal{Seed: p.guest.RNGSeed, Use: use, FixedTime: p.guest.InitialTime != nil,
-		MachineID: p.cached && !own}
+	return shaped.Renewal(p.cfg, &instance.Renewal{Seed: p.guest.RNGSeed, Use: use,
+		FixedTime: p.guest.InitialTime != nil, MachineID: p.cached && !own})
 }
 
 // may returns an error for an op that a deterministic guest would see.

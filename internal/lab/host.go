@@ -109,7 +109,7 @@ type Host struct {
 	// read. It is closed with the root lab.
 	snapshots snapshot.Store[handle.Mark, disk.Sealed]
 	prewarmed instance.Pool
-	templates templates.Store
+	templates templates.Store[*qemu.Template]
 	running   sync.Map // VMs that have run and are not closed
 	sandboxes qemu.Sandboxes
 	uses      instance.Uses // of seeds

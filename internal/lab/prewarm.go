@@ -8,7 +8,7 @@ import (
 
 	"provium/internal/guest"
 	"provium/internal/instance"
-	"provium/internal/lab/warm"
+	"provium/internal/lab/shaped"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
@@ -27,12 +27,11 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 		return err
 	}
 	p, err := v.planRestore(ctx, r)
-	if err != nil {
-		return err
+	if err == nil {
+		defer p.release()
+		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
-	defer p.release()
-	v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
-	return nil
+	return err
 }
 
 // restored counts a guest that was started from a snapshot. What is restored twice is
@@ -40,18 +39,14 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 func (v *VM) restored(ctx context.Context, i *guestRun) {
 	// A guest that is stopped takes no connection by vsock.
 	if p := i.plan; v.host.snapshots.Restored(p.origin) > 1 && !p.cfg.Vsock {
-		t, err := i.Template(ctx, p.cached)
-		if err != nil {
-			v.host.warn("vm `%s` template: %v", v.name, err)
-		}
-		v.host.templates.Put(p.origin, t)
+		v.host.templates.Put(p.origin, i.Template(ctx, p.cached))
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
 }
 
 // prewarm begins to restore the guest of a plan ahead of need.
 func (h *Host) prewarm(p *startPlan, limit time.Duration) {
-	if h.NoPrewarming || h.Busy != nil && h.Busy() {
+	if h.NoPrewarming || p.cfg.Shape.IsDeterministic() || h.Busy != nil && h.Busy() {
 		return
 	}
 	renewal := p.renewal("") // the plan is the caller's
@@ -64,17 +59,10 @@ func (h *Host) prewarm(p *startPlan, limit time.Duration) {
 	})
 }
 
-func (h *Host) takePrewarmed(ctx context.Context, p *startPlan) *instance.Prewarmed {
-	if !p.restored {
-		return nil
-	}
-	return h.prewarmed.Take(ctx, instance.KeyOf(p.origin, p.cfg))
-}
-
 // planPrewarmed describes a machine in dir, which has nothing of the plan's VM.
 func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.Parts, error) {
 	cfg := *p.cfg
-	parts := &warm.Parts{Netdevs: h.network().NewNetdevs(nil, dir)}
+	parts := &shaped.Parts{Netdevs: h.network().NewNetdevs(nil, dir)}
 	if len(p.opts.Files) > 0 { // the initrd is the VM's own
 		cfg.Initrd = filepath.Join(dir, "initrd")
 		if err := os.Link(p.cfg.Initrd, cfg.Initrd); err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"provium/internal/lab/shaped"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -163,7 +164,7 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, save
 		if p.baseFile, err = v.host.snapshots.OpenBase(ctx, r, v.host.TempDir); err != nil {
 			return err
 		}
-		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.baseFile, r.File(), ranges(changed)
+		p.cfg.Restore.File, p.cfg.Restore.State, p.cfg.Restore.Changed = p.baseFile, r.File(), shaped.Ranges(changed)
 		p.base = *m.Base
 	} else {
 		file, err := r.Mappable(v.host.TempDir)
@@ -185,13 +186,4 @@ func (v *VM) hardware(cfg *qemu.Config, version string) snapshot.Machine {
 	}
 	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel,
 		Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}
-}
-
-// ranges returns the ranges as package qemu has them.
-func ranges(changed []snapshot.Range) []qemu.Range {
-	out := make([]qemu.Range, len(changed))
-	for i, c := range changed {
-		out[i] = qemu.Range{At: c.At, Length: c.Length}
-	}
-	return out
 }

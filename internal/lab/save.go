@@ -22,12 +22,11 @@ type saving struct {
 
 // takenSnapshot is a complete file and what this process has to remember of it.
 type takenSnapshot struct {
-	id    snapshot.FileID
-	base  string // path of the full snapshot that a diff lies over; "" for a full one
-	token string
-	disks disk.Sealed // open, unless token is ""
-	// template is of the same guest; nil without one.
-	template *qemu.Template
+	id       snapshot.FileID
+	base     string // path of the full snapshot that a diff lies over; "" for a full one
+	token    string
+	disks    disk.Sealed    // open, unless token is ""
+	template *qemu.Template // of the same guest; may be nil
 }
 
 // save writes the guest to w. record must follow if how.disks has a token.
@@ -132,9 +131,7 @@ type frozenGuest struct {
 
 // close releases what finish has not taken.
 func (g *frozenGuest) close() error {
-	if g.template != nil {
-		g.template.Close()
-	}
+	g.template.Close()
 	return g.disks.Close()
 }
 

@@ -41,8 +41,10 @@ type Shape struct {
 	Display  *bool    `json:"display,omitempty"`   // a VGA adapter; nil is false
 	CPU      Topology `json:"cpu,omitzero"`
 	// Deterministic says that the guest does the same in each run with the same seed; nil is false.
-	Deterministic *bool    `json:"deterministic,omitempty"`
-	Args          []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
+	Deterministic *bool `json:"deterministic,omitempty"`
+	// Disturb has a deterministic guest's processes be interrupted at moments that follow from its seed.
+	Disturb bool     `json:"disturb,omitempty"`
+	Args    []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
 }
 
 // Topology is how the vCPUs are divided. A zero field is 1, or what the others leave.
@@ -81,6 +83,7 @@ func (s Shape) Merge(over Shape) Shape {
 	if over.Deterministic != nil {
 		s.Deterministic = over.Deterministic
 	}
+	s.Disturb = s.Disturb || over.Disturb
 	s.Args = slices.Concat(s.Args, over.Args)
 	return s
 }

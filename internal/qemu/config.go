@@ -73,8 +73,9 @@ type Config struct {
 	// Sandboxes remembers which QEMUs have no sandbox; nil finds out at each start.
 	Sandboxes *Sandboxes
 
-	// Checks observes the sync points of a deterministic guest. Nil does not.
-	Checks func(ram *os.File, p syncpoint.Point) error
+	// Checks observes the sync points of a deterministic guest. changed visits what a restored one has changed of its
+	// memory's file, and is nil for others. Nil does not.
+	Checks func(ram *os.File, changed func(visit func(at int64, b []byte) error) error, p syncpoint.Point) error
 
 	withoutSandbox bool
 	plugin         int // version of QEMU's plugin interface, for a deterministic guest
@@ -424,6 +425,9 @@ func (c *Config) shapeParts() (parts []string) {
 	}
 	if c.Shape.IsUEFI() {
 		parts = append(parts, c.firmwareID())
+	}
+	if c.Shape.IsDeterministic() {
+		parts = append(parts, fmt.Sprintf("-icount shift=%d", icountShift))
 	}
 	if len(c.Shape.Args) > 0 {
 		parts = append(parts, "qemu_args "+strings.Join(c.Shape.Args, " "))

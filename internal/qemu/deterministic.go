@@ -51,8 +51,6 @@ func (c *Config) checkDeterministic() error {
 		return refuse("firmware and boot_from were not tried", "boot the profile's kernel")
 	case c.Shape.HasDisplay():
 		return refuse("a screen is drawn when the host has the time", "leave `display` out")
-	case c.Restore != nil:
-		return refuse("a snapshot cannot be restored", "boot the guest")
 	}
 	return nil
 }
@@ -60,7 +58,7 @@ func (c *Config) checkDeterministic() error {
 // deterministicArgs are the words of the command line that count time in instructions.
 func (c *Config) deterministicArgs(fd fds) []string {
 	return []string{"-icount", fmt.Sprintf("shift=%d,sleep=off", icountShift), "-seed", fmt.Sprint(uint32(c.Seed)),
-		"-plugin", fmt.Sprintf("/proc/self/fd/%d,fd=%d", fd.plugin, fd.control)}
+		"-plugin", fmt.Sprintf("/proc/self/fd/%d,fd=%d,port=%d", fd.plugin, fd.control, fd.agent)}
 }
 
 // consoleDevice is what a console writes to. A deterministic guest's must never be full, since the guest would see
@@ -122,19 +120,12 @@ func (m *Machine) wirePacer(ends *pacerFiles, n *fds, pair func(string) (*os.Fil
 	return nil
 }
 
-// startPacer begins to pace the guest. QMP is connected when settle is called.
+// startPacer begins to pace the guest.
 func (m *Machine) startPacer(f pacerFiles) {
 	m.pacer = syncpoint.New(syncpoint.Config{Control: f.control, Port: f.port, Seed: m.cfg.Seed,
-		Settle: func() error {
-			<-m.connected
-			if m.qmp == nil {
-				return errors.New("qemu has ended")
-			}
-			_, err := m.Status(context.Background())
-			return err
-		},
-		Arrived: m.SyncConsole,
-		Observe: m.observe(),
+		Restored: m.cfg.Restore != nil,
+		Arrived:  m.SyncConsole,
+		Observe:  m.observe(),
 		Failed: func(err error) {
 			m.stderr.Write([]byte(fmt.Sprintf("deterministic: %v\n", err)))
 			m.Kill()
@@ -147,7 +138,13 @@ func (m *Machine) observe() func(syncpoint.Point) error {
 	if m.cfg.Checks == nil {
 		return nil
 	}
-	return func(p syncpoint.Point) error { return m.cfg.Checks(m.ram, p) }
+	var changed func(func(int64, []byte) error) error
+	if m.cfg.Restore != nil {
+		changed = func(visit func(int64, []byte) error) error {
+			return m.privateRAM(context.Background(), m.ramBase.Load(), visit)
+		}
+	}
+	return func(p syncpoint.Point) error { return m.cfg.Checks(m.ram, changed, p) }
 }
 
 // checked returns the machine, which is ended if it cannot be what it is to be.
@@ -174,6 +171,15 @@ func (m *Machine) checkPlugin() error {
 	case <-m.pacer.Done():
 		return errors.New("deterministic: the plugin for QEMU did not load")
 	}
+}
+
+// Disturbance is the seed of the moments at which a deterministic guest's processes are interrupted, 0 where they
+// are not.
+func (m *Machine) Disturbance() uint64 {
+	if m.pacer == nil || !m.cfg.Shape.Disturb {
+		return 0
+	}
+	return max(m.cfg.Seed, 1)
 }
 
 // Pacer lets a deterministic guest go on. It is nil for others.

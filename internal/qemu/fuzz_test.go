@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"testing"
 )
@@ -45,36 +44,6 @@ func FuzzJoinState(f *testing.F) {
 		}
 		if again, err := joinState(state, nil, devices); err == nil && !bytes.Equal(again, state) {
 			t.Errorf("%x becomes %x", state, again)
-		}
-	})
-}
-
-// FuzzDirtyRuns checks the runs of pages against a look at each page.
-func FuzzDirtyRuns(f *testing.F) {
-	f.Add([]byte{0, 1, 2, 3, 4, 1, 1, 1, 1, 2}, uint8(2))
-	f.Fuzz(func(t *testing.T, kinds []byte, limit uint8) {
-		most := int(limit)%16 + 1
-		var entries []byte
-		var want []bool
-		for _, k := range kinds {
-			e := [...]uint64{0, pagePresent, pageSwapped, pagePresent | pageOfFile, pageOfFile}[k%5] | uint64(k)>>3
-			entries = binary.LittleEndian.AppendUint64(entries, e)
-			want = append(want, k%5 == 1 || k%5 == 2)
-		}
-		got := make([]bool, len(want))
-		end := 0
-		err := dirtyRuns(entries, most, func(first, count int) error {
-			if first < end || count < 1 || count > most {
-				t.Fatalf("run %d+%d after %d, at most %d", first, count, end, most)
-			}
-			end = first + count
-			for i := first; i < end; i++ {
-				got[i] = true
-			}
-			return nil
-		})
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%v, want %v: %v", got, want, err)
 		}
 	})
 }

@@ -190,7 +190,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		<-m.done
 		return nil, m.loadError(ctx, err)
 	}
-	return m, nil
+	return m.checked()
 }
 
 // launch starts the process, or makes it of a template.
@@ -495,7 +495,12 @@ func (m *Machine) monitor() monitor { return monitor{m.qmp} }
 // Stop stops the vCPUs, Cont starts them again, Reset presses the reset
 // button, PowerDown the ACPI power button, Wakeup ends suspend-to-RAM. All
 // return when QEMU has taken the command, not when the guest has reacted.
-func (m *Machine) Stop(ctx context.Context) error { return m.monitor().run(ctx, "stop") }
+func (m *Machine) Stop(ctx context.Context) error {
+	if m.pacer != nil {
+		return m.pacer.Stop(ctx, func() error { return m.monitor().run(ctx, "stop") })
+	}
+	return m.monitor().run(ctx, "stop")
+}
 
 // Cont starts the vCPUs.
 func (m *Machine) Cont(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/arch"
 	"provium/internal/guestmem"
+	"provium/internal/pagemap"
 )
 
 // Memory is the guest's memory as it is at each read. Close must be called.
@@ -108,7 +109,7 @@ func (mem *Memory) Scan(ctx context.Context, visit func(at int64, p []byte) erro
 	if err := mem.file.Scan(ctx, visit); err != nil || mem.mem == nil {
 		return err
 	}
-	return visitPrivate(ctx, mem.mem, mem.pagemap, mem.base, mem.Size(), func(offset int64, p []byte) error {
+	return pagemap.VisitPrivate(ctx, mem.mem, mem.pagemap, mem.base, mem.Size(), func(offset int64, p []byte) error {
 		return visit(mem.file.Layout.Address(offset), p)
 	})
 }

@@ -191,7 +191,7 @@ func (m *Machine) load(ctx context.Context) error {
 	// A guest that was saved with a connected agent port and is loaded with one
 	// does not even see that it is another connection, which spares it work. QEMU
 	// accepts the connection before it has carried out the first two commands.
-	if !m.cfg.Vsock {
+	if m.dialsAgent() {
 		early, err := m.dialAgent(ctx)
 		if err != nil {
 			return fail(err)
@@ -238,7 +238,7 @@ func (m *Machine) loadState(ctx context.Context) error {
 	if len(m.cfg.NICs) > 0 { // a restored machine is where it was: it announces itself to nobody
 		commands = append(commands, setAnnounceRounds(0))
 	}
-	if !m.cfg.Vsock {
+	if m.dialsAgent() {
 		commands = append(commands, queryChardevs(&ports))
 	}
 	commands = append(commands, hmp(m.cfg.addressCommand(), &address))
@@ -255,7 +255,7 @@ func (m *Machine) loadState(ctx context.Context) error {
 	} else if r.UUID != 0 || len(r.Changed) > 0 {
 		return addressErr
 	}
-	for !m.cfg.Vsock && !agentAccepted(ports) {
+	for m.dialsAgent() && !agentAccepted(ports) {
 		if err := m.monitor().all(ctx, queryChardevs(&ports)); err != nil {
 			return err
 		}
@@ -270,6 +270,9 @@ func (m *Machine) loadState(ctx context.Context) error {
 	}
 	return m.migration.wait(ctx, m.qmp.Done())
 }
+
+// dialsAgent reports whether the agent's port is connected when somebody wants it, and not by the start of QEMU.
+func (m *Machine) dialsAgent() bool { return !m.cfg.Vsock && m.pacer == nil }
 
 // agentAccepted reports whether QEMU has seen that the agent's port is connected.
 func agentAccepted(ports []chardev) bool {
@@ -345,13 +348,19 @@ func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
 	defer l.Close()
 	if err != nil {
 		l.Close() // ends an Accept that nobody came to
-		return nil, errors.Join(err, (<-received).err)
+		if r := <-received; r.err != nil && !errors.Is(r.err, net.ErrClosed) {
+			err = errors.Join(err, r.err)
+		}
+		return nil, err
 	}
 	// QEMU has connected, which Accept may not have seen yet: a small state fits into
 	// the socket's buffer.
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	r := <-received
+	if errors.Is(r.err, net.ErrClosed) && ctx.Err() != nil {
+		r.err = context.Cause(ctx)
+	}
 	return r.state, r.err
 }
 

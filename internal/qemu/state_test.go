@@ -13,26 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestDirtyRuns(t *testing.T) {
-	const file = pagePresent | pageOfFile
-	var entries []byte
-	for _, e := range []uint64{0, file, pagePresent, pagePresent | 7, pageSwapped, 0, pagePresent, pagePresent,
-		pagePresent, file, pagePresent} {
-		entries = binary.LittleEndian.AppendUint64(entries, e)
-	}
-	var got []string
-	err := dirtyRuns(entries, 2, func(first, count int) error {
-		got = append(got, fmt.Sprint(first, "+", count))
-		return nil
-	})
-	if want := "2+2 4+1 6+2 8+1 10+1"; err != nil || strings.Join(got, " ") != want {
-		t.Errorf("%v, %v, want %s", got, err, want)
-	}
-	if err := dirtyRuns(entries, 2, func(int, int) error { return context.Canceled }); err != context.Canceled {
-		t.Error(err)
-	}
-}
-
 func TestParseAddress(t *testing.T) {
 	if n, err := parseAddress("Host virtual address for 0x0 (ram) is 0x7f1234560000\r\n"); err != nil ||
 		n != 0x7f1234560000 {

@@ -30,14 +30,19 @@ type Template struct {
 // ErrNoTemplate is returned for a machine of which no template can be made.
 var ErrNoTemplate = errors.New("qemu template: the machine has what no copy can have")
 
+// MayHaveTemplate reports whether the machine is of the kind of which templates are made: those that
+// are emulated, without disks, network interfaces and what else copies would share.
+func (c *Config) MayHaveTemplate() bool {
+	return c.Accel != "kvm" && !c.Vsock && c.RNGSeed == nil && len(c.Disks)+len(c.NICs) == 0 && !c.Shape.IsUEFI() &&
+		!c.Shape.IsDeterministic() && !c.Shape.HasDisplay() && len(c.Shape.Args) == 0
+}
+
 // Template makes a template of the machine as it is now. The guest must be stopped, and may go on
-// afterwards. Only emulated guests without disks, network interfaces and what else they would share
-// can have one.
+// afterwards.
 func (m *Machine) Template(ctx context.Context) (*Template, error) {
 	original, ok := m.proc.(proc.Original)
 	c := &m.cfg
-	if !ok || c.Accel != "tcg" || m.pacer != nil || c.Vsock || c.RNGSeed != nil || len(c.Disks) > 0 ||
-		len(c.NICs) > 0 || c.Shape.IsUEFI() || c.Shape.HasDisplay() || len(c.Shape.Args) > 0 {
+	if !ok || !c.MayHaveTemplate() {
 		return nil, ErrNoTemplate
 	}
 	t := &Template{numbers: m.numbers, agent: m.agent, base: m.ramBase.Load(), booted: c.Restore == nil,
@@ -60,8 +65,12 @@ func (m *Machine) Template(ctx context.Context) (*Template, error) {
 	return t, nil
 }
 
-// Close ends the template. Guests that were made of it go on.
-func (t *Template) Close() { t.process.Close() }
+// Close ends the template. Guests that were made of it go on. It does nothing with nil.
+func (t *Template) Close() {
+	if t != nil {
+		t.process.Close()
+	}
+}
 
 // attach is what takes the place of qmp.Connect.
 func (t *Template) attach(_ context.Context, conn net.Conn, onEvent func(Event)) (*qmp.Client, error) {

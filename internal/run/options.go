@@ -87,8 +87,14 @@ func (o *Options) repeat() string {
 	if o.Seed != 0 {
 		flags = append(flags, fmt.Sprintf("--seed %d", o.Seed))
 	}
+	if o.Kept.Picked != "" {
+		flags = append(flags, "--profile "+report.Quote(o.Kept.Picked))
+	}
 	if o.Kept.Deterministic {
 		flags = append(flags, "--deterministic")
+	}
+	if o.Kept.Disturb {
+		flags = append(flags, "--disturb")
 	}
 	if o.Select.Shuffle {
 		flags = append(flags, fmt.Sprintf("--shuffle %d", o.ShuffleSeed))
@@ -127,9 +133,9 @@ func (o *Options) repeatOf(c Candidate) report.Repeat {
 func (o *Options) record(c Candidate, run string) artifacts.Record {
 	return artifacts.Record{
 		Run: run, Project: o.Config.Dir, Config: o.Config.Path, File: c.Path, Seed: o.Seed, Shuffle: o.Select.Shuffle,
-		ShuffleSeed: o.ShuffleSeed, Kernel: o.Kept.Kernel, QEMU: o.Kept.QEMU, Local: o.Local, Cold: o.Cold,
-		Deterministic: o.Kept.Deterministic,
-		IncludeSlow:   o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
+		ShuffleSeed: o.ShuffleSeed, Kernel: o.Kept.Kernel, QEMU: o.Kept.QEMU, Picked: o.Kept.Picked,
+		Local: o.Local, Cold: o.Cold, Deterministic: o.Kept.Deterministic, Disturb: o.Kept.Disturb,
+		IncludeSlow: o.Filter.IncludeSlow, Timeout: o.FileTimeout, FairTimeout: o.FairTimeout,
 		Host: artifacts.Versions{Provium: o.Release, Kernel: artifacts.HostKernel()},
 	}
 }

@@ -251,8 +251,9 @@ const abandoned = time.Hour
 
 // trialShare is the share of the limit, as a divisor, above which entries that were never
 // used are removed first: entries that are made and not used again, as those of a guest
-// whose disks differ each time, must not displace used ones.
-const trialShare = 4
+// whose disks differ each time, must not displace used ones. An entry that each run of a
+// suite uses once has to last from one run to the next, so all of these need room together.
+const trialShare = 2
 
 // Entry is an entry of a Cache.
 type Entry struct {

@@ -494,6 +494,46 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// TestUnusedEntriesHaveHalfOfTheRoom fills a cache with two entries that were used and two that were not, as many
+// as there is room for, and one more that was used: the oldest of the used ones goes.
+func TestUnusedEntriesHaveHalfOfTheRoom(t *testing.T) {
+	c := &Cache{Dir: t.TempDir()}
+	now := time.Now()
+	put := func(key string, age time.Duration, used bool) {
+		t.Helper()
+		id := write(t, c.Path(key))
+		made := now.Add(-age)
+		last := made
+		if used {
+			last = made.Add(time.Second)
+		}
+		if err := errors.Join(c.Trust(key, id), os.Chtimes(c.Path(key), made, made),
+			os.Chtimes(c.notePath(key), last, last)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("used", 4*time.Hour, true)
+	put("unused", 3*time.Hour, false)
+	put("other unused", 2*time.Hour, false)
+	put("later used", time.Hour, true)
+	size, err := DiskSize(c.Path("used"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Limit = 4 * size
+	for _, want := range []string{"later used other unused unused used", "later used latest other unused unused"} {
+		if err := c.Prune(now); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := c.Keys()
+		slices.Sort(keys)
+		if got := strings.Join(keys, " "); err != nil || got != want {
+			t.Errorf("%q, want %q, %v", got, want, err)
+		}
+		put("latest", 0, true)
+	}
+}
+
 func TestCacheListAndClean(t *testing.T) {
 	c := &Cache{Dir: t.TempDir()}
 	now := time.Now()

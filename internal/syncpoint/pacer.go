@@ -1,6 +1,7 @@
 package syncpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,28 +13,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kinds of sync points, as the plugin and the agent have them.
+// Kinds of sync points, and what else the plugin says.
 const (
-	loaded = 'L' // the plugin, before the guest runs
 	empty  = 'e' // the agent has read all that its port had
+	loaded = 'L' // the plugin is there; the guest does not run yet
+	full   = 'f' // the guest has no room for what is in its port's socket
+)
+
+// What the plugin is answered at a sync point.
+const (
+	goOn     = 0
+	takeThis = 1 // the same, when the guest has what is in its port's socket
+	stopNow  = 2 // the same, when QEMU waits for the CPU to stop
 )
 
 const (
 	// chunk is how many bytes reach the guest at one point at most. Its port holds 128 pages.
 	chunk = 32 << 10
-	// settleTries is how often QEMU is asked until it has taken a chunk.
-	settleTries = 100
 	// maxEarly is how much of what a guest sends is kept for the next session.
 	maxEarly = 1 << 20
 )
 
 // Config is what a Pacer works with.
 type Config struct {
-	Control *os.File // the plugin's socket; does not block
-	Port    *os.File // our end of the agent's port; does not block
-	Seed    uint64   // of what a host sends that is random
-	// Settle returns when QEMU's main loop has done what it had to.
-	Settle func() error
+	Control  *os.File // the plugin's socket; does not block
+	Port     *os.File // our end of the agent's port; does not block
+	Seed     uint64   // of what a host sends that is random
+	Restored bool     // the guest goes on from a snapshot: it has read all that its port had
 	// Arrived is called at each point: what the guest has printed until then is to be delivered.
 	Arrived func()
 	// Observe is called before the CPU goes on. Nil observes nothing.
@@ -64,6 +70,8 @@ type Pacer struct {
 	early    []byte // what came while there was no session
 	room     bool   // the guest has read all that it was sent
 	free     int    // callers of Free
+	stands   bool   // the guest is at a point
+	stop     bool   // Stop wants it to stop there
 	isClosed bool
 	nonces   *rand.ChaCha8
 }
@@ -72,7 +80,8 @@ type Pacer struct {
 func New(cfg Config) *Pacer {
 	var key [32]byte
 	copy(key[:], fmt.Appendf(nil, "link %d", cfg.Seed))
-	p := &Pacer{cfg: cfg, loaded: make(chan struct{}), done: make(chan struct{}), nonces: rand.NewChaCha8(key)}
+	p := &Pacer{cfg: cfg, room: cfg.Restored, loaded: make(chan struct{}), done: make(chan struct{}),
+		nonces: rand.NewChaCha8(key)}
 	p.changed = sync.NewCond(&p.mu)
 	return p
 }
@@ -103,16 +112,22 @@ func (p *Pacer) Run() {
 			p.end(net.ErrClosed)
 			return
 		}
-		if letter[0] == loaded {
+		switch letter[0] {
+		case loaded:
 			close(p.loaded)
-			continue
-		}
-		if err := p.meet(letter[0]); err != nil {
-			p.end(err)
+		case full:
+			p.end(errFull)
 			return
+		default:
+			if err := p.meet(letter[0]); err != nil {
+				p.end(err)
+				return
+			}
 		}
 	}
 }
+
+var errFull = errors.New("the guest has no room for what its agent is sent: another program reads the agent's port")
 
 // Close must be called when QEMU has ended. Run returns then.
 func (p *Pacer) Close() {
@@ -151,8 +166,15 @@ func (p *Pacer) meet(kind byte) error {
 	}
 	p.room = p.room || kind == empty
 	p.changed.Broadcast()
-	for !p.mayGo() && !p.isClosed {
+	p.stands = true
+	for !p.mayGo() && !p.stop && !p.isClosed {
 		p.changed.Wait()
+	}
+	p.stands = false
+	if p.stop {
+		p.stop = false
+		p.mu.Unlock()
+		return p.answer(stopNow)
 	}
 	var out []byte
 	op := ""
@@ -166,20 +188,44 @@ func (p *Pacer) meet(kind byte) error {
 		p.room = false
 	}
 	p.mu.Unlock()
-	if len(out) > 0 {
-		if err := p.deliver(out); err != nil {
-			return err
-		}
-	}
 	if p.cfg.Observe != nil {
 		if err := p.cfg.Observe(Point{Kind: kind, Op: op, Sent: out, Received: received}); err != nil {
 			return err
 		}
 	}
-	if _, err := p.cfg.Control.Write([]byte{0}); err != nil {
+	if len(out) == 0 {
+		return p.answer(goOn)
+	}
+	if _, err := p.cfg.Port.Write(out); err != nil {
+		return fmt.Errorf("%w: %w", net.ErrClosed, err)
+	}
+	return p.answer(takeThis)
+}
+
+func (p *Pacer) answer(b byte) error {
+	if _, err := p.cfg.Control.Write([]byte{b}); err != nil {
 		return fmt.Errorf("%w: %w", net.ErrClosed, err)
 	}
 	return nil
+}
+
+// Stop stops the guest at the sync point at which it stands, or at the next. stop has QEMU do so, and returns when
+// it has.
+func (p *Pacer) Stop(ctx context.Context, stop func() error) error {
+	wake := context.AfterFunc(ctx, func() { p.addFree(0) })
+	defer wake()
+	p.mu.Lock()
+	for !p.stands && ctx.Err() == nil && !p.isClosed {
+		p.changed.Wait()
+	}
+	if !p.stands {
+		p.mu.Unlock()
+		return errors.Join(context.Cause(ctx), errors.New("the guest reaches no sync point"))
+	}
+	p.stop = true
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	return stop()
 }
 
 // mayGo reports whether the guest may go on: somebody waits for it, and nobody of the host is about to send it
@@ -234,41 +280,4 @@ func (p *Pacer) receive() ([]byte, error) {
 		err = failed
 	}
 	return all, err
-}
-
-// deliver puts bytes into the guest's port.
-func (p *Pacer) deliver(b []byte) error {
-	if _, err := p.cfg.Port.Write(b); err != nil {
-		return fmt.Errorf("%w: %w", net.ErrClosed, err)
-	}
-	for range settleTries {
-		if err := p.cfg.Settle(); err != nil {
-			return fmt.Errorf("%w: %w", net.ErrClosed, err)
-		}
-		left, err := p.unread()
-		if err != nil {
-			return err
-		}
-		if left == 0 {
-			// What it has read it has passed on when it answers once more.
-			if err := p.cfg.Settle(); err != nil {
-				return fmt.Errorf("%w: %w", net.ErrClosed, err)
-			}
-			return nil
-		}
-	}
-	return errors.New("the guest has no room for what its agent is sent: another program reads the agent's port")
-}
-
-// unread returns how many bytes QEMU has not read.
-func (p *Pacer) unread() (n int, err error) {
-	raw, err := p.cfg.Port.SyscallConn()
-	if err == nil {
-		e := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-		err = errors.Join(e, err)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("sync point: %w", err)
-	}
-	return n, nil
 }

@@ -1,6 +1,7 @@
 package syncpoint
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -30,13 +31,12 @@ func pair(t *testing.T) (a, b *os.File) {
 	return a, b
 }
 
-func newRig(t *testing.T, settle func(*rig) error) *rig {
+func newRig(t *testing.T) *rig {
 	r := &rig{t: t, failed: make(chan error, 1), points: make(chan Point, 100)}
 	var control, port *os.File
 	control, r.control = pair(t)
 	port, r.port = pair(t)
 	r.Pacer = New(Config{Control: control, Port: port, Seed: 1, Arrived: func() {},
-		Settle:  func() error { return settle(r) },
 		Observe: func(p Point) error { r.points <- p; return nil },
 		Failed:  func(err error) { r.failed <- err }})
 	go r.Run()
@@ -48,20 +48,6 @@ func newRig(t *testing.T, settle func(*rig) error) *rig {
 	return r
 }
 
-// taken is a Settle of a QEMU that takes what comes, and returns it.
-func (r *rig) taken(into *[]byte) error {
-	buf := make([]byte, 1<<20)
-	raw, err := r.port.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return raw.Control(func(fd uintptr) {
-		if n, err := unix.Read(int(fd), buf); err == nil {
-			*into = append(*into, buf[:n]...)
-		}
-	})
-}
-
 // reach has the guest reach a point.
 func (r *rig) reach(kind byte) {
 	r.t.Helper()
@@ -70,12 +56,22 @@ func (r *rig) reach(kind byte) {
 	}
 }
 
-// goesOn waits until the guest goes on.
-func (r *rig) goesOn() {
+// goesOn waits until the guest goes on, and returns what it finds in its port.
+func (r *rig) goesOn() string {
 	r.t.Helper()
-	if _, err := io.ReadFull(r.control, make([]byte, 1)); err != nil {
+	var answer [1]byte
+	if _, err := io.ReadFull(r.control, answer[:]); err != nil {
 		r.t.Fatal(err)
 	}
+	if answer[0] == goOn {
+		return ""
+	}
+	buf := make([]byte, 1<<20)
+	n, err := r.port.Read(buf)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(buf[:n])
 }
 
 // stands checks that the guest does not go on at the point that it has reached.
@@ -89,8 +85,7 @@ func (r *rig) stands() {
 }
 
 func TestGuestStandsUntilItIsWaitedFor(t *testing.T) {
-	var got []byte
-	r := newRig(t, func(r *rig) error { return r.taken(&got) })
+	r := newRig(t)
 	r.reach(loaded)
 	<-r.Loaded()
 	r.reach(empty)
@@ -113,9 +108,9 @@ func TestGuestStandsUntilItIsWaitedFor(t *testing.T) {
 	}
 	r.stands()
 	s.Adjust(-1, +1) // and waits
-	r.goesOn()
-	if p := <-r.points; string(p.Sent) != "request" || string(got) != "request" || p.Kind != empty {
-		t.Errorf("%+v, QEMU has %q", p, got)
+	got := r.goesOn()
+	if p := <-r.points; string(p.Sent) != "request" || got != "request" || p.Kind != empty {
+		t.Errorf("%+v, the guest has %q", p, got)
 	}
 	// What the guest answers is dealt with before it goes on.
 	if _, err := r.port.Write([]byte("answer")); err != nil {
@@ -141,8 +136,7 @@ func TestGuestStandsUntilItIsWaitedFor(t *testing.T) {
 
 // TestRoom has the host send more while the guest has not read what it was sent.
 func TestRoom(t *testing.T) {
-	var got []byte
-	r := newRig(t, func(r *rig) error { return r.taken(&got) })
+	r := newRig(t)
 	s := r.Dial()
 	go func() { _, _ = s.Read(make([]byte, 1)) }()
 	if _, err := s.Write(make([]byte, chunk+10)); err != nil {
@@ -154,34 +148,90 @@ func TestRoom(t *testing.T) {
 		sent int
 	}{{'t', 0}, {empty, chunk}, {'t', 0}, {'s', 0}, {empty, 10}, {empty, 0}} {
 		r.reach(step.kind)
-		r.goesOn()
-		if p := <-r.points; len(p.Sent) != step.sent {
-			t.Errorf("at %c %d bytes, want %d", step.kind, len(p.Sent), step.sent)
+		got := r.goesOn()
+		if p := <-r.points; len(p.Sent) != step.sent || len(got) != step.sent {
+			t.Errorf("at %c %d bytes, %d in the port, want %d", step.kind, len(p.Sent), len(got), step.sent)
 		}
-	}
-	if len(got) != chunk+10 {
-		t.Error(len(got))
 	}
 }
 
 func TestFullPort(t *testing.T) {
-	r := newRig(t, func(*rig) error { return nil }) // QEMU takes nothing
+	r := newRig(t)
 	s := r.Dial()
 	if _, err := s.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	s.Adjust(0, +1)
+	ended := make(chan error)
+	go func() {
+		_, err := s.Read(make([]byte, 1))
+		ended <- err
+	}()
 	r.reach(empty)
-	if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+	r.reach(full)
+	if err := <-ended; err != io.EOF {
 		t.Error(err)
 	}
-	if err := <-r.failed; err == nil {
-		t.Error("it does not fail")
+	if err := <-r.failed; err != errFull {
+		t.Error(err)
+	}
+}
+
+// TestStop has QEMU stop the guest at a point, also where somebody waits for it to go on.
+func TestStop(t *testing.T) {
+	r := newRig(t)
+	given, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Stop(given, func() error { return errors.New("stopped anywhere") }); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	s := r.Dial()
+	r.reach(empty)
+	var answer [1]byte
+	stopped := errors.New("stopped")
+	err := r.Stop(t.Context(), func() error {
+		if _, err := io.ReadFull(r.control, answer[:]); err != nil {
+			return err
+		}
+		return stopped
+	})
+	if err != stopped || answer[0] != stopNow {
+		t.Error(err, answer)
+	}
+	// It goes on as it did.
+	if _, err := s.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	s.Adjust(0, +1)
+	go func() { _, _ = s.Read(make([]byte, 1)) }()
+	r.reach('t')
+	if got := r.goesOn(); got != "x" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestRestored has a guest whose agent has read all before the snapshot.
+func TestRestored(t *testing.T) {
+	for restored, want := range map[bool]string{true: "x", false: ""} {
+		r := newRig(t)
+		r.mu.Lock()
+		r.room = New(Config{Restored: restored}).room
+		r.mu.Unlock()
+		s := r.Dial()
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		s.Adjust(0, +1)
+		go func() { _, _ = s.Read(make([]byte, 1)) }()
+		r.reach('t')
+		if got := r.goesOn(); got != want {
+			t.Errorf("restored %t: %q", restored, got)
+		}
 	}
 }
 
 func TestSessions(t *testing.T) {
-	r := newRig(t, func(*rig) error { return nil })
+	r := newRig(t)
 	first := r.Dial()
 	if err := first.SetDeadline(time.Unix(1, 0)); err != nil {
 		t.Fatal(err)

@@ -1,37 +1,42 @@
 // Package templates keeps templates of guests by the snapshot that they stand for: the guest
 // of a snapshot is made of a template of it in a tenth of the time that a restore of the file takes.
 //
-// It does not make templates, nor guests of them (package qemu), and it does not know
-// when a snapshot is taken (package lab).
+// It does not know what templates are (package qemu), nor when a snapshot is taken (package lab).
 package templates
 
 import (
 	"slices"
 	"sync"
 
-	"provium/internal/qemu"
 	"provium/internal/snapshot"
 )
 
 // limit is how many templates are kept: each has the memory that its guests no longer share with it.
 const limit = 4
 
+// Template is what is kept. Close may be called while it is in use.
+type Template interface {
+	comparable
+	Close()
+}
+
 // Store keeps the templates that were used last. The zero value is empty. It is safe for concurrent
 // use.
-type Store struct {
+type Store[T Template] struct {
 	mu     sync.Mutex
-	list   []entry // the one used last at the end
+	list   []entry[T] // the one used last at the end
 	closed bool
 }
 
-type entry struct {
+type entry[T Template] struct {
 	id       snapshot.FileID
-	template *qemu.Template
+	template T
 }
 
-// Put keeps a template, which is the store's from then on; it does nothing with nil.
-func (s *Store) Put(id snapshot.FileID, t *qemu.Template) {
-	if t == nil {
+// Put keeps a template, which is the store's from then on. It does nothing with T's zero value.
+func (s *Store[T]) Put(id snapshot.FileID, t T) {
+	var none T
+	if t == none {
 		return
 	}
 	s.mu.Lock()
@@ -41,20 +46,20 @@ func (s *Store) Put(id snapshot.FileID, t *qemu.Template) {
 		return
 	}
 	s.drop(id)
-	s.list = append(s.list, entry{id, t})
+	s.list = append(s.list, entry[T]{id, t})
 	if len(s.list) > limit {
 		s.drop(s.list[0].id)
 	}
 }
 
-// Get returns the template of a snapshot, nil without one. It may be closed at any time: then no guest
-// is made of it.
-func (s *Store) Get(id snapshot.FileID) *qemu.Template {
+// Get returns the template of a snapshot, T's zero value without one. It may be closed at any time:
+// then no guest is made of it.
+func (s *Store[T]) Get(id snapshot.FileID) (t T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.find(id)
 	if i < 0 {
-		return nil
+		return t
 	}
 	e := s.list[i]
 	s.list = append(slices.Delete(s.list, i, i+1), e)
@@ -62,14 +67,14 @@ func (s *Store) Get(id snapshot.FileID) *qemu.Template {
 }
 
 // Drop closes the template of a snapshot, if there is one.
-func (s *Store) Drop(id snapshot.FileID) {
+func (s *Store[T]) Drop(id snapshot.FileID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.drop(id)
 }
 
 // Close closes all templates, also those that come later.
-func (s *Store) Close() {
+func (s *Store[T]) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -78,12 +83,12 @@ func (s *Store) Close() {
 	}
 }
 
-func (s *Store) find(id snapshot.FileID) int {
-	return slices.IndexFunc(s.list, func(e entry) bool { return e.id == id })
+func (s *Store[T]) find(id snapshot.FileID) int {
+	return slices.IndexFunc(s.list, func(e entry[T]) bool { return e.id == id })
 }
 
 // drop is Drop for a caller that holds s.mu.
-func (s *Store) drop(id snapshot.FileID) {
+func (s *Store[T]) drop(id snapshot.FileID) {
 	if i := s.find(id); i >= 0 {
 		s.list[i].template.Close()
 		s.list = slices.Delete(s.list, i, i+1)

@@ -61,7 +61,7 @@ func (m *Maker) ofDisk(ctx context.Context, u *Userland) error {
 		return fmt.Errorf("%s: %w", path, reason(err))
 	}
 	s := sourceOf(path, &st)
-	u.Filesystem = v.filesystem
+	u.Filesystem, u.Partition, u.Size = v.filesystem, v.partition, v.size
 	u.Key = hex.EncodeToString(hashOf(fmt.Sprintf("disk 1 %+v %+v", s, v)))
 	dir, err := m.Cache.Make(ctx, KindIndex, u.Key, func(dir string) error {
 		rest := extent{erofs.BlockSize, v.size - erofs.BlockSize, 0, v.at + erofs.BlockSize}

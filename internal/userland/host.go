@@ -48,7 +48,7 @@ func ofHost(ctx context.Context, root string) (*tree, error) {
 		dir, base := splitLast(name)
 		to, err := t.dir(dir)
 		if err == nil {
-			err = s.addFile(ctx, to, path, base)
+			err = s.addPath(ctx, to, path, base)
 		}
 		if err != nil {
 			return nil, err

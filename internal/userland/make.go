@@ -37,6 +37,9 @@ type Userland struct {
 	// Filesystem is what an image of a disk is mounted as, such as "ext4"; "" for EROFS. Only the guest sees whether
 	// that has an init.
 	Filesystem string
+	// Partition and Size are the number of that file system's partition, 0 for the whole image, and its bytes.
+	Partition int
+	Size      int64
 	// Skipped are the files of the host that were left out: others than their owner, or
 	// the user, may not read them.
 	Skipped []string
@@ -95,8 +98,11 @@ func (m *Maker) make(ctx context.Context, s Source) (*Userland, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.checkPrograms(); err != nil {
+		return nil, err
+	}
 	u.Key, u.Skipped = t.key(), t.skipped
-	if init, err := t.lookup("/sbin/init"); err == nil && !init.IsDir() {
+	if init, err := t.lookup(initPath); err == nil && !init.IsDir() {
 		u.HasInit = s.Kind != Host
 	}
 	dir, err := m.Cache.Make(ctx, KindIndex, u.Key, func(dir string) error {
@@ -137,7 +143,7 @@ func (m *Maker) tree(ctx context.Context, u *Userland) (*tree, error) {
 // ofDirectory returns the tree of a directory, which must be readable as a whole.
 func ofDirectory(ctx context.Context, dir string) (*tree, error) {
 	t := newTree()
-	if err := newScanner(t, false).add(ctx, t.root, dir); err != nil {
+	if err := newScanner(t, false).add(ctx, directory{node: t.root, path: dir}); err != nil {
 		return nil, err
 	}
 	if len(t.skipped) > 0 {

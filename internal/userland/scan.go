@@ -36,79 +36,139 @@ func newScanner(t *tree, public bool) *scanner {
 	return s
 }
 
-// add adds what a directory of the host has to a directory of the tree. What vanishes
-// meanwhile is left out.
-func (s *scanner) add(ctx context.Context, to *erofs.Node, dir string) error {
-	entries, err := os.ReadDir(dir)
+// directory is one whose files are to be added.
+type directory struct {
+	node *erofs.Node
+	path string
+	as   inode // that it had when it was looked at; zero for the root, which may be a symlink
+}
+
+// add adds what a directory of the host has, and what is below it. What vanishes meanwhile, or becomes something
+// else, is left out.
+func (s *scanner) add(ctx context.Context, d directory) error {
+	below, err := s.addEntries(ctx, d)
+	for _, child := range below {
+		if err == nil {
+			err = s.add(ctx, child)
+		}
+	}
+	return err
+}
+
+// addEntries adds the files of a directory, and returns the directories among them.
+func (s *scanner) addEntries(ctx context.Context, d directory) (below []directory, err error) {
+	flags := unix.O_RDONLY | unix.O_DIRECTORY
+	if d.as != (inode{}) {
+		flags |= unix.O_NOFOLLOW // it is not a symlink, unless it has become one
+	}
+	f, err := os.OpenFile(d.path, flags, 0)
 	if err != nil {
-		return s.skip(dir, reason(err))
+		return nil, s.skip(d.path, reason(err))
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, s.skip(d.path, err)
+	}
+	if d.as != (inode{}) && d.as != (inode{st.Dev, st.Ino}) {
+		return nil, nil
+	}
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, s.skip(d.path, reason(err))
 	}
 	for _, e := range entries {
 		if s.done++; s.done%1024 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		if err := s.addFile(ctx, to, filepath.Join(dir, e.Name()), e.Name()); err != nil {
-			return err
+		path := filepath.Join(d.path, e.Name())
+		if err := unix.Fstatat(int(f.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			if err := s.skip(path, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		child, err := s.addFile(d.node, path, e.Name(), &st)
+		if err != nil {
+			return nil, err
+		}
+		if child.node != nil {
+			below = append(below, child)
 		}
 	}
-	return nil
+	return below, nil
 }
 
-// skip notes that a file is left out because of an error.
+// skip leaves out a file that is gone, is something else now, or that the user may not read, which is noted. Other
+// errors, as those of a damaged disk, are returned: without a file, the tree would be another one.
 func (s *scanner) skip(path string, err error) error {
-	if !errors.Is(err, unix.ENOENT) {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		s.tree.skipped = append(s.tree.skipped, path)
+	default:
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
 
-// addFile adds one file, and what is below it.
-func (s *scanner) addFile(ctx context.Context, to *erofs.Node, path, name string) error {
+// addPath adds a file that is not part of a directory that is added, and what is below it.
+func (s *scanner) addPath(ctx context.Context, to *erofs.Node, path, name string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
 		return s.skip(path, err)
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFSOCK || !s.mayRead(path, &st) {
-		if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-			s.tree.skipped = append(s.tree.skipped, path)
-		}
-		return nil
+	d, err := s.addFile(to, path, name, &st)
+	if err != nil || d.node == nil {
+		return err
+	}
+	return s.add(ctx, d)
+}
+
+// addFile adds one file. If it is a directory, that is returned.
+func (s *scanner) addFile(to *erofs.Node, path, name string, st *unix.Stat_t) (d directory, err error) {
+	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		return d, nil
+	}
+	if err := s.readable(path, st); err != nil {
+		return d, s.skip(path, err)
 	}
 	id := inode{st.Dev, st.Ino}
 	n := s.links[id]
 	if n == nil || n.IsDir() {
-		var err error
-		if n, err = s.node(path, &st); err != nil {
-			return s.skip(path, err)
+		if n, err = s.node(path, st); err != nil {
+			return d, s.skip(path, err)
 		}
 		if st.Nlink > 1 && !n.IsDir() {
 			s.links[id] = n
 		}
 	}
 	if err := to.Add(name, n); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return d, fmt.Errorf("%s: %w", path, err)
 	}
 	if n.IsDir() {
-		return s.add(ctx, n, path)
+		d = directory{n, path, id}
 	}
-	return nil
+	return d, nil
 }
 
-// mayRead reports whether the guest may have the file.
-func (s *scanner) mayRead(path string, st *unix.Stat_t) bool {
+// readable returns an error for a file that the guest may not have.
+func (s *scanner) readable(path string, st *unix.Stat_t) error {
+	bits, how := uint32(0o004), uint32(unix.R_OK)
 	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		if s.public {
-			return st.Mode&0o004 != 0
-		}
-		return unix.Access(path, unix.R_OK) == nil
 	case unix.S_IFDIR:
-		if s.public {
-			return st.Mode&0o005 == 0o005
-		}
-		return unix.Access(path, unix.R_OK|unix.X_OK) == nil
+		bits, how = 0o005, unix.R_OK|unix.X_OK
+	case unix.S_IFREG:
+	default:
+		return nil
 	}
-	return true
+	if !s.public {
+		return unix.Access(path, how)
+	}
+	if st.Mode&bits != bits {
+		return unix.EACCES
+	}
+	return nil
 }
 
 func (s *scanner) node(path string, st *unix.Stat_t) (*erofs.Node, error) {
@@ -127,6 +187,9 @@ func (s *scanner) node(path string, st *unix.Stat_t) (*erofs.Node, error) {
 		}
 	case unix.S_IFLNK:
 		target, err := os.Readlink(path)
+		if errors.Is(err, unix.EINVAL) {
+			err = unix.ENOENT // it is not a symlink any more
+		}
 		if err != nil {
 			return nil, reason(err)
 		}

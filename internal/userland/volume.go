@@ -13,6 +13,7 @@ import (
 type volume struct {
 	at, size   int64 // bytes
 	filesystem string
+	partition  int // its number, 0 for the whole image
 }
 
 const (
@@ -95,7 +96,7 @@ func volumeAt(r io.ReaderAt, at, size int64) (volume, error) {
 		return volume{}, fmt.Errorf("its file system (%s) has %d bytes, and there are %d: it is damaged or cut short",
 			kind, used, size)
 	}
-	return volume{at, size, kind}, nil
+	return volume{at: at, size: size, filesystem: kind}, nil
 }
 
 // filesystemOf returns the file system that begins like this, and its size in bytes; "" for an unknown one.
@@ -151,6 +152,7 @@ func partitioned(r io.ReaderAt, header []byte, size int64) (best volume, err err
 				"partition table (GPT) is damaged or the image cut short", i+1, first, last, size/sector)
 		}
 		v, err := volumeAt(r, int64(first)*sector, int64(last-first+1)*sector)
+		v.partition = i + 1
 		root := rootTypes[string(e[:16])]
 		switch {
 		case err != nil:

@@ -70,12 +70,13 @@ func TestFindVolume(t *testing.T) {
 		image []byte
 		want  string // the volume, or the error
 	}{
-		"whole":          {with(empty(), ext4(0, 1024)), "{0 1048576 ext4}"},
-		"odd size":       {with(make([]byte, 1<<20+7), ext4(0, 1024)), "{0 1048576 ext4}"},
-		"cut short":      {with(empty(), ext4(0, 1025)), "has 1049600 bytes, and there are 1048576"},
-		"no size":        {with(empty(), ext4(0, 0)), "damaged or cut short"},
-		"largest":        {both, "{65536 958464 ext4}"},
-		"root":           {with(gpt(partition{rootType, 64, 127}, two[1]), ext4(64*sector, 32)), "{32768 32768 ext4}"},
+		"whole":     {with(empty(), ext4(0, 1024)), "{0 1048576 ext4 0}"},
+		"odd size":  {with(make([]byte, 1<<20+7), ext4(0, 1024)), "{0 1048576 ext4 0}"},
+		"cut short": {with(empty(), ext4(0, 1025)), "has 1049600 bytes, and there are 1048576"},
+		"no size":   {with(empty(), ext4(0, 0)), "damaged or cut short"},
+		"largest":   {both, "{65536 958464 ext4 2}"},
+		"root": {with(gpt(partition{rootType, 64, 127}, two[1]), ext4(64*sector, 32)),
+			"{32768 32768 ext4 1}"},
 		"root without":   {gpt(partition{rootType, 64, 127}), "type of a root file system, and no file system"},
 		"foreign root":   {gpt(partition{arm64Type, 64, 127}), "of another architecture: arm64"},
 		"no file system": {gpt(two...), "none of its partitions has a file system"},
@@ -95,15 +96,15 @@ func TestFindVolume(t *testing.T) {
 		"nothing":     {empty(), "neither a partition table (GPT) nor a file system"},
 		"empty":       {nil, "neither a partition table"},
 		"xfs": {with(empty(), func(b []byte) { copy(b, "XFSB\x00\x00\x10\x00"); b[14] = 1 }),
-			"{0 1048576 xfs}"},
+			"{0 1048576 xfs 0}"},
 		"xfs without size": {with(empty(), func(b []byte) { copy(b, "XFSB\xff\xff\xff\xff\xff") }), "damaged"},
-		"squashfs":         {with(empty(), func(b []byte) { copy(b, "hsqs"); b[41] = 1 }), "{0 1048576 squashfs}"},
+		"squashfs":         {with(empty(), func(b []byte) { copy(b, "hsqs"); b[41] = 1 }), "{0 1048576 squashfs 0}"},
 		"btrfs": {with(empty(), func(b []byte) { copy(b[65600:], "_BHRfS_M"); b[65536+0x71] = 1 }),
-			"{0 1048576 btrfs}"},
+			"{0 1048576 btrfs 0}"},
 		"erofs": {with(empty(), func(b []byte) {
 			le.PutUint32(b[1024:], 0xe0f5e1e2)
 			b[1024+12], b[1024+36] = 12, 2
-		}), "{0 1048576 erofs}"},
+		}), "{0 1048576 erofs 0}"},
 	} {
 		v, err := findVolume(bytes.NewReader(c.image), int64(len(c.image)))
 		got := fmt.Sprint(v)
@@ -157,7 +158,8 @@ func TestDisk(t *testing.T) {
 		m.Runner = copier{image}
 		u, err := m.Make(t.Context(), Source{Kind: Directory, Path: filepath.Join(dir, name)})
 		must(t, err)
-		if u.Filesystem != "ext4" || u.Source.Kind != Disk || u.HasInit || !u.Source.MayHaveInit() {
+		if u.Filesystem != "ext4" || u.Partition != 1 || u.Size != 1936*sector ||
+			u.Source.Kind != Disk || u.HasInit || !u.Source.MayHaveInit() {
 			t.Errorf("%s: %+v", name, u)
 		}
 		c, err := Open(u.Index)

@@ -149,6 +149,9 @@ type Renew struct {
 	// MachineID gives the guest an /etc/machine-id of its own, if it has made one since
 	// the agent started.
 	MachineID bool
+	// Disturb has the guest's processes be interrupted at moments that follow from it, from
+	// now on; 0: not.
+	Disturb uint64
 }
 
 // MaxRandomBlock is the longest RandomBlock, in bytes.
@@ -531,6 +534,7 @@ func (r *Renew) fields(f *fields) {
 	f.OptBool("drop_random", r.DropRandom)
 	f.OptBin("random_block", r.RandomBlock)
 	f.OptBool("machine_id", r.MachineID)
+	f.OptUint("disturb", r.Disturb)
 }
 
 func (r *Renew) field(d *decoder, key string) bool {
@@ -549,6 +553,8 @@ func (r *Renew) field(d *decoder, key string) bool {
 		}
 	case "machine_id":
 		r.MachineID = d.Bool()
+	case "disturb":
+		r.Disturb = d.Uint()
 	default:
 		return false
 	}

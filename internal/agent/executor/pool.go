@@ -23,6 +23,7 @@ type Pool struct {
 	mu    sync.Mutex
 	byID  map[uint64]*Executor // nil once the pool is stopped
 	root  sys.Identity         // the agent's root directory
+	other *process.Child       // interrupts others; nil for none
 	calls map[uint64]*Call
 }
 
@@ -116,6 +117,9 @@ func (s *Pool) Stop() {
 	s.mu.Lock()
 	all := s.byID
 	s.byID = nil
+	if s.other != nil {
+		s.other.Kill()
+	}
 	s.mu.Unlock()
 	for _, x := range all {
 		x.stop()

@@ -5,6 +5,7 @@
  * program (embed.sh). What a process of it does depends on how it was started:
  *
  *   argv[0] is @provium-executor    makes system calls (../executor/program)
+ *   argv[0] is @provium-disturber   interrupts others (disturb.c)
  *   PID 1                           starts the agent, and then an init (init.c)
  *   called dd                       copies bytes (dd.c)
  *   --help                          prints a usage message
@@ -24,6 +25,7 @@
 
 #include "../executor/program/executor.h"
 #include "dd.h"
+#include "disturb.h"
 #include "init.h"
 #include "start.h"
 
@@ -65,6 +67,8 @@ int main(int argc, char **argv, char **envp)
 	prctl(PR_SET_NAME, "provium-agent");
 	if (strcmp(name, EXECUTOR_NAME) == 0)
 		return run_executor();
+	if (strcmp(name, DISTURBER_NAME) == 0)
+		return disturb(argc > 1 ? argv[1] : "");
 	if (getpid() == 1)
 		return be_pid1(argv, envp);
 	for (i = 1; i < argc; i++) {

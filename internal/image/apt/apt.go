@@ -29,7 +29,11 @@ type Want struct {
 	Arch    *arch.Arch
 	Foreign bool   // Arch is not the architecture that the package manager is set up for
 	What    string // Kernel or Busybox
+	Suite   string // of Debian, which has them; "" is the one that the package manager is set up for
 }
+
+// hasLists reports whether the package lists are not those of this machine.
+func (w *Want) hasLists() bool { return w.Foreign || w.Suite != "" }
 
 // kernelPackage matches the packages that hold a kernel and its modules.
 var kernelPackage = regexp.MustCompile(`^linux-(image|modules)-[0-9][A-Za-z0-9.+~_-]*$`)
@@ -78,14 +82,14 @@ func Fetch(ctx context.Context, run Runner, want Want, tmp, root string, notice 
 		a.options = append(a.options, "-o", "APT::Sandbox::User=root")
 	}
 	defer a.removeLists()
-	if want.Foreign {
-		notice("fetching Debian's package lists of " + want.Arch.Name)
+	if want.hasLists() {
+		notice("fetching Debian's package lists of " + strings.TrimSpace(want.Suite+" "+want.Arch.Name))
 		if err := a.useLists(ctx); err != nil {
 			return "", err
 		}
 	}
 	packages, err := a.download(ctx)
-	if err != nil && !want.Foreign && ctx.Err() == nil && !isOffline(err) {
+	if err != nil && !want.hasLists() && ctx.Err() == nil && !isOffline(err) {
 		// The lists may be missing, as in containers, or name packages that the
 		// archive has replaced. Lists in a directory of ours need no privileges.
 		notice("fetching package lists for a kernel to boot")
@@ -138,7 +142,11 @@ func (a *apt) download(ctx context.Context) ([]string, error) {
 		if a.want.Foreign {
 			return a.downloadNamed(ctx, append(packages, Busybox))
 		}
-		a.notice("downloading the kernel package " + packages[0] + " (no usable kernel on this host)")
+		why := " (no usable kernel on this host)"
+		if a.want.Suite != "" {
+			why = " of Debian's " + a.want.Suite
+		}
+		a.notice("downloading the kernel package " + packages[0] + why)
 		a.debs, err = a.get(ctx, packages)
 		return packages, err
 	}

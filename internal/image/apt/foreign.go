@@ -1,6 +1,7 @@
 package apt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ const debianKeys = "/usr/share/keyrings/debian-archive-keyring.gpg"
 // errNoArchive is returned where the package manager is not set up for Debian.
 var errNoArchive = errors.New("this machine's apt knows no Debian archive, which has packages of other architectures")
 
-// useLists fetches the package lists of another architecture into the temporary directory, for
+// useLists fetches the package lists of another architecture or release into the temporary directory, for
 // all later calls. They come from the Debian archive that this machine's apt is set up with.
 func (a *apt) useLists(ctx context.Context) error {
 	text, err := a.apt(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages",
@@ -27,9 +28,7 @@ func (a *apt) useLists(ctx context.Context) error {
 	if !ok {
 		return errNoArchive
 	}
-	if a.want.Arch.Suite != "" {
-		suite = a.want.Arch.Suite
-	}
+	suite = cmp.Or(a.want.Suite, a.want.Arch.Suite, suite)
 	signed := ""
 	if _, err := os.Stat(debianKeys); err == nil {
 		signed = " signed-by=" + debianKeys

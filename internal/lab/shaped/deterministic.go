@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/instance"
 	"provium/internal/machine"
 	"provium/internal/qemu"
 	"provium/internal/ready"
@@ -74,10 +75,34 @@ func Seed(run uint64, vm string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
+// SeedOfUse returns the seed of what the host of a guest draws, for a use of the guest's seed.
+func SeedOfUse(seed uint64, use string) uint64 {
+	if use == instance.UseOfBoot {
+		return seed
+	}
+	return Seed(seed, use)
+}
+
+// ForCache returns the machine of a boot whose snapshot serves boots of all seeds.
+func ForCache(cfg *qemu.Config) *qemu.Config {
+	c := *cfg
+	c.Seed, c.Shape.Disturb, c.Checks = 0, false, nil
+	return &c
+}
+
+// Renewal returns what is renewed in the guest of a machine that goes on from a snapshot. In a deterministic one, all
+// follows from its seed.
+func Renewal(cfg *qemu.Config, r *instance.Renewal) *instance.Renewal {
+	if cfg.Shape.IsDeterministic() {
+		r.Seed, r.FixedTime = &cfg.Seed, true
+	}
+	return r
+}
+
 // refused are the acts on a guest that happen at a time of which the guest would see when it was.
 var refused = map[string]string{
 	"pause": "vm:pause()", "resume": "vm:resume()", "reset": "vm:reset()", "wakeup": "vm:wakeup()",
-	"wait_reboot": "vm:wait_reboot()", "power_button": "vm:power_button()", "snapshot": "a snapshot or fork",
+	"wait_reboot": "vm:wait_reboot()", "power_button": "vm:power_button()",
 	"attach_disk": "attaching a disk", "gdb": "gdb", "qmp": "vm:qmp()", "console:write": "input on a console",
 }
 

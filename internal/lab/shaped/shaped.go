@@ -6,10 +6,13 @@ package shaped
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"strings"
 
 	"provium/internal/arch"
 	"provium/internal/image"
 	"provium/internal/machine"
+	"provium/internal/ready"
 	"provium/internal/topology"
 )
 
@@ -17,7 +20,7 @@ import (
 // itself gets nothing. UEFI starts no vmlinux, and one that QEMU starts does not learn of a text screen: both get the
 // kernel as it was found. machineType is "" for that of the architecture.
 func Image(s machine.Shape, machineType string, opts *topology.BootOpts, spec image.Spec, hasDisks bool,
-	resolve func() (*image.Image, error)) (*image.Image, error) {
+	wait ready.Condition, resolve func() (*image.Image, error)) (*image.Image, error) {
 	var img *image.Image
 	var err error
 	switch {
@@ -31,6 +34,9 @@ func Image(s machine.Shape, machineType string, opts *topology.BootOpts, spec im
 		img = &image.Image{Profile: spec.Profile, Key: machine.FromDisk, Arch: cmp.Or(spec.Arch, arch.AMD64)}
 	}
 	if err == nil {
+		err = checkInit(img, opts, wait)
+	}
+	if err == nil {
 		err = s.Check(cmp.Or(machineType, cmp.Or(img.Arch, arch.AMD64).Machine), opts.VCPUs())
 	}
 	if err != nil || !s.IsUEFI() && !s.HasDisplay() || img.KernelFile == "" || img.KernelFile == img.Kernel {
@@ -39,4 +45,23 @@ func Image(s machine.Shape, machineType string, opts *topology.BootOpts, spec im
 	asFound := *img
 	asFound.Kernel = img.KernelFile
 	return &asFound, nil
+}
+
+// checkInit returns an error for a boot that waits for systemd in a userland that cannot have it.
+func checkInit(img *image.Image, opts *topology.BootOpts, wait ready.Condition) error {
+	u := img.Userland
+	if wait.Kind != ready.Systemd || u == nil || u.HasInit || u.Filesystem != "" {
+		return nil
+	}
+	cmdline := img.Cmdline
+	if opts.Cmdline != nil {
+		cmdline = *opts.Cmdline
+	}
+	for word := range strings.FieldsSeq(cmdline + " " + opts.CmdlineAppend) {
+		if strings.HasPrefix(word, "init=") {
+			return nil
+		}
+	}
+	return fmt.Errorf("ready: `systemd` will not come: userland `%s` has no /sbin/init, and its guests have the small "+
+		"init of the agent; name one by `init=PATH` on the command line, or wait for something else", u.Source)
 }

@@ -27,7 +27,9 @@ type Options struct {
 	Dump     bool // the memory of guests that hang or panic is kept, too
 	// Deterministic says that the run has --deterministic.
 	Deterministic bool
+	Disturb       bool   // likewise, --disturb
 	Kernel, QEMU  string // as the flags of the run have them
+	Picked        string // --profile, with commas between them
 	// Profiles are the digests of the profiles of a test that is replayed; see artifacts.Record.
 	Profiles map[string]string
 }

@@ -2,20 +2,33 @@
 //
 // A sync point is an instruction that does nothing: 66 0f 1f 84 00, then 'P', 'V', 'S' and a
 // letter that says which kind of point it is. The letter goes to the host by the socket whose
-// number is the plugin's argument fd=N; the CPU goes on when the host answers with one byte. A
-// host that is gone ends QEMU: a guest that goes on by itself would be another run.
+// number is the plugin's argument fd=N; the CPU goes on when the host answers with one byte. If
+// that is `bytes`, the host has sent some to the guest's port, whose socket is port=N, and the CPU
+// goes on when the guest has them; if it is `stopping`, when QEMU waits for it to stop. A host that
+// is gone ends QEMU: a guest that goes on by itself would be another run.
+//
+// What QEMU's main thread does must happen while the CPU stands, or not matter to it. So the
+// plugin has to know when that thread has nothing to do: it puts itself between QEMU and the
+// functions of libc by which that thread sleeps.
 //
 // API is the version of QEMU's plugin interface, whose few prototypes are declared here, so that
 // the build needs no header of QEMU.
+#define _GNU_SOURCE
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <link.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -52,10 +65,10 @@ EXPORT int qemu_plugin_version = API;
 static const unsigned char magic[] = {0x66, 0x0f, 0x1f, 0x84, 0x00, 'P', 'V', 'S'};
 enum { size = sizeof magic + 1 };
 
-enum { hlt = 0xf4 };
+// What the host answers, and what the plugin says beside the letters of points.
+enum { go = 0, bytes = 1, stopping = 2, loaded = 'L', full = 'f' };
 
-static int host = -1;
-static int main_thread = -1; // its /proc file `stat`
+static int host = -1, port = -1;
 
 static void gone(const char *what)
 {
@@ -73,6 +86,136 @@ static void say(unsigned char c)
 		gone("write to the host");
 }
 
+// What is known of QEMU's threads.
+static struct {
+	pthread_t main, cpu;
+	bool has_cpu;
+	int state; // /proc file `stat` of the main thread
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool asleep;         // the main thread waits until there is something to do
+	atomic_bool pausing; // it waits for another thread
+	unsigned slept;      // how often it has begun to
+	atomic_bool halting; // the CPU has halted, perhaps, and has not counted all its instructions
+} threads = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void sleeps(void)
+{
+	pthread_mutex_lock(&threads.lock);
+	threads.asleep = true;
+	threads.slept++;
+	pthread_cond_broadcast(&threads.changed);
+	pthread_mutex_unlock(&threads.lock);
+}
+
+static void wakes(void)
+{
+	int saved = errno;
+
+	pthread_mutex_lock(&threads.lock);
+	while (threads.halting)
+		pthread_cond_wait(&threads.changed, &threads.lock);
+	threads.asleep = false;
+	pthread_mutex_unlock(&threads.lock);
+	errno = saved;
+}
+
+static int poll_of_qemu(struct pollfd *fds, nfds_t n, const struct timespec *limit, const sigset_t *mask)
+{
+	bool may_sleep = limit == NULL || limit->tv_sec > 0 || limit->tv_nsec > 0;
+	int ready;
+
+	if (!may_sleep || !pthread_equal(pthread_self(), threads.main))
+		return ppoll(fds, n, limit, mask);
+	sleeps();
+	ready = ppoll(fds, n, limit, mask);
+	wakes();
+	return ready;
+}
+
+static int wait_of_qemu(pthread_cond_t *cond, pthread_mutex_t *lock)
+{
+	int err;
+
+	if (!pthread_equal(pthread_self(), threads.main))
+		return pthread_cond_wait(cond, lock);
+	threads.pausing = true;
+	sleeps();
+	err = pthread_cond_wait(cond, lock);
+	threads.pausing = false;
+	wakes();
+	return err;
+}
+
+// The first lock that the CPU's thread takes after a halt is that of all QEMU, and it has counted
+// its instructions by then.
+static int lock_of_qemu(pthread_mutex_t *lock)
+{
+	if (threads.halting && pthread_equal(pthread_self(), threads.cpu)) {
+		pthread_mutex_lock(&threads.lock);
+		threads.halting = false;
+		pthread_cond_broadcast(&threads.changed);
+		pthread_mutex_unlock(&threads.lock);
+	}
+	return pthread_mutex_lock(lock);
+}
+
+// is_waiting reports whether the kernel says that the main thread waits for something.
+static bool is_waiting(void)
+{
+	char text[64];
+	ssize_t n = pread(threads.state, text, sizeof text - 1, 0);
+	const char *state;
+
+	if (n <= 0)
+		gone("state of the main thread");
+	text[n] = 0;
+	state = strrchr(text, ')');
+	return state != NULL && state[1] == ' ' && state[2] == 'S';
+}
+
+// await waits for a change of what is known, for at most 10 ms, and reports whether there was one.
+// The caller holds threads.lock.
+static bool await(void)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += 10 * 1000 * 1000;
+	if (until.tv_nsec >= 1000 * 1000 * 1000) {
+		until.tv_nsec -= 1000 * 1000 * 1000;
+		until.tv_sec++;
+	}
+	return pthread_cond_timedwait(&threads.changed, &threads.lock, &until) == 0;
+}
+
+// take returns when the guest has what the host has sent to its port, and the main thread has done
+// all that follows from it.
+static void take(void)
+{
+	int idle = 0;
+
+	pthread_mutex_lock(&threads.lock);
+	for (;;) {
+		unsigned before = threads.slept;
+		int left = 0;
+
+		if (ioctl(port, FIONREAD, &left) < 0)
+			gone("the guest's port");
+		if (left == 0 && threads.asleep)
+			break;
+		if (await() || before != threads.slept || !threads.asleep || !is_waiting())
+			continue;
+		// It sleeps though there is something for it: the guest has no room.
+		if (++idle > 100) {
+			say(full);
+			idle = 0;
+		}
+	}
+	pthread_mutex_unlock(&threads.lock);
+}
+
 static void stop(unsigned int cpu, void *kind)
 {
 	unsigned char answer;
@@ -84,6 +227,14 @@ static void stop(unsigned int cpu, void *kind)
 		;
 	if (n != 1)
 		gone("the host is gone");
+	if (answer == bytes)
+		take();
+	if (answer == stopping) {
+		pthread_mutex_lock(&threads.lock);
+		while (!threads.pausing || !threads.asleep)
+			pthread_cond_wait(&threads.changed, &threads.lock);
+		pthread_mutex_unlock(&threads.lock);
+	}
 }
 
 // insn_data copies the bytes of an instruction, which has n of them.
@@ -97,26 +248,32 @@ static bool insn_data(const struct qemu_plugin_insn *insn, unsigned char *to, si
 #endif
 }
 
-// QEMU's main loop skips the time of a CPU that has halted. The CPU counts as halted a moment before
-// its last instructions are counted: a main loop that is awake just then skips too much. So the CPU
-// halts only while the main loop sleeps, which the CPU wakes when all is counted.
+// QEMU's main thread skips the time of a CPU that has halted. The CPU counts as halted a moment
+// before its last instructions are counted: in between, the main thread would skip too much. So the
+// CPU halts while the main thread sleeps, and that does not wake before all is counted. A main
+// thread that waits for this very CPU is let go on.
 static void halt(unsigned int cpu, void *unused)
 {
 	(void)cpu;
 	(void)unused;
-	for (;;) {
-		char text[64];
-		ssize_t n = pread(main_thread, text, sizeof text - 1, 0);
-		const char *state;
+	pthread_mutex_lock(&threads.lock);
+	while (!threads.asleep)
+		if (!await() && !threads.asleep && is_waiting())
+			break;
+	threads.halting = true;
+	pthread_mutex_unlock(&threads.lock);
+}
 
-		if (n <= 0)
-			gone("state of the main loop");
-		text[n] = 0;
-		state = strrchr(text, ')');
-		if (state != NULL && state[1] == ' ' && state[2] == 'S')
-			return;
-		sched_yield();
-	}
+// halts reports whether an instruction is hlt, or mwait, which QEMU carries out as that.
+static bool halts(const struct qemu_plugin_insn *insn)
+{
+	static const unsigned char hlt[] = {0xf4}, mwait[] = {0x0f, 0x01, 0xc9};
+	size_t n = qemu_plugin_insn_size(insn);
+	unsigned char code[sizeof mwait];
+
+	if ((n != sizeof hlt && n != sizeof mwait) || !insn_data(insn, code, n))
+		return false;
+	return n == sizeof hlt ? code[0] == hlt[0] : memcmp(code, mwait, n) == 0;
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -124,44 +281,140 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	size_t n = qemu_plugin_tb_n_insns(tb);
 
 	(void)id;
+	if (!threads.has_cpu) {
+		threads.cpu = pthread_self();
+		threads.has_cpu = true;
+	}
 	for (size_t i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		unsigned char code[size];
 
-		if (qemu_plugin_insn_size(insn) == 1) {
-			if (insn_data(insn, code, 1) && code[0] == hlt)
-				qemu_plugin_register_vcpu_insn_exec_cb(insn, halt, 0, NULL);
-			continue;
-		}
-		if (qemu_plugin_insn_size(insn) != size)
-			continue;
-		if (!insn_data(insn, code, size))
-			continue;
-		if (memcmp(code, magic, sizeof magic) == 0)
+		if (halts(insn))
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, halt, 0, NULL);
+		else if (qemu_plugin_insn_size(insn) == size && insn_data(insn, code, size) &&
+			memcmp(code, magic, sizeof magic) == 0)
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, stop, 0, (void *)(uintptr_t)code[size - 1]);
 	}
+}
+
+// Functions of libc that QEMU is to call by way of the plugin.
+static struct {
+	const char *name;
+	void *ours;
+	bool found;
+} calls[] = {
+	{"ppoll", (void *)poll_of_qemu, false},
+	{"pthread_cond_wait", (void *)wait_of_qemu, false},
+	{"pthread_mutex_lock", (void *)lock_of_qemu, false},
+};
+
+static bool redirect(Elf64_Addr base, const Elf64_Rela *rela, size_t size, const Elf64_Sym *symbols, const char *names)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	for (size_t i = 0; i < size / sizeof *rela; i++) {
+		const char *name = names + symbols[ELF64_R_SYM(rela[i].r_info)].st_name;
+		void **slot = (void **)(base + rela[i].r_offset);
+		void *start = (void *)((uintptr_t)slot / page * page);
+
+		if (ELF64_R_TYPE(rela[i].r_info) != R_X86_64_JUMP_SLOT && ELF64_R_TYPE(rela[i].r_info) != R_X86_64_GLOB_DAT)
+			continue;
+		for (size_t c = 0; c < sizeof calls / sizeof *calls; c++) {
+			if (strcmp(name, calls[c].name) != 0)
+				continue;
+			if (mprotect(start, page, PROT_READ | PROT_WRITE) != 0)
+				return false;
+			*slot = calls[c].ours;
+			if (mprotect(start, page, PROT_READ) != 0)
+				return false;
+			calls[c].found = true;
+		}
+	}
+	return true;
+}
+
+// at returns where the dynamic section points to: some versions of libc have added the base to that.
+static const void *at(Elf64_Addr base, Elf64_Addr to)
+{
+	return (const void *)(to < base ? base + to : to);
+}
+
+// intercept puts the calls in the table of the main program, which comes first.
+static int intercept(struct dl_phdr_info *info, size_t unused, void *unused_too)
+{
+	const Elf64_Dyn *d = NULL;
+	const Elf64_Rela *rela[2] = {NULL, NULL};
+	size_t size[2] = {0, 0};
+	const Elf64_Sym *symbols = NULL;
+	const char *names = NULL;
+
+	(void)unused;
+	(void)unused_too;
+	for (size_t i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
+			d = (const Elf64_Dyn *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+	for (; d != NULL && d->d_tag != DT_NULL; d++) {
+		switch (d->d_tag) {
+		case DT_JMPREL:
+			rela[0] = at(info->dlpi_addr, d->d_un.d_ptr);
+			break;
+		case DT_PLTRELSZ:
+			size[0] = d->d_un.d_val;
+			break;
+		case DT_RELA:
+			rela[1] = at(info->dlpi_addr, d->d_un.d_ptr);
+			break;
+		case DT_RELASZ:
+			size[1] = d->d_un.d_val;
+			break;
+		case DT_SYMTAB:
+			symbols = at(info->dlpi_addr, d->d_un.d_ptr);
+			break;
+		case DT_STRTAB:
+			names = at(info->dlpi_addr, d->d_un.d_ptr);
+			break;
+		}
+	}
+	for (int i = 0; i < 2; i++)
+		if (symbols != NULL && names != NULL && !redirect(info->dlpi_addr, rela[i], size[i], symbols, names))
+			break;
+	return 1;
+}
+
+// is_between reports whether the plugin is between QEMU and libc now.
+static bool is_between(void)
+{
+	dl_iterate_phdr(intercept, NULL);
+	for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
+		if (!calls[c].found) {
+			fprintf(stderr, "provium sync points: this QEMU does not call %s where others do\n", calls[c].name);
+			return false;
+		}
+	return true;
 }
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int argc, char **argv)
 {
 	char path[64];
 
-	if (argc != 1 || strncmp(argv[0], "fd=", 3) != 0) {
-		fprintf(stderr, "provium sync points: expected fd=N\n");
+	if (argc != 2 || sscanf(argv[0], "fd=%d", &host) != 1 || sscanf(argv[1], "port=%d", &port) != 1) {
+		fprintf(stderr, "provium sync points: expected fd=N,port=N\n");
 		return 1;
 	}
-	host = atoi(argv[0] + 3);
 	if (!info->system_emulation || strcmp(info->target_name, "x86_64") != 0 || info->system.smp_vcpus != 1) {
 		fprintf(stderr, "provium sync points: expected a system of x86_64 with one CPU\n");
 		return 1;
 	}
+	threads.main = pthread_self();
 	snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)getpid());
-	main_thread = open(path, O_RDONLY | O_CLOEXEC);
-	if (main_thread < 0) {
+	threads.state = open(path, O_RDONLY | O_CLOEXEC);
+	if (threads.state < 0) {
 		fprintf(stderr, "provium sync points: %s: %s\n", path, strerror(errno));
 		return 1;
 	}
-	say('L');
+	if (!is_between())
+		return 1;
+	say(loaded);
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
 	return 0;
 }

@@ -52,6 +52,12 @@ func Seed(text string) (uint64, error) {
 	return n, nil
 }
 
+// GivenSeed is Seed for a flag that may be left out.
+func GivenSeed(text string) (*uint64, error) {
+	n, err := Seed(text)
+	return &n, err
+}
+
 // Memory reads the memory of the pool, in bytes.
 func Memory(text string) (int64, error) {
 	n, err := config.ParseSize(text)

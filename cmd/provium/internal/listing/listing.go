@@ -1,4 +1,4 @@
-// Package listing prints what is in the caches of a user, and sizes for people. It makes and
+// Package listing prints what is in the caches of a user, what profiles boot, and sizes for people. It makes and
 // removes nothing, but for CleanBoots.
 package listing
 

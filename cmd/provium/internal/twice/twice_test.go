@@ -28,6 +28,8 @@ func TestRun(t *testing.T) {
 		"failed once":  {other, []int{0, 1}, 1, "differs: x.test.lua n1 1: ", ""},
 		"no guest":     {none, []int{0, 0}, 0, "", "no deterministic guest has run"},
 		"no run":       {same, []int{2}, 2, "", ""},
+		"three":        {[]string{"a", "a", "a"}, []int{0, 0, 0}, 0, "the same in all 3 runs: 1 sync points\n", ""},
+		"third":        {[]string{"a", "a", "b"}, []int{0, 0, 0}, 1, "differs: x.test.lua n1 1: ", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ram, err := os.Create(filepath.Join(t.TempDir(), "ram"))
@@ -37,11 +39,11 @@ func TestRun(t *testing.T) {
 			defer ram.Close()
 			var out, log bytes.Buffer
 			runs := 0
-			code, err := Run(t.TempDir(), &out, &log, func(dir string) (int, error) {
+			code, err := Run(len(c.codes), t.TempDir(), &out, &log, func(dir string) (int, error) {
 				runs++
 				if sent := c.sent[runs-1]; sent != "" {
 					record := (&determinism.Check{Dir: dir}).Recorder("x.test.lua", "n1")
-					if err := record(ram, syncpoint.Point{Kind: 'e', Sent: []byte(sent)}); err != nil {
+					if err := record(ram, nil, syncpoint.Point{Kind: 'e', Sent: []byte(sent)}); err != nil {
 						return 0, err
 					}
 				}
