@@ -32,6 +32,9 @@ const testFaults = "internal/hostfault"
 // testSizes is the package that says how much of heavy tests is run.
 const testSizes = "internal/fulltest"
 
+// testWords is the package with which tests look at messages.
+const testWords = "internal/plainwords"
+
 // testBrowser is the package with which tests drive a browser.
 const testBrowser = "internal/browsertest"
 
@@ -89,6 +92,7 @@ var allowed = map[string]struct {
 		"internal/ready", "internal/guestos", "internal/seat",
 	}, "runs test files over the Lua API; only it and its subpackages import lua"},
 	"internal/run": {[]string{
+		"internal/jsonerror",
 		"internal/arch", "internal/msgpack", "internal/script", "internal/sched", "internal/fixture", "internal/lab",
 		"internal/disk", "internal/config", "internal/event", "internal/proc", "internal/report",
 		"internal/report/export", "internal/report/page",
@@ -128,7 +132,7 @@ var allowed = map[string]struct {
 	"internal/sched":       {nil, "knows no VM"},
 	"internal/history":     {nil, "durations of files"},
 	"internal/merge":       {[]string{"internal/event", "internal/shard"}, "which shards are there"},
-	"internal/shard":       {nil, "paths and durations"},
+	"internal/shard":       {[]string{"internal/jsonerror"}, "paths and durations"},
 	"internal/hostload":    {nil, "measures the host"},
 	"internal/admission":   {nil, "the pool as labs see it"},
 	"internal/lab": {[]string{
@@ -144,7 +148,8 @@ var allowed = map[string]struct {
 	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},
 	"internal/disk": {[]string{
-		"internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot", "internal/userland",
+		"internal/jsonerror", "internal/blockdev", "internal/nbd", "internal/qemu", "internal/snapshot",
+		"internal/userland",
 	}, "the disks of a VM over their contents"},
 	"internal/instance": {[]string{
 		"internal/qemu", "internal/guest", "internal/console", "internal/pattern", "internal/stream",
@@ -154,12 +159,14 @@ var allowed = map[string]struct {
 	"internal/diskcheck": {[]string{"internal/disk", "internal/guest", "internal/lab", "internal/topology"},
 		"guests that check contents of disks"},
 	"internal/tempdir": {nil, "directories"},
-	"internal/topology": {[]string{"internal/disk", "internal/network", "internal/machine", "internal/ready"},
+	"internal/topology": {[]string{"internal/jsonerror", "internal/disk", "internal/network", "internal/machine",
+		"internal/ready"},
 		"what is written down of labs"},
-	"internal/fixture": {[]string{"internal/snapshot", "internal/cachedir"}, "a cache of snapshots"},
-	"internal/snapshot": {[]string{"internal/cachedir", "internal/machine"},
+	"internal/fixture": {[]string{"internal/jsonerror", "internal/snapshot", "internal/cachedir"},
+		"a cache of snapshots"},
+	"internal/snapshot": {[]string{"internal/jsonerror", "internal/cachedir", "internal/machine"},
 		"a file format, and a cache of such files"},
-	"internal/sharedcache": {nil, "entries of any cache, in a registry or a directory"},
+	"internal/sharedcache": {[]string{"internal/jsonerror"}, "entries of any cache, in a registry or a directory"},
 	"internal/sharedcache/exchange": {[]string{
 		"internal/sharedcache", "internal/snapshot", "internal/fixture", "internal/image/cache",
 	}, "moves entries between a user's caches and a shared one"},
@@ -174,8 +181,9 @@ var allowed = map[string]struct {
 	"internal/printk":      {[]string{"internal/guestmem"}, "the log of a kernel; its tests have one in a memory"},
 	"internal/vmcore":      {[]string{"internal/guestmem"}, "a file format of memory"},
 	"internal/kallsyms":    {nil, "names of a kernel's addresses"},
+	"internal/kmodules":    {[]string{"internal/kallsyms"}, "names of addresses in a kernel's modules"},
 	"internal/inspect": {[]string{"internal/qemu", "internal/guestmem", "internal/printk", "internal/kallsyms",
-		"internal/vmcore"},
+		"internal/kmodules", "internal/vmcore"},
 		"looks into guests from outside: their log and their state"},
 	"internal/qmp":       {nil, "a protocol"},
 	"internal/guest":     {[]string{"internal/wire", "internal/deadline"}, "host side of the agent link"},
@@ -184,14 +192,16 @@ var allowed = map[string]struct {
 	"internal/vnet":      {nil, "a network of its own"},
 	"internal/netserver": {[]string{"internal/vnet"}, "servers over frames; its tests have a switch"},
 	"internal/network": {[]string{
-		"internal/vnet", "internal/netserver", "internal/parallel", "internal/stream", "internal/qemu",
+		"internal/jsonerror", "internal/vnet", "internal/netserver", "internal/parallel", "internal/stream",
+		"internal/qemu",
 		"internal/guest", "internal/pattern",
 	}, "bridges of a test file, and the netdevs of guests"},
 	"internal/nbd":      {nil, "a protocol"},
-	"internal/blockdev": {[]string{"internal/nbd"}, "a disk's contents, used through nbd"},
+	"internal/blockdev": {[]string{"internal/jsonerror", "internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/erofs":    {nil, "a file system's format"},
 	"internal/userland": {[]string{
-		"internal/arch", "internal/erofs", "internal/image/cache", "internal/image/decompress", "internal/cachedir",
+		"internal/jsonerror", "internal/arch", "internal/erofs", "internal/image/cache", "internal/image/decompress",
+		"internal/cachedir",
 	}, "root file systems of what the host has"},
 	"internal/image": {[]string{
 		"internal/arch", "internal/image", "internal/proc", "internal/cachedir", "internal/userland",
@@ -203,9 +213,11 @@ var allowed = map[string]struct {
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
 	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
-	testFaults:  {[]string{testSizes}, "host calls that fail, in tests"},
-	testSizes:   {nil, "how much of heavy tests is run"},
-	testBrowser: {nil, "a browser, in tests"},
+	testFaults:           {[]string{testSizes}, "host calls that fail, in tests"},
+	testSizes:            {nil, "how much of heavy tests is run"},
+	testBrowser:          {nil, "a browser, in tests"},
+	"internal/jsonerror": {nil, "words for errors"},
+	testWords:            {nil, "words of messages, in tests"},
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
@@ -367,8 +379,8 @@ func TestImports(t *testing.T) {
 				continue // tests run fake machines, with a kernel in their memory
 			}
 			if strings.HasSuffix(file, "_test.go") && (target == testFaults || target == testSizes ||
-				target == testBrowser) {
-				continue // tests have host calls fail, run in part or in full, and look at pages
+				target == testBrowser || target == testWords) {
+				continue // tests have host calls fail, run in part or in full, and look at pages and messages
 			}
 			if strings.HasSuffix(file, "_test.go") && target == "internal/wire" && looksAtRequests[key] {
 				continue // tests look at what a fake agent gets

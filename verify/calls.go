@@ -118,6 +118,11 @@ func cachesRows(t *tally) []row {
 // callLimit is how long a run of a second may take with a call that fails.
 const callLimit = 2 * time.Minute
 
+const (
+	slowShare = 4 // one run in so many has no call that fails, but a disk that is slow
+	slowWrite = 20 * time.Millisecond
+)
+
 // calls has random system calls of whole runs fail, with caches that are full or empty.
 func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 	p, err := v.busyProject()
@@ -129,7 +134,7 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 	}
 	var total [2]uint64 // calls of a warm and of a cold run
 	for _, cold := range []int{1, 0} {
-		out, f, err := v.faultyRun(ctx, p, hostfault.One{N: 1 << 62})
+		out, f, err := v.faultyRun(ctx, p, hostfault.One{N: never})
 		if err != nil || out.passed != busyTests {
 			return fmt.Errorf("a run whose calls are watched: %w\n%s", err, out.text)
 		}
@@ -153,11 +158,13 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 				return err
 			}
 		}
-		one := hostfault.One{N: 1 + v.random.Uint64N(total[cold]), Choice: v.random.Uint64N(16), Lasting: i%2 == 0}
+		one, slow := v.drawFault(i, total[cold], t)
 		began := time.Now()
 		out, f, err := v.faultyRun(ctx, p, one)
 		took := time.Since(began)
 		t.atLeast("longest", int(took.Seconds()))
+		t.add("slow calls", f.Slowed)
+		t.add("slow calls of QEMU", f.SlowedToo)
 		complain := func(format string, args ...any) {
 			t.add("bad", 1)
 			v.complain("call %d, %s: %s\n%s", one.N, f.What, fmt.Sprintf(format, args...), out.text)
@@ -169,6 +176,9 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 			complain("it took %v", took)
 		case err != nil:
 			t.add("failed", 1)
+			if slow {
+				complain("it failed on a slow disk: %v", err)
+			}
 			if strings.TrimSpace(out.text) == "" {
 				complain("it failed without a word")
 			}
@@ -195,10 +205,27 @@ func (v *verifier) calls(ctx context.Context, times int, t *tally) error {
 	return nil
 }
 
+// drawFault returns what happens to the calls of a run, of which there are so many.
+func (v *verifier) drawFault(run int, calls uint64, t *tally) (one hostfault.One, slow bool) {
+	if run%slowShare == slowShare-1 {
+		t.add("slow", 1)
+		return hostfault.One{N: never, Slow: slowWrite, SlowToo: "qemu-"}, true
+	}
+	return hostfault.One{N: 1 + v.random.Uint64N(calls), Choice: v.random.Uint64N(16), Lasting: run%2 == 0}, false
+}
+
+// never is the number of a call that no run comes to.
+const never = 1 << 62
+
 func callsRows(t *tally) []row {
 	bad := t.Counts["bad"]
 	tried := fmt.Sprintf("a random system call fails in each of %d runs of the program (of %d calls with full caches, "+
 		"and of %d with empty ones)", t.Counts["tried"], t.Counts["warm"], t.Counts["cold"])
+	if slow := t.Counts["slow"]; slow > 0 {
+		tried += fmt.Sprintf("; in %d of them none does, but writes to files take %v longer (%d), and so do "+
+			"those of QEMU and what it reads (%d)", slow, slowWrite, t.Counts["slow calls"],
+			t.Counts["slow calls of QEMU"])
+	}
 	return []row{hold(bad, tried, "%d runs failed and said so, %d passed with all tests; hangs, survivors, half "+
 		"entries and wrong passes: %d; the longest took %d s", t.Counts["failed"], t.Counts["passed"], bad,
 		t.Counts["longest"])}

@@ -31,6 +31,7 @@ func hold(bad int, tried, format string, args ...any) row {
 type tally struct {
 	Counts map[string]int
 	Times  []time.Duration
+	Logs   []time.Duration `json:",omitempty"` // to read the logs of kernels
 }
 
 func newTally() *tally { return &tally{Counts: map[string]int{}} }

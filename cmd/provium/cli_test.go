@@ -15,6 +15,7 @@ import (
 	"provium/cmd/provium/internal/listing"
 	"provium/internal/artifacts"
 	"provium/internal/choose"
+	"provium/internal/plainwords"
 	"provium/internal/report"
 	"provium/internal/run"
 	"provium/internal/run/evidence"
@@ -94,7 +95,11 @@ func (c *cli) run(args ...string) (code int, stdout, stderr string) {
 		}
 		return string(b)
 	}
-	return code, text(files[0]), text(files[1])
+	stdout, stderr = text(files[0]), text(files[1])
+	for _, found := range plainwords.Jargon(stderr) {
+		c.t.Errorf("%q says %s", args, found)
+	}
+	return code, stdout, stderr
 }
 
 const autoConfig = "[provium]\nroots = [\"tests\"]\n[profiles.host]\n"

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"provium/internal/blockdev/crash"
+	"provium/internal/jsonerror"
 )
 
 // A saved recording begins with recordMagic and the place of its end part; then
@@ -195,7 +196,7 @@ func readRecording(f *os.File) (*Recording, error) {
 func decodeRecording(text []byte, at int64) (*savedRecording, []crash.Op, error) {
 	var s savedRecording
 	if err := json.Unmarshal(text, &s); err != nil {
-		return nil, nil, err
+		return nil, nil, jsonerror.Plain(err)
 	}
 	if err := s.check(at); err != nil {
 		return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"provium/internal/blockdev"
+	"provium/internal/jsonerror"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 	"provium/internal/userland"
@@ -136,14 +137,14 @@ func (disks Sealed) saveContents(w *snapshot.Writer, all *section) error {
 func decodeDisks(text, sectors []byte, dataLength int64) (*section, error) {
 	all := &section{}
 	if err := json.Unmarshal(text, all); err != nil {
-		return nil, fmt.Errorf("disks: %w", err)
+		return nil, fmt.Errorf("disks: %w", jsonerror.Plain(err))
 	}
 	if len(all.Disks) > qemu.DiskSlots {
 		return nil, fmt.Errorf("disks: %d, at most %d are possible", len(all.Disks), qemu.DiskSlots)
 	}
 	for i, d := range all.Disks {
 		if err := d.check(all.Disks[:i]); err != nil {
-			return nil, fmt.Errorf("disks: %w", err)
+			return nil, fmt.Errorf("disks: %w", jsonerror.Plain(err))
 		}
 		if all.Token != "" {
 			continue

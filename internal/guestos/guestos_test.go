@@ -166,8 +166,9 @@ func TestJournal(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
-	if line := g.ran[0]; !strings.HasSuffix(line, "_BOOT_ID=0a1b --unit=a --lines=9") {
-		t.Errorf("%q was run", line)
+	if len(g.ran) != 2 || g.ran[0] != "journalctl --sync" ||
+		!strings.HasSuffix(g.ran[1], "_BOOT_ID=0a1b --unit=a --lines=9") {
+		t.Errorf("%q was run", g.ran)
 	}
 	all, err := Journal(t.Context(), g, JournalQuery{})
 	if err != nil || len(all) != 3 || all[0].Time.UnixMicro() != 1796004378423500 || all[0].PID != 12 ||

@@ -44,7 +44,7 @@ func Journal(ctx context.Context, g Guest, q JournalQuery) ([]JournalEntry, erro
 	if q.Lines > 0 {
 		args = append(args, "--lines="+strconv.Itoa(q.Lines))
 	}
-	r, state, err := ask(ctx, g, "journalctl", args...)
+	r, state, err := askJournal(ctx, g, args...)
 	if err != nil {
 		return nil, err
 	}

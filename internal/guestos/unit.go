@@ -109,7 +109,7 @@ func parseUnit(text []byte) (u unit) {
 
 // lastOf returns the last lines of a unit's journal, or why they cannot be had.
 func lastOf(ctx context.Context, g Guest, name string) string {
-	r, state, err := ask(ctx, g, "journalctl", "--boot", "--quiet", "--output=short-monotonic", "--lines=20",
+	r, state, err := askJournal(ctx, g, "--boot", "--quiet", "--output=short-monotonic", "--lines=20",
 		"--unit="+name)
 	switch {
 	case err != nil:
@@ -123,6 +123,16 @@ func lastOf(ctx context.Context, g Guest, name string) string {
 // systemdEnv is the environment of the programs of systemd.
 func systemdEnv() map[string]string {
 	return map[string]string{"SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0", "LC_ALL": "C"}
+}
+
+// askJournal runs journalctl as ask does, once journald has written down what was said before: on a busy machine it is
+// behind.
+func askJournal(ctx context.Context, g Guest, args ...string) (r *guest.RunResult, state string, err error) {
+	// Where it cannot be told to, what there is is read.
+	if _, _, err := ask(ctx, g, "journalctl", "--sync"); err != nil {
+		return nil, "", err
+	}
+	return ask(ctx, g, "journalctl", args...)
 }
 
 // ask runs a program of systemd. r is nil when it failed, and state says why.

@@ -81,6 +81,25 @@ var calls = map[int]call{
 	unix.SYS_RECVMSG: {"recvmsg", fdArg, 0, []unix.Errno{unix.ENOMEM, unix.EINTR}},
 }
 
+// writes reports whether a disk that is slow delays the call.
+func (c call) writes() bool {
+	switch c.name {
+	case "write", "pwrite64", "writev", "ftruncate", "fallocate", "fsync", "sendfile", "copy_file_range", "renameat",
+		"renameat2", "unlinkat", "mkdirat":
+		return true
+	}
+	return false
+}
+
+// reads reports whether a disk that is slow delays the call of a program that only reads.
+func (c call) reads() bool {
+	switch c.name {
+	case "openat", "read", "pread64", "mmap":
+		return true
+	}
+	return false
+}
+
 // object returns what a stopped call acts on: a path, or a name like "socket" or "pipe"
 // of what has none. It returns "" for calls that act on nothing named.
 func (c call) object(tid int, args *[6]uint64) string {

@@ -3,7 +3,6 @@ package hostfault
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"syscall"
 	"time"
@@ -14,12 +13,19 @@ type One struct {
 	N       uint64 // from 1
 	Choice  uint64 // which of its errors, in turn
 	Lasting bool   // all later calls that can fail with the error do
+	// Slow is how much longer each call that writes to a file takes, as on a slow disk, for 20 s in all.
+	Slow time.Duration
+	// SlowToo is the beginning of the name of other programs for which reading is slow, too, for 20 s in all.
+	SlowToo string
 }
 
 // Result is what became of a fault.
 type Result struct {
-	Calls uint64 // counted up to the fault
-	What  string // the call and its error; "" if there were fewer calls
+	Calls  uint64 // counted up to the fault
+	What   string // the call and its error; "" if there were fewer calls
+	Slowed int    // calls that have taken longer
+	// SlowedToo are such calls of other programs.
+	SlowedToo int
 }
 
 // Exec makes this process a supervised one and then starts the program argv in its place.
@@ -38,10 +44,8 @@ func Exec(argv, env []string) error {
 // run program. It returns the command's error. After limit, and when ctx ends, it kills
 // the process.
 func Run(ctx context.Context, cmd *exec.Cmd, program string, fault One, limit time.Duration) (Result, error) {
-	s, err := supervise(cmd, func(_, tid int) bool {
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", tid))
-		return err == nil && exe == program
-	})
+	slow := slowness{each: fault.Slow, also: fault.SlowToo}
+	s, err := supervise(cmd, &slow, func(_, tid int) bool { return executable(tid) == program })
 	if err != nil {
 		return Result{}, err
 	}
@@ -50,7 +54,8 @@ func Run(ctx context.Context, cmd *exec.Cmd, program string, fault One, limit ti
 	defer context.AfterFunc(ctx, kill)()
 	defer time.AfterFunc(limit, kill).Stop()
 	err = cmd.Wait()
-	result := Result{Calls: s.gate.seen.Load(), What: s.gate.what()}
+	result := Result{Calls: s.gate.seen.Load(), What: s.gate.what(), Slowed: int(slow.own.calls.Load()),
+		SlowedToo: int(slow.others.calls.Load())}
 	go func() { _ = s.Wait() }() // descendants may outlive it
 	return result, err
 }

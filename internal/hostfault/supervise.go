@@ -5,8 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,11 +30,27 @@ type Supervisor struct {
 	mine func(tid int) bool
 	done chan struct{}
 	err  error
+
+	slow    *slowness
+	waiting sync.WaitGroup
+}
+
+// slowness says which calls take longer, as on a slow disk.
+type slowness struct {
+	each        time.Duration // how much longer; 0: none does
+	also        string        // beginning of the names of other programs than the supervised one
+	own, others delayed
+}
+
+// delayed are the calls of a program that have taken longer.
+type delayed struct {
+	calls atomic.Int64
+	spent time.Duration
 }
 
 // supervise starts a process that joins the supervision by join. cmd must have no extra
-// files. mine says whether a thread's calls count, given the process id.
-func supervise(cmd *exec.Cmd, mine func(pid, tid int) bool) (*Supervisor, error) {
+// files. slow says which calls take longer, mine whether a thread's calls count, given the process id.
+func supervise(cmd *exec.Cmd, slow *slowness, mine func(pid, tid int) bool) (*Supervisor, error) {
 	g, memory, err := newGate()
 	if err != nil {
 		return nil, err
@@ -46,7 +67,7 @@ func supervise(cmd *exec.Cmd, mine func(pid, tid int) bool) (*Supervisor, error)
 		ours.Close()
 		return nil, fmt.Errorf("host faults: %w", err)
 	}
-	s := &Supervisor{gate: g, link: ours, done: make(chan struct{})}
+	s := &Supervisor{gate: g, link: ours, slow: slow, done: make(chan struct{})}
 	s.mine = func(tid int) bool { return mine(cmd.Process.Pid, tid) }
 	go s.serve()
 	return s, nil
@@ -67,6 +88,7 @@ func (s *Supervisor) serve() {
 		return
 	}
 	defer unix.Close(listener)
+	defer s.waiting.Wait() // before it is closed
 	runtime.LockOSThread()
 	// The stopped thread and this one take turns: on one CPU that is fastest. Older kernels
 	// do without.
@@ -124,11 +146,58 @@ func (s *Supervisor) one(listener int) error {
 	if errno := s.decide(&n); errno != 0 {
 		r.errno, r.flags = -int32(errno), 0
 	}
-	err := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+	if d := s.delay(&n); d > 0 {
+		s.waiting.Go(func() {
+			time.Sleep(d)
+			_ = reply(listener, &r) // of an answer that fails, the next one does, too
+		})
+		return nil
+	}
+	return reply(listener, &r)
+}
+
+func reply(listener int, r *response) error {
+	err := ioctl(listener, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(r))
 	if err != nil && err != unix.ENOENT {
 		return fmt.Errorf("host faults: answer: %w", err)
 	}
 	return nil
+}
+
+// slowInAll is how long the calls of a process that is supervised are delayed in all, at most.
+const slowInAll = 20 * time.Second
+
+// delay returns how long a call is to take longer: those that write to files do on a slow disk, and of other programs
+// those that read them, too.
+func (s *Supervisor) delay(n *notification) time.Duration {
+	c, known := calls[int(n.nr)]
+	if s.slow.each == 0 || !known {
+		return 0
+	}
+	of := &s.slow.own
+	if !s.mine(int(n.pid)) {
+		name := filepath.Base(executable(int(n.pid)))
+		if s.slow.also == "" || !strings.HasPrefix(name, s.slow.also) {
+			return 0
+		}
+		of = &s.slow.others
+	}
+	if !c.writes() && (of == &s.slow.own || !c.reads()) || of.spent >= slowInAll ||
+		!strings.HasPrefix(c.object(int(n.pid), &n.args), "/") {
+		return 0
+	}
+	of.spent += s.slow.each
+	of.calls.Add(1)
+	return s.slow.each
+}
+
+// executable returns the path of the program that a thread runs, "" if it is gone.
+func executable(tid int) string {
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", tid))
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 // decide returns the error with which a call fails, and 0 for a call that is made.

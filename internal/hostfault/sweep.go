@@ -88,7 +88,7 @@ func Sweep(t *testing.T, scenario func(t *testing.T, f *Fault)) {
 	cmd.Env = append(os.Environ(), envChild+"="+t.Name())
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	s, err := supervise(cmd, func(pid, tid int) bool {
+	s, err := supervise(cmd, &slowness{}, func(pid, tid int) bool {
 		_, err := os.Lstat(fmt.Sprintf("/proc/%d/task/%d", pid, tid))
 		return err == nil
 	})

@@ -9,6 +9,7 @@ import (
 
 	"provium/internal/guestmem"
 	"provium/internal/kallsyms"
+	"provium/internal/kmodules"
 	"provium/internal/printk"
 	"provium/internal/qemu"
 )
@@ -125,7 +126,7 @@ func (s *State) resolve(k *guestmem.Kernel) {
 			}
 		}
 	}
-	symbols, err := kallsyms.Resolve(kernelMemory{k, k.Note}, addresses)
+	symbols, err := symbolsOf(kernelMemory{k, k.Note}, addresses)
 	if err != nil {
 		return
 	}
@@ -139,6 +140,29 @@ func (s *State) resolve(k *guestmem.Kernel) {
 			c.Stack = append(c.Stack, symbol.String())
 		}
 	}
+}
+
+// symbolsOf names addresses of a kernel and its modules.
+func symbolsOf(m kernelMemory, addresses []uint64) ([]kallsyms.Symbol, error) {
+	symbols, err := kallsyms.Resolve(m, addresses)
+	if err != nil {
+		return nil, err
+	}
+	var others []uint64
+	var which []int
+	for i, symbol := range symbols {
+		if symbol.Name == "" && addresses[i] > guestmem.TextStart {
+			others, which = append(others, addresses[i]), append(which, i)
+		}
+	}
+	inModules, err := kmodules.Resolve(m, others)
+	if err != nil {
+		return symbols, nil // the kernel's own are good
+	}
+	for n, i := range which {
+		symbols[i] = inModules[n]
+	}
+	return symbols, nil
 }
 
 // maxReturns is how many addresses of a stack are looked up.

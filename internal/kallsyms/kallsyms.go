@@ -1,8 +1,8 @@
 // Package kallsyms names addresses of a Linux kernel (6.0 or newer) by the table of symbols that
 // the kernel has in its own memory.
 //
-// It does not know symbols of modules, and finds nothing in memory by itself: a Memory comes
-// from package guestmem. What it reads may be forged: it is checked, and costs a bounded number
+// It does not know symbols of modules, which package kmodules does, and finds nothing in memory by itself: a Memory
+// comes from package guestmem. What it reads may be forged: it is checked, and costs a bounded number
 // of steps and bytes.
 //
 // Start reading at Resolve.
@@ -27,10 +27,17 @@ type Symbol struct {
 	Offset uint64 // from the symbol on
 	Size   uint64 // up to the next symbol at another address; 0 for the last one
 	IsText bool   // the symbol is a function
+	Module string // that has it; "" for the kernel itself
 }
 
-// String returns the symbol as kernels print it: name+offset/size.
-func (s Symbol) String() string { return fmt.Sprintf("%s+0x%x/0x%x", s.Name, s.Offset, s.Size) }
+// String returns the symbol as kernels print it: name+offset/size [module].
+func (s Symbol) String() string {
+	text := fmt.Sprintf("%s+0x%x/0x%x", s.Name, s.Offset, s.Size)
+	if s.Module != "" {
+		text += " [" + s.Module + "]"
+	}
+	return text
+}
 
 const (
 	maxSymbols   = 1 << 20
@@ -48,14 +55,7 @@ func Resolve(m Memory, addresses []uint64) ([]Symbol, error) {
 	if len(addresses) > maxAddresses {
 		return nil, fmt.Errorf("%d addresses, at most %d are possible", len(addresses), maxAddresses)
 	}
-	at := map[string]uint64{}
-	for _, name := range []string{"num_syms", "names", "token_table", "token_index", "offsets", "relative_base"} {
-		var ok bool
-		if at[name], ok = m.Symbol("kallsyms_" + name); !ok {
-			return nil, errors.New("the kernel does not say where its symbols are; it is older than 6.0")
-		}
-	}
-	starts, err := readStarts(m, at)
+	at, starts, err := open(m)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,8 @@ func Resolve(m Memory, addresses []uint64) ([]Symbol, error) {
 	if err != nil {
 		return nil, err
 	}
-	return out, eachName(m, at["names"], len(starts), wanted, func(symbol int, name []byte) {
+	isWanted := func(symbol int) bool { return len(wanted[symbol]) > 0 }
+	return out, eachName(m, at["names"], len(starts), isWanted, func(symbol int, name []byte) {
 		text := tokens.expand(name)
 		if len(text) < 2 {
 			return
@@ -83,6 +84,43 @@ func Resolve(m Memory, addresses []uint64) ([]Symbol, error) {
 			out[i].Name, out[i].IsText = text[1:], slices.Contains([]byte("tTwW"), text[0])
 		}
 	})
+}
+
+// Find returns the addresses of symbols by their names; those that the kernel does not have are left out. Of several
+// symbols of one name it returns the first one.
+func Find(m Memory, names ...string) (map[string]uint64, error) {
+	at, starts, err := open(m)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := readTokens(m, at["token_table"], at["token_index"])
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]uint64{}
+	every := func(int) bool { return len(found) < len(names) }
+	return found, eachName(m, at["names"], len(starts), every, func(symbol int, name []byte) {
+		text := tokens.expand(name)
+		if len(text) < 2 || !slices.Contains(names, text[1:]) {
+			return
+		}
+		if _, known := found[text[1:]]; !known {
+			found[text[1:]] = starts[symbol]
+		}
+	})
+}
+
+// open returns where the parts of the table are, and the addresses of all symbols.
+func open(m Memory) (at map[string]uint64, all starts, err error) {
+	at = map[string]uint64{}
+	for _, name := range []string{"num_syms", "names", "token_table", "token_index", "offsets", "relative_base"} {
+		var ok bool
+		if at[name], ok = m.Symbol("kallsyms_" + name); !ok {
+			return nil, nil, errors.New("the kernel does not say where its symbols are; it is older than 6.0")
+		}
+	}
+	all, err = readStarts(m, at)
+	return at, all, err
 }
 
 // starts are the addresses of symbols, in the order of their numbers.
@@ -194,7 +232,8 @@ func (t *tokens) expand(name []byte) string {
 }
 
 // eachName calls visit with the compressed names of those symbols that are wanted.
-func eachName(m Memory, at uint64, symbols int, wanted map[int][]int, visit func(symbol int, name []byte)) error {
+func eachName(m Memory, at uint64, symbols int, wanted func(symbol int) bool, visit func(symbol int, name []byte),
+) error {
 	const piece = 64 << 10
 	var buf []byte
 	done := 0
@@ -221,7 +260,7 @@ func eachName(m Memory, at uint64, symbols int, wanted map[int][]int, visit func
 		if length == 0 || length > maxName || head+length > len(buf) {
 			return fmt.Errorf("%w: a name of %d bytes", errDamaged, length)
 		}
-		if len(wanted[symbol]) > 0 {
+		if wanted(symbol) {
 			visit(symbol, buf[head:head+length])
 		}
 		buf = buf[head+length:]

@@ -109,6 +109,20 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+func TestFind(t *testing.T) {
+	m := newTable(false, symbol{'T', 0, "first"}, symbol{'D', 8, "modules"}, symbol{'d', 16, "modules"},
+		symbol{'R', 24, "__start_BTF"}, symbol{'t', 32, "last"})
+	got, err := kallsyms.Find(m, "modules", "__start_BTF", "none")
+	if want := fmt.Sprint(map[string]uint64{"modules": base + 8, "__start_BTF": base + 24}); err != nil ||
+		fmt.Sprint(got) != want {
+		t.Errorf("%v, %v, want %s", got, err, want)
+	}
+	delete(m, "kallsyms_names")
+	if got, err := kallsyms.Find(m, "modules"); err == nil {
+		t.Error(got)
+	}
+}
+
 func TestResolveRefuses(t *testing.T) {
 	good := func() table { return newTable(false, symbol{'T', 0, "a"}, symbol{'T', 8, "b"}) }
 	for name, damage := range map[string]func(table){
@@ -138,6 +152,9 @@ func FuzzResolve(f *testing.F) {
 		m := newTable(false, symbol{'T', 0, "first"}, symbol{'T', 8, "spin_second"})
 		if len(m[part]) > 0 {
 			copy(m[part][int(at)%len(m[part]):], patch)
+		}
+		if found, err := kallsyms.Find(m, "first", "spin_second"); len(found) > 2 {
+			t.Errorf("%v, %v", found, err)
 		}
 		got, err := kallsyms.Resolve(m, []uint64{base, base + 9})
 		for _, s := range got {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"provium/internal/plainwords"
 	"provium/internal/topology"
 )
 
@@ -28,6 +29,9 @@ func wantError(t *testing.T, err error, parts ...string) {
 		if !strings.Contains(err.Error(), p) {
 			t.Errorf("error %q lacks %q", err, p)
 		}
+	}
+	for _, found := range plainwords.Jargon(err.Error()) {
+		t.Error(found)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"provium/internal/jsonerror"
 	"provium/internal/qemu"
 	"provium/internal/vnet"
 )
@@ -284,7 +285,7 @@ func EncodeNICs(planned []PlannedNIC) ([]byte, error) {
 func decodeNICs(text []byte, checkName CheckName) ([]savedNIC, error) {
 	var saved []savedNIC
 	if err := json.Unmarshal(text, &saved); err != nil {
-		return nil, fmt.Errorf("network interfaces: %w", err)
+		return nil, fmt.Errorf("network interfaces: %w", jsonerror.Plain(err))
 	}
 	if len(saved) > qemu.MaxSlot {
 		return nil, fmt.Errorf("network interfaces: %d, at most %d are possible", len(saved), qemu.MaxSlot)

@@ -104,8 +104,17 @@ func (s *Starter) start(from *thread, cmd *exec.Cmd, deathSignal syscall.Signal)
 	attr.Pdeathsig = deathSignal
 	attr.Setpgid = true
 	cmd.SysProcAttr = &attr
-	return s.on(from, cmd.Start)
+	return s.on(from, func() error {
+		err := cmd.Start()
+		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+			failed.Op = startOp
+		}
+		return err
+	})
 }
+
+// startOp is what errors call the start of a program.
+const startOp = "start"
 
 // ownProgram is this program, also after its file was replaced.
 const ownProgram = "/proc/self/exe"
@@ -121,7 +130,7 @@ func checkProgram(cmd *exec.Cmd) error {
 		path = filepath.Join(cmd.Dir, path)
 	}
 	if err := unix.Access(path, unix.X_OK); err != nil {
-		return &fs.PathError{Op: "fork/exec", Path: cmd.Path, Err: err}
+		return &fs.PathError{Op: startOp, Path: cmd.Path, Err: err}
 	}
 	return nil
 }

@@ -338,13 +338,19 @@ func (m *Machine) saveBooted(ctx context.Context) ([]byte, error) {
 	defer l.Close()
 	if err != nil {
 		l.Close() // ends an Accept that nobody came to
-		return nil, errors.Join(err, (<-received).err)
+		if r := <-received; r.err != nil && !errors.Is(r.err, net.ErrClosed) {
+			err = errors.Join(err, r.err)
+		}
+		return nil, err
 	}
 	// QEMU has connected, which Accept may not have seen yet: a small state fits into
 	// the socket's buffer.
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	r := <-received
+	if errors.Is(r.err, net.ErrClosed) && ctx.Err() != nil {
+		r.err = context.Cause(ctx)
+	}
 	return r.state, r.err
 }
 

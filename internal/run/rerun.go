@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/jsonerror"
 	"provium/internal/report"
 )
 
@@ -43,7 +44,7 @@ func readRerun(path string) (rerunState, error) {
 	}
 	var file rerunFile
 	if err := json.Unmarshal(text, &file); err != nil {
-		return nil, fmt.Errorf("rerun state `%s` is damaged (%v); delete it", path, err)
+		return nil, fmt.Errorf("rerun state `%s` is damaged (%v); delete it", path, jsonerror.Plain(err))
 	}
 	state := rerunState{}
 	for _, p := range file.Failed {

@@ -17,6 +17,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/event"
 	"provium/internal/event/sink"
+	"provium/internal/plainwords"
 	"provium/internal/preparation"
 	"provium/internal/report"
 )
@@ -87,6 +88,13 @@ func (l *localRun) run() (code int, err error) {
 			l.t.Fatal(err)
 		}
 		*text = string(b)
+	}
+	said := l.stderr + l.stdout
+	if err != nil {
+		said += err.Error()
+	}
+	for _, found := range plainwords.Jargon(said) {
+		l.t.Error(found)
 	}
 	l.events = nil
 	f, openErr := os.Open(l.o.Events.File)

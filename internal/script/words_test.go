@@ -1,19 +1,14 @@
 package script
 
 import (
-	"regexp"
 	"strings"
 	"testing"
 
 	"provium/internal/event"
 	"provium/internal/fakemachine"
 	"provium/internal/localvmm"
+	"provium/internal/plainwords"
 )
-
-// jargon is what errors of Go say to its programmers. Messages are for people who write tests in Lua.
-var jargon = regexp.MustCompile(`context (deadline exceeded|canceled)|\bEOF\b|broken pipe|i/o timeout|goroutine|` +
-	`use of closed|nil pointer|%!|0xc0[0-9a-f]{8}|file already closed|invalid argument$|connection reset|` +
-	`\*?(os|net|fmt|errors|strconv|json|exec)\.[A-Z]\w+|strconv\.|<nil>|short (read|write)`)
 
 // TestMessagesAreForPeople has many things fail, each in another way.
 func TestMessagesAreForPeople(t *testing.T) {
@@ -84,11 +79,8 @@ end)`})
 				t.Fatalf("it has not failed: %+v", o.test(t, "it"))
 			}
 			for _, said := range []string{failed.Reason, o.stderr} {
-				for line := range strings.Lines(said) {
-					line = strings.ReplaceAll(strings.TrimRight(line, "\n"), "console EOF", "") // is documented
-					if word := jargon.FindString(line); word != "" {
-						t.Errorf("%q in: %s", word, line)
-					}
+				for _, found := range plainwords.Jargon(said) {
+					t.Error(found)
 				}
 			}
 		})

@@ -12,6 +12,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"provium/internal/jsonerror"
 )
 
 // MaxDurationsFile is the size of a durations file in bytes, enough for 100,000 long paths.
@@ -73,7 +75,7 @@ func ParseDurations(text []byte) (*Durations, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&v); err != nil {
-		return nil, fmt.Errorf("not a durations file: %w", err)
+		return nil, fmt.Errorf("not a durations file: %w", jsonerror.Plain(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("not a durations file: more follows its end")

@@ -15,6 +15,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"provium/internal/jsonerror"
 )
 
 // formatVersion is the version of the format of entries.
@@ -120,7 +122,7 @@ func decodeManifest(text []byte) (*v1.Manifest, Header, error) {
 		}
 	}
 	if err := json.Unmarshal([]byte(m.Annotations[headerAnnotation]), &h); err != nil {
-		return nil, h, fmt.Errorf("its header cannot be read: %w", err)
+		return nil, h, fmt.Errorf("its header cannot be read: %w", jsonerror.Plain(err))
 	}
 	return m, h, h.check()
 }
@@ -153,7 +155,7 @@ func isKey(s string) bool { return s[0] != '-' && strings.Trim(s, "0123456789abc
 func decodeContent(text []byte, layers int) (*content, error) {
 	var c content
 	if err := json.Unmarshal(text, &c); err != nil {
-		return nil, fmt.Errorf("its description cannot be read: %w", err)
+		return nil, fmt.Errorf("its description cannot be read: %w", jsonerror.Plain(err))
 	}
 	if c.Version != formatVersion {
 		return nil, errForeign

@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
+
+	"provium/internal/jsonerror"
 )
 
 // layoutDir is an OCI layout. Its index is replaced as a whole, under a lock, so that two
@@ -40,7 +42,7 @@ func (l *layoutDir) index() (*v1.IndexManifest, error) {
 	defer f.Close()
 	m, err := v1.ParseIndexManifest(io.LimitReader(f, maxIndex))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		return nil, fmt.Errorf("%s: %w", f.Name(), jsonerror.Plain(err))
 	}
 	return m, nil
 }

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/jsonerror"
 	"provium/internal/machine"
 )
 
@@ -246,7 +247,7 @@ func decodeManifest(b []byte, t trailer) (*Manifest, error) {
 	}
 	m := &Manifest{}
 	if err := json.Unmarshal(b, m); err != nil {
-		return nil, damaged("the manifest cannot be read: %v", err)
+		return nil, damaged("the manifest cannot be read: %v", jsonerror.Plain(err))
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()

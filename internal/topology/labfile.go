@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"provium/internal/jsonerror"
 	"provium/internal/network"
 )
 
@@ -84,7 +85,7 @@ func Read(dir string) (*Lab, error) {
 
 // decode decodes and verifies a lab.json.
 func decode(text []byte) (*file, error) {
-	damaged := func(err error) error { return fmt.Errorf("is damaged: %s: %w", FileName, err) }
+	damaged := func(err error) error { return fmt.Errorf("is damaged: %s: %w", FileName, jsonerror.Plain(err)) }
 	if len(text) > maxFile {
 		return nil, damaged(fmt.Errorf("more than %d bytes", maxFile))
 	}

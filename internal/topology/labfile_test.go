@@ -36,7 +36,7 @@ func TestDecodeLabFile(t *testing.T) {
 		{`{"name":"sub"}`, `{"name":"a b"}`, "lab name"},
 		{`{"name":"sub"}`, `{"name":"sub"},{"name":"sub"}`, "two labs are called `sub`"},
 		{`"Memory":1048576`, `"Memory":-1`, "vm `b`"},
-		{`"seed":1`, `"seed":"x"`, "cannot unmarshal"},
+		{`"seed":1`, `"seed":"x"`, "is of the kind"},
 		{`"seed":1`, `"speed":1`, "unknown field"},
 		{`{"version":1`, ``, "is damaged"},
 		{`"labs":[{"name":"sub"}]`, deepLabs(maxDepth + 1), "nested more than 16 deep"},

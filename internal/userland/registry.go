@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"provium/internal/jsonerror"
 )
 
 // registryLimit is how long a registry may send nothing before it counts as away.
@@ -117,7 +119,7 @@ func readConfig(path string) (c Config, err error) {
 	}
 	defer f.Close()
 	if err := json.NewDecoder(io.LimitReader(f, maxConfig)).Decode(&c); err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
+		return c, fmt.Errorf("%s: %w", path, jsonerror.Plain(err))
 	}
 	return c, nil
 }
