@@ -14,7 +14,6 @@ local function race()
   return out
 end
 
--- It boots two times, and a deterministic guest's boot is never from the cache.
 test("two processes lose the same updates of a counter each time", {slow = true}, function(t)
   local first = race()
   print(first)

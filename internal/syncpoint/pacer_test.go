@@ -1,6 +1,7 @@
 package syncpoint
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -173,6 +174,59 @@ func TestFullPort(t *testing.T) {
 	}
 	if err := <-r.failed; err != errFull {
 		t.Error(err)
+	}
+}
+
+// TestStop has QEMU stop the guest at a point, also where somebody waits for it to go on.
+func TestStop(t *testing.T) {
+	r := newRig(t)
+	given, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Stop(given, func() error { return errors.New("stopped anywhere") }); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	s := r.Dial()
+	r.reach(empty)
+	var answer [1]byte
+	stopped := errors.New("stopped")
+	err := r.Stop(t.Context(), func() error {
+		if _, err := io.ReadFull(r.control, answer[:]); err != nil {
+			return err
+		}
+		return stopped
+	})
+	if err != stopped || answer[0] != stopNow {
+		t.Error(err, answer)
+	}
+	// It goes on as it did.
+	if _, err := s.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	s.Adjust(0, +1)
+	go func() { _, _ = s.Read(make([]byte, 1)) }()
+	r.reach('t')
+	if got := r.goesOn(); got != "x" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestRestored has a guest whose agent has read all before the snapshot.
+func TestRestored(t *testing.T) {
+	for restored, want := range map[bool]string{true: "x", false: ""} {
+		r := newRig(t)
+		r.mu.Lock()
+		r.room = New(Config{Restored: restored}).room
+		r.mu.Unlock()
+		s := r.Dial()
+		if _, err := s.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		s.Adjust(0, +1)
+		go func() { _, _ = s.Read(make([]byte, 1)) }()
+		r.reach('t')
+		if got := r.goesOn(); got != want {
+			t.Errorf("restored %t: %q", restored, got)
+		}
 	}
 }
 

@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"testing"
+
+	"provium/internal/fulltest"
+)
+
+// snapshots has a deterministic guest, copies of it, and a background process that goes on in them.
+const snapshots = `
+test("snapshots", function(t)
+  local look = [[for i in 1 2 3 4; do (head -c 4 /dev/urandom | od -An -tx1; echo $i) & done; wait
+    sleep 0.2; cat /proc/uptime /tmp/log]]
+  local vm = provium:vm("a", "host", {memory = "256M"}):boot()
+  vm:run("while :; do cut -d ' ' -f 1 /proc/uptime >>/tmp/log; sleep 0.05; done >/dev/null 2>&1 &")
+  local s = vm:snapshot()
+  vm:run(look)
+  vm:shutdown()
+  vm:restore(s)
+  vm:run(look)
+  %s
+end)
+`
+
+const forks = "for _, copy in ipairs(vm:fork(2)) do copy:run(look) end"
+
+// TestDeterministicRuns compares two runs, and in full ten, of guests from the boot cache and from snapshots.
+func TestDeterministicRuns(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	more := ""
+	if fulltest.Wanted() {
+		more = forks
+	}
+	p.write("tests/a.test.lua", fmt.Sprintf(snapshots, more))
+	p.run("verify-determinism", "tests/a.test.lua", "--runs", fmt.Sprint(fulltest.Of(2, 10))).expect(0, "the same in ")
+}
+
+// race loses an update with four of ten seeds.
+const race = `
+test("counts to 2", function(t)
+  local vm = provium:vm("a", "host", {memory = "256M"}):boot()
+  local out = vm:run([[
+    echo 0 >/tmp/n
+    add() { read x </tmp/n; echo $((x + 1)) >/tmp/n; }
+    add & add & wait; echo "$(cat /tmp/n), $(cut -d ' ' -f 1 /proc/uptime)"
+  ]]).stdout
+  t:assert(out:find("^2,"), "there are " .. out)
+end)
+`
+
+// TestExplore finds a seed with which a race is lost, and loses it with that seed each time.
+func TestExplore(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", race)
+	r := p.run("tests/a.test.lua", "--explore", "50")
+	r.expect(1, "failed with seed ")
+	seed := regexp.MustCompile(`failed with seed (\d+)`).FindStringSubmatch(r.stdout.String())[1]
+	lost := regexp.MustCompile(`there are .*`).FindString(r.stdout.String())
+	for range fulltest.Of(1, 10) {
+		p.run("tests/a.test.lua", "--deterministic", "--disturb", "--seed", seed).expect(1, lost)
+	}
+}
