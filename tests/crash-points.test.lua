@@ -1,6 +1,6 @@
 -- All states that a power cut could leave. A store and SQLite are found faulty when they
 -- do not sync, and correct when they do.
-local vm = provium:vm("v", "host", {memory = "128M"}):boot()
+local vm = provium:vm("v", "ext4", {memory = "128M"}):boot()
 local DEV, MNT = "/dev/disk/by-id/virtio-fs", "/mnt"
 local MOUNT = ("mkdir -p %s && mount -t ext4 -o noauto_da_alloc %s %s"):format(MNT, DEV, MNT)
 
@@ -13,7 +13,7 @@ local function blank()
   assert(os.execute(("mkfs.ext4 -q -F -b 1024 -E lazy_itable_init=0 %s"):format(fs)))
   return vm:attach_disk({id = "fs", image = fs})
 end
-local function prepare(vm) vm:run("modprobe ext4; " .. MOUNT .. " && umount " .. MNT):assert_ok() end
+local function prepare(vm) vm:run(MOUNT .. " && umount " .. MNT):assert_ok() end
 local function refused(t, fn, ...)
   local err = t:assert_raises(fn)
   for _, want in ipairs {...} do t:assert_contains(tostring(err), want) end
@@ -59,7 +59,7 @@ test("a store that renames without fsync is caught, and the point can be repeate
     ("{recording = %q, only = %d} looks at the first one alone"):format(kept, n))
   local same = vm:attach_disk({id = "same", size = "16M"})
   r = same:crash_points{recording = kept, seed = 1, only = n, raise = false, check = function(vm, disk, point)
-    vm:run("modprobe ext4; mkdir -p /mnt && mount -t ext4 /dev/disk/by-id/virtio-same /mnt"):assert_ok()
+    vm:run("mkdir -p /mnt && mount -t ext4 /dev/disk/by-id/virtio-same /mnt"):assert_ok()
     return false, point.text
   end}
   t:assert_contains(text, r.failed[1].error)

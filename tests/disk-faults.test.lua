@@ -161,50 +161,21 @@ test("a power cut loses what was not flushed, and only that", function(t)
   t:assert_eq(d:read_sectors(3, 1), ("D"):rep(S))
 end)
 
--- The reset of one of the rounds serves other disks as well, since it boots.
+-- reset has disks without power and with faults in a guest that is reset.
 test("flushed writes stay and others go, in every one of many power cuts", function(t)
   local many = provium:vm("many", "host", small):boot()
-  local d, faulty, dark = many:attach_disk({id = "m", size = "1M"}), many:attach_disk({id = "f", size = "4M"}),
-    many:attach_disk({id = "k", size = "1M"})
+  local d = many:attach_disk({id = "m", size = "1M"})
   for round = 1, 6 do
     many:run(([[
       printf '%%-512s' keep%d | dd of=/dev/vda bs=512 seek=%d oflag=direct conv=notrunc,fsync status=none
       printf '%%-512s' lose%d | dd of=/dev/vda bs=512 seek=%d oflag=direct conv=notrunc status=none]]):format(
       round, round, round, round + 100)):assert_ok()
     t:assert_contains(d:read_sectors(round + 100, 1, {pending = true}), "lose")
-    if round == 3 then
-      faulty:inject{op = "flush", effect = "lose"}
-      many:run("dd if=/dev/zero of=/dev/vdb bs=512 count=1 oflag=direct conv=notrunc,fsync status=none"):assert_ok()
-      faulty:fault_inject("eio_write")
-      faulty:fail_range(7, 1)
-      many:run("printf '%512s' | tr ' ' A | dd of=/dev/vdc bs=512 oflag=direct conv=notrunc status=none"):assert_ok()
-      dark:power_cut({keep = "all", off = true})
-      fails(t, many:run("dd if=/dev/vdc of=/dev/null bs=512 count=1 iflag=direct 2>&1"))
-      fails(t, many:run("dd if=/dev/zero of=/dev/vdc bs=512 count=1 oflag=direct conv=notrunc 2>&1"))
-      refused(t, function() dark:read_sectors(0, 1) end, "disk:read_sectors: EIO (power_cut)")
-    end
     d:power_cut()
     t:assert_eq(d:read_sectors(round + 100, 1), ("\0"):rep(S))
     for i = 1, round do t:assert_contains(d:read_sectors(i, 1), "keep" .. i .. " ") end
-    if round == 3 then many:reset() else d:power_on() end
+    d:power_on()
   end
-  t:step("after the reset the guest works on what was kept", function()
-    t:assert_eq(many:run("head -c 3 /dev/vdc").stdout, "AAA")
-    t:assert_eq(dark:read_sectors(0, 1), ("A"):rep(S))
-  end)
-  t:step("faults stay through the reset", function()
-    t:assert_eq(faulty:active_faults()[1], "eio_write")
-    t:assert_eq(faulty:rules()[1].effect, "lose")
-    t:assert(faulty:rules()[1].hits >= 1, "its count is gone")
-    t:assert(not many:run("dd if=/dev/zero of=/dev/vdb bs=512 count=1 oflag=direct conv=notrunc 2>&1"):ok())
-    t:assert(not many:run("dd if=/dev/vdb of=/dev/null bs=512 skip=7 count=1 iflag=direct 2>&1"):ok())
-    -- A machine with a failing disk can be paused.
-    many:pause()
-    many:resume()
-    faulty:clear_faults()
-    faulty:clear_policy()
-    many:run("dd if=/dev/zero of=/dev/vdb bs=512 count=1 oflag=direct conv=notrunc,fsync 2>&1"):assert_ok()
-  end)
 end)
 
 test("ext4 goes read-only on a failing disk, and recovers", function(t)

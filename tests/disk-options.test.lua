@@ -101,7 +101,8 @@ test("a disk grows under the guest", function(t)
   os.remove(path)
 end)
 
-test("a disk grows while the VM is paused, and stays so in snapshots and resets", function(t)
+-- reset has one that has grown.
+test("a disk grows while the VM is paused, and stays so in snapshots", function(t)
   local own = provium:vm("grown", "host", {memory = "128M"}):boot()
   local d = own:attach_disk({id = "d", size = "1M"})
   local function sees(bytes)
@@ -132,10 +133,7 @@ test("a disk grows while the VM is paused, and stays so in snapshots and resets"
   d:resize("4M")
   sees(4 << 20)
   write("again", 8191)
-  own:run("sync"):assert_ok()
-  own:reset()
-  sees(4 << 20)
-  t:assert_contains(own:run("tail -c 512 /dev/vda").stdout, "again")
+  t:assert_contains(own:run("dd if=/dev/vda bs=512 skip=8191 count=1 iflag=direct status=none").stdout, "again")
 end)
 
 test("export", function(t)

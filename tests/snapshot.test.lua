@@ -98,19 +98,7 @@ test("snapshots of a restored guest", function(t)
   sh(vm, "md5sum -c /tmp/sum")
 end)
 
-test("a restored guest can be reset", function(t)
-  local vm = boot {files = {{path = "/etc/mark", content = "kept"}}, memory = "128M"}
-  sh(vm, "echo gone > /run/x")
-  local s = vm:snapshot()
-  vm:shutdown()
-  vm:restore(s)
-  local again = vm:snapshot()
-  vm:shutdown()
-  vm:restore(again)
-  t:assert_eq(sh(vm, "cat /run/x"), "gone")
-  vm:reset()
-  t:assert_eq(sh(vm, "cat /etc/mark; test -e /run/x || echo fresh"), "keptfresh")
-end)
+-- reset has a restored guest that is reset.
 
 test("a paused VM", function(t)
   local vm = boot()

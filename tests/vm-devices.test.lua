@@ -39,8 +39,5 @@ test("later NICs come and go, and those of the boot can only be forgotten", func
   local d = provium:bridge("d")
   d:attach(vm)
   t:assert_contains(place(t, "eth0"), "0000:00:1e.0/")
-  vm:reset()
-  t:assert_eq(vm:run("ls /sys/class/net").stdout, "eth0\neth1\nlo\n")
-  t:assert_contains(place(t, "eth0"), "0000:00:1e.0/")
-  t:assert_eq(place(t, "eth1"), "0000:00:03.0")
+  t:assert_eq(place(t, "eth1"), "0000:00:03.0") -- reset has what becomes of them
 end)

@@ -17,7 +17,9 @@ var busyFiles = map[string]string{
 [provium]
 roots = ["."]
 [profiles.host]
+boot_compressed = false
 [profiles.built]
+boot_compressed = false
 build = "sleep 86399 >/dev/null 2>&1 & echo built"
 `,
 	"made.fixture.lua": `

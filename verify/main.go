@@ -8,7 +8,8 @@
 // It exits 0 if everything held. Arguments name the parts to be run, in place of all, and
 // how often, as in "kills=20 hostile". "report=PATH" writes the page, with the latest
 // figures of the parts that were not run. "seconds=N" ends each part after about that time,
-// however often it was tried by then; "guests=N" ends the soak after so many guests. With
+// however often it was tried by then; "guests=N" ends the soak after so many guests, and
+// "acts=N" has each of its files do so many acts. With
 // "add" the figures are added to those of earlier runs of the same parts, and "only=PATTERN"
 // tries what has such a name, and "piece=2/5" every fifth call of the sweeps from the second
 // on: these are for machines where a whole part cannot run at once.
@@ -73,13 +74,14 @@ type choice struct {
 	report string
 	limit  time.Duration // of a part; 0: none
 	guests int           // of the soak; 0: any number
+	acts   int           // of each file of the soak
 	add    bool
 	only   *regexp.Regexp
 	piece  string // of the sweeps, as for hostfault.EnvAll
 }
 
 func parse(args []string) (c choice, err error) {
-	c.times, c.only, c.piece = map[string]int{}, regexp.MustCompile(""), "1/1"
+	c.times, c.only, c.piece, c.acts = map[string]int{}, regexp.MustCompile(""), "1/1", soakActs
 	for _, arg := range args {
 		name, value, given := strings.Cut(arg, "=")
 		at := slices.IndexFunc(parts[:], func(p part) bool { return p.name == name })
@@ -94,6 +96,10 @@ func parse(args []string) (c choice, err error) {
 			c.limit = time.Duration(seconds) * time.Second
 		case name == "guests" && given:
 			if c.guests, err = strconv.Atoi(value); err != nil {
+				return c, fmt.Errorf("%s: %w", arg, err)
+			}
+		case name == "acts" && given:
+			if c.acts, err = strconv.Atoi(value); err != nil {
 				return c, fmt.Errorf("%s: %w", arg, err)
 			}
 		case name == "only" && given:
@@ -132,7 +138,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer v.close()
-	v.only, v.piece, v.guests = c.only, c.piece, c.guests
+	v.only, v.piece, v.guests, v.acts = c.only, c.piece, c.guests, c.acts
 	all, err := readTallies()
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ const (
 type verifier struct {
 	until   time.Time // when the part should end; zero: when it has been tried often enough
 	guests  int       // of the soak, after which it ends; 0: any number
+	acts    int       // of each file of the soak
 	only    *regexp.Regexp
 	piece   string // of the sweeps
 	program string
@@ -103,22 +104,22 @@ func (v *verifier) project(files map[string]string) (*project, error) {
 	return p, p.borrowKernels()
 }
 
-// borrowKernels copies the kernels that were downloaded before: a fresh cache must not
-// lead to another download.
+// borrowKernels copies the kernels of the host's architecture that were downloaded before: a fresh cache must not
+// lead to another download. Those of other architectures have their names in front.
 func (p *project) borrowKernels() error {
 	home, err := os.UserCacheDir()
 	if err != nil {
 		return err
 	}
-	from := filepath.Join(home, "provium", "images", "kernels")
-	if _, err := os.Stat(from); err != nil {
-		return nil // the host has a kernel, or the program downloads one
+	from, err := filepath.Glob(filepath.Join(home, "provium", "images", "kernels", "linux-image-*"))
+	if err != nil || len(from) == 0 {
+		return err // the host has a kernel, or the program downloads one
 	}
-	to := filepath.Join(p.caches, "provium", "images")
+	to := filepath.Join(p.caches, "provium", "images", "kernels")
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
-	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", append([]string{"-a", "-t", to}, from...)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("copy the kernels: %w: %s", err, out)
 	}
 	return nil

@@ -24,7 +24,7 @@ var soakText string
 const (
 	soakTime  = 10 * time.Minute // unless the command line has a limit or a number of runs
 	soakFiles = 2                // of a run, at the same time
-	soakActs  = 20               // of a file
+	soakActs  = 20               // of a file, unless the command line says
 	soakRow   = 60               // guests one after the other in an act, where a number of guests is asked for
 
 	// chaosEvery is how many runs come to one whose processes are killed and stopped.
@@ -37,7 +37,7 @@ const (
 // soak runs files of random acts again and again, all of which must pass. In some runs
 // processes of ours are killed and stopped at random moments: what fails then must say why.
 func (v *verifier) soak(ctx context.Context, times int, t *tally) error {
-	p, err := v.project(map[string]string{"provium.toml": "[profiles.host]\n"})
+	p, err := v.project(map[string]string{"provium.toml": "[profiles.host]\nboot_compressed = false\n"})
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (v *verifier) soak(ctx context.Context, times int, t *tally) error {
 		row = soakRow
 	}
 	for i := 0; (times == 0 || i < times) && !v.late() && (v.guests == 0 || t.guests() < v.guests); i++ {
-		if err := p.drawActs(v.random, row); err != nil {
+		if err := p.drawActs(v.random, v.acts, row); err != nil {
 			return err
 		}
 		chaos := i%chaosEvery == chaosEvery-1
@@ -85,10 +85,11 @@ func (v *verifier) soak(ctx context.Context, times int, t *tally) error {
 // guests returns how many guests were booted, restored and forked.
 func (t *tally) guests() int { return t.Counts["boots"] + t.Counts["restores"] + t.Counts["forks"] }
 
-// drawActs writes the files of a run. row is how many guests come one after the other in some acts.
-func (p *project) drawActs(random *rand.Rand, row int) error {
+// drawActs writes the files of a run, of so many acts each. row is how many guests come one after the other in some
+// acts.
+func (p *project) drawActs(random *rand.Rand, acts, row int) error {
 	for i := range soakFiles {
-		text := fmt.Sprintf("local seed, acts, row = %d, %d, %d\n%s", random.Uint32(), soakActs, row, soakText)
+		text := fmt.Sprintf("local seed, acts, row = %d, %d, %d\n%s", random.Uint32(), acts, row, soakText)
 		path := filepath.Join(p.dir, fmt.Sprintf("soak%d.test.lua", i))
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return err

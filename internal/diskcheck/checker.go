@@ -20,10 +20,11 @@ type Checker struct {
 	of   *disk.Disk
 	vm   *lab.VM
 	disk *disk.Disk
-	// Reuse keeps the guest from one content to the next. Without it, each content has
-	// a guest that was restored from a snapshot.
+	// Reuse keeps the guest from one content to the next. Without it, each content but the
+	// first has a guest that was restored from a snapshot.
 	Reuse bool
 
+	frozen   bool   // the guest is as Freeze has saved it
 	snapshot string // path
 	device   string // in the guest: vda
 	number   string // its major:minor
@@ -63,7 +64,7 @@ func (c *Checker) Freeze(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.snapshot = s.Path()
+	c.snapshot, c.frozen = s.Path(), true
 	return nil
 }
 
@@ -104,10 +105,12 @@ func (c *Checker) find(ctx context.Context) error {
 	return fmt.Errorf("vm `%s` has no device for disk `%s`", c.vm.Name(), c.of.ID())
 }
 
-// Load puts a content on the disk of a restored guest, or of the present one when the
-// checker reuses guests and this one is not spoiled.
+// Load puts a content on the disk of a restored guest, or of the present one when that is as
+// Freeze has saved it, or when the checker reuses guests and this one is not spoiled.
 func (c *Checker) Load(ctx context.Context, content disk.Content, spoiled bool) error {
-	if c.Reuse && !spoiled && c.disk != nil && c.vm.State() == topology.Booted {
+	frozen := c.frozen
+	c.frozen = false
+	if (frozen || c.Reuse && !spoiled) && c.disk != nil && c.vm.State() == topology.Booted {
 		done, err := c.swap(ctx, content)
 		if done || ctx.Err() != nil {
 			return err

@@ -142,6 +142,26 @@ func TestChecker(t *testing.T) {
 	}
 }
 
+// TestFirstContentInTheFrozenGuest has a checker without reuse: the guest that was just saved is as good as a restored
+// one, once.
+func TestFirstContentInTheFrozenGuest(t *testing.T) {
+	ctx := t.Context()
+	d, c, f := checkedDisk(t)
+	c, err := New(c.lab, d, false)
+	must(t, err)
+	nothing := func(*disk.Disk) error { return nil }
+	must(t, c.Boot(ctx, nothing))
+	must(t, c.Freeze(ctx))
+	for i := range 3 {
+		before := len(f.All())
+		must(t, c.Load(ctx, nothing, true))
+		if n := len(f.All()) - before; n != min(i, 1) {
+			t.Errorf("load %d has started %d guests", i, n)
+		}
+	}
+	must(t, c.Close(ctx))
+}
+
 // TestCheckersThatFail say where.
 func TestCheckersThatFail(t *testing.T) {
 	ctx := t.Context()

@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Record is what is known of a file.
@@ -42,6 +43,23 @@ const most = 500
 
 // History is what is known of files, by their canonical paths.
 type History map[string]Record
+
+// Of returns what is known of the file at path in the project at dir. Of a file that never ran it is
+// what another copy of the project has shown, the longest if there are more: a clone starts with the
+// order of the one before it.
+func (h History) Of(dir, path string) Record {
+	r, ok := h[path]
+	below, err := filepath.Rel(dir, path)
+	if ok || err != nil || !filepath.IsLocal(below) {
+		return r
+	}
+	for name, other := range h {
+		if other.Seconds > r.Seconds && strings.HasSuffix(name, string(filepath.Separator)+below) {
+			r = other
+		}
+	}
+	return r
+}
 
 type state struct {
 	Files History `json:"files"`

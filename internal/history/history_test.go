@@ -33,6 +33,24 @@ func TestUpdateAndRead(t *testing.T) {
 	}
 }
 
+// A file that never ran has what is known of it in another copy of the project.
+func TestOfAnotherCopy(t *testing.T) {
+	h := History{
+		"/a/tests/x.lua": {10, 1}, "/b/tests/x.lua": {20, 2}, "/b/tests/y.lua": {5, 1}, "/b/z.lua": {7, 1},
+	}
+	for path, want := range map[string]float64{
+		"/a/tests/x.lua": 10, "/c/tests/x.lua": 20,
+		"/c/tests/y.lua": 5, "/c/tests/z.lua": 0, "/c/ests/x.lua": 0, "/x.lua": 0,
+	} {
+		if got := h.Of("/c", path).Seconds; got != want {
+			t.Errorf("%s: %v, want %v", path, got, want)
+		}
+	}
+	if got := h.Of("/c/tests", "/c/tests/x.lua").Seconds; got != 20 {
+		t.Errorf("in a project below: %v", got)
+	}
+}
+
 func TestDamagedHistoryIsEmptyAndReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.json")
 	for _, text := range []string{"", "{", `{"files":null}`, `[1]`, `{"files":{"/a":{"seconds":"x"}}}`,

@@ -94,7 +94,7 @@ func (d *dispatcher) known(candidates []Candidate) []history.Record {
 	}
 	all := history.Read(d.o.History)
 	for i, c := range candidates {
-		out[i] = all[canonical(c.Abs)]
+		out[i] = all.Of(canonical(d.o.Config.Dir), canonical(c.Abs))
 	}
 	return out
 }
@@ -107,7 +107,8 @@ func (o *Options) Expected() func(path string) time.Duration {
 	}
 	all := history.Read(o.History)
 	return func(path string) time.Duration {
-		return time.Duration(all[canonical(inDir(o.Config.Dir, path))].Seconds * float64(time.Second))
+		known := all.Of(canonical(o.Config.Dir), canonical(inDir(o.Config.Dir, path)))
+		return time.Duration(known.Seconds * float64(time.Second))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"testing"
+
+	"provium/internal/fulltest"
 )
 
 // twoGuests is a file with two guests, which fit into 900 MiB together.
@@ -19,11 +21,11 @@ end)
 `
 
 // TestTightMemory has files ask for more memory together than there is: none fails, since
-// each can have what it wants when it is its turn. PROVIUM_TIGHT_RUNS is how often, 2 if it
-// is not set.
+// each can have what it wants when it is its turn. PROVIUM_TIGHT_RUNS is how often, once if
+// it is not set, in full twice.
 func TestTightMemory(t *testing.T) {
 	t.Parallel()
-	runs := 2
+	runs := fulltest.Of(1, 2)
 	if text := os.Getenv("PROVIUM_TIGHT_RUNS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {

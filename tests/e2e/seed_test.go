@@ -28,23 +28,20 @@ test("pings", function(t)
   settle(b, a)
   local before = lan:nic(a):counters().tx_packets
   lan:drop_rate({from = a, to = b, p = 30})
-  local text = a:run("ping -c 40 -i 0.05 -W 1 " .. lan:nic(b):ip()).stdout
-  t:assert_eq(lan:nic(a):counters().tx_packets - before, 40, "the guest sends more than pings")
+  local text = a:run("ping -c 24 -i 0.05 -W 1 " .. lan:nic(b):ip()).stdout
+  t:assert_eq(lan:nic(a):counters().tx_packets - before, 24, "the guest sends more than pings")
   local came, seen = {}, ""
   for n in text:gmatch("seq=(%d+)") do came[tonumber(n)] = true end
-  for n = 0, 39 do seen = seen .. (came[n] and "x" or ".") end
+  for n = 0, 23 do seen = seen .. (came[n] and "x" or ".") end
   io.write("pings ", seen, "\n")
 end)
 
 test("writes", function(t)
   local d = a:attach_disk({id = "d", size = "1M"})
   d:inject({op = "write", probability = 0.4})
-  local seen = ""
-  for n = 1, 40 do
-    local ok = a:run("dd if=/dev/zero of=/dev/vda bs=512 count=1 oflag=direct conv=notrunc status=none").exit_code == 0
-    seen = seen .. (ok and "x" or ".")
-  end
-  io.write("writes ", seen, "\n")
+  io.write("writes ", a:run([[for i in $(seq 24); do
+    dd if=/dev/zero of=/dev/vda bs=512 count=1 oflag=direct conv=notrunc status=none 2>/dev/null && printf x || printf .
+  done]]).stdout, "\n")
 end)
 
 test("power cut", function(t)
@@ -66,8 +63,8 @@ func TestSeedRepeats(t *testing.T) {
 		r := p.run(args...)
 		r.expect(0, "3 passed")
 		seen := map[string]string{}
-		for _, m := range regexp.MustCompile(`(pings|writes|cut) ([x.]{40})\n`).FindAllStringSubmatch(r.stdout.String(),
-			-1) {
+		lines := regexp.MustCompile(`(pings|writes|cut) ([x.]{24,40})\n`)
+		for _, m := range lines.FindAllStringSubmatch(r.stdout.String(), -1) {
 			seen[m[1]] = m[2]
 		}
 		if len(seen) != 3 {

@@ -37,12 +37,12 @@ end)
 test("next", function() end)
 `)
 	p.write("tests/fine.test.lua", "test('fine', function() end)\n")
-	r := p.run("--timeout", "3", "--json")
+	r := p.run("--timeout", "2", "--json")
 	r.expect(1, "7 file(s)", "popen"+givenUp)
 	files := r.files()
 	// What is expected of each test: its status and a part of its message.
 	type result struct{ status, message string }
-	const limit, cutOff = "the file's limit of 3s (--timeout) has passed", "not run: the file's limit"
+	const limit, cutOff = "the file's limit of 2s (--timeout) has passed", "not run: the file's limit"
 	for path, want := range map[string]struct {
 		timeout string
 		tests   map[string]result

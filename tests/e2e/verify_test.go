@@ -10,7 +10,7 @@ import (
 )
 
 // TestVerify kills two runs, and in full one more while the caches are filled, and has guests do
-// random acts, as `make verify` does hundreds of times.
+// a few random acts, in full many, as `make verify` does hundreds of times.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -21,7 +21,8 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("go", "run", "-trimpath", "-tags", "verify", "./verify",
-		fmt.Sprint("kills=", fulltest.Of(2, 3)), fmt.Sprint("soak=", fulltest.Of(1, 3)))
+		fmt.Sprint("kills=", fulltest.Of(2, 3)),
+		fmt.Sprint("soak=", fulltest.Of(1, 3)), fmt.Sprint("acts=", fulltest.Of(4, 20)))
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "PROVIUM_BIN="+bin)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)

@@ -33,7 +33,7 @@ static noinline void crash_hang(void)
 
 static noinline void crash_spin(void)
 {
-	unsigned long end = jiffies + 6 * HZ;
+	unsigned long end = jiffies + 4 * HZ;
 
 	preempt_disable();
 	while (time_before(jiffies, end))
