@@ -9,8 +9,8 @@ import (
 )
 
 func TestSeeds(t *testing.T) {
-	if SeedOfUse(7, instance.UseOfBoot) != 7 || SeedOfUse(7, "restore 1 of a") == SeedOfUse(7, "restore 2 of a") ||
-		SeedOfUse(7, "restore 1 of a") != SeedOfUse(7, "restore 1 of a") {
+	first, second := SeedOfUse(7, "restore 1 of a"), SeedOfUse(7, "restore 2 of a")
+	if SeedOfUse(7, instance.UseOfBoot) != 7 || first == second || first == SeedOfUse(8, "restore 1 of a") {
 		t.Error("uses of a seed")
 	}
 	on := true
