@@ -9,6 +9,7 @@ rm -rf "$out/host"
 mkdir -p "$out/host"
 "$provium" image build --profile uefi --out "$out/host" >"$out/build.log"
 kernel=$(sed -n 's/^  kernel  *\([^ ]*\) .*/\1/p' "$out/build.log")
+ln -sfn "${kernel%/boot/*}/lib" "$out/lib" # for whoever boots kernel.efi by itself
 
 # A disk that is there is kept: with it, boots come from the cache.
 stamp=$(cat build.sh "$kernel" "$out/host/initrd" "$out/host/cmdline" "$stub" | cksum)
