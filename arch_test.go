@@ -224,7 +224,7 @@ var allowed = map[string]struct {
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},
-	"internal/event":  {[]string{"internal/msgpack", "internal/terminal"}, "a file format"},
+	"internal/event":  {[]string{"internal/jsonerror", "internal/msgpack", "internal/terminal"}, "a file format"},
 	"internal/report": {[]string{"internal/event", "internal/terminal"}, "renders events and results"},
 	"internal/report/page": {[]string{"internal/event", "internal/report", "internal/terminal"},
 		"one HTML page of a run's events"},

@@ -142,7 +142,7 @@ func (b *bench) imageRead(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, name := range []string{"sh", "cat", "date", "sync", "dd"} {
+	for _, name := range []string{"sh", "cat", "sync", "dd"} {
 		if err := os.Symlink("busybox", filepath.Join(p.dir, "tree/bin", name)); err != nil {
 			return err
 		}

@@ -42,3 +42,11 @@ test("variables outlive a reset, and not a boot", {slow = true}, function(t)
   vm:boot()
   t:assert_eq(load(vm, "one"), "")
 end)
+
+test("a unified kernel image boots without its firmware code", {slow = true}, function(t)
+  local vm = provium:vm("unified", "unified"):boot()
+  local plain = provium:vm("plain", "host"):boot()
+  t:assert_eq(vm:run("uname -r").stdout, plain:run("uname -r").stdout)
+  t:assert_contains(vm:read_file("/proc/cmdline"), "random.trust_cpu=on") -- the image's
+  t:assert_eq(vm:fork():run("echo copy").stdout, "copy\n")
+end)

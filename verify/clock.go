@@ -23,7 +23,8 @@ var clockPackages = []string{"deadline", "console", "guest", "instance", "lab", 
 
 // clockTests is a regular expression of the tests that run while the clock jumps: those of limits and waits. Left out
 // are those whose subject is the wall clock, and those that measure what the host is busy with.
-const clockTests = "Timeout|Limit|Wait|Silen|Stall|Barrier|Endless|Fair|NoAnswer|GivenUp|Expect|Never|Deadline"
+const clockTests = "Timeout|Limit|Wait|Silen|Stall|Barrier|Endless|Fair|NoAnswer|GivenUp|Expect|Never|Deadline|" +
+	"^Test(After|Left|Slowest|Hold)$"
 
 // clock has tests of limits, and the program, run in a guest whose clock jumps: only a guest's may.
 func (v *verifier) clock(ctx context.Context, _ int, t *tally) error {

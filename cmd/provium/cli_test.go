@@ -353,6 +353,7 @@ func TestUsageErrors(t *testing.T) {
 		{"image shw", "did you mean `show`?"},
 		{"image list x", "expected no arguments"},
 		{"image overlay", "expected one path"},
+		{"--profile k-7", "`k-7` is not a profile of a matrix; provium.toml has none (key `matrix.kernel` of a"},
 		{"image show --profile nope", "unknown profile `nope` (provium.toml has: host)"},
 		{"image show --profile hots", "did you mean `host`?"},
 		{"--config gone.toml", "gone.toml`: no such file"},

@@ -16,7 +16,8 @@ func TestMessagesAreForPeople(t *testing.T) {
 	lines := string(savedRun(t, event.JSONL, "a", ""))
 	files := map[string]string{"provium.toml": autoConfig, "tests/a.test.lua": `test("a", function() end)`,
 		"empty": "", "words": strings.Repeat("nothing ", 1000), "cut": events[:len(events)-30],
-		"cut-start": events[:3], "cut.jsonl": lines[:len(lines)/2], "brace": "{", "list": "[1, 2",
+		"cut-start": events[:3], "cut.jsonl": lines[:len(lines)/2], "brace": "{",
+		"nonsense.jsonl": "{nonsense}\n", "list": "[1, 2",
 		"toml/cut.toml": "[provium", "toml/kind.toml": "[provium]\nroots = 3\n",
 		"toml/table.toml": "provium = 3\n", "toml/time.toml": "[provium]\ntimeout = \"soon\"\n",
 		"toml/twice.toml":  "[provium]\n[provium]\n",
@@ -24,6 +25,7 @@ func TestMessagesAreForPeople(t *testing.T) {
 		"folder/record.json": `{"project": 3}`, "bad/x.test.lua": "test(", "bin.test.lua": "\x1bLua\x00\xff"}
 	for _, args := range []string{
 		"report empty", "report words", "report cut", "report cut-start", "report cut.jsonl", "report brace",
+		"report nonsense.jsonl",
 		"report tests", "report --json cut", "report --junit / cut", "report --junit words/x cut",
 		"report --report /dev/full cut", "coverage empty", "coverage words", "coverage cut-start",
 		"coverage tests", "coverage cut --format html", "report --save-durations / cut", "--durations-file words",

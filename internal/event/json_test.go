@@ -70,7 +70,7 @@ func TestLineErrors(t *testing.T) {
 		text     string
 	}{
 		{"cut", good[:30], ErrTruncated, "30 bytes without an end"},
-		{"not JSON", "{nonsense}\n", ErrMalformed, "invalid character"},
+		{"not JSON", "{nonsense}\n", ErrMalformed, "no JSON from byte 2 on"},
 		{"kind", `{"ts":1,"kind":"file_lost","payload":{}}` + "\n", ErrUnknownKind, "file_lost"},
 		{"field", `{"ts":1,"kind":"fixture_cache_hit","payload":{"path":"x","y":1}}` + "\n", ErrUnknownField, "`y`"},
 		{"missing", `{"ts":1,"kind":"fixture_cache_hit","payload":{}}` + "\n", ErrMalformed, "`path` is missing"},

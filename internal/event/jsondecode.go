@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"strings"
 	"unicode/utf8"
+
+	"provium/internal/jsonerror"
 )
 
 // Reader reads the events of a stream, one after the other. Its errors are io.EOF at the
@@ -107,7 +109,7 @@ func strict(text []byte, to any) error {
 	d.DisallowUnknownFields()
 	d.UseNumber()
 	if err := d.Decode(to); err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+		return fmt.Errorf("%w: %w", ErrMalformed, jsonerror.Plain(err))
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return fmt.Errorf("%w: more than one value", ErrMalformed)

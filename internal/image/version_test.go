@@ -65,6 +65,10 @@ func TestRelease(t *testing.T) {
 	if img, err := s.Resolve(t.Context(), Spec{Profile: "p"}); err != nil || img.Release == "6.12.9+deb13-cloud-amd64" {
 		t.Errorf("%+v, %v", img, err)
 	}
+	other := testStore(t, func(c *Config) { c.CacheDir = s.cfg.CacheDir })
+	if img, err := other.Resolve(t.Context(), Spec{Profile: "p"}); err == nil {
+		t.Errorf("on another host: %+v", img)
+	}
 	for wanted, want := range map[string]string{
 		"6.13": "profile `p`: no kernel of the release 6.13 for amd64; on this machine: 6.1.0-10, 6.1.0-9, " +
 			"6.12.9+deb13-cloud-amd64, 6.15.2; Debian's packages have 6.1 (bookworm), 6.12 (trixie); " +

@@ -207,9 +207,8 @@ var errDiskChanged = errors.New("a disk was changed during the boot")
 // bootForCache boots a deterministic guest for the cache, and serves the boot from there: a guest that went on from
 // its own boot would not do the same as those that are served.
 func (v *VM) bootForCache(ctx context.Context, c *cacheable, p *startPlan, releaseShare func()) (*guestRun, error) {
-	first := *p
+	first, before := *p, v.State()
 	first.cfg = shaped.ForCache(p.cfg)
-	before := v.State()
 	inst, err := v.start(ctx, &first, func() {})
 	if err == nil {
 		v.storeBoot(ctx, c, inst)

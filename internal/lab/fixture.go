@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"provium/internal/lab/shaped"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
 	"provium/internal/topology"
@@ -20,7 +21,7 @@ func (h *Host) Trust(files ...snapshot.FileID) {
 }
 
 // ProfileDigest returns a digest of what a profile boots: kernel, initrd, modules,
-// agent, command line, machine, accelerator and QEMU. The first result is kept.
+// agent, command line, machine, accelerator, QEMU, and what is deterministic. The first result is kept.
 func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	p, err := h.profile(name)
 	if err != nil {
@@ -44,9 +45,9 @@ func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Without it the boot says what is wrong.
-	version, _ := qemu.ProgramID(program)
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %t", img.Key, p.Machine, accel.Name, version, p.FirmwareConsole))
+	version, _ := qemu.ProgramID(program) // without it the boot says what is wrong
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %t%s", img.Key, p.Machine, accel.Name, version,
+		p.FirmwareConsole, shaped.Identity(p.Shape, h.Seed)))
 	digest := hex.EncodeToString(sum[:16])
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -134,10 +134,10 @@ func TestUserlandHostFaults(t *testing.T) {
 func TestSymlinksStayInside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "root.tar")
 	put(t, path, string(pack(t, []tar.Header{
-		{Name: "absolute", Typeflag: tar.TypeSymlink, Linkname: "/real"},
+		{Name: "sub/absolute", Typeflag: tar.TypeSymlink, Linkname: "/real"},
 		{Name: "up", Typeflag: tar.TypeSymlink, Linkname: "../../../../real"},
 		{Name: "real/", Typeflag: tar.TypeDir, Mode: 0o755},
-		{Name: "absolute/a", Typeflag: tar.TypeReg, Mode: 0o644, Size: 2},
+		{Name: "sub/absolute/a", Typeflag: tar.TypeReg, Mode: 0o644, Size: 2},
 		{Name: "up/b", Typeflag: tar.TypeReg, Mode: 0o644, Size: 2},
 		{Name: "../../outside", Typeflag: tar.TypeReg, Mode: 0o644, Size: 2},
 		{Name: "hard", Typeflag: tar.TypeLink, Linkname: "../up/b"},
@@ -148,7 +148,7 @@ func TestSymlinksStayInside(t *testing.T) {
 	got := describe(t, tr)
 	for name, want := range map[string]string{
 		"/real/a": "100644 aa", "/real/b": "100644 bb", "/outside": "100644 ee", "/hard": "100644 bb",
-		"/absolute": "120000 /real", "/up": "120000 ../../../../real", "/dangling": "120000 /none/at/all",
+		"/sub/absolute": "120000 /real", "/up": "120000 ../../../../real", "/dangling": "120000 /none/at/all",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: %q, want %q", name, got[name], want)

@@ -75,6 +75,14 @@ func Seed(run uint64, vm string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
+// Identity says what of a run's seed is in the guests of a shape, "" for nothing.
+func Identity(s machine.Shape, seed uint64) string {
+	if !s.IsDeterministic() {
+		return ""
+	}
+	return fmt.Sprintf(" seed %d disturb %t", seed, s.Disturb)
+}
+
 // SeedOfUse returns the seed of what the host of a guest draws, for a use of the guest's seed.
 func SeedOfUse(seed uint64, use string) uint64 {
 	if use == instance.UseOfBoot {

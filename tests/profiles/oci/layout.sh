@@ -12,7 +12,8 @@ blob() { # blob FILE: moves it to its digest, and prints the two members that na
 	printf '"digest":"sha256:%s","size":%d' "$sum" "$size"
 }
 if [ -d "$tree" ]; then
-	tar -C "$tree" --owner 0 --group 0 --numeric-owner -cf "$work/layer" .
+	# The same of the same, in another clone too: so the boot cache has what boots from it.
+	tar -C "$tree" --sort=name --mtime=@1700000000 --owner 0 --group 0 --numeric-owner -cf "$work/layer" .
 else
 	cp "$tree" "$work/layer"
 fi
