@@ -241,3 +241,33 @@ test("what changed too much becomes a complete snapshot", function(t)
   local copy = provium:vm("copy", "host"); copy:restore(s)
   t:assert(copy:read_file("/tmp/noise") == much, "the copy has other bytes")
 end)
+
+-- pid returns the process of a guest on the host, and whether it is emulated.
+local function pid(name)
+  for dir in io.popen("ls -d /proc/[0-9]*"):lines() do
+    local f = io.open(dir .. "/cmdline")
+    local line = f and f:read("a") or ""
+    if f then f:close() end
+    if line:find("qemu", 1, true) and line:find("guest=" .. name .. "\0", 1, true) then
+      return dir, line:find("accel=tcg", 1, true)
+    end
+  end
+end
+
+test("emulated guests of one snapshot share what they do not change", function(t)
+  local vm = provium:vm("shares", "host"):boot()
+  sh(vm, "true")
+  local s = vm:snapshot()
+  vm:shutdown()
+  for _ = 1, 2 do
+    vm:restore(s)
+    sh(vm, "true")
+    local dir, emulated = pid("shares")
+    if emulated then
+      local private = 0 -- in KiB
+      for n in io.open(dir .. "/smaps_rollup"):read("a"):gmatch("Private_%a+:%s+(%d+)") do private = private + tonumber(n) end
+      t:assert(private < 24 << 10, private .. " KiB")
+    end
+    vm:shutdown()
+  end
+end)
