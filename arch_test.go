@@ -141,8 +141,9 @@ var allowed = map[string]struct {
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism", "internal/templates",
 	}, "topology and life cycle over its backends"},
-	"internal/pagemap":   {nil, "what a process has changed of a mapped file"},
-	"internal/templates": {[]string{"internal/snapshot"}, "guests that stand still to be copied"},
+	"internal/qemu/consolepipe": {nil, "what a console prints, to where it is kept"},
+	"internal/pagemap":          {nil, "what a process has changed of a mapped file"},
+	"internal/templates":        {[]string{"internal/snapshot"}, "guests that stand still to be copied"},
 	"internal/lab/shaped": {[]string{
 		"internal/arch", "internal/disk", "internal/image", "internal/instance", "internal/machine", "internal/network",
 		"internal/qemu", "internal/ready", "internal/snapshot", "internal/topology", "internal/userland",
@@ -175,7 +176,7 @@ var allowed = map[string]struct {
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
 	"internal/qemu": {[]string{
 		"internal/arch", "internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload",
-		"internal/pagemap",
+		"internal/pagemap", "internal/qemu/consolepipe",
 		"internal/syncpoint"},
 		"one QEMU process"},
 	"internal/syncpoint":   {nil, "when a guest goes on, over sockets"},

@@ -158,7 +158,7 @@ func (i *guestRun) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 		return nil, err
 	}
 	g.nics = i.netdevs.Planned()
-	if g.disks, err = i.vm.disks.Seal(); err == nil && len(g.disks)+len(g.nics) == 0 {
+	if g.disks, err = i.vm.disks.Seal(); err == nil && len(g.disks) == 0 {
 		g.template, _ = i.machine.Template(ctx) // without one, the file will do
 	}
 	return g, err

@@ -50,6 +50,7 @@ func newNetdev(dir string, p PlannedNIC) (*netdev, error) {
 	d := &netdev{dev: qemu.NIC{Slot: p.Slot, Socket: path, MAC: noMAC}, bridge: p.Bridge, label: p.Label,
 		ifname: p.Name, up: true, gone: p.Gone, listener: listener,
 		bound: make(chan *NIC, 1), done: make(chan struct{})}
+	d.dev.Quiet = d.quiet
 	if p.NIC != nil {
 		d.dev.MAC = p.NIC.MAC()
 		d.bind(p.NIC)
@@ -94,6 +95,17 @@ func (d *netdev) run() {
 	}
 	// An error is dropped: the end of QEMU, which causes it, is reported elsewhere.
 	_ = nic.port.Serve(conn)
+}
+
+// quiet implements qemu.NIC's Quiet. Nothing is sent to an interface that is on no bridge.
+func (d *netdev) quiet() (release func(), ok bool) {
+	d.mu.Lock()
+	bound := d.isBound
+	d.mu.Unlock()
+	if !bound {
+		return func() {}, true
+	}
+	return d.nic.port.Quiet()
 }
 
 // close ends the connection and returns when no goroutine of the netdev is left.

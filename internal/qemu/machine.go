@@ -20,6 +20,7 @@ import (
 
 	"provium/internal/hostload"
 	"provium/internal/proc"
+	"provium/internal/qemu/consolepipe"
 	"provium/internal/qmp"
 	"provium/internal/syncpoint"
 )
@@ -53,8 +54,8 @@ type Machine struct {
 	qmp    *qmp.Client
 	ram    *os.File // the memfd, or the snapshot's file
 	agent  string   // socket path
-	serial *consolePipe
-	hvc    *consolePipe
+	serial *consolepipe.Pipe
+	hvc    *consolepipe.Pipe
 	// entropy is nil without a seed.
 	entropy *entropy
 	pacer   *syncpoint.Pacer // nil unless the guest is deterministic
@@ -67,6 +68,7 @@ type Machine struct {
 	altered   alteration
 	gdb       gdbStub
 	plugged   plugged
+	nics      presentNICs
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	numbers   fds           // of the files in the process
@@ -143,11 +145,11 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, &StartError{Err: err}
 	}
 	child.close()
-	for _, p := range []*consolePipe{m.serial, m.hvc} {
+	for _, p := range []*consolepipe.Pipe{m.serial, m.hvc} {
 		m.readers.Add(1)
 		go func() {
 			defer m.readers.Done()
-			p.run()
+			p.Run()
 		}()
 	}
 	if ends.rng != nil {
@@ -196,6 +198,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 // launch starts the process, or makes it of a template.
 func (m *Machine) launch(child *childFiles, numbers fds) (err error) {
 	m.numbers = numbers
+	m.nics.add(m.cfg.NICs...)
 	args := m.cfg.args(numbers, m.agent)
 	if t := m.cfg.Restore.template(); t != nil {
 		m.numbers = t.numbers
@@ -313,10 +316,10 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 	if ends.hvc, n.hvc, err = output("hvc0"); err != nil {
 		return ends, n, err
 	}
-	if m.serial, err = newConsolePipe(ends.serial, m.cfg.Serial); err != nil {
+	if m.serial, err = consolepipe.New(ends.serial, m.cfg.Serial); err != nil {
 		return ends, n, fmt.Errorf("qemu ttyS0 socket: %w", err)
 	}
-	if m.hvc, err = newConsolePipe(ends.hvc, m.cfg.HVC); err != nil {
+	if m.hvc, err = consolepipe.New(ends.hvc, m.cfg.HVC); err != nil {
 		return ends, n, fmt.Errorf("qemu hvc0 socket: %w", err)
 	}
 	if m.cfg.RNGSeed != nil {
@@ -379,8 +382,8 @@ func (m *Machine) reap() {
 	}
 	// QEMU's ends are closed now: the readers deliver what is left, then stop.
 	m.readers.Wait()
-	m.serial.file.Close()
-	m.hvc.file.Close()
+	_ = m.serial.Close()
+	_ = m.hvc.Close()
 	<-m.connected
 	if m.qmp != nil {
 		<-m.qmp.Done()
@@ -477,7 +480,7 @@ func (m *Machine) WriteConsole(ctx context.Context, hvc bool, data []byte) (int,
 	if hvc {
 		p = m.hvc
 	}
-	n, err := p.write(ctx, data)
+	n, err := p.Write(ctx, data)
 	if err != nil {
 		return n, fmt.Errorf("qemu console write: %w", err)
 	}
@@ -486,8 +489,8 @@ func (m *Machine) WriteConsole(ctx context.Context, hvc bool, data []byte) (int,
 
 // SyncConsole delivers what the guest has printed so far to Config.Serial and Config.HVC.
 func (m *Machine) SyncConsole() {
-	m.serial.sync()
-	m.hvc.sync()
+	m.serial.Sync()
+	m.hvc.Sync()
 }
 
 func (m *Machine) monitor() monitor { return monitor{m.qmp} }

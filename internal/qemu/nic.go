@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // Where a NIC is depends on when it came. Those of a boot are on the root bus, one behind
@@ -77,6 +79,10 @@ type NIC struct {
 	Slot   int    // 1 to MaxSlot; IsRoot tells where
 	MAC    string // "" is for comparing machines only
 	Socket string // unix socket that QEMU connects to
+	// Quiet keeps frames from the connection until release is called, as it must be. It reports
+	// whether QEMU has taken all that were sent, so that another connection can take the place of
+	// this one. Nil: nobody knows.
+	Quiet func() (release func(), ok bool)
 }
 
 // ID is the device's name in QEMU.
@@ -138,8 +144,10 @@ func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 	err := m.monitor().deviceAdd(ctx, n.device(m.cfg.rootBus()))
 	if err != nil {
 		_ = m.monitor().netdevDel(ctx, n.netdev())
+		return err
 	}
-	return err
+	m.nics.add(n)
+	return nil
 }
 
 // UnplugNIC takes a NIC away and returns when the guest has let go of it.
@@ -159,7 +167,54 @@ func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return m.monitor().netdevDel(ctx, n.netdev())
+	if err := m.monitor().netdevDel(ctx, n.netdev()); err != nil {
+		return err
+	}
+	m.nics.remove(n)
+	return nil
+}
+
+// presentNICs are those that a machine has now. It is safe for concurrent use.
+type presentNICs struct {
+	mu   sync.Mutex
+	list []NIC
+}
+
+func (p *presentNICs) add(n ...NIC) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = append(p.list, n...)
+}
+
+func (p *presentNICs) remove(n NIC) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = slices.DeleteFunc(p.list, func(o NIC) bool { return o.Slot == n.Slot })
+}
+
+// hold keeps frames from all NICs, which it returns, until release is called. It reports whether all are
+// quiet.
+func (p *presentNICs) hold() (list []NIC, release func(), ok bool) {
+	p.mu.Lock()
+	list = slices.Clone(p.list)
+	p.mu.Unlock()
+	var held []func()
+	release = func() {
+		for _, r := range held {
+			r()
+		}
+	}
+	for _, n := range list {
+		if n.Quiet == nil {
+			return list, release, false
+		}
+		r, quiet := n.Quiet()
+		held = append(held, r)
+		if !quiet {
+			return list, release, false
+		}
+	}
+	return list, release, true
 }
 
 // SetLink sets the carrier of a NIC.

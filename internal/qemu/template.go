@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,7 @@ type Template struct {
 	process proc.Template
 	numbers fds    // of the files in the process
 	agent   string // path of the socket of the original
+	nics    []NIC  // of the original
 	base    int64  // where the process has mapped the guest's memory
 	version string // of QEMU
 	// booted is a template of a booted guest, whose memory it does not have: copies get the snapshot's,
@@ -31,9 +33,9 @@ type Template struct {
 var ErrNoTemplate = errors.New("qemu template: the machine has what no copy can have")
 
 // MayHaveTemplate reports whether the machine is of the kind of which templates are made: those that
-// are emulated, without disks, network interfaces and what else copies would share.
+// are emulated, without disks and what else copies would share.
 func (c *Config) MayHaveTemplate() bool {
-	return c.Accel != "kvm" && !c.Vsock && c.RNGSeed == nil && len(c.Disks)+len(c.NICs) == 0 && !c.Shape.IsUEFI() &&
+	return c.Accel != "kvm" && !c.Vsock && c.RNGSeed == nil && len(c.Disks) == 0 && !c.Shape.IsUEFI() &&
 		!c.Shape.IsDeterministic() && !c.Shape.HasDisplay() && len(c.Shape.Args) == 0
 }
 
@@ -58,6 +60,12 @@ func (m *Machine) Template(ctx context.Context) (*Template, error) {
 	if t.base == 0 {
 		return nil, ErrNoTemplate
 	}
+	nics, release, quiet := m.nics.hold()
+	defer release()
+	if !quiet {
+		return nil, ErrNoTemplate
+	}
+	t.nics = nics
 	var err error
 	if t.process, err = original.Template(shared); err != nil {
 		return nil, err
@@ -105,6 +113,12 @@ func (m *Machine) copyOf(t *Template, child *childFiles, numbers fds, args []str
 	if t.booted {
 		c.Memory = &proc.PrivateMemory{File: m.ram, At: t.base, Length: m.cfg.Memory}
 	}
+	nics, err := m.connectNICs(t.nics)
+	defer closeReplacements(nics)
+	if err != nil {
+		return nil, err
+	}
+	c.Replaced = append(c.Replaced, nics...)
 	listener, accepted, err := m.meetAgent()
 	if err != nil {
 		return nil, err
@@ -114,6 +128,35 @@ func (m *Machine) copyOf(t *Template, child *childFiles, numbers fds, args []str
 	c.Replaced = append(c.Replaced, proc.Replacement{Listener: t.agent, File: listener},
 		proc.Replacement{Accepted: t.agent, File: accepted})
 	return t.process.Copy(c)
+}
+
+// connectNICs makes the connections that QEMU would make for the network interfaces, in place of those that the
+// original had.
+func (m *Machine) connectNICs(had []NIC) (out []proc.Replacement, err error) {
+	if len(had) != len(m.cfg.NICs) {
+		return nil, ErrNoTemplate
+	}
+	for _, n := range m.cfg.NICs {
+		at := slices.IndexFunc(had, func(o NIC) bool { return o.Slot == n.Slot })
+		if at < 0 {
+			return out, ErrNoTemplate
+		}
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return out, fmt.Errorf("qemu network socket: %w", err)
+		}
+		out = append(out, proc.Replacement{Connected: had[at].Socket, File: os.NewFile(uintptr(fd), n.Socket)})
+		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: n.Socket}); err != nil {
+			return out, fmt.Errorf("qemu network socket: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func closeReplacements(all []proc.Replacement) {
+	for _, r := range all {
+		r.File.Close()
+	}
 }
 
 // meetAgent makes what QEMU has of an agent's port that is connected, and keeps our end.

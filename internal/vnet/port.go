@@ -6,6 +6,9 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Counters count the traffic of a port as its guest sees it: received frames are those
@@ -44,6 +47,8 @@ type session struct {
 	dropped uint64 // frames that did not fit into pending
 	closed  bool
 	wake    chan struct{} // has a token when there is something new
+
+	writing sync.Mutex // held while frames are written to conn
 }
 
 func newSession(conn net.Conn) *session { return &session{conn: conn, wake: make(chan struct{}, 1)} }
@@ -109,7 +114,10 @@ func (ses *session) write() {
 		if out, closed = ses.take(out); closed {
 			return
 		}
-		if _, err := ses.conn.Write(out); err != nil {
+		ses.writing.Lock()
+		_, err := ses.conn.Write(out)
+		ses.writing.Unlock()
+		if err != nil {
 			ses.close()
 			return
 		}
@@ -202,6 +210,36 @@ func (p *Port) hangUp() {
 		p.live.close()
 		p.live = nil
 	}
+}
+
+// Quiet keeps frames from the port's connection until release is called, as it must be. It reports
+// whether the other end has read all that was sent to it.
+func (p *Port) Quiet() (release func(), ok bool) {
+	p.sw.mu.Lock()
+	ses := p.live
+	p.sw.mu.Unlock()
+	if ses == nil || ses.conn == nil {
+		return func() {}, true
+	}
+	if !ses.writing.TryLock() {
+		return func() {}, false
+	}
+	return ses.writing.Unlock, unread(ses.conn) == 0
+}
+
+// unread returns how much of what was sent the other end has not read, -1 if that is not known.
+func unread(conn net.Conn) (n int) {
+	n = -1
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				if out, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err == nil {
+					n = out
+				}
+			})
+		}
+	}
+	return n
 }
 
 // Name returns the port's name.

@@ -1,4 +1,6 @@
-package qemu
+// Package consolepipe moves what a guest's console prints to where it is kept, and what is typed to the
+// guest. It does not look at the text (package console).
+package consolepipe
 
 import (
 	"context"
@@ -9,10 +11,10 @@ import (
 	"time"
 )
 
-// consolePipe moves what a console prints from its socket to a sink. Reading
-// and delivering are one step under a lock, so that sync can tell when all
-// that the guest has printed so far was delivered.
-type consolePipe struct {
+// Pipe moves what a console prints from its socket to a sink. Reading
+// and delivering are one step under a lock, so that Sync can tell when all
+// that the guest has printed so far was delivered. It is safe for concurrent use.
+type Pipe struct {
 	file *os.File // non-blocking
 	raw  syscall.RawConn
 	sink io.Writer
@@ -22,7 +24,9 @@ type consolePipe struct {
 	buf []byte
 }
 
-func newConsolePipe(f *os.File, sink io.Writer) (*consolePipe, error) {
+// New returns the pipe of a socket, which must be non-blocking and is the pipe's from then on. A sink of nil drops
+// all.
+func New(f *os.File, sink io.Writer) (*Pipe, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -30,21 +34,24 @@ func newConsolePipe(f *os.File, sink io.Writer) (*consolePipe, error) {
 	if sink == nil {
 		sink = io.Discard
 	}
-	return &consolePipe{file: f, raw: raw, sink: sink, turn: make(chan struct{}, 1), buf: make([]byte, 16<<10)}, nil
+	return &Pipe{file: f, raw: raw, sink: sink, turn: make(chan struct{}, 1), buf: make([]byte, 16<<10)}, nil
 }
 
-// run delivers until the other end is closed.
-func (p *consolePipe) run() {
+// Run delivers until the other end is closed.
+func (p *Pipe) Run() {
 	_ = p.raw.Read(func(fd uintptr) bool { return p.drain(int(fd)) })
 }
 
-// sync delivers what has arrived so far.
-func (p *consolePipe) sync() {
+// Sync delivers what has arrived so far.
+func (p *Pipe) Sync() {
 	_ = p.raw.Control(func(fd uintptr) { p.drain(int(fd)) })
 }
 
+// Close closes the socket.
+func (p *Pipe) Close() error { return p.file.Close() }
+
 // drain delivers what has arrived and reports whether the stream has ended.
-func (p *consolePipe) drain(fd int) (ended bool) {
+func (p *Pipe) drain(fd int) (ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
@@ -61,9 +68,9 @@ func (p *consolePipe) drain(fd int) (ended bool) {
 	}
 }
 
-// write sends data to the guest until ctx ends, whose cause it then returns. Writes
+// Write sends data to the guest until ctx ends, whose cause it then returns. Writes
 // are done one after the other, since a file has one deadline.
-func (p *consolePipe) write(ctx context.Context, data []byte) (int, error) {
+func (p *Pipe) Write(ctx context.Context, data []byte) (int, error) {
 	select {
 	case p.turn <- struct{}{}:
 	case <-ctx.Done():

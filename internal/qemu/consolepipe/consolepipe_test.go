@@ -1,4 +1,4 @@
-package qemu
+package consolepipe
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// testPipe returns a consolePipe and the guest's end of it.
-func testPipe(t *testing.T) (*consolePipe, net.Conn) {
+// testPipe returns a Pipe and the guest's end of it.
+func testPipe(t *testing.T) (*Pipe, net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -26,7 +26,7 @@ func testPipe(t *testing.T) (*consolePipe, net.Conn) {
 	}
 	far.Close()
 	t.Cleanup(func() { host.Close(); guest.Close() })
-	p, err := newConsolePipe(host, nil)
+	p, err := New(host, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestConsoleWritesDoNotInterruptEachOther(t *testing.T) {
 		}
 		first, second := make(chan result, 1), make(chan result, 1)
 		go func() {
-			n, err := p.write(ctx, big)
+			n, err := p.Write(ctx, big)
 			first <- result{n, err}
 		}()
 		for len(p.turn) == 0 { // until it has its turn
@@ -58,7 +58,7 @@ func TestConsoleWritesDoNotInterruptEachOther(t *testing.T) {
 			}
 		}
 		go func() {
-			n, err := p.write(t.Context(), small)
+			n, err := p.Write(t.Context(), small)
 			second <- result{n, err}
 		}()
 		cancel(errStop)
@@ -80,16 +80,16 @@ func TestConsoleWriteGivenUp(t *testing.T) {
 	p, guest := testPipe(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n, err := p.write(ctx, []byte("x")); n != 0 || !errors.Is(err, context.Canceled) {
+	if n, err := p.Write(ctx, []byte("x")); n != 0 || !errors.Is(err, context.Canceled) {
 		t.Error(n, err)
 	}
 	p.turn <- struct{}{} // somebody writes
-	if n, err := p.write(ctx, []byte("x")); n != 0 || !errors.Is(err, context.Canceled) {
+	if n, err := p.Write(ctx, []byte("x")); n != 0 || !errors.Is(err, context.Canceled) {
 		t.Error(n, err)
 	}
 	<-p.turn
 	guest.Close()
-	if _, err := p.write(t.Context(), make([]byte, 1<<20)); err == nil {
+	if _, err := p.Write(t.Context(), make([]byte, 1<<20)); err == nil {
 		t.Error("written to a console that is closed")
 	}
 }
