@@ -8,7 +8,8 @@
 PAYLOAD := internal/image/payload
 
 FORKSERVER := internal/forkserver/payload/forkserver.so
-FORKSERVER_SRC := internal/forkserver/program/forkserver.c internal/forkserver/program/template.c
+FORKSERVER_SRC := internal/forkserver/program/forkserver.c internal/forkserver/program/template.c \
+	internal/forkserver/program/threads.c
 
 # One for each version of QEMU's plugin interface.
 SYNCPOINT     := internal/syncpoint/payload/syncpoint-1.so internal/syncpoint/payload/syncpoint-4.so

@@ -50,7 +50,8 @@ func built(t *testing.T) (library []byte, program string) {
 	program = filepath.Join(dir, "qemu-system-test")
 	so := filepath.Join(dir, "forkserver.so")
 	if _, err := os.Stat(program); err != nil {
-		compile(t, so, "-shared", "-fPIC", "program/forkserver.c", "program/template.c")
+		compile(t, so, "-shared", "-fPIC", "program/forkserver.c", "program/template.c",
+			"program/threads.c")
 		glib := filepath.Join(dir, "libglib-test.so")
 		compile(t, glib, "-shared", "-fPIC", "testdata/glib.c")
 		compile(t, program, "-rdynamic", "-pthread", "testdata/program.c", glib)

@@ -67,7 +67,7 @@ func (p *process) end(err error) {
 	close(p.ended)
 }
 
-// keepControl has the process be asked for templates on conn.
+// keepControl keeps the connection on which the process is asked for templates.
 func (p *process) keepControl(conn *net.UnixConn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 // exerciseLimit is how long a guest may take to be exercised.
 const exerciseLimit = time.Minute
 
-// Exercise has the guest do once what most tests ask for: a command and a system call. An emulator has
-// translated the code for that then.
+// Exercise runs in the guest what most tests ask for, a command and a system call, so that an emulator
+// has translated the code for that.
 func (c *Client) Exercise(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, exerciseLimit)
 	defer cancel()

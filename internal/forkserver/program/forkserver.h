@@ -22,7 +22,7 @@ void report(int sock, int kind, int pid, int status, int pidfd);
 /* set_title sets what process lists show as the arguments. */
 void set_title(int argc, char **argv);
 
-/* serve_holds has the process, which calls main now, stand still for a copy when the socket says so. */
+/* serve_holds prepares the process, which calls main now, for requests on the socket to make templates of it. */
 void serve_holds(int sock);
 
 /* poll_hold is called for the main loop; it returns what ppoll would. */
@@ -33,3 +33,18 @@ int is_copy(void);
 
 /* The signal with which threads are stopped. QEMU blocks it in none of its own. */
 enum { HOLD_SIGNAL = 8 /* SIGFPE */ };
+
+/* listen_for_holds prepares the process for hold. */
+void listen_for_holds(void);
+
+/*
+ * hold stops all other threads where they wait, and returns how many. It returns -1 if there is one that does
+ * not wait: then they all go on. wake lets that many go on; make_threads makes them anew in a copy of the process, and
+ * returns -1 if it cannot.
+ */
+int hold(void);
+void wake(int count);
+int make_threads(int count);
+
+/* thread_id returns where the C library keeps the number of this thread, NULL if that is not found. */
+int *thread_id(void);
