@@ -181,8 +181,12 @@ end)`)
 	r.awaitWaits(2)
 	r.signal(syscall.SIGTERM)
 	r.wait()
-	if n := strings.Count(r.stdout.String(), " file(s); "); r.code != 0 || n > 4 {
-		t.Errorf("exit code %d, %d runs\n%s", r.code, n, r.report())
+	want := 0
+	if strings.Contains(r.stdout.String(), "INTR tests/a.test.lua") {
+		want = 1 // it was in the middle of the one more run
+	}
+	if n := strings.Count(r.stdout.String(), " file(s); "); r.code != want || n > 4 {
+		t.Errorf("exit code %d, want %d, %d runs\n%s", r.code, want, n, r.report())
 	}
 }
 
