@@ -54,7 +54,7 @@ static uint64_t idle_time(int stat)
 	return sscanf(text, "cpu %*u %*u %*u %llu", &idle) == 1 ? idle : 0;
 }
 
-/* is_common reports whether a process is none of the kernel's, and none of ours. */
+/* is_common reports whether a process belongs neither to the kernel nor to us. */
 static int is_common(const char *pid)
 {
 	char path[32], text[16] = "";
