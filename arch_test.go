@@ -204,12 +204,12 @@ var allowed = map[string]struct {
 	"internal/blockdev": {[]string{"internal/jsonerror", "internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/erofs":    {nil, "a file system's format"},
 	"internal/userland": {[]string{
-		"internal/jsonerror", "internal/inputerror", "internal/arch", "internal/erofs", "internal/image/cache", "internal/image/decompress",
-		"internal/cachedir",
+		"internal/jsonerror", "internal/inputerror", "internal/arch", "internal/erofs", "internal/image/cache",
+		"internal/image/decompress", "internal/cachedir",
 	}, "root file systems of what the host has"},
 	"internal/image": {[]string{
-		"internal/jsonerror", "internal/inputerror", "internal/arch", "internal/image", "internal/proc", "internal/cachedir",
-		"internal/userland",
+		"internal/jsonerror", "internal/inputerror", "internal/arch", "internal/image", "internal/proc",
+		"internal/cachedir", "internal/userland",
 	}, "files to boot"},
 	"internal/console":      {[]string{"internal/pattern", "internal/kernelreport"}, "text"},
 	"internal/kernelreport": {nil, "the failure reports in a kernel's lines"},

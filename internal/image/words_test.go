@@ -54,7 +54,8 @@ func TestMessagesAreForPeople(t *testing.T) {
 		"root.tar.zst": []byte("\x28\xb5\x2f\xfd\x04\x58")} {
 		for i := range 8 {
 			path := put(t, whole[:len(whole)*i/8], dir, name)
-			try(fmt.Sprint(name, i), Spec{Kernel: kernel, Userland: userland.Source{Kind: userland.Archive, Path: path}})
+			from := userland.Source{Kind: userland.Archive, Path: path}
+			try(fmt.Sprint(name, i), Spec{Kernel: kernel, Userland: from})
 		}
 	}
 	if said < 50 {

@@ -19,8 +19,8 @@ func TestBootFiles(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for text, want := range map[string]string{
-		"": "ends too early", string(text[:20]): "ends too early", "[{]": "no JSON from byte 3 on", "{}": "of the kind `object`",
-		`[{"Mode": -1}]`: "its field `Mode`",
+		"": "ends too early", string(text[:20]): "ends too early", "[{]": "no JSON from byte 3 on",
+		"{}": "of the kind `object`", `[{"Mode": -1}]`: "its field `Mode`",
 	} {
 		_, err := DecodeBootFiles([]byte(text))
 		if err == nil || !strings.HasPrefix(err.Error(), "boot files: ") || !strings.Contains(err.Error(), want) ||
