@@ -156,8 +156,8 @@ func killsRows(t *tally) []row {
 		hold(survivors, fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", len(ends),
 			t.Counts["over"]), "survivors %d; everything was gone after %v in the median, %v at most", survivors,
 			ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond)),
-		hold(late, fmt.Sprintf("%d kills of a part of a run: runners %d, fork servers %d, templates %d, others %d", parts,
-			t.Counts["killed runners"], t.Counts["killed fork servers"], t.Counts["killed templates"],
+		hold(late, fmt.Sprintf("%d kills of a part of a run: runners %d, fork servers %d, templates %d, others %d",
+			parts, t.Counts["killed runners"], t.Counts["killed fork servers"], t.Counts["killed templates"],
 			t.Counts["killed others"]), "%d guests below them; gone after %v at most (wanted: %v)",
 			t.Counts["guests of parts"], outlived.Round(time.Millisecond), guestLimit),
 		hold(half, "the caches after each of them", "half entries %d; the next run passed", half),
@@ -238,7 +238,7 @@ func below(all []process, pid int) (out []process) {
 	return out
 }
 
-// kill starts a run and kills it, after something else was done to it. It reports whether the run was still going on.
+// kill starts a run and kills it, after something else was done to it. It reports whether the run still went on.
 func (p *project) kill(after time.Duration, first func(run int)) (running bool, err error) {
 	var out bytes.Buffer
 	cmd := p.command(&out)

@@ -2,8 +2,8 @@ package e2e
 
 import "testing"
 
-// TestGuestsWithoutTheirTemplate kills the templates of a runner, and then its fork server: guests are restored from the
-// file, those of the server end with a reason, and the next ones start without a server.
+// TestGuestsWithoutTheirTemplate kills the templates of a runner, and then its fork server: guests are restored from
+// the file, those of the server end with a reason, and the next ones start without a server.
 func TestGuestsWithoutTheirTemplate(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
