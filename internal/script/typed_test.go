@@ -302,7 +302,8 @@ func TestRewind(t *testing.T) {
 	expect("rewind", "there is no state to go back to")
 	expect("rewind(2)", `before vm:write_file("/x", "2")`)
 	expect("vm:read_file('/x')", `"1"`)
-	expect("rewind(9)", "9 is not a state that is kept; these are:\n    1 before vm:write_file(\"/x\", \"1\") at typed:1\n    2 ")
+	expect("rewind(9)", "9 is not a state that is kept; these are:\n"+
+		`    1 before vm:write_file("/x", "1") at typed:1`+"\n    2 ")
 	expect("rewind(4)", `before vm:write_file("/y", "3")`)
 	expect(`rewind("typed:1")`, `before vm:write_file("/y", "3")`)
 	expect(`rewind("typed:2")`, "`typed:2` is not a state")
