@@ -83,7 +83,7 @@ var allowed = map[string]struct {
 	"internal/guestos": {[]string{"internal/deadline", "internal/guest", "internal/ready"},
 		"asks any guest by operations of its agent"},
 	"internal/lua": {nil, "a general binding, without a domain word"},
-	"internal/script": {[]string{
+	"internal/script": {[]string{"internal/recording",
 		"internal/lua", "internal/lab", "internal/fixture", "internal/event", "internal/console",
 		"internal/kernelreport",
 		"internal/guest", "internal/stream",
@@ -141,6 +141,11 @@ var allowed = map[string]struct {
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism", "internal/templates",
 	}, "topology and life cycle over its backends"},
+	"internal/qemu/commandrules": {nil, "which commands of the monitor change what"},
+	"internal/recording":         {[]string{"internal/qmp"}, "what running a guest again takes"},
+	"internal/recording/rerun": {[]string{
+		"internal/recording", "internal/qemu", "internal/machine", "internal/inspect",
+	}, "runs recorded guests again"},
 	"internal/qemu/consolepipe": {nil, "what a console prints, to where it is kept"},
 	"internal/pagemap":          {nil, "what a process has changed of a mapped file"},
 	"internal/templates":        {[]string{"internal/snapshot"}, "guests that stand still to be copied"},
@@ -174,7 +179,7 @@ var allowed = map[string]struct {
 		"internal/sharedcache", "internal/snapshot", "internal/fixture", "internal/image/cache",
 	}, "moves entries between a user's caches and a shared one"},
 	"internal/cachedir": {nil, "who can have written what is in a cache"},
-	"internal/qemu": {[]string{
+	"internal/qemu": {[]string{"internal/recording",
 		"internal/arch", "internal/qmp", "internal/machine", "internal/proc", "internal/guestmem", "internal/hostload",
 		"internal/pagemap", "internal/qemu/consolepipe",
 		"internal/syncpoint"},
@@ -186,7 +191,8 @@ var allowed = map[string]struct {
 	"internal/vmcore":      {[]string{"internal/guestmem"}, "a file format of memory"},
 	"internal/kallsyms":    {nil, "names of a kernel's addresses"},
 	"internal/kmodules":    {[]string{"internal/kallsyms"}, "names of addresses in a kernel's modules"},
-	"internal/inspect": {[]string{"internal/qemu", "internal/guestmem", "internal/printk", "internal/kallsyms",
+	"internal/inspect": {[]string{"internal/recording",
+		"internal/qemu", "internal/guestmem", "internal/printk", "internal/kallsyms",
 		"internal/kmodules", "internal/vmcore"},
 		"looks into guests from outside: their log and their state"},
 	"internal/qmp":       {nil, "a protocol"},
@@ -289,7 +295,7 @@ var allowed = map[string]struct {
 	"internal/script/luajson":   {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
 	"internal/script/rewind":    {[]string{"internal/lab", "internal/topology"}, "earlier states of guests"},
 	"internal/script/variables": {[]string{"internal/lua"}, "variables of code that stands still"},
-	"internal/script/salvage": {[]string{
+	"internal/script/salvage": {[]string{"internal/recording",
 		"internal/artifacts", "internal/lab", "internal/guest", "internal/disk", "internal/network", "internal/stream",
 		"internal/parallel", "internal/topology", "internal/printk",
 	}, "what guests of a test that has failed leave behind, as files"},

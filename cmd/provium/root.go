@@ -137,7 +137,8 @@ func (p *program) rootCommand() *cobra.Command {
 	cmd.SetVersionTemplate("provium {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(p.listCommand(), p.initCommand(), p.doctorCommand(), p.imageCommand(), p.fixtureCommand(),
-		p.bootsCommand(), p.cacheCommand(), p.attachCommand(), p.replayCommand(), p.verifyDeterminismCommand(),
+		p.bootsCommand(), p.cacheCommand(), p.attachCommand(), p.replayCommand(), p.debugCommand(),
+		p.verifyDeterminismCommand(),
 		p.prepareCommand(), p.reportCommand(), p.coverageCommand(), p.completionCommand(), p.execCommand(),
 		p.shellCommand(), p.consoleCommand(), p.replCommand())
 	cmd.AddCommand(p.lspSetupCommand(), p.checkCommand(), p.manCommand())

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"provium/cmd/provium/internal/coveragefile"
+	"provium/cmd/provium/internal/debug"
 	"provium/cmd/provium/internal/explore"
 	"provium/cmd/provium/internal/flagtext"
 	"provium/cmd/provium/internal/hostcheck"
@@ -58,6 +59,7 @@ type runFlags struct {
 	seed          *uint64
 	deterministic bool
 	disturb       bool
+	record        bool
 	explore       int
 
 	memory     int64
@@ -112,6 +114,8 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 		"guests do the same in each run with the same seed, unless their profile or boot says otherwise")
 	how.flags.BoolVar(&f.disturb, "disturb", false,
 		"interrupt the processes of deterministic guests at moments that the seed decides")
+	how.flags.BoolVar(&f.record, "record", false,
+		"record guests: `provium debug` runs those of a failed test again, under a debugger that goes back")
 	how.flags.Var(value(&f.explore, "count", flagtext.Count), "explore",
 		"run with `N` seeds, --deterministic and --disturb, until a test fails with one")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
@@ -241,7 +245,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		if f.deterministic && profile.Shape.Deterministic == nil {
 			profile.Shape.Deterministic = &f.deterministic
 		}
-		profile.Shape.Disturb = f.disturb
+		profile.Shape.Disturb, profile.Shape.Record = f.disturb, f.record && !f.local
 		cfg.Profiles[name] = profile
 	}
 	if !f.unchecked && !f.local {
@@ -278,6 +282,9 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		o.Stdout, o.Color = p.stderr, false
 	}
 	switch {
+	case f.record && (f.pause || f.cold):
+		return o, errors.New("--record does not go with --pause-on-failure, since it ends the guests of a failed " +
+			"test, nor with --cold, since a guest is recorded from its boot in the cache on")
 	case p.isOnTerminal() && !f.json && !f.events.stdout:
 		o.Person, o.PauseOnFailure = p.terminalTalk(), f.pause
 	case f.pause:
@@ -355,6 +362,34 @@ func (p *program) replayCommand() *cobra.Command {
 		},
 	}
 	finish(cmd, p.runGroups(f)...)
+	return cmd
+}
+
+func (p *program) debugCommand() *cobra.Command {
+	var o debug.Options
+	cmd := &cobra.Command{
+		Use:               "debug DIR [FLAGS] [-- GDB ARGS]",
+		Short:             "Run a recorded guest of a failed test again, under gdb",
+		Long:              debug.Help,
+		Example:           "  provium debug provium-artifacts/split.cluster_heals --at tests/split.test.lua:31",
+		ValidArgsFunction: completeDirs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || len(args) > 1 && cmd.ArgsLenAtDash() != 1 {
+				return usage(cmd, "expected the folder of one failure, got %d arguments", len(args))
+			}
+			o.Dir, o.GDB, o.TempBase, o.Look = p.absolute(args[0]), args[1:], p.tempBase(), p.programs(nil).Look
+			o.Stdin, o.Stdout, o.Stderr, o.QEMU = p.stdin, p.stdout, p.stderr, p.programPath(o.QEMU)
+			return debug.Run(cmd.Context(), o)
+		},
+	}
+	group := newGroup("Which moment")
+	group.flags.StringVar(&o.At, "at", "", "`WHERE`: panic, end, the name of a mark, FILE:LINE, or the number of an "+
+		"operation (default the panic, or the operation that has failed)")
+	group.flags.StringVar(&o.VM, "vm", "", "the guest of the VM `NAME`, where several were recorded")
+	group.flags.BoolVar(&o.List, "list", false, "list the moments and run nothing")
+	group.flags.BoolVar(&o.Replay, "replay", false, "without gdb: print what the guest prints, up to the end or --at")
+	group.flags.Var(value(&o.QEMU, "path", flagtext.Path), "qemu", "run it with the QEMU `PATH`, of the same version")
+	finish(cmd, group)
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 	"provium/internal/guestmem"
 	"provium/internal/printk"
 	"provium/internal/qemu"
+	"provium/internal/recording"
 )
 
 // Places remembers where kernels keep their notes, so that a memory is searched once. It is
@@ -57,7 +58,9 @@ type Guest struct {
 	kept    *State        // of a guest that has ended by itself, or is about to
 	looked  bool          // somebody has seen the state of its CPUs, since it did not answer
 	core    string        // path of the memory of such a guest
-	shown   uint64        // number of the first message that Unshown has not returned
+	tape    *recording.Tape
+	tapeErr error
+	shown   uint64 // number of the first message that Unshown has not returned
 }
 
 // ErrNoGuest is returned where no guest runs, and none has left anything.
@@ -75,6 +78,7 @@ func (g *Guest) Began(m *qemu.Machine) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.machine, g.kept, g.shown, g.looked = m, nil, 0, false
+	g.openTape(m)
 }
 
 // Ended records that the guest of a machine has ended.

@@ -110,6 +110,24 @@ func Find(m Memory, names ...string) (map[string]uint64, error) {
 	})
 }
 
+// Each calls visit with all symbols.
+func Each(m Memory, visit func(address uint64, name string)) error {
+	at, starts, err := open(m)
+	if err != nil {
+		return err
+	}
+	tokens, err := readTokens(m, at["token_table"], at["token_index"])
+	if err != nil {
+		return err
+	}
+	every := func(int) bool { return true }
+	return eachName(m, at["names"], len(starts), every, func(symbol int, name []byte) {
+		if text := tokens.expand(name); len(text) > 1 {
+			visit(starts[symbol], text[1:])
+		}
+	})
+}
+
 // open returns where the parts of the table are, and the addresses of all symbols.
 func open(m Memory) (at map[string]uint64, all starts, err error) {
 	at = map[string]uint64{}

@@ -81,7 +81,11 @@ func (v *VM) bootGuest(ctx context.Context, opts *topology.BootOpts, releaseShar
 		}
 	}
 	var inst *guestRun
-	if keep := cached != nil && first; keep && plan.cfg.Shape.IsDeterministic() {
+	if plan.cfg.Shape.Record && (cached == nil || !first) {
+		releaseShare()
+		return fmt.Errorf("vm `%s` boot: %w", v.name, shaped.ErrNotRecorded)
+	}
+	if keep := cached != nil && first; keep && plan.cfg.Shape.CountsInstructions() {
 		inst, err = v.bootForCache(ctx, cached, plan, releaseShare)
 	} else if inst, err = v.start(ctx, plan, releaseShare); err == nil && keep {
 		v.storeBoot(ctx, cached, inst)

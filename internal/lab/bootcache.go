@@ -223,7 +223,11 @@ func (v *VM) bootForCache(ctx context.Context, c *cacheable, p *startPlan, relea
 		return nil, err
 	}
 	inst, err = v.bootFromCache(ctx, c.key, p, releaseShare)
-	if inst == nil && err == nil { // no boot of this guest can be kept
+	switch {
+	case inst == nil && err == nil && p.cfg.Shape.Record:
+		releaseShare()
+		err = shaped.ErrNotRecorded
+	case inst == nil && err == nil: // no boot of this guest can be kept
 		inst, err = v.start(ctx, p, releaseShare)
 	}
 	return inst, err
@@ -248,14 +252,14 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		return nil
 	}
 	if link, err := inst.Client(ctx); err == nil {
-		if err := instance.CheckClock(ctx, link, inst.began); err != nil && !inst.plan.cfg.Shape.IsDeterministic() {
+		if err := instance.CheckClock(ctx, link, inst.began); err != nil && !inst.plan.cfg.Shape.CountsInstructions() {
 			v.host.warn("vm `%s`: the boot is not cached: %v", v.name, err)
 			return
 		}
 		kernel := strings.TrimPrefix(link.Info().GuestOS, "linux ")
 		inst.plan.guest.Kernel = kernel[:min(len(kernel), maxKernelName)]
 	}
-	if v.condition(inst.plan.opts).Kind == ready.Agent && !inst.plan.cfg.Shape.IsDeterministic() {
+	if v.condition(inst.plan.opts).Kind == ready.Agent && !inst.plan.cfg.Shape.CountsInstructions() {
 		// Later, programs have the id, and write it to the journal.
 		inst.plan.guest.BootID = instance.FindBootID(ctx, inst.Instance)
 	}

@@ -46,7 +46,7 @@ func (v *VM) restored(ctx context.Context, i *guestRun) {
 
 // prewarm begins to restore the guest of a plan ahead of need.
 func (h *Host) prewarm(p *startPlan, limit time.Duration) {
-	if h.NoPrewarming || p.cfg.Shape.IsDeterministic() || h.Busy != nil && h.Busy() {
+	if h.NoPrewarming || p.cfg.Shape.CountsInstructions() || h.Busy != nil && h.Busy() {
 		return
 	}
 	renewal := p.renewal("") // the plan is the caller's

@@ -136,6 +136,10 @@ func tClass() Class {
 				"Adds a file to the report: that at a path of the host, which must be written out in the file of the "+
 					"call, or bytes. `{path = \"...\"}` and `{bytes = \"...\"}` say which.",
 				example(`t:attach("journal", vm:run("journalctl").stdout)`)),
+			fn("mark(name: string)",
+				"Names the present moment of guests that are recorded (`--record`), for `provium debug DIR --at "+
+					"NAME`. It does nothing with others.",
+				example(`t:mark("before the write")`)),
 			fn("expect_kernel(text: pattern)",
 				"Says that a kernel will report a failure whose title, or a line of which, matches. Such reports do "+
 					"not fail the test, which fails if none has come until its end.",

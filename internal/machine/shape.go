@@ -42,6 +42,8 @@ type Shape struct {
 	CPU      Topology `json:"cpu,omitzero"`
 	// Deterministic says that the guest does the same in each run with the same seed; nil is false.
 	Deterministic *bool `json:"deterministic,omitempty"`
+	// Record says that what happens to the guest is written down, so that it can be run again under a debugger.
+	Record bool `json:"record,omitempty"`
 	// Disturb has a deterministic guest's processes be interrupted at moments that follow from its seed.
 	Disturb bool     `json:"disturb,omitempty"`
 	Args    []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
@@ -62,6 +64,9 @@ func (s *Shape) IsFromDisk() bool { return s.BootFrom == FromDisk }
 
 // IsDeterministic reports whether the guest does the same in each run.
 func (s *Shape) IsDeterministic() bool { return s.Deterministic != nil && *s.Deterministic }
+
+// CountsInstructions reports whether the guest's time is counted in instructions.
+func (s *Shape) CountsInstructions() bool { return s.IsDeterministic() || s.Record }
 
 // HasDisplay reports whether the machine has a screen.
 func (s *Shape) HasDisplay() bool { return s.Display != nil && *s.Display }
@@ -84,6 +89,7 @@ func (s Shape) Merge(over Shape) Shape {
 		s.Deterministic = over.Deterministic
 	}
 	s.Disturb = s.Disturb || over.Disturb
+	s.Record = s.Record || over.Record
 	s.Args = slices.Concat(s.Args, over.Args)
 	return s
 }

@@ -18,6 +18,7 @@ import (
 	"provium/internal/arch"
 	"provium/internal/machine"
 	"provium/internal/proc"
+	"provium/internal/recording"
 	"provium/internal/syncpoint"
 )
 
@@ -76,6 +77,9 @@ type Config struct {
 	// Checks observes the sync points of a deterministic guest. changed visits what a restored one has changed of its
 	// memory's file, and is nil for others. Nil does not.
 	Checks func(ram *os.File, changed func(visit func(at int64, b []byte) error) error, p syncpoint.Point) error
+
+	// Replay is what a guest is run from again that was recorded; nil records it, if its shape says so.
+	Replay *recording.Log
 
 	withoutSandbox bool
 	plugin         int // version of QEMU's plugin interface, for a deterministic guest
@@ -158,6 +162,9 @@ func (c *Config) withDefaults() Config {
 			d.RTCBase = deterministicStart
 		}
 	}
+	if d.Shape.Record {
+		d.TSCKHz = icountTSC
+	}
 	// QEMU rounds up by itself, and would then find its RAM file too short.
 	d.Memory = (d.Memory + ramAlign - 1) / ramAlign * ramAlign
 	return d
@@ -179,6 +186,8 @@ func (c *Config) validate() error {
 		return ErrNoFirmware
 	case c.Shape.IsDeterministic() && c.checkDeterministic() != nil:
 		return c.checkDeterministic()
+	case c.Shape.Record && c.checkRecorded() != nil:
+		return c.checkRecorded()
 	case len(c.NICs) > 0 && c.Machine != "" && c.nicBridge() == nil:
 		return fmt.Errorf("qemu config: machine `%s` cannot have network interfaces (q35, pc and virt can)", c.Machine)
 	case c.Accel != "" && c.Accel != "kvm" && c.Accel != "tcg":
@@ -235,7 +244,10 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	if c.Shape.IsDeterministic() {
 		a = append(a, c.deterministicArgs(fd)...)
 	}
-	rtc := "base=utc,clock=host"
+	if c.Shape.Record {
+		a = append(a, recording.Args(c.logging())...)
+	}
+	rtc := "base=utc,clock=" + c.clock()
 	if !c.RTCBase.IsZero() {
 		rtc = "base=" + c.RTCBase.UTC().Format("2006-01-02T15:04:05") + ",clock=vm"
 	}
@@ -248,12 +260,15 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-serial", "chardev:ttyS0",
 		"-chardev", c.consoleDevice("hvc0", fd.hvc),
 	)
+	if c.Shape.Record {
+		a = append(a, recording.Ports("hvc0", agentChardev)...)
+	}
 	rng := rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"}
 	if fd.rng != 0 {
 		a = append(a, "-chardev", fmt.Sprintf("socket,id=rng,fd=%d", fd.rng))
 		rng = rngObject{Type: "rng-egd", ID: "rng0", Chardev: "rng"}
 	}
-	if !c.Shape.IsDeterministic() {
+	if !c.Shape.CountsInstructions() {
 		a = append(a, option("-object", rng)...)
 	}
 	for i := range c.Disks {
@@ -318,7 +333,7 @@ func (c *Config) devices() []any {
 			Chardev: agentChardev, Name: AgentPort})
 	}
 	out = append(out, serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"})
-	if !c.Shape.IsDeterministic() {
+	if !c.Shape.CountsInstructions() {
 		// Without an ioeventfd a request has reached the backend when the guest's call
 		// returns, see ReleaseEntropy.
 		out = append(out,
@@ -428,6 +443,9 @@ func (c *Config) shapeParts() (parts []string) {
 	}
 	if c.Shape.IsDeterministic() {
 		parts = append(parts, fmt.Sprintf("-icount shift=%d", icountShift))
+	}
+	if c.Shape.Record {
+		parts = append(parts, strings.Join(recording.Args(recording.Log{}), " "))
 	}
 	if len(c.Shape.Args) > 0 {
 		parts = append(parts, "qemu_args "+strings.Join(c.Shape.Args, " "))

@@ -7,9 +7,8 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"provium/internal/arch"
+	"provium/internal/qemu/consolepipe"
 	"provium/internal/syncpoint"
 )
 
@@ -61,34 +60,22 @@ func (c *Config) deterministicArgs(fd fds) []string {
 		"-plugin", fmt.Sprintf("/proc/self/fd/%d,fd=%d,port=%d", fd.plugin, fd.control, fd.agent)}
 }
 
-// consoleDevice is what a console writes to. A deterministic guest's must never be full, since the guest would see
-// that: a pipe of 1 MiB instead of a socket, of which each character takes a part of its own.
+// consoleDevice is what a console writes to. One of a guest that counts instructions must never be full, since the
+// guest would see that: a pipe of 1 MiB instead of a socket, of which each character takes a part of its own.
 func (c *Config) consoleDevice(id string, fd int) string {
-	if c.Shape.IsDeterministic() {
+	if c.Shape.CountsInstructions() {
 		return fmt.Sprintf("file,id=%s,path=/proc/self/fd/%d", id, fd)
 	}
 	return fmt.Sprintf("socket,id=%s,fd=%d", id, fd)
 }
 
-// consolePipeSize is what users without privileges may have.
-const consolePipeSize = 1 << 20
-
-// outputPipe makes the pipe of a console.
-func outputPipe(name string, child *childFiles) (host *os.File, number int, err error) {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return nil, 0, fmt.Errorf("qemu %s pipe: %w", name, err)
-	}
-	_, err = unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, consolePipeSize)
-	if err == nil {
-		err = unix.SetNonblock(p[0], true)
-	}
-	host, number = os.NewFile(uintptr(p[0]), name), child.add(os.NewFile(uintptr(p[1]), name))
+// pipe makes the pipe of a console.
+func (c *childFiles) pipe(name string) (host *os.File, number int, err error) {
+	host, end, err := consolepipe.Make(name)
 	if err != nil {
-		host.Close()
-		return nil, 0, fmt.Errorf("qemu %s pipe: %w", name, err)
+		return nil, 0, err
 	}
-	return host, number, nil
+	return host, c.add(end), nil
 }
 
 // pacerFiles are our ends of what a deterministic guest has beside other guests.

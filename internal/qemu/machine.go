@@ -22,6 +22,7 @@ import (
 	"provium/internal/proc"
 	"provium/internal/qemu/consolepipe"
 	"provium/internal/qmp"
+	"provium/internal/recording"
 	"provium/internal/syncpoint"
 )
 
@@ -57,11 +58,12 @@ type Machine struct {
 	serial *consolepipe.Pipe
 	hvc    *consolepipe.Pipe
 	// entropy is nil without a seed.
-	entropy *entropy
-	pacer   *syncpoint.Pacer // nil unless the guest is deterministic
-	stderr  *tailBuffer
-	cid     uint32 // on vsock, 0 without
-	waits   hostload.Waits
+	entropy  *entropy
+	pacer    *syncpoint.Pacer // nil unless the guest is deterministic
+	recorder recording.Recorder
+	stderr   *tailBuffer
+	cid      uint32 // on vsock, 0 without
+	waits    hostload.Waits
 
 	migration *migrationWatch
 	deleted   deletionWatch
@@ -232,6 +234,7 @@ func (m *Machine) loadError(ctx context.Context, err error) error {
 
 func (m *Machine) onEvent(e Event) {
 	m.deleted.onEvent(e)
+	m.recorder.OnEvent(e.Name)
 	m.migration.onEvent(e)
 }
 
@@ -304,8 +307,10 @@ func (m *Machine) wire(child *childFiles, ram *os.File) (ends *hostEnds, n fds, 
 		return ends, n, fmt.Errorf("qemu qmp socket: %w", err)
 	}
 	output := pair
+	if m.cfg.Shape.CountsInstructions() {
+		output = child.pipe
+	}
 	if m.cfg.Shape.IsDeterministic() {
-		output = func(name string) (*os.File, int, error) { return outputPipe(name, child) }
 		if err := m.wirePacer(&ends.pacer, &n, pair, child); err != nil {
 			return ends, n, err
 		}
@@ -411,8 +416,13 @@ func (m *Machine) Done() <-chan struct{} { return m.done }
 // is the end of what it printed.
 func (m *Machine) Exit() (stderr string, err error) { return m.stderr.String(), m.exit }
 
-// Kill ends the process at once. It does nothing when the process has ended.
-func (m *Machine) Kill() { m.proc.Kill() }
+// Kill ends the process at once, or, if it records the guest, when its log is complete. It does nothing when the
+// process has ended.
+func (m *Machine) Kill() {
+	if !m.endLog() {
+		m.proc.Kill()
+	}
+}
 
 // PID returns the process id on the host.
 func (m *Machine) PID() int { return m.proc.PID() }

@@ -36,7 +36,7 @@ var ErrNoTemplate = errors.New("qemu template: the machine has what no copy can 
 // are emulated, without disks and what else copies would share.
 func (c *Config) MayHaveTemplate() bool {
 	return c.Accel != "kvm" && !c.Vsock && c.RNGSeed == nil && len(c.Disks) == 0 && !c.Shape.IsUEFI() &&
-		!c.Shape.IsDeterministic() && !c.Shape.HasDisplay() && len(c.Shape.Args) == 0
+		!c.Shape.CountsInstructions() && !c.Shape.HasDisplay() && len(c.Shape.Args) == 0
 }
 
 // Template makes a template of the machine as it is now. The guest must be stopped, and may go on

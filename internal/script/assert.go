@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"provium/internal/lua"
+	"provium/internal/recording"
 	"provium/internal/script/binding"
 	"provium/internal/script/failure"
 	"provium/internal/script/textdiff"
@@ -103,6 +104,7 @@ func (s *assertions) newType() *lua.Type {
 		"step":                 (*assertions).tStep,
 		"attach":               (*assertions).tAttach,
 		"pause":                (*assertions).tPause,
+		"mark":                 (*assertions).tMark,
 		"expect_kernel":        (*assertions).tExpectKernel,
 	} {
 		t.Methods[name] = func(c *lua.Call) ([]lua.Value, error) {
@@ -274,6 +276,18 @@ func (s *assertions) tSkip(a value.Args, e *execution) ([]lua.Value, error) {
 		e.skipped = &reason
 	}
 	return nil, &lua.Raise{Value: "test skipped: " + reason, Level: 1}
+}
+
+// tMark is t:mark(name): a moment of recorded guests to which `provium debug` can go.
+func (s *assertions) tMark(a value.Args, e *execution) ([]lua.Value, error) {
+	name, err := a.Str(1, "name")
+	if err == nil {
+		err = a.AtMost(1, "t:mark(name)")
+	}
+	if err == nil {
+		e.s.markRecorded(a.Call, recording.Point{Text: name, Where: a.Call.CallerFile().String(), Mark: true})
+	}
+	return nil, err
 }
 
 func (s *assertions) tLog(a value.Args, e *execution) ([]lua.Value, error) {

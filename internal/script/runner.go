@@ -11,6 +11,7 @@ import (
 	"provium/internal/guest/handle"
 	"provium/internal/lab"
 	"provium/internal/lua"
+	"provium/internal/recording"
 	"provium/internal/script/binding"
 	"provium/internal/script/diskapi"
 	"provium/internal/script/failure"
@@ -42,6 +43,7 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 		e.touch(vm)
 	}
 	s.keepState(a.Call, rewind.Operation{Func: a.Func, Text: record.String(), Where: record.Where})
+	s.markRecorded(a.Call, recording.Point{Text: record.Text, Where: record.Where})
 	traced := e.trace.Begin(record)
 	op := s.journal.Begin(journal.Call{Test: e.name, VM: record.VM, Text: record.Text, Where: record.Where}, s.Now())
 	call := guest.Call{Text: failure.Operation{Text: a.Func, Where: record.Where}.String(), Limit: e.opTimeout()}
@@ -51,6 +53,15 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 	op.Waited(s.Now())
 	s.returning = append(s.returning, returning{a.Call, traced, op, err})
 	return err
+}
+
+// markRecorded makes the present moment of recorded guests one to which a debugger can go.
+func (s *session) markRecorded(c *lua.Call, p recording.Point) {
+	for _, vm := range s.liveVMs() {
+		if vm.Inspect().IsRecorded() {
+			_ = c.Block(func(ctx context.Context) error { return vm.Inspect().Mark(ctx, p) }) // it may be about to end
+		}
+	}
 }
 
 // keepState keeps the state of the guests before an operation, if a person may want to go back

@@ -26,7 +26,7 @@ func Of(profile, opts machine.Shape, isLocal bool) machine.Shape {
 
 // Accel returns the accelerator to choose where the profile says accel.
 func Accel(s machine.Shape, accel string) string {
-	if s.IsDeterministic() && (accel == "" || accel == "auto") {
+	if s.CountsInstructions() && (accel == "" || accel == "auto") {
 		return "tcg"
 	}
 	return accel
@@ -114,6 +114,10 @@ var refused = map[string]string{
 	"attach_disk": "attaching a disk", "gdb": "gdb", "qmp": "vm:qmp()", "console:write": "input on a console",
 }
 
+// ErrNotRecorded is returned for a boot of a recorded guest that cannot be served from the boot cache.
+var ErrNotRecorded = errors.New("record: a guest is recorded from its boot in the cache on, and this boot cannot be " +
+	"kept there: leave out `cold`, `boot_cache = false` and boots of a vm that has already run, or --record")
+
 // NotDeterministic is returned for an act that a deterministic guest would see.
 type NotDeterministic struct{ VM, Op string }
 
@@ -122,10 +126,18 @@ func (e *NotDeterministic) Error() string {
 		"boot the VM without `deterministic`", e.VM, e.Op)
 }
 
-// May returns an error for an act on a running guest that a deterministic one would see.
+// May returns an error for an act on a running guest that a deterministic one would see, or that is not in the
+// recording of a recorded one.
 func May(vm, op string, s machine.Shape) error {
-	if name, not := refused[op]; not && s.IsDeterministic() {
+	switch name, not := refused[op]; {
+	case not && s.IsDeterministic():
 		return &NotDeterministic{vm, name}
+	case not && s.Record:
+		return fmt.Errorf("vm `%s` is recorded, and %s is not in the recording: run the test without --record",
+			vm, name)
+	case op == "snapshot" && s.Record:
+		return fmt.Errorf("vm `%s` is recorded, and a snapshot would stop its recording: run the test without "+
+			"--record", vm)
 	}
 	return nil
 }

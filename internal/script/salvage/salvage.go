@@ -6,6 +6,7 @@
 package salvage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"provium/internal/network"
 	"provium/internal/parallel"
 	"provium/internal/printk"
+	"provium/internal/recording"
 	"provium/internal/stream"
 	"provium/internal/topology"
 )
@@ -36,6 +38,7 @@ const (
 	maxKernelLog = 16 << 20
 	maxCapture   = 128 << 20
 	maxRecording = 256 << 20
+	maxGuest     = 512 << 20 // of a file of a recorded guest
 )
 
 // Remains are what a failed test, or the chunk of a file, leaves behind.
@@ -55,6 +58,9 @@ type Remains struct {
 // test.
 func Early(ctx context.Context, f *artifacts.Folder, r Remains) {
 	vms := r.VMs[:min(len(r.VMs), maxVMs)]
+	for _, vm := range vms {
+		_ = vm.Inspect().Mark(ctx, recording.Point{Text: recording.Failure, Mark: true}) // of one that has not ended
+	}
 	captures(f, vms)
 	recordings(f, vms, r.Ending)
 	kernelLogs(ctx, f, vms, r.Silent)
@@ -89,6 +95,7 @@ func Late(f *artifacts.Folder, r Remains, starts map[string][]string) {
 			add(f, "console-"+vm.Name()+".log", what, maxConsole, text)
 		}
 	}
+	guests(f, r)
 	if len(r.VMs) > maxVMs {
 		f.Omit("VMs", fmt.Errorf("only the first %d of %d are here", maxVMs, len(r.VMs)))
 	}
@@ -99,6 +106,32 @@ func Late(f *artifacts.Folder, r Remains, starts map[string][]string) {
 	if lines.Len() > 0 {
 		add(f, "qemu.txt", "how QEMU was started for each VM; the descriptors in it exist only then", maxKernelLog,
 			[]byte(lines.String()))
+	}
+}
+
+// guests takes what is needed to run recorded guests again, of which it ends those that end with the test.
+func guests(f *artifacts.Folder, r Remains) {
+	for _, vm := range r.VMs[:min(len(r.VMs), maxVMs)] {
+		tape, err := vm.Inspect().Tape()
+		if tape == nil && err == nil {
+			continue
+		}
+		if slices.Contains(r.Ending, vm) {
+			vm.Inspect().EndRecording()
+		}
+		if err == nil && !tape.IsComplete() {
+			err = errors.New("its guest is of file scope and goes on; boot it in the test")
+		}
+		if err == nil {
+			text, _ := vm.Console().ReadLog() // without, the end of the recording will do
+			panicked := bytes.Contains(text, []byte("Kernel panic - not syncing"))
+			err = tape.Save(vm.DebugFile(), panicked, func(name, what string, write func(io.Writer) error) {
+				f.Add(name, what, maxGuest, write)
+			})
+		}
+		if err != nil {
+			f.Omit("the recording of vm `"+vm.Name()+"`", err)
+		}
 	}
 }
 
@@ -151,7 +184,7 @@ func recordings(f *artifacts.Folder, vms, ending []*lab.VM) {
 				continue
 			}
 			name := fmt.Sprintf("the recording of disk `%s` of vm `%s`", d.ID(), vm.Name())
-			if err := recording(f, r, "recording-"+vm.Name()+"-"+d.ID()+".rec", name,
+			if err := diskRecording(f, r, "recording-"+vm.Name()+"-"+d.ID()+".rec", name,
 				slices.Contains(ending, vm)); err != nil {
 				f.Omit(name, err)
 			}
@@ -159,8 +192,8 @@ func recordings(f *artifacts.Folder, vms, ending []*lab.VM) {
 	}
 }
 
-// recording takes one recording. ends says that its disk ends with the test.
-func recording(f *artifacts.Folder, r *disk.Recording, file, what string, ends bool) error {
+// diskRecording takes one recording. ends says that its disk ends with the test.
+func diskRecording(f *artifacts.Folder, r *disk.Recording, file, what string, ends bool) error {
 	if r.Bytes() > maxRecording {
 		return fmt.Errorf("it has %d bytes of data, more than %d", r.Bytes(), maxRecording)
 	}

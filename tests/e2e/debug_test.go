@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+// crashFile makes the kernel of a recorded guest panic, since a value was written before.
+const crashFile = `test("panics", function(t)
+  local vm = provium:vm("n1", "host"):boot()
+  vm:run("mkdir /cg; mount -t cgroup2 none /cg; echo +memory >/cg/cgroup.subtree_control; mkdir /cg/x")
+  vm:run("echo 4M >/cg/x/memory.max; echo 1 >/proc/sys/vm/panic_on_oom")
+  t:mark("quiet")
+  vm:run("echo 2 >/proc/sys/vm/panic_on_oom")
+  vm:run("echo $$ >/cg/x/cgroup.procs; tail /dev/zero")
+end)
+`
+
+// TestDebugGoesBackFromAPanic records a panic, runs it again, and has gdb go back to the write that has caused it.
+func TestDebugGoesBackFromAPanic(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("gdb"); err != nil {
+		t.Skip("gdb is not installed: `provium debug` is NOT tested (`make setup` installs it)")
+	}
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", crashFile)
+	p.run("tests/a.test.lua", "--record").expect(1, "compulsory panic_on_oom")
+	folders, err := filepath.Glob(filepath.Join(p.dir, "artifacts", "*", "guest-n1.json"))
+	if err != nil || len(folders) != 1 {
+		t.Fatal(folders, err)
+	}
+	dir := filepath.Dir(folders[0])
+	p.run("debug", dir, "--list").expect(0, "mark  quiet  tests/a.test.lua:5", "panic  the kernel's panic")
+	p.run("debug", dir, "--replay", "--at", "quiet").expect(0, "it stands at instruction")
+	p.run("debug", dir, "--at", "nowhere").expect(2, "has no moment `nowhere`; it has:")
+	p.write("script", `bt 2
+watch *(int*)&sysctl_panic_on_oom
+reverse-continue
+bt 2
+reverse-stepi
+printf "before the write: %d\n", *(int*)&sysctl_panic_on_oom
+`)
+	r := p.run("debug", dir, "--", "-batch", "-x", filepath.Join(p.dir, "script"))
+	r.expect(0)
+	wanted := `(?s)Breakpoint 1, .* in panic \(\).*out_of_memory.*in do_proc_dointvec\w* \(\).*before the write: 1\n`
+	if !regexp.MustCompile(wanted).MatchString(r.stdout.String()) {
+		t.Error(r.report())
+	}
+	// One byte that is another.
+	log := filepath.Join(dir, "guest-n1.log")
+	text, err := os.ReadFile(log)
+	if err == nil {
+		text[len(text)/2] ^= 1
+		err = os.WriteFile(log, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.run("debug", dir).expect(2, "guest-n1.log is damaged")
+}
