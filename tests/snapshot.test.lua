@@ -256,12 +256,18 @@ end
 
 test("emulated guests of one snapshot share what they do not change", function(t)
   local vm = provium:vm("shares", "host"):boot()
-  sh(vm, "true")
+  vm:attach_disk({id = "data", size = "8M"})
+  local function write(text)
+    sh(vm, "printf " .. text .. " >/tmp/x; dd if=/tmp/x of=/dev/disk/by-id/virtio-data conv=sync,fsync")
+  end
+  write("kept")
   local s = vm:snapshot()
   vm:shutdown()
   for _ = 1, 2 do
     vm:restore(s)
-    sh(vm, "true")
+    sh(vm, "echo 3 >/proc/sys/vm/drop_caches")
+    t:assert_eq(sh(vm, "head -c 4 /dev/disk/by-id/virtio-data"), "kept")
+    write("gone")
     local dir, emulated = pid("shares")
     if emulated then
       local private = 0 -- in KiB
