@@ -204,11 +204,12 @@ var allowed = map[string]struct {
 	"internal/blockdev": {[]string{"internal/jsonerror", "internal/nbd"}, "a disk's contents, used through nbd"},
 	"internal/erofs":    {nil, "a file system's format"},
 	"internal/userland": {[]string{
-		"internal/jsonerror", "internal/arch", "internal/erofs", "internal/image/cache", "internal/image/decompress",
-		"internal/cachedir",
+		"internal/jsonerror", "internal/inputerror", "internal/arch", "internal/erofs", "internal/image/cache",
+		"internal/image/decompress", "internal/cachedir",
 	}, "root file systems of what the host has"},
 	"internal/image": {[]string{
-		"internal/arch", "internal/image", "internal/proc", "internal/cachedir", "internal/userland",
+		"internal/jsonerror", "internal/inputerror", "internal/arch", "internal/image", "internal/proc",
+		"internal/cachedir", "internal/userland",
 	}, "files to boot"},
 	"internal/console":      {[]string{"internal/pattern", "internal/kernelreport"}, "text"},
 	"internal/kernelreport": {nil, "the failure reports in a kernel's lines"},
@@ -217,11 +218,12 @@ var allowed = map[string]struct {
 	"internal/localvmm": {[]string{
 		"internal/proc", "internal/wire",
 	}, "a QEMU without CPUs, at the seam of qemu.Starter"},
-	testFaults:           {[]string{testSizes}, "host calls that fail, in tests"},
-	testSizes:            {nil, "how much of heavy tests is run"},
-	testBrowser:          {nil, "a browser, in tests"},
-	"internal/jsonerror": {nil, "words for errors"},
-	testWords:            {nil, "words of messages, in tests"},
+	testFaults:            {[]string{testSizes}, "host calls that fail, in tests"},
+	testSizes:             {nil, "how much of heavy tests is run"},
+	testBrowser:           {nil, "a browser, in tests"},
+	"internal/jsonerror":  {nil, "words for errors"},
+	"internal/inputerror": {nil, "words for errors"},
+	testWords:             {nil, "words of messages, in tests"},
 	testMachines: {[]string{
 		"internal/localvmm", "internal/wire", "internal/image",
 	}, "machines of unit tests"},

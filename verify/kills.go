@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // busyFiles have a run of every kind of work on the host: builds, boots, the caches,
@@ -59,6 +62,12 @@ const busyTests = 3
 // coldShare is how many kills come to one with empty caches.
 const coldShare = 3
 
+// partShare is how many kills come to one of which a part of the run is killed first.
+const partShare = 4
+
+// guestLimit is how long a guest may outlive a process of ours.
+const guestLimit = 500 * time.Millisecond
+
 // checkEvery is how many kills come to a run that must pass.
 const checkEvery = 25
 
@@ -87,7 +96,11 @@ func (v *verifier) kills(ctx context.Context, times int, t *tally) error {
 		}
 		after := time.Duration(v.random.Int64N(int64(*limit)))
 		began := time.Now()
-		running, err := p.kill(after)
+		first := func(int) {}
+		if i%partShare == 0 {
+			first = func(run int) { v.killPart(run, t) }
+		}
+		running, err := p.kill(after, first)
 		if err != nil {
 			return err
 		}
@@ -131,10 +144,22 @@ func killsRows(t *tally) []row {
 	}
 	ends := slices.Sorted(slices.Values(t.Times))
 	survivors, half := t.Counts["survivors"], t.Counts["half"]
+	outlived, late := time.Duration(t.Counts["guest of a part us"])*time.Microsecond, 0
+	if outlived > guestLimit {
+		late = 1
+	}
+	parts := 0
+	for _, k := range kinds {
+		parts += t.Counts["killed "+k.name]
+	}
 	return []row{
 		hold(survivors, fmt.Sprintf("%d kills of a run at a random moment (SIGKILL; %d were over by then)", len(ends),
 			t.Counts["over"]), "survivors %d; everything was gone after %v in the median, %v at most", survivors,
 			ends[len(ends)/2].Round(time.Millisecond), ends[len(ends)-1].Round(time.Millisecond)),
+		hold(late, fmt.Sprintf("%d kills of a part of a run: runners %d, fork servers %d, templates %d, others %d",
+			parts, t.Counts["killed runners"], t.Counts["killed fork servers"], t.Counts["killed templates"],
+			t.Counts["killed others"]), "%d guests below them; gone after %v at most (wanted: %v)",
+			t.Counts["guests of parts"], outlived.Round(time.Millisecond), guestLimit),
 		hold(half, "the caches after each of them", "half entries %d; the next run passed", half),
 	}
 }
@@ -166,8 +191,55 @@ func (v *verifier) busyProject() (*project, error) {
 	return v.busy, err
 }
 
-// kill starts a run and kills it. It reports whether the run was still going on.
-func (p *project) kill(after time.Duration) (running bool, err error) {
+// killPart kills a process of a run that has guests below it, and waits for the end of those.
+func (v *verifier) killPart(run int, t *tally) {
+	all := descendants()
+	found := byKind(all, run)
+	delete(found, "guests")
+	if len(found) == 0 {
+		return
+	}
+	kind := slices.Sorted(maps.Keys(found))[v.random.IntN(len(found))]
+	victim := found[kind][v.random.IntN(len(found[kind]))]
+	var guests []int // pidfds
+	for _, g := range byKind(below(all, victim.pid), run)["guests"] {
+		if fd, err := unix.PidfdOpen(g.pid, 0); err == nil {
+			defer unix.Close(fd)
+			guests = append(guests, fd)
+		}
+	}
+	began := time.Now()
+	if unix.Kill(victim.pid, unix.SIGKILL) != nil {
+		return
+	}
+	t.add("killed "+kind, 1)
+	for _, fd := range guests {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, int(endLimit/time.Millisecond))
+		for err == unix.EINTR {
+			n, err = unix.Poll(p, int(endLimit/time.Millisecond))
+		}
+		t.add("guests of parts", 1)
+		t.atLeast("guest of a part us", int(time.Since(began)/time.Microsecond))
+		if n != 1 {
+			t.add("survivors", 1)
+			v.complain("a guest survives its killed %s", kind)
+		}
+	}
+}
+
+// below returns the processes that descend from one.
+func below(all []process, pid int) (out []process) {
+	for _, p := range all {
+		if p.parent == pid {
+			out = append(append(out, p), below(all, p.pid)...)
+		}
+	}
+	return out
+}
+
+// kill starts a run and kills it, after something else was done to it. It reports whether the run still went on.
+func (p *project) kill(after time.Duration, first func(run int)) (running bool, err error) {
 	var out bytes.Buffer
 	cmd := p.command(&out)
 	cmd.WaitDelay = endLimit // of what survives with its output
@@ -181,6 +253,7 @@ func (p *project) kill(after time.Duration) (running bool, err error) {
 		return false, nil
 	case <-time.After(after):
 	}
+	first(cmd.Process.Pid)
 	if err := cmd.Process.Kill(); err != nil {
 		<-ended
 		return false, nil // it has just ended

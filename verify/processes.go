@@ -14,8 +14,8 @@ import (
 
 // process is one that descends from this program.
 type process struct {
-	pid     int
-	command string
+	pid, parent int
+	command     string
 }
 
 // descendants returns the processes that descend from this one, without zombies, and
@@ -74,7 +74,7 @@ func descendants() []process {
 				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 			}
 		default:
-			out = append(out, process{pid, e.command})
+			out = append(out, process{pid, e.parent, e.command})
 		}
 	}
 	return out

@@ -7,10 +7,12 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,7 +56,7 @@ func (v *verifier) soak(ctx context.Context, times int, t *tally) error {
 			return err
 		}
 		chaos := i%chaosEvery == chaosEvery-1
-		o, err := v.soakRun(ctx, p, chaos)
+		o, err := v.soakRun(ctx, p, chaos, t)
 		if err != nil {
 			return err
 		}
@@ -99,7 +101,7 @@ func (p *project) drawActs(random *rand.Rand, acts, row int) error {
 }
 
 // soakRun runs the files once. It has chaos in its processes if that is asked for.
-func (v *verifier) soakRun(ctx context.Context, p *project, chaos bool) (outcome, error) {
+func (v *verifier) soakRun(ctx context.Context, p *project, chaos bool, t *tally) (outcome, error) {
 	var out bytes.Buffer
 	cmd := p.command(&out, "--timeout", fmt.Sprint(int(soakLimit.Seconds())))
 	cmd.WaitDelay = endLimit
@@ -126,27 +128,67 @@ func (v *verifier) soakRun(ctx context.Context, p *project, chaos bool) (outcome
 			<-ended
 			return outcome{}, fmt.Errorf("a run of acts has not ended within %v\n%s", soakLimit, out.Bytes())
 		case <-time.After(next):
-			v.hit(cmd.Process.Pid)
+			v.hit(cmd.Process.Pid, t)
 		}
 	}
 }
 
+// kinds of processes of a run, by what their command lines have. Chaos chooses a kind first, so that those of which
+// there are few are met as often as the others.
+var kinds = []struct{ name, mark string }{
+	{"templates", "provium-template"},
+	{"fork servers", "provium-fork-server"},
+	{"guests", "\x00guest="},
+	{"runners", "\x00__runner\x00"},
+	{"others", ""}, // keepers, programs of tests
+}
+
+// byKind sorts processes by their kinds. The run itself, which kills kill, is left out.
+func byKind(all []process, run int) map[string][]process {
+	out := map[string][]process{}
+	for _, p := range all {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+		if err != nil || p.pid == run {
+			continue
+		}
+		for _, k := range kinds {
+			if bytes.Contains(text, []byte(k.mark)) {
+				out[k.name] = append(out[k.name], p)
+				break
+			}
+		}
+	}
+	return out
+}
+
 // hit kills, or stops for a while, one of the processes that a run has started.
-func (v *verifier) hit(run int) {
-	all := descendants()
-	if len(all) == 0 {
+func (v *verifier) hit(run int, t *tally) {
+	found := byKind(descendants(), run)
+	if len(found) == 0 {
 		return
 	}
-	p := all[v.random.IntN(len(all))]
-	switch {
-	case p.pid == run: // kills do that
-	case v.random.IntN(2) == 0:
-		_ = unix.Kill(p.pid, syscall.SIGKILL)
-	default:
-		_ = unix.Kill(p.pid, syscall.SIGSTOP)
+	kind := slices.Sorted(maps.Keys(found))[v.random.IntN(len(found))]
+	p := found[kind][v.random.IntN(len(found[kind]))]
+	if v.random.IntN(2) == 0 {
+		if unix.Kill(p.pid, syscall.SIGKILL) == nil {
+			t.add("killed "+kind, 1)
+		}
+		return
+	}
+	if unix.Kill(p.pid, syscall.SIGSTOP) == nil {
+		t.add("stopped "+kind, 1)
 		time.Sleep(time.Duration(v.random.Int64N(int64(time.Second))))
 		_ = unix.Kill(p.pid, syscall.SIGCONT)
 	}
+}
+
+// chaosFigure says what chaos has hit: how many were killed, and how many were stopped.
+func chaosFigure(t *tally) string {
+	var out []string
+	for _, k := range kinds {
+		out = append(out, fmt.Sprintf("%s %d and %d", k.name, t.Counts["killed "+k.name], t.Counts["stopped "+k.name]))
+	}
+	return strings.Join(out, ", ")
 }
 
 // explained matches the reasons of failures that follow from a process that was killed.
@@ -190,7 +232,7 @@ func (v *verifier) judge(o outcome, chaos bool, t *tally) {
 func soakRows(t *tally) []row {
 	bad := t.Counts["unexplained"] + t.Counts["survivors"] + t.Counts["half"]
 	return []row{hold(bad, fmt.Sprintf("%d random acts in %d runs, in %d of which random processes were killed or "+
-		"stopped", t.Counts["acts"], t.Counts["runs"], t.Counts["chaos"]),
+		"stopped (%s)", t.Counts["acts"], t.Counts["runs"], t.Counts["chaos"], chaosFigure(t)),
 		"%d boots, %d restores, %d forks; %d failures, of which unexplained: %d; survivors %d; half entries %d",
 		t.Counts["boots"], t.Counts["restores"], t.Counts["forks"], t.Counts["failures"], t.Counts["unexplained"],
 		t.Counts["survivors"], t.Counts["half"])}

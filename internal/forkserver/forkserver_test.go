@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -434,4 +435,32 @@ func TestCopyWithoutPIDFD(t *testing.T) {
 	if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
 		t.Error(err)
 	}
+}
+
+// TestSilentServer has processes started the ordinary way while the server is stopped. What it makes when it goes on,
+// which nobody waits for, is ended; then it is asked again.
+func TestSilentServer(t *testing.T) {
+	s, program := newStarter(t)
+	launch(t, s, program, "nothing").Wait()
+	var server *server
+	for _, server = range s.servers {
+	}
+	signal(t, server.child.PID(), unix.SIGSTOP)
+	limit := server.limit
+	server.limit = time.Millisecond
+	r := launch(t, s, program, "say")
+	if f := strings.Fields(r.read(t)); f[2] != fmt.Sprint(os.Getpid()) {
+		t.Errorf("%q", f)
+	}
+	r.Kill()
+	_ = r.Wait() // it was killed
+	if _, err := server.launch(&request{text: []byte("/\x00nothing\x00")}); !errors.Is(err, errSilent) {
+		t.Error(err)
+	}
+	signal(t, server.child.PID(), unix.SIGCONT)
+	if _, err := io.ReadAll(r.answer); err != nil { // until the copy has ended
+		t.Error(err)
+	}
+	server.limit = limit
+	answers(t, server)
 }

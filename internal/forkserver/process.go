@@ -20,6 +20,7 @@ type process struct {
 
 	asking  sync.Mutex    // held from a request for a template to its report
 	control *net.UnixConn // for such requests; nil of a template
+	silent  bool          // it owes a report, and is not asked again
 
 	mu    sync.Mutex
 	pidfd int   // -1 when it has ended

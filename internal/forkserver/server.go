@@ -37,11 +37,14 @@ const (
 	titleLength = 16 << 10 // room for the arguments that process lists show
 )
 
-// startLimit is how long a server may take to be ready. The library does not work in a
-// program that needs longer.
-const startLimit = 10 * time.Second
+// answerLimit is how long a server may take to be ready, and a process to answer a request. The library does not
+// work in a program that needs longer.
+const answerLimit = 10 * time.Second
 
-var errServerEnded = errors.New("the fork server has ended")
+var (
+	errServerEnded = errors.New("the fork server has ended")
+	errSilent      = errors.New("the process does not answer")
+)
 
 // request asks for one process.
 type request struct {
@@ -54,12 +57,14 @@ type request struct {
 type server struct {
 	child proc.Process
 	conn  *net.UnixConn
+	limit time.Duration // for an answer
 
 	asking sync.Mutex // held from a request to its report
 	answer chan error
 
 	mu        sync.Mutex
-	pending   *process         // of the request
+	pending   *process         // of the request; nil: nobody waits for it any more
+	silent    bool             // it owes a report on a request that nobody waits for
 	processes map[int]*process // those that have not ended
 	// early are those that ended before it was known who they are: they are copies of a template.
 	early map[int]unix.WaitStatus
@@ -94,9 +99,9 @@ func startServer(launch func(*exec.Cmd) (proc.Process, error), program string, e
 		return nil, err
 	}
 	theirs.Close()
-	s = &server{child: child, conn: conn, answer: make(chan error, 1),
+	s = &server{child: child, conn: conn, limit: answerLimit, answer: make(chan error, 1),
 		processes: map[int]*process{}, early: map[int]unix.WaitStatus{}, done: make(chan struct{})}
-	_ = s.conn.SetReadDeadline(time.Now().Add(startLimit))
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.limit))
 	first, err := receive(s.conn)
 	if err == nil && first.kind != reportStarted {
 		err = fmt.Errorf("fork server report of kind %d", first.kind)
@@ -181,21 +186,41 @@ func (s *server) launch(r *request) (proc.Process, error) {
 	return p, nil
 }
 
-// ask sends a request and completes p with the report on it.
+// ask sends a request and completes p with the report on it. A server that does not answer, such as one that somebody
+// has stopped, is not asked again until it does.
 func (s *server) ask(text []byte, fds []int, p *process) error {
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	s.mu.Lock()
-	if s.gone {
-		s.mu.Unlock()
-		return errServerEnded
+	if s.gone || s.silent {
+		defer s.mu.Unlock()
+		if s.gone {
+			return errServerEnded
+		}
+		return errSilent
 	}
 	s.pending = p
 	s.mu.Unlock()
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.limit))
 	if _, _, err := s.conn.WriteMsgUnix(text, unix.UnixRights(fds...), nil); err != nil {
 		return err
 	}
-	return <-s.answer
+	limit := time.NewTimer(s.limit)
+	defer limit.Stop()
+	select {
+	case err := <-s.answer:
+		return err
+	case <-limit.C:
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case err := <-s.answer: // it came just now
+		return err
+	default:
+	}
+	s.pending, s.silent = nil, true
+	return errSilent
 }
 
 // read takes reports until the server has ended.
@@ -226,8 +251,14 @@ func (s *server) read() {
 func (s *server) take(r report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch r.kind {
-	case reportStarted:
+	switch {
+	case (r.kind == reportStarted || r.kind == reportRefused) && s.silent: // nobody waits for it any more
+		s.silent = false
+		if r.pidfd >= 0 {
+			_ = unix.PidfdSendSignal(r.pidfd, unix.SIGKILL, nil, 0) // it may have ended
+			unix.Close(r.pidfd)
+		}
+	case r.kind == reportStarted:
 		if r.pidfd < 0 { // our limit of open files is reached: it could not be ended later
 			_ = unix.Kill(r.pid, unix.SIGKILL)
 			s.answer <- fmt.Errorf("fork server: %w", unix.EMFILE)
@@ -236,9 +267,9 @@ func (s *server) take(r report) {
 		s.pending.pid, s.pending.pidfd = r.pid, r.pidfd
 		s.processes[r.pid] = s.pending
 		s.answer <- nil
-	case reportRefused:
+	case r.kind == reportRefused:
 		s.answer <- fmt.Errorf("fork server: %w", unix.Errno(r.status))
-	case reportEnded:
+	case r.kind == reportEnded:
 		if p := s.processes[r.pid]; p != nil {
 			delete(s.processes, r.pid)
 			p.end(endError(unix.WaitStatus(r.status)))

@@ -34,8 +34,13 @@ func (p *process) Template(memory proc.SharedMemory) (proc.Template, error) {
 	text := fmt.Sprintf("%d %x %x", memory.File, memory.At, memory.Length)
 	p.asking.Lock()
 	defer p.asking.Unlock()
-	if t.process, err = p.server.make(p.control, text, []*os.File{theirs}); err != nil {
-		ours.Close()
+	if p.silent {
+		err = errSilent
+	} else {
+		t.process, p.silent, err = p.server.make(p.control, text, []*os.File{theirs})
+	}
+	if err != nil {
+		ours.Close() // which ends a template that is made later
 		return nil, fmt.Errorf("qemu template: %w", err)
 	}
 	close(t.process.copied)
@@ -83,8 +88,11 @@ func (t *template) copy(c proc.Copy) (*process, error) {
 	}
 	t.asking.Lock()
 	defer t.asking.Unlock()
-	p, err := t.server.make(t.conn, strings.Join(words, "\x00")+"\x00", files)
+	p, silent, err := t.server.make(t.conn, strings.Join(words, "\x00")+"\x00", files)
 	if err != nil {
+		if silent { // it ends when it answers, and the server ends what it has made by then
+			t.conn.Close()
+		}
 		said.Close()
 		ours.Close()
 		return nil, err
@@ -112,33 +120,35 @@ func (t *template) Close() {
 	t.process.Kill()
 }
 
-// make sends a request for a process and takes the report on it.
-func (s *server) make(conn *net.UnixConn, text string, files []*os.File) (*process, error) {
+// make sends a request for a process and takes the report on it. silent means that the report may still come.
+func (s *server) make(conn *net.UnixConn, text string, files []*os.File) (p *process, silent bool, err error) {
 	if len(text) > maxRequest || len(files) > maxFiles {
-		return nil, errors.New("the request is too long")
+		return nil, false, errors.New("the request is too long")
 	}
 	var fds []int
 	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
 	}
-	_ = conn.SetDeadline(time.Now().Add(startLimit))
+	_ = conn.SetDeadline(time.Now().Add(s.limit))
 	if _, _, err := conn.WriteMsgUnix([]byte(text), unix.UnixRights(fds...), nil); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	r, err := receive(conn)
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, true, errSilent
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("the process has ended")
+		return nil, false, errors.New("the process has ended")
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case r.kind != reportStarted:
-		return nil, unix.Errno(r.status)
+		return nil, false, unix.Errno(r.status)
 	case r.pidfd < 0:
 		_ = unix.Kill(r.pid, unix.SIGKILL)
-		return nil, unix.EMFILE
+		return nil, false, unix.EMFILE
 	}
-	p := &process{server: s, pid: r.pid, pidfd: r.pidfd, ended: make(chan struct{}), copied: make(chan struct{})}
-	return p, s.adopt(p)
+	p = &process{server: s, pid: r.pid, pidfd: r.pidfd, ended: make(chan struct{}), copied: make(chan struct{})}
+	return p, false, s.adopt(p)
 }
 
 // adopt enters a process that another one than the server has made, and has the server put it into a process
@@ -152,12 +162,28 @@ func (s *server) adopt(p *process) error {
 	}
 	if status, over := s.early[p.pid]; over {
 		delete(s.early, p.pid)
-		p.end(endError(status))
-		return nil
+		if hasEnded(p.pidfd) { // else another process had the number
+			p.end(endError(status))
+			return nil
+		}
 	}
 	s.processes[p.pid] = p
+	_ = s.conn.SetWriteDeadline(time.Now().Add(s.limit))
 	_, err := s.conn.Write([]byte(fmt.Sprintf("\x00%d\x00", p.pid)))
+	if err != nil {
+		p.Kill()
+	}
 	return err
+}
+
+// hasEnded reports whether the process of a pidfd has ended.
+func hasEnded(pidfd int) bool {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+		if err != unix.EINTR {
+			return n == 1
+		}
+	}
 }
 
 // seqpacket makes a pair of connected sockets, which keep messages apart.

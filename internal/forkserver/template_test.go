@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -229,4 +230,92 @@ func TestTemplatesEndWithTheServer(t *testing.T) {
 	if _, err := made.Copy(proc.Copy{Dir: t.TempDir(), Stderr: &one.stderr}); err == nil {
 		t.Error("a template without a server makes copies")
 	}
+}
+
+// TestCopyOutlivesATemplateThatEndsAtOnce has the server, which was busy, learn at one time of a copy and of the end of
+// its template: what the template has left is ended, and the copy is not.
+func TestCopyOutlivesATemplateThatEndsAtOnce(t *testing.T) {
+	original := newCounter(t, filepath.Join(t.TempDir(), "counts"))
+	made := original.template(t, proc.SharedMemory{File: 3})
+	answers(t, made.(*template).server) // it has given the template a process group
+	server := made.(*template).server.child.PID()
+	signal(t, server, unix.SIGSTOP)
+	one := copyOf(t, made, nil)
+	made.Close()
+	ends(t, made.(*template).process.PID())
+	signal(t, server, unix.SIGCONT)
+	_ = made.(*template).process.Wait() // the server has seen to what it has left
+	one.say(t, "+")
+	answers(t, made.(*template).server)
+	group, err := unix.Getpgid(one.PID())
+	if err != nil || group != one.PID() {
+		t.Errorf("group %d of %d, %v", group, one.PID(), err)
+	}
+}
+
+// answers has a server do all that it was asked for.
+func answers(t *testing.T, s *server) {
+	t.Helper()
+	p, err := s.launch(&request{text: []byte("/\x00nothing\x00")})
+	if err == nil {
+		err = p.Wait()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// impatient has a server wait for answers for a moment only.
+func impatient(t *testing.T, s *server) {
+	t.Helper()
+	limit := s.limit
+	s.limit = time.Millisecond
+	t.Cleanup(func() { s.limit = limit })
+}
+
+func signal(t *testing.T, pid int, sig unix.Signal) {
+	t.Helper()
+	if err := unix.Kill(pid, sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSilentTemplate asks a template that is stopped for a copy. When it goes on, nobody knows what it makes, so that
+// ends, as the template does.
+func TestSilentTemplate(t *testing.T) {
+	original := newCounter(t, filepath.Join(t.TempDir(), "counts"))
+	made := original.template(t, proc.SharedMemory{File: 3})
+	server, pid := made.(*template).server, made.(*template).process.PID()
+	answers(t, server)
+	signal(t, pid, unix.SIGSTOP)
+	impatient(t, server)
+	ours, theirs := socketpair(t)
+	_, err := made.Copy(proc.Copy{Dir: t.TempDir(), Stderr: &original.stderr,
+		Replaced: []proc.Replacement{{Number: 3, File: theirs}}})
+	theirs.Close()
+	if !errors.Is(err, errSilent) {
+		t.Error(err)
+	}
+	signal(t, pid, unix.SIGCONT)
+	ends(t, pid)
+	if n, err := ours.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("a copy that nobody knows of says something, %v", err)
+	}
+	original.say(t, "+")
+}
+
+// TestSilentOriginal asks a process that is stopped for a template. It must not end for that when it goes on.
+func TestSilentOriginal(t *testing.T) {
+	original := newCounter(t, filepath.Join(t.TempDir(), "counts"))
+	process := original.Process.(*process)
+	signal(t, process.PID(), unix.SIGSTOP)
+	impatient(t, process.server)
+	for range 2 {
+		if _, err := process.Template(proc.SharedMemory{File: 3}); !errors.Is(err, errSilent) {
+			t.Error(err)
+		}
+	}
+	signal(t, process.PID(), unix.SIGCONT)
+	original.say(t, "+")
+	original.want(t, 1, 1, 101, 1)
 }

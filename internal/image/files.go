@@ -18,6 +18,7 @@ import (
 
 	"provium/internal/image/cache"
 	"provium/internal/image/cpio"
+	"provium/internal/inputerror"
 )
 
 // File is put into the guest's file system before its init runs.
@@ -115,7 +116,7 @@ func (img *Image) Compose(ctx context.Context, dst string, files []File) error {
 	}
 	if err != nil {
 		os.Remove(dst)
-		return fmt.Errorf("compose initrd: %w", err)
+		return fmt.Errorf("compose initrd: %w", inputerror.Plain(err))
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"provium/internal/arch"
 	"provium/internal/image/cache"
 	"provium/internal/image/kmod"
+	"provium/internal/inputerror"
 	"provium/internal/userland"
 )
 
@@ -179,7 +180,7 @@ func (s *Store) Resolve(ctx context.Context, spec Spec) (*Image, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("resolve image of profile `%s`: %w", spec.Profile, context.Cause(ctx))
 		}
-		return nil, err
+		return nil, inputerror.Plain(err)
 	}
 	return img, nil
 }

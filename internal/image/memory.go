@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"provium/internal/image/kernel"
+	"provium/internal/inputerror"
 )
 
 // CheckMemory returns an error when a guest's memory of that many bytes cannot hold the
@@ -26,7 +27,7 @@ func CheckMemory(kernelPath, initrd string, memory int64) error {
 		needs, err = info.Size(), nil
 	}
 	if err != nil {
-		return fmt.Errorf("kernel `%s`: %w", kernelPath, err)
+		return fmt.Errorf("kernel `%s`: %w", kernelPath, inputerror.Plain(err))
 	}
 	var size int64
 	if initrd != "" {

@@ -14,6 +14,7 @@ import (
 	"provium/internal/arch"
 	"provium/internal/image/cache"
 	"provium/internal/image/kernel"
+	"provium/internal/jsonerror"
 )
 
 // vmlinuxInfo is what the cache has of a kernel, beside its vmlinux.
@@ -100,7 +101,7 @@ func readInfo(dir string) (*vmlinuxInfo, error) {
 	}
 	v := new(vmlinuxInfo)
 	if err := json.Unmarshal(text, v); err != nil {
-		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, infoFile), err)
+		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, infoFile), jsonerror.Plain(err))
 	}
 	if len(v.Options) == 0 {
 		v.Options = nil

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"provium/internal/disk"
@@ -89,7 +88,7 @@ func (v *VM) loadConsole(s *savedGuest, r *snapshot.Reader) (err error) {
 // The section "files" is JSON of the boot files, for a reset after the restore.
 
 func (i *guestRun) saveFiles(_ *frozenGuest, w *snapshot.Writer, _ disk.Form) error {
-	text, err := json.Marshal(i.plan.opts.Files)
+	text, err := topology.EncodeBootFiles(i.plan.opts.Files)
 	if err != nil {
 		return err
 	}
@@ -101,8 +100,8 @@ func (v *VM) loadFiles(s *savedGuest, r *snapshot.Reader) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, &s.files); err != nil {
-		return damaged(r, fmt.Errorf("boot files: %w", err))
+	if s.files, err = topology.DecodeBootFiles(text); err != nil {
+		return damaged(r, err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"provium/internal/image/cache"
 	"provium/internal/image/decompress"
+	"provium/internal/inputerror"
 )
 
 // Kinds of entries of the cache.
@@ -80,7 +81,7 @@ func (m *Maker) Make(ctx context.Context, s Source) (*Userland, error) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("userland `%s`: %w", s, err)
+		return nil, fmt.Errorf("userland `%s`: %w", s, inputerror.Plain(err))
 	}
 	return u, nil
 }

@@ -405,7 +405,62 @@ static void become(int first, char **argv, char **envp, pid_t server, struct ker
 	exit(program_main(argc, args, envp));
 }
 
-/* reap ends what the copies that have ended left in their process groups. */
+/* What a server was started with, which its copies are started with, too. */
+static struct {
+	int first; /* arguments that a wrapper script has added */
+	char **argv, **envp;
+	pid_t self;
+} server;
+
+/* serve_request makes a copy, and returns in the server. */
+static void serve_request(void)
+{
+	if (!receive(sock, &request))
+		_exit(0);
+	if (!request.text[0]) { /* QEMU's sandbox does not let its copies do that */
+		pid_t copy = atoi(request.text + 1);
+		setpgid(copy, copy);
+		return;
+	}
+	struct kernel *kernel = request.files_lost ? NULL : find_kernel();
+	pid_t child = -1;
+	int error = EMFILE;
+	if (!request.files_lost) {
+		child = fork();
+		error = errno;
+	}
+	if (child == 0)
+		become(server.first, server.argv, server.envp, server.self, kernel);
+	for (int i = 0; i < request.file_count; i++)
+		close(request.files[i]);
+	if (child < 0) {
+		report(sock, REFUSED, 0, error, -1);
+		return;
+	}
+	int pidfd = syscall(SYS_pidfd_open, child, 0);
+	if (pidfd < 0) { /* nobody could end it */
+		error = errno;
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+		report(sock, REFUSED, 0, error, -1);
+		return;
+	}
+	report(sock, STARTED, child, 0, pidfd);
+	close(pidfd);
+}
+
+/* serve_requests does all that the server was asked for by now. */
+static void serve_requests(void)
+{
+	struct pollfd p = { .fd = sock, .events = POLLIN };
+	while (poll(&p, 1, 0) > 0)
+		serve_request();
+}
+
+/*
+ * reap ends what the copies that have ended left in their process groups. A copy of a template is in the group of that
+ * until it is given its own: it must not be taken for something that the template has left.
+ */
 static void reap(void)
 {
 	for (;;) {
@@ -413,6 +468,7 @@ static void reap(void)
 		int status;
 		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
 			return;
+		serve_requests();
 		kill(-info.si_pid, SIGKILL);
 		if (waitpid(info.si_pid, &status, 0) == info.si_pid)
 			report(sock, ENDED, info.si_pid, status, -1);
@@ -428,8 +484,11 @@ static void serve(int first, char **argv, char **envp)
 	int signals = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0)
 		_exit(127);
-	pid_t self = getpid();
-	report(sock, STARTED, self, 0, -1);
+	server.first = first;
+	server.argv = argv;
+	server.envp = envp;
+	server.self = getpid();
+	report(sock, STARTED, server.self, 0, -1);
 	struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
 	for (;;) {
 		if (poll(p, 2, -1) < 0)
@@ -440,40 +499,7 @@ static void serve(int first, char **argv, char **envp)
 				;
 			reap();
 		}
-		if (!p[0].revents)
-			continue;
-		if (!receive(sock, &request))
-			_exit(0);
-		if (!request.text[0]) { /* QEMU's sandbox does not let its copies do that */
-			pid_t copy = atoi(request.text + 1);
-			setpgid(copy, copy);
-			continue;
-		}
-		struct kernel *kernel = request.files_lost ? NULL : find_kernel();
-		pid_t child = -1;
-		int error = EMFILE;
-		if (!request.files_lost) {
-			child = fork();
-			error = errno;
-		}
-		if (child == 0)
-			become(first, argv, envp, self, kernel);
-		for (int i = 0; i < request.file_count; i++)
-			close(request.files[i]);
-		if (child < 0) {
-			report(sock, REFUSED, 0, error, -1);
-			continue;
-		}
-		int pidfd = syscall(SYS_pidfd_open, child, 0);
-		if (pidfd < 0) { /* nobody could end it */
-			error = errno;
-			kill(child, SIGKILL);
-			waitpid(child, NULL, 0);
-			report(sock, REFUSED, 0, error, -1);
-			continue;
-		}
-		report(sock, STARTED, child, 0, pidfd);
-		close(pidfd);
+		serve_requests();
 	}
 }
 
