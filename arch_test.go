@@ -286,8 +286,9 @@ var allowed = map[string]struct {
 		"internal/lua", "internal/event", "internal/guest", "internal/disk", "internal/network",
 		"internal/script/value",
 	}, "what calls of the Lua API did, as events"},
-	"internal/script/luajson": {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
-	"internal/script/rewind":  {[]string{"internal/lab", "internal/topology"}, "earlier states of guests"},
+	"internal/script/luajson":   {[]string{"internal/lua", "internal/script/value"}, "Lua values as JSON"},
+	"internal/script/rewind":    {[]string{"internal/lab", "internal/topology"}, "earlier states of guests"},
+	"internal/script/variables": {[]string{"internal/lua"}, "variables of code that stands still"},
 	"internal/script/salvage": {[]string{
 		"internal/artifacts", "internal/lab", "internal/guest", "internal/disk", "internal/network", "internal/stream",
 		"internal/parallel", "internal/topology", "internal/printk",

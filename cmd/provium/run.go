@@ -51,6 +51,7 @@ type runFlags struct {
 	failFast      bool
 	keepGoing     bool
 	pause         bool // --pause-on-failure
+	rewind        bool
 	timeout       time.Duration
 	cold          bool
 	shared        *sharedcache.Cache // --cache
@@ -101,6 +102,8 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 	how.flags.BoolVar(&f.keepGoing, "keep-going", false, "run all files (the default)")
 	how.flags.BoolVar(&f.pause, "pause-on-failure", false,
 		"at a failed test keep its guests and read Lua in its state; needs a terminal")
+	how.flags.BoolVar(&f.rewind, "rewind", false,
+		"keep the states of guests before the operations of each test, to which a pause can go back")
 	how.flags.Var(value(&f.timeout, "duration", config.ParseDuration), "timeout",
 		"limit of each file, `DUR`: 90, 90s, 5m, 1h; 0: no limit (default 300)")
 	how.flags.Var(value(&f.seed, "seed", flagtext.GivenSeed), "seed",
@@ -264,7 +267,7 @@ func (p *program) options(cmd *cobra.Command, f *runFlags, paths []string) (run.
 		Repeat: f.repeat, UntilFail: f.untilFail, Jobs: f.jobs, FailFast: f.failFast,
 		FileTimeout: run.DefaultFileTimeout, FairTimeout: true,
 		Memory: f.memory, CPUs: f.cpus, CPUOvercommit: p.overcommit(cmd, f), Cold: f.cold, Local: f.local,
-		Durations: f.durations, Retries: f.retries,
+		Durations: f.durations, Retries: f.retries, Rewind: f.rewind,
 		JSON: f.json, Color: p.colors(), Events: p.eventOptions(f),
 		Self: p.self, RunnerVerb: runnerVerb, ImageCache: dirs[0], BootCache: dirs[1],
 		Release: version, Version: p.identity(), Overlay: p.absolute(p.getenv("PROVIUM_OVERLAY")),

@@ -197,7 +197,7 @@ func (o *Options) job(c Candidate, temp string) *job {
 		Userlands: o.userlands,
 		Oops:      cfg.OopsPatterns, OopsIgnore: cfg.OopsIgnore, TempDir: temp,
 		ImageCache: o.ImageCache, BootCache: bootCache, Fixtures: fixtures, Version: o.Version,
-		CanPause: o.Person != nil, PauseOnFailure: o.PauseOnFailure,
+		CanPause: o.Person != nil, PauseOnFailure: o.PauseOnFailure, Rewind: o.Rewind,
 		Overlay: o.Overlay, Self: o.Self, QEMU: o.QEMU, Local: o.Local, Seed: o.Seed, CheckDir: o.CheckDir,
 	}
 }

@@ -47,6 +47,7 @@ type Options struct {
 	// Person looks at tests that are paused; nil where the run has no terminal.
 	Person         Person
 	PauseOnFailure bool
+	Rewind         bool // states of guests are kept during tests
 
 	Verbosity report.Verbosity
 	JSON      bool

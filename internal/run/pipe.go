@@ -88,6 +88,7 @@ type job struct {
 
 	CanPause       bool // a person can look at tests
 	PauseOnFailure bool
+	Rewind         bool
 }
 
 type stopNow struct {

@@ -176,7 +176,7 @@ func (r *runner) runFile(ctx context.Context, j *job) (script.Result, error) {
 		person = r.pauses
 	}
 	return script.Run(ctx, script.Config{
-		Pauses: person, PauseOnFailure: j.PauseOnFailure,
+		Pauses: person, PauseOnFailure: j.PauseOnFailure, Rewind: j.Rewind,
 		Env: script.Env{
 			Project: j.Project, Roots: j.Roots, Host: host, Fixtures: fixtureCache(host, j.Fixtures, j.Version),
 			Waits: r.waits, Stdout: os.Stdout, Stderr: os.Stderr, Emit: r.emit, Capture: j.Capture,

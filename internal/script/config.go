@@ -69,6 +69,10 @@ type Config struct {
 	Pauses Pauses
 	// PauseOnFailure has the person look at each test that has failed.
 	PauseOnFailure bool
+	// Rewind keeps the states of the guests before the operations of each test, for t:pause.
+	Rewind bool
+	// RewindLimit is how much of them is kept, in bytes on disk; 0: 1 GiB.
+	RewindLimit int64
 	// Retries is how often a test that has failed runs once more, until it passes.
 	Retries int
 	// Shuffle is the seed of the order of tests in files with reset_between_tests. Nil

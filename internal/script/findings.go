@@ -70,11 +70,12 @@ type evidence struct {
 	world  string   // rules, and commands in the background
 	stuck  string   // what guests did when the time was up
 	silent bool     // one of them did not answer that
+	states string   // that are kept
 }
 
 // parts returns what there is, for people.
 func (v *evidence) parts() []string {
-	all := append(slices.Clone(v.output), v.world, v.stuck)
+	all := append(slices.Clone(v.output), v.world, v.stuck, v.states)
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
 }
 
@@ -90,6 +91,9 @@ func (e *execution) takeEvidence() {
 		return
 	}
 	e.evidence.taken = true
+	if list := e.s.points.List(); list != "" {
+		e.evidence.states = "states that are kept, for rewind(N):\n" + list
+	}
 	e.evidence.output = append(e.evidence.output, e.s.takeCutOff()...)
 	seen := reach(e.s.scope)
 	maps.Copy(seen, reach(e.s.root))

@@ -6,6 +6,7 @@ import (
 
 	"provium/internal/lua"
 	"provium/internal/script/value"
+	"provium/internal/script/variables"
 )
 
 // Pauses leads to a person who looks at a test that has stopped.
@@ -18,47 +19,6 @@ type Pauses interface {
 const noPerson = "there is nobody to ask: a pause needs a terminal, and a run that has one for its standard input " +
 	"and output"
 
-// pausesSource collects the variables that the code at a stack level sees: those of the
-// functions on the stack, the innermost first, and those that a function has from around it.
-const pausesSource = `local getinfo, getlocal, getupvalue = debug.getinfo, debug.getlocal, debug.getupvalue
-local function upvalues(fn, into)
-  for i = 1, 255 do
-    local name, v = getupvalue(fn, i)
-    if not name then break end
-    if name ~= "_ENV" and name ~= "" and into[name] == nil then into[name] = v end
-  end
-end
-local function locals(into)
-  for level = 3, 50 do
-    local info = getinfo(level, "f")
-    if not info then break end
-    local here = {}
-    for i = 1, 255 do
-      local ok, name, v = pcall(getlocal, level + 1, i)
-      if not ok or not name then break end
-      if name:sub(1, 1) ~= "(" then here[name] = v end
-    end
-    for name, v in pairs(here) do
-      if into[name] == nil then into[name] = v end
-    end
-    upvalues(info.func, into)
-  end
-end
-return locals, upvalues`
-
-// variables returns what collects variables: those at a call, and those of a function.
-func (s *session) variables(ctx context.Context) (locals, upvalues *lua.Function, err error) {
-	chunk, err := s.state.LoadString(pausesSource, "session")
-	if err != nil {
-		return nil, nil, err
-	}
-	made, err := s.state.Call(ctx, chunk)
-	if err != nil {
-		return nil, nil, err
-	}
-	return made[0].(*lua.Function), made[1].(*lua.Function), nil
-}
-
 // tPause is t:pause(why?): a person looks at the guests, with the test's variables, until
 // that ends. No time limit counts meanwhile.
 func (s *assertions) tPause(a value.Args, e *execution) ([]lua.Value, error) {
@@ -69,7 +29,7 @@ func (s *assertions) tPause(a value.Args, e *execution) ([]lua.Value, error) {
 		return nil, a.Errorf("%s", noPerson)
 	}
 	ctx := a.Call.Context()
-	locals, upvalues, err := e.s.variables(ctx)
+	locals, upvalues, err := variables.Collectors(ctx, e.s.state)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +64,7 @@ func (r *testRun) pauseFailed(t *testCase, reason string) {
 	r.setCurrent(e)
 	defer r.setCurrent(before)
 	names := r.state.NewTable()
-	_, upvalues, err := r.variables(e.ctx)
+	_, upvalues, err := variables.Collectors(e.ctx, r.state)
 	if err == nil {
 		_, err = r.state.Call(e.ctx, upvalues, t.fn, names)
 	}

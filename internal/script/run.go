@@ -171,8 +171,11 @@ func (r *testRun) attempt(t *testCase, more bool, number int) (over bool) {
 	e.before, e.after = r.before, slices.Clone(r.after)
 	r.scope = r.root.OpenScope()
 	paused := false
-	if r.pauses != nil && r.cfg.PauseOnFailure {
+	if r.cfg.Rewind || r.pauses != nil && r.cfg.PauseOnFailure {
+		r.points.Limit = r.cfg.RewindLimit
 		r.points.Start()
+	}
+	if r.pauses != nil && r.cfg.PauseOnFailure {
 		e.onFailure = func(err error) {
 			paused = true
 			r.pauseFailed(t, strings.Join(append(e.reasons(err), e.found...), "\n"))

@@ -16,6 +16,7 @@ import (
 	"provium/internal/script/failure"
 	"provium/internal/script/fixtures"
 	"provium/internal/script/journal"
+	"provium/internal/script/rewind"
 	"provium/internal/script/scene"
 	"provium/internal/script/value"
 	"provium/internal/stream"
@@ -40,7 +41,7 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 		record.VM = vm.Name()
 		e.touch(vm)
 	}
-	s.keepState(a.Call, record.String())
+	s.keepState(a.Call, rewind.Operation{Func: a.Func, Text: record.String(), Where: record.Where})
 	traced := e.trace.Begin(record)
 	op := s.journal.Begin(journal.Call{Test: e.name, VM: record.VM, Text: record.Text, Where: record.Where}, s.Now())
 	call := guest.Call{Text: failure.Operation{Text: a.Func, Where: record.Where}.String(), Limit: e.opTimeout()}
@@ -54,7 +55,7 @@ func (s *session) Op(a value.Args, on handle.VM, do func(ctx context.Context) er
 
 // keepState keeps the state of the guests before an operation, if a person may want to go back
 // to it. No limit counts meanwhile.
-func (s *session) keepState(c *lua.Call, before string) {
+func (s *session) keepState(c *lua.Call, before rewind.Operation) {
 	if !s.points.IsOn() {
 		return
 	}

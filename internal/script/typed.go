@@ -13,6 +13,7 @@ import (
 	"provium/internal/luacomplete"
 	"provium/internal/script/api"
 	"provium/internal/script/failure"
+	"provium/internal/script/rewind"
 	"provium/internal/script/value"
 	"provium/internal/topology"
 )
@@ -175,10 +176,12 @@ func (p *prompt) converse(ctx context.Context, d Dialog, block func(func() error
 		switch {
 		case typed.Complete:
 			shown.Names = p.complete(typed.Source)
-		case strings.TrimSpace(typed.Source) == rewindWord && !p.has(rewindWord):
-			shown = p.rewind(ctx, d, block)
 		default:
-			shown = p.evaluate(ctx, d, typed.Source)
+			if wish, ok, err := rewind.Parse(typed.Source); ok && !p.has(rewind.Word) {
+				shown = p.rewind(ctx, d, wish, err, block)
+			} else {
+				shown = p.evaluate(ctx, d, typed.Source)
+			}
 		}
 		if err := block(func() error { return d.Answer(shown) }); err != nil {
 			return err
@@ -240,18 +243,18 @@ func (p *prompt) evaluate(ctx context.Context, d Dialog, source string) dialog.S
 	return dialog.Shown{Text: strings.Join(parts, "\n")}
 }
 
-// rewindWord is typed to bring back the state of the guests before the last operation.
-const rewindWord = "rewind"
-
-// rewind brings back the state of the guests before the last operation.
-func (p *prompt) rewind(ctx context.Context, d Dialog, block func(func() error) error) dialog.Shown {
+// rewind brings back a state of the guests before an operation, unless the wish has an error.
+func (p *prompt) rewind(ctx context.Context, d Dialog, w rewind.Wish, err error,
+	block func(func() error) error) dialog.Shown {
 	ctx, stop := breakable(ctx, d)
 	defer stop()
 	var text string
-	err := block(func() (err error) {
-		text, err = p.s.points.Back(ctx)
-		return err
-	})
+	if err == nil {
+		err = block(func() (err error) {
+			text, err = p.s.points.Back(ctx, w)
+			return err
+		})
+	}
 	if err != nil {
 		text = typedError(err)
 	}
@@ -371,7 +374,7 @@ func (p *prompt) complete(line string) (names []string) {
 	word := path[last+1:]
 	var all []string
 	if last < 0 {
-		all = slices.Concat(keywords, []string{rewindWord}, stringKeys(p.s.state.Globals()), stringKeys(p.names))
+		all = slices.Concat(keywords, []string{rewind.Word}, stringKeys(p.s.state.Globals()), stringKeys(p.names))
 	} else if object, ok := p.lookUp(path[:last]); ok {
 		all = p.members(object, path[last] == ':')
 	}

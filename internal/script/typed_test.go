@@ -288,19 +288,76 @@ func TestRewind(t *testing.T) {
 	expect("vm:write_file('/x', '1')", "")
 	expect("vm:write_file('/x', '2')", "")
 	expect("tail = vm:tail_file('/x')", "")
-	expect("vm:read_file('/x')", `"2"`) // an open stream keeps it from having a state
+	expect("vm:mkdir('/d')", "")        // an open stream keeps it from having a state
+	expect("vm:read_file('/x')", `"2"`) // it changes nothing
 	expect("tail:close()", "")
 	expect(" rewind ", "rewound to the state before vm:tail_file(\"/x\") at typed:1\n"+
 		"2 later operation(s) have none of their own: ")
 	expect("rewind", `rewound to the state before vm:write_file("/x", "2") at typed:1`)
 	expect("vm:read_file('/x')", `"1"`)
-	expect("rewind", "rewound to the state before vm:read_file")
+	expect("vm:write_file('/y', '3')", "")
+	expect("rewind", `rewound to the state before vm:write_file("/y", "3")`)
 	expect("rewind", `before vm:write_file("/x", "1")`)
 	expect("vm:read_file('/x')", "No such file")
+	expect("rewind", "there is no state to go back to")
+	expect("rewind(2)", `before vm:write_file("/x", "2")`)
+	expect("vm:read_file('/x')", `"1"`)
+	expect("rewind(9)", "9 is not a state that is kept; these are:\n"+
+		`    1 before vm:write_file("/x", "1") at typed:1`+"\n    2 ")
+	expect("rewind(4)", `before vm:write_file("/y", "3")`)
+	expect(`rewind("typed:1")`, `before vm:write_file("/y", "3")`)
+	expect(`rewind("typed:2")`, "`typed:2` is not a state")
+	expect("rewind(x)", "expected the number of a state")
 	expect("vm:state()", "booted")
 	expect("rewind = 5", "")
 	expect("rewind", "5")
 	if names, err := p.x.Complete("rew"); err != nil || !slices.Contains(names, "rewind") {
 		t.Error(names, err)
+	}
+}
+
+// TestRewindAtPause goes back to states from before the pause, which the report of the failure lists.
+func TestRewindAtPause(t *testing.T) {
+	const source = `
+local vm = provium:vm("box", "host"):boot()
+test("stops", function(t)
+  vm:write_file("/tmp/x", "1")
+  vm:write_file("/tmp/x", "2")
+  t:pause("look")
+  t:assert_eq(vm:read_file("/tmp/x"), "1")
+  t:fail("as wished")
+end)
+test("is next", function(t) t:assert_eq(vm:read_file("/tmp/x"), "1") end)
+`
+	a := &asked{sources: []string{`rewind("x.test.lua:5")`, `rewind("x.test.lua:9")`}}
+	o := runPaused(t, source, func(c *Config) { c.Pauses, c.Rewind = a, true })
+	if want := `rewound to the state before vm:write_file("/tmp/x", "2") at tests/x.test.lua:5`; o.Passed != 1 ||
+		len(a.shown) != 2 || a.shown[0] != want || !strings.Contains(a.shown[1], "is not a state that is kept") {
+		t.Errorf("%q, %+v", a.shown, o.Result)
+	}
+	e := o.failed(t, "stops", "as wished")
+	for _, want := range []string{"states that are kept, for rewind(N):\n",
+		"    1 before vm:write_file(\"/tmp/x\", \"1\") at tests/x.test.lua:4\n",
+		"    2 before vm:write_file(\"/tmp/x\", \"2\") at tests/x.test.lua:5"} {
+		if !strings.Contains(e.Reason, want) {
+			t.Errorf("%q not in %s", want, e.Reason)
+		}
+	}
+}
+
+// TestRewindIsBounded removes the oldest states first.
+func TestRewindIsBounded(t *testing.T) {
+	const source = `
+local vm = provium:vm("box", "host"):boot()
+test("stops", function(t)
+  for i = 1, 5 do vm:write_file("/tmp/x", tostring(i)) end
+  t:pause("look")
+end)
+`
+	a := &asked{sources: []string{"rewind(4)", "rewind", "rewind"}}
+	runPaused(t, source, func(c *Config) { c.Pauses, c.Rewind, c.RewindLimit = a, true, 1 })
+	if len(a.shown) != 3 || !strings.HasPrefix(a.shown[0], "4 is not a state that is kept; these are:\n    5 before") ||
+		!strings.Contains(a.shown[1], `"5"`) || !strings.Contains(a.shown[2], "no state to go back to") {
+		t.Errorf("%q", a.shown)
 	}
 }

@@ -1,14 +1,16 @@
-// Package rewind keeps the states that guests had before the latest operations of a test, and
-// brings them back for a person who looks at it.
+// Package rewind keeps the states that guests had before the operations of a test, and brings them back
+// for a person who looks at it.
 //
 // It knows no Lua. Start with Points.
 package rewind
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,33 +19,49 @@ import (
 )
 
 const (
-	// kept is how many states are kept.
-	kept = 4
+	// maxBytes is how much the states may take on disk before the oldest is removed.
+	maxBytes = 1 << 30
+	// maxPoints is how many of them there may be.
+	maxPoints = 1000
 	// share is how much of the time the states may take, as a divisor: the rest is the test's.
 	share = 2
 	// free is what they may take in any case.
 	free = 2 * time.Second
 )
 
-// Points are the states of the guests before the latest operations. The zero value keeps
-// none. It is safe for concurrent use.
+// Operation is one before which a state is kept.
+type Operation struct {
+	Func  string // vm:run
+	Text  string // with its VM, arguments and place, for people
+	Where string // FILE:LINE
+}
+
+// Points are the states of the guests before operations. The zero value keeps none. Limit may be set
+// before Start. It is safe for concurrent use.
 type Points struct {
+	Limit int64 // bytes on disk; 0: 1 GiB
+
 	mu      sync.Mutex
 	on      bool
 	taking  bool
 	began   time.Time
 	spent   time.Duration
-	all     []point // oldest first
-	used    []point // that guests were brought back to
-	skipped error   // why the latest operation has none; nil if it has one
-	later   int     // operations since the last point, without one
+	all     []*point // oldest first
+	bytes   int64
+	made    int    // points, also those that were removed
+	head    *point // the one before the present state of the guests; nil: there is none
+	skipped error  // why the latest operation has none; nil if it has one
+	later   int    // operations since the last point, without one
 }
 
 // point is the state before an operation.
 type point struct {
-	before   string // the operation
+	number   int
+	before   Operation
 	scope    *lab.Lab
 	snapshot *lab.LabSnapshot
+	bytes    int64
+	earlier  *point // the one before it, in what the guests have done
 }
 
 // Start begins to keep states. It reports whether that was not so before.
@@ -53,15 +71,15 @@ func (p *Points) Start() bool {
 	if p.on {
 		return false
 	}
-	p.on, p.began, p.spent, p.later, p.skipped = true, time.Now(), 0, 0, nil
+	p.on, p.began, p.spent, p.later, p.skipped, p.made, p.head = true, time.Now(), 0, 0, nil, 0, nil
 	return true
 }
 
 // Stop ends that, and removes the states.
 func (p *Points) Stop() error {
 	p.mu.Lock()
-	all := slices.Concat(p.all, p.used)
-	p.on, p.all, p.used = false, nil, nil
+	all := p.all
+	p.on, p.all, p.head, p.bytes = false, nil, nil, 0
 	p.mu.Unlock()
 	var errs []error
 	for _, at := range all {
@@ -83,10 +101,15 @@ var (
 	errParallel = errors.New("another one was being kept")
 )
 
-// Keep keeps the state of the guests in scope before an operation, where that can be.
-func (p *Points) Keep(ctx context.Context, scope *lab.Lab, before string) {
+// reading are the operations that change nothing in a guest but its time.
+var reading = []string{"vm:read_file", "vm:pull_file", "vm:stat", "vm:listdir", "vm:readlink", "vm:getxattr",
+	"vm:read_mem", "vm:dmesg", "vm:wait_file", "vm:wait_port", "vm:wait_unit", "console:expect"}
+
+// Keep keeps the state of the guests in scope before an operation, where that can be. Before an operation that only
+// reads, it keeps none.
+func (p *Points) Keep(ctx context.Context, scope *lab.Lab, before Operation) {
 	p.mu.Lock()
-	if !p.on {
+	if !p.on || slices.Contains(reading, before.Func) {
 		p.mu.Unlock()
 		return
 	}
@@ -109,6 +132,10 @@ func (p *Points) Keep(ctx context.Context, scope *lab.Lab, before string) {
 	p.mu.Unlock()
 
 	s, err := scope.Snapshot(ctx, "")
+	var size int64
+	if err == nil {
+		size, _ = s.Size() // 0 where it cannot be read
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,10 +146,26 @@ func (p *Points) Keep(ctx context.Context, scope *lab.Lab, before string) {
 		return
 	}
 	p.skipped, p.later = nil, 0
-	p.all = append(p.all, point{before, scope, s})
-	if len(p.all) > kept {
-		_ = p.all[0].snapshot.Delete() // else it goes with the run's directory
-		p.all = slices.Delete(p.all, 0, 1)
+	p.made++
+	p.head = &point{p.made, before, scope, s, size, p.head}
+	p.all, p.bytes = append(p.all, p.head), p.bytes+size
+	for len(p.all) > 1 && (len(p.all) > maxPoints || p.bytes > cmp.Or(p.Limit, maxBytes)) {
+		p.dropOldest()
+	}
+}
+
+// dropOldest removes a state. The caller must hold p.mu.
+func (p *Points) dropOldest() {
+	oldest := p.all[0]
+	_ = oldest.snapshot.Delete() // else it goes with the run's directory
+	p.all, p.bytes = slices.Delete(p.all, 0, 1), p.bytes-oldest.bytes
+	for _, at := range p.all {
+		if at.earlier == oldest {
+			at.earlier = nil
+		}
+	}
+	if p.head == oldest {
+		p.head = nil
 	}
 }
 
@@ -137,30 +180,74 @@ func isRunning(vm *lab.VM) bool {
 	return state == topology.Booted || state == topology.Paused
 }
 
-// Back brings back the state before the latest operation that has one, and forgets that
-// state. It returns which that is, for people.
-func (p *Points) Back(ctx context.Context) (text string, err error) {
+// Back brings back the state that w asks for. The states after it stay: later calls may go to them. It returns which
+// state that is, for people.
+func (p *Points) Back(ctx context.Context, w Wish) (text string, err error) {
 	p.mu.Lock()
-	if len(p.all) == 0 {
-		defer p.mu.Unlock()
-		why := ""
-		if p.skipped != nil {
-			why = ": " + p.skipped.Error()
-		}
-		return "", fmt.Errorf("there is no state to go back to%s", why)
+	at, err := p.find(w)
+	if err != nil {
+		p.mu.Unlock()
+		return "", err
 	}
-	at := p.all[len(p.all)-1]
-	p.all = p.all[:len(p.all)-1]
-	p.used = append(p.used, at)
 	later, skipped := p.later, p.skipped
-	p.later, p.skipped = 0, nil
+	isLast := at == p.head
+	p.later, p.skipped, p.head = 0, nil, at.earlier
 	p.mu.Unlock()
 	if err := at.scope.Restore(ctx, at.snapshot.Path()); err != nil {
 		return "", fmt.Errorf("rewind: %w", err)
 	}
-	text = "rewound to the state before " + at.before
-	if later > 0 {
+	text = "rewound to the state before " + at.before.Text
+	if later > 0 && isLast {
 		text += fmt.Sprintf("\n%d later operation(s) have none of their own: %v", later, skipped)
 	}
 	return text, nil
+}
+
+// find returns the point of a wish. The caller must hold p.mu.
+func (p *Points) find(w Wish) (*point, error) {
+	isIt := func(at *point) bool { return at == p.head }
+	switch {
+	case w.Where != "":
+		isIt = func(at *point) bool {
+			return at.before.Where == w.Where || strings.HasSuffix(at.before.Where, "/"+w.Where)
+		}
+	case w.Number != 0:
+		isIt = func(at *point) bool { return at.number == w.Number }
+	}
+	for _, at := range slices.Backward(p.all) {
+		if isIt(at) {
+			return at, nil
+		}
+	}
+	if w == (Wish{}) || len(p.all) == 0 {
+		why := ""
+		if p.skipped != nil {
+			why = ": " + p.skipped.Error()
+		}
+		return nil, fmt.Errorf("there is no state to go back to%s", why)
+	}
+	return nil, fmt.Errorf("%v is not a state that is kept; these are:\n%s", w, p.list(maxListed))
+}
+
+// maxListed is how many states a list shows: the latest.
+const maxListed = 20
+
+// List returns the states, a line each, "" for none.
+func (p *Points) List() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.list(maxListed)
+}
+
+// list is List with the latest so many. The caller must hold p.mu.
+func (p *Points) list(most int) string {
+	var b strings.Builder
+	shown := p.all[max(0, len(p.all)-most):]
+	if left := len(p.all) - len(shown); left > 0 {
+		fmt.Fprintf(&b, "  [%d earlier ones, from %d on]\n", left, p.all[0].number)
+	}
+	for _, at := range shown {
+		fmt.Fprintf(&b, "  %3d before %s\n", at.number, at.before.Text)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
