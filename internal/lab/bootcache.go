@@ -104,7 +104,8 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	}
 	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
 		forms = append(forms, form{snapshot.Form(), binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
-			shaped.Hardware(p.cfg, v.host.AccelHost, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, start, class})
+			shaped.Hardware(p.cfg, v.host.AccelHost, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, start,
+			class})
 	}
 	return v.bootCache().Choose(forms...)
 }
