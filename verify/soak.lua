@@ -212,6 +212,14 @@ local function descriptors()
   return n, text
 end
 
+-- templates returns how many templates of guests there are. A runner keeps four.
+local function templates()
+  local list = io.popen("pgrep -c -P $(pgrep -d , -P $PPID -f provium-fork-serve[r]) -f ^provium-template 2>/dev/null")
+  local n = tonumber(list:read("a"))
+  list:close()
+  return n or 0
+end
+
 local before
 for i = 1, acts do
   local act = names[math.random(#names)]
@@ -234,6 +242,7 @@ for i = 1, acts do
       t:assert_eq(sh(vm, "echo alive; ps -o comm | grep -c -x sleep || :"), "alive\n0")
     end
     t:assert_eq(base:read_file("/tmp/base"), name)
+    wait_until(function() return templates() <= 4 end, {timeout = "60s", desc = "the end of templates beyond four"})
     reach(right, left:nic("net"):ip())
     -- Each guest that was restored ahead of need has some.
     local now, what = descriptors()

@@ -69,8 +69,8 @@ type Machine struct {
 	deleted   deletionWatch
 	altered   alteration
 	gdb       gdbStub
-	plugged   plugged
-	nics      presentNICs
+	disks     present[Disk]
+	nics      present[NIC]
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	numbers   fds           // of the files in the process
@@ -201,6 +201,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 func (m *Machine) launch(child *childFiles, numbers fds) (err error) {
 	m.numbers = numbers
 	m.nics.add(m.cfg.NICs...)
+	m.disks.add(m.cfg.Disks...)
 	args := m.cfg.args(numbers, m.agent)
 	if t := m.cfg.Restore.template(); t != nil {
 		m.numbers = t.numbers
@@ -416,8 +417,7 @@ func (m *Machine) Done() <-chan struct{} { return m.done }
 // is the end of what it printed.
 func (m *Machine) Exit() (stderr string, err error) { return m.stderr.String(), m.exit }
 
-// Kill ends the process at once, or, if it records the guest, when its log is complete. It does nothing when the
-// process has ended.
+// Kill ends the process: at once, unless it has a log to complete. It does nothing when the process has ended.
 func (m *Machine) Kill() {
 	if !m.endLog() {
 		m.proc.Kill()

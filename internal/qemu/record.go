@@ -58,13 +58,8 @@ func (m *Machine) endLog() bool {
 	return r != nil && m.qmp != nil && r.End(m.qmp, m.done, m.proc.Kill)
 }
 
-// Monitor returns the monitor of a guest that is recorded or run again, nil for others.
-func (m *Machine) Monitor() *qmp.Client {
-	if !m.cfg.Shape.Record {
-		return nil
-	}
-	return m.qmp
-}
+// Monitor returns the monitor, for a guest that is run again.
+func (m *Machine) Monitor() *qmp.Client { return m.qmp }
 
 // Tape opens what is needed to run a recorded guest again. It must be closed.
 func (m *Machine) Tape() (*recording.Tape, error) {
@@ -88,8 +83,6 @@ func (m *Machine) Tape() (*recording.Tape, error) {
 	}
 	return t, nil
 }
-
-var _ recording.Counter = (*Machine)(nil)
 
 // Icount implements recording.Counter.
 func (m *Machine) Icount(ctx context.Context) (int64, error) { return recording.Icount(ctx, m.qmp) }

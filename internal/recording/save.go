@@ -19,8 +19,8 @@ const (
 // Prefix begins the names of a recording's files.
 const Prefix = "guest-"
 
-// Save passes the files of a complete recording to add. It returns an error for a log that cannot be run again. vmlinux is the file with the
-// kernel's symbols, "" for none; panicked says that the kernel has.
+// Save passes the files of a complete recording to add. It returns an error for a log that cannot be run again.
+// vmlinux is the file with the kernel's symbols, "" for none; panicked says that the kernel has.
 func (t *Tape) Save(vmlinux string, panicked bool, add func(name, what string, write func(io.Writer) error)) error {
 	m, err := t.Recorder.Complete(t.Manifest)
 	if err != nil {
