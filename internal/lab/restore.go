@@ -181,9 +181,7 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, save
 // hardware describes the machine of cfg for a manifest.
 func (v *VM) hardware(cfg *qemu.Config, version string) snapshot.Machine {
 	h := cfg.Hardware()
-	if h.Accel == "kvm" {
-		h.CPU += " of " + qemu.HostCPU(v.host.AccelHost)
-	}
+	h.CPU += shaped.CPU(h.Accel, v.host.AccelHost)
 	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel,
 		Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}
 }
