@@ -23,6 +23,11 @@ func (d *Disk) Serve(ctx context.Context, conn net.Conn) error {
 	return nbd.Serve(ctx, conn, d.export())
 }
 
+// Resume is Serve for a client that has made the handshake on another connection to an equal disk.
+func (d *Disk) Resume(ctx context.Context, conn net.Conn) error {
+	return nbd.Resume(ctx, conn, d.export())
+}
+
 // export returns the disk for a client that connects now.
 func (d *Disk) export() *export { return &export{d, d.epoch.Load()} }
 

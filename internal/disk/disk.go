@@ -88,7 +88,16 @@ func (d *Disk) Device(dir string, slot int) (qemu.Disk, error) {
 	spec := d.Spec()
 	device := spec.device(slot)
 	device.Socket = socket
+	if err == nil {
+		device.Resume = d.contentServer().resume
+	}
 	return device, err
+}
+
+func (d *Disk) contentServer() *server {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.server
 }
 
 // Plugged describes the disk in the present machine to the commands that change it
@@ -98,7 +107,7 @@ func (d *Disk) Plugged() qemu.Disk {
 	defer d.mu.Unlock()
 	device := qemu.Disk{Slot: d.slot, Node: d.node, ReadOnly: d.spec.ReadOnly, Model: d.spec.DiskModel}
 	if d.server != nil {
-		device.Socket = d.server.socket
+		device.Socket, device.Resume = d.server.socket, d.server.resume
 	}
 	return device
 }

@@ -86,7 +86,7 @@ func (drives Drives) Close() error {
 func (drives Drives) Connect(cfg *qemu.Config) {
 	cfg.Disks = slices.Clone(cfg.Disks)
 	for i, d := range drives {
-		cfg.Disks[i].Socket = d.server.socket
+		cfg.Disks[i].Socket, cfg.Disks[i].Resume = d.server.socket, d.server.resume
 	}
 	restore := *cfg.Restore
 	restore.Loaded = func() {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"provium/internal/blockdev"
 )
@@ -14,6 +17,8 @@ type server struct {
 	data     *blockdev.Disk
 	listener net.Listener
 	socket   string
+	warn     func(error)     // gets the errors of clients
+	ctx      context.Context // ends the connections
 	cancel   context.CancelFunc
 	served   sync.WaitGroup // the listener and its connections
 }
@@ -25,31 +30,46 @@ func serve(data *blockdev.Disk, path string, warn func(error)) (*server, error) 
 	if err != nil {
 		return nil, fmt.Errorf("disk socket: %w", err)
 	}
-	s := &server{data: data, listener: l, socket: path}
-	var ctx context.Context
-	ctx, s.cancel = context.WithCancel(context.Background())
-	s.served.Add(1)
-	go func() {
-		defer s.served.Done()
-		s.accept(ctx, warn)
-	}()
+	s := &server{data: data, listener: l, socket: path, warn: warn}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.served.Go(s.accept)
 	return s, nil
 }
 
-func (s *server) accept(ctx context.Context, warn func(error)) {
+func (s *server) accept() {
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
 			return // closed
 		}
-		s.served.Add(1)
-		go func() {
-			defer s.served.Done()
-			if err := s.data.Serve(ctx, conn); err != nil {
-				warn(err)
-			}
-		}()
+		s.serve(conn, s.data.Serve)
 	}
+}
+
+// serve serves a connection. It must be called while the server has others, or its listener.
+func (s *server) serve(conn net.Conn, how func(context.Context, net.Conn) error) {
+	s.served.Go(func() {
+		if err := how(s.ctx, conn); err != nil {
+			s.warn(err)
+		}
+	})
+}
+
+// resume returns the client's end of a connection that needs no handshake, see qemu.Disk.
+func (s *server) resume() (*os.File, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("disk socket: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "server"), os.NewFile(uintptr(pair[1]), "client")
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, fmt.Errorf("disk socket: %w", err)
+	}
+	s.serve(conn, s.data.Resume)
+	return theirs, nil
 }
 
 // close ends all connections, and returns when their goroutines have ended.

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -68,7 +69,7 @@ func TestServe(t *testing.T) {
 	}
 	again, err := s.Devices(env.TempDir)
 	must(t, err)
-	if again[0] != devices[0] {
+	if again[0].Socket != devices[0].Socket || again[0].Slot != devices[0].Slot {
 		t.Errorf("%+v and then %+v", devices[0], again[0])
 	}
 	// A client that breaks the protocol is reported, and does not disturb others.
@@ -295,5 +296,28 @@ func TestRuleSeed(t *testing.T) {
 	delete(seen, first)
 	if again := seed("repeated", env, "v", "a"); again != first {
 		t.Errorf("%d and then %d", first, again)
+	}
+}
+
+// TestResumedConnection is the one that a copy of a machine gets.
+func TestResumedConnection(t *testing.T) {
+	env, _ := testEnv(t)
+	s := newShelf(t, env, "v")
+	add(t, s, Spec{ID: "a", Scratch: mib})
+	_, devices := plugIn(t, s)
+	end, err := devices[0].Resume()
+	must(t, err)
+	defer end.Close()
+	read := append([]byte{0x25, 0x60, 0x95, 0x13, 0, 0, 0, 0}, make([]byte, 20)...) // of the first sector
+	read[len(read)-2] = 2
+	_, err = end.Write(read)
+	must(t, err)
+	reply := make([]byte, 4)
+	if _, err := io.ReadFull(end, reply); err != nil || !bytes.Equal(reply, []byte{0x66, 0x8e, 0x33, 0xef}) {
+		t.Errorf("%x, %v", reply, err)
+	}
+	must(t, s.Close())
+	if _, err := io.Copy(io.Discard, end); err != nil { // up to its end
+		t.Error(err)
 	}
 }

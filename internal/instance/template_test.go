@@ -43,7 +43,6 @@ func TestTemplateOfAMachineWithoutOne(t *testing.T) {
 	seed := uint64(1)
 	for name, change := range map[string]func(*qemu.Config){
 		"a seed":   func(c *qemu.Config) { c.RNGSeed = &seed },
-		"a disk":   func(c *qemu.Config) { c.Disks = []qemu.Disk{{}} },
 		"template": func(c *qemu.Config) { c.Restore.Template = &qemu.Template{} },
 	} {
 		changed := *i.cfg.QEMU

@@ -104,7 +104,8 @@ func (v *VM) bootKey(p *startPlan, disks []disk.Origin) string {
 	}
 	for _, class := range hosttsc.Classes(p.cfg.TSCKHz) {
 		forms = append(forms, form{snapshot.Form(), binary, p.guest.Image, p.guest.Cmdline, p.cfg.Hardware(),
-			v.hardware(p.cfg, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, start, class})
+			shaped.Hardware(p.cfg, v.host.AccelHost, "").CPU, p.opts.Files, disks, v.fixedMACs(p), reached, start,
+			class})
 	}
 	return v.bootCache().Choose(forms...)
 }
@@ -175,7 +176,7 @@ func (v *VM) bootFromCache(ctx context.Context, key string, p *startPlan, releas
 	inst, err := v.start(ctx, &fast, share.Release)
 	if err == nil || ctx.Err() != nil {
 		share.Finalize()
-		if err == nil && len(fast.cfg.Disks) == 0 { // a prewarmed guest does not have the VM's disks
+		if err == nil {
 			v.restored(ctx, inst)
 		}
 		return inst, err

@@ -38,8 +38,14 @@ func (v *VM) Prepare(ctx context.Context, path string) error {
 // likely to be restored again.
 func (v *VM) restored(ctx context.Context, i *guestRun) {
 	// A guest that is stopped takes no connection by vsock.
-	if p := i.plan; v.host.snapshots.Restored(p.origin) > 1 && !p.cfg.Vsock {
+	p := i.plan
+	if v.host.snapshots.Restored(p.origin) == 1 || p.cfg.Vsock {
+		return
+	}
+	if !p.cfg.WritesDisks() {
 		v.host.templates.Put(p.origin, i.Template(ctx, p.cached))
+	}
+	if !p.cached || len(p.cfg.Disks) == 0 { // a prewarmed guest does not have the VM's disks
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))
 	}
 }
@@ -79,16 +85,6 @@ func (h *Host) planPrewarmed(p *startPlan, dir string) (*qemu.Config, instance.P
 	if cfg.NICs, err = parts.Netdevs.CreateUnbound(p.nics); err != nil {
 		return nil, parts, err
 	}
-	restore := *p.cfg.Restore
-	if restore.File, err = snapshot.Dup(p.cfg.Restore.File); err != nil {
-		return nil, parts, err
-	}
-	if p.cfg.Restore.State != nil {
-		if restore.State, err = snapshot.Dup(p.cfg.Restore.State); err != nil {
-			restore.File.Close()
-			return nil, parts, err
-		}
-	}
-	cfg.Restore = &restore
-	return &cfg, parts, nil
+	cfg.Restore, err = shaped.Again(p.cfg.Restore, h.templates.Get(p.origin))
+	return &cfg, parts, err
 }

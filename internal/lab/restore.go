@@ -143,7 +143,7 @@ func (v *VM) planRestore(ctx context.Context, r *snapshot.Reader) (p *startPlan,
 func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, saved *savedGuest) error {
 	m := r.Manifest()
 	fits := func(version string) error {
-		here := v.hardware(p.cfg, version)
+		here := shaped.Hardware(p.cfg, v.host.AccelHost, version)
 		if d := m.Machine.Differences(&here); len(d) > 0 {
 			return fmt.Errorf("snapshot `%s` does not fit: %s", r.Path(), strings.Join(d, "; "))
 		}
@@ -174,14 +174,10 @@ func (v *VM) runFrom(ctx context.Context, p *startPlan, r *snapshot.Reader, save
 		p.cfg.Restore.File = file
 	}
 	p.cfg.Restore.Template = v.host.templates.Get(r.ID())
+	// Once the guest goes on, its disks are no longer what they were.
+	if p.cfg.Restore.Template == nil && p.cfg.WritesDisks() && v.host.snapshots.Restores(r.ID()) > 0 {
+		p.cfg.Restore.Keep = func(t *qemu.Template) { v.host.templates.Put(p.origin, t) }
+	}
 	p.restored, p.origin, p.mark = true, r.ID(), v.host.snapshots.Epoch(r.ID())
 	return nil
-}
-
-// hardware describes the machine of cfg for a manifest.
-func (v *VM) hardware(cfg *qemu.Config, version string) snapshot.Machine {
-	h := cfg.Hardware()
-	h.CPU += shaped.CPU(h.Accel, v.host.AccelHost)
-	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel,
-		Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}
 }

@@ -7,6 +7,7 @@ import (
 
 	"provium/internal/disk"
 	"provium/internal/guest/handle"
+	"provium/internal/lab/shaped"
 	"provium/internal/network"
 	"provium/internal/qemu"
 	"provium/internal/snapshot"
@@ -90,7 +91,7 @@ func (i *guestRun) finish(w *snapshot.Writer, moment *frozenGuest, form disk.For
 	g.ConsoleSearch = moment.search
 	taken = &takenSnapshot{token: form.Token, disks: disks, template: moment.template}
 	taken.id, err = w.Commit(&snapshot.Manifest{Created: time.Now().UTC(), Guest: g,
-		Machine: i.vm.hardware(&cfg, i.machine.Version())})
+		Machine: shaped.Hardware(&cfg, i.vm.host.AccelHost, i.machine.Version())})
 	if err != nil {
 		return nil, errors.Join(err, disks.Close(), moment.close())
 	}
@@ -158,7 +159,7 @@ func (i *guestRun) capture(ctx context.Context, w *snapshot.Writer) (*frozenGues
 		return nil, err
 	}
 	g.nics = i.netdevs.Planned()
-	if g.disks, err = i.vm.disks.Seal(); err == nil && len(g.disks) == 0 {
+	if g.disks, err = i.vm.disks.Seal(); err == nil {
 		g.template, _ = i.machine.Template(ctx) // without one, the file will do
 	}
 	return g, err

@@ -15,7 +15,6 @@ import (
 	"provium/internal/guest"
 	"provium/internal/image"
 	"provium/internal/proc"
-	"provium/internal/qemu"
 	"provium/internal/qemu/accelerator"
 )
 

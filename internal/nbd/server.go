@@ -40,6 +40,17 @@ const sendBatch = 1 << 20
 // Serve serves disk to one client. It returns when the client is gone or breaks the
 // protocol, or when ctx ends. It closes conn.
 func Serve(ctx context.Context, conn net.Conn, disk Backend) error {
+	return serveClient(ctx, conn, disk, nil)
+}
+
+// Resume is Serve for a client that has made the handshake on another connection to an equal disk, and had all
+// agreed to that it can use: structured replies and the states of blocks, as QEMU does.
+func Resume(ctx context.Context, conn net.Conn, disk Backend) error {
+	return serveClient(ctx, conn, disk, &terms{structured: true, status: true})
+}
+
+// serveClient serves a client, with a handshake unless there are terms.
+func serveClient(ctx context.Context, conn net.Conn, disk Backend, agreed *terms) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := &session{disk: disk, conn: conn, room: make(chan struct{}, maxDelayed)}
@@ -59,7 +70,12 @@ func Serve(ctx context.Context, conn net.Conn, disk Backend) error {
 	defer context.AfterFunc(ctx, hangUp)()
 	defer s.delayed.Wait()
 	defer cancel()
-	err := s.handshake()
+	var err error
+	if agreed != nil {
+		s.terms = *agreed
+	} else {
+		err = s.handshake()
+	}
 	if err == nil {
 		err = s.transmit(ctx)
 	}

@@ -251,3 +251,21 @@ func TestServeEndsWithContext(t *testing.T) {
 	cancel()
 	must(t, <-done)
 }
+
+// TestResume serves a client that has made the handshake elsewhere.
+func TestResume(t *testing.T) {
+	client, server := sockets(t)()
+	disk := newMemory(8 * BlockSize)
+	done := make(chan error, 1)
+	go func() { done <- Resume(t.Context(), server, disk) }()
+	c := &Client{conn: client, r: newReader(client), size: disk.Size(), terms: terms{structured: true, status: true}}
+	if _, err := c.WriteAt(blocks('x', 1), BlockSize); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, BlockSize)
+	if _, err := c.ReadAt(got, BlockSize); err != nil || !bytes.Equal(got, blocks('x', 1)) {
+		t.Errorf("%q, %v", got, err)
+	}
+	must(t, c.Close())
+	must(t, <-done)
+}

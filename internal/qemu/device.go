@@ -3,6 +3,8 @@ package qemu
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"sync"
 )
 
 // The descriptions of what a machine consists of. One description makes both the
@@ -167,4 +169,28 @@ type blockBackend struct {
 func option(name string, description any) []string {
 	text, _ := json.Marshal(description) // strings, numbers and booleans cannot fail
 	return []string{name, string(text)}
+}
+
+// present are the devices of a kind that a machine has now. It is safe for concurrent use.
+type present[T interface{ place() int }] struct {
+	mu   sync.Mutex
+	list []T
+}
+
+func (p *present[T]) add(d ...T) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = append(p.list, d...)
+}
+
+func (p *present[T]) remove(d T) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = slices.DeleteFunc(p.list, func(o T) bool { return o.place() == d.place() })
+}
+
+func (p *present[T]) all() []T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.list)
 }

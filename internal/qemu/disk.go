@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,9 @@ type Disk struct {
 	ReadOnly bool
 	Model    DiskModel
 	Node     int // how often the connection was replaced, see ResizeDisk
+	// Resume returns the client's end of a connection to the server for a copy of a machine that has made the
+	// handshake. Nil: it has no copies.
+	Resume func() (*os.File, error) `json:"-"`
 }
 
 // DiskModel is how a disk presents itself to the guest. Its zero value has blocks of
@@ -44,42 +48,14 @@ const (
 // errNVMe is returned for what QEMU cannot do with an NVMe disk.
 var errNVMe = errors.New("QEMU cannot save the state of an NVMe disk: use bus `virtio-blk` or `virtio-scsi`")
 
-// plugged are the disks that a machine has got and lost while it ran.
-type plugged struct {
-	mu    sync.Mutex
-	nvme  map[int]bool // by slot, of those that came
-	taken map[int]bool // by slot, of those that left
-}
-
-func (p *plugged) came(d Disk) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.nvme == nil {
-		p.nvme = map[int]bool{}
-	}
-	p.nvme[d.Slot] = d.Model.Bus == NVMe
-}
-
-func (p *plugged) left(d Disk) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.taken == nil {
-		p.taken = map[int]bool{}
-	}
-	p.taken[d.Slot] = true
-	delete(p.nvme, d.Slot)
-}
+func (d Disk) place() int { return d.Slot }
 
 // saveable returns an error when the machine has a disk whose state cannot be saved: QEMU would end at the attempt.
-func (m *Machine) saveable() error {
-	m.plugged.mu.Lock()
-	defer m.plugged.mu.Unlock()
-	for _, nvme := range m.plugged.nvme {
-		if nvme {
-			return errNVMe
-		}
-	}
-	return Saveable(slices.DeleteFunc(slices.Clone(m.cfg.Disks), func(d Disk) bool { return m.plugged.taken[d.Slot] }))
+func (m *Machine) saveable() error { return Saveable(m.disks.all()) }
+
+// WritesDisks reports whether the machine has disks that its guest can write to.
+func (c *Config) WritesDisks() bool {
+	return slices.ContainsFunc(c.Disks, func(d Disk) bool { return !d.ReadOnly })
 }
 
 // Saveable returns an error when the machine has a disk whose state cannot be saved.
@@ -225,7 +201,7 @@ func (m *Machine) PlugDisk(ctx context.Context, d Disk) error {
 		_ = m.monitor().blockdevDel(ctx, d.node())
 		return fmt.Errorf("qemu disk plug: %w", err)
 	}
-	m.plugged.came(d)
+	m.disks.add(d)
 	return nil
 }
 
@@ -253,6 +229,8 @@ func (m *Machine) ResizeDisk(ctx context.Context, d Disk, size int64, replaced f
 		return fmt.Errorf("qemu disk resize: %w", err)
 	}
 	replaced()
+	m.disks.remove(d)
+	m.disks.add(next)
 	err = m.monitor().blockdevDel(ctx, d.node())
 	if err == nil {
 		err = m.monitor().blockResize(ctx, next.node(), size)
@@ -278,7 +256,7 @@ func (m *Machine) UnplugDisk(ctx context.Context, d Disk) error {
 	if err := m.unplug(ctx, device); err != nil {
 		return fmt.Errorf("qemu disk unplug: %w", err)
 	}
-	m.plugged.left(d)
+	m.disks.remove(d)
 	if err := m.monitor().blockdevDel(ctx, d.node()); err != nil {
 		return fmt.Errorf("qemu disk unplug: %w", err)
 	}

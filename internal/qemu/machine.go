@@ -67,8 +67,8 @@ type Machine struct {
 	deleted   deletionWatch
 	altered   alteration
 	gdb       gdbStub
-	plugged   plugged
-	nics      presentNICs
+	disks     present[Disk]
+	nics      present[NIC]
 	early     chan net.Conn // the agent port of a restored machine, until somebody wants it
 	saved     []byte        // what SaveState returned since the vCPUs were stopped
 	numbers   fds           // of the files in the process
@@ -199,6 +199,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 func (m *Machine) launch(child *childFiles, numbers fds) (err error) {
 	m.numbers = numbers
 	m.nics.add(m.cfg.NICs...)
+	m.disks.add(m.cfg.Disks...)
 	args := m.cfg.args(numbers, m.agent)
 	if t := m.cfg.Restore.template(); t != nil {
 		m.numbers = t.numbers

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
-	"sync"
 
 	"provium/internal/syncpoint"
 )
@@ -198,30 +196,12 @@ func (m *Machine) UnplugNIC(ctx context.Context, n NIC) error {
 	return nil
 }
 
-// presentNICs are those that a machine has now. It is safe for concurrent use.
-type presentNICs struct {
-	mu   sync.Mutex
-	list []NIC
-}
+func (n NIC) place() int { return n.Slot }
 
-func (p *presentNICs) add(n ...NIC) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.list = append(p.list, n...)
-}
-
-func (p *presentNICs) remove(n NIC) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.list = slices.DeleteFunc(p.list, func(o NIC) bool { return o.Slot == n.Slot })
-}
-
-// hold keeps frames from all NICs, which it returns, until release is called. It reports whether all are
+// holdNICs keeps frames from all NICs, which it returns, until release is called. It reports whether all are
 // quiet.
-func (p *presentNICs) hold() (list []NIC, release func(), ok bool) {
-	p.mu.Lock()
-	list = slices.Clone(p.list)
-	p.mu.Unlock()
+func (m *Machine) holdNICs() (list []NIC, release func(), ok bool) {
+	list = m.nics.all()
 	var held []func()
 	release = func() {
 		for _, r := range held {

@@ -58,15 +58,16 @@ func TestForeignCommands(t *testing.T) {
 // TestNVMeIsNotSaved knows the disks that a machine has at the moment.
 func TestNVMeIsNotSaved(t *testing.T) {
 	nvme := Disk{Slot: 1, Model: DiskModel{Bus: NVMe}}
-	m := Machine{cfg: Config{Disks: []Disk{nvme, {Slot: 2, Model: DiskModel{Bus: VirtioSCSI}}}}}
+	m := Machine{}
+	m.disks.add(nvme, Disk{Slot: 2, Model: DiskModel{Bus: VirtioSCSI}})
 	if m.saveable() == nil {
 		t.Error("with the disk that it was started with")
 	}
-	m.plugged.left(nvme)
+	m.disks.remove(nvme)
 	if err := m.saveable(); err != nil {
 		t.Error(err)
 	}
-	m.plugged.came(nvme)
+	m.disks.add(nvme)
 	if m.saveable() == nil {
 		t.Error("with a disk that was plugged in")
 	}

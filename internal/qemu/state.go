@@ -41,6 +41,8 @@ type Restore struct {
 	// Loaded is called when the state is loaded, before the guest goes on; nil for nothing.
 	// QEMU has opened the disks by then, which it has not when Check is asked.
 	Loaded func()
+	// Keep gets a template of the machine as it was loaded, which is the caller's; nil: none is made.
+	Keep func(*Template)
 	// Hold leaves the guest stopped, for a later Cont.
 	Hold bool
 	// Template is of the same saved machine; the guest is made of it if that is possible. May be nil.
@@ -214,6 +216,11 @@ func (m *Machine) load(ctx context.Context) error {
 // goOn makes the machine, which has its state, the guest's own and, unless it is held, sets it going.
 func (m *Machine) goOn(ctx context.Context) error {
 	r := m.cfg.Restore
+	if r.Keep != nil {
+		if t, err := m.Template(ctx); err == nil { // without one, the file will do
+			r.Keep(t)
+		}
+	}
 	if r.UUID != 0 {
 		if err := m.replaceUUID(); err != nil {
 			return err

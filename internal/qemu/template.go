@@ -22,6 +22,7 @@ type Template struct {
 	numbers fds    // of the files in the process
 	agent   string // path of the socket of the original
 	nics    []NIC  // of the original
+	disks   []Disk // likewise
 	base    int64  // where the process has mapped the guest's memory
 	version string // of QEMU
 	// booted is a template of a booted guest, whose memory it does not have: copies get the snapshot's,
@@ -33,10 +34,10 @@ type Template struct {
 var ErrNoTemplate = errors.New("qemu template: the machine has what no copy can have")
 
 // MayHaveTemplate reports whether the machine is of the kind of which templates are made: those that
-// are emulated, without disks and what else copies would share.
+// are emulated, without what copies would share.
 func (c *Config) MayHaveTemplate() bool {
-	return c.Accel != "kvm" && !c.Vsock && c.RNGSeed == nil && len(c.Disks) == 0 && !c.Shape.IsUEFI() &&
-		!c.Shape.IsDeterministic() && !c.Shape.HasDisplay() && len(c.Shape.Args) == 0
+	return c.Accel != "kvm" && !c.Vsock && c.RNGSeed == nil && !c.Shape.IsUEFI() && !c.Shape.IsDeterministic() &&
+		!c.Shape.HasDisplay() && len(c.Shape.Args) == 0
 }
 
 // Template makes a template of the machine as it is now. The guest must be stopped, and may go on
@@ -48,7 +49,10 @@ func (m *Machine) Template(ctx context.Context) (*Template, error) {
 		return nil, ErrNoTemplate
 	}
 	t := &Template{numbers: m.numbers, agent: m.agent, base: m.ramBase.Load(), booted: c.Restore == nil,
-		version: m.Version()}
+		version: m.Version(), disks: m.disks.all()}
+	if slices.ContainsFunc(t.disks, func(d Disk) bool { return d.Node > 0 }) {
+		return nil, ErrNoTemplate // a copy would not have the names of its backends
+	}
 	shared := proc.SharedMemory{File: t.numbers.ram}
 	if t.booted {
 		var err error
@@ -60,7 +64,7 @@ func (m *Machine) Template(ctx context.Context) (*Template, error) {
 	if t.base == 0 {
 		return nil, ErrNoTemplate
 	}
-	nics, release, quiet := m.nics.hold()
+	nics, release, quiet := m.holdNICs()
 	defer release()
 	if !quiet {
 		return nil, ErrNoTemplate
@@ -113,12 +117,16 @@ func (m *Machine) copyOf(t *Template, child *childFiles, numbers fds, args []str
 	if t.booted {
 		c.Memory = &proc.PrivateMemory{File: m.ram, At: t.base, Length: m.cfg.Memory}
 	}
-	nics, err := m.connectNICs(t.nics)
-	defer closeReplacements(nics)
+	devices, err := m.connectDevices(t)
+	defer func() {
+		for _, r := range devices {
+			r.File.Close()
+		}
+	}()
 	if err != nil {
 		return nil, err
 	}
-	c.Replaced = append(c.Replaced, nics...)
+	c.Replaced = append(c.Replaced, devices...)
 	listener, accepted, err := m.meetAgent()
 	if err != nil {
 		return nil, err
@@ -130,14 +138,14 @@ func (m *Machine) copyOf(t *Template, child *childFiles, numbers fds, args []str
 	return t.process.Copy(c)
 }
 
-// connectNICs makes the connections that QEMU would make for the network interfaces, in place of those that the
+// connectDevices makes the connections that QEMU would make for the NICs and disks, in place of those that the
 // original had.
-func (m *Machine) connectNICs(had []NIC) (out []proc.Replacement, err error) {
-	if len(had) != len(m.cfg.NICs) {
+func (m *Machine) connectDevices(t *Template) (out []proc.Replacement, err error) {
+	if len(t.nics) != len(m.cfg.NICs) || len(t.disks) != len(m.cfg.Disks) {
 		return nil, ErrNoTemplate
 	}
 	for _, n := range m.cfg.NICs {
-		at := slices.IndexFunc(had, func(o NIC) bool { return o.Slot == n.Slot })
+		at := slices.IndexFunc(t.nics, func(o NIC) bool { return o.Slot == n.Slot })
 		if at < 0 {
 			return out, ErrNoTemplate
 		}
@@ -145,18 +153,24 @@ func (m *Machine) connectNICs(had []NIC) (out []proc.Replacement, err error) {
 		if err != nil {
 			return out, fmt.Errorf("qemu network socket: %w", err)
 		}
-		out = append(out, proc.Replacement{Connected: had[at].Socket, File: os.NewFile(uintptr(fd), n.Socket)})
+		out = append(out, proc.Replacement{Connected: t.nics[at].Socket, File: os.NewFile(uintptr(fd), n.Socket)})
 		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: n.Socket}); err != nil {
 			return out, fmt.Errorf("qemu network socket: %w", err)
 		}
 	}
-	return out, nil
-}
-
-func closeReplacements(all []proc.Replacement) {
-	for _, r := range all {
-		r.File.Close()
+	for i := range m.cfg.Disks {
+		d := &m.cfg.Disks[i]
+		at := slices.IndexFunc(t.disks, func(o Disk) bool { return o.Slot == d.Slot })
+		if at < 0 || d.Resume == nil {
+			return out, ErrNoTemplate
+		}
+		conn, err := d.Resume()
+		if err != nil {
+			return out, err
+		}
+		out = append(out, proc.Replacement{Connected: t.disks[at].Socket, File: conn})
 	}
+	return out, nil
 }
 
 // meetAgent makes what QEMU has of an agent's port that is connected, and keeps our end.

@@ -229,6 +229,13 @@ func (s *Store[E, D]) Restored(id FileID) int {
 	return r.restores
 }
 
+// Restores returns how often the snapshot was restored.
+func (s *Store[E, D]) Restores(id FileID) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.record(id).restores
+}
+
 // Forget releases all that is held for a file. Guests that were restored from it
 // go on.
 func (s *Store[E, D]) Forget(id FileID) error {

@@ -35,14 +35,6 @@ func Accel(s machine.Shape, accel string, guest *arch.Arch, host accelerator.Hos
 	return accelerator.Choose(accel, guest, host)
 }
 
-// CPU returns what a state depends on beside the model of the CPU.
-func CPU(accel string, host accelerator.Host) string {
-	if accel != "kvm" {
-		return ""
-	}
-	return " of " + accelerator.CPU(host)
-}
-
 // How long an agent has to answer after a boot.
 const (
 	agentTimeoutKVM = 30 * time.Second
