@@ -43,7 +43,7 @@ func (v *verifier) hostile(ctx context.Context, times int, t *tally) error {
 		return err
 	}
 	var out bytes.Buffer
-	cmd := p.command(&out, "--jobs", "2", "--timeout", "120")
+	cmd := p.command(&out, "--jobs", "2", "--timeout", "360")
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ end
 
 local name, command = table.unpack(acts[only])
 
-test(name, {timeout = "90s", allow_oops = true}, function(t)
+test(name, {timeout = "5m", allow_oops = true}, function(t)
   local vm = provium:vm("hostile", "host", {memory = "256M", cpus = 2}):boot()
   local began = now()
   local fine, err = pcall(vm.run, vm, command, {timeout = 3})

@@ -89,10 +89,22 @@ func (i *Instance) keepLink(ctx context.Context, boot int, resend bool) {
 	select {
 	case <-ctx.Done():
 	case <-link.Done():
-		if ctx.Err() == nil && i.isCurrent(boot) {
+		if ctx.Err() == nil && i.isCurrent(boot) && !i.endsByItself(ctx) {
 			i.fail(fmt.Sprintf("the agent is lost: %v", link.Err()))
 		}
 	}
+}
+
+// statusLimit is how long QEMU may take to say that it is there.
+const statusLimit = 5 * time.Second
+
+// endsByItself reports whether QEMU is about to end, or has ended, which is the reason for the end of a link then: a
+// process that ends closes its sockets in any order.
+func (i *Instance) endsByItself(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	_, err := i.machine.Status(ctx)
+	return err != nil && ctx.Err() == nil
 }
 
 // The resets after which a boot is given up: of a guest that prints nothing, e.g. because
