@@ -55,14 +55,14 @@ func (w *wires) set(s *vnet.Switch, on bool) {
 
 // mixed returns an error for a bridge that some guests would have by the host's time and others by their own.
 func (b *Bridge) mixed() error {
-	return fmt.Errorf("bridge `%s` would have guests that are deterministic and guests that are not; make all of them so "+
-		"(deterministic = true in their profile, or --deterministic)", b.name)
+	return fmt.Errorf("bridge `%s` would have guests that are deterministic and guests that are not; make all of them "+
+		"so (deterministic = true in their profile, or --deterministic)", b.name)
 }
 
 // errPaced returns an error for something that has no place on a bridge of deterministic guests.
 func (b *Bridge) errPaced(what string) error {
-	return fmt.Errorf("bridge `%s` has deterministic guests, and %s would send when the host has the time; use a guest "+
-		"for that, or boot the guests without `deterministic`", b.name, what)
+	return fmt.Errorf("bridge `%s` has deterministic guests, and %s would send when the host has the time; use a "+
+		"guest for that, or boot the guests without `deterministic`", b.name, what)
 }
 
 // mayAnswer returns an error for something that sends frames by the host's time, on a bridge of deterministic guests.

@@ -49,8 +49,8 @@ func TestDeterministicArgs(t *testing.T) {
 	}
 }
 
-// TestDeterministicNetwork has a guest on a bridge: its frames go through sockets that the plugin knows, at times of its
-// own.
+// TestDeterministicNetwork has a guest on a bridge: its frames go through sockets that the plugin knows, at its own
+// times.
 func TestDeterministicNetwork(t *testing.T) {
 	c := deterministic(func(c *Config) { c.NICs = []NIC{{Slot: 1, MAC: "02:00:00:00:00:07", Socket: "/s"}} })
 	d := c.withDefaults()

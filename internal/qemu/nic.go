@@ -157,8 +157,8 @@ func (n *NIC) backend() netBackend {
 // returns when QEMU has it, which is before the guest has.
 func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 	if m.pacer != nil {
-		return errors.New("deterministic: the guest would see when a network interface is plugged; attach the VM to its " +
-			"bridges before it boots")
+		return errors.New("deterministic: the guest would see when a network interface is plugged; attach the VM to " +
+			"its bridges before it boots")
 	}
 	if err := m.monitor().netdevAdd(ctx, n.backend()); err != nil {
 		return err

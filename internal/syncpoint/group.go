@@ -44,7 +44,7 @@ func NewGroup(seed uint64, advance func(now time.Duration) (next time.Duration, 
 	return &Group{seed: seed, advance: advance, window: shortest}
 }
 
-// member is what a Group knows of a guest. Its zero value is a guest that is none yet.
+// member is what a Group knows of a guest. Its zero value is a guest that has not joined.
 type member struct {
 	joined   bool
 	runs     bool          // it may go on to the end of the window

@@ -101,7 +101,8 @@ func ForCache(cfg *qemu.Config) *qemu.Config {
 	return &c
 }
 
-// Pace has the interfaces of a deterministic guest be paced. join has its frames pass, and is called when it has booted.
+// Pace has the interfaces of a deterministic guest be paced. join has its frames pass, and is called when it has
+// booted.
 func Pace(cfg *qemu.Config, interfaces *network.Netdevs, join func(again bool)) {
 	if cfg.Shape.IsDeterministic() {
 		cfg.Group = interfaces.Pace(join)
