@@ -26,6 +26,7 @@ import (
 	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/ready"
 	"provium/internal/snapshot"
 	"provium/internal/templates"
@@ -77,12 +78,11 @@ type Host struct {
 	Seed uint64
 
 	Starter   qemu.Starter
-	AccelHost qemu.AccelHost
+	AccelHost accelerator.Host
 	TSC       *hosttsc.Meter // tells emulated kernels what their TSC counts; nil: they measure it
 	Pool      admission.Pool // nil: no limit
 
 	Images Images
-
 	// BootCache is the directory of the post-boot snapshots from which boots are served;
 	// "" serves none from a cache.
 	BootCache string

@@ -48,6 +48,8 @@ type Config struct {
 	// x86-64 is told in front of Cmdline; 0: it measures the counter by itself.
 	TSCKHz  int
 	RNGSeed *uint64 // nil: the host's entropy
+	// Group is what the time of a deterministic guest on bridges depends on.
+	Group *syncpoint.Group
 	// Seed is that of a deterministic guest.
 	Seed    uint64
 	RTCBase time.Time // zero: the host's clock
@@ -212,6 +214,8 @@ func (c *Config) validate() error {
 type fds struct {
 	ram, qmp, serial, hvc, rng, state int    // rng is 0 without a seed, state without a Restore
 	agent, control, plugin            int    // 0 unless the guest is deterministic
+	pace                              int    // likewise, and it has NICs
+	nics                              []int  // likewise
 	vsock                             int    // the device; 0 without it
 	cid                               uint32 // with vsock
 }
@@ -219,7 +223,6 @@ type fds struct {
 // args builds the command line. It is pure, so that a change of the machine is
 // seen in a test.
 func (c *Config) args(fd fds, agentSocket string) []string {
-	mb := fmt.Sprintf("%dB", c.Memory)
 	a := []string{
 		"-name", "guest=" + escapeComma(c.Name),
 		"-nodefaults", "-no-user-config", "-display", "none",
@@ -229,7 +232,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-global", "migration.send-configuration=off", "-global", "migration.send-section-footer=off",
 		"-cpu", c.cpuModel(),
 		"-smp", c.smp(),
-		"-m", mb,
+		"-m", fmt.Sprintf("%dB", c.Memory),
 	}
 	a = append(a, c.firmwareArgs()...)
 	a = append(a, c.imageArgs()...)
@@ -244,14 +247,9 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 	if c.Shape.IsDeterministic() {
 		a = append(a, c.deterministicArgs(fd)...)
 	}
-	if c.Shape.Record {
-		a = append(a, recording.Args(c.logging())...)
-	}
-	rtc := "base=utc,clock=" + c.clock()
-	if !c.RTCBase.IsZero() {
-		rtc = "base=" + c.RTCBase.UTC().Format("2006-01-02T15:04:05") + ",clock=vm"
-	}
-	a = append(a, "-rtc", rtc,
+	counted, ports := c.recordArgs()
+	a = append(a, counted...)
+	a = append(a, "-rtc", c.clock(),
 		// A guest that says that its kernel has panicked stops before it reboots. It goes on if a test expects that.
 		"-action", "panic=pause",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fd.qmp),
@@ -260,9 +258,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		"-serial", "chardev:ttyS0",
 		"-chardev", c.consoleDevice("hvc0", fd.hvc),
 	)
-	if c.Shape.Record {
-		a = append(a, recording.Ports("hvc0", agentChardev)...)
-	}
+	a = append(a, ports...)
 	rng := rngObject{Type: "rng-random", ID: "rng0", File: "/dev/urandom"}
 	if fd.rng != 0 {
 		a = append(a, "-chardev", fmt.Sprintf("socket,id=rng,fd=%d", fd.rng))
@@ -275,13 +271,20 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, option("-blockdev", c.Disks[i].backend())...)
 	}
 	for i := range c.NICs {
-		a = append(a, option("-netdev", c.NICs[i].backend())...)
+		backend := c.NICs[i].backend()
+		if i < len(fd.nics) {
+			backend.Addr = fdAddress{"fd", fmt.Sprint(fd.nics[i])}
+		}
+		a = append(a, option("-netdev", backend)...)
 	}
 	switch {
 	case c.Vsock:
 	case c.Shape.IsDeterministic():
 		// The host is there before the guest is: when it comes is no part of the run.
 		a = append(a, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", agentChardev, fd.agent))
+		if fd.pace != 0 {
+			a = append(a, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", paceChardev, fd.pace))
+		}
 	default:
 		a = append(a, "-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket))
 	}
@@ -333,6 +336,10 @@ func (c *Config) devices() []any {
 			Chardev: agentChardev, Name: AgentPort})
 	}
 	out = append(out, serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"})
+	if c.isInGroup() {
+		out = append(out, serialPort{Driver: "virtserialport", ID: "paceport", Bus: "vser.0", Number: 3,
+			Chardev: paceChardev, Name: pacePort})
+	}
 	if !c.Shape.CountsInstructions() {
 		// Without an ioeventfd a request has reached the backend when the guest's call
 		// returns, see ReleaseEntropy.
@@ -365,7 +372,11 @@ func (c *Config) devices() []any {
 		out = append(out, bridge)
 	}
 	for i := range c.NICs {
-		out = append(out, c.NICs[i].device(c.rootBus()))
+		if c.isInGroup() {
+			out = append(out, c.NICs[i].pacedDevice(c.rootBus()))
+		} else {
+			out = append(out, c.NICs[i].device(c.rootBus()))
+		}
 	}
 	return out
 }

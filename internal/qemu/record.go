@@ -24,10 +24,21 @@ func (c *Config) logging() recording.Log {
 
 // clock returns what the guest's wall clock follows: that of a guest that is recorded, what it has carried out.
 func (c *Config) clock() string {
-	if c.Shape.Record {
-		return "vm"
+	switch {
+	case !c.RTCBase.IsZero():
+		return "base=" + c.RTCBase.UTC().Format("2006-01-02T15:04:05") + ",clock=vm"
+	case !c.Shape.Record:
+		return "base=utc,clock=host"
 	}
-	return "host"
+	return "base=utc,clock=vm"
+}
+
+// recordArgs returns words of the command line of a guest that can be recorded: how it counts, and its ports.
+func (c *Config) recordArgs() (counted, ports []string) {
+	if c.Shape.Record {
+		return recording.Args(c.logging()), recording.Ports("hvc0", agentChardev)
+	}
+	return nil, nil
 }
 
 // checkRecorded returns an error for a machine that cannot be recorded.
@@ -71,14 +82,11 @@ func (m *Machine) Tape() (*recording.Tape, error) {
 	for _, at := range r.Changed {
 		t.Changed = append(t.Changed, recording.Range(at))
 	}
-	var err error
-	if t.Memory, err = dup(m.ram); err == nil {
-		t.State, err = dup(m.state)
-	}
-	if err == nil {
-		t.Log, err = os.Open(c.logging().Path)
-	}
-	if err != nil {
+	var err, stateErr, logErr error
+	t.Memory, err = dup(m.ram)
+	t.State, stateErr = dup(m.state)
+	t.Log, logErr = os.Open(c.logging().Path)
+	if err = errors.Join(err, stateErr, logErr); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
