@@ -141,6 +141,7 @@ var allowed = map[string]struct {
 		"internal/topology", "internal/admission", "internal/pattern", "internal/hosttsc", "internal/inspect",
 		"internal/kernelreport", "internal/machine", "internal/ready", "internal/determinism", "internal/templates",
 	}, "topology and life cycle over its backends"},
+	"internal/qemu/accelerator": {[]string{"internal/arch"}, "KVM or emulation"},
 	"internal/qemu/consolepipe": {nil, "what a console prints, to where it is kept"},
 	"internal/pagemap":          {nil, "what a process has changed of a mapped file"},
 	"internal/templates":        {[]string{"internal/snapshot"}, "guests that stand still to be copied"},
@@ -197,7 +198,7 @@ var allowed = map[string]struct {
 	"internal/netserver": {[]string{"internal/vnet"}, "servers over frames; its tests have a switch"},
 	"internal/network": {[]string{
 		"internal/jsonerror", "internal/vnet", "internal/netserver", "internal/parallel", "internal/stream",
-		"internal/qemu",
+		"internal/qemu", "internal/syncpoint",
 		"internal/guest", "internal/pattern",
 	}, "bridges of a test file, and the netdevs of guests"},
 	"internal/nbd":      {nil, "a protocol"},

@@ -21,7 +21,7 @@ import (
 	"provium/internal/image/cpio"
 	"provium/internal/lab"
 	"provium/internal/proc"
-	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 )
 
 // guestMemory is that of every guest whose figure does not say otherwise.
@@ -37,7 +37,7 @@ type bench struct {
 	copies  *forkserver.Starter
 	images  *image.Store
 	image   *image.Image
-	accel   qemu.Accel
+	accel   accelerator.Choice
 	dir     string // temporary
 	refInit string // initrd of the reference guest
 	refTool string // reference programs, for use inside a guest
@@ -64,7 +64,7 @@ func newBench(ctx context.Context) (b *bench, err error) {
 	if b.image, err = b.images.Resolve(ctx, image.Spec{Profile: "host"}); err != nil {
 		return nil, err
 	}
-	if b.accel, err = qemu.ChooseAccel("auto", arch.Host(), qemu.ThisHost()); err != nil {
+	if b.accel, err = accelerator.Choose("auto", arch.Host(), accelerator.This()); err != nil {
 		return nil, err
 	}
 	if b.dir, err = os.MkdirTemp("", "pvbench"); err != nil {
@@ -142,7 +142,7 @@ func (b *bench) host() (*lab.Host, error) {
 		return nil, err
 	}
 	return &lab.Host{
-		TempDir: dir, Images: b.images, Starter: b.copies, AccelHost: qemu.ThisHost(),
+		TempDir: dir, Images: b.images, Starter: b.copies, AccelHost: accelerator.This(),
 		Profiles: map[string]*lab.Profile{"host": {Name: "host"}}, TSC: &hosttsc.Meter{},
 	}, nil
 }

@@ -26,6 +26,12 @@ test("two boots with one seed are one", function(t)
   t:assert_eq(b.out, a.out)
   t:assert_eq(b.clock, a.clock)
   t:assert_eq(first:console():read_log(), console .. console) -- it is of both boots
+  -- Time passes, and timers fire at theirs.
+  first:run("for at in 150 50 100; do (sleep $at; echo $(date +%s) $at >>/tmp/fired) & done >/dev/null 2>&1")
+  local began = first:clock():get()
+  first:clock():warp("2m")
+  t:assert_eq(first:clock():get() // 1, (began + 120) // 1)
+  t:assert_eq(first:read_file("/tmp/fired"), ("%d 50\n%d 100\n"):format((began + 50) // 1, (began + 100) // 1))
   -- What the guest would see is refused.
   for what, act in pairs({
     ["vm:pause()"] = function() first:pause() end,

@@ -189,8 +189,11 @@ func newAgent(system *boot.System, kind boot.Init) (*agent.Agent, error) {
 
 		Commands:  process.Defaults(system.Commands()),
 		AwaitDisk: system.AwaitDisk,
-		Dev:       system.Dev(),
-		Proc:      system.Proc(),
-		Sys:       system.Sys(),
+
+		OpenPacePort: system.OpenPacePort,
+
+		Dev:  system.Dev(),
+		Proc: system.Proc(),
+		Sys:  system.Sys(),
 	}), nil
 }

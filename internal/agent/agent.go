@@ -48,6 +48,8 @@ type Config struct {
 	Commands process.Defaults
 	// AwaitDisk carries out the operation of that name. Nil refuses it.
 	AwaitDisk func(ctx context.Context, serial string, gone bool) error
+	// OpenPacePort opens the port by which the host chooses when the guest meets it. Nil refuses that.
+	OpenPacePort func() (fd int, err error)
 	// Random is a writable descriptor of /dev/urandom; 0 makes the agent open
 	// its own.
 	Random int

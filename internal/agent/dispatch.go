@@ -50,7 +50,7 @@ func (d dispatcher) Now(id uint64, req wire.Request, buf []byte) (frame []byte, 
 			return nil, call
 		}
 	case *wire.Renew:
-		if req.MachineID || req.Disturb != 0 {
+		if req.MachineID || req.Disturb != 0 || req.Tick {
 			break // in the root directory of PID 1, and where a process may be started
 		}
 		if err := d.renew(req); err != nil {

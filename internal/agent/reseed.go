@@ -48,12 +48,30 @@ func (a *Agent) reseedAndSet(r *wire.Renew) error {
 			return fmt.Errorf("disturb: %w", err)
 		}
 	}
+	if r.Tick && a.cfg.OpenPacePort != nil {
+		if err := a.tick(); err != nil {
+			return fmt.Errorf("tick: %w", err)
+		}
+	}
 	if r.RealtimeNS == 0 {
 		return nil
 	}
 	t := unix.NsecToTimespec(r.RealtimeNS)
 	_, err := sys.Call(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&t)), 0)
 	return err
+}
+
+// tick has the guest meet its host at times that the host chooses.
+func (a *Agent) tick() error {
+	fd, err := a.cfg.OpenPacePort()
+	if errors.Is(err, unix.EBUSY) {
+		return nil // the ticker has it
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return a.execs.Tick(fd)
 }
 
 func (a *Agent) reseed(entropy []byte) error {

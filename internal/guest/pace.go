@@ -12,6 +12,9 @@ type pace interface {
 	Passed() uint64
 }
 
+// IsPaced reports whether the guest is deterministic: its time passes only while somebody waits for it.
+func (c *Client) IsPaced() bool { return c.pace != nil }
+
 // adjust is pace.Adjust, for every guest.
 func (c *Client) adjust(busy, waiting int) {
 	if c.pace != nil {

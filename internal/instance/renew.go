@@ -31,7 +31,7 @@ const UseOfBoot = "boot"
 func (r *Renewal) Apply(ctx context.Context, link *guest.Client, m *qemu.Machine) error {
 	req := &guest.Renew{MachineID: r.MachineID}
 	if m != nil {
-		req.Disturb = m.Disturbance()
+		req.Disturb, req.Tick = m.Disturbance(), m.Ticks()
 	}
 	if !r.FixedTime {
 		req.RealtimeNS = time.Now().UnixNano()
@@ -52,8 +52,8 @@ func (r *Renewal) Apply(ctx context.Context, link *guest.Client, m *qemu.Machine
 // SeedBoot brings the random device of a guest that has booted, or was reset, to the start
 // of the stream of a use, and begins to disturb one that is to be. It does nothing to a machine without a seed.
 func SeedBoot(ctx context.Context, link *guest.Client, m *qemu.Machine, use string) error {
-	r := &guest.Renew{RandomBlock: m.RestartEntropy(use), Disturb: m.Disturbance()}
-	if r.RandomBlock == nil && r.Disturb == 0 {
+	r := &guest.Renew{RandomBlock: m.RestartEntropy(use), Disturb: m.Disturbance(), Tick: m.Ticks()}
+	if r.RandomBlock == nil && r.Disturb == 0 && !r.Tick {
 		return nil
 	}
 	defer m.ReleaseEntropy()

@@ -218,7 +218,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 	if err != nil {
 		return nil, err
 	}
-	accel, err := qemu.ChooseAccel(shaped.Accel(shape, v.profile.Accel), img.Arch, v.host.AccelHost)
+	accel, err := shaped.Accel(shape, v.profile.Accel, img.Arch, v.host.AccelHost)
 	if err != nil {
 		return nil, err
 	}

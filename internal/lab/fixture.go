@@ -37,7 +37,7 @@ func (h *Host) ProfileDigest(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	accel, err := qemu.ChooseAccel(p.Accel, img.Arch, h.AccelHost)
+	accel, err := shaped.Accel(p.Shape, p.Accel, img.Arch, h.AccelHost)
 	if err != nil {
 		return "", err
 	}

@@ -74,6 +74,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 
 // connectDevices makes the NICs and disks of a machine that is about to start.
 func (i *guestRun) connectDevices(cfg *qemu.Config) (err error) {
+	shaped.Pace(cfg, i.netdevs, func(again bool) { i.Machine().JoinNetwork(again) })
 	if cfg.NICs, err = i.netdevs.Create(i.plan.nics, i.plan.restored); err != nil {
 		return err
 	}

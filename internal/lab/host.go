@@ -26,6 +26,7 @@ import (
 	"provium/internal/machine"
 	"provium/internal/network"
 	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/ready"
 	"provium/internal/snapshot"
 	"provium/internal/templates"
@@ -77,7 +78,7 @@ type Host struct {
 	Seed uint64
 
 	Starter   qemu.Starter
-	AccelHost qemu.AccelHost
+	AccelHost accelerator.Host
 	TSC       *hosttsc.Meter // tells emulated kernels what their TSC counts; nil: they measure it
 	Pool      admission.Pool // nil: no limit
 

@@ -15,7 +15,7 @@ import (
 	"provium/internal/guest"
 	"provium/internal/image"
 	"provium/internal/proc"
-	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 )
 
 // guestLab is a lab whose VMs are real guests of the built-in profile.
@@ -41,7 +41,7 @@ func guestLab(t *testing.T) (*Lab, *Host) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := &Host{TempDir: dir, Images: images, Starter: starter, AccelHost: qemu.ThisHost(),
+	h := &Host{TempDir: dir, Images: images, Starter: starter, AccelHost: accelerator.This(),
 		Profiles: map[string]*Profile{"host": {Name: "host"}},
 		Warn:     func(format string, args ...any) { t.Errorf("warning: "+format, args...) }}
 	l := New(h)

@@ -115,6 +115,9 @@ func clockClass() Class {
 			fn("advance(duration: duration)",
 				"Moves the time; negative goes back.", example(`vm:clock():advance("25h")`)),
 			fn("sleep(duration: duration)", "Waits in the guest."),
+			fn("warp(duration: duration)", "Has a deterministic guest's time pass as fast as the emulator goes: "+
+				"timers fire in their order, and nothing jumps. It raises for other guests.",
+				example(`vm:clock():warp("25h")`)),
 			fn("sync()", "Sets the host's time."),
 		},
 	}

@@ -51,6 +51,8 @@ type Bridge struct {
 	closed        bool
 	routes        []*Bridge // in order of routing
 	awaitedRoutes []awaitedRoute
+	paced         int  // interfaces of deterministic guests
+	unpaced       int  // and of others
 	unsynced      bool // there are routes that guests have not been told of
 	uplink        bool
 	forwards      []*forward

@@ -94,7 +94,7 @@ func (b *Bridge) mayServe() error {
 		return fmt.Errorf("bridge `%s` has no addressing (addressing = \"none\"), and a gateway needs an address",
 			b.name)
 	}
-	return nil
+	return b.mayAnswer("a gateway")
 }
 
 // EnableUplink lets guests reach other networks through the host. Enabling it

@@ -23,6 +23,9 @@ type netdev struct {
 	up     bool   // the carrier that QEMU was last told of
 	gone   bool   // see PlannedNIC
 
+	admitted *Bridge    // that has counted it, nil for none
+	link     *pacedLink // nil unless the guest is deterministic
+
 	listener *net.UnixListener
 	bound    chan *NIC // receives the NIC that the connection is for
 	done     chan struct{}
@@ -38,7 +41,10 @@ const noMAC = "02:00:00:00:00:01"
 
 // newNetdev listens for QEMU in dir. nic may be nil. The caller must close the
 // netdev.
-func newNetdev(dir string, p PlannedNIC) (*netdev, error) {
+func newNetdev(dir string, p PlannedNIC, isPaced bool) (*netdev, error) {
+	if isPaced {
+		return newPacedNetdev(p)
+	}
 	path := filepath.Join(dir, fmt.Sprintf("nic%d", p.Slot))
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -53,23 +59,53 @@ func newNetdev(dir string, p PlannedNIC) (*netdev, error) {
 	d.dev.Quiet = d.quiet
 	if p.NIC != nil {
 		d.dev.MAC = p.NIC.MAC()
-		d.bind(p.NIC)
+		if err := d.bind(p.NIC); err != nil {
+			listener.Close()
+			return nil, err
+		}
 	}
 	go d.run()
 	return d, nil
 }
 
+// newPacedNetdev is newNetdev for a deterministic guest.
+func newPacedNetdev(p PlannedNIC) (*netdev, error) {
+	d := &netdev{dev: qemu.NIC{Slot: p.Slot, MAC: noMAC}, bridge: p.Bridge, label: p.Label,
+		ifname: p.Name, up: true, gone: p.Gone, done: make(chan struct{})}
+	close(d.done)
+	if err := d.pace(); err != nil {
+		return nil, err
+	}
+	if p.NIC != nil {
+		d.dev.MAC = p.NIC.MAC()
+		if err := d.bind(p.NIC); err != nil {
+			d.close()
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
 // bind connects the interface to a NIC. It must be called at most once. On a
-// closed netdev it does nothing.
-func (d *netdev) bind(nic *NIC) {
-	d.nic = nic
+// closed netdev it connects nothing. It returns an error for a bridge of other guests.
+func (d *netdev) bind(nic *NIC) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.closed {
-		d.bound <- nic
-		close(d.bound)
+		if err := nic.bridge.admit(d.link != nil); err != nil {
+			return err
+		}
+		d.admitted = nic.bridge
+		if d.link != nil {
+			d.link.connect(nic.port)
+		} else {
+			d.bound <- nic
+			close(d.bound)
+		}
 		d.isBound = true
 	}
+	d.nic = nic
+	return nil
 }
 
 // run moves the frames of QEMU's connection until it ends.
@@ -113,13 +149,21 @@ func (d *netdev) close() {
 	d.mu.Lock()
 	first := !d.closed
 	d.closed = true
+	if first && d.admitted != nil {
+		defer d.admitted.dismiss(d.link != nil)
+	}
+	if first && d.link != nil {
+		d.closePaced()
+	}
 	if d.conn != nil {
 		d.conn.Close()
 	}
-	if first && !d.isBound {
+	if first && !d.isBound && d.link == nil {
 		close(d.bound)
 	}
 	d.mu.Unlock()
-	d.listener.Close()
+	if d.listener != nil {
+		d.listener.Close()
+	}
 	<-d.done
 }

@@ -10,6 +10,7 @@ import (
 
 	"provium/internal/guest"
 	"provium/internal/qemu"
+	"provium/internal/syncpoint"
 )
 
 // Machine adds network devices to a running guest. *qemu.Machine implements it.
@@ -71,7 +72,10 @@ type Netdevs struct {
 
 	mu    sync.Mutex
 	list  []*netdev
-	stale bool // the guest does not know its latest configuration
+	stale bool             // the guest does not know its latest configuration
+	paced bool             // the guest is deterministic
+	mixed error            // of Adopt
+	join  func(again bool) // nil unless the guest is deterministic
 }
 
 // NewNetdevs returns the interfaces of a guest of s, of which there are none yet.
@@ -79,6 +83,15 @@ type Netdevs struct {
 // The caller must close them.
 func (n *Network) NewNetdevs(s Station, dir string) *Netdevs {
 	return &Netdevs{net: n, station: s, dir: dir}
+}
+
+// Pace says that the guest is deterministic, and returns the group that its time depends on. join is called when the
+// guest knows its configuration, with again for one that has booted once more.
+func (d *Netdevs) Pace(join func(again bool)) *syncpoint.Group {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.paced, d.join = true, join
+	return d.net.wires.group
 }
 
 // Create creates the interfaces of a guest that is about to start and returns
@@ -89,7 +102,7 @@ func (d *Netdevs) Create(planned []PlannedNIC, restored bool) ([]qemu.NIC, error
 	defer d.mu.Unlock()
 	var devices []qemu.NIC
 	for _, p := range planned {
-		c, err := newNetdev(d.dir, p)
+		c, err := newNetdev(d.dir, p, d.paced)
 		if err != nil {
 			d.closeAll()
 			return nil, err
@@ -130,7 +143,10 @@ func (d *Netdevs) Adopt(from *Netdevs, planned []PlannedNIC) {
 		c.bridge, c.label = planned[at].Bridge, planned[at].Label
 		c.ifname, c.gone = planned[at].Name, planned[at].Gone
 		if planned[at].NIC != nil {
-			c.bind(planned[at].NIC)
+			if err := c.bind(planned[at].NIC); err != nil {
+				d.mixed = err
+				continue
+			}
 			c.assumeLink()
 		}
 	}
@@ -194,6 +210,9 @@ var (
 func (d *Netdevs) Sync(ctx context.Context, m Machine, agent Agent) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.mixed != nil {
+		return d.mixed
+	}
 	if err := d.plugMissing(ctx, m); err != nil {
 		return err
 	}
@@ -207,7 +226,15 @@ func (d *Netdevs) Sync(ctx context.Context, m Machine, agent Agent) error {
 	if err := d.unplugClosed(ctx, m); err != nil {
 		return err
 	}
-	return d.configure(ctx, agent)
+	return d.joined(d.configure(ctx, agent), false)
+}
+
+// joined has the frames of a deterministic guest that was configured pass. It returns err.
+func (d *Netdevs) joined(err error, again bool) error {
+	if err == nil && d.join != nil {
+		d.join(again)
+	}
+	return err
 }
 
 // plugMissing adds an interface for each NIC of the VM that has none. The caller
@@ -222,7 +249,9 @@ func (d *Netdevs) plugMissing(ctx context.Context, m Machine) error {
 			return !c.gone && c.nic == nil && c.bridge == n.bridge.name && c.label == n.label
 		}
 		if c := d.find(same); c != nil {
-			c.bind(n)
+			if err := c.bind(n); err != nil {
+				return err
+			}
 		} else if err := d.plug(ctx, m, n); err != nil {
 			return err
 		}
@@ -245,7 +274,7 @@ func (d *Netdevs) plug(ctx context.Context, m Machine, n *NIC) error {
 		return fmt.Errorf("it has %d network interfaces already, of which %d came after its boot", len(d.list),
 			qemu.MaxNICs)
 	}
-	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, n.label, slot, name(), false})
+	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, n.label, slot, name(), false}, d.paced)
 	if err != nil {
 		return err
 	}
@@ -309,7 +338,7 @@ func (d *Netdevs) find(match func(*netdev) bool) *netdev {
 func (d *Netdevs) Configure(ctx context.Context, agent Agent) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.configure(ctx, agent)
+	return d.joined(d.configure(ctx, agent), true)
 }
 
 // configure is Configure. The caller must hold d.mu.

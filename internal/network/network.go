@@ -42,7 +42,8 @@ type Scope interface {
 
 // Network is all bridges of one test file. It is safe for concurrent use.
 type Network struct {
-	env Env
+	env   Env
+	wires *wires // of deterministic guests
 
 	mu       sync.Mutex
 	created  int                // number of bridges created so far
@@ -53,7 +54,7 @@ type Network struct {
 
 // New returns a network without bridges. The caller must close it.
 func New(env Env) *Network {
-	return &Network{env: env, attached: map[Station][]*NIC{}}
+	return &Network{env: env, wires: newWires(env.Seed), attached: map[Station][]*NIC{}}
 }
 
 // Close closes all bridges.

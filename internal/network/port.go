@@ -49,6 +49,9 @@ func (b *Bridge) OpenPort(o PortOpts, site stream.Site) (*Port, error) {
 	if b.hasName(name) {
 		return nil, b.twoOf(name)
 	}
+	if err := b.mayAnswer("a port"); err != nil {
+		return nil, err
+	}
 	id := digest(b.lab, name, b.name)
 	p := &Port{bridge: b, name: name, site: site, port: b.sw.AddPort(name),
 		mac: net.HardwareAddr{0x02, id[0], id[1], id[2], id[3], id[4]}}

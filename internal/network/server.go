@@ -283,6 +283,9 @@ func (b *Bridge) serve(kind string, addrs []netip.Addr, site stream.Site,
 	if b.closed {
 		return nil, fmt.Errorf("bridge `%s` is closed", b.name)
 	}
+	if err := b.mayAnswer("a server"); err != nil {
+		return nil, err
+	}
 	s := &Server{bridge: b, kind: kind, addrs: addrs, site: site}
 	for n := 0; s.port == "" || slices.ContainsFunc(b.servers, func(o *Server) bool { return o.port == s.port }); n++ {
 		s.port = "." + kind + strconv.Itoa(n)

@@ -47,6 +47,8 @@ type Config struct {
 	// x86-64 is told in front of Cmdline; 0: it measures the counter by itself.
 	TSCKHz  int
 	RNGSeed *uint64 // nil: the host's entropy
+	// Group is what the time of a deterministic guest on bridges depends on.
+	Group *syncpoint.Group
 	// Seed is that of a deterministic guest.
 	Seed    uint64
 	RTCBase time.Time // zero: the host's clock
@@ -203,6 +205,8 @@ func (c *Config) validate() error {
 type fds struct {
 	ram, qmp, serial, hvc, rng, state int    // rng is 0 without a seed, state without a Restore
 	agent, control, plugin            int    // 0 unless the guest is deterministic
+	pace                              int    // likewise, and it has NICs
+	nics                              []int  // likewise
 	vsock                             int    // the device; 0 without it
 	cid                               uint32 // with vsock
 }
@@ -260,13 +264,20 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		a = append(a, option("-blockdev", c.Disks[i].backend())...)
 	}
 	for i := range c.NICs {
-		a = append(a, option("-netdev", c.NICs[i].backend())...)
+		backend := c.NICs[i].backend()
+		if i < len(fd.nics) {
+			backend.Addr = fdAddress{"fd", fmt.Sprint(fd.nics[i])}
+		}
+		a = append(a, option("-netdev", backend)...)
 	}
 	switch {
 	case c.Vsock:
 	case c.Shape.IsDeterministic():
 		// The host is there before the guest is: when it comes is no part of the run.
 		a = append(a, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", agentChardev, fd.agent))
+		if fd.pace != 0 {
+			a = append(a, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", paceChardev, fd.pace))
+		}
 	default:
 		a = append(a, "-chardev", "socket,id="+agentChardev+",server=on,wait=off,path="+escapeComma(agentSocket))
 	}
@@ -318,6 +329,10 @@ func (c *Config) devices() []any {
 			Chardev: agentChardev, Name: AgentPort})
 	}
 	out = append(out, serialPort{Driver: "virtconsole", Bus: "vser.0", Number: 2, Chardev: "hvc0"})
+	if c.isInGroup() {
+		out = append(out, serialPort{Driver: "virtserialport", ID: "paceport", Bus: "vser.0", Number: 3,
+			Chardev: paceChardev, Name: pacePort})
+	}
 	if !c.Shape.IsDeterministic() {
 		// Without an ioeventfd a request has reached the backend when the guest's call
 		// returns, see ReleaseEntropy.
@@ -350,7 +365,11 @@ func (c *Config) devices() []any {
 		out = append(out, bridge)
 	}
 	for i := range c.NICs {
-		out = append(out, c.NICs[i].device(c.rootBus()))
+		if c.isInGroup() {
+			out = append(out, c.NICs[i].pacedDevice(c.rootBus()))
+		} else {
+			out = append(out, c.NICs[i].device(c.rootBus()))
+		}
 	}
 	return out
 }

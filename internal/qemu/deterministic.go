@@ -41,8 +41,6 @@ func (c *Config) checkDeterministic() error {
 		return refuse("vsock is served by the host's kernel", "set transport = \"virtio-serial\"")
 	case len(c.Disks) > 0:
 		return refuse("the host decides when a disk is done", "use files in the guest's memory")
-	case len(c.NICs) > 0:
-		return refuse("the host decides when a frame arrives", "connect it to no bridge")
 	case c.RNGSeed != nil:
 		return refuse("rng_seed is of a random device that the guest does not have", "set the seed of the run (--seed)")
 	case len(c.Shape.Args) > 0:
@@ -55,10 +53,26 @@ func (c *Config) checkDeterministic() error {
 	return nil
 }
 
+// pacePort is the name of the port by which the ticks of a deterministic guest on bridges are chosen.
+const (
+	pacePort    = "org.provium.pace"
+	paceChardev = "pace"
+)
+
+// isInGroup reports whether the guest is deterministic, and on bridges.
+func (c *Config) isInGroup() bool { return c.Shape.IsDeterministic() && len(c.NICs) > 0 }
+
 // deterministicArgs are the words of the command line that count time in instructions.
 func (c *Config) deterministicArgs(fd fds) []string {
+	plugin := fmt.Sprintf("/proc/self/fd/%d,fd=%d,port=%d", fd.plugin, fd.control, fd.agent)
+	if fd.pace != 0 {
+		plugin += fmt.Sprintf(",port=%d", fd.pace)
+	}
+	for _, number := range fd.nics {
+		plugin += fmt.Sprintf(",nic=%d", number)
+	}
 	return []string{"-icount", fmt.Sprintf("shift=%d,sleep=off", icountShift), "-seed", fmt.Sprint(uint32(c.Seed)),
-		"-plugin", fmt.Sprintf("/proc/self/fd/%d,fd=%d,port=%d", fd.plugin, fd.control, fd.agent)}
+		"-plugin", plugin}
 }
 
 // consoleDevice is what a console writes to. A deterministic guest's must never be full, since the guest would see
@@ -92,10 +106,13 @@ func outputPipe(name string, child *childFiles) (host *os.File, number int, err 
 }
 
 // pacerFiles are our ends of what a deterministic guest has beside other guests.
-type pacerFiles struct{ control, port *os.File }
+type pacerFiles struct {
+	control, port, pace *os.File
+	nics                []*os.File
+}
 
 func (f *pacerFiles) close() {
-	for _, file := range []*os.File{f.control, f.port} {
+	for _, file := range append([]*os.File{f.control, f.port, f.pace}, f.nics...) {
 		if file != nil {
 			file.Close()
 		}
@@ -117,12 +134,55 @@ func (m *Machine) wirePacer(ends *pacerFiles, n *fds, pair func(string) (*os.Fil
 		return err
 	}
 	n.plugin = child.add(library)
-	return nil
+	if !m.cfg.isInGroup() {
+		return nil
+	}
+	for i := range m.cfg.NICs {
+		p := m.cfg.NICs[i].Paced
+		if p == nil {
+			return errors.New("deterministic: a network interface without a connection")
+		}
+		theirs, err := dup(p.QEMU)
+		if err != nil {
+			return err
+		}
+		n.nics = append(n.nics, child.add(theirs))
+		ours, err := pollable(p.Host)
+		if err != nil {
+			return err
+		}
+		ends.nics = append(ends.nics, ours)
+	}
+	ends.pace, n.pace, err = pair("ticks")
+	return err
+}
+
+// pollable returns a copy of a socket that does not block.
+func pollable(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("qemu frames socket: %w", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // startPacer begins to pace the guest.
 func (m *Machine) startPacer(f pacerFiles) {
+	var group *syncpoint.Group
+	var nics []syncpoint.NIC
+	key := m.cfg.Name
+	if m.cfg.isInGroup() {
+		group = m.cfg.Group
+		for i := range m.cfg.NICs {
+			nics = append(nics, syncpoint.NewNIC(f.nics[i], m.cfg.NICs[i].Paced.Link))
+			key += " " + m.cfg.NICs[i].MAC
+		}
+	}
 	m.pacer = syncpoint.New(syncpoint.Config{Control: f.control, Port: f.port, Seed: m.cfg.Seed,
+		Group: group, Pace: f.pace, NICs: nics, Key: key,
 		Restored: m.cfg.Restore != nil,
 		Arrived:  m.SyncConsole,
 		Observe:  m.observe(),
@@ -184,6 +244,21 @@ func (m *Machine) Disturbance() uint64 {
 
 // Pacer lets a deterministic guest go on. It is nil for others.
 func (m *Machine) Pacer() *syncpoint.Pacer { return m.pacer }
+
+// Ticks reports whether the guest is to meet its host at times that the host chooses.
+func (m *Machine) Ticks() bool { return m.cfg.isInGroup() }
+
+// JoinNetwork has the frames of a deterministic guest, which has booted, pass. again says that the guest has booted
+// before.
+func (m *Machine) JoinNetwork(again bool) {
+	switch {
+	case m.pacer == nil:
+	case again:
+		m.pacer.Rejoin()
+	default:
+		m.pacer.Join()
+	}
+}
 
 // refusesPlugin reports whether a start has failed since QEMU wants another version of the plugin.
 func refusesPlugin(err error) bool {

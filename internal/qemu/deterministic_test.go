@@ -49,6 +49,32 @@ func TestDeterministicArgs(t *testing.T) {
 	}
 }
 
+// TestDeterministicNetwork has a guest on a bridge: its frames go through sockets that the plugin knows, at its own
+// times.
+func TestDeterministicNetwork(t *testing.T) {
+	c := deterministic(func(c *Config) { c.NICs = []NIC{{Slot: 1, MAC: "02:00:00:00:00:07", Socket: "/s"}} })
+	d := c.withDefaults()
+	files := fds{agent: 7, control: 8, plugin: 9, pace: 10, nics: []int{11}}
+	got := strings.Join(d.args(files, "/run/agent"), " ")
+	for _, want := range []string{
+		"-plugin /proc/self/fd/9,fd=8,port=7,port=10,nic=11 ", "socket,id=pace,fd=10 ",
+		`"id":"net1","server":false,"addr":{"type":"fd","str":"11"}`,
+		`"tx":"timer","x-txtimer":10000,"ioeventfd":false`, `"nr":3,"chardev":"pace","name":"org.provium.pace"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q not in %s", want, got)
+		}
+	}
+	c.Shape.Deterministic = nil
+	d = c.withDefaults()
+	got = strings.Join(d.args(fds{}, "/run/agent"), " ")
+	for _, not := range []string{"pace", `"fd"`, "txtimer"} {
+		if strings.Contains(got, not) {
+			t.Errorf("%q in the command line of another guest: %s", not, got)
+		}
+	}
+}
+
 func TestDeterministicRefusals(t *testing.T) {
 	seed := uint64(1)
 	arm64, err := arch.Named("arm64")
@@ -62,7 +88,6 @@ func TestDeterministicRefusals(t *testing.T) {
 		"guests of arm64":             func(c *Config) { c.Arch = arm64 },
 		"virtio-serial":               func(c *Config) { c.Vsock = true },
 		"when a disk is done":         func(c *Config) { c.Disks = []Disk{{}} },
-		"when a frame arrives":        func(c *Config) { c.NICs = []NIC{{}} },
 		"rng_seed":                    func(c *Config) { c.RNGSeed = &seed },
 		"leave qemu_args out":         func(c *Config) { c.Shape.Args = []string{"-x"} },
 		"firmware and boot_from":      func(c *Config) { c.Shape.Firmware = machine.UEFI },

@@ -84,6 +84,11 @@ type netDevice struct {
 	GuestAnnounce bool   `json:"guest_announce"`
 	ROMFile       string `json:"romfile"`
 	MAC           string `json:"mac,omitempty"`
+
+	// Of a deterministic guest, which sends when a timer of its own time says so.
+	Transmit      string `json:"tx,omitempty"` // timer
+	TransmitTimer int    `json:"x-txtimer,omitempty"`
+	IOEventFD     *bool  `json:"ioeventfd,omitempty"`
 }
 
 // diskDevice is a disk.
@@ -139,10 +144,16 @@ type unixAddress struct {
 
 // netBackend connects a network interface to a socket.
 type netBackend struct {
-	Type   string      `json:"type"` // stream
-	ID     string      `json:"id"`
-	Server bool        `json:"server"`
-	Addr   unixAddress `json:"addr"`
+	Type   string `json:"type"` // stream
+	ID     string `json:"id"`
+	Server bool   `json:"server"`
+	Addr   any    `json:"addr"` // unixAddress or fdAddress
+}
+
+// fdAddress is a socket that the process has.
+type fdAddress struct {
+	Type   string `json:"type"` // fd
+	Number string `json:"str"`
 }
 
 // blockBackend connects a disk to an NBD server.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+
+	"provium/internal/syncpoint"
 )
 
 // Where a NIC is depends on when it came. Those of a boot are on the root bus, one behind
@@ -81,7 +84,20 @@ type NIC struct {
 	// whether QEMU has taken all that were sent, so that another connection can take the place of
 	// this one. Nil: nobody knows.
 	Quiet func() (release func(), ok bool)
+
+	// Paced takes the place of Socket and Quiet for a deterministic guest.
+	Paced *PacedNIC
 }
+
+// PacedNIC is the connection of a NIC of a deterministic guest: both its ends, which Start copies, and what frames pass
+// through.
+type PacedNIC struct {
+	QEMU, Host *os.File // Host does not block
+	Link       syncpoint.Link
+}
+
+// transmitTimer is how long a deterministic guest's frames wait in its own time, in nanoseconds.
+const transmitTimer = 10_000
 
 // ID is the device's name in QEMU.
 func (n *NIC) ID() string { return fmt.Sprintf("nic%d", n.Slot) }
@@ -125,6 +141,13 @@ func (n *NIC) device(rootBus string) netDevice {
 		DisableLegacy: on, GuestAnnounce: false, MAC: n.MAC}
 }
 
+// pacedDevice is device for a deterministic guest.
+func (n *NIC) pacedDevice(rootBus string) netDevice {
+	d := n.device(rootBus)
+	d.Transmit, d.TransmitTimer, d.IOEventFD = "timer", transmitTimer, new(bool)
+	return d
+}
+
 // backend is the description of its connection.
 func (n *NIC) backend() netBackend {
 	return netBackend{Type: "stream", ID: n.netdev(), Addr: unixAddress{"unix", n.Socket}}
@@ -134,7 +157,8 @@ func (n *NIC) backend() netBackend {
 // returns when QEMU has it, which is before the guest has.
 func (m *Machine) PlugNIC(ctx context.Context, n NIC) error {
 	if m.pacer != nil {
-		return (&Config{NICs: []NIC{n}}).checkDeterministic()
+		return errors.New("deterministic: the guest would see when a network interface is plugged; attach the VM to " +
+			"its bridges before it boots")
 	}
 	if err := m.monitor().netdevAdd(ctx, n.backend()); err != nil {
 		return err
@@ -199,5 +223,9 @@ func (m *Machine) holdNICs() (list []NIC, release func(), ok bool) {
 
 // SetLink sets the carrier of a NIC.
 func (m *Machine) SetLink(ctx context.Context, n NIC, up bool) error {
-	return m.monitor().setLink(ctx, n.ID(), up)
+	set := func() error { return m.monitor().setLink(ctx, n.ID(), up) }
+	if m.pacer != nil {
+		return m.pacer.AtRest(ctx, set)
+	}
+	return set()
 }

@@ -26,7 +26,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/preparation"
 	"provium/internal/proc"
-	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
 	"provium/internal/sched"
@@ -81,7 +81,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 	defer starter.Close()
 	header := report.Header{Files: len(candidates.Files), Notes: o.Notes}
 	if !o.Local {
-		accel, err := qemu.ChooseAccel("auto", arch.Host(), qemu.ThisHost())
+		accel, err := accelerator.Choose("auto", arch.Host(), accelerator.This())
 		if err != nil {
 			return ExitError, err
 		}

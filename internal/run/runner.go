@@ -29,6 +29,7 @@ import (
 	"provium/internal/preparation"
 	"provium/internal/proc"
 	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/report"
 	"provium/internal/run/evidence"
 	"provium/internal/script"
@@ -219,7 +220,7 @@ func newHost(j *job, starter *proc.Starter, machines qemu.Starter, pool admissio
 	}
 	*h = lab.Host{
 		File: j.Path, Profiles: map[string]*lab.Profile{}, ConfigPath: j.ConfigPath, TempDir: j.TempDir,
-		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: qemu.ThisHost(), Pool: pool, Images: images,
+		QEMU: j.QEMU, Oops: rules, Starter: machines, AccelHost: accelerator.This(), Pool: pool, Images: images,
 		Emit: emit, BootCache: j.BootCache, Seed: j.Seed, TSC: &hosttsc.Meter{},
 		Check: determinism.New(j.CheckDir),
 		Busy:  func() bool { return hostload.Busy(os.DirFS("/")) },

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,7 @@ import (
 // Kinds of sync points, and what else the plugin says.
 const (
 	empty  = 'e' // the agent has read all that its port had
+	ticked = 'k' // the guest of a group has come to a time that was chosen
 	loaded = 'L' // the plugin is there; the guest does not run yet
 	full   = 'f' // the guest has no room for what is in its port's socket
 )
@@ -25,6 +27,7 @@ const (
 	goOn     = 0
 	takeThis = 1 // the same, when the guest has what is in its port's socket
 	stopNow  = 2 // the same, when QEMU waits for the CPU to stop
+	frame    = 3 // nothing yet: a frame is in the socket of the interface whose number follows
 )
 
 const (
@@ -36,10 +39,16 @@ const (
 
 // Config is what a Pacer works with.
 type Config struct {
-	Control  *os.File // the plugin's socket; does not block
-	Port     *os.File // our end of the agent's port; does not block
-	Seed     uint64   // of what a host sends that is random
-	Restored bool     // the guest goes on from a snapshot: it has read all that its port had
+	Control *os.File // the plugin's socket; does not block
+	Port    *os.File // our end of the agent's port; does not block
+	// Group is what the guest's time depends on, nil for a guest on no bridge. Pace is our end of the port by which
+	// its ticks are chosen, NICs are its network interfaces, and Key is its place among the guests of the group.
+	Group    *Group
+	Pace     *os.File
+	NICs     []NIC
+	Key      string
+	Seed     uint64 // of what a host sends that is random
+	Restored bool   // the guest goes on from a snapshot: it has read all that its port had
 	// Arrived is called at each point: what the guest has printed until then is to be delivered.
 	Arrived func()
 	// Observe is called before the CPU goes on. Nil observes nothing.
@@ -64,8 +73,11 @@ type Pacer struct {
 
 	passed atomic.Uint64
 
-	mu       sync.Mutex
+	mu       *sync.Mutex // the group's, if there is one
 	changed  *sync.Cond
+	member   member
+	held     int  // who keeps the guest from going on
+	settle   bool // QEMU has got something to do while the guest stood
 	session  *Session
 	early    []byte // what came while there was no session
 	room     bool   // the guest has read all that it was sent
@@ -82,7 +94,14 @@ func New(cfg Config) *Pacer {
 	copy(key[:], fmt.Appendf(nil, "link %d", cfg.Seed))
 	p := &Pacer{cfg: cfg, room: cfg.Restored, loaded: make(chan struct{}), done: make(chan struct{}),
 		nonces: rand.NewChaCha8(key)}
-	p.changed = sync.NewCond(&p.mu)
+	p.mu = &sync.Mutex{}
+	if cfg.Group != nil {
+		p.mu = &cfg.Group.mu
+	}
+	p.changed = sync.NewCond(p.mu)
+	if cfg.Group != nil {
+		cfg.Group.enter(p)
+	}
 	return p
 }
 
@@ -105,6 +124,15 @@ func (p *Pacer) Run() {
 	defer close(p.done)
 	defer p.cfg.Port.Close()
 	defer p.cfg.Control.Close()
+	if p.cfg.Group != nil {
+		var readers sync.WaitGroup
+		for i := range p.cfg.NICs {
+			readers.Go(p.cfg.NICs[i].read)
+		}
+		defer readers.Wait()
+		defer p.closeNICs()
+		defer p.cfg.Group.leave(p)
+	}
 	var letter [1]byte
 	for {
 		n, err := p.cfg.Control.Read(letter[:])
@@ -134,7 +162,7 @@ func (p *Pacer) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.isClosed = true
-	p.changed.Broadcast()
+	p.broadcast()
 }
 
 // end ends the session. What has gone wrong is told, unless QEMU has just ended.
@@ -143,7 +171,7 @@ func (p *Pacer) end(err error) {
 	if p.session != nil {
 		p.session.isOver = true
 	}
-	p.changed.Broadcast()
+	p.broadcast()
 	p.mu.Unlock()
 	if !errors.Is(err, net.ErrClosed) {
 		p.cfg.Failed(err)
@@ -152,7 +180,14 @@ func (p *Pacer) end(err error) {
 
 // meet carries out a sync point.
 func (p *Pacer) meet(kind byte) error {
-	received, err := p.receive()
+	received, err := receive(p.cfg.Port)
+	if err == nil {
+		err = p.collect()
+	}
+	var tick time.Duration
+	if err == nil && kind == ticked {
+		tick, err = p.tick()
+	}
 	if err != nil {
 		return err
 	}
@@ -165,41 +200,69 @@ func (p *Pacer) meet(kind byte) error {
 		p.early = append(p.early, received...)
 	}
 	p.room = p.room || kind == empty
-	p.changed.Broadcast()
-	p.stands = true
-	for !p.mayGo() && !p.stop && !p.isClosed {
-		p.changed.Wait()
+	if kind == ticked {
+		p.member.ticked(tick)
 	}
-	p.stands = false
+	if !p.passes(received) {
+		p.stands = true
+		p.broadcast()
+		for !p.mayGo() && !p.stop && !p.isClosed {
+			p.changed.Wait()
+		}
+		p.stands = false
+	}
 	if p.stop {
 		p.stop = false
 		p.mu.Unlock()
 		return p.answer(stopNow)
 	}
-	var out []byte
-	op := ""
-	if p.session != nil {
-		op = p.session.op
+	out, op := p.next()
+	plan := p.plan()
+	answer := byte(goOn)
+	if len(out)+len(plan) > 0 || p.settle {
+		answer = takeThis
 	}
-	if s := p.session; p.room && s != nil && len(s.out) > 0 {
-		n := min(len(s.out), chunk)
-		out = append(out, s.out[:n]...)
-		s.out = append(s.out[:0], s.out[n:]...)
-		p.room = false
-	}
+	p.settle = false
 	p.mu.Unlock()
 	if p.cfg.Observe != nil {
-		if err := p.cfg.Observe(Point{Kind: kind, Op: op, Sent: out, Received: received}); err != nil {
+		if err := p.cfg.Observe(Point{Kind: kind, Op: op, Sent: out, Received: p.trailed(received, out)}); err != nil {
 			return err
 		}
 	}
-	if len(out) == 0 {
-		return p.answer(goOn)
+	if err := p.handFrames(); err != nil {
+		return err
 	}
-	if _, err := p.cfg.Port.Write(out); err != nil {
-		return fmt.Errorf("%w: %w", net.ErrClosed, err)
+	for _, w := range []struct {
+		to *os.File
+		b  []byte
+	}{{p.cfg.Port, out}, {p.cfg.Pace, plan}} {
+		if len(w.b) == 0 {
+			continue
+		}
+		if _, err := w.to.Write(w.b); err != nil {
+			return fmt.Errorf("%w: %w", net.ErrClosed, err)
+		}
 	}
-	return p.answer(takeThis)
+	return p.answer(answer)
+}
+
+// next returns what the guest is sent now, and what the host does. The caller must hold p.mu.
+func (p *Pacer) next() (out []byte, op string) {
+	s := p.session
+	if s == nil {
+		return nil, ""
+	}
+	n := min(len(s.out), chunk)
+	if p.member.joined {
+		n = min(n, p.member.released)
+	}
+	if p.room && n > 0 {
+		out = append(out, s.out[:n]...)
+		s.out = append(s.out[:0], s.out[n:]...)
+		p.room = false
+		p.member.released -= min(n, p.member.released)
+	}
+	return out, s.op
 }
 
 func (p *Pacer) answer(b byte) error {
@@ -220,23 +283,68 @@ func (p *Pacer) Stop(ctx context.Context, stop func() error) error {
 	}
 	if !p.stands {
 		p.mu.Unlock()
-		return errors.Join(context.Cause(ctx), errors.New("the guest reaches no sync point"))
+		return errors.Join(context.Cause(ctx), errNoPoint)
 	}
 	p.stop = true
-	p.changed.Broadcast()
+	p.broadcast()
 	p.mu.Unlock()
 	return stop()
 }
 
-// mayGo reports whether the guest may go on: somebody waits for it, and nobody of the host is about to send it
-// more. The caller must hold p.mu.
+// mayGo reports whether the guest may go on. The caller must hold p.mu.
 func (p *Pacer) mayGo() bool {
+	if p.member.joined {
+		p.cfg.Group.resume()
+		return p.member.runs
+	}
+	waiting, isQuiet := p.awaited()
+	return isQuiet && waiting > 0
+}
+
+// awaited returns how many wait for the guest, and whether nobody of the host is about to send it more. The caller
+// must hold p.mu.
+func (p *Pacer) awaited() (waiting int, isQuiet bool) {
 	s := p.session
 	if s == nil || s.isOver {
-		return p.free > 0
+		return p.free, p.held == 0
 	}
-	return s.isReading && len(s.in) == 0 && s.busy == 0 && s.waiting+p.free > 0
+	return s.waiting + p.free, s.isReading && len(s.in) == 0 && s.busy == 0 && p.held == 0
 }
+
+// broadcast wakes all who wait for a change. The caller must hold p.mu.
+func (p *Pacer) broadcast() {
+	p.changed.Broadcast()
+	if p.cfg.Group != nil {
+		p.cfg.Group.broadcast()
+	}
+}
+
+// AtRest does something with the guest that it sees when it goes on, while it stands at a sync point.
+func (p *Pacer) AtRest(ctx context.Context, act func() error) error {
+	wake := context.AfterFunc(ctx, func() { p.addFree(0) })
+	defer wake()
+	p.mu.Lock()
+	p.held++
+	rests := func() bool { return p.stands && !p.member.runs }
+	for !rests() && ctx.Err() == nil && !p.isClosed {
+		p.changed.Wait()
+	}
+	stands := rests()
+	p.settle = p.settle || stands
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.held--
+		p.broadcast()
+	}()
+	if !stands {
+		return errors.Join(context.Cause(ctx), errNoPoint)
+	}
+	return act()
+}
+
+var errNoPoint = errors.New("the guest reaches no sync point")
 
 // Free lets the guest go on as long as something is waited for that is no operation, such as its end. The caller
 // must call done.
@@ -249,12 +357,12 @@ func (p *Pacer) addFree(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free += n
-	p.changed.Broadcast()
+	p.broadcast()
 }
 
 // receive reads what the guest has sent. Its CPU stands, so this is all.
-func (p *Pacer) receive() ([]byte, error) {
-	raw, err := p.cfg.Port.SyscallConn()
+func receive(f *os.File) ([]byte, error) {
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", net.ErrClosed, err)
 	}

@@ -44,7 +44,7 @@ func (p *Pacer) Dial() *Session {
 	default:
 	}
 	p.session = s
-	p.changed.Broadcast()
+	p.broadcast()
 	return s
 }
 
@@ -55,7 +55,7 @@ func (s *Session) Adjust(busy, waiting int) {
 	defer s.p.mu.Unlock()
 	s.busy += busy
 	s.waiting += waiting
-	s.p.changed.Broadcast()
+	s.p.broadcast()
 }
 
 // Began says what the host has begun to do with the guest, for people.
@@ -89,8 +89,10 @@ func (s *Session) Read(b []byte) (int, error) {
 		case err != nil:
 			return 0, err
 		}
-		s.isReading = true
-		s.p.changed.Broadcast()
+		if !s.isReading {
+			s.isReading = true
+			s.p.broadcast()
+		}
 		s.p.changed.Wait()
 	}
 	s.isReading = false
@@ -118,7 +120,7 @@ func (s *Session) Close() error {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	s.isOver, s.isClosed = true, true
-	s.p.changed.Broadcast()
+	s.p.broadcast()
 	return nil
 }
 
@@ -145,12 +147,12 @@ func (s *Session) setDeadline(direction int, t time.Time) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	s.until[direction] = t
-	s.p.changed.Broadcast()
+	s.p.broadcast()
 	if wait := time.Until(t); !t.IsZero() && wait > 0 {
 		time.AfterFunc(wait, func() {
 			s.p.mu.Lock()
 			defer s.p.mu.Unlock()
-			s.p.changed.Broadcast()
+			s.p.broadcast()
 		})
 	}
 }

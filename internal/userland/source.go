@@ -130,6 +130,10 @@ func (s Source) resolve() (Source, error) {
 		}
 	case !info.IsDir():
 		return s, fmt.Errorf("%s is neither a directory nor a file", s.Path)
+	default: // one userland, whichever link leads to it
+		if s.Path, err = filepath.EvalSymlinks(s.Path); err != nil {
+			return s, reason(err)
+		}
 	}
 	return s, nil
 }

@@ -207,6 +207,19 @@ func TestContents(t *testing.T) {
 	}
 }
 
+// TestLinkedDirectory is one userland, whichever link leads to it.
+func TestLinkedDirectory(t *testing.T) {
+	m, dir := newMaker(t), t.TempDir()
+	put(t, dir+"/tree/bin/sh", "program", 0o755)
+	must(t, os.Symlink(dir+"/tree", dir+"/link"))
+	straight, err := m.Make(t.Context(), Source{Kind: Directory, Path: dir + "/tree"})
+	must(t, err)
+	linked, err := m.Make(t.Context(), Source{Kind: Directory, Path: dir + "/link"})
+	if err != nil || linked.Key != straight.Key {
+		t.Errorf("%v, %v", linked, err)
+	}
+}
+
 func TestDirectoryErrors(t *testing.T) {
 	m := newMaker(t)
 	empty := t.TempDir()

@@ -35,6 +35,8 @@ type Switch struct {
 
 	mu        sync.Mutex
 	epoch     time.Time
+	paced     bool      // the clock moves with Advance
+	at        time.Time // of a paced switch
 	ports     map[string]*Port
 	slots     []*Port   // by Port.slot; nil is a free one
 	observers []*Port   // promiscuous ones
@@ -425,10 +427,11 @@ func (s *Switch) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		if wait, more := s.release(); more {
-			timer.Reset(wait)
-		} else {
-			timer.Stop()
+		timer.Stop()
+		if !s.isPaced() {
+			if wait, more := s.release(); more {
+				timer.Reset(wait)
+			}
 		}
 		select {
 		case <-timer.C:

@@ -152,6 +152,8 @@ type Renew struct {
 	// Disturb has the guest's processes be interrupted at moments that follow from it, from
 	// now on; 0: not.
 	Disturb uint64
+	// Tick has a deterministic guest meet its host at times that the host chooses.
+	Tick bool
 }
 
 // MaxRandomBlock is the longest RandomBlock, in bytes.
@@ -535,6 +537,7 @@ func (r *Renew) fields(f *fields) {
 	f.OptBin("random_block", r.RandomBlock)
 	f.OptBool("machine_id", r.MachineID)
 	f.OptUint("disturb", r.Disturb)
+	f.OptBool("tick", r.Tick)
 }
 
 func (r *Renew) field(d *decoder, key string) bool {
@@ -555,6 +558,8 @@ func (r *Renew) field(d *decoder, key string) bool {
 		r.MachineID = d.Bool()
 	case "disturb":
 		r.Disturb = d.Uint()
+	case "tick":
+		r.Tick = d.Bool()
 	default:
 		return false
 	}

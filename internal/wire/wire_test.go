@@ -49,6 +49,7 @@ var goldenRequests = []struct {
 	{&Renew{Entropy: []byte("abc"), RealtimeNS: 300},
 		`\x83\xa2op\xa5renew\xa7entropy\xc4\x03abc\xabrealtime_ns\xcd\x01\x2c`},
 	{&Renew{Disturb: 7}, `\x82\xa2op\xa5renew\xa7disturb\x07`},
+	{&Renew{Tick: true}, `\x82\xa2op\xa5renew\xa4tick\xc3`},
 	{&Renew{DropRandom: true, RandomBlock: []byte("b"), MachineID: true},
 		`\x84\xa2op\xa5renew\xabdrop_random\xc3\xacrandom_block\xc4\x01b\xaamachine_id\xc3`},
 	{&Network{Interfaces: []Interface{{Path: "1e.0/01.0", Name: "eth0", MAC: []byte{2, 0, 0, 0, 0, 1},

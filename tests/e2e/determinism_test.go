@@ -38,6 +38,37 @@ func TestDeterministicRuns(t *testing.T) {
 	p.run("verify-determinism", "tests/a.test.lua", "--runs", fmt.Sprint(fulltest.Of(2, 10))).expect(0, "the same in ")
 }
 
+// lossy has three guests, of which two talk to the third over a bridge that loses and delays frames.
+const lossy = `
+test("lossy", function(t)
+  local lan, vms = provium:bridge("lan"), {}
+  for i, name in ipairs({"a", "b", "c"}) do
+    vms[i] = provium:vm(name, "host", {memory = "256M"})
+    lan:attach(vms[i])
+  end
+  lan:drop_rate(20)
+  lan:add_latency(3)
+  lan:add_jitter(2)
+  for _, vm in ipairs(vms) do vm:boot() end
+  vms[3]:run("(while :; do nc -l -p 7 -e cat; done) >/dev/null 2>&1 &")
+  vms[2]:run("ping -i 0.05 c >/tmp/log 2>&1 &")
+  vms[1]:run("ping -i 0.02 -c 30 b; head -c 20000 /dev/urandom | nc -w 3 c 7 | md5sum; cat /proc/uptime")
+  vms[2]:run("cat /tmp/log /proc/uptime")
+  vms[3]:run("cat /proc/net/dev /proc/uptime")
+end)
+`
+
+// TestDeterministicNetwork compares runs of guests that send each other frames.
+func TestDeterministicNetwork(t *testing.T) {
+	if !fulltest.Wanted() {
+		t.Skip("tests/deterministic-network.test.lua has frames pass")
+	}
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/a.test.lua", lossy)
+	p.run("verify-determinism", "tests/a.test.lua", "--runs", "10").expect(0, "the same in ")
+}
+
 // race loses an update with four of ten seeds.
 const race = `
 test("counts to 2", function(t)

@@ -18,6 +18,9 @@ import (
 // PortName is the name of the virtio-serial port that is the agent link.
 const PortName = "org.provium.agent"
 
+// pacePort is the name of the port by which the host of a deterministic guest chooses when its ticker meets it.
+const pacePort = "org.provium.pace"
+
 // Port is the open agent link. One goroutine may read while others, one at a
 // time, write. The descriptor does not block and waits in the runtime's
 // poller: a thread that blocked in a read instead would keep a scheduler slot,
@@ -60,7 +63,7 @@ func (s *System) OpenPort(limit int, say func(error)) (p *Port, err error) {
 	sync := s.hasWord(syncOption)
 	w := wait{what: "the port " + PortName, limit: limit, there: s.virtioPorts, say: say}
 	err = w.until(func() (bool, error) {
-		name, err := s.findPort()
+		name, err := s.findPort(PortName)
 		if name == "" || err != nil {
 			return false, err
 		}
@@ -111,8 +114,23 @@ func portError(name string, err error) error {
 	return fmt.Errorf("open port %s: %w", name, err)
 }
 
-// findPort looks for the port by its name; "" when it is not there.
-func (s *System) findPort() (string, error) {
+// OpenPacePort opens the port of the ticker.
+func (s *System) OpenPacePort() (fd int, err error) {
+	name, err := s.findPort(pacePort)
+	if err == nil && name == "" {
+		err = unix.ENODEV
+	}
+	if err == nil {
+		fd, err = unix.Openat(s.dev, name, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("port %s: %w", pacePort, err)
+	}
+	return fd, nil
+}
+
+// findPort looks for a port by its name; "" when it is not there.
+func (s *System) findPort(wanted string) (string, error) {
 	const class = "class/virtio-ports"
 	fd, err := unix.Openat(s.sys, class, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
@@ -128,7 +146,7 @@ func (s *System) findPort() (string, error) {
 		return "", fmt.Errorf("read %s: %w", class, err)
 	}
 	for _, n := range names {
-		if firstLine(fd, n+"/name") == PortName {
+		if firstLine(fd, n+"/name") == wanted {
 			return n, nil
 		}
 	}

@@ -20,11 +20,12 @@ type Pool struct {
 	newHandle func() uint64
 	reaping   sync.WaitGroup // the goroutines that reap executors
 
-	mu    sync.Mutex
-	byID  map[uint64]*Executor // nil once the pool is stopped
-	root  sys.Identity         // the agent's root directory
-	other *process.Child       // interrupts others; nil for none
-	calls map[uint64]*Call
+	mu     sync.Mutex
+	byID   map[uint64]*Executor // nil once the pool is stopped
+	root   sys.Identity         // the agent's root directory
+	other  *process.Child       // interrupts others; nil for none
+	ticker *process.Child       // meets the host in time; likewise
+	calls  map[uint64]*Call
 }
 
 // NewPool returns a Pool without executors. program is a descriptor of their
@@ -117,6 +118,9 @@ func (s *Pool) Stop() {
 	s.mu.Lock()
 	all := s.byID
 	s.byID = nil
+	if s.ticker != nil {
+		s.ticker.Kill()
+	}
 	if s.other != nil {
 		s.other.Kill()
 	}

@@ -6,6 +6,7 @@
  *
  *   argv[0] is @provium-executor    makes system calls (../executor/program)
  *   argv[0] is @provium-disturber   interrupts others (disturb.c)
+ *   argv[0] is @provium-ticker      meets the host in time (tick.c)
  *   PID 1                           starts the agent, and then an init (init.c)
  *   called dd                       copies bytes (dd.c)
  *   --help                          prints a usage message
@@ -28,6 +29,7 @@
 #include "disturb.h"
 #include "init.h"
 #include "start.h"
+#include "tick.h"
 
 static const char help[] =
 	"Usage: provium-agent [--port N]\n"
@@ -69,6 +71,8 @@ int main(int argc, char **argv, char **envp)
 		return run_executor();
 	if (strcmp(name, DISTURBER_NAME) == 0)
 		return disturb(argc > 1 ? argv[1] : "");
+	if (strcmp(name, TICKER_NAME) == 0)
+		return tick();
 	if (getpid() == 1)
 		return be_pid1(argv, envp);
 	for (i = 1; i < argc; i++) {

@@ -2,6 +2,7 @@ package handle
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"provium/internal/guest"
@@ -50,6 +51,25 @@ func (c Clock) Sync(ctx context.Context) error {
 		return g.ClockSet(ctx, time.Now().UnixNano())
 	})
 	return err
+}
+
+// NotWarped is returned by WarpNS for a guest whose time is the host's.
+type NotWarped struct{ VM string }
+
+func (e *NotWarped) Error() string {
+	return fmt.Sprintf("vm `%s` is not deterministic, so its time passes as the host's does and cannot be run "+
+		"through; clock:advance makes its clock jump, or boot it with `deterministic = true`", e.VM)
+}
+
+// WarpNS has a deterministic guest's time pass, as fast as the emulator goes. Its timers fire in their order.
+func (c Clock) WarpNS(ctx context.Context, ns int64) error {
+	a := NewActor(c.vm)
+	return a.do(ctx, "clock:warp", func(g *guest.Client, _ *Epoch) error {
+		if !g.IsPaced() {
+			return &NotWarped{c.vm.Name()}
+		}
+		return g.Sleep(ctx, time.Duration(ns))
+	})
 }
 
 // SleepNS blocks for that long in the guest's time.

@@ -8,9 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"provium/internal/arch"
 	"provium/internal/instance"
 	"provium/internal/machine"
+	"provium/internal/network"
 	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/ready"
 )
 
@@ -24,12 +27,12 @@ func Of(profile, opts machine.Shape, isLocal bool) machine.Shape {
 	return s
 }
 
-// Accel returns the accelerator to choose where the profile says accel.
-func Accel(s machine.Shape, accel string) string {
+// Accel chooses the accelerator where the profile says accel.
+func Accel(s machine.Shape, accel string, guest *arch.Arch, host accelerator.Host) (accelerator.Choice, error) {
 	if s.IsDeterministic() && (accel == "" || accel == "auto") {
-		return "tcg"
+		accel = "tcg"
 	}
-	return accel
+	return accelerator.Choose(accel, guest, host)
 }
 
 // How long an agent has to answer after a boot.
@@ -96,6 +99,14 @@ func ForCache(cfg *qemu.Config) *qemu.Config {
 	c := *cfg
 	c.Seed, c.Shape.Disturb, c.Checks = 0, false, nil
 	return &c
+}
+
+// Pace has the interfaces of a deterministic guest be paced. join has its frames pass, and is called when it has
+// booted.
+func Pace(cfg *qemu.Config, interfaces *network.Netdevs, join func(again bool)) {
+	if cfg.Shape.IsDeterministic() {
+		cfg.Group = interfaces.Pace(join)
+	}
 }
 
 // Renewal returns what is renewed in the guest of a machine that goes on from a snapshot. In a deterministic one, all

@@ -2,14 +2,15 @@ package shaped
 
 import (
 	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/snapshot"
 )
 
 // Hardware describes the machine of cfg for a manifest.
-func Hardware(cfg *qemu.Config, host qemu.AccelHost, version string) snapshot.Machine {
+func Hardware(cfg *qemu.Config, host accelerator.Host, version string) snapshot.Machine {
 	h := cfg.Hardware()
 	if h.Accel == "kvm" {
-		h.CPU += " of " + qemu.HostCPU(host)
+		h.CPU += " of " + accelerator.CPU(host)
 	}
 	return snapshot.Machine{QEMU: version, Type: h.Type, CPU: h.CPU, Accel: h.Accel,
 		Memory: h.Memory, CPUs: h.CPUs, Devices: h.Devices}

@@ -355,6 +355,8 @@ func TestConsoleAndClock(t *testing.T) {
 		 c:advance(-10) eq(c:get() < 15, true)
 		 c:set(2.5) eq(c:get() >= 2.5, true) c:sleep(0) c:sleep("10ms") c:sync()`: "",
 		`vm:clock():advance("1e9h")`: "duration",
+		`vm:clock():warp("x")`:       "clock:warp: duration: cannot parse `x`",
+		`vm:clock():warp("25h")`:     "vm `n1` is not deterministic, so its time passes as the host's does",
 	})
 }
 

@@ -79,7 +79,8 @@ func newClockType(x *env) *lua.Type {
 			"set":     clockSet,
 			"set_ns":  clockSetNS,
 			"advance": clockAdvance,
-			"sleep":   clockSleep,
+			"sleep":   clockWait(handle.Clock.SleepNS),
+			"warp":    clockWait(handle.Clock.WarpNS),
 			"sync": func(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
 				return nil, x.Op(a, clock.VM(), clock.Sync)
 			},
@@ -158,13 +159,16 @@ func clockAdvance(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error)
 	return nil, x.Op(a, clock.VM(), func(ctx context.Context) error { return clock.AdvanceNS(ctx, int64(d)) })
 }
 
-func clockSleep(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
-	d, err := value.ParseDuration(a.Value(1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Func, err)
+// clockWait returns the method that waits by an operation of the clock.
+func clockWait(wait func(handle.Clock, context.Context, int64) error) clockMethod {
+	return func(x *env, a value.Args, clock handle.Clock) ([]lua.Value, error) {
+		d, err := value.ParseDuration(a.Value(1))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.Func, err)
+		}
+		if d == 0 {
+			return nil, nil
+		}
+		return nil, x.Op(a, clock.VM(), func(ctx context.Context) error { return wait(clock, ctx, int64(d)) })
 	}
-	if d == 0 {
-		return nil, nil
-	}
-	return nil, x.Op(a, clock.VM(), func(ctx context.Context) error { return clock.SleepNS(ctx, int64(d)) })
 }

@@ -21,7 +21,7 @@ func IsChange(method string) bool {
 	case "disk":
 		return isDiskChange(name)
 	case "clock":
-		return name == "set" || name == "set_ns" || name == "advance" || name == "sync"
+		return name == "set" || name == "set_ns" || name == "advance" || name == "sync" || name == "warp"
 	case "vm", "worker":
 		return name == "attach_disk"
 	}

@@ -3,9 +3,14 @@
 // A sync point is an instruction that does nothing: 66 0f 1f 84 00, then 'P', 'V', 'S' and a
 // letter that says which kind of point it is. The letter goes to the host by the socket whose
 // number is the plugin's argument fd=N; the CPU goes on when the host answers with one byte. If
-// that is `bytes`, the host has sent some to the guest's port, whose socket is port=N, and the CPU
-// goes on when the guest has them; if it is `stopping`, when QEMU waits for it to stop. A host that
-// is gone ends QEMU: a guest that goes on by itself would be another run.
+// that is `bytes`, the host has sent some to the guest's ports, whose sockets are port=N, and the CPU
+// goes on when the guest has them; if it is `stopping`, when QEMU waits for it to stop. Before any of
+// these, the host may have sent frames, each announced by `frame` and the number of its interface,
+// whose sockets are nic=N in their order; each is answered. A host that is gone ends QEMU: a guest
+// that goes on by itself would be another run.
+//
+// A guest's frames must not be late since its host is, so the socket of an interface never is full
+// for QEMU: it waits for the host instead.
 //
 // What QEMU's main thread does must happen while the CPU stands, or not matter to it. So the
 // plugin has to know when that thread has nothing to do: it puts itself between QEMU and the
@@ -28,6 +33,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,9 +72,14 @@ static const unsigned char magic[] = {0x66, 0x0f, 0x1f, 0x84, 0x00, 'P', 'V', 'S
 enum { size = sizeof magic + 1 };
 
 // What the host answers, and what the plugin says beside the letters of points.
-enum { go = 0, bytes = 1, stopping = 2, loaded = 'L', full = 'f' };
+enum { go = 0, bytes = 1, stopping = 2, frame = 3, loaded = 'L', full = 'f', taken = 'T', refused = 'R' };
 
-static int host = -1, port = -1;
+static int host = -1;
+
+// The sockets of ports and of network interfaces.
+static struct {
+	int fd[64], n;
+} ports, nics;
 
 static void gone(const char *what)
 {
@@ -97,6 +108,7 @@ static struct {
 	bool asleep;         // the main thread waits until there is something to do
 	atomic_bool pausing; // it waits for another thread
 	unsigned slept;      // how often it has begun to
+	atomic_bool polls;   // it is in ppoll
 	atomic_bool halting; // the CPU has halted, perhaps, and has not counted all its instructions
 } threads = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -129,7 +141,9 @@ static int poll_of_qemu(struct pollfd *fds, nfds_t n, const struct timespec *lim
 	if (!may_sleep || !pthread_equal(pthread_self(), threads.main))
 		return ppoll(fds, n, limit, mask);
 	sleeps();
+	threads.polls = true;
 	ready = ppoll(fds, n, limit, mask);
+	threads.polls = false;
 	wakes();
 	return ready;
 }
@@ -161,6 +175,25 @@ static int lock_of_qemu(pthread_mutex_t *lock)
 	return pthread_mutex_lock(lock);
 }
 
+static ssize_t send_of_qemu(int fd, const struct msghdr *m, int flags)
+{
+	for (;;) {
+		ssize_t n = sendmsg(fd, m, flags);
+		struct pollfd room = {.fd = fd, .events = POLLOUT};
+		bool is_nic = false;
+
+		if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+			return n;
+		for (int i = 0; i < nics.n; i++)
+			is_nic = is_nic || nics.fd[i] == fd;
+		if (!is_nic) {
+			errno = EAGAIN;
+			return n;
+		}
+		poll(&room, 1, -1);
+	}
+}
+
 // is_waiting reports whether the kernel says that the main thread waits for something.
 static bool is_waiting(void)
 {
@@ -190,7 +223,22 @@ static bool await(void)
 	return pthread_cond_timedwait(&threads.changed, &threads.lock, &until) == 0;
 }
 
-// take returns when the guest has what the host has sent to its port, and the main thread has done
+// unread returns how many bytes of the host are in sockets.
+static int unread(const int *fd, int n)
+{
+	int all = 0;
+
+	for (int i = 0; i < n; i++) {
+		int left = 0;
+
+		if (ioctl(fd[i], FIONREAD, &left) < 0)
+			gone("socket of the guest");
+		all += left;
+	}
+	return all;
+}
+
+// take returns when the guest has what the host has sent to its ports, and the main thread has done
 // all that follows from it.
 static void take(void)
 {
@@ -199,11 +247,8 @@ static void take(void)
 	pthread_mutex_lock(&threads.lock);
 	for (;;) {
 		unsigned before = threads.slept;
-		int left = 0;
 
-		if (ioctl(port, FIONREAD, &left) < 0)
-			gone("the guest's port");
-		if (left == 0 && threads.asleep)
+		if (unread(ports.fd, ports.n) == 0 && threads.asleep)
 			break;
 		if (await() || before != threads.slept || !threads.asleep || !is_waiting())
 			continue;
@@ -216,17 +261,55 @@ static void take(void)
 	pthread_mutex_unlock(&threads.lock);
 }
 
-static void stop(unsigned int cpu, void *kind)
+// take_frame returns when the main thread has taken a frame, or does not read from that interface
+// since the guest has no room for more: then the frame is dropped. What the host has sent has woken
+// a main thread that waits for it.
+static void take_frame(int fd)
 {
-	unsigned char answer;
+	static char dropped[128 << 10];
+	unsigned char answer = taken;
+
+	pthread_mutex_lock(&threads.lock);
+	while (unread(&fd, 1) != 0 || !threads.asleep) {
+		if (threads.polls && is_waiting() && threads.polls && unread(&fd, 1) != 0) {
+			while (recv(fd, dropped, sizeof dropped, MSG_DONTWAIT) > 0)
+				;
+			answer = refused;
+			break;
+		}
+		await();
+	}
+	pthread_mutex_unlock(&threads.lock);
+	say(answer);
+}
+
+static unsigned char heard(void)
+{
+	unsigned char c;
 	ssize_t n;
 
-	(void)cpu;
-	say((unsigned char)(uintptr_t)kind);
-	while ((n = read(host, &answer, 1)) < 0 && errno == EINTR)
+	while ((n = read(host, &c, 1)) < 0 && errno == EINTR)
 		;
 	if (n != 1)
 		gone("the host is gone");
+	return c;
+}
+
+static void stop(unsigned int cpu, void *kind)
+{
+	unsigned char answer;
+
+	(void)cpu;
+	say((unsigned char)(uintptr_t)kind);
+	while ((answer = heard()) == frame) {
+		unsigned char nic = heard();
+
+		if (nic >= nics.n) {
+			errno = EINVAL;
+			gone("interface of a frame");
+		}
+		take_frame(nics.fd[nic]);
+	}
 	if (answer == bytes)
 		take();
 	if (answer == stopping) {
@@ -306,6 +389,7 @@ static struct {
 	{"ppoll", (void *)poll_of_qemu, false},
 	{"pthread_cond_wait", (void *)wait_of_qemu, false},
 	{"pthread_mutex_lock", (void *)lock_of_qemu, false},
+	{"sendmsg", (void *)send_of_qemu, false},
 };
 
 static bool redirect(Elf64_Addr base, const Elf64_Rela *rela, size_t size, const Elf64_Sym *symbols, const char *names)
@@ -397,8 +481,20 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
 {
 	char path[64];
 
-	if (argc != 2 || sscanf(argv[0], "fd=%d", &host) != 1 || sscanf(argv[1], "port=%d", &port) != 1) {
-		fprintf(stderr, "provium sync points: expected fd=N,port=N\n");
+	for (int i = 0; i < argc; i++) {
+		int fd;
+
+		if (sscanf(argv[i], "fd=%d", &fd) == 1)
+			host = fd;
+		else if (sscanf(argv[i], "port=%d", &fd) == 1 && ports.n < (int)(sizeof ports.fd / sizeof *ports.fd))
+			ports.fd[ports.n++] = fd;
+		else if (sscanf(argv[i], "nic=%d", &fd) == 1 && nics.n < (int)(sizeof nics.fd / sizeof *nics.fd))
+			nics.fd[nics.n++] = fd;
+		else
+			host = -1, argc = 0;
+	}
+	if (host < 0 || ports.n == 0) {
+		fprintf(stderr, "provium sync points: expected fd=N,port=N[,port=N]...[,nic=N]...\n");
 		return 1;
 	}
 	if (!info->system_emulation || strcmp(info->target_name, "x86_64") != 0 || info->system.smp_vcpus != 1) {

@@ -15,6 +15,7 @@ import (
 	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/userland"
 )
 
@@ -199,7 +200,7 @@ func BootstrapTool(h Host) Result {
 // Accelerator checks whether guests run at the speed of the host's CPU.
 func Accelerator(h Host) Result {
 	r := Result{Name: "accelerator"}
-	a, err := qemu.ChooseAccel("auto", arch.Host(), h.accel())
+	a, err := accelerator.Choose("auto", arch.Host(), h.accel())
 	if err != nil {
 		r.Status, r.Found = Failure, err.Error()
 		r.Effect = "no guest can run"

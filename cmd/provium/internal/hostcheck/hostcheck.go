@@ -17,7 +17,7 @@ import (
 	"provium/internal/cachedir"
 	"provium/internal/config"
 	"provium/internal/image"
-	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/sched"
 	"provium/internal/userland"
 )
@@ -112,8 +112,8 @@ func All(ctx context.Context, h Host) []Result {
 }
 
 // accel returns the machine as the choice of the accelerator sees it.
-func (h Host) accel() qemu.AccelHost {
-	host := qemu.AccelHost{OpenKVM: func() error { return h.Open(kvmDevice) }}
+func (h Host) accel() accelerator.Host {
+	host := accelerator.Host{OpenKVM: func() error { return h.Open(kvmDevice) }}
 	if proc, err := fs.Sub(h.Root, "proc"); err == nil {
 		host.Proc = proc
 	}

@@ -18,7 +18,7 @@ import (
 	"provium/internal/image"
 	"provium/internal/image/cache"
 	"provium/internal/proc"
-	"provium/internal/qemu"
+	"provium/internal/qemu/accelerator"
 	"provium/internal/run/evidence"
 	"provium/internal/sharedcache"
 	"provium/internal/sharedcache/exchange"
@@ -48,10 +48,10 @@ func New(ctx context.Context, dirs Dirs, program string, out, err io.Writer) *Sh
 
 // fit returns what this machine is.
 func fit(ctx context.Context, program string) sharedcache.Fit {
-	host := qemu.ThisHost()
-	out := sharedcache.Fit{Form: snapshot.Form(), Arch: runtime.GOARCH, CPU: qemu.HostCPU(host)}
+	host := accelerator.This()
+	out := sharedcache.Fit{Form: snapshot.Form(), Arch: runtime.GOARCH, CPU: accelerator.CPU(host)}
 	// Where there is KVM, guests without it can run, too.
-	if a, err := qemu.ChooseAccel("auto", nil, host); err == nil && a.Name != "kvm" {
+	if a, err := accelerator.Choose("auto", nil, host); err == nil && a.Name != "kvm" {
 		out.Accel = a.Name
 	}
 	starter := proc.NewStarter()

@@ -1,4 +1,4 @@
-package qemu
+package accelerator
 
 import (
 	"errors"
@@ -32,7 +32,7 @@ func TestChooseAccel(t *testing.T) {
 		{"tcg", opens, "vmx", "tcg", "asked for"},
 		{"xen", opens, "vmx", "", "unknown accelerator `xen` (valid: auto, kvm, tcg)"},
 	} {
-		got, err := ChooseAccel(tc.want, arch.AMD64, AccelHost{OpenKVM: tc.open, Proc: cpu(tc.flags)})
+		got, err := Choose(tc.want, arch.AMD64, Host{OpenKVM: tc.open, Proc: cpu(tc.flags)})
 		text := got.Why
 		if err != nil {
 			text = err.Error()
@@ -49,12 +49,12 @@ func TestAccelOfArchitectures(t *testing.T) {
 	flags := map[*arch.Arch]string{arch.AMD64: "flags : vmx\n"}
 	for _, host := range arch.All() {
 		for _, guest := range arch.All() {
-			h := AccelHost{Arch: host, OpenKVM: opens, Proc: fstest.MapFS{"cpuinfo": {Data: []byte(flags[host])}}}
-			auto, err := ChooseAccel("auto", guest, h)
+			h := Host{Arch: host, OpenKVM: opens, Proc: fstest.MapFS{"cpuinfo": {Data: []byte(flags[host])}}}
+			auto, err := Choose("auto", guest, h)
 			if want := map[bool]string{true: "kvm", false: "tcg"}[host == guest]; auto.Name != want || err != nil {
 				t.Errorf("%s on %s: %+v, %v", guest, host, auto, err)
 			}
-			forced, err := ChooseAccel("kvm", guest, h)
+			forced, err := Choose("kvm", guest, h)
 			if host == guest && (forced.Name != "kvm" || err != nil) {
 				t.Errorf("%s on %s: %+v, %v", guest, host, forced, err)
 			}

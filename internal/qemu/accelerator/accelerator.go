@@ -1,4 +1,7 @@
-package qemu
+// Package accelerator chooses between KVM and emulation. It starts nothing.
+//
+// Start reading at Choose.
+package accelerator
 
 import (
 	"bufio"
@@ -12,30 +15,30 @@ import (
 	"provium/internal/arch"
 )
 
-// Accel is a choice of accelerator and the reason for it.
-type Accel struct {
+// Choice is a choice of accelerator and the reason for it.
+type Choice struct {
 	Name string // "kvm" or "tcg"
 	Why  string
 }
 
-// AccelHost is what the choice depends on.
-type AccelHost struct {
+// Host is what the choice depends on.
+type Host struct {
 	Arch    *arch.Arch   // of the host
 	OpenKVM func() error // opens and closes /dev/kvm
 	Proc    fs.FS        // the host's /proc
 }
 
 // arch returns the host's architecture, which is x86-64 if nothing else is said.
-func (h *AccelHost) arch() *arch.Arch {
+func (h *Host) arch() *arch.Arch {
 	if h.Arch == nil {
 		return arch.AMD64
 	}
 	return h.Arch
 }
 
-// ThisHost is the machine we run on.
-func ThisHost() AccelHost {
-	return AccelHost{
+// This is the machine we run on.
+func This() Host {
+	return Host{
 		Arch: arch.Host(),
 		OpenKVM: func() error {
 			f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
@@ -48,34 +51,34 @@ func ThisHost() AccelHost {
 	}
 }
 
-// ChooseAccel resolves "auto" ("" means the same), "kvm" and "tcg". An open
+// Choose resolves "auto" ("" means the same), "kvm" and "tcg". An open
 // /dev/kvm alone proves nothing: there are hosts that offer it, and on which
 // VMs can be created, whose CPUs have no virtualisation and where no kernel
 // ever boots. So on x86-64 KVM needs vmx or svm among the CPU flags as well. And KVM
 // runs only guests of the host's architecture. A guest of nil is of x86-64.
-func ChooseAccel(want string, guest *arch.Arch, h AccelHost) (Accel, error) {
+func Choose(want string, guest *arch.Arch, h Host) (Choice, error) {
 	guest = cmp.Or(guest, arch.AMD64)
 	switch want {
 	case "tcg":
-		return Accel{"tcg", "asked for"}, nil
+		return Choice{"tcg", "asked for"}, nil
 	case "", "auto", "kvm":
 	default:
-		return Accel{}, fmt.Errorf("unknown accelerator `%s` (valid: auto, kvm, tcg)", want)
+		return Choice{}, fmt.Errorf("unknown accelerator `%s` (valid: auto, kvm, tcg)", want)
 	}
 	why := noKVM(guest, h)
 	switch {
 	case why == "" && want == "kvm":
-		return Accel{"kvm", "asked for"}, nil
+		return Choice{"kvm", "asked for"}, nil
 	case why == "":
-		return Accel{"kvm", "/dev/kvm opens and the CPU has virtualisation"}, nil
+		return Choice{"kvm", "/dev/kvm opens and the CPU has virtualisation"}, nil
 	case want == "kvm":
-		return Accel{}, fmt.Errorf("accelerator `kvm` cannot be used: %s; use `auto` or `tcg`", why)
+		return Choice{}, fmt.Errorf("accelerator `kvm` cannot be used: %s; use `auto` or `tcg`", why)
 	}
-	return Accel{"tcg", why}, nil
+	return Choice{"tcg", why}, nil
 }
 
 // noKVM returns why KVM cannot run a guest, "" if it can.
-func noKVM(guest *arch.Arch, h AccelHost) string {
+func noKVM(guest *arch.Arch, h Host) string {
 	if host := h.arch(); guest != host {
 		return fmt.Sprintf("the guest is %s, and this host %s", guest, host)
 	}
@@ -107,9 +110,9 @@ func noKVM(guest *arch.Arch, h AccelHost) string {
 	return "/proc/cpuinfo names no CPU flags"
 }
 
-// HostCPU names the host's CPU with a digest of its features: what a guest sees
+// CPU names the host's CPU with a digest of its features: what a guest sees
 // of it under KVM. It is empty when the host does not tell.
-func HostCPU(h AccelHost) string {
+func CPU(h Host) string {
 	if h.Proc == nil {
 		return ""
 	}
