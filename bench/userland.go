@@ -11,6 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"provium/internal/guest"
+	"provium/internal/image"
+	"provium/internal/lab"
+	"provium/internal/topology"
+	"provium/internal/userland"
 )
 
 const userlandRounds = 9
@@ -69,28 +75,88 @@ func (b *bench) systemd(ctx context.Context) error {
 	return nil
 }
 
-// firstProgram measures, inside of guests with the host's programs, the first run of Python and the second.
+// warmingBoots are the guests of a process before those that are copies: the first one fills the boot cache or is
+// served from it, the second one leaves a template.
+const warmingBoots = 2
+
+// firstProgram measures, inside of guests with the host's programs, the first run of Python and the second: in guests
+// of one process, and in the only guest of one.
 func (b *bench) firstProgram(ctx context.Context) error {
-	const script = `date +%s%N; python3 -c 1; date +%s%N; python3 -c 1; date +%s%N`
-	var first, second sample
-	for range userlandRounds {
-		out, _, err := b.execOutput(ctx, "--userland", "host", "--", "sh", "-c", script)
+	h, err := b.host()
+	if err != nil {
+		return err
+	}
+	h.BootCache = filepath.Join(b.dir, "programs")
+	h.Profiles["programs"] = &lab.Profile{Name: "programs",
+		Image: image.Spec{Profile: "programs", Userland: userland.Source{Kind: userland.Host}}}
+	l := lab.New(h)
+	var first, second, alone, next sample
+	for round := range userlandRounds + warmingBoots {
+		of, to := &first, &second
+		if round < warmingBoots {
+			of, to = nil, nil
+		}
+		if err := b.programsTwice(ctx, l, round, of, to); err != nil {
+			return errors.Join(append(l.CloseScope(context.WithoutCancel(ctx)), err)...)
+		}
+	}
+	if err := errors.Join(l.CloseScope(context.WithoutCancel(ctx))...); err != nil {
+		return err
+	}
+	for round := range userlandRounds + 1 {
+		out, _, err := b.execOutput(ctx, "--userland", "host", "--", "sh", "-c", pythonTwice)
 		if err != nil {
 			return err
 		}
-		var at []int64
-		for text := range strings.FieldsSeq(out) {
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				return fmt.Errorf("the guest printed %q: %w", out, err)
-			}
-			at = append(at, n)
+		if round == 0 {
+			continue // it fills the boot cache
 		}
-		if len(at) != 3 {
-			return fmt.Errorf("the guest printed %q, not three times", out)
+		if err := addTimes(out, &alone, &next); err != nil {
+			return err
 		}
-		first, second = append(first, time.Duration(at[1]-at[0])), append(second, time.Duration(at[2]-at[1]))
 	}
 	b.table.atMost("first `python3 -c 1` of a guest with the host's programs / the second", first, 1.3, second)
+	b.table.info("  the same in the only guest of a process", alone.String(), next.String(),
+		fmt.Sprintf("%.2f", float64(alone.median())/float64(next.median())))
+	return nil
+}
+
+const pythonTwice = `date +%s%N; python3 -c 1; date +%s%N; python3 -c 1; date +%s%N`
+
+// programsTwice boots one guest more, and adds how long its first and its second Python took.
+func (b *bench) programsTwice(ctx context.Context, l *lab.Lab, round int, first, second *sample) error {
+	vm, err := l.DeclareVM(fmt.Sprintf("programs%d", round), "programs", &topology.BootOpts{Memory: guestMemory})
+	if err != nil {
+		return err
+	}
+	if err := vm.Boot(ctx, nil); err != nil {
+		return err
+	}
+	if first != nil {
+		r, err := vm.Run(ctx, guest.RunRequest{Shell: pythonTwice})
+		if err != nil {
+			return err
+		}
+		if err := addTimes(string(r.Stdout), first, second); err != nil {
+			return err
+		}
+	}
+	return vm.Shutdown(ctx)
+}
+
+// addTimes adds the two times between three that a guest has printed.
+func addTimes(out string, first, second *sample) error {
+	var at []int64
+	for text := range strings.FieldsSeq(out) {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("the guest printed %q: %w", out, err)
+		}
+		at = append(at, n)
+	}
+	if len(at) != 3 {
+		return fmt.Errorf("the guest printed %q, not three times", out)
+	}
+	*first, *second = append(*first, time.Duration(at[1]-at[0])), append(*second, time.Duration(at[2]-at[1]))
 	return nil
 }

@@ -45,6 +45,21 @@ test("a guest has the programs of the host, and not its secrets", function(t)
   t:assert_error_matches(function() vm:write_file("/dev/disk/by-id/virtio-userland", "x") end, "EPERM")
 end)
 
+test("common programs of the host are in memory when a boot comes from the cache", function(t)
+  for i = 1, 3 do -- the first one may boot, the third is a copy of the second
+    local vm = provium:vm("v" .. i, "programs"):boot()
+    local function reads() return tonumber(vm:read_file("/sys/block/vda/stat"):match("%d+")) end
+    local before = reads()
+    vm:run("bash -c : && python3 -c 1 && perl -e 1"):assert_ok()
+    t:assert_eq(reads(), before)
+    -- What is not is read from the host, also by copies.
+    local path = ({"/usr/bin/xargs", "/usr/bin/find", "/usr/bin/sort"})[i]
+    t:assert_eq(vm:run("md5sum <" .. path).stdout, digest(path))
+    t:assert_gt(reads(), before)
+    vm:shutdown()
+  end
+end)
+
 test("what guests change is their own, and in their snapshots", function(t)
   local vm = provium:vm("v", "programs"):boot()
   vm:write_file("/etc/passwd", "changed\n")

@@ -1,6 +1,7 @@
 package guestos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,17 +11,6 @@ import (
 	"provium/internal/deadline"
 	"provium/internal/guest"
 )
-
-// NoSystemdError is returned for a wait that needs systemd in a guest that has another init.
-type NoSystemdError struct{ Init string }
-
-func (e *NoSystemdError) Error() string {
-	return "the guest's init is Provium's minimal one (" + e.Init + "), not systemd: it starts nothing by itself; " +
-		"wait for a file, a port or a command"
-}
-
-// agentName is what PID 1 is called that is Provium's.
-const agentName = "provium-agent"
 
 // systemdRuns returns "" when systemd is the guest's init and can be asked, else what there is instead. A guest in
 // which systemd will not come any more is an error.
@@ -44,6 +34,9 @@ func systemdRuns(ctx context.Context, g Guest) (state string, err error) {
 	init := strings.TrimSpace(string(comm[:min(len(comm), maxComm)]))
 	if init == agentName {
 		return "", &NoSystemdError{Init: init}
+	}
+	if final, err := isFinal(ctx, g, init); final || err != nil {
+		return "", cmp.Or(err, error(&NoSystemdError{Init: init}))
 	}
 	return fmt.Sprintf("PID 1 is `%s`, and systemd cannot be asked", init), nil
 }

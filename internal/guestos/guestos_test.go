@@ -50,6 +50,15 @@ func TestAwaitUnitWithoutSystemd(t *testing.T) {
 	}{
 		"minimal init": {map[string]string{"/proc/1/comm": "provium-agent\n"},
 			"Provium's minimal one (provium-agent), not"},
+		"sysvinit": {map[string]string{"/proc/1/comm": "init\n", "/proc/1/cmdline": "init [2]\x00",
+			"/proc/1/mountinfo": onDisk}, "the guest's init is `init`, not systemd: wait for a file"},
+		"OpenRC": {map[string]string{"/proc/1/comm": "openrc-init\n", "/proc/1/cmdline": "/sbin/openrc-init\x00",
+			"/proc/1/mountinfo": onDisk}, "the guest's init is `openrc-init`, not systemd"},
+		"a script": {map[string]string{"/proc/1/comm": "init\n", "/proc/1/cmdline": "/bin/sh\x00/sbin/init\x00",
+			"/proc/1/mountinfo": onDisk}, "PID 1 is `init`, and systemd cannot be asked"},
+		"an initramfs' init": {map[string]string{"/proc/1/comm": "init\n", "/proc/1/cmdline": "/init\x00",
+			"/proc/1/mountinfo": "1 1 0:2 / / rw - rootfs rootfs rw\n"},
+			"PID 1 is `init`, and systemd cannot be asked"},
 		"another init": {map[string]string{"/proc/1/comm": "init\n"}, "PID 1 is `init`, and systemd cannot be asked"},
 		"initrd": {map[string]string{"/etc/initrd-release": "", systemdSocket: ""},
 			"within 50ms: the guest is in its initrd"},
@@ -61,6 +70,9 @@ func TestAwaitUnitWithoutSystemd(t *testing.T) {
 		})
 	}
 }
+
+// onDisk says that PID 1 has left the initramfs.
+const onDisk = "30 1 0:25 / / rw - overlay userland rw\n"
 
 func TestAwaitBoot(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -27,7 +27,7 @@ func TestTemplateOfAMachineWithoutOne(t *testing.T) {
 	b := newBench(t)
 	i := b.restored(b.save())
 	m := b.machines.WithPID(i.Machine().PID())
-	if i.Template(t.Context(), true) != nil {
+	if i.Template(t.Context(), ":") != nil {
 		t.Error("there is a template")
 	}
 	if told(m, "stop") != 1 || told(m, "cont") != 2 { // the first one ends the restore
@@ -51,13 +51,13 @@ func TestTemplateOfAMachineWithoutOne(t *testing.T) {
 		change(&changed)
 		was := i.cfg.QEMU
 		i.cfg.QEMU = &changed
-		if i.Template(t.Context(), true) != nil || told(m, "stop") != 1 {
+		if i.Template(t.Context(), ":") != nil || told(m, "stop") != 1 {
 			t.Errorf("%s: it is stopped", name)
 		}
 		i.cfg.QEMU = was
 	}
 	i.End("the test ends it")
-	if i.Template(t.Context(), false) != nil {
+	if i.Template(t.Context(), "") != nil {
 		t.Error("an ended guest has a template")
 	}
 }

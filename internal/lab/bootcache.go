@@ -237,11 +237,6 @@ func (v *VM) bootForCache(ctx context.Context, c *cacheable, p *startPlan, relea
 // storeBoot adds the guest, whose boot is just done, to the cache. Its
 // errors are warnings.
 func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
-	// A boot that the kernel complained about must be seen by every test.
-	inst.SyncConsole()
-	if !v.findings.IsEmpty() || inst.IsReporting() {
-		return
-	}
 	cache := v.bootCache()
 	if cache.Has(c.key) {
 		return // another process was faster
@@ -253,12 +248,20 @@ func (v *VM) storeBoot(ctx context.Context, c *cacheable, inst *guestRun) {
 		return nil
 	}
 	if link, err := inst.Client(ctx); err == nil {
+		if command := shaped.Programs(&v.profile.Image); command != "" { // all guests that are served have the files
+			_ = link.Exercise(ctx, command) // what runs next says why it does not
+		}
 		if err := instance.CheckClock(ctx, link, inst.began); err != nil && !inst.plan.cfg.Shape.CountsInstructions() {
 			v.host.warn("vm `%s`: the boot is not cached: %v", v.name, err)
 			return
 		}
 		kernel := strings.TrimPrefix(link.Info().GuestOS, "linux ")
 		inst.plan.guest.Kernel = kernel[:min(len(kernel), maxKernelName)]
+	}
+	// A boot that the kernel complained about must be seen by every test.
+	inst.SyncConsole()
+	if !v.findings.IsEmpty() || inst.IsReporting() {
+		return
 	}
 	if v.condition(inst.plan.opts).Kind == ready.Agent && !inst.plan.cfg.Shape.CountsInstructions() {
 		// Later, programs have the id, and write it to the journal.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -43,7 +44,11 @@ func (v *VM) restored(ctx context.Context, i *guestRun) {
 		return
 	}
 	if !p.cfg.WritesDisks() {
-		v.host.templates.Put(p.origin, i.Template(ctx, p.cached))
+		exercise := ""
+		if p.cached {
+			exercise = cmp.Or(shaped.Programs(&v.profile.Image), ":")
+		}
+		v.host.templates.Put(p.origin, i.Template(ctx, exercise))
 	}
 	if !p.cached || len(p.cfg.Disks) == 0 { // a prewarmed guest does not have the VM's disks
 		v.host.prewarm(p, v.agentTimeout(p.opts, p.cfg.Accel))

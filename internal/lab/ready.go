@@ -3,6 +3,7 @@ package lab
 import (
 	"time"
 
+	"provium/internal/lab/shaped"
 	"provium/internal/ready"
 	"provium/internal/topology"
 )
@@ -23,20 +24,9 @@ func (v *VM) agentIsOptional(opts *topology.BootOpts) bool {
 	return !c.NeedsAgent() && (opts.Wait != "" || c.Kind == ready.None || v.profile.Image.NoAgent)
 }
 
-const (
-	readyTimeoutKVM = time.Minute
-	readyTimeoutTCG = 5 * time.Minute
-)
-
 // readyTimeout returns what a guest has for what its boot waits for beside the agent, as instance.Config has it.
 func (v *VM) readyTimeout(accel string) time.Duration {
-	switch {
-	case v.profile.ReadyTimeout != 0:
-		return v.profile.ReadyTimeout
-	case accel == "kvm":
-		return -readyTimeoutKVM
-	}
-	return -readyTimeoutTCG
+	return shaped.ReadyTimeout(v.profile.ReadyTimeout, accel)
 }
 
 // bootTimeout returns the most that a boot takes, fairly measured.
