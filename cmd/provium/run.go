@@ -115,7 +115,7 @@ func (p *program) runGroups(f *runFlags) []flagGroup {
 	how.flags.BoolVar(&f.disturb, "disturb", false,
 		"interrupt the processes of deterministic guests at moments that the seed decides")
 	how.flags.BoolVar(&f.record, "record", false,
-		"record guests: `provium debug` runs those of a failed test again, under a debugger that goes back")
+		"record guests: \"provium debug\" runs those of a failed test again, under a debugger that goes back")
 	how.flags.Var(value(&f.explore, "count", flagtext.Count), "explore",
 		"run with `N` seeds, --deterministic and --disturb, until a test fails with one")
 	how.flags.BoolVar(&f.cold, "cold", false, "boot every guest, take none from the boot cache")
