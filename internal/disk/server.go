@@ -21,6 +21,7 @@ type server struct {
 	ctx      context.Context // ends the connections
 	cancel   context.CancelFunc
 	served   sync.WaitGroup // the listener and its connections
+	resumed  sync.Map       // names of clients that make no handshake
 }
 
 // serve starts to serve data on a socket at path. data stays the caller's. warn gets
@@ -42,7 +43,11 @@ func (s *server) accept() {
 		if err != nil {
 			return // closed
 		}
-		s.serve(conn, s.data.Serve)
+		if _, ok := s.resumed.LoadAndDelete(conn.RemoteAddr().String()); ok {
+			s.serve(conn, s.data.Resume)
+		} else {
+			s.serve(conn, s.data.Serve)
+		}
 	}
 }
 
@@ -55,21 +60,30 @@ func (s *server) serve(conn net.Conn, how func(context.Context, net.Conn) error)
 	})
 }
 
-// resume returns the client's end of a connection that needs no handshake, see qemu.Disk.
+// resume returns the client's end of a connection that needs no handshake, see qemu.Disk. Its other end has the
+// server's name, as that of an ordinary connection has.
 func (s *server) resume() (*os.File, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("disk socket: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "server"), os.NewFile(uintptr(pair[1]), "client")
-	defer ours.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		theirs.Close()
+	client := os.NewFile(uintptr(fd), "client")
+	fail := func(err error) (*os.File, error) {
+		client.Close()
 		return nil, fmt.Errorf("disk socket: %w", err)
 	}
-	s.serve(conn, s.data.Resume)
-	return theirs, nil
+	if err := unix.Bind(fd, &unix.SockaddrUnix{}); err != nil { // a name that the kernel chooses
+		return fail(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return fail(err)
+	}
+	s.resumed.Store(name.(*unix.SockaddrUnix).Name, true)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: s.socket}); err != nil {
+		return fail(err)
+	}
+	return client, nil
 }
 
 // close ends all connections, and returns when their goroutines have ended.

@@ -108,29 +108,30 @@ func (d *netdev) bind(nic *NIC) error {
 	return nil
 }
 
-// run moves the frames of QEMU's connection until it ends.
+// run moves the frames of QEMU's connections, one after the other, until the netdev is closed: where a copy of a
+// template fails, another QEMU takes its place.
 func (d *netdev) run() {
 	defer close(d.done)
-	conn, err := d.listener.Accept()
-	d.listener.Close()
-	if err != nil {
-		return
+	var nic *NIC
+	for {
+		conn, err := d.listener.Accept()
+		if err != nil {
+			return
+		}
+		d.mu.Lock()
+		d.conn = conn
+		closed := d.closed
+		d.mu.Unlock()
+		if !closed && nic == nil {
+			nic = <-d.bound
+		}
+		if closed || nic == nil {
+			conn.Close()
+			return
+		}
+		// An error is dropped: the end of QEMU, which causes it, is reported elsewhere.
+		_ = nic.port.Serve(conn)
 	}
-	d.mu.Lock()
-	d.conn = conn
-	closed := d.closed
-	d.mu.Unlock()
-	if closed {
-		conn.Close()
-		return
-	}
-	nic, ok := <-d.bound
-	if !ok {
-		conn.Close()
-		return
-	}
-	// An error is dropped: the end of QEMU, which causes it, is reported elsewhere.
-	_ = nic.port.Serve(conn)
 }
 
 // quiet implements qemu.NIC's Quiet. Nothing is sent to an interface that is on no bridge.

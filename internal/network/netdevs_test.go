@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -43,6 +44,26 @@ func TestGuestsExchangeFrames(t *testing.T) {
 	if got := a.awaitFrame(t, 1, func([]byte) bool { return true }); !hasText("again")(got) {
 		t.Errorf("received %q", got[14:])
 	}
+}
+
+// TestAnotherQEMU takes the place of a copy that has failed.
+func TestAnotherQEMU(t *testing.T) {
+	s := newSite(t)
+	a, c := s.vm("a"), s.vm("c")
+	b := s.bridge("lan", nil)
+	attach(t, b, "a", "c")
+	a.boot(t, s)
+	c.boot(t, s)
+	awaitLive(t, b)
+	failed := a.machine.conns[1]
+	must(t, failed.Close())
+	next, err := net.Dial("unix", failed.RemoteAddr().String())
+	must(t, err)
+	a.machine.conns[1] = next
+	awaitLive(t, b)
+	from, _ := b.NIC("a", "")
+	a.sendFrame(t, 1, textFrame(from, "hello"))
+	c.awaitFrame(t, 1, hasText("hello"))
 }
 
 // TestConfiguration compares what a guest's agent is told.
