@@ -73,7 +73,7 @@ func (r *Recorder) End(monitor *qmp.Client, done <-chan struct{}, kill func()) b
 			r.end = n
 			r.mu.Unlock()
 			if err == nil {
-				err = monitor.Execute(ctx, "quit", nil, nil)
+				_ = monitor.Execute(ctx, "quit", nil, nil) // it may end before it answers
 			}
 			select {
 			case <-done:
