@@ -49,7 +49,7 @@ type Points struct {
 	all     []*point // oldest first
 	bytes   int64
 	made    int    // points, also those that were removed
-	head    *point // the one before the present state of the guests; nil: there is none
+	head    *point // the one before the present state of the guests; nil before the first
 	skipped error  // why the latest operation has none; nil if it has one
 	later   int    // operations since the last point, without one
 }
