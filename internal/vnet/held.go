@@ -77,8 +77,8 @@ func (h *Held) Receive() []byte {
 // Close ends the membership.
 func (h *Held) Close() { h.inbox.Close() }
 
-// Pace makes the switch go by a clock that moves with Advance only, or by the host's again. Frames under way are dropped,
-// and addresses forgotten.
+// Pace makes the switch go by a clock that moves with Advance only, or by the host's again. Frames under way are
+// dropped, and addresses forgotten.
 func (s *Switch) Pace(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
