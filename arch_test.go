@@ -151,8 +151,9 @@ var allowed = map[string]struct {
 	"internal/pagemap":          {nil, "what a process has changed of a mapped file"},
 	"internal/templates":        {[]string{"internal/snapshot"}, "guests that stand still to be copied"},
 	"internal/lab/shaped": {[]string{
-		"internal/arch", "internal/disk", "internal/image", "internal/instance", "internal/machine", "internal/network",
-		"internal/qemu", "internal/ready", "internal/snapshot", "internal/topology", "internal/userland",
+		"internal/arch", "internal/determinism", "internal/disk", "internal/image", "internal/instance",
+		"internal/machine", "internal/network", "internal/qemu", "internal/ready", "internal/snapshot",
+		"internal/topology", "internal/userland",
 	}, "what machines of some shape boot, for package lab"},
 	"internal/arch":     {nil, "a table"},
 	"internal/deadline": {nil, "time limits, whoever is waited for"},

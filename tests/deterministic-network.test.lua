@@ -57,3 +57,42 @@ test("three guests talk by TCP over a bridge that loses frames", {slow = true}, 
   t:assert_eq(vms[1]:run(send).stdout, want)
   t:assert_eq(vms[2]:run(send).stdout, want)
 end)
+
+test("guests on a bridge are restored, copied and saved together", function(t)
+  local l = provium:lab("l")
+  local lan, vms = l:bridge("lan"), {}
+  for i, name in ipairs({"f", "g"}) do
+    vms[i] = l:vm(name, "host", {deterministic = true, memory = "256M"})
+    lan:attach(vms[i])
+    vms[i]:boot()
+  end
+  local answers = function(vm, to) return select(2, pings(vm, to):gsub("seq=", "")) end
+  local uptime = function(vm) return tonumber(vm:run("cut -d ' ' -f 1 /proc/uptime").stdout) end
+  vms[2]:run("while :; do echo; sleep 0.1; done >/tmp/log 2>&1 &")
+  t:assert_eq(answers(vms[1], "g"), 20)
+  local one = vms[1]:snapshot()
+  vms[1]:shutdown()
+  t:assert_eq(answers(vms[2], "f"), 0)
+  vms[1]:restore(one)
+  t:assert_eq(answers(vms[1], "g"), 20)
+  local all = l:snapshot()
+  local saved = {uptime(vms[1]), uptime(vms[2])}
+  vms[1]:clock():warp("20s")
+  l:restore(all)
+  local restored = {uptime(vms[1]), uptime(vms[2])}
+  for i = 1, 2 do
+    t:assert(math.abs(restored[i] - saved[i]) < 2, "a guest is at " .. restored[i] .. ", not at " .. saved[i])
+  end
+  t:assert_eq(answers(vms[2], "f"), 20)
+  for _, copy in ipairs(vms[2]:fork(2)) do
+    t:assert_eq(answers(copy, "f"), 20)
+    t:assert_eq(answers(vms[1], copy:name()), 20)
+  end
+  local copy = l:fork()
+  t:assert_eq(answers(copy.f, "g"), 20)
+  -- The lab and its copy have one time, as all guests of a file.
+  local before = vms[2]:run("wc -l </tmp/log").stdout
+  copy.f:clock():warp("10s")
+  local passed = vms[2]:run("wc -l </tmp/log").stdout - before
+  t:assert(passed >= 90 and passed <= 101, "of the other lab's time, " .. passed / 10 .. " s have passed")
+end)

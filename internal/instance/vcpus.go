@@ -54,12 +54,32 @@ const vcpuLimit = 30 * time.Second
 // Halt stops a running guest while nothing is in flight on its link, so that the restored agent finds the next
 // session at once. Continue must be called in any case.
 func (i *Instance) Halt(ctx context.Context) error {
+	if err := i.Settle(ctx); err != nil {
+		return err
+	}
+	return i.HaltWithOthers(ctx)
+}
+
+// Settle must be called before HaltWithOthers, for one guest after the other. It empties the link of a deterministic
+// guest: such guests go on together, and do the same each time only if one is asked at a time.
+func (i *Instance) Settle(ctx context.Context) error {
+	link, err := i.Client(ctx)
+	if err != nil || !link.IsPaced() {
+		return err
+	}
+	return i.emptyLink(ctx, link)
+}
+
+// HaltWithOthers is Halt where several guests are halted at once.
+func (i *Instance) HaltWithOthers(ctx context.Context) error {
 	link, err := i.Client(ctx)
 	if err != nil {
 		return err
 	}
-	if err := i.emptyLink(ctx, link); err != nil {
-		return err
+	if !link.IsPaced() {
+		if err := i.emptyLink(ctx, link); err != nil {
+			return err
+		}
 	}
 	// A caller that gave up now would not know whether the guest runs.
 	sure, cancel := i.Limited(context.WithoutCancel(ctx), vcpuLimit, "QEMU")

@@ -253,7 +253,7 @@ func (v *VM) planBoot(ctx context.Context, opts *topology.BootOpts, key string) 
 		CPUs: opts.VCPUs(), Memory: opts.MemoryBytes(), Kernel: img.Kernel, Initrd: initrd, Cmdline: cmdline,
 		RNGSeed: opts.RNGSeed, FirmwareConsole: v.profile.FirmwareConsole, Vsock: vsock, Starter: v.host.Starter,
 		Sandboxes: &v.host.sandboxes, Shape: shape, Seed: shaped.Seed(v.host.Seed, v.name),
-		Checks: v.host.Check.Recorder(v.host.File, v.name),
+		Checks: v.world.Check.Recorder(v.host.File, v.name),
 	}
 	if v.host.TSC != nil {
 		cfg.TSCKHz = v.host.TSC.KHz(ctx)

@@ -18,7 +18,7 @@ import (
 func (v *VM) Fork(ctx context.Context, scope *Lab, n int) ([]*VM, error) {
 	s, err := v.Snapshot(ctx, "")
 	if err != nil {
-		return nil, forkRefusal(err)
+		return nil, topology.ForkRefusal(err)
 	}
 	forks, err := v.copies(ctx, scope, n, s.path)
 	if err := errors.Join(err, s.Delete()); err != nil { // guests keep what they run from
@@ -28,24 +28,6 @@ func (v *VM) Fork(ctx context.Context, scope *Lab, n int) ([]*VM, error) {
 		return nil, fmt.Errorf("vm `%s` fork: %w", v.name, err)
 	}
 	return forks, nil
-}
-
-// forkRefusal names the fork in an error of the snapshot behind it.
-func forkRefusal(err error) error {
-	var state *topology.StateError
-	var suspended *topology.SuspendedError
-	var busy *topology.BusyError
-	switch {
-	case errors.As(err, &state):
-		own := *state
-		own.Op = "fork"
-		return &own
-	case errors.As(err, &suspended):
-		return &topology.SuspendedError{VM: suspended.VM, Op: "fork"}
-	case errors.As(err, &busy):
-		return &topology.BusyError{Call: "vm:fork()", Why: busy.Why}
-	}
-	return err
 }
 
 // copies declares the forks, attaches them to the bridges, and restores all at once.

@@ -38,7 +38,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 	i := &guestRun{vm: v, plan: p, announced: announce.Guest{VM: &v.news},
 		netdevs: v.host.network().NewNetdevs(v, p.cfg.Dir), use: instance.UseOfBoot}
 	if p.restored && !p.cached && (p.cfg.RNGSeed != nil || p.cfg.Shape.IsDeterministic()) {
-		i.use = v.host.uses.Next(v.name)
+		i.use = v.world.Uses.Next(v.name)
 	}
 	ahead := v.host.prewarmed.Take(ctx, instance.KeyOf(p.origin, p.cfg))
 	cfg := *p.cfg
@@ -74,7 +74,7 @@ func startGuest(ctx context.Context, v *VM, p *startPlan, agentTimeout time.Dura
 
 // connectDevices makes the NICs and disks of a machine that is about to start.
 func (i *guestRun) connectDevices(cfg *qemu.Config) (err error) {
-	shaped.Pace(cfg, i.netdevs, func(again bool) { i.Machine().JoinNetwork(again) })
+	shaped.Pace(cfg, i.vm.world, i.netdevs, func(again bool) { i.Machine().JoinNetwork(again) })
 	if cfg.NICs, err = i.netdevs.Create(i.plan.nics, i.plan.restored); err != nil {
 		return err
 	}

@@ -112,7 +112,6 @@ type Host struct {
 	templates templates.Store[*qemu.Template]
 	running   sync.Map // VMs that have run and are not closed
 	sandboxes qemu.Sandboxes
-	uses      instance.Uses // of seeds
 	places    inspect.Places
 
 	mu           sync.Mutex

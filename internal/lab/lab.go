@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"provium/internal/lab/shaped"
 	"provium/internal/network"
 	"provium/internal/parallel"
 	"provium/internal/topology"
@@ -15,6 +16,7 @@ import (
 // Lab is a container of VMs, bridges and sub-labs.
 type Lab struct {
 	host   *Host
+	world  *shaped.World
 	name   string
 	root   bool // of the file
 	parent *Lab // enclosing scope, for lookups; nil for the file's root and for sub-labs
@@ -37,14 +39,21 @@ type Lab struct {
 const rootName = "provium"
 
 // New returns the root lab of a test file.
-func New(h *Host) *Lab { return &Lab{host: h, name: rootName, root: true} }
+func New(h *Host) *Lab {
+	return &Lab{host: h, world: shaped.NewWorld(h.Seed, h.Check), name: rootName, root: true}
+}
 
 // OpenScope returns the root lab of a test body. Its lookups go on in l.
-func (l *Lab) OpenScope() *Lab { return &Lab{host: l.host, name: rootName, parent: l} }
+func (l *Lab) OpenScope() *Lab { return &Lab{host: l.host, world: l.world, name: rootName, parent: l} }
 
 // Apart returns a root lab on the same host that shares nothing with l: that of a
 // fixture, while it is built.
-func (l *Lab) Apart() *Lab { return &Lab{host: l.host, name: rootName} }
+func (l *Lab) Apart() *Lab {
+	return &Lab{host: l.host, world: shaped.NewWorld(l.host.Seed, nil), name: rootName}
+}
+
+// KeepNumbers is (*network.Network).KeepNumbers.
+func (l *Lab) KeepNumbers() (free func()) { return l.host.network().KeepNumbers() }
 
 // Name returns the lab's name; a root lab is called "provium".
 func (l *Lab) Name() string { return l.name }
@@ -78,7 +87,7 @@ func (l *Lab) declare(name string, p *Profile, opts *topology.BootOpts) (*VM, er
 	if err := l.freeVMName(name); err != nil {
 		return nil, err
 	}
-	vm := newVM(l.host, name, p, opts)
+	vm := newVM(l.host, l.world, name, p, opts)
 	vm.holders++
 	l.vms = append(l.vms, vm)
 	l.ownedVMs = append(l.ownedVMs, vm)
@@ -129,7 +138,7 @@ func (l *Lab) Lab(name string) (*Lab, error) {
 
 // addLab creates a sub-lab. The caller must hold l.mu, and the name must be free.
 func (l *Lab) addLab(name string) *Lab {
-	sub := &Lab{host: l.host, name: name, holders: 1}
+	sub := &Lab{host: l.host, world: l.world, name: name, holders: 1}
 	l.subLabs = append(l.subLabs, sub)
 	l.ownedLabs = append(l.ownedLabs, sub)
 	return sub
@@ -271,12 +280,13 @@ func (l *Lab) AllVMs() []*VM {
 func (l *Lab) CloseScope(ctx context.Context) []error {
 	closingVMs, closingLabs, closingBridges := l.leaveAll()
 	errs := parallel.Each(closingVMs, func(v *VM) error {
-		err := v.Close(ctx)
-		if err != nil {
-			err = fmt.Errorf("vm `%s` close: %w", v.name, err)
+		if err := v.Close(ctx); err != nil {
+			return fmt.Errorf("vm `%s` close: %w", v.name, err)
 		}
-		return errors.Join(err, v.host.network().Leave(ctx, v))
+		return nil
 	})
+	each := network.Each[*VM](l.host.network())
+	errs = append(errs, each(closingVMs, func(v *VM) error { return v.host.network().Leave(ctx, v) })...)
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	for _, s := range closingLabs {
 		errs = append(errs, s.CloseScope(ctx)...)

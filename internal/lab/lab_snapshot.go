@@ -29,14 +29,13 @@ type labShot struct {
 
 // vmShot is a VM of a lab snapshot.
 type vmShot struct {
-	vm      *VM
-	inst    *guestRun // nil: it has no guest
-	state   topology.State
-	file    string // relative; "" without a guest
-	w       *snapshot.Writer
-	moment  *frozenGuest
-	stopped bool // by us
-	taken   *takenSnapshot
+	vm     *VM
+	inst   *guestRun // nil: it has no guest
+	state  topology.State
+	file   string // relative; "" without a guest
+	w      *snapshot.Writer
+	moment *frozenGuest
+	taken  *takenSnapshot
 }
 
 // Snapshot saves all VMs of the lab and of its sub-labs, and the bridges, as they are
@@ -75,7 +74,7 @@ func (l *Lab) Snapshot(ctx context.Context, dir string) (*LabSnapshot, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lab `%s` snapshot: %w", l.name, err), s.releaseDisks())
 	}
-	err = s.each("snapshot", func(v *vmShot) error { return v.inst.record(v.taken) })
+	err = s.each(func(v *vmShot) error { return v.inst.record(v.taken) })
 	if err != nil {
 		return nil, err
 	}
@@ -147,15 +146,26 @@ func (s *labShot) hold(ctx context.Context) (free func(), err error) {
 }
 
 // each calls do for all VMs that have a guest, at once.
-func (s *labShot) each(action string, do func(*vmShot) error) error {
-	var running []*vmShot
+func (s *labShot) each(do func(*vmShot) error) error {
+	return s.those(parallel.Each, do, topology.Booted, topology.Paused)
+}
+
+// booted calls do for all VMs whose guests run.
+func (s *labShot) booted(each eachShot, do func(*vmShot) error) error {
+	return s.those(each, do, topology.Booted)
+}
+
+type eachShot func([]*vmShot, func(*vmShot) error) []error
+
+func (s *labShot) those(each eachShot, do func(*vmShot) error, states ...topology.State) error {
+	var shots []*vmShot
 	var vms []*VM
 	for _, v := range s.vms {
-		if v.inst != nil {
-			running, vms = append(running, v), append(vms, v.vm)
+		if v.inst != nil && slices.Contains(states, v.state) {
+			shots, vms = append(shots, v), append(vms, v.vm)
 		}
 	}
-	return s.lab.batchError(action, vms, parallel.Each(running, do))
+	return s.lab.batchError("snapshot", vms, each(shots, do))
 }
 
 // take writes the files of all VMs and describes the rest in s.state.
@@ -170,7 +180,7 @@ func (s *labShot) take(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	err = s.each("snapshot", func(v *vmShot) (err error) {
+	err = s.each(func(v *vmShot) (err error) {
 		if v.w, err = snapshot.Create(filepath.Join(s.dir, v.file), v.inst.plan.cfg.Memory); err != nil {
 			return err
 		}
@@ -182,7 +192,7 @@ func (s *labShot) take(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.each("snapshot", func(v *vmShot) (err error) {
+	return s.each(func(v *vmShot) (err error) {
 		token := ""
 		if s.token {
 			token = rand.Text()
@@ -208,26 +218,18 @@ func (s *labShot) releaseDisks() error {
 
 // moment stops all VMs, captures their state, and resumes those that were running.
 func (s *labShot) moment(ctx context.Context) error {
-	err := s.each("snapshot", func(v *vmShot) error {
-		if v.state != topology.Booted {
-			return nil
-		}
-		v.stopped = true // Continue must be called also when Halt fails
-		return v.inst.Halt(ctx)
-	})
+	err := s.booted(parallel.InTurn, func(v *vmShot) error { return v.inst.Settle(ctx) })
+	if err == nil {
+		err = s.booted(parallel.Each, func(v *vmShot) error { return v.inst.HaltWithOthers(ctx) })
+	}
 	if err == nil {
 		s.state = s.describe()
-		err = s.each("snapshot", func(v *vmShot) (err error) {
+		err = s.each(func(v *vmShot) (err error) {
 			v.moment, err = v.inst.capture(ctx, v.w)
 			return err
 		})
 	}
-	return errors.Join(err, s.each("snapshot", func(v *vmShot) error {
-		if !v.stopped {
-			return nil
-		}
-		return v.inst.Continue(ctx)
-	}))
+	return errors.Join(err, s.booted(parallel.Each, func(v *vmShot) error { return v.inst.Continue(ctx) }))
 }
 
 // layOut chooses the file of each VM that has a guest, and creates a directory for each

@@ -25,7 +25,7 @@ func (p recordingPool) Claim(context.Context, int64, int) error {
 func TestObserversComeAndGo(t *testing.T) {
 	var log []string
 	h := &Host{Pool: recordingPool{&log}}
-	vm := newVM(h, "a", &Profile{}, nil)
+	vm := newVM(h, nil, "a", &Profile{}, nil)
 	observe := func(name string) (stop func()) {
 		return h.Observe(Observer{
 			Finding: func(_ *VM, f instance.Finding) { log = append(log, name+" "+f.Title) },

@@ -17,6 +17,7 @@ import (
 	"provium/internal/inspect"
 	"provium/internal/instance"
 	"provium/internal/lab/announce"
+	"provium/internal/lab/shaped"
 	"provium/internal/lab/visit"
 	"provium/internal/qemu"
 	"provium/internal/topology"
@@ -28,6 +29,7 @@ type VM struct {
 	handle.Actor // commands, files and system calls of the agent
 
 	host    *Host
+	world   *shaped.World
 	name    string
 	profile *Profile
 	opts    *topology.BootOpts // given at declaration
@@ -58,8 +60,8 @@ type VM struct {
 	news       announce.VM
 }
 
-func newVM(h *Host, name string, p *Profile, opts *topology.BootOpts) *VM {
-	v := &VM{host: h, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
+func newVM(h *Host, w *shaped.World, name string, p *Profile, opts *topology.BootOpts) *VM {
+	v := &VM{host: h, world: w, name: name, profile: p, opts: opts, state: topology.Created, life: make(chan struct{}, 1),
 		inFlight: map[string]int{}, news: announce.VM{Emit: h.emit, File: h.File, Name: name, Profile: p.Name,
 			Source: p.Source}}
 	v.Actor = handle.NewActor(v)

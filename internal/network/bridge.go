@@ -51,9 +51,10 @@ type Bridge struct {
 	closed        bool
 	routes        []*Bridge // in order of routing
 	awaitedRoutes []awaitedRoute
-	paced         int  // interfaces of deterministic guests
-	unpaced       int  // and of others
-	unsynced      bool // there are routes that guests have not been told of
+	paced         int    // interfaces of deterministic guests
+	unpaced       int    // and of others
+	wires         *Wires // unless paced is 0
+	unsynced      bool   // there are routes that guests have not been told of
 	uplink        bool
 	forwards      []*forward
 	gateway       *bridgeGateway // nil while nothing needs it
@@ -205,7 +206,7 @@ func (b *Bridge) Attach(ctx context.Context, ends []Endpoint) error {
 	b.net.mu.Lock()
 	joined := stationsOf(added)
 	b.net.mu.Unlock()
-	if err := syncAll(ctx, joined); err != nil {
+	if err := b.net.syncAll(ctx, joined); err != nil {
 		b.net.mu.Lock()
 		for _, n := range added {
 			n.leave()
@@ -379,7 +380,7 @@ func (b *Bridge) announce(ctx context.Context, except []Station) error {
 	all := membersOf(append(slices.Clone(b.routes), b)...)
 	b.net.mu.Unlock()
 	all = slices.DeleteFunc(all, func(s Station) bool { return slices.Contains(except, s) })
-	if err := syncAll(ctx, all); err != nil {
+	if err := b.net.syncAll(ctx, all); err != nil {
 		return fmt.Errorf("bridge `%s` names: %w", b.name, err)
 	}
 	return nil
@@ -466,13 +467,13 @@ func (b *Bridge) Close(ctx context.Context) error {
 		nic.leave()
 	}
 	all := membersOf(routed...)
-	for _, nic := range b.nics { // also those that left: their interfaces are still plugged
-		if nic.station != nil && !slices.Contains(all, nic.station) {
+	for _, at := range slices.Sorted(maps.Keys(b.nics)) { // also those that left: their interfaces are still plugged
+		if nic := b.nics[at]; nic.station != nil && !slices.Contains(all, nic.station) {
 			all = append(all, nic.station)
 		}
 	}
 	n.mu.Unlock()
-	err := syncAll(ctx, all)
+	err := b.net.syncAll(ctx, all)
 	b.sw.Close()
 	return err
 }

@@ -24,7 +24,8 @@ type netdev struct {
 	gone   bool   // see PlannedNIC
 
 	admitted *Bridge    // that has counted it, nil for none
-	link     *pacedLink // nil unless the guest is deterministic
+	wires    *Wires     // nil unless the guest is deterministic
+	link     *pacedLink // likewise
 
 	listener *net.UnixListener
 	bound    chan *NIC // receives the NIC that the connection is for
@@ -41,9 +42,9 @@ const noMAC = "02:00:00:00:00:01"
 
 // newNetdev listens for QEMU in dir. nic may be nil. The caller must close the
 // netdev.
-func newNetdev(dir string, p PlannedNIC, isPaced bool) (*netdev, error) {
-	if isPaced {
-		return newPacedNetdev(p)
+func newNetdev(dir string, p PlannedNIC, wires *Wires) (*netdev, error) {
+	if wires != nil {
+		return newPacedNetdev(p, wires)
 	}
 	path := filepath.Join(dir, fmt.Sprintf("nic%d", p.Slot))
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -69,9 +70,9 @@ func newNetdev(dir string, p PlannedNIC, isPaced bool) (*netdev, error) {
 }
 
 // newPacedNetdev is newNetdev for a deterministic guest.
-func newPacedNetdev(p PlannedNIC) (*netdev, error) {
+func newPacedNetdev(p PlannedNIC, wires *Wires) (*netdev, error) {
 	d := &netdev{dev: qemu.NIC{Slot: p.Slot, MAC: noMAC}, bridge: p.Bridge, label: p.Label,
-		ifname: p.Name, up: true, gone: p.Gone, done: make(chan struct{})}
+		ifname: p.Name, up: true, gone: p.Gone, wires: wires, done: make(chan struct{})}
 	close(d.done)
 	if err := d.pace(); err != nil {
 		return nil, err
@@ -92,7 +93,7 @@ func (d *netdev) bind(nic *NIC) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.closed {
-		if err := nic.bridge.admit(d.link != nil); err != nil {
+		if err := nic.bridge.admit(d.wires); err != nil {
 			return err
 		}
 		d.admitted = nic.bridge

@@ -73,7 +73,7 @@ type Netdevs struct {
 	mu    sync.Mutex
 	list  []*netdev
 	stale bool             // the guest does not know its latest configuration
-	paced bool             // the guest is deterministic
+	wires *Wires           // nil unless the guest is deterministic
 	mixed error            // of Adopt
 	join  func(again bool) // nil unless the guest is deterministic
 }
@@ -87,11 +87,11 @@ func (n *Network) NewNetdevs(s Station, dir string) *Netdevs {
 
 // Pace says that the guest is deterministic, and returns the group that its time depends on. join is called when the
 // guest knows its configuration, with again for one that has booted once more.
-func (d *Netdevs) Pace(join func(again bool)) *syncpoint.Group {
+func (d *Netdevs) Pace(wires *Wires, join func(again bool)) *syncpoint.Group {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.paced, d.join = true, join
-	return d.net.wires.group
+	d.wires, d.join = wires, join
+	return wires.group
 }
 
 // Create creates the interfaces of a guest that is about to start and returns
@@ -102,7 +102,7 @@ func (d *Netdevs) Create(planned []PlannedNIC, restored bool) ([]qemu.NIC, error
 	defer d.mu.Unlock()
 	var devices []qemu.NIC
 	for _, p := range planned {
-		c, err := newNetdev(d.dir, p, d.paced)
+		c, err := newNetdev(d.dir, p, d.wires)
 		if err != nil {
 			d.closeAll()
 			return nil, err
@@ -274,7 +274,7 @@ func (d *Netdevs) plug(ctx context.Context, m Machine, n *NIC) error {
 		return fmt.Errorf("it has %d network interfaces already, of which %d came after its boot", len(d.list),
 			qemu.MaxNICs)
 	}
-	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, n.label, slot, name(), false}, d.paced)
+	c, err := newNetdev(d.dir, PlannedNIC{n, n.bridge.name, n.label, slot, name(), false}, d.wires)
 	if err != nil {
 		return err
 	}

@@ -42,8 +42,7 @@ type Scope interface {
 
 // Network is all bridges of one test file. It is safe for concurrent use.
 type Network struct {
-	env   Env
-	wires *wires // of deterministic guests
+	env Env
 
 	mu       sync.Mutex
 	created  int                // number of bridges created so far
@@ -54,7 +53,7 @@ type Network struct {
 
 // New returns a network without bridges. The caller must close it.
 func New(env Env) *Network {
-	return &Network{env: env, wires: newWires(env.Seed), attached: map[Station][]*NIC{}}
+	return &Network{env: env, attached: map[Station][]*NIC{}}
 }
 
 // Close closes all bridges.
@@ -64,6 +63,19 @@ func (n *Network) Close(ctx context.Context) error {
 		errs = append(errs, b.Close(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// KeepNumbers has bridges that are created after free is called be numbered as if those created before, from now on,
+// had never been. These must be closed then.
+func (n *Network) KeepNumbers() (free func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	created := n.created
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.created = created
+	}
 }
 
 // open returns the open bridges in order of creation.
@@ -222,8 +234,15 @@ func (n *Network) rejoin(s Station, bridge, label string) *NIC {
 	return nil
 }
 
-// syncAll updates the guests of all stations at once.
-func syncAll(ctx context.Context, stations []Station) error {
-	errs := parallel.Each(stations, func(s Station) error { return s.SyncNetwork(ctx) })
-	return errors.Join(errs...)
+// Each returns how something is done that concerns many guests: at once, and in turn if there are deterministic ones.
+func Each[T any](n *Network) func([]T, func(T) error) []error {
+	if n.isPaced() {
+		return parallel.InTurn[T]
+	}
+	return parallel.Each[T]
+}
+
+// syncAll updates the guests of all stations.
+func (n *Network) syncAll(ctx context.Context, stations []Station) error {
+	return errors.Join(Each[Station](n)(stations, func(s Station) error { return s.SyncNetwork(ctx) })...)
 }

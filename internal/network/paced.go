@@ -14,25 +14,24 @@ import (
 	"provium/internal/vnet"
 )
 
-// Deterministic guests are on bridges of their own. The time of such a bridge is that of its guests, which one group
-// for all of a test file's bridges keeps together.
-
-// wires are the switches of a Group.
-type wires struct {
+// Wires are the bridges of deterministic guests that can meet. The time of such a bridge is that of its guests, which
+// one group keeps together.
+type Wires struct {
 	group *syncpoint.Group
 
 	mu       sync.Mutex
 	switches []*vnet.Switch
 }
 
-func newWires(seed uint64) *wires {
-	w := &wires{}
+// NewWires returns Wires without bridges. The seed decides which guest sends first.
+func NewWires(seed uint64) *Wires {
+	w := &Wires{}
 	w.group = syncpoint.NewGroup(seed, w.advance)
 	return w
 }
 
 // advance moves the time of all switches, and returns when the next frame that is under way is due.
-func (w *wires) advance(now time.Duration) (next time.Duration, more bool) {
+func (w *Wires) advance(now time.Duration) (next time.Duration, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.switches {
@@ -43,7 +42,7 @@ func (w *wires) advance(now time.Duration) (next time.Duration, more bool) {
 	return next, more
 }
 
-func (w *wires) set(s *vnet.Switch, on bool) {
+func (w *Wires) set(s *vnet.Switch, on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.switches = slices.DeleteFunc(w.switches, func(o *vnet.Switch) bool { return o == s })
@@ -51,6 +50,13 @@ func (w *wires) set(s *vnet.Switch, on bool) {
 		w.switches = append(w.switches, s)
 	}
 	s.Pace(on)
+}
+
+// isPaced reports whether there are deterministic guests on a bridge.
+func (n *Network) isPaced() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.bridges, func(b *Bridge) bool { return b.paced > 0 })
 }
 
 // mixed returns an error for a bridge that some guests would have by the host's time and others by their own.
@@ -74,8 +80,9 @@ func (b *Bridge) mayAnswer(what string) error {
 	return nil
 }
 
-// admit counts a guest's interface. isPaced is that of a deterministic guest.
-func (b *Bridge) admit(isPaced bool) error {
+// admit counts a guest's interface. wires are those of a deterministic guest, nil of others.
+func (b *Bridge) admit(wires *Wires) error {
+	isPaced := wires != nil
 	b.net.mu.Lock()
 	defer b.net.mu.Unlock()
 	switch {
@@ -90,9 +97,12 @@ func (b *Bridge) admit(isPaced bool) error {
 		return b.errPaced("its server")
 	case len(b.ports) > 0:
 		return b.errPaced("a port")
+	case b.wires != nil && b.wires != wires:
+		return fmt.Errorf("bridge `%s` has deterministic guests of a fixture that is being built", b.name)
 	}
 	if b.paced++; b.paced == 1 {
-		b.net.wires.set(b.sw, true)
+		b.wires = wires
+		wires.set(b.sw, true)
 	}
 	return nil
 }
@@ -106,7 +116,8 @@ func (b *Bridge) dismiss(isPaced bool) {
 		return
 	}
 	if b.paced--; b.paced == 0 {
-		b.net.wires.set(b.sw, false)
+		b.wires.set(b.sw, false)
+		b.wires = nil
 	}
 }
 

@@ -10,14 +10,14 @@ import (
 
 // TestPacedBridge has deterministic guests have a bridge for themselves.
 func TestPacedBridge(t *testing.T) {
-	s := newSite(t)
+	s, wires := newSite(t), NewWires(0)
 	a, b := s.vm("a"), s.vm("b")
 	lan, other := s.bridge("lan", nil), s.bridge("other", nil)
 	attach(t, lan, "a", "b")
 	create := func(v *fakeVM, isPaced bool) (*Netdevs, error) {
 		d := s.NewNetdevs(v, t.TempDir())
 		if isPaced {
-			d.Pace(func(bool) {})
+			d.Pace(wires, func(bool) {})
 		}
 		_, err := d.Create(s.Plan(v), false)
 		return d, err
@@ -54,4 +54,37 @@ func TestPacedBridge(t *testing.T) {
 	d, err = create(a, true)
 	must(t, err)
 	d.Close()
+}
+
+// TestKeepNumbers has a fixture's bridges be numbered as if they had not been, and deterministic guests of a fixture
+// that is built be apart from those of the file.
+func TestKeepNumbers(t *testing.T) {
+	s := newSite(t)
+	first := s.bridge("first", nil)
+	free := s.KeepNumbers()
+	built := s.bridge("built", nil)
+	numbers := built.v4
+	must(t, built.Close(t.Context()))
+	free()
+	again := s.bridge("again", nil)
+	if again.v4 != numbers || first.v4 == numbers {
+		t.Errorf("%s, then %s after %s", first.v4, again.v4, numbers)
+	}
+	a, b := s.vm("a"), s.vm("b")
+	attach(t, again, "a", "b")
+	d, e := s.NewNetdevs(a, t.TempDir()), s.NewNetdevs(b, t.TempDir())
+	d.Pace(NewWires(0), func(bool) {})
+	e.Pace(NewWires(0), func(bool) {})
+	_, err := d.Create(s.Plan(a), false)
+	must(t, err)
+	if _, err = e.Create(s.Plan(b), false); err == nil || !strings.Contains(err.Error(), "a fixture") {
+		t.Error(err)
+	}
+	if !s.isPaced() {
+		t.Error("no guest is deterministic")
+	}
+	d.Close()
+	if s.isPaced() {
+		t.Error("a guest is still deterministic")
+	}
 }

@@ -21,7 +21,7 @@ func (b *Bridge) Route(ctx context.Context, others []*Bridge) error {
 	if err != nil {
 		return err
 	}
-	if err := syncAll(ctx, members); err != nil {
+	if err := b.net.syncAll(ctx, members); err != nil {
 		return fmt.Errorf("bridge `%s` routes: %w", b.name, err)
 	}
 	return nil
@@ -164,7 +164,7 @@ func (b *Bridge) SyncRoutes(ctx context.Context) error {
 	b.unsynced = false
 	members := membersOf(append([]*Bridge{b}, b.routes...)...)
 	b.net.mu.Unlock()
-	if err := syncAll(ctx, members); err != nil {
+	if err := b.net.syncAll(ctx, members); err != nil {
 		return fmt.Errorf("bridge `%s` routes: %w", b.name, err)
 	}
 	return nil

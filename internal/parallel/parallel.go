@@ -17,3 +17,12 @@ func Each[T any](items []T, do func(T) error) []error {
 	calls.Wait()
 	return errs
 }
+
+// InTurn is Each with one call after the other, in the order of items.
+func InTurn[T any](items []T, do func(T) error) []error {
+	errs := make([]error, len(items))
+	for i, item := range items {
+		errs[i] = do(item)
+	}
+	return errs
+}

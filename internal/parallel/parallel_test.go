@@ -26,3 +26,18 @@ func TestEach(t *testing.T) {
 		t.Errorf("%v", errs)
 	}
 }
+
+func TestInTurn(t *testing.T) {
+	odd := errors.New("odd")
+	var seen []int
+	errs := InTurn([]int{0, 1, 2}, func(n int) error {
+		seen = append(seen, n)
+		if n%2 == 1 {
+			return odd
+		}
+		return nil
+	})
+	if !slices.Equal(errs, []error{nil, odd, nil}) || !slices.Equal(seen, []int{0, 1, 2}) {
+		t.Errorf("%v of %v", errs, seen)
+	}
+}

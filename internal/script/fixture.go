@@ -50,6 +50,7 @@ func (b builder) RunFixture(ctx context.Context, build *fixtures.Build) (made *f
 		}
 	}()
 	source := build.Source()
+	defer b.w.fileLab.KeepNumbers()() // a run that finds the fixture in the cache has the same networks
 	s := fixtureRun{b.w.newSession(ctx, b.w.chunkName(source.Path), source.Path, b.w.fileLab.Apart(), build)}
 	if err := s.open(nil); err != nil {
 		return nil, err

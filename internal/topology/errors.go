@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -89,4 +90,22 @@ func (e *BatchError) Error() string { return e.Text }
 // Unwrap returns the errors of the VMs.
 func (e *BatchError) Unwrap() []error {
 	return slices.DeleteFunc(slices.Clone(e.Errs), func(err error) bool { return err == nil })
+}
+
+// ForkRefusal names the fork in an error of the snapshot behind it.
+func ForkRefusal(err error) error {
+	var state *StateError
+	var suspended *SuspendedError
+	var busy *BusyError
+	switch {
+	case errors.As(err, &state):
+		own := *state
+		own.Op = "fork"
+		return &own
+	case errors.As(err, &suspended):
+		return &SuspendedError{VM: suspended.VM, Op: "fork"}
+	case errors.As(err, &busy):
+		return &BusyError{Call: "vm:fork()", Why: busy.Why}
+	}
+	return err
 }

@@ -66,7 +66,57 @@ func TestDeterministicNetwork(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, hostProfile)
 	p.write("tests/a.test.lua", lossy)
-	p.run("verify-determinism", "tests/a.test.lua", "--runs", "10").expect(0, "the same in ")
+	p.run("verify-determinism", "tests/a.test.lua", "--runs", "20").expect(0, "the same in ")
+}
+
+// pair is a fixture of two guests on a bridge, of which one pings the other all the time.
+const pair = `
+local lan = provium:bridge("lan")
+for _, name in ipairs({"a", "b"}) do lan:attach(provium:vm(name, "host", {memory = "256M"})) end
+lan:drop_rate(20)
+lan:add_latency(3)
+provium:boot()
+provium.b:run("ping -i 0.05 a >/tmp/log 2>&1 &")
+provium.a:run("ping -c 3 -i 0.05 b")
+return provium:snapshot()
+`
+
+// saved restores and copies guests that send each other frames: alone, and all of a bridge at once. In the first of
+// its runs the fixture is built.
+const saved = `
+local outer = provium:bridge("outer")
+outer:attach(provium:vm("c", "host", {memory = "256M"}))
+provium.c:boot()
+test("saved", function(t)
+  local look = function(vm) vm:run("ping -c 10 -i 0.02 -W 1 b; tail -n 2 /tmp/log; cat /proc/uptime /proc/net/dev") end
+  local l = provium:lab_fixture("pair")
+  look(l.a)
+  local s = l.a:snapshot()
+  l.a:shutdown()
+  look(l.b)
+  l.a:restore(s)
+  look(l.a)
+  local all = l:snapshot()
+  look(l.a)
+  l:restore(all)
+  look(l.a)
+  look(l.b)
+  local copy = l:fork()
+  look(copy.a)
+  look(copy.b)
+  for _, copy in ipairs(l.b:fork(2)) do look(copy) end
+  look(l.b)
+  look(provium.c)
+end)
+`
+
+// TestDeterministicLabs compares runs in which guests on bridges are restored and copied.
+func TestDeterministicLabs(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, hostProfile)
+	p.write("tests/pair.fixture.lua", pair)
+	p.write("tests/a.test.lua", saved)
+	p.run("verify-determinism", "tests/a.test.lua", "--runs", fmt.Sprint(fulltest.Of(2, 5))).expect(0, "the same in ")
 }
 
 // race loses an update with four of ten seeds.

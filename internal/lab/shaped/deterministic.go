@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"provium/internal/arch"
+	"provium/internal/determinism"
 	"provium/internal/instance"
 	"provium/internal/machine"
 	"provium/internal/network"
@@ -103,10 +104,23 @@ func ForCache(cfg *qemu.Config) *qemu.Config {
 
 // Pace has the interfaces of a deterministic guest be paced. join has its frames pass, and is called when it has
 // booted.
-func Pace(cfg *qemu.Config, interfaces *network.Netdevs, join func(again bool)) {
+func Pace(cfg *qemu.Config, w *World, interfaces *network.Netdevs, join func(again bool)) {
 	if cfg.Shape.IsDeterministic() {
-		cfg.Group = interfaces.Pace(join)
+		cfg.Group = interfaces.Pace(w.wires, join)
 	}
+}
+
+// World is what the deterministic guests have in common that can meet: those of a file, or those of a fixture while it
+// is built. A run that finds the fixture in the cache is no other run.
+type World struct {
+	Uses  instance.Uses      // of seeds
+	Check *determinism.Check // of the guests' runs
+	wires *network.Wires
+}
+
+// NewWorld returns a World. check is nil where runs are not compared.
+func NewWorld(seed uint64, check *determinism.Check) *World {
+	return &World{Check: check, wires: network.NewWires(seed)}
 }
 
 // Renewal returns what is renewed in the guest of a machine that goes on from a snapshot. In a deterministic one, all
