@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -224,4 +225,20 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("%+v\n%+v", again, r)
 		}
 	})
+}
+
+// TestCheckBeside has runs that begin at the same time check one directory.
+func TestCheckBeside(t *testing.T) {
+	p := Place{Dir: filepath.Join(t.TempDir(), "new")}
+	errs := make([]error, 8)
+	var checks sync.WaitGroup
+	for i := range errs {
+		checks.Go(func() {
+			for range 200 {
+				errs[i] = errors.Join(errs[i], p.Check())
+			}
+		})
+	}
+	checks.Wait()
+	must(t, errors.Join(errs...))
 }

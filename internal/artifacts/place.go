@@ -51,7 +51,18 @@ func (p Place) Create(r Record) (*Folder, error) {
 }
 
 // Check returns an error if folders cannot be made. It leaves nothing behind.
-func (p Place) Check() error {
+func (p Place) Check() (err error) {
+	for range 1000 {
+		// A Check of another run may have removed the directory that this one is in.
+		if err = p.probe(); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// probe is Check, once.
+func (p Place) probe() error {
 	_, err := os.Stat(p.Dir)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(p.Dir, 0o777); err != nil {
