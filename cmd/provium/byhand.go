@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 	"provium/internal/byhand"
 	"provium/internal/config"
 	"provium/internal/debugger"
+	"provium/internal/machine"
 	"provium/internal/ready"
 	"provium/internal/run"
 	"provium/internal/terminal"
@@ -29,6 +31,7 @@ const builtinProfile = "host"
 type guestFlags struct {
 	config, kernel, qemu string
 	userland             string
+	share                []string
 	ready                *ready.Condition // nil: as in the profile
 	memory               int64
 	cpus                 int
@@ -45,6 +48,8 @@ func (f *guestFlags) group() flagGroup {
 	g.flags.Var(value(&f.kernel, "path", flagtext.Path), "kernel", "boot the kernel `PATH`")
 	g.flags.Var(value(&f.userland, "userland", flagtext.NonEmpty), "userland",
 		"root file system of the guest: `U` is busybox, host, a directory, a tar file or oci:DIR")
+	g.flags.Var(list(&f.share, "dir", flagtext.NonEmpty), "share",
+		"share the directory `DIR` with the guest for writing, at the same path, or at DIR:/PATH; may be repeated")
 	g.flags.Var(value(&f.ready, "condition", parseReady), "ready",
 		"when the boot is done: `WHEN` is agent, init, systemd, command:CMD or console:TEXT")
 	g.flags.Var(value(&f.qemu, "path", flagtext.Path), "qemu", "run the guest with the QEMU `PATH`")
@@ -105,6 +110,9 @@ func (p *program) guestOptions(f *guestFlags, name string) (run.Options, string,
 			return run.Options{}, "", err
 		}
 	}
+	if err := addShares(cfg, name, f.share, p.absolute); err != nil {
+		return run.Options{}, "", err
+	}
 	if f.ready != nil {
 		pr := cfg.Profiles[name]
 		pr.Ready = *f.ready
@@ -154,6 +162,31 @@ func setUserland(cfg *config.Config, name, text string, absolute func(string) st
 	pr.Userland, pr.Initrd = from, ""
 	if pr.Ready == (ready.Condition{}) && from.MayHaveInit() {
 		pr.Ready = ready.Condition{Kind: ready.Init}
+	}
+	cfg.Profiles[name] = pr
+	return nil
+}
+
+// addShares adds directories of the host to those that the guests of a profile may write to.
+func addShares(cfg *config.Config, name string, dirs []string, absolute func(string) string) error {
+	if len(dirs) == 0 {
+		return nil
+	}
+	pr := cfg.Profiles[name]
+	pr.Shape.Shares = slices.Clone(pr.Shape.Shares)
+	for _, dir := range dirs {
+		share, err := machine.ParseShare(dir, func(path string) (string, error) { return absolute(path), nil })
+		if err != nil {
+			return fmt.Errorf("--share: %w", err)
+		}
+		pr.Shape.Shares = append(pr.Shape.Shares, share)
+	}
+	err := machine.CheckShares(pr.Shape.Shares)
+	if err == nil {
+		err = pr.CheckShares()
+	}
+	if err != nil {
+		return fmt.Errorf("--share: %w", err)
 	}
 	cfg.Profiles[name] = pr
 	return nil

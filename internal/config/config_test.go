@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,14 @@ func TestEmptyConfig(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestShares(t *testing.T) {
+	c := mustParse(t, "[profiles.p]\nrw = ['../build', '{out}/o:/o']\n", testEnv)
+	want := []machine.Share{{Host: "/build", Guest: "/build"}, {Host: "/home/u/.cache/provium/builds/p/o", Guest: "/o"}}
+	if got := c.Profiles["p"].Shape.Shares; !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -188,6 +197,11 @@ func TestInvalid(t *testing.T) {
 			"unknown key `kernal` in profile `p` (valid: arch, kernel, matrix, root, initrd, userland,"},
 		"userland": {p + "userland = 'debain'", "profile `p` userland: `debain` is not known; expected `busybox`, " +
 			"`host`, a directory"},
+		"rw at the root": {p + "rw = ['a:/']", "profile `p` rw: entry 1: `a:/`: the guest's own root directory"},
+		"rw twice":       {p + "rw = ['a:/x', 'b:/x']", "profile `p` rw: two directories are at `/x` in the guest"},
+		"rw kind":        {p + "rw = 'a'", "profile `p` rw: expected"},
+		"rw and initrd": {p + "initrd = 'i'\nrw = ['a']",
+			"profile `p` has rw, and initrd, inject_agent = false or boot_from"},
 		"userland kind": {p + "userland = true", "profile `p` userland: expected a string, got a boolean"},
 		"userland and initrd": {p + "initrd = 'i'\nuserland = 'host'",
 			"profile `p` has userland and initrd, or inject_agent = false"},

@@ -65,6 +65,9 @@ func readProfileTable(name, full string, table map[string]any, dir string, env E
 	if err := p.checkUserland(); err != nil {
 		return p, &keyError{joinKey(full, "userland"), err}
 	}
+	if err := p.CheckShares(); err != nil {
+		return p, &keyError{joinKey(full, "rw"), err}
+	}
 	if _, given := table["ready"]; !given && p.Userland.MayHaveInit() {
 		p.Ready = ready.Condition{Kind: ready.Init}
 	}
@@ -114,6 +117,7 @@ func (p *Profile) keys(at base, cmdline *string, disks *[]any) []key {
 		{"root", path(&p.Root)},
 		{"initrd", path(&p.Initrd)},
 		{"userland", userlandInto(&p.Userland, at)},
+		{"rw", sharesInto(&p.Shape.Shares, at)},
 		{"cmdline", stringInto(cmdline)},
 		{"cmdline_file", path(&p.CmdlineFile)},
 		{"guest_os", stringInto(&p.GuestOS)},

@@ -47,6 +47,9 @@ func NewStarter(plain *proc.Starter) *Starter {
 // Start starts a program the ordinary way, confined.
 func (s *Starter) Start(cmd *exec.Cmd) error { return s.plain.Start(cmd) }
 
+// Serve starts a program that serves files of the host, the ordinary way.
+func (s *Starter) Serve(cmd *exec.Cmd) (proc.Process, error) { return s.plain.Serve(cmd) }
+
 // Launch starts a QEMU, which opens those files. It is confined as one that is started the
 // ordinary way.
 func (s *Starter) Launch(cmd *exec.Cmd, opens ...proc.File) (proc.Process, error) {

@@ -38,6 +38,7 @@ type initrdInput struct {
 	modules moduleSet
 	// userland is what the guest leaves the initrd for; nil if it stays.
 	userland *userland.Userland
+	shares   []string // as those of Spec
 }
 
 // buildInitrd returns the path of the cached initrd for the input, which it makes if it
@@ -56,7 +57,7 @@ func (s *Store) buildInitrd(ctx context.Context, in initrdInput) (file, key stri
 		}
 		baseItems, baseDigest = b.items, b.digest
 	}
-	modules := append(moduleItems(in.modules), userlandItems(in.userland)...)
+	modules := slices.Concat(moduleItems(in.modules), userlandItems(in.userland), shareItems(in.shares))
 	overlay := slices.Concat(in.agent, modules)
 	var digest string
 	if in.own != nil {

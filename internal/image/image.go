@@ -60,6 +60,8 @@ type Spec struct {
 	Userland userland.Source
 	// Made is that userland if it was made already.
 	Made *userland.Userland
+	// Shares are where the guest has directories of the host, in the order of their tags.
+	Shares []string
 	// Vsock loads the driver by which the agent is reached with transport = "vsock".
 	Vsock bool
 	// ForcedKernel is set if Kernel was named for the whole run, not by the profile.
@@ -266,7 +268,7 @@ func (s *Store) resolve(ctx context.Context, spec Spec) (*Image, error) {
 
 // addAgent makes the initrd with the agent and its modules, and returns the initrd's key.
 func (s *Store) addAgent(ctx context.Context, img *Image, k *chosenKernel, spec Spec) (key string, err error) {
-	in := initrdInput{arch: k.arch, base: spec.Initrd, userland: img.Userland}
+	in := initrdInput{arch: k.arch, base: spec.Initrd, userland: img.Userland, shares: spec.Shares}
 	if in.modules, err = modules(img, k, spec); err != nil {
 		return "", err
 	}
@@ -353,6 +355,13 @@ func modules(img *Image, k *chosenKernel, spec Spec) (set moduleSet, err error) 
 			}
 		}
 		late = append(late, userlandModules(img.Userland)...)
+	}
+	if len(spec.Shares) > 0 {
+		if !k.tree.Has(shareModule) {
+			return set, wrap(fmt.Errorf("it has no virtiofs (CONFIG_VIRTIO_FS), neither built in nor as a module in %s, "+
+				"which `rw` needs", k.tree.Dir()))
+		}
+		late = append(late, shareModule)
 	}
 	if set.late, err = k.tree.Closure(late, set.early); err != nil {
 		return set, wrap(err)

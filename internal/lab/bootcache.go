@@ -73,7 +73,7 @@ func (v *VM) mayCache(opts *topology.BootOpts) bool {
 		return false
 	}
 	shape := v.profile.Shape.Merge(opts.Shape) // what QEMU is told may be of files, and change with them
-	return opts.MemoryBytes()%snapshot.PageSize == 0 && len(shape.Args) == 0
+	return opts.MemoryBytes()%snapshot.PageSize == 0 && shape.CanBeCached()
 }
 
 // bootKey returns the key of a plan's post-boot snapshot: a digest of everything that the

@@ -43,6 +43,11 @@ func (s *Starter) Start(cmd *exec.Cmd) error {
 	return s.Programs.Start(cmd)
 }
 
+// Serve starts nothing: the machines share no directories.
+func (s *Starter) Serve(*exec.Cmd) (proc.Process, error) {
+	return nil, errors.New("no programs are started here")
+}
+
 // firstPID is above the largest process id of Linux, so that nobody takes the
 // number of a machine for that of a process.
 const firstPID = 1 << 22

@@ -47,6 +47,8 @@ type Shape struct {
 	// Disturb has a deterministic guest's processes be interrupted at moments that follow from its seed.
 	Disturb bool     `json:"disturb,omitempty"`
 	Args    []string `json:"args,omitempty"` // behind those of QEMU's command line, as they are
+	// Shares come from profiles alone: a file of another user must not say what a guest may write to.
+	Shares []Share `json:"-"`
 }
 
 // Topology is how the vCPUs are divided. A zero field is 1, or what the others leave.
@@ -90,7 +92,7 @@ func (s Shape) Merge(over Shape) Shape {
 	}
 	s.Disturb = s.Disturb || over.Disturb
 	s.Record = s.Record || over.Record
-	s.Args = slices.Concat(s.Args, over.Args)
+	s.Args, s.Shares = slices.Concat(s.Args, over.Args), slices.Concat(s.Shares, over.Shares)
 	return s
 }
 
@@ -104,6 +106,9 @@ func (s *Shape) Check(machineType string, cpus int) error {
 	}
 	if err := s.CPU.Check(cpus); err != nil {
 		return err
+	}
+	if err := CheckShares(s.Shares); err != nil {
+		return fmt.Errorf("rw: %w", err)
 	}
 	return CheckArgs(s.Args)
 }

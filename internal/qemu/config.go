@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"provium/internal/arch"
+	"provium/internal/beside"
 	"provium/internal/machine"
 	"provium/internal/proc"
 	"provium/internal/recording"
@@ -94,6 +95,8 @@ type Starter interface {
 	Start(cmd *exec.Cmd) error
 	// Launch starts a QEMU, which inherits cmd's files and opens those given.
 	Launch(cmd *exec.Cmd, opens ...proc.File) (proc.Process, error)
+	// Serve starts a program that serves files of the host to a guest.
+	Serve(cmd *exec.Cmd) (proc.Process, error)
 }
 
 // cpuModel is the richest model of each accelerator: tests want the features
@@ -298,7 +301,7 @@ func (c *Config) args(fd fds, agentSocket string) []string {
 		// Nothing runs before the state is loaded and the caller says so.
 		a = append(a, "-S", "-incoming", "defer")
 	}
-	return append(a, c.Shape.Args...)
+	return slices.Concat(a, beside.Args(c.Dir, c.rootBus(), &c.Shape), c.Shape.Args)
 }
 
 // Command returns a command line that boots the machine by itself, with its console on the

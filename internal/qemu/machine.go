@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,12 +17,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"provium/internal/beside"
 	"provium/internal/hostload"
 	"provium/internal/proc"
 	"provium/internal/qemu/consolepipe"
 	"provium/internal/qmp"
 	"provium/internal/recording"
 	"provium/internal/syncpoint"
+	"provium/internal/tail"
 )
 
 // Event is an asynchronous message of QEMU.
@@ -60,8 +61,9 @@ type Machine struct {
 	// entropy is nil without a seed.
 	entropy  *entropy
 	pacer    *syncpoint.Pacer // nil unless the guest is deterministic
+	beside   *beside.Programs
 	recorder recording.Recorder
-	stderr   *tailBuffer
+	stderr   *tail.Buffer
 	cid      uint32 // on vsock, 0 without
 	waits    hostload.Waits
 
@@ -117,7 +119,7 @@ func Start(ctx context.Context, config Config) (*Machine, error) {
 
 // start starts QEMU once.
 func start(ctx context.Context, cfg Config) (*Machine, error) {
-	m := &Machine{cfg: cfg, agent: filepath.Join(cfg.Dir, "agent"), stderr: &tailBuffer{limit: 16 << 10},
+	m := &Machine{cfg: cfg, agent: filepath.Join(cfg.Dir, "agent"), stderr: &tail.Buffer{Limit: 16 << 10},
 		connected: make(chan struct{}), done: make(chan struct{}), early: make(chan net.Conn, 1)}
 	var child childFiles
 	defer child.close()
@@ -141,7 +143,12 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		m.closeFiles()
 		return nil, err
 	}
-	if err = m.launch(&child, numbers); err != nil {
+	m.beside, err = beside.Start(cfg.Starter, cfg.Dir, &cfg.Shape)
+	if err == nil {
+		err = m.launch(&child, numbers)
+	}
+	if err != nil {
+		_ = m.beside.Close()
 		ends.close()
 		m.closeFiles()
 		return nil, &StartError{Err: err}
@@ -160,6 +167,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 	if cfg.Shape.IsDeterministic() {
 		m.startPacer(ends.pacer)
 	}
+	m.beside.Watch(m.proc.Kill)
 	go m.reap()
 
 	meet := qmp.Connect
@@ -380,6 +388,9 @@ func newRAM(size int64) (*os.File, error) {
 
 func (m *Machine) reap() {
 	err := m.proc.Wait()
+	if failed := m.beside.Close(); failed != nil {
+		fmt.Fprintf(m.stderr, "\nqemu: %v", failed)
+	}
 	if err != nil {
 		m.exit = fmt.Errorf("qemu ended: %w", err)
 	}
@@ -562,29 +573,6 @@ func (m *Machine) CanWake() bool {
 
 // Status is QEMU's run state, e.g. "running", "paused", "suspended".
 func (m *Machine) Status(ctx context.Context) (string, error) { return m.monitor().status(ctx) }
-
-// tailBuffer keeps the last limit bytes written.
-type tailBuffer struct {
-	limit int
-	mu    sync.Mutex
-	buf   bytes.Buffer
-}
-
-func (t *tailBuffer) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf.Write(p)
-	if over := t.buf.Len() - t.limit; over > 0 {
-		t.buf.Next(over)
-	}
-	return len(p), nil
-}
-
-func (t *tailBuffer) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.buf.String()
-}
 
 // complaint is the line of QEMU's standard error that says what is wrong: the
 // last one that begins with the program's name, since hints may follow it, or

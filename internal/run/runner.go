@@ -350,8 +350,8 @@ func ImageSpec(p config.Profile) image.Spec {
 	guest, _ := arch.Named(p.Arch) // nil for none
 	return image.Spec{
 		Profile: p.Name, Arch: guest, Kernel: p.Kernel, Release: p.KernelRelease, Root: p.Root, Initrd: p.Initrd,
-		Userland: p.Userland,
-		Cmdline:  p.Cmdline, CmdlineFile: p.CmdlineFile,
+		Userland: p.Userland, Shares: p.Shape.Places(),
+		Cmdline: p.Cmdline, CmdlineFile: p.CmdlineFile,
 		Form: form, Vsock: p.Transport == "vsock",
 		NoAgent: !p.InjectAgent, Overlay: p.AgentOverlayPath, Modules: p.Modules,
 		ForcedKernel: p.KernelForced,

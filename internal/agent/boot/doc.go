@@ -15,6 +15,7 @@ const (
 	lateModules  = dir + "/modules.late"
 	filesDir     = dir + "/files"
 	userlandFile = dir + "/userland"
+	sharesFile   = dir + "/shares"
 	manifest     = filesDir + "/manifest"
 	newRoot      = dir + "/root"
 	imageInit    = "/init"

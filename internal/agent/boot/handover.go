@@ -62,6 +62,13 @@ func (s *System) Prepare(pid1 PID1, report func(error)) (Init, error) {
 	} else {
 		err = s.prepareMinimal(files, report)
 	}
+	if err == nil {
+		root := "/"
+		if strings.HasPrefix(word, "R") {
+			root = newRoot
+		}
+		err = s.mountShares(root)
+	}
 	if err != nil {
 		return "", err
 	}

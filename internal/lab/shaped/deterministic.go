@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"provium/internal/arch"
+	"provium/internal/beside"
 	"provium/internal/determinism"
 	"provium/internal/instance"
 	"provium/internal/machine"
@@ -23,7 +24,7 @@ import (
 func Of(profile, opts machine.Shape, isLocal bool) machine.Shape {
 	s := profile.Merge(opts)
 	if isLocal {
-		s.Deterministic = nil
+		s.Deterministic, s.Shares = nil, nil
 	}
 	return s
 }
@@ -61,8 +62,16 @@ func Append(s machine.Shape, appended string) string {
 	return appended
 }
 
-// CheckWait returns an error for a deterministic guest whose boot does not wait for its agent.
+// CheckWait returns an error for a deterministic guest whose boot does not wait for its agent, and for devices that
+// cannot be served.
 func CheckWait(s machine.Shape, isOptional bool, wait ready.Condition) error {
+	if len(s.Shares) > 0 && s.CountsInstructions() {
+		return errors.New("rw: the host decides when a file is there, so a deterministic or recorded guest has no " +
+			"shared directories")
+	}
+	if err := beside.Check(&s); err != nil {
+		return err
+	}
 	if !s.IsDeterministic() {
 		return nil
 	}
@@ -160,6 +169,8 @@ func May(vm, op string, s machine.Shape) error {
 	case not && s.Record:
 		return fmt.Errorf("vm `%s` is recorded, and %s is not in the recording: run the test without --record",
 			vm, name)
+	case op == "snapshot" && len(s.Shares) > 0:
+		return fmt.Errorf("vm `%s` cannot be saved: %w", vm, machine.ErrShares)
 	case op == "snapshot" && s.Record:
 		return fmt.Errorf("vm `%s` is recorded, and a snapshot would stop its recording: run the test without "+
 			"--record", vm)

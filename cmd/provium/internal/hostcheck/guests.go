@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"provium/internal/arch"
+	"provium/internal/beside"
 	"provium/internal/config"
 	"provium/internal/image"
 	"provium/internal/qemu"
@@ -179,6 +180,20 @@ func UEFI(h Host) Result {
 		return r
 	}
 	r.Found = f.Code
+	return r
+}
+
+// SharedDirectories looks for the program that shares directories of the host with guests.
+func SharedDirectories(h Host) Result {
+	r := Result{Name: "shared directories", Effect: "guests can write to directories of the host (`rw`)"}
+	path, err := beside.FindVirtiofsd(h.Root)
+	if err != nil {
+		r.Status, r.Found = Note, "no virtiofsd"
+		r.Effect = "guests cannot have `rw`"
+		r.Remedy = "install the package `virtiofsd` (Debian 13, Ubuntu 24.04, Fedora) or `qemu-system-common` (Debian 12)"
+		return r
+	}
+	r.Found = path
 	return r
 }
 

@@ -56,7 +56,8 @@ func goodHost(t *testing.T) Host {
 			"sys/kernel/mm/ksm/run": {Data: []byte("1\n")},
 			"etc/os-release":        {Data: []byte("NAME=x\nID=debian\n")},
 
-			"usr/share/OVMF/OVMF_CODE_4M.fd": {}, "usr/share/OVMF/OVMF_VARS_4M.fd": {},
+			"usr/share/OVMF/OVMF_CODE_4M.fd": {}, "usr/lib/qemu/virtiofsd": {Mode: 0o755},
+			"usr/share/OVMF/OVMF_VARS_4M.fd": {},
 		},
 		Open: func(string) error { return nil },
 		UID:  1000,
@@ -161,6 +162,8 @@ func TestFindings(t *testing.T) {
 		{"no image tool", func(h *Host) { h.Programs = programs{} }, ImageTool, Note,
 			"qemu-nbd is not on PATH|only raw|sudo apt-get install qemu-utils"},
 		{"no OVMF", gone("usr/share/OVMF/OVMF_VARS_4M.fd"), UEFI, Note, "no OVMF|BIOS only|package `ovmf`"},
+		{"no virtiofsd", gone("usr/lib/qemu/virtiofsd"), SharedDirectories, Note,
+			"no virtiofsd|cannot have `rw`|package `virtiofsd` (Debian 13"},
 		{"no bootstrap tool", func(h *Host) { h.Programs = programs{} }, BootstrapTool, Note,
 			"mmdebstrap is not on PATH|debian:trixie|sudo apt-get install mmdebstrap"},
 		{"no image tool elsewhere", func(h *Host) { h.Programs = programs{}; file("etc/os-release", "ID=other\n")(h) },
