@@ -33,6 +33,7 @@ var onTheWallClock = map[string]string{
 	"internal/image/apt/resume.go":       "when a download was made",
 	"internal/image/cache":               "what is used the least is removed; a changed file is read again",
 	"internal/image/overlay.go":          "which of two files is newer",
+	"internal/image/store.go":            "what is used the least is removed",
 	"internal/instance/prewarm.go":       "the guest's clock is set",
 	"internal/instance/renew.go":         "the guest's clock is set",
 	"internal/localvmm/machine.go":       "QMP's events are stamped",

@@ -625,6 +625,14 @@ func TestCache(t *testing.T) {
 		t.Errorf("damaged entry: %v", err)
 	}
 	now := time.Now()
+	for range 2 { // the second one looks at nothing
+		if err := s.Trim(now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := s.List(); err != nil || len(list) == 0 {
+		t.Errorf("trimmed to %v, %v", list, err)
+	}
 	if gone, err := s.Prune(0, time.Hour, now); err != nil || len(gone) != 0 {
 		t.Errorf("pruned what was just used: %v, %v", gone, err)
 	}

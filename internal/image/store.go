@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -168,6 +169,38 @@ func (s *Store) Clean() ([]CacheEntry, error) {
 func (s *Store) Prune(limit int64, keep time.Duration, now time.Time) ([]CacheEntry, error) {
 	entries, err := s.cache.Prune(limit, keep, now, kindKernel)
 	return noted(entries), err
+}
+
+// Bounds of the cache.
+const (
+	// Bound is how many bytes the cache may have on disk, downloaded kernels included.
+	Bound = 20 << 30
+	// unused is for how long an entry was not used that is removed for that.
+	unused = 7 * 24 * time.Hour
+	// trimInterval is how often it is looked at how much there is.
+	trimInterval = time.Hour
+
+	trimStamp = ".trimmed" // file in the cache, of the time of the last look
+)
+
+// Trim prunes the cache to Bound, unless that was done a moment ago. An entry that is larger is kept for as long as it
+// is used.
+func (s *Store) Trim(now time.Time) error {
+	stamp := filepath.Join(s.cfg.CacheDir, trimStamp)
+	if info, err := os.Stat(stamp); err == nil && now.Sub(info.ModTime()) < trimInterval {
+		return nil
+	}
+	if err := os.MkdirAll(s.cfg.CacheDir, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(stamp, nil, 0o600); err != nil {
+		return err
+	}
+	if err := os.Chtimes(stamp, now, now); err != nil {
+		return err
+	}
+	_, err := s.Prune(Bound, unused, now)
+	return err
 }
 
 // Check reads all files of an entry, whatever is known of them, and returns why it cannot

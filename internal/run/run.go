@@ -10,6 +10,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -70,8 +71,7 @@ func Run(ctx context.Context, o Options) (int, error) {
 	}
 	defer kept.Close()
 	tempdir.Sweep(o.TempBase)
-	// The build that needs the cache reports one that cannot be used.
-	_ = (&fixture.Cache{Dir: o.Config.CacheDir, Limit: o.Config.CacheMaxSize}).Prune()
+	o.pruneFixtures()
 	temp, err := tempdir.New(o.TempBase)
 	if err != nil {
 		return ExitError, err
@@ -200,8 +200,19 @@ func (s *session) prepareImages(ctx context.Context, candidates []Candidate) err
 	if err != nil {
 		return err
 	}
+	if err := images.Trim(time.Now()); err != nil {
+		fmt.Fprintf(s.o.Stderr, "provium: %v\n", err)
+	}
 	s.o.userlands, err = preparation.Images(ctx, images, specs)
 	return err
+}
+
+// pruneFixtures keeps the cache of fixtures at its size. The build that needs it reports one that cannot be used.
+func (o *Options) pruneFixtures() {
+	err := (&fixture.Cache{Dir: o.Config.CacheDir, Limit: o.Config.CacheMaxSize}).Prune()
+	if large := (*fixture.TooLargeError)(nil); errors.As(err, &large) {
+		fmt.Fprintf(o.Stderr, "provium: %v\n", large)
+	}
 }
 
 func (o *Options) budget() (sched.Amount, error) {

@@ -345,14 +345,31 @@ func (c *Cache) sweep(now time.Time, failed *error) func(fs.FileInfo) {
 	}
 }
 
+// TooLargeError is returned for entries that a cache does not keep: one alone is larger than its limit.
+type TooLargeError struct{ Size, Limit int64 } // in bytes
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("it takes %.1f GiB, and all that is kept may take %.1f GiB", gib(e.Size), gib(e.Limit))
+}
+
+func gib(n int64) float64 { return float64(n) / (1 << 30) }
+
 // Prune removes the entries that were not used for the longest time, until the rest fits
-// the limit, and the temporary files of writers that were killed.
+// the limit, and the temporary files of writers that were killed. Entries that are larger than
+// the limit go first, with a TooLargeError: others are not removed for them.
 func (c *Cache) Prune(now time.Time) error {
 	var failed error
 	all, err := c.entries(c.sweep(now, &failed))
 	if err != nil {
 		return err
 	}
+	all = slices.DeleteFunc(all, func(e Entry) bool {
+		if c.Limit <= 0 || e.Size <= c.Limit {
+			return false
+		}
+		failed = errors.Join(failed, c.Evict(e.Key), &TooLargeError{e.Size, c.Limit})
+		return true
+	})
 	var proven, trial []Entry
 	var total, trials int64
 	for _, e := range all {

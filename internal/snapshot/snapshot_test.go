@@ -462,6 +462,21 @@ func TestCache(t *testing.T) {
 	if err := c.Prune(time.Now()); err != nil {
 		t.Error(err)
 	}
+	// One that alone is larger than the limit goes, and takes no others along.
+	put("large")
+	if f, err := os.OpenFile(c.Path("large"), os.O_WRONLY|os.O_APPEND, 0); err != nil {
+		t.Error(err)
+	} else {
+		f.Write(make([]byte, 3*size))
+		f.Close()
+	}
+	err := c.Prune(time.Now())
+	if large := (*TooLargeError)(nil); !errors.As(err, &large) || large.Limit != c.Limit || large.Size <= c.Limit {
+		t.Error(err)
+	}
+	if left, err := c.List(); err != nil || len(left) != 2 {
+		t.Errorf("%d entries are left, %v", len(left), err)
+	}
 	// One that was never used goes before those that were, unless it is the latest.
 	put("unused")
 	put("young")

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -362,7 +363,7 @@ type Entry struct {
 	// Name identifies the entry within its kind.
 	Name string
 	Path string
-	// Size is the size of all its files, in bytes.
+	// Size is the size of all its files, in bytes. Holes do not count.
 	Size int64
 	// Used is when it was last used.
 	Used time.Time
@@ -413,7 +414,11 @@ func treeSize(dir string) int64 {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			if info, err := d.Info(); err == nil {
-				n += info.Size()
+				size := info.Size()
+				if st, ok := info.Sys().(*syscall.Stat_t); ok {
+					size = min(size, st.Blocks*512)
+				}
+				n += size
 			}
 		}
 		return nil
@@ -453,7 +458,8 @@ func (c *Cache) sweep(before time.Time) {
 
 // Prune removes entries, the longest unused first, until the cache holds at most limit
 // bytes, and returns what it removed. Entries of the kind spared and entries used
-// within keep stay.
+// within keep stay. One that is larger than the limit goes first, and takes no room of others
+// while it stays.
 func (c *Cache) Prune(limit int64, keep time.Duration, now time.Time, spared string) ([]Entry, error) {
 	c.sweep(now.Add(-24 * time.Hour))
 	entries, err := c.List()
@@ -461,22 +467,33 @@ func (c *Cache) Prune(limit int64, keep time.Duration, now time.Time, spared str
 		return nil, err
 	}
 	var total int64
+	var large, rest []Entry
 	for _, e := range entries {
-		total += e.Size
+		if e.Size > limit && e.Kind != spared {
+			large = append(large, e)
+		} else {
+			rest = append(rest, e)
+			total += e.Size
+		}
 	}
-	slices.SortFunc(entries, func(a, b Entry) int { return a.Used.Compare(b.Used) })
+	slices.SortFunc(rest, func(a, b Entry) int { return a.Used.Compare(b.Used) })
 	var out []Entry
-	for _, e := range entries {
-		if total <= limit {
+	for i, e := range slices.Concat(large, rest) {
+		if i >= len(large) && total <= limit {
 			break
 		}
 		if e.Kind == spared || now.Sub(e.Used) < keep {
 			continue
 		}
+		if info, err := os.Stat(e.Path); err != nil || !info.ModTime().Equal(e.Used) {
+			continue // somebody uses it, or has removed it
+		}
 		if err := removeAll(e.Path); err != nil {
 			return out, fmt.Errorf("prune image cache: %w", err)
 		}
-		total -= e.Size
+		if i >= len(large) {
+			total -= e.Size
+		}
 		out = append(out, e)
 	}
 	return out, nil

@@ -270,6 +270,37 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// TestPruneLarge has an entry that alone is larger than the limit.
+func TestPruneLarge(t *testing.T) {
+	c := &Cache{Dir: t.TempDir(), Kinds: []string{"a", "spared"}}
+	now := time.Now()
+	put := func(name, text string, age time.Duration) {
+		t.Helper()
+		dir, err := c.Make(t.Context(), "a", name, fill(text))
+		must(t, err)
+		must(t, os.Chtimes(dir, now.Add(-age), now.Add(-age)))
+	}
+	gone := func(at time.Time) (out []string) {
+		t.Helper()
+		removed, err := c.Prune(10, time.Hour, at, "spared")
+		must(t, err)
+		for _, e := range removed {
+			out = append(out, e.Name)
+		}
+		return out
+	}
+	put("large", strings.Repeat("x", 11), 30*time.Minute)
+	put("small", "12345", 3*time.Hour)
+	put("other", "12345", 2*time.Hour)
+	// It is in use, and the others stay although they are not.
+	if names := gone(now); names != nil {
+		t.Errorf("pruned %v", names)
+	}
+	if names := gone(now.Add(time.Hour)); !slices.Equal(names, []string{"large"}) {
+		t.Errorf("pruned %v", names)
+	}
+}
+
 // TestLock has several goroutines do what only one may at a time.
 func TestLock(t *testing.T) {
 	c := &Cache{Dir: t.TempDir()}
