@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"provium/internal/guestmem"
+	"provium/internal/kerneltasks"
 	"provium/internal/printk"
 	"provium/internal/qemu"
 	"provium/internal/vmcore"
@@ -100,13 +101,14 @@ func (g *Guest) writeCore(ctx context.Context, m *qemu.Machine, w io.Writer) (er
 	}
 	var tables []uint64
 	for _, cpu := range cpus {
-		c.CPUs = append(c.CPUs, vmcore.CPU{Number: cpu.Number, Registers: cpu.Registers})
+		c.CPUs = append(c.CPUs, vmcore.CPU{Number: cpu.Number, PID: noTask, Registers: cpu.Registers})
 		tables = append(tables, cpu.Registers["CR3"])
 	}
 	var k *guestmem.Kernel
 	var log []printk.Record
 	if k, log, err = ReadLog(ctx, memory, g.places(), tables); err == nil && len(log) > 0 {
 		c.Note, c.PhysBase = k.Note.Text, k.PhysBase()
+		setTasks(k, c.CPUs)
 	}
 	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -116,4 +118,25 @@ func (g *Guest) writeCore(ctx context.Context, m *qemu.Machine, w io.Writer) (er
 		return errors.Join(err, z.Close())
 	}
 	return z.Close()
+}
+
+// noTask is the process id of a CPU whose task is not known. It is no task's, so that debuggers show no task with the
+// registers of another one.
+const noTask = 1 << 30
+
+// setTasks sets which tasks run on the CPUs, as far as they are known.
+func setTasks(k *guestmem.Kernel, cpus []vmcore.CPU) {
+	var numbers []int
+	for i := range cpus {
+		numbers = append(numbers, cpus[i].Number)
+	}
+	running, err := kerneltasks.Running(kernelMemory{k, k.Note}, numbers)
+	if err != nil {
+		return
+	}
+	for i := range cpus {
+		if pid, ok := running[cpus[i].Number]; ok {
+			cpus[i].PID = pid
+		}
+	}
 }

@@ -1,8 +1,8 @@
 // Package kmodules names addresses in the modules of a Linux kernel by the tables of symbols that the modules have in
 // its memory.
 //
-// Where the fields of those structures lie is read from the kernel's description of its types (BTF), so that it works
-// for any kernel that has one; package kallsyms finds that. What is read may be forged: it is checked, and costs a
+// Where the fields of those structures lie is known from the kernel's description of its types, so that it works
+// for any kernel that has one. What is read may be forged: it is checked, and costs a
 // bounded number of steps and bytes.
 //
 // Start reading at Resolve.
@@ -18,16 +18,15 @@ import (
 	"strings"
 
 	"provium/internal/kallsyms"
+	"provium/internal/kerneltypes"
 )
 
 const (
 	maxModules = 1024
 	maxSymbols = 1 << 18 // of all modules that are looked at
 	maxNames   = 16      // that are looked at for an address
-	maxModule  = 64 << 10
 	maxName    = 512
-	maxTypes   = 32 << 20 // bytes of the description of types
-	symbolSize = 24       // of an Elf64_Sym
+	symbolSize = 24 // of an Elf64_Sym
 )
 
 var errDamaged = errors.New("the kernel's list of modules is damaged")
@@ -38,21 +37,17 @@ func Resolve(m kallsyms.Memory, addresses []uint64) ([]kallsyms.Symbol, error) {
 	if len(addresses) == 0 {
 		return out, nil
 	}
-	const head, start, stop = "modules", "__start_BTF", "__stop_BTF"
-	at, err := kallsyms.Find(m, head, start, stop)
+	const head = "modules"
+	at, err := kallsyms.Find(m, head, kerneltypes.Start, kerneltypes.Stop)
 	if err != nil {
 		return nil, err
 	}
-	if len(at) < 3 || at[stop] <= at[start] || at[stop]-at[start] > maxTypes {
-		return nil, errors.New("the kernel does not describe its types")
-	}
-	types := make([]byte, at[stop]-at[start])
-	if err := m.Read(types, at[start]); err != nil {
-		return nil, err
-	}
-	l, err := readLayout(types)
+	l, err := readLayout(m, at)
 	if err != nil {
 		return nil, err
+	}
+	if at[head] == 0 {
+		return nil, errors.New("the kernel does not say where its modules are")
 	}
 	left := maxSymbols
 	return out, l.each(m, at[head], func(module *module) error {

@@ -20,6 +20,7 @@ import (
 // CPU are the registers of a virtual CPU by name, as QEMU names them.
 type CPU struct {
 	Number    int
+	PID       uint32 // of the task that runs on it, by which debuggers choose the registers; 0 for an idle one
 	Registers map[string]uint64
 }
 
@@ -48,7 +49,7 @@ var registers = [...]string{"R15", "R14", "R13", "R12", "RBP", "RBX", "R11", "R1
 func (c *CPU) status() []byte {
 	const size, pid, regs = 336, 32, 112
 	p := make([]byte, size)
-	binary.LittleEndian.PutUint32(p[pid:], uint32(c.Number+1))
+	binary.LittleEndian.PutUint32(p[pid:], c.PID)
 	for i, name := range registers {
 		binary.LittleEndian.PutUint64(p[regs+8*i:], c.Registers[name])
 	}

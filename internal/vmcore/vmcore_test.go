@@ -26,7 +26,7 @@ func (m lowAndHigh) ReadAt(p []byte, at int64) (int, error) {
 
 func TestWrite(t *testing.T) {
 	l := guestmem.Layout{Low: 3 << 20, Size: 5 << 20}
-	first := CPU{Registers: map[string]uint64{"RIP": 0xffffffff81000000, "R15": 15, "GS": 7, "CS": 0x10}}
+	first := CPU{PID: 86, Registers: map[string]uint64{"RIP": 0xffffffff81000000, "R15": 15, "GS": 7, "CS": 0x10}}
 	c := Core{Layout: l, Memory: lowAndHigh{l}, Note: []byte("OSRELEASE=6.1\n"), PhysBase: -0x200000,
 		CPUs: []CPU{first, {Number: 1}}}
 	var out bytes.Buffer
@@ -48,6 +48,9 @@ func TestWrite(t *testing.T) {
 	word := func(at int) uint64 { return binary.LittleEndian.Uint64(notes[at:]) }
 	if word(content+112) != 15 || word(content+112+16*8) != 0xffffffff81000000 || word(content+112+26*8) != 7 {
 		t.Errorf("registers: % x", notes[content:content+336])
+	}
+	if pid := uint32(word(content + 32)); pid != 86 {
+		t.Errorf("the registers are those of process %d", pid)
 	}
 	if !bytes.Contains(notes, []byte("VMCOREINFO\x00\x00OSRELEASE=6.1\n")) || len(notes) != 2*(content+336)+12+12+16 {
 		t.Errorf("%d bytes of notes: %q", len(notes), notes[2*(content+336):])
