@@ -22,7 +22,7 @@ local acts = {
   {"endless output on both", "yes & yes >&2"},
   {"endless random output", "cat /dev/urandom"},
   {"a line without an end", "cat /dev/zero"},
-  {"the console is flooded", "yes flood > /dev/console"},
+  {"both consoles are flooded", "yes flood > /dev/hvc0 & yes flood > /dev/console"},
   {"the console gets control characters", "printf '\\033[2J\\033]0;x\\007\\033[31m\\000\\377\\n' > /dev/console; cat /dev/urandom > /dev/console"},
   {"the console reports a panic that is none", "echo 'Kernel panic - not syncing: no' > /dev/console; sleep 10"},
   {"the kernel log is flooded", "while :; do echo flood > /dev/kmsg; done"},
